@@ -1,0 +1,10 @@
+import type { SinkModule } from '../src/sink.ts';
+
+/** The sinks by kind: a new sink is its folder, its test file and one line here. Loaded only when switched on. */
+export const SINKS: Readonly<Record<string, () => Promise<SinkModule>>> = {
+  blackhole: async () => (await import('./blackhole/sink.ts')).default,
+  dynamodb: async () => (await import('./dynamodb/sink.ts')).default,
+  influxdb: async () => (await import('./influxdb/sink.ts')).default,
+  redshift: async () => (await import('./redshift/sink.ts')).default,
+  sqlite: async () => (await import('./sqlite/sink.ts')).default,
+};

@@ -1,0 +1,54 @@
+/** What a source of messages is, whatever it reads from: JetStream, plain NATS, or the simulation. */
+
+/** Where reading begins. Times are stream time in milliseconds since 1970. */
+export type Start =
+  | { readonly kind: 'earliest' }
+  | { readonly kind: 'time'; readonly ms: number }
+  | { readonly kind: 'sequence'; readonly sequence: number };
+
+/** What a reader does with the messages. All calls come one after the other, in stream order. */
+export interface Reader {
+  /**
+   * One message. Synchronous, and must not throw; the bytes may be reused after the call.
+   * `streamTime` is in whole milliseconds since 1970, rounded down; `sequence` is 0 in core mode.
+   */
+  message(payload: Uint8Array, streamTime: number, sequence: number): void;
+  /**
+   * Every message with a stream time below `streamTime` has been handed over (I2): after a batch, the time of its last
+   * message; when nothing is pending, the server's clock less the slack. The source asks for no more messages until the
+   * promise resolves: this is how a slow reader holds its source back.
+   */
+  progress(streamTime: number): void | Promise<void>;
+}
+
+/** Counters of one source; it only ever changes them itself. */
+export interface SourceStats {
+  /** Messages that the stream holds for us and that were not handed over yet; 0 in core mode. */
+  pending: number;
+  /** Stream sequence and time of the last message handed over; 0 before the first. */
+  lastSequence: number;
+  lastStreamTime: number;
+  /** How often messages that should have come were not there any more (retention), and how many they were. */
+  gaps: number;
+  gapMessages: number;
+  /** How often the consumer had to be made again: server restarted, consumer deleted, delivery out of step. */
+  resumptions: number;
+}
+
+export interface Source {
+  readonly stats: SourceStats;
+  /** Reads until `signal` aborts (then resolves). Rejects with a `BusError` only for what an operator must mend. */
+  run(reader: Reader, signal: AbortSignal): Promise<void>;
+}
+
+/** An error of the bus in words for the operator. Never holds a secret. */
+export class BusError extends Error {
+  override readonly name = 'BusError';
+  /** What to do about it, as an imperative sentence. */
+  readonly advice: string;
+
+  constructor(message: string, advice: string, options?: ErrorOptions) {
+    super(message, options);
+    this.advice = advice;
+  }
+}

@@ -1,0 +1,237 @@
+/**
+ * Settings: what a variable of the environment is called, means, defaults to and accepts, in one place, from which
+ * parsing, error messages, `config` and the README's tables all come.
+ */
+import { readFileSync } from 'node:fs';
+
+export interface Setting<T> {
+  /** Undefined where the text is not acceptable. */
+  readonly parse: (text: string) => T | undefined;
+  /** Follows "expected": `a duration such as 10s, 500ms or 5m`. */
+  readonly expected: string;
+  readonly meaning: string;
+  /** As it would stand in the environment. A setting without one that is not `optional` must be given. */
+  readonly default?: string;
+  readonly optional: boolean;
+  /** How a value is shown; absent where it can be shown as it is. A setting that masks can also come from a file. */
+  readonly mask?: (text: string) => string;
+}
+
+export type Settings = Readonly<Record<string, Setting<unknown>>>;
+export type Values<S extends Settings> = {
+  readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never;
+};
+
+/** One thing wrong with the environment. */
+export interface SettingError {
+  readonly variable: string;
+  readonly expected: string;
+  /** Already masked; undefined where the variable is missing. */
+  readonly got: string | undefined;
+}
+
+/** One setting as it was resolved, for `config`. */
+export interface ResolvedSetting {
+  readonly variable: string;
+  /** Masked; empty where not set. */
+  readonly shown: string;
+  readonly from: 'environment' | 'file' | 'default';
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const MASK = '***';
+/** A secret's file holds a token or a key, never more. */
+const MAX_SECRET_FILE_CHARACTERS = 65_536;
+
+/** `maxBytes` -> `MAX_BYTES`. */
+export function variableName(key: string): string {
+  return key.replace(/([a-z0-9])([A-Z])/g, '$1_$2').toUpperCase();
+}
+
+/**
+ * Reads every setting, the variable of each being prefix + upper snake case of its key. Problems are appended to
+ * `errors`, all of them; the values are only whole where none was.
+ */
+export function readSettings<S extends Settings>(
+  settings: S,
+  prefix: string,
+  env: Environment,
+  errors: SettingError[],
+  resolved: ResolvedSetting[],
+): Values<S> {
+  const values: Record<string, unknown> = {};
+  for (const [key, setting] of Object.entries(settings)) {
+    values[key] = readOne(setting, prefix + variableName(key), env, errors, resolved);
+  }
+  return values as Values<S>;
+}
+
+function readOne(
+  setting: Setting<unknown>,
+  variable: string,
+  env: Environment,
+  errors: SettingError[],
+  resolved: ResolvedSetting[],
+): unknown {
+  const found = lookUp(setting, variable, env, errors);
+  if (found === undefined) return undefined;
+  const { text, from } = found;
+  if (text === '') {
+    resolved.push({ variable, shown: '', from: 'default' });
+    if (!setting.optional) errors.push({ variable, expected: setting.expected, got: undefined });
+    return undefined;
+  }
+  const shown = setting.mask ? setting.mask(text) : text;
+  resolved.push({ variable, shown, from });
+  const value = setting.parse(text);
+  if (value === undefined) errors.push({ variable, expected: setting.expected, got: shown });
+  return value;
+}
+
+function lookUp(
+  setting: Setting<unknown>,
+  variable: string,
+  env: Environment,
+  errors: SettingError[],
+): { text: string; from: ResolvedSetting['from'] } | undefined {
+  // An empty variable counts as not set: that is what a chart or a compose file leaves behind.
+  const direct = env[variable] ?? '';
+  const file = setting.mask ? (env[`${variable}_FILE`] ?? '') : '';
+  if (direct !== '' && file !== '') {
+    errors.push({
+      variable: `${variable}_FILE`,
+      expected: `only one of ${variable} and ${variable}_FILE`,
+      got: file,
+    });
+    return undefined;
+  }
+  if (direct !== '') return { text: direct, from: 'environment' };
+  if (file === '') return { text: setting.default ?? '', from: 'default' };
+  try {
+    const text = readFileSync(file, 'utf8').trim();
+    if (text === '' || text.length > MAX_SECRET_FILE_CHARACTERS) {
+      errors.push({ variable: `${variable}_FILE`, expected: 'a file that holds the value', got: file });
+      return undefined;
+    }
+    return { text, from: 'file' };
+  } catch {
+    errors.push({ variable: `${variable}_FILE`, expected: 'a file that can be read', got: file });
+    return undefined;
+  }
+}
+
+/** The variables that `settings` reads under `prefix`, those of `*_FILE` included. */
+export function variablesOf(settings: Settings, prefix: string): string[] {
+  return Object.entries(settings).flatMap(([key, setting]) => {
+    const variable = prefix + variableName(key);
+    return setting.mask ? [variable, `${variable}_FILE`] : [variable];
+  });
+}
+
+type Parser<T> = (text: string) => T | undefined;
+
+interface Options {
+  readonly meaning: string;
+  readonly default?: string;
+  /** Without a default the value may be undefined, unless it is required. */
+  readonly required?: true;
+}
+
+type Built<T, O extends Options> = O extends { default: string } | { required: true }
+  ? Setting<T>
+  : Setting<T | undefined>;
+
+function maker<T>(parse: Parser<T>, expected: string, mask?: Parser<string>) {
+  return <O extends Options>(options: O): Built<T, O> => {
+    const { meaning, required, default: given } = options;
+    const made: Setting<T | undefined> = {
+      parse,
+      expected,
+      meaning,
+      optional: given === undefined && required !== true,
+      ...(given === undefined ? {} : { default: given }),
+      ...(mask === undefined ? {} : { mask: (text: string) => mask(text) ?? MASK }),
+    };
+    return made as Built<T, O>;
+  };
+}
+
+const DURATION_UNITS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+};
+const BYTE_UNITS: Readonly<Record<string, number>> = {
+  B: 1,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+  KIB: 2 ** 10,
+  MIB: 2 ** 20,
+  GIB: 2 ** 30,
+  TIB: 2 ** 40,
+};
+
+function withUnit(text: string, units: Readonly<Record<string, number>>): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$/.exec(text.trim());
+  const unit = match ? (units[match[2]!] ?? units[match[2]!.toUpperCase()]) : undefined;
+  if (!match || unit === undefined) return undefined;
+  const value = Number(match[1]) * unit;
+  return Number.isSafeInteger(value) ? value : undefined;
+}
+
+function maskUrl(text: string): string | undefined {
+  return URL.canParse(text) ? text.replace(/\/\/[^/@]*@/, `//${MASK}@`) : undefined;
+}
+
+function parseUrl(protocols: readonly string[]): Parser<string> {
+  return (text) => (URL.canParse(text) && protocols.includes(new URL(text).protocol) ? text : undefined);
+}
+
+/** Builders of settings. Values are text, number (ms, bytes), boolean; see each one's `expected`. */
+export const setting = {
+  text: maker<string>((text) => text, 'a text'),
+  /** Shown as ***; can come from `<NAME>_FILE`. */
+  secret: maker<string>(
+    (text) => text,
+    'a secret',
+    () => MASK,
+  ),
+  /** Milliseconds. */
+  duration: maker<number>(
+    (text) => withUnit(text, DURATION_UNITS),
+    'a duration such as 500ms, 10s, 5m or 24h',
+  ),
+  bytes: maker<number>((text) => withUnit(text, BYTE_UNITS), 'a size such as 64MB or 8GiB'),
+  boolean: maker<boolean>((text) => ({ true: true, false: false })[text.toLowerCase()], 'true or false'),
+  list: maker<readonly string[]>((text) => {
+    const items = text.split(',').map((item) => item.trim());
+    return items.includes('') ? undefined : items;
+  }, 'a list, comma separated'),
+  httpUrl: maker<string>(
+    parseUrl(['http:', 'https:']),
+    'a URL that starts with http:// or https://',
+    maskUrl,
+  ),
+  /** A URL of the given protocols (`postgres:`); its user and password are masked, and it can come from a file. */
+  url: <O extends Options>(protocols: readonly string[], options: O) =>
+    maker<string>(parseUrl(protocols), `a URL that starts with ${protocols[0]}//`, maskUrl)(options),
+  integer: <O extends Options>(min: number, max: number, options: O) =>
+    maker<number>(
+      (text) =>
+        /^-?\d+$/.test(text) && Number(text) >= min && Number(text) <= max ? Number(text) : undefined,
+      `a whole number from ${min} to ${max}`,
+    )(options),
+  choice: <const C extends readonly string[], O extends Options>(choices: C, options: O) =>
+    maker<C[number]>(
+      (text) => (choices.includes(text) ? text : undefined),
+      `one of ${choices.join(', ')}`,
+    )(options),
+  /** Anything else: undefined from `parse` means that the text is not acceptable. */
+  custom: <T, O extends Options>(parse: Parser<T>, expected: string, options: O) =>
+    maker<T>(parse, expected)(options),
+};
