@@ -8,3 +8,6 @@ export const SINKS: Readonly<Record<string, () => Promise<SinkModule>>> = {
   redshift: async () => (await import('./redshift/sink.ts')).default,
   sqlite: async () => (await import('./sqlite/sink.ts')).default,
 };
+
+/** What runs where no sink is switched on: it needs nothing but a file. */
+export const DEFAULT_SINK = 'sqlite';

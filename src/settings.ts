@@ -184,8 +184,9 @@ function withUnit(text: string, units: Readonly<Record<string, number>>): number
   return Number.isSafeInteger(value) ? value : undefined;
 }
 
-function maskUrl(text: string): string | undefined {
-  return URL.canParse(text) ? text.replace(/\/\/[^/@]*@/, `//${MASK}@`) : undefined;
+/** Hides user and password; a text that is no URL is hidden whole, for nobody knows what it holds. */
+export function maskUrl(text: string): string | undefined {
+  return URL.canParse(text) ? text.replace(/\/\/[^/]*@/, `//${MASK}@`) : undefined;
 }
 
 function parseUrl(protocols: readonly string[]): Parser<string> {
@@ -232,6 +233,6 @@ export const setting = {
       `one of ${choices.join(', ')}`,
     )(options),
   /** Anything else: undefined from `parse` means that the text is not acceptable. */
-  custom: <T, O extends Options>(parse: Parser<T>, expected: string, options: O) =>
-    maker<T>(parse, expected)(options),
+  custom: <T, O extends Options>(parse: Parser<T>, expected: string, options: O, mask?: Parser<string>) =>
+    maker<T>(parse, expected, mask)(options),
 };

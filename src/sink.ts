@@ -143,6 +143,8 @@ export interface SinkModule<S extends Settings = Settings> {
   /** Parses and documents the `SINK_<ID>_<NAME>` variables, the name being the key in upper snake case. */
   readonly settings: S;
   readonly limits: SinkLimits;
+  /** What no single variable can say, such as "required where API is v1": the keys of the settings at fault. */
+  validate?(config: Values<S>): readonly { readonly key: keyof S & string; readonly expected: string }[];
   create(config: Values<S>, context: SinkContext): Sink;
 }
 

@@ -1,0 +1,371 @@
+/** The environment -> one frozen, typed Config. Every error is reported at once; the README's table comes from here. */
+import { isAbsolute, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { DEFAULT_SINK, SINKS } from '../sinks/index.ts';
+import {
+  maskUrl,
+  type ResolvedSetting,
+  readSettings,
+  type SettingError,
+  type Settings,
+  setting,
+  type Values,
+  variableName,
+  variablesOf,
+} from './settings.ts';
+import type { SinkModule } from './sink.ts';
+
+/** What sysexits.h calls EX_CONFIG. */
+export const EXIT_CONFIG = 78;
+
+/** Where a pipeline or a sink without a checkpoint begins. */
+export type Begin =
+  | { readonly kind: 'now' }
+  | { readonly kind: 'earliest' }
+  | { readonly kind: 'at'; readonly ms: number };
+
+export interface Slice {
+  readonly index: number;
+  readonly of: number;
+}
+
+const MIN_WINDOW_MS = 100;
+const MAX_WINDOW_MS = 86_400_000;
+const MAX_SLICES = 1024;
+
+const begin = { meaning: 'where a pipeline with no checkpoint begins', default: 'now' } as const;
+
+/** Every setting that is not a sink's. */
+export const CORE_SETTINGS = {
+  natsUrl: setting.custom(
+    parseServers,
+    'NATS servers, comma separated, such as nats://host:4222',
+    { meaning: 'servers, comma separated', default: 'nats://127.0.0.1:4222' },
+    (text) =>
+      text
+        .split(',')
+        .map((url) => maskUrl(url.trim()) ?? '***')
+        .join(','),
+  ),
+  natsUser: setting.text({ meaning: 'user to sign in with' }),
+  natsPassword: setting.secret({ meaning: 'its password' }),
+  natsToken: setting.secret({ meaning: 'token to sign in with' }),
+  natsCredsFile: setting.text({
+    meaning: 'file with a user JWT and its seed (decentralised authentication)',
+  }),
+  natsNkeySeedFile: setting.text({ meaning: 'file with an NKey seed' }),
+  natsTlsCaFile: setting.text({ meaning: 'certificates that the server must be signed by; switches TLS on' }),
+  natsTlsCertFile: setting.text({ meaning: 'client certificate (mutual TLS)' }),
+  natsTlsKeyFile: setting.text({ meaning: 'its private key' }),
+  metricsSource: setting.choice(['jetstream', 'core'], {
+    meaning: 'jetstream: exactly the true counts; core: plain NATS, at most once',
+    default: 'jetstream',
+  }),
+  metricsSubjects: setting.custom(parseSubjects, 'NATS subjects that do not overlap, comma separated', {
+    meaning: 'subjects, comma separated',
+    default: 'metrics,metrics.>',
+  }),
+  metricsStream: setting.custom(parseToken, 'a stream name: letters, digits, - and _', {
+    meaning: 'the stream; made if it is missing, never changed if it exists',
+    default: 'METRICS',
+  }),
+  metricsStreamMaxAge: setting.duration({ meaning: 'age limit of a stream that we make', default: '24h' }),
+  metricsStreamMaxBytes: setting.bytes({ meaning: 'byte limit of a stream that we make', default: '8GiB' }),
+  metricsStart: setting.custom(parseBegin, 'now, earliest or an RFC 3339 time', begin),
+  metricsQueueGroup: setting.custom(parseToken, 'a queue group name', {
+    meaning: 'core mode: instances of one group share the load',
+  }),
+  pipeline: setting.custom(parseToken, 'a name: letters, digits, - and _', {
+    meaning: 'names the checkpoints',
+    default: 'default',
+  }),
+  window: setting.custom(parseWindow, 'a duration from 100ms to 24h', {
+    meaning: 'length of a window',
+    default: '10s',
+  }),
+  lateness: setting.duration({
+    meaning: "how long after a window's end samples with a time in it still go into it",
+    default: '2s',
+  }),
+  maxAhead: setting.duration({ meaning: "how far a sample's time may be ahead of the bus", default: '1s' }),
+  idleSlack: setting.duration({
+    meaning: "with no message pending, how far behind the server's clock windows close",
+    default: '500ms',
+  }),
+  maxSeries: setting.integer(1, 50_000_000, {
+    meaning: "per window; series past it are folded into their name's overflow series",
+    default: '1000000',
+  }),
+  maxMessageBytes: setting.bytes({ meaning: 'larger messages are rejected', default: '1MiB' }),
+  slice: setting.custom(parseSlice, 'which time slice of how many, such as 0/1 or 2/3', {
+    meaning: 'which time slice of how many',
+    default: '0/1',
+  }),
+  httpHost: setting.text({ meaning: 'address of health, Prometheus and status', default: '0.0.0.0' }),
+  httpPort: setting.integer(0, 65_535, { meaning: 'its port; 0 takes a free one', default: '9464' }),
+  logLevel: setting.choice(['debug', 'info', 'warn', 'error'], {
+    meaning: 'JSON lines on stderr',
+    default: 'info',
+  }),
+  stopTimeout: setting.duration({ meaning: 'how long a graceful stop waits for the sinks', default: '10s' }),
+  fanoutRejected: setting.boolean({
+    meaning: 'true publishes points that a store refused for good on fanout.rejected.<sink>',
+    default: 'false',
+  }),
+};
+
+/** What every sink has, whatever its kind. */
+export const SINK_SETTINGS = {
+  enabled: setting.boolean({ meaning: 'true switches the sink on', default: 'false' }),
+  kind: setting.text({
+    meaning: 'a kind, or the path or package of a sink module; default: the id, lower case',
+  }),
+  start: setting.custom(parseBegin, 'now, earliest or an RFC 3339 time', {
+    meaning: 'where this sink begins with no checkpoint; default: METRICS_START',
+  }),
+  timeout: setting.duration({ meaning: 'per write', default: '30s' }),
+  backlog: setting.bytes({ meaning: 'memory that the lane may hold', default: '64MB' }),
+};
+
+export interface SinkConfig {
+  /** Lower case; labels the metrics and names the checkpoint. */
+  readonly id: string;
+  readonly module: SinkModule;
+  readonly start: Begin;
+  readonly timeoutMs: number;
+  readonly backlogBytes: number;
+  readonly values: Values<Settings>;
+}
+
+export interface Config {
+  readonly core: Values<typeof CORE_SETTINGS>;
+  readonly sinks: readonly SinkConfig[];
+  /** Every variable as resolved, masked: what `config` prints. */
+  readonly resolved: readonly ResolvedSetting[];
+}
+
+/** All that is wrong with the environment; the message lists it, a line each. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly errors: readonly SettingError[];
+
+  constructor(errors: readonly SettingError[]) {
+    const lines = errors.map(
+      (error) =>
+        `  ${error.variable}: expected ${error.expected}; ${error.got === undefined ? 'it is not set' : `got ${JSON.stringify(error.got)}`}`,
+    );
+    super(
+      `the settings have ${errors.length} ${errors.length === 1 ? 'error' : 'errors'}:\n${lines.join('\n')}`,
+    );
+    this.errors = errors;
+  }
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Reads, checks and freezes everything. Throws a `ConfigError` that lists every error. */
+export async function loadConfig(env: Environment): Promise<Config> {
+  const errors: SettingError[] = [];
+  const resolved: ResolvedSetting[] = [];
+  const core = readSettings(CORE_SETTINGS, '', env, errors, resolved);
+  checkCore(core, errors);
+  const sinks = await loadSinks(env, core, errors, resolved);
+  if (errors.length > 0) throw new ConfigError(errors);
+  return Object.freeze({ core: Object.freeze(core), sinks: Object.freeze(sinks), resolved });
+}
+
+/** What spans several variables. */
+function checkCore(core: Values<typeof CORE_SETTINGS>, errors: SettingError[]): void {
+  const ways = {
+    NATS_USER: core.natsUser,
+    NATS_TOKEN: core.natsToken,
+    NATS_CREDS_FILE: core.natsCredsFile,
+    NATS_NKEY_SEED_FILE: core.natsNkeySeedFile,
+  };
+  const given = Object.entries(ways).filter(([, value]) => value !== undefined);
+  if (given.length > 1) {
+    const names = given.map(([name]) => name);
+    errors.push({
+      variable: names.join(', '),
+      expected: 'one way to sign in',
+      got: `${names.length} of them`,
+    });
+  }
+  if (core.natsPassword !== undefined && core.natsUser === undefined) {
+    errors.push({ variable: 'NATS_USER', expected: 'the user of NATS_PASSWORD', got: undefined });
+  }
+  if ((core.natsTlsCertFile === undefined) !== (core.natsTlsKeyFile === undefined)) {
+    const missing = core.natsTlsCertFile === undefined ? 'NATS_TLS_CERT_FILE' : 'NATS_TLS_KEY_FILE';
+    errors.push({ variable: missing, expected: 'a certificate and its key together', got: undefined });
+  }
+  if (core.metricsQueueGroup !== undefined && core.metricsSource === 'jetstream') {
+    const expected = 'METRICS_SOURCE=core beside it (in jetstream mode, SLICE shares the load)';
+    errors.push({ variable: 'METRICS_QUEUE_GROUP', expected, got: core.metricsQueueGroup });
+  }
+  if (core.slice !== undefined && core.slice.of > 1 && core.metricsSource === 'core') {
+    const expected = 'METRICS_SOURCE=jetstream beside it (in core mode, METRICS_QUEUE_GROUP shares the load)';
+    errors.push({ variable: 'SLICE', expected, got: `${core.slice.index}/${core.slice.of}` });
+  }
+}
+
+async function loadSinks(
+  env: Environment,
+  core: Values<typeof CORE_SETTINGS>,
+  errors: SettingError[],
+  resolved: ResolvedSetting[],
+): Promise<SinkConfig[]> {
+  const ids = sinkIds(env);
+  const on = ids.filter((id) => env[`SINK_${id}_ENABLED`]?.toLowerCase() === 'true');
+  const sinks: SinkConfig[] = [];
+  for (const id of on.length > 0 ? on : [DEFAULT_SINK.toUpperCase()]) {
+    const sink = await loadSink(id, env, core, errors, resolved);
+    if (sink) sinks.push(sink);
+  }
+  await checkNames(ids, env, errors);
+  return sinks;
+}
+
+/** The ids that the environment speaks of: those with an ENABLED variable, and the kinds of the registry. */
+function sinkIds(env: Environment): string[] {
+  const named = Object.keys(env).flatMap(
+    (variable) => /^SINK_([A-Z0-9_]+)_ENABLED$/.exec(variable)?.[1] ?? [],
+  );
+  return [...new Set([...named, ...Object.keys(SINKS).map((kind) => kind.toUpperCase())])].sort();
+}
+
+async function loadSink(
+  id: string,
+  env: Environment,
+  core: Values<typeof CORE_SETTINGS>,
+  errors: SettingError[],
+  resolved: ResolvedSetting[],
+): Promise<SinkConfig | undefined> {
+  const prefix = `SINK_${id}_`;
+  const common = readSettings(SINK_SETTINGS, prefix, env, errors, resolved);
+  const module = await loadModule(common.kind ?? id.toLowerCase());
+  if (module === undefined) {
+    const expected = `a kind (${Object.keys(SINKS).join(', ')}), or the path or package of a sink module`;
+    errors.push({ variable: `${prefix}KIND`, expected, got: common.kind ?? id.toLowerCase() });
+    return undefined;
+  }
+  const before = errors.length;
+  const values = readSettings(module.settings, prefix, env, errors, resolved);
+  if (errors.length === before) {
+    for (const { key, expected } of module.validate?.(values) ?? []) {
+      errors.push({ variable: prefix + variableName(key), expected, got: undefined });
+    }
+  }
+  return Object.freeze({
+    id: id.toLowerCase(),
+    module,
+    start: common.start ?? core.metricsStart,
+    timeoutMs: common.timeout,
+    backlogBytes: common.backlog,
+    values: Object.freeze(values),
+  });
+}
+
+/** Undefined where there is no such module, or where what is there is none. */
+async function loadModule(kind: string): Promise<SinkModule | undefined> {
+  const known = Object.hasOwn(SINKS, kind) ? SINKS[kind] : undefined;
+  if (known) return await known();
+  const isPath = kind.startsWith('.') || isAbsolute(kind);
+  try {
+    const loaded = await import(isPath ? pathToFileURL(resolve(kind)).href : kind);
+    const module: unknown = loaded.default;
+    return isSinkModule(module) ? module : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function isSinkModule(value: unknown): value is SinkModule {
+  const module = value as Partial<SinkModule> | null | undefined;
+  return (
+    typeof module?.create === 'function' && typeof module.settings === 'object' && module.limits !== undefined
+  );
+}
+
+/** Every SINK_* variable must be one that some sink reads; a typing error must not pass in silence. */
+async function checkNames(ids: readonly string[], env: Environment, errors: SettingError[]): Promise<void> {
+  const longestFirst = [...ids].sort((a, b) => b.length - a.length);
+  for (const variable of Object.keys(env)
+    .filter((name) => name.startsWith('SINK_'))
+    .sort()) {
+    const id = longestFirst.find((candidate) => variable.startsWith(`SINK_${candidate}_`));
+    if (id === undefined) {
+      const expected = `a sink that is switched on or off by SINK_<ID>_ENABLED, or one of ${ids.join(', ')}`;
+      errors.push({ variable, expected, got: 'an unknown variable' });
+      continue;
+    }
+    const module = await loadModule(env[`SINK_${id}_KIND`] || id.toLowerCase());
+    if (module === undefined) continue;
+    const prefix = `SINK_${id}_`;
+    const known = [...variablesOf(SINK_SETTINGS, prefix), ...variablesOf(module.settings, prefix)];
+    if (!known.includes(variable)) {
+      errors.push({ variable, expected: `one of ${known.join(', ')}`, got: 'an unknown variable' });
+    }
+  }
+  for (const id of ids) {
+    const text = env[`SINK_${id}_ENABLED`];
+    if (text !== undefined && text !== '' && !/^(true|false)$/i.test(text)) {
+      errors.push({ variable: `SINK_${id}_ENABLED`, expected: SINK_SETTINGS.enabled.expected, got: text });
+    }
+  }
+}
+
+function parseServers(text: string): readonly string[] | undefined {
+  const servers = text.split(',').map((server) => server.trim());
+  const bad = servers.some((server) => {
+    const url = withScheme(server);
+    return server === '' || !URL.canParse(url) || !/^(nats|tls):$/.test(new URL(url).protocol);
+  });
+  return bad ? undefined : servers;
+}
+
+function withScheme(server: string): string {
+  return server.includes('://') ? server : `nats://${server}`;
+}
+
+const SUBJECT = /^(?:[^\s.*>$]+|\*)(?:\.(?:[^\s.*>]+|\*))*(?:\.>)?$/;
+
+function parseSubjects(text: string): readonly string[] | undefined {
+  const subjects = text.split(',').map((subject) => subject.trim());
+  const bad = subjects.some(
+    (subject, i) => !SUBJECT.test(subject) || subjects.some((other, j) => j > i && overlap(subject, other)),
+  );
+  return bad ? undefined : subjects;
+}
+
+/** Whether some subject matches both patterns: two subscriptions would count its messages twice. */
+export function overlap(a: string, b: string): boolean {
+  const left = a.split('.');
+  const right = b.split('.');
+  for (let i = 0; ; i++) {
+    if (i === left.length || i === right.length) return left.length === right.length;
+    if (left[i] === '>' || right[i] === '>') return true;
+    if (left[i] !== '*' && right[i] !== '*' && left[i] !== right[i]) return false;
+  }
+}
+
+function parseToken(text: string): string | undefined {
+  return /^[A-Za-z0-9_-]{1,64}$/.test(text) ? text : undefined;
+}
+
+function parseBegin(text: string): Begin | undefined {
+  if (text === 'now' || text === 'earliest') return { kind: text };
+  const isTime = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/.test(text);
+  const ms = Date.parse(text);
+  return isTime && Number.isFinite(ms) ? { kind: 'at', ms } : undefined;
+}
+
+function parseWindow(text: string): number | undefined {
+  const ms = setting.duration({ meaning: '', required: true }).parse(text);
+  return ms !== undefined && ms >= MIN_WINDOW_MS && ms <= MAX_WINDOW_MS ? ms : undefined;
+}
+
+function parseSlice(text: string): Slice | undefined {
+  const match = /^(\d+)\/(\d+)$/.exec(text);
+  const [index, of] = [Number(match?.[1]), Number(match?.[2])];
+  return match && of >= 1 && of <= MAX_SLICES && index < of ? { index, of } : undefined;
+}
