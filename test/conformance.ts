@@ -1,0 +1,73 @@
+/**
+ * The suite that every sink must pass against its real server, through the interface of src/sink.ts only. A test file
+ * of a sink calls `describeConformance` with a harness and adds what only its own store has.
+ */
+import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
+import { SINKS } from '../sinks/index.ts';
+import type { SinkModule } from '../src/sink.ts';
+import { describeFaults } from './conformance/faults.ts';
+import { describeLifecycle } from './conformance/lifecycle.ts';
+import { describeStorage } from './conformance/storage.ts';
+import { type Bench, type Harness, Subject } from './conformance/subject.ts';
+import { FaultProxy } from './faults/proxy.ts';
+
+export type { Harness, Variables } from './conformance/subject.ts';
+
+/** `load` is given only to show that the suite finds what is wrong with a sink. */
+export function describeConformance(
+  kind: string,
+  harness: Harness,
+  load: () => Promise<SinkModule> = SINKS[kind]!,
+): void {
+  describe(`${kind} conforms`, () => {
+    const said: string[] = [];
+    const open: Subject[] = [];
+    let module: SinkModule;
+    let port = 0;
+    let proxy: FaultProxy | undefined;
+    let namespaces = 0;
+
+    const bench: Bench = {
+      harness,
+      namespace() {
+        namespaces += 1;
+        return `t${namespaces}`;
+      },
+      async subject({ namespace = bench.namespace(), proxied = false, change } = {}) {
+        const through = proxied ? bench.proxy().port : port;
+        const variables = await harness.variables(namespace, through);
+        const subject = new Subject(module, change ? change(variables) : variables, said);
+        open.push(subject);
+        return subject;
+      },
+      proxy() {
+        if (proxy === undefined) throw new Error('no network lies between this sink and its store');
+        return proxy;
+      },
+    };
+
+    beforeAll(async () => {
+      module = await load();
+      port = await harness.start();
+      if (!harness.differs?.embedded) proxy = await FaultProxy.start(port);
+    });
+
+    afterEach(async () => {
+      await proxy?.pass();
+      await Promise.all(open.splice(0).map((subject) => subject.sink.close()));
+      const secrets = harness.secrets ?? [];
+      const leaks = said.splice(0).filter((text) => secrets.some((secret) => text.includes(secret)));
+      expect(leaks).toEqual([]);
+    });
+
+    afterAll(async () => {
+      await proxy?.stop();
+      await harness.stop();
+    });
+
+    describeLifecycle(bench);
+    if (harness.differs?.keepsNothing) return;
+    describeStorage(bench);
+    describeFaults(bench);
+  });
+}

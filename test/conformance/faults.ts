@@ -1,0 +1,159 @@
+/** What a sink must do when its server, or the way there, fails: say so, soon, and work again afterwards. */
+import { describe, expect, it } from 'vitest';
+import { RETRY_REASONS, type WriteOutcome } from '../../src/sink.ts';
+import type { Direction } from '../faults/proxy.ts';
+import { settlesPromptly } from './lifecycle.ts';
+import { differences, EVERYTHING, manyPoints } from './points.ts';
+import { type Bench, PROMPT_MS, type Subject, sinkError } from './subject.ts';
+
+const HANG_MS = 200;
+/** Where writes are cut: before the first byte, in the head, in the middle, near the end. */
+const CUTS: readonly (readonly [Direction, number])[] = [
+  ['request', 0],
+  ['request', 100],
+  ['request', 2_000],
+  ['request', 10_000],
+  ['request', 20_000],
+  ['response', 0],
+  ['response', 1],
+  ['response', 20],
+];
+
+export function describeFaults(bench: Bench): void {
+  const { harness } = bench;
+  const points = manyPoints(200);
+
+  /** The same sink object must do everything again. */
+  async function expectToRecover(subject: Subject): Promise<void> {
+    await bench.proxy().pass();
+    const later = manyPoints(200, 5);
+    await subject.deliver(later);
+    expect(differences(await subject.read(EVERYTHING), later)).toEqual([]);
+  }
+
+  function expectRetry(outcome: WriteOutcome | Error): void {
+    // A throw means "unknown": it is sent again as well.
+    if (outcome instanceof Error) return;
+    expect(outcome).toMatchObject({ kind: 'retry', reason: expect.toBeOneOf([...RETRY_REASONS]) });
+  }
+
+  const orError = (writing: Promise<WriteOutcome>): Promise<WriteOutcome | Error> =>
+    writing.catch((error: unknown) => error as Error);
+
+  it.skipIf(!harness.wrongCredentials)('is refused as unauthorized with wrong credentials', async () => {
+    const subject = await bench.subject({ change: harness.wrongCredentials! });
+    const error = await sinkError(subject.open());
+    expect(error.reason).toBe('unauthorized');
+    expect(error.advice).not.toBe('');
+  });
+
+  it.skipIf(!harness.missing)('is refused as not found where the database is missing', async () => {
+    const subject = await bench.subject({ change: harness.missing! });
+    const error = await sinkError(subject.open());
+    expect(error.reason).toBe('not_found');
+    expect(error.advice).not.toBe('');
+  });
+
+  describe.skipIf(harness.differs?.embedded)('on the network', () => {
+    async function opened(): Promise<Subject> {
+      const subject = await bench.subject({ proxied: true });
+      await subject.open();
+      await subject.deliver(points.slice(0, 20));
+      return subject;
+    }
+
+    it('says that the connection was refused, and recovers', async () => {
+      const subject = await opened();
+      await bench.proxy().refuse();
+      const started = performance.now();
+      expect(await subject.write(points)).toMatchObject({ kind: 'retry', reason: 'connection' });
+      expect(await subject.write(points)).toMatchObject({ kind: 'retry', reason: 'connection' });
+      expect(performance.now() - started).toBeLessThan(PROMPT_MS);
+      await expect(subject.read(EVERYTHING)).rejects.toThrow();
+      await expectToRecover(subject);
+    });
+
+    it('opens once the server is there', async () => {
+      await bench.proxy().refuse();
+      const subject = await bench.subject({ proxied: true });
+      expect((await sinkError(subject.open())).reason).toBe('connection');
+      await bench.proxy().pass();
+      await subject.open();
+      await expectToRecover(subject);
+    });
+
+    it('leaves a write that hangs when its signal is aborted, and recovers', async () => {
+      const subject = await opened();
+      bench.proxy().hang();
+      const writing = subject.write(points, AbortSignal.timeout(HANG_MS));
+      await settlesPromptly(writing);
+      expectRetry(await orError(writing));
+      await expectToRecover(subject);
+    });
+
+    it('leaves an open that hangs when its signal is aborted, and recovers', async () => {
+      bench.proxy().hang();
+      const subject = await bench.subject({ proxied: true });
+      const opening = subject.open(AbortSignal.timeout(HANG_MS));
+      await settlesPromptly(opening);
+      await expect(opening).rejects.toThrow();
+      await bench.proxy().pass();
+      await subject.open();
+      await expectToRecover(subject);
+    });
+
+    it('leaves a read that hangs when its signal is aborted, and recovers', async () => {
+      const subject = await opened();
+      bench.proxy().hang();
+      const reading = subject.read(EVERYTHING, AbortSignal.timeout(HANG_MS));
+      await settlesPromptly(reading);
+      await expect(reading).rejects.toThrow();
+      await expectToRecover(subject);
+    });
+
+    it('closes while a write hangs', async () => {
+      const subject = await opened();
+      bench.proxy().hang();
+      const writing = orError(subject.write(points, AbortSignal.timeout(2 * PROMPT_MS)));
+      await settlesPromptly(subject.sink.close());
+      expectRetry(await writing);
+    });
+
+    for (const [direction, bytes] of CUTS) {
+      it(`survives a cut of the ${direction} after ${bytes} bytes`, async () => {
+        const subject = await opened();
+        bench.proxy().cut(direction, bytes);
+        const outcome = await orError(subject.write(points));
+        // Some clients send again by themselves where nothing was answered; what they call written must be there.
+        if (!(outcome instanceof Error) && outcome.kind === 'written') {
+          await bench.proxy().pass();
+          expect(differences(await subject.read(EVERYTHING), points)).toEqual([]);
+        } else {
+          expectRetry(outcome);
+        }
+        await expectToRecover(subject);
+      });
+    }
+
+    it('does not end a read early where it is cut', async () => {
+      const subject = await opened();
+      await subject.deliver(points);
+      bench.proxy().cut('response', 10_000);
+      await expect(subject.read(EVERYTHING)).rejects.toThrow();
+      await expectToRecover(subject);
+    });
+
+    it('recovers by itself from connections that died while it was idle', async () => {
+      const subject = await opened();
+      bench.proxy().reset();
+      await new Promise((resolve) => setTimeout(resolve, HANG_MS));
+      await expectToRecover(subject);
+    });
+
+    it('works over a slow network', async () => {
+      bench.proxy().delay(5);
+      const subject = await opened();
+      await expectToRecover(subject);
+    });
+  });
+}

@@ -1,0 +1,337 @@
+/** What must be in the store after a write: exactly the points, once, whoever writes them and however often. */
+import { describe, expect, it } from 'vitest';
+import { FIELDS, METRIC_TYPES, type Point, type RejectReason } from '../../src/sink.ts';
+import {
+  differences,
+  EVERYTHING,
+  HOSTILE_TEXTS,
+  LOOKALIKES,
+  makePoint,
+  manyPoints,
+  START,
+  WINDOW_MS,
+} from './points.ts';
+import { type Bench, type Subject, sinkError } from './subject.ts';
+
+/** Values at which encodings break; none is negative zero, which many stores cannot tell from zero. */
+const NUMBERS = [
+  0,
+  1,
+  -1,
+  0.1 + 0.2,
+  1 / 3,
+  -1e-7,
+  1e21,
+  123_456_789.123_456_79,
+  Number.MAX_SAFE_INTEGER,
+  -Number.MAX_SAFE_INTEGER,
+  2 ** 53,
+  2 ** 63,
+  -(2 ** 64),
+  5e-324,
+  2.225_073_858_507_201_4e-308,
+  Number.MAX_VALUE,
+  -Number.MAX_VALUE,
+];
+const COUNTS = [1, 2, 127, 65_536, 2 ** 31, 2 ** 32 + 1, Number.MAX_SAFE_INTEGER];
+const KB = 1024;
+
+export function describeStorage(bench: Bench): void {
+  const { refuses } = bench.harness.differs ?? {};
+  const refusal = (point: Point): RejectReason | undefined =>
+    FIELDS[point.series.type].some((field) => !Number.isFinite(point[field]))
+      ? 'invalid_value'
+      : refuses?.(point);
+
+  async function opened(namespace?: string): Promise<Subject> {
+    const subject = await bench.subject(namespace === undefined ? {} : { namespace });
+    await subject.open();
+    return subject;
+  }
+
+  async function expectStored(subject: Subject, points: readonly Point[]): Promise<void> {
+    expect(differences(await subject.read(EVERYTHING), points)).toEqual([]);
+  }
+
+  /** Writes all of it; those that this store refuses must be rejected, each by its reason, the others stored. */
+  async function expectTaken(points: readonly Point[]): Promise<void> {
+    const subject = await opened();
+    const rejected = await subject.deliver(points);
+    const got = rejected.map(({ point, rejection }) => [points.indexOf(point), rejection.reason]);
+    const expected = points.flatMap((point, index) => {
+      const reason = refusal(point);
+      return reason === undefined ? [] : [[index, reason]];
+    });
+    expect(got.sort((a, b) => Number(a[0]) - Number(b[0]))).toEqual(expected);
+    for (const { rejection } of rejected) expect(rejection.message).toMatch(/^.{1,500}$/);
+    await expectStored(
+      subject,
+      points.filter((point) => refusal(point) === undefined),
+    );
+  }
+
+  describe('storage', () => {
+    it('holds every field of every type, and null where there is none', async () => {
+      await expectTaken(METRIC_TYPES.map((type) => makePoint({ type })));
+    });
+
+    it('holds every number exactly, or rejects it', async () => {
+      const fields = ['sum', 'min', 'max', 'last', 'p50', 'p90', 'p95', 'p99'] as const;
+      const floats = METRIC_TYPES.flatMap((type) =>
+        NUMBERS.map((value, index) =>
+          makePoint({
+            type,
+            dimensions: [['n', String(index)]],
+            values: Object.fromEntries(fields.map((field) => [field, value])),
+          }),
+        ),
+      );
+      const counts = COUNTS.map((count, index) =>
+        makePoint({ name: 'counts', dimensions: [['n', String(index)]], values: { count } }),
+      );
+      await expectTaken([...floats, ...counts]);
+    });
+
+    it('reads negative zero as a zero', async () => {
+      const subject = await opened();
+      await subject.deliver([makePoint({ type: 'gauge', values: { sum: -0, min: -0 } })]);
+      const [stored] = await subject.read(EVERYTHING);
+      expect(stored?.sum === 0 && stored.min === 0).toBe(true);
+    });
+
+    it('rejects numbers that are not finite', async () => {
+      const values = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+      const bad = values.map((sum) => makePoint({ name: String(sum), values: { sum } }));
+      await expectTaken([makePoint(), ...bad, makePoint({ name: 'neighbour' })]);
+    });
+
+    it('holds any text as a name', async () => {
+      await expectTaken(HOSTILE_TEXTS.map((name) => makePoint({ name })));
+    });
+
+    it('holds any text as the key of a dimension', async () => {
+      await expectTaken(HOSTILE_TEXTS.map((key) => makePoint({ dimensions: [[key, 'v']] })));
+    });
+
+    it('holds any text as the value of a dimension', async () => {
+      const texts = [...HOSTILE_TEXTS, '\0', 'a\0b'];
+      await expectTaken(texts.map((value) => makePoint({ dimensions: [['k', value]] })));
+    });
+
+    it('holds them all in one series', async () => {
+      const dimensions = HOSTILE_TEXTS.map((text) => [text, `${text}!`] as const);
+      await expectTaken([makePoint({ dimensions }), makePoint()]);
+    });
+
+    it('keeps apart what looks alike', async () => {
+      await expectTaken(LOOKALIKES.map((parts) => makePoint(parts)));
+    });
+
+    it('holds long names', async () => {
+      const names = ['n'.repeat(255), 'n'.repeat(256), 'm'.repeat(512), 'ü'.repeat(256)];
+      await expectTaken(names.map((name) => makePoint({ name })));
+    });
+
+    it('holds long dimensions, or rejects these and no others', async () => {
+      const values = [KB, 16 * KB, 64 * KB, 64 * KB + 1].map((length) => `${length}`.padEnd(length, 'x'));
+      await expectTaken([
+        makePoint({ name: 'before' }),
+        ...values.map((value) => makePoint({ dimensions: [['k', value]] })),
+        makePoint({ dimensions: [['k', '€'.repeat(64 * KB)]] }),
+        makePoint({ name: 'after' }),
+      ]);
+    });
+
+    it('rejects by index in the batch, in one write', async () => {
+      const subject = await opened();
+      const points = manyPoints(7);
+      points[2] = makePoint({ name: 'bad', values: { sum: Number.NaN } });
+      points[6] = makePoint({ name: 'bad too', values: { sum: Number.POSITIVE_INFINITY } });
+      const outcome = await subject.write(points);
+      expect(outcome).toMatchObject({
+        kind: 'partial',
+        retry: [],
+        rejected: [
+          { index: 2, reason: 'invalid_value' },
+          { index: 6, reason: 'invalid_value' },
+        ],
+      });
+      await expectStored(
+        subject,
+        points.filter((_, index) => index !== 2 && index !== 6),
+      );
+    });
+
+    it('rejects a whole batch', async () => {
+      const subject = await opened();
+      const outcome = await subject.write([makePoint({ values: { sum: Number.NaN } })]);
+      expect(outcome).toMatchObject({ kind: 'partial', retry: [], rejected: [{ index: 0 }] });
+      await expectStored(subject, []);
+    });
+  });
+
+  describe('keys', () => {
+    it('holds a batch written twice as if written once', async () => {
+      const subject = await opened();
+      const points = manyPoints(100);
+      await subject.deliver(points);
+      await subject.deliver(points);
+      await expectStored(subject, points);
+    });
+
+    it('holds the values that were written last', async () => {
+      const subject = await opened();
+      await subject.deliver(manyPoints(100));
+      const later = manyPoints(60, 1000);
+      await subject.deliver(later);
+      await expectStored(subject, [...later, ...manyPoints(100).slice(60)]);
+    });
+
+    it('keeps windows and instances of one series apart', async () => {
+      const points = [0, 1, WINDOW_MS, 2 * WINDOW_MS].flatMap((offset) =>
+        ['', 'boot-1', 'boot-2', 'x,y=z "\\'].map((instance, index) =>
+          makePoint({ windowStart: START + offset, instance, values: { count: index + 1 } }),
+        ),
+      );
+      await expectTaken(points);
+    });
+
+    it('removes by key, and again', async () => {
+      const subject = await opened();
+      const points = [...manyPoints(10), makePoint({ instance: 'boot-1' }), makePoint()];
+      await subject.deliver(points);
+      await subject.remove([...points.slice(0, 5), points.at(-1)!, makePoint({ name: 'absent' })]);
+      await expectStored(subject, points.slice(5, -1));
+      await subject.remove(points.slice(0, 5));
+      await expectStored(subject, points.slice(5, -1));
+    });
+
+    it('shows two sinks of one namespace the same, and of two namespaces nothing', async () => {
+      const namespace = bench.namespace();
+      const [one, same, other] = [await opened(namespace), await opened(namespace), await opened()];
+      await one.deliver(manyPoints(3));
+      await expectStored(same, manyPoints(3));
+      await expectStored(other, []);
+      await other.deliver(manyPoints(2, 7));
+      await expectStored(one, manyPoints(3));
+      await expectStored(other, manyPoints(2, 7));
+    });
+
+    it('holds each row once and whole where two sinks write the same keys at once', async () => {
+      const namespace = bench.namespace();
+      const writers = [await opened(namespace), await opened(namespace)];
+      const rounds = 20;
+      const keys = 60;
+      const shared = 40;
+      /** All fields hold the same number, which names the writer and the round. */
+      const round = (writer: number, number: number) =>
+        Array.from({ length: keys }, (_, index) => {
+          const stamp = 1 + 1000 * writer + number;
+          const fields = FIELDS.gauge.map((field) => [field, stamp]);
+          const key = String(writer === 0 ? index : index + keys - shared);
+          return makePoint({ type: 'gauge', dimensions: [['key', key]], values: Object.fromEntries(fields) });
+        });
+      const writing = writers.map(async (subject, writer) => {
+        for (let number = 0; number < rounds; number += 1) await subject.deliver(round(writer, number));
+      });
+      await Promise.all(writing);
+      const last = [round(0, rounds - 1), round(1, rounds - 1)] as const;
+      const stored = await writers[0]!.read(EVERYTHING);
+      const winners = new Map(last.flat().map((point) => [point.series.id, point]));
+      for (const point of stored) {
+        const writer = point.count > 1000 ? 1 : 0;
+        const own = last[writer].find(({ series }) => series.id === point.series.id);
+        if (own !== undefined) winners.set(point.series.id, own);
+      }
+      expect(winners.size).toBe(2 * keys - shared);
+      expect(differences(stored, [...winners.values()])).toEqual([]);
+    });
+  });
+
+  describe('read', () => {
+    it('returns the windows of the half-open range', async () => {
+      const subject = await opened();
+      const points = [0, 1, 2, 3].map((number) => makePoint({ windowStart: START + number * WINDOW_MS }));
+      await subject.deliver(points);
+      const range = async (from: number, to: number) =>
+        (await subject.read({ from: START + from, to: START + to }))
+          .map(({ windowStart }) => (windowStart - START) / WINDOW_MS)
+          .sort();
+      expect(await range(WINDOW_MS, 3 * WINDOW_MS)).toEqual([1, 2]);
+      expect(await range(WINDOW_MS, WINDOW_MS)).toEqual([]);
+      expect(await range(WINDOW_MS + 1, 3 * WINDOW_MS + 1)).toEqual([2, 3]);
+      expect(await range(WINDOW_MS - 1, 2 * WINDOW_MS)).toEqual([1]);
+      expect(await range(10 * WINDOW_MS, 20 * WINDOW_MS)).toEqual([]);
+    });
+
+    it('returns 10,000 points, may be left early, and again while the sink writes', async () => {
+      const subject = await opened();
+      const points = manyPoints(10_000);
+      await subject.deliver(points);
+      await expectStored(subject, points);
+      for (let time = 0; time < 5; time += 1) {
+        let seen = 0;
+        for await (const _ of subject.sink.read(EVERYTHING, AbortSignal.timeout(10_000))) {
+          seen += 1;
+          if (seen === 1) await subject.deliver(points.slice(0, 10));
+          if (seen === 3) break;
+        }
+        expect(seen).toBe(3);
+      }
+      await expectStored(subject, points);
+    });
+
+    it('ends with an error, not early, where its signal is aborted', async () => {
+      const subject = await opened();
+      await subject.deliver(manyPoints(10_000));
+      const controller = new AbortController();
+      const reading = async () => {
+        for await (const _ of subject.sink.read(EVERYTHING, controller.signal)) controller.abort();
+      };
+      await expect(reading()).rejects.toThrow();
+      await expect(subject.read(EVERYTHING, AbortSignal.abort())).rejects.toThrow();
+      await expectStored(subject, manyPoints(10_000));
+    });
+  });
+
+  describe('schema', () => {
+    it('is found by the next sink, with what is in it', async () => {
+      const namespace = bench.namespace();
+      const first = await opened(namespace);
+      await first.deliver(manyPoints(3));
+      await first.sink.close();
+      await expectStored(await opened(namespace), manyPoints(3));
+    });
+
+    it.skipIf(!bench.harness.older)('gains what an older one lacks, and keeps its rows', async () => {
+      const namespace = bench.namespace();
+      const before = await bench.harness.older!(namespace);
+      expect(before.length).toBeGreaterThan(0);
+      const subject = await opened(namespace);
+      await expectStored(subject, before);
+      const points = METRIC_TYPES.map((type) => makePoint({ name: 'after the change', type }));
+      await subject.deliver(points);
+      await expectStored(subject, [...before, ...points]);
+    });
+
+    it.skipIf(!bench.harness.unusable)('is refused where it cannot be used, with advice', async () => {
+      const namespace = bench.namespace();
+      await bench.harness.unusable!(namespace);
+      const subject = await bench.subject({ namespace });
+      const error = await sinkError(subject.open());
+      expect(error.reason).toBe('schema_mismatch');
+      expect(error.advice).toMatch(/^[A-Z].+\.$/s);
+    });
+
+    it.skipIf(!bench.harness.drop)('is made again by open where it vanished', async () => {
+      const namespace = bench.namespace();
+      const subject = await opened(namespace);
+      await subject.deliver(manyPoints(3));
+      await bench.harness.drop!(namespace);
+      expect(await subject.write(manyPoints(3))).toMatchObject({ kind: 'refused', reason: 'not_found' });
+      await subject.open();
+      await subject.deliver(manyPoints(5));
+      await expectStored(subject, manyPoints(5));
+    });
+  });
+}

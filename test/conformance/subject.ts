@@ -1,0 +1,183 @@
+/** A sink under test, made as the composition root makes it and fed as a lane feeds it. */
+import { expect } from 'vitest';
+import { readSettings, type SettingError } from '../../src/settings.ts';
+import {
+  type Batch,
+  type Point,
+  pointBytes,
+  type Rejection,
+  type Settings,
+  type Sink,
+  SinkError,
+  type SinkLimits,
+  type SinkModule,
+  type StoredPoint,
+  type WindowRange,
+  type WriteOutcome,
+} from '../../src/sink.ts';
+import type { FaultProxy } from '../faults/proxy.ts';
+import { readAll } from './points.ts';
+
+/** Variables without their prefix: `{ URL: '...', TABLE: '...' }`. */
+export type Variables = Readonly<Record<string, string>>;
+
+/** What the suite must know about a store. */
+export interface Harness {
+  /** Starts the real server and returns its port, before which the suite puts its fault proxy. */
+  start(): Promise<number>;
+  stop(): Promise<void>;
+  /**
+   * Settings of a sink whose data nobody else sees (a table, a database, a bucket), made if that is not the sink's
+   * work. The same namespace is the same data. `port` is the server's or that of the proxy before it.
+   */
+  variables(namespace: string, port: number): Variables | Promise<Variables>;
+  /** Texts that no message and no log line may hold. */
+  readonly secrets?: readonly string[];
+  /** The same settings with credentials that the server does not know. */
+  wrongCredentials?(variables: Variables): Variables;
+  /** The same settings with a database that is not there. */
+  missing?(variables: Variables): Variables;
+  /** Makes the schema as an earlier version had it, and returns the points in it. */
+  older?(namespace: string): Promise<readonly Point[]>;
+  /** Makes a schema that the sink cannot use. */
+  unusable?(namespace: string): Promise<void>;
+  /** Takes away what `open` made, under a sink that runs. */
+  drop?(namespace: string): Promise<void>;
+  /**
+   * Where this store truly differs from what every sink must do.
+   * - `keepsNothing`: there is no store; the tests of what is in it, and of faults, are skipped.
+   * - `embedded`: no network lies between, so no fault is played on one; the port is not used.
+   * - `refuses`: points that this store cannot hold, with the reason by which they must be rejected. Non-finite
+   *   numbers are `invalid_value` in every sink: most stores have none, and all must hold the same.
+   */
+  readonly differs?: {
+    readonly keepsNothing?: true;
+    readonly embedded?: true;
+    readonly refuses?: (point: Point) => Rejection['reason'] | undefined;
+  };
+}
+
+/** How soon a call must settle once its signal is aborted. Generous: the machine is shared. */
+export const PROMPT_MS = 2_000;
+/** How often a lane would send a batch before the test gives up. */
+const MAX_ATTEMPTS = 50;
+const NEVER = new AbortController().signal;
+
+/** One sink, with everything that it says collected for the search for secrets. */
+export class Subject {
+  readonly sink: Sink;
+  readonly limits: SinkLimits;
+  readonly #said: string[];
+
+  constructor(module: SinkModule, variables: Variables, said: string[]) {
+    const env = Object.fromEntries(
+      Object.entries(variables).map(([name, value]) => [`SINK_T_${name}`, value]),
+    );
+    const errors: SettingError[] = [];
+    const config = readSettings<Settings>(module.settings, 'SINK_T_', env, errors, []);
+    expect(errors).toEqual([]);
+    const log = (fields: object, message: string) => said.push(`${message} ${JSON.stringify(fields)}`);
+    this.sink = module.create(config, { id: 't', log: { info: log, warn: log } });
+    this.limits = module.limits;
+    this.#said = said;
+  }
+
+  async open(signal: AbortSignal = NEVER): Promise<void> {
+    await this.#listen(this.sink.open(signal));
+  }
+
+  async write(points: readonly Point[], signal: AbortSignal = NEVER): Promise<WriteOutcome> {
+    return await this.#listen(this.sink.write({ points }, signal));
+  }
+
+  async remove(points: readonly Point[]): Promise<void> {
+    await this.#listen(this.sink.remove({ points }, NEVER));
+  }
+
+  async read(range: WindowRange, signal: AbortSignal = NEVER): Promise<StoredPoint[]> {
+    return await this.#listen(readAll(this.sink, range, signal));
+  }
+
+  async #listen<T>(settling: Promise<T>): Promise<T> {
+    try {
+      const result = await settling;
+      if (result !== undefined && !Array.isArray(result)) this.#said.push(JSON.stringify(result));
+      return result;
+    } catch (error) {
+      for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
+        this.#said.push(`${cause.stack} ${JSON.stringify(cause)}`);
+      }
+      throw error;
+    }
+  }
+
+  /** Writes all of it as a lane would: within the limits, several at once, again where the sink says so. */
+  async deliver(points: readonly Point[]): Promise<{ point: Point; rejection: Rejection }[]> {
+    const rejected: { point: Point; rejection: Rejection }[] = [];
+    const waiting = batches(points, this.limits);
+    const drain = async () => {
+      for (let batch = waiting.shift(); batch !== undefined; batch = waiting.shift()) {
+        rejected.push(...(await this.#deliverOne(batch.points)));
+      }
+    };
+    await Promise.all(Array.from({ length: this.limits.inFlight }, drain));
+    return rejected;
+  }
+
+  async #deliverOne(points: readonly Point[]): Promise<{ point: Point; rejection: Rejection }[]> {
+    const rejected: { point: Point; rejection: Rejection }[] = [];
+    let left = points;
+    for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt += 1) {
+      const outcome = await this.write(left);
+      if (outcome.kind === 'written') return rejected;
+      if (outcome.kind === 'refused') throw new Error(`refused: ${outcome.message}`);
+      if (outcome.kind === 'partial') {
+        const sent = left;
+        for (const rejection of outcome.rejected) rejected.push({ point: sent[rejection.index]!, rejection });
+        left = outcome.retry.map((index) => sent[index]!);
+        if (left.length === 0) return rejected;
+      }
+    }
+    throw new Error(`still not written after ${MAX_ATTEMPTS} attempts`);
+  }
+}
+
+function batches(points: readonly Point[], limits: SinkLimits): Batch[] {
+  const all: { points: Point[] }[] = [];
+  let bytes = Number.POSITIVE_INFINITY;
+  for (const point of points) {
+    bytes += pointBytes(point);
+    const last = all.at(-1);
+    if (last === undefined || bytes > limits.maxBytes || last.points.length >= limits.maxPoints) {
+      bytes = pointBytes(point);
+      all.push({ points: [point] });
+    } else {
+      last.points.push(point);
+    }
+  }
+  return all;
+}
+
+/** What the tests of one suite share. */
+export interface Bench {
+  readonly harness: Harness;
+  /** A namespace that no test has used. */
+  namespace(): string;
+  /** A sink that is closed after the test; through the proxy where `proxied`. */
+  subject(options?: {
+    namespace?: string;
+    proxied?: boolean;
+    change?: (variables: Variables) => Variables;
+  }): Promise<Subject>;
+  proxy(): FaultProxy;
+}
+
+/** Resolves to the SinkError that `settling` must reject with. */
+export async function sinkError(settling: Promise<unknown>): Promise<SinkError> {
+  const error = await settling.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(SinkError);
+  return error as SinkError;
+}
