@@ -135,13 +135,6 @@ export interface SinkLog {
   warn(fields: object, message: string): void;
 }
 
-/** A setting, by its key, that is missing or does not go with the others. */
-export interface SettingProblem {
-  readonly key: string;
-  /** Follows "expected". */
-  readonly expected: string;
-}
-
 /** What a sink's folder exports and `sinks/index.ts` lists. */
 export interface SinkModule<S extends Settings = Settings> {
   readonly kind: string;
