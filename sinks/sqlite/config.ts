@@ -1,0 +1,10 @@
+import { setting, type Values } from '../../src/sink.ts';
+
+export const settings = {
+  path: setting.text({
+    meaning: 'the database file; it and its folder are made if they are missing',
+    default: './fanout.db',
+  }),
+};
+
+export type SqliteConfig = Values<typeof settings>;

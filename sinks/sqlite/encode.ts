@@ -1,0 +1,111 @@
+/** A point as a row of the table `points`, and back; the statements. Pure. */
+import type { SQLInputValue, SQLOutputValue } from 'node:sqlite';
+import {
+  ALL_FIELDS,
+  FIELDS,
+  type MetricType,
+  type Point,
+  type Rejection,
+  type StoredPoint,
+} from '../../src/sink.ts';
+
+/** What identifies a row, in the order of the primary key: time first, so that a window's rows lie together. */
+export const KEY = ['window_start', 'series_id', 'instance'] as const;
+
+/** In the order in which `toRow` returns the values. */
+export const COLUMNS = {
+  window_start: 'INTEGER NOT NULL',
+  window_ms: 'INTEGER NOT NULL',
+  series_id: 'TEXT NOT NULL',
+  instance: 'TEXT NOT NULL',
+  name: 'TEXT NOT NULL',
+  type: 'TEXT NOT NULL',
+  dimensions: 'TEXT NOT NULL',
+  count: 'INTEGER NOT NULL',
+  sum: 'REAL NOT NULL',
+  min: 'REAL',
+  max: 'REAL',
+  last: 'REAL',
+  p50: 'REAL',
+  p90: 'REAL',
+  p95: 'REAL',
+  p99: 'REAL',
+} as const;
+
+const NAMES = Object.keys(COLUMNS);
+const CHANGED = NAMES.filter((name) => !(KEY as readonly string[]).includes(name));
+
+export const CREATE_TABLE = `CREATE TABLE IF NOT EXISTS points (${Object.entries(COLUMNS)
+  .map(([name, type]) => `${name} ${type}`)
+  .join(', ')}, PRIMARY KEY (${KEY.join(', ')})) WITHOUT ROWID`;
+
+export const UPSERT = `INSERT INTO points (${NAMES.join(', ')}) VALUES (${NAMES.map(() => '?').join(', ')})
+ON CONFLICT (${KEY.join(', ')}) DO UPDATE SET ${CHANGED.map((name) => `${name} = excluded.${name}`).join(', ')}`;
+
+export const DELETE = `DELETE FROM points WHERE ${KEY.map((name) => `${name} = ?`).join(' AND ')}`;
+
+export const SELECT = `SELECT ${NAMES.join(', ')} FROM points WHERE window_start >= ? AND window_start < ?`;
+
+/** Why a row cannot hold the point as it is; undefined where it can. */
+export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
+  for (const field of FIELDS[point.series.type]) {
+    // SQLite would store NaN as NULL.
+    if (!Number.isFinite(point[field])) {
+      return { reason: 'invalid_value', message: `${field} is ${point[field]}, not a finite number` };
+    }
+  }
+  if (!Number.isSafeInteger(point.count)) {
+    return { reason: 'invalid_value', message: `count is ${point.count}, over 2^53 - 1 or not whole` };
+  }
+  // A lone surrogate has no UTF-8; it would come back as U+FFFD. In `dimensions` JSON escapes it.
+  if (!point.series.name.isWellFormed()) {
+    return { reason: 'invalid_value', message: 'the name is not well-formed Unicode' };
+  }
+  return undefined;
+}
+
+export function toRow(point: Point): SQLInputValue[] {
+  const { series } = point;
+  return [
+    point.windowStart,
+    point.windowMs,
+    series.id,
+    point.instance,
+    series.name,
+    series.type,
+    series.dimensionsJson,
+    point.count,
+    point.sum,
+    point.min,
+    point.max,
+    point.last,
+    point.p50,
+    point.p90,
+    point.p95,
+    point.p99,
+  ];
+}
+
+export function toKey(point: Point): SQLInputValue[] {
+  return [point.windowStart, point.series.id, point.instance];
+}
+
+export function fromRow(row: Record<string, SQLOutputValue>): StoredPoint {
+  const dimensionsJson = String(row.dimensions);
+  const dimensions = Object.entries(JSON.parse(dimensionsJson) as Record<string, string>);
+  // An object lists keys that look like integers first.
+  dimensions.sort(([a], [b]) => (a < b ? -1 : 1));
+  const numbers = ALL_FIELDS.map((field) => [field, row[field]]);
+  return {
+    ...(Object.fromEntries(numbers) as Pick<StoredPoint, (typeof ALL_FIELDS)[number]>),
+    series: {
+      id: String(row.series_id),
+      name: String(row.name),
+      type: row.type as MetricType,
+      dimensions,
+      dimensionsJson,
+    },
+    windowStart: Number(row.window_start),
+    instance: String(row.instance),
+  };
+}

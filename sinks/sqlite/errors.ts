@@ -1,0 +1,43 @@
+/** What SQLite's result codes (https://sqlite.org/rescode.html) mean to the lane. Pure. */
+import { REFUSE_REASONS, SinkError } from '../../src/sink.ts';
+
+type Verdict = readonly [reason: SinkError['reason'], advice: string];
+
+const WRITABLE = 'Make the file and its folder writable for this process, or set another path.';
+
+const VERDICTS: Readonly<Record<number, Verdict>> = {
+  3: ['unauthorized', WRITABLE], // PERM
+  5: ['conflict', ''], // BUSY
+  6: ['conflict', ''], // LOCKED
+  8: ['unauthorized', WRITABLE], // READONLY
+  10: ['server_error', ''], // IOERR
+  11: ['schema_mismatch', 'Restore the file from a backup, or set another path.'], // CORRUPT
+  13: ['server_error', 'Free space on the disk.'], // FULL
+  14: ['not_found', WRITABLE], // CANTOPEN
+  23: ['unauthorized', WRITABLE], // AUTH
+  26: ['schema_mismatch', 'Set a path that is free or that holds an SQLite database.'], // NOTADB
+};
+
+/** The low byte; the others refine it. Undefined where the error is not SQLite's. */
+export function resultCode(error: unknown): number | undefined {
+  const code = error instanceof Error && 'errcode' in error ? error.errcode : undefined;
+  return typeof code === 'number' ? code & 0xff : undefined;
+}
+
+export const CONSTRAINT = 19;
+
+export function classify(error: unknown): SinkError {
+  if (error instanceof SinkError) return error;
+  const message = error instanceof Error ? error.message : String(error);
+  if (/^no such (table|column)|has no column named/.test(message)) {
+    return new SinkError('not_found', message, 'Leave the table to this sink; it is made again.', {
+      cause: error,
+    });
+  }
+  const [reason, advice] = VERDICTS[resultCode(error) ?? -1] ?? ['unknown', ''];
+  return new SinkError(reason, message, advice, { cause: error });
+}
+
+export function isRefusal(reason: SinkError['reason']): reason is (typeof REFUSE_REASONS)[number] {
+  return (REFUSE_REASONS as readonly string[]).includes(reason);
+}

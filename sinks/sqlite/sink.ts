@@ -1,0 +1,207 @@
+/**
+ * An SQLite file of its own: the store that needs nothing. node:sqlite is synchronous, so a write holds its thread, and
+ * is whole or not there at all. Other processes may read the file meanwhile (WAL).
+ */
+import { mkdirSync, statSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
+import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import { setImmediate as yieldToEvents } from 'node:timers/promises';
+import {
+  type Batch,
+  defineSink,
+  type Rejection,
+  type Sink,
+  SinkError,
+  type StoredPoint,
+  type WindowRange,
+  type WriteOutcome,
+} from '../../src/sink.ts';
+import { type SqliteConfig, settings } from './config.ts';
+import {
+  COLUMNS,
+  CREATE_TABLE,
+  DELETE,
+  fromRow,
+  KEY,
+  refusal,
+  SELECT,
+  toKey,
+  toRow,
+  UPSERT,
+} from './encode.ts';
+import { CONSTRAINT, classify, isRefusal, resultCode } from './errors.ts';
+
+/** How long SQLite waits for another writer; the thread stands still as long. */
+const BUSY_TIMEOUT_MS = 1_000;
+/** Rows between two chances for the rest of the thread to run. */
+const ROWS_PER_TURN = 1_000;
+
+interface Opened {
+  readonly database: DatabaseSync;
+  readonly upsert: StatementSync;
+  readonly remove: StatementSync;
+  /** Of the file that is open, whatever lies at the path by now. */
+  readonly inode: bigint;
+}
+
+class SqliteSink implements Sink {
+  readonly #path: string;
+  #opened: Opened | undefined;
+
+  constructor(config: SqliteConfig) {
+    // Resolved, so that `:memory:` names a file as well: what is acknowledged must outlive the process.
+    this.#path = resolve(config.path);
+  }
+
+  async open(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    await this.close();
+    makeFolder(this.#path);
+    let database: DatabaseSync | undefined;
+    try {
+      database = new DatabaseSync(this.#path, { timeout: BUSY_TIMEOUT_MS });
+      // FULL: a commit has reached the disk when it is acknowledged.
+      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+      inTransaction(database, migrate);
+      this.#opened = {
+        database,
+        upsert: database.prepare(UPSERT),
+        remove: database.prepare(DELETE),
+        inode: statSync(this.#path, { bigint: true }).ino,
+      };
+    } catch (error) {
+      database?.close();
+      const { reason, message, advice } = classify(error);
+      throw new SinkError(reason, `${this.#path}: ${message}`, advice, { cause: error });
+    }
+  }
+
+  async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
+    signal.throwIfAborted();
+    try {
+      const { database, upsert } = this.#connection();
+      const rejected: Rejection[] = [];
+      inTransaction(database, () => upsertAll(batch, upsert, rejected));
+      return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
+    } catch (error) {
+      const { reason, message } = classify(error);
+      return isRefusal(reason) ? { kind: 'refused', reason, message } : { kind: 'retry', reason, message };
+    }
+  }
+
+  async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
+    signal.throwIfAborted();
+    // One statement on a connection of its own: it sees the commits before it, and holds nobody up.
+    const database = new DatabaseSync(this.#path, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
+    try {
+      let rows = 0;
+      for (const row of database.prepare(SELECT).iterate(range.from, range.to)) {
+        yield fromRow(row);
+        rows += 1;
+        if (rows % ROWS_PER_TURN === 0) await yieldToEvents();
+        signal.throwIfAborted();
+      }
+    } finally {
+      database.close();
+    }
+  }
+
+  async remove(batch: Batch, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    try {
+      const { database, remove } = this.#connection();
+      inTransaction(database, () => {
+        for (const point of batch.points) remove.run(...toKey(point));
+      });
+    } catch (error) {
+      throw classify(error);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#opened?.database.close();
+    this.#opened = undefined;
+  }
+
+  #connection(): Opened {
+    if (this.#opened === undefined) throw new SinkError('connection', 'the database is not open');
+    const found = statSync(this.#path, { bigint: true, throwIfNoEntry: false });
+    // SQLite goes on writing to a deleted file, and would acknowledge what nobody can read.
+    if (found?.ino !== this.#opened.inode) {
+      throw new SinkError('not_found', `${this.#path} was deleted or replaced while it was open`);
+    }
+    return this.#opened;
+  }
+}
+
+function makeFolder(path: string): void {
+  const folder = dirname(path);
+  try {
+    mkdirSync(folder, { recursive: true });
+  } catch (error) {
+    const code = error instanceof Error && 'code' in error ? error.code : String(error);
+    throw new SinkError(
+      'not_found',
+      `the folder ${folder} cannot be made: ${code}`,
+      'Make the folder, or set another path.',
+      { cause: error },
+    );
+  }
+}
+
+function inTransaction(database: DatabaseSync, work: (database: DatabaseSync) => void): void {
+  // IMMEDIATE waits for other writers at the start, where waiting is possible.
+  database.exec('BEGIN IMMEDIATE');
+  try {
+    work(database);
+    database.exec('COMMIT');
+  } catch (error) {
+    if (database.isTransaction) database.exec('ROLLBACK');
+    throw error;
+  }
+}
+
+function upsertAll(batch: Batch, upsert: StatementSync, rejected: Rejection[]): void {
+  for (const [index, point] of batch.points.entries()) {
+    const refused = refusal(point);
+    if (refused !== undefined) {
+      rejected.push({ index, ...refused });
+      continue;
+    }
+    try {
+      upsert.run(...toRow(point));
+    } catch (error) {
+      // Undoes this one row only: somebody added a constraint to the table.
+      if (resultCode(error) !== CONSTRAINT) throw error;
+      rejected.push({ index, reason: 'refused', message: classify(error).message });
+    }
+  }
+}
+
+/** Makes the table, or adds the columns that an older version did not have. */
+function migrate(database: DatabaseSync): void {
+  database.exec(CREATE_TABLE);
+  const found = database.prepare('SELECT name, pk FROM pragma_table_info(?)').all('points');
+  const key = found.filter(({ pk }) => pk !== 0).sort((a, b) => Number(a.pk) - Number(b.pk));
+  if (key.map(({ name }) => name).join() !== KEY.join())
+    throw mismatch(`its primary key is not ${KEY.join(', ')}`);
+  for (const [name, type] of Object.entries(COLUMNS)) {
+    if (found.some((column) => column.name === name)) continue;
+    if (type.includes('NOT NULL')) throw mismatch(`it has no column ${name}`);
+    database.exec(`ALTER TABLE points ADD COLUMN ${name} ${type}`);
+  }
+}
+
+function mismatch(what: string): SinkError {
+  const advice = 'Rename that table or set another path; the sink makes its own table.';
+  return new SinkError('schema_mismatch', `the table points is not this sink's: ${what}`, advice);
+}
+
+export default defineSink({
+  kind: 'sqlite',
+  summary:
+    'a file of its own through node:sqlite: nothing to install, and what runs where no sink is switched on',
+  settings,
+  limits: { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 1 },
+  create: (config): Sink => new SqliteSink(config),
+});

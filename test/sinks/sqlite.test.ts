@@ -1,0 +1,169 @@
+import { randomUUID } from 'node:crypto';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { afterAll, describe, expect, it } from 'vitest';
+import { classify } from '../../sinks/sqlite/errors.ts';
+import sqlite from '../../sinks/sqlite/sink.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
+import { type Sink, SinkError } from '../../src/sink.ts';
+import { makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
+import { describeConformance } from '../conformance.ts';
+
+const folder = temporaryFolder('sqlite');
+const pathOf = (namespace: string) => join(folder.path, 'made', `${namespace}.db`);
+
+/** A connection beside the sink's. */
+function run(path: string, sql: string): void {
+  const database = new DatabaseSync(path);
+  database.exec(sql);
+  database.close();
+}
+
+const OLD_TABLE = `CREATE TABLE points (window_start INTEGER NOT NULL, window_ms INTEGER NOT NULL,
+  series_id TEXT NOT NULL, instance TEXT NOT NULL, name TEXT NOT NULL, type TEXT NOT NULL, dimensions TEXT NOT NULL,
+  count INTEGER NOT NULL, sum REAL NOT NULL, PRIMARY KEY (window_start, series_id, instance)) WITHOUT ROWID`;
+
+describeConformance('sqlite', {
+  start: async () => 0,
+  stop: async () => folder.remove(),
+  variables: (namespace) => ({ PATH: pathOf(namespace) }),
+  missing: () => ({ PATH: '/dev/null/fanout.db' }),
+  async older(namespace) {
+    mkdirSync(join(folder.path, 'made'), { recursive: true });
+    const point = makePoint({ values: { count: 4, sum: 2.5 } });
+    run(
+      pathOf(namespace),
+      `${OLD_TABLE};
+      INSERT INTO points VALUES (${START}, 10000, '${point.series.id}', '', 'requests', 'counter', '{"app":"api"}', 4, 2.5)`,
+    );
+    return [point];
+  },
+  async unusable(namespace) {
+    mkdirSync(join(folder.path, 'made'), { recursive: true });
+    run(pathOf(namespace), 'CREATE TABLE points (x, y)');
+  },
+  drop: async (namespace) => run(pathOf(namespace), 'DROP TABLE points'),
+  differs: { embedded: true },
+});
+
+describe('sqlite', () => {
+  const own = temporaryFolder('sqlite-own');
+  afterAll(() => own.remove());
+  const signal = new AbortController().signal;
+  const log = { info: () => {}, warn: () => {} };
+
+  async function opened(path = join(own.path, `${randomUUID()}.db`)): Promise<{ sink: Sink; path: string }> {
+    const sink = sqlite.create({ path }, { id: 't', log });
+    await sink.open(signal);
+    return { sink, path };
+  }
+
+  it('has the table that is documented', async () => {
+    const { sink, path } = await opened();
+    await sink.write({ points: [makePoint({ type: 'gauge', values: { count: 3, sum: 7 } })] }, signal);
+    const database = new DatabaseSync(path, { readOnly: true });
+    expect(database.prepare('PRAGMA journal_mode').get()).toEqual({ journal_mode: 'wal' });
+    const row = database.prepare('SELECT *, typeof(count) AS tc, typeof(sum) AS ts FROM points').get();
+    expect({ ...row }).toMatchObject({
+      window_start: START,
+      window_ms: 10_000,
+      instance: '',
+      name: 'requests',
+      type: 'gauge',
+      dimensions: '{"app":"api"}',
+      count: 3,
+      sum: 7,
+      p99: null,
+      tc: 'integer',
+      ts: 'real',
+    });
+    const { sql } = database.prepare("SELECT sql FROM sqlite_schema WHERE name = 'points'").get()!;
+    expect(sql).toMatch(/PRIMARY KEY \(window_start, series_id, instance\)\) WITHOUT ROWID$/);
+    database.close();
+    await sink.close();
+  });
+
+  it('says that another writer holds the file, and writes when it is gone', async () => {
+    const { sink, path } = await opened();
+    const other = new DatabaseSync(path);
+    other.exec('BEGIN IMMEDIATE');
+    expect(await sink.write({ points: [makePoint()] }, signal)).toMatchObject({
+      kind: 'retry',
+      reason: 'conflict',
+    });
+    other.exec('ROLLBACK');
+    other.close();
+    expect(await sink.write({ points: [makePoint()] }, signal)).toEqual({ kind: 'written' });
+    await sink.close();
+  });
+
+  it('never shows a reader half a batch', async () => {
+    const { sink } = await opened();
+    await sink.write({ points: manyPoints(3000) }, signal);
+    const salts = new Set<number>();
+    for await (const point of sink.read({ from: 0, to: START + 1 }, signal)) {
+      if (salts.size === 0) await sink.write({ points: manyPoints(3000, 50_000) }, signal);
+      salts.add(point.count > 50_000 ? 50_000 : 0);
+    }
+    expect([...salts]).toEqual([0]);
+    await sink.close();
+  });
+
+  it('lets timers run during a long read', async () => {
+    const { sink } = await opened();
+    for (const windowStart of [0, 1, 2, 3, 4]) {
+      const points = manyPoints(10_000).map((point) => ({ ...point, windowStart }));
+      await sink.write({ points }, signal);
+    }
+    const timeout = AbortSignal.timeout(5);
+    const reading = readAll(sink, { from: 0, to: 10 }, timeout);
+    await expect(reading).rejects.toThrow(/timeout/);
+    await sink.close();
+  });
+
+  it('refuses to write to a file that was deleted or replaced', async () => {
+    const { sink, path } = await opened();
+    rmSync(path);
+    expect(await sink.write({ points: [makePoint()] }, signal)).toMatchObject({
+      kind: 'refused',
+      reason: 'not_found',
+    });
+    await sink.open(signal);
+    expect(await sink.write({ points: [makePoint()] }, signal)).toEqual({ kind: 'written' });
+    await sink.close();
+  });
+
+  it('rejects what a constraint of the user refuses, and no more', async () => {
+    const path = join(own.path, 'constrained.db');
+    run(path, OLD_TABLE.replace('count INTEGER NOT NULL', 'count INTEGER NOT NULL CHECK (count < 100)'));
+    const { sink } = await opened(path);
+    const points = [1, 100, 2].map((count) => makePoint({ name: String(count), values: { count } }));
+    expect(await sink.write({ points }, signal)).toMatchObject({
+      kind: 'partial',
+      retry: [],
+      rejected: [{ index: 1, reason: 'refused' }],
+    });
+    expect(await readAll(sink, { from: 0, to: START + 1 }, signal)).toHaveLength(2);
+    await sink.close();
+  });
+
+  it('keeps its hands off what is not a database, and says what to do', async () => {
+    const path = join(own.path, 'letter.txt');
+    writeFileSync(path, 'Dear database, '.repeat(1000));
+    const error = await opened(path).catch((reason: unknown) => reason);
+    expect(error).toBeInstanceOf(SinkError);
+    expect(error).toMatchObject({ reason: 'schema_mismatch', advice: expect.stringMatching(/^Set a path/) });
+  });
+
+  it.each([
+    [5 | (2 << 8), 'conflict'],
+    [8, 'unauthorized'],
+    [10 | (3 << 8), 'server_error'],
+    [13, 'server_error'],
+    [14, 'not_found'],
+    [1, 'unknown'],
+  ])('classifies result code %i as %s', (errcode, reason) => {
+    expect(classify(Object.assign(new Error('x'), { errcode })).reason).toBe(reason);
+  });
+});
