@@ -1,0 +1,218 @@
+/**
+ * What every window must hold, computed a second time, slowly and obviously: JSON.parse and Maps, nothing shared with
+ * the decoder and the aggregator that it checks. Pure. Memory grows with windows times series, not with messages.
+ *
+ * The file format: JSON lines, one row per window and series, sorted by window start, then series id:
+ *
+ *   {"window_start":1763861400000,"window_ms":10000,"series_id":"0f3a...","name":"http.requests","type":"counter",
+ *    "dimensions":{"app":"api","status":"200"},"count":3,"sum":4,"min":null,"max":null,"last":null}
+ *
+ * `window_start` is in ms since 1970; min and max are those of gauges and timers, last that of gauges, null elsewhere.
+ * Rows that are totals over all windows have null for `window_start` and `window_ms`. No MAX_SERIES here: rows that the
+ * service folded into an overflow series stand under their own.
+ */
+import { FIELDS, METRIC_TYPES, type MetricType, type Series } from '../aggregate/point.ts';
+import { makeSeries } from '../aggregate/series.ts';
+
+/** The settings that decide which window a sample belongs to (I1). */
+export interface WindowSettings {
+  readonly windowMs: number;
+  readonly latenessMs: number;
+  readonly maxAheadMs: number;
+}
+
+export interface TruthRow {
+  /** Null where the row is a total over all windows. */
+  readonly windowStart: number | null;
+  readonly series: Series;
+  readonly count: number;
+  /** Added in stream order, so that it compares bit for bit. */
+  readonly sum: number;
+  readonly min: number | null;
+  readonly max: number | null;
+  /** Of the latest timestamp; among equals, the last in the stream. */
+  readonly last: number | null;
+}
+
+interface Sum {
+  readonly series: Series;
+  count: number;
+  sum: number;
+  min: number;
+  max: number;
+  last: number;
+  lastTime: number;
+}
+
+interface Sample {
+  readonly series: Series;
+  readonly value: number;
+  /** Event time; undefined where the producer gave none. */
+  readonly time: number | undefined;
+}
+
+export class Truth {
+  messages = 0;
+  /** Messages, or members of a message that is an array, that are no sample. */
+  rejected = 0;
+  readonly samples: Record<MetricType, number> = { counter: 0, gauge: 0, timer: 0 };
+  /** Samples that went into the window of their stream time, being too late or too far ahead for their own. */
+  late = 0;
+  ahead = 0;
+  readonly #settings: WindowSettings;
+  readonly #windows = new Map<number, Map<Series, Sum>>();
+  readonly #totals = new Map<Series, Sum>();
+  readonly #series = new Map<string, Series>();
+
+  constructor(settings: WindowSettings) {
+    this.#settings = settings;
+  }
+
+  /** One message, in stream order. Without a stream time (core mode) it counts in the totals only. */
+  add(payload: Uint8Array, streamTime: number | null): void {
+    this.messages++;
+    for (const candidate of parseMessage(payload)) {
+      const sample = this.#sample(candidate);
+      if (sample === undefined) {
+        this.rejected++;
+        continue;
+      }
+      this.samples[sample.series.type]++;
+      const time = sample.time ?? streamTime ?? 0;
+      addTo(this.#totals, sample, time);
+      if (streamTime !== null) addTo(this.#window(time, streamTime), sample, time);
+    }
+  }
+
+  /** One row per window and series. */
+  *rows(): Generator<TruthRow> {
+    for (const start of [...this.#windows.keys()].sort((a, b) => a - b)) {
+      yield* sorted(this.#windows.get(start)!, start);
+    }
+  }
+
+  /** One row per series, over all windows. */
+  *totals(): Generator<TruthRow> {
+    yield* sorted(this.#totals, null);
+  }
+
+  /** Invariant I1. */
+  #window(time: number, streamTime: number): Map<Series, Sum> {
+    const { windowMs, latenessMs, maxAheadMs } = this.#settings;
+    let start = Math.floor(time / windowMs) * windowMs;
+    const isLate = streamTime >= start + windowMs + latenessMs;
+    const isAhead = time > streamTime + maxAheadMs;
+    if (isLate) this.late++;
+    if (isAhead) this.ahead++;
+    if (isLate || isAhead) start = Math.floor(streamTime / windowMs) * windowMs;
+    const known = this.#windows.get(start);
+    if (known !== undefined) return known;
+    const made = new Map<Series, Sum>();
+    this.#windows.set(start, made);
+    return made;
+  }
+
+  #sample(candidate: unknown): Sample | undefined {
+    if (typeof candidate !== 'object' || candidate === null) return undefined;
+    const { name, type, value, timestamp } = candidate as Record<string, unknown>;
+    const isType = METRIC_TYPES.some((known) => known === type);
+    if (typeof name !== 'string' || name === '' || !isType) return undefined;
+    if (typeof value !== 'number' || !Number.isFinite(value)) return undefined;
+    const dimensions = dimensionsOf(candidate as Record<string, unknown>);
+    if (dimensions === undefined) return undefined;
+    let time: number | undefined;
+    if (timestamp !== undefined && timestamp !== null) {
+      time = typeof timestamp === 'string' ? Date.parse(timestamp) : Number.NaN;
+      if (Number.isNaN(time)) return undefined;
+    }
+    return { series: this.#intern(name, type as MetricType, dimensions), value, time };
+  }
+
+  /** One object per series, so that it can be the key of a Map. */
+  #intern(name: string, type: MetricType, dimensions: [string, string][]): Series {
+    const spelling = JSON.stringify([name, type, dimensions]);
+    const known = this.#series.get(spelling);
+    if (known !== undefined) return known;
+    const made = makeSeries(name, type, dimensions);
+    const same = this.#series.get(made.id) ?? made;
+    this.#series.set(spelling, same);
+    this.#series.set(made.id, same);
+    return same;
+  }
+}
+
+function parseMessage(payload: Uint8Array): unknown[] {
+  try {
+    const parsed: unknown = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload));
+    return Array.isArray(parsed) ? parsed : [parsed];
+  } catch {
+    return [undefined];
+  }
+}
+
+/** As strings; null and "" mean that the dimension is absent. Undefined where one is an object. */
+function dimensionsOf(candidate: Record<string, unknown>): [string, string][] | undefined {
+  const { dimensions, dims, tags, labels } = candidate;
+  const given = dimensions ?? dims ?? tags ?? labels ?? {};
+  if (typeof given !== 'object') return undefined;
+  const entries = Object.entries(given as object).filter(([, value]) => value !== null && value !== '');
+  const isScalar = entries.every(([, value]) => typeof value !== 'object');
+  return isScalar ? entries.map(([key, value]) => [key, String(value)]) : undefined;
+}
+
+function addTo(sums: Map<Series, Sum>, { series, value }: Sample, time: number): void {
+  const known = sums.get(series);
+  if (known === undefined) {
+    sums.set(series, { series, count: 1, sum: value, min: value, max: value, last: value, lastTime: time });
+    return;
+  }
+  known.count++;
+  known.sum += value;
+  known.min = Math.min(known.min, value);
+  known.max = Math.max(known.max, value);
+  if (time >= known.lastTime) {
+    known.last = value;
+    known.lastTime = time;
+  }
+}
+
+function* sorted(sums: ReadonlyMap<Series, Sum>, windowStart: number | null): Generator<TruthRow> {
+  const bySeries = [...sums.values()].sort((a, b) => (a.series.id < b.series.id ? -1 : 1));
+  for (const { series, count, sum, min, max, last } of bySeries) {
+    const fields = FIELDS[series.type];
+    yield {
+      windowStart,
+      series,
+      count,
+      sum,
+      min: fields.includes('min') ? min : null,
+      max: fields.includes('max') ? max : null,
+      last: fields.includes('last') ? last : null,
+    };
+  }
+}
+
+/** A row as it stands in the file, without the line's end. */
+export function formatTruthRow(row: TruthRow, windowMs: number): string {
+  const { series } = row;
+  const key = { window_start: row.windowStart, window_ms: row.windowStart === null ? null : windowMs };
+  const identity = { series_id: series.id, name: series.name, type: series.type };
+  const values = { count: row.count, sum: row.sum, min: row.min, max: row.max, last: row.last };
+  const start = JSON.stringify({ ...key, ...identity }).slice(0, -1);
+  return `${start},"dimensions":${series.dimensionsJson},${JSON.stringify(values).slice(1)}`;
+}
+
+/** Reads the lines of a file. Throws where a line is none that `formatTruthRow` wrote. */
+export async function* readTruth(lines: AsyncIterable<string> | Iterable<string>): AsyncGenerator<TruthRow> {
+  let number = 0;
+  for await (const line of lines) {
+    number++;
+    if (line === '') continue;
+    const row = JSON.parse(line);
+    const series = makeSeries(row.name, row.type, Object.entries<string>(row.dimensions));
+    if (series.id !== row.series_id)
+      throw new Error(`line ${number}: series_id ${row.series_id} is not that of the series`);
+    const { count, sum, min, max, last } = row;
+    yield { windowStart: row.window_start, series, count, sum, min, max, last };
+  }
+}
