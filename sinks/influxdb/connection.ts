@@ -1,0 +1,85 @@
+/** Requests to one server: signed in, over keep-alive connections, by the transport of InfluxDB's own client. */
+import http from 'node:http';
+import https from 'node:https';
+import { InfluxDB, setLogger, type Transport } from '@influxdata/influxdb-client';
+import type { Config } from './config.ts';
+
+const FORM = 'application/x-www-form-urlencoded';
+const TEXT = 'text/plain; charset=utf-8';
+/** Bodies over it are compressed on the way to a server that is reached by https, which is seldom next door. */
+const GZIP_THRESHOLD_BYTES = 1_024;
+/** The client has a socket timeout of its own; the caller's signal is the only clock here. */
+const NO_TIMEOUT_MS = 0;
+
+// It would write to the console.
+setLogger({ error() {}, warn() {} });
+
+export class Connection {
+  readonly #agent: http.Agent;
+  readonly #transport: Transport;
+  readonly #writePath: string;
+  readonly #database: string;
+  readonly #gzip: { readonly gzipThreshold?: number };
+
+  constructor(config: Config, sockets: number) {
+    const secure = new URL(config.url).protocol === 'https:';
+    const options = { keepAlive: true, maxSockets: sockets };
+    this.#agent = secure ? new https.Agent(options) : new http.Agent(options);
+    this.#gzip = secure ? { gzipThreshold: GZIP_THRESHOLD_BYTES } : {};
+    this.#database = (config.api === 'v1' ? config.database : config.bucket) ?? '';
+    this.#writePath = writePath(config);
+    this.#transport = new InfluxDB({
+      url: config.url,
+      timeout: NO_TIMEOUT_MS,
+      headers: basicAuthorization(config),
+      ...(config.api === 'v2' && config.token !== undefined ? { token: config.token } : {}),
+      transportOptions: { agent: this.#agent },
+    }).transport;
+  }
+
+  /** Resolves to the status, which is 2xx; rejects with the client's HttpError for any other. */
+  async write(lines: string, signal: AbortSignal): Promise<number> {
+    signal.throwIfAborted();
+    let status = 0;
+    const options = { method: 'POST', headers: { 'content-type': TEXT }, signal, ...this.#gzip };
+    await this.#transport.request(this.#writePath, lines, options, (_, code) => {
+      status = code ?? 0;
+    });
+    return status;
+  }
+
+  /** The body of the answer to InfluxQL statements: JSON, a line each for `chunkRows` rows or one whole series. */
+  async *query(statements: string, chunkRows: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    signal.throwIfAborted();
+    const form = {
+      db: this.#database,
+      q: statements,
+      epoch: 'ms',
+      chunked: 'true',
+      chunk_size: `${chunkRows}`,
+    };
+    const headers = { 'content-type': FORM, accept: 'application/json' };
+    yield* this.#transport.iterate('/query', `${new URLSearchParams(form)}`, {
+      method: 'POST',
+      headers,
+      signal,
+    });
+  }
+
+  close(): void {
+    this.#agent.destroy();
+  }
+}
+
+function writePath(config: Config): string {
+  if (config.api === 'v1')
+    return `/write?${new URLSearchParams({ db: config.database ?? '', precision: 'ms' })}`;
+  const { org = '', bucket = '' } = config;
+  return `/api/v2/write?${new URLSearchParams({ org, bucket, precision: 'ms' })}`;
+}
+
+function basicAuthorization({ api, user, password }: Config): Record<string, string> {
+  if (api !== 'v1' || user === undefined) return {};
+  const credentials = Buffer.from(`${user}:${password ?? ''}`).toString('base64');
+  return { authorization: `Basic ${credentials}` };
+}

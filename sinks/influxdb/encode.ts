@@ -1,0 +1,151 @@
+/**
+ * Points as line protocol, and series back from what a query returns. Line protocol cannot carry every text, and a
+ * server takes some tag keys for its own, so texts are escaped, reversibly and before line protocol's own backslashes:
+ *
+ *   - `%`, `\`, control characters and halves of surrogate pairs become `%` and the code point, in upper-case hex of two
+ *     digits (`%0A`) or, for the halves, `u` and four (`%uD83D`);
+ *   - so does the first character of a name or key that begins with `_` or `#` (system names, comments), and of a key
+ *     that is one of `RESERVED_KEYS`;
+ *   - an empty name is `%` alone.
+ *
+ * Any other text stands as it is.
+ */
+import { escape as lineProtocol } from '@influxdata/influxdb-client';
+import {
+  ALL_FIELDS,
+  FIELDS,
+  type Field,
+  METRIC_TYPES,
+  type MetricType,
+  makeSeries,
+  type Point,
+  type Rejection,
+  type Series,
+} from '../../src/sink.ts';
+
+export const TYPE_TAG = 'metric_type';
+export const INSTANCE_TAG = 'instance';
+
+/** Tag keys with a meaning of their own: ours, the servers' columns, and fields, with which a tag cannot share a name. */
+const RESERVED_KEYS: ReadonlySet<string> = new Set([TYPE_TAG, INSTANCE_TAG, 'time', ...ALL_FIELDS]);
+const UNFIT = /[\p{Cc}\p{Surrogate}\\%]/gu;
+const ESCAPED = /%(?:u([0-9A-F]{4})|([0-9A-F]{2}))/g;
+
+/** The server's limit, in bytes, on measurement, tags and the name of a field, joined by a separator. */
+const MAX_KEY_BYTES = 65_535;
+const FIELD_SEPARATOR_BYTES = 4;
+const LONGEST_FIELD_BYTES = Math.max(...ALL_FIELDS.map((field) => field.length));
+export const MAX_SERIES_KEY_BYTES = MAX_KEY_BYTES - FIELD_SEPARATOR_BYTES - LONGEST_FIELD_BYTES;
+
+function escapeCharacter(character: string): string {
+  const code = character.charCodeAt(0);
+  const hex = code.toString(16).toUpperCase();
+  return code > 0xff ? `%u${hex}` : `%${hex.padStart(2, '0')}`;
+}
+
+function escapeValue(text: string): string {
+  return text.replace(UNFIT, escapeCharacter);
+}
+
+function escapeFirst(text: string): string {
+  return escapeCharacter(text) + escapeValue(text.slice(1));
+}
+
+export function escapeName(text: string): string {
+  if (text === '') return '%';
+  return text[0] === '_' || text[0] === '#' ? escapeFirst(text) : escapeValue(text);
+}
+
+export function escapeKey(text: string): string {
+  return RESERVED_KEYS.has(text) ? escapeFirst(text) : escapeName(text);
+}
+
+export function unescapeText(text: string): string {
+  if (text === '%') return '';
+  return text.replace(ESCAPED, (_, half?: string, code?: string) =>
+    String.fromCharCode(Number.parseInt(half ?? code!, 16)),
+  );
+}
+
+/** A series as its tags are stored, `metric_type` included; `instance` belongs to the point. */
+export function tagsOf(series: Series): [key: string, value: string][] {
+  const tags = series.dimensions.map(([key, value]): [string, string] => [
+    escapeKey(key),
+    escapeValue(value),
+  ]);
+  tags.push([TYPE_TAG, series.type]);
+  return tags.sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+export function instanceTag(instance: string): string {
+  return escapeValue(instance);
+}
+
+interface SeriesKey {
+  readonly text: string;
+  readonly bytes: number;
+}
+
+const seriesKeys = new WeakMap<Series, SeriesKey>();
+
+function seriesKey(series: Series): SeriesKey {
+  let key = seriesKeys.get(series);
+  if (key === undefined) {
+    const tags = tagsOf(series).map(
+      ([name, value]) => `,${lineProtocol.tag(name)}=${lineProtocol.tag(value)}`,
+    );
+    const text = lineProtocol.measurement(escapeName(series.name)) + tags.join('');
+    key = { text, bytes: Buffer.byteLength(text) };
+    seriesKeys.set(series, key);
+  }
+  return key;
+}
+
+/** JavaScript's shortest form reads back exactly; only the sign of zero is lost in it. */
+function float(value: number): string {
+  return Object.is(value, -0) ? '-0' : String(value);
+}
+
+function fieldsOf(point: Point): string {
+  let text = `count=${point.count}i`;
+  for (const field of FIELDS[point.series.type]) {
+    const value = point[field];
+    if (field !== 'count' && value !== null) text += `,${field}=${float(value)}`;
+  }
+  return text;
+}
+
+/** A line without its line feed, or why the server could not take it. */
+export function encodePoint(point: Point): string | Omit<Rejection, 'index'> {
+  const key = seriesKey(point.series);
+  const instance =
+    point.instance === '' ? '' : `,${INSTANCE_TAG}=${lineProtocol.tag(instanceTag(point.instance))}`;
+  const bytes = instance === '' ? key.bytes : key.bytes + Buffer.byteLength(instance);
+  if (bytes > MAX_SERIES_KEY_BYTES) {
+    const message = `name and dimensions take ${bytes} bytes; the limit is ${MAX_SERIES_KEY_BYTES}`;
+    return { reason: 'too_large', message };
+  }
+  const unfit = FIELDS[point.series.type].find((field) => point[field] !== null && !isStorable(point, field));
+  if (unfit !== undefined) {
+    return { reason: 'invalid_value', message: `${unfit} is ${point[unfit]}, which InfluxDB cannot hold` };
+  }
+  return `${key.text}${instance} ${fieldsOf(point)} ${point.windowStart}`;
+}
+
+function isStorable(point: Point, field: Field): boolean {
+  return field === 'count' ? Number.isSafeInteger(point.count) : Number.isFinite(point[field]);
+}
+
+/** The inverse of what `encodePoint` makes of a series; undefined where the row is not one of ours. */
+export function decodeSeries(
+  measurement: string,
+  tags: Readonly<Record<string, string>>,
+): { series: Series; instance: string } | undefined {
+  const type = METRIC_TYPES.find((known): known is MetricType => known === tags[TYPE_TAG]);
+  if (type === undefined) return undefined;
+  const dimensions = Object.entries(tags)
+    .filter(([key]) => key !== TYPE_TAG && key !== INSTANCE_TAG)
+    .map(([key, value]) => [unescapeText(key), unescapeText(value)] as const);
+  const series = makeSeries(unescapeText(measurement), type, dimensions);
+  return { series, instance: unescapeText(tags[INSTANCE_TAG] ?? '') };
+}

@@ -1,0 +1,210 @@
+/**
+ * InfluxDB by line protocol, written by /api/v2/write (InfluxDB 2, 3, Cloud, 1.8) or /write (1.x) and read by InfluxQL
+ * over /query, which all of them have. A point is its measurement, tags and time, so writing it again overwrites it.
+ */
+import {
+  type Batch,
+  defineSink,
+  type Rejection,
+  type Sink,
+  type StoredPoint,
+  type WindowRange,
+  type WriteOutcome,
+} from '../../src/sink.ts';
+import { classify, sinkError, type Verdict } from './classify.ts';
+import { type Config, settings, validate } from './config.ts';
+import { Connection } from './connection.ts';
+import { encodePoint } from './encode.ts';
+import {
+  decodeRows,
+  deletePoint,
+  identifier,
+  measurementOf,
+  type Rows,
+  readRows,
+  selectPoints,
+  showTagKeys,
+} from './influxql.ts';
+
+const LIMITS = { maxPoints: 5_000, maxBytes: 4_000_000, inFlight: 2 };
+/** One more than writes, so that a read or an open never waits for them. */
+const SOCKETS = LIMITS.inFlight + 2;
+/** How often one write may send parts of its batch in search of the points that the server cannot take. */
+const MAX_REQUESTS = 64;
+const CHUNK_ROWS = 1_000;
+const DELETES_PER_REQUEST = 100;
+
+interface Row {
+  /** In the batch. */
+  readonly index: number;
+  readonly measurement: string;
+  readonly line: string;
+}
+
+class InfluxDbSink implements Sink {
+  readonly #config: Config;
+  #connection: Connection | undefined;
+
+  constructor(config: Config) {
+    this.#config = config;
+  }
+
+  /** Made on first use, and again after `close`. */
+  #connect(): Connection {
+    this.#connection ??= new Connection(this.#config, SOCKETS);
+    return this.#connection;
+  }
+
+  async open(signal: AbortSignal): Promise<void> {
+    try {
+      if (this.#config.api === 'v1') await this.#ensureDatabase(this.#config.database ?? '', signal);
+      else await this.#probeBucket(signal);
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
+  }
+
+  async #ensureDatabase(database: string, signal: AbortSignal): Promise<void> {
+    for await (const { values = [] } of this.#query('SHOW DATABASES', signal)) {
+      if (values.some(([name]) => name === database)) return;
+    }
+    await this.#run(`CREATE DATABASE ${identifier(database)}`, signal);
+  }
+
+  /** A write of nothing: the server looks up the bucket and the right to write to it before it misses the points. */
+  async #probeBucket(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#connect().write('', signal);
+    } catch (error) {
+      const verdict = classify(error, signal);
+      const missesPoints =
+        verdict.kind === 'refused' && verdict.reason === 'bad_request' && isEmptyBody(verdict.message);
+      if (!missesPoints) throw error;
+    }
+  }
+
+  async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
+    const rejected: Rejection[] = [];
+    const rows = encode(batch, rejected);
+    const groups = rows.length === 0 ? [] : [rows];
+    for (let requests = 0; groups.length > 0; requests += 1) {
+      const group = groups.pop()!;
+      const verdict = requests < MAX_REQUESTS ? await this.#send(group, signal) : UNDECIDED;
+      if (verdict === undefined) continue;
+      if (verdict.kind !== 'unfit') {
+        if (requests === 0) return verdict;
+        const retry = [group, ...groups].flat().map(({ index }) => index);
+        return {
+          kind: 'partial',
+          retry,
+          rejected,
+          reason: verdict.kind === 'retry' ? verdict.reason : 'unknown',
+        };
+      }
+      const parts = split(group, verdict);
+      if (parts.length > 1) groups.push(...parts);
+      else
+        rejected.push(
+          ...group.map(({ index }) => ({ index, reason: verdict.reason, message: verdict.message })),
+        );
+    }
+    return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
+  }
+
+  /** Undefined where the server acknowledged every row. */
+  async #send(rows: readonly Row[], signal: AbortSignal): Promise<Verdict | undefined> {
+    try {
+      const status = await this.#connect().write(rows.map(({ line }) => line).join('\n'), signal);
+      if (status === 204) return undefined;
+      // 200 is how old servers answer what they understood and did not do, and any web page.
+      return { kind: 'retry', reason: 'unknown', message: `status ${status} does not acknowledge a write` };
+    } catch (error) {
+      return classify(error, signal);
+    }
+  }
+
+  async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
+    for await (const rows of this.#query(selectPoints(range), signal)) yield* decodeRows(rows);
+  }
+
+  async remove(batch: Batch, signal: AbortSignal): Promise<void> {
+    const keys = new Map<string, string[]>();
+    for (const measurement of new Set(batch.points.map(measurementOf))) {
+      const found: string[] = [];
+      for await (const { values = [] } of this.#query(showTagKeys(measurement), signal)) {
+        found.push(...values.map(([key]) => String(key)));
+      }
+      keys.set(measurement, found);
+    }
+    const statements = batch.points.map((point) => deletePoint(point, keys.get(measurementOf(point))!));
+    for (let start = 0; start < statements.length; start += DELETES_PER_REQUEST) {
+      const some = statements.slice(start, start + DELETES_PER_REQUEST);
+      await this.#run(some.join(';'), signal);
+    }
+  }
+
+  /** Statements that return no rows. */
+  async #run(statements: string, signal: AbortSignal): Promise<void> {
+    for await (const _ of this.#query(statements, signal));
+  }
+
+  async *#query(statements: string, signal: AbortSignal): AsyncGenerator<Rows> {
+    try {
+      for await (const rows of readRows(this.#connect().query(statements, CHUNK_ROWS, signal))) {
+        signal.throwIfAborted();
+        yield rows;
+      }
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#connection?.close();
+    this.#connection = undefined;
+  }
+}
+
+const UNDECIDED: Verdict = {
+  kind: 'retry',
+  reason: 'unknown',
+  message: 'too many points that the server cannot take',
+};
+
+/** In the words of InfluxDB 2 (`writing requires points`) and 3 (`no lines`, `empty`). */
+function isEmptyBody(message: string): boolean {
+  return /requires points|no lines|empty/i.test(message);
+}
+
+function encode(batch: Batch, rejected: Rejection[]): Row[] {
+  const rows: Row[] = [];
+  for (const [index, point] of batch.points.entries()) {
+    const line = encodePoint(point);
+    if (typeof line === 'string') rows.push({ index, line, measurement: measurementOf(point) });
+    else rejected.push({ index, ...line });
+  }
+  return rows;
+}
+
+/**
+ * In which parts to send again rows of which the server cannot take some. One part is all of them: the server dropped
+ * every row, or there is one only. The server says how many it dropped, not which; at times it names a measurement.
+ */
+function split(rows: Row[], verdict: Verdict & { kind: 'unfit' }): Row[][] {
+  if (rows.length === 1 || verdict.dropped === rows.length) return [rows];
+  const named = rows.filter(({ measurement }) => measurement === verdict.measurement);
+  if (named.length > 0 && named.length < rows.length) {
+    return [rows.filter(({ measurement }) => measurement !== verdict.measurement), named];
+  }
+  const half = rows.length >> 1;
+  return [rows.slice(half), rows.slice(0, half)];
+}
+
+export default defineSink({
+  kind: 'influxdb',
+  summary: 'InfluxDB 1.x, 2, 3 and Cloud',
+  settings,
+  limits: LIMITS,
+  validate,
+  create: (config): Sink => new InfluxDbSink(config),
+});

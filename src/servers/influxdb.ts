@@ -1,0 +1,90 @@
+/** A real InfluxDB 1.x (`influxd`) for the demo and the tests. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { freePort, type Server, startProcess, temporaryFolder } from './process.ts';
+
+export interface InfluxDbOptions {
+  /** Switches sign-in on, with this user as the administrator. */
+  readonly admin?: { readonly user: string; readonly password: string };
+  /** A request's body is refused with 413 from here on. */
+  readonly maxBodyBytes?: number;
+}
+
+const DEFAULT_MAX_BODY_BYTES = 25_000_000;
+
+/** Starts `influxd`, quiet and reporting to nobody, on free ports and with its data in a temporary folder. */
+export async function startInfluxDb(options: InfluxDbOptions = {}): Promise<Server> {
+  const folder = temporaryFolder('influxdb');
+  try {
+    const port = await freePort();
+    const url = `http://127.0.0.1:${port}`;
+    const config = join(folder.path, 'influxdb.conf');
+    await writeFile(config, configText(folder.path, port, await freePort(), options));
+    const server = await startProcess('influxd', ['run', '-config', config], () => answersPing(url)).catch(
+      explainMissing,
+    );
+    const stop = async () => {
+      await server.stop();
+      folder.remove();
+    };
+    if (options.admin)
+      await createAdmin(url, options.admin).catch(async (error) => {
+        await stop();
+        throw error;
+      });
+    return { url, port, stop };
+  } catch (error) {
+    folder.remove();
+    throw error;
+  }
+}
+
+async function answersPing(url: string): Promise<boolean> {
+  return (await fetch(`${url}/ping`)).status === 204;
+}
+
+/** The first user of a server that asks for sign-in is made without one. */
+async function createAdmin(url: string, admin: { user: string; password: string }): Promise<void> {
+  const quoted = (text: string) => text.replace(/["'\\]/g, '\\$&');
+  const q = `CREATE USER "${quoted(admin.user)}" WITH PASSWORD '${quoted(admin.password)}' WITH ALL PRIVILEGES`;
+  const response = await fetch(`${url}/query`, { method: 'POST', body: new URLSearchParams({ q }) });
+  if (!response.ok) throw new Error(`influxd: the administrator was not made: ${response.status}`);
+}
+
+function explainMissing(error: unknown): never {
+  if (error instanceof Error && error.message.includes('ENOENT')) {
+    throw new Error(
+      "influxd is not installed: install Debian's package influxdb (apt-get install influxdb)",
+      {
+        cause: error,
+      },
+    );
+  }
+  throw error;
+}
+
+function configText(folder: string, port: number, rpcPort: number, options: InfluxDbOptions): string {
+  return `
+reporting-enabled = false
+bind-address = "127.0.0.1:${rpcPort}"
+[meta]
+  dir = "${folder}/meta"
+  logging-enabled = false
+[data]
+  dir = "${folder}/data"
+  wal-dir = "${folder}/wal"
+  query-log-enabled = false
+[monitor]
+  store-enabled = false
+[continuous_queries]
+  enabled = false
+[logging]
+  level = "error"
+  suppress-logo = true
+[http]
+  bind-address = "127.0.0.1:${port}"
+  auth-enabled = ${options.admin !== undefined}
+  log-enabled = false
+  max-body-size = ${options.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES}
+`;
+}

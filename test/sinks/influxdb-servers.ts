@@ -1,0 +1,69 @@
+/** What the tests of the influxdb sink stand on: a signed-in 1.x server, and the v2 API where the server lacks it. */
+
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
+import { startInfluxDb } from '../../src/servers/influxdb.ts';
+import type { Server } from '../../src/servers/process.ts';
+
+export const ADMIN = { user: 'ad"min', password: "pass 'word\\" };
+/** How 1.8 wants a user and a password as a token. */
+export const TOKEN = `${ADMIN.user}:${ADMIN.password}`;
+const SIGN_IN = { authorization: `Basic ${Buffer.from(TOKEN).toString('base64')}` };
+
+export const startSignedIn = (): Promise<Server> => startInfluxDb({ admin: ADMIN });
+
+export async function influxQl(url: string, q: string, db = ''): Promise<string> {
+  const body = new URLSearchParams({ q, db, epoch: 'ms' });
+  const response = await fetch(`${url}/query`, { method: 'POST', headers: SIGN_IN, body });
+  const text = await response.text();
+  if (!response.ok || text.includes('"error"')) throw new Error(text);
+  return text;
+}
+
+/** 1.8 has the v2 API and signs in tokens; before it, see `startV2Front`. */
+export async function speaksV2(url: string): Promise<boolean> {
+  const version = (await fetch(`${url}/ping`)).headers.get('x-influxdb-version') ?? '';
+  const [major = 0, minor = 0] = version.replace(/^v/, '').split('.').map(Number);
+  return major > 1 || minor >= 8;
+}
+
+/**
+ * The v2 API before a server of 1.7 or older, as 1.8 has it: a bucket is a database, a token is user:password. A
+ * stand-in for the interface only; what is written is stored, overwritten, refused and read by the real server.
+ */
+export async function startV2Front(target: Server): Promise<Server> {
+  const front = createServer((incoming, outgoing) => forward(incoming, outgoing, target.port));
+  front.listen(0, '127.0.0.1');
+  await once(front, 'listening');
+  const address = front.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  const stop = async () => {
+    front.close();
+    front.closeAllConnections();
+  };
+  return { url: `http://127.0.0.1:${address.port}`, port: address.port, stop };
+}
+
+function forward(incoming: IncomingMessage, outgoing: ServerResponse, port: number): void {
+  const url = new URL(incoming.url ?? '/', 'http://front');
+  const bucket = url.searchParams.get('bucket') ?? '';
+  const precision = url.searchParams.get('precision') ?? 'ns';
+  const path =
+    url.pathname === '/api/v2/write'
+      ? `/write?${new URLSearchParams({ db: bucket, precision })}`
+      : `${url.pathname}${url.search}`;
+  const token = /^Token (.*)$/.exec(incoming.headers.authorization ?? '')?.[1] ?? '';
+  const headers = {
+    ...incoming.headers,
+    authorization: `Basic ${Buffer.from(token, 'latin1').toString('base64')}`,
+  };
+  const onward = request({ port, host: '127.0.0.1', path, method: incoming.method, headers }, (response) => {
+    outgoing.writeHead(response.statusCode ?? 500, response.headers);
+    response.pipe(outgoing);
+    response.on('error', () => outgoing.destroy());
+  });
+  onward.on('error', () => outgoing.destroy());
+  incoming.on('error', () => onward.destroy());
+  outgoing.on('close', () => onward.destroy());
+  incoming.pipe(onward);
+}
