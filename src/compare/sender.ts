@@ -1,0 +1,128 @@
+/** Sends traffic at a rate, in small ticks and bounded memory. The clock and the bus are passed in. */
+import type { Clock } from '../deliver/clock.ts';
+import { MAX_TRAFFIC_MESSAGE_BYTES, type Traffic } from './traffic.ts';
+
+/** What a sender needs of the bus. */
+export interface Outlet {
+  /** Queues a message; the bytes must stay as they are until a later `flush` has settled. */
+  publish(subject: string, payload: Uint8Array): void;
+  /** Resolves when the server has taken all that was published; rejects when the connection broke before. */
+  flush(): Promise<void>;
+}
+
+export interface Plan {
+  readonly subject: string;
+  /** Messages a second; 0: as fast as the server takes them. */
+  readonly rate: number;
+  /** Where sending ends, whichever comes first. */
+  readonly maxMessages: number;
+  readonly maxMs: number;
+}
+
+/** How far sending has come; only ever changed by `send`. */
+export interface Progress {
+  messages: number;
+  bytes: number;
+  elapsedMs: number;
+  /** Messages that the server did not confirm: it may hold them, or not. */
+  unconfirmed: number;
+  /** True when the connection did not come back in time. */
+  gaveUp: boolean;
+}
+
+const TICK_MS = 5;
+/** Messages between two flushes at the most. With two bursts under way, memory is bounded by 2 MiB. */
+const BURST_MESSAGES = 2_048;
+/** A producer that was held up catches up at most this much of its schedule; it must not flood the bus. */
+const MAX_DEBT_MS = 1_000;
+const RECONNECT_TIMEOUT_MS = 60_000;
+const RECONNECT_POLL_MS = 100;
+
+export function newProgress(): Progress {
+  return { messages: 0, bytes: 0, elapsedMs: 0, unconfirmed: 0, gaveUp: false };
+}
+
+/** Sends until the plan is fulfilled or `signal` aborts. Resolves when the server has confirmed what it could. */
+export async function send(
+  traffic: Traffic,
+  plan: Plan,
+  outlet: Outlet,
+  clock: Clock,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
+  const start = clock.now();
+  // Two, in turn: one is filled while the server confirms the other.
+  let arena = Buffer.allocUnsafe(BURST_MESSAGES * MAX_TRAFFIC_MESSAGE_BYTES);
+  let other = Buffer.allocUnsafe(arena.length);
+  let underWay = Promise.resolve(true);
+  let paced = 0;
+  while (!signal.aborted && progress.messages < plan.maxMessages) {
+    progress.elapsedMs = clock.now() - start;
+    if (progress.elapsedMs >= plan.maxMs) break;
+    const due = (progress.elapsedMs * plan.rate) / 1_000;
+    paced = Math.max(paced, Math.floor(due - (plan.rate * MAX_DEBT_MS) / 1_000));
+    const wanted = plan.rate === 0 ? BURST_MESSAGES : Math.min(BURST_MESSAGES, Math.floor(due - paced));
+    if (wanted < 1) {
+      await clock.sleep(TICK_MS, signal);
+      continue;
+    }
+    const burst = Math.min(wanted, plan.maxMessages - progress.messages);
+    publishBurst(traffic, plan.subject, burst, outlet, clock, progress, arena);
+    paced += burst;
+    const confirmed = confirm(outlet, burst, progress);
+    [arena, other] = [other, arena];
+    // Before the next burst may reuse the arena that the burst before this one was in.
+    if (!(await underWay) && !(await reconnected(outlet, clock, progress, signal))) break;
+    underWay = confirmed;
+  }
+  await underWay;
+  progress.elapsedMs = clock.now() - start;
+}
+
+function publishBurst(
+  traffic: Traffic,
+  subject: string,
+  burst: number,
+  outlet: Outlet,
+  clock: Clock,
+  progress: Progress,
+  arena: Buffer,
+): void {
+  const now = clock.now();
+  let at = 0;
+  for (let i = 0; i < burst; i++) {
+    const end = traffic.write(arena, at, now);
+    outlet.publish(subject, arena.subarray(at, end));
+    at = end;
+  }
+  progress.messages += burst;
+  progress.bytes += at;
+}
+
+/** False when the connection broke; what was published since the last confirmation may be lost. */
+async function confirm(outlet: Outlet, burst: number, progress: Progress): Promise<boolean> {
+  try {
+    await outlet.flush();
+    return true;
+  } catch {
+    progress.unconfirmed += burst;
+    return false;
+  }
+}
+
+/** Waits for the connection to come back; false when it does not. */
+async function reconnected(
+  outlet: Outlet,
+  clock: Clock,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const deadline = clock.now() + RECONNECT_TIMEOUT_MS;
+  while (!signal.aborted && clock.now() < deadline) {
+    if (await confirm(outlet, 0, progress)) return true;
+    await clock.sleep(RECONNECT_POLL_MS, signal);
+  }
+  progress.gaveUp = !signal.aborted;
+  return false;
+}
