@@ -1,0 +1,215 @@
+import { METRIC_TYPES, type MetricType } from './point.ts';
+import type { Sample } from './sample.ts';
+import type { SeriesHolder, SeriesTable } from './series-table.ts';
+import { type ClosedWindow, OpenWindow, type WindowSizes } from './window.ts';
+
+/** Windows that were handed out and have to be computed again, until the caller fetches them. */
+export const MAX_REOPENED = 4096;
+
+/** Times in milliseconds, since 1970 or as a length; whole numbers. */
+export interface AggregatorOptions {
+  readonly windowMs: number;
+  readonly latenessMs: number;
+  readonly maxAheadMs: number;
+  /** Per window. */
+  readonly maxSeries: number;
+  /** Start of the first window to compute: samples of those before are ignored (I6). -Infinity for all. */
+  readonly from: number;
+  /** See `Point.instance`. */
+  readonly instance?: string;
+}
+
+/** Every sample added is counted under its type; of these, some are ignored or reopened, all others are in a window. */
+export interface AggregatorStats extends Record<MetricType, number> {
+  /** In the window of their stream time instead of their event time's (I1). */
+  late: number;
+  ahead: number;
+  /** Folded into an overflow series. */
+  overflowed: number;
+  /** Of windows before `from`. */
+  ignored: number;
+  /** Of windows already closed: see `takeReopened`. */
+  reopened: number;
+  /** Of these, those whose window could not be remembered. */
+  reopenedLost: number;
+}
+
+/**
+ * Puts samples into tumbling windows and hands the windows out when they are complete. The points depend on the order
+ * of the samples, their stream times and the options, and on nothing else (I3): not on when `close` is called.
+ */
+export class Aggregator implements SeriesHolder {
+  readonly stats: AggregatorStats = {
+    counter: 0,
+    gauge: 0,
+    timer: 0,
+    late: 0,
+    ahead: 0,
+    overflowed: 0,
+    ignored: 0,
+    reopened: 0,
+    reopenedLost: 0,
+  };
+  readonly #table: SeriesTable;
+  readonly #options: AggregatorOptions;
+  readonly #open = new Map<number, OpenWindow>();
+  /** The window that the last sample fell into: the next one's too, as a rule. */
+  #recent: OpenWindow | undefined;
+  /** The series of the window closed last: they will turn up again. */
+  #lastClosed: readonly number[] = [];
+  #sizes: WindowSizes = { values: 0, numbers: 0 };
+  #boundary: number;
+  readonly #reopened = new Set<number>();
+
+  constructor(table: SeriesTable, options: AggregatorOptions) {
+    this.#table = table;
+    this.#options = options;
+    this.#boundary = options.from;
+    table.hold(this);
+  }
+
+  /** Start of the first window that is not complete; those before it were handed out, or are empty. Never goes back. */
+  get boundary(): number {
+    return this.#boundary;
+  }
+
+  get openWindows(): number {
+    return this.#open.size;
+  }
+
+  /** The sample's series must be a number of this aggregator's table. */
+  add(sample: Sample, streamTime: number): void {
+    this.stats[METRIC_TYPES[sample.type]!]++;
+    const eventTime = Number.isNaN(sample.eventTime) ? streamTime : sample.eventTime;
+    const window = this.#windowOf(eventTime, streamTime);
+    if (window === undefined) return;
+    const row = window.rowOf(sample.series) || this.#admit(window, sample.series, sample.type);
+    window.add(row, sample, eventTime);
+  }
+
+  /** The windows that are complete at this stream time (I2), oldest first. */
+  close(streamTime: number): ClosedWindow[] {
+    const { windowMs, latenessMs } = this.#options;
+    return this.#closeBefore(floorTo(streamTime - latenessMs, windowMs));
+  }
+
+  /** All windows, complete or not: the end of core mode. */
+  closeAll(): ClosedWindow[] {
+    const last = Math.max(...this.#open.keys());
+    return this.#closeBefore(last + this.#options.windowMs);
+  }
+
+  /**
+   * The starts of windows that got a sample after they were handed out, since the last call, in ascending order. The
+   * sample was not added: the window is to be computed again from the stream.
+   */
+  takeReopened(): number[] {
+    const starts = [...this.#reopened].sort((a, b) => a - b);
+    this.#reopened.clear();
+    return starts;
+  }
+
+  /** Ends its use: lets the table forget its series. */
+  release(): void {
+    this.#table.release(this);
+  }
+
+  markSeries(mark: (series: number) => void): void {
+    for (const window of this.#open.values()) window.numbers.forEach(mark);
+    this.#lastClosed.forEach(mark);
+  }
+
+  /** I1. Undefined if the sample is not to be added. */
+  #windowOf(eventTime: number, streamTime: number): OpenWindow | undefined {
+    const { latenessMs, maxAheadMs } = this.#options;
+    const recent = this.#recent;
+    if (
+      recent !== undefined &&
+      eventTime >= recent.start &&
+      eventTime < recent.end &&
+      streamTime < recent.end + latenessMs &&
+      eventTime <= streamTime + maxAheadMs
+    ) {
+      return recent;
+    }
+    return this.#assign(eventTime, streamTime);
+  }
+
+  #assign(eventTime: number, streamTime: number): OpenWindow | undefined {
+    const { windowMs, latenessMs, maxAheadMs, from } = this.#options;
+    const own = floorTo(eventTime, windowMs);
+    const late = streamTime >= own + windowMs + latenessMs;
+    const ahead = eventTime > streamTime + maxAheadMs;
+    const start = late || ahead ? floorTo(streamTime, windowMs) : own;
+    if (start < from) {
+      this.stats.ignored++;
+      return undefined;
+    }
+    if (start < this.#boundary) {
+      this.#reopen(start);
+      return undefined;
+    }
+    if (late) this.stats.late++;
+    if (ahead) this.stats.ahead++;
+    let window = this.#open.get(start);
+    if (window === undefined) {
+      window = new OpenWindow(start, windowMs, this.#sizes);
+      this.#open.set(start, window);
+    }
+    this.#recent = window;
+    return window;
+  }
+
+  #reopen(start: number): void {
+    this.stats.reopened++;
+    if (this.#reopened.size < MAX_REOPENED || this.#reopened.has(start)) this.#reopened.add(start);
+    else this.stats.reopenedLost++;
+  }
+
+  /**
+   * Makes the row of a series that has none in the window, or finds that of its overflow series. The limit counts the
+   * series of this window only, in the order of the stream, so a window's points do not depend on its neighbours.
+   */
+  #admit(window: OpenWindow, series: number, type: number): number {
+    const { maxSeries } = this.#options;
+    const table = this.#table;
+    if (!table.isOverflow(series)) {
+      if (window.ordinary < maxSeries) {
+        window.ordinary++;
+        return window.enter(series, table.series(series), type);
+      }
+      this.stats.overflowed++;
+      series = table.overflowOf(series);
+      const row = window.rowOf(series);
+      if (row !== 0) return row;
+    }
+    // Names can be without bound as well: past as many overflow series, one for each type takes the rest.
+    if (window.overflow >= maxSeries) {
+      series = table.overflowOfAll(type);
+      const row = window.rowOf(series);
+      if (row !== 0) return row;
+    }
+    window.overflow++;
+    return window.enter(series, table.series(series), type);
+  }
+
+  #closeBefore(boundary: number): ClosedWindow[] {
+    if (!(boundary > this.#boundary)) return [];
+    this.#boundary = boundary;
+    const starts = [...this.#open.keys()].filter((start) => start < boundary).sort((a, b) => a - b);
+    return starts.map((start) => this.#closeOne(start));
+  }
+
+  #closeOne(start: number): ClosedWindow {
+    const window = this.#open.get(start)!;
+    this.#open.delete(start);
+    if (this.#recent === window) this.#recent = undefined;
+    this.#lastClosed = window.numbers;
+    this.#sizes = window.sizes;
+    return window.close(this.#options.instance ?? '');
+  }
+}
+
+function floorTo(time: number, step: number): number {
+  return Math.floor(time / step) * step;
+}

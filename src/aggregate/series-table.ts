@@ -1,0 +1,214 @@
+import { METRIC_TYPES, type MetricType, type Series } from './point.ts';
+import type { Spelling } from './sample.ts';
+import {
+  canonicalDimensions,
+  type Dimension,
+  dimensionsToJson,
+  makeSeries,
+  OVERFLOW_DIMENSION,
+} from './series.ts';
+import { type Entry, NONE, Spellings } from './spellings.ts';
+
+/** Longer spellings are read anew each time: remembering them would cost more memory than the series itself. */
+const MAX_SPELLING_BYTES = 4096;
+
+/** Room for the spellings, per series that the table is to keep; twice that of a typical one and its canonical form. */
+const SPELLING_BYTES_PER_SERIES = 512;
+
+const OVERFLOW_DIMENSIONS: readonly Dimension[] = [[OVERFLOW_DIMENSION, 'true']];
+
+/** Whoever keeps numbers of series beyond a call says so here, or they are given away in the next sweep. */
+export interface SeriesHolder {
+  markSeries(mark: (series: number) => void): void;
+}
+
+/**
+ * Numbers the series, 0, 1, 2..., and remembers how messages spell them.
+ *
+ * A series is kept as its canonical spelling (the JSON of its name and of its dimensions), which is an entry of the
+ * same table as the spellings seen in messages: any two spellings of one series lead to one number. What no holder
+ * marks is forgotten when the table is full, so producers that invent series or spellings cannot make it grow.
+ */
+export class SeriesTable {
+  #spellings = new Spellings();
+  /** By series number: the entry of the canonical spelling, NONE where the number is free. */
+  #canonical: Entry[] = [];
+  /** By series number: the entry of the spelling seen last, if it is another than the canonical one. */
+  #alias: Entry[] = [];
+  /** By series number: that of its overflow series, or -1 while nobody has asked. Overflow series name themselves. */
+  #overflow: number[] = [];
+  /** By type, while known. */
+  #overflowOfAll: (number | undefined)[] = [];
+  /** By series number, where somebody has asked. */
+  #series: (Series | undefined)[] = [];
+  #free: number[] = [];
+  readonly #holders = new Set<SeriesHolder>();
+  readonly #keep: number;
+  #maxSeries: number;
+  #maxBytes: number;
+  readonly #writer = new CanonicalWriter();
+
+  /** `keep`: how many series the table may hold before it looks for some to forget. */
+  constructor(keep: number) {
+    this.#keep = keep;
+    this.#maxSeries = keep;
+    this.#maxBytes = keep * SPELLING_BYTES_PER_SERIES;
+  }
+
+  /** Series known at the moment. */
+  get size(): number {
+    return this.#canonical.length - this.#free.length;
+  }
+
+  /** Memory behind the spellings. */
+  get spellingBytes(): number {
+    return this.#spellings.bytes;
+  }
+
+  hold(holder: SeriesHolder): void {
+    this.#holders.add(holder);
+  }
+
+  release(holder: SeriesHolder): void {
+    this.#holders.delete(holder);
+  }
+
+  /** The number of the series that was spelled like this before, or -1. */
+  find(spelling: Spelling): number {
+    const entry = this.#spellings.find(spelling);
+    return entry === NONE ? -1 : this.#spellings.seriesOf(entry);
+  }
+
+  /** Remembers a spelling that `find` did not know, and what it means. Dimensions as for `makeSeries`. */
+  add(spelling: Spelling, name: string, dimensions: Iterable<Dimension>): number {
+    if (this.size >= this.#maxSeries || this.#spellings.bytes >= this.#maxBytes) this.#sweep();
+    const series = this.#intern(name, spelling.type, canonicalDimensions(dimensions));
+    const length = spelling.nameLength + spelling.dimensionsLength;
+    if (length <= MAX_SPELLING_BYTES && this.#spellings.find(spelling) === NONE) {
+      this.#alias[series] = this.#spellings.insert(spelling, series);
+    }
+    return series;
+  }
+
+  /** One object for each series, for as long as it is in the table. */
+  series(series: number): Series {
+    let made = this.#series[series];
+    if (made === undefined) {
+      const entry = this.#canonical[series]!;
+      const json = toText(this.#spellings.dimensionsOf(entry));
+      const dimensions = Object.entries(JSON.parse(json) as Record<string, string>);
+      made = makeSeries(this.#name(entry), this.#type(entry), dimensions);
+      this.#series[series] = made;
+    }
+    return made;
+  }
+
+  /** The series into which those of the same name and type are folded that are over the limit. */
+  overflowOf(series: number): number {
+    if (this.#overflow[series]! < 0) {
+      const entry = this.#canonical[series]!;
+      this.#overflow[series] = this.#intern(
+        this.#name(entry),
+        this.#spellings.typeOf(entry),
+        OVERFLOW_DIMENSIONS,
+      );
+    }
+    return this.#overflow[series]!;
+  }
+
+  /** The series into which those of one type are folded when there are too many overflow series. */
+  overflowOfAll(type: number): number {
+    this.#overflowOfAll[type] ??= this.#intern(OVERFLOW_DIMENSION, type, OVERFLOW_DIMENSIONS);
+    return this.#overflowOfAll[type]!;
+  }
+
+  isOverflow(series: number): boolean {
+    return this.#overflow[series] === series;
+  }
+
+  #name(entry: Entry): string {
+    return JSON.parse(`"${toText(this.#spellings.nameOf(entry))}"`) as string;
+  }
+
+  #type(entry: Entry): MetricType {
+    return METRIC_TYPES[this.#spellings.typeOf(entry)]!;
+  }
+
+  #intern(name: string, type: number, dimensions: readonly Dimension[]): number {
+    const canonical = this.#writer.write(name, type, dimensions);
+    const known = this.#spellings.find(canonical);
+    if (known !== NONE) return this.#spellings.seriesOf(known);
+    const series = this.#free.pop() ?? this.#canonical.length;
+    this.#canonical[series] = this.#spellings.insert(canonical, series);
+    this.#alias[series] = NONE;
+    this.#overflow[series] = isOverflow(dimensions) ? series : -1;
+    this.#series[series] = undefined;
+    return series;
+  }
+
+  /** Forgets the series that no holder marks, and of the others all spellings but two. */
+  #sweep(): void {
+    const marked = new Uint8Array(this.#canonical.length);
+    for (const holder of this.#holders) {
+      holder.markSeries((series) => {
+        marked[series] = 1;
+      });
+    }
+    this.#overflowOfAll = [];
+    const old = this.#spellings;
+    const kept = new Spellings();
+    for (let series = 0; series < marked.length; series++) {
+      const canonical = this.#canonical[series]!;
+      if (marked[series] === 1) {
+        const alias = this.#alias[series]!;
+        this.#canonical[series] = kept.insertFrom(old, canonical);
+        if (alias !== NONE) this.#alias[series] = kept.insertFrom(old, alias);
+        // Its overflow series may be among those forgotten.
+        if (!this.isOverflow(series)) this.#overflow[series] = -1;
+      } else if (canonical !== NONE) {
+        this.#canonical[series] = NONE;
+        this.#series[series] = undefined;
+        this.#free.push(series);
+      }
+    }
+    this.#spellings = kept;
+    // Twice what is in use at least, or a table full of series in use would be swept for every new one.
+    this.#maxSeries = Math.max(this.#keep, 2 * this.size);
+    this.#maxBytes = Math.max(this.#keep * SPELLING_BYTES_PER_SERIES, 2 * kept.bytes);
+  }
+}
+
+/** Spells a series canonically. Its own spelling is reused by every call. */
+class CanonicalWriter {
+  #bytes = new Uint8Array(1 << 12);
+  #view = new DataView(this.#bytes.buffer);
+  readonly #encoder = new TextEncoder();
+
+  write(name: string, type: number, dimensions: readonly Dimension[]): Spelling {
+    const nameJson = JSON.stringify(name).slice(1, -1);
+    const text = nameJson + dimensionsToJson(dimensions);
+    if (this.#bytes.length < 3 * text.length) {
+      this.#bytes = new Uint8Array(3 * text.length);
+      this.#view = new DataView(this.#bytes.buffer);
+    }
+    const { written } = this.#encoder.encodeInto(text, this.#bytes);
+    const nameLength = Buffer.byteLength(nameJson);
+    return {
+      view: this.#view,
+      type,
+      nameStart: 0,
+      nameLength,
+      dimensionsStart: nameLength,
+      dimensionsLength: written - nameLength,
+    };
+  }
+}
+
+function isOverflow(dimensions: readonly Dimension[]): boolean {
+  const [first] = dimensions;
+  return dimensions.length === 1 && first![0] === OVERFLOW_DIMENSION && first![1] === 'true';
+}
+
+function toText(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8');
+}

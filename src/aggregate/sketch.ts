@@ -1,0 +1,105 @@
+/**
+ * DDSketch: quantiles with a bounded relative error. C. Masson, J. E. Rim, H. K. Lee, "DDSketch: A fast and
+ * fully-mergeable quantile sketch with relative-error guarantees", PVLDB 12(12), 2019.
+ *
+ * A value x > 0 is counted in bin i = ceil(log_gamma(x)), which holds (gamma^(i-1), gamma^i]; the bin's representative
+ * 2 gamma^i / (gamma + 1) is within ALPHA of all of them. Negative values have bins of their own, by magnitude; zeros
+ * are counted apart.
+ */
+
+/** Relative error of a quantile. */
+export const ALPHA = 0.01;
+
+const GAMMA = (1 + ALPHA) / (1 - ALPHA);
+const LOG_GAMMA = Math.log(GAMMA);
+
+/** Per sign, as in the paper: with ALPHA a range of 1 to 6e17, from a nanosecond to 19 years. 16 KiB at the most. */
+export const MAX_BINS = 2048;
+
+/** Bins are allocated in multiples of this: most timers spread little. */
+const BIN_STEP = 32;
+
+/** The quantiles that a timer's point carries, in the order of its fields. */
+export const QUANTILES = [0.5, 0.9, 0.95, 0.99] as const;
+
+export class Sketch {
+  readonly #positive = new Bins();
+  #negative: Bins | undefined;
+  #zeros = 0;
+
+  add(value: number): void {
+    if (value === 0) {
+      this.#zeros++;
+    } else if (value > 0) {
+      this.#positive.add(Math.ceil(Math.log(value) / LOG_GAMMA));
+    } else {
+      this.#negative ??= new Bins();
+      this.#negative.add(Math.ceil(Math.log(-value) / LOG_GAMMA));
+    }
+  }
+
+  /** Writes the `QUANTILES` of the `count` values added, each within [min, max], to `out` at `at`. */
+  quantiles(count: number, min: number, max: number, out: Float64Array, at: number): void {
+    let next = 0;
+    let below = 0;
+    /** The next `bin` values, in ascending order, are represented by `value`. The paper's Algorithm 2, for all ranks. */
+    const pass = (bin: number, value: number): void => {
+      below += bin;
+      while (next < QUANTILES.length && below > QUANTILES[next]! * (count - 1)) {
+        out[at + next] = Math.min(max, Math.max(min, value));
+        next++;
+      }
+    };
+    this.#negative?.descend((index, bin) => pass(bin, -representative(index)));
+    pass(this.#zeros, 0);
+    this.#positive.ascend((index, bin) => pass(bin, representative(index)));
+  }
+}
+
+function representative(index: number): number {
+  return GAMMA ** index * (2 / (GAMMA + 1));
+}
+
+/**
+ * Counts by index, dense between the lowest and the highest. When they would span more than MAX_BINS, the lowest are
+ * collapsed into one: what is lost is the accuracy of the smallest magnitudes.
+ */
+class Bins {
+  #counts = new Float64Array(0);
+  /** The index that `#counts[0]` is for. */
+  #first = 0;
+
+  add(index: number): void {
+    let at = index - this.#first;
+    if (at < 0 || at >= this.#counts.length) at = this.#makeRoom(index);
+    this.#counts[at]!++;
+  }
+
+  ascend(visit: (index: number, count: number) => void): void {
+    for (let i = 0; i < this.#counts.length; i++) {
+      if (this.#counts[i]! > 0) visit(this.#first + i, this.#counts[i]!);
+    }
+  }
+
+  descend(visit: (index: number, count: number) => void): void {
+    for (let i = this.#counts.length - 1; i >= 0; i--) {
+      if (this.#counts[i]! > 0) visit(this.#first + i, this.#counts[i]!);
+    }
+  }
+
+  /** Extends the range to hold `index`, and returns the place where it is to be counted. */
+  #makeRoom(index: number): number {
+    const old = this.#counts;
+    const end = this.#first + old.length;
+    const low = Math.floor(index / BIN_STEP) * BIN_STEP;
+    const newEnd = old.length === 0 ? low + BIN_STEP : Math.max(end, low + BIN_STEP);
+    const wanted = old.length === 0 ? low : Math.min(this.#first, low);
+    const first = Math.max(wanted, newEnd - MAX_BINS);
+    if (first !== this.#first || newEnd !== end) {
+      this.#counts = new Float64Array(newEnd - first);
+      for (let i = 0; i < old.length; i++) this.#counts[Math.max(0, this.#first + i - first)]! += old[i]!;
+      this.#first = first;
+    }
+    return Math.max(0, index - first);
+  }
+}

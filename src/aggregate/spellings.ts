@@ -1,0 +1,189 @@
+import type { Spelling } from './sample.ts';
+
+/** Words (of 4 bytes) before the bytes of an entry: series, type, length of the name, of the dimensions, hash. */
+const HEADER_WORDS = 5;
+const SERIES = 0;
+const TYPE = 1;
+const NAME_LENGTH = 2;
+const DIMENSIONS_LENGTH = 3;
+const HASH = 4;
+
+const INITIAL_SLOTS = 1 << 10;
+const INITIAL_WORDS = 1 << 14;
+
+/** Words are compared as this machine stores them; only equality matters. */
+const LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
+
+/** An entry's position in the table; `NONE` is no position. */
+export type Entry = number;
+export const NONE = 0;
+
+/**
+ * A hash table from spellings to series numbers, laid out flat: a lookup touches one slot and one run of bytes, and
+ * makes no object. The hash only finds candidates; an entry matches if every byte does, so two series never merge.
+ */
+export class Spellings {
+  /** Open addressing; a slot is a pair of hash and entry, entry NONE meaning free. At most half are taken. */
+  #slots = new Int32Array(2 * INITIAL_SLOTS);
+  #mask = INITIAL_SLOTS - 1;
+  #count = 0;
+  /** The entries, each aligned to a word. Word 0 is unused, so that no entry is NONE. */
+  #words = new Int32Array(INITIAL_WORDS);
+  #bytes = new Uint8Array(this.#words.buffer);
+  #used = 1;
+
+  get bytes(): number {
+    return this.#used * 4;
+  }
+
+  find(spelling: Spelling): Entry {
+    const slots = this.#slots;
+    const mask = this.#mask;
+    const hash = hashOf(spelling);
+    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+      const entry = slots[2 * slot + 1]!;
+      if (entry === NONE) return NONE;
+      if (slots[2 * slot] === hash && this.#matches(entry, spelling)) return entry;
+    }
+  }
+
+  seriesOf(entry: Entry): number {
+    return this.#words[entry + SERIES]!;
+  }
+
+  typeOf(entry: Entry): number {
+    return this.#words[entry + TYPE]!;
+  }
+
+  nameOf(entry: Entry): Uint8Array {
+    const start = (entry + HEADER_WORDS) * 4;
+    return this.#bytes.subarray(start, start + this.#words[entry + NAME_LENGTH]!);
+  }
+
+  dimensionsOf(entry: Entry): Uint8Array {
+    const start = (entry + HEADER_WORDS + wordsFor(this.#words[entry + NAME_LENGTH]!)) * 4;
+    return this.#bytes.subarray(start, start + this.#words[entry + DIMENSIONS_LENGTH]!);
+  }
+
+  /** The spelling must not be there yet. */
+  insert(spelling: Spelling, series: number): Entry {
+    const nameWords = wordsFor(spelling.nameLength);
+    const entry = this.#allocate(HEADER_WORDS + nameWords + wordsFor(spelling.dimensionsLength));
+    const hash = hashOf(spelling);
+    this.#words[entry + SERIES] = series;
+    this.#words[entry + TYPE] = spelling.type;
+    this.#words[entry + NAME_LENGTH] = spelling.nameLength;
+    this.#words[entry + DIMENSIONS_LENGTH] = spelling.dimensionsLength;
+    this.#words[entry + HASH] = hash;
+    const { buffer, byteOffset } = spelling.view;
+    const name = new Uint8Array(buffer, byteOffset + spelling.nameStart, spelling.nameLength);
+    this.#bytes.set(name, (entry + HEADER_WORDS) * 4);
+    const dimensions = new Uint8Array(
+      buffer,
+      byteOffset + spelling.dimensionsStart,
+      spelling.dimensionsLength,
+    );
+    this.#bytes.set(dimensions, (entry + HEADER_WORDS + nameWords) * 4);
+    this.#link(entry, hash);
+    return entry;
+  }
+
+  /** Takes an entry over from another table. */
+  insertFrom(other: Spellings, from: Entry): Entry {
+    const nameWords = wordsFor(other.#words[from + NAME_LENGTH]!);
+    const length = HEADER_WORDS + nameWords + wordsFor(other.#words[from + DIMENSIONS_LENGTH]!);
+    const entry = this.#allocate(length);
+    this.#words.set(other.#words.subarray(from, from + length), entry);
+    this.#link(entry, this.#words[entry + HASH]!);
+    return entry;
+  }
+
+  #matches(entry: Entry, spelling: Spelling): boolean {
+    const words = this.#words;
+    const { view, nameLength, dimensionsLength } = spelling;
+    if (words[entry + TYPE] !== spelling.type) return false;
+    if (words[entry + NAME_LENGTH] !== nameLength) return false;
+    if (words[entry + DIMENSIONS_LENGTH] !== dimensionsLength) return false;
+    const name = entry + HEADER_WORDS;
+    const dimensions = name + wordsFor(nameLength);
+    return (
+      this.#sameBytes(dimensions, view, spelling.dimensionsStart, dimensionsLength) &&
+      this.#sameBytes(name, view, spelling.nameStart, nameLength)
+    );
+  }
+
+  #sameBytes(word: number, view: DataView, start: number, length: number): boolean {
+    const words = this.#words;
+    const whole = length >>> 2;
+    for (let i = 0; i < whole; i++) {
+      if (words[word + i] !== view.getInt32(start + 4 * i, LITTLE_ENDIAN)) return false;
+    }
+    for (let i = whole * 4; i < length; i++) {
+      if (this.#bytes[word * 4 + i] !== view.getUint8(start + i)) return false;
+    }
+    return true;
+  }
+
+  #allocate(words: number): Entry {
+    const entry = this.#used;
+    this.#used += words;
+    if (this.#used > this.#words.length) {
+      const grown = new Int32Array(Math.max(2 * this.#words.length, this.#used));
+      grown.set(this.#words.subarray(0, entry));
+      this.#words = grown;
+      this.#bytes = new Uint8Array(grown.buffer);
+    }
+    return entry;
+  }
+
+  #link(entry: Entry, hash: number): void {
+    if (2 * (this.#count + 1) > this.#mask + 1) this.#growSlots();
+    this.#count++;
+    place(this.#slots, this.#mask, entry, hash);
+  }
+
+  #growSlots(): void {
+    const old = this.#slots;
+    const grown = new Int32Array(2 * old.length);
+    this.#mask = 2 * this.#mask + 1;
+    for (let i = 0; i < old.length; i += 2) {
+      if (old[i + 1] !== NONE) place(grown, this.#mask, old[i + 1]!, old[i]!);
+    }
+    this.#slots = grown;
+  }
+}
+
+function place(slots: Int32Array, mask: number, entry: Entry, hash: number): void {
+  let slot = hash & mask;
+  while (slots[2 * slot + 1] !== NONE) slot = (slot + 1) & mask;
+  slots[2 * slot] = hash;
+  slots[2 * slot + 1] = entry;
+}
+
+function wordsFor(bytes: number): number {
+  return (bytes + 3) >>> 2;
+}
+
+function hashOf(spelling: Spelling): number {
+  const { view } = spelling;
+  let hash = hashBytes(spelling.type, view, spelling.nameStart, spelling.nameLength);
+  hash = hashBytes(hash, view, spelling.dimensionsStart, spelling.dimensionsLength);
+  // The slot is taken from the low bits: let the high ones bear on them (the finalizer of MurmurHash3).
+  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return hash ^ (hash >>> 16);
+}
+
+/** A multiplication carries only upwards, so each word is followed by a rotation. */
+function hashBytes(seed: number, view: DataView, start: number, length: number): number {
+  let hash = seed ^ length;
+  const whole = start + (length & ~3);
+  for (let i = start; i < whole; i += 4) {
+    hash = Math.imul(hash ^ view.getInt32(i, LITTLE_ENDIAN), 0x9e3779b1);
+    hash = (hash << 15) | (hash >>> 17);
+  }
+  let rest = 0;
+  for (let i = whole; i < start + length; i++) rest = (rest << 8) | view.getUint8(i);
+  hash = Math.imul(hash ^ rest, 0x9e3779b1);
+  return (hash << 15) | (hash >>> 17);
+}

@@ -1,0 +1,184 @@
+import { FIELDS, type Point, type Series } from './point.ts';
+import { COUNTER, GAUGE, type Sample } from './sample.ts';
+import { Sketch } from './sketch.ts';
+
+/**
+ * The numbers of a window are rows in one Float64Array, in the order of the series' first appearance. A row holds the
+ * fields of its type in the order of `FIELDS`, so closing a window seldom copies them. While a window is open, a gauge's
+ * row has the event time of `last` after them, and a timer's row has the number of its sketch in the place of p50.
+ */
+const ROW_LENGTHS = [FIELDS.counter.length, FIELDS.gauge.length + 1, FIELDS.timer.length] as const;
+const COUNT = 0;
+const SUM = 1;
+const MIN = 2;
+const MAX = 3;
+const LAST = 4;
+const LAST_TIME = 5;
+const P50 = 4;
+
+/** A row's offset in the values. Offset 0 is not used: it says that a series has no row. */
+type Row = number;
+const NO_ROW = 0;
+
+/** A window that still takes samples. */
+export class OpenWindow {
+  readonly start: number;
+  readonly end: number;
+  /** Series that count towards the limit, and overflow series. */
+  ordinary = 0;
+  overflow = 0;
+  #values: Float64Array;
+  #used = 1;
+  /** By series number. */
+  #rowOf: Int32Array;
+  readonly #series: Series[] = [];
+  readonly #numbers: number[] = [];
+  readonly #rows: Row[] = [];
+  readonly #sketches: Sketch[] = [];
+
+  /** `sizes`: those of a window before, so that arrays seldom have to grow. */
+  constructor(start: number, windowMs: number, sizes: WindowSizes) {
+    this.start = start;
+    this.end = start + windowMs;
+    this.#values = new Float64Array(sizes.values);
+    this.#rowOf = new Int32Array(sizes.numbers);
+  }
+
+  get sizes(): WindowSizes {
+    return { values: this.#used, numbers: this.#rowOf.length };
+  }
+
+  /** The numbers of its series, in order of first appearance. */
+  get numbers(): readonly number[] {
+    return this.#numbers;
+  }
+
+  rowOf(series: number): Row {
+    return series < this.#rowOf.length ? this.#rowOf[series]! : NO_ROW;
+  }
+
+  /** Makes a row for a series that has none. */
+  enter(number: number, series: Series, type: number): Row {
+    const row = this.#used;
+    this.#used += ROW_LENGTHS[type]!;
+    if (this.#used > this.#values.length) this.#values = grown(this.#values, this.#used);
+    if (number >= this.#rowOf.length) this.#rowOf = grown(this.#rowOf, number + 1);
+    this.#rowOf[number] = row;
+    this.#numbers.push(number);
+    this.#series.push(series);
+    this.#rows.push(row);
+    if (type !== COUNTER) {
+      this.#values[row + MIN] = Number.POSITIVE_INFINITY;
+      this.#values[row + MAX] = Number.NEGATIVE_INFINITY;
+      if (type === GAUGE) this.#values[row + LAST_TIME] = Number.NEGATIVE_INFINITY;
+      else this.#values[row + P50] = this.#sketches.push(new Sketch()) - 1;
+    }
+    return row;
+  }
+
+  add(row: Row, { type, value }: Sample, eventTime: number): void {
+    const values = this.#values;
+    values[row + COUNT]!++;
+    values[row + SUM]! += value;
+    if (type === COUNTER) return;
+    if (value < values[row + MIN]!) values[row + MIN] = value;
+    if (value > values[row + MAX]!) values[row + MAX] = value;
+    if (type !== GAUGE) {
+      this.#sketches[values[row + P50]!]!.add(value);
+    } else if (eventTime >= values[row + LAST_TIME]!) {
+      values[row + LAST] = value;
+      values[row + LAST_TIME] = eventTime;
+    }
+  }
+
+  /** The window takes no sample afterwards: its arrays are the closed one's now. */
+  close(instance: string): ClosedWindow {
+    const values = this.#values;
+    for (let i = 0; i < this.#series.length; i++) {
+      if (this.#series[i]!.type !== 'timer') continue;
+      const row = this.#rows[i]!;
+      const sketch = this.#sketches[values[row + P50]!]!;
+      sketch.quantiles(values[row + COUNT]!, values[row + MIN]!, values[row + MAX]!, values, row + P50);
+    }
+    return new ClosedWindow({
+      start: this.start,
+      windowMs: this.end - this.start,
+      instance,
+      series: this.#series,
+      rows: new Uint32Array(this.#rows),
+      // A large array made for a large window before would live on behind a small one.
+      values: 2 * this.#used < values.length ? values.slice(0, this.#used) : values.subarray(0, this.#used),
+    });
+  }
+}
+
+export interface WindowSizes {
+  readonly values: number;
+  readonly numbers: number;
+}
+
+export interface WindowColumns {
+  readonly start: number;
+  readonly windowMs: number;
+  readonly instance: string;
+  /** By point, in the order of first appearance in the stream. */
+  readonly series: readonly Series[];
+  /** By point: where its row begins in `values`. A row holds the fields of `FIELDS[type]`, in that order. */
+  readonly rows: Uint32Array;
+  readonly values: Float64Array;
+}
+
+/** A window that is complete. Nobody changes it any more: the lanes share it. */
+export class ClosedWindow implements WindowColumns {
+  readonly start: number;
+  readonly windowMs: number;
+  readonly instance: string;
+  readonly series: readonly Series[];
+  readonly rows: Uint32Array;
+  readonly values: Float64Array;
+
+  constructor(columns: WindowColumns) {
+    this.start = columns.start;
+    this.windowMs = columns.windowMs;
+    this.instance = columns.instance;
+    this.series = columns.series;
+    this.rows = columns.rows;
+    this.values = columns.values;
+  }
+
+  /** How many points it has. */
+  get size(): number {
+    return this.series.length;
+  }
+
+  point(index: number): Point {
+    const series = this.series[index];
+    if (series === undefined) throw new RangeError(`no point ${index} in a window of ${this.size}`);
+    const row = this.rows[index]!;
+    const gauge = series.type === 'gauge';
+    const timer = series.type === 'timer';
+    const field = (offset: number): number => this.values[row + offset]!;
+    return {
+      series,
+      windowStart: this.start,
+      windowMs: this.windowMs,
+      instance: this.instance,
+      count: field(COUNT),
+      sum: field(SUM),
+      min: gauge || timer ? field(MIN) : null,
+      max: gauge || timer ? field(MAX) : null,
+      last: gauge ? field(LAST) : null,
+      p50: timer ? field(P50) : null,
+      p90: timer ? field(P50 + 1) : null,
+      p95: timer ? field(P50 + 2) : null,
+      p99: timer ? field(P50 + 3) : null,
+    };
+  }
+}
+
+function grown<A extends Float64Array | Int32Array>(old: A, needed: number): A {
+  const length = Math.max(needed, 2 * old.length, 64);
+  const array = (old instanceof Float64Array ? new Float64Array(length) : new Int32Array(length)) as A;
+  array.set(old);
+  return array;
+}

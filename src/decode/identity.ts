@@ -1,0 +1,86 @@
+import { canonicalDimensions, type Dimension, dimensionsToJson } from '../aggregate/series.ts';
+import {
+  MAX_DIMENSION_KEY_BYTES,
+  MAX_DIMENSION_VALUE_BYTES,
+  MAX_DIMENSIONS,
+  MAX_IDENTITY_BYTES,
+  MAX_NAME_BYTES,
+} from './limits.ts';
+import type { Rejection } from './rejection.ts';
+import {
+  CLOSE_OBJECT,
+  COMMA,
+  FAILED,
+  FALSE,
+  NULL,
+  OPEN_ARRAY,
+  OPEN_OBJECT,
+  QUOTE,
+  type Scanner,
+  TRUE,
+} from './scanner.ts';
+
+/** What a name may be, whatever the format. */
+export function checkName(name: string): Rejection | undefined {
+  if (name === '' || name.includes('\0')) return 'bad_name';
+  return Buffer.byteLength(name) > MAX_NAME_BYTES ? 'too_long' : undefined;
+}
+
+/** What dimensions may be, whatever the format. Those with an empty value are absent, and so not counted. */
+export function checkDimensions(name: string, dimensions: readonly Dimension[]): Rejection | undefined {
+  const present = canonicalDimensions(dimensions);
+  if (present.length > MAX_DIMENSIONS) return 'too_many_dimensions';
+  for (const [key, value] of present) {
+    if (Buffer.byteLength(key) > MAX_DIMENSION_KEY_BYTES) return 'too_long';
+    if (Buffer.byteLength(value) > MAX_DIMENSION_VALUE_BYTES) return 'too_long';
+  }
+  const identityBytes = Buffer.byteLength(name) + Buffer.byteLength(dimensionsToJson(present));
+  return identityBytes > MAX_IDENTITY_BYTES ? 'too_long' : undefined;
+}
+
+/** Reads the JSON object in [start, end), key by key. */
+export function readDimensions(scanner: Scanner, start: number, end: number): Dimension[] | Rejection {
+  const dimensions = new Map<string, string>();
+  let i = scanner.space(start + 1);
+  if (scanner.peek(i) === CLOSE_OBJECT) return i + 1 === end ? [] : 'not_json';
+  for (;;) {
+    const keyStart = i + 1;
+    i = scanner.key(i);
+    if (i === FAILED) return 'not_json';
+    const key = keyText(scanner, keyStart);
+    if (key === '') return 'bad_dimensions';
+    if (dimensions.has(key)) return 'duplicate_key';
+
+    i = scanner.space(i);
+    const first = scanner.peek(i);
+    if (first === OPEN_OBJECT || first === OPEN_ARRAY) return 'bad_dimensions';
+    const after = scanner.scalar(i);
+    if (after === FAILED) return 'not_json';
+    const value = valueText(scanner, i, after);
+    if (value === undefined) return 'bad_dimensions';
+    dimensions.set(key, value);
+
+    i = scanner.space(after);
+    const next = scanner.peek(i++);
+    if (next === CLOSE_OBJECT) return i === end ? [...dimensions] : 'not_json';
+    if (next !== COMMA) return 'not_json';
+    i = scanner.space(i);
+  }
+}
+
+/** The text of a key that `Scanner.key` has just read, given the position after its opening quote. */
+export function keyText(scanner: Scanner, start: number): string {
+  const end = scanner.string(start);
+  return scanner.text(start, end, scanner.escaped);
+}
+
+/** The string that a scalar just read stands for, "" meaning absent; undefined for a number too large for a double. */
+function valueText(scanner: Scanner, start: number, end: number): string | undefined {
+  if (scanner.peek(start) === QUOTE) return scanner.text(start + 1, end - 1, scanner.escaped);
+  if (scanner.spells(start, end, NULL)) return '';
+  if (scanner.spells(start, end, TRUE)) return 'true';
+  if (scanner.spells(start, end, FALSE)) return 'false';
+  if (!Number.isFinite(scanner.number)) return undefined;
+  if (!scanner.integral || scanner.number === 0) return String(scanner.number);
+  return scanner.text(start, end, false);
+}

@@ -1,0 +1,311 @@
+import { COUNTER, GAUGE, type Sample, type Spelling, TIMER } from '../aggregate/sample.ts';
+import type { SeriesTable } from '../aggregate/series-table.ts';
+import type { Decoder, SampleHandler } from './decoder.ts';
+import { checkDimensions, checkName, keyText, readDimensions } from './identity.ts';
+import { MAX_MESSAGE_BYTES } from './limits.ts';
+import type { Rejection } from './rejection.ts';
+import {
+  ascii,
+  CLOSE_ARRAY,
+  CLOSE_OBJECT,
+  COLON,
+  COMMA,
+  FAILED,
+  NULL,
+  OPEN_ARRAY,
+  OPEN_OBJECT,
+  QUOTE,
+  Scanner,
+} from './scanner.ts';
+import { parseTimestamp } from './timestamp.ts';
+
+/** The fields of a sample, as bits of the set of those seen. */
+const NAME = 1;
+const TYPE = 2;
+const VALUE = 4;
+const DIMENSIONS = 8;
+const TIMESTAMP = 16;
+const UNKNOWN = 0;
+
+interface Word {
+  readonly text: Uint8Array;
+  readonly code: number;
+}
+
+const FIELDS: readonly Word[] = [
+  { text: ascii('name'), code: NAME },
+  { text: ascii('type'), code: TYPE },
+  { text: ascii('value'), code: VALUE },
+  { text: ascii('dimensions'), code: DIMENSIONS },
+  { text: ascii('timestamp'), code: TIMESTAMP },
+  { text: ascii('dims'), code: DIMENSIONS },
+  { text: ascii('tags'), code: DIMENSIONS },
+  { text: ascii('labels'), code: DIMENSIONS },
+];
+
+const TYPES: readonly Word[] = [
+  { text: ascii('counter'), code: COUNTER },
+  { text: ascii('gauge'), code: GAUGE },
+  { text: ascii('timer'), code: TIMER },
+];
+const NO_TYPE = -1;
+
+/** The decoder's one sample, with the spelling by which the table finds its series. */
+class JsonSample implements Sample, Spelling {
+  view: DataView = new DataView(new ArrayBuffer(0));
+  series = -1;
+  type = NO_TYPE;
+  value = Number.NaN;
+  eventTime = Number.NaN;
+  nameStart = 0;
+  nameLength = 0;
+  dimensionsStart = 0;
+  dimensionsLength = 0;
+
+  clear(view: DataView): void {
+    this.view = view;
+    this.series = -1;
+    this.type = NO_TYPE;
+    this.value = Number.NaN;
+    this.eventTime = Number.NaN;
+    this.nameStart = 0;
+    this.nameLength = 0;
+    this.dimensionsStart = 0;
+    this.dimensionsLength = 0;
+  }
+}
+
+/**
+ * The wire format of nats_metrics: an object, or an array of objects, per message.
+ *
+ * One pass finds the fields and, by their bytes, the series. Dimensions spelled as never before are parsed strictly;
+ * after that, equal bytes are known to be good, and are not looked into again. A message that fails is read a second
+ * time by `Scanner.value`, which tells broken JSON from a sample that is wrong: so a reason does not depend on what
+ * the table happens to know. Where several reasons apply to an element, the one found first counts.
+ */
+export class JsonDecoder implements Decoder {
+  readonly #table: SeriesTable;
+  readonly #maxMessageBytes: number;
+  readonly #scanner = new Scanner();
+  readonly #sample = new JsonSample();
+  #rejection: Rejection = 'not_json';
+  /** Keys of the object that are not ours, once there are any. */
+  #unknownKeys: Set<string> | undefined;
+
+  constructor(table: SeriesTable, options: { readonly maxMessageBytes?: number } = {}) {
+    this.#table = table;
+    this.#maxMessageBytes = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
+  }
+
+  decode(message: Uint8Array, handler: SampleHandler): Rejection | undefined {
+    if (message.length > this.#maxMessageBytes) return 'too_large';
+    const scanner = this.#scanner;
+    const start = scanner.space(scanner.load(message));
+    const first = scanner.peek(start);
+    if (first === OPEN_OBJECT) {
+      const after = this.#element(start, 0);
+      if (after === FAILED) return this.#brokenSyntax(start) ?? this.#rejection;
+      if (scanner.space(after) !== scanner.end) return 'not_json';
+      handler.sample(this.#sample);
+      return undefined;
+    }
+    if (start === scanner.end) return 'empty';
+    const broken = this.#brokenSyntax(start);
+    if (broken !== undefined) return broken;
+    if (first !== OPEN_ARRAY) return 'not_an_object';
+    this.#elements(start, handler);
+    return undefined;
+  }
+
+  /** Reads the whole message for its syntax only. */
+  #brokenSyntax(start: number): Rejection | undefined {
+    const scanner = this.#scanner;
+    const after = scanner.value(start, 0);
+    if (after === FAILED) return scanner.tooDeep ? 'too_deep' : 'not_json';
+    return scanner.space(after) === scanner.end ? undefined : 'not_json';
+  }
+
+  /** Hands over the elements of an array whose syntax is known to be right. */
+  #elements(start: number, handler: SampleHandler): void {
+    const scanner = this.#scanner;
+    let i = scanner.space(start + 1);
+    while (scanner.peek(i) !== CLOSE_ARRAY) {
+      const after = this.#element(i, 1);
+      if (after !== FAILED) handler.sample(this.#sample);
+      else handler.rejected(this.#rejection);
+      i = scanner.space(after === FAILED ? scanner.value(i, 1) : after);
+      if (scanner.peek(i) === COMMA) i = scanner.space(i + 1);
+    }
+  }
+
+  /** Reads a value inside `depth` arrays as a sample. Returns the position after it, or FAILED with `#rejection` set. */
+  #element(start: number, depth: number): number {
+    const scanner = this.#scanner;
+    if (scanner.peek(start) !== OPEN_OBJECT) return this.#reject('not_an_object');
+    this.#sample.clear(scanner.view);
+    this.#unknownKeys = undefined;
+    scanner.badUnicode = false;
+    const after = this.#fields(start, depth + 1);
+    if (after === FAILED) return FAILED;
+    if (scanner.badUnicode) return this.#reject('bad_unicode');
+    const rejection = this.#findSeries();
+    return rejection === undefined ? after : this.#reject(rejection);
+  }
+
+  #fields(start: number, depth: number): number {
+    const scanner = this.#scanner;
+    let seen = 0;
+    let i = scanner.space(start + 1);
+    if (scanner.peek(i) === CLOSE_OBJECT) return this.#reject('missing_name');
+    for (;;) {
+      if (scanner.peek(i) !== QUOTE) return this.#reject('not_json');
+      const keyStart = i + 1;
+      const keyEnd = scanner.string(keyStart);
+      if (keyEnd === FAILED) return this.#reject('not_json');
+      i = scanner.space(keyEnd + 1);
+      if (scanner.peek(i) !== COLON) return this.#reject('not_json');
+      const field = this.#word(FIELDS, keyStart, keyEnd) ?? UNKNOWN;
+      if ((seen & field) !== 0) return this.#reject('duplicate_key');
+      if (field === UNKNOWN && this.#isRepeated(keyStart)) return this.#reject('duplicate_key');
+      seen |= field;
+
+      i = this.#field(field, scanner.space(i + 1), depth);
+      if (i === FAILED) return FAILED;
+      i = scanner.space(i);
+      const next = scanner.peek(i++);
+      if (next === CLOSE_OBJECT) return i;
+      if (next !== COMMA) return this.#reject('not_json');
+      i = scanner.space(i);
+    }
+  }
+
+  /** Reads the value of a field into the sample. */
+  #field(field: number, i: number, depth: number): number {
+    switch (field) {
+      case NAME:
+        return this.#name(i);
+      case TYPE:
+        return this.#type(i);
+      case VALUE:
+        return this.#value(i);
+      case DIMENSIONS:
+        return this.#dimensions(i);
+      case TIMESTAMP:
+        return this.#timestamp(i);
+      default: {
+        const after = this.#scanner.value(i, depth);
+        return after === FAILED ? this.#reject('not_json') : after;
+      }
+    }
+  }
+
+  #name(i: number): number {
+    const after = this.#scanner.literal(i, NULL);
+    if (after !== FAILED) return after;
+    const end = this.#string(i, 'bad_name');
+    if (end === FAILED) return FAILED;
+    if (end === i + 1) return this.#reject('bad_name');
+    this.#sample.nameStart = i + 1;
+    this.#sample.nameLength = end - (i + 1);
+    return end + 1;
+  }
+
+  #type(i: number): number {
+    const end = this.#string(i, 'bad_type');
+    if (end === FAILED) return FAILED;
+    const type = this.#word(TYPES, i + 1, end);
+    if (type === undefined) return this.#reject('bad_type');
+    this.#sample.type = type;
+    return end + 1;
+  }
+
+  #value(i: number): number {
+    const after = this.#scanner.readNumber(i);
+    if (after === FAILED || !Number.isFinite(this.#scanner.number)) return this.#reject('bad_value');
+    this.#sample.value = this.#scanner.number;
+    return after;
+  }
+
+  /** Finds the end of the object and leaves what is in it to `#findSeries`. */
+  #dimensions(i: number): number {
+    const scanner = this.#scanner;
+    const after = scanner.literal(i, NULL);
+    if (after !== FAILED) return after;
+    if (scanner.peek(i) !== OPEN_OBJECT) return this.#reject('bad_dimensions');
+    const end = scanner.skipObject(i);
+    if (end === FAILED) return this.#reject('not_json');
+    this.#sample.dimensionsStart = i;
+    this.#sample.dimensionsLength = end - i;
+    return end;
+  }
+
+  #timestamp(i: number): number {
+    const scanner = this.#scanner;
+    const after = scanner.literal(i, NULL);
+    if (after !== FAILED) return after;
+    const end = this.#string(i, 'bad_timestamp');
+    if (end === FAILED) return FAILED;
+    if (scanner.escaped) {
+      const bytes = ascii(scanner.text(i + 1, end, true));
+      this.#sample.eventTime = parseTimestamp(bytes, 0, bytes.length);
+    } else {
+      this.#sample.eventTime = parseTimestamp(scanner.bytes, i + 1, end);
+    }
+    return Number.isNaN(this.#sample.eventTime) ? this.#reject('bad_timestamp') : end + 1;
+  }
+
+  /** Reads a string and returns the position of its closing quote. */
+  #string(i: number, otherwise: Rejection): number {
+    if (this.#scanner.peek(i) !== QUOTE) return this.#reject(otherwise);
+    const end = this.#scanner.string(i + 1);
+    return end === FAILED ? this.#reject('not_json') : end;
+  }
+
+  /** The code of the word that the string just read says, if it is one of these. */
+  #word(words: readonly Word[], start: number, end: number): number | undefined {
+    const scanner = this.#scanner;
+    if (!scanner.escaped) {
+      for (const { text, code } of words) if (scanner.spells(start, end, text)) return code;
+      return undefined;
+    }
+    const said = ascii(scanner.text(start, end, true));
+    return words.find(({ text }) => Buffer.compare(text, said) === 0)?.code;
+  }
+
+  #isRepeated(keyStart: number): boolean {
+    const key = keyText(this.#scanner, keyStart);
+    this.#unknownKeys ??= new Set();
+    if (this.#unknownKeys.has(key)) return true;
+    this.#unknownKeys.add(key);
+    return false;
+  }
+
+  #findSeries(): Rejection | undefined {
+    const sample = this.#sample;
+    if (sample.nameLength === 0) return 'missing_name';
+    if (sample.type === NO_TYPE) return 'bad_type';
+    if (Number.isNaN(sample.value)) return 'bad_value';
+    sample.series = this.#table.find(sample);
+    return sample.series < 0 ? this.#newSpelling() : undefined;
+  }
+
+  /** Parses what was spelled as never before (or was forgotten), and tells the table. */
+  #newSpelling(): Rejection | undefined {
+    const sample = this.#sample;
+    const scanner = this.#scanner;
+    const name = scanner.text(sample.nameStart, sample.nameStart + sample.nameLength, true);
+    const { dimensionsStart: start, dimensionsLength: length } = sample;
+    const dimensions = length === 0 ? [] : readDimensions(scanner, start, start + length);
+    if (typeof dimensions === 'string') return dimensions;
+    if (scanner.badUnicode) return 'bad_unicode';
+    const rejection = checkName(name) ?? checkDimensions(name, dimensions);
+    if (rejection !== undefined) return rejection;
+    sample.series = this.#table.add(sample, name, dimensions);
+    return undefined;
+  }
+
+  #reject(reason: Rejection): number {
+    this.#rejection = reason;
+    return FAILED;
+  }
+}

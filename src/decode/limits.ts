@@ -1,0 +1,25 @@
+/** What a message may hold. Whatever is over a limit is rejected with a reason of its own, never cut. */
+
+/** The server's own default (`max_payload`). A setting may raise it with the server's. */
+export const MAX_MESSAGE_BYTES = 1024 * 1024;
+
+/** Redshift's column `name` is a varchar(512), which counts bytes. UTF-8, unescaped, as are those below. */
+export const MAX_NAME_BYTES = 512;
+
+/** Twice the 32 or so labels at which stores begin to suffer; with the limits below, it bounds the work for one sample. */
+export const MAX_DIMENSIONS = 64;
+
+/** What the strictest metrics stores take for a label's name: twice Prometheus' customary 128. */
+export const MAX_DIMENSION_KEY_BYTES = 256;
+
+/** Room for URLs and error texts, which do end up in dimensions; a sixteenth of what InfluxDB takes for a tag. */
+export const MAX_DIMENSION_VALUE_BYTES = 4096;
+
+/**
+ * Of the name and the canonical JSON of the dimensions together. InfluxDB refuses series keys over 64 KiB, and escaping
+ * may double the length; Redshift's column `dimensions` takes 65,535 bytes.
+ */
+export const MAX_IDENTITY_BYTES = 32 * 1024;
+
+/** Arrays and objects within each other, in any field. A sample needs 3; a bit set of nesting fits in one integer. */
+export const MAX_DEPTH = 32;
