@@ -1,0 +1,47 @@
+import type { ClosedWindow } from '../aggregate/window.ts';
+import type { Reader, Source } from '../bus/source.ts';
+import { backoffMs, type Clock } from './clock.ts';
+import type { Lane } from './lane.ts';
+import type { Handout } from './queue.ts';
+
+export interface CatchUpOptions {
+  /** A source that reads from stream time `readFrom(from)` on, and what reads it: a pipeline that begins with window `from`. */
+  readonly open: (
+    from: number,
+    hand: (windows: readonly ClosedWindow[], boundary: number) => Promise<void>,
+  ) => { readonly source: Source; readonly reader: Reader; readonly release: () => void };
+  /** The windows that are the lane's to write. */
+  readonly select: (windows: readonly ClosedWindow[]) => Handout[];
+  /** Start of the first window that the live path has not handed out. */
+  readonly liveBoundary: () => number;
+  readonly clock: Clock;
+  readonly failed: (error: unknown) => void;
+}
+
+/**
+ * I7: a lane that is behind reads the stream for itself from its checkpoint (I6), computes its windows again, and joins
+ * the live path at a window boundary. It is held back by its own sink alone, and by nothing of the live path's.
+ * Resolves when the lane has joined, or when `signal` aborts.
+ */
+export async function catchUp(lane: Lane, options: CatchUpOptions, signal: AbortSignal): Promise<void> {
+  lane.startCatchUp();
+  for (let attempt = 1; lane.state === 'catching_up' && !signal.aborted; attempt++) {
+    const joined = new AbortController();
+    const until = AbortSignal.any([signal, joined.signal]);
+    const { source, reader, release } = options.open(lane.offeredTo, async (windows, boundary) => {
+      await lane.replay(options.select(windows), boundary, until);
+      if (!until.aborted && lane.offeredTo >= options.liveBoundary()) {
+        lane.join();
+        joined.abort();
+      }
+    });
+    try {
+      await source.run(reader, until);
+    } catch (error) {
+      options.failed(error);
+      await options.clock.sleep(backoffMs(attempt, options.clock.random()), signal);
+    } finally {
+      release();
+    }
+  }
+}

@@ -1,0 +1,59 @@
+import { setTimeout } from 'node:timers/promises';
+
+/** Time and chance, passed in so that the whole pipeline can run on a virtual clock from a seed. */
+export interface Clock {
+  /** Milliseconds since 1970. */
+  now(): number;
+  /** Resolves after `ms`, or at once when the signal aborts: never rejects, the caller looks at its signal. */
+  sleep(ms: number, signal: AbortSignal): Promise<void>;
+  /** In [0, 1). */
+  random(): number;
+}
+
+export const systemClock: Clock = {
+  now: Date.now,
+  random: Math.random,
+  async sleep(ms, signal) {
+    await setTimeout(ms, undefined, { signal }).catch(() => {});
+  },
+};
+
+const BACKOFF_BASE_MS = 100;
+export const BACKOFF_CAP_MS = 30_000;
+
+/**
+ * How long to wait before attempt number `attempt` (from 1): exponential with full jitter (Brooker, "Exponential
+ * Backoff And Jitter", 2015), so that lanes that failed together do not come back together.
+ */
+export function backoffMs(attempt: number, random: number): number {
+  return Math.round(random * Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** Math.min(attempt, 20)));
+}
+
+/** Lets one task sleep until another has something for it. A notification without a waiter is kept, once. */
+export class Bell {
+  #pending = false;
+  #waiters: (() => void)[] = [];
+
+  ring(): void {
+    this.#pending = this.#waiters.length === 0;
+    const waiters = this.#waiters;
+    this.#waiters = [];
+    for (const wake of waiters) wake();
+  }
+
+  /** Resolves at the next ring (or the one kept), or when the signal aborts. */
+  async wait(signal: AbortSignal): Promise<void> {
+    if (this.#pending || signal.aborted) {
+      this.#pending = false;
+      return;
+    }
+    await new Promise<void>((resolve) => {
+      const done = () => {
+        signal.removeEventListener('abort', done);
+        resolve();
+      };
+      signal.addEventListener('abort', done);
+      this.#waiters.push(done);
+    });
+  }
+}

@@ -1,0 +1,63 @@
+import type { Checkpoint, CheckpointStore } from '../bus/checkpoints.ts';
+import { Bell, backoffMs, type Clock } from './clock.ts';
+
+/** How often a lane writes its checkpoint at most; a crash costs a replay of what it confirmed in between. */
+const SAVE_INTERVAL_MS = 1000;
+
+export interface KeeperOptions {
+  readonly sink: string;
+  readonly store: CheckpointStore;
+  /** What a checkpoint says besides `next`, at the time of the call. */
+  readonly describe: () => Omit<Checkpoint, 'next'>;
+  readonly clock: Clock;
+}
+
+/** Saves a lane's checkpoint behind its back: a checkpoint store that is down or slow does not stop the lane. */
+export class CheckpointKeeper {
+  failures = 0;
+  readonly #options: KeeperOptions;
+  readonly #moved = new Bell();
+  #next: number | undefined;
+  #saved: number | undefined;
+
+  constructor(options: KeeperOptions) {
+    this.#options = options;
+  }
+
+  /** I5: every window before `next` is confirmed. */
+  confirmed(next: number): void {
+    if (next === this.#next) return;
+    this.#next = next;
+    this.#moved.ring();
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    while (!signal.aborted) {
+      await this.#moved.wait(signal);
+      for (let attempt = 1; !signal.aborted && this.#saved !== this.#next; attempt++) {
+        if (await this.#save()) break;
+        await clock.sleep(backoffMs(attempt, clock.random()), signal);
+      }
+      await clock.sleep(SAVE_INTERVAL_MS, signal);
+    }
+  }
+
+  /** One last try. */
+  async flush(): Promise<void> {
+    if (this.#saved !== this.#next) await this.#save();
+  }
+
+  async #save(): Promise<boolean> {
+    const next = this.#next;
+    if (next === undefined || !Number.isFinite(next)) return true;
+    try {
+      await this.#options.store.save(this.#options.sink, { next, ...this.#options.describe() });
+      this.#saved = next;
+      return true;
+    } catch {
+      this.failures += 1;
+      return false;
+    }
+  }
+}

@@ -1,0 +1,114 @@
+import { makeSeries } from '../../src/aggregate/series.ts';
+import { ClosedWindow } from '../../src/aggregate/window.ts';
+import { Lane, type LaneFailure, type LaneOptions } from '../../src/deliver/lane.ts';
+import { handOut } from '../../src/deliver/queue.ts';
+import type { Batch, Point, Rejection, Sink, WriteOutcome } from '../../src/sink.ts';
+import type { VirtualClock } from './virtual-clock.ts';
+
+export const WINDOW_MS = 1000;
+
+/** A window of `size` counters, series `<prefix>0`..., each with count 1 and a sum that tells window and series. */
+export function counterWindow(
+  number: number,
+  size: number,
+  sum = (i: number) => number * 1000 + i,
+): ClosedWindow {
+  const series = Array.from({ length: size }, (_, i) => makeSeries(`s${i}`, 'counter', []));
+  const values = Float64Array.from(series.flatMap((_, i) => [1, sum(i)]));
+  const rows = Uint32Array.from(series, (_, i) => 2 * i);
+  return new ClosedWindow({
+    start: number * WINDOW_MS,
+    windowMs: WINDOW_MS,
+    instance: '',
+    series,
+    rows,
+    values,
+  });
+}
+
+export const handout = (number: number, size: number, sum?: (i: number) => number) =>
+  handOut(counterWindow(number, size, sum));
+
+type Answer = WriteOutcome | Error | 'hang';
+
+/** A store in memory that answers as told: faults that no real store produces on demand. */
+export class ScriptedSink implements Sink {
+  readonly rows = new Map<string, number>();
+  readonly batches: Batch[] = [];
+  opens = 0;
+  closes = 0;
+  openError: Error | undefined;
+  /** Asked for every write; `undefined` takes the batch. */
+  answer: (batch: Batch) => Answer | undefined = () => undefined;
+
+  async open(): Promise<void> {
+    this.opens += 1;
+    if (this.openError) throw this.openError;
+  }
+
+  async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
+    this.batches.push(batch);
+    const answer = this.answer(batch) ?? { kind: 'written' };
+    if (answer instanceof Error) throw answer;
+    if (answer === 'hang') {
+      return await new Promise((_, reject) =>
+        signal.addEventListener('abort', () => reject(new Error('aborted'))),
+      );
+    }
+    const refused =
+      answer.kind === 'partial' ? [...answer.retry, ...answer.rejected.map(({ index }) => index)] : [];
+    if (answer.kind === 'written' || answer.kind === 'partial') {
+      batch.points.forEach((point, i) => {
+        if (!refused.includes(i)) this.rows.set(keyOf(point), point.sum);
+      });
+    }
+    return answer;
+  }
+
+  async *read(): AsyncGenerator<never> {}
+  async remove(): Promise<void> {}
+  async close(): Promise<void> {
+    this.closes += 1;
+  }
+}
+
+export function keyOf(point: Point): string {
+  return `${point.windowStart / WINDOW_MS}:${point.series.name}`;
+}
+
+/** A lane over a scripted sink, and what it told. */
+export function laneOf(clock: VirtualClock, sink: Sink, options: Partial<LaneOptions> = {}) {
+  const told = {
+    changes: [] as [up: boolean, failure: LaneFailure | undefined][],
+    rejected: [] as Rejection[],
+    fellBehind: 0,
+    writes: 0,
+  };
+  const lane = new Lane({
+    id: 'test',
+    sink,
+    limits: { maxPoints: 10, maxBytes: 1_000_000, inFlight: 2 },
+    timeoutMs: 5000,
+    backlogBytes: 1_000_000,
+    from: 0,
+    replayable: true,
+    keeper: undefined,
+    clock,
+    events: {
+      wrote: () => {
+        told.writes += 1;
+      },
+      rejected: (points) => {
+        told.rejected.push(...points.map(({ rejection }) => rejection));
+      },
+      changed: (up, failure) => {
+        told.changes.push([up, failure]);
+      },
+      fellBehind: () => {
+        told.fellBehind += 1;
+      },
+    },
+    ...options,
+  });
+  return { lane, told };
+}

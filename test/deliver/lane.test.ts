@@ -1,0 +1,347 @@
+import { describe, expect, test } from 'vitest';
+import { FanOut } from '../../src/deliver/fanout.ts';
+import { CheckpointKeeper } from '../../src/deliver/keeper.ts';
+import { SinkError, type WriteOutcome } from '../../src/sink.ts';
+import { handout, keyOf, laneOf, ScriptedSink, WINDOW_MS } from './fixtures.ts';
+import { settle, VirtualClock } from './virtual-clock.ts';
+
+const RETRY: WriteOutcome = { kind: 'retry', reason: 'server_error', message: 'no' };
+
+describe('writing', () => {
+  test('splits a window to the limits and confirms it when all of it is acknowledged', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const { lane } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(handout(3, 25));
+    lane.advance(4 * WINDOW_MS);
+    await clock.pass(100);
+    expect(sink.batches.map(({ points }) => points.length).sort()).toEqual([10, 10, 5]);
+    expect(sink.rows.size).toBe(25);
+    expect(lane.next).toBe(4 * WINDOW_MS);
+    expect(lane.stats.written).toBe(25);
+    expect([lane.backlogPoints, lane.backlogBytes]).toEqual([0, 0]);
+  });
+
+  test('I5: the checkpoint stays at a window of which one point is not settled, though later ones are', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = ({ points }) => (points.some((point) => keyOf(point) === '1:s12') ? RETRY : undefined);
+    const { lane } = laneOf(clock, sink, { limits: { maxPoints: 5, maxBytes: 1e6, inFlight: 4 } });
+    void lane.run();
+    for (const number of [1, 2, 3]) lane.offer(handout(number, 15));
+    lane.advance(10 * WINDOW_MS);
+    await clock.pass(120_000);
+    expect(sink.rows.size).toBe(3 * 15 - 5);
+    expect(lane.next).toBe(1 * WINDOW_MS);
+    sink.answer = () => undefined;
+    await clock.pass(120_000);
+    expect(sink.rows.size).toBe(3 * 15);
+    expect(lane.next).toBe(10 * WINDOW_MS);
+  });
+
+  test('of a partial answer only the points to be sent again are sent again', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    let first = true;
+    sink.answer = () => {
+      if (!first) return undefined;
+      first = false;
+      return {
+        kind: 'partial',
+        retry: [1, 3],
+        rejected: [{ index: 2, reason: 'too_large', message: 'big' }],
+      };
+    };
+    const { lane, told } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(handout(0, 5));
+    await clock.pass(60_000);
+    expect(sink.batches.map(({ points }) => points.map(({ series }) => series.name))).toEqual([
+      ['s0', 's1', 's2', 's3', 's4'],
+      ['s1', 's3'],
+    ]);
+    expect(lane.stats.written).toBe(4);
+    expect(Object.fromEntries(lane.stats.rejected)).toEqual({ too_large: 1 });
+    expect(told.rejected).toHaveLength(1);
+    expect(lane.next).toBe(WINDOW_MS);
+  });
+
+  test('a sum that is no number is refused for every store alike, and recorded', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const { lane, told } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(handout(0, 3, (i) => (i === 1 ? Number.POSITIVE_INFINITY : i)));
+    await clock.pass(1000);
+    expect(sink.rows.size).toBe(2);
+    expect(told.rejected).toEqual([{ index: 1, reason: 'invalid_value', message: 'the sum is not finite' }]);
+    expect(lane.next).toBe(WINDOW_MS);
+  });
+});
+
+describe('failures', () => {
+  test('are tried again with growing waits until they succeed; one event down, one up', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => RETRY;
+    const { lane, told } = laneOf(clock, sink);
+    void lane.run();
+    await clock.pass(10);
+    lane.offer(handout(0, 5));
+    await clock.pass(10 * 60_000);
+    const tries = sink.batches.length;
+    expect(tries).toBeGreaterThan(10);
+    expect(tries).toBeLessThan(100);
+    expect(lane.stats.retries.get('server_error')).toBe(tries);
+    expect(lane.up).toBe(false);
+    sink.answer = () => undefined;
+    await clock.pass(60_000);
+    expect(lane.next).toBe(WINDOW_MS);
+    expect(told.changes.map(([up]) => up)).toEqual([true, false, true]);
+  });
+
+  test('a store that is down is probed by one writer at a time', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    let writing = 0;
+    let most = 0;
+    const { lane } = laneOf(clock, sink, {
+      limits: { maxPoints: 1, maxBytes: 1e6, inFlight: 8 },
+      timeoutMs: 1000,
+    });
+    void lane.run();
+    lane.offer(handout(0, 100));
+    sink.answer = () => RETRY;
+    await clock.pass(60_000);
+    sink.answer = () => {
+      writing += 1;
+      most = Math.max(most, writing);
+      void clock.sleep(999, new AbortController().signal).then(() => {
+        writing -= 1;
+      });
+      return 'hang';
+    };
+    await clock.pass(600_000);
+    expect(most).toBe(1);
+  });
+
+  test('a store that hangs is given up after the timeout, and counted', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => 'hang';
+    const { lane } = laneOf(clock, sink, { timeoutMs: 2000 });
+    void lane.run();
+    lane.offer(handout(0, 5));
+    await clock.pass(1999);
+    expect(lane.stats.retries.size).toBe(0);
+    await clock.pass(1);
+    expect(lane.stats.retries.get('timeout')).toBe(1);
+    expect(lane.lastFailure?.message).toBe('no answer within 2000 ms');
+  });
+
+  test('a throw is an unknown outcome and tried again', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    let times = 0;
+    sink.answer = () => (times++ === 0 ? new Error('boom') : undefined);
+    const { lane } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(handout(0, 5));
+    await clock.pass(10_000);
+    expect(Object.fromEntries(lane.stats.retries)).toEqual({ unknown: 1 });
+    expect(sink.rows.size).toBe(5);
+  });
+
+  test('a store that refuses the sink is opened anew before each try, at the slowest pace', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => ({ kind: 'refused', reason: 'unauthorized', message: 'who are you' });
+    const { lane } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(handout(0, 5));
+    await clock.pass(600_000);
+    expect(sink.opens).toBeGreaterThan(5);
+    expect(sink.opens).toBeLessThan(50);
+    sink.answer = () => undefined;
+    await clock.pass(60_000);
+    expect(lane.next).toBe(WINDOW_MS);
+  });
+
+  test('open is tried until it resolves, and its advice is kept for the operator', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.openError = new SinkError('not_found', 'no such database.', 'Create it.');
+    const { lane } = laneOf(clock, sink);
+    void lane.run();
+    await clock.pass(60_000);
+    expect(lane.state).toBe('opening');
+    expect(lane.lastFailure?.message).toBe('no such database. Create it.');
+    sink.openError = undefined;
+    await clock.pass(60_000);
+    expect([lane.state, lane.up]).toEqual(['live', true]);
+  });
+});
+
+describe('the backlog', () => {
+  test('I7: over its bound, a lane leaves its windows to replay from the checkpoint, and takes no more', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => RETRY;
+    const bytes = handout(0, 10).bytes;
+    const { lane, told } = laneOf(clock, sink, { backlogBytes: 3.5 * bytes });
+    void lane.run();
+    for (let number = 0; number < 10; number++) lane.offer(handout(number, 10));
+    expect(told.fellBehind).toBe(1);
+    expect(lane.state).toBe('catching_up');
+    expect(lane.next).toBe(0);
+    expect([lane.backlogBytes, lane.backlogPoints]).toEqual([0, 0]);
+    lane.advance(10 * WINDOW_MS);
+    expect(lane.offeredTo).toBe(0);
+  });
+
+  test('in core mode the oldest windows are dropped and counted', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => RETRY;
+    const bytes = handout(0, 10).bytes;
+    const { lane } = laneOf(clock, sink, {
+      backlogBytes: 3.5 * bytes,
+      replayable: false,
+      from: Number.NEGATIVE_INFINITY,
+    });
+    void lane.run();
+    await settle();
+    for (let number = 0; number < 10; number++) lane.offer(handout(number, 10));
+    expect(lane.stats.dropped).toBe(70);
+    expect(lane.backlogPoints).toBe(30);
+    sink.answer = () => undefined;
+    await clock.pass(120_000);
+    expect(
+      [...sink.rows.keys()].map((key) => key.split(':')[0]).filter((n, i, all) => all.indexOf(n) === i),
+    ).toEqual(['7', '8', '9']);
+    expect(lane.stats.written + lane.stats.dropped).toBe(100);
+  });
+
+  test('a replay is held back until there is room, and joins the live path without a gap', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => RETRY;
+    const bytes = handout(0, 10).bytes;
+    const { lane } = laneOf(clock, sink, { backlogBytes: 2.5 * bytes });
+    void lane.run();
+    lane.startCatchUp();
+    let done = false;
+    const replayed = Array.from({ length: 6 }, (_, number) => handout(number, 10));
+    void lane.replay(replayed, 6 * WINDOW_MS, new AbortController().signal).then(() => {
+      done = true;
+    });
+    await clock.pass(60_000);
+    expect(done).toBe(false);
+    expect(lane.backlogBytes).toBeLessThanOrEqual(2.5 * bytes);
+    sink.answer = () => undefined;
+    await clock.pass(60_000);
+    expect(done).toBe(true);
+    lane.join();
+    // The live path comes along with windows that the replay has brought already: not written again.
+    const before = sink.batches.length;
+    for (const number of [5, 6]) lane.offer(handout(number, 10));
+    await clock.pass(1000);
+    expect(sink.batches.length).toBe(before + 1);
+    expect(lane.next).toBe(7 * WINDOW_MS);
+    expect(sink.rows.size).toBe(70);
+  });
+});
+
+describe('isolation', () => {
+  test('I7: one lane hangs, one refuses; the third is not a moment behind', async () => {
+    const clock = new VirtualClock();
+    const [hanging, refusing, good] = [new ScriptedSink(), new ScriptedSink(), new ScriptedSink()];
+    hanging.answer = () => 'hang';
+    refusing.openError = new Error('ECONNREFUSED');
+    const lanes = [hanging, refusing, good].map((sink, i) => laneOf(clock, sink, { id: String(i) }).lane);
+    for (const lane of lanes) void lane.run();
+    const fanout = new FanOut(lanes, { index: 0, of: 1 }, 0);
+    for (let number = 0; number < 20; number++) {
+      fanout.hand([handout(number, 30).window], (number + 1) * WINDOW_MS);
+      await clock.pass(10);
+      expect(lanes[2]!.next).toBe((number + 1) * WINDOW_MS);
+    }
+    expect(lanes[0]!.next).toBe(0);
+    expect(lanes[1]!.next).toBe(0);
+  });
+});
+
+describe('stopping and checkpoints', () => {
+  function keeperOf(clock: VirtualClock, save: (next: number) => Promise<void>) {
+    return new CheckpointKeeper({
+      sink: 'test',
+      clock,
+      describe: () => ({ sequence: 7, savedAt: '', shape: {} as never }),
+      store: {
+        load: async () => undefined,
+        save: async (_, { next }) => {
+          await save(next);
+          return 'saved';
+        },
+      },
+    });
+  }
+
+  test('a stop lets what is queued be written, saves where it is, and closes the sink', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const saved: number[] = [];
+    const keeper = keeperOf(clock, async (next) => void saved.push(next));
+    const { lane } = laneOf(clock, sink, { keeper });
+    const run = lane.run();
+    for (const number of [0, 1, 2]) lane.offer(handout(number, 30));
+    await lane.stop(new AbortController().signal);
+    await run;
+    expect(sink.rows.size).toBe(90);
+    expect(saved.at(-1)).toBe(3 * WINDOW_MS);
+    expect(sink.closes).toBe(1);
+  });
+
+  test('at the deadline a stop leaves what the store did not take, and the checkpoint says so', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = ({ points }) => (points[0]!.windowStart === 0 ? undefined : 'hang');
+    const saved: number[] = [];
+    const keeper = keeperOf(clock, async (next) => void saved.push(next));
+    const { lane } = laneOf(clock, sink, { keeper });
+    const run = lane.run();
+    for (const number of [0, 1]) lane.offer(handout(number, 5));
+    await clock.pass(10);
+    const deadline = new AbortController();
+    const stopped = lane.stop(deadline.signal);
+    await clock.pass(10);
+    deadline.abort();
+    await stopped;
+    await clock.pass(5000);
+    await run;
+    expect(saved.at(-1)).toBe(WINDOW_MS);
+  });
+
+  test('a checkpoint store that is down stops nothing, is tried again, and gets the latest', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const saved: number[] = [];
+    let down = true;
+    const keeper = keeperOf(clock, async (next) => {
+      if (down) throw new Error('down');
+      saved.push(next);
+    });
+    const { lane } = laneOf(clock, sink, { keeper });
+    void lane.run();
+    for (let number = 0; number < 5; number++) {
+      lane.offer(handout(number, 5));
+      await clock.pass(1000);
+    }
+    expect(lane.next).toBe(5 * WINDOW_MS);
+    expect(keeper.failures).toBeGreaterThan(1);
+    down = false;
+    await clock.pass(60_000);
+    expect(saved.at(-1)).toBe(5 * WINDOW_MS);
+  });
+});

@@ -1,0 +1,57 @@
+import type { Clock } from '../../src/deliver/clock.ts';
+
+/** A clock that only moves when it is told to, and a random source with a seed: runs repeat to the last step. */
+export class VirtualClock implements Clock {
+  #now: number;
+  #seed: number;
+  #sleepers: { readonly at: number; readonly wake: () => void }[] = [];
+
+  constructor(start = 1_700_000_000_000, seed = 1) {
+    this.#now = start;
+    this.#seed = seed;
+  }
+
+  now(): number {
+    return this.#now;
+  }
+
+  /** Mulberry32. */
+  random(): number {
+    this.#seed = (this.#seed + 0x6d2b79f5) | 0;
+    let t = Math.imul(this.#seed ^ (this.#seed >>> 15), 1 | this.#seed);
+    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  }
+
+  sleep(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      if (signal.aborted) return resolve();
+      signal.addEventListener('abort', () => resolve(), { once: true });
+      this.#sleepers.push({ at: this.#now + Math.max(0, ms), wake: resolve });
+    });
+  }
+
+  /** Lets `ms` pass: wakes every sleeper at its time, and lets what it started run before the next. */
+  async pass(ms: number): Promise<void> {
+    const until = this.#now + ms;
+    await settle();
+    for (;;) {
+      const next = this.#sleepers.reduce<number>(
+        (least, { at }) => Math.min(least, at),
+        Number.POSITIVE_INFINITY,
+      );
+      if (next > until) break;
+      this.#now = Math.max(this.#now, next);
+      const due = this.#sleepers.filter(({ at }) => at <= this.#now);
+      this.#sleepers = this.#sleepers.filter(({ at }) => at > this.#now);
+      for (const { wake } of due) wake();
+      await settle();
+    }
+    this.#now = until;
+  }
+}
+
+/** Until all that can run without time passing has run. */
+export async function settle(): Promise<void> {
+  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+}
