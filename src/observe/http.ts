@@ -1,0 +1,86 @@
+/** Health, Prometheus and status over HTTP. Reads only: there is nothing here to change. */
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import type { Status } from './status.ts';
+
+/** Of one request, headers to the last byte: scrapes take milliseconds. */
+const REQUEST_TIMEOUT_MS = 10_000;
+const MAX_CONNECTIONS = 256;
+
+export interface HttpOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly status: () => Status;
+  readonly metrics: () => Promise<string>;
+  readonly metricsType: string;
+}
+
+export interface HttpServer {
+  /** The one listened on; interesting where 0 was asked for. */
+  readonly port: number;
+  close(): Promise<void>;
+}
+
+interface Answer {
+  readonly code: number;
+  readonly type: string;
+  readonly body: string;
+}
+
+const TEXT = 'text/plain; charset=utf-8';
+const INDEX =
+  'metrics-fanout\n\n/metrics      Prometheus\n/healthz      the process works\n/readyz       attached to the bus\n/api/status   everything, as JSON\n';
+
+/** Listens; rejects where the address is taken or not ours. */
+export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
+  const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
+    void respond(request, response, options);
+  });
+  server.maxConnections = MAX_CONNECTIONS;
+  server.listen(options.port, options.host);
+  await once(server, 'listening');
+  return { port: (server.address() as AddressInfo).port, close: () => closeServer(server) };
+}
+
+async function closeServer(server: Server): Promise<void> {
+  const closed = once(server, 'close');
+  server.close();
+  server.closeAllConnections();
+  await closed;
+}
+
+async function respond(
+  request: IncomingMessage,
+  response: ServerResponse,
+  options: HttpOptions,
+): Promise<void> {
+  const { code, type, body } = await answer(request, options).catch((error: unknown): Answer => {
+    return { code: 500, type: TEXT, body: `${error instanceof Error ? error.message : 'failed'}\n` };
+  });
+  const headers = { 'content-type': type, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' };
+  response.writeHead(code, headers);
+  response.end(request.method === 'HEAD' ? undefined : body);
+}
+
+async function answer(request: IncomingMessage, options: HttpOptions): Promise<Answer> {
+  if (request.method !== 'GET' && request.method !== 'HEAD')
+    return { code: 405, type: TEXT, body: 'GET only\n' };
+  const path = (request.url ?? '/').split('?', 1)[0];
+  switch (path) {
+    case '/metrics':
+      return { code: 200, type: options.metricsType, body: await options.metrics() };
+    case '/healthz':
+      return { code: 200, type: TEXT, body: 'ok\n' };
+    case '/readyz': {
+      const { ready } = options.status();
+      return { code: ready ? 200 : 503, type: TEXT, body: ready ? 'ready\n' : 'not attached to the bus\n' };
+    }
+    case '/api/status':
+      return { code: 200, type: 'application/json', body: `${JSON.stringify(options.status())}\n` };
+    case '/':
+      return { code: 200, type: TEXT, body: INDEX };
+    default:
+      return { code: 404, type: TEXT, body: 'not found\n' };
+  }
+}

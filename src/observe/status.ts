@@ -1,0 +1,75 @@
+/** All that is to be known of a running instance, as plain data: `/api/status` shows it, `/metrics` counts it. */
+import type { LaneFailure, LaneState } from '../deliver/lane.ts';
+
+export interface Status {
+  readonly version: string;
+  readonly pipeline: string;
+  /** Boot id: unique for every start of the process. */
+  readonly instance: string;
+  readonly slice: string;
+  readonly startedAt: string;
+  readonly now: string;
+  /** Attached to the bus and reading. */
+  readonly ready: boolean;
+  readonly bus: { readonly connected: boolean; readonly reconnects: number; readonly server: string };
+  readonly source: SourceStatus;
+  readonly messages: { readonly received: number; readonly rejected: Counts };
+  readonly samples: SampleStatus;
+  readonly windows: WindowStatus;
+  readonly sinks: readonly SinkStatus[];
+}
+
+export type Counts = Readonly<Record<string, number>>;
+
+export interface SourceStatus {
+  readonly kind: 'jetstream' | 'core';
+  readonly pendingMessages: number;
+  readonly lagSeconds: number;
+  readonly lastSequence: number;
+  readonly gaps: number;
+  readonly gapMessages: number;
+  readonly resumptions: number;
+}
+
+export interface SampleStatus {
+  readonly byType: Counts;
+  /** Elements of arrays; a message with a single bad sample is a rejected message. */
+  readonly rejected: Counts;
+  readonly late: number;
+  readonly ahead: number;
+  readonly overflowed: number;
+  /** For windows before the first that is wanted (I6). */
+  readonly ignored: number;
+  /** For windows already handed out: owed by replay. */
+  readonly reopened: number;
+}
+
+export interface WindowStatus {
+  readonly windowMs: number;
+  readonly latenessMs: number;
+  readonly maxAheadMs: number;
+  readonly open: number;
+  readonly series: number;
+  /** Start of the first window that is not complete; null before the first message. */
+  readonly boundary: string | null;
+}
+
+export interface SinkStatus {
+  readonly id: string;
+  readonly kind: string;
+  readonly state: LaneState;
+  readonly up: boolean;
+  readonly catchingUp: boolean;
+  /** Start of the first window that is not confirmed; null before there is any. */
+  readonly next: string | null;
+  readonly lagSeconds: number;
+  readonly backlogPoints: number;
+  readonly backlogBytes: number;
+  readonly written: number;
+  readonly rejected: Counts;
+  readonly dropped: number;
+  readonly retries: Counts;
+  readonly checkpointFailures: number;
+  readonly overflows: number;
+  readonly lastFailure: LaneFailure | null;
+}

@@ -1,0 +1,286 @@
+/** The Prometheus side: every scrape takes one Status and shows it under the names that users rely on. */
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { METRIC_TYPES, REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../sink.ts';
+import type { Counts, SinkStatus, Status } from './status.ts';
+
+type Labels = Readonly<Record<string, string>>;
+type Values = readonly (readonly [labels: Labels, value: number])[];
+
+interface Shown {
+  readonly kind: 'counter' | 'gauge';
+  readonly name: string;
+  readonly help: string;
+  readonly labels?: readonly string[];
+  readonly of: (status: Status) => Values;
+}
+
+/** Upper bounds in seconds: from a local file to a store that hangs. */
+const WRITE_BUCKETS_SECONDS = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
+];
+
+/** Gauges of prom-client's defaults whose names end like a counter's: promtool objects to them. */
+const MISNAMED = [
+  'nodejs_active_handles_total',
+  'nodejs_active_requests_total',
+  'nodejs_active_resources_total',
+];
+
+const one = (value: number): Values => [[{}, value]];
+const byReason = (counts: Counts): Values =>
+  Object.entries(counts).map(([reason, value]) => [{ reason }, value]);
+const perSink = (value: (sink: SinkStatus) => number) => (status: Status) =>
+  status.sinks.map((sink) => [{ sink: sink.id }, value(sink)] as const);
+
+/** With a zero for every reason of the closed list: a rate over a series that was not there before would miss a step. */
+const perSinkAndReason =
+  (reasons: readonly string[], counts: (sink: SinkStatus) => Counts) =>
+  (status: Status): Values =>
+    status.sinks.flatMap((sink) =>
+      reasons.map((reason) => [{ sink: sink.id, reason }, counts(sink)[reason] ?? 0] as const),
+    );
+
+const SHOWN: readonly Shown[] = [
+  {
+    kind: 'counter',
+    name: 'fanout_messages_received_total',
+    help: 'Messages received from the bus.',
+    of: ({ messages }) => one(messages.received),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_messages_rejected_total',
+    help: 'Messages that are no samples, by reason.',
+    labels: ['reason'],
+    of: ({ messages }) => byReason(messages.rejected),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_samples_total',
+    help: 'Samples decoded, by type.',
+    labels: ['type'],
+    of: ({ samples }) => METRIC_TYPES.map((type) => [{ type }, samples.byType[type] ?? 0]),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_samples_rejected_total',
+    help: 'Bad elements of arrays whose other elements were taken, by reason.',
+    labels: ['reason'],
+    of: ({ samples }) => byReason(samples.rejected),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_samples_late_total',
+    help: 'Samples too late for their own window, counted in the window of their stream time.',
+    of: ({ samples }) => one(samples.late),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_samples_ahead_total',
+    help: 'Samples too far ahead of the bus, counted in the window of their stream time.',
+    of: ({ samples }) => one(samples.ahead),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_samples_overflowed_total',
+    help: 'Samples of series past MAX_SERIES, counted in the overflow series of their name.',
+    of: ({ samples }) => one(samples.overflowed),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_samples_ignored_total',
+    help: 'Samples of windows before the first that any sink wants: read again after a restart.',
+    of: ({ samples }) => one(samples.ignored),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_samples_reopened_total',
+    help: 'Samples of windows that were already handed out, owed by replay.',
+    of: ({ samples }) => one(samples.reopened),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_open_windows',
+    help: 'Windows being filled.',
+    of: (s) => one(s.windows.open),
+  },
+  { kind: 'gauge', name: 'fanout_series', help: 'Series held in memory.', of: (s) => one(s.windows.series) },
+  {
+    kind: 'gauge',
+    name: 'fanout_source_pending_messages',
+    help: 'Messages in the stream that were not read yet.',
+    of: ({ source }) => one(source.pendingMessages),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_source_lag_seconds',
+    help: 'Age of the last message read while there are more to read, otherwise 0.',
+    of: ({ source }) => one(source.lagSeconds),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_source_gaps_total',
+    help: 'Times that messages which should have come were no longer in the stream.',
+    of: ({ source }) => one(source.gaps),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_source_gap_messages_total',
+    help: 'Messages that were no longer in the stream.',
+    of: ({ source }) => one(source.gapMessages),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_source_resumptions_total',
+    help: 'Times that reading went on with a new consumer.',
+    of: ({ source }) => one(source.resumptions),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_bus_connected',
+    help: '1 while connected to the bus.',
+    of: ({ bus }) => one(Number(bus.connected)),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_bus_reconnects_total',
+    help: 'Reconnections to the bus.',
+    of: ({ bus }) => one(bus.reconnects),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_sink_points_written_total',
+    help: 'Points acknowledged by the store; a point written again counts again.',
+    labels: ['sink'],
+    of: perSink((sink) => sink.written),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_sink_points_rejected_total',
+    help: 'Points that the store refused for good, by reason.',
+    labels: ['sink', 'reason'],
+    of: perSinkAndReason(REJECT_REASONS, (sink) => sink.rejected),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_sink_points_dropped_total',
+    help: 'Points given up because the lane was full and the bus cannot be read again (core mode only).',
+    labels: ['sink'],
+    of: perSink((sink) => sink.dropped),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_sink_retries_total',
+    help: 'Writes that did not succeed and are tried again, by reason.',
+    labels: ['sink', 'reason'],
+    of: perSinkAndReason([...RETRY_REASONS, ...REFUSE_REASONS], (sink) => sink.retries),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_sink_overflows_total',
+    help: 'Times that a lane went over its backlog and left its windows to replay.',
+    labels: ['sink'],
+    of: perSink((sink) => sink.overflows),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_sink_checkpoint_failures_total',
+    help: 'Checkpoints that could not be saved; tried again.',
+    labels: ['sink'],
+    of: perSink((sink) => sink.checkpointFailures),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_sink_backlog_points',
+    help: 'Points queued or in flight.',
+    labels: ['sink'],
+    of: perSink((sink) => sink.backlogPoints),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_sink_backlog_bytes',
+    help: 'Memory held by windows that are not confirmed.',
+    labels: ['sink'],
+    of: perSink((sink) => sink.backlogBytes),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_sink_lag_seconds',
+    help: 'Now less the end of the last confirmed window.',
+    labels: ['sink'],
+    of: perSink((sink) => sink.lagSeconds),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_sink_up',
+    help: '1 while the store takes what it is given.',
+    labels: ['sink'],
+    of: perSink((sink) => Number(sink.up)),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_sink_catching_up',
+    help: '1 while the sink is fed by a replay of its own.',
+    labels: ['sink'],
+    of: perSink((sink) => Number(sink.catchingUp)),
+  },
+];
+
+export class Telemetry {
+  readonly #registry = new Registry();
+  readonly #writes: Histogram<'sink'>;
+  readonly #status: () => Status;
+  /** Of the scrape under way, so that its figures belong together. */
+  #shown: Status;
+
+  constructor(status: () => Status) {
+    this.#status = status;
+    this.#shown = status();
+    collectDefaultMetrics({ register: this.#registry });
+    for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
+    for (const shown of SHOWN) this.#register(shown);
+    this.#writes = new Histogram({
+      name: 'fanout_sink_write_duration_seconds',
+      help: 'Duration of writes to the store, failed ones included.',
+      labelNames: ['sink'],
+      buckets: WRITE_BUCKETS_SECONDS,
+      registers: [this.#registry],
+    });
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  observeWrite(sink: string, seconds: number): void {
+    this.#writes.observe({ sink }, seconds);
+  }
+
+  async text(): Promise<string> {
+    this.#shown = this.#status();
+    return await this.#registry.metrics();
+  }
+
+  #register({ kind, name, help, labels = [], of }: Shown): void {
+    const values = () => of(this.#shown);
+    const options = { name, help, labelNames: [...labels], registers: [this.#registry] };
+    if (kind === 'gauge') {
+      new Gauge({
+        ...options,
+        collect() {
+          this.reset();
+          for (const [labelsOf, value] of values()) this.set(labelsOf, value);
+        },
+      });
+      return;
+    }
+    new Counter({
+      ...options,
+      collect() {
+        // The service counts in plain numbers, for the hot loop's sake; a scrape copies them.
+        this.reset();
+        for (const [labelsOf, value] of values()) this.inc(labelsOf, value);
+      },
+    });
+  }
+}

@@ -1,0 +1,142 @@
+// The first command in a fresh clone: `npm test` and `npm run demo` begin here, on whatever Node the machine has (18 or
+// newer), with nothing installed. Installs the npm packages (a current Node.js among them) and, as root on Debian, the
+// servers; says what it does; then goes on with the Node.js of node_modules.
+import { spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { delimiter, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const EXIT_UNAVAILABLE = 69; // EX_UNAVAILABLE of sysexits.h
+const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const modules = join(root, 'node_modules');
+const stamp = join(modules, '.installed-lock');
+
+/** What is not on npm: the program looked for, and the Debian package that has it. */
+const SERVERS = {
+  demo: { 'nats-server': 'nats-server', influxd: 'influxdb' },
+  test: {
+    'nats-server': 'nats-server',
+    influxd: 'influxdb',
+    promtool: 'prometheus',
+    openssl: 'openssl',
+    git: 'git',
+  },
+};
+
+// Debian keeps servers in sbin, which a user's PATH does not have.
+const env = {
+  ...process.env,
+  PATH: [join(modules, '.bin'), process.env.PATH ?? '', '/usr/local/sbin', '/usr/sbin', '/sbin'].join(
+    delimiter,
+  ),
+};
+
+function say(text) {
+  process.stderr.write(`${text}\n`);
+}
+
+function run(command, args, options = {}) {
+  const { status, error } = spawnSync(command, args, { cwd: root, env, stdio: 'inherit', ...options });
+  if (error) say(`${command}: ${error.message}`);
+  return status ?? 1;
+}
+
+function give(up) {
+  say(up);
+  process.exit(EXIT_UNAVAILABLE);
+}
+
+function installPackages() {
+  const wanted = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
+  say('Installing the npm packages (once; a minute or so) ...');
+  const npm = process.env.npm_execpath;
+  const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
+  const status = npm ? run(process.execPath, [npm, ...args]) : run('npm', args);
+  if (status !== 0) give('npm ci failed: see above; then run the command again.');
+  if (run('node', ['-e', 'process.exit(Number(process.versions.node.split(".")[0]) >= 22 ? 0 : 1)']) !== 0) {
+    give(
+      'The npm package `node` could not install its binary. Install Node.js 22.18 or newer and run the command again.',
+    );
+  }
+  writeFileSync(stamp, wanted);
+}
+
+function isOnPath(program) {
+  return env.PATH.split(delimiter).some((folder) => folder !== '' && existsSync(join(folder, program)));
+}
+
+function installServers(servers) {
+  const missing = Object.entries(servers).filter(([program]) => !isOnPath(program));
+  if (missing.length === 0) return;
+  const packages = missing.map(([, name]) => name);
+  const install = ['install', '-y', '--no-install-recommends', ...packages];
+  if (process.getuid?.() !== 0 || !isOnPath('apt-get')) {
+    give(
+      `Missing: ${missing.map(([program]) => program).join(', ')}. On Debian or Ubuntu:\n` +
+        `  sudo apt-get update && sudo apt-get ${install.join(' ')}\n` +
+        'Elsewhere, put these programs on the PATH. Then run the command again.',
+    );
+  }
+  say(`Installing from Debian: ${packages.join(', ')} ...`);
+  // The demo and the tests start servers of their own: keep the packages from starting theirs on the default ports.
+  const policy = '/usr/sbin/policy-rc.d';
+  const ours = !existsSync(policy);
+  if (ours) writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
+  try {
+    const quiet = {
+      env: { ...env, DEBIAN_FRONTEND: 'noninteractive' },
+      stdio: ['ignore', 'ignore', 'inherit'],
+    };
+    run('apt-get', ['update', '-qq'], quiet);
+    if (run('apt-get', ['-qq', ...install], quiet) !== 0)
+      give(`apt-get ${install.join(' ')} failed: see above.`);
+  } finally {
+    if (ours) rmSync(policy);
+  }
+}
+
+/** Types, lint, tests; ends with the line `N passed, N failed`. */
+function test(args) {
+  const folder = mkdtempSync(join(tmpdir(), 'fanout-test-'));
+  const report = join(folder, 'report.json');
+  try {
+    say('Types ...');
+    let failed = run('tsc', ['--noEmit']) === 0 ? 0 : 1;
+    say('Lint ...');
+    failed += run('biome', ['check', '.']) === 0 ? 0 : 1;
+    const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
+    const status = run('vitest', ['run', ...reporters, ...args]);
+    const counts = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : {};
+    failed += counts.numFailedTests ?? 1;
+    // A file that does not load, or an error outside a test, fails the run without failing a test.
+    if (status !== 0 && failed === 0) failed = 1;
+    process.stdout.write(`${counts.numPassedTests ?? 0} passed, ${failed} failed\n`);
+    return failed === 0 ? 0 : 1;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Runs the program beside this process; Ctrl-C reaches both, and only the program decides when to end. */
+function demo(args) {
+  const child = spawn('node', [join(root, 'src/main.ts'), 'demo', ...args], {
+    cwd: root,
+    env,
+    stdio: 'inherit',
+  });
+  process.on('SIGINT', () => {});
+  process.on('SIGTERM', () => child.kill('SIGTERM'));
+  child.on('exit', (code, signal) => process.exit(code ?? (signal === 'SIGINT' ? 130 : 1)));
+}
+
+const [command, ...args] = process.argv.slice(2);
+if (command !== 'test' && command !== 'demo') give(`usage: node ${process.argv[1]} test|demo [arguments]`);
+installPackages();
+installServers(SERVERS[command]);
+if (command === 'test') process.exitCode = test(args);
+else demo(args);

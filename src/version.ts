@@ -1,0 +1,2 @@
+/** Kept equal to package.json by a test: reading the file at run time would tie the build to its folder. */
+export const VERSION = '0.1.0';

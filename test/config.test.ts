@@ -1,0 +1,190 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, describe, expect, test } from 'vitest';
+import { ConfigError, loadConfig, overlap } from '../src/config.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'fanout-config-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function file(name: string, text: string): string {
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+async function errorsOf(env: Record<string, string>): Promise<ConfigError> {
+  try {
+    await loadConfig(env);
+  } catch (error) {
+    if (error instanceof ConfigError) return error;
+    throw error;
+  }
+  throw new Error('the settings were accepted');
+}
+
+describe('defaults', () => {
+  test('an empty environment is a working one, with the embedded sink', async () => {
+    const { core, sinks } = await loadConfig({});
+    expect(core.natsUrl).toEqual(['nats://127.0.0.1:4222']);
+    expect(core.metricsSubjects).toEqual(['metrics', 'metrics.>']);
+    expect([core.window, core.lateness, core.maxAhead]).toEqual([10_000, 2000, 1000]);
+    expect(core.metricsStreamMaxBytes).toBe(8 * 2 ** 30);
+    expect(core.slice).toEqual({ index: 0, of: 1 });
+    expect(sinks.map(({ id, timeoutMs, backlogBytes }) => [id, timeoutMs, backlogBytes])).toEqual([
+      ['sqlite', 30_000, 64e6],
+    ]);
+  });
+
+  test('an empty variable counts as not set', async () => {
+    const { core } = await loadConfig({ WINDOW: '', NATS_TOKEN: '', SINK_SQLITE_ENABLED: '' });
+    expect(core.window).toBe(10_000);
+    expect(core.natsToken).toBeUndefined();
+  });
+
+  test('is frozen', async () => {
+    const config = await loadConfig({});
+    expect(() => Object.assign(config.core, { window: 1 })).toThrow(TypeError);
+  });
+});
+
+describe('errors', () => {
+  test('are reported all at once, each with the variable, what was expected and what it got', async () => {
+    const error = await errorsOf({
+      WINDOW: '10',
+      HTTP_PORT: '70000',
+      METRICS_SOURCE: 'kafka',
+      SINK_REDSHIFT_ENABLED: 'true',
+      SINK_SQLITE_PTAH: '/x',
+    });
+    expect(error.errors).toEqual([
+      { variable: 'METRICS_SOURCE', expected: 'one of jetstream, core', got: 'kafka' },
+      { variable: 'WINDOW', expected: 'a duration from 100ms to 24h', got: '10' },
+      { variable: 'HTTP_PORT', expected: 'a whole number from 0 to 65535', got: '70000' },
+      { variable: 'SINK_REDSHIFT_URL', expected: 'a URL that starts with postgres://', got: undefined },
+      {
+        variable: 'SINK_SQLITE_PTAH',
+        expected: expect.stringContaining('SINK_SQLITE_PATH'),
+        got: 'an unknown variable',
+      },
+    ]);
+    expect(error.message.split('\n')).toHaveLength(6);
+    expect(error.message).toContain('  WINDOW: expected a duration from 100ms to 24h; got "10"');
+  });
+
+  test.each([
+    ['a sink that nothing switches on', { SINK_ACME_URL: 'x' }, 'SINK_ACME_URL'],
+    ['ENABLED that is neither', { SINK_INFLUXDB_ENABLED: 'yes' }, 'SINK_INFLUXDB_ENABLED'],
+    ['an unknown kind', { SINK_ACME_ENABLED: 'true' }, 'SINK_ACME_KIND'],
+    ['a module that is none', { SINK_X_ENABLED: 'true', SINK_X_KIND: './package.json' }, 'SINK_X_KIND'],
+    ['overlapping subjects', { METRICS_SUBJECTS: 'metrics.>,metrics.a' }, 'METRICS_SUBJECTS'],
+    ['an empty subject', { METRICS_SUBJECTS: 'a,,b' }, 'METRICS_SUBJECTS'],
+    ['a subject of the server', { METRICS_SUBJECTS: '$JS.>' }, 'METRICS_SUBJECTS'],
+    ['a slice out of range', { SLICE: '3/3' }, 'SLICE'],
+    ['a start that is no time', { METRICS_START: 'yesterday' }, 'METRICS_START'],
+    ['a server that is none', { NATS_URL: 'http://x' }, 'NATS_URL'],
+    ['a password without a user', { NATS_PASSWORD: 'x' }, 'NATS_USER'],
+    ['a certificate without its key', { NATS_TLS_CERT_FILE: 'x' }, 'NATS_TLS_KEY_FILE'],
+    ['a queue group in jetstream mode', { METRICS_QUEUE_GROUP: 'x' }, 'METRICS_QUEUE_GROUP'],
+    ['slices in core mode', { METRICS_SOURCE: 'core', SLICE: '0/2' }, 'SLICE'],
+    ['two ways to sign in', { NATS_TOKEN: 'x', NATS_USER: 'y' }, 'NATS_USER, NATS_TOKEN'],
+    ['a file that is not there', { NATS_TOKEN_FILE: '/nonexistent' }, 'NATS_TOKEN_FILE'],
+    ['a secret twice', { NATS_TOKEN: 'x', NATS_TOKEN_FILE: '/x' }, 'NATS_TOKEN_FILE'],
+  ])('%s', async (_, env, variable) => {
+    expect((await errorsOf(env)).errors.map((error) => error.variable)).toContain(variable);
+  });
+});
+
+describe('secrets', () => {
+  test('come from a file as well, without the newline at its end', async () => {
+    const { core, resolved } = await loadConfig({ NATS_TOKEN_FILE: file('token', 's3cret\n') });
+    expect(core.natsToken).toBe('s3cret');
+    expect(resolved.find(({ variable }) => variable === 'NATS_TOKEN')).toEqual({
+      variable: 'NATS_TOKEN',
+      shown: '***',
+      from: 'file',
+    });
+  });
+
+  test('are in no error and no resolved setting', async () => {
+    const secret = 'pl4nted';
+    const env = {
+      NATS_URL: `user:${secret}@host:4222,nats://u:${secret}@other`,
+      SINK_REDSHIFT_ENABLED: 'true',
+      SINK_REDSHIFT_URL: `postgres://u:${secret}@db/x`,
+      SINK_INFLUXDB_ENABLED: 'true',
+      SINK_INFLUXDB_URL: `http://u:${secret}@db`,
+      SINK_INFLUXDB_TOKEN: secret,
+      SINK_INFLUXDB_BUCKET: 'b',
+      SINK_INFLUXDB_ORG: 'o',
+    };
+    expect(JSON.stringify((await loadConfig(env)).resolved)).not.toContain(secret);
+    const broken = {
+      ...env,
+      NATS_URL: `ftp://u:${secret}@x`,
+      SINK_REDSHIFT_URL: `mysql://u:${secret}@db`,
+      WINDOW: 'x',
+    };
+    const error = await errorsOf(broken);
+    expect(error.errors).toHaveLength(3);
+    expect(error.message + JSON.stringify(error.errors)).not.toContain(secret);
+  });
+});
+
+describe('sinks', () => {
+  test('two of one kind run side by side, each with its own settings', async () => {
+    const { sinks } = await loadConfig({
+      SINK_SQLITE_ENABLED: 'true',
+      SINK_SECOND_FILE_ENABLED: 'true',
+      SINK_SECOND_FILE_KIND: 'sqlite',
+      SINK_SECOND_FILE_PATH: '/tmp/second.db',
+      SINK_SECOND_FILE_START: 'earliest',
+    });
+    expect(sinks.map(({ id, start, values }) => [id, start.kind, values.path])).toEqual([
+      ['second_file', 'earliest', '/tmp/second.db'],
+      ['sqlite', 'now', './fanout.db'],
+    ]);
+  });
+
+  test('a sink that is off needs no settings, but may have them', async () => {
+    const { sinks } = await loadConfig({ SINK_REDSHIFT_ENABLED: 'false', SINK_INFLUXDB_URL: 'http://db' });
+    expect(sinks.map(({ id }) => id)).toEqual(['sqlite']);
+  });
+
+  test('a module outside the project is loaded by its path', async () => {
+    const path = file(
+      'acme.mjs',
+      `export default { kind: 'acme', summary: '', limits: { maxPoints: 1, maxBytes: 1, inFlight: 1 }, settings: {},
+        create: () => ({}) };`,
+    );
+    const { sinks } = await loadConfig({ SINK_ACME_ENABLED: 'true', SINK_ACME_KIND: path });
+    expect(sinks.map(({ module }) => module.kind)).toEqual(['acme']);
+  });
+});
+
+test('two patterns overlap exactly if some subject matches both', () => {
+  const token = fc.constantFrom('a', 'b', '*');
+  const pattern = fc
+    .tuple(fc.array(token, { minLength: 1, maxLength: 3 }), fc.boolean())
+    .map(([tokens, rest]) => [...tokens, ...(rest ? ['>'] : [])].join('.'));
+  const subjects = ['a', 'b'].flatMap((x) => [
+    x,
+    ...['a', 'b'].flatMap((y) => [
+      `${x}.${y}`,
+      `${x}.${y}.a`,
+      `${x}.${y}.b`,
+      `${x}.${y}.a.a`,
+      `${x}.${y}.b.a`,
+    ]),
+  ]);
+  const matches = (p: string, s: string) => {
+    const source = p.replaceAll('.', '\\.').replaceAll('*', '[^.]+').replace(/>$/, '.+');
+    return new RegExp(`^${source}$`).test(s);
+  };
+  fc.assert(
+    fc.property(pattern, pattern, (a, b) => {
+      expect(overlap(a, b)).toBe(subjects.some((s) => matches(a, s) && matches(b, s)));
+    }),
+  );
+});
