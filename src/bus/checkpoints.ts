@@ -1,0 +1,208 @@
+/** Checkpoints in a NATS key-value bucket: one key per pipeline, sink and slice, written with compare-and-set. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { type KV, StorageType } from 'nats';
+import type { Config } from '../config.ts';
+import type { Bus } from './connect.ts';
+import { apiErrorCode, jetstreamError } from './errors.ts';
+import { BusError } from './source.ts';
+import { API_TIMEOUT_MS } from './stream.ts';
+
+export const BUCKET = 'fanout-checkpoints';
+
+/** The bucket holds a few hundred bytes per sink; a bound lets it live on accounts that demand one. */
+const MAX_BUCKET_BYTES = 16 * 1024 * 1024;
+const MAX_VALUE_BYTES = 64 * 1024;
+/** How long one call may take in all. */
+const CALL_TIMEOUT_MS = 10_000;
+/** How often a write is tried again after another writer came first. */
+const MAX_CONFLICTS = 5;
+const WRONG_LAST_SEQUENCE = 10071;
+
+/** How far a sink is. */
+export interface Checkpoint {
+  /** Start (ms since 1970) of the first window that is not confirmed: all before it are (I5). */
+  readonly next: number;
+  /** The last stream sequence that was consumed when this was written: information. */
+  readonly sequence: number;
+  /** The settings that shaped the windows. */
+  readonly shape: CheckpointShape;
+  /** RFC 3339. */
+  readonly savedAt: string;
+}
+
+export interface CheckpointShape {
+  readonly windowMs: number;
+  readonly latenessMs: number;
+  readonly maxAheadMs: number;
+  readonly maxSeries: number;
+  /** Such as 0/1. */
+  readonly slice: string;
+}
+
+export interface StoredCheckpoint {
+  readonly sink: string;
+  readonly slice: string;
+  readonly checkpoint: Checkpoint;
+}
+
+/** All calls reject with a `BusError` in bounded time where the store is down or holds something else. */
+export interface CheckpointStore {
+  load(sink: string): Promise<Checkpoint | undefined>;
+  /** Never moves backwards: 'superseded' where the stored `next` is already at or past that of `checkpoint`. */
+  save(sink: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'>;
+  /** Those of the pipeline, of every sink and slice. */
+  list(): Promise<StoredCheckpoint[]>;
+}
+
+type Configured = Pick<Config['core'], 'pipeline' | 'slice'>;
+
+export function createCheckpointStore(bus: Bus, core: Configured): CheckpointStore {
+  return new BucketStore(bus, core);
+}
+
+/** The bucket, made where it is missing. Rejects with a `BusError`. */
+export async function openBucket(bus: Bus): Promise<KV> {
+  try {
+    return await bus.connection.jetstream({ timeout: API_TIMEOUT_MS }).views.kv(BUCKET, {
+      description: 'how far every sink of metrics-fanout is',
+      history: 1,
+      storage: StorageType.File,
+      max_bytes: MAX_BUCKET_BYTES,
+      maxValueSize: MAX_VALUE_BYTES,
+      timeout: API_TIMEOUT_MS,
+    });
+  } catch (error) {
+    throw jetstreamError(error, `opening the key-value bucket ${BUCKET}`);
+  }
+}
+
+interface Stored {
+  readonly revision: number;
+  readonly checkpoint: Checkpoint | undefined;
+}
+
+class BucketStore implements CheckpointStore {
+  readonly #bus: Bus;
+  readonly #core: Configured;
+  readonly #known = new Map<string, Stored>();
+  #bucket: Promise<KV> | undefined;
+
+  constructor(bus: Bus, core: Configured) {
+    this.#bus = bus;
+    this.#core = core;
+  }
+
+  load(sink: string): Promise<Checkpoint | undefined> {
+    const key = this.#key(sink);
+    return this.#call(`reading the checkpoint ${key}`, async (bucket) => {
+      const stored = await read(bucket, key);
+      this.#known.set(key, stored);
+      return stored.checkpoint;
+    });
+  }
+
+  save(sink: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'> {
+    const key = this.#key(sink);
+    return this.#call(`writing the checkpoint ${key}`, (bucket) => this.#write(bucket, key, checkpoint));
+  }
+
+  async #write(bucket: KV, key: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'> {
+    const value = JSON.stringify(checkpoint);
+    let stored = this.#known.get(key) ?? (await read(bucket, key));
+    for (let conflicts = 0; conflicts <= MAX_CONFLICTS; conflicts++) {
+      this.#known.set(key, stored);
+      if (stored.checkpoint !== undefined && stored.checkpoint.next >= checkpoint.next) return 'superseded';
+      try {
+        const revision = await bucket.put(key, value, { previousSeq: stored.revision });
+        this.#known.set(key, { revision, checkpoint });
+        return 'saved';
+      } catch (error) {
+        if (apiErrorCode(error) !== WRONG_LAST_SEQUENCE) throw error;
+        stored = await read(bucket, key);
+      }
+    }
+    throw new BusError(
+      `writing the checkpoint ${key}: ${MAX_CONFLICTS} other writers came first`,
+      'Check that PIPELINE names one deployment only.',
+    );
+  }
+
+  list(): Promise<StoredCheckpoint[]> {
+    const prefix = `${this.#core.pipeline}.`;
+    return this.#call('listing the checkpoints', async (bucket) => {
+      const found: StoredCheckpoint[] = [];
+      for await (const key of await bucket.keys(`${prefix}>`)) {
+        const [, sink, slice] = key.split('.');
+        const { checkpoint } = await read(bucket, key);
+        if (sink && slice && checkpoint) found.push({ sink, slice: slice.replace('-', '/'), checkpoint });
+      }
+      return found.sort((a, b) => (a.sink + a.slice < b.sink + b.slice ? -1 : 1));
+    });
+  }
+
+  #key(sink: string): string {
+    const { pipeline, slice } = this.#core;
+    return `${pipeline}.${sink}.${slice.index}-${slice.of}`;
+  }
+
+  async #call<T>(doing: string, work: (bucket: KV) => Promise<T>): Promise<T> {
+    const timer = new AbortController();
+    const expired = sleep(CALL_TIMEOUT_MS, undefined, timer).then(() => {
+      throw new BusError(
+        `${doing}: no answer within ${CALL_TIMEOUT_MS} ms`,
+        'Check the health of the server.',
+      );
+    });
+    expired.catch(() => {});
+    this.#bucket ??= openBucket(this.#bus);
+    const done = this.#bucket.then(work);
+    done.catch(() => {});
+    try {
+      return await Promise.race([done, expired]);
+    } catch (error) {
+      // The bucket may have been deleted, and what we know of it with it: begin afresh.
+      this.#bucket = undefined;
+      this.#known.clear();
+      throw jetstreamError(error, doing);
+    } finally {
+      timer.abort();
+    }
+  }
+}
+
+/** A key that is missing has revision 0; one that was deleted, the revision of its deletion. */
+async function read(bucket: KV, key: string): Promise<Stored> {
+  const entry = await bucket.get(key);
+  if (entry === null) return { revision: 0, checkpoint: undefined };
+  if (entry.operation !== 'PUT') return { revision: entry.revision, checkpoint: undefined };
+  return { revision: entry.revision, checkpoint: parse(key, entry.string()) };
+}
+
+function parse(key: string, text: string): Checkpoint {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    value = undefined;
+  }
+  if (isCheckpoint(value)) return value;
+  throw new BusError(
+    `the checkpoint ${key} in the key-value bucket ${BUCKET} is not one of ours`,
+    `Look at it (nats kv get ${BUCKET} ${key}); delete it to begin where a sink without a checkpoint begins.`,
+  );
+}
+
+function isCheckpoint(value: unknown): value is Checkpoint {
+  const checkpoint = value as Partial<Checkpoint> | null | undefined;
+  const shape = checkpoint?.shape as Partial<CheckpointShape> | null | undefined;
+  return (
+    Number.isSafeInteger(checkpoint?.next) &&
+    Number.isSafeInteger(checkpoint?.sequence) &&
+    typeof checkpoint?.savedAt === 'string' &&
+    Number.isFinite(shape?.windowMs) &&
+    Number.isFinite(shape?.latenessMs) &&
+    Number.isFinite(shape?.maxAheadMs) &&
+    Number.isFinite(shape?.maxSeries) &&
+    typeof shape?.slice === 'string'
+  );
+}

@@ -1,0 +1,94 @@
+/** What went wrong on the bus, in words for the operator. */
+import { ErrorCode, NatsError } from 'nats';
+import type { CoreConfig } from './sign-in.ts';
+import { BusError } from './source.ts';
+
+const REFUSED: readonly string[] = [
+  ErrorCode.AuthorizationViolation,
+  ErrorCode.AuthenticationExpired,
+  ErrorCode.AccountExpired,
+  ErrorCode.BadAuthentication,
+  ErrorCode.BadCreds,
+];
+
+const TLS_VERIFICATION =
+  /^(CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|ERR_(SSL|TLS|OSSL)|HOSTNAME_MISMATCH|INVALID_CA|TLS$)/;
+
+function codeOf(error: unknown): string {
+  const code = (error as { code?: unknown } | undefined)?.code;
+  return typeof code === 'string' ? code : 'UNKNOWN';
+}
+
+/** No server was there, as opposed to one that would not have us. */
+export function isUnreachable(error: unknown): boolean {
+  const code = codeOf(error);
+  return (
+    !REFUSED.includes(code) && !TLS_VERIFICATION.test(code) && code !== ErrorCode.ServerOptionNotAvailable
+  );
+}
+
+export function connectError(error: unknown, servers: readonly string[], core: CoreConfig): BusError {
+  const code = codeOf(error);
+  const where = servers.join(', ');
+  if (REFUSED.includes(code)) {
+    return new BusError(`the bus at ${where} refused the sign-in (${code})`, signInAdvice(core));
+  }
+  if (code === ErrorCode.ServerOptionNotAvailable) {
+    return new BusError(
+      `the bus at ${where} does not offer TLS`,
+      'Unset NATS_TLS_* and use nats:// to go without encryption, or switch TLS on at the server.',
+    );
+  }
+  if (TLS_VERIFICATION.test(code)) {
+    return new BusError(
+      `no TLS connection to the bus at ${where} (${code})`,
+      'Set NATS_TLS_CA_FILE to the certificates that sign the server, and NATS_TLS_CERT_FILE and NATS_TLS_KEY_FILE where it asks clients for a certificate.',
+    );
+  }
+  return new BusError(
+    `the bus cannot be reached at ${where} (${code})`,
+    'Check NATS_URL, and that a nats-server listens there; where it demands client certificates, set NATS_TLS_CERT_FILE and NATS_TLS_KEY_FILE.',
+  );
+}
+
+function signInAdvice(core: CoreConfig): string {
+  if (core.natsUser !== undefined) return 'Check NATS_USER and NATS_PASSWORD.';
+  if (core.natsToken !== undefined) return 'Check NATS_TOKEN.';
+  if (core.natsCredsFile !== undefined) return 'Check the credentials in NATS_CREDS_FILE.';
+  if (core.natsNkeySeedFile !== undefined) return 'Check the seed in NATS_NKEY_SEED_FILE.';
+  return 'Set NATS_USER and NATS_PASSWORD, NATS_TOKEN, NATS_CREDS_FILE or NATS_NKEY_SEED_FILE.';
+}
+
+/** JetStream's own number of an error; undefined where it is none. */
+export function apiErrorCode(error: unknown): number | undefined {
+  return error instanceof NatsError ? error.api_error?.err_code : undefined;
+}
+
+const JETSTREAM_NOT_ENABLED: readonly number[] = [10039, 10076];
+
+/** What a request to JetStream's API came back with, in our words. */
+export function jetstreamError(error: unknown, doing: string): BusError {
+  if (error instanceof BusError) return error;
+  const api = apiErrorCode(error);
+  const code = codeOf(error);
+  if (code === ErrorCode.JetStreamNotEnabled || (api !== undefined && JETSTREAM_NOT_ENABLED.includes(api))) {
+    return new BusError(
+      `${doing}: the bus has no JetStream for us`,
+      'Enable JetStream at the server and for the account, or set METRICS_SOURCE=core.',
+    );
+  }
+  if (code === ErrorCode.PermissionsViolation) {
+    return new BusError(
+      `${doing}: the bus does not permit it`,
+      'Allow the user to publish to $JS.API.> and $KV.fanout-checkpoints.> and to subscribe to _INBOX.fanout.>.',
+    );
+  }
+  if (code === ErrorCode.Timeout) {
+    return new BusError(
+      `${doing}: JetStream did not answer in time`,
+      'Check the health of the server, and that the user may publish to $JS.API.> and subscribe to _INBOX.fanout.>.',
+    );
+  }
+  const reason = error instanceof Error ? error.message : String(error);
+  return new BusError(`${doing}: ${reason}`, 'Check the server; its log tells more.', { cause: error });
+}

@@ -1,0 +1,145 @@
+/** How to get in: from the NATS_* settings to the client's options. Every file is read here, so that errors name it. */
+import { readFileSync } from 'node:fs';
+import { checkServerIdentity, type PeerCertificate } from 'node:tls';
+import { type Authenticator, type ConnectionOptions, credsAuthenticator, nkeyAuthenticator } from 'nats';
+import type { Config } from '../config.ts';
+import { BusError } from './source.ts';
+
+export type CoreConfig = Config['core'];
+type SignIn = Pick<ConnectionOptions, 'user' | 'pass' | 'token' | 'authenticator'>;
+
+const DEFAULT_PORT = '4222';
+
+export interface Servers {
+  /** host:port, without scheme or credentials: fit for logs. */
+  readonly addresses: readonly string[];
+  readonly hosts: readonly string[];
+  readonly tls: boolean;
+  readonly signIn: SignIn;
+}
+
+/** NATS_URL taken apart. `user:password@` and `token@` count as ways to sign in, as in NATS's other clients. */
+export function parseServers(natsUrl: readonly string[]): Servers {
+  const urls = natsUrl.map((text) => new URL(text.includes('://') ? text : `nats://${text}`));
+  const credentials = new Set(
+    urls.filter((url) => url.username !== '').map((url) => `${url.username}:${url.password}`),
+  );
+  if (credentials.size > 1) {
+    throw new BusError(
+      'NATS_URL gives different credentials for its servers',
+      'Give all servers the same user, or move it to NATS_USER and NATS_PASSWORD.',
+    );
+  }
+  const [user = '', password = ''] = ([...credentials][0] ?? '').split(':').map(decodeURIComponent);
+  const signIn: SignIn = user === '' ? {} : password === '' ? { token: user } : { user, pass: password };
+  return {
+    addresses: urls.map((url) => `${url.hostname}:${url.port || DEFAULT_PORT}`.toLowerCase()),
+    hosts: urls.map((url) => url.hostname.replace(/^\[|\]$/g, '')),
+    tls: urls.some((url) => url.protocol === 'tls:'),
+    signIn,
+  };
+}
+
+/** Throws a `BusError` that names the variable where a file cannot be used. */
+export function signInOptions(core: CoreConfig, servers: Servers): ConnectionOptions {
+  const fromSettings = signInSettings(core);
+  if (Object.keys(servers.signIn).length > 0 && Object.keys(fromSettings).length > 0) {
+    throw new BusError(
+      'there are credentials in NATS_URL and beside it',
+      'Keep one way to sign in: take user and password out of NATS_URL, or unset the other NATS_* variables.',
+    );
+  }
+  const tls = tlsOptions(core, servers);
+  return { ...servers.signIn, ...fromSettings, ...(tls === undefined ? {} : { tls }) };
+}
+
+function signInSettings(core: CoreConfig): SignIn {
+  if (core.natsUser !== undefined) return { user: core.natsUser, pass: core.natsPassword ?? '' };
+  if (core.natsToken !== undefined) return { token: core.natsToken };
+  if (core.natsCredsFile !== undefined) {
+    const read = fileReader('NATS_CREDS_FILE', core.natsCredsFile);
+    return { authenticator: tested('NATS_CREDS_FILE', credsAuthenticator(read)) };
+  }
+  if (core.natsNkeySeedFile !== undefined) {
+    const read = fileReader('NATS_NKEY_SEED_FILE', core.natsNkeySeedFile);
+    const seed = () => new TextEncoder().encode(new TextDecoder().decode(read()).trim());
+    return { authenticator: tested('NATS_NKEY_SEED_FILE', nkeyAuthenticator(seed)) };
+  }
+  return {};
+}
+
+/** Fails now, not at the first sign-in, where the file holds something else; the client's own error is kept out. */
+function tested(variable: string, authenticator: Authenticator): Authenticator {
+  try {
+    authenticator('nonce');
+  } catch {
+    const holds = variable === 'NATS_CREDS_FILE' ? 'a user JWT and its seed' : 'an NKey seed';
+    throw new BusError(`the file of ${variable} does not hold ${holds}`, `Point ${variable} to such a file.`);
+  }
+  return authenticator;
+}
+
+/**
+ * Reads the file again at every sign-in, so that rotated credentials are picked up. Where that fails later on, the
+ * last content is used: an authenticator that throws would close the client for good.
+ */
+function fileReader(variable: string, path: string): () => Uint8Array {
+  let last = readNamed(variable, path);
+  return () => {
+    try {
+      last = readFileSync(path);
+    } catch {
+      // The server decides whether the last content is still good.
+    }
+    return last;
+  };
+}
+
+function readNamed(variable: string, path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
+    throw new BusError(
+      `the file of ${variable} cannot be read: ${path} (${code})`,
+      `Point ${variable} to a file that this process may read.`,
+    );
+  }
+}
+
+function tlsOptions(core: CoreConfig, servers: Servers): ConnectionOptions['tls'] {
+  const files = {
+    caFile: core.natsTlsCaFile,
+    certFile: core.natsTlsCertFile,
+    keyFile: core.natsTlsKeyFile,
+  };
+  const variables = {
+    caFile: 'NATS_TLS_CA_FILE',
+    certFile: 'NATS_TLS_CERT_FILE',
+    keyFile: 'NATS_TLS_KEY_FILE',
+  };
+  const given: Partial<Record<keyof typeof files, string>> = {};
+  for (const key of ['caFile', 'certFile', 'keyFile'] as const) {
+    const path = files[key];
+    if (path === undefined) continue;
+    readNamed(variables[key], path);
+    // The client reads them again at every connection: rotated certificates are picked up.
+    given[key] = path;
+  }
+  if (!servers.tls && Object.keys(given).length === 0) return undefined;
+  return { ...given, ...identityCheck(servers.hosts) };
+}
+
+/**
+ * The client hands Node the name of a server only where NATS_URL gives one: with an IP address, Node would compare the
+ * certificate with "localhost". A certificate is good when it is valid for a host of NATS_URL (members of a cluster
+ * that it tells about are held to the same names).
+ */
+function identityCheck(hosts: readonly string[]): object {
+  return {
+    checkServerIdentity: (_name: string, certificate: PeerCertificate) => {
+      const errors = hosts.map((host) => checkServerIdentity(host, certificate));
+      return errors.includes(undefined) ? undefined : errors[0];
+    },
+  };
+}

@@ -1,0 +1,199 @@
+/** The stream that captures the metrics: made where it is missing, checked where it exists, never altered. */
+import {
+  DiscardPolicy,
+  type JetStreamManager,
+  nanos,
+  RetentionPolicy,
+  StorageType,
+  type StreamConfig,
+  type StreamInfo,
+} from 'nats';
+import type { Bus } from './connect.ts';
+import { apiErrorCode, jetstreamError } from './errors.ts';
+import type { CoreConfig } from './sign-in.ts';
+import { BusError } from './source.ts';
+import { uncovered } from './subjects.ts';
+
+/** How long a request to JetStream's API may take. */
+export const API_TIMEOUT_MS = 5_000;
+const NANOS_PER_MS = 1_000_000;
+
+/** What the sources read: the part of the settings that says which stream. */
+export type StreamConfigured = Pick<
+  CoreConfig,
+  'metricsStream' | 'metricsSubjects' | 'metricsStreamMaxAge' | 'metricsStreamMaxBytes'
+>;
+
+/** What a stream is and holds, at the time of asking. Times in milliseconds since 1970. */
+export interface StreamFacts {
+  readonly name: string;
+  readonly subjects: readonly string[];
+  /** When it was made: tells a stream from another one of the same name. */
+  readonly created: string;
+  readonly messages: number;
+  readonly bytes: number;
+  /** The first sequence that it still holds; `lastSequence` + 1 where it is empty. */
+  readonly firstSequence: number;
+  readonly lastSequence: number;
+  /** Undefined where it is empty. */
+  readonly firstTime: number | undefined;
+  readonly lastTime: number | undefined;
+  /** Limits of retention; undefined where there is none. */
+  readonly maxAgeMs: number | undefined;
+  readonly maxBytes: number | undefined;
+  readonly maxMessages: number | undefined;
+}
+
+/** The numbers that nats-server gives its errors. */
+const ERROR = {
+  streamNotFound: 10059,
+  nameInUse: 10058,
+  subjectsOverlap: 10065,
+  insufficientResources: 10023,
+  insufficientStorage: 10047,
+  accountLimit: 10002,
+  maxBytesOfAccount: 10122,
+} as const;
+
+const NO_ROOM: readonly (number | undefined)[] = [
+  ERROR.insufficientResources,
+  ERROR.insufficientStorage,
+  ERROR.accountLimit,
+  ERROR.maxBytesOfAccount,
+];
+
+export function manager(bus: Bus): Promise<JetStreamManager> {
+  return bus.connection.jetstreamManager({ checkAPI: false, timeout: API_TIMEOUT_MS });
+}
+
+/** Rejects with a `BusError` where there is no such stream, or it cannot serve. */
+export async function describeStream(bus: Bus, core: StreamConfigured): Promise<StreamFacts> {
+  const info = await find(bus, core.metricsStream);
+  if (info === undefined) {
+    throw new BusError(
+      `there is no stream ${core.metricsStream}`,
+      'Set METRICS_STREAM to a stream that exists, or start the service, which makes it.',
+    );
+  }
+  return checked(info, core);
+}
+
+/** Makes the stream where it is missing. Rejects with a `BusError` where it cannot serve. */
+export async function ensureStream(bus: Bus, core: StreamConfigured): Promise<StreamFacts> {
+  const existing = await find(bus, core.metricsStream);
+  if (existing) return checked(existing, core);
+  try {
+    const made = await (await manager(bus)).streams.add(configuration(core));
+    bus.log.info(
+      { stream: core.metricsStream, subjects: core.metricsSubjects, maxAgeMs: core.metricsStreamMaxAge },
+      'made the stream',
+    );
+    return facts(made);
+  } catch (error) {
+    // Another instance may have made it in between, with other limits.
+    const raced = apiErrorCode(error) === ERROR.nameInUse ? await find(bus, core.metricsStream) : undefined;
+    if (raced) return checked(raced, core);
+    throw await creationError(error, bus, core);
+  }
+}
+
+async function find(bus: Bus, name: string): Promise<StreamInfo | undefined> {
+  try {
+    return await (await manager(bus)).streams.info(name);
+  } catch (error) {
+    if (apiErrorCode(error) === ERROR.streamNotFound) return undefined;
+    throw jetstreamError(error, `looking for the stream ${name}`);
+  }
+}
+
+function configuration(core: StreamConfigured): Partial<StreamConfig> & { name: string } {
+  return {
+    name: core.metricsStream,
+    description: 'metrics as published; read by metrics-fanout',
+    subjects: [...core.metricsSubjects],
+    retention: RetentionPolicy.Limits,
+    storage: StorageType.File,
+    discard: DiscardPolicy.Old,
+    max_age: nanos(core.metricsStreamMaxAge),
+    max_bytes: core.metricsStreamMaxBytes,
+  };
+}
+
+async function creationError(error: unknown, bus: Bus, core: StreamConfigured): Promise<BusError> {
+  const doing = `making the stream ${core.metricsStream}`;
+  const code = apiErrorCode(error);
+  if (code === ERROR.subjectsOverlap) {
+    const other = await overlapping(bus, core);
+    return new BusError(
+      `${doing}: another stream${other === undefined ? '' : `, ${other},`} captures some of ${core.metricsSubjects.join(', ')}`,
+      `Set METRICS_STREAM to ${other ?? 'that stream'}, or METRICS_SUBJECTS to subjects that no other stream has.`,
+    );
+  }
+  if (NO_ROOM.includes(code)) {
+    return new BusError(
+      `${doing}: the server has no room for ${core.metricsStreamMaxBytes} bytes`,
+      'Lower METRICS_STREAM_MAX_BYTES, or give JetStream more storage (max_file_store, or the limit of the account).',
+    );
+  }
+  return jetstreamError(error, doing);
+}
+
+/** Names the stream that is in the way; only for the message. */
+async function overlapping(bus: Bus, core: StreamConfigured): Promise<string | undefined> {
+  for (const subject of core.metricsSubjects) {
+    const name = await (await manager(bus)).streams.find(subject).catch(() => undefined);
+    if (name !== undefined) return name;
+  }
+  return undefined;
+}
+
+/** Refuses a stream from which the truth could not be read. */
+function checked(info: StreamInfo, core: StreamConfigured): StreamFacts {
+  const { name, retention, mirror, sealed, subjects = [] } = info.config;
+  if (mirror) {
+    throw new BusError(
+      `the stream ${name} is a mirror of ${mirror.name}: it lags, so no window could ever be known to be complete`,
+      `Set METRICS_STREAM to ${mirror.name}.`,
+    );
+  }
+  if (retention !== RetentionPolicy.Limits) {
+    throw new BusError(
+      `the stream ${name} has ${retention} retention: what was read once cannot be replayed`,
+      'Set METRICS_STREAM to a stream with limits retention.',
+    );
+  }
+  if (sealed) {
+    throw new BusError(
+      `the stream ${name} is sealed: it takes no new messages`,
+      'Set METRICS_STREAM to another one.',
+    );
+  }
+  const missing = uncovered(core.metricsSubjects, subjects);
+  if (missing.length > 0) {
+    throw new BusError(
+      `the stream ${name} does not capture ${missing.join(', ')} (its subjects: ${subjects.join(', ')})`,
+      `Add ${missing.join(', ')} to the stream's subjects, or take it out of METRICS_SUBJECTS.`,
+    );
+  }
+  return facts(info);
+}
+
+function facts(info: StreamInfo): StreamFacts {
+  const { config, state } = info;
+  const isEmpty = state.messages === 0;
+  const limit = (value: number | undefined) => (value !== undefined && value > 0 ? value : undefined);
+  return {
+    name: config.name,
+    subjects: config.subjects ?? [],
+    created: String(info.created),
+    messages: state.messages,
+    bytes: state.bytes,
+    firstSequence: isEmpty ? state.last_seq + 1 : state.first_seq,
+    lastSequence: state.last_seq,
+    firstTime: isEmpty ? undefined : Date.parse(state.first_ts),
+    lastTime: isEmpty ? undefined : Date.parse(state.last_ts),
+    maxAgeMs: limit(config.max_age / NANOS_PER_MS),
+    maxBytes: limit(config.max_bytes),
+    maxMessages: limit(config.max_msgs),
+  };
+}

@@ -1,0 +1,18 @@
+/** NATS subjects: tokens between dots; `*` stands for one token, a final `>` for one or more. */
+
+/** Whether every subject that `pattern` matches is matched by `cover` as well. */
+export function covers(cover: string, pattern: string): boolean {
+  const left = cover.split('.');
+  const right = pattern.split('.');
+  for (let i = 0; ; i++) {
+    if (left[i] === '>') return i < right.length;
+    if (i === left.length || i === right.length) return left.length === right.length;
+    if (right[i] === '>' || (right[i] === '*' && left[i] !== '*')) return false;
+    if (left[i] !== '*' && left[i] !== right[i]) return false;
+  }
+}
+
+/** Those of `patterns` that no single one of `covering` covers. */
+export function uncovered(patterns: readonly string[], covering: readonly string[]): string[] {
+  return patterns.filter((pattern) => !covering.some((cover) => covers(cover, pattern)));
+}

@@ -1,0 +1,152 @@
+/** A real nats-server for the demo and the tests: its own port, store and configuration. */
+import { existsSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { delimiter, join } from 'node:path';
+import { freePort, type Server, type ServerProcess, startProcess, temporaryFolder } from './process.ts';
+
+/** Who may sign in; without one, everybody. */
+export type NatsAuth =
+  | { readonly kind: 'user'; readonly user: string; readonly password: string }
+  | { readonly kind: 'token'; readonly token: string }
+  /** The public keys that may sign in. */
+  | { readonly kind: 'nkey'; readonly publicKeys: readonly string[] }
+  /** Decentralised: the operator's JWT and the account JWTs, by public key; one of them may be the system account. */
+  | {
+      readonly kind: 'jwt';
+      readonly operator: string;
+      readonly accounts: Readonly<Record<string, string>>;
+      readonly systemAccount?: string;
+    };
+
+/** PEM files. With a `ca`, clients must show a certificate that it signed. */
+export interface NatsTls {
+  readonly certFile: string;
+  readonly keyFile: string;
+  readonly ca?: string;
+}
+
+export interface NatsOptions {
+  readonly port?: number;
+  readonly auth?: NatsAuth;
+  readonly tls?: NatsTls;
+  /** Default true. */
+  readonly jetstream?: boolean;
+  /** Storage that JetStream may use; default: the server's own choice. */
+  readonly maxStoreBytes?: number;
+  readonly maxPayloadBytes?: number;
+  /** Lines of nats-server configuration that go in as they are. */
+  readonly extra?: string;
+}
+
+export interface NatsServer extends Server {
+  /** Ends the process (SIGKILL is a crash) and keeps its data. */
+  halt(signal?: NodeJS.Signals): Promise<void>;
+  /** Starts it again after `halt`, on the same port and data. */
+  resume(): Promise<void>;
+}
+
+const COMMAND = 'nats-server';
+/** Debian's package puts it here, which is not on every user's PATH. */
+const SYSTEM_FOLDER = '/usr/sbin';
+const PROBE_TIMEOUT_MS = 1_000;
+
+/** Throws where the binary is missing, saying what to install. */
+export async function startNats(options: NatsOptions = {}): Promise<NatsServer> {
+  const command = findCommand();
+  const folder = temporaryFolder('nats');
+  const port = options.port ?? (await freePort());
+  const file = join(folder.path, 'nats.conf');
+  writeFileSync(file, configuration(options, port, folder.path), { mode: 0o600 });
+  const start = () => startProcess(command, ['-c', file], () => greets(port));
+  let running: ServerProcess | undefined;
+  try {
+    running = await start();
+  } catch (error) {
+    folder.remove();
+    throw error;
+  }
+  const halt = async (signal: NodeJS.Signals = 'SIGTERM') => {
+    await running?.stop(signal);
+    running = undefined;
+  };
+  return {
+    url: `nats://127.0.0.1:${port}`,
+    port,
+    halt,
+    async resume() {
+      running ??= await start();
+    },
+    async stop() {
+      await halt('SIGKILL');
+      folder.remove();
+    },
+  };
+}
+
+function findCommand(): string {
+  const folders = [...(process.env.PATH ?? '').split(delimiter), SYSTEM_FOLDER];
+  const found = folders.map((folder) => join(folder, COMMAND)).find((path) => existsSync(path));
+  if (found !== undefined) return found;
+  throw new Error(
+    `${COMMAND} is not installed: apt-get install nats-server, or put a release of github.com/nats-io/nats-server on the PATH`,
+  );
+}
+
+function configuration(options: NatsOptions, port: number, folder: string): string {
+  const { auth, tls, jetstream = true, maxStoreBytes, maxPayloadBytes, extra } = options;
+  const lines = [`host: "127.0.0.1"`, `port: ${port}`, `server_name: "fanout-${port}"`];
+  if (jetstream) {
+    const limit = maxStoreBytes === undefined ? '' : `, max_file_store: ${maxStoreBytes}`;
+    lines.push(`jetstream { store_dir: ${JSON.stringify(join(folder, 'jetstream'))}${limit} }`);
+  }
+  if (maxPayloadBytes !== undefined) lines.push(`max_payload: ${maxPayloadBytes}`);
+  if (auth) lines.push(...authLines(auth));
+  if (tls) {
+    const verify = tls.ca === undefined ? '' : `, ca_file: ${JSON.stringify(tls.ca)}, verify: true`;
+    lines.push(
+      `tls { cert_file: ${JSON.stringify(tls.certFile)}, key_file: ${JSON.stringify(tls.keyFile)}${verify} }`,
+    );
+  }
+  if (extra !== undefined) lines.push(extra);
+  return `${lines.join('\n')}\n`;
+}
+
+function authLines(auth: NatsAuth): string[] {
+  switch (auth.kind) {
+    case 'user':
+      return [
+        `authorization { user: ${JSON.stringify(auth.user)}, password: ${JSON.stringify(auth.password)} }`,
+      ];
+    case 'token':
+      return [`authorization { token: ${JSON.stringify(auth.token)} }`];
+    case 'nkey':
+      return [`authorization { users: [ ${auth.publicKeys.map((key) => `{ nkey: ${key} }`).join(', ')} ] }`];
+    case 'jwt': {
+      const preload = Object.entries(auth.accounts).map(([key, jwt]) => `  ${key}: ${jwt}`);
+      const system = auth.systemAccount === undefined ? [] : [`system_account: ${auth.systemAccount}`];
+      return [
+        `operator: ${auth.operator}`,
+        ...system,
+        'resolver: MEMORY',
+        'resolver_preload: {',
+        ...preload,
+        '}',
+      ];
+    }
+  }
+}
+
+/** A server that is ready says INFO first, whatever it asks of its clients. */
+function greets(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1');
+    const settle = (ready: boolean) => {
+      socket.destroy();
+      resolve(ready);
+    };
+    socket.setTimeout(PROBE_TIMEOUT_MS, () => settle(false));
+    socket.once('data', (chunk) => settle(chunk.toString('latin1').startsWith('INFO')));
+    socket.once('error', () => settle(false));
+    socket.once('close', () => settle(false));
+  });
+}
