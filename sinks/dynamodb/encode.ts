@@ -1,0 +1,173 @@
+/**
+ * Points as DynamoDB items and back. An item is keyed by pk, `<name>#<series_id>`, and sk, `<window start>#<instance>`;
+ * the rest stands in attributes of its own, and what a point does not have is absent.
+ *
+ * A number beyond DynamoDB's range, and negative zero, which it would make positive, are stored as text: attributes of
+ * type S that hold the number in JavaScript's shortest form. All others are of type N, and both read back exactly.
+ */
+import type { AttributeValue } from '@aws-sdk/client-dynamodb';
+import {
+  ALL_FIELDS,
+  FIELDS,
+  type Field,
+  METRIC_TYPES,
+  makeSeries,
+  type Point,
+  type PointValues,
+  type Rejection,
+  type Series,
+  type StoredPoint,
+  type WindowRange,
+} from '../../src/sink.ts';
+
+export type Item = Record<string, AttributeValue>;
+
+const MAX_PK_BYTES = 2_048;
+const MAX_SK_BYTES = 1_024;
+const MAX_ITEM_BYTES = 400 * 1_024;
+/** Magnitudes that type N holds: at least 1E-130, less than 1E126. */
+const MIN_NUMBER = 1e-130;
+const TOO_BIG_NUMBER = 1e126;
+/** Times whose ISO form sorts as they do: the years 0000 to 9999. */
+const MIN_TIME_MS = Date.parse('0000-01-01T00:00:00.000Z');
+const MAX_TIME_MS = Date.parse('9999-12-31T23:59:59.999Z');
+
+/** What all items of a series have in common. */
+interface SeriesAttributes {
+  readonly attributes: Item;
+  readonly refusal: Omit<Rejection, 'index'> | undefined;
+}
+
+const seriesAttributes = new WeakMap<Series, SeriesAttributes>();
+
+/**
+ * The SDK builds maps by assignment, in which the key `__proto__` gets lost. It is stored with a `%` behind it, and a key
+ * that looks like that with one more.
+ */
+function mapKey(key: string): string {
+  return /^__proto__%*$/.test(key) ? `${key}%` : key;
+}
+
+function dimensionKey(key: string): string {
+  return /^__proto__%+$/.test(key) ? key.slice(0, -1) : key;
+}
+
+function attributesOf(series: Series): SeriesAttributes {
+  let known = seriesAttributes.get(series);
+  if (known === undefined) {
+    const dimensions = series.dimensions.map(([key, value]) => [mapKey(key), { S: value }] as const);
+    const attributes: Item = {
+      pk: { S: `${series.name}#${series.id}` },
+      series_id: { S: series.id },
+      name: { S: series.name },
+      type: { S: series.type },
+      dimensions: { M: Object.fromEntries(dimensions) },
+    };
+    known = { attributes, refusal: refusalOf(series) };
+    seriesAttributes.set(series, known);
+  }
+  return known;
+}
+
+function refusalOf(series: Series): Omit<Rejection, 'index'> | undefined {
+  const { name, id, dimensions, dimensionsJson } = series;
+  if (!name.isWellFormed() || !dimensions.flat().every((text) => text.isWellFormed())) {
+    return { reason: 'invalid_value', message: 'a name or dimension holds half of a surrogate pair' };
+  }
+  const pkBytes = Buffer.byteLength(name) + 1 + id.length;
+  if (pkBytes > MAX_PK_BYTES) {
+    return { reason: 'too_large', message: `the name takes ${pkBytes} bytes in the key, of ${MAX_PK_BYTES}` };
+  }
+  // Texts alone, a little less than DynamoDB counts: what is between the two, it refuses itself.
+  const bytes = dimensions.flat().reduce((sum, text) => sum + Buffer.byteLength(text), pkBytes);
+  if (dimensionsJson.length > MAX_ITEM_BYTES / 3 && bytes > MAX_ITEM_BYTES) {
+    return { reason: 'too_large', message: `name and dimensions take ${bytes} bytes, of ${MAX_ITEM_BYTES}` };
+  }
+  return undefined;
+}
+
+function number(value: number): AttributeValue {
+  const magnitude = Math.abs(value);
+  const fits = magnitude >= MIN_NUMBER ? magnitude < TOO_BIG_NUMBER : Object.is(value, 0);
+  return fits ? { N: String(value) } : { S: Object.is(value, -0) ? '-0' : String(value) };
+}
+
+export function keyOf(point: Point): Item {
+  const { pk } = attributesOf(point.series).attributes;
+  return { pk: pk!, sk: { S: sortKey(point) } };
+}
+
+function sortKey({ windowStart, instance }: Point): string {
+  return `${new Date(windowStart).toISOString()}#${instance}`;
+}
+
+/** Why DynamoDB could not take the point; undefined where it can. */
+export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
+  const unfit = FIELDS[point.series.type].find(
+    (field) => point[field] !== null && !Number.isFinite(point[field]),
+  );
+  if (unfit !== undefined) {
+    return { reason: 'invalid_value', message: `${unfit} is ${point[unfit]}, which DynamoDB cannot hold` };
+  }
+  if (!point.instance.isWellFormed()) {
+    return { reason: 'invalid_value', message: 'the instance holds half of a surrogate pair' };
+  }
+  if (Buffer.byteLength(sortKey(point)) > MAX_SK_BYTES) {
+    return {
+      reason: 'too_large',
+      message: `the instance makes the sort key longer than ${MAX_SK_BYTES} bytes`,
+    };
+  }
+  return attributesOf(point.series).refusal;
+}
+
+/** `ttlMs` after the end of its window the item may go; undefined keeps it. */
+export function encodeItem(point: Point, ttlMs: number | undefined): Item {
+  const { windowStart, windowMs, instance, series } = point;
+  const item: Item = {
+    ...attributesOf(series).attributes,
+    sk: { S: sortKey(point) },
+    window_start: { S: new Date(windowStart).toISOString() },
+    window_ms: { N: String(windowMs) },
+  };
+  if (instance !== '') item.instance = { S: instance };
+  for (const field of FIELDS[series.type]) {
+    const value = point[field];
+    if (value !== null) item[field] = number(value);
+  }
+  if (ttlMs !== undefined) {
+    item.expires_at = { N: String(Math.ceil((windowStart + windowMs + ttlMs) / 1_000)) };
+  }
+  return item;
+}
+
+/** The sort keys between which the windows of the range lie: from the first to before the second. */
+export function sortKeyRange({ from, to }: WindowRange): [string, string] {
+  const clamp = (ms: number) =>
+    new Date(Math.min(Math.max(Math.ceil(ms), MIN_TIME_MS), MAX_TIME_MS)).toISOString();
+  return [clamp(from), clamp(to)];
+}
+
+/** Undefined where the item is not one of ours. */
+export function decodeItem(item: Item): StoredPoint | undefined {
+  const text = (name: string): string => item[name]?.S ?? '';
+  const type = METRIC_TYPES.find((known) => known === text('type'));
+  const windowStart = Date.parse(text('sk').slice(0, text('sk').indexOf('#')));
+  if (type === undefined || item.count === undefined || Number.isNaN(windowStart)) return undefined;
+  const dimensions = Object.entries(item.dimensions?.M ?? {});
+  const made = makeSeries(
+    text('name'),
+    type,
+    dimensions.map(([key, value]) => [dimensionKey(key), value.S ?? ''] as const),
+  );
+  const series = { ...made, id: text('series_id') };
+  return { series, windowStart, instance: text('instance'), ...decodeValues(item) };
+}
+
+function decodeValues(item: Item): PointValues {
+  const entries = ALL_FIELDS.map((field): [Field, number | null] => {
+    const stored = item[field]?.N ?? item[field]?.S;
+    return [field, stored === undefined ? null : Number(stored)];
+  });
+  return Object.fromEntries(entries) as unknown as PointValues;
+}

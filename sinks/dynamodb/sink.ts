@@ -1,0 +1,206 @@
+/**
+ * DynamoDB by BatchWriteItem: an item per point, which a put of the same key replaces whole. One write of the lane is
+ * one call, so the lane's concurrency is the store's.
+ */
+import http from 'node:http';
+import https from 'node:https';
+import {
+  BatchWriteItemCommand,
+  DynamoDBClient,
+  ScanCommand,
+  type WriteRequest,
+} from '@aws-sdk/client-dynamodb';
+import {
+  type Batch,
+  defineSink,
+  type Point,
+  type Rejection,
+  type Sink,
+  SinkError,
+  type SinkLog,
+  type StoredPoint,
+  type WindowRange,
+  type WriteOutcome,
+} from '../../src/sink.ts';
+import { classify, sinkError, type Verdict } from './classify.ts';
+import { type Config, settings } from './config.ts';
+import { decodeItem, encodeItem, type Item, keyOf, refusal, sortKeyRange } from './encode.ts';
+import { ensureTable } from './table.ts';
+
+/** What BatchWriteItem takes. */
+const MAX_ITEMS = 25;
+const LIMITS = { maxPoints: MAX_ITEMS, maxBytes: 4_000_000, inFlight: 16 };
+/** More than writes, so that a read or an open never waits for them. */
+const SOCKETS = LIMITS.inFlight + 4;
+
+type Logger = NonNullable<DynamoDBClient['config']['logger']>;
+
+/** Without `info`, the SDK does not copy the input and output of every call for a log that nobody keeps. */
+const QUIET: Omit<Logger, 'info'> = { debug() {}, trace() {}, warn() {}, error() {} };
+
+interface Row {
+  /** In the batch. */
+  readonly index: number;
+  readonly point: Point;
+}
+
+class DynamoDbSink implements Sink {
+  readonly #config: Config;
+  readonly #log: SinkLog;
+  #client: DynamoDBClient | undefined;
+
+  constructor(config: Config, log: SinkLog) {
+    this.#config = config;
+    this.#log = log;
+  }
+
+  /** Made on first use, and again after `close`. The lane tries again, so the SDK does not. */
+  #connect(): DynamoDBClient {
+    const { region, endpoint } = this.#config;
+    const agent = { keepAlive: true, maxSockets: SOCKETS };
+    this.#client ??= new DynamoDBClient({
+      ...(region === undefined ? {} : { region }),
+      ...(endpoint === undefined ? {} : { endpoint }),
+      maxAttempts: 1,
+      requestHandler: { httpAgent: new http.Agent(agent), httpsAgent: new https.Agent(agent) },
+      logger: QUIET as Logger,
+    });
+    return this.#client;
+  }
+
+  async open(signal: AbortSignal): Promise<void> {
+    try {
+      signal.throwIfAborted();
+      await ensureTable(this.#connect(), this.#config, this.#log, signal);
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
+  }
+
+  async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
+    const rejected: Rejection[] = [];
+    const rows: Row[] = [];
+    for (const [index, point] of batch.points.entries()) {
+      const reason = refusal(point);
+      if (reason === undefined) rows.push({ index, point });
+      else rejected.push({ index, ...reason });
+    }
+    const first = rows.length === 0 ? [] : await this.#put(rows, signal);
+    if (Array.isArray(first)) return outcome(first, rejected);
+    if (first.kind !== 'unfit') return first;
+    return await this.#putOneByOne(rows, rejected, signal);
+  }
+
+  /** One item that DynamoDB cannot take makes it refuse the whole call: each alone shows which one. */
+  async #putOneByOne(
+    rows: readonly Row[],
+    rejected: Rejection[],
+    signal: AbortSignal,
+  ): Promise<WriteOutcome> {
+    const retry: number[] = [];
+    for (const [position, row] of rows.entries()) {
+      const answer = await this.#put([row], signal);
+      if (Array.isArray(answer)) retry.push(...answer);
+      else if (answer.kind === 'unfit') {
+        rejected.push({ index: row.index, reason: answer.reason, message: answer.message });
+      } else {
+        retry.push(...rows.slice(position).map(({ index }) => index));
+        const reason = answer.kind === 'retry' ? answer.reason : 'unknown';
+        return { kind: 'partial', retry, rejected, reason };
+      }
+    }
+    return outcome(retry, rejected);
+  }
+
+  /** The indexes of the rows that DynamoDB was too busy for; all others are written. */
+  async #put(rows: readonly Row[], signal: AbortSignal): Promise<number[] | Verdict> {
+    const requests = rows.map(({ point }) => ({ PutRequest: { Item: encodeItem(point, this.#config.ttl) } }));
+    try {
+      const unprocessed = await this.#send(requests, signal);
+      if (unprocessed.length === 0) return [];
+      const left = new Set(unprocessed.map((request) => keyText(request.PutRequest?.Item)));
+      return rows
+        .filter((_, at) => left.has(keyText(requests[at]!.PutRequest.Item)))
+        .map(({ index }) => index);
+    } catch (error) {
+      return classify(error, signal);
+    }
+  }
+
+  async #send(requests: WriteRequest[], signal: AbortSignal): Promise<WriteRequest[]> {
+    const command = new BatchWriteItemCommand({ RequestItems: { [this.#config.table]: requests } });
+    const answer = await this.#connect().send(command, { abortSignal: signal });
+    return Object.values(answer.UnprocessedItems ?? {}).flat();
+  }
+
+  /** A scan: the keys lead with the series, and an index by time would double the cost of every write. */
+  async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
+    const [from, to] = sortKeyRange(range);
+    let next: Item | undefined;
+    do {
+      const page = await this.#scan(from, to, next, signal);
+      for (const item of page.Items ?? []) {
+        const point = decodeItem(item);
+        if (point === undefined) continue;
+        yield point;
+        if (signal.aborted) throw sinkError(signal.reason, signal);
+      }
+      next = page.LastEvaluatedKey;
+    } while (next !== undefined);
+  }
+
+  async #scan(from: string, to: string, start: Item | undefined, signal: AbortSignal) {
+    const command = new ScanCommand({
+      TableName: this.#config.table,
+      ConsistentRead: true,
+      FilterExpression: 'sk >= :from AND sk < :to',
+      ExpressionAttributeValues: { ':from': { S: from }, ':to': { S: to } },
+      ExclusiveStartKey: start,
+    });
+    try {
+      signal.throwIfAborted();
+      return await this.#connect().send(command, { abortSignal: signal });
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
+  }
+
+  async remove(batch: Batch, signal: AbortSignal): Promise<void> {
+    const requests = batch.points.map((point) => ({ DeleteRequest: { Key: keyOf(point) } }));
+    for (let start = 0; start < requests.length; start += MAX_ITEMS) {
+      const unprocessed = await this.#delete(requests.slice(start, start + MAX_ITEMS), signal);
+      if (unprocessed > 0) throw new SinkError('throttled', `${unprocessed} items were not deleted`);
+    }
+  }
+
+  async #delete(requests: WriteRequest[], signal: AbortSignal): Promise<number> {
+    try {
+      return (await this.#send(requests, signal)).length;
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#client?.destroy();
+    this.#client = undefined;
+  }
+}
+
+function outcome(retry: readonly number[], rejected: readonly Rejection[]): WriteOutcome {
+  if (retry.length === 0 && rejected.length === 0) return { kind: 'written' };
+  return { kind: 'partial', retry, rejected, reason: 'throttled' };
+}
+
+/** The key of an item, to tell which came back. */
+function keyText(item: Item | undefined): string {
+  return JSON.stringify([item?.pk?.S, item?.sk?.S]);
+}
+
+export default defineSink({
+  kind: 'dynamodb',
+  summary: 'Amazon DynamoDB',
+  settings,
+  limits: LIMITS,
+  create: (config, { log }): Sink => new DynamoDbSink(config, log),
+});

@@ -1,0 +1,121 @@
+/** The table: made, awaited, checked, and its time to live switched on. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  CreateTableCommand,
+  DescribeTableCommand,
+  DescribeTimeToLiveCommand,
+  type DynamoDBClient,
+  type TableDescription,
+  UpdateTimeToLiveCommand,
+} from '@aws-sdk/client-dynamodb';
+import { SinkError, type SinkLog } from '../../src/sink.ts';
+import { ADVICE, nameOf } from './classify.ts';
+import type { Config } from './config.ts';
+
+const ACTIVE_POLL_MS = 250;
+const ACTIVE_TIMEOUT_MS = 120_000;
+
+export async function ensureTable(
+  client: DynamoDBClient,
+  config: Config,
+  log: SinkLog,
+  signal: AbortSignal,
+): Promise<void> {
+  checkKeys(await usableTable(client, config, signal), config.table);
+  if (config.ttl !== undefined) await enableTimeToLive(client, config.table, log, signal);
+}
+
+/** Waits while the table is being made or, before it can be made again, deleted. */
+async function usableTable(
+  client: DynamoDBClient,
+  { table, create }: Config,
+  signal: AbortSignal,
+): Promise<TableDescription> {
+  const deadline = Date.now() + ACTIVE_TIMEOUT_MS;
+  while (Date.now() < deadline) {
+    const found = await describe(client, table, signal);
+    if (found?.TableStatus === 'ACTIVE' || found?.TableStatus === 'UPDATING') return found;
+    if (found === undefined) {
+      if (!create) throw new SinkError('not_found', `there is no table ${table}`, ADVICE.not_found);
+      await createTable(client, table, signal);
+    }
+    await sleep(ACTIVE_POLL_MS, undefined, { signal });
+  }
+  throw new SinkError('timeout', `table ${table} was not active within ${ACTIVE_TIMEOUT_MS} ms`);
+}
+
+async function describe(
+  client: DynamoDBClient,
+  table: string,
+  signal: AbortSignal,
+): Promise<TableDescription | undefined> {
+  try {
+    const answer = await client.send(new DescribeTableCommand({ TableName: table }), { abortSignal: signal });
+    return answer.Table;
+  } catch (error) {
+    if (nameOf(error) === 'ResourceNotFoundException') return undefined;
+    throw error;
+  }
+}
+
+async function createTable(client: DynamoDBClient, table: string, signal: AbortSignal): Promise<void> {
+  const command = new CreateTableCommand({
+    TableName: table,
+    BillingMode: 'PAY_PER_REQUEST',
+    AttributeDefinitions: [
+      { AttributeName: 'pk', AttributeType: 'S' },
+      { AttributeName: 'sk', AttributeType: 'S' },
+    ],
+    KeySchema: [
+      { AttributeName: 'pk', KeyType: 'HASH' },
+      { AttributeName: 'sk', KeyType: 'RANGE' },
+    ],
+  });
+  try {
+    await client.send(command, { abortSignal: signal });
+  } catch (error) {
+    // Somebody else was faster.
+    if (nameOf(error) !== 'ResourceInUseException') throw error;
+  }
+}
+
+function checkKeys({ KeySchema = [], AttributeDefinitions = [] }: TableDescription, table: string): void {
+  const keys = KeySchema.map(({ AttributeName, KeyType }) => {
+    const type = AttributeDefinitions.find(
+      (defined) => defined.AttributeName === AttributeName,
+    )?.AttributeType;
+    return `${AttributeName} ${KeyType} ${type}`;
+  });
+  if (keys.sort().join() === 'pk HASH S,sk RANGE S') return;
+  throw new SinkError(
+    'schema_mismatch',
+    `table ${table} has the keys ${keys.join(', ')}`,
+    ADVICE.schema_mismatch,
+  );
+}
+
+/** A table without it works as well, and the right to change it is often another's: a warning is all. */
+async function enableTimeToLive(
+  client: DynamoDBClient,
+  table: string,
+  log: SinkLog,
+  signal: AbortSignal,
+): Promise<void> {
+  const TimeToLiveSpecification = { Enabled: true, AttributeName: 'expires_at' };
+  const options = { abortSignal: signal };
+  try {
+    const found = await client.send(new DescribeTimeToLiveCommand({ TableName: table }), options);
+    if (found.TimeToLiveDescription?.TimeToLiveStatus?.startsWith('ENABL')) return;
+    await client.send(new UpdateTimeToLiveCommand({ TableName: table, TimeToLiveSpecification }), options);
+  } catch (error) {
+    if (!NO_TIME_TO_LIVE.has(nameOf(error))) throw error;
+    log.warn({ table, error: nameOf(error) }, 'time to live on expires_at could not be switched on');
+  }
+}
+
+/** Without the right, on an emulator that has none, and while another sink switches it on. */
+const NO_TIME_TO_LIVE: ReadonlySet<string> = new Set([
+  'AccessDeniedException',
+  'UnknownOperationException',
+  'ValidationException',
+]);

@@ -1,0 +1,37 @@
+/** An emulator of DynamoDB in memory (`dynalite`) for the demo and the tests, in a process of its own. */
+import { createRequire } from 'node:module';
+import { freePort, type Server, startProcess } from './process.ts';
+
+/**
+ * The child's program; its arguments are dynalite's path and the port. dynalite throws where a client cuts a request
+ * off, which must not end it; the end of the process that started it must, even by SIGKILL.
+ */
+const PROGRAM = `
+const [dynalite, port] = process.argv.slice(1);
+process.on('uncaughtException', (error) => {
+  if (error.code !== 'ECONNRESET') throw error;
+});
+const parent = process.ppid;
+setInterval(() => process.ppid === parent || process.exit(), 1_000).unref();
+require(dynalite)({ createTableMs: 0, deleteTableMs: 0 }).listen(Number(port), '127.0.0.1');
+`;
+
+export async function startDynamoDb(): Promise<Server> {
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const args = ['--input-type=commonjs', '-e', PROGRAM, dynalitePath(), String(port)];
+  const server = await startProcess(process.execPath, args, () => answers(url));
+  return { url, port, stop: () => server.stop() };
+}
+
+async function answers(url: string): Promise<boolean> {
+  return (await fetch(url)).ok;
+}
+
+function dynalitePath(): string {
+  try {
+    return createRequire(import.meta.url).resolve('dynalite');
+  } catch (cause) {
+    throw new Error('dynalite is not installed: npm install --save-dev dynalite', { cause });
+  }
+}
