@@ -1,0 +1,150 @@
+/** Connections of one sink: as many as calls are under way, kept for the next call, discarded at their first error. */
+import { readFileSync } from 'node:fs';
+import { Socket } from 'node:net';
+import pg from 'pg';
+import { SinkError } from '../../src/sink.ts';
+import { endpoint, type RedshiftConfig } from './config.ts';
+import { SESSION } from './encode.ts';
+
+const CONNECT_TIMEOUT_MS = 10_000;
+const KEEP_ALIVE_DELAY_MS = 30_000;
+
+export type Row = Readonly<Record<string, string | null>>;
+
+export class Connection {
+  /** Whether the temporary table was made. It goes with the connection. */
+  staged = false;
+  readonly #client: pg.Client;
+  /** Ours, so that an abort need not wait for a server that hangs. */
+  readonly #socket = new Socket();
+  readonly #onEnd: () => void;
+  #signal: AbortSignal | undefined;
+
+  constructor(config: pg.ClientConfig, onEnd: () => void) {
+    this.#client = new pg.Client({ ...config, stream: () => this.#socket });
+    this.#onEnd = onEnd;
+    this.#client.once('end', onEnd);
+    // The queries under way fail as well, and they say so to whoever waits for them.
+    this.#client.on('error', () => {});
+  }
+
+  async connect(): Promise<void> {
+    await this.#client.connect();
+    await this.query(SESSION);
+  }
+
+  /** Ends when `signal` aborts, and no longer when the signal before does. */
+  obey(signal: AbortSignal | undefined): void {
+    this.#signal?.removeEventListener('abort', this.#abort);
+    this.#signal = signal;
+    signal?.addEventListener('abort', this.#abort);
+  }
+
+  async query(text: string, values?: unknown[], name?: string): Promise<pg.QueryResult<Row>> {
+    const query = { text, ...(values && { values }), ...(name !== undefined && { name }) };
+    return await this.#client.query<Row>(query);
+  }
+
+  /** Says goodbye where nobody waits for an answer, and waits for nothing. */
+  close(): void {
+    this.obey(undefined);
+    void this.#client.end();
+    this.#socket.destroySoon();
+  }
+
+  readonly #abort = () => {
+    this.#onEnd();
+    this.#socket.destroy();
+  };
+}
+
+export class Connections {
+  readonly #config: RedshiftConfig;
+  readonly #all = new Set<Connection>();
+  readonly #idle: Connection[] = [];
+
+  constructor(config: RedshiftConfig) {
+    this.#config = config;
+  }
+
+  /** Lends `use` a connection, which ends, rather than being lent again, after an error and when `signal` aborts. */
+  async lend<T>(signal: AbortSignal, use: (connection: Connection) => Promise<T>): Promise<T> {
+    const connection = await this.acquire(signal);
+    try {
+      const result = await use(connection);
+      this.#release(connection);
+      return result;
+    } catch (error) {
+      this.discard(connection);
+      throw error;
+    }
+  }
+
+  /** A connection that ends when `signal` aborts; to be discarded by whoever asked for it. */
+  async acquire(signal: AbortSignal): Promise<Connection> {
+    signal.throwIfAborted();
+    const kept = this.#idle.pop();
+    const connection = kept ?? this.#make();
+    connection.obey(signal);
+    try {
+      if (kept === undefined) await connection.connect();
+      return connection;
+    } catch (error) {
+      this.discard(connection);
+      throw error;
+    }
+  }
+
+  discard(connection: Connection): void {
+    this.#forget(connection);
+    connection.close();
+  }
+
+  close(): void {
+    for (const connection of this.#all) connection.close();
+    this.#all.clear();
+    this.#idle.length = 0;
+  }
+
+  #release(connection: Connection): void {
+    connection.obey(undefined);
+    if (this.#all.has(connection)) this.#idle.push(connection);
+  }
+
+  #make(): Connection {
+    const { connectionString, tls } = endpoint(this.#config);
+    const ca = tls === 'verify' ? this.#authority() : undefined;
+    const connection = new Connection(
+      {
+        connectionString,
+        ssl:
+          tls === 'off' ? false : { rejectUnauthorized: tls === 'verify', ...(ca !== undefined && { ca }) },
+        connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+        keepAlive: true,
+        keepAliveInitialDelayMillis: KEEP_ALIVE_DELAY_MS,
+        application_name: 'metrics-fanout',
+        types: { getTypeParser: () => (text: string) => text },
+      },
+      () => this.#forget(connection),
+    );
+    this.#all.add(connection);
+    return connection;
+  }
+
+  #forget(connection: Connection): void {
+    this.#all.delete(connection);
+    const index = this.#idle.indexOf(connection);
+    if (index >= 0) this.#idle.splice(index, 1);
+  }
+
+  #authority(): string | undefined {
+    const { caFile } = this.#config;
+    if (caFile === undefined) return undefined;
+    try {
+      return readFileSync(caFile, 'utf8');
+    } catch (error) {
+      const advice = 'Set the CA file to a PEM file that this process can read.';
+      throw new SinkError('not_found', `the CA file ${caFile} cannot be read`, advice, { cause: error });
+    }
+  }
+}

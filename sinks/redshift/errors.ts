@@ -1,0 +1,92 @@
+/** What an error of `pg`, of the network or of the server (its SQLSTATE) means to the lane. Pure. */
+import { REFUSE_REASONS, type RejectReason, SinkError } from '../../src/sink.ts';
+
+type Verdict = readonly [reason: SinkError['reason'], advice?: string];
+
+const GRANT = 'Check the user and the password in the URL, and what the user is granted.';
+const CERTIFICATE =
+  'Set the CA file to the authority that signed the certificate, and the host to a name in it.';
+const TABLE = 'Rename that table or set another one; the sink makes its own.';
+
+/** The whole SQLSTATE first, then its class: its first two characters. */
+const VERDICTS: Readonly<Record<string, Verdict>> = {
+  '08': ['connection'],
+  '25006': ['unauthorized', 'Point the URL at a server that takes writes.'],
+  '28': ['unauthorized', GRANT],
+  '3D': ['not_found', 'Create the database, or correct its name in the URL.'],
+  '3F': ['not_found', 'Create the schema, or correct the table.'],
+  '40': ['conflict'],
+  '42': ['bad_request', 'Report this as a bug.'],
+  '42501': ['unauthorized', GRANT],
+  '42703': ['schema_mismatch', TABLE],
+  '42804': ['schema_mismatch', TABLE],
+  '42P01': ['not_found', 'Leave the table to this sink; it is made again.'],
+  '53': ['server_error'],
+  '53300': ['throttled', 'Raise the connection limit of the server, or of the user.'],
+  '55P03': ['conflict'],
+  '57014': ['timeout'],
+  '57P': ['connection'],
+};
+
+/** Codes of Node.js; those that name TLS or a certificate say that the server was not trusted. */
+const NETWORK = /^E(?!RR_)[A-Z_]+$/;
+const TLS = /CERT|SIGNATURE|ISSUER|TLS|SSL/;
+
+/** Over this a server's message is cut. */
+const MAX_MESSAGE_CHARACTERS = 300;
+
+export function sqlState(error: unknown): string | undefined {
+  const code = codeOf(error);
+  return code !== undefined && /^[0-9A-Z]{5}$/.test(code) && !NETWORK.test(code) ? code : undefined;
+}
+
+/** A value that the store cannot hold (class 22), or that breaks a constraint somebody added (23). */
+export function isAboutData(error: unknown): boolean {
+  return /^2[23]/.test(sqlState(error) ?? '');
+}
+
+export function rejectReason(error: unknown): RejectReason {
+  const state = sqlState(error) ?? '';
+  if (state.startsWith('23')) return 'refused';
+  return state === '22001' ? 'too_large' : 'invalid_value';
+}
+
+export function classify(error: unknown): SinkError {
+  if (error instanceof SinkError) return error;
+  const message = oneLine(error);
+  const [reason, advice = ''] = verdict(error, message);
+  return new SinkError(reason, message, advice, { cause: error });
+}
+
+function verdict(error: unknown, message: string): Verdict {
+  const state = sqlState(error);
+  // Redshift's error 1023 comes without a code of its own.
+  if (/serializable isolation violation/i.test(message)) return ['conflict'];
+  if (state !== undefined) {
+    return VERDICTS[state] ?? VERDICTS[state.slice(0, 3)] ?? VERDICTS[state.slice(0, 2)] ?? ['server_error'];
+  }
+  const code = codeOf(error) ?? '';
+  if (TLS.test(code)) return ['unauthorized', CERTIFICATE];
+  if (NETWORK.test(code) || /connection (was )?(terminated|closed|ended)|not queryable/i.test(message))
+    return ['connection'];
+  if (message === 'timeout expired') return ['timeout'];
+  if (message.includes('does not support SSL')) {
+    return ['bad_request', 'Enable TLS on the server, or set sslmode=disable.'];
+  }
+  return /password|SASL|SCRAM/.test(message) ? ['unauthorized', GRANT] : ['unknown'];
+}
+
+function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** A failure to reach any of several addresses has no message of its own. */
+function oneLine(error: unknown): string {
+  const first = error instanceof AggregateError && error.message === '' ? error.errors[0] : error;
+  const message = first instanceof Error ? first.message : String(first);
+  return (message.split('\n')[0] ?? '').slice(0, MAX_MESSAGE_CHARACTERS);
+}
+
+export function isRefusal(reason: SinkError['reason']): reason is (typeof REFUSE_REASONS)[number] {
+  return (REFUSE_REASONS as readonly string[]).includes(reason);
+}

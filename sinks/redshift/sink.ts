@@ -1,0 +1,240 @@
+/**
+ * Amazon Redshift, or PostgreSQL, over the PostgreSQL protocol. Redshift enforces no keys: a batch is staged in a
+ * temporary table, then replaces by key, under a lock, what the table holds.
+ */
+import {
+  type Batch,
+  defineSink,
+  type Point,
+  type Rejection,
+  type Sink,
+  SinkError,
+  type StoredPoint,
+  type WindowRange,
+  type WriteOutcome,
+} from '../../src/sink.ts';
+import { type RedshiftConfig, settings, validate } from './config.ts';
+import { type Connection, Connections } from './connection.ts';
+import {
+  addColumn,
+  CLEAR_STAGE,
+  COLUMNS,
+  copyRange,
+  createStage,
+  createTable,
+  deleteStaged,
+  describeTable,
+  fetchRows,
+  fromRow,
+  insertIntoStage,
+  mergeStage,
+  OPEN_CURSOR,
+  ROWS_PER_INSERT,
+  refusal,
+  toRow,
+} from './encode.ts';
+import { classify, isAboutData, isRefusal, rejectReason, sqlState } from './errors.ts';
+
+const ROWS_PER_FETCH = 1_000;
+/** Merges of one write that may fail for their data before what is left is handed back for the next write. */
+const MAX_FAILED_MERGES = 64;
+const UNDEFINED_TABLE = '42P01';
+/** Another writer was faster: a table, a type or an index of this name, a column. */
+const MADE_ALREADY = ['42P07', '42710', '23505', '42701'];
+
+class RedshiftSink implements Sink {
+  readonly #table: string;
+  readonly #connections: Connections;
+  #isOpen = false;
+
+  constructor(config: RedshiftConfig) {
+    this.#table = config.table;
+    this.#connections = new Connections(config);
+  }
+
+  async open(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#connections.lend(signal, (connection) => ensureTable(connection, this.#table));
+      this.#isOpen = true;
+    } catch (error) {
+      signal.throwIfAborted();
+      throw classify(error);
+    }
+  }
+
+  async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
+    const rejected: Rejection[] = [];
+    const indices: number[] = [];
+    for (const [index, point] of batch.points.entries()) {
+      const refused = refusal(point);
+      if (refused === undefined) indices.push(index);
+      else rejected.push({ index, ...refused });
+    }
+    try {
+      const merge = (connection: Connection) => this.#mergeAll(connection, batch.points, indices, rejected);
+      const retry = indices.length === 0 ? [] : await this.#lend(signal, merge);
+      if (retry.length === 0 && rejected.length === 0) return { kind: 'written' };
+      rejected.sort((a, b) => a.index - b.index);
+      return { kind: 'partial', retry, rejected, reason: 'server_error' };
+    } catch (error) {
+      signal.throwIfAborted();
+      const { reason, message } = classify(error);
+      return isRefusal(reason) ? { kind: 'refused', reason, message } : { kind: 'retry', reason, message };
+    }
+  }
+
+  async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
+    let connection: Connection | undefined;
+    try {
+      this.#mustBeOpen();
+      connection = await this.#connections.acquire(signal);
+      await connection.query(copyRange(this.#table, range));
+      await connection.query(OPEN_CURSOR);
+      for (;;) {
+        const { rows } = await connection.query(fetchRows(ROWS_PER_FETCH));
+        for (const row of rows) {
+          yield fromRow(row);
+          signal.throwIfAborted();
+        }
+        if (rows.length < ROWS_PER_FETCH) return;
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      throw classify(error);
+    } finally {
+      // Its temporary table goes with it.
+      if (connection !== undefined) this.#connections.discard(connection);
+    }
+  }
+
+  async remove(batch: Batch, signal: AbortSignal): Promise<void> {
+    if (batch.points.length === 0) return;
+    try {
+      await this.#lend(signal, async (connection) => {
+        await this.#stage(connection, batch.points);
+        await connection.query(deleteStaged(this.#table, batch.points));
+      });
+    } catch (error) {
+      signal.throwIfAborted();
+      throw classify(error);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#isOpen = false;
+    this.#connections.close();
+  }
+
+  async #lend<T>(signal: AbortSignal, use: (connection: Connection) => Promise<T>): Promise<T> {
+    this.#mustBeOpen();
+    return await this.#connections.lend(signal, use);
+  }
+
+  #mustBeOpen(): void {
+    if (!this.#isOpen) throw new SinkError('connection', 'the sink is not open');
+  }
+
+  /**
+   * Writes the points at `indices`; halves what the server refuses for its data until it knows which ones these are.
+   * Returns the indices of those that it did not come to.
+   */
+  async #mergeAll(
+    connection: Connection,
+    points: readonly Point[],
+    indices: readonly number[],
+    rejected: Rejection[],
+  ): Promise<number[]> {
+    const parts = [indices];
+    let failed = 0;
+    for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
+      if (failed === MAX_FAILED_MERGES) return [...parts.flat(), ...part];
+      try {
+        await this.#merge(
+          connection,
+          part.map((index) => points[index]!),
+        );
+      } catch (error) {
+        if (!isAboutData(error)) throw error;
+        await connection.query('ROLLBACK');
+        failed += 1;
+        const middle = part.length >> 1;
+        if (middle > 0) parts.push(part.slice(middle), part.slice(0, middle));
+        else
+          rejected.push({ index: part[0]!, reason: rejectReason(error), message: classify(error).message });
+      }
+    }
+    return [];
+  }
+
+  async #merge(connection: Connection, points: readonly Point[]): Promise<void> {
+    await this.#stage(connection, points);
+    await connection.query(mergeStage(this.#table, points));
+  }
+
+  async #stage(connection: Connection, points: readonly Point[]): Promise<void> {
+    await connection.query(connection.staged ? CLEAR_STAGE : createStage(this.#table));
+    connection.staged = true;
+    // One commit for all: each costs Redshift as much as an insert.
+    await connection.query('BEGIN');
+    for (let from = 0; from < points.length; from += ROWS_PER_INSERT) {
+      const chunk = points.slice(from, from + ROWS_PER_INSERT);
+      const name = chunk.length === ROWS_PER_INSERT ? 'fanout_insert' : undefined;
+      await connection.query(insertIntoStage(chunk.length), chunk.flatMap(toRow), name);
+    }
+    await connection.query('COMMIT');
+  }
+}
+
+/** Makes the table, or adds the columns that an older version did not have. */
+async function ensureTable(connection: Connection, table: string): Promise<void> {
+  const found = (await columnsOf(connection, table)) ?? (await makeTable(connection, table));
+  for (const column of COLUMNS) {
+    const type = found.get(column.name);
+    if (type === undefined && column.required) throw mismatch(table, `it has no column ${column.name}`);
+    if (type === undefined) await unlessMade(connection.query(addColumn(table, column)));
+    else if (!column.oids.includes(type))
+      throw mismatch(table, `its column ${column.name} is no ${column.type}`);
+  }
+}
+
+async function makeTable(connection: Connection, table: string): Promise<Map<string, number>> {
+  const { rows } = await connection.query('SELECT version() AS version');
+  const isRedshift = /redshift/i.test(rows[0]?.version ?? '');
+  await unlessMade(connection.query(createTable(table, isRedshift)));
+  const found = await columnsOf(connection, table);
+  if (found === undefined) throw new SinkError('conflict', `the table ${table} vanished while it was made`);
+  return found;
+}
+
+/** Columns by name, with the OIDs of their types; undefined where there is no such table. */
+async function columnsOf(connection: Connection, table: string): Promise<Map<string, number> | undefined> {
+  try {
+    const { fields } = await connection.query(describeTable(table));
+    return new Map(fields.map(({ name, dataTypeID }) => [name, dataTypeID]));
+  } catch (error) {
+    if (sqlState(error) === UNDEFINED_TABLE) return undefined;
+    throw error;
+  }
+}
+
+async function unlessMade(making: Promise<unknown>): Promise<void> {
+  try {
+    await making;
+  } catch (error) {
+    if (!MADE_ALREADY.includes(sqlState(error) ?? '')) throw error;
+  }
+}
+
+function mismatch(table: string, what: string): SinkError {
+  const advice = 'Rename that table or set another one; the sink makes its own.';
+  return new SinkError('schema_mismatch', `the table ${table} is not this sink's: ${what}`, advice);
+}
+
+export default defineSink({
+  kind: 'redshift',
+  summary: 'Amazon Redshift, or PostgreSQL, over the PostgreSQL protocol',
+  settings,
+  validate,
+  limits: { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 2 },
+  create: (config): Sink => new RedshiftSink(config),
+});
