@@ -2,11 +2,12 @@
 import type { Clock } from '../deliver/clock.ts';
 import { MAX_TRAFFIC_MESSAGE_BYTES, type Traffic } from './traffic.ts';
 
-/** What a sender needs of the bus. */
+/** What a sender needs of the bus; see `Bus`. */
 export interface Outlet {
-  /** Queues a message; the bytes must stay as they are until a later `flush` has settled. */
-  publish(subject: string, payload: Uint8Array): void;
-  /** Resolves when the server has taken all that was published; rejects when the connection broke before. */
+  readonly connected: boolean;
+  whenConnected(signal: AbortSignal): Promise<void>;
+  /** The bytes must stay as they are until a later `flush` has settled. False: not sent. */
+  publish(subject: string, payload: Uint8Array): boolean;
   flush(): Promise<void>;
 }
 
@@ -36,7 +37,6 @@ const BURST_MESSAGES = 2_048;
 /** A producer that was held up catches up at most this much of its schedule; it must not flood the bus. */
 const MAX_DEBT_MS = 1_000;
 const RECONNECT_TIMEOUT_MS = 60_000;
-const RECONNECT_POLL_MS = 100;
 
 export function newProgress(): Progress {
   return { messages: 0, bytes: 0, elapsedMs: 0, unconfirmed: 0, gaveUp: false };
@@ -55,11 +55,12 @@ export async function send(
   // Two, in turn: one is filled while the server confirms the other.
   let arena = Buffer.allocUnsafe(BURST_MESSAGES * MAX_TRAFFIC_MESSAGE_BYTES);
   let other = Buffer.allocUnsafe(arena.length);
-  let underWay = Promise.resolve(true);
+  let underWay = Promise.resolve();
   let paced = 0;
   while (!signal.aborted && progress.messages < plan.maxMessages) {
     progress.elapsedMs = clock.now() - start;
     if (progress.elapsedMs >= plan.maxMs) break;
+    if (!outlet.connected && !(await reconnected(outlet, clock, progress, signal))) break;
     const due = (progress.elapsedMs * plan.rate) / 1_000;
     paced = Math.max(paced, Math.floor(due - (plan.rate * MAX_DEBT_MS) / 1_000));
     const wanted = plan.rate === 0 ? BURST_MESSAGES : Math.min(BURST_MESSAGES, Math.floor(due - paced));
@@ -68,18 +69,19 @@ export async function send(
       continue;
     }
     const burst = Math.min(wanted, plan.maxMessages - progress.messages);
-    publishBurst(traffic, plan.subject, burst, outlet, clock, progress, arena);
+    const published = publishBurst(traffic, plan.subject, burst, outlet, clock, progress, arena);
     paced += burst;
-    const confirmed = confirm(outlet, burst, progress);
+    const confirmed = confirm(outlet, published, progress);
     [arena, other] = [other, arena];
-    // Before the next burst may reuse the arena that the burst before this one was in.
-    if (!(await underWay) && !(await reconnected(outlet, clock, progress, signal))) break;
+    // The next burst overwrites the arena of the one before this one.
+    await underWay;
     underWay = confirmed;
   }
   await underWay;
   progress.elapsedMs = clock.now() - start;
 }
 
+/** Returns how many of the burst the bus took. */
 function publishBurst(
   traffic: Traffic,
   subject: string,
@@ -88,26 +90,27 @@ function publishBurst(
   clock: Clock,
   progress: Progress,
   arena: Buffer,
-): void {
+): number {
   const now = clock.now();
   let at = 0;
+  let published = 0;
   for (let i = 0; i < burst; i++) {
     const end = traffic.write(arena, at, now);
-    outlet.publish(subject, arena.subarray(at, end));
+    if (outlet.publish(subject, arena.subarray(at, end))) published++;
     at = end;
   }
   progress.messages += burst;
   progress.bytes += at;
+  progress.unconfirmed += burst - published;
+  return published;
 }
 
-/** False when the connection broke; what was published since the last confirmation may be lost. */
-async function confirm(outlet: Outlet, burst: number, progress: Progress): Promise<boolean> {
+/** When the connection breaks, all that was published since the last confirmation may be lost. */
+async function confirm(outlet: Outlet, published: number, progress: Progress): Promise<void> {
   try {
     await outlet.flush();
-    return true;
   } catch {
-    progress.unconfirmed += burst;
-    return false;
+    progress.unconfirmed += published;
   }
 }
 
@@ -118,11 +121,10 @@ async function reconnected(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<boolean> {
-  const deadline = clock.now() + RECONNECT_TIMEOUT_MS;
-  while (!signal.aborted && clock.now() < deadline) {
-    if (await confirm(outlet, 0, progress)) return true;
-    await clock.sleep(RECONNECT_POLL_MS, signal);
-  }
-  progress.gaveUp = !signal.aborted;
-  return false;
+  const settled = new AbortController();
+  const timeout = clock.sleep(RECONNECT_TIMEOUT_MS, AbortSignal.any([signal, settled.signal]));
+  await Promise.race([outlet.whenConnected(AbortSignal.any([signal, settled.signal])), timeout]);
+  settled.abort();
+  progress.gaveUp = !outlet.connected && !signal.aborted;
+  return outlet.connected;
 }

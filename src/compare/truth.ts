@@ -8,8 +8,8 @@
  *    "dimensions":{"app":"api","status":"200"},"count":3,"sum":4,"min":null,"max":null,"last":null}
  *
  * `window_start` is in ms since 1970; min and max are those of gauges and timers, last that of gauges, null elsewhere.
- * Rows that are totals over all windows have null for `window_start` and `window_ms`. No MAX_SERIES here: rows that the
- * service folded into an overflow series stand under their own.
+ * Rows that are totals over all windows have null for `window_start` and `window_ms`. For traffic
+ * that keeps to the limits: MAX_SERIES and those of the decoder are not applied here.
  */
 import { FIELDS, METRIC_TYPES, type MetricType, type Series } from '../aggregate/point.ts';
 import { makeSeries } from '../aggregate/series.ts';
@@ -125,7 +125,8 @@ export class Truth {
       time = typeof timestamp === 'string' ? Date.parse(timestamp) : Number.NaN;
       if (Number.isNaN(time)) return undefined;
     }
-    return { series: this.#intern(name, type as MetricType, dimensions), value, time };
+    // + 0 makes 0 of -0, which stores do not tell apart.
+    return { series: this.#intern(name, type as MetricType, dimensions), value: value + 0, time };
   }
 
   /** One object per series, so that it can be the key of a Map. */
@@ -150,14 +151,19 @@ function parseMessage(payload: Uint8Array): unknown[] {
   }
 }
 
-/** As strings; null and "" mean that the dimension is absent. Undefined where one is an object. */
+const DIMENSION_FIELDS = ['dimensions', 'dims', 'tags', 'labels'] as const;
+
+/** As strings; null and "" mean that the dimension is absent. Undefined where they make no sense. */
 function dimensionsOf(candidate: Record<string, unknown>): [string, string][] | undefined {
-  const { dimensions, dims, tags, labels } = candidate;
-  const given = dimensions ?? dims ?? tags ?? labels ?? {};
-  if (typeof given !== 'object') return undefined;
-  const entries = Object.entries(given as object).filter(([, value]) => value !== null && value !== '');
-  const isScalar = entries.every(([, value]) => typeof value !== 'object');
-  return isScalar ? entries.map(([key, value]) => [key, String(value)]) : undefined;
+  const fields = DIMENSION_FIELDS.filter((field) => Object.hasOwn(candidate, field));
+  if (fields.length > 1) return undefined;
+  const given = candidate[fields[0] ?? 'dimensions'] ?? {};
+  if (typeof given !== 'object' || Array.isArray(given)) return undefined;
+  const entries = Object.entries(given);
+  if (entries.some(([key, value]) => key === '' || (typeof value === 'object' && value !== null)))
+    return undefined;
+  const present = entries.filter(([, value]) => value !== null && value !== '');
+  return present.map(([key, value]) => [key, String(value)]);
 }
 
 function addTo(sums: Map<Series, Sum>, { series, value }: Sample, time: number): void {

@@ -118,6 +118,9 @@ describe('messages', () => {
     '{"name":"n","type":"counter","value":1e999}',
     '{"name":"n","type":"counter","value":1,"timestamp":"yesterday"}',
     '{"name":"n","type":"counter","value":1,"dimensions":{"a":{}}}',
+    '{"name":"n","type":"counter","value":1,"dimensions":{"":1}}',
+    '{"name":"n","type":"counter","value":1,"dimensions":["a"]}',
+    '{"name":"n","type":"counter","value":1,"dimensions":{},"tags":{}}',
   ])('rejects %s', (text) => {
     const truth = addText(text);
     expect([truth.rejected, [...truth.rows()].length]).toEqual([1, 0]);
