@@ -13,6 +13,7 @@ import {
   type WindowRange,
   type WriteOutcome,
 } from '../../src/sink.ts';
+import { classify, isAboutData, isRefusal, rejectReason, sqlState } from './classify.ts';
 import { type RedshiftConfig, settings, validate } from './config.ts';
 import { type Connection, Connections } from './connection.ts';
 import {
@@ -33,7 +34,6 @@ import {
   refusal,
   toRow,
 } from './encode.ts';
-import { classify, isAboutData, isRefusal, rejectReason, sqlState } from './errors.ts';
 
 const ROWS_PER_FETCH = 1_000;
 /** Merges of one write that may fail for their data before what is left is handed back for the next write. */

@@ -16,6 +16,7 @@ import {
   type WindowRange,
   type WriteOutcome,
 } from '../../src/sink.ts';
+import { CONSTRAINT, classify, isRefusal, resultCode } from './classify.ts';
 import { type SqliteConfig, settings } from './config.ts';
 import {
   COLUMNS,
@@ -29,7 +30,6 @@ import {
   toRow,
   UPSERT,
 } from './encode.ts';
-import { CONSTRAINT, classify, isRefusal, resultCode } from './errors.ts';
 
 /** How long SQLite waits for another writer; the thread stands still as long. */
 const BUSY_TIMEOUT_MS = 1_000;

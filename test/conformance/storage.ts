@@ -137,7 +137,9 @@ export function describeStorage(bench: Bench): void {
       await expectTaken([
         makePoint({ name: 'before' }),
         ...values.map((value) => makePoint({ dimensions: [['k', value]] })),
-        makePoint({ dimensions: [['k', '€'.repeat(64 * KB)]] }),
+        ...[20 * KB, 30 * KB, 64 * KB].map((length) =>
+          makePoint({ dimensions: [['k', '€'.repeat(length)]] }),
+        ),
         makePoint({ name: 'after' }),
       ]);
     });
@@ -196,6 +198,19 @@ export function describeStorage(bench: Bench): void {
       await expectTaken(points);
     });
 
+    it('leaves the windows and instances alone that lie between those it writes', async () => {
+      const subject = await opened();
+      const row = (number: number, instance: string, count: number) =>
+        makePoint({ windowStart: START + number * WINDOW_MS, instance, values: { count } });
+      const before = [0, 1, 2].flatMap((number) =>
+        ['', 'a', 'b'].map((instance) => row(number, instance, 1)),
+      );
+      await subject.deliver(before);
+      const later = [row(0, '', 2), row(0, 'b', 2), row(2, 'a', 2)];
+      await subject.deliver(later);
+      await expectStored(subject, [...later, ...[1, 3, 4, 5, 6, 8].map((index) => before[index]!)]);
+    });
+
     it('removes by key, and again', async () => {
       const subject = await opened();
       const points = [...manyPoints(10), makePoint({ instance: 'boot-1' }), makePoint()];
@@ -221,8 +236,8 @@ export function describeStorage(bench: Bench): void {
       const namespace = bench.namespace();
       const writers = [await opened(namespace), await opened(namespace)];
       const rounds = 20;
-      const keys = 60;
-      const shared = 40;
+      const keys = 600;
+      const shared = 400;
       /** All fields hold the same number, which names the writer and the round. */
       const round = (writer: number, number: number) =>
         Array.from({ length: keys }, (_, index) => {
@@ -231,16 +246,16 @@ export function describeStorage(bench: Bench): void {
           const key = String(writer === 0 ? index : index + keys - shared);
           return makePoint({ type: 'gauge', dimensions: [['key', key]], values: Object.fromEntries(fields) });
         });
-      const writing = writers.map(async (subject, writer) => {
-        for (let number = 0; number < rounds; number += 1) await subject.deliver(round(writer, number));
-      });
-      await Promise.all(writing);
+      for (let number = 0; number < rounds; number += 1) {
+        await Promise.all(writers.map((subject, writer) => subject.deliver(round(writer, number))));
+      }
       const last = [round(0, rounds - 1), round(1, rounds - 1)] as const;
       const stored = await writers[0]!.read(EVERYTHING);
-      const winners = new Map(last.flat().map((point) => [point.series.id, point]));
+      const byId = last.map((points) => new Map(points.map((point) => [point.series.id, point])));
+      const winners = new Map(byId.flatMap((points) => [...points]));
       for (const point of stored) {
         const writer = point.count > 1000 ? 1 : 0;
-        const own = last[writer].find(({ series }) => series.id === point.series.id);
+        const own = byId[writer]!.get(point.series.id);
         if (own !== undefined) winners.set(point.series.id, own);
       }
       expect(winners.size).toBe(2 * keys - shared);

@@ -1,6 +1,16 @@
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import redshift from '../../sinks/redshift/sink.ts';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
-import { makePoint, START } from '../conformance/points.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
+import type { Point, Sink } from '../../src/sink.ts';
+import { EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
+import { sinkError } from '../conformance/subject.ts';
 import { describeConformance } from '../conformance.ts';
+import { FaultProxy } from '../faults/proxy.ts';
+import { makeCertificate, startTlsFront } from '../faults/tls.ts';
 
 let server: Postgres;
 const WRONG = 'wrong-pa55word';
@@ -43,4 +53,257 @@ describeConformance('redshift', {
     // Redshift's longest varchar has 65,535 bytes.
     refuses: ({ series }) => (Buffer.byteLength(series.dimensionsJson) > 65_535 ? 'too_large' : undefined),
   },
+});
+
+describe('redshift on PostgreSQL', () => {
+  const signal = new AbortController().signal;
+  const folder = temporaryFolder('redshift');
+  const open: Sink[] = [];
+  let proxy: FaultProxy;
+
+  beforeAll(async () => {
+    server = await startPostgres();
+    proxy = await FaultProxy.start(server.port);
+  });
+  afterEach(async () => {
+    for (const sink of open.splice(0)) await sink.close();
+  });
+  afterAll(async () => {
+    await proxy.stop();
+    await server.stop();
+    folder.remove();
+  });
+
+  function made(config: { url: string; table?: string; caFile?: string }): Sink {
+    const full = { table: 'points', caFile: undefined, ...config };
+    expect(redshift.validate?.(full)).toEqual([]);
+    const sink = redshift.create(full, { id: 't', log: { info: () => {}, warn: () => {} } });
+    open.push(sink);
+    return sink;
+  }
+
+  /** A sink in a database of its own, in which `sql` ran first. */
+  async function opened(database: string, sql = ''): Promise<Sink> {
+    const url = await server.createDatabase(database);
+    if (sql !== '') await server.execute(sql, database);
+    const sink = made({ url });
+    await sink.open(signal);
+    return sink;
+  }
+
+  const urlOf = (database: string, port = server.port) =>
+    `postgres://postgres:${server.password}@127.0.0.1:${port}/${database}`;
+
+  it('has the table that is documented, without a primary key, in UTC whatever the session says', async () => {
+    const sink = await opened('documented', `ALTER DATABASE documented SET timezone TO 'Asia/Kathmandu'`);
+    await sink.write({ points: [makePoint({ type: 'gauge', windowStart: START + 500 })] }, signal);
+    const { rows } = await server.execute('SELECT *, window_start::text AS text FROM points', 'documented');
+    expect(rows).toMatchObject([
+      {
+        text: '2026-11-23 01:30:00.5',
+        window_ms: 10_000,
+        name: 'requests',
+        dimensions: '{"app":"api"}',
+        p99: null,
+      },
+    ]);
+    const keys = await server.execute(
+      `SELECT conname FROM pg_constraint WHERE contype = 'p' AND conrelid = 'points'::regclass`,
+      'documented',
+    );
+    expect(keys.rows).toEqual([]);
+    const stored = await readAll(sink, { from: START + 500, to: START + 501 }, signal);
+    expect(stored.map(({ windowStart }) => windowStart)).toEqual([START + 500]);
+  });
+
+  // As on Redshift: the snapshot is taken at the first statement of a transaction that is not LOCK.
+  it.each(['repeatable read', 'serializable'])(
+    'two writers of the same keys never conflict under %s',
+    async (level) => {
+      const database = level.replace(' ', '_');
+      const writers = [
+        await opened(database, `ALTER DATABASE ${database} SET default_transaction_isolation TO '${level}'`),
+        made({ url: urlOf(database) }),
+      ];
+      await writers[1]!.open(signal);
+      for (let round = 0; round < 20; round += 1) {
+        const writing = writers.map((sink, n) =>
+          sink.write({ points: manyPoints(50, 100 * round + n) }, signal),
+        );
+        expect(await Promise.all(writing)).toEqual([{ kind: 'written' }, { kind: 'written' }]);
+      }
+      expect(await readAll(writers[0]!, EVERYTHING, signal)).toHaveLength(50);
+    },
+  );
+
+  it('clears the duplicates that somebody else left', async () => {
+    const sink = await opened('duplicates');
+    const points = manyPoints(10);
+    await sink.write({ points }, signal);
+    await server.execute('INSERT INTO points SELECT * FROM points', 'duplicates');
+    expect(await readAll(sink, EVERYTHING, signal)).toHaveLength(20);
+    await sink.write({ points: points.slice(0, 6) }, signal);
+    expect(await readAll(sink, EVERYTHING, signal)).toHaveLength(14);
+  });
+
+  it('reads a part at a time', async () => {
+    await opened('streamed');
+    const sink = made({ url: urlOf('streamed', proxy.port) });
+    await sink.open(signal);
+    await sink.write({ points: manyPoints(10_000) }, signal);
+    const before = proxy.passed.response;
+    const reading = sink.read(EVERYTHING, signal)[Symbol.asyncIterator]();
+    await reading.next();
+    await sleep(100);
+    const first = proxy.passed.response - before;
+    while (!(await reading.next()).done);
+    expect(proxy.passed.response - before).toBeGreaterThan(8 * first);
+  });
+
+  it('rejects what a constraint of the user refuses, and no more', async () => {
+    const sink = await opened('constrained');
+    await server.execute('ALTER TABLE points ADD CHECK (count % 400 <> 7)', 'constrained');
+    const points = manyPoints(1000);
+    const outcome = await sink.write({ points }, signal);
+    expect(outcome).toMatchObject({
+      kind: 'partial',
+      retry: [],
+      rejected: [6, 406, 806].map((index) => ({ index, reason: 'refused' })),
+    });
+    expect(await readAll(sink, EVERYTHING, signal)).toHaveLength(997);
+  });
+
+  it('hands back what it did not come to where nearly everything is refused', async () => {
+    const sink = await opened('mostly_refused');
+    await server.execute('ALTER TABLE points ALTER name TYPE varchar(4)', 'mostly_refused');
+    let left: readonly Point[] = manyPoints(200);
+    let rejected = 0;
+    for (let writes = 0; left.length > 0; writes += 1) {
+      const outcome = await sink.write({ points: left }, signal);
+      expect(outcome.kind).toBe('partial');
+      if (outcome.kind !== 'partial') return;
+      expect(outcome.rejected.length).toBeGreaterThan(0);
+      expect(writes).toBeLessThan(20);
+      expect(outcome.rejected.every(({ reason }) => reason === 'too_large')).toBe(true);
+      rejected += outcome.rejected.length;
+      left = outcome.retry.map((index) => left[index]!);
+    }
+    expect(rejected).toBe(200);
+  });
+
+  it('leaves at once a write that waits for a lock', async () => {
+    const sink = await opened('locked');
+    const holding = server.execute('BEGIN; LOCK points; SELECT pg_sleep(1.5); COMMIT', 'locked');
+    await sleep(200);
+    const started = performance.now();
+    await expect(sink.write({ points: manyPoints(3) }, AbortSignal.timeout(200))).rejects.toThrow(/timeout/);
+    expect(performance.now() - started).toBeLessThan(1000);
+    await holding;
+    expect(await sink.write({ points: manyPoints(3) }, signal)).toEqual({ kind: 'written' });
+  });
+
+  it('keeps as many connections as calls were under way, and none after close', async () => {
+    const sink = await opened('counted');
+    const count = async () => {
+      const sql = `SELECT 1 FROM pg_stat_activity WHERE datname = 'counted' AND application_name = 'metrics-fanout'`;
+      return (await server.execute(sql)).rows.length;
+    };
+    for (let round = 0; round < 3; round += 1) {
+      await readAll(sink, EVERYTHING, signal);
+      await Promise.all([0, 1].map((n) => sink.write({ points: manyPoints(100, n) }, signal)));
+    }
+    await expect.poll(count).toBe(2);
+    await sink.close();
+    await expect.poll(count).toBe(0);
+  });
+
+  it('says so where the server ended its session, and recovers', async () => {
+    const sink = await opened('ended');
+    const write = () => sink.write({ points: manyPoints(3) }, signal);
+    await write();
+    const holding = server.execute('BEGIN; LOCK points; SELECT pg_sleep(0.5); COMMIT', 'ended');
+    await sleep(100);
+    const writing = write();
+    await sleep(100);
+    await server.execute(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'metrics-fanout' AND datname = 'ended'`,
+    );
+    expect(await writing).toMatchObject({ kind: 'retry', reason: 'connection' });
+    await holding;
+    expect(await write()).toEqual({ kind: 'written' });
+  });
+
+  it.each([
+    ['CONNECTION LIMIT 0', 'throttled'],
+    ['CONNECTION LIMIT 5', 'unauthorized'],
+  ])('opens for a role with %s as %s', async (limit, reason) => {
+    const role = `role_${reason}`;
+    await server.execute(`CREATE ROLE ${role} LOGIN PASSWORD 'letmein' ${limit}`);
+    const url = await server.createDatabase(role);
+    const sink = made({ url: url.replace(/\/\/.*@/, `//${role}:letmein@`) });
+    expect(await sinkError(sink.open(signal))).toMatchObject({ reason });
+  });
+
+  it('writes to a table in a schema', async () => {
+    const url = await server.createDatabase('schemas');
+    const missing = made({ url, table: 'metrics.points' });
+    expect(await sinkError(missing.open(signal))).toMatchObject({ reason: 'not_found' });
+    await server.execute('CREATE SCHEMA metrics', 'schemas');
+    await missing.open(signal);
+    await missing.write({ points: manyPoints(3) }, signal);
+    await missing.write({ points: manyPoints(3) }, signal);
+    await missing.remove({ points: manyPoints(1) }, signal);
+    expect((await server.execute('SELECT * FROM metrics.points', 'schemas')).rows).toHaveLength(2);
+  });
+
+  describe('TLS', () => {
+    let good: { port: number; stop(): void };
+    let foreign: { port: number; stop(): void };
+    let caFile: string;
+
+    beforeAll(async () => {
+      const [own, other] = [
+        makeCertificate(folder.path, 'localhost'),
+        makeCertificate(folder.path, 'elsewhere'),
+      ];
+      caFile = join(folder.path, 'both.pem');
+      writeFileSync(caFile, readFileSync(own.certFile, 'utf8') + readFileSync(other.certFile, 'utf8'));
+      good = await startTlsFront(server.port, own);
+      foreign = await startTlsFront(server.port, other);
+    });
+    afterAll(() => {
+      good.stop();
+      foreign.stop();
+    });
+    const url = (port: number, mode: string) =>
+      `${urlOf('postgres', port).replace('127.0.0.1', 'localhost')}${mode}`;
+
+    it.each(['', '?sslmode=require', '?sslmode=verify-ca', '?sslmode=verify-full'])(
+      'verifies the certificate and the name with a CA file and "%s"',
+      async (mode) => {
+        await made({ url: url(good.port, mode), caFile }).open(signal);
+        const wrongName = made({ url: url(foreign.port, mode), caFile });
+        expect(await sinkError(wrongName.open(signal))).toMatchObject({ reason: 'unauthorized' });
+      },
+    );
+
+    it('trusts no certificate of an authority that nobody named', async () => {
+      const sink = made({ url: url(good.port, '?sslmode=require') });
+      expect(await sinkError(sink.open(signal))).toMatchObject({ reason: 'unauthorized' });
+    });
+
+    it('is unverified where no-verify asks for that', async () => {
+      await made({ url: url(foreign.port, '?sslmode=no-verify') }).open(signal);
+    });
+
+    it('is never given up for plain text', async () => {
+      const sink = made({ url: url(server.port, '?sslmode=prefer') });
+      expect(await sinkError(sink.open(signal))).toMatchObject({ reason: 'bad_request' });
+    });
+
+    it('needs a CA file that can be read', async () => {
+      const sink = made({ url: url(good.port, ''), caFile: '/absent.pem' });
+      expect(await sinkError(sink.open(signal))).toMatchObject({ reason: 'not_found' });
+    });
+  });
 });

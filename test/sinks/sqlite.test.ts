@@ -3,7 +3,7 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, describe, expect, it } from 'vitest';
-import { classify } from '../../sinks/sqlite/errors.ts';
+import { classify } from '../../sinks/sqlite/classify.ts';
 import sqlite from '../../sinks/sqlite/sink.ts';
 import { temporaryFolder } from '../../src/servers/process.ts';
 import { type Sink, SinkError } from '../../src/sink.ts';

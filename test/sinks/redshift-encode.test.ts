@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest';
+import { classify } from '../../sinks/redshift/classify.ts';
+import { createTable, insertIntoStage, ROWS_PER_INSERT, refusal } from '../../sinks/redshift/encode.ts';
+import redshift from '../../sinks/redshift/sink.ts';
+import { makePoint } from '../conformance/points.ts';
+
+describe('redshift', () => {
+  it('distributes and sorts its table on Redshift only', () => {
+    // Nothing but Redshift takes this clause; it is not tested on one.
+    expect(createTable('metrics.points', true)).toBe(
+      `CREATE TABLE "metrics"."points" ("window_start" timestamp NOT NULL, "window_ms" int NOT NULL, ` +
+        `"series_id" char(32) NOT NULL, "instance" varchar(128) NOT NULL, "name" varchar(512) NOT NULL, ` +
+        `"type" varchar(16) NOT NULL, "dimensions" varchar(65535) NOT NULL, "count" bigint NOT NULL, ` +
+        `"sum" double precision NOT NULL, "min" double precision, "max" double precision, ` +
+        `"last" double precision, "p50" double precision, "p90" double precision, "p95" double precision, ` +
+        `"p99" double precision) DISTKEY("series_id") SORTKEY("window_start")`,
+    );
+    expect(createTable('points', false)).not.toContain('DISTKEY');
+  });
+
+  it('keeps its statements within 32,767 parameters', () => {
+    expect(insertIntoStage(ROWS_PER_INSERT).match(/\$\d+/g)!.length).toBeLessThanOrEqual(32_767);
+  });
+
+  it.each([
+    ['name', { name: 'ü'.repeat(257) }, 'too_large'],
+    ['dimensions', { dimensions: [['k', '€'.repeat(30_000)]] }, 'too_large'],
+    ['NUL in the name', { name: 'a\0b' }, 'invalid_value'],
+    ['lone surrogate', { name: '\ud800' }, 'invalid_value'],
+    ['instance', { instance: 'i'.repeat(129) }, 'too_large'],
+    ['year', { windowStart: 253_402_300_800_000 }, 'invalid_value'],
+    ['count', { values: { count: 2 ** 53 } }, 'invalid_value'],
+  ] as const)('refuses a point for its %s', (_, parts, reason) => {
+    expect(refusal(makePoint(parts))?.reason).toBe(reason);
+  });
+
+  it.each([
+    ['28P01', 'unauthorized'],
+    ['42501', 'unauthorized'],
+    ['25006', 'unauthorized'],
+    ['3D000', 'not_found'],
+    ['42P01', 'not_found'],
+    ['42703', 'schema_mismatch'],
+    ['42601', 'bad_request'],
+    ['57P01', 'connection'],
+    ['57P03', 'connection'],
+    ['08006', 'connection'],
+    ['53300', 'throttled'],
+    ['53100', 'server_error'],
+    ['40001', 'conflict'],
+    ['40P01', 'conflict'],
+    ['55P03', 'conflict'],
+    ['57014', 'timeout'],
+    ['XX000', 'server_error'],
+    ['EPIPE', 'connection'],
+    ['EAI_AGAIN', 'connection'],
+    ['ECONNREFUSED', 'connection'],
+    ['ERR_TLS_CERT_ALTNAME_INVALID', 'unauthorized'],
+    ['SELF_SIGNED_CERT_IN_CHAIN', 'unauthorized'],
+  ])('classifies %s as %s', (code, reason) => {
+    expect(classify(Object.assign(new Error('x'), { code })).reason).toBe(reason);
+  });
+
+  it("classifies Redshift's error 1023, which has no code of its own", () => {
+    const message = '1023 DETAIL: Serializable isolation violation on table - 100, transactions: 1, 2';
+    expect(classify(Object.assign(new Error(message), { code: 'XX000' })).reason).toBe('conflict');
+  });
+
+  it.each([
+    ['postgres://h/d?sslmode=perhaps', undefined, ['url']],
+    ['postgres://h/d?sslrootcert=/x', undefined, ['url']],
+    ['postgres://h/d?sslmode=disable', '/ca.pem', ['caFile']],
+    ['postgres://h/d?sslmode=require', '/ca.pem', []],
+  ])('checks %s with the CA file %s', (url, caFile, keys) => {
+    const problems = redshift.validate?.({ url, caFile, table: 'points' }) ?? [];
+    expect(problems.map(({ key }) => key)).toEqual(keys);
+  });
+
+  it.each(['points', 'metrics.points', 'Points', 'a.b.c', 'x"; DROP TABLE y', ''])(
+    'checks the table %s',
+    (table) => {
+      const isValid = ['points', 'metrics.points'].includes(table);
+      expect(redshift.settings.table.parse(table)).toBe(isValid ? table : undefined);
+    },
+  );
+});
