@@ -99,7 +99,7 @@ export function* decodeRows(rows: Rows): Generator<StoredPoint> {
   const columns = ALL_FIELDS.map((field) => [field, rows.columns.indexOf(field)] as const);
   for (const row of rows.values ?? []) {
     const values = Object.fromEntries(columns.map(([field, column]) => [field, row[column] ?? null]));
-    if (typeof values['count'] !== 'number') continue;
+    if (typeof values.count !== 'number') continue;
     yield { ...key, windowStart: row[at] as number, ...(values as Record<Field, number>) };
   }
 }

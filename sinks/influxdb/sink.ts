@@ -151,8 +151,8 @@ class InfluxDbSink implements Sink {
   async *#query(statements: string, signal: AbortSignal): AsyncGenerator<Rows> {
     try {
       for await (const rows of readRows(this.#connect().query(statements, CHUNK_ROWS, signal))) {
-        signal.throwIfAborted();
         yield rows;
+        signal.throwIfAborted();
       }
     } catch (error) {
       throw sinkError(error, signal);

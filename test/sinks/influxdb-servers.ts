@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, request, type ServerResponse } from
 import { startInfluxDb } from '../../src/servers/influxdb.ts';
 import type { Server } from '../../src/servers/process.ts';
 
-export const ADMIN = { user: 'ad"min', password: "pass 'word\\" };
+export const ADMIN = { user: 'ad"min', password: "pass'word\\" };
 /** How 1.8 wants a user and a password as a token. */
 export const TOKEN = `${ADMIN.user}:${ADMIN.password}`;
 const SIGN_IN = { authorization: `Basic ${Buffer.from(TOKEN).toString('base64')}` };

@@ -26,7 +26,7 @@ function harness(
     },
     async variables(namespace, port) {
       const made = variables(namespace, `http://127.0.0.1:${port}`);
-      if (made['API'] === 'v2') await influxQl(server!.url, `CREATE DATABASE "${namespace}"`);
+      if (made.API === 'v2') await influxQl(server!.url, `CREATE DATABASE "${namespace}"`);
       return made;
     },
     async drop(namespace) {
