@@ -13,13 +13,7 @@ const POLL_MS = 100;
  * Adds the messages of `source` to `truth` until it has `expected` and none is pending; or until nothing comes any
  * more, for some may be lost: the caller compares.
  */
-export async function readBack(
-  source: Source,
-  truth: Truth,
-  expected: number,
-  clock: Clock,
-  signal: AbortSignal,
-): Promise<void> {
+export async function readBack(source: Source, truth: Truth, expected: number, clock: Clock): Promise<void> {
   const end = new AbortController();
   let lastMessage = clock.now();
   const stopWhenDone = () => {
@@ -40,7 +34,7 @@ export async function readBack(
   };
   const idle = stopWhenIdle();
   try {
-    await source.run(reader, AbortSignal.any([signal, end.signal]));
+    await source.run(reader, end.signal);
   } finally {
     end.abort();
     await idle;

@@ -45,6 +45,21 @@ export interface SentSeries {
   readonly sum: number;
 }
 
+/** What was sent in all. */
+export interface TrafficTotals {
+  readonly types: Readonly<Record<MetricType, TypeTotals>>;
+  /** Samples that were given a timestamp too old, or too far ahead, for their window. */
+  readonly late: number;
+  readonly ahead: number;
+}
+
+export interface TypeTotals {
+  /** Different ones that were sent. */
+  series: number;
+  samples: number;
+  sum: number;
+}
+
 /** The series of one type, by popularity. */
 interface Population {
   readonly type: MetricType;
@@ -68,9 +83,8 @@ export class Traffic {
   readonly #counts: Float64Array;
   readonly #sums: Float64Array;
   readonly #clock = new TimestampWriter();
-  /** Samples so far that were given a timestamp too old, or too far ahead, for their window. */
-  late = 0;
-  ahead = 0;
+  #late = 0;
+  #ahead = 0;
 
   constructor(options: TrafficOptions, random: Random = seededRandom(options.seed)) {
     this.#options = options;
@@ -105,6 +119,17 @@ export class Traffic {
     }
   }
 
+  totals(): TrafficTotals {
+    const none = () => ({ series: 0, samples: 0, sum: 0 });
+    const types = { counter: none(), gauge: none(), timer: none() };
+    for (const { series, count, sum } of this.sent()) {
+      types[series.type].series++;
+      types[series.type].samples += count;
+      types[series.type].sum += sum;
+    }
+    return { types, late: this.#late, ahead: this.#ahead };
+  }
+
   #pickSeries(): number {
     const draw = this.#random();
     const population = this.#populations.find(({ upTo }) => draw < upTo)!;
@@ -126,12 +151,12 @@ export class Traffic {
     const { late, ahead, windows } = this.#options;
     const draw = this.#random();
     if (draw < late) {
-      this.late++;
+      this.#late++;
       // The window of the timestamp ends a window's length after it at the most: surely late.
       return -(windows.windowMs + windows.latenessMs + this.#drawAstray());
     }
     if (draw < late + ahead) {
-      this.ahead++;
+      this.#ahead++;
       return windows.maxAheadMs + this.#drawAstray();
     }
     if (draw >= 1 - OUT_OF_ORDER_SHARE) return -Math.floor((this.#random() * windows.latenessMs) / 2);

@@ -108,7 +108,7 @@ describe('Traffic', () => {
       else if (time > now + windows.maxAheadMs) ahead++;
       else if (time < now) outOfOrder++;
     }
-    expect({ late: traffic.late, ahead: traffic.ahead }).toEqual({ late, ahead });
+    expect(traffic.totals()).toMatchObject({ late, ahead });
     expect(late / count).toBeCloseTo(options.late, 2);
     expect(ahead / count).toBeCloseTo(options.ahead, 2);
     expect(outOfOrder / count).toBeCloseTo(0.05, 2);
