@@ -164,7 +164,8 @@ function wordsFor(bytes: number): number {
   return (bytes + 3) >>> 2;
 }
 
-function hashOf(spelling: Spelling): number {
+/** Says nothing but where to look. */
+export function hashOf(spelling: Spelling): number {
   const { view } = spelling;
   let hash = hashBytes(spelling.type, view, spelling.nameStart, spelling.nameLength);
   hash = hashBytes(hash, view, spelling.dimensionsStart, spelling.dimensionsLength);

@@ -80,7 +80,7 @@ function valueText(scanner: Scanner, start: number, end: number): string | undef
   if (scanner.spells(start, end, NULL)) return '';
   if (scanner.spells(start, end, TRUE)) return 'true';
   if (scanner.spells(start, end, FALSE)) return 'false';
-  if (!Number.isFinite(scanner.number)) return undefined;
-  if (!scanner.integral || scanner.number === 0) return String(scanner.number);
-  return scanner.text(start, end, false);
+  // An integer's digits count as written, however many; but "-0" is "0".
+  if (scanner.integral && scanner.number !== 0) return scanner.text(start, end, false);
+  return Number.isFinite(scanner.number) ? String(scanner.number) : undefined;
 }

@@ -1,4 +1,4 @@
-import { COUNTER, GAUGE, type Sample, type Spelling, TIMER } from '../aggregate/sample.ts';
+import { type Sample, type Spelling, TYPE_CODES } from '../aggregate/sample.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { checkDimensions, checkName, keyText, readDimensions } from './identity.ts';
@@ -27,27 +27,20 @@ const DIMENSIONS = 8;
 const TIMESTAMP = 16;
 const UNKNOWN = 0;
 
-interface Word {
-  readonly text: Uint8Array;
-  readonly code: number;
-}
+/** Words and their codes, by the length of the word. */
+type Words = readonly (readonly { readonly text: Uint8Array; readonly code: number }[])[];
 
-const FIELDS: readonly Word[] = [
-  { text: ascii('name'), code: NAME },
-  { text: ascii('type'), code: TYPE },
-  { text: ascii('value'), code: VALUE },
-  { text: ascii('dimensions'), code: DIMENSIONS },
-  { text: ascii('timestamp'), code: TIMESTAMP },
-  { text: ascii('dims'), code: DIMENSIONS },
-  { text: ascii('tags'), code: DIMENSIONS },
-  { text: ascii('labels'), code: DIMENSIONS },
-];
-
-const TYPES: readonly Word[] = [
-  { text: ascii('counter'), code: COUNTER },
-  { text: ascii('gauge'), code: GAUGE },
-  { text: ascii('timer'), code: TIMER },
-];
+const FIELDS = wordsByLength({
+  name: NAME,
+  type: TYPE,
+  value: VALUE,
+  dimensions: DIMENSIONS,
+  timestamp: TIMESTAMP,
+  dims: DIMENSIONS,
+  tags: DIMENSIONS,
+  labels: DIMENSIONS,
+});
+const TYPES = wordsByLength(TYPE_CODES);
 const NO_TYPE = -1;
 
 /** The decoder's one sample, with the spelling by which the table finds its series. */
@@ -262,14 +255,18 @@ export class JsonDecoder implements Decoder {
   }
 
   /** The code of the word that the string just read says, if it is one of these. */
-  #word(words: readonly Word[], start: number, end: number): number | undefined {
+  #word(words: Words, start: number, end: number): number | undefined {
     const scanner = this.#scanner;
-    if (!scanner.escaped) {
-      for (const { text, code } of words) if (scanner.spells(start, end, text)) return code;
-      return undefined;
+    if (scanner.escaped) {
+      const said = ascii(scanner.text(start, end, true));
+      return words[said.length]?.find(({ text }) => Buffer.compare(text, said) === 0)?.code;
     }
-    const said = ascii(scanner.text(start, end, true));
-    return words.find(({ text }) => Buffer.compare(text, said) === 0)?.code;
+    const candidates = words[end - start];
+    if (candidates === undefined) return undefined;
+    for (let i = 0; i < candidates.length; i++) {
+      if (scanner.spells(start, end, candidates[i]!.text)) return candidates[i]!.code;
+    }
+    return undefined;
   }
 
   #isRepeated(keyStart: number): boolean {
@@ -308,4 +305,12 @@ export class JsonDecoder implements Decoder {
     this.#rejection = reason;
     return FAILED;
   }
+}
+
+function wordsByLength(codes: Readonly<Record<string, number>>): Words {
+  const words = Object.entries(codes).map(([word, code]) => ({ text: ascii(word), code }));
+  const longest = Math.max(...words.map(({ text }) => text.length));
+  return Array.from({ length: longest + 1 }, (_, length) =>
+    words.filter(({ text }) => text.length === length),
+  );
 }

@@ -1,0 +1,294 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { Aggregator, type AggregatorOptions, MAX_REOPENED } from '../../src/aggregate/aggregator.ts';
+import { makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
+import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { JsonDecoder } from '../../src/decode/json.ts';
+import { expectedSamples, expectedWindows, type OracleMessage, windowStart } from './oracle.ts';
+import { pointsOf, run, settingsAndStream } from './stream.ts';
+
+const OPTIONS: AggregatorOptions = {
+  windowMs: 10,
+  latenessMs: 4,
+  maxAheadMs: 3,
+  maxSeries: 100,
+  from: Number.NEGATIVE_INFINITY,
+};
+
+function setUp(options: Partial<AggregatorOptions> = {}) {
+  const table = new SeriesTable(1000);
+  const decoder = new JsonDecoder(table);
+  const aggregator = new Aggregator(table, { ...OPTIONS, ...options });
+  const add = (fields: object, streamTime: number) => {
+    const message = { name: 'a', type: 'counter', value: 1, ...fields };
+    const rejection = decoder.decode(new TextEncoder().encode(JSON.stringify(message)), {
+      sample: (sample) => aggregator.add(sample, streamTime),
+      rejected: () => {},
+    });
+    expect(rejection).toBeUndefined();
+  };
+  return { table, aggregator, add };
+}
+
+const at = (ms: number) => ({ timestamp: new Date(ms).toISOString() });
+
+describe('against the oracle', () => {
+  test('every window holds the points that the design says, whenever windows are closed', () => {
+    fc.assert(
+      fc.property(
+        settingsAndStream,
+        fc.infiniteStream(fc.boolean()),
+        fc.nat(12),
+        ([settings, messages], coin, keep) => {
+          const expected = expectedWindows(messages, settings);
+          const atOnce = run(messages, settings);
+          const inSteps = run(messages, settings, () => coin.next().value, keep);
+          expect(atOnce.windows).toEqual(expected);
+          expect([...inSteps.windows]).toEqual([...expected]);
+          expect(inSteps.stats).toEqual(atOnce.stats);
+          expect(inSteps.stats.reopened).toBe(0);
+        },
+      ),
+      { numRuns: 1500 },
+    );
+  });
+
+  test('every sample is counted once', () => {
+    fc.assert(
+      fc.property(settingsAndStream, ([settings, messages]) => {
+        const { windows, stats } = run(messages, settings);
+        const samples = messages.flatMap(({ payload }) => expectedSamples(payload));
+        const inWindows = [...windows.values()].flat().reduce((sum, point) => sum + point.count, 0);
+        expect(stats.counter + stats.gauge + stats.timer).toBe(samples.length);
+        expect(inWindows).toBe(samples.length);
+        for (const type of ['counter', 'gauge', 'timer'] as const) {
+          expect(stats[type]).toBe(samples.filter((sample) => sample.type === type).length);
+        }
+        const moved = messages.flatMap(({ payload, streamTime }) =>
+          expectedSamples(payload).filter(
+            ({ eventTime = streamTime }) =>
+              windowStart(eventTime, streamTime, settings) !==
+              windowStart(eventTime, eventTime, { ...settings, latenessMs: 1, maxAheadMs: 0 }),
+          ),
+        );
+        expect(stats.late + stats.ahead).toBeGreaterThanOrEqual(moved.length);
+      }),
+    );
+  });
+
+  test('resumed at any window, the windows from there on are the same to the last bit', () => {
+    fc.assert(
+      fc.property(settingsAndStream, fc.nat(20), fc.nat(), ([settings, messages], skip, seed) => {
+        const whole = run(messages, settings).windows;
+        const starts = [...whole.keys()];
+        const from = starts[skip % Math.max(1, starts.length)] ?? 0;
+        const tail = messages.filter(({ streamTime }) => streamTime >= from - settings.maxAheadMs);
+        const resumed = run(tail, { ...settings, from }, (i) => (i + seed) % 3 === 0);
+        expect([...resumed.windows]).toEqual([...whole].filter(([start]) => start >= from));
+      }),
+      { numRuns: 500 },
+    );
+  });
+});
+
+describe('assignment (I1)', () => {
+  const windowsOf = (eventTime: number, streamTime: number) => {
+    const { aggregator, add } = setUp();
+    add(at(eventTime), streamTime);
+    const { late, ahead } = aggregator.stats;
+    return { start: aggregator.closeAll()[0]!.start, late, ahead };
+  };
+
+  test.each([
+    ['inside', 15, 15, { start: 10, late: 0, ahead: 0 }],
+    ['first of a window', 10, 12, { start: 10, late: 0, ahead: 0 }],
+    ['last before end + lateness', 9, 13, { start: 0, late: 0, ahead: 0 }],
+    ['on end + lateness', 9, 14, { start: 10, late: 1, ahead: 0 }],
+    ['on t + max ahead', 20, 17, { start: 20, late: 0, ahead: 0 }],
+    ['past t + max ahead', 20, 16, { start: 10, late: 0, ahead: 1 }],
+    ['before 1970', -1, -1, { start: -10, late: 0, ahead: 0 }],
+    ['far in the past', -62_135_596_800_000, 5, { start: 0, late: 1, ahead: 0 }],
+    ['far in the future', 253_402_300_799_999, 5, { start: 0, late: 0, ahead: 1 }],
+  ])('%s', (_, eventTime, streamTime, expected) => {
+    expect(windowsOf(eventTime, streamTime)).toEqual(expected);
+  });
+
+  test('without a timestamp the stream time counts', () => {
+    const { aggregator, add } = setUp();
+    add({}, 25);
+    expect(aggregator.closeAll()[0]!.start).toBe(20);
+  });
+});
+
+describe('closing (I2)', () => {
+  test('a window closes when stream time reaches its end plus lateness, and not before', () => {
+    const { aggregator, add } = setUp();
+    add({}, 5);
+    expect(aggregator.close(13)).toEqual([]);
+    expect(aggregator.close(14).map(({ start }) => start)).toEqual([0]);
+    expect(aggregator.close(14)).toEqual([]);
+  });
+
+  test('the boundary moves over empty windows and never goes back', () => {
+    const { aggregator } = setUp({ from: 0 });
+    expect(aggregator.boundary).toBe(0);
+    expect(aggregator.close(1000)).toEqual([]);
+    expect(aggregator.boundary).toBe(990);
+    aggregator.close(500);
+    expect(aggregator.boundary).toBe(990);
+  });
+
+  test('windows come oldest first', () => {
+    const { aggregator, add } = setUp({ latenessMs: 100 });
+    for (const time of [25, 5, 35, 15]) add(at(time), 36);
+    expect(aggregator.openWindows).toBe(4);
+    expect(aggregator.closeAll().map(({ start }) => start)).toEqual([0, 10, 20, 30]);
+    expect(aggregator.boundary).toBe(40);
+    expect(aggregator.openWindows).toBe(0);
+    expect(aggregator.closeAll()).toEqual([]);
+  });
+
+  test('a closed window does not change when its series go on', () => {
+    const { aggregator, add } = setUp();
+    for (const type of ['counter', 'gauge', 'timer']) add({ type, value: 3 }, 5);
+    const [first] = aggregator.close(20);
+    const before = pointsOf(first!);
+    for (const type of ['counter', 'gauge', 'timer']) add({ type, value: 8 }, 25);
+    const [second] = aggregator.close(40);
+    expect(pointsOf(first!)).toEqual(before);
+    expect(pointsOf(second!).map(({ sum }) => sum)).toEqual([8, 8, 8]);
+    expect(second!.point(0).series).toBe(first!.point(0).series);
+    expect(() => first!.point(3)).toThrow(RangeError);
+  });
+
+  test('points carry the instance', () => {
+    const { aggregator, add } = setUp({ instance: 'boot-1' });
+    add({}, 5);
+    expect(aggregator.closeAll()[0]!.point(0).instance).toBe('boot-1');
+  });
+});
+
+describe('samples of other windows', () => {
+  test('those before `from` are ignored and counted', () => {
+    const { aggregator, add } = setUp({ from: 20 });
+    add({}, 19);
+    add({}, 20);
+    expect(aggregator.stats.ignored).toBe(1);
+    expect(aggregator.closeAll().map(({ start }) => start)).toEqual([20]);
+    expect(aggregator.takeReopened()).toEqual([]);
+  });
+
+  test('those of closed windows are counted, not added, and the windows remembered once', () => {
+    const { aggregator, add } = setUp({ from: 0 });
+    add({}, 5);
+    aggregator.close(40);
+    for (const time of [15, 5, 16]) add({}, time);
+    expect(aggregator.stats.reopened).toBe(3);
+    expect(aggregator.takeReopened()).toEqual([0, 10]);
+    expect(aggregator.takeReopened()).toEqual([]);
+    expect(aggregator.closeAll()).toEqual([]);
+  });
+
+  test('the set of windows to compute again is bounded, and what it loses is counted', () => {
+    const { aggregator, add } = setUp({ from: 0 });
+    aggregator.close(10 * MAX_REOPENED + 100);
+    for (let i = 0; i < MAX_REOPENED + 3; i++) add({}, 10 * i);
+    expect(aggregator.takeReopened()).toHaveLength(MAX_REOPENED);
+    expect(aggregator.stats.reopenedLost).toBe(3);
+  });
+});
+
+describe('overflow', () => {
+  const named = (windows: readonly { series: { name: string; dimensionsJson: string }; count: number }[]) =>
+    windows.map(({ series, count }) => `${series.name}${series.dimensionsJson} ${count}`);
+
+  test('series past the limit fold by name and type; the limit counts each window by itself', () => {
+    const { aggregator, add } = setUp({ maxSeries: 2 });
+    for (const x of ['1', '2', '3', '4', '1', '3']) add({ dimensions: { x } }, 5);
+    for (const x of ['4', '3', '2', '1']) add({ dimensions: { x } }, 15);
+    const [first, second] = aggregator.closeAll().map(pointsOf);
+    expect(named(first!)).toEqual(['a{"x":"1"} 2', 'a{"x":"2"} 1', 'a{"fanout.overflow":"true"} 3']);
+    expect(named(second!)).toEqual(['a{"x":"4"} 1', 'a{"x":"3"} 1', 'a{"fanout.overflow":"true"} 2']);
+    expect(aggregator.stats.overflowed).toBe(5);
+    expect(first![2]!.series).toEqual(makeSeries('a', 'counter', [[OVERFLOW_DIMENSION, 'true']]));
+  });
+
+  test('past as many overflow series, one for each type takes the rest', () => {
+    const { aggregator, add } = setUp({ maxSeries: 2 });
+    for (let i = 0; i < 9; i++) add({ name: `n${i}` }, 5);
+    add({ name: 'n9', type: 'gauge' }, 5);
+    expect(named(aggregator.closeAll().flatMap(pointsOf))).toEqual([
+      'n0{} 1',
+      'n1{} 1',
+      'n2{"fanout.overflow":"true"} 1',
+      'n3{"fanout.overflow":"true"} 1',
+      'fanout.overflow{"fanout.overflow":"true"} 5',
+      'fanout.overflow{"fanout.overflow":"true"} 1',
+    ]);
+  });
+
+  test('a new series with every message leaves the table small', () => {
+    const table = new SeriesTable(100);
+    const decoder = new JsonDecoder(table);
+    const aggregator = new Aggregator(table, { ...OPTIONS, maxSeries: 20 });
+    let points = 0;
+    let largest = 0;
+    for (let i = 0; i < 20_000; i++) {
+      const text = `{"name":"n${i % 7}","type":"counter","value":1,"dims":{"x":${i}}}`;
+      decoder.decode(new TextEncoder().encode(text), {
+        sample: (sample) => aggregator.add(sample, i),
+        rejected: () => {},
+      });
+      for (const window of aggregator.close(i))
+        points += pointsOf(window).reduce((sum, p) => sum + p.count, 0);
+      largest = Math.max(largest, table.size);
+    }
+    for (const window of aggregator.closeAll())
+      points += pointsOf(window).reduce((sum, p) => sum + p.count, 0);
+    expect(points).toBe(20_000);
+    expect(largest).toBeLessThanOrEqual(300);
+    aggregator.release();
+  });
+});
+
+describe('values', () => {
+  test('sums are added in stream order, in float64', () => {
+    const { aggregator, add } = setUp();
+    for (const value of [0.1, 0.2, 0.3, 1e16, -1e16]) add({ value }, 5);
+    expect(aggregator.closeAll()[0]!.point(0).sum).toBe(0.1 + 0.2 + 0.3 + 1e16 - 1e16);
+  });
+
+  test('the last of a gauge is that of the latest event time; among equals, the last in the stream', () => {
+    const { aggregator, add } = setUp();
+    const gauge = (value: number, time: number): OracleMessage['streamTime'] => {
+      add({ type: 'gauge', value, ...at(time) }, 9);
+      return time;
+    };
+    gauge(1, 7);
+    gauge(2, 8);
+    gauge(3, 8);
+    gauge(4, 6);
+    const point = aggregator.closeAll()[0]!.point(0);
+    expect(point).toMatchObject({ last: 3, count: 4, sum: 10, min: 1, max: 4, p50: null });
+  });
+
+  test('a counter carries count and sum only', () => {
+    const { aggregator, add } = setUp();
+    add({ value: -2.5 }, 5);
+    expect(aggregator.closeAll()[0]!.point(0)).toEqual({
+      series: makeSeries('a', 'counter', []),
+      windowStart: 0,
+      windowMs: 10,
+      instance: '',
+      count: 1,
+      sum: -2.5,
+      min: null,
+      max: null,
+      last: null,
+      p50: null,
+      p90: null,
+      p95: null,
+      p99: null,
+    });
+  });
+});

@@ -1,0 +1,177 @@
+/**
+ * The slow, obvious twin of decode/ and aggregate/: JSON.parse, Map and the invariants of the design as they read. It
+ * shares no code with what it checks but `makeSeries`, which defines a series. It is told messages that are right
+ * (it rejects the plainest faults, and neither looks for duplicate keys nor for limits).
+ */
+import type { MetricType, Point } from '../../src/aggregate/point.ts';
+import { makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
+
+export interface OracleMessage {
+  readonly payload: string | Uint8Array;
+  /** Milliseconds since 1970. */
+  readonly streamTime: number;
+}
+
+export interface OracleSettings {
+  readonly windowMs: number;
+  readonly latenessMs: number;
+  readonly maxAheadMs: number;
+  readonly maxSeries: number;
+  /** Start of the first window to compute; all, where absent. */
+  readonly from?: number;
+  readonly instance?: string;
+}
+
+export interface OracleSample {
+  readonly name: string;
+  readonly type: MetricType;
+  readonly value: number;
+  readonly dimensions: [string, string][];
+  /** Undefined: the stream time counts. */
+  readonly eventTime: number | undefined;
+}
+
+/** The points of each window, in the order of first appearance, by window start in ascending order. */
+export function expectedWindows(
+  messages: Iterable<OracleMessage>,
+  settings: OracleSettings,
+): Map<number, Point[]> {
+  const placed = new Map<number, Placed[]>();
+  for (const { payload, streamTime } of messages) {
+    for (const sample of expectedSamples(payload)) {
+      const start = windowStart(sample.eventTime ?? streamTime, streamTime, settings);
+      if (start < (settings.from ?? Number.NEGATIVE_INFINITY)) continue;
+      if (!placed.has(start)) placed.set(start, []);
+      placed.get(start)!.push({ sample, time: sample.eventTime ?? streamTime });
+    }
+  }
+  const starts = [...placed.keys()].sort((a, b) => a - b);
+  return new Map(starts.map((start) => [start, points(start, placed.get(start)!, settings)]));
+}
+
+/** The samples that a message holds; none if it is not JSON. */
+export function expectedSamples(payload: string | Uint8Array): OracleSample[] {
+  const text = typeof payload === 'string' ? payload : new TextDecoder().decode(payload);
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(text, keepIntegers as (key: string, value: unknown) => unknown);
+  } catch {
+    return [];
+  }
+  return (Array.isArray(parsed) ? parsed : [parsed]).map(toSample).filter((sample) => sample !== undefined);
+}
+
+interface Placed {
+  readonly sample: OracleSample;
+  readonly time: number;
+}
+
+/** An integer literal with all its digits, which a number would lose. */
+class Integer {
+  readonly source: string;
+  constructor(source: string) {
+    this.source = source;
+  }
+}
+
+function keepIntegers(_key: string, value: unknown, context: { source?: string }): unknown {
+  return typeof value === 'number' && /^-?\d+$/.test(context.source!) ? new Integer(context.source!) : value;
+}
+
+function toSample(element: unknown): OracleSample | undefined {
+  if (typeof element !== 'object' || element === null) return undefined;
+  const fields = element as Record<string, unknown>;
+  const value = fields.value instanceof Integer ? Number(fields.value.source) : fields.value;
+  if (typeof fields.name !== 'string' || typeof value !== 'number' || !Number.isFinite(value))
+    return undefined;
+  if (!['counter', 'gauge', 'timer'].includes(fields.type as string)) return undefined;
+  const dimensions = fields.dimensions ?? fields.dims ?? fields.tags ?? fields.labels ?? {};
+  return {
+    name: fields.name,
+    type: fields.type as MetricType,
+    value: value + 0,
+    dimensions: Object.entries(dimensions).map(([key, raw]) => [key, dimensionText(raw)]),
+    eventTime: typeof fields.timestamp === 'string' ? expectedTime(fields.timestamp) : undefined,
+  };
+}
+
+function dimensionText(raw: unknown): string {
+  if (raw === null) return '';
+  if (raw instanceof Integer) return raw.source === '-0' ? '0' : raw.source;
+  return String(raw);
+}
+
+/** An RFC 3339 time that is known to be right. */
+export function expectedTime(text: string): number {
+  const [, seconds, fraction = '', zone] = /^(.{19})(\.\d+)?(.*)$/.exec(text)!;
+  const whole = Date.parse(`${seconds!.replace(/:60$/, ':59').toUpperCase()}${zone!.toUpperCase()}`);
+  return whole + (seconds!.endsWith(':60') ? 1000 : 0) + Number(fraction.slice(1, 4).padEnd(3, '0'));
+}
+
+/** I1, word for word. */
+export function windowStart(eventTime: number, streamTime: number, settings: OracleSettings): number {
+  const { windowMs, latenessMs, maxAheadMs } = settings;
+  const start = (time: number) => Math.floor(time / windowMs) * windowMs;
+  const end = start(eventTime) + windowMs;
+  const belongs = streamTime < end + latenessMs && eventTime <= streamTime + maxAheadMs;
+  return start(belongs ? eventTime : streamTime);
+}
+
+function points(windowStart: number, placed: readonly Placed[], settings: OracleSettings): Point[] {
+  const bySeries = new Map<string, { series: ReturnType<typeof makeSeries>; placed: Placed[] }>();
+  let ordinary = 0;
+  let overflow = 0;
+  for (const each of placed) {
+    const { name, type, dimensions } = each.sample;
+    let series = makeSeries(name, type, dimensions);
+    const isOverflow = () => series.dimensionsJson === `{"${OVERFLOW_DIMENSION}":"true"}`;
+    if (!bySeries.has(series.id) && !isOverflow() && ordinary >= settings.maxSeries) {
+      series = makeSeries(name, type, [[OVERFLOW_DIMENSION, 'true']]);
+    }
+    if (!bySeries.has(series.id) && isOverflow() && overflow >= settings.maxSeries) {
+      series = makeSeries(OVERFLOW_DIMENSION, type, [[OVERFLOW_DIMENSION, 'true']]);
+    }
+    if (!bySeries.has(series.id)) {
+      bySeries.set(series.id, { series, placed: [] });
+      if (isOverflow()) overflow++;
+      else ordinary++;
+    }
+    bySeries.get(series.id)!.placed.push(each);
+  }
+  return Array.from(bySeries.values(), ({ series, placed }) => {
+    const values = placed.map(({ sample }) => sample.value);
+    const min = values.reduce((a, b) => Math.min(a, b));
+    const max = values.reduce((a, b) => Math.max(a, b));
+    const gauge = series.type === 'gauge';
+    const timer = series.type === 'timer';
+    const quantile = (q: number) =>
+      timer ? Math.min(max, Math.max(min, expectedQuantile(values, q))) : null;
+    return {
+      series,
+      windowStart,
+      windowMs: settings.windowMs,
+      instance: settings.instance ?? '',
+      count: values.length,
+      sum: values.reduce((a, b) => a + b, 0),
+      min: gauge || timer ? min : null,
+      max: gauge || timer ? max : null,
+      last: gauge ? placed.reduce((a, b) => (b.time >= a.time ? b : a)).sample.value : null,
+      p50: quantile(0.5),
+      p90: quantile(0.9),
+      p95: quantile(0.95),
+      p99: quantile(0.99),
+    };
+  });
+}
+
+/**
+ * What DDSketch says, without bins: the value of the rank floor(q (n - 1)), rounded to the representative of its bin.
+ * True as long as the sketch need not collapse bins.
+ */
+export function expectedQuantile(values: readonly number[], q: number): number {
+  const exact = [...values].sort((a, b) => a - b)[Math.floor(q * (values.length - 1))]!;
+  if (exact === 0) return 0;
+  const gamma = 1.01 / 0.99;
+  const index = Math.ceil(Math.log(Math.abs(exact)) / Math.log(gamma));
+  return Math.sign(exact) * (gamma ** index * (2 / (gamma + 1)));
+}

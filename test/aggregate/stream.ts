@@ -1,0 +1,131 @@
+/** Streams of messages for property tests, and the way from them to points. */
+import fc from 'fast-check';
+import { Aggregator, type AggregatorStats } from '../../src/aggregate/aggregator.ts';
+import type { Point } from '../../src/aggregate/point.ts';
+import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import type { ClosedWindow } from '../../src/aggregate/window.ts';
+import { JsonDecoder } from '../../src/decode/json.ts';
+import type { OracleMessage, OracleSettings } from './oracle.ts';
+
+const encoder = new TextEncoder();
+
+export interface Run {
+  readonly windows: Map<number, Point[]>;
+  readonly stats: AggregatorStats;
+  readonly table: SeriesTable;
+}
+
+/** Decodes and aggregates; closes after the messages for which `closeAfter` says so, and all at the end. */
+export function run(
+  messages: readonly OracleMessage[],
+  settings: OracleSettings,
+  closeAfter: (index: number) => boolean = () => false,
+  keep = 1000,
+): Run {
+  const table = new SeriesTable(keep);
+  const decoder = new JsonDecoder(table);
+  const aggregator = new Aggregator(table, { from: Number.NEGATIVE_INFINITY, ...settings });
+  const windows = new Map<number, Point[]>();
+  const collect = (closed: readonly ClosedWindow[]) => {
+    for (const window of closed) {
+      if (windows.has(window.start)) throw new Error(`window ${window.start} closed twice`);
+      windows.set(window.start, pointsOf(window));
+    }
+  };
+  messages.forEach(({ payload, streamTime }, i) => {
+    decoder.decode(typeof payload === 'string' ? encoder.encode(payload) : payload, {
+      sample: (sample) => aggregator.add(sample, streamTime),
+      rejected: () => {},
+    });
+    if (closeAfter(i)) collect(aggregator.close(streamTime));
+  });
+  collect(aggregator.closeAll());
+  return { windows, stats: { ...aggregator.stats }, table };
+}
+
+export function pointsOf(window: ClosedWindow): Point[] {
+  return Array.from({ length: window.size }, (_, i) => window.point(i));
+}
+
+/** Short lengths, so that a short stream meets every edge. Lateness may exceed the window: several are open at once. */
+export const settingsArbitrary: fc.Arbitrary<OracleSettings> = fc.record({
+  windowMs: fc.constantFrom(1, 7, 10, 50),
+  latenessMs: fc.constantFrom(0, 3, 10, 25),
+  maxAheadMs: fc.constantFrom(0, 2, 10, 30),
+  maxSeries: fc.constantFrom(1, 2, 4, 1000),
+});
+
+/** Of a range that a sketch holds without collapsing bins, for the oracle does not. */
+const valueArbitrary = fc.oneof(
+  fc.integer({ min: -5, max: 1000 }),
+  fc.double({ noNaN: true, min: -1e9, max: 1e9 }).map((value) => (Math.abs(value) < 0.1 ? 0 : value)),
+  fc.constantFrom(0, 0.1, 0.2, 0.3, 1e16, -1e16, 1),
+);
+
+/** Event times on both sides of every edge of I1, or none. */
+function eventTimeArbitrary(
+  settings: OracleSettings,
+): fc.Arbitrary<(streamTime: number) => number | undefined> {
+  const { windowMs, latenessMs, maxAheadMs } = settings;
+  const near = fc.integer({ min: -1, max: 1 });
+  const endOf = (t: number, back: number) =>
+    Math.floor((t - latenessMs) / windowMs) * windowMs - back * windowMs;
+  return fc.oneof(
+    fc.constant(() => undefined),
+    fc.integer({ min: -120, max: 60 }).map((offset) => (t: number) => t + offset),
+    near.map((d) => (t: number) => t + maxAheadMs + d),
+    fc.tuple(near, fc.nat(2)).map(
+      ([d, back]) =>
+        (t: number) =>
+          endOf(t, back) + d,
+    ),
+  );
+}
+
+interface Draft {
+  readonly step: number;
+  readonly samples: readonly (Record<string, unknown> & { at: (streamTime: number) => number | undefined })[];
+  readonly array: boolean;
+}
+
+/** Messages in stream order, from a little before 1970 on. */
+export function streamArbitrary(settings: OracleSettings): fc.Arbitrary<OracleMessage[]> {
+  const sample = fc.record({
+    name: fc.constantFrom('a', 'b', 'c.d', 'fanout.overflow'),
+    type: fc.constantFrom('counter', 'gauge', 'timer'),
+    value: valueArbitrary,
+    dimensions: fc.constantFrom(
+      undefined,
+      {},
+      { x: 1 },
+      { x: '1' },
+      { x: '1', y: null },
+      { y: 'z', x: true },
+      { 'fanout.overflow': 'true' },
+      { x: 'é"\\' },
+    ),
+    at: eventTimeArbitrary(settings),
+  });
+  const draft: fc.Arbitrary<Draft> = fc.record({
+    step: fc.oneof(fc.constantFrom(0, 1, settings.windowMs, settings.latenessMs), fc.nat(40)),
+    samples: fc.array(sample, { minLength: 1, maxLength: 3 }),
+    array: fc.boolean(),
+  });
+  return fc.array(draft, { maxLength: 60 }).map((drafts) => {
+    let streamTime = -60;
+    return drafts.flatMap(({ step, samples, array }) => {
+      streamTime += step;
+      const texts = samples.map(({ at, ...fields }) => {
+        const time = at(streamTime);
+        const timestamp = time === undefined ? undefined : new Date(time).toISOString();
+        return JSON.stringify({ ...fields, timestamp });
+      });
+      const payloads = array ? [`[${texts.join(' ,\n')}]`] : texts;
+      return payloads.map((payload) => ({ payload, streamTime }));
+    });
+  });
+}
+
+export const settingsAndStream = settingsArbitrary.chain((settings) =>
+  fc.tuple(fc.constant(settings), streamArbitrary(settings)),
+);

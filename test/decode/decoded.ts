@@ -1,0 +1,23 @@
+import type { Series } from '../../src/aggregate/point.ts';
+import type { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { JsonDecoder } from '../../src/decode/json.ts';
+import type { Rejection } from '../../src/decode/rejection.ts';
+
+/** All that a message gave: its own rejection, or a sample or a rejection for each element. */
+export interface Decoded {
+  readonly rejection: Rejection | undefined;
+  readonly elements: readonly (Rejection | { series: Series; value: number; eventTime: number })[];
+}
+
+export function decodeWith(table: SeriesTable, message: string | Uint8Array): Decoded {
+  const elements: Decoded['elements'][number][] = [];
+  const bytes = typeof message === 'string' ? Buffer.from(message) : message;
+  // Between bytes that would make another message of it, were they read.
+  const padded = Buffer.concat([Buffer.from('{"name":"'), bytes, Buffer.from('"}]}1 ')]);
+  const rejection = new JsonDecoder(table).decode(padded.subarray(9, 9 + bytes.length), {
+    sample: ({ series, value, eventTime }) =>
+      elements.push({ series: table.series(series), value, eventTime }),
+    rejected: (reason) => elements.push(reason),
+  });
+  return { rejection, elements };
+}

@@ -1,0 +1,117 @@
+import { expect, test } from 'vitest';
+import { Aggregator } from '../../src/aggregate/aggregator.ts';
+import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { JsonDecoder } from '../../src/decode/json.ts';
+import { REJECTIONS } from '../../src/decode/rejection.ts';
+
+const SEEDS = [
+  '{"name":"http.requests","type":"counter","value":3,"dimensions":{"app":"api","status":200},"timestamp":"2026-11-23T01:30:00.123456789Z"}',
+  '[{"name":"a","type":"gauge","value":-1.5e3,"tags":{"k":"\\u00e9\\n"}},{"x":[1,{"y":null}],"name":"b","type":"timer","value":7}]',
+  ' { "labels" : { "é" : true } , "value" : 0.25 , "type" : "timer" , "name" : "\\ud83d\\ude00" } ',
+];
+/** Bytes that mean something, so that mutations get past the first check. */
+const TELLING = Buffer.from('{}[]",:\\0189-+.eEutfn \n\u0000\u001f\u007f\u0080\u00ff', 'latin1');
+const MUTATIONS = 120_000;
+/** A 32-bit linear congruential generator: the same bytes in every run. */
+function random(seed: number): (below: number) => number {
+  let state = seed;
+  return (below) => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return Math.floor((state / 2 ** 32) * below);
+  };
+}
+
+function setUp() {
+  const table = new SeriesTable(200);
+  const decoder = new JsonDecoder(table);
+  const aggregator = new Aggregator(table, {
+    windowMs: 1000,
+    latenessMs: 0,
+    maxAheadMs: 0,
+    maxSeries: 50,
+    from: 0,
+  });
+  const counts = { received: 0, decoded: 0, rejected: 0, elements: 0, samples: 0, rejectedElements: 0 };
+  const decode = (message: Uint8Array) => {
+    counts.received++;
+    let called = false;
+    const rejection = decoder.decode(message, {
+      sample: (sample) => {
+        called = true;
+        counts.samples++;
+        if (!Number.isFinite(sample.value) || Object.is(sample.value, -0))
+          throw new Error(`value ${sample.value}`);
+        aggregator.add(sample, counts.received);
+      },
+      rejected: (reason) => {
+        called = true;
+        counts.rejectedElements++;
+        if (!REJECTIONS.includes(reason)) throw new Error(reason);
+      },
+    });
+    if (rejection === undefined) counts.decoded++;
+    else counts.rejected++;
+    if (rejection !== undefined && (called || !REJECTIONS.includes(rejection))) throw new Error(rejection);
+    counts.elements += rejection === undefined ? elementsOf(message) : 0;
+    return rejection;
+  };
+  return { decode, counts, aggregator };
+}
+
+/** Throws if the message was accepted but is no JSON. */
+function elementsOf(message: Uint8Array): number {
+  const parsed: unknown = JSON.parse(new TextDecoder('utf-8', { ignoreBOM: true }).decode(message));
+  return Array.isArray(parsed) ? parsed.length : 1;
+}
+
+test('random mutations: nothing throws, all that is accepted is JSON, and every message and element is counted', () => {
+  const next = random(42);
+  const { decode, counts, aggregator } = setUp();
+  for (let i = 0; i < MUTATIONS; i++) {
+    const message = Buffer.from(SEEDS[next(SEEDS.length)]!);
+    for (let m = next(4); m >= 0; m--) {
+      const at = next(message.length);
+      const kind = next(4);
+      if (kind === 0) message[at] = next(256);
+      else if (kind === 1) message[at] = TELLING[next(TELLING.length)]!;
+      else if (kind === 2) message.copyWithin(at, next(message.length));
+      else message.copyWithin(at, at + 1);
+    }
+    decode(message);
+  }
+  expect(counts.received).toBe(MUTATIONS);
+  expect(counts.decoded + counts.rejected).toBe(counts.received);
+  expect(counts.samples + counts.rejectedElements).toBe(counts.elements);
+  expect(counts.decoded).toBeGreaterThan(MUTATIONS / 40);
+  expect(counts.rejectedElements).toBeGreaterThan(1000);
+  const { counter, gauge, timer } = aggregator.stats;
+  expect(counter + gauge + timer).toBe(counts.samples);
+  const inWindows = aggregator
+    .closeAll()
+    .flatMap((window) => Array.from({ length: window.size }, (_, p) => window.point(p).count));
+  expect(inWindows.reduce((sum, count) => sum + count, 0)).toBe(counts.samples);
+});
+
+test('random bytes', () => {
+  const next = random(7);
+  const { decode, counts } = setUp();
+  for (let i = 0; i < 30_000; i++) {
+    decode(
+      Uint8Array.from({ length: next(40) }, () => (next(2) ? TELLING[next(TELLING.length)]! : next(256))),
+    );
+  }
+  expect(counts.decoded + counts.rejected).toBe(30_000);
+});
+
+test('truncated at every byte', () => {
+  const { decode } = setUp();
+  for (const text of SEEDS) {
+    const message = Buffer.from(text);
+    const whole = message.lastIndexOf(text.trimEnd().at(-1)!) + 1;
+    expect(decode(message)).toBeUndefined();
+    for (let length = 0; length < whole; length++) {
+      const blank = message.subarray(0, length).toString().trim() === '';
+      expect([length, decode(message.subarray(0, length))]).toEqual([length, blank ? 'empty' : 'not_json']);
+    }
+  }
+});

@@ -1,0 +1,97 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { parseTimestamp } from '../../src/decode/timestamp.ts';
+import { expectedTime } from '../aggregate/oracle.ts';
+
+function parse(text: string): number {
+  // What surrounds the text must not be read.
+  const bytes = new TextEncoder().encode(`0${text}0`);
+  return parseTimestamp(bytes, 1, bytes.length - 1);
+}
+
+const digits = (n: number, length = 2) => String(n).padStart(length, '0');
+
+test.each([
+  ['1970-01-01T00:00:00Z', 0],
+  ['1969-12-31T23:59:59.9995Z', -1],
+  ['1969-12-31T23:59:59.999Z', -1],
+  ['1969-12-31T23:59:59.0001Z', -1000],
+  ['2026-11-23T01:30:00.123456789Z', Date.UTC(2026, 10, 23, 1, 30, 0, 123)],
+  ['2026-11-23t01:30:00.9z', Date.UTC(2026, 10, 23, 1, 30, 0, 900)],
+  ['2026-11-23T01:30:00.12Z', Date.UTC(2026, 10, 23, 1, 30, 0, 120)],
+  [`2026-11-23T01:30:00.${'9'.repeat(400)}Z`, Date.UTC(2026, 10, 23, 1, 30, 0, 999)],
+  ['2026-11-23T01:30:00+05:30', Date.UTC(2026, 10, 22, 20, 0, 0)],
+  ['2026-11-23T01:30:00-00:00', Date.UTC(2026, 10, 23, 1, 30, 0)],
+  ['2026-12-31T23:59:60Z', Date.UTC(2027, 0, 1)],
+  ['2024-02-29T00:00:00Z', Date.UTC(2024, 1, 29)],
+  ['2000-02-29T00:00:00Z', Date.UTC(2000, 1, 29)],
+  ['0001-01-01T00:00:00Z', -62_135_596_800_000],
+  ['0000-01-01T00:00:00Z', -62_167_219_200_000],
+  ['9999-12-31T23:59:59.999Z', 253_402_300_799_999],
+])('%s', (text, expected) => {
+  expect(parse(text)).toBe(expected);
+});
+
+test.each([
+  '',
+  '2026-11-23',
+  '2026-11-23T01:30:00',
+  '2026-11-23 01:30:00Z',
+  '2026-11-23T01:30Z',
+  '2026-11-23T01:30:00.Z',
+  '2026-11-23T01:30:00,5Z',
+  '2026-11-23T01:30:00.5',
+  '2026-11-23T01:30:00ZZ',
+  '2026-11-23T01:30:00+0530',
+  '2026-11-23T01:30:00+05',
+  '2026-11-23T01:30:00+24:00',
+  '2026-11-23T01:30:00+05:60',
+  '2026-11-23T01:30:00*05:30',
+  '2026-00-23T01:30:00Z',
+  '2026-13-23T01:30:00Z',
+  '2026-11-00T01:30:00Z',
+  '2026-11-31T01:30:00Z',
+  '2026-02-29T01:30:00Z',
+  '1900-02-29T01:30:00Z',
+  '2026-11-23T24:00:00Z',
+  '2026-11-23T01:60:00Z',
+  '2026-11-23T01:30:61Z',
+  '2026/11/23T01:30:00Z',
+  '20a6-11-23T01:30:00Z',
+  '-026-11-23T01:30:00Z',
+  '12026-11-23T01:30:00Z',
+  '2026-11-23T01-30:00Z',
+  '2026-11-23T01:30-00Z',
+])('"%s" is no timestamp', (text) => {
+  expect(parse(text)).toBeNaN();
+});
+
+test('any time in any zone is what Date says', () => {
+  const time = fc.record({
+    date: fc.date({
+      noInvalidDate: true,
+      min: new Date(-62_167_132_800_000),
+      max: new Date(253_402_214_399_999),
+    }),
+    fraction: fc.option(fc.stringMatching(/^[0-9]{1,12}$/)),
+    sign: fc.constantFrom('+', '-'),
+    hours: fc.nat(23),
+    minutes: fc.nat(59),
+    utc: fc.constantFrom('Z', 'z', undefined, undefined),
+  });
+  fc.assert(
+    fc.property(time, ({ date, fraction, sign, hours, minutes, utc }) => {
+      const zone = utc ?? `${sign}${digits(hours)}:${digits(minutes)}`;
+      const text = `${date.toISOString().slice(0, 19)}${fraction === null ? '' : `.${fraction}`}${zone}`;
+      expect(parse(text)).toBe(expectedTime(text));
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+test('every day of 800 years', () => {
+  for (let time = Date.UTC(1600, 0, 1); time < Date.UTC(2400, 0, 1); time += 86_400_000) {
+    const text = new Date(time).toISOString();
+    if (parse(text) !== time) expect([text, parse(text)]).toEqual([text, time]);
+  }
+});
