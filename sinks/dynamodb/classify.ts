@@ -58,7 +58,8 @@ export function classify(error: unknown, signal: AbortSignal): Verdict {
   if (CONFLICT.has(name)) return { kind: 'retry', reason: 'conflict', message };
   if (name === 'ResourceNotFoundException') return { kind: 'refused', reason: 'not_found', message };
   if (name === 'ValidationException') return classifyValidation(message);
-  if (/region is missing/i.test(message)) return { kind: 'refused', reason: 'bad_request', message };
+  if (/region (is missing|not accepted)/i.test(message))
+    return { kind: 'refused', reason: 'bad_request', message };
   return { kind: 'retry', reason: retryReason(failure), message };
 }
 

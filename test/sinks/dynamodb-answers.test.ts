@@ -1,0 +1,221 @@
+/** What the emulator never does, played at the wire: throttling, refusals, errors and halves of answers. */
+
+import { once } from 'node:events';
+import {
+  createServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  request,
+  type ServerResponse,
+} from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import module from '../../sinks/dynamodb/sink.ts';
+import { startDynamoDb } from '../../src/servers/dynamodb.ts';
+import type { Server } from '../../src/servers/process.ts';
+import type { Sink } from '../../src/sink.ts';
+import { differences, EVERYTHING, makePoint, manyPoints, readAll } from '../conformance/points.ts';
+
+type Fault = (operation: string, body: string, response: ServerResponse) => boolean;
+
+const NEVER = new AbortController().signal;
+const KEY = 'the-secret-key';
+const open: Sink[] = [];
+const warnings: unknown[] = [];
+let server: Server;
+let front: HttpServer;
+let url: string;
+/** Answers in the server's place, and says so by true. */
+let fault: Fault = () => false;
+
+beforeAll(async () => {
+  vi.stubEnv('AWS_ACCESS_KEY_ID', 'AKIAFANOUTTEST');
+  vi.stubEnv('AWS_SECRET_ACCESS_KEY', KEY);
+  server = await startDynamoDb();
+  front = createServer((incoming, outgoing) => void pass(incoming, outgoing)).listen(0, '127.0.0.1');
+  await once(front, 'listening');
+  url = `http://127.0.0.1:${(front.address() as AddressInfo).port}`;
+});
+
+afterEach(async () => {
+  fault = () => false;
+  warnings.length = 0;
+  await Promise.all(open.splice(0).map((sink) => sink.close()));
+});
+
+afterAll(async () => {
+  front.close();
+  front.closeAllConnections();
+  await server.stop();
+  vi.unstubAllEnvs();
+});
+
+async function pass(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+  const body = Buffer.concat(await incoming.toArray());
+  const operation = String(incoming.headers['x-amz-target']).replace(/.*\./, '');
+  if (fault(operation, body.toString(), outgoing)) return;
+  const { method, headers } = incoming;
+  request({ port: server.port, host: '127.0.0.1', method, headers }, (answer) => {
+    outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
+    answer.pipe(outgoing);
+  }).end(body);
+}
+
+function sinkOf(changed: object = {}): Sink {
+  const config = {
+    table: 'faults',
+    region: 'us-east-1',
+    endpoint: url,
+    create: true,
+    ttl: undefined,
+    ...changed,
+  };
+  const warn = (fields: object) => void warnings.push(fields);
+  const sink = module.create(config, { id: 'dynamodb', log: { info() {}, warn } });
+  open.push(sink);
+  return sink;
+}
+
+async function opened(changed: object = {}): Promise<Sink> {
+  const sink = sinkOf(changed);
+  await sink.open(NEVER);
+  return sink;
+}
+
+/** One answer, as DynamoDB words it. */
+function says(status: number, type: string, message = 'because'): Fault {
+  return (_, __, response) => {
+    response.writeHead(status, { 'content-type': 'application/x-amz-json-1.0' });
+    response.end(JSON.stringify({ __type: `com.amazonaws.dynamodb.v20120810#${type}`, message }));
+    return true;
+  };
+}
+
+describe('an answer to a write', () => {
+  it.each([
+    [400, 'ProvisionedThroughputExceededException', { kind: 'retry', reason: 'throttled' }],
+    [400, 'ThrottlingException', { kind: 'retry', reason: 'throttled' }],
+    [400, 'RequestLimitExceeded', { kind: 'retry', reason: 'throttled' }],
+    [400, 'ReplicatedWriteConflictException', { kind: 'retry', reason: 'conflict' }],
+    [400, 'ResourceNotFoundException', { kind: 'refused', reason: 'not_found' }],
+    [400, 'UnrecognizedClientException', { kind: 'refused', reason: 'unauthorized' }],
+    [400, 'AccessDeniedException', { kind: 'refused', reason: 'unauthorized' }],
+    [400, 'ExpiredTokenException', { kind: 'refused', reason: 'unauthorized' }],
+    [400, 'SomethingNewException', { kind: 'retry', reason: 'unknown' }],
+    [500, 'InternalServerError', { kind: 'retry', reason: 'server_error' }],
+    [503, 'ServiceUnavailable', { kind: 'retry', reason: 'server_error' }],
+  ])('%i %s', async (status, type, expected) => {
+    const sink = await opened();
+    fault = says(status, type);
+    const outcome = await sink.write({ points: [makePoint()] }, NEVER);
+    expect(outcome).toMatchObject({ ...expected, message: `${type}: because` });
+  });
+
+  it('that leaves items unprocessed sends back these and no others', async () => {
+    const sink = await opened({ table: 'unprocessed' });
+    const points = manyPoints(25);
+    fault = (_, body, response) => {
+      const requests = JSON.parse(body).RequestItems.unprocessed;
+      response.end(JSON.stringify({ UnprocessedItems: { unprocessed: requests.slice(20).toReversed() } }));
+      return true;
+    };
+    expect(await sink.write({ points }, NEVER)).toEqual({
+      kind: 'partial',
+      retry: [20, 21, 22, 23, 24],
+      rejected: [],
+      reason: 'throttled',
+    });
+    await expect(sink.remove({ points }, NEVER)).rejects.toMatchObject({ name: 'SinkError' });
+  });
+
+  it('that comes in half is none', async () => {
+    const sink = await opened();
+    fault = (_, __, response) => {
+      response.writeHead(200, { 'content-length': '100' }).write('{"Unproc');
+      setImmediate(() => response.destroy());
+      return true;
+    };
+    expect(await sink.write({ points: [makePoint()] }, NEVER)).toMatchObject({ kind: 'retry' });
+    fault = (_, __, response) => Boolean(response.writeHead(200).end('<html>'));
+    expect(await sink.write({ points: [makePoint()] }, NEVER)).toMatchObject({ kind: 'retry' });
+  });
+
+  it('that refuses the call for an item names the item; the others are written', async () => {
+    const sink = await opened({ table: 'sizes' });
+    const points = manyPoints(25);
+    // Just within what is refused unsent: the names and numbers of the attributes are over it.
+    points[7] = makePoint({ name: 'large', dimensions: [['k', 'x'.repeat(409_500)]] });
+    const outcome = await sink.write({ points }, NEVER);
+    expect(outcome).toMatchObject({
+      kind: 'partial',
+      retry: [],
+      rejected: [{ index: 7, reason: 'too_large' }],
+    });
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), points.toSpliced(7, 1))).toEqual([]);
+  });
+
+  it('that fails in the search for the item sends the rest again', async () => {
+    const sink = await opened({ table: 'sizes' });
+    const invalid = says(400, 'ValidationException', 'Item size has exceeded the maximum allowed size');
+    const faults = [invalid, (): boolean => false, invalid, says(400, 'ThrottlingException')];
+    fault = (...call) => faults.shift()!(...call);
+    expect(await sink.write({ points: manyPoints(5) }, NEVER)).toMatchObject({
+      kind: 'partial',
+      retry: [2, 3, 4],
+      rejected: [{ index: 1, reason: 'too_large' }],
+      reason: 'throttled',
+    });
+  });
+
+  it('about the keys of the table is about no item', async () => {
+    const sink = await opened();
+    fault = says(400, 'ValidationException', 'The provided key element does not match the schema');
+    const outcome = await sink.write({ points: manyPoints(2) }, NEVER);
+    expect(outcome).toMatchObject({ kind: 'refused', reason: 'schema_mismatch' });
+  });
+});
+
+describe('open', () => {
+  const expires = { ttl: 86_400_000 };
+  const refusal = (type: string): Fault => {
+    const answer = says(400, type);
+    return (operation, ...rest) => operation === 'UpdateTimeToLive' && answer(operation, ...rest);
+  };
+
+  it('switches time to live on', async () => {
+    const asked: unknown[] = [];
+    fault = (operation, body, response) => {
+      if (operation !== 'UpdateTimeToLive') return false;
+      asked.push(JSON.parse(body));
+      return Boolean(response.end('{}'));
+    };
+    await opened(expires);
+    const TimeToLiveSpecification = { Enabled: true, AttributeName: 'expires_at' };
+    expect(asked).toEqual([{ TableName: 'faults', TimeToLiveSpecification }]);
+    expect(warnings).toEqual([]);
+  });
+
+  it.each(['AccessDeniedException', 'UnknownOperationException'])('goes on without it: %s', async (type) => {
+    fault = refusal(type);
+    await opened(expires);
+    expect(warnings).toEqual([{ table: 'faults', error: type }]);
+  });
+
+  it('says what it may not do', async () => {
+    fault = says(400, 'AccessDeniedException');
+    await expect(sinkOf().open(NEVER)).rejects.toMatchObject({ name: 'SinkError', reason: 'unauthorized' });
+  });
+
+  it('asks for credentials and a region where there are none', async () => {
+    vi.stubEnv('AWS_REGION', undefined);
+    vi.stubEnv('AWS_DEFAULT_REGION', undefined);
+    vi.stubEnv('AWS_CONFIG_FILE', '/nowhere');
+    vi.stubEnv('AWS_EC2_METADATA_DISABLED', 'true');
+    const placeless = sinkOf({ region: undefined }).open(NEVER);
+    await expect(placeless).rejects.toMatchObject({ name: 'SinkError', reason: 'bad_request' });
+    vi.stubEnv('AWS_ACCESS_KEY_ID', undefined);
+    vi.stubEnv('AWS_SHARED_CREDENTIALS_FILE', '/nowhere');
+    await expect(sinkOf().open(NEVER)).rejects.toMatchObject({ name: 'SinkError', reason: 'unauthorized' });
+    vi.stubEnv('AWS_ACCESS_KEY_ID', 'AKIAFANOUTTEST');
+  });
+});
