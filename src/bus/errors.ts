@@ -59,6 +59,19 @@ function signInAdvice(core: CoreConfig): string {
   return 'Set NATS_USER and NATS_PASSWORD, NATS_TOKEN, NATS_CREDS_FILE or NATS_NKEY_SEED_FILE.';
 }
 
+const TRANSIENT: readonly string[] = [
+  ErrorCode.Timeout,
+  ErrorCode.Disconnect,
+  ErrorCode.ConnectionRefused,
+  ErrorCode.ConnectionTimeout,
+];
+
+/** Whether the same request may well succeed later, with nobody mending anything. */
+export function isTransient(error: unknown): boolean {
+  const cause = error instanceof BusError ? error.cause : error;
+  return TRANSIENT.includes(codeOf(cause));
+}
+
 /** JetStream's own number of an error; undefined where it is none. */
 export function apiErrorCode(error: unknown): number | undefined {
   return error instanceof NatsError ? error.api_error?.err_code : undefined;
@@ -87,6 +100,7 @@ export function jetstreamError(error: unknown, doing: string): BusError {
     return new BusError(
       `${doing}: JetStream did not answer in time`,
       'Check the health of the server, and that the user may publish to $JS.API.> and subscribe to _INBOX.fanout.>.',
+      { cause: error },
     );
   }
   const reason = error instanceof Error ? error.message : String(error);

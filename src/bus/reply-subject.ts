@@ -13,7 +13,6 @@ const LONG_TOKENS: readonly number[] = [11, 12];
 /** Tokens before <deliveries>. */
 const SHORT_PREFIX_TOKENS = 4;
 const LONG_PREFIX_TOKENS = 6;
-const DOT = 46;
 const DIGIT_0 = 48;
 /** Digits of a time in nanoseconds that are below the millisecond. */
 const SUB_MS_DIGITS = 6;
@@ -30,32 +29,27 @@ export function prefixLength(reply: string): number | undefined {
 
 /** What the last parsed reply subject said. One object is used over and over: this is the hot path. */
 export class ReplySubject {
+  /** 0 where the subject was not of the known form. */
   streamSequence = 0;
   consumerSequence = 0;
   /** Whole milliseconds since 1970, rounded down. */
   timeMs = 0;
   readonly #prefix: number;
+  #at = 0;
 
   constructor(prefix: number) {
     this.#prefix = prefix;
   }
 
   parse(reply: string): void {
-    let i = this.#prefix;
-    while (reply.charCodeAt(i) !== DOT) i++;
-    i++;
-    let code: number;
-    let value = 0;
-    for (; (code = reply.charCodeAt(i)) !== DOT; i++) value = value * 10 + (code - DIGIT_0);
-    this.streamSequence = value;
-    value = 0;
-    for (i++; (code = reply.charCodeAt(i)) !== DOT; i++) value = value * 10 + (code - DIGIT_0);
-    this.consumerSequence = value;
-    i++;
-    const end = reply.indexOf('.', i) - SUB_MS_DIGITS;
-    value = 0;
-    for (; i < end; i++) value = value * 10 + (reply.charCodeAt(i) - DIGIT_0);
-    this.timeMs = value;
+    this.#at = this.#prefix;
+    this.#number(reply);
+    this.streamSequence = this.#number(reply);
+    this.consumerSequence = this.#number(reply);
+    let ms = 0;
+    const end = reply.indexOf('.', this.#at) - SUB_MS_DIGITS;
+    for (let i = this.#at; i < end; i++) ms = ms * 10 + reply.charCodeAt(i) - DIGIT_0;
+    this.timeMs = ms;
   }
 
   /** Messages that were still to be delivered behind this one. */
@@ -66,5 +60,18 @@ export class ReplySubject {
   /** Nanoseconds since 1970. */
   nanosOf(reply: string): bigint {
     return BigInt(reply.slice(this.#prefix).split('.')[3] ?? '0');
+  }
+
+  /** The digits from here on; goes on behind what ended them. */
+  #number(text: string): number {
+    let value = 0;
+    let i = this.#at;
+    let digit = text.charCodeAt(i) - DIGIT_0;
+    while (digit >= 0 && digit <= 9) {
+      value = value * 10 + digit;
+      digit = text.charCodeAt(++i) - DIGIT_0;
+    }
+    this.#at = i + 1;
+    return value;
   }
 }

@@ -3,8 +3,18 @@
 /** Where reading begins. Times are stream time in milliseconds since 1970. */
 export type Start =
   | { readonly kind: 'earliest' }
-  | { readonly kind: 'time'; readonly ms: number }
+  /** `after`: the last sequence known to have been consumed before; with it, a gap at the start can be told exactly. */
+  | { readonly kind: 'time'; readonly ms: number; readonly after?: number }
   | { readonly kind: 'sequence'; readonly sequence: number };
+
+/** Messages that should have come and never will: retention removed them before they were read. */
+export interface Gap {
+  /** Stream times (ms since 1970) of the last message before it and the first one behind it, as far as is known. */
+  readonly fromTime: number;
+  readonly toTime: number;
+  /** How many messages, at most; 0 where that is not known. */
+  readonly messages: number;
+}
 
 /** What a reader does with the messages. All calls come one after the other, in stream order. */
 export interface Reader {
@@ -16,9 +26,12 @@ export interface Reader {
   /**
    * Every message with a stream time below `streamTime` has been handed over (I2): after a batch, the time of its last
    * message; when nothing is pending, the server's clock less the slack. The source asks for no more messages until the
-   * promise resolves: this is how a slow reader holds its source back.
+   * promise resolves: this is how a slow reader holds its source back. What was asked for before still comes: two
+   * batches of 10,000 messages at most. Never called again before the promise has resolved; never goes backwards.
    */
   progress(streamTime: number): void | Promise<void>;
+  /** Told before the message behind the gap. */
+  gap?(gap: Gap): void;
 }
 
 /** Counters of one source; it only ever changes them itself. */
@@ -37,7 +50,10 @@ export interface SourceStats {
 
 export interface Source {
   readonly stats: SourceStats;
-  /** Reads until `signal` aborts (then resolves). Rejects with a `BusError` only for what an operator must mend. */
+  /**
+   * Reads until `signal` aborts (then resolves). Rejects with a `BusError` only for what an operator must mend, and
+   * with whatever the reader throws.
+   */
   run(reader: Reader, signal: AbortSignal): Promise<void>;
 }
 

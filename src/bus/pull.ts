@@ -1,0 +1,267 @@
+/**
+ * Reads one JetStream consumer by pull requests of our own, on plain subscriptions: less than half of what the
+ * client's own consumers cost per message.
+ *
+ * Two requests are outstanding at a time, so that the server always has one to fill; that is also all that can be on
+ * its way to a reader who holds us back. Each request has a subscription of its own, which tells whose messages come.
+ */
+import { createInbox, type Msg, nanos, type Subscription } from 'nats';
+import { type Bus, INBOX_PREFIX } from './connect.ts';
+import { prefixLength, ReplySubject } from './reply-subject.ts';
+
+/** Messages per request: a server gives up on a client that has 64 MB unread, so the bytes are bounded as well. */
+const BATCH_MESSAGES = 10_000;
+const BATCH_BYTES = 8 * 1024 * 1024;
+/** What the server counts beside the payload: subject, reply subject, headers. */
+const MESSAGE_OVERHEAD_BYTES = 64 * 1024;
+/** A request that is not filled ends after this; it is then made again. */
+const REQUEST_EXPIRES_MS = 30_000;
+/** How often progress is told while less than a batch arrives, and how often the server is asked whether all is read. */
+export const TICK_MS = 250;
+/** So many ticks without any word from the server, though it was asked: the consumer is gone. */
+const SILENT_TICKS = 40;
+const STATUS = {
+  heartbeat: 100,
+  noMessages: 404,
+  conflict: 409,
+  noResponders: 503,
+  badRequest: 400,
+} as const;
+
+/** Calls come one after the other. What they throw or reject with ends the reading. */
+export interface PullHandlers {
+  message(message: Msg, reply: string, parsed: ReplySubject): void;
+  /** After each batch, and on every tick in which messages came. A promise holds further requests. */
+  progress(): void | Promise<void>;
+  /** All that the stream held when the server was asked, at `askedAt` by the local clock, has been handed over. */
+  idle(askedAt: number): void | Promise<void>;
+}
+
+export type PullEnd =
+  | { readonly kind: 'stopped' }
+  /** A new consumer has to go on behind the last message. */
+  | { readonly kind: 'lost'; readonly reason: string }
+  /** A handler threw. */
+  | { readonly kind: 'failed'; readonly error: unknown };
+
+interface Request {
+  readonly inbox: string;
+  readonly subscription: Subscription;
+  /** Messages that may still come; 0: it is over. */
+  remaining: number;
+  received: number;
+}
+
+export class Pull {
+  readonly ended: Promise<PullEnd>;
+  readonly #bus: Bus;
+  readonly #subject: string;
+  readonly #handlers: PullHandlers;
+  readonly #now: () => number;
+  readonly #requests: Request[];
+  readonly #probe: Request;
+  readonly #timer: NodeJS.Timeout;
+  readonly #stopListening: () => void;
+  #resolveEnd: (end: PullEnd) => void = () => {};
+  #parsed: ReplySubject | undefined;
+  #received = 0;
+  /** How many of the received messages `progress` has been told of. */
+  #reported = 0;
+  #isOver = false;
+  #isHeld = false;
+  #askedAt = 0;
+  #silentTicks = 0;
+  /** The next message is larger than a request's bytes: ask for it alone, without a bound. */
+  #isOversized = false;
+
+  constructor(
+    bus: Bus,
+    consumer: { stream: string; name: string },
+    handlers: PullHandlers,
+    now: () => number,
+  ) {
+    this.#bus = bus;
+    this.#subject = `$JS.API.CONSUMER.MSG.NEXT.${consumer.stream}.${consumer.name}`;
+    this.#handlers = handlers;
+    this.#now = now;
+    this.ended = new Promise((resolve) => {
+      this.#resolveEnd = resolve;
+    });
+    this.#requests = [this.#subscribe(), this.#subscribe()];
+    this.#probe = this.#subscribe();
+    this.#timer = setInterval(() => this.#guard(() => this.#tick()), TICK_MS);
+    this.#stopListening = bus.onReconnect(() => this.#lost('the connection was lost'));
+    // Half a batch at first: from then on the two end in turns.
+    this.#guard(() => {
+      this.#ask(this.#requests[0]!, BATCH_MESSAGES / 2);
+      this.#ask(this.#requests[1]!, BATCH_MESSAGES);
+    });
+  }
+
+  stop(): void {
+    this.#end({ kind: 'stopped' });
+  }
+
+  #subscribe(): Request {
+    const inbox = createInbox(INBOX_PREFIX);
+    const request: Request = {
+      inbox,
+      remaining: 0,
+      received: 0,
+      subscription: this.#bus.connection.subscribe(inbox, {
+        // Nothing may leave this callback: an exception would end the client's reader for good, in silence.
+        callback: (error, message) => {
+          if (this.#isOver) return;
+          try {
+            if (error) this.#lost('the bus refused the inbox');
+            else this.#onMessage(request, message);
+          } catch (thrown) {
+            this.#end({ kind: 'failed', error: thrown });
+          }
+        },
+      }),
+    };
+    return request;
+  }
+
+  #onMessage(request: Request, message: Msg): void {
+    this.#silentTicks = 0;
+    const reply = message.reply;
+    if (reply === undefined || reply === '') {
+      this.#onStatus(request, message);
+      return;
+    }
+    const parsed = this.#parsed ?? this.#firstReply(reply);
+    if (parsed === undefined) return;
+    parsed.parse(reply);
+    // The consumer numbers what it delivers: any message that got lost on the way shows here, before the next is used.
+    if (parsed.consumerSequence !== this.#received + 1) {
+      this.#lost(`delivery ${this.#received + 1} did not arrive`);
+      return;
+    }
+    this.#received += 1;
+    request.received += 1;
+    request.remaining -= 1;
+    this.#handlers.message(message, reply, parsed);
+    if (request.remaining === 0 && request !== this.#probe) {
+      this.#report();
+      this.#refill();
+    }
+  }
+
+  #firstReply(reply: string): ReplySubject | undefined {
+    const prefix = prefixLength(reply);
+    if (prefix === undefined) this.#lost(`a message without JetStream's reply subject came: ${reply}`);
+    else this.#parsed = new ReplySubject(prefix);
+    return this.#parsed;
+  }
+
+  #onStatus(request: Request, message: Msg): void {
+    const code = message.headers?.code ?? 0;
+    const text = message.headers?.description ?? '';
+    if (code === STATUS.heartbeat) return;
+    if (code === STATUS.noResponders || code === STATUS.badRequest || /deleted|push based/i.test(text)) {
+      this.#lost(`the consumer is gone (${code} ${text})`);
+      return;
+    }
+    request.remaining = 0;
+    if (request === this.#probe) {
+      if (code === STATUS.noMessages) this.#idle();
+      return;
+    }
+    if (request.received > 0) this.#refill();
+    // One that brought nothing is made again by the next tick: whatever ended it, there is no racing with the server.
+    else if (code === STATUS.conflict && /message size/i.test(text)) this.#isOversized = true;
+  }
+
+  #tick(): void {
+    if (this.#isHeld || !this.#bus.connected) return;
+    if (this.#received > this.#reported) this.#report();
+    else if (this.#probe.remaining === 0) this.#ask(this.#probe, 1);
+    else if (++this.#silentTicks > SILENT_TICKS) this.#lost('the server does not answer');
+    this.#refill();
+  }
+
+  #refill(): void {
+    if (this.#isOver || this.#isHeld) return;
+    for (const request of this.#requests) {
+      if (request.remaining === 0) this.#ask(request, this.#isOversized ? 1 : BATCH_MESSAGES);
+    }
+  }
+
+  #ask(request: Request, batch: number): void {
+    const isProbe = request === this.#probe;
+    if (isProbe) this.#askedAt = this.#now();
+    const isUnbounded = isProbe || (this.#isOversized && batch === 1);
+    if (isUnbounded && !isProbe) this.#isOversized = false;
+    const body = isProbe
+      ? { batch, no_wait: true }
+      : {
+          batch,
+          expires: nanos(REQUEST_EXPIRES_MS),
+          ...(isUnbounded ? {} : { max_bytes: this.#maxBytes() }),
+        };
+    request.remaining = batch;
+    request.received = 0;
+    this.#bus.connection.publish(this.#subject, JSON.stringify(body), { reply: request.inbox });
+  }
+
+  #maxBytes(): number {
+    const largest = this.#bus.connection.info?.max_payload ?? 0;
+    return Math.max(BATCH_BYTES, largest + MESSAGE_OVERHEAD_BYTES);
+  }
+
+  #report(): void {
+    if (this.#isHeld) return;
+    this.#reported = this.#received;
+    this.#hold(this.#handlers.progress());
+  }
+
+  #idle(): void {
+    if (this.#isHeld) return;
+    // Messages that came before the answer are told of first.
+    if (this.#received > this.#reported) this.#report();
+    if (!this.#isHeld) this.#hold(this.#handlers.idle(this.#askedAt));
+  }
+
+  /** The reader asks for time: nothing more is requested until it has caught up. */
+  #hold(promise: void | Promise<void>): void {
+    if (promise === undefined) return;
+    this.#isHeld = true;
+    promise.then(
+      () => {
+        this.#isHeld = false;
+        if (this.#isOver) return;
+        this.#guard(() => {
+          if (this.#received > this.#reported) this.#report();
+          this.#refill();
+        });
+      },
+      (error: unknown) => this.#end({ kind: 'failed', error }),
+    );
+  }
+
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (this.#bus.connection.isClosed()) this.#lost('the connection was closed');
+      else this.#end({ kind: 'failed', error });
+    }
+  }
+
+  #lost(reason: string): void {
+    this.#end({ kind: 'lost', reason });
+  }
+
+  #end(end: PullEnd): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    clearInterval(this.#timer);
+    this.#stopListening();
+    for (const { subscription } of [...this.#requests, this.#probe]) {
+      if (!this.#bus.connection.isClosed()) subscription.unsubscribe();
+    }
+    this.#resolveEnd(end);
+  }
+}

@@ -1,0 +1,83 @@
+/** What the tests of the bus share. */
+import type { Bus } from '../../src/bus/connect.ts';
+import { connect } from '../../src/bus/connect.ts';
+import type { CoreConfig } from '../../src/bus/sign-in.ts';
+import type { Gap, Reader } from '../../src/bus/source.ts';
+import { CORE_SETTINGS } from '../../src/config.ts';
+import type { Log } from '../../src/observe/log.ts';
+import { readSettings, type SettingError } from '../../src/settings.ts';
+
+export interface Line {
+  readonly level: string;
+  readonly fields: object;
+  readonly message: string;
+}
+
+/** Keeps what is logged. */
+export function memoryLog(): Log & { readonly lines: Line[] } {
+  const lines: Line[] = [];
+  const at = (level: string) => (fields: object, message: string) => {
+    lines.push({ level, fields, message });
+  };
+  return { lines, debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
+}
+
+/** The settings as the service reads them. */
+export function settings(env: Record<string, string>): CoreConfig {
+  const errors: SettingError[] = [];
+  const core = readSettings(CORE_SETTINGS, '', { METRICS_STREAM_MAX_BYTES: '512MiB', ...env }, errors, []);
+  if (errors.length > 0) throw new Error(JSON.stringify(errors));
+  return core;
+}
+
+export async function busAt(url: string): Promise<Bus> {
+  return connect(settings({ NATS_URL: url }), memoryLog());
+}
+
+/** Remembers all that it is told. */
+export class Recorder implements Reader {
+  readonly sequences: number[] = [];
+  readonly payloads: string[] = [];
+  readonly times: number[] = [];
+  readonly progressTimes: number[] = [];
+  readonly gaps: Gap[] = [];
+  hold: ((streamTime: number) => void | Promise<void>) | undefined;
+  onMessage: ((sequence: number) => void) | undefined;
+
+  message(payload: Uint8Array, streamTime: number, sequence: number): void {
+    this.sequences.push(sequence);
+    this.payloads.push(Buffer.from(payload).toString());
+    this.times.push(streamTime);
+    this.onMessage?.(sequence);
+  }
+
+  progress(streamTime: number): void | Promise<void> {
+    this.progressTimes.push(streamTime);
+    return this.hold?.(streamTime);
+  }
+
+  gap(gap: Gap): void {
+    this.gaps.push(gap);
+  }
+}
+
+export async function until(what: string, isTrue: () => boolean, timeoutMs = 20_000): Promise<void> {
+  const deadline = Date.now() + timeoutMs;
+  while (!isTrue()) {
+    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** Publishes `from`..`to` (exclusive), the number being the payload; resolves when the server has read them. */
+export async function publishNumbers(bus: Bus, from: number, to: number, subject = 'metrics'): Promise<void> {
+  for (let i = from; i < to; i++) {
+    bus.connection.publish(subject, String(i));
+    if (i % 5000 === 4999) await bus.flush();
+  }
+  await bus.flush();
+}
+
+export function numbers(from: number, to: number): number[] {
+  return Array.from({ length: to - from }, (_, i) => from + i);
+}
