@@ -1,0 +1,142 @@
+/**
+ * The core source: plain NATS, at most once. Stream time is the time of arrival, there are no sequences, and what does
+ * not arrive (no connection, or the server dropped us as a slow consumer) is lost without a trace at the server.
+ */
+import { steadyNow } from './clock.ts';
+import type { Bus } from './connect.ts';
+import { TICK_MS } from './pull.ts';
+import type { CoreConfig } from './sign-in.ts';
+import { BusError, type Reader, type Source, type SourceStats } from './source.ts';
+
+/** What is still handed over to a reader that asked for time; the bus cannot be held back, so the rest is dropped. */
+const MAX_HELD_MESSAGES = 100_000;
+
+export interface CoreOptions {
+  /** Milliseconds since 1970 by a clock that is never set back: this is the stream time. */
+  readonly now?: () => number;
+}
+
+type Configured = Pick<CoreConfig, 'metricsSubjects' | 'metricsQueueGroup'>;
+
+export function createCoreSource(bus: Bus, core: Configured, options: CoreOptions = {}): Source {
+  return new CoreSource(bus, core, options.now ?? steadyNow);
+}
+
+class CoreSource implements Source {
+  readonly stats: SourceStats = {
+    pending: 0,
+    lastSequence: 0,
+    lastStreamTime: 0,
+    gaps: 0,
+    gapMessages: 0,
+    resumptions: 0,
+  };
+  readonly #bus: Bus;
+  readonly #core: Configured;
+  readonly #now: () => number;
+  #isHeld = false;
+  /** Messages handed over, and dropped, since the reader asked for time. */
+  #heldMessages = 0;
+  #dropped = 0;
+  #droppedFrom = 0;
+
+  constructor(bus: Bus, core: Configured, now: () => number) {
+    this.#bus = bus;
+    this.#core = core;
+    this.#now = now;
+  }
+
+  async run(reader: Reader, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    const stops: (() => void)[] = [];
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const guard = (work: () => void) => {
+          try {
+            work();
+          } catch (error) {
+            reject(error);
+          }
+        };
+        const onAbort = () => resolve();
+        signal.addEventListener('abort', onAbort);
+        const timer = setInterval(() => guard(() => this.#tick(reader, reject)), TICK_MS);
+        stops.push(
+          () => clearInterval(timer),
+          () => signal.removeEventListener('abort', onAbort),
+          this.#bus.onReconnect(() => guard(() => this.#reconnected(reader))),
+        );
+        for (const subject of this.#core.metricsSubjects) {
+          stops.push(
+            this.#subscribe(subject, (payload) => guard(() => this.#onMessage(payload, reader)), reject),
+          );
+        }
+      });
+    } finally {
+      for (const stop of stops) stop();
+    }
+  }
+
+  #subscribe(subject: string, onMessage: (payload: Uint8Array) => void, reject: (error: BusError) => void) {
+    const queue = this.#core.metricsQueueGroup;
+    return this.#bus.subscribe(subject, onMessage, {
+      ...(queue === undefined ? {} : { queue }),
+      onRefused: reject,
+    });
+  }
+
+  #onMessage(payload: Uint8Array, reader: Reader): void {
+    const arrival = Math.floor(this.#now());
+    if (this.#isHeld && ++this.#heldMessages > MAX_HELD_MESSAGES) {
+      if (this.#dropped === 0) this.#droppedFrom = arrival;
+      this.#dropped += 1;
+      return;
+    }
+    this.stats.lastStreamTime = arrival;
+    reader.message(payload, arrival, 0);
+  }
+
+  /** All that arrived before now was handed over as it came. */
+  #tick(reader: Reader, reject: (error: unknown) => void): void {
+    if (this.#bus.connection.isClosed()) {
+      throw new BusError('the connection to the bus was closed for good', 'Start the service again.');
+    }
+    if (this.#isHeld) return;
+    const held = reader.progress(Math.floor(this.#now()));
+    if (held === undefined) return;
+    this.#isHeld = true;
+    held.then(() => this.#resume(reader)).catch(reject);
+  }
+
+  #resume(reader: Reader): void {
+    this.#isHeld = false;
+    this.#heldMessages = 0;
+    if (this.#dropped === 0) return;
+    const messages = this.#dropped;
+    this.#dropped = 0;
+    this.#gap(
+      reader,
+      messages,
+      this.#droppedFrom,
+      'messages were dropped: the reader was held up for too long',
+    );
+  }
+
+  #reconnected(reader: Reader): void {
+    this.stats.resumptions += 1;
+    this.#gap(
+      reader,
+      0,
+      this.stats.lastStreamTime,
+      'what was published without a connection was not received',
+    );
+  }
+
+  #gap(reader: Reader, messages: number, fromTime: number, what: string): void {
+    this.stats.gaps += 1;
+    this.stats.gapMessages += messages;
+    const gap = { fromTime, toTime: Math.floor(this.#now()), messages };
+    this.#bus.log.warn(gap, what);
+    reader.gap?.(gap);
+  }
+}
