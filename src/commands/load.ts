@@ -1,0 +1,334 @@
+import { type FileHandle, open } from 'node:fs/promises';
+import { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { Command, InvalidArgumentError } from 'commander';
+import { METRIC_TYPES, type MetricType } from '../aggregate/point.ts';
+import { type Bus, connect } from '../bus/connect.ts';
+import { createJetStreamSource } from '../bus/jetstream.ts';
+import { BusError } from '../bus/source.ts';
+import { ensureStream } from '../bus/stream.ts';
+import { uncovered } from '../bus/subjects.ts';
+import { type Difference, findDifferences, readBack } from '../compare/readback.ts';
+import { newProgress, type Outlet, type Progress, send } from '../compare/sender.ts';
+import { Traffic, type TrafficTotals } from '../compare/traffic.ts';
+import { formatTruthRow, Truth } from '../compare/truth.ts';
+import { type Config, loadConfig } from '../config.ts';
+import { systemClock } from '../deliver/clock.ts';
+import { createLog } from '../observe/log.ts';
+import { setting } from '../settings.ts';
+import { renderTable } from './table.ts';
+
+interface LoadOptions {
+  readonly rate: number;
+  readonly count: number;
+  /** Milliseconds. */
+  readonly duration: number;
+  readonly series: number;
+  readonly skew: number;
+  readonly types: Readonly<Record<MetricType, number>>;
+  readonly late: number;
+  readonly ahead: number;
+  readonly seed: number;
+  readonly subject: string;
+  readonly truth?: string;
+  readonly json?: true;
+}
+
+const MAX_LOAD_SERIES = 10_000_000;
+const MAX_SKEW = 10;
+const PROGRESS_INTERVAL_MS = 1_000;
+/** Differences that are listed; of the others only the number is told. */
+const SHOWN_DIFFERENCES = 10;
+
+const HELP = `
+The same seed sends the same names, dimensions, types, values and timestamps relative to the clock. Without --count or
+--duration it goes on until Ctrl-C; a second Ctrl-C ends it at once, reading back included.
+
+--truth FILE reads back from the stream what was sent, and writes what every store must hold for it: JSON lines, one
+row per window and series, sorted by window start, then series id:
+
+  {"window_start":<ms since 1970>,"window_ms":<ms>,"series_id":"<32 hex digits>","name":"...","type":"...",
+   "dimensions":{...},"count":<samples>,"sum":<added in stream order>,"min":...,"max":...,"last":...}
+
+min and max are those of gauges and timers, last that of gauges, else they are null. The windows are those of WINDOW,
+LATENESS and MAX_AHEAD: set them as for the service. Nobody else may write to the subject meanwhile. In core mode
+(METRICS_SOURCE=core) no message has a stream time, so nobody can tell the windows: then there is one row per series
+with its totals, and window_start and window_ms are null.
+
+The exit code is 0 only if nothing can be lost: with --truth, if the stream holds what was sent; without it, and in core
+mode, if the connection held.`;
+
+export function loadCommand(): Command {
+  return new Command('load')
+    .description('publish realistic metrics, at a rate, for a test or a demonstration')
+    .option('--rate <n>', 'messages a second; 0: as fast as possible', number(0, 1e9), 1_000)
+    .option('--count <n>', 'stop after so many messages', integer(1, Number.MAX_SAFE_INTEGER), Infinity)
+    .option('--duration <time>', 'stop after this time, such as 30s', duration, Infinity)
+    .option('--series <n>', 'different series', integer(1, MAX_LOAD_SERIES), 1_000)
+    .option('--skew <x>', "Zipf exponent of the series' popularity; 0: all alike", number(0, MAX_SKEW), 1)
+    .option(
+      '--types <weights>',
+      'samples of each type, in proportion',
+      weights,
+      weights('counter:8,gauge:1,timer:1'),
+    )
+    .option('--late <share>', 'part of the samples, 0 to 1, too late for their window', number(0, 1), 0.01)
+    .option('--ahead <share>', 'part of the samples, 0 to 1, too far ahead of the bus', number(0, 1), 0)
+    .option('--seed <n>', 'decides everything but the clock', integer(0, Number.MAX_SAFE_INTEGER), 1)
+    .option('--subject <subject>', 'where to publish', subject, 'metrics.load')
+    .option('--truth <file>', 'write what every store must hold (see below)')
+    .option('--json', 'print JSON')
+    .addHelpText('after', HELP)
+    .action(async (options: LoadOptions, command: Command) => {
+      if (options.late + options.ahead > 1)
+        command.error('error: --late and --ahead are more than 1 together');
+      const types = METRIC_TYPES.filter((type) => options.types[type] > 0).length;
+      if (options.series < types) command.error(`error: ${types} types take at least ${types} --series`);
+      const config = await loadConfig(process.env);
+      if (!(await load(options, config))) process.exitCode = 1;
+    });
+}
+
+/** Returns whether all is well. */
+async function load(options: LoadOptions, config: Config): Promise<boolean> {
+  const windows = windowSettings(config);
+  const traffic = new Traffic({ ...options, windows });
+  const stopping = new AbortController();
+  const stop = () => stopping.abort();
+  // Once: the second time, the process ends as it does by default.
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
+  const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout load' });
+  const file = options.truth === undefined ? undefined : await open(options.truth, 'w');
+  const progress = newProgress();
+  const endDisplay = displayProgress(progress);
+  try {
+    const recorder = file && (await startRecording(bus, options.subject, config));
+    await send(traffic, plan(options), recorder?.outlet ?? bus, systemClock, progress, stopping.signal);
+    endDisplay();
+    const truth = await recorder?.finish(progress);
+    if (file && truth) await writeTruth(file, truth, windows.windowMs);
+    const isReadBack = truth !== undefined && config.core.metricsSource === 'jetstream';
+    const differences = isReadBack ? findDifferences(traffic.sent(), truth.totals()) : [];
+    const { disconnects } = bus.stats;
+    report({ options, progress, disconnects, totals: traffic.totals(), truth, differences });
+    if (progress.gaveUp) return false;
+    // A server that crashes can lose even what it confirmed: only reading back tells.
+    return isReadBack ? differences.length === 0 : disconnects === 0 && progress.unconfirmed === 0;
+  } finally {
+    endDisplay();
+    await file?.close();
+    await bus.close();
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, stop);
+  }
+}
+
+function plan({ subject, rate, count, duration }: LoadOptions) {
+  return { subject, rate, maxMessages: count, maxMs: duration };
+}
+
+function windowSettings({ core }: Config) {
+  return { windowMs: core.window, latenessMs: core.lateness, maxAheadMs: core.maxAhead };
+}
+
+/** How the truth comes about: what to send through, and what to do when all is sent. */
+interface Recorder {
+  readonly outlet: Outlet;
+  finish(progress: Progress): Promise<Truth>;
+}
+
+async function startRecording(bus: Bus, subject: string, config: Config): Promise<Recorder> {
+  const truth = new Truth(windowSettings(config));
+  if (config.core.metricsSource === 'core') return recordWhatIsSent(bus, truth);
+  if (uncovered([subject], config.core.metricsSubjects).length > 0) {
+    throw new BusError(
+      `METRICS_SUBJECTS (${config.core.metricsSubjects.join(', ')}) does not cover ${subject}`,
+      'Give load a --subject that the service reads.',
+    );
+  }
+  const core = { ...config.core, metricsSubjects: [subject] };
+  const { lastSequence } = await ensureStream(bus, config.core);
+  return {
+    outlet: bus,
+    async finish(progress) {
+      const start = { kind: 'sequence', sequence: lastSequence + 1 } as const;
+      const source = createJetStreamSource(bus, core, { start });
+      if (progress.messages > 0) await readBack(source, truth, progress.messages, systemClock);
+      return truth;
+    },
+  };
+}
+
+/** Without a stream there is nothing to read back: what was published has to do. */
+function recordWhatIsSent(bus: Bus, truth: Truth): Recorder {
+  const outlet: Outlet = {
+    get connected() {
+      return bus.connected;
+    },
+    whenConnected: (signal) => bus.whenConnected(signal),
+    flush: () => bus.flush(),
+    publish(subject, payload) {
+      const isSent = bus.publish(subject, payload);
+      if (isSent) truth.add(payload, null);
+      return isSent;
+    },
+  };
+  return { outlet, finish: async () => truth };
+}
+
+async function writeTruth(file: FileHandle, truth: Truth, windowMs: number): Promise<void> {
+  const rows = [...truth.rows()];
+  const lines = function* () {
+    for (const row of rows.length > 0 ? rows : truth.totals()) yield `${formatTruthRow(row, windowMs)}\n`;
+  };
+  await pipeline(Readable.from(lines()), file.createWriteStream());
+}
+
+/** One line on the terminal, once a second; returns what ends that. */
+function displayProgress(progress: Progress): () => void {
+  if (!process.stderr.isTTY) return () => {};
+  let before = 0;
+  const timer = setInterval(() => {
+    const rate = ((progress.messages - before) * 1_000) / PROGRESS_INTERVAL_MS;
+    before = progress.messages;
+    process.stderr.write(`\r${grouped(progress.messages)} messages, ${grouped(rate)}/s\x1b[K`);
+  }, PROGRESS_INTERVAL_MS);
+  return () => {
+    clearInterval(timer);
+    process.stderr.write('\r\x1b[K');
+  };
+}
+
+interface Result {
+  readonly options: LoadOptions;
+  readonly progress: Progress;
+  readonly disconnects: number;
+  readonly totals: TrafficTotals;
+  readonly truth: Truth | undefined;
+  readonly differences: readonly Difference[];
+}
+
+function report(result: Result): void {
+  if (result.options.json) process.stdout.write(`${JSON.stringify(toJson(result), null, 2)}\n`);
+  else process.stdout.write(`${toText(result).join('\n')}\n`);
+}
+
+function toJson({ options, progress, disconnects, totals, truth, differences }: Result): object {
+  return {
+    subject: options.subject,
+    seed: options.seed,
+    messages: progress.messages,
+    bytes: progress.bytes,
+    elapsed_ms: progress.elapsedMs,
+    messages_per_second: ratePerSecond(progress),
+    unconfirmed: progress.unconfirmed,
+    disconnects,
+    types: totals.types,
+    late: totals.late,
+    ahead: totals.ahead,
+    ...(truth && {
+      truth: {
+        file: options.truth,
+        messages: truth.messages,
+        rejected: truth.rejected,
+        late: truth.late,
+        ahead: truth.ahead,
+        differences,
+      },
+    }),
+  };
+}
+
+function toText({ options, progress, disconnects, totals, truth, differences }: Result): string[] {
+  const rate = grouped(ratePerSecond(progress));
+  const seconds = (progress.elapsedMs / 1_000).toFixed(1);
+  const types = METRIC_TYPES.map((type) => {
+    const { series, samples, sum } = totals.types[type];
+    return [type, String(series), String(samples), String(sum)];
+  });
+  return [
+    `sent ${grouped(progress.messages)} messages (${grouped(progress.bytes)} bytes) to ${options.subject} in ${seconds} s: ${rate}/s`,
+    renderTable(['type', 'series', 'samples', 'sum'], types),
+    `of these, late: ${grouped(totals.late)}, ahead: ${grouped(totals.ahead)}`,
+    ...(disconnects > 0 || progress.unconfirmed > 0
+      ? [
+          `the connection broke: ${grouped(progress.unconfirmed)} messages unconfirmed; they, and more, may be lost`,
+        ]
+      : []),
+    ...(progress.gaveUp ? ['the connection did not come back'] : []),
+    ...(truth ? truthText(options, truth, differences) : []),
+  ];
+}
+
+function truthText({ truth: file }: LoadOptions, truth: Truth, differences: readonly Difference[]): string[] {
+  const [row] = truth.rows();
+  const kind = row
+    ? 'one row per window and series'
+    : 'totals per series (core mode: nobody can tell the windows)';
+  const held = `the stream holds ${grouped(truth.messages)} messages, late: ${grouped(truth.late)}, ahead: ${grouped(truth.ahead)}`;
+  const listed = differences
+    .slice(0, SHOWN_DIFFERENCES)
+    .map(
+      ({ name, dimensionsJson, sent, held }) =>
+        `  ${name} ${dimensionsJson}: sent ${sent.count} (sum ${sent.sum}), held ${held.count} (sum ${held.sum})`,
+    );
+  return [
+    ...(row ? [held] : []),
+    `wrote ${file}: ${kind}`,
+    ...(differences.length > 0
+      ? [`the stream does not hold what was sent; ${grouped(differences.length)} series differ:`, ...listed]
+      : []),
+  ];
+}
+
+function ratePerSecond({ messages, elapsedMs }: Progress): number {
+  return elapsedMs === 0 ? 0 : Math.round((messages * 1_000) / elapsedMs);
+}
+
+function grouped(value: number): string {
+  return value.toLocaleString('en-US', { maximumFractionDigits: 0 });
+}
+
+function number(min: number, max: number) {
+  return (text: string) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    if (!(value >= min && value <= max))
+      throw new InvalidArgumentError(`Expected a number from ${min} to ${max}.`);
+    return value;
+  };
+}
+
+function integer(min: number, max: number) {
+  return (text: string) => {
+    const value = number(min, max)(text);
+    if (!Number.isInteger(value)) throw new InvalidArgumentError('Expected a whole number.');
+    return value;
+  };
+}
+
+function duration(text: string): number {
+  const { parse, expected } = setting.duration({ meaning: '', required: true });
+  const ms = parse(text);
+  if (ms === undefined) throw new InvalidArgumentError(`Expected ${expected}.`);
+  return ms;
+}
+
+function subject(text: string): string {
+  if (!/^[^\s.*>]+(\.[^\s.*>]+)*$/.test(text))
+    throw new InvalidArgumentError('Expected a subject without wildcards.');
+  return text;
+}
+
+/** `counter:8,gauge:1`; a type that is not named gets none. */
+function weights(text: string): Record<MetricType, number> {
+  const parsed = { counter: 0, gauge: 0, timer: 0 };
+  for (const part of text.split(',')) {
+    const [type, weight] = part.trim().split(':');
+    const known = METRIC_TYPES.find((candidate) => candidate === type);
+    if (known === undefined)
+      throw new InvalidArgumentError('Expected weights such as counter:8,gauge:1,timer:1.');
+    parsed[known] = number(0, 1e9)(weight ?? '');
+  }
+  if (METRIC_TYPES.every((type) => parsed[type] === 0))
+    throw new InvalidArgumentError('Expected a weight above 0.');
+  return parsed;
+}

@@ -1,0 +1,206 @@
+/** `load` as a process of its own, against a real nats-server. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createReadStream, existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { Difference } from '../../src/compare/readback.ts';
+import { readTruth, type TruthRow } from '../../src/compare/truth.ts';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
+
+const TIMEOUT_MS = 60_000;
+const LAUNCHER = `
+  import { loadCommand } from './src/commands/load.ts';
+  await loadCommand().parseAsync(process.argv.slice(1), { from: 'user' }).catch((error) => {
+    process.stderr.write(error.message + '\\n');
+    process.exitCode = 1;
+  });`;
+
+interface Run {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+let nats: NatsServer;
+const folder = temporaryFolder('load-test');
+
+function start(args: readonly string[], env: Record<string, string> = {}) {
+  const child = spawn(process.execPath, ['--input-type=module', '-e', LAUNCHER, '--', ...args], {
+    env: { ...process.env, NATS_URL: nats.url, METRICS_STREAM_MAX_BYTES: '1GB', ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const run: Run = { code: null, stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk) => {
+    run.stdout += chunk;
+  });
+  child.stderr.on('data', (chunk) => {
+    run.stderr += chunk;
+  });
+  const ended = once(child, 'close').then(([code]) => ({ ...run, code: code as number | null }));
+  return { child, ended };
+}
+
+async function load(args: readonly string[], env: Record<string, string> = {}): Promise<Run> {
+  return start(args, env).ended;
+}
+
+async function rowsOf(file: string): Promise<TruthRow[]> {
+  const rows: TruthRow[] = [];
+  for await (const row of readTruth(createInterface({ input: createReadStream(file) }))) rows.push(row);
+  return rows;
+}
+
+function total(rows: readonly TruthRow[], type?: string) {
+  const chosen = rows.filter(({ series }) => type === undefined || series.type === type);
+  return chosen.reduce((sum, { count }) => sum + count, 0);
+}
+
+beforeAll(async () => {
+  nats = await startNats();
+}, TIMEOUT_MS);
+
+afterAll(async () => {
+  await nats.stop();
+  folder.remove();
+});
+
+describe('load', { timeout: TIMEOUT_MS }, () => {
+  it('writes the truth of what it sent, as the stream holds it', async () => {
+    const file = join(folder.path, 'truth.jsonl');
+    const args = ['--rate', '0', '--count', '20000', '--series', '200', '--late', '0.1', '--ahead', '0.05'];
+    const run = await load([...args, '--truth', file, '--json'], { WINDOW: '200ms', LATENESS: '100ms' });
+    expect(run.stderr).toBe('');
+    expect(run.code).toBe(0);
+    const result = JSON.parse(run.stdout);
+    expect(result).toMatchObject({ messages: 20_000, unconfirmed: 0 });
+    expect(result.truth).toMatchObject({ messages: 20_000, rejected: 0, differences: [] });
+    expect(result.truth.late).toBeGreaterThanOrEqual(result.late);
+    expect(result.truth.ahead).toBe(result.ahead);
+    const rows = await rowsOf(file);
+    expect(total(rows)).toBe(20_000);
+    expect(total(rows, 'counter')).toBe(result.types.counter.samples);
+    expect(new Set(rows.map(({ windowStart }) => windowStart! % 200))).toEqual(new Set([0]));
+    const keys = rows.map(({ windowStart, series }) => `${windowStart} ${series.id}`);
+    expect(keys).toEqual(keys.toSorted());
+  });
+
+  it('starts from where the stream was, and reads its own subject only', async () => {
+    const file = join(folder.path, 'second.jsonl');
+    const common = ['--rate', '0', '--late', '0'];
+    const other = load([...common, '--count', '3000', '--subject', 'metrics.other', '--seed', '2']);
+    const run = await load([...common, '--count', '500', '--truth', file]);
+    await other;
+    expect(run).toMatchObject({ code: 0, stderr: '' });
+    expect(run.stdout).toContain('the stream holds 500 messages');
+    expect(total(await rowsOf(file))).toBe(500);
+  });
+
+  it('stops at Ctrl-C, with the truth of what was sent so far', async () => {
+    const file = join(folder.path, 'stopped.jsonl');
+    const { child, ended } = start(['--rate', '500', '--truth', file, '--json']);
+    for (const deadline = Date.now() + 20_000; Date.now() < deadline && !existsSync(file); ) await sleep(50);
+    await sleep(1_000);
+    child.kill('SIGINT');
+    const run = await ended;
+    expect(run).toMatchObject({ code: 0, stderr: '' });
+    const { messages } = JSON.parse(run.stdout);
+    expect(messages).toBeGreaterThan(50);
+    expect(total(await rowsOf(file))).toBe(messages);
+  });
+
+  it('sends the same series and sums for the same seed', async () => {
+    const args = ['--rate', '0', '--count', '5000', '--seed', '42', '--json'];
+    const [first, second] = [await load(args), await load(args)];
+    expect(JSON.parse(first.stdout).types).toEqual(JSON.parse(second.stdout).types);
+  });
+
+  it('says so, and fails, when the stream holds something else', async () => {
+    const file = join(folder.path, 'disturbed.jsonl');
+    const subject = ['--subject', 'metrics.shared', '--rate', '2000'];
+    const { ended } = start([...subject, '--duration', '3s', '--truth', file]);
+    for (const deadline = Date.now() + 20_000; Date.now() < deadline && !existsSync(file); ) await sleep(50);
+    await sleep(500);
+    await load([...subject, '--count', '10', '--seed', '99']);
+    const run = await ended;
+    expect(run.code).toBe(1);
+    expect(run.stdout).toMatch(/the stream does not hold what was sent; \d+ series differ/);
+  });
+
+  it('core mode: totals per series, without windows', async () => {
+    const file = join(folder.path, 'core.jsonl');
+    const run = await load(['--count', '300', '--rate', '0', '--truth', file], { METRICS_SOURCE: 'core' });
+    expect(run).toMatchObject({ code: 0, stderr: '' });
+    expect(run.stdout).toContain('core mode: nobody can tell the windows');
+    const rows = await rowsOf(file);
+    expect(total(rows)).toBe(300);
+    expect(rows.every(({ windowStart }) => windowStart === null)).toBe(true);
+  });
+
+  it('refuses a subject that the stream would not capture', async () => {
+    const run = await load([
+      '--count',
+      '1',
+      '--subject',
+      'elsewhere',
+      '--truth',
+      join(folder.path, 'x.jsonl'),
+    ]);
+    expect(run.code).toBe(1);
+    expect(run.stderr).toContain('does not cover elsewhere');
+  });
+
+  it.each([
+    ['--types', 'set:1'],
+    ['--types', 'counter:0'],
+    ['--late', '1.5'],
+    ['--late', '0.9', '--ahead', '0.2'],
+    ['--series', '2'],
+    ['--series', '1.5'],
+    ['--duration', '10'],
+    ['--subject', 'metrics.>'],
+  ])('refuses %s %s %s %s', async (...args) => {
+    const run = await load(args);
+    expect(run.code).toBe(1);
+    expect(run.stderr).toMatch(/^error: /);
+  });
+});
+
+describe('load, when the server goes away', { timeout: TIMEOUT_MS }, () => {
+  async function crash(): Promise<void> {
+    await nats.halt('SIGKILL');
+    await sleep(500);
+    await nats.resume();
+  }
+
+  it('goes on when it is back, and fails: messages may be lost', async () => {
+    const { ended } = start(['--rate', '2000', '--duration', '8s', '--json']);
+    await sleep(3_000);
+    await crash();
+    const run = await ended;
+    expect(run.code).toBe(1);
+    const { messages, disconnects, elapsed_ms } = JSON.parse(run.stdout);
+    expect(disconnects).toBe(1);
+    expect(elapsed_ms).toBeGreaterThanOrEqual(8_000);
+    expect(messages).toBeGreaterThan(2_000);
+  });
+
+  it('with --truth, fails only if messages are lost', async () => {
+    const file = join(folder.path, 'crash.jsonl');
+    const { ended } = start(['--rate', '20000', '--duration', '5s', '--json', '--truth', file]);
+    for (const deadline = Date.now() + 20_000; Date.now() < deadline && !existsSync(file); ) await sleep(50);
+    await sleep(1_500);
+    await crash();
+    const run = await ended;
+    const { messages, truth } = JSON.parse(run.stdout);
+    const missing = truth.differences.reduce(
+      (sum: number, { sent, held }: Difference) => sum + sent.count - held.count,
+      0,
+    );
+    expect(total(await rowsOf(file))).toBe(messages - missing);
+    expect(run.code).toBe(missing === 0 ? 0 : 1);
+  });
+});
