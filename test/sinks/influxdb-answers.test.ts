@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createServer, type Server as HttpServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { gunzipSync } from 'node:zlib';
+import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import module from '../../sinks/influxdb/sink.ts';
 import { startInfluxDb } from '../../src/servers/influxdb.ts';
@@ -106,6 +107,32 @@ describe('a real server', () => {
       rejected: [{ index: 77, reason: 'too_large' }],
     });
     expect(differences(await all(sink), points.toSpliced(77, 1))).toEqual([]);
+  });
+
+  it('gives any series back as it was', async () => {
+    const text = fc.string({ unit: 'binary', minLength: 1, maxLength: 20 });
+    const hostile = fc.string({
+      unit: fc.constantFrom(...'%\\,= "\'\n\0_#\ud800a\udc001'),
+      minLength: 1,
+      maxLength: 6,
+    });
+    const any = fc.oneof(text, hostile);
+    const dimensions = fc.uniqueArray(fc.tuple(any, any), { selector: ([key]) => key, maxLength: 4 });
+    const series = fc.uniqueArray(fc.tuple(any, dimensions), {
+      selector: ([name]) => name,
+      minLength: 50,
+      maxLength: 200,
+    });
+    await ask('CREATE DATABASE "any"');
+    const sink = sinkOf(server.url, { database: 'any' });
+    const property = async (drawn: [string, [string, string][]][]) => {
+      const points = drawn.map(([name, pairs]) => makePoint({ name, dimensions: pairs }));
+      expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
+      expect(differences(await all(sink), points)).toEqual([]);
+      await sink.remove({ points }, NEVER);
+      expect(await all(sink)).toEqual([]);
+    };
+    await fc.assert(fc.asyncProperty(series, property), { numRuns: 5 });
   });
 
   it('leaves alone what is not ours', async () => {
