@@ -150,6 +150,15 @@ export function describeFaults(bench: Bench): void {
       await expectToRecover(subject);
     });
 
+    it('holds no connection once it is closed', async () => {
+      const subject = await opened();
+      for await (const _ of subject.sink.read(EVERYTHING, new AbortController().signal)) break;
+      await Promise.all([subject.write(points), subject.write(points)]);
+      expect(bench.proxy().clients).toBeGreaterThan(0);
+      await subject.sink.close();
+      await expect.poll(() => bench.proxy().clients, { timeout: PROMPT_MS }).toBe(0);
+    });
+
     it('works over a slow network', async () => {
       bench.proxy().delay(5);
       const subject = await opened();

@@ -35,6 +35,11 @@ export class FaultProxy {
     return new FaultProxy(listener, address.port, targetPort);
   }
 
+  /** Clients that hold a connection. */
+  get clients(): number {
+    return this.#sockets.size / 2;
+  }
+
   /** Ends every fault. Connections that hung go on where they stopped. */
   async pass(): Promise<void> {
     this.#hang?.open();
