@@ -1,7 +1,9 @@
-import { type Sample, type Spelling, TYPE_CODES } from '../aggregate/sample.ts';
+import { TYPE_CODES } from '../aggregate/sample.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
+import { GoLayout } from './go-layout.ts';
 import { checkDimensions, checkName, keyText, readDimensions } from './identity.ts';
+import { JsonSample, NO_TYPE } from './json-sample.ts';
 import { MAX_MESSAGE_BYTES } from './limits.ts';
 import type { Rejection } from './rejection.ts';
 import {
@@ -41,37 +43,12 @@ const FIELDS = wordsByLength({
   labels: DIMENSIONS,
 });
 const TYPES = wordsByLength(TYPE_CODES);
-const NO_TYPE = -1;
-
-/** The decoder's one sample, with the spelling by which the table finds its series. */
-class JsonSample implements Sample, Spelling {
-  view: DataView = new DataView(new ArrayBuffer(0));
-  series = -1;
-  type = NO_TYPE;
-  value = Number.NaN;
-  eventTime = Number.NaN;
-  nameStart = 0;
-  nameLength = 0;
-  dimensionsStart = 0;
-  dimensionsLength = 0;
-
-  clear(view: DataView): void {
-    this.view = view;
-    this.series = -1;
-    this.type = NO_TYPE;
-    this.value = Number.NaN;
-    this.eventTime = Number.NaN;
-    this.nameStart = 0;
-    this.nameLength = 0;
-    this.dimensionsStart = 0;
-    this.dimensionsLength = 0;
-  }
-}
 
 /**
  * The wire format of nats_metrics: an object, or an array of objects, per message.
  *
- * One pass finds the fields and, by their bytes, the series. Dimensions spelled as never before are parsed strictly;
+ * A message laid out as Go's encoder does it, of a series spelled before, is compared rather than read (`GoLayout`).
+ * For all others, one pass finds the fields and, by their bytes, the series. Dimensions spelled as never before are parsed strictly;
  * after that, equal bytes are known to be good, and are not looked into again. A message that fails is read a second
  * time by `Scanner.value`, which tells broken JSON from a sample that is wrong: so a reason does not depend on what
  * the table happens to know. Where several reasons apply to an element, the one found first counts.
@@ -81,6 +58,7 @@ export class JsonDecoder implements Decoder {
   readonly #maxMessageBytes: number;
   readonly #scanner = new Scanner();
   readonly #sample = new JsonSample();
+  readonly #goLayout = new GoLayout();
   #rejection: Rejection = 'not_json';
   /** Keys of the object that are not ours, once there are any. */
   #unknownKeys: Set<string> | undefined;
@@ -93,7 +71,12 @@ export class JsonDecoder implements Decoder {
   decode(message: Uint8Array, handler: SampleHandler): Rejection | undefined {
     if (message.length > this.#maxMessageBytes) return 'too_large';
     const scanner = this.#scanner;
-    const start = scanner.space(scanner.load(message));
+    const begin = scanner.load(message);
+    if (this.#goLayout.read(scanner, this.#sample, begin) && this.#isKnown()) {
+      handler.sample(this.#sample);
+      return undefined;
+    }
+    const start = scanner.space(begin);
     const first = scanner.peek(start);
     if (first === OPEN_OBJECT) {
       const after = this.#element(start, 0);
@@ -282,8 +265,13 @@ export class JsonDecoder implements Decoder {
     if (sample.nameLength === 0) return 'missing_name';
     if (sample.type === NO_TYPE) return 'bad_type';
     if (Number.isNaN(sample.value)) return 'bad_value';
+    return this.#isKnown() ? undefined : this.#newSpelling();
+  }
+
+  #isKnown(): boolean {
+    const sample = this.#sample;
     sample.series = this.#table.find(sample);
-    return sample.series < 0 ? this.#newSpelling() : undefined;
+    return sample.series >= 0;
   }
 
   /** Parses what was spelled as never before (or was forgotten), and tells the table. */

@@ -84,15 +84,20 @@ export class Scanner {
     return i;
   }
 
+  startsWith(i: number, text: Uint8Array): boolean {
+    const { bytes } = this;
+    if (i + text.length > this.end) return false;
+    for (let k = 0; k < text.length; k++) if (bytes[i + k] !== text[k]) return false;
+    return true;
+  }
+
   literal(i: number, text: Uint8Array): number {
-    return this.spells(i, Math.min(i + text.length, this.end), text) ? i + text.length : FAILED;
+    return this.startsWith(i, text) ? i + text.length : FAILED;
   }
 
   /** Whether the bytes of a range are this text. */
   spells(start: number, end: number, text: Uint8Array): boolean {
-    if (end - start !== text.length) return false;
-    for (let i = 0; i < text.length; i++) if (this.bytes[start + i] !== text[i]) return false;
-    return true;
+    return end - start === text.length && this.startsWith(start, text);
   }
 
   /** Reads what follows a string's opening quote. Returns the position of the closing one. */

@@ -6,6 +6,8 @@ const ZERO = 0x30;
 /** Set in a lower-case letter. */
 const LOWER = 0x20;
 
+const NO_DIGITS = -1_000_000;
+
 const DAYS_IN_MONTH = [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] as const;
 /** Days of a common year before the month. */
 const DAYS_BEFORE_MONTH = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334] as const;
@@ -36,17 +38,17 @@ export function parseTimestamp(bytes: Uint8Array, start: number, end: number): n
     (bytes[start + 10]! | LOWER) === 0x74 &&
     bytes[start + 13] === COLON &&
     bytes[start + 16] === COLON;
-  // NaN, of what is no digits, is in no range.
   const inRange =
-    year >= 0 && month >= 1 && month <= 12 && day >= 1 && hour <= 23 && minute <= 59 && second <= 60;
-  if (!separated || !inRange || day > daysInMonth(year, month)) return Number.NaN;
+    isWithin(month, 1, 12) && isWithin(hour, 0, 23) && isWithin(minute, 0, 59) && isWithin(second, 0, 60);
+  if (!separated || !inRange || year < 0 || !isWithin(day, 1, daysInMonth(year, month))) return Number.NaN;
 
   let i = start + SECONDS_LENGTH;
   let fraction = 0;
   if (bytes[i] === DOT) {
     const first = ++i;
-    for (let weight = 100; i < end && isDigit(bytes[i]!); i++, weight = Math.floor(weight / 10)) {
+    for (let weight = 100; i < end && isDigit(bytes[i]!); i++) {
       fraction += (bytes[i]! - ZERO) * weight;
+      weight = weight === 100 ? 10 : weight === 10 ? 1 : 0;
     }
     if (i === first) return Number.NaN;
   }
@@ -63,13 +65,18 @@ function parseOffset(bytes: Uint8Array, start: number, end: number): number {
   if (end - start !== 6 || bytes[start + 3] !== COLON) return Number.NaN;
   const hours = digits2(bytes, start + 1);
   const minutes = digits2(bytes, start + 4);
-  return hours <= 23 && minutes <= 59 ? sign * (hours * 60 + minutes) : Number.NaN;
+  return isWithin(hours, 0, 23) && isWithin(minutes, 0, 59) ? sign * (hours * 60 + minutes) : Number.NaN;
 }
 
+/** The number that two digits say; far below 0 if they are none. */
 function digits2(bytes: Uint8Array, at: number): number {
   const tens = bytes[at]!;
   const ones = bytes[at + 1]!;
-  return isDigit(tens) && isDigit(ones) ? (tens - ZERO) * 10 + (ones - ZERO) : Number.NaN;
+  return isDigit(tens) && isDigit(ones) ? (tens - ZERO) * 10 + (ones - ZERO) : NO_DIGITS;
+}
+
+function isWithin(value: number, min: number, max: number): boolean {
+  return value >= min && value <= max;
 }
 
 function isDigit(byte: number): boolean {

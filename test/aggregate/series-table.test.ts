@@ -105,6 +105,14 @@ describe('series table', () => {
     expect(table.spellingBytes).toBeLessThan(20_000);
   });
 
+  test('very long spellings are not remembered', () => {
+    const table = new SeriesTable(1000);
+    const long = spelling('a', `{${' '.repeat(5000)}}`);
+    const series = table.add(long, 'a', []);
+    expect(table.find(long)).toBe(-1);
+    expect(table.add(long, 'a', [])).toBe(series);
+  });
+
   test('makes the same series as makeSeries, of whatever text', () => {
     const text = fc.string({ unit: 'binary', minLength: 1 });
     const table = new SeriesTable(1000);

@@ -3,6 +3,7 @@ import { Aggregator } from '../../src/aggregate/aggregator.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
 import { REJECTIONS } from '../../src/decode/rejection.ts';
+import { decodeWith } from './decoded.ts';
 
 const SEEDS = [
   '{"name":"http.requests","type":"counter","value":3,"dimensions":{"app":"api","status":200},"timestamp":"2026-11-23T01:30:00.123456789Z"}',
@@ -19,6 +20,19 @@ function random(seed: number): (below: number) => number {
     state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
     return Math.floor((state / 2 ** 32) * below);
   };
+}
+
+function mutated(text: string, next: (below: number) => number): Buffer {
+  const message = Buffer.from(text);
+  for (let m = next(4); m >= 0; m--) {
+    const at = next(message.length);
+    const kind = next(4);
+    if (kind === 0) message[at] = next(256);
+    else if (kind === 1) message[at] = TELLING[next(TELLING.length)]!;
+    else if (kind === 2) message.copyWithin(at, next(message.length));
+    else message.copyWithin(at, at + 1);
+  }
+  return message;
 }
 
 function setUp() {
@@ -67,18 +81,7 @@ function elementsOf(message: Uint8Array): number {
 test('random mutations: nothing throws, all that is accepted is JSON, and every message and element is counted', () => {
   const next = random(42);
   const { decode, counts, aggregator } = setUp();
-  for (let i = 0; i < MUTATIONS; i++) {
-    const message = Buffer.from(SEEDS[next(SEEDS.length)]!);
-    for (let m = next(4); m >= 0; m--) {
-      const at = next(message.length);
-      const kind = next(4);
-      if (kind === 0) message[at] = next(256);
-      else if (kind === 1) message[at] = TELLING[next(TELLING.length)]!;
-      else if (kind === 2) message.copyWithin(at, next(message.length));
-      else message.copyWithin(at, at + 1);
-    }
-    decode(message);
-  }
+  for (let i = 0; i < MUTATIONS; i++) decode(mutated(SEEDS[next(SEEDS.length)]!, next));
   expect(counts.received).toBe(MUTATIONS);
   expect(counts.decoded + counts.rejected).toBe(counts.received);
   expect(counts.samples + counts.rejectedElements).toBe(counts.elements);
@@ -90,6 +93,21 @@ test('random mutations: nothing throws, all that is accepted is JSON, and every 
     .closeAll()
     .flatMap((window) => Array.from({ length: window.size }, (_, p) => window.point(p).count));
   expect(inWindows.reduce((sum, count) => sum + count, 0)).toBe(counts.samples);
+});
+
+test('a message says the same whether its series was seen before or not', () => {
+  const next = random(3);
+  const seen = new SeriesTable(10_000);
+  for (const text of SEEDS) decodeWith(seen, text);
+  let samples = 0;
+  for (let i = 0; i < 30_000; i++) {
+    const message = mutated(SEEDS[next(4) === 0 ? next(SEEDS.length) : 0]!, next);
+    decodeWith(seen, message);
+    const decoded = decodeWith(seen, message);
+    samples += decoded.elements.length;
+    expect(decoded).toEqual(decodeWith(new SeriesTable(10), message));
+  }
+  expect(samples).toBeGreaterThan(500);
 });
 
 test('random bytes', () => {
