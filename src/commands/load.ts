@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { Command, InvalidArgumentError } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { METRIC_TYPES, type MetricType } from '../aggregate/point.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { createJetStreamSource } from '../bus/jetstream.ts';
@@ -36,6 +36,8 @@ interface LoadOptions {
 
 const MAX_LOAD_SERIES = 10_000_000;
 const MAX_SKEW = 10;
+const DEFAULT_TYPES = 'counter:8,gauge:1,timer:1';
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 const PROGRESS_INTERVAL_MS = 1_000;
 /** Differences that are listed; of the others only the number is told. */
 const SHOWN_DIFFERENCES = 10;
@@ -62,15 +64,22 @@ export function loadCommand(): Command {
   return new Command('load')
     .description('publish realistic metrics, at a rate, for a test or a demonstration')
     .option('--rate <n>', 'messages a second; 0: as fast as possible', number(0, 1e9), 1_000)
-    .option('--count <n>', 'stop after so many messages', integer(1, Number.MAX_SAFE_INTEGER), Infinity)
-    .option('--duration <time>', 'stop after this time, such as 30s', duration, Infinity)
+    .addOption(
+      new Option('--count <n>', 'stop after so many messages')
+        .argParser(integer(1, Number.MAX_SAFE_INTEGER))
+        .default(Infinity, 'no end'),
+    )
+    .addOption(
+      new Option('--duration <time>', 'stop after this time, such as 30s')
+        .argParser(duration)
+        .default(Infinity, 'no end'),
+    )
     .option('--series <n>', 'different series', integer(1, MAX_LOAD_SERIES), 1_000)
     .option('--skew <x>', "Zipf exponent of the series' popularity; 0: all alike", number(0, MAX_SKEW), 1)
-    .option(
-      '--types <weights>',
-      'samples of each type, in proportion',
-      weights,
-      weights('counter:8,gauge:1,timer:1'),
+    .addOption(
+      new Option('--types <weights>', 'samples of each type, in proportion')
+        .argParser(weights)
+        .default(weights(DEFAULT_TYPES), DEFAULT_TYPES),
     )
     .option('--late <share>', 'part of the samples, 0 to 1, too late for their window', number(0, 1), 0.01)
     .option('--ahead <share>', 'part of the samples, 0 to 1, too far ahead of the bus', number(0, 1), 0)
@@ -80,8 +89,7 @@ export function loadCommand(): Command {
     .option('--json', 'print JSON')
     .addHelpText('after', HELP)
     .action(async (options: LoadOptions, command: Command) => {
-      if (options.late + options.ahead > 1)
-        command.error('error: --late and --ahead are more than 1 together');
+      if (options.late + options.ahead > 1) command.error('error: --late plus --ahead is more than 1');
       const types = METRIC_TYPES.filter((type) => options.types[type] > 0).length;
       if (options.series < types) command.error(`error: ${types} types take at least ${types} --series`);
       const config = await loadConfig(process.env);
@@ -91,35 +99,48 @@ export function loadCommand(): Command {
 
 /** Returns whether all is well. */
 async function load(options: LoadOptions, config: Config): Promise<boolean> {
-  const windows = windowSettings(config);
-  const traffic = new Traffic({ ...options, windows });
   const stopping = new AbortController();
   const stop = () => stopping.abort();
   // Once: the second time, the process ends as it does by default.
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop);
-  const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout load' });
+  for (const signal of STOP_SIGNALS) process.once(signal, stop);
+  // Before anything is sent: a path that cannot be written must not show up at the end only.
   const file = options.truth === undefined ? undefined : await open(options.truth, 'w');
-  const progress = newProgress();
-  const endDisplay = displayProgress(progress);
   try {
-    const recorder = file && (await startRecording(bus, options.subject, config));
-    await send(traffic, plan(options), recorder?.outlet ?? bus, systemClock, progress, stopping.signal);
-    endDisplay();
-    const truth = await recorder?.finish(progress);
-    if (file && truth) await writeTruth(file, truth, windows.windowMs);
-    const isReadBack = truth !== undefined && config.core.metricsSource === 'jetstream';
-    const differences = isReadBack ? findDifferences(traffic.sent(), truth.totals()) : [];
-    const { disconnects } = bus.stats;
-    report({ options, progress, disconnects, totals: traffic.totals(), truth, differences });
-    if (progress.gaveUp) return false;
-    // A server that crashes can lose even what it confirmed: only reading back tells.
-    return isReadBack ? differences.length === 0 : disconnects === 0 && progress.unconfirmed === 0;
+    const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout load' });
+    try {
+      return await sendAndReport(options, config, bus, file, stopping.signal);
+    } finally {
+      await bus.close();
+    }
   } finally {
-    endDisplay();
     await file?.close();
-    await bus.close();
-    for (const signal of ['SIGINT', 'SIGTERM'] as const) process.off(signal, stop);
+    for (const signal of STOP_SIGNALS) process.off(signal, stop);
   }
+}
+
+async function sendAndReport(
+  options: LoadOptions,
+  config: Config,
+  bus: Bus,
+  file: FileHandle | undefined,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const windows = windowSettings(config);
+  const traffic = new Traffic({ ...options, windows });
+  const progress = newProgress();
+  const recorder = file && (await startRecording(bus, options.subject, config));
+  const endDisplay = displayProgress(progress);
+  await send(traffic, plan(options), recorder?.outlet ?? bus, systemClock, progress, signal);
+  endDisplay();
+  const truth = await recorder?.finish(progress);
+  if (file && truth) await writeTruth(file, truth, windows.windowMs);
+  const isReadBack = truth !== undefined && config.core.metricsSource === 'jetstream';
+  const differences = isReadBack ? findDifferences(traffic.sent(), truth.totals()) : [];
+  const { disconnects } = bus.stats;
+  report({ options, progress, disconnects, totals: traffic.totals(), truth, differences });
+  if (progress.gaveUp) return false;
+  // A server that crashes can lose even what it confirmed: only reading back tells.
+  return isReadBack ? differences.length === 0 : disconnects === 0 && progress.unconfirmed === 0;
 }
 
 function plan({ subject, rate, count, duration }: LoadOptions) {

@@ -79,7 +79,8 @@ describe('load', { timeout: TIMEOUT_MS }, () => {
     expect(result).toMatchObject({ messages: 20_000, unconfirmed: 0 });
     expect(result.truth).toMatchObject({ messages: 20_000, rejected: 0, differences: [] });
     expect(result.truth.late).toBeGreaterThanOrEqual(result.late);
-    expect(result.truth.ahead).toBe(result.ahead);
+    expect(result.truth.ahead).toBeGreaterThan(0);
+    expect(result.truth.ahead).toBeLessThanOrEqual(result.ahead);
     const rows = await rowsOf(file);
     expect(total(rows)).toBe(20_000);
     expect(total(rows, 'counter')).toBe(result.types.counter.samples);
@@ -153,16 +154,30 @@ describe('load', { timeout: TIMEOUT_MS }, () => {
     expect(run.stderr).toContain('does not cover elsewhere');
   });
 
-  it.each([
-    ['--types', 'set:1'],
-    ['--types', 'counter:0'],
-    ['--late', '1.5'],
-    ['--late', '0.9', '--ahead', '0.2'],
-    ['--series', '2'],
-    ['--series', '1.5'],
-    ['--duration', '10'],
-    ['--subject', 'metrics.>'],
-  ])('refuses %s %s %s %s', async (...args) => {
+  it('refuses a file that cannot be written, before it sends', async () => {
+    const run = await load(['--count', '1', '--truth', join(folder.path, 'missing', 'x.jsonl')]);
+    expect(run).toMatchObject({ code: 1, stdout: '' });
+    expect(run.stderr).toContain('ENOENT');
+  });
+
+  it('ends when there is no bus, saying so', async () => {
+    const run = await load(['--count', '1'], { NATS_URL: 'nats://127.0.0.1:1' });
+    expect(run).toMatchObject({ code: 1, stdout: '' });
+    expect(run.stderr).toContain('cannot be reached');
+  });
+
+  it.each(
+    [
+      ['--types', 'set:1'],
+      ['--types', 'counter:0'],
+      ['--late', '1.5'],
+      ['--late', '0.9', '--ahead', '0.2'],
+      ['--series', '2'],
+      ['--series', '1.5'],
+      ['--duration', '10'],
+      ['--subject', 'metrics.>'],
+    ].map((args) => ({ args, shown: args.join(' ') })),
+  )('refuses $shown', async ({ args }) => {
     const run = await load(args);
     expect(run.code).toBe(1);
     expect(run.stderr).toMatch(/^error: /);
@@ -177,15 +192,15 @@ describe('load, when the server goes away', { timeout: TIMEOUT_MS }, () => {
   }
 
   it('goes on when it is back, and fails: messages may be lost', async () => {
-    const { ended } = start(['--rate', '2000', '--duration', '8s', '--json']);
-    await sleep(3_000);
+    const { ended } = start(['--rate', '2000', '--duration', '5s', '--json']);
+    await sleep(2_000);
     await crash();
     const run = await ended;
     expect(run.code).toBe(1);
     const { messages, disconnects, elapsed_ms } = JSON.parse(run.stdout);
-    expect(disconnects).toBe(1);
-    expect(elapsed_ms).toBeGreaterThanOrEqual(8_000);
-    expect(messages).toBeGreaterThan(2_000);
+    expect(disconnects).toBeGreaterThanOrEqual(1);
+    expect(elapsed_ms).toBeGreaterThanOrEqual(5_000);
+    expect(messages).toBeGreaterThan(1_000);
   });
 
   it('with --truth, fails only if messages are lost', async () => {
