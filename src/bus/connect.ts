@@ -8,7 +8,7 @@ import {
   type NatsConnection,
 } from 'nats';
 import { type Log, Quiet } from '../observe/log.ts';
-import { connectError, isUnreachable } from './errors.ts';
+import { connectError, isUnreachable, refusedCertificate } from './errors.ts';
 import { type CoreConfig, parseServers, signInOptions } from './sign-in.ts';
 import { BusError } from './source.ts';
 
@@ -104,10 +104,13 @@ export async function connect(core: CoreConfig, log: Log, options: ConnectOption
       log.info({ server: connection.getServer() }, 'connected to the bus');
       return new Connection(connection, log);
     } catch (error) {
+      const refused = await refusedCertificate(error, servers.addresses, core);
+      if (refused) throw refused;
       const explained = connectError(error, servers.addresses, core);
       if (!options.wait || !isUnreachable(error) || options.signal?.aborted) throw explained;
       if (!waiting) {
-        log.warn({ servers: servers.addresses, reason: explained.message }, 'waiting for the bus');
+        const { message: reason, advice } = explained;
+        log.warn({ servers: servers.addresses, reason, advice }, 'waiting for the bus');
       }
       const ms = RECONNECT_WAIT_MS + Math.random() * RECONNECT_JITTER_MS;
       await sleep(ms, undefined, options.signal ? { signal: options.signal } : {}).catch(() => {});
@@ -257,13 +260,16 @@ class Connection implements Bus {
     }
   }
 
+  /** While the client tries again, it tells of every attempt that fails, and afterwards of as many successes. */
   #disconnected(server: string): void {
+    if (!this.connected) return;
     this.connected = false;
     this.stats.disconnects += 1;
     this.log.warn({ server }, 'lost the connection to the bus; reconnecting');
   }
 
   #reconnected(server: string): void {
+    if (this.connected) return;
     this.connected = true;
     this.stats.reconnects += 1;
     this.log.info({ server }, 'connected to the bus again');

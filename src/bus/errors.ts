@@ -1,5 +1,6 @@
 /** What went wrong on the bus, in words for the operator. */
 import { ErrorCode, NatsError } from 'nats';
+import { asksForCertificate } from './greeting.ts';
 import type { CoreConfig } from './sign-in.ts';
 import { BusError } from './source.ts';
 
@@ -47,7 +48,28 @@ export function connectError(error: unknown, servers: readonly string[], core: C
   }
   return new BusError(
     `the bus cannot be reached at ${where} (${code})`,
-    'Check NATS_URL, and that a nats-server listens there; where it demands client certificates, set NATS_TLS_CERT_FILE and NATS_TLS_KEY_FILE.',
+    'Check NATS_URL, and that a nats-server listens there.',
+  );
+}
+
+/** A sign-in that got no answer, from a server that asks for certificates: it did not accept ours, or the lack of one. */
+export async function refusedCertificate(
+  error: unknown,
+  servers: readonly string[],
+  core: CoreConfig,
+): Promise<BusError | undefined> {
+  if (codeOf(error) !== ErrorCode.Timeout) return undefined;
+  if (!(await Promise.all(servers.map(asksForCertificate))).includes(true)) return undefined;
+  const where = servers.join(', ');
+  if (core.natsTlsCertFile === undefined) {
+    return new BusError(
+      `the bus at ${where} asks clients for a certificate`,
+      'Set NATS_TLS_CERT_FILE and NATS_TLS_KEY_FILE.',
+    );
+  }
+  return new BusError(
+    `the bus at ${where} asks clients for a certificate and does not answer to ours`,
+    'Check that NATS_TLS_CERT_FILE is signed by a CA that the server knows, and has not expired.',
   );
 }
 

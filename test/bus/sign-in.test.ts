@@ -1,0 +1,269 @@
+import { unlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { type Bus, connect } from '../../src/bus/connect.ts';
+import { BusError } from '../../src/bus/source.ts';
+import { ensureStream } from '../../src/bus/stream.ts';
+import { type NatsOptions, type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { freePort, temporaryFolder } from '../../src/servers/process.ts';
+import { type Certificates, makeCertificates, makeDecentralised, makeNkey } from './credentials.ts';
+import { memoryLog, settings, until } from './support.ts';
+
+const SECRET = 'swordfish-7741';
+const folder = temporaryFolder('sign-in-test');
+let certificates: Certificates;
+const stops: (() => Promise<void>)[] = [];
+
+beforeAll(() => {
+  certificates = makeCertificates(folder.path);
+});
+afterEach(async () => {
+  while (stops.length > 0) await stops.pop()!();
+});
+afterAll(() => folder.remove());
+
+async function server(options: NatsOptions): Promise<NatsServer> {
+  const started = await startNats(options);
+  stops.push(() => started.stop());
+  return started;
+}
+
+async function attach(env: Record<string, string>, log = memoryLog()): Promise<Bus> {
+  const bus = await connect(settings(env), log);
+  stops.push(() => bus.close());
+  return bus;
+}
+
+/** The error must explain itself to an operator, and must never hold a secret. */
+async function refusal(env: Record<string, string>): Promise<BusError> {
+  const error = await attach(env).then(
+    () => new Error('the bus let us in'),
+    (thrown: unknown) => thrown,
+  );
+  expect(error).toBeInstanceOf(BusError);
+  const { message, advice } = error as BusError;
+  expect(advice).toMatch(/^[A-Z].*\.$/);
+  expect(`${message} ${advice}`).not.toContain(SECRET);
+  return error as BusError;
+}
+
+function file(name: string, content: string): string {
+  const path = join(folder.path, name);
+  writeFileSync(path, content);
+  return path;
+}
+
+test('user and password', async () => {
+  const { url } = await server({ auth: { kind: 'user', user: 'fan', password: SECRET } });
+  const bus = await attach({ NATS_URL: url, NATS_USER: 'fan', NATS_PASSWORD: SECRET });
+  expect(bus.connected).toBe(true);
+  const wrong = await refusal({ NATS_URL: url, NATS_USER: 'fan', NATS_PASSWORD: 'other' });
+  expect(wrong.message).toMatch(/refused the sign-in/);
+  expect(wrong.advice).toMatch(/NATS_USER and NATS_PASSWORD/);
+  expect((await refusal({ NATS_URL: url })).advice).toMatch(/Set NATS_USER/);
+});
+
+test('user and password in NATS_URL, escaped, beginning with digits', async () => {
+  const { port } = await server({ auth: { kind: 'user', user: 'fan', password: `12${SECRET}@/` } });
+  await attach({ NATS_URL: `nats://fan:12${SECRET}%40%2F@127.0.0.1:${port}` });
+  await refusal({ NATS_URL: `nats://fan:${SECRET}@127.0.0.1:${port}` });
+  const both = await refusal({ NATS_URL: `nats://fan:${SECRET}@127.0.0.1:${port}`, NATS_TOKEN: SECRET });
+  expect(both.message).toMatch(/in NATS_URL and beside it/);
+  const two = `nats://fan:${SECRET}@127.0.0.1:${port},nats://other:${SECRET}@127.0.0.1:${port}`;
+  expect((await refusal({ NATS_URL: two })).message).toMatch(/different credentials/);
+});
+
+test('token', async () => {
+  const { url, port } = await server({ auth: { kind: 'token', token: SECRET } });
+  await attach({ NATS_URL: url, NATS_TOKEN: SECRET });
+  await attach({ NATS_URL: `nats://${SECRET}@127.0.0.1:${port}` });
+  expect((await refusal({ NATS_URL: url, NATS_TOKEN: 'other' })).advice).toMatch(/NATS_TOKEN/);
+  await refusal({ NATS_URL: url });
+});
+
+test('NKey seed', async () => {
+  const [right, wrong] = [makeNkey(), makeNkey()];
+  const { url } = await server({ auth: { kind: 'nkey', publicKeys: [right.publicKey] } });
+  await attach({ NATS_URL: url, NATS_NKEY_SEED_FILE: file('right.nk', `${right.seed}\n`) });
+  const refused = await refusal({ NATS_URL: url, NATS_NKEY_SEED_FILE: file('wrong.nk', wrong.seed) });
+  expect(refused.advice).toMatch(/NATS_NKEY_SEED_FILE/);
+  await refusal({ NATS_URL: url });
+});
+
+test('credentials of a decentralised account, JetStream included; rotated while running', async () => {
+  const { auth, newCreds } = makeDecentralised();
+  const nats = await server({ auth });
+  const path = file('user.creds', newCreds());
+  const log = memoryLog();
+  const core = settings({ NATS_URL: nats.url, NATS_CREDS_FILE: path, METRICS_STREAM_MAX_BYTES: '16MiB' });
+  const bus = await attach({ NATS_URL: nats.url, NATS_CREDS_FILE: path }, log);
+  expect((await ensureStream(bus, core)).messages).toBe(0);
+  const stranger = makeDecentralised().newCreds();
+  const refused = await refusal({ NATS_URL: nats.url, NATS_CREDS_FILE: file('stranger.creds', stranger) });
+  expect(refused.advice).toMatch(/NATS_CREDS_FILE/);
+  await refusal({ NATS_URL: nats.url });
+  // New content is used at the next sign-in; a file that is gone does not end a running service.
+  await nats.halt();
+  writeFileSync(path, newCreds());
+  await nats.resume();
+  await until('signed in again', () => bus.stats.reconnects === 1);
+  unlinkSync(path);
+  await nats.halt();
+  await nats.resume();
+  await until('signed in with what was read last', () => bus.stats.reconnects === 2);
+});
+
+describe('files that cannot be used are named', () => {
+  const missing = join(folder.path, 'missing');
+  test.each([
+    ['NATS_CREDS_FILE', {}],
+    ['NATS_NKEY_SEED_FILE', {}],
+    ['NATS_TLS_CA_FILE', {}],
+    ['NATS_TLS_CERT_FILE', { NATS_TLS_KEY_FILE: missing }],
+    ['NATS_TLS_KEY_FILE', { NATS_TLS_CERT_FILE: import.meta.filename }],
+  ])('%s is missing', async (variable, more) => {
+    const error = await refusal({ NATS_URL: 'nats://127.0.0.1:1', [variable]: missing, ...more });
+    expect(error.message).toMatch(
+      new RegExp(`^the file of ${variable} cannot be read: .*missing \\(ENOENT\\)`),
+    );
+  });
+
+  test.each(['NATS_CREDS_FILE', 'NATS_NKEY_SEED_FILE'])('%s holds something else', async (variable) => {
+    const error = await refusal({ NATS_URL: 'nats://127.0.0.1:1', [variable]: file('junk', SECRET) });
+    expect(error.message).toMatch(new RegExp(`^the file of ${variable} does not hold`));
+  });
+});
+
+describe('TLS', () => {
+  test('a server signed by the CA is trusted, by address and by name; others are not', async () => {
+    const { port } = await server({ tls: certificates.server });
+    const ca = { NATS_TLS_CA_FILE: certificates.ca };
+    await attach({ NATS_URL: `tls://127.0.0.1:${port}`, ...ca });
+    await attach({ NATS_URL: `nats://localhost:${port}`, ...ca });
+    const untrusted = await refusal({
+      NATS_URL: `tls://127.0.0.1:${port}`,
+      NATS_TLS_CA_FILE: certificates.otherCa,
+    });
+    expect(untrusted.message).toMatch(/no TLS connection/);
+    expect(untrusted.advice).toMatch(/NATS_TLS_CA_FILE/);
+    await refusal({ NATS_URL: `tls://127.0.0.1:${port}` });
+  });
+
+  test('a certificate for another name is refused', async () => {
+    const { port } = await server({ tls: certificates.misnamed });
+    const error = await refusal({
+      NATS_URL: `tls://127.0.0.1:${port}`,
+      NATS_TLS_CA_FILE: certificates.ca,
+    });
+    expect(error.message).toMatch(/no TLS connection.*ALTNAME/);
+  });
+
+  test('no password goes to a server without TLS where TLS was asked for', async () => {
+    const { url } = await server({});
+    const error = await refusal({ NATS_URL: url, NATS_TLS_CA_FILE: certificates.ca, NATS_TOKEN: SECRET });
+    expect(error.message).toMatch(/does not offer TLS/);
+  });
+
+  test('mutual: the server refuses a client without a certificate', async () => {
+    const { url } = await server({ tls: { ...certificates.server, ca: certificates.ca } });
+    const ca = { NATS_URL: url, NATS_TLS_CA_FILE: certificates.ca };
+    const { certFile, keyFile } = certificates.client;
+    await attach({ ...ca, NATS_TLS_CERT_FILE: certFile, NATS_TLS_KEY_FILE: keyFile });
+    const log = memoryLog();
+    await expect(connect(settings(ca), log, { wait: true })).rejects.toMatchObject({
+      message: expect.stringMatching(/asks clients for a certificate/),
+      advice: expect.stringMatching(/Set NATS_TLS_CERT_FILE/),
+    });
+  });
+});
+
+test('no server: fails, or waits and says once what for', async () => {
+  const port = await freePort();
+  const env = { NATS_URL: `nats://127.0.0.1:${port}` };
+  expect((await refusal(env)).message).toMatch(
+    /cannot be reached at 127\.0\.0\.1:\d+ \(CONNECTION_REFUSED\)/,
+  );
+  const log = memoryLog();
+  const waiting = connect(settings(env), log, { wait: true });
+  await until('waiting', () => log.lines.length > 0);
+  await new Promise((resolve) => setTimeout(resolve, 1500));
+  expect(log.lines.map((line) => line.message)).toEqual(['waiting for the bus']);
+  await server({ port });
+  const bus = await waiting;
+  stops.push(() => bus.close());
+  expect(log.lines.map((line) => line.message)).toEqual(['waiting for the bus', 'connected to the bus']);
+});
+
+test('waiting ends with the signal, and at once where the sign-in is refused', async () => {
+  const abort = new AbortController();
+  const waiting = connect(settings({ NATS_URL: 'nats://127.0.0.1:1' }), memoryLog(), {
+    wait: true,
+    signal: abort.signal,
+  });
+  abort.abort();
+  await expect(waiting).rejects.toThrow(BusError);
+  const { url } = await server({ auth: { kind: 'token', token: SECRET } });
+  await expect(connect(settings({ NATS_URL: url }), memoryLog(), { wait: true })).rejects.toThrow(/refused/);
+});
+
+test('a server that was down at first is still used later', async () => {
+  const early = await server({});
+  const port = await freePort();
+  const urls = `nats://127.0.0.1:${port},${early.url}`;
+  const bus = await attach({ NATS_URL: urls });
+  expect(bus.server).toBe(`127.0.0.1:${early.port}`);
+  await server({ port });
+  await early.halt();
+  await until('moved over', () => bus.stats.reconnects === 1);
+  expect(bus.server).toBe(`127.0.0.1:${port}`);
+});
+
+test('disconnections, refused sign-ins and reconnections are counted and logged', async () => {
+  const port = await freePort();
+  const first = await server({ port, auth: { kind: 'token', token: SECRET } });
+  const log = memoryLog();
+  const bus = await attach({ NATS_URL: first.url, NATS_TOKEN: SECRET }, log);
+  await first.stop();
+  await until('lost', () => !bus.connected);
+  const second = await server({ port, auth: { kind: 'token', token: 'changed' } });
+  await until('refused more often than the client would bear by itself', () => bus.stats.authErrors >= 3);
+  await second.stop();
+  await server({ port, auth: { kind: 'token', token: SECRET } });
+  await until('back', () => bus.connected);
+  expect(bus.stats).toMatchObject({ disconnects: 1, reconnects: 1 });
+  const messages = log.lines.map((line) => line.message);
+  expect(messages.filter((message) => message === 'the bus refuses the sign-in')).toHaveLength(1);
+  expect(JSON.stringify(log.lines)).not.toContain(SECRET);
+});
+
+test('a callback that throws is counted, and reading goes on', async () => {
+  const { url } = await server({});
+  const bus = await attach({ NATS_URL: url });
+  const seen: string[] = [];
+  const stop = bus.subscribe('talk.*', (payload, subject) => {
+    seen.push(subject);
+    if (payload.length === 0) throw new Error('empty');
+  });
+  bus.publish('talk.a', '');
+  bus.publish('talk.b', 'x');
+  await until('both', () => seen.length === 2);
+  expect(bus.stats.callbackErrors).toBe(1);
+  stop();
+});
+
+test('publish never throws and never gathers without bound', async () => {
+  const nats = await server({ maxPayloadBytes: 1024 * 1024 });
+  const bus = await attach({ NATS_URL: nats.url });
+  expect(bus.publish('x', 'y')).toBe(true);
+  expect(bus.publish('x', 'y'.repeat(2 * 1024 * 1024))).toBe(false);
+  const large = new Uint8Array(512 * 1024);
+  const sent = Array.from({ length: 100 }, () => bus.publish('x', large)).filter(Boolean).length;
+  expect(sent).toBeLessThan(20);
+  await bus.flush();
+  await until('room again', () => bus.publish('x', large));
+  await nats.halt();
+  await until('lost', () => !bus.connected);
+  expect(bus.publish('x', 'y')).toBe(false);
+  await bus.close();
+  expect(bus.publish('x', 'y')).toBe(false);
+});
