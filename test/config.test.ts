@@ -114,7 +114,7 @@ describe('secrets', () => {
       SINK_REDSHIFT_ENABLED: 'true',
       SINK_REDSHIFT_URL: `postgres://u:${secret}@db/x`,
       SINK_INFLUXDB_ENABLED: 'true',
-      SINK_INFLUXDB_URL: `http://u:${secret}@db`,
+      SINK_INFLUXDB_URL: 'http://db',
       SINK_INFLUXDB_TOKEN: secret,
       SINK_INFLUXDB_BUCKET: 'b',
       SINK_INFLUXDB_ORG: 'o',

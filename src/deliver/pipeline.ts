@@ -1,7 +1,7 @@
 import type { Aggregator } from '../aggregate/aggregator.ts';
 import type { Sample } from '../aggregate/sample.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
-import type { Reader } from '../bus/source.ts';
+import type { Gap, Reader } from '../bus/source.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import type { Rejection } from '../decode/rejection.ts';
 
@@ -10,6 +10,7 @@ export interface PipelineOptions {
   readonly aggregator: Aggregator;
   /** Takes the windows that became complete, oldest first; before `boundary` there are no others. */
   readonly hand: (windows: readonly ClosedWindow[], boundary: number) => void | Promise<void>;
+  readonly onGap?: (gap: Gap) => void;
   /** A message, or an element of an array, that is no sample: for the log. */
   readonly onRejected?: (reason: Rejection, message: Uint8Array) => void;
 }
@@ -55,6 +56,10 @@ export class Pipeline implements Reader, SampleHandler {
     const before = aggregator.boundary;
     const windows = aggregator.close(streamTime);
     if (aggregator.boundary !== before) return hand(windows, aggregator.boundary);
+  }
+
+  gap(gap: Gap): void {
+    this.#options.onGap?.(gap);
   }
 
   #reject(counts: Map<Rejection, number>, reason: Rejection): void {

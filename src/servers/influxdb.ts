@@ -8,6 +8,8 @@ export interface InfluxDbOptions {
   readonly admin?: { readonly user: string; readonly password: string };
   /** A request's body is refused with 413 from here on. */
   readonly maxBodyBytes?: number;
+  /** How many writes the server works on at once; any number where absent. */
+  readonly maxConcurrentWrites?: number;
 }
 
 const DEFAULT_MAX_BODY_BYTES = 25_000_000;
@@ -86,5 +88,6 @@ bind-address = "127.0.0.1:${rpcPort}"
   auth-enabled = ${options.admin !== undefined}
   log-enabled = false
   max-body-size = ${options.maxBodyBytes ?? DEFAULT_MAX_BODY_BYTES}
+  max-concurrent-write-limit = ${options.maxConcurrentWrites ?? 0}
 `;
 }

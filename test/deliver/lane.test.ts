@@ -280,6 +280,7 @@ describe('stopping and checkpoints', () => {
       describe: () => ({ sequence: 7, savedAt: '', shape: {} as never }),
       store: {
         load: async () => undefined,
+        list: async () => [],
         save: async (_, { next }) => {
           await save(next);
           return 'saved';

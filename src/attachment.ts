@@ -1,0 +1,103 @@
+/** How the service is attached to the bus: where each sink goes on, and what reads from there. */
+import { type Checkpoint, type CheckpointShape, createCheckpointStore } from './bus/checkpoints.ts';
+import type { Bus } from './bus/connect.ts';
+import { createCoreSource } from './bus/core.ts';
+import { createJetStreamSource } from './bus/jetstream.ts';
+import { BusError, type Source } from './bus/source.ts';
+import { ensureStream } from './bus/stream.ts';
+import type { Config } from './config.ts';
+import { firstWanted, readFrom, type StreamExtent, type WindowShape } from './deliver/begin.ts';
+import { systemClock } from './deliver/clock.ts';
+import { CheckpointKeeper } from './deliver/keeper.ts';
+import type { Log } from './observe/log.ts';
+
+export interface Attachment {
+  /** By sink: start of the first window that it wants; -Infinity in core mode. */
+  readonly from: ReadonlyMap<string, number>;
+  /** Whether what was read can be read again. */
+  readonly replayable: boolean;
+  /** See `Point.instance`. */
+  readonly instance: string;
+  /** A source with all messages that windows from `from` on can depend on (I6). */
+  open(from: number): Source;
+  keeperOf(sink: string, sequence: () => number): CheckpointKeeper | undefined;
+}
+
+/** Rejects with a `BusError`. */
+export async function attach(bus: Bus, config: Config, instance: string, log: Log): Promise<Attachment> {
+  switch (config.core.metricsSource) {
+    case 'jetstream':
+      return await attachToStream(bus, config, log);
+    case 'core':
+      return attachToCore(bus, config, instance);
+    default:
+      return config.core.metricsSource satisfies never;
+  }
+}
+
+function attachToCore(bus: Bus, { core, sinks }: Config, instance: string): Attachment {
+  return {
+    from: new Map(sinks.map(({ id }) => [id, Number.NEGATIVE_INFINITY])),
+    replayable: false,
+    instance,
+    open: () => createCoreSource(bus, core),
+    keeperOf: () => undefined,
+  };
+}
+
+async function attachToStream(bus: Bus, { core, sinks }: Config, log: Log): Promise<Attachment> {
+  const facts = await ensureStream(bus, core);
+  const store = createCheckpointStore(bus, core);
+  const shape: CheckpointShape & WindowShape = {
+    windowMs: core.window,
+    latenessMs: core.lateness,
+    maxAheadMs: core.maxAhead,
+    maxSeries: core.maxSeries,
+    slice: `${core.slice.index}/${core.slice.of}`,
+  };
+  const extent: StreamExtent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
+  const now = systemClock.now();
+  const from = new Map<string, number>();
+  for (const { id, start } of sinks) {
+    const checkpoint = await store.load(id);
+    if (checkpoint) checkShape(id, checkpoint, shape, core.pipeline);
+    const next = checkpoint?.next ?? firstWanted(start, extent, shape, now);
+    from.set(id, next);
+    const begins = { sink: id, next: new Date(next).toISOString(), checkpoint: checkpoint !== undefined };
+    log.info(begins, checkpoint ? 'the sink goes on from its checkpoint' : 'the sink has no checkpoint yet');
+  }
+  return {
+    from,
+    replayable: true,
+    instance: '',
+    open: (first) =>
+      createJetStreamSource(bus, core, {
+        start: { kind: 'time', ms: readFrom(first, shape) },
+        now: systemClock.now,
+      }),
+    keeperOf: (sink, sequence) =>
+      new CheckpointKeeper({
+        sink,
+        store,
+        clock: systemClock,
+        describe: () => ({ sequence: sequence(), shape, savedAt: new Date(systemClock.now()).toISOString() }),
+      }),
+  };
+}
+
+/**
+ * Windows of another shape cut time, or assign samples, differently: going on from the checkpoint as if nothing had
+ * changed would lose some samples and count others twice.
+ */
+function checkShape(sink: string, { shape }: Checkpoint, wanted: CheckpointShape, pipeline: string): void {
+  const changed = (['windowMs', 'latenessMs', 'maxAheadMs'] as const).filter(
+    (key) => shape[key] !== wanted[key],
+  );
+  if (changed.length === 0) return;
+  const names = { windowMs: 'WINDOW', latenessMs: 'LATENESS', maxAheadMs: 'MAX_AHEAD' };
+  const said = changed.map((key) => `${names[key]} was ${shape[key]}ms and is ${wanted[key]}ms`).join(', ');
+  throw new BusError(
+    `the checkpoint of sink ${sink} in pipeline ${pipeline} was made with other settings: ${said}`,
+    'Set them back, or set PIPELINE to a new name, under which windows of the new shape begin at METRICS_START.',
+  );
+}

@@ -1,0 +1,150 @@
+import { randomBytes } from 'node:crypto';
+import { Command } from 'commander';
+import { createCheckpointStore } from '../bus/checkpoints.ts';
+import { type Bus, connect } from '../bus/connect.ts';
+import { BusError } from '../bus/source.ts';
+import { describeStream } from '../bus/stream.ts';
+import { type Config, loadConfig, type SinkConfig } from '../config.ts';
+import { createLog } from '../observe/log.ts';
+import { type Batch, makeSeries, type Point, type Sink, SinkError } from '../sink.ts';
+import { type Cell, renderTable } from './table.ts';
+
+/** One thing looked at, and what to do about it where it is not well. */
+interface Finding {
+  readonly what: string;
+  readonly state: 'ok' | 'failed' | 'skipped';
+  readonly detail: string;
+  readonly advice: string;
+}
+
+const PROBE_NAME = 'fanout.check';
+
+export function checkCommand(): Command {
+  return new Command('check')
+    .description(
+      'connect to the bus and to every sink that is on; write, read and remove a probe point in each',
+    )
+    .option('--json', 'print JSON')
+    .action(async (options: { json?: true }) => {
+      const config = await loadConfig(process.env);
+      const findings = [
+        ...(await checkBus(config)),
+        ...(await Promise.all(config.sinks.map((sink) => checkSink(sink, config)))),
+      ];
+      process.stdout.write(options.json ? `${JSON.stringify(findings, null, 2)}\n` : report(findings));
+      process.exit(findings.some(({ state }) => state === 'failed') ? 1 : 0);
+    });
+}
+
+function report(findings: readonly Finding[]): string {
+  const colours = { ok: 'green', failed: 'red', skipped: 'yellow' } as const;
+  const rows = findings.map(({ what, state, detail }): Cell[] => [
+    what,
+    { text: state, colour: colours[state] },
+    detail,
+  ]);
+  const advice = findings.filter((finding) => finding.advice !== '');
+  const todo = advice.map((finding) => `  ${finding.what}: ${finding.advice}\n`).join('');
+  return `${renderTable(['what', 'state', 'detail'], rows)}\n${todo === '' ? '' : `\nWhat to do:\n${todo}`}`;
+}
+
+async function checkBus(config: Config): Promise<Finding[]> {
+  const { core } = config;
+  const what = 'bus';
+  let bus: Bus;
+  try {
+    bus = await connect(core, createLog('error'));
+  } catch (error) {
+    return [failed(what, error)];
+  }
+  const connected: Finding = { what, state: 'ok', detail: `connected to ${bus.server}`, advice: '' };
+  if (core.metricsSource === 'core') return [connected];
+  const found = [connected, await checkStream(bus, config), await checkCheckpoints(bus, config)];
+  await bus.close();
+  return found;
+}
+
+/** Looks only: `check` makes no stream. */
+async function checkStream(bus: Bus, { core }: Config): Promise<Finding> {
+  const what = `stream ${core.metricsStream}`;
+  try {
+    const { messages, bytes, firstSequence, lastSequence, subjects } = await describeStream(bus, core);
+    const detail = `${messages} messages, ${bytes} bytes, sequence ${firstSequence} to ${lastSequence}, ${subjects.join(', ')}`;
+    return { what, state: 'ok', detail, advice: '' };
+  } catch (error) {
+    return failed(what, error);
+  }
+}
+
+async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
+  const what = 'checkpoints';
+  const store = createCheckpointStore(bus, config.core);
+  try {
+    const stored = await Promise.all(config.sinks.map(({ id }) => store.load(id)));
+    const texts = config.sinks.map(({ id }, i) => {
+      const next = stored[i]?.next;
+      return `${id} ${next === undefined ? 'none yet' : `at ${new Date(next).toISOString()}`}`;
+    });
+    return { what, state: 'ok', detail: texts.join(', '), advice: '' };
+  } catch (error) {
+    return failed(what, error);
+  }
+}
+
+async function checkSink({ id, module, values, timeoutMs }: SinkConfig, { core }: Config): Promise<Finding> {
+  const what = `sink ${id} (${module.kind})`;
+  const quiet = { info() {}, warn() {} };
+  const sink = module.create(values, { id, log: quiet });
+  try {
+    const detail = await probe(sink, core.window, AbortSignal.timeout(timeoutMs));
+    return { what, state: 'ok', detail, advice: '' };
+  } catch (error) {
+    return failed(what, error);
+  } finally {
+    await sink.close().catch(() => {});
+  }
+}
+
+/** Writes a point that no producer makes, reads it back through the store's own query, and removes it. */
+async function probe(sink: Sink, windowMs: number, signal: AbortSignal): Promise<string> {
+  const started = performance.now();
+  await sink.open(signal);
+  const windowStart = Math.floor(Date.now() / windowMs) * windowMs;
+  const batch: Batch = { points: [probePoint(windowStart, windowMs)] };
+  const outcome = await sink.write(batch, signal);
+  if (outcome.kind === 'retry' || outcome.kind === 'refused')
+    throw new SinkError(outcome.reason, outcome.message);
+  if (outcome.kind === 'partial') {
+    const [rejection] = outcome.rejected;
+    throw new SinkError('unknown', rejection ? rejection.message : 'the probe point was not taken');
+  }
+  let readBack = 'read back';
+  try {
+    if (!(await holds(sink, batch.points[0]!, signal))) readBack = 'cannot be read back';
+  } finally {
+    await sink.remove(batch, signal);
+  }
+  return `written, ${readBack}, removed in ${Math.round(performance.now() - started)} ms`;
+}
+
+async function holds(sink: Sink, wanted: Point, signal: AbortSignal): Promise<boolean> {
+  const range = { from: wanted.windowStart, to: wanted.windowStart + wanted.windowMs };
+  for await (const { series, sum } of sink.read(range, signal)) {
+    if (series.id !== wanted.series.id) continue;
+    if (sum !== wanted.sum) throw new SinkError('unknown', `the probe point has the sum ${sum} in the store`);
+    return true;
+  }
+  return false;
+}
+
+function probePoint(windowStart: number, windowMs: number): Point {
+  const series = makeSeries(PROBE_NAME, 'counter', [['probe', randomBytes(8).toString('hex')]]);
+  const none = { min: null, max: null, last: null, p50: null, p90: null, p95: null, p99: null };
+  return { series, windowStart, windowMs, instance: '', count: 1, sum: 1, ...none };
+}
+
+function failed(what: string, error: unknown): Finding {
+  const advice = error instanceof BusError || error instanceof SinkError ? error.advice : '';
+  const detail = error instanceof Error ? error.message : String(error);
+  return { what, state: 'failed', detail, advice };
+}

@@ -1,0 +1,79 @@
+/** What lanes and pipelines tell the operator: one log line for what happens, not one for each time. */
+import type { Bus } from '../bus/connect.ts';
+import { publishRejected } from '../bus/rejected.ts';
+import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
+import { type Log, Quiet } from '../observe/log.ts';
+import type { Point, Rejection } from '../sink.ts';
+import type { Clock } from './clock.ts';
+import type { LaneFailure } from './lane.ts';
+
+const INTERVAL_MS = 1000;
+/** Of a rejected message, in the log. */
+const SHOWN_BYTES = 200;
+
+export class Reports {
+  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #quiet = new Quiet(INTERVAL_MS);
+
+  constructor(log: Log, clock: Clock) {
+    this.#log = log;
+    this.#clock = clock;
+  }
+
+  messageRejected(reason: DecodeRejection, message: Uint8Array): void {
+    const held = this.#quiet.admit(`message ${reason}`, this.#clock.now());
+    if (held === undefined) return;
+    const start = Buffer.from(message.subarray(0, SHOWN_BYTES)).toString('utf8');
+    this.#log.warn({ reason, bytes: message.length, start, heldBack: held }, 'rejected a message');
+  }
+
+  sinkChanged(sink: string, up: boolean, failure: LaneFailure | undefined): void {
+    if (up) this.#log.info({ sink }, 'the sink is up');
+    else
+      this.#log.warn(
+        { sink, reason: failure?.reason, error: failure?.message },
+        'the sink is down; retrying',
+      );
+  }
+
+  /** I5: a point refused for good is recorded: counted, logged, and published where that is asked for. */
+  pointsRejected(sink: string, rejected: readonly RejectedPoint[], bus: Bus | undefined): void {
+    for (const { point, rejection } of rejected) {
+      if (bus) publishRejected(bus, sink, recordOf(sink, point, rejection));
+    }
+    const first = rejected[0];
+    const held = this.#quiet.admit(`point ${sink}`, this.#clock.now());
+    if (first === undefined || held === undefined) return;
+    const { reason, message } = first.rejection;
+    const example = { name: first.point.series.name, reason, error: message };
+    this.#log.warn(
+      { sink, points: rejected.length, example, heldBack: held },
+      'the store refused points for good',
+    );
+  }
+}
+
+export interface RejectedPoint {
+  readonly point: Point;
+  readonly rejection: Rejection;
+}
+
+/** The message on `fanout.rejected.<sink>`: the point as the stores' columns name it, and why. */
+function recordOf(sink: string, point: Point, { reason, message }: Rejection): object {
+  const { series, windowStart, windowMs, ...values } = point;
+  return {
+    sink,
+    reason,
+    message,
+    point: {
+      window_start: windowStart,
+      window_ms: windowMs,
+      series_id: series.id,
+      name: series.name,
+      type: series.type,
+      dimensions: Object.fromEntries(series.dimensions),
+      ...values,
+    },
+  };
+}

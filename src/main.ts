@@ -1,0 +1,37 @@
+#!/usr/bin/env node
+/** argv -> command. */
+import { Command } from 'commander';
+import { checkCommand } from './commands/check.ts';
+import { configCommand } from './commands/config.ts';
+import { demoCommand } from './commands/demo.ts';
+import { loadCommand } from './commands/load.ts';
+import { runCommand } from './commands/run.ts';
+import { ConfigError, EXIT_CONFIG } from './config.ts';
+import { VERSION } from './version.ts';
+
+const program = new Command('metrics-fanout')
+  .description(
+    'Aggregates metrics from a NATS bus in windows and writes every window to several stores at once, exactly.',
+  )
+  .version(VERSION)
+  .addCommand(runCommand(), { isDefault: true })
+  .addCommand(demoCommand())
+  .addCommand(checkCommand())
+  .addCommand(loadCommand())
+  .addCommand(configCommand());
+
+try {
+  await program.parseAsync();
+} catch (error) {
+  process.stderr.write(`metrics-fanout: ${inWords(error)}\n`);
+  // A client of a store may hold on to its sockets: do not wait for it.
+  process.exit(error instanceof ConfigError ? EXIT_CONFIG : 1);
+}
+
+/** Errors of bus and sinks come with advice; anything else is ours, and its trace helps. */
+function inWords(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  if (error instanceof ConfigError) return error.message;
+  if ('advice' in error) return `${error.message}\n  ${error.advice}`;
+  return error.stack ?? error.message;
+}

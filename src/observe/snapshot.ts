@@ -1,0 +1,135 @@
+import type { Aggregator } from '../aggregate/aggregator.ts';
+import { METRIC_TYPES } from '../aggregate/point.ts';
+import type { SeriesTable } from '../aggregate/series-table.ts';
+import type { Bus } from '../bus/connect.ts';
+import type { Source } from '../bus/source.ts';
+import type { Config } from '../config.ts';
+import { REJECTIONS } from '../decode/rejection.ts';
+import type { CheckpointKeeper } from '../deliver/keeper.ts';
+import type { Lane } from '../deliver/lane.ts';
+import type { Pipeline } from '../deliver/pipeline.ts';
+import { VERSION } from '../version.ts';
+import type { Counts, SampleStatus, SinkStatus, SourceStatus, Status, WindowStatus } from './status.ts';
+
+/** One sink's lane and what belongs to it. */
+export interface LaneParts {
+  readonly lane: Lane;
+  readonly kind: string;
+  readonly keeper: CheckpointKeeper | undefined;
+}
+
+/** The live path. */
+export interface LiveParts {
+  readonly source: Source;
+  readonly pipeline: Pipeline;
+  readonly aggregator: Aggregator;
+  readonly table: SeriesTable;
+}
+
+/** What a status is made of; the later ones are not there before the service is attached to the bus. */
+export interface Parts {
+  readonly config: Config;
+  readonly instance: string;
+  readonly startedAt: number;
+  bus?: Bus;
+  live?: LiveParts;
+  lanes: readonly LaneParts[];
+  /** Of the live path and of every replay. */
+  readonly gaps: { times: number; messages: number };
+}
+
+export function snapshot(parts: Parts, now: number): Status {
+  const { config, bus, live } = parts;
+  const { core } = config;
+  return {
+    version: VERSION,
+    pipeline: core.pipeline,
+    instance: parts.instance,
+    slice: `${core.slice.index}/${core.slice.of}`,
+    startedAt: new Date(parts.startedAt).toISOString(),
+    now: new Date(now).toISOString(),
+    ready: bus?.connected === true && live !== undefined,
+    bus: {
+      connected: bus?.connected ?? false,
+      reconnects: bus?.stats.reconnects ?? 0,
+      server: bus?.server ?? '',
+    },
+    source: sourceStatus(parts, now),
+    messages: {
+      received: live?.pipeline.stats.received ?? 0,
+      rejected: everyReason(live?.pipeline.stats.rejectedMessages),
+    },
+    samples: sampleStatus(live),
+    windows: windowStatus(parts),
+    sinks: parts.lanes.map((lane) => sinkStatus(lane, now)),
+  };
+}
+
+function sourceStatus({ config, live, gaps }: Parts, now: number): SourceStatus {
+  const stats = live?.source.stats;
+  const behind = stats !== undefined && stats.pending > 0 && stats.lastStreamTime > 0;
+  return {
+    kind: config.core.metricsSource,
+    pendingMessages: stats?.pending ?? 0,
+    lagSeconds: behind ? Math.max(0, now - stats.lastStreamTime) / 1000 : 0,
+    lastSequence: stats?.lastSequence ?? 0,
+    gaps: gaps.times,
+    gapMessages: gaps.messages,
+    resumptions: stats?.resumptions ?? 0,
+  };
+}
+
+function sampleStatus(live: LiveParts | undefined): SampleStatus {
+  const stats = live?.aggregator.stats;
+  return {
+    byType: Object.fromEntries(METRIC_TYPES.map((type) => [type, stats?.[type] ?? 0])),
+    rejected: everyReason(live?.pipeline.stats.rejectedSamples),
+    late: stats?.late ?? 0,
+    ahead: stats?.ahead ?? 0,
+    overflowed: stats?.overflowed ?? 0,
+    ignored: stats?.ignored ?? 0,
+    reopened: stats?.reopened ?? 0,
+  };
+}
+
+function windowStatus({ config, live }: Parts): WindowStatus {
+  const { core } = config;
+  return {
+    windowMs: core.window,
+    latenessMs: core.lateness,
+    maxAheadMs: core.maxAhead,
+    open: live?.aggregator.openWindows ?? 0,
+    series: live?.table.size ?? 0,
+    boundary: timeOf(live?.aggregator.boundary),
+  };
+}
+
+function sinkStatus({ lane, kind, keeper }: LaneParts, now: number): SinkStatus {
+  const { stats } = lane;
+  return {
+    id: lane.id,
+    kind,
+    state: lane.state,
+    up: lane.up,
+    catchingUp: lane.state === 'catching_up',
+    next: timeOf(lane.next),
+    lagSeconds: Number.isFinite(lane.next) ? Math.max(0, now - lane.next) / 1000 : 0,
+    backlogPoints: lane.backlogPoints,
+    backlogBytes: lane.backlogBytes,
+    written: stats.written,
+    rejected: Object.fromEntries(stats.rejected),
+    dropped: stats.dropped,
+    retries: Object.fromEntries(stats.retries),
+    checkpointFailures: keeper?.failures ?? 0,
+    overflows: stats.overflows,
+    lastFailure: lane.lastFailure ?? null,
+  };
+}
+
+function everyReason(counts: ReadonlyMap<string, number> | undefined): Counts {
+  return Object.fromEntries(REJECTIONS.map((reason) => [reason, counts?.get(reason) ?? 0]));
+}
+
+function timeOf(ms: number | undefined): string | null {
+  return ms !== undefined && Number.isFinite(ms) ? new Date(ms).toISOString() : null;
+}

@@ -1,0 +1,55 @@
+/** Runs this program itself as a child process, as its users do: the service, `load`. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { extname } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The sources where they run as they are, the build where they were compiled. */
+const MAIN = fileURLToPath(new URL(`../main${extname(import.meta.url)}`, import.meta.url));
+const KEPT_CHARACTERS = 65_536;
+const TERM_GRACE_MS = 20_000;
+
+export interface Program {
+  readonly child: ChildProcess;
+  /** What it wrote last. */
+  readonly output: { stdout: string; stderr: string };
+  /** Resolves to the exit code, or the signal. */
+  readonly ended: Promise<number | NodeJS.Signals>;
+  /** Sends the signal and waits for the end; SIGKILL after a while. Fine where it has ended. */
+  stop(signal?: NodeJS.Signals): Promise<number | NodeJS.Signals>;
+}
+
+/** `env` comes on top of ours, without our own settings: a demo must not write into somebody's real store. */
+export function startProgram(args: readonly string[], env: Readonly<Record<string, string>>): Program {
+  const inherited = Object.entries(process.env).filter(
+    ([name]) => !/^(SINK|METRICS|NATS|FANOUT)_/.test(name),
+  );
+  const child = spawn(process.execPath, ['--no-warnings', MAIN, ...args], {
+    env: { ...Object.fromEntries(inherited), ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const output = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) {
+    child[name].on('data', (chunk: Buffer) => {
+      output[name] = (output[name] + chunk.toString()).slice(-KEPT_CHARACTERS);
+    });
+  }
+  const kill = () => child.kill('SIGKILL');
+  process.once('exit', kill);
+  const ended = once(child, 'close').then(([code, signal]) => {
+    process.off('exit', kill);
+    return (code ?? signal) as number | NodeJS.Signals;
+  });
+  return {
+    child,
+    output,
+    ended,
+    async stop(signal = 'SIGTERM') {
+      child.kill(signal);
+      const timer = setTimeout(kill, TERM_GRACE_MS);
+      const result = await ended;
+      clearTimeout(timer);
+      return result;
+    },
+  };
+}

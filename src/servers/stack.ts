@@ -1,0 +1,66 @@
+/** The bus and all stores at once, fresh and empty, and the settings with which the service finds them. */
+import { join } from 'node:path';
+import { startDynamoDb } from './dynamodb.ts';
+import { startInfluxDb } from './influxdb.ts';
+import { type NatsServer, startNats } from './nats.ts';
+import { type Postgres, startPostgres } from './postgres.ts';
+import { type Server, temporaryFolder } from './process.ts';
+
+export interface Stack {
+  readonly nats: NatsServer;
+  readonly influxdb: Server;
+  readonly postgres: Postgres;
+  readonly dynamodb: Server;
+  /** A folder of its own, removed at the end; the SQLite file is in it. */
+  readonly folder: string;
+  /** NATS_URL, and SINK_* with all four stores on. */
+  readonly env: Readonly<Record<string, string>>;
+  stop(): Promise<void>;
+}
+
+/** `onReady` is told of each server as it is ready, with how long that took. */
+export async function startStack(
+  onReady: (name: string, url: string, ms: number) => void = () => {},
+): Promise<Stack> {
+  const folder = temporaryFolder('stack');
+  const started: Server[] = [];
+  const timed = async <S extends Server>(name: string, start: () => Promise<S>): Promise<S> => {
+    const before = performance.now();
+    const server = await start();
+    started.push(server);
+    // Credentials stay out of what is shown.
+    onReady(name, server.url.replace(/\/\/[^@/]*@/, '//'), performance.now() - before);
+    return server;
+  };
+  const stop = async () => {
+    await Promise.all(started.map((server) => server.stop()));
+    folder.remove();
+  };
+  try {
+    const nats = await timed('nats-server', startNats);
+    const influxdb = await timed('InfluxDB', startInfluxDb);
+    const postgres = await timed('PostgreSQL', startPostgres);
+    const dynamodb = await timed('DynamoDB', startDynamoDb);
+    const redshiftUrl = await postgres.createDatabase('fanout');
+    const env = {
+      NATS_URL: nats.url,
+      SINK_INFLUXDB_ENABLED: 'true',
+      SINK_INFLUXDB_API: 'v1',
+      SINK_INFLUXDB_URL: influxdb.url,
+      SINK_INFLUXDB_DATABASE: 'fanout',
+      SINK_REDSHIFT_ENABLED: 'true',
+      SINK_REDSHIFT_URL: redshiftUrl,
+      SINK_DYNAMODB_ENABLED: 'true',
+      SINK_DYNAMODB_ENDPOINT: dynamodb.url,
+      SINK_DYNAMODB_REGION: 'us-east-1',
+      AWS_ACCESS_KEY_ID: 'emulator',
+      AWS_SECRET_ACCESS_KEY: 'emulator',
+      SINK_SQLITE_ENABLED: 'true',
+      SINK_SQLITE_PATH: join(folder.path, 'fanout.db'),
+    };
+    return { nats, influxdb, postgres, dynamodb, folder: folder.path, env, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
