@@ -148,27 +148,23 @@ class RedshiftSink implements Sink {
     let failed = 0;
     for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
       if (failed === MAX_FAILED_MERGES) return [...parts.flat(), ...part];
+      const chosen = part.map((index) => points[index]!);
       try {
-        await this.#merge(
-          connection,
-          part.map((index) => points[index]!),
-        );
+        await this.#stage(connection, chosen);
+        await connection.query(mergeStage(this.#table, chosen));
       } catch (error) {
         if (!isAboutData(error)) throw error;
         await connection.query('ROLLBACK');
         failed += 1;
         const middle = part.length >> 1;
-        if (middle > 0) parts.push(part.slice(middle), part.slice(0, middle));
-        else
+        if (middle > 0) {
+          parts.push(part.slice(middle), part.slice(0, middle));
+        } else {
           rejected.push({ index: part[0]!, reason: rejectReason(error), message: classify(error).message });
+        }
       }
     }
     return [];
-  }
-
-  async #merge(connection: Connection, points: readonly Point[]): Promise<void> {
-    await this.#stage(connection, points);
-    await connection.query(mergeStage(this.#table, points));
   }
 
   async #stage(connection: Connection, points: readonly Point[]): Promise<void> {
@@ -191,9 +187,11 @@ async function ensureTable(connection: Connection, table: string): Promise<void>
   for (const column of COLUMNS) {
     const type = found.get(column.name);
     if (type === undefined && column.required) throw mismatch(table, `it has no column ${column.name}`);
-    if (type === undefined) await unlessMade(connection.query(addColumn(table, column)));
-    else if (!column.oids.includes(type))
+    if (type === undefined) {
+      await unlessMade(connection.query(addColumn(table, column)));
+    } else if (!column.oids.includes(type)) {
       throw mismatch(table, `its column ${column.name} is no ${column.type}`);
+    }
   }
 }
 
