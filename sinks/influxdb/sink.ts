@@ -34,6 +34,8 @@ const MAX_REQUESTS = 64;
 const CHUNK_ROWS = 1_000;
 const DELETES_PER_REQUEST = 100;
 
+type Unfit = Extract<Verdict, { kind: 'unfit' }>;
+
 interface Row {
   /** In the batch. */
   readonly index: number;
@@ -93,20 +95,12 @@ class InfluxDbSink implements Sink {
       if (verdict === undefined) continue;
       if (verdict.kind !== 'unfit') {
         if (requests === 0) return verdict;
-        const retry = [group, ...groups].flat().map(({ index }) => index);
-        return {
-          kind: 'partial',
-          retry,
-          rejected,
-          reason: verdict.kind === 'retry' ? verdict.reason : 'unknown',
-        };
+        const reason = verdict.kind === 'retry' ? verdict.reason : 'unknown';
+        return { kind: 'partial', retry: indexes([group, ...groups].flat()), rejected, reason };
       }
       const parts = split(group, verdict);
       if (parts.length > 1) groups.push(...parts);
-      else
-        rejected.push(
-          ...group.map(({ index }) => ({ index, reason: verdict.reason, message: verdict.message })),
-        );
+      else rejected.push(...indexes(group).map((index) => rejection(index, verdict)));
     }
     return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
   }
@@ -176,6 +170,14 @@ function isEmptyBody(message: string): boolean {
   return /requires points|no lines|empty/i.test(message);
 }
 
+function indexes(rows: readonly Row[]): number[] {
+  return rows.map(({ index }) => index);
+}
+
+function rejection(index: number, { reason, message }: Unfit): Rejection {
+  return { index, reason, message };
+}
+
 function encode(batch: Batch, rejected: Rejection[]): Row[] {
   const rows: Row[] = [];
   for (const [index, point] of batch.points.entries()) {
@@ -190,7 +192,7 @@ function encode(batch: Batch, rejected: Rejection[]): Row[] {
  * In which parts to send again rows of which the server cannot take some. One part is all of them: the server dropped
  * every row, or there is one only. The server says how many it dropped, not which; at times it names a measurement.
  */
-function split(rows: Row[], verdict: Verdict & { kind: 'unfit' }): Row[][] {
+function split(rows: Row[], verdict: Unfit): Row[][] {
   if (rows.length === 1 || verdict.dropped === rows.length) return [rows];
   const named = rows.filter(({ measurement }) => measurement === verdict.measurement);
   if (named.length > 0 && named.length < rows.length) {
