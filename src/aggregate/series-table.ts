@@ -1,12 +1,6 @@
-import { METRIC_TYPES, type MetricType, type Series } from './point.ts';
+import { METRIC_TYPES, type Series } from './point.ts';
 import type { Spelling } from './sample.ts';
-import {
-  canonicalDimensions,
-  type Dimension,
-  dimensionsToJson,
-  makeSeries,
-  OVERFLOW_DIMENSION,
-} from './series.ts';
+import { type Dimension, type Identity, identify, OVERFLOW_DIMENSION, seriesOf } from './series.ts';
 import { type Entry, NONE, Spellings } from './spellings.ts';
 
 /** Longer spellings are read anew each time: remembering them would cost more memory than the series itself. */
@@ -46,6 +40,8 @@ export class SeriesTable {
   readonly #keep: number;
   #maxSeries: number;
   #maxBytes: number;
+  /** The series numbered last: it is the one that will be asked for first. */
+  #newest: { readonly series: number; readonly identity: Identity } | undefined;
   readonly #writer = new CanonicalWriter();
 
   /** `keep`: how many series the table may hold before it looks for some to forget. */
@@ -79,10 +75,10 @@ export class SeriesTable {
     return entry === NONE ? -1 : this.#spellings.seriesOf(entry);
   }
 
-  /** Remembers a spelling that `find` did not know, and what it means. Dimensions as for `makeSeries`. */
-  add(spelling: Spelling, name: string, dimensions: Iterable<Dimension>): number {
+  /** Remembers a spelling that `find` did not know, and what it means. */
+  add(spelling: Spelling, identity: Identity): number {
     if (this.size >= this.#maxSeries || this.#spellings.bytes >= this.#maxBytes) this.#sweep();
-    const series = this.#intern(name, spelling.type, canonicalDimensions(dimensions));
+    const series = this.#intern(spelling.type, identity);
     const length = spelling.nameLength + spelling.dimensionsLength;
     if (length <= MAX_SPELLING_BYTES && this.#spellings.find(spelling) === NONE) {
       this.#alias[series] = this.#spellings.insert(spelling, series);
@@ -94,10 +90,8 @@ export class SeriesTable {
   series(series: number): Series {
     let made = this.#series[series];
     if (made === undefined) {
-      const entry = this.#canonical[series]!;
-      const json = toText(this.#spellings.dimensionsOf(entry));
-      const dimensions = Object.entries(JSON.parse(json) as Record<string, string>);
-      made = makeSeries(this.#name(entry), this.#type(entry), dimensions);
+      const type = METRIC_TYPES[this.#spellings.typeOf(this.#canonical[series]!)]!;
+      made = seriesOf(this.#newest?.series === series ? this.#newest.identity : this.#identity(series), type);
       this.#series[series] = made;
     }
     return made;
@@ -107,18 +101,15 @@ export class SeriesTable {
   overflowOf(series: number): number {
     if (this.#overflow[series]! < 0) {
       const entry = this.#canonical[series]!;
-      this.#overflow[series] = this.#intern(
-        this.#name(entry),
-        this.#spellings.typeOf(entry),
-        OVERFLOW_DIMENSIONS,
-      );
+      const identity = identify(this.#name(entry), OVERFLOW_DIMENSIONS);
+      this.#overflow[series] = this.#intern(this.#spellings.typeOf(entry), identity);
     }
     return this.#overflow[series]!;
   }
 
   /** The series into which those of one type are folded when there are too many overflow series. */
   overflowOfAll(type: number): number {
-    this.#overflowOfAll[type] ??= this.#intern(OVERFLOW_DIMENSION, type, OVERFLOW_DIMENSIONS);
+    this.#overflowOfAll[type] ??= this.#intern(type, identify(OVERFLOW_DIMENSION, OVERFLOW_DIMENSIONS));
     return this.#overflowOfAll[type]!;
   }
 
@@ -130,19 +121,22 @@ export class SeriesTable {
     return JSON.parse(`"${toText(this.#spellings.nameOf(entry))}"`) as string;
   }
 
-  #type(entry: Entry): MetricType {
-    return METRIC_TYPES[this.#spellings.typeOf(entry)]!;
+  #identity(series: number): Identity {
+    const entry = this.#canonical[series]!;
+    const json = toText(this.#spellings.dimensionsOf(entry));
+    return identify(this.#name(entry), Object.entries(JSON.parse(json) as Record<string, string>));
   }
 
-  #intern(name: string, type: number, dimensions: readonly Dimension[]): number {
-    const canonical = this.#writer.write(name, type, dimensions);
+  #intern(type: number, identity: Identity): number {
+    const canonical = this.#writer.write(type, identity);
     const known = this.#spellings.find(canonical);
     if (known !== NONE) return this.#spellings.seriesOf(known);
     const series = this.#free.pop() ?? this.#canonical.length;
     this.#canonical[series] = this.#spellings.insert(canonical, series);
     this.#alias[series] = NONE;
-    this.#overflow[series] = isOverflow(dimensions) ? series : -1;
+    this.#overflow[series] = isOverflow(identity) ? series : -1;
     this.#series[series] = undefined;
+    this.#newest = { series, identity };
     return series;
   }
 
@@ -155,6 +149,7 @@ export class SeriesTable {
       });
     }
     this.#overflowOfAll = [];
+    this.#newest = undefined;
     const old = this.#spellings;
     const kept = new Spellings();
     for (let series = 0; series < marked.length; series++) {
@@ -184,9 +179,9 @@ class CanonicalWriter {
   #view = new DataView(this.#bytes.buffer);
   readonly #encoder = new TextEncoder();
 
-  write(name: string, type: number, dimensions: readonly Dimension[]): Spelling {
+  write(type: number, { name, dimensionsJson }: Identity): Spelling {
     const nameJson = JSON.stringify(name).slice(1, -1);
-    const text = nameJson + dimensionsToJson(dimensions);
+    const text = nameJson + dimensionsJson;
     if (this.#bytes.length < 3 * text.length) {
       this.#bytes = new Uint8Array(3 * text.length);
       this.#view = new DataView(this.#bytes.buffer);
@@ -204,7 +199,7 @@ class CanonicalWriter {
   }
 }
 
-function isOverflow(dimensions: readonly Dimension[]): boolean {
+function isOverflow({ dimensions }: Identity): boolean {
   const [first] = dimensions;
   return dimensions.length === 1 && first![0] === OVERFLOW_DIMENSION && first![1] === 'true';
 }

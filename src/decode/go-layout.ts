@@ -1,15 +1,42 @@
 import { COUNTER, GAUGE, TIMER } from '../aggregate/sample.ts';
 import type { JsonSample } from './json-sample.ts';
 import { ascii, CLOSE_OBJECT, FAILED, OPEN_OBJECT, QUOTE, type Scanner } from './scanner.ts';
-import { parseTimestamp } from './timestamp.ts';
+import type { TimestampReader } from './timestamp.ts';
 
-const NAME = ascii('{"name":"');
-const COUNTER_VALUE = ascii('","type":"counter","value":');
-const GAUGE_VALUE = ascii('","type":"gauge","value":');
-const TIMER_VALUE = ascii('","type":"timer","value":');
-const DIMENSIONS = ascii(',"dimensions":');
-const TIMESTAMP = ascii(',"timestamp":"');
-const END = ascii('"}');
+/** Bytes to compare, four at a time; at least four. */
+class Literal {
+  readonly length: number;
+  readonly #words: Int32Array;
+  /** The last four bytes, which may overlap the words. */
+  readonly #last: number;
+
+  constructor(text: string) {
+    const view = new DataView(ascii(text).buffer);
+    this.length = view.byteLength;
+    this.#words = Int32Array.from({ length: this.length >>> 2 }, (_, i) => view.getInt32(4 * i));
+    this.#last = view.getInt32(this.length - 4);
+  }
+
+  /** Whether these bytes are at `i`. */
+  isAt(scanner: Scanner, i: number): boolean {
+    const { view } = scanner;
+    if (i + this.length > scanner.end) return false;
+    for (let k = 0; k < this.#words.length; k++) {
+      if (view.getInt32(i + 4 * k) !== this.#words[k]) return false;
+    }
+    return view.getInt32(i + this.length - 4) === this.#last;
+  }
+}
+
+const NAME = new Literal('{"name":"');
+const TYPE = new Literal('","type":"');
+const COUNTER_VALUE = new Literal('counter","value":');
+const GAUGE_VALUE = new Literal('gauge","value":');
+const TIMER_VALUE = new Literal('timer","value":');
+const DIMENSIONS = new Literal(',"dimensions":');
+const TIMESTAMP = new Literal(',"timestamp":"');
+/** A quote and a brace. */
+const END_LENGTH = 2;
 
 /** RFC 3339 with nanoseconds and an offset. */
 const LONGEST_TIMESTAMP = 35;
@@ -21,13 +48,18 @@ const LONGEST_TIMESTAMP = 35;
  * message is accounted for, and the result is that of the long way.
  */
 export class GoLayout {
+  readonly #timestamps: TimestampReader;
   /** Of the last message: as a rule, of the next one too. */
   #timestampLength = 30;
+
+  constructor(timestamps: TimestampReader) {
+    this.#timestamps = timestamps;
+  }
 
   /** Fills the sample, except for its series. If false, it has to be read the long way. */
   read(scanner: Scanner, sample: JsonSample, start: number): boolean {
     const { end, bytes } = scanner;
-    if (!scanner.startsWith(start, NAME)) return false;
+    if (!NAME.isAt(scanner, start)) return false;
     sample.clear(scanner.view);
     const nameStart = start + NAME.length;
     const nameEnd = scanner.string(nameStart);
@@ -41,12 +73,13 @@ export class GoLayout {
     if (i === FAILED || !Number.isFinite(scanner.number)) return false;
     sample.value = scanner.number;
 
-    if (!scanner.startsWith(i, DIMENSIONS)) return false;
+    if (!DIMENSIONS.isAt(scanner, i)) return false;
     i += DIMENSIONS.length;
-    const timestampEnd = end - END.length;
+    const timestampEnd = end - END_LENGTH;
     const timestampStart = this.#timestamp(scanner, i, timestampEnd);
-    if (timestampStart === FAILED || !scanner.startsWith(timestampEnd, END)) return false;
-    sample.eventTime = parseTimestamp(bytes, timestampStart, timestampEnd);
+    if (timestampStart === FAILED) return false;
+    if (bytes[end - 1] !== CLOSE_OBJECT || bytes[end - 2] !== QUOTE) return false;
+    sample.eventTime = this.#timestamps.read(scanner.view, timestampStart, timestampEnd);
     if (Number.isNaN(sample.eventTime)) return false;
 
     const dimensionsEnd = timestampStart - TIMESTAMP.length;
@@ -57,15 +90,17 @@ export class GoLayout {
   }
 
   #type(scanner: Scanner, sample: JsonSample, i: number): number {
-    if (scanner.startsWith(i, COUNTER_VALUE)) {
+    if (!TYPE.isAt(scanner, i)) return FAILED;
+    i += TYPE.length;
+    if (COUNTER_VALUE.isAt(scanner, i)) {
       sample.type = COUNTER;
       return i + COUNTER_VALUE.length;
     }
-    if (scanner.startsWith(i, TIMER_VALUE)) {
+    if (TIMER_VALUE.isAt(scanner, i)) {
       sample.type = TIMER;
       return i + TIMER_VALUE.length;
     }
-    if (scanner.startsWith(i, GAUGE_VALUE)) {
+    if (GAUGE_VALUE.isAt(scanner, i)) {
       sample.type = GAUGE;
       return i + GAUGE_VALUE.length;
     }
@@ -76,10 +111,10 @@ export class GoLayout {
   #timestamp(scanner: Scanner, from: number, end: number): number {
     const likely = end - this.#timestampLength;
     const first = from + TIMESTAMP.length;
-    if (likely > first && scanner.startsWith(likely - TIMESTAMP.length, TIMESTAMP)) return likely;
+    if (likely > first && TIMESTAMP.isAt(scanner, likely - TIMESTAMP.length)) return likely;
     let i = end;
     while (i > first && i > end - LONGEST_TIMESTAMP && scanner.bytes[i - 1] !== QUOTE) i--;
-    if (i <= first || !scanner.startsWith(i - TIMESTAMP.length, TIMESTAMP)) return FAILED;
+    if (i <= first || !TIMESTAMP.isAt(scanner, i - TIMESTAMP.length)) return FAILED;
     this.#timestampLength = end - i;
     return i;
   }

@@ -1,4 +1,4 @@
-import { canonicalDimensions, type Dimension, dimensionsToJson } from '../aggregate/series.ts';
+import type { Dimension, Identity } from '../aggregate/series.ts';
 import {
   MAX_DIMENSION_KEY_BYTES,
   MAX_DIMENSION_VALUE_BYTES,
@@ -20,22 +20,21 @@ import {
   TRUE,
 } from './scanner.ts';
 
-/** What a name may be, whatever the format. */
-export function checkName(name: string): Rejection | undefined {
+/** What a series may be, whatever the format. Dimensions with an empty value are absent, and so not counted. */
+export function checkIdentity({ name, dimensions, dimensionsJson }: Identity): Rejection | undefined {
   if (name === '' || name.includes('\0')) return 'bad_name';
-  return Buffer.byteLength(name) > MAX_NAME_BYTES ? 'too_long' : undefined;
+  if (isLonger(name, MAX_NAME_BYTES)) return 'too_long';
+  if (dimensions.length > MAX_DIMENSIONS) return 'too_many_dimensions';
+  for (const [key, value] of dimensions) {
+    if (isLonger(key, MAX_DIMENSION_KEY_BYTES) || isLonger(value, MAX_DIMENSION_VALUE_BYTES))
+      return 'too_long';
+  }
+  return isLonger(name + dimensionsJson, MAX_IDENTITY_BYTES) ? 'too_long' : undefined;
 }
 
-/** What dimensions may be, whatever the format. Those with an empty value are absent, and so not counted. */
-export function checkDimensions(name: string, dimensions: readonly Dimension[]): Rejection | undefined {
-  const present = canonicalDimensions(dimensions);
-  if (present.length > MAX_DIMENSIONS) return 'too_many_dimensions';
-  for (const [key, value] of present) {
-    if (Buffer.byteLength(key) > MAX_DIMENSION_KEY_BYTES) return 'too_long';
-    if (Buffer.byteLength(value) > MAX_DIMENSION_VALUE_BYTES) return 'too_long';
-  }
-  const identityBytes = Buffer.byteLength(name) + Buffer.byteLength(dimensionsToJson(present));
-  return identityBytes > MAX_IDENTITY_BYTES ? 'too_long' : undefined;
+/** In UTF-8, where a code unit takes up to three bytes. */
+function isLonger(text: string, maxBytes: number): boolean {
+  return 3 * text.length > maxBytes && Buffer.byteLength(text) > maxBytes;
 }
 
 /** Reads the JSON object in [start, end), key by key. */

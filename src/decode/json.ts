@@ -1,8 +1,9 @@
 import { TYPE_CODES } from '../aggregate/sample.ts';
+import { identify } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { GoLayout } from './go-layout.ts';
-import { checkDimensions, checkName, keyText, readDimensions } from './identity.ts';
+import { checkIdentity, keyText, readDimensions } from './identity.ts';
 import { JsonSample, NO_TYPE } from './json-sample.ts';
 import { MAX_MESSAGE_BYTES } from './limits.ts';
 import type { Rejection } from './rejection.ts';
@@ -19,7 +20,7 @@ import {
   QUOTE,
   Scanner,
 } from './scanner.ts';
-import { parseTimestamp } from './timestamp.ts';
+import { TimestampReader } from './timestamp.ts';
 
 /** The fields of a sample, as bits of the set of those seen. */
 const NAME = 1;
@@ -58,7 +59,8 @@ export class JsonDecoder implements Decoder {
   readonly #maxMessageBytes: number;
   readonly #scanner = new Scanner();
   readonly #sample = new JsonSample();
-  readonly #goLayout = new GoLayout();
+  readonly #timestamps = new TimestampReader();
+  readonly #goLayout = new GoLayout(this.#timestamps);
   #rejection: Rejection = 'not_json';
   /** Keys of the object that are not ours, once there are any. */
   #unknownKeys: Set<string> | undefined;
@@ -223,9 +225,9 @@ export class JsonDecoder implements Decoder {
     if (end === FAILED) return FAILED;
     if (scanner.escaped) {
       const bytes = ascii(scanner.text(i + 1, end, true));
-      this.#sample.eventTime = parseTimestamp(bytes, 0, bytes.length);
+      this.#sample.eventTime = this.#timestamps.read(new DataView(bytes.buffer), 0, bytes.length);
     } else {
-      this.#sample.eventTime = parseTimestamp(scanner.bytes, i + 1, end);
+      this.#sample.eventTime = this.#timestamps.read(scanner.view, i + 1, end);
     }
     return Number.isNaN(this.#sample.eventTime) ? this.#reject('bad_timestamp') : end + 1;
   }
@@ -283,9 +285,10 @@ export class JsonDecoder implements Decoder {
     const dimensions = length === 0 ? [] : readDimensions(scanner, start, start + length);
     if (typeof dimensions === 'string') return dimensions;
     if (scanner.badUnicode) return 'bad_unicode';
-    const rejection = checkName(name) ?? checkDimensions(name, dimensions);
+    const identity = identify(name, dimensions);
+    const rejection = checkIdentity(identity);
     if (rejection !== undefined) return rejection;
-    sample.series = this.#table.add(sample, name, dimensions);
+    sample.series = this.#table.add(sample, identity);
     return undefined;
   }
 

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { COUNTER, GAUGE, type Spelling } from '../../src/aggregate/sample.ts';
-import { makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
+import { identify, makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { hashOf, NONE, Spellings } from '../../src/aggregate/spellings.ts';
 
@@ -78,11 +78,11 @@ describe('spellings', () => {
 describe('series table', () => {
   test('forgets what nobody marks, gives its numbers away, and keeps the rest with its last spelling', () => {
     const table = new SeriesTable(10);
-    const kept = [0, 1, 2].map((i) => table.add(spelling(`kept${i}`, '{ }'), `kept${i}`, []));
+    const kept = [0, 1, 2].map((i) => table.add(spelling(`kept${i}`, '{ }'), identify(`kept${i}`, [])));
     const objects = kept.map((series) => table.series(series));
     table.hold({ markSeries: (mark) => kept.forEach(mark) });
     for (let i = 0; i < 1000; i++) {
-      const series = table.add(spelling(`x${i}`, '{}'), `x${i}`, []);
+      const series = table.add(spelling(`x${i}`, '{}'), identify(`x${i}`, []));
       expect(table.series(series).name).toBe(`x${i}`);
       expect(table.size).toBeLessThanOrEqual(10);
       expect(series).toBeLessThan(10);
@@ -95,11 +95,11 @@ describe('series table', () => {
 
   test('the spellings of one series are bounded', () => {
     const table = new SeriesTable(10);
-    const series = table.add(spelling('a', '{}'), 'a', []);
+    const series = table.add(spelling('a', '{}'), identify('a', []));
     table.hold({ markSeries: (mark) => mark(series) });
     for (let i = 0; i < 5000; i++) {
       const spelled = spelling('a', `{${' '.repeat(i % 5000)}}`);
-      if (table.find(spelled) < 0) expect(table.add(spelled, 'a', [])).toBe(series);
+      if (table.find(spelled) < 0) expect(table.add(spelled, identify('a', []))).toBe(series);
     }
     expect(table.size).toBe(1);
     expect(table.spellingBytes).toBeLessThan(20_000);
@@ -108,9 +108,9 @@ describe('series table', () => {
   test('very long spellings are not remembered', () => {
     const table = new SeriesTable(1000);
     const long = spelling('a', `{${' '.repeat(5000)}}`);
-    const series = table.add(long, 'a', []);
+    const series = table.add(long, identify('a', []));
     expect(table.find(long)).toBe(-1);
-    expect(table.add(long, 'a', [])).toBe(series);
+    expect(table.add(long, identify('a', []))).toBe(series);
   });
 
   test('makes the same series as makeSeries, of whatever text', () => {
@@ -122,7 +122,7 @@ describe('series table', () => {
         fc.dictionary(fc.oneof(text, fc.constantFrom('2', '10', '__proto__')), text),
         (name, dimensions) => {
           const entries = Object.entries(dimensions);
-          const series = table.add(spelling('', ''), name, entries);
+          const series = table.add(spelling('', ''), identify(name, entries));
           expect(table.series(series)).toEqual(makeSeries(name, 'counter', entries));
         },
       ),
@@ -131,15 +131,14 @@ describe('series table', () => {
 
   test('an overflow series is its own, however it came about', () => {
     const table = new SeriesTable(10);
-    const series = table.add(spelling('a', '{"x":1}', GAUGE), 'a', [['x', '1']]);
+    const series = table.add(spelling('a', '{"x":1}', GAUGE), identify('a', [['x', '1']]));
     const overflow = table.overflowOf(series);
     expect(table.series(overflow)).toEqual(makeSeries('a', 'gauge', [[OVERFLOW_DIMENSION, 'true']]));
     expect(table.overflowOf(overflow)).toBe(overflow);
     expect(table.isOverflow(overflow)).toBe(true);
     expect(table.isOverflow(series)).toBe(false);
-    const sent = table.add(spelling('a', '{"fanout.overflow":true}', GAUGE), 'a', [
-      [OVERFLOW_DIMENSION, 'true'],
-    ]);
+    const identity = identify('a', [[OVERFLOW_DIMENSION, 'true']]);
+    const sent = table.add(spelling('a', '{"fanout.overflow":true}', GAUGE), identity);
     expect(sent).toBe(overflow);
   });
 });

@@ -1,12 +1,15 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { parseTimestamp } from '../../src/decode/timestamp.ts';
+import { TimestampReader } from '../../src/decode/timestamp.ts';
 import { expectedTime } from '../aggregate/oracle.ts';
+
+/** One for all tests: what it read before must not matter. */
+const reader = new TimestampReader();
 
 function parse(text: string): number {
   // What surrounds the text must not be read.
   const bytes = new TextEncoder().encode(`0${text}0`);
-  return parseTimestamp(bytes, 1, bytes.length - 1);
+  return reader.read(new DataView(bytes.buffer), 1, bytes.length - 1);
 }
 
 const digits = (n: number, length = 2) => String(n).padStart(length, '0');
@@ -64,6 +67,22 @@ test.each([
   '2026-11-23T01:30-00Z',
 ])('"%s" is no timestamp', (text) => {
   expect(parse(text)).toBeNaN();
+});
+
+test('a minute is not taken for another, nor a bad one for a good one', () => {
+  for (const text of [
+    '2026-11-23T01:30:00Z',
+    '2026-11-23T01:31:00Z',
+    '2025-11-23T01:31:00Z',
+    '2026-12-23T01:31:00Z',
+  ]) {
+    expect(parse(text)).toBe(Date.parse(text));
+    expect(parse(text.replace(':00Z', ':59.5Z'))).toBe(Date.parse(text) + 59_500);
+    for (const bad of [text.replace('-23T', '-32T'), text.replace('T01', 'T24')]) {
+      expect(parse(bad)).toBeNaN();
+      expect(parse(bad)).toBeNaN();
+    }
+  }
 });
 
 test('any time in any zone is what Date says', () => {
