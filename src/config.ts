@@ -44,7 +44,7 @@ export const CORE_SETTINGS = {
     (text) =>
       text
         .split(',')
-        .map((url) => maskUrl(url.trim()) ?? '***')
+        .map((url) => maskUrl(withScheme(url.trim())) ?? '***')
         .join(','),
   ),
   natsUser: setting.text({ meaning: 'user to sign in with' }),
@@ -252,7 +252,9 @@ async function loadSink(
   const values = readSettings(module.settings, prefix, env, errors, resolved);
   if (errors.length === before) {
     for (const { key, expected } of module.validate?.(values) ?? []) {
-      errors.push({ variable: prefix + variableName(key), expected, got: undefined });
+      const variable = prefix + variableName(key);
+      const shown = resolved.find((setting) => setting.variable === variable)?.shown;
+      errors.push({ variable, expected, got: shown === '' ? undefined : shown });
     }
   }
   return Object.freeze({

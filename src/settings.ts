@@ -184,9 +184,12 @@ function withUnit(text: string, units: Readonly<Record<string, number>>): number
   return Number.isSafeInteger(value) ? value : undefined;
 }
 
-/** Hides user and password; a text that is no URL is hidden whole, for nobody knows what it holds. */
+/** Hides user and password, in a query too; a text that is no URL is hidden whole, for nobody knows what it holds. */
 export function maskUrl(text: string): string | undefined {
-  return URL.canParse(text) ? text.replace(/\/\/[^/]*@/, `//${MASK}@`) : undefined;
+  if (!URL.canParse(text)) return undefined;
+  return text
+    .replace(/\/\/[^/]*@/, `//${MASK}@`)
+    .replace(/([?&][^=&#]*(?:pass|token|secret)[^=&#]*=)[^&#]*/gi, `$1${MASK}`);
 }
 
 function parseUrl(protocols: readonly string[]): Parser<string> {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { ConfigError, loadConfig, overlap } from '../src/config.ts';
+import { maskUrl } from '../src/settings.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'fanout-config-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -130,6 +131,13 @@ describe('secrets', () => {
     expect(error.errors).toHaveLength(3);
     expect(error.message + JSON.stringify(error.errors)).not.toContain(secret);
   });
+});
+
+test('a URL is shown without what is secret in it, and a text that is none not at all', () => {
+  expect(maskUrl('postgres://u:p@h/d?sslmode=verify-full&sslpassword=p&Token=t#x')).toBe(
+    'postgres://***@h/d?sslmode=verify-full&sslpassword=***&Token=***#x',
+  );
+  expect(maskUrl('p4ss')).toBeUndefined();
 });
 
 describe('sinks', () => {

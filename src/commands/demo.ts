@@ -1,14 +1,12 @@
-import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
-import { type Comparison, compareWithTruth, isEqual } from '../compare/compare.ts';
-import { readTruth, type TruthRow } from '../compare/truth.ts';
-import { loadConfig, type SinkConfig } from '../config.ts';
+import { compareSinks, isEqual, readTruthFile } from '../compare/compare.ts';
+import type { TruthRow } from '../compare/truth.ts';
+import { loadConfig } from '../config.ts';
 import type { Status } from '../observe/status.ts';
-import { freePort } from '../servers/process.ts';
 import { type Program, startProgram } from '../servers/program.ts';
+import { type ServiceProgram, startServiceProgram } from '../servers/service.ts';
 import { type Stack, startStack } from '../servers/stack.ts';
 import { setting } from '../settings.ts';
 import { type Cell, renderTable } from './table.ts';
@@ -55,7 +53,7 @@ export function demoCommand(): Command {
 class Demo {
   readonly #options: DemoOptions;
   #stack: Stack | undefined;
-  #service: Program | undefined;
+  #service: ServiceProgram | undefined;
   #load: Program | undefined;
   #shownLines = 0;
 
@@ -77,18 +75,10 @@ class Demo {
       say(`  ${name.padEnd(12)} ${(ms / 1000).toFixed(1).padStart(5)} s  ${url}`);
     });
     const { env, folder } = this.#stack;
-    const port = await freePort();
-    const settings = {
-      ...env,
-      ...WINDOWS,
-      METRICS_START: 'earliest',
-      HTTP_HOST: '127.0.0.1',
-      HTTP_PORT: String(port),
-    };
-    this.#service = startProgram(['run'], settings);
-    const url = `http://127.0.0.1:${port}`;
-    await this.#untilReady(url);
-    say(`  ${'service'.padEnd(12)} ${''.padStart(7)}  ${url}/api/status  ${url}/metrics\n`);
+    const settings = { ...env, ...WINDOWS, METRICS_START: 'earliest' };
+    const service = await startServiceProgram(settings);
+    this.#service = service;
+    say(`  ${'service'.padEnd(12)} ${''.padStart(7)}  ${service.url}/api/status  ${service.url}/metrics\n`);
 
     const truthFile = join(folder, 'truth.jsonl');
     const { rate, series, late, duration } = this.#options;
@@ -98,11 +88,15 @@ class Demo {
       ['load', ...traffic, ...(duration === undefined ? [] : ['--duration', duration])],
       { NATS_URL: env.NATS_URL!, ...WINDOWS },
     );
-    await this.#watch(url, this.#load.ended);
+    await this.#watch(service, this.#load.ended);
     const code = await this.#load.ended;
     if (code !== 0) throw new Error(`load ended with ${code}:\n${this.#load.output.stderr}`);
-    const truth = await Array.fromAsync(truthRows(truthFile));
-    await this.#untilConfirmed(url, truth);
+    const truth = await readTruthFile(truthFile);
+    say('\nAll sent. Waiting until every store has confirmed the last window ...');
+    await service.untilConfirmed(
+      Math.max(...truth.map(({ windowStart }) => windowStart!)) + WINDOW_MS,
+      SETTLE_TIMEOUT_MS,
+    );
     return await this.#compare(truth, settings);
   }
 
@@ -118,31 +112,14 @@ class Demo {
     await this.#stack?.stop();
   }
 
-  async #untilReady(url: string): Promise<void> {
-    const service = this.#service!;
-    let ended: number | NodeJS.Signals | undefined;
-    void service.ended.then((code) => {
-      ended = code;
-    });
-    for (;;) {
-      if (ended !== undefined) throw new Error(`the service ended with ${ended}:\n${service.output.stderr}`);
-      const ready = await fetch(`${url}/readyz`).then(
-        (response) => response.ok,
-        () => false,
-      );
-      if (ready) return;
-      await sleep(100);
-    }
-  }
-
-  async #watch(url: string, until: Promise<unknown>): Promise<void> {
+  async #watch(service: ServiceProgram, until: Promise<unknown>): Promise<void> {
     let over = false;
     void until.then(() => {
       over = true;
     });
     for (const started = Date.now(); !over; ) {
       await Promise.race([until, sleep(process.stdout.isTTY ? REFRESH_MS : LINE_INTERVAL_MS)]);
-      this.#show(await statusOf(url), Date.now() - started);
+      this.#show(await service.status(), Date.now() - started);
     }
   }
 
@@ -168,28 +145,12 @@ class Demo {
     this.#shownLines = text.split('\n').length - 1;
   }
 
-  async #untilConfirmed(url: string, truth: readonly TruthRow[]): Promise<void> {
-    const end = Math.max(...truth.map(({ windowStart }) => windowStart!)) + WINDOW_MS;
-    say('\nAll sent. Waiting until every store has confirmed the last window ...');
-    for (const deadline = Date.now() + SETTLE_TIMEOUT_MS; ; await sleep(200)) {
-      const { sinks } = await statusOf(url);
-      const behind = sinks.filter(({ next }) => next === null || Date.parse(next) < end);
-      if (behind.length === 0) return;
-      if (Date.now() > deadline) {
-        throw new Error(
-          `still not confirmed: ${behind.map(({ id, lastFailure }) => `${id} ${lastFailure?.message ?? ''}`)}`,
-        );
-      }
-    }
-  }
-
   async #compare(truth: readonly TruthRow[], settings: Readonly<Record<string, string>>): Promise<boolean> {
     for (const [name, value] of Object.entries(settings))
       if (name.startsWith('AWS_')) process.env[name] = value;
     const { sinks } = await loadConfig(settings);
     const sent = truth.reduce((sum, { count }) => sum + count, 0);
-    const results = new Map<string, Comparison>();
-    for (const sink of sinks) results.set(sink.id, await compareSink(sink, truth));
+    const results = await compareSinks(sinks, truth, WINDOW_MS);
     const rows = [...results].map(([id, result]): Cell[] => [
       id,
       String(result.points),
@@ -207,31 +168,6 @@ class Demo {
     );
     return equal;
   }
-}
-
-async function compareSink(
-  { id, module, values }: SinkConfig,
-  truth: readonly TruthRow[],
-): Promise<Comparison> {
-  const starts = truth.map(({ windowStart }) => windowStart!);
-  // Wider than the truth: what should not be there is looked for on both sides.
-  const range = { from: Math.min(...starts) - 100 * WINDOW_MS, to: Math.max(...starts) + 100 * WINDOW_MS };
-  const sink = module.create(values, { id, log: { info() {}, warn() {} } });
-  const signal = AbortSignal.timeout(SETTLE_TIMEOUT_MS);
-  try {
-    await sink.open(signal);
-    return await compareWithTruth(truth, sink.read(range, signal));
-  } finally {
-    await sink.close();
-  }
-}
-
-async function* truthRows(file: string): AsyncGenerator<TruthRow> {
-  yield* readTruth(createInterface({ input: createReadStream(file) }));
-}
-
-async function statusOf(url: string): Promise<Status> {
-  return (await (await fetch(`${url}/api/status`)).json()) as Status;
 }
 
 function say(text: string): void {

@@ -1,6 +1,9 @@
 /** Compares what a store holds with the truth, row by row. */
+import { createReadStream } from 'node:fs';
+import { createInterface } from 'node:readline';
+import type { SinkConfig } from '../config.ts';
 import type { StoredPoint } from '../sink.ts';
-import type { TruthRow } from './truth.ts';
+import { readTruth, type TruthRow } from './truth.ts';
 
 /** Differences listed in words; the rest is a number. */
 const MAX_EXAMPLES = 5;
@@ -70,6 +73,40 @@ export async function compareWithTruth(
     tell(`${nameOf(row)}: is missing`);
   }
   return result;
+}
+
+/** The rows of a file that `load --truth` wrote. */
+export async function readTruthFile(file: string): Promise<TruthRow[]> {
+  return await Array.fromAsync(readTruth(createInterface({ input: createReadStream(file) })));
+}
+
+/** Wider than the truth by so many windows: what should not be there is looked for on both sides. */
+const MARGIN_WINDOWS = 100;
+const READ_TIMEOUT_MS = 300_000;
+
+/** Reads every sink through its store's own query, and compares it. By sink id. */
+export async function compareSinks(
+  sinks: readonly SinkConfig[],
+  truth: readonly TruthRow[],
+  windowMs: number,
+): Promise<Map<string, Comparison>> {
+  const starts = truth.map(({ windowStart }) => windowStart!);
+  const margin = MARGIN_WINDOWS * windowMs;
+  const least = starts.reduce((a, b) => Math.min(a, b));
+  const most = starts.reduce((a, b) => Math.max(a, b));
+  const results = new Map<string, Comparison>();
+  for (const { id, module, values } of sinks) {
+    const sink = module.create(values, { id, log: { info() {}, warn() {} } });
+    const signal = AbortSignal.timeout(READ_TIMEOUT_MS);
+    try {
+      await sink.open(signal);
+      const stored = sink.read({ from: least - margin, to: most + margin }, signal);
+      results.set(id, await compareWithTruth(truth, stored));
+    } finally {
+      await sink.close();
+    }
+  }
+  return results;
 }
 
 function nameOf({

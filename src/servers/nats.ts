@@ -43,6 +43,8 @@ export interface NatsServer extends Server {
   halt(signal?: NodeJS.Signals): Promise<void>;
   /** Starts it again after `halt`, on the same port and data. */
   resume(): Promise<void>;
+  /** Such as SIGSTOP and SIGCONT, for a server that hangs. */
+  signal(signal: NodeJS.Signals): void;
 }
 
 const COMMAND = 'nats-server';
@@ -75,6 +77,9 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsServer> 
     halt,
     async resume() {
       running ??= await start();
+    },
+    signal(signal) {
+      running?.child.kill(signal);
     },
     async stop() {
       await halt('SIGKILL');

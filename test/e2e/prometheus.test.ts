@@ -1,0 +1,126 @@
+import { spawnSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Prometheus, startPrometheus } from '../../src/servers/prometheus.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type Stack, startStack } from '../../src/servers/stack.ts';
+import { countOf, endOf, sample, sendTraffic, WINDOWS } from './support.ts';
+
+let stack: Stack;
+let service: ServiceProgram;
+let prometheus: Prometheus;
+beforeAll(async () => {
+  stack = await startStack();
+  service = await startServiceProgram({ ...stack.env, ...WINDOWS });
+  prometheus = await startPrometheus(service.url);
+});
+afterAll(async () => {
+  await service?.stop('SIGKILL');
+  await prometheus?.stop();
+  await stack?.stop();
+});
+
+const get = async (path: string) => {
+  const response = await fetch(`${service.url}${path}`);
+  return { code: response.status, type: response.headers.get('content-type'), text: await response.text() };
+};
+
+describe('metrics', () => {
+  test('a real Prometheus scrapes them, and the counters agree with the truth', async () => {
+    const truth = await sendTraffic(stack, [
+      '--count',
+      '20000',
+      '--rate',
+      '8000',
+      '--series',
+      '100',
+      '--late',
+      '0.1',
+    ]);
+    await service.untilConfirmed(endOf(truth), 30_000);
+    await prometheus.untilScraped();
+    const ofType = (type: string) => countOf(truth.filter(({ series }) => series.type === type));
+    const { samples } = await service.status();
+    expect(await prometheus.query('fanout_messages_received_total')).toEqual([20_000]);
+    expect(await prometheus.query('sum(fanout_messages_rejected_total)')).toEqual([0]);
+    expect(await prometheus.query('fanout_samples_total{type="counter"}')).toEqual([ofType('counter')]);
+    expect(await prometheus.query('fanout_samples_total{type="gauge"}')).toEqual([ofType('gauge')]);
+    expect(await prometheus.query('fanout_samples_late_total')).toEqual([samples.late]);
+    expect(samples.late).toBeGreaterThan(1500);
+    expect(await prometheus.query('fanout_sink_points_written_total')).toEqual(Array(4).fill(truth.length));
+    expect(await prometheus.query('sum(fanout_sink_points_rejected_total)')).toEqual([0]);
+    expect(await prometheus.query('fanout_sink_up')).toEqual([1, 1, 1, 1]);
+    expect(await prometheus.query('fanout_sink_backlog_points')).toEqual([0, 0, 0, 0]);
+    expect(await prometheus.query('fanout_source_pending_messages')).toEqual([0]);
+    expect(await prometheus.query('fanout_sink_write_duration_seconds_count > 0')).toHaveLength(4);
+  }, 60_000);
+
+  test('promtool has nothing to say', async () => {
+    const { code, type, text } = await get('/metrics');
+    expect([code, type]).toEqual([200, 'text/plain; version=0.0.4; charset=utf-8']);
+    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
+      input: text,
+      encoding: 'utf8',
+    });
+    expect(stdout + stderr).toBe('');
+    expect(status).toBe(0);
+  });
+
+  test('have every name of the interface, every reason at zero before it happens', async () => {
+    const { text } = await get('/metrics');
+    const names = `messages_received_total messages_rejected_total samples_total samples_late_total
+      samples_overflowed_total open_windows series source_pending_messages source_lag_seconds source_gaps_total
+      sink_points_written_total sink_points_rejected_total sink_points_dropped_total sink_retries_total
+      sink_write_duration_seconds sink_backlog_points sink_backlog_bytes sink_lag_seconds sink_up sink_catching_up`;
+    for (const name of names.split(/\s+/)) expect(text).toContain(`# TYPE fanout_${name} `);
+    expect(sample(text, 'fanout_messages_rejected_total{reason="bad_value"}')).toBe(0);
+    expect(sample(text, 'fanout_sink_retries_total{sink="sqlite",reason="timeout"}')).toBe(0);
+    expect(text).toContain('process_cpu_seconds_total');
+  });
+});
+
+describe('HTTP', () => {
+  test('health, readiness, status, and nothing else', async () => {
+    expect(await get('/healthz')).toMatchObject({ code: 200, text: 'ok\n' });
+    expect(await get('/readyz?x=1')).toMatchObject({ code: 200, text: 'ready\n' });
+    expect(await get('/')).toMatchObject({ code: 200 });
+    expect(await get('/../etc/passwd')).toMatchObject({ code: 404 });
+    expect((await fetch(service.url, { method: 'POST', body: 'x' })).status).toBe(405);
+    const status = JSON.parse((await get('/api/status')).text);
+    expect(status.sinks.map(({ id }: { id: string }) => id)).toEqual([
+      'dynamodb',
+      'influxdb',
+      'redshift',
+      'sqlite',
+    ]);
+  });
+
+  test('no secret is in a log, the status or the metrics', async () => {
+    const text = (await get('/api/status')).text + (await get('/metrics')).text + service.output.stderr;
+    expect(text).not.toContain(stack.postgres.password);
+  });
+
+  test('without the bus the process works and is not ready; it is again when the bus is back', async () => {
+    await stack.nats.halt();
+    for (let i = 0; i < 100 && (await get('/readyz')).code === 200; i++) await sleep(100);
+    expect(await get('/readyz')).toMatchObject({ code: 503, text: 'not attached to the bus\n' });
+    expect((await get('/healthz')).code).toBe(200);
+    await stack.nats.resume();
+    for (let i = 0; i < 100 && (await get('/readyz')).code !== 200; i++) await sleep(100);
+    expect((await get('/readyz')).code).toBe(200);
+  }, 60_000);
+});
+
+test('broken configuration: every error at once, exit code 78', async () => {
+  const { startProgram } = await import('../../src/servers/program.ts');
+  writeFileSync(join(stack.folder, 'empty'), '');
+  const program = startProgram(['run'], {
+    WINDOW: 'x',
+    HTTP_PORT: 'y',
+    NATS_TOKEN_FILE: join(stack.folder, 'empty'),
+  });
+  expect(await program.ended).toBe(78);
+  expect(program.output.stderr.split('\n').filter((line) => line.startsWith('  '))).toHaveLength(3);
+});

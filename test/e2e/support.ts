@@ -1,0 +1,54 @@
+/** The whole, as its users run it: real servers, the service and `load` as processes of their own. */
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { compareSinks, isEqual, readTruthFile } from '../../src/compare/compare.ts';
+import type { TruthRow } from '../../src/compare/truth.ts';
+import { loadConfig } from '../../src/config.ts';
+import { startProgram } from '../../src/servers/program.ts';
+import type { Stack } from '../../src/servers/stack.ts';
+
+export const WINDOW_MS = 1000;
+/** Short windows, so that a few seconds have many. */
+export const WINDOWS = {
+  WINDOW: '1s',
+  LATENESS: '500ms',
+  MAX_AHEAD: '500ms',
+  METRICS_START: 'earliest',
+} as const;
+
+type Env = Readonly<Record<string, string>>;
+
+/** Sends traffic and returns what every store must hold afterwards. */
+export async function sendTraffic(stack: Stack, args: readonly string[]): Promise<TruthRow[]> {
+  const file = join(stack.folder, `truth-${Math.random()}.jsonl`);
+  const load = startProgram(['load', ...args, '--truth', file], { NATS_URL: stack.nats.url, ...WINDOWS });
+  const code = await load.ended;
+  if (code !== 0) throw new Error(`load ended with ${code}: ${load.output.stderr}${load.output.stdout}`);
+  return await readTruthFile(file);
+}
+
+export function endOf(truth: readonly TruthRow[]): number {
+  return truth.reduce((end, { windowStart }) => Math.max(end, windowStart! + WINDOW_MS), 0);
+}
+
+export function countOf(truth: readonly TruthRow[]): number {
+  return truth.reduce((sum, { count }) => sum + count, 0);
+}
+
+/** Every sink that is on in `env` holds every row of the truth, and no other, to the last bit. */
+export async function expectEqual(env: Env, truth: readonly TruthRow[]): Promise<void> {
+  for (const [name, value] of Object.entries(env)) if (name.startsWith('AWS_')) process.env[name] = value;
+  const { sinks } = await loadConfig(env);
+  const results = await compareSinks(sinks, truth, WINDOW_MS);
+  expect(results.size).toBe(sinks.length);
+  for (const [id, result] of results) {
+    expect(isEqual(result), `${id}: ${JSON.stringify(result)}`).toBe(true);
+    expect(result.points, id).toBe(truth.length);
+  }
+}
+
+/** The value of a series in the Prometheus text format; undefined where it is not there. */
+export function sample(text: string, series: string): number | undefined {
+  const line = text.split('\n').find((candidate) => candidate.startsWith(`${series} `));
+  return line === undefined ? undefined : Number(line.slice(series.length + 1));
+}
