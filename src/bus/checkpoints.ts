@@ -108,10 +108,13 @@ class BucketStore implements CheckpointStore {
 
   async #write(bucket: KV, key: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'> {
     const value = JSON.stringify(checkpoint);
-    let stored = this.#known.get(key) ?? (await read(bucket, key));
+    const isPast = ({ checkpoint: other }: Stored) => other !== undefined && other.next >= checkpoint.next;
+    let stored = this.#known.get(key);
+    // What we remember may be out of date: a conflict shows that for a write, only a look for leaving it.
+    if (stored === undefined || isPast(stored)) stored = await read(bucket, key);
     for (let conflicts = 0; conflicts <= MAX_CONFLICTS; conflicts++) {
       this.#known.set(key, stored);
-      if (stored.checkpoint !== undefined && stored.checkpoint.next >= checkpoint.next) return 'superseded';
+      if (isPast(stored)) return 'superseded';
       try {
         const revision = await bucket.put(key, value, { previousSeq: stored.revision });
         this.#known.set(key, { revision, checkpoint });
@@ -130,8 +133,10 @@ class BucketStore implements CheckpointStore {
   list(): Promise<StoredCheckpoint[]> {
     const prefix = `${this.#core.pipeline}.`;
     return this.#call('listing the checkpoints', async (bucket) => {
+      const keys: string[] = [];
+      for await (const key of await bucket.keys(`${prefix}>`)) keys.push(key);
       const found: StoredCheckpoint[] = [];
-      for await (const key of await bucket.keys(`${prefix}>`)) {
+      for (const key of keys) {
         const [, sink, slice] = key.split('.');
         const { checkpoint } = await read(bucket, key);
         if (sink && slice && checkpoint) found.push({ sink, slice: slice.replace('-', '/'), checkpoint });

@@ -4,7 +4,7 @@
  * and is made again behind the last message whenever it is lost.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AckPolicy, type ConsumerConfig, type Msg, nanos } from 'nats';
+import { AckPolicy, type Msg, nanos } from 'nats';
 import { Quiet } from '../observe/log.ts';
 import { openBucket } from './checkpoints.ts';
 import { ServerClock, steadyNow } from './clock.ts';
@@ -25,8 +25,6 @@ const RETRY_MAX_MS = 5_000;
 /** How often the server's clock is read while nothing arrives. */
 const CLOCK_REFRESH_MS = 15_000;
 const CLOCK_KEY = 'clock';
-/** With a filter, gaps do not show in the sequences: the stream is asked this often while we are behind. */
-const RETENTION_CHECK_MS = 5_000;
 const REPEAT_LOG_MS = 60_000;
 
 export interface JetStreamOptions {
@@ -61,21 +59,15 @@ class JetStreamSource implements Source {
   readonly #clock = new ServerClock();
   readonly #quiet = new Quiet(REPEAT_LOG_MS);
   #clockReadAt = Number.NEGATIVE_INFINITY;
-  #retentionReadAt = Number.NEGATIVE_INFINITY;
   #isAttached = false;
   #consumer = '';
-  /** Without a filter, the sequence that has to come next; 0 where it is not known. */
+  /** The sequence that has to come next; 0 where it is not known. */
   #next = 0;
-  /** With a filter: all up to here was handed over, was a gap, or is not for us. */
-  #through = 0;
-  /** What the stream held, and when it was asked: with a filter, all of it is read once nothing is pending. */
-  #held = { sequence: 0, at: 0 };
   #lastReply = '';
   #lastParsed: ReplySubject | undefined;
   /** What `progress` was told last. */
   #reported = 0;
-  #isFiltered = false;
-  /** Where the server cannot filter by several subjects. */
+  /** Where the stream captures more than what is wanted. */
   #isWanted: ((subject: string) => boolean) | undefined;
 
   constructor(bus: Bus, core: Configured, options: JetStreamOptions) {
@@ -88,24 +80,28 @@ class JetStreamSource implements Source {
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
     for (let attempt = 0; !signal.aborted; attempt++) {
+      if (attempt > 0) await this.#pause(attempt, signal);
       await this.#bus.whenConnected(signal);
       if (signal.aborted) return;
       const isReady = await this.#attach(reader).then(
         () => true,
         (error: unknown) => this.#notAttached(error),
       );
-      if (!isReady) {
-        const ms = Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(attempt, 10));
-        await sleep(ms * (0.5 + this.#random() / 2), undefined, { signal }).catch(() => {});
-        continue;
-      }
-      attempt = -1;
+      if (!isReady) continue;
+      const before = this.#reported;
       const end = await this.#read(reader, signal);
       if (end.kind === 'failed') throw end.error;
       if (end.kind === 'stopped') return;
+      // Something came of it: go on at once.
+      if (this.#reported > before) attempt = -1;
       this.stats.resumptions += 1;
       this.#say('lost', { reason: end.reason, after: this.stats.lastSequence }, 'reading the stream anew');
     }
+  }
+
+  async #pause(attempt: number, signal: AbortSignal): Promise<void> {
+    const ms = Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(attempt, 10));
+    await sleep(ms * (0.5 + this.#random() / 2), undefined, { signal }).catch(() => {});
   }
 
   /** Makes a consumer that delivers what comes next. */
@@ -116,7 +112,6 @@ class JetStreamSource implements Source {
     const before = this.#now();
     const info = await (await manager(this.#bus)).consumers.add(facts.name, {
       ...beginning.deliver,
-      ...this.#filter(facts),
       ack_policy: AckPolicy.None,
       mem_storage: true,
       num_replicas: 1,
@@ -125,34 +120,19 @@ class JetStreamSource implements Source {
     this.#clock.stamped(Date.parse(info.created), before, this.#now());
     this.#consumer = info.name;
     this.#isAttached = true;
-    this.#next = this.#isFiltered ? 0 : beginning.next;
+    this.#next = beginning.next;
+    this.#isWanted = filterOf(facts.subjects, this.#core.metricsSubjects);
     this.stats.pending = info.num_pending;
     if (beginning.remark !== undefined) this.#bus.log.warn({ stream: facts.name }, beginning.remark);
     if (beginning.gap) this.#gap(reader, beginning.gap);
-    if (beginning.next > 0) this.#through = beginning.next - 1;
     this.#start = startAgain(this.#start, beginning, facts);
   }
 
   #beginning(facts: StreamFacts): Beginning | Promise<Beginning> {
     const { lastSequence: sequence } = this.stats;
     const nanos = this.#lastParsed?.nanosOf(this.#lastReply) ?? 0n;
-    const through = this.#isFiltered ? Math.max(sequence, this.#through) : sequence;
-    if (sequence > 0) return beginBehind({ sequence, nanos, through }, facts, this.#bus);
+    if (sequence > 0) return beginBehind({ sequence, nanos }, facts, this.#bus);
     return beginAt(this.#start, facts, this.#now());
-  }
-
-  /** None where the stream captures nothing but what is wanted: only then do its sequences show every gap. */
-  #filter(facts: StreamFacts): Partial<ConsumerConfig> {
-    const wanted = this.#core.metricsSubjects;
-    this.#isFiltered = uncovered(facts.subjects, wanted).length > 0;
-    this.#isWanted = undefined;
-    if (!this.#isFiltered) return {};
-    if (wanted.length === 1) return { filter_subject: wanted[0]! };
-    if (takesSeveralFilters(this.#bus.connection.info?.version ?? ''))
-      return { filter_subjects: [...wanted] };
-    this.#isFiltered = false;
-    this.#isWanted = (subject) => wanted.some((pattern) => covers(pattern, subject));
-    return {};
   }
 
   /** Before the first message an operator has to know; later on, whatever it is may pass. */
@@ -190,7 +170,7 @@ class JetStreamSource implements Source {
       const messages = streamSequence - this.#next;
       this.#gap(reader, { fromTime: this.stats.lastStreamTime, toTime: timeMs, messages });
     }
-    if (!this.#isFiltered) this.#next = streamSequence + 1;
+    this.#next = streamSequence + 1;
     this.stats.lastSequence = streamSequence;
     this.stats.lastStreamTime = timeMs;
     this.#lastReply = reply;
@@ -204,14 +184,12 @@ class JetStreamSource implements Source {
     const { lastStreamTime } = this.stats;
     this.stats.pending = this.#lastParsed?.pendingOf(this.#lastReply) ?? 0;
     this.#clock.arrived(lastStreamTime, this.#now());
-    if (this.#isFiltered && this.stats.pending > 0) void this.#watchRetention(reader);
     this.#reported = Math.max(this.#reported, lastStreamTime);
     return reader.progress(this.#reported);
   }
 
   #onIdle(askedAt: number, reader: Reader): void | Promise<void> {
     this.stats.pending = 0;
-    if (askedAt > this.#held.at) this.#through = Math.max(this.#through, this.#held.sequence);
     void this.#refresh();
     const serverTime = this.#clock.at(askedAt);
     if (serverTime === undefined || serverTime - this.#core.idleSlack <= this.#reported) return undefined;
@@ -224,10 +202,6 @@ class JetStreamSource implements Source {
     if (this.#now() - this.#clockReadAt < CLOCK_REFRESH_MS) return;
     this.#clockReadAt = this.#now();
     try {
-      if (this.#isFiltered) {
-        const { lastSequence: sequence } = await describeStream(this.#bus, this.#core);
-        this.#held = { sequence, at: this.#now() };
-      }
       const bucket = await openBucket(this.#bus);
       const before = this.#now();
       await bucket.put(CLOCK_KEY, '');
@@ -236,25 +210,6 @@ class JetStreamSource implements Source {
     } catch (error) {
       const { message: reason } = jetstreamError(error, "reading the server's clock");
       this.#say('clock', { reason }, 'windows close by an older estimate while nothing arrives');
-    }
-  }
-
-  /** With a filter: compares how far retention is with how far delivery is, in that order, so that it cannot err. */
-  async #watchRetention(reader: Reader): Promise<void> {
-    if (this.#now() - this.#retentionReadAt < RETENTION_CHECK_MS) return;
-    this.#retentionReadAt = this.#now();
-    const consumer = this.#consumer;
-    try {
-      const facts = await describeStream(this.#bus, this.#core);
-      const info = await (await manager(this.#bus)).consumers.info(facts.name, consumer);
-      const through = Math.max(info.delivered.stream_seq, this.#through);
-      const messages = facts.firstSequence - through - 1;
-      if (consumer !== this.#consumer || messages <= 0) return;
-      this.#through = facts.firstSequence - 1;
-      const { lastStreamTime: fromTime } = this.stats;
-      this.#gap(reader, { fromTime, toTime: facts.firstTime ?? fromTime, messages });
-    } catch {
-      // The next check will tell; a consumer that is gone is noticed where it is read.
     }
   }
 
@@ -277,8 +232,14 @@ function startAgain(start: Start, beginning: Beginning, facts: StreamFacts): Sta
   return beginning.next > 0 ? { kind: 'sequence', sequence: beginning.next } : start;
 }
 
-/** filter_subjects came with nats-server 2.10. */
-function takesSeveralFilters(version: string): boolean {
-  const [major = 0, minor = 0] = version.split('.').map(Number);
-  return major > 2 || (major === 2 && minor >= 10);
+/**
+ * Filtered here and not by the server: a consumer with a filter skips sequences anyway, so that messages which retention
+ * removed before they were read could not be told from those of others.
+ */
+function filterOf(
+  captured: readonly string[],
+  wanted: readonly string[],
+): ((subject: string) => boolean) | undefined {
+  if (uncovered(captured, wanted).length === 0) return undefined;
+  return (subject) => wanted.some((pattern) => covers(pattern, subject));
 }

@@ -12,13 +12,11 @@ export interface Position {
   readonly sequence: number;
   /** Nanoseconds since 1970. */
   readonly nanos: bigint;
-  /** Messages up to here were handed over or are not for us; at least `sequence`. */
-  readonly through: number;
 }
 
 export interface Beginning {
   readonly deliver: Partial<ConsumerConfig>;
-  /** The sequence that comes next without a filter; 0 where that is not known. */
+  /** The sequence that comes next; 0 where that is not known. */
   readonly next: number;
   readonly gap?: Gap;
   /** What an operator should know of it. */
@@ -46,7 +44,7 @@ export function beginAt(start: Start, facts: StreamFacts, nowMs: number): Beginn
 /** Begins behind the last message that was handed over. */
 export async function beginBehind(last: Position, facts: StreamFacts, bus: Bus): Promise<Beginning> {
   const lastMs = Number(last.nanos / NANOS_PER_MS);
-  if (!(await isReplaced(last, facts, bus))) return fromSequence(last.through + 1, lastMs, facts, lastMs);
+  if (!(await isReplaced(last, facts, bus))) return fromSequence(last.sequence + 1, lastMs, facts, lastMs);
   // Its numbers mean something else now, but its times still say what is new.
   return {
     deliver: { deliver_policy: DeliverPolicy.StartTime, opt_start_time: rfc3339(last.nanos + 1n) },

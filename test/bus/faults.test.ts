@@ -1,0 +1,137 @@
+import { afterEach, expect, test } from 'vitest';
+import { type Bus, connect } from '../../src/bus/connect.ts';
+import { createJetStreamSource } from '../../src/bus/jetstream.ts';
+import { ensureStream } from '../../src/bus/stream.ts';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { busAt, memoryLog, numbers, publishNumbers, Recorder, settings, until } from './support.ts';
+
+const stops: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  while (stops.length > 0) await stops.pop()!();
+});
+
+async function setUp() {
+  const nats = await startNats();
+  stops.push(() => nats.stop());
+  const core = settings({ NATS_URL: nats.url });
+  const log = memoryLog();
+  const bus = await connect(core, log);
+  stops.push(() => bus.close());
+  await ensureStream(bus, core);
+  return { nats, core, bus, log };
+}
+
+function read(bus: Bus, core: ReturnType<typeof settings>) {
+  const abort = new AbortController();
+  const reader = new Recorder();
+  const source = createJetStreamSource(bus, core, { start: { kind: 'earliest' } });
+  const run = source.run(reader, abort.signal);
+  stops.push(async () => {
+    abort.abort();
+    await run;
+  });
+  return { reader, source };
+}
+
+/** Publishes with acknowledgement, again and again until the server has it: what is counted is what the stream holds. */
+async function publishThrough(bus: Bus, from: number, to: number): Promise<void> {
+  const js = bus.connection.jetstream();
+  for (let i = from; i < to; i++) {
+    const isStored = () =>
+      js.publish('metrics', String(i), { msgID: String(i), timeout: 500 }).then(
+        () => true,
+        () => false,
+      );
+    while (!(await isStored())) await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+test.each(['SIGTERM', 'SIGKILL'] as const)(
+  'the server ends by %s in the middle of 200,000 messages, twice: none lost, none twice',
+  async (signal) => {
+    const { nats, core, bus } = await setUp();
+    await publishNumbers(bus, 0, 200_000);
+    const { reader, source } = read(bus, core);
+    reader.hold = () => new Promise((resolve) => setTimeout(resolve, 50));
+    for (const at of [20_000, 120_000]) {
+      await until('so many', () => reader.sequences.length >= at);
+      expect(reader.sequences.length).toBeLessThan(200_000);
+      await nats.halt(signal);
+      await nats.resume();
+    }
+    const publisher = await busAt(nats.url);
+    await publishThrough(publisher, 200_000, 200_100);
+    await publisher.close();
+    await until('all', () => reader.sequences.length >= 200_100);
+    expect(reader.payloads).toEqual(numbers(0, 200_100).map(String));
+    expect(reader.sequences).toEqual(numbers(1, 200_101));
+    expect(source.stats).toMatchObject({ gaps: 0, gapMessages: 0 });
+    expect(bus.stats.reconnects).toBeGreaterThan(0);
+    expectMonotone(reader.times);
+    expectMonotone(reader.progressTimes);
+  },
+);
+
+test('producers go on while the server crashes over and over: the reader has exactly what the stream has', async () => {
+  const { nats, core, bus } = await setUp();
+  const { reader, source } = read(bus, core);
+  const publisher = await busAt(nats.url);
+  stops.push(() => publisher.close());
+  let isDone = false;
+  const publishing = publishThrough(publisher, 0, 3_000).then(() => {
+    isDone = true;
+  });
+  for (let i = 0; i < 3 && !isDone; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    await nats.halt('SIGKILL');
+    await nats.resume();
+  }
+  await publishing;
+  await until('all', () => reader.sequences.length >= 3_000);
+  expect(reader.payloads).toEqual(numbers(0, 3_000).map(String));
+  expect(source.stats.gaps).toBe(0);
+  expectMonotone(reader.times);
+  expectMonotone(reader.progressTimes);
+});
+
+test('a server that hangs is waited for; idle time does not move meanwhile', async () => {
+  const { nats, core, bus } = await setUp();
+  await publishNumbers(bus, 0, 100);
+  const { reader } = read(bus, core);
+  await until('idle', () => reader.progressTimes.length > 3);
+  await suspended(nats, async () => {
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    const before = reader.progressTimes.at(-1);
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    expect(reader.progressTimes.at(-1)).toBe(before);
+  });
+  await publishNumbers(bus, 100, 200);
+  await until('all', () => reader.sequences.length === 200);
+  expect(reader.sequences).toEqual(numbers(1, 201));
+});
+
+async function suspended(nats: NatsServer, run: () => Promise<void>): Promise<void> {
+  nats.signal('SIGSTOP');
+  await run().finally(() => nats.signal('SIGCONT'));
+}
+
+test('an event loop that stalls for longer than any answer may take loses nothing', async () => {
+  const { core, bus, nats } = await setUp();
+  const publisher = await busAt(nats.url);
+  stops.push(() => publisher.close());
+  await publishNumbers(publisher, 0, 50_000);
+  const { reader, source } = read(bus, core);
+  let isStalled = false;
+  reader.onMessage = (sequence) => {
+    if (isStalled || sequence < 15_000) return;
+    isStalled = true;
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 3_000);
+  };
+  await until('all', () => reader.sequences.length === 50_000);
+  expect(reader.sequences).toEqual(numbers(1, 50_001));
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+});
+
+function expectMonotone(times: readonly number[]): void {
+  expect(times.findIndex((time, i) => i > 0 && time < times[i - 1]!)).toBe(-1);
+}

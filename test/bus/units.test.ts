@@ -1,0 +1,112 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { ServerClock } from '../../src/bus/clock.ts';
+import { prefixLength, ReplySubject } from '../../src/bus/reply-subject.ts';
+import { covers, uncovered } from '../../src/bus/subjects.ts';
+
+describe('reply subjects', () => {
+  const forms = {
+    short: '$JS.ACK.METRICS.m0jkCKiE.1.4711.42.1795442540203230153.7',
+    'with a domain': '$JS.ACK.hub.aBc123.METRICS.m0jkCKiE.1.4711.42.1795442540203230153.7.r4nd0m',
+    'with a domain, without the random token': '$JS.ACK._.aBc123.METRICS.c.1.4711.42.1795442540203230153.7',
+  };
+  test.each(Object.entries(forms))('%s', (_, reply) => {
+    const parsed = new ReplySubject(prefixLength(reply)!);
+    parsed.parse(reply);
+    expect(parsed).toMatchObject({ streamSequence: 4711, consumerSequence: 42, timeMs: 1795442540203 });
+    expect(parsed.pendingOf(reply)).toBe(7);
+    expect(parsed.nanosOf(reply)).toBe(1795442540203230153n);
+  });
+
+  test.each(['', 'metrics', '$JS.ACK.a.b', '$JS.API.a.b.1.2.3.4.5', '$JS.ACK.a.b.1.2.3.4.5.6'])(
+    'not one: %j',
+    (reply) => {
+      expect(prefixLength(reply)).toBeUndefined();
+    },
+  );
+
+  test('one cut off ends, and says nothing', () => {
+    const parsed = new ReplySubject(prefixLength(forms.short)!);
+    parsed.parse('');
+    expect(parsed).toMatchObject({ streamSequence: 0, consumerSequence: 0 });
+  });
+});
+
+describe("the server's clock", () => {
+  /** Round trips of a server whose clock is `skew` ahead: when it was asked, how long it took to and fro. */
+  const trips = fc.array(
+    fc.record({
+      pause: fc.nat(60_000),
+      there: fc.double({ min: 0, max: 2_000, noNaN: true }),
+      back: fc.double({ min: 0, max: 2_000, noNaN: true }),
+      isMessage: fc.boolean(),
+    }),
+    { minLength: 1, maxLength: 30 },
+  );
+
+  test('is never ahead, whatever the delays and the skew, with clocks that drift', () => {
+    fc.assert(
+      fc.property(
+        trips,
+        fc.integer({ min: -1e9, max: 1e9 }),
+        fc.integer({ min: -90, max: 90 }),
+        (all, skew, ppm) => {
+          const clock = new ServerClock();
+          const server = (local: number) => local * (1 + ppm / 1e6) + skew;
+          let local = 1e9;
+          for (const { pause, there, back, isMessage } of all) {
+            local += pause;
+            const stamped = Math.floor(server(local + there));
+            const after = local + there + back;
+            if (isMessage) clock.arrived(stamped, after);
+            else clock.stamped(stamped, local, after);
+            local = after;
+            for (const later of [0, 1_000, 100_000]) {
+              expect(clock.at(local + later)!).toBeLessThanOrEqual(server(local + later));
+            }
+          }
+        },
+      ),
+    );
+  });
+
+  test('is close after one quick answer, and stays so after slow ones', () => {
+    const clock = new ServerClock();
+    expect(clock.at(0)).toBeUndefined();
+    clock.stamped(5_000, 1_000, 1_001);
+    clock.stamped(6_500, 2_000, 9_000);
+    clock.arrived(5_000, 9_000);
+    expect(clock.at(9_000)).toBeGreaterThanOrEqual(12_996);
+    expect(clock.at(9_000)).toBeLessThanOrEqual(12_999);
+  });
+
+  test('follows a server whose clock is set back', () => {
+    const clock = new ServerClock();
+    clock.stamped(500_000, 1_000, 1_002);
+    clock.stamped(2_100, 2_000, 2_002);
+    expect(clock.at(2_002)).toBe(2_100);
+  });
+});
+
+describe('subjects', () => {
+  test.each([
+    ['metrics', 'metrics', true],
+    ['metrics.>', 'metrics', false],
+    ['metrics.>', 'metrics.a.b', true],
+    ['metrics.>', 'metrics.>', true],
+    ['metrics.>', 'metrics.*', true],
+    ['metrics.*', 'metrics.>', false],
+    ['metrics.*', 'metrics.a', true],
+    ['metrics.*', 'metrics.a.b', false],
+    ['metrics.a', 'metrics.*', false],
+    ['*.a', 'metrics.a', true],
+    ['>', 'anything.at.all', true],
+    ['a.*.c', 'a.b.d', false],
+  ])('%s covers %s: %s', (cover, pattern, expected) => {
+    expect(covers(cover, pattern)).toBe(expected);
+  });
+
+  test('names those that nothing covers', () => {
+    expect(uncovered(['metrics', 'metrics.>', 'other'], ['metrics.>', 'other'])).toEqual(['metrics']);
+  });
+});
