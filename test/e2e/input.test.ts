@@ -1,0 +1,146 @@
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Bus, connect } from '../../src/bus/connect.ts';
+import { loadConfig, type SinkConfig } from '../../src/config.ts';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import type { StoredPoint } from '../../src/sink.ts';
+import { WINDOW_MS, WINDOWS } from './support.ts';
+
+const folder = temporaryFolder('input');
+const MAX_PAYLOAD_BYTES = 16 * 1024 * 1024;
+const path = join(folder.path, 'fanout.db');
+const limited = join(import.meta.dirname, 'limited-sink.ts');
+let nats: NatsServer;
+let service: ServiceProgram;
+let bus: Bus;
+let env: Record<string, string>;
+
+beforeAll(async () => {
+  nats = await startNats({ maxPayloadBytes: MAX_PAYLOAD_BYTES });
+  env = {
+    ...WINDOWS,
+    NATS_URL: nats.url,
+    FANOUT_REJECTED: 'true',
+    SINK_SQLITE_ENABLED: 'true',
+    SINK_SQLITE_PATH: path,
+    SINK_LIMITED_ENABLED: 'true',
+    SINK_LIMITED_KIND: limited,
+  };
+  service = await startServiceProgram(env);
+  const silent = { debug() {}, info() {}, warn() {}, error() {} };
+  bus = await connect((await loadConfig({ NATS_URL: nats.url })).core, silent);
+});
+afterAll(async () => {
+  await bus?.close();
+  await service?.stop('SIGKILL');
+  await nats?.stop();
+  folder.remove();
+});
+
+/** What is no sample, by the reason it is counted under. */
+const BAD: Record<string, (string | Uint8Array)[]> = {
+  empty: ['', ' \n'],
+  not_json: [
+    'x',
+    '{"name":"a"',
+    '{"name":"a","type":"counter","value":NaN}',
+    '[{"name":"a"},]',
+    '{} {}',
+    '\0',
+  ],
+  not_an_object: ['1', '"a"', 'null', 'true'],
+  too_deep: [`{"x":${'['.repeat(5000)}${']'.repeat(5000)}}`],
+  too_large: [`{"name":"${'a'.repeat(10 * 1024 * 1024)}","type":"counter","value":1}`],
+  duplicate_key: ['{"name":"a","name":"b","type":"counter","value":1}'],
+  bad_unicode: [
+    '{"name":"\\ud800","type":"counter","value":1}',
+    Buffer.from('{"name":"\xff","type":"counter","value":1}', 'latin1'),
+  ],
+  missing_name: ['{"type":"counter","value":1}'],
+  bad_name: ['{"name":1,"type":"counter","value":1}', '{"name":"","type":"counter","value":1}'],
+  bad_type: ['{"name":"a","type":"set","value":1}', '{"name":"a","value":1}'],
+  bad_value: ['{"name":"a","type":"gauge","value":1e999}', '{"name":"a","type":"gauge","value":"1"}'],
+  bad_dimensions: ['{"name":"a","type":"counter","value":1,"dimensions":{"b":{}}}'],
+  too_many_dimensions: [
+    JSON.stringify({
+      name: 'a',
+      type: 'counter',
+      value: 1,
+      dimensions: Object.fromEntries(Array.from({ length: 10_000 }, (_, i) => [`k${i}`, 'v'])),
+    }),
+  ],
+  too_long: [`{"name":"${'a'.repeat(513)}","type":"counter","value":1}`],
+  bad_timestamp: ['{"name":"a","type":"counter","value":1,"timestamp":"yesterday"}'],
+};
+
+/** The bus refuses what goes beyond its bound on unsent bytes: then it is sent again. */
+async function publish(subject: string, payload: string | Uint8Array): Promise<void> {
+  while (!bus.publish(subject, payload)) await bus.flush();
+  await bus.flush();
+}
+
+async function stored(id: string): Promise<StoredPoint[]> {
+  const sink = (await loadConfig(env)).sinks.find((candidate) => candidate.id === id) as SinkConfig;
+  const reader = sink.module.create(sink.values, { id, log: { info() {}, warn() {} } });
+  const signal = new AbortController().signal;
+  await reader.open(signal);
+  const points = await Array.fromAsync(reader.read({ from: 0, to: Date.now() + 1e6 }, signal));
+  await reader.close();
+  return points;
+}
+
+test('what is no sample is counted by its reason, logged seldom, and takes nothing good with it', async () => {
+  const good = (value: number) => `{"name":"good","type":"counter","value":${value}}`;
+  const rounds = 20;
+  for (let round = 0; round < rounds; round++) {
+    for (const [reason, messages] of Object.entries(BAD)) {
+      // Ten megabytes a time: once is enough.
+      if (reason === 'too_large' && round > 0) continue;
+      for (const message of messages) {
+        await publish('metrics.bad', message);
+        await publish('metrics', good(1));
+      }
+    }
+    await publish('metrics.array', `[${good(2)},{"name":"bad"},5,${good(3)}]`);
+  }
+  const end = Math.ceil(Date.now() / WINDOW_MS) * WINDOW_MS;
+  await service.untilConfirmed(end, 30_000);
+
+  const { messages, samples, ready } = await service.status();
+  const expected = Object.entries(BAD).map(([reason, list]) => [
+    reason,
+    list.length * (reason === 'too_large' ? 1 : rounds),
+  ]);
+  expect(messages.rejected).toEqual(Object.fromEntries(expected));
+  expect(samples.rejected).toMatchObject({ bad_type: rounds, not_an_object: rounds });
+  const bad = expected.reduce((sum, [, count]) => sum + Number(count), 0);
+  expect(messages.received).toBe(2 * bad + rounds);
+  expect(samples.byType.counter).toBe(bad + 2 * rounds);
+  expect(ready).toBe(true);
+  const points = (await stored('sqlite')).filter(({ series }) => series.name === 'good');
+  expect(points.reduce((sum, point) => sum + point.sum, 0)).toBe(bad + 5 * rounds);
+
+  const lines = service.output.stderr.split('\n').filter((line) => line.includes('rejected a message'));
+  const seconds = (end - Date.parse((await service.status()).startedAt)) / 1000;
+  expect(lines.length).toBeGreaterThanOrEqual(Object.keys(BAD).length);
+  expect(lines.length).toBeLessThanOrEqual(Object.keys(BAD).length * (seconds + 2));
+}, 60_000);
+
+test('a point that a store refuses for good is counted and published, and the others are written', async () => {
+  const records: { sink: string; reason: string; point: { name: string; count: number } }[] = [];
+  bus.subscribe('fanout.rejected.>', (payload) => records.push(JSON.parse(Buffer.from(payload).toString())));
+  await bus.flush();
+  await publish('metrics', '{"name":"refuse.me","type":"counter","value":7}');
+  await publish('metrics', '{"name":"take.me","type":"counter","value":8}');
+  for (let i = 0; i < 100 && records.length === 0; i++) await sleep(100);
+  expect(records).toMatchObject([
+    { sink: 'limited', reason: 'refused', point: { name: 'refuse.me', count: 1 } },
+  ]);
+  const { sinks } = await service.status();
+  const limitedSink = sinks.find(({ id }) => id === 'limited');
+  expect(limitedSink).toMatchObject({ up: true, rejected: { refused: 1 } });
+  expect((await stored('sqlite')).map(({ series }) => series.name)).toContain('refuse.me');
+}, 30_000);
