@@ -41,7 +41,13 @@ export interface BusStats {
   callbackErrors: number;
 }
 
-export type OnMessage = (payload: Uint8Array, subject: string, reply: string | undefined) => void;
+/** A message of plain NATS. The subjects are only decoded when they are read. */
+export interface Incoming {
+  readonly data: Uint8Array;
+  readonly subject: string;
+  /** Empty or undefined: nobody waits for an answer. */
+  readonly reply?: string;
+}
 
 export interface Bus {
   /** For bus/ alone: nothing else imports `nats`. */
@@ -56,7 +62,7 @@ export interface Bus {
   /** Calls back after each reconnection; returns what ends that. */
   onReconnect(listener: () => void): () => void;
   /** Plain NATS. A callback that throws is logged and counted; returns what ends the subscription. */
-  subscribe(subject: string, onMessage: OnMessage, options?: SubscribeOptions): () => void;
+  subscribe(subject: string, onMessage: (message: Incoming) => void, options?: SubscribeOptions): () => void;
   /** Plain NATS, at most once. Never throws; false: not sent, and counted. */
   publish(subject: string, payload: Uint8Array | string): boolean;
   /** Resolves when the server has read all that was published; rejects when the connection is lost. */
@@ -188,14 +194,18 @@ class Connection implements Bus {
     return () => this.#listeners.delete(listener);
   }
 
-  subscribe(subject: string, onMessage: OnMessage, options: SubscribeOptions = {}): () => void {
+  subscribe(
+    subject: string,
+    onMessage: (message: Incoming) => void,
+    options: SubscribeOptions = {},
+  ): () => void {
     const subscription = this.connection.subscribe(subject, {
       ...(options.queue === undefined ? {} : { queue: options.queue }),
       callback: (error, message) => {
         // An exception that leaves this callback would end the client's reader for good, in silence.
         try {
           if (error) options.onRefused?.(refusedSubscription(subject));
-          else onMessage(message.data, message.subject, message.reply || undefined);
+          else onMessage(message);
         } catch (thrown) {
           this.stats.callbackErrors += 1;
           this.#trouble('callback', { subject, error: String(thrown) }, 'a message could not be processed');

@@ -3,7 +3,7 @@
  * not arrive (no connection, or the server dropped us as a slow consumer) is lost without a trace at the server.
  */
 import { steadyNow } from './clock.ts';
-import type { Bus } from './connect.ts';
+import type { Bus, Incoming } from './connect.ts';
 import { TICK_MS } from './pull.ts';
 import type { CoreConfig } from './sign-in.ts';
 import { BusError, type Reader, type Source, type SourceStats } from './source.ts';
@@ -68,7 +68,7 @@ class CoreSource implements Source {
         );
         for (const subject of this.#core.metricsSubjects) {
           stops.push(
-            this.#subscribe(subject, (payload) => guard(() => this.#onMessage(payload, reader)), reject),
+            this.#subscribe(subject, ({ data }) => guard(() => this.#onMessage(data, reader)), reject),
           );
         }
       });
@@ -77,7 +77,7 @@ class CoreSource implements Source {
     }
   }
 
-  #subscribe(subject: string, onMessage: (payload: Uint8Array) => void, reject: (error: BusError) => void) {
+  #subscribe(subject: string, onMessage: (message: Incoming) => void, reject: (error: BusError) => void) {
     const queue = this.#core.metricsQueueGroup;
     return this.#bus.subscribe(subject, onMessage, {
       ...(queue === undefined ? {} : { queue }),

@@ -140,8 +140,8 @@ test('a subscription that the server refuses is an error for the operator', asyn
 
 test('rejected records are published, within bounds', async () => {
   const seen: string[] = [];
-  const stop = bus.subscribe('fanout.rejected.*', (payload, subject) => {
-    seen.push(`${subject} ${Buffer.from(payload)}`);
+  const stop = bus.subscribe('fanout.rejected.*', ({ data, subject }) => {
+    seen.push(`${subject} ${Buffer.from(data)}`);
   });
   await bus.flush();
   const circular: Record<string, unknown> = {};

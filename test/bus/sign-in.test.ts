@@ -240,9 +240,9 @@ test('a callback that throws is counted, and reading goes on', async () => {
   const { url } = await server({});
   const bus = await attach({ NATS_URL: url });
   const seen: string[] = [];
-  const stop = bus.subscribe('talk.*', (payload, subject) => {
+  const stop = bus.subscribe('talk.*', ({ data, subject }) => {
     seen.push(subject);
-    if (payload.length === 0) throw new Error('empty');
+    if (data.length === 0) throw new Error('empty');
   });
   bus.publish('talk.a', '');
   bus.publish('talk.b', 'x');
