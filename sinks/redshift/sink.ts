@@ -74,7 +74,6 @@ class RedshiftSink implements Sink {
       const merge = (connection: Connection) => this.#mergeAll(connection, batch.points, indices, rejected);
       const retry = indices.length === 0 ? [] : await this.#lend(signal, merge);
       if (retry.length === 0 && rejected.length === 0) return { kind: 'written' };
-      rejected.sort((a, b) => a.index - b.index);
       return { kind: 'partial', retry, rejected, reason: 'server_error' };
     } catch (error) {
       signal.throwIfAborted();

@@ -7,7 +7,7 @@ import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
 import { temporaryFolder } from '../../src/servers/process.ts';
 import type { Point, Sink } from '../../src/sink.ts';
 import { EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
-import { sinkError } from '../conformance/subject.ts';
+import { PROMPT_MS, sinkError } from '../conformance/subject.ts';
 import { describeConformance } from '../conformance.ts';
 import { FaultProxy } from '../faults/proxy.ts';
 import { makeCertificate, startTlsFront } from '../faults/tls.ts';
@@ -89,6 +89,19 @@ describe('redshift on PostgreSQL', () => {
     const sink = made({ url });
     await sink.open(signal);
     return sink;
+  }
+
+  /** Locks the table until the function that it returns is called. */
+  async function holdLock(database: string): Promise<() => Promise<void>> {
+    const marked = `datname = '${database}' AND wait_event = 'PgSleep'`;
+    const holding = server.execute('BEGIN; LOCK points; SELECT pg_sleep(60)', database).catch(() => {});
+    const found = async () =>
+      (await server.execute(`SELECT 1 FROM pg_stat_activity WHERE ${marked}`)).rows.length;
+    await expect.poll(found).toBe(1);
+    return async () => {
+      await server.execute(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE ${marked}`);
+      await holding;
+    };
   }
 
   const urlOf = (database: string, port = server.port) =>
@@ -193,12 +206,11 @@ describe('redshift on PostgreSQL', () => {
 
   it('leaves at once a write that waits for a lock', async () => {
     const sink = await opened('locked');
-    const holding = server.execute('BEGIN; LOCK points; SELECT pg_sleep(1.5); COMMIT', 'locked');
-    await sleep(200);
+    const release = await holdLock('locked');
     const started = performance.now();
     await expect(sink.write({ points: manyPoints(3) }, AbortSignal.timeout(200))).rejects.toThrow(/timeout/);
-    expect(performance.now() - started).toBeLessThan(1000);
-    await holding;
+    expect(performance.now() - started).toBeLessThan(PROMPT_MS);
+    await release();
     expect(await sink.write({ points: manyPoints(3) }, signal)).toEqual({ kind: 'written' });
   });
 
@@ -219,18 +231,14 @@ describe('redshift on PostgreSQL', () => {
 
   it('says so where the server ended its session, and recovers', async () => {
     const sink = await opened('ended');
-    const write = () => sink.write({ points: manyPoints(3) }, signal);
-    await write();
-    const holding = server.execute('BEGIN; LOCK points; SELECT pg_sleep(0.5); COMMIT', 'ended');
-    await sleep(100);
-    const writing = write();
-    await sleep(100);
-    await server.execute(
-      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'metrics-fanout' AND datname = 'ended'`,
-    );
+    const release = await holdLock('ended');
+    const writing = sink.write({ points: manyPoints(3) }, signal);
+    const end = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE datname = 'ended' AND wait_event_type = 'Lock'`;
+    await expect.poll(async () => (await server.execute(end)).rows.length).toBe(1);
     expect(await writing).toMatchObject({ kind: 'retry', reason: 'connection' });
-    await holding;
-    expect(await write()).toEqual({ kind: 'written' });
+    await release();
+    expect(await sink.write({ points: manyPoints(3) }, signal)).toEqual({ kind: 'written' });
   });
 
   it.each([
