@@ -83,7 +83,8 @@ export class GoLayout {
     if (Number.isNaN(sample.eventTime)) return false;
 
     const dimensionsEnd = timestampStart - TIMESTAMP.length;
-    if (bytes[i] !== OPEN_OBJECT || bytes[dimensionsEnd - 1] !== CLOSE_OBJECT) return false;
+    // No bytes at all would be found too: they stand for a message without the field.
+    if (bytes[i] !== OPEN_OBJECT) return false;
     sample.dimensionsStart = i;
     sample.dimensionsLength = dimensionsEnd - i;
     return true;

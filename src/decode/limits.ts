@@ -6,10 +6,10 @@ export const MAX_MESSAGE_BYTES = 1024 * 1024;
 /** Redshift's column `name` is a varchar(512), which counts bytes. UTF-8, unescaped, as are those below. */
 export const MAX_NAME_BYTES = 512;
 
-/** Twice the 32 or so labels at which stores begin to suffer; with the limits below, it bounds the work for one sample. */
+/** Several times what producers use (about ten). With the limits below, it bounds the work for one new series. */
 export const MAX_DIMENSIONS = 64;
 
-/** What the strictest metrics stores take for a label's name: twice Prometheus' customary 128. */
+/** Keys are identifiers, if dotted ones: a longer one is data in the wrong place. */
 export const MAX_DIMENSION_KEY_BYTES = 256;
 
 /** Room for URLs and error texts, which do end up in dimensions; a sixteenth of what InfluxDB takes for a tag. */

@@ -241,6 +241,7 @@ describe('rejections', () => {
     bad_unicode: [
       withField('name', '"\\ud800"'),
       withField('name', '"\\udc00"'),
+      withField('name', '"\\udc00\\udc00"'),
       withField('name', '"\\ud800\\ud800\\udc00"'),
       withField('name', '"\\ud800x"'),
       withField('dimensions', '{"a":"\\udfff"}'),
@@ -380,6 +381,31 @@ describe('rejections', () => {
     expect(decode(withField('name', '"\\ud83d\\ude00"')).elements).toMatchObject([
       { series: { name: '😀' } },
     ]);
+  });
+
+  test("are the same in Go's layout, for a series seen before", () => {
+    const table = new SeriesTable(100);
+    const message = (value: string, dimensions: string, timestamp: string) =>
+      `{"name":"a","type":"gauge","value":${value},"dimensions":${dimensions},"timestamp":"${timestamp}"}`;
+    const time = '2026-11-23T01:30:00.5Z';
+    const good = message('1', '{"x":1}', time);
+    for (const text of [GOOD, withField('type', '"gauge"'), good, message('1', '{}', time)])
+      decodeWith(table, text);
+    expect(decodeWith(table, good).elements).toMatchObject([{ value: 1 }]);
+    const faults: [string, Rejection][] = [
+      [message('1e999', '{"x":1}', time), 'bad_value'],
+      [message('1', '', time), 'not_json'],
+      [message('1', '{"x":1', time), 'not_json'],
+      [message('1', '{"x":1}}', time), 'not_json'],
+      [message('1', '{"x":1},"timestamp":"x"', time), 'bad_timestamp'],
+      [message('1', `{"x":1},"timestamp":"${time}"`, time), 'duplicate_key'],
+      [message('1', '{"x":1}', time.replace('11', '13')), 'bad_timestamp'],
+      [message('1', '{"x":1}', `${time}\u0001`), 'not_json'],
+      [good.replace('"}', '"]'), 'not_json'],
+      [good.slice(0, -2), 'not_json'],
+    ];
+    for (const [text, reason] of faults)
+      expect([text, decodeWith(table, text).rejection]).toEqual([text, reason]);
   });
 
   test('an array keeps its good elements and counts the others', () => {
