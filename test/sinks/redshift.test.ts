@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import redshift from '../../sinks/redshift/sink.ts';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
+import type { temporaryFolder } from '../../src/servers/process.ts';
 import type { Point, Sink } from '../../src/sink.ts';
 import { EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
 import { PROMPT_MS, sinkError } from '../conformance/subject.ts';
@@ -57,7 +57,6 @@ describeConformance('redshift', {
 
 describe('redshift on PostgreSQL', () => {
   const signal = new AbortController().signal;
-  const folder = temporaryFolder('redshift');
   const open: Sink[] = [];
   let proxy: FaultProxy;
 
@@ -71,7 +70,6 @@ describe('redshift on PostgreSQL', () => {
   afterAll(async () => {
     await proxy.stop();
     await server.stop();
-    folder.remove();
   });
 
   function made(config: { url: string; table?: string; caFile?: string }): Sink {
@@ -268,6 +266,7 @@ describe('redshift on PostgreSQL', () => {
     let good: { port: number; stop(): void };
     let foreign: { port: number; stop(): void };
     let caFile: string;
+    let folder: ReturnType<typeof temporaryFolder>;
 
     beforeAll(async () => {
       const [own, other] = [
@@ -282,6 +281,7 @@ describe('redshift on PostgreSQL', () => {
     afterAll(() => {
       good.stop();
       foreign.stop();
+      folder.remove();
     });
     const url = (port: number, mode: string) =>
       `${urlOf('postgres', port).replace('127.0.0.1', 'localhost')}${mode}`;

@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdirSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { afterAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { classify } from '../../sinks/sqlite/classify.ts';
 import sqlite from '../../sinks/sqlite/sink.ts';
 import { temporaryFolder } from '../../src/servers/process.ts';
@@ -10,7 +10,7 @@ import { type Sink, SinkError } from '../../src/sink.ts';
 import { EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
 import { describeConformance } from '../conformance.ts';
 
-const folder = temporaryFolder('sqlite');
+let folder: ReturnType<typeof temporaryFolder>;
 const pathOf = (namespace: string) => join(folder.path, 'made', `${namespace}.db`);
 
 /** A connection beside the sink's. */
@@ -34,7 +34,10 @@ const OLD_TABLE = `CREATE TABLE points (window_start INTEGER NOT NULL, window_ms
   count INTEGER NOT NULL, sum REAL NOT NULL, PRIMARY KEY (window_start, series_id, instance)) WITHOUT ROWID`;
 
 describeConformance('sqlite', {
-  start: async () => 0,
+  async start() {
+    folder = temporaryFolder('sqlite');
+    return 0;
+  },
   stop: async () => folder.remove(),
   variables: (namespace) => ({ PATH: pathOf(namespace) }),
   missing: () => ({ PATH: '/dev/null/fanout.db' }),
@@ -57,7 +60,10 @@ describeConformance('sqlite', {
 });
 
 describe('sqlite', () => {
-  const own = temporaryFolder('sqlite-own');
+  let own: ReturnType<typeof temporaryFolder>;
+  beforeAll(() => {
+    own = temporaryFolder('sqlite-own');
+  });
   afterAll(() => own.remove());
   const signal = new AbortController().signal;
   const log = { info: () => {}, warn: () => {} };
