@@ -269,6 +269,7 @@ describe('redshift on PostgreSQL', () => {
     let folder: ReturnType<typeof temporaryFolder>;
 
     beforeAll(async () => {
+      folder = temporaryFolder('redshift');
       const [own, other] = [
         makeCertificate(folder.path, 'localhost'),
         makeCertificate(folder.path, 'elsewhere'),
