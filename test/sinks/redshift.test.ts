@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import redshift from '../../sinks/redshift/sink.ts';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
-import type { temporaryFolder } from '../../src/servers/process.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
 import type { Point, Sink } from '../../src/sink.ts';
 import { EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
 import { PROMPT_MS, sinkError } from '../conformance/subject.ts';
