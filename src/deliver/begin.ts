@@ -19,16 +19,18 @@ export function windowStart(time: number, windowMs: number): number {
   return Math.floor(time / windowMs) * windowMs;
 }
 
+/** The clocks of server and service are taken to be no further apart than this; windows without samples cost nothing. */
+const CLOCK_MARGIN_MS = 60_000;
+
 /**
  * The first window whose samples the stream holds all. An untruncated stream holds every window that its first message
  * can reach back to (LATENESS); a truncated one only those whose earliest possible sample (MAX_AHEAD before their
- * start) is not older than its first message. An empty stream holds all that will come, from `now`.
+ * start) is younger than its first message: one with the same stamp may have gone. The first message of an empty stream is still to come.
  */
 export function firstWholeWindow(extent: StreamExtent, shape: WindowShape, now: number): number {
   const { windowMs, latenessMs, maxAheadMs } = shape;
-  if (extent.firstTime === undefined) return windowStart(now, windowMs);
-  if (!extent.truncated) return windowStart(extent.firstTime - latenessMs, windowMs);
-  return windowStart(extent.firstTime + maxAheadMs + windowMs - 1, windowMs);
+  if (extent.truncated) return windowStart((extent.firstTime ?? now) + maxAheadMs + windowMs, windowMs);
+  return windowStart((extent.firstTime ?? now - CLOCK_MARGIN_MS) - latenessMs, windowMs);
 }
 
 /** The first window that a sink without a checkpoint gets: always a whole one (I3). */

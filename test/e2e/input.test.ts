@@ -131,7 +131,7 @@ test('what is no sample is counted by its reason, logged seldom, and takes nothi
 
 test('a point that a store refuses for good is counted and published, and the others are written', async () => {
   const records: { sink: string; reason: string; point: { name: string; count: number } }[] = [];
-  bus.subscribe('fanout.rejected.>', (payload) => records.push(JSON.parse(Buffer.from(payload).toString())));
+  bus.subscribe('fanout.rejected.>', ({ data }) => records.push(JSON.parse(Buffer.from(data).toString())));
   await bus.flush();
   await publish('metrics', '{"name":"refuse.me","type":"counter","value":7}');
   await publish('metrics', '{"name":"take.me","type":"counter","value":8}');

@@ -1,0 +1,75 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { firstWanted, firstWholeWindow, liveFrom, readFrom, windowStart } from '../../src/deliver/begin.ts';
+import { expectedWindows } from '../aggregate/oracle.ts';
+
+const SHAPE = { windowMs: 1000, latenessMs: 500, maxAheadMs: 300 };
+const NOW = 1_700_000_010_250;
+
+describe('where a sink without a checkpoint begins', () => {
+  test('earliest, empty stream: no message to come can reach back before it', () => {
+    const from = firstWanted({ kind: 'earliest' }, { firstTime: undefined, truncated: false }, SHAPE, NOW);
+    expect(from).toBeLessThanOrEqual(windowStart(NOW - SHAPE.latenessMs, SHAPE.windowMs));
+    expect(from % SHAPE.windowMs).toBe(0);
+  });
+
+  test('earliest, stream with its first message: the window that this can reach back to', () => {
+    const extent = { firstTime: 1_700_000_000_400, truncated: false };
+    expect(firstWanted({ kind: 'earliest' }, extent, SHAPE, NOW)).toBe(1_699_999_999_000);
+  });
+
+  test('earliest, stream that has lost its beginning: only windows that it holds whole', () => {
+    const extent = { firstTime: 1_700_000_000_699, truncated: true };
+    expect(firstWanted({ kind: 'earliest' }, extent, SHAPE, NOW)).toBe(1_700_000_001_000);
+    expect(firstWanted({ kind: 'earliest' }, { ...extent, firstTime: 1_700_000_000_700 }, SHAPE, NOW)).toBe(
+      1_700_000_002_000,
+    );
+    expect(firstWanted({ kind: 'earliest' }, { firstTime: undefined, truncated: true }, SHAPE, NOW)).toBe(
+      1_700_000_011_000,
+    );
+  });
+
+  test('now: the window that is being filled, whole', () => {
+    const extent = { firstTime: 1_700_000_000_000, truncated: true };
+    expect(firstWanted({ kind: 'now' }, extent, SHAPE, NOW)).toBe(1_700_000_010_000);
+  });
+
+  test('a time: its window, but none that the stream does not hold whole', () => {
+    const extent = { firstTime: 1_700_000_005_000, truncated: true };
+    expect(firstWanted({ kind: 'at', ms: 1_700_000_007_999 }, extent, SHAPE, NOW)).toBe(1_700_000_007_000);
+    expect(firstWanted({ kind: 'at', ms: 0 }, extent, SHAPE, NOW)).toBe(1_700_000_006_000);
+  });
+});
+
+test('whole means: what the stream still holds gives the same windows as what it ever held', () => {
+  const message = fc.record({
+    gap: fc.integer({ min: 0, max: 400 }),
+    offset: fc.integer({ min: -2500, max: 800 }),
+  });
+  fc.assert(
+    fc.property(fc.array(message, { minLength: 1, maxLength: 40 }), fc.nat(), (steps, at) => {
+      let time = 1_700_000_000_000;
+      const messages = steps.map(({ gap, offset }, i) => {
+        time += gap;
+        const timestamp = new Date(time + offset).toISOString();
+        const payload = JSON.stringify({ name: `m${i % 3}`, type: 'counter', value: i, timestamp });
+        return { payload: Buffer.from(payload), streamTime: time };
+      });
+      const removed = at % messages.length;
+      const held = messages.slice(removed);
+      const extent = { firstTime: held[0]!.streamTime, truncated: removed > 0 };
+      const from = firstWholeWindow(extent, SHAPE, time);
+      const settings = { ...SHAPE, maxSeries: 1000, from };
+      expect(expectedWindows(held, settings)).toEqual(expectedWindows(messages, settings));
+    }),
+  );
+});
+
+test('I6: reading begins MAX_AHEAD before the window, where its earliest sample may be', () => {
+  expect(readFrom(10_000, SHAPE)).toBe(9700);
+});
+
+test('the live path begins at the hindmost of the lanes that are near the foremost', () => {
+  expect(liveFrom([10_000, 9000, 4000, 3999], 1000)).toBe(4000);
+  expect(liveFrom([Number.NEGATIVE_INFINITY], 1000)).toBe(Number.NEGATIVE_INFINITY);
+});
