@@ -12,8 +12,6 @@ import { prefixLength, ReplySubject } from './reply-subject.ts';
 /** Messages per request: a server gives up on a client that has 64 MB unread, so the bytes are bounded as well. */
 const BATCH_MESSAGES = 10_000;
 const BATCH_BYTES = 8 * 1024 * 1024;
-/** What the server counts beside the payload: subject, reply subject, headers. */
-const MESSAGE_OVERHEAD_BYTES = 64 * 1024;
 /** A request that is not filled ends after this; it is then made again. */
 const REQUEST_EXPIRES_MS = 30_000;
 /** How often progress is told while less than a batch arrives, and how often the server is asked whether all is read. */
@@ -90,6 +88,7 @@ export class Pull {
     this.#requests = [this.#subscribe(), this.#subscribe()];
     this.#probe = this.#subscribe();
     this.#timer = setInterval(() => this.#guard(() => this.#tick()), TICK_MS);
+    // The server may have sent to the lost connection what it will not send again.
     this.#stopListening = bus.onReconnect(() => this.#lost('the connection was lost'));
     // Half a batch at first: from then on the two end in turns.
     this.#guard(() => {
@@ -143,10 +142,7 @@ export class Pull {
     request.received += 1;
     request.remaining -= 1;
     this.#handlers.message(message, reply, parsed);
-    if (request.remaining === 0 && request !== this.#probe) {
-      this.#report();
-      this.#refill();
-    }
+    if (request.remaining === 0 && request !== this.#probe) this.#batchDone();
   }
 
   #firstReply(reply: string): ReplySubject | undefined {
@@ -169,9 +165,14 @@ export class Pull {
       if (code === STATUS.noMessages) this.#idle();
       return;
     }
-    if (request.received > 0) this.#refill();
     // One that brought nothing is made again by the next tick: whatever ended it, there is no racing with the server.
+    if (request.received > 0) this.#batchDone();
     else if (code === STATUS.conflict && /message size/i.test(text)) this.#isOversized = true;
+  }
+
+  #batchDone(): void {
+    if (this.#received > this.#reported) this.#report();
+    this.#refill();
   }
 
   #tick(): void {
@@ -199,16 +200,11 @@ export class Pull {
       : {
           batch,
           expires: nanos(REQUEST_EXPIRES_MS),
-          ...(isUnbounded ? {} : { max_bytes: this.#maxBytes() }),
+          ...(isUnbounded ? {} : { max_bytes: BATCH_BYTES }),
         };
     request.remaining = batch;
     request.received = 0;
     this.#bus.connection.publish(this.#subject, JSON.stringify(body), { reply: request.inbox });
-  }
-
-  #maxBytes(): number {
-    const largest = this.#bus.connection.info?.max_payload ?? 0;
-    return Math.max(BATCH_BYTES, largest + MESSAGE_OVERHEAD_BYTES);
   }
 
   #report(): void {
@@ -232,10 +228,7 @@ export class Pull {
       () => {
         this.#isHeld = false;
         if (this.#isOver) return;
-        this.#guard(() => {
-          if (this.#received > this.#reported) this.#report();
-          this.#refill();
-        });
+        this.#guard(() => this.#batchDone());
       },
       (error: unknown) => this.#end({ kind: 'failed', error }),
     );

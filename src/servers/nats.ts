@@ -39,6 +39,8 @@ export interface NatsOptions {
 }
 
 export interface NatsServer extends Server {
+  /** Where JetStream keeps its data. */
+  readonly storePath: string;
   /** Ends the process (SIGKILL is a crash) and keeps its data. */
   halt(signal?: NodeJS.Signals): Promise<void>;
   /** Starts it again after `halt`, on the same port and data. */
@@ -58,7 +60,8 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsServer> 
   const folder = temporaryFolder('nats');
   const port = options.port ?? (await freePort());
   const file = join(folder.path, 'nats.conf');
-  writeFileSync(file, configuration(options, port, folder.path), { mode: 0o600 });
+  const storePath = join(folder.path, 'jetstream');
+  writeFileSync(file, configuration(options, port, storePath), { mode: 0o600 });
   const start = () => startProcess(command, ['-c', file], () => greets(port));
   let running: ServerProcess | undefined;
   try {
@@ -74,6 +77,7 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsServer> 
   return {
     url: `nats://127.0.0.1:${port}`,
     port,
+    storePath,
     halt,
     async resume() {
       running ??= await start();
@@ -97,12 +101,12 @@ function findCommand(): string {
   );
 }
 
-function configuration(options: NatsOptions, port: number, folder: string): string {
+function configuration(options: NatsOptions, port: number, storePath: string): string {
   const { auth, tls, jetstream = true, maxStoreBytes, maxPayloadBytes, extra } = options;
   const lines = [`host: "127.0.0.1"`, `port: ${port}`, `server_name: "fanout-${port}"`];
   if (jetstream) {
     const limit = maxStoreBytes === undefined ? '' : `, max_file_store: ${maxStoreBytes}`;
-    lines.push(`jetstream { store_dir: ${JSON.stringify(join(folder, 'jetstream'))}${limit} }`);
+    lines.push(`jetstream { store_dir: ${JSON.stringify(storePath)}${limit} }`);
   }
   if (maxPayloadBytes !== undefined) lines.push(`max_payload: ${maxPayloadBytes}`);
   if (auth) lines.push(...authLines(auth));

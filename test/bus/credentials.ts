@@ -9,8 +9,8 @@ export interface Certificates {
   readonly ca: string;
   readonly otherCa: string;
   readonly server: { readonly certFile: string; readonly keyFile: string };
-  /** Valid for the name another.test, not for 127.0.0.1. */
-  readonly misnamed: { readonly certFile: string; readonly keyFile: string };
+  /** Valid for the name localhost, not for 127.0.0.1. */
+  readonly named: { readonly certFile: string; readonly keyFile: string };
   readonly client: { readonly certFile: string; readonly keyFile: string };
 }
 
@@ -43,8 +43,8 @@ export function makeCertificates(folder: string): Certificates {
   return {
     ca,
     otherCa: authority('other'),
-    server: signed('server', 'IP:127.0.0.1,DNS:localhost'),
-    misnamed: signed('misnamed', 'DNS:another.test'),
+    server: signed('server', 'IP:127.0.0.1'),
+    named: signed('named', 'DNS:localhost'),
     client: signed('client', 'DNS:client.test'),
   };
 }

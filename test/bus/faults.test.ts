@@ -1,9 +1,20 @@
+import { cpSync, rmSync } from 'node:fs';
 import { afterEach, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
 import { createJetStreamSource } from '../../src/bus/jetstream.ts';
 import { ensureStream } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { busAt, memoryLog, numbers, publishNumbers, Recorder, settings, until } from './support.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
+import {
+  busAt,
+  expectMonotone,
+  memoryLog,
+  numbers,
+  publishNumbers,
+  Recorder,
+  settings,
+  until,
+} from './support.ts';
 
 const stops: (() => Promise<void>)[] = [];
 afterEach(async () => {
@@ -94,6 +105,42 @@ test('producers go on while the server crashes over and over: the reader has exa
   expectMonotone(reader.progressTimes);
 });
 
+test('a connection that is lost while the server goes on: what was on its way is asked for again', async () => {
+  const { core, bus } = await setUp();
+  await publishNumbers(bus, 0, 15_000);
+  const { reader, source } = read(bus, core);
+  // All that the stream has is on its way; without a look behind, the server would say that nothing is pending.
+  reader.onMessage = (sequence) => {
+    if (sequence === 5_000) void bus.connection.reconnect();
+  };
+  await until('all', () => reader.sequences.length >= 15_000);
+  expect(reader.sequences).toEqual(numbers(1, 15_001));
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 1 });
+});
+
+test('a server that lost what it had handed out: nothing comes twice, and nothing new is missed', async () => {
+  const { nats, core, bus } = await setUp();
+  const backup = temporaryFolder('nats-backup');
+  stops.push(async () => backup.remove());
+  const { reader, source } = read(bus, core);
+  await publishNumbers(bus, 0, 100);
+  await until('the first', () => reader.sequences.length === 100);
+  await nats.halt();
+  cpSync(nats.storePath, backup.path, { recursive: true });
+  await nats.resume();
+  await until('back', () => bus.connected);
+  await publishNumbers(bus, 100, 150);
+  await until('the second', () => reader.sequences.length === 150);
+  await nats.halt('SIGKILL');
+  rmSync(nats.storePath, { recursive: true });
+  cpSync(backup.path, nats.storePath, { recursive: true });
+  await nats.resume();
+  await until('back', () => source.stats.gaps === 1);
+  await publishNumbers(bus, 150, 400);
+  await until('the rest', () => reader.sequences.length >= 400);
+  expect(reader.payloads).toEqual(numbers(0, 400).map(String));
+});
+
 test('a server that hangs is waited for; idle time does not move meanwhile', async () => {
   const { nats, core, bus } = await setUp();
   await publishNumbers(bus, 0, 100);
@@ -131,7 +178,3 @@ test('an event loop that stalls for longer than any answer may take loses nothin
   expect(reader.sequences).toEqual(numbers(1, 50_001));
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
 });
-
-function expectMonotone(times: readonly number[]): void {
-  expect(times.findIndex((time, i) => i > 0 && time < times[i - 1]!)).toBe(-1);
-}

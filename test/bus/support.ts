@@ -1,4 +1,5 @@
 /** What the tests of the bus share. */
+import { expect } from 'vitest';
 import type { Bus } from '../../src/bus/connect.ts';
 import { connect } from '../../src/bus/connect.ts';
 import type { CoreConfig } from '../../src/bus/sign-in.ts';
@@ -76,6 +77,10 @@ export async function publishNumbers(bus: Bus, from: number, to: number, subject
     if (i % 5000 === 4999) await bus.flush();
   }
   await bus.flush();
+}
+
+export function expectMonotone(times: readonly number[]): void {
+  expect(times.findIndex((time, i) => i > 0 && time < times[i - 1]!)).toBe(-1);
 }
 
 export function numbers(from: number, to: number): number[] {
