@@ -1,5 +1,6 @@
 /** Starts real servers as child processes, for the demo and the tests: free port, ready check, no process left behind. */
 import { type ChildProcess, spawn } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -19,14 +20,23 @@ const READY_POLL_MS = 50;
 const TERM_GRACE_MS = 5_000;
 const KEPT_OUTPUT_CHARACTERS = 8_192;
 
+/**
+ * Below the ports that the system gives to clients, so that no connection takes it before its server does; at random,
+ * so that test files that run beside each other do not take the same.
+ */
+const PORTS = { from: 20_000, to: 32_000 } as const;
+
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (address === null || typeof address === 'string') throw new Error('no port');
-  return address.port;
+  for (;;) {
+    const port = randomInt(PORTS.from, PORTS.to);
+    const server = createServer();
+    const isFree = await new Promise<boolean>((resolve) => {
+      server.once('error', () => resolve(false));
+      server.listen(port, '127.0.0.1', () => resolve(true));
+    });
+    server.close();
+    if (isFree) return port;
+  }
 }
 
 /** A folder of its own under the system's temporary one. */
@@ -78,8 +88,10 @@ export async function startProcess(
   };
   const deadline = Date.now() + READY_TIMEOUT_MS;
   while (failure === undefined && Date.now() < deadline) {
-    if (await ready().catch(() => false)) return { child, stop };
+    const isReady = await ready().catch(() => false);
     await sleep(READY_POLL_MS);
+    // Whoever answered may be another server on the same port: then ours has ended meanwhile.
+    if (isReady && failure === undefined) return { child, stop };
   }
   await stop('SIGKILL');
   throw new Error(`${command}: ${failure ?? `not ready within ${READY_TIMEOUT_MS} ms`}\n${output}`);

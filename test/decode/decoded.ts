@@ -21,3 +21,13 @@ export function decodeWith(table: SeriesTable, message: string | Uint8Array): De
   });
   return { rejection, elements };
 }
+
+/** A good message but for one field, which is written as given; undefined leaves it out. */
+export function withField(field: string, json: string | undefined): string {
+  const fields: Record<string, string | undefined> = { name: '"a"', type: '"counter"', value: '1' };
+  fields[field] = json;
+  const members = Object.entries(fields).filter(([, value]) => value !== undefined);
+  return `{${members.map(([key, value]) => `"${key}":${value}`).join(',')}}`;
+}
+
+export const GOOD = withField('value', '1');
