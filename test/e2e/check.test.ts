@@ -1,0 +1,75 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { connect } from '../../src/bus/connect.ts';
+import { ensureStream } from '../../src/bus/stream.ts';
+import { loadConfig } from '../../src/config.ts';
+import { startProgram } from '../../src/servers/program.ts';
+import { type Stack, startStack } from '../../src/servers/stack.ts';
+
+let stack: Stack;
+beforeAll(async () => {
+  stack = await startStack();
+});
+afterAll(async () => {
+  await stack?.stop();
+});
+
+async function check(env: Record<string, string>, ...args: string[]) {
+  const program = startProgram(['check', ...args], env);
+  return { code: await program.ended, ...program.output };
+}
+
+interface Finding {
+  readonly what: string;
+  readonly state: string;
+  readonly detail: string;
+  readonly advice: string;
+}
+
+test('says what is missing and what to do, and makes nothing', async () => {
+  const { code, stdout } = await check({ ...stack.env }, '--json');
+  const findings = JSON.parse(stdout) as Finding[];
+  expect(code).toBe(1);
+  const stream = findings.find(({ what }) => what === 'stream METRICS');
+  expect(stream).toMatchObject({ state: 'failed', detail: 'there is no stream METRICS' });
+  expect(stream?.advice).toContain('start the service');
+});
+
+test('all well: writes, reads and removes a probe point in every store', async () => {
+  const silent = { debug() {}, info() {}, warn() {}, error() {} };
+  const { core } = await loadConfig({ NATS_URL: stack.nats.url });
+  const bus = await connect(core, silent);
+  await ensureStream(bus, core);
+  await bus.close();
+  const { code, stdout } = await check({ ...stack.env });
+  expect(code, stdout).toBe(0);
+  expect(stdout.match(/written, read back, removed in \d+ ms/g)).toHaveLength(4);
+  const rows = await stack.postgres.execute('SELECT count(*)::int AS n FROM fanout_points', 'fanout');
+  expect(rows.rows).toEqual([{ n: 0 }]);
+});
+
+test('what is wrong is told for each, with what to do, and without a secret', async () => {
+  const env = {
+    ...stack.env,
+    NATS_URL: 'nats://127.0.0.1:1',
+    SINK_REDSHIFT_URL: stack.env.SINK_REDSHIFT_URL!.replace(stack.postgres.password, 'wr0ng-pass'),
+    SINK_INFLUXDB_URL: 'http://127.0.0.1:1',
+    SINK_SQLITE_PATH: '/dev/null/fanout.db',
+  };
+  const { code, stdout } = await check(env);
+  expect(code).toBe(1);
+  const states = Object.fromEntries(
+    stdout.split('\n').flatMap((line) => {
+      const match = /^(bus|sink \w+).*?\s(ok|failed)\s/.exec(line);
+      return match ? [[match[1], match[2]]] : [];
+    }),
+  );
+  expect(states).toEqual({
+    bus: 'failed',
+    'sink dynamodb': 'ok',
+    'sink influxdb': 'failed',
+    'sink redshift': 'failed',
+    'sink sqlite': 'failed',
+  });
+  expect(stdout).toContain('What to do:');
+  expect(stdout).not.toContain('wr0ng-pass');
+});

@@ -1,0 +1,84 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Bus, connect } from '../../src/bus/connect.ts';
+import { loadConfig } from '../../src/config.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type Stack, startStack } from '../../src/servers/stack.ts';
+import type { StoredPoint } from '../../src/sink.ts';
+import { WINDOWS } from './support.ts';
+
+let stack: Stack;
+let bus: Bus;
+const running: ServiceProgram[] = [];
+beforeAll(async () => {
+  stack = await startStack();
+  const silent = { debug() {}, info() {}, warn() {}, error() {} };
+  bus = await connect((await loadConfig({ NATS_URL: stack.nats.url })).core, silent);
+});
+afterAll(async () => {
+  await bus?.close();
+  await Promise.all(running.map((service) => service.stop('SIGKILL')));
+  await stack?.stop();
+});
+
+async function start(): Promise<ServiceProgram> {
+  const { METRICS_START, ...windows } = WINDOWS;
+  const env = { ...stack.env, ...windows, METRICS_SOURCE: 'core', METRICS_QUEUE_GROUP: 'fanout' };
+  const service = await startServiceProgram(env);
+  running.push(service);
+  return service;
+}
+
+async function stored(): Promise<Map<string, StoredPoint[]>> {
+  for (const [name, value] of Object.entries(stack.env))
+    if (name.startsWith('AWS_')) process.env[name] = value;
+  const { sinks } = await loadConfig(stack.env);
+  const all = new Map<string, StoredPoint[]>();
+  for (const { id, module, values } of sinks) {
+    const sink = module.create(values, { id, log: { info() {}, warn() {} } });
+    const signal = new AbortController().signal;
+    await sink.open(signal);
+    all.set(id, await Array.fromAsync(sink.read({ from: 0, to: Date.now() + 60_000 }, signal)));
+    await sink.close();
+  }
+  return all;
+}
+
+test('instances of a queue group share the load; parts of one window, restarts included, add up in every store', async () => {
+  const first = await start();
+  await start();
+  let sent = 0;
+  const send = async (forMs: number) => {
+    for (const until = Date.now() + forMs; Date.now() < until; await sleep(5)) {
+      for (let i = 0; i < 20; i++) {
+        const payload = JSON.stringify({
+          name: `core.${i % 5}`,
+          type: 'counter',
+          value: 2,
+          dimensions: { i },
+        });
+        if (bus.publish('metrics.core', payload)) sent += 1;
+      }
+    }
+    await bus.flush();
+  };
+  await send(2500);
+  // A restart within a window, while the other instance goes on.
+  const stopping = first.stop('SIGTERM');
+  await send(500);
+  expect(await stopping).toBe(0);
+  await start();
+  await send(2500);
+  const shares = await Promise.all(
+    running.slice(1).map(async (service) => (await service.status()).messages.received),
+  );
+  expect(Math.min(...shares)).toBeGreaterThan(0);
+  await Promise.all(running.slice(1).map((service) => service.stop('SIGTERM')));
+
+  for (const [id, points] of await stored()) {
+    const count = points.reduce((sum, point) => sum + point.count, 0);
+    const total = points.reduce((sum, point) => sum + point.sum, 0);
+    expect([id, count, total]).toEqual([id, sent, 2 * sent]);
+    expect(new Set(points.map(({ instance }) => instance)).size, id).toBe(3);
+  }
+}, 90_000);
