@@ -218,7 +218,7 @@ async function loadSinks(
   const on = ids.filter((id) => env[`SINK_${id}_ENABLED`]?.toLowerCase() === 'true');
   const sinks: SinkConfig[] = [];
   for (const id of on.length > 0 ? on : [DEFAULT_SINK.toUpperCase()]) {
-    const sink = await loadSink(id, env, core, errors, resolved);
+    const sink = await loadSink(id, { ...env, [`SINK_${id}_ENABLED`]: 'true' }, core, errors, resolved);
     if (sink) sinks.push(sink);
   }
   await checkNames(ids, env, errors);

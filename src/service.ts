@@ -5,12 +5,13 @@ import { SeriesTable } from './aggregate/series-table.ts';
 import type { ClosedWindow } from './aggregate/window.ts';
 import { type Attachment, attach } from './attachment.ts';
 import { type Bus, connect } from './bus/connect.ts';
+import { isTransient } from './bus/errors.ts';
 import type { Gap, Source } from './bus/source.ts';
 import type { Config, SinkConfig } from './config.ts';
 import { JsonDecoder } from './decode/json.ts';
 import { liveFrom } from './deliver/begin.ts';
 import { catchUp } from './deliver/catch-up.ts';
-import { systemClock } from './deliver/clock.ts';
+import { backoffMs, systemClock } from './deliver/clock.ts';
 import { FanOut, ofSlice } from './deliver/fanout.ts';
 import { Lane } from './deliver/lane.ts';
 import { Pipeline } from './deliver/pipeline.ts';
@@ -56,6 +57,16 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
   return { port: http.port, status, done };
 }
 
+/** Undefined where it failed because the service is to stop: that is no error. */
+async function unlessStopped<T>(work: Promise<T>, stop: AbortSignal): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (stop.aborted) return undefined;
+    throw error;
+  }
+}
+
 /** From the connection to the bus until it is given up. */
 class Operation {
   readonly #parts: Parts;
@@ -75,13 +86,27 @@ class Operation {
 
   async run(stop: AbortSignal): Promise<void> {
     const { config, instance } = this.#parts;
-    const bus = await connect(config.core, this.#log, { wait: true, signal: stop });
+    const bus = await unlessStopped(connect(config.core, this.#log, { wait: true, signal: stop }), stop);
+    if (bus === undefined) return;
     this.#parts.bus = bus;
     try {
-      const attachment = await attach(bus, config, instance, this.#log);
-      await this.#operate(attachment, bus, stop);
+      const attachment = await unlessStopped(this.#attach(bus, config, instance, stop), stop);
+      if (attachment !== undefined) await this.#operate(attachment, bus, stop);
     } finally {
       await bus.close();
+    }
+  }
+
+  /** A bus that has just started may have no leader yet: what may pass by itself is waited for. */
+  async #attach(bus: Bus, config: Config, instance: string, stop: AbortSignal): Promise<Attachment> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await attach(bus, config, instance, this.#log);
+      } catch (error) {
+        if (!isTransient(error) || stop.aborted) throw error;
+        this.#log.warn({ error: String(error), attempt }, 'not attached to the bus yet; trying again');
+        await systemClock.sleep(backoffMs(attempt, systemClock.random()), stop);
+      }
     }
   }
 

@@ -22,6 +22,17 @@ export interface HttpServer {
   close(): Promise<void>;
 }
 
+/** The address is taken, or not ours. */
+export class ListenError extends Error {
+  override readonly name = 'ListenError';
+  readonly advice = 'Set HTTP_HOST and HTTP_PORT to an address of this machine that is free.';
+
+  constructor(host: string, port: number, cause: unknown) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    super(`cannot listen on ${host}:${port}: ${reason}`, { cause });
+  }
+}
+
 interface Answer {
   readonly code: number;
   readonly type: string;
@@ -32,14 +43,18 @@ const TEXT = 'text/plain; charset=utf-8';
 const INDEX =
   'metrics-fanout\n\n/metrics      Prometheus\n/healthz      the process works\n/readyz       attached to the bus\n/api/status   everything, as JSON\n';
 
-/** Listens; rejects where the address is taken or not ours. */
+/** Listens; rejects with a `ListenError`. */
 export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     void respond(request, response, options);
   });
   server.maxConnections = MAX_CONNECTIONS;
   server.listen(options.port, options.host);
-  await once(server, 'listening');
+  try {
+    await once(server, 'listening');
+  } catch (cause) {
+    throw new ListenError(options.host, options.port, cause);
+  }
   return { port: (server.address() as AddressInfo).port, close: () => closeServer(server) };
 }
 

@@ -4,15 +4,13 @@ import { freePort, type Server, startProcess } from './process.ts';
 
 /**
  * The child's program; its arguments are dynalite's path and the port. dynalite throws where a client cuts a request
- * off, which must not end it; the end of the process that started it must, even by SIGKILL.
+ * off, which must not end it.
  */
 const PROGRAM = `
 const [dynalite, port] = process.argv.slice(1);
 process.on('uncaughtException', (error) => {
   if (error.code !== 'ECONNRESET') throw error;
 });
-const parent = process.ppid;
-setInterval(() => process.ppid === parent || process.exit(), 1_000).unref();
 require(dynalite)({ createTableMs: 0, deleteTableMs: 0 }).listen(Number(port), '127.0.0.1');
 `;
 

