@@ -1,11 +1,20 @@
-import type { StreamConfig, SubscriptionOptions } from 'nats';
+import type { StreamConfig } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Bus } from '../../src/bus/connect.ts';
 import { createJetStreamSource } from '../../src/bus/jetstream.ts';
 import { BusError, type Source, type Start } from '../../src/bus/source.ts';
 import { ensureStream, manager } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { busAt, expectMonotone, numbers, publishNumbers, Recorder, settings, until } from './support.ts';
+import {
+  busAt,
+  expectMonotone,
+  losing,
+  numbers,
+  publishNumbers,
+  Recorder,
+  settings,
+  until,
+} from './support.ts';
 
 let nats: NatsServer;
 let bus: Bus;
@@ -235,35 +244,12 @@ test('a message that gets lost on the way is asked for again', async () => {
   const { source, reader } = read(
     { kind: 'earliest' },
     new Recorder(),
-    losing(() => ++delivered === 17_000),
+    losing(bus, () => ++delivered === 17_000),
   );
   await until('all', () => reader.sequences.length === 30_000);
   expect(reader.sequences).toEqual(numbers(1, 30_001));
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 1 });
 });
-
-/** The bus, but messages for which `isLost` says so do not arrive. */
-function losing(isLost: () => boolean): Bus {
-  const connection = new Proxy(bus.connection, {
-    get(target, name) {
-      if (name !== 'subscribe') return Reflect.get(target, name).bind?.(target) ?? Reflect.get(target, name);
-      return (subject: string, options: SubscriptionOptions) =>
-        target.subscribe(subject, {
-          ...options,
-          callback: (error, message) => {
-            if (!message.reply || !isLost()) options.callback?.(error, message);
-          },
-        });
-    },
-  });
-  return new Proxy(bus, {
-    get: (target, name) => {
-      if (name === 'connection') return connection;
-      const value = Reflect.get(target, name, target);
-      return typeof value === 'function' ? value.bind(target) : value;
-    },
-  });
-}
 
 test('while nothing arrives, progress follows the clock of the server and is never ahead of it', async () => {
   core = settings({ NATS_URL: nats.url, IDLE_SLACK: '50ms' });

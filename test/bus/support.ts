@@ -1,4 +1,5 @@
 /** What the tests of the bus share. */
+import type { SubscriptionOptions } from 'nats';
 import { expect } from 'vitest';
 import type { Bus } from '../../src/bus/connect.ts';
 import { connect } from '../../src/bus/connect.ts';
@@ -85,4 +86,27 @@ export function expectMonotone(times: readonly number[]): void {
 
 export function numbers(from: number, to: number): number[] {
   return Array.from({ length: to - from }, (_, i) => from + i);
+}
+
+/** The bus, but messages for which `isLost` says so do not arrive. */
+export function losing(bus: Bus, isLost: () => boolean): Bus {
+  const connection = new Proxy(bus.connection, {
+    get(target, name) {
+      if (name !== 'subscribe') return Reflect.get(target, name).bind?.(target) ?? Reflect.get(target, name);
+      return (subject: string, options: SubscriptionOptions) =>
+        target.subscribe(subject, {
+          ...options,
+          callback: (error, message) => {
+            if (!message.reply || !isLost()) options.callback?.(error, message);
+          },
+        });
+    },
+  });
+  return new Proxy(bus, {
+    get: (target, name) => {
+      if (name === 'connection') return connection;
+      const value = Reflect.get(target, name, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
 }
