@@ -22,6 +22,7 @@ const RECONNECT_JITTER_MS = 500;
 const PING_INTERVAL_MS = 10_000;
 const MAX_PINGS_OUT = 2;
 const CLOSE_TIMEOUT_MS = 2_000;
+const DRAIN_TIMEOUT_MS = 2_000;
 /** What may be published and not yet be acknowledged by the server as read; beyond that, `publish` refuses. */
 const MAX_UNFLUSHED_BYTES = 8 * 1024 * 1024;
 /** The same trouble is logged once per this interval. */
@@ -61,8 +62,15 @@ export interface Bus {
   whenConnected(signal: AbortSignal): Promise<void>;
   /** Calls back after each reconnection; returns what ends that. */
   onReconnect(listener: () => void): () => void;
-  /** Plain NATS. A callback that throws is logged and counted; returns what ends the subscription. */
-  subscribe(subject: string, onMessage: (message: Incoming) => void, options?: SubscribeOptions): () => void;
+  /**
+   * Plain NATS. A callback that throws is logged and counted. Returns what ends the subscription: the
+   * server is asked for no more, and what was already on its way still comes, for two seconds at most.
+   */
+  subscribe(
+    subject: string,
+    onMessage: (message: Incoming) => void,
+    options?: SubscribeOptions,
+  ): () => Promise<void>;
   /** Plain NATS, at most once. Never throws; false: not sent, and counted. */
   publish(subject: string, payload: Uint8Array | string): boolean;
   /** Resolves when the server has read all that was published; rejects when the connection is lost. */
@@ -198,7 +206,7 @@ class Connection implements Bus {
     subject: string,
     onMessage: (message: Incoming) => void,
     options: SubscribeOptions = {},
-  ): () => void {
+  ): () => Promise<void> {
     const subscription = this.connection.subscribe(subject, {
       ...(options.queue === undefined ? {} : { queue: options.queue }),
       callback: (error, message) => {
@@ -212,7 +220,13 @@ class Connection implements Bus {
         }
       },
     });
-    return () => {
+    return async () => {
+      if (this.connection.isClosed()) return;
+      const timer = new AbortController();
+      const expired = sleep(DRAIN_TIMEOUT_MS, undefined, timer).catch(() => {});
+      // Without a connection nothing is on its way any more.
+      if (this.connected) await Promise.race([subscription.drain().catch(() => {}), expired]);
+      timer.abort();
       if (!this.connection.isClosed()) subscription.unsubscribe();
     };
   }

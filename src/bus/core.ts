@@ -49,6 +49,7 @@ class CoreSource implements Source {
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return;
     const stops: (() => void)[] = [];
+    const subscriptions: (() => Promise<void>)[] = [];
     try {
       await new Promise<void>((resolve, reject) => {
         const guard = (work: () => void) => {
@@ -58,7 +59,8 @@ class CoreSource implements Source {
             reject(error);
           }
         };
-        const onAbort = () => resolve();
+        // What the server has sent us already nobody else will get: it is still taken.
+        const onAbort = () => void Promise.all(subscriptions.map((end) => end())).then(() => resolve());
         signal.addEventListener('abort', onAbort);
         const timer = setInterval(() => guard(() => this.#tick(reader, reject)), TICK_MS);
         stops.push(
@@ -67,13 +69,14 @@ class CoreSource implements Source {
           this.#bus.onReconnect(() => guard(() => this.#reconnected(reader))),
         );
         for (const subject of this.#core.metricsSubjects) {
-          stops.push(
+          subscriptions.push(
             this.#subscribe(subject, ({ data }) => guard(() => this.#onMessage(data, reader)), reject),
           );
         }
       });
     } finally {
       for (const stop of stops) stop();
+      await Promise.all(subscriptions.map((end) => end()));
     }
   }
 

@@ -154,3 +154,22 @@ test('rejected records are published, within bounds', async () => {
   expect(seen).toEqual(['fanout.rejected.influxdb {"reason":"no"}']);
   stop();
 });
+
+test('what is on its way when the reading ends is still handed over', async () => {
+  const [producer, reading] = await Promise.all([busAt(nats.url), busAt(nats.url)]);
+  const reader = new Recorder();
+  const { stop } = read(reading, core({ METRICS_QUEUE_GROUP: 'drain' }), reader);
+  const ended = new Promise<void>((resolve) => {
+    // The first message stalls us, so that all others are on their way when the reading ends.
+    reader.onMessage = () => {
+      reader.onMessage = undefined;
+      for (const end = performance.now() + 300; performance.now() < end; );
+      resolve(stop());
+    };
+  });
+  await reading.flush();
+  await publishNumbers(producer, 0, 5_000);
+  await ended;
+  expect(reader.payloads).toHaveLength(5_000);
+  await Promise.all([producer.close(), reading.close()]);
+});
