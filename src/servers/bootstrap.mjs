@@ -9,6 +9,7 @@ import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const EXIT_UNAVAILABLE = 69; // EX_UNAVAILABLE of sysexits.h
+const NPM_VERSION = '11';
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const modules = join(root, 'node_modules');
 const stamp = join(modules, '.installed-lock');
@@ -49,21 +50,50 @@ function give(up) {
 }
 
 function installPackages() {
-  const wanted = createHash('sha256')
-    .update(readFileSync(join(root, 'package-lock.json')))
-    .digest('hex');
+  const lock = readFileSync(join(root, 'package-lock.json'));
+  const wanted = createHash('sha256').update(lock).digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   say('Installing the npm packages (once; a minute or so) ...');
-  const npm = process.env.npm_execpath;
-  const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
-  const status = npm ? run(process.execPath, [npm, ...args]) : run('npm', args);
+  const ci = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
+  const status = isCurrent(process.versions.node) ? npm(ci) : withCurrentNode(JSON.parse(lock), ci);
   if (status !== 0) give('npm ci failed: see above; then run the command again.');
-  if (run('node', ['-e', 'process.exit(Number(process.versions.node.split(".")[0]) >= 22 ? 0 : 1)']) !== 0) {
+  if (spawnSync('node', ['--version'], { env }).status !== 0 || !existsSync(join(modules, '.bin', 'node'))) {
     give(
       'The npm package `node` could not install its binary. Install Node.js 22.18 or newer and run the command again.',
     );
   }
   writeFileSync(stamp, wanted);
+}
+
+function isCurrent(version) {
+  return Number(version.split('.')[0]) >= 22;
+}
+
+function npm(args, options) {
+  const path = process.env.npm_execpath;
+  return path ? run(process.execPath, [path, ...args], options) : run('npm', args, options);
+}
+
+/**
+ * npm leaves out optional packages (the binaries of the tools are such) that say they want a newer Node.js than the one
+ * that it runs on. So where the machine's is old, npm itself runs on a newer one.
+ */
+function withCurrentNode(lock, args) {
+  const folder = mkdtempSync(join(tmpdir(), 'fanout-node-'));
+  try {
+    const version = lock.packages['node_modules/node'].version;
+    const options = ['--no-save', '--no-audit', '--no-fund', '--loglevel=error'];
+    const status = npm(['install', '--prefix', folder, ...options, `node@${version}`, `npm@${NPM_VERSION}`]);
+    if (status !== 0) return status;
+    const bin = join(folder, 'node_modules', '.bin');
+    const PATH = [bin, env.PATH].join(delimiter);
+    const current = { ...env, PATH, npm_execpath: join(bin, 'npm'), npm_node_execpath: join(bin, 'node') };
+    return run(join(bin, 'node'), [join(folder, 'node_modules/npm/bin/npm-cli.js'), ...args], {
+      env: current,
+    });
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 function isOnPath(program) {
