@@ -3,25 +3,14 @@ import { type Checkpoint, type CheckpointShape, createCheckpointStore } from './
 import type { Bus } from './bus/connect.ts';
 import { createCoreSource } from './bus/core.ts';
 import { createJetStreamSource } from './bus/jetstream.ts';
-import { BusError, type Source } from './bus/source.ts';
+import { BusError } from './bus/source.ts';
 import { ensureStream } from './bus/stream.ts';
 import type { Config } from './config.ts';
 import { firstWanted, readFrom, type StreamExtent, type WindowShape } from './deliver/begin.ts';
 import { systemClock } from './deliver/clock.ts';
+import type { Attachment } from './deliver/engine.ts';
 import { CheckpointKeeper } from './deliver/keeper.ts';
 import type { Log } from './observe/log.ts';
-
-export interface Attachment {
-  /** By sink: start of the first window that it wants; -Infinity in core mode. */
-  readonly from: ReadonlyMap<string, number>;
-  /** Whether what was read can be read again. */
-  readonly replayable: boolean;
-  /** See `Point.instance`. */
-  readonly instance: string;
-  /** A source with all messages that windows from `from` on can depend on (I6). */
-  open(from: number): Source;
-  keeperOf(sink: string, sequence: () => number): CheckpointKeeper | undefined;
-}
 
 /** Rejects with a `BusError`. */
 export async function attach(bus: Bus, config: Config, instance: string, log: Log): Promise<Attachment> {

@@ -5,7 +5,7 @@ import type { Lane } from './lane.ts';
 import type { Handout } from './queue.ts';
 
 export interface CatchUpOptions {
-  /** A source that reads from stream time `readFrom(from)` on, and what reads it: a pipeline that begins with window `from`. */
+  /** A source with all that windows from `from` on depend on, and what reads it: a pipeline that begins with `from`. */
   readonly open: (
     from: number,
     hand: (windows: readonly ClosedWindow[], boundary: number) => Promise<void>,
@@ -25,11 +25,12 @@ export interface CatchUpOptions {
  */
 export async function catchUp(lane: Lane, options: CatchUpOptions, signal: AbortSignal): Promise<void> {
   lane.startCatchUp();
-  for (let attempt = 1; lane.state === 'catching_up' && !signal.aborted; attempt++) {
-    const joined = new AbortController();
-    const until = AbortSignal.any([signal, joined.signal]);
+  const joined = new AbortController();
+  const until = AbortSignal.any([signal, joined.signal]);
+  for (let attempt = 1; !until.aborted; attempt++) {
     const { source, reader, release } = options.open(lane.offeredTo, async (windows, boundary) => {
       await lane.replay(options.select(windows), boundary, until);
+      // No await between the comparison and the join: the live path cannot hand out a window in between.
       if (!until.aborted && lane.offeredTo >= options.liveBoundary()) {
         lane.join();
         joined.abort();
@@ -39,7 +40,7 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
       await source.run(reader, until);
     } catch (error) {
       options.failed(error);
-      await options.clock.sleep(backoffMs(attempt, options.clock.random()), signal);
+      await options.clock.sleep(backoffMs(attempt, options.clock.random()), until);
     } finally {
       release();
     }

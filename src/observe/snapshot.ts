@@ -1,30 +1,10 @@
-import type { Aggregator } from '../aggregate/aggregator.ts';
 import { METRIC_TYPES } from '../aggregate/point.ts';
-import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { Bus } from '../bus/connect.ts';
-import type { Source } from '../bus/source.ts';
 import type { Config } from '../config.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
-import type { CheckpointKeeper } from '../deliver/keeper.ts';
-import type { Lane } from '../deliver/lane.ts';
-import type { Pipeline } from '../deliver/pipeline.ts';
+import type { Engine, LaneParts, LiveParts } from '../deliver/engine.ts';
 import { VERSION } from '../version.ts';
 import type { Counts, SampleStatus, SinkStatus, SourceStatus, Status, WindowStatus } from './status.ts';
-
-/** One sink's lane and what belongs to it. */
-export interface LaneParts {
-  readonly lane: Lane;
-  readonly kind: string;
-  readonly keeper: CheckpointKeeper | undefined;
-}
-
-/** The live path. */
-export interface LiveParts {
-  readonly source: Source;
-  readonly pipeline: Pipeline;
-  readonly aggregator: Aggregator;
-  readonly table: SeriesTable;
-}
 
 /** What a status is made of; the later ones are not there before the service is attached to the bus. */
 export interface Parts {
@@ -32,14 +12,12 @@ export interface Parts {
   readonly instance: string;
   readonly startedAt: number;
   bus?: Bus;
-  live?: LiveParts;
-  lanes: readonly LaneParts[];
-  /** Of the live path and of every replay. */
-  readonly gaps: { times: number; messages: number };
+  engine?: Engine;
 }
 
 export function snapshot(parts: Parts, now: number): Status {
-  const { config, bus, live } = parts;
+  const { config, bus, engine } = parts;
+  const live = engine?.live;
   const { core } = config;
   return {
     version: VERSION,
@@ -61,20 +39,20 @@ export function snapshot(parts: Parts, now: number): Status {
     },
     samples: sampleStatus(live),
     windows: windowStatus(parts),
-    sinks: parts.lanes.map((lane) => sinkStatus(lane, now)),
+    sinks: (engine?.lanes ?? []).map((lane) => sinkStatus(lane, now)),
   };
 }
 
-function sourceStatus({ config, live, gaps }: Parts, now: number): SourceStatus {
-  const stats = live?.source.stats;
+function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
+  const stats = engine?.live.source.stats;
   const behind = stats !== undefined && stats.pending > 0 && stats.lastStreamTime > 0;
   return {
     kind: config.core.metricsSource,
     pendingMessages: stats?.pending ?? 0,
     lagSeconds: behind ? Math.max(0, now - stats.lastStreamTime) / 1000 : 0,
     lastSequence: stats?.lastSequence ?? 0,
-    gaps: gaps.times,
-    gapMessages: gaps.messages,
+    gaps: engine?.gaps.times ?? 0,
+    gapMessages: engine?.gaps.messages ?? 0,
     resumptions: stats?.resumptions ?? 0,
   };
 }
@@ -92,15 +70,15 @@ function sampleStatus(live: LiveParts | undefined): SampleStatus {
   };
 }
 
-function windowStatus({ config, live }: Parts): WindowStatus {
+function windowStatus({ config, engine }: Parts): WindowStatus {
   const { core } = config;
   return {
     windowMs: core.window,
     latenessMs: core.lateness,
     maxAheadMs: core.maxAhead,
-    open: live?.aggregator.openWindows ?? 0,
-    series: live?.table.size ?? 0,
-    boundary: timeOf(live?.aggregator.boundary),
+    open: engine?.live.aggregator.openWindows ?? 0,
+    series: engine?.table.size ?? 0,
+    boundary: timeOf(engine?.live.aggregator.boundary),
   };
 }
 
