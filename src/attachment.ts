@@ -6,7 +6,7 @@ import { createJetStreamSource } from './bus/jetstream.ts';
 import { BusError } from './bus/source.ts';
 import { ensureStream } from './bus/stream.ts';
 import type { Config } from './config.ts';
-import { firstWanted, readFrom, type StreamExtent, type WindowShape } from './deliver/begin.ts';
+import { firstWanted, readFrom, resumeFrom, type StreamExtent, type WindowShape } from './deliver/begin.ts';
 import { systemClock } from './deliver/clock.ts';
 import type { Attachment } from './deliver/engine.ts';
 import { CheckpointKeeper } from './deliver/keeper.ts';
@@ -47,23 +47,25 @@ async function attachToStream(bus: Bus, { core, sinks }: Config, log: Log): Prom
   const extent: StreamExtent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
   const now = systemClock.now();
   const from = new Map<string, number>();
+  const stored = await store.list();
   for (const { id, start } of sinks) {
-    const checkpoint = await store.load(id);
-    if (checkpoint) checkShape(id, checkpoint, shape, core.pipeline);
-    const next = checkpoint?.next ?? firstWanted(start, extent, shape, now);
+    const ofSink = stored.filter(({ sink }) => sink === id);
+    for (const { checkpoint } of ofSink) checkShape(id, checkpoint, shape, core.pipeline);
+    const known = resumeFrom(ofSink, core.slice);
+    const next = known ?? firstWanted(start, extent, shape, now);
     from.set(id, next);
-    const begins = { sink: id, next: new Date(next).toISOString(), checkpoint: checkpoint !== undefined };
-    log.info(begins, checkpoint ? 'the sink goes on from its checkpoint' : 'the sink has no checkpoint yet');
+    const begins = { sink: id, next: new Date(next).toISOString() };
+    log.info(
+      begins,
+      known === undefined ? 'the sink has no checkpoint yet' : 'the sink goes on from its checkpoint',
+    );
   }
   return {
     from,
     replayable: true,
     instance: '',
     open: (first) =>
-      createJetStreamSource(bus, core, {
-        start: { kind: 'time', ms: readFrom(first, shape) },
-        now: systemClock.now,
-      }),
+      createJetStreamSource(bus, core, { start: { kind: 'time', ms: readFrom(first, shape) } }),
     keeperOf: (sink, sequence) =>
       new CheckpointKeeper({
         sink,

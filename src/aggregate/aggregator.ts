@@ -17,9 +17,11 @@ export interface AggregatorOptions {
   readonly from: number;
   /** See `Point.instance`. */
   readonly instance?: string;
+  /** Only the windows whose number is `index` modulo `of` are computed: the others are other instances'. */
+  readonly slice?: { readonly index: number; readonly of: number };
 }
 
-/** Every sample added is counted under its type; of these, some are ignored or reopened, all others are in a window. */
+/** Every sample added is counted under its type; of these, some are ignored, foreign or reopened, all others are in a window. */
 export interface AggregatorStats extends Record<MetricType, number> {
   /** In the window of their stream time instead of their event time's (I1). */
   late: number;
@@ -28,6 +30,8 @@ export interface AggregatorStats extends Record<MetricType, number> {
   overflowed: number;
   /** Of windows before `from`. */
   ignored: number;
+  /** Of windows of other slices. */
+  foreign: number;
   /** Of windows already closed: see `takeReopened`. */
   reopened: number;
   /** Of these, those whose window could not be remembered. */
@@ -47,6 +51,7 @@ export class Aggregator implements SeriesHolder {
     ahead: 0,
     overflowed: 0,
     ignored: 0,
+    foreign: 0,
     reopened: 0,
     reopenedLost: 0,
   };
@@ -145,6 +150,10 @@ export class Aggregator implements SeriesHolder {
       this.stats.ignored++;
       return undefined;
     }
+    if (!this.#isOurs(start)) {
+      this.stats.foreign++;
+      return undefined;
+    }
     if (start < this.#boundary) {
       this.#reopen(start);
       return undefined;
@@ -158,6 +167,13 @@ export class Aggregator implements SeriesHolder {
     }
     this.#recent = window;
     return window;
+  }
+
+  #isOurs(start: number): boolean {
+    const { slice, windowMs } = this.#options;
+    if (slice === undefined || slice.of === 1) return true;
+    const remainder = (start / windowMs) % slice.of;
+    return (remainder < 0 ? remainder + slice.of : remainder) === slice.index;
   }
 
   #reopen(start: number): void {

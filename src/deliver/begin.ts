@@ -1,5 +1,6 @@
 /** Where reading begins: pure arithmetic on windows and what the stream still holds. All times in ms since 1970. */
-import type { Begin } from '../config.ts';
+import type { StoredCheckpoint } from '../bus/checkpoints.ts';
+import type { Begin, Slice } from '../config.ts';
 
 export interface WindowShape {
   readonly windowMs: number;
@@ -51,6 +52,32 @@ export function firstWanted(begin: Begin, extent: StreamExtent, shape: WindowSha
 /** I6: from checkpoint W, messages from this stream time on are all that is needed. */
 export function readFrom(next: number, shape: WindowShape): number {
   return next - shape.maxAheadMs;
+}
+
+/**
+ * Where a sink goes on, given the checkpoints of all slices that it was ever written in. A slice's own checkpoint says
+ * how far its own windows are; a slicing of which every slice has one says that all windows before the lowest of them
+ * are confirmed, whoever's they are now. Undefined where nothing is known.
+ */
+export function resumeFrom(
+  stored: readonly Pick<StoredCheckpoint, 'slice' | 'checkpoint'>[],
+  own: Slice,
+): number | undefined {
+  const slicings = new Map<number, Map<number, number>>();
+  for (const { slice, checkpoint } of stored) {
+    const [index = 0, of = 1] = slice.split('/').map(Number);
+    const slicing = slicings.get(of) ?? new Map<number, number>();
+    slicings.set(of, slicing.set(index, checkpoint.next));
+  }
+  const known = [...slicings]
+    .filter(([of, nexts]) => nexts.size === of)
+    .map(([, nexts]) => Math.min(...nexts.values()));
+  const ofOwn = slicings.get(own.of)?.get(own.index);
+  if (ofOwn !== undefined) known.push(ofOwn);
+  if (known.length > 0) return Math.max(...known);
+  // Some slices never ran: what is not confirmed by all of them is written again.
+  const nexts = [...slicings.values()].flatMap((slicing) => [...slicing.values()]);
+  return nexts.length > 0 ? Math.min(...nexts) : undefined;
 }
 
 /** Lanes so many windows behind the foremost start with it; one further behind catches up by a replay of its own. */

@@ -2,7 +2,7 @@ import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Reader, Source } from '../bus/source.ts';
 import { backoffMs, type Clock } from './clock.ts';
 import type { Lane } from './lane.ts';
-import type { Handout } from './queue.ts';
+import { handOut } from './queue.ts';
 
 export interface CatchUpOptions {
   /** A source with all that windows from `from` on depend on, and what reads it: a pipeline that begins with `from`. */
@@ -10,8 +10,6 @@ export interface CatchUpOptions {
     from: number,
     hand: (windows: readonly ClosedWindow[], boundary: number) => Promise<void>,
   ) => { readonly source: Source; readonly reader: Reader; readonly release: () => void };
-  /** The windows that are the lane's to write. */
-  readonly select: (windows: readonly ClosedWindow[]) => Handout[];
   /** Start of the first window that the live path has not handed out. */
   readonly liveBoundary: () => number;
   readonly clock: Clock;
@@ -29,7 +27,7 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
   const until = AbortSignal.any([signal, joined.signal]);
   for (let attempt = 1; !until.aborted; attempt++) {
     const { source, reader, release } = options.open(lane.offeredTo, async (windows, boundary) => {
-      await lane.replay(options.select(windows), boundary, until);
+      await lane.replay(windows.map(handOut), boundary, until);
       // No await between the comparison and the join: the live path cannot hand out a window in between.
       if (!until.aborted && lane.offeredTo >= options.liveBoundary()) {
         lane.join();

@@ -13,7 +13,7 @@ import type { Sink, SinkLimits } from '../sink.ts';
 import { liveFrom, type WindowShape } from './begin.ts';
 import { catchUp } from './catch-up.ts';
 import type { Clock } from './clock.ts';
-import { FanOut, ofSlice } from './fanout.ts';
+import { FanOut } from './fanout.ts';
 import type { CheckpointKeeper } from './keeper.ts';
 import { Lane, type LaneFailure } from './lane.ts';
 import { Pipeline } from './pipeline.ts';
@@ -108,7 +108,6 @@ export class Engine {
     this.lanes = sinks.map((sink) => this.#laneOf(sink));
     this.#fanout = new FanOut(
       this.lanes.map(({ lane }) => lane),
-      settings.slice,
       from,
     );
     const hand: Hand = (windows, boundary) => this.#fanout.hand(windows, boundary);
@@ -142,16 +141,9 @@ export class Engine {
   }
 
   #pipeline(from: number, hand: Hand): { pipeline: Pipeline; aggregator: Aggregator } {
-    const { windowMs, latenessMs, maxAheadMs, maxSeries, maxMessageBytes } = this.#settings;
+    const { maxMessageBytes, ...shape } = this.#settings;
     const { instance } = this.#attachment;
-    const aggregator = new Aggregator(this.table, {
-      windowMs,
-      latenessMs,
-      maxAheadMs,
-      maxSeries,
-      from,
-      instance,
-    });
+    const aggregator = new Aggregator(this.table, { ...shape, from, instance });
     const pipeline = new Pipeline({
       decoder: new JsonDecoder(this.table, { maxMessageBytes }),
       aggregator,
@@ -197,7 +189,6 @@ export class Engine {
     };
     const options = {
       open,
-      select: (windows: readonly ClosedWindow[]) => ofSlice(windows, this.#settings.slice),
       liveBoundary: () => this.#fanout.boundary,
       clock: this.#clock,
       failed: (error: unknown) => this.#events.catchUpFailed(lane.id, error),

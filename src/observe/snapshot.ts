@@ -66,6 +66,7 @@ function sampleStatus(live: LiveParts | undefined): SampleStatus {
     ahead: stats?.ahead ?? 0,
     overflowed: stats?.overflowed ?? 0,
     ignored: stats?.ignored ?? 0,
+    foreign: stats?.foreign ?? 0,
     reopened: stats?.reopened ?? 0,
   };
 }

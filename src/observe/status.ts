@@ -40,6 +40,8 @@ export interface SampleStatus {
   readonly overflowed: number;
   /** For windows before the first that is wanted (I6). */
   readonly ignored: number;
+  /** For windows of other slices. */
+  readonly foreign: number;
   /** For windows already handed out: owed by replay. */
   readonly reopened: number;
 }

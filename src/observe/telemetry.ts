@@ -94,6 +94,12 @@ const SHOWN: readonly Shown[] = [
   },
   {
     kind: 'counter',
+    name: 'fanout_samples_foreign_total',
+    help: 'Samples of windows that belong to other slices.',
+    of: ({ samples }) => one(samples.foreign),
+  },
+  {
+    kind: 'counter',
     name: 'fanout_samples_reopened_total',
     help: 'Samples of windows that were already handed out, owed by replay.',
     of: ({ samples }) => one(samples.reopened),

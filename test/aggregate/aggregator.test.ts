@@ -53,6 +53,21 @@ describe('against the oracle', () => {
     );
   });
 
+  test('the slices have every window once, and each is as it would be without slices', () => {
+    fc.assert(
+      fc.property(settingsAndStream, fc.integer({ min: 2, max: 5 }), ([settings, messages], of) => {
+        const whole = run(messages, settings);
+        const slices = Array.from({ length: of }, (_, index) =>
+          run(messages, { ...settings, slice: { index, of } }),
+        );
+        const together = slices.flatMap(({ windows }) => [...windows]).sort(([a], [b]) => a - b);
+        expect(together).toEqual([...whole.windows]);
+        const samples = whole.stats.counter + whole.stats.gauge + whole.stats.timer;
+        expect(slices.reduce((sum, { stats }) => sum + stats.foreign, 0)).toBe(samples * (of - 1));
+      }),
+    );
+  });
+
   test('every sample is counted once', () => {
     fc.assert(
       fc.property(settingsAndStream, ([settings, messages]) => {

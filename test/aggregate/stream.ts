@@ -1,6 +1,6 @@
 /** Streams of messages for property tests, and the way from them to points. */
 import fc from 'fast-check';
-import { Aggregator, type AggregatorStats } from '../../src/aggregate/aggregator.ts';
+import { Aggregator, type AggregatorOptions, type AggregatorStats } from '../../src/aggregate/aggregator.ts';
 import type { Point } from '../../src/aggregate/point.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import type { ClosedWindow } from '../../src/aggregate/window.ts';
@@ -18,7 +18,7 @@ export interface Run {
 /** Decodes and aggregates; closes after the messages for which `closeAfter` says so, and all at the end. */
 export function run(
   messages: readonly OracleMessage[],
-  settings: OracleSettings,
+  settings: OracleSettings & Pick<AggregatorOptions, 'slice'>,
   closeAfter: (index: number) => boolean = () => false,
   keep = 1000,
 ): Run {

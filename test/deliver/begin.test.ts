@@ -1,6 +1,13 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { firstWanted, firstWholeWindow, liveFrom, readFrom, windowStart } from '../../src/deliver/begin.ts';
+import {
+  firstWanted,
+  firstWholeWindow,
+  liveFrom,
+  readFrom,
+  resumeFrom,
+  windowStart,
+} from '../../src/deliver/begin.ts';
 import { expectedWindows } from '../aggregate/oracle.ts';
 
 const SHAPE = { windowMs: 1000, latenessMs: 500, maxAheadMs: 300 };
@@ -72,4 +79,30 @@ test('I6: reading begins MAX_AHEAD before the window, where its earliest sample 
 test('the live path begins at the hindmost of the lanes that are near the foremost', () => {
   expect(liveFrom([10_000, 9000, 4000, 3999], 1000)).toBe(4000);
   expect(liveFrom([Number.NEGATIVE_INFINITY], 1000)).toBe(Number.NEGATIVE_INFINITY);
+});
+
+describe('where a sink goes on, from the checkpoints of its slices', () => {
+  const at = (...entries: [slice: string, next: number][]) =>
+    entries.map(([slice, next]) => ({ slice, checkpoint: { next } as never }));
+  const own = { index: 0, of: 2 };
+
+  test.each([
+    ['its own', at(['0/2', 5000]), 5000],
+    ['none at all', at(), undefined],
+    [
+      'another slicing: the lowest, for its windows are ours now',
+      at(['0/3', 7000], ['1/3', 4000], ['2/3', 9000]),
+      4000,
+    ],
+    ['another slicing went further than our old one', at(['0/2', 3000], ['0/1', 8000]), 8000],
+    ['ours went further', at(['0/2', 9000], ['1/2', 2000], ['0/1', 8000]), 9000],
+    [
+      'a slicing that is not whole tells nothing of the missing slice',
+      at(['0/3', 7000], ['2/3', 4000]),
+      4000,
+    ],
+    ['nor does it where a whole one is there', at(['0/3', 9000], ['0/1', 4000]), 4000],
+  ])('%s', (_, stored, expected) => {
+    expect(resumeFrom(stored, own)).toBe(expected);
+  });
 });

@@ -261,7 +261,7 @@ describe('isolation', () => {
     refusing.openError = new Error('ECONNREFUSED');
     const lanes = [hanging, refusing, good].map((sink, i) => laneOf(clock, sink, { id: String(i) }).lane);
     for (const lane of lanes) void lane.run();
-    const fanout = new FanOut(lanes, { index: 0, of: 1 }, 0);
+    const fanout = new FanOut(lanes, 0);
     for (let number = 0; number < 20; number++) {
       fanout.hand([handout(number, 30).window], (number + 1) * WINDOW_MS);
       await clock.pass(10);
