@@ -47,13 +47,15 @@ async function attachToStream(bus: Bus, { core, sinks }: Config, log: Log): Prom
   const extent: StreamExtent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
   const now = systemClock.now();
   const from = new Map<string, number>();
+  const closedAt = new Map<string, number>();
   const stored = await store.list();
   for (const { id, start } of sinks) {
     const ofSink = stored.filter(({ sink }) => sink === id);
     for (const { checkpoint } of ofSink) checkShape(id, checkpoint, shape, core.pipeline);
     const known = resumeFrom(ofSink, core.slice);
-    const next = known ?? firstWanted(start, extent, shape, now);
+    const next = known?.next ?? firstWanted(start, extent, shape, now);
     from.set(id, next);
+    if (known !== undefined) closedAt.set(id, known.sequence);
     const begins = { sink: id, next: new Date(next).toISOString() };
     log.info(
       begins,
@@ -62,16 +64,17 @@ async function attachToStream(bus: Bus, { core, sinks }: Config, log: Log): Prom
   }
   return {
     from,
+    closedAt,
     replayable: true,
     instance: '',
     open: (first) =>
       createJetStreamSource(bus, core, { start: { kind: 'time', ms: readFrom(first, shape) } }),
-    keeperOf: (sink, sequence) =>
+    keeperOf: (sink) =>
       new CheckpointKeeper({
         sink,
         store,
         clock: systemClock,
-        describe: () => ({ sequence: sequence(), shape, savedAt: new Date(systemClock.now()).toISOString() }),
+        describe: () => ({ shape, savedAt: new Date(systemClock.now()).toISOString() }),
       }),
   };
 }

@@ -118,8 +118,9 @@ class Operation {
       messageRejected: (reason, message) => reports.messageRejected(reason, message),
       catchUpStarted: (sink, from) =>
         log.info({ sink, from: new Date(from).toISOString() }, 'the sink catches up by replay'),
-      catchUpFailed: (sink, error) =>
+      replayFailed: (sink, error) =>
         log.warn({ sink, error: String(error) }, 'the replay failed; trying again'),
+      reopened: (starts) => reports.reopened(starts),
       caughtUp: (sink) => log.info({ sink }, 'the sink has caught up'),
     };
     const engineSinks = sinks.map(({ id, module, timeoutMs, backlogBytes, values }) => ({

@@ -15,6 +15,11 @@ export interface AggregatorOptions {
   readonly maxSeries: number;
   /** Start of the first window to compute: samples of those before are ignored (I6). -Infinity for all. */
   readonly from: number;
+  /**
+   * Stream sequence up to which everything had been read when the windows before `from` were closed, where that is
+   * known: what comes behind it for such a window reopens the window.
+   */
+  readonly closedAt?: number | undefined;
   /** See `Point.instance`. */
   readonly instance?: string;
   /** Only the windows whose number is `index` modulo `of` are computed: the others are other instances'. */
@@ -28,7 +33,7 @@ export interface AggregatorStats extends Record<MetricType, number> {
   ahead: number;
   /** Folded into an overflow series. */
   overflowed: number;
-  /** Of windows before `from`. */
+  /** Of windows before `from`, in which they are already. */
   ignored: number;
   /** Of windows of other slices. */
   foreign: number;
@@ -82,11 +87,11 @@ export class Aggregator implements SeriesHolder {
     return this.#open.size;
   }
 
-  /** The sample's series must be a number of this aggregator's table. */
-  add(sample: Sample, streamTime: number): void {
+  /** The sample's series must be a number of this aggregator's table. `sequence` is that of its message. */
+  add(sample: Sample, streamTime: number, sequence = 0): void {
     this.stats[METRIC_TYPES[sample.type]!]++;
     const eventTime = Number.isNaN(sample.eventTime) ? streamTime : sample.eventTime;
-    const window = this.#windowOf(eventTime, streamTime);
+    const window = this.#windowOf(eventTime, streamTime, sequence);
     if (window === undefined) return;
     const row = window.rowOf(sample.series) || this.#admit(window, sample.series, sample.type);
     window.add(row, sample, eventTime);
@@ -125,7 +130,7 @@ export class Aggregator implements SeriesHolder {
   }
 
   /** I1. Undefined if the sample is not to be added. */
-  #windowOf(eventTime: number, streamTime: number): OpenWindow | undefined {
+  #windowOf(eventTime: number, streamTime: number, sequence: number): OpenWindow | undefined {
     const { latenessMs, maxAheadMs } = this.#options;
     const recent = this.#recent;
     if (
@@ -137,21 +142,21 @@ export class Aggregator implements SeriesHolder {
     ) {
       return recent;
     }
-    return this.#assign(eventTime, streamTime);
+    return this.#assign(eventTime, streamTime, sequence);
   }
 
-  #assign(eventTime: number, streamTime: number): OpenWindow | undefined {
-    const { windowMs, latenessMs, maxAheadMs, from } = this.#options;
+  #assign(eventTime: number, streamTime: number, sequence: number): OpenWindow | undefined {
+    const { windowMs, latenessMs, maxAheadMs, from, closedAt } = this.#options;
     const own = floorTo(eventTime, windowMs);
     const late = streamTime >= own + windowMs + latenessMs;
     const ahead = eventTime > streamTime + maxAheadMs;
     const start = late || ahead ? floorTo(streamTime, windowMs) : own;
-    if (start < from) {
-      this.stats.ignored++;
-      return undefined;
-    }
     if (!this.#isOurs(start)) {
       this.stats.foreign++;
+      return undefined;
+    }
+    if (start < from && !(closedAt !== undefined && sequence > closedAt)) {
+      this.stats.ignored++;
       return undefined;
     }
     if (start < this.#boundary) {

@@ -22,7 +22,7 @@ const WRONG_LAST_SEQUENCE = 10071;
 export interface Checkpoint {
   /** Start (ms since 1970) of the first window that is not confirmed: all before it are (I5). */
   readonly next: number;
-  /** The last stream sequence that was consumed when this was written: information. */
+  /** Up to here the stream had been read when the windows before `next` were closed: what is behind it is news. */
   readonly sequence: number;
   /** The settings that shaped the windows. */
   readonly shape: CheckpointShape;

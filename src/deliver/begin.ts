@@ -1,5 +1,5 @@
 /** Where reading begins: pure arithmetic on windows and what the stream still holds. All times in ms since 1970. */
-import type { StoredCheckpoint } from '../bus/checkpoints.ts';
+import type { Checkpoint } from '../bus/checkpoints.ts';
 import type { Begin, Slice } from '../config.ts';
 
 export interface WindowShape {
@@ -60,31 +60,49 @@ export function readFrom(next: number, shape: WindowShape): number {
  * are confirmed, whoever's they are now. Undefined where nothing is known.
  */
 export function resumeFrom(
-  stored: readonly Pick<StoredCheckpoint, 'slice' | 'checkpoint'>[],
+  stored: readonly { readonly slice: string; readonly checkpoint: Position }[],
   own: Slice,
-): number | undefined {
-  const slicings = new Map<number, Map<number, number>>();
+): Position | undefined {
+  const slicings = new Map<number, Map<number, Position>>();
   for (const { slice, checkpoint } of stored) {
     const [index = 0, of = 1] = slice.split('/').map(Number);
-    const slicing = slicings.get(of) ?? new Map<number, number>();
-    slicings.set(of, slicing.set(index, checkpoint.next));
+    const slicing = slicings.get(of) ?? new Map<number, Position>();
+    slicings.set(of, slicing.set(index, checkpoint));
   }
-  const known = [...slicings]
-    .filter(([of, nexts]) => nexts.size === of)
-    .map(([, nexts]) => Math.min(...nexts.values()));
+  const whole = [...slicings].filter(([of, positions]) => positions.size === of);
+  const known = whole.map(([, positions]) => lowest([...positions.values()]));
   const ofOwn = slicings.get(own.of)?.get(own.index);
   if (ofOwn !== undefined) known.push(ofOwn);
-  if (known.length > 0) return Math.max(...known);
+  if (known.length > 0) return known.reduce((most, one) => (one.next > most.next ? one : most));
   // Some slices never ran: what is not confirmed by all of them is written again.
-  const nexts = [...slicings.values()].flatMap((slicing) => [...slicing.values()]);
-  return nexts.length > 0 ? Math.min(...nexts) : undefined;
+  const positions = [...slicings.values()].flatMap((slicing) => [...slicing.values()]);
+  return positions.length > 0 ? lowest(positions) : undefined;
+}
+
+type Position = Pick<Checkpoint, 'next' | 'sequence'>;
+
+function lowest(positions: readonly Position[]): Position {
+  return positions.reduce((least, one) => (one.next < least.next ? one : least));
 }
 
 /** Lanes so many windows behind the foremost start with it; one further behind catches up by a replay of its own. */
 const TOGETHER_WINDOWS = 6;
 
+/** A window, and what had been read when those before it were closed; undefined where that is not known. */
+export interface Beginning {
+  readonly from: number;
+  readonly closedAt: number | undefined;
+}
+
 /** Where the live path begins: at the hindmost of the lanes that are near the foremost. */
-export function liveFrom(nexts: readonly number[], windowMs: number): number {
-  const foremost = Math.max(...nexts);
-  return Math.min(...nexts.filter((next) => next >= foremost - TOGETHER_WINDOWS * windowMs));
+export function liveFrom(beginnings: readonly Beginning[], windowMs: number): Beginning {
+  const foremost = Math.max(...beginnings.map(({ from }) => from));
+  const near = beginnings.filter(({ from }) => from >= foremost - TOGETHER_WINDOWS * windowMs);
+  return near.reduce((least, one) => (isBefore(one, least) ? one : least));
+}
+
+/** Of two at the same window, the one that knows of less is on the safe side: it takes more to be news. */
+function isBefore(a: Beginning, b: Beginning): boolean {
+  if (a.from !== b.from) return a.from < b.from;
+  return (a.closedAt ?? Number.POSITIVE_INFINITY) < (b.closedAt ?? Number.POSITIVE_INFINITY);
 }

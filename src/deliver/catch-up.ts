@@ -1,15 +1,21 @@
-import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Reader, Source } from '../bus/source.ts';
 import { backoffMs, type Clock } from './clock.ts';
 import type { Lane } from './lane.ts';
+import type { Hand } from './pipeline.ts';
 import { handOut } from './queue.ts';
 
+/**
+ * A source with all that windows from `from` on depend on, and what reads it: a pipeline that begins with `from`. The
+ * windows before it were closed when all up to `closedAt` had been read, where that is known.
+ */
+export type OpenReplay = (
+  from: number,
+  closedAt: number | undefined,
+  hand: Hand,
+) => { readonly source: Source; readonly reader: Reader; readonly release: () => void };
+
 export interface CatchUpOptions {
-  /** A source with all that windows from `from` on depend on, and what reads it: a pipeline that begins with `from`. */
-  readonly open: (
-    from: number,
-    hand: (windows: readonly ClosedWindow[], boundary: number) => Promise<void>,
-  ) => { readonly source: Source; readonly reader: Reader; readonly release: () => void };
+  readonly open: OpenReplay;
   /** Start of the first window that the live path has not handed out. */
   readonly liveBoundary: () => number;
   readonly clock: Clock;
@@ -26,14 +32,18 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
   const joined = new AbortController();
   const until = AbortSignal.any([signal, joined.signal]);
   for (let attempt = 1; !until.aborted; attempt++) {
-    const { source, reader, release } = options.open(lane.offeredTo, async (windows, boundary) => {
-      await lane.replay(windows.map(handOut), boundary, until);
-      // No await between the comparison and the join: the live path cannot hand out a window in between.
-      if (!until.aborted && lane.offeredTo >= options.liveBoundary()) {
-        lane.join();
-        joined.abort();
-      }
-    });
+    const { source, reader, release } = options.open(
+      lane.offeredTo,
+      lane.closedAt,
+      async (windows, boundary, sequence) => {
+        await lane.replay(windows.map(handOut), boundary, sequence, until);
+        // No await between the comparison and the join: the live path cannot hand out a window in between.
+        if (!until.aborted && lane.offeredTo >= options.liveBoundary()) {
+          lane.join();
+          joined.abort();
+        }
+      },
+    );
     try {
       await source.run(reader, until);
     } catch (error) {

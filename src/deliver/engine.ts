@@ -4,32 +4,35 @@
  */
 import { Aggregator } from '../aggregate/aggregator.ts';
 import { SeriesTable } from '../aggregate/series-table.ts';
-import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Gap, Source } from '../bus/source.ts';
 import type { Slice } from '../config.ts';
 import { JsonDecoder } from '../decode/json.ts';
 import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
 import type { Sink, SinkLimits } from '../sink.ts';
-import { liveFrom, type WindowShape } from './begin.ts';
-import { catchUp } from './catch-up.ts';
+import { type Beginning, liveFrom, type WindowShape } from './begin.ts';
+import { catchUp, type OpenReplay } from './catch-up.ts';
 import type { Clock } from './clock.ts';
 import { FanOut } from './fanout.ts';
 import type { CheckpointKeeper } from './keeper.ts';
-import { Lane, type LaneFailure } from './lane.ts';
-import { Pipeline } from './pipeline.ts';
+import { Lane } from './lane.ts';
+import { type Hand, Pipeline } from './pipeline.ts';
 import type { RejectedPoint } from './reports.ts';
+import { rewriteWindow } from './rewrite.ts';
+import type { StoreFailure } from './writer.ts';
 
 /** What is read, and where each sink goes on. */
 export interface Attachment {
   /** By sink: start of the first window that it wants; -Infinity in core mode. */
   readonly from: ReadonlyMap<string, number>;
+  /** By sink: the sequence up to which all had been read when the windows before that were closed, where known. */
+  readonly closedAt?: ReadonlyMap<string, number>;
   /** Whether what was read can be read again. */
   readonly replayable: boolean;
   /** See `Point.instance`. */
   readonly instance: string;
   /** A source with all messages that windows from `from` on can depend on (I6). */
   open(from: number): Source;
-  keeperOf(sink: string, sequence: () => number): CheckpointKeeper | undefined;
+  keeperOf(sink: string): CheckpointKeeper | undefined;
 }
 
 export interface EngineSettings extends WindowShape {
@@ -54,11 +57,13 @@ export interface EngineSink {
 export interface EngineEvents {
   wrote(sink: string, seconds: number): void;
   pointsRejected(sink: string, rejected: readonly RejectedPoint[]): void;
-  sinkChanged(sink: string, up: boolean, failure: LaneFailure | undefined): void;
+  sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void;
   messageRejected(reason: DecodeRejection, message: Uint8Array): void;
   catchUpStarted(sink: string, from: number): void;
-  catchUpFailed(sink: string, error: unknown): void;
+  replayFailed(sink: string, error: unknown): void;
   caughtUp(sink: string): void;
+  /** Windows got a sample after they were handed out: they are computed and written again. */
+  reopened(starts: readonly number[]): void;
 }
 
 /** One sink's lane and what belongs to it. */
@@ -75,8 +80,6 @@ export interface LiveParts {
   readonly aggregator: Aggregator;
 }
 
-type Hand = (windows: readonly ClosedWindow[], boundary: number) => void | Promise<void>;
-
 export class Engine {
   readonly lanes: readonly LaneParts[];
   readonly live: LiveParts;
@@ -88,7 +91,10 @@ export class Engine {
   readonly #clock: Clock;
   readonly #events: EngineEvents;
   readonly #fanout: FanOut;
-  readonly #catchUps = new Set<Promise<void>>();
+  /** Catch-ups and rewrites under way. */
+  readonly #replays = new Set<Promise<void>>();
+  /** By lane: its last rewrite, for they come one after the other. */
+  readonly #rewrites = new Map<Lane, Promise<void>>();
   /** The live path is over, and with it every catch-up. */
   readonly #over = new AbortController();
 
@@ -104,14 +110,16 @@ export class Engine {
     this.#clock = clock;
     this.#events = events;
     this.table = new SeriesTable(settings.maxSeries);
-    const from = liveFrom([...attachment.from.values()], settings.windowMs);
-    this.lanes = sinks.map((sink) => this.#laneOf(sink));
+    const begin = liveFrom(beginnings(attachment), settings.windowMs);
+    this.lanes = sinks.map((sink) => this.#laneOf(sink, begin));
     this.#fanout = new FanOut(
       this.lanes.map(({ lane }) => lane),
-      from,
+      begin.from,
     );
-    const hand: Hand = (windows, boundary) => this.#fanout.hand(windows, boundary);
-    this.live = { source: attachment.open(from), ...this.#pipeline(from, hand) };
+    const hand: Hand = (windows, boundary, sequence) => this.#fanout.hand(windows, boundary, sequence);
+    const reopened = (starts: readonly number[]) => this.#reopen(this.#fanout.lanes, starts);
+    const live = this.#pipeline(begin.from, begin.closedAt, hand, reopened);
+    this.live = { source: attachment.open(begin.from), ...live };
   }
 
   /**
@@ -126,7 +134,7 @@ export class Engine {
     try {
       await source.run(pipeline, stop);
       // Nothing can be read again in core mode: what is not complete is handed out as it is, and parts add up.
-      if (!this.#attachment.replayable) this.#fanout.hand(aggregator.closeAll(), aggregator.boundary);
+      if (!this.#attachment.replayable) this.#fanout.hand(aggregator.closeAll(), aggregator.boundary, 0);
     } finally {
       this.#over.abort();
       const deadline = new AbortController();
@@ -136,18 +144,25 @@ export class Engine {
         .then(() => deadline.abort());
       await Promise.all(lanes.map((lane) => lane.stop(deadline.signal)));
       drained.abort();
-      await Promise.all([...running, ...this.#catchUps, late]);
+      await Promise.all([...running, ...this.#replays, late]);
     }
   }
 
-  #pipeline(from: number, hand: Hand): { pipeline: Pipeline; aggregator: Aggregator } {
+  #pipeline(
+    from: number,
+    closedAt: number | undefined,
+    hand: Hand,
+    onReopened: (starts: readonly number[]) => void,
+  ): { pipeline: Pipeline; aggregator: Aggregator } {
     const { maxMessageBytes, ...shape } = this.#settings;
     const { instance } = this.#attachment;
-    const aggregator = new Aggregator(this.table, { ...shape, from, instance });
+    const aggregator = new Aggregator(this.table, { ...shape, from, closedAt, instance });
     const pipeline = new Pipeline({
       decoder: new JsonDecoder(this.table, { maxMessageBytes }),
       aggregator,
+      sequence: closedAt ?? 0,
       hand,
+      onReopened,
       onRejected: (reason, message) => this.#events.messageRejected(reason, message),
       onGap: ({ messages }: Gap) => {
         this.gaps.times += 1;
@@ -157,16 +172,20 @@ export class Engine {
     return { pipeline, aggregator };
   }
 
-  #laneOf({ id, kind, sink, limits, timeoutMs, backlogBytes }: EngineSink): LaneParts {
+  #laneOf({ id, kind, sink, limits, timeoutMs, backlogBytes }: EngineSink, begin: Beginning): LaneParts {
     const events = this.#events;
-    const keeper = this.#attachment.keeperOf(id, () => this.live.source.stats.lastSequence);
+    const keeper = this.#attachment.keeperOf(id);
+    const own = beginningOf(id, this.#attachment);
+    // Near the live path, a lane goes along with it from its beginning: some windows are written again.
+    const { from, closedAt } = own.from < begin.from ? own : begin;
     const lane: Lane = new Lane({
       id,
       sink,
       limits,
       timeoutMs,
       backlogBytes,
-      from: this.#attachment.from.get(id)!,
+      from,
+      closedAt,
       replayable: this.#attachment.replayable,
       keeper,
       clock: this.#clock,
@@ -182,21 +201,64 @@ export class Engine {
 
   #catchUp(lane: Lane): void {
     this.#events.catchUpStarted(lane.id, lane.next);
-    const open = (from: number, hand: Hand) => {
-      const { pipeline, aggregator } = this.#pipeline(from, hand);
-      const source = this.#attachment.open(from);
-      return { source, reader: pipeline, release: () => aggregator.release() };
-    };
     const options = {
-      open,
+      open: this.#replayFor(lane),
       liveBoundary: () => this.#fanout.boundary,
       clock: this.#clock,
-      failed: (error: unknown) => this.#events.catchUpFailed(lane.id, error),
+      failed: (error: unknown) => this.#events.replayFailed(lane.id, error),
     };
-    const running = catchUp(lane, options, this.#over.signal).then(() => {
-      this.#catchUps.delete(running);
-      if (!this.#over.signal.aborted) this.#events.caughtUp(lane.id);
-    });
-    this.#catchUps.add(running);
+    this.#track(
+      catchUp(lane, options, this.#over.signal).then(() => {
+        if (!this.#over.signal.aborted) this.#events.caughtUp(lane.id);
+      }),
+    );
   }
+
+  /** The checkpoints are held at once, before the live path goes on: a crash finds the message again. */
+  #reopen(lanes: readonly Lane[], starts: readonly number[]): void {
+    if (!this.#attachment.replayable) return;
+    this.#events.reopened(starts);
+    const through = this.live.source.stats.lastSequence;
+    for (const lane of lanes) {
+      lane.hold();
+      const before = this.#rewrites.get(lane) ?? Promise.resolve();
+      const rewritten = before.then(() => this.#rewrite(lane, starts, through));
+      this.#rewrites.set(lane, rewritten);
+      this.#track(rewritten);
+    }
+  }
+
+  async #rewrite(lane: Lane, starts: readonly number[], through: number): Promise<void> {
+    const { signal } = this.#over;
+    const options = {
+      open: this.#replayFor(lane),
+      windowMs: this.#settings.windowMs,
+      clock: this.#clock,
+      failed: (error: unknown) => this.#events.replayFailed(lane.id, error),
+    };
+    for (const start of starts) await rewriteWindow(lane, start, through, options, signal);
+    if (!signal.aborted) lane.release();
+  }
+
+  /** What a lane reads for itself; what it reopens there concerns that lane alone. */
+  #replayFor(lane: Lane): OpenReplay {
+    return (from, closedAt, hand) => {
+      const reopened = (starts: readonly number[]) => this.#reopen([lane], starts);
+      const { pipeline, aggregator } = this.#pipeline(from, closedAt, hand, reopened);
+      return { source: this.#attachment.open(from), reader: pipeline, release: () => aggregator.release() };
+    };
+  }
+
+  #track(work: Promise<void>): void {
+    const tracked = work.finally(() => this.#replays.delete(tracked));
+    this.#replays.add(tracked);
+  }
+}
+
+function beginningOf(sink: string, { from, closedAt }: Attachment): Beginning {
+  return { from: from.get(sink)!, closedAt: closedAt?.get(sink) };
+}
+
+function beginnings(attachment: Attachment): Beginning[] {
+  return [...attachment.from.keys()].map((sink) => beginningOf(sink, attachment));
 }

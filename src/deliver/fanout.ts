@@ -18,12 +18,12 @@ export class FanOut {
     return this.#boundary;
   }
 
-  hand(windows: readonly ClosedWindow[], boundary: number): void {
+  hand(windows: readonly ClosedWindow[], boundary: number, sequence: number): void {
     const handouts = windows.map(handOut);
     this.#boundary = Math.max(this.#boundary, boundary);
     for (const lane of this.lanes) {
       for (const handout of handouts) lane.offer(handout);
-      lane.advance(boundary);
+      lane.advance(boundary, sequence);
     }
   }
 }

@@ -7,8 +7,8 @@ const SAVE_INTERVAL_MS = 1000;
 export interface KeeperOptions {
   readonly sink: string;
   readonly store: CheckpointStore;
-  /** What a checkpoint says besides `next`, at the time of the call. */
-  readonly describe: () => Omit<Checkpoint, 'next'>;
+  /** What a checkpoint says of the settings and the time. */
+  readonly describe: () => Omit<Checkpoint, 'next' | 'sequence'>;
   readonly clock: Clock;
 }
 
@@ -18,16 +18,18 @@ export class CheckpointKeeper {
   readonly #options: KeeperOptions;
   readonly #moved = new Bell();
   #next: number | undefined;
+  #sequence = 0;
   #saved: number | undefined;
 
   constructor(options: KeeperOptions) {
     this.#options = options;
   }
 
-  /** I5: every window before `next` is confirmed. */
-  confirmed(next: number): void {
+  /** I5: every window before `next` is confirmed, and was closed when everything up to `sequence` had been read. */
+  confirmed(next: number, sequence: number): void {
     if (next === this.#next) return;
     this.#next = next;
+    this.#sequence = sequence;
     this.#moved.ring();
   }
 
@@ -52,7 +54,8 @@ export class CheckpointKeeper {
     const next = this.#next;
     if (next === undefined || !Number.isFinite(next)) return true;
     try {
-      await this.#options.store.save(this.#options.sink, { next, ...this.#options.describe() });
+      const sequence = this.#sequence;
+      await this.#options.store.save(this.#options.sink, { ...this.#options.describe(), next, sequence });
       this.#saved = next;
       return true;
     } catch {

@@ -5,11 +5,24 @@ import type { Gap, Reader } from '../bus/source.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import type { Rejection } from '../decode/rejection.ts';
 
+/**
+ * Takes the windows that became complete, oldest first; before `boundary` there are no others. All messages up to
+ * `sequence` had been read then. The source is held back until a promise resolves.
+ */
+export type Hand = (
+  windows: readonly ClosedWindow[],
+  boundary: number,
+  sequence: number,
+) => void | Promise<void>;
+
 export interface PipelineOptions {
   readonly decoder: Decoder;
   readonly aggregator: Aggregator;
-  /** Takes the windows that became complete, oldest first; before `boundary` there are no others. */
-  readonly hand: (windows: readonly ClosedWindow[], boundary: number) => void | Promise<void>;
+  /** Everything up to here had been read before. */
+  readonly sequence: number;
+  readonly hand: Hand;
+  /** Windows that got a sample after they were handed out; told before anything is handed out behind them. */
+  readonly onReopened?: (starts: readonly number[]) => void;
   readonly onGap?: (gap: Gap) => void;
   /** A message, or an element of an array, that is no sample: for the log. */
   readonly onRejected?: (reason: Rejection, message: Uint8Array) => void;
@@ -30,21 +43,24 @@ export class Pipeline implements Reader, SampleHandler {
   /** Of the message being decoded. */
   #payload: Uint8Array = new Uint8Array();
   #streamTime = 0;
+  #sequence: number;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
+    this.#sequence = options.sequence;
   }
 
-  message(payload: Uint8Array, streamTime: number): void {
+  message(payload: Uint8Array, streamTime: number, sequence: number): void {
     this.stats.received++;
     this.#payload = payload;
     this.#streamTime = streamTime;
+    this.#sequence = sequence;
     const reason = this.#options.decoder.decode(payload, this);
     if (reason !== undefined) this.#reject(this.stats.rejectedMessages, reason);
   }
 
   sample(sample: Sample): void {
-    this.#options.aggregator.add(sample, this.#streamTime);
+    this.#options.aggregator.add(sample, this.#streamTime, this.#sequence);
   }
 
   rejected(reason: Rejection): void {
@@ -52,10 +68,12 @@ export class Pipeline implements Reader, SampleHandler {
   }
 
   progress(streamTime: number): void | Promise<void> {
-    const { aggregator, hand } = this.#options;
+    const { aggregator, hand, onReopened } = this.#options;
+    const reopened = aggregator.takeReopened();
+    if (reopened.length > 0) onReopened?.(reopened);
     const before = aggregator.boundary;
     const windows = aggregator.close(streamTime);
-    if (aggregator.boundary !== before) return hand(windows, aggregator.boundary);
+    if (aggregator.boundary !== before) return hand(windows, aggregator.boundary, this.#sequence);
   }
 
   gap(gap: Gap): void {

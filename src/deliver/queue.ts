@@ -26,12 +26,20 @@ export interface Job {
   readonly entry: Entry;
 }
 
+/** All windows before `boundary` were closed when everything up to `sequence` had been read. */
+interface Mark {
+  readonly boundary: number;
+  readonly sequence: number;
+}
+
 interface Entry {
   readonly handout: Handout;
   /** Index of the next point to take. */
   cursor: number;
   /** Jobs taken and not settled. */
   open: number;
+  /** Points neither written nor refused yet. */
+  left: number;
 }
 
 /**
@@ -41,14 +49,19 @@ interface Entry {
 export class WindowQueue {
   readonly #limits: SinkLimits;
   #entries: Entry[] = [];
+  /** Windows that were confirmed before and are written anew: they do not move `next`. */
+  #rewrites: Entry[] = [];
+  /** Of the boundaries from `next` on, ascending. */
+  #marks: Mark[] = [];
   #offeredTo: number;
   #bytes = 0;
   #points = 0;
 
-  /** `from`: start of the first window that is wanted; -Infinity for all. */
-  constructor(limits: SinkLimits, from: number) {
+  /** `from`: start of the first window that is wanted; -Infinity for all. `closedAt`: see there. */
+  constructor(limits: SinkLimits, from: number, closedAt?: number) {
     this.#limits = limits;
     this.#offeredTo = from;
+    if (closedAt !== undefined) this.#marks.push({ boundary: from, sequence: closedAt });
   }
 
   /** Start of the first window that was not offered yet. */
@@ -59,6 +72,12 @@ export class WindowQueue {
   /** Start of the first window that is not confirmed: the checkpoint. */
   get next(): number {
     return this.#entries[0]?.handout.window.start ?? this.#offeredTo;
+  }
+
+  /** What had been read when the windows before `next` were closed; undefined where that is not known. */
+  get closedAt(): number | undefined {
+    // An earlier one says less than is known, so more is taken to be news: that is the safe side.
+    return (this.#marks.find(({ boundary }) => boundary >= this.next) ?? this.#marks.at(-1))?.sequence;
   }
 
   /** Of the windows offered and not confirmed; those of batches in flight count until their window is confirmed. */
@@ -72,27 +91,39 @@ export class WindowQueue {
   }
 
   get empty(): boolean {
-    return this.#entries.length === 0;
+    return this.#entries.length + this.#rewrites.length === 0;
   }
 
   /** Appends a window; one that was offered before is ignored (I6). */
   offer(handout: Handout): void {
-    const { start, windowMs, size } = handout.window;
+    const { start, windowMs } = handout.window;
     if (start < this.#offeredTo) return;
-    this.#entries.push({ handout, cursor: 0, open: 0 });
     this.#offeredTo = start + windowMs;
-    this.#bytes += handout.bytes;
-    this.#points += size;
+    this.#entries.push(this.#entryOf(handout));
   }
 
-  /** Every window before `boundary` has been offered; those without points never come. */
-  advance(boundary: number): void {
+  /** Every window before `boundary` has been offered, and was closed when all up to `sequence` had been read. */
+  advance(boundary: number, sequence: number): void {
     this.#offeredTo = Math.max(this.#offeredTo, boundary);
+    this.#forgetMarks();
+    const last = this.#marks.at(-1)?.boundary ?? Number.NEGATIVE_INFINITY;
+    if (boundary > last) this.#marks.push({ boundary, sequence });
+  }
+
+  /** Appends a window that was confirmed before, to be written anew. */
+  rewrite(handout: Handout): void {
+    this.#rewrites.push(this.#entryOf(handout));
+  }
+
+  /** Whether the window is still to be written anew. */
+  isRewriting(handout: Handout): boolean {
+    return this.#rewrites.some((entry) => entry.handout === handout);
   }
 
   /** The next batch within the sink's limits, from one window; undefined where nothing waits. */
   take(): Job | undefined {
-    const entry = this.#entries.find(({ cursor, handout }) => cursor < handout.window.size);
+    const waits = ({ cursor, handout }: Entry) => cursor < handout.window.size;
+    const entry = this.#rewrites.find(waits) ?? this.#entries.find(waits);
     if (entry === undefined) return undefined;
     const { window } = entry.handout;
     const points: Point[] = [];
@@ -108,20 +139,21 @@ export class WindowQueue {
     return { points, entry };
   }
 
-  /** Every point of the job was acknowledged or refused for good. Returns whether `next` may have moved. */
-  settle(job: Job): boolean {
-    job.entry.open -= 1;
-    if (!this.#entries.includes(job.entry)) return false;
-    this.#points -= job.points.length;
-    const before = this.next;
-    while (this.#entries[0] && isConfirmed(this.#entries[0]))
-      this.#bytes -= this.#entries.shift()!.handout.bytes;
-    return this.next !== before;
+  /** Every point of the job was acknowledged or refused for good. */
+  settle({ entry, points }: Job): void {
+    entry.open -= 1;
+    entry.left -= points.length;
+    if (!this.#has(entry)) return;
+    this.#points -= points.length;
+    while (this.#entries[0]?.left === 0) this.#bytes -= this.#entries.shift()!.handout.bytes;
+    if (entry.left > 0 || !this.#rewrites.includes(entry)) return;
+    this.#rewrites = this.#rewrites.filter((other) => other !== entry);
+    this.#bytes -= entry.handout.bytes;
   }
 
   /** Whether the job's window is still in the queue: its result matters only then. */
-  holds(job: Job): boolean {
-    return this.#entries.includes(job.entry);
+  holds({ entry }: Job): boolean {
+    return this.#has(entry);
   }
 
   /** Takes out the oldest window of which nothing is in flight (core mode); returns its unsettled points, 0 if none. */
@@ -129,21 +161,37 @@ export class WindowQueue {
     const index = this.#entries.findIndex(({ open }) => open === 0);
     const [dropped] = index < 0 ? [] : this.#entries.splice(index, 1);
     if (dropped === undefined) return 0;
-    const points = dropped.handout.window.size - dropped.cursor;
     this.#bytes -= dropped.handout.bytes;
-    this.#points -= points;
-    return points;
+    this.#points -= dropped.left;
+    return dropped.left;
   }
 
-  /** Forgets all that is not confirmed: it is owed by replay from `next` (I7). */
+  /** Forgets all that is not confirmed: it is owed by replay from `next` (I7). What is written anew stays. */
   clear(): void {
+    const { closedAt } = this;
     this.#offeredTo = this.next;
+    this.#marks = closedAt === undefined ? [] : [{ boundary: this.next, sequence: closedAt }];
     this.#entries = [];
-    this.#bytes = 0;
-    this.#points = 0;
+    this.#bytes = this.#rewrites.reduce((sum, { handout }) => sum + handout.bytes, 0);
+    this.#points = this.#rewrites.reduce((sum, { left }) => sum + left, 0);
   }
-}
 
-function isConfirmed({ handout, cursor, open }: Entry): boolean {
-  return open === 0 && cursor === handout.window.size;
+  #entryOf(handout: Handout): Entry {
+    const left = handout.window.size;
+    this.#bytes += handout.bytes;
+    this.#points += left;
+    return { handout, cursor: 0, open: 0, left };
+  }
+
+  #has(entry: Entry): boolean {
+    return this.#entries.includes(entry) || this.#rewrites.includes(entry);
+  }
+
+  /** The first mark at or behind `next` is the one that closed what is before it: the ones before say nothing more. */
+  #forgetMarks(): void {
+    const { next } = this;
+    const kept = this.#marks.findIndex(({ boundary }) => boundary >= next);
+    // None behind `next` yet: the last one still says the most.
+    this.#marks.splice(0, kept < 0 ? this.#marks.length - 1 : kept);
+  }
 }

@@ -5,7 +5,7 @@ import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
 import { type Log, Quiet } from '../observe/log.ts';
 import type { Point, Rejection } from '../sink.ts';
 import type { Clock } from './clock.ts';
-import type { LaneFailure } from './lane.ts';
+import type { StoreFailure } from './writer.ts';
 
 const INTERVAL_MS = 1000;
 /** Of a rejected message, in the log. */
@@ -28,13 +28,23 @@ export class Reports {
     this.#log.warn({ reason, bytes: message.length, start, heldBack: held }, 'rejected a message');
   }
 
-  sinkChanged(sink: string, up: boolean, failure: LaneFailure | undefined): void {
+  sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void {
     if (up) this.#log.info({ sink }, 'the sink is up');
     else
       this.#log.warn(
         { sink, reason: failure?.reason, error: failure?.message },
         'the sink is down; retrying',
       );
+  }
+
+  reopened(starts: readonly number[]): void {
+    const held = this.#quiet.admit('reopened', this.#clock.now());
+    if (held === undefined) return;
+    const first = new Date(starts[0]!).toISOString();
+    this.#log.warn(
+      { windows: starts.length, first, heldBack: held },
+      'windows got more samples: computed again',
+    );
   }
 
   /** I5: a point refused for good is recorded: counted, logged, and published where that is asked for. */

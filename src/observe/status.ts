@@ -1,5 +1,6 @@
 /** All that is to be known of a running instance, as plain data: `/api/status` shows it, `/metrics` counts it. */
-import type { LaneFailure, LaneState } from '../deliver/lane.ts';
+import type { LaneState } from '../deliver/lane.ts';
+import type { StoreFailure } from '../deliver/writer.ts';
 
 export interface Status {
   readonly version: string;
@@ -73,5 +74,5 @@ export interface SinkStatus {
   readonly retries: Counts;
   readonly checkpointFailures: number;
   readonly overflows: number;
-  readonly lastFailure: LaneFailure | null;
+  readonly lastFailure: StoreFailure | null;
 }

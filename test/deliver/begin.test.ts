@@ -77,13 +77,19 @@ test('I6: reading begins MAX_AHEAD before the window, where its earliest sample 
 });
 
 test('the live path begins at the hindmost of the lanes that are near the foremost', () => {
-  expect(liveFrom([10_000, 9000, 4000, 3999], 1000)).toBe(4000);
-  expect(liveFrom([Number.NEGATIVE_INFINITY], 1000)).toBe(Number.NEGATIVE_INFINITY);
+  const at = (...froms: number[]) => froms.map((from) => ({ from, closedAt: from }));
+  expect(liveFrom(at(10_000, 9000, 4000, 3999), 1000)).toEqual({ from: 4000, closedAt: 4000 });
+  expect(liveFrom(at(Number.NEGATIVE_INFINITY), 1000).from).toBe(Number.NEGATIVE_INFINITY);
+  const [less, more] = [
+    { from: 4000, closedAt: 7 },
+    { from: 4000, closedAt: 9 },
+  ];
+  expect([liveFrom([less, more], 1000), liveFrom([more, less], 1000)]).toEqual([less, less]);
 });
 
 describe('where a sink goes on, from the checkpoints of its slices', () => {
   const at = (...entries: [slice: string, next: number][]) =>
-    entries.map(([slice, next]) => ({ slice, checkpoint: { next } as never }));
+    entries.map(([slice, next]) => ({ slice, checkpoint: { next, sequence: next + 1 } }));
   const own = { index: 0, of: 2 };
 
   test.each([
@@ -103,6 +109,8 @@ describe('where a sink goes on, from the checkpoints of its slices', () => {
     ],
     ['nor does it where a whole one is there', at(['0/3', 9000], ['0/1', 4000]), 4000],
   ])('%s', (_, stored, expected) => {
-    expect(resumeFrom(stored, own)).toBe(expected);
+    expect(resumeFrom(stored, own)).toEqual(
+      expected === undefined ? undefined : { next: expected, sequence: expected + 1 },
+    );
   });
 });

@@ -1,7 +1,8 @@
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
-import { Lane, type LaneFailure, type LaneOptions } from '../../src/deliver/lane.ts';
+import { Lane, type LaneOptions } from '../../src/deliver/lane.ts';
 import { handOut } from '../../src/deliver/queue.ts';
+import type { StoreFailure } from '../../src/deliver/writer.ts';
 import type { Batch, Point, Rejection, Sink, WriteOutcome } from '../../src/sink.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
@@ -79,7 +80,7 @@ export function keyOf(point: Point): string {
 /** A lane over a scripted sink, and what it told. */
 export function laneOf(clock: VirtualClock, sink: Sink, options: Partial<LaneOptions> = {}) {
   const told = {
-    changes: [] as [up: boolean, failure: LaneFailure | undefined][],
+    changes: [] as [up: boolean, failure: StoreFailure | undefined][],
     rejected: [] as Rejection[],
     fellBehind: 0,
     writes: 0,

@@ -14,7 +14,7 @@ describe('writing', () => {
     const { lane } = laneOf(clock, sink);
     void lane.run();
     lane.offer(handout(3, 25));
-    lane.advance(4 * WINDOW_MS);
+    lane.advance(4 * WINDOW_MS, 0);
     await clock.pass(100);
     expect(sink.batches.map(({ points }) => points.length).sort()).toEqual([10, 10, 5]);
     expect(sink.rows.size).toBe(25);
@@ -30,7 +30,7 @@ describe('writing', () => {
     const { lane } = laneOf(clock, sink, { limits: { maxPoints: 5, maxBytes: 1e6, inFlight: 4 } });
     void lane.run();
     for (const number of [1, 2, 3]) lane.offer(handout(number, 15));
-    lane.advance(10 * WINDOW_MS);
+    lane.advance(10 * WINDOW_MS, 0);
     await clock.pass(120_000);
     expect(sink.rows.size).toBe(3 * 15 - 5);
     expect(lane.next).toBe(1 * WINDOW_MS);
@@ -196,7 +196,7 @@ describe('the backlog', () => {
     expect(lane.state).toBe('catching_up');
     expect(lane.next).toBe(0);
     expect([lane.backlogBytes, lane.backlogPoints]).toEqual([0, 0]);
-    lane.advance(10 * WINDOW_MS);
+    lane.advance(10 * WINDOW_MS, 0);
     expect(lane.offeredTo).toBe(0);
   });
 
@@ -233,7 +233,7 @@ describe('the backlog', () => {
     lane.startCatchUp();
     let done = false;
     const replayed = Array.from({ length: 6 }, (_, number) => handout(number, 10));
-    void lane.replay(replayed, 6 * WINDOW_MS, new AbortController().signal).then(() => {
+    void lane.replay(replayed, 6 * WINDOW_MS, 0, new AbortController().signal).then(() => {
       done = true;
     });
     await clock.pass(60_000);
@@ -263,7 +263,7 @@ describe('isolation', () => {
     for (const lane of lanes) void lane.run();
     const fanout = new FanOut(lanes, 0);
     for (let number = 0; number < 20; number++) {
-      fanout.hand([handout(number, 30).window], (number + 1) * WINDOW_MS);
+      fanout.hand([handout(number, 30).window], (number + 1) * WINDOW_MS, 0);
       await clock.pass(10);
       expect(lanes[2]!.next).toBe((number + 1) * WINDOW_MS);
     }
@@ -277,7 +277,7 @@ describe('stopping and checkpoints', () => {
     return new CheckpointKeeper({
       sink: 'test',
       clock,
-      describe: () => ({ sequence: 7, savedAt: '', shape: {} as never }),
+      describe: () => ({ savedAt: '', shape: {} as never }),
       store: {
         load: async () => undefined,
         list: async () => [],

@@ -1,0 +1,259 @@
+/**
+ * Writes to one store until it has taken everything: timeouts, retries with backoff, circuit breaker, opening anew. It
+ * knows no windows and no checkpoint: those are the lane's.
+ */
+import type { Point, Rejection, RejectReason, Sink, WriteOutcome } from '../sink.ts';
+import { SinkError } from '../sink.ts';
+import { Breaker } from './breaker.ts';
+import { BACKOFF_CAP_MS, backoffMs, type Clock } from './clock.ts';
+
+/** A sink that does not close in time is left to the end of the process. */
+const CLOSE_TIMEOUT_MS = 2000;
+
+export interface StoreFailure {
+  readonly at: number;
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** Counters; only the writer changes them. */
+export interface WriterStats {
+  written: number;
+  readonly rejected: Map<RejectReason, number>;
+  readonly retries: Map<string, number>;
+}
+
+/** What the writer tells; all calls are synchronous and must not throw. */
+export interface WriterEvents {
+  /** A write came to an end, well or not, after so many seconds. */
+  wrote(seconds: number): void;
+  rejected(points: readonly { readonly point: Point; readonly rejection: Rejection }[]): void;
+  /** The store was up and is down, or the other way round. */
+  changed(up: boolean, failure: StoreFailure | undefined): void;
+}
+
+export interface WriterOptions {
+  readonly sink: Sink;
+  /** Per write, and per opening. */
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+  readonly events: WriterEvents;
+  /** Ends everything. */
+  readonly halt: AbortSignal;
+}
+
+export class StoreWriter {
+  readonly stats: WriterStats = { written: 0, rejected: new Map(), retries: new Map() };
+  readonly #options: WriterOptions;
+  readonly #breaker: Breaker;
+  #opened = false;
+  #opening: Promise<void> | undefined;
+  /** Undefined until the store was first heard of. */
+  #up: boolean | undefined;
+  #lastFailure: StoreFailure | undefined;
+
+  constructor(options: WriterOptions) {
+    this.#options = options;
+    this.#breaker = new Breaker(options.clock);
+  }
+
+  get opened(): boolean {
+    return this.#opened;
+  }
+
+  /** Whether the store took the last write, or opened and none was tried yet. */
+  get up(): boolean {
+    return this.#up === true;
+  }
+
+  get lastFailure(): StoreFailure | undefined {
+    return this.#lastFailure;
+  }
+
+  /** Until every point is written or refused for good, or they do not matter any more, or all is to end. */
+  async deliver(points: readonly Point[], matters: () => boolean): Promise<void> {
+    const { halt } = this.#options;
+    let left = this.#rejectUnstorable(points);
+    for (let attempt = 1; left.length > 0 && matters(); attempt++) {
+      await this.#breaker.enter(halt);
+      if (halt.aborted) return;
+      const tried = await this.#attempt(left);
+      if (tried.left.length < left.length) attempt = 0;
+      left = tried.left;
+      if (left.length > 0) {
+        await this.#options.clock.sleep(
+          Math.max(tried.waitMs, backoffMs(attempt, this.#options.clock.random())),
+          halt,
+        );
+      }
+    }
+  }
+
+  /** One write: what is left of the points, and how long to wait at least before these are tried. */
+  async #attempt(points: readonly Point[]): Promise<{ left: readonly Point[]; waitMs: number }> {
+    const outcome = await this.#write(points);
+    switch (outcome.kind) {
+      case 'written':
+        this.#succeed(points.length);
+        return { left: [], waitMs: 0 };
+      case 'partial':
+        return { left: this.#takePartial(points, outcome), waitMs: 0 };
+      case 'retry':
+        this.#fail(outcome.reason, outcome.message, outcome.afterMs ?? 0);
+        return { left: points, waitMs: outcome.afterMs ?? 0 };
+      case 'refused':
+        // Only an operator helps: held, tried at the slowest pace, and opened anew before each try.
+        this.#opened = false;
+        this.#fail(outcome.reason, outcome.message, BACKOFF_CAP_MS / 2);
+        return { left: points, waitMs: 0 };
+      default:
+        return outcome satisfies never;
+    }
+  }
+
+  #takePartial(points: readonly Point[], outcome: WriteOutcome & { kind: 'partial' }): readonly Point[] {
+    const { retry, rejected, reason = 'throttled' } = outcome;
+    this.#reject(points, rejected);
+    const written = points.length - retry.length - rejected.length;
+    // A store that takes a part is alive: only an answer without any progress counts against it.
+    if (written + rejected.length > 0) {
+      this.#succeed(written);
+      if (retry.length > 0) this.#countRetry(reason);
+    } else {
+      this.#fail(reason, 'no point of the batch was taken', 0);
+    }
+    return retry.map((index) => points[index]!);
+  }
+
+  /** The sink's write under the lane's timeout; whatever it throws is an unknown outcome. */
+  async #write(points: readonly Point[]): Promise<WriteOutcome> {
+    const started = this.#options.clock.now();
+    const outcome = await this.#bounded(async (signal): Promise<WriteOutcome> => {
+      if (!this.#opened) await this.#openOnce(signal);
+      return await this.#options.sink.write({ points }, signal);
+    });
+    this.#options.events.wrote((this.#options.clock.now() - started) / 1000);
+    return outcome;
+  }
+
+  /** Runs `work` for at most the timeout. A sink that ignores its signal is left behind: writes are idempotent. */
+  async #bounded(work: (signal: AbortSignal) => Promise<WriteOutcome>): Promise<WriteOutcome> {
+    const abort = new AbortController();
+    const stopped = AbortSignal.any([abort.signal, this.#options.halt]);
+    const { timeoutMs, clock } = this.#options;
+    const timedOut = clock.sleep(timeoutMs, stopped).then((): WriteOutcome => {
+      const message = `no answer within ${timeoutMs} ms`;
+      return { kind: 'retry', reason: 'timeout', message };
+    });
+    const done = work(stopped).catch(outcomeOfError);
+    const outcome = await Promise.race([done, timedOut]);
+    abort.abort();
+    return outcome;
+  }
+
+  /** Opens with backoff until it resolves, so that a store is known to be there before the first window comes. */
+  async open(): Promise<void> {
+    const { halt } = this.#options;
+    for (let attempt = 1; !this.#opened && !halt.aborted; attempt++) {
+      const outcome = await this.#bounded(async (bound): Promise<WriteOutcome> => {
+        await this.#openOnce(bound);
+        return { kind: 'written' };
+      });
+      if (outcome.kind === 'written') {
+        // A write that failed meanwhile knows more of the store than its being open does.
+        if (this.#up === undefined || attempt > 1) this.#setUp(true);
+      } else if (outcome.kind !== 'partial') {
+        this.#fail(outcome.reason, outcome.message, 0);
+        await this.#options.clock.sleep(backoffMs(attempt, this.#options.clock.random()), halt);
+      }
+    }
+  }
+
+  async #openOnce(signal: AbortSignal): Promise<void> {
+    this.#opening ??= this.#options.sink
+      .open(signal)
+      .then(() => {
+        this.#opened = true;
+      })
+      .finally(() => {
+        this.#opening = undefined;
+      });
+    await this.#opening;
+  }
+
+  /** A sum that overflowed float64 is no number to any store: refused here, so that all stores stay the same. */
+  #rejectUnstorable(points: readonly Point[]): readonly Point[] {
+    const bad: Rejection[] = [];
+    for (let index = 0; index < points.length; index++) {
+      if (Number.isFinite(points[index]!.sum)) continue;
+      bad.push({ index, reason: 'invalid_value', message: 'the sum is not finite' });
+    }
+    if (bad.length === 0) return points;
+    this.#reject(points, bad);
+    return points.filter((point) => Number.isFinite(point.sum));
+  }
+
+  #reject(points: readonly Point[], rejections: readonly Rejection[]): void {
+    if (rejections.length === 0) return;
+    const { rejected } = this.stats;
+    for (const { reason } of rejections) rejected.set(reason, (rejected.get(reason) ?? 0) + 1);
+    this.#options.events.rejected(
+      rejections.map((rejection) => ({ point: points[rejection.index]!, rejection })),
+    );
+  }
+
+  #countRetry(reason: string): void {
+    this.stats.retries.set(reason, (this.stats.retries.get(reason) ?? 0) + 1);
+  }
+
+  #succeed(written: number): void {
+    this.stats.written += written;
+    this.#breaker.success();
+    this.#setUp(true);
+  }
+
+  #fail(reason: string, message: string, afterMs: number): void {
+    // A write that the stop cut short says nothing about the store.
+    if (this.#options.halt.aborted) {
+      this.#breaker.release();
+      return;
+    }
+    this.#countRetry(reason);
+    this.#breaker.failure(afterMs);
+    this.#lastFailure = { at: this.#options.clock.now(), reason, message };
+    this.#setUp(false);
+  }
+
+  #setUp(up: boolean): void {
+    const changed = this.#up !== up;
+    this.#up = up;
+    if (changed) this.#options.events.changed(up, this.#lastFailure);
+  }
+
+  async close(): Promise<void> {
+    const abort = new AbortController();
+    const closed = this.#options.sink.close().catch(() => {});
+    await Promise.race([closed, this.#options.clock.sleep(CLOSE_TIMEOUT_MS, abort.signal)]);
+    abort.abort();
+  }
+}
+
+function outcomeOfError(error: unknown): WriteOutcome {
+  if (!(error instanceof SinkError)) {
+    return {
+      kind: 'retry',
+      reason: 'unknown',
+      message: error instanceof Error ? error.message : String(error),
+    };
+  }
+  const message = error.advice === '' ? error.message : `${error.message} ${error.advice}`;
+  switch (error.reason) {
+    case 'unauthorized':
+    case 'not_found':
+    case 'schema_mismatch':
+    case 'bad_request':
+      return { kind: 'refused', reason: error.reason, message };
+    default:
+      return { kind: 'retry', reason: error.reason, message };
+  }
+}
