@@ -96,7 +96,7 @@ function setUp() {
       keeperOf: (sink: string) =>
         new CheckpointKeeper({ sink, store, clock, describe: () => ({ savedAt: '', shape: {} as never }) }),
     };
-    const limits = { maxPoints: 10, maxBytes: 1e6, inFlight: 1 };
+    const limits = { maxPoints: 10, maxBytes: 1e6, inFlight: 2 };
     const engineSinks = Object.entries(sinks).map(([id, sink]) => {
       return { id, kind: 'scripted', sink, limits, timeoutMs: 1000, backlogBytes: 1e6 };
     });
@@ -141,11 +141,12 @@ test('a crash before the window is written anew: the next start finds the messag
     [1000, 2],
     [1000, 2],
   ]);
-  // From here on, store a hangs: what is to be written anew is not, and the checkpoint must not move meanwhile.
-  sinks.a.answer = () => 'hang';
+  // Store a hangs with what is to be written anew: the checkpoint must not move, though all behind it is written.
+  sinks.a.answer = ({ points }) => (points[0]!.windowStart === 0 ? 'hang' : undefined);
   stream.publish(900, 900, 2);
   stream.publish(2500, 2500, 100);
   await clock.pass(60_000);
+  expect(rows(sinks.a)).toEqual({ '0:a': 1, '1:a': 10 });
   expect(saved.get('a')?.next).toBe(1000);
   expect(saved.get('b')?.next).toBe(2000);
   expect(rows(sinks.b)).toEqual({ '0:a': 3, '1:a': 10 });
