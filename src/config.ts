@@ -137,6 +137,13 @@ export interface SinkConfig {
   readonly values: Values<Settings>;
 }
 
+/** A time as settings and options take it: RFC 3339. Undefined where it is none. */
+export function parseTime(text: string): number | undefined {
+  const isTime = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/.test(text);
+  const ms = Date.parse(text);
+  return isTime && Number.isFinite(ms) ? ms : undefined;
+}
+
 export interface Config {
   readonly core: Values<typeof CORE_SETTINGS>;
   readonly sinks: readonly SinkConfig[];
@@ -356,9 +363,8 @@ function parseToken(text: string): string | undefined {
 
 function parseBegin(text: string): Begin | undefined {
   if (text === 'now' || text === 'earliest') return { kind: text };
-  const isTime = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/.test(text);
-  const ms = Date.parse(text);
-  return isTime && Number.isFinite(ms) ? { kind: 'at', ms } : undefined;
+  const ms = parseTime(text);
+  return ms === undefined ? undefined : { kind: 'at', ms };
 }
 
 function parseWindow(text: string): number | undefined {
@@ -370,4 +376,16 @@ function parseSlice(text: string): Slice | undefined {
   const match = /^(\d+)\/(\d+)$/.exec(text);
   const [index, of] = [Number(match?.[1]), Number(match?.[2])];
   return match && of >= 1 && of <= MAX_SLICES && index < of ? { index, of } : undefined;
+}
+
+/** What shapes the windows and bounds them, for a pipeline. */
+export function pipelineSettings({ core }: Config) {
+  return {
+    windowMs: core.window,
+    latenessMs: core.lateness,
+    maxAheadMs: core.maxAhead,
+    maxSeries: core.maxSeries,
+    maxMessageBytes: core.maxMessageBytes,
+    slice: core.slice,
+  };
 }

@@ -5,6 +5,7 @@ import { checkCommand } from './commands/check.ts';
 import { configCommand } from './commands/config.ts';
 import { demoCommand } from './commands/demo.ts';
 import { loadCommand } from './commands/load.ts';
+import { replayCommand } from './commands/replay.ts';
 import { runCommand } from './commands/run.ts';
 import { ConfigError, EXIT_CONFIG } from './config.ts';
 import { VERSION } from './version.ts';
@@ -17,6 +18,7 @@ const program = new Command('metrics-fanout')
   .addCommand(runCommand(), { isDefault: true })
   .addCommand(demoCommand())
   .addCommand(checkCommand())
+  .addCommand(replayCommand())
   .addCommand(loadCommand())
   .addCommand(configCommand());
 

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { attach } from './attachment.ts';
 import { type Bus, connect } from './bus/connect.ts';
 import { isTransient } from './bus/errors.ts';
-import type { Config } from './config.ts';
+import { type Config, pipelineSettings } from './config.ts';
 import { backoffMs, systemClock } from './deliver/clock.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSettings } from './deliver/engine.ts';
 import { Reports } from './deliver/reports.ts';
@@ -102,12 +102,7 @@ class Operation {
     const log = this.#log;
     const reports = new Reports(log, systemClock);
     const settings: EngineSettings = {
-      windowMs: core.window,
-      latenessMs: core.lateness,
-      maxAheadMs: core.maxAhead,
-      maxSeries: core.maxSeries,
-      maxMessageBytes: core.maxMessageBytes,
-      slice: core.slice,
+      ...pipelineSettings(this.#parts.config),
       stopTimeoutMs: core.stopTimeout,
     };
     const events: EngineEvents = {

@@ -2,20 +2,18 @@
  * From the messages of a source to the stores: the live path, a lane per sink, and the catch-ups. It knows no bus, no
  * HTTP and no clock but the one passed in, so the simulation runs it as the service does.
  */
-import { Aggregator } from '../aggregate/aggregator.ts';
+import type { Aggregator } from '../aggregate/aggregator.ts';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Gap, Source } from '../bus/source.ts';
-import type { Slice } from '../config.ts';
-import { JsonDecoder } from '../decode/json.ts';
 import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
 import type { Sink, SinkLimits } from '../sink.ts';
-import { type Beginning, liveFrom, type WindowShape } from './begin.ts';
+import { type Beginning, liveFrom } from './begin.ts';
 import { catchUp, type OpenReplay } from './catch-up.ts';
 import type { Clock } from './clock.ts';
 import { FanOut } from './fanout.ts';
 import type { CheckpointKeeper } from './keeper.ts';
 import { Lane } from './lane.ts';
-import { type Hand, Pipeline } from './pipeline.ts';
+import { type Hand, openPipeline, type Pipeline, type PipelineSettings } from './pipeline.ts';
 import type { RejectedPoint } from './reports.ts';
 import { rewriteWindow } from './rewrite.ts';
 import type { StoreFailure } from './writer.ts';
@@ -35,11 +33,7 @@ export interface Attachment {
   keeperOf(sink: string): CheckpointKeeper | undefined;
 }
 
-export interface EngineSettings extends WindowShape {
-  /** Per window. */
-  readonly maxSeries: number;
-  readonly maxMessageBytes: number;
-  readonly slice: Slice;
+export interface EngineSettings extends PipelineSettings {
   /** How long a stop waits for the sinks. */
   readonly stopTimeoutMs: number;
 }
@@ -154,22 +148,21 @@ export class Engine {
     hand: Hand,
     onReopened: (starts: readonly number[]) => void,
   ): { pipeline: Pipeline; aggregator: Aggregator } {
-    const { maxMessageBytes, ...shape } = this.#settings;
     const { instance } = this.#attachment;
-    const aggregator = new Aggregator(this.table, { ...shape, from, closedAt, instance });
-    const pipeline = new Pipeline({
-      decoder: new JsonDecoder(this.table, { maxMessageBytes }),
-      aggregator,
-      sequence: closedAt ?? 0,
-      hand,
-      onReopened,
-      onRejected: (reason, message) => this.#events.messageRejected(reason, message),
-      onGap: ({ messages }: Gap) => {
-        this.gaps.times += 1;
-        this.gaps.messages += messages;
+    return openPipeline(
+      this.table,
+      this.#settings,
+      { from, closedAt, instance },
+      {
+        hand,
+        onReopened,
+        onRejected: (reason, message) => this.#events.messageRejected(reason, message),
+        onGap: ({ messages }: Gap) => {
+          this.gaps.times += 1;
+          this.gaps.messages += messages;
+        },
       },
-    });
-    return { pipeline, aggregator };
+    );
   }
 
   #laneOf({ id, kind, sink, limits, timeoutMs, backlogBytes }: EngineSink, begin: Beginning): LaneParts {

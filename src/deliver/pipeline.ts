@@ -1,9 +1,13 @@
-import type { Aggregator } from '../aggregate/aggregator.ts';
+import { Aggregator } from '../aggregate/aggregator.ts';
 import type { Sample } from '../aggregate/sample.ts';
+import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Gap, Reader } from '../bus/source.ts';
+import type { Slice } from '../config.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
+import { JsonDecoder } from '../decode/json.ts';
 import type { Rejection } from '../decode/rejection.ts';
+import type { Beginning, WindowShape } from './begin.ts';
 
 /**
  * Takes the windows that became complete, oldest first; before `boundary` there are no others. All messages up to
@@ -84,4 +88,30 @@ export class Pipeline implements Reader, SampleHandler {
     counts.set(reason, (counts.get(reason) ?? 0) + 1);
     this.#options.onRejected?.(reason, this.#payload);
   }
+}
+
+/** What shapes the windows, and bounds them. */
+export interface PipelineSettings extends WindowShape {
+  /** Per window. */
+  readonly maxSeries: number;
+  readonly maxMessageBytes: number;
+  readonly slice: Slice;
+}
+
+export interface PipelineBeginning extends Beginning {
+  /** See `Point.instance`. */
+  readonly instance: string;
+}
+
+/** A pipeline with an aggregator of its own. Release the aggregator where it ends before the table does. */
+export function openPipeline(
+  table: SeriesTable,
+  settings: PipelineSettings,
+  { from, closedAt, instance }: PipelineBeginning,
+  options: Pick<PipelineOptions, 'hand' | 'onReopened' | 'onGap' | 'onRejected'>,
+): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
+  const { maxMessageBytes, ...shape } = settings;
+  const aggregator = new Aggregator(table, { ...shape, from, closedAt, instance });
+  const decoder = new JsonDecoder(table, { maxMessageBytes });
+  return { pipeline: new Pipeline({ ...options, decoder, aggregator, sequence: closedAt ?? 0 }), aggregator };
 }

@@ -1,0 +1,226 @@
+import { Command, InvalidArgumentError } from 'commander';
+import { SeriesTable } from '../aggregate/series-table.ts';
+import { type Bus, connect } from '../bus/connect.ts';
+import { createJetStreamSource } from '../bus/jetstream.ts';
+import { BusError } from '../bus/source.ts';
+import { describeStream } from '../bus/stream.ts';
+import { type Config, loadConfig, parseTime, pipelineSettings, type SinkConfig } from '../config.ts';
+import { firstWholeWindow, readFrom, windowStart } from '../deliver/begin.ts';
+import { catchUp, type OpenReplay } from '../deliver/catch-up.ts';
+import { systemClock } from '../deliver/clock.ts';
+import { Lane } from '../deliver/lane.ts';
+import { openPipeline } from '../deliver/pipeline.ts';
+import { Reports } from '../deliver/reports.ts';
+import { createLog, type Log } from '../observe/log.ts';
+
+interface ReplayOptions {
+  readonly sink: string;
+  readonly from: number;
+  readonly to?: number;
+  readonly json?: true;
+}
+
+/** Half-open, in ms since 1970; both are starts of windows. */
+interface Range {
+  readonly from: number;
+  readonly to: number;
+}
+
+const REFRESH_MS = 250;
+const BAR_CHARACTERS = 30;
+
+export function replayCommand(): Command {
+  return new Command('replay')
+    .description('compute a range of windows again from the stream and write it over what a sink has')
+    .requiredOption('--sink <id>', 'a sink that is on in the environment')
+    .requiredOption('--from <time>', 'RFC 3339; its window is the first', time)
+    .option(
+      '--to <time>',
+      'RFC 3339; its window is not written any more (default: all that are complete)',
+      time,
+    )
+    .option('--json', 'print JSON')
+    .addHelpText(
+      'after',
+      '\nSafe while the service runs: both write the same rows. Checkpoints are not touched.',
+    )
+    .action(async (options: ReplayOptions, command: Command) => {
+      const config = await loadConfig(process.env);
+      const sink = config.sinks.find(({ id }) => id === options.sink);
+      if (sink === undefined) {
+        command.error(
+          `error: no sink ${options.sink} is on; these are: ${config.sinks.map(({ id }) => id).join(', ')}`,
+        );
+      }
+      if (config.core.metricsSource === 'core')
+        command.error('error: plain NATS (METRICS_SOURCE=core) cannot be replayed');
+      process.exit((await replay(options, sink, config)) ? 0 : 1);
+    });
+}
+
+function time(text: string): number {
+  const ms = parseTime(text);
+  if (ms === undefined)
+    throw new InvalidArgumentError('Expected an RFC 3339 time such as 2026-11-23T01:30:00Z.');
+  return ms;
+}
+
+/** Whether every window of the range is in the store. */
+async function replay(options: ReplayOptions, sink: SinkConfig, config: Config): Promise<boolean> {
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
+  const log = createLog('warn');
+  const bus = await connect(config.core, log, { name: 'metrics-fanout replay' });
+  const range = await rangeOf(options, config, bus);
+  const state = { gaps: 0, messages: 0 };
+  const lane = laneOf(sink, range, log);
+  const running = lane.run();
+  const endDisplay = display(lane, range);
+  const replayOptions = {
+    open: opener(config, bus, range, state),
+    liveBoundary: () => range.to,
+    clock: systemClock,
+    failed: (error: unknown) => log.warn({ error: String(error) }, 'reading failed; trying again'),
+  };
+  await catchUp(lane, replayOptions, stop.signal);
+  await lane.stop(stop.signal);
+  await running;
+  endDisplay();
+  await bus.close();
+  const rejected = [...lane.stats.rejected.values()].reduce((sum, count) => sum + count, 0);
+  const isDone = lane.next >= range.to && state.gaps === 0;
+  const result = {
+    sink: sink.id,
+    from: new Date(range.from).toISOString(),
+    to: new Date(Math.min(lane.next, range.to)).toISOString(),
+    windows: Math.round((Math.min(lane.next, range.to) - range.from) / config.core.window),
+    messages: state.messages,
+    points: lane.stats.written,
+    rejected,
+    gaps: state.gaps,
+    done: isDone,
+  };
+  process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : inWords(result));
+  return isDone;
+}
+
+interface Result {
+  readonly sink: string;
+  readonly from: string;
+  readonly to: string;
+  readonly windows: number;
+  readonly messages: number;
+  readonly points: number;
+  readonly rejected: number;
+  readonly gaps: number;
+  readonly done: boolean;
+}
+
+function inWords({ sink, from, to, windows, messages, points, rejected, gaps, done }: Result): string {
+  const what = `${sink}: ${windows} windows, ${from} to ${to}: ${points} points written from ${messages} messages`;
+  const not = rejected > 0 ? `, ${rejected} refused for good` : '';
+  const why = gaps > 0 ? 'the stream lost messages meanwhile (retention)' : 'stopped before the end';
+  return `${what}${not}${done ? '' : `; not complete: ${why}`}\n`;
+}
+
+/** Only windows that are complete, and that the stream still holds whole: a partial one must not replace a good one. */
+async function rangeOf({ from, to }: ReplayOptions, config: Config, bus: Bus): Promise<Range> {
+  const { core } = config;
+  const shape = pipelineSettings(config);
+  const facts = await describeStream(bus, core);
+  const now = systemClock.now();
+  const extent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
+  const whole = firstWholeWindow(extent, shape, now);
+  const complete = windowStart(now - core.lateness - core.idleSlack, core.window);
+  const range = {
+    from: Math.max(whole, windowStart(from, core.window)),
+    to: Math.min(complete, windowStart(to ?? complete, core.window)),
+  };
+  if (range.from >= range.to) {
+    throw new BusError(
+      `there is no complete window in that range: the stream holds whole windows from ${new Date(whole).toISOString()}, and up to ${new Date(complete).toISOString()} they are complete`,
+      'Choose --from and --to in between.',
+    );
+  }
+  return range;
+}
+
+function laneOf(
+  { id, module, values, timeoutMs, backlogBytes }: SinkConfig,
+  { from }: Range,
+  log: Log,
+): Lane {
+  const reports = new Reports(log, systemClock);
+  return new Lane({
+    id,
+    sink: module.create(values, { id, log }),
+    limits: module.limits,
+    timeoutMs,
+    backlogBytes,
+    from,
+    replayable: true,
+    keeper: undefined,
+    clock: systemClock,
+    events: {
+      wrote() {},
+      rejected: (points) => reports.pointsRejected(id, points, undefined),
+      changed: (up, failure) => reports.sinkChanged(id, up, failure),
+      fellBehind() {},
+    },
+  });
+}
+
+function opener(
+  config: Config,
+  bus: Bus,
+  range: Range,
+  state: { gaps: number; messages: number },
+): OpenReplay {
+  const table = new SeriesTable(config.core.maxSeries);
+  const settings = pipelineSettings(config);
+  return (from, closedAt, hand) => {
+    const { pipeline, aggregator } = openPipeline(
+      table,
+      settings,
+      { from, closedAt, instance: '' },
+      {
+        hand: (windows, boundary, sequence) => {
+          state.messages = pipeline.stats.received;
+          return hand(
+            windows.filter(({ start }) => start < range.to),
+            boundary,
+            sequence,
+          );
+        },
+        onGap: () => {
+          state.gaps += 1;
+        },
+      },
+    );
+    const start = { kind: 'time', ms: readFrom(from, settings) } as const;
+    return {
+      source: createJetStreamSource(bus, config.core, { start }),
+      reader: pipeline,
+      release: () => aggregator.release(),
+    };
+  };
+}
+
+/** A bar on the terminal; returns what ends that. */
+function display(lane: Lane, { from, to }: Range): () => void {
+  if (!process.stderr.isTTY) return () => {};
+  const started = performance.now();
+  const timer = setInterval(() => {
+    const share = Math.min(1, (lane.next - from) / (to - from));
+    const bar = '#'.repeat(Math.round(share * BAR_CHARACTERS)).padEnd(BAR_CHARACTERS, '.');
+    const seconds = (performance.now() - started) / 1000;
+    const left = share > 0 ? `${Math.round((seconds / share) * (1 - share))} s left` : '';
+    process.stderr.write(
+      `\r[${bar}] ${(100 * share).toFixed(0)} % ${lane.stats.written} points ${left}\x1b[K`,
+    );
+  }, REFRESH_MS);
+  return () => {
+    clearInterval(timer);
+    process.stderr.write('\r\x1b[K');
+  };
+}

@@ -1,0 +1,89 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { TruthRow } from '../../src/compare/truth.ts';
+import { startProgram } from '../../src/servers/program.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type Stack, startStack } from '../../src/servers/stack.ts';
+import { endOf, expectEqual, sendTraffic, WINDOW_MS, WINDOWS } from './support.ts';
+
+let stack: Stack;
+let service: ServiceProgram | undefined;
+let truth: TruthRow[];
+const only = (...ids: string[]) => {
+  const switches = ['DYNAMODB', 'INFLUXDB', 'REDSHIFT', 'SQLITE'].map((id) => [
+    `SINK_${id}_ENABLED`,
+    String(ids.includes(id)),
+  ]);
+  return { ...stack.env, ...WINDOWS, ...Object.fromEntries(switches) };
+};
+beforeAll(async () => {
+  stack = await startStack();
+  service = await startServiceProgram(only('REDSHIFT'));
+  truth = await sendTraffic(stack, [
+    '--count',
+    '20000',
+    '--rate',
+    '4000',
+    '--series',
+    '150',
+    '--late',
+    '0.05',
+  ]);
+  await service.untilConfirmed(endOf(truth), 30_000);
+});
+afterAll(async () => {
+  await service?.stop('SIGKILL');
+  await stack?.stop();
+});
+
+async function replay(...args: string[]) {
+  const program = startProgram(['replay', '--json', ...args], only('REDSHIFT'));
+  const code = await program.ended;
+  return { code, ...program.output };
+}
+
+test('a sink that is switched on later with START=earliest ends equal to the others', async () => {
+  await service!.stop();
+  const env = {
+    ...only('REDSHIFT', 'SQLITE', 'DYNAMODB'),
+    METRICS_START: 'now',
+    SINK_SQLITE_START: 'earliest',
+  };
+  service = await startServiceProgram(env);
+  await service.untilConfirmed(endOf(truth), 30_000);
+  await expectEqual(only('REDSHIFT', 'SQLITE'), truth);
+  // The other new one began now, and has nothing of what was before.
+  await expect(expectEqual(only('DYNAMODB'), truth)).rejects.toThrow('dynamodb');
+}, 60_000);
+
+test('a range is written anew over what was changed, lost or doubled in the store, while the service runs', async () => {
+  const run = (sql: string) => stack.postgres.execute(sql, 'fanout');
+  const middle = new Date(truth[Math.floor(truth.length / 2)]!.windowStart!);
+  const from = new Date(truth[0]!.windowStart!).toISOString();
+  await run(`DELETE FROM fanout_points WHERE window_start < '${middle.toISOString()}' AND type = 'counter'`);
+  await run(`UPDATE fanout_points SET sum = sum + 1 WHERE window_start < '${middle.toISOString()}'`);
+  await run('INSERT INTO fanout_points SELECT * FROM fanout_points');
+  const damaged = (await run('SELECT count(*)::int AS n FROM fanout_points')).rows[0].n as number;
+  expect(damaged).not.toBe(truth.length);
+
+  const first = await replay('--sink', 'redshift', '--from', from, '--to', middle.toISOString());
+  expect(first, first.stderr).toMatchObject({ code: 0 });
+  const answer = JSON.parse(first.stdout);
+  expect(answer).toMatchObject({ sink: 'redshift', done: true, gaps: 0, rejected: 0 });
+  expect(answer.windows).toBe((middle.getTime() - truth[0]!.windowStart!) / WINDOW_MS);
+  expect(answer.points).toBe(truth.filter(({ windowStart }) => windowStart! < middle.getTime()).length);
+  // What is behind --to was left as it was.
+  await expect(expectEqual(only('REDSHIFT'), truth)).rejects.toThrow('redshift');
+
+  expect((await replay('--sink', 'redshift', '--from', from)).code).toBe(0);
+  await expectEqual(only('REDSHIFT'), truth);
+}, 60_000);
+
+test.each([
+  [['--sink', 'nope', '--from', '2026-01-01T00:00:00Z'], 'no sink nope is on; these are: redshift'],
+  [['--sink', 'redshift', '--from', 'yesterday'], 'Expected an RFC 3339 time'],
+  [['--sink', 'redshift', '--from', '2099-01-01T00:00:00Z'], 'no complete window in that range'],
+])('%j is an error that says what to do', async (args, message) => {
+  const { code, stderr } = await replay(...args);
+  expect(code).toBe(1);
+  expect(stderr).toContain(message);
+});
