@@ -81,9 +81,9 @@ async function attachToStream(bus: Bus, { core, sinks }: Config, log: Log): Prom
 
 /**
  * Windows of another shape cut time, or assign samples, differently: going on from the checkpoint as if nothing had
- * changed would lose some samples and count others twice.
+ * changed would lose some samples and count others twice. Throws a `BusError` that says what changed.
  */
-function checkShape(sink: string, { shape }: Checkpoint, wanted: CheckpointShape, pipeline: string): void {
+export function checkShape(sink: string, { shape }: Checkpoint, wanted: WindowShape, pipeline: string): void {
   const changed = (['windowMs', 'latenessMs', 'maxAheadMs'] as const).filter(
     (key) => shape[key] !== wanted[key],
   );

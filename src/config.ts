@@ -1,28 +1,21 @@
 /** The environment -> one frozen, typed Config. Every error is reported at once; the README's table comes from here. */
-import { isAbsolute, resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
-import { DEFAULT_SINK, SINKS } from '../sinks/index.ts';
 import {
+  type Environment,
   maskUrl,
   type ResolvedSetting,
   readSettings,
   type SettingError,
-  type Settings,
   setting,
   type Values,
-  variableName,
-  variablesOf,
 } from './settings.ts';
-import type { SinkModule } from './sink.ts';
+import { loadSinks, type SinkConfig } from './sink-config.ts';
+import { parseBegin } from './times.ts';
+
+export { SINK_SETTINGS, type SinkConfig } from './sink-config.ts';
+export type { Begin } from './times.ts';
 
 /** What sysexits.h calls EX_CONFIG. */
 export const EXIT_CONFIG = 78;
-
-/** Where a pipeline or a sink without a checkpoint begins. */
-export type Begin =
-  | { readonly kind: 'now' }
-  | { readonly kind: 'earliest' }
-  | { readonly kind: 'at'; readonly ms: number };
 
 export interface Slice {
   readonly index: number;
@@ -114,36 +107,6 @@ export const CORE_SETTINGS = {
   }),
 };
 
-/** What every sink has, whatever its kind. */
-export const SINK_SETTINGS = {
-  enabled: setting.boolean({ meaning: 'true switches the sink on', default: 'false' }),
-  kind: setting.text({
-    meaning: 'a kind, or the path or package of a sink module; default: the id, lower case',
-  }),
-  start: setting.custom(parseBegin, 'now, earliest or an RFC 3339 time', {
-    meaning: 'where this sink begins with no checkpoint; default: METRICS_START',
-  }),
-  timeout: setting.duration({ meaning: 'per write', default: '30s' }),
-  backlog: setting.bytes({ meaning: 'memory that the lane may hold', default: '64MB' }),
-};
-
-export interface SinkConfig {
-  /** Lower case; labels the metrics and names the checkpoint. */
-  readonly id: string;
-  readonly module: SinkModule;
-  readonly start: Begin;
-  readonly timeoutMs: number;
-  readonly backlogBytes: number;
-  readonly values: Values<Settings>;
-}
-
-/** A time as settings and options take it: RFC 3339. Undefined where it is none. */
-export function parseTime(text: string): number | undefined {
-  const isTime = /^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/.test(text);
-  const ms = Date.parse(text);
-  return isTime && Number.isFinite(ms) ? ms : undefined;
-}
-
 export interface Config {
   readonly core: Values<typeof CORE_SETTINGS>;
   readonly sinks: readonly SinkConfig[];
@@ -157,10 +120,7 @@ export class ConfigError extends Error {
   readonly errors: readonly SettingError[];
 
   constructor(errors: readonly SettingError[]) {
-    const lines = errors.map(
-      (error) =>
-        `  ${error.variable}: expected ${error.expected}; ${error.got === undefined ? 'it is not set' : `got ${JSON.stringify(error.got)}`}`,
-    );
+    const lines = errors.map((error) => `  ${inWords(error)}`);
     super(
       `the settings have ${errors.length} ${errors.length === 1 ? 'error' : 'errors'}:\n${lines.join('\n')}`,
     );
@@ -168,7 +128,10 @@ export class ConfigError extends Error {
   }
 }
 
-type Environment = Readonly<Record<string, string | undefined>>;
+function inWords({ variable, expected, got, unknown }: SettingError): string {
+  if (unknown) return `${variable}: unknown variable; expected ${expected}`;
+  return `${variable}: expected ${expected}; ${got === undefined ? 'it is not set' : `got ${JSON.stringify(got)}`}`;
+}
 
 /** Reads, checks and freezes everything. Throws a `ConfigError` that lists every error. */
 export async function loadConfig(env: Environment): Promise<Config> {
@@ -176,7 +139,7 @@ export async function loadConfig(env: Environment): Promise<Config> {
   const resolved: ResolvedSetting[] = [];
   const core = readSettings(CORE_SETTINGS, '', env, errors, resolved);
   checkCore(core, errors);
-  const sinks = await loadSinks(env, core, errors, resolved);
+  const sinks = await loadSinks(env, core.metricsStart ?? { kind: 'now' }, errors, resolved);
   if (errors.length > 0) throw new ConfigError(errors);
   return Object.freeze({ core: Object.freeze(core), sinks: Object.freeze(sinks), resolved });
 }
@@ -212,114 +175,6 @@ function checkCore(core: Values<typeof CORE_SETTINGS>, errors: SettingError[]): 
   if (core.slice !== undefined && core.slice.of > 1 && core.metricsSource === 'core') {
     const expected = 'METRICS_SOURCE=jetstream beside it (in core mode, METRICS_QUEUE_GROUP shares the load)';
     errors.push({ variable: 'SLICE', expected, got: `${core.slice.index}/${core.slice.of}` });
-  }
-}
-
-async function loadSinks(
-  env: Environment,
-  core: Values<typeof CORE_SETTINGS>,
-  errors: SettingError[],
-  resolved: ResolvedSetting[],
-): Promise<SinkConfig[]> {
-  const ids = sinkIds(env);
-  const on = ids.filter((id) => env[`SINK_${id}_ENABLED`]?.toLowerCase() === 'true');
-  const sinks: SinkConfig[] = [];
-  for (const id of on.length > 0 ? on : [DEFAULT_SINK.toUpperCase()]) {
-    const sink = await loadSink(id, { ...env, [`SINK_${id}_ENABLED`]: 'true' }, core, errors, resolved);
-    if (sink) sinks.push(sink);
-  }
-  await checkNames(ids, env, errors);
-  return sinks;
-}
-
-/** The ids that the environment speaks of: those with an ENABLED variable, and the kinds of the registry. */
-function sinkIds(env: Environment): string[] {
-  const named = Object.keys(env).flatMap(
-    (variable) => /^SINK_([A-Z0-9_]+)_ENABLED$/.exec(variable)?.[1] ?? [],
-  );
-  return [...new Set([...named, ...Object.keys(SINKS).map((kind) => kind.toUpperCase())])].sort();
-}
-
-async function loadSink(
-  id: string,
-  env: Environment,
-  core: Values<typeof CORE_SETTINGS>,
-  errors: SettingError[],
-  resolved: ResolvedSetting[],
-): Promise<SinkConfig | undefined> {
-  const prefix = `SINK_${id}_`;
-  const common = readSettings(SINK_SETTINGS, prefix, env, errors, resolved);
-  const module = await loadModule(common.kind ?? id.toLowerCase());
-  if (module === undefined) {
-    const expected = `a kind (${Object.keys(SINKS).join(', ')}), or the path or package of a sink module`;
-    errors.push({ variable: `${prefix}KIND`, expected, got: common.kind ?? id.toLowerCase() });
-    return undefined;
-  }
-  const before = errors.length;
-  const values = readSettings(module.settings, prefix, env, errors, resolved);
-  if (errors.length === before) {
-    for (const { key, expected } of module.validate?.(values) ?? []) {
-      const variable = prefix + variableName(key);
-      const shown = resolved.find((setting) => setting.variable === variable)?.shown;
-      errors.push({ variable, expected, got: shown === '' ? undefined : shown });
-    }
-  }
-  return Object.freeze({
-    id: id.toLowerCase(),
-    module,
-    start: common.start ?? core.metricsStart,
-    timeoutMs: common.timeout,
-    backlogBytes: common.backlog,
-    values: Object.freeze(values),
-  });
-}
-
-/** Undefined where there is no such module, or where what is there is none. */
-async function loadModule(kind: string): Promise<SinkModule | undefined> {
-  const known = Object.hasOwn(SINKS, kind) ? SINKS[kind] : undefined;
-  if (known) return await known();
-  const isPath = kind.startsWith('.') || isAbsolute(kind);
-  try {
-    const loaded = await import(isPath ? pathToFileURL(resolve(kind)).href : kind);
-    const module: unknown = loaded.default;
-    return isSinkModule(module) ? module : undefined;
-  } catch {
-    return undefined;
-  }
-}
-
-function isSinkModule(value: unknown): value is SinkModule {
-  const module = value as Partial<SinkModule> | null | undefined;
-  return (
-    typeof module?.create === 'function' && typeof module.settings === 'object' && module.limits !== undefined
-  );
-}
-
-/** Every SINK_* variable must be one that some sink reads; a typing error must not pass in silence. */
-async function checkNames(ids: readonly string[], env: Environment, errors: SettingError[]): Promise<void> {
-  const longestFirst = [...ids].sort((a, b) => b.length - a.length);
-  for (const variable of Object.keys(env)
-    .filter((name) => name.startsWith('SINK_'))
-    .sort()) {
-    const id = longestFirst.find((candidate) => variable.startsWith(`SINK_${candidate}_`));
-    if (id === undefined) {
-      const expected = `a sink that is switched on or off by SINK_<ID>_ENABLED, or one of ${ids.join(', ')}`;
-      errors.push({ variable, expected, got: 'an unknown variable' });
-      continue;
-    }
-    const module = await loadModule(env[`SINK_${id}_KIND`] || id.toLowerCase());
-    if (module === undefined) continue;
-    const prefix = `SINK_${id}_`;
-    const known = [...variablesOf(SINK_SETTINGS, prefix), ...variablesOf(module.settings, prefix)];
-    if (!known.includes(variable)) {
-      errors.push({ variable, expected: `one of ${known.join(', ')}`, got: 'an unknown variable' });
-    }
-  }
-  for (const id of ids) {
-    const text = env[`SINK_${id}_ENABLED`];
-    if (text !== undefined && text !== '' && !/^(true|false)$/i.test(text)) {
-      errors.push({ variable: `SINK_${id}_ENABLED`, expected: SINK_SETTINGS.enabled.expected, got: text });
-    }
   }
 }
 
@@ -359,12 +214,6 @@ export function overlap(a: string, b: string): boolean {
 
 function parseToken(text: string): string | undefined {
   return /^[A-Za-z0-9_-]{1,64}$/.test(text) ? text : undefined;
-}
-
-function parseBegin(text: string): Begin | undefined {
-  if (text === 'now' || text === 'earliest') return { kind: text };
-  const ms = parseTime(text);
-  return ms === undefined ? undefined : { kind: 'at', ms };
 }
 
 function parseWindow(text: string): number | undefined {

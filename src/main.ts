@@ -22,6 +22,9 @@ const program = new Command('metrics-fanout')
   .addCommand(loadCommand())
   .addCommand(configCommand());
 
+// Whoever reads us may have enough (`| head`): that is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+
 try {
   await program.parseAsync();
 } catch (error) {
@@ -35,5 +38,7 @@ function inWords(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error instanceof ConfigError) return error.message;
   if ('advice' in error) return `${error.message}\n  ${error.advice}`;
+  // A file that cannot be opened and the like: the message names it.
+  if ('syscall' in error) return error.message;
   return error.stack ?? error.message;
 }

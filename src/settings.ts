@@ -28,6 +28,8 @@ export interface SettingError {
   readonly expected: string;
   /** Already masked; undefined where the variable is missing. */
   readonly got: string | undefined;
+  /** No setting has this variable; `expected` says which ones there are. */
+  readonly unknown?: true;
 }
 
 /** One setting as it was resolved, for `config`. */
@@ -38,7 +40,7 @@ export interface ResolvedSetting {
   readonly from: 'environment' | 'file' | 'default';
 }
 
-type Environment = Readonly<Record<string, string | undefined>>;
+export type Environment = Readonly<Record<string, string | undefined>>;
 
 const MASK = '***';
 /** A secret's file holds a token or a key, never more. */

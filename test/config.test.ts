@@ -67,7 +67,8 @@ describe('errors', () => {
       {
         variable: 'SINK_SQLITE_PTAH',
         expected: expect.stringContaining('SINK_SQLITE_PATH'),
-        got: 'an unknown variable',
+        got: undefined,
+        unknown: true,
       },
     ]);
     expect(error.message.split('\n')).toHaveLength(6);

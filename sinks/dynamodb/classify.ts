@@ -93,7 +93,7 @@ export const ADVICE: Readonly<Record<RefuseReason, string>> = {
   not_found: 'Create the table or set CREATE to true; check the table name and the region.',
   schema_mismatch:
     'Use a table whose partition key is pk and whose sort key is sk, both of type S, or another name.',
-  bad_request: 'Set the region, in REGION or AWS_REGION, and check the table name.',
+  bad_request: 'Set SINK_<ID>_REGION or AWS_REGION, and check the table name.',
 };
 
 /** The same for what has no outcome but an exception: opening, reading, removing. */

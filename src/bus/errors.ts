@@ -78,6 +78,8 @@ function signInAdvice(core: CoreConfig): string {
   if (core.natsToken !== undefined) return 'Check NATS_TOKEN.';
   if (core.natsCredsFile !== undefined) return 'Check the credentials in NATS_CREDS_FILE.';
   if (core.natsNkeySeedFile !== undefined) return 'Check the seed in NATS_NKEY_SEED_FILE.';
+  if (core.natsUrl.some((url) => url.includes('@')))
+    return 'Check the user and password, or the token, in NATS_URL.';
   return 'Set NATS_USER and NATS_PASSWORD, NATS_TOKEN, NATS_CREDS_FILE or NATS_NKEY_SEED_FILE.';
 }
 

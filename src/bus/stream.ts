@@ -97,6 +97,11 @@ export async function ensureStream(bus: Bus, core: StreamConfigured): Promise<St
   }
 }
 
+/** Rejects with a `BusError` where that cannot be told. */
+export async function streamExists(bus: Bus, name: string): Promise<boolean> {
+  return (await find(bus, name)) !== undefined;
+}
+
 async function find(bus: Bus, name: string): Promise<StreamInfo | undefined> {
   try {
     return await (await manager(bus)).streams.info(name);

@@ -1,10 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { Command } from 'commander';
+import { checkShape } from '../attachment.ts';
 import { createCheckpointStore } from '../bus/checkpoints.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { BusError } from '../bus/source.ts';
-import { describeStream } from '../bus/stream.ts';
-import { type Config, loadConfig, type SinkConfig } from '../config.ts';
+import { describeStream, streamExists } from '../bus/stream.ts';
+import { type Config, loadConfig, pipelineSettings, type SinkConfig } from '../config.ts';
 import { createLog } from '../observe/log.ts';
 import { type Batch, makeSeries, type Point, type Sink, SinkError } from '../sink.ts';
 import { type Cell, renderTable } from './table.ts';
@@ -68,6 +69,9 @@ async function checkBus(config: Config): Promise<Finding[]> {
 async function checkStream(bus: Bus, { core }: Config): Promise<Finding> {
   const what = `stream ${core.metricsStream}`;
   try {
+    if (!(await streamExists(bus, core.metricsStream))) {
+      return { what, state: 'ok', detail: 'not there yet: the service makes it', advice: '' };
+    }
     const { messages, bytes, firstSequence, lastSequence, subjects } = await describeStream(bus, core);
     const detail = `${messages} messages, ${bytes} bytes, sequence ${firstSequence} to ${lastSequence}, ${subjects.join(', ')}`;
     return { what, state: 'ok', detail, advice: '' };
@@ -81,6 +85,10 @@ async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
   const store = createCheckpointStore(bus, config.core);
   try {
     const stored = await Promise.all(config.sinks.map(({ id }) => store.load(id)));
+    config.sinks.forEach(({ id }, i) => {
+      const { pipeline } = config.core;
+      if (stored[i]) checkShape(id, stored[i], pipelineSettings(config), pipeline);
+    });
     const texts = config.sinks.map(({ id }, i) => {
       const next = stored[i]?.next;
       return `${id} ${next === undefined ? 'none yet' : `at ${new Date(next).toISOString()}`}`;
@@ -144,7 +152,11 @@ function probePoint(windowStart: number, windowMs: number): Point {
 }
 
 function failed(what: string, error: unknown): Finding {
-  const advice = error instanceof BusError || error instanceof SinkError ? error.advice : '';
+  const known = error instanceof BusError || error instanceof SinkError ? error.advice : '';
+  const unreachable =
+    error instanceof SinkError && (error.reason === 'connection' || error.reason === 'timeout');
+  const advice =
+    known === '' && unreachable ? 'Check the address of the store, and that it listens there.' : known;
   const detail = error instanceof Error ? error.message : String(error);
   return { what, state: 'failed', detail, advice };
 }

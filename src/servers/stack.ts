@@ -39,8 +39,8 @@ export async function startStack(
   try {
     const nats = await timed('nats-server', startNats);
     const influxdb = await timed('InfluxDB', startInfluxDb);
-    const postgres = await timed('PostgreSQL', startPostgres);
-    const dynamodb = await timed('DynamoDB', startDynamoDb);
+    const postgres = await timed('PostgreSQL (as redshift)', startPostgres);
+    const dynamodb = await timed('dynalite (as dynamodb)', startDynamoDb);
     const redshiftUrl = await postgres.createDatabase('fanout');
     const env = {
       NATS_URL: nats.url,

@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect } from '../../src/bus/connect.ts';
-import { ensureStream } from '../../src/bus/stream.ts';
+import { ensureStream, streamExists } from '../../src/bus/stream.ts';
 import { loadConfig } from '../../src/config.ts';
 import { startProgram } from '../../src/servers/program.ts';
+import { startServiceProgram } from '../../src/servers/service.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 
 let stack: Stack;
@@ -25,13 +26,18 @@ interface Finding {
   readonly advice: string;
 }
 
-test('says what is missing and what to do, and makes nothing', async () => {
+test('makes nothing on the bus, and says that the service will', async () => {
   const { code, stdout } = await check({ ...stack.env }, '--json');
   const findings = JSON.parse(stdout) as Finding[];
-  expect(code).toBe(1);
-  const stream = findings.find(({ what }) => what === 'stream METRICS');
-  expect(stream).toMatchObject({ state: 'failed', detail: 'there is no stream METRICS' });
-  expect(stream?.advice).toContain('start the service');
+  expect(code).toBe(0);
+  expect(findings.find(({ what }) => what === 'stream METRICS')).toMatchObject({
+    state: 'ok',
+    detail: 'not there yet: the service makes it',
+  });
+  const { core } = await loadConfig({ NATS_URL: stack.nats.url });
+  const bus = await connect(core, { debug() {}, info() {}, warn() {}, error() {} });
+  expect(await streamExists(bus, 'METRICS')).toBe(false);
+  await bus.close();
 });
 
 test('all well: writes, reads and removes a probe point in every store', async () => {
@@ -45,6 +51,16 @@ test('all well: writes, reads and removes a probe point in every store', async (
   expect(stdout.match(/written, read back, removed in \d+ ms/g)).toHaveLength(4);
   const rows = await stack.postgres.execute('SELECT count(*)::int AS n FROM fanout_points', 'fanout');
   expect(rows.rows).toEqual([{ n: 0 }]);
+});
+
+test('a checkpoint that was made with other windows is found before `run` refuses it', async () => {
+  const service = await startServiceProgram({ ...stack.env, WINDOW: '1s' });
+  await service.untilConfirmed(Date.now() + 1500, 30_000);
+  expect(await service.stop()).toBe(0);
+  const { code, stdout } = await check({ ...stack.env, WINDOW: '2s' });
+  expect(code).toBe(1);
+  expect(stdout).toContain('WINDOW was 1000ms and is 2000ms');
+  expect(stdout).toContain('set PIPELINE to a new name');
 });
 
 test('what is wrong is told for each, with what to do, and without a secret', async () => {
