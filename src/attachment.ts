@@ -10,6 +10,7 @@ import { firstWanted, readFrom, resumeFrom, type StreamExtent, type WindowShape 
 import { systemClock } from './deliver/clock.ts';
 import type { Attachment } from './deliver/engine.ts';
 import { CheckpointKeeper } from './deliver/keeper.ts';
+import { Reports } from './deliver/reports.ts';
 import type { Log } from './observe/log.ts';
 
 /** Rejects with a `BusError`. */
@@ -48,6 +49,7 @@ async function attachToStream(bus: Bus, { core, sinks }: Config, log: Log): Prom
   const now = systemClock.now();
   const from = new Map<string, number>();
   const closedAt = new Map<string, number>();
+  const reports = new Reports(log, systemClock);
   const stored = await store.list();
   for (const { id, start } of sinks) {
     const ofSink = stored.filter(({ sink }) => sink === id);
@@ -75,6 +77,7 @@ async function attachToStream(bus: Bus, { core, sinks }: Config, log: Log): Prom
         store,
         clock: systemClock,
         describe: () => ({ shape, savedAt: new Date(systemClock.now()).toISOString() }),
+        failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),
       }),
   };
 }

@@ -100,7 +100,7 @@ export const CORE_SETTINGS = {
     meaning: 'JSON lines on stderr',
     default: 'info',
   }),
-  stopTimeout: setting.duration({ meaning: 'how long a graceful stop waits for the sinks', default: '10s' }),
+  stopTimeout: setting.timeout({ meaning: 'how long a graceful stop waits for the sinks', default: '10s' }),
   fanoutRejected: setting.boolean({
     meaning: 'true publishes points that a store refused for good on fanout.rejected.<sink>',
     default: 'false',

@@ -166,6 +166,7 @@ const DURATION_UNITS: Readonly<Record<string, number>> = {
   h: 3_600_000,
   d: 86_400_000,
 };
+const MAX_TIMEOUT_MS = 86_400_000;
 const BYTE_UNITS: Readonly<Record<string, number>> = {
   B: 1,
   KB: 1e3,
@@ -190,7 +191,7 @@ function withUnit(text: string, units: Readonly<Record<string, number>>): number
 export function maskUrl(text: string): string | undefined {
   if (!URL.canParse(text)) return undefined;
   return text
-    .replace(/\/\/[^/]*@/, `//${MASK}@`)
+    .replace(/\/\/.*@/, `//${MASK}@`)
     .replace(/([?&][^=&#]*(?:pass|token|secret)[^=&#]*=)[^&#]*/gi, `$1${MASK}`);
 }
 
@@ -212,6 +213,11 @@ export const setting = {
     (text) => withUnit(text, DURATION_UNITS),
     'a duration such as 500ms, 10s, 5m or 24h',
   ),
+  /** Milliseconds, from 1 ms to 24 h: what timers can wait. */
+  timeout: maker<number>((text) => {
+    const ms = withUnit(text, DURATION_UNITS);
+    return ms !== undefined && ms >= 1 && ms <= MAX_TIMEOUT_MS ? ms : undefined;
+  }, 'a duration from 1ms to 24h'),
   bytes: maker<number>((text) => withUnit(text, BYTE_UNITS), 'a size such as 64MB or 8GiB'),
   boolean: maker<boolean>((text) => ({ true: true, false: false })[text.toLowerCase()], 'true or false'),
   list: maker<readonly string[]>((text) => {

@@ -25,7 +25,7 @@ export const SINK_SETTINGS = {
   start: setting.custom(parseBegin, 'now, earliest or an RFC 3339 time', {
     meaning: 'where this sink begins with no checkpoint; default: METRICS_START',
   }),
-  timeout: setting.duration({ meaning: 'per write', default: '30s' }),
+  timeout: setting.timeout({ meaning: 'per write', default: '30s' }),
   backlog: setting.bytes({ meaning: 'memory that the lane may hold', default: '64MB' }),
 };
 

@@ -138,6 +138,8 @@ test('a URL is shown without what is secret in it, and a text that is none not a
   expect(maskUrl('postgres://u:p@h/d?sslmode=verify-full&sslpassword=p&Token=t#x')).toBe(
     'postgres://***@h/d?sslmode=verify-full&sslpassword=***&Token=***#x',
   );
+  // A password with a slash that nobody escaped.
+  expect(maskUrl('postgres://u:12/secret@h/db')).toBe('postgres://***@h/db');
   expect(maskUrl('p4ss')).toBeUndefined();
 });
 

@@ -31,8 +31,8 @@ import {
   UPSERT,
 } from './encode.ts';
 
-/** How long SQLite waits for another writer; the thread stands still as long. */
-const BUSY_TIMEOUT_MS = 1_000;
+/** How long SQLite waits for another writer. The thread that reads the bus stands still as long; the lane tries again. */
+const BUSY_TIMEOUT_MS = 50;
 /** Rows between two chances for the rest of the thread to run. */
 const ROWS_PER_TURN = 1_000;
 

@@ -1,6 +1,6 @@
 /** Checkpoints in a NATS key-value bucket: one key per pipeline, sink and slice, written with compare-and-set. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type KV, StorageType } from 'nats';
+import { ErrorCode, type KV, NatsError, StorageType } from 'nats';
 import type { Config } from '../config.ts';
 import type { Bus } from './connect.ts';
 import { apiErrorCode, jetstreamError } from './errors.ts';
@@ -156,6 +156,7 @@ class BucketStore implements CheckpointStore {
       throw new BusError(
         `${doing}: no answer within ${CALL_TIMEOUT_MS} ms`,
         'Check the health of the server.',
+        { cause: new NatsError('no answer', ErrorCode.Timeout) },
       );
     });
     expired.catch(() => {});

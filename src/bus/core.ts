@@ -24,6 +24,7 @@ export function createCoreSource(bus: Bus, core: Configured, options: CoreOption
 
 class CoreSource implements Source {
   readonly stats: SourceStats = {
+    reading: false,
     pending: 0,
     lastSequence: 0,
     lastStreamTime: 0,
@@ -48,6 +49,7 @@ class CoreSource implements Source {
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
     if (signal.aborted) return;
+    this.stats.reading = true;
     const stops: (() => void)[] = [];
     const subscriptions: (() => Promise<void>)[] = [];
     try {

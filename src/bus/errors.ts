@@ -83,6 +83,9 @@ function signInAdvice(core: CoreConfig): string {
   return 'Set NATS_USER and NATS_PASSWORD, NATS_TOKEN, NATS_CREDS_FILE or NATS_NKEY_SEED_FILE.';
 }
 
+/** JetStream that is starting, or electing a leader. */
+const JETSTREAM_NOT_YET: readonly number[] = [10008, 10009, 10118];
+
 const TRANSIENT: readonly string[] = [
   ErrorCode.Timeout,
   ErrorCode.Disconnect,
@@ -93,7 +96,8 @@ const TRANSIENT: readonly string[] = [
 /** Whether the same request may well succeed later, with nobody mending anything. */
 export function isTransient(error: unknown): boolean {
   const cause = error instanceof BusError ? error.cause : error;
-  return TRANSIENT.includes(codeOf(cause));
+  const api = apiErrorCode(cause);
+  return TRANSIENT.includes(codeOf(cause)) || (api !== undefined && JETSTREAM_NOT_YET.includes(api));
 }
 
 /** JetStream's own number of an error; undefined where it is none. */
@@ -108,6 +112,15 @@ export function jetstreamError(error: unknown, doing: string): BusError {
   if (error instanceof BusError) return error;
   const api = apiErrorCode(error);
   const code = codeOf(error);
+  if (api !== undefined && JETSTREAM_NOT_YET.includes(api)) {
+    return new BusError(
+      `${doing}: JetStream is not ready yet`,
+      'Wait until the servers have elected a leader.',
+      {
+        cause: error,
+      },
+    );
+  }
   if (code === ErrorCode.JetStreamNotEnabled || (api !== undefined && JETSTREAM_NOT_ENABLED.includes(api))) {
     return new BusError(
       `${doing}: the bus has no JetStream for us`,

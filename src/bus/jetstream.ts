@@ -43,6 +43,7 @@ export function createJetStreamSource(bus: Bus, core: Configured, options: JetSt
 
 class JetStreamSource implements Source {
   readonly stats: SourceStats = {
+    reading: false,
     pending: 0,
     lastSequence: 0,
     lastStreamTime: 0,
@@ -94,6 +95,7 @@ class JetStreamSource implements Source {
       if (end.kind === 'stopped') return;
       // Something came of it: go on at once.
       if (this.#reported > before) attempt = -1;
+      this.stats.reading = false;
       this.stats.resumptions += 1;
       this.#say('lost', { reason: end.reason, after: this.stats.lastSequence }, 'reading the stream anew');
     }
@@ -120,6 +122,7 @@ class JetStreamSource implements Source {
     this.#clock.stamped(Date.parse(info.created), before, this.#now());
     this.#consumer = info.name;
     this.#isAttached = true;
+    this.stats.reading = true;
     this.#next = beginning.next;
     this.#isWanted = filterOf(facts.subjects, this.#core.metricsSubjects);
     this.stats.pending = info.num_pending;
@@ -159,6 +162,8 @@ class JetStreamSource implements Source {
     if (signal.aborted) stop();
     const end = await pull.ended;
     signal.removeEventListener('abort', stop);
+    // `progress` is not called again before its promise has resolved, whichever consumer the messages come from.
+    if (end.kind === 'lost') await Promise.race([pull.held, aborted(signal)]);
     // Nobody waits for the answer: a consumer that stays behind ends by its inactivity.
     this.#bus.publish(`$JS.API.CONSUMER.DELETE.${consumer.stream}.${consumer.name}`, '');
     return end;
@@ -242,4 +247,11 @@ function filterOf(
 ): ((subject: string) => boolean) | undefined {
   if (uncovered(captured, wanted).length === 0) return undefined;
   return (subject) => wanted.some((pattern) => covers(pattern, subject));
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 }

@@ -67,6 +67,7 @@ export class Pull {
   #reported = 0;
   #isOver = false;
   #isHeld = false;
+  #held: Promise<void> = Promise.resolve();
   #askedAt = 0;
   #silentTicks = 0;
   /** The next message is larger than a request's bytes: ask for it alone, without a bound. */
@@ -99,6 +100,11 @@ export class Pull {
 
   stop(): void {
     this.#end({ kind: 'stopped' });
+  }
+
+  /** Resolves when the reader has done with what it was told; at once where it asked for no time. */
+  get held(): Promise<void> {
+    return this.#held;
   }
 
   #subscribe(): Request {
@@ -224,7 +230,7 @@ export class Pull {
   #hold(promise: void | Promise<void>): void {
     if (promise === undefined) return;
     this.#isHeld = true;
-    promise.then(
+    this.#held = promise.then(
       () => {
         this.#isHeld = false;
         if (this.#isOver) return;

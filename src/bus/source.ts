@@ -36,6 +36,8 @@ export interface Reader {
 
 /** Counters of one source; it only ever changes them itself. */
 export interface SourceStats {
+  /** Whether the bus delivers, or would: false before the first attachment and while it is sought again. */
+  reading: boolean;
   /** Messages that the stream holds for us and that were not handed over yet; 0 in core mode. */
   pending: number;
   /** Stream sequence and time of the last message handed over; 0 before the first. */

@@ -94,9 +94,14 @@ export interface Beginning {
   readonly closedAt: number | undefined;
 }
 
-/** Where the live path begins: at the hindmost of the lanes that are near the foremost. */
-export function liveFrom(beginnings: readonly Beginning[], windowMs: number): Beginning {
-  const foremost = Math.max(...beginnings.map(({ from }) => from));
+/**
+ * Where the live path begins: at the hindmost of the lanes that are near the foremost. Those that begin in the future
+ * do not count: nobody could join the live path before that.
+ */
+export function liveFrom(beginnings: readonly Beginning[], windowMs: number, now: number): Beginning {
+  const past = beginnings.filter(({ from }) => from <= now);
+  if (past.length === 0) return beginnings.reduce((least, one) => (isBefore(one, least) ? one : least));
+  const foremost = Math.max(...past.map(({ from }) => from));
   const near = beginnings.filter(({ from }) => from >= foremost - TOGETHER_WINDOWS * windowMs);
   return near.reduce((least, one) => (isBefore(one, least) ? one : least));
 }

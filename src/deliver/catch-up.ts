@@ -31,25 +31,26 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
   lane.startCatchUp();
   const joined = new AbortController();
   const until = AbortSignal.any([signal, joined.signal]);
+  // What is handed over must be with the lane before anything else comes, also where the reading failed meanwhile.
+  let handing = Promise.resolve();
+  const hand: Hand = (windows, boundary, sequence) => {
+    handing = lane.replay(windows.map(handOut), boundary, sequence, until).then(() => {
+      // No await between the comparison and the join: the live path cannot hand out a window in between.
+      if (until.aborted || lane.offeredTo < options.liveBoundary()) return;
+      lane.join();
+      joined.abort();
+    });
+    return handing;
+  };
   for (let attempt = 1; !until.aborted; attempt++) {
-    const { source, reader, release } = options.open(
-      lane.offeredTo,
-      lane.closedAt,
-      async (windows, boundary, sequence) => {
-        await lane.replay(windows.map(handOut), boundary, sequence, until);
-        // No await between the comparison and the join: the live path cannot hand out a window in between.
-        if (!until.aborted && lane.offeredTo >= options.liveBoundary()) {
-          lane.join();
-          joined.abort();
-        }
-      },
-    );
+    const { source, reader, release } = options.open(lane.offeredTo, lane.closedAt, hand);
     try {
       await source.run(reader, until);
     } catch (error) {
       options.failed(error);
       await options.clock.sleep(backoffMs(attempt, options.clock.random()), until);
     } finally {
+      await handing;
       release();
     }
   }

@@ -104,7 +104,7 @@ export class Engine {
     this.#clock = clock;
     this.#events = events;
     this.table = new SeriesTable(settings.maxSeries);
-    const begin = liveFrom(beginnings(attachment), settings.windowMs);
+    const begin = liveFrom(beginnings(attachment), settings.windowMs, clock.now());
     this.lanes = sinks.map((sink) => this.#laneOf(sink, begin));
     this.#fanout = new FanOut(
       this.lanes.map(({ lane }) => lane),
@@ -122,11 +122,14 @@ export class Engine {
    */
   async run(stop: AbortSignal): Promise<void> {
     const lanes = this.#fanout.lanes;
+    const broken = new AbortController();
     const running = lanes.map((lane) => lane.run());
+    // A lane never ends by itself: where it does, what it owes would never be written, so everything stops, loudly.
+    for (const lane of running) lane.catch((error: unknown) => broken.abort(error));
     for (const lane of lanes) if (lane.next < this.#fanout.boundary) this.#catchUp(lane);
     const { source, pipeline, aggregator } = this.live;
     try {
-      await source.run(pipeline, stop);
+      await source.run(pipeline, AbortSignal.any([stop, broken.signal]));
       // Nothing can be read again in core mode: what is not complete is handed out as it is, and parts add up.
       if (!this.#attachment.replayable) this.#fanout.hand(aggregator.closeAll(), aggregator.boundary, 0);
     } finally {
@@ -170,7 +173,8 @@ export class Engine {
     const keeper = this.#attachment.keeperOf(id);
     const own = beginningOf(id, this.#attachment);
     // Near the live path, a lane goes along with it from its beginning: some windows are written again.
-    const { from, closedAt } = own.from < begin.from ? own : begin;
+    const isNear = own.from >= begin.from && own.from <= this.#clock.now();
+    const { from, closedAt } = isNear ? begin : own;
     const lane: Lane = new Lane({
       id,
       sink,

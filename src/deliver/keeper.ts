@@ -10,6 +10,8 @@ export interface KeeperOptions {
   /** What a checkpoint says of the settings and the time. */
   readonly describe: () => Omit<Checkpoint, 'next' | 'sequence'>;
   readonly clock: Clock;
+  /** A checkpoint could not be saved; it is tried again, except `atStop`. */
+  readonly failed: (error: unknown, next: number, atStop: boolean) => void;
 }
 
 /** Saves a lane's checkpoint behind its back: a checkpoint store that is down or slow does not stop the lane. */
@@ -38,7 +40,7 @@ export class CheckpointKeeper {
     while (!signal.aborted) {
       await this.#moved.wait(signal);
       for (let attempt = 1; !signal.aborted && this.#saved !== this.#next; attempt++) {
-        if (await this.#save()) break;
+        if (await this.#save(false)) break;
         await clock.sleep(backoffMs(attempt, clock.random()), signal);
       }
       await clock.sleep(SAVE_INTERVAL_MS, signal);
@@ -47,10 +49,10 @@ export class CheckpointKeeper {
 
   /** One last try. */
   async flush(): Promise<void> {
-    if (this.#saved !== this.#next) await this.#save();
+    if (this.#saved !== this.#next) await this.#save(true);
   }
 
-  async #save(): Promise<boolean> {
+  async #save(atStop: boolean): Promise<boolean> {
     const next = this.#next;
     if (next === undefined || !Number.isFinite(next)) return true;
     try {
@@ -58,8 +60,9 @@ export class CheckpointKeeper {
       await this.#options.store.save(this.#options.sink, { ...this.#options.describe(), next, sequence });
       this.#saved = next;
       return true;
-    } catch {
+    } catch (error) {
       this.failures += 1;
+      this.#options.failed(error, next, atStop);
       return false;
     }
   }

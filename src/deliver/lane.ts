@@ -109,8 +109,10 @@ export class Lane {
   /** Runs until `stop`: opens the sink, writes what is offered, keeps the checkpoint. */
   async run(): Promise<void> {
     const { limits, keeper } = this.#options;
+    // Where a sink without a checkpoint begins is decided once: a restart before the first window must not forget it.
+    this.#confirm();
     const tasks = Array.from({ length: limits.inFlight }, () => this.#write());
-    await Promise.all([this.#writer.open(), keeper?.run(this.#halt.signal), ...tasks]);
+    await Promise.all([this.#writer.keepOpen(), keeper?.run(this.#halt.signal), ...tasks]);
     await this.#writer.close();
   }
 

@@ -8,6 +8,7 @@ import type { Clock } from './clock.ts';
 import type { StoreFailure } from './writer.ts';
 
 const INTERVAL_MS = 1000;
+const CHECKPOINT_INTERVAL_MS = 60_000;
 /** Of a rejected message, in the log. */
 const SHOWN_BYTES = 200;
 
@@ -15,6 +16,7 @@ export class Reports {
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #quiet = new Quiet(INTERVAL_MS);
+  readonly #seldom = new Quiet(CHECKPOINT_INTERVAL_MS);
 
   constructor(log: Log, clock: Clock) {
     this.#log = log;
@@ -35,6 +37,15 @@ export class Reports {
         { sink, reason: failure?.reason, error: failure?.message },
         'the sink is down; retrying',
       );
+  }
+
+  /** Delivery goes on; a crash would write again what came since the last one that was saved. */
+  checkpointFailed(sink: string, error: unknown, next: number, atStop: boolean): void {
+    const held = this.#seldom.admit(`checkpoint ${sink}`, this.#clock.now());
+    if (held === undefined && !atStop) return;
+    const fields = { sink, next: new Date(next).toISOString(), error: String(error), heldBack: held ?? 0 };
+    const then = atStop ? 'windows since the last one are written again at the next start' : 'trying again';
+    this.#log.warn(fields, `the checkpoint could not be saved; ${then}`);
   }
 
   reopened(starts: readonly number[]): void {

@@ -4,11 +4,13 @@
  */
 import type { Point, Rejection, RejectReason, Sink, WriteOutcome } from '../sink.ts';
 import { SinkError } from '../sink.ts';
-import { Breaker } from './breaker.ts';
-import { BACKOFF_CAP_MS, backoffMs, type Clock } from './clock.ts';
+import { type Attempt, Breaker } from './breaker.ts';
+import { BACKOFF_CAP_MS, Bell, backoffMs, type Clock } from './clock.ts';
 
 /** A sink that does not close in time is left to the end of the process. */
 const CLOSE_TIMEOUT_MS = 2000;
+
+type PartialOutcome = WriteOutcome & { readonly kind: 'partial' };
 
 export interface StoreFailure {
   readonly at: number;
@@ -46,8 +48,9 @@ export class StoreWriter {
   readonly stats: WriterStats = { written: 0, rejected: new Map(), retries: new Map() };
   readonly #options: WriterOptions;
   readonly #breaker: Breaker;
+  readonly #becameOpen = new Bell();
+  readonly #mustOpen = new Bell();
   #opened = false;
-  #opening: Promise<void> | undefined;
   /** Undefined until the store was first heard of. */
   #up: boolean | undefined;
   #lastFailure: StoreFailure | undefined;
@@ -72,46 +75,49 @@ export class StoreWriter {
 
   /** Until every point is written or refused for good, or they do not matter any more, or all is to end. */
   async deliver(points: readonly Point[], matters: () => boolean): Promise<void> {
-    const { halt } = this.#options;
+    const { clock, halt } = this.#options;
     let left = this.#rejectUnstorable(points);
     for (let attempt = 1; left.length > 0 && matters(); attempt++) {
-      await this.#breaker.enter(halt);
+      while (!this.#opened && !halt.aborted) await this.#becameOpen.wait(halt);
+      const ticket = await this.#breaker.enter(halt);
       if (halt.aborted) return;
-      const tried = await this.#attempt(left);
+      const tried = await this.#attempt(left, ticket);
       if (tried.left.length < left.length) attempt = 0;
       left = tried.left;
-      if (left.length > 0) {
-        await this.#options.clock.sleep(
-          Math.max(tried.waitMs, backoffMs(attempt, this.#options.clock.random())),
-          halt,
-        );
-      }
+      if (left.length > 0)
+        await clock.sleep(Math.max(tried.waitMs, backoffMs(attempt, clock.random())), halt);
     }
   }
 
   /** One write: what is left of the points, and how long to wait at least before these are tried. */
-  async #attempt(points: readonly Point[]): Promise<{ left: readonly Point[]; waitMs: number }> {
+  async #attempt(
+    points: readonly Point[],
+    ticket: Attempt,
+  ): Promise<{ left: readonly Point[]; waitMs: number }> {
     const outcome = await this.#write(points);
     switch (outcome.kind) {
       case 'written':
         this.#succeed(points.length);
         return { left: [], waitMs: 0 };
       case 'partial':
-        return { left: this.#takePartial(points, outcome), waitMs: 0 };
+        return { left: this.#takePartial(points, outcome, ticket), waitMs: 0 };
       case 'retry':
-        this.#fail(outcome.reason, outcome.message, outcome.afterMs ?? 0);
+        this.#fail(outcome.reason, outcome.message);
+        this.#breaker.failure(ticket, outcome.afterMs);
         return { left: points, waitMs: outcome.afterMs ?? 0 };
       case 'refused':
         // Only an operator helps: held, tried at the slowest pace, and opened anew before each try.
         this.#opened = false;
-        this.#fail(outcome.reason, outcome.message, BACKOFF_CAP_MS / 2);
+        this.#mustOpen.ring();
+        this.#fail(outcome.reason, outcome.message);
+        this.#breaker.failure(ticket, BACKOFF_CAP_MS / 2);
         return { left: points, waitMs: 0 };
       default:
         return outcome satisfies never;
     }
   }
 
-  #takePartial(points: readonly Point[], outcome: WriteOutcome & { kind: 'partial' }): readonly Point[] {
+  #takePartial(points: readonly Point[], outcome: PartialOutcome, ticket: Attempt): readonly Point[] {
     const { retry, rejected, reason = 'throttled' } = outcome;
     this.#reject(points, rejected);
     const written = points.length - retry.length - rejected.length;
@@ -120,20 +126,19 @@ export class StoreWriter {
       this.#succeed(written);
       if (retry.length > 0) this.#countRetry(reason);
     } else {
-      this.#fail(reason, 'no point of the batch was taken', 0);
+      this.#fail(reason, 'no point of the batch was taken');
+      this.#breaker.failure(ticket);
     }
     return retry.map((index) => points[index]!);
   }
 
   /** The sink's write under the lane's timeout; whatever it throws is an unknown outcome. */
   async #write(points: readonly Point[]): Promise<WriteOutcome> {
-    const started = this.#options.clock.now();
-    const outcome = await this.#bounded(async (signal): Promise<WriteOutcome> => {
-      if (!this.#opened) await this.#openOnce(signal);
-      return await this.#options.sink.write({ points }, signal);
-    });
-    this.#options.events.wrote((this.#options.clock.now() - started) / 1000);
-    return outcome;
+    const { clock, events, sink } = this.#options;
+    const started = clock.now();
+    const outcome = await this.#bounded(async (signal) => sink.write({ points }, signal));
+    events.wrote((clock.now() - started) / 1000);
+    return makesSense(outcome, points.length) ? outcome : NONSENSE;
   }
 
   /** Runs `work` for at most the timeout. A sink that ignores its signal is left behind: writes are idempotent. */
@@ -151,34 +156,26 @@ export class StoreWriter {
     return outcome;
   }
 
-  /** Opens with backoff until it resolves, so that a store is known to be there before the first window comes. */
-  async open(): Promise<void> {
-    const { halt } = this.#options;
-    for (let attempt = 1; !this.#opened && !halt.aborted; attempt++) {
-      const outcome = await this.#bounded(async (bound): Promise<WriteOutcome> => {
-        await this.#openOnce(bound);
+  /** Opens the sink with backoff until it is open, and again whenever the store refused it. Until all is to end. */
+  async keepOpen(): Promise<void> {
+    const { clock, halt, sink } = this.#options;
+    for (let attempt = 1; !halt.aborted; attempt++) {
+      const outcome = await this.#bounded(async (signal): Promise<WriteOutcome> => {
+        await sink.open(signal);
         return { kind: 'written' };
       });
-      if (outcome.kind === 'written') {
-        // A write that failed meanwhile knows more of the store than its being open does.
-        if (this.#up === undefined || attempt > 1) this.#setUp(true);
-      } else if (outcome.kind !== 'partial') {
-        this.#fail(outcome.reason, outcome.message, 0);
-        await this.#options.clock.sleep(backoffMs(attempt, this.#options.clock.random()), halt);
+      if (outcome.kind === 'retry' || outcome.kind === 'refused') {
+        this.#fail(outcome.reason, outcome.message);
+        await clock.sleep(backoffMs(attempt, clock.random()), halt);
+        continue;
       }
+      this.#opened = true;
+      // After a refusal, only a write shows that the store is well again.
+      if (this.#up === undefined || attempt > 1) this.#setUp(true);
+      this.#becameOpen.ring();
+      while (this.#opened && !halt.aborted) await this.#mustOpen.wait(halt);
+      attempt = 0;
     }
-  }
-
-  async #openOnce(signal: AbortSignal): Promise<void> {
-    this.#opening ??= this.#options.sink
-      .open(signal)
-      .then(() => {
-        this.#opened = true;
-      })
-      .finally(() => {
-        this.#opening = undefined;
-      });
-    await this.#opening;
   }
 
   /** A sum that overflowed float64 is no number to any store: refused here, so that all stores stay the same. */
@@ -212,14 +209,10 @@ export class StoreWriter {
     this.#setUp(true);
   }
 
-  #fail(reason: string, message: string, afterMs: number): void {
-    // A write that the stop cut short says nothing about the store.
-    if (this.#options.halt.aborted) {
-      this.#breaker.release();
-      return;
-    }
+  #fail(reason: string, message: string): void {
+    // What the stop cut short says nothing about the store.
+    if (this.#options.halt.aborted) return;
     this.#countRetry(reason);
-    this.#breaker.failure(afterMs);
     this.#lastFailure = { at: this.#options.clock.now(), reason, message };
     this.#setUp(false);
   }
@@ -232,10 +225,25 @@ export class StoreWriter {
 
   async close(): Promise<void> {
     const abort = new AbortController();
-    const closed = this.#options.sink.close().catch(() => {});
+    const close = async () => this.#options.sink.close();
+    const closed = close().catch(() => {});
     await Promise.race([closed, this.#options.clock.sleep(CLOSE_TIMEOUT_MS, abort.signal)]);
     abort.abort();
   }
+}
+
+/** A sink from elsewhere may say anything: what makes no sense is an unknown outcome, like a throw. */
+const NONSENSE: WriteOutcome = {
+  kind: 'retry',
+  reason: 'unknown',
+  message: "the sink's answer makes no sense",
+};
+
+function makesSense(outcome: WriteOutcome, points: number): boolean {
+  if (outcome?.kind !== 'partial') return ['written', 'retry', 'refused'].includes(outcome?.kind);
+  const named = [...outcome.retry, ...outcome.rejected.map(({ index }) => index)];
+  const isPoint = (index: number) => Number.isInteger(index) && index >= 0 && index < points;
+  return named.every(isPoint) && new Set(named).size === named.length;
 }
 
 function outcomeOfError(error: unknown): WriteOutcome {

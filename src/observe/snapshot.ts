@@ -26,7 +26,7 @@ export function snapshot(parts: Parts, now: number): Status {
     slice: `${core.slice.index}/${core.slice.of}`,
     startedAt: new Date(parts.startedAt).toISOString(),
     now: new Date(now).toISOString(),
-    ready: bus?.connected === true && live !== undefined,
+    ready: bus?.connected === true && live?.source.stats.reading === true,
     bus: {
       connected: bus?.connected ?? false,
       reconnects: bus?.stats.reconnects ?? 0,

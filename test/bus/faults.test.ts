@@ -118,6 +118,31 @@ test('a connection that is lost while the server goes on: what was on its way is
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 1 });
 });
 
+test('a reader that asked for time gets it, also where the connection is lost meanwhile', async () => {
+  const { nats, core, bus } = await setUp();
+  await publishNumbers(bus, 0, 30_000);
+  const { reader, source } = read(bus, core);
+  let holding = 0;
+  let most = 0;
+  reader.hold = async () => {
+    holding += 1;
+    most = Math.max(most, holding);
+    await new Promise((resolve) => setTimeout(resolve, 1500));
+    holding -= 1;
+  };
+  for (let i = 0; i < 3; i++) {
+    await until('held', () => holding > 0);
+    await nats.halt('SIGKILL');
+    await nats.resume();
+    await until('back', () => bus.connected);
+  }
+  reader.hold = undefined;
+  await until('all', () => reader.sequences.length >= 30_000);
+  expect(most).toBe(1);
+  expect(source.stats.resumptions).toBeGreaterThan(0);
+  expect(reader.sequences).toEqual(numbers(1, 30_001));
+});
+
 test('a server that lost what it had handed out: nothing comes twice, and nothing new is missed', async () => {
   const { nats, core, bus } = await setUp();
   const backup = temporaryFolder('nats-backup');

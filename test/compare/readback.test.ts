@@ -27,6 +27,7 @@ function truthOf(payloads: readonly Uint8Array[]): Truth {
 /** Hands over batches of messages, telling how many are pending after each. */
 class FakeSource implements Source {
   readonly stats = {
+    reading: true,
     pending: 0,
     lastSequence: 0,
     lastStreamTime: 0,

@@ -78,13 +78,16 @@ test('I6: reading begins MAX_AHEAD before the window, where its earliest sample 
 
 test('the live path begins at the hindmost of the lanes that are near the foremost', () => {
   const at = (...froms: number[]) => froms.map((from) => ({ from, closedAt: from }));
-  expect(liveFrom(at(10_000, 9000, 4000, 3999), 1000)).toEqual({ from: 4000, closedAt: 4000 });
-  expect(liveFrom(at(Number.NEGATIVE_INFINITY), 1000).from).toBe(Number.NEGATIVE_INFINITY);
+  expect(liveFrom(at(10_000, 9000, 4000, 3999), 1000, NOW)).toEqual({ from: 4000, closedAt: 4000 });
+  expect(liveFrom(at(Number.NEGATIVE_INFINITY), 1000, NOW).from).toBe(Number.NEGATIVE_INFINITY);
+  // One that begins in the future drags nobody along.
+  expect(liveFrom(at(NOW + 1, 5000), 1000, NOW).from).toBe(5000);
+  expect(liveFrom(at(NOW + 2, NOW + 1), 1000, NOW).from).toBe(NOW + 1);
   const [less, more] = [
     { from: 4000, closedAt: 7 },
     { from: 4000, closedAt: 9 },
   ];
-  expect([liveFrom([less, more], 1000), liveFrom([more, less], 1000)]).toEqual([less, less]);
+  expect([liveFrom([less, more], 1000, NOW), liveFrom([more, less], 1000, NOW)]).toEqual([less, less]);
 });
 
 describe('where a sink goes on, from the checkpoints of its slices', () => {

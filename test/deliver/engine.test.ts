@@ -29,6 +29,7 @@ class Stream {
   /** Hands over what there is message by message, with progress behind each, and waits for more. */
   source(from: number, clock: VirtualClock): Source {
     const stats: SourceStats = {
+      reading: true,
       pending: 0,
       lastSequence: 0,
       lastStreamTime: 0,
@@ -94,7 +95,13 @@ function setUp() {
       instance: '',
       open: (first: number) => stream.source(readFrom(first, SHAPE), clock),
       keeperOf: (sink: string) =>
-        new CheckpointKeeper({ sink, store, clock, describe: () => ({ savedAt: '', shape: {} as never }) }),
+        new CheckpointKeeper({
+          sink,
+          store,
+          clock,
+          describe: () => ({ savedAt: '', shape: {} as never }),
+          failed() {},
+        }),
     };
     const limits = { maxPoints: 10, maxBytes: 1e6, inFlight: 2 };
     const engineSinks = Object.entries(sinks).map(([id, sink]) => {

@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
 import { FanOut } from '../../src/deliver/fanout.ts';
-import { CheckpointKeeper } from '../../src/deliver/keeper.ts';
 import { SinkError, type WriteOutcome } from '../../src/sink.ts';
 import { handout, keyOf, laneOf, ScriptedSink, WINDOW_MS } from './fixtures.ts';
 import { settle, VirtualClock } from './virtual-clock.ts';
@@ -168,6 +167,58 @@ describe('failures', () => {
     expect(lane.next).toBe(WINDOW_MS);
   });
 
+  test('writes that fail together are one failure: a blip of a moment costs a moment', async () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const clock = new VirtualClock(undefined, seed);
+      const sink = new ScriptedSink();
+      const { lane } = laneOf(clock, sink, { limits: { maxPoints: 1, maxBytes: 1e6, inFlight: 16 } });
+      void lane.run();
+      await clock.pass(10);
+      sink.answer = () => RETRY;
+      lane.offer(handout(0, 50));
+      await clock.pass(60);
+      sink.answer = () => undefined;
+      await clock.pass(2000);
+      expect(lane.next, `seed ${seed}`).toBe(WINDOW_MS);
+    }
+  });
+
+  test('an open that hangs and ignores its signal is left behind, and tried again', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const open = sink.open.bind(sink);
+    sink.open = () => new Promise(() => {});
+    const { lane } = laneOf(clock, sink, { timeoutMs: 1000 });
+    void lane.run();
+    lane.offer(handout(0, 5));
+    await clock.pass(5000);
+    sink.open = open;
+    await clock.pass(60_000);
+    expect(lane.next).toBe(WINDOW_MS);
+  });
+
+  test.each([
+    { kind: 'partial', retry: [99], rejected: [] },
+    { kind: 'partial', retry: [1, 1], rejected: [] },
+    { kind: 'partial', retry: [1], rejected: [{ index: 1, reason: 'refused', message: '' }] },
+    { kind: 'what?' },
+    undefined,
+  ])('an answer that makes no sense is an unknown outcome: %j', async (answer) => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const write = sink.write.bind(sink);
+    sink.write = async () => answer as WriteOutcome;
+    const { lane } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(handout(0, 5));
+    await clock.pass(1000);
+    expect(lane.stats.retries.get('unknown')).toBeGreaterThan(0);
+    expect(lane.stats.written).toBe(0);
+    sink.write = write;
+    await clock.pass(60_000);
+    expect(sink.rows.size).toBe(5);
+  });
+
   test('open is tried until it resolves, and its advice is kept for the operator', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
@@ -269,80 +320,5 @@ describe('isolation', () => {
     }
     expect(lanes[0]!.next).toBe(0);
     expect(lanes[1]!.next).toBe(0);
-  });
-});
-
-describe('stopping and checkpoints', () => {
-  function keeperOf(clock: VirtualClock, save: (next: number) => Promise<void>) {
-    return new CheckpointKeeper({
-      sink: 'test',
-      clock,
-      describe: () => ({ savedAt: '', shape: {} as never }),
-      store: {
-        load: async () => undefined,
-        list: async () => [],
-        save: async (_, { next }) => {
-          await save(next);
-          return 'saved';
-        },
-      },
-    });
-  }
-
-  test('a stop lets what is queued be written, saves where it is, and closes the sink', async () => {
-    const clock = new VirtualClock();
-    const sink = new ScriptedSink();
-    const saved: number[] = [];
-    const keeper = keeperOf(clock, async (next) => void saved.push(next));
-    const { lane } = laneOf(clock, sink, { keeper });
-    const run = lane.run();
-    for (const number of [0, 1, 2]) lane.offer(handout(number, 30));
-    await lane.stop(new AbortController().signal);
-    await run;
-    expect(sink.rows.size).toBe(90);
-    expect(saved.at(-1)).toBe(3 * WINDOW_MS);
-    expect(sink.closes).toBe(1);
-  });
-
-  test('at the deadline a stop leaves what the store did not take, and the checkpoint says so', async () => {
-    const clock = new VirtualClock();
-    const sink = new ScriptedSink();
-    sink.answer = ({ points }) => (points[0]!.windowStart === 0 ? undefined : 'hang');
-    const saved: number[] = [];
-    const keeper = keeperOf(clock, async (next) => void saved.push(next));
-    const { lane } = laneOf(clock, sink, { keeper });
-    const run = lane.run();
-    for (const number of [0, 1]) lane.offer(handout(number, 5));
-    await clock.pass(10);
-    const deadline = new AbortController();
-    const stopped = lane.stop(deadline.signal);
-    await clock.pass(10);
-    deadline.abort();
-    await stopped;
-    await clock.pass(5000);
-    await run;
-    expect(saved.at(-1)).toBe(WINDOW_MS);
-  });
-
-  test('a checkpoint store that is down stops nothing, is tried again, and gets the latest', async () => {
-    const clock = new VirtualClock();
-    const sink = new ScriptedSink();
-    const saved: number[] = [];
-    let down = true;
-    const keeper = keeperOf(clock, async (next) => {
-      if (down) throw new Error('down');
-      saved.push(next);
-    });
-    const { lane } = laneOf(clock, sink, { keeper });
-    void lane.run();
-    for (let number = 0; number < 5; number++) {
-      lane.offer(handout(number, 5));
-      await clock.pass(1000);
-    }
-    expect(lane.next).toBe(5 * WINDOW_MS);
-    expect(keeper.failures).toBeGreaterThan(1);
-    down = false;
-    await clock.pass(60_000);
-    expect(saved.at(-1)).toBe(5 * WINDOW_MS);
   });
 });

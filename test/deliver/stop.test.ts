@@ -1,0 +1,92 @@
+import { describe, expect, test } from 'vitest';
+import { CheckpointKeeper } from '../../src/deliver/keeper.ts';
+import { handout, laneOf, ScriptedSink, WINDOW_MS } from './fixtures.ts';
+import { VirtualClock } from './virtual-clock.ts';
+
+describe('stopping and checkpoints', () => {
+  function keeperOf(clock: VirtualClock, save: (next: number) => Promise<void>) {
+    return new CheckpointKeeper({
+      sink: 'test',
+      clock,
+      describe: () => ({ savedAt: '', shape: {} as never }),
+      failed: () => {},
+      store: {
+        load: async () => undefined,
+        list: async () => [],
+        save: async (_, { next }) => {
+          await save(next);
+          return 'saved';
+        },
+      },
+    });
+  }
+
+  test('a stop lets what is queued be written, saves where it is, and closes the sink', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const saved: number[] = [];
+    const keeper = keeperOf(clock, async (next) => void saved.push(next));
+    const { lane } = laneOf(clock, sink, { keeper });
+    const run = lane.run();
+    for (const number of [0, 1, 2]) lane.offer(handout(number, 30));
+    await lane.stop(new AbortController().signal);
+    await run;
+    expect(sink.rows.size).toBe(90);
+    expect(saved.at(-1)).toBe(3 * WINDOW_MS);
+    expect(sink.closes).toBe(1);
+  });
+
+  test('at the deadline a stop leaves what the store did not take, and the checkpoint says so', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = ({ points }) => (points[0]!.windowStart === 0 ? undefined : 'hang');
+    const saved: number[] = [];
+    const keeper = keeperOf(clock, async (next) => void saved.push(next));
+    const { lane } = laneOf(clock, sink, { keeper });
+    const run = lane.run();
+    for (const number of [0, 1]) lane.offer(handout(number, 5));
+    await clock.pass(10);
+    const deadline = new AbortController();
+    const stopped = lane.stop(deadline.signal);
+    await clock.pass(10);
+    deadline.abort();
+    await stopped;
+    await clock.pass(5000);
+    await run;
+    expect(saved.at(-1)).toBe(WINDOW_MS);
+  });
+
+  test('where a sink without a checkpoint begins is saved before its first window is written', async () => {
+    const clock = new VirtualClock();
+    const saved: number[] = [];
+    const keeper = keeperOf(clock, async (next) => void saved.push(next));
+    const { lane } = laneOf(clock, new ScriptedSink(), { keeper, from: 7 * WINDOW_MS });
+    const run = lane.run();
+    await lane.stop(new AbortController().signal);
+    await clock.pass(100);
+    await run;
+    expect(saved).toEqual([7 * WINDOW_MS]);
+  });
+
+  test('a checkpoint store that is down stops nothing, is tried again, and gets the latest', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const saved: number[] = [];
+    let down = true;
+    const keeper = keeperOf(clock, async (next) => {
+      if (down) throw new Error('down');
+      saved.push(next);
+    });
+    const { lane } = laneOf(clock, sink, { keeper });
+    void lane.run();
+    for (let number = 0; number < 5; number++) {
+      lane.offer(handout(number, 5));
+      await clock.pass(1000);
+    }
+    expect(lane.next).toBe(5 * WINDOW_MS);
+    expect(keeper.failures).toBeGreaterThan(1);
+    down = false;
+    await clock.pass(60_000);
+    expect(saved.at(-1)).toBe(5 * WINDOW_MS);
+  });
+});
