@@ -1,0 +1,100 @@
+/** The checkpoints that outlive the service, and one instance's way to them, with its faults. */
+import type { Checkpoint, CheckpointStore, StoredCheckpoint } from '../../src/bus/checkpoints.ts';
+import { BusError } from '../../src/bus/source.ts';
+import type { Slice } from '../../src/config.ts';
+import type { Instance } from './instance.ts';
+import type { CheckpointMode } from './scenario.ts';
+import type { World } from './world.ts';
+
+/** What the contract calls bounded time: the real store gives up after this. */
+const CALL_TIMEOUT_MS = 10_000;
+
+/** Compare-and-set at one point of time: two writers never undo each other's. */
+export class SimCheckpoints {
+  mode: CheckpointMode = 'healthy';
+  readonly #world: World;
+  readonly #stored = new Map<string, StoredCheckpoint>();
+
+  constructor(world: World) {
+    this.#world = world;
+  }
+
+  get(sink: string, slice: string): Checkpoint | undefined {
+    return this.#stored.get(`${sink} ${slice}`)?.checkpoint;
+  }
+
+  all(): StoredCheckpoint[] {
+    return [...this.#stored.values()];
+  }
+
+  put(sink: string, slice: string, checkpoint: Checkpoint): 'saved' | 'superseded' {
+    const before = this.get(sink, slice)?.next;
+    if (before !== undefined && before >= checkpoint.next) return 'superseded';
+    this.#stored.set(`${sink} ${slice}`, { sink, slice, checkpoint });
+    this.#world.trace.add('checkpoint', `${sink} ${slice} ${this.#world.windowName(checkpoint.next)}`);
+    this.#world.invariants.checkpointStored(sink, slice, before, checkpoint.next);
+    return 'saved';
+  }
+}
+
+export class SimCheckpointStore implements CheckpointStore {
+  readonly #world: World;
+  readonly #instance: Instance;
+  readonly #slice: string;
+  /** What each sink asked to be saved last: a lane never takes anything back (I5). */
+  readonly #asked = new Map<string, number>();
+
+  constructor(world: World, instance: Instance, slice: Slice) {
+    this.#world = world;
+    this.#instance = instance;
+    this.#slice = `${slice.index}/${slice.of}`;
+  }
+
+  load(sink: string): Promise<Checkpoint | undefined> {
+    return this.#call(() => this.#world.checkpoints.get(sink, this.#slice));
+  }
+
+  list(): Promise<StoredCheckpoint[]> {
+    return this.#call(() => this.#world.checkpoints.all());
+  }
+
+  save(sink: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'> {
+    const asked = this.#asked.get(sink) ?? Number.NEGATIVE_INFINITY;
+    if (checkpoint.next < asked) {
+      this.#world.trace.fail('I5', `${sink} wants its checkpoint set back by ${asked - checkpoint.next} ms`);
+    }
+    this.#asked.set(sink, checkpoint.next);
+    return this.#call(() => this.#world.checkpoints.put(sink, this.#slice, checkpoint));
+  }
+
+  /** `work` is done at the server at one point of time, if the call gets there; the caller may never hear of it. */
+  async #call<T>(work: () => T): Promise<T> {
+    const { chance, checkpoints } = this.#world;
+    const instance = this.#instance;
+    if (!instance.enters()) return await never();
+    const mode = instance.connection.connected ? checkpoints.mode : 'hanging';
+    const latency = chance.int(1, mode === 'slow' ? 3000 : 20);
+    if (mode === 'down') {
+      await instance.pause(latency);
+      throw new BusError('the checkpoint store is down', '');
+    }
+    if (mode === 'hanging') {
+      await instance.pause(CALL_TIMEOUT_MS);
+      throw new BusError('no answer', '');
+    }
+    // Under way: it gets there, or not, even if the instance dies meanwhile.
+    const done = new Promise<T>((resolve) => {
+      this.#world.timeline.after(latency, () => {
+        if (!instance.dead || chance.bool(0.5)) resolve(work());
+      });
+    });
+    const result = await done;
+    await instance.pause(chance.int(1, 20));
+    if (mode === 'lying' && chance.bool(0.5)) throw new BusError('no answer', '');
+    return result;
+  }
+}
+
+function never(): Promise<never> {
+  return new Promise(() => {});
+}

@@ -1,0 +1,71 @@
+/** Plain NATS, as src/bus/core.ts reads it: at most once, by the time of arrival, one member of a group for each message. */
+import type { Reader, Source, SourceStats } from '../../src/bus/source.ts';
+import type { Instance } from './instance.ts';
+import type { SimMessage } from './stream.ts';
+import type { World } from './world.ts';
+
+const TICK_MS = 250;
+
+export class SimCoreSource implements Source {
+  readonly stats: SourceStats = {
+    reading: false,
+    pending: 0,
+    lastSequence: 0,
+    lastStreamTime: 0,
+    gaps: 0,
+    gapMessages: 0,
+    resumptions: 0,
+  };
+  readonly handed = { messages: 0, samples: 0, rejectedMessages: 0, rejectedSamples: 0 };
+  readonly #world: World;
+  readonly #instance: Instance;
+  #reader: Reader | undefined;
+
+  constructor(world: World, instance: Instance) {
+    this.#world = world;
+    this.#instance = instance;
+  }
+
+  async run(reader: Reader, signal: AbortSignal): Promise<void> {
+    const { coreReaders } = this.#world;
+    this.#reader = reader;
+    this.stats.reading = true;
+    coreReaders.add(this);
+    this.#tickLater();
+    await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    coreReaders.delete(this);
+    // What is on its way when the reading ends is still taken.
+    await this.#instance.pause(this.#world.scenario.latencyMs + 1);
+    this.#reader = undefined;
+  }
+
+  get listens(): boolean {
+    return !this.#instance.dead && this.#instance.connection.connected;
+  }
+
+  /** The server sends it, once. */
+  send(message: SimMessage): void {
+    this.#world.timeline.after(this.#world.chance.int(1, this.#world.scenario.latencyMs), () => {
+      if (this.#reader === undefined || !this.#instance.connection.connected) return;
+      if (!this.#instance.enters()) return;
+      const streamTime = Math.floor(this.#instance.clock.now());
+      this.handed.messages += 1;
+      this.handed.samples += message.samples;
+      this.handed.rejectedMessages += message.rejectedMessages;
+      this.handed.rejectedSamples += message.rejectedSamples;
+      this.stats.lastStreamTime = streamTime;
+      this.#instance.received.push({ payload: message.payload, streamTime });
+      this.#reader.message(message.payload, streamTime, 0);
+    });
+  }
+
+  #tickLater(): void {
+    this.#world.timeline.after(TICK_MS, () => {
+      if (this.#reader === undefined || !this.#instance.enters()) return;
+      // The lanes of core mode hold nobody back.
+      const held = this.#reader.progress(Math.floor(this.#instance.clock.now()));
+      if (held !== undefined) this.#world.trace.fail('I7', 'the live path waits for a lane in core mode');
+      this.#tickLater();
+    });
+  }
+}

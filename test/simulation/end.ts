@@ -1,0 +1,107 @@
+/** What must be true when all faults are over and the service has had its time. */
+import type { Instance } from './instance.ts';
+import { difference, keyOf, nameOf, Truth } from './truth.ts';
+import type { World } from './world.ts';
+
+/** Whether all instances run, and every lane has written, and saved, all that there is. */
+export function hasConverged(world: World): boolean {
+  const { scenario, timeline } = world;
+  if (world.running.length < scenario.instances || timeline.now < scenario.healedAt) return false;
+  if (world.running.some(({ engine, isStopping }) => engine === undefined || isStopping)) return false;
+  if (scenario.mode === 'core') return world.running.every((instance) => hasWritten(instance));
+  const end = endOf(world);
+  return world.running.every(({ index, engine }) =>
+    engine!.lanes.every(({ lane }) => {
+      const saved = world.checkpoints.get(lane.id, sliceOf(world, index));
+      return lane.next >= end && lane.state === 'live' && saved !== undefined && saved.next >= end;
+    }),
+  );
+}
+
+/** Every store, slice by slice, against the truth. */
+export function checkStreamEnd(world: World, invariant: string): void {
+  if (world.scenario.mode === 'core') {
+    world.trace.fail(invariant, 'what was handed out is never all written');
+    return;
+  }
+  const end = endOf(world);
+  for (const { id } of world.scenario.sinks) {
+    const { rows, rejected } = world.stores.get(id)!;
+    for (let index = 0; index < world.scenario.slices; index++) {
+      const slice = sliceOf(world, index);
+      const owed = world.invariants.owedFrom(id, slice);
+      const missing = world.invariants.missing(id, slice, owed, end);
+      if (missing !== undefined) world.trace.fail(invariant, `${id} never gets ${missing}`);
+      const { next } = world.checkpoints.get(id, slice) ?? { next: owed };
+      if (next < end) world.trace.fail(invariant, `${id}: its checkpoint stays at ${world.windowName(next)}`);
+    }
+    for (const [key, row] of rows) {
+      if (world.invariants.isHoled(row.windowStart)) continue;
+      const wrong = difference(row, world.invariants.truth.byKey.get(key)!);
+      if (wrong !== undefined) world.trace.fail('I3', `${id} ${nameOf(row)}: ${wrong}`);
+    }
+    for (const key of rejected) {
+      if (rows.has(key)) world.trace.fail('I5', `${id} holds a point that it refused: ${key}`);
+    }
+  }
+}
+
+/**
+ * Core mode: each instance's part of a window is the truth of what that instance received; what is not there is what
+ * died with it, what was dropped and counted, or what a stop had no time for.
+ */
+export function checkCoreEnd(world: World): void {
+  for (const instance of world.everyInstance) {
+    const truth = new Truth(instance.received, { ...world.scenario, instance: instance.name });
+    for (const store of world.stores.values()) {
+      for (const [key, row] of store.rows) {
+        if (row.instance !== instance.name) continue;
+        const expected = truth.byKey.get(key);
+        const wrong = expected === undefined ? 'it received no such sample' : difference(row, expected);
+        if (wrong !== undefined)
+          world.trace.fail('I4', `${store.plan.id} ${instance.name} ${nameOf(row)}: ${wrong}`);
+      }
+    }
+    if (instance.hasEnded) checkCoreAccounts(world, instance, truth);
+  }
+}
+
+/** I8 in core mode: offered = written + rejected + dropped + what the stop left. */
+function checkCoreAccounts(world: World, instance: Instance, truth: Truth): void {
+  for (const { lane } of instance.engine?.lanes ?? []) {
+    const { rows, rejected } = world.stores.get(lane.id)!;
+    const { written, dropped } = lane.stats;
+    let refused = 0;
+    for (const count of lane.stats.rejected.values()) refused += count;
+    const offered = truth.byKey.size;
+    const settled = written + refused + dropped;
+    if (settled > offered || settled + lane.backlogPoints < offered)
+      world.trace.fail(
+        'I8',
+        `${instance.name} ${lane.id}: ${written} written, ${refused} rejected, ${dropped} dropped, ${lane.backlogPoints} left of ${offered}`,
+      );
+    let absent = 0;
+    for (const point of truth.byKey.values()) {
+      if (!rows.has(keyOf(point)) && !rejected.has(keyOf(point))) absent += 1;
+    }
+    if (absent > dropped + lane.backlogPoints)
+      world.trace.fail('I8', `${instance.name} ${lane.id}: ${absent} points are gone, ${dropped} counted`);
+  }
+}
+
+/** Core mode: nothing that was handed out waits. */
+function hasWritten({ engine }: Instance): boolean {
+  return (
+    engine!.lanes.every(({ lane }) => lane.backlogPoints === 0) && engine!.live.aggregator.openWindows === 0
+  );
+}
+
+export function sliceOf({ scenario }: World, index: number): string {
+  return scenario.slices > 1 ? `${index}/${scenario.slices}` : '0/1';
+}
+
+/** Behind the last window that the stream has. */
+function endOf({ invariants, scenario }: World): number {
+  const last = invariants.truth.windows.at(-1);
+  return last === undefined ? Number.NEGATIVE_INFINITY : last[0] + scenario.windowMs;
+}

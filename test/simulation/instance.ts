@@ -1,0 +1,177 @@
+/** One process of the service: what it is made of dies with it, what it has sent may still arrive. */
+import { BusError, type Source } from '../../src/bus/source.ts';
+import { backoffMs, type Clock } from '../../src/deliver/clock.ts';
+import { Engine, type EngineEvents, type EngineSink } from '../../src/deliver/engine.ts';
+import { attachToCore, attachToStream } from './attach.ts';
+import { Connection } from './connection.ts';
+import type { SimCoreSource } from './core-source.ts';
+import type { SimSource } from './source.ts';
+import { SimSink } from './store.ts';
+import type { World } from './world.ts';
+
+export class Instance {
+  readonly index: number;
+  readonly name: string;
+  readonly connection: Connection;
+  readonly clock: Clock;
+  /** Its live path's first, those of catch-ups after it. */
+  readonly sources: (SimSource | SimCoreSource)[] = [];
+  /** Core mode: what came, and when. */
+  readonly received: { payload: Uint8Array; streamTime: number }[] = [];
+  engine: Engine | undefined;
+  /** By sink: start of the first window that its lane was to write. */
+  from: ReadonlyMap<string, number> = new Map();
+  /** By sink: start of the first window that its lane took. */
+  laneFrom: ReadonlyMap<string, number> = new Map();
+  startedAt = Number.POSITIVE_INFINITY;
+  isStopping = false;
+  /** Some windows were written more than once. */
+  hasRewritten = false;
+  /** It stopped in good order. */
+  hasEnded = false;
+  dead = false;
+  readonly #world: World;
+  readonly #start: number;
+  readonly #stop = new AbortController();
+  #stepsLeft = Number.POSITIVE_INFINITY;
+
+  /** `start`: how often the service was started before. */
+  constructor(world: World, index: number, start: number) {
+    this.#world = world;
+    this.#start = start;
+    this.index = index;
+    this.name = `${String.fromCharCode(97 + index)}${start}`;
+    this.connection = new Connection(world.timeline.now);
+    this.clock = this.#makeClock(world.scenario.clockOffsetsMs[index]!);
+  }
+
+  /** Every call from the inside to the outside: false if it does not get there because the process is dead. */
+  enters(): boolean {
+    if (this.dead) return false;
+    this.#stepsLeft -= 1;
+    if (this.#stepsLeft > 0) return true;
+    this.#world.died(this);
+    return false;
+  }
+
+  /** Dies at its so-manieth call to the outside from now on. */
+  dieAfter(steps: number): void {
+    this.#stepsLeft = steps;
+  }
+
+  kill(): void {
+    this.dead = true;
+    this.connection.forget();
+  }
+
+  /** Resolves after `ms` of virtual time, or never if it does not live so long. */
+  pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      this.#world.timeline.after(ms, () => {
+        if (!this.dead) resolve();
+      });
+    });
+  }
+
+  stop(): void {
+    this.isStopping = true;
+    this.#stop.abort();
+  }
+
+  /** As src/service.ts does. Resolves when it has stopped, never when it dies. */
+  async run(): Promise<void> {
+    const { scenario } = this.#world;
+    const slice = scenario.slices > 1 ? { index: this.index, of: scenario.slices } : { index: 0, of: 1 };
+    const sinks = scenario.sinks.filter(({ fromStart }) => fromStart <= this.#start);
+    const attachment =
+      scenario.mode === 'core'
+        ? attachToCore(this.#world, this, sinks, this.name)
+        : await this.#attach(() => attachToStream(this.#world, this, sinks, slice));
+    this.from = attachment.from;
+    const engineSinks = sinks.map(
+      ({ id, limits, timeoutMs, backlogBytes }): EngineSink => ({
+        id,
+        kind: 'simulated',
+        sink: new SimSink(this.#world, this.#world.stores.get(id)!, this),
+        limits,
+        timeoutMs,
+        backlogBytes,
+      }),
+    );
+    const { windowMs, latenessMs, maxAheadMs, maxSeries, stopTimeoutMs } = scenario;
+    const shape = { windowMs, latenessMs, maxAheadMs, maxSeries };
+    const settings = { ...shape, maxMessageBytes: 1_000_000, slice, stopTimeoutMs };
+    this.engine = new Engine(attachment, engineSinks, settings, this.clock, this.#events());
+    this.startedAt = this.#world.timeline.now;
+    this.laneFrom = new Map(this.engine.lanes.map(({ lane }) => [lane.id, lane.next]));
+    this.#world.invariants.engineStarted(this);
+    try {
+      await this.engine.run(this.#stop.signal);
+    } catch (error) {
+      if (!(error instanceof BusError)) throw error;
+      this.#world.trace.add('gave-up', `${this.name} ${error.message}`);
+    }
+  }
+
+  /** A source told by number of calls, for the invariants. */
+  tracked<T extends SimSource | SimCoreSource>(source: T): Source {
+    this.sources.push(source);
+    return source;
+  }
+
+  async #attach<T>(attach: () => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await attach();
+      } catch (error) {
+        if (!(error instanceof BusError)) throw error;
+        await this.pause(backoffMs(attempt, this.clock.random()));
+      }
+    }
+  }
+
+  #events(): EngineEvents {
+    const { trace, invariants } = this.#world;
+    const log = (kind: string, what: string) => {
+      if (!this.dead) trace.add(kind, `${this.name} ${what}`);
+    };
+    return {
+      wrote: () => {},
+      pointsRejected: (sink, rejected) => {
+        if (!this.dead)
+          invariants.pointsRejected(
+            sink,
+            rejected.map(({ point }) => point),
+          );
+      },
+      sinkChanged: (sink, up) => log(up ? 'up' : 'down', sink),
+      messageRejected: () => {},
+      catchUpStarted: (sink, from) => log('catch-up', `${sink} from ${this.#world.windowName(from)}`),
+      replayFailed: (sink, error) => log('replay-failed', `${sink} ${String(error)}`),
+      reopened: (starts) => {
+        this.hasRewritten = true;
+        log('reopened', starts.map((start) => this.#world.windowName(start)).join(' '));
+      },
+      caughtUp: (sink) => log('caught-up', sink),
+    };
+  }
+
+  #makeClock(offsetMs: number): Clock {
+    const { timeline, chance } = this.#world;
+    return {
+      now: () => timeline.now + offsetMs,
+      random: () => chance.next(),
+      sleep: (ms, signal) =>
+        new Promise((resolve) => {
+          if (this.dead) return;
+          if (signal.aborted) return resolve();
+          const wake = () => {
+            signal.removeEventListener('abort', wake);
+            if (!this.dead) resolve();
+          };
+          signal.addEventListener('abort', wake);
+          timeline.after(Math.max(0, Math.ceil(ms)), wake);
+        }),
+    };
+  }
+}

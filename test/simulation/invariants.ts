@@ -1,0 +1,164 @@
+/** What must be true at every step of a run in stream mode, each by its name in the design. */
+import type { Point, SinkLimits } from '../../src/sink.ts';
+import { pointBytes } from '../../src/sink.ts';
+import { sliceOf } from './end.ts';
+import type { Instance } from './instance.ts';
+import { checkAccounts, checkLags } from './steady.ts';
+import type { SimStore } from './store.ts';
+import { difference, keyOf, nameOf, type Truth } from './truth.ts';
+import type { World } from './world.ts';
+
+export class Invariants {
+  readonly truth: Truth;
+  readonly #world: World;
+  /** By sink and slice: start of the first window that it is owed. */
+  readonly #owedFrom = new Map<string, number>();
+  /** Windows with a message that some reader never saw, because retention took it: nothing is promised of these. */
+  readonly #holed = new Set<number>();
+  /** By instance: the boundary of its live path when it was looked at last. */
+  readonly #boundaries = new WeakMap<Instance, number>();
+
+  constructor(world: World, truth: Truth) {
+    this.#world = world;
+    this.truth = truth;
+  }
+
+  owedFrom(sink: string, slice: string): number {
+    return this.#owedFrom.get(`${sink} ${slice}`) ?? Number.POSITIVE_INFINITY;
+  }
+
+  isHoled(start: number): boolean {
+    return this.#holed.has(start);
+  }
+
+  get holes(): number {
+    return this.#holed.size;
+  }
+
+  /** Without a checkpoint of its own, a sink is owed all from here. Two that start at once: from the later one. */
+  begins(sink: string, slice: string, from: number): void {
+    const before = this.#owedFrom.get(`${sink} ${slice}`);
+    const both = this.#world.scenario.instances > this.#world.scenario.slices && before !== undefined;
+    this.#owedFrom.set(`${sink} ${slice}`, both ? Math.max(before, from) : from);
+  }
+
+  engineStarted(instance: Instance): void {
+    for (const { lane } of instance.engine!.lanes) {
+      this.#world.trace.add('lane', `${instance.name} ${lane.id} from ${this.#world.windowName(lane.next)}`);
+    }
+  }
+
+  ended(instance: Instance): void {
+    instance.hasEnded = true;
+    checkAccounts(this.#world, instance);
+  }
+
+  /** Messages [from, to) will never reach some reader. */
+  lost(from: number, to: number): void {
+    for (let sequence = from; sequence < to; sequence++) {
+      for (const start of this.#world.stream.at(sequence).windows) this.#holed.add(start);
+    }
+  }
+
+  batchWritten(sink: string, points: readonly Point[], limits: SinkLimits, instance: Instance): void {
+    const { scenario, trace } = this.#world;
+    if (new Set(points.map(keyOf)).size < points.length) trace.fail('I4', `${sink}: a key twice in a batch`);
+    const bytes = points.reduce((sum, point) => sum + pointBytes(point), 0);
+    if (points.length > limits.maxPoints || (bytes > limits.maxBytes && points.length > 1))
+      trace.fail('limits', `${sink}: a batch of ${points.length} points, ${bytes} bytes`);
+    if (points.some((point) => !Number.isFinite(point.sum))) trace.fail('limits', `${sink}: an infinite sum`);
+    if (scenario.mode === 'core') {
+      if (points.some((point) => point.instance !== instance.name))
+        trace.fail('I4', `${instance.name} writes another one's part`);
+      return;
+    }
+    // A lane near the live path goes along with it from where that begins: some windows earlier than its own.
+    const earliest = Math.min(
+      ...scenario.sinks.map(({ id }) => this.owedFrom(id, sliceOf(this.#world, instance.index))),
+    );
+    for (const { windowStart } of points) {
+      if (windowStart + scenario.windowMs + scenario.latenessMs > this.#world.serverNow())
+        trace.fail('I2', `${sink} gets ${this.#world.windowName(windowStart)} before it can be complete`);
+      if (windowStart < earliest)
+        trace.fail(
+          'I6',
+          `${sink} gets ${this.#world.windowName(windowStart)}, which is before its beginning`,
+        );
+    }
+  }
+
+  /** I3, I4: whoever computed it, and whenever it lands, a row is that of the truth. */
+  rowStored(store: SimStore, point: Point, instance: Instance): void {
+    if (this.#world.scenario.mode === 'core' || this.#holed.has(point.windowStart)) return;
+    const expected = this.truth.byKey.get(keyOf(point));
+    const where = `${store.plan.id} ${this.#world.windowName(point.windowStart)} ${nameOf(point)} by ${instance.name}`;
+    if (expected === undefined) {
+      this.#world.trace.fail('I1', `${where}: the oracle has no such point`);
+      return;
+    }
+    const wrong = difference(point, expected);
+    if (wrong !== undefined) this.#world.trace.fail('I3', `${where}: ${wrong}`);
+  }
+
+  /** I5: what is refused for good is refused for a reason, and on record. */
+  pointsRejected(sink: string, points: readonly Point[]): void {
+    const store = this.#world.stores.get(sink)!;
+    for (const point of points) {
+      if (Number.isFinite(point.sum) && !store.isPoison(point))
+        this.#world.trace.fail('I5', `${sink}: ${nameOf(point)} was never refused`);
+      store.rejected.add(keyOf(point));
+    }
+  }
+
+  checkpointStored(sink: string, slice: string, before: number | undefined, next: number): void {
+    const from = Math.max(before ?? Number.NEGATIVE_INFINITY, this.owedFrom(sink, slice));
+    const missing = this.missing(sink, slice, from, next);
+    if (missing !== undefined)
+      this.#world.trace.fail(
+        'I5',
+        `${sink}: its checkpoint ${this.#world.windowName(next)} is past ${missing}`,
+      );
+  }
+
+  /** The first point in [from, to) that is neither in the store nor on record as refused; in words. */
+  missing(sink: string, slice: string, from: number, to: number): string | undefined {
+    const { windowMs } = this.#world.scenario;
+    const { rows, rejected } = this.#world.stores.get(sink)!;
+    for (const [start, points] of this.truth.between(from, to, windowMs, slice)) {
+      if (this.#holed.has(start)) continue;
+      for (const point of points) {
+        const key = keyOf(point);
+        if (!rows.has(key) && !rejected.has(key)) return `${this.#world.windowName(start)} ${nameOf(point)}`;
+      }
+    }
+    return undefined;
+  }
+
+  /** After every event. */
+  step(instance: Instance): void {
+    const { engine } = instance;
+    if (engine === undefined || this.#world.scenario.mode === 'core') return;
+    const { boundary } = engine.live.aggregator;
+    const before = this.#boundaries.get(instance);
+    if (boundary === before) return;
+    this.#boundaries.set(instance, boundary);
+    if (before === undefined) return;
+    if (boundary < before) this.#world.trace.fail('I2', `${instance.name}: the live path goes back`);
+    // I2: every message below this stream time has been consumed.
+    const through = boundary + this.#world.scenario.latenessMs;
+    const source = instance.sources[0]!;
+    if ('next' in source && source.next < this.#world.stream.firstAt(through)) {
+      const message = `the live path is at ${this.#world.windowName(boundary)} without having read ${source.next}`;
+      this.#world.trace.fail('I2', `${instance.name}: ${message}`);
+    }
+    if (through > this.#world.serverNow())
+      this.#world.trace.fail('I2', `${instance.name}: the live path is ahead of the server's clock`);
+  }
+
+  /** From time to time. */
+  look(instance: Instance): void {
+    if (instance.engine === undefined || instance.dead) return;
+    checkAccounts(this.#world, instance);
+    if (!instance.isStopping) checkLags(this.#world, instance);
+  }
+}

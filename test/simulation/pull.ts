@@ -1,0 +1,212 @@
+/** One consumer of the stream and its two requests, as src/bus/pull.ts has them, over a network that keeps the order. */
+import type { Instance } from './instance.ts';
+import type { World } from './world.ts';
+
+const TICK_MS = 250;
+
+export interface PullHandlers {
+  message(sequence: number): void;
+  progress(): Promise<void> | undefined;
+  /** Nothing was pending when the server was asked, at `askedAt` by the local clock; `last` is the stream's last. */
+  idle(askedAt: number, last: number): Promise<void> | undefined;
+}
+
+interface Request {
+  remaining: number;
+}
+
+export class SimPull {
+  readonly #world: World;
+  readonly #instance: Instance;
+  readonly #handlers: PullHandlers;
+  readonly #requests: readonly Request[] = [{ remaining: 0 }, { remaining: 0 }];
+  /** What the server may still send for requests that reached it, oldest first. */
+  readonly #waiting: { readonly request: Request; left: number }[] = [];
+  /** The sequence that the server sends next. */
+  #position: number;
+  #held: Promise<void> | undefined;
+  #isOver = false;
+  #isProbing = false;
+  #isPumping = false;
+  #received = 0;
+  #reported = 0;
+  /** Nothing sent later arrives before. */
+  #arrivesLast = 0;
+  #end: (end: 'stopped' | 'lost') => void = () => {};
+
+  constructor(
+    world: World,
+    instance: Instance,
+    position: number,
+    held: Promise<void> | undefined,
+    handlers: PullHandlers,
+  ) {
+    this.#world = world;
+    this.#instance = instance;
+    this.#position = position;
+    this.#handlers = handlers;
+    this.#hold(held);
+  }
+
+  async run(signal: AbortSignal): Promise<'stopped' | 'lost'> {
+    const { connection } = this.#instance;
+    const ended = new Promise<'stopped' | 'lost'>((resolve) => {
+      this.#end = resolve;
+    });
+    const stop = () => this.#finish('stopped');
+    const lose = () => this.#finish('lost');
+    signal.addEventListener('abort', stop, { once: true });
+    connection.onLoss(lose);
+    if (!connection.connected) lose();
+    if (this.#held === undefined) {
+      const { batchMessages } = this.#world.scenario;
+      this.#ask(this.#requests[0]!, Math.ceil(batchMessages / 2));
+      this.#ask(this.#requests[1]!, batchMessages);
+    }
+    this.#tickLater();
+    const end = await ended;
+    signal.removeEventListener('abort', stop);
+    connection.offLoss(lose);
+    return end;
+  }
+
+  #finish(end: 'stopped' | 'lost'): void {
+    this.#isOver = true;
+    this.#end(end);
+  }
+
+  #latency(): number {
+    return this.#world.chance.int(1, this.#world.scenario.latencyMs);
+  }
+
+  /** Runs at this side, if it is still there. */
+  #locally(ms: number, work: () => void): void {
+    this.#world.timeline.after(ms, () => {
+      if (!this.#isOver && this.#instance.enters()) work();
+    });
+  }
+
+  /** What the server sends arrives in the order in which it was sent. */
+  #arrive(work: () => void): void {
+    const { now } = this.#world.timeline;
+    this.#arrivesLast = Math.max(this.#arrivesLast, now + this.#latency());
+    this.#locally(this.#arrivesLast - now, work);
+  }
+
+  #ask(request: Request, batch: number): void {
+    request.remaining = batch;
+    this.#world.timeline.after(this.#latency(), () => {
+      this.#waiting.push({ request, left: batch });
+      this.#pump();
+    });
+  }
+
+  /** The server's side: sends what there is for the requests that wait, in pieces. */
+  #pump(): void {
+    if (this.#isOver || this.#isPumping) return;
+    const { stream, chance, timeline } = this.#world;
+    const serverNow = this.#world.serverNow();
+    const last = stream.lastSequence(serverNow);
+    this.#position = Math.max(this.#position, Math.min(stream.firstSequence(serverNow), last + 1));
+    const first = this.#waiting[0];
+    if (first === undefined) return;
+    if (this.#position > last) {
+      const at = stream.nextTime(last);
+      if (at === undefined) return;
+      this.#pumpLater(at - serverNow);
+      return;
+    }
+    const from = this.#position;
+    const count = Math.min(first.left, last + 1 - from, chance.int(1, 12));
+    this.#position += count;
+    first.left -= count;
+    if (first.left === 0) this.#waiting.shift();
+    this.#arrive(() => this.#receive(first.request, from, count));
+    if (this.#waiting.length > 0) this.#pumpLater(timeline.now % 2);
+  }
+
+  #pumpLater(ms: number): void {
+    this.#isPumping = true;
+    this.#world.timeline.after(ms, () => {
+      this.#isPumping = false;
+      this.#pump();
+    });
+  }
+
+  #receive(request: Request, from: number, count: number): void {
+    for (let i = 0; i < count; i++) {
+      this.#received += 1;
+      request.remaining -= 1;
+      this.#handlers.message(from + i);
+      if (request.remaining === 0) this.#batchDone();
+    }
+  }
+
+  #batchDone(): void {
+    this.#report();
+    this.#refill();
+  }
+
+  #tickLater(): void {
+    this.#locally(TICK_MS, () => {
+      this.#tickLater();
+      if (this.#held !== undefined) return;
+      if (this.#received > this.#reported) this.#report();
+      else if (!this.#isProbing) this.#probe();
+      this.#refill();
+    });
+  }
+
+  #refill(): void {
+    if (this.#isOver || this.#held !== undefined) return;
+    for (const request of this.#requests) {
+      if (request.remaining === 0) this.#ask(request, this.#world.scenario.batchMessages);
+    }
+  }
+
+  /** Asks for one message without waiting for it: the answer that there is none comes behind all that was sent. */
+  #probe(): void {
+    const askedAt = this.#instance.clock.now();
+    this.#isProbing = true;
+    this.#world.timeline.after(this.#latency(), () => {
+      const { stream } = this.#world;
+      const serverNow = this.#world.serverNow();
+      const last = stream.lastSequence(serverNow);
+      const first = stream.firstSequence(serverNow);
+      this.#position = Math.max(this.#position, first);
+      if (this.#position > last) {
+        this.#arrive(() => this.#idle(askedAt, last));
+        return;
+      }
+      const from = this.#position;
+      this.#position += 1;
+      this.#arrive(() => {
+        this.#isProbing = false;
+        this.#received += 1;
+        this.#handlers.message(from);
+      });
+    });
+  }
+
+  #idle(askedAt: number, last: number): void {
+    this.#isProbing = false;
+    if (this.#held !== undefined) return;
+    if (this.#received > this.#reported) this.#report();
+    if (this.#held === undefined) this.#hold(this.#handlers.idle(askedAt, last));
+  }
+
+  #report(): void {
+    if (this.#held !== undefined || this.#received === this.#reported) return;
+    this.#reported = this.#received;
+    this.#hold(this.#handlers.progress());
+  }
+
+  #hold(promise: Promise<void> | undefined): void {
+    if (promise === undefined) return;
+    this.#held = promise;
+    void promise.then(() => {
+      this.#held = undefined;
+      if (!this.#isOver && !this.#instance.dead) this.#batchDone();
+    });
+  }
+}

@@ -1,0 +1,191 @@
+/** What a seed decides before a run begins: settings, sinks, and when which fault comes. */
+import type { Begin } from '../../src/config.ts';
+import type { WindowShape } from '../../src/deliver/begin.ts';
+import type { SinkLimits } from '../../src/sink.ts';
+import type { Chance } from './chance.ts';
+import { PROFILES, type Profile } from './profiles.ts';
+
+/** Virtual time of the first start of the service. */
+export const START = 1_700_000_000_000;
+
+export interface Phase {
+  /** Virtual time from which on the store behaves so. */
+  readonly at: number;
+  readonly profile: Profile;
+}
+
+export interface SinkPlan {
+  readonly id: string;
+  readonly limits: SinkLimits;
+  readonly timeoutMs: number;
+  readonly backlogBytes: number;
+  readonly begin: Begin;
+  /** From which start of the service on it is configured: 0 is the first. */
+  readonly fromStart: number;
+  readonly phases: readonly Phase[];
+  /** Always healthy: nothing that happens to the others may hold it up. */
+  readonly steady: boolean;
+  /** Of a hundred series, so many are refused for good. */
+  readonly poison: number;
+}
+
+export type Fault =
+  | { readonly kind: 'kill'; readonly instance: number; readonly downMs: number }
+  /** Dies at a later step, whatever it then does: the crash points that no clock hits. */
+  | {
+      readonly kind: 'kill-at-step';
+      readonly instance: number;
+      readonly downMs: number;
+      readonly steps: number;
+    }
+  | { readonly kind: 'stop'; readonly instance: number; readonly downMs: number }
+  | { readonly kind: 'disconnect'; readonly instance: number; readonly ms: number }
+  | { readonly kind: 'lose-consumers'; readonly instance: number }
+  | { readonly kind: 'checkpoints'; readonly mode: CheckpointMode };
+
+export type CheckpointMode = 'healthy' | 'slow' | 'down' | 'hanging' | 'lying';
+
+export interface Scenario extends WindowShape {
+  readonly mode: 'stream' | 'core';
+  readonly maxSeries: number;
+  readonly idleSlackMs: number;
+  readonly stopTimeoutMs: number;
+  /** 2: one instance for each slice. */
+  readonly slices: number;
+  readonly instances: number;
+  /** The server's clock less the true one. */
+  readonly serverOffsetMs: number;
+  /** By instance: its clock less the true one. */
+  readonly clockOffsetsMs: readonly number[];
+  readonly batchMessages: number;
+  /** The network's, at most. */
+  readonly latencyMs: number;
+  /** Of attempts to attach, one in so many fails while faults last; 0: none. */
+  readonly attachFailures: number;
+  readonly streamBegins: number;
+  readonly streamEnds: number;
+  readonly messagesPerSecond: number;
+  /** Messages older than this leave the stream; Infinity: none. */
+  readonly maxAgeOfMessagesMs: number;
+  readonly sinks: readonly SinkPlan[];
+  readonly faults: readonly (Fault & { readonly at: number })[];
+  /** All faults of instances and bus are over. */
+  readonly calmAt: number;
+  /** All stores are healthy as well. */
+  readonly healedAt: number;
+}
+
+export function drawScenario(chance: Chance): Scenario {
+  const core = chance.bool(0.12);
+  const windowMs = chance.pick([500, 1000, 1000, 2000]);
+  const activeMs = chance.int(15_000, 40_000);
+  const calmAt = START + activeMs;
+  const healedAt = chance.bool(0.5) ? calmAt : calmAt + chance.int(10_000, 40_000);
+  const slices = !core && chance.bool(0.1) ? 2 : 1;
+  const instances = slices > 1 ? slices : chance.bool(0.2) ? 2 : 1;
+  const standby = instances > slices;
+  const streamBegins = core ? START : START - chance.int(0, 20_000);
+  const shape = {
+    windowMs,
+    latenessMs: chance.pick([0, 200, 500, 1000, 2500]),
+    maxAheadMs: chance.pick([0, 100, 500, 1500]),
+  };
+  // A hot standby that begins with `now` begins with another now.
+  const begin = drawBegin(chance, streamBegins, standby);
+  return {
+    ...shape,
+    mode: core ? 'core' : 'stream',
+    maxSeries: chance.pick([2, 5, 1000, 1000]),
+    idleSlackMs: chance.int(100, 1000),
+    stopTimeoutMs: chance.pick([500, 3000, 10_000]),
+    slices,
+    instances,
+    serverOffsetMs: chance.bool(0.5) ? 0 : chance.int(-5000, 5000),
+    clockOffsetsMs: Array.from({ length: instances }, () => (chance.bool(0.7) ? 0 : chance.int(-2000, 2000))),
+    batchMessages: chance.pick([3, 10, 40, 200]),
+    latencyMs: chance.pick([2, 20, 60]),
+    attachFailures: chance.pick([0, 0, 3, 10]),
+    streamBegins,
+    streamEnds: healedAt + chance.int(0, 5000),
+    messagesPerSecond: chance.pick([1, 4, 8, 12]),
+    maxAgeOfMessagesMs: !core && chance.bool(0.2) ? chance.int(4000, 20_000) : Number.POSITIVE_INFINITY,
+    sinks: drawSinks(chance, { windowMs, calmAt, healedAt, core, begin }),
+    faults: drawFaults(chance, activeMs, instances),
+    calmAt,
+    healedAt,
+  };
+}
+
+function drawBegin(chance: Chance, streamBegins: number, standby: boolean): Begin {
+  const kinds = standby ? (['earliest', 'at'] as const) : (['earliest', 'earliest', 'at', 'now'] as const);
+  const kind = chance.pick(kinds);
+  return kind === 'at' ? { kind, ms: chance.int(streamBegins - 3000, START) } : { kind };
+}
+
+interface SinkFrame {
+  readonly windowMs: number;
+  readonly calmAt: number;
+  readonly healedAt: number;
+  readonly core: boolean;
+  readonly begin: Begin;
+}
+
+function drawSinks(chance: Chance, frame: SinkFrame): SinkPlan[] {
+  const steadyOne = chance.bool(0.6);
+  const count = chance.int(steadyOne ? 2 : 1, 3);
+  return Array.from({ length: count }, (_, i) => {
+    const steady = steadyOne && i === 0;
+    const added = i === count - 1 && count > 1 && !steady && chance.bool(0.3);
+    return {
+      id: `s${i}`,
+      limits: {
+        maxPoints: chance.pick([1, 3, 10, 100]),
+        maxBytes: chance.pick([400, 2000, 1_000_000]),
+        inFlight: chance.pick([1, 2, 4]),
+      },
+      timeoutMs: chance.pick([300, 1000, 4000]),
+      backlogBytes: steady ? 10_000_000 : chance.pick([1, 1500, 6000, 10_000_000]),
+      begin: added ? { kind: 'earliest' } : frame.begin,
+      fromStart: added ? 1 : 0,
+      phases: steady ? [] : drawPhases(chance, frame),
+      steady,
+      poison: chance.bool(0.3) ? 15 : 0,
+    };
+  });
+}
+
+function drawPhases(chance: Chance, { calmAt, healedAt }: SinkFrame): Phase[] {
+  const phases: Phase[] = [];
+  const calm = chance.int(2000, 15_000);
+  for (let at = START + chance.int(-1000, calm); at < calmAt; at += chance.int(500, 2 * calm)) {
+    phases.push({ at, profile: chance.pick(PROFILES) });
+  }
+  // Where the others have calmed down, some stores stay as they are for a while: isolation shows best then.
+  if (healedAt > calmAt) phases.push({ at: calmAt, profile: chance.pick(PROFILES) });
+  phases.push({ at: healedAt, profile: 'healthy' });
+  return phases;
+}
+
+function drawFaults(chance: Chance, activeMs: number, instances: number): Scenario['faults'] {
+  const at = () => START + chance.int(0, activeMs);
+  const instance = () => chance.int(0, instances - 1);
+  const faults: (Fault & { at: number })[] = [];
+  const times = (most: number) => (chance.bool(0.35) ? 0 : chance.int(1, most));
+  const downMs = () => (chance.bool(0.5) ? chance.int(0, 500) : chance.int(500, 12_000));
+  for (let i = times(3); i > 0; i--)
+    faults.push({ at: at(), kind: 'kill', instance: instance(), downMs: downMs() });
+  for (let i = times(4); i > 0; i--) {
+    const steps = chance.int(1, 60);
+    faults.push({ at: at(), kind: 'kill-at-step', instance: instance(), downMs: downMs(), steps });
+  }
+  for (let i = times(2); i > 0; i--)
+    faults.push({ at: at(), kind: 'stop', instance: instance(), downMs: downMs() });
+  for (let i = times(3); i > 0; i--)
+    faults.push({ at: at(), kind: 'disconnect', instance: instance(), ms: chance.int(50, 8000) });
+  for (let i = times(3); i > 0; i--) faults.push({ at: at(), kind: 'lose-consumers', instance: instance() });
+  for (let i = times(4); i > 0; i--) {
+    const modes: CheckpointMode[] = ['slow', 'down', 'hanging', 'lying', 'healthy'];
+    faults.push({ at: at(), kind: 'checkpoints', mode: chance.pick(modes) });
+  }
+  return faults.sort((a, b) => a.at - b.at);
+}

@@ -1,0 +1,145 @@
+/**
+ * A reader of the stream that behaves as src/bus/jetstream.ts and src/bus/pull.ts do, over a network with delays: two
+ * requests outstanding, so that up to two batches still come to a reader who asked for time; a probe that tells when all
+ * has been read; a new consumer behind the last message whenever the old one is lost.
+ */
+import { ServerClock } from '../../src/bus/clock.ts';
+import { BusError, type Reader, type Source, type SourceStats } from '../../src/bus/source.ts';
+import type { Instance } from './instance.ts';
+import { SimPull } from './pull.ts';
+import type { World } from './world.ts';
+
+const RETRY_MIN_MS = 100;
+const RETRY_MAX_MS = 5000;
+
+export class SimSource implements Source {
+  readonly stats: SourceStats = {
+    reading: false,
+    pending: 0,
+    lastSequence: 0,
+    lastStreamTime: 0,
+    gaps: 0,
+    gapMessages: 0,
+    resumptions: 0,
+  };
+  /** Of what was handed over: what a decoder must make of it (I8). */
+  readonly handed = { messages: 0, samples: 0, rejectedMessages: 0, rejectedSamples: 0 };
+  /** The sequence that comes next: all before it was handed over, or will never be. */
+  next = 0;
+  readonly #world: World;
+  readonly #instance: Instance;
+  readonly #startTime: number;
+  readonly #clock = new ServerClock();
+  #isAttached = false;
+  #reported = 0;
+  #held: Promise<void> | undefined;
+
+  /** Reads messages with this stream time or a later one. */
+  constructor(world: World, instance: Instance, startTime: number) {
+    this.#world = world;
+    this.#instance = instance;
+    this.#startTime = startTime;
+  }
+
+  async run(reader: Reader, signal: AbortSignal): Promise<void> {
+    const { clock, connection } = this.#instance;
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      if (attempt > 0) {
+        const ms = Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(attempt, 10));
+        await clock.sleep(ms * (0.5 + clock.random() / 2), signal);
+      }
+      await connection.whenConnected(signal);
+      if (signal.aborted) return;
+      if (!(await this.#attach(reader))) continue;
+      if (signal.aborted) return;
+      const before = this.#reported;
+      if ((await this.#read(reader, signal)) === 'stopped') return;
+      if (this.#reported > before) attempt = -1;
+      this.stats.reading = false;
+      this.stats.resumptions += 1;
+    }
+  }
+
+  async #attach(reader: Reader): Promise<boolean> {
+    const { chance, scenario, stream, timeline } = this.#world;
+    const instance = this.#instance;
+    const before = instance.clock.now();
+    await instance.pause(chance.int(1, 3 * scenario.latencyMs));
+    const faulty = scenario.attachFailures > 0 && timeline.now < scenario.calmAt;
+    if (!instance.connection.connected || (faulty && chance.bool(1 / scenario.attachFailures))) {
+      // Before the first message an operator has to know of what is more than a passing fault.
+      if (this.#isAttached || !faulty || chance.bool(0.7)) return false;
+      throw new BusError('cannot read the stream', '');
+    }
+    const stamp = this.#world.serverNow();
+    await instance.pause(chance.int(1, scenario.latencyMs));
+    this.#clock.stamped(stamp, before, instance.clock.now());
+    const wanted = this.next > 0 ? this.next : stream.firstAt(this.#startTime);
+    const first = stream.firstSequence(this.#world.serverNow());
+    this.#world.trace.add('attach', `${instance.name} at ${wanted} of ${first}`);
+    this.#isAttached = true;
+    this.stats.reading = true;
+    this.next = wanted;
+    if (first > wanted) this.#gap(reader, first, this.#world.serverNow());
+    return true;
+  }
+
+  async #read(reader: Reader, signal: AbortSignal): Promise<'stopped' | 'lost'> {
+    // The contract: progress is not called again before the promise that it returned has resolved.
+    const held = this.#world.options.forgetsHold ? undefined : this.#held;
+    const pull = new SimPull(this.#world, this.#instance, this.next, held, {
+      message: (sequence) => this.#message(reader, sequence),
+      progress: () => this.#progress(reader),
+      idle: (askedAt, last) => this.#idle(reader, askedAt, last),
+    });
+    return await pull.run(signal);
+  }
+
+  #message(reader: Reader, sequence: number): void {
+    const message = this.#world.stream.at(sequence);
+    if (sequence > this.next) this.#gap(reader, sequence, message.streamTime);
+    this.next = sequence + 1;
+    this.stats.lastSequence = sequence;
+    this.stats.lastStreamTime = message.streamTime;
+    this.handed.messages += 1;
+    this.handed.samples += message.samples;
+    this.handed.rejectedMessages += message.rejectedMessages;
+    this.handed.rejectedSamples += message.rejectedSamples;
+    reader.message(message.payload, message.streamTime, sequence);
+  }
+
+  #progress(reader: Reader): Promise<void> | undefined {
+    this.#clock.arrived(this.stats.lastStreamTime, this.#instance.clock.now());
+    this.#reported = Math.max(this.#reported, this.stats.lastStreamTime);
+    return this.#hold(reader.progress(this.#reported));
+  }
+
+  #idle(reader: Reader, askedAt: number, last: number): Promise<void> | undefined {
+    // What retention removed before it could be read is told of with the next message: the windows close without it.
+    if (last >= this.next) this.#world.invariants.lost(this.next, last + 1);
+    const serverTime = this.#clock.at(askedAt);
+    const { idleSlackMs } = this.#world.scenario;
+    if (serverTime === undefined || serverTime - idleSlackMs <= this.#reported) return undefined;
+    this.#reported = serverTime - idleSlackMs;
+    return this.#hold(reader.progress(this.#reported));
+  }
+
+  #hold(promise: void | Promise<void>): Promise<void> | undefined {
+    if (promise === undefined) return undefined;
+    const held: Promise<void> = promise.then(() => {
+      if (this.#held === held) this.#held = undefined;
+    });
+    this.#held = held;
+    return held;
+  }
+
+  #gap(reader: Reader, next: number, toTime: number): void {
+    const messages = next - this.next;
+    this.#world.trace.add('gap', `${this.#instance.name} ${this.next} to ${next}`);
+    this.#world.invariants.lost(this.next, next);
+    this.stats.gaps += 1;
+    this.stats.gapMessages += messages;
+    this.next = next;
+    reader.gap?.({ fromTime: this.stats.lastStreamTime, toTime, messages });
+  }
+}

@@ -1,0 +1,87 @@
+/** What must be true of an instance whenever one looks at it: its accounts (I8), its bounds and its pace (I7). */
+import { sliceOf } from './end.ts';
+import type { Instance } from './instance.ts';
+import type { World } from './world.ts';
+
+/** More than the largest window that the streams have, as the backlog counts bytes. */
+const LARGEST_WINDOW_BYTES = 9000;
+/** Ticks of the source, the way there and back. */
+const MARGIN_MS = 1500;
+
+export function checkAccounts(world: World, instance: Instance): void {
+  const { live, lanes } = instance.engine!;
+  const { handed } = instance.sources[0]!;
+  const { pipeline, aggregator } = live;
+  const { counter, gauge, timer } = aggregator.stats;
+  const accounts: [what: string, actual: number, expected: number][] = [
+    ['messages received', pipeline.stats.received, handed.messages],
+    ['messages rejected', sum(pipeline.stats.rejectedMessages), handed.rejectedMessages],
+    ['samples rejected', sum(pipeline.stats.rejectedSamples), handed.rejectedSamples],
+    ['samples', counter + gauge + timer, handed.samples],
+  ];
+  for (const [what, actual, expected] of accounts) {
+    if (actual !== expected) world.trace.fail('I8', `${instance.name}: ${what}: ${actual}, not ${expected}`);
+  }
+  for (const { lane } of lanes) {
+    const { backlogBytes, limits } = world.stores.get(lane.id)!.plan;
+    const inFlight = world.scenario.mode === 'core' ? (limits.inFlight + 1) * LARGEST_WINDOW_BYTES : 0;
+    if (lane.backlogBytes > Math.max(backlogBytes, LARGEST_WINDOW_BYTES) + inFlight)
+      world.trace.fail('I7', `${instance.name} ${lane.id} holds ${lane.backlogBytes} bytes`);
+  }
+}
+
+/** I8 of a lane that has nothing left to write: every point offered is written or rejected, once. */
+export function checkPoints(world: World, instance: Instance): void {
+  if (world.scenario.mode === 'core' || world.invariants.holes > 0) return;
+  const { windowMs } = world.scenario;
+  const slice = sliceOf(world, instance.index);
+  for (const { lane } of instance.engine?.lanes ?? []) {
+    if (lane.stats.overflows > 0 || lane.backlogPoints > 0 || instance.hasRewritten) continue;
+    let offered = 0;
+    const windows = world.invariants.truth.between(
+      instance.laneFrom.get(lane.id)!,
+      lane.offeredTo,
+      windowMs,
+      slice,
+    );
+    for (const [, points] of windows) offered += points.length;
+    const settled = lane.stats.written + sum(lane.stats.rejected);
+    if (settled !== offered || lane.stats.dropped > 0)
+      world.trace.fail(
+        'I8',
+        `${instance.name} ${lane.id}: ${settled} points written or rejected of ${offered}`,
+      );
+  }
+}
+
+/** I7: with a sound bus, the live path and every sound sink are at the head, whatever the other sinks do. */
+export function checkLags(world: World, instance: Instance): void {
+  const { scenario, timeline } = world;
+  const { engine, connection } = instance;
+  if (scenario.mode === 'core' || !connection.connected) return;
+  const troubled = scenario.attachFailures > 0 ? scenario.calmAt : 0;
+  const since = Math.max(instance.startedAt, connection.goodSince, troubled);
+  if (timeline.now < since + replayMs(world)) return;
+  const due =
+    scenario.windowMs + scenario.latenessMs + scenario.idleSlackMs + 10 * scenario.latencyMs + MARGIN_MS;
+  const lag = world.serverNow() - engine!.live.aggregator.boundary;
+  if (lag > due) world.trace.fail('I7', `${instance.name}: the live path is ${lag} ms behind, over ${due}`);
+  for (const { lane } of engine!.lanes) {
+    if (!world.stores.get(lane.id)!.plan.steady) continue;
+    const behind = world.serverNow() - lane.next;
+    if (behind > due + 2 * MARGIN_MS)
+      world.trace.fail('I7', `${instance.name} ${lane.id} is sound and ${behind} ms behind (${lane.state})`);
+  }
+}
+
+/** How long reading and writing the whole stream may take at the worst. */
+function replayMs({ scenario, stream }: World): number {
+  const rounds = stream.messages.length / Math.min(scenario.batchMessages, 6);
+  return 12_000 + 2 * rounds * scenario.latencyMs + stream.messages.length * 5;
+}
+
+function sum(counts: ReadonlyMap<string, number>): number {
+  let total = 0;
+  for (const count of counts.values()) total += count;
+  return total;
+}

@@ -1,0 +1,219 @@
+/** A store: a keyed table that overwrites, outlives the service, and behaves as its phases say. */
+import { BACKOFF_CAP_MS } from '../../src/deliver/clock.ts';
+import type {
+  Batch,
+  Point,
+  Rejection,
+  RetryReason,
+  Sink,
+  StoredPoint,
+  WriteOutcome,
+} from '../../src/sink.ts';
+import { SinkError } from '../../src/sink.ts';
+import type { Instance } from './instance.ts';
+import { FATES, type Fate, type Profile } from './profiles.ts';
+import type { SinkPlan } from './scenario.ts';
+import { keyOf } from './truth.ts';
+import type { World } from './world.ts';
+
+const FAST_MS = 20;
+const CRAWL_MS = 2000;
+/** A write that nobody waits for any more may still be applied for so long. */
+const LATEST_MS = 20_000;
+const ERRORS: readonly RetryReason[] = ['connection', 'server_error', 'conflict', 'unknown'];
+
+export class SimStore {
+  readonly plan: SinkPlan;
+  readonly rows = new Map<string, Point>();
+  /** Keys of points that the lane told it was refused. */
+  readonly rejected = new Set<string>();
+  profile: Profile = 'healthy';
+  /** Virtual time since which it has been healthy. */
+  healthySince = 0;
+  readonly #world: World;
+
+  constructor(world: World, plan: SinkPlan) {
+    this.#world = world;
+    this.plan = plan;
+    for (const { at, profile } of plan.phases) {
+      world.timeline.at(at, () => this.#enter(profile));
+    }
+  }
+
+  draw(): Fate {
+    return this.#world.chance.weighted(FATES[this.profile]);
+  }
+
+  /** Refused for good: always the same points, or the sinks could not be compared. */
+  isPoison({ series }: Point): boolean {
+    return Number.parseInt(series.id.slice(0, 4), 16) % 100 < this.plan.poison;
+  }
+
+  /** Applies the points after `ms`, whatever becomes of the instance; if that dies first, they may not have left it. */
+  land(points: readonly Point[], ms: number, instance: Instance): void {
+    this.#world.timeline.after(ms, () => {
+      if (instance.dead && this.#world.chance.bool(0.5)) return;
+      if (instance.dead) this.#world.trace.add('landed-late', `${this.plan.id} ${points.length}`);
+      for (const point of points) {
+        this.#world.invariants.rowStored(this, point, instance);
+        this.rows.set(keyOf(point), point);
+      }
+    });
+  }
+
+  #enter(profile: Profile): void {
+    this.#world.trace.add('phase', `${this.plan.id} ${profile}`);
+    if (profile === 'healthy' && this.profile !== 'healthy') this.healthySince = this.#world.timeline.now;
+    this.profile = profile;
+  }
+}
+
+/** One instance's client of a store. */
+export class SimSink implements Sink {
+  readonly #world: World;
+  readonly #store: SimStore;
+  readonly #instance: Instance;
+  #isOpen = false;
+
+  constructor(world: World, store: SimStore, instance: Instance) {
+    this.#world = world;
+    this.#store = store;
+    this.#instance = instance;
+  }
+
+  async open(signal: AbortSignal): Promise<void> {
+    if (!this.#instance.enters()) return await never();
+    const { chance } = this.#world;
+    switch (this.#store.profile) {
+      case 'down':
+        await this.#instance.pause(chance.int(1, FAST_MS));
+        throw new SinkError('connection', 'no connection');
+      case 'refusing':
+        await this.#instance.pause(chance.int(1, FAST_MS));
+        throw new SinkError('unauthorized', 'who are you', 'Set the token.');
+      case 'hanging':
+      case 'deaf':
+        if (this.#store.profile === 'deaf') return await never();
+        await aborted(signal);
+        throw new Error('aborted');
+      default:
+        await this.#instance.pause(chance.int(1, this.#store.profile === 'slow' ? CRAWL_MS : FAST_MS));
+        this.#isOpen = true;
+    }
+  }
+
+  async write({ points }: Batch, signal: AbortSignal): Promise<WriteOutcome> {
+    if (!this.#instance.enters()) return await never();
+    const fate = this.#isOpen ? this.#store.draw() : 'refuse';
+    const { id, limits } = this.#store.plan;
+    this.#world.trace.add(
+      fate,
+      `${this.#instance.name} ${id} ${this.#world.windowName(points[0]!.windowStart)} ${points.length}`,
+    );
+    this.#world.invariants.batchWritten(id, points, limits, this.#instance);
+    return await this.#meet(fate, points, signal);
+  }
+
+  // biome-ignore lint/correctness/useYield: the engine never reads; what it would read is empty.
+  async *read(): AsyncGenerator<StoredPoint> {
+    throw new Error('not part of the simulation');
+  }
+
+  async remove(): Promise<void> {
+    throw new Error('not part of the simulation');
+  }
+
+  async close(): Promise<void> {
+    if (!this.#instance.enters()) return await never();
+    if (this.#store.profile === 'hanging' || this.#store.profile === 'deaf') return await never();
+    await this.#instance.pause(this.#world.chance.int(1, FAST_MS));
+  }
+
+  async #meet(fate: Fate, points: readonly Point[], signal: AbortSignal): Promise<WriteOutcome> {
+    const { chance } = this.#world;
+    const { timeoutMs } = this.#store.plan;
+    switch (fate) {
+      case 'take':
+        return await this.#take(points, chance.int(1, FAST_MS));
+      case 'crawl':
+        return await this.#take(points, chance.int(100, CRAWL_MS));
+      case 'late':
+        return await this.#take(points, timeoutMs + chance.int(0, 2 * timeoutMs));
+      case 'partial':
+        return await this.#takePart(points);
+      case 'fail-before':
+        return await this.#fail();
+      case 'fail-after':
+        this.#land(points, chance.int(0, 5));
+        return await this.#fail();
+      case 'fail-part':
+        this.#land(chance.some(points, 0.5), chance.int(0, LATEST_MS / 4));
+        return await this.#fail();
+      case 'hang':
+        if (chance.bool(0.3)) this.#land(points, chance.int(0, LATEST_MS));
+        await aborted(signal);
+        throw new Error('aborted');
+      case 'deaf':
+        if (chance.bool(0.5)) this.#land(chance.some(points, 0.8), chance.int(0, LATEST_MS));
+        return await never();
+      case 'throttle':
+        await this.#instance.pause(chance.int(1, FAST_MS));
+        return { kind: 'retry', reason: 'throttled', message: 'slow down', afterMs: chance.int(0, 3000) };
+      case 'refuse':
+        this.#isOpen = false;
+        await this.#instance.pause(chance.int(1, FAST_MS));
+        return { kind: 'refused', reason: 'unauthorized', message: 'who are you' };
+      default:
+        return fate satisfies never;
+    }
+  }
+
+  /** Applies what is not refused for good on the way, and answers at the end. */
+  async #take(points: readonly Point[], ms: number): Promise<WriteOutcome> {
+    this.#land(points, this.#world.chance.int(0, ms));
+    await this.#instance.pause(ms);
+    const rejected = this.#rejections(points);
+    return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
+  }
+
+  async #takePart(points: readonly Point[]): Promise<WriteOutcome> {
+    const { chance } = this.#world;
+    const refused = new Set(this.#rejections(points).map(({ index }) => index));
+    const retry = chance.some([...points.keys()], chance.pick([0.2, 0.6, 0.9]));
+    const later = retry.filter((index) => !refused.has(index));
+    this.#land(
+      points.filter((_, index) => !later.includes(index)),
+      0,
+    );
+    await this.#instance.pause(chance.int(1, FAST_MS));
+    return { kind: 'partial', retry: later, rejected: this.#rejections(points) };
+  }
+
+  async #fail(): Promise<WriteOutcome> {
+    const { chance } = this.#world;
+    await this.#instance.pause(chance.int(1, 200));
+    const reason = chance.pick(ERRORS);
+    if (chance.bool(0.3)) throw new Error('broken pipe');
+    if (chance.bool(0.3)) throw new SinkError(reason, 'no');
+    return { kind: 'retry', reason, message: 'no' };
+  }
+
+  #land(points: readonly Point[], ms: number): void {
+    const stored = points.filter((point) => !this.#store.isPoison(point));
+    if (stored.length > 0) this.#store.land(stored, Math.min(ms, BACKOFF_CAP_MS), this.#instance);
+  }
+
+  #rejections(points: readonly Point[]): Rejection[] {
+    const indices = [...points.keys()].filter((index) => this.#store.isPoison(points[index]!));
+    return indices.map((index) => ({ index, reason: 'refused', message: 'not this one' }));
+  }
+}
+
+function never(): Promise<never> {
+  return new Promise(() => {});
+}
+
+async function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+}

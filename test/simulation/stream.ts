@@ -1,0 +1,165 @@
+/** The truth: what producers publish, decided before the run begins, and what of it the stream holds at any time. */
+import { expectedSamples, windowStart } from '../aggregate/oracle.ts';
+import type { Chance } from './chance.ts';
+import type { Scenario } from './scenario.ts';
+
+export interface SimMessage {
+  readonly sequence: number;
+  readonly payload: Uint8Array;
+  /** When the server stored it, by the server's clock. */
+  readonly streamTime: number;
+  /** What a decoder must make of it (I8). */
+  readonly samples: number;
+  readonly rejectedMessages: number;
+  readonly rejectedSamples: number;
+  /** The windows that it has samples for, by the oracle (I1). */
+  readonly windows: readonly number[];
+}
+
+const encoder = new TextEncoder();
+
+/** Not JSON, no object, no type, no number, a duplicate key: none of these is a sample, whatever else is right. */
+const REJECTED = [
+  'hello',
+  '{"name":"a","type":"counter","value":1',
+  '17',
+  '{"name":"a","value":1}',
+  '{"name":"a","type":"counter","value":"1"}',
+  '{"type":"counter","value":1}',
+];
+
+export class SimStream {
+  /** All that is ever published; `messages[i]` has sequence i + 1. */
+  readonly messages: readonly SimMessage[];
+  readonly #maxAgeMs: number;
+  #last = 0;
+  #first = 1;
+
+  constructor(chance: Chance, scenario: Scenario) {
+    this.#maxAgeMs = scenario.maxAgeOfMessagesMs;
+    this.messages = publish(chance, scenario);
+  }
+
+  /** Sequence of the last message stored when the server's clock shows `serverNow`, which never goes back. */
+  lastSequence(serverNow: number): number {
+    while (this.#last < this.messages.length && this.messages[this.#last]!.streamTime <= serverNow)
+      this.#last++;
+    return this.#last;
+  }
+
+  /** Sequence of the first message that is still there; the last one's + 1 where there is none. */
+  firstSequence(serverNow: number): number {
+    const last = this.lastSequence(serverNow);
+    while (this.#first <= last && this.at(this.#first).streamTime < serverNow - this.#maxAgeMs) this.#first++;
+    return this.#first;
+  }
+
+  at(sequence: number): SimMessage {
+    return this.messages[sequence - 1]!;
+  }
+
+  /** When the message after `sequence` comes, by the server's clock; undefined if none does. */
+  nextTime(sequence: number): number | undefined {
+    return this.messages[sequence]?.streamTime;
+  }
+
+  /** The first sequence, of all ever published, with this stream time or a later one. */
+  firstAt(streamTime: number): number {
+    let low = 0;
+    let high = this.messages.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.messages[middle]!.streamTime < streamTime) low = middle + 1;
+      else high = middle;
+    }
+    return low + 1;
+  }
+}
+
+function publish(chance: Chance, scenario: Scenario): SimMessage[] {
+  const messages: SimMessage[] = [];
+  const end = scenario.streamEnds + scenario.serverOffsetMs;
+  const meanGap = 1000 / scenario.messagesPerSecond;
+  let time = scenario.streamBegins + scenario.serverOffsetMs;
+  while (time < end) {
+    const text = drawPayload(chance, scenario, time);
+    const samples = expectedSamples(text);
+    const windows = samples.map(({ eventTime }) => windowStart(eventTime ?? time, time, scenario));
+    const elements = text.startsWith('[') ? (JSON.parse(text) as unknown[]).length : undefined;
+    messages.push({
+      sequence: messages.length + 1,
+      payload: encoder.encode(text),
+      streamTime: time,
+      samples: samples.length,
+      rejectedMessages: elements === undefined && samples.length === 0 ? 1 : 0,
+      rejectedSamples: elements === undefined ? 0 : elements - samples.length,
+      windows: [...new Set(windows)],
+    });
+    time += drawGap(chance, meanGap, scenario);
+  }
+  return messages;
+}
+
+/** Bursts in one millisecond, a steady flow, and pauses long enough for windows to close by the clock alone. */
+function drawGap(chance: Chance, meanGap: number, { windowMs, latenessMs }: Scenario): number {
+  return chance.weighted<() => number>([
+    [() => 0, 2],
+    [() => chance.int(0, Math.ceil(2 * meanGap)), 10],
+    [() => chance.int(0, windowMs), 0.5],
+    [() => chance.int(1, 4) * windowMs + latenessMs, 0.1],
+  ])();
+}
+
+function drawPayload(chance: Chance, scenario: Scenario, time: number): string {
+  if (chance.bool(0.04)) return chance.pick(REJECTED);
+  if (!chance.bool(0.12)) return drawSample(chance, scenario, time);
+  const elements = Array.from({ length: chance.int(0, 4) }, () =>
+    chance.bool(0.1) ? '{"name":"a","type":"set","value":1}' : drawSample(chance, scenario, time),
+  );
+  return `[${elements.join(', ')}]`;
+}
+
+function drawSample(chance: Chance, scenario: Scenario, time: number): string {
+  const type = chance.pick(['counter', 'counter', 'gauge', 'timer']);
+  const eventTime = drawEventTime(chance, scenario, time);
+  const fields = {
+    name: chance.pick(['http.requests', 'queue', 'db']),
+    type,
+    value: drawValue(chance, type),
+    [chance.pick(['dimensions', 'dimensions', 'dims', 'tags'])]: chance.pick<object>([
+      {},
+      { app: 'api', status: 200 },
+      { app: 'api', status: '200' },
+      { status: 500, app: 'web' },
+      { app: null },
+    ]),
+    ...(eventTime === undefined ? {} : { timestamp: new Date(eventTime).toISOString() }),
+  };
+  return JSON.stringify(fields);
+}
+
+function drawValue(chance: Chance, type: string): number {
+  if (type === 'timer') return chance.int(1, 1_000_000_000);
+  return chance.weighted<number>([
+    [chance.int(-3, 100), 10],
+    // In which order these are added shows in the last bits.
+    [chance.next() * 10 ** chance.int(-3, 12), 5],
+    // Two of them in a window are no number any more: refused by every lane alike.
+    [type === 'counter' ? 1.7e308 : 0, 0.1],
+  ]);
+}
+
+/** On both sides of every edge of I1. */
+function drawEventTime(chance: Chance, scenario: Scenario, time: number): number | undefined {
+  const { windowMs, latenessMs, maxAheadMs } = scenario;
+  const edge = Math.floor((time - latenessMs) / windowMs) * windowMs;
+  return chance.weighted<number | undefined>([
+    [time - chance.int(0, 50), 10],
+    [undefined, 2],
+    [time - chance.int(0, 3 * (windowMs + latenessMs)), 4],
+    [time + chance.int(0, 2 * maxAheadMs + 10), 3],
+    [time + maxAheadMs + chance.int(-1, 1), 1],
+    [edge - chance.int(0, 2) * windowMs + chance.int(-1, 1), 2],
+    [time - chance.int(0, 100_000), 0.3],
+  ]);
+}

@@ -1,0 +1,62 @@
+/** What every store must hold: the oracle's answer for the whole stream. */
+import type { Point } from '../../src/sink.ts';
+import { expectedWindows, type OracleMessage, type OracleSettings } from '../aggregate/oracle.ts';
+
+export function keyOf({ windowStart, series, instance }: Point): string {
+  return `${windowStart} ${series.id} ${instance}`;
+}
+
+export class Truth {
+  readonly byKey = new Map<string, Point>();
+  /** In ascending order of their start. */
+  readonly windows: readonly (readonly [start: number, points: readonly Point[]])[];
+
+  constructor(messages: readonly { payload: Uint8Array; streamTime: number }[], settings: OracleSettings) {
+    this.windows = [...expectedWindows(messages satisfies readonly OracleMessage[], settings)];
+    for (const [, points] of this.windows) for (const point of points) this.byKey.set(keyOf(point), point);
+  }
+
+  /** The windows that start in [from, to), of the slice `index` of `of`. */
+  *between(
+    from: number,
+    to: number,
+    windowMs: number,
+    slice: string,
+  ): Generator<readonly [number, readonly Point[]]> {
+    const [index, of] = slice.split('/').map(Number);
+    for (const window of this.windows) {
+      const [start] = window;
+      if (start < from || start >= to) continue;
+      if ((start / windowMs) % of! === index) yield window;
+    }
+  }
+}
+
+const VALUES = [
+  'count',
+  'sum',
+  'min',
+  'max',
+  'last',
+  'p50',
+  'p90',
+  'p95',
+  'p99',
+  'windowMs',
+  'instance',
+] as const;
+
+/** What differs between the two, down to the last bit; undefined if nothing does. */
+export function difference(actual: Point, expected: Point): string | undefined {
+  for (const key of VALUES) {
+    if (!Object.is(actual[key], expected[key])) return `${key} is ${actual[key]} and not ${expected[key]}`;
+  }
+  for (const key of ['name', 'type', 'dimensionsJson'] as const) {
+    if (actual.series[key] !== expected.series[key]) return `${key} is ${actual.series[key]}`;
+  }
+  return undefined;
+}
+
+export function nameOf({ series }: Point): string {
+  return `${series.type} ${series.name}${series.dimensionsJson}`;
+}

@@ -1,0 +1,187 @@
+/** Everything that a run consists of, and the faults that come over it. */
+import { Chance } from './chance.ts';
+import { SimCheckpoints } from './checkpoints.ts';
+import type { SimCoreSource } from './core-source.ts';
+import { Instance } from './instance.ts';
+import { Invariants } from './invariants.ts';
+import { drawScenario, type Fault, type Scenario, START } from './scenario.ts';
+import { SimStore } from './store.ts';
+import { SimStream } from './stream.ts';
+import { Timeline } from './timeline.ts';
+import { Trace } from './trace.ts';
+import { Truth } from './truth.ts';
+
+const RESTART_MS = 1000;
+/** How long a stop may take beyond its own time-out: closing the sinks, and the checkpoint store's two last calls. */
+const STOP_MARGIN_MS = 26_000;
+
+/** Faults that the code is known not to stand; off, so that other faults are found. */
+export interface Options {
+  /** A source that, with a new consumer, forgets that the reader asked for time. */
+  readonly forgetsHold?: boolean;
+  /** A slice that begins after another of its number, and goes on from that one's checkpoint. */
+  readonly lateSlices?: boolean;
+  /** A checkpoint of a lane that did not know what had been read when it began says 0, which is taken for a number. */
+  readonly unknownSequence?: boolean;
+  readonly print?: (line: string) => void;
+}
+
+export class World {
+  readonly options: Options;
+  readonly chance: Chance;
+  readonly scenario: Scenario;
+  readonly timeline = new Timeline(START - 1000);
+  readonly trace: Trace;
+  readonly stream: SimStream;
+  readonly stores: ReadonlyMap<string, SimStore>;
+  readonly checkpoints: SimCheckpoints;
+  readonly invariants: Invariants;
+  /** Those that listen in core mode. */
+  readonly coreReaders = new Set<SimCoreSource>();
+  /** All that ever ran, in the order of their start. */
+  readonly everyInstance: Instance[] = [];
+  /** By index: the one that runs, and how often there was one. */
+  readonly #running: (Instance | undefined)[];
+  readonly #starts: number[];
+
+  constructor(seed: number, options: Options = {}) {
+    this.options = options;
+    this.chance = new Chance(seed);
+    this.scenario = drawScenario(this.chance);
+    this.trace = new Trace(() => this.timeline.now - START, options.print);
+    this.stream = new SimStream(this.chance, this.scenario);
+    this.checkpoints = new SimCheckpoints(this);
+    this.stores = new Map(this.scenario.sinks.map((plan) => [plan.id, new SimStore(this, plan)]));
+    this.invariants = new Invariants(this, new Truth(this.stream.messages, this.scenario));
+    const { instances, faults, calmAt } = this.scenario;
+    this.#running = Array.from({ length: instances }, () => undefined);
+    this.#starts = Array.from({ length: instances }, () => 0);
+    for (let index = 0; index < instances; index++) {
+      const later = index === 0 ? 0 : this.chance.int(0, 8000);
+      this.timeline.at(START + later, () => this.#start(index));
+    }
+    for (const fault of faults) this.timeline.at(fault.at, () => this.#meet(fault));
+    // Those that are configured from the second start on must get one.
+    this.timeline.at(calmAt - 1, () => this.#restartOnce());
+    this.timeline.at(calmAt, () => {
+      this.checkpoints.mode = 'healthy';
+    });
+    if (this.scenario.mode === 'core') this.#sendNext(0);
+  }
+
+  get running(): readonly Instance[] {
+    return this.#running.filter((instance) => instance !== undefined);
+  }
+
+  serverNow(): number {
+    return this.timeline.now + this.scenario.serverOffsetMs;
+  }
+
+  /** Short, for people: windows by number from the first start. */
+  windowName(start: number): string {
+    return `w${Math.floor((start - START) / this.scenario.windowMs)}`;
+  }
+
+  /** Ends it as kill -9 does. */
+  died(instance: Instance, downMs = this.chance.int(0, 3000)): void {
+    if (instance.dead) return;
+    this.trace.add('kill', instance.name);
+    instance.kill();
+    this.#restart(instance, downMs);
+  }
+
+  /** Ends it as SIGTERM does, for good. */
+  stopForGood(instance: Instance): void {
+    this.#starts[instance.index] = Number.POSITIVE_INFINITY;
+    this.#stop(instance, 0);
+  }
+
+  #start(index: number): void {
+    const start = this.#starts[index]!++;
+    if (!Number.isFinite(start)) return;
+    const instance = new Instance(this, index, start);
+    this.#running[index] = instance;
+    this.everyInstance.push(instance);
+    this.trace.add('start', instance.name);
+    instance.run().then(
+      () => this.#ended(instance),
+      (error: unknown) => this.trace.fail('engine', `${instance.name}: ${(error as Error).stack}`),
+    );
+  }
+
+  #ended(instance: Instance): void {
+    this.trace.add('ended', instance.name);
+    this.invariants.ended(instance);
+    instance.kill();
+    this.#restart(instance, RESTART_MS);
+  }
+
+  #restart(instance: Instance, ms: number): void {
+    if (this.#running[instance.index] !== instance) return;
+    this.#running[instance.index] = undefined;
+    this.timeline.after(ms, () => this.#start(instance.index));
+  }
+
+  #stop(instance: Instance, downMs: number): void {
+    if (instance.engine === undefined) {
+      this.died(instance, downMs);
+      return;
+    }
+    this.trace.add('stop', instance.name);
+    instance.stop();
+    this.timeline.after(this.scenario.stopTimeoutMs + STOP_MARGIN_MS, () => {
+      if (!instance.dead) this.trace.fail('stop', `${instance.name} does not come to an end`);
+    });
+  }
+
+  #restartOnce(): void {
+    for (const [index, instance] of this.#running.entries()) {
+      instance?.dieAfter(Number.POSITIVE_INFINITY);
+      if (instance !== undefined && this.#starts[index] === 1) this.died(instance, 0);
+    }
+  }
+
+  #meet(fault: Fault): void {
+    if (fault.kind === 'checkpoints') {
+      this.trace.add('checkpoints', fault.mode);
+      this.checkpoints.mode = fault.mode;
+      return;
+    }
+    const instance = this.#running[fault.instance];
+    if (instance === undefined) return;
+    const { now } = this.timeline;
+    switch (fault.kind) {
+      case 'kill':
+        this.died(instance, fault.downMs);
+        break;
+      case 'kill-at-step':
+        instance.dieAfter(fault.steps);
+        break;
+      case 'stop':
+        if (!instance.isStopping) this.#stop(instance, fault.downMs);
+        break;
+      case 'disconnect':
+        this.trace.add('disconnect', instance.name);
+        instance.connection.disconnect(now);
+        this.timeline.after(fault.ms, () => instance.connection.reconnect(this.timeline.now));
+        break;
+      case 'lose-consumers':
+        this.trace.add('lose-consumers', instance.name);
+        instance.connection.loseConsumers(now);
+        break;
+      default:
+        fault satisfies never;
+    }
+  }
+
+  /** Core mode: the server hands each message, once, to one of those that listen. */
+  #sendNext(index: number): void {
+    const message = this.stream.messages[index];
+    if (message === undefined) return;
+    this.timeline.at(message.streamTime - this.scenario.serverOffsetMs, () => {
+      const readers = [...this.coreReaders].filter(({ listens }) => listens);
+      if (readers.length > 0) this.chance.pick(readers).send(message);
+      this.#sendNext(index + 1);
+    });
+  }
+}
