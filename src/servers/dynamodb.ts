@@ -1,6 +1,6 @@
 /** An emulator of DynamoDB in memory (`dynalite`) for the demo and the tests, in a process of its own. */
 import { createRequire } from 'node:module';
-import { freePort, type Server, startProcess } from './process.ts';
+import { freePort, type RestartableServer, startProcess, startRestartable } from './process.ts';
 
 /**
  * The child's program; its arguments are dynalite's path and the port. dynalite throws where a client cuts a request
@@ -14,12 +14,13 @@ process.on('uncaughtException', (error) => {
 require(dynalite)({ createTableMs: 0, deleteTableMs: 0 }).listen(Number(port), '127.0.0.1');
 `;
 
-export async function startDynamoDb(): Promise<Server> {
+/** It keeps nothing: a restart leaves it empty. */
+export async function startDynamoDb(): Promise<RestartableServer> {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const args = ['--input-type=commonjs', '-e', PROGRAM, dynalitePath(), String(port)];
-  const server = await startProcess(process.execPath, args, () => answers(url));
-  return { url, port, stop: () => server.stop() };
+  const server = await startRestartable(() => startProcess(process.execPath, args, () => answers(url)));
+  return { ...server, url, port, stop: () => server.halt() };
 }
 
 async function answers(url: string): Promise<boolean> {

@@ -1,7 +1,14 @@
 /** A real InfluxDB 1.x (`influxd`) for the demo and the tests. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { freePort, NOT_FOUND, type Server, startProcess, temporaryFolder } from './process.ts';
+import {
+  freePort,
+  NOT_FOUND,
+  type RestartableServer,
+  startProcess,
+  startRestartable,
+  temporaryFolder,
+} from './process.ts';
 
 export interface InfluxDbOptions {
   /** Switches sign-in on, with this user as the administrator. */
@@ -15,18 +22,17 @@ export interface InfluxDbOptions {
 const DEFAULT_MAX_BODY_BYTES = 25_000_000;
 
 /** Starts `influxd`, quiet and reporting to nobody, on free ports and with its data in a temporary folder. */
-export async function startInfluxDb(options: InfluxDbOptions = {}): Promise<Server> {
+export async function startInfluxDb(options: InfluxDbOptions = {}): Promise<RestartableServer> {
   const folder = temporaryFolder('influxdb');
   try {
     const port = await freePort();
     const url = `http://127.0.0.1:${port}`;
     const config = join(folder.path, 'influxdb.conf');
     await writeFile(config, configText(folder.path, port, await freePort(), options));
-    const server = await startProcess('influxd', ['run', '-config', config], () => answersPing(url)).catch(
-      explainMissing,
-    );
+    const start = () => startProcess('influxd', ['run', '-config', config], () => answersPing(url));
+    const server = await startRestartable(start).catch(explainMissing);
     const stop = async () => {
-      await server.stop();
+      await server.halt();
       folder.remove();
     };
     if (options.admin)
@@ -34,7 +40,7 @@ export async function startInfluxDb(options: InfluxDbOptions = {}): Promise<Serv
         await stop();
         throw error;
       });
-    return { url, port, stop };
+    return { ...server, url, port, stop };
   } catch (error) {
     folder.remove();
     throw error;

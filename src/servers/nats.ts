@@ -2,7 +2,13 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
-import { freePort, type Server, type ServerProcess, startProcess, temporaryFolder } from './process.ts';
+import {
+  freePort,
+  type RestartableServer,
+  startProcess,
+  startRestartable,
+  temporaryFolder,
+} from './process.ts';
 
 /** Who may sign in; without one, everybody. */
 export type NatsAuth =
@@ -38,15 +44,9 @@ export interface NatsOptions {
   readonly extra?: string;
 }
 
-export interface NatsServer extends Server {
+export interface NatsServer extends RestartableServer {
   /** Where JetStream keeps its data. */
   readonly storePath: string;
-  /** Ends the process (SIGKILL is a crash) and keeps its data. */
-  halt(signal?: NodeJS.Signals): Promise<void>;
-  /** Starts it again after `halt`, on the same port and data. */
-  resume(): Promise<void>;
-  /** Such as SIGSTOP and SIGCONT, for a server that hangs. */
-  signal(signal: NodeJS.Signals): void;
 }
 
 const COMMAND = 'nats-server';
@@ -63,30 +63,17 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsServer> 
   const storePath = join(folder.path, 'jetstream');
   writeFileSync(file, configuration(options, port, storePath), { mode: 0o600 });
   const start = () => startProcess(command, ['-c', file], () => greets(port));
-  let running: ServerProcess | undefined;
-  try {
-    running = await start();
-  } catch (error) {
+  const server = await startRestartable(start).catch((error) => {
     folder.remove();
     throw error;
-  }
-  const halt = async (signal: NodeJS.Signals = 'SIGTERM') => {
-    await running?.stop(signal);
-    running = undefined;
-  };
+  });
   return {
+    ...server,
     url: `nats://127.0.0.1:${port}`,
     port,
     storePath,
-    halt,
-    async resume() {
-      running ??= await start();
-    },
-    signal(signal) {
-      running?.child.kill(signal);
-    },
     async stop() {
-      await halt('SIGKILL');
+      await server.halt('SIGKILL');
       folder.remove();
     },
   };

@@ -4,14 +4,22 @@
  */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chownSync, cpSync, writeFileSync } from 'node:fs';
+import { chownSync, cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { promisify } from 'node:util';
 import pg from 'pg';
-import { freePort, type Server, startProcess, temporaryFolder } from './process.ts';
+import {
+  freePort,
+  type RestartableServer,
+  type ServerProcess,
+  startProcess,
+  startRestartable,
+  temporaryFolder,
+} from './process.ts';
 
-export interface Postgres extends Server {
+/** Pausing it also pauses the processes that serve its connections. */
+export interface Postgres extends RestartableServer {
   readonly password: string;
   /** Makes an empty database and returns its URL. */
   createDatabase(name: string): Promise<string>;
@@ -45,21 +53,24 @@ export async function startPostgres(): Promise<Postgres> {
       await client.end();
     }
   };
-  let server: { stop(): Promise<void> } | undefined;
+  let server: Pick<Postgres, 'halt' | 'resume' | 'signal'> | undefined;
   try {
     if (user.uid !== undefined && user.gid !== undefined) chownSync(folder.path, user.uid, user.gid);
     const binaries = await runnableBy(user, installed, folder.path);
     await initialise(binaries.initdb, folder.path, password, user);
-    server = await launch(binaries.postgres, folder.path, port, user, () => execute('SELECT 1'));
+    const start = () => launch(binaries.postgres, folder.path, port, user, () => execute('SELECT 1'));
+    server = await startRestartable(start);
   } finally {
     if (server === undefined) folder.remove();
   }
   return {
+    ...server,
     url: url(SUPERUSER),
     port,
     password,
     async stop() {
-      await server.stop();
+      // At once, for nobody wants the data.
+      await server.halt('SIGQUIT');
       folder.remove();
     },
     execute,
@@ -126,12 +137,49 @@ async function launch(
   port: number,
   user: User,
   ready: () => Promise<unknown>,
-): Promise<{ stop(): Promise<void> }> {
+): Promise<ServerProcess> {
   const settings = [`port=${port}`, 'listen_addresses=127.0.0.1', 'unix_socket_directories=', 'fsync=off'];
   const args = ['-D', join(folder, 'data'), ...settings.flatMap((setting) => ['-c', setting])];
   const options = { ...user, folder, signal: 'QUIT' } as const;
   const answers = () => ready().then(() => true);
   const server = await startProcess(postgres, args, answers, options);
-  // QUIT: at once, for nobody wants the data.
-  return { stop: () => server.stop('SIGQUIT') };
+  const signal = (name: NodeJS.Signals) => {
+    for (const pid of serving(server.child.pid!)) {
+      try {
+        process.kill(pid, name);
+      } catch {
+        // It ended just now.
+      }
+    }
+    server.signal(name);
+  };
+  return {
+    ...server,
+    signal,
+    async stop(name) {
+      // One that is stopped would outlive the server.
+      signal('SIGCONT');
+      await server.stop(name);
+    },
+  };
+}
+
+/** The processes that the server started, each for a connection or a task of its own. */
+function serving(pid: number): number[] {
+  try {
+    const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number);
+    // Another child is the watcher of this server, which must go on watching.
+    return children.filter((child) => nameOf(child).startsWith('postgres'));
+  } catch {
+    // Not Linux, or the server has ended.
+    return [];
+  }
+}
+
+function nameOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8');
+  } catch {
+    return '';
+  }
 }

@@ -15,6 +15,16 @@ export interface Server {
   stop(): Promise<void>;
 }
 
+/** A server that can be made to hang, and to go on, and whose data outlive its process. */
+export interface RestartableServer extends Server {
+  /** Ends the process (SIGKILL is a crash) and keeps its data. */
+  halt(signal?: NodeJS.Signals): Promise<void>;
+  /** Starts it again after `halt`, on the same port and data. */
+  resume(): Promise<void>;
+  /** Such as SIGSTOP and SIGCONT, for a server that hangs. */
+  signal(signal: NodeJS.Signals): void;
+}
+
 const READY_TIMEOUT_MS = 30_000;
 const READY_POLL_MS = 50;
 const TERM_GRACE_MS = 5_000;
@@ -95,6 +105,7 @@ export function spawnTied(command: string, args: readonly string[], options: Tie
 export interface ServerProcess {
   readonly child: ChildProcess;
   stop(signal?: NodeJS.Signals): Promise<void>;
+  signal(signal: NodeJS.Signals): void;
 }
 
 /**
@@ -124,10 +135,29 @@ export async function startProcess(
     const isReady = await ready().catch(() => false);
     await sleep(READY_POLL_MS);
     // Whoever answered may be another server on the same port: then ours has ended meanwhile.
-    if (isReady && failure === undefined) return { child, stop };
+    if (isReady && failure === undefined) return { child, stop, signal: (signal) => void child.kill(signal) };
   }
   await stop('SIGKILL');
   throw new Error(`${command}: ${failure ?? `not ready within ${READY_TIMEOUT_MS} ms`}\n${output}`);
+}
+
+/** Starts a server that can be started again, on the data that its last process left. */
+export async function startRestartable(
+  start: () => Promise<ServerProcess>,
+): Promise<Pick<RestartableServer, 'halt' | 'resume' | 'signal'>> {
+  let running: ServerProcess | undefined = await start();
+  return {
+    async halt(signal = 'SIGTERM') {
+      await running?.stop(signal);
+      running = undefined;
+    },
+    async resume() {
+      running ??= await start();
+    },
+    signal(signal) {
+      running?.signal(signal);
+    },
+  };
 }
 
 /** Resolves when the process has ended; SIGKILL where it takes its time. A process that is stopped goes on first. */

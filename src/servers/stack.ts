@@ -4,13 +4,13 @@ import { startDynamoDb } from './dynamodb.ts';
 import { startInfluxDb } from './influxdb.ts';
 import { type NatsServer, startNats } from './nats.ts';
 import { type Postgres, startPostgres } from './postgres.ts';
-import { type Server, temporaryFolder } from './process.ts';
+import { type RestartableServer, type Server, temporaryFolder } from './process.ts';
 
 export interface Stack {
   readonly nats: NatsServer;
-  readonly influxdb: Server;
+  readonly influxdb: RestartableServer;
   readonly postgres: Postgres;
-  readonly dynamodb: Server;
+  readonly dynamodb: RestartableServer;
   /** A folder of its own, removed at the end; the SQLite file is in it. */
   readonly folder: string;
   /** NATS_URL, and SINK_* with all four stores on. */
