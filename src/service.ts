@@ -116,6 +116,7 @@ class Operation {
       replayFailed: (sink, error) =>
         log.warn({ sink, error: String(error) }, 'the replay failed; trying again'),
       reopened: (starts) => reports.reopened(starts),
+      catchingUp: (sink, progress) => log.info({ sink, ...progress }, 'catching up'),
       caughtUp: (sink) => log.info({ sink }, 'the sink has caught up'),
     };
     const engineSinks = sinks.map(({ id, module, timeoutMs, backlogBytes, values }) => ({

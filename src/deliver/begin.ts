@@ -111,3 +111,13 @@ function isBefore(a: Beginning, b: Beginning): boolean {
   if (a.from !== b.from) return a.from < b.from;
   return (a.closedAt ?? Number.POSITIVE_INFINITY) < (b.closedAt ?? Number.POSITIVE_INFINITY);
 }
+
+/** The windows that messages with stream times from `fromTime` to `toTime` can belong to, as a half-open range. */
+export function windowsTouched(
+  fromTime: number,
+  toTime: number,
+  shape: WindowShape,
+): { from: number; to: number } {
+  const from = windowStart(fromTime - shape.latenessMs, shape.windowMs);
+  return { from, to: windowStart(toTime + shape.maxAheadMs, shape.windowMs) + shape.windowMs };
+}

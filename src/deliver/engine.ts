@@ -7,13 +7,14 @@ import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Gap, Source } from '../bus/source.ts';
 import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
 import type { Sink, SinkLimits } from '../sink.ts';
-import { type Beginning, liveFrom } from './begin.ts';
+import { type Beginning, liveFrom, windowsTouched } from './begin.ts';
 import { catchUp, type OpenReplay } from './catch-up.ts';
 import type { Clock } from './clock.ts';
 import { FanOut } from './fanout.ts';
 import type { CheckpointKeeper } from './keeper.ts';
 import { Lane } from './lane.ts';
 import { type Hand, openPipeline, type Pipeline, type PipelineSettings } from './pipeline.ts';
+import { type CatchUpProgress, CatchUpWatch } from './progress.ts';
 import type { RejectedPoint } from './reports.ts';
 import { rewriteWindow } from './rewrite.ts';
 import type { StoreFailure } from './writer.ts';
@@ -55,6 +56,8 @@ export interface EngineEvents {
   messageRejected(reason: DecodeRejection, message: Uint8Array): void;
   catchUpStarted(sink: string, from: number): void;
   replayFailed(sink: string, error: unknown): void;
+  /** Every now and then while it lasts. */
+  catchingUp(sink: string, progress: CatchUpProgress): void;
   caughtUp(sink: string): void;
   /** Windows got a sample after they were handed out: they are computed and written again. */
   reopened(starts: readonly number[]): void;
@@ -74,12 +77,25 @@ export interface LiveParts {
   readonly aggregator: Aggregator;
 }
 
+/** How often a catch-up tells how far it is. */
+const PROGRESS_INTERVAL_MS = 10_000;
+/** Of the gaps, the latest are kept with the windows that they touch. */
+const MAX_GAPS = 20;
+
+export interface Gaps {
+  times: number;
+  messages: number;
+  /** With the windows that the messages can have belonged to, from..to in ms since 1970, half-open. */
+  readonly latest: { readonly messages: number; readonly from: number; readonly to: number }[];
+}
+
 export class Engine {
   readonly lanes: readonly LaneParts[];
   readonly live: LiveParts;
   readonly table: SeriesTable;
   /** Messages that were no longer in the stream: on the live path and in every catch-up. */
-  readonly gaps = { times: 0, messages: 0 };
+  readonly gaps: Gaps = { times: 0, messages: 0, latest: [] };
+  readonly #watches = new Map<Lane, CatchUpWatch>();
   readonly #attachment: Attachment;
   readonly #settings: EngineSettings;
   readonly #clock: Clock;
@@ -160,10 +176,7 @@ export class Engine {
         hand,
         onReopened,
         onRejected: (reason, message) => this.#events.messageRejected(reason, message),
-        onGap: ({ messages }: Gap) => {
-          this.gaps.times += 1;
-          this.gaps.messages += messages;
-        },
+        onGap: (gap: Gap) => this.#gap(gap),
       },
     );
   }
@@ -196,8 +209,31 @@ export class Engine {
     return { lane, kind, keeper };
   }
 
+  /** Undefined where the lane is not catching up. */
+  progressOf(lane: Lane): CatchUpProgress | undefined {
+    return this.#watches.get(lane)?.progress(this.#fanout.boundary, this.#clock.now());
+  }
+
+  #gap({ fromTime, toTime, messages }: Gap): void {
+    this.gaps.times += 1;
+    this.gaps.messages += messages;
+    this.gaps.latest.push({ messages, ...windowsTouched(fromTime, toTime, this.#settings) });
+    if (this.gaps.latest.length > MAX_GAPS) this.gaps.latest.shift();
+  }
+
+  async #tellProgress(lane: Lane, watch: CatchUpWatch): Promise<void> {
+    for (;;) {
+      await this.#clock.sleep(PROGRESS_INTERVAL_MS, this.#over.signal);
+      if (this.#over.signal.aborted || this.#watches.get(lane) !== watch) return;
+      this.#events.catchingUp(lane.id, watch.progress(this.#fanout.boundary, this.#clock.now()));
+    }
+  }
+
   #catchUp(lane: Lane): void {
     this.#events.catchUpStarted(lane.id, lane.next);
+    const watch = new CatchUpWatch(lane, this.#settings.windowMs, this.#clock.now());
+    this.#watches.set(lane, watch);
+    void this.#tellProgress(lane, watch);
     const options = {
       open: this.#replayFor(lane),
       liveBoundary: () => this.#fanout.boundary,
@@ -206,6 +242,7 @@ export class Engine {
     };
     this.#track(
       catchUp(lane, options, this.#over.signal).then(() => {
+        if (this.#watches.get(lane) === watch) this.#watches.delete(lane);
         if (!this.#over.signal.aborted) this.#events.caughtUp(lane.id);
       }),
     );

@@ -3,6 +3,7 @@ import type { Bus } from '../bus/connect.ts';
 import type { Config } from '../config.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
 import type { Engine, LaneParts, LiveParts } from '../deliver/engine.ts';
+import type { CatchUpProgress } from '../deliver/progress.ts';
 import { VERSION } from '../version.ts';
 import type { Counts, SampleStatus, SinkStatus, SourceStatus, Status, WindowStatus } from './status.ts';
 
@@ -39,7 +40,7 @@ export function snapshot(parts: Parts, now: number): Status {
     },
     samples: sampleStatus(live),
     windows: windowStatus(parts),
-    sinks: (engine?.lanes ?? []).map((lane) => sinkStatus(lane, now)),
+    sinks: (engine?.lanes ?? []).map((lane) => sinkStatus(lane, engine?.progressOf(lane.lane), now)),
   };
 }
 
@@ -53,6 +54,11 @@ function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
     lastSequence: stats?.lastSequence ?? 0,
     gaps: engine?.gaps.times ?? 0,
     gapMessages: engine?.gaps.messages ?? 0,
+    latestGaps: (engine?.gaps.latest ?? []).map(({ messages, from, to }) => ({
+      messages,
+      from: new Date(from).toISOString(),
+      to: new Date(to).toISOString(),
+    })),
     resumptions: stats?.resumptions ?? 0,
   };
 }
@@ -83,7 +89,11 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
   };
 }
 
-function sinkStatus({ lane, kind, keeper }: LaneParts, now: number): SinkStatus {
+function sinkStatus(
+  { lane, kind, keeper }: LaneParts,
+  catchUp: CatchUpProgress | undefined,
+  now: number,
+): SinkStatus {
   const { stats } = lane;
   return {
     id: lane.id,
@@ -91,6 +101,7 @@ function sinkStatus({ lane, kind, keeper }: LaneParts, now: number): SinkStatus 
     state: lane.state,
     up: lane.up,
     catchingUp: lane.state === 'catching_up',
+    catchUp: catchUp ?? null,
     next: timeOf(lane.next),
     lagSeconds: Number.isFinite(lane.next) ? Math.max(0, now - lane.next) / 1000 : 0,
     backlogPoints: lane.backlogPoints,

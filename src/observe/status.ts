@@ -1,5 +1,6 @@
 /** All that is to be known of a running instance, as plain data: `/api/status` shows it, `/metrics` counts it. */
 import type { LaneState } from '../deliver/lane.ts';
+import type { CatchUpProgress } from '../deliver/progress.ts';
 import type { StoreFailure } from '../deliver/writer.ts';
 
 export interface Status {
@@ -29,6 +30,8 @@ export interface SourceStatus {
   readonly lastSequence: number;
   readonly gaps: number;
   readonly gapMessages: number;
+  /** The latest gaps, with the windows that they touch: those may be partial. */
+  readonly latestGaps: readonly { readonly messages: number; readonly from: string; readonly to: string }[];
   readonly resumptions: number;
 }
 
@@ -63,6 +66,8 @@ export interface SinkStatus {
   readonly state: LaneState;
   readonly up: boolean;
   readonly catchingUp: boolean;
+  /** How far its replay is; null where it is not catching up. */
+  readonly catchUp: CatchUpProgress | null;
   /** Start of the first window that is not confirmed; null before there is any. */
   readonly next: string | null;
   readonly lagSeconds: number;

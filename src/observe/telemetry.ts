@@ -230,6 +230,13 @@ const SHOWN: readonly Shown[] = [
     labels: ['sink'],
     of: perSink((sink) => Number(sink.catchingUp)),
   },
+  {
+    kind: 'gauge',
+    name: 'fanout_sink_catch_up_windows',
+    help: 'Windows that a replay is behind the live path; 0 where the sink is not catching up.',
+    labels: ['sink'],
+    of: perSink((sink) => sink.catchUp?.windowsBehind ?? 0),
+  },
 ];
 
 export class Telemetry {

@@ -117,3 +117,9 @@ describe('where a sink goes on, from the checkpoints of its slices', () => {
     );
   });
 });
+
+test('the windows that lost messages can have belonged to', () => {
+  // LATENESS back from the first of them, MAX_AHEAD forth from the last.
+  expect(windowsTouched(5400, 6600, SHAPE)).toEqual({ from: 4000, to: 7000 });
+  expect(windowsTouched(5500, 6700, SHAPE)).toEqual({ from: 5000, to: 8000 });
+});

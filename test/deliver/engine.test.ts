@@ -67,6 +67,7 @@ const SILENT: EngineEvents = {
   replayFailed(sink, error) {
     throw new Error(`${sink}: ${String(error)}`);
   },
+  catchingUp() {},
   caughtUp() {},
   reopened() {},
 };

@@ -64,6 +64,7 @@ test('one store hangs and one refuses connections: the others stay at the head, 
     expect(sink, id).toMatchObject({ up: false, catchingUp: true });
     expect(sink?.backlogBytes, id).toBeLessThan(150_000);
     expect(sink?.overflows, id).toBe(1);
+    expect(sink?.catchUp?.windowsBehind, id).toBeGreaterThan(1);
   }
   expect(worst.dynamodb).toBeLessThan(HEAD_SECONDS);
   expect(worst.sqlite).toBeLessThan(HEAD_SECONDS);
