@@ -7,6 +7,7 @@ import {
   readFrom,
   resumeFrom,
   windowStart,
+  windowsTouched,
 } from '../../src/deliver/begin.ts';
 import { expectedWindows } from '../aggregate/oracle.ts';
 
