@@ -3,12 +3,12 @@
  * classifies what came back, and reads. Queues, batching, timeouts, retries with backoff and jitter, circuit breaking,
  * checkpoints and counters are the lane's alone; a sink keeps no buffer and makes no second attempt.
  */
-import type { Point } from './aggregate/point.ts';
+import { ALL_FIELDS, type Point } from './aggregate/point.ts';
 import type { Settings, Values } from './settings.ts';
 
 export type { Field, MetricType, Point, PointValues, Series } from './aggregate/point.ts';
 export { ALL_FIELDS, FIELDS, METRIC_TYPES } from './aggregate/point.ts';
-export { makeSeries } from './aggregate/series.ts';
+export { makeSeries, storedSeries } from './aggregate/series.ts';
 export type { Settings, Values } from './settings.ts';
 export { setting } from './settings.ts';
 
@@ -156,4 +156,11 @@ export function defineSink<S extends Settings>(module: SinkModule<S>): SinkModul
 /** Estimate of a point's encoded size in bytes, the same for every sink, so that limits and backlogs compare. */
 export function pointBytes(point: Point): number {
   return 160 + point.series.name.length + point.series.dimensionsJson.length;
+}
+
+/** The columns of a table row behind `window_start`, in the order of the README: what all SQL stores have alike. */
+export function columnValues(point: Point): (string | number | null)[] {
+  const { series, windowMs, instance } = point;
+  const { id, name, type, dimensionsJson } = series;
+  return [windowMs, id, instance, name, type, dimensionsJson, ...ALL_FIELDS.map((field) => point[field])];
 }

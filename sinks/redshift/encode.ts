@@ -4,11 +4,13 @@
  */
 import {
   ALL_FIELDS,
+  columnValues,
   FIELDS,
   type MetricType,
   type Point,
   type Rejection,
   type StoredPoint,
+  storedSeries,
   type WindowRange,
 } from '../../src/sink.ts';
 
@@ -217,46 +219,18 @@ function tooLong(what: string, text: string, maxBytes: number): Omit<Rejection, 
 export type Cell = string | number | null;
 
 export function toRow(point: Point): Cell[] {
-  const { series } = point;
-  return [
-    timestamp(point.windowStart),
-    point.windowMs,
-    series.id,
-    point.instance,
-    series.name,
-    series.type,
-    series.dimensionsJson,
-    point.count,
-    point.sum,
-    point.min,
-    point.max,
-    point.last,
-    point.p50,
-    point.p90,
-    point.p95,
-    point.p99,
-  ];
+  return [timestamp(point.windowStart), ...columnValues(point)];
 }
 
 /** Cells are text, as they came: what `pg` makes of a timestamp depends on our time zone. */
 export function fromRow(row: Readonly<Record<string, string | null>>): StoredPoint {
-  const dimensionsJson = row.dimensions ?? '{}';
-  const dimensions = Object.entries(JSON.parse(dimensionsJson) as Record<string, string>);
-  // An object lists keys that look like integers first.
-  dimensions.sort(([a], [b]) => (a < b ? -1 : 1));
   const numbers = ALL_FIELDS.map((field) => {
     const text = row[field] ?? null;
     return [field, text === null ? null : Number(text)];
   });
   return {
     ...(Object.fromEntries(numbers) as Pick<StoredPoint, (typeof ALL_FIELDS)[number]>),
-    series: {
-      id: row.series_id ?? '',
-      name: row.name ?? '',
-      type: row.type as MetricType,
-      dimensions,
-      dimensionsJson,
-    },
+    series: storedSeries(row.series_id ?? '', row.name ?? '', row.type as MetricType, row.dimensions ?? '{}'),
     windowStart: Date.parse(`${row.window_start?.replace(' ', 'T')}Z`),
     instance: row.instance ?? '',
   };

@@ -2,11 +2,13 @@
 import type { SQLInputValue, SQLOutputValue } from 'node:sqlite';
 import {
   ALL_FIELDS,
+  columnValues,
   FIELDS,
   type MetricType,
   type Point,
   type Rejection,
   type StoredPoint,
+  storedSeries,
 } from '../../src/sink.ts';
 
 /** What identifies a row, in the order of the primary key: time first, so that a window's rows lie together. */
@@ -65,25 +67,7 @@ export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
 }
 
 export function toRow(point: Point): SQLInputValue[] {
-  const { series } = point;
-  return [
-    point.windowStart,
-    point.windowMs,
-    series.id,
-    point.instance,
-    series.name,
-    series.type,
-    series.dimensionsJson,
-    point.count,
-    point.sum,
-    point.min,
-    point.max,
-    point.last,
-    point.p50,
-    point.p90,
-    point.p95,
-    point.p99,
-  ];
+  return [point.windowStart, ...columnValues(point)];
 }
 
 export function toKey(point: Point): SQLInputValue[] {
@@ -91,20 +75,15 @@ export function toKey(point: Point): SQLInputValue[] {
 }
 
 export function fromRow(row: Record<string, SQLOutputValue>): StoredPoint {
-  const dimensionsJson = String(row.dimensions);
-  const dimensions = Object.entries(JSON.parse(dimensionsJson) as Record<string, string>);
-  // An object lists keys that look like integers first.
-  dimensions.sort(([a], [b]) => (a < b ? -1 : 1));
   const numbers = ALL_FIELDS.map((field) => [field, row[field]]);
   return {
     ...(Object.fromEntries(numbers) as Pick<StoredPoint, (typeof ALL_FIELDS)[number]>),
-    series: {
-      id: String(row.series_id),
-      name: String(row.name),
-      type: row.type as MetricType,
-      dimensions,
-      dimensionsJson,
-    },
+    series: storedSeries(
+      String(row.series_id),
+      String(row.name),
+      row.type as MetricType,
+      String(row.dimensions),
+    ),
     windowStart: Number(row.window_start),
     instance: String(row.instance),
   };

@@ -35,3 +35,11 @@ export function seriesOf({ name, dimensions, dimensionsJson }: Identity, type: M
   const id = hash('sha256', canonical, 'hex').slice(0, 32);
   return { id, name, type, dimensions, dimensionsJson };
 }
+
+/** A series as a store holds it: its id is the stored one, whatever the dimensions say. */
+export function storedSeries(id: string, name: string, type: MetricType, dimensionsJson: string): Series {
+  const dimensions = Object.entries(JSON.parse(dimensionsJson) as Record<string, string>);
+  // An object lists keys that look like integers first.
+  dimensions.sort(([a], [b]) => (a < b ? -1 : 1));
+  return { id, name, type, dimensions, dimensionsJson };
+}

@@ -6,7 +6,7 @@ import { steadyNow } from './clock.ts';
 import type { Bus, Incoming } from './connect.ts';
 import { TICK_MS } from './pull.ts';
 import type { CoreConfig } from './sign-in.ts';
-import { BusError, type Reader, type Source, type SourceStats } from './source.ts';
+import { BusError, newSourceStats, type Reader, type Source, type SourceStats } from './source.ts';
 
 /** What is still handed over to a reader that asked for time; the bus cannot be held back, so the rest is dropped. */
 const MAX_HELD_MESSAGES = 100_000;
@@ -23,15 +23,7 @@ export function createCoreSource(bus: Bus, core: Configured, options: CoreOption
 }
 
 class CoreSource implements Source {
-  readonly stats: SourceStats = {
-    reading: false,
-    pending: 0,
-    lastSequence: 0,
-    lastStreamTime: 0,
-    gaps: 0,
-    gapMessages: 0,
-    resumptions: 0,
-  };
+  readonly stats: SourceStats = newSourceStats();
   readonly #bus: Bus;
   readonly #core: Configured;
   readonly #now: () => number;

@@ -14,7 +14,14 @@ import { Pull, type PullEnd } from './pull.ts';
 import type { ReplySubject } from './reply-subject.ts';
 import { type Beginning, beginAt, beginBehind } from './resume.ts';
 import type { CoreConfig } from './sign-in.ts';
-import type { Gap, Reader, Source, SourceStats, Start } from './source.ts';
+import {
+  type Gap,
+  newSourceStats,
+  type Reader,
+  type Source,
+  type SourceStats,
+  type Start,
+} from './source.ts';
 import { describeStream, ensureStream, manager, type StreamConfigured, type StreamFacts } from './stream.ts';
 import { covers, uncovered } from './subjects.ts';
 
@@ -42,15 +49,7 @@ export function createJetStreamSource(bus: Bus, core: Configured, options: JetSt
 }
 
 class JetStreamSource implements Source {
-  readonly stats: SourceStats = {
-    reading: false,
-    pending: 0,
-    lastSequence: 0,
-    lastStreamTime: 0,
-    gaps: 0,
-    gapMessages: 0,
-    resumptions: 0,
-  };
+  readonly stats: SourceStats = newSourceStats();
   readonly #bus: Bus;
   readonly #core: Configured;
   /** Moves on with what was reported as a gap, so that nothing is reported twice. */

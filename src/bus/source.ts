@@ -50,6 +50,19 @@ export interface SourceStats {
   resumptions: number;
 }
 
+/** Of a source that has not begun. */
+export function newSourceStats(): SourceStats {
+  return {
+    reading: false,
+    pending: 0,
+    lastSequence: 0,
+    lastStreamTime: 0,
+    gaps: 0,
+    gapMessages: 0,
+    resumptions: 0,
+  };
+}
+
 export interface Source {
   readonly stats: SourceStats;
   /**
