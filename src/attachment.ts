@@ -37,7 +37,7 @@ function attachToCore(bus: Bus, { core, sinks }: Config, instance: string): Atta
 
 async function attachToStream(bus: Bus, { core, sinks }: Config, log: Log): Promise<Attachment> {
   const facts = await ensureStream(bus, core);
-  const store = createCheckpointStore(bus, core);
+  const store = createCheckpointStore(bus, core, facts.replicas);
   const shape: CheckpointShape & WindowShape = {
     windowMs: core.window,
     latenessMs: core.lateness,

@@ -5,7 +5,7 @@ import type { Config } from '../config.ts';
 import type { Bus } from './connect.ts';
 import { apiErrorCode, jetstreamError } from './errors.ts';
 import { BusError } from './source.ts';
-import { API_TIMEOUT_MS } from './stream.ts';
+import { API_TIMEOUT_MS, streamExists } from './stream.ts';
 
 export const BUCKET = 'fanout-checkpoints';
 
@@ -56,17 +56,24 @@ export interface CheckpointStore {
 
 type Configured = Pick<Config['core'], 'pipeline' | 'slice'>;
 
-export function createCheckpointStore(bus: Bus, core: Configured): CheckpointStore {
-  return new BucketStore(bus, core);
+/** `replicas`: of the bucket, should it be missing; as many as the stream has, or it would not survive what that does. */
+export function createCheckpointStore(bus: Bus, core: Configured, replicas: number): CheckpointStore {
+  return new BucketStore(bus, core, replicas);
+}
+
+/** Whether the bucket is there already. Rejects with a `BusError` where that cannot be told. */
+export function bucketExists(bus: Bus): Promise<boolean> {
+  return streamExists(bus, `KV_${BUCKET}`);
 }
 
 /** The bucket, made where it is missing. Rejects with a `BusError`. */
-export async function openBucket(bus: Bus): Promise<KV> {
+export async function openBucket(bus: Bus, replicas: number): Promise<KV> {
   try {
     return await bus.connection.jetstream({ timeout: API_TIMEOUT_MS }).views.kv(BUCKET, {
       description: 'how far every sink of metrics-fanout is',
       history: 1,
       storage: StorageType.File,
+      replicas,
       max_bytes: MAX_BUCKET_BYTES,
       maxValueSize: MAX_VALUE_BYTES,
       timeout: API_TIMEOUT_MS,
@@ -84,12 +91,14 @@ interface Stored {
 class BucketStore implements CheckpointStore {
   readonly #bus: Bus;
   readonly #core: Configured;
+  readonly #replicas: number;
   readonly #known = new Map<string, Stored>();
   #bucket: Promise<KV> | undefined;
 
-  constructor(bus: Bus, core: Configured) {
+  constructor(bus: Bus, core: Configured, replicas: number) {
     this.#bus = bus;
     this.#core = core;
+    this.#replicas = replicas;
   }
 
   load(sink: string): Promise<Checkpoint | undefined> {
@@ -160,7 +169,7 @@ class BucketStore implements CheckpointStore {
       );
     });
     expired.catch(() => {});
-    this.#bucket ??= openBucket(this.#bus);
+    this.#bucket ??= openBucket(this.#bus, this.#replicas);
     const done = this.#bucket.then(work);
     done.catch(() => {});
     try {

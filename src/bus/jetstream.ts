@@ -60,6 +60,7 @@ class JetStreamSource implements Source {
   readonly #quiet = new Quiet(REPEAT_LOG_MS);
   #clockReadAt = Number.NEGATIVE_INFINITY;
   #isAttached = false;
+  #replicas = 1;
   #consumer = '';
   /** The sequence that has to come next; 0 where it is not known. */
   #next = 0;
@@ -121,6 +122,7 @@ class JetStreamSource implements Source {
     this.#clock.stamped(Date.parse(info.created), before, this.#now());
     this.#consumer = info.name;
     this.#isAttached = true;
+    this.#replicas = facts.replicas;
     this.stats.reading = true;
     this.#next = beginning.next;
     this.#isWanted = filterOf(facts.subjects, this.#core.metricsSubjects);
@@ -206,7 +208,7 @@ class JetStreamSource implements Source {
     if (this.#now() - this.#clockReadAt < CLOCK_REFRESH_MS) return;
     this.#clockReadAt = this.#now();
     try {
-      const bucket = await openBucket(this.#bus);
+      const bucket = await openBucket(this.#bus, this.#replicas);
       const before = this.#now();
       await bucket.put(CLOCK_KEY, '');
       const entry = await bucket.get(CLOCK_KEY);

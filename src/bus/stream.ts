@@ -42,6 +42,8 @@ export interface StreamFacts {
   readonly maxAgeMs: number | undefined;
   readonly maxBytes: number | undefined;
   readonly maxMessages: number | undefined;
+  /** Servers of the cluster that hold it. */
+  readonly replicas: number;
 }
 
 /** The numbers that nats-server gives its errors. */
@@ -200,5 +202,6 @@ function facts(info: StreamInfo): StreamFacts {
     maxAgeMs: limit(config.max_age / NANOS_PER_MS),
     maxBytes: limit(config.max_bytes),
     maxMessages: limit(config.max_msgs),
+    replicas: config.num_replicas,
   };
 }

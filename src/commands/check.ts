@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { Command } from 'commander';
 import { checkShape } from '../attachment.ts';
-import { createCheckpointStore } from '../bus/checkpoints.ts';
+import { bucketExists, createCheckpointStore } from '../bus/checkpoints.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { BusError } from '../bus/source.ts';
 import { describeStream, streamExists } from '../bus/stream.ts';
@@ -82,8 +82,9 @@ async function checkStream(bus: Bus, { core }: Config): Promise<Finding> {
 
 async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
   const what = 'checkpoints';
-  const store = createCheckpointStore(bus, config.core);
+  const store = createCheckpointStore(bus, config.core, 1);
   try {
+    if (!(await bucketExists(bus))) return { what, state: 'ok', detail: 'none yet', advice: '' };
     const stored = await Promise.all(config.sinks.map(({ id }) => store.load(id)));
     config.sinks.forEach(({ id }, i) => {
       const { pipeline } = config.core;

@@ -26,7 +26,7 @@ const at = (next: number): Checkpoint => ({
   savedAt: new Date(next).toISOString(),
 });
 const store = (pipeline: string, slice = '0/1', on = bus) =>
-  createCheckpointStore(on, settings({ PIPELINE: pipeline, SLICE: slice }));
+  createCheckpointStore(on, settings({ PIPELINE: pipeline, SLICE: slice }), 1);
 
 test('what was saved is loaded, by another store as well', async () => {
   const one = store('basic');
@@ -97,7 +97,7 @@ test.each([
   '{"next":"10"}',
   '{"next":1,"sequence":1,"savedAt":"x","shape":{}}',
 ])('a value that is none is an error, never overwritten: %j', async (value) => {
-  const bucket = await openBucket(bus);
+  const bucket = await openBucket(bus, 1);
   await bucket.put('odd.a.0-1', value);
   const one = store('odd');
   for (const call of [one.load('a'), one.save('a', at(1)), one.list()]) {
@@ -111,7 +111,7 @@ test.each([
 test('a deleted key counts as none, and can be written again', async () => {
   const one = store('deleted');
   await one.save('a', at(1000));
-  await (await openBucket(bus)).delete('deleted.a.0-1');
+  await (await openBucket(bus, 1)).delete('deleted.a.0-1');
   expect(await store('deleted').load('a')).toBeUndefined();
   expect(await one.save('a', at(500))).toBe('saved');
   expect(await store('deleted').load('a')).toEqual(at(500));

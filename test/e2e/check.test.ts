@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { bucketExists } from '../../src/bus/checkpoints.ts';
 import { connect } from '../../src/bus/connect.ts';
 import { ensureStream, streamExists } from '../../src/bus/stream.ts';
 import { loadConfig } from '../../src/config.ts';
@@ -37,6 +38,7 @@ test('makes nothing on the bus, and says that the service will', async () => {
   const { core } = await loadConfig({ NATS_URL: stack.nats.url });
   const bus = await connect(core, { debug() {}, info() {}, warn() {}, error() {} });
   expect(await streamExists(bus, 'METRICS')).toBe(false);
+  expect(await bucketExists(bus)).toBe(false);
   await bus.close();
 });
 
