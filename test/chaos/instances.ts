@@ -1,0 +1,166 @@
+/** Instances of the service that are killed and started again at once, and what they said of themselves meanwhile. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Status } from '../../src/observe/status.ts';
+import { freePort } from '../../src/servers/process.ts';
+import { type Program, startProgram } from '../../src/servers/program.ts';
+
+const POLL_MS = 500;
+const STATUS_TIMEOUT_MS = 2_000;
+/** After SIGTERM: STOP_TIMEOUT, what closing takes, and a busy machine. */
+const TERM_GRACE_MS = 40_000;
+const LOG_CHARACTERS = 2_000;
+
+/** Sums over all instances that there were. Of one that was killed, what it said last counts. */
+export interface InstanceTotals {
+  starts: number;
+  /** Times that reading went on after the connection or the consumer was lost. */
+  resumptions: number;
+  gaps: number;
+  reopened: number;
+  checkpointFailures: number;
+  /** Lanes that went over their backlog, and so caught up by replay. */
+  overflows: number;
+  retries: number;
+  rejectedPoints: number;
+  rejectedMessages: number;
+}
+
+interface Instance {
+  readonly program: Program;
+  readonly url: string;
+  /** When this aborts, no other takes its place. */
+  readonly keptUntil: AbortSignal;
+  /** The signal that we sent to end it. */
+  ending?: NodeJS.Signals;
+  status?: Status;
+}
+
+export class Instances {
+  readonly totals: InstanceTotals = {
+    starts: 0,
+    resumptions: 0,
+    gaps: 0,
+    reopened: 0,
+    checkpointFailures: 0,
+    overflows: 0,
+    retries: 0,
+    rejectedPoints: 0,
+    rejectedMessages: 0,
+  };
+  /** Ends that nobody asked for, or that were not clean. */
+  readonly failures: string[] = [];
+  readonly #env: Readonly<Record<string, string>>;
+  readonly #running = new Set<Instance>();
+  readonly #kept: Promise<void>[] = [];
+  readonly #stopping = new AbortController();
+
+  constructor(env: Readonly<Record<string, string>>) {
+    this.#env = env;
+  }
+
+  /** Those that run, in the order in which they were started. */
+  get running(): readonly Instance[] {
+    return [...this.#running];
+  }
+
+  /** Keeps one instance alive: where it ends, another takes its place at once. Until `until` aborts. */
+  keep(until: AbortSignal = this.#stopping.signal): void {
+    const { signal: stopping } = this.#stopping;
+    const loop = async () => {
+      while (!until.aborted && !stopping.aborted) await this.#run(until);
+    };
+    this.#kept.push(loop());
+  }
+
+  /** Sends the signal and resolves when the process has ended. */
+  async end(instance: Instance, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    // One that is killed while it stops has been killed.
+    instance.ending = signal;
+    instance.program.child.kill(signal);
+    const timer = setTimeout(() => {
+      this.failures.push(`did not end within ${TERM_GRACE_MS} ms of ${signal}: ${logOf(instance)}`);
+      instance.program.child.kill('SIGKILL');
+    }, TERM_GRACE_MS);
+    await instance.program.ended;
+    clearTimeout(timer);
+  }
+
+  /** Ends all of them for good. */
+  async stop(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
+    this.#stopping.abort();
+    await Promise.all(this.running.map((instance) => this.end(instance, signal)));
+    await Promise.all(this.#kept);
+  }
+
+  /** What the first one says now; undefined where it does not answer. */
+  async status(): Promise<Status | undefined> {
+    const [instance] = this.#running;
+    return instance && (await this.#ask(instance));
+  }
+
+  async #run(keptUntil: AbortSignal): Promise<void> {
+    const port = await freePort();
+    // While we looked for a port, it may have been the end.
+    if (this.#stopping.signal.aborted || keptUntil.aborted) return;
+    const program = startProgram(['run'], { ...this.#env, HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port) });
+    const instance: Instance = { program, url: `http://127.0.0.1:${port}/api/status`, keptUntil };
+    this.#running.add(instance);
+    this.totals.starts += 1;
+    const watching = new AbortController();
+    const watched = this.#watch(instance, watching.signal);
+    const result = await program.ended;
+    this.#running.delete(instance);
+    watching.abort();
+    await watched;
+    this.#account(instance);
+    this.#judge(instance, result);
+  }
+
+  async #watch(instance: Instance, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      await this.#ask(instance);
+      await sleep(POLL_MS, undefined, { signal }).catch(() => {});
+    }
+  }
+
+  async #ask(instance: Instance): Promise<Status | undefined> {
+    try {
+      const response = await fetch(instance.url, { signal: AbortSignal.timeout(STATUS_TIMEOUT_MS) });
+      instance.status = (await response.json()) as Status;
+      return instance.status;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #account({ status }: Instance): void {
+    if (status === undefined) return;
+    const { totals } = this;
+    const sum = (counts: Readonly<Record<string, number>>) =>
+      Object.values(counts).reduce((a, b) => a + b, 0);
+    totals.resumptions += status.source?.resumptions ?? 0;
+    totals.gaps += status.source?.gaps ?? 0;
+    totals.reopened += status.samples.reopened;
+    totals.rejectedMessages += sum(status.messages.rejected);
+    for (const sink of status.sinks) {
+      totals.checkpointFailures += sink.checkpointFailures;
+      totals.overflows += sink.overflows;
+      totals.retries += sum(sink.retries);
+      totals.rejectedPoints += sum(sink.rejected);
+    }
+  }
+
+  #judge(instance: Instance, result: number | NodeJS.Signals): void {
+    const { ending, status } = instance;
+    if (ending === 'SIGKILL') return;
+    if (ending === 'SIGTERM' && result === 0) return;
+    // So early that it did not listen for signals yet.
+    if (ending === 'SIGTERM' && result === 'SIGTERM' && status === undefined) return;
+    const what = ending === undefined ? 'ended by itself' : `was to end by ${ending} and ended`;
+    this.failures.push(`an instance ${what} with ${result}: ${logOf(instance)}`);
+  }
+}
+
+function logOf({ program }: Instance): string {
+  return program.output.stderr.slice(-LOG_CHARACTERS);
+}

@@ -1,0 +1,78 @@
+/** What a run of chaos did and found. */
+import { type Comparison, isEqual } from '../../src/compare/compare.ts';
+import type { Status } from '../../src/observe/status.ts';
+import type { FaultCounts } from './faults.ts';
+import type { Healing } from './heal.ts';
+import type { InstanceTotals } from './instances.ts';
+
+export interface ChaosReport {
+  readonly seed: number;
+  readonly seconds: number;
+  readonly faults: FaultCounts;
+  /** In the stream. */
+  readonly messages: number;
+  /** Sent by `load` while the bus was down or crashed: in no stream, so no part of the truth. */
+  readonly lostByTheBus: number;
+  /** Of the truth. */
+  readonly rows: number;
+  readonly samples: number;
+  readonly sinks: Readonly<Record<string, Comparison>>;
+  readonly healing: Healing;
+  /** Sinks that had not confirmed everything in time. */
+  readonly unconfirmed: readonly string[];
+  readonly totals: InstanceTotals;
+  /** Instances that ended when they should not, or not cleanly. */
+  readonly failures: readonly string[];
+  /** Of the last instance, when all was confirmed. */
+  readonly lastStatus: Status | undefined;
+}
+
+/** What must not be: an empty list is a run without a finding. */
+export function findings(report: ChaosReport): string[] {
+  const { sinks, totals, lostByTheBus } = report;
+  const unequal = Object.entries(sinks).filter(([, sink]) => !isEqual(sink) || sink.points !== report.rows);
+  const late = Object.entries(report.healing.headAfterMs).filter(([, ms]) => ms === null);
+  return [
+    ...unequal.map(([id, sink]) => `${id} differs from the truth: ${JSON.stringify(sink)}`),
+    ...(report.rows === 0 ? ['there was no traffic'] : []),
+    ...(lostByTheBus < 0 ? ['the stream held more than was sent'] : []),
+    ...report.unconfirmed.map((id) => `not confirmed in time: ${id}`),
+    ...late.map(([id]) => `${id} did not come back to the head of the stream in time`),
+    ...(totals.rejectedPoints > 0 ? [`${totals.rejectedPoints} points were given up`] : []),
+    ...(totals.rejectedMessages > 0 ? [`${totals.rejectedMessages} messages were rejected`] : []),
+    ...(totals.gaps > 0 ? [`${totals.gaps} gaps in a stream that held everything`] : []),
+    ...report.failures,
+  ];
+}
+
+const count = (value: number) => value.toLocaleString('en-US', { maximumFractionDigits: 0 });
+
+export function renderReport(report: ChaosReport): string {
+  const { totals, healing } = report;
+  const faults = Object.entries(report.faults).map(([target, kinds]) => {
+    const listed = Object.entries(kinds).sort(([a], [b]) => (a < b ? -1 : 1));
+    return `  ${target}: ${listed.map(([kind, times]) => `${kind} ${times}`).join(', ')}`;
+  });
+  const injected = Object.values(report.faults).flatMap((kinds) => Object.values(kinds));
+  const sinks = Object.entries(report.sinks).map(([id, sink]) => {
+    const { points, missing, extra, different } = sink;
+    const head = healing.headAfterMs[id];
+    const healed =
+      head == null
+        ? 'never at the head again'
+        : `at the head ${(head / 1000).toFixed(1)} s after the last fault`;
+    return `  ${id}: ${count(points)} points, ${missing} missing, ${extra} too many, ${different} different; ${healed}`;
+  });
+  const found = findings(report);
+  return [
+    `seed ${report.seed}, ${report.seconds.toFixed(0)} s, ${count(injected.reduce((a, b) => a + b, 0))} faults:`,
+    ...faults.sort(),
+    `the stream holds ${count(report.messages)} messages (${count(report.lostByTheBus)} more were sent while the bus was down)`,
+    `the truth: ${count(report.samples)} samples in ${count(report.rows)} rows`,
+    ...sinks,
+    `instances started ${totals.starts}, reading resumed ${totals.resumptions}, windows' samples reopened ${totals.reopened}, ` +
+      `backlogs overflowed ${totals.overflows}, retries ${totals.retries}, checkpoints not written ${totals.checkpointFailures}`,
+    `worst lag after healing: ${healing.worstLagSeconds.toFixed(1)} s`,
+    found.length === 0 ? 'all is equal' : `FOUND (seed ${report.seed}):\n  ${found.join('\n  ')}`,
+  ].join('\n');
+}
