@@ -60,14 +60,14 @@ export function temporaryFolder(name: string): { path: string; remove(): void } 
 
 /**
  * Becomes the program, and leaves a watcher behind that holds the other end of our pipe: when that ends, whatever ended
- * us, the watcher ends the program and removes its data.
+ * us, the watcher ends the program and removes its data. A word from us means that the program has ended first.
  */
 const RUN_WHILE_STDIN_IS_OPEN = `
 signal=$1; folder=$2; shift 2
 exec 3<&0 </dev/null
 (
   trap '' INT TERM HUP
-  cat <&3
+  [ -z "$(cat <&3)" ] || exit 0
   kill -$signal $$
   tenths=0
   while kill -0 $$ && [ $tenths -lt 50 ]; do sleep 0.1; tenths=$((tenths + 1)); done
@@ -96,8 +96,9 @@ export function spawnTied(command: string, args: readonly string[], options: Tie
     detached: true,
     ...rest,
   });
-  // The watcher has nothing left to watch, and must not end whatever gets the same number next.
-  child.once('exit', () => child.stdin?.destroy());
+  // The watcher has nothing left to watch: it must not end whatever gets the same number next, and the data may be
+  // wanted again.
+  child.once('exit', () => child.stdin?.end('ended'));
   child.stdin?.on('error', () => {});
   return child;
 }

@@ -1,0 +1,69 @@
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { compareSinks, isEqual } from '../../src/compare/compare.ts';
+import { loadConfig } from '../../src/config.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
+import { type Cluster, startCluster } from './cluster.ts';
+import { untilConfirmed } from './heal.ts';
+import { Instances } from './instances.ts';
+import { type RunningTraffic, startTraffic, WINDOW_MS, WINDOWS } from './traffic.ts';
+
+const BUCKET_STREAM = 'KV_fanout-checkpoints';
+const KILLS = Number(process.env.CLUSTER_KILLS ?? 3);
+const DOWN_MS = 4_000;
+const BETWEEN_MS = 3_000;
+const CONFIRM_MS = 90_000;
+const LEADER_MS = 30_000;
+
+const folder = temporaryFolder('cluster');
+let cluster: Cluster;
+let instances: Instances | undefined;
+let traffic: RunningTraffic | undefined;
+beforeAll(async () => {
+  cluster = await startCluster();
+});
+afterAll(async () => {
+  await Promise.all([instances?.stop('SIGKILL'), traffic?.kill()]);
+  await cluster?.stop();
+  folder.remove();
+});
+
+async function leader(stream: string) {
+  for (const deadline = Date.now() + LEADER_MS; ; await sleep(200)) {
+    const server = await cluster.leaderOf(stream);
+    if (server !== undefined) return server;
+    if (Date.now() > deadline) throw new Error(`${stream} has no leader`);
+  }
+}
+
+test('three servers, of which the one that leads the stream is killed again and again: the store ends equal', async () => {
+  await cluster.addStream('METRICS', ['metrics', 'metrics.>']);
+  const env = {
+    NATS_URL: cluster.url,
+    SINK_SQLITE_ENABLED: 'true',
+    SINK_SQLITE_PATH: join(folder.path, 'fanout.db'),
+    ...WINDOWS,
+  };
+  traffic = startTraffic({ seed: 1, rate: 1_500, series: 300 }, env, join(folder.path, 'truth.jsonl'));
+  instances = new Instances(env);
+  instances.keep();
+  await sleep(BETWEEN_MS);
+  for (let kill = 0; kill < KILLS; kill++) {
+    // The checkpoints' leader as well: it may be another one.
+    const victim = await leader(kill % 2 === 0 ? 'METRICS' : BUCKET_STREAM);
+    await victim.halt('SIGKILL');
+    await sleep(DOWN_MS);
+    await victim.resume();
+    await sleep(BETWEEN_MS);
+  }
+  await leader('METRICS');
+  const { held, truth, end } = await traffic.end(new AbortController().signal);
+  expect(await untilConfirmed(instances, end, CONFIRM_MS, new AbortController().signal)).toEqual([]);
+  await instances.stop('SIGTERM');
+  expect(instances.failures).toEqual([]);
+  expect(held).toBeGreaterThan(10_000);
+  const sqlite = (await compareSinks((await loadConfig(env)).sinks, truth, WINDOW_MS)).get('sqlite')!;
+  expect(isEqual(sqlite), JSON.stringify(sqlite)).toBe(true);
+  expect(sqlite.points).toBe(truth.length);
+}, 240_000);

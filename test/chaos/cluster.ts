@@ -1,0 +1,82 @@
+/** Three nats-servers that hold one stream among them. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect, nanos, StorageType, type StreamConfig } from 'nats';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { freePort } from '../../src/servers/process.ts';
+
+const SERVERS = 3;
+const ELECTION_MS = 60_000;
+const POLL_MS = 250;
+const API_TIMEOUT_MS = 5_000;
+const MAX_AGE_MS = 24 * 3_600_000;
+
+export interface Cluster {
+  readonly servers: readonly NatsServer[];
+  /** Of all servers, comma separated. */
+  readonly url: string;
+  /** Makes the stream on all servers; the service never alters one that is there. */
+  addStream(name: string, subjects: readonly string[]): Promise<void>;
+  /** The server that leads a stream now; undefined while none does. */
+  leaderOf(stream: string): Promise<NatsServer | undefined>;
+  /** On how many servers a stream is. */
+  replicasOf(stream: string): Promise<number>;
+  stop(): Promise<void>;
+}
+
+export async function startCluster(): Promise<Cluster> {
+  const routes = await Promise.all(Array.from({ length: SERVERS }, freePort));
+  const listed = routes.map((port) => `"nats://127.0.0.1:${port}"`).join(', ');
+  const started = await Promise.allSettled(
+    routes.map((port) =>
+      startNats({ extra: `cluster { name: chaos, listen: "127.0.0.1:${port}", routes: [ ${listed} ] }` }),
+    ),
+  );
+  const servers = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));
+  const stop = async () => void (await Promise.all(servers.map((server) => server.stop())));
+  const failed = started.find((result) => result.status === 'rejected');
+  if (failed) {
+    await stop();
+    throw failed.reason;
+  }
+  const url = servers.map((server) => server.url).join(',');
+  return {
+    servers,
+    url,
+    stop,
+    async addStream(name, subjects) {
+      const config: Partial<StreamConfig> & { name: string } = {
+        name,
+        subjects: [...subjects],
+        storage: StorageType.File,
+        num_replicas: SERVERS,
+        max_age: nanos(MAX_AGE_MS),
+      };
+      // There is no leader yet.
+      for (const deadline = Date.now() + ELECTION_MS; ; await sleep(POLL_MS)) {
+        const made = await asking(url, (jsm) => jsm.streams.add(config)).catch((error) => error);
+        if (!(made instanceof Error)) return;
+        if (Date.now() > deadline) throw made;
+      }
+    },
+    async leaderOf(stream) {
+      const info = await asking(url, (jsm) => jsm.streams.info(stream)).catch(() => undefined);
+      return servers.find(({ port }) => info?.cluster?.leader === `fanout-${port}`);
+    },
+    async replicasOf(stream) {
+      return (await asking(url, (jsm) => jsm.streams.info(stream))).config.num_replicas;
+    },
+  };
+}
+
+type Ask<T> = (
+  jsm: Awaited<ReturnType<Awaited<ReturnType<typeof connect>>['jetstreamManager']>>,
+) => Promise<T>;
+
+async function asking<T>(url: string, ask: Ask<T>): Promise<T> {
+  const connection = await connect({ servers: url.split(','), timeout: API_TIMEOUT_MS });
+  try {
+    return await ask(await connection.jetstreamManager({ checkAPI: false, timeout: API_TIMEOUT_MS }));
+  } finally {
+    await connection.close();
+  }
+}

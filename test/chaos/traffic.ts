@@ -1,0 +1,73 @@
+/** `load` in a process of its own, and what the stream holds of what it sent. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { readTruthFile } from '../../src/compare/compare.ts';
+import type { TruthRow } from '../../src/compare/truth.ts';
+import { startProgram } from '../../src/servers/program.ts';
+
+export const WINDOW_MS = 1_000;
+export const WINDOWS = {
+  WINDOW: '1s',
+  LATENESS: '500ms',
+  MAX_AHEAD: '500ms',
+  METRICS_START: 'earliest',
+} as const;
+const END_MS = 180_000;
+
+export interface TrafficOptions {
+  readonly seed: number;
+  /** Messages a second. */
+  readonly rate: number;
+  readonly series: number;
+}
+
+/** What came of it. A bus that crashes may lose messages: those are no part of the truth. */
+export interface Sent {
+  readonly messages: number;
+  /** Of these, those that the stream holds. */
+  readonly held: number;
+  readonly truth: readonly TruthRow[];
+  /** Of the last window, in ms since 1970. */
+  readonly end: number;
+}
+
+export interface RunningTraffic {
+  /** Stops sending, and reads back what the stream holds. */
+  end(signal: AbortSignal): Promise<Sent>;
+  kill(): Promise<unknown>;
+}
+
+/** Sends until it is ended. */
+export function startTraffic(
+  { seed, rate, series }: TrafficOptions,
+  env: Readonly<Record<string, string>>,
+  truthFile: string,
+): RunningTraffic {
+  const shape = ['--late', '0.05', '--ahead', '0.02', '--types', 'counter:6,gauge:2,timer:2'];
+  const amount = ['--rate', String(rate), '--series', String(series), '--seed', String(seed)];
+  const load = startProgram(['load', ...amount, ...shape, '--truth', truthFile], env);
+  return {
+    kill: () => load.stop('SIGKILL'),
+    async end(signal) {
+      load.child.kill('SIGINT');
+      const timer = new AbortController();
+      const late = sleep(END_MS, undefined, { signal: AbortSignal.any([signal, timer.signal]) });
+      // The exit code says whether the bus lost something, which it may.
+      const code = await Promise.race([load.ended, late.then(() => 'no end in time')]);
+      timer.abort();
+      late.catch(() => {});
+      const messages = numberBehind('sent', load.output.stdout);
+      const held = numberBehind('the stream holds', load.output.stdout);
+      if (messages === undefined || held === undefined) {
+        throw new Error(`load ended with ${code}: ${load.output.stderr}${load.output.stdout}`);
+      }
+      const truth = await readTruthFile(truthFile);
+      const end = truth.reduce((most, { windowStart }) => Math.max(most, windowStart! + WINDOW_MS), 0);
+      return { messages, held, truth, end };
+    },
+  };
+}
+
+function numberBehind(words: string, text: string): number | undefined {
+  const [, digits] = new RegExp(`${words} ([0-9,]+) messages`).exec(text) ?? [];
+  return digits === undefined ? undefined : Number(digits.replaceAll(',', ''));
+}
