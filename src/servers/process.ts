@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -62,9 +62,8 @@ export function temporaryFolder(name: string): { path: string; remove(): void } 
  * Becomes the program, and leaves a watcher behind that holds the other end of our pipe: when that ends, whatever ended
  * us, the watcher ends the program and removes its data. A word from us means that the program has ended first.
  */
-const RUN_WHILE_STDIN_IS_OPEN = `
+const RUN_WHILE_FD_3_IS_OPEN = `
 signal=$1; folder=$2; shift 2
-exec 3<&0 </dev/null
 (
   trap '' INT TERM HUP
   [ -z "$(cat <&3)" ] || exit 0
@@ -90,16 +89,18 @@ export interface TiedOptions {
 /** Starts a program that does not outlive this process, whatever ends it, SIGKILL included. */
 export function spawnTied(command: string, args: readonly string[], options: TiedOptions = {}): ChildProcess {
   const { signal = 'TERM', folder = '', ...rest } = options;
-  const child = spawn('sh', ['-c', RUN_WHILE_STDIN_IS_OPEN, 'sh', signal, folder, command, ...args], {
-    stdio: ['pipe', 'pipe', 'pipe'],
+  const child = spawn('sh', ['-c', RUN_WHILE_FD_3_IS_OPEN, 'sh', signal, folder, command, ...args], {
+    stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
     // A terminal's Ctrl-C is for us alone: we decide what ends, and when.
     detached: true,
     ...rest,
   });
   // The watcher has nothing left to watch: it must not end whatever gets the same number next, and the data may be
   // wanted again.
-  child.once('exit', () => child.stdin?.end('ended'));
-  child.stdin?.on('error', () => {});
+  const pipe = child.stdio[3] as Socket | undefined;
+  child.once('exit', () => pipe?.end('ended'));
+  pipe?.resume();
+  pipe?.on('error', () => {});
   return child;
 }
 
