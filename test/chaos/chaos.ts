@@ -137,7 +137,7 @@ async function injectAll(
   const failed = new AbortController();
   const over = AbortSignal.any([signal, failed.signal, AbortSignal.timeout(ms)]);
   const injected = [
-    injectFaults(seed, targets, over, tell),
+    ...injectFaults(seed, targets, over, tell),
     injectKills(seed, kills, ms, instances, over, tell),
   ];
   for (const work of injected) work.catch(() => failed.abort());

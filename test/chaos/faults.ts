@@ -147,14 +147,14 @@ export function serviceTarget(instances: Instances): Target {
   };
 }
 
-/** Injects the faults of all targets until `signal` aborts; resolves when all are healed. Rejects where one cannot be. */
-export async function injectFaults(
+/** For each target: until `signal` aborts and its fault is healed. Rejects where that cannot be. */
+export function injectFaults(
   seed: number,
   targets: readonly Target[],
   signal: AbortSignal,
   tell: (target: string, kind: string) => void,
-): Promise<void> {
-  const healed = targets.map(async ({ name, faultsPerMinute, faults }, index) => {
+): Promise<void>[] {
+  return targets.map(async ({ name, faultsPerMinute, faults }, index) => {
     const random = seededRandom(seed + (index + 1) * 2 ** 32);
     const kinds = Object.keys(faults);
     for (;;) {
@@ -165,7 +165,6 @@ export async function injectFaults(
       await faults[kind]!(random, signal);
     }
   });
-  await Promise.all(healed);
 }
 
 /** `kill -9` at `kills` instants, uniform over `ms`. */
