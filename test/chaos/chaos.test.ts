@@ -4,7 +4,7 @@ import { runChaos } from './chaos.ts';
 import { findings, renderReport } from './report.ts';
 
 /** `npm run chaos` goes on for as long as one likes; this is a taste of it. */
-const RUN = { ms: 15_000, kills: 5, rate: 1_500, series: 150, healMs: 90_000 } as const;
+const RUN = { ms: 15_000, kills: 10, rate: 1_500, series: 150, healMs: 90_000 } as const;
 const FIXED_SEED = 1;
 
 test.each([
