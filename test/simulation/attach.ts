@@ -28,9 +28,8 @@ export async function attachToStream(
   };
   const store = new SimCheckpointStore(world, instance, slice);
   await instance.pause(world.chance.int(1, 20));
-  const serverNow = world.serverNow();
-  const firstSequence = world.stream.firstSequence(serverNow);
-  const isEmpty = firstSequence > world.stream.lastSequence(serverNow);
+  const firstSequence = world.stream.firstSequence(world.timeline.now);
+  const isEmpty = firstSequence > world.stream.lastSequence(world.timeline.now);
   const firstTime = isEmpty ? undefined : world.stream.at(firstSequence).streamTime;
   const extent = { firstTime, truncated: firstSequence > 1 };
   const now = instance.clock.now();
@@ -46,7 +45,7 @@ export async function attachToStream(
     from.set(id, known?.next ?? first);
     if (known !== undefined && (known.sequence > 0 || world.options.unknownSequence))
       closedAt.set(id, known.sequence);
-    if (!isOwn) world.invariants.begins(id, sliceName, first);
+    if (!isOwn) world.invariants.begins(id, sliceName, first, firstSequence);
   }
   return {
     from,

@@ -11,12 +11,23 @@ const CALL_TIMEOUT_MS = 10_000;
 
 /** Compare-and-set at one point of time: two writers never undo each other's. */
 export class SimCheckpoints {
-  mode: CheckpointMode = 'healthy';
+  /** Virtual time since which it has been well. */
+  healthySince = 0;
+  #mode: CheckpointMode = 'healthy';
   readonly #world: World;
   readonly #stored = new Map<string, StoredCheckpoint>();
 
   constructor(world: World) {
     this.#world = world;
+  }
+
+  get mode(): CheckpointMode {
+    return this.#mode;
+  }
+
+  set mode(mode: CheckpointMode) {
+    this.healthySince = mode === 'healthy' ? this.#world.timeline.now : Number.POSITIVE_INFINITY;
+    this.#mode = mode;
   }
 
   get(sink: string, slice: string): Checkpoint | undefined {

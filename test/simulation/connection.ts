@@ -1,3 +1,5 @@
+import type { Instance } from './instance.ts';
+
 /** One instance's connection to the bus. */
 export class Connection {
   connected = true;
@@ -11,10 +13,10 @@ export class Connection {
   }
 
   /** Resolves when there is a connection, or the signal aborts. */
-  async whenConnected(signal: AbortSignal): Promise<void> {
+  async whenConnected(signal: AbortSignal, onAbort: Instance['onAbort']): Promise<void> {
     if (this.connected || signal.aborted) return;
     await new Promise<void>((resolve) => {
-      signal.addEventListener('abort', () => resolve(), { once: true });
+      onAbort(signal, resolve);
       this.#waiting.push(resolve);
     });
   }

@@ -32,7 +32,7 @@ export class SimCoreSource implements Source {
     this.stats.reading = true;
     coreReaders.add(this);
     this.#tickLater();
-    await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    await new Promise<void>((resolve) => this.#instance.onAbort(signal, resolve));
     coreReaders.delete(this);
     // What is on its way when the reading ends is still taken.
     await this.#instance.pause(this.#world.scenario.latencyMs + 1);

@@ -1,4 +1,5 @@
 /** What must be true when all faults are over and the service has had its time. */
+import type { Point } from '../../src/sink.ts';
 import type { Instance } from './instance.ts';
 import { difference, keyOf, nameOf, Truth } from './truth.ts';
 import type { World } from './world.ts';
@@ -10,11 +11,14 @@ export function hasConverged(world: World): boolean {
   if (world.running.some(({ engine, isStopping }) => engine === undefined || isStopping)) return false;
   if (scenario.mode === 'core') return world.running.every((instance) => hasWritten(instance));
   const end = endOf(world);
-  return world.running.every(({ index, engine }) =>
-    engine!.lanes.every(({ lane }) => {
-      const saved = world.checkpoints.get(lane.id, sliceOf(world, index));
-      return lane.next >= end && lane.state === 'live' && saved !== undefined && saved.next >= end;
-    }),
+  return (
+    world.running.every(({ index, engine }) =>
+      engine!.lanes.every(({ lane }) => {
+        const saved = world.checkpoints.get(lane.id, sliceOf(world, index));
+        return lane.next >= end && lane.state === 'live' && saved !== undefined && saved.next >= end;
+      }),
+    ) &&
+    (world.scenario.setBack === undefined || isTrue(world))
   );
 }
 
@@ -36,14 +40,32 @@ export function checkStreamEnd(world: World, invariant: string): void {
       if (next < end) world.trace.fail(invariant, `${id}: its checkpoint stays at ${world.windowName(next)}`);
     }
     for (const [key, row] of rows) {
-      if (world.invariants.isHoled(row.windowStart)) continue;
-      const wrong = difference(row, world.invariants.truth.byKey.get(key)!);
-      if (wrong !== undefined) world.trace.fail('I3', `${id} ${nameOf(row)}: ${wrong}`);
+      const wrong = wrongAbout(world, key, row);
+      if (wrong !== undefined)
+        world.trace.fail('I3', `${id} ${world.windowName(row.windowStart)} ${nameOf(row)}: ${wrong}`);
     }
     for (const key of rejected) {
       if (rows.has(key)) world.trace.fail('I5', `${id} holds a point that it refused: ${key}`);
     }
   }
+}
+
+function wrongAbout(world: World, key: string, row: Point): string | undefined {
+  if (world.invariants.isHoled(row.windowStart)) return undefined;
+  const expected = world.invariants.truth.byKey.get(key);
+  return expected === undefined ? 'the oracle has no such point' : difference(row, expected);
+}
+
+/** Windows that were closed too early are written again, some time after everything else. */
+function isTrue(world: World): boolean {
+  return world.scenario.sinks.every(({ id }) => {
+    for (let index = 0; index < world.scenario.slices; index++) {
+      const slice = sliceOf(world, index);
+      if (world.invariants.missing(id, slice, world.invariants.owedFrom(id, slice), endOf(world)))
+        return false;
+    }
+    return [...world.stores.get(id)!.rows].every(([key, row]) => wrongAbout(world, key, row) === undefined);
+  });
 }
 
 /**

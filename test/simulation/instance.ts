@@ -24,15 +24,18 @@ export class Instance {
   /** By sink: start of the first window that its lane took. */
   laneFrom: ReadonlyMap<string, number> = new Map();
   startedAt = Number.POSITIVE_INFINITY;
-  isStopping = false;
+  stoppedAt: number | undefined;
   /** Some windows were written more than once. */
   hasRewritten = false;
-  /** It stopped in good order. */
+  /** It came to its end. */
   hasEnded = false;
   dead = false;
   readonly #world: World;
   readonly #start: number;
   readonly #stop = new AbortController();
+  readonly #listening = new Set<() => void>();
+  readonly #buried: Promise<void>;
+  #bury: () => void = () => {};
   #stepsLeft = Number.POSITIVE_INFINITY;
 
   /** `start`: how often the service was started before. */
@@ -42,6 +45,9 @@ export class Instance {
     this.index = index;
     this.name = `${String.fromCharCode(97 + index)}${start}`;
     this.connection = new Connection(world.timeline.now);
+    this.#buried = new Promise((resolve) => {
+      this.#bury = resolve;
+    });
     this.clock = this.#makeClock(world.scenario.clockOffsetsMs[index]!);
   }
 
@@ -62,6 +68,24 @@ export class Instance {
   kill(): void {
     this.dead = true;
     this.connection.forget();
+    for (const forget of [...this.#listening]) forget();
+  }
+
+  /** When all is over: ends what still waits inside a dead one, for Node keeps signals alive that somebody listens to. */
+  bury(): void {
+    this.kill();
+    this.#bury();
+  }
+
+  /** Calls when the signal aborts, if this lives then. Returns what takes it back. */
+  onAbort(signal: AbortSignal, call: () => void): () => void {
+    const forget = () => {
+      signal.removeEventListener('abort', call);
+      this.#listening.delete(forget);
+    };
+    signal.addEventListener('abort', call);
+    this.#listening.add(forget);
+    return forget;
   }
 
   /** Resolves after `ms` of virtual time, or never if it does not live so long. */
@@ -73,8 +97,8 @@ export class Instance {
     });
   }
 
-  stop(): void {
-    this.isStopping = true;
+  stop(now: number): void {
+    this.stoppedAt = now;
     this.#stop.abort();
   }
 
@@ -113,10 +137,15 @@ export class Instance {
     }
   }
 
-  /** A source told by number of calls, for the invariants. */
-  tracked<T extends SimSource | SimCoreSource>(source: T): Source {
+  /** A source that the invariants look at, and that ends with its instance. */
+  tracked(source: SimSource | SimCoreSource): Source {
     this.sources.push(source);
-    return source;
+    const { stats } = source;
+    return { stats, run: (reader, signal) => Promise.race([source.run(reader, signal), this.#buried]) };
+  }
+
+  get isStopping(): boolean {
+    return this.stoppedAt !== undefined;
   }
 
   async #attach<T>(attach: () => Promise<T>): Promise<T> {
@@ -152,6 +181,7 @@ export class Instance {
         this.hasRewritten = true;
         log('reopened', starts.map((start) => this.#world.windowName(start)).join(' '));
       },
+      catchingUp: () => {},
       caughtUp: (sink) => log('caught-up', sink),
     };
   }
@@ -166,10 +196,10 @@ export class Instance {
           if (this.dead) return;
           if (signal.aborted) return resolve();
           const wake = () => {
-            signal.removeEventListener('abort', wake);
+            forget();
             if (!this.dead) resolve();
           };
-          signal.addEventListener('abort', wake);
+          const forget = this.onAbort(signal, wake);
           timeline.after(Math.max(0, Math.ceil(ms)), wake);
         }),
     };

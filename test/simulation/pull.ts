@@ -55,7 +55,7 @@ export class SimPull {
     });
     const stop = () => this.#finish('stopped');
     const lose = () => this.#finish('lost');
-    signal.addEventListener('abort', stop, { once: true });
+    const forget = this.#instance.onAbort(signal, stop);
     connection.onLoss(lose);
     if (!connection.connected) lose();
     if (this.#held === undefined) {
@@ -65,7 +65,7 @@ export class SimPull {
     }
     this.#tickLater();
     const end = await ended;
-    signal.removeEventListener('abort', stop);
+    forget();
     connection.offLoss(lose);
     return end;
   }
@@ -105,15 +105,13 @@ export class SimPull {
   #pump(): void {
     if (this.#isOver || this.#isPumping) return;
     const { stream, chance, timeline } = this.#world;
-    const serverNow = this.#world.serverNow();
-    const last = stream.lastSequence(serverNow);
-    this.#position = Math.max(this.#position, Math.min(stream.firstSequence(serverNow), last + 1));
+    const last = stream.lastSequence(timeline.now);
+    this.#position = Math.max(this.#position, Math.min(stream.firstSequence(timeline.now), last + 1));
     const first = this.#waiting[0];
     if (first === undefined) return;
     if (this.#position > last) {
-      const at = stream.nextTime(last);
-      if (at === undefined) return;
-      this.#pumpLater(at - serverNow);
+      const at = stream.nextAt(last);
+      if (at !== undefined) this.#pumpLater(at - timeline.now);
       return;
     }
     const from = this.#position;
@@ -169,11 +167,9 @@ export class SimPull {
     const askedAt = this.#instance.clock.now();
     this.#isProbing = true;
     this.#world.timeline.after(this.#latency(), () => {
-      const { stream } = this.#world;
-      const serverNow = this.#world.serverNow();
-      const last = stream.lastSequence(serverNow);
-      const first = stream.firstSequence(serverNow);
-      this.#position = Math.max(this.#position, first);
+      const { stream, timeline } = this.#world;
+      const last = stream.lastSequence(timeline.now);
+      this.#position = Math.max(this.#position, stream.firstSequence(timeline.now));
       if (this.#position > last) {
         this.#arrive(() => this.#idle(askedAt, last));
         return;

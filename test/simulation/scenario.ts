@@ -55,6 +55,8 @@ export interface Scenario extends WindowShape {
   readonly instances: number;
   /** The server's clock less the true one. */
   readonly serverOffsetMs: number;
+  /** The server's clock is set back, once. */
+  readonly setBack: { readonly at: number; readonly ms: number } | undefined;
   /** By instance: its clock less the true one. */
   readonly clockOffsetsMs: readonly number[];
   readonly batchMessages: number;
@@ -90,6 +92,10 @@ export function drawScenario(chance: Chance): Scenario {
     latenessMs: chance.pick([0, 200, 500, 1000, 2500]),
     maxAheadMs: chance.pick([0, 100, 500, 1500]),
   };
+  const setBack =
+    core || !chance.bool(0.12)
+      ? undefined
+      : { at: START + chance.int(5000, activeMs), ms: chance.pick([50, 500, 3000]) };
   // A hot standby that begins with `now` begins with another now.
   const begin = drawBegin(chance, streamBegins, standby);
   return {
@@ -101,6 +107,7 @@ export function drawScenario(chance: Chance): Scenario {
     slices,
     instances,
     serverOffsetMs: chance.bool(0.5) ? 0 : chance.int(-5000, 5000),
+    setBack,
     clockOffsetsMs: Array.from({ length: instances }, () => (chance.bool(0.7) ? 0 : chance.int(-2000, 2000))),
     batchMessages: chance.pick([3, 10, 40, 200]),
     latencyMs: chance.pick([2, 20, 60]),
@@ -108,7 +115,10 @@ export function drawScenario(chance: Chance): Scenario {
     streamBegins,
     streamEnds: healedAt + chance.int(0, 5000),
     messagesPerSecond: chance.pick([1, 4, 8, 12]),
-    maxAgeOfMessagesMs: !core && chance.bool(0.2) ? chance.int(4000, 20_000) : Number.POSITIVE_INFINITY,
+    maxAgeOfMessagesMs:
+      !core && setBack === undefined && chance.bool(0.2)
+        ? chance.int(4000, 20_000)
+        : Number.POSITIVE_INFINITY,
     sinks: drawSinks(chance, { windowMs, calmAt, healedAt, core, begin }),
     faults: drawFaults(chance, activeMs, instances),
     calmAt,

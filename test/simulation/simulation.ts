@@ -34,10 +34,13 @@ export async function simulate(seed: number, options: Options = {}): Promise<Out
 
 async function run(seed: number, options: Options): Promise<Outcome> {
   const world = new World(seed, options);
-  const { trace, timeline, scenario } = world;
+  const { trace, scenario } = world;
   const deadline = scenario.healedAt + LIVENESS_MS;
   await untilConverged(world, deadline);
-  if (trace.failure === undefined && timeline.now >= deadline) checkStreamEnd(world, 'liveness');
+  if (trace.failure === undefined && !hasConverged(world)) {
+    checkStreamEnd(world, 'liveness');
+    trace.fail('liveness', 'some lane never joins the live path, or some instance never comes up');
+  }
   for (const instance of world.running) {
     if (trace.failure === undefined) checkPoints(world, instance);
     world.stopForGood(instance);
@@ -49,7 +52,7 @@ async function run(seed: number, options: Options): Promise<Outcome> {
   }
   const { hash, failure, history, counts } = trace;
   // What was left hanging is nobody's any more.
-  for (const instance of world.everyInstance) instance.kill();
+  for (const instance of world.everyInstance) instance.bury();
   await drained();
   return { seed, hash, failure, history, counts, world };
 }

@@ -11,6 +11,7 @@ import type { World } from './world.ts';
 
 const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 5000;
+const CLOCK_REFRESH_MS = 15_000;
 
 export class SimSource implements Source {
   readonly stats: SourceStats = {
@@ -30,6 +31,7 @@ export class SimSource implements Source {
   readonly #instance: Instance;
   readonly #startTime: number;
   readonly #clock = new ServerClock();
+  #clockReadAt = Number.NEGATIVE_INFINITY;
   #isAttached = false;
   #reported = 0;
   #held: Promise<void> | undefined;
@@ -48,7 +50,7 @@ export class SimSource implements Source {
         const ms = Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(attempt, 10));
         await clock.sleep(ms * (0.5 + clock.random() / 2), signal);
       }
-      await connection.whenConnected(signal);
+      await connection.whenConnected(signal, (aborting, call) => this.#instance.onAbort(aborting, call));
       if (signal.aborted) return;
       if (!(await this.#attach(reader))) continue;
       if (signal.aborted) return;
@@ -67,15 +69,16 @@ export class SimSource implements Source {
     await instance.pause(chance.int(1, 3 * scenario.latencyMs));
     const faulty = scenario.attachFailures > 0 && timeline.now < scenario.calmAt;
     if (!instance.connection.connected || (faulty && chance.bool(1 / scenario.attachFailures))) {
-      // Before the first message an operator has to know of what is more than a passing fault.
-      if (this.#isAttached || !faulty || chance.bool(0.7)) return false;
+      // An operator has to know of what is more than a passing fault; a replay may end so at any time.
+      const mayPass = this.#isAttached && this === instance.sources[0];
+      if (mayPass || !faulty || chance.bool(0.7)) return false;
       throw new BusError('cannot read the stream', '');
     }
     const stamp = this.#world.serverNow();
     await instance.pause(chance.int(1, scenario.latencyMs));
     this.#clock.stamped(stamp, before, instance.clock.now());
     const wanted = this.next > 0 ? this.next : stream.firstAt(this.#startTime);
-    const first = stream.firstSequence(this.#world.serverNow());
+    const first = stream.firstSequence(timeline.now);
     this.#world.trace.add('attach', `${instance.name} at ${wanted} of ${first}`);
     this.#isAttached = true;
     this.stats.reading = true;
@@ -117,11 +120,24 @@ export class SimSource implements Source {
   #idle(reader: Reader, askedAt: number, last: number): Promise<void> | undefined {
     // What retention removed before it could be read is told of with the next message: the windows close without it.
     if (last >= this.next) this.#world.invariants.lost(this.next, last + 1);
+    void this.#refresh();
     const serverTime = this.#clock.at(askedAt);
     const { idleSlackMs } = this.#world.scenario;
     if (serverTime === undefined || serverTime - idleSlackMs <= this.#reported) return undefined;
     this.#reported = serverTime - idleSlackMs;
     return this.#hold(reader.progress(this.#reported));
+  }
+
+  /** Reads the server's clock from time to time, as the source does by having it stamp something. */
+  async #refresh(): Promise<void> {
+    const { clock } = this.#instance;
+    if (clock.now() - this.#clockReadAt < CLOCK_REFRESH_MS) return;
+    this.#clockReadAt = clock.now();
+    const before = clock.now();
+    await this.#instance.pause(this.#world.chance.int(1, this.#world.scenario.latencyMs));
+    const stamp = this.#world.serverNow();
+    await this.#instance.pause(this.#world.chance.int(1, this.#world.scenario.latencyMs));
+    this.#clock.stamped(stamp, before, clock.now());
   }
 
   #hold(promise: void | Promise<void>): Promise<void> | undefined {

@@ -7,6 +7,8 @@ import type { World } from './world.ts';
 const LARGEST_WINDOW_BYTES = 9000;
 /** Ticks of the source, the way there and back. */
 const MARGIN_MS = 1500;
+/** The checkpoint store's calls that may still be under way. */
+const CALLS_MS = 22_000;
 
 export function checkAccounts(world: World, instance: Instance): void {
   const { live, lanes } = instance.engine!;
@@ -71,6 +73,22 @@ export function checkLags(world: World, instance: Instance): void {
     const behind = world.serverNow() - lane.next;
     if (behind > due + 2 * MARGIN_MS)
       world.trace.fail('I7', `${instance.name} ${lane.id} is sound and ${behind} ms behind (${lane.state})`);
+  }
+}
+
+/** A stop in good order leaves nothing that is confirmed to be written again. */
+export function checkLastCheckpoints(world: World, instance: Instance): void {
+  const { checkpoints, scenario } = world;
+  const { stoppedAt, connection } = instance;
+  if (scenario.mode === 'core' || stoppedAt === undefined || !connection.connected) return;
+  if (Math.max(checkpoints.healthySince, connection.goodSince) > stoppedAt - CALLS_MS) return;
+  for (const { lane } of instance.engine?.lanes ?? []) {
+    const saved = checkpoints.get(lane.id, sliceOf(world, instance.index))?.next;
+    if (saved === undefined || (saved < lane.next && !instance.hasRewritten))
+      world.trace.fail(
+        'stop',
+        `${instance.name} ${lane.id}: stops at ${world.windowName(lane.next)}, saved ${saved === undefined ? 'nothing' : world.windowName(saved)}`,
+      );
   }
 }
 

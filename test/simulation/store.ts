@@ -52,7 +52,9 @@ export class SimStore {
   /** Applies the points after `ms`, whatever becomes of the instance; if that dies first, they may not have left it. */
   land(points: readonly Point[], ms: number, instance: Instance): void {
     this.#world.timeline.after(ms, () => {
-      if (instance.dead && this.#world.chance.bool(0.5)) return;
+      // Of a window that is computed anew, what lands late may be the old one: no store can tell. Not with such runs.
+      const isLost = this.#world.scenario.setBack !== undefined || this.#world.chance.bool(0.5);
+      if (instance.dead && isLost) return;
       if (instance.dead) this.#world.trace.add('landed-late', `${this.plan.id} ${points.length}`);
       for (const point of points) {
         this.#world.invariants.rowStored(this, point, instance);
@@ -94,7 +96,7 @@ export class SimSink implements Sink {
       case 'hanging':
       case 'deaf':
         if (this.#store.profile === 'deaf') return await never();
-        await aborted(signal);
+        await this.#aborted(signal);
         throw new Error('aborted');
       default:
         await this.#instance.pause(chance.int(1, this.#store.profile === 'slow' ? CRAWL_MS : FAST_MS));
@@ -144,17 +146,17 @@ export class SimSink implements Sink {
       case 'fail-before':
         return await this.#fail();
       case 'fail-after':
-        this.#land(points, chance.int(0, 5));
+        this.#land(points, 0);
         return await this.#fail();
       case 'fail-part':
-        this.#land(chance.some(points, 0.5), chance.int(0, LATEST_MS / 4));
+        this.#landLater(chance.some(points, 0.5), chance.int(0, LATEST_MS / 4));
         return await this.#fail();
       case 'hang':
-        if (chance.bool(0.3)) this.#land(points, chance.int(0, LATEST_MS));
-        await aborted(signal);
+        if (chance.bool(0.3)) this.#landLater(points, chance.int(0, LATEST_MS));
+        await this.#aborted(signal);
         throw new Error('aborted');
       case 'deaf':
-        if (chance.bool(0.5)) this.#land(chance.some(points, 0.8), chance.int(0, LATEST_MS));
+        if (chance.bool(0.5)) this.#landLater(chance.some(points, 0.8), chance.int(0, LATEST_MS));
         return await never();
       case 'throttle':
         await this.#instance.pause(chance.int(1, FAST_MS));
@@ -170,7 +172,9 @@ export class SimSink implements Sink {
 
   /** Applies what is not refused for good on the way, and answers at the end. */
   async #take(points: readonly Point[], ms: number): Promise<WriteOutcome> {
-    this.#land(points, this.#world.chance.int(0, ms));
+    const latest =
+      this.#world.scenario.setBack === undefined ? ms : Math.min(ms, this.#store.plan.timeoutMs - 1);
+    this.#land(points, this.#world.chance.int(0, latest));
     await this.#instance.pause(ms);
     const rejected = this.#rejections(points);
     return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
@@ -198,9 +202,19 @@ export class SimSink implements Sink {
     return { kind: 'retry', reason, message: 'no' };
   }
 
+  /** `ms`: not more than the answer takes, or nobody waits for it any more. */
+  #landLater(points: readonly Point[], ms: number): void {
+    if (this.#world.scenario.setBack === undefined) this.#land(points, ms);
+  }
+
   #land(points: readonly Point[], ms: number): void {
     const stored = points.filter((point) => !this.#store.isPoison(point));
     if (stored.length > 0) this.#store.land(stored, Math.min(ms, BACKOFF_CAP_MS), this.#instance);
+  }
+
+  async #aborted(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    await new Promise<void>((resolve) => this.#instance.onAbort(signal, resolve));
   }
 
   #rejections(points: readonly Point[]): Rejection[] {
@@ -211,9 +225,4 @@ export class SimSink implements Sink {
 
 function never(): Promise<never> {
   return new Promise(() => {});
-}
-
-async function aborted(signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
 }

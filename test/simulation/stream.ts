@@ -6,7 +6,8 @@ import type { Scenario } from './scenario.ts';
 export interface SimMessage {
   readonly sequence: number;
   readonly payload: Uint8Array;
-  /** When the server stored it, by the server's clock. */
+  /** When the server stored it: by the true clock, and by its own. */
+  readonly publishedAt: number;
   readonly streamTime: number;
   /** What a decoder must make of it (I8). */
   readonly samples: number;
@@ -31,26 +32,26 @@ const REJECTED = [
 export class SimStream {
   /** All that is ever published; `messages[i]` has sequence i + 1. */
   readonly messages: readonly SimMessage[];
-  readonly #maxAgeMs: number;
+  readonly #scenario: Scenario;
   #last = 0;
   #first = 1;
 
   constructor(chance: Chance, scenario: Scenario) {
-    this.#maxAgeMs = scenario.maxAgeOfMessagesMs;
+    this.#scenario = scenario;
     this.messages = publish(chance, scenario);
   }
 
-  /** Sequence of the last message stored when the server's clock shows `serverNow`, which never goes back. */
-  lastSequence(serverNow: number): number {
-    while (this.#last < this.messages.length && this.messages[this.#last]!.streamTime <= serverNow)
-      this.#last++;
+  /** Sequence of the last message stored by now. */
+  lastSequence(now: number): number {
+    while (this.#last < this.messages.length && this.messages[this.#last]!.publishedAt <= now) this.#last++;
     return this.#last;
   }
 
   /** Sequence of the first message that is still there; the last one's + 1 where there is none. */
-  firstSequence(serverNow: number): number {
-    const last = this.lastSequence(serverNow);
-    while (this.#first <= last && this.at(this.#first).streamTime < serverNow - this.#maxAgeMs) this.#first++;
+  firstSequence(now: number): number {
+    const last = this.lastSequence(now);
+    const oldest = now - this.#scenario.maxAgeOfMessagesMs;
+    while (this.#first <= last && this.at(this.#first).publishedAt < oldest) this.#first++;
     return this.#first;
   }
 
@@ -58,13 +59,17 @@ export class SimStream {
     return this.messages[sequence - 1]!;
   }
 
-  /** When the message after `sequence` comes, by the server's clock; undefined if none does. */
-  nextTime(sequence: number): number | undefined {
-    return this.messages[sequence]?.streamTime;
+  /** When the message after `sequence` comes; undefined if none does. */
+  nextAt(sequence: number): number | undefined {
+    return this.messages[sequence]?.publishedAt;
   }
 
   /** The first sequence, of all ever published, with this stream time or a later one. */
   firstAt(streamTime: number): number {
+    if (this.#scenario.setBack !== undefined) {
+      const index = this.messages.findIndex((message) => message.streamTime >= streamTime);
+      return (index < 0 ? this.messages.length : index) + 1;
+    }
     let low = 0;
     let high = this.messages.length;
     while (low < high) {
@@ -76,12 +81,17 @@ export class SimStream {
   }
 }
 
+/** What the server's clock shows. */
+export function serverTime(now: number, { serverOffsetMs, setBack }: Scenario): number {
+  return now + serverOffsetMs - (setBack !== undefined && now >= setBack.at ? setBack.ms : 0);
+}
+
 function publish(chance: Chance, scenario: Scenario): SimMessage[] {
   const messages: SimMessage[] = [];
-  const end = scenario.streamEnds + scenario.serverOffsetMs;
   const meanGap = 1000 / scenario.messagesPerSecond;
-  let time = scenario.streamBegins + scenario.serverOffsetMs;
-  while (time < end) {
+  let publishedAt = scenario.streamBegins;
+  while (publishedAt < scenario.streamEnds) {
+    const time = serverTime(publishedAt, scenario);
     const text = drawPayload(chance, scenario, time);
     const samples = expectedSamples(text);
     const windows = samples.map(({ eventTime }) => windowStart(eventTime ?? time, time, scenario));
@@ -89,13 +99,14 @@ function publish(chance: Chance, scenario: Scenario): SimMessage[] {
     messages.push({
       sequence: messages.length + 1,
       payload: encoder.encode(text),
+      publishedAt,
       streamTime: time,
       samples: samples.length,
       rejectedMessages: elements === undefined && samples.length === 0 ? 1 : 0,
       rejectedSamples: elements === undefined ? 0 : elements - samples.length,
       windows: [...new Set(windows)],
     });
-    time += drawGap(chance, meanGap, scenario);
+    publishedAt += drawGap(chance, meanGap, scenario);
   }
   return messages;
 }

@@ -8,6 +8,8 @@ interface Event {
 
 export class Timeline {
   now: number;
+  /** Told what an event threw. */
+  onError: (error: unknown) => void = () => {};
   #order = 0;
   readonly #heap: Event[] = [];
 
@@ -37,7 +39,11 @@ export class Timeline {
     const event = this.#take();
     if (event === undefined) return false;
     this.now = event.at;
-    event.run();
+    try {
+      event.run();
+    } catch (error) {
+      this.onError(error);
+    }
     await drained();
     return true;
   }

@@ -6,7 +6,7 @@ import { Instance } from './instance.ts';
 import { Invariants } from './invariants.ts';
 import { drawScenario, type Fault, type Scenario, START } from './scenario.ts';
 import { SimStore } from './store.ts';
-import { SimStream } from './stream.ts';
+import { SimStream, serverTime } from './stream.ts';
 import { Timeline } from './timeline.ts';
 import { Trace } from './trace.ts';
 import { Truth } from './truth.ts';
@@ -17,6 +17,8 @@ const STOP_MARGIN_MS = 26_000;
 
 /** Faults that the code is known not to stand; off, so that other faults are found. */
 export interface Options {
+  /** The server's clock is set back in some runs: windows are closed too early, and written again. */
+  readonly setsClockBack?: boolean;
   /** A source that, with a new consumer, forgets that the reader asked for time. */
   readonly forgetsHold?: boolean;
   /** A slice that begins after another of its number, and goes on from that one's checkpoint. */
@@ -47,13 +49,14 @@ export class World {
   constructor(seed: number, options: Options = {}) {
     this.options = options;
     this.chance = new Chance(seed);
-    this.scenario = drawScenario(this.chance);
+    const scenario = drawScenario(this.chance);
+    this.scenario = options.setsClockBack ? scenario : { ...scenario, setBack: undefined };
     this.trace = new Trace(() => this.timeline.now - START, options.print);
     this.stream = new SimStream(this.chance, this.scenario);
     this.checkpoints = new SimCheckpoints(this);
     this.stores = new Map(this.scenario.sinks.map((plan) => [plan.id, new SimStore(this, plan)]));
     this.invariants = new Invariants(this, new Truth(this.stream.messages, this.scenario));
-    const { instances, faults, calmAt } = this.scenario;
+    const { instances, faults, calmAt, setBack } = this.scenario;
     this.#running = Array.from({ length: instances }, () => undefined);
     this.#starts = Array.from({ length: instances }, () => 0);
     for (let index = 0; index < instances; index++) {
@@ -66,6 +69,9 @@ export class World {
     this.timeline.at(calmAt, () => {
       this.checkpoints.mode = 'healthy';
     });
+    if (setBack !== undefined)
+      this.timeline.at(setBack.at, () => this.trace.add('set-back', `${setBack.ms} ms`));
+    this.timeline.onError = (error) => this.trace.fail('engine', String((error as Error).stack));
     if (this.scenario.mode === 'core') this.#sendNext(0);
   }
 
@@ -74,7 +80,7 @@ export class World {
   }
 
   serverNow(): number {
-    return this.timeline.now + this.scenario.serverOffsetMs;
+    return serverTime(this.timeline.now, this.scenario);
   }
 
   /** Short, for people: windows by number from the first start. */
@@ -128,7 +134,7 @@ export class World {
       return;
     }
     this.trace.add('stop', instance.name);
-    instance.stop();
+    instance.stop(this.timeline.now);
     this.timeline.after(this.scenario.stopTimeoutMs + STOP_MARGIN_MS, () => {
       if (!instance.dead) this.trace.fail('stop', `${instance.name} does not come to an end`);
     });
@@ -178,7 +184,7 @@ export class World {
   #sendNext(index: number): void {
     const message = this.stream.messages[index];
     if (message === undefined) return;
-    this.timeline.at(message.streamTime - this.scenario.serverOffsetMs, () => {
+    this.timeline.at(message.publishedAt, () => {
       const readers = [...this.coreReaders].filter(({ listens }) => listens);
       if (readers.length > 0) this.chance.pick(readers).send(message);
       this.#sendNext(index + 1);
