@@ -1,6 +1,6 @@
 /**
  * The whole engine on a virtual clock, with faults from a seed. A failure names its seed: SIM_SEED=<seed> runs that one
- * alone. Longer: npm run simulate -- --seeds 100000.
+ * alone. Longer: npm run simulate -- --seeds 100000; with clocks set back: --set-back.
  */
 import { expect, test } from 'vitest';
 import { describeFailure, type Outcome, simulate } from './simulation.ts';
@@ -58,6 +58,16 @@ test.runIf(only === undefined)(
     for (const kind of MET) expect(met.get(kind) ?? 0, kind).toBeGreaterThan(10);
   },
   TIMEOUT_MS,
+);
+
+test.runIf(only === undefined)(
+  'it finds a source that does not wait for a reader who asked for time',
+  async () => {
+    for (let seed = 1; seed <= 300; seed++) {
+      if ((await simulate(seed, { forgetsHold: true })).failure?.invariant === 'I5') return;
+    }
+    expect.unreachable('the simulation does not see what it is there to see');
+  },
 );
 
 test.runIf(only === undefined)('a seed is one run: the same steps to the last', async () => {
