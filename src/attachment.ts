@@ -57,7 +57,8 @@ async function attachToStream(bus: Bus, { core, sinks }: Config, log: Log): Prom
     const known = resumeFrom(ofSink, core.slice);
     const next = known?.next ?? firstWanted(start, extent, shape, now);
     from.set(id, next);
-    if (known !== undefined) closedAt.set(id, known.sequence);
+    // 0 says that nothing had been read yet when the checkpoint was made: not where the news begins.
+    if (known !== undefined && known.sequence > 0) closedAt.set(id, known.sequence);
     const begins = { sink: id, next: new Date(next).toISOString() };
     log.info(
       begins,

@@ -73,10 +73,8 @@ export function resumeFrom(
   const known = whole.map(([, positions]) => lowest([...positions.values()]));
   const ofOwn = slicings.get(own.of)?.get(own.index);
   if (ofOwn !== undefined) known.push(ofOwn);
-  if (known.length > 0) return known.reduce((most, one) => (one.next > most.next ? one : most));
-  // Some slices never ran: what is not confirmed by all of them is written again.
-  const positions = [...slicings.values()].flatMap((slicing) => [...slicing.values()]);
-  return positions.length > 0 ? lowest(positions) : undefined;
+  // A slice without a checkpoint has confirmed nothing, whatever its neighbours have: it goes by START.
+  return known.length > 0 ? known.reduce((most, one) => (one.next > most.next ? one : most)) : undefined;
 }
 
 type Position = Pick<Checkpoint, 'next' | 'sequence'>;

@@ -89,6 +89,8 @@ export interface Gaps {
   readonly latest: { readonly messages: number; readonly from: number; readonly to: number }[];
 }
 
+type OnReopened = (starts: readonly number[], through: number) => void;
+
 export class Engine {
   readonly lanes: readonly LaneParts[];
   readonly live: LiveParts;
@@ -127,7 +129,7 @@ export class Engine {
       begin.from,
     );
     const hand: Hand = (windows, boundary, sequence) => this.#fanout.hand(windows, boundary, sequence);
-    const reopened = (starts: readonly number[]) => this.#reopen(this.#fanout.lanes, starts);
+    const reopened: OnReopened = (starts, through) => this.#reopen(this.#fanout.lanes, starts, through);
     const live = this.#pipeline(begin.from, begin.closedAt, hand, reopened);
     this.live = { source: attachment.open(begin.from), ...live };
   }
@@ -165,7 +167,7 @@ export class Engine {
     from: number,
     closedAt: number | undefined,
     hand: Hand,
-    onReopened: (starts: readonly number[]) => void,
+    onReopened: OnReopened,
   ): { pipeline: Pipeline; aggregator: Aggregator } {
     const { instance } = this.#attachment;
     return openPipeline(
@@ -249,10 +251,9 @@ export class Engine {
   }
 
   /** The checkpoints are held at once, before the live path goes on: a crash finds the message again. */
-  #reopen(lanes: readonly Lane[], starts: readonly number[]): void {
+  #reopen(lanes: readonly Lane[], starts: readonly number[], through: number): void {
     if (!this.#attachment.replayable) return;
     this.#events.reopened(starts);
-    const through = this.live.source.stats.lastSequence;
     for (const lane of lanes) {
       lane.hold();
       const before = this.#rewrites.get(lane) ?? Promise.resolve();
@@ -277,7 +278,7 @@ export class Engine {
   /** What a lane reads for itself; what it reopens there concerns that lane alone. */
   #replayFor(lane: Lane): OpenReplay {
     return (from, closedAt, hand) => {
-      const reopened = (starts: readonly number[]) => this.#reopen([lane], starts);
+      const reopened: OnReopened = (starts, through) => this.#reopen([lane], starts, through);
       const { pipeline, aggregator } = this.#pipeline(from, closedAt, hand, reopened);
       return { source: this.#attachment.open(from), reader: pipeline, release: () => aggregator.release() };
     };

@@ -25,8 +25,11 @@ export interface PipelineOptions {
   /** Everything up to here had been read before. */
   readonly sequence: number;
   readonly hand: Hand;
-  /** Windows that got a sample after they were handed out; told before anything is handed out behind them. */
-  readonly onReopened?: (starts: readonly number[]) => void;
+  /**
+   * Windows that got a sample after they were handed out, up to that sequence; told before anything is handed out behind
+   * them.
+   */
+  readonly onReopened?: (starts: readonly number[], sequence: number) => void;
   readonly onGap?: (gap: Gap) => void;
   /** A message, or an element of an array, that is no sample: for the log. */
   readonly onRejected?: (reason: Rejection, message: Uint8Array) => void;
@@ -74,7 +77,7 @@ export class Pipeline implements Reader, SampleHandler {
   progress(streamTime: number): void | Promise<void> {
     const { aggregator, hand, onReopened } = this.#options;
     const reopened = aggregator.takeReopened();
-    if (reopened.length > 0) onReopened?.(reopened);
+    if (reopened.length > 0) onReopened?.(reopened, this.#sequence);
     const before = aggregator.boundary;
     const windows = aggregator.close(streamTime);
     if (aggregator.boundary !== before) return hand(windows, aggregator.boundary, this.#sequence);

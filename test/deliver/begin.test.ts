@@ -109,8 +109,9 @@ describe('where a sink goes on, from the checkpoints of its slices', () => {
     [
       'a slicing that is not whole tells nothing of the missing slice',
       at(['0/3', 7000], ['2/3', 4000]),
-      4000,
+      undefined,
     ],
+    ['a neighbour that began before us: our own windows are not its', at(['1/2', 7000]), undefined],
     ['nor does it where a whole one is there', at(['0/3', 9000], ['0/1', 4000]), 4000],
   ])('%s', (_, stored, expected) => {
     expect(resumeFrom(stored, own)).toEqual(
