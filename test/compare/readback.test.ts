@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import type { Reader, Source } from '../../src/bus/source.ts';
+import { newSourceStats, type Reader, type Source } from '../../src/bus/source.ts';
 import { findDifferences, readBack } from '../../src/compare/readback.ts';
 import { MAX_TRAFFIC_MESSAGE_BYTES, Traffic } from '../../src/compare/traffic.ts';
 import { Truth } from '../../src/compare/truth.ts';
@@ -26,15 +26,7 @@ function truthOf(payloads: readonly Uint8Array[]): Truth {
 
 /** Hands over batches of messages, telling how many are pending after each. */
 class FakeSource implements Source {
-  readonly stats = {
-    reading: true,
-    pending: 0,
-    lastSequence: 0,
-    lastStreamTime: 0,
-    gaps: 0,
-    gapMessages: 0,
-    resumptions: 0,
-  };
+  readonly stats = { ...newSourceStats(), reading: true };
   readonly #batches: readonly (readonly Uint8Array[])[];
 
   constructor(batches: readonly (readonly Uint8Array[])[]) {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Checkpoint } from '../../src/bus/checkpoints.ts';
-import type { Reader, Source, SourceStats } from '../../src/bus/source.ts';
+import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/source.ts';
 import { readFrom } from '../../src/deliver/begin.ts';
 import { Engine, type EngineEvents, type EngineSettings } from '../../src/deliver/engine.ts';
 import { CheckpointKeeper } from '../../src/deliver/keeper.ts';
@@ -28,15 +28,7 @@ class Stream {
 
   /** Hands over what there is message by message, with progress behind each, and waits for more. */
   source(from: number, clock: VirtualClock): Source {
-    const stats: SourceStats = {
-      reading: true,
-      pending: 0,
-      lastSequence: 0,
-      lastStreamTime: 0,
-      gaps: 0,
-      gapMessages: 0,
-      resumptions: 0,
-    };
+    const stats: SourceStats = { ...newSourceStats(), reading: true };
     const first = this.messages.findIndex(({ time }) => time >= from);
     const run = async (reader: Reader, signal: AbortSignal) => {
       let told = 0;

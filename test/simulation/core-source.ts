@@ -1,5 +1,5 @@
 /** Plain NATS, as src/bus/core.ts reads it: at most once, by the time of arrival, one member of a group for each message. */
-import type { Reader, Source, SourceStats } from '../../src/bus/source.ts';
+import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/source.ts';
 import type { Instance } from './instance.ts';
 import type { SimMessage } from './stream.ts';
 import type { World } from './world.ts';
@@ -7,15 +7,7 @@ import type { World } from './world.ts';
 const TICK_MS = 250;
 
 export class SimCoreSource implements Source {
-  readonly stats: SourceStats = {
-    reading: false,
-    pending: 0,
-    lastSequence: 0,
-    lastStreamTime: 0,
-    gaps: 0,
-    gapMessages: 0,
-    resumptions: 0,
-  };
+  readonly stats: SourceStats = newSourceStats();
   readonly handed = { messages: 0, samples: 0, rejectedMessages: 0, rejectedSamples: 0 };
   readonly #world: World;
   readonly #instance: Instance;

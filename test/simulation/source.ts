@@ -4,7 +4,13 @@
  * has been read; a new consumer behind the last message whenever the old one is lost.
  */
 import { ServerClock } from '../../src/bus/clock.ts';
-import { BusError, type Reader, type Source, type SourceStats } from '../../src/bus/source.ts';
+import {
+  BusError,
+  newSourceStats,
+  type Reader,
+  type Source,
+  type SourceStats,
+} from '../../src/bus/source.ts';
 import type { Instance } from './instance.ts';
 import { SimPull } from './pull.ts';
 import type { World } from './world.ts';
@@ -14,15 +20,7 @@ const RETRY_MAX_MS = 5000;
 const CLOCK_REFRESH_MS = 15_000;
 
 export class SimSource implements Source {
-  readonly stats: SourceStats = {
-    reading: false,
-    pending: 0,
-    lastSequence: 0,
-    lastStreamTime: 0,
-    gaps: 0,
-    gapMessages: 0,
-    resumptions: 0,
-  };
+  readonly stats: SourceStats = newSourceStats();
   /** Of what was handed over: what a decoder must make of it (I8). */
   readonly handed = { messages: 0, samples: 0, rejectedMessages: 0, rejectedSamples: 0 };
   /** The sequence that comes next: all before it was handed over, or will never be. */
