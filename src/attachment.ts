@@ -1,23 +1,35 @@
 /** How the service is attached to the bus: where each sink goes on, and what reads from there. */
-import { type Checkpoint, type CheckpointShape, createCheckpointStore } from './bus/checkpoints.ts';
+import { Tiling, type WindowShape } from './aggregate/tiling.ts';
+import { createCheckpointStore, type StoredCheckpoint } from './bus/checkpoints.ts';
 import type { Bus } from './bus/connect.ts';
 import { createCoreSource } from './bus/core.ts';
 import { createJetStreamSource } from './bus/jetstream.ts';
-import { BusError } from './bus/source.ts';
+import { type AgreedShapes, createShapeStore, type ShapeStore } from './bus/shapes.ts';
+import type { Start } from './bus/source.ts';
 import { ensureStream } from './bus/stream.ts';
-import type { Config } from './config.ts';
-import { firstWanted, readFrom, resumeFrom, type StreamExtent, type WindowShape } from './deliver/begin.ts';
+import { type Config, windowShape } from './config.ts';
+import { firstWanted, readFrom, resumeFrom, type StreamExtent } from './deliver/begin.ts';
 import { systemClock } from './deliver/clock.ts';
 import type { Attachment } from './deliver/engine.ts';
+import { EpochWatch, isSameShape, planEpochs } from './deliver/epochs.ts';
 import { CheckpointKeeper } from './deliver/keeper.ts';
 import { Reports } from './deliver/reports.ts';
 import type { Log } from './observe/log.ts';
 
-/** Rejects with a `BusError`. */
-export async function attach(bus: Bus, config: Config, instance: string, log: Log): Promise<Attachment> {
+/**
+ * `announces`: our settings are to shape the windows, where other ones do so far; else those that are announced count.
+ * Rejects with a `BusError`.
+ */
+export async function attach(
+  bus: Bus,
+  config: Config,
+  instance: string,
+  log: Log,
+  announces: boolean,
+): Promise<Attachment> {
   switch (config.core.metricsSource) {
     case 'jetstream':
-      return await attachToStream(bus, config, log);
+      return await attachToStream(bus, config, log, announces);
     case 'core':
       return attachToCore(bus, config, instance);
     default:
@@ -25,8 +37,11 @@ export async function attach(bus: Bus, config: Config, instance: string, log: Lo
   }
 }
 
-function attachToCore(bus: Bus, { core, sinks }: Config, instance: string): Attachment {
+function attachToCore(bus: Bus, config: Config, instance: string): Attachment {
+  const { core, sinks } = config;
   return {
+    // Parts of several instances add up whatever their shapes: nothing has to be agreed on.
+    tiling: Tiling.of(windowShape(config)),
     from: new Map(sinks.map(({ id }) => [id, Number.NEGATIVE_INFINITY])),
     replayable: false,
     instance,
@@ -35,27 +50,24 @@ function attachToCore(bus: Bus, { core, sinks }: Config, instance: string): Atta
   };
 }
 
-async function attachToStream(bus: Bus, { core, sinks }: Config, log: Log): Promise<Attachment> {
+async function attachToStream(bus: Bus, config: Config, log: Log, announces: boolean): Promise<Attachment> {
+  const { core, sinks } = config;
   const facts = await ensureStream(bus, core);
   const store = createCheckpointStore(bus, core, facts.replicas);
-  const shape: CheckpointShape & WindowShape = {
-    windowMs: core.window,
-    latenessMs: core.lateness,
-    maxAheadMs: core.maxAhead,
-    maxSeries: core.maxSeries,
-    slice: `${core.slice.index}/${core.slice.of}`,
-  };
+  const stored = await store.list();
+  const reports = new Reports(log, systemClock);
+  const shapes = createShapeStore(bus, core.pipeline, facts.replicas);
+  const known = await agreeOnShapes(shapes, config, stored, log, announces);
+  const epochs = new EpochWatch(shapes, known, systemClock, (error) => reports.epochsUnknown(error));
+  const { tiling } = epochs;
   const extent: StreamExtent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
   const now = systemClock.now();
   const from = new Map<string, number>();
   const closedAt = new Map<string, number>();
-  const reports = new Reports(log, systemClock);
-  const stored = await store.list();
   for (const { id, start } of sinks) {
     const ofSink = stored.filter(({ sink }) => sink === id);
-    for (const { checkpoint } of ofSink) checkShape(id, checkpoint, shape, core.pipeline);
     const known = resumeFrom(ofSink, core.slice);
-    const next = known?.next ?? firstWanted(start, extent, shape, now);
+    const next = known?.next ?? firstWanted(start, extent, tiling, now);
     from.set(id, next);
     // 0 says that nothing had been read yet when the checkpoint was made: not where the news begins.
     if (known !== undefined && known.sequence > 0) closedAt.set(id, known.sequence);
@@ -65,37 +77,61 @@ async function attachToStream(bus: Bus, { core, sinks }: Config, log: Log): Prom
       known === undefined ? 'the sink has no checkpoint yet' : 'the sink goes on from its checkpoint',
     );
   }
+  const slice = `${core.slice.index}/${core.slice.of}`;
   return {
+    tiling,
+    epochs,
     from,
     closedAt,
     replayable: true,
     instance: '',
-    open: (first) =>
-      createJetStreamSource(bus, core, { start: { kind: 'time', ms: readFrom(first, shape) } }),
+    open: (first, closed) => createJetStreamSource(bus, core, { start: startOf(first, closed, tiling) }),
     keeperOf: (sink) =>
       new CheckpointKeeper({
         sink,
         store,
         clock: systemClock,
-        describe: () => ({ shape, savedAt: new Date(systemClock.now()).toISOString() }),
+        describe: (next) => ({
+          shape: { ...shapeAt(next, tiling), slice },
+          savedAt: new Date(systemClock.now()).toISOString(),
+        }),
         failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),
       }),
   };
 }
 
-/**
- * Windows of another shape cut time, or assign samples, differently: going on from the checkpoint as if nothing had
- * changed would lose some samples and count others twice. Throws a `BusError` that says what changed.
- */
-export function checkShape(sink: string, { shape }: Checkpoint, wanted: WindowShape, pipeline: string): void {
-  const changed = (['windowMs', 'latenessMs', 'maxAheadMs'] as const).filter(
-    (key) => shape[key] !== wanted[key],
+function startOf(first: number, closedAt: number | undefined, tiling: Tiling): Start {
+  const orSequence = closedAt === undefined ? undefined : closedAt + 1;
+  return { kind: 'time', ms: readFrom(first, tiling), orSequence };
+}
+
+function shapeAt(time: number, tiling: Tiling): WindowShape {
+  const { windowMs, latenessMs, maxAheadMs, maxSeries } = tiling.epochAt(time);
+  return { windowMs, latenessMs, maxAheadMs, maxSeries };
+}
+
+/** Announces the shape of our settings, where it is another than the pipeline's and that is wanted. */
+async function agreeOnShapes(
+  store: ShapeStore,
+  config: Config,
+  stored: readonly StoredCheckpoint[],
+  log: Log,
+  announces: boolean,
+): Promise<AgreedShapes> {
+  const shape = windowShape(config);
+  const wanted = {
+    shape,
+    delayMs: config.core.changeDelay,
+    before: stored[0]?.checkpoint.shape,
+    nexts: stored.map(({ checkpoint }) => checkpoint.next),
+  };
+  const agreed = await store.change((known) =>
+    announces || known.shapes === undefined ? planEpochs(known, wanted) : undefined,
   );
-  if (changed.length === 0) return;
-  const names = { windowMs: 'WINDOW', latenessMs: 'LATENESS', maxAheadMs: 'MAX_AHEAD' };
-  const said = changed.map((key) => `${names[key]} was ${shape[key]}ms and is ${wanted[key]}ms`).join(', ');
-  throw new BusError(
-    `the checkpoint of sink ${sink} in pipeline ${pipeline} was made with other settings: ${said}`,
-    'Set them back, or set PIPELINE to a new name, under which windows of the new shape begin at METRICS_START.',
-  );
+  const last = agreed.shapes.epochs.at(-1)!;
+  if (!isSameShape(last, shape))
+    log.warn({ ...last }, 'another instance has other settings: its windows are computed');
+  else if (last.from > agreed.at)
+    log.info({ ...last, from: new Date(last.from).toISOString() }, 'windows of another shape begin later');
+  return agreed;
 }

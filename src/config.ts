@@ -1,4 +1,5 @@
 /** The environment -> one frozen, typed Config. Every error is reported at once; the README's table comes from here. */
+import type { WindowShape } from './aggregate/tiling.ts';
 import {
   type Environment,
   maskUrl,
@@ -88,6 +89,11 @@ export const CORE_SETTINGS = {
   maxSeries: setting.integer(1, 50_000_000, {
     meaning: "per window; series past it are folded into their name's overflow series",
     default: '1000000',
+  }),
+  changeDelay: setting.timeout({
+    meaning:
+      'a new WINDOW, LATENESS, MAX_AHEAD or MAX_SERIES begins so long after it was announced to the other instances; with the checkpoints out of reach for as long, windows wait',
+    default: '2m',
   }),
   maxMessageBytes: setting.bytes({ meaning: 'larger messages are rejected', default: '1MiB' }),
   slice: setting.custom(parseSlice, 'which time slice of how many, such as 0/1 or 2/3', {
@@ -227,14 +233,12 @@ function parseSlice(text: string): Slice | undefined {
   return match && of >= 1 && of <= MAX_SLICES && index < of ? { index, of } : undefined;
 }
 
-/** What shapes the windows and bounds them, for a pipeline. */
-export function pipelineSettings({ core }: Config) {
+/** What shapes the windows. */
+export function windowShape({ core }: Config): WindowShape {
   return {
     windowMs: core.window,
     latenessMs: core.lateness,
     maxAheadMs: core.maxAhead,
     maxSeries: core.maxSeries,
-    maxMessageBytes: core.maxMessageBytes,
-    slice: core.slice,
   };
 }

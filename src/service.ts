@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { attach } from './attachment.ts';
 import { type Bus, connect } from './bus/connect.ts';
 import { isTransient } from './bus/errors.ts';
-import { type Config, pipelineSettings } from './config.ts';
+import type { Config } from './config.ts';
 import { backoffMs, systemClock } from './deliver/clock.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSettings } from './deliver/engine.ts';
 import { Reports } from './deliver/reports.ts';
@@ -74,21 +74,32 @@ class Operation {
     if (bus === undefined) return;
     this.#parts.bus = bus;
     try {
-      const attachment = await unlessStopped(this.#attach(bus, config, instance, stop), stop);
-      if (attachment === undefined) return;
-      const engine = this.#engine(attachment, bus);
-      this.#parts.engine = engine;
-      await engine.run(stop);
+      // Announcing again what was overruled since would go back and forth for ever.
+      for (let announces = true; !stop.aborted; announces = false) {
+        const attaching = this.#attach(bus, config, instance, stop, announces);
+        const attachment = await unlessStopped(attaching, stop);
+        if (attachment === undefined) return;
+        const engine = this.#engine(attachment, bus);
+        this.#parts.engine = engine;
+        await engine.run(stop);
+        if (!stop.aborted) this.#log.info({}, 'windows of another shape were announced; attaching anew');
+      }
     } finally {
       await bus.close();
     }
   }
 
   /** A bus that has just started may have no leader yet: what may pass by itself is waited for. */
-  async #attach(bus: Bus, config: Config, instance: string, stop: AbortSignal): Promise<Attachment> {
+  async #attach(
+    bus: Bus,
+    config: Config,
+    instance: string,
+    stop: AbortSignal,
+    announces: boolean,
+  ): Promise<Attachment> {
     for (let attempt = 1; ; attempt++) {
       try {
-        return await attach(bus, config, instance, this.#log);
+        return await attach(bus, config, instance, this.#log, announces);
       } catch (error) {
         if (!isTransient(error) || stop.aborted) throw error;
         this.#log.warn({ error: String(error), attempt }, 'not attached to the bus yet; trying again');
@@ -102,7 +113,8 @@ class Operation {
     const log = this.#log;
     const reports = new Reports(log, systemClock);
     const settings: EngineSettings = {
-      ...pipelineSettings(this.#parts.config),
+      maxMessageBytes: core.maxMessageBytes,
+      slice: core.slice,
       stopTimeoutMs: core.stopTimeout,
     };
     const events: EngineEvents = {

@@ -1,18 +1,15 @@
 import { METRIC_TYPES, type MetricType } from './point.ts';
 import type { Sample } from './sample.ts';
 import type { SeriesHolder, SeriesTable } from './series-table.ts';
+import { floorTo, type Tiling } from './tiling.ts';
 import { type ClosedWindow, OpenWindow, type WindowSizes } from './window.ts';
 
 /** Windows that were handed out and have to be computed again, until the caller fetches them. */
 export const MAX_REOPENED = 4096;
 
-/** Times in milliseconds, since 1970 or as a length; whole numbers. */
+/** Times in milliseconds since 1970; whole numbers. */
 export interface AggregatorOptions {
-  readonly windowMs: number;
-  readonly latenessMs: number;
-  readonly maxAheadMs: number;
-  /** Per window. */
-  readonly maxSeries: number;
+  readonly tiling: Tiling;
   /** Start of the first window to compute: samples of those before are ignored (I6). -Infinity for all. */
   readonly from: number;
   /**
@@ -99,14 +96,13 @@ export class Aggregator implements SeriesHolder {
 
   /** The windows that are complete at this stream time (I2), oldest first. */
   close(streamTime: number): ClosedWindow[] {
-    const { windowMs, latenessMs } = this.#options;
-    return this.#closeBefore(floorTo(streamTime - latenessMs, windowMs));
+    return this.#closeBefore(this.#options.tiling.completeBefore(streamTime));
   }
 
   /** All windows, complete or not: the end of core mode. */
   closeAll(): ClosedWindow[] {
-    const last = Math.max(...this.#open.keys());
-    return this.#closeBefore(last + this.#options.windowMs);
+    const ends = [...this.#open.values()].map(({ end }) => end);
+    return this.#closeBefore(Math.max(...ends));
   }
 
   /**
@@ -131,14 +127,13 @@ export class Aggregator implements SeriesHolder {
 
   /** I1. Undefined if the sample is not to be added. */
   #windowOf(eventTime: number, streamTime: number, sequence: number): OpenWindow | undefined {
-    const { latenessMs, maxAheadMs } = this.#options;
     const recent = this.#recent;
     if (
       recent !== undefined &&
       eventTime >= recent.start &&
       eventTime < recent.end &&
-      streamTime < recent.end + latenessMs &&
-      eventTime <= streamTime + maxAheadMs
+      streamTime < recent.completeAt &&
+      eventTime <= streamTime + recent.epoch.maxAheadMs
     ) {
       return recent;
     }
@@ -146,12 +141,14 @@ export class Aggregator implements SeriesHolder {
   }
 
   #assign(eventTime: number, streamTime: number, sequence: number): OpenWindow | undefined {
-    const { windowMs, latenessMs, maxAheadMs, from, closedAt } = this.#options;
-    const own = floorTo(eventTime, windowMs);
-    const late = streamTime >= own + windowMs + latenessMs;
-    const ahead = eventTime > streamTime + maxAheadMs;
-    const start = late || ahead ? floorTo(streamTime, windowMs) : own;
-    if (!this.#isOurs(start)) {
+    const { tiling, from, closedAt } = this.#options;
+    const own = tiling.epochAt(eventTime);
+    const late = streamTime >= floorTo(eventTime, own.windowMs) + own.windowMs + own.latenessMs;
+    const ahead = eventTime > streamTime + own.maxAheadMs;
+    const time = late || ahead ? streamTime : eventTime;
+    const epoch = late || ahead ? tiling.epochAt(streamTime) : own;
+    const start = floorTo(time, epoch.windowMs);
+    if (!this.#isOurs(start, epoch.windowMs)) {
       this.stats.foreign++;
       return undefined;
     }
@@ -167,15 +164,15 @@ export class Aggregator implements SeriesHolder {
     if (ahead) this.stats.ahead++;
     let window = this.#open.get(start);
     if (window === undefined) {
-      window = new OpenWindow(start, windowMs, this.#sizes);
+      window = new OpenWindow(start, epoch, this.#sizes);
       this.#open.set(start, window);
     }
     this.#recent = window;
     return window;
   }
 
-  #isOurs(start: number): boolean {
-    const { slice, windowMs } = this.#options;
+  #isOurs(start: number, windowMs: number): boolean {
+    const { slice } = this.#options;
     if (slice === undefined || slice.of === 1) return true;
     const remainder = (start / windowMs) % slice.of;
     return (remainder < 0 ? remainder + slice.of : remainder) === slice.index;
@@ -192,7 +189,7 @@ export class Aggregator implements SeriesHolder {
    * series of this window only, in the order of the stream, so a window's points do not depend on its neighbours.
    */
   #admit(window: OpenWindow, series: number, type: number): number {
-    const { maxSeries } = this.#options;
+    const { maxSeries } = window.epoch;
     const table = this.#table;
     if (!table.isOverflow(series)) {
       if (window.ordinary < maxSeries) {
@@ -229,8 +226,4 @@ export class Aggregator implements SeriesHolder {
     this.#sizes = window.sizes;
     return window.close(this.#options.instance ?? '');
   }
-}
-
-function floorTo(time: number, step: number): number {
-  return Math.floor(time / step) * step;
 }

@@ -1,6 +1,7 @@
 import { FIELDS, type Point, type Series } from './point.ts';
 import { COUNTER, GAUGE, type Sample } from './sample.ts';
 import { Sketch } from './sketch.ts';
+import type { Epoch } from './tiling.ts';
 
 /**
  * The numbers of a window are rows in one Float64Array, in the order of the series' first appearance. A row holds the
@@ -24,6 +25,9 @@ const NO_ROW = 0;
 export class OpenWindow {
   readonly start: number;
   readonly end: number;
+  readonly epoch: Epoch;
+  /** I2: the stream time from which on it takes nothing more. */
+  readonly completeAt: number;
   /** Series that count towards the limit, and overflow series. */
   ordinary = 0;
   overflow = 0;
@@ -37,9 +41,11 @@ export class OpenWindow {
   readonly #sketches: Sketch[] = [];
 
   /** `sizes`: those of a window before, so that arrays seldom have to grow. */
-  constructor(start: number, windowMs: number, sizes: WindowSizes) {
+  constructor(start: number, epoch: Epoch, sizes: WindowSizes) {
     this.start = start;
-    this.end = start + windowMs;
+    this.end = start + epoch.windowMs;
+    this.epoch = epoch;
+    this.completeAt = this.end + epoch.latenessMs;
     this.#values = new Float64Array(sizes.values);
     this.#rowOf = new Int32Array(sizes.numbers);
   }

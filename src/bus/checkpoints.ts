@@ -1,22 +1,10 @@
 /** Checkpoints in a NATS key-value bucket: one key per pipeline, sink and slice, written with compare-and-set. */
-import { setTimeout as sleep } from 'node:timers/promises';
-import { ErrorCode, type KV, NatsError, StorageType } from 'nats';
+import type { KV } from 'nats';
+import type { WindowShape } from '../aggregate/tiling.ts';
 import type { Config } from '../config.ts';
+import { BUCKET, Bucket, isConflict, MAX_CONFLICTS } from './bucket.ts';
 import type { Bus } from './connect.ts';
-import { apiErrorCode, jetstreamError } from './errors.ts';
 import { BusError } from './source.ts';
-import { API_TIMEOUT_MS, streamExists } from './stream.ts';
-
-export const BUCKET = 'fanout-checkpoints';
-
-/** The bucket holds a few hundred bytes per sink; a bound lets it live on accounts that demand one. */
-const MAX_BUCKET_BYTES = 16 * 1024 * 1024;
-const MAX_VALUE_BYTES = 64 * 1024;
-/** How long one call may take in all. */
-const CALL_TIMEOUT_MS = 10_000;
-/** How often a write is tried again after another writer came first. */
-const MAX_CONFLICTS = 5;
-const WRONG_LAST_SEQUENCE = 10071;
 
 /** How far a sink is. */
 export interface Checkpoint {
@@ -30,11 +18,7 @@ export interface Checkpoint {
   readonly savedAt: string;
 }
 
-export interface CheckpointShape {
-  readonly windowMs: number;
-  readonly latenessMs: number;
-  readonly maxAheadMs: number;
-  readonly maxSeries: number;
+export interface CheckpointShape extends WindowShape {
   /** Such as 0/1. */
   readonly slice: string;
 }
@@ -61,44 +45,19 @@ export function createCheckpointStore(bus: Bus, core: Configured, replicas: numb
   return new BucketStore(bus, core, replicas);
 }
 
-/** Whether the bucket is there already. Rejects with a `BusError` where that cannot be told. */
-export function bucketExists(bus: Bus): Promise<boolean> {
-  return streamExists(bus, `KV_${BUCKET}`);
-}
-
-/** The bucket, made where it is missing. Rejects with a `BusError`. */
-export async function openBucket(bus: Bus, replicas: number): Promise<KV> {
-  try {
-    return await bus.connection.jetstream({ timeout: API_TIMEOUT_MS }).views.kv(BUCKET, {
-      description: 'how far every sink of metrics-fanout is',
-      history: 1,
-      storage: StorageType.File,
-      replicas,
-      max_bytes: MAX_BUCKET_BYTES,
-      maxValueSize: MAX_VALUE_BYTES,
-      timeout: API_TIMEOUT_MS,
-    });
-  } catch (error) {
-    throw jetstreamError(error, `opening the key-value bucket ${BUCKET}`);
-  }
-}
-
 interface Stored {
   readonly revision: number;
   readonly checkpoint: Checkpoint | undefined;
 }
 
 class BucketStore implements CheckpointStore {
-  readonly #bus: Bus;
   readonly #core: Configured;
-  readonly #replicas: number;
+  readonly #bucket: Bucket;
   readonly #known = new Map<string, Stored>();
-  #bucket: Promise<KV> | undefined;
 
   constructor(bus: Bus, core: Configured, replicas: number) {
-    this.#bus = bus;
     this.#core = core;
-    this.#replicas = replicas;
+    this.#bucket = new Bucket(bus, replicas);
   }
 
   load(sink: string): Promise<Checkpoint | undefined> {
@@ -129,7 +88,7 @@ class BucketStore implements CheckpointStore {
         this.#known.set(key, { revision, checkpoint });
         return 'saved';
       } catch (error) {
-        if (apiErrorCode(error) !== WRONG_LAST_SEQUENCE) throw error;
+        if (!isConflict(error)) throw error;
         stored = await read(bucket, key);
       }
     }
@@ -160,27 +119,12 @@ class BucketStore implements CheckpointStore {
   }
 
   async #call<T>(doing: string, work: (bucket: KV) => Promise<T>): Promise<T> {
-    const timer = new AbortController();
-    const expired = sleep(CALL_TIMEOUT_MS, undefined, timer).then(() => {
-      throw new BusError(
-        `${doing}: no answer within ${CALL_TIMEOUT_MS} ms`,
-        'Check the health of the server.',
-        { cause: new NatsError('no answer', ErrorCode.Timeout) },
-      );
-    });
-    expired.catch(() => {});
-    this.#bucket ??= openBucket(this.#bus, this.#replicas);
-    const done = this.#bucket.then(work);
-    done.catch(() => {});
     try {
-      return await Promise.race([done, expired]);
+      return await this.#bucket.call(doing, work);
     } catch (error) {
-      // The bucket may have been deleted, and what we know of it with it: begin afresh.
-      this.#bucket = undefined;
+      // The bucket may have been deleted, and what we know of it with it.
       this.#known.clear();
-      throw jetstreamError(error, doing);
-    } finally {
-      timer.abort();
+      throw error;
     }
   }
 }

@@ -4,9 +4,9 @@
  * and is made again behind the last message whenever it is lost.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AckPolicy, type Msg, nanos } from 'nats';
+import { AckPolicy, type ConsumerInfo, type Msg, nanos } from 'nats';
 import { Quiet } from '../observe/log.ts';
-import { openBucket } from './checkpoints.ts';
+import { openBucket, readServerTime } from './bucket.ts';
 import { ServerClock, steadyNow } from './clock.ts';
 import type { Bus } from './connect.ts';
 import { isTransient, jetstreamError } from './errors.ts';
@@ -31,7 +31,6 @@ const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 5_000;
 /** How often the server's clock is read while nothing arrives. */
 const CLOCK_REFRESH_MS = 15_000;
-const CLOCK_KEY = 'clock';
 const REPEAT_LOG_MS = 60_000;
 
 export interface JetStreamOptions {
@@ -59,6 +58,8 @@ class JetStreamSource implements Source {
   readonly #clock = new ServerClock();
   readonly #quiet = new Quiet(REPEAT_LOG_MS);
   #clockReadAt = Number.NEGATIVE_INFINITY;
+  /** The stream's last sequence, at a time by the local clock. */
+  #end = { sequence: 0, at: 0 };
   #isAttached = false;
   #replicas = 1;
   #consumer = '';
@@ -110,16 +111,14 @@ class JetStreamSource implements Source {
   async #attach(reader: Reader): Promise<void> {
     // A stream that is deleted under us is made again, as the service does at its start.
     const facts = await (this.#isAttached ? ensureStream : describeStream)(this.#bus, this.#core);
-    const beginning = await this.#beginning(facts);
-    const before = this.#now();
-    const info = await (await manager(this.#bus)).consumers.add(facts.name, {
-      ...beginning.deliver,
-      ack_policy: AckPolicy.None,
-      mem_storage: true,
-      num_replicas: 1,
-      inactive_threshold: nanos(INACTIVE_THRESHOLD_MS),
-    });
-    this.#clock.stamped(Date.parse(info.created), before, this.#now());
+    let beginning = await this.#beginning(facts);
+    let info = await this.#makeConsumer(facts.name, beginning);
+    const earlier = this.stats.lastSequence > 0 ? undefined : earlierSequence(this.#start, info);
+    if (earlier !== undefined) {
+      this.#deleteConsumer(facts.name, info.name);
+      beginning = beginAt(earlier, facts, this.#now());
+      info = await this.#makeConsumer(facts.name, beginning);
+    }
     this.#consumer = info.name;
     this.#isAttached = true;
     this.#replicas = facts.replicas;
@@ -127,9 +126,28 @@ class JetStreamSource implements Source {
     this.#next = beginning.next;
     this.#isWanted = filterOf(facts.subjects, this.#core.metricsSubjects);
     this.stats.pending = info.num_pending;
+    this.stats.readThrough = Math.max(this.stats.lastSequence, info.delivered.stream_seq);
     if (beginning.remark !== undefined) this.#bus.log.warn({ stream: facts.name }, beginning.remark);
     if (beginning.gap) this.#gap(reader, beginning.gap);
     this.#start = startAgain(this.#start, beginning, facts);
+  }
+
+  async #makeConsumer(stream: string, { deliver }: Beginning): Promise<ConsumerInfo> {
+    const before = this.#now();
+    const info = await (await manager(this.#bus)).consumers.add(stream, {
+      ...deliver,
+      ack_policy: AckPolicy.None,
+      mem_storage: true,
+      num_replicas: 1,
+      inactive_threshold: nanos(INACTIVE_THRESHOLD_MS),
+    });
+    this.#clock.stamped(Date.parse(info.created), before, this.#now());
+    return info;
+  }
+
+  /** Nobody waits for the answer: a consumer that stays behind ends by its inactivity. */
+  #deleteConsumer(stream: string, name: string): void {
+    this.#bus.publish(`$JS.API.CONSUMER.DELETE.${stream}.${name}`, '');
   }
 
   #beginning(facts: StreamFacts): Beginning | Promise<Beginning> {
@@ -165,8 +183,7 @@ class JetStreamSource implements Source {
     signal.removeEventListener('abort', stop);
     // `progress` is not called again before its promise has resolved, whichever consumer the messages come from.
     if (end.kind === 'lost') await Promise.race([pull.held, aborted(signal)]);
-    // Nobody waits for the answer: a consumer that stays behind ends by its inactivity.
-    this.#bus.publish(`$JS.API.CONSUMER.DELETE.${consumer.stream}.${consumer.name}`, '');
+    this.#deleteConsumer(consumer.stream, consumer.name);
     return end;
   }
 
@@ -189,6 +206,7 @@ class JetStreamSource implements Source {
   #onProgress(reader: Reader): void | Promise<void> {
     const { lastStreamTime } = this.stats;
     this.stats.pending = this.#lastParsed?.pendingOf(this.#lastReply) ?? 0;
+    this.stats.readThrough = this.stats.lastSequence;
     this.#clock.arrived(lastStreamTime, this.#now());
     this.#reported = Math.max(this.#reported, lastStreamTime);
     return reader.progress(this.#reported);
@@ -196,6 +214,9 @@ class JetStreamSource implements Source {
 
   #onIdle(askedAt: number, reader: Reader): void | Promise<void> {
     this.stats.pending = 0;
+    // What the stream had before it was asked, and did not hand over, retention has removed.
+    if (this.#end.at <= askedAt)
+      this.stats.readThrough = Math.max(this.stats.readThrough, this.#end.sequence);
     void this.#refresh();
     const serverTime = this.#clock.at(askedAt);
     if (serverTime === undefined || serverTime - this.#core.idleSlack <= this.#reported) return undefined;
@@ -203,16 +224,17 @@ class JetStreamSource implements Source {
     return reader.progress(this.#reported);
   }
 
-  /** Reads the server's clock by having it stamp an entry of ours. Where that fails, the last estimate goes on. */
+  /** Reads the server's clock by having it stamp an entry of ours, and where the stream ends. Where that fails, the last estimate goes on. */
   async #refresh(): Promise<void> {
     if (this.#now() - this.#clockReadAt < CLOCK_REFRESH_MS) return;
     this.#clockReadAt = this.#now();
     try {
       const bucket = await openBucket(this.#bus, this.#replicas);
       const before = this.#now();
-      await bucket.put(CLOCK_KEY, '');
-      const entry = await bucket.get(CLOCK_KEY);
-      if (entry) this.#clock.stamped(entry.created.getTime(), before, this.#now());
+      const stamp = await readServerTime(bucket);
+      if (stamp !== undefined) this.#clock.stamped(stamp, before, this.#now());
+      const { lastSequence: sequence } = await describeStream(this.#bus, this.#core);
+      this.#end = { sequence, at: this.#now() };
     } catch (error) {
       const { message: reason } = jetstreamError(error, "reading the server's clock");
       this.#say('clock', { reason }, 'windows close by an older estimate while nothing arrives');
@@ -230,6 +252,14 @@ class JetStreamSource implements Source {
     const held = this.#quiet.admit(key, this.#now());
     if (held !== undefined) this.#bus.log.warn(held > 0 ? { ...fields, repeated: held } : fields, message);
   }
+}
+
+/** Where a start by time would pass over the sequence to begin with: that. */
+function earlierSequence(start: Start, { delivered }: ConsumerInfo): Start | undefined {
+  if (start.kind !== 'time' || start.orSequence === undefined) return undefined;
+  return delivered.stream_seq + 1 > start.orSequence
+    ? { kind: 'sequence', sequence: start.orSequence }
+    : undefined;
 }
 
 /** Where to start should the consumer be lost before its first message. */

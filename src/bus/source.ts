@@ -3,8 +3,16 @@
 /** Where reading begins. Times are stream time in milliseconds since 1970. */
 export type Start =
   | { readonly kind: 'earliest' }
-  /** `after`: the last sequence known to have been consumed before; with it, a gap at the start can be told exactly. */
-  | { readonly kind: 'time'; readonly ms: number; readonly after?: number }
+  /**
+   * `after`: the last sequence known to have been consumed before; with it, a gap at the start can be told exactly.
+   * `orSequence`: begins there where that comes first, for a server's clock may have been set back.
+   */
+  | {
+      readonly kind: 'time';
+      readonly ms: number;
+      readonly after?: number;
+      readonly orSequence?: number | undefined;
+    }
   | { readonly kind: 'sequence'; readonly sequence: number };
 
 /** Messages that should have come and never will: retention removed them before they were read. */
@@ -42,6 +50,8 @@ export interface SourceStats {
   pending: number;
   /** Stream sequence and time of the last message handed over; 0 before the first. */
   lastSequence: number;
+  /** All up to this sequence that is wanted was handed over, or is no longer there. Not told of every message. */
+  readThrough: number;
   lastStreamTime: number;
   /** How often messages that should have come were not there any more (retention), and how many they were. */
   gaps: number;
@@ -56,6 +66,7 @@ export function newSourceStats(): SourceStats {
     reading: false,
     pending: 0,
     lastSequence: 0,
+    readThrough: 0,
     lastStreamTime: 0,
     gaps: 0,
     gapMessages: 0,

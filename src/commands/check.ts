@@ -1,11 +1,13 @@
 import { randomBytes } from 'node:crypto';
 import { Command } from 'commander';
-import { checkShape } from '../attachment.ts';
-import { bucketExists, createCheckpointStore } from '../bus/checkpoints.ts';
+import { bucketExists } from '../bus/bucket.ts';
+import { createCheckpointStore } from '../bus/checkpoints.ts';
 import { type Bus, connect } from '../bus/connect.ts';
+import { createShapeStore } from '../bus/shapes.ts';
 import { BusError } from '../bus/source.ts';
 import { describeStream, streamExists } from '../bus/stream.ts';
-import { type Config, loadConfig, pipelineSettings, type SinkConfig } from '../config.ts';
+import { type Config, loadConfig, type SinkConfig, windowShape } from '../config.ts';
+import { isSameShape } from '../deliver/epochs.ts';
 import { createLog } from '../observe/log.ts';
 import { type Batch, makeSeries, type Point, type Sink, SinkError } from '../sink.ts';
 import { type Cell, renderTable } from './table.ts';
@@ -86,15 +88,16 @@ async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
   try {
     if (!(await bucketExists(bus))) return { what, state: 'ok', detail: 'none yet', advice: '' };
     const stored = await Promise.all(config.sinks.map(({ id }) => store.load(id)));
-    config.sinks.forEach(({ id }, i) => {
-      const { pipeline } = config.core;
-      if (stored[i]) checkShape(id, stored[i], pipelineSettings(config), pipeline);
-    });
+    const { shapes } = await createShapeStore(bus, config.core.pipeline, 1).load();
+    const shaped = shapes?.epochs.at(-1);
+    const changes = shaped !== undefined && !isSameShape(shaped, windowShape(config));
     const texts = config.sinks.map(({ id }, i) => {
       const next = stored[i]?.next;
       return `${id} ${next === undefined ? 'none yet' : `at ${new Date(next).toISOString()}`}`;
     });
-    return { what, state: 'ok', detail: texts.join(', '), advice: '' };
+    const change =
+      'the service announces a new shape of its windows when it starts (WINDOW, LATENESS, MAX_AHEAD or MAX_SERIES)';
+    return { what, state: 'ok', detail: [...texts, ...(changes ? [change] : [])].join(', '), advice: '' };
   } catch (error) {
     return failed(what, error);
   }

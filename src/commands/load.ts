@@ -5,6 +5,7 @@ import { Command, InvalidArgumentError, Option } from 'commander';
 import { METRIC_TYPES, type MetricType } from '../aggregate/point.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { createJetStreamSource } from '../bus/jetstream.ts';
+import { pipelineTiling } from '../bus/shapes.ts';
 import { BusError } from '../bus/source.ts';
 import { ensureStream } from '../bus/stream.ts';
 import { uncovered } from '../bus/subjects.ts';
@@ -52,8 +53,8 @@ row per window and series, sorted by window start, then series id:
   {"window_start":<ms since 1970>,"window_ms":<ms>,"series_id":"<32 hex digits>","name":"...","type":"...",
    "dimensions":{...},"count":<samples>,"sum":<added in stream order>,"min":...,"max":...,"last":...}
 
-min and max are those of gauges and timers, last that of gauges, else they are null. The windows are those of WINDOW,
-LATENESS and MAX_AHEAD: set them as for the service. Nobody else may write to the subject meanwhile. In core mode
+min and max are those of gauges and timers, last that of gauges, else they are null. The windows are those of the
+service, where it has run as this PIPELINE; else those of WINDOW, LATENESS and MAX_AHEAD as set here. Nobody else may write to the subject meanwhile. In core mode
 (METRICS_SOURCE=core) no message has a stream time, so nobody can tell the windows: then there is one row per series
 with its totals, and window_start and window_ms are null.
 
@@ -133,7 +134,7 @@ async function sendAndReport(
   await send(traffic, plan(options), recorder?.outlet ?? bus, systemClock, progress, signal);
   endDisplay();
   const truth = await recorder?.finish(progress);
-  if (file && truth) await writeTruth(file, truth, windows.windowMs);
+  if (file && truth) await writeTruth(file, truth);
   const isReadBack = truth !== undefined && config.core.metricsSource === 'jetstream';
   const differences = isReadBack ? findDifferences(traffic.sent(), truth.totals()) : [];
   const { disconnects } = bus.stats;
@@ -158,8 +159,9 @@ interface Recorder {
 }
 
 async function startRecording(bus: Bus, subject: string, config: Config): Promise<Recorder> {
-  const truth = new Truth(windowSettings(config));
-  if (config.core.metricsSource === 'core') return recordWhatIsSent(bus, truth);
+  if (config.core.metricsSource === 'core') {
+    return recordWhatIsSent(bus, new Truth(windowSettings(config)));
+  }
   if (uncovered([subject], config.core.metricsSubjects).length > 0) {
     throw new BusError(
       `METRICS_SUBJECTS (${config.core.metricsSubjects.join(', ')}) does not cover ${subject}`,
@@ -171,6 +173,8 @@ async function startRecording(bus: Bus, subject: string, config: Config): Promis
   return {
     outlet: bus,
     async finish(progress) {
+      const { epochs } = await pipelineTiling(bus, config);
+      const truth = new Truth(...epochs);
       const start = { kind: 'sequence', sequence: lastSequence + 1 } as const;
       const source = createJetStreamSource(bus, core, { start });
       if (progress.messages > 0) await readBack(source, truth, progress.messages, systemClock);
@@ -196,10 +200,10 @@ function recordWhatIsSent(bus: Bus, truth: Truth): Recorder {
   return { outlet, finish: async () => truth };
 }
 
-async function writeTruth(file: FileHandle, truth: Truth, windowMs: number): Promise<void> {
+async function writeTruth(file: FileHandle, truth: Truth): Promise<void> {
   const rows = [...truth.rows()];
   const lines = function* () {
-    for (const row of rows.length > 0 ? rows : truth.totals()) yield `${formatTruthRow(row, windowMs)}\n`;
+    for (const row of rows.length > 0 ? rows : truth.totals()) yield `${formatTruthRow(row)}\n`;
   };
   await pipeline(Readable.from(lines()), file.createWriteStream());
 }

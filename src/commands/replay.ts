@@ -1,11 +1,13 @@
 import { Command } from 'commander';
 import { SeriesTable } from '../aggregate/series-table.ts';
+import type { Tiling } from '../aggregate/tiling.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { createJetStreamSource } from '../bus/jetstream.ts';
+import { pipelineTiling } from '../bus/shapes.ts';
 import { BusError } from '../bus/source.ts';
 import { describeStream } from '../bus/stream.ts';
-import { type Config, loadConfig, pipelineSettings, type SinkConfig } from '../config.ts';
-import { firstWholeWindow, readFrom, windowStart } from '../deliver/begin.ts';
+import { type Config, loadConfig, type SinkConfig } from '../config.ts';
+import { firstWholeWindow, readFrom } from '../deliver/begin.ts';
 import { catchUp, type OpenReplay } from '../deliver/catch-up.ts';
 import { systemClock } from '../deliver/clock.ts';
 import { Lane } from '../deliver/lane.ts';
@@ -65,14 +67,15 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
   const log = createLog('warn');
   const bus = await connect(config.core, log, { name: 'metrics-fanout replay' });
-  const range = await rangeOf(options, config, bus);
+  const tiling = await pipelineTiling(bus, config);
+  const range = await rangeOf(options, config, bus, tiling);
   const state = { gaps: 0, messages: 0 };
   const lane = laneOf(sink, range, log);
   const running = lane.run();
   const endDisplay = display(lane, range);
   const replayOptions = {
-    open: opener(config, bus, range, state),
-    liveBoundary: () => range.to,
+    open: opener(config, bus, tiling, state),
+    live: () => ({ boundary: range.to, sequence: 0 }),
     clock: systemClock,
     failed: (error: unknown) => log.warn({ error: String(error) }, 'reading failed; trying again'),
   };
@@ -87,7 +90,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
     sink: sink.id,
     from: new Date(range.from).toISOString(),
     to: new Date(Math.min(lane.next, range.to)).toISOString(),
-    windows: Math.round((Math.min(lane.next, range.to) - range.from) / config.core.window),
+    windows: Math.round(tiling.windowsBetween(range.from, Math.min(lane.next, range.to))),
     messages: state.messages,
     points: lane.stats.written,
     rejected,
@@ -118,17 +121,20 @@ function inWords({ sink, from, to, windows, messages, points, rejected, gaps, do
 }
 
 /** Only windows that are complete, and that the stream still holds whole: a partial one must not replace a good one. */
-async function rangeOf({ from, to }: ReplayOptions, config: Config, bus: Bus): Promise<Range> {
-  const { core } = config;
-  const shape = pipelineSettings(config);
+async function rangeOf(
+  { from, to }: ReplayOptions,
+  { core }: Config,
+  bus: Bus,
+  tiling: Tiling,
+): Promise<Range> {
   const facts = await describeStream(bus, core);
   const now = systemClock.now();
   const extent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
-  const whole = firstWholeWindow(extent, shape, now);
-  const complete = windowStart(now - core.lateness - core.idleSlack, core.window);
+  const whole = firstWholeWindow(extent, tiling, now);
+  const complete = tiling.completeBefore(now - core.idleSlack);
   const range = {
-    from: Math.max(whole, windowStart(from, core.window)),
-    to: Math.min(complete, windowStart(to ?? complete, core.window)),
+    from: Math.max(whole, tiling.startOf(from)),
+    to: Math.min(complete, tiling.startOf(to ?? complete)),
   };
   if (range.from >= range.to) {
     throw new BusError(
@@ -165,35 +171,30 @@ function laneOf(
 }
 
 function opener(
-  config: Config,
+  { core }: Config,
   bus: Bus,
-  range: Range,
+  tiling: Tiling,
   state: { gaps: number; messages: number },
 ): OpenReplay {
-  const table = new SeriesTable(config.core.maxSeries);
-  const settings = pipelineSettings(config);
+  const table = new SeriesTable(tiling.maxSeries);
   return (from, closedAt, hand) => {
     const { pipeline, aggregator } = openPipeline(
       table,
-      settings,
-      { from, closedAt, instance: '' },
+      core,
+      { from, closedAt, instance: '', tiling },
       {
         hand: (windows, boundary, sequence) => {
           state.messages = pipeline.stats.received;
-          return hand(
-            windows.filter(({ start }) => start < range.to),
-            boundary,
-            sequence,
-          );
+          return hand(windows, boundary, sequence);
         },
         onGap: () => {
           state.gaps += 1;
         },
       },
     );
-    const start = { kind: 'time', ms: readFrom(from, settings) } as const;
+    const start = { kind: 'time', ms: readFrom(from, tiling) } as const;
     return {
-      source: createJetStreamSource(bus, config.core, { start }),
+      source: createJetStreamSource(bus, core, { start }),
       reader: pipeline,
       release: () => aggregator.release(),
     };

@@ -14,8 +14,9 @@
 import { FIELDS, METRIC_TYPES, type MetricType, type Series } from '../aggregate/point.ts';
 import { makeSeries } from '../aggregate/series.ts';
 
-/** The settings that decide which window a sample belongs to (I1). */
+/** The settings that decide which window a sample belongs to (I1), from a time on (ms since 1970; absent: always). */
 export interface WindowSettings {
+  readonly from?: number;
   readonly windowMs: number;
   readonly latenessMs: number;
   readonly maxAheadMs: number;
@@ -24,6 +25,7 @@ export interface WindowSettings {
 export interface TruthRow {
   /** Null where the row is a total over all windows. */
   readonly windowStart: number | null;
+  readonly windowMs: number | null;
   readonly series: Series;
   readonly count: number;
   /** Added in stream order, so that it compares bit for bit. */
@@ -59,12 +61,13 @@ export class Truth {
   /** Samples that went into the window of their stream time, being too late or too far ahead for their own. */
   late = 0;
   ahead = 0;
-  readonly #settings: WindowSettings;
+  readonly #settings: readonly WindowSettings[];
   readonly #windows = new Map<number, Map<Series, Sum>>();
   readonly #totals = new Map<Series, Sum>();
   readonly #series = new Map<string, Series>();
 
-  constructor(settings: WindowSettings) {
+  /** Ascending where there are several: each for the windows from its `from` on. */
+  constructor(...settings: readonly WindowSettings[]) {
     this.#settings = settings;
   }
 
@@ -87,29 +90,36 @@ export class Truth {
   /** One row per window and series. */
   *rows(): Generator<TruthRow> {
     for (const start of [...this.#windows.keys()].sort((a, b) => a - b)) {
-      yield* sorted(this.#windows.get(start)!, start);
+      yield* sorted(this.#windows.get(start)!, start, this.#settingsAt(start).windowMs);
     }
   }
 
   /** One row per series, over all windows. */
   *totals(): Generator<TruthRow> {
-    yield* sorted(this.#totals, null);
+    yield* sorted(this.#totals, null, null);
   }
 
   /** Invariant I1. */
   #window(time: number, streamTime: number): Map<Series, Sum> {
-    const { windowMs, latenessMs, maxAheadMs } = this.#settings;
+    const { windowMs, latenessMs, maxAheadMs } = this.#settingsAt(time);
     let start = Math.floor(time / windowMs) * windowMs;
     const isLate = streamTime >= start + windowMs + latenessMs;
     const isAhead = time > streamTime + maxAheadMs;
     if (isLate) this.late++;
     if (isAhead) this.ahead++;
-    if (isLate || isAhead) start = Math.floor(streamTime / windowMs) * windowMs;
+    if (isLate || isAhead) {
+      const actual = this.#settingsAt(streamTime).windowMs;
+      start = Math.floor(streamTime / actual) * actual;
+    }
     const known = this.#windows.get(start);
     if (known !== undefined) return known;
     const made = new Map<Series, Sum>();
     this.#windows.set(start, made);
     return made;
+  }
+
+  #settingsAt(time: number): WindowSettings {
+    return this.#settings.findLast(({ from }) => from !== undefined && from <= time) ?? this.#settings[0]!;
   }
 
   #sample(candidate: unknown): Sample | undefined {
@@ -182,12 +192,17 @@ function addTo(sums: Map<Series, Sum>, { series, value }: Sample, time: number):
   }
 }
 
-function* sorted(sums: ReadonlyMap<Series, Sum>, windowStart: number | null): Generator<TruthRow> {
+function* sorted(
+  sums: ReadonlyMap<Series, Sum>,
+  windowStart: number | null,
+  windowMs: number | null,
+): Generator<TruthRow> {
   const bySeries = [...sums.values()].sort((a, b) => (a.series.id < b.series.id ? -1 : 1));
   for (const { series, count, sum, min, max, last } of bySeries) {
     const fields = FIELDS[series.type];
     yield {
       windowStart,
+      windowMs,
       series,
       count,
       sum,
@@ -199,9 +214,9 @@ function* sorted(sums: ReadonlyMap<Series, Sum>, windowStart: number | null): Ge
 }
 
 /** A row as it stands in the file, without the line's end. */
-export function formatTruthRow(row: TruthRow, windowMs: number): string {
+export function formatTruthRow(row: TruthRow): string {
   const { series } = row;
-  const key = { window_start: row.windowStart, window_ms: row.windowStart === null ? null : windowMs };
+  const key = { window_start: row.windowStart, window_ms: row.windowMs };
   const identity = { series_id: series.id, name: series.name, type: series.type };
   const values = { count: row.count, sum: row.sum, min: row.min, max: row.max, last: row.last };
   const start = JSON.stringify({ ...key, ...identity }).slice(0, -1);
@@ -219,6 +234,7 @@ export async function* readTruth(lines: AsyncIterable<string> | Iterable<string>
     if (series.id !== row.series_id)
       throw new Error(`line ${number}: series_id ${row.series_id} is not that of the series`);
     const { count, sum, min, max, last } = row;
-    yield { windowStart: row.window_start, series, count, sum, min, max, last };
+    const window = { windowStart: row.window_start, windowMs: row.window_ms };
+    yield { ...window, series, count, sum, min, max, last };
   }
 }

@@ -1,12 +1,7 @@
 /** Where reading begins: pure arithmetic on windows and what the stream still holds. All times in ms since 1970. */
+import type { Tiling } from '../aggregate/tiling.ts';
 import type { Checkpoint } from '../bus/checkpoints.ts';
 import type { Begin, Slice } from '../config.ts';
-
-export interface WindowShape {
-  readonly windowMs: number;
-  readonly latenessMs: number;
-  readonly maxAheadMs: number;
-}
 
 /** What a stream holds. */
 export interface StreamExtent {
@@ -14,10 +9,6 @@ export interface StreamExtent {
   readonly firstTime: number | undefined;
   /** Whether messages before the first were removed (retention). */
   readonly truncated: boolean;
-}
-
-export function windowStart(time: number, windowMs: number): number {
-  return Math.floor(time / windowMs) * windowMs;
 }
 
 /** The clocks of server and service are taken to be no further apart than this; windows without samples cost nothing. */
@@ -28,30 +19,29 @@ const CLOCK_MARGIN_MS = 60_000;
  * can reach back to (LATENESS); a truncated one only those whose earliest possible sample (MAX_AHEAD before their
  * start) is younger than its first message: one with the same stamp may have gone. The first message of an empty stream is still to come.
  */
-export function firstWholeWindow(extent: StreamExtent, shape: WindowShape, now: number): number {
-  const { windowMs, latenessMs, maxAheadMs } = shape;
-  if (extent.truncated) return windowStart((extent.firstTime ?? now) + maxAheadMs + windowMs, windowMs);
-  return windowStart((extent.firstTime ?? now - CLOCK_MARGIN_MS) - latenessMs, windowMs);
+export function firstWholeWindow(extent: StreamExtent, tiling: Tiling, now: number): number {
+  if (extent.truncated) return tiling.endOf((extent.firstTime ?? now) + tiling.maxAheadMs);
+  return tiling.startOf((extent.firstTime ?? now - CLOCK_MARGIN_MS) - tiling.latenessMs);
 }
 
 /** The first window that a sink without a checkpoint gets: always a whole one (I3). */
-export function firstWanted(begin: Begin, extent: StreamExtent, shape: WindowShape, now: number): number {
-  const whole = firstWholeWindow(extent, shape, now);
+export function firstWanted(begin: Begin, extent: StreamExtent, tiling: Tiling, now: number): number {
+  const whole = firstWholeWindow(extent, tiling, now);
   switch (begin.kind) {
     case 'earliest':
       return whole;
     case 'now':
-      return Math.max(whole, windowStart(now, shape.windowMs));
+      return Math.max(whole, tiling.startOf(now));
     case 'at':
-      return Math.max(whole, windowStart(begin.ms, shape.windowMs));
+      return Math.max(whole, tiling.startOf(begin.ms));
     default:
       return begin satisfies never;
   }
 }
 
 /** I6: from checkpoint W, messages from this stream time on are all that is needed. */
-export function readFrom(next: number, shape: WindowShape): number {
-  return next - shape.maxAheadMs;
+export function readFrom(next: number, tiling: Tiling): number {
+  return next - tiling.maxAheadMs;
 }
 
 /**
@@ -96,12 +86,17 @@ export interface Beginning {
  * Where the live path begins: at the hindmost of the lanes that are near the foremost. Those that begin in the future
  * do not count: nobody could join the live path before that.
  */
-export function liveFrom(beginnings: readonly Beginning[], windowMs: number, now: number): Beginning {
-  const past = beginnings.filter(({ from }) => from <= now);
+export function liveFrom(beginnings: readonly Beginning[], tiling: Tiling, now: number): Beginning {
+  const past = beginnings.filter((beginning) => hasBegun(beginning, now));
   if (past.length === 0) return beginnings.reduce((least, one) => (isBefore(one, least) ? one : least));
   const foremost = Math.max(...past.map(({ from }) => from));
-  const near = beginnings.filter(({ from }) => from >= foremost - TOGETHER_WINDOWS * windowMs);
+  const near = beginnings.filter(({ from }) => tiling.windowsBetween(from, foremost) <= TOGETHER_WINDOWS);
   return near.reduce((least, one) => (isBefore(one, least) ? one : least));
+}
+
+/** A checkpoint has been reached, whatever our clock says: the server's may be ahead of it, or was. */
+export function hasBegun({ from, closedAt }: Beginning, now: number): boolean {
+  return closedAt !== undefined || from <= now;
 }
 
 /** Of two at the same window, the one that knows of less is on the safe side: it takes more to be news. */
@@ -114,8 +109,10 @@ function isBefore(a: Beginning, b: Beginning): boolean {
 export function windowsTouched(
   fromTime: number,
   toTime: number,
-  shape: WindowShape,
+  tiling: Tiling,
 ): { from: number; to: number } {
-  const from = windowStart(fromTime - shape.latenessMs, shape.windowMs);
-  return { from, to: windowStart(toTime + shape.maxAheadMs, shape.windowMs) + shape.windowMs };
+  return {
+    from: tiling.startOf(fromTime - tiling.latenessMs),
+    to: tiling.endOf(toTime + tiling.maxAheadMs),
+  };
 }

@@ -1,3 +1,4 @@
+import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Reader, Source } from '../bus/source.ts';
 import { backoffMs, type Clock } from './clock.ts';
 import type { Lane } from './lane.ts';
@@ -16,8 +17,8 @@ export type OpenReplay = (
 
 export interface CatchUpOptions {
   readonly open: OpenReplay;
-  /** Start of the first window that the live path has not handed out. */
-  readonly liveBoundary: () => number;
+  /** Start of the first window that the live path has not handed out, and what it had read then. */
+  readonly live: () => { readonly boundary: number; readonly sequence: number };
   readonly clock: Clock;
   readonly failed: (error: unknown) => void;
 }
@@ -34,16 +35,36 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
   // What is handed over must be with the lane before anything else comes, also where the reading failed meanwhile.
   let handing = Promise.resolve();
   const hand: Hand = (windows, boundary, sequence) => {
-    handing = lane.replay(windows.map(handOut), boundary, sequence, until).then(() => {
-      // No await between the comparison and the join: the live path cannot hand out a window in between.
-      if (until.aborted || lane.offeredTo < options.liveBoundary()) return;
-      lane.join();
-      joined.abort();
-    });
+    handing = handOver(windows, boundary, sequence);
     return handing;
+  };
+  let readThrough = () => 0;
+  /** Closed by this one, but not by the live path yet: its clock may be ahead of that one's. */
+  let ahead: readonly ClosedWindow[] = [];
+  const handOver = async (...[windows, boundary, sequence]: Parameters<Hand>): Promise<void> => {
+    ahead = [...ahead, ...windows];
+    for (;;) {
+      const limit = Math.min(boundary, options.live().boundary);
+      const due = ahead.filter(({ start }) => start < limit);
+      ahead = ahead.slice(due.length);
+      await lane.replay(due.map(handOut), limit, sequence, until);
+      if (until.aborted) return;
+      const live = options.live();
+      // What the live path has read is not to be missed: with the server's clock set back, it may be for windows before.
+      const hasRead = Math.max(sequence, readThrough()) >= live.sequence;
+      // No await between the comparison and the join: the live path cannot hand out a window in between.
+      if (lane.offeredTo >= live.boundary && hasRead) {
+        lane.join();
+        joined.abort();
+        return;
+      }
+      if (limit === boundary || lane.offeredTo >= live.boundary) return;
+    }
   };
   for (let attempt = 1; !until.aborted; attempt++) {
     const { source, reader, release } = options.open(lane.offeredTo, lane.closedAt, hand);
+    ahead = [];
+    readThrough = () => source.stats.readThrough;
     try {
       await source.run(reader, until);
     } catch (error) {

@@ -4,12 +4,14 @@
  */
 import type { Aggregator } from '../aggregate/aggregator.ts';
 import { SeriesTable } from '../aggregate/series-table.ts';
+import type { Tiling } from '../aggregate/tiling.ts';
 import type { Gap, Source } from '../bus/source.ts';
 import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
 import type { Sink, SinkLimits } from '../sink.ts';
-import { type Beginning, liveFrom, windowsTouched } from './begin.ts';
+import { type Beginning, hasBegun, liveFrom, windowsTouched } from './begin.ts';
 import { catchUp, type OpenReplay } from './catch-up.ts';
 import type { Clock } from './clock.ts';
+import type { EpochWatch } from './epochs.ts';
 import { FanOut } from './fanout.ts';
 import type { CheckpointKeeper } from './keeper.ts';
 import { Lane } from './lane.ts';
@@ -21,6 +23,9 @@ import type { StoreFailure } from './writer.ts';
 
 /** What is read, and where each sink goes on. */
 export interface Attachment {
+  readonly tiling: Tiling;
+  /** Tells of other epochs; absent where there are never any (core mode). */
+  readonly epochs?: EpochWatch;
   /** By sink: start of the first window that it wants; -Infinity in core mode. */
   readonly from: ReadonlyMap<string, number>;
   /** By sink: the sequence up to which all had been read when the windows before that were closed, where known. */
@@ -29,8 +34,11 @@ export interface Attachment {
   readonly replayable: boolean;
   /** See `Point.instance`. */
   readonly instance: string;
-  /** A source with all messages that windows from `from` on can depend on (I6). */
-  open(from: number): Source;
+  /**
+   * A source with all messages that windows from `from` on can depend on (I6), and with all behind `closedAt`, where
+   * that is known: what is news for the windows before.
+   */
+  open(from: number, closedAt: number | undefined): Source;
   keeperOf(sink: string): CheckpointKeeper | undefined;
 }
 
@@ -105,8 +113,8 @@ export class Engine {
   readonly #fanout: FanOut;
   /** Catch-ups and rewrites under way. */
   readonly #replays = new Set<Promise<void>>();
-  /** By lane: its last rewrite, for they come one after the other. */
-  readonly #rewrites = new Map<Lane, Promise<void>>();
+  /** By lane: the windows to be computed again, each with all messages up to a sequence. */
+  readonly #owed = new Map<Lane, Map<number, number>>();
   /** The live path is over, and with it every catch-up. */
   readonly #over = new AbortController();
 
@@ -121,8 +129,8 @@ export class Engine {
     this.#settings = settings;
     this.#clock = clock;
     this.#events = events;
-    this.table = new SeriesTable(settings.maxSeries);
-    const begin = liveFrom(beginnings(attachment), settings.windowMs, clock.now());
+    this.table = new SeriesTable(attachment.tiling.maxSeries);
+    const begin = liveFrom(beginnings(attachment), attachment.tiling, clock.now());
     this.lanes = sinks.map((sink) => this.#laneOf(sink, begin));
     this.#fanout = new FanOut(
       this.lanes.map(({ lane }) => lane),
@@ -131,11 +139,11 @@ export class Engine {
     const hand: Hand = (windows, boundary, sequence) => this.#fanout.hand(windows, boundary, sequence);
     const reopened: OnReopened = (starts, through) => this.#reopen(this.#fanout.lanes, starts, through);
     const live = this.#pipeline(begin.from, begin.closedAt, hand, reopened);
-    this.live = { source: attachment.open(begin.from), ...live };
+    this.live = { source: attachment.open(begin.from, begin.closedAt), ...live };
   }
 
   /**
-   * Runs until `stop` aborts; then stops pulling, gives the lanes their time, and saves the checkpoints. Rejects with
+   * Runs until `stop` aborts, or the attachment's epochs have changed; then stops pulling, gives the lanes their time, and saves the checkpoints. Rejects with
    * what an operator must mend, when all that has been done.
    */
   async run(stop: AbortSignal): Promise<void> {
@@ -146,17 +154,20 @@ export class Engine {
     for (const lane of running) lane.catch((error: unknown) => broken.abort(error));
     for (const lane of lanes) if (lane.next < this.#fanout.boundary) this.#catchUp(lane);
     const { source, pipeline, aggregator } = this.live;
+    const { epochs } = this.#attachment;
+    if (epochs !== undefined) this.#track(epochs.run(this.#over.signal));
+    const ends = [stop, broken.signal, ...(epochs === undefined ? [] : [epochs.changed])];
     try {
-      await source.run(pipeline, AbortSignal.any([stop, broken.signal]));
+      await source.run(pipeline, AbortSignal.any(ends));
       // Nothing can be read again in core mode: what is not complete is handed out as it is, and parts add up.
       if (!this.#attachment.replayable) this.#fanout.hand(aggregator.closeAll(), aggregator.boundary, 0);
     } finally {
       this.#over.abort();
       const deadline = new AbortController();
       const drained = new AbortController();
-      const late = this.#clock
-        .sleep(this.#settings.stopTimeoutMs, drained.signal)
-        .then(() => deadline.abort());
+      // Where it begins anew at once, replay does what is left: nobody waits for the slowest sink.
+      const patienceMs = epochs?.changed.aborted ? 0 : this.#settings.stopTimeoutMs;
+      const late = this.#clock.sleep(patienceMs, drained.signal).then(() => deadline.abort());
       await Promise.all(lanes.map((lane) => lane.stop(deadline.signal)));
       drained.abort();
       await Promise.all([...running, ...this.#replays, late]);
@@ -169,13 +180,14 @@ export class Engine {
     hand: Hand,
     onReopened: OnReopened,
   ): { pipeline: Pipeline; aggregator: Aggregator } {
-    const { instance } = this.#attachment;
+    const { instance, tiling, epochs } = this.#attachment;
     return openPipeline(
       this.table,
       this.#settings,
-      { from, closedAt, instance },
+      { from, closedAt, instance, tiling },
       {
         hand,
+        untilShaped: epochs && ((streamTime) => epochs.untilShaped(streamTime)),
         onReopened,
         onRejected: (reason, message) => this.#events.messageRejected(reason, message),
         onGap: (gap: Gap) => this.#gap(gap),
@@ -188,7 +200,7 @@ export class Engine {
     const keeper = this.#attachment.keeperOf(id);
     const own = beginningOf(id, this.#attachment);
     // Near the live path, a lane goes along with it from its beginning: some windows are written again.
-    const isNear = own.from >= begin.from && own.from <= this.#clock.now();
+    const isNear = own.from >= begin.from && hasBegun(own, this.#clock.now());
     const { from, closedAt } = isNear ? begin : own;
     const lane: Lane = new Lane({
       id,
@@ -211,6 +223,10 @@ export class Engine {
     return { lane, kind, keeper };
   }
 
+  get tiling(): Tiling {
+    return this.#attachment.tiling;
+  }
+
   /** Undefined where the lane is not catching up. */
   progressOf(lane: Lane): CatchUpProgress | undefined {
     return this.#watches.get(lane)?.progress(this.#fanout.boundary, this.#clock.now());
@@ -219,7 +235,7 @@ export class Engine {
   #gap({ fromTime, toTime, messages }: Gap): void {
     this.gaps.times += 1;
     this.gaps.messages += messages;
-    this.gaps.latest.push({ messages, ...windowsTouched(fromTime, toTime, this.#settings) });
+    this.gaps.latest.push({ messages, ...windowsTouched(fromTime, toTime, this.#attachment.tiling) });
     if (this.gaps.latest.length > MAX_GAPS) this.gaps.latest.shift();
   }
 
@@ -233,12 +249,12 @@ export class Engine {
 
   #catchUp(lane: Lane): void {
     this.#events.catchUpStarted(lane.id, lane.next);
-    const watch = new CatchUpWatch(lane, this.#settings.windowMs, this.#clock.now());
+    const watch = new CatchUpWatch(lane, this.#attachment.tiling, this.#clock.now());
     this.#watches.set(lane, watch);
     void this.#tellProgress(lane, watch);
     const options = {
       open: this.#replayFor(lane),
-      liveBoundary: () => this.#fanout.boundary,
+      live: () => this.#fanout,
       clock: this.#clock,
       failed: (error: unknown) => this.#events.replayFailed(lane.id, error),
     };
@@ -255,24 +271,32 @@ export class Engine {
     if (!this.#attachment.replayable) return;
     this.#events.reopened(starts);
     for (const lane of lanes) {
+      const owed = this.#owed.get(lane) ?? new Map<number, number>();
+      for (const start of starts) owed.set(start, Math.max(through, owed.get(start) ?? 0));
+      if (this.#owed.has(lane)) continue;
+      this.#owed.set(lane, owed);
       lane.hold();
-      const before = this.#rewrites.get(lane) ?? Promise.resolve();
-      const rewritten = before.then(() => this.#rewrite(lane, starts, through));
-      this.#rewrites.set(lane, rewritten);
-      this.#track(rewritten);
+      this.#track(this.#rewrite(lane, owed));
     }
   }
 
-  async #rewrite(lane: Lane, starts: readonly number[], through: number): Promise<void> {
+  /** One after the other, and what was reopened twice meanwhile only once. */
+  async #rewrite(lane: Lane, owed: Map<number, number>): Promise<void> {
     const { signal } = this.#over;
     const options = {
       open: this.#replayFor(lane),
-      windowMs: this.#settings.windowMs,
+      tiling: this.#attachment.tiling,
       clock: this.#clock,
       failed: (error: unknown) => this.#events.replayFailed(lane.id, error),
     };
-    for (const start of starts) await rewriteWindow(lane, start, through, options, signal);
-    if (!signal.aborted) lane.release();
+    for (let [first] = owed; first !== undefined; [first] = owed) {
+      const [start, through] = first;
+      owed.delete(start);
+      await rewriteWindow(lane, start, through, options, signal);
+      if (signal.aborted) return;
+    }
+    this.#owed.delete(lane);
+    lane.release();
   }
 
   /** What a lane reads for itself; what it reopens there concerns that lane alone. */
@@ -280,7 +304,11 @@ export class Engine {
     return (from, closedAt, hand) => {
       const reopened: OnReopened = (starts, through) => this.#reopen([lane], starts, through);
       const { pipeline, aggregator } = this.#pipeline(from, closedAt, hand, reopened);
-      return { source: this.#attachment.open(from), reader: pipeline, release: () => aggregator.release() };
+      return {
+        source: this.#attachment.open(from, closedAt),
+        reader: pipeline,
+        release: () => aggregator.release(),
+      };
     };
   }
 

@@ -6,6 +6,7 @@ import { handOut } from './queue.ts';
 export class FanOut {
   readonly lanes: readonly Lane[];
   #boundary: number;
+  #sequence = 0;
 
   /** `from`: start of the first window that the live path computes. */
   constructor(lanes: readonly Lane[], from: number) {
@@ -18,9 +19,15 @@ export class FanOut {
     return this.#boundary;
   }
 
+  /** What had been read then. */
+  get sequence(): number {
+    return this.#sequence;
+  }
+
   hand(windows: readonly ClosedWindow[], boundary: number, sequence: number): void {
     const handouts = windows.map(handOut);
     this.#boundary = Math.max(this.#boundary, boundary);
+    this.#sequence = sequence;
     for (const lane of this.lanes) {
       for (const handout of handouts) lane.offer(handout);
       lane.advance(boundary, sequence);

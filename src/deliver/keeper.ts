@@ -7,8 +7,8 @@ const SAVE_INTERVAL_MS = 1000;
 export interface KeeperOptions {
   readonly sink: string;
   readonly store: CheckpointStore;
-  /** What a checkpoint says of the settings and the time. */
-  readonly describe: () => Omit<Checkpoint, 'next' | 'sequence'>;
+  /** What a checkpoint at `next` says of the settings and the time. */
+  readonly describe: (next: number) => Omit<Checkpoint, 'next' | 'sequence'>;
   readonly clock: Clock;
   /** A checkpoint could not be saved; it is tried again, except `atStop`. */
   readonly failed: (error: unknown, next: number, atStop: boolean) => void;
@@ -57,7 +57,7 @@ export class CheckpointKeeper {
     if (next === undefined || !Number.isFinite(next)) return true;
     try {
       const sequence = this.#sequence;
-      await this.#options.store.save(this.#options.sink, { ...this.#options.describe(), next, sequence });
+      await this.#options.store.save(this.#options.sink, { ...this.#options.describe(next), next, sequence });
       this.#saved = next;
       return true;
     } catch (error) {

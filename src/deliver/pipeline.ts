@@ -1,13 +1,14 @@
 import { Aggregator } from '../aggregate/aggregator.ts';
 import type { Sample } from '../aggregate/sample.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
+import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Gap, Reader } from '../bus/source.ts';
 import type { Slice } from '../config.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import { JsonDecoder } from '../decode/json.ts';
 import type { Rejection } from '../decode/rejection.ts';
-import type { Beginning, WindowShape } from './begin.ts';
+import type { Beginning } from './begin.ts';
 
 /**
  * Takes the windows that became complete, oldest first; before `boundary` there are no others. All messages up to
@@ -25,6 +26,11 @@ export interface PipelineOptions {
   /** Everything up to here had been read before. */
   readonly sequence: number;
   readonly hand: Hand;
+  /**
+   * Resolves when the windows that are complete at this stream time are known to be those of the tiling; undefined where
+   * they are already.
+   */
+  readonly untilShaped?: ((streamTime: number) => Promise<void> | undefined) | undefined;
   /**
    * Windows that got a sample after they were handed out, up to that sequence; told before anything is handed out behind
    * them.
@@ -75,6 +81,11 @@ export class Pipeline implements Reader, SampleHandler {
   }
 
   progress(streamTime: number): void | Promise<void> {
+    const shaped = this.#options.untilShaped?.(streamTime);
+    return shaped === undefined ? this.#close(streamTime) : shaped.then(() => this.#close(streamTime));
+  }
+
+  #close(streamTime: number): void | Promise<void> {
     const { aggregator, hand, onReopened } = this.#options;
     const reopened = aggregator.takeReopened();
     if (reopened.length > 0) onReopened?.(reopened, this.#sequence);
@@ -93,15 +104,13 @@ export class Pipeline implements Reader, SampleHandler {
   }
 }
 
-/** What shapes the windows, and bounds them. */
-export interface PipelineSettings extends WindowShape {
-  /** Per window. */
-  readonly maxSeries: number;
+export interface PipelineSettings {
   readonly maxMessageBytes: number;
   readonly slice: Slice;
 }
 
 export interface PipelineBeginning extends Beginning {
+  readonly tiling: Tiling;
   /** See `Point.instance`. */
   readonly instance: string;
 }
@@ -110,11 +119,14 @@ export interface PipelineBeginning extends Beginning {
 export function openPipeline(
   table: SeriesTable,
   settings: PipelineSettings,
-  { from, closedAt, instance }: PipelineBeginning,
-  options: Pick<PipelineOptions, 'hand' | 'onReopened' | 'onGap' | 'onRejected'>,
+  beginning: PipelineBeginning,
+  options: Pick<PipelineOptions, 'hand' | 'untilShaped' | 'onReopened' | 'onGap' | 'onRejected'>,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
-  const { maxMessageBytes, ...shape } = settings;
-  const aggregator = new Aggregator(table, { ...shape, from, closedAt, instance });
+  const { maxMessageBytes, slice } = settings;
+  const aggregator = new Aggregator(table, { ...beginning, slice });
   const decoder = new JsonDecoder(table, { maxMessageBytes });
-  return { pipeline: new Pipeline({ ...options, decoder, aggregator, sequence: closedAt ?? 0 }), aggregator };
+  return {
+    pipeline: new Pipeline({ ...options, decoder, aggregator, sequence: beginning.closedAt ?? 0 }),
+    aggregator,
+  };
 }

@@ -1,3 +1,4 @@
+import type { Tiling } from '../aggregate/tiling.ts';
 import type { Lane } from './lane.ts';
 
 /** How far a catch-up is. */
@@ -11,23 +12,24 @@ export interface CatchUpProgress {
 /** Follows one catch-up from its beginning. */
 export class CatchUpWatch {
   readonly #lane: Lane;
-  readonly #windowMs: number;
+  readonly #tiling: Tiling;
   readonly #startedAt: number;
   readonly #startedFrom: number;
 
-  constructor(lane: Lane, windowMs: number, now: number) {
+  constructor(lane: Lane, tiling: Tiling, now: number) {
     this.#lane = lane;
-    this.#windowMs = windowMs;
+    this.#tiling = tiling;
     this.#startedAt = now;
     this.#startedFrom = lane.next;
   }
 
   progress(liveBoundary: number, now: number): CatchUpProgress {
-    const windowsBehind = Math.max(0, (liveBoundary - this.#lane.next) / this.#windowMs);
+    const { next } = this.#lane;
+    const windowsBehind = this.#tiling.windowsBetween(next, liveBoundary);
     const seconds = Math.max(0.001, (now - this.#startedAt) / 1000);
-    const windowsPerSecond = (this.#lane.next - this.#startedFrom) / this.#windowMs / seconds;
+    const windowsPerSecond = this.#tiling.windowsBetween(this.#startedFrom, next) / seconds;
     // The live path goes on meanwhile, by the clock.
-    const gained = windowsPerSecond - 1000 / this.#windowMs;
+    const gained = windowsPerSecond - 1000 / this.#tiling.epochAt(liveBoundary).windowMs;
     return { windowsBehind, windowsPerSecond, secondsLeft: gained > 0 ? windowsBehind / gained : null };
   }
 }

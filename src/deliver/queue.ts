@@ -107,7 +107,8 @@ export class WindowQueue {
     this.#offeredTo = Math.max(this.#offeredTo, boundary);
     this.#forgetMarks();
     const last = this.#marks.at(-1)?.boundary ?? Number.NEGATIVE_INFINITY;
-    if (boundary > last) this.#marks.push({ boundary, sequence });
+    // 0: nothing had been read. That does not make all that comes news.
+    if (boundary > last && sequence > 0) this.#marks.push({ boundary, sequence });
   }
 
   /** Appends a window that was confirmed before, to be written anew. */

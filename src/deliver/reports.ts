@@ -48,6 +48,16 @@ export class Reports {
     this.#log.warn(fields, `the checkpoint could not be saved; ${then}`);
   }
 
+  /** Whether windows of another shape were announced: without knowing, they are closed no further than what is known. */
+  epochsUnknown(error: unknown): void {
+    const held = this.#seldom.admit('epochs', this.#clock.now());
+    if (held === undefined) return;
+    this.#log.warn(
+      { error: String(error), heldBack: held },
+      'the checkpoints are out of reach; after CHANGE_DELAY, windows wait for them',
+    );
+  }
+
   reopened(starts: readonly number[]): void {
     const held = this.#quiet.admit('reopened', this.#clock.now());
     if (held === undefined) return;

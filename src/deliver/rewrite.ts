@@ -1,3 +1,4 @@
+import type { Tiling } from '../aggregate/tiling.ts';
 import type { Reader } from '../bus/source.ts';
 import type { OpenReplay } from './catch-up.ts';
 import { backoffMs, type Clock } from './clock.ts';
@@ -6,7 +7,7 @@ import { type Handout, handOut } from './queue.ts';
 
 export interface RewriteOptions {
   readonly open: OpenReplay;
-  readonly windowMs: number;
+  readonly tiling: Tiling;
   readonly clock: Clock;
   readonly failed: (error: unknown) => void;
 }
@@ -23,7 +24,7 @@ export async function rewriteWindow(
   options: RewriteOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const end = start + options.windowMs;
+  const end = options.tiling.endOf(start);
   for (let attempt = 1; !signal.aborted; attempt++) {
     const done = new AbortController();
     const until = AbortSignal.any([signal, done.signal]);

@@ -1,6 +1,7 @@
 import { METRIC_TYPES } from '../aggregate/point.ts';
+import { Tiling } from '../aggregate/tiling.ts';
 import type { Bus } from '../bus/connect.ts';
-import type { Config } from '../config.ts';
+import { type Config, windowShape } from '../config.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
 import type { Engine, LaneParts, LiveParts } from '../deliver/engine.ts';
 import type { CatchUpProgress } from '../deliver/progress.ts';
@@ -78,14 +79,18 @@ function sampleStatus(live: LiveParts | undefined): SampleStatus {
 }
 
 function windowStatus({ config, engine }: Parts): WindowStatus {
-  const { core } = config;
+  const boundary = engine?.live.aggregator.boundary;
+  const tiling = engine?.tiling ?? Tiling.of(windowShape(config));
+  const { windowMs, latenessMs, maxAheadMs } = tiling.epochAt(boundary ?? 0);
+  const next = tiling.epochs.find(({ from }) => boundary !== undefined && from > boundary);
   return {
-    windowMs: core.window,
-    latenessMs: core.lateness,
-    maxAheadMs: core.maxAhead,
+    windowMs,
+    latenessMs,
+    maxAheadMs,
+    next: next === undefined ? null : { ...next, from: new Date(next.from).toISOString() },
     open: engine?.live.aggregator.openWindows ?? 0,
     series: engine?.table.size ?? 0,
-    boundary: timeOf(engine?.live.aggregator.boundary),
+    boundary: timeOf(boundary),
   };
 }
 

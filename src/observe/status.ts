@@ -1,4 +1,5 @@
 /** All that is to be known of a running instance, as plain data: `/api/status` shows it, `/metrics` counts it. */
+import type { WindowShape } from '../aggregate/tiling.ts';
 import type { LaneState } from '../deliver/lane.ts';
 import type { CatchUpProgress } from '../deliver/progress.ts';
 import type { StoreFailure } from '../deliver/writer.ts';
@@ -54,6 +55,8 @@ export interface WindowStatus {
   readonly windowMs: number;
   readonly latenessMs: number;
   readonly maxAheadMs: number;
+  /** What shapes the windows later, from a time on; null where nothing else was announced. */
+  readonly next: (WindowShape & { readonly from: string }) | null;
   readonly open: number;
   readonly series: number;
   /** Start of the first window that is not complete; null before the first message. */

@@ -3,22 +3,22 @@ import { describe, expect, test } from 'vitest';
 import { Aggregator, type AggregatorOptions, MAX_REOPENED } from '../../src/aggregate/aggregator.ts';
 import { makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { Tiling, type WindowShape } from '../../src/aggregate/tiling.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
-import { expectedSamples, expectedWindows, type OracleMessage, windowStart } from './oracle.ts';
-import { pointsOf, run, settingsAndStream } from './stream.ts';
+import { expectedSamples, expectedWindows, type OracleMessage, windowAt, windowStart } from './oracle.ts';
+import { pointsOf, run, settingsAndStream, tilingOf } from './stream.ts';
 
-const OPTIONS: AggregatorOptions = {
-  windowMs: 10,
-  latenessMs: 4,
-  maxAheadMs: 3,
-  maxSeries: 100,
-  from: Number.NEGATIVE_INFINITY,
-};
+const SHAPE: WindowShape = { windowMs: 10, latenessMs: 4, maxAheadMs: 3, maxSeries: 100 };
 
-function setUp(options: Partial<AggregatorOptions> = {}) {
+function optionsOf(options: Partial<AggregatorOptions & WindowShape> = {}): AggregatorOptions {
+  const tiling = Tiling.of({ ...SHAPE, ...options });
+  return { tiling, from: Number.NEGATIVE_INFINITY, ...options };
+}
+
+function setUp(options: Partial<AggregatorOptions & WindowShape> = {}) {
   const table = new SeriesTable(1000);
   const decoder = new JsonDecoder(table);
-  const aggregator = new Aggregator(table, { ...OPTIONS, ...options });
+  const aggregator = new Aggregator(table, optionsOf(options));
   const add = (fields: object, streamTime: number) => {
     const message = { name: 'a', type: 'counter', value: 1, ...fields };
     const rejection = decoder.decode(new TextEncoder().encode(JSON.stringify(message)), {
@@ -82,8 +82,7 @@ describe('against the oracle', () => {
         const moved = messages.flatMap(({ payload, streamTime }) =>
           expectedSamples(payload).filter(
             ({ eventTime = streamTime }) =>
-              windowStart(eventTime, streamTime, settings) !==
-              windowStart(eventTime, eventTime, { ...settings, latenessMs: 1, maxAheadMs: 0 }),
+              windowStart(eventTime, streamTime, settings) !== windowAt(eventTime, settings),
           ),
         );
         expect(stats.late + stats.ahead).toBeGreaterThanOrEqual(moved.length);
@@ -97,7 +96,8 @@ describe('against the oracle', () => {
         const whole = run(messages, settings).windows;
         const starts = [...whole.keys()];
         const from = starts[skip % Math.max(1, starts.length)] ?? 0;
-        const tail = messages.filter(({ streamTime }) => streamTime >= from - settings.maxAheadMs);
+        const { maxAheadMs } = tilingOf(settings);
+        const tail = messages.filter(({ streamTime }) => streamTime >= from - maxAheadMs);
         const resumed = run(tail, { ...settings, from }, (i) => (i + seed) % 3 === 0);
         expect([...resumed.windows]).toEqual([...whole].filter(([start]) => start >= from));
       }),
@@ -245,7 +245,7 @@ describe('overflow', () => {
   test('a new series with every message leaves the table small', () => {
     const table = new SeriesTable(100);
     const decoder = new JsonDecoder(table);
-    const aggregator = new Aggregator(table, { ...OPTIONS, maxSeries: 20 });
+    const aggregator = new Aggregator(table, optionsOf({ maxSeries: 20 }));
     let points = 0;
     let largest = 0;
     for (let i = 0; i < 20_000; i++) {

@@ -12,11 +12,16 @@ export interface OracleMessage {
   readonly streamTime: number;
 }
 
-export interface OracleSettings {
+export interface OracleShape {
   readonly windowMs: number;
   readonly latenessMs: number;
   readonly maxAheadMs: number;
   readonly maxSeries: number;
+}
+
+export interface OracleSettings extends OracleShape {
+  /** Of windows from a time on, ascending. */
+  readonly later?: readonly (OracleShape & { readonly from: number })[];
   /** Start of the first window to compute; all, where absent. */
   readonly from?: number;
   readonly instance?: string;
@@ -108,27 +113,37 @@ export function expectedTime(text: string): number {
   return whole + (seconds!.endsWith(':60') ? 1000 : 0) + Number(fraction.slice(1, 4).padEnd(3, '0'));
 }
 
+export function shapeAt(time: number, settings: OracleSettings): OracleShape {
+  return settings.later?.findLast(({ from }) => from <= time) ?? settings;
+}
+
+/** Start of the window that holds a time. */
+export function windowAt(time: number, settings: OracleSettings): number {
+  const { windowMs } = shapeAt(time, settings);
+  return Math.floor(time / windowMs) * windowMs;
+}
+
 /** I1, word for word. */
 export function windowStart(eventTime: number, streamTime: number, settings: OracleSettings): number {
-  const { windowMs, latenessMs, maxAheadMs } = settings;
-  const start = (time: number) => Math.floor(time / windowMs) * windowMs;
-  const end = start(eventTime) + windowMs;
+  const { windowMs, latenessMs, maxAheadMs } = shapeAt(eventTime, settings);
+  const end = windowAt(eventTime, settings) + windowMs;
   const belongs = streamTime < end + latenessMs && eventTime <= streamTime + maxAheadMs;
-  return start(belongs ? eventTime : streamTime);
+  return windowAt(belongs ? eventTime : streamTime, settings);
 }
 
 function points(windowStart: number, placed: readonly Placed[], settings: OracleSettings): Point[] {
   const bySeries = new Map<string, { series: ReturnType<typeof makeSeries>; placed: Placed[] }>();
+  const { windowMs, maxSeries } = shapeAt(windowStart, settings);
   let ordinary = 0;
   let overflow = 0;
   for (const each of placed) {
     const { name, type, dimensions } = each.sample;
     let series = makeSeries(name, type, dimensions);
     const isOverflow = () => series.dimensionsJson === `{"${OVERFLOW_DIMENSION}":"true"}`;
-    if (!bySeries.has(series.id) && !isOverflow() && ordinary >= settings.maxSeries) {
+    if (!bySeries.has(series.id) && !isOverflow() && ordinary >= maxSeries) {
       series = makeSeries(name, type, [[OVERFLOW_DIMENSION, 'true']]);
     }
-    if (!bySeries.has(series.id) && isOverflow() && overflow >= settings.maxSeries) {
+    if (!bySeries.has(series.id) && isOverflow() && overflow >= maxSeries) {
       series = makeSeries(OVERFLOW_DIMENSION, type, [[OVERFLOW_DIMENSION, 'true']]);
     }
     if (!bySeries.has(series.id)) {
@@ -149,7 +164,7 @@ function points(windowStart: number, placed: readonly Placed[], settings: Oracle
     return {
       series,
       windowStart,
-      windowMs: settings.windowMs,
+      windowMs,
       instance: settings.instance ?? '',
       count: values.length,
       sum: values.reduce((a, b) => a + b, 0),

@@ -3,9 +3,10 @@ import fc from 'fast-check';
 import { Aggregator, type AggregatorOptions, type AggregatorStats } from '../../src/aggregate/aggregator.ts';
 import type { Point } from '../../src/aggregate/point.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { ClosedWindow } from '../../src/aggregate/window.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
-import type { OracleMessage, OracleSettings } from './oracle.ts';
+import { type OracleMessage, type OracleSettings, shapeAt, windowAt } from './oracle.ts';
 
 const encoder = new TextEncoder();
 
@@ -24,7 +25,8 @@ export function run(
 ): Run {
   const table = new SeriesTable(keep);
   const decoder = new JsonDecoder(table);
-  const aggregator = new Aggregator(table, { from: Number.NEGATIVE_INFINITY, ...settings });
+  const { from = Number.NEGATIVE_INFINITY, instance = '', slice = { index: 0, of: 1 } } = settings;
+  const aggregator = new Aggregator(table, { tiling: tilingOf(settings), from, instance, slice });
   const windows = new Map<number, Point[]>();
   const collect = (closed: readonly ClosedWindow[]) => {
     for (const window of closed) {
@@ -43,17 +45,32 @@ export function run(
   return { windows, stats: { ...aggregator.stats }, table };
 }
 
+export function tilingOf({ later = [], ...first }: OracleSettings): Tiling {
+  return new Tiling([{ ...first, from: Number.NEGATIVE_INFINITY }, ...later]);
+}
+
 export function pointsOf(window: ClosedWindow): Point[] {
   return Array.from({ length: window.size }, (_, i) => window.point(i));
 }
 
 /** Short lengths, so that a short stream meets every edge. Lateness may exceed the window: several are open at once. */
-export const settingsArbitrary: fc.Arbitrary<OracleSettings> = fc.record({
+const shapeArbitrary = fc.record({
   windowMs: fc.constantFrom(1, 7, 10, 50),
   latenessMs: fc.constantFrom(0, 3, 10, 25),
   maxAheadMs: fc.constantFrom(0, 2, 10, 30),
   maxSeries: fc.constantFrom(1, 2, 4, 1000),
 });
+
+/** A boundary of windows of every length. */
+const COMMON_MS = 350;
+
+/** Settings that change up to twice while the stream lasts. */
+export const settingsArbitrary: fc.Arbitrary<OracleSettings> = fc
+  .tuple(shapeArbitrary, fc.array(shapeArbitrary, { maxLength: 2 }), fc.integer({ min: 0, max: 2 }))
+  .map(([shape, later, first]) => ({
+    ...shape,
+    later: later.map((each, i) => ({ ...each, from: (first + i) * COMMON_MS })),
+  }));
 
 /** Of a range that a sketch holds without collapsing bins, for the oracle does not. */
 const valueArbitrary = fc.oneof(
@@ -66,14 +83,15 @@ const valueArbitrary = fc.oneof(
 function eventTimeArbitrary(
   settings: OracleSettings,
 ): fc.Arbitrary<(streamTime: number) => number | undefined> {
-  const { windowMs, latenessMs, maxAheadMs } = settings;
   const near = fc.integer({ min: -1, max: 1 });
-  const endOf = (t: number, back: number) =>
-    Math.floor((t - latenessMs) / windowMs) * windowMs - back * windowMs;
+  const endOf = (t: number, back: number) => {
+    const { windowMs, latenessMs } = shapeAt(t, settings);
+    return windowAt(t - latenessMs, settings) - back * windowMs;
+  };
   return fc.oneof(
     fc.constant(() => undefined),
     fc.integer({ min: -120, max: 60 }).map((offset) => (t: number) => t + offset),
-    near.map((d) => (t: number) => t + maxAheadMs + d),
+    near.map((d) => (t: number) => t + shapeAt(t, settings).maxAheadMs + d),
     fc.tuple(near, fc.nat(2)).map(
       ([d, back]) =>
         (t: number) =>

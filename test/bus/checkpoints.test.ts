@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { BUCKET, type Checkpoint, createCheckpointStore, openBucket } from '../../src/bus/checkpoints.ts';
+import { BUCKET, openBucket } from '../../src/bus/bucket.ts';
+import { type Checkpoint, createCheckpointStore } from '../../src/bus/checkpoints.ts';
 import type { Bus } from '../../src/bus/connect.ts';
 import { BusError } from '../../src/bus/source.ts';
 import { manager } from '../../src/bus/stream.ts';

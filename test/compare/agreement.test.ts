@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
 import { MAX_TRAFFIC_MESSAGE_BYTES, Traffic } from '../../src/compare/traffic.ts';
 import { Truth, type TruthRow, type WindowSettings } from '../../src/compare/truth.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
@@ -21,9 +22,13 @@ function fromTruth({ windowStart, series, count, sum, min, max, last }: TruthRow
   return [windowStart!, series.id, series.dimensionsJson, count, sum, min, max, last];
 }
 
-function byService(messages: readonly Message[], settings: WindowSettings) {
+function tilingOf(settings: readonly WindowSettings[]): Tiling {
+  return new Tiling(settings.map((each) => ({ from: -Infinity, ...each, maxSeries: MAX_SERIES })));
+}
+
+function byService(messages: readonly Message[], settings: readonly WindowSettings[]) {
   const table = new SeriesTable(MAX_SERIES);
-  const aggregator = new Aggregator(table, { ...settings, maxSeries: MAX_SERIES, from: -Infinity });
+  const aggregator = new Aggregator(table, { tiling: tilingOf(settings), from: -Infinity });
   const decoder = new JsonDecoder(table);
   let rejected = 0;
   for (const { payload, streamTime } of messages) {
@@ -47,8 +52,8 @@ function byService(messages: readonly Message[], settings: WindowSettings) {
   return { rows, late, ahead, rejected, samples: { counter, gauge, timer } };
 }
 
-function byTruth(messages: readonly Message[], settings: WindowSettings) {
-  const truth = new Truth(settings);
+function byTruth(messages: readonly Message[], settings: readonly WindowSettings[]) {
+  const truth = new Truth(...settings);
   for (const { payload, streamTime } of messages) truth.add(payload, streamTime);
   const { late, ahead, rejected, samples } = truth;
   return { rows: [...truth.rows()].map(fromTruth), late, ahead, rejected, samples };
@@ -63,7 +68,7 @@ it('agree on realistic traffic', () => {
     const end = traffic.write(target, 0, NOW + i);
     return { payload: Buffer.from(target.subarray(0, end)), streamTime: NOW + i + (i % 5) };
   });
-  expect(byTruth(messages, windows)).toEqual(byService(messages, windows));
+  expect(byTruth(messages, [windows])).toEqual(byService(messages, [windows]));
 });
 
 const value = fc.oneof(
@@ -94,11 +99,19 @@ const traffic = fc.array(
   }),
   { maxLength: 60 },
 );
-const settings = fc.record({
+const shape = fc.record({
   windowMs: fc.constantFrom(100, 70),
   latenessMs: fc.constantFrom(0, 30, 150),
   maxAheadMs: fc.constantFrom(0, 50),
 });
+/** A boundary of both windows. */
+const COMMON_MS = 700;
+const CHANGE = Math.ceil(NOW / COMMON_MS) * COMMON_MS;
+const settings = fc
+  .array(shape, { minLength: 1, maxLength: 3 })
+  .map((shapes) =>
+    shapes.map((each, i) => (i === 0 ? each : { ...each, from: CHANGE + (i - 1) * COMMON_MS })),
+  );
 
 it('agree on whatever comes', () => {
   fc.assert(

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
 import { REJECTIONS } from '../../src/decode/rejection.ts';
 import { decodeWith } from './decoded.ts';
@@ -38,13 +39,8 @@ function mutated(text: string, next: (below: number) => number): Buffer {
 function setUp() {
   const table = new SeriesTable(200);
   const decoder = new JsonDecoder(table);
-  const aggregator = new Aggregator(table, {
-    windowMs: 1000,
-    latenessMs: 0,
-    maxAheadMs: 0,
-    maxSeries: 50,
-    from: 0,
-  });
+  const tiling = Tiling.of({ windowMs: 1000, latenessMs: 0, maxAheadMs: 0, maxSeries: 50 });
+  const aggregator = new Aggregator(table, { tiling, from: 0 });
   const counts = { received: 0, decoded: 0, rejected: 0, elements: 0, samples: 0, rejectedElements: 0 };
   const decode = (message: Uint8Array) => {
     counts.received++;

@@ -1,51 +1,52 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Tiling } from '../../src/aggregate/tiling.ts';
 import {
   firstWanted,
   firstWholeWindow,
   liveFrom,
   readFrom,
   resumeFrom,
-  windowStart,
   windowsTouched,
 } from '../../src/deliver/begin.ts';
 import { expectedWindows } from '../aggregate/oracle.ts';
 
-const SHAPE = { windowMs: 1000, latenessMs: 500, maxAheadMs: 300 };
+const SHAPE = { windowMs: 1000, latenessMs: 500, maxAheadMs: 300, maxSeries: 1000 };
+const TILING = Tiling.of(SHAPE);
 const NOW = 1_700_000_010_250;
 
 describe('where a sink without a checkpoint begins', () => {
   test('earliest, empty stream: no message to come can reach back before it', () => {
-    const from = firstWanted({ kind: 'earliest' }, { firstTime: undefined, truncated: false }, SHAPE, NOW);
-    expect(from).toBeLessThanOrEqual(windowStart(NOW - SHAPE.latenessMs, SHAPE.windowMs));
+    const from = firstWanted({ kind: 'earliest' }, { firstTime: undefined, truncated: false }, TILING, NOW);
+    expect(from).toBeLessThanOrEqual(TILING.startOf(NOW - SHAPE.latenessMs));
     expect(from % SHAPE.windowMs).toBe(0);
   });
 
   test('earliest, stream with its first message: the window that this can reach back to', () => {
     const extent = { firstTime: 1_700_000_000_400, truncated: false };
-    expect(firstWanted({ kind: 'earliest' }, extent, SHAPE, NOW)).toBe(1_699_999_999_000);
+    expect(firstWanted({ kind: 'earliest' }, extent, TILING, NOW)).toBe(1_699_999_999_000);
   });
 
   test('earliest, stream that has lost its beginning: only windows that it holds whole', () => {
     const extent = { firstTime: 1_700_000_000_699, truncated: true };
-    expect(firstWanted({ kind: 'earliest' }, extent, SHAPE, NOW)).toBe(1_700_000_001_000);
-    expect(firstWanted({ kind: 'earliest' }, { ...extent, firstTime: 1_700_000_000_700 }, SHAPE, NOW)).toBe(
+    expect(firstWanted({ kind: 'earliest' }, extent, TILING, NOW)).toBe(1_700_000_001_000);
+    expect(firstWanted({ kind: 'earliest' }, { ...extent, firstTime: 1_700_000_000_700 }, TILING, NOW)).toBe(
       1_700_000_002_000,
     );
-    expect(firstWanted({ kind: 'earliest' }, { firstTime: undefined, truncated: true }, SHAPE, NOW)).toBe(
+    expect(firstWanted({ kind: 'earliest' }, { firstTime: undefined, truncated: true }, TILING, NOW)).toBe(
       1_700_000_011_000,
     );
   });
 
   test('now: the window that is being filled, whole', () => {
     const extent = { firstTime: 1_700_000_000_000, truncated: true };
-    expect(firstWanted({ kind: 'now' }, extent, SHAPE, NOW)).toBe(1_700_000_010_000);
+    expect(firstWanted({ kind: 'now' }, extent, TILING, NOW)).toBe(1_700_000_010_000);
   });
 
   test('a time: its window, but none that the stream does not hold whole', () => {
     const extent = { firstTime: 1_700_000_005_000, truncated: true };
-    expect(firstWanted({ kind: 'at', ms: 1_700_000_007_999 }, extent, SHAPE, NOW)).toBe(1_700_000_007_000);
-    expect(firstWanted({ kind: 'at', ms: 0 }, extent, SHAPE, NOW)).toBe(1_700_000_006_000);
+    expect(firstWanted({ kind: 'at', ms: 1_700_000_007_999 }, extent, TILING, NOW)).toBe(1_700_000_007_000);
+    expect(firstWanted({ kind: 'at', ms: 0 }, extent, TILING, NOW)).toBe(1_700_000_006_000);
   });
 });
 
@@ -66,29 +67,29 @@ test('whole means: what the stream still holds gives the same windows as what it
       const removed = at % messages.length;
       const held = messages.slice(removed);
       const extent = { firstTime: held[0]!.streamTime, truncated: removed > 0 };
-      const from = firstWholeWindow(extent, SHAPE, time);
-      const settings = { ...SHAPE, maxSeries: 1000, from };
+      const from = firstWholeWindow(extent, TILING, time);
+      const settings = { ...SHAPE, from };
       expect(expectedWindows(held, settings)).toEqual(expectedWindows(messages, settings));
     }),
   );
 });
 
 test('I6: reading begins MAX_AHEAD before the window, where its earliest sample may be', () => {
-  expect(readFrom(10_000, SHAPE)).toBe(9700);
+  expect(readFrom(10_000, TILING)).toBe(9700);
 });
 
 test('the live path begins at the hindmost of the lanes that are near the foremost', () => {
-  const at = (...froms: number[]) => froms.map((from) => ({ from, closedAt: from }));
-  expect(liveFrom(at(10_000, 9000, 4000, 3999), 1000, NOW)).toEqual({ from: 4000, closedAt: 4000 });
-  expect(liveFrom(at(Number.NEGATIVE_INFINITY), 1000, NOW).from).toBe(Number.NEGATIVE_INFINITY);
+  const at = (...froms: number[]) => froms.map((from) => ({ from, closedAt: undefined }));
+  expect(liveFrom(at(10_000, 9000, 4000, 3999), TILING, NOW)).toEqual({ from: 4000, closedAt: undefined });
+  expect(liveFrom(at(Number.NEGATIVE_INFINITY), TILING, NOW).from).toBe(Number.NEGATIVE_INFINITY);
   // One that begins in the future drags nobody along.
-  expect(liveFrom(at(NOW + 1, 5000), 1000, NOW).from).toBe(5000);
-  expect(liveFrom(at(NOW + 2, NOW + 1), 1000, NOW).from).toBe(NOW + 1);
+  expect(liveFrom(at(NOW + 1, 5000), TILING, NOW).from).toBe(5000);
+  expect(liveFrom(at(NOW + 2, NOW + 1), TILING, NOW).from).toBe(NOW + 1);
   const [less, more] = [
     { from: 4000, closedAt: 7 },
     { from: 4000, closedAt: 9 },
   ];
-  expect([liveFrom([less, more], 1000, NOW), liveFrom([more, less], 1000, NOW)]).toEqual([less, less]);
+  expect([liveFrom([less, more], TILING, NOW), liveFrom([more, less], TILING, NOW)]).toEqual([less, less]);
 });
 
 describe('where a sink goes on, from the checkpoints of its slices', () => {
@@ -122,6 +123,6 @@ describe('where a sink goes on, from the checkpoints of its slices', () => {
 
 test('the windows that lost messages can have belonged to', () => {
   // LATENESS back from the first of them, MAX_AHEAD forth from the last.
-  expect(windowsTouched(5400, 6600, SHAPE)).toEqual({ from: 4000, to: 7000 });
-  expect(windowsTouched(5500, 6700, SHAPE)).toEqual({ from: 5000, to: 8000 });
+  expect(windowsTouched(5400, 6600, TILING)).toEqual({ from: 4000, to: 7000 });
+  expect(windowsTouched(5500, 6700, TILING)).toEqual({ from: 5000, to: 8000 });
 });

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { Checkpoint } from '../../src/bus/checkpoints.ts';
 import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/source.ts';
 import { readFrom } from '../../src/deliver/begin.ts';
@@ -7,10 +8,8 @@ import { CheckpointKeeper } from '../../src/deliver/keeper.ts';
 import { ScriptedSink } from './fixtures.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
-const SHAPE = { windowMs: 1000, latenessMs: 100, maxAheadMs: 100 };
+const TILING = Tiling.of({ windowMs: 1000, latenessMs: 100, maxAheadMs: 100, maxSeries: 100 });
 const SETTINGS: EngineSettings = {
-  ...SHAPE,
-  maxSeries: 100,
   maxMessageBytes: 10_000,
   slice: { index: 0, of: 1 },
   stopTimeoutMs: 1000,
@@ -82,11 +81,12 @@ function setUp() {
     const from = new Map(Object.keys(sinks).map((id) => [id, saved.get(id)?.next ?? 0]));
     const closedAt = new Map([...saved].map(([id, { sequence }]) => [id, sequence]));
     const attachment = {
+      tiling: TILING,
       from,
       closedAt,
       replayable: true,
       instance: '',
-      open: (first: number) => stream.source(readFrom(first, SHAPE), clock),
+      open: (first: number) => stream.source(readFrom(first, TILING), clock),
       keeperOf: (sink: string) =>
         new CheckpointKeeper({
           sink,

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { bucketExists } from '../../src/bus/checkpoints.ts';
+import { bucketExists } from '../../src/bus/bucket.ts';
 import { connect } from '../../src/bus/connect.ts';
 import { ensureStream, streamExists } from '../../src/bus/stream.ts';
 import { loadConfig } from '../../src/config.ts';

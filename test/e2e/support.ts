@@ -28,7 +28,7 @@ export async function sendTraffic(stack: Stack, args: readonly string[]): Promis
 }
 
 export function endOf(truth: readonly TruthRow[]): number {
-  return truth.reduce((end, { windowStart }) => Math.max(end, windowStart! + WINDOW_MS), 0);
+  return truth.reduce((end, { windowStart, windowMs }) => Math.max(end, windowStart! + windowMs!), 0);
 }
 
 export function countOf(truth: readonly TruthRow[]): number {

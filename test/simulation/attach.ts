@@ -1,10 +1,11 @@
 /** How an instance is attached: src/attachment.ts over the simulated stream and checkpoints. */
-import type { CheckpointShape } from '../../src/bus/checkpoints.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { Slice } from '../../src/config.ts';
-import { firstWanted, readFrom, resumeFrom, type WindowShape } from '../../src/deliver/begin.ts';
+import { firstWanted, readFrom, resumeFrom } from '../../src/deliver/begin.ts';
 import type { Attachment } from '../../src/deliver/engine.ts';
+import { EpochWatch } from '../../src/deliver/epochs.ts';
 import { CheckpointKeeper } from '../../src/deliver/keeper.ts';
-import { SimCheckpointStore } from './checkpoints.ts';
+import { SimCheckpointStore, SimShapeStore } from './checkpoints.ts';
 import { SimCoreSource } from './core-source.ts';
 import type { Instance } from './instance.ts';
 import type { SinkPlan } from './scenario.ts';
@@ -17,42 +18,40 @@ export async function attachToStream(
   sinks: readonly SinkPlan[],
   slice: Slice,
 ): Promise<Attachment> {
-  const { windowMs, latenessMs, maxAheadMs, maxSeries } = world.scenario;
   const sliceName = `${slice.index}/${slice.of}`;
-  const shape: CheckpointShape & WindowShape = {
-    windowMs,
-    latenessMs,
-    maxAheadMs,
-    maxSeries,
-    slice: sliceName,
-  };
   const store = new SimCheckpointStore(world, instance, slice);
+  const stored = await store.list();
   await instance.pause(world.chance.int(1, 20));
   const firstSequence = world.stream.firstSequence(world.timeline.now);
   const isEmpty = firstSequence > world.stream.lastSequence(world.timeline.now);
   const firstTime = isEmpty ? undefined : world.stream.at(firstSequence).streamTime;
   const extent = { firstTime, truncated: firstSequence > 1 };
+  const shapes = new SimShapeStore(world, instance);
+  const epochs = new EpochWatch(shapes, await shapes.load(), instance.clock, () => {});
+  const { tiling } = epochs;
   const now = instance.clock.now();
   const from = new Map<string, number>();
   const closedAt = new Map<string, number>();
-  const stored = await store.list();
   for (const { id, begin } of sinks) {
     const ofSink = stored.filter(({ sink }) => sink === id);
-    const first = firstWanted(begin, extent, shape, now);
+    const first = firstWanted(begin, extent, tiling, now);
     // Only what this slice itself has confirmed is no longer owed.
     const isOwn = ofSink.some(({ slice: other }) => other === sliceName);
-    const known = isOwn || world.options.lateSlices ? resumeFrom(ofSink, slice) : undefined;
+    const known = resumeFrom(ofSink, slice);
     from.set(id, known?.next ?? first);
-    if (known !== undefined && (known.sequence > 0 || world.options.unknownSequence))
-      closedAt.set(id, known.sequence);
+    if (known !== undefined && known.sequence > 0) closedAt.set(id, known.sequence);
     if (!isOwn) world.invariants.begins(id, sliceName, first, firstSequence);
   }
+  const shape = { ...world.scenario, slice: sliceName };
   return {
+    tiling,
+    epochs,
     from,
     closedAt,
     replayable: true,
     instance: '',
-    open: (first) => instance.tracked(new SimSource(world, instance, readFrom(first, shape))),
+    open: (first, closed) =>
+      instance.tracked(new SimSource(world, instance, readFrom(first, tiling), closed)),
     keeperOf: (sink) =>
       new CheckpointKeeper({
         sink,
@@ -71,6 +70,7 @@ export function attachToCore(
   bootId: string,
 ): Attachment {
   return {
+    tiling: Tiling.of(world.scenario),
     from: new Map(sinks.map(({ id }) => [id, Number.NEGATIVE_INFINITY])),
     replayable: false,
     instance: bootId,

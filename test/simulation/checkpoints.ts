@@ -1,5 +1,6 @@
 /** The checkpoints that outlive the service, and one instance's way to them, with its faults. */
 import type { Checkpoint, CheckpointStore, StoredCheckpoint } from '../../src/bus/checkpoints.ts';
+import type { AgreedShapes, ShapeStore } from '../../src/bus/shapes.ts';
 import { BusError } from '../../src/bus/source.ts';
 import type { Slice } from '../../src/config.ts';
 import type { Instance } from './instance.ts';
@@ -42,7 +43,10 @@ export class SimCheckpoints {
     const before = this.get(sink, slice)?.next;
     if (before !== undefined && before >= checkpoint.next) return 'superseded';
     this.#stored.set(`${sink} ${slice}`, { sink, slice, checkpoint });
-    this.#world.trace.add('checkpoint', `${sink} ${slice} ${this.#world.windowName(checkpoint.next)}`);
+    this.#world.trace.add(
+      'checkpoint',
+      `${sink} ${slice} ${this.#world.windowName(checkpoint.next)} ${checkpoint.sequence}`,
+    );
     this.#world.invariants.checkpointStored(sink, slice, before, checkpoint.next);
     return 'saved';
   }
@@ -78,32 +82,63 @@ export class SimCheckpointStore implements CheckpointStore {
     return this.#call(() => this.#world.checkpoints.put(sink, this.#slice, checkpoint));
   }
 
-  /** `work` is done at the server at one point of time, if the call gets there; the caller may never hear of it. */
-  async #call<T>(work: () => T): Promise<T> {
-    const { chance, checkpoints } = this.#world;
-    const instance = this.#instance;
-    if (!instance.enters()) return await never();
-    const mode = instance.connection.connected ? checkpoints.mode : 'hanging';
-    const latency = chance.int(1, mode === 'slow' ? 3000 : 20);
-    if (mode === 'down') {
-      await instance.pause(latency);
-      throw new BusError('the checkpoint store is down', '');
-    }
-    if (mode === 'hanging') {
-      await instance.pause(CALL_TIMEOUT_MS);
-      throw new BusError('no answer', '');
-    }
-    // Under way: it gets there, or not, even if the instance dies meanwhile.
-    const done = new Promise<T>((resolve) => {
-      this.#world.timeline.after(latency, () => {
-        if (!instance.dead || chance.bool(0.5)) resolve(work());
-      });
-    });
-    const result = await done;
-    await instance.pause(chance.int(1, 20));
-    if (mode === 'lying' && chance.bool(0.5)) throw new BusError('no answer', '');
-    return result;
+  #call<T>(work: () => T): Promise<T> {
+    return callStore(this.#world, this.#instance, work);
   }
+}
+
+/** What shapes the windows, in the same bucket: somebody announces the change of the scenario when its time comes. */
+export class SimShapeStore implements ShapeStore {
+  readonly #world: World;
+  readonly #instance: Instance;
+
+  constructor(world: World, instance: Instance) {
+    this.#world = world;
+    this.#instance = instance;
+  }
+
+  load(): Promise<AgreedShapes> {
+    return callStore(this.#world, this.#instance, () => this.#known());
+  }
+
+  change(): Promise<AgreedShapes> {
+    return this.load();
+  }
+
+  #known(): AgreedShapes {
+    const { timeline, scenario } = this.#world;
+    const { windowMs, latenessMs, maxAheadMs, maxSeries, later = [], change } = scenario;
+    const first = { from: Number.NEGATIVE_INFINITY, windowMs, latenessMs, maxAheadMs, maxSeries };
+    const isAnnounced = timeline.now >= change.announcedAt;
+    const epochs = isAnnounced ? [first, ...later] : [first];
+    return { shapes: { epochs, delayMs: change.delayMs }, at: this.#world.serverNow() };
+  }
+}
+
+/** `work` is done at the server at one point of time, if the call gets there; the caller may never hear of it. */
+async function callStore<T>(world: World, instance: Instance, work: () => T): Promise<T> {
+  const { chance, checkpoints } = world;
+  if (!instance.enters()) return await never();
+  const mode = instance.connection.connected ? checkpoints.mode : 'hanging';
+  const latency = chance.int(1, mode === 'slow' ? 3000 : 20);
+  if (mode === 'down') {
+    await instance.pause(latency);
+    throw new BusError('the checkpoint store is down', '');
+  }
+  if (mode === 'hanging') {
+    await instance.pause(CALL_TIMEOUT_MS);
+    throw new BusError('no answer', '');
+  }
+  // Under way: it gets there, or not, even if the instance dies meanwhile.
+  const done = new Promise<T>((resolve) => {
+    world.timeline.after(latency, () => {
+      if (!instance.dead || chance.bool(0.5)) resolve(work());
+    });
+  });
+  const result = await done;
+  await instance.pause(chance.int(1, 20));
+  if (mode === 'lying' && chance.bool(0.5)) throw new BusError('no answer', '');
+  return result;
 }
 
 function never(): Promise<never> {

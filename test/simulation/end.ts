@@ -123,7 +123,7 @@ export function sliceOf({ scenario }: World, index: number): string {
 }
 
 /** Behind the last window that the stream has. */
-function endOf({ invariants, scenario }: World): number {
-  const last = invariants.truth.windows.at(-1);
-  return last === undefined ? Number.NEGATIVE_INFINITY : last[0] + scenario.windowMs;
+function endOf({ invariants }: World): number {
+  const [start, points] = invariants.truth.windows.at(-1) ?? [];
+  return start === undefined ? Number.NEGATIVE_INFINITY : start + points![0]!.windowMs;
 }

@@ -1,10 +1,12 @@
 /** One process of the service: what it is made of dies with it, what it has sent may still arrive. */
 import { BusError, type Source } from '../../src/bus/source.ts';
+import type { Slice } from '../../src/config.ts';
 import { backoffMs, type Clock } from '../../src/deliver/clock.ts';
-import { Engine, type EngineEvents, type EngineSink } from '../../src/deliver/engine.ts';
+import { type Attachment, Engine, type EngineEvents, type EngineSink } from '../../src/deliver/engine.ts';
 import { attachToCore, attachToStream } from './attach.ts';
 import { Connection } from './connection.ts';
 import type { SimCoreSource } from './core-source.ts';
+import type { SinkPlan } from './scenario.ts';
 import type { SimSource } from './source.ts';
 import { SimSink } from './store.ts';
 import type { World } from './world.ts';
@@ -37,6 +39,7 @@ export class Instance {
   readonly #buried: Promise<void>;
   #bury: () => void = () => {};
   #stepsLeft = Number.POSITIVE_INFINITY;
+  #gaveUp = false;
 
   /** `start`: how often the service was started before. */
   constructor(world: World, index: number, start: number) {
@@ -107,10 +110,19 @@ export class Instance {
     const { scenario } = this.#world;
     const slice = scenario.slices > 1 ? { index: this.index, of: scenario.slices } : { index: 0, of: 1 };
     const sinks = scenario.sinks.filter(({ fromStart }) => fromStart <= this.#start);
-    const attachment =
-      scenario.mode === 'core'
-        ? attachToCore(this.#world, this, sinks, this.name)
-        : await this.#attach(() => attachToStream(this.#world, this, sinks, slice));
+    // Anew when windows of another shape were announced.
+    do {
+      this.engine = undefined;
+      const attachment =
+        scenario.mode === 'core'
+          ? attachToCore(this.#world, this, sinks, this.name)
+          : await this.#attach(() => attachToStream(this.#world, this, sinks, slice));
+      await this.#operate(attachment, sinks, slice);
+    } while (!this.isStopping && !this.#gaveUp);
+  }
+
+  async #operate(attachment: Attachment, sinks: readonly SinkPlan[], slice: Slice): Promise<void> {
+    this.sources.splice(0, this.sources.length);
     this.from = attachment.from;
     const engineSinks = sinks.map(
       ({ id, limits, timeoutMs, backlogBytes }): EngineSink => ({
@@ -122,17 +134,22 @@ export class Instance {
         backlogBytes,
       }),
     );
-    const { windowMs, latenessMs, maxAheadMs, maxSeries, stopTimeoutMs } = scenario;
-    const shape = { windowMs, latenessMs, maxAheadMs, maxSeries };
-    const settings = { ...shape, maxMessageBytes: 1_000_000, slice, stopTimeoutMs };
+    const { stopTimeoutMs } = this.#world.scenario;
+    const settings = { maxMessageBytes: 1_000_000, slice, stopTimeoutMs };
     this.engine = new Engine(attachment, engineSinks, settings, this.clock, this.#events());
     this.startedAt = this.#world.timeline.now;
     this.laneFrom = new Map(this.engine.lanes.map(({ lane }) => [lane.id, lane.next]));
+    // Between two engines, nothing is at the head.
+    attachment.epochs?.changed.addEventListener('abort', () => {
+      this.startedAt = Number.POSITIVE_INFINITY;
+      this.#world.trace.add('reshaped', this.name);
+    });
     this.#world.invariants.engineStarted(this);
     try {
       await this.engine.run(this.#stop.signal);
     } catch (error) {
       if (!(error instanceof BusError)) throw error;
+      this.#gaveUp = true;
       this.#world.trace.add('gave-up', `${this.name} ${error.message}`);
     }
   }

@@ -1,6 +1,8 @@
 /** What must be true at every step of a run in stream mode, each by its name in the design. */
+import type { Engine } from '../../src/deliver/engine.ts';
 import type { Point, SinkLimits } from '../../src/sink.ts';
 import { pointBytes } from '../../src/sink.ts';
+import { shapeAt } from '../aggregate/oracle.ts';
 import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';
 import { checkAccounts, checkLags, checkLastCheckpoints } from './steady.ts';
@@ -17,8 +19,10 @@ export class Invariants {
   readonly #holed = new Set<number>();
   /** Windows that a server's clock set back may have had closed too early: right at the end, not on the way. */
   readonly #unsettled = new Set<number>();
-  /** By instance: the boundary of its live path when it was looked at last. */
-  readonly #boundaries = new WeakMap<Instance, number>();
+  /** Known: one that ends can have written a window that was closed too early over another's rewrite of it. */
+  readonly #staleBy = new Map<number, Instance>();
+  /** The boundary of the live path when it was looked at last. */
+  readonly #boundaries = new WeakMap<Engine, number>();
 
   constructor(world: World, truth: Truth) {
     this.#world = world;
@@ -34,8 +38,10 @@ export class Invariants {
     return this.#owedFrom.get(`${sink} ${slice}`) ?? Number.POSITIVE_INFINITY;
   }
 
+  /** Nothing is promised of such a window. */
   isHoled(start: number): boolean {
-    return this.#holed.has(start);
+    const writer = this.#staleBy.get(start);
+    return this.#holed.has(start) || writer?.dead === true || writer?.isStopping === true;
   }
 
   get holes(): number {
@@ -92,11 +98,9 @@ export class Invariants {
     const earliest = Math.min(
       ...scenario.sinks.map(({ id }) => this.owedFrom(id, sliceOf(this.#world, instance.index))),
     );
-    for (const { windowStart } of points) {
-      if (
-        this.#unsettled.size === 0 &&
-        windowStart + scenario.windowMs + scenario.latenessMs > this.#world.serverNow()
-      )
+    for (const { windowStart, windowMs } of points) {
+      const completeAt = windowStart + windowMs + shapeAt(windowStart, scenario).latenessMs;
+      if (scenario.setBack === undefined && completeAt > this.#world.serverNow())
         trace.fail('I2', `${sink} gets ${this.#world.windowName(windowStart)} before it can be complete`);
       if (windowStart < earliest)
         trace.fail(
@@ -116,8 +120,14 @@ export class Invariants {
       return;
     }
     const wrong = difference(point, expected);
-    if (wrong !== undefined && !this.#unsettled.has(point.windowStart))
+    if (wrong === undefined) return;
+    if (!this.#unsettled.has(point.windowStart)) {
       this.#world.trace.fail('I3', `${where}: ${wrong}`);
+      return;
+    }
+    const before = store.rows.get(keyOf(point));
+    if (before !== undefined && difference(before, expected) === undefined)
+      this.#staleBy.set(point.windowStart, instance);
   }
 
   /** I5: what is refused for good is refused for a reason, and on record. */
@@ -148,9 +158,8 @@ export class Invariants {
     to: number,
     except?: ReadonlySet<number>,
   ): string | undefined {
-    const { windowMs } = this.#world.scenario;
     const { rows, rejected } = this.#world.stores.get(sink)!;
-    for (const [start, points] of this.truth.between(from, to, windowMs, slice)) {
+    for (const [start, points] of this.truth.between(from, to, slice)) {
       if (this.#holed.has(start) || except?.has(start)) continue;
       for (const point of points) {
         const key = keyOf(point);
@@ -165,16 +174,17 @@ export class Invariants {
     const { engine } = instance;
     if (engine === undefined || this.#world.scenario.mode === 'core') return;
     const { boundary } = engine.live.aggregator;
-    const before = this.#boundaries.get(instance);
+    const before = this.#boundaries.get(engine);
     if (boundary === before) return;
-    this.#boundaries.set(instance, boundary);
+    this.#boundaries.set(engine, boundary);
     if (before === undefined) return;
     if (boundary < before) this.#world.trace.fail('I2', `${instance.name}: the live path goes back`);
-    if (this.#unsettled.size > 0) return;
-    // I2: every message below this stream time has been consumed.
-    const through = boundary + this.#world.scenario.latenessMs;
+    if (this.#world.scenario.setBack !== undefined) return;
+    // I2: every message below this stream time has been consumed, or is no longer there.
+    const through = boundary + shapeAt(boundary - 1, this.#world.scenario).latenessMs;
     const source = instance.sources[0]!;
-    if ('next' in source && source.next < this.#world.stream.firstAt(through)) {
+    const held = this.#world.stream.firstSequence(this.#world.timeline.now);
+    if ('next' in source && Math.max(source.next, held) < this.#world.stream.firstAt(through)) {
       const message = `the live path is at ${this.#world.windowName(boundary)} without having read ${source.next}`;
       this.#world.trace.fail('I2', `${instance.name}: ${message}`);
     }

@@ -1,6 +1,5 @@
 /**
  * The long run: `npm run simulate -- --seeds 100000 [--from N]`, or one seed with all that happens: `--seed N`.
- * With `--set-back`, the server's clock is set back in some runs.
  */
 import { parseArgs } from 'node:util';
 import { describeFailure, simulate } from './simulation.ts';
@@ -12,18 +11,15 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '1000' },
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
-    'set-back': { type: 'boolean', default: false },
   },
 });
-
-const options = { setsClockBack: values['set-back'] };
 
 function say(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
 async function one(seed: number): Promise<boolean> {
-  const outcome = await simulate(seed, { ...options, print: say });
+  const outcome = await simulate(seed, { print: say });
   say(
     outcome.failure === undefined ? `seed ${seed}: all is well (${outcome.hash})` : describeFailure(outcome),
   );
@@ -36,7 +32,7 @@ async function many(from: number, seeds: number): Promise<boolean> {
   let failed = 0;
   let toldAt = began;
   for (let i = 0; i < seeds; i++) {
-    const outcome = await simulate(from + i, options);
+    const outcome = await simulate(from + i);
     for (const [kind, count] of outcome.counts) counts.set(kind, (counts.get(kind) ?? 0) + count);
     if (outcome.failure !== undefined) {
       failed += 1;

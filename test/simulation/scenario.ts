@@ -1,7 +1,7 @@
 /** What a seed decides before a run begins: settings, sinks, and when which fault comes. */
 import type { Begin } from '../../src/config.ts';
-import type { WindowShape } from '../../src/deliver/begin.ts';
 import type { SinkLimits } from '../../src/sink.ts';
+import type { OracleSettings } from '../aggregate/oracle.ts';
 import type { Chance } from './chance.ts';
 import { PROFILES, type Profile } from './profiles.ts';
 
@@ -45,9 +45,15 @@ export type Fault =
 
 export type CheckpointMode = 'healthy' | 'slow' | 'down' | 'hanging' | 'lying';
 
-export interface Scenario extends WindowShape {
+/** The windows' shape changes: stored at `announcedAt` by the true clock, to begin at `later`. */
+export interface ShapeChange {
+  readonly announcedAt: number;
+  readonly delayMs: number;
+}
+
+export interface Scenario extends OracleSettings {
   readonly mode: 'stream' | 'core';
-  readonly maxSeries: number;
+  readonly change: ShapeChange;
   readonly idleSlackMs: number;
   readonly stopTimeoutMs: number;
   /** 2: one instance for each slice. */
@@ -77,9 +83,15 @@ export interface Scenario extends WindowShape {
   readonly healedAt: number;
 }
 
+const WINDOWS_MS = [500, 1000, 1000, 2000];
+/** A boundary of windows of all lengths. */
+const COMMON_MS = 2000;
+/** The server's clock, at most. */
+const SET_BACK_MS = 3000;
+
 export function drawScenario(chance: Chance): Scenario {
   const core = chance.bool(0.12);
-  const windowMs = chance.pick([500, 1000, 1000, 2000]);
+  const windowMs = chance.pick(WINDOWS_MS);
   const activeMs = chance.int(15_000, 40_000);
   const calmAt = START + activeMs;
   const healedAt = chance.bool(0.5) ? calmAt : calmAt + chance.int(10_000, 40_000);
@@ -87,26 +99,32 @@ export function drawScenario(chance: Chance): Scenario {
   const instances = slices > 1 ? slices : chance.bool(0.2) ? 2 : 1;
   const standby = instances > slices;
   const streamBegins = core ? START : START - chance.int(0, 20_000);
-  const shape = {
-    windowMs,
-    latenessMs: chance.pick([0, 200, 500, 1000, 2500]),
-    maxAheadMs: chance.pick([0, 100, 500, 1500]),
+  const serverOffsetMs = chance.bool(0.5) ? 0 : chance.int(-5000, 5000);
+  const shape = drawShape(chance, windowMs);
+  const change = {
+    announcedAt: !core && chance.bool(0.3) ? START + chance.int(0, activeMs) : Number.POSITIVE_INFINITY,
+    delayMs: chance.pick([1000, 4000, 60_000]),
   };
+  const soonest = change.announcedAt + serverOffsetMs + change.delayMs + SET_BACK_MS + 1000;
+  const begins = Math.ceil(soonest / COMMON_MS) * COMMON_MS;
+  const changed = drawShape(chance, chance.pick(WINDOWS_MS));
+  const later = Number.isFinite(begins) ? [{ ...changed, from: begins }] : [];
   const setBack =
     core || !chance.bool(0.12)
       ? undefined
-      : { at: START + chance.int(5000, activeMs), ms: chance.pick([50, 500, 3000]) };
+      : { at: START + chance.int(5000, activeMs), ms: chance.pick([50, 500, SET_BACK_MS]) };
   // A hot standby that begins with `now` begins with another now.
   const begin = drawBegin(chance, streamBegins, standby);
   return {
     ...shape,
     mode: core ? 'core' : 'stream',
-    maxSeries: chance.pick([2, 5, 1000, 1000]),
+    later,
+    change,
     idleSlackMs: chance.int(100, 1000),
     stopTimeoutMs: chance.pick([500, 3000, 10_000]),
     slices,
     instances,
-    serverOffsetMs: chance.bool(0.5) ? 0 : chance.int(-5000, 5000),
+    serverOffsetMs,
     setBack,
     clockOffsetsMs: Array.from({ length: instances }, () => (chance.bool(0.7) ? 0 : chance.int(-2000, 2000))),
     batchMessages: chance.pick([3, 10, 40, 200]),
@@ -123,6 +141,15 @@ export function drawScenario(chance: Chance): Scenario {
     faults: drawFaults(chance, activeMs, instances),
     calmAt,
     healedAt,
+  };
+}
+
+function drawShape(chance: Chance, windowMs: number) {
+  return {
+    windowMs,
+    latenessMs: chance.pick([0, 200, 500, 1000, 2500]),
+    maxAheadMs: chance.pick([0, 100, 500, 1500]),
+    maxSeries: chance.pick([2, 5, 1000, 1000]),
   };
 }
 

@@ -1,6 +1,6 @@
 /**
  * The whole engine on a virtual clock, with faults from a seed. A failure names its seed: SIM_SEED=<seed> runs that one
- * alone. Longer: npm run simulate -- --seeds 100000; with clocks set back: --set-back.
+ * alone. Longer: npm run simulate -- --seeds 100000.
  */
 import { expect, test } from 'vitest';
 import { describeFailure, type Outcome, simulate } from './simulation.ts';
@@ -32,6 +32,9 @@ const MET = [
   'catch-up',
   'caught-up',
   'replay-failed',
+  'reopened',
+  'set-back',
+  'reshaped',
 ];
 
 const only = process.env.SIM_SEED;

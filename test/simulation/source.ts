@@ -28,17 +28,20 @@ export class SimSource implements Source {
   readonly #world: World;
   readonly #instance: Instance;
   readonly #startTime: number;
+  readonly #closedAt: number | undefined;
   readonly #clock = new ServerClock();
   #clockReadAt = Number.NEGATIVE_INFINITY;
+  #end = { sequence: 0, at: 0 };
   #isAttached = false;
   #reported = 0;
   #held: Promise<void> | undefined;
 
-  /** Reads messages with this stream time or a later one. */
-  constructor(world: World, instance: Instance, startTime: number) {
+  /** Reads from the first message with this stream time or a later one on, and all behind `closedAt`. */
+  constructor(world: World, instance: Instance, startTime: number, closedAt: number | undefined) {
     this.#world = world;
     this.#instance = instance;
     this.#startTime = startTime;
+    this.#closedAt = closedAt;
   }
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
@@ -75,13 +78,15 @@ export class SimSource implements Source {
     const stamp = this.#world.serverNow();
     await instance.pause(chance.int(1, scenario.latencyMs));
     this.#clock.stamped(stamp, before, instance.clock.now());
-    const wanted = this.next > 0 ? this.next : stream.firstAt(this.#startTime);
-    const first = stream.firstSequence(timeline.now);
-    this.#world.trace.add('attach', `${instance.name} at ${wanted} of ${first}`);
+    const first = Math.min(stream.firstAt(this.#startTime), (this.#closedAt ?? Infinity) + 1);
+    const wanted = this.next > 0 ? this.next : first;
+    const held = stream.firstSequence(timeline.now);
+    this.#world.trace.add('attach', `${instance.name} at ${wanted} of ${held}`);
     this.#isAttached = true;
     this.stats.reading = true;
     this.next = wanted;
-    if (first > wanted) this.#gap(reader, first, this.#world.serverNow());
+    this.stats.readThrough = Math.min(Math.max(wanted, held) - 1, stream.lastSequence(timeline.now));
+    if (held > wanted) this.#gap(reader, held, this.#world.serverNow());
     return true;
   }
 
@@ -110,6 +115,7 @@ export class SimSource implements Source {
   }
 
   #progress(reader: Reader): Promise<void> | undefined {
+    this.stats.readThrough = this.stats.lastSequence;
     this.#clock.arrived(this.stats.lastStreamTime, this.#instance.clock.now());
     this.#reported = Math.max(this.#reported, this.stats.lastStreamTime);
     return this.#hold(reader.progress(this.#reported));
@@ -118,6 +124,8 @@ export class SimSource implements Source {
   #idle(reader: Reader, askedAt: number, last: number): Promise<void> | undefined {
     // What retention removed before it could be read is told of with the next message: the windows close without it.
     if (last >= this.next) this.#world.invariants.lost(this.next, last + 1);
+    if (this.#end.at <= askedAt)
+      this.stats.readThrough = Math.max(this.stats.readThrough, this.#end.sequence);
     void this.#refresh();
     const serverTime = this.#clock.at(askedAt);
     const { idleSlackMs } = this.#world.scenario;
@@ -126,7 +134,7 @@ export class SimSource implements Source {
     return this.#hold(reader.progress(this.#reported));
   }
 
-  /** Reads the server's clock from time to time, as the source does by having it stamp something. */
+  /** Reads the server's clock from time to time, as the source does by having it stamp something, and the stream's end. */
   async #refresh(): Promise<void> {
     const { clock } = this.#instance;
     if (clock.now() - this.#clockReadAt < CLOCK_REFRESH_MS) return;
@@ -134,8 +142,10 @@ export class SimSource implements Source {
     const before = clock.now();
     await this.#instance.pause(this.#world.chance.int(1, this.#world.scenario.latencyMs));
     const stamp = this.#world.serverNow();
+    const sequence = this.#world.stream.lastSequence(this.#world.timeline.now);
     await this.#instance.pause(this.#world.chance.int(1, this.#world.scenario.latencyMs));
     this.#clock.stamped(stamp, before, clock.now());
+    this.#end = { sequence, at: clock.now() };
   }
 
   #hold(promise: void | Promise<void>): Promise<void> | undefined {

@@ -35,17 +35,11 @@ export function checkAccounts(world: World, instance: Instance): void {
 /** I8 of a lane that has nothing left to write: every point offered is written or rejected, once. */
 export function checkPoints(world: World, instance: Instance): void {
   if (world.scenario.mode === 'core' || world.invariants.holes > 0) return;
-  const { windowMs } = world.scenario;
   const slice = sliceOf(world, instance.index);
   for (const { lane } of instance.engine?.lanes ?? []) {
     if (lane.stats.overflows > 0 || lane.backlogPoints > 0 || instance.hasRewritten) continue;
     let offered = 0;
-    const windows = world.invariants.truth.between(
-      instance.laneFrom.get(lane.id)!,
-      lane.offeredTo,
-      windowMs,
-      slice,
-    );
+    const windows = world.invariants.truth.between(instance.laneFrom.get(lane.id)!, lane.offeredTo, slice);
     for (const [, points] of windows) offered += points.length;
     const settled = lane.stats.written + sum(lane.stats.rejected);
     if (settled !== offered || lane.stats.dropped > 0)
@@ -58,14 +52,20 @@ export function checkPoints(world: World, instance: Instance): void {
 
 /** I7: with a sound bus, the live path and every sound sink are at the head, whatever the other sinks do. */
 export function checkLags(world: World, instance: Instance): void {
-  const { scenario, timeline } = world;
+  const { checkpoints, scenario, timeline } = world;
   const { engine, connection } = instance;
   if (scenario.mode === 'core' || !connection.connected) return;
   const troubled = scenario.attachFailures > 0 ? scenario.calmAt : 0;
   const since = Math.max(instance.startedAt, connection.goodSince, troubled);
   if (timeline.now < since + replayMs(world)) return;
+  // Out of sight of the checkpoints for so long, windows wait: another shape may have been announced.
+  if (timeline.now < checkpoints.healthySince + CALLS_MS && scenario.change.delayMs < CALLS_MS) return;
+  const shapes = [scenario, ...(scenario.later ?? [])];
   const due =
-    scenario.windowMs + scenario.latenessMs + scenario.idleSlackMs + 10 * scenario.latencyMs + MARGIN_MS;
+    Math.max(...shapes.map(({ windowMs, latenessMs }) => windowMs + latenessMs)) +
+    scenario.idleSlackMs +
+    10 * scenario.latencyMs +
+    MARGIN_MS;
   const lag = world.serverNow() - engine!.live.aggregator.boundary;
   if (lag > due) world.trace.fail('I7', `${instance.name}: the live path is ${lag} ms behind, over ${due}`);
   for (const { lane } of engine!.lanes) {

@@ -1,5 +1,5 @@
 /** The truth: what producers publish, decided before the run begins, and what of it the stream holds at any time. */
-import { expectedSamples, windowStart } from '../aggregate/oracle.ts';
+import { expectedSamples, shapeAt, windowStart } from '../aggregate/oracle.ts';
 import type { Chance } from './chance.ts';
 import type { Scenario } from './scenario.ts';
 
@@ -162,7 +162,7 @@ function drawValue(chance: Chance, type: string): number {
 
 /** On both sides of every edge of I1. */
 function drawEventTime(chance: Chance, scenario: Scenario, time: number): number | undefined {
-  const { windowMs, latenessMs, maxAheadMs } = scenario;
+  const { windowMs, latenessMs, maxAheadMs } = shapeAt(time, scenario);
   const edge = Math.floor((time - latenessMs) / windowMs) * windowMs;
   return chance.weighted<number | undefined>([
     [time - chance.int(0, 50), 10],

@@ -17,17 +17,12 @@ export class Truth {
   }
 
   /** The windows that start in [from, to), of the slice `index` of `of`. */
-  *between(
-    from: number,
-    to: number,
-    windowMs: number,
-    slice: string,
-  ): Generator<readonly [number, readonly Point[]]> {
+  *between(from: number, to: number, slice: string): Generator<readonly [number, readonly Point[]]> {
     const [index, of] = slice.split('/').map(Number);
     for (const window of this.windows) {
-      const [start] = window;
+      const [start, [point]] = window;
       if (start < from || start >= to) continue;
-      if ((start / windowMs) % of! === index) yield window;
+      if ((start / point!.windowMs) % of! === index) yield window;
     }
   }
 }

@@ -15,16 +15,9 @@ const RESTART_MS = 1000;
 /** How long a stop may take beyond its own time-out: closing the sinks, and the checkpoint store's two last calls. */
 const STOP_MARGIN_MS = 26_000;
 
-/** Faults that the code is known not to stand; off, so that other faults are found. */
 export interface Options {
-  /** The server's clock is set back in some runs: windows are closed too early, and written again. */
-  readonly setsClockBack?: boolean;
-  /** A source that, with a new consumer, forgets that the reader asked for time. */
+  /** A fault of the code, to see that it is found: a source that, with a new consumer, forgets that the reader asked for time. */
   readonly forgetsHold?: boolean;
-  /** A slice that begins after another of its number, and goes on from that one's checkpoint. */
-  readonly lateSlices?: boolean;
-  /** A checkpoint of a lane that did not know what had been read when it began says 0, which is taken for a number. */
-  readonly unknownSequence?: boolean;
   readonly print?: (line: string) => void;
 }
 
@@ -49,8 +42,7 @@ export class World {
   constructor(seed: number, options: Options = {}) {
     this.options = options;
     this.chance = new Chance(seed);
-    const scenario = drawScenario(this.chance);
-    this.scenario = options.setsClockBack ? scenario : { ...scenario, setBack: undefined };
+    this.scenario = drawScenario(this.chance);
     this.trace = new Trace(() => this.timeline.now - START, options.print);
     this.stream = new SimStream(this.chance, this.scenario);
     this.checkpoints = new SimCheckpoints(this);

@@ -1,0 +1,128 @@
+/**
+ * Settings that change: WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES shape the windows, so a new value begins at a boundary
+ * that everybody who computes windows of the pipeline knows before he gets there.
+ *
+ * That is certain without anybody waiting for anybody: an epoch begins at least `delayMs` after it was announced, by the
+ * server's clock, and nobody closes a window at a stream time more than `delayMs` behind his last look.
+ */
+import { type Epoch, floorTo, Tiling, type WindowShape } from '../aggregate/tiling.ts';
+import type { AgreedShapes, KnownShapes, ShapeStore, Shapes } from '../bus/shapes.ts';
+import { BusError } from '../bus/source.ts';
+import { backoffMs, type Clock } from './clock.ts';
+
+/** How long an announcement may take from the look at the server's clock until it is stored. */
+const ANNOUNCE_MS = 10_000;
+/** An epoch begins where a window of both shapes does: that is not to be next year. */
+const MAX_WAIT_MS = 7 * 24 * 3_600_000;
+/** The oldest are forgotten: their windows have left every stream. */
+const MAX_EPOCHS = 200;
+/** Looks per delay: so many may fail before windows wait. */
+const LOOKS_PER_DELAY = 8;
+const MIN_LOOK_MS = 250;
+
+export interface Wanted {
+  readonly shape: WindowShape;
+  readonly delayMs: number;
+  /** The shape of what was computed before there were epochs, where that is known. */
+  readonly before: WindowShape | undefined;
+  /** The checkpoints: what is confirmed has its shape already. */
+  readonly nexts: readonly number[];
+}
+
+/** What to announce; undefined where the shape is the one wanted. Throws a `BusError` where it cannot begin soon. */
+export function planEpochs({ shapes, at }: KnownShapes, wanted: Wanted): Shapes | undefined {
+  const { shape, delayMs } = wanted;
+  if (shapes === undefined) {
+    const first = { epochs: [beginning(Number.NEGATIVE_INFINITY, wanted.before ?? shape)], delayMs };
+    return planEpochs({ shapes: first, at }, wanted) ?? first;
+  }
+  const last = shapes.epochs.at(-1)!;
+  if (isSameShape(last, shape)) return undefined;
+  const step = leastCommonMultiple(last.windowMs, shape.windowMs);
+  const soonest = at + ANNOUNCE_MS + Math.max(delayMs, shapes.delayMs);
+  const from = floorTo(Math.max(soonest, last.from, ...wanted.nexts), step) + step;
+  if (from > soonest + MAX_WAIT_MS) {
+    throw new BusError(
+      `windows of ${shape.windowMs} ms cannot follow those of ${last.windowMs} ms before ${new Date(from).toISOString()}: only then does a window of both begin`,
+      'Choose a WINDOW that the other one divides, or that divides it; or set PIPELINE to a new name.',
+    );
+  }
+  return { epochs: [...shapes.epochs, beginning(from, shape)].slice(-MAX_EPOCHS), delayMs };
+}
+
+function beginning(from: number, { windowMs, latenessMs, maxAheadMs, maxSeries }: WindowShape): Epoch {
+  return { from, windowMs, latenessMs, maxAheadMs, maxSeries };
+}
+
+export function isSameShape(a: WindowShape, b: WindowShape): boolean {
+  return (['windowMs', 'latenessMs', 'maxAheadMs', 'maxSeries'] as const).every((key) => a[key] === b[key]);
+}
+
+function leastCommonMultiple(a: number, b: number): number {
+  let [divisor, rest] = [a, b];
+  while (rest > 0) [divisor, rest] = [rest, divisor % rest];
+  return (a / divisor) * b;
+}
+
+/** Keeps looking whether an epoch was announced, for as long as windows are computed. */
+export class EpochWatch {
+  readonly tiling: Tiling;
+  /** Aborted when an epoch was announced that `tiling` does not have: it has to be computed by anew. */
+  readonly changed: AbortSignal;
+  readonly #changed = new AbortController();
+  readonly #store: ShapeStore;
+  readonly #clock: Clock;
+  readonly #shapes: Shapes;
+  readonly #failed: (error: unknown) => void;
+  /** Up to this stream time, the windows are those of `tiling`. */
+  #known: number;
+  #waiting: { readonly streamTime: number; readonly go: () => void }[] = [];
+
+  /** `known`: what the store said last. */
+  constructor(store: ShapeStore, known: AgreedShapes, clock: Clock, failed: (error: unknown) => void) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#shapes = known.shapes;
+    this.#failed = failed;
+    this.#known = known.at + known.shapes.delayMs;
+    this.tiling = new Tiling(known.shapes.epochs);
+    this.changed = this.#changed.signal;
+  }
+
+  /** See `PipelineOptions`. */
+  untilShaped(streamTime: number): Promise<void> | undefined {
+    if (streamTime <= this.#known) return undefined;
+    return new Promise((go) => this.#waiting.push({ streamTime, go }));
+  }
+
+  /** Looks until the signal aborts, or something has changed. */
+  async run(signal: AbortSignal): Promise<void> {
+    const intervalMs = Math.max(MIN_LOOK_MS, this.#shapes.delayMs / LOOKS_PER_DELAY);
+    let attempt = 0;
+    while (!signal.aborted && !this.changed.aborted) {
+      await this.#clock.sleep(
+        attempt === 0 ? intervalMs : Math.min(intervalMs, backoffMs(attempt, this.#clock.random())),
+        signal,
+      );
+      if (signal.aborted) return;
+      try {
+        this.#take(await this.#store.load());
+        attempt = 0;
+      } catch (error) {
+        attempt += 1;
+        this.#failed(error);
+      }
+    }
+  }
+
+  #take({ shapes, at }: KnownShapes): void {
+    if (JSON.stringify(shapes) !== JSON.stringify(this.#shapes)) {
+      this.#changed.abort();
+      return;
+    }
+    this.#known = Math.max(this.#known, at + this.#shapes.delayMs);
+    const due = this.#waiting.filter(({ streamTime }) => streamTime <= this.#known);
+    this.#waiting = this.#waiting.filter(({ streamTime }) => streamTime > this.#known);
+    for (const { go } of due) go();
+  }
+}

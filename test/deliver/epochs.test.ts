@@ -1,0 +1,138 @@
+import { expect, test } from 'vitest';
+import type { AgreedShapes, KnownShapes } from '../../src/bus/shapes.ts';
+import { EpochWatch, planEpochs, type Wanted } from '../../src/deliver/epochs.ts';
+import { settle, VirtualClock } from './virtual-clock.ts';
+
+const SHAPE = { windowMs: 10_000, latenessMs: 2000, maxAheadMs: 1000, maxSeries: 100 };
+const NOW = 1_700_000_005_000;
+const DELAY_MS = 60_000;
+/** What an announcement may take. */
+const ANNOUNCE_MS = 10_000;
+const wanted = (shape = {}, more: Partial<Wanted> = {}): Wanted => ({
+  shape: { ...SHAPE, ...shape },
+  delayMs: DELAY_MS,
+  before: undefined,
+  nexts: [],
+  ...more,
+});
+const none: KnownShapes = { shapes: undefined, at: NOW };
+const known = (...changes: object[]): AgreedShapes => ({
+  at: NOW,
+  shapes: {
+    delayMs: DELAY_MS,
+    epochs: [{}, ...changes].map((each) => ({ ...SHAPE, from: Number.NEGATIVE_INFINITY, ...each })),
+  },
+});
+const beginningOf = (plan: ReturnType<typeof planEpochs>) => plan!.epochs.at(-1)!.from;
+
+test('the first start: one shape for all time; the same settings again: nothing to announce', () => {
+  const first = planEpochs(none, wanted())!;
+  expect(first).toEqual({ delayMs: DELAY_MS, epochs: [{ ...SHAPE, from: Number.NEGATIVE_INFINITY }] });
+  expect(planEpochs({ shapes: first, at: NOW + 1 }, wanted())).toBeUndefined();
+});
+
+test.each([
+  ['WINDOW', { windowMs: 4000 }],
+  ['LATENESS', { latenessMs: 0 }],
+  ['MAX_AHEAD', { maxAheadMs: 0 }],
+  ['MAX_SERIES', { maxSeries: 7 }],
+])('a new %s begins where windows of both shapes do, after the delay', (_, change) => {
+  const from = beginningOf(planEpochs(known(), wanted(change)));
+  expect(from).toBeGreaterThanOrEqual(NOW + DELAY_MS + ANNOUNCE_MS);
+  expect(from).toBeLessThanOrEqual(NOW + DELAY_MS + ANNOUNCE_MS + 20_000);
+  expect(from % 10_000).toBe(0);
+  expect(from % 4000 === 0 || !('windowMs' in change)).toBe(true);
+});
+
+test('it begins after every checkpoint, after the epoch before it, and by the longer of two delays', () => {
+  const next = NOW + 1_000_000;
+  expect(
+    beginningOf(planEpochs(known(), wanted({ windowMs: 5000 }, { nexts: [NOW, next] }))),
+  ).toBeGreaterThan(next);
+  const later = known({ from: 1_700_001_000_000, latenessMs: 1 });
+  expect(beginningOf(planEpochs(later, wanted()))).toBeGreaterThan(1_700_001_000_000);
+  const patient = wanted({ latenessMs: 1 }, { delayMs: 5 * DELAY_MS });
+  expect(beginningOf(planEpochs(known(), patient))).toBeGreaterThanOrEqual(NOW + 5 * DELAY_MS);
+  expect(planEpochs(known(), wanted({ latenessMs: 1 }, { delayMs: 1 }))!.delayMs).toBe(1);
+});
+
+test('checkpoints of another shape, but no epochs: what is confirmed keeps its shape', () => {
+  const before = { ...SHAPE, windowMs: 2000 };
+  const { epochs } = planEpochs(none, wanted({}, { before, nexts: [NOW] }))!;
+  expect(epochs.map(({ windowMs }) => windowMs)).toEqual([2000, 10_000]);
+  expect(epochs[1]!.from).toBeGreaterThanOrEqual(NOW + DELAY_MS + ANNOUNCE_MS);
+});
+
+test('windows that begin together only in years are refused, with advice', () => {
+  const change = wanted({ windowMs: 86_399_999 });
+  expect(() => planEpochs(known({ windowMs: 86_399_993 }), change)).toThrow(/cannot follow/);
+});
+
+function setUp(delayMs = 8000) {
+  const clock = new VirtualClock(NOW);
+  const shapes = { ...known().shapes, delayMs };
+  const store = {
+    known: { shapes, at: NOW } as KnownShapes,
+    down: false,
+    looks: 0,
+    async load() {
+      this.looks += 1;
+      if (this.down) throw new Error('down');
+      return { ...this.known, at: clock.now() };
+    },
+    async change() {
+      throw new Error('not asked for');
+    },
+  };
+  const failures: unknown[] = [];
+  const watch = new EpochWatch(store, { shapes, at: NOW }, clock, (error) => failures.push(error));
+  const end = new AbortController();
+  const running = watch.run(end.signal);
+  const stop = async () => {
+    end.abort();
+    await running;
+  };
+  return { clock, store, watch, failures, stop };
+}
+
+test('with a store that answers, no window ever waits', async () => {
+  const { clock, watch, failures, stop } = setUp();
+  for (let i = 0; i < 100; i++) {
+    expect(watch.untilShaped(clock.now())).toBeUndefined();
+    await clock.pass(500);
+  }
+  expect(failures).toEqual([]);
+  await stop();
+});
+
+test('with the store out of reach, windows wait after the delay, and go on when it is back', async () => {
+  const { clock, store, watch, failures, stop } = setUp();
+  store.down = true;
+  await clock.pass(7900);
+  expect(watch.untilShaped(clock.now())).toBeUndefined();
+  await clock.pass(200);
+  let isShaped = false;
+  void watch.untilShaped(clock.now())!.then(() => {
+    isShaped = true;
+  });
+  await clock.pass(60_000);
+  expect([isShaped, failures.length > 10]).toEqual([false, true]);
+  store.down = false;
+  await clock.pass(2000);
+  expect(isShaped).toBe(true);
+  await stop();
+});
+
+test('an epoch that somebody announced is seen long before it can begin, and nothing more is closed', async () => {
+  const { clock, store, watch, stop } = setUp();
+  const shapes = { ...known({ from: NOW + 100_000, latenessMs: 1 }).shapes, delayMs: 8000 };
+  store.known = { shapes, at: 0 };
+  await clock.pass(1100);
+  await settle();
+  expect(watch.changed.aborted).toBe(true);
+  const { looks } = store;
+  await clock.pass(20_000);
+  expect(store.looks).toBe(looks);
+  expect(watch.untilShaped(clock.now())).toBeInstanceOf(Promise);
+  await stop();
+});

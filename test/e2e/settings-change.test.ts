@@ -1,0 +1,57 @@
+/** WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES change while the stream goes on. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type Stack, startStack } from '../../src/servers/stack.ts';
+import { endOf, expectEqual, sendTraffic, WINDOWS } from './support.ts';
+
+let stack: Stack;
+const running: ServiceProgram[] = [];
+beforeAll(async () => {
+  stack = await startStack();
+});
+afterAll(async () => {
+  await Promise.all(running.map((service) => service.stop('SIGKILL')));
+  await stack?.stop();
+});
+
+async function start(settings: Record<string, string>): Promise<ServiceProgram> {
+  const service = await startServiceProgram({ ...stack.env, ...WINDOWS, CHANGE_DELAY: '1s', ...settings });
+  running.push(service);
+  return service;
+}
+
+const CHANGED = { WINDOW: '3s', LATENESS: '100ms', MAX_AHEAD: '2s' };
+
+test('a new shape, with kill -9, and a standby that still has the old settings: equal', async () => {
+  const options = [
+    '--duration',
+    '26s',
+    '--rate',
+    '2000',
+    '--series',
+    '200',
+    '--late',
+    '0.05',
+    '--ahead',
+    '0.02',
+  ];
+  const traffic = sendTraffic(stack, options);
+  const [first, standby] = await Promise.all([start({}), start({})]);
+  await sleep(4000);
+  await first.stop('SIGKILL');
+  const second = await start(CHANGED);
+  expect((await second.status()).windows).toMatchObject({ windowMs: 1000, next: { windowMs: 3000 } });
+  await sleep(3000);
+  await second.stop('SIGKILL');
+  const third = await start(CHANGED);
+  // The one that was never told takes over what was announced, and says so.
+  await standby.untilConfirmed(Date.parse((await third.status()).windows.next!.from), 30_000);
+  expect((await standby.status()).windows).toMatchObject({ windowMs: 3000, latenessMs: 100, next: null });
+  expect(standby.output.stderr).toContain('another instance has other settings');
+  await third.stop('SIGKILL');
+  const truth = await traffic;
+  expect(new Set(truth.map(({ windowMs }) => windowMs))).toEqual(new Set([1000, 3000]));
+  await standby.untilConfirmed(endOf(truth), 60_000);
+  await expectEqual(stack.env, truth);
+}, 120_000);
