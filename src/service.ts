@@ -1,4 +1,4 @@
-/** The running service, put together: bus -> pipeline -> fan-out -> lanes -> sinks, and what watches them. */
+/** The running service, put together: bus -> pipeline -> fan-out -> lanes -> a thread per sink, and what watches them. */
 import { randomBytes } from 'node:crypto';
 import { attach } from './attachment.ts';
 import { type Bus, connect } from './bus/connect.ts';
@@ -7,6 +7,7 @@ import type { Config } from './config.ts';
 import { backoffMs, systemClock } from './deliver/clock.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSettings } from './deliver/engine.ts';
 import { Reports } from './deliver/reports.ts';
+import { ThreadedSink } from './deliver/threaded-sink.ts';
 import { serveHttp } from './observe/http.ts';
 import type { Log } from './observe/log.ts';
 import { type Parts, snapshot } from './observe/snapshot.ts';
@@ -131,10 +132,10 @@ class Operation {
       catchingUp: (sink, progress) => log.info({ sink, ...progress }, 'catching up'),
       caughtUp: (sink) => log.info({ sink }, 'the sink has caught up'),
     };
-    const engineSinks = sinks.map(({ id, module, timeoutMs, backlogBytes, values }) => ({
+    const engineSinks = sinks.map(({ id, kind, module, timeoutMs, backlogBytes, values }) => ({
       id,
       kind: module.kind,
-      sink: module.create(values, { id, log }),
+      sink: new ThreadedSink({ id, kind, values }, log),
       limits: module.limits,
       timeoutMs,
       backlogBytes,

@@ -32,6 +32,8 @@ export const SINK_SETTINGS = {
 export interface SinkConfig {
   /** Lower case; labels the metrics and names the checkpoint. */
   readonly id: string;
+  /** A name of the registry, or the path or package of a module. */
+  readonly kind: string;
   readonly module: SinkModule;
   readonly start: Begin;
   readonly timeoutMs: number;
@@ -91,6 +93,7 @@ async function loadSink(
   }
   return Object.freeze({
     id: id.toLowerCase(),
+    kind: common.kind ?? id.toLowerCase(),
     module,
     start: common.start ?? start,
     timeoutMs: common.timeout,
@@ -100,7 +103,7 @@ async function loadSink(
 }
 
 /** The module, or what is wrong with it. */
-async function loadModule(kind: string): Promise<SinkModule | string> {
+export async function loadModule(kind: string): Promise<SinkModule | string> {
   const known = Object.hasOwn(SINKS, kind) ? SINKS[kind] : undefined;
   if (known) return await known();
   const isPath = kind.startsWith('.') || isAbsolute(kind);

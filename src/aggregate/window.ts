@@ -46,7 +46,7 @@ export class OpenWindow {
     this.end = start + epoch.windowMs;
     this.epoch = epoch;
     this.completeAt = this.end + epoch.latenessMs;
-    this.#values = new Float64Array(sizes.values);
+    this.#values = sharedValues(sizes.values);
     this.#rowOf = new Int32Array(sizes.numbers);
   }
 
@@ -67,8 +67,13 @@ export class OpenWindow {
   enter(number: number, series: Series, type: number): Row {
     const row = this.#used;
     this.#used += ROW_LENGTHS[type]!;
-    if (this.#used > this.#values.length) this.#values = grown(this.#values, this.#used);
-    if (number >= this.#rowOf.length) this.#rowOf = grown(this.#rowOf, number + 1);
+    if (this.#used > this.#values.length)
+      this.#values = sharedValues(grownLength(this.#values.length, this.#used), this.#values);
+    if (number >= this.#rowOf.length) {
+      const rowOf = new Int32Array(grownLength(this.#rowOf.length, number + 1));
+      rowOf.set(this.#rowOf);
+      this.#rowOf = rowOf;
+    }
     this.#rowOf[number] = row;
     this.#numbers.push(number);
     this.#series.push(series);
@@ -106,14 +111,22 @@ export class OpenWindow {
       const sketch = this.#sketches[values[row + P50]!]!;
       sketch.quantiles(values[row + COUNT]!, values[row + MIN]!, values[row + MAX]!, values, row + P50);
     }
+    const rows = new Uint32Array(shared(this.#rows.length, Uint32Array.BYTES_PER_ELEMENT));
+    rows.set(this.#rows);
+    const numbers = new Int32Array(shared(this.#numbers.length, Int32Array.BYTES_PER_ELEMENT));
+    numbers.set(this.#numbers);
     return new ClosedWindow({
       start: this.start,
       windowMs: this.end - this.start,
       instance,
       series: this.#series,
-      rows: new Uint32Array(this.#rows),
+      numbers,
+      rows,
       // A large array made for a large window before would live on behind a small one.
-      values: 2 * this.#used < values.length ? values.slice(0, this.#used) : values.subarray(0, this.#used),
+      values:
+        2 * this.#used < values.length
+          ? sharedValues(this.#used, values.subarray(0, this.#used))
+          : values.subarray(0, this.#used),
     });
   }
 }
@@ -129,6 +142,8 @@ export interface WindowColumns {
   readonly instance: string;
   /** By point, in the order of first appearance in the stream. */
   readonly series: readonly Series[];
+  /** By point: the number of its series in the table, which may be another series' later. */
+  readonly numbers: Int32Array;
   /** By point: where its row begins in `values`. A row holds the fields of `FIELDS[type]`, in that order. */
   readonly rows: Uint32Array;
   readonly values: Float64Array;
@@ -140,6 +155,7 @@ export class ClosedWindow implements WindowColumns {
   readonly windowMs: number;
   readonly instance: string;
   readonly series: readonly Series[];
+  readonly numbers: Int32Array;
   readonly rows: Uint32Array;
   readonly values: Float64Array;
 
@@ -148,6 +164,7 @@ export class ClosedWindow implements WindowColumns {
     this.windowMs = columns.windowMs;
     this.instance = columns.instance;
     this.series = columns.series;
+    this.numbers = columns.numbers;
     this.rows = columns.rows;
     this.values = columns.values;
   }
@@ -155,6 +172,10 @@ export class ClosedWindow implements WindowColumns {
   /** How many points it has. */
   get size(): number {
     return this.series.length;
+  }
+
+  sumOf(index: number): number {
+    return this.values[this.rows[index]! + SUM]!;
   }
 
   point(index: number): Point {
@@ -182,9 +203,17 @@ export class ClosedWindow implements WindowColumns {
   }
 }
 
-function grown<A extends Float64Array | Int32Array>(old: A, needed: number): A {
-  const length = Math.max(needed, 2 * old.length, 64);
-  const array = (old instanceof Float64Array ? new Float64Array(length) : new Int32Array(length)) as A;
-  array.set(old);
-  return array;
+function grownLength(length: number, needed: number): number {
+  return Math.max(needed, 2 * length, 64);
+}
+
+/** Memory that all threads see: what is handed to a lane's thread is not copied. */
+function shared(length: number, bytes: number): SharedArrayBuffer {
+  return new SharedArrayBuffer(length * bytes);
+}
+
+function sharedValues(length: number, from: ArrayLike<number> = []): Float64Array {
+  const values = new Float64Array(shared(length, Float64Array.BYTES_PER_ELEMENT));
+  values.set(from);
+  return values;
 }

@@ -7,7 +7,7 @@ import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { Gap, Source } from '../bus/source.ts';
 import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
-import type { Sink, SinkLimits } from '../sink.ts';
+import type { SinkLimits } from '../sink.ts';
 import { type Beginning, hasBegun, liveFrom, windowsTouched } from './begin.ts';
 import { catchUp, type OpenReplay } from './catch-up.ts';
 import type { Clock } from './clock.ts';
@@ -19,7 +19,7 @@ import { type Hand, openPipeline, type Pipeline, type PipelineSettings } from '.
 import { type CatchUpProgress, CatchUpWatch } from './progress.ts';
 import type { RejectedPoint } from './reports.ts';
 import { rewriteWindow } from './rewrite.ts';
-import type { StoreFailure } from './writer.ts';
+import type { LaneSink, StoreFailure } from './writer.ts';
 
 /** What is read, and where each sink goes on. */
 export interface Attachment {
@@ -50,7 +50,7 @@ export interface EngineSettings extends PipelineSettings {
 export interface EngineSink {
   readonly id: string;
   readonly kind: string;
-  readonly sink: Sink;
+  readonly sink: LaneSink;
   readonly limits: SinkLimits;
   readonly timeoutMs: number;
   readonly backlogBytes: number;

@@ -2,11 +2,17 @@
  * A lane runs one sink: queue, batches, writes in flight, timeouts, retries, circuit breaker, checkpoint. Nothing in it
  * waits for another lane (I7), and the path that feeds it never waits for it.
  */
-import type { Sink, SinkLimits } from '../sink.ts';
+import type { SinkLimits } from '../sink.ts';
 import { Bell, type Clock } from './clock.ts';
 import type { CheckpointKeeper } from './keeper.ts';
 import { type Handout, WindowQueue } from './queue.ts';
-import { type StoreFailure, StoreWriter, type WriterEvents, type WriterStats } from './writer.ts';
+import {
+  type LaneSink,
+  type StoreFailure,
+  StoreWriter,
+  type WriterEvents,
+  type WriterStats,
+} from './writer.ts';
 
 /** `catching_up`: the live path is ignored, windows come from a replay of its own. */
 export type LaneState = 'opening' | 'live' | 'catching_up' | 'stopped';
@@ -27,7 +33,7 @@ export interface LaneEvents extends WriterEvents {
 
 export interface LaneOptions {
   readonly id: string;
-  readonly sink: Sink;
+  readonly sink: LaneSink;
   readonly limits: SinkLimits;
   readonly timeoutMs: number;
   readonly backlogBytes: number;
@@ -235,7 +241,7 @@ export class Lane {
         await this.#work.wait(signal);
         continue;
       }
-      await this.#writer.deliver(job.points, () => this.#queue.holds(job));
+      await this.#writer.deliver(job.batch, () => this.#queue.holds(job));
       if (!signal.aborted) {
         this.#queue.settle(job);
         this.#confirm();

@@ -1,28 +1,33 @@
 import type { ClosedWindow } from '../aggregate/window.ts';
-import { type Point, pointBytes, type SinkLimits } from '../sink.ts';
+import { type SinkLimits, seriesBytes } from '../sink.ts';
+import { WindowBatch } from './batch.ts';
 
 /** A window on its way to the lanes, which share it. */
 export interface Handout {
   readonly window: ClosedWindow;
   /** Memory it is taken to hold: the backlog's measure. */
   readonly bytes: number;
+  /** By point: see `pointBytes`. */
+  readonly sizes: Uint32Array;
 }
 
 /** What a point holds in memory besides its series' text: typed-array columns and its share of the window. */
 const POINT_MEMORY_BYTES = 120;
 
 export function handOut(window: ClosedWindow): Handout {
+  const sizes = new Uint32Array(window.size);
   let text = 0;
   for (let i = 0; i < window.size; i++) {
     const { name, dimensionsJson } = window.series[i]!;
     text += name.length + dimensionsJson.length;
+    sizes[i] = seriesBytes(window.series[i]!);
   }
-  return { window, bytes: window.size * POINT_MEMORY_BYTES + text };
+  return { window, bytes: window.size * POINT_MEMORY_BYTES + text, sizes };
 }
 
 /** One batch on its way; its window is confirmed when all of its jobs are settled. */
 export interface Job {
-  readonly points: readonly Point[];
+  readonly batch: WindowBatch;
   readonly entry: Entry;
 }
 
@@ -126,26 +131,26 @@ export class WindowQueue {
     const waits = ({ cursor, handout }: Entry) => cursor < handout.window.size;
     const entry = this.#rewrites.find(waits) ?? this.#entries.find(waits);
     if (entry === undefined) return undefined;
-    const { window } = entry.handout;
-    const points: Point[] = [];
+    const { window, sizes } = entry.handout;
+    const first = entry.cursor;
+    const end = Math.min(window.size, first + this.#limits.maxPoints);
     let bytes = 0;
-    while (entry.cursor < window.size && points.length < this.#limits.maxPoints) {
-      const point = window.point(entry.cursor);
-      bytes += pointBytes(point);
-      if (points.length > 0 && bytes > this.#limits.maxBytes) break;
-      points.push(point);
+    while (entry.cursor < end) {
+      bytes += sizes[entry.cursor]!;
+      if (entry.cursor > first && bytes > this.#limits.maxBytes) break;
       entry.cursor += 1;
     }
     entry.open += 1;
-    return { points, entry };
+    const indices = Uint32Array.from({ length: entry.cursor - first }, (_, i) => first + i);
+    return { batch: new WindowBatch(window, indices), entry };
   }
 
   /** Every point of the job was acknowledged or refused for good. */
-  settle({ entry, points }: Job): void {
+  settle({ entry, batch }: Job): void {
     entry.open -= 1;
-    entry.left -= points.length;
+    entry.left -= batch.size;
     if (!this.#has(entry)) return;
-    this.#points -= points.length;
+    this.#points -= batch.size;
     while (this.#entries[0]?.left === 0) this.#bytes -= this.#entries.shift()!.handout.bytes;
     if (entry.left > 0 || !this.#rewrites.includes(entry)) return;
     this.#rewrites = this.#rewrites.filter((other) => other !== entry);

@@ -4,11 +4,17 @@
  */
 import type { Point, Rejection, RejectReason, Sink, WriteOutcome } from '../sink.ts';
 import { SinkError } from '../sink.ts';
+import type { WindowBatch } from './batch.ts';
 import { type Attempt, Breaker } from './breaker.ts';
 import { BACKOFF_CAP_MS, Bell, backoffMs, type Clock } from './clock.ts';
 
 /** A sink that does not close in time is left to the end of the process. */
 const CLOSE_TIMEOUT_MS = 2000;
+
+/** What a lane needs of a sink, in whatever thread that is. */
+export interface LaneSink extends Pick<Sink, 'open' | 'close'> {
+  write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome>;
+}
 
 type PartialOutcome = WriteOutcome & { readonly kind: 'partial' };
 
@@ -35,7 +41,7 @@ export interface WriterEvents {
 }
 
 export interface WriterOptions {
-  readonly sink: Sink;
+  readonly sink: LaneSink;
   /** Per write, and per opening. */
   readonly timeoutMs: number;
   readonly clock: Clock;
@@ -74,53 +80,49 @@ export class StoreWriter {
   }
 
   /** Until every point is written or refused for good, or they do not matter any more, or all is to end. */
-  async deliver(points: readonly Point[], matters: () => boolean): Promise<void> {
+  async deliver(batch: WindowBatch, matters: () => boolean): Promise<void> {
     const { clock, halt } = this.#options;
-    let left = this.#rejectUnstorable(points);
-    for (let attempt = 1; left.length > 0 && matters(); attempt++) {
+    let left = this.#rejectUnstorable(batch);
+    for (let attempt = 1; left.size > 0 && matters(); attempt++) {
       while (!this.#opened && !halt.aborted) await this.#becameOpen.wait(halt);
       const ticket = await this.#breaker.enter(halt);
       if (halt.aborted) return;
       const tried = await this.#attempt(left, ticket);
-      if (tried.left.length < left.length) attempt = 0;
+      if (tried.left.size < left.size) attempt = 0;
       left = tried.left;
-      if (left.length > 0)
-        await clock.sleep(Math.max(tried.waitMs, backoffMs(attempt, clock.random())), halt);
+      if (left.size > 0) await clock.sleep(Math.max(tried.waitMs, backoffMs(attempt, clock.random())), halt);
     }
   }
 
   /** One write: what is left of the points, and how long to wait at least before these are tried. */
-  async #attempt(
-    points: readonly Point[],
-    ticket: Attempt,
-  ): Promise<{ left: readonly Point[]; waitMs: number }> {
-    const outcome = await this.#write(points);
+  async #attempt(batch: WindowBatch, ticket: Attempt): Promise<{ left: WindowBatch; waitMs: number }> {
+    const outcome = await this.#write(batch);
     switch (outcome.kind) {
       case 'written':
-        this.#succeed(points.length);
-        return { left: [], waitMs: 0 };
+        this.#succeed(batch.size);
+        return { left: batch.subset([]), waitMs: 0 };
       case 'partial':
-        return { left: this.#takePartial(points, outcome, ticket), waitMs: 0 };
+        return { left: this.#takePartial(batch, outcome, ticket), waitMs: 0 };
       case 'retry':
         this.#fail(outcome.reason, outcome.message);
         this.#breaker.failure(ticket, outcome.afterMs);
-        return { left: points, waitMs: outcome.afterMs ?? 0 };
+        return { left: batch, waitMs: outcome.afterMs ?? 0 };
       case 'refused':
         // Only an operator helps: held, tried at the slowest pace, and opened anew before each try.
         this.#opened = false;
         this.#mustOpen.ring();
         this.#fail(outcome.reason, outcome.message);
         this.#breaker.failure(ticket, BACKOFF_CAP_MS / 2);
-        return { left: points, waitMs: 0 };
+        return { left: batch, waitMs: 0 };
       default:
         return outcome satisfies never;
     }
   }
 
-  #takePartial(points: readonly Point[], outcome: PartialOutcome, ticket: Attempt): readonly Point[] {
+  #takePartial(batch: WindowBatch, outcome: PartialOutcome, ticket: Attempt): WindowBatch {
     const { retry, rejected, reason = 'throttled' } = outcome;
-    this.#reject(points, rejected);
-    const written = points.length - retry.length - rejected.length;
+    this.#reject(batch, rejected);
+    const written = batch.size - retry.length - rejected.length;
     // A store that takes a part is alive: only an answer without any progress counts against it.
     if (written + rejected.length > 0) {
       this.#succeed(written);
@@ -129,16 +131,16 @@ export class StoreWriter {
       this.#fail(reason, 'no point of the batch was taken');
       this.#breaker.failure(ticket);
     }
-    return retry.map((index) => points[index]!);
+    return batch.subset(retry);
   }
 
   /** The sink's write under the lane's timeout; whatever it throws is an unknown outcome. */
-  async #write(points: readonly Point[]): Promise<WriteOutcome> {
+  async #write(batch: WindowBatch): Promise<WriteOutcome> {
     const { clock, events, sink } = this.#options;
     const started = clock.now();
-    const outcome = await this.#bounded(async (signal) => sink.write({ points }, signal));
+    const outcome = await this.#bounded(async (signal) => sink.write(batch, signal));
     events.wrote((clock.now() - started) / 1000);
-    return makesSense(outcome, points.length) ? outcome : NONSENSE;
+    return makesSense(outcome, batch.size) ? outcome : NONSENSE;
   }
 
   /** Runs `work` for at most the timeout. A sink that ignores its signal is left behind: writes are idempotent. */
@@ -179,23 +181,24 @@ export class StoreWriter {
   }
 
   /** A sum that overflowed float64 is no number to any store: refused here, so that all stores stay the same. */
-  #rejectUnstorable(points: readonly Point[]): readonly Point[] {
+  #rejectUnstorable(batch: WindowBatch): WindowBatch {
     const bad: Rejection[] = [];
-    for (let index = 0; index < points.length; index++) {
-      if (Number.isFinite(points[index]!.sum)) continue;
-      bad.push({ index, reason: 'invalid_value', message: 'the sum is not finite' });
+    const good: number[] = [];
+    for (let index = 0; index < batch.size; index++) {
+      if (Number.isFinite(batch.sumOf(index))) good.push(index);
+      else bad.push({ index, reason: 'invalid_value', message: 'the sum is not finite' });
     }
-    if (bad.length === 0) return points;
-    this.#reject(points, bad);
-    return points.filter((point) => Number.isFinite(point.sum));
+    if (bad.length === 0) return batch;
+    this.#reject(batch, bad);
+    return batch.subset(good);
   }
 
-  #reject(points: readonly Point[], rejections: readonly Rejection[]): void {
+  #reject(batch: WindowBatch, rejections: readonly Rejection[]): void {
     if (rejections.length === 0) return;
     const { rejected } = this.stats;
     for (const { reason } of rejections) rejected.set(reason, (rejected.get(reason) ?? 0) + 1);
     this.#options.events.rejected(
-      rejections.map((rejection) => ({ point: points[rejection.index]!, rejection })),
+      rejections.map((rejection) => ({ point: batch.point(rejection.index), rejection })),
     );
   }
 

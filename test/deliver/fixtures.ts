@@ -22,6 +22,7 @@ export function counterWindow(
     windowMs: WINDOW_MS,
     instance: '',
     series,
+    numbers: Int32Array.from(series, (_, i) => i),
     rows,
     values,
   });

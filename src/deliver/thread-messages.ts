@@ -1,0 +1,54 @@
+/** What a lane and the thread of its sink say to each other. */
+import type { MetricType } from '../aggregate/point.ts';
+import type { RefuseReason, RetryReason, Settings, Values, WriteOutcome } from '../sink.ts';
+
+/** Of which sink the thread is. */
+export interface ThreadData {
+  readonly id: string;
+  /** See `SinkConfig.kind`. */
+  readonly kind: string;
+  readonly values: Values<Settings>;
+}
+
+export type ToThread =
+  | { readonly kind: 'open' | 'close'; readonly call: number }
+  | { readonly kind: 'write'; readonly call: number; readonly window: number; readonly indices: Uint32Array }
+  | { readonly kind: 'abort'; readonly call: number }
+  /** Series that the thread does not know yet, or that have another one's number now. */
+  | {
+      readonly kind: 'series';
+      readonly numbers: readonly number[];
+      readonly names: readonly string[];
+      readonly types: readonly MetricType[];
+      /** As JSON: see `Series.dimensionsJson`. */
+      readonly dimensions: readonly string[];
+    }
+  /** Its columns are shared, not copied. */
+  | {
+      readonly kind: 'window';
+      readonly window: number;
+      readonly start: number;
+      readonly windowMs: number;
+      readonly instance: string;
+      readonly numbers: Int32Array;
+      readonly rows: Uint32Array;
+      readonly values: Float64Array;
+    }
+  | { readonly kind: 'forget'; readonly window: number };
+
+export type FromThread =
+  | { readonly kind: 'done'; readonly call: number; readonly outcome: WriteOutcome | undefined }
+  | { readonly kind: 'thrown'; readonly call: number; readonly error: ThrownError }
+  | {
+      readonly kind: 'log';
+      readonly level: 'info' | 'warn';
+      readonly fields: object;
+      readonly message: string;
+    };
+
+/** What survives of an error on its way; `reason` where it was a `SinkError`. */
+export interface ThrownError {
+  readonly reason: RetryReason | RefuseReason | undefined;
+  readonly message: string;
+  readonly advice: string;
+}
