@@ -42,6 +42,8 @@ const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 const PROGRESS_INTERVAL_MS = 1_000;
 /** Differences that are listed; of the others only the number is told. */
 const SHOWN_DIFFERENCES = 10;
+/** With --json. */
+const LISTED_DIFFERENCES = 100;
 
 const HELP = `
 The same seed sends the same names, dimensions, types, values and timestamps relative to the clock. Without --count or
@@ -257,7 +259,8 @@ function toJson({ options, progress, disconnects, totals, truth, differences }: 
         rejected: truth.rejected,
         late: truth.late,
         ahead: truth.ahead,
-        differences,
+        differing_series: differences.length,
+        differences: differences.slice(0, LISTED_DIFFERENCES),
       },
     }),
   };
