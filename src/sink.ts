@@ -3,7 +3,7 @@
  * classifies what came back, and reads. Queues, batching, timeouts, retries with backoff and jitter, circuit breaking,
  * checkpoints and counters are the lane's alone; a sink keeps no buffer and makes no second attempt.
  */
-import { ALL_FIELDS, type Point, type Series } from './aggregate/point.ts';
+import { ALL_FIELDS, type Point } from './aggregate/point.ts';
 import type { Settings, Values } from './settings.ts';
 
 export type { Field, MetricType, Point, PointValues, Series } from './aggregate/point.ts';
@@ -154,14 +154,12 @@ export function defineSink<S extends Settings>(module: SinkModule<S>): SinkModul
 }
 
 /** Estimate of a point's encoded size in bytes, the same for every sink, so that limits and backlogs compare. */
-export function pointBytes(point: Point): number {
-  return seriesBytes(point.series);
+export function pointBytes({ series }: Point): number {
+  return POINT_BYTES + series.name.length + series.dimensionsJson.length;
 }
 
-/** Whatever its values, a point is as large as its series makes it. */
-export function seriesBytes({ name, dimensionsJson }: Series): number {
-  return 160 + name.length + dimensionsJson.length;
-}
+/** Of a point, besides the text of its series. */
+export const POINT_BYTES = 160;
 
 /** The columns of a table row behind `window_start`, in the order of the README: what all SQL stores have alike. */
 export function columnValues(point: Point): (string | number | null)[] {

@@ -194,7 +194,7 @@ export class Aggregator implements SeriesHolder {
     if (!table.isOverflow(series)) {
       if (window.ordinary < maxSeries) {
         window.ordinary++;
-        return window.enter(series, table.series(series), type);
+        return this.#enter(window, series, type);
       }
       this.stats.overflowed++;
       series = table.overflowOf(series);
@@ -208,7 +208,13 @@ export class Aggregator implements SeriesHolder {
       if (row !== 0) return row;
     }
     window.overflow++;
-    return window.enter(series, table.series(series), type);
+    return this.#enter(window, series, type);
+  }
+
+  /** The record is made while the table has the identity at hand; when the window closes, that would take long. */
+  #enter(window: OpenWindow, series: number, type: number): number {
+    this.#table.recordOf(series);
+    return window.enter(series, type);
   }
 
   #closeBefore(boundary: number): ClosedWindow[] {
@@ -224,6 +230,6 @@ export class Aggregator implements SeriesHolder {
     if (this.#recent === window) this.#recent = undefined;
     this.#lastClosed = window.numbers;
     this.#sizes = window.sizes;
-    return window.close(this.#options.instance ?? '');
+    return window.close(this.#table, this.#options.instance ?? '');
   }
 }

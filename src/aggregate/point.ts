@@ -5,8 +5,8 @@ export const METRIC_TYPES = ['counter', 'gauge', 'timer'] as const satisfies rea
 
 /**
  * A name, a type and the dimensions, with every spelling already folded to one: values are strings, absent ones
- * (null, "") are left out, keys are sorted by UTF-16 code unit. Interned: within a process, the points of one series
- * share one object, so a sink may keep what it derives from it in a WeakMap.
+ * (null, "") are left out, keys are sorted by UTF-16 code unit. Interned: within a thread, the points of one series share
+ * one object as a rule, so a sink may keep what it derives from it in a WeakMap.
  */
 export interface Series {
   /** First 128 bits, in lower-case hex, of SHA-256 over the canonical JSON of `[name,type,{dimensions}]`. */

@@ -1,6 +1,7 @@
 import { METRIC_TYPES, type Series } from './point.ts';
 import type { Spelling } from './sample.ts';
 import { type Dimension, type Identity, identify, OVERFLOW_DIMENSION, seriesOf } from './series.ts';
+import { SeriesRecords, type SeriesRef } from './series-records.ts';
 import { type Entry, NONE, Spellings } from './spellings.ts';
 
 /** Longer spellings are read anew each time: remembering them would cost more memory than the series itself. */
@@ -8,6 +9,8 @@ const MAX_SPELLING_BYTES = 4096;
 
 /** Room for the spellings, per series that the table is to keep; twice that of a typical one and its canonical form. */
 const SPELLING_BYTES_PER_SERIES = 512;
+
+const NO_RECORD = -1;
 
 const OVERFLOW_DIMENSIONS: readonly Dimension[] = [[OVERFLOW_DIMENSION, 'true']];
 
@@ -33,8 +36,9 @@ export class SeriesTable {
   #overflow: number[] = [];
   /** By type, while known. */
   #overflowOfAll: (number | undefined)[] = [];
-  /** By series number, where somebody has asked. */
-  #series: (Series | undefined)[] = [];
+  /** By series number, NO_RECORD where nobody has asked. */
+  #records: number[] = [];
+  #series = new SeriesRecords();
   #free: number[] = [];
   readonly #holders = new Set<SeriesHolder>();
   readonly #keep: number;
@@ -86,15 +90,24 @@ export class SeriesTable {
     return series;
   }
 
-  /** One object for each series, for as long as it is in the table. */
   series(series: number): Series {
-    let made = this.#series[series];
-    if (made === undefined) {
+    return this.#series.series(this.recordOf(series));
+  }
+
+  /** What `recordOf` refers to, until the table forgets series: whoever needs it for longer keeps this too. */
+  get records(): SeriesRecords {
+    return this.#series;
+  }
+
+  recordOf(series: number): SeriesRef {
+    let ref = this.#records[series]!;
+    if (ref === NO_RECORD) {
       const type = METRIC_TYPES[this.#spellings.typeOf(this.#canonical[series]!)]!;
-      made = seriesOf(this.#newest?.series === series ? this.#newest.identity : this.#identity(series), type);
-      this.#series[series] = made;
+      const identity = this.#newest?.series === series ? this.#newest.identity : this.#identity(series);
+      ref = this.#series.add(seriesOf(identity, type));
+      this.#records[series] = ref;
     }
-    return made;
+    return ref;
   }
 
   /** The series into which those of the same name and type are folded that are over the limit. */
@@ -135,7 +148,7 @@ export class SeriesTable {
     this.#canonical[series] = this.#spellings.insert(canonical, series);
     this.#alias[series] = NONE;
     this.#overflow[series] = isOverflow(identity) ? series : -1;
-    this.#series[series] = undefined;
+    this.#records[series] = NO_RECORD;
     this.#newest = { series, identity };
     return series;
   }
@@ -152,17 +165,21 @@ export class SeriesTable {
     this.#newest = undefined;
     const old = this.#spellings;
     const kept = new Spellings();
+    const oldSeries = this.#series;
+    this.#series = new SeriesRecords();
     for (let series = 0; series < marked.length; series++) {
       const canonical = this.#canonical[series]!;
       if (marked[series] === 1) {
         const alias = this.#alias[series]!;
         this.#canonical[series] = kept.insertFrom(old, canonical);
         if (alias !== NONE) this.#alias[series] = kept.insertFrom(old, alias);
+        const ref = this.#records[series]!;
+        if (ref !== NO_RECORD) this.#records[series] = this.#series.addFrom(oldSeries, ref);
         // Its overflow series may be among those forgotten.
         if (!this.isOverflow(series)) this.#overflow[series] = -1;
       } else if (canonical !== NONE) {
         this.#canonical[series] = NONE;
-        this.#series[series] = undefined;
+        this.#records[series] = NO_RECORD;
         this.#free.push(series);
       }
     }

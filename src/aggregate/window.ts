@@ -1,5 +1,7 @@
-import { FIELDS, type Point, type Series } from './point.ts';
+import { FIELDS, type Point } from './point.ts';
 import { COUNTER, GAUGE, type Sample } from './sample.ts';
+import type { SeriesRecords } from './series-records.ts';
+import type { SeriesTable } from './series-table.ts';
 import { Sketch } from './sketch.ts';
 import type { Epoch } from './tiling.ts';
 
@@ -35,10 +37,11 @@ export class OpenWindow {
   #used = 1;
   /** By series number. */
   #rowOf: Int32Array;
-  readonly #series: Series[] = [];
   readonly #numbers: number[] = [];
   readonly #rows: Row[] = [];
   readonly #sketches: Sketch[] = [];
+  /** By sketch. */
+  readonly #sketchRows: Row[] = [];
 
   /** `sizes`: those of a window before, so that arrays seldom have to grow. */
   constructor(start: number, epoch: Epoch, sizes: WindowSizes) {
@@ -64,7 +67,7 @@ export class OpenWindow {
   }
 
   /** Makes a row for a series that has none. */
-  enter(number: number, series: Series, type: number): Row {
+  enter(number: number, type: number): Row {
     const row = this.#used;
     this.#used += ROW_LENGTHS[type]!;
     if (this.#used > this.#values.length)
@@ -76,13 +79,15 @@ export class OpenWindow {
     }
     this.#rowOf[number] = row;
     this.#numbers.push(number);
-    this.#series.push(series);
     this.#rows.push(row);
     if (type !== COUNTER) {
       this.#values[row + MIN] = Number.POSITIVE_INFINITY;
       this.#values[row + MAX] = Number.NEGATIVE_INFINITY;
       if (type === GAUGE) this.#values[row + LAST_TIME] = Number.NEGATIVE_INFINITY;
-      else this.#values[row + P50] = this.#sketches.push(new Sketch()) - 1;
+      else {
+        this.#values[row + P50] = this.#sketches.push(new Sketch()) - 1;
+        this.#sketchRows.push(row);
+      }
     }
     return row;
   }
@@ -103,24 +108,24 @@ export class OpenWindow {
   }
 
   /** The window takes no sample afterwards: its arrays are the closed one's now. */
-  close(instance: string): ClosedWindow {
+  close(table: SeriesTable, instance: string): ClosedWindow {
     const values = this.#values;
-    for (let i = 0; i < this.#series.length; i++) {
-      if (this.#series[i]!.type !== 'timer') continue;
-      const row = this.#rows[i]!;
-      const sketch = this.#sketches[values[row + P50]!]!;
+    for (let i = 0; i < this.#sketches.length; i++) {
+      const row = this.#sketchRows[i]!;
+      const sketch = this.#sketches[i]!;
       sketch.quantiles(values[row + COUNT]!, values[row + MIN]!, values[row + MAX]!, values, row + P50);
     }
-    const rows = new Uint32Array(shared(this.#rows.length, Uint32Array.BYTES_PER_ELEMENT));
+    const size = this.#numbers.length;
+    const rows = new Uint32Array(shared(size, Uint32Array.BYTES_PER_ELEMENT));
     rows.set(this.#rows);
-    const numbers = new Int32Array(shared(this.#numbers.length, Int32Array.BYTES_PER_ELEMENT));
-    numbers.set(this.#numbers);
+    const refs = new Uint32Array(shared(size, Uint32Array.BYTES_PER_ELEMENT));
+    for (let i = 0; i < size; i++) refs[i] = table.recordOf(this.#numbers[i]!);
     return new ClosedWindow({
       start: this.start,
       windowMs: this.end - this.start,
       instance,
-      series: this.#series,
-      numbers,
+      records: table.records,
+      refs,
       rows,
       // A large array made for a large window before would live on behind a small one.
       values:
@@ -140,10 +145,9 @@ export interface WindowColumns {
   readonly start: number;
   readonly windowMs: number;
   readonly instance: string;
-  /** By point, in the order of first appearance in the stream. */
-  readonly series: readonly Series[];
-  /** By point: the number of its series in the table, which may be another series' later. */
-  readonly numbers: Int32Array;
+  /** By point, in the order of first appearance in the stream: the reference of its series in the records. */
+  readonly refs: Uint32Array;
+  readonly records: SeriesRecords;
   /** By point: where its row begins in `values`. A row holds the fields of `FIELDS[type]`, in that order. */
   readonly rows: Uint32Array;
   readonly values: Float64Array;
@@ -154,8 +158,8 @@ export class ClosedWindow implements WindowColumns {
   readonly start: number;
   readonly windowMs: number;
   readonly instance: string;
-  readonly series: readonly Series[];
-  readonly numbers: Int32Array;
+  readonly refs: Uint32Array;
+  readonly records: SeriesRecords;
   readonly rows: Uint32Array;
   readonly values: Float64Array;
 
@@ -163,15 +167,20 @@ export class ClosedWindow implements WindowColumns {
     this.start = columns.start;
     this.windowMs = columns.windowMs;
     this.instance = columns.instance;
-    this.series = columns.series;
-    this.numbers = columns.numbers;
+    this.refs = columns.refs;
+    this.records = columns.records;
     this.rows = columns.rows;
     this.values = columns.values;
   }
 
   /** How many points it has. */
   get size(): number {
-    return this.series.length;
+    return this.refs.length;
+  }
+
+  /** Characters of its series' name and dimensions. */
+  textSizeOf(index: number): number {
+    return this.records.sizeOf(this.refs[index]!);
   }
 
   sumOf(index: number): number {
@@ -179,8 +188,9 @@ export class ClosedWindow implements WindowColumns {
   }
 
   point(index: number): Point {
-    const series = this.series[index];
-    if (series === undefined) throw new RangeError(`no point ${index} in a window of ${this.size}`);
+    const ref = this.refs[index];
+    if (ref === undefined) throw new RangeError(`no point ${index} in a window of ${this.size}`);
+    const series = this.records.series(ref);
     const row = this.rows[index]!;
     const gauge = series.type === 'gauge';
     const timer = series.type === 'timer';

@@ -1,5 +1,5 @@
 import type { ClosedWindow } from '../aggregate/window.ts';
-import { type SinkLimits, seriesBytes } from '../sink.ts';
+import { POINT_BYTES, type SinkLimits } from '../sink.ts';
 import { WindowBatch } from './batch.ts';
 
 /** A window on its way to the lanes, which share it. */
@@ -18,9 +18,9 @@ export function handOut(window: ClosedWindow): Handout {
   const sizes = new Uint32Array(window.size);
   let text = 0;
   for (let i = 0; i < window.size; i++) {
-    const { name, dimensionsJson } = window.series[i]!;
-    text += name.length + dimensionsJson.length;
-    sizes[i] = seriesBytes(window.series[i]!);
+    const size = window.textSizeOf(i);
+    text += size;
+    sizes[i] = POINT_BYTES + size;
   }
   return { window, bytes: window.size * POINT_MEMORY_BYTES + text, sizes };
 }

@@ -1,7 +1,6 @@
 /** The thread of one sink: encoding and socket work are done here, so that they never delay the draining of the bus. */
 import { parentPort, workerData } from 'node:worker_threads';
-import type { Series } from '../aggregate/point.ts';
-import { makeSeries } from '../aggregate/series.ts';
+import { SeriesRecords } from '../aggregate/series-records.ts';
 import { ClosedWindow } from '../aggregate/window.ts';
 import { type Sink, SinkError, type WriteOutcome } from '../sink.ts';
 import { loadModule } from '../sink-config.ts';
@@ -12,8 +11,7 @@ type Message<K extends ToThread['kind']> = Extract<ToThread, { readonly kind: K 
 
 class SinkThread {
   readonly #sink: Sink;
-  /** By number: a series may have another one's number after that was forgotten. */
-  readonly #series: Series[] = [];
+  #records = { number: 0, chunks: 0, series: new SeriesRecords() };
   readonly #windows = new Map<number, ClosedWindow>();
   readonly #calls = new Map<number, AbortController>();
 
@@ -35,9 +33,6 @@ class SinkThread {
       case 'abort':
         this.#calls.get(message.call)?.abort();
         break;
-      case 'series':
-        this.#learn(message);
-        break;
       case 'window':
         this.#keep(message);
         break;
@@ -53,18 +48,14 @@ class SinkThread {
     return this.#sink.write(new WindowBatch(this.#windows.get(window)!, indices), signal);
   }
 
-  #learn({ numbers, names, types, dimensions }: Message<'series'>): void {
-    for (let i = 0; i < numbers.length; i++) {
-      const pairs = Object.entries(JSON.parse(dimensions[i]!) as Record<string, string>);
-      this.#series[numbers[i]!] = makeSeries(names[i]!, types[i]!, pairs);
+  #keep({ window, records, ...columns }: Message<'window'>): void {
+    // More of what is known: objects made of it stay good.
+    const isKnown = this.#records.number === records.number && this.#records.chunks === records.memory.length;
+    if (!isKnown) {
+      const { number, memory } = records;
+      this.#records = { number, chunks: memory.length, series: new SeriesRecords(memory) };
     }
-  }
-
-  /** The series are looked up now: a number may be another one's later. */
-  #keep({ window, start, windowMs, instance, numbers, rows, values }: Message<'window'>): void {
-    const series = Array.from(numbers, (number) => this.#series[number]!);
-    const columns = { start, windowMs, instance, series, numbers, rows, values };
-    this.#windows.set(window, new ClosedWindow(columns));
+    this.#windows.set(window, new ClosedWindow({ ...columns, records: this.#records.series }));
   }
 
   #answer(call: number, work: (signal: AbortSignal) => Promise<WriteOutcome | undefined>): void {

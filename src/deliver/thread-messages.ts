@@ -1,5 +1,4 @@
 /** What a lane and the thread of its sink say to each other. */
-import type { MetricType } from '../aggregate/point.ts';
 import type { RefuseReason, RetryReason, Settings, Values, WriteOutcome } from '../sink.ts';
 
 /** Of which sink the thread is. */
@@ -14,23 +13,16 @@ export type ToThread =
   | { readonly kind: 'open' | 'close'; readonly call: number }
   | { readonly kind: 'write'; readonly call: number; readonly window: number; readonly indices: Uint32Array }
   | { readonly kind: 'abort'; readonly call: number }
-  /** Series that the thread does not know yet, or that have another one's number now. */
-  | {
-      readonly kind: 'series';
-      readonly numbers: readonly number[];
-      readonly names: readonly string[];
-      readonly types: readonly MetricType[];
-      /** As JSON: see `Series.dimensionsJson`. */
-      readonly dimensions: readonly string[];
-    }
-  /** Its columns are shared, not copied. */
+  /** Its columns and its series are shared, not copied. */
   | {
       readonly kind: 'window';
       readonly window: number;
       readonly start: number;
       readonly windowMs: number;
       readonly instance: string;
-      readonly numbers: Int32Array;
+      readonly refs: Uint32Array;
+      /** Records with the same number grow, and keep what they have. */
+      readonly records: { readonly number: number; readonly memory: readonly SharedArrayBuffer[] };
       readonly rows: Uint32Array;
       readonly values: Float64Array;
     }

@@ -1,16 +1,13 @@
 /** A sink in a thread of its own, as its lane sees it. */
 import { extname } from 'node:path';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
-import type { Series } from '../aggregate/point.ts';
+import type { SeriesRecords } from '../aggregate/series-records.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { SinkError, type SinkLog, type WriteOutcome } from '../sink.ts';
 import type { WindowBatch } from './batch.ts';
 import type { FromThread, ThreadData, ThrownError, ToThread } from './thread-messages.ts';
 import type { LaneSink } from './writer.ts';
 
-/** New series that are told in one go: the thread that drains the bus must not stand still for longer. */
-const SERIES_PER_MESSAGE = 2000;
 /** Windows that the thread keeps besides those that are being written. */
 const KEPT_WINDOWS = 4;
 
@@ -18,6 +15,11 @@ type Call = {
   readonly resolve: (outcome: WriteOutcome | undefined) => void;
   readonly reject: (error: Error) => void;
 };
+
+interface KeptWindow {
+  readonly number: number;
+  writes: number;
+}
 
 export class ThreadedSink implements LaneSink {
   readonly #data: ThreadData;
@@ -61,13 +63,12 @@ class Thread {
   readonly #calls = new Map<number, Call>();
   #lastCall = 0;
   #ended: Error | undefined;
-  /** By number: what the thread takes it for. */
-  readonly #told: Series[] = [];
+  /** Those of the window told last. */
+  #records: SeriesRecords | undefined;
+  #recordsNumber = 0;
   /** What the thread keeps, in the order of use, and how many of its writes are under way. */
-  readonly #windows = new Map<ClosedWindow, { readonly number: number; writes: number }>();
+  readonly #windows = new Map<ClosedWindow, KeptWindow>();
   #lastWindow = 0;
-  /** Windows are told one after the other: a series' number has one meaning at a time. */
-  #telling: Promise<unknown> = Promise.resolve();
 
   constructor(data: ThreadData, log: SinkLog, ended: (thread: Thread) => void) {
     // Beside this file, with its ending: the sources run as they are, or compiled.
@@ -95,7 +96,7 @@ class Thread {
   }
 
   async write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome> {
-    const kept = await this.#tell(batch.window);
+    const kept = this.#tell(batch.window);
     try {
       const { number: window } = kept;
       const outcome = await this.#call(signal, (call) => ({
@@ -156,45 +157,34 @@ class Thread {
   }
 
   /** Makes sure that the thread has the window, and will have it until the write is over. */
-  #tell(window: ClosedWindow) {
-    const told = this.#telling.then(async () => {
-      const kept = this.#windows.get(window) ?? (await this.#send(window));
-      kept.writes += 1;
-      this.#windows.delete(window);
-      this.#windows.set(window, kept);
-      return kept;
-    });
-    this.#telling = told.catch(() => {});
-    return told;
+  #tell(window: ClosedWindow): KeptWindow {
+    const kept = this.#windows.get(window) ?? this.#send(window);
+    kept.writes += 1;
+    this.#windows.delete(window);
+    this.#windows.set(window, kept);
+    return kept;
   }
 
-  async #send(window: ClosedWindow) {
-    const { start, windowMs, instance, numbers, rows, values } = window;
-    await this.#sendSeries(window);
+  #send(window: ClosedWindow): KeptWindow {
+    const { start, windowMs, instance, refs, rows, values, records } = window;
+    if (this.#records !== records) {
+      this.#records = records;
+      this.#recordsNumber += 1;
+    }
     this.#lastWindow += 1;
     const number = this.#lastWindow;
-    this.#post({ kind: 'window', window: number, start, windowMs, instance, numbers, rows, values });
+    this.#post({
+      kind: 'window',
+      window: number,
+      start,
+      windowMs,
+      instance,
+      refs,
+      rows,
+      values,
+      records: { number: this.#recordsNumber, memory: records.memory },
+    });
     return { number, writes: 0 };
-  }
-
-  async #sendSeries({ numbers, series }: ClosedWindow): Promise<void> {
-    let fresh: number[] = [];
-    for (let i = 0; i < series.length; i++) {
-      if (this.#told[numbers[i]!] !== series[i]) fresh.push(i);
-      if (fresh.length < SERIES_PER_MESSAGE && i < series.length - 1) continue;
-      if (fresh.length === 0) return;
-      const told = fresh.map((index) => series[index]!);
-      this.#post({
-        kind: 'series',
-        numbers: fresh.map((index) => numbers[index]!),
-        names: told.map(({ name }) => name),
-        types: told.map(({ type }) => type),
-        dimensions: told.map(({ dimensionsJson }) => dimensionsJson),
-      });
-      for (const index of fresh) this.#told[numbers[index]!] = series[index]!;
-      fresh = [];
-      await nextTurn();
-    }
   }
 
   #forgetOldest(): void {

@@ -80,6 +80,7 @@ describe('series table', () => {
     const table = new SeriesTable(10);
     const kept = [0, 1, 2].map((i) => table.add(spelling(`kept${i}`, '{ }'), identify(`kept${i}`, [])));
     const objects = kept.map((series) => table.series(series));
+    const [records, refs] = [table.records, kept.map((series) => table.recordOf(series))];
     table.hold({ markSeries: (mark) => kept.forEach(mark) });
     for (let i = 0; i < 1000; i++) {
       const series = table.add(spelling(`x${i}`, '{}'), identify(`x${i}`, []));
@@ -89,8 +90,11 @@ describe('series table', () => {
     }
     kept.forEach((series, i) => {
       expect(table.find(spelling(`kept${i}`, '{ }'))).toBe(series);
-      expect(table.series(series)).toBe(objects[i]);
+      expect(table.series(series)).toEqual(objects[i]);
     });
+    // What somebody was given before is what it was.
+    expect(table.records).not.toBe(records);
+    expect(refs.map((ref) => records.series(ref))).toEqual(objects);
   });
 
   test('the spellings of one series are bounded', () => {

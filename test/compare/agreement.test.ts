@@ -42,7 +42,7 @@ function byService(messages: readonly Message[], settings: readonly WindowSettin
   }
   const rows: Row[] = [];
   for (const window of aggregator.closeAll()) {
-    for (let i = 0; i < window.series.length; i++) {
+    for (let i = 0; i < window.size; i++) {
       const { series, count, sum, min, max, last } = window.point(i);
       rows.push([window.start, series.id, series.dimensionsJson, count, sum, min, max, last]);
     }

@@ -1,4 +1,5 @@
 import { makeSeries } from '../../src/aggregate/series.ts';
+import { SeriesRecords } from '../../src/aggregate/series-records.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
 import { Lane, type LaneOptions } from '../../src/deliver/lane.ts';
 import { handOut } from '../../src/deliver/queue.ts';
@@ -15,14 +16,15 @@ export function counterWindow(
   sum = (i: number) => number * 1000 + i,
 ): ClosedWindow {
   const series = Array.from({ length: size }, (_, i) => makeSeries(`s${i}`, 'counter', []));
+  const records = new SeriesRecords();
   const values = Float64Array.from(series.flatMap((_, i) => [1, sum(i)]));
   const rows = Uint32Array.from(series, (_, i) => 2 * i);
   return new ClosedWindow({
     start: number * WINDOW_MS,
     windowMs: WINDOW_MS,
     instance: '',
-    series,
-    numbers: Int32Array.from(series, (_, i) => i),
+    records,
+    refs: Uint32Array.from(series, (each) => records.add(each)),
     rows,
     values,
   });

@@ -4,6 +4,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { makeSeries } from '../../src/aggregate/series.ts';
+import { SeriesRecords } from '../../src/aggregate/series-records.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
 import { WindowBatch } from '../../src/deliver/batch.ts';
 import { ThreadedSink } from '../../src/deliver/threaded-sink.ts';
@@ -31,24 +32,25 @@ afterEach(async () => {
   folder.remove();
 });
 
-/** Counters with these names, and numbers from `first` on. */
-function windowOf(start: number, names: readonly string[], first = 0): ClosedWindow {
-  const series = names.map((name, i) =>
-    makeSeries(name, 'counter', [
-      ['10', `${i}`],
-      ['9', 'ü"\n'],
-    ]),
+/** Counters with these names. */
+function windowOf(start: number, names: readonly string[], records = new SeriesRecords()): ClosedWindow {
+  const refs = Uint32Array.from(names, (name, i) =>
+    records.add(
+      makeSeries(name, 'counter', [
+        ['10', `${i}`],
+        ['9', 'ü"\n'],
+      ]),
+    ),
   );
-  const numbers = Int32Array.from(names, (_, i) => first + i);
   const rows = Uint32Array.from(names, (_, i) => 1 + 2 * i);
   const values = Float64Array.from([0, ...names.flatMap((_, i) => [i + 1, start + i / 3])]);
-  return new ClosedWindow({ start, windowMs: 10, instance: 'i', series, numbers, rows, values });
+  return new ClosedWindow({ start, windowMs: 10, instance: 'i', records, refs, rows, values });
 }
 
 const all = (window: ClosedWindow) =>
   new WindowBatch(
     window,
-    Uint32Array.from(window.numbers, (_, i) => i),
+    Uint32Array.from(window.refs, (_, i) => i),
   );
 const lines = () => {
   const file = join(folder.path, 'told');
@@ -60,10 +62,11 @@ const lines = () => {
 };
 const plain = (points: readonly Point[]) => JSON.parse(JSON.stringify(points));
 
-test('points arrive as they are, whatever the batches, and whichever series has a number now', async () => {
+test('points arrive as they are, whatever the batches, and whatever series there were before', async () => {
   await sink.open(never);
   expect(logged).toEqual(['opened{"opened":1}']);
-  const [first, second] = [windowOf(0, ['a', 'b', 'c']), windowOf(10, ['b', 'x'], 1)];
+  const records = new SeriesRecords();
+  const [first, second] = [windowOf(0, ['a', 'b', 'c'], records), windowOf(10, ['b', 'x'], records)];
   const batches = [
     new WindowBatch(first, Uint32Array.of(2, 0)),
     all(second),
@@ -76,7 +79,10 @@ test('points arrive as they are, whatever the batches, and whichever series has 
 
 test('many windows at once, more than the thread keeps: each write gets its own', async () => {
   await sink.open(never);
-  const windows = Array.from({ length: 40 }, (_, i) => windowOf(10 * i, [`s${i % 7}`, `t${i}`], i % 3));
+  const records = new SeriesRecords();
+  const windows = Array.from({ length: 40 }, (_, i) =>
+    windowOf(10 * i, [`s${i % 7}`, `t${i}`], i % 3 === 0 ? records : new SeriesRecords()),
+  );
   const written = [...windows, ...windows].map((window) => sink.write(all(window), never));
   await Promise.all(written);
   const sorted = (points: Point[]) => points.map((point) => JSON.stringify(point)).sort();

@@ -1,0 +1,131 @@
+import { METRIC_TYPES, type Series } from './point.ts';
+import { TYPE_CODES } from './sample.ts';
+import { storedSeries } from './series.ts';
+
+/** Words (of 4 bytes) before a record's text: type, bytes of the name, bytes of the dimensions, size, and the id. */
+const HEADER_WORDS = 8;
+const TYPE = 0;
+const NAME_BYTES = 1;
+const DIMENSIONS_BYTES = 2;
+const SIZE = 3;
+const ID_BYTE = 16;
+const ID_BYTES = 16;
+
+/** A reference is the number of a chunk times this, plus a word in the chunk. */
+const CHUNK_WORDS = 1 << 18;
+const FIRST_CHUNK_WORDS = 1 << 12;
+/** Series that are kept as objects; of more, those that were asked for first are made again. */
+const MAX_OBJECTS = 65_536;
+
+/** Where a series' record is; 32 bits. */
+export type SeriesRef = number;
+
+interface Chunk {
+  readonly memory: SharedArrayBuffer;
+  readonly words: Uint32Array;
+  readonly text: Buffer;
+}
+
+/**
+ * Series as bytes in memory that all threads see, written once and never changed: a window names its series by
+ * reference, and the objects are made where a point is looked at. A series takes its text and 40 bytes.
+ */
+export class SeriesRecords {
+  readonly #chunks: Chunk[];
+  /** In the last chunk. */
+  #usedWords = 0;
+  readonly #objects = new Map<SeriesRef, Series>();
+
+  /** Those that are in this memory already, of which more may come. */
+  constructor(memory: readonly SharedArrayBuffer[] = []) {
+    this.#chunks = memory.map(chunkOf);
+    this.#usedWords = this.#chunks.at(-1)?.words.length ?? 0;
+  }
+
+  get memory(): readonly SharedArrayBuffer[] {
+    return this.#chunks.map(({ memory }) => memory);
+  }
+
+  add({ id, name, type, dimensionsJson }: Series): SeriesRef {
+    const nameBytes = Buffer.byteLength(name);
+    const dimensionsBytes = Buffer.byteLength(dimensionsJson);
+    const ref = this.#allocate(HEADER_WORDS + Math.ceil((nameBytes + dimensionsBytes) / 4));
+    const { words, text } = this.#chunkOf(ref);
+    const word = ref % CHUNK_WORDS;
+    words[word + TYPE] = TYPE_CODES[type];
+    words[word + NAME_BYTES] = nameBytes;
+    words[word + DIMENSIONS_BYTES] = dimensionsBytes;
+    words[word + SIZE] = name.length + dimensionsJson.length;
+    text.write(id, word * 4 + ID_BYTE, 'hex');
+    const start = (word + HEADER_WORDS) * 4;
+    text.write(name, start);
+    text.write(dimensionsJson, start + nameBytes);
+    return ref;
+  }
+
+  /** Takes a record over from others. */
+  addFrom(other: SeriesRecords, from: SeriesRef): SeriesRef {
+    const { words } = other.#chunkOf(from);
+    const first = from % CHUNK_WORDS;
+    const bytes = words[first + NAME_BYTES]! + words[first + DIMENSIONS_BYTES]!;
+    const length = HEADER_WORDS + Math.ceil(bytes / 4);
+    const ref = this.#allocate(length);
+    this.#chunkOf(ref).words.set(words.subarray(first, first + length), ref % CHUNK_WORDS);
+    return ref;
+  }
+
+  /** One object for each series, as a rule. */
+  series(ref: SeriesRef): Series {
+    let series = this.#objects.get(ref);
+    if (series === undefined) {
+      series = this.#read(ref);
+      if (this.#objects.size >= MAX_OBJECTS) this.#objects.clear();
+      this.#objects.set(ref, series);
+    }
+    return series;
+  }
+
+  /** Characters of its name and of its dimensions as JSON. */
+  sizeOf(ref: SeriesRef): number {
+    return this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + SIZE]!;
+  }
+
+  typeOf(ref: SeriesRef): number {
+    return this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + TYPE]!;
+  }
+
+  #read(ref: SeriesRef): Series {
+    const { words, text } = this.#chunkOf(ref);
+    const word = ref % CHUNK_WORDS;
+    const nameStart = (word + HEADER_WORDS) * 4;
+    const nameEnd = nameStart + words[word + NAME_BYTES]!;
+    const idStart = word * 4 + ID_BYTE;
+    return storedSeries(
+      text.toString('hex', idStart, idStart + ID_BYTES),
+      text.toString('utf8', nameStart, nameEnd),
+      METRIC_TYPES[words[word + TYPE]!]!,
+      text.toString('utf8', nameEnd, nameEnd + words[word + DIMENSIONS_BYTES]!),
+    );
+  }
+
+  #chunkOf(ref: SeriesRef): Chunk {
+    return this.#chunks[Math.floor(ref / CHUNK_WORDS)]!;
+  }
+
+  /** A record lies in one chunk; one that is larger than chunks are has its own. */
+  #allocate(words: number): SeriesRef {
+    const last = this.#chunks.at(-1);
+    if (last === undefined || this.#usedWords + words > last.words.length) {
+      const length = Math.min(CHUNK_WORDS, FIRST_CHUNK_WORDS * 2 ** this.#chunks.length);
+      this.#chunks.push(chunkOf(new SharedArrayBuffer(4 * Math.max(length, words))));
+      this.#usedWords = 0;
+    }
+    const ref = (this.#chunks.length - 1) * CHUNK_WORDS + this.#usedWords;
+    this.#usedWords += words;
+    return ref;
+  }
+}
+
+function chunkOf(memory: SharedArrayBuffer): Chunk {
+  return { memory, words: new Uint32Array(memory), text: Buffer.from(memory) };
+}
