@@ -66,6 +66,11 @@ export const CORE_SETTINGS = {
   metricsStreamMaxAge: setting.duration({ meaning: 'age limit of a stream that we make', default: '24h' }),
   metricsStreamMaxBytes: setting.bytes({ meaning: 'byte limit of a stream that we make', default: '8GiB' }),
   metricsStart: setting.custom(parseBegin, 'now, earliest or an RFC 3339 time', begin),
+  metricsReceive: setting.choice(['frames', 'plain'], {
+    meaning:
+      'frames: takes messages from the connection before the client makes objects of them, at half the cost; plain: by the client alone',
+    default: 'frames',
+  }),
   metricsQueueGroup: setting.custom(parseToken, 'a queue group name', {
     meaning: 'core mode: instances of one group share the load',
   }),

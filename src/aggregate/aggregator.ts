@@ -94,6 +94,11 @@ export class Aggregator implements SeriesHolder {
     window.add(row, sample, eventTime);
   }
 
+  /** Has the rows at hand of series whose samples are about to come, as a rule into the window that is filled now. */
+  prefetch(series: Int32Array, count: number): void {
+    this.#recent?.prefetch(series, count);
+  }
+
   /** The windows that are complete at this stream time (I2), oldest first. */
   close(streamTime: number): ClosedWindow[] {
     return this.#closeBefore(this.#options.tiling.completeBefore(streamTime));

@@ -36,4 +36,7 @@ export interface Sample {
   readonly value: number;
   /** Milliseconds since 1970, rounded down. NaN where the message has none: the stream time counts. */
   readonly eventTime: number;
+  /** Of its message. */
+  readonly streamTime: number;
+  readonly sequence: number;
 }

@@ -12,6 +12,9 @@ const SPELLING_BYTES_PER_SERIES = 512;
 
 const NO_RECORD = -1;
 
+/** So many series do not fit into a processor's nearer caches. */
+const PREFETCH_SERIES = 4096;
+
 const OVERFLOW_DIMENSIONS: readonly Dimension[] = [[OVERFLOW_DIMENSION, 'true']];
 
 /** Whoever keeps numbers of series beyond a call says so here, or they are given away in the next sweep. */
@@ -74,9 +77,19 @@ export class SeriesTable {
   }
 
   /** The number of the series that was spelled like this before, or -1. */
-  find(spelling: Spelling): number {
-    const entry = this.#spellings.find(spelling);
+  find(spelling: Spelling, hash?: number): number {
+    const entry = this.#spellings.find(spelling, hash);
     return entry === NONE ? -1 : this.#spellings.seriesOf(entry);
+  }
+
+  /**
+   * Has the memory at hand in which the first `count` spellings will be looked up, and says which series they probably
+   * are, -1 for none. False, and nothing done, where the table is so small that it is at hand anyway.
+   */
+  prefetch(spellings: readonly { readonly hash: number }[], count: number, series: Int32Array): boolean {
+    if (this.size < PREFETCH_SERIES) return false;
+    this.#spellings.prefetch(spellings, count, series);
+    return true;
   }
 
   /** Remembers a spelling that `find` did not know, and what it means. */

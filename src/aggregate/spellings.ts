@@ -8,6 +8,7 @@ const NAME_LENGTH = 2;
 const DIMENSIONS_LENGTH = 3;
 const HASH = 4;
 
+const CACHE_LINE_WORDS = 16;
 const INITIAL_SLOTS = 1 << 10;
 const INITIAL_WORDS = 1 << 14;
 
@@ -31,20 +32,40 @@ export class Spellings {
   #words = new Int32Array(INITIAL_WORDS);
   #bytes = new Uint8Array(this.#words.buffer);
   #used = 1;
+  /** Of no meaning: what is read must be used, or it is not read. */
+  #touched = 0;
 
   get bytes(): number {
     return this.#used * 4;
   }
 
-  find(spelling: Spelling): Entry {
+  find(spelling: Spelling, hash = hashOf(spelling)): Entry {
     const slots = this.#slots;
     const mask = this.#mask;
-    const hash = hashOf(spelling);
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
       const entry = slots[2 * slot + 1]!;
       if (entry === NONE) return NONE;
       if (slots[2 * slot] === hash && this.#matches(entry, spelling)) return entry;
     }
+  }
+
+  /**
+   * Reads what `find` will, for many spellings at once, so that the waits for memory overlap. Writes to `series` what
+   * probably is the series of each, -1 for none. Says nothing about whether they are there.
+   */
+  prefetch(spellings: readonly { readonly hash: number }[], count: number, series: Int32Array): void {
+    const slots = this.#slots;
+    const words = this.#words;
+    const mask = this.#mask;
+    for (let i = 0; i < count; i++) series[i] = slots[2 * (spellings[i]!.hash & mask) + 1]!;
+    let touched = 0;
+    for (let i = 0; i < count; i++) {
+      const entry = series[i]!;
+      // An entry takes two or three cache lines.
+      touched ^= words[entry + CACHE_LINE_WORDS]! ^ words[entry + 2 * CACHE_LINE_WORDS]!;
+      series[i] = entry === NONE ? -1 : words[entry + SERIES]!;
+    }
+    this.#touched ^= touched;
   }
 
   seriesOf(entry: Entry): number {

@@ -19,6 +19,9 @@ const LAST = 4;
 const LAST_TIME = 5;
 const P50 = 4;
 
+/** Samples of which `prefetch` is told at a time, at most. */
+const MAX_PREFETCHED = 256;
+
 /** A row's offset in the values. Offset 0 is not used: it says that a series has no row. */
 type Row = number;
 const NO_ROW = 0;
@@ -39,6 +42,9 @@ export class OpenWindow {
   #rowOf: Int32Array;
   readonly #numbers: number[] = [];
   readonly #rows: Row[] = [];
+  /** Of no meaning: what is read must be used, or it is not read. */
+  #touched = 0;
+  readonly #prefetched = new Int32Array(MAX_PREFETCHED);
   readonly #sketches: Sketch[] = [];
   /** By sketch. */
   readonly #sketchRows: Row[] = [];
@@ -64,6 +70,20 @@ export class OpenWindow {
 
   rowOf(series: number): Row {
     return series < this.#rowOf.length ? this.#rowOf[series]! : NO_ROW;
+  }
+
+  /** Reads what `rowOf` and `add` will, for many series at once, so that the waits for memory overlap. */
+  prefetch(series: Int32Array, count: number): void {
+    const rowOf = this.#rowOf;
+    const values = this.#values;
+    const rows = this.#prefetched;
+    for (let i = 0; i < count; i++) {
+      const number = series[i]!;
+      rows[i] = number >= 0 && number < rowOf.length ? rowOf[number]! : NO_ROW;
+    }
+    let touched = 0;
+    for (let i = 0; i < count; i++) touched += values[rows[i]!]!;
+    this.#touched += touched;
   }
 
   /** Makes a row for a series that has none. */

@@ -9,6 +9,7 @@ import {
 } from 'nats';
 import { type Log, Quiet } from '../observe/log.ts';
 import { connectError, isUnreachable, refusedCertificate } from './errors.ts';
+import { Frames } from './frames.ts';
 import { type CoreConfig, parseServers, signInOptions } from './sign-in.ts';
 import { BusError } from './source.ts';
 
@@ -56,6 +57,8 @@ export interface Bus {
   readonly log: Log;
   readonly stats: Readonly<BusStats>;
   readonly connected: boolean;
+  /** For bus/ alone. Absent where the client alone receives. */
+  readonly frames: Frames | undefined;
   /** host:port of the server. */
   readonly server: string;
   /** Resolves when connected; at once, and whatever the state, when the signal aborts. */
@@ -81,6 +84,8 @@ export interface Bus {
 
 export interface SubscribeOptions {
   readonly queue?: string;
+  /** Where frames are received, messages without headers come here and not to the callback: much cheaper. */
+  readonly onFrame?: (bytes: Uint8Array, start: number, end: number) => void;
   /** The server refused the subscription: it is gone. */
   readonly onRefused?: (error: BusError) => void;
 }
@@ -112,19 +117,35 @@ export async function connect(core: CoreConfig, log: Log, options: ConnectOption
     noAsyncTraces: true,
     noRandomize: true,
   };
+  const connection = await dialUntil(servers.addresses, clientOptions, core, log, options);
+  log.info({ server: connection.getServer() }, 'connected to the bus');
+  try {
+    return new Connection(connection, log, core.metricsReceive === 'frames');
+  } catch (error) {
+    await connection.close();
+    throw error;
+  }
+}
+
+/** Until a server has let us in, where it is to be waited for. */
+async function dialUntil(
+  addresses: readonly string[],
+  clientOptions: ConnectionOptions,
+  core: CoreConfig,
+  log: Log,
+  options: ConnectOptions,
+): Promise<NatsConnection> {
   for (let waiting = false; ; waiting = true) {
     try {
-      const connection = await dial(shuffled(servers.addresses), clientOptions);
-      log.info({ server: connection.getServer() }, 'connected to the bus');
-      return new Connection(connection, log);
+      return await dial(shuffled(addresses), clientOptions);
     } catch (error) {
-      const refused = await refusedCertificate(error, servers.addresses, core);
+      const refused = await refusedCertificate(error, addresses, core);
       if (refused) throw refused;
-      const explained = connectError(error, servers.addresses, core);
+      const explained = connectError(error, addresses, core);
       if (!options.wait || !isUnreachable(error) || options.signal?.aborted) throw explained;
       if (!waiting) {
         const { message: reason, advice } = explained;
-        log.warn({ servers: servers.addresses, reason, advice }, 'waiting for the bus');
+        log.warn({ servers: addresses, reason, advice }, 'waiting for the bus');
       }
       const ms = RECONNECT_WAIT_MS + Math.random() * RECONNECT_JITTER_MS;
       await sleep(ms, undefined, options.signal ? { signal: options.signal } : {}).catch(() => {});
@@ -164,15 +185,17 @@ class Connection implements Bus {
     callbackErrors: 0,
   };
   connected = true;
+  readonly frames: Frames | undefined;
   readonly #listeners = new Set<() => void>();
   readonly #quiet = new Quiet(REPEAT_LOG_MS);
   #unflushedBytes = 0;
   #flushing = false;
   #closing = false;
 
-  constructor(connection: NatsConnection, log: Log) {
+  constructor(connection: NatsConnection, log: Log, receivesFrames: boolean) {
     this.connection = connection;
     this.log = log;
+    this.frames = receivesFrames ? new Frames(connection) : undefined;
     void this.#watch();
     void connection.closed().then((error) => {
       this.connected = false;
@@ -215,11 +238,11 @@ class Connection implements Bus {
           if (error) options.onRefused?.(refusedSubscription(subject));
           else onMessage(message);
         } catch (thrown) {
-          this.stats.callbackErrors += 1;
-          this.#trouble('callback', { subject, error: String(thrown) }, 'a message could not be processed');
+          this.#callbackThrew(subject, thrown);
         }
       },
     });
+    const endFrames = this.#listen(subject, subscription.getID(), options.onFrame);
     return async () => {
       if (this.connection.isClosed()) return;
       const timer = new AbortController();
@@ -227,8 +250,27 @@ class Connection implements Bus {
       // Without a connection nothing is on its way any more.
       if (this.connected) await Promise.race([subscription.drain().catch(() => {}), expired]);
       timer.abort();
+      endFrames();
       if (!this.connection.isClosed()) subscription.unsubscribe();
     };
+  }
+
+  #listen(subject: string, sid: number, onFrame: SubscribeOptions['onFrame']): () => void {
+    if (this.frames === undefined || onFrame === undefined) return () => {};
+    return this.frames.listen(sid, {
+      frame: (bytes, _subjectStart, _subjectEnd, start, end) => {
+        try {
+          onFrame(bytes, start, end);
+        } catch (thrown) {
+          this.#callbackThrew(subject, thrown);
+        }
+      },
+    });
+  }
+
+  #callbackThrew(subject: string, thrown: unknown): void {
+    this.stats.callbackErrors += 1;
+    this.#trouble('callback', { subject, error: String(thrown) }, 'a message could not be processed');
   }
 
   publish(subject: string, payload: Uint8Array | string): boolean {

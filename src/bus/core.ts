@@ -3,7 +3,7 @@
  * not arrive (no connection, or the server dropped us as a slow consumer) is lost without a trace at the server.
  */
 import { steadyNow } from './clock.ts';
-import type { Bus, Incoming } from './connect.ts';
+import type { Bus } from './connect.ts';
 import { TICK_MS } from './pull.ts';
 import type { CoreConfig } from './sign-in.ts';
 import { BusError, newSourceStats, type Reader, type Source, type SourceStats } from './source.ts';
@@ -22,11 +22,17 @@ export function createCoreSource(bus: Bus, core: Configured, options: CoreOption
   return new CoreSource(bus, core, options.now ?? steadyNow);
 }
 
+type Receive = (bytes: Uint8Array, start: number, end: number) => void;
+
+const NEVER = { buffer: undefined, at: 0 };
+
 class CoreSource implements Source {
   readonly stats: SourceStats = newSourceStats();
   readonly #bus: Bus;
   readonly #core: Configured;
   readonly #now: () => number;
+  /** When the bytes came that were looked at last; forgotten with every tick, since bytes may share a buffer. */
+  #arrived: { readonly buffer: ArrayBufferLike | undefined; readonly at: number } = NEVER;
   #isHeld = false;
   /** Messages handed over, and dropped, since the reader asked for time. */
   #heldMessages = 0;
@@ -63,9 +69,7 @@ class CoreSource implements Source {
           this.#bus.onReconnect(() => guard(() => this.#reconnected(reader))),
         );
         for (const subject of this.#core.metricsSubjects) {
-          subscriptions.push(
-            this.#subscribe(subject, ({ data }) => guard(() => this.#onMessage(data, reader)), reject),
-          );
+          subscriptions.push(this.#subscribe(subject, this.#receiver(reader, reject), reject));
         }
       });
     } finally {
@@ -74,23 +78,36 @@ class CoreSource implements Source {
     }
   }
 
-  #subscribe(subject: string, onMessage: (message: Incoming) => void, reject: (error: BusError) => void) {
+  #subscribe(subject: string, receive: Receive, reject: (error: BusError) => void) {
     const queue = this.#core.metricsQueueGroup;
-    return this.#bus.subscribe(subject, onMessage, {
+    return this.#bus.subscribe(subject, ({ data }) => receive(data, 0, data.length), {
       ...(queue === undefined ? {} : { queue }),
+      onFrame: receive,
       onRefused: reject,
     });
   }
 
-  #onMessage(payload: Uint8Array, reader: Reader): void {
-    const arrival = Math.floor(this.#now());
+  #receiver(reader: Reader, reject: (error: unknown) => void): Receive {
+    return (bytes, start, end) => {
+      try {
+        this.#onMessage(bytes, start, end, reader);
+      } catch (error) {
+        reject(error);
+      }
+    };
+  }
+
+  #onMessage(bytes: Uint8Array, start: number, end: number, reader: Reader): void {
+    // What the connection brought at once arrived at once.
+    if (bytes.buffer !== this.#arrived.buffer) this.#arrived = { buffer: bytes.buffer, at: this.#now() };
+    const arrival = Math.floor(this.#arrived.at);
     if (this.#isHeld && ++this.#heldMessages > MAX_HELD_MESSAGES) {
       if (this.#dropped === 0) this.#droppedFrom = arrival;
       this.#dropped += 1;
       return;
     }
     this.stats.lastStreamTime = arrival;
-    reader.message(payload, arrival, 0);
+    reader.message(bytes, start, end, arrival, 0);
   }
 
   /** All that arrived before now was handed over as it came. */
@@ -98,6 +115,7 @@ class CoreSource implements Source {
     if (this.#bus.connection.isClosed()) {
       throw new BusError('the connection to the bus was closed for good', 'Start the service again.');
     }
+    this.#arrived = NEVER;
     if (this.#isHeld) return;
     const held = reader.progress(Math.floor(this.#now()));
     if (held === undefined) return;

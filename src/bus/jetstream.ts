@@ -4,15 +4,15 @@
  * and is made again behind the last message whenever it is lost.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AckPolicy, type ConsumerInfo, type Msg, nanos } from 'nats';
+import { AckPolicy, type ConsumerInfo, nanos } from 'nats';
 import { Quiet } from '../observe/log.ts';
 import { openBucket, readServerTime } from './bucket.ts';
 import { ServerClock, steadyNow } from './clock.ts';
 import type { Bus } from './connect.ts';
 import { isTransient, jetstreamError } from './errors.ts';
-import { Pull, type PullEnd } from './pull.ts';
+import { Pull, type PullEnd, type Subjected } from './pull.ts';
 import type { ReplySubject } from './reply-subject.ts';
-import { type Beginning, beginAt, beginBehind } from './resume.ts';
+import { type Beginning, beginAt, beginBehind, NANOS_PER_MS } from './resume.ts';
 import type { CoreConfig } from './sign-in.ts';
 import {
   type Gap,
@@ -65,8 +65,9 @@ class JetStreamSource implements Source {
   #consumer = '';
   /** The sequence that has to come next; 0 where it is not known. */
   #next = 0;
-  #lastReply = '';
-  #lastParsed: ReplySubject | undefined;
+  /** Of the last message: nanoseconds of its time below the millisecond, and how many were pending behind it. */
+  #lastSubMsNanos = 0;
+  #lastPending = 0;
   /** What `progress` was told last. */
   #reported = 0;
   /** Where the stream captures more than what is wanted. */
@@ -152,7 +153,7 @@ class JetStreamSource implements Source {
 
   #beginning(facts: StreamFacts): Beginning | Promise<Beginning> {
     const { lastSequence: sequence } = this.stats;
-    const nanos = this.#lastParsed?.nanosOf(this.#lastReply) ?? 0n;
+    const nanos = BigInt(this.stats.lastStreamTime) * NANOS_PER_MS + BigInt(this.#lastSubMsNanos);
     if (sequence > 0) return beginBehind({ sequence, nanos }, facts, this.#bus);
     return beginAt(this.#start, facts, this.#now());
   }
@@ -170,8 +171,8 @@ class JetStreamSource implements Source {
   async #read(reader: Reader, signal: AbortSignal): Promise<PullEnd> {
     const consumer = { stream: this.#core.metricsStream, name: this.#consumer };
     const handlers = {
-      message: (message: Msg, reply: string, parsed: ReplySubject) =>
-        this.#onMessage(message, reply, parsed, reader),
+      message: (message: Subjected, bytes: Uint8Array, start: number, end: number, reply: ReplySubject) =>
+        this.#onMessage(message, bytes, start, end, reply, reader),
       progress: () => this.#onProgress(reader),
       idle: (askedAt: number) => this.#onIdle(askedAt, reader),
     };
@@ -187,8 +188,15 @@ class JetStreamSource implements Source {
     return end;
   }
 
-  #onMessage(message: Msg, reply: string, parsed: ReplySubject, reader: Reader): void {
-    const { streamSequence, timeMs } = parsed;
+  #onMessage(
+    message: Subjected,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    reply: ReplySubject,
+    reader: Reader,
+  ): void {
+    const { streamSequence, timeMs } = reply;
     if (streamSequence !== this.#next && this.#next !== 0) {
       const messages = streamSequence - this.#next;
       this.#gap(reader, { fromTime: this.stats.lastStreamTime, toTime: timeMs, messages });
@@ -196,16 +204,16 @@ class JetStreamSource implements Source {
     this.#next = streamSequence + 1;
     this.stats.lastSequence = streamSequence;
     this.stats.lastStreamTime = timeMs;
-    this.#lastReply = reply;
-    this.#lastParsed = parsed;
+    this.#lastSubMsNanos = reply.subMsNanos;
+    this.#lastPending = reply.pending;
     if (this.#isWanted === undefined || this.#isWanted(message.subject)) {
-      reader.message(message.data, timeMs, streamSequence);
+      reader.message(bytes, start, end, timeMs, streamSequence);
     }
   }
 
   #onProgress(reader: Reader): void | Promise<void> {
     const { lastStreamTime } = this.stats;
-    this.stats.pending = this.#lastParsed?.pendingOf(this.#lastReply) ?? 0;
+    this.stats.pending = this.#lastPending;
     this.stats.readThrough = this.stats.lastSequence;
     this.#clock.arrived(lastStreamTime, this.#now());
     this.#reported = Math.max(this.#reported, lastStreamTime);

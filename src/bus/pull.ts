@@ -7,11 +7,14 @@
  */
 import { createInbox, type Msg, nanos, type Subscription } from 'nats';
 import { type Bus, INBOX_PREFIX } from './connect.ts';
+import type { FrameSink } from './frames.ts';
 import { prefixLength, ReplySubject } from './reply-subject.ts';
 
 /** Messages per request: a server gives up on a client that has 64 MB unread, so the bytes are bounded as well. */
 const BATCH_MESSAGES = 10_000;
 const BATCH_BYTES = 8 * 1024 * 1024;
+/** JetStream's reply subjects are shorter by far; what is behind this is not read. */
+const MAX_REPLY_BYTES = 4096;
 /** A request that is not filled ends after this; it is then made again. */
 const REQUEST_EXPIRES_MS = 30_000;
 /** How often progress is told while less than a batch arrives, and how often the server is asked whether all is read. */
@@ -26,9 +29,14 @@ const STATUS = {
   badRequest: 400,
 } as const;
 
+/** What has a subject, decoded where somebody reads it. */
+export interface Subjected {
+  readonly subject: string;
+}
+
 /** Calls come one after the other. What they throw or reject with ends the reading. */
 export interface PullHandlers {
-  message(message: Msg, reply: string, parsed: ReplySubject): void;
+  message(message: Subjected, bytes: Uint8Array, start: number, end: number, reply: ReplySubject): void;
   /** After each batch, and on every tick in which messages came. A promise holds further requests. */
   progress(): void | Promise<void>;
   /** All that the stream held when the server was asked, at `askedAt` by the local clock, has been handed over. */
@@ -45,6 +53,7 @@ export type PullEnd =
 interface Request {
   readonly inbox: string;
   readonly subscription: Subscription;
+  readonly endFrames: () => void;
   /** Messages that may still come; 0: it is over. */
   remaining: number;
   received: number;
@@ -61,7 +70,9 @@ export class Pull {
   readonly #timer: NodeJS.Timeout;
   readonly #stopListening: () => void;
   #resolveEnd: (end: PullEnd) => void = () => {};
-  #parsed: ReplySubject | undefined;
+  /** Of the message that came last; undefined before the first. */
+  #reply: ReplySubject | undefined;
+  readonly #replyBytes = Buffer.alloc(MAX_REPLY_BYTES);
   #received = 0;
   /** How many of the received messages `progress` has been told of. */
   #reported = 0;
@@ -109,24 +120,39 @@ export class Pull {
 
   #subscribe(): Request {
     const inbox = createInbox(INBOX_PREFIX);
-    const request: Request = {
-      inbox,
-      remaining: 0,
-      received: 0,
-      subscription: this.#bus.connection.subscribe(inbox, {
-        // Nothing may leave this callback: an exception would end the client's reader for good, in silence.
-        callback: (error, message) => {
-          if (this.#isOver) return;
-          try {
-            if (error) this.#lost('the bus refused the inbox');
-            else this.#onMessage(request, message);
-          } catch (thrown) {
-            this.#end({ kind: 'failed', error: thrown });
-          }
-        },
-      }),
-    };
+    const subscription = this.#bus.connection.subscribe(inbox, {
+      // Nothing may leave this callback: an exception would end the client's reader for good, in silence.
+      callback: (error, message) => {
+        if (this.#isOver) return;
+        try {
+          if (error) this.#lost('the bus refused the inbox');
+          else this.#onMessage(request, message);
+        } catch (thrown) {
+          this.#end({ kind: 'failed', error: thrown });
+        }
+      },
+    });
+    const frames = this.#framesOf(() => request);
+    const endFrames = this.#bus.frames?.listen(subscription.getID(), frames) ?? (() => {});
+    const request: Request = { inbox, subscription, endFrames, remaining: 0, received: 0 };
     return request;
+  }
+
+  /** The same for messages without headers, where frames are received. The first reply subject comes the other way. */
+  #framesOf(request: () => Request): FrameSink {
+    const subjected = new FrameSubject();
+    return {
+      reply: (bytes, start, end) => this.#reply?.read(bytes, start, end) ?? -1,
+      frame: (bytes, subjectStart, subjectEnd, start, end) => {
+        if (this.#isOver) return;
+        subjected.isAt(bytes, subjectStart, subjectEnd);
+        try {
+          this.#onDelivery(request(), subjected, bytes, start, end);
+        } catch (thrown) {
+          this.#end({ kind: 'failed', error: thrown });
+        }
+      },
+    };
   }
 
   #onMessage(request: Request, message: Msg): void {
@@ -136,26 +162,33 @@ export class Pull {
       this.#onStatus(request, message);
       return;
     }
-    const parsed = this.#parsed ?? this.#firstReply(reply);
+    const parsed = this.#reply ?? this.#firstReply(reply);
     if (parsed === undefined) return;
-    parsed.parse(reply);
+    parsed.read(this.#replyBytes, 0, this.#replyBytes.write(reply, 'latin1'));
+    this.#onDelivery(request, message, message.data, 0, message.data.length);
+  }
+
+  /** Its reply subject is the one read last. */
+  #onDelivery(request: Request, message: Subjected, bytes: Uint8Array, start: number, end: number): void {
+    const reply = this.#reply!;
+    this.#silentTicks = 0;
     // The consumer numbers what it delivers: any message that got lost on the way shows here, before the next is used.
-    if (parsed.consumerSequence !== this.#received + 1) {
+    if (reply.consumerSequence !== this.#received + 1) {
       this.#lost(`delivery ${this.#received + 1} did not arrive`);
       return;
     }
     this.#received += 1;
     request.received += 1;
     request.remaining -= 1;
-    this.#handlers.message(message, reply, parsed);
+    this.#handlers.message(message, bytes, start, end, reply);
     if (request.remaining === 0 && request !== this.#probe) this.#batchDone();
   }
 
   #firstReply(reply: string): ReplySubject | undefined {
     const prefix = prefixLength(reply);
     if (prefix === undefined) this.#lost(`a message without JetStream's reply subject came: ${reply}`);
-    else this.#parsed = new ReplySubject(prefix);
-    return this.#parsed;
+    else this.#reply = new ReplySubject(prefix);
+    return this.#reply;
   }
 
   #onStatus(request: Request, message: Msg): void {
@@ -258,9 +291,27 @@ export class Pull {
     this.#isOver = true;
     clearInterval(this.#timer);
     this.#stopListening();
-    for (const { subscription } of [...this.#requests, this.#probe]) {
+    for (const { subscription, endFrames } of [...this.#requests, this.#probe]) {
+      endFrames();
       if (!this.#bus.connection.isClosed()) subscription.unsubscribe();
     }
     this.#resolveEnd(end);
+  }
+}
+
+/** The subject of a frame: one object is used over and over. */
+class FrameSubject implements Subjected {
+  #bytes: Uint8Array = new Uint8Array(0);
+  #start = 0;
+  #end = 0;
+
+  isAt(bytes: Uint8Array, start: number, end: number): void {
+    this.#bytes = bytes;
+    this.#start = start;
+    this.#end = end;
+  }
+
+  get subject(): string {
+    return Buffer.from(this.#bytes.subarray(this.#start, this.#end)).toString();
   }
 }

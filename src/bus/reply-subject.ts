@@ -13,8 +13,10 @@ const LONG_TOKENS: readonly number[] = [11, 12];
 /** Tokens before <deliveries>. */
 const SHORT_PREFIX_TOKENS = 4;
 const LONG_PREFIX_TOKENS = 6;
-const DIGIT_0 = 48;
-/** Digits of a time in nanoseconds that are below the millisecond. */
+const DIGIT_0 = 0x30;
+const DOT = 0x2e;
+/** Digits of a time in nanoseconds: all of them from 2001 to 2286, and those below the millisecond. */
+const TIME_DIGITS = 19;
 const SUB_MS_DIGITS = 6;
 
 /** The length of the text before <deliveries>; undefined where the subject is of neither form. */
@@ -27,13 +29,17 @@ export function prefixLength(reply: string): number | undefined {
   return prefix.join('.').length + 1;
 }
 
-/** What the last parsed reply subject said. One object is used over and over: this is the hot path. */
+/** What the last reply subject read said. One object is used over and over: this is the hot path. */
 export class ReplySubject {
   /** 0 where the subject was not of the known form. */
   streamSequence = 0;
   consumerSequence = 0;
   /** Whole milliseconds since 1970, rounded down. */
   timeMs = 0;
+  /** Messages that were still to be delivered behind this one. */
+  pending = 0;
+  /** Nanoseconds of the time below the millisecond. */
+  subMsNanos = 0;
   readonly #prefix: number;
   #at = 0;
 
@@ -41,37 +47,41 @@ export class ReplySubject {
     this.#prefix = prefix;
   }
 
-  parse(reply: string): void {
-    this.#at = this.#prefix;
-    this.#number(reply);
-    this.streamSequence = this.#number(reply);
-    this.consumerSequence = this.#number(reply);
-    let ms = 0;
-    const end = reply.indexOf('.', this.#at) - SUB_MS_DIGITS;
-    for (let i = this.#at; i < end; i++) ms = ms * 10 + reply.charCodeAt(i) - DIGIT_0;
-    this.timeMs = ms;
-  }
-
-  /** Messages that were still to be delivered behind this one. */
-  pendingOf(reply: string): number {
-    return Number(reply.slice(this.#prefix).split('.')[4]);
-  }
-
-  /** Nanoseconds since 1970. */
-  nanosOf(reply: string): bigint {
-    return BigInt(reply.slice(this.#prefix).split('.')[3] ?? '0');
+  /** Reads the subject that begins at `start`. Returns the position behind <pending>; never looks behind `end`. */
+  read(bytes: Uint8Array, start: number, end: number): number {
+    this.#at = start + this.#prefix;
+    this.#number(bytes, end);
+    this.streamSequence = this.#number(bytes, end);
+    this.consumerSequence = this.#number(bytes, end);
+    const time = this.#at;
+    let timeEnd = time + TIME_DIGITS;
+    if (timeEnd >= end || bytes[timeEnd] !== DOT) {
+      timeEnd = bytes.indexOf(DOT, time);
+      if (timeEnd < 0 || timeEnd > end) timeEnd = end;
+    }
+    this.timeMs = digits(bytes, time, timeEnd - SUB_MS_DIGITS);
+    this.subMsNanos = digits(bytes, Math.max(time, timeEnd - SUB_MS_DIGITS), timeEnd);
+    this.#at = timeEnd + 1;
+    this.pending = this.#number(bytes, end);
+    return Math.min(end, this.#at - 1);
   }
 
   /** The digits from here on; goes on behind what ended them. */
-  #number(text: string): number {
+  #number(bytes: Uint8Array, end: number): number {
     let value = 0;
     let i = this.#at;
-    let digit = text.charCodeAt(i) - DIGIT_0;
-    while (digit >= 0 && digit <= 9) {
+    for (; i < end; i++) {
+      const digit = bytes[i]! - DIGIT_0;
+      if (digit < 0 || digit > 9) break;
       value = value * 10 + digit;
-      digit = text.charCodeAt(++i) - DIGIT_0;
     }
     this.#at = i + 1;
     return value;
   }
+}
+
+function digits(bytes: Uint8Array, start: number, end: number): number {
+  let value = 0;
+  for (let i = start; i < end; i++) value = value * 10 + bytes[i]! - DIGIT_0;
+  return value;
 }

@@ -4,7 +4,7 @@ import type { Bus } from './connect.ts';
 import type { Gap, Start } from './source.ts';
 import { manager, type StreamFacts } from './stream.ts';
 
-const NANOS_PER_MS = 1_000_000n;
+export const NANOS_PER_MS = 1_000_000n;
 const NANOS_PER_SECOND = 1_000_000_000n;
 
 /** The last message that was handed over. */

@@ -27,10 +27,10 @@ export interface Gap {
 /** What a reader does with the messages. All calls come one after the other, in stream order. */
 export interface Reader {
   /**
-   * One message. Synchronous, and must not throw; the bytes may be reused after the call.
+   * One message: the bytes from `start` to `end`, which nobody changes any more. Synchronous, and must not throw.
    * `streamTime` is in whole milliseconds since 1970, rounded down; `sequence` is 0 in core mode.
    */
-  message(payload: Uint8Array, streamTime: number, sequence: number): void;
+  message(bytes: Uint8Array, start: number, end: number, streamTime: number, sequence: number): void;
   /**
    * Every message with a stream time below `streamTime` has been handed over (I2): after a batch, the time of its last
    * message; when nothing is pending, the server's clock less the slack. The source asks for no more messages until the

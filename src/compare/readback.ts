@@ -26,8 +26,8 @@ export async function readBack(source: Source, truth: Truth, expected: number, c
     }
   };
   const reader = {
-    message(payload: Uint8Array, streamTime: number) {
-      truth.add(payload, streamTime);
+    message(bytes: Uint8Array, start: number, end: number, streamTime: number) {
+      truth.add(bytes.subarray(start, end), streamTime);
       lastMessage = clock.now();
     },
     progress: stopWhenDone,

@@ -1,19 +1,32 @@
 import type { Sample } from '../aggregate/sample.ts';
 import type { Rejection } from './rejection.ts';
 
-/** Takes what is in a message, element by element. */
+/** Takes what is in the messages, in their order. */
 export interface SampleHandler {
+  /** Series whose samples are about to come, -1 among them: a chance to have their memory at hand. */
+  expect?(series: Int32Array, count: number): void;
   /** The sample is good during the call only. */
   sample(sample: Sample): void;
   /** An element of an array that is no sample; the others are kept. */
-  rejected(reason: Rejection): void;
+  rejected(reason: Rejection, message: Uint8Array): void;
+  /** A message of which nothing is kept. */
+  rejectedMessage(reason: Rejection, message: Uint8Array): void;
 }
 
 /** A wire format. */
 export interface Decoder {
   /**
-   * Hands over the samples of a message, or returns why it is rejected whole; then the handler was not called. Never
-   * throws, whatever the bytes (unless the handler does). The bytes may be reused after the call.
+   * Takes the message from `start` to `end`. What is in it is handed over with this call or a later one, at the latest
+   * with `flush`: the bytes must stay as they are until then. Never throws, whatever the bytes (unless the handler does).
    */
-  decode(message: Uint8Array, handler: SampleHandler): Rejection | undefined;
+  take(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    streamTime: number,
+    sequence: number,
+    handler: SampleHandler,
+  ): void;
+  /** Hands over all that was taken. */
+  flush(handler: SampleHandler): void;
 }

@@ -60,7 +60,7 @@ export class GoLayout {
   read(scanner: Scanner, sample: JsonSample, start: number): boolean {
     const { end, bytes } = scanner;
     if (!NAME.isAt(scanner, start)) return false;
-    sample.clear(scanner.view);
+    sample.clear();
     const nameStart = start + NAME.length;
     const nameEnd = scanner.string(nameStart);
     if (nameEnd === FAILED || nameEnd === nameStart) return false;

@@ -2,20 +2,31 @@ import type { Sample, Spelling } from '../aggregate/sample.ts';
 
 export const NO_TYPE = -1;
 
-/** The decoder's one sample, with the spelling by which the table finds its series. */
+const NO_BYTES: Uint8Array = new Uint8Array(0);
+const NO_VIEW = new DataView(NO_BYTES.buffer);
+
+/** A message's sample, with the spelling by which the table finds its series. Decoders use these over and over. */
 export class JsonSample implements Sample, Spelling {
-  view: DataView = new DataView(new ArrayBuffer(0));
-  series = -1;
-  type = NO_TYPE;
+  /** Of the whole buffer in which the message lies, from `messageStart` to `messageEnd`. */
+  bytes = NO_BYTES;
+  view = NO_VIEW;
+  messageStart = 0;
+  messageEnd = 0;
+  // These are always doubles to the engine, and never boxed anew.
   value = Number.NaN;
   eventTime = Number.NaN;
+  streamTime = Number.NaN;
+  sequence = Number.NaN;
+  series = -1;
+  type = NO_TYPE;
   nameStart = 0;
   nameLength = 0;
   dimensionsStart = 0;
   dimensionsLength = 0;
+  /** Of the spelling, once all of it is known. */
+  hash = 0;
 
-  clear(view: DataView): void {
-    this.view = view;
+  clear(): void {
     this.series = -1;
     this.type = NO_TYPE;
     this.value = Number.NaN;

@@ -1,6 +1,6 @@
-import { TYPE_CODES } from '../aggregate/sample.ts';
 import { identify } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
+import { hashOf } from '../aggregate/spellings.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { GoLayout } from './go-layout.ts';
 import { checkIdentity, keyText, readDimensions } from './identity.ts';
@@ -21,29 +21,13 @@ import {
   Scanner,
 } from './scanner.ts';
 import { TimestampReader } from './timestamp.ts';
+import { DIMENSIONS, FIELDS, NAME, TIMESTAMP, TYPE, TYPES, UNKNOWN, VALUE, wordAt } from './words.ts';
 
-/** The fields of a sample, as bits of the set of those seen. */
-const NAME = 1;
-const TYPE = 2;
-const VALUE = 4;
-const DIMENSIONS = 8;
-const TIMESTAMP = 16;
-const UNKNOWN = 0;
-
-/** Words and their codes, by the length of the word. */
-type Words = readonly (readonly { readonly text: Uint8Array; readonly code: number }[])[];
-
-const FIELDS = wordsByLength({
-  name: NAME,
-  type: TYPE,
-  value: VALUE,
-  dimensions: DIMENSIONS,
-  timestamp: TIMESTAMP,
-  dims: DIMENSIONS,
-  tags: DIMENSIONS,
-  labels: DIMENSIONS,
-});
-const TYPES = wordsByLength(TYPE_CODES);
+/**
+ * Messages whose series are looked up together: with many series, each lookup waits for memory several times, and the
+ * waits of a batch overlap.
+ */
+const BATCH_MESSAGES = 128;
 
 /**
  * The wire format of nats_metrics: an object, or an array of objects, per message.
@@ -58,7 +42,13 @@ export class JsonDecoder implements Decoder {
   readonly #table: SeriesTable;
   readonly #maxMessageBytes: number;
   readonly #scanner = new Scanner();
-  readonly #sample = new JsonSample();
+  /** Taken and not handed over yet: the first `#size`. */
+  readonly #batch = Array.from({ length: BATCH_MESSAGES }, () => new JsonSample());
+  #size = 0;
+  /** What is being read. */
+  #sample = this.#batch[0]!;
+  /** Series of the batch. */
+  readonly #coming = new Int32Array(BATCH_MESSAGES);
   readonly #timestamps = new TimestampReader();
   readonly #goLayout = new GoLayout(this.#timestamps);
   #rejection: Rejection = 'not_json';
@@ -70,28 +60,108 @@ export class JsonDecoder implements Decoder {
     this.#maxMessageBytes = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
   }
 
-  decode(message: Uint8Array, handler: SampleHandler): Rejection | undefined {
+  take(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    streamTime: number,
+    sequence: number,
+    handler: SampleHandler,
+  ): void {
+    const sample = this.#sample;
+    const begin = this.#scanner.load(bytes, start, end);
+    sample.bytes = this.#scanner.bytes;
+    sample.view = this.#scanner.view;
+    sample.messageStart = begin;
+    sample.messageEnd = this.#scanner.end;
+    sample.streamTime = streamTime;
+    sample.sequence = sequence;
+    if (end - start <= this.#maxMessageBytes) {
+      if (this.#goLayout.read(this.#scanner, sample, begin) || this.#readObject(begin)) {
+        this.#enqueue(handler);
+        return;
+      }
+    }
+    this.#takeSlowly(bytes.subarray(start, end), handler);
+  }
+
+  flush(handler: SampleHandler): void {
+    const size = this.#size;
+    this.#size = 0;
+    if (size > 1) {
+      const isWorthIt = this.#table.prefetch(this.#batch, size, this.#coming);
+      if (isWorthIt) handler.expect?.(this.#coming, size);
+    }
+    for (let i = 0; i < size; i++) {
+      const sample = this.#batch[i]!;
+      sample.series = this.#table.find(sample, sample.hash);
+      if (sample.series >= 0) handler.sample(sample);
+      else this.#handOverNew(sample, handler);
+    }
+    this.#sample = this.#batch[0]!;
+  }
+
+  /** The sample that was read is one of the batch now. */
+  #enqueue(handler: SampleHandler): void {
+    const sample = this.#sample;
+    sample.hash = hashOf(sample);
+    this.#size++;
+    if (this.#size === BATCH_MESSAGES) this.flush(handler);
+    else this.#sample = this.#batch[this.#size]!;
+  }
+
+  /** Reads a message that is one object with a sample in it, except for its series. If false, it is something else. */
+  #readObject(begin: number): boolean {
+    const scanner = this.#scanner;
+    const start = scanner.space(begin);
+    if (scanner.peek(start) !== OPEN_OBJECT) return false;
+    const after = this.#readElement(start, 0);
+    return after !== FAILED && scanner.space(after) === scanner.end;
+  }
+
+  /** A sample spelled as never before, or whose spelling was forgotten: all of its message is read strictly. */
+  #handOverNew(sample: JsonSample, handler: SampleHandler): void {
+    const { bytes, messageStart, messageEnd } = sample;
+    this.#sample = sample;
+    this.#scanner.load(bytes, messageStart, messageEnd);
+    const rejection = this.#readObject(messageStart) ? this.#newSpelling(sample) : this.#rejection;
+    if (rejection === undefined) {
+      handler.sample(sample);
+      return;
+    }
+    const reason = this.#brokenSyntax(this.#scanner.space(messageStart)) ?? rejection;
+    handler.rejectedMessage(reason, bytes.subarray(messageStart, messageEnd));
+  }
+
+  /** Takes a message that is an array, or is to be rejected: behind all that came before it. */
+  #takeSlowly(message: Uint8Array, handler: SampleHandler): void {
+    const { streamTime, sequence } = this.#sample;
+    this.flush(handler);
+    // Another one of the batch, for the same message.
+    this.#sample.streamTime = streamTime;
+    this.#sample.sequence = sequence;
+    const scanner = this.#scanner;
+    scanner.load(message, 0, message.length);
+    this.#sample.view = scanner.view;
+    const reason = this.#refusal(message, handler);
+    if (reason !== undefined) handler.rejectedMessage(reason, message);
+  }
+
+  /** Why a message is rejected whole; undefined where it is an array whose elements were handed over. */
+  #refusal(message: Uint8Array, handler: SampleHandler): Rejection | undefined {
     if (message.length > this.#maxMessageBytes) return 'too_large';
     const scanner = this.#scanner;
-    const begin = scanner.load(message);
-    if (this.#goLayout.read(scanner, this.#sample, begin) && this.#isKnown()) {
-      handler.sample(this.#sample);
-      return undefined;
-    }
-    const start = scanner.space(begin);
-    const first = scanner.peek(start);
-    if (first === OPEN_OBJECT) {
-      const after = this.#element(start, 0);
-      if (after === FAILED) return this.#brokenSyntax(start) ?? this.#rejection;
-      if (scanner.space(after) !== scanner.end) return 'not_json';
-      handler.sample(this.#sample);
-      return undefined;
-    }
+    const start = scanner.space(message.byteOffset);
     if (start === scanner.end) return 'empty';
+    if (scanner.peek(start) === OPEN_OBJECT) {
+      // With anything behind the object, the syntax is broken.
+      this.#readElement(start, 0);
+      return this.#brokenSyntax(start) ?? this.#rejection;
+    }
     const broken = this.#brokenSyntax(start);
     if (broken !== undefined) return broken;
-    if (first !== OPEN_ARRAY) return 'not_an_object';
-    this.#elements(start, handler);
+    if (scanner.peek(start) !== OPEN_ARRAY) return 'not_an_object';
+    this.#elements(start, message, handler);
     return undefined;
   }
 
@@ -104,13 +174,13 @@ export class JsonDecoder implements Decoder {
   }
 
   /** Hands over the elements of an array whose syntax is known to be right. */
-  #elements(start: number, handler: SampleHandler): void {
+  #elements(start: number, message: Uint8Array, handler: SampleHandler): void {
     const scanner = this.#scanner;
     let i = scanner.space(start + 1);
     while (scanner.peek(i) !== CLOSE_ARRAY) {
       const after = this.#element(i, 1);
       if (after !== FAILED) handler.sample(this.#sample);
-      else handler.rejected(this.#rejection);
+      else handler.rejected(this.#rejection, message);
       i = scanner.space(after === FAILED ? scanner.value(i, 1) : after);
       if (scanner.peek(i) === COMMA) i = scanner.space(i + 1);
     }
@@ -118,15 +188,25 @@ export class JsonDecoder implements Decoder {
 
   /** Reads a value inside `depth` arrays as a sample. Returns the position after it, or FAILED with `#rejection` set. */
   #element(start: number, depth: number): number {
+    const after = this.#readElement(start, depth);
+    if (after === FAILED) return FAILED;
+    const sample = this.#sample;
+    sample.series = this.#table.find(sample);
+    const rejection = sample.series >= 0 ? undefined : this.#newSpelling(sample);
+    return rejection === undefined ? after : this.#reject(rejection);
+  }
+
+  /** The same, except for its series. */
+  #readElement(start: number, depth: number): number {
     const scanner = this.#scanner;
     if (scanner.peek(start) !== OPEN_OBJECT) return this.#reject('not_an_object');
-    this.#sample.clear(scanner.view);
+    this.#sample.clear();
     this.#unknownKeys = undefined;
     scanner.badUnicode = false;
     const after = this.#fields(start, depth + 1);
     if (after === FAILED) return FAILED;
     if (scanner.badUnicode) return this.#reject('bad_unicode');
-    const rejection = this.#findSeries();
+    const rejection = this.#missing();
     return rejection === undefined ? after : this.#reject(rejection);
   }
 
@@ -142,7 +222,7 @@ export class JsonDecoder implements Decoder {
       if (keyEnd === FAILED) return this.#reject('not_json');
       i = scanner.space(keyEnd + 1);
       if (scanner.peek(i) !== COLON) return this.#reject('not_json');
-      const field = this.#word(FIELDS, keyStart, keyEnd) ?? UNKNOWN;
+      const field = wordAt(scanner, FIELDS, keyStart, keyEnd) ?? UNKNOWN;
       if ((seen & field) !== 0) return this.#reject('duplicate_key');
       if (field === UNKNOWN && this.#isRepeated(keyStart)) return this.#reject('duplicate_key');
       seen |= field;
@@ -191,7 +271,7 @@ export class JsonDecoder implements Decoder {
   #type(i: number): number {
     const end = this.#string(i, 'bad_type');
     if (end === FAILED) return FAILED;
-    const type = this.#word(TYPES, i + 1, end);
+    const type = wordAt(this.#scanner, TYPES, i + 1, end);
     if (type === undefined) return this.#reject('bad_type');
     this.#sample.type = type;
     return end + 1;
@@ -204,7 +284,7 @@ export class JsonDecoder implements Decoder {
     return after;
   }
 
-  /** Finds the end of the object and leaves what is in it to `#findSeries`. */
+  /** Finds the end of the object and leaves what is in it to `#newSpelling`. */
   #dimensions(i: number): number {
     const scanner = this.#scanner;
     const after = scanner.literal(i, NULL);
@@ -239,21 +319,6 @@ export class JsonDecoder implements Decoder {
     return end === FAILED ? this.#reject('not_json') : end;
   }
 
-  /** The code of the word that the string just read says, if it is one of these. */
-  #word(words: Words, start: number, end: number): number | undefined {
-    const scanner = this.#scanner;
-    if (scanner.escaped) {
-      const said = ascii(scanner.text(start, end, true));
-      return words[said.length]?.find(({ text }) => Buffer.compare(text, said) === 0)?.code;
-    }
-    const candidates = words[end - start];
-    if (candidates === undefined) return undefined;
-    for (let i = 0; i < candidates.length; i++) {
-      if (scanner.spells(start, end, candidates[i]!.text)) return candidates[i]!.code;
-    }
-    return undefined;
-  }
-
   #isRepeated(keyStart: number): boolean {
     const key = keyText(this.#scanner, keyStart);
     this.#unknownKeys ??= new Set();
@@ -262,23 +327,15 @@ export class JsonDecoder implements Decoder {
     return false;
   }
 
-  #findSeries(): Rejection | undefined {
+  #missing(): Rejection | undefined {
     const sample = this.#sample;
     if (sample.nameLength === 0) return 'missing_name';
     if (sample.type === NO_TYPE) return 'bad_type';
-    if (Number.isNaN(sample.value)) return 'bad_value';
-    return this.#isKnown() ? undefined : this.#newSpelling();
-  }
-
-  #isKnown(): boolean {
-    const sample = this.#sample;
-    sample.series = this.#table.find(sample);
-    return sample.series >= 0;
+    return Number.isNaN(sample.value) ? 'bad_value' : undefined;
   }
 
   /** Parses what was spelled as never before (or was forgotten), and tells the table. */
-  #newSpelling(): Rejection | undefined {
-    const sample = this.#sample;
+  #newSpelling(sample: JsonSample): Rejection | undefined {
     const scanner = this.#scanner;
     const name = scanner.text(sample.nameStart, sample.nameStart + sample.nameLength, true);
     const { dimensionsStart: start, dimensionsLength: length } = sample;
@@ -296,12 +353,4 @@ export class JsonDecoder implements Decoder {
     this.#rejection = reason;
     return FAILED;
   }
-}
-
-function wordsByLength(codes: Readonly<Record<string, number>>): Words {
-  const words = Object.entries(codes).map(([word, code]) => ({ text: ascii(word), code }));
-  const longest = Math.max(...words.map(({ text }) => text.length));
-  return Array.from({ length: longest + 1 }, (_, length) =>
-    words.filter(({ text }) => text.length === length),
-  );
 }

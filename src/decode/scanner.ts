@@ -59,15 +59,16 @@ export class Scanner {
   tooDeep = false;
   #text: Buffer = Buffer.alloc(0);
 
-  /** Returns the position of the message's first byte. */
-  load(message: Uint8Array): number {
-    if (message.buffer !== this.bytes.buffer) {
-      this.bytes = new Uint8Array(message.buffer);
-      this.view = new DataView(message.buffer);
-      this.#text = Buffer.from(message.buffer);
+  /** Takes the message from `start` to `end`. Returns the position of its first byte. */
+  load(message: Uint8Array, start: number, end: number): number {
+    const { buffer, byteOffset } = message;
+    if (buffer !== this.bytes.buffer) {
+      this.bytes = new Uint8Array(buffer);
+      this.view = new DataView(buffer);
+      this.#text = Buffer.from(buffer);
     }
-    this.end = message.byteOffset + message.byteLength;
-    return message.byteOffset;
+    this.end = byteOffset + end;
+    return byteOffset + start;
   }
 
   peek(i: number): number {

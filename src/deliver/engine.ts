@@ -160,7 +160,10 @@ export class Engine {
     try {
       await source.run(pipeline, AbortSignal.any(ends));
       // Nothing can be read again in core mode: what is not complete is handed out as it is, and parts add up.
-      if (!this.#attachment.replayable) this.#fanout.hand(aggregator.closeAll(), aggregator.boundary, 0);
+      if (!this.#attachment.replayable) {
+        pipeline.flush();
+        this.#fanout.hand(aggregator.closeAll(), aggregator.boundary, 0);
+      }
     } finally {
       this.#over.abort();
       const deadline = new AbortController();

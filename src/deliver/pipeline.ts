@@ -53,9 +53,6 @@ export interface PipelineStats {
 export class Pipeline implements Reader, SampleHandler {
   readonly stats: PipelineStats = { received: 0, rejectedMessages: new Map(), rejectedSamples: new Map() };
   readonly #options: PipelineOptions;
-  /** Of the message being decoded. */
-  #payload: Uint8Array = new Uint8Array();
-  #streamTime = 0;
   #sequence: number;
 
   constructor(options: PipelineOptions) {
@@ -63,29 +60,42 @@ export class Pipeline implements Reader, SampleHandler {
     this.#sequence = options.sequence;
   }
 
-  message(payload: Uint8Array, streamTime: number, sequence: number): void {
+  message(bytes: Uint8Array, start: number, end: number, streamTime: number, sequence: number): void {
     this.stats.received++;
-    this.#payload = payload;
-    this.#streamTime = streamTime;
     this.#sequence = sequence;
-    const reason = this.#options.decoder.decode(payload, this);
-    if (reason !== undefined) this.#reject(this.stats.rejectedMessages, reason);
+    this.#options.decoder.take(bytes, start, end, streamTime, sequence, this);
+  }
+
+  /** All messages so far are rejected, or their samples are with the aggregator. */
+  flush(): void {
+    this.#options.decoder.flush(this);
+  }
+
+  expect(series: Int32Array, count: number): void {
+    this.#options.aggregator.prefetch(series, count);
   }
 
   sample(sample: Sample): void {
-    this.#options.aggregator.add(sample, this.#streamTime, this.#sequence);
+    this.#options.aggregator.add(sample, sample.streamTime, sample.sequence);
   }
 
-  rejected(reason: Rejection): void {
-    this.#reject(this.stats.rejectedSamples, reason);
+  rejected(reason: Rejection, message: Uint8Array): void {
+    this.#reject(this.stats.rejectedSamples, reason, message);
+  }
+
+  rejectedMessage(reason: Rejection, message: Uint8Array): void {
+    this.#reject(this.stats.rejectedMessages, reason, message);
   }
 
   progress(streamTime: number): void | Promise<void> {
+    this.flush();
     const shaped = this.#options.untilShaped?.(streamTime);
     return shaped === undefined ? this.#close(streamTime) : shaped.then(() => this.#close(streamTime));
   }
 
   #close(streamTime: number): void | Promise<void> {
+    // Some may have come while the shape was not known.
+    this.flush();
     const { aggregator, hand, onReopened } = this.#options;
     const reopened = aggregator.takeReopened();
     if (reopened.length > 0) onReopened?.(reopened, this.#sequence);
@@ -98,9 +108,9 @@ export class Pipeline implements Reader, SampleHandler {
     this.#options.onGap?.(gap);
   }
 
-  #reject(counts: Map<Rejection, number>, reason: Rejection): void {
+  #reject(counts: Map<Rejection, number>, reason: Rejection, message: Uint8Array): void {
     counts.set(reason, (counts.get(reason) ?? 0) + 1);
-    this.#options.onRejected?.(reason, this.#payload);
+    this.#options.onRejected?.(reason, message);
   }
 }
 

@@ -50,9 +50,9 @@ export async function rewriteWindow(
 function patient(reader: Reader, through: number): Reader {
   let read = 0;
   return {
-    message(payload, streamTime, sequence) {
+    message(bytes, start, end, streamTime, sequence) {
       read = sequence;
-      reader.message(payload, streamTime, sequence);
+      reader.message(bytes, start, end, streamTime, sequence);
     },
     progress: (streamTime) => (read >= through ? reader.progress(streamTime) : undefined),
     gap: (gap) => reader.gap?.(gap),

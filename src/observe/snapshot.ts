@@ -20,6 +20,8 @@ export interface Parts {
 export function snapshot(parts: Parts, now: number): Status {
   const { config, bus, engine } = parts;
   const live = engine?.live;
+  // I8, for whoever looks: what was received is decoded or rejected.
+  live?.pipeline.flush();
   const { core } = config;
   return {
     version: VERSION,

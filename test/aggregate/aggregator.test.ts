@@ -5,6 +5,7 @@ import { makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling, type WindowShape } from '../../src/aggregate/tiling.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
+import { decodeMessage } from '../decode/decoded.ts';
 import { expectedSamples, expectedWindows, type OracleMessage, windowAt, windowStart } from './oracle.ts';
 import { pointsOf, run, settingsAndStream, tilingOf } from './stream.ts';
 
@@ -21,7 +22,7 @@ function setUp(options: Partial<AggregatorOptions & WindowShape> = {}) {
   const aggregator = new Aggregator(table, optionsOf(options));
   const add = (fields: object, streamTime: number) => {
     const message = { name: 'a', type: 'counter', value: 1, ...fields };
-    const rejection = decoder.decode(new TextEncoder().encode(JSON.stringify(message)), {
+    const rejection = decodeMessage(decoder, new TextEncoder().encode(JSON.stringify(message)), {
       sample: (sample) => aggregator.add(sample, streamTime),
       rejected: () => {},
     });
@@ -250,7 +251,7 @@ describe('overflow', () => {
     let largest = 0;
     for (let i = 0; i < 20_000; i++) {
       const text = `{"name":"n${i % 7}","type":"counter","value":1,"dims":{"x":${i}}}`;
-      decoder.decode(new TextEncoder().encode(text), {
+      decodeMessage(decoder, new TextEncoder().encode(text), {
         sample: (sample) => aggregator.add(sample, i),
         rejected: () => {},
       });

@@ -6,6 +6,7 @@ import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { ClosedWindow } from '../../src/aggregate/window.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
+import { decodeMessage } from '../decode/decoded.ts';
 import { type OracleMessage, type OracleSettings, shapeAt, windowAt } from './oracle.ts';
 
 const encoder = new TextEncoder();
@@ -35,7 +36,7 @@ export function run(
     }
   };
   messages.forEach(({ payload, streamTime }, i) => {
-    decoder.decode(typeof payload === 'string' ? encoder.encode(payload) : payload, {
+    decodeMessage(decoder, typeof payload === 'string' ? encoder.encode(payload) : payload, {
       sample: (sample) => aggregator.add(sample, streamTime),
       rejected: () => {},
     });

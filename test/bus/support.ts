@@ -3,6 +3,7 @@ import type { SubscriptionOptions } from 'nats';
 import { expect } from 'vitest';
 import type { Bus } from '../../src/bus/connect.ts';
 import { connect } from '../../src/bus/connect.ts';
+import type { FrameSink } from '../../src/bus/frames.ts';
 import type { CoreConfig } from '../../src/bus/sign-in.ts';
 import type { Gap, Reader } from '../../src/bus/source.ts';
 import { CORE_SETTINGS } from '../../src/config.ts';
@@ -24,10 +25,18 @@ export function memoryLog(): Log & { readonly lines: Line[] } {
   return { lines, debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
 }
 
+/** Set where all is to be received by the client alone. */
+const RECEIVE = process.env.FANOUT_TEST_RECEIVE;
+
 /** The settings as the service reads them. */
 export function settings(env: Record<string, string>): CoreConfig {
   const errors: SettingError[] = [];
-  const core = readSettings(CORE_SETTINGS, '', { METRICS_STREAM_MAX_BYTES: '512MiB', ...env }, errors, []);
+  const given = {
+    METRICS_STREAM_MAX_BYTES: '512MiB',
+    ...(RECEIVE === undefined ? {} : { METRICS_RECEIVE: RECEIVE }),
+    ...env,
+  };
+  const core = readSettings(CORE_SETTINGS, '', given, errors, []);
   if (errors.length > 0) throw new Error(JSON.stringify(errors));
   return core;
 }
@@ -46,9 +55,9 @@ export class Recorder implements Reader {
   hold: ((streamTime: number) => void | Promise<void>) | undefined;
   onMessage: ((sequence: number) => void) | undefined;
 
-  message(payload: Uint8Array, streamTime: number, sequence: number): void {
+  message(bytes: Uint8Array, start: number, end: number, streamTime: number, sequence: number): void {
     this.sequences.push(sequence);
-    this.payloads.push(Buffer.from(payload).toString());
+    this.payloads.push(Buffer.from(bytes.subarray(start, end)).toString());
     this.times.push(streamTime);
     this.onMessage?.(sequence);
   }
@@ -102,9 +111,19 @@ export function losing(bus: Bus, isLost: () => boolean): Bus {
         });
     },
   });
+  const frames = bus.frames && {
+    listen: (sid: number, sink: FrameSink) =>
+      bus.frames!.listen(sid, {
+        ...sink,
+        frame: (...args) => {
+          if (!isLost()) sink.frame(...args);
+        },
+      }),
+  };
   return new Proxy(bus, {
     get: (target, name) => {
       if (name === 'connection') return connection;
+      if (name === 'frames') return frames;
       const value = Reflect.get(target, name, target);
       return typeof value === 'function' ? value.bind(target) : value;
     },

@@ -12,10 +12,12 @@ describe('reply subjects', () => {
   };
   test.each(Object.entries(forms))('%s', (_, reply) => {
     const parsed = new ReplySubject(prefixLength(reply)!);
-    parsed.parse(reply);
+    // In the middle of other bytes, which belong to others.
+    const bytes = Buffer.from(`1.2${reply} 345`);
+    const behind = parsed.read(bytes, 3, 3 + reply.length);
+    expect(bytes.toString('latin1', behind)).toMatch(/^(\.r4nd0m)? 345$/);
     expect(parsed).toMatchObject({ streamSequence: 4711, consumerSequence: 42, timeMs: 1795442540203 });
-    expect(parsed.pendingOf(reply)).toBe(7);
-    expect(parsed.nanosOf(reply)).toBe(1795442540203230153n);
+    expect(parsed).toMatchObject({ subMsNanos: 230153, pending: 7 });
   });
 
   test.each(['', 'metrics', '$JS.ACK.a.b', '$JS.API.a.b.1.2.3.4.5', '$JS.ACK.a.b.1.2.3.4.5.6'])(
@@ -27,7 +29,11 @@ describe('reply subjects', () => {
 
   test('one cut off ends, and says nothing', () => {
     const parsed = new ReplySubject(prefixLength(forms.short)!);
-    parsed.parse('');
+    for (let length = 0; length < forms.short.length; length++) {
+      // What is behind the end is not read.
+      expect(parsed.read(Buffer.from(`${forms.short}99`), 0, length)).toBeLessThanOrEqual(length);
+    }
+    parsed.read(Buffer.from(''), 0, 0);
     expect(parsed).toMatchObject({ streamSequence: 0, consumerSequence: 0 });
   });
 });

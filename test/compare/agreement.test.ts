@@ -7,6 +7,7 @@ import { Tiling } from '../../src/aggregate/tiling.ts';
 import { MAX_TRAFFIC_MESSAGE_BYTES, Traffic } from '../../src/compare/traffic.ts';
 import { Truth, type TruthRow, type WindowSettings } from '../../src/compare/truth.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
+import { decodeMessage } from '../decode/decoded.ts';
 
 const NOW = Date.UTC(2026, 10, 23, 1, 30);
 const MAX_SERIES = 10_000;
@@ -38,7 +39,7 @@ function byService(messages: readonly Message[], settings: readonly WindowSettin
         rejected++;
       },
     };
-    if (decoder.decode(payload, handler) !== undefined) rejected++;
+    if (decodeMessage(decoder, payload, handler) !== undefined) rejected++;
   }
   const rows: Row[] = [];
   for (const window of aggregator.closeAll()) {

@@ -35,7 +35,7 @@ class FakeSource implements Source {
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
     for (const [i, batch] of this.#batches.entries()) {
-      for (const payload of batch) reader.message(payload, NOW, 0);
+      for (const payload of batch) reader.message(payload, 0, payload.length, NOW, 0);
       this.stats.pending = this.#batches.slice(i + 1).flat().length;
       await reader.progress(NOW);
       if (signal.aborted) return;

@@ -1,5 +1,6 @@
 import type { Series } from '../../src/aggregate/point.ts';
 import type { SeriesTable } from '../../src/aggregate/series-table.ts';
+import type { Decoder, SampleHandler } from '../../src/decode/decoder.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
 import type { Rejection } from '../../src/decode/rejection.ts';
 
@@ -14,12 +15,30 @@ export function decodeWith(table: SeriesTable, message: string | Uint8Array): De
   const bytes = typeof message === 'string' ? Buffer.from(message) : message;
   // Between bytes that would make another message of it, were they read.
   const padded = Buffer.concat([Buffer.from('{"name":"'), bytes, Buffer.from('"}]}1 ')]);
-  const rejection = new JsonDecoder(table).decode(padded.subarray(9, 9 + bytes.length), {
+  const rejection = decodeMessage(new JsonDecoder(table), padded.subarray(9, 9 + bytes.length), {
     sample: ({ series, value, eventTime }) =>
       elements.push({ series: table.series(series), value, eventTime }),
     rejected: (reason) => elements.push(reason),
   });
   return { rejection, elements };
+}
+
+/** One message by itself; returns why it was rejected whole, if it was. */
+export function decodeMessage(
+  decoder: Decoder,
+  message: Uint8Array,
+  handler: Pick<SampleHandler, 'sample' | 'rejected'>,
+): Rejection | undefined {
+  let rejection: Rejection | undefined;
+  const whole = {
+    ...handler,
+    rejectedMessage: (reason: Rejection) => {
+      rejection = reason;
+    },
+  };
+  decoder.take(message, 0, message.length, 0, 0, whole);
+  decoder.flush(whole);
+  return rejection;
 }
 
 /** A good message but for one field, which is written as given; undefined leaves it out. */

@@ -2,9 +2,10 @@ import { expect, test } from 'vitest';
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
+import type { SampleHandler } from '../../src/decode/decoder.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
 import { REJECTIONS } from '../../src/decode/rejection.ts';
-import { decodeWith } from './decoded.ts';
+import { decodeMessage, decodeWith } from './decoded.ts';
 
 const SEEDS = [
   '{"name":"http.requests","type":"counter","value":3,"dimensions":{"app":"api","status":200},"timestamp":"2026-11-23T01:30:00.123456789Z"}',
@@ -45,7 +46,7 @@ function setUp() {
   const decode = (message: Uint8Array) => {
     counts.received++;
     let called = false;
-    const rejection = decoder.decode(message, {
+    const rejection = decodeMessage(decoder, message, {
       sample: (sample) => {
         called = true;
         counts.samples++;
@@ -104,6 +105,41 @@ test('a message says the same whether its series was seen before or not', () => 
     expect(decoded).toEqual(decodeWith(new SeriesTable(10), message));
   }
   expect(samples).toBeGreaterThan(500);
+});
+
+test('messages taken together say what each says by itself, in the same order', () => {
+  const next = random(11);
+  // So many series that lookups are prepared together.
+  const table = new SeriesTable(10_000);
+  for (let i = 0; i < 5000; i++) decodeWith(table, `{"name":"n${i}","type":"counter","value":1}`);
+  const decoder = new JsonDecoder(table);
+  let expected: unknown[] = [];
+  let found: unknown[] = [];
+  let prepared = 0;
+  const handler: SampleHandler = {
+    expect: (_, count) => {
+      prepared += count;
+    },
+    sample: ({ series, value, eventTime, streamTime, sequence }) =>
+      found.push({ series: table.series(series), value, eventTime }, streamTime, sequence),
+    rejected: (reason) => found.push(reason),
+    rejectedMessage: (reason, message) => found.push(reason, Buffer.from(message)),
+  };
+  for (let i = 0; i < 20_000; i++) {
+    const known = `{"name":"n${next(6000)}","type":"counter","value":${i}}`;
+    const message = next(3) > 0 ? Buffer.from(known) : mutated(SEEDS[next(SEEDS.length)]!, next);
+    const { rejection, elements } = decodeWith(table, message);
+    const each = elements.map((element) => (typeof element === 'string' ? element : [element, i, -i]));
+    expected.push(...(rejection === undefined ? each.flat() : [rejection, message]));
+    // Somewhere in a buffer, as messages come from a socket.
+    const chunk = Buffer.concat([Buffer.from('{"name":'), message, Buffer.from('}')]);
+    decoder.take(chunk, 8, 8 + message.length, i, -i, handler);
+    if (next(300) > 0) continue;
+    decoder.flush(handler);
+    expect(found).toEqual(expected);
+    [expected, found] = [[], []];
+  }
+  expect(prepared).toBeGreaterThan(5000);
 });
 
 test('random bytes', () => {

@@ -3,7 +3,7 @@ import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
 import * as limits from '../../src/decode/limits.ts';
 import { REJECTIONS, type Rejection } from '../../src/decode/rejection.ts';
-import { type Decoded, decodeWith, GOOD, withField } from './decoded.ts';
+import { type Decoded, decodeMessage, decodeWith, GOOD, withField } from './decoded.ts';
 
 function decode(message: string | Uint8Array): Decoded {
   return decodeWith(new SeriesTable(100), message);
@@ -179,7 +179,7 @@ describe('rejections', () => {
     let samples = 0;
     const handler = { sample: () => samples++, rejected: () => {} };
     const large = `[${Array(200_000).fill(GOOD).join(',')}]`;
-    expect(decoder.decode(Buffer.from(large), handler)).toBeUndefined();
+    expect(decodeMessage(decoder, Buffer.from(large), handler)).toBeUndefined();
     expect(samples).toBe(200_000);
   });
 

@@ -6,7 +6,7 @@ import { spelled } from './spelled.ts';
 function scan<T>(text: string, read: (scanner: Scanner, start: number) => T): T {
   const bytes = new TextEncoder().encode(text);
   const scanner = new Scanner();
-  return read(scanner, scanner.load(bytes));
+  return read(scanner, scanner.load(bytes, 0, bytes.length));
 }
 
 function numberIn(text: string): number | undefined {

@@ -40,7 +40,7 @@ class Stream {
         i += 1;
         stats.lastSequence = i;
         stats.lastStreamTime = message.time;
-        reader.message(message.payload, message.time, i);
+        reader.message(message.payload, 0, message.payload.length, message.time, i);
         told = Math.max(told, message.time);
         await reader.progress(told);
       }

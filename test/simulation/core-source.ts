@@ -47,7 +47,7 @@ export class SimCoreSource implements Source {
       this.handed.rejectedSamples += message.rejectedSamples;
       this.stats.lastStreamTime = streamTime;
       this.#instance.received.push({ payload: message.payload, streamTime });
-      this.#reader.message(message.payload, streamTime, 0);
+      this.#reader.message(message.payload, 0, message.payload.length, streamTime, 0);
     });
   }
 

@@ -111,7 +111,7 @@ export class SimSource implements Source {
     this.handed.samples += message.samples;
     this.handed.rejectedMessages += message.rejectedMessages;
     this.handed.rejectedSamples += message.rejectedSamples;
-    reader.message(message.payload, message.streamTime, sequence);
+    reader.message(message.payload, 0, message.payload.length, message.streamTime, sequence);
   }
 
   #progress(reader: Reader): Promise<void> | undefined {

@@ -14,6 +14,8 @@ export function checkAccounts(world: World, instance: Instance): void {
   const { live, lanes } = instance.engine!;
   const { handed } = instance.sources[0]!;
   const { pipeline, aggregator } = live;
+  // As whoever looks at the status does.
+  pipeline.flush();
   const { counter, gauge, timer } = aggregator.stats;
   const accounts: [what: string, actual: number, expected: number][] = [
     ['messages received', pipeline.stats.received, handed.messages],

@@ -1,0 +1,262 @@
+import fc from 'fast-check';
+import { headers, type NatsConnection } from 'nats';
+import { Kind, Parser, type ParserEvent } from 'nats/lib/nats-base-client/parser.js';
+import { afterEach, describe, expect, test } from 'vitest';
+import { connect } from '../../src/bus/connect.ts';
+import { createCoreSource } from '../../src/bus/core.ts';
+import { FrameParser, type FrameSink, Frames, TESTED_VERSIONS } from '../../src/bus/frames.ts';
+import { createJetStreamSource } from '../../src/bus/jetstream.ts';
+import { BusError, type Source } from '../../src/bus/source.ts';
+import { ensureStream } from '../../src/bus/stream.ts';
+import { startNats } from '../../src/servers/nats.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
+import { startProgram } from '../../src/servers/program.ts';
+import { FaultProxy } from '../faults/proxy.ts';
+import { makeCertificates } from './credentials.ts';
+import { memoryLog, numbers, publishNumbers, Recorder, settings, until } from './support.ts';
+
+const STALL_MS = 1500;
+
+/** What came, in order: messages with all that is known of them, and everything else by its kind. */
+type Event = string;
+
+const text = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? []).toString('latin1');
+const messageEvent = (sid: number, subject: string, payload: string, headers = -1) =>
+  JSON.stringify([sid, subject, payload, headers]);
+
+function clientEvent({ kind, msg, data }: ParserEvent): Event {
+  if (kind !== Kind.MSG) return `${kind} ${text(data)}`;
+  return messageEvent(msg!.sid, text(msg!.subject), text(data), msg!.hdr);
+}
+
+/** By the package's own parser alone. */
+function byClient(chunks: readonly Uint8Array[]): Event[] {
+  const events: Event[] = [];
+  const parser = new Parser({ push: (event) => events.push(clientEvent(event)) });
+  for (const chunk of chunks) parser.parse(chunk);
+  return events;
+}
+
+/** Plain ones, and one that wants reply subjects of a form. */
+const PLAIN_SIDS = [1, 12];
+const REPLY_SID = 3;
+const REPLY_FORM = /^\$JS\.ACK\.\d+/;
+
+function byFrames(chunks: readonly Uint8Array[]): { events: Event[]; replies: string[]; taken: number } {
+  const events: Event[] = [];
+  const replies: string[] = [];
+  let taken = 0;
+  const sinkOf = (sid: number, reply?: FrameSink['reply']): FrameSink => ({
+    ...(reply === undefined ? {} : { reply }),
+    frame(bytes, subjectStart, subjectEnd, start, end) {
+      taken++;
+      const subject = text(bytes.subarray(subjectStart, subjectEnd));
+      events.push(messageEvent(sid, subject, text(bytes.subarray(start, end))));
+    },
+  });
+  const reply = (bytes: Uint8Array, start: number, end: number) => {
+    const match = REPLY_FORM.exec(text(bytes.subarray(start, end)));
+    if (match === null) return -1;
+    replies.push(match[0]);
+    return start + match[0].length;
+  };
+  const sinks = new Map(PLAIN_SIDS.map((sid) => [sid, sinkOf(sid)]));
+  sinks.set(REPLY_SID, sinkOf(REPLY_SID, reply));
+  const parser = new FrameParser(new Parser({ push: (event) => events.push(clientEvent(event)) }), sinks);
+  for (const chunk of chunks) parser.parse(chunk);
+  return { events, replies, taken };
+}
+
+const frame = fc.oneof(
+  {
+    weight: 5,
+    arbitrary: fc
+      .tuple(
+        fc.constantFrom(1, 2, 3, 3, 12, 123),
+        fc.constantFrom('a', 'metrics.a.b', '$JS.x'),
+        fc.constantFrom('', '', '_INBOX.1', '7', '$JS.ACK.42.x', '$JS.ACK.x'),
+        fc.oneof(fc.string({ maxLength: 30 }), fc.constantFrom('', '\r\n', 'MSG a 1 3\r\n', 'x'.repeat(300))),
+      )
+      .map(([sid, subject, reply, payload]) => {
+        const bytes = Buffer.from(payload);
+        const line = ['MSG', subject, sid, ...(reply === '' ? [] : [reply]), bytes.length].join(' ');
+        return Buffer.concat([Buffer.from(`${line}\r\n`), bytes, Buffer.from('\r\n')]);
+      }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(fc.constantFrom(1, 2, 3), fc.string({ maxLength: 9 })).map(([sid, payload]) => {
+      const headers = 'NATS/1.0 404 No Messages\r\n\r\n';
+      const body = Buffer.from(headers + payload);
+      return Buffer.concat([
+        Buffer.from(`HMSG a ${sid} r ${headers.length} ${body.length}\r\n`),
+        body,
+        Buffer.from('\r\n'),
+      ]);
+    }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .constantFrom('PING\r\n', 'PONG\r\n', '+OK\r\n', "-ERR 'Slow Consumer'\r\n", 'INFO {"a":"MSG 1"}\r\n')
+      .map((line) => Buffer.from(line)),
+  },
+);
+
+/** The same bytes, cut at the places given. */
+function cut(bytes: Buffer, places: readonly number[]): Uint8Array[] {
+  const ends = [...new Set(places.map((place) => place % (bytes.length + 1)))].sort((a, b) => a - b);
+  return [0, ...ends].map((start, i) => Uint8Array.from(bytes.subarray(start, ends[i] ?? bytes.length)));
+}
+
+describe('frames', () => {
+  test('come as by the client, in the same order, however the chunks cut them', () => {
+    fc.assert(
+      fc.property(
+        fc.array(frame, { maxLength: 12 }),
+        fc.array(fc.nat(), { maxLength: 30 }),
+        (frames, places) => {
+          const bytes = Buffer.concat(frames);
+          const { events } = byFrames(cut(bytes, places));
+          expect(events).toEqual(byClient([bytes]));
+        },
+      ),
+      { numRuns: 3000 },
+    );
+  });
+
+  test('cut at every single byte', () => {
+    const replied = 'MSG a.b 3 $JS.ACK.42.x 5\r\nhello\r\n';
+    const bytes = Buffer.from(
+      `PING\r\nMSG a.b 1 2\r\nhi\r\n${replied}MSG a 2 r 1\r\nx\r\nHMSG a 3 r 12 13\r\nNATS/1.0\r\n\r\n!\r\n${replied}`,
+    );
+    const expected = byClient([bytes]);
+    expect(expected).toHaveLength(6);
+    for (let i = 0; i <= bytes.length; i++) {
+      const found = byFrames([bytes.subarray(0, i), bytes.subarray(i)]);
+      expect(found.events, `cut at ${i}`).toEqual(expected);
+      expect(found.taken).toBe(3);
+    }
+    expect(byFrames(Array.from(bytes, (byte) => Uint8Array.of(byte))).events).toEqual(expected);
+  });
+
+  test('a reply subject is read again where the client was given something in between', () => {
+    const message = (reply: string) => `MSG a 3 $JS.ACK.${reply}.x 1\r\nx\r\n`;
+    const other = 'HMSG a 3 $JS.ACK.2.x 12 13\r\nNATS/1.0\r\n\r\n!\r\n';
+    const { replies } = byFrames([Buffer.from(message('1') + other + message('3'))]);
+    expect(replies).toEqual(['$JS.ACK.1', '$JS.ACK.3', '$JS.ACK.3']);
+  });
+
+  test("what is not understood is all the client's", () => {
+    const good = 'MSG a 1 2\r\nhi\r\n';
+    const events: string[] = [];
+    const client = { parse: (bytes: Uint8Array) => events.push(text(bytes)) };
+    for (const strange of ['MSG a 1 x\r\n', 'MSG a 1 3\rx', `MSG ${'a'.repeat(70_000)}`]) {
+      events.length = 0;
+      let taken = 0;
+      const parser = new FrameParser(client, new Map([[1, { frame: () => taken++ }]]));
+      for (const chunk of [good, strange, good]) parser.parse(Buffer.from(chunk));
+      expect(taken).toBe(1);
+      expect(events.join('')).toBe(strange + good);
+    }
+  });
+});
+
+test('is refused on a version of the package that it was not tested with', () => {
+  const protocol = { parser: { parse: () => {} }, transport: { version: '2.99.0' } };
+  const make = (version: string) =>
+    new Frames({ protocol: { ...protocol, transport: { version } } } as unknown as NatsConnection);
+  expect(() => make('2.99.0')).toThrow(BusError);
+  expect(() => make('2.99.0')).toThrow(/not with 2.99.0/);
+  expect(() => make(TESTED_VERSIONS[0]!)).not.toThrow();
+  expect(() => new Frames({} as NatsConnection)).toThrow(BusError);
+});
+
+describe.each(['frames', 'plain'])('%s, on a real server', (METRICS_RECEIVE) => {
+  const stops: (() => unknown)[] = [];
+  afterEach(async () => {
+    while (stops.length > 0) await stops.pop()!();
+  });
+  const attach = async (env: Record<string, string>) => {
+    const core = settings({ METRICS_RECEIVE, ...env });
+    const bus = await connect(core, memoryLog());
+    stops.push(() => bus.close());
+    return { core, bus };
+  };
+  const read = (source: Source) => {
+    const reader = new Recorder();
+    const stop = new AbortController();
+    const running = source.run(reader, stop.signal);
+    stops.push(async () => {
+      stop.abort();
+      await running;
+    });
+    return reader;
+  };
+
+  test('TLS, headers, large messages', async () => {
+    const folder = temporaryFolder('frames');
+    stops.push(() => folder.remove());
+    const { server, ca } = makeCertificates(folder.path);
+    const nats = await startNats({ jetstream: false, tls: server });
+    stops.push(() => nats.stop());
+    const { core, bus } = await attach({ NATS_URL: `tls://127.0.0.1:${nats.port}`, NATS_TLS_CA_FILE: ca });
+    const reader = read(createCoreSource(bus, core));
+    const expected = numbers(0, 2000).map((i) => `${i}`.padEnd(i % 500 === 0 ? 700_000 : i % 300, 'x'));
+    for (const [i, payload] of expected.entries()) {
+      const withHeader = headers();
+      withHeader.set('name', 'value');
+      bus.connection.publish('metrics.a', payload, i % 7 === 0 ? { headers: withHeader } : {});
+      if (i % 500 === 0) await bus.flush();
+    }
+    await until('all', () => reader.payloads.length >= expected.length);
+    expect(reader.payloads).toEqual(expected);
+  });
+
+  test('a connection that breaks in the middle of frames, over and over', async () => {
+    const nats = await startNats();
+    stops.push(() => nats.stop());
+    const proxy = await FaultProxy.start(nats.port);
+    stops.push(() => proxy.stop());
+    const { core, bus } = await attach({ NATS_URL: `nats://127.0.0.1:${proxy.port}` });
+    await ensureStream(bus, core);
+    const producer = await attach({ NATS_URL: nats.url });
+    await publishNumbers(producer.bus, 0, 60_000);
+    const source = createJetStreamSource(bus, core, { start: { kind: 'earliest' } });
+    const reader = read(source);
+    for (let breaks = 1; breaks <= 5; breaks++) {
+      const { length } = reader.sequences;
+      proxy.cut('response', 300_001 + 37 * breaks);
+      await until('broken and on', () => bus.stats.reconnects >= breaks && reader.sequences.length > length);
+      await publishNumbers(producer.bus, 50_000 + 10_000 * breaks, 60_000 + 10_000 * breaks);
+    }
+    await until('all', () => reader.sequences.length >= 110_000);
+    expect(reader.sequences).toEqual(numbers(1, 110_001));
+    expect(reader.payloads).toEqual(numbers(0, 110_000).map(String));
+    expect(source.stats).toMatchObject({ gaps: 0 });
+  });
+
+  test('a slow consumer is thrown out by the server, and goes on behind the gap', async () => {
+    const nats = await startNats({ jetstream: false, extra: 'max_pending: 1MB\nwrite_deadline: "200ms"' });
+    stops.push(() => nats.stop());
+    const { core, bus } = await attach({ NATS_URL: nats.url });
+    const source = createCoreSource(bus, core);
+    const reader = read(source);
+    await bus.flush();
+    let isStalled = false;
+    reader.onMessage = () => {
+      if (isStalled) return;
+      isStalled = true;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, STALL_MS);
+    };
+    const flood = startProgram(['load', '--rate', '0', '--duration', '4s'], {
+      NATS_URL: nats.url,
+      METRICS_SOURCE: 'core',
+    });
+    stops.push(() => flood.stop('SIGKILL'));
+    await until('thrown out', () => bus.stats.reconnects > 0);
+    await until('a gap', () => source.stats.gaps > 0);
+    await flood.ended;
+    await until('on', () => bus.publish('metrics', 'again') && reader.payloads.includes('again'));
+  });
+});

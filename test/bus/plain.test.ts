@@ -1,0 +1,9 @@
+/** The sources once more, with messages received by the client alone (METRICS_RECEIVE=plain). */
+import { afterAll } from 'vitest';
+
+process.env.FANOUT_TEST_RECEIVE = 'plain';
+afterAll(() => {
+  delete process.env.FANOUT_TEST_RECEIVE;
+});
+await import('./core.test.ts');
+await import('./jetstream.test.ts');
