@@ -5,6 +5,7 @@
  * That is certain without anybody waiting for anybody: an epoch begins at least `delayMs` after it was announced, by the
  * server's clock, and nobody closes a window at a stream time more than `delayMs` behind his last look.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { type Epoch, floorTo, Tiling, type WindowShape } from '../aggregate/tiling.ts';
 import type { AgreedShapes, KnownShapes, ShapeStore, Shapes } from '../bus/shapes.ts';
 import { BusError } from '../bus/source.ts';
@@ -116,7 +117,7 @@ export class EpochWatch {
   }
 
   #take({ shapes, at }: KnownShapes): void {
-    if (JSON.stringify(shapes) !== JSON.stringify(this.#shapes)) {
+    if (shapes === undefined || !isDeepStrictEqual(shapes, this.#shapes)) {
       this.#changed.abort();
       return;
     }

@@ -105,6 +105,17 @@ test('with a store that answers, no window ever waits', async () => {
   await stop();
 });
 
+test('what the store says in another order is no change', async () => {
+  const { clock, store, watch, stop } = setUp();
+  const { epochs, delayMs } = store.known.shapes!;
+  const turned = epochs.map((epoch) => Object.fromEntries(Object.entries(epoch).reverse()));
+  store.known = { shapes: { delayMs, epochs: turned as unknown as typeof epochs }, at: 0 };
+  await clock.pass(20_000);
+  expect(watch.changed.aborted).toBe(false);
+  expect(store.looks).toBeGreaterThan(10);
+  await stop();
+});
+
 test('with the store out of reach, windows wait after the delay, and go on when it is back', async () => {
   const { clock, store, watch, failures, stop } = setUp();
   store.down = true;

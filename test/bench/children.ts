@@ -1,0 +1,40 @@
+/** Processes of the benchmark's own, and what they are told and say. */
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+
+export interface Child {
+  readonly pid: number;
+  /** Says something and waits for the answer. */
+  ask(message: object): Promise<unknown>;
+  stop(): Promise<void>;
+}
+
+/** Resolves when the program says that it is ready. It ends when we do. */
+export async function startChild(file: string, args: readonly string[]): Promise<Child> {
+  const path = fileURLToPath(new URL(file, import.meta.url));
+  const child = fork(path, args, { execArgv: ['--no-warnings', '--expose-gc'] });
+  await answer(child, path);
+  return {
+    pid: child.pid!,
+    ask(message) {
+      const answered = answer(child, path);
+      child.send(message);
+      return answered;
+    },
+    async stop() {
+      if (child.exitCode !== null) return;
+      const ended = once(child, 'exit');
+      child.kill('SIGKILL');
+      await ended;
+    },
+  };
+}
+
+async function answer(child: ChildProcess, path: string): Promise<unknown> {
+  const ended = once(child, 'exit').then(([code]) => {
+    throw new Error(`${path} ended with ${code}`);
+  });
+  const [message] = (await Promise.race([once(child, 'message'), ended])) as unknown[];
+  return message;
+}

@@ -1,0 +1,82 @@
+/** (e) A process that decodes and aggregates, without a bus: CPU time a message, and memory a series. */
+import { Aggregator } from '../../src/aggregate/aggregator.ts';
+import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
+import { JsonDecoder } from '../../src/decode/json.ts';
+import { Pipeline } from '../../src/deliver/pipeline.ts';
+import { BenchMessages, type Mix } from './messages.ts';
+
+/** As a socket brings them: about so many bytes at a time, with the protocol's own in between. */
+const CHUNK_BYTES = 65_536;
+const MAX_MESSAGE_BYTES = 512;
+const FRAME_BYTES = 90;
+const NOW = 1_795_000_000_000;
+const MAX_SERIES = 1_000_000;
+const MIN_MESSAGES = 1_000_000;
+
+export interface HotLoopResult {
+  readonly nanosPerMessage: number;
+  readonly bytesPerMessage: number;
+}
+
+interface Chunk {
+  readonly bytes: Buffer;
+  /** Start and end of each message. */
+  readonly places: readonly number[];
+}
+
+function render(series: number, mix: Mix, count: number): Chunk[] {
+  const messages = new BenchMessages(series, mix);
+  const chunks: Chunk[] = [];
+  for (let written = 0; written < count; ) {
+    const bytes = Buffer.alloc(CHUNK_BYTES);
+    const places: number[] = [];
+    for (let at = 0; at + MAX_MESSAGE_BYTES < CHUNK_BYTES && written < count; written++) {
+      const end = messages.write(bytes, at, NOW);
+      places.push(at, end);
+      at = end + FRAME_BYTES;
+    }
+    chunks.push({ bytes, places });
+  }
+  return chunks;
+}
+
+function pipelineOf(): Pipeline {
+  const tiling = Tiling.of({ windowMs: 10_000, latenessMs: 2000, maxAheadMs: 1000, maxSeries: MAX_SERIES });
+  const table = new SeriesTable(MAX_SERIES);
+  const aggregator = new Aggregator(table, { tiling, from: Number.NEGATIVE_INFINITY });
+  return new Pipeline({ decoder: new JsonDecoder(table), aggregator, sequence: 0, hand() {} });
+}
+
+function pass(pipeline: Pipeline, chunks: readonly Chunk[]): number {
+  let messages = 0;
+  for (const { bytes, places } of chunks) {
+    for (let i = 0; i < places.length; i += 2) pipeline.message(bytes, places[i]!, places[i + 1]!, NOW, 1);
+    messages += places.length / 2;
+  }
+  pipeline.flush();
+  return messages;
+}
+
+const [, , series, mix] = process.argv;
+const chunks = render(Number(series), mix as Mix, Math.max(MIN_MESSAGES / 2, 2 * Number(series)));
+const bytes = chunks.reduce((sum, { places }) => {
+  for (let i = 0; i < places.length; i += 2) sum += places[i + 1]! - places[i]!;
+  return sum;
+}, 0);
+const pipeline = pipelineOf();
+const inOnePass = pass(pipeline, chunks);
+
+process.on('message', () => {
+  const before = process.cpuUsage();
+  let messages = 0;
+  while (messages < MIN_MESSAGES) messages += pass(pipeline, chunks);
+  const { user, system } = process.cpuUsage(before);
+  const result: HotLoopResult = {
+    nanosPerMessage: ((user + system) * 1000) / messages,
+    bytesPerMessage: bytes / inOnePass,
+  };
+  process.send!(result);
+});
+process.on('disconnect', () => process.exit());
+process.send!('ready');

@@ -1,0 +1,157 @@
+/** (a) to (d) and (g): what a message costs whoever receives it, by process and by thread. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { startNats } from '../../src/servers/nats.ts';
+import { startServiceProgram } from '../../src/servers/service.ts';
+import { type Stack, startStack } from '../../src/servers/stack.ts';
+import { type Child, startChild } from './children.ts';
+import { type CpuTime, cpuTimeOf, type Figure, figure } from './measure.ts';
+import type { Order } from './producer.ts';
+
+export interface ReceivingOptions {
+  readonly rounds: number;
+  /** Of each measurement; as many come before it, for the engine to compile what is hot. */
+  readonly messages: number;
+  readonly rate: number;
+  readonly series: number;
+  readonly tell: (line: string) => void;
+}
+
+const CORE_SUBJECT = 'bench';
+const STREAM_SUBJECT = 'metrics';
+const POLL_MS = 200;
+const RECEIVED_TIMEOUT_MS = 60_000;
+
+/** Something that receives, and how many messages it has. */
+interface Receiver {
+  readonly pid: number;
+  readonly subject: string;
+  received(): Promise<number>;
+  stop(): Promise<unknown>;
+}
+
+type Start = (round: number) => Promise<Receiver>;
+
+async function startBare(url: string, kind: 'count' | 'obvious'): Promise<Receiver> {
+  const child = await startChild('./bare.ts', [url, CORE_SUBJECT, kind]);
+  return {
+    pid: child.pid,
+    subject: CORE_SUBJECT,
+    received: async () => (await child.ask({})) as number,
+    stop: () => child.stop(),
+  };
+}
+
+async function startService(subject: string, env: Readonly<Record<string, string>>): Promise<Receiver> {
+  const service = await startServiceProgram(env);
+  return {
+    pid: service.child.pid!,
+    subject,
+    received: async () => (await service.status()).messages.received,
+    stop: () => service.stop('SIGKILL'),
+  };
+}
+
+const BLACKHOLE = { SINK_BLACKHOLE_ENABLED: 'true' };
+const CORE = { METRICS_SOURCE: 'core', METRICS_SUBJECTS: CORE_SUBJECT, ...BLACKHOLE };
+
+function receivers(url: string, stack: Stack): Record<string, Start> {
+  const stream = (round: number, name: string) => ({
+    NATS_URL: url,
+    METRICS_SUBJECTS: STREAM_SUBJECT,
+    METRICS_STREAM_MAX_BYTES: '1GiB',
+    PIPELINE: `${name}${round}`,
+  });
+  const { NATS_URL: _, ...stores } = stack.env;
+  return {
+    bare: () => startBare(url, 'count'),
+    core: () => startService(CORE_SUBJECT, { NATS_URL: url, ...CORE }),
+    corePlain: () => startService(CORE_SUBJECT, { NATS_URL: url, ...CORE, METRICS_RECEIVE: 'plain' }),
+    stream: (round) => startService(STREAM_SUBJECT, { ...stream(round, 'c'), ...BLACKHOLE }),
+    streamPlain: (round) =>
+      startService(STREAM_SUBJECT, { ...stream(round, 'p'), ...BLACKHOLE, METRICS_RECEIVE: 'plain' }),
+    obvious: () => startBare(url, 'obvious'),
+    fourSinks: (round) => startService(STREAM_SUBJECT, { ...stream(round, 'g'), ...stores }),
+  };
+}
+
+async function untilReceived({ received }: Receiver, count: number): Promise<void> {
+  for (const deadline = Date.now() + RECEIVED_TIMEOUT_MS; (await received()) < count; await sleep(POLL_MS)) {
+    if (Date.now() > deadline) throw new Error(`only ${await received()} of ${count} messages arrived`);
+  }
+}
+
+/** CPU time a message, in nanoseconds. */
+async function costOf(start: Start, round: number, producer: Child, options: ReceivingOptions): Promise<CpuTime> {
+  const { messages, rate } = options;
+  const receiver = await start(round);
+  try {
+    const order: Order = { subject: receiver.subject, messages, rate };
+    const before = await receiver.received();
+    await producer.ask(order);
+    await untilReceived(receiver, before + messages);
+    const from = cpuTimeOf(receiver.pid);
+    await producer.ask(order);
+    await untilReceived(receiver, before + 2 * messages);
+    const to = cpuTimeOf(receiver.pid);
+    return {
+      process: (to.process - from.process) / messages,
+      mainThread: (to.mainThread - from.mainThread) / messages,
+    };
+  } finally {
+    await receiver.stop();
+  }
+}
+
+export async function measureReceiving(options: ReceivingOptions): Promise<Figure[]> {
+  const nats = await startNats();
+  const stack = await startStack();
+  const producer = await startChild('./producer.ts', [nats.url, String(options.series), 'counters']);
+  const costs = new Map<string, CpuTime[]>();
+  try {
+    const all = receivers(nats.url, stack);
+    // In turns, so that whatever else the machine does falls on all of them alike.
+    for (let round = 1; round <= options.rounds; round++) {
+      for (const [name, start] of Object.entries(all)) {
+        const cost = await costOf(start, round, producer, options);
+        options.tell(`round ${round}: ${name}: ${cost.process.toFixed(0)} ns a message`);
+        costs.set(name, [...(costs.get(name) ?? []), cost]);
+      }
+    }
+  } finally {
+    await producer.stop();
+    await nats.stop();
+    await stack.stop();
+  }
+  return figuresOf(costs);
+}
+
+function figuresOf(costs: ReadonlyMap<string, readonly CpuTime[]>): Figure[] {
+  const cost = (name: string) => costs.get(name)!.map(({ process }) => process);
+  const mainThread = (name: string) => costs.get(name)!.map(({ mainThread: thread }) => thread);
+  /** Of two in the same round. */
+  const ratio = (over: readonly number[], under: readonly number[]) =>
+    over.map((value, round) => value / under[round]!);
+  const bare = cost('bare');
+  return [
+    figure('a', 'bare subscription, counting', 'ns/message', bare),
+    figure('b', 'core path to a blackhole', 'ns/message', cost('core')),
+    figure('b/a', 'core path against bare', 'times', ratio(cost('core'), bare), { bar: 1.3 }),
+    figure('b plain/a', 'the same, METRICS_RECEIVE=plain', 'times', ratio(cost('corePlain'), bare)),
+    figure('c', 'JetStream path to a blackhole', 'ns/message', cost('stream')),
+    figure('c/a', 'JetStream path against bare', 'times', ratio(cost('stream'), bare), { bar: 2.6 }),
+    figure('c plain/a', 'the same, METRICS_RECEIVE=plain', 'times', ratio(cost('streamPlain'), bare)),
+    figure('d', 'the obvious implementation', 'ns/message', cost('obvious')),
+    figure('d/b', 'the obvious against the core path', 'times', ratio(cost('obvious'), cost('core')), {
+      bar: 3,
+      atLeast: true,
+    }),
+    figure('g', 'draining thread, four sinks', 'ns/message', mainThread('fourSinks')),
+    figure(
+      'g/c',
+      'messages/s of the draining thread, four sinks against none',
+      'times',
+      ratio(mainThread('stream'), mainThread('fourSinks')),
+      { bar: 0.9, atLeast: true },
+    ),
+  ];
+}
