@@ -6,14 +6,21 @@ import { fileURLToPath } from 'node:url';
 export interface Child {
   readonly pid: number;
   /** Says something and waits for the answer. */
-  ask(message: object): Promise<unknown>;
+  ask(message: object | string): Promise<unknown>;
   stop(): Promise<void>;
 }
 
 /** Resolves when the program says that it is ready. It ends when we do. */
-export async function startChild(file: string, args: readonly string[]): Promise<Child> {
+export async function startChild(
+  file: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): Promise<Child> {
   const path = fileURLToPath(new URL(file, import.meta.url));
-  const child = fork(path, args, { execArgv: ['--no-warnings', '--expose-gc'] });
+  const child = fork(path, args, {
+    execArgv: ['--no-warnings', '--expose-gc'],
+    env: { ...process.env, ...env },
+  });
   await answer(child, path);
   return {
     pid: child.pid!,

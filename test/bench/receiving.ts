@@ -81,7 +81,12 @@ async function untilReceived({ received }: Receiver, count: number): Promise<voi
 }
 
 /** CPU time a message, in nanoseconds. */
-async function costOf(start: Start, round: number, producer: Child, options: ReceivingOptions): Promise<CpuTime> {
+async function costOf(
+  start: Start,
+  round: number,
+  producer: Child,
+  options: ReceivingOptions,
+): Promise<CpuTime> {
   const { messages, rate } = options;
   const receiver = await start(round);
   try {

@@ -1,0 +1,33 @@
+/** (f) What each sink's encoder costs a point, without its client and its store. */
+import { encodeItem } from '../../sinks/dynamodb/encode.ts';
+import { encodePoint } from '../../sinks/influxdb/encode.ts';
+import { toRow as toRedshiftRow } from '../../sinks/redshift/encode.ts';
+import { toRow as toSqliteRow } from '../../sinks/sqlite/encode.ts';
+import type { Point } from '../../src/sink.ts';
+import { manyPoints } from '../conformance/points.ts';
+import { type Figure, figure } from './measure.ts';
+
+const POINTS = 100_000;
+
+const ENCODERS: Readonly<Record<string, (point: Point) => unknown>> = {
+  influxdb: encodePoint,
+  redshift: toRedshiftRow,
+  dynamodb: (point) => encodeItem(point, undefined),
+  sqlite: toSqliteRow,
+};
+
+export function measureEncoding(runs: number): Figure[] {
+  return Object.entries(ENCODERS).map(([sink, encode]) => {
+    const costs: number[] = [];
+    for (let run = 0; run <= runs; run++) {
+      // As in a sink's thread: windows bring new points of the same series.
+      const points = manyPoints(POINTS, run);
+      const before = process.threadCpuUsage();
+      for (const point of points) encode(point);
+      const { user, system } = process.threadCpuUsage(before);
+      // The first one is for the engine to compile what is hot.
+      if (run > 0) costs.push(((user + system) * 1000) / POINTS);
+    }
+    return figure(`f ${sink}`, `encoding for ${sink}`, 'ns/point', costs);
+  });
+}

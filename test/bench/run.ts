@@ -1,0 +1,115 @@
+/**
+ * `npm run bench [-- --only hot-loop,encoding,receiving,stalls,memory,telegraf] [--rounds N] [--keep]`: every figure is a
+ * ratio of two things measured in turns, or CPU time per message, the median of the rounds. `--keep` stores them in
+ * results/. Exit code 0 only if every bar is met.
+ */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { cpus } from 'node:os';
+import { parseArgs } from 'node:util';
+import { renderTable } from '../../src/commands/table.ts';
+import { startChild } from './children.ts';
+import { measureEncoding } from './encoding.ts';
+import type { HotLoopResult } from './hot-loop.ts';
+import { type Figure, figure, meetsBar } from './measure.ts';
+import { measureReceiving } from './receiving.ts';
+import { measureMemory, measureStalls } from './stalls.ts';
+import { isTelegrafHere, measureTelegraf } from './telegraf.ts';
+
+const EXIT_USAGE = 64;
+const MESSAGES = 400_000;
+const RATE = 80_000;
+const SERIES = 1000;
+/** (e): series, and what a message may cost. */
+const HOT_LOOPS = [
+  { series: 1000, bar: 200 },
+  { series: 100_000, bar: 350 },
+  { series: 1_000_000, bar: 600 },
+] as const;
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string', default: 'hot-loop,encoding,receiving,stalls,memory,telegraf' },
+    rounds: { type: 'string', default: '5' },
+    keep: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+  },
+});
+const rounds = Number(values.rounds);
+const tell = (line: string) => void process.stderr.write(`${line}\n`);
+
+async function measureHotLoop(): Promise<Figure[]> {
+  const figures: Figure[] = [];
+  for (const mix of ['counters', 'all types'] as const) {
+    for (const { series, bar } of HOT_LOOPS) {
+      // A million timers have a million sketches: another thing to measure.
+      if (mix === 'all types' && series > SERIES) continue;
+      const child = await startChild('./hot-loop.ts', [String(series), mix]);
+      const results: HotLoopResult[] = [];
+      for (let round = 0; round < rounds; round++) results.push((await child.ask({})) as HotLoopResult);
+      await child.stop();
+      const bytes = Math.round(results[0]!.bytesPerMessage);
+      const what = `decode + aggregate, ${series} series, ${mix}, ${bytes} bytes`;
+      const costs = results.map(({ nanosPerMessage }) => nanosPerMessage);
+      tell(`${what}: ${costs.map((cost) => cost.toFixed(0)).join(' ')} ns`);
+      figures.push(figure('e', what, 'ns/message', costs, mix === 'counters' ? { bar } : {}));
+    }
+  }
+  return figures;
+}
+
+async function measureTelegrafIfHere(): Promise<Figure[]> {
+  if (isTelegrafHere()) return measureTelegraf(rounds, MESSAGES / 4, RATE / 4);
+  tell('no telegraf on the PATH: (h) is left out');
+  return [];
+}
+
+const SUITES: Readonly<Record<string, () => Figure[] | Promise<Figure[]>>> = {
+  'hot-loop': measureHotLoop,
+  encoding: () => measureEncoding(rounds),
+  receiving: () => measureReceiving({ rounds, messages: MESSAGES, rate: RATE, series: SERIES, tell }),
+  stalls: () => measureStalls(tell),
+  memory: measureMemory,
+  telegraf: measureTelegrafIfHere,
+};
+
+function toRow(each: Figure): string[] {
+  const { id, what, value, runs, unit, bar, atLeast } = each;
+  const digits = unit === 'times' ? 2 : unit === 's' ? 1 : 0;
+  const spread =
+    runs.length > 1 ? `${Math.min(...runs).toFixed(digits)}-${Math.max(...runs).toFixed(digits)}` : '';
+  const isMet = meetsBar(each);
+  const verdict = isMet === undefined ? '' : isMet ? 'met' : 'MISSED';
+  const limit = bar === undefined ? '' : `${atLeast ? '>=' : '<='} ${bar}`;
+  return [id, what, value.toFixed(digits), unit, spread, limit, verdict];
+}
+
+function keep(figures: readonly Figure[]): void {
+  const git = (...args: string[]) => execFileSync('git', args, { encoding: 'utf8' }).trim();
+  const date = new Date().toISOString();
+  const commit = git('rev-parse', '--short', 'HEAD');
+  const folder = new URL('./results/', import.meta.url);
+  mkdirSync(folder, { recursive: true });
+  const machine = { node: process.version, processor: cpus()[0]?.model, processors: cpus().length };
+  const text = JSON.stringify({ date, commit, rounds, ...machine, figures }, null, 2);
+  writeFileSync(new URL(`${date.slice(0, 10)}-${commit}.json`, folder), `${text}\n`);
+}
+
+const names = values.only.split(',');
+const unknown = names.filter((name) => !(name in SUITES));
+if (unknown.length > 0 || !Number.isInteger(rounds) || rounds < 1) {
+  tell(`--only: any of ${Object.keys(SUITES).join(', ')}; --rounds: a whole number`);
+  process.exit(EXIT_USAGE);
+}
+const figures: Figure[] = [];
+for (const name of names) {
+  tell(`${name} ...`);
+  figures.push(...(await SUITES[name]!()));
+}
+if (values.keep) keep(figures);
+process.stdout.write(
+  values.json
+    ? `${JSON.stringify(figures, null, 2)}\n`
+    : `${renderTable(['', 'what', 'median', 'unit', 'from-to', 'bar', ''], figures.map(toRow))}\n`,
+);
+process.exitCode = figures.every((each) => meetsBar(each) !== false) ? 0 : 1;
