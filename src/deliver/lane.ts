@@ -156,10 +156,8 @@ export class Lane {
     signal: AbortSignal,
   ): Promise<void> {
     for (const handout of handouts) {
-      await this.#room(handout, signal);
+      await this.#enqueue(handout, signal, () => this.#queue.offer(handout));
       if (signal.aborted) return;
-      this.#queue.offer(handout);
-      this.#work.ring();
     }
     this.#queue.advance(boundary, sequence);
     this.#confirm();
@@ -183,21 +181,26 @@ export class Lane {
     for (const handout of handouts) {
       // What is still to be written of the old window must not come behind the new one.
       while (this.next <= handout.window.start && !signal.aborted) await this.#settled.wait(signal);
-      await this.#room(handout, signal);
+      await this.#enqueue(handout, signal, () => this.#queue.rewrite(handout));
       if (signal.aborted) return;
-      this.#queue.rewrite(handout);
-      this.#work.ring();
     }
     while (handouts.some((handout) => this.#queue.isRewriting(handout)) && !signal.aborted) {
       await this.#settled.wait(signal);
     }
   }
 
-  async #room(handout: Handout, signal: AbortSignal): Promise<void> {
-    while (!this.#queue.empty && this.#queue.bytes + handout.bytes > this.#options.backlogBytes) {
+  /** Adds when there is room, in the same breath: a replay and a rewrite that wait together must not both take it. */
+  async #enqueue(handout: Handout, signal: AbortSignal, add: () => void): Promise<void> {
+    while (
+      !signal.aborted &&
+      !this.#queue.empty &&
+      this.#queue.bytes + handout.bytes > this.#options.backlogBytes
+    ) {
       await this.#settled.wait(signal);
-      if (signal.aborted) return;
     }
+    if (signal.aborted) return;
+    add();
+    this.#work.ring();
   }
 
   #confirm(): void {
