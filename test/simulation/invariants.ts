@@ -5,7 +5,7 @@ import { pointBytes } from '../../src/sink.ts';
 import { shapeAt } from '../aggregate/oracle.ts';
 import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';
-import { checkAccounts, checkLags, checkLastCheckpoints } from './steady.ts';
+import { checkAccounts, checkBeginnings, checkLags, checkLastCheckpoints } from './steady.ts';
 import type { SimStore } from './store.ts';
 import { difference, keyOf, nameOf, type Truth } from './truth.ts';
 import type { World } from './world.ts';
@@ -82,6 +82,16 @@ export class Invariants {
     }
   }
 
+  /** I8: a gap is counted, and kept with the windows that it touches. */
+  gapTold({ engine, name }: Instance, from: number, to: number): void {
+    const { messages, ...touched } = engine!.gaps.latest.at(-1) ?? { messages: 0, from: 0, to: 0 };
+    for (let sequence = from; sequence < to; sequence++) {
+      const start = this.#world.stream.at(sequence).windows.find((w) => w < touched.from || w >= touched.to);
+      if (messages !== to - from || start !== undefined)
+        this.#world.trace.fail('I8', `${name}: the gap ${from} to ${to} is told with other windows`);
+    }
+  }
+
   batchWritten(sink: string, points: readonly Point[], limits: SinkLimits, instance: Instance): void {
     const { scenario, trace } = this.#world;
     if (new Set(points.map(keyOf)).size < points.length) trace.fail('I4', `${sink}: a key twice in a batch`);
@@ -141,6 +151,8 @@ export class Invariants {
   }
 
   checkpointStored(sink: string, slice: string, before: number | undefined, next: number): void {
+    if (before !== undefined && next < before)
+      this.#world.trace.fail('I5', `${sink}: its checkpoint goes back to ${this.#world.windowName(next)}`);
     const from = Math.max(before ?? Number.NEGATIVE_INFINITY, this.owedFrom(sink, slice));
     const missing = this.missing(sink, slice, from, next, this.#unsettled);
     if (missing !== undefined)
@@ -179,23 +191,34 @@ export class Invariants {
     this.#boundaries.set(engine, boundary);
     if (before === undefined) return;
     if (boundary < before) this.#world.trace.fail('I2', `${instance.name}: the live path goes back`);
-    if (this.#world.scenario.setBack !== undefined) return;
-    // I2: every message below this stream time has been consumed, or is no longer there.
-    const through = boundary + shapeAt(boundary - 1, this.#world.scenario).latenessMs;
-    const source = instance.sources[0]!;
-    const held = this.#world.stream.firstSequence(this.#world.timeline.now);
-    if ('next' in source && Math.max(source.next, held) < this.#world.stream.firstAt(through)) {
-      const message = `the live path is at ${this.#world.windowName(boundary)} without having read ${source.next}`;
-      this.#world.trace.fail('I2', `${instance.name}: ${message}`);
-    }
-    if (through > this.#world.serverNow())
-      this.#world.trace.fail('I2', `${instance.name}: the live path is ahead of the server's clock`);
+    this.#checkBoundary(instance, boundary);
+  }
+
+  /** I2: every message below this stream time has been consumed, or is no longer there. */
+  #checkBoundary({ name, sources: [source] }: Instance, boundary: number): void {
+    const { scenario, stream, timeline, trace } = this.#world;
+    const { setBack, latencyMs } = scenario;
+    if (source === undefined || !('next' in source)) return;
+    const through = boundary + shapeAt(boundary - 1, scenario).latenessMs;
+    const isRead = Math.max(source.next, stream.firstSequence(timeline.now)) >= stream.firstAt(through);
+    if (setBack === undefined && !isRead)
+      trace.fail(
+        'I2',
+        `${name}: the live path is at ${this.#world.windowName(boundary)} without having read ${source.next}`,
+      );
+    // What a clock showed before it was set back is ahead of it, until it has been read anew and has made up for it.
+    const isKnown = setBack === undefined || source.clockReadAt >= setBack.at;
+    const settledAt = setBack === undefined ? 0 : source.clockReadAt + setBack.ms + latencyMs;
+    if (isKnown && timeline.now >= settledAt && through > this.#world.serverNow())
+      trace.fail('I2', `${name}: the live path is ahead of the server's clock`);
   }
 
   /** From time to time. */
   look(instance: Instance): void {
     if (instance.engine === undefined || instance.dead) return;
     checkAccounts(this.#world, instance);
-    if (!instance.isStopping) checkLags(this.#world, instance);
+    if (instance.isStopping) return;
+    checkBeginnings(this.#world, instance);
+    checkLags(this.#world, instance);
   }
 }

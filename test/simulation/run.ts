@@ -1,5 +1,6 @@
 /**
  * The long run: `npm run simulate -- --seeds 100000 [--from N]`, or one seed with all that happens: `--seed N`.
+ * `--set-back`: other runs, in all of which the server's clock is set back.
  */
 import { parseArgs } from 'node:util';
 import { describeFailure, simulate } from './simulation.ts';
@@ -11,15 +12,18 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '1000' },
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
+    'set-back': { type: 'boolean', default: false },
   },
 });
+
+const setsBack = values['set-back'];
 
 function say(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
 async function one(seed: number): Promise<boolean> {
-  const outcome = await simulate(seed, { print: say });
+  const outcome = await simulate(seed, { print: say, setsBack });
   say(
     outcome.failure === undefined ? `seed ${seed}: all is well (${outcome.hash})` : describeFailure(outcome),
   );
@@ -32,7 +36,7 @@ async function many(from: number, seeds: number): Promise<boolean> {
   let failed = 0;
   let toldAt = began;
   for (let i = 0; i < seeds; i++) {
-    const outcome = await simulate(from + i);
+    const outcome = await simulate(from + i, { setsBack });
     for (const [kind, count] of outcome.counts) counts.set(kind, (counts.get(kind) ?? 0) + count);
     if (outcome.failure !== undefined) {
       failed += 1;

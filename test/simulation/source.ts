@@ -25,12 +25,14 @@ export class SimSource implements Source {
   readonly handed = { messages: 0, samples: 0, rejectedMessages: 0, rejectedSamples: 0 };
   /** The sequence that comes next: all before it was handed over, or will never be. */
   next = 0;
+  /** Virtual time at which the server's clock was read last. */
+  clockReadAt = Number.NEGATIVE_INFINITY;
   readonly #world: World;
   readonly #instance: Instance;
   readonly #startTime: number;
   readonly #closedAt: number | undefined;
   readonly #clock = new ServerClock();
-  #clockReadAt = Number.NEGATIVE_INFINITY;
+  #refreshedAt = Number.NEGATIVE_INFINITY;
   #end = { sequence: 0, at: 0 };
   #isAttached = false;
   #reported = 0;
@@ -75,7 +77,7 @@ export class SimSource implements Source {
       if (mayPass || !faulty || chance.bool(0.7)) return false;
       throw new BusError('cannot read the stream', '');
     }
-    const stamp = this.#world.serverNow();
+    const stamp = this.#stamp();
     await instance.pause(chance.int(1, scenario.latencyMs));
     this.#clock.stamped(stamp, before, instance.clock.now());
     const first = Math.min(stream.firstAt(this.#startTime), (this.#closedAt ?? Infinity) + 1);
@@ -137,15 +139,20 @@ export class SimSource implements Source {
   /** Reads the server's clock from time to time, as the source does by having it stamp something, and the stream's end. */
   async #refresh(): Promise<void> {
     const { clock } = this.#instance;
-    if (clock.now() - this.#clockReadAt < CLOCK_REFRESH_MS) return;
-    this.#clockReadAt = clock.now();
+    if (clock.now() - this.#refreshedAt < CLOCK_REFRESH_MS) return;
+    this.#refreshedAt = clock.now();
     const before = clock.now();
     await this.#instance.pause(this.#world.chance.int(1, this.#world.scenario.latencyMs));
-    const stamp = this.#world.serverNow();
+    const stamp = this.#stamp();
     const sequence = this.#world.stream.lastSequence(this.#world.timeline.now);
     await this.#instance.pause(this.#world.chance.int(1, this.#world.scenario.latencyMs));
     this.#clock.stamped(stamp, before, clock.now());
     this.#end = { sequence, at: clock.now() };
+  }
+
+  #stamp(): number {
+    this.clockReadAt = this.#world.timeline.now;
+    return this.#world.serverNow();
   }
 
   #hold(promise: void | Promise<void>): Promise<void> | undefined {
@@ -165,5 +172,6 @@ export class SimSource implements Source {
     this.stats.gapMessages += messages;
     this.next = next;
     reader.gap?.({ fromTime: this.stats.lastStreamTime, toTime, messages });
+    this.#world.invariants.gapTold(this.#instance, next - messages, next);
   }
 }

@@ -3,16 +3,18 @@ import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';
 import type { World } from './world.ts';
 
-/** More than the largest window that the streams have, as the backlog counts bytes. */
-const LARGEST_WINDOW_BYTES = 9000;
 /** Ticks of the source, the way there and back. */
 const MARGIN_MS = 1500;
+/** The first call of a lane to a sound checkpoint store. */
+const SAVED_MS = 100;
 /** The checkpoint store's calls that may still be under way. */
 const CALLS_MS = 22_000;
 
 export function checkAccounts(world: World, instance: Instance): void {
-  const { live, lanes } = instance.engine!;
+  const { live, lanes, gaps } = instance.engine!;
   const { handed } = instance.sources[0]!;
+  const inSources = (what: 'gaps' | 'gapMessages') =>
+    instance.sources.reduce((total, { stats }) => total + stats[what], 0);
   const { pipeline, aggregator } = live;
   // As whoever looks at the status does.
   pipeline.flush();
@@ -22,14 +24,18 @@ export function checkAccounts(world: World, instance: Instance): void {
     ['messages rejected', sum(pipeline.stats.rejectedMessages), handed.rejectedMessages],
     ['samples rejected', sum(pipeline.stats.rejectedSamples), handed.rejectedSamples],
     ['samples', counter + gauge + timer, handed.samples],
+    ['gaps', gaps.times, inSources('gaps')],
+    ['messages gone', gaps.messages, inSources('gapMessages')],
   ];
   for (const [what, actual, expected] of accounts) {
     if (actual !== expected) world.trace.fail('I8', `${instance.name}: ${what}: ${actual}, not ${expected}`);
   }
   for (const { lane } of lanes) {
     const { backlogBytes, limits } = world.stores.get(lane.id)!.plan;
-    const inFlight = world.scenario.mode === 'core' ? (limits.inFlight + 1) * LARGEST_WINDOW_BYTES : 0;
-    if (lane.backlogBytes > Math.max(backlogBytes, LARGEST_WINDOW_BYTES) + inFlight)
+    // A window larger than the backlog comes alone.
+    const largest = world.invariants.truth.largestWindowBytes;
+    const inFlight = world.scenario.mode === 'core' ? (limits.inFlight + 1) * largest : 0;
+    if (lane.backlogBytes > Math.max(backlogBytes, largest) + inFlight)
       world.trace.fail('I7', `${instance.name} ${lane.id} holds ${lane.backlogBytes} bytes`);
   }
 }
@@ -49,6 +55,18 @@ export function checkPoints(world: World, instance: Instance): void {
         'I8',
         `${instance.name} ${lane.id}: ${settled} points written or rejected of ${offered}`,
       );
+  }
+}
+
+/** I6: where a sink without a checkpoint begins is on record soon, or a restart would choose anew. */
+export function checkBeginnings(world: World, instance: Instance): void {
+  const { checkpoints, scenario, timeline } = world;
+  const { engine, connection, startedAt } = instance;
+  if (scenario.mode === 'core' || !connection.connected || timeline.now < startedAt + SAVED_MS) return;
+  if (Math.max(checkpoints.healthySince, connection.goodSince) > startedAt) return;
+  for (const { lane } of engine!.lanes) {
+    if (checkpoints.get(lane.id, sliceOf(world, instance.index)) === undefined)
+      world.trace.fail('I6', `${instance.name} ${lane.id}: where it began is not saved`);
   }
 }
 

@@ -10,10 +10,13 @@ export class Truth {
   readonly byKey = new Map<string, Point>();
   /** In ascending order of their start. */
   readonly windows: readonly (readonly [start: number, points: readonly Point[]])[];
+  /** As a lane's backlog counts them. */
+  readonly largestWindowBytes: number;
 
   constructor(messages: readonly { payload: Uint8Array; streamTime: number }[], settings: OracleSettings) {
     this.windows = [...expectedWindows(messages satisfies readonly OracleMessage[], settings)];
     for (const [, points] of this.windows) for (const point of points) this.byKey.set(keyOf(point), point);
+    this.largestWindowBytes = Math.max(0, ...this.windows.map(([, points]) => backlogBytes(points)));
   }
 
   /** The windows that start in [from, to), of the slice `index` of `of`. */
@@ -25,6 +28,14 @@ export class Truth {
       if ((start / point!.windowMs) % of! === index) yield window;
     }
   }
+}
+
+/** What a point is taken to hold in memory besides its series' text. */
+const POINT_MEMORY_BYTES = 120;
+
+function backlogBytes(points: readonly Point[]): number {
+  const bytes = ({ series }: Point) => POINT_MEMORY_BYTES + series.name.length + series.dimensionsJson.length;
+  return points.reduce((sum, point) => sum + bytes(point), 0);
 }
 
 const VALUES = [

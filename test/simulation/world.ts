@@ -18,6 +18,8 @@ const STOP_MARGIN_MS = 26_000;
 export interface Options {
   /** A fault of the code, to see that it is found: a source that, with a new consumer, forgets that the reader asked for time. */
   readonly forgetsHold?: boolean;
+  /** The server's clock is set back in every run: windows are reopened, and much may go wrong there. */
+  readonly setsBack?: boolean;
   readonly print?: (line: string) => void;
 }
 
@@ -42,7 +44,7 @@ export class World {
   constructor(seed: number, options: Options = {}) {
     this.options = options;
     this.chance = new Chance(seed);
-    this.scenario = drawScenario(this.chance);
+    this.scenario = drawScenario(this.chance, options.setsBack);
     this.trace = new Trace(() => this.timeline.now - START, options.print);
     this.stream = new SimStream(this.chance, this.scenario);
     this.checkpoints = new SimCheckpoints(this);
