@@ -7,6 +7,7 @@ import { EpochWatch } from '../../src/deliver/epochs.ts';
 import { CheckpointKeeper } from '../../src/deliver/keeper.ts';
 import { SimCheckpointStore, SimShapeStore } from './checkpoints.ts';
 import { SimCoreSource } from './core-source.ts';
+import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';
 import type { SinkPlan } from './scenario.ts';
 import { SimSource } from './source.ts';
@@ -40,7 +41,13 @@ export async function attachToStream(
     const known = resumeFrom(ofSink, slice);
     from.set(id, known?.next ?? first);
     if (known !== undefined && known.sequence > 0) closedAt.set(id, known.sequence);
-    if (!isOwn) world.invariants.begins(id, sliceName, first, firstSequence);
+    if (isOwn) continue;
+    const old = slicesOf(world.scenario.slices);
+    const inherits =
+      world.slices !== world.scenario.slices &&
+      old.every((each) => ofSink.some(({ slice }) => slice === each));
+    if (inherits) world.invariants.inherits(id, sliceName, old);
+    else world.invariants.begins(id, sliceName, first, firstSequence);
   }
   const shape = { ...world.scenario, slice: sliceName };
   return {
@@ -61,6 +68,10 @@ export async function attachToStream(
         failed: () => {},
       }),
   };
+}
+
+function slicesOf(slices: number): string[] {
+  return Array.from({ length: slices }, (_, index) => sliceOf({ slices }, index));
 }
 
 export function attachToCore(

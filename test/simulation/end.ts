@@ -7,7 +7,7 @@ import type { World } from './world.ts';
 /** Whether all instances run, and every lane has written, and saved, all that there is. */
 export function hasConverged(world: World): boolean {
   const { scenario, timeline } = world;
-  if (world.running.length < scenario.instances || timeline.now < scenario.healedAt) return false;
+  if (world.running.length < world.instances || timeline.now < scenario.healedAt) return false;
   if (world.running.some(({ engine, isStopping }) => engine === undefined || isStopping)) return false;
   if (scenario.mode === 'core') return world.running.every((instance) => hasWritten(instance));
   const end = endOf(world);
@@ -31,7 +31,7 @@ export function checkStreamEnd(world: World, invariant: string): void {
   const end = endOf(world);
   for (const { id } of world.scenario.sinks) {
     const { rows, rejected } = world.stores.get(id)!;
-    for (let index = 0; index < world.scenario.slices; index++) {
+    for (let index = 0; index < world.slices; index++) {
       const slice = sliceOf(world, index);
       const owed = world.invariants.owedFrom(id, slice);
       const missing = world.invariants.missing(id, slice, owed, end);
@@ -59,7 +59,7 @@ function wrongAbout(world: World, key: string, row: Point): string | undefined {
 /** Windows that were closed too early are written again, some time after everything else. */
 function isTrue(world: World): boolean {
   return world.scenario.sinks.every(({ id }) => {
-    for (let index = 0; index < world.scenario.slices; index++) {
+    for (let index = 0; index < world.slices; index++) {
       const slice = sliceOf(world, index);
       if (world.invariants.missing(id, slice, world.invariants.owedFrom(id, slice), endOf(world)))
         return false;
@@ -118,8 +118,8 @@ function hasWritten({ engine }: Instance): boolean {
   );
 }
 
-export function sliceOf({ scenario }: World, index: number): string {
-  return scenario.slices > 1 ? `${index}/${scenario.slices}` : '0/1';
+export function sliceOf({ slices }: Pick<World, 'slices'>, index: number): string {
+  return slices > 1 ? `${index}/${slices}` : '0/1';
 }
 
 /** Behind the last window that the stream has. */

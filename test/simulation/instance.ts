@@ -107,8 +107,8 @@ export class Instance {
 
   /** As src/service.ts does. Resolves when it has stopped, never when it dies. */
   async run(): Promise<void> {
-    const { scenario } = this.#world;
-    const slice = scenario.slices > 1 ? { index: this.index, of: scenario.slices } : { index: 0, of: 1 };
+    const { scenario, slices } = this.#world;
+    const slice = slices > 1 ? { index: this.index, of: slices } : { index: 0, of: 1 };
     const sinks = scenario.sinks.filter(({ fromStart }) => fromStart <= this.#start);
     // Anew when windows of another shape were announced.
     do {

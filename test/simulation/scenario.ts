@@ -59,6 +59,8 @@ export interface Scenario extends OracleSettings {
   /** 2: one instance for each slice. */
   readonly slices: number;
   readonly instances: number;
+  /** All instances end at once, and so many begin instead, each with a slice of its own. */
+  readonly reslice: { readonly at: number; readonly slices: number } | undefined;
   /** The server's clock less the true one. */
   readonly serverOffsetMs: number;
   /** The server's clock is set back, once. */
@@ -114,6 +116,14 @@ export function drawScenario(chance: Chance, setsBack = false): Scenario {
     core || !(setsBack || chance.bool(0.12))
       ? undefined
       : { at: START + chance.int(5000, activeMs), ms: chance.pick([50, 500, SET_BACK_MS]) };
+  const reslice =
+    core || standby || !chance.bool(0.1)
+      ? undefined
+      : {
+          at: START + chance.int(3000, activeMs - 1000),
+          slices: chance.pick([1, 2, 3].filter((n) => n !== slices)),
+        };
+  const clocks = Math.max(instances, reslice?.slices ?? 0);
   // A hot standby that begins with `now` begins with another now.
   const begin = drawBegin(chance, streamBegins, standby);
   return {
@@ -128,7 +138,8 @@ export function drawScenario(chance: Chance, setsBack = false): Scenario {
     instances,
     serverOffsetMs,
     setBack,
-    clockOffsetsMs: Array.from({ length: instances }, () => (chance.bool(0.7) ? 0 : chance.int(-2000, 2000))),
+    reslice,
+    clockOffsetsMs: Array.from({ length: clocks }, () => (chance.bool(0.7) ? 0 : chance.int(-2000, 2000))),
     batchMessages: chance.pick([3, 10, 40, 200]),
     latencyMs: chance.pick([2, 20, 60]),
     attachFailures: chance.pick([0, 0, 3, 10]),
@@ -140,7 +151,7 @@ export function drawScenario(chance: Chance, setsBack = false): Scenario {
         ? chance.int(4000, 20_000)
         : Number.POSITIVE_INFINITY,
     sinks: drawSinks(chance, { windowMs, calmAt, healedAt, core, begin }),
-    faults: drawFaults(chance, { activeMs, instances, setBack }),
+    faults: drawFaults(chance, { activeMs, instances: clocks, setBack }),
     calmAt,
     healedAt,
   };

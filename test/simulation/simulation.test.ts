@@ -35,6 +35,7 @@ const MET = [
   'reopened',
   'set-back',
   'reshaped',
+  'reslice',
 ];
 
 const only = process.env.SIM_SEED;

@@ -33,6 +33,7 @@ export class World {
   readonly stores: ReadonlyMap<string, SimStore>;
   readonly checkpoints: SimCheckpoints;
   readonly invariants: Invariants;
+  slices: number;
   /** Those that listen in core mode. */
   readonly coreReaders = new Set<SimCoreSource>();
   /** All that ever ran, in the order of their start. */
@@ -50,7 +51,8 @@ export class World {
     this.checkpoints = new SimCheckpoints(this);
     this.stores = new Map(this.scenario.sinks.map((plan) => [plan.id, new SimStore(this, plan)]));
     this.invariants = new Invariants(this, new Truth(this.stream.messages, this.scenario));
-    const { instances, faults, calmAt, setBack } = this.scenario;
+    const { instances, slices, faults, calmAt, setBack, reslice } = this.scenario;
+    this.slices = slices;
     this.#running = Array.from({ length: instances }, () => undefined);
     this.#starts = Array.from({ length: instances }, () => 0);
     for (let index = 0; index < instances; index++) {
@@ -63,6 +65,7 @@ export class World {
     this.timeline.at(calmAt, () => {
       this.checkpoints.mode = 'healthy';
     });
+    if (reslice !== undefined) this.timeline.at(reslice.at, () => this.#reslice(reslice.slices));
     if (setBack !== undefined)
       this.timeline.at(setBack.at, () => this.trace.add('set-back', `${setBack.ms} ms`));
     this.timeline.onError = (error) => this.trace.fail('engine', String((error as Error).stack));
@@ -71,6 +74,11 @@ export class World {
 
   get running(): readonly Instance[] {
     return this.#running.filter((instance) => instance !== undefined);
+  }
+
+  /** How many are to run. */
+  get instances(): number {
+    return this.#running.length;
   }
 
   serverNow(): number {
@@ -97,6 +105,8 @@ export class World {
   }
 
   #start(index: number): void {
+    // Of the slices that there were before.
+    if (index >= this.instances) return;
     const start = this.#starts[index]!++;
     if (!Number.isFinite(start)) return;
     const instance = new Instance(this, index, start);
@@ -114,6 +124,21 @@ export class World {
     this.invariants.ended(instance);
     instance.kill();
     this.#restart(instance, RESTART_MS);
+  }
+
+  /** Those with another slicing begin at once: what the old ones have sent may still arrive. */
+  #reslice(slices: number): void {
+    this.trace.add('reslice', `${this.slices} to ${slices}`);
+    for (const instance of this.running) this.died(instance);
+    this.slices = slices;
+    const before = this.instances;
+    this.#running.length = slices;
+    for (let index = before; index < slices; index++) {
+      this.#running[index] = undefined;
+      // Not a first start of the service: all its sinks are there.
+      this.#starts[index] = Math.max(1, this.#starts[index] ?? 0);
+      this.#start(index);
+    }
   }
 
   #restart(instance: Instance, ms: number): void {
