@@ -110,8 +110,9 @@ export class Invariants {
         trace.fail('I4', `${instance.name} writes another one's part`);
       return;
     }
-    // A lane near the live path goes along with it from where that begins: some windows earlier than its own.
     const slice = sliceOf(this.#world, instance.index);
+    // A lane near the live path goes along with it from where that begins: some windows earlier than its own. After a
+    // change of slices, it begins where the hindmost of the old ones was.
     const isNew = this.#world.slices !== scenario.slices;
     const earliest = Math.min(
       ...(isNew ? this.#owedFrom.values() : scenario.sinks.map(({ id }) => this.owedFrom(id, slice))),
