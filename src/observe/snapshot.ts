@@ -6,7 +6,17 @@ import { REJECTIONS } from '../decode/rejection.ts';
 import type { Engine, LaneParts, LiveParts } from '../deliver/engine.ts';
 import type { CatchUpProgress } from '../deliver/progress.ts';
 import { VERSION } from '../version.ts';
-import type { Counts, SampleStatus, SinkStatus, SourceStatus, Status, WindowStatus } from './status.ts';
+import type {
+  Counts,
+  SampleStatus,
+  SinkStatus,
+  SourceStatus,
+  Status,
+  VerifiedWindows,
+  WindowStatus,
+} from './status.ts';
+
+const NONE_VERIFIED: VerifiedWindows = { equal: 0, different: 0, unknown: 0, lastDifference: null };
 
 /** What a status is made of; the later ones are not there before the service is attached to the bus. */
 export interface Parts {
@@ -120,6 +130,7 @@ function sinkStatus(
     checkpointFailures: keeper?.failures ?? 0,
     overflows: stats.overflows,
     lastFailure: lane.lastFailure ?? null,
+    verified: NONE_VERIFIED,
   };
 }
 

@@ -83,4 +83,15 @@ export interface SinkStatus {
   readonly checkpointFailures: number;
   readonly overflows: number;
   readonly lastFailure: StoreFailure | null;
+  readonly verified: VerifiedWindows;
+}
+
+/** Windows that were read back since the start and compared with what was written, a sample of all. */
+export interface VerifiedWindows {
+  readonly equal: number;
+  readonly different: number;
+  /** Could not be judged: the store did not answer, was catching up, or cannot be read. */
+  readonly unknown: number;
+  /** The last difference, in words; null where there was none. */
+  readonly lastDifference: string | null;
 }

@@ -26,6 +26,8 @@ const MISNAMED = [
   'nodejs_active_resources_total',
 ];
 
+const VERIFY_RESULTS = ['equal', 'different', 'unknown'] as const;
+
 const one = (value: number): Values => [[{}, value]];
 const byReason = (counts: Counts): Values =>
   Object.entries(counts).map(([reason, value]) => [{ reason }, value]);
@@ -236,6 +238,16 @@ const SHOWN: readonly Shown[] = [
     help: 'Windows that a replay is behind the live path; 0 where the sink is not catching up.',
     labels: ['sink'],
     of: perSink((sink) => sink.catchUp?.windowsBehind ?? 0),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_sink_windows_verified_total',
+    help: 'Windows read back from the store and compared with what was written, by result.',
+    labels: ['sink', 'result'],
+    of: ({ sinks }) =>
+      sinks.flatMap(({ id, verified }) =>
+        VERIFY_RESULTS.map((result) => [{ sink: id, result }, verified[result]] as const),
+      ),
   },
 ];
 

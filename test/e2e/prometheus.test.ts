@@ -73,7 +73,8 @@ describe('metrics', () => {
     const names = `messages_received_total messages_rejected_total samples_total samples_late_total
       samples_overflowed_total open_windows series source_pending_messages source_lag_seconds source_gaps_total
       sink_points_written_total sink_points_rejected_total sink_points_dropped_total sink_retries_total
-      sink_write_duration_seconds sink_backlog_points sink_backlog_bytes sink_lag_seconds sink_up sink_catching_up`;
+      sink_write_duration_seconds sink_backlog_points sink_backlog_bytes sink_lag_seconds sink_up sink_catching_up
+      sink_windows_verified_total`;
     for (const name of names.split(/\s+/)) expect(text).toContain(`# TYPE fanout_${name} `);
     expect(sample(text, 'fanout_messages_rejected_total{reason="bad_value"}')).toBe(0);
     expect(sample(text, 'fanout_sink_retries_total{sink="sqlite",reason="timeout"}')).toBe(0);
