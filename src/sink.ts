@@ -94,6 +94,8 @@ export interface Sink {
   write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome>;
   /** What the store itself holds, in any order: read by the store's own query, in bounded memory, never from a cache. */
   read(range: WindowRange, signal: AbortSignal): AsyncIterable<StoredPoint>;
+  /** What the store itself holds under the keys of these points, in any order; where `read` looks through everything. */
+  lookUp?(points: Iterable<Point>, signal: AbortSignal): AsyncIterable<StoredPoint>;
   /** Deletes the points of the batch by key; absent ones are no error. `check` clears its probe with it. */
   remove(batch: Batch, signal: AbortSignal): Promise<void>;
   /** May be called twice, and without open. Writes under way may fail. */
@@ -135,6 +137,12 @@ export interface SinkLog {
   warn(fields: object, message: string): void;
 }
 
+/**
+ * How a service that runs reads windows back, to verify them. `ranges`: by `read`. `keys`: `read` would look through all
+ * that the store holds, so it asks by `lookUp`, which must be there. `none`: the store keeps nothing that could be read.
+ */
+export type ReadBack = 'ranges' | 'keys' | 'none';
+
 /** What a sink's folder exports and `sinks/index.ts` lists. */
 export interface SinkModule<S extends Settings = Settings> {
   readonly kind: string;
@@ -143,6 +151,8 @@ export interface SinkModule<S extends Settings = Settings> {
   /** Parses and documents the `SINK_<ID>_<NAME>` variables, the name being the key in upper snake case. */
   readonly settings: S;
   readonly limits: SinkLimits;
+  /** Default: `ranges`. */
+  readonly readBack?: ReadBack;
   /** What no single variable can say, such as "required where API is v1": the keys of the settings at fault. */
   validate?(config: Values<S>): readonly { readonly key: keyof S & string; readonly expected: string }[];
   create(config: Values<S>, context: SinkContext): Sink;

@@ -20,6 +20,7 @@ export default defineSink({
   kind: 'blackhole',
   summary: 'takes everything and keeps nothing: a template, and a measure of the cost without a store',
   settings,
+  readBack: 'none',
   limits: { maxPoints: 10_000, maxBytes: 16_000_000, inFlight: 1 },
   create: (config): Sink => ({
     async open() {},

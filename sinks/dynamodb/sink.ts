@@ -5,6 +5,7 @@
 import http from 'node:http';
 import https from 'node:https';
 import {
+  BatchGetItemCommand,
   BatchWriteItemCommand,
   DynamoDBClient,
   ScanCommand,
@@ -29,6 +30,8 @@ import { ensureTable } from './table.ts';
 
 /** What BatchWriteItem takes. */
 const MAX_ITEMS = 25;
+/** What BatchGetItem takes. */
+const MAX_KEYS = 100;
 const LIMITS = { maxPoints: MAX_ITEMS, maxBytes: 4_000_000, inFlight: 16 };
 /** More than writes, so that a read or an open never waits for them. */
 const SOCKETS = LIMITS.inFlight + 4;
@@ -165,6 +168,32 @@ class DynamoDbSink implements Sink {
     }
   }
 
+  async *lookUp(points: Iterable<Point>, signal: AbortSignal): AsyncGenerator<StoredPoint> {
+    let keys: Item[] = [];
+    for (const point of points) {
+      if (refusal(point) !== undefined) continue;
+      if (keys.push(keyOf(point)) < MAX_KEYS) continue;
+      yield* await this.#get(keys, signal);
+      keys = [];
+    }
+    if (keys.length > 0) yield* await this.#get(keys, signal);
+  }
+
+  async #get(keys: Item[], signal: AbortSignal): Promise<StoredPoint[]> {
+    const { table } = this.#config;
+    const command = new BatchGetItemCommand({
+      RequestItems: { [table]: { Keys: keys, ConsistentRead: true } },
+    });
+    try {
+      const answer = await this.#connect().send(command, { abortSignal: signal });
+      const left = answer.UnprocessedKeys?.[table]?.Keys?.length ?? 0;
+      if (left > 0) throw new SinkError('throttled', `${left} items were not read`);
+      return (answer.Responses?.[table] ?? []).flatMap((item) => decodeItem(item) ?? []);
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
+  }
+
   async remove(batch: Batch, signal: AbortSignal): Promise<void> {
     const requests = batch.points.map((point) => ({ DeleteRequest: { Key: keyOf(point) } }));
     for (let start = 0; start < requests.length; start += MAX_ITEMS) {
@@ -202,5 +231,6 @@ export default defineSink({
   summary: 'Amazon DynamoDB',
   settings,
   limits: LIMITS,
+  readBack: 'keys',
   create: (config, { log }): Sink => new DynamoDbSink(config, log),
 });

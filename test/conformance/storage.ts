@@ -1,6 +1,6 @@
 /** What must be in the store after a write: exactly the points, once, whoever writes them and however often. */
 import { describe, expect, it } from 'vitest';
-import { FIELDS, METRIC_TYPES, type Point, type RejectReason } from '../../src/sink.ts';
+import { FIELDS, METRIC_TYPES, type Point, type RejectReason, type StoredPoint } from '../../src/sink.ts';
 import {
   differences,
   EVERYTHING,
@@ -90,6 +90,17 @@ export function describeStorage(bench: Bench): void {
         makePoint({ name: 'counts', dimensions: [['n', String(index)]], values: { count } }),
       );
       await expectTaken([...floats, ...counts]);
+    });
+
+    it('finds points by their keys, where it looks them up', async () => {
+      const subject = await opened();
+      if (subject.sink.lookUp === undefined) return;
+      const points = manyPoints(230);
+      await subject.deliver(points);
+      const wanted = [...points.slice(0, 120), makePoint({ name: 'not there' }), ...points.slice(200)];
+      const found: StoredPoint[] = [];
+      for await (const point of subject.sink.lookUp(wanted, new AbortController().signal)) found.push(point);
+      expect(differences(found, [...points.slice(0, 120), ...points.slice(200)])).toEqual([]);
     });
 
     it('reads negative zero as a zero', async () => {
