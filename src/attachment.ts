@@ -63,12 +63,14 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
   const extent: StreamExtent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
   const now = systemClock.now();
   const from = new Map<string, number>();
+  const began = new Map<string, number | undefined>();
   const closedAt = new Map<string, number>();
   for (const { id, start } of sinks) {
     const ofSink = stored.filter(({ sink }) => sink === id);
     const known = resumeFrom(ofSink, core.slice);
     const next = known?.next ?? firstWanted(start, extent, tiling, now);
     from.set(id, next);
+    began.set(id, known === undefined ? next : known.began);
     // 0 says that nothing had been read yet when the checkpoint was made: not where the news begins.
     if (known !== undefined && known.sequence > 0) closedAt.set(id, known.sequence);
     const begins = { sink: id, next: new Date(next).toISOString() };
@@ -93,6 +95,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
         clock: systemClock,
         describe: (next) => ({
           shape: { ...shapeAt(next, tiling), slice },
+          began: began.get(sink),
           savedAt: new Date(systemClock.now()).toISOString(),
         }),
         failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),

@@ -7,6 +7,7 @@ import { demoCommand } from './commands/demo.ts';
 import { loadCommand } from './commands/load.ts';
 import { replayCommand } from './commands/replay.ts';
 import { runCommand } from './commands/run.ts';
+import { verifyCommand } from './commands/verify.ts';
 import { ConfigError, EXIT_CONFIG } from './config.ts';
 import { VERSION } from './version.ts';
 
@@ -18,6 +19,7 @@ const program = new Command('metrics-fanout')
   .addCommand(runCommand(), { isDefault: true })
   .addCommand(demoCommand())
   .addCommand(checkCommand())
+  .addCommand(verifyCommand())
   .addCommand(replayCommand())
   .addCommand(loadCommand())
   .addCommand(configCommand());

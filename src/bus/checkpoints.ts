@@ -10,6 +10,8 @@ import { BusError } from './source.ts';
 export interface Checkpoint {
   /** Start (ms since 1970) of the first window that is not confirmed: all before it are (I5). */
   readonly next: number;
+  /** Start of the first window that the sink ever got; absent where an older version began. */
+  readonly began?: number | undefined;
   /** Up to here the stream had been read when the windows before `next` were closed: what is behind it is news. */
   readonly sequence: number;
   /** The settings that shaped the windows. */
@@ -157,6 +159,7 @@ function isCheckpoint(value: unknown): value is Checkpoint {
   return (
     Number.isSafeInteger(checkpoint?.next) &&
     Number.isSafeInteger(checkpoint?.sequence) &&
+    (checkpoint?.began === undefined || Number.isSafeInteger(checkpoint.began)) &&
     typeof checkpoint?.savedAt === 'string' &&
     Number.isFinite(shape?.windowMs) &&
     Number.isFinite(shape?.latenessMs) &&

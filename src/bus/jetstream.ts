@@ -39,6 +39,8 @@ export interface JetStreamOptions {
   readonly now?: () => number;
   /** In [0, 1): spreads the retries. */
   readonly random?: () => number;
+  /** Leaves nothing on the bus but its consumer: no stream and no bucket is made, and no entry of ours is stamped. */
+  readonly isPassive?: boolean;
 }
 
 type Configured = StreamConfigured & Pick<CoreConfig, 'idleSlack'>;
@@ -55,6 +57,7 @@ class JetStreamSource implements Source {
   #start: Start;
   readonly #now: () => number;
   readonly #random: () => number;
+  readonly #isPassive: boolean;
   readonly #clock = new ServerClock();
   readonly #quiet = new Quiet(REPEAT_LOG_MS);
   #clockReadAt = Number.NEGATIVE_INFINITY;
@@ -79,6 +82,7 @@ class JetStreamSource implements Source {
     this.#start = options.start;
     this.#now = options.now ?? steadyNow;
     this.#random = options.random ?? Math.random;
+    this.#isPassive = options.isPassive ?? false;
   }
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
@@ -111,7 +115,8 @@ class JetStreamSource implements Source {
   /** Makes a consumer that delivers what comes next. */
   async #attach(reader: Reader): Promise<void> {
     // A stream that is deleted under us is made again, as the service does at its start.
-    const facts = await (this.#isAttached ? ensureStream : describeStream)(this.#bus, this.#core);
+    const isToBeMade = this.#isAttached && !this.#isPassive;
+    const facts = await (isToBeMade ? ensureStream : describeStream)(this.#bus, this.#core);
     let beginning = await this.#beginning(facts);
     let info = await this.#makeConsumer(facts.name, beginning);
     const earlier = this.stats.lastSequence > 0 ? undefined : earlierSequence(this.#start, info);
@@ -207,7 +212,7 @@ class JetStreamSource implements Source {
     this.#lastSubMsNanos = reply.subMsNanos;
     this.#lastPending = reply.pending;
     if (this.#isWanted === undefined || this.#isWanted(message.subject)) {
-      reader.message(bytes, start, end, timeMs, streamSequence);
+      reader.message(bytes, start, end, timeMs, streamSequence, message);
     }
   }
 
@@ -234,7 +239,8 @@ class JetStreamSource implements Source {
 
   /** Reads the server's clock by having it stamp an entry of ours, and where the stream ends. Where that fails, the last estimate goes on. */
   async #refresh(): Promise<void> {
-    if (this.#now() - this.#clockReadAt < CLOCK_REFRESH_MS) return;
+    // The stamp of the consumer still says what the server's clock shows at least.
+    if (this.#isPassive || this.#now() - this.#clockReadAt < CLOCK_REFRESH_MS) return;
     this.#clockReadAt = this.#now();
     try {
       const bucket = await openBucket(this.#bus, this.#replicas);

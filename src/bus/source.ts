@@ -28,9 +28,17 @@ export interface Gap {
 export interface Reader {
   /**
    * One message: the bytes from `start` to `end`, which nobody changes any more. Synchronous, and must not throw.
-   * `streamTime` is in whole milliseconds since 1970, rounded down; `sequence` is 0 in core mode.
+   * `streamTime` is in whole milliseconds since 1970, rounded down; `sequence` is 0 in core mode. The subject is only
+   * decoded when it is read; sources that have none leave it out.
    */
-  message(bytes: Uint8Array, start: number, end: number, streamTime: number, sequence: number): void;
+  message(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    streamTime: number,
+    sequence: number,
+    envelope?: { readonly subject: string },
+  ): void;
   /**
    * Every message with a stream time below `streamTime` has been handed over (I2): after a batch, the time of its last
    * message; when nothing is pending, the server's clock less the slack. The source asks for no more messages until the

@@ -1,6 +1,8 @@
 /** What options of the commands take; an unacceptable text is an error that says what was expected. */
 import { InvalidArgumentError } from 'commander';
+import { CORE_SETTINGS } from '../config.ts';
 import { setting } from '../settings.ts';
+import { type DimensionFilter, parseFilter } from '../tap/filters.ts';
 import { parseTime } from '../times.ts';
 
 export function number(min: number, max: number) {
@@ -34,4 +36,32 @@ export function time(text: string): number {
   if (ms === undefined)
     throw new InvalidArgumentError('Expected an RFC 3339 time such as 2026-11-23T01:30:00Z.');
   return ms;
+}
+
+/** An option that may be given several times. */
+export function collect(text: string, before: readonly string[]): string[] {
+  return [...before, text];
+}
+
+/** Aborted at Ctrl-C or SIGTERM, for a command that then says what it has; the second time ends it at once. */
+export function stopSignal(): AbortSignal {
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
+  return stop.signal;
+}
+
+/** `key=glob`; may be given several times. */
+export function dimensionFilter(text: string, before: readonly DimensionFilter[]): DimensionFilter[] {
+  const parsed = parseFilter(text);
+  if (parsed === undefined)
+    throw new InvalidArgumentError('Expected a dimension and its value, such as app=api or status=5*.');
+  return [...before, parsed];
+}
+
+/** Subjects that may have wildcards, one after the other; none twice, or its messages would come twice. */
+export function subjects(text: string, before: readonly string[] = []): readonly string[] {
+  const { parse, expected } = CORE_SETTINGS.metricsSubjects;
+  const parsed = parse([...before, text].join(','));
+  if (parsed === undefined) throw new InvalidArgumentError(`Expected ${expected}.`);
+  return parsed;
 }

@@ -2,7 +2,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
-import { compareSinks, isEqual, readTruthFile } from '../compare/compare.ts';
+import { compareSinks, inWords, isEqual, readTruthFile } from '../compare/compare.ts';
 import type { TruthRow } from '../compare/truth.ts';
 import { loadConfig } from '../config.ts';
 import type { Status } from '../observe/status.ts';
@@ -193,7 +193,8 @@ class Demo {
       isEqual(result) ? { text: 'equal', colour: 'green' } : { text: 'DIFFERENT', colour: 'red' },
     ]);
     say(`\n${renderTable(['sink', 'points', 'sum of counts', 'sent', 'row by row'], rows)}`);
-    for (const [id, { examples }] of results) for (const example of examples) say(`  ${id}: ${example}`);
+    for (const [id, { examples }] of results)
+      for (const example of examples) say(`  ${id}: ${inWords(example)}`);
     const equal = [...results.values()].every(isEqual);
     say(
       equal

@@ -1,20 +1,17 @@
 import { Command } from 'commander';
 import { SeriesTable } from '../aggregate/series-table.ts';
-import type { Tiling } from '../aggregate/tiling.ts';
-import { type Bus, connect } from '../bus/connect.ts';
-import { createJetStreamSource } from '../bus/jetstream.ts';
+import { connect } from '../bus/connect.ts';
 import { pipelineTiling } from '../bus/shapes.ts';
-import { BusError } from '../bus/source.ts';
-import { describeStream } from '../bus/stream.ts';
 import { type Config, loadConfig, type SinkConfig } from '../config.ts';
-import { firstWholeWindow, readFrom } from '../deliver/begin.ts';
-import { catchUp, type OpenReplay } from '../deliver/catch-up.ts';
+import { catchUp } from '../deliver/catch-up.ts';
 import { systemClock } from '../deliver/clock.ts';
 import { Lane } from '../deliver/lane.ts';
-import { openPipeline } from '../deliver/pipeline.ts';
 import { Reports } from '../deliver/reports.ts';
 import { createLog, type Log } from '../observe/log.ts';
+import { replays, wholeWindows } from '../recompute.ts';
+import type { WindowRange } from '../sink.ts';
 import { time } from './arguments.ts';
+import { showProgress } from './progress.ts';
 
 interface ReplayOptions {
   readonly sink: string;
@@ -22,15 +19,6 @@ interface ReplayOptions {
   readonly to?: number;
   readonly json?: true;
 }
-
-/** Half-open, in ms since 1970; both are starts of windows. */
-interface Range {
-  readonly from: number;
-  readonly to: number;
-}
-
-const REFRESH_MS = 250;
-const BAR_CHARACTERS = 30;
 
 export function replayCommand(): Command {
   return new Command('replay')
@@ -68,13 +56,25 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
   const log = createLog('warn');
   const bus = await connect(config.core, log, { name: 'metrics-fanout replay' });
   const tiling = await pipelineTiling(bus, config);
-  const range = await rangeOf(options, config, bus, tiling);
+  // A partial window must not replace a good one.
+  const range = await wholeWindows(options, config, bus, tiling);
   const state = { gaps: 0, messages: 0 };
   const lane = laneOf(sink, range, log);
   const running = lane.run();
-  const endDisplay = display(lane, range);
+  const endDisplay = showProgress(
+    () => (lane.next - range.from) / (range.to - range.from),
+    () => `${lane.stats.written} points`,
+  );
+  const events = {
+    onGap() {
+      state.gaps += 1;
+    },
+    onProgress(messages: number) {
+      state.messages = messages;
+    },
+  };
   const replayOptions = {
-    open: opener(config, bus, tiling, state),
+    open: replays(config, bus, tiling, new SeriesTable(tiling.maxSeries), events),
     live: () => ({ boundary: range.to, sequence: 0 }),
     clock: systemClock,
     failed: (error: unknown) => log.warn({ error: String(error) }, 'reading failed; trying again'),
@@ -120,34 +120,9 @@ function inWords({ sink, from, to, windows, messages, points, rejected, gaps, do
   return `${what}${not}${done ? '' : `; not complete: ${why}`}\n`;
 }
 
-/** Only windows that are complete, and that the stream still holds whole: a partial one must not replace a good one. */
-async function rangeOf(
-  { from, to }: ReplayOptions,
-  { core }: Config,
-  bus: Bus,
-  tiling: Tiling,
-): Promise<Range> {
-  const facts = await describeStream(bus, core);
-  const now = systemClock.now();
-  const extent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
-  const whole = firstWholeWindow(extent, tiling, now);
-  const complete = tiling.completeBefore(now - core.idleSlack);
-  const range = {
-    from: Math.max(whole, tiling.startOf(from)),
-    to: Math.min(complete, tiling.startOf(to ?? complete)),
-  };
-  if (range.from >= range.to) {
-    throw new BusError(
-      `there is no complete window in that range: the stream holds whole windows from ${new Date(whole).toISOString()}, and up to ${new Date(complete).toISOString()} they are complete`,
-      'Choose --from and --to in between.',
-    );
-  }
-  return range;
-}
-
 function laneOf(
   { id, module, values, timeoutMs, backlogBytes }: SinkConfig,
-  { from }: Range,
+  { from }: WindowRange,
   log: Log,
 ): Lane {
   const reports = new Reports(log, systemClock);
@@ -168,54 +143,4 @@ function laneOf(
       fellBehind() {},
     },
   });
-}
-
-function opener(
-  { core }: Config,
-  bus: Bus,
-  tiling: Tiling,
-  state: { gaps: number; messages: number },
-): OpenReplay {
-  const table = new SeriesTable(tiling.maxSeries);
-  return (from, closedAt, hand) => {
-    const { pipeline, aggregator } = openPipeline(
-      table,
-      core,
-      { from, closedAt, instance: '', tiling },
-      {
-        hand: (windows, boundary, sequence) => {
-          state.messages = pipeline.stats.received;
-          return hand(windows, boundary, sequence);
-        },
-        onGap: () => {
-          state.gaps += 1;
-        },
-      },
-    );
-    const start = { kind: 'time', ms: readFrom(from, tiling) } as const;
-    return {
-      source: createJetStreamSource(bus, core, { start }),
-      reader: pipeline,
-      release: () => aggregator.release(),
-    };
-  };
-}
-
-/** A bar on the terminal; returns what ends that. */
-function display(lane: Lane, { from, to }: Range): () => void {
-  if (!process.stderr.isTTY) return () => {};
-  const started = performance.now();
-  const timer = setInterval(() => {
-    const share = Math.min(1, (lane.next - from) / (to - from));
-    const bar = '#'.repeat(Math.round(share * BAR_CHARACTERS)).padEnd(BAR_CHARACTERS, '.');
-    const seconds = (performance.now() - started) / 1000;
-    const left = share > 0 ? `${Math.round((seconds / share) * (1 - share))} s left` : '';
-    process.stderr.write(
-      `\r[${bar}] ${(100 * share).toFixed(0)} % ${lane.stats.written} points ${left}\x1b[K`,
-    );
-  }, REFRESH_MS);
-  return () => {
-    clearInterval(timer);
-    process.stderr.write('\r\x1b[K');
-  };
 }

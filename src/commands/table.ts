@@ -3,24 +3,37 @@ import { styleText } from 'node:util';
 /** One cell; a colour shows only on a terminal. */
 export type Cell = string | { readonly text: string; readonly colour: 'green' | 'red' | 'yellow' | 'dim' };
 
-const GAP = '  ';
+export interface TableOptions {
+  readonly stream?: NodeJS.WriteStream;
+  /** Of the terminal, in columns: texts are cut where they do not fit. Any where absent. */
+  readonly width?: number | undefined;
+}
 
-/** Rows under a header, columns aligned: numbers to the right, text to the left. Fits no width: callers keep it narrow. */
+const GAP = '  ';
+const CUT = '…';
+/** A column of text is not cut to less. */
+const MIN_COLUMN = 6;
+
+/** Rows under a header, columns aligned: numbers to the right, text to the left. */
 export function renderTable(
   header: readonly string[],
   rows: readonly (readonly Cell[])[],
-  stream = process.stdout,
+  { stream = process.stdout, width }: TableOptions = {},
 ): string {
   const texts = rows.map((row) => row.map((cell) => (typeof cell === 'string' ? cell : cell.text)));
-  const widths = header.map((title, column) =>
-    Math.max(title.length, ...texts.map((row) => row[column]?.length ?? 0)),
+  const numeric = header.map((_, column) =>
+    texts.every((row) => /^[-+]?[\d.,]*(e[-+]\d+)?%?$/.test(row[column] ?? '')),
   );
-  const numeric = header.map((_, column) => texts.every((row) => /^[\d.,%-]*$/.test(row[column] ?? '')));
+  const natural = header.map((title, column) =>
+    texts.reduce((most, row) => Math.max(most, columnsOf(row[column] ?? '')), columnsOf(title)),
+  );
+  const widths = width === undefined ? natural : fit(natural, numeric, width);
   const line = (cells: readonly string[], paint: (text: string, column: number) => string) =>
     cells
       .map((text, column) => {
-        const padded = numeric[column] ? text.padStart(widths[column]!) : text.padEnd(widths[column]!);
-        return paint(padded, column);
+        const shown = cut(text, widths[column]!);
+        const filler = ' '.repeat(Math.max(0, widths[column]! - columnsOf(shown)));
+        return paint(numeric[column] ? filler + shown : shown + filler, column);
       })
       .join(GAP)
       .trimEnd();
@@ -32,4 +45,45 @@ export function renderTable(
     line(header, (text) => styleText('bold', text, { stream })),
     ...texts.map((cells, row) => line(cells, (text, column) => colourOf(row, column, text))),
   ].join('\n');
+}
+
+/** Takes columns off the widest texts until all fits; numbers are never cut. */
+function fit(natural: readonly number[], numeric: readonly boolean[], width: number): number[] {
+  const widths = [...natural];
+  const total = () => widths.reduce((sum, each) => sum + each, GAP.length * (widths.length - 1));
+  for (let over = total() - width; over > 0; over--) {
+    const widest = widths.reduce(
+      (best, each, column) => (!numeric[column] && each > (widths[best] ?? MIN_COLUMN) ? column : best),
+      -1,
+    );
+    if (widest < 0) break;
+    widths[widest]! -= 1;
+  }
+  return widths;
+}
+
+const segmenter = new Intl.Segmenter();
+/** What terminals show two columns wide: East Asian scripts and pictures. */
+const WIDE =
+  /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Emoji_Presentation}|[\u{20000}-\u{3fffd}]/u;
+
+/** How many columns of a terminal a text takes; it must be printable. */
+export function columnsOf(text: string): number {
+  if (/^[\x20-\x7e]*$/.test(text)) return text.length;
+  let columns = 0;
+  for (const { segment } of segmenter.segment(text)) columns += WIDE.test(segment) ? 2 : 1;
+  return columns;
+}
+
+/** The text, cut to so many columns. */
+export function cut(text: string, columns: number): string {
+  if (columnsOf(text) <= columns) return text;
+  let kept = '';
+  let used = 0;
+  for (const { segment } of segmenter.segment(text)) {
+    used += columnsOf(segment);
+    if (used > columns - 1) break;
+    kept += segment;
+  }
+  return kept + CUT;
 }

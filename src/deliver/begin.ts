@@ -47,11 +47,11 @@ export function readFrom(next: number, tiling: Tiling): number {
 /**
  * Where a sink goes on, given the checkpoints of all slices that it was ever written in. A slice's own checkpoint says
  * how far its own windows are; a slicing of which every slice has one says that all windows before the lowest of them
- * are confirmed, whoever's they are now. Undefined where nothing is known.
+ * are confirmed, whoever's they are now. Without an own slice, what is confirmed of all. Undefined where nothing is known.
  */
 export function resumeFrom(
   stored: readonly { readonly slice: string; readonly checkpoint: Position }[],
-  own: Slice,
+  own: Slice | undefined,
 ): Position | undefined {
   const slicings = new Map<number, Map<number, Position>>();
   for (const { slice, checkpoint } of stored) {
@@ -61,16 +61,19 @@ export function resumeFrom(
   }
   const whole = [...slicings].filter(([of, positions]) => positions.size === of);
   const known = whole.map(([, positions]) => lowest([...positions.values()]));
-  const ofOwn = slicings.get(own.of)?.get(own.index);
+  const ofOwn = own && slicings.get(own.of)?.get(own.index);
   if (ofOwn !== undefined) known.push(ofOwn);
   // A slice without a checkpoint has confirmed nothing, whatever its neighbours have: it goes by START.
   return known.length > 0 ? known.reduce((most, one) => (one.next > most.next ? one : most)) : undefined;
 }
 
-type Position = Pick<Checkpoint, 'next' | 'sequence'>;
+type Position = Pick<Checkpoint, 'next' | 'sequence' | 'began'>;
 
+/** The slices began at different times: the sink has all windows from where the last of them did. */
 function lowest(positions: readonly Position[]): Position {
-  return positions.reduce((least, one) => (one.next < least.next ? one : least));
+  const least = positions.reduce((a, b) => (b.next < a.next ? b : a));
+  const begins = positions.flatMap(({ began }) => began ?? []);
+  return begins.length === 0 ? least : { ...least, began: Math.max(...begins) };
 }
 
 /** Lanes so many windows behind the foremost start with it; one further behind catches up by a replay of its own. */

@@ -1,11 +1,12 @@
 import type { Tiling } from '../aggregate/tiling.ts';
+import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Reader } from '../bus/source.ts';
 import type { OpenReplay } from './catch-up.ts';
 import { backoffMs, type Clock } from './clock.ts';
 import type { Lane } from './lane.ts';
-import { type Handout, handOut } from './queue.ts';
+import { handOut } from './queue.ts';
 
-export interface RewriteOptions {
+export interface RecomputeOptions {
   readonly open: OpenReplay;
   readonly tiling: Tiling;
   readonly clock: Clock;
@@ -21,29 +22,43 @@ export async function rewriteWindow(
   lane: Lane,
   start: number,
   through: number,
-  options: RewriteOptions,
+  options: RecomputeOptions,
   signal: AbortSignal,
 ): Promise<void> {
-  const end = options.tiling.endOf(start);
+  const found = await recomputeWindow(start, through, options, signal);
+  if (found !== undefined) await lane.rewrite(found.map(handOut), signal);
+}
+
+/**
+ * The window that begins with `start`, from the stream, with all messages up to sequence `through` at least: none where
+ * it is empty. Undefined when `signal` aborts.
+ */
+export async function recomputeWindow(
+  start: number,
+  through: number,
+  { open, tiling, clock, failed }: RecomputeOptions,
+  signal: AbortSignal,
+): Promise<readonly ClosedWindow[] | undefined> {
+  const end = tiling.endOf(start);
   for (let attempt = 1; !signal.aborted; attempt++) {
     const done = new AbortController();
     const until = AbortSignal.any([signal, done.signal]);
-    let found: Handout[] = [];
-    const { source, reader, release } = options.open(start, undefined, (windows, boundary) => {
-      found = [...found, ...windows.filter((window) => window.start === start).map(handOut)];
+    let found: ClosedWindow[] = [];
+    const { source, reader, release } = open(start, undefined, (windows, boundary) => {
+      found = [...found, ...windows.filter((window) => window.start === start)];
       if (boundary >= end) done.abort();
     });
     try {
       await source.run(patient(reader, through), until);
-      if (signal.aborted) return;
-      return await lane.rewrite(found, signal);
+      return signal.aborted ? undefined : found;
     } catch (error) {
-      options.failed(error);
-      await options.clock.sleep(backoffMs(attempt, options.clock.random()), signal);
+      failed(error);
+      await clock.sleep(backoffMs(attempt, clock.random()), signal);
     } finally {
       release();
     }
   }
+  return undefined;
 }
 
 /** Closes nothing before everything up to `through` was read, whatever the stream times say. */

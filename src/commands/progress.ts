@@ -1,0 +1,21 @@
+/** A bar on the terminal, where stderr is one; never more than a line. */
+const REFRESH_MS = 250;
+const BAR_CHARACTERS = 30;
+
+/** `share`: how much is done, 0 to 1; `detail`: what to say of it. Returns what ends that. */
+export function showProgress(share: () => number, detail: () => string): () => void {
+  if (!process.stderr.isTTY) return () => {};
+  const started = performance.now();
+  const timer = setInterval(() => {
+    const done = Math.min(1, Math.max(0, share()));
+    const bar = '#'.repeat(Math.round(done * BAR_CHARACTERS)).padEnd(BAR_CHARACTERS, '.');
+    const seconds = (performance.now() - started) / 1000;
+    const left = done > 0 ? `${Math.round((seconds / done) * (1 - done))} s left` : '';
+    const line = `[${bar}] ${(100 * done).toFixed(0)} % ${detail()} ${left}`;
+    process.stderr.write(`\r${line.slice(0, process.stderr.columns - 1)}\x1b[K`);
+  }, REFRESH_MS);
+  return () => {
+    clearInterval(timer);
+    process.stderr.write('\r\x1b[K');
+  };
+}

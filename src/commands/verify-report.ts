@@ -1,0 +1,121 @@
+/** What `verify` says, as plain data and in words. */
+import { type Difference, inWords } from '../compare/compare.ts';
+import type { Verdict } from '../compare/verdict.ts';
+import type { WindowRange } from '../sink.ts';
+import { printable, printableJson } from '../text.ts';
+import { type Cell, renderTable } from './table.ts';
+
+export interface SinkFindings {
+  readonly id: string;
+  /** What was judged. */
+  readonly range: WindowRange;
+  /** Start of the first window that the sink ever got, in ms since 1970, where that is known. */
+  readonly began: number | undefined;
+  /** Windows behind the range. */
+  readonly unconfirmed: number;
+  /** Undefined where the range is empty. */
+  readonly verdict: Verdict | undefined;
+}
+
+export interface Report {
+  readonly equal: boolean;
+  readonly sinks: readonly SinkReport[];
+}
+
+interface SinkReport {
+  readonly sink: string;
+  readonly from: string;
+  /** Its window was not judged any more. */
+  readonly to: string;
+  readonly windows: Verdict['windows'] & { readonly unconfirmed: number };
+  readonly rows: Verdict['rows'];
+  /** Why windows are unknown, and what else there is to know. */
+  readonly remarks: readonly string[];
+  readonly examples: readonly Difference[];
+}
+
+const NOTHING: Verdict = {
+  windows: { equal: 0, different: 0, unknown: 0 },
+  rows: { equal: 0, missing: 0, extra: 0, different: 0 },
+  reasons: [],
+  examples: [],
+};
+
+export function reportOf(findings: readonly SinkFindings[]): Report {
+  const sinks = findings.map(toReport);
+  return { equal: sinks.every(isEqual), sinks };
+}
+
+function toReport({ id, range, began, unconfirmed, verdict = NOTHING }: SinkFindings): SinkReport {
+  const { windows, rows, reasons, examples } = verdict;
+  const remarks = [...reasons];
+  if (range.from >= range.to) remarks.push('it has not confirmed any of these windows yet');
+  if (began !== undefined && began > range.from)
+    remarks.push(
+      `it began at ${new Date(began).toISOString()}: before that it has what replay wrote, if anything`,
+    );
+  return {
+    sink: id,
+    from: new Date(range.from).toISOString(),
+    to: new Date(range.to).toISOString(),
+    windows: { ...windows, unconfirmed },
+    rows,
+    remarks,
+    examples,
+  };
+}
+
+function isEqual({ windows: { equal, different, unknown } }: SinkReport): boolean {
+  return equal > 0 && different === 0 && unknown === 0;
+}
+
+/** As it is printed: times as RFC 3339, dimensions as an object. */
+export function reportJson({ equal, sinks }: Report): string {
+  const example = ({ windowStart, dimensions, ...rest }: Difference) => ({
+    window: new Date(windowStart!).toISOString(),
+    ...rest,
+    dimensions: JSON.parse(dimensions),
+  });
+  const plain = sinks.map((sink) => ({ ...sink, examples: sink.examples.map(example) }));
+  return `${printableJson({ equal, sinks: plain }, 2)}\n`;
+}
+
+export function reportText({ equal, sinks }: Report): string {
+  const header = [
+    'sink',
+    'windows equal',
+    'different',
+    'unknown',
+    'not confirmed yet',
+    'rows equal',
+    'missing',
+    'extra',
+    'different',
+  ];
+  const table = renderTable(header, sinks.map(cells));
+  const details = sinks.flatMap(({ sink, remarks, examples }) => [
+    ...remarks.map((remark) => `${sink}: ${remark}`),
+    ...examples.map((example) => `${sink}: ${inWords(example)}`),
+  ]);
+  const ranges = new Set(sinks.map(({ from, to }) => `${from} to ${to}`));
+  const range = ranges.size === 1 ? [`${[...ranges][0]}:`, ''] : [];
+  const ending = equal
+    ? 'Every window judged is equal, row by row and to the last bit.'
+    : 'Not every window is known to be equal.';
+  return `${[...range, table, '', ...details.map(printable), ending].join('\n')}\n`;
+}
+
+function cells({ sink, windows, rows }: SinkReport): Cell[] {
+  const bad = (count: number): Cell => (count > 0 ? { text: String(count), colour: 'red' } : '0');
+  return [
+    sink,
+    String(windows.equal),
+    bad(windows.different),
+    windows.unknown > 0 ? { text: String(windows.unknown), colour: 'yellow' } : '0',
+    String(windows.unconfirmed),
+    String(rows.equal),
+    bad(rows.missing),
+    bad(rows.extra),
+    bad(rows.different),
+  ];
+}

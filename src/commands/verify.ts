@@ -1,0 +1,182 @@
+import { Command } from 'commander';
+import { SeriesTable } from '../aggregate/series-table.ts';
+import type { Tiling } from '../aggregate/tiling.ts';
+import { bucketExists } from '../bus/bucket.ts';
+import { createCheckpointStore, type StoredCheckpoint } from '../bus/checkpoints.ts';
+import { type Bus, connect } from '../bus/connect.ts';
+import { pipelineTiling } from '../bus/shapes.ts';
+import { READ_TIMEOUT_MS } from '../compare/compare.ts';
+import type { JudgedSink } from '../compare/verdict.ts';
+import { onlyMatching, Verification } from '../compare/verification.ts';
+import { type Config, loadConfig, type SinkConfig } from '../config.ts';
+import { resumeFrom } from '../deliver/begin.ts';
+import { systemClock } from '../deliver/clock.ts';
+import { recomputeWindow } from '../deliver/rewrite.ts';
+import { createLog } from '../observe/log.ts';
+import { replays, wholeWindows } from '../recompute.ts';
+import type { Sink, WindowRange } from '../sink.ts';
+import { matchesGlob } from '../text.ts';
+import { collect, stopSignal, time } from './arguments.ts';
+import { showProgress } from './progress.ts';
+import { type Report, reportJson, reportOf, reportText } from './verify-report.ts';
+
+interface VerifyOptions {
+  readonly sink: readonly string[];
+  readonly from?: number;
+  readonly to?: number;
+  readonly name?: string;
+  readonly json?: true;
+}
+
+const HELP = `
+Windows are computed again from the stream and compared, row by row and to the last bit, with what each store holds.
+Only what can be known is judged: windows that are complete, that the stream holds whole, and that the sink has
+confirmed. A window is equal, different, or unknown (the stream lost messages of it, or the store cannot be read).
+The exit code is 0 only if windows of every sink were judged, and all of these are equal.
+
+It only reads, also while the service runs, and it need not be the instance that fills the store: PIPELINE and the id
+of the sink say whose checkpoint counts. Every 200,000 points, each store is asked once for the rows of their windows;
+DynamoDB looks through its whole table for that.`;
+
+export function verifyCommand(): Command {
+  return new Command('verify')
+    .description('compute windows again from the stream and compare every store with them, row by row')
+    .option('--sink <id>', 'only this sink; may be repeated (default: all that are on)', collect, [])
+    .option('--from <time>', 'RFC 3339; its window is the first (default: where the sink began)', time)
+    .option('--to <time>', 'RFC 3339; its window is no more judged (default: what is confirmed)', time)
+    .option('--name <glob>', 'only series whose name matches, such as http.*')
+    .option('--json', 'print JSON')
+    .addHelpText('after', HELP)
+    .action(async (options: VerifyOptions, command: Command) => {
+      const config = await loadConfig(process.env);
+      if (config.core.metricsSource === 'core') {
+        command.error(
+          'error: plain NATS (METRICS_SOURCE=core) cannot be verified: the bus keeps nothing of which the truth could be computed again',
+        );
+      }
+      const ids = config.sinks.map(({ id }) => id);
+      const unknown = options.sink.find((id) => !ids.includes(id));
+      if (unknown !== undefined)
+        command.error(`error: no sink ${unknown} is on; these are: ${ids.join(', ')}`);
+      const report = await verify(options, config);
+      process.stdout.write(options.json ? reportJson(report) : reportText(report));
+      process.exit(report.equal ? 0 : 1);
+    });
+}
+
+async function verify(options: VerifyOptions, config: Config): Promise<Report> {
+  const stop = stopSignal();
+  const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout verify' });
+  const tiling = await pipelineTiling(bus, config);
+  const whole = await wholeWindows(options, config, bus, tiling);
+  const stored = await checkpoints(bus, config);
+  const chosen = config.sinks.filter(({ id }) => options.sink.length === 0 || options.sink.includes(id));
+  const sinks = chosen.map((sink) => new VerifiedSink(sink, options, whole, stored, stop));
+  const judged = sinks.filter(({ range }) => range.from < range.to);
+  const range = {
+    from: Math.min(...judged.map(({ range }) => range.from)),
+    to: Math.max(...judged.map(({ range }) => range.to)),
+  };
+  const matches = matcher(options);
+  const verification = new Verification({ tiling, range, sinks: judged, matches, signal: stop });
+  if (judged.length > 0) await readAll(verification, { config, bus, tiling, range, stop });
+  await Promise.all(sinks.map((sink) => sink.close()));
+  await bus.close();
+  for (const judge of verification.judges) if (stop.aborted) judge.doubt('stopped before the end');
+  return reportOf(
+    sinks.map(({ id, range, began }) => ({
+      id,
+      range,
+      began,
+      unconfirmed: Math.round(tiling.windowsBetween(Math.max(range.to, whole.from), whole.to)),
+      verdict: verification.judges.find(({ sink }) => sink.id === id)?.verdict(),
+    })),
+  );
+}
+
+interface Reading {
+  readonly config: Config;
+  readonly bus: Bus;
+  readonly tiling: Tiling;
+  readonly range: WindowRange;
+  readonly stop: AbortSignal;
+}
+
+/** Computes the windows of the range and has them judged. */
+async function readAll(
+  verification: Verification,
+  { config, bus, tiling, range, stop }: Reading,
+): Promise<void> {
+  const open = replays(config, bus, tiling, new SeriesTable(tiling.maxSeries), {
+    onGap: (gap) => verification.gap(gap),
+    onReopened: (starts, sequence) => verification.reopened(starts, sequence),
+  });
+  const endDisplay = showProgress(
+    () => (verification.boundary - range.from) / (range.to - range.from),
+    () => `${Math.max(...verification.judges.map(({ rows }) => rows))} rows`,
+  );
+  const { source, reader, release } = open(range.from, undefined, verification.hand);
+  await source.run(reader, AbortSignal.any([stop, verification.done]));
+  release();
+  const failed = (error: unknown) => bus.log.warn({ error: String(error) }, 'reading failed; trying again');
+  const options = { open, tiling, clock: systemClock, failed };
+  await verification.judgeAgain((start, through) => recomputeWindow(start, through, options, stop));
+  endDisplay();
+}
+
+async function checkpoints(bus: Bus, config: Config): Promise<StoredCheckpoint[]> {
+  return (await bucketExists(bus)) ? await createCheckpointStore(bus, config.core, 1).list() : [];
+}
+
+function matcher({ name }: VerifyOptions): ((text: string) => boolean) | undefined {
+  if (name === undefined) return undefined;
+  return (text) => matchesGlob(name, text);
+}
+
+/** A sink as it is read, opened when it is first needed. */
+class VerifiedSink implements JudgedSink {
+  readonly id: string;
+  readonly range: WindowRange;
+  /** Where the sink began by its checkpoint, if that says so. */
+  readonly began: number | undefined;
+  readonly #sink: Sink;
+  readonly #config: SinkConfig;
+  readonly #matches: ((name: string) => boolean) | undefined;
+  readonly #stop: AbortSignal;
+  #isOpen = false;
+
+  constructor(
+    config: SinkConfig,
+    options: VerifyOptions,
+    whole: WindowRange,
+    stored: readonly StoredCheckpoint[],
+    stop: AbortSignal,
+  ) {
+    this.id = config.id;
+    this.#config = config;
+    this.#stop = stop;
+    this.#matches = matcher(options);
+    this.#sink = config.module.create(config.values, { id: config.id, log: { info() {}, warn() {} } });
+    const known = resumeFrom(
+      stored.filter(({ sink }) => sink === config.id),
+      undefined,
+    );
+    this.began = known?.began;
+    const from = options.from === undefined ? Math.max(whole.from, known?.began ?? whole.from) : whole.from;
+    const confirmed = Math.min(whole.to, known?.next ?? from);
+    this.range = { from, to: Math.max(from, confirmed) };
+  }
+
+  async *read(range: WindowRange) {
+    if (this.#config.module.readBack === 'none') throw new Error('it keeps nothing');
+    const signal = AbortSignal.any([this.#stop, AbortSignal.timeout(READ_TIMEOUT_MS)]);
+    if (!this.#isOpen) await this.#sink.open(signal);
+    this.#isOpen = true;
+    const points = this.#sink.read(range, signal);
+    yield* this.#matches ? onlyMatching(points, this.#matches) : points;
+  }
+
+  async close(): Promise<void> {
+    await this.#sink.close().catch(() => {});
+  }
+}

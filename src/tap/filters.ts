@@ -1,0 +1,35 @@
+import type { Series } from '../sink.ts';
+import { matchesGlob } from '../text.ts';
+
+export interface DimensionFilter {
+  readonly key: string;
+  readonly glob: string;
+}
+
+/** What a tap lets through; no filter lets everything through. */
+export interface Filters {
+  /** A glob. */
+  readonly name?: string | undefined;
+  /** All must match; a dimension that is absent has the value "". */
+  readonly where?: readonly DimensionFilter[];
+}
+
+export function matchesFilters({ name, where = [] }: Filters, series: Series): boolean {
+  if (name !== undefined && !matchesGlob(name, series.name)) return false;
+  return where.every(({ key, glob }) => matchesGlob(glob, dimensionOf(series, key)));
+}
+
+export function hasFilters({ name, where = [] }: Filters): boolean {
+  return name !== undefined || where.length > 0;
+}
+
+/** The value of a dimension; "" where it is absent. */
+export function dimensionOf({ dimensions }: Series, key: string): string {
+  return dimensions.find(([known]) => known === key)?.[1] ?? '';
+}
+
+/** `key=glob`; undefined where it is none. */
+export function parseFilter(text: string): DimensionFilter | undefined {
+  const at = text.indexOf('=');
+  return at > 0 ? { key: text.slice(0, at), glob: text.slice(at + 1) } : undefined;
+}

@@ -1,0 +1,37 @@
+/** Text from elsewhere: names and patterns that we did not choose. */
+
+/** What moves a terminal's cursor, changes its state or the order of its text: C0 and C1 controls, bidirectional marks. */
+const UNSAFE =
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it is about
+  /[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]|[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]/g;
+
+/** Safe to show: what could act on a terminal is written as an escape, such as \u001b. */
+export function printable(text: string): string {
+  return text.replace(UNSAFE, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+/** `*` stands for any text, `?` for one character. Takes no more steps than both lengths multiplied. */
+export function matchesGlob(pattern: string, text: string): boolean {
+  let [p, t] = [0, 0];
+  // Where to go on should what follows the last `*` not match: the `*` takes one character more.
+  let [star, taken] = [-1, 0];
+  while (t < text.length) {
+    if (pattern[p] === '*') {
+      [star, taken] = [p, t];
+      p += 1;
+    } else if (pattern[p] === '?' || pattern[p] === text[t]) {
+      p += 1;
+      t += 1;
+    } else if (star >= 0) {
+      taken += 1;
+      [p, t] = [star + 1, taken];
+    } else return false;
+  }
+  while (pattern[p] === '*') p += 1;
+  return p === pattern.length;
+}
+
+/** JSON of which nothing acts on a terminal; it means the same. */
+export function printableJson(value: unknown, indent = 0): string {
+  return JSON.stringify(value, null, indent).split('\n').map(printable).join('\n');
+}
