@@ -3,10 +3,13 @@
 import { Command } from 'commander';
 import { checkCommand } from './commands/check.ts';
 import { configCommand } from './commands/config.ts';
+import { countCommand } from './commands/count.ts';
 import { demoCommand } from './commands/demo.ts';
 import { loadCommand } from './commands/load.ts';
 import { replayCommand } from './commands/replay.ts';
 import { runCommand } from './commands/run.ts';
+import { tailCommand } from './commands/tail.ts';
+import { topCommand } from './commands/top.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { ConfigError, EXIT_CONFIG } from './config.ts';
 import { VERSION } from './version.ts';
@@ -19,6 +22,9 @@ const program = new Command('metrics-fanout')
   .addCommand(runCommand(), { isDefault: true })
   .addCommand(demoCommand())
   .addCommand(checkCommand())
+  .addCommand(tailCommand())
+  .addCommand(topCommand())
+  .addCommand(countCommand())
   .addCommand(verifyCommand())
   .addCommand(replayCommand())
   .addCommand(loadCommand())

@@ -19,7 +19,10 @@ export const WINDOWS = {
 type Env = Readonly<Record<string, string>>;
 
 /** Sends traffic and returns what every store must hold afterwards. */
-export async function sendTraffic(stack: Stack, args: readonly string[]): Promise<TruthRow[]> {
+export async function sendTraffic(
+  stack: Pick<Stack, 'folder'> & { readonly nats: Pick<Stack['nats'], 'url'> },
+  args: readonly string[],
+): Promise<TruthRow[]> {
   const file = join(stack.folder, `truth-${Math.random()}.jsonl`);
   const load = startProgram(['load', ...args, '--truth', file], { NATS_URL: stack.nats.url, ...WINDOWS });
   const code = await load.ended;

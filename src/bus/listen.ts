@@ -1,0 +1,21 @@
+/** Subscriptions that only listen: plain NATS, nothing acknowledged, nothing kept at the server. */
+import type { Bus, Incoming } from './connect.ts';
+
+/** Until `signal` aborts; then resolves. Rejects with a `BusError` where the bus refuses a subscription. */
+export async function listen(
+  bus: Bus,
+  subjects: readonly string[],
+  onMessage: (message: Incoming) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  const ends: (() => Promise<void>)[] = [];
+  try {
+    await new Promise<void>((resolve, reject) => {
+      signal.addEventListener('abort', () => resolve(), { once: true });
+      if (signal.aborted) resolve();
+      for (const subject of subjects) ends.push(bus.subscribe(subject, onMessage, { onRefused: reject }));
+    });
+  } finally {
+    await Promise.all(ends.map((end) => end()));
+  }
+}

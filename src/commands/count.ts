@@ -1,0 +1,147 @@
+import { Command, InvalidArgumentError } from 'commander';
+import { SeriesTable } from '../aggregate/series-table.ts';
+import { connect } from '../bus/connect.ts';
+import { pipelineTiling } from '../bus/shapes.ts';
+import { type Config, loadConfig } from '../config.ts';
+import type { Hand } from '../deliver/pipeline.ts';
+import { createLog } from '../observe/log.ts';
+import { replays, wholeWindows } from '../recompute.ts';
+import type { WindowRange } from '../sink.ts';
+import type { Filters } from '../tap/filters.ts';
+import { type Group, Tally } from '../tap/tally.ts';
+import { printable, printableJson } from '../text.ts';
+import { dimensionFilter, stopSignal, time } from './arguments.ts';
+import { showProgress } from './progress.ts';
+import { renderTable } from './table.ts';
+
+interface CountOptions extends Filters {
+  readonly from?: number;
+  readonly to?: number;
+  readonly by: readonly string[];
+  readonly json?: true;
+}
+
+/** Whose names are longer is cut, so that lines stay lines. */
+const MIN_WIDTH = 60;
+
+const HELP = `
+A sample counts in the window to which it belongs, as in every store: the sum of count over the windows from --from to
+--to is the number to expect there. Both are taken to the start of their window, and to windows that are complete and
+that the stream holds whole; the range is printed. It only reads, and the service need not be running.
+The exit code is 0 only if nothing of the range is missing.`;
+
+export function countCommand(): Command {
+  return new Command('count')
+    .description('count samples, and sum their values, exactly and from the stream')
+    .option('--from <time>', 'RFC 3339; its window is the first (default: the first that is whole)', time)
+    .option('--to <time>', 'RFC 3339; its window does not count (default: all that are complete)', time)
+    .option('--name <glob>', 'only series whose name matches, such as http.*')
+    .option('--where <key=glob>', 'only series with such a dimension; may be repeated', dimensionFilter, [])
+    .option('--by <keys>', 'dimensions to count by, comma separated', keys, [])
+    .option('--json', 'print JSON')
+    .addHelpText('after', HELP)
+    .action(async (options: CountOptions, command: Command) => {
+      const config = await loadConfig(process.env);
+      if (config.core.metricsSource === 'core')
+        command.error('error: plain NATS (METRICS_SOURCE=core) keeps nothing that could be counted');
+      const result = await count(options, config);
+      process.stdout.write(options.json ? toJson(result) : toText(result));
+      process.exit(result.isComplete ? 0 : 1);
+    });
+}
+
+interface Result {
+  readonly by: readonly string[];
+  readonly range: WindowRange;
+  readonly messages: number;
+  readonly samples: number;
+  readonly groups: readonly Group[];
+  readonly remarks: readonly string[];
+  readonly isComplete: boolean;
+}
+
+async function count(options: CountOptions, config: Config): Promise<Result> {
+  const stop = stopSignal();
+  const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout count' });
+  const tiling = await pipelineTiling(bus, config);
+  const range = await wholeWindows(options, config, bus, tiling);
+  const tally = new Tally(options.by, options);
+  const remarks = new Set<string>();
+  const state = { boundary: range.from, messages: 0 };
+  const done = new AbortController();
+  const open = replays(config, bus, tiling, new SeriesTable(tiling.maxSeries), {
+    onGap: () => remarks.add('the stream lost messages meanwhile (retention): some are missing here'),
+    onReopened: () => remarks.add("the bus's clock was set back: late samples are missing here"),
+    onProgress: (messages) => {
+      state.messages = messages;
+    },
+  });
+  const hand: Hand = (windows, boundary) => {
+    for (const window of windows) if (window.start < range.to) tally.add(window);
+    state.boundary = Math.min(boundary, range.to);
+    if (boundary >= range.to) done.abort();
+  };
+  const endDisplay = showProgress(
+    () => (state.boundary - range.from) / (range.to - range.from),
+    () => `${tally.count} samples`,
+  );
+  const { source, reader } = open(range.from, undefined, hand);
+  await source.run(reader, AbortSignal.any([stop, done.signal]));
+  endDisplay();
+  await bus.close();
+  if (state.boundary < range.to)
+    remarks.add(`stopped at ${new Date(state.boundary).toISOString()}, before the end`);
+  const isComplete = remarks.size === 0;
+  if (tally.isFolded) remarks.add('there were too many groups: the rest is counted by name and type');
+  return {
+    by: options.by,
+    range: { from: range.from, to: state.boundary },
+    messages: state.messages,
+    samples: tally.count,
+    groups: tally.groups(),
+    remarks: [...remarks],
+    isComplete,
+  };
+}
+
+function toJson({ by, range, messages, samples, groups, remarks, isComplete }: Result): string {
+  const rows = groups.map(({ name, type, values, count, sum }) => ({
+    name,
+    type,
+    dimensions: Object.fromEntries(by.map((key, i) => [key, values[i]])),
+    count,
+    sum,
+  }));
+  const { from, to } = iso(range);
+  const answer = { from, to, complete: isComplete, messages, count: samples, groups: rows, remarks };
+  return `${printableJson(answer, 2)}\n`;
+}
+
+function toText({ by, range, messages, samples, groups, remarks }: Result): string {
+  const { from, to } = iso(range);
+  const rows = groups.map(({ name, type, values, count, sum }) => [
+    printable(name),
+    type,
+    ...values.map((value) => printable(value ?? '(others)')),
+    String(count),
+    String(sum),
+  ]);
+  const header = ['name', 'type', ...by.map(printable), 'count', 'sum'];
+  const width = process.stdout.isTTY ? Math.max(MIN_WIDTH, process.stdout.columns) : undefined;
+  const lines = [
+    `${from} to ${to}: ${samples} samples of ${messages} messages read`,
+    ...(rows.length === 0 ? [] : ['', renderTable(header, rows, { width })]),
+    ...remarks,
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+function iso({ from, to }: WindowRange) {
+  return { from: new Date(from).toISOString(), to: new Date(to).toISOString() };
+}
+
+function keys(text: string): string[] {
+  const parsed = text.split(',').map((key) => key.trim());
+  if (parsed.includes('')) throw new InvalidArgumentError('Expected keys such as app,status.');
+  return [...new Set(parsed)];
+}

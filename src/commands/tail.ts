@@ -1,0 +1,126 @@
+import { once } from 'node:events';
+import { Command } from 'commander';
+import { type Bus, connect } from '../bus/connect.ts';
+import { createJetStreamSource } from '../bus/jetstream.ts';
+import { listen } from '../bus/listen.ts';
+import type { Reader } from '../bus/source.ts';
+import { type Config, loadConfig } from '../config.ts';
+import { createLog } from '../observe/log.ts';
+import { TapDecoder } from '../tap/decoder.ts';
+import type { Filters } from '../tap/filters.ts';
+import { linesOf, type Received } from '../tap/lines.ts';
+import { Pace } from '../tap/pace.ts';
+import { dimensionFilter, integer, stopSignal, subjects, time } from './arguments.ts';
+
+interface TailOptions extends Filters {
+  readonly rate?: number;
+  readonly limit?: number;
+  readonly from?: number;
+  readonly json?: true;
+}
+
+/** Not yet taken by whoever reads our output; past that, lines are held back. */
+const MAX_UNREAD_BYTES = 1024 * 1024;
+const MAX_RATE = 1_000_000;
+const TELL_INTERVAL_MS = 1000;
+
+const HELP = `
+It only listens: nobody else gets a message less, and nothing is kept on the bus. What the service would reject is shown
+with the reason. Lines that --rate, or a slow reader of the output, holds back are counted on stderr. With --from the
+messages come from the stream, in its order, and then go on live.`;
+
+export function tailCommand(): Command {
+  return new Command('tail')
+    .description('show samples as they are published')
+    .argument('[subjects...]', 'NATS subjects (default: METRICS_SUBJECTS)', subjects)
+    .option('--name <glob>', 'only series whose name matches, such as http.*')
+    .option('--where <key=glob>', 'only series with such a dimension; may be repeated', dimensionFilter, [])
+    .option('--rate <n>', 'at most so many lines a second', integer(1, MAX_RATE))
+    .option('--limit <n>', 'end after so many lines', integer(1, Number.MAX_SAFE_INTEGER))
+    .option('--from <time>', 'RFC 3339; begin there in the stream', time)
+    .option('--json', 'print JSON, a line for each sample')
+    .addHelpText('after', HELP)
+    .action(async (given: string[], options: TailOptions, command: Command) => {
+      const config = await loadConfig(process.env);
+      if (options.from !== undefined && config.core.metricsSource === 'core')
+        command.error('error: plain NATS (METRICS_SOURCE=core) has no history to begin --from');
+      await tail(given.length > 0 ? given : config.core.metricsSubjects, options, config);
+      process.exit(0);
+    });
+}
+
+async function tail(wanted: readonly string[], options: TailOptions, config: Config): Promise<void> {
+  const over = new AbortController();
+  const stop = AbortSignal.any([stopSignal(), over.signal]);
+  const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout tail' });
+  const output = new Output(options, new TapDecoder(config.core.maxMessageBytes), () => over.abort());
+  const timer = setInterval(() => output.tellHeld(), TELL_INTERVAL_MS);
+  if (options.from === undefined) {
+    const take = ({ data: payload, subject }: { data: Uint8Array; subject: string }) =>
+      output.take({ payload, subject, time: Date.now(), sequence: undefined });
+    await listen(bus, wanted, take, stop);
+  } else {
+    await readFrom(options.from, wanted, config, bus, output, stop);
+  }
+  clearInterval(timer);
+  output.tellHeld();
+  await bus.close();
+  if (process.stdout.writableNeedDrain) await once(process.stdout, 'drain');
+}
+
+async function readFrom(
+  ms: number,
+  metricsSubjects: readonly string[],
+  { core }: Config,
+  bus: Bus,
+  output: Output,
+  stop: AbortSignal,
+): Promise<void> {
+  const start = { kind: 'time', ms } as const;
+  const source = createJetStreamSource(bus, { ...core, metricsSubjects }, { start, isPassive: true });
+  const reader: Reader = {
+    message: (bytes, start, end, time, sequence, envelope) =>
+      output.take({ payload: bytes.subarray(start, end), subject: envelope?.subject ?? '', time, sequence }),
+    // History waits for whoever reads it.
+    progress: () => (process.stdout.writableNeedDrain ? drained(stop) : undefined),
+  };
+  await source.run(reader, stop);
+}
+
+async function drained(signal: AbortSignal): Promise<void> {
+  await once(process.stdout, 'drain', { signal }).catch(() => {});
+}
+
+class Output {
+  readonly #options: TailOptions;
+  readonly #decoder: TapDecoder;
+  readonly #pace: Pace;
+  readonly #ended: () => void;
+  #lines = 0;
+
+  constructor(options: TailOptions, decoder: TapDecoder, ended: () => void) {
+    this.#options = options;
+    this.#decoder = decoder;
+    this.#pace = new Pace(options.rate ?? Number.POSITIVE_INFINITY);
+    this.#ended = ended;
+  }
+
+  take(message: Received): void {
+    const { limit = Number.POSITIVE_INFINITY, from, json } = this.#options;
+    const isLive = from === undefined;
+    for (const line of linesOf(message, this.#decoder, this.#options, json === true)) {
+      if (this.#lines >= limit) return;
+      if (isLive && process.stdout.writableLength > MAX_UNREAD_BYTES) this.#pace.hold();
+      else if (this.#pace.admit(performance.now())) {
+        process.stdout.write(`${line}\n`);
+        this.#lines += 1;
+      }
+    }
+    if (this.#lines >= limit) this.#ended();
+  }
+
+  tellHeld(): void {
+    const held = this.#pace.takeHeld();
+    if (held > 0) process.stderr.write(`(${held} more were not shown)\n`);
+  }
+}

@@ -1,0 +1,152 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command } from 'commander';
+import { connect, type Incoming } from '../bus/connect.ts';
+import { listen } from '../bus/listen.ts';
+import { type Config, loadConfig } from '../config.ts';
+import { createLog } from '../observe/log.ts';
+import { TapDecoder } from '../tap/decoder.ts';
+import { dimensionOf } from '../tap/filters.ts';
+import { Rates, type Row, type Snapshot } from '../tap/rates.ts';
+import { printable, printableJson } from '../text.ts';
+import { duration, integer, stopSignal, subjects } from './arguments.ts';
+import { cut, renderTable } from './table.ts';
+
+interface TopOptions {
+  readonly by: string;
+  readonly interval: number;
+  readonly times?: number;
+  readonly json?: true;
+}
+
+const MAX_TIMES = 1_000_000;
+/** Rows of a table that is not on a terminal, and of JSON. */
+const PLAIN_ROWS = 40;
+const JSON_ROWS = 1000;
+/** Lines of the screen that are no rows. */
+const FRAME_LINES = 4;
+const DEFAULT_COLUMNS = 100;
+const REJECTED = '(rejected)';
+const ABSENT = '(none)';
+
+const HELP = `
+It only listens. By subject it counts messages; by name, type or dimension it counts samples, and what the service would
+reject as ${REJECTED}. For a dimension that is called subject, name or type, write dimension:KEY.`;
+
+export function topCommand(): Command {
+  return new Command('top')
+    .description('show live what is published most')
+    .argument('[subjects...]', 'NATS subjects (default: METRICS_SUBJECTS)', subjects)
+    .option('--by <what>', 'subject, name, type or the key of a dimension', 'subject')
+    .option('--interval <time>', 'between two looks, such as 5s', duration, 1000)
+    .option('--times <n>', 'end after so many looks', integer(1, MAX_TIMES))
+    .option('--json', 'print JSON, a line for each look')
+    .addHelpText('after', HELP)
+    .action(async (given: string[], options: TopOptions) => {
+      const config = await loadConfig(process.env);
+      await top(given.length > 0 ? given : config.core.metricsSubjects, options, config);
+      process.exit(0);
+    });
+}
+
+async function top(wanted: readonly string[], options: TopOptions, config: Config): Promise<void> {
+  const over = new AbortController();
+  const stop = AbortSignal.any([stopSignal(), over.signal]);
+  const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout top' });
+  const rates = new Rates(performance.now());
+  const listening = listen(bus, wanted, counter(options.by, rates, config), stop).finally(() => over.abort());
+  const display = options.json ? displayJson : process.stdout.isTTY ? new Screen() : displayPlain;
+  try {
+    for (let look = 0; look < (options.times ?? Infinity); look++) {
+      await sleep(options.interval, undefined, { signal: stop }).catch(() => {});
+      if (stop.aborted) break;
+      const snapshot = rates.take(performance.now());
+      if (display instanceof Screen) display.show(snapshot, options.by);
+      else display(snapshot, options.by);
+    }
+  } finally {
+    if (display instanceof Screen) display.leave();
+  }
+  over.abort();
+  await listening;
+  await bus.close();
+}
+
+/** What counts under which key; a message's bytes are shared among its samples. */
+function counter(by: string, rates: Rates, { core }: Config): (message: Incoming) => void {
+  if (by === 'subject') return ({ subject, data }) => rates.add(subject, data.length);
+  const decoder = new TapDecoder(core.maxMessageBytes);
+  const key = by.replace(/^dimension:/, '');
+  return ({ data }) => {
+    const { samples, rejections } = decoder.decode(data);
+    const bytes = data.length / (samples.length + rejections.length || 1);
+    for (const { series, type } of samples) {
+      if (by === 'name') rates.add(series.name, bytes);
+      else if (by === 'type') rates.add(type, bytes);
+      else rates.add(dimensionOf(series, key) || ABSENT, bytes);
+    }
+    for (let i = 0; i < rejections.length; i++) rates.add(REJECTED, bytes);
+  };
+}
+
+function displayJson({ seconds, rows, all }: Snapshot, by: string): void {
+  const plain = ({ perSecond, bytesPerSecond, total, totalBytes }: Omit<Row, 'key'>) => ({
+    per_second: perSecond,
+    bytes_per_second: bytesPerSecond,
+    total,
+    total_bytes: totalBytes,
+  });
+  const listed = rows.slice(0, JSON_ROWS).map((row) => ({ key: row.key, ...plain(row) }));
+  const at = new Date().toISOString();
+  const answer = { at, seconds, by, keys: rows.length, all: plain(all), rows: listed };
+  process.stdout.write(`${printableJson(answer)}\n`);
+}
+
+function displayPlain(snapshot: Snapshot, by: string): void {
+  process.stdout.write(`${tableOf(snapshot, by, PLAIN_ROWS, undefined).join('\n')}\n\n`);
+}
+
+function tableOf({ rows, all }: Snapshot, by: string, shown: number, width: number | undefined): string[] {
+  const what = by === 'subject' ? 'messages' : 'samples';
+  const head = `${new Date().toISOString()}  ${perSecond(all.perSecond)} ${what}/s, ${perSecond(all.bytesPerSecond)} bytes/s, ${all.total} ${what} in all`;
+  const cells = rows
+    .slice(0, shown)
+    .map((row) => [
+      printable(row.key),
+      perSecond(row.perSecond),
+      perSecond(row.bytesPerSecond),
+      String(row.total),
+    ]);
+  const header = [printable(by), `${what}/s`, 'bytes/s', 'total'];
+  const more = rows.length > shown ? [`(${rows.length - shown} more)`] : [];
+  return [
+    width === undefined ? head : cut(head, width),
+    '',
+    ...renderTable(header, cells, { width }).split('\n'),
+    ...more,
+  ];
+}
+
+function perSecond(rate: number): string {
+  return rate < 10 ? rate.toFixed(1) : Math.round(rate).toString();
+}
+
+/** The terminal's other screen: drawn over, whatever its size, and gone at the end but for the last table. */
+class Screen {
+  #last: (() => string[]) | undefined;
+
+  constructor() {
+    process.stdout.write('\x1b[?1049h\x1b[?25l');
+  }
+
+  show(snapshot: Snapshot, by: string): void {
+    const { columns = DEFAULT_COLUMNS, rows = PLAIN_ROWS } = process.stdout;
+    this.#last = () => tableOf(snapshot, by, rows - FRAME_LINES, columns);
+    const lines = this.#last().map((line) => `${line}\x1b[K`);
+    process.stdout.write(`\x1b[H${lines.join('\r\n')}\x1b[J`);
+  }
+
+  leave(): void {
+    process.stdout.write('\x1b[?25h\x1b[?1049l');
+    if (this.#last !== undefined) process.stdout.write(`${this.#last().join('\n')}\n`);
+  }
+}

@@ -1,0 +1,42 @@
+/** A message as `tail` shows it, a line for each sample. Nothing in it acts on a terminal. */
+import { printable, printableJson } from '../text.ts';
+import type { TapDecoder } from './decoder.ts';
+import { type Filters, hasFilters, matchesFilters } from './filters.ts';
+
+/** Of a message that is no sample. */
+const SHOWN_BYTES = 200;
+
+export interface Received {
+  readonly payload: Uint8Array;
+  readonly subject: string;
+  /** Of its arrival, or its stream time, in ms since 1970. */
+  readonly time: number;
+  /** In the stream, where it was read from there. */
+  readonly sequence: number | undefined;
+}
+
+/** What would be rejected has no series: filters leave it out. */
+export function linesOf(message: Received, decoder: TapDecoder, filters: Filters, asJson: boolean): string[] {
+  const { samples, rejections } = decoder.decode(message.payload);
+  const { subject, sequence } = message;
+  const time = new Date(message.time).toISOString();
+  const lines = samples
+    .filter(({ series }) => matchesFilters(filters, series))
+    .map(({ series, type, value, eventTime }) => {
+      const { name, dimensions, dimensionsJson } = series;
+      if (!asJson) return printable(`${time} ${subject} ${type} ${name} ${value} ${dimensionsJson}`);
+      const event_time = Number.isNaN(eventTime) ? null : new Date(eventTime).toISOString();
+      const sample = { name, type, value, dimensions: Object.fromEntries(dimensions), event_time };
+      return printableJson({ time, subject, sequence, ...sample });
+    });
+  if (rejections.length === 0 || hasFilters(filters)) return lines;
+  const start = Buffer.from(message.payload.subarray(0, SHOWN_BYTES)).toString('utf8');
+  for (const rejected of new Set(rejections)) {
+    lines.push(
+      asJson
+        ? printableJson({ time, subject, sequence, rejected, message: start })
+        : printable(`${time} ${subject} rejected (${rejected}): ${start}`),
+    );
+  }
+  return lines;
+}

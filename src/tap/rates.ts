@@ -1,0 +1,76 @@
+/** Keys that are told apart; what comes under others is counted together. */
+const MAX_KEYS = 50_000;
+const OTHERS = '(others)';
+
+export interface Row {
+  readonly key: string;
+  readonly perSecond: number;
+  readonly bytesPerSecond: number;
+  /** Since the beginning. */
+  readonly total: number;
+  readonly totalBytes: number;
+}
+
+export interface Snapshot {
+  readonly seconds: number;
+  /** The busiest first. */
+  readonly rows: readonly Row[];
+  readonly all: Omit<Row, 'key'>;
+}
+
+interface Counts {
+  now: number;
+  nowBytes: number;
+  total: number;
+  totalBytes: number;
+}
+
+/** How much comes, by key, between one look and the next. */
+export class Rates {
+  readonly #keys = new Map<string, Counts>();
+  readonly #maxKeys: number;
+  #since: number;
+
+  /** Times in ms, by any clock. */
+  constructor(now: number, maxKeys = MAX_KEYS) {
+    this.#since = now;
+    this.#maxKeys = maxKeys;
+  }
+
+  add(key: string, bytes: number): void {
+    const counts = this.#keys.get(key) ?? this.#make(key);
+    counts.now += 1;
+    counts.nowBytes += bytes;
+  }
+
+  #make(key: string): Counts {
+    const kept = this.#keys.size < this.#maxKeys ? key : OTHERS;
+    const counts = this.#keys.get(kept) ?? { now: 0, nowBytes: 0, total: 0, totalBytes: 0 };
+    this.#keys.set(kept, counts);
+    return counts;
+  }
+
+  /** Since the last one. */
+  take(now: number): Snapshot {
+    const seconds = Math.max(0.001, (now - this.#since) / 1000);
+    this.#since = now;
+    const rows = [...this.#keys].map(([key, counts]): Row => {
+      const perSecond = counts.now / seconds;
+      const bytesPerSecond = counts.nowBytes / seconds;
+      counts.total += counts.now;
+      counts.totalBytes += counts.nowBytes;
+      counts.now = 0;
+      counts.nowBytes = 0;
+      return { key, perSecond, bytesPerSecond, total: counts.total, totalBytes: counts.totalBytes };
+    });
+    rows.sort((a, b) => b.perSecond - a.perSecond || b.total - a.total || (a.key < b.key ? -1 : 1));
+    const sum = (of: (row: Row) => number) => rows.reduce((all, row) => all + of(row), 0);
+    const all = {
+      perSecond: sum((row) => row.perSecond),
+      bytesPerSecond: sum((row) => row.bytesPerSecond),
+      total: sum((row) => row.total),
+      totalBytes: sum((row) => row.totalBytes),
+    };
+    return { seconds, rows, all };
+  }
+}

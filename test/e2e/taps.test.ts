@@ -1,0 +1,186 @@
+/** The taps against a real bus, on which no service runs. */
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect } from 'nats';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { TruthRow } from '../../src/compare/truth.ts';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
+import { type Program, startProgram } from '../../src/servers/program.ts';
+import { endOf, sendTraffic, WINDOWS } from './support.ts';
+
+const folder = temporaryFolder('taps');
+let nats: NatsServer;
+let truth: TruthRow[];
+beforeAll(async () => {
+  nats = await startNats();
+  truth = await sendTraffic({ nats, folder: folder.path }, [
+    '--count',
+    '12000',
+    '--rate',
+    '4000',
+    '--series',
+    '80',
+    '--late',
+    '0.05',
+  ]);
+  // Until its last window is complete, it does not count.
+  await sleep(endOf(truth) + 1500 - Date.now());
+});
+afterAll(async () => {
+  await nats?.stop();
+  folder.remove();
+});
+
+const start = (...args: string[]): Program => startProgram(args, { NATS_URL: nats.url, ...WINDOWS });
+async function run(...args: string[]) {
+  const program = start(...args);
+  const code = await program.ended;
+  return { code, ...program.output };
+}
+
+/** Publishes until the program has ended. */
+async function publishUntil(program: Program, publish: (i: number) => [subject: string, payload: string][]) {
+  const connection = await connect({ servers: nats.url });
+  let over = false;
+  void program.ended.then(() => {
+    over = true;
+  });
+  for (let i = 0; !over; i++) {
+    for (const [subject, payload] of publish(i)) connection.publish(subject, payload);
+    await sleep(5);
+  }
+  await connection.close();
+  return await program.ended;
+}
+
+test('count says what every store must hold, by name and dimension', async () => {
+  const to = new Date(endOf(truth)).toISOString();
+  const all = await run('count', '--json', '--to', to);
+  expect(all.stderr).toBe('');
+  const answer = JSON.parse(all.stdout);
+  expect(answer).toMatchObject({ complete: true, count: 12_000, remarks: [] });
+  for (const { name, type, count, sum } of answer.groups) {
+    const rows = truth.filter(({ series }) => series.name === name && series.type === type);
+    expect(count, name).toBe(rows.reduce((total, row) => total + row.count, 0));
+    const expected = rows.reduce((total, row) => total + row.sum, 0);
+    expect(Math.abs(sum - expected), name).toBeLessThanOrEqual(Math.abs(expected) * 1e-12);
+  }
+  const { name, dimensions } = truth[0]!.series;
+  const [key, value] = dimensions[0]!;
+  const middle = truth[Math.floor(truth.length / 2)]!.windowStart!;
+  const from = new Date(middle).toISOString();
+  const args = ['--name', name, '--by', key, '--where', `${key}=${value}`, '--from', from, '--to', to];
+  const one = JSON.parse((await run('count', '--json', ...args)).stdout);
+  const rows = truth.filter(
+    ({ series, windowStart }) =>
+      series.name === name &&
+      windowStart! >= middle &&
+      series.dimensions.some(([k, v]) => k === key && v === value),
+  );
+  expect(one.groups.map(({ dimensions: by }: { dimensions: object }) => by)).toEqual([{ [key]: value }]);
+  expect(one.count).toBe(rows.reduce((total, row) => total + row.count, 0));
+  expect(all.code).toBe(0);
+}, 60_000);
+
+test('tail --from shows every message of the stream once, in its order', async () => {
+  const args = ['tail', '--json', '--from', '2020-01-01T00:00:00Z', '--limit', '12000', 'metrics.load'];
+  const program = start(...args);
+  let text = '';
+  program.child.stdout!.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  expect(await program.ended).toBe(0);
+  const lines = text
+    .trimEnd()
+    .split('\n')
+    .map((line) => JSON.parse(line));
+  expect(lines.map(({ sequence }) => sequence)).toEqual(lines.map((_, i) => i + 1));
+  const counts = (names: string[]) =>
+    names.reduce(
+      (counted, name) => counted.set(name, (counted.get(name) ?? 0) + 1),
+      new Map<string, number>(),
+    );
+  const expected = new Map<string, number>();
+  for (const { series, count } of truth) expected.set(series.name, (expected.get(series.name) ?? 0) + count);
+  expect(counts(lines.map(({ name }) => name))).toEqual(expected);
+}, 60_000);
+
+test('tail shows what comes, filtered, at most so fast, and tells what it held back', async () => {
+  const sample = (i: number) =>
+    `{"name":"live.${i % 2}","type":"counter","value":${i},"dimensions":{"app":"x"}}`;
+  const args = [
+    'tail',
+    'metrics.live',
+    '--name',
+    'live.1',
+    '--where',
+    'app=x',
+    '--rate',
+    '5',
+    '--limit',
+    '8',
+  ];
+  const program = start(...args);
+  const code = await publishUntil(program, (i) => [
+    ['metrics.live', sample(i)],
+    ['metrics.other', sample(i)],
+  ]);
+  const lines = program.output.stdout.trimEnd().split('\n');
+  expect(lines).toHaveLength(8);
+  for (const line of lines) expect(line).toMatch(/^\S+Z metrics\.live counter live\.1 \d+ \{"app":"x"\}$/);
+  expect(program.output.stderr).toMatch(/\(\d+ more were not shown\)/);
+  expect(code).toBe(0);
+}, 60_000);
+
+test('top shows rates by subject, name and dimension', async () => {
+  const publish = (i: number): [string, string][] => [
+    ['metrics.often', `{"name":"a","type":"counter","value":1,"dimensions":{"app":"x${i % 2}"}}`],
+    ['metrics.often', `{"name":"a","type":"counter","value":1}`],
+    ['metrics.seldom', '{"name":"\\u001b[2J'],
+  ];
+  const look = async (...args: string[]) => {
+    const program = start('top', '--interval', '500ms', '--times', '3', ...args);
+    const code = await publishUntil(program, publish);
+    return { code, text: program.output.stdout };
+  };
+  const bySubject = await look('--json');
+  expect(bySubject.code).toBe(0);
+  const last = JSON.parse(bySubject.text.trimEnd().split('\n')[2]!);
+  expect(last.rows.map(({ key }: { key: string }) => key)).toEqual(['metrics.often', 'metrics.seldom']);
+  expect(last.rows[0].per_second / last.rows[1].per_second).toBeCloseTo(2, 0);
+  const byDimension = JSON.parse((await look('--json', '--by', 'app')).text.trimEnd().split('\n')[2]!);
+  expect(byDimension.rows.map(({ key }: { key: string }) => key).sort()).toEqual([
+    '(none)',
+    '(rejected)',
+    'x0',
+    'x1',
+  ]);
+  const plain = (await look('--by', 'name')).text;
+  expect(plain).toMatch(/^name\s+samples\/s\s+bytes\/s\s+total$/m);
+  expect(plain).not.toContain('\x1b');
+}, 60_000);
+
+test('nothing is left on the bus, and Ctrl-C ends a tap well', async () => {
+  const program = start('tail', '--from', '2020-01-01T00:00:00Z', '--name', 'nothing.*');
+  const live = start('top', '--interval', '200ms');
+  await Promise.all([once(live.child.stdout!, 'data'), sleep(1000)]);
+  expect(await program.stop('SIGINT')).toBe(0);
+  expect(await live.stop('SIGINT')).toBe(0);
+  const connection = await connect({ servers: nats.url });
+  const manager = await connection.jetstreamManager();
+  const streams = (await manager.streams.list().next()).map(({ config, state }) => [
+    config.name,
+    state.consumer_count,
+  ]);
+  await connection.close();
+  expect(streams).toEqual([['METRICS', 0]]);
+}, 60_000);
+
+test('what a tap cannot do is said', async () => {
+  const overlap = await run('tail', 'metrics.>', 'metrics.a');
+  expect(overlap).toMatchObject({ code: 1, stderr: expect.stringContaining('do not overlap') });
+  const core = startProgram(['count'], { NATS_URL: nats.url, METRICS_SOURCE: 'core' });
+  expect(await core.ended).toBe(1);
+  expect(core.output.stderr).toContain('keeps nothing');
+}, 60_000);

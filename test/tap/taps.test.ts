@@ -1,0 +1,182 @@
+/** What the taps show and count, without a bus. */
+import { expect, test } from 'vitest';
+import { makeSeries } from '../../src/aggregate/series.ts';
+import { SeriesRecords } from '../../src/aggregate/series-records.ts';
+import { ClosedWindow } from '../../src/aggregate/window.ts';
+import { columnsOf, cut, renderTable } from '../../src/commands/table.ts';
+import { TapDecoder } from '../../src/tap/decoder.ts';
+import { matchesFilters, parseFilter } from '../../src/tap/filters.ts';
+import { linesOf } from '../../src/tap/lines.ts';
+import { Pace } from '../../src/tap/pace.ts';
+import { Rates } from '../../src/tap/rates.ts';
+import { Tally } from '../../src/tap/tally.ts';
+
+const TIME = Date.UTC(2026, 10, 23, 1, 30);
+const received = (text: string) => ({
+  payload: Buffer.from(text),
+  subject: 'metrics.a',
+  time: TIME,
+  sequence: undefined,
+});
+
+function lines(text: string, filters = {}, asJson = false): string[] {
+  return linesOf(received(text), new TapDecoder(10_000), filters, asJson);
+}
+
+const SAMPLE = JSON.stringify({
+  name: 'http.requests',
+  type: 'counter',
+  value: 3,
+  dims: { status: 200, app: 'api' },
+});
+
+test('a sample is a line; in JSON with all that is known of it', () => {
+  expect(lines(SAMPLE)).toEqual([
+    '2026-11-23T01:30:00.000Z metrics.a counter http.requests 3 {"app":"api","status":"200"}',
+  ]);
+  const array = `[${SAMPLE},{"name":"x","type":"nope","value":1},{"name":"t","type":"timer","value":5,"timestamp":"2026-11-23T01:29:59.5Z"}]`;
+  expect(lines(array, {}, true).map((line) => JSON.parse(line))).toEqual([
+    {
+      time: '2026-11-23T01:30:00.000Z',
+      subject: 'metrics.a',
+      name: 'http.requests',
+      type: 'counter',
+      value: 3,
+      dimensions: { app: 'api', status: '200' },
+      event_time: null,
+    },
+    expect.objectContaining({ name: 't', type: 'timer', event_time: '2026-11-23T01:29:59.500Z' }),
+    expect.objectContaining({ rejected: 'bad_type' }),
+  ]);
+});
+
+test('what is no sample is shown with the reason, unless filters ask for something else', () => {
+  expect(lines('{"name":"a"')).toEqual([
+    '2026-11-23T01:30:00.000Z metrics.a rejected (not_json): {"name":"a"',
+  ]);
+  expect(lines('{"name":"a"', { name: '*' })).toEqual([]);
+});
+
+test('nothing that a producer sends acts on the terminal', () => {
+  const hostile = '\x1b]0;owned\x07\u009b2J\u202e';
+  const sample = JSON.stringify({
+    name: hostile,
+    type: 'counter',
+    value: 1,
+    dimensions: { [hostile]: hostile },
+  });
+  const raw = Buffer.concat([Buffer.from('\x1b[2J\x07'), Buffer.from([0xff, 0x9b, 0xc2, 0x9b])]).toString(
+    'latin1',
+  );
+  for (const asJson of [false, true]) {
+    for (const line of [...lines(sample, {}, asJson), ...lines(raw, {}, asJson)]) {
+      // biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it is about
+      expect(line).not.toMatch(/[\u0000-\u001f\u007f-\u009f\u202e]/);
+    }
+  }
+  expect(JSON.parse(lines(sample, {}, true)[0]!)).toMatchObject({
+    name: hostile,
+    dimensions: { [hostile]: hostile },
+  });
+});
+
+test('filters: by name and by dimensions, of which an absent one is empty', () => {
+  const series = makeSeries('http.requests', 'counter', [
+    ['app', 'api'],
+    ['status', '503'],
+  ]);
+  const where = (...texts: string[]) => ({ where: texts.map((text) => parseFilter(text)!) });
+  expect(matchesFilters({ name: 'http.*' }, series)).toBe(true);
+  expect(matchesFilters({ name: 'http' }, series)).toBe(false);
+  expect(matchesFilters(where('status=5*', 'app=api'), series)).toBe(true);
+  expect(matchesFilters(where('status=5*', 'app=web'), series)).toBe(false);
+  expect(matchesFilters(where('host='), series)).toBe(true);
+  expect(matchesFilters(where('app='), series)).toBe(false);
+  expect(parseFilter('a=b=c')).toEqual({ key: 'a', glob: 'b=c' });
+  expect(['app', '=api'].map(parseFilter)).toEqual([undefined, undefined]);
+});
+
+function windowOf(rows: readonly [name: string, app: string, count: number, sum: number][]): ClosedWindow {
+  const records = new SeriesRecords();
+  return new ClosedWindow({
+    start: 0,
+    windowMs: 1000,
+    instance: '',
+    records,
+    refs: Uint32Array.from(rows, ([name, app]) => records.add(makeSeries(name, 'counter', [['app', app]]))),
+    rows: Uint32Array.from(rows, (_, i) => 2 * i),
+    values: Float64Array.from(rows.flatMap(([, , count, sum]) => [count, sum])),
+  });
+}
+
+test('a tally counts by name, type and the dimensions asked for, and sums without losing small ones', () => {
+  const tally = new Tally(['app'], { name: 'a*' });
+  tally.add(
+    windowOf([
+      ['a', 'x', 2, 1e16],
+      ['a', 'y', 1, 5],
+      ['b', 'x', 9, 9],
+    ]),
+  );
+  for (let i = 0; i < 10; i++)
+    tally.add(
+      windowOf([
+        ['a', 'x', 1, 1],
+        ['a', '', 1, 7],
+      ]),
+    );
+  tally.add(windowOf([['a', 'x', 1, -1e16]]));
+  expect(tally.count).toBe(24);
+  expect(tally.groups()).toEqual([
+    { name: 'a', type: 'counter', values: [''], count: 10, sum: 70 },
+    { name: 'a', type: 'counter', values: ['x'], count: 13, sum: 10 },
+    { name: 'a', type: 'counter', values: ['y'], count: 1, sum: 5 },
+  ]);
+});
+
+test('rates are those since the last look; keys past the limit are counted together', () => {
+  const rates = new Rates(0, 2);
+  for (const [key, times] of [
+    ['a', 1],
+    ['b', 6],
+    ['c', 2],
+    ['d', 2],
+  ] as const)
+    for (let i = 0; i < times; i++) rates.add(key, 100);
+  const { rows, all } = rates.take(2000);
+  expect(rows.map(({ key, perSecond, bytesPerSecond }) => [key, perSecond, bytesPerSecond])).toEqual([
+    ['b', 3, 300],
+    ['(others)', 2, 200],
+    ['a', 0.5, 50],
+  ]);
+  expect(all).toEqual({ perSecond: 5.5, bytesPerSecond: 550, total: 11, totalBytes: 1100 });
+  rates.add('a', 1);
+  const [first] = rates.take(3000).rows;
+  expect(first).toEqual({ key: 'a', perSecond: 1, bytesPerSecond: 1, total: 2, totalBytes: 101 });
+});
+
+test('a pace lets so many through a second, and counts the others', () => {
+  const pace = new Pace(2);
+  expect([0, 10, 20, 999, 1000, 1001, 1002].map((now) => pace.admit(now))).toEqual([
+    true,
+    true,
+    false,
+    false,
+    true,
+    true,
+    false,
+  ]);
+  expect([pace.takeHeld(), pace.takeHeld()]).toEqual([3, 0]);
+});
+
+test('a table fits the terminal: texts are cut, numbers are not', () => {
+  const rows = [
+    ['a-long-name-that-goes-on-and-on', 'x', '1234567'],
+    ['漢字漢字漢字漢字漢字漢字漢字', 'a-rather-long-value', '1'],
+  ];
+  const table = renderTable(['name', 'app', 'count'], rows, { width: 30 }).split('\n');
+  expect(table.map(columnsOf).every((columns) => columns <= 30)).toBe(true);
+  expect(table[1]).toMatch(/… {2}.*1234567$/);
+  expect(table[2]).toMatch(/^漢.*… {2}.* 1$/);
+  expect(cut('漢字x', 4)).toBe('漢…');
+});
