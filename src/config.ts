@@ -112,6 +112,20 @@ export const CORE_SETTINGS = {
     default: 'info',
   }),
   stopTimeout: setting.timeout({ meaning: 'how long a graceful stop waits for the sinks', default: '10s' }),
+  verifyShare: setting.custom(parseShare, 'a share from 0 to 1', {
+    meaning:
+      'of the confirmed windows, the part that is read back from each store and compared with what was written',
+    default: '0.1',
+  }),
+  verifyDelay: setting.timeout({
+    meaning: 'from the confirmation of a window until it is read back',
+    default: '30s',
+  }),
+  verifyReplayShare: setting.custom(parseShare, 'a share from 0 to 1', {
+    meaning:
+      'of the confirmed windows, the part that is also computed again from the stream; at most VERIFY_SHARE',
+    default: '0.01',
+  }),
   fanoutRejected: setting.boolean({
     meaning: 'true publishes points that a store refused for good on fanout.rejected.<sink>',
     default: 'false',
@@ -230,6 +244,11 @@ function parseToken(text: string): string | undefined {
 function parseWindow(text: string): number | undefined {
   const ms = setting.duration({ meaning: '', required: true }).parse(text);
   return ms !== undefined && ms >= MIN_WINDOW_MS && ms <= MAX_WINDOW_MS ? ms : undefined;
+}
+
+function parseShare(text: string): number | undefined {
+  const share = /^\d*\.?\d+$/.test(text) ? Number(text) : Number.NaN;
+  return share >= 0 && share <= 1 ? share : undefined;
 }
 
 function parseSlice(text: string): Slice | undefined {

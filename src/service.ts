@@ -117,6 +117,11 @@ class Operation {
       maxMessageBytes: core.maxMessageBytes,
       slice: core.slice,
       stopTimeoutMs: core.stopTimeout,
+      verify: {
+        share: core.verifyShare,
+        replayShare: core.verifyReplayShare,
+        delayMs: core.verifyDelay,
+      },
     };
     const events: EngineEvents = {
       wrote: (sink, seconds) => this.#telemetry.observeWrite(sink, seconds),
@@ -128,6 +133,7 @@ class Operation {
         log.info({ sink, from: new Date(from).toISOString() }, 'the sink catches up by replay'),
       replayFailed: (sink, error) =>
         log.warn({ sink, error: String(error) }, 'the replay failed; trying again'),
+      differs: (sink, difference, start) => reports.differs(sink, difference, start),
       reopened: (starts) => reports.reopened(starts),
       catchingUp: (sink, progress) => log.info({ sink, ...progress }, 'catching up'),
       caughtUp: (sink) => log.info({ sink }, 'the sink has caught up'),
@@ -135,7 +141,7 @@ class Operation {
     const engineSinks = sinks.map(({ id, kind, module, timeoutMs, backlogBytes, values }) => ({
       id,
       kind: module.kind,
-      sink: new ThreadedSink({ id, kind, values }, log),
+      sink: new ThreadedSink({ id, kind, values }, log, module.readBack),
       limits: module.limits,
       timeoutMs,
       backlogBytes,

@@ -18,7 +18,8 @@ import { Lane } from './lane.ts';
 import { type Hand, openPipeline, type Pipeline, type PipelineSettings } from './pipeline.ts';
 import { type CatchUpProgress, CatchUpWatch } from './progress.ts';
 import type { RejectedPoint } from './reports.ts';
-import { rewriteWindow } from './rewrite.ts';
+import { recomputeWindow, rewriteWindow } from './rewrite.ts';
+import { Verifier, type VerifierOptions, type VerifySettings } from './verifier.ts';
 import type { LaneSink, StoreFailure } from './writer.ts';
 
 /** What is read, and where each sink goes on. */
@@ -45,6 +46,8 @@ export interface Attachment {
 export interface EngineSettings extends PipelineSettings {
   /** How long a stop waits for the sinks. */
   readonly stopTimeoutMs: number;
+  /** Which windows are verified; none where it is absent. */
+  readonly verify?: VerifySettings;
 }
 
 export interface EngineSink {
@@ -67,6 +70,8 @@ export interface EngineEvents {
   /** Every now and then while it lasts. */
   catchingUp(sink: string, progress: CatchUpProgress): void;
   caughtUp(sink: string): void;
+  /** A window is not in the store as it should be. */
+  differs(sink: string, difference: string, start: number): void;
   /** Windows got a sample after they were handed out: they are computed and written again. */
   reopened(starts: readonly number[]): void;
 }
@@ -76,6 +81,7 @@ export interface LaneParts {
   readonly lane: Lane;
   readonly kind: string;
   readonly keeper: CheckpointKeeper | undefined;
+  readonly verifier: Verifier;
 }
 
 /** The live path. */
@@ -87,6 +93,7 @@ export interface LiveParts {
 
 /** How often a catch-up tells how far it is. */
 const PROGRESS_INTERVAL_MS = 10_000;
+const VERIFY_NOTHING: VerifySettings = { share: 0, replayShare: 0, delayMs: 0 };
 /** Of the gaps, the latest are kept with the windows that they touch. */
 const MAX_GAPS = 20;
 
@@ -153,6 +160,7 @@ export class Engine {
     // A lane never ends by itself: where it does, what it owes would never be written, so everything stops, loudly.
     for (const lane of running) lane.catch((error: unknown) => broken.abort(error));
     for (const lane of lanes) if (lane.next < this.#fanout.boundary) this.#catchUp(lane);
+    for (const { verifier } of this.lanes) this.#track(verifier.run(this.#over.signal));
     const { source, pipeline, aggregator } = this.live;
     const { epochs } = this.#attachment;
     if (epochs !== undefined) this.#track(epochs.run(this.#over.signal));
@@ -221,9 +229,19 @@ export class Engine {
         rejected: (points) => events.pointsRejected(id, points),
         changed: (up, failure) => events.sinkChanged(id, up, failure),
         fellBehind: () => this.#catchUp(lane),
+        confirmed: (window, refused) => verifier.confirmed(window, refused),
       },
     });
-    return { lane, kind, keeper };
+    const verifier = new Verifier({
+      ...(this.#settings.verify ?? VERIFY_NOTHING),
+      digests: sink.digests,
+      isUsable: () => lane.state === 'live' && lane.up,
+      isWhole: (start) => !this.gaps.latest.some(({ from, to }) => start >= from && start < to),
+      recompute: this.#attachment.replayable ? this.#recomputeFor(id) : undefined,
+      clock: this.#clock,
+      differs: (difference, start) => events.differs(id, difference, start),
+    });
+    return { lane, kind, keeper, verifier };
   }
 
   get tiling(): Tiling {
@@ -273,7 +291,9 @@ export class Engine {
   #reopen(lanes: readonly Lane[], starts: readonly number[], through: number): void {
     if (!this.#attachment.replayable) return;
     this.#events.reopened(starts);
-    for (const lane of lanes) {
+    for (const { lane, verifier } of this.lanes) {
+      if (!lanes.includes(lane)) continue;
+      for (const start of starts) verifier.reopened(start, through);
       const owed = this.#owed.get(lane) ?? new Map<number, number>();
       for (const start of starts) owed.set(start, Math.max(through, owed.get(start) ?? 0));
       if (this.#owed.has(lane)) continue;
@@ -312,6 +332,31 @@ export class Engine {
         reader: pipeline,
         release: () => aggregator.release(),
       };
+    };
+  }
+
+  /** A window as the stream gives it; what is missing of it, or came late, is nobody's business here. */
+  #recomputeFor(sink: string): NonNullable<VerifierOptions['recompute']> {
+    return async (start, through, signal) => {
+      let gaps = 0;
+      const { tiling, instance } = this.#attachment;
+      const open: OpenReplay = (from, closedAt, hand) => {
+        const beginning = { from, closedAt, instance, tiling };
+        const onGap = () => {
+          gaps += 1;
+        };
+        const { pipeline, aggregator } = openPipeline(this.table, this.#settings, beginning, { hand, onGap });
+        const source = this.#attachment.open(from, closedAt);
+        return { source, reader: pipeline, release: () => aggregator.release() };
+      };
+      const failed = (error: unknown) => this.#events.replayFailed(sink, error);
+      const windows = await recomputeWindow(
+        start,
+        through,
+        { open, tiling, clock: this.#clock, failed },
+        signal,
+      );
+      return gaps > 0 ? undefined : windows;
     };
   }
 

@@ -2,6 +2,7 @@
  * A lane runs one sink: queue, batches, writes in flight, timeouts, retries, circuit breaker, checkpoint. Nothing in it
  * waits for another lane (I7), and the path that feeds it never waits for it.
  */
+import type { ClosedWindow } from '../aggregate/window.ts';
 import type { SinkLimits } from '../sink.ts';
 import { Bell, type Clock } from './clock.ts';
 import type { CheckpointKeeper } from './keeper.ts';
@@ -29,6 +30,8 @@ export interface LaneStats extends Readonly<WriterStats> {
 export interface LaneEvents extends WriterEvents {
   /** The lane went over its backlog: it wants a replay from `next`. */
   fellBehind(): void;
+  /** Every point of the window was acknowledged, but for so many that were refused for good. */
+  confirmed?(window: ClosedWindow, refused: number): void;
 }
 
 export interface LaneOptions {
@@ -244,9 +247,10 @@ export class Lane {
         await this.#work.wait(signal);
         continue;
       }
-      await this.#writer.deliver(job.batch, () => this.#queue.holds(job));
+      const refused = await this.#writer.deliver(job.batch, () => this.#queue.holds(job));
       if (!signal.aborted) {
-        this.#queue.settle(job);
+        for (const done of this.#queue.settle(job, refused))
+          this.#options.events.confirmed?.(done.window, done.refused);
         this.#confirm();
       }
       this.#settled.ring();

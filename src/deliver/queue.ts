@@ -45,6 +45,14 @@ interface Entry {
   open: number;
   /** Points neither written nor refused yet. */
   left: number;
+  /** Points refused for good. */
+  refused: number;
+}
+
+/** A window of which every point is written or refused for good. */
+export interface Confirmed {
+  readonly window: ClosedWindow;
+  readonly refused: number;
 }
 
 /**
@@ -145,16 +153,21 @@ export class WindowQueue {
     return { batch: new WindowBatch(window, indices), entry };
   }
 
-  /** Every point of the job was acknowledged or refused for good. */
-  settle({ entry, batch }: Job): void {
+  /** Every point of the job was acknowledged, or, so many, refused for good. Returns what is confirmed with that. */
+  settle({ entry, batch }: Job, refused: number): Confirmed[] {
     entry.open -= 1;
     entry.left -= batch.size;
-    if (!this.#has(entry)) return;
+    entry.refused += refused;
+    if (!this.#has(entry)) return [];
     this.#points -= batch.size;
-    while (this.#entries[0]?.left === 0) this.#bytes -= this.#entries.shift()!.handout.bytes;
-    if (entry.left > 0 || !this.#rewrites.includes(entry)) return;
-    this.#rewrites = this.#rewrites.filter((other) => other !== entry);
-    this.#bytes -= entry.handout.bytes;
+    const done: Entry[] = [];
+    while (this.#entries[0]?.left === 0) done.push(this.#entries.shift()!);
+    if (entry.left === 0 && this.#rewrites.includes(entry)) {
+      this.#rewrites = this.#rewrites.filter((other) => other !== entry);
+      done.push(entry);
+    }
+    for (const { handout } of done) this.#bytes -= handout.bytes;
+    return done.map(({ handout, refused }) => ({ window: handout.window, refused }));
   }
 
   /** Whether the job's window is still in the queue: its result matters only then. */
@@ -186,7 +199,7 @@ export class WindowQueue {
     const left = handout.window.size;
     this.#bytes += handout.bytes;
     this.#points += left;
-    return { handout, cursor: 0, open: 0, left };
+    return { handout, cursor: 0, open: 0, left, refused: 0 };
   }
 
   #has(entry: Entry): boolean {

@@ -68,6 +68,18 @@ export class Reports {
     );
   }
 
+  /** One line for each. */
+  differs(sink: string, difference: string, start: number): void {
+    this.#log.error(
+      {
+        sink,
+        difference,
+        advice: `metrics-fanout verify --sink ${sink} --from ${new Date(start).toISOString()}`,
+      },
+      'a window is not in the store as it should be',
+    );
+  }
+
   /** I5: a point refused for good is recorded: counted, logged, and published where that is asked for. */
   pointsRejected(sink: string, rejected: readonly RejectedPoint[], bus: Bus | undefined): void {
     for (const { point, rejection } of rejected) {

@@ -2,10 +2,11 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { SeriesRecords } from '../aggregate/series-records.ts';
 import { ClosedWindow } from '../aggregate/window.ts';
-import { type Sink, SinkError, type WriteOutcome } from '../sink.ts';
+import { type Point, type Sink, SinkError, type WriteOutcome } from '../sink.ts';
 import { loadModule } from '../sink-config.ts';
 import { WindowBatch } from './batch.ts';
-import type { FromThread, ThreadData, ThrownError, ToThread } from './thread-messages.ts';
+import { type Digest, digestOfRows, digestOfWindow } from './digest.ts';
+import type { Answer, FromThread, ThreadData, ThrownError, ToThread } from './thread-messages.ts';
 
 type Message<K extends ToThread['kind']> = Extract<ToThread, { readonly kind: K }>;
 
@@ -26,6 +27,12 @@ class SinkThread {
         break;
       case 'write':
         this.#answer(message.call, (signal) => this.#write(message, signal));
+        break;
+      case 'digest':
+        this.#answer(message.call, async () => digestOfWindow(this.#windows.get(message.window)!));
+        break;
+      case 'read_back':
+        this.#answer(message.call, (signal) => this.#readBack(message, signal));
         break;
       case 'close':
         this.#answer(message.call, () => this.#sink.close().then(() => undefined));
@@ -48,6 +55,15 @@ class SinkThread {
     return this.#sink.write(new WindowBatch(this.#windows.get(window)!, indices), signal);
   }
 
+  #readBack({ from, to, instance, window }: Message<'read_back'>, signal: AbortSignal): Promise<Digest> {
+    const keys = window === undefined ? undefined : this.#windows.get(window)!;
+    const stored =
+      keys !== undefined && this.#sink.lookUp !== undefined
+        ? this.#sink.lookUp(pointsOf(keys), signal)
+        : this.#sink.read({ from, to }, signal);
+    return digestOfRows(stored, instance);
+  }
+
   #keep({ window, records, ...columns }: Message<'window'>): void {
     // More of what is known: objects made of it stay good.
     const isKnown = this.#records.number === records.number && this.#records.chunks === records.memory.length;
@@ -58,17 +74,21 @@ class SinkThread {
     this.#windows.set(window, new ClosedWindow({ ...columns, records: this.#records.series }));
   }
 
-  #answer(call: number, work: (signal: AbortSignal) => Promise<WriteOutcome | undefined>): void {
+  #answer(call: number, work: (signal: AbortSignal) => Promise<Answer>): void {
     const abort = new AbortController();
     this.#calls.set(call, abort);
     const answered = async () => work(abort.signal);
     answered()
       .then(
-        (outcome) => send({ kind: 'done', call, outcome }),
+        (answer) => send({ kind: 'done', call, answer }),
         (error: unknown) => send({ kind: 'thrown', call, error: describe(error) }),
       )
       .finally(() => this.#calls.delete(call));
   }
+}
+
+function* pointsOf(window: ClosedWindow): Generator<Point> {
+  for (let i = 0; i < window.size; i++) yield window.point(i);
 }
 
 function send(message: FromThread): void {

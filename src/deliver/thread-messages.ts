@@ -1,5 +1,7 @@
 /** What a lane and the thread of its sink say to each other. */
+
 import type { RefuseReason, RetryReason, Settings, Values, WriteOutcome } from '../sink.ts';
+import type { Digest } from './digest.ts';
 
 /** Of which sink the thread is. */
 export interface ThreadData {
@@ -13,6 +15,16 @@ export type ToThread =
   | { readonly kind: 'open' | 'close'; readonly call: number }
   | { readonly kind: 'write'; readonly call: number; readonly window: number; readonly indices: Uint32Array }
   | { readonly kind: 'abort'; readonly call: number }
+  | { readonly kind: 'digest'; readonly call: number; readonly window: number }
+  | {
+      readonly kind: 'read_back';
+      readonly call: number;
+      readonly from: number;
+      readonly to: number;
+      readonly instance: string;
+      /** Whose keys the store is asked for; undefined: for the range. */
+      readonly window: number | undefined;
+    }
   /** Its columns and its series are shared, not copied. */
   | {
       readonly kind: 'window';
@@ -28,8 +40,11 @@ export type ToThread =
     }
   | { readonly kind: 'forget'; readonly window: number };
 
+/** A write's, a digest, or none. */
+export type Answer = WriteOutcome | Digest | undefined;
+
 export type FromThread =
-  | { readonly kind: 'done'; readonly call: number; readonly outcome: WriteOutcome | undefined }
+  | { readonly kind: 'done'; readonly call: number; readonly answer: Answer }
   | { readonly kind: 'thrown'; readonly call: number; readonly error: ThrownError }
   | {
       readonly kind: 'log';

@@ -3,32 +3,42 @@ import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { SeriesRecords } from '../aggregate/series-records.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
-import { SinkError, type SinkLog, type WriteOutcome } from '../sink.ts';
+import { type ReadBack, SinkError, type SinkLog, type WriteOutcome } from '../sink.ts';
 import type { WindowBatch } from './batch.ts';
-import type { FromThread, ThreadData, ThrownError, ToThread } from './thread-messages.ts';
-import type { LaneSink } from './writer.ts';
+import type { Digest } from './digest.ts';
+import type { Answer, FromThread, ThreadData, ThrownError, ToThread } from './thread-messages.ts';
+import type { LaneSink, SinkDigests } from './writer.ts';
 
 /** Windows that the thread keeps besides those that are being written. */
 const KEPT_WINDOWS = 4;
 
 type Call = {
-  readonly resolve: (outcome: WriteOutcome | undefined) => void;
+  readonly resolve: (answer: Answer) => void;
   readonly reject: (error: Error) => void;
 };
 
 interface KeptWindow {
   readonly number: number;
-  writes: number;
+  /** Calls under way that need it. */
+  uses: number;
 }
 
 export class ThreadedSink implements LaneSink {
   readonly #data: ThreadData;
   readonly #log: SinkLog;
+  readonly digests: SinkDigests | undefined;
   #thread: Thread | undefined;
 
-  constructor(data: ThreadData, log: SinkLog) {
+  /** `readBack`: see `SinkModule`. */
+  constructor(data: ThreadData, log: SinkLog, readBack: ReadBack = 'ranges') {
     this.#data = data;
     this.#log = log;
+    if (readBack === 'none') return;
+    this.digests = {
+      ofWindow: async (window) => this.#running().digest(window),
+      ofStore: async (window, keys, signal) => (await this.#opened(signal)).readBack(window, keys, signal),
+      needsKeys: readBack === 'keys',
+    };
   }
 
   async open(signal: AbortSignal): Promise<void> {
@@ -36,10 +46,14 @@ export class ThreadedSink implements LaneSink {
   }
 
   async write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome> {
+    return (await this.#opened(signal)).write(batch, signal);
+  }
+
+  /** A thread that came up for one that ended knows nothing of it being open. */
+  async #opened(signal: AbortSignal): Promise<Thread> {
     const thread = this.#running();
-    // A thread that came up for one that ended knows nothing of it being open.
     if (!thread.isOpen) await thread.open(signal);
-    return thread.write(batch, signal);
+    return thread;
   }
 
   async close(): Promise<void> {
@@ -66,7 +80,7 @@ class Thread {
   /** Those of the window told last. */
   #records: SeriesRecords | undefined;
   #recordsNumber = 0;
-  /** What the thread keeps, in the order of use, and how many of its writes are under way. */
+  /** What the thread keeps, in the order of use. */
   readonly #windows = new Map<ClosedWindow, KeptWindow>();
   #lastWindow = 0;
 
@@ -95,19 +109,36 @@ class Thread {
     this.isOpen = true;
   }
 
-  async write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome> {
-    const kept = this.#tell(batch.window);
+  async write({ window, indices }: WindowBatch, signal: AbortSignal): Promise<WriteOutcome> {
+    return (await this.#with(window, (number) =>
+      this.#call(signal, (call) => ({ kind: 'write', call, window: number, indices })),
+    )) as WriteOutcome;
+  }
+
+  async digest(window: ClosedWindow): Promise<Digest> {
+    return (await this.#with(window, (number) =>
+      this.#call(undefined, (call) => ({ kind: 'digest', call, window: number })),
+    )) as Digest;
+  }
+
+  async readBack(
+    { start, windowMs, instance }: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>,
+    keys: ClosedWindow | undefined,
+    signal: AbortSignal,
+  ): Promise<Digest> {
+    const range = { from: start, to: start + windowMs };
+    const ask = (window: number | undefined) =>
+      this.#call(signal, (call) => ({ kind: 'read_back', call, ...range, instance, window }));
+    return (await (keys === undefined ? ask(undefined) : this.#with(keys, ask))) as Digest;
+  }
+
+  /** Makes sure that the thread has the window for as long as the work takes. */
+  async #with(window: ClosedWindow, work: (number: number) => Promise<Answer>): Promise<Answer> {
+    const kept = this.#tell(window);
     try {
-      const { number: window } = kept;
-      const outcome = await this.#call(signal, (call) => ({
-        kind: 'write',
-        call,
-        window,
-        indices: batch.indices,
-      }));
-      return outcome!;
+      return await work(kept.number);
     } finally {
-      kept.writes -= 1;
+      kept.uses -= 1;
       this.#forgetOldest();
     }
   }
@@ -123,7 +154,7 @@ class Thread {
   #take(message: FromThread, log: SinkLog): void {
     switch (message.kind) {
       case 'done':
-        this.#calls.get(message.call)?.resolve(message.outcome);
+        this.#calls.get(message.call)?.resolve(message.answer);
         break;
       case 'thrown':
         this.#calls.get(message.call)?.reject(errorOf(message.error));
@@ -136,12 +167,12 @@ class Thread {
     }
   }
 
-  #call(signal: AbortSignal | undefined, say: (call: number) => ToThread): Promise<WriteOutcome | undefined> {
+  #call(signal: AbortSignal | undefined, say: (call: number) => ToThread): Promise<Answer> {
     this.#lastCall += 1;
     const call = this.#lastCall;
     const abort = () => this.#post({ kind: 'abort', call });
     signal?.addEventListener('abort', abort, { once: true });
-    return new Promise<WriteOutcome | undefined>((resolve, reject) => {
+    return new Promise<Answer>((resolve, reject) => {
       if (this.#ended) throw this.#ended;
       this.#calls.set(call, { resolve, reject });
       this.#post(say(call));
@@ -156,10 +187,9 @@ class Thread {
     this.#worker.postMessage(message);
   }
 
-  /** Makes sure that the thread has the window, and will have it until the write is over. */
   #tell(window: ClosedWindow): KeptWindow {
     const kept = this.#windows.get(window) ?? this.#send(window);
-    kept.writes += 1;
+    kept.uses += 1;
     this.#windows.delete(window);
     this.#windows.set(window, kept);
     return kept;
@@ -184,13 +214,13 @@ class Thread {
       values,
       records: { number: this.#recordsNumber, memory: records.memory },
     });
-    return { number, writes: 0 };
+    return { number, uses: 0 };
   }
 
   #forgetOldest(): void {
-    for (const [window, { number, writes }] of this.#windows) {
+    for (const [window, { number, uses }] of this.#windows) {
       if (this.#windows.size <= KEPT_WINDOWS) return;
-      if (writes > 0) continue;
+      if (uses > 0) continue;
       this.#windows.delete(window);
       this.#post({ kind: 'forget', window: number });
     }

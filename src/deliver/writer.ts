@@ -2,11 +2,13 @@
  * Writes to one store until it has taken everything: timeouts, retries with backoff, circuit breaker, opening anew. It
  * knows no windows and no checkpoint: those are the lane's.
  */
+import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Point, Rejection, RejectReason, Sink, WriteOutcome } from '../sink.ts';
 import { SinkError } from '../sink.ts';
 import type { WindowBatch } from './batch.ts';
 import { type Attempt, Breaker } from './breaker.ts';
 import { BACKOFF_CAP_MS, Bell, backoffMs, type Clock } from './clock.ts';
+import type { Digest } from './digest.ts';
 
 /** A sink that does not close in time is left to the end of the process. */
 const CLOSE_TIMEOUT_MS = 2000;
@@ -14,6 +16,21 @@ const CLOSE_TIMEOUT_MS = 2000;
 /** What a lane needs of a sink, in whatever thread that is. */
 export interface LaneSink extends Pick<Sink, 'open' | 'close'> {
   write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome>;
+  /** Absent where the store cannot be read back. */
+  readonly digests?: SinkDigests | undefined;
+}
+
+/** How windows are verified: no rows travel between threads, only digests of them. All calls reject where that fails. */
+export interface SinkDigests {
+  /** Of what the store must hold of the window. */
+  ofWindow(window: ClosedWindow): Promise<Digest>;
+  /** Of what the store itself holds of it. `keys`: that window, where the store has to be asked for its keys. */
+  ofStore(
+    window: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>,
+    keys: ClosedWindow | undefined,
+    signal: AbortSignal,
+  ): Promise<Digest>;
+  readonly needsKeys: boolean;
 }
 
 type PartialOutcome = WriteOutcome & { readonly kind: 'partial' };
@@ -50,6 +67,15 @@ export interface WriterOptions {
   readonly halt: AbortSignal;
 }
 
+/** What one write came to. */
+interface Tried {
+  /** Neither written nor refused for good. */
+  readonly left: WindowBatch;
+  /** How long to wait at least before these are tried. */
+  readonly waitMs: number;
+  readonly refused?: number;
+}
+
 export class StoreWriter {
   readonly stats: WriterStats = { written: 0, rejected: new Map(), retries: new Map() };
   readonly #options: WriterOptions;
@@ -79,30 +105,40 @@ export class StoreWriter {
     return this.#lastFailure;
   }
 
-  /** Until every point is written or refused for good, or they do not matter any more, or all is to end. */
-  async deliver(batch: WindowBatch, matters: () => boolean): Promise<void> {
+  /**
+   * Until every point is written or refused for good, or they do not matter any more, or all is to end. Resolves to how
+   * many the store refused for good.
+   */
+  async deliver(batch: WindowBatch, matters: () => boolean): Promise<number> {
     const { clock, halt } = this.#options;
+    let refused = 0;
     let left = this.#rejectUnstorable(batch);
     for (let attempt = 1; left.size > 0 && matters(); attempt++) {
       while (!this.#opened && !halt.aborted) await this.#becameOpen.wait(halt);
       const ticket = await this.#breaker.enter(halt);
-      if (halt.aborted) return;
+      if (halt.aborted) break;
       const tried = await this.#attempt(left, ticket);
       if (tried.left.size < left.size) attempt = 0;
       left = tried.left;
+      refused += tried.refused ?? 0;
       if (left.size > 0) await clock.sleep(Math.max(tried.waitMs, backoffMs(attempt, clock.random())), halt);
     }
+    return refused;
   }
 
-  /** One write: what is left of the points, and how long to wait at least before these are tried. */
-  async #attempt(batch: WindowBatch, ticket: Attempt): Promise<{ left: WindowBatch; waitMs: number }> {
+  /** One write. */
+  async #attempt(batch: WindowBatch, ticket: Attempt): Promise<Tried> {
     const outcome = await this.#write(batch);
     switch (outcome.kind) {
       case 'written':
         this.#succeed(batch.size);
         return { left: batch.subset([]), waitMs: 0 };
       case 'partial':
-        return { left: this.#takePartial(batch, outcome, ticket), waitMs: 0 };
+        return {
+          left: this.#takePartial(batch, outcome, ticket),
+          waitMs: 0,
+          refused: outcome.rejected.length,
+        };
       case 'retry':
         this.#fail(outcome.reason, outcome.message);
         this.#breaker.failure(ticket, outcome.afterMs);

@@ -6,17 +6,7 @@ import { REJECTIONS } from '../decode/rejection.ts';
 import type { Engine, LaneParts, LiveParts } from '../deliver/engine.ts';
 import type { CatchUpProgress } from '../deliver/progress.ts';
 import { VERSION } from '../version.ts';
-import type {
-  Counts,
-  SampleStatus,
-  SinkStatus,
-  SourceStatus,
-  Status,
-  VerifiedWindows,
-  WindowStatus,
-} from './status.ts';
-
-const NONE_VERIFIED: VerifiedWindows = { equal: 0, different: 0, unknown: 0, lastDifference: null };
+import type { Counts, SampleStatus, SinkStatus, SourceStatus, Status, WindowStatus } from './status.ts';
 
 /** What a status is made of; the later ones are not there before the service is attached to the bus. */
 export interface Parts {
@@ -107,7 +97,7 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
 }
 
 function sinkStatus(
-  { lane, kind, keeper }: LaneParts,
+  { lane, kind, keeper, verifier }: LaneParts,
   catchUp: CatchUpProgress | undefined,
   now: number,
 ): SinkStatus {
@@ -130,7 +120,7 @@ function sinkStatus(
     checkpointFailures: keeper?.failures ?? 0,
     overflows: stats.overflows,
     lastFailure: lane.lastFailure ?? null,
-    verified: NONE_VERIFIED,
+    verified: verifier.stats,
   };
 }
 

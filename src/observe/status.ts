@@ -2,7 +2,10 @@
 import type { WindowShape } from '../aggregate/tiling.ts';
 import type { LaneState } from '../deliver/lane.ts';
 import type { CatchUpProgress } from '../deliver/progress.ts';
+import type { VerifiedWindows } from '../deliver/verifier.ts';
 import type { StoreFailure } from '../deliver/writer.ts';
+
+export type { VerifiedWindows } from '../deliver/verifier.ts';
 
 export interface Status {
   readonly version: string;
@@ -84,14 +87,4 @@ export interface SinkStatus {
   readonly overflows: number;
   readonly lastFailure: StoreFailure | null;
   readonly verified: VerifiedWindows;
-}
-
-/** Windows that were read back since the start and compared with what was written, a sample of all. */
-export interface VerifiedWindows {
-  readonly equal: number;
-  readonly different: number;
-  /** Could not be judged: the store did not answer, was catching up, or cannot be read. */
-  readonly unknown: number;
-  /** The last difference, in words; null where there was none. */
-  readonly lastDifference: string | null;
 }

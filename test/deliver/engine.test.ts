@@ -13,6 +13,7 @@ const SETTINGS: EngineSettings = {
   maxMessageBytes: 10_000,
   slice: { index: 0, of: 1 },
   stopTimeoutMs: 1000,
+  verify: { share: 1, replayShare: 0.5, delayMs: 3000 },
 };
 
 /** A stream in memory, whose stream times are as given: a server's clock may step back. */
@@ -49,7 +50,9 @@ class Stream {
   }
 }
 
+const differences: string[] = [];
 const SILENT: EngineEvents = {
+  differs: (sink, difference) => differences.push(`${sink}: ${difference}`),
   wrote() {},
   pointsRejected() {},
   sinkChanged() {},
@@ -173,4 +176,39 @@ test('a restart takes nothing for news that was in its window before', async () 
   expect(second.engine.live.aggregator.stats.ignored).toBeGreaterThan(0);
   await second.stop();
   expect(sinks.a.batches.length).toBe(written);
+});
+
+test('every window is verified, in every store; one that is written anew meanwhile is no difference', async () => {
+  const { clock, stream, sinks, start } = setUp();
+  differences.length = 0;
+  const { engine, stop } = start();
+  const verified = () => engine.lanes.map(({ verifier }) => verifier.stats);
+  for (let i = 0; i < 100; i++) {
+    stream.publish(i * 100, i * 100 - 50, 1);
+    await clock.pass(100);
+  }
+  // The server's clock steps back: window 8 is written anew before it would have been read back.
+  stream.publish(8900, 8900, 2);
+  stream.publish(10_200, 10_200, 1);
+  await clock.pass(20_000);
+  expect(verified()).toEqual(Array(2).fill({ equal: 10, different: 0, unknown: 0, lastDifference: null }));
+  expect(differences).toEqual([]);
+
+  // From here on, store b has another value than it acknowledged.
+  const key = '10:a';
+  sinks.b.answer = () => {
+    queueMicrotask(() => {
+      const point = sinks.b.stored.get(key);
+      if (point) sinks.b.stored.set(key, { ...point, sum: point.sum + 1 });
+    });
+    return undefined;
+  };
+  stream.publish(11_200, 11_200, 1);
+  await clock.pass(20_000);
+  const [a, b] = verified();
+  expect(a).toMatchObject({ equal: 11, different: 0 });
+  expect(b).toMatchObject({ equal: 10, different: 1, unknown: 0 });
+  expect(differences).toEqual([`b: ${b!.lastDifference}`]);
+  expect(b!.lastDifference).toMatch(/^window 1970-01-01T00:00:10.000Z: the values of its 1 rows/);
+  await stop();
 });

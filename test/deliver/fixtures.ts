@@ -1,10 +1,19 @@
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { SeriesRecords } from '../../src/aggregate/series-records.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
+import { digestOfRows, digestOfWindow } from '../../src/deliver/digest.ts';
 import { Lane, type LaneOptions } from '../../src/deliver/lane.ts';
 import { handOut } from '../../src/deliver/queue.ts';
-import type { StoreFailure } from '../../src/deliver/writer.ts';
-import type { Batch, Point, Rejection, Sink, WriteOutcome } from '../../src/sink.ts';
+import type { SinkDigests, StoreFailure } from '../../src/deliver/writer.ts';
+import type {
+  Batch,
+  Point,
+  Rejection,
+  Sink,
+  StoredPoint,
+  WindowRange,
+  WriteOutcome,
+} from '../../src/sink.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
 export const WINDOW_MS = 1000;
@@ -38,6 +47,8 @@ type Answer = WriteOutcome | Error | 'hang';
 /** A store in memory that answers as told: faults that no real store produces on demand. */
 export class ScriptedSink implements Sink {
   readonly rows = new Map<string, number>();
+  /** What can be read back of it. */
+  readonly stored = new Map<string, Point>();
   readonly batches: Batch[] = [];
   opens = 0;
   closes = 0;
@@ -63,13 +74,23 @@ export class ScriptedSink implements Sink {
       answer.kind === 'partial' ? [...answer.retry, ...answer.rejected.map(({ index }) => index)] : [];
     if (answer.kind === 'written' || answer.kind === 'partial') {
       batch.points.forEach((point, i) => {
-        if (!refused.includes(i)) this.rows.set(keyOf(point), point.sum);
+        if (refused.includes(i)) return;
+        this.rows.set(keyOf(point), point.sum);
+        this.stored.set(keyOf(point), point);
       });
     }
     return answer;
   }
 
-  async *read(): AsyncGenerator<never> {}
+  async *read({ from, to }: WindowRange): AsyncGenerator<StoredPoint> {
+    yield* [...this.stored.values()].filter(({ windowStart }) => windowStart >= from && windowStart < to);
+  }
+  readonly digests: SinkDigests = {
+    needsKeys: false,
+    ofWindow: async (window) => digestOfWindow(window),
+    ofStore: async ({ start, windowMs, instance }) =>
+      digestOfRows(this.read({ from: start, to: start + windowMs }), instance),
+  };
   async remove(): Promise<void> {}
   async close(): Promise<void> {
     this.closes += 1;

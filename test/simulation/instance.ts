@@ -135,7 +135,7 @@ export class Instance {
       }),
     );
     const { stopTimeoutMs } = this.#world.scenario;
-    const settings = { maxMessageBytes: 1_000_000, slice, stopTimeoutMs };
+    const settings = { maxMessageBytes: 1_000_000, slice, stopTimeoutMs, verify: VERIFY };
     this.engine = new Engine(attachment, engineSinks, settings, this.clock, this.#events());
     this.startedAt = this.#world.timeline.now;
     this.laneFrom = new Map(this.engine.lanes.map(({ lane }) => [lane.id, lane.next]));
@@ -192,6 +192,9 @@ export class Instance {
       },
       sinkChanged: (sink, up) => log(up ? 'up' : 'down', sink),
       messageRejected: () => {},
+      differs: (sink, difference) => {
+        if (!this.dead) trace.fail('verify', `${this.name} ${sink}: ${difference}`);
+      },
       catchUpStarted: (sink, from) => log('catch-up', `${sink} from ${this.#world.windowName(from)}`),
       replayFailed: (sink, error) => log('replay-failed', `${sink} ${String(error)}`),
       reopened: (starts) => {
@@ -222,3 +225,6 @@ export class Instance {
     };
   }
 }
+
+/** More than in service: what is not looked at cannot be found. */
+const VERIFY = { share: 0.5, replayShare: 0.2, delayMs: 3000 };

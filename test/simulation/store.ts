@@ -1,5 +1,7 @@
 /** A store: a keyed table that overwrites, outlives the service, and behaves as its phases say. */
 import { BACKOFF_CAP_MS } from '../../src/deliver/clock.ts';
+import { digestOfRows, digestOfWindow } from '../../src/deliver/digest.ts';
+import type { SinkDigests } from '../../src/deliver/writer.ts';
 import type {
   Batch,
   Point,
@@ -7,6 +9,7 @@ import type {
   RetryReason,
   Sink,
   StoredPoint,
+  WindowRange,
   WriteOutcome,
 } from '../../src/sink.ts';
 import { SinkError } from '../../src/sink.ts';
@@ -17,6 +20,7 @@ import { keyOf } from './truth.ts';
 import type { World } from './world.ts';
 
 const FAST_MS = 20;
+const READ_MS = 10;
 const CRAWL_MS = 2000;
 /** A write that nobody waits for any more may still be applied for so long. */
 const LATEST_MS = 20_000;
@@ -116,10 +120,22 @@ export class SimSink implements Sink {
     return await this.#meet(fate, points, signal);
   }
 
-  // biome-ignore lint/correctness/useYield: the engine never reads; what it would read is empty.
-  async *read(): AsyncGenerator<StoredPoint> {
-    throw new Error('not part of the simulation');
+  async *read({ from, to }: WindowRange): AsyncGenerator<StoredPoint> {
+    const { rows } = this.#store;
+    yield* [...rows.values()].filter(({ windowStart }) => windowStart >= from && windowStart < to);
   }
+
+  /** Reading takes its time, and is as good as the store is. */
+  readonly digests: SinkDigests = {
+    needsKeys: false,
+    ofWindow: async (window) => digestOfWindow(window),
+    ofStore: async ({ start, windowMs, instance }) => {
+      if (!this.#instance.enters()) return await never();
+      await this.#instance.pause(READ_MS);
+      if (this.#store.profile !== 'healthy') throw new Error('no answer');
+      return await digestOfRows(this.read({ from: start, to: start + windowMs }), instance);
+    },
+  };
 
   async remove(): Promise<void> {
     throw new Error('not part of the simulation');

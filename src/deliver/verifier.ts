@@ -1,0 +1,201 @@
+/**
+ * Verifies a share of a lane's windows while the service runs: some time after a window was confirmed, what the store
+ * holds of it is read back and compared with a digest of what was written; for some, with one of the window computed
+ * again from the stream as well. One window at a time, and never where that could hold up the lane.
+ */
+import type { ClosedWindow } from '../aggregate/window.ts';
+import { Bell, type Clock } from './clock.ts';
+import { type Digest, isChosen, isSameDigest, NO_ROWS } from './digest.ts';
+import type { SinkDigests } from './writer.ts';
+
+/** Windows that wait to be verified; those past it are unknown. */
+const MAX_WAITING = 1000;
+/** Windows that a lane remembers to have been reopened: what must have been read to compute one again. */
+const MAX_REOPENED = 1000;
+/** Of one window; a store that is slower cannot be verified. */
+const READ_TIMEOUT_MS = 120_000;
+
+export interface VerifySettings {
+  /** Of the confirmed windows, from 0 to 1. */
+  readonly share: number;
+  /** Of the confirmed windows, those that are computed again as well. */
+  readonly replayShare: number;
+  /** From the confirmation until a window is read back. */
+  readonly delayMs: number;
+}
+
+/** Windows that were read back since the start and compared with what was written, a share of all. */
+export interface VerifiedWindows {
+  readonly equal: number;
+  readonly different: number;
+  /** Could not be judged: the store did not answer, was catching up, or cannot be read. */
+  readonly unknown: number;
+  /** The last difference, in words; null where there was none. */
+  readonly lastDifference: string | null;
+}
+
+export interface VerifierOptions extends VerifySettings {
+  /** Undefined where the store cannot be read. */
+  readonly digests: SinkDigests | undefined;
+  /** Whether the store is up, and not catching up. */
+  readonly isUsable: () => boolean;
+  /** Whether no message of the window is known to be lost: what was written of it may be a part. */
+  readonly isWhole: (start: number) => boolean;
+  /**
+   * The window that begins there, computed again from the stream with all messages up to that sequence at least;
+   * undefined where the stream does not hold it any more. Absent in core mode.
+   */
+  readonly recompute?:
+    | ((start: number, through: number, signal: AbortSignal) => Promise<readonly ClosedWindow[] | undefined>)
+    | undefined;
+  readonly clock: Clock;
+  /** Synchronous, and must not throw. */
+  readonly differs: (difference: string, start: number) => void;
+}
+
+interface Waiting {
+  readonly window: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>;
+  readonly due: number;
+  /** Undefined where that could not be told. */
+  readonly written: Promise<Digest | undefined>;
+  /** The whole window, where the store has to be asked for its keys. */
+  readonly keys: ClosedWindow | undefined;
+  /** It was reopened: it comes again when it has been written anew. */
+  isStale: boolean;
+}
+
+type Judgement =
+  | { readonly kind: 'equal' | 'unknown' }
+  | { readonly kind: 'different'; readonly how: string };
+const EQUAL: Judgement = { kind: 'equal' };
+const UNKNOWN: Judgement = { kind: 'unknown' };
+
+export class Verifier {
+  readonly #options: VerifierOptions;
+  readonly #counts = { equal: 0, different: 0, unknown: 0 };
+  #lastDifference: string | null = null;
+  #waiting: Waiting[] = [];
+  /** Being judged. */
+  #current: Waiting | undefined;
+  /** By start of a window: see `recompute`. */
+  readonly #through = new Map<number, number>();
+  readonly #work = new Bell();
+
+  constructor(options: VerifierOptions) {
+    this.#options = options;
+  }
+
+  get stats(): VerifiedWindows {
+    return { ...this.#counts, lastDifference: this.#lastDifference };
+  }
+
+  /** Every point of the window was acknowledged, but for so many that were refused for good. */
+  confirmed(window: ClosedWindow, refused: number): void {
+    const { share, digests, delayMs, clock, isUsable } = this.#options;
+    if (!isChosen(window.start, share)) return;
+    this.#forget(window.start);
+    if (digests === undefined || refused > 0 || !isUsable() || this.#waiting.length >= MAX_WAITING) {
+      this.#counts.unknown += 1;
+      return;
+    }
+    const { start, windowMs, instance } = window;
+    this.#waiting.push({
+      window: { start, windowMs, instance },
+      due: clock.now() + delayMs,
+      written: digests.ofWindow(window).catch(() => undefined),
+      keys: digests.needsKeys ? window : undefined,
+      isStale: false,
+    });
+    this.#work.ring();
+  }
+
+  /** The window got a message, `through`, after it was handed out: it is written anew. */
+  reopened(start: number, through: number): void {
+    this.#forget(start);
+    if (!isChosen(start, this.#options.share)) return;
+    this.#through.set(start, through);
+    const [oldest] = this.#through.keys();
+    if (this.#through.size > MAX_REOPENED) this.#through.delete(oldest!);
+  }
+
+  #forget(start: number): void {
+    if (this.#current?.window.start === start) this.#current.isStale = true;
+    this.#waiting = this.#waiting.filter(({ window }) => window.start !== start);
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    while (!signal.aborted) {
+      const [next] = this.#waiting;
+      if (next === undefined) await this.#work.wait(signal);
+      else if (next.due > clock.now()) await clock.sleep(next.due - clock.now(), signal);
+      else {
+        this.#waiting.shift();
+        this.#current = next;
+        const judgement = await this.#judge(next, signal).catch(() => UNKNOWN);
+        this.#current = undefined;
+        if (!next.isStale && !signal.aborted) this.#take(judgement, next.window.start);
+      }
+    }
+  }
+
+  #take(judgement: Judgement, start: number): void {
+    this.#through.delete(start);
+    this.#counts[judgement.kind] += 1;
+    if (judgement.kind !== 'different') return;
+    this.#lastDifference = `window ${new Date(start).toISOString()}: ${judgement.how}`;
+    this.#options.differs(this.#lastDifference, start);
+  }
+
+  /** Rejects where the store does not answer. */
+  async #judge(waiting: Waiting, signal: AbortSignal): Promise<Judgement> {
+    if (!this.#options.isUsable() || !this.#options.isWhole(waiting.window.start)) return UNKNOWN;
+    const written = await waiting.written;
+    if (written === undefined) return UNKNOWN;
+    const stored = await this.#read(waiting, signal);
+    const isAsWritten = isSameDigest(stored, written);
+    if (isAsWritten && !isChosen(waiting.window.start, this.#options.replayShare)) return EQUAL;
+    const recomputed = await this.#recompute(waiting, signal);
+    if (recomputed === undefined) {
+      if (isAsWritten) return EQUAL;
+      // Where the stream could say who is right and does not any more, nobody knows.
+      return this.#options.recompute === undefined ? different(stored, written, 'as written') : UNKNOWN;
+    }
+    if (isSameDigest(stored, recomputed)) return EQUAL;
+    // Another instance may just have been writing it anew.
+    const again = await this.#read(waiting, signal);
+    return isSameDigest(again, recomputed) ? EQUAL : different(again, recomputed, 'by the stream');
+  }
+
+  async #read({ window, keys }: Waiting, signal: AbortSignal): Promise<Digest> {
+    const { clock, digests } = this.#options;
+    const timer = new AbortController();
+    const late = clock.sleep(READ_TIMEOUT_MS, AbortSignal.any([timer.signal, signal]));
+    const timedOut = late.then((): never => {
+      throw new Error('no answer in time');
+    });
+    timedOut.catch(() => {});
+    try {
+      return await Promise.race([digests!.ofStore(window, keys, timer.signal), timedOut]);
+    } finally {
+      timer.abort();
+    }
+  }
+
+  async #recompute({ window }: Waiting, signal: AbortSignal): Promise<Digest | undefined> {
+    const { recompute, digests } = this.#options;
+    const through = this.#through.get(window.start) ?? 0;
+    const windows = await recompute?.(window.start, through, signal);
+    if (windows === undefined) return undefined;
+    const [recomputed] = windows;
+    return recomputed === undefined ? NO_ROWS : await digests!.ofWindow(recomputed);
+  }
+}
+
+function different(stored: Digest, expected: Digest, source: string): Judgement {
+  const how =
+    stored.rows === expected.rows
+      ? `the values of its ${stored.rows} rows in the store are not those ${source}`
+      : `it has ${stored.rows} rows in the store, and ${expected.rows} ${source}`;
+  return { kind: 'different', how };
+}

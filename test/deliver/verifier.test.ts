@@ -1,0 +1,216 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { digestOfRows, digestOfWindow, isChosen, isSameDigest } from '../../src/deliver/digest.ts';
+import { Verifier, type VerifierOptions } from '../../src/deliver/verifier.ts';
+import type { SinkDigests } from '../../src/deliver/writer.ts';
+import type { StoredPoint } from '../../src/sink.ts';
+import { counterWindow } from './fixtures.ts';
+import { settle, VirtualClock } from './virtual-clock.ts';
+
+async function* rowsOf(points: readonly StoredPoint[]) {
+  yield* points;
+}
+const pointsOf = (window: ReturnType<typeof counterWindow>): StoredPoint[] =>
+  Array.from(window.refs, (_, i) => window.point(i));
+
+test('a digest is the same for the same rows in any order, and another for any other', async () => {
+  const window = counterWindow(3, 20);
+  const whole = digestOfWindow(window);
+  const points = pointsOf(window);
+  await fc.assert(
+    fc.asyncProperty(fc.shuffledSubarray(points, { minLength: 20 }), async (shuffled) => {
+      expect(await digestOfRows(rowsOf(shuffled), '')).toEqual(whole);
+    }),
+  );
+  const [first, second] = points;
+  const others = [
+    points.slice(1),
+    [...points, first!],
+    [{ ...first!, sum: first!.sum + 2 ** -40 }, ...points.slice(1)],
+    [{ ...first!, min: 0 }, ...points.slice(1)],
+    // The values of two rows, the other way round.
+    [{ ...first!, sum: second!.sum }, { ...second!, sum: first!.sum }, ...points.slice(2)],
+    [{ ...first!, instance: 'x' }, ...points.slice(1)],
+  ];
+  for (const other of others) expect(isSameDigest(await digestOfRows(rowsOf(other), ''), whole)).toBe(false);
+  // What other instances have written in core mode is theirs.
+  const mine = { ...first!, instance: 'me' };
+  expect(await digestOfRows(rowsOf([mine, second!]), 'me')).toEqual(await digestOfRows(rowsOf([mine]), ''));
+});
+
+test('a share is chosen by the window alone, and a smaller one is part of it', () => {
+  const starts = Array.from({ length: 20_000 }, (_, i) => 1_763_861_400_000 + i * 10_000);
+  const chosen = (share: number) => starts.filter((start) => isChosen(start, share));
+  expect(chosen(1)).toHaveLength(starts.length);
+  expect(chosen(0)).toHaveLength(0);
+  const tenth = chosen(0.1);
+  expect(Math.abs(tenth.length - 2000)).toBeLessThan(200);
+  expect(chosen(0.01).every((start) => tenth.includes(start))).toBe(true);
+});
+
+/** A store that holds what `windows` say, and answers as told. */
+function setUp(options: Partial<VerifierOptions> = {}) {
+  const clock = new VirtualClock(0);
+  const held = new Map([1, 2, 3].map((number) => [number * 1000, counterWindow(number, 5)]));
+  const state = {
+    usable: true,
+    reads: [] as number[],
+    partial: 0,
+    answer: 'rows' as 'rows' | 'fails' | 'hangs',
+  };
+  const digests: SinkDigests = {
+    needsKeys: false,
+    ofWindow: async (window) => digestOfWindow(window),
+    async ofStore({ start, instance }) {
+      state.reads.push(start);
+      if (state.answer === 'fails') throw new Error('no connection');
+      if (state.answer === 'hangs') return await new Promise(() => {});
+      return await digestOfRows(rowsOf(pointsOf(held.get(start)!)), instance);
+    },
+  };
+  const told: string[] = [];
+  const verifier = new Verifier({
+    share: 1,
+    replayShare: 0,
+    delayMs: 1000,
+    digests,
+    isUsable: () => state.usable,
+    isWhole: (start) => start !== state.partial,
+    clock,
+    differs: (difference) => told.push(difference),
+    ...options,
+  });
+  const stop = new AbortController();
+  void verifier.run(stop.signal);
+  const counts = () => {
+    const { equal, different, unknown } = verifier.stats;
+    return { equal, different, unknown };
+  };
+  return { clock, held, state, told, verifier, counts, digests };
+}
+
+test('after the delay, one window at a time', async () => {
+  const { clock, state, verifier, counts } = setUp();
+  for (const number of [1, 2, 3]) verifier.confirmed(counterWindow(number, 5), 0);
+  await clock.pass(900);
+  expect(state.reads).toEqual([]);
+  state.answer = 'hangs';
+  await clock.pass(10_000);
+  expect(state.reads).toEqual([1000]);
+  state.answer = 'rows';
+  // It is given up in the end, and the others have their turn.
+  await clock.pass(120_000);
+  expect(state.reads).toEqual([1000, 2000, 3000]);
+  expect(counts()).toEqual({ equal: 2, different: 0, unknown: 1 });
+});
+
+test('unknown: the store is away or catching up, refused points, cannot be read, or does not answer', async () => {
+  const { clock, state, verifier, counts } = setUp();
+  state.usable = false;
+  verifier.confirmed(counterWindow(1, 5), 0);
+  state.usable = true;
+  verifier.confirmed(counterWindow(2, 5), 1);
+  expect(counts()).toEqual({ equal: 0, different: 0, unknown: 2 });
+  verifier.confirmed(counterWindow(3, 5), 0);
+  state.answer = 'fails';
+  await clock.pass(2000);
+  expect(counts()).toEqual({ equal: 0, different: 0, unknown: 3 });
+  expect(state.reads).toEqual([3000]);
+  verifier.confirmed(counterWindow(1, 5), 0);
+  state.usable = false;
+  await clock.pass(2000);
+  state.usable = true;
+  verifier.confirmed(counterWindow(2, 5), 0);
+  state.partial = 2000;
+  await clock.pass(2000);
+  expect(counts().unknown).toBe(5);
+  expect(state.reads).toEqual([3000]);
+  const blind = setUp({ digests: undefined });
+  blind.verifier.confirmed(counterWindow(1, 5), 0);
+  expect(blind.counts()).toEqual({ equal: 0, different: 0, unknown: 1 });
+});
+
+test('what is written anew is verified as it was written last, also where it was just being read', async () => {
+  const { clock, held, state, told, verifier, counts, digests } = setUp();
+  const sums = (i: number) => i + 0.5;
+  verifier.confirmed(counterWindow(1, 5), 0);
+  verifier.reopened(1000, 77);
+  held.set(1000, counterWindow(1, 5, sums));
+  await clock.pass(5000);
+  expect(state.reads).toEqual([]);
+  verifier.confirmed(counterWindow(1, 5, sums), 0);
+  await clock.pass(5000);
+  expect(counts()).toEqual({ equal: 1, different: 0, unknown: 0 });
+
+  let answer: () => void = () => {};
+  const ofStore = digests.ofStore;
+  digests.ofStore = async (window, keys, signal) => {
+    await new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    return await ofStore(window, keys, signal);
+  };
+  verifier.confirmed(counterWindow(2, 5), 0);
+  await clock.pass(2000);
+  held.set(2000, counterWindow(2, 5, sums));
+  verifier.reopened(2000, 78);
+  answer();
+  await settle();
+  expect(counts()).toEqual({ equal: 1, different: 0, unknown: 0 });
+  expect(told).toEqual([]);
+});
+
+test('a difference is told only where the stream says so too', async () => {
+  const asked: [number, number][] = [];
+  const sums = (i: number) => i + 0.5;
+  let truth = [counterWindow(1, 5, sums)];
+  const { clock, held, told, verifier, counts } = setUp({
+    recompute: async (start, through) => {
+      asked.push([start, through]);
+      return truth;
+    },
+  });
+  // Another instance has written it anew, and we have not heard of the message yet.
+  held.set(1000, counterWindow(1, 5, sums));
+  verifier.confirmed(counterWindow(1, 5), 0);
+  await clock.pass(2000);
+  expect(counts()).toEqual({ equal: 1, different: 0, unknown: 0 });
+  truth = [counterWindow(2, 5)];
+  held.set(2000, counterWindow(2, 4));
+  verifier.reopened(2000, 9);
+  verifier.confirmed(counterWindow(2, 5), 0);
+  await clock.pass(2000);
+  expect(counts()).toEqual({ equal: 1, different: 1, unknown: 0 });
+  expect(told).toEqual(['window 1970-01-01T00:00:02.000Z: it has 4 rows in the store, and 5 by the stream']);
+  expect(verifier.stats.lastDifference).toBe(told[0]);
+  expect(asked).toEqual([
+    [1000, 0],
+    [2000, 9],
+  ]);
+});
+
+test('a share is computed again from the stream, also where the store has what was written', async () => {
+  const { clock, told, verifier, counts } = setUp({
+    replayShare: 1,
+    recompute: async () => [counterWindow(1, 6)],
+  });
+  verifier.confirmed(counterWindow(1, 5), 0);
+  await clock.pass(2000);
+  expect(counts()).toEqual({ equal: 0, different: 1, unknown: 0 });
+  expect(told[0]).toContain('it has 5 rows in the store, and 6 by the stream');
+  // Where the stream does not hold it any more, what was written has to do.
+  const old = setUp({ replayShare: 1, recompute: async () => undefined });
+  old.verifier.confirmed(counterWindow(1, 5), 0);
+  old.held.set(2000, counterWindow(2, 4));
+  old.verifier.confirmed(counterWindow(2, 5), 0);
+  await old.clock.pass(2000);
+  expect(old.counts()).toEqual({ equal: 1, different: 0, unknown: 1 });
+  // In core mode nothing else is known than what was written.
+  const core = setUp({ recompute: undefined });
+  core.held.set(2000, counterWindow(2, 4));
+  core.verifier.confirmed(counterWindow(2, 5), 0);
+  await core.clock.pass(2000);
+  expect(core.told).toEqual([
+    'window 1970-01-01T00:00:02.000Z: it has 4 rows in the store, and 5 as written',
+  ]);
+});
