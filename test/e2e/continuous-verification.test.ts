@@ -1,0 +1,90 @@
+/** The service verifies its windows by itself, in four real stores. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type Stack, startStack } from '../../src/servers/stack.ts';
+import { editByHand } from './hand-edits.ts';
+import { endOf, sample, sendTraffic, WINDOWS } from './support.ts';
+
+/** From a window's confirmation on, so long is there to change rows before they are read back. */
+const DELAY_MS = 6000;
+
+let stack: Stack;
+let service: ServiceProgram;
+beforeAll(async () => {
+  stack = await startStack();
+  service = await startServiceProgram({
+    ...stack.env,
+    ...WINDOWS,
+    VERIFY_SHARE: '1',
+    VERIFY_DELAY: `${DELAY_MS}ms`,
+    VERIFY_REPLAY_SHARE: '0.5',
+  });
+});
+afterAll(async () => {
+  await service?.stop('SIGKILL');
+  await stack?.stop();
+});
+
+/** Resolves to what every sink has verified, when that is so many windows. */
+async function untilVerified(windows: number) {
+  for (const deadline = Date.now() + 60_000; ; await sleep(200)) {
+    const { sinks } = await service.status();
+    const counts = sinks.map(({ id, verified }) => ({ id, ...verified }));
+    if (counts.every(({ equal, different, unknown }) => equal + different + unknown >= windows))
+      return counts;
+    if (Date.now() > deadline) throw new Error(`not in time: ${JSON.stringify(counts)}`);
+  }
+}
+
+test('every window is verified; rows changed, deleted and added in the stores show', async () => {
+  const args = ['--count', '12000', '--rate', '4000', '--series', '100', '--late', '0.02'];
+  const truth = await sendTraffic(stack, args);
+  await service.untilConfirmed(endOf(truth), 30_000);
+  const starts = [...new Set(truth.map(({ windowStart }) => windowStart))];
+  // The last ones are read back last.
+  const [second, last] = [starts.at(-2), starts.at(-1)].map((start) =>
+    truth.filter(({ windowStart, series }) => windowStart === start && series.type === 'counter'),
+  );
+  await editByHand(stack, { changed: second![0]!, deleted: last![1]!, beside: last![2]! });
+  const counts = await untilVerified(starts.length);
+  expect(counts.map(({ id }) => id)).toEqual(['dynamodb', 'influxdb', 'redshift', 'sqlite']);
+  for (const { id, equal, different, unknown, lastDifference } of counts) {
+    expect({ equal, different, unknown }, id).toEqual({ equal: starts.length - 2, different: 2, unknown: 0 });
+    expect(lastDifference, id).toContain(new Date(starts.at(-1)!).toISOString());
+  }
+  const lines = service.output.stderr
+    .split('\n')
+    .filter((line) => line.includes('a window is not in the store as it should be'))
+    .map((line) => JSON.parse(line));
+  expect(lines).toHaveLength(8);
+  expect(lines[0]).toMatchObject({ level: 'error', advice: expect.stringContaining('verify --sink') });
+  const metrics = await (await fetch(`${service.url}/metrics`)).text();
+  const metric = (result: string) =>
+    sample(metrics, `fanout_sink_windows_verified_total{sink="sqlite",result="${result}"}`);
+  expect([metric('equal'), metric('different'), metric('unknown')]).toEqual([starts.length - 2, 2, 0]);
+}, 90_000);
+
+test('a store that is down holds nobody up: its windows are unknown', async () => {
+  await stack.postgres.halt();
+  const before = await untilVerified(0);
+  const truth = await sendTraffic(stack, [
+    '--count',
+    '8000',
+    '--rate',
+    '4000',
+    '--series',
+    '50',
+    '--late',
+    '0',
+  ]);
+  const windows = new Set(truth.map(({ windowStart }) => windowStart)).size;
+  await stack.postgres.resume();
+  await service.untilConfirmed(endOf(truth), 30_000);
+  const verified = before.map(({ equal, different, unknown }) => equal + different + unknown);
+  const after = await untilVerified(Math.min(...verified) + windows);
+  for (const [i, { id, equal, different }] of after.entries()) {
+    expect(different, id).toBe(before[i]!.different);
+    if (id !== 'redshift') expect(equal - before[i]!.equal, id).toBe(windows);
+  }
+}, 90_000);
