@@ -11,6 +11,7 @@ import type { Filters } from '../tap/filters.ts';
 import { type Group, Tally } from '../tap/tally.ts';
 import { printable, printableJson } from '../text.ts';
 import { dimensionFilter, stopSignal, time } from './arguments.ts';
+import { print } from './output.ts';
 import { showProgress } from './progress.ts';
 import { renderTable } from './table.ts';
 
@@ -45,7 +46,7 @@ export function countCommand(): Command {
       if (config.core.metricsSource === 'core')
         command.error('error: plain NATS (METRICS_SOURCE=core) keeps nothing that could be counted');
       const result = await count(options, config);
-      process.stdout.write(options.json ? toJson(result) : toText(result));
+      await print(options.json ? toJson(result) : toText(result));
       process.exit(result.isComplete ? 0 : 1);
     });
 }
@@ -86,8 +87,7 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
     () => `${tally.count} samples`,
   );
   const { source, reader } = open(range.from, undefined, hand);
-  await source.run(reader, AbortSignal.any([stop, done.signal]));
-  endDisplay();
+  await source.run(reader, AbortSignal.any([stop, done.signal])).finally(endDisplay);
   await bus.close();
   if (state.boundary < range.to)
     remarks.add(`stopped at ${new Date(state.boundary).toISOString()}, before the end`);

@@ -11,6 +11,7 @@ import type { Filters } from '../tap/filters.ts';
 import { linesOf, type Received } from '../tap/lines.ts';
 import { Pace } from '../tap/pace.ts';
 import { dimensionFilter, integer, stopSignal, subjects, time } from './arguments.ts';
+import { print } from './output.ts';
 
 interface TailOptions extends Filters {
   readonly rate?: number;
@@ -65,7 +66,7 @@ async function tail(wanted: readonly string[], options: TailOptions, config: Con
   clearInterval(timer);
   output.tellHeld();
   await bus.close();
-  if (process.stdout.writableNeedDrain) await once(process.stdout, 'drain');
+  await print('');
 }
 
 async function readFrom(

@@ -9,6 +9,7 @@ import { dimensionOf } from '../tap/filters.ts';
 import { Rates, type Row, type Snapshot } from '../tap/rates.ts';
 import { printable, printableJson } from '../text.ts';
 import { duration, integer, stopSignal, subjects } from './arguments.ts';
+import { print } from './output.ts';
 import { cut, renderTable } from './table.ts';
 
 interface TopOptions {
@@ -69,6 +70,7 @@ async function top(wanted: readonly string[], options: TopOptions, config: Confi
   over.abort();
   await listening;
   await bus.close();
+  await print('');
 }
 
 /** What counts under which key; a message's bytes are shared among its samples. */

@@ -17,6 +17,7 @@ import { replays, wholeWindows } from '../recompute.ts';
 import type { Sink, WindowRange } from '../sink.ts';
 import { matchesGlob } from '../text.ts';
 import { collect, stopSignal, time } from './arguments.ts';
+import { print } from './output.ts';
 import { showProgress } from './progress.ts';
 import { type Report, reportJson, reportOf, reportText } from './verify-report.ts';
 
@@ -59,7 +60,7 @@ export function verifyCommand(): Command {
       if (unknown !== undefined)
         command.error(`error: no sink ${unknown} is on; these are: ${ids.join(', ')}`);
       const report = await verify(options, config);
-      process.stdout.write(options.json ? reportJson(report) : reportText(report));
+      await print(options.json ? reportJson(report) : reportText(report));
       process.exit(report.equal ? 0 : 1);
     });
 }
@@ -116,12 +117,11 @@ async function readAll(
     () => `${Math.max(...verification.judges.map(({ rows }) => rows))} rows`,
   );
   const { source, reader, release } = open(range.from, undefined, verification.hand);
-  await source.run(reader, AbortSignal.any([stop, verification.done]));
+  await source.run(reader, AbortSignal.any([stop, verification.done])).finally(endDisplay);
   release();
   const failed = (error: unknown) => bus.log.warn({ error: String(error) }, 'reading failed; trying again');
   const options = { open, tiling, clock: systemClock, failed };
   await verification.judgeAgain((start, through) => recomputeWindow(start, through, options, stop));
-  endDisplay();
 }
 
 async function checkpoints(bus: Bus, config: Config): Promise<StoredCheckpoint[]> {

@@ -2,6 +2,7 @@
  * What a window holds, in a few numbers: the same for the same rows in any order, another for any other bit. Two
  * different windows look alike by chance once in 2^64 times.
  */
+import { setImmediate } from 'node:timers/promises';
 import { ALL_FIELDS, type Point } from '../aggregate/point.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { StoredPoint } from '../sink.ts';
@@ -14,6 +15,9 @@ export interface Digest {
 
 export const NO_ROWS: Digest = { rows: 0, a: 0, b: 0 };
 
+/** A turn takes a few milliseconds: writes in the same thread go on in between. */
+const POINTS_PER_TURN = 4096;
+
 const SEED_A = 0x9747b28c;
 const SEED_B = 0x3c6ef372;
 
@@ -21,11 +25,12 @@ export function isSameDigest(one: Digest, other: Digest): boolean {
   return one.rows === other.rows && one.a === other.a && one.b === other.b;
 }
 
-/** Of what a store must hold of the window: a sum that overflowed is refused to every store. */
-export function digestOfWindow(window: ClosedWindow): Digest {
+/** Of what a store must hold of the window: a sum that overflowed is refused to every store. Holds nobody up for long. */
+export async function digestOfWindow(window: ClosedWindow): Promise<Digest> {
   const digester = new Digester();
   for (let i = 0; i < window.size; i++) {
     if (Number.isFinite(window.sumOf(i))) digester.add(window.point(i));
+    if (i % POINTS_PER_TURN === POINTS_PER_TURN - 1) await setImmediate();
   }
   return digester.result();
 }

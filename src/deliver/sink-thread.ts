@@ -29,7 +29,7 @@ class SinkThread {
         this.#answer(message.call, (signal) => this.#write(message, signal));
         break;
       case 'digest':
-        this.#answer(message.call, async () => digestOfWindow(this.#windows.get(message.window)!));
+        this.#answer(message.call, () => digestOfWindow(this.#windows.get(message.window)!));
         break;
       case 'read_back':
         this.#answer(message.call, (signal) => this.#readBack(message, signal));

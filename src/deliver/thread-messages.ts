@@ -1,5 +1,4 @@
 /** What a lane and the thread of its sink say to each other. */
-
 import type { RefuseReason, RetryReason, Settings, Values, WriteOutcome } from '../sink.ts';
 import type { Digest } from './digest.ts';
 

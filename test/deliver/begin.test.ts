@@ -121,6 +121,21 @@ describe('where a sink goes on, from the checkpoints of its slices', () => {
   });
 });
 
+test('what is confirmed of all slices, and from where on the sink has everything', () => {
+  const at = (slice: string, next: number, began?: number) => ({
+    slice,
+    checkpoint: { next, sequence: next, began },
+  });
+  expect(resumeFrom([at('0/2', 5000, 1000), at('1/2', 7000, 2000)], undefined)).toEqual({
+    next: 5000,
+    sequence: 5000,
+    began: 2000,
+  });
+  // One slice has not confirmed anything yet; what was confirmed before there were two still is.
+  expect(resumeFrom([at('0/2', 5000, 1000)], undefined)).toBeUndefined();
+  expect(resumeFrom([at('0/1', 3000, 1000), at('0/2', 5000, 1000)], undefined)?.next).toBe(3000);
+});
+
 test('the windows that lost messages can have belonged to', () => {
   // LATENESS back from the first of them, MAX_AHEAD forth from the last.
   expect(windowsTouched(5400, 6600, TILING)).toEqual({ from: 4000, to: 7000 });

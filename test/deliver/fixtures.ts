@@ -87,7 +87,7 @@ export class ScriptedSink implements Sink {
   }
   readonly digests: SinkDigests = {
     needsKeys: false,
-    ofWindow: async (window) => digestOfWindow(window),
+    ofWindow: (window) => digestOfWindow(window),
     ofStore: async ({ start, windowMs, instance }) =>
       digestOfRows(this.read({ from: start, to: start + windowMs }), instance),
   };

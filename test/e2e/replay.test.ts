@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Report } from '../../src/commands/verify-report.ts';
 import type { TruthRow } from '../../src/compare/truth.ts';
 import { startProgram } from '../../src/servers/program.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
@@ -41,6 +42,12 @@ async function replay(...args: string[]) {
   return { code, ...program.output };
 }
 
+async function verify(...args: string[]): Promise<Report> {
+  const program = startProgram(['verify', '--json', ...args], only('REDSHIFT', 'SQLITE', 'DYNAMODB'));
+  await program.ended;
+  return JSON.parse(program.output.stdout);
+}
+
 test('a sink that is switched on later with START=earliest ends equal to the others', async () => {
   await service!.stop();
   const env = {
@@ -53,6 +60,15 @@ test('a sink that is switched on later with START=earliest ends equal to the oth
   await expectEqual(only('REDSHIFT', 'SQLITE'), truth);
   // The other new one began now, and has nothing of what was before.
   await expect(expectEqual(only('DYNAMODB'), truth)).rejects.toThrow('dynamodb');
+  // Which is as it should be, unless somebody asks for what was before.
+  const byDefault = await verify();
+  expect(byDefault.equal).toBe(true);
+  const [dynamodb, ...others] = byDefault.sinks;
+  expect(dynamodb!.rows).toEqual({ equal: 0, missing: 0, extra: 0, different: 0 });
+  expect(others.map(({ rows }) => rows.equal)).toEqual([truth.length, truth.length]);
+  const asked = await verify('--from', new Date(truth[0]!.windowStart!).toISOString());
+  expect(asked.sinks[0]).toMatchObject({ rows: { missing: truth.length } });
+  expect(asked.sinks[0]!.remarks[0]).toContain('it began at');
 }, 60_000);
 
 test('a range is written anew over what was changed, lost or doubled in the store, while the service runs', async () => {

@@ -128,7 +128,7 @@ export class SimSink implements Sink {
   /** Reading takes its time, and is as good as the store is. */
   readonly digests: SinkDigests = {
     needsKeys: false,
-    ofWindow: async (window) => digestOfWindow(window),
+    ofWindow: (window) => digestOfWindow(window),
     ofStore: async ({ start, windowMs, instance }) => {
       if (!this.#instance.enters()) return await never();
       await this.#instance.pause(READ_MS);
