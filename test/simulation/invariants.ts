@@ -217,7 +217,7 @@ export class Invariants {
         `${name}: the live path is at ${this.#world.windowName(boundary)} without having read ${source.next}`,
       );
     // What a clock showed before it was set back is ahead of it, until it has been read anew and has made up for it.
-    const isKnown = setBack === undefined || source.clockReadAt >= setBack.at;
+    const isKnown = setBack === undefined || source.clockReadAt >= Math.max(setBack.at, source.readAheadAt);
     const settledAt = setBack === undefined ? 0 : source.clockReadAt + setBack.ms + latencyMs;
     if (isKnown && timeline.now >= settledAt && through > this.#world.serverNow())
       trace.fail('I2', `${name}: the live path is ahead of the server's clock`);

@@ -13,8 +13,7 @@ const CALLS_MS = 22_000;
 export function checkAccounts(world: World, instance: Instance): void {
   const { live, lanes, gaps } = instance.engine!;
   const { handed } = instance.sources[0]!;
-  const inSources = (what: 'gaps' | 'gapMessages') =>
-    instance.sources.reduce((total, { stats }) => total + stats[what], 0);
+  const told = instance.sources.flatMap((source) => ('toldGaps' in source ? source.toldGaps : []));
   const { pipeline, aggregator } = live;
   // As whoever looks at the status does.
   pipeline.flush();
@@ -24,8 +23,8 @@ export function checkAccounts(world: World, instance: Instance): void {
     ['messages rejected', sum(pipeline.stats.rejectedMessages), handed.rejectedMessages],
     ['samples rejected', sum(pipeline.stats.rejectedSamples), handed.rejectedSamples],
     ['samples', counter + gauge + timer, handed.samples],
-    ['gaps', gaps.times, inSources('gaps')],
-    ['messages gone', gaps.messages, inSources('gapMessages')],
+    ['gaps', gaps.times, told.length],
+    ['messages gone', gaps.messages, told.reduce((total, messages) => total + messages, 0)],
   ];
   for (const [what, actual, expected] of accounts) {
     if (actual !== expected) world.trace.fail('I8', `${instance.name}: ${what}: ${actual}, not ${expected}`);
