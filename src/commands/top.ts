@@ -55,14 +55,17 @@ async function top(wanted: readonly string[], options: TopOptions, config: Confi
   const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout top' });
   const rates = new Rates(performance.now());
   const listening = listen(bus, wanted, counter(options.by, rates, config), stop).finally(() => over.abort());
+  // It is waited for at the end.
+  listening.catch(() => {});
   const display = options.json ? displayJson : process.stdout.isTTY ? new Screen() : displayPlain;
   try {
     for (let look = 0; look < (options.times ?? Infinity); look++) {
       await sleep(options.interval, undefined, { signal: stop }).catch(() => {});
       if (stop.aborted) break;
       const snapshot = rates.take(performance.now());
-      if (display instanceof Screen) display.show(snapshot, options.by);
-      else display(snapshot, options.by);
+      const at = new Date().toISOString();
+      if (display instanceof Screen) display.show(snapshot, options.by, at);
+      else display(snapshot, options.by, at);
     }
   } finally {
     if (display instanceof Screen) display.leave();
@@ -90,7 +93,7 @@ function counter(by: string, rates: Rates, { core }: Config): (message: Incoming
   };
 }
 
-function displayJson({ seconds, rows, all }: Snapshot, by: string): void {
+function displayJson({ seconds, rows, all }: Snapshot, by: string, at: string): void {
   const plain = ({ perSecond, bytesPerSecond, total, totalBytes }: Omit<Row, 'key'>) => ({
     per_second: perSecond,
     bytes_per_second: bytesPerSecond,
@@ -98,18 +101,23 @@ function displayJson({ seconds, rows, all }: Snapshot, by: string): void {
     total_bytes: totalBytes,
   });
   const listed = rows.slice(0, JSON_ROWS).map((row) => ({ key: row.key, ...plain(row) }));
-  const at = new Date().toISOString();
   const answer = { at, seconds, by, keys: rows.length, all: plain(all), rows: listed };
   process.stdout.write(`${printableJson(answer)}\n`);
 }
 
-function displayPlain(snapshot: Snapshot, by: string): void {
-  process.stdout.write(`${tableOf(snapshot, by, PLAIN_ROWS, undefined).join('\n')}\n\n`);
+function displayPlain(snapshot: Snapshot, by: string, at: string): void {
+  process.stdout.write(`${tableOf(snapshot, by, at, PLAIN_ROWS, undefined).join('\n')}\n\n`);
 }
 
-function tableOf({ rows, all }: Snapshot, by: string, shown: number, width: number | undefined): string[] {
+function tableOf(
+  { rows, all }: Snapshot,
+  by: string,
+  at: string,
+  shown: number,
+  width: number | undefined,
+): string[] {
   const what = by === 'subject' ? 'messages' : 'samples';
-  const head = `${new Date().toISOString()}  ${perSecond(all.perSecond)} ${what}/s, ${perSecond(all.bytesPerSecond)} bytes/s, ${all.total} ${what} in all`;
+  const head = `${at.slice(11, 19)}Z  ${perSecond(all.perSecond)} ${what}/s  ${perSecond(all.bytesPerSecond)} bytes/s  ${all.total} ${what} in all`;
   const cells = rows
     .slice(0, shown)
     .map((row) => [
@@ -134,21 +142,20 @@ function perSecond(rate: number): string {
 
 /** The terminal's other screen: drawn over, whatever its size, and gone at the end but for the last table. */
 class Screen {
-  #last: (() => string[]) | undefined;
+  #last: readonly string[] | undefined;
 
   constructor() {
     process.stdout.write('\x1b[?1049h\x1b[?25l');
   }
 
-  show(snapshot: Snapshot, by: string): void {
+  show(snapshot: Snapshot, by: string, at: string): void {
     const { columns = DEFAULT_COLUMNS, rows = PLAIN_ROWS } = process.stdout;
-    this.#last = () => tableOf(snapshot, by, rows - FRAME_LINES, columns);
-    const lines = this.#last().map((line) => `${line}\x1b[K`);
-    process.stdout.write(`\x1b[H${lines.join('\r\n')}\x1b[J`);
+    this.#last = tableOf(snapshot, by, at, Math.max(1, rows - FRAME_LINES), columns);
+    process.stdout.write(`\x1b[H${this.#last.map((line) => `${line}\x1b[K`).join('\n')}\x1b[J`);
   }
 
   leave(): void {
     process.stdout.write('\x1b[?25h\x1b[?1049l');
-    if (this.#last !== undefined) process.stdout.write(`${this.#last().join('\n')}\n`);
+    if (this.#last !== undefined) process.stdout.write(`${this.#last.join('\n')}\n`);
   }
 }

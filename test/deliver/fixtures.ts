@@ -106,6 +106,7 @@ export function laneOf(clock: VirtualClock, sink: Sink, options: Partial<LaneOpt
   const told = {
     changes: [] as [up: boolean, failure: StoreFailure | undefined][],
     rejected: [] as Rejection[],
+    confirmed: [] as [start: number, refused: number][],
     fellBehind: 0,
     writes: 0,
   };
@@ -131,6 +132,9 @@ export function laneOf(clock: VirtualClock, sink: Sink, options: Partial<LaneOpt
       },
       fellBehind: () => {
         told.fellBehind += 1;
+      },
+      confirmed: (window, refused) => {
+        told.confirmed.push([window.start, refused]);
       },
     },
     ...options,

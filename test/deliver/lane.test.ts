@@ -63,6 +63,7 @@ describe('writing', () => {
     expect(lane.stats.written).toBe(4);
     expect(Object.fromEntries(lane.stats.rejected)).toEqual({ too_large: 1 });
     expect(told.rejected).toHaveLength(1);
+    expect(told.confirmed).toEqual([[0, 1]]);
     expect(lane.next).toBe(WINDOW_MS);
   });
 

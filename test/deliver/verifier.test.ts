@@ -164,7 +164,7 @@ test('a difference is told only where the stream says so too', async () => {
   const asked: [number, number][] = [];
   const sums = (i: number) => i + 0.5;
   let truth = [counterWindow(1, 5, sums)];
-  const { clock, held, told, verifier, counts } = setUp({
+  const { clock, held, state, told, verifier, counts } = setUp({
     recompute: async (start, through) => {
       asked.push([start, through]);
       return truth;
@@ -175,6 +175,7 @@ test('a difference is told only where the stream says so too', async () => {
   verifier.confirmed(counterWindow(1, 5), 0);
   await clock.pass(2000);
   expect(counts()).toEqual({ equal: 1, different: 0, unknown: 0 });
+  expect(state.reads).toEqual([1000]);
   truth = [counterWindow(2, 5)];
   held.set(2000, counterWindow(2, 4));
   verifier.reopened(2000, 9);
