@@ -10,9 +10,12 @@ import { Reports } from './deliver/reports.ts';
 import { ThreadedSink } from './deliver/threaded-sink.ts';
 import { serveHttp } from './observe/http.ts';
 import type { Log } from './observe/log.ts';
+import { Meters } from './observe/meters.ts';
 import { type Parts, snapshot } from './observe/snapshot.ts';
 import type { Status } from './observe/status.ts';
 import { Telemetry } from './observe/telemetry.ts';
+import { Watch } from './observe/watch.ts';
+import { WindowScan } from './observe/window-scan.ts';
 
 export interface Service {
   /** Of the HTTP server. */
@@ -29,21 +32,39 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     config,
     instance: randomBytes(8).toString('hex'),
     startedAt: clock.now(),
+    meters: new Meters(
+      config.sinks.map(({ id }) => id),
+      config.core.window,
+      clock.now(),
+    ),
+    scan: new WindowScan(),
   };
   const status = () => snapshot(parts, clock.now());
   const telemetry = new Telemetry(status);
+  const watch = new Watch(
+    status,
+    parts.meters,
+    config.sinks.map(({ id }) => id),
+  );
   const http = await serveHttp({
     host: config.core.httpHost,
     port: config.core.httpPort,
     status,
     metrics: () => telemetry.text(),
     metricsType: telemetry.contentType,
+    listen: (response) => watch.listen(response),
+  }).catch((error: unknown) => {
+    watch.stop();
+    throw error;
   });
   log.info(
     { host: config.core.httpHost, port: http.port, sinks: config.sinks.map(({ id }) => id) },
     'listening',
   );
-  const done = new Operation(parts, log, telemetry).run(stop).finally(() => http.close());
+  const done = new Operation(parts, log, telemetry).run(stop).finally(() => {
+    watch.stop();
+    return http.close();
+  });
   return { port: http.port, status, done };
 }
 
@@ -124,7 +145,11 @@ class Operation {
       },
     };
     const events: EngineEvents = {
-      wrote: (sink, seconds) => this.#telemetry.observeWrite(sink, seconds),
+      closed: (windows) => this.#parts.scan.take(windows),
+      wrote: (sink, seconds) => {
+        this.#telemetry.observeWrite(sink, seconds);
+        this.#parts.meters.wrote(sink, seconds, systemClock.now());
+      },
       pointsRejected: (sink, points) =>
         reports.pointsRejected(sink, points, core.fanoutRejected ? bus : undefined),
       sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure),

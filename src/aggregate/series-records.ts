@@ -94,6 +94,14 @@ export class SeriesRecords {
     return this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + TYPE]!;
   }
 
+  /** Without making the series' object. */
+  nameOf(ref: SeriesRef): string {
+    const { words, text } = this.#chunkOf(ref);
+    const word = ref % CHUNK_WORDS;
+    const start = (word + HEADER_WORDS) * 4;
+    return text.toString('utf8', start, start + words[word + NAME_BYTES]!);
+  }
+
   #read(ref: SeriesRef): Series {
     const { words, text } = this.#chunkOf(ref);
     const word = ref % CHUNK_WORDS;

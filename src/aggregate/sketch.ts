@@ -38,8 +38,8 @@ export class Sketch {
     }
   }
 
-  /** Writes the `QUANTILES` of the `count` values added, each within [min, max], to `out` at `at`. */
-  quantiles(count: number, min: number, max: number, out: Float64Array, at: number): void {
+  /** Writes the `QUANTILES` of the `count` values added, each within [min, max], to `out` at `at`; returns `out`. */
+  quantiles(count: number, min: number, max: number, out: Float64Array, at: number): Float64Array {
     let next = 0;
     let below = 0;
     /** The next `bin` values, in ascending order, are represented by `value`. The paper's Algorithm 2, for all ranks. */
@@ -53,6 +53,7 @@ export class Sketch {
     this.#negative?.descend((index, bin) => pass(bin, -representative(index)));
     pass(this.#zeros, 0);
     this.#positive.ascend((index, bin) => pass(bin, representative(index)));
+    return out;
   }
 }
 

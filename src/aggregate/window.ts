@@ -203,6 +203,19 @@ export class ClosedWindow implements WindowColumns {
     return this.records.sizeOf(this.refs[index]!);
   }
 
+  nameOf(index: number): string {
+    return this.records.nameOf(this.refs[index]!);
+  }
+
+  /** Index in METRIC_TYPES. */
+  typeOf(index: number): number {
+    return this.records.typeOf(this.refs[index]!);
+  }
+
+  countOf(index: number): number {
+    return this.values[this.rows[index]! + COUNT]!;
+  }
+
   sumOf(index: number): number {
     return this.values[this.rows[index]! + SUM]!;
   }

@@ -7,11 +7,14 @@ export class WindowBatch implements Batch {
   readonly window: ClosedWindow;
   /** Of the points in the window. */
   readonly indices: Uint32Array;
+  /** By `pointBytes`; 0 where nobody counted. */
+  readonly bytes: number;
   #points: readonly Point[] | undefined;
 
-  constructor(window: ClosedWindow, indices: Uint32Array) {
+  constructor(window: ClosedWindow, indices: Uint32Array, bytes = 0) {
     this.window = window;
     this.indices = indices;
+    this.bytes = bytes;
   }
 
   get size(): number {
@@ -31,11 +34,17 @@ export class WindowBatch implements Batch {
     return this.window.sumOf(this.indices[position]!);
   }
 
-  /** The points at these positions of the batch. */
+  /** The points at these positions of the batch, with their share of its bytes. */
   subset(positions: readonly number[]): WindowBatch {
     return new WindowBatch(
       this.window,
       Uint32Array.from(positions, (position) => this.indices[position]!),
+      this.bytesOf(positions.length),
     );
+  }
+
+  /** Of so many of its points, on average. */
+  bytesOf(points: number): number {
+    return this.size === 0 ? 0 : (this.bytes * points) / this.size;
   }
 }

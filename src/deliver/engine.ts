@@ -5,6 +5,7 @@
 import type { Aggregator } from '../aggregate/aggregator.ts';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
+import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Gap, Source } from '../bus/source.ts';
 import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
 import type { SinkLimits } from '../sink.ts';
@@ -61,6 +62,8 @@ export interface EngineSink {
 
 /** What the engine tells; all calls are synchronous and must not throw. */
 export interface EngineEvents {
+  /** The live path closed these windows, and handed them to the lanes. */
+  closed(windows: readonly ClosedWindow[]): void;
   wrote(sink: string, seconds: number): void;
   pointsRejected(sink: string, rejected: readonly RejectedPoint[]): void;
   sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void;
@@ -143,7 +146,10 @@ export class Engine {
       this.lanes.map(({ lane }) => lane),
       begin.from,
     );
-    const hand: Hand = (windows, boundary, sequence) => this.#fanout.hand(windows, boundary, sequence);
+    const hand: Hand = (windows, boundary, sequence) => {
+      this.#fanout.hand(windows, boundary, sequence);
+      events.closed(windows);
+    };
     const reopened: OnReopened = (starts, through) => this.#reopen(this.#fanout.lanes, starts, through);
     const live = this.#pipeline(begin.from, begin.closedAt, hand, reopened);
     this.live = { source: attachment.open(begin.from, begin.closedAt), ...live };

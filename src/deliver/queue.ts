@@ -144,13 +144,14 @@ export class WindowQueue {
     const end = Math.min(window.size, first + this.#limits.maxPoints);
     let bytes = 0;
     while (entry.cursor < end) {
-      bytes += sizes[entry.cursor]!;
-      if (entry.cursor > first && bytes > this.#limits.maxBytes) break;
+      const size = sizes[entry.cursor]!;
+      if (entry.cursor > first && bytes + size > this.#limits.maxBytes) break;
+      bytes += size;
       entry.cursor += 1;
     }
     entry.open += 1;
     const indices = Uint32Array.from({ length: entry.cursor - first }, (_, i) => first + i);
-    return { batch: new WindowBatch(window, indices), entry };
+    return { batch: new WindowBatch(window, indices, bytes), entry };
   }
 
   /** Every point of the job was acknowledged, or, so many, refused for good. Returns what is confirmed with that. */

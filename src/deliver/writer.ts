@@ -44,6 +44,8 @@ export interface StoreFailure {
 /** Counters; only the writer changes them. */
 export interface WriterStats {
   written: number;
+  /** Of the points written, by `pointBytes`: the same measure for every sink. */
+  writtenBytes: number;
   readonly rejected: Map<RejectReason, number>;
   readonly retries: Map<string, number>;
 }
@@ -77,7 +79,7 @@ interface Tried {
 }
 
 export class StoreWriter {
-  readonly stats: WriterStats = { written: 0, rejected: new Map(), retries: new Map() };
+  readonly stats: WriterStats = { written: 0, writtenBytes: 0, rejected: new Map(), retries: new Map() };
   readonly #options: WriterOptions;
   readonly #breaker: Breaker;
   readonly #becameOpen = new Bell();
@@ -131,7 +133,7 @@ export class StoreWriter {
     const outcome = await this.#write(batch);
     switch (outcome.kind) {
       case 'written':
-        this.#succeed(batch.size);
+        this.#succeed(batch, batch.size);
         return { left: batch.subset([]), waitMs: 0 };
       case 'partial':
         return {
@@ -161,7 +163,7 @@ export class StoreWriter {
     const written = batch.size - retry.length - rejected.length;
     // A store that takes a part is alive: only an answer without any progress counts against it.
     if (written + rejected.length > 0) {
-      this.#succeed(written);
+      this.#succeed(batch, written);
       if (retry.length > 0) this.#countRetry(reason);
     } else {
       this.#fail(reason, 'no point of the batch was taken');
@@ -242,8 +244,9 @@ export class StoreWriter {
     this.stats.retries.set(reason, (this.stats.retries.get(reason) ?? 0) + 1);
   }
 
-  #succeed(written: number): void {
+  #succeed(batch: WindowBatch, written: number): void {
     this.stats.written += written;
+    this.stats.writtenBytes += batch.bytesOf(written);
     this.#breaker.success();
     this.#setUp(true);
   }

@@ -2,6 +2,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { loadPage, type Page } from './page.ts';
 import type { Status } from './status.ts';
 
 /** Of one request, headers to the last byte: scrapes take milliseconds. */
@@ -14,6 +15,8 @@ export interface HttpOptions {
   readonly status: () => Status;
   readonly metrics: () => Promise<string>;
   readonly metricsType: string;
+  /** Keeps the connection and tells over it what happens; false where too many listen already. */
+  readonly listen: (response: ServerResponse) => boolean;
 }
 
 export interface HttpServer {
@@ -37,16 +40,19 @@ interface Answer {
   readonly code: number;
   readonly type: string;
   readonly body: string;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 const TEXT = 'text/plain; charset=utf-8';
+const HTML = 'text/html; charset=utf-8';
 const INDEX =
-  'metrics-fanout\n\n/metrics      Prometheus\n/healthz      the process works\n/readyz       attached to the bus\n/api/status   everything, as JSON\n';
+  'metrics-fanout\n\n/metrics      Prometheus\n/healthz      the process works\n/readyz       attached to the bus\n/api/status   everything, as JSON\n/api/events   what the dashboard shows, as server-sent events\n\nA browser gets the dashboard here.\n';
 
 /** Listens; rejects with a `ListenError`. */
 export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
+  const page = loadPage();
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
-    void respond(request, response, options);
+    void respond(request, response, options, page);
   });
   server.maxConnections = MAX_CONNECTIONS;
   server.listen(options.port, options.host);
@@ -69,20 +75,31 @@ async function respond(
   request: IncomingMessage,
   response: ServerResponse,
   options: HttpOptions,
+  page: Page,
 ): Promise<void> {
-  const { code, type, body } = await answer(request, options).catch((error: unknown): Answer => {
+  const { method } = request;
+  if (method === 'GET' && pathOf(request) === '/api/events' && options.listen(response)) return;
+  const {
+    code,
+    type,
+    body,
+    headers: more,
+  } = await answer(request, options, page).catch((error: unknown): Answer => {
     return { code: 500, type: TEXT, body: `${error instanceof Error ? error.message : 'failed'}\n` };
   });
   const headers = { 'content-type': type, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' };
-  response.writeHead(code, headers);
-  response.end(request.method === 'HEAD' ? undefined : body);
+  response.writeHead(code, { ...headers, ...more });
+  response.end(method === 'HEAD' ? undefined : body);
 }
 
-async function answer(request: IncomingMessage, options: HttpOptions): Promise<Answer> {
+function pathOf(request: IncomingMessage): string {
+  return (request.url ?? '/').split('?', 1)[0]!;
+}
+
+async function answer(request: IncomingMessage, options: HttpOptions, page: Page): Promise<Answer> {
   if (request.method !== 'GET' && request.method !== 'HEAD')
     return { code: 405, type: TEXT, body: 'GET only\n' };
-  const path = (request.url ?? '/').split('?', 1)[0];
-  switch (path) {
+  switch (pathOf(request)) {
     case '/metrics':
       return { code: 200, type: options.metricsType, body: await options.metrics() };
     case '/healthz':
@@ -93,9 +110,18 @@ async function answer(request: IncomingMessage, options: HttpOptions): Promise<A
     }
     case '/api/status':
       return { code: 200, type: 'application/json', body: `${JSON.stringify(options.status())}\n` };
+    case '/api/events':
+      return { code: 503, type: TEXT, body: 'too many listen already\n', headers: { 'retry-after': '10' } };
     case '/':
-      return { code: 200, type: TEXT, body: INDEX };
+      return wantsHtml(request)
+        ? { code: 200, type: HTML, body: page.html, headers: { ...page.headers, vary: 'accept' } }
+        : { code: 200, type: TEXT, body: INDEX, headers: { vary: 'accept' } };
     default:
       return { code: 404, type: TEXT, body: 'not found\n' };
   }
+}
+
+/** Browsers name it; `curl` and probes take anything. */
+function wantsHtml(request: IncomingMessage): boolean {
+  return /\btext\/html\b/.test(request.headers.accept ?? '');
 }

@@ -6,13 +6,19 @@ import { REJECTIONS } from '../decode/rejection.ts';
 import type { Engine, LaneParts, LiveParts } from '../deliver/engine.ts';
 import type { CatchUpProgress } from '../deliver/progress.ts';
 import { VERSION } from '../version.ts';
+import type { Meters, SinkRates, SourceRates } from './meters.ts';
 import type { Counts, SampleStatus, SinkStatus, SourceStatus, Status, WindowStatus } from './status.ts';
+import type { WindowScan } from './window-scan.ts';
+
+const TOP_NAMES = 10;
 
 /** What a status is made of; the later ones are not there before the service is attached to the bus. */
 export interface Parts {
   readonly config: Config;
   readonly instance: string;
   readonly startedAt: number;
+  readonly meters: Meters;
+  readonly scan: WindowScan;
   bus?: Bus;
   engine?: Engine;
 }
@@ -23,6 +29,7 @@ export function snapshot(parts: Parts, now: number): Status {
   // I8, for whoever looks: what was received is decoded or rejected.
   live?.pipeline.flush();
   const { core } = config;
+  const rates = parts.meters.source();
   return {
     version: VERSION,
     pipeline: core.pipeline,
@@ -40,10 +47,14 @@ export function snapshot(parts: Parts, now: number): Status {
     messages: {
       received: live?.pipeline.stats.received ?? 0,
       rejected: everyReason(live?.pipeline.stats.rejectedMessages),
+      perSecond: rates.messagesPerSecond,
     },
-    samples: sampleStatus(live),
+    samples: sampleStatus(live, rates),
+    topNames: parts.scan.topNames(TOP_NAMES),
     windows: windowStatus(parts),
-    sinks: (engine?.lanes ?? []).map((lane) => sinkStatus(lane, engine?.progressOf(lane.lane), now)),
+    sinks: (engine?.lanes ?? []).map((lane) =>
+      sinkStatus(lane, engine?.progressOf(lane.lane), parts.meters.sink(lane.lane.id, now), now),
+    ),
   };
 }
 
@@ -66,10 +77,12 @@ function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
   };
 }
 
-function sampleStatus(live: LiveParts | undefined): SampleStatus {
+function sampleStatus(live: LiveParts | undefined, rates: SourceRates): SampleStatus {
   const stats = live?.aggregator.stats;
   return {
     byType: Object.fromEntries(METRIC_TYPES.map((type) => [type, stats?.[type] ?? 0])),
+    perSecond: rates.samplesPerSecond,
+    lateShare: rates.lateShare,
     rejected: everyReason(live?.pipeline.stats.rejectedSamples),
     late: stats?.late ?? 0,
     ahead: stats?.ahead ?? 0,
@@ -99,6 +112,7 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
 function sinkStatus(
   { lane, kind, keeper, verifier }: LaneParts,
   catchUp: CatchUpProgress | undefined,
+  rates: SinkRates,
   now: number,
 ): SinkStatus {
   const { stats } = lane;
@@ -114,6 +128,11 @@ function sinkStatus(
     backlogPoints: lane.backlogPoints,
     backlogBytes: lane.backlogBytes,
     written: stats.written,
+    writtenBytes: Math.round(stats.writtenBytes),
+    rateSeconds: rates.overSeconds,
+    pointsPerSecond: rates.pointsPerSecond,
+    bytesPerSecond: rates.bytesPerSecond,
+    writeSeconds: rates.writeSeconds ?? null,
     rejected: Object.fromEntries(stats.rejected),
     dropped: stats.dropped,
     retries: Object.fromEntries(stats.retries),

@@ -4,6 +4,8 @@ import type { LaneState } from '../deliver/lane.ts';
 import type { CatchUpProgress } from '../deliver/progress.ts';
 import type { VerifiedWindows } from '../deliver/verifier.ts';
 import type { StoreFailure } from '../deliver/writer.ts';
+import type { Quantiles } from './latency.ts';
+import type { TopName } from './top-names.ts';
 
 export type { VerifiedWindows } from '../deliver/verifier.ts';
 
@@ -19,8 +21,10 @@ export interface Status {
   readonly ready: boolean;
   readonly bus: { readonly connected: boolean; readonly reconnects: number; readonly server: string };
   readonly source: SourceStatus;
-  readonly messages: { readonly received: number; readonly rejected: Counts };
+  readonly messages: MessageStatus;
   readonly samples: SampleStatus;
+  /** The names with the most samples in the latest windows, the greatest first. */
+  readonly topNames: readonly TopName[];
   readonly windows: WindowStatus;
   readonly sinks: readonly SinkStatus[];
 }
@@ -39,8 +43,19 @@ export interface SourceStatus {
   readonly resumptions: number;
 }
 
+export interface MessageStatus {
+  readonly received: number;
+  readonly rejected: Counts;
+  /** Over the last 10 seconds, as all rates of the source. */
+  readonly perSecond: number;
+}
+
 export interface SampleStatus {
   readonly byType: Counts;
+  /** By type. */
+  readonly perSecond: Counts;
+  /** Of the samples, late ones; from 0 to 1. */
+  readonly lateShare: number;
   /** Elements of arrays; a message with a single bad sample is a rejected message. */
   readonly rejected: Counts;
   readonly late: number;
@@ -80,6 +95,14 @@ export interface SinkStatus {
   readonly backlogPoints: number;
   readonly backlogBytes: number;
   readonly written: number;
+  /** An estimate, the same for every sink: text and numbers, without a store's encoding. */
+  readonly writtenBytes: number;
+  /** What the rates are over. */
+  readonly rateSeconds: number;
+  readonly pointsPerSecond: number;
+  readonly bytesPerSecond: number;
+  /** Of writes in the last half to whole minute, failed ones included; null where there were none. */
+  readonly writeSeconds: Quantiles | null;
   readonly rejected: Counts;
   readonly dropped: number;
   readonly retries: Counts;

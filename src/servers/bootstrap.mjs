@@ -23,6 +23,7 @@ const SERVERS = {
     promtool: 'prometheus',
     openssl: 'openssl',
     git: 'git',
+    chromium: 'chromium',
   },
 };
 
@@ -137,6 +138,7 @@ function test(args) {
   try {
     say('Types ...');
     let failed = run('tsc', ['--noEmit']) === 0 ? 0 : 1;
+    failed += run('tsc', ['-p', 'src/observe/page']) === 0 ? 0 : 1;
     say('Lint ...');
     failed += run('biome', ['check', '.']) === 0 ? 0 : 1;
     const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];

@@ -17,7 +17,7 @@ export interface ServiceProgram extends Program {
 
 /** Resolves when it is attached to the bus; rejects with its log where it ends before. */
 export async function startServiceProgram(env: Readonly<Record<string, string>>): Promise<ServiceProgram> {
-  const port = await freePort();
+  const port = env.HTTP_PORT === undefined ? await freePort() : Number(env.HTTP_PORT);
   const program = startProgram(['run'], { HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port), ...env });
   const url = `http://127.0.0.1:${port}`;
   const status = async () => (await (await fetch(`${url}/api/status`)).json()) as Status;

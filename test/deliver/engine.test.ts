@@ -52,6 +52,7 @@ class Stream {
 
 const differences: string[] = [];
 const SILENT: EngineEvents = {
+  closed() {},
   differs: (sink, difference) => differences.push(`${sink}: ${difference}`),
   wrote() {},
   pointsRejected() {},

@@ -182,6 +182,7 @@ export class Instance {
       if (!this.dead) trace.add(kind, `${this.name} ${what}`);
     };
     return {
+      closed: () => {},
       wrote: () => {},
       pointsRejected: (sink, rejected) => {
         if (!this.dead)

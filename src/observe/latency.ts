@@ -1,0 +1,65 @@
+import { QUANTILES, Sketch } from '../aggregate/sketch.ts';
+
+export interface Quantiles {
+  readonly p50: number;
+  readonly p90: number;
+  readonly p99: number;
+}
+
+/** What was observed from a time on. */
+class Span {
+  readonly since: number;
+  readonly sketch = new Sketch();
+  count = 0;
+  min = Number.POSITIVE_INFINITY;
+  max = Number.NEGATIVE_INFINITY;
+
+  constructor(since: number) {
+    this.since = since;
+  }
+
+  add(value: number): void {
+    this.sketch.add(value);
+    this.count += 1;
+    this.min = Math.min(this.min, value);
+    this.max = Math.max(this.max, value);
+  }
+}
+
+/**
+ * Quantiles of what was observed lately, with the relative error of the sketch. Two spans overlap by half: the older one
+ * tells, and covers at least half a period and at most a whole one.
+ */
+export class RecentQuantiles {
+  readonly #periodMs: number;
+  #old: Span;
+  #young: Span;
+
+  constructor(periodMs: number, now: number) {
+    this.#periodMs = periodMs;
+    this.#old = new Span(now);
+    this.#young = new Span(now);
+  }
+
+  add(value: number, now: number): void {
+    this.#turn(now);
+    this.#old.add(value);
+    this.#young.add(value);
+  }
+
+  /** Undefined where nothing was observed. */
+  read(now: number): Quantiles | undefined {
+    this.#turn(now);
+    const { sketch, count, min, max } = this.#old;
+    if (count === 0) return undefined;
+    const [p50, p90, , p99] = sketch.quantiles(count, min, max, new Float64Array(QUANTILES.length), 0);
+    return { p50: p50!, p90: p90!, p99: p99! };
+  }
+
+  #turn(now: number): void {
+    if (now - this.#young.since < this.#periodMs / 2) return;
+    // Idle for longer than the younger span may last: it has nothing to tell any more either.
+    this.#old = now - this.#young.since < this.#periodMs ? this.#young : new Span(now);
+    this.#young = new Span(now);
+  }
+}

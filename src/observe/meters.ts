@@ -1,0 +1,91 @@
+/** What is measured over time: rates and latencies. The counters themselves are elsewhere; they are looked at each second. */
+import { METRIC_TYPES } from '../aggregate/point.ts';
+import { type Quantiles, RecentQuantiles } from './latency.ts';
+import { Rate } from './rate.ts';
+import type { Counts, Status } from './status.ts';
+
+const SOURCE_RATE_MS = 10_000;
+/** Windows come in bursts: a rate over fewer would jump up and down. */
+const WINDOWS_PER_RATE = 3;
+const MIN_SINK_RATE_MS = 30_000;
+const MAX_SINK_RATE_MS = 900_000;
+const LATENCY_MS = 60_000;
+
+export interface SourceRates {
+  readonly messagesPerSecond: number;
+  readonly samplesPerSecond: Counts;
+  /** From 0 to 1. */
+  readonly lateShare: number;
+}
+
+export interface SinkRates {
+  readonly overSeconds: number;
+  readonly pointsPerSecond: number;
+  readonly bytesPerSecond: number;
+  readonly writeSeconds: Quantiles | undefined;
+}
+
+interface SinkMeter {
+  readonly points: Rate;
+  readonly bytes: Rate;
+  readonly writes: RecentQuantiles;
+}
+
+export class Meters {
+  readonly #messages = new Rate(SOURCE_RATE_MS);
+  readonly #samples = new Map(METRIC_TYPES.map((type) => [type as string, new Rate(SOURCE_RATE_MS)]));
+  readonly #late = new Rate(SOURCE_RATE_MS);
+  readonly #sinks: ReadonlyMap<string, SinkMeter>;
+  readonly #sinkRateMs: number;
+
+  constructor(sinks: readonly string[], windowMs: number, now: number) {
+    this.#sinkRateMs = Math.min(MAX_SINK_RATE_MS, Math.max(MIN_SINK_RATE_MS, WINDOWS_PER_RATE * windowMs));
+    this.#sinks = new Map(
+      sinks.map((id) => [
+        id,
+        {
+          points: new Rate(this.#sinkRateMs),
+          bytes: new Rate(this.#sinkRateMs),
+          writes: new RecentQuantiles(LATENCY_MS, now),
+        },
+      ]),
+    );
+  }
+
+  /** Once a second. */
+  tick({ messages, samples, sinks }: Status, now: number): void {
+    this.#messages.tick(messages.received, now);
+    for (const [type, rate] of this.#samples) rate.tick(samples.byType[type] ?? 0, now);
+    this.#late.tick(samples.late, now);
+    for (const { id, written, writtenBytes } of sinks) {
+      this.#sinks.get(id)?.points.tick(written, now);
+      this.#sinks.get(id)?.bytes.tick(writtenBytes, now);
+    }
+  }
+
+  wrote(sink: string, seconds: number, now: number): void {
+    this.#sinks.get(sink)?.writes.add(seconds, now);
+  }
+
+  source(): SourceRates {
+    const samplesPerSecond = Object.fromEntries(
+      Array.from(this.#samples, ([type, rate]) => [type, rate.perSecond]),
+    );
+    const all = Object.values(samplesPerSecond).reduce((sum, rate) => sum + rate, 0);
+    return {
+      messagesPerSecond: this.#messages.perSecond,
+      samplesPerSecond,
+      lateShare: all > 0 ? this.#late.perSecond / all : 0,
+    };
+  }
+
+  sink(id: string, now: number): SinkRates {
+    const meter = this.#sinks.get(id);
+    return {
+      overSeconds: this.#sinkRateMs / 1000,
+      pointsPerSecond: meter?.points.perSecond ?? 0,
+      bytesPerSecond: meter?.bytes.perSecond ?? 0,
+      writeSeconds: meter?.writes.read(now),
+    };
+  }
+}

@@ -1,0 +1,96 @@
+/** What the service tells, onto the page; and what to say when it does not. */
+import { ChartBoard } from './charts.js';
+import { byId, setAttribute, setText } from './dom.js';
+import { showCards, showComparison, showNames, showSource } from './tables.js';
+
+/** @typedef {import('../page.ts').ReportData} ReportData */
+/** @typedef {import('../view.ts').View} View */
+/** @typedef {import('../watch.ts').PageEvents} PageEvents */
+
+/** The service tells something every second. */
+const SILENCE_MS = 4_000;
+const CHECK_MS = 1_000;
+const RETRY_MS = 2_000;
+
+const board = new ChartBoard();
+
+/** @param {string} text @param {string} tone */
+function say(text, tone) {
+  setText(byId('headline'), text);
+  setAttribute(byId('headline'), 'data-tone', tone);
+}
+
+/** @param {View} view */
+function show(view) {
+  const { status } = view;
+  say(view.headline.text, view.headline.tone);
+  setText(
+    byId('about'),
+    `pipeline ${status.pipeline}, slice ${status.slice}, instance ${status.instance}, version ${status.version}, since ${status.startedAt.slice(0, 19).replace('T', ' ')} UTC`,
+  );
+  document.body.classList.remove('stale');
+  showSource(view.source);
+  showCards(view.cards);
+  showComparison(view.comparison);
+  showNames(status.topNames);
+}
+
+class Connection {
+  constructor() {
+    this.heardAt = Date.now();
+    /** @type {EventSource | undefined} */
+    this.source = undefined;
+    this.connect();
+    setInterval(() => this.check(), CHECK_MS);
+  }
+
+  connect() {
+    this.source?.close();
+    const source = new EventSource('/api/events');
+    this.source = source;
+    /** @template {keyof PageEvents} K @param {K} name @param {(data: PageEvents[K]) => void} take */
+    const on = (name, take) =>
+      source.addEventListener(name, (event) => {
+        this.heardAt = Date.now();
+        take(JSON.parse(event.data));
+      });
+    on('opening', ({ view, charts }) => {
+      show(view);
+      board.begin(view.comparison.sinks, charts);
+    });
+    on('view', (view) => {
+      show(view);
+      // Before the service is attached to the bus, it knows of no sinks.
+      if (!board.isOf(view.comparison.sinks)) board.begin(view.comparison.sinks, board.charts);
+    });
+    on('moment', (moment) => board.add(moment));
+    // Refused (too many pages are open), it does not come back by itself.
+    source.addEventListener('error', () => {
+      if (source.readyState === EventSource.CLOSED) setTimeout(() => this.connect(), RETRY_MS);
+    });
+  }
+
+  check() {
+    if (Date.now() - this.heardAt < SILENCE_MS) return;
+    const since = new Date(this.heardAt).toLocaleTimeString('en-GB');
+    say(`No word from the service since ${since}. Trying again …`, 'bad');
+    document.body.classList.add('stale');
+  }
+}
+
+/** @param {ReportData} report */
+function showReport({ view, charts, from, to, url }) {
+  show(view);
+  const minutes = (Date.parse(to) - Date.parse(from)) / 60_000;
+  say(
+    `Report of ${url}: ${from.slice(0, 19).replace('T', ' ')} to ${to.slice(11, 19)} UTC, ${minutes.toFixed(1)} minutes. At the end: ${view.headline.text}`,
+    view.headline.tone,
+  );
+  setText(byId('charts-title'), 'Over the time of the report');
+  byId('footer').remove();
+  board.begin(view.comparison.sinks, charts);
+}
+
+const embedded = document.getElementById('report');
+if (embedded === null) new Connection();
+else showReport(JSON.parse(embedded.textContent ?? ''));

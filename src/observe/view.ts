@@ -1,0 +1,211 @@
+/** A status in words, the same for the page, `compare` and the report: they only paint. Pure. */
+import { REFUSE_REASONS } from '../sink.ts';
+import type { Counts, SinkStatus, Status } from './status.ts';
+import { amount, byReason, bytes, NONE, percent, perSecond, seconds, total } from './words.ts';
+
+export type Tone = 'good' | 'warn' | 'bad' | 'plain';
+
+/** One figure. `note` says more, where there is more to say. */
+export interface Fact {
+  readonly what: string;
+  readonly text: string;
+  readonly tone: Tone;
+  readonly note: string;
+}
+
+export interface SinkCard {
+  readonly id: string;
+  readonly kind: string;
+  readonly state: string;
+  readonly tone: Tone;
+  readonly detail: string;
+}
+
+/** The sinks side by side. */
+export interface Comparison {
+  readonly sinks: readonly string[];
+  readonly rows: readonly { readonly what: string; readonly cells: readonly Omit<Fact, 'what'>[] }[];
+}
+
+export interface View {
+  readonly headline: { readonly text: string; readonly tone: Tone };
+  readonly source: readonly Fact[];
+  readonly cards: readonly SinkCard[];
+  readonly comparison: Comparison;
+  readonly status: Status;
+}
+
+/** A sink that is well confirms a window soon after its end; later than this many windows is worth a look. */
+const LAG_WINDOWS = 3;
+const LAG_GRACE_SECONDS = 5;
+
+export function viewOf(status: Status): View {
+  return {
+    headline: headline(status),
+    source: sourceFacts(status),
+    cards: status.sinks.map(sinkCard),
+    comparison: comparisonOf(status),
+    status,
+  };
+}
+
+function headline(status: Status): View['headline'] {
+  if (!status.bus.connected) {
+    return { text: 'The bus is gone: nothing is read until it is back.', tone: 'bad' };
+  }
+  if (!status.ready) return { text: 'Connected to the bus, not reading yet.', tone: 'warn' };
+  const cards = status.sinks.map(sinkCard);
+  const bad = cards.filter(({ tone }) => tone === 'bad').map(({ id, state }) => `${id} is ${state}`);
+  const busy = cards.filter(({ tone }) => tone === 'warn').map(({ id, state }) => `${id} is ${state}`);
+  const troubles = [...bad, ...busy];
+  if (troubles.length > 0) return { text: `${troubles.join(', ')}.`, tone: bad.length > 0 ? 'bad' : 'warn' };
+  return {
+    text: cards.length === 1 ? 'The sink is well.' : `All ${cards.length} sinks are well.`,
+    tone: 'good',
+  };
+}
+
+export function sinkCard(sink: SinkStatus): SinkCard {
+  const { id, kind, lastFailure, catchUp } = sink;
+  const failure =
+    lastFailure === null ? '' : `${lastFailure.reason.replaceAll('_', ' ')}: ${lastFailure.message}`;
+  const at = lastFailure === null ? '' : new Date(lastFailure.at).toISOString().slice(11, 19);
+  const card = (state: string, tone: Tone, detail: string): SinkCard => ({ id, kind, state, tone, detail });
+  if (sink.state === 'stopped') return card('stopped', 'bad', failure);
+  if (!sink.up && failure === '') return card('connecting', 'warn', 'No answer from the store yet.');
+  if (!sink.up) return card('down', 'bad', failure);
+  if (catchUp !== null) {
+    const left = catchUp.secondsLeft === null ? '' : `, about ${seconds(catchUp.secondsLeft)} left`;
+    return card('catching up', 'warn', `${amount(Math.ceil(catchUp.windowsBehind))} windows behind${left}`);
+  }
+  return card(
+    'well',
+    'good',
+    failure === '' ? 'No failure so far.' : `Last failure at ${at} UTC: ${failure}`,
+  );
+}
+
+function sourceFacts({ messages, samples, source, windows, bus }: Status): Fact[] {
+  const rejected = total(messages.rejected) + total(samples.rejected);
+  const allSamples = total(samples.perSecond);
+  return [
+    fact('messages', perSecond(messages.perSecond), `${amount(messages.received)} since the start`),
+    fact('samples', perSecond(allSamples), byType(samples.perSecond)),
+    fact('late', percent(samples.lateShare), `${amount(samples.late)} since the start`),
+    fact('pending', amount(source.pendingMessages), 'messages still to be read'),
+    fact(
+      'lag of reading',
+      seconds(source.lagSeconds),
+      'behind the stream',
+      source.lagSeconds > 5 ? 'warn' : 'plain',
+    ),
+    fact(
+      'rejected',
+      amount(rejected),
+      byReason(sum(messages.rejected, samples.rejected)),
+      rejected > 0 ? 'warn' : 'plain',
+    ),
+    fact(
+      'gaps',
+      amount(source.gaps),
+      `${amount(source.gapMessages)} messages`,
+      source.gaps > 0 ? 'bad' : 'plain',
+    ),
+    fact(
+      'series',
+      amount(windows.series),
+      `${windows.open} open windows of ${seconds(windows.windowMs / 1000)}`,
+    ),
+    fact(
+      'bus',
+      bus.connected ? 'connected' : 'gone',
+      `${bus.reconnects} reconnections`,
+      bus.connected ? 'good' : 'bad',
+    ),
+  ];
+}
+
+function fact(what: string, text: string, note = '', tone: Tone = 'plain'): Fact {
+  return { what, text, note, tone };
+}
+
+function byType(perType: Counts): string {
+  return Object.entries(perType)
+    .map(([type, rate]) => `${type} ${amount(rate)}`)
+    .join(', ');
+}
+
+function sum(a: Counts, b: Counts): Counts {
+  const reasons = new Set([...Object.keys(a), ...Object.keys(b)]);
+  return Object.fromEntries(Array.from(reasons, (reason) => [reason, (a[reason] ?? 0) + (b[reason] ?? 0)]));
+}
+
+type Cell = Omit<Fact, 'what'>;
+
+const cell = (text: string, note = '', tone: Tone = 'plain'): Cell => ({ text, note, tone });
+const latency = (value: number | undefined): Cell => cell(value === undefined ? NONE : seconds(value));
+const counted = (count: number, note: string, tone: Tone): Cell =>
+  cell(amount(count), note, count > 0 ? tone : 'plain');
+
+const isRefusal = (reason: string): boolean => (REFUSE_REASONS as readonly string[]).includes(reason);
+
+function only(counts: Counts, keep: (reason: string) => boolean): Counts {
+  return Object.fromEntries(Object.entries(counts).filter(([reason]) => keep(reason)));
+}
+
+/** One row of the comparison, in the order in which they are shown. */
+const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Status) => Cell])[] = [
+  [
+    'state',
+    (sink) => {
+      const { state, tone, detail } = sinkCard(sink);
+      return cell(state, detail, tone);
+    },
+  ],
+  [
+    'lag',
+    (sink, status) =>
+      cell(seconds(sink.lagSeconds), 'now less the end of the last confirmed window', lagTone(sink, status)),
+  ],
+  [
+    'points',
+    (sink) =>
+      cell(
+        perSecond(sink.pointsPerSecond),
+        `over ${sink.rateSeconds} s; ${amount(sink.written)} since the start`,
+      ),
+  ],
+  [
+    'bytes',
+    (sink) =>
+      cell(`${bytes(sink.bytesPerSecond)}/s`, `before encoding; ${bytes(sink.writtenBytes)} since the start`),
+  ],
+  ['write p50', (sink) => latency(sink.writeSeconds?.p50)],
+  ['write p90', (sink) => latency(sink.writeSeconds?.p90)],
+  ['write p99', (sink) => latency(sink.writeSeconds?.p99)],
+  [
+    'errors',
+    ({ retries }) => counted(total(only(retries, isRefusal)), byReason(only(retries, isRefusal)), 'bad'),
+  ],
+  [
+    'retries',
+    ({ retries }) => {
+      const transient = only(retries, (reason) => !isRefusal(reason));
+      return counted(total(transient), byReason(transient), 'warn');
+    },
+  ],
+  ['backlog', (sink) => cell(`${amount(sink.backlogPoints)} points`, bytes(sink.backlogBytes))],
+  ['rejected', ({ rejected }) => counted(total(rejected), byReason(rejected), 'warn')],
+];
+
+function lagTone({ lagSeconds }: SinkStatus, { windows }: Status): Tone {
+  const expected = (LAG_WINDOWS * windows.windowMs + windows.latenessMs) / 1000 + LAG_GRACE_SECONDS;
+  return lagSeconds > expected ? 'warn' : 'plain';
+}
+
+export function comparisonOf(status: Status): Comparison {
+  return {
+    sinks: status.sinks.map(({ id }) => id),
+    rows: ROWS.map(([what, of]) => ({ what, cells: status.sinks.map((sink) => of(sink, status)) })),
+  };
+}

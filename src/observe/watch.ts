@@ -1,0 +1,57 @@
+/** Looks at the service once a second: rates, the last hour for the charts, and the pages that are open. */
+import type { ServerResponse } from 'node:http';
+import { Audience } from './audience.ts';
+import { type Charts, History, type Moment, momentOf, STEP_MS } from './history.ts';
+import type { Meters } from './meters.ts';
+import type { Status } from './status.ts';
+import { type View, viewOf } from './view.ts';
+
+const TICK_MS = 1000;
+
+/** What a page is told. */
+export interface PageEvents {
+  /** When it opens. */
+  readonly opening: { readonly view: View; readonly charts: Charts };
+  /** Every second. */
+  readonly view: View;
+  /** Every ten seconds. */
+  readonly moment: Moment;
+}
+
+export class Watch {
+  readonly #status: () => Status;
+  readonly #meters: Meters;
+  readonly #history: History;
+  readonly #audience = new Audience();
+  readonly #timer: NodeJS.Timeout;
+  #ticks = 0;
+
+  /** Goes on until `stop`. */
+  constructor(status: () => Status, meters: Meters, sinks: readonly string[]) {
+    this.#status = status;
+    this.#meters = meters;
+    this.#history = new History(sinks);
+    this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
+  }
+
+  stop(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** Keeps the connection and tells what happens over it. False where too many listen already. */
+  listen(response: ServerResponse): boolean {
+    const opening: PageEvents['opening'] = { view: viewOf(this.#status()), charts: this.#history.charts };
+    return this.#audience.join(response, 'opening', opening);
+  }
+
+  #tick(): void {
+    const status = this.#status();
+    this.#meters.tick(status, Date.parse(status.now));
+    this.#ticks += 1;
+    this.#audience.tell('view', () => viewOf(this.#status()));
+    if (this.#ticks % (STEP_MS / TICK_MS) !== 0) return;
+    const moment = momentOf(this.#status());
+    this.#history.add(moment);
+    this.#audience.tell('moment', () => moment);
+  }
+}

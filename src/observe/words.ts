@@ -1,0 +1,44 @@
+/** Numbers as people read them. */
+const BYTE_UNITS = ['B', 'KB', 'MB', 'GB', 'TB'] as const;
+/** Below, a whole number would hide too much. */
+const WHOLE_FROM = 100;
+export const NONE = '–';
+
+export function amount(value: number): string {
+  return value.toLocaleString('en', { maximumFractionDigits: value < WHOLE_FROM ? 1 : 0 });
+}
+
+export function perSecond(value: number): string {
+  return `${amount(value)}/s`;
+}
+
+export function bytes(value: number): string {
+  const power = value < 1 ? 0 : Math.min(BYTE_UNITS.length - 1, Math.floor(Math.log10(value) / 3));
+  return `${amount(value / 1000 ** power)} ${BYTE_UNITS[power]}`;
+}
+
+export function seconds(value: number): string {
+  if (value < 0.001) return '< 1 ms';
+  if (value < 1) return `${amount(value * 1000)} ms`;
+  if (value < 120) return `${amount(value)} s`;
+  return value < 7200 ? `${amount(value / 60)} min` : `${amount(value / 3600)} h`;
+}
+
+export function percent(share: number): string {
+  return `${amount(100 * share)} %`;
+}
+
+export function dollars(value: number): string {
+  return `${value.toLocaleString('en', { minimumFractionDigits: 2, maximumFractionDigits: 2 })} USD`;
+}
+
+/** `3 timeout, 1 connection`, the greatest first; empty where all are 0. */
+export function byReason(counts: Readonly<Record<string, number>>): string {
+  const present = Object.entries(counts).filter(([, count]) => count > 0);
+  present.sort(([, a], [, b]) => b - a);
+  return present.map(([reason, count]) => `${amount(count)} ${reason.replaceAll('_', ' ')}`).join(', ');
+}
+
+export function total(counts: Readonly<Record<string, number>>): number {
+  return Object.values(counts).reduce((sum, count) => sum + count, 0);
+}

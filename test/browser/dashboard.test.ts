@@ -1,0 +1,247 @@
+/** The dashboard in a real browser, on the real service and stores. */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { type Bus, connect } from '../../src/bus/connect.ts';
+import { loadConfig } from '../../src/config.ts';
+import { comparisonOf } from '../../src/observe/view.ts';
+import { freePort } from '../../src/servers/process.ts';
+import { type Program, startProgram } from '../../src/servers/program.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type Stack, startStack } from '../../src/servers/stack.ts';
+import { WINDOWS } from '../e2e/support.ts';
+import { FaultProxy } from '../faults/proxy.ts';
+import { startBrowser } from './browser.ts';
+
+const MAX_PAGE_BYTES = 150_000;
+const DEAD_WITHIN_MS = 5_000;
+const RATE = 500;
+const HOSTILE = '</script><img src=x onerror="document.title=1">';
+const PHONE = { width: 360, height: 740 };
+const DESKTOP = { width: 1280, height: 900 };
+
+let stack: Stack;
+let influxdb: FaultProxy;
+let env: Record<string, string>;
+let service: ServiceProgram;
+let load: Program;
+let bus: Bus;
+let browser: Browser;
+
+beforeAll(async () => {
+  stack = await startStack();
+  influxdb = await FaultProxy.start(stack.influxdb.port);
+  env = {
+    ...stack.env,
+    ...WINDOWS,
+    HTTP_PORT: String(await freePort()),
+    SINK_INFLUXDB_URL: `http://127.0.0.1:${influxdb.port}`,
+  };
+  service = await startServiceProgram(env);
+  const traffic = ['--rate', String(RATE), '--series', '40', '--late', '0.05'];
+  load = startProgram(['load', ...traffic], { NATS_URL: stack.nats.url, ...WINDOWS });
+  const silent = { debug() {}, info() {}, warn() {}, error() {} };
+  bus = await connect((await loadConfig({ NATS_URL: stack.nats.url })).core, silent);
+  browser = await startBrowser();
+});
+afterAll(async () => {
+  await browser?.close();
+  await bus?.close();
+  await load?.stop('SIGKILL');
+  await service?.stop('SIGKILL');
+  await influxdb?.stop();
+  await stack?.stop();
+});
+
+/** What went wrong on the pages of a test, and what they asked for. */
+const heard = { errors: [] as string[], requests: [] as string[] };
+
+async function open(options: BrowserContextOptions = {}): Promise<Page> {
+  const context = await browser.newContext({ viewport: DESKTOP, ...options });
+  const page = await context.newPage();
+  page.on('console', (message) => {
+    if (message.type() === 'error') heard.errors.push(message.text());
+  });
+  page.on('pageerror', (error) => heard.errors.push(error.message));
+  page.on('request', (request) => heard.requests.push(request.url()));
+  await page.goto(service.url);
+  await page.waitForSelector('#comparison tbody tr');
+  return page;
+}
+
+afterEach(async () => {
+  await Promise.all((browser?.contexts() ?? []).map((context) => context.close()));
+  const { errors, requests } = heard;
+  const elsewhere = requests.filter((url) => !url.startsWith(`${service.url}/`) && !url.startsWith('data:'));
+  // That the service is gone shows in the console.
+  const own = errors.filter((text) => !text.includes('net::ERR_'));
+  heard.errors = [];
+  heard.requests = [];
+  expect(elsewhere).toEqual([]);
+  expect(own).toEqual([]);
+});
+
+const texts = (page: Page, selector: string) => page.locator(selector).allInnerTexts();
+const factText = (page: Page, what: string) => page.locator(`[data-fact="${what}"] .value`).innerText();
+const card = (page: Page, sink: string) => page.locator(`#cards [data-sink="${sink}"]`);
+
+describe('what it shows', () => {
+  test('is what the status says', async () => {
+    const page = await open();
+    await expect.poll(() => factText(page, 'messages'), { timeout: 20_000 }).toMatch(/^(4|5)\d\d(\.\d)?\/s$/);
+    // Both go on: the page is compared with a status from before and one from after.
+    const before = await service.status();
+    await sleep(1500);
+    const [lags, points, states] = await Promise.all(
+      ['lag', 'points', 'state'].map((row) => texts(page, `[data-row="${row}"] td`)),
+    );
+    const notes = await page.locator('[data-row="points"] td').evaluateAll((cells) =>
+      // biome-ignore lint/suspicious/noExplicitAny: the DOM's types are not among Node's
+      cells.map((cell: any) => Number(cell.title.split('; ')[1].split(' ')[0].replaceAll(',', ''))),
+    );
+    const names = await texts(page, '#names tbody th');
+    await sleep(1500);
+    const after = await service.status();
+    expect(await texts(page, '#comparison thead th')).toEqual([
+      'measure',
+      ...after.sinks.map(({ id }) => id),
+    ]);
+    expect(states).toEqual(Array(4).fill('well'));
+    for (const [index, sink] of after.sinks.entries()) {
+      expect(notes[index], sink.id).toBeGreaterThanOrEqual(before.sinks[index]!.written);
+      expect(notes[index], sink.id).toBeLessThanOrEqual(sink.written);
+      expect(Number.parseFloat(lags![index]!), sink.id).toBeLessThan(5);
+      expect(Math.abs(Number.parseFloat(points![index]!) - sink.pointsPerSecond), sink.id).toBeLessThan(10);
+    }
+    expect([...names].sort()).toEqual(after.topNames.map(({ name }) => name).sort());
+    const rows = comparisonOf(after).rows.map(({ what }) => what);
+    expect(await texts(page, '#comparison tbody th')).toEqual(rows);
+    const late = after.samples.lateShare * 100;
+    expect(Math.abs(Number.parseFloat(await factText(page, 'late')) - late)).toBeLessThan(3);
+    expect(await texts(page, '#headline')).toEqual(['All 4 sinks are well.']);
+    expect(await page.locator('#charts canvas').count()).toBe(await page.locator('#charts figure').count());
+  }, 60_000);
+
+  test('a name is a text, whatever it holds', async () => {
+    const page = await open();
+    const sample = { name: HOSTILE, type: 'counter', value: 1, dimensions: { app: HOSTILE } };
+    const bytes = new TextEncoder().encode(JSON.stringify(sample));
+    await expect
+      .poll(
+        async () => {
+          for (let i = 0; i < 500; i++) bus.connection.publish('metrics', bytes);
+          await sleep(500);
+          return texts(page, '#names tbody th');
+        },
+        { timeout: 20_000 },
+      )
+      .toContain(HOSTILE);
+    expect(await page.title()).toBe('metrics-fanout');
+    expect(await page.locator('img').count()).toBe(0);
+  }, 60_000);
+
+  test('takes less than 150 KB, with the last hour in it', async () => {
+    const response = await fetch(service.url, { headers: { accept: 'text/html' } });
+    const policy = response.headers.get('content-security-policy');
+    expect(policy).toMatch(/^default-src 'none'; script-src 'sha256-\S+ 'sha256-\S+; style-src 'sha256-\S+;/);
+    const page = await response.arrayBuffer();
+    expect(page.byteLength).toBeLessThan(MAX_PAGE_BYTES);
+  });
+
+  test('other clients get a text at the same address', async () => {
+    const response = await fetch(service.url);
+    expect(response.headers.get('content-type')).toBe('text/plain; charset=utf-8');
+    expect(await response.text()).toContain('/api/status');
+  });
+});
+
+describe('troubles', () => {
+  test('a dead sink shows within five seconds, in words, and no other; and when it is back', async () => {
+    const page = await open();
+    await expect.poll(() => card(page, 'influxdb').locator('.state').innerText()).toBe('well');
+    await influxdb.refuse();
+    await page.waitForSelector('#cards [data-sink="influxdb"][data-tone="bad"]', { timeout: DEAD_WITHIN_MS });
+    expect(await card(page, 'influxdb').locator('.state').innerText()).toBe('down');
+    expect(await card(page, 'influxdb').locator('.note').innerText()).toMatch(/^connection: .*ECONNREFUSED/);
+    expect(await page.locator('#headline').innerText()).toBe('influxdb is down.');
+    expect(await texts(page, '#cards [data-tone="good"] h3 > span')).toEqual([
+      'dynamodb',
+      'redshift',
+      'sqlite',
+    ]);
+    await influxdb.pass();
+    await page.waitForSelector('#cards [data-sink="influxdb"][data-tone="good"]', { timeout: 40_000 });
+  }, 60_000);
+
+  test('without the bus it says so', async () => {
+    const page = await open();
+    await stack.nats.halt();
+    try {
+      await page.waitForFunction(
+        'document.querySelector("#headline").innerText.startsWith("The bus is gone")',
+        {
+          timeout: DEAD_WITHIN_MS,
+        },
+      );
+    } finally {
+      await stack.nats.resume();
+    }
+    await page.waitForSelector('[data-fact="bus"][data-tone="good"]', { timeout: 20_000 });
+  }, 60_000);
+
+  test('without the service it says so, and goes on with the next one', async () => {
+    const page = await open();
+    await service.stop('SIGKILL');
+    await page.waitForSelector('body.stale', { timeout: 10_000 });
+    expect(await page.locator('#headline').innerText()).toMatch(/^No word from the service since \d\d:/);
+    service = await startServiceProgram(env);
+    await page.waitForSelector('body:not(.stale)', { timeout: 10_000 });
+    const { instance } = await service.status();
+    await expect.poll(() => page.locator('#about').innerText()).toContain(instance);
+  }, 60_000);
+});
+
+describe('whoever looks at it', () => {
+  const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+
+  test.each([
+    ['light', PHONE],
+    ['light', DESKTOP],
+    ['dark', PHONE],
+    ['dark', DESKTOP],
+  ] as const)('%s, %j: nothing to find for axe, no scrolling to the side', async (colorScheme, viewport) => {
+    const page = await open({ colorScheme, viewport });
+    await page.waitForSelector('#charts canvas');
+    const width = await page.evaluate<number>('document.documentElement.scrollWidth');
+    expect(width).toBeLessThanOrEqual(viewport.width);
+    await page.evaluate(axe);
+    const found = await page.evaluate<{ violations: { id: string; nodes: { html: string }[] }[] }>(
+      'axe.run()',
+    );
+    expect(
+      found.violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join(' ')}`),
+    ).toEqual([]);
+  });
+
+  test('the keyboard reaches all that can be scrolled or followed, and a screen reader all figures', async () => {
+    const page = await open({ viewport: PHONE });
+    const reached: string[] = [];
+    for (let i = 0; i < 5; i++) {
+      await page.keyboard.press('Tab');
+      reached.push(await page.evaluate<string>('document.activeElement.innerText.split(/\\s/)[0]'));
+    }
+    expect(reached).toEqual(['Skip', 'Side', 'name', 'status', 'Prometheus']);
+    const tree = await page.locator('body').ariaSnapshot();
+    for (const part of [
+      '- banner',
+      '- main',
+      '- contentinfo',
+      '- status: All 4 sinks are well.',
+      'rowheader "lag"',
+    ])
+      expect(tree).toContain(part);
+    expect(tree).toMatch(/img "Chart\. Messages per second\. messages: now/);
+  });
+});

@@ -1,0 +1,135 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { ALPHA } from '../../src/aggregate/sketch.ts';
+import { History, type Moment } from '../../src/observe/history.ts';
+import { RecentQuantiles } from '../../src/observe/latency.ts';
+import { Rate } from '../../src/observe/rate.ts';
+import { TopNames } from '../../src/observe/top-names.ts';
+import { WindowScan } from '../../src/observe/window-scan.ts';
+import { counterWindow } from '../deliver/fixtures.ts';
+
+describe('a rate', () => {
+  test('is the mean over its period, and not over what was before', () => {
+    const rate = new Rate(10_000);
+    let value = 0;
+    for (let second = 0; second <= 60; second++) {
+      rate.tick(value, second * 1000);
+      value += second < 30 ? 5 : 50;
+    }
+    expect(rate.perSecond).toBe(50);
+  });
+
+  test('is over what there was so far, and 0 before there are two ticks', () => {
+    const rate = new Rate(10_000);
+    expect(rate.perSecond).toBe(0);
+    rate.tick(100, 0);
+    expect(rate.perSecond).toBe(0);
+    rate.tick(103, 1500);
+    expect(rate.perSecond).toBe(2);
+  });
+
+  test('begins anew where the counter went back', () => {
+    const rate = new Rate(10_000);
+    for (const [second, value] of [0, 1000, 2000, 7, 9].entries()) rate.tick(value, second * 1000);
+    expect(rate.perSecond).toBe(2);
+  });
+
+  test('forgets what is older than its period where ticks are late', () => {
+    const rate = new Rate(10_000);
+    for (const second of [0, 100, 101, 102]) rate.tick(second < 100 ? 0 : 100_000 + second, second * 1000);
+    expect(rate.perSecond).toBe(1);
+  });
+});
+
+describe('recent quantiles', () => {
+  test('are those of the last half to whole period', () => {
+    const recent = new RecentQuantiles(60_000, 0);
+    expect(recent.read(0)).toBeUndefined();
+    for (let ms = 0; ms < 100_000; ms += 100) recent.add(ms < 40_000 ? 9 : 1 + (ms % 1000) / 1000, ms);
+    const { p50, p90, p99 } = recent.read(100_000)!;
+    expect(Math.abs(p50 - 1.4)).toBeLessThan(2 * ALPHA + 0.1);
+    expect(Math.abs(p90 - 1.8)).toBeLessThan(2 * ALPHA + 0.1);
+    expect(p99).toBeLessThan(2);
+  });
+
+  test('show an outlier at once, and no longer than a period', () => {
+    const recent = new RecentQuantiles(60_000, 0);
+    recent.add(5, 10_000);
+    expect(recent.read(10_000)?.p99).toBeCloseTo(5);
+    expect(recent.read(75_000)).toBeUndefined();
+  });
+});
+
+describe('top names', () => {
+  test('find every name that is frequent, among more names than are kept', () => {
+    const names = fc.array(fc.record({ hot: fc.integer({ min: 0, max: 9 }), cold: fc.nat(5000) }), {
+      minLength: 3000,
+      maxLength: 4000,
+    });
+    fc.assert(
+      fc.property(names, (all) => {
+        const top = new TopNames();
+        top.begin(1000);
+        for (const { hot, cold } of all) {
+          top.count(0, `hot ${hot}`, 3);
+          top.count(0, `cold ${cold}`, 1);
+        }
+        const found = top.top(10);
+        expect(found.map(({ name }) => name).every((name) => name.startsWith('hot'))).toBe(true);
+        // Too low by 1/256 of all at most, and never too high.
+        const error = (all.length * 4) / 256;
+        for (const { name, samplesPerSecond } of found) {
+          const truth = 3 * all.filter(({ hot }) => `hot ${hot}` === name).length;
+          expect(samplesPerSecond).toBeLessThanOrEqual(truth);
+          expect(samplesPerSecond).toBeGreaterThanOrEqual(truth - error);
+        }
+      }),
+      { numRuns: 10 },
+    );
+  });
+
+  test('follow the stream: what was frequent fades', () => {
+    const top = new TopNames();
+    for (let window = 0; window < 60; window++) {
+      top.begin(10_000);
+      top.count(0, window < 30 ? 'old' : 'new', 100);
+      top.count(2, 'timer', 10);
+    }
+    const [first, second] = top.top(2);
+    expect(first).toMatchObject({ name: 'new', type: 'counter' });
+    expect(first!.samplesPerSecond).toBeGreaterThan(9.5);
+    expect(second).toMatchObject({ name: 'timer', type: 'timer' });
+    expect(second!.samplesPerSecond).toBeCloseTo(1);
+    expect(second!.share).toBeCloseTo(1 / 11);
+  });
+
+  test('are counted from closed windows, a part of the points of a large one', async () => {
+    const scan = new WindowScan();
+    scan.take([counterWindow(0, 5)]);
+    expect(scan.topNames(10)).toEqual([]);
+    await expect.poll(() => scan.topNames(10).length).toBe(5);
+    expect(scan.topNames(1)[0]).toMatchObject({ type: 'counter', samplesPerSecond: 1, share: 0.2 });
+  });
+});
+
+describe('history', () => {
+  const moment = (time: number): Moment => ({
+    time,
+    values: { messages: time, 'lag:a': time % 3 === 0 ? null : -time },
+  });
+
+  test('keeps the latest values, oldest first', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 30 }), (count) => {
+        const history = new History(['a'], 7);
+        for (let time = 1; time <= count; time++) history.add(moment(time));
+        const expected = Array.from({ length: count }, (_, i) => i + 1).slice(-7);
+        const { times, columns } = history.charts;
+        expect(times).toEqual(expected);
+        expect(columns.messages).toEqual(expected);
+        expect(columns['lag:a']).toEqual(expected.map((time) => moment(time).values['lag:a']));
+        expect(columns['write:a']).toEqual(expected.map(() => null));
+      }),
+    );
+  });
+});
