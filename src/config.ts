@@ -12,7 +12,7 @@ import {
 import { loadSinks, type SinkConfig } from './sink-config.ts';
 import { parseBegin } from './times.ts';
 
-export { SINK_SETTINGS, type SinkConfig } from './sink-config.ts';
+export { SINK_SETTINGS, type SinkConfig, settingsOf } from './sink-config.ts';
 export type { Begin } from './times.ts';
 
 /** What sysexits.h calls EX_CONFIG. */
@@ -107,6 +107,10 @@ export const CORE_SETTINGS = {
   }),
   httpHost: setting.text({ meaning: 'address of health, Prometheus and status', default: '0.0.0.0' }),
   httpPort: setting.integer(0, 65_535, { meaning: 'its port; 0 takes a free one', default: '9464' }),
+  probeInterval: setting.duration({
+    meaning: 'how often each store is asked two questions and for its size, to compare them; 0s never',
+    default: '30s',
+  }),
   logLevel: setting.choice(['debug', 'info', 'warn', 'error'], {
     meaning: 'JSON lines on stderr',
     default: 'info',

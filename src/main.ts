@@ -2,6 +2,7 @@
 /** argv -> command. */
 import { Command } from 'commander';
 import { checkCommand } from './commands/check.ts';
+import { compareCommand } from './commands/compare.ts';
 import { configCommand } from './commands/config.ts';
 import { countCommand } from './commands/count.ts';
 import { demoCommand } from './commands/demo.ts';
@@ -27,6 +28,7 @@ const program = new Command('metrics-fanout')
   .addCommand(countCommand())
   .addCommand(verifyCommand())
   .addCommand(replayCommand())
+  .addCommand(compareCommand())
   .addCommand(loadCommand())
   .addCommand(configCommand());
 

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { attach } from './attachment.ts';
 import { type Bus, connect } from './bus/connect.ts';
 import { isTransient } from './bus/errors.ts';
+import { Probes } from './compare/probes.ts';
 import type { Config } from './config.ts';
 import { backoffMs, systemClock } from './deliver/clock.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSettings } from './deliver/engine.ts';
@@ -28,6 +29,7 @@ export interface Service {
 /** Runs until `stop` aborts; then stops pulling, gives the lanes STOP_TIMEOUT, and saves the checkpoints. */
 export async function startService(config: Config, log: Log, stop: AbortSignal): Promise<Service> {
   const clock = systemClock;
+  const scan = new WindowScan();
   const parts: Parts = {
     config,
     instance: randomBytes(8).toString('hex'),
@@ -37,7 +39,12 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
       config.core.window,
       clock.now(),
     ),
-    scan: new WindowScan(),
+    scan,
+    probes: new Probes({
+      intervalMs: config.core.probeInterval,
+      clock,
+      questions: () => scan.subject.questions(parts.engine?.live.aggregator.boundary ?? Number.NaN),
+    }),
   };
   const status = () => snapshot(parts, clock.now());
   const telemetry = new Telemetry(status);
@@ -83,6 +90,8 @@ class Operation {
   readonly #parts: Parts;
   readonly #log: Log;
   readonly #telemetry: Telemetry;
+  /** By id, those of the engine that runs. */
+  readonly #sinks = new Map<string, ThreadedSink>();
 
   constructor(parts: Parts, log: Log, telemetry: Telemetry) {
     this.#parts = parts;
@@ -103,11 +112,28 @@ class Operation {
         if (attachment === undefined) return;
         const engine = this.#engine(attachment, bus);
         this.#parts.engine = engine;
-        await engine.run(stop);
+        await this.#run(engine, stop);
         if (!stop.aborted) this.#log.info({}, 'windows of another shape were announced; attaching anew');
       }
     } finally {
       await bus.close();
+    }
+  }
+
+  /** With the probes beside it. */
+  async #run(engine: Engine, stop: AbortSignal): Promise<void> {
+    const over = new AbortController();
+    const probed = engine.lanes.map(({ lane }) => ({
+      id: lane.id,
+      sink: this.#sinks.get(lane.id)!,
+      isWell: () => lane.state === 'live' && lane.up,
+    }));
+    const probing = this.#parts.probes.run(probed, AbortSignal.any([stop, over.signal]));
+    try {
+      await engine.run(stop);
+    } finally {
+      over.abort();
+      await probing;
     }
   }
 
@@ -163,14 +189,11 @@ class Operation {
       catchingUp: (sink, progress) => log.info({ sink, ...progress }, 'catching up'),
       caughtUp: (sink) => log.info({ sink }, 'the sink has caught up'),
     };
-    const engineSinks = sinks.map(({ id, kind, module, timeoutMs, backlogBytes, values }) => ({
-      id,
-      kind: module.kind,
-      sink: new ThreadedSink({ id, kind, values }, log, module.readBack),
-      limits: module.limits,
-      timeoutMs,
-      backlogBytes,
-    }));
+    const engineSinks = sinks.map(({ id, kind, module, timeoutMs, backlogBytes, values }) => {
+      const sink = new ThreadedSink({ id, kind, values }, log, module.readBack);
+      this.#sinks.set(id, sink);
+      return { id, kind: module.kind, sink, limits: module.limits, timeoutMs, backlogBytes };
+    });
     return new Engine(attachment, engineSinks, settings, systemClock, events);
   }
 }

@@ -39,6 +39,8 @@ export interface SinkConfig {
   readonly timeoutMs: number;
   readonly backlogBytes: number;
   readonly values: Values<Settings>;
+  /** Of the module's price model; empty where it has none. */
+  readonly prices: Values<Settings>;
 }
 
 /** The sinks that are on; without any, the embedded one. `start`: where those begin that say nothing of it. */
@@ -84,6 +86,7 @@ async function loadSink(
   }
   const before = errors.length;
   const values = readSettings(module.settings, prefix, env, errors, resolved);
+  const prices = readSettings(module.price?.settings ?? {}, prefix, env, errors, resolved);
   if (errors.length === before) {
     for (const { key, expected } of module.validate?.(values) ?? []) {
       const variable = prefix + variableName(key);
@@ -99,6 +102,7 @@ async function loadSink(
     timeoutMs: common.timeout,
     backlogBytes: common.backlog,
     values: Object.freeze(values),
+    prices: Object.freeze(prices),
   });
 }
 
@@ -123,6 +127,11 @@ function isSinkModule(value: unknown): value is SinkModule {
   );
 }
 
+/** All that a module reads. */
+export function settingsOf({ settings, price }: SinkModule): Settings {
+  return { ...settings, ...price?.settings };
+}
+
 /** Every SINK_* variable must be one that some sink reads; a typing error must not pass in silence. */
 async function checkNames(ids: readonly string[], env: Environment, errors: SettingError[]): Promise<void> {
   const longestFirst = [...ids].sort((a, b) => b.length - a.length);
@@ -138,7 +147,7 @@ async function checkNames(ids: readonly string[], env: Environment, errors: Sett
     const module = await loadModule(env[`SINK_${id}_KIND`] || id.toLowerCase());
     if (typeof module === 'string') continue;
     const prefix = `SINK_${id}_`;
-    const known = [...variablesOf(SINK_SETTINGS, prefix), ...variablesOf(module.settings, prefix)];
+    const known = [...variablesOf(SINK_SETTINGS, prefix), ...variablesOf(settingsOf(module), prefix)];
     if (!known.includes(variable)) {
       errors.push({ variable, expected: `one of ${known.join(', ')}`, got: undefined, unknown: true });
     }

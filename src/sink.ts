@@ -3,12 +3,15 @@
  * classifies what came back, and reads. Queues, batching, timeouts, retries with backoff and jitter, circuit breaking,
  * checkpoints and counters are the lane's alone; a sink keeps no buffer and makes no second attempt.
  */
-import { ALL_FIELDS, type Point } from './aggregate/point.ts';
+import { ALL_FIELDS, type MetricType, type Point, type Series } from './aggregate/point.ts';
+import type { PriceModel } from './price.ts';
 import type { Settings, Values } from './settings.ts';
 
 export type { Field, MetricType, Point, PointValues, Series } from './aggregate/point.ts';
 export { ALL_FIELDS, FIELDS, METRIC_TYPES } from './aggregate/point.ts';
 export { makeSeries, storedSeries } from './aggregate/series.ts';
+export type { Price, PriceModel, Usage } from './price.ts';
+export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
 export type { Settings, Values } from './settings.ts';
 export { setting } from './settings.ts';
 
@@ -81,6 +84,30 @@ export interface WindowRange {
 /** A row as the store holds it. `series.id` is the stored one where the store has it. */
 export type StoredPoint = Omit<Point, 'windowMs'>;
 
+/** What stores are compared by besides writing: two questions, asked of each in its own words. */
+export type Question =
+  /**
+   * By value of a dimension ('' where it is absent): all points of that name and type with a window in the range.
+   * `series` are those of the name, for a store that finds rows by series only.
+   */
+  | {
+      readonly kind: 'sums';
+      readonly name: string;
+      readonly type: MetricType;
+      readonly dimension: string;
+      readonly series: readonly Series[];
+      readonly range: WindowRange;
+    }
+  /** By start of the window (ms since 1970): the points of one series with a window in the range. */
+  | { readonly kind: 'windows'; readonly series: Series; readonly range: WindowRange };
+
+/** Counts and sums of all points that fall under the key, in any order. */
+export interface AnswerRow {
+  readonly key: string;
+  readonly count: number;
+  readonly sum: number;
+}
+
 export interface Sink {
   /**
    * Connects and makes sure that the schema exists. Repeatable: called with backoff until it resolves, and again after
@@ -100,6 +127,10 @@ export interface Sink {
   remove(batch: Batch, signal: AbortSignal): Promise<void>;
   /** May be called twice, and without open. Writes under way may fail. */
   close(): Promise<void>;
+  /** By the store's own query, and without holding up writes. Throws where it cannot. */
+  ask?(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]>;
+  /** Bytes that the data take in the store; undefined where the store does not say. */
+  storage?(signal: AbortSignal): Promise<number | undefined>;
 }
 
 /** An error of a sink in words for the operator: what happened, what to do. Never holds a secret. */
@@ -156,6 +187,8 @@ export interface SinkModule<S extends Settings = Settings> {
   /** What no single variable can say, such as "required where API is v1": the keys of the settings at fault. */
   validate?(config: Values<S>): readonly { readonly key: keyof S & string; readonly expected: string }[];
   create(config: Values<S>, context: SinkContext): Sink;
+  /** Absent where nothing is known of what the store costs. */
+  readonly price?: PriceModel;
 }
 
 /** Ties the type of `create`'s config to the settings. */
@@ -170,6 +203,16 @@ export function pointBytes({ series }: Point): number {
 
 /** Of a point, besides the text of its series. */
 export const POINT_BYTES = 160;
+
+/** Adds rows of the same key up: parts of an answer, or the parts of a window that several instances wrote. */
+export function addUp(rows: Iterable<AnswerRow>): AnswerRow[] {
+  const sums = new Map<string, AnswerRow>();
+  for (const { key, count, sum } of rows) {
+    const before = sums.get(key);
+    sums.set(key, { key, count: count + (before?.count ?? 0), sum: sum + (before?.sum ?? 0) });
+  }
+  return [...sums.values()];
+}
 
 /** The columns of a table row behind `window_start`, in the order of the README: what all SQL stores have alike. */
 export function columnValues(point: Point): (string | number | null)[] {

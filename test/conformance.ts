@@ -7,6 +7,7 @@ import { SINKS } from '../sinks/index.ts';
 import type { SinkModule } from '../src/sink.ts';
 import { describeFaults } from './conformance/faults.ts';
 import { describeLifecycle } from './conformance/lifecycle.ts';
+import { describeQuestions } from './conformance/questions.ts';
 import { describeStorage } from './conformance/storage.ts';
 import { type Bench, type Harness, Subject } from './conformance/subject.ts';
 import { FaultProxy } from './faults/proxy.ts';
@@ -68,6 +69,7 @@ export function describeConformance(
     describeLifecycle(bench);
     if (harness.differs?.keepsNothing) return;
     describeStorage(bench);
+    if (!harness.differs?.answersNothing) describeQuestions(bench);
     describeFaults(bench);
   });
 }

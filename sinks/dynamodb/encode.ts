@@ -8,6 +8,7 @@
 import type { AttributeValue } from '@aws-sdk/client-dynamodb';
 import {
   ALL_FIELDS,
+  type AnswerRow,
   FIELDS,
   type Field,
   METRIC_TYPES,
@@ -92,6 +93,10 @@ function number(value: number): AttributeValue {
   return fits ? { N: String(value) } : { S: Object.is(value, -0) ? '-0' : String(value) };
 }
 
+export function partitionKey(series: Series): AttributeValue {
+  return attributesOf(series).attributes.pk!;
+}
+
 export function keyOf(point: Point): Item {
   const { pk } = attributesOf(point.series).attributes;
   return { pk: pk!, sk: { S: sortKey(point) } };
@@ -153,11 +158,22 @@ export function sortKeyRange({ from, to }: WindowRange): [string, string] {
   return [clamp(from), clamp(to)];
 }
 
+/** Of an item with its sort key, count and sum; by its window. */
+export function answerRow(item: Item): AnswerRow {
+  const number = (name: string) => Number(item[name]?.N ?? item[name]?.S ?? 0);
+  return { key: String(windowStartOf(item)), count: number('count'), sum: number('sum') };
+}
+
+function windowStartOf(item: Item): number {
+  const sk = item.sk?.S ?? '';
+  return Date.parse(sk.slice(0, sk.indexOf('#')));
+}
+
 /** Undefined where the item is not one of ours. */
 export function decodeItem(item: Item): StoredPoint | undefined {
   const text = (name: string): string => item[name]?.S ?? '';
   const type = METRIC_TYPES.find((known) => known === text('type'));
-  const windowStart = Date.parse(text('sk').slice(0, text('sk').indexOf('#')));
+  const windowStart = windowStartOf(item);
   if (type === undefined || item.count === undefined || Number.isNaN(windowStart)) return undefined;
   const dimensions = Object.entries(item.dimensions?.M ?? {});
   const made = makeSeries(

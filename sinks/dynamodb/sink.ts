@@ -7,15 +7,21 @@ import https from 'node:https';
 import {
   BatchGetItemCommand,
   BatchWriteItemCommand,
+  DescribeTableCommand,
   DynamoDBClient,
+  QueryCommand,
   ScanCommand,
   type WriteRequest,
 } from '@aws-sdk/client-dynamodb';
 import {
+  type AnswerRow,
+  addUp,
   type Batch,
   defineSink,
   type Point,
+  type Question,
   type Rejection,
+  type Series,
   type Sink,
   SinkError,
   type SinkLog,
@@ -25,7 +31,17 @@ import {
 } from '../../src/sink.ts';
 import { classify, sinkError, type Verdict } from './classify.ts';
 import { type Config, settings } from './config.ts';
-import { decodeItem, encodeItem, type Item, keyOf, refusal, sortKeyRange } from './encode.ts';
+import {
+  answerRow,
+  decodeItem,
+  encodeItem,
+  type Item,
+  keyOf,
+  partitionKey,
+  refusal,
+  sortKeyRange,
+} from './encode.ts';
+import { onDemand } from './price.ts';
 import { ensureTable } from './table.ts';
 
 /** What BatchWriteItem takes. */
@@ -33,8 +49,10 @@ const MAX_ITEMS = 25;
 /** What BatchGetItem takes. */
 const MAX_KEYS = 100;
 const LIMITS = { maxPoints: MAX_ITEMS, maxBytes: 4_000_000, inFlight: 16 };
-/** More than writes, so that a read or an open never waits for them. */
-const SOCKETS = LIMITS.inFlight + 4;
+/** Series of one question that are asked for at once. */
+const QUERIES_AT_ONCE = 4;
+/** More than writes, so that a read, a question or an open never waits for them. */
+const SOCKETS = LIMITS.inFlight + QUERIES_AT_ONCE + 4;
 
 type Logger = NonNullable<DynamoDBClient['config']['logger']>;
 
@@ -194,6 +212,59 @@ class DynamoDbSink implements Sink {
     }
   }
 
+  /** Each series is a partition: a name is as many queries as it has series. */
+  async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
+    if (question.kind === 'windows')
+      return addUp(await this.#querySeries(question.series, question.range, signal));
+    const { dimension, range } = question;
+    const waiting = [...question.series];
+    const rows: AnswerRow[] = [];
+    const drain = async () => {
+      for (let series = waiting.shift(); series !== undefined; series = waiting.shift()) {
+        const key = series.dimensions.find(([name]) => name === dimension)?.[1] ?? '';
+        for (const row of await this.#querySeries(series, range, signal)) rows.push({ ...row, key });
+      }
+    };
+    await Promise.all(Array.from({ length: QUERIES_AT_ONCE }, drain));
+    return addUp(rows);
+  }
+
+  async #querySeries(series: Series, range: WindowRange, signal: AbortSignal): Promise<AnswerRow[]> {
+    const [from, to] = sortKeyRange(range);
+    const rows: AnswerRow[] = [];
+    let next: Item | undefined;
+    do {
+      const command = new QueryCommand({
+        TableName: this.#config.table,
+        KeyConditionExpression: 'pk = :pk AND sk BETWEEN :from AND :to',
+        ProjectionExpression: 'sk, #count, #sum',
+        ExpressionAttributeNames: { '#count': 'count', '#sum': 'sum' },
+        // A sort key goes on behind its time, so those of a window that begins at `to` come after it.
+        ExpressionAttributeValues: { ':pk': partitionKey(series), ':from': { S: from }, ':to': { S: to } },
+        ExclusiveStartKey: next,
+      });
+      try {
+        signal.throwIfAborted();
+        const page = await this.#connect().send(command, { abortSignal: signal });
+        rows.push(...(page.Items ?? []).map(answerRow));
+        next = page.LastEvaluatedKey;
+      } catch (error) {
+        throw sinkError(error, signal);
+      }
+    } while (next !== undefined);
+    return rows;
+  }
+
+  /** As of some hours ago: DynamoDB counts now and then. */
+  async storage(signal: AbortSignal): Promise<number | undefined> {
+    try {
+      const command = new DescribeTableCommand({ TableName: this.#config.table });
+      return (await this.#connect().send(command, { abortSignal: signal })).Table?.TableSizeBytes;
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
+  }
+
   async remove(batch: Batch, signal: AbortSignal): Promise<void> {
     const requests = batch.points.map((point) => ({ DeleteRequest: { Key: keyOf(point) } }));
     for (let start = 0; start < requests.length; start += MAX_ITEMS) {
@@ -233,4 +304,5 @@ export default defineSink({
   limits: LIMITS,
   readBack: 'keys',
   create: (config, { log }): Sink => new DynamoDbSink(config, log),
+  price: onDemand,
 });

@@ -1,7 +1,25 @@
 /** InfluxQL, which 1.x, 2 and 3 answer alike: statements, and the answer as it streams in. */
-import { ALL_FIELDS, type Field, type Point, type StoredPoint, type WindowRange } from '../../src/sink.ts';
+import {
+  ALL_FIELDS,
+  type AnswerRow,
+  type Field,
+  type Point,
+  type Question,
+  type Series,
+  type StoredPoint,
+  type WindowRange,
+} from '../../src/sink.ts';
 import { oneLine, refusal } from './classify.ts';
-import { decodeSeries, escapeName, INSTANCE_TAG, instanceTag, tagsOf } from './encode.ts';
+import {
+  decodeSeries,
+  escapeKey,
+  escapeName,
+  INSTANCE_TAG,
+  instanceTag,
+  TYPE_TAG,
+  tagsOf,
+  unescapeText,
+} from './encode.ts';
 
 /** The times that a server can hold, in ms: a signed 64-bit number of nanoseconds. */
 const MIN_TIME_MS = -9_223_372_036_854;
@@ -34,9 +52,51 @@ function time(ms: number): string {
 }
 
 /** Every point of the windows in the range, by series: GROUP BY * is what returns the tags. */
-export function selectPoints({ from, to }: WindowRange): string {
+export function selectPoints(range: WindowRange): string {
   const fields = ALL_FIELDS.map(identifier).join(', ');
-  return `SELECT ${fields} FROM /.*/ WHERE time >= ${time(from)} AND time < ${time(to)} GROUP BY *`;
+  return `SELECT ${fields} FROM /.*/ WHERE ${within(range)} GROUP BY *`;
+}
+
+/** By value of one tag; a series without it comes with an empty value. */
+export function selectSums({ name, type, dimension, range }: Extract<Question, { kind: 'sums' }>): string {
+  const where = `${within(range)} AND ${identifier(TYPE_TAG)} = ${literal(type)}`;
+  return `SELECT sum("count") AS "count", sum("sum") AS "sum" FROM ${identifier(escapeName(name))} WHERE ${where} GROUP BY ${identifier(escapeKey(dimension))}`;
+}
+
+/** Of all series that have the tags of this one: GROUP BY * tells those that have more. */
+export function selectWindows({ series, range }: Extract<Question, { kind: 'windows' }>): string {
+  const tags = tagsOf(series).map(([key, value]) => `${identifier(key)} = ${literal(value)}`);
+  const where = [within(range), ...tags].join(' AND ');
+  return `SELECT "count", "sum" FROM ${identifier(escapeName(series.name))} WHERE ${where} GROUP BY *`;
+}
+
+function within({ from, to }: WindowRange): string {
+  return `time >= ${time(from)} AND time < ${time(to)}`;
+}
+
+export function decodeSums({ tags = {}, columns, values = [] }: Rows, dimension: string): AnswerRow[] {
+  const key = unescapeText(tags[escapeKey(dimension)] ?? '');
+  return values.map((row) => ({ key, ...countAndSum(columns, row) }));
+}
+
+/** None where the rows are another series'. */
+export function decodeWindows({ name, tags = {}, columns, values = [] }: Rows, series: Series): AnswerRow[] {
+  if (decodeSeries(name, tags)?.series.id !== series.id) return [];
+  return values.map((row) => ({ key: String(row[columns.indexOf('time')]), ...countAndSum(columns, row) }));
+}
+
+function countAndSum(columns: readonly string[], row: readonly unknown[]): { count: number; sum: number } {
+  const of = (name: string) => Number(row[columns.indexOf(name)] ?? 0);
+  return { count: of('count'), sum: of('sum') };
+}
+
+/** On 1.x: of each shard, with its database among the tags. */
+export const SHOW_SHARDS = "SHOW STATS FOR 'shard'";
+
+/** Of one shard; 0 where it is another database's. */
+export function shardBytes({ tags = {}, columns, values = [] }: Rows, database: string): number {
+  if (tags.database !== database) return 0;
+  return Number(values[0]?.[columns.indexOf('diskBytes')] ?? 0);
 }
 
 export function showTagKeys(measurement: string): string {

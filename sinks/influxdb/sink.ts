@@ -3,8 +3,12 @@
  * over /query, which all of them have. A point is its measurement, tags and time, so writing it again overwrites it.
  */
 import {
+  type AnswerRow,
+  addUp,
   type Batch,
   defineSink,
+  instancePrice,
+  type Question,
   type Rejection,
   type Sink,
   type StoredPoint,
@@ -17,12 +21,18 @@ import { Connection } from './connection.ts';
 import { encodePoint } from './encode.ts';
 import {
   decodeRows,
+  decodeSums,
+  decodeWindows,
   deletePoint,
   identifier,
   measurementOf,
   type Rows,
   readRows,
+  SHOW_SHARDS,
   selectPoints,
+  selectSums,
+  selectWindows,
+  shardBytes,
   showTagKeys,
 } from './influxql.ts';
 
@@ -137,6 +147,30 @@ class InfluxDbSink implements Sink {
     }
   }
 
+  async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
+    const isSums = question.kind === 'sums';
+    const rows: AnswerRow[] = [];
+    for await (const some of this.#query(isSums ? selectSums(question) : selectWindows(question), signal)) {
+      rows.push(...(isSums ? decodeSums(some, question.dimension) : decodeWindows(some, question.series)));
+    }
+    // Parts of one window, of several instances, are series of their own.
+    return addUp(rows);
+  }
+
+  /** Only 1.x says it, to an administrator. */
+  async storage(signal: AbortSignal): Promise<number | undefined> {
+    const { api, database, bucket } = this.#config;
+    let bytes = 0;
+    try {
+      for await (const rows of this.#query(SHOW_SHARDS, signal)) {
+        bytes += shardBytes(rows, (api === 'v1' ? database : bucket) ?? '');
+      }
+    } catch {
+      return undefined;
+    }
+    return bytes;
+  }
+
   /** Statements that return no rows. */
   async #run(statements: string, signal: AbortSignal): Promise<void> {
     for await (const _ of this.#query(statements, signal));
@@ -209,4 +243,5 @@ export default defineSink({
   limits: LIMITS,
   validate,
   create: (config): Sink => new InfluxDbSink(config),
+  price: instancePrice,
 });

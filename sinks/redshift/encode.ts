@@ -154,15 +154,44 @@ export function deleteStaged(table: string, points: readonly Point[]): string {
  * reader takes, and the LOCK of every writer waiting. Redshift materialises a cursor's rows anyway.
  */
 export function copyRange(table: string, range: WindowRange): string {
-  const from = `"window_start" >= '${timestamp(Math.max(range.from, MIN_TIME_MS))}'`;
-  const to = `"window_start" < '${timestamp(Math.min(range.to, MAX_TIME_MS))}'`;
-  return `CREATE TEMP TABLE ${READ} AS SELECT ${NAMES} FROM ${quoted(table)} WHERE ${from} AND ${to}`;
+  return `CREATE TEMP TABLE ${READ} AS SELECT ${NAMES} FROM ${quoted(table)} WHERE ${within(range.from, range.to)}`;
 }
 
 export const OPEN_CURSOR = `BEGIN; DECLARE fanout_cursor CURSOR FOR SELECT ${NAMES} FROM ${READ}`;
 
 export function fetchRows(rows: number): string {
   return `FETCH FORWARD ${rows} FROM fanout_cursor`;
+}
+
+/** Of a transaction that answers a question: writers wait for the lock that it holds on the table. */
+export function beginQuestion(timeoutMs: number): string {
+  return `BEGIN; SET LOCAL statement_timeout TO ${timeoutMs}`;
+}
+
+/** Parameters: the dimension, the name, the type. PostgreSQL has a type for JSON and Redshift has not. */
+export function selectSums(table: string, { from, to }: WindowRange, isRedshift: boolean): string {
+  const json = isRedshift ? '"dimensions"' : '"dimensions"::json';
+  return `SELECT coalesce(json_extract_path_text(${json}, $1), '') AS key, sum("count") AS count, sum("sum") AS sum
+FROM ${quoted(table)} WHERE ${within(from, to)} AND "name" = $2 AND "type" = $3 GROUP BY 1`;
+}
+
+/** Parameter: the series' id. */
+export function selectWindows(table: string, { from, to }: WindowRange): string {
+  return `SELECT "window_start" AS key, sum("count") AS count, sum("sum") AS sum
+FROM ${quoted(table)} WHERE ${within(from, to)} AND "series_id" = $1 GROUP BY 1`;
+}
+
+function within(from: number, to: number): string {
+  const first = timestamp(Math.max(from, MIN_TIME_MS));
+  return `"window_start" >= '${first}' AND "window_start" < '${timestamp(Math.min(to, MAX_TIME_MS))}'`;
+}
+
+/** One number, of bytes, or none where the server does not tell. Redshift counts in blocks of 1 MB. */
+export function selectSize(table: string, isRedshift: boolean): string {
+  if (!isRedshift) return `SELECT pg_total_relation_size('${quoted(table)}') AS bytes`;
+  const [name, schema] = table.split('.').reverse();
+  const ofSchema = schema === undefined ? '' : ` AND "schema" = '${schema}'`;
+  return `SELECT sum(size) * 1048576 AS bytes FROM svv_table_info WHERE "table" = '${name}'${ofSchema}`;
 }
 
 function span(points: readonly Point[]): [from: number, to: number] {
@@ -178,6 +207,10 @@ function span(points: readonly Point[]): [from: number, to: number] {
 /** UTC, and without a zone, so that the time zone of the session does not matter. */
 export function timestamp(ms: number): string {
   return new Date(ms).toISOString().slice(0, -1).replace('T', ' ');
+}
+
+export function fromTimestamp(text: string): number {
+  return Date.parse(`${text.replace(' ', 'T')}Z`);
 }
 
 /** Why a row cannot hold the point as it is; undefined where it can. */
@@ -231,7 +264,7 @@ export function fromRow(row: Readonly<Record<string, string | null>>): StoredPoi
   return {
     ...(Object.fromEntries(numbers) as Pick<StoredPoint, (typeof ALL_FIELDS)[number]>),
     series: storedSeries(row.series_id ?? '', row.name ?? '', row.type as MetricType, row.dimensions ?? '{}'),
-    windowStart: Date.parse(`${row.window_start?.replace(' ', 'T')}Z`),
+    windowStart: fromTimestamp(row.window_start ?? ''),
     instance: row.instance ?? '',
   };
 }

@@ -3,9 +3,12 @@
  * temporary table, then replaces by key, under a lock, what the table holds.
  */
 import {
+  type AnswerRow,
   type Batch,
   defineSink,
+  instancePrice,
   type Point,
+  type Question,
   type Rejection,
   type Sink,
   SinkError,
@@ -18,6 +21,7 @@ import { type RedshiftConfig, settings, validate } from './config.ts';
 import { type Connection, Connections } from './connection.ts';
 import {
   addColumn,
+  beginQuestion,
   CLEAR_STAGE,
   COLUMNS,
   copyRange,
@@ -27,15 +31,21 @@ import {
   describeTable,
   fetchRows,
   fromRow,
+  fromTimestamp,
   insertIntoStage,
   mergeStage,
   OPEN_CURSOR,
   ROWS_PER_INSERT,
   refusal,
+  selectSize,
+  selectSums,
+  selectWindows,
   toRow,
 } from './encode.ts';
 
 const ROWS_PER_FETCH = 1_000;
+/** A question that is given up must not go on holding the lock that writers wait for. */
+const QUESTION_TIMEOUT_MS = 5_000;
 /** Merges of one write that may fail for their data before what is left is handed back for the next write. */
 const MAX_FAILED_MERGES = 64;
 const UNDEFINED_TABLE = '42P01';
@@ -46,6 +56,8 @@ class RedshiftSink implements Sink {
   readonly #table: string;
   readonly #connections: Connections;
   #isOpen = false;
+  /** Undefined until somebody asked. */
+  #isRedshift: boolean | undefined;
 
   constructor(config: RedshiftConfig) {
     this.#table = config.table;
@@ -117,6 +129,50 @@ class RedshiftSink implements Sink {
       signal.throwIfAborted();
       throw classify(error);
     }
+  }
+
+  async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
+    try {
+      return await this.#lend(signal, async (connection) => {
+        const isRedshift = await this.#knowServer(connection);
+        await connection.query(beginQuestion(QUESTION_TIMEOUT_MS));
+        const isSums = question.kind === 'sums';
+        const { rows } = isSums
+          ? await connection.query(selectSums(this.#table, question.range, isRedshift), [
+              question.dimension,
+              question.name,
+              question.type,
+            ])
+          : await connection.query(selectWindows(this.#table, question.range), [question.series.id]);
+        await connection.query('COMMIT');
+        return rows.map(({ key, count, sum }) => ({
+          key: isSums ? (key ?? '') : String(fromTimestamp(key ?? '')),
+          count: Number(count),
+          sum: Number(sum),
+        }));
+      });
+    } catch (error) {
+      signal.throwIfAborted();
+      throw classify(error);
+    }
+  }
+
+  async storage(signal: AbortSignal): Promise<number | undefined> {
+    try {
+      return await this.#lend(signal, async (connection) => {
+        const { rows } = await connection.query(selectSize(this.#table, await this.#knowServer(connection)));
+        const bytes = rows[0]?.bytes ?? null;
+        return bytes === null ? undefined : Number(bytes);
+      });
+    } catch {
+      // Redshift shows this to those who have the right only.
+      return undefined;
+    }
+  }
+
+  async #knowServer(connection: Connection): Promise<boolean> {
+    this.#isRedshift ??= await isRedshift(connection);
+    return this.#isRedshift;
   }
 
   async close(): Promise<void> {
@@ -194,10 +250,13 @@ async function ensureTable(connection: Connection, table: string): Promise<void>
   }
 }
 
-async function makeTable(connection: Connection, table: string): Promise<Map<string, number>> {
+async function isRedshift(connection: Connection): Promise<boolean> {
   const { rows } = await connection.query('SELECT version() AS version');
-  const isRedshift = /redshift/i.test(rows[0]?.version ?? '');
-  await unlessMade(connection.query(createTable(table, isRedshift)));
+  return /redshift/i.test(rows[0]?.version ?? '');
+}
+
+async function makeTable(connection: Connection, table: string): Promise<Map<string, number>> {
+  await unlessMade(connection.query(createTable(table, await isRedshift(connection))));
   const found = await columnsOf(connection, table);
   if (found === undefined) throw new SinkError('conflict', `the table ${table} vanished while it was made`);
   return found;
@@ -234,4 +293,5 @@ export default defineSink({
   validate,
   limits: { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 2 },
   create: (config): Sink => new RedshiftSink(config),
+  price: instancePrice,
 });

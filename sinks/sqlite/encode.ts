@@ -2,6 +2,7 @@
 import type { SQLInputValue, SQLOutputValue } from 'node:sqlite';
 import {
   ALL_FIELDS,
+  type AnswerRow,
   columnValues,
   FIELDS,
   type MetricType,
@@ -47,6 +48,25 @@ ON CONFLICT (${KEY.join(', ')}) DO UPDATE SET ${CHANGED.map((name) => `${name} =
 export const DELETE = `DELETE FROM points WHERE ${KEY.map((name) => `${name} = ?`).join(' AND ')}`;
 
 export const SELECT = `SELECT ${NAMES.join(', ')} FROM points WHERE window_start >= ? AND window_start < ?`;
+
+/** Of a slice of time. A key of a dimension may be anything, so no JSON path can be made of it. */
+export const SELECT_SUMS = `SELECT coalesce(d.value, '') AS key, sum(p.count) AS count, sum(p.sum) AS sum
+FROM points p LEFT JOIN json_each(p.dimensions) d ON d.key = ?
+WHERE p.window_start >= ? AND p.window_start < ? AND p.name = ? AND p.type = ? GROUP BY 1`;
+
+/** The primary key leads with time: from window to window, so that no other series' rows are read. */
+export const SELECT_WINDOWS = `WITH RECURSIVE windows(start) AS (
+  SELECT min(window_start) FROM points WHERE window_start >= :from AND window_start < :to
+  UNION ALL
+  SELECT (SELECT min(window_start) FROM points WHERE window_start > start AND window_start < :to)
+  FROM windows WHERE start IS NOT NULL
+)
+SELECT p.window_start AS key, sum(p.count) AS count, sum(p.sum) AS sum
+FROM windows JOIN points p ON p.window_start = windows.start AND p.series_id = :series GROUP BY 1`;
+
+export function toAnswer({ key, count, sum }: Record<string, SQLOutputValue>): AnswerRow {
+  return { key: String(key), count: Number(count), sum: Number(sum) };
+}
 
 /** Why a row cannot hold the point as it is; undefined where it can. */
 export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {

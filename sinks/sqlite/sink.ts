@@ -7,8 +7,12 @@ import { dirname, resolve } from 'node:path';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import {
+  type AnswerRow,
+  addUp,
   type Batch,
   defineSink,
+  instancePrice,
+  type Question,
   type Rejection,
   type Sink,
   SinkError,
@@ -26,6 +30,9 @@ import {
   KEY,
   refusal,
   SELECT,
+  SELECT_SUMS,
+  SELECT_WINDOWS,
+  toAnswer,
   toKey,
   toRow,
   UPSERT,
@@ -35,6 +42,8 @@ import {
 const BUSY_TIMEOUT_MS = 50;
 /** Rows between two chances for the rest of the thread to run. */
 const ROWS_PER_TURN = 1_000;
+/** Of a question, so that writes get their turn in between. */
+const SLICE_MS = 10_000;
 
 interface Opened {
   readonly database: DatabaseSync;
@@ -118,6 +127,33 @@ class SqliteSink implements Sink {
     }
   }
 
+  async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
+    signal.throwIfAborted();
+    this.#connection();
+    const database = new DatabaseSync(this.#path, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
+    try {
+      const { range } = question;
+      if (question.kind === 'windows') {
+        const named = { from: range.from, to: range.to, series: question.series.id };
+        return database.prepare(SELECT_WINDOWS).all(named).map(toAnswer);
+      }
+      return addUp(await sumsBySlices(database, question, signal));
+    } catch (error) {
+      signal.throwIfAborted();
+      throw classify(error);
+    } finally {
+      database.close();
+    }
+  }
+
+  /** With what is not yet in the main file. */
+  async storage(): Promise<number> {
+    const sizes = ['', '-wal'].map(
+      (suffix) => statSync(this.#path + suffix, { throwIfNoEntry: false })?.size ?? 0,
+    );
+    return sizes.reduce((sum, size) => sum + size, 0);
+  }
+
   async close(): Promise<void> {
     this.#opened?.database.close();
     this.#opened = undefined;
@@ -132,6 +168,22 @@ class SqliteSink implements Sink {
     }
     return this.#opened;
   }
+}
+
+async function sumsBySlices(
+  database: DatabaseSync,
+  { name, type, dimension, range }: Extract<Question, { kind: 'sums' }>,
+  signal: AbortSignal,
+): Promise<AnswerRow[]> {
+  const select = database.prepare(SELECT_SUMS);
+  const rows: AnswerRow[] = [];
+  for (let from = range.from; from < range.to; from += SLICE_MS) {
+    const to = Math.min(range.to, from + SLICE_MS);
+    rows.push(...select.all(dimension, from, to, name, type).map(toAnswer));
+    await yieldToEvents();
+    signal.throwIfAborted();
+  }
+  return rows;
 }
 
 function makeFolder(path: string): void {
@@ -204,4 +256,5 @@ export default defineSink({
   settings,
   limits: { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 1 },
   create: (config): Sink => new SqliteSink(config),
+  price: instancePrice,
 });

@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { SINKS } from '../../sinks/index.ts';
-import { CORE_SETTINGS, loadConfig, SINK_SETTINGS } from '../config.ts';
+import { CORE_SETTINGS, loadConfig, SINK_SETTINGS, settingsOf } from '../config.ts';
 import { type Setting, type Settings, variableName } from '../settings.ts';
 import { renderTable } from './table.ts';
 
@@ -35,10 +35,10 @@ export async function settingsMarkdown(): Promise<string> {
     ['The service', table(CORE_SETTINGS, '')],
     ['Every sink (`<ID>` names it, upper case)', table(SINK_SETTINGS, 'SINK_<ID>_')],
     ...modules
-      .filter(({ settings }) => Object.keys(settings).length > 0)
-      .map(({ kind, summary, settings }) => [
-        `Sinks of kind \`${kind}\`: ${summary}`,
-        table(settings, `SINK_${kind.toUpperCase()}_`),
+      .filter((module) => Object.keys(settingsOf(module)).length > 0)
+      .map((module) => [
+        `Sinks of kind \`${module.kind}\`: ${module.summary}`,
+        table(settingsOf(module), `SINK_${module.kind.toUpperCase()}_`),
       ]),
   ];
   return parts.map(([title, text]) => `#### ${title}\n\n${text}`).join('\n');

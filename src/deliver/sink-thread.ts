@@ -6,7 +6,7 @@ import { type Point, type Sink, SinkError, type WriteOutcome } from '../sink.ts'
 import { loadModule } from '../sink-config.ts';
 import { WindowBatch } from './batch.ts';
 import { type Digest, digestOfRows, digestOfWindow } from './digest.ts';
-import type { Answer, FromThread, ThreadData, ThrownError, ToThread } from './thread-messages.ts';
+import type { Answer, Answered, FromThread, ThreadData, ThrownError, ToThread } from './thread-messages.ts';
 
 type Message<K extends ToThread['kind']> = Extract<ToThread, { readonly kind: K }>;
 
@@ -33,6 +33,12 @@ class SinkThread {
         break;
       case 'read_back':
         this.#answer(message.call, (signal) => this.#readBack(message, signal));
+        break;
+      case 'ask':
+        this.#answer(message.call, (signal) => this.#ask(message, signal));
+        break;
+      case 'storage':
+        this.#answer(message.call, async (signal) => this.#sink.storage?.(signal));
         break;
       case 'close':
         this.#answer(message.call, () => this.#sink.close().then(() => undefined));
@@ -62,6 +68,12 @@ class SinkThread {
         ? this.#sink.lookUp(pointsOf(keys), signal)
         : this.#sink.read({ from, to }, signal);
     return digestOfRows(stored, instance);
+  }
+
+  async #ask({ question }: Message<'ask'>, signal: AbortSignal): Promise<Answered | undefined> {
+    const started = performance.now();
+    const rows = await this.#sink.ask?.(question, signal);
+    return rows && { rows: rows.length, seconds: (performance.now() - started) / 1000 };
   }
 
   #keep({ window, records, ...columns }: Message<'window'>): void {

@@ -1,5 +1,5 @@
 /** What a lane and the thread of its sink say to each other. */
-import type { RefuseReason, RetryReason, Settings, Values, WriteOutcome } from '../sink.ts';
+import type { Question, RefuseReason, RetryReason, Settings, Values, WriteOutcome } from '../sink.ts';
 import type { Digest } from './digest.ts';
 
 /** Of which sink the thread is. */
@@ -11,7 +11,8 @@ export interface ThreadData {
 }
 
 export type ToThread =
-  | { readonly kind: 'open' | 'close'; readonly call: number }
+  | { readonly kind: 'open' | 'close' | 'storage'; readonly call: number }
+  | { readonly kind: 'ask'; readonly call: number; readonly question: Question }
   | { readonly kind: 'write'; readonly call: number; readonly window: number; readonly indices: Uint32Array }
   | { readonly kind: 'abort'; readonly call: number }
   | { readonly kind: 'digest'; readonly call: number; readonly window: number }
@@ -39,8 +40,15 @@ export type ToThread =
     }
   | { readonly kind: 'forget'; readonly window: number };
 
-/** A write's, a digest, or none. */
-export type Answer = WriteOutcome | Digest | undefined;
+/** How a question was answered: the rows themselves stay in the thread. */
+export interface Answered {
+  /** From the question to the last row. */
+  readonly seconds: number;
+  readonly rows: number;
+}
+
+/** A write's, a digest, a question's, the bytes stored, or none. */
+export type Answer = WriteOutcome | Digest | Answered | number | undefined;
 
 export type FromThread =
   | { readonly kind: 'done'; readonly call: number; readonly answer: Answer }

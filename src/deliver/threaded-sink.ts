@@ -3,10 +3,10 @@ import { extname } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { SeriesRecords } from '../aggregate/series-records.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
-import { type ReadBack, SinkError, type SinkLog, type WriteOutcome } from '../sink.ts';
+import { type Question, type ReadBack, SinkError, type SinkLog, type WriteOutcome } from '../sink.ts';
 import type { WindowBatch } from './batch.ts';
 import type { Digest } from './digest.ts';
-import type { Answer, FromThread, ThreadData, ThrownError, ToThread } from './thread-messages.ts';
+import type { Answer, Answered, FromThread, ThreadData, ThrownError, ToThread } from './thread-messages.ts';
 import type { LaneSink, SinkDigests } from './writer.ts';
 
 /** Windows that the thread keeps besides those that are being written. */
@@ -54,6 +54,16 @@ export class ThreadedSink implements LaneSink {
     const thread = this.#running();
     if (!thread.isOpen) await thread.open(signal);
     return thread;
+  }
+
+  /** Undefined where the sink is not open, or cannot be asked. */
+  async ask(question: Question, signal: AbortSignal): Promise<Answered | undefined> {
+    return this.#thread?.isOpen ? await this.#thread.ask(question, signal) : undefined;
+  }
+
+  /** In bytes; undefined where the sink is not open, or does not say. */
+  async storage(signal: AbortSignal): Promise<number | undefined> {
+    return this.#thread?.isOpen ? await this.#thread.storage(signal) : undefined;
   }
 
   async close(): Promise<void> {
@@ -141,6 +151,14 @@ class Thread {
       kept.uses -= 1;
       this.#forgetOldest();
     }
+  }
+
+  async ask(question: Question, signal: AbortSignal): Promise<Answered | undefined> {
+    return (await this.#call(signal, (call) => ({ kind: 'ask', call, question }))) as Answered | undefined;
+  }
+
+  async storage(signal: AbortSignal): Promise<number | undefined> {
+    return (await this.#call(signal, (call) => ({ kind: 'storage', call }))) as number | undefined;
   }
 
   async end(): Promise<void> {

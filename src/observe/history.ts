@@ -31,6 +31,7 @@ const OF_SINK: Readonly<Record<string, (sink: SinkStatus) => number | null>> = {
   lag: ({ lagSeconds }) => lagSeconds,
   write: ({ writeSeconds }) => (writeSeconds === null ? null : writeSeconds.p99),
   backlog: ({ backlogPoints }) => backlogPoints,
+  cost: ({ cost }) => cost.usdPerMonth,
 };
 
 export function momentOf(status: Status): Moment {

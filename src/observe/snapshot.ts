@@ -1,15 +1,18 @@
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { Tiling } from '../aggregate/tiling.ts';
 import type { Bus } from '../bus/connect.ts';
-import { type Config, windowShape } from '../config.ts';
+import type { Probes } from '../compare/probes.ts';
+import { type Config, type SinkConfig, windowShape } from '../config.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
 import type { Engine, LaneParts, LiveParts } from '../deliver/engine.ts';
 import type { CatchUpProgress } from '../deliver/progress.ts';
+import type { Price, Usage } from '../price.ts';
 import { VERSION } from '../version.ts';
-import type { Meters, SinkRates, SourceRates } from './meters.ts';
+import type { Meters, SourceRates } from './meters.ts';
 import type { Counts, SampleStatus, SinkStatus, SourceStatus, Status, WindowStatus } from './status.ts';
 import type { WindowScan } from './window-scan.ts';
 
+const NO_PRICE: Price = { usdPerMonth: null, assumption: 'no price known' };
 const TOP_NAMES = 10;
 
 /** What a status is made of; the later ones are not there before the service is attached to the bus. */
@@ -19,6 +22,7 @@ export interface Parts {
   readonly startedAt: number;
   readonly meters: Meters;
   readonly scan: WindowScan;
+  readonly probes: Probes;
   bus?: Bus;
   engine?: Engine;
 }
@@ -52,9 +56,7 @@ export function snapshot(parts: Parts, now: number): Status {
     samples: sampleStatus(live, rates),
     topNames: parts.scan.topNames(TOP_NAMES),
     windows: windowStatus(parts),
-    sinks: (engine?.lanes ?? []).map((lane) =>
-      sinkStatus(lane, engine?.progressOf(lane.lane), parts.meters.sink(lane.lane.id, now), now),
-    ),
+    sinks: (engine?.lanes ?? []).map((lane) => sinkStatus(parts, lane, engine?.progressOf(lane.lane), now)),
   };
 }
 
@@ -110,12 +112,14 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
 }
 
 function sinkStatus(
+  { config, meters, probes }: Parts,
   { lane, kind, keeper, verifier }: LaneParts,
   catchUp: CatchUpProgress | undefined,
-  rates: SinkRates,
   now: number,
 ): SinkStatus {
   const { stats } = lane;
+  const rates = meters.sink(lane.id, now);
+  const { storedBytes, ...queries } = probes.of(lane.id);
   return {
     id: lane.id,
     kind,
@@ -133,6 +137,12 @@ function sinkStatus(
     pointsPerSecond: rates.pointsPerSecond,
     bytesPerSecond: rates.bytesPerSecond,
     writeSeconds: rates.writeSeconds ?? null,
+    queries,
+    storedBytes,
+    cost: costOf(
+      config.sinks.find(({ id }) => id === lane.id),
+      { ...rates, storedBytes: storedBytes ?? undefined },
+    ),
     rejected: Object.fromEntries(stats.rejected),
     dropped: stats.dropped,
     retries: Object.fromEntries(stats.retries),
@@ -141,6 +151,10 @@ function sinkStatus(
     lastFailure: lane.lastFailure ?? null,
     verified: verifier.stats,
   };
+}
+
+function costOf(sink: SinkConfig | undefined, usage: Usage): Price {
+  return sink?.module.price?.estimate(sink.prices, usage) ?? NO_PRICE;
 }
 
 function everyReason(counts: ReadonlyMap<string, number> | undefined): Counts {

@@ -1,9 +1,11 @@
 /** All that is to be known of a running instance, as plain data: `/api/status` shows it, `/metrics` counts it. */
 import type { WindowShape } from '../aggregate/tiling.ts';
+import type { ProbeResult } from '../compare/probes.ts';
 import type { LaneState } from '../deliver/lane.ts';
 import type { CatchUpProgress } from '../deliver/progress.ts';
 import type { VerifiedWindows } from '../deliver/verifier.ts';
 import type { StoreFailure } from '../deliver/writer.ts';
+import type { Price } from '../price.ts';
 import type { Quantiles } from './latency.ts';
 import type { TopName } from './top-names.ts';
 
@@ -103,6 +105,12 @@ export interface SinkStatus {
   readonly bytesPerSecond: number;
   /** Of writes in the last half to whole minute, failed ones included; null where there were none. */
   readonly writeSeconds: Quantiles | null;
+  /** How long the store took for two questions, the same for every store, last time. */
+  readonly queries: Pick<ProbeResult, 'sums' | 'windows'>;
+  /** Null where the store does not say. */
+  readonly storedBytes: number | null;
+  /** An estimate, if all goes on at the present rate. */
+  readonly cost: Price;
   readonly rejected: Counts;
   readonly dropped: number;
   readonly retries: Counts;

@@ -1,7 +1,8 @@
 /** A status in words, the same for the page, `compare` and the report: they only paint. Pure. */
+import type { QueryResult } from '../compare/probes.ts';
 import { REFUSE_REASONS } from '../sink.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
-import { amount, byReason, bytes, NONE, percent, perSecond, seconds, total } from './words.ts';
+import { amount, byReason, bytes, dollars, NONE, percent, perSecond, seconds, total } from './words.ts';
 
 export type Tone = 'good' | 'warn' | 'bad' | 'plain';
 
@@ -32,6 +33,8 @@ export interface View {
   readonly source: readonly Fact[];
   readonly cards: readonly SinkCard[];
   readonly comparison: Comparison;
+  /** What was asked, and what the estimates assume. */
+  readonly notes: readonly string[];
   readonly status: Status;
 }
 
@@ -45,6 +48,7 @@ export function viewOf(status: Status): View {
     source: sourceFacts(status),
     cards: status.sinks.map(sinkCard),
     comparison: comparisonOf(status),
+    notes: notesOf(status),
     status,
   };
 }
@@ -196,7 +200,43 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
   ],
   ['backlog', (sink) => cell(`${amount(sink.backlogPoints)} points`, bytes(sink.backlogBytes))],
   ['rejected', ({ rejected }) => counted(total(rejected), byReason(rejected), 'warn')],
+  ['dropped', ({ dropped }) => counted(dropped, 'in core mode only', 'bad')],
+  [
+    'verified equal',
+    ({ verified }) =>
+      cell(amount(verified.equal), `windows; ${amount(verified.unknown)} could not be judged`),
+  ],
+  ['verified different', ({ verified }) => counted(verified.different, verified.lastDifference ?? '', 'bad')],
+  ['query: sums', ({ queries }) => queryCell(queries.sums)],
+  ['query: windows', ({ queries }) => queryCell(queries.windows)],
+  ['storage', ({ storedBytes }) => cell(storedBytes === null ? NONE : bytes(storedBytes))],
+  [
+    'cost a month',
+    ({ cost }) => cell(cost.usdPerMonth === null ? NONE : dollars(cost.usdPerMonth), cost.assumption),
+  ],
 ];
+
+function queryCell(result: QueryResult | null): Cell {
+  if (result === null) return cell(NONE);
+  const { seconds: taken, rows, error, question } = result;
+  if (taken === null) return cell('no answer', error ?? '', 'warn');
+  return cell(seconds(taken), `${amount(rows ?? 0)} rows; ${question}`);
+}
+
+/** What was asked, and the assumption behind each cost: sinks that have one in common stand together. */
+export function notesOf({ sinks }: Status): string[] {
+  const asked = (['sums', 'windows'] as const).flatMap((kind) => {
+    const [latest] = sinks
+      .flatMap(({ queries }) => queries[kind] ?? [])
+      .sort((a, b) => (a.at < b.at ? 1 : -1));
+    return latest === undefined ? [] : [`query, ${kind}: ${latest.question}`];
+  });
+  const assumptions = Map.groupBy(sinks, ({ cost }) => cost.assumption);
+  const costs = Array.from(assumptions, ([assumption, some]) => {
+    return `cost of ${some.map(({ id }) => id).join(', ')}: ${assumption}`;
+  });
+  return [...asked, ...costs];
+}
 
 function lagTone({ lagSeconds }: SinkStatus, { windows }: Status): Tone {
   const expected = (LAG_WINDOWS * windows.windowMs + windows.latenessMs) / 1000 + LAG_GRACE_SECONDS;

@@ -44,6 +44,7 @@ const CHART_KINDS = [
   { title: 'Lag', lines: perSink('lag'), show: inSeconds },
   { title: 'Write latency, p99', lines: perSink('write'), show: inSeconds },
   { title: 'Backlog in points', lines: perSink('backlog'), show: inNumbers },
+  { title: 'Estimated cost a month, USD', lines: perSink('cost'), show: inNumbers },
 ];
 
 /** @param {string} name */

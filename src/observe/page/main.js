@@ -1,7 +1,7 @@
 /** What the service tells, onto the page; and what to say when it does not. */
 import { ChartBoard } from './charts.js';
 import { byId, setAttribute, setText } from './dom.js';
-import { showCards, showComparison, showNames, showSource } from './tables.js';
+import { showCards, showComparison, showNames, showNotes, showSource } from './tables.js';
 
 /** @typedef {import('../page.ts').ReportData} ReportData */
 /** @typedef {import('../view.ts').View} View */
@@ -32,6 +32,7 @@ function show(view) {
   showSource(view.source);
   showCards(view.cards);
   showComparison(view.comparison);
+  showNotes(view.notes);
   showNames(status.topNames);
 }
 

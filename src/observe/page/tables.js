@@ -107,3 +107,13 @@ export function showNames(names) {
     },
   );
 }
+
+/** @param {readonly string[]} notes */
+export function showNotes(notes) {
+  fillChildren(
+    byId('notes'),
+    notes,
+    () => make('li', {}),
+    (child, text) => setText(child, text),
+  );
+}

@@ -1,0 +1,26 @@
+import { definePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from '../../src/sink.ts';
+
+const UNIT_BYTES = 1024;
+
+/** On demand: every write costs, in whole units an item. */
+export const onDemand = definePrice({
+  settings: {
+    priceMillionWrites: priceSetting({
+      meaning: 'USD for a million write units of 1 KB, on demand',
+      default: '0.625',
+    }),
+    priceGbMonth: priceSetting({ meaning: 'USD a month for a GB that is stored', default: '0.25' }),
+  },
+  estimate({ priceMillionWrites, priceGbMonth }, usage) {
+    const { pointsPerSecond, bytesPerSecond } = usage;
+    const pointBytes = pointsPerSecond > 0 ? bytesPerSecond / pointsPerSecond : 0;
+    const units = Math.max(1, Math.ceil(pointBytes / UNIT_BYTES));
+    const writes = ((pointsPerSecond * SECONDS_PER_MONTH * units) / 1e6) * priceMillionWrites;
+    const stored = storagePrice(priceGbMonth, usage);
+    const perPoint = units === 1 ? '1 unit' : `${units} units`;
+    return {
+      usdPerMonth: writes + (stored.usdPerMonth ?? 0),
+      assumption: `on demand, ${priceMillionWrites} USD for a million write units of 1 KB, ${perPoint} a point, ${stored.assumption}; no reads, backups or traffic`,
+    };
+  },
+});

@@ -1,0 +1,221 @@
+import { writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command, InvalidArgumentError } from 'commander';
+import { MAX_SAMPLES, Recording } from '../compare/report.ts';
+import { type Heard, hear } from '../compare/services.ts';
+import { type Comparison, comparisonOf, notesOf, type Tone, viewOf } from '../observe/view.ts';
+import { perSecond } from '../observe/words.ts';
+import { printable } from '../text.ts';
+import { duration } from './arguments.ts';
+import { type Cell, renderTable } from './table.ts';
+
+interface CompareOptions {
+  readonly url: readonly string[];
+  readonly once?: true;
+  readonly json?: true;
+  /** Milliseconds. */
+  readonly interval: number;
+  readonly for?: number;
+  readonly report?: string;
+}
+
+const DEFAULT_URL = 'http://127.0.0.1:9464';
+const MAX_URLS = 20;
+const BAR_CHARACTERS = 30;
+const EXIT_INTERRUPTED = 130;
+const ALTERNATE_SCREEN = '\x1b[?1049h\x1b[?25l';
+const NORMAL_SCREEN = '\x1b[?25h\x1b[?1049l';
+
+export function compareCommand(): Command {
+  return new Command('compare')
+    .description('show the sinks of a running service side by side, live')
+    .option('--url <url>', 'the service; may be given several times', collectUrls, [])
+    .option('--once', 'print once (as where the output is no terminal)')
+    .option('--interval <time>', 'between two looks', duration, 1000)
+    .option('--json', 'print JSON, a line for each look')
+    .option('--for <time>', 'look for so long, such as 10m, and then print once', duration)
+    .option('--report <file>', 'with --for: write an HTML file with the charts of that time')
+    .addHelpText('after', '\nExit code 0 only if every service answered.')
+    .action(async (options: CompareOptions, command: Command) => {
+      if (options.report !== undefined && options.for === undefined)
+        command.error('error: --report needs --for, such as --for 10m');
+      if (options.report !== undefined && options.url.length > 1)
+        command.error('error: a report is of one service: give one --url');
+      const stop = new AbortController();
+      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
+      const urls = options.url.length === 0 ? [DEFAULT_URL] : options.url;
+      process.exit(await compare({ ...options, url: urls }, stop.signal));
+    });
+}
+
+function collectUrls(text: string, before: readonly string[]): string[] {
+  if (!/^https?:\/\//.test(text) || !URL.canParse(text))
+    throw new InvalidArgumentError(`Expected a URL such as ${DEFAULT_URL}.`);
+  if (before.length === MAX_URLS) throw new InvalidArgumentError(`Expected ${MAX_URLS} of them at most.`);
+  return [...before, text.replace(/\/+$/, '')];
+}
+
+async function compare(options: CompareOptions, stop: AbortSignal): Promise<number> {
+  if (options.for !== undefined) return await compareFor(options, options.for, stop);
+  const isLive = !options.once && process.stdout.isTTY;
+  if (isLive && !options.json) return await showLive(options, stop);
+  for (;;) {
+    const heard = await look(options, stop);
+    print(heard, options);
+    if (!isLive || stop.aborted) return exitCode(heard);
+    await pause(options.interval, stop);
+  }
+}
+
+const look = ({ url }: CompareOptions, stop: AbortSignal): Promise<Heard[]> =>
+  Promise.all(url.map((each) => hear(each, stop)));
+
+const exitCode = (heard: readonly Heard[]): number => (heard.every(({ kind }) => kind === 'status') ? 0 : 1);
+
+async function pause(ms: number, stop: AbortSignal): Promise<void> {
+  await sleep(ms, undefined, { signal: stop }).catch(() => {});
+}
+
+function print(heard: readonly Heard[], { json }: CompareOptions): void {
+  process.stdout.write(json ? `${JSON.stringify(asJson(heard))}\n` : `${inWords(heard)}\n`);
+}
+
+/** On a screen of its own; what was seen last stays behind when that is left. */
+async function showLive(options: CompareOptions, stop: AbortSignal): Promise<number> {
+  let heard: Heard[] = [];
+  process.stdout.write(ALTERNATE_SCREEN);
+  try {
+    while (!stop.aborted) {
+      const now = await look(options, stop);
+      if (stop.aborted) break;
+      heard = now;
+      const lines = inWords(heard)
+        .split('\n')
+        .slice(0, process.stdout.rows - 1);
+      process.stdout.write(`\x1b[H${lines.map((line) => `${line}\x1b[K\n`).join('')}\x1b[J`);
+      await pause(options.interval, stop);
+    }
+  } finally {
+    process.stdout.write(NORMAL_SCREEN);
+  }
+  print(heard, options);
+  return exitCode(heard);
+}
+
+/** Looks for so long; the report is written also where it is cut short, of what there is. */
+async function compareFor(options: CompareOptions, forMs: number, stop: AbortSignal): Promise<number> {
+  const stepMs = Math.max(options.interval, Math.ceil(forMs / (MAX_SAMPLES - 1)));
+  const started = performance.now();
+  let recording: Recording | undefined;
+  let heard: Heard[] = [];
+  let missed = 0;
+  for (;;) {
+    const now = await look(options, stop);
+    if (!stop.aborted || heard.length === 0) heard = now;
+    const [first] = now;
+    if (first?.kind === 'status') {
+      if (recording === undefined) recording = new Recording(first.url, first.status);
+      else recording.add(first.status);
+    } else if (!stop.aborted) missed += 1;
+    const leftMs = forMs - (performance.now() - started);
+    if (leftMs <= 0 || stop.aborted) break;
+    progress(1 - leftMs / forMs, leftMs, missed);
+    await pause(Math.min(stepMs, leftMs), stop);
+  }
+  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+  print(heard, options);
+  if (options.report !== undefined && recording !== undefined) {
+    writeFileSync(options.report, recording.html());
+    process.stderr.write(`The report is in ${options.report}.\n`);
+  }
+  if (missed > 0) process.stderr.write(`The service did not answer ${missed} times.\n`);
+  return stop.aborted ? EXIT_INTERRUPTED : exitCode(heard);
+}
+
+function progress(share: number, leftMs: number, missed: number): void {
+  if (!process.stderr.isTTY) return;
+  const bar = '#'.repeat(Math.round(share * BAR_CHARACTERS)).padEnd(BAR_CHARACTERS, '.');
+  const trouble = missed > 0 ? `, ${missed} without an answer` : '';
+  process.stderr.write(`\r[${bar}] ${Math.ceil(leftMs / 1000)} s left${trouble}\x1b[K`);
+}
+
+function asJson(heard: readonly Heard[]): object {
+  const services = heard.map((one) =>
+    one.kind === 'silent'
+      ? { url: one.url, error: one.reason }
+      : { url: one.url, at: one.status.now, messages: one.status.messages, sinks: one.status.sinks },
+  );
+  return { services };
+}
+
+const COLOURS: Readonly<Record<Tone, 'green' | 'yellow' | 'red' | undefined>> = {
+  good: 'green',
+  warn: 'yellow',
+  bad: 'red',
+  plain: undefined,
+};
+
+function inWords(heard: readonly Heard[]): string {
+  const heads = heard.map((one) => {
+    if (one.kind === 'silent') return `${one.url}: ${printable(one.reason)}. Is the service running there?`;
+    const { headline, status } = viewOf(one.status);
+    return `${one.url}: ${printable(headline.text)} ${perSecond(status.messages.perSecond)} messages.`;
+  });
+  const tables = fit(sideBySide(heard));
+  const notes = heard.flatMap((one) => (one.kind === 'status' ? notesOf(one.status).map(printable) : []));
+  return [heads.join('\n'), ...tables, notes.join('\n')].filter((text) => text !== '').join('\n\n');
+}
+
+/** The sinks of all services; with several of these, each sink has its service's address behind its id. */
+function sideBySide(heard: readonly Heard[]): Comparison {
+  const some = heard.flatMap((one) => (one.kind === 'status' ? [one] : []));
+  const parts = some.map(({ url, status }) => {
+    const { sinks, rows } = comparisonOf(status);
+    return { sinks: heard.length === 1 ? sinks : sinks.map((id) => `${id}@${new URL(url).host}`), rows };
+  });
+  const rows = parts[0]?.rows ?? [];
+  return {
+    sinks: parts.flatMap(({ sinks }) => sinks),
+    rows: rows.map(({ what }, index) => ({
+      what,
+      cells: parts.flatMap((part) => part.rows[index]?.cells ?? []),
+    })),
+  };
+}
+
+/** As few tables as the terminal is wide enough for. */
+function fit({ sinks, rows }: Comparison): string[] {
+  const width = process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY;
+  const tables: string[] = [];
+  for (let from = 0; from < sinks.length; ) {
+    let to = from + 1;
+    let table = render(from, to);
+    for (
+      let wider = render(from, to + 1);
+      to < sinks.length && widthOf(wider) <= width;
+      wider = render(from, to + 1)
+    ) {
+      table = wider;
+      to += 1;
+    }
+    tables.push(table);
+    from = to;
+  }
+  return tables;
+
+  function render(from: number, to: number): string {
+    const body = rows.map(({ what, cells }): Cell[] => [
+      what,
+      ...cells.slice(from, to).map(({ text, tone }) => {
+        const colour = COLOURS[tone];
+        return colour === undefined ? printable(text) : { text: printable(text), colour };
+      }),
+    ]);
+    return renderTable(['', ...sinks.slice(from, to).map(printable)], body);
+  }
+}
+
+function widthOf(table: string): number {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours
+  return Math.max(...table.split('\n').map((line) => line.replace(/\x1b\[\d+m/g, '').length));
+}

@@ -1,0 +1,162 @@
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { SinkStatus } from '../../src/observe/status.ts';
+import { startProgram } from '../../src/servers/program.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type Stack, startStack } from '../../src/servers/stack.ts';
+import { endOf, sendTraffic, WINDOWS } from '../e2e/support.ts';
+import { FaultProxy } from '../faults/proxy.ts';
+
+const ADDED_MS = 50;
+const TRAFFIC = ['--duration', '8s', '--rate', '500', '--series', '30'];
+const KINDS = ['dynamodb', 'influxdb', 'redshift', 'sqlite'];
+
+let stack: Stack;
+let proxy: FaultProxy;
+let env: Record<string, string>;
+beforeAll(async () => {
+  stack = await startStack();
+  proxy = await FaultProxy.start(stack.influxdb.port);
+  env = {
+    ...stack.env,
+    ...WINDOWS,
+    PROBE_INTERVAL: '2s',
+    SINK_INFLUXDB_URL: `http://127.0.0.1:${proxy.port}`,
+    SINK_REDSHIFT_PRICE_MONTH: '180',
+  };
+});
+afterAll(async () => {
+  await proxy?.stop();
+  await stack?.stop();
+});
+
+async function compare(...args: string[]): Promise<{ code: unknown; stdout: string; stderr: string }> {
+  const program = startProgram(['compare', ...args], {});
+  return { code: await program.ended, ...program.output };
+}
+
+/** A service with traffic for some seconds, and what `compare` says of its sinks then. */
+async function measured(
+  pipeline: string,
+): Promise<{ service: ServiceProgram; sinks: Map<string, SinkStatus> }> {
+  const service = await startServiceProgram({ ...env, PIPELINE: pipeline, METRICS_START: 'now' });
+  const truth = await sendTraffic(stack, TRAFFIC);
+  await service.untilConfirmed(endOf(truth), 30_000);
+  const { code, stdout } = await compare('--url', service.url, '--json');
+  expect(code).toBe(0);
+  const { services } = JSON.parse(stdout) as { services: { sinks: SinkStatus[] }[] };
+  return { service, sinks: new Map(services[0]!.sinks.map((sink) => [sink.id, sink])) };
+}
+
+describe('compare', () => {
+  let service: ServiceProgram;
+  afterAll(async () => void (await service?.stop('SIGKILL')));
+
+  test('50 ms before one store show in its column, and in no other', async () => {
+    const before = await measured('before');
+    await before.service.stop();
+    proxy.delay(ADDED_MS);
+    const after = await measured('after');
+    service = after.service;
+    for (const kind of KINDS) {
+      const [was, is] = [before, after].map(({ sinks }) => sinks.get(kind)!.writeSeconds!.p50);
+      const addedMs = 1000 * (is! - was!);
+      if (kind === 'influxdb') expect(addedMs, kind).toBeGreaterThan(ADDED_MS * 0.95);
+      else expect(addedMs, kind).toBeLessThan(ADDED_MS / 2);
+      expect([...after.sinks.values()].map(({ retries }) => Object.keys(retries))).toEqual([[], [], [], []]);
+    }
+    const query = (kind: string) => after.sinks.get(kind)!.queries.windows!.seconds!;
+    expect(query('influxdb')).toBeGreaterThan((ADDED_MS * 0.95) / 1000);
+    expect(query('sqlite')).toBeLessThan(ADDED_MS / 1000);
+  }, 120_000);
+
+  test('agrees with what the stores say of themselves', async () => {
+    const { sinks } = await service.status();
+    const path = env.SINK_SQLITE_PATH!;
+    const database = new DatabaseSync(path, { readOnly: true });
+    const { rows } = database.prepare('SELECT count(*) AS rows FROM points').get() as { rows: number };
+    database.close();
+    const sqlite = sinks.find(({ id }) => id === 'sqlite')!;
+    // The first service wrote as many again, of other windows.
+    expect(rows).toBeGreaterThan(sqlite.written);
+    expect(sqlite.storedBytes).toBe(statSync(path).size + statSync(`${path}-wal`).size);
+    for (const { id, storedBytes } of sinks) expect(storedBytes, id).toBeGreaterThan(10_000);
+    const { rows: sizes } = await stack.postgres.execute(
+      "SELECT pg_total_relation_size('fanout_points') AS bytes",
+      'fanout',
+    );
+    const redshift = sinks.find(({ id }) => id === 'redshift')!;
+    expect(Number(sizes[0].bytes) / redshift.storedBytes!).toBeCloseTo(1, 1);
+  });
+
+  test('every store answers the same two questions, and with as many rows', async () => {
+    const { sinks } = await service.status();
+    for (const kind of ['sums', 'windows'] as const) {
+      const results = sinks.map(({ queries }) => queries[kind]!);
+      expect(results.map(({ error }) => error)).toEqual([null, null, null, null]);
+      expect(new Set(results.map(({ question }) => question)).size).toBe(1);
+      expect(new Set(results.map(({ rows }) => rows)).size, JSON.stringify(results)).toBe(1);
+      expect(results[0]!.rows).toBeGreaterThan(kind === 'sums' ? 0 : 5);
+    }
+  });
+
+  test('a table with a column for each sink, where the output is no terminal, without colours', async () => {
+    const { code, stdout } = await compare('--url', service.url);
+    expect(code).toBe(0);
+    const lines = stdout.split('\n');
+    expect(lines[0]).toMatch(/^http:\S+: All 4 sinks are well\. \S+\/s messages\.$/);
+    expect(lines[2]!.trim().split(/\s+/)).toEqual(KINDS);
+    const rows = lines.slice(3, lines.indexOf('', 3)).map((line) => line.split(/ {2,}/)[0]);
+    for (const row of [
+      'state',
+      'lag',
+      'points',
+      'bytes',
+      'write p50',
+      'write p99',
+      'errors',
+      'retries',
+      'backlog',
+    ])
+      expect(rows).toContain(row);
+    for (const row of ['rejected', 'verified equal', 'query: sums', 'storage', 'cost a month'])
+      expect(rows).toContain(row);
+    expect(stdout).toContain('cost of redshift: 180 USD for the instance');
+    expect(stdout).toContain('cost of influxdb, sqlite: no price set');
+    expect(stdout).toContain('0.625 USD for a million write units');
+    expect(stdout).not.toContain('\x1b');
+  });
+
+  test('two services side by side; one that is not there is named, and the exit code is 1', async () => {
+    const both = await compare('--url', service.url, '--url', `${service.url}/`);
+    expect(both.stdout.split('\n')[3]).toContain(`sqlite@${new URL(service.url).host}`);
+    const gone = await compare('--url', 'http://127.0.0.1:1', '--url', service.url);
+    expect(gone.code).toBe(1);
+    expect(gone.stdout).toContain('http://127.0.0.1:1: ECONNREFUSED. Is the service running there?');
+    expect(gone.stdout).toContain('sqlite@');
+    expect((await compare('--url', 'ftp://x')).stderr).toContain('Expected a URL such as');
+    expect((await compare('--report', 'x.html')).stderr).toContain('--report needs --for');
+  });
+
+  test('a report: the figures of the whole time, in one file; Ctrl-C writes what there is', async () => {
+    const file = join(stack.folder, 'report.html');
+    const { code, stdout } = await compare('--url', service.url, '--for', '3s', '--report', file);
+    expect(code).toBe(0);
+    expect(stdout).toContain('dynamodb');
+    const html = readFileSync(file, 'utf8');
+    expect(html.length).toBeLessThan(400_000);
+    expect(html).not.toMatch(/(?:src|href)="https?:/);
+    const [, json] = /<script type="application\/json" id="report">(.*?)<\/script>/.exec(html) ?? [];
+    const report = JSON.parse(json!);
+    expect(report.charts.times.length).toBeGreaterThanOrEqual(3);
+    expect(report.view.comparison.rows.map(({ what }: { what: string }) => what)).toContain('points, in all');
+
+    const cut = join(stack.folder, 'cut.html');
+    const program = startProgram(['compare', '--url', service.url, '--for', '10m', '--report', cut], {});
+    await new Promise((resolve) => setTimeout(resolve, 2500));
+    expect(await program.stop('SIGINT')).toBe(130);
+    expect(readFileSync(cut, 'utf8')).toContain('id="report"');
+  }, 60_000);
+});

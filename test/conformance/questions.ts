@@ -1,0 +1,150 @@
+/** What a store answers, by its own query, must be what was written. */
+import { describe, expect, it } from 'vitest';
+import type { AnswerRow, Point, Question, WindowRange } from '../../src/sink.ts';
+import { HOSTILE_TEXTS, makePoint, START, WINDOW_MS } from './points.ts';
+import { type Bench, PROMPT_MS, type Subject, sinkError } from './subject.ts';
+
+const RANGE: WindowRange = { from: START, to: START + 10 * WINDOW_MS };
+const NAME = 'asked.for';
+const NEVER = new AbortController().signal;
+
+/** Whole numbers: a store may add them up in any order. */
+function counter(
+  dimensions: readonly (readonly [string, string])[],
+  number: number,
+  more: object = {},
+): Point {
+  const values = { count: number + 1, sum: 10 * number + 7 };
+  return makePoint({
+    name: NAME,
+    dimensions,
+    windowStart: START + (number % 12) * WINDOW_MS,
+    values,
+    ...more,
+  });
+}
+
+const within = ({ windowStart }: Point) => windowStart >= RANGE.from && windowStart < RANGE.to;
+
+/** What the points say, by key. */
+function expected(points: readonly Point[], keyOf: (point: Point) => string): AnswerRow[] {
+  const rows = new Map<string, { key: string; count: number; sum: number }>();
+  for (const point of points.filter(within)) {
+    const row = rows.get(keyOf(point)) ?? { key: keyOf(point), count: 0, sum: 0 };
+    row.count += point.count;
+    row.sum += point.sum;
+    rows.set(row.key, row);
+  }
+  return sorted([...rows.values()]);
+}
+
+function sorted(rows: readonly AnswerRow[]): AnswerRow[] {
+  return [...rows].sort((a, b) => (a.key < b.key ? -1 : 1));
+}
+
+function sums(points: readonly Point[], dimension: string): Question {
+  const series = [...new Map(points.map((point) => [point.series.id, point.series])).values()];
+  return { kind: 'sums', name: NAME, type: 'counter', dimension, series, range: RANGE };
+}
+
+const dimensionValue = (dimension: string) => (point: Point) =>
+  point.series.dimensions.find(([key]) => key === dimension)?.[1] ?? '';
+
+export function describeQuestions(bench: Bench): void {
+  async function holding(points: readonly Point[], proxied = false): Promise<Subject> {
+    const subject = await bench.subject({ proxied });
+    await subject.open();
+    await subject.deliver(points);
+    return subject;
+  }
+  const ask = async (subject: Subject, question: Question) =>
+    sorted(await subject.sink.ask!(question, NEVER));
+
+  describe('questions', () => {
+    const instances = ['', 'boot-1'];
+    const asked = Array.from({ length: 60 }, (_, number) =>
+      counter(
+        number % 5 === 0
+          ? [['host', `h${number % 4}`]]
+          : [
+              ['app', `app-${number % 3}`],
+              ['host', `h${number % 4}`],
+            ],
+        number,
+        { instance: instances[number % 2] },
+      ),
+    );
+    const others = [
+      makePoint({ name: 'another', values: { count: 1000 } }),
+      makePoint({ name: NAME, type: 'gauge', values: { count: 1000 } }),
+    ];
+
+    it('sums a name by a dimension, over the windows of the range', async () => {
+      const subject = await holding([...asked, ...others]);
+      const rows = expected(asked, dimensionValue('app'));
+      expect(rows.map(({ key }) => key)).toEqual(['', 'app-0', 'app-1', 'app-2']);
+      expect(await ask(subject, sums(asked, 'app'))).toEqual(rows);
+    });
+
+    it('sums by a dimension with any key and any values', async () => {
+      for (const key of [...HOSTILE_TEXTS].slice(0, 200)) {
+        if (bench.harness.differs?.cannotAskBy?.(key)) continue;
+        const points = ['plain', key].map((value, number) => counter([[key, value]], number));
+        const subject = await holding(points);
+        expect(await ask(subject, sums(points, key)), JSON.stringify(key)).toEqual(
+          expected(points, dimensionValue(key)),
+        );
+        await subject.sink.close();
+      }
+    }, 120_000);
+
+    it('tells the windows of one series, and of none that has more dimensions or another type', async () => {
+      const own = Array.from({ length: 12 }, (_, number) => counter([['app', 'a']], number));
+      const parts = own.map((point) => ({ ...point, instance: 'boot-2' }));
+      const alike = [
+        makePoint({ name: NAME, type: 'timer', dimensions: [['app', 'a']] }),
+        ...Array.from({ length: 12 }, (_, number) =>
+          counter(
+            [
+              ['app', 'a'],
+              ['host', 'h'],
+            ],
+            number,
+          ),
+        ),
+      ];
+      const subject = await holding([...own, ...parts, ...alike]);
+      const rows = expected([...own, ...parts], ({ windowStart }) => String(windowStart));
+      expect(rows).toHaveLength(10);
+      const question: Question = { kind: 'windows', series: own[0]!.series, range: RANGE };
+      expect(await ask(subject, question)).toEqual(rows);
+    });
+
+    it('answers with no row where nothing was written', async () => {
+      const subject = await holding([]);
+      expect(await ask(subject, sums(asked, 'app'))).toEqual([]);
+      expect(await ask(subject, { kind: 'windows', series: asked[0]!.series, range: RANGE })).toEqual([]);
+    });
+
+    it('leaves a question when its signal is aborted, and answers the next', async () => {
+      const subject = await holding(asked);
+      await expect(subject.sink.ask!(sums(asked, 'app'), AbortSignal.abort())).rejects.toThrow();
+      expect(await ask(subject, sums(asked, 'app'))).toEqual(expected(asked, dimensionValue('app')));
+    });
+
+    it.skipIf(bench.harness.differs?.embedded)('says that the store is gone, soon', async () => {
+      const subject = await holding(asked, true);
+      await bench.proxy().refuse();
+      const started = performance.now();
+      expect((await sinkError(subject.sink.ask!(sums(asked, 'app'), NEVER))).reason).toBe('connection');
+      expect(performance.now() - started).toBeLessThan(PROMPT_MS);
+    });
+
+    it('says how much is stored, or that it does not know', async () => {
+      const subject = await holding(asked);
+      const bytes = await subject.sink.storage!(NEVER);
+      if (bench.harness.differs?.saysNoSize) expect(bytes).toBeUndefined();
+      else expect(bytes).toBeGreaterThan(0);
+    });
+  });
+}
