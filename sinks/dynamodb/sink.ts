@@ -259,7 +259,9 @@ class DynamoDbSink implements Sink {
   async storage(signal: AbortSignal): Promise<number | undefined> {
     try {
       const command = new DescribeTableCommand({ TableName: this.#config.table });
-      return (await this.#connect().send(command, { abortSignal: signal })).Table?.TableSizeBytes;
+      const { Table } = await this.#connect().send(command, { abortSignal: signal });
+      // It has not counted yet.
+      return Table?.TableSizeBytes === 0 ? undefined : Table?.TableSizeBytes;
     } catch (error) {
       throw sinkError(error, signal);
     }

