@@ -69,11 +69,15 @@ function headline(status: Status): View['headline'] {
   };
 }
 
+/** From a time as text or in ms. */
+function clockTime(at: string | number | undefined): string {
+  return at === undefined ? NONE : `${new Date(at).toISOString().slice(11, 19)} UTC`;
+}
+
 export function sinkCard(sink: SinkStatus): SinkCard {
   const { id, kind, lastFailure, catchUp } = sink;
   const failure =
     lastFailure === null ? '' : `${lastFailure.reason.replaceAll('_', ' ')}: ${lastFailure.message}`;
-  const at = lastFailure === null ? '' : new Date(lastFailure.at).toISOString().slice(11, 19);
   const card = (state: string, tone: Tone, detail: string): SinkCard => ({ id, kind, state, tone, detail });
   if (sink.state === 'stopped') return card('stopped', 'bad', failure);
   if (!sink.up && failure === '') return card('connecting', 'warn', 'No answer from the store yet.');
@@ -85,7 +89,7 @@ export function sinkCard(sink: SinkStatus): SinkCard {
   return card(
     'well',
     'good',
-    failure === '' ? 'No failure so far.' : `Last failure at ${at} UTC: ${failure}`,
+    failure === '' ? 'No failure so far.' : `Last failure at ${clockTime(lastFailure?.at)}: ${failure}`,
   );
 }
 
@@ -220,7 +224,7 @@ function queryCell(result: QueryResult | null): Cell {
   if (result === null) return cell(NONE);
   const { seconds: taken, rows, error, question } = result;
   if (taken === null) return cell('no answer', error ?? '', 'warn');
-  return cell(seconds(taken), `${amount(rows ?? 0)} rows; ${question}`);
+  return cell(seconds(taken), `${amount(rows ?? 0)} rows at ${clockTime(result.at)}; ${question}`);
 }
 
 /** What was asked, and the assumption behind each cost: sinks that have one in common stand together. */
@@ -246,6 +250,9 @@ function lagTone({ lagSeconds }: SinkStatus, { windows }: Status): Tone {
 export function comparisonOf(status: Status): Comparison {
   return {
     sinks: status.sinks.map(({ id }) => id),
-    rows: ROWS.map(([what, of]) => ({ what, cells: status.sinks.map((sink) => of(sink, status)) })),
+    rows: ROWS.filter(([what]) => what !== 'dropped' || status.source.kind === 'core').map(([what, of]) => ({
+      what,
+      cells: status.sinks.map((sink) => of(sink, status)),
+    })),
   };
 }
