@@ -88,14 +88,14 @@ export type StoredPoint = Omit<Point, 'windowMs'>;
 export type Question =
   /**
    * By value of a dimension ('' where it is absent): all points of that name and type with a window in the range.
-   * `series` are those of the name, for a store that finds rows by series only.
+   * `series` are those of the name, for a store that finds rows by series only; undefined where they are too many.
    */
   | {
       readonly kind: 'sums';
       readonly name: string;
       readonly type: MetricType;
       readonly dimension: string;
-      readonly series: readonly Series[];
+      readonly series: readonly Series[] | undefined;
       readonly range: WindowRange;
     }
   /** By start of the window (ms since 1970): the points of one series with a window in the range. */

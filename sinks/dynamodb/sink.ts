@@ -216,8 +216,10 @@ class DynamoDbSink implements Sink {
   async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
     if (question.kind === 'windows')
       return addUp(await this.#querySeries(question.series, question.range, signal));
-    const { dimension, range } = question;
-    const waiting = [...question.series];
+    const { dimension, range, series: all } = question;
+    if (all === undefined)
+      throw new SinkError('bad_request', 'so many series are not found but by reading the whole table');
+    const waiting = [...all];
     const rows: AnswerRow[] = [];
     const drain = async () => {
       for (let series = waiting.shift(); series !== undefined; series = waiting.shift()) {

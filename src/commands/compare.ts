@@ -98,7 +98,7 @@ async function showLive(options: CompareOptions, stop: AbortSignal): Promise<num
   } finally {
     process.stdout.write(NORMAL_SCREEN);
   }
-  print(heard, options);
+  if (heard.length > 0) print(heard, options);
   return exitCode(heard);
 }
 

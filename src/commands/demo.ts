@@ -95,7 +95,7 @@ class Demo {
     const service = await startServiceProgram(settings);
     this.#service = service;
     say(
-      `  ${'service'.padEnd(NAME_CHARACTERS)} ${''.padStart(7)}  ${service.url}/api/status  ${service.url}/metrics\n`,
+      `  ${'service'.padEnd(NAME_CHARACTERS)} ${''.padStart(7)}  ${service.url}/  (dashboard)  ${service.url}/metrics\n`,
     );
 
     const truthFile = join(folder, 'truth.jsonl');

@@ -6,6 +6,8 @@ import type { Question } from '../sink.ts';
 /** A store that takes longer has not answered. */
 const TIMEOUT_MS = 5_000;
 
+const MAX_ERROR_CHARACTERS = 300;
+
 /** How one question went, last time. */
 export interface QueryResult {
   /** In words. */
@@ -76,8 +78,10 @@ export class Probes {
     const within = () => AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
     const sums = questions && (await this.#ask(sink, questions.sums, within()));
     const windows = questions && (await this.#ask(sink, questions.windows, within()));
-    const storedBytes = await sink.storage(within()).catch(() => undefined);
+    const stored = await sink.storage(within()).catch(() => undefined);
     if (signal.aborted) return;
+    // A sink from elsewhere may say anything.
+    const storedBytes = Number.isFinite(stored) ? stored : undefined;
     const before = this.of(id);
     this.#results.set(id, {
       sums: sums ?? before.sums,
@@ -99,7 +103,7 @@ export class Probes {
     } catch (error) {
       const message = error instanceof Error ? error.message : String(error);
       const timedOut = signal.aborted ? `no answer within ${TIMEOUT_MS} ms` : message;
-      return { ...about, seconds: null, rows: null, error: timedOut };
+      return { ...about, seconds: null, rows: null, error: timedOut.slice(0, MAX_ERROR_CHARACTERS) };
     }
   }
 }

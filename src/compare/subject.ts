@@ -3,8 +3,8 @@ import { COUNTER } from '../aggregate/sample.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Question, Series } from '../sink.ts';
 
-/** A name with more would be a question of its own kind for a store that finds rows by series only. */
-const MAX_SERIES = 100;
+/** A name with more is not asked about where there is another: a store that finds rows by series only cannot answer. */
+const MAX_SERIES = 250;
 /** Names found to have more, until they are forgotten all at once. */
 const MAX_EXCLUDED = 1_000;
 const SUMS_MS = 5 * 60_000;
@@ -22,17 +22,14 @@ export class Subject {
   #name: string | undefined;
   #seenAt = Number.NEGATIVE_INFINITY;
   readonly #series = new Map<string, Known>();
+  /** Names that were found to have too many series. */
   readonly #excluded = new Set<string>();
 
-  /** Whether a counter of that name can be asked about, as far as is known. */
-  suits(name: string): boolean {
-    return !this.#excluded.has(name);
-  }
-
-  /** The busiest counter that suits, before a window is looked at. */
-  propose(name: string | undefined, windowStart: number): void {
+  /** Counters, the busiest first, before a window is looked at. */
+  propose(names: readonly string[], windowStart: number): void {
     const isStale = windowStart - this.#seenAt > SUMS_MS;
-    if (name === undefined || name === this.#name || (this.#name !== undefined && !isStale)) return;
+    const name = names.find((each) => !this.#excluded.has(each)) ?? names[0];
+    if (name === undefined || (this.#name !== undefined && !isStale)) return;
     this.#name = name;
     this.#seenAt = windowStart;
     this.#series.clear();
@@ -43,11 +40,15 @@ export class Subject {
     if (name !== this.#name || window.typeOf(index) !== COUNTER) return;
     this.#seenAt = Math.max(this.#seenAt, window.start);
     const series = window.records.series(window.refs[index]!);
+    const isNew = !this.#series.has(series.id);
+    if (isNew && this.#series.size >= MAX_SERIES) {
+      if (!this.#excluded.has(name)) this.#exclude(name);
+      return;
+    }
     const known = this.#series.get(series.id) ?? { series, seenAt: 0, samples: 0 };
     known.seenAt = Math.max(known.seenAt, window.start);
     known.samples += window.countOf(index);
     this.#series.set(series.id, known);
-    if (this.#series.size > MAX_SERIES) this.#exclude();
   }
 
   /** Undefined while there is nothing to ask about. `to`: the end of the last window that is complete. */
@@ -65,16 +66,17 @@ export class Subject {
         name,
         type: 'counter',
         dimension: widestDimension(series),
-        series,
+        series: this.#excluded.has(name) ? undefined : series,
         range: { from: to - SUMS_MS, to },
       },
       windows: { kind: 'windows', series: busiest.series, range: { from: to - WINDOWS_MS, to } },
     };
   }
 
-  #exclude(): void {
+  /** Another name is proposed before the next window, or this one again where there is none. */
+  #exclude(name: string): void {
     if (this.#excluded.size >= MAX_EXCLUDED) this.#excluded.clear();
-    this.#excluded.add(this.#name!);
+    this.#excluded.add(name);
     this.#name = undefined;
     this.#series.clear();
   }

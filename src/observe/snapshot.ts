@@ -154,7 +154,12 @@ function sinkStatus(
 }
 
 function costOf(sink: SinkConfig | undefined, usage: Usage): Price {
-  return sink?.module.price?.estimate(sink.prices, usage) ?? NO_PRICE;
+  try {
+    return sink?.module.price?.estimate(sink.prices, usage) ?? NO_PRICE;
+  } catch {
+    // A module from elsewhere: what it costs is not worth the status.
+    return { usdPerMonth: null, assumption: 'the price model failed' };
+  }
 }
 
 function everyReason(counts: ReadonlyMap<string, number> | undefined): Counts {

@@ -55,7 +55,7 @@ export function viewOf(status: Status): View {
 
 function headline(status: Status): View['headline'] {
   if (!status.bus.connected) {
-    return { text: 'The bus is gone: nothing is read until it is back.', tone: 'bad' };
+    return { text: 'The bus is out of reach: nothing is read until it is back.', tone: 'bad' };
   }
   if (!status.ready) return { text: 'Connected to the bus, not reading yet.', tone: 'warn' };
   const cards = status.sinks.map(sinkCard);
@@ -126,7 +126,7 @@ function sourceFacts({ messages, samples, source, windows, bus }: Status): Fact[
     ),
     fact(
       'bus',
-      bus.connected ? 'connected' : 'gone',
+      bus.connected ? 'connected' : 'out of reach',
       `${bus.reconnects} reconnections`,
       bus.connected ? 'good' : 'bad',
     ),

@@ -40,8 +40,8 @@ export class WindowScan {
   async #scan(window: ClosedWindow): Promise<void> {
     const step = Math.ceil(window.size / MAX_POINTS);
     const names = this.#names.top(PROPOSED_NAMES);
-    const suits = ({ name, type }: TopName) => type === 'counter' && this.subject.suits(name);
-    this.subject.propose(names.find(suits)?.name, window.start);
+    const counters = names.filter(({ type }) => type === 'counter').map(({ name }) => name);
+    this.subject.propose(counters, window.start);
     this.#names.begin(window.windowMs);
     for (let index = 0, looked = 0; index < window.size; index += step, looked++) {
       if (looked % POINTS_PER_TURN === 0) await yieldToEvents();

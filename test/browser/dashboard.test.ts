@@ -1,10 +1,13 @@
 /** The dashboard in a real browser, on the real service and stores. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
+import { Recording } from '../../src/compare/report.ts';
 import { loadConfig } from '../../src/config.ts';
 import { comparisonOf } from '../../src/observe/view.ts';
 import { freePort } from '../../src/servers/process.ts';
@@ -58,7 +61,9 @@ afterAll(async () => {
 /** What went wrong on the pages of a test, and what they asked for. */
 const heard = { errors: [] as string[], requests: [] as string[] };
 
-async function open(options: BrowserContextOptions = {}): Promise<Page> {
+const reportFile = () => join(stack.folder, 'report.html');
+
+async function open(options: BrowserContextOptions = {}, url = service.url): Promise<Page> {
   const context = await browser.newContext({ viewport: DESKTOP, ...options });
   const page = await context.newPage();
   page.on('console', (message) => {
@@ -66,7 +71,7 @@ async function open(options: BrowserContextOptions = {}): Promise<Page> {
   });
   page.on('pageerror', (error) => heard.errors.push(error.message));
   page.on('request', (request) => heard.requests.push(request.url()));
-  await page.goto(service.url);
+  await page.goto(url);
   await page.waitForSelector('#comparison tbody tr');
   return page;
 }
@@ -74,13 +79,14 @@ async function open(options: BrowserContextOptions = {}): Promise<Page> {
 afterEach(async () => {
   await Promise.all((browser?.contexts() ?? []).map((context) => context.close()));
   const { errors, requests } = heard;
-  const elsewhere = requests.filter((url) => !url.startsWith(`${service.url}/`) && !url.startsWith('data:'));
+  const own = [`${service.url}/`, 'data:', pathToFileURL(reportFile()).href];
+  const elsewhere = requests.filter((url) => !own.some((start) => url.startsWith(start)));
   // That the service is gone shows in the console.
-  const own = errors.filter((text) => !text.includes('net::ERR_'));
+  const faults = errors.filter((text) => !text.includes('net::ERR_'));
   heard.errors = [];
   heard.requests = [];
   expect(elsewhere).toEqual([]);
-  expect(own).toEqual([]);
+  expect(faults).toEqual([]);
 });
 
 const texts = (page: Page, selector: string) => page.locator(selector).allInnerTexts();
@@ -151,6 +157,24 @@ describe('what it shows', () => {
     expect(page.byteLength).toBeLessThan(MAX_PAGE_BYTES);
   });
 
+  test('a report is the same page as a file: it asks nobody for anything', async () => {
+    const recording = new Recording(service.url, await service.status());
+    for (let i = 0; i < 3; i++) {
+      await sleep(1000);
+      recording.add(await service.status());
+    }
+    writeFileSync(reportFile(), recording.html());
+    const page = await open({ viewport: PHONE }, pathToFileURL(reportFile()).href);
+    await page.waitForSelector('#charts canvas');
+    expect(await page.locator('#headline').innerText()).toMatch(/^Report of http:\S+: .* 0\.1 minutes\./);
+    expect(await page.locator('#charts canvas').count()).toBe(6);
+    expect(await texts(page, '#comparison tbody th')).toContain('highest lag, in all');
+    expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(
+      PHONE.width,
+    );
+    expect(heard.requests.filter((url) => !url.startsWith('data:'))).toHaveLength(1);
+  });
+
   test('other clients get a text at the same address', async () => {
     const response = await fetch(service.url);
     expect(response.headers.get('content-type')).toBe('text/plain; charset=utf-8');
@@ -182,7 +206,7 @@ describe('troubles', () => {
     try {
       await expect
         .poll(() => page.locator('#headline').innerText(), { timeout: DEAD_WITHIN_MS })
-        .toMatch(/^The bus is gone/);
+        .toMatch(/^The bus is out of reach/);
     } finally {
       await stack.nats.resume();
     }

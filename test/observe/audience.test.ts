@@ -1,0 +1,91 @@
+import { once } from 'node:events';
+import { createServer, type Server } from 'node:http';
+import { type AddressInfo, connect, type Socket } from 'node:net';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { Audience } from '../../src/observe/audience.ts';
+
+const MAX_LISTENERS = 32;
+/** More than the system's buffers of one connection and ours take together. */
+const ENOUGH_BYTES = 100_000_000;
+const PART_BYTES = 500_000;
+
+let audience: Audience;
+let server: Server;
+let port: number;
+const sockets: Socket[] = [];
+
+beforeEach(async () => {
+  audience = new Audience();
+  server = createServer((_, response) => {
+    if (!audience.join(response, 'opening', 'hello')) response.writeHead(503).end();
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  port = (server.address() as AddressInfo).port;
+});
+afterEach(() => {
+  for (const socket of sockets.splice(0)) socket.destroy();
+  server.close();
+  server.closeAllConnections();
+});
+
+/** Connects and asks; what comes back is read only where somebody listens for it. */
+async function ask(): Promise<Socket> {
+  const socket = connect(port, '127.0.0.1');
+  sockets.push(socket);
+  await once(socket, 'connect');
+  socket.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n');
+  return socket;
+}
+
+async function read(socket: Socket, until: string): Promise<string> {
+  let text = '';
+  socket.on('data', (chunk: Buffer) => {
+    text += chunk.toString();
+  });
+  await expect.poll(() => text).toContain(until);
+  return text;
+}
+
+test('tells everybody, from the opening on, one event a time', async () => {
+  const [one, two] = [await ask(), await ask()];
+  const heard = [read(one, 'event: view\n'), read(two, 'event: view\n')];
+  await expect.poll(() => audience.size).toBe(2);
+  audience.tell('view', () => ({ text: 'a\nb' }));
+  for (const text of await Promise.all(heard)) {
+    expect(text).toContain('content-type: text/event-stream');
+    expect(text).toContain('event: opening\ndata: "hello"\n\n');
+    expect(text).toContain('event: view\ndata: {"text":"a\\nb"}\n\n');
+  }
+  one.destroy();
+  await expect.poll(() => audience.size).toBe(1);
+});
+
+test('makes nothing where nobody listens', () => {
+  audience.tell('view', () => {
+    throw new Error('made');
+  });
+});
+
+test('turns away who comes when there is no room, and takes him when there is again', async () => {
+  for (let i = 0; i < MAX_LISTENERS; i++) await ask();
+  await expect.poll(() => audience.size).toBe(MAX_LISTENERS);
+  expect(await read(await ask(), '\r\n')).toMatch(/^HTTP\/1\.1 503/);
+  sockets[0]!.destroy();
+  await expect.poll(() => audience.size).toBe(MAX_LISTENERS - 1);
+  expect(await read(await ask(), '\r\n')).toMatch(/^HTTP\/1\.1 200/);
+});
+
+test('lets go of who does not read, and of nobody else', async () => {
+  const reader = await ask();
+  reader.resume();
+  const sleeper = await ask();
+  sleeper.pause();
+  await expect.poll(() => audience.size).toBe(2);
+  const part = 'x'.repeat(PART_BYTES);
+  for (let told = 0; told < ENOUGH_BYTES && audience.size === 2; told += PART_BYTES) {
+    audience.tell('view', () => part);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  expect(audience.size).toBe(1);
+  expect(reader.destroyed).toBe(false);
+});
