@@ -4,7 +4,7 @@ import { Command, InvalidArgumentError } from 'commander';
 import { MAX_SAMPLES, Recording } from '../compare/report.ts';
 import { type Heard, hear } from '../compare/services.ts';
 import { type Comparison, comparisonOf, notesOf, type Tone, viewOf } from '../observe/view.ts';
-import { perSecond } from '../observe/words.ts';
+import { amount } from '../observe/words.ts';
 import { printable } from '../text.ts';
 import { duration } from './arguments.ts';
 import { type Cell, renderTable } from './table.ts';
@@ -156,14 +156,32 @@ const COLOURS: Readonly<Record<Tone, 'green' | 'yellow' | 'red' | undefined>> = 
 };
 
 function inWords(heard: readonly Heard[]): string {
+  const width = terminalWidth();
   const heads = heard.map((one) => {
     if (one.kind === 'silent') return `${one.url}: ${printable(one.reason)}. Is the service running there?`;
     const { headline, status } = viewOf(one.status);
-    return `${one.url}: ${printable(headline.text)} ${perSecond(status.messages.perSecond)} messages.`;
+    return `${one.url}: ${printable(headline.text)} ${amount(status.messages.perSecond)} messages/s.`;
   });
-  const tables = fit(sideBySide(heard));
+  const tables = fit(sideBySide(heard), width);
   const notes = heard.flatMap((one) => (one.kind === 'status' ? notesOf(one.status).map(printable) : []));
-  return [heads.join('\n'), ...tables, notes.join('\n')].filter((text) => text !== '').join('\n\n');
+  const lines = (texts: readonly string[]) => texts.flatMap((text) => wrap(text, width)).join('\n');
+  return [lines(heads), ...tables, lines(notes)].filter((text) => text !== '').join('\n\n');
+}
+
+function terminalWidth(): number {
+  return process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY;
+}
+
+/** Between words; what is longer than a line is left to the terminal. */
+function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const last = lines.at(-1);
+    if (last !== undefined && last.length + 1 + word.length <= width)
+      lines[lines.length - 1] = `${last} ${word}`;
+    else lines.push(lines.length === 0 ? word : `  ${word}`);
+  }
+  return lines;
 }
 
 /** The sinks of all services; with several of these, each sink has its service's address behind its id. */
@@ -184,8 +202,7 @@ function sideBySide(heard: readonly Heard[]): Comparison {
 }
 
 /** As few tables as the terminal is wide enough for. */
-function fit({ sinks, rows }: Comparison): string[] {
-  const width = process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY;
+function fit({ sinks, rows }: Comparison, width: number): string[] {
   const tables: string[] = [];
   for (let from = 0; from < sinks.length; ) {
     let to = from + 1;

@@ -126,7 +126,7 @@ function sourceFacts({ messages, samples, source, windows, bus }: Status): Fact[
     ),
     fact(
       'bus',
-      bus.connected ? 'connected' : 'out of reach',
+      bus.connected ? 'up' : 'gone',
       `${bus.reconnects} reconnections`,
       bus.connected ? 'good' : 'bad',
     ),

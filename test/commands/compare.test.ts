@@ -111,7 +111,7 @@ describe('compare', () => {
     const { code, stdout } = await compare('--url', service.url);
     expect(code).toBe(0);
     const lines = stdout.split('\n');
-    expect(lines[0]).toMatch(/^http:\S+: All 4 sinks are well\. \S+\/s messages\.$/);
+    expect(lines[0]).toMatch(/^http:\S+: All 4 sinks are well\. \S+ messages\/s\.$/);
     expect(lines[2]!.trim().split(/\s+/)).toEqual(KINDS);
     const rows = lines.slice(3, lines.indexOf('', 3)).map((line) => line.split(/ {2,}/)[0]);
     for (const row of [
