@@ -102,7 +102,7 @@ function sourceFacts({ messages, samples, source, windows, bus }: Status): Fact[
     fact('late', percent(samples.lateShare), `${amount(samples.late)} since the start`),
     fact('pending', amount(source.pendingMessages), 'messages still to be read'),
     fact(
-      'lag of reading',
+      'reading lag',
       seconds(source.lagSeconds),
       'behind the stream',
       source.lagSeconds > 5 ? 'warn' : 'plain',
@@ -127,7 +127,7 @@ function sourceFacts({ messages, samples, source, windows, bus }: Status): Fact[
     fact(
       'bus',
       bus.connected ? 'up' : 'gone',
-      `${bus.reconnects} reconnections`,
+      `${bus.reconnects} reconnects`,
       bus.connected ? 'good' : 'bad',
     ),
   ];

@@ -82,7 +82,10 @@ describe('compare', () => {
     const sqlite = sinks.find(({ id }) => id === 'sqlite')!;
     // The first service wrote as many again, of other windows.
     expect(rows).toBeGreaterThan(sqlite.written);
-    expect(sqlite.storedBytes).toBe(statSync(path).size + statSync(`${path}-wal`).size);
+    const stored = async () => (await service.status()).sinks.find(({ id }) => id === 'sqlite')!.storedBytes;
+    await expect
+      .poll(stored, { timeout: 10_000 })
+      .toBe(statSync(path).size + statSync(`${path}-wal`, { throwIfNoEntry: false })!.size);
     // The emulator of DynamoDB does not count what it stores.
     const sizes = sinks.filter(({ id }) => id !== 'dynamodb').map(({ storedBytes }) => storedBytes);
     for (const bytes of sizes) expect(bytes).toBeGreaterThan(10_000);
