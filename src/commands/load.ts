@@ -260,6 +260,7 @@ function toJson({ options, progress, disconnects, totals, truth, differences }: 
         late: truth.late,
         ahead: truth.ahead,
         differing_series: differences.length,
+        missing_samples: differences.reduce((sum, { sent, held }) => sum + sent.count - held.count, 0),
         differences: differences.slice(0, LISTED_DIFFERENCES),
       },
     }),
