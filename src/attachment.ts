@@ -88,6 +88,8 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
     replayable: true,
     instance: '',
     open: (first, closed) => createJetStreamSource(bus, core, { start: startOf(first, closed, tiling) }),
+    openAside: (first) =>
+      createJetStreamSource(bus, core, { start: startOf(first, undefined, tiling), isPassive: true }),
     keeperOf: (sink) =>
       new CheckpointKeeper({
         sink,

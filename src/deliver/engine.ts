@@ -41,6 +41,11 @@ export interface Attachment {
    * that is known: what is news for the windows before.
    */
   open(from: number, closedAt: number | undefined): Source;
+  /**
+   * A source with all messages that the window which begins with `from` can depend on, to look at it once more: what it
+   * misses is lost to no sink. Absent in core mode.
+   */
+  openAside?(from: number): Source;
   keeperOf(sink: string): CheckpointKeeper | undefined;
 }
 
@@ -243,7 +248,7 @@ export class Engine {
       digests: sink.digests,
       isUsable: () => lane.state === 'live' && lane.up,
       isWhole: (start) => !this.gaps.latest.some(({ from, to }) => start >= from && start < to),
-      recompute: this.#attachment.replayable ? this.#recomputeFor(id) : undefined,
+      recompute: this.#recomputeFor(id),
       clock: this.#clock,
       differs: (difference, start) => events.differs(id, difference, start),
     });
@@ -341,19 +346,19 @@ export class Engine {
     };
   }
 
-  /** A window as the stream gives it; what is missing of it, or came late, is nobody's business here. */
-  #recomputeFor(sink: string): NonNullable<VerifierOptions['recompute']> {
+  /** A window as the stream gives it. */
+  #recomputeFor(sink: string): VerifierOptions['recompute'] {
+    const { tiling, instance, openAside } = this.#attachment;
+    if (openAside === undefined) return undefined;
     return async (start, through, signal) => {
       let gaps = 0;
-      const { tiling, instance } = this.#attachment;
       const open: OpenReplay = (from, closedAt, hand) => {
         const beginning = { from, closedAt, instance, tiling };
         const onGap = () => {
           gaps += 1;
         };
         const { pipeline, aggregator } = openPipeline(this.table, this.#settings, beginning, { hand, onGap });
-        const source = this.#attachment.open(from, closedAt);
-        return { source, reader: pipeline, release: () => aggregator.release() };
+        return { source: openAside(from), reader: pipeline, release: () => aggregator.release() };
       };
       const failed = (error: unknown) => this.#events.replayFailed(sink, error);
       const windows = await recomputeWindow(

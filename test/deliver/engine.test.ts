@@ -91,6 +91,7 @@ function setUp() {
       replayable: true,
       instance: '',
       open: (first: number) => stream.source(readFrom(first, TILING), clock),
+      openAside: (first: number) => stream.source(readFrom(first, TILING), clock),
       keeperOf: (sink: string) =>
         new CheckpointKeeper({
           sink,

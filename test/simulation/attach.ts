@@ -59,6 +59,8 @@ export async function attachToStream(
     instance: '',
     open: (first, closed) =>
       instance.tracked(new SimSource(world, instance, readFrom(first, tiling), closed)),
+    openAside: (first) =>
+      instance.mortal(new SimSource(world, instance, readFrom(first, tiling), undefined, true)),
     keeperOf: (sink) =>
       new CheckpointKeeper({
         sink,

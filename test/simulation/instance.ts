@@ -157,6 +157,11 @@ export class Instance {
   /** A source that the invariants look at, and that ends with its instance. */
   tracked(source: SimSource | SimCoreSource): Source {
     this.sources.push(source);
+    return this.mortal(source);
+  }
+
+  /** A source that ends with its instance. */
+  mortal(source: SimSource | SimCoreSource): Source {
     const { stats } = source;
     return { stats, run: (reader, signal) => Promise.race([source.run(reader, signal), this.#buried]) };
   }
