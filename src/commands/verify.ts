@@ -121,7 +121,9 @@ async function readAll(
   release();
   const failed = (error: unknown) => bus.log.warn({ error: String(error) }, 'reading failed; trying again');
   const options = { open, tiling, clock: systemClock, failed };
-  await verification.judgeAgain((start, through) => recomputeWindow(start, through, options, stop));
+  await verification.judgeAgain(
+    async (start, through) => (await recomputeWindow(start, through, options, stop))?.windows,
+  );
 }
 
 async function checkpoints(bus: Bus, config: Config): Promise<StoredCheckpoint[]> {

@@ -249,6 +249,11 @@ export class Engine {
       isUsable: () => lane.state === 'live' && lane.up,
       isWhole: (start) => !this.gaps.latest.some(({ from, to }) => start >= from && start < to),
       recompute: this.#recomputeFor(id),
+      closedAt: () => lane.closedAt ?? this.live.source.stats.lastSequence,
+      position: () => {
+        const { lastSequence, pending } = this.live.source.stats;
+        return { read: lastSequence, end: lastSequence + pending };
+      },
       clock: this.#clock,
       differs: (difference, start) => events.differs(id, difference, start),
     });
@@ -361,13 +366,13 @@ export class Engine {
         return { source: openAside(from), reader: pipeline, release: () => aggregator.release() };
       };
       const failed = (error: unknown) => this.#events.replayFailed(sink, error);
-      const windows = await recomputeWindow(
+      const recomputed = await recomputeWindow(
         start,
         through,
         { open, tiling, clock: this.#clock, failed },
         signal,
       );
-      return gaps > 0 ? undefined : windows;
+      return gaps > 0 ? undefined : recomputed;
     };
   }
 

@@ -26,31 +26,41 @@ export async function rewriteWindow(
   signal: AbortSignal,
 ): Promise<void> {
   const found = await recomputeWindow(start, through, options, signal);
-  if (found !== undefined) await lane.rewrite(found.map(handOut), signal);
+  if (found !== undefined) await lane.rewrite(found.windows.map(handOut), signal);
+}
+
+/** A window as the stream gives it. */
+export interface Recomputed {
+  /** None where it is empty. */
+  readonly windows: readonly ClosedWindow[];
+  /** Sequence of the last message that was read for it. */
+  readonly read: number;
 }
 
 /**
- * The window that begins with `start`, from the stream, with all messages up to sequence `through` at least: none where
- * it is empty. Undefined when `signal` aborts.
+ * Computes the window that begins with `start` from the stream, with all messages up to sequence `through` at least.
+ * Resolves to undefined when `signal` aborts.
  */
 export async function recomputeWindow(
   start: number,
   through: number,
   { open, tiling, clock, failed }: RecomputeOptions,
   signal: AbortSignal,
-): Promise<readonly ClosedWindow[] | undefined> {
+): Promise<Recomputed | undefined> {
   const end = tiling.endOf(start);
   for (let attempt = 1; !signal.aborted; attempt++) {
     const done = new AbortController();
     const until = AbortSignal.any([signal, done.signal]);
     let found: ClosedWindow[] = [];
-    const { source, reader, release } = open(start, undefined, (windows, boundary) => {
+    let read = 0;
+    const { source, reader, release } = open(start, undefined, (windows, boundary, sequence) => {
+      read = sequence;
       found = [...found, ...windows.filter((window) => window.start === start)];
       if (boundary >= end) done.abort();
     });
     try {
       await source.run(patient(reader, through), until);
-      return signal.aborted ? undefined : found;
+      return signal.aborted ? undefined : { windows: found, read };
     } catch (error) {
       failed(error);
       await clock.sleep(backoffMs(attempt, clock.random()), signal);

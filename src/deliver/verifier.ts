@@ -6,14 +6,17 @@
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { Bell, type Clock } from './clock.ts';
 import { type Digest, isChosen, isSameDigest, NO_ROWS } from './digest.ts';
+import type { Recomputed } from './rewrite.ts';
 import type { SinkDigests } from './writer.ts';
 
 /** Windows that wait to be verified; those past it are unknown. */
 const MAX_WAITING = 1000;
 /** Windows that a lane remembers to have been reopened: what must have been read to compute one again. */
 const MAX_REOPENED = 1000;
-/** Of one window; a store that is slower cannot be verified. */
-const READ_TIMEOUT_MS = 120_000;
+/** Of one window, read back or computed again; where that takes longer, it cannot be verified. */
+const TIMEOUT_MS = 120_000;
+/** After a difference was found, until the store is read once more. */
+const SECOND_LOOK_MS = 5000;
 
 export interface VerifySettings {
   /** Of the confirmed windows, from 0 to 1. */
@@ -46,8 +49,12 @@ export interface VerifierOptions extends VerifySettings {
    * undefined where the stream does not hold it any more. Absent in core mode.
    */
   readonly recompute?:
-    | ((start: number, through: number, signal: AbortSignal) => Promise<readonly ClosedWindow[] | undefined>)
+    | ((start: number, through: number, signal: AbortSignal) => Promise<Recomputed | undefined>)
     | undefined;
+  /** Sequence up to which all had been read when the windows confirmed last were closed. */
+  readonly closedAt: () => number;
+  /** Sequences up to which the live path has read, and at which the stream ends as far as it knows. */
+  readonly position: () => { readonly read: number; readonly end: number };
   readonly clock: Clock;
   /** Synchronous, and must not throw. */
   readonly differs: (difference: string, start: number) => void;
@@ -56,12 +63,20 @@ export interface VerifierOptions extends VerifySettings {
 interface Waiting {
   readonly window: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>;
   readonly due: number;
+  /** To compute it again, all messages up to this sequence must have been read, whatever the stream times say. */
+  readonly through: number;
   /** Undefined where that could not be told. */
   readonly written: Promise<Digest | undefined>;
   /** The whole window, where the store has to be asked for its keys. */
   readonly keys: ClosedWindow | undefined;
   /** It was reopened: it comes again when it has been written anew. */
   isStale: boolean;
+}
+
+/** Of a window as the stream gives it, by all messages up to sequence `read`. */
+interface TrueDigest {
+  readonly digest: Digest;
+  readonly read: number;
 }
 
 type Judgement =
@@ -91,7 +106,7 @@ export class Verifier {
 
   /** Every point of the window was acknowledged, but for so many that were refused for good. */
   confirmed(window: ClosedWindow, refused: number): void {
-    const { share, digests, delayMs, clock, isUsable } = this.#options;
+    const { share, digests, delayMs, clock, isUsable, closedAt } = this.#options;
     if (!isChosen(window.start, share)) return;
     this.#forget(window.start);
     if (digests === undefined || refused > 0 || !isUsable() || this.#waiting.length >= MAX_WAITING) {
@@ -102,6 +117,7 @@ export class Verifier {
     this.#waiting.push({
       window: { start, windowMs, instance },
       due: clock.now() + delayMs,
+      through: Math.max(closedAt(), this.#through.get(window.start) ?? 0),
       written: digests.ofWindow(window).catch(() => undefined),
       keys: digests.needsKeys ? window : undefined,
       isStale: false,
@@ -161,34 +177,50 @@ export class Verifier {
       // Where the stream could say who is right and does not any more, nobody knows.
       return this.#options.recompute === undefined ? different(stored, written, 'as written') : UNKNOWN;
     }
-    if (isSameDigest(stored, recomputed)) return EQUAL;
-    // Another instance may just have been writing it anew.
-    const again = await this.#read(waiting, signal);
-    return isSameDigest(again, recomputed) ? EQUAL : different(again, recomputed, 'by the stream');
+    if (isSameDigest(stored, recomputed.digest)) return EQUAL;
+    return await this.#lookAgain(waiting, recomputed, signal);
   }
 
-  async #read({ window, keys }: Waiting, signal: AbortSignal): Promise<Digest> {
-    const { clock, digests } = this.#options;
-    const timer = new AbortController();
-    const late = clock.sleep(READ_TIMEOUT_MS, AbortSignal.any([timer.signal, signal]));
+  /**
+   * Another instance may have written the window anew, or be about to: for a message that is in the stream, and that we
+   * have not read yet. When we have, the window was reopened here as well, or there was none.
+   */
+  async #lookAgain(waiting: Waiting, { digest, read }: TrueDigest, signal: AbortSignal): Promise<Judgement> {
+    const { clock, position } = this.#options;
+    const due = Math.max(read, position().end);
+    await clock.sleep(SECOND_LOOK_MS, signal);
+    if (waiting.isStale || position().read < due) return UNKNOWN;
+    const stored = await this.#read(waiting, signal);
+    return isSameDigest(stored, digest) ? EQUAL : different(stored, digest, 'by the stream');
+  }
+
+  #read({ window, keys }: Waiting, signal: AbortSignal): Promise<Digest> {
+    return this.#bounded(signal, (until) => this.#options.digests!.ofStore(window, keys, until));
+  }
+
+  async #recompute({ window, through }: Waiting, signal: AbortSignal): Promise<TrueDigest | undefined> {
+    const { recompute, digests } = this.#options;
+    if (recompute === undefined) return undefined;
+    const found = await this.#bounded(signal, (until) => recompute(window.start, through, until));
+    if (found === undefined) return undefined;
+    const [recomputed] = found.windows;
+    const digest = recomputed === undefined ? NO_ROWS : await digests!.ofWindow(recomputed);
+    return { digest, read: found.read };
+  }
+
+  /** Rejects when the time is over, or `signal` aborts. */
+  async #bounded<T>(signal: AbortSignal, work: (until: AbortSignal) => Promise<T>): Promise<T> {
+    const over = new AbortController();
+    const late = this.#options.clock.sleep(TIMEOUT_MS, AbortSignal.any([over.signal, signal]));
     const timedOut = late.then((): never => {
-      throw new Error('no answer in time');
+      throw new Error('not in time');
     });
     timedOut.catch(() => {});
     try {
-      return await Promise.race([digests!.ofStore(window, keys, timer.signal), timedOut]);
+      return await Promise.race([work(over.signal), timedOut]);
     } finally {
-      timer.abort();
+      over.abort();
     }
-  }
-
-  async #recompute({ window }: Waiting, signal: AbortSignal): Promise<Digest | undefined> {
-    const { recompute, digests } = this.#options;
-    const through = this.#through.get(window.start) ?? 0;
-    const windows = await recompute?.(window.start, through, signal);
-    if (windows === undefined) return undefined;
-    const [recomputed] = windows;
-    return recomputed === undefined ? NO_ROWS : await digests!.ofWindow(recomputed);
   }
 }
 

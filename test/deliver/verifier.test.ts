@@ -56,6 +56,8 @@ function setUp(options: Partial<VerifierOptions> = {}) {
     usable: true,
     reads: [] as number[],
     partial: 0,
+    closedAt: 0,
+    position: { read: 5, end: 5 },
     answer: 'rows' as 'rows' | 'fails' | 'hangs',
   };
   const digests: SinkDigests = {
@@ -76,6 +78,8 @@ function setUp(options: Partial<VerifierOptions> = {}) {
     digests,
     isUsable: () => state.usable,
     isWhole: (start) => start !== state.partial,
+    closedAt: () => state.closedAt,
+    position: () => state.position,
     clock,
     differs: (difference) => told.push(difference),
     ...options,
@@ -167,7 +171,7 @@ test('a difference is told only where the stream says so too', async () => {
   const { clock, held, state, told, verifier, counts } = setUp({
     recompute: async (start, through) => {
       asked.push([start, through]);
-      return truth;
+      return { windows: truth, read: 5 };
     },
   });
   // Another instance has written it anew, and we have not heard of the message yet.
@@ -179,9 +183,14 @@ test('a difference is told only where the stream says so too', async () => {
   truth = [counterWindow(2, 5)];
   held.set(2000, counterWindow(2, 4));
   verifier.reopened(2000, 9);
+  state.closedAt = 7;
   verifier.confirmed(counterWindow(2, 5), 0);
   await clock.pass(2000);
+  // It is read once more, some time later.
+  expect(counts().different).toBe(0);
+  await clock.pass(5000);
   expect(counts()).toEqual({ equal: 1, different: 1, unknown: 0 });
+  expect(state.reads).toEqual([1000, 2000, 2000]);
   expect(told).toEqual(['window 1970-01-01T00:00:02.000Z: it has 4 rows in the store, and 5 by the stream']);
   expect(verifier.stats.lastDifference).toBe(told[0]);
   expect(asked).toEqual([
@@ -190,13 +199,45 @@ test('a difference is told only where the stream says so too', async () => {
   ]);
 });
 
+test('what another instance is writing anew, for a message that we have not read yet, is no difference', async () => {
+  const sums = (i: number) => i + 0.5;
+  let read = 5;
+  const { clock, held, state, told, verifier, counts } = setUp({
+    recompute: async (start) => ({ windows: [counterWindow(start / 1000, 5)], read }),
+  });
+  // It had written half of it.
+  held.set(1000, counterWindow(1, 5, sums));
+  verifier.confirmed(counterWindow(1, 5), 0);
+  await clock.pass(2000);
+  held.set(1000, counterWindow(1, 5));
+  await clock.pass(5000);
+  expect(counts()).toEqual({ equal: 1, different: 0, unknown: 0 });
+  // We hear of the message in time, or not.
+  held.set(2000, counterWindow(2, 5, sums));
+  verifier.confirmed(counterWindow(2, 5), 0);
+  await clock.pass(2000);
+  verifier.reopened(2000, 9);
+  await clock.pass(5000);
+  expect(counts()).toEqual({ equal: 1, different: 0, unknown: 0 });
+  verifier.confirmed(counterWindow(2, 5), 0);
+  state.position = { read: 5, end: 8 };
+  await clock.pass(10_000);
+  expect(counts()).toEqual({ equal: 1, different: 0, unknown: 1 });
+  verifier.confirmed(counterWindow(2, 5), 0);
+  state.position = { read: 5, end: 5 };
+  read = 6;
+  await clock.pass(10_000);
+  expect(counts()).toEqual({ equal: 1, different: 0, unknown: 2 });
+  expect(told).toEqual([]);
+});
+
 test('a share is computed again from the stream, also where the store has what was written', async () => {
   const { clock, told, verifier, counts } = setUp({
     replayShare: 1,
-    recompute: async () => [counterWindow(1, 6)],
+    recompute: async () => ({ windows: [counterWindow(1, 6)], read: 5 }),
   });
   verifier.confirmed(counterWindow(1, 5), 0);
-  await clock.pass(2000);
+  await clock.pass(10_000);
   expect(counts()).toEqual({ equal: 0, different: 1, unknown: 0 });
   expect(told[0]).toContain('it has 5 rows in the store, and 6 by the stream');
   // Where the stream does not hold it any more, what was written has to do.
