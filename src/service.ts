@@ -10,13 +10,16 @@ import { type Attachment, Engine, type EngineEvents, type EngineSettings } from 
 import { Reports } from './deliver/reports.ts';
 import { ThreadedSink } from './deliver/threaded-sink.ts';
 import { serveHttp } from './observe/http.ts';
-import type { Log } from './observe/log.ts';
+import { type Log, Quiet } from './observe/log.ts';
 import { Meters } from './observe/meters.ts';
 import { type Parts, snapshot } from './observe/snapshot.ts';
 import type { Status } from './observe/status.ts';
 import { Telemetry } from './observe/telemetry.ts';
 import { Watch } from './observe/watch.ts';
 import { WindowScan } from './observe/window-scan.ts';
+
+/** Between two lines about the same trouble. */
+const QUIET_MS = 60_000;
 
 export interface Service {
   /** Of the HTTP server. */
@@ -48,10 +51,15 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
   };
   const status = () => snapshot(parts, clock.now());
   const telemetry = new Telemetry(status);
+  const quiet = new Quiet(QUIET_MS);
   const watch = new Watch(
     status,
     parts.meters,
     config.sinks.map(({ id }) => id),
+    (error) => {
+      if (quiet.admit('watch', clock.now()) !== undefined)
+        log.error({ error: String(error) }, 'the status cannot be shown');
+    },
   );
   const http = await serveHttp({
     host: config.core.httpHost,

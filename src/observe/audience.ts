@@ -26,8 +26,9 @@ export class Audience {
   /** Keeps the connection, and tells it `first` at once. False where there is no room: the caller answers. */
   join(response: ServerResponse, event: string, first: unknown): boolean {
     if (this.#listeners.size >= MAX_LISTENERS) return false;
+    const text = `retry: ${RETRY_MS}\n\n${encode(event, first)}`;
     response.writeHead(200, HEADERS);
-    response.write(`retry: ${RETRY_MS}\n\n${encode(event, first)}`);
+    response.write(text);
     this.#listeners.add(response);
     response.on('close', () => this.#listeners.delete(response));
     return true;

@@ -77,29 +77,26 @@ async function respond(
   options: HttpOptions,
   page: Page,
 ): Promise<void> {
-  const { method } = request;
-  if (method === 'GET' && pathOf(request) === '/api/events' && options.listen(response)) return;
-  const {
-    code,
-    type,
-    body,
-    headers: more,
-  } = await answer(request, options, page).catch((error: unknown): Answer => {
+  const answered = await answer(request, response, options, page).catch((error: unknown): Answer => {
     return { code: 500, type: TEXT, body: `${error instanceof Error ? error.message : 'failed'}\n` };
   });
+  if (answered === 'kept') return;
+  const { code, type, body, headers: more } = answered;
   const headers = { 'content-type': type, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' };
   response.writeHead(code, { ...headers, ...more });
-  response.end(method === 'HEAD' ? undefined : body);
+  response.end(request.method === 'HEAD' ? undefined : body);
 }
 
-function pathOf(request: IncomingMessage): string {
-  return (request.url ?? '/').split('?', 1)[0]!;
-}
-
-async function answer(request: IncomingMessage, options: HttpOptions, page: Page): Promise<Answer> {
+/** `kept`: the connection is somebody else's now. */
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  options: HttpOptions,
+  page: Page,
+): Promise<Answer | 'kept'> {
   if (request.method !== 'GET' && request.method !== 'HEAD')
     return { code: 405, type: TEXT, body: 'GET only\n' };
-  switch (pathOf(request)) {
+  switch ((request.url ?? '/').split('?', 1)[0]) {
     case '/metrics':
       return { code: 200, type: options.metricsType, body: await options.metrics() };
     case '/healthz':
@@ -111,6 +108,7 @@ async function answer(request: IncomingMessage, options: HttpOptions, page: Page
     case '/api/status':
       return { code: 200, type: 'application/json', body: `${JSON.stringify(options.status())}\n` };
     case '/api/events':
+      if (request.method === 'GET' && options.listen(response)) return 'kept';
       return { code: 503, type: TEXT, body: 'too many listen already\n', headers: { 'retry-after': '10' } };
     case '/':
       return wantsHtml(request)

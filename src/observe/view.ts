@@ -76,8 +76,9 @@ function clockTime(at: string | number | undefined): string {
 
 export function sinkCard(sink: SinkStatus): SinkCard {
   const { id, kind, lastFailure, catchUp } = sink;
+  // A sink from elsewhere may have left the reason out.
   const failure =
-    lastFailure === null ? '' : `${lastFailure.reason.replaceAll('_', ' ')}: ${lastFailure.message}`;
+    lastFailure === null ? '' : `${String(lastFailure.reason).replaceAll('_', ' ')}: ${lastFailure.message}`;
   const card = (state: string, tone: Tone, detail: string): SinkCard => ({ id, kind, state, tone, detail });
   if (sink.state === 'stopped') return card('stopped', 'bad', failure);
   if (!sink.up && failure === '') return card('connecting', 'warn', 'No answer from the store yet.');

@@ -24,14 +24,21 @@ export class Watch {
   readonly #history: History;
   readonly #audience = new Audience();
   readonly #timer: NodeJS.Timeout;
+  readonly #failed: (error: unknown) => void;
   #ticks = 0;
 
   /** Goes on until `stop`. */
-  constructor(status: () => Status, meters: Meters, sinks: readonly string[]) {
+  constructor(
+    status: () => Status,
+    meters: Meters,
+    sinks: readonly string[],
+    failed: (error: unknown) => void,
+  ) {
+    this.#failed = failed;
     this.#status = status;
     this.#meters = meters;
     this.#history = new History(sinks);
-    this.#timer = setInterval(() => this.#tick(), TICK_MS).unref();
+    this.#timer = setInterval(() => this.#tryTick(), TICK_MS).unref();
   }
 
   stop(): void {
@@ -42,6 +49,15 @@ export class Watch {
   listen(response: ServerResponse): boolean {
     const opening: PageEvents['opening'] = { view: viewOf(this.#status()), charts: this.#history.charts };
     return this.#audience.join(response, 'opening', opening);
+  }
+
+  /** Whatever a sink from elsewhere makes the status say: who watches must not end what is watched. */
+  #tryTick(): void {
+    try {
+      this.#tick();
+    } catch (error) {
+      this.#failed(error);
+    }
   }
 
   #tick(): void {

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -136,6 +138,29 @@ describe('compare', () => {
     expect(stdout).toContain('0.625 USD for a million write units');
     expect(stdout).not.toContain('\x1b');
   });
+
+  test('on a terminal: within its width, on a screen of its own, which Ctrl-C leaves', async () => {
+    const main = join(import.meta.dirname, '../../src/main.ts');
+    const command = `stty cols 60 rows 50; ${process.execPath} --no-warnings ${main} compare --url ${service.url}`;
+    const child = spawn('script', ['-qefc', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] });
+    let shown = '';
+    child.stdout.on('data', (chunk: Buffer) => {
+      shown += chunk.toString();
+    });
+    await expect
+      .poll(() => shown.split('All 4 sinks are well.').length, { timeout: 15_000 })
+      .toBeGreaterThan(2);
+    child.stdin.write('\x03');
+    const [code] = await once(child, 'exit');
+    expect(code).toBe(0);
+    expect(shown.startsWith('\x1b[?1049h')).toBe(true);
+    const [live, left] = shown.split('\x1b[?1049l');
+    expect(live).toContain('\x1b[32mwell');
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: colours
+    const lines = left!.replace(/\x1b\[\d+m/g, '').split('\r\n');
+    expect(lines.filter((line) => line.length > 60)).toEqual([]);
+    for (const kind of KINDS) expect(left).toContain(kind);
+  }, 30_000);
 
   test('two services side by side; one that is not there is named, and the exit code is 1', async () => {
     const both = await compare('--url', service.url, '--url', `${service.url}/`);
