@@ -123,7 +123,7 @@ function sourceFacts({ messages, samples, source, windows, bus }: Status): Fact[
     fact(
       'series',
       amount(windows.series),
-      `${windows.open} open windows of ${seconds(windows.windowMs / 1000)}`,
+      `windows of ${seconds(windows.windowMs / 1000)}, ${windows.open} open`,
     ),
     fact(
       'bus',

@@ -94,7 +94,8 @@ class Chart {
       axes: [
         {
           ...axis,
-          size: 28,
+          size: 32,
+          gap: 9,
           space: 70,
           values: (_, times) => {
             const shown = (times.at(-1) ?? 0) - (times[0] ?? 0) < SHORT_SECONDS ? 8 : 5;
