@@ -45,7 +45,10 @@ export function checkStreamEnd(world: World, invariant: string): void {
         world.trace.fail('I3', `${id} ${world.windowName(row.windowStart)} ${nameOf(row)}: ${wrong}`);
     }
     for (const key of rejected) {
-      if (rows.has(key)) world.trace.fail('I5', `${id} holds a point that it refused: ${key}`);
+      const row = rows.get(key);
+      // With a part of its samples gone before one of two has read them, a sum may be a number to that one.
+      if (row !== undefined && !world.invariants.isHoled(row.windowStart))
+        world.trace.fail('I5', `${id} holds a point that it refused: ${key}`);
     }
   }
 }
