@@ -1,5 +1,6 @@
 /** The environment -> one frozen, typed Config. Every error is reported at once; the README's table comes from here. */
 import type { WindowShape } from './aggregate/tiling.ts';
+import { FORMATS } from './decode/formats.ts';
 import {
   type Environment,
   maskUrl,
@@ -66,6 +67,15 @@ export const CORE_SETTINGS = {
   metricsStreamMaxAge: setting.duration({ meaning: 'age limit of a stream that we make', default: '24h' }),
   metricsStreamMaxBytes: setting.bytes({ meaning: 'byte limit of a stream that we make', default: '8GiB' }),
   metricsStart: setting.custom(parseBegin, 'now, earliest or an RFC 3339 time', begin),
+  metricsFormat: setting.choice(FORMATS, {
+    meaning:
+      'what messages are in: json, the format of nats_metrics; influx, line protocol; statsd, with the tags of DogStatsD; auto tells by how each begins',
+    default: 'auto',
+  }),
+  metricsCounters: setting.list({
+    meaning:
+      'line protocol: which series are counters, by name, * standing for any text and ? for one character; all others are gauges',
+  }),
   metricsReceive: setting.choice(['frames', 'plain'], {
     meaning:
       'frames: takes messages from the connection before the client makes objects of them, at half the cost; plain: by the client alone',

@@ -57,7 +57,7 @@ export function replays(
   table: SeriesTable,
   events: RecomputeEvents,
 ): OpenReplay {
-  const settings = { maxMessageBytes: core.maxMessageBytes, slice: { index: 0, of: 1 } };
+  const settings = { ...core, slice: { index: 0, of: 1 } };
   return (from, closedAt, hand) => {
     const { pipeline, aggregator } = openPipeline(
       table,

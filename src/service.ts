@@ -169,6 +169,8 @@ class Operation {
     const log = this.#log;
     const reports = new Reports(log, systemClock);
     const settings: EngineSettings = {
+      metricsFormat: core.metricsFormat,
+      metricsCounters: core.metricsCounters,
       maxMessageBytes: core.maxMessageBytes,
       slice: core.slice,
       stopTimeoutMs: core.stopTimeout,

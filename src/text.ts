@@ -1,4 +1,4 @@
-/** Text from elsewhere: names and patterns that we did not choose. */
+/** Text from elsewhere: names that we did not choose. */
 
 /** What moves a terminal's cursor, changes its state or the order of its text: C0 and C1 controls, bidirectional marks. */
 const UNSAFE =
@@ -8,27 +8,6 @@ const UNSAFE =
 /** Safe to show: what could act on a terminal is written as an escape, such as \u001b. */
 export function printable(text: string): string {
   return text.replace(UNSAFE, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
-}
-
-/** `*` stands for any text, `?` for one character. Takes no more steps than both lengths multiplied. */
-export function matchesGlob(pattern: string, text: string): boolean {
-  let [p, t] = [0, 0];
-  // Where to go on should what follows the last `*` not match: the `*` takes one character more.
-  let [star, taken] = [-1, 0];
-  while (t < text.length) {
-    if (pattern[p] === '*') {
-      [star, taken] = [p, t];
-      p += 1;
-    } else if (pattern[p] === '?' || pattern[p] === text[t]) {
-      p += 1;
-      t += 1;
-    } else if (star >= 0) {
-      taken += 1;
-      [p, t] = [star + 1, taken];
-    } else return false;
-  }
-  while (pattern[p] === '*') p += 1;
-  return p === pattern.length;
 }
 
 /** JSON of which nothing acts on a terminal; it means the same. */

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { matchesGlob, printable } from '../src/text.ts';
+import { matchesGlob } from '../src/decode/glob.ts';
+import { printable } from '../src/text.ts';
 
 test('a glob matches as the regular expression that it stands for', () => {
   const letters = fc.constantFrom('a', 'b', '.');

@@ -21,7 +21,7 @@ export interface Series {
 
 /** The numbers that a point can carry; `FIELDS` says which of them each type does. */
 export interface PointValues {
-  /** Samples: a whole number, at least 1. */
+  /** Samples, or of timers the measurements that they stand for: a whole number, at least 1. */
   readonly count: number;
   /** Added in stream order (I3). */
   readonly sum: number;

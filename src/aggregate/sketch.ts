@@ -27,18 +27,22 @@ export class Sketch {
   #negative: Bins | undefined;
   #zeros = 0;
 
-  add(value: number): void {
+  /** Counts the value `weight` times. */
+  add(value: number, weight = 1): void {
     if (value === 0) {
-      this.#zeros++;
+      this.#zeros += weight;
     } else if (value > 0) {
-      this.#positive.add(Math.ceil(Math.log(value) / LOG_GAMMA));
+      this.#positive.add(Math.ceil(Math.log(value) / LOG_GAMMA), weight);
     } else {
       this.#negative ??= new Bins();
-      this.#negative.add(Math.ceil(Math.log(-value) / LOG_GAMMA));
+      this.#negative.add(Math.ceil(Math.log(-value) / LOG_GAMMA), weight);
     }
   }
 
-  /** Writes the `QUANTILES` of the `count` values added, each within [min, max], to `out` at `at`; returns `out`. */
+  /**
+   * Writes the `QUANTILES` of the values added, each within [min, max] and `count` with their weights, to `out` at `at`;
+   * returns `out`.
+   */
   quantiles(count: number, min: number, max: number, out: Float64Array, at: number): Float64Array {
     let next = 0;
     let below = 0;
@@ -70,10 +74,10 @@ class Bins {
   /** The index that `#counts[0]` is for. */
   #first = 0;
 
-  add(index: number): void {
+  add(index: number, weight: number): void {
     let at = index - this.#first;
     if (at < 0 || at >= this.#counts.length) at = this.#makeRoom(index);
-    this.#counts[at]!++;
+    this.#counts[at]! += weight;
   }
 
   ascend(visit: (index: number, count: number) => void): void {

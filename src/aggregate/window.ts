@@ -112,15 +112,15 @@ export class OpenWindow {
     return row;
   }
 
-  add(row: Row, { type, value }: Sample, eventTime: number): void {
+  add(row: Row, { type, value, weight }: Sample, eventTime: number): void {
     const values = this.#values;
-    values[row + COUNT]!++;
-    values[row + SUM]! += value;
+    values[row + COUNT]! += weight;
+    values[row + SUM]! += weight * value;
     if (type === COUNTER) return;
     if (value < values[row + MIN]!) values[row + MIN] = value;
     if (value > values[row + MAX]!) values[row + MAX] = value;
     if (type !== GAUGE) {
-      this.#sketches[values[row + P50]!]!.add(value);
+      this.#sketches[values[row + P50]!]!.add(value, weight);
     } else if (eventTime >= values[row + LAST_TIME]!) {
       values[row + LAST] = value;
       values[row + LAST_TIME] = eventTime;
@@ -134,6 +134,8 @@ export class OpenWindow {
       const row = this.#sketchRows[i]!;
       const sketch = this.#sketches[i]!;
       sketch.quantiles(values[row + COUNT]!, values[row + MIN]!, values[row + MAX]!, values, row + P50);
+      // Weights need not be whole, but stores hold whole counts: rounded once, when all are added.
+      values[row + COUNT] = Math.round(values[row + COUNT]!);
     }
     const size = this.#numbers.length;
     const rows = new Uint32Array(shared(size, Uint32Array.BYTES_PER_ELEMENT));

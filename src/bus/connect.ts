@@ -10,8 +10,9 @@ import {
 import { type Log, Quiet } from '../observe/log.ts';
 import { connectError, isUnreachable, refusedCertificate } from './errors.ts';
 import { Frames } from './frames.ts';
+import { incoming } from './headers.ts';
 import { type CoreConfig, parseServers, signInOptions } from './sign-in.ts';
-import { BusError } from './source.ts';
+import { BusError, type Envelope } from './source.ts';
 
 /** Every inbox of ours starts with this: permissions have to allow subscribing to `_INBOX.fanout.>`. */
 export const INBOX_PREFIX = '_INBOX.fanout';
@@ -43,10 +44,9 @@ export interface BusStats {
   callbackErrors: number;
 }
 
-/** A message of plain NATS. The subjects are only decoded when they are read. */
-export interface Incoming {
+/** A message of plain NATS. */
+export interface Incoming extends Envelope {
   readonly data: Uint8Array;
-  readonly subject: string;
   /** Empty or undefined: nobody waits for an answer. */
   readonly reply?: string;
 }
@@ -236,7 +236,7 @@ class Connection implements Bus {
         // An exception that leaves this callback would end the client's reader for good, in silence.
         try {
           if (error) options.onRefused?.(refusedSubscription(subject));
-          else onMessage(message);
+          else onMessage(incoming(message));
         } catch (thrown) {
           this.#callbackThrew(subject, thrown);
         }

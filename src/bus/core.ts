@@ -3,10 +3,17 @@
  * not arrive (no connection, or the server dropped us as a slow consumer) is lost without a trace at the server.
  */
 import { steadyNow } from './clock.ts';
-import type { Bus } from './connect.ts';
+import type { Bus, Incoming } from './connect.ts';
 import { TICK_MS } from './pull.ts';
 import type { CoreConfig } from './sign-in.ts';
-import { BusError, newSourceStats, type Reader, type Source, type SourceStats } from './source.ts';
+import {
+  BusError,
+  type Envelope,
+  newSourceStats,
+  type Reader,
+  type Source,
+  type SourceStats,
+} from './source.ts';
 
 /** What is still handed over to a reader that asked for time; the bus cannot be held back, so the rest is dropped. */
 const MAX_HELD_MESSAGES = 100_000;
@@ -22,7 +29,7 @@ export function createCoreSource(bus: Bus, core: Configured, options: CoreOption
   return new CoreSource(bus, core, options.now ?? steadyNow);
 }
 
-type Receive = (bytes: Uint8Array, start: number, end: number) => void;
+type Receive = (bytes: Uint8Array, start: number, end: number, envelope?: Envelope) => void;
 
 const NEVER = { buffer: undefined, at: 0 };
 
@@ -80,7 +87,8 @@ class CoreSource implements Source {
 
   #subscribe(subject: string, receive: Receive, reject: (error: BusError) => void) {
     const queue = this.#core.metricsQueueGroup;
-    return this.#bus.subscribe(subject, ({ data }) => receive(data, 0, data.length), {
+    const onMessage = (message: Incoming) => receive(message.data, 0, message.data.length, message);
+    return this.#bus.subscribe(subject, onMessage, {
       ...(queue === undefined ? {} : { queue }),
       onFrame: receive,
       onRefused: reject,
@@ -88,16 +96,22 @@ class CoreSource implements Source {
   }
 
   #receiver(reader: Reader, reject: (error: unknown) => void): Receive {
-    return (bytes, start, end) => {
+    return (bytes, start, end, envelope) => {
       try {
-        this.#onMessage(bytes, start, end, reader);
+        this.#onMessage(bytes, start, end, envelope, reader);
       } catch (error) {
         reject(error);
       }
     };
   }
 
-  #onMessage(bytes: Uint8Array, start: number, end: number, reader: Reader): void {
+  #onMessage(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    envelope: Envelope | undefined,
+    reader: Reader,
+  ): void {
     // What the connection brought at once arrived at once.
     if (bytes.buffer !== this.#arrived.buffer) this.#arrived = { buffer: bytes.buffer, at: this.#now() };
     const arrival = Math.floor(this.#arrived.at);
@@ -107,7 +121,7 @@ class CoreSource implements Source {
       return;
     }
     this.stats.lastStreamTime = arrival;
-    reader.message(bytes, start, end, arrival, 0);
+    reader.message(bytes, start, end, arrival, 0, envelope);
   }
 
   /** All that arrived before now was handed over as it came. */

@@ -10,11 +10,12 @@ import { openBucket, readServerTime } from './bucket.ts';
 import { ServerClock, steadyNow } from './clock.ts';
 import type { Bus } from './connect.ts';
 import { isTransient, jetstreamError } from './errors.ts';
-import { Pull, type PullEnd, type Subjected } from './pull.ts';
+import { Pull, type PullEnd } from './pull.ts';
 import type { ReplySubject } from './reply-subject.ts';
 import { type Beginning, beginAt, beginBehind, NANOS_PER_MS } from './resume.ts';
 import type { CoreConfig } from './sign-in.ts';
 import {
+  type Envelope,
   type Gap,
   newSourceStats,
   type Reader,
@@ -176,7 +177,7 @@ class JetStreamSource implements Source {
   async #read(reader: Reader, signal: AbortSignal): Promise<PullEnd> {
     const consumer = { stream: this.#core.metricsStream, name: this.#consumer };
     const handlers = {
-      message: (message: Subjected, bytes: Uint8Array, start: number, end: number, reply: ReplySubject) =>
+      message: (message: Envelope, bytes: Uint8Array, start: number, end: number, reply: ReplySubject) =>
         this.#onMessage(message, bytes, start, end, reply, reader),
       progress: () => this.#onProgress(reader),
       idle: (askedAt: number) => this.#onIdle(askedAt, reader),
@@ -194,7 +195,7 @@ class JetStreamSource implements Source {
   }
 
   #onMessage(
-    message: Subjected,
+    message: Envelope,
     bytes: Uint8Array,
     start: number,
     end: number,

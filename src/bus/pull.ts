@@ -8,7 +8,9 @@
 import { createInbox, type Msg, nanos, type Subscription } from 'nats';
 import { type Bus, INBOX_PREFIX } from './connect.ts';
 import type { FrameSink } from './frames.ts';
+import { incoming } from './headers.ts';
 import { prefixLength, ReplySubject } from './reply-subject.ts';
+import type { Envelope } from './source.ts';
 
 /** Messages per request: a server gives up on a client that has 64 MB unread, so the bytes are bounded as well. */
 const BATCH_MESSAGES = 10_000;
@@ -29,14 +31,9 @@ const STATUS = {
   badRequest: 400,
 } as const;
 
-/** What has a subject, decoded where somebody reads it. */
-export interface Subjected {
-  readonly subject: string;
-}
-
 /** Calls come one after the other. What they throw or reject with ends the reading. */
 export interface PullHandlers {
-  message(message: Subjected, bytes: Uint8Array, start: number, end: number, reply: ReplySubject): void;
+  message(message: Envelope, bytes: Uint8Array, start: number, end: number, reply: ReplySubject): void;
   /** After each batch, and on every tick in which messages came. A promise holds further requests. */
   progress(): void | Promise<void>;
   /** All that the stream held when the server was asked, at `askedAt` by the local clock, has been handed over. */
@@ -165,11 +162,12 @@ export class Pull {
     const parsed = this.#reply ?? this.#firstReply(reply);
     if (parsed === undefined) return;
     parsed.read(this.#replyBytes, 0, this.#replyBytes.write(reply, 'latin1'));
-    this.#onDelivery(request, message, message.data, 0, message.data.length);
+    const { data } = message;
+    this.#onDelivery(request, incoming(message), data, 0, data.length);
   }
 
   /** Its reply subject is the one read last. */
-  #onDelivery(request: Request, message: Subjected, bytes: Uint8Array, start: number, end: number): void {
+  #onDelivery(request: Request, message: Envelope, bytes: Uint8Array, start: number, end: number): void {
     const reply = this.#reply!;
     this.#silentTicks = 0;
     // The consumer numbers what it delivers: any message that got lost on the way shows here, before the next is used.
@@ -300,7 +298,7 @@ export class Pull {
 }
 
 /** The subject of a frame: one object is used over and over. */
-class FrameSubject implements Subjected {
+class FrameSubject implements Envelope {
   #bytes: Uint8Array = new Uint8Array(0);
   #start = 0;
   #end = 0;

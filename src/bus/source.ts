@@ -24,12 +24,20 @@ export interface Gap {
   readonly messages: number;
 }
 
+/** What is known of a message beside its bytes. */
+export interface Envelope {
+  /** Decoded when it is read. */
+  readonly subject: string;
+  /** What the header `Content-Encoding` says; undefined where it is absent. The bytes are as they were sent. */
+  readonly encoding?: string | undefined;
+}
+
 /** What a reader does with the messages. All calls come one after the other, in stream order. */
 export interface Reader {
   /**
    * One message: the bytes from `start` to `end`, which nobody changes any more. Synchronous, and must not throw.
-   * `streamTime` is in whole milliseconds since 1970, rounded down; `sequence` is 0 in core mode. The subject is only
-   * decoded when it is read; sources that have none leave it out.
+   * `streamTime` is in whole milliseconds since 1970, rounded down; `sequence` is 0 in core mode. Without an
+   * envelope, nothing is known of the subject, and there is no encoding.
    */
   message(
     bytes: Uint8Array,
@@ -37,7 +45,7 @@ export interface Reader {
     end: number,
     streamTime: number,
     sequence: number,
-    envelope?: { readonly subject: string },
+    envelope?: Envelope,
   ): void;
   /**
    * Every message with a stream time below `streamTime` has been handed over (I2): after a batch, the time of its last

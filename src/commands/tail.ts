@@ -1,9 +1,9 @@
 import { once } from 'node:events';
 import { Command } from 'commander';
-import { type Bus, connect } from '../bus/connect.ts';
+import { type Bus, connect, type Incoming } from '../bus/connect.ts';
 import { createJetStreamSource } from '../bus/jetstream.ts';
 import { listen } from '../bus/listen.ts';
-import type { Reader } from '../bus/source.ts';
+import type { Envelope, Reader } from '../bus/source.ts';
 import { type Config, loadConfig } from '../config.ts';
 import { createLog } from '../observe/log.ts';
 import { TapDecoder } from '../tap/decoder.ts';
@@ -24,6 +24,7 @@ interface TailOptions extends Filters {
 const MAX_UNREAD_BYTES = 1024 * 1024;
 const MAX_RATE = 1_000_000;
 const TELL_INTERVAL_MS = 1000;
+const NO_ENVELOPE: Envelope = { subject: '' };
 
 const HELP = `
 It only listens: nobody else gets a message less, and nothing is kept on the bus. What the service would reject is shown
@@ -54,11 +55,11 @@ async function tail(wanted: readonly string[], options: TailOptions, config: Con
   const over = new AbortController();
   const stop = AbortSignal.any([stopSignal(), over.signal]);
   const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout tail' });
-  const output = new Output(options, new TapDecoder(config.core.maxMessageBytes), () => over.abort());
+  const output = new Output(options, new TapDecoder(config.core), () => over.abort());
   const timer = setInterval(() => output.tellHeld(), TELL_INTERVAL_MS);
   if (options.from === undefined) {
-    const take = ({ data: payload, subject }: { data: Uint8Array; subject: string }) =>
-      output.take({ payload, subject, time: Date.now(), sequence: undefined });
+    const take = ({ data: payload, subject, encoding }: Incoming) =>
+      output.take({ payload, subject, time: Date.now(), sequence: undefined, encoding });
     await listen(bus, wanted, take, stop);
   } else {
     await readFrom(options.from, wanted, config, bus, output, stop);
@@ -80,8 +81,8 @@ async function readFrom(
   const start = { kind: 'time', ms } as const;
   const source = createJetStreamSource(bus, { ...core, metricsSubjects }, { start, isPassive: true });
   const reader: Reader = {
-    message: (bytes, start, end, time, sequence, envelope) =>
-      output.take({ payload: bytes.subarray(start, end), subject: envelope?.subject ?? '', time, sequence }),
+    message: (bytes, start, end, time, sequence, { subject, encoding } = NO_ENVELOPE) =>
+      output.take({ payload: bytes.subarray(start, end), subject, time, sequence, encoding }),
     // History waits for whoever reads it.
     progress: () => (process.stdout.writableNeedDrain ? drained(stop) : undefined),
   };

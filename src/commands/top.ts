@@ -79,10 +79,10 @@ async function top(wanted: readonly string[], options: TopOptions, config: Confi
 /** What counts under which key; a message's bytes are shared among its samples. */
 function counter(by: string, rates: Rates, { core }: Config): (message: Incoming) => void {
   if (by === 'subject') return ({ subject, data }) => rates.add(subject, data.length);
-  const decoder = new TapDecoder(core.maxMessageBytes);
+  const decoder = new TapDecoder(core);
   const key = by.replace(/^dimension:/, '');
-  return ({ data }) => {
-    const { samples, rejections } = decoder.decode(data);
+  return ({ data, encoding }) => {
+    const { samples, rejections } = decoder.decode(data, encoding);
     const bytes = data.length / (samples.length + rejections.length || 1);
     for (const { series, type } of samples) {
       if (by === 'name') rates.add(series.name, bytes);

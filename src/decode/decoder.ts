@@ -7,7 +7,7 @@ export interface SampleHandler {
   expect?(series: Int32Array, count: number): void;
   /** The sample is good during the call only. */
   sample(sample: Sample): void;
-  /** An element of an array that is no sample; the others are kept. */
+  /** An element of a message (of an array, a line, a field) that is no sample; the others are kept. */
   rejected(reason: Rejection, message: Uint8Array): void;
   /** A message of which nothing is kept. */
   rejectedMessage(reason: Rejection, message: Uint8Array): void;

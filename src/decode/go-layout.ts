@@ -1,5 +1,5 @@
 import { COUNTER, GAUGE, TIMER } from '../aggregate/sample.ts';
-import type { JsonSample } from './json-sample.ts';
+import type { DecodedSample } from './decoded-sample.ts';
 import { ascii, CLOSE_OBJECT, FAILED, OPEN_OBJECT, QUOTE, type Scanner } from './scanner.ts';
 import type { TimestampReader } from './timestamp.ts';
 
@@ -57,7 +57,7 @@ export class GoLayout {
   }
 
   /** Fills the sample, except for its series. If false, it has to be read the long way. */
-  read(scanner: Scanner, sample: JsonSample, start: number): boolean {
+  read(scanner: Scanner, sample: DecodedSample, start: number): boolean {
     const { end, bytes } = scanner;
     if (!NAME.isAt(scanner, start)) return false;
     sample.clear();
@@ -90,7 +90,7 @@ export class GoLayout {
     return true;
   }
 
-  #type(scanner: Scanner, sample: JsonSample, i: number): number {
+  #type(scanner: Scanner, sample: DecodedSample, i: number): number {
     if (!TYPE.isAt(scanner, i)) return FAILED;
     i += TYPE.length;
     if (COUNTER_VALUE.isAt(scanner, i)) {

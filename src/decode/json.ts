@@ -1,10 +1,10 @@
 import { identify } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { hashOf } from '../aggregate/spellings.ts';
+import { DecodedSample, NO_TYPE } from './decoded-sample.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { GoLayout } from './go-layout.ts';
 import { checkIdentity, keyText, readDimensions } from './identity.ts';
-import { JsonSample, NO_TYPE } from './json-sample.ts';
 import { MAX_MESSAGE_BYTES } from './limits.ts';
 import type { Rejection } from './rejection.ts';
 import {
@@ -43,7 +43,7 @@ export class JsonDecoder implements Decoder {
   readonly #maxMessageBytes: number;
   readonly #scanner = new Scanner();
   /** Taken and not handed over yet: the first `#size`. */
-  readonly #batch = Array.from({ length: BATCH_MESSAGES }, () => new JsonSample());
+  readonly #batch = Array.from({ length: BATCH_MESSAGES }, () => new DecodedSample());
   #size = 0;
   /** What is being read. */
   #sample = this.#batch[0]!;
@@ -120,7 +120,7 @@ export class JsonDecoder implements Decoder {
   }
 
   /** A sample spelled as never before, or whose spelling was forgotten: all of its message is read strictly. */
-  #handOverNew(sample: JsonSample, handler: SampleHandler): void {
+  #handOverNew(sample: DecodedSample, handler: SampleHandler): void {
     const { bytes, messageStart, messageEnd } = sample;
     this.#sample = sample;
     this.#scanner.load(bytes, messageStart, messageEnd);
@@ -335,7 +335,7 @@ export class JsonDecoder implements Decoder {
   }
 
   /** Parses what was spelled as never before (or was forgotten), and tells the table. */
-  #newSpelling(sample: JsonSample): Rejection | undefined {
+  #newSpelling(sample: DecodedSample): Rejection | undefined {
     const scanner = this.#scanner;
     const name = scanner.text(sample.nameStart, sample.nameStart + sample.nameLength, true);
     const { dimensionsStart: start, dimensionsLength: length } = sample;

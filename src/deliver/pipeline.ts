@@ -3,10 +3,12 @@ import type { Sample } from '../aggregate/sample.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
-import type { Gap, Reader } from '../bus/source.ts';
+import type { Envelope, Gap, Reader } from '../bus/source.ts';
 import type { Slice } from '../config.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
-import { JsonDecoder } from '../decode/json.ts';
+import { decompress } from '../decode/encoding.ts';
+import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
+import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
 import type { Rejection } from '../decode/rejection.ts';
 import type { Beginning } from './begin.ts';
 
@@ -22,6 +24,8 @@ export type Hand = (
 
 export interface PipelineOptions {
   readonly decoder: Decoder;
+  /** Of a compressed message, and of what becomes of it. */
+  readonly maxMessageBytes?: number;
   readonly aggregator: Aggregator;
   /** Everything up to here had been read before. */
   readonly sequence: number;
@@ -37,7 +41,7 @@ export interface PipelineOptions {
    */
   readonly onReopened?: (starts: readonly number[], sequence: number) => void;
   readonly onGap?: (gap: Gap) => void;
-  /** A message, or an element of an array, that is no sample: for the log. */
+  /** A message, or an element of it, that is no sample: for the log. */
   readonly onRejected?: (reason: Rejection, message: Uint8Array) => void;
 }
 
@@ -45,7 +49,7 @@ export interface PipelineOptions {
 export interface PipelineStats {
   received: number;
   readonly rejectedMessages: Map<Rejection, number>;
-  /** Elements of arrays. */
+  /** Elements of arrays, lines, and fields of lines. */
   readonly rejectedSamples: Map<Rejection, number>;
 }
 
@@ -60,10 +64,26 @@ export class Pipeline implements Reader, SampleHandler {
     this.#sequence = options.sequence;
   }
 
-  message(bytes: Uint8Array, start: number, end: number, streamTime: number, sequence: number): void {
+  message(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    streamTime: number,
+    sequence: number,
+    envelope?: Envelope,
+  ): void {
     this.stats.received++;
     this.#sequence = sequence;
-    this.#options.decoder.take(bytes, start, end, streamTime, sequence, this);
+    const encoding = envelope?.encoding;
+    if (encoding === undefined) this.#options.decoder.take(bytes, start, end, streamTime, sequence, this);
+    else this.#encoded(bytes.subarray(start, end), streamTime, sequence, encoding);
+  }
+
+  #encoded(message: Uint8Array, streamTime: number, sequence: number, encoding: string): void {
+    const { decoder, maxMessageBytes = MAX_MESSAGE_BYTES } = this.#options;
+    const said = decompress(message, encoding, maxMessageBytes);
+    if (typeof said === 'string') this.rejectedMessage(said, message);
+    else decoder.take(said, 0, said.length, streamTime, sequence, this);
   }
 
   /** All messages so far are rejected, or their samples are with the aggregator. */
@@ -114,8 +134,7 @@ export class Pipeline implements Reader, SampleHandler {
   }
 }
 
-export interface PipelineSettings {
-  readonly maxMessageBytes: number;
+export interface PipelineSettings extends DecoderSettings {
   readonly slice: Slice;
 }
 
@@ -134,9 +153,10 @@ export function openPipeline(
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
   const { maxMessageBytes, slice } = settings;
   const aggregator = new Aggregator(table, { ...beginning, slice });
-  const decoder = new JsonDecoder(table, { maxMessageBytes });
+  const decoder = makeDecoder(table, settings);
+  const sequence = beginning.closedAt ?? 0;
   return {
-    pipeline: new Pipeline({ ...options, decoder, aggregator, sequence: beginning.closedAt ?? 0 }),
+    pipeline: new Pipeline({ ...options, decoder, maxMessageBytes, aggregator, sequence }),
     aggregator,
   };
 }

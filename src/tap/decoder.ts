@@ -1,7 +1,8 @@
 import { METRIC_TYPES, type MetricType, type Series } from '../aggregate/point.ts';
 import { SeriesTable } from '../aggregate/series-table.ts';
-import type { SampleHandler } from '../decode/decoder.ts';
-import { JsonDecoder } from '../decode/json.ts';
+import type { Decoder, SampleHandler } from '../decode/decoder.ts';
+import { decompress } from '../decode/encoding.ts';
+import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
 import type { Rejection } from '../decode/rejection.ts';
 
 /** Series that are remembered; of more, those that were not seen lately are read anew. */
@@ -13,6 +14,8 @@ export interface Heard {
   readonly value: number;
   /** In ms since 1970; NaN where the message has none. */
   readonly eventTime: number;
+  /** See `Sample.weight`. */
+  readonly weight: number;
 }
 
 /** A message as the service would take it: its samples, and why parts of it would be rejected. */
@@ -23,18 +26,27 @@ export interface Contents {
 
 export class TapDecoder {
   readonly #table = new SeriesTable(KEPT_SERIES);
-  readonly #decoder: JsonDecoder;
+  readonly #maxMessageBytes: number;
+  readonly #decoder: Decoder;
 
-  constructor(maxMessageBytes: number) {
-    this.#decoder = new JsonDecoder(this.#table, { maxMessageBytes });
+  constructor(settings: DecoderSettings) {
+    this.#maxMessageBytes = settings.maxMessageBytes;
+    this.#decoder = makeDecoder(this.#table, settings);
   }
 
-  decode(payload: Uint8Array): Contents {
+  /** `encoding`: what the header `Content-Encoding` says. */
+  decode(payload: Uint8Array, encoding?: string): Contents {
+    const said = encoding === undefined ? payload : decompress(payload, encoding, this.#maxMessageBytes);
+    return typeof said === 'string' ? { samples: [], rejections: [said] } : this.#decode(said);
+  }
+
+  #decode(payload: Uint8Array): Contents {
     const samples: Heard[] = [];
     const rejections: Rejection[] = [];
     const handler: SampleHandler = {
-      sample: ({ series, type, value, eventTime }) => {
-        samples.push({ series: this.#table.series(series), type: METRIC_TYPES[type]!, value, eventTime });
+      sample: ({ series: number, type, value, eventTime, weight }) => {
+        const series = this.#table.series(number);
+        samples.push({ series, type: METRIC_TYPES[type]!, value, eventTime, weight });
       },
       rejected: (reason) => rejections.push(reason),
       rejectedMessage: (reason) => rejections.push(reason),

@@ -1,5 +1,5 @@
+import { matchesGlob } from '../decode/glob.ts';
 import type { Series } from '../sink.ts';
-import { matchesGlob } from '../text.ts';
 
 export interface DimensionFilter {
   readonly key: string;

@@ -13,21 +13,24 @@ export interface Received {
   readonly time: number;
   /** In the stream, where it was read from there. */
   readonly sequence: number | undefined;
+  readonly encoding?: string | undefined;
 }
 
 /** What would be rejected has no series: filters leave it out. */
 export function linesOf(message: Received, decoder: TapDecoder, filters: Filters, asJson: boolean): string[] {
-  const { samples, rejections } = decoder.decode(message.payload);
+  const { samples, rejections } = decoder.decode(message.payload, message.encoding);
   const { subject, sequence } = message;
   const time = new Date(message.time).toISOString();
   const lines = samples
     .filter(({ series }) => matchesFilters(filters, series))
-    .map(({ series, type, value, eventTime }) => {
+    .map(({ series, type, value, eventTime, weight }) => {
       const { name, dimensions, dimensionsJson } = series;
-      if (!asJson) return printable(`${time} ${subject} ${type} ${name} ${value} ${dimensionsJson}`);
+      const times = weight === 1 ? '' : ` (${weight} times)`;
+      if (!asJson) return printable(`${time} ${subject} ${type} ${name} ${value}${times} ${dimensionsJson}`);
       const event_time = Number.isNaN(eventTime) ? null : new Date(eventTime).toISOString();
       const sample = { name, type, value, dimensions: Object.fromEntries(dimensions), event_time };
-      return printableJson({ time, subject, sequence, ...sample });
+      const weighed = weight === 1 ? sample : { ...sample, weight };
+      return printableJson({ time, subject, sequence, ...weighed });
     });
   if (rejections.length === 0 || hasFilters(filters)) return lines;
   const start = Buffer.from(message.payload.subarray(0, SHOWN_BYTES)).toString('utf8');

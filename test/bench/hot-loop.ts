@@ -2,7 +2,7 @@
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
-import { JsonDecoder } from '../../src/decode/json.ts';
+import { makeDecoder } from '../../src/decode/formats.ts';
 import { Pipeline } from '../../src/deliver/pipeline.ts';
 import { BenchMessages, type Mix } from './messages.ts';
 
@@ -12,6 +12,8 @@ const MAX_MESSAGE_BYTES = 512;
 const FRAME_BYTES = 90;
 const NOW = 1_795_000_000_000;
 const MAX_SERIES = 1_000_000;
+/** The defaults. */
+const FORMAT = { metricsFormat: 'auto', metricsCounters: undefined, maxMessageBytes: 1_048_576 } as const;
 const MIN_MESSAGES = 1_000_000;
 
 export interface HotLoopResult {
@@ -45,7 +47,7 @@ function pipelineOf(): Pipeline {
   const tiling = Tiling.of({ windowMs: 10_000, latenessMs: 2000, maxAheadMs: 1000, maxSeries: MAX_SERIES });
   const table = new SeriesTable(MAX_SERIES);
   const aggregator = new Aggregator(table, { tiling, from: Number.NEGATIVE_INFINITY });
-  return new Pipeline({ decoder: new JsonDecoder(table), aggregator, sequence: 0, hand() {} });
+  return new Pipeline({ decoder: makeDecoder(table, FORMAT), aggregator, sequence: 0, hand() {} });
 }
 
 function pass(pipeline: Pipeline, chunks: readonly Chunk[]): number {

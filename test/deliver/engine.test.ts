@@ -10,6 +10,8 @@ import { VirtualClock } from './virtual-clock.ts';
 
 const TILING = Tiling.of({ windowMs: 1000, latenessMs: 100, maxAheadMs: 100, maxSeries: 100 });
 const SETTINGS: EngineSettings = {
+  metricsFormat: 'auto',
+  metricsCounters: undefined,
   maxMessageBytes: 10_000,
   slice: { index: 0, of: 1 },
   stopTimeoutMs: 1000,

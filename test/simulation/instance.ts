@@ -11,6 +11,8 @@ import type { SimSource } from './source.ts';
 import { SimSink } from './store.ts';
 import type { World } from './world.ts';
 
+const FORMAT = { metricsFormat: 'auto', metricsCounters: undefined, maxMessageBytes: 1_000_000 } as const;
+
 export class Instance {
   readonly index: number;
   readonly name: string;
@@ -135,7 +137,7 @@ export class Instance {
       }),
     );
     const { stopTimeoutMs } = this.#world.scenario;
-    const settings = { maxMessageBytes: 1_000_000, slice, stopTimeoutMs, verify: VERIFY };
+    const settings = { ...FORMAT, slice, stopTimeoutMs, verify: VERIFY };
     this.engine = new Engine(attachment, engineSinks, settings, this.clock, this.#events());
     this.startedAt = this.#world.timeline.now;
     this.laneFrom = new Map(this.engine.lanes.map(({ lane }) => [lane.id, lane.next]));

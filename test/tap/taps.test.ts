@@ -10,6 +10,7 @@ import { linesOf } from '../../src/tap/lines.ts';
 import { Pace } from '../../src/tap/pace.ts';
 import { Rates } from '../../src/tap/rates.ts';
 import { Tally } from '../../src/tap/tally.ts';
+import { SETTINGS } from '../decode/formats.ts';
 
 const TIME = Date.UTC(2026, 10, 23, 1, 30);
 const received = (text: string) => ({
@@ -20,7 +21,7 @@ const received = (text: string) => ({
 });
 
 function lines(text: string, filters = {}, asJson = false): string[] {
-  return linesOf(received(text), new TapDecoder(10_000), filters, asJson);
+  return linesOf(received(text), new TapDecoder({ ...SETTINGS, maxMessageBytes: 10_000 }), filters, asJson);
 }
 
 const SAMPLE = JSON.stringify({

@@ -5,8 +5,8 @@ export const NO_TYPE = -1;
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 const NO_VIEW = new DataView(NO_BYTES.buffer);
 
-/** A message's sample, with the spelling by which the table finds its series. Decoders use these over and over. */
-export class JsonSample implements Sample, Spelling {
+/** A sample in a message, with the spelling by which the table finds its series. Decoders use these over and over. */
+export class DecodedSample implements Sample, Spelling {
   /** Of the whole buffer in which the message lies, from `messageStart` to `messageEnd`. */
   bytes = NO_BYTES;
   view = NO_VIEW;
@@ -17,6 +17,7 @@ export class JsonSample implements Sample, Spelling {
   eventTime = Number.NaN;
   streamTime = Number.NaN;
   sequence = Number.NaN;
+  weight = Number.NaN;
   series = -1;
   type = NO_TYPE;
   nameStart = 0;
@@ -25,6 +26,10 @@ export class JsonSample implements Sample, Spelling {
   dimensionsLength = 0;
   /** Of the spelling, once all of it is known. */
   hash = 0;
+
+  constructor() {
+    this.weight = 1;
+  }
 
   clear(): void {
     this.series = -1;

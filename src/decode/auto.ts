@@ -1,0 +1,75 @@
+import type { Decoder, SampleHandler } from './decoder.ts';
+import { COMMA, OPEN_ARRAY, OPEN_OBJECT } from './scanner.ts';
+import { EVENT } from './statsd.ts';
+
+const SPACE = 0x20;
+const TAB = 0x09;
+const LF = 0x0a;
+const CR = 0x0d;
+const HASH = 0x23;
+const EQUALS = 0x3d;
+const BAR = 0x7c;
+
+export interface Decoders {
+  readonly json: Decoder;
+  readonly influx: Decoder;
+  readonly statsd: Decoder;
+}
+
+/**
+ * Tells the format of each message by how it begins, white space aside:
+ *
+ * - `{` or `[`: JSON;
+ * - `#`: line protocol (a comment);
+ * - `_e{`: StatsD (an event);
+ * - otherwise by the first of these in its first line: a bar says StatsD; a space, a comma or an equals sign says line
+ *   protocol if there is an equals sign in the line, as there is before every value;
+ * - what is none of these is read as JSON, and rejected.
+ */
+export class AutoDecoder implements Decoder {
+  readonly #decoders: Decoders;
+
+  constructor(decoders: Decoders) {
+    this.#decoders = decoders;
+  }
+
+  take(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    streamTime: number,
+    sequence: number,
+    handler: SampleHandler,
+  ): void {
+    const { json } = this.#decoders;
+    const decoder = bytes[start] === OPEN_OBJECT ? json : this.#decoders[formatOf(bytes, start, end)];
+    // The others hand over at once, and nothing may overtake what came before.
+    if (decoder !== json) json.flush(handler);
+    decoder.take(bytes, start, end, streamTime, sequence, handler);
+  }
+
+  flush(handler: SampleHandler): void {
+    this.#decoders.json.flush(handler);
+  }
+}
+
+/** What the bytes from `start` to `end` look like. */
+export function formatOf(bytes: Uint8Array, start: number, end: number): keyof Decoders {
+  let i = start;
+  while (i < end && isSpace(bytes[i]!)) i++;
+  if (i === end || bytes[i] === OPEN_OBJECT || bytes[i] === OPEN_ARRAY) return 'json';
+  if (bytes[i] === HASH) return 'influx';
+  if (EVENT.every((byte, k) => i + k < end && bytes[i + k] === byte)) return 'statsd';
+  let separated = false;
+  for (; i < end && bytes[i] !== LF; i++) {
+    const byte = bytes[i];
+    if (byte === BAR && !separated) return 'statsd';
+    if (byte === EQUALS) return 'influx';
+    if (byte === SPACE || byte === COMMA) separated = true;
+  }
+  return 'json';
+}
+
+function isSpace(byte: number): boolean {
+  return byte === SPACE || byte === TAB || byte === LF || byte === CR;
+}

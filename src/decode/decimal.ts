@@ -1,0 +1,88 @@
+/** Numbers as the text formats write them. */
+import { isDigit, type Scanner } from './scanner.ts';
+
+const PLUS = 0x2b;
+const MINUS = 0x2d;
+const DOT = 0x2e;
+const ZERO = 0x30;
+
+/** Numbers of up to 15 digits, and powers of ten up to this one, are exact in a double, and so rounded but once. */
+const MAX_EXACT_DIGITS = 15;
+const POWERS_OF_TEN = Float64Array.from({ length: MAX_EXACT_DIGITS + 1 }, (_, exponent) =>
+  Number(`1e${exponent}`),
+);
+/** Also `1.`, `.5` and leading zeros. */
+const DECIMAL = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/;
+
+/** Longer ones than 2^64 need not be looked at. */
+const INTEGER = /^([+-]?)0*(\d{1,20})$/;
+export const INT64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n } as const;
+export const UINT64 = { min: 0n, max: 2n ** 64n - 1n } as const;
+
+const DIGITS_BELOW_MS = 6;
+
+/** The number that all of the bytes from `start` to `end` say, never -0; NaN if they say none. May be infinite. */
+export function readDecimal(scanner: Scanner, start: number, end: number): number {
+  const { bytes } = scanner;
+  const first = digitsFrom(bytes, start);
+  let mantissa = 0;
+  let dot = end;
+  let i = first;
+  for (; i < end; i++) {
+    const byte = bytes[i]!;
+    if (isDigit(byte)) mantissa = mantissa * 10 + (byte - ZERO);
+    else if (byte === DOT && dot === end) dot = i;
+    else break;
+  }
+  const digits = dot === end ? end - first : end - first - 1;
+  if (i === end && digits > 0 && digits <= MAX_EXACT_DIGITS) {
+    const magnitude = mantissa / POWERS_OF_TEN[dot === end ? 0 : end - dot - 1]!;
+    return bytes[start] === MINUS ? 0 - magnitude : magnitude;
+  }
+  const text = scanner.text(start, end, false);
+  return DECIMAL.test(text) ? Number(text) + 0 : Number.NaN;
+}
+
+/** The whole number within `bounds` that all of the bytes from `start` to `end` say, rounded to a double; NaN if none. */
+export function readInteger(
+  scanner: Scanner,
+  start: number,
+  end: number,
+  bounds: { readonly min: bigint; readonly max: bigint },
+): number {
+  const { bytes } = scanner;
+  const first = digitsFrom(bytes, start);
+  const isNegative = bytes[start] === MINUS;
+  if (isNegative && bounds.min === 0n) return Number.NaN;
+  if (end - first <= MAX_EXACT_DIGITS) {
+    let value = 0;
+    for (let i = first; i < end; i++) {
+      if (!isDigit(bytes[i]!)) return Number.NaN;
+      value = value * 10 + (bytes[i]! - ZERO);
+    }
+    if (first >= end) return Number.NaN;
+    return isNegative ? 0 - value : value;
+  }
+  const [, sign, digits] = INTEGER.exec(scanner.text(start, end, false)) ?? [];
+  if (digits === undefined) return Number.NaN;
+  const value = sign === '-' ? -BigInt(digits) : BigInt(digits);
+  return value >= bounds.min && value <= bounds.max ? Number(value) : Number.NaN;
+}
+
+/** A time in nanoseconds since 1970, in 64 bits, as whole milliseconds, rounded down; NaN if the bytes say none. */
+export function readNanos(scanner: Scanner, start: number, end: number): number {
+  if (Number.isNaN(readInteger(scanner, start, end, INT64))) return Number.NaN;
+  const { bytes } = scanner;
+  const first = digitsFrom(bytes, start);
+  const split = Math.max(first, end - DIGITS_BELOW_MS);
+  let ms = 0;
+  for (let i = first; i < split; i++) ms = ms * 10 + (bytes[i]! - ZERO);
+  if (bytes[start] !== MINUS) return ms;
+  for (let i = split; i < end; i++) if (bytes[i] !== ZERO) return -ms - 1;
+  return 0 - ms;
+}
+
+/** Behind the sign. */
+function digitsFrom(bytes: Uint8Array, start: number): number {
+  return bytes[start] === MINUS || bytes[start] === PLUS ? start + 1 : start;
+}

@@ -1,0 +1,35 @@
+import type { SeriesTable } from '../aggregate/series-table.ts';
+import { AutoDecoder } from './auto.ts';
+import type { Decoder } from './decoder.ts';
+import { JsonDecoder } from './json.ts';
+import { LineProtocolDecoder } from './line-protocol.ts';
+import { StatsdDecoder } from './statsd.ts';
+
+/** The wire formats; `auto` tells that of each message by how it begins. */
+export const FORMATS = ['auto', 'json', 'influx', 'statsd'] as const;
+export type Format = (typeof FORMATS)[number];
+
+/** What a message means depends on these. */
+export interface DecoderSettings {
+  readonly metricsFormat: Format;
+  /** Globs: the names of series that are counters in line protocol. */
+  readonly metricsCounters: readonly string[] | undefined;
+  readonly maxMessageBytes: number;
+}
+
+export function makeDecoder(table: SeriesTable, settings: DecoderSettings): Decoder {
+  const { metricsFormat, metricsCounters: counters = [], maxMessageBytes } = settings;
+  const json = new JsonDecoder(table, { maxMessageBytes });
+  const influx = new LineProtocolDecoder(table, { counters, maxMessageBytes });
+  const statsd = new StatsdDecoder(table, { maxMessageBytes });
+  switch (metricsFormat) {
+    case 'auto':
+      return new AutoDecoder({ json, influx, statsd });
+    case 'json':
+      return json;
+    case 'influx':
+      return influx;
+    case 'statsd':
+      return statsd;
+  }
+}

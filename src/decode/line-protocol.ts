@@ -1,0 +1,237 @@
+import { COUNTER, GAUGE } from '../aggregate/sample.ts';
+import type { Dimension, Identity } from '../aggregate/series.ts';
+import type { SeriesTable } from '../aggregate/series-table.ts';
+import { INT64, readDecimal, readInteger, readNanos, UINT64 } from './decimal.ts';
+import { matchesGlob } from './glob.ts';
+import { CR, identifyTags, LF, type Line, LineDecoder } from './lines.ts';
+import type { Rejection } from './rejection.ts';
+import { ascii, COMMA, FAILED, QUOTE } from './scanner.ts';
+
+const SPACE = 0x20;
+const TAB = 0x09;
+const HASH = 0x23;
+const EQUALS = 0x3d;
+const BACKSLASH = 0x5c;
+const LETTER_I = 0x69;
+const LETTER_U = 0x75;
+
+const BOOLEANS = ['t', 'T', 'true', 'True', 'TRUE', 'f', 'F', 'false', 'False', 'FALSE'].map(ascii);
+/** The field that gives its measurement's name to the series. */
+const VALUE = 'value';
+
+/** A backslash escapes the characters that would end what it stands in; before any other, it stands for itself. */
+const UNESCAPED_COMMA = /(?<!\\),/;
+const UNESCAPED_EQUALS = /(?<!\\)=/;
+
+export interface LineProtocolOptions {
+  /** Globs: the names of series that are counters. */
+  readonly counters: readonly string[];
+  readonly maxMessageBytes?: number;
+}
+
+/**
+ * InfluxDB's line protocol, with timestamps in nanoseconds:
+ *
+ *     measurement,tag=value,... field=1.5,other=2i,... 1556813561098000000
+ *
+ * Every field that is a number is a sample of the series `measurement.field`, or `measurement` where the field is
+ * `value`; the tags are its dimensions. A gauge, unless its name is listed among the counters.
+ *
+ * A line is read in two passes: where its fields are and when it was, then what they say. A series' spelling is the
+ * field's key with its equals sign, and the measurement and the tags with the space behind them: no JSON object ends in one.
+ */
+export class LineProtocolDecoder extends LineDecoder {
+  readonly #counters: readonly string[];
+  /** Of each field of the line: where its key begins, its value begins, and its value ends. */
+  readonly #places: number[] = [];
+  #hasTimestamp = false;
+
+  constructor(table: SeriesTable, options: LineProtocolOptions) {
+    super(table, 'not_line_protocol', options.maxMessageBytes);
+    this.#counters = options.counters;
+  }
+
+  protected line(start: number): Line {
+    const { scanner, sample } = this;
+    let i = start;
+    while (scanner.peek(i) === SPACE || scanner.peek(i) === TAB) i++;
+    if (this.#isEnd(i)) {
+      this.#endFrom(i);
+      return 'nothing';
+    }
+    if (scanner.peek(i) === HASH) {
+      this.#endFrom(i);
+      return 'read';
+    }
+    sample.clear();
+    sample.dimensionsStart = i;
+    const keyEnd = this.#keyEnd(i);
+    const fieldsEnd = keyEnd === FAILED ? FAILED : this.#findFields(this.#spaces(keyEnd));
+    const after = fieldsEnd === FAILED ? FAILED : this.#timestamp(this.#spaces(fieldsEnd));
+    // Where it failed, the line feed from which to go on is behind what was read.
+    this.#endFrom(after === FAILED ? this.lineEnd : after);
+    if (after === FAILED) return 'unreadable';
+    sample.dimensionsLength = keyEnd + 1 - sample.dimensionsStart;
+    if (Number.isNaN(sample.eventTime) && this.#hasTimestamp) this.reject('bad_timestamp');
+    else this.#fields();
+    return 'read';
+  }
+
+  /** Where the first line feed is from `i` on. */
+  #endFrom(i: number): void {
+    const { bytes, end } = this.scanner;
+    while (i < end && bytes[i] !== LF) i++;
+    this.lineEnd = i;
+  }
+
+  #spaces(i: number): number {
+    while (this.scanner.peek(i) === SPACE) i++;
+    return i;
+  }
+
+  #isEnd(i: number): boolean {
+    const { scanner } = this;
+    if (scanner.peek(i) === CR) i++;
+    return i >= scanner.end || scanner.peek(i) === LF;
+  }
+
+  #fail(i: number): number {
+    this.lineEnd = i;
+    return FAILED;
+  }
+
+  /** The space that ends the measurement and the tags. */
+  #keyEnd(start: number): number {
+    const { bytes, end } = this.scanner;
+    for (let i = start; i < end && bytes[i] !== LF; i++) {
+      if (bytes[i] === SPACE && bytes[i - 1] !== BACKSLASH) return i;
+    }
+    return this.#fail(start);
+  }
+
+  /** Returns the position behind the last field. */
+  #findFields(start: number): number {
+    const places = this.#places;
+    places.length = 0;
+    for (let i = start; ; i++) {
+      const valueStart = this.#fieldKey(i);
+      if (valueStart === FAILED) return FAILED;
+      const valueEnd = this.#valueEnd(valueStart);
+      if (valueEnd === FAILED) return FAILED;
+      places.push(i, valueStart, valueEnd);
+      if (this.scanner.peek(valueEnd) !== COMMA) return valueEnd;
+      i = valueEnd;
+    }
+  }
+
+  /** Returns the position behind the equals sign. */
+  #fieldKey(start: number): number {
+    const { bytes, end } = this.scanner;
+    for (let i = start; i < end; i++) {
+      const byte = bytes[i];
+      const ends = byte === EQUALS || byte === COMMA || byte === SPACE || byte === LF;
+      if (!ends || (byte !== LF && i > start && bytes[i - 1] === BACKSLASH)) continue;
+      return byte === EQUALS && i > start ? i + 1 : this.#fail(start);
+    }
+    return this.#fail(start);
+  }
+
+  /** A string may hold line feeds; one that does not end is as broken as what is behind a string. */
+  #valueEnd(start: number): number {
+    const { scanner } = this;
+    const { bytes, end } = scanner;
+    let i = start;
+    if (scanner.peek(i) === QUOTE) {
+      for (i++; i < end && bytes[i] !== QUOTE; i++) {
+        if (bytes[i] === BACKSLASH && (bytes[i + 1] === QUOTE || bytes[i + 1] === BACKSLASH)) i++;
+      }
+      if (i >= end) return this.#fail(start);
+      i++;
+      const next = scanner.peek(i);
+      return next === COMMA || next === SPACE || this.#isEnd(i) ? i : this.#fail(i);
+    }
+    while (i < end && bytes[i] !== COMMA && bytes[i] !== SPACE && bytes[i] !== LF && bytes[i] !== CR) i++;
+    return i;
+  }
+
+  /** Sets the event time. Returns the position behind the line, but for its end. */
+  #timestamp(start: number): number {
+    const { bytes, end } = this.scanner;
+    this.#hasTimestamp = !this.#isEnd(start);
+    if (!this.#hasTimestamp) return start;
+    let i = start;
+    while (i < end && bytes[i] !== SPACE && bytes[i] !== LF && bytes[i] !== CR) i++;
+    this.sample.eventTime = readNanos(this.scanner, start, i);
+    i = this.#spaces(i);
+    return this.#isEnd(i) ? i : this.#fail(i);
+  }
+
+  #fields(): void {
+    const { sample } = this;
+    const places = this.#places;
+    for (let p = 0; p < places.length; p += 3) {
+      const valueStart = places[p + 1]!;
+      const value = this.#value(valueStart, places[p + 2]!);
+      if (typeof value === 'string') {
+        this.reject(value);
+        continue;
+      }
+      sample.value = value;
+      sample.nameStart = places[p]!;
+      sample.nameLength = valueStart - sample.nameStart;
+      sample.type = GAUGE;
+      this.hand(this.find() || this.#findCounter());
+    }
+  }
+
+  /** A spelling that is known says its type: the name is looked at only when it is new. */
+  #findCounter(): boolean {
+    if (this.#counters.length === 0) return false;
+    this.sample.type = COUNTER;
+    return this.find();
+  }
+
+  #value(start: number, end: number): number | Rejection {
+    const { scanner } = this;
+    if (scanner.peek(start) === QUOTE) return 'string_field';
+    const value = this.#number(start, end);
+    if (Number.isFinite(value)) return value;
+    return BOOLEANS.some((word) => scanner.spells(start, end, word)) ? 'boolean_field' : 'bad_value';
+  }
+
+  #number(start: number, end: number): number {
+    const { scanner } = this;
+    const last = end > start ? scanner.bytes[end - 1] : 0;
+    if (last === LETTER_I) return readInteger(scanner, start, end - 1, INT64);
+    return last === LETTER_U
+      ? readInteger(scanner, start, end - 1, UINT64)
+      : readDecimal(scanner, start, end);
+  }
+
+  protected identity(): Identity | Rejection {
+    const { dimensionsStart, dimensionsLength, nameStart, nameLength } = this.sample;
+    const key = this.text(dimensionsStart, dimensionsStart + dimensionsLength - 1);
+    const field = this.text(nameStart, nameStart + nameLength - 1);
+    if (key === undefined || field === undefined) return 'bad_unicode';
+    const [measurement = '', ...tags] = key.split(UNESCAPED_COMMA);
+    if (measurement === '') return 'missing_name';
+    const dimensions: Dimension[] = [];
+    for (const tag of tags) {
+      const [name = '', value, ...more] = tag.split(UNESCAPED_EQUALS);
+      if (value === undefined || more.length > 0) return 'bad_dimensions';
+      dimensions.push([unescaped(name), unescaped(value)]);
+    }
+    const base = measurement.replace(/\\([, ])/g, '$1');
+    const fieldName = unescaped(field);
+    return identifyTags(fieldName === VALUE ? base : `${base}.${fieldName}`, dimensions);
+  }
+
+  protected typeOf({ name }: Identity): number {
+    return this.#counters.some((glob) => matchesGlob(glob, name)) ? COUNTER : GAUGE;
+  }
+}
+
+/** In tags and keys of fields. */
+function unescaped(text: string): string {
+  return text.replace(/\\([,= ])/g, '$1');
+}

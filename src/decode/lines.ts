@@ -1,0 +1,136 @@
+import { type Dimension, type Identity, identify } from '../aggregate/series.ts';
+import type { SeriesTable } from '../aggregate/series-table.ts';
+import { DecodedSample } from './decoded-sample.ts';
+import type { Decoder, SampleHandler } from './decoder.ts';
+import { checkIdentity } from './identity.ts';
+import { MAX_MESSAGE_BYTES } from './limits.ts';
+import type { Rejection } from './rejection.ts';
+import { Scanner } from './scanner.ts';
+
+export const LF = 0x0a;
+export const CR = 0x0d;
+
+const NO_MESSAGE: Uint8Array = new Uint8Array(0);
+const NOBODY: SampleHandler = { sample() {}, rejected() {}, rejectedMessage() {} };
+
+/** What a line gave: `nothing` if it is blank. */
+export type Line = 'read' | 'nothing' | 'unreadable';
+
+/**
+ * What the formats have in common that are lines of text, each with samples. Samples are handed over as they are read.
+ * A line that cannot be read is a rejected element; a message that has no other lines is rejected whole.
+ */
+export abstract class LineDecoder implements Decoder {
+  protected readonly scanner = new Scanner();
+  protected readonly sample = new DecodedSample();
+  /** Where the line that is read ends: a line feed, or the end of the message. */
+  protected lineEnd = 0;
+  readonly #table: SeriesTable;
+  readonly #maxMessageBytes: number;
+  readonly #unreadable: Rejection;
+  readonly #strictText = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  #handler = NOBODY;
+  #message = NO_MESSAGE;
+
+  /** `unreadable`: the reason for a line that is not of this format. */
+  constructor(table: SeriesTable, unreadable: Rejection, maxMessageBytes = MAX_MESSAGE_BYTES) {
+    this.#table = table;
+    this.#unreadable = unreadable;
+    this.#maxMessageBytes = maxMessageBytes;
+  }
+
+  take(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    streamTime: number,
+    sequence: number,
+    handler: SampleHandler,
+  ): void {
+    const message = bytes.subarray(start, end);
+    if (message.length > this.#maxMessageBytes) {
+      handler.rejectedMessage('too_large', message);
+      return;
+    }
+    this.#handler = handler;
+    this.#message = message;
+    const begin = this.scanner.load(bytes, start, end);
+    this.sample.view = this.scanner.view;
+    this.sample.streamTime = streamTime;
+    this.sample.sequence = sequence;
+    this.#lines(begin);
+    this.#handler = NOBODY;
+    this.#message = NO_MESSAGE;
+  }
+
+  flush(): void {}
+
+  #lines(begin: number): void {
+    let isRead = false;
+    let unreadable = 0;
+    for (let i = begin; i < this.scanner.end; i = this.lineEnd + 1) {
+      const line = this.line(i);
+      if (line === 'read') isRead = true;
+      else if (line === 'unreadable') unreadable++;
+    }
+    if (isRead) for (; unreadable > 0; unreadable--) this.reject(this.#unreadable);
+    else this.#handler.rejectedMessage(unreadable > 0 ? this.#unreadable : 'empty', this.#message);
+  }
+
+  /** Reads the line that begins at `start`, hands over what is in it, and sets `lineEnd`. */
+  protected abstract line(start: number): Line;
+
+  /** The series of the sample that was just read, spelled as never before; or why there is none. */
+  protected abstract identity(): Identity | Rejection;
+
+  /** The type of that series. */
+  protected abstract typeOf(identity: Identity): number;
+
+  /** Looks for the sample's series by how it is spelled; whether it was spelled like this before. */
+  protected find(): boolean {
+    const { sample } = this;
+    sample.series = this.#table.find(sample);
+    return sample.series >= 0;
+  }
+
+  /** Hands over the sample, whose series was found or is new. */
+  protected hand(isFound: boolean): void {
+    const rejection = isFound ? undefined : this.#newSpelling();
+    if (rejection === undefined) this.#handler.sample(this.sample);
+    else this.reject(rejection);
+  }
+
+  protected reject(reason: Rejection): void {
+    this.#handler.rejected(reason, this.#message);
+  }
+
+  #newSpelling(): Rejection | undefined {
+    const identity = this.identity();
+    if (typeof identity === 'string') return identity;
+    const rejection = checkIdentity(identity);
+    if (rejection !== undefined) return rejection;
+    this.sample.type = this.typeOf(identity);
+    this.sample.series = this.#table.add(this.sample, identity);
+    return undefined;
+  }
+
+  /** Undefined if the bytes are not UTF-8. */
+  protected text(start: number, end: number): string | undefined {
+    try {
+      return this.#strictText.decode(this.scanner.bytes.subarray(start, end));
+    } catch {
+      return undefined;
+    }
+  }
+}
+
+/** Takes tags as they stand; the key of each, and its value, which may be empty. */
+export function identifyTags(name: string, tags: Iterable<Dimension>): Identity | Rejection {
+  const dimensions = new Map<string, string>();
+  for (const [key, value] of tags) {
+    if (key === '') return 'bad_dimensions';
+    if (dimensions.has(key)) return 'duplicate_key';
+    dimensions.set(key, value);
+  }
+  return identify(name, dimensions);
+}

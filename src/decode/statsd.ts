@@ -1,0 +1,211 @@
+import { COUNTER, GAUGE, TIMER } from '../aggregate/sample.ts';
+import type { Dimension, Identity } from '../aggregate/series.ts';
+import type { SeriesTable } from '../aggregate/series-table.ts';
+import { readDecimal } from './decimal.ts';
+import { CR, identifyTags, LF, type Line, LineDecoder } from './lines.ts';
+import type { Rejection } from './rejection.ts';
+import { ascii, COLON, isDigit } from './scanner.ts';
+
+const BAR = 0x7c;
+const AT = 0x40;
+const HASH = 0x23;
+const SPACE = 0x20;
+const TAB = 0x09;
+const PLUS = 0x2b;
+const MINUS = 0x2d;
+const LETTER_T = 0x54;
+
+const SET = ascii('s');
+const TYPES = Object.entries({ c: COUNTER, ms: TIMER, g: GAUGE, h: TIMER, d: TIMER }).map(([word, type]) => ({
+  word: ascii(word),
+  type,
+}));
+
+/** What else DogStatsD sends. An event may hold white space, so that it begins with this tells it from line protocol. */
+export const EVENT = ascii('_e{');
+const SERVICE_CHECK = ascii('_sc|');
+/** Where a metric comes from, said beside its tags: the container, external data, the cardinality of the tags. */
+const ORIGINS = ['c:', 'e:', 'card:'].map(ascii);
+
+/** With more measurements behind each sample, sums of weights would soon not be exact. */
+const MAX_WEIGHT = 1_000_000_000;
+/** Rates are written as decimals: one that is this near to 1/n, relatively, stands for n measurements. */
+const WEIGHT_TOLERANCE = 1e-9;
+
+/** Seconds until the year 9999. */
+const MAX_SECONDS_DIGITS = 12;
+const MS_PER_SECOND = 1000;
+
+/** A tag without a value says that it is there. */
+const PRESENT = 'true';
+
+/**
+ * StatsD, with what DogStatsD adds (its protocol 1.3): several values, tags, origins, timestamps in seconds.
+ *
+ *     name:value|type
+ *     name:value:value...|type|@rate|#tag:value,tag|c:container|T1656581400
+ *
+ * `c` is a counter, `g` a gauge; `ms`, `h` and `d` are timers, in the unit received. A counter sent at a rate counts as
+ * one sample with the value divided by the rate; a timer as 1/rate measurements of its value; a gauge's rate says nothing.
+ *
+ * A series' spelling is the name with its colon, and the tags from their bar on, or the bar and the type: no JSON object
+ * begins with a bar.
+ */
+export class StatsdDecoder extends LineDecoder {
+  /** Of the line: where its text ends, its name does, its values do; and the parts of it that are optional. */
+  #end = 0;
+  #tagsStart = 0;
+  #tagsEnd = 0;
+  #weight = 1;
+
+  constructor(table: SeriesTable, options: { readonly maxMessageBytes?: number } = {}) {
+    super(table, 'not_statsd', options.maxMessageBytes);
+  }
+
+  protected line(start: number): Line {
+    const { scanner } = this;
+    this.#findEnd(start);
+    let i = start;
+    while (i < this.#end && (scanner.bytes[i] === SPACE || scanner.bytes[i] === TAB)) i++;
+    if (i === this.#end) return 'nothing';
+    if (scanner.startsWith(start, EVENT) || scanner.startsWith(start, SERVICE_CHECK)) {
+      this.reject('not_a_metric');
+      return 'read';
+    }
+    const colon = this.#indexOf(COLON, start, this.#end);
+    const bar = this.#indexOf(BAR, start, this.#end);
+    if (bar === this.#end || colon > bar) return 'unreadable';
+    const typeEnd = this.#indexOf(BAR, bar + 1, this.#end);
+    this.sample.clear();
+    const problem = this.#options(typeEnd);
+    if (problem === 'not_statsd') return 'unreadable';
+    const rejection = this.#type(bar + 1, typeEnd) ?? problem;
+    if (rejection !== undefined) {
+      this.reject(rejection);
+      return 'read';
+    }
+    this.#spell(start, colon, bar, typeEnd);
+    this.#values(colon + 1, bar);
+    return 'read';
+  }
+
+  /** Of the line: a line feed, or a carriage return before it, is not part of its text. */
+  #findEnd(start: number): void {
+    const { bytes, end } = this.scanner;
+    this.lineEnd = this.#indexOf(LF, start, end);
+    this.#end = this.lineEnd > start && bytes[this.lineEnd - 1] === CR ? this.lineEnd - 1 : this.lineEnd;
+  }
+
+  /** `end` where there is none. */
+  #indexOf(byte: number, start: number, end: number): number {
+    const { bytes } = this.scanner;
+    let i = start;
+    while (i < end && bytes[i] !== byte) i++;
+    return i;
+  }
+
+  /** Sets the type that the bytes say. */
+  #type(start: number, end: number): Rejection | undefined {
+    const { scanner } = this;
+    for (let k = 0; k < TYPES.length; k++) {
+      const { word, type } = TYPES[k]!;
+      if (!scanner.spells(start, end, word)) continue;
+      this.sample.type = type;
+      return undefined;
+    }
+    return scanner.spells(start, end, SET) ? 'set' : 'bad_type';
+  }
+
+  /** Reads what follows the type, from its bar on. Every part may stand once. */
+  #options(start: number): Rejection | undefined {
+    const { bytes } = this.scanner;
+    this.#tagsStart = 0;
+    this.#weight = 1;
+    let problem: Rejection | undefined;
+    let hasRate = false;
+    let hasTime = false;
+    for (let bar = start; bar < this.#end; ) {
+      const end = this.#indexOf(BAR, bar + 1, this.#end);
+      const letter = end > bar + 1 ? bytes[bar + 1] : undefined;
+      if (letter === HASH && this.#tagsStart === 0) {
+        this.#tagsStart = bar;
+        this.#tagsEnd = end;
+      } else if (letter === AT && !hasRate) {
+        hasRate = true;
+        if (!this.#rate(bar + 2, end)) problem ??= 'bad_sample_rate';
+      } else if (letter === LETTER_T && !hasTime) {
+        hasTime = true;
+        if (!this.#time(bar + 2, end)) problem ??= 'bad_timestamp';
+      } else if (!this.#isOrigin(bar + 1)) return 'not_statsd';
+      bar = end;
+    }
+    return problem;
+  }
+
+  #isOrigin(start: number): boolean {
+    return ORIGINS.some((word) => this.scanner.startsWith(start, word));
+  }
+
+  #rate(start: number, end: number): boolean {
+    const rate = readDecimal(this.scanner, start, end);
+    const weight = 1 / rate;
+    if (!(weight >= 1 && weight <= MAX_WEIGHT)) return false;
+    const whole = Math.round(weight);
+    this.#weight = Math.abs(weight - whole) <= WEIGHT_TOLERANCE * weight ? whole : weight;
+    return true;
+  }
+
+  #time(start: number, end: number): boolean {
+    const { bytes } = this.scanner;
+    for (let i = start; i < end; i++) if (!isDigit(bytes[i]!)) return false;
+    if (start === end || end - start > MAX_SECONDS_DIGITS) return false;
+    this.sample.eventTime = readDecimal(this.scanner, start, end) * MS_PER_SECOND;
+    return true;
+  }
+
+  #spell(start: number, colon: number, bar: number, typeEnd: number): void {
+    const { sample } = this;
+    const hasTags = this.#tagsStart > 0;
+    sample.nameStart = start;
+    sample.nameLength = colon + 1 - start;
+    sample.dimensionsStart = hasTags ? this.#tagsStart : bar;
+    sample.dimensionsLength = (hasTags ? this.#tagsEnd : typeEnd) - sample.dimensionsStart;
+  }
+
+  /** The values between colons, the last of them before `end`. */
+  #values(start: number, end: number): void {
+    const { sample, scanner } = this;
+    const scale = sample.type === COUNTER ? this.#weight : 1;
+    sample.weight = sample.type === TIMER ? this.#weight : 1;
+    for (let i = start; i <= end; i++) {
+      const first = scanner.bytes[i];
+      const valueEnd = this.#indexOf(COLON, i, end);
+      sample.value = scale * readDecimal(scanner, i, valueEnd);
+      const isSigned = valueEnd > i && (first === PLUS || first === MINUS);
+      // A value with its weight must be one that can be added.
+      if (!Number.isFinite(sample.weight * sample.value)) this.reject('bad_value');
+      else if (sample.type === GAUGE && isSigned) this.reject('delta_gauge');
+      else this.hand(this.find());
+      i = valueEnd;
+    }
+  }
+
+  protected identity(): Identity | Rejection {
+    const { nameStart, nameLength, dimensionsStart, dimensionsLength } = this.sample;
+    const name = this.text(nameStart, nameStart + nameLength - 1);
+    const spelled = this.text(dimensionsStart, dimensionsStart + dimensionsLength);
+    if (name === undefined || spelled === undefined) return 'bad_unicode';
+    if (name === '') return 'missing_name';
+    const tags = spelled.startsWith('|#') ? spelled.slice(2).split(',') : [];
+    return identifyTags(name, tags.filter((tag) => tag !== '').map(keyAndValue));
+  }
+
+  protected typeOf(): number {
+    return this.sample.type;
+  }
+}
+
+function keyAndValue(tag: string): Dimension {
+  const colon = tag.indexOf(':');
+  return colon < 0 ? [tag, PRESENT] : [tag.slice(0, colon), tag.slice(colon + 1)];
+}

@@ -1,0 +1,105 @@
+import { describe, expect, test } from 'vitest';
+import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { formatOf } from '../../src/decode/auto.ts';
+import { makeDecoder } from '../../src/decode/formats.ts';
+import { decoding, type Heard, SETTINGS } from './formats.ts';
+
+describe('the format of a message is told by how it begins', () => {
+  test.each([
+    ['json', '{"name":"a=b|c"}'],
+    ['json', ' \r\n\t[ '],
+    ['json', ''],
+    ['json', ' '],
+    ['json', 'x'],
+    ['json', 'not json'],
+    ['json', '"a"'],
+    ['json', 'a:1'],
+    ['json', 'a, b\nc d=1'],
+    ['influx', 'cpu v=1'],
+    ['influx', 'cpu,host=a v=1'],
+    ['influx', '\n  cpu v=1'],
+    ['influx', '# a comment|'],
+    ['influx', 'job:rate:5m v=1'],
+    ['influx', 'cpu,url=http://a|b v=1'],
+    ['influx', 'a\\ b|c v=1'],
+    ['influx', 'm=a v=1'],
+    ['statsd', 'a:1|c'],
+    ['statsd', '\na:1|c|#k:v,l=w'],
+    ['statsd', 'a|c'],
+    ['statsd', '_sc|redis|2'],
+    ['statsd', '_e{5,4}:title|text'],
+    ['statsd', 'a.b-c/d:1|ms\ncpu v=1'],
+  ])('%s: %j', (format, message) => {
+    const bytes = Buffer.from(`{${message}|=`);
+    expect(formatOf(bytes, 1, bytes.length - 2)).toBe(format);
+  });
+});
+
+const NOW = { time: Number.NaN, weight: 1, dimensions: { k: 'v' } };
+
+test('each is decoded as what it is, into the same series', () => {
+  const table = new SeriesTable(100);
+  const decode = decoding({ metricsCounters: ['a'] }, table);
+  const sample: Heard = { name: 'a', type: 'counter', value: 1, ...NOW };
+  for (let i = 0; i < 2; i++) {
+    for (const message of [
+      '{"name":"a","type":"counter","value":1,"dimensions":{"k":"v"}}',
+      'a,k=v value=1',
+      'a:1|c|#k:v',
+    ]) {
+      expect(decode(message)).toEqual({ rejection: undefined, elements: [sample] });
+    }
+  }
+  expect(table.size).toBe(1);
+  expect(decode('nonsense')).toEqual({ rejection: 'not_json', elements: [] });
+});
+
+test('spellings of different formats are kept apart, though they may be alike', () => {
+  const table = new SeriesTable(100);
+  const decode = {
+    json: decoding({ metricsFormat: 'json' }, table),
+    influx: decoding({ metricsFormat: 'influx' }, table),
+    statsd: decoding({ metricsFormat: 'statsd' }, table),
+  };
+  const names = () =>
+    (
+      [
+        ['json', '{"name":"a\\\\,b","type":"gauge","value":1}'],
+        ['influx', 'a\\\\,b value=1'],
+        ['statsd', 'a\\\\,b:1|g'],
+        ['json', '{"name":"value=","type":"gauge","value":1,"dimensions":{}}'],
+        ['influx', '{} value=1'],
+        ['json', '{"name":"a:","type":"gauge","value":1}'],
+        ['statsd', 'a:1|g'],
+        ['influx', '|g a:=1'],
+        ['influx', '|#{} a:=1'],
+        ['statsd', 'value=:1|g|#{} '],
+      ] as const
+    ).map(([format, message]) => decode[format](message).elements.map((element) => (element as Heard).name));
+  const expected = ['a\\,b', 'a\\,b', 'a\\\\,b', 'value=', '{}', 'a:', 'a', '|g.a:', '|#{}.a:', 'value='];
+  expect(names()).toEqual(expected.map((name) => [name]));
+  expect(names()).toEqual(expected.map((name) => [name]));
+});
+
+test('nothing overtakes what came before in another format', () => {
+  const table = new SeriesTable(100);
+  const decoder = makeDecoder(table, SETTINGS);
+  const found: number[] = [];
+  const handler: Parameters<typeof decoder.flush>[0] = {
+    sample: ({ sequence }) => found.push(sequence),
+    rejected: () => {},
+    rejectedMessage: () => {},
+  };
+  const messages = [
+    '{"name":"a","type":"gauge","value":1}',
+    'a value=2',
+    '{"name":"a","type":"gauge","value":3}',
+    'a:4|g',
+  ];
+  for (let i = 0; i < 400; i++) {
+    const bytes = Buffer.from(messages[(i * 7) % 4]!);
+    decoder.take(bytes, 0, bytes.length, 0, i, handler);
+  }
+  decoder.flush(handler);
+  expect(found).toEqual(Array.from({ length: 400 }, (_, i) => i));
+});

@@ -1,0 +1,63 @@
+/** What the tests of the formats share. */
+import type { MetricType } from '../../src/aggregate/point.ts';
+import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import type { Decoder } from '../../src/decode/decoder.ts';
+import { type DecoderSettings, makeDecoder } from '../../src/decode/formats.ts';
+import type { Rejection } from '../../src/decode/rejection.ts';
+
+export interface Heard {
+  readonly name: string;
+  readonly type: MetricType;
+  readonly dimensions: Readonly<Record<string, string>>;
+  readonly value: number;
+  /** NaN where the message has none. */
+  readonly time: number;
+  readonly weight: number;
+}
+
+/** All that a message gave, in order; its own rejection where it was rejected whole. */
+export interface Given {
+  readonly rejection: Rejection | undefined;
+  readonly elements: readonly (Rejection | Heard)[];
+}
+
+export const SETTINGS: DecoderSettings = {
+  metricsFormat: 'auto',
+  metricsCounters: undefined,
+  maxMessageBytes: 1_048_576,
+};
+
+/** A decoder that is used for one message after the other, each in the middle of bytes that mean something. */
+export function decoding(settings: Partial<DecoderSettings>, table = new SeriesTable(1000)) {
+  const decoder = makeDecoder(table, { ...SETTINGS, ...settings });
+  return (message: string | Uint8Array): Given => decodeOne(decoder, table, message);
+}
+
+function decodeOne(decoder: Decoder, table: SeriesTable, message: string | Uint8Array): Given {
+  const bytes = Buffer.from(message as string);
+  const before = Buffer.from('a\\');
+  const chunk = Buffer.concat([before, bytes, Buffer.from('1"=|#\n,b c=2 3\n')]);
+  const elements: (Rejection | Heard)[] = [];
+  let rejection: Rejection | undefined;
+  const handler: Parameters<Decoder['flush']>[0] = {
+    sample: ({ series, value, eventTime, weight }) => {
+      const { name, type, dimensions } = table.series(series);
+      elements.push({
+        name,
+        type,
+        dimensions: Object.fromEntries(dimensions),
+        value,
+        time: eventTime,
+        weight,
+      });
+    },
+    rejected: (reason) => elements.push(reason),
+    rejectedMessage: (reason) => {
+      if (rejection !== undefined) throw new Error('rejected twice');
+      rejection = reason;
+    },
+  };
+  decoder.take(chunk, before.length, before.length + bytes.length, 0, 0, handler);
+  decoder.flush(handler);
+  return { rejection, elements };
+}

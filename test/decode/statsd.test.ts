@@ -1,0 +1,193 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { MAX_MESSAGE_BYTES } from '../../src/decode/limits.ts';
+import type { Rejection } from '../../src/decode/rejection.ts';
+import { decoding, type Heard } from './formats.ts';
+
+const decode = decoding({ metricsFormat: 'statsd' });
+
+const heard = (type: Heard['type'], name: string, value: number, rest: Partial<Heard> = {}): Heard => ({
+  name,
+  type,
+  dimensions: {},
+  value,
+  time: Number.NaN,
+  weight: 1,
+  ...rest,
+});
+const counter = (name: string, value: number, rest?: Partial<Heard>) => heard('counter', name, value, rest);
+const gauge = (name: string, value: number, rest?: Partial<Heard>) => heard('gauge', name, value, rest);
+const timer = (name: string, value: number, rest?: Partial<Heard>) => heard('timer', name, value, rest);
+const tagged = (dimensions: Record<string, string>) => ({ dimensions });
+
+describe('StatsD', () => {
+  test.each<[string, (Rejection | Heard)[]]>([
+    ['a.b:3|c', [counter('a.b', 3)]],
+    ['a:-3|c', [counter('a', -3)]],
+    ['a:+1.5|c', [counter('a', 1.5)]],
+    ['a:320|ms', [timer('a', 320)]],
+    ['a:0.5|h', [timer('a', 0.5)]],
+    ['a:-1|d', [timer('a', -1)]],
+    ['a:333|g', [gauge('a', 333)]],
+    ['a:0|g', [gauge('a', 0)]],
+    // Packets of several lines.
+    ['a:1|c\nb:2|g\n', [counter('a', 1), gauge('b', 2)]],
+    ['\r\n \na:1|c\r\nb:2|g\r\n\n', [counter('a', 1), gauge('b', 2)]],
+    // Several values.
+    ['a:1:2:-3|ms|#k:v', [1, 2, -3].map((value) => timer('a', value, tagged({ k: 'v' })))],
+    ['a:1::x:2|c', [counter('a', 1), 'bad_value', 'bad_value', counter('a', 2)]],
+    // Tags.
+    ['a:1|c|#k:v,l:w', [counter('a', 1, tagged({ k: 'v', l: 'w' }))]],
+    ['a:1|c|#url:http://x:80/', [counter('a', 1, tagged({ url: 'http://x:80/' }))]],
+    ['a:1|c|#urgent,k:', [counter('a', 1, tagged({ urgent: 'true' }))]],
+    ['a:1|c|#,k:v,,', [counter('a', 1, tagged({ k: 'v' }))]],
+    ['a:1|c|#', [counter('a', 1)]],
+    ['a:1|c|#k:v w=x', [counter('a', 1, tagged({ k: 'v w=x' }))]],
+    ['é:1|c|#ü:ß', [counter('é', 1, tagged({ ü: 'ß' }))]],
+    ['a:1|c|#:v', ['bad_dimensions']],
+    ['a:1|c|#k:v,k:w', ['duplicate_key']],
+    // What else follows the type.
+    ['a:1|c|c:ci-1234|#k:v', [counter('a', 1, tagged({ k: 'v' }))]],
+    ['a:1|c|#k:v|c:x|e:it-false,pu-1|card:low', [counter('a', 1, tagged({ k: 'v' }))]],
+    ['a:1|g|T1656581400|#k:v', [gauge('a', 1, { ...tagged({ k: 'v' }), time: 1656581400000 })]],
+    ['a:1|g|T', ['bad_timestamp']],
+    ['a:1|g|T-1', ['bad_timestamp']],
+    ['a:1|g|T1656581400.5', ['bad_timestamp']],
+    ['a:1|g|T1234567890123', ['bad_timestamp']],
+    // Rates.
+    ['a:3|c|@0.1', [counter('a', 30)]],
+    ['a:3:4|c|@0.1', [counter('a', 30), counter('a', 40)]],
+    ['a:3|c|@0.3', [counter('a', 3 * (1 / 0.3))]],
+    ['a:1|c|@0.333333333333', [counter('a', 3)]],
+    ['a:1|c|@0.0204081632653061', [counter('a', 49)]],
+    ['a:3|c|@1', [counter('a', 3)]],
+    ['a:3|c|@1e-3', [counter('a', 3000)]],
+    ['a:320|ms|@0.1', [timer('a', 320, { weight: 10 })]],
+    ['a:320|ms|#k:v|@.5', [timer('a', 320, { weight: 2, ...tagged({ k: 'v' }) })]],
+    ['a:1:2|h|@0.4\nb:3|d', [timer('a', 1, { weight: 2.5 }), timer('a', 2, { weight: 2.5 }), timer('b', 3)]],
+    ['a:5|g|@0.1', [gauge('a', 5)]],
+    ...['', '0', '-0.5', '1.1', '2', 'x', '1e-10', 'NaN'].map((rate): [string, Rejection[]] => [
+      `a:1|c|@${rate}`,
+      ['bad_sample_rate'],
+    ]),
+    ['a:1e308|c|@0.1', ['bad_value']],
+    ['a:1e308|ms|@0.1', ['bad_value']],
+    // What has no sample in it.
+    ['a:+5|g', ['delta_gauge']],
+    ['a:-5|g', ['delta_gauge']],
+    ['a:-x|g', ['bad_value']],
+    ['a:1:-1|g', [gauge('a', 1), 'delta_gauge']],
+    ['a:42|s', ['set']],
+    ['a:user 7:b=c|s|#k:v', ['set']],
+    ['_e{5,4}:title|text|t:warning', ['not_a_metric']],
+    ['_sc|redis|2|#env:dev|m:timed out', ['not_a_metric']],
+    ['a:1|x', ['bad_type']],
+    ['a:1|', ['bad_type']],
+    ['a:1|m', ['bad_type']],
+    ['a:1|C', ['bad_type']],
+    ['a:1|__proto__', ['bad_type']],
+    ['a:|c', ['bad_value']],
+    ['a:x|c', ['bad_value']],
+    ['a: 1|c', ['bad_value']],
+    ['a:1e999|c', ['bad_value']],
+    [':1|c', ['missing_name']],
+    ['a\0:1|c', ['bad_name']],
+    [`${'a'.repeat(513)}:1|c`, ['too_long']],
+    // A line that cannot be read, among others.
+    ['a\nb:1|c\nc:1\nd|c\n|e:1|c', [counter('b', 1), ...Array(4).fill('not_statsd')]],
+    ['a:1|c|k:v\nb:1|c', [counter('b', 1), 'not_statsd']],
+    ['a:1|c|#k:v|#l:w\nb:1|c', [counter('b', 1), 'not_statsd']],
+    ['a:1|c|@1|@1\nb:1|c', [counter('b', 1), 'not_statsd']],
+    ['a:1|c|\nb:1|c', [counter('b', 1), 'not_statsd']],
+  ])('%j', (message, elements) => {
+    expect(decode(message)).toEqual({ rejection: undefined, elements });
+  });
+
+  test.each<[Rejection, string]>([
+    ['empty', ''],
+    ['empty', ' \n\r\n'],
+    ['not_statsd', 'a'],
+    ['not_statsd', 'a b=1\n\na:1\n'],
+    ['not_statsd', '{"name":"a"}'],
+    ['too_large', `a:1|c${'\n'.repeat(MAX_MESSAGE_BYTES)}`],
+  ])('rejected whole: %s: %j', (rejection, message) => {
+    expect(decode(message)).toEqual({ rejection, elements: [] });
+  });
+
+  test('bytes that are no text', () => {
+    expect(decode(Buffer.from('a\xff:1|c', 'latin1')).elements).toEqual(['bad_unicode']);
+    expect(decode(Buffer.from('a:1|c|#k:\xff', 'latin1')).elements).toEqual(['bad_unicode']);
+  });
+});
+
+/** What a line was made from. */
+interface Model {
+  readonly name: string;
+  readonly values: readonly number[];
+  readonly type: 'c' | 'g' | 'ms' | 'h' | 'd';
+  /** Measurements behind each sample: 1/rate. */
+  readonly each: number | undefined;
+  readonly tags: Readonly<Record<string, string>> | undefined;
+  readonly seconds: number | undefined;
+  /** Of the parts behind the type. */
+  readonly order: readonly number[];
+}
+
+const TYPES = { c: 'counter', g: 'gauge', ms: 'timer', h: 'timer', d: 'timer' } as const;
+const letters = fc.oneof(
+  fc.string({ unit: 'grapheme', minLength: 1, maxLength: 8 }),
+  fc.constantFrom('http.requests', 'a b', '__proto__', '"', '\\', 'a=b', '{', '@0.1', 'T1'),
+);
+const without = (what: RegExp) =>
+  letters
+    .map((text) => text.replace(what, '').replace(/[\n\r\0|]/g, ''))
+    .filter((text) => text.trim() !== '');
+const model: fc.Arbitrary<Model> = fc.record({
+  name: without(/:|^_e\{/g),
+  values: fc.array(fc.oneof(fc.integer(), fc.double({ min: -1e9, max: 1e9, noNaN: true })), {
+    minLength: 1,
+    maxLength: 3,
+  }),
+  type: fc.constantFrom('c', 'g', 'ms', 'h', 'd'),
+  each: fc.option(fc.integer({ min: 1, max: 5000 }), { nil: undefined }),
+  tags: fc.option(fc.dictionary(without(/[:,]/g), fc.oneof(without(/,/g), fc.constant('')), { maxKeys: 4 }), {
+    nil: undefined,
+  }),
+  seconds: fc.option(fc.integer({ min: 0, max: 4e9 }), { nil: undefined }),
+  order: fc.array(fc.nat(9), { minLength: 4, maxLength: 4 }),
+});
+
+function render({ name, values, type, each, tags, seconds, order }: Model): string {
+  const parts = [
+    each === undefined ? '' : `|@${1 / each}`,
+    tags === undefined ? '' : `|#${Object.entries(tags).map(([key, of]) => `${key}:${of}`)}`,
+    seconds === undefined ? '' : `|T${seconds}`,
+    '|c:container',
+  ];
+  const ranked = parts.map((part, i) => ({ part, rank: order[i]! })).sort((a, b) => a.rank - b.rank);
+  return `${name}:${values.join(':')}|${type}${ranked.map(({ part }) => part).join('')}`;
+}
+
+function expected({ name, values, type, each = 1, tags = {}, seconds }: Model): (Rejection | Heard)[] {
+  const dimensions = Object.fromEntries(Object.entries(tags).filter(([, of]) => of !== ''));
+  const rest = { dimensions, time: seconds === undefined ? Number.NaN : seconds * 1000 };
+  return values.map((value) => {
+    if (type === 'g') return value < 0 ? 'delta_gauge' : gauge(name, value + 0, rest);
+    if (type === 'c') return counter(name, value * each + 0, rest);
+    return heard(TYPES[type], name, value + 0, { ...rest, weight: each });
+  });
+}
+
+test('lines say what they were made from, one by one and together, seen before or not', () => {
+  const known = decoding({ metricsFormat: 'statsd' }, new SeriesTable(50));
+  fc.assert(
+    fc.property(fc.array(model, { minLength: 1, maxLength: 4 }), (models) => {
+      const text = models.map(render).join('\n');
+      const given = { rejection: undefined, elements: models.flatMap(expected) };
+      expect(known(text)).toEqual(given);
+      expect(known(text)).toEqual(given);
+    }),
+    { numRuns: 1000 },
+  );
+});

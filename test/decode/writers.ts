@@ -1,0 +1,45 @@
+/** Writes the same samples in each format. */
+import type { MetricType } from '../../src/aggregate/point.ts';
+
+export interface Sent {
+  /** Of line protocol, what is behind the last dot is the field. */
+  readonly name: string;
+  readonly type: MetricType;
+  readonly value: number;
+  readonly dimensions: Readonly<Record<string, string>>;
+  /** Event time, since 1970; undefined: none is given. */
+  readonly seconds: number | undefined;
+}
+
+const STATSD_TYPES = { counter: 'c', gauge: 'g', timer: 'ms' } as const;
+
+export const WRITERS = {
+  json: (samples: readonly Sent[]): string => {
+    const objects = samples.map(({ seconds, ...fields }) =>
+      seconds === undefined ? fields : { ...fields, timestamp: new Date(seconds * 1000).toISOString() },
+    );
+    return JSON.stringify(objects.length === 1 ? objects[0] : objects);
+  },
+  /** Counters only where the settings list their names; no timers. */
+  influx: (samples: readonly Sent[]): string => lines(samples, influxLine),
+  statsd: (samples: readonly Sent[]): string => lines(samples, statsdLine),
+} as const;
+
+function lines(samples: readonly Sent[], write: (sample: Sent) => string): string {
+  return samples.map((sample) => `${write(sample)}\n`).join('');
+}
+
+function influxLine({ name, value, dimensions, seconds }: Sent): string {
+  const escaped = (text: string) => text.replace(/[,= ]/g, '\\$&');
+  const dot = name.lastIndexOf('.');
+  const [measurement, field] = dot < 0 ? [name, 'value'] : [name.slice(0, dot), name.slice(dot + 1)];
+  const tags = Object.entries(dimensions).map(([key, of]) => `,${escaped(key)}=${escaped(of)}`);
+  const time = seconds === undefined ? '' : ` ${seconds}000000000`;
+  return `${escaped(measurement)}${tags.join('')} ${escaped(field)}=${value}${time}`;
+}
+
+function statsdLine({ name, type, value, dimensions, seconds }: Sent): string {
+  const tags = Object.entries(dimensions).map(([key, of]) => `${key}:${of}`);
+  const time = seconds === undefined ? '' : `|T${seconds}`;
+  return `${name}:${value}|${STATSD_TYPES[type]}${tags.length === 0 ? '' : `|#${tags}`}${time}`;
+}

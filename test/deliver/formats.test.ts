@@ -1,0 +1,179 @@
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { METRIC_TYPES, type Point } from '../../src/aggregate/point.ts';
+import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
+import { seededRandom } from '../../src/compare/random.ts';
+import { FORMATS, type Format } from '../../src/decode/formats.ts';
+import { openPipeline } from '../../src/deliver/pipeline.ts';
+import { pointsOf } from '../aggregate/stream.ts';
+import { SETTINGS } from '../decode/formats.ts';
+import { type Sent, WRITERS } from '../decode/writers.ts';
+
+const tiling = Tiling.of({ windowMs: 10_000, latenessMs: 2000, maxAheadMs: 1000, maxSeries: 150 });
+const NOW = Date.UTC(2026, 10, 24);
+const SAMPLES = 100_000;
+
+interface Message {
+  readonly payload: Uint8Array | string;
+  readonly time: number;
+  readonly encoding?: string;
+}
+
+function rowsOf(messages: readonly Message[], metricsFormat: Format) {
+  const points: Point[] = [];
+  const { pipeline } = openPipeline(
+    new SeriesTable(1000),
+    { ...SETTINGS, metricsFormat, metricsCounters: ['*.total'], slice: { index: 0, of: 1 } },
+    { from: Number.NEGATIVE_INFINITY, closedAt: 0, instance: '', tiling },
+    {
+      hand: (windows) => {
+        for (const window of windows) points.push(...pointsOf(window));
+      },
+    },
+  );
+  messages.forEach(({ payload, time, encoding }, i) => {
+    const bytes = Buffer.from(payload as string);
+    pipeline.message(bytes, 0, bytes.length, time, i + 1, { subject: 'metrics', encoding });
+    if (i % 100 === 0) pipeline.progress(time);
+  });
+  pipeline.progress(NOW + 1e9);
+  const { received, rejectedMessages, rejectedSamples } = pipeline.stats;
+  return { points, received, rejected: [...rejectedMessages, ...rejectedSamples] };
+}
+
+/** In groups, one for each message; all of what all formats can say. */
+function samples(types: readonly Sent['type'][]): { readonly group: Sent[]; readonly time: number }[] {
+  const random = seededRandom(5);
+  const pick = (below: number) => Math.floor(random() * below);
+  const groups: { group: Sent[]; time: number }[] = [];
+  let time = NOW;
+  for (let made = 0; made < SAMPLES; ) {
+    time += pick(20);
+    const size = Math.min(SAMPLES - made, 1 + pick(5));
+    const group = Array.from({ length: size }, (): Sent => {
+      const type = types[pick(types.length)]!;
+      const app = `app ${pick(8)}`;
+      return {
+        name: `${['http', 'db', 'cache.é'][pick(3)]}.${type === 'counter' ? 'total' : type}`,
+        type,
+        value: type === 'counter' ? pick(200) - 50 : pick(3) === 0 ? pick(1000) / 8 : random() * 1e6,
+        dimensions: { app, host: `web-${pick(4)}`, ...(pick(2) === 0 ? { zone: 'a:b' } : {}) },
+        // Of whole seconds, which is all that StatsD can say; some too old for their window, some ahead.
+        seconds: pick(4) === 0 ? undefined : Math.floor(time / 1000) + pick(30) - 25,
+      };
+    });
+    groups.push({ group, time });
+    made += size;
+  }
+  return groups;
+}
+
+describe('the same 100,000 samples give the same rows', () => {
+  const inAll = samples(['counter', 'gauge']);
+  const expected = rowsOf(
+    inAll.map(({ group, time }) => ({ payload: WRITERS.json(group), time })),
+    'json',
+  );
+
+  test('as JSON, there is something to compare', () => {
+    expect(expected.rejected).toEqual([]);
+    expect(expected.received).toBe(inAll.length);
+    expect(expected.points.reduce((sum, { count }) => sum + count, 0)).toBe(SAMPLES);
+    expect(new Set(expected.points.map(({ windowStart }) => windowStart)).size).toBeGreaterThan(20);
+    expect(new Set(expected.points.map(({ series }) => series.type))).toEqual(new Set(['counter', 'gauge']));
+  });
+
+  test.each(['influx', 'statsd'] as const)('as %s', (format) => {
+    const messages = inAll.map(({ group, time }) => ({ payload: WRITERS[format](group), time }));
+    expect(rowsOf(messages, format)).toEqual(expected);
+    expect(rowsOf(messages, 'auto')).toEqual(expected);
+  });
+
+  test('as all formats in turns, compressed or not', () => {
+    const formats = ['json', 'influx', 'statsd'] as const;
+    const messages = inAll.map(({ group, time }, i): Message => {
+      const payload = WRITERS[formats[(i * 7) % 3]!](group);
+      if (i % 5 === 0) return { payload: gzipSync(payload), time, encoding: 'gzip' };
+      if (i % 5 === 1) return { payload: zstdCompressSync(payload), time, encoding: 'zstd' };
+      return { payload, time };
+    });
+    expect(rowsOf(messages, 'auto')).toEqual(expected);
+  });
+
+  test('timers, which line protocol has none of', () => {
+    const timed = samples(METRIC_TYPES);
+    const rows = (['json', 'statsd'] as const).map((format) =>
+      rowsOf(
+        timed.map(({ group, time }) => ({ payload: WRITERS[format](group), time })),
+        format,
+      ),
+    );
+    expect(rows[0]!.rejected).toEqual([]);
+    expect(new Set(rows[0]!.points.map(({ series }) => series.type)).size).toBe(3);
+    expect(rows[1]).toEqual(rows[0]);
+  });
+});
+
+describe('a timer that was sampled', () => {
+  const rows = (lines: readonly string[]) =>
+    rowsOf(
+      lines.map((payload) => ({ payload, time: NOW })),
+      'statsd',
+    ).points;
+
+  test('counts as often as it stands for, in every field', () => {
+    const sampled = fc.record({
+      value: fc.integer({ min: -100, max: 10_000 }),
+      each: fc.integer({ min: 1, max: 40 }),
+    });
+    fc.assert(
+      fc.property(fc.array(sampled, { minLength: 1, maxLength: 30 }), (all) => {
+        const weighed = all.map(({ value, each }) => `a:${value}|ms|@${1 / each}`);
+        const repeated = all.map(({ value, each }) => `a:${Array(each).fill(value).join(':')}|ms`);
+        expect(rows(weighed)).toEqual(rows(repeated));
+      }),
+    );
+  });
+
+  test('in fractions is rounded once, when all are added', () => {
+    expect(rows(Array(3).fill('a:6|ms|@0.3'))).toMatchObject([{ count: 10, min: 6, max: 6, p50: 6, p99: 6 }]);
+    expect(rows(Array(3).fill('a:6|ms|@0.3'))[0]!.sum).toBeCloseTo(60, 9);
+    expect(rows(['a:6|ms|@0.7'])).toMatchObject([{ count: 1, sum: 6 * (1 / 0.7) }]);
+    expect(rows(['a:1|ms|@0.4', 'a:2|ms'])).toMatchObject([{ count: 4, sum: 4.5 }]);
+  });
+
+  test('a counter is one sample with all of its value', () => {
+    expect(rows(['a:3|c|@0.1', 'a:1|c'])).toMatchObject([{ count: 2, sum: 31 }]);
+  });
+});
+
+test('what cannot be unpacked, and what is too large when it is, is rejected and counted', () => {
+  const json = '{"name":"a","type":"counter","value":1}';
+  const bomb = gzipSync(Buffer.alloc(50_000_000, ' '));
+  const messages: Message[] = [
+    { payload: json, time: NOW, encoding: 'identity' },
+    { payload: json, time: NOW, encoding: 'gzip' },
+    { payload: json, time: NOW, encoding: 'br' },
+    { payload: bomb, time: NOW, encoding: 'gzip' },
+    { payload: gzipSync(''), time: NOW, encoding: 'gzip' },
+    {
+      payload: gzipSync('[{"name":"a"},{"name":"a","type":"counter","value":2}]'),
+      time: NOW,
+      encoding: 'GZIP',
+    },
+  ];
+  for (const format of FORMATS.filter((each) => each === 'json' || each === 'auto')) {
+    const { points, received, rejected } = rowsOf(messages, format);
+    expect(points).toMatchObject([{ count: 2, sum: 3 }]);
+    expect(received).toBe(6);
+    expect(rejected).toEqual([
+      ['bad_encoding', 1],
+      ['unknown_encoding', 1],
+      ['too_large', 1],
+      ['empty', 1],
+      ['bad_type', 1],
+    ]);
+  }
+});
