@@ -50,15 +50,24 @@ export class Recorder implements Reader {
   readonly sequences: number[] = [];
   readonly payloads: string[] = [];
   readonly times: number[] = [];
+  readonly encodings: (string | undefined)[] = [];
   readonly progressTimes: number[] = [];
   readonly gaps: Gap[] = [];
   hold: ((streamTime: number) => void | Promise<void>) | undefined;
   onMessage: ((sequence: number) => void) | undefined;
 
-  message(bytes: Uint8Array, start: number, end: number, streamTime: number, sequence: number): void {
+  message(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    streamTime: number,
+    sequence: number,
+    encoding?: string,
+  ): void {
     this.sequences.push(sequence);
     this.payloads.push(Buffer.from(bytes.subarray(start, end)).toString());
     this.times.push(streamTime);
+    this.encodings.push(encoding);
     this.onMessage?.(sequence);
   }
 

@@ -6,6 +6,7 @@ import type { SampleHandler } from '../../src/decode/decoder.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
 import { REJECTIONS } from '../../src/decode/rejection.ts';
 import { decodeMessage, decodeWith } from './decoded.ts';
+import { mutated, random } from './mutations.ts';
 
 const SEEDS = [
   '{"name":"http.requests","type":"counter","value":3,"dimensions":{"app":"api","status":200},"timestamp":"2026-11-23T01:30:00.123456789Z"}',
@@ -15,27 +16,6 @@ const SEEDS = [
 /** Bytes that mean something, so that mutations get past the first check. */
 const TELLING = Buffer.from('{}[]",:\\0189-+.eEutfn \n\u0000\u001f\u007f\u0080\u00ff', 'latin1');
 const MUTATIONS = 120_000;
-/** A 32-bit linear congruential generator: the same bytes in every run. */
-function random(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
-    return Math.floor((state / 2 ** 32) * below);
-  };
-}
-
-function mutated(text: string, next: (below: number) => number): Buffer {
-  const message = Buffer.from(text);
-  for (let m = next(4); m >= 0; m--) {
-    const at = next(message.length);
-    const kind = next(4);
-    if (kind === 0) message[at] = next(256);
-    else if (kind === 1) message[at] = TELLING[next(TELLING.length)]!;
-    else if (kind === 2) message.copyWithin(at, next(message.length));
-    else message.copyWithin(at, at + 1);
-  }
-  return message;
-}
 
 function setUp() {
   const table = new SeriesTable(200);
@@ -78,7 +58,7 @@ function elementsOf(message: Uint8Array): number {
 test('random mutations: nothing throws, all that is accepted is JSON, and every message and element is counted', () => {
   const next = random(42);
   const { decode, counts, aggregator } = setUp();
-  for (let i = 0; i < MUTATIONS; i++) decode(mutated(SEEDS[next(SEEDS.length)]!, next));
+  for (let i = 0; i < MUTATIONS; i++) decode(mutated(Buffer.from(SEEDS[next(SEEDS.length)]!), TELLING, next));
   expect(counts.received).toBe(MUTATIONS);
   expect(counts.decoded + counts.rejected).toBe(counts.received);
   expect(counts.samples + counts.rejectedElements).toBe(counts.elements);
@@ -98,7 +78,7 @@ test('a message says the same whether its series was seen before or not', () => 
   for (const text of SEEDS) decodeWith(seen, text);
   let samples = 0;
   for (let i = 0; i < 30_000; i++) {
-    const message = mutated(SEEDS[next(4) === 0 ? next(SEEDS.length) : 0]!, next);
+    const message = mutated(Buffer.from(SEEDS[next(4) === 0 ? next(SEEDS.length) : 0]!), TELLING, next);
     decodeWith(seen, message);
     const decoded = decodeWith(seen, message);
     samples += decoded.elements.length;
@@ -127,7 +107,8 @@ test('messages taken together say what each says by itself, in the same order', 
   };
   for (let i = 0; i < 20_000; i++) {
     const known = `{"name":"n${next(6000)}","type":"counter","value":${i}}`;
-    const message = next(3) > 0 ? Buffer.from(known) : mutated(SEEDS[next(SEEDS.length)]!, next);
+    const message =
+      next(3) > 0 ? Buffer.from(known) : mutated(Buffer.from(SEEDS[next(SEEDS.length)]!), TELLING, next);
     const { rejection, elements } = decodeWith(table, message);
     const each = elements.map((element) => (typeof element === 'string' ? element : [element, i, -i]));
     expected.push(...(rejection === undefined ? each.flat() : [rejection, message]));

@@ -1,0 +1,86 @@
+import { connect as connectSocket } from 'node:net';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { connect } from '../../src/bus/connect.ts';
+import { createCoreSource } from '../../src/bus/core.ts';
+import { createJetStreamSource } from '../../src/bus/jetstream.ts';
+import { ensureStream, manager } from '../../src/bus/stream.ts';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { memoryLog, Recorder, settings, until } from './support.ts';
+
+let nats: NatsServer;
+beforeAll(async () => {
+  nats = await startNats();
+});
+afterAll(() => nats.stop());
+
+/** What the headers of a message say, and what a reader is told of it. */
+const ENCODED: readonly (readonly [headers: string | undefined, encoding: string | undefined])[] = [
+  [undefined, undefined],
+  ['', undefined],
+  ['name: value\r\n', undefined],
+  ['Content-Encoding: gzip\r\n', 'gzip'],
+  ['a: b\r\ncontent-encoding:zstd \r\nc: d\r\n', 'zstd'],
+  ['Content-Encoding: a\r\nCONTENT-ENCODING: b\r\n', 'a,b'],
+  ['Content-Encoding:\r\n', ''],
+  // No client would send these.
+  ['two words: x\r\nContent-Encoding: gzip\r\n', undefined],
+  ['no colon\r\n', undefined],
+  ['\xff\xfe: x\r\n', undefined],
+  [undefined, undefined],
+];
+
+/** Publishes a message for each of ENCODED, whatever a client would say to its headers. */
+async function publishEncoded({ port }: NatsServer): Promise<void> {
+  const socket = connectSocket(port, '127.0.0.1');
+  const answer = new Promise<void>((resolve) => {
+    socket.on('data', (data) => {
+      if (data.includes('PONG')) resolve();
+    });
+  });
+  socket.write('CONNECT {"verbose":false,"headers":true}\r\n');
+  for (const [i, [headers]] of ENCODED.entries()) {
+    const payload = `${i}`;
+    const block = headers === undefined ? '' : `NATS/1.0\r\n${headers}\r\n`;
+    const sizes = headers === undefined ? payload.length : `${block.length} ${block.length + payload.length}`;
+    const verb = headers === undefined ? 'PUB' : 'HPUB';
+    socket.write(Buffer.from(`${verb} metrics ${sizes}\r\n${block}${payload}\r\n`, 'latin1'));
+  }
+  socket.write('PING\r\n');
+  await answer;
+  socket.destroy();
+}
+
+test.each([
+  ['jetstream', 'frames'],
+  ['jetstream', 'plain'],
+  ['core', 'frames'],
+  ['core', 'plain'],
+])(
+  '%s, %s: a reader is told how a message is encoded; headers that cannot be read say nothing',
+  async (source, receive) => {
+    const core = settings({
+      NATS_URL: nats.url,
+      METRICS_RECEIVE: receive,
+      METRICS_SUBJECTS: 'metrics',
+      METRICS_STREAM: receive,
+    });
+    const bus = await connect(core, memoryLog());
+    const stop = new AbortController();
+    const reader = new Recorder();
+    if (source === 'jetstream') await ensureStream(bus, core);
+    const from =
+      source === 'jetstream'
+        ? createJetStreamSource(bus, core, { start: { kind: 'earliest' } })
+        : createCoreSource(bus, core);
+    const reading = from.run(reader, stop.signal);
+    await bus.flush();
+    await publishEncoded(nats);
+    await until('all', () => reader.payloads.length === ENCODED.length);
+    expect(reader.payloads).toEqual(ENCODED.map((_, i) => `${i}`));
+    expect(reader.encodings).toEqual(ENCODED.map(([, encoding]) => encoding));
+    stop.abort();
+    await reading;
+    if (source === 'jetstream') await (await manager(bus)).streams.delete(receive);
+    await bus.close();
+  },
+);

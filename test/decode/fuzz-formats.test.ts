@@ -1,0 +1,140 @@
+/**
+ * Random mutations of messages of all formats. FANOUT_FUZZ_MESSAGES says how many (default: 200,000); the same ones in
+ * every run.
+ */
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import { expect, test } from 'vitest';
+import { Aggregator } from '../../src/aggregate/aggregator.ts';
+import type { Sample } from '../../src/aggregate/sample.ts';
+import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
+import type { Decoder, SampleHandler } from '../../src/decode/decoder.ts';
+import { FORMATS, type Format, makeDecoder } from '../../src/decode/formats.ts';
+import { REJECTIONS, type Rejection } from '../../src/decode/rejection.ts';
+import { Pipeline } from '../../src/deliver/pipeline.ts';
+import { mutated, random } from './mutations.ts';
+
+const MESSAGES = Number(process.env.FANOUT_FUZZ_MESSAGES ?? 200_000);
+/** Of 100 messages, so many are compressed before they are mutated: unpacking costs much more than decoding. */
+const COMPRESSED_PERCENT = 2;
+const MAX_MESSAGE_BYTES = 2000;
+const EVERY_MESSAGES = 1000;
+const MAX_SECONDS = 3 * 3600;
+const START = 1_700_000_000_000;
+/** Mutations of such short messages do not go so far. */
+const BEYOND: readonly Rejection[] = ['empty', 'too_large', 'too_deep', 'too_many_dimensions', 'too_long'];
+
+const SEEDS = [
+  '{"name":"http.requests","type":"counter","value":3,"dimensions":{"app":"api","status":200},"timestamp":"2026-11-23T01:30:00.123456789Z"}',
+  '[7,{"name":"a","type":"gauge","value":-1.5e3,"tags":{"k":"\\u00e9\\n"}},{"x":[1,{"y":null}],"name":"b","type":"timer","value":7}]',
+  'cpu,cpu=cpu0,host=web\\ 1 usage_idle=98.5,usage_user=1i,active=true,text="a \\"b\\", c" 1556813561098765432',
+  '# comment\nnet,if=eth0 rx=18446744073709551615u,value=1e3\r\n\n  disk,path=/a\\,b free=-.5,used=9i -1\n',
+  'http.requests:1|c|@0.1|#route:/v1,cached',
+  'lat:320:298.5:-1|ms|@0.3|#route:/v1|c:abc|T1656581400\nusers:42|s\r\n\ntemp:+4|g\n_e{1,1}:a|b\nmem:12|g|#a:b,c:d',
+];
+/** Bytes that mean something, so that mutations get past the first check. */
+const TELLING = Buffer.from('{}[]",:\\0189-+.eEutfnisgcmhd=|#@T_ \n\r\t\u0000\u007f\u0080\u00ff', 'latin1');
+
+/** Of SEEDS, those that are in the format. */
+const OF_FORMAT: Record<Format, readonly number[]> = {
+  auto: [0, 1, 2, 3, 4, 5],
+  json: [0, 1],
+  influx: [2, 3],
+  statsd: [4, 5],
+};
+
+/** A pipeline, and what its decoder did, counted beside it. */
+function rig(metricsFormat: Format) {
+  const table = new SeriesTable(200);
+  const tiling = Tiling.of({ windowMs: 1000, latenessMs: 0, maxAheadMs: 0, maxSeries: 50 });
+  const aggregator = new Aggregator(table, { tiling, from: 0 });
+  const settings = { metricsFormat, metricsCounters: ['net.*'], maxMessageBytes: MAX_MESSAGE_BYTES };
+  const decoder = makeDecoder(table, settings);
+  const counted = { decoded: 0, samples: 0, rejected: 0, sampled: 0 };
+  const watched: Decoder = {
+    take: (bytes, start, end, streamTime, sequence, handler) => {
+      const before = counted.samples + counted.rejected;
+      let isRejected = false;
+      const watch: SampleHandler = {
+        sample: (sample) => {
+          counted.samples++;
+          check(sample);
+          handler.sample(sample);
+        },
+        rejected: (reason, message) => {
+          counted.rejected++;
+          handler.rejected(reason, message);
+        },
+        rejectedMessage: (reason, message) => {
+          isRejected = true;
+          handler.rejectedMessage(reason, message);
+        },
+      };
+      decoder.take(bytes, start, end, streamTime, sequence, watch);
+      decoder.flush(watch);
+      if (!isRejected) counted.decoded++;
+      else if (counted.samples + counted.rejected !== before) throw new Error('something is kept of it');
+    },
+    flush: () => {},
+  };
+  const check = ({ value, weight }: Sample) => {
+    if (weight !== 1) counted.sampled++;
+    const isGood = Number.isFinite(value * weight) && !Object.is(value, -0) && weight >= 1;
+    if (!isGood) throw new Error(`value ${value}, weight ${weight}`);
+  };
+  const options = {
+    decoder: watched,
+    maxMessageBytes: MAX_MESSAGE_BYTES,
+    aggregator,
+    sequence: 0,
+    hand() {},
+  };
+  return { format: metricsFormat, pipeline: new Pipeline(options), aggregator, counted };
+}
+
+const total = (counts: Iterable<number>) => [...counts].reduce((sum, count) => sum + count, 0);
+
+test(
+  `${MESSAGES} mutated messages of all formats: nothing throws, and all is counted`,
+  () => {
+    const next = random(2026);
+    const rigs = FORMATS.map((format) => rig(format));
+    const br = SEEDS.map((seed) => Buffer.from(seed));
+    const packed = {
+      br,
+      gzip: SEEDS.map((seed) => gzipSync(seed)),
+      zstd: SEEDS.map((seed) => zstdCompressSync(seed)),
+    };
+    for (let i = 0; i < MESSAGES; i++) {
+      const { format, pipeline } = rigs[next(rigs.length)]!;
+      const own = OF_FORMAT[format];
+      const pick = next(4) > 0 ? own[next(own.length)]! : next(SEEDS.length);
+      const encoding =
+        next(100) < COMPRESSED_PERCENT ? (['gzip', 'zstd', 'br'] as const)[next(3)] : undefined;
+      const seed = encoding === undefined ? Buffer.from(SEEDS[pick]!) : packed[encoding][pick]!;
+      const message = mutated(seed, TELLING, next);
+      pipeline.message(message, 0, message.length, START + i, i + 1, encoding);
+      if (i % EVERY_MESSAGES === 0) void pipeline.progress(START + i);
+    }
+    const seen = new Set<string>();
+    for (const { pipeline, aggregator, counted } of rigs) {
+      const { rejectedMessages, rejectedSamples, received } = pipeline.stats;
+      for (const reason of [...rejectedMessages.keys(), ...rejectedSamples.keys()]) seen.add(reason);
+      expect(total(rejectedMessages.values()) + counted.decoded).toBe(received);
+      expect(total(rejectedSamples.values())).toBe(counted.rejected);
+      expect(counted.samples).toBeGreaterThan(received / 40);
+      const { counter, gauge, timer, ignored, reopened } = aggregator.stats;
+      expect(counter + gauge + timer).toBe(counted.samples);
+      expect(ignored + reopened).toBe(0);
+      const inWindows = aggregator
+        .closeAll()
+        .flatMap((window) => Array.from({ length: window.size }, (_, p) => window.point(p).count));
+      expect(total(inWindows)).toBeGreaterThan(0);
+    }
+    expect(total(rigs.map(({ pipeline }) => pipeline.stats.received))).toBe(MESSAGES);
+    expect(total(rigs.map(({ counted }) => counted.sampled))).toBeGreaterThan(0);
+    const never = REJECTIONS.filter((reason) => !seen.has(reason) && !BEYOND.includes(reason));
+    expect(never).toEqual([]);
+  },
+  MAX_SECONDS * 1000,
+);
