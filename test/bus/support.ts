@@ -5,7 +5,7 @@ import type { Bus } from '../../src/bus/connect.ts';
 import { connect } from '../../src/bus/connect.ts';
 import type { FrameSink } from '../../src/bus/frames.ts';
 import type { CoreConfig } from '../../src/bus/sign-in.ts';
-import type { Gap, Reader } from '../../src/bus/source.ts';
+import type { Envelope, Gap, Reader } from '../../src/bus/source.ts';
 import { CORE_SETTINGS } from '../../src/config.ts';
 import type { Log } from '../../src/observe/log.ts';
 import { readSettings, type SettingError } from '../../src/settings.ts';
@@ -62,12 +62,12 @@ export class Recorder implements Reader {
     end: number,
     streamTime: number,
     sequence: number,
-    encoding?: string,
+    envelope?: Envelope,
   ): void {
     this.sequences.push(sequence);
     this.payloads.push(Buffer.from(bytes.subarray(start, end)).toString());
     this.times.push(streamTime);
-    this.encodings.push(encoding);
+    this.encodings.push(envelope?.encoding);
     this.onMessage?.(sequence);
   }
 

@@ -113,7 +113,7 @@ test(
         next(100) < COMPRESSED_PERCENT ? (['gzip', 'zstd', 'br'] as const)[next(3)] : undefined;
       const seed = encoding === undefined ? Buffer.from(SEEDS[pick]!) : packed[encoding][pick]!;
       const message = mutated(seed, TELLING, next);
-      pipeline.message(message, 0, message.length, START + i, i + 1, encoding);
+      pipeline.message(message, 0, message.length, START + i, i + 1, { subject: 'metrics', encoding });
       if (i % EVERY_MESSAGES === 0) void pipeline.progress(START + i);
     }
     const seen = new Set<string>();

@@ -1,4 +1,5 @@
 /** What the taps show and count, without a bus. */
+import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { SeriesRecords } from '../../src/aggregate/series-records.ts';
@@ -56,6 +57,22 @@ test('what is no sample is shown with the reason, unless filters ask for somethi
     '2026-11-23T01:30:00.000Z metrics.a rejected (not_json): {"name":"a"',
   ]);
   expect(lines('{"name":"a"', { name: '*' })).toEqual([]);
+});
+
+test('every format is shown as the service would take it, compressed or not', () => {
+  const show = (payload: Uint8Array | string, encoding?: string) => {
+    const decoder = new TapDecoder({ ...SETTINGS, metricsCounters: ['net.*'] });
+    const message = { ...received(''), payload: Buffer.from(payload as string), encoding };
+    return linesOf(message, decoder, {}, false).map((line) => line.slice(25));
+  };
+  expect(show('net,if=eth0 rx=5i,up=true\ncpu value=1')).toEqual([
+    'metrics.a counter net.rx 5 {"if":"eth0"}',
+    'metrics.a gauge cpu 1 {}',
+    'metrics.a rejected (boolean_field): net,if=eth0 rx=5i,up=true\\u000acpu value=1',
+  ]);
+  expect(show('lat:320|ms|@0.1|#route:/v1')).toEqual(['metrics.a timer lat 320 (10 times) {"route":"/v1"}']);
+  expect(show(gzipSync('lat:320|ms'), 'gzip')).toEqual(['metrics.a timer lat 320 {}']);
+  expect(show('lat:320|ms', 'br')).toEqual(['metrics.a rejected (unknown_encoding): lat:320|ms']);
 });
 
 test('nothing that a producer sends acts on the terminal', () => {
