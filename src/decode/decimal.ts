@@ -19,6 +19,9 @@ const INTEGER = /^([+-]?)0*(\d{1,20})$/;
 export const INT64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n } as const;
 export const UINT64 = { min: 0n, max: 2n ** 64n - 1n } as const;
 
+/** 2^63 - 1 nanoseconds. */
+const MAX_MS = 9_223_372_036_854;
+const MAX_REST = 775_807;
 const DIGITS_BELOW_MS = 6;
 
 /** The number that all of the bytes from `start` to `end` say, never -0; NaN if they say none. May be infinite. */
@@ -71,15 +74,21 @@ export function readInteger(
 
 /** A time in nanoseconds since 1970, in 64 bits, as whole milliseconds, rounded down; NaN if the bytes say none. */
 export function readNanos(scanner: Scanner, start: number, end: number): number {
-  if (Number.isNaN(readInteger(scanner, start, end, INT64))) return Number.NaN;
   const { bytes } = scanner;
-  const first = digitsFrom(bytes, start);
-  const split = Math.max(first, end - DIGITS_BELOW_MS);
+  let i = digitsFrom(bytes, start);
+  if (i >= end) return Number.NaN;
+  const isNegative = bytes[start] === MINUS;
   let ms = 0;
-  for (let i = first; i < split; i++) ms = ms * 10 + (bytes[i]! - ZERO);
-  if (bytes[start] !== MINUS) return ms;
-  for (let i = split; i < end; i++) if (bytes[i] !== ZERO) return -ms - 1;
-  return 0 - ms;
+  let rest = 0;
+  for (; i < end; i++) {
+    if (!isDigit(bytes[i]!)) return Number.NaN;
+    if (i < end - DIGITS_BELOW_MS) ms = ms * 10 + (bytes[i]! - ZERO);
+    else rest = rest * 10 + (bytes[i]! - ZERO);
+  }
+  const maxRest = isNegative ? MAX_REST + 1 : MAX_REST;
+  if (ms > MAX_MS || (ms === MAX_MS && rest > maxRest)) return Number.NaN;
+  if (isNegative && rest > 0) return -ms - 1;
+  return isNegative ? 0 - ms : ms;
 }
 
 /** Behind the sign. */

@@ -1,7 +1,7 @@
 /** Plain NATS, as src/bus/core.ts reads it: at most once, by the time of arrival, one member of a group for each message. */
 import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/source.ts';
 import type { Instance } from './instance.ts';
-import type { SimMessage } from './stream.ts';
+import { handOver, type SimMessage } from './stream.ts';
 import type { World } from './world.ts';
 
 const TICK_MS = 250;
@@ -47,7 +47,7 @@ export class SimCoreSource implements Source {
       this.handed.rejectedSamples += message.rejectedSamples;
       this.stats.lastStreamTime = streamTime;
       this.#instance.received.push({ payload: message.payload, streamTime });
-      this.#reader.message(message.payload, 0, message.payload.length, streamTime, 0);
+      handOver(message, this.#reader, streamTime, 0);
     });
   }
 

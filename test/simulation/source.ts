@@ -13,6 +13,7 @@ import {
 } from '../../src/bus/source.ts';
 import type { Instance } from './instance.ts';
 import { SimPull } from './pull.ts';
+import { handOver } from './stream.ts';
 import type { World } from './world.ts';
 
 const RETRY_MIN_MS = 100;
@@ -126,7 +127,7 @@ export class SimSource implements Source {
     this.handed.samples += message.samples;
     this.handed.rejectedMessages += message.rejectedMessages;
     this.handed.rejectedSamples += message.rejectedSamples;
-    reader.message(message.payload, 0, message.payload.length, message.streamTime, sequence);
+    handOver(message, reader, message.streamTime, sequence);
   }
 
   #progress(reader: Reader): Promise<void> | undefined {

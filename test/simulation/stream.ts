@@ -1,11 +1,18 @@
 /** The truth: what producers publish, decided before the run begins, and what of it the stream holds at any time. */
+import { gzipSync } from 'node:zlib';
+import type { Reader } from '../../src/bus/source.ts';
 import { expectedSamples, shapeAt, windowStart } from '../aggregate/oracle.ts';
 import type { Chance } from './chance.ts';
 import type { Scenario } from './scenario.ts';
 
+/** One of so many messages is compressed: whoever reads it must be told. */
+const PACKED_EVERY = 9;
+
 export interface SimMessage {
   readonly sequence: number;
   readonly payload: Uint8Array;
+  /** As it was sent, where a producer compressed it. */
+  readonly packed: Uint8Array | undefined;
   /** When the server stored it: by the true clock, and by its own. */
   readonly publishedAt: number;
   readonly streamTime: number;
@@ -99,6 +106,7 @@ function publish(chance: Chance, scenario: Scenario): SimMessage[] {
     messages.push({
       sequence: messages.length + 1,
       payload: encoder.encode(text),
+      packed: messages.length % PACKED_EVERY === 0 ? gzipSync(text) : undefined,
       publishedAt,
       streamTime: time,
       samples: samples.length,
@@ -175,4 +183,16 @@ function drawEventTime(chance: Chance, scenario: Scenario, time: number): number
     [edge - chance.int(0, 2) * windowMs + chance.int(-1, 1), 2],
     [time - chance.int(0, 100_000), 0.3],
   ]);
+}
+
+/** Hands a message over as its producer sent it. */
+export function handOver(
+  { payload, packed }: SimMessage,
+  reader: Reader,
+  streamTime: number,
+  sequence: number,
+): void {
+  const bytes = packed ?? payload;
+  const envelope = packed && { subject: 'metrics', encoding: 'gzip' };
+  reader.message(bytes, 0, bytes.length, streamTime, sequence, envelope);
 }
