@@ -299,6 +299,7 @@ export class Pull {
 
 /** The subject of a frame: one object is used over and over. */
 class FrameSubject implements Envelope {
+  readonly encoding = undefined;
   #bytes: Uint8Array = new Uint8Array(0);
   #start = 0;
   #end = 0;

@@ -96,6 +96,9 @@ export function loadCommand(): Command {
       const types = METRIC_TYPES.filter((type) => options.types[type] > 0).length;
       if (options.series < types) command.error(`error: ${types} types take at least ${types} --series`);
       const config = await loadConfig(process.env);
+      const { metricsFormat } = config.core;
+      if (metricsFormat !== 'auto' && metricsFormat !== 'json')
+        command.error(`error: load sends JSON, which METRICS_FORMAT=${metricsFormat} does not read`);
       if (!(await load(options, config))) process.exitCode = 1;
     });
 }

@@ -8,7 +8,8 @@
  *    "dimensions":{"app":"api","status":"200"},"count":3,"sum":4,"min":null,"max":null,"last":null}
  *
  * `window_start` is in ms since 1970; min and max are those of gauges and timers, last that of gauges, null elsewhere.
- * Rows that are totals over all windows have null for `window_start` and `window_ms`. For traffic
+ * Rows that are totals over all windows have null for `window_start` and `window_ms`. For traffic in JSON, as `load`
+ * sends it (`verify` and `count` read every format, with the service's own decoder), and
  * that keeps to the limits: MAX_SERIES and those of the decoder are not applied here.
  */
 import { FIELDS, METRIC_TYPES, type MetricType, type Series } from '../aggregate/point.ts';

@@ -44,6 +44,7 @@ export class LineProtocolDecoder extends LineDecoder {
   readonly #counters: readonly string[];
   /** Of each field of the line: where its key begins, its value begins, and its value ends. */
   readonly #places: number[] = [];
+  /** Whether the line has one, good or not. */
   #hasTimestamp = false;
 
   constructor(table: SeriesTable, options: LineProtocolOptions) {

@@ -52,10 +52,12 @@ const PRESENT = 'true';
  * begins with a bar.
  */
 export class StatsdDecoder extends LineDecoder {
-  /** Of the line: where its text ends, its name does, its values do; and the parts of it that are optional. */
+  /** Where the text of the line ends. */
   #end = 0;
+  /** Its tags from their bar on; 0 where it has none. */
   #tagsStart = 0;
   #tagsEnd = 0;
+  /** Measurements behind each of its samples. */
   #weight = 1;
 
   constructor(table: SeriesTable, options: { readonly maxMessageBytes?: number } = {}) {

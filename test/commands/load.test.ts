@@ -181,6 +181,12 @@ describe('load', { timeout: TIMEOUT_MS }, () => {
     expect(run.code).toBe(1);
     expect(run.stderr).toMatch(/^error: /);
   });
+
+  it('refuses to send what the service does not read', async () => {
+    const run = await load(['--count', '1'], { METRICS_FORMAT: 'statsd' });
+    expect(run).toMatchObject({ code: 1, stdout: '' });
+    expect(run.stderr).toContain('METRICS_FORMAT=statsd');
+  });
 });
 
 describe('load, when the server goes away', { timeout: TIMEOUT_MS }, () => {

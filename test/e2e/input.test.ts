@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
 import { loadConfig, type SinkConfig } from '../../src/config.ts';
+import { REJECTIONS } from '../../src/decode/rejection.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
@@ -74,6 +75,8 @@ const BAD: Record<string, (string | Uint8Array)[]> = {
   ],
   too_long: [`{"name":"${'a'.repeat(513)}","type":"counter","value":1}`],
   bad_timestamp: ['{"name":"a","type":"counter","value":1,"timestamp":"yesterday"}'],
+  not_line_protocol: ['a =1', 'a b=1 2 3', ',,,=', 'name=a'],
+  not_statsd: ['a|c', 'a:1|c|b', '|'],
 };
 
 /** The bus refuses what goes beyond its bound on unsent bytes: then it is sent again. */
@@ -114,7 +117,8 @@ test('what is no sample is counted by its reason, logged seldom, and takes nothi
     reason,
     list.length * (reason === 'too_large' ? 1 : rounds),
   ]);
-  expect(messages.rejected).toEqual(Object.fromEntries(expected));
+  const none = Object.fromEntries(REJECTIONS.map((reason) => [reason, 0]));
+  expect(messages.rejected).toEqual({ ...none, ...Object.fromEntries(expected) });
   expect(samples.rejected).toMatchObject({ bad_type: rounds, not_an_object: rounds });
   const bad = expected.reduce((sum, [, count]) => sum + Number(count), 0);
   expect(messages.received).toBe(2 * bad + rounds);
