@@ -1,14 +1,7 @@
 import type { Decoder, SampleHandler } from './decoder.ts';
+import { BAR, CR, EQUALS, HASH, LF, SPACE, TAB } from './lines.ts';
 import { COMMA, OPEN_ARRAY, OPEN_OBJECT } from './scanner.ts';
 import { EVENT } from './statsd.ts';
-
-const SPACE = 0x20;
-const TAB = 0x09;
-const LF = 0x0a;
-const CR = 0x0d;
-const HASH = 0x23;
-const EQUALS = 0x3d;
-const BAR = 0x7c;
 
 export interface Decoders {
   readonly json: Decoder;

@@ -11,8 +11,8 @@ const MAX_EXACT_DIGITS = 15;
 const POWERS_OF_TEN = Float64Array.from({ length: MAX_EXACT_DIGITS + 1 }, (_, exponent) =>
   Number(`1e${exponent}`),
 );
-/** Also `1.`, `.5` and leading zeros. */
-const DECIMAL = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/;
+/** Also `1.`, `.5` and leading zeros. There is one way only to match any text, so none takes long to fail. */
+const DECIMAL = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/;
 
 /** Longer ones than 2^64 need not be looked at. */
 const INTEGER = /^([+-]?)0*(\d{1,20})$/;

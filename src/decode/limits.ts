@@ -23,3 +23,10 @@ export const MAX_IDENTITY_BYTES = 32 * 1024;
 
 /** Arrays and objects within each other, in any field. A sample needs 3; a bit set of nesting fits in one integer. */
 export const MAX_DEPTH = 32;
+
+/**
+ * A line of line protocol says its tags once for all of its fields, but every field is a series with all of the tags:
+ * together these may be so many times as long as the line, or a small message could fill the memory. Lines of 400
+ * fields with 300 bytes of tags come to about 12.
+ */
+export const MAX_LINE_SPREAD = 64;

@@ -3,19 +3,17 @@ import type { Dimension, Identity } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { INT64, readDecimal, readInteger, readNanos, UINT64 } from './decimal.ts';
 import { matchesGlob } from './glob.ts';
-import { CR, identifyTags, LF, type Line, LineDecoder } from './lines.ts';
+import { MAX_LINE_SPREAD } from './limits.ts';
+import { CR, EQUALS, HASH, identifyTags, LF, type Line, LineDecoder, SPACE, TAB } from './lines.ts';
 import type { Rejection } from './rejection.ts';
 import { ascii, COMMA, FAILED, QUOTE } from './scanner.ts';
 
-const SPACE = 0x20;
-const TAB = 0x09;
-const HASH = 0x23;
-const EQUALS = 0x3d;
 const BACKSLASH = 0x5c;
 const LETTER_I = 0x69;
 const LETTER_U = 0x75;
 
 const BOOLEANS = ['t', 'T', 'true', 'True', 'TRUE', 'f', 'F', 'false', 'False', 'FALSE'].map(ascii);
+const PLACES = 3;
 /** The field that gives its measurement's name to the series. */
 const VALUE = 'value';
 
@@ -42,7 +40,7 @@ export interface LineProtocolOptions {
  */
 export class LineProtocolDecoder extends LineDecoder {
   readonly #counters: readonly string[];
-  /** Of each field of the line: where its key begins, its value begins, and its value ends. */
+  /** Of each field of the line, PLACES numbers: where its key begins, its value begins, and its value ends. */
   readonly #places: number[] = [];
   /** Whether the line has one, good or not. */
   #hasTimestamp = false;
@@ -73,7 +71,9 @@ export class LineProtocolDecoder extends LineDecoder {
     this.#endFrom(after === FAILED ? this.lineEnd : after);
     if (after === FAILED) return 'unreadable';
     sample.dimensionsLength = keyEnd + 1 - sample.dimensionsStart;
-    if (Number.isNaN(sample.eventTime) && this.#hasTimestamp) this.reject('bad_timestamp');
+    const spelledOut = (this.#places.length / PLACES) * sample.dimensionsLength;
+    if (spelledOut > MAX_LINE_SPREAD * (after - i)) this.reject('too_long');
+    else if (Number.isNaN(sample.eventTime) && this.#hasTimestamp) this.reject('bad_timestamp');
     else this.#fields();
     return 'read';
   }
@@ -170,7 +170,7 @@ export class LineProtocolDecoder extends LineDecoder {
   #fields(): void {
     const { sample } = this;
     const places = this.#places;
-    for (let p = 0; p < places.length; p += 3) {
+    for (let p = 0; p < places.length; p += PLACES) {
       const valueStart = places[p + 1]!;
       const value = this.#value(valueStart, places[p + 2]!);
       if (typeof value === 'string') {
@@ -181,7 +181,7 @@ export class LineProtocolDecoder extends LineDecoder {
       sample.nameStart = places[p]!;
       sample.nameLength = valueStart - sample.nameStart;
       sample.type = GAUGE;
-      this.hand(this.find() || this.#findCounter());
+      this.hand(this.find() || this.#findCounter() ? undefined : this.learn());
     }
   }
 

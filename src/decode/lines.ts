@@ -7,8 +7,13 @@ import { MAX_MESSAGE_BYTES } from './limits.ts';
 import type { Rejection } from './rejection.ts';
 import { Scanner } from './scanner.ts';
 
+export const TAB = 0x09;
 export const LF = 0x0a;
 export const CR = 0x0d;
+export const SPACE = 0x20;
+export const HASH = 0x23;
+export const EQUALS = 0x3d;
+export const BAR = 0x7c;
 
 const NO_MESSAGE: Uint8Array = new Uint8Array(0);
 const NOBODY: SampleHandler = { sample() {}, rejected() {}, rejectedMessage() {} };
@@ -93,9 +98,8 @@ export abstract class LineDecoder implements Decoder {
     return sample.series >= 0;
   }
 
-  /** Hands over the sample, whose series was found or is new. */
-  protected hand(isFound: boolean): void {
-    const rejection = isFound ? undefined : this.#newSpelling();
+  /** Hands over the sample, or says why it is none. */
+  protected hand(rejection: Rejection | undefined): void {
     if (rejection === undefined) this.#handler.sample(this.sample);
     else this.reject(rejection);
   }
@@ -104,7 +108,8 @@ export abstract class LineDecoder implements Decoder {
     this.#handler.rejected(reason, this.#message);
   }
 
-  #newSpelling(): Rejection | undefined {
+  /** Learns a spelling that was not found. */
+  protected learn(): Rejection | undefined {
     const identity = this.identity();
     if (typeof identity === 'string') return identity;
     const rejection = checkIdentity(identity);

@@ -2,15 +2,11 @@ import { COUNTER, GAUGE, TIMER } from '../aggregate/sample.ts';
 import type { Dimension, Identity } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { readDecimal } from './decimal.ts';
-import { CR, identifyTags, LF, type Line, LineDecoder } from './lines.ts';
+import { BAR, CR, HASH, identifyTags, LF, type Line, LineDecoder, SPACE, TAB } from './lines.ts';
 import type { Rejection } from './rejection.ts';
 import { ascii, COLON, isDigit } from './scanner.ts';
 
-const BAR = 0x7c;
 const AT = 0x40;
-const HASH = 0x23;
-const SPACE = 0x20;
-const TAB = 0x09;
 const PLUS = 0x2b;
 const MINUS = 0x2d;
 const LETTER_T = 0x54;
@@ -179,6 +175,8 @@ export class StatsdDecoder extends LineDecoder {
     const { sample, scanner } = this;
     const scale = sample.type === COUNTER ? this.#weight : 1;
     sample.weight = sample.type === TIMER ? this.#weight : 1;
+    // All are of one series, which is looked up once: a line may have very many, and very long tags.
+    const rejection = this.find() ? undefined : this.learn();
     for (let i = start; i <= end; i++) {
       const first = scanner.bytes[i];
       const valueEnd = this.#indexOf(COLON, i, end);
@@ -187,7 +185,7 @@ export class StatsdDecoder extends LineDecoder {
       // A value with its weight must be one that can be added.
       if (!Number.isFinite(sample.weight * sample.value)) this.reject('bad_value');
       else if (sample.type === GAUGE && isSigned) this.reject('delta_gauge');
-      else this.hand(this.find());
+      else this.hand(rejection);
       i = valueEnd;
     }
   }

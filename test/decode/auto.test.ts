@@ -35,6 +35,9 @@ describe('the format of a message is told by how it begins', () => {
   });
 });
 
+const LONG = 65_536;
+/** Several times what the slowest takes on a busy machine; what is quadratic takes far more. */
+const MAX_MS = 1000;
 const NOW = { time: Number.NaN, weight: 1, dimensions: { k: 'v' } };
 
 test('each is decoded as what it is, into the same series', () => {
@@ -103,3 +106,40 @@ test('nothing overtakes what came before in another format', () => {
   decoder.flush(handler);
   expect(found).toEqual(Array.from({ length: 400 }, (_, i) => i));
 });
+
+test('no long message takes long', () => {
+  const pieces = [
+    ...[
+      'm x="\n',
+      'm x="\\"\n',
+      'm x=1,',
+      'm x=',
+      'm,a=',
+      'm,a=b',
+      '\\ ',
+      '\\,',
+      'm x=1 1\n',
+      '#\n',
+      ' ',
+      '\n',
+      '"',
+      '=',
+      ',',
+    ],
+    ...['a:1|c|#', 'a:1:', ':', '|', '|#', 'a,', 'a:1|c\n', 'a|c\n', '|@0.1', '0', '1', '9.', '-', 'e'],
+  ];
+  const ends = ['', 'x', ' v=1', 'x|c'];
+  const starts = ['', 'm x=', 'a:', 'a:1|c|#'];
+  for (const format of ['influx', 'statsd'] as const) {
+    const decode = decoding({ metricsFormat: format });
+    for (const piece of pieces) {
+      for (const [start, end] of starts.flatMap((first) => ends.map((last) => [first, last] as const))) {
+        const message = Buffer.from(start + piece.repeat((LONG - 20) / piece.length) + end);
+        const before = performance.now();
+        decode(message);
+        const ms = performance.now() - before;
+        expect(ms, `${format}: ${JSON.stringify([start, piece, end])}`).toBeLessThan(MAX_MS);
+      }
+    }
+  }
+}, 120_000);

@@ -190,6 +190,19 @@ describe('line protocol', () => {
   });
 });
 
+test('a line that would become much more than it is, is refused at once', () => {
+  const line = (tagBytes: number, fields: number) =>
+    `m,t=${'v'.repeat(tagBytes)} ${Array.from({ length: fields }, (_, i) => `f${i}=1`).join(',')}`;
+  const names = (message: string) => decode(message).elements.length;
+  // As wide as anybody has seen, and as long as tags may be.
+  expect(names(line(300, 400))).toBe(400);
+  expect(names(line(4000, 60))).toBe(60);
+  const before = performance.now();
+  expect(decode(line(4000, 10_000)).elements).toEqual(['too_long']);
+  expect(decode(line(500_000, 60_000)).elements).toEqual(['too_long']);
+  expect(performance.now() - before).toBeLessThan(1000);
+});
+
 interface Field {
   readonly key: string;
   readonly text: string;

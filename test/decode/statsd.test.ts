@@ -121,6 +121,14 @@ describe('StatsD', () => {
   });
 });
 
+test('many values with long tags do not take long', () => {
+  const before = performance.now();
+  const long = (tags: string) => decode(`a:${'1:'.repeat(30_000)}1|c|#${tags}`).elements;
+  expect(new Set(long('k,'.repeat(50_000)))).toEqual(new Set(['duplicate_key']));
+  expect(long(`k:${'v'.repeat(4000)}`)).toHaveLength(30_001);
+  expect(performance.now() - before).toBeLessThan(1500);
+});
+
 /** What a line was made from. */
 interface Model {
   readonly name: string;
