@@ -1,5 +1,5 @@
 import { FIELDS, type Point } from './point.ts';
-import { COUNTER, GAUGE, type Sample } from './sample.ts';
+import { COUNTER, GAUGE, type Sample, TIMER } from './sample.ts';
 import type { SeriesRecords } from './series-records.ts';
 import type { SeriesTable } from './series-table.ts';
 import { Sketch } from './sketch.ts';
@@ -112,7 +112,9 @@ export class OpenWindow {
     return row;
   }
 
-  add(row: Row, { type, value, weight }: Sample, eventTime: number): void {
+  add(row: Row, sample: Sample, eventTime: number): void {
+    const { type, value } = sample;
+    const weight = type === TIMER ? sample.weight : 1;
     const values = this.#values;
     values[row + COUNT]! += weight;
     values[row + SUM]! += weight * value;
