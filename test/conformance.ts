@@ -1,6 +1,7 @@
 /**
  * The suite that every sink must pass against its real server, through the interface of src/sink.ts only. A test file
- * of a sink calls `describeConformance` with a harness and adds what only its own store has.
+ * of a sink calls `describeConformance` with a harness and adds what only its own store has. Authors of sinks outside of
+ * this project have it as `metrics-fanout/conformance`; it runs in vitest.
  */
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
 import { SINKS } from '../sinks/index.ts';
@@ -14,7 +15,7 @@ import { FaultProxy } from './faults/proxy.ts';
 
 export type { Harness, Variables } from './conformance/subject.ts';
 
-/** `load` is given only to show that the suite finds what is wrong with a sink. */
+/** Declares the tests. `load` resolves to the sink's module; default: that of the registry under `kind`. */
 export function describeConformance(
   kind: string,
   harness: Harness,
