@@ -187,6 +187,25 @@ function withUnit(text: string, units: Readonly<Record<string, number>>): number
   return Number.isSafeInteger(value) ? value : undefined;
 }
 
+const HEADER_NAME = /^[A-Za-z0-9!#$&'*+.^_`|~-]+$/;
+/** What a header may hold, by RFC 9110. */
+const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
+
+/** `NAME=value,NAME2=value2`, values percent-encoded where they hold a comma, as OpenTelemetry's own variables are. */
+function parseHeaders(text: string): Readonly<Record<string, string>> | undefined {
+  const headers = new Map<string, string>();
+  for (const part of text.split(',')) {
+    const [, name = '', encoded = ''] = /^\s*([^=\s]*)\s*=\s*(.*?)\s*$/s.exec(part) ?? [];
+    const value = encoded.replace(/%([0-9A-Fa-f]{2})/g, (_, hex) =>
+      String.fromCharCode(Number.parseInt(hex, 16)),
+    );
+    if (!HEADER_NAME.test(name) || !HEADER_VALUE.test(value) || headers.has(name.toLowerCase()))
+      return undefined;
+    headers.set(name.toLowerCase(), value);
+  }
+  return Object.fromEntries(headers);
+}
+
 /** Hides user and password, in a query too; a text that is no URL is hidden whole, for nobody knows what it holds. */
 export function maskUrl(text: string): string | undefined {
   if (!URL.canParse(text)) return undefined;
@@ -224,6 +243,12 @@ export const setting = {
     const items = text.split(',').map((item) => item.trim());
     return items.includes('') ? undefined : items;
   }, 'a list, comma separated'),
+  /** HTTP headers by name in lower case; a secret, for they hold keys. */
+  headers: maker<Readonly<Record<string, string>>>(
+    parseHeaders,
+    'headers such as NAME=value,NAME2=value2, with %2C for a comma in a value',
+    () => MASK,
+  ),
   httpUrl: maker<string>(
     parseUrl(['http:', 'https:']),
     'a URL that starts with http:// or https://',

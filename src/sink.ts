@@ -14,6 +14,10 @@ export type { Price, PriceModel, Usage } from './price.ts';
 export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
 export type { Settings, Values } from './settings.ts';
 export { setting } from './settings.ts';
+export type { HttpAnswer, HttpRequest } from './sink-http.ts';
+export { HttpServer, oneLine, retryAfter, transportFailure } from './sink-http.ts';
+export type { Unfit, Verdict } from './sink-parts.ts';
+export { halves, writeInParts } from './sink-parts.ts';
 
 /** Points within the sink's limits. Keys (windowStart, series, instance) are distinct within a batch. */
 export interface Batch {
@@ -184,6 +188,10 @@ export interface SinkModule<S extends Settings = Settings> {
   readonly limits: SinkLimits;
   /** Default: `ranges`. */
   readonly readBack?: ReadBack;
+  /** The same, where it depends on the settings. */
+  readBackBy?(config: Values<S>): ReadBack;
+  /** False where the store cannot delete single points: `remove` does nothing, and what `check` writes stays. */
+  readonly removes?: false;
   /** What no single variable can say, such as "required where API is v1": the keys of the settings at fault. */
   validate?(config: Values<S>): readonly { readonly key: keyof S & string; readonly expected: string }[];
   create(config: Values<S>, context: SinkContext): Sink;
@@ -194,6 +202,10 @@ export interface SinkModule<S extends Settings = Settings> {
 /** Ties the type of `create`'s config to the settings. */
 export function defineSink<S extends Settings>(module: SinkModule<S>): SinkModule<S> {
   return module;
+}
+
+export function readBackOf(module: SinkModule, config: Values<Settings>): ReadBack {
+  return module.readBackBy?.(config) ?? module.readBack ?? 'ranges';
 }
 
 /** Estimate of a point's encoded size in bytes, the same for every sink, so that limits and backlogs compare. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { ConfigError, loadConfig, overlap } from '../src/config.ts';
-import { maskUrl } from '../src/settings.ts';
+import { maskUrl, setting } from '../src/settings.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'fanout-config-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -132,6 +132,27 @@ describe('secrets', () => {
     expect(error.errors).toHaveLength(3);
     expect(error.message + JSON.stringify(error.errors)).not.toContain(secret);
   });
+});
+
+describe('headers', () => {
+  const headers = (text: string) => setting.headers({ meaning: '' }).parse(text);
+
+  test('are read by name, in any case, with what a value needs to say encoded', () => {
+    expect(headers('api-key=abc==, X-Scope-OrgID = a%2Cb%3D1 ,x=')).toEqual({
+      'api-key': 'abc==',
+      'x-scope-orgid': 'a,b=1',
+      x: '',
+    });
+    expect(headers('authorization=Basic dTpw')).toEqual({ authorization: 'Basic dTpw' });
+    expect(headers('x=100%')).toEqual({ x: '100%' });
+  });
+
+  test.each(['', 'a', '=b', 'a b=c', 'a=1,', 'a=1,A=2', 'a=b%0D%0Ac: d', 'a=\u{1F600}'])(
+    'are not %j',
+    (text) => {
+      expect(headers(text)).toBeUndefined();
+    },
+  );
 });
 
 test('a URL is shown without what is secret in it, and a text that is none not at all', () => {

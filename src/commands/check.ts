@@ -9,7 +9,7 @@ import { describeStream, streamExists } from '../bus/stream.ts';
 import { type Config, loadConfig, type SinkConfig, windowShape } from '../config.ts';
 import { isSameShape } from '../deliver/epochs.ts';
 import { createLog } from '../observe/log.ts';
-import { type Batch, makeSeries, type Point, type Sink, SinkError } from '../sink.ts';
+import { type Batch, makeSeries, type Point, readBackOf, type Sink, SinkError } from '../sink.ts';
 import { type Cell, renderTable } from './table.ts';
 
 /** One thing looked at, and what to do about it where it is not well. */
@@ -108,7 +108,8 @@ async function checkSink({ id, module, values, timeoutMs }: SinkConfig, { core }
   const quiet = { info() {}, warn() {} };
   const sink = module.create(values, { id, log: quiet });
   try {
-    const detail = await probe(sink, core.window, AbortSignal.timeout(timeoutMs));
+    const answers = { reads: readBackOf(module, values) !== 'none', removes: module.removes !== false };
+    const detail = await probe(sink, answers, core.window, AbortSignal.timeout(timeoutMs));
     return { what, state: 'ok', detail, advice: '' };
   } catch (error) {
     return failed(what, error);
@@ -117,8 +118,13 @@ async function checkSink({ id, module, values, timeoutMs }: SinkConfig, { core }
   }
 }
 
-/** Writes a point that no producer makes, reads it back through the store's own query, and removes it. */
-async function probe(sink: Sink, windowMs: number, signal: AbortSignal): Promise<string> {
+/** Writes a point that no producer makes, reads it back through the store's own query, and removes it, where it can. */
+async function probe(
+  sink: Sink,
+  { reads, removes }: { readonly reads: boolean; readonly removes: boolean },
+  windowMs: number,
+  signal: AbortSignal,
+): Promise<string> {
   const started = performance.now();
   await sink.open(signal);
   const windowStart = Math.floor(Date.now() / windowMs) * windowMs;
@@ -132,11 +138,11 @@ async function probe(sink: Sink, windowMs: number, signal: AbortSignal): Promise
   }
   let readBack = 'read back';
   try {
-    if (!(await holds(sink, batch.points[0]!, signal))) readBack = 'cannot be read back';
+    if (!reads || !(await holds(sink, batch.points[0]!, signal))) readBack = 'cannot be read back';
   } finally {
     await sink.remove(batch, signal);
   }
-  return `written, ${readBack}, removed in ${Math.round(performance.now() - started)} ms`;
+  return `written, ${readBack}, ${removes ? 'removed' : 'stays there'} in ${Math.round(performance.now() - started)} ms`;
 }
 
 async function holds(sink: Sink, wanted: Point, signal: AbortSignal): Promise<boolean> {

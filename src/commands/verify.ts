@@ -15,7 +15,7 @@ import { systemClock } from '../deliver/clock.ts';
 import { recomputeWindow } from '../deliver/rewrite.ts';
 import { createLog } from '../observe/log.ts';
 import { replays, wholeWindows } from '../recompute.ts';
-import type { Sink, WindowRange } from '../sink.ts';
+import { readBackOf, type Sink, type WindowRange } from '../sink.ts';
 import { collect, stopSignal, time } from './arguments.ts';
 import { print } from './output.ts';
 import { showProgress } from './progress.ts';
@@ -170,7 +170,7 @@ class VerifiedSink implements JudgedSink {
   }
 
   async *read(range: WindowRange) {
-    if (this.#config.module.readBack === 'none') throw new Error('it keeps nothing');
+    if (readBackOf(this.#config.module, this.#config.values) === 'none') throw new Error('it keeps nothing');
     const signal = AbortSignal.any([this.#stop, AbortSignal.timeout(READ_TIMEOUT_MS)]);
     if (!this.#isOpen) await this.#sink.open(signal);
     this.#isOpen = true;

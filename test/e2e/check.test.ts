@@ -6,6 +6,7 @@ import { loadConfig } from '../../src/config.ts';
 import { startProgram } from '../../src/servers/program.ts';
 import { startServiceProgram } from '../../src/servers/service.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
+import { KEY, startReceiver } from '../sinks/otlp-receiver.ts';
 
 let stack: Stack;
 beforeAll(async () => {
@@ -53,6 +54,16 @@ test('all well: writes, reads and removes a probe point in every store', async (
   expect(stdout.match(/written, read back, removed in \d+ ms/g)).toHaveLength(4);
   const rows = await stack.postgres.execute('SELECT count(*)::int AS n FROM fanout_points', 'fanout');
   expect(rows.rows).toEqual([{ n: 0 }]);
+});
+
+test('a store that can neither be read nor cleared is only written to', async () => {
+  const receiver = await startReceiver();
+  const env = { SINK_OTLP_ENABLED: 'true', SINK_OTLP_URL: receiver.url, SINK_OTLP_HEADERS: `api-key=${KEY}` };
+  const { code, stdout } = await check({ NATS_URL: stack.nats.url, ...env });
+  await receiver.stop();
+  expect(code, stdout).toBe(0);
+  expect(stdout).toMatch(/written, cannot be read back, stays there in \d+ ms/);
+  expect(receiver.received().map(({ metric }) => metric)).toEqual(['fanout.check.count', 'fanout.check.sum']);
 });
 
 test('other windows than those of the checkpoints are told of before `run` announces them', async () => {

@@ -1,0 +1,142 @@
+/** What an answer to an export means: by the OTLP specification, "OTLP/HTTP Response". Pure. */
+import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
+import {
+  type HttpAnswer,
+  oneLine,
+  type RefuseReason,
+  type RetryReason,
+  retryAfter,
+  SinkError,
+  type Verdict,
+} from '../../src/sink.ts';
+
+/** Numbers of the fields of ExportMetricsServiceResponse, its partial success, and google.rpc.Status. */
+const RESPONSE = { partialSuccess: 1 } as const;
+const PARTIAL_SUCCESS = { rejectedDataPoints: 1, errorMessage: 2 } as const;
+const STATUS = { message: 2 } as const;
+
+/** A success that is not whole: so many data points were refused, and nobody says which. */
+export interface PartialSuccess {
+  readonly kind: 'partial';
+  readonly rejectedDataPoints: number;
+  readonly message: string;
+}
+
+export function classifyAnswer(answer: HttpAnswer): Verdict | PartialSuccess {
+  const { status, headers } = answer;
+  if (status >= 200 && status < 300) return classifySuccess(answer);
+  const message = `${status}: ${oneLine(messageOf(answer))}`;
+  const afterMs = retryAfter(headers);
+  const retry = (reason: RetryReason): Verdict => ({
+    kind: 'retry',
+    reason,
+    message,
+    ...(afterMs === undefined ? {} : { afterMs }),
+  });
+  if (status === 400 || status === 422) return { kind: 'unfit', reason: 'refused', message };
+  if (status === 401 || status === 403) return { kind: 'refused', reason: 'unauthorized', message };
+  if (status === 404) return { kind: 'refused', reason: 'not_found', message };
+  if (status === 408) return retry('timeout');
+  if (status === 413) return { kind: 'unfit', reason: 'too_large', message };
+  if (status === 429 || status === 503) return retry('throttled');
+  if (status >= 500) return retry('server_error');
+  return { kind: 'refused', reason: 'bad_request', message };
+}
+
+function classifySuccess({ status, headers, body }: HttpAnswer): Verdict | PartialSuccess {
+  try {
+    const { rejected, message } = isJson(headers['content-type']) ? parseJson(body) : decodeResponse(body);
+    if (rejected > 0) return { kind: 'partial', rejectedDataPoints: rejected, message: oneLine(message) };
+    return { kind: 'written' };
+  } catch {
+    // A web page, say: whoever answered did not take the points.
+    const message = `status ${status} with a body that does not acknowledge an export`;
+    return { kind: 'retry', reason: 'unknown', message };
+  }
+}
+
+const isJson = (contentType = '') => contentType.startsWith('application/json');
+
+interface Response {
+  readonly rejected: number;
+  readonly message: string;
+}
+
+/** Some receivers answer protobuf with JSON. An empty body is a whole success in both. */
+function parseJson(body: Buffer): Response {
+  const { partialSuccess } = JSON.parse(body.length === 0 ? '{}' : body.toString()) as {
+    partialSuccess?: { rejectedDataPoints?: string | number; errorMessage?: string };
+  };
+  return {
+    rejected: Number(partialSuccess?.rejectedDataPoints ?? 0),
+    message: String(partialSuccess?.errorMessage ?? ''),
+  };
+}
+
+function decodeResponse(body: Uint8Array): Response {
+  let response: Response = { rejected: 0, message: '' };
+  readFields(body, (reader, number) => {
+    if (number !== RESPONSE.partialSuccess) return false;
+    response = decodePartialSuccess(reader.bytes());
+    return true;
+  });
+  return response;
+}
+
+function decodePartialSuccess(bytes: Uint8Array): Response {
+  let rejected = 0;
+  let message = '';
+  readFields(bytes, (reader, number) => {
+    if (number === PARTIAL_SUCCESS.rejectedDataPoints) rejected = Number(reader.int64());
+    else if (number === PARTIAL_SUCCESS.errorMessage) message = reader.string();
+    else return false;
+    return true;
+  });
+  return { rejected, message };
+}
+
+/** What went wrong, in the words of the receiver: a Status in protobuf or JSON, or the text of a proxy. */
+function messageOf({ headers, body }: HttpAnswer): string {
+  const contentType = headers['content-type'] ?? '';
+  try {
+    if (contentType.startsWith('application/x-protobuf')) return decodeStatus(body);
+    if (isJson(contentType)) return String((JSON.parse(body.toString()) as { message?: string }).message);
+  } catch {
+    // Then as it stands.
+  }
+  return body.toString();
+}
+
+function decodeStatus(body: Uint8Array): string {
+  let message = '';
+  readFields(body, (reader, number, wireType) => {
+    if (number !== STATUS.message || wireType !== WireType.LengthDelimited) return false;
+    message = reader.string();
+    return true;
+  });
+  return message;
+}
+
+/** Calls `take` at each field, which reads it and returns true, or leaves it to be skipped. Throws on other bytes. */
+function readFields(
+  bytes: Uint8Array,
+  take: (reader: BinaryReader, number: number, wireType: WireType) => boolean,
+): void {
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) {
+    const [number, wireType] = reader.tag();
+    if (!take(reader, number, wireType)) reader.skip(wireType, number);
+  }
+}
+
+const ADVICE: Readonly<Record<RefuseReason, string>> = {
+  unauthorized: 'Check the key in HEADERS, and that it may send metrics.',
+  not_found: 'Check the URL: it is that of the OTLP receiver over HTTP, often on port 4318.',
+  bad_request:
+    'Check that the URL is that of an OTLP receiver over HTTP (not gRPC) that takes metrics in protobuf.',
+  schema_mismatch: '',
+};
+
+export function refusalOf(reason: RefuseReason, message: string): SinkError {
+  return new SinkError(reason, message, ADVICE[reason]);
+}

@@ -1,0 +1,174 @@
+/**
+ * Points as an OTLP ExportMetricsServiceRequest, in protobuf. Every field is a metric of its own, `<name>.<field>`:
+ *
+ *   - `count` and `sum` are Sums of delta temporality over the window, `count` a whole number. They are monotonic, as
+ *     most stores ask of a delta sum, unless the value is negative, which only a `sum` can be;
+ *   - all others are Gauges. Not one Summary: some stores take its count and sum for running totals;
+ *   - a data point's time is the end of its window, its start time the start;
+ *   - its attributes are the dimensions, `metric_type` and, in core mode, `instance`.
+ *
+ * Protobuf holds no halves of surrogate pairs, and two attributes are ours, so texts are escaped, reversibly: `%` and
+ * the halves become `%25` and such as `%uD83D`, and so does the first character of a dimension with one of our keys.
+ */
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { FIELDS, type Field, type Point, type Rejection, type Series } from '../../src/sink.ts';
+
+const TYPE_KEY = 'metric_type';
+const INSTANCE_KEY = 'instance';
+const SCOPE = 'metrics-fanout';
+const NANOS_PER_MS = 1_000_000n;
+const DELTA = 1;
+
+/** Numbers of the fields, from metrics.proto, common.proto and metrics_service.proto of OTLP 1. */
+const REQUEST = { resourceMetrics: 1 } as const;
+const RESOURCE_METRICS = { resource: 1, scopeMetrics: 2 } as const;
+const RESOURCE = { attributes: 1 } as const;
+const SCOPE_METRICS = { scope: 1, metrics: 2 } as const;
+const SCOPE_FIELDS = { name: 1 } as const;
+const METRIC = { name: 1, gauge: 5, sum: 7 } as const;
+/** Of Gauge and Sum alike; a Gauge has only the first. */
+const DATA = { points: 1, temporality: 2, isMonotonic: 3 } as const;
+const DATA_POINT = { start: 2, time: 3, asDouble: 4, asInt: 6, attributes: 7 } as const;
+const KEY_VALUE = { key: 1, value: 2 } as const;
+const ANY_VALUE = { string: 1 } as const;
+
+export interface EncodeOptions {
+  readonly sums: 'delta' | 'gauge';
+  readonly service: string;
+}
+
+/** Why no request can hold the point; undefined where one can. */
+export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
+  const unfit = FIELDS[point.series.type].find((field) => !Number.isFinite(point[field]));
+  if (unfit !== undefined) {
+    return { reason: 'invalid_value', message: `${unfit} is ${point[unfit]}, not a finite number` };
+  }
+  if (Number.isSafeInteger(point.count)) return undefined;
+  return { reason: 'invalid_value', message: `count is ${point.count}, over 2^53 - 1 or not whole` };
+}
+
+export function encodeRequest(points: readonly Point[], { sums, service }: EncodeOptions): Uint8Array {
+  const writer = new BinaryWriter();
+  message(writer, REQUEST.resourceMetrics, () => {
+    message(writer, RESOURCE_METRICS.resource, () => {
+      attribute(writer, RESOURCE.attributes, 'service.name', service);
+    });
+    message(writer, RESOURCE_METRICS.scopeMetrics, () => {
+      message(writer, SCOPE_METRICS.scope, () => text(writer, SCOPE_FIELDS.name, SCOPE));
+      for (const metric of metricsOf(points, sums)) {
+        message(writer, SCOPE_METRICS.metrics, () => writeMetric(writer, metric));
+      }
+    });
+  });
+  return writer.finish();
+}
+
+type Kind = 'gauge' | 'sum' | 'monotonic sum';
+
+interface Metric {
+  readonly name: string;
+  readonly field: Field;
+  readonly kind: Kind;
+  readonly points: Point[];
+}
+
+/** A metric holds the data points of all series that share its name and kind. */
+function metricsOf(points: readonly Point[], sums: EncodeOptions['sums']): Iterable<Metric> {
+  const metrics = new Map<string, Metric>();
+  for (const point of points) {
+    for (const field of FIELDS[point.series.type]) {
+      const kind = kindOf(field, point, sums);
+      const name = `${escapeText(point.series.name)}.${field}`;
+      const key = `${kind} ${name}`;
+      let metric = metrics.get(key);
+      if (metric === undefined) {
+        metric = { name, field, kind, points: [] };
+        metrics.set(key, metric);
+      }
+      metric.points.push(point);
+    }
+  }
+  return metrics.values();
+}
+
+function kindOf(field: Field, point: Point, sums: EncodeOptions['sums']): Kind {
+  if ((field !== 'count' && field !== 'sum') || sums === 'gauge') return 'gauge';
+  return point[field] < 0 ? 'sum' : 'monotonic sum';
+}
+
+function writeMetric(writer: BinaryWriter, { name, field, kind, points }: Metric): void {
+  text(writer, METRIC.name, name);
+  message(writer, kind === 'gauge' ? METRIC.gauge : METRIC.sum, () => {
+    for (const point of points) {
+      message(writer, DATA.points, () => writeDataPoint(writer, point, field));
+    }
+    if (kind === 'gauge') return;
+    writer.tag(DATA.temporality, WireType.Varint).int32(DELTA);
+    if (kind === 'monotonic sum') writer.tag(DATA.isMonotonic, WireType.Varint).bool(true);
+  });
+}
+
+function writeDataPoint(writer: BinaryWriter, point: Point, field: Field): void {
+  const { series, windowStart, windowMs, instance } = point;
+  writer.tag(DATA_POINT.start, WireType.Bit64).fixed64(nanos(windowStart));
+  writer.tag(DATA_POINT.time, WireType.Bit64).fixed64(nanos(windowStart + windowMs));
+  if (field === 'count') writer.tag(DATA_POINT.asInt, WireType.Bit64).sfixed64(point.count);
+  else writer.tag(DATA_POINT.asDouble, WireType.Bit64).double(point[field] ?? 0);
+  writer.raw(attributesOf(series));
+  if (instance !== '') attribute(writer, DATA_POINT.attributes, INSTANCE_KEY, instance);
+}
+
+function nanos(ms: number): bigint {
+  return BigInt(ms) * NANOS_PER_MS;
+}
+
+const attributes = new WeakMap<Series, Uint8Array>();
+
+/** Encoded once a series: the same for each of its fields and windows. */
+function attributesOf(series: Series): Uint8Array {
+  let bytes = attributes.get(series);
+  if (bytes === undefined) {
+    const writer = new BinaryWriter();
+    for (const [key, value] of series.dimensions) {
+      attribute(writer, DATA_POINT.attributes, escapeKey(key), escapeText(value));
+    }
+    attribute(writer, DATA_POINT.attributes, TYPE_KEY, series.type);
+    bytes = writer.finish();
+    attributes.set(series, bytes);
+  }
+  return bytes;
+}
+
+function attribute(writer: BinaryWriter, number: number, key: string, value: string): void {
+  message(writer, number, () => {
+    text(writer, KEY_VALUE.key, key);
+    message(writer, KEY_VALUE.value, () => text(writer, ANY_VALUE.string, value));
+  });
+}
+
+function text(writer: BinaryWriter, number: number, value: string): void {
+  writer.tag(number, WireType.LengthDelimited).string(value);
+}
+
+function message(writer: BinaryWriter, number: number, write: () => void): void {
+  writer.tag(number, WireType.LengthDelimited).fork();
+  write();
+  writer.join();
+}
+
+const UNFIT = /[\p{Surrogate}%]/gu;
+
+function escapeCharacter(character: string): string {
+  const code = character.charCodeAt(0);
+  const hex = code.toString(16).toUpperCase();
+  return code > 0xff ? `%u${hex}` : `%${hex.padStart(2, '0')}`;
+}
+
+function escapeText(value: string): string {
+  return value.replace(UNFIT, escapeCharacter);
+}
+
+function escapeKey(key: string): string {
+  const isOurs = key === TYPE_KEY || key === INSTANCE_KEY;
+  return isOurs ? escapeCharacter(key) + key.slice(1) : escapeText(key);
+}

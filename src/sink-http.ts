@@ -1,0 +1,110 @@
+/** HTTP for sinks: connections of their own, bounded answers, the caller's signal as the only clock. */
+import http, { type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
+import https from 'node:https';
+import type { RetryReason } from './sink.ts';
+
+export interface HttpAnswer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Buffer;
+}
+
+export interface HttpRequest {
+  readonly body: string | Uint8Array;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** An answer with a longer body is an error. */
+  readonly maxAnswerBytes?: number;
+}
+
+const MAX_ANSWER_BYTES = 1_048_576;
+const MAX_MESSAGE_CHARACTERS = 300;
+
+/** One server, over keep-alive connections that end with `close`. Redirects are answers like any other. */
+export class HttpServer {
+  readonly #url: URL;
+  readonly #headers: Readonly<Record<string, string>>;
+  readonly #sockets: number;
+  #agent: http.Agent | undefined;
+
+  /** `headers` go with every request; `sockets` is how many requests may be under way at once. */
+  constructor(url: string, headers: Readonly<Record<string, string>>, sockets: number) {
+    this.#url = new URL(url);
+    this.#headers = headers;
+    this.#sockets = sockets;
+  }
+
+  /** Resolves to the answer, whatever its status; rejects where there is none. `target`: path and query. */
+  async post(target: string, request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
+    const { status, headers, body } = await this.stream(target, request, signal);
+    const chunks: Uint8Array[] = [];
+    let bytes = 0;
+    for await (const chunk of body) {
+      bytes += chunk.length;
+      if (bytes > (request.maxAnswerBytes ?? MAX_ANSWER_BYTES)) {
+        throw new Error(`the answer is longer than ${request.maxAnswerBytes ?? MAX_ANSWER_BYTES} bytes`);
+      }
+      chunks.push(chunk);
+    }
+    return { status, headers, body: Buffer.concat(chunks) };
+  }
+
+  /** The same, with the body as it comes; leaving it early ends the connection. */
+  async stream(
+    target: string,
+    request: HttpRequest,
+    signal: AbortSignal,
+  ): Promise<Pick<HttpAnswer, 'status' | 'headers'> & { readonly body: AsyncIterable<Uint8Array> }> {
+    signal.throwIfAborted();
+    const answer = await this.#send(target, request, signal);
+    return { status: answer.statusCode ?? 0, headers: answer.headers, body: answer };
+  }
+
+  #send(target: string, { body, headers }: HttpRequest, signal: AbortSignal): Promise<IncomingMessage> {
+    const isSecure = this.#url.protocol === 'https:';
+    const options = { keepAlive: true, maxSockets: this.#sockets };
+    this.#agent ??= isSecure ? new https.Agent(options) : new http.Agent(options);
+    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+    const outgoing = (isSecure ? https : http).request(new URL(target, this.#url), {
+      method: 'POST',
+      agent: this.#agent,
+      signal,
+      headers: { ...this.#headers, ...headers, 'content-length': Buffer.byteLength(body) },
+    });
+    outgoing.on('response', resolve);
+    // Once there is an answer, an error shows in its body.
+    outgoing.on('error', reject);
+    outgoing.end(body);
+    return promise;
+  }
+
+  close(): void {
+    this.#agent?.destroy();
+    this.#agent = undefined;
+  }
+}
+
+/** Why there was no answer. */
+export function transportFailure(
+  error: unknown,
+  signal: AbortSignal,
+): { readonly kind: 'retry'; readonly reason: RetryReason; readonly message: string } {
+  if (signal.aborted) return { kind: 'retry', reason: 'timeout', message: 'no answer in time' };
+  // A failure to reach any of several addresses has no message of its own.
+  const first = error instanceof AggregateError && error.message === '' ? error.errors[0] : error;
+  const message = first instanceof Error ? oneLine(first.message) : 'unknown error';
+  const isLost = first instanceof Error && 'code' in first;
+  return { kind: 'retry', reason: isLost ? 'connection' : 'unknown', message };
+}
+
+/** How long the server asks to be left alone, in milliseconds: it says so in seconds, or by a date. */
+export function retryAfter(headers: IncomingHttpHeaders): number | undefined {
+  const text = headers['retry-after'] ?? '';
+  if (/^\d+$/.test(text)) return Number(text) * 1000;
+  const until = Date.parse(text);
+  return Number.isNaN(until) ? undefined : Math.max(0, until - Date.now());
+}
+
+/** What a server said, fit for a log. */
+export function oneLine(text: string): string {
+  return text.replace(/\s+/g, ' ').trim().slice(0, MAX_MESSAGE_CHARACTERS);
+}

@@ -1,0 +1,226 @@
+/** What OTLP says of a point, and what every answer of a receiver means. */
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import otlp from '../../sinks/otlp/sink.ts';
+import { readSettings, type SettingError } from '../../src/settings.ts';
+import type { Sink, SinkError } from '../../src/sink.ts';
+import { makePoint, manyPoints, START, WINDOW_MS } from '../conformance/points.ts';
+import {
+  type Answer,
+  KEY,
+  partialSuccess,
+  type Received,
+  type Receiver,
+  startReceiver,
+} from './otlp-receiver.ts';
+
+const NEVER = new AbortController().signal;
+const PROTOBUF = { 'content-type': 'application/x-protobuf' };
+let receiver: Receiver;
+const open: Sink[] = [];
+
+beforeAll(async () => {
+  receiver = await startReceiver();
+});
+afterEach(async () => {
+  receiver.answerWith(() => undefined);
+  receiver.requests.length = 0;
+  await Promise.all(open.splice(0).map((sink) => sink.close()));
+});
+afterAll(() => receiver.stop());
+
+let namespaces = 0;
+
+function sinkOf(more: Readonly<Record<string, string>> = {}): Sink {
+  namespaces += 1;
+  const url = `${receiver.url}/?namespace=answers${namespaces}`;
+  const env = { SINK_T_URL: url, SINK_T_HEADERS: `api-key=${KEY}`, ...more };
+  const errors: SettingError[] = [];
+  const config = readSettings(otlp.settings, 'SINK_T_', env, errors, []);
+  expect(errors).toEqual([]);
+  const sink = otlp.create(config, { id: 't', log: { info() {}, warn() {} } });
+  open.push(sink);
+  return sink;
+}
+
+/** What arrives of one write that the receiver takes. */
+async function arriving(
+  points: Parameters<Sink['write']>[0]['points'],
+  more = {},
+): Promise<readonly Received[]> {
+  const arrived: Received[] = [];
+  receiver.answerWith((data) => {
+    arrived.push(...data);
+    return undefined;
+  });
+  expect(await sinkOf(more).write({ points }, NEVER)).toEqual({ kind: 'written' });
+  return arrived;
+}
+
+const kinds = (data: readonly Received[]) =>
+  Object.fromEntries(data.map(({ metric, kind }) => [metric, kind]));
+
+describe('a data point', () => {
+  it('is a sum of delta temporality, or a gauge, by the field', async () => {
+    const points = (['counter', 'gauge', 'timer'] as const).map((type) => makePoint({ name: type, type }));
+    expect(kinds(await arriving(points))).toEqual({
+      'counter.count': 'monotonic delta sum',
+      'counter.sum': 'monotonic delta sum',
+      'gauge.count': 'monotonic delta sum',
+      'gauge.sum': 'monotonic delta sum',
+      'gauge.min': 'gauge',
+      'gauge.max': 'gauge',
+      'gauge.last': 'gauge',
+      'timer.count': 'monotonic delta sum',
+      'timer.sum': 'monotonic delta sum',
+      'timer.min': 'gauge',
+      'timer.max': 'gauge',
+      'timer.p50': 'gauge',
+      'timer.p90': 'gauge',
+      'timer.p95': 'gauge',
+      'timer.p99': 'gauge',
+    });
+  });
+
+  it('is of a sum that is not monotonic where it is negative', async () => {
+    const points = [
+      makePoint({ name: 'down', values: { sum: -1 } }),
+      makePoint({ name: 'none', values: { sum: 0 } }),
+    ];
+    expect(kinds(await arriving(points))).toMatchObject({
+      'down.sum': 'delta sum',
+      'down.count': 'monotonic delta sum',
+      'none.sum': 'monotonic delta sum',
+    });
+  });
+
+  it('is a gauge throughout where the store takes no delta', async () => {
+    const data = await arriving([makePoint({ type: 'timer' })], { SINK_T_SUMS: 'gauge' });
+    expect(new Set(data.map(({ kind }) => kind))).toEqual(new Set(['gauge']));
+    expect(data).toHaveLength(8);
+  });
+
+  it('spans its window, and has the dimensions and the resource', async () => {
+    const point = makePoint({ instance: 'boot-1', values: { count: 7, sum: 1.5 } });
+    const [count, sum] = await arriving([point], { SINK_T_SERVICE: 'shop' });
+    expect(count).toMatchObject({
+      start: BigInt(START) * 1_000_000n,
+      time: BigInt(START + WINDOW_MS) * 1_000_000n,
+      value: 7,
+      isInteger: true,
+      attributes: { app: 'api', metric_type: 'counter', instance: 'boot-1' },
+      service: 'shop',
+    });
+    expect(sum).toMatchObject({ value: 1.5, isInteger: false });
+  });
+
+  it('comes gzipped, as protobuf', async () => {
+    await sinkOf().write({ points: manyPoints(10) }, NEVER);
+    expect(receiver.requests.at(-1)!.headers).toMatchObject({ 'content-encoding': 'gzip', ...PROTOBUF });
+  });
+});
+
+describe('an answer', () => {
+  const points = manyPoints(8);
+  const outcomeOf = async (answer: Answer) => {
+    receiver.answerWith(() => answer);
+    return await sinkOf().write({ points }, NEVER);
+  };
+  /** google.rpc.Status with the message `no`. */
+  const status = Uint8Array.of(0x08, 3, 0x12, 2, 0x6e, 0x6f);
+
+  it.each<[what: string, answer: Answer]>([
+    ['nothing', { status: 200 }],
+    ['protobuf', { status: 202, headers: PROTOBUF }],
+    ['JSON', { status: 200, headers: { 'content-type': 'application/json' }, body: '{"partialSuccess":{}}' }],
+    ['a warning', partialSuccess(0, 'mind the gap')],
+  ])('of success with %s acknowledges all', async (_, answer) => {
+    expect(await outcomeOf(answer)).toEqual({ kind: 'written' });
+  });
+
+  it.each<[what: string, answer: Answer]>([
+    ['protobuf', partialSuccess(3, 'too old')],
+    [
+      'JSON',
+      {
+        status: 200,
+        headers: { 'content-type': 'application/json; charset=utf-8' },
+        body: '{"partialSuccess":{"rejectedDataPoints":"3","errorMessage":"too old"}}',
+      },
+    ],
+  ])('of partial success, in %s, rejects what may be meant, and is not asked again', async (_, answer) => {
+    const outcome = await outcomeOf(answer);
+    const message = '3 data points of 8 points were refused, unsaid which: too old';
+    const rejected = points.map((_, index) => ({ index, reason: 'refused', message }));
+    expect(outcome).toEqual({ kind: 'partial', retry: [], rejected });
+    expect(receiver.requests).toHaveLength(1);
+  });
+
+  it('of success by a web page acknowledges nothing', async () => {
+    const answer = { status: 200, headers: { 'content-type': 'text/html' }, body: '<html>Sign in</html>' };
+    expect(await outcomeOf(answer)).toMatchObject({ kind: 'retry', reason: 'unknown' });
+  });
+
+  it.each([
+    [401, { kind: 'refused', reason: 'unauthorized' }],
+    [403, { kind: 'refused', reason: 'unauthorized' }],
+    [404, { kind: 'refused', reason: 'not_found' }],
+    [408, { kind: 'retry', reason: 'timeout' }],
+    [415, { kind: 'refused', reason: 'bad_request' }],
+    [307, { kind: 'refused', reason: 'bad_request' }],
+    [429, { kind: 'retry', reason: 'throttled' }],
+    [500, { kind: 'retry', reason: 'server_error' }],
+    [502, { kind: 'retry', reason: 'server_error' }],
+    [503, { kind: 'retry', reason: 'throttled' }],
+    [504, { kind: 'retry', reason: 'server_error' }],
+  ])('of status %i is told by it', async (code, outcome) => {
+    expect(await outcomeOf({ status: code, headers: PROTOBUF, body: status })).toMatchObject({
+      ...outcome,
+      message: `${code}: no`,
+    });
+  });
+
+  it('may say when to come again, in seconds or by a date', async () => {
+    const inSeconds = await outcomeOf({ status: 429, headers: { 'retry-after': '7' } });
+    expect(inSeconds).toMatchObject({ kind: 'retry', afterMs: 7_000 });
+    const date = new Date(Date.now() + 60_000).toUTCString();
+    const byDate = await outcomeOf({ status: 503, headers: { 'retry-after': date } });
+    const { afterMs } = byDate as { afterMs: number };
+    expect(afterMs).toBeGreaterThan(50_000);
+    expect(afterMs).toBeLessThanOrEqual(60_000);
+  });
+
+  it.each([
+    [400, 'refused'],
+    [413, 'too_large'],
+  ] as const)('of status %i to some points rejects these, and the others are taken', async (code, reason) => {
+    const bad = new Set(['host-2', 'host-5']);
+    const taken: string[] = [];
+    receiver.answerWith((data) => {
+      if (data.some(({ attributes }) => bad.has(attributes.host!))) return { status: code, body: 'bad' };
+      taken.push(...data.map(({ attributes }) => attributes.host!));
+      return undefined;
+    });
+    const outcome = await sinkOf().write({ points }, NEVER);
+    const rejected = [2, 5].map((index) => ({ index, reason, message: `${code}: bad` }));
+    expect(outcome).toEqual({
+      kind: 'partial',
+      retry: [],
+      rejected: expect.toSatisfy((found) => found.length === 2),
+    });
+    expect(outcome).toMatchObject({ rejected: expect.arrayContaining(rejected) });
+    expect([...new Set(taken)].sort()).toEqual([0, 1, 3, 4, 6, 7].map((index) => `host-${index}`));
+  });
+
+  it('of status 400 to an export of nothing too is no fault of the points', async () => {
+    expect(await outcomeOf({ status: 400, body: 'JSON only' })).toMatchObject({
+      kind: 'refused',
+      reason: 'bad_request',
+      message: '400: JSON only',
+    });
+    const opening = sinkOf().open(NEVER);
+    await expect(opening).rejects.toMatchObject({
+      reason: 'bad_request',
+      advice: expect.stringMatching(/URL/),
+    } satisfies Partial<SinkError>);
+  });
+});
