@@ -51,6 +51,14 @@ export async function writeInParts<R extends { readonly index: number }, U exten
   return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
 }
 
+/** Whether it is the points that a store calls bad: where it refuses a request without any just so, it is not. */
+export async function blame(unfit: Unfit, sendNothing: () => Promise<Verdict>): Promise<Verdict> {
+  const control = await sendNothing();
+  if (control.kind === 'written') return unfit;
+  if (control.kind === 'retry') return control;
+  return { kind: 'refused', reason: 'bad_request', message: unfit.message };
+}
+
 const UNDECIDED: Verdict<never> = {
   kind: 'retry',
   reason: 'unknown',

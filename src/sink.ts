@@ -17,7 +17,7 @@ export { setting } from './settings.ts';
 export type { HttpAnswer, HttpRequest } from './sink-http.ts';
 export { HttpServer, oneLine, retryAfter, transportFailure } from './sink-http.ts';
 export type { Unfit, Verdict } from './sink-parts.ts';
-export { halves, writeInParts } from './sink-parts.ts';
+export { blame, halves, writeInParts } from './sink-parts.ts';
 
 /** Points within the sink's limits. Keys (windowStart, series, instance) are distinct within a batch. */
 export interface Batch {

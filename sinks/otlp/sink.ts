@@ -6,6 +6,7 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import {
   type Batch,
+  blame,
   defineSink,
   HttpServer,
   type Point,
@@ -46,12 +47,17 @@ class OtlpSink implements Sink {
     this.#target = targetOf(config);
   }
 
-  /** An export of nothing, which a receiver acknowledges where it is one and lets us in. */
   async open(signal: AbortSignal): Promise<void> {
-    const verdict = await this.#export([], signal);
+    const verdict = await this.#probe(signal);
     if (verdict.kind === 'retry') throw new SinkError(verdict.reason, verdict.message);
     if (verdict.kind === 'refused') throw refusalOf(verdict.reason, verdict.message);
     if (verdict.kind === 'unfit') throw refusalOf('bad_request', verdict.message);
+  }
+
+  /** An export of nothing, which a receiver acknowledges where it is one and lets us in. */
+  async #probe(signal: AbortSignal): Promise<Verdict> {
+    const verdict = await this.#export([], signal);
+    return verdict.kind === 'partial' ? { kind: 'written' } : verdict;
   }
 
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
@@ -75,19 +81,10 @@ class OtlpSink implements Sink {
         rejected.push(...doubtful(rows, verdict));
         return { kind: 'written' };
       case 'unfit':
-        return verdict.reason === 'too_large' ? verdict : await this.#blame(verdict, signal);
+        return verdict.reason === 'too_large' ? verdict : await blame(verdict, () => this.#probe(signal));
       default:
         return verdict;
     }
-  }
-
-  /** Whether it is the points that a receiver calls bad: if it refuses an export of nothing too, it is not. */
-  async #blame(verdict: Verdict & { readonly kind: 'unfit' }, signal: AbortSignal): Promise<Verdict> {
-    const control = await this.#export([], signal);
-    if (control.kind === 'written') return verdict;
-    return control.kind === 'retry'
-      ? control
-      : { kind: 'refused', reason: 'bad_request', message: verdict.message };
   }
 
   async #export(points: readonly Point[], signal: AbortSignal): Promise<Verdict | PartialSuccess> {

@@ -1,4 +1,4 @@
-/** A real Prometheus that scrapes one target, for the tests. */
+/** A real Prometheus, for the tests: one that scrapes a target, and one that takes remote writes. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,19 +20,12 @@ interface Answer {
 
 /** Debian's package `prometheus`. */
 export async function startPrometheus(target: string): Promise<Prometheus> {
-  const folder = temporaryFolder('prometheus');
-  const port = await freePort();
-  const url = `http://127.0.0.1:${port}`;
-  const config = join(folder.path, 'prometheus.yml');
   const job = { job_name: 'fanout', static_configs: [{ targets: [new URL(target).host] }] };
-  // JSON is YAML.
-  writeFileSync(
-    config,
-    JSON.stringify({ global: { scrape_interval: `${SCRAPE_INTERVAL_MS}ms` }, scrape_configs: [job] }),
-  );
-  const args = [`--config.file=${config}`, `--storage.tsdb.path=${folder.path}/data`];
-  const ready = async () => (await fetch(`${url}/-/ready`)).ok;
-  const server = await startProcess('prometheus', [...args, `--web.listen-address=127.0.0.1:${port}`], ready);
+  const server = await start({
+    global: { scrape_interval: `${SCRAPE_INTERVAL_MS}ms` },
+    scrape_configs: [job],
+  });
+  const { url } = server;
   const results = async (expression: string) => {
     const response = await fetch(`${url}/api/v1/query?${new URLSearchParams({ query: expression })}`);
     const { data } = (await response.json()) as Answer;
@@ -40,8 +33,7 @@ export async function startPrometheus(target: string): Promise<Prometheus> {
     return data.result.sort((a, b) => (key(a.metric) < key(b.metric) ? -1 : 1));
   };
   return {
-    url,
-    port,
+    ...server,
     query: async (expression) => (await results(expression)).map(({ value }) => Number(value[1])),
     async untilScraped() {
       const after = Date.now() / 1000;
@@ -55,9 +47,36 @@ export async function startPrometheus(target: string): Promise<Prometheus> {
       }
       throw new Error('Prometheus did not scrape in time');
     },
-    async stop() {
-      await server.stop();
-      folder.remove();
-    },
   };
+}
+
+export interface ReceiverOptions {
+  /** How much older than the newest sample others may be (`5m`); without it none may. */
+  readonly outOfOrder?: string;
+  /** Beside those that make it a receiver. */
+  readonly flags?: readonly string[];
+}
+
+/** A real Prometheus that takes remote writes. */
+export async function startPrometheusReceiver({ outOfOrder, flags = [] }: ReceiverOptions): Promise<Server> {
+  const storage =
+    outOfOrder === undefined ? {} : { storage: { tsdb: { out_of_order_time_window: outOfOrder } } };
+  return await start(storage, ['--web.enable-remote-write-receiver', ...flags]);
+}
+
+async function start(settings: object, flags: readonly string[] = []): Promise<Server> {
+  const folder = temporaryFolder('prometheus');
+  const port = await freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const config = join(folder.path, 'prometheus.yml');
+  // JSON is YAML.
+  writeFileSync(config, JSON.stringify(settings));
+  const args = [`--config.file=${config}`, `--storage.tsdb.path=${folder.path}/data`, ...flags];
+  const ready = async () => (await fetch(`${url}/-/ready`)).ok;
+  const server = await startProcess('prometheus', [...args, `--web.listen-address=127.0.0.1:${port}`], ready);
+  const stop = async () => {
+    await server.stop();
+    folder.remove();
+  };
+  return { url, port, stop };
 }

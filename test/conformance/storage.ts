@@ -37,7 +37,7 @@ const COUNTS = [1, 2, 127, 65_536, 2 ** 31, 2 ** 32 + 1, Number.MAX_SAFE_INTEGER
 const KB = 1024;
 
 export function describeStorage(bench: Bench): void {
-  const { refuses } = bench.harness.differs ?? {};
+  const { refuses, keepsFirst, forgetsNothing } = bench.harness.differs ?? {};
   const refusal = (point: Point): RejectReason | undefined =>
     FIELDS[point.series.type].some((field) => !Number.isFinite(point[field]))
       ? 'invalid_value'
@@ -192,7 +192,7 @@ export function describeStorage(bench: Bench): void {
       await expectStored(subject, points);
     });
 
-    it('holds the values that were written last', async () => {
+    it.skipIf(keepsFirst)('holds the values that were written last', async () => {
       const subject = await opened();
       await subject.deliver(manyPoints(100));
       const later = manyPoints(60, 1000);
@@ -209,20 +209,23 @@ export function describeStorage(bench: Bench): void {
       await expectTaken(points);
     });
 
-    it('leaves the windows and instances alone that lie between those it writes', async () => {
-      const subject = await opened();
-      const row = (number: number, instance: string, count: number) =>
-        makePoint({ windowStart: START + number * WINDOW_MS, instance, values: { count } });
-      const before = [0, 1, 2].flatMap((number) =>
-        ['', 'a', 'b'].map((instance) => row(number, instance, 1)),
-      );
-      await subject.deliver(before);
-      const later = [row(0, '', 2), row(0, 'b', 2), row(2, 'a', 2)];
-      await subject.deliver(later);
-      await expectStored(subject, [...later, ...[1, 3, 4, 5, 6, 8].map((index) => before[index]!)]);
-    });
+    it.skipIf(keepsFirst)(
+      'leaves the windows and instances alone that lie between those it writes',
+      async () => {
+        const subject = await opened();
+        const row = (number: number, instance: string, count: number) =>
+          makePoint({ windowStart: START + number * WINDOW_MS, instance, values: { count } });
+        const before = [0, 1, 2].flatMap((number) =>
+          ['', 'a', 'b'].map((instance) => row(number, instance, 1)),
+        );
+        await subject.deliver(before);
+        const later = [row(0, '', 2), row(0, 'b', 2), row(2, 'a', 2)];
+        await subject.deliver(later);
+        await expectStored(subject, [...later, ...[1, 3, 4, 5, 6, 8].map((index) => before[index]!)]);
+      },
+    );
 
-    it('removes by key, and again', async () => {
+    it.skipIf(forgetsNothing)('removes by key, and again', async () => {
       const subject = await opened();
       const points = [...manyPoints(10), makePoint({ instance: 'boot-1' }), makePoint()];
       await subject.deliver(points);
@@ -243,44 +246,47 @@ export function describeStorage(bench: Bench): void {
       await expectStored(other, manyPoints(2, 7));
     });
 
-    it('holds each row once and whole where two sinks write the same keys at once', async () => {
-      const namespace = bench.namespace();
-      const writers = [await opened(namespace), await opened(namespace)];
-      const rounds = 12;
-      const keys = 600;
-      const shared = 400;
-      /** Each window twice: once its rows are new to the store, once they are there. */
-      const windowOf = (number: number) => START + (number >> 1) * WINDOW_MS;
-      /** All fields hold the same number, which names the writer and the round. */
-      const round = (writer: number, number: number) =>
-        Array.from({ length: keys }, (_, index) => {
-          const stamp = 1 + 1000 * writer + number;
-          const fields = FIELDS.gauge.map((field) => [field, stamp]);
-          const key = String(writer === 0 ? index : index + keys - shared);
-          const values = Object.fromEntries(fields);
-          return makePoint({
-            type: 'gauge',
-            dimensions: [['key', key]],
-            windowStart: windowOf(number),
-            values,
+    it.skipIf(keepsFirst)(
+      'holds each row once and whole where two sinks write the same keys at once',
+      async () => {
+        const namespace = bench.namespace();
+        const writers = [await opened(namespace), await opened(namespace)];
+        const rounds = 12;
+        const keys = 600;
+        const shared = 400;
+        /** Each window twice: once its rows are new to the store, once they are there. */
+        const windowOf = (number: number) => START + (number >> 1) * WINDOW_MS;
+        /** All fields hold the same number, which names the writer and the round. */
+        const round = (writer: number, number: number) =>
+          Array.from({ length: keys }, (_, index) => {
+            const stamp = 1 + 1000 * writer + number;
+            const fields = FIELDS.gauge.map((field) => [field, stamp]);
+            const key = String(writer === 0 ? index : index + keys - shared);
+            const values = Object.fromEntries(fields);
+            return makePoint({
+              type: 'gauge',
+              dimensions: [['key', key]],
+              windowStart: windowOf(number),
+              values,
+            });
           });
-        });
-      for (let number = 0; number < rounds; number += 1) {
-        const written = [round(0, number), round(1, number)] as const;
-        await Promise.all(writers.map((subject, writer) => subject.deliver(written[writer]!)));
-        // After every round: the next one would clear away the duplicates of this.
-        const from = windowOf(number);
-        const stored = await writers[0]!.read({ from, to: from + WINDOW_MS });
-        const byId = written.map((points) => new Map(points.map((point) => [point.series.id, point])));
-        const winners = new Map(byId.flatMap((points) => [...points]));
-        for (const { count, series } of stored) {
-          const own = byId[count > 1000 ? 1 : 0]!.get(series.id);
-          if (own !== undefined) winners.set(series.id, own);
+        for (let number = 0; number < rounds; number += 1) {
+          const written = [round(0, number), round(1, number)] as const;
+          await Promise.all(writers.map((subject, writer) => subject.deliver(written[writer]!)));
+          // After every round: the next one would clear away the duplicates of this.
+          const from = windowOf(number);
+          const stored = await writers[0]!.read({ from, to: from + WINDOW_MS });
+          const byId = written.map((points) => new Map(points.map((point) => [point.series.id, point])));
+          const winners = new Map(byId.flatMap((points) => [...points]));
+          for (const { count, series } of stored) {
+            const own = byId[count > 1000 ? 1 : 0]!.get(series.id);
+            if (own !== undefined) winners.set(series.id, own);
+          }
+          expect(winners.size).toBe(2 * keys - shared);
+          expect(differences(stored, [...winners.values()])).toEqual([]);
         }
-        expect(winners.size).toBe(2 * keys - shared);
-        expect(differences(stored, [...winners.values()])).toEqual([]);
-      }
-    });
+      },
+    );
   });
 
   describe('read', () => {

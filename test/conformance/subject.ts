@@ -48,12 +48,15 @@ export interface Harness {
    * - `keepsNothing`: there is no store; the tests of what is in it, and of faults, are skipped.
    * - `embedded`: no network lies between, so no fault is played on one; the port is not used.
    * - `answersNothing`: it has no `ask` and no `storage`. `saysNoSize`: it does not tell how much it stores.
+   * - `keepsFirst`: it refuses other values under a key that it holds. `forgetsNothing`: it cannot remove points.
    * - `refuses`: points that this store cannot hold, with the reason by which they must be rejected. Non-finite
    *   numbers are `invalid_value` in every sink: most stores have none, and all must hold the same.
    */
   readonly differs?: {
     readonly keepsNothing?: true;
     readonly embedded?: true;
+    readonly keepsFirst?: true;
+    readonly forgetsNothing?: true;
     readonly refuses?: (point: Point) => Rejection['reason'] | undefined;
     readonly answersNothing?: true;
     readonly saysNoSize?: true;

@@ -56,6 +56,7 @@ const harness: Harness = {
   wrongCredentials: (variables) => ({ ...variables, HEADERS: 'api-key=another' }),
   missing: (variables) => ({ ...variables, URL: variables.URL!.replace('?', '/elsewhere?') }),
   secrets: [KEY],
+  differs: { answersNothing: true },
 };
 
 describeConformance('otlp', harness, async () => readable);

@@ -1,0 +1,93 @@
+/** Points as a remote write 1.0 request: protobuf, not yet compressed. A sample's time is the start of its window. */
+import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
+import { FIELDS, type Point, type Rejection, type Series } from '../../src/sink.ts';
+import { type Label, labelsOf, METRIC_LABEL, metricOf } from './names.ts';
+
+/** Numbers of the fields of prometheus.WriteRequest and what is in it. */
+const REQUEST = { timeseries: 1 } as const;
+const TIME_SERIES = { labels: 1, samples: 2 } as const;
+const LABEL = { name: 1, value: 2 } as const;
+const SAMPLE = { value: 1, timestamp: 2 } as const;
+
+type OwnLabels = Readonly<Record<string, string>>;
+
+/** Why no receiver can hold the point as it is; undefined where one can. */
+export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
+  // A NaN would be a sample like any other, or the end of the series.
+  const unfit = FIELDS[point.series.type].find((field) => !Number.isFinite(point[field]));
+  if (unfit !== undefined) {
+    return { reason: 'invalid_value', message: `${unfit} is ${point[unfit]}, not a finite number` };
+  }
+  if (Number.isSafeInteger(point.count)) return undefined;
+  return { reason: 'invalid_value', message: `count is ${point.count}, over 2^53 - 1 or not whole` };
+}
+
+/** Every series once, its samples in the order of time: what the protocol asks for. */
+export function encodeRequest(points: readonly Point[], own: OwnLabels): Uint8Array {
+  const rows = new Map<string, Point[]>();
+  for (const point of points) {
+    const key = `${point.series.id} ${point.instance}`;
+    const found = rows.get(key);
+    if (found === undefined) rows.set(key, [point]);
+    else found.push(point);
+  }
+  const writer = new BinaryWriter();
+  for (const samples of rows.values()) {
+    samples.sort((a, b) => a.windowStart - b.windowStart);
+    writeSeries(writer, samples, own);
+  }
+  return writer.finish();
+}
+
+function writeSeries(writer: BinaryWriter, samples: readonly Point[], own: OwnLabels): void {
+  const { series, instance } = samples[0]!;
+  const { before, after } = encodedLabels(series, instance, own);
+  for (const field of FIELDS[series.type]) {
+    writer.tag(REQUEST.timeseries, WireType.LengthDelimited).fork();
+    writer.raw(before);
+    writeLabel(writer, [METRIC_LABEL, metricOf(series, field)]);
+    writer.raw(after);
+    for (const point of samples) {
+      writer.tag(TIME_SERIES.samples, WireType.LengthDelimited).fork();
+      writer.tag(SAMPLE.value, WireType.Bit64).double(point[field] ?? 0);
+      writer.tag(SAMPLE.timestamp, WireType.Varint).int64(point.windowStart);
+      writer.join();
+    }
+    writer.join();
+  }
+}
+
+/** Labels are sorted by name, so that of the metric has some before it and some after it. */
+interface EncodedLabels {
+  readonly before: Uint8Array;
+  readonly after: Uint8Array;
+}
+
+const encoded = new WeakMap<Series, { readonly own: OwnLabels; readonly labels: EncodedLabels }>();
+
+/** Kept for the series without an instance, which are all but those of core mode. */
+function encodedLabels(series: Series, instance: string, own: OwnLabels): EncodedLabels {
+  const found = encoded.get(series);
+  if (instance === '' && found?.own === own) return found.labels;
+  const labels = labelsOf(series, instance, own);
+  const isBefore = ([name]: Label) => name < METRIC_LABEL;
+  const made = {
+    before: encodeLabels(labels.filter(isBefore)),
+    after: encodeLabels(labels.filter((label) => !isBefore(label))),
+  };
+  if (instance === '') encoded.set(series, { own, labels: made });
+  return made;
+}
+
+function encodeLabels(labels: readonly Label[]): Uint8Array {
+  const writer = new BinaryWriter();
+  for (const label of labels) writeLabel(writer, label);
+  return writer.finish();
+}
+
+function writeLabel(writer: BinaryWriter, [name, value]: Label): void {
+  writer.tag(TIME_SERIES.labels, WireType.LengthDelimited).fork();
+  writer.tag(LABEL.name, WireType.LengthDelimited).string(name);
+  writer.tag(LABEL.value, WireType.LengthDelimited).string(value);
+  writer.join();
+}

@@ -1,0 +1,90 @@
+/**
+ * Names and labels as Prometheus has them, and back. A metric's name holds only letters, digits, `_` and `:`, a label's
+ * not even `:`, so:
+ *
+ *   - every field of a point is a metric, `<name>_<field>`, in which every other character is `_`; the label `name` holds
+ *     the name as it was;
+ *   - a dimension is a label; a key that is no label name, or is one of ours or Prometheus's own, is escaped as
+ *     Prometheus itself escapes names: `U__`, then `__` for `_`, and `_<hex code point>_` for what does not fit;
+ *   - so are values with halves of surrogate pairs, which UTF-8 does not have, those that begin with `U__` already, and
+ *     an empty one, which would be none.
+ */
+import { ALL_FIELDS, type Field, METRIC_TYPES, makeSeries, type Series } from '../../src/sink.ts';
+
+export const METRIC_LABEL = '__name__';
+export const TYPE_LABEL = 'metric_type';
+const INSTANCE_LABEL = 'instance';
+const NAME_LABEL = 'name';
+
+const ESCAPED = 'U__';
+const PLAIN_LABEL = /^(?!__|U__)[a-zA-Z_][a-zA-Z0-9_]*$/;
+const NOT_PLAIN = /[^a-zA-Z0-9]/gu;
+
+export type Label = readonly [name: string, value: string];
+
+function escapeText(text: string): string {
+  const body = text.replace(NOT_PLAIN, (character) =>
+    character === '_' ? '__' : `_${character.codePointAt(0)!.toString(16)}_`,
+  );
+  return ESCAPED + body;
+}
+
+export function unescapeText(text: string): string {
+  if (!text.startsWith(ESCAPED)) return text;
+  return text
+    .slice(ESCAPED.length)
+    .replace(/__|_([0-9a-f]+)_/g, (_, hex?: string) =>
+      hex === undefined ? '_' : String.fromCodePoint(Number.parseInt(hex, 16)),
+    );
+}
+
+function escapeValue(text: string): string {
+  return text !== '' && text.isWellFormed() && !text.startsWith(ESCAPED) ? text : escapeText(text);
+}
+
+function metricName(name: string): string {
+  const fit = name.replace(/[^a-zA-Z0-9_:]/gu, '_');
+  return /^[a-zA-Z_:]/.test(fit) ? fit : `_${fit}`;
+}
+
+/** The name of the metric that holds a field. */
+export function metricOf({ name }: Series, field: Field): string {
+  return `${metricName(name)}_${field}`;
+}
+
+/** Of all metrics of a series, sorted by name but without that of the metric. `own` are the labels of this sink. */
+export function labelsOf(series: Series, instance: string, own: Readonly<Record<string, string>>): Label[] {
+  const { name, type, dimensions } = series;
+  const labels: Label[] = dimensions.map(([key, value]) => [escapeKey(key, own), escapeValue(value)]);
+  labels.push([NAME_LABEL, escapeValue(name)], [TYPE_LABEL, type], ...Object.entries(own));
+  if (instance !== '') labels.push([INSTANCE_LABEL, escapeValue(instance)]);
+  return labels.sort(([a], [b]) => (a < b ? -1 : 1));
+}
+
+function escapeKey(key: string, own: Readonly<Record<string, string>>): string {
+  const isTaken =
+    key === TYPE_LABEL || key === INSTANCE_LABEL || key === NAME_LABEL || Object.hasOwn(own, key);
+  return PLAIN_LABEL.test(key) && !isTaken ? key : escapeText(key);
+}
+
+/** The inverse of the two above; undefined where the labels are not those of a point. */
+export function decodeLabels(
+  labels: Readonly<Record<string, string>>,
+  own: Readonly<Record<string, string>>,
+): { readonly series: Series; readonly field: Field; readonly instance: string } | undefined {
+  const metric = labels[METRIC_LABEL] ?? '';
+  const type = METRIC_TYPES.find((known) => known === labels[TYPE_LABEL]);
+  const field = ALL_FIELDS.find((known) => metric.endsWith(`_${known}`));
+  if (type === undefined || field === undefined) return undefined;
+  const dimensions: Label[] = [];
+  for (const [name, value] of Object.entries(labels)) {
+    const isOurs =
+      name === METRIC_LABEL || name === TYPE_LABEL || name === INSTANCE_LABEL || name === NAME_LABEL;
+    if (!isOurs && !Object.hasOwn(own, name)) dimensions.push([unescapeText(name), unescapeText(value)]);
+  }
+  return {
+    series: makeSeries(unescapeText(labels[NAME_LABEL] ?? ''), type, dimensions),
+    field,
+    instance: unescapeText(labels[INSTANCE_LABEL] ?? ''),
+  };
+}

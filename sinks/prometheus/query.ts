@@ -1,0 +1,123 @@
+/** Rows back from the query API: raw samples, in slices of time that each hold a bounded number of them. */
+import {
+  ALL_FIELDS,
+  type Field,
+  HttpServer,
+  type Series,
+  SinkError,
+  type StoredPoint,
+  transportFailure,
+  type WindowRange,
+} from '../../src/sink.ts';
+import { classifyAnswer, messageOf, refusalOf } from './classify.ts';
+import { decodeLabels } from './names.ts';
+
+/** A slice with more is halved, down to a millisecond: the points of one window come in one answer. */
+const MAX_POINTS = 10_000;
+const MAX_ANSWER_BYTES = 268_435_456;
+const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
+const NO_FIELDS = Object.fromEntries(ALL_FIELDS.map((field) => [field, null]));
+
+type OwnLabels = Readonly<Record<string, string>>;
+
+/** Of one series; times in seconds, values as text. */
+interface Found {
+  readonly metric: Readonly<Record<string, string>>;
+  readonly value?: readonly [time: number, value: string];
+  readonly values?: readonly (readonly [time: number, value: string])[];
+}
+
+export class QueryApi {
+  readonly #server: HttpServer;
+  readonly #target: string;
+  readonly #own: OwnLabels;
+  readonly #matchers: string;
+
+  constructor(url: URL, headers: Readonly<Record<string, string>>, own: OwnLabels, sockets: number) {
+    this.#server = new HttpServer(url.href, headers, sockets);
+    this.#target = url.pathname + url.search;
+    this.#own = own;
+    const matchers = Object.entries(own).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
+    this.#matchers = [...matchers, 'metric_type!=""'].join(',');
+  }
+
+  async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
+    const slices = range.from < range.to ? [range] : [];
+    for (let slice = slices.pop(); slice !== undefined; slice = slices.pop()) {
+      const points = await this.#count(slice, signal);
+      const middle = Math.floor((slice.from + slice.to) / 2);
+      if (points > MAX_POINTS && middle > slice.from) {
+        slices.push({ from: middle, to: slice.to }, { from: slice.from, to: middle });
+      } else if (points > 0) {
+        for (const point of pointsOf(await this.#samples(slice, signal), slice, this.#own)) {
+          yield point;
+          signal.throwIfAborted();
+        }
+      }
+    }
+    signal.throwIfAborted();
+  }
+
+  /** Every point has a count. */
+  async #count(range: WindowRange, signal: AbortSignal): Promise<number> {
+    const counts = this.#span(range, ',__name__=~".+_count"');
+    const [found] = await this.#query(`sum(count_over_time(${counts}))`, range, signal);
+    return Number(found?.value?.[1] ?? 0);
+  }
+
+  #samples(range: WindowRange, signal: AbortSignal): Promise<readonly Found[]> {
+    return this.#query(this.#span(range), range, signal);
+  }
+
+  /** Up to the last millisecond of the range; Prometheus 2 counts the one before its first to it, 3 does not. */
+  #span({ from, to }: WindowRange, more = ''): string {
+    return `{${this.#matchers}${more}}[${to - from}ms]`;
+  }
+
+  async #query(query: string, { to }: WindowRange, signal: AbortSignal): Promise<readonly Found[]> {
+    try {
+      const body = `${new URLSearchParams({ query, time: new Date(to - 1).toISOString() })}`;
+      const request = { body, headers: FORM, maxAnswerBytes: MAX_ANSWER_BYTES };
+      const answer = await this.#server.post(this.#target, request, signal);
+      if (answer.status !== 200) {
+        const verdict = classifyAnswer(answer);
+        if (verdict.kind === 'refused') throw refusalOf(verdict.reason, verdict.message);
+        throw new SinkError(verdict.kind === 'retry' ? verdict.reason : 'unknown', messageOf(answer));
+      }
+      return (JSON.parse(answer.body.toString()) as { data: { result: Found[] } }).data.result;
+    } catch (error) {
+      if (error instanceof SinkError) throw error;
+      const { reason, message } = transportFailure(error, signal);
+      throw new SinkError(reason, message, '', { cause: error });
+    }
+  }
+
+  close(): void {
+    this.#server.close();
+  }
+}
+
+type Row = { series: Series; windowStart: number; instance: string } & Record<Field, number | null>;
+
+/** The fields of a point are series of their own; all of a window lie in one slice. */
+function pointsOf(found: readonly Found[], { from }: WindowRange, own: OwnLabels): Iterable<StoredPoint> {
+  const rows = new Map<string, Row>();
+  for (const { metric, values = [] } of found) {
+    const decoded = decodeLabels(metric, own);
+    if (decoded === undefined) continue;
+    const { series, field, instance } = decoded;
+    for (const [seconds, value] of values) {
+      const windowStart = Math.round(seconds * 1000);
+      if (windowStart < from) continue;
+      const key = `${windowStart} ${series.id} ${instance}`;
+      let row = rows.get(key);
+      if (row === undefined) {
+        row = { ...NO_FIELDS, series, windowStart, instance } as Row;
+        rows.set(key, row);
+      }
+      row[field] = Number(value);
+    }
+  }
+  // Without a count it is not whole, and equal to no point.
+  return rows.values() as Iterable<StoredPoint>;
+}

@@ -1,0 +1,117 @@
+/**
+ * Prometheus, and whatever else takes its remote write 1.0: protobuf, compressed with snappy. A sample is keyed by its
+ * series and time, so sending it again is no harm; but a receiver that holds another value under the key refuses the
+ * new one, and so it does with samples that come out of order, unless it is told to take them.
+ */
+import { compress } from 'snappy';
+import {
+  type Batch,
+  blame,
+  defineSink,
+  HttpServer,
+  type Point,
+  type Rejection,
+  type Sink,
+  SinkError,
+  type StoredPoint,
+  transportFailure,
+  type Verdict,
+  type WindowRange,
+  type WriteOutcome,
+  writeInParts,
+} from '../../src/sink.ts';
+import { classifyAnswer, namesSamples, refusalOf } from './classify.ts';
+import { type Config, queryUrlOf, settings } from './config.ts';
+import { encodeRequest, refusal } from './encode.ts';
+import { QueryApi } from './query.ts';
+
+/** One write at a time: another one could overtake it, and be followed by samples that are out of order. */
+const LIMITS = { maxPoints: 1_000, maxBytes: 1_000_000, inFlight: 1 };
+const SOCKETS = LIMITS.inFlight + 1;
+const HEADERS = {
+  'content-type': 'application/x-protobuf',
+  'content-encoding': 'snappy',
+  'x-prometheus-remote-write-version': '0.1.0',
+  'user-agent': 'metrics-fanout',
+};
+
+interface Row {
+  /** In the batch. */
+  readonly index: number;
+  readonly point: Point;
+}
+
+class PrometheusSink implements Sink {
+  readonly #config: Config;
+  readonly #server: HttpServer;
+  readonly #target: string;
+  readonly #queries: QueryApi | undefined;
+
+  constructor(config: Config) {
+    const { url, headers = {}, labels } = config;
+    const { pathname, search } = new URL(url);
+    const queryUrl = queryUrlOf(config);
+    this.#config = config;
+    this.#target = pathname + search;
+    this.#server = new HttpServer(url, headers, SOCKETS);
+    this.#queries = queryUrl && new QueryApi(queryUrl, headers, labels, SOCKETS);
+  }
+
+  async open(signal: AbortSignal): Promise<void> {
+    const verdict = await this.#send([], signal);
+    if (verdict.kind === 'retry') throw new SinkError(verdict.reason, verdict.message);
+    if (verdict.kind === 'refused') throw refusalOf(verdict.reason, verdict.message);
+    if (verdict.kind === 'unfit') throw refusalOf('bad_request', verdict.message);
+  }
+
+  async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
+    const rejected: Rejection[] = [];
+    const rows: Row[] = [];
+    for (const [index, point] of batch.points.entries()) {
+      const unfit = refusal(point);
+      if (unfit === undefined) rows.push({ index, point });
+      else rejected.push({ index, ...unfit });
+    }
+    return await writeInParts(rows, rejected, async (part) => {
+      const verdict = await this.#send(part, signal);
+      const isClear =
+        verdict.kind !== 'unfit' || verdict.reason !== 'refused' || namesSamples(verdict.message);
+      return isClear ? verdict : await blame(verdict, () => this.#send([], signal));
+    });
+  }
+
+  /** Without rows, it asks whether there is a receiver that lets us in. */
+  async #send(rows: readonly Row[], signal: AbortSignal): Promise<Verdict> {
+    try {
+      const points = rows.map(({ point }) => point);
+      const body = await compress(encodeRequest(points, this.#config.labels));
+      return classifyAnswer(await this.#server.post(this.#target, { body, headers: HEADERS }, signal));
+    } catch (error) {
+      return transportFailure(error, signal);
+    }
+  }
+
+  async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
+    if (this.#queries === undefined) {
+      throw new SinkError('not_found', 'there is no place to query', 'Set QUERY_URL.');
+    }
+    yield* this.#queries.read(range, signal);
+  }
+
+  async remove(): Promise<void> {}
+
+  async close(): Promise<void> {
+    this.#server.close();
+    this.#queries?.close();
+  }
+}
+
+export default defineSink({
+  kind: 'prometheus',
+  summary: 'Prometheus, Mimir, VictoriaMetrics and whatever else takes remote write 1.0',
+  settings,
+  limits: LIMITS,
+  readBackBy: (config) => (queryUrlOf(config) === undefined ? 'none' : 'ranges'),
+  removes: false,
+  create: (config): Sink => new PrometheusSink(config),
+});

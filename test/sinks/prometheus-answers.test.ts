@@ -1,0 +1,233 @@
+/** How Prometheus shows what is written, what it refuses, and what every answer of a receiver means. */
+import { once } from 'node:events';
+import { createServer, type RequestListener } from 'node:http';
+import fc from 'fast-check';
+import { afterEach, describe, expect, it } from 'vitest';
+import { decodeLabels, labelsOf, METRIC_LABEL, metricOf } from '../../sinks/prometheus/names.ts';
+import prometheus from '../../sinks/prometheus/sink.ts';
+import { type ReceiverOptions, startPrometheusReceiver } from '../../src/servers/prometheus.ts';
+import { readSettings, type SettingError } from '../../src/settings.ts';
+import { makeSeries, type Point, readBackOf, type Sink } from '../../src/sink.ts';
+import {
+  differences,
+  EVERYTHING,
+  makePoint,
+  manyPoints,
+  readAll,
+  START,
+  WINDOW_MS,
+} from '../conformance/points.ts';
+
+const NEVER = new AbortController().signal;
+const cleanup: (() => Promise<unknown> | undefined)[] = [];
+
+afterEach(async () => {
+  for (const task of cleanup.splice(0).reverse()) await task();
+});
+
+function configOf(variables: Readonly<Record<string, string>>) {
+  const errors: SettingError[] = [];
+  const env = Object.fromEntries(Object.entries(variables).map(([name, value]) => [`SINK_T_${name}`, value]));
+  const config = readSettings(prometheus.settings, 'SINK_T_', env, errors, []);
+  return errors.length === 0 ? config : errors;
+}
+
+function sinkOf(variables: Readonly<Record<string, string>>): Sink {
+  const config = configOf(variables);
+  if (Array.isArray(config)) throw new Error(JSON.stringify(config));
+  const sink = prometheus.create(config as never, { id: 't', log: { info() {}, warn() {} } });
+  cleanup.push(() => sink.close());
+  return sink;
+}
+
+async function realServer(options: ReceiverOptions = {}) {
+  const server = await startPrometheusReceiver(options);
+  cleanup.push(() => server.stop());
+  return server;
+}
+
+const at = (windowStart: number, host: string, sum = 1) =>
+  makePoint({ windowStart, dimensions: [['host', host]], values: { sum } });
+
+/** The reasons by index of the points that are rejected; nothing may be left to retry. */
+async function rejections(sink: Sink, points: readonly Point[]): Promise<Record<number, string>> {
+  const outcome = await sink.write({ points }, NEVER);
+  expect(outcome).not.toMatchObject({ kind: expect.stringMatching(/retry|refused/) });
+  if (outcome.kind !== 'partial') return {};
+  expect(outcome.retry).toEqual([]);
+  return Object.fromEntries(outcome.rejected.map(({ index, reason }) => [index, reason]));
+}
+
+describe('a real Prometheus', () => {
+  it('has a metric for every field, under a name that can be typed', async () => {
+    const server = await realServer();
+    const sink = sinkOf({ URL: `${server.url}/api/v1/write`, LABELS: 'job=fanout,env=test' });
+    const dimensions: [string, string][] = [
+      ['app', 'api'],
+      ['http.status', '200'],
+    ];
+    const point = makePoint({ name: 'http.requests', dimensions, values: { count: 2, sum: 7 } });
+    expect(await rejections(sink, [point])).toEqual({});
+    const time = new Date(START).toISOString();
+    const query = 'http_requests_sum{app="api",job="fanout",env="test"}';
+    const response = await fetch(`${server.url}/api/v1/query?${new URLSearchParams({ query, time })}`);
+    const { data } = (await response.json()) as { data: { result: unknown } };
+    const metric = {
+      __name__: 'http_requests_sum',
+      U__http_2e_status: '200',
+      app: 'api',
+      env: 'test',
+      job: 'fanout',
+      metric_type: 'counter',
+      name: 'http.requests',
+    };
+    expect(data.result).toEqual([{ metric, value: [START / 1000, '7'] }]);
+  });
+
+  it('refuses what comes out of order and what differs from what it holds; the others are written', async () => {
+    const server = await realServer();
+    const sink = sinkOf({ URL: `${server.url}/api/v1/write` });
+    const later = START + 6 * WINDOW_MS;
+    const first = [at(later, 'a'), at(later, 'b')];
+    expect(await rejections(sink, first)).toEqual({});
+    const second = [at(later, 'a'), at(START, 'b'), at(START, 'c'), at(later, 'b', 2), at(later, 'd')];
+    expect(await rejections(sink, second)).toEqual({ 1: 'out_of_retention', 3: 'refused' });
+    const held = [...first, second[2]!, second[4]!];
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), held)).toEqual([]);
+  });
+
+  it('takes late windows where it has a window for them, and refuses what is older', async () => {
+    const server = await realServer({ outOfOrder: '10m' });
+    const sink = sinkOf({ URL: `${server.url}/api/v1/write` });
+    const hour = 3_600_000;
+    const points = [at(START + hour, 'a'), at(START + hour - 300_000, 'a')];
+    expect(await rejections(sink, [points[0]!])).toEqual({});
+    expect(await rejections(sink, [at(START - hour, 'a'), points[1]!])).toEqual({ 0: 'out_of_retention' });
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), points)).toEqual([]);
+  });
+
+  it('is read in slices that hold no more than so many points', async () => {
+    const server = await realServer({ flags: ['--query.max-samples=60000'] });
+    const sink = sinkOf({ URL: `${server.url}/api/v1/write` });
+    const windows = [0, 1, 2, 3, 4].map((number) => START + number * WINDOW_MS);
+    const points = windows.flatMap((windowStart) =>
+      manyPoints(3_000).map((point) => ({ ...point, windowStart })),
+    );
+    for (let i = 0; i < points.length; i += 1_000) {
+      expect(await rejections(sink, points.slice(i, i + 1_000))).toEqual({});
+    }
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), points)).toEqual([]);
+  });
+});
+
+describe('an answer', () => {
+  const points = manyPoints(4);
+  const serve = async (listener: RequestListener) => {
+    const server = createServer(listener).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    cleanup.push(async () => server.close().closeAllConnections());
+    const { port } = server.address() as { port: number };
+    return sinkOf({ URL: `http://127.0.0.1:${port}/api/v1/push` });
+  };
+  const outcomeOf = async (status: number, body: string, headers = {}) => {
+    const sink = await serve((_, outgoing) => outgoing.writeHead(status, headers).end(body));
+    return await sink.write({ points }, NEVER);
+  };
+
+  it.each([
+    [200, { kind: 'written' }],
+    [204, { kind: 'written' }],
+    [400, { kind: 'refused', reason: 'bad_request', message: '400: no' }],
+    [401, { kind: 'refused', reason: 'unauthorized', message: '401: no' }],
+    [403, { kind: 'refused', reason: 'unauthorized', message: '403: no' }],
+    [404, { kind: 'refused', reason: 'not_found', message: '404: no' }],
+    [408, { kind: 'retry', reason: 'timeout', message: '408: no' }],
+    [415, { kind: 'refused', reason: 'bad_request', message: '415: no' }],
+    [429, { kind: 'retry', reason: 'throttled', message: '429: no' }],
+    [500, { kind: 'retry', reason: 'server_error', message: '500: no' }],
+    [503, { kind: 'retry', reason: 'throttled', message: '503: no' }],
+  ])('of status %i is told by it', async (status, outcome) => {
+    expect(await outcomeOf(status, status < 300 ? '' : 'no')).toEqual(outcome);
+  });
+
+  it('may say when to come again', async () => {
+    expect(await outcomeOf(429, 'slow', { 'retry-after': '3' })).toMatchObject({ afterMs: 3_000 });
+  });
+
+  it('by a web page acknowledges nothing', async () => {
+    const answer = await outcomeOf(200, '<html>Sign in</html>', { 'content-type': 'text/html' });
+    expect(answer).toMatchObject({ kind: 'retry', reason: 'unknown' });
+  });
+
+  it.each([
+    ['out of order sample', 'out_of_retention'],
+    [
+      'the sample has been rejected because another sample with a more recent timestamp (err-mimir-sample-out-of-order)',
+      'out_of_retention',
+    ],
+    ['timestamp too old', 'out_of_retention'],
+    ['err-mimir-sample-duplicate-timestamp: duplicate sample for timestamp', 'refused'],
+  ])('of status 400 with "%s" rejects the points', async (message, reason) => {
+    const rejected = points.map((_, index) => ({ index, reason, message: `400: ${message}` }));
+    const outcome = await outcomeOf(400, message);
+    expect(outcome).toMatchObject({ kind: 'partial', retry: [], rejected: expect.arrayContaining(rejected) });
+  });
+});
+
+describe('settings', () => {
+  const readBack = (variables: Record<string, string>) => {
+    const config = configOf({ ...variables });
+    return readBackOf(prometheus as never, config as never);
+  };
+
+  it('say whether rows can be read back', () => {
+    expect(readBack({ URL: 'http://p:9090/api/v1/write' })).toBe('ranges');
+    expect(readBack({ URL: 'https://m/api/v1/push' })).toBe('none');
+    expect(readBack({ URL: 'https://m/api/v1/push', QUERY_URL: 'https://m/prometheus' })).toBe('ranges');
+  });
+
+  it.each(['job', 'a.b=c', '__a=b', 'a=', '1=a'])('take no label such as %j', (LABELS) => {
+    expect(configOf({ URL: 'http://p', LABELS })).toMatchObject([{ variable: 'SINK_T_LABELS' }]);
+  });
+});
+
+describe('names', () => {
+  it('come back from any text', () => {
+    const text = fc.string({ unit: 'binary', minLength: 1, maxLength: 8 });
+    const tricky = fc.constantFrom(
+      'job',
+      'U__',
+      'U__a_2e_',
+      '__name__',
+      'name',
+      'instance',
+      '\ud83d',
+      'a_b',
+      'a.b',
+      '_2e_',
+    );
+    const any = fc.oneof(
+      text,
+      tricky,
+      fc.string({ unit: fc.constantFrom('_', 'U', '2', 'e', '.'), minLength: 1 }),
+    );
+    const own = { job: 'x' };
+    fc.assert(
+      fc.property(
+        any,
+        fc.dictionary(any, any, { noNullPrototype: true }),
+        any,
+        (name, dimensions, instance) => {
+          const series = makeSeries(name, 'gauge', Object.entries(dimensions));
+          const labels = labelsOf(series, instance, own);
+          for (const [label] of labels) expect(label).toMatch(/^[a-zA-Z_][a-zA-Z0-9_]*$/);
+          expect(new Set(labels.map(([label]) => label)).size).toBe(labels.length);
+          const metric = metricOf(series, 'last');
+          expect(metric).toMatch(/^[a-zA-Z_:][a-zA-Z0-9_:]*$/);
+          const decoded = decodeLabels({ ...Object.fromEntries(labels), [METRIC_LABEL]: metric }, own);
+          expect(decoded).toEqual({ series, field: 'last', instance });
+        },
+      ),
+    );
+  });
+});
