@@ -3,6 +3,7 @@ import type { SinkModule } from '../src/sink.ts';
 /** The sinks by kind: a new sink is its folder, its test file and one line here. Loaded only when switched on. */
 export const SINKS: Readonly<Record<string, () => Promise<SinkModule>>> = {
   blackhole: async () => (await import('./blackhole/sink.ts')).default,
+  clickhouse: async () => (await import('./clickhouse/sink.ts')).default,
   dynamodb: async () => (await import('./dynamodb/sink.ts')).default,
   influxdb: async () => (await import('./influxdb/sink.ts')).default,
   otlp: async () => (await import('./otlp/sink.ts')).default,

@@ -9,6 +9,7 @@ import {
   blame,
   defineSink,
   HttpServer,
+  instancePrice,
   type Point,
   type Rejection,
   type Sink,
@@ -121,5 +122,6 @@ export default defineSink({
   limits: LIMITS,
   readBack: 'none',
   removes: false,
+  price: instancePrice,
   create: (config): Sink => new OtlpSink(config),
 });

@@ -9,6 +9,7 @@ import {
   blame,
   defineSink,
   HttpServer,
+  instancePrice,
   type Point,
   type Rejection,
   type Sink,
@@ -113,5 +114,6 @@ export default defineSink({
   limits: LIMITS,
   readBackBy: (config) => (queryUrlOf(config) === undefined ? 'none' : 'ranges'),
   removes: false,
+  price: instancePrice,
   create: (config): Sink => new PrometheusSink(config),
 });

@@ -20,6 +20,7 @@ const SERVERS = {
   test: {
     'nats-server': 'nats-server',
     influxd: 'influxdb',
+    'clickhouse-server': 'clickhouse-server',
     promtool: 'prometheus',
     openssl: 'openssl',
     git: 'git',

@@ -1,0 +1,167 @@
+/**
+ * Points as rows, and back; the statements. A row is keyed by the table's sorting key: ReplacingMergeTree merges rows of
+ * one key to the one inserted last, and FINAL reads as if all were merged. Pure.
+ */
+import {
+  ALL_FIELDS,
+  FIELDS,
+  METRIC_TYPES,
+  makeSeries,
+  type Point,
+  type PointValues,
+  type Question,
+  type Rejection,
+  type StoredPoint,
+  type WindowRange,
+} from '../../src/sink.ts';
+import { RowBinaryWriter } from './row-binary.ts';
+
+/** The sorting key. The name leads, since most questions have one; a range of time is narrowed down within it. */
+export const KEY = ['name', 'window_start', 'series_id', 'instance'] as const;
+
+/** In the order in which `encodeRows` writes the values; without a field, a Nullable is NULL. */
+export const COLUMNS = {
+  window_start: 'Int64',
+  window_ms: 'Int64',
+  series_id: 'String',
+  instance: 'String',
+  name: 'String',
+  type: 'String',
+  dimension_keys: 'Array(String)',
+  dimension_values: 'Array(String)',
+  count: 'Int64',
+  sum: 'Float64',
+  min: 'Nullable(Float64)',
+  max: 'Nullable(Float64)',
+  last: 'Nullable(Float64)',
+  p50: 'Nullable(Float64)',
+  p90: 'Nullable(Float64)',
+  p95: 'Nullable(Float64)',
+  p99: 'Nullable(Float64)',
+} as const;
+
+const NAMES = Object.keys(COLUMNS).join(', ');
+
+/** For people, and for the partitions: what `window_start` says in milliseconds. */
+const TIME = 'time DateTime MATERIALIZED toDateTime(intDiv(window_start, 1000))';
+
+export const createTable = (table: string) =>
+  `CREATE TABLE IF NOT EXISTS ${table} (${Object.entries(COLUMNS)
+    .map(([name, type]) => `${name} ${type}`)
+    .join(
+      ', ',
+    )}, ${TIME}) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(time) ORDER BY (${KEY.join(', ')})`;
+
+export const addColumn = (table: string, name: keyof typeof COLUMNS) =>
+  `ALTER TABLE ${table} ADD COLUMN ${name} ${COLUMNS[name]}`;
+
+export const describeTable = (database: string, table: string) =>
+  `SELECT engine, sorting_key FROM system.tables WHERE database = ${quote(database)} AND name = ${quote(table)} FORMAT JSONEachRow`;
+
+export const describeColumns = (database: string, table: string) =>
+  `SELECT name, type FROM system.columns WHERE database = ${quote(database)} AND table = ${quote(table)} FORMAT JSONEachRow`;
+
+export const unfinishedMutations = (database: string, table: string) =>
+  `SELECT count() AS left FROM system.mutations WHERE database = ${quote(database)} AND table = ${quote(table)} AND NOT is_done FORMAT JSONEachRow`;
+
+export const tableBytes = (database: string, table: string) =>
+  `SELECT sum(bytes) AS bytes FROM system.parts WHERE active AND database = ${quote(database)} AND table = ${quote(table)} FORMAT JSONEachRow`;
+
+export const insert = (table: string) => `INSERT INTO ${table} (${NAMES}) FORMAT RowBinary`;
+
+const within = ({ from, to }: WindowRange) =>
+  `window_start >= ${Math.ceil(from)} AND window_start < ${Math.ceil(to)}`;
+
+export const select = (table: string, range: WindowRange) =>
+  `SELECT ${NAMES} FROM ${table} FINAL WHERE ${within(range)} FORMAT JSONEachRow`;
+
+export function selectAnswer(table: string, question: Question): string {
+  const { kind, range } = question;
+  const [key, ...conditions] =
+    kind === 'windows'
+      ? [
+          'toString(window_start)',
+          `name = ${quote(question.series.name)}`,
+          `series_id = ${quote(question.series.id)}`,
+        ]
+      : [
+          `dimension_values[indexOf(dimension_keys, ${quote(question.dimension)})]`,
+          `name = ${quote(question.name)}`,
+          `type = ${quote(question.type)}`,
+        ];
+  const where = [...conditions, within(range)].join(' AND ');
+  const rows = `SELECT ${key} AS key, count AS rows_count, sum AS rows_sum FROM ${table} FINAL WHERE ${where}`;
+  return `SELECT key, sum(rows_count) AS count, sum(rows_sum) AS sum FROM (${rows}) GROUP BY key FORMAT JSONEachRow`;
+}
+
+export function deleteRows(table: string, points: readonly Point[]): string {
+  const keys = points.map(
+    ({ series, windowStart, instance }) => `(${windowStart}, ${quote(series.id)}, ${quote(instance)})`,
+  );
+  return `ALTER TABLE ${table} DELETE WHERE (window_start, series_id, instance) IN (${keys.join(', ')})`;
+}
+
+export const quoteName = (name: string) => `\`${name}\``;
+
+function quote(text: string): string {
+  return `'${text.replace(/[\\']/g, '\\$&')}'`;
+}
+
+/** Why a row cannot hold the point as it is; undefined where it can. */
+export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
+  const { series, count } = point;
+  const unfit = FIELDS[series.type].find((field) => !Number.isFinite(point[field]));
+  if (unfit !== undefined) {
+    return { reason: 'invalid_value', message: `${unfit} is ${point[unfit]}, not a finite number` };
+  }
+  if (!Number.isSafeInteger(count)) {
+    return { reason: 'invalid_value', message: `count is ${count}, over 2^53 - 1 or not whole` };
+  }
+  // Half of a surrogate pair has no UTF-8; it would come back as U+FFFD.
+  if (!series.name.isWellFormed() || !series.dimensions.flat().every((text) => text.isWellFormed())) {
+    return { reason: 'invalid_value', message: 'the name or a dimension is not well-formed Unicode' };
+  }
+  return undefined;
+}
+
+export function encodeRows(points: Iterable<Point>): Buffer {
+  const writer = new RowBinaryWriter();
+  for (const point of points) {
+    const { series, windowStart, windowMs, instance, count, sum } = point;
+    writer.int64(windowStart);
+    writer.int64(windowMs);
+    for (const text of [series.id, instance, series.name, series.type]) writer.string(text);
+    for (const part of [0, 1] as const) {
+      writer.size(series.dimensions.length);
+      for (const dimension of series.dimensions) writer.string(dimension[part]);
+    }
+    writer.int64(count);
+    writer.float64(sum);
+    for (const field of ALL_FIELDS) {
+      if (field !== 'count' && field !== 'sum') writer.nullableFloat64(point[field]);
+    }
+  }
+  return writer.finish();
+}
+
+export interface Row extends PointValues {
+  readonly window_start: number;
+  readonly series_id: string;
+  readonly instance: string;
+  readonly name: string;
+  readonly type: string;
+  readonly dimension_keys: readonly string[];
+  readonly dimension_values: readonly string[];
+}
+
+export function decodeRow(row: Row): StoredPoint {
+  const type = METRIC_TYPES.find((known) => known === row.type) ?? 'counter';
+  const dimensions = row.dimension_keys.map((key, i) => [key, row.dimension_values[i] ?? ''] as const);
+  const values = Object.fromEntries(ALL_FIELDS.map((field) => [field, row[field]]));
+  return {
+    ...(values as unknown as PointValues),
+    series: { ...makeSeries(row.name, type, dimensions), id: row.series_id },
+    windowStart: row.window_start,
+    instance: row.instance,
+  };
+}

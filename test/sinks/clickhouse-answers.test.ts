@@ -1,0 +1,176 @@
+/** What only ClickHouse does: merging rows, and every exception and status that it and what lies before it send. */
+import { once } from 'node:events';
+import { createServer, type RequestListener } from 'node:http';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import clickhouse from '../../sinks/clickhouse/sink.ts';
+import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
+import type { Sink } from '../../src/sink.ts';
+import {
+  differences,
+  EVERYTHING,
+  makePoint,
+  manyPoints,
+  readAll,
+  START,
+  WINDOW_MS,
+} from '../conformance/points.ts';
+import { sinkError } from '../conformance/subject.ts';
+
+const NEVER = new AbortController().signal;
+const cleanup: (() => Promise<unknown> | undefined)[] = [];
+
+afterEach(async () => {
+  for (const task of cleanup.splice(0).reverse()) await task();
+});
+
+function sinkOf(url: string, table = 'points'): Sink {
+  const config = { url, database: 'default', table, user: 'fanout', password: 'secret' };
+  expect(clickhouse.validate?.(config)).toEqual([]);
+  const sink = clickhouse.create(config, { id: 't', log: { info() {}, warn() {} } });
+  cleanup.push(() => sink.close());
+  return sink;
+}
+
+describe('a real ClickHouse', () => {
+  let server: ClickHouse;
+  beforeAll(async () => {
+    server = await startClickHouse({ user: 'fanout', password: 'secret' });
+  });
+  afterAll(() => server.stop());
+
+  it('holds the last of equal keys, merged or not, and shows the time to people', async () => {
+    const sink = sinkOf(server.url, 'merged');
+    await sink.open(NEVER);
+    const later = manyPoints(50, 7);
+    for (const points of [manyPoints(50), later, manyPoints(50), later]) {
+      expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
+    }
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), later)).toEqual([]);
+    await server.execute('OPTIMIZE TABLE merged FINAL');
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), later)).toEqual([]);
+    const query = `SELECT time, dimension_values[indexOf(dimension_keys, 'app')] AS app, sum(count) FROM merged
+      WHERE name = 'http.counter' GROUP BY time, app ORDER BY app LIMIT 1`;
+    expect(await server.execute(query)).toMatch(/^2026-11-23 \d\d:30:00\tapp-0\t\d+\n$/);
+  });
+
+  it('takes windows of several months in one write', async () => {
+    const sink = sinkOf(server.url, 'months');
+    await sink.open(NEVER);
+    const month = 31 * 86_400_000;
+    const points = [0, 1, 2, 3].map((number) => makePoint({ windowStart: START - number * month }));
+    expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), points)).toEqual([]);
+  });
+
+  it('is not asked to take half of a surrogate pair', async () => {
+    const sink = sinkOf(server.url, 'halves');
+    await sink.open(NEVER);
+    const points = [
+      makePoint({ name: 'a\ud83d' }),
+      makePoint(),
+      makePoint({ dimensions: [['k', '\udc00']] }),
+    ];
+    const rejected = [0, 2].map((index) => ({ index, reason: 'invalid_value' }));
+    expect(await sink.write({ points }, NEVER)).toMatchObject({ kind: 'partial', retry: [], rejected });
+  });
+
+  it('leaves a table alone that is not its own', async () => {
+    const sink = sinkOf(server.url, 'others');
+    await sink.open(NEVER);
+    await server.execute('DROP TABLE others');
+    await server.execute('CREATE TABLE others (window_start Int64) ENGINE = Memory');
+    const error = await sinkError(sink.open(NEVER));
+    expect(error.reason).toBe('schema_mismatch');
+    expect(error.message).toContain('its engine is Memory');
+  });
+});
+
+describe('an answer', () => {
+  const serve = async (listener: RequestListener) => {
+    const server = createServer(listener).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    cleanup.push(async () => server.close().closeAllConnections());
+    const { port } = server.address() as { port: number };
+    return sinkOf(`http://127.0.0.1:${port}`);
+  };
+  const points = manyPoints(4);
+  const outcomeOf = async (status: number, body: string, headers = {}) => {
+    const sink = await serve((_, outgoing) => outgoing.writeHead(status, headers).end(body));
+    return await sink.write({ points }, NEVER);
+  };
+
+  it.each([
+    [
+      500,
+      'Code: 60. DB::Exception: Table default.points does not exist. (UNKNOWN_TABLE)',
+      'refused',
+      'not_found',
+    ],
+    [404, "Code: 81. DB::Exception: Database a doesn't exist", 'refused', 'not_found'],
+    [403, 'Code: 516. DB::Exception: fanout: Authentication failed', 'refused', 'unauthorized'],
+    [500, 'Code: 497. DB::Exception: fanout: Not enough privileges', 'refused', 'unauthorized'],
+    [500, 'Code: 16, e.displayText() = DB::Exception: No such column', 'refused', 'schema_mismatch'],
+    [500, 'Code: 252. DB::Exception: Too many parts (300)', 'retry', 'throttled'],
+    [500, 'Code: 241. DB::Exception: Memory limit (total) exceeded', 'retry', 'throttled'],
+    [500, 'Code: 159. DB::Exception: Timeout exceeded', 'retry', 'timeout'],
+    [500, 'Code: 242. DB::Exception: Table is in readonly mode', 'retry', 'server_error'],
+    [200, 'Code: 33. DB::Exception: Cannot read all data', 'retry', 'server_error'],
+    [200, '<html>Sign in</html>', 'retry', 'unknown'],
+    [401, 'no', 'refused', 'unauthorized'],
+    [404, 'no', 'refused', 'not_found'],
+    [408, '', 'retry', 'timeout'],
+    [418, '', 'refused', 'bad_request'],
+    [429, '', 'retry', 'throttled'],
+    [502, '', 'retry', 'server_error'],
+    [503, '', 'retry', 'throttled'],
+  ])('of status %i with "%s" is told by it', async (status, body, kind, reason) => {
+    expect(await outcomeOf(status, body)).toEqual({ kind, reason, message: `${status}: ${body}` });
+  });
+
+  it('may say when to come again', async () => {
+    expect(await outcomeOf(429, '', { 'retry-after': '3' })).toMatchObject({ afterMs: 3_000 });
+  });
+
+  it('that names a constraint is traced to the rows that break it', async () => {
+    const sink = await serve(async (incoming, outgoing) => {
+      const body = Buffer.concat(await Array.fromAsync(incoming as AsyncIterable<Buffer>));
+      const breaks = body.includes('host-2');
+      outgoing.writeHead(breaks ? 500 : 200).end(breaks ? 'Code: 469. DB::Exception: Constraint' : '');
+    });
+    expect(await sink.write({ points }, NEVER)).toMatchObject({
+      kind: 'partial',
+      retry: [],
+      rejected: [{ index: 2, reason: 'refused' }],
+    });
+  });
+
+  it('that ends in an exception is no end of a read', async () => {
+    const row = {
+      window_start: START,
+      series_id: 'x',
+      name: 'n',
+      type: 'counter',
+      dimension_keys: [],
+      count: 1,
+    };
+    const text = `${JSON.stringify({ ...row, dimension_values: [] })}\n`;
+    const sink = await serve((_, outgoing) =>
+      outgoing.writeHead(200).end(`${text}${text}Code: 241. Memory limit`),
+    );
+    const seen: number[] = [];
+    const reading = async () => {
+      const range = { from: START, to: START + WINDOW_MS };
+      for await (const { count } of sink.read(range, NEVER)) seen.push(count);
+    };
+    expect((await sinkError(reading())).reason).toBe('throttled');
+    expect(seen).toEqual([1, 1]);
+  });
+});
+
+describe('settings', () => {
+  it('keep the URL to scheme, host and port', () => {
+    const config = { url: 'http://u:p@h:8123', database: 'd', table: 't', user: 'a:b', password: undefined };
+    expect(clickhouse.validate?.(config).map(({ key }) => key)).toEqual(['url', 'user']);
+    expect(clickhouse.settings.table.parse('t; DROP TABLE x')).toBeUndefined();
+  });
+});
