@@ -2,6 +2,7 @@
 import http, { type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import type { RetryReason } from './sink.ts';
+import type { Verdict } from './sink-parts.ts';
 
 export interface HttpAnswer {
   readonly status: number;
@@ -94,6 +95,25 @@ export function transportFailure(
   const message = first instanceof Error ? oneLine(first.message) : 'unknown error';
   const isLost = first instanceof Error && 'code' in first;
   return { kind: 'retry', reason: isLost ? 'connection' : 'unknown', message };
+}
+
+/** What an answer other than a success means, where the store has no words of its own for it. */
+export function verdictOfStatus({ status, headers }: HttpAnswer, message: string): Verdict {
+  const afterMs = retryAfter(headers);
+  const retry = (reason: RetryReason): Verdict => ({
+    kind: 'retry',
+    reason,
+    message,
+    ...(afterMs === undefined ? {} : { afterMs }),
+  });
+  if (status === 400 || status === 422) return { kind: 'unfit', reason: 'refused', message };
+  if (status === 401 || status === 403) return { kind: 'refused', reason: 'unauthorized', message };
+  if (status === 404) return { kind: 'refused', reason: 'not_found', message };
+  if (status === 408) return retry('timeout');
+  if (status === 413) return { kind: 'unfit', reason: 'too_large', message };
+  if (status === 429 || status === 503) return retry('throttled');
+  if (status >= 500) return retry('server_error');
+  return { kind: 'refused', reason: 'bad_request', message };
 }
 
 /** How long the server asks to be left alone, in milliseconds: it says so in seconds, or by a date. */

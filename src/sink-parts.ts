@@ -1,5 +1,35 @@
-/** For stores that refuse a whole request for the sake of a few points, and do not say which. */
-import type { RefuseReason, Rejection, RejectReason, RetryReason, WriteOutcome } from './sink.ts';
+/** A batch in parts: points that no request can hold, and for stores that refuse a whole request for a few points. */
+import {
+  type Batch,
+  type Point,
+  type RefuseReason,
+  type Rejection,
+  type RejectReason,
+  type RetryReason,
+  SinkError,
+  type WriteOutcome,
+} from './sink.ts';
+
+/** A point, and where it is in the batch. */
+export interface IndexedPoint {
+  readonly index: number;
+  readonly point: Point;
+}
+
+/** The points for which `refusal` has no reason; the others are added to `rejected`. */
+export function fitting(
+  batch: Batch,
+  refusal: (point: Point) => Omit<Rejection, 'index'> | undefined,
+  rejected: Rejection[],
+): IndexedPoint[] {
+  const fit: IndexedPoint[] = [];
+  for (const [index, point] of batch.points.entries()) {
+    const unfit = refusal(point);
+    if (unfit === undefined) fit.push({ index, point });
+    else rejected.push({ index, ...unfit });
+  }
+  return fit;
+}
 
 /** What one request came to. */
 export type Verdict<U extends Unfit = Unfit> =
@@ -18,6 +48,16 @@ export interface Unfit {
   readonly kind: 'unfit';
   readonly reason: RejectReason;
   readonly message: string;
+}
+
+/** A verdict as the error for what has no outcome but an exception. */
+export function errorOf(
+  verdict: Exclude<Verdict, { kind: 'written' }>,
+  advice: Readonly<Record<RefuseReason, string>>,
+): SinkError {
+  if (verdict.kind === 'retry') return new SinkError(verdict.reason, verdict.message);
+  const reason = verdict.kind === 'refused' ? verdict.reason : 'bad_request';
+  return new SinkError(reason, verdict.message, advice[reason]);
 }
 
 /** How often one write may send parts of its batch in search of the points that the store cannot take. */

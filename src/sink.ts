@@ -3,7 +3,7 @@
  * classifies what came back, and reads. Queues, batching, timeouts, retries with backoff and jitter, circuit breaking,
  * checkpoints and counters are the lane's alone; a sink keeps no buffer and makes no second attempt.
  */
-import { ALL_FIELDS, type MetricType, type Point, type Series } from './aggregate/point.ts';
+import { ALL_FIELDS, FIELDS, type MetricType, type Point, type Series } from './aggregate/point.ts';
 import type { PriceModel } from './price.ts';
 import type { Settings, Values } from './settings.ts';
 
@@ -15,9 +15,9 @@ export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePri
 export type { Settings, Values } from './settings.ts';
 export { setting } from './settings.ts';
 export type { HttpAnswer, HttpRequest } from './sink-http.ts';
-export { HttpServer, oneLine, retryAfter, transportFailure } from './sink-http.ts';
-export type { Unfit, Verdict } from './sink-parts.ts';
-export { blame, halves, writeInParts } from './sink-parts.ts';
+export { HttpServer, oneLine, retryAfter, transportFailure, verdictOfStatus } from './sink-http.ts';
+export type { IndexedPoint, Unfit, Verdict } from './sink-parts.ts';
+export { blame, errorOf, fitting, halves, writeInParts } from './sink-parts.ts';
 
 /** Points within the sink's limits. Keys (windowStart, series, instance) are distinct within a batch. */
 export interface Batch {
@@ -211,6 +211,17 @@ export function readBackOf(module: SinkModule, config: Values<Settings>): ReadBa
 /** Estimate of a point's encoded size in bytes, the same for every sink, so that limits and backlogs compare. */
 export function pointBytes({ series }: Point): number {
   return POINT_BYTES + series.name.length + series.dimensionsJson.length;
+}
+
+/** Why no store holds the point, for all must hold the same; undefined where its numbers are fit. */
+export function unfitNumber(point: Point): Omit<Rejection, 'index'> | undefined {
+  for (const field of FIELDS[point.series.type]) {
+    if (!Number.isFinite(point[field])) {
+      return { reason: 'invalid_value', message: `${field} is ${point[field]}, not a finite number` };
+    }
+  }
+  if (Number.isSafeInteger(point.count)) return undefined;
+  return { reason: 'invalid_value', message: `count is ${point.count}, over 2^53 - 1 or not whole` };
 }
 
 /** Of a point, besides the text of its series. */

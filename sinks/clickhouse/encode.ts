@@ -4,7 +4,6 @@
  */
 import {
   ALL_FIELDS,
-  FIELDS,
   METRIC_TYPES,
   makeSeries,
   type Point,
@@ -12,6 +11,7 @@ import {
   type Question,
   type Rejection,
   type StoredPoint,
+  unfitNumber,
   type WindowRange,
 } from '../../src/sink.ts';
 import { RowBinaryWriter } from './row-binary.ts';
@@ -109,14 +109,9 @@ function quote(text: string): string {
 
 /** Why a row cannot hold the point as it is; undefined where it can. */
 export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
-  const { series, count } = point;
-  const unfit = FIELDS[series.type].find((field) => !Number.isFinite(point[field]));
-  if (unfit !== undefined) {
-    return { reason: 'invalid_value', message: `${unfit} is ${point[unfit]}, not a finite number` };
-  }
-  if (!Number.isSafeInteger(count)) {
-    return { reason: 'invalid_value', message: `count is ${count}, over 2^53 - 1 or not whole` };
-  }
+  const { series } = point;
+  const unfit = unfitNumber(point);
+  if (unfit !== undefined) return unfit;
   // Half of a surrogate pair has no UTF-8; it would come back as U+FFFD.
   if (!series.name.isWellFormed() || !series.dimensions.flat().every((text) => text.isWellFormed())) {
     return { reason: 'invalid_value', message: 'the name or a dimension is not well-formed Unicode' };

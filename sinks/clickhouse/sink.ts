@@ -7,8 +7,9 @@ import {
   type AnswerRow,
   type Batch,
   defineSink,
+  fitting,
+  type IndexedPoint,
   instancePrice,
-  type Point,
   type Question,
   type Rejection,
   type Sink,
@@ -19,7 +20,7 @@ import {
   type WriteOutcome,
   writeInParts,
 } from '../../src/sink.ts';
-import { classifyAnswer, refusalOf } from './classify.ts';
+import { classifyAnswer, mismatch } from './classify.ts';
 import { type Config, settings, validate } from './config.ts';
 import { Connection } from './connection.ts';
 import {
@@ -49,12 +50,6 @@ const SOCKETS = LIMITS.inFlight + 3;
 const DELETES_PER_STATEMENT = 100;
 /** Deletes are done in the background. */
 const MUTATION_POLL_MS = 20;
-
-interface SentPoint {
-  /** In the batch. */
-  readonly index: number;
-  readonly point: Point;
-}
 
 class ClickHouseSink implements Sink {
   readonly #config: Config;
@@ -103,16 +98,11 @@ class ClickHouseSink implements Sink {
 
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
-    const rows: SentPoint[] = [];
-    for (const [index, point] of batch.points.entries()) {
-      const unfit = refusal(point);
-      if (unfit === undefined) rows.push({ index, point });
-      else rejected.push({ index, ...unfit });
-    }
+    const rows = fitting(batch, refusal, rejected);
     return await writeInParts(rows, rejected, (part) => this.#insert(part, signal));
   }
 
-  async #insert(rows: readonly SentPoint[], signal: AbortSignal): Promise<Verdict> {
+  async #insert(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<Verdict> {
     try {
       const body = encodeRows(rows.map(({ point }) => point));
       return classifyAnswer(await this.#connection.insert(insert(this.#table), body, signal));
@@ -155,10 +145,6 @@ class ClickHouseSink implements Sink {
   async close(): Promise<void> {
     this.#connection.close();
   }
-}
-
-function mismatch(table: string, what: string) {
-  return refusalOf('schema_mismatch', `the table ${table} is not this sink's: ${what}`);
 }
 
 export default defineSink({

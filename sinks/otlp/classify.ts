@@ -4,10 +4,8 @@ import {
   type HttpAnswer,
   oneLine,
   type RefuseReason,
-  type RetryReason,
-  retryAfter,
-  SinkError,
   type Verdict,
+  verdictOfStatus,
 } from '../../src/sink.ts';
 
 /** Numbers of the fields of ExportMetricsServiceResponse, its partial success, and google.rpc.Status. */
@@ -23,24 +21,9 @@ export interface PartialSuccess {
 }
 
 export function classifyAnswer(answer: HttpAnswer): Verdict | PartialSuccess {
-  const { status, headers } = answer;
+  const { status } = answer;
   if (status >= 200 && status < 300) return classifySuccess(answer);
-  const message = `${status}: ${oneLine(messageOf(answer))}`;
-  const afterMs = retryAfter(headers);
-  const retry = (reason: RetryReason): Verdict => ({
-    kind: 'retry',
-    reason,
-    message,
-    ...(afterMs === undefined ? {} : { afterMs }),
-  });
-  if (status === 400 || status === 422) return { kind: 'unfit', reason: 'refused', message };
-  if (status === 401 || status === 403) return { kind: 'refused', reason: 'unauthorized', message };
-  if (status === 404) return { kind: 'refused', reason: 'not_found', message };
-  if (status === 408) return retry('timeout');
-  if (status === 413) return { kind: 'unfit', reason: 'too_large', message };
-  if (status === 429 || status === 503) return retry('throttled');
-  if (status >= 500) return retry('server_error');
-  return { kind: 'refused', reason: 'bad_request', message };
+  return verdictOfStatus(answer, `${status}: ${oneLine(messageOf(answer))}`);
 }
 
 function classifySuccess({ status, headers, body }: HttpAnswer): Verdict | PartialSuccess {
@@ -129,14 +112,10 @@ function readFields(
   }
 }
 
-const ADVICE: Readonly<Record<RefuseReason, string>> = {
+export const ADVICE: Readonly<Record<RefuseReason, string>> = {
   unauthorized: 'Check the key in HEADERS, and that it may send metrics.',
   not_found: 'Check the URL: it is that of the OTLP receiver over HTTP, often on port 4318.',
   bad_request:
     'Check that the URL is that of an OTLP receiver over HTTP (not gRPC) that takes metrics in protobuf.',
   schema_mismatch: '',
 };
-
-export function refusalOf(reason: RefuseReason, message: string): SinkError {
-  return new SinkError(reason, message, ADVICE[reason]);
-}

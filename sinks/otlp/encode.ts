@@ -11,7 +11,7 @@
  * the halves become `%25` and such as `%uD83D`, and so does the first character of a dimension with one of our keys.
  */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { FIELDS, type Field, type Point, type Rejection, type Series } from '../../src/sink.ts';
+import { FIELDS, type Field, type Point, type Series } from '../../src/sink.ts';
 
 const TYPE_KEY = 'metric_type';
 const INSTANCE_KEY = 'instance';
@@ -35,16 +35,6 @@ const ANY_VALUE = { string: 1 } as const;
 export interface EncodeOptions {
   readonly sums: 'delta' | 'gauge';
   readonly service: string;
-}
-
-/** Why no request can hold the point; undefined where one can. */
-export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
-  const unfit = FIELDS[point.series.type].find((field) => !Number.isFinite(point[field]));
-  if (unfit !== undefined) {
-    return { reason: 'invalid_value', message: `${unfit} is ${point[unfit]}, not a finite number` };
-  }
-  if (Number.isSafeInteger(point.count)) return undefined;
-  return { reason: 'invalid_value', message: `count is ${point.count}, over 2^53 - 1 or not whole` };
 }
 
 export function encodeRequest(points: readonly Point[], { sums, service }: EncodeOptions): Uint8Array {

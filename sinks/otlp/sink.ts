@@ -8,21 +8,24 @@ import {
   type Batch,
   blame,
   defineSink,
+  errorOf,
+  fitting,
   HttpServer,
+  type IndexedPoint,
   instancePrice,
   type Point,
   type Rejection,
   type Sink,
-  SinkError,
   type StoredPoint,
   transportFailure,
+  unfitNumber,
   type Verdict,
   type WriteOutcome,
   writeInParts,
 } from '../../src/sink.ts';
-import { classifyAnswer, type PartialSuccess, refusalOf } from './classify.ts';
+import { ADVICE, classifyAnswer, type PartialSuccess } from './classify.ts';
 import { type Config, settings, targetOf } from './config.ts';
-import { encodeRequest, refusal } from './encode.ts';
+import { encodeRequest } from './encode.ts';
 
 /** Small enough for the receivers that take a megabyte, gzipped, and that tell of refused points by number only. */
 const LIMITS = { maxPoints: 1_000, maxBytes: 1_000_000, inFlight: 2 };
@@ -30,12 +33,6 @@ const SOCKETS = LIMITS.inFlight + 1;
 const HEADERS = { 'content-type': 'application/x-protobuf', 'content-encoding': 'gzip' };
 
 const compress = promisify(gzip);
-
-interface Row {
-  /** In the batch. */
-  readonly index: number;
-  readonly point: Point;
-}
 
 class OtlpSink implements Sink {
   readonly #config: Config;
@@ -50,9 +47,7 @@ class OtlpSink implements Sink {
 
   async open(signal: AbortSignal): Promise<void> {
     const verdict = await this.#probe(signal);
-    if (verdict.kind === 'retry') throw new SinkError(verdict.reason, verdict.message);
-    if (verdict.kind === 'refused') throw refusalOf(verdict.reason, verdict.message);
-    if (verdict.kind === 'unfit') throw refusalOf('bad_request', verdict.message);
+    if (verdict.kind !== 'written') throw errorOf(verdict, ADVICE);
   }
 
   /** An export of nothing, which a receiver acknowledges where it is one and lets us in. */
@@ -63,16 +58,11 @@ class OtlpSink implements Sink {
 
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
-    const rows: Row[] = [];
-    for (const [index, point] of batch.points.entries()) {
-      const unfit = refusal(point);
-      if (unfit === undefined) rows.push({ index, point });
-      else rejected.push({ index, ...unfit });
-    }
+    const rows = fitting(batch, unfitNumber, rejected);
     return await writeInParts(rows, rejected, (part) => this.#send(part, rejected, signal));
   }
 
-  async #send(rows: readonly Row[], rejected: Rejection[], signal: AbortSignal): Promise<Verdict> {
+  async #send(rows: readonly IndexedPoint[], rejected: Rejection[], signal: AbortSignal): Promise<Verdict> {
     const verdict = await this.#export(
       rows.map(({ point }) => point),
       signal,
@@ -110,7 +100,10 @@ class OtlpSink implements Sink {
  * The receiver took the others, and must not be sent the batch again. Every point of it may be one of those refused, so
  * all count as rejected: too many rather than too few.
  */
-function doubtful(rows: readonly Row[], { rejectedDataPoints, message }: PartialSuccess): Rejection[] {
+function doubtful(
+  rows: readonly IndexedPoint[],
+  { rejectedDataPoints, message }: PartialSuccess,
+): Rejection[] {
   const said = `${rejectedDataPoints} data points of ${rows.length} points were refused, unsaid which: ${message}`;
   return rows.map(({ index }) => ({ index, reason: 'refused', message: said }));
 }

@@ -3,11 +3,8 @@ import {
   type HttpAnswer,
   oneLine,
   type RefuseReason,
-  type RejectReason,
-  type RetryReason,
-  retryAfter,
-  SinkError,
   type Verdict,
+  verdictOfStatus,
 } from '../../src/sink.ts';
 
 /** In the words of Prometheus, Mimir, Thanos and VictoriaMetrics. */
@@ -18,27 +15,13 @@ const OTHER_VALUE = /duplicate sample|new-value-for-timestamp/i;
 export function classifyAnswer(answer: HttpAnswer): Verdict {
   const { status, headers, body } = answer;
   const message = messageOf(answer);
-  const isPage = (headers['content-type'] ?? '').startsWith('text/html');
-  if (status >= 200 && status < 300 && !(isPage && body.length > 0)) return { kind: 'written' };
-  const unfit = (reason: RejectReason): Verdict => ({ kind: 'unfit', reason, message });
-  const afterMs = retryAfter(headers);
-  const retry = (reason: RetryReason): Verdict => ({
-    kind: 'retry',
-    reason,
-    message,
-    ...(afterMs === undefined ? {} : { afterMs }),
-  });
-  if (status < 300) return retry('unknown');
+  if (status >= 200 && status < 300) {
+    const isPage = body.length > 0 && (headers['content-type'] ?? '').startsWith('text/html');
+    return isPage ? { kind: 'retry', reason: 'unknown', message } : { kind: 'written' };
+  }
   // Prometheus says 500 of samples that are older than its out-of-order window.
-  if (isAboutAge(status, message)) return unfit('out_of_retention');
-  if (status === 400 || status === 422) return unfit('refused');
-  if (status === 401 || status === 403) return { kind: 'refused', reason: 'unauthorized', message };
-  if (status === 404) return { kind: 'refused', reason: 'not_found', message };
-  if (status === 408) return retry('timeout');
-  if (status === 413) return unfit('too_large');
-  if (status === 429 || status === 503) return retry('throttled');
-  if (status >= 500) return retry('server_error');
-  return { kind: 'refused', reason: 'bad_request', message };
+  if (isAboutAge(status, message)) return { kind: 'unfit', reason: 'out_of_retention', message };
+  return verdictOfStatus(answer, message);
 }
 
 function isAboutAge(status: number, message: string): boolean {
@@ -54,14 +37,10 @@ export function messageOf({ status, body }: Pick<HttpAnswer, 'status' | 'body'>)
   return `${status}: ${oneLine(body.toString())}`;
 }
 
-const ADVICE: Readonly<Record<RefuseReason, string>> = {
+export const ADVICE: Readonly<Record<RefuseReason, string>> = {
   unauthorized: 'Check what HEADERS signs in with, and that it may write and query.',
   not_found:
     'Check the URL, and that the server takes remote writes: Prometheus does with --web.enable-remote-write-receiver.',
   bad_request: 'Check that the URL is that of a receiver of remote write 1.0.',
   schema_mismatch: '',
 };
-
-export function refusalOf(reason: RefuseReason, message: string): SinkError {
-  return new SinkError(reason, message, ADVICE[reason]);
-}

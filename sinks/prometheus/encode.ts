@@ -1,6 +1,6 @@
 /** Points as a remote write 1.0 request: protobuf, not yet compressed. A sample's time is the start of its window. */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { FIELDS, type Point, type Rejection, type Series } from '../../src/sink.ts';
+import { FIELDS, type Point, type Series } from '../../src/sink.ts';
 import { type Label, labelsOf, METRIC_LABEL, metricOf } from './names.ts';
 
 /** Numbers of the fields of prometheus.WriteRequest and what is in it. */
@@ -10,17 +10,6 @@ const LABEL = { name: 1, value: 2 } as const;
 const SAMPLE = { value: 1, timestamp: 2 } as const;
 
 type OwnLabels = Readonly<Record<string, string>>;
-
-/** Why no receiver can hold the point as it is; undefined where one can. */
-export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
-  // A NaN would be a sample like any other, or the end of the series.
-  const unfit = FIELDS[point.series.type].find((field) => !Number.isFinite(point[field]));
-  if (unfit !== undefined) {
-    return { reason: 'invalid_value', message: `${unfit} is ${point[unfit]}, not a finite number` };
-  }
-  if (Number.isSafeInteger(point.count)) return undefined;
-  return { reason: 'invalid_value', message: `count is ${point.count}, over 2^53 - 1 or not whole` };
-}
 
 /** Every series once, its samples in the order of time: what the protocol asks for. */
 export function encodeRequest(points: readonly Point[], own: OwnLabels): Uint8Array {

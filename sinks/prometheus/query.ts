@@ -1,6 +1,7 @@
 /** Rows back from the query API: raw samples, in slices of time that each hold a bounded number of them. */
 import {
   ALL_FIELDS,
+  errorOf,
   type Field,
   HttpServer,
   type Series,
@@ -9,7 +10,7 @@ import {
   transportFailure,
   type WindowRange,
 } from '../../src/sink.ts';
-import { classifyAnswer, messageOf, refusalOf } from './classify.ts';
+import { ADVICE, classifyAnswer, messageOf } from './classify.ts';
 import { decodeLabels } from './names.ts';
 
 /** A slice with more is halved, down to a millisecond: the points of one window come in one answer. */
@@ -81,8 +82,8 @@ export class QueryApi {
       const answer = await this.#server.post(this.#target, request, signal);
       if (answer.status !== 200) {
         const verdict = classifyAnswer(answer);
-        if (verdict.kind === 'refused') throw refusalOf(verdict.reason, verdict.message);
-        throw new SinkError(verdict.kind === 'retry' ? verdict.reason : 'unknown', messageOf(answer));
+        if (verdict.kind !== 'written') throw errorOf(verdict, ADVICE);
+        throw new SinkError('unknown', messageOf(answer));
       }
       return (JSON.parse(answer.body.toString()) as { data: { result: Found[] } }).data.result;
     } catch (error) {

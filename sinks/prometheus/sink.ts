@@ -8,22 +8,25 @@ import {
   type Batch,
   blame,
   defineSink,
+  errorOf,
+  fitting,
   HttpServer,
+  type IndexedPoint,
   instancePrice,
-  type Point,
   type Rejection,
   type Sink,
   SinkError,
   type StoredPoint,
   transportFailure,
+  unfitNumber,
   type Verdict,
   type WindowRange,
   type WriteOutcome,
   writeInParts,
 } from '../../src/sink.ts';
-import { classifyAnswer, namesSamples, refusalOf } from './classify.ts';
+import { ADVICE, classifyAnswer, namesSamples } from './classify.ts';
 import { type Config, queryUrlOf, settings } from './config.ts';
-import { encodeRequest, refusal } from './encode.ts';
+import { encodeRequest } from './encode.ts';
 import { QueryApi } from './query.ts';
 
 /** One write at a time: another one could overtake it, and be followed by samples that are out of order. */
@@ -35,12 +38,6 @@ const HEADERS = {
   'x-prometheus-remote-write-version': '0.1.0',
   'user-agent': 'metrics-fanout',
 };
-
-interface Row {
-  /** In the batch. */
-  readonly index: number;
-  readonly point: Point;
-}
 
 class PrometheusSink implements Sink {
   readonly #config: Config;
@@ -60,19 +57,12 @@ class PrometheusSink implements Sink {
 
   async open(signal: AbortSignal): Promise<void> {
     const verdict = await this.#send([], signal);
-    if (verdict.kind === 'retry') throw new SinkError(verdict.reason, verdict.message);
-    if (verdict.kind === 'refused') throw refusalOf(verdict.reason, verdict.message);
-    if (verdict.kind === 'unfit') throw refusalOf('bad_request', verdict.message);
+    if (verdict.kind !== 'written') throw errorOf(verdict, ADVICE);
   }
 
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
-    const rows: Row[] = [];
-    for (const [index, point] of batch.points.entries()) {
-      const unfit = refusal(point);
-      if (unfit === undefined) rows.push({ index, point });
-      else rejected.push({ index, ...unfit });
-    }
+    const rows = fitting(batch, unfitNumber, rejected);
     return await writeInParts(rows, rejected, async (part) => {
       const verdict = await this.#send(part, signal);
       const isClear =
@@ -82,7 +72,7 @@ class PrometheusSink implements Sink {
   }
 
   /** Without rows, it asks whether there is a receiver that lets us in. */
-  async #send(rows: readonly Row[], signal: AbortSignal): Promise<Verdict> {
+  async #send(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<Verdict> {
     try {
       const points = rows.map(({ point }) => point);
       const body = await compress(encodeRequest(points, this.#config.labels));

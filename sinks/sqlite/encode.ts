@@ -4,12 +4,12 @@ import {
   ALL_FIELDS,
   type AnswerRow,
   columnValues,
-  FIELDS,
   type MetricType,
   type Point,
   type Rejection,
   type StoredPoint,
   storedSeries,
+  unfitNumber,
 } from '../../src/sink.ts';
 
 /** What identifies a row, in the order of the primary key: time first, so that a window's rows lie together. */
@@ -70,15 +70,8 @@ export function toAnswer({ key, count, sum }: Record<string, SQLOutputValue>): A
 
 /** Why a row cannot hold the point as it is; undefined where it can. */
 export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
-  for (const field of FIELDS[point.series.type]) {
-    // SQLite would store NaN as NULL.
-    if (!Number.isFinite(point[field])) {
-      return { reason: 'invalid_value', message: `${field} is ${point[field]}, not a finite number` };
-    }
-  }
-  if (!Number.isSafeInteger(point.count)) {
-    return { reason: 'invalid_value', message: `count is ${point.count}, over 2^53 - 1 or not whole` };
-  }
+  const unfit = unfitNumber(point);
+  if (unfit !== undefined) return unfit;
   // A lone surrogate has no UTF-8; it would come back as U+FFFD. In `dimensions` JSON escapes it.
   if (!point.series.name.isWellFormed()) {
     return { reason: 'invalid_value', message: 'the name is not well-formed Unicode' };
