@@ -98,10 +98,13 @@ export function transportFailure(
 }
 
 /** What an answer other than a success means, where the store has no words of its own for it. */
-export function verdictOfStatus({ status, headers }: HttpAnswer, message: string): Verdict {
+export function verdictOfStatus(
+  { status, headers }: Pick<HttpAnswer, 'status' | 'headers'>,
+  message: string,
+): Exclude<Verdict, { kind: 'written' }> {
   const afterMs = retryAfter(headers);
-  const retry = (reason: RetryReason): Verdict => ({
-    kind: 'retry',
+  const retry = (reason: RetryReason) => ({
+    kind: 'retry' as const,
     reason,
     message,
     ...(afterMs === undefined ? {} : { afterMs }),

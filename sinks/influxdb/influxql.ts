@@ -3,13 +3,14 @@ import {
   ALL_FIELDS,
   type AnswerRow,
   type Field,
+  oneLine,
   type Point,
   type Question,
   type Series,
   type StoredPoint,
   type WindowRange,
 } from '../../src/sink.ts';
-import { oneLine, refusal } from './classify.ts';
+import { refusal } from './classify.ts';
 import {
   decodeSeries,
   escapeKey,

@@ -7,15 +7,18 @@ import {
   addUp,
   type Batch,
   defineSink,
+  halves,
   instancePrice,
   type Question,
   type Rejection,
   type Sink,
   type StoredPoint,
+  type Verdict,
   type WindowRange,
   type WriteOutcome,
+  writeInParts,
 } from '../../src/sink.ts';
-import { classify, sinkError, type Verdict } from './classify.ts';
+import { classify, type DroppedRows, sinkError } from './classify.ts';
 import { type Config, settings, validate } from './config.ts';
 import { Connection } from './connection.ts';
 import { encodePoint } from './encode.ts';
@@ -39,12 +42,8 @@ import {
 const LIMITS = { maxPoints: 5_000, maxBytes: 4_000_000, inFlight: 2 };
 /** One more than writes, so that a read or an open never waits for them. */
 const SOCKETS = LIMITS.inFlight + 2;
-/** How often one write may send parts of its batch in search of the points that the server cannot take. */
-const MAX_REQUESTS = 64;
 const CHUNK_ROWS = 1_000;
 const DELETES_PER_REQUEST = 100;
-
-type Unfit = Extract<Verdict, { kind: 'unfit' }>;
 
 interface Row {
   /** In the batch. */
@@ -98,28 +97,13 @@ class InfluxDbSink implements Sink {
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
     const rows = encode(batch, rejected);
-    const groups = rows.length === 0 ? [] : [rows];
-    for (let requests = 0; groups.length > 0; requests += 1) {
-      const group = groups.pop()!;
-      const verdict = requests < MAX_REQUESTS ? await this.#send(group, signal) : UNDECIDED;
-      if (verdict === undefined) continue;
-      if (verdict.kind !== 'unfit') {
-        if (requests === 0) return verdict;
-        const reason = verdict.kind === 'retry' ? verdict.reason : 'unknown';
-        return { kind: 'partial', retry: indexes([group, ...groups].flat()), rejected, reason };
-      }
-      const parts = split(group, verdict);
-      if (parts.length > 1) groups.push(...parts);
-      else rejected.push(...indexes(group).map((index) => rejection(index, verdict)));
-    }
-    return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
+    return await writeInParts(rows, rejected, (part) => this.#send(part, signal), split);
   }
 
-  /** Undefined where the server acknowledged every row. */
-  async #send(rows: readonly Row[], signal: AbortSignal): Promise<Verdict | undefined> {
+  async #send(rows: readonly Row[], signal: AbortSignal): Promise<Verdict<DroppedRows>> {
     try {
       const status = await this.#connect().write(rows.map(({ line }) => line).join('\n'), signal);
-      if (status === 204) return undefined;
+      if (status === 204) return { kind: 'written' };
       // 200 is how old servers answer what they understood and did not do, and any web page.
       return { kind: 'retry', reason: 'unknown', message: `status ${status} does not acknowledge a write` };
     } catch (error) {
@@ -193,23 +177,9 @@ class InfluxDbSink implements Sink {
   }
 }
 
-const UNDECIDED: Verdict = {
-  kind: 'retry',
-  reason: 'unknown',
-  message: 'too many points that the server cannot take',
-};
-
 /** In the words of InfluxDB 2 (`writing requires points`) and 3 (`no lines`, `empty`). */
 function isEmptyBody(message: string): boolean {
   return /requires points|no lines|empty/i.test(message);
-}
-
-function indexes(rows: readonly Row[]): number[] {
-  return rows.map(({ index }) => index);
-}
-
-function rejection(index: number, { reason, message }: Unfit): Rejection {
-  return { index, reason, message };
 }
 
 function encode(batch: Batch, rejected: Rejection[]): Row[] {
@@ -226,14 +196,13 @@ function encode(batch: Batch, rejected: Rejection[]): Row[] {
  * In which parts to send again rows of which the server cannot take some. One part is all of them: the server dropped
  * every row, or there is one only. The server says how many it dropped, not which; at times it names a measurement.
  */
-function split(rows: Row[], verdict: Unfit): Row[][] {
-  if (rows.length === 1 || verdict.dropped === rows.length) return [rows];
+function split(rows: readonly Row[], verdict: DroppedRows): readonly (readonly Row[])[] {
+  if (verdict.dropped === rows.length) return [rows];
   const named = rows.filter(({ measurement }) => measurement === verdict.measurement);
   if (named.length > 0 && named.length < rows.length) {
     return [rows.filter(({ measurement }) => measurement !== verdict.measurement), named];
   }
-  const half = rows.length >> 1;
-  return [rows.slice(half), rows.slice(0, half)];
+  return halves(rows);
 }
 
 export default defineSink({
