@@ -5,7 +5,6 @@ import {
   type RefuseReason,
   type Rejection,
   type RejectReason,
-  type RetryReason,
   SinkError,
   type WriteOutcome,
 } from './sink.ts';
@@ -32,16 +31,7 @@ export function fitting(
 }
 
 /** What one request came to. */
-export type Verdict<U extends Unfit = Unfit> =
-  | { readonly kind: 'written' }
-  | {
-      readonly kind: 'retry';
-      readonly reason: RetryReason;
-      readonly message: string;
-      readonly afterMs?: number;
-    }
-  | { readonly kind: 'refused'; readonly reason: RefuseReason; readonly message: string }
-  | U;
+export type Verdict<U extends Unfit = Unfit> = Exclude<WriteOutcome, { kind: 'partial' }> | U;
 
 /** Some of the points sent can never be taken; the others may or may not have been written. */
 export interface Unfit {

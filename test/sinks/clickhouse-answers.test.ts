@@ -1,7 +1,6 @@
 /** What only ClickHouse does: merging rows, and every exception and status that it and what lies before it send. */
-import { once } from 'node:events';
-import { createServer, type RequestListener } from 'node:http';
-import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { RequestListener } from 'node:http';
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import clickhouse from '../../sinks/clickhouse/sink.ts';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
 import type { Sink } from '../../src/sink.ts';
@@ -15,19 +14,16 @@ import {
   WINDOW_MS,
 } from '../conformance/points.ts';
 import { sinkError } from '../conformance/subject.ts';
+import { endAfterEach, startStandIn } from './stand-in.ts';
 
 const NEVER = new AbortController().signal;
-const cleanup: (() => Promise<unknown> | undefined)[] = [];
-
-afterEach(async () => {
-  for (const task of cleanup.splice(0).reverse()) await task();
-});
+const atEnd = endAfterEach();
 
 function sinkOf(url: string, table = 'points'): Sink {
   const config = { url, database: 'default', table, user: 'fanout', password: 'secret' };
   expect(clickhouse.validate?.(config)).toEqual([]);
   const sink = clickhouse.create(config, { id: 't', log: { info() {}, warn() {} } });
-  cleanup.push(() => sink.close());
+  atEnd(() => sink.close());
   return sink;
 }
 
@@ -87,11 +83,7 @@ describe('a real ClickHouse', () => {
 
 describe('an answer', () => {
   const serve = async (listener: RequestListener) => {
-    const server = createServer(listener).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    cleanup.push(async () => server.close().closeAllConnections());
-    const { port } = server.address() as { port: number };
-    return sinkOf(`http://127.0.0.1:${port}`);
+    return sinkOf(await startStandIn(listener, atEnd));
   };
   const points = manyPoints(4);
   const outcomeOf = async (status: number, body: string, headers = {}) => {

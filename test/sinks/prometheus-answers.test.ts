@@ -1,8 +1,7 @@
 /** How Prometheus shows what is written, what it refuses, and what every answer of a receiver means. */
-import { once } from 'node:events';
-import { createServer, type RequestListener } from 'node:http';
+import type { RequestListener } from 'node:http';
 import fc from 'fast-check';
-import { afterEach, describe, expect, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { decodeLabels, labelsOf, METRIC_LABEL, metricOf } from '../../sinks/prometheus/names.ts';
 import prometheus from '../../sinks/prometheus/sink.ts';
 import { type ReceiverOptions, startPrometheusReceiver } from '../../src/servers/prometheus.ts';
@@ -17,13 +16,10 @@ import {
   START,
   WINDOW_MS,
 } from '../conformance/points.ts';
+import { endAfterEach, startStandIn } from './stand-in.ts';
 
 const NEVER = new AbortController().signal;
-const cleanup: (() => Promise<unknown> | undefined)[] = [];
-
-afterEach(async () => {
-  for (const task of cleanup.splice(0).reverse()) await task();
-});
+const atEnd = endAfterEach();
 
 function configOf(variables: Readonly<Record<string, string>>) {
   const errors: SettingError[] = [];
@@ -36,13 +32,13 @@ function sinkOf(variables: Readonly<Record<string, string>>): Sink {
   const config = configOf(variables);
   if (Array.isArray(config)) throw new Error(JSON.stringify(config));
   const sink = prometheus.create(config as never, { id: 't', log: { info() {}, warn() {} } });
-  cleanup.push(() => sink.close());
+  atEnd(() => sink.close());
   return sink;
 }
 
 async function realServer(options: ReceiverOptions = {}) {
   const server = await startPrometheusReceiver(options);
-  cleanup.push(() => server.stop());
+  atEnd(() => server.stop());
   return server;
 }
 
@@ -123,11 +119,7 @@ describe('a real Prometheus', () => {
 describe('an answer', () => {
   const points = manyPoints(4);
   const serve = async (listener: RequestListener) => {
-    const server = createServer(listener).listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    cleanup.push(async () => server.close().closeAllConnections());
-    const { port } = server.address() as { port: number };
-    return sinkOf({ URL: `http://127.0.0.1:${port}/api/v1/push` });
+    return sinkOf({ URL: `${await startStandIn(listener, atEnd)}/api/v1/push` });
   };
   const outcomeOf = async (status: number, body: string, headers = {}) => {
     const sink = await serve((_, outgoing) => outgoing.writeHead(status, headers).end(body));
