@@ -59,7 +59,7 @@ export function replays(
 ): OpenReplay {
   const settings = { ...core, slice: { index: 0, of: 1 } };
   return (from, closedAt, hand) => {
-    const { pipeline, aggregator } = openPipeline(
+    const { pipeline } = openPipeline(
       table,
       settings,
       { from, closedAt, instance: '', tiling },
@@ -76,7 +76,7 @@ export function replays(
     return {
       source: createJetStreamSource(bus, core, { start, isPassive: true }),
       reader: pipeline,
-      release: () => aggregator.release(),
+      release: () => pipeline.release(),
     };
   };
 }

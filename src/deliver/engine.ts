@@ -10,14 +10,15 @@ import type { Gap, Source } from '../bus/source.ts';
 import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
 import type { SinkLimits } from '../sink.ts';
 import { type Beginning, hasBegun, liveFrom, windowsTouched } from './begin.ts';
-import { catchUp, type OpenReplay } from './catch-up.ts';
+import type { OpenReplay } from './catch-up.ts';
+import { type CatchUpEvents, CatchUps } from './catch-ups.ts';
 import type { Clock } from './clock.ts';
 import type { EpochWatch } from './epochs.ts';
 import { FanOut } from './fanout.ts';
 import type { CheckpointKeeper } from './keeper.ts';
 import { Lane } from './lane.ts';
 import { type Hand, openPipeline, type Pipeline, type PipelineSettings } from './pipeline.ts';
-import { type CatchUpProgress, CatchUpWatch } from './progress.ts';
+import type { CatchUpProgress } from './progress.ts';
 import type { RejectedPoint } from './reports.ts';
 import { recomputeWindow, rewriteWindow } from './rewrite.ts';
 import { Verifier, type VerifierOptions, type VerifySettings } from './verifier.ts';
@@ -66,18 +67,13 @@ export interface EngineSink {
 }
 
 /** What the engine tells; all calls are synchronous and must not throw. */
-export interface EngineEvents {
+export interface EngineEvents extends CatchUpEvents {
   /** The live path closed these windows, and handed them to the lanes. */
   closed(windows: readonly ClosedWindow[]): void;
   wrote(sink: string, seconds: number): void;
   pointsRejected(sink: string, rejected: readonly RejectedPoint[]): void;
   sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void;
   messageRejected(reason: DecodeRejection, message: Uint8Array): void;
-  catchUpStarted(sink: string, from: number): void;
-  replayFailed(sink: string, error: unknown): void;
-  /** Every now and then while it lasts. */
-  catchingUp(sink: string, progress: CatchUpProgress): void;
-  caughtUp(sink: string): void;
   /** A window is not in the store as it should be. */
   differs(sink: string, difference: string, start: number): void;
   /** Windows got a sample after they were handed out: they are computed and written again. */
@@ -99,8 +95,6 @@ export interface LiveParts {
   readonly aggregator: Aggregator;
 }
 
-/** How often a catch-up tells how far it is. */
-const PROGRESS_INTERVAL_MS = 10_000;
 const VERIFY_NOTHING: VerifySettings = { share: 0, replayShare: 0, delayMs: 0 };
 /** Of the gaps, the latest are kept with the windows that they touch. */
 const MAX_GAPS = 20;
@@ -120,7 +114,7 @@ export class Engine {
   readonly table: SeriesTable;
   /** Messages that were no longer in the stream: on the live path and in every catch-up. */
   readonly gaps: Gaps = { times: 0, messages: 0, latest: [] };
-  readonly #watches = new Map<Lane, CatchUpWatch>();
+  readonly #catchUps: CatchUps;
   readonly #attachment: Attachment;
   readonly #settings: EngineSettings;
   readonly #clock: Clock;
@@ -151,6 +145,14 @@ export class Engine {
       this.lanes.map(({ lane }) => lane),
       begin.from,
     );
+    this.#catchUps = new CatchUps({
+      open: (lane) => this.#replayFor(lane),
+      live: this.#fanout,
+      tiling: attachment.tiling,
+      clock,
+      events,
+      signal: this.#over.signal,
+    });
     const hand: Hand = (windows, boundary, sequence) => {
       this.#fanout.hand(windows, boundary, sequence);
       events.closed(windows);
@@ -170,7 +172,9 @@ export class Engine {
     const running = lanes.map((lane) => lane.run());
     // A lane never ends by itself: where it does, what it owes would never be written, so everything stops, loudly.
     for (const lane of running) lane.catch((error: unknown) => broken.abort(error));
-    for (const lane of lanes) if (lane.next < this.#fanout.boundary) this.#catchUp(lane);
+    for (const lane of lanes) {
+      if (lane.state !== 'paused' && lane.next < this.#fanout.boundary) this.#catchUp(lane);
+    }
     for (const { verifier } of this.lanes) this.#track(verifier.run(this.#over.signal));
     const { source, pipeline, aggregator } = this.live;
     const { epochs } = this.#attachment;
@@ -266,7 +270,7 @@ export class Engine {
 
   /** Undefined where the lane is not catching up. */
   progressOf(lane: Lane): CatchUpProgress | undefined {
-    return this.#watches.get(lane)?.progress(this.#fanout.boundary, this.#clock.now());
+    return this.#catchUps.progressOf(lane);
   }
 
   #gap({ fromTime, toTime, messages }: Gap): void {
@@ -276,31 +280,21 @@ export class Engine {
     if (this.gaps.latest.length > MAX_GAPS) this.gaps.latest.shift();
   }
 
-  async #tellProgress(lane: Lane, watch: CatchUpWatch): Promise<void> {
-    for (;;) {
-      await this.#clock.sleep(PROGRESS_INTERVAL_MS, this.#over.signal);
-      if (this.#over.signal.aborted || this.#watches.get(lane) !== watch) return;
-      this.#events.catchingUp(lane.id, watch.progress(this.#fanout.boundary, this.#clock.now()));
+  /** The sink's lane holds until `resume`; it may be called before `run`, and for one that is paused already. */
+  pause(sink: string): void {
+    for (const { lane } of this.lanes.filter(({ lane }) => lane.id === sink)) {
+      this.#catchUps.end(lane);
+      lane.pause();
     }
   }
 
+  resume(sink: string): void {
+    if (this.#over.signal.aborted) return;
+    for (const { lane } of this.lanes) if (lane.id === sink) lane.resume();
+  }
+
   #catchUp(lane: Lane): void {
-    this.#events.catchUpStarted(lane.id, lane.next);
-    const watch = new CatchUpWatch(lane, this.#attachment.tiling, this.#clock.now());
-    this.#watches.set(lane, watch);
-    void this.#tellProgress(lane, watch);
-    const options = {
-      open: this.#replayFor(lane),
-      live: () => this.#fanout,
-      clock: this.#clock,
-      failed: (error: unknown) => this.#events.replayFailed(lane.id, error),
-    };
-    this.#track(
-      catchUp(lane, options, this.#over.signal).then(() => {
-        if (this.#watches.get(lane) === watch) this.#watches.delete(lane);
-        if (!this.#over.signal.aborted) this.#events.caughtUp(lane.id);
-      }),
-    );
+    this.#track(this.#catchUps.start(lane));
   }
 
   /** The checkpoints are held at once, before the live path goes on: a crash finds the message again. */
@@ -342,11 +336,11 @@ export class Engine {
   #replayFor(lane: Lane): OpenReplay {
     return (from, closedAt, hand) => {
       const reopened: OnReopened = (starts, through) => this.#reopen([lane], starts, through);
-      const { pipeline, aggregator } = this.#pipeline(from, closedAt, hand, reopened);
+      const { pipeline } = this.#pipeline(from, closedAt, hand, reopened);
       return {
         source: this.#attachment.open(from, closedAt),
         reader: pipeline,
-        release: () => aggregator.release(),
+        release: () => pipeline.release(),
       };
     };
   }
@@ -362,8 +356,8 @@ export class Engine {
         const onGap = () => {
           gaps += 1;
         };
-        const { pipeline, aggregator } = openPipeline(this.table, this.#settings, beginning, { hand, onGap });
-        return { source: openAside(from), reader: pipeline, release: () => aggregator.release() };
+        const { pipeline } = openPipeline(this.table, this.#settings, beginning, { hand, onGap });
+        return { source: openAside(from), reader: pipeline, release: () => pipeline.release() };
       };
       const failed = (error: unknown) => this.#events.replayFailed(sink, error);
       const recomputed = await recomputeWindow(

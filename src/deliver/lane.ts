@@ -15,8 +15,11 @@ import {
   type WriterStats,
 } from './writer.ts';
 
-/** `catching_up`: the live path is ignored, windows come from a replay of its own. */
-export type LaneState = 'opening' | 'live' | 'catching_up' | 'stopped';
+/**
+ * `catching_up`: the live path is ignored, windows come from a replay of its own. `paused`: the store is left alone
+ * until somebody resumes it.
+ */
+export type LaneState = 'opening' | 'live' | 'catching_up' | 'paused' | 'stopped';
 
 /** Points offered = written + rejected + dropped + backlog + owed by replay. */
 export interface LaneStats extends Readonly<WriterStats> {
@@ -28,7 +31,7 @@ export interface LaneStats extends Readonly<WriterStats> {
 
 /** What the lane tells the rest of the service; all calls are synchronous and must not throw. */
 export interface LaneEvents extends WriterEvents {
-  /** The lane went over its backlog: it wants a replay from `next`. */
+  /** The lane has let go of windows: it wants a replay from `next`. */
   fellBehind(): void;
   /** Every point of the window was acknowledged, but for so many that were refused for good. */
   confirmed?(window: ClosedWindow, refused: number): void;
@@ -61,6 +64,7 @@ export class Lane {
   readonly #settled = new Bell();
   readonly #halt = new AbortController();
   #catchingUp = false;
+  #paused = false;
   /** Windows to be computed again hold the checkpoint. */
   #holds = 0;
   #dropped = 0;
@@ -76,6 +80,7 @@ export class Lane {
 
   get state(): LaneState {
     if (this.#halt.signal.aborted) return 'stopped';
+    if (this.#paused) return 'paused';
     if (this.#catchingUp) return 'catching_up';
     return this.#writer.opened ? 'live' : 'opening';
   }
@@ -146,6 +151,30 @@ export class Lane {
     this.#confirm();
   }
 
+  /**
+   * Holds until `resume`. The copies are let go of where the stream can be read again (I7): nothing is lost while it
+   * holds them. A catch-up must have been ended before.
+   */
+  pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.#writer.pause();
+    if (!this.#options.replayable) return;
+    this.#queue.clear();
+    this.#catchingUp = true;
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#goOn();
+    if (this.#options.replayable) this.#options.events.fellBehind();
+  }
+
+  #goOn(): void {
+    this.#paused = false;
+    this.#writer.resume();
+  }
+
   /** Stops listening to the live path, until `join`. */
   startCatchUp(): void {
     this.#catchingUp = true;
@@ -162,6 +191,8 @@ export class Lane {
       await this.#enqueue(handout, signal, () => this.#queue.offer(handout));
       if (signal.aborted) return;
     }
+    // One that was ended must not move on what has been let go of since.
+    if (signal.aborted) return;
     this.#queue.advance(boundary, sequence);
     this.#confirm();
   }
@@ -218,7 +249,9 @@ export class Lane {
 
   /** Gives what is queued until `deadline` to be written, then ends all and writes the last checkpoint. */
   async stop(deadline: AbortSignal): Promise<void> {
-    while (!this.#queue.empty && !deadline.aborted) await this.#settled.wait(deadline);
+    // What cannot be read again is not to be lost for a pause.
+    if (!this.#options.replayable) this.#goOn();
+    while (!this.#paused && !this.#queue.empty && !deadline.aborted) await this.#settled.wait(deadline);
     this.#halt.abort();
     await this.#options.keeper?.flush();
   }

@@ -58,6 +58,7 @@ export class Pipeline implements Reader, SampleHandler {
   readonly stats: PipelineStats = { received: 0, rejectedMessages: new Map(), rejectedSamples: new Map() };
   readonly #options: PipelineOptions;
   #sequence: number;
+  #isReleased = false;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
@@ -113,7 +114,14 @@ export class Pipeline implements Reader, SampleHandler {
     return shaped === undefined ? this.#close(streamTime) : shaped.then(() => this.#close(streamTime));
   }
 
+  /** Nothing is read any more: what still waits for its windows' shape closes none, and the table may forget the series. */
+  release(): void {
+    this.#isReleased = true;
+    this.#options.aggregator.release();
+  }
+
   #close(streamTime: number): void | Promise<void> {
+    if (this.#isReleased) return undefined;
     // Some may have come while the shape was not known.
     this.flush();
     const { aggregator, hand, onReopened } = this.#options;
@@ -144,7 +152,7 @@ export interface PipelineBeginning extends Beginning {
   readonly instance: string;
 }
 
-/** A pipeline with an aggregator of its own. Release the aggregator where it ends before the table does. */
+/** A pipeline with an aggregator of its own. Release it where it ends before the table does. */
 export function openPipeline(
   table: SeriesTable,
   settings: PipelineSettings,

@@ -84,6 +84,8 @@ export class StoreWriter {
   readonly #breaker: Breaker;
   readonly #becameOpen = new Bell();
   readonly #mustOpen = new Bell();
+  readonly #resumed = new Bell();
+  #paused = false;
   #opened = false;
   /** Undefined until the store was first heard of. */
   #up: boolean | undefined;
@@ -107,6 +109,16 @@ export class StoreWriter {
     return this.#lastFailure;
   }
 
+  /** Until `resume`, no attempt begins, neither to write nor to open; one that is under way comes to its end. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#resumed.ring();
+  }
+
   /**
    * Until every point is written or refused for good, or they do not matter any more, or all is to end. Resolves to how
    * many the store refused for good.
@@ -116,9 +128,14 @@ export class StoreWriter {
     let refused = 0;
     let left = this.#rejectUnstorable(batch);
     for (let attempt = 1; left.size > 0 && matters(); attempt++) {
+      await this.#untilResumed();
       while (!this.#opened && !halt.aborted) await this.#becameOpen.wait(halt);
       const ticket = await this.#breaker.enter(halt);
       if (halt.aborted) break;
+      if (this.#paused || !matters()) {
+        this.#breaker.release();
+        continue;
+      }
       const tried = await this.#attempt(left, ticket);
       if (tried.left.size < left.size) attempt = 0;
       left = tried.left;
@@ -200,6 +217,8 @@ export class StoreWriter {
   async keepOpen(): Promise<void> {
     const { clock, halt, sink } = this.#options;
     for (let attempt = 1; !halt.aborted; attempt++) {
+      await this.#untilResumed();
+      if (halt.aborted) return;
       const outcome = await this.#bounded(async (signal): Promise<WriteOutcome> => {
         await sink.open(signal);
         return { kind: 'written' };
@@ -216,6 +235,11 @@ export class StoreWriter {
       while (this.#opened && !halt.aborted) await this.#mustOpen.wait(halt);
       attempt = 0;
     }
+  }
+
+  async #untilResumed(): Promise<void> {
+    const { halt } = this.#options;
+    while (this.#paused && !halt.aborted) await this.#resumed.wait(halt);
   }
 
   /** A sum that overflowed float64 is no number to any store: refused here, so that all stores stay the same. */

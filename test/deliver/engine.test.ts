@@ -216,3 +216,32 @@ test('every window is verified, in every store; one that is written anew meanwhi
   expect(b!.lastDifference).toMatch(/^window 1970-01-01T00:00:10.000Z: the values of its 1 rows/);
   await stop();
 });
+
+test('a pause at any moment, short or long, in the middle of a catch-up too: nothing is lost, and nobody else waits', async () => {
+  const { clock, stream, sinks, start, rows } = setUp();
+  const { engine, stop } = start();
+  const expected: Record<string, number> = {};
+  let paused = 0;
+  for (let i = 0; i < 200; i++) {
+    stream.publish(i * 100, i * 100 - 50, 1);
+    const window = Math.floor((i * 100 - 50) / 1000);
+    // The first message is of a window before the first that is wanted.
+    if (window >= 0) expected[`${window}:a`] = (expected[`${window}:a`] ?? 0) + 1;
+    await clock.pass(Math.floor(60 * clock.random()));
+    if (clock.random() < 0.2) {
+      engine.pause('a');
+      paused += 1;
+      expect(engine.lanes[0]!.lane.state).toBe('paused');
+    } else if (clock.random() < 0.3) engine.resume('a');
+    if (i === 150) expect(engine.lanes[1]!.lane.next).toBeGreaterThan(13_000);
+  }
+  expect(paused).toBeGreaterThan(20);
+  engine.resume('a');
+  engine.pause('nobody');
+  await clock.pass(20_000);
+  const complete = (found: Record<string, number>) =>
+    Object.fromEntries(Object.entries(found).filter(([key]) => Number(key.split(':')[0]) < 19));
+  for (const sink of Object.values(sinks)) expect(complete(rows(sink))).toEqual(complete(expected));
+  expect(engine.lanes.map(({ lane }) => lane.state)).toEqual(['live', 'live']);
+  await stop();
+});

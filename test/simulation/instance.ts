@@ -31,6 +31,9 @@ export class Instance {
   stoppedAt: number | undefined;
   /** Some windows were written more than once. */
   hasRewritten = false;
+  /** Sinks that are to be left alone, and those that ever were: their windows are written more than once. */
+  readonly paused = new Set<string>();
+  readonly everPaused = new Set<string>();
   /** It came to its end. */
   hasEnded = false;
   dead = false;
@@ -107,6 +110,19 @@ export class Instance {
     this.#stop.abort();
   }
 
+  /** As src/service.ts does: over all its engines. */
+  pauseSink(id: string): void {
+    this.paused.add(id);
+    this.everPaused.add(id);
+    this.engine?.pause(id);
+  }
+
+  resumeSink(id: string): void {
+    if (this.dead || !this.paused.delete(id)) return;
+    this.#world.trace.add('resume', `${this.name} ${id}`);
+    this.engine?.resume(id);
+  }
+
   /** As src/service.ts does. Resolves when it has stopped, never when it dies. */
   async run(): Promise<void> {
     const { scenario, slices } = this.#world;
@@ -139,6 +155,7 @@ export class Instance {
     const { stopTimeoutMs } = this.#world.scenario;
     const settings = { ...FORMAT, slice, stopTimeoutMs, verify: VERIFY };
     this.engine = new Engine(attachment, engineSinks, settings, this.clock, this.#events());
+    for (const id of this.paused) this.engine.pause(id);
     this.startedAt = this.#world.timeline.now;
     this.laneFrom = new Map(this.engine.lanes.map(({ lane }) => [lane.id, lane.next]));
     // Between two engines, nothing is at the head.

@@ -39,6 +39,8 @@ export type Fault =
       readonly steps: number;
     }
   | { readonly kind: 'stop'; readonly instance: number; readonly downMs: number }
+  /** Somebody pauses a sink, and resumes it later. */
+  | { readonly kind: 'pause'; readonly instance: number; readonly sink: string; readonly ms: number }
   | { readonly kind: 'disconnect'; readonly instance: number; readonly ms: number }
   | { readonly kind: 'lose-consumers'; readonly instance: number }
   | { readonly kind: 'checkpoints'; readonly mode: CheckpointMode };
@@ -126,6 +128,7 @@ export function drawScenario(chance: Chance, setsBack = false): Scenario {
   const clocks = Math.max(instances, reslice?.slices ?? 0);
   // A hot standby that begins with `now` begins with another now.
   const begin = drawBegin(chance, streamBegins, standby);
+  const sinks = drawSinks(chance, { windowMs, calmAt, healedAt, core, begin });
   return {
     ...shape,
     mode: core ? 'core' : 'stream',
@@ -150,8 +153,8 @@ export function drawScenario(chance: Chance, setsBack = false): Scenario {
       !core && setBack === undefined && chance.bool(0.2)
         ? chance.int(4000, 20_000)
         : Number.POSITIVE_INFINITY,
-    sinks: drawSinks(chance, { windowMs, calmAt, healedAt, core, begin }),
-    faults: drawFaults(chance, { activeMs, instances: clocks, setBack }),
+    sinks,
+    faults: drawFaults(chance, { activeMs, instances: clocks, setBack, sinks }),
     calmAt,
     healedAt,
   };
@@ -216,11 +219,12 @@ function drawPhases(chance: Chance, { calmAt, healedAt }: SinkFrame): Phase[] {
   return phases;
 }
 
-interface FaultFrame extends Pick<Scenario, 'instances' | 'setBack'> {
+interface FaultFrame extends Pick<Scenario, 'instances' | 'setBack' | 'sinks'> {
   readonly activeMs: number;
 }
 
-function drawFaults(chance: Chance, { activeMs, instances, setBack }: FaultFrame): Scenario['faults'] {
+function drawFaults(chance: Chance, frame: FaultFrame): Scenario['faults'] {
+  const { activeMs, instances, setBack, sinks } = frame;
   const at = () => START + chance.int(0, activeMs);
   const instance = () => chance.int(0, instances - 1);
   const faults: (Fault & { at: number })[] = [];
@@ -245,6 +249,12 @@ function drawFaults(chance: Chance, { activeMs, instances, setBack }: FaultFrame
   for (let i = times(4); i > 0; i--) {
     const modes: CheckpointMode[] = ['slow', 'down', 'hanging', 'lying', 'healthy'];
     faults.push({ at: at(), kind: 'checkpoints', mode: chance.pick(modes) });
+  }
+  // Nobody pauses those whose pace is looked at.
+  const pausable = sinks.filter(({ steady }) => !steady);
+  for (let i = pausable.length > 0 ? times(4) : 0; i > 0; i--) {
+    const ms = chance.bool(0.5) ? chance.int(0, 500) : chance.int(500, 10_000);
+    faults.push({ at: at(), kind: 'pause', instance: instance(), sink: chance.pick(pausable).id, ms });
   }
   return faults.sort((a, b) => a.at - b.at);
 }

@@ -36,6 +36,8 @@ const MET = [
   'set-back',
   'reshaped',
   'reslice',
+  'pause',
+  'resume',
 ];
 
 const only = process.env.SIM_SEED;

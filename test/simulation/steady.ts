@@ -45,6 +45,7 @@ export function checkPoints(world: World, instance: Instance): void {
   const slice = sliceOf(world, instance.index);
   for (const { lane } of instance.engine?.lanes ?? []) {
     if (lane.stats.overflows > 0 || lane.backlogPoints > 0 || instance.hasRewritten) continue;
+    if (instance.everPaused.has(lane.id)) continue;
     let offered = 0;
     const windows = world.invariants.truth.between(instance.laneFrom.get(lane.id)!, lane.offeredTo, slice);
     for (const [, points] of windows) offered += points.length;

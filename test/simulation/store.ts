@@ -89,6 +89,7 @@ export class SimSink implements Sink {
 
   async open(signal: AbortSignal): Promise<void> {
     if (!this.#instance.enters()) return await never();
+    this.#mustNotBePaused('opened');
     const { chance } = this.#world;
     switch (this.#store.profile) {
       case 'down':
@@ -110,6 +111,7 @@ export class SimSink implements Sink {
 
   async write({ points }: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     if (!this.#instance.enters()) return await never();
+    this.#mustNotBePaused('written to');
     const fate = this.#isOpen ? this.#store.draw() : 'refuse';
     const { id, limits } = this.#store.plan;
     this.#world.trace.add(
@@ -118,6 +120,14 @@ export class SimSink implements Sink {
     );
     this.#world.invariants.batchWritten(id, points, limits, this.#instance);
     return await this.#meet(fate, points, signal);
+  }
+
+  /** Core mode writes at a stop what would be lost. */
+  #mustNotBePaused(what: string): void {
+    const { name, paused, isStopping } = this.#instance;
+    const { id } = this.#store.plan;
+    if (paused.has(id) && !isStopping)
+      this.#world.trace.fail('pause', `${name} ${id} is paused, and ${what}`);
   }
 
   async *read({ from, to }: WindowRange): AsyncGenerator<StoredPoint> {

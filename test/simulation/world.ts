@@ -185,6 +185,11 @@ export class World {
       case 'stop':
         if (!instance.isStopping) this.#stop(instance, fault.downMs);
         break;
+      case 'pause':
+        this.trace.add('pause', `${instance.name} ${fault.sink}`);
+        instance.pauseSink(fault.sink);
+        this.timeline.after(fault.ms, () => instance.resumeSink(fault.sink));
+        break;
       case 'disconnect':
         this.trace.add('disconnect', instance.name);
         instance.connection.disconnect(now);
