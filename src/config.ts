@@ -1,5 +1,6 @@
 /** The environment -> one frozen, typed Config. Every error is reported at once; the README's table comes from here. */
 import type { WindowShape } from './aggregate/tiling.ts';
+import { parseCallbackHosts } from './control/callback-hosts.ts';
 import { FORMATS } from './decode/formats.ts';
 import {
   type Environment,
@@ -144,6 +145,23 @@ export const CORE_SETTINGS = {
     meaning: 'true publishes points that a store refused for good on fanout.rejected.<sink>',
     default: 'false',
   }),
+  controlEnabled: setting.boolean({
+    meaning:
+      'false: no control over the bus, nor over HTTP; else whoever may publish on fanout.control.> controls the service',
+    default: 'true',
+  }),
+  controlToken: setting.secret({
+    meaning: 'lets whoever shows it control the service over HTTP; without one, only this machine itself may',
+  }),
+  controlCallbackHosts: setting.custom(
+    parseCallbackHosts,
+    'hosts with or without a port, comma separated, such as ci.example.com or http://10.0.0.7:8080',
+    { meaning: 'where reports of tasks may be sent: over https, unless http:// stands before the host' },
+  ),
+  controlCallbackSecret: setting.secret({ meaning: 'signs these reports (HMAC-SHA256)' }),
+  controlProfileDir: setting.text({
+    meaning: 'folder for CPU profiles and heap snapshots; without one, none are taken',
+  }),
 };
 
 export interface Config {
@@ -215,6 +233,15 @@ function checkCore(core: Values<typeof CORE_SETTINGS>, errors: SettingError[]): 
     const expected = 'METRICS_SOURCE=jetstream beside it (in core mode, METRICS_QUEUE_GROUP shares the load)';
     errors.push({ variable: 'SLICE', expected, got: `${core.slice.index}/${core.slice.of}` });
   }
+}
+
+/** What `config --json` prints: every variable as resolved, secrets masked, and the sinks that are on. */
+export function describeConfig({ resolved, sinks }: Config): {
+  readonly settings: Readonly<Record<string, string>>;
+  readonly sinks: readonly string[];
+} {
+  const settings = Object.fromEntries(resolved.map(({ variable, shown }) => [variable, shown]));
+  return { settings, sinks: sinks.map(({ id }) => id) };
 }
 
 function parseServers(text: string): readonly string[] | undefined {

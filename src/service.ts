@@ -5,7 +5,9 @@ import { type Bus, connect } from './bus/connect.ts';
 import { isTransient } from './bus/errors.ts';
 import { Probes } from './compare/probes.ts';
 import type { Config } from './config.ts';
-import { backoffMs, systemClock } from './deliver/clock.ts';
+import type { Controlled } from './control/controller.ts';
+import { ControlPlane } from './control/plane.ts';
+import { Bell, backoffMs, systemClock } from './deliver/clock.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSettings } from './deliver/engine.ts';
 import { Reports } from './deliver/reports.ts';
 import { ThreadedSink } from './deliver/threaded-sink.ts';
@@ -34,6 +36,7 @@ export interface Service {
 export async function startService(config: Config, log: Log, stop: AbortSignal): Promise<Service> {
   const clock = systemClock;
   const scan = new WindowScan();
+  let control: ControlPlane | undefined;
   const parts: Parts = {
     config,
     instance: randomBytes(8).toString('hex'),
@@ -49,6 +52,9 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
       clock,
       questions: () => scan.subject.questions(parts.engine?.live.aggregator.boundary ?? Number.NaN),
     }),
+    paused: new Set(),
+    detached: false,
+    control: () => control?.status ?? { enabled: false, onBus: false, tasksRunning: 0 },
   };
   const status = () => snapshot(parts, clock.now());
   const telemetry = new Telemetry(status);
@@ -62,6 +68,8 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
         log.error({ error: String(error) }, 'the status cannot be shown');
     },
   );
+  const operation = new Operation(parts, log, telemetry);
+  if (config.core.controlEnabled) control = new ControlPlane(config, parts.instance, operation, clock, log);
   const http = await serveHttp({
     host: config.core.httpHost,
     port: config.core.httpPort,
@@ -69,6 +77,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     metrics: () => telemetry.text(),
     metricsType: telemetry.contentType,
     listen: (response) => watch.listen(response),
+    control: control && ((request) => control.answerHttp(request)),
   }).catch((error: unknown) => {
     watch.stop();
     throw error;
@@ -77,11 +86,31 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     { host: config.core.httpHost, port: http.port, sinks: config.sinks.map(({ id }) => id) },
     'listening',
   );
-  const done = new Operation(parts, log, telemetry).run(stop).finally(() => {
+  control?.start();
+  const done = operation.run(stop).finally(async () => {
     watch.stop();
-    return http.close();
+    await control?.stop();
+    await http.close();
   });
   return { port: http.port, status, done };
+}
+
+/** How often those who pause sinks are reminded of it. */
+const PAUSED_REMINDER_MS = 600_000;
+
+/** One time on the bus. */
+class Stay {
+  /** Whether somebody asked for it, after it had left. */
+  readonly isReturn: boolean;
+  readonly leave = new AbortController();
+  readonly attached = Promise.withResolvers<void>();
+  readonly ended = Promise.withResolvers<void>();
+  hasAttached = false;
+
+  constructor(isReturn: boolean) {
+    this.isReturn = isReturn;
+    this.attached.promise.catch(() => {});
+  }
 }
 
 /** Undefined where it failed because the service is to stop: that is no error. */
@@ -94,13 +123,17 @@ async function unlessStopped<T>(work: Promise<T>, stop: AbortSignal): Promise<T 
   }
 }
 
-/** From the connection to the bus until it is given up. */
-class Operation {
+/** From the connection to the bus until it is given up: once, and again whenever somebody attaches it again. */
+class Operation implements Controlled {
   readonly #parts: Parts;
   readonly #log: Log;
   readonly #telemetry: Telemetry;
   /** By id, those of the engine that runs. */
   readonly #sinks = new Map<string, ThreadedSink>();
+  readonly #comesBack = new Bell();
+  #stay = new Stay(false);
+  /** Announcing again what was overruled since would go back and forth for ever. */
+  #announces = true;
 
   constructor(parts: Parts, log: Log, telemetry: Telemetry) {
     this.#parts = parts;
@@ -108,21 +141,103 @@ class Operation {
     this.#telemetry = telemetry;
   }
 
+  get detached(): boolean {
+    return this.#parts.detached;
+  }
+
+  get paused(): ReadonlySet<string> {
+    return this.#parts.paused;
+  }
+
+  status(): Status {
+    return snapshot(this.#parts, systemClock.now());
+  }
+
+  pause(sink: string): void {
+    this.#parts.paused.add(sink);
+    this.#parts.engine?.pause(sink);
+    this.#log.warn({ sink }, 'the sink is paused until somebody resumes it, or the process ends');
+  }
+
+  resume(sink: string): void {
+    if (!this.#parts.paused.delete(sink)) return;
+    this.#log.info({ sink }, 'the sink is resumed');
+    this.#parts.engine?.resume(sink);
+  }
+
+  async detach(): Promise<void> {
+    this.#parts.detached = true;
+    this.#stay.leave.abort();
+    await this.#stay.ended.promise;
+  }
+
+  async attach(signal: AbortSignal): Promise<void> {
+    if (!this.#parts.detached) return;
+    await this.#stay.ended.promise;
+    const stay = new Stay(true);
+    this.#stay = stay;
+    signal.addEventListener('abort', () => stay.leave.abort(), { once: true });
+    this.#comesBack.ring();
+    await Promise.race([stay.attached.promise, stay.ended.promise]);
+    signal.throwIfAborted();
+  }
+
   async run(stop: AbortSignal): Promise<void> {
-    const { config, instance } = this.#parts;
-    const bus = await unlessStopped(connect(config.core, this.#log, { wait: true, signal: stop }), stop);
-    if (bus === undefined) return;
-    this.#parts.bus = bus;
+    const reminder = setInterval(() => this.#remind(), PAUSED_REMINDER_MS);
     try {
-      // Announcing again what was overruled since would go back and forth for ever.
-      for (let announces = true; !stop.aborted; announces = false) {
-        const attaching = this.#attach(bus, config, instance, stop, announces);
-        const attachment = await unlessStopped(attaching, stop);
+      while (!stop.aborted) {
+        const stay = this.#stay;
+        await this.#dwell(stay, AbortSignal.any([stop, stay.leave.signal]));
+        stay.ended.resolve();
+        if (stop.aborted) break;
+        this.#log.warn({}, 'left the bus; the process stays up until somebody attaches it again');
+        while (this.#stay === stay && !stop.aborted) await this.#comesBack.wait(stop);
+      }
+    } finally {
+      clearInterval(reminder);
+      this.#stay.ended.resolve();
+      this.#remind();
+    }
+  }
+
+  /** A pause that nobody remembers is a store that misses more and more. */
+  #remind(): void {
+    const { paused } = this.#parts;
+    if (paused.size === 0) return;
+    this.#log.warn({ sinks: [...paused] }, 'sinks are paused; they go on when resumed, or at the next start');
+  }
+
+  /** Rejects with what an operator must mend; one who asked for the attachment is told, and it stays detached. */
+  async #dwell(stay: Stay, until: AbortSignal): Promise<void> {
+    try {
+      await this.#attached(stay, until);
+    } catch (error) {
+      if (!stay.isReturn || stay.hasAttached) throw error;
+      this.#log.warn({ error: String(error) }, 'not attached to the bus');
+      stay.attached.reject(error);
+    }
+  }
+
+  async #attached(stay: Stay, until: AbortSignal): Promise<void> {
+    const { config, instance } = this.#parts;
+    const options = { wait: true, signal: until, name: `metrics-fanout ${instance}` };
+    const bus = await unlessStopped(connect(config.core, this.#log, options), until);
+    if (bus === undefined) return;
+    try {
+      this.#parts.bus = bus;
+      while (!until.aborted) {
+        const attaching = this.#attach(bus, config, instance, until, this.#announces);
+        const attachment = await unlessStopped(attaching, until);
         if (attachment === undefined) return;
+        this.#announces = false;
         const engine = this.#engine(attachment, bus);
+        for (const sink of this.#parts.paused) engine.pause(sink);
         this.#parts.engine = engine;
-        await this.#run(engine, stop);
-        if (!stop.aborted) this.#log.info({}, 'windows of another shape were announced; attaching anew');
+        if (!until.aborted) this.#parts.detached = false;
+        stay.hasAttached = true;
+        stay.attached.resolve();
+        await this.#run(engine, until);
+        if (!until.aborted) this.#log.info({}, 'windows of another shape were announced; attaching anew');
       }
     } finally {
       await bus.close();

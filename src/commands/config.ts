@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { SINKS } from '../../sinks/index.ts';
-import { CORE_SETTINGS, loadConfig, SINK_SETTINGS, settingsOf } from '../config.ts';
+import { CORE_SETTINGS, describeConfig, loadConfig, SINK_SETTINGS, settingsOf } from '../config.ts';
 import { type Setting, type Settings, variableName } from '../settings.ts';
 import { renderTable } from './table.ts';
 
@@ -14,12 +14,12 @@ export function configCommand(): Command {
         process.stdout.write(await settingsMarkdown());
         return;
       }
-      const { resolved, sinks } = await loadConfig(process.env);
+      const config = await loadConfig(process.env);
       if (options.json) {
-        const settings = Object.fromEntries(resolved.map(({ variable, shown }) => [variable, shown]));
-        process.stdout.write(`${JSON.stringify({ settings, sinks: sinks.map(({ id }) => id) }, null, 2)}\n`);
+        process.stdout.write(`${JSON.stringify(describeConfig(config), null, 2)}\n`);
         return;
       }
+      const { resolved, sinks } = config;
       const rows = resolved.map(({ variable, shown, from }) => [variable, shown, from]);
       process.stdout.write(`${renderTable(['variable', 'value', 'from'], rows)}\n`);
       process.stdout.write(

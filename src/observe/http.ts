@@ -1,4 +1,4 @@
-/** Health, Prometheus and status over HTTP. Reads only: there is nothing here to change. */
+/** Health, Prometheus and status over HTTP, which only read; and control, where it is on. */
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -17,6 +17,8 @@ export interface HttpOptions {
   readonly metricsType: string;
   /** Keeps the connection and tells over it what happens; false where too many listen already. */
   readonly listen: (response: ServerResponse) => boolean;
+  /** Answers what begins with /control/; absent where control is off. */
+  readonly control?: ((request: IncomingMessage) => Promise<Answer>) | undefined;
 }
 
 export interface HttpServer {
@@ -36,7 +38,7 @@ export class ListenError extends Error {
   }
 }
 
-interface Answer {
+export interface Answer {
   readonly code: number;
   readonly type: string;
   readonly body: string;
@@ -94,6 +96,8 @@ async function answer(
   options: HttpOptions,
   page: Page,
 ): Promise<Answer | 'kept'> {
+  if (options.control !== undefined && request.url?.startsWith('/control/'))
+    return await options.control(request);
   if (request.method !== 'GET' && request.method !== 'HEAD')
     return { code: 405, type: TEXT, body: 'GET only\n' };
   switch ((request.url ?? '/').split('?', 1)[0]) {

@@ -5,11 +5,18 @@ import type { Probes } from '../compare/probes.ts';
 import { type Config, type SinkConfig, windowShape } from '../config.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
 import type { Engine, LaneParts, LiveParts } from '../deliver/engine.ts';
-import type { CatchUpProgress } from '../deliver/progress.ts';
 import type { Price, Usage } from '../price.ts';
 import { VERSION } from '../version.ts';
 import type { Meters, SourceRates } from './meters.ts';
-import type { Counts, SampleStatus, SinkStatus, SourceStatus, Status, WindowStatus } from './status.ts';
+import type {
+  ControlStatus,
+  Counts,
+  SampleStatus,
+  SinkStatus,
+  SourceStatus,
+  Status,
+  WindowStatus,
+} from './status.ts';
 import type { WindowScan } from './window-scan.ts';
 
 const NO_PRICE: Price = { usdPerMonth: null, assumption: 'no price known' };
@@ -23,6 +30,11 @@ export interface Parts {
   readonly meters: Meters;
   readonly scan: WindowScan;
   readonly probes: Probes;
+  /** Sinks that are left alone until they are resumed. */
+  readonly paused: Set<string>;
+  /** Leaves the bus, or has left it. */
+  detached: boolean;
+  readonly control: () => ControlStatus;
   bus?: Bus;
   engine?: Engine;
 }
@@ -41,7 +53,9 @@ export function snapshot(parts: Parts, now: number): Status {
     slice: `${core.slice.index}/${core.slice.of}`,
     startedAt: new Date(parts.startedAt).toISOString(),
     now: new Date(now).toISOString(),
-    ready: bus?.connected === true && live?.source.stats.reading === true,
+    ready: !parts.detached && bus?.connected === true && live?.source.stats.reading === true,
+    detached: parts.detached,
+    control: parts.control(),
     bus: {
       connected: bus?.connected ?? false,
       reconnects: bus?.stats.reconnects ?? 0,
@@ -56,7 +70,7 @@ export function snapshot(parts: Parts, now: number): Status {
     samples: sampleStatus(live, rates),
     topNames: parts.scan.topNames(TOP_NAMES),
     windows: windowStatus(parts),
-    sinks: (engine?.lanes ?? []).map((lane) => sinkStatus(parts, lane, engine?.progressOf(lane.lane), now)),
+    sinks: (engine?.lanes ?? []).map((lane) => sinkStatus(parts, lane, now)),
   };
 }
 
@@ -112,9 +126,8 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
 }
 
 function sinkStatus(
-  { config, meters, probes }: Parts,
+  { config, meters, probes, engine, paused }: Parts,
   { lane, kind, keeper, verifier }: LaneParts,
-  catchUp: CatchUpProgress | undefined,
   now: number,
 ): SinkStatus {
   const { stats } = lane;
@@ -125,8 +138,9 @@ function sinkStatus(
     kind,
     state: lane.state,
     up: lane.up,
+    paused: paused.has(lane.id),
     catchingUp: lane.state === 'catching_up',
-    catchUp: catchUp ?? null,
+    catchUp: engine?.progressOf(lane) ?? null,
     next: timeOf(lane.next),
     lagSeconds: Number.isFinite(lane.next) ? Math.max(0, now - lane.next) / 1000 : 0,
     backlogPoints: lane.backlogPoints,

@@ -21,6 +21,9 @@ export interface Status {
   readonly now: string;
   /** Attached to the bus and reading. */
   readonly ready: boolean;
+  /** Has left the bus, or is leaving it, because somebody asked for that. */
+  readonly detached: boolean;
+  readonly control: ControlStatus;
   readonly bus: { readonly connected: boolean; readonly reconnects: number; readonly server: string };
   readonly source: SourceStatus;
   readonly messages: MessageStatus;
@@ -29,6 +32,13 @@ export interface Status {
   readonly topNames: readonly TopName[];
   readonly windows: WindowStatus;
   readonly sinks: readonly SinkStatus[];
+}
+
+export interface ControlStatus {
+  readonly enabled: boolean;
+  /** Whether requests over the bus are answered. */
+  readonly onBus: boolean;
+  readonly tasksRunning: number;
 }
 
 export type Counts = Readonly<Record<string, number>>;
@@ -88,6 +98,8 @@ export interface SinkStatus {
   readonly kind: string;
   readonly state: LaneState;
   readonly up: boolean;
+  /** Left alone until it is resumed, because somebody asked for that. */
+  readonly paused: boolean;
   readonly catchingUp: boolean;
   /** How far its replay is; null where it is not catching up. */
   readonly catchUp: CatchUpProgress | null;

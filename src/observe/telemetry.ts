@@ -150,6 +150,12 @@ const SHOWN: readonly Shown[] = [
     of: ({ bus }) => one(Number(bus.connected)),
   },
   {
+    kind: 'gauge',
+    name: 'fanout_detached',
+    help: '1 while the instance stays off the bus, because somebody detached it.',
+    of: ({ detached }) => one(Number(detached)),
+  },
+  {
     kind: 'counter',
     name: 'fanout_bus_reconnects_total',
     help: 'Reconnections to the bus.',
@@ -224,6 +230,13 @@ const SHOWN: readonly Shown[] = [
     help: '1 while the store takes what it is given.',
     labels: ['sink'],
     of: perSink((sink) => Number(sink.up)),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_sink_paused',
+    help: '1 while the sink is left alone, because somebody paused it.',
+    labels: ['sink'],
+    of: perSink((sink) => Number(sink.paused)),
   },
   {
     kind: 'gauge',

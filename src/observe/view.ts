@@ -54,6 +54,8 @@ export function viewOf(status: Status): View {
 }
 
 function headline(status: Status): View['headline'] {
+  if (status.detached)
+    return { text: 'Detached from the bus: nothing is read until somebody attaches it.', tone: 'warn' };
   if (!status.bus.connected) {
     return { text: 'The bus is out of reach: nothing is read until it is back.', tone: 'bad' };
   }
@@ -80,6 +82,7 @@ export function sinkCard(sink: SinkStatus): SinkCard {
   const failure =
     lastFailure === null ? '' : `${String(lastFailure.reason).replaceAll('_', ' ')}: ${lastFailure.message}`;
   const card = (state: string, tone: Tone, detail: string): SinkCard => ({ id, kind, state, tone, detail });
+  if (sink.paused) return card('paused', 'warn', 'Left alone until somebody resumes it.');
   if (sink.state === 'stopped') return card('stopped', 'bad', failure);
   if (!sink.up && failure === '') return card('connecting', 'warn', 'No answer from the store yet.');
   if (!sink.up) return card('down', 'bad', failure);

@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { spawnTied } from './process.ts';
 
 /** The sources where they run as they are, the build where they were compiled. */
-const MAIN = fileURLToPath(new URL(`../main${extname(import.meta.url)}`, import.meta.url));
+export const MAIN = fileURLToPath(new URL(`../main${extname(import.meta.url)}`, import.meta.url));
 const KEPT_CHARACTERS = 65_536;
 const TERM_GRACE_MS = 20_000;
 
@@ -23,7 +23,7 @@ export interface Program {
 /** `env` comes on top of ours, without our own settings: a demo must not write into somebody's real store. */
 export function startProgram(args: readonly string[], env: Readonly<Record<string, string>>): Program {
   const inherited = Object.entries(process.env).filter(
-    ([name]) => !/^(SINK|METRICS|NATS|FANOUT)_/.test(name),
+    ([name]) => !/^(SINK|METRICS|NATS|FANOUT|CONTROL)_/.test(name),
   );
   const child = spawnTied(process.execPath, ['--no-warnings', MAIN, ...args], {
     env: { ...Object.fromEntries(inherited), ...env },

@@ -1,0 +1,107 @@
+/**
+ * Control on the bus, as a NATS micro service (ADR-32): `nats micro ls`, `info` and `stats` see it. An instance answers
+ * on subjects of its own and, with all others, on those of `all`: no queue group shares the requests.
+ *
+ *     fanout.control.<instance>.<operation>
+ *     fanout.control.all.<operation>
+ *     fanout.control.events.<task>            published when a task has ended
+ */
+import type { Service, ServiceMsg } from 'nats';
+import { VERSION } from '../version.ts';
+import type { Bus } from './connect.ts';
+
+export const CONTROL_SERVICE = 'metrics-fanout';
+export const CONTROL_PREFIX = 'fanout.control';
+/** In place of an instance: every instance answers. */
+export const EVERY_INSTANCE = 'all';
+export const EVENTS = `${CONTROL_PREFIX}.events`;
+const DESCRIPTION = 'aggregates metrics in windows and writes every window to several stores';
+
+/** What `nats micro info` shows beside the endpoints. */
+export interface ControlIdentity {
+  readonly instance: string;
+  readonly pipeline: string;
+  readonly slice: string;
+}
+
+export interface ControlReply {
+  /** As HTTP has it. */
+  readonly status: number;
+  /** JSON. */
+  readonly body: string;
+}
+
+export interface ControlOptions {
+  readonly identity: ControlIdentity;
+  /** By name, what each is for. */
+  readonly operations: Readonly<Record<string, { readonly summary: string }>>;
+  /** Synchronous, and must not throw. Undefined: nobody is answered. */
+  readonly handle: (operation: string, request: Uint8Array) => ControlReply | undefined;
+}
+
+export interface ControlService {
+  /** Resolves when it is over: the connection was closed, or the bus does not permit a subscription (then, why). */
+  readonly ended: Promise<Error | undefined>;
+}
+
+/** Resolves when the server has taken all subscriptions, or refused them. */
+export async function serveControl(bus: Bus, options: ControlOptions): Promise<ControlService> {
+  const { identity, operations } = options;
+  const refused = new Map<string, number>();
+  const service = await bus.connection.services.add({
+    name: CONTROL_SERVICE,
+    version: VERSION,
+    description: DESCRIPTION,
+    // A queue group of one: what is for all must get to all.
+    queue: identity.instance,
+    metadata: { ...identity },
+    statsHandler: async ({ subject }) => ({ refused: refused.get(subject) ?? 0 }),
+  });
+  for (const target of [identity.instance, EVERY_INSTANCE]) {
+    const group = service.addGroup(CONTROL_PREFIX).addGroup(target);
+    for (const [operation, { summary }] of Object.entries(operations)) {
+      group.addEndpoint(endpointName(operation, target), {
+        subject: operation,
+        metadata: { summary },
+        handler: (error, message) => {
+          if (error) return;
+          const status = respond(operation, message, options);
+          if (status >= 400) refused.set(message.subject, (refused.get(message.subject) ?? 0) + 1);
+        },
+      });
+    }
+  }
+  await bus.flush();
+  return { ended: endOf(service) };
+}
+
+/** Names of endpoints have no dots. */
+function endpointName(operation: string, target: string): string {
+  const name = operation.replaceAll('.', '-');
+  return target === EVERY_INSTANCE ? `${name}-all` : name;
+}
+
+function respond(operation: string, message: ServiceMsg, { handle }: ControlOptions): number {
+  const reply = handle(operation, message.data);
+  if (reply === undefined) return 0;
+  const { status, body } = reply;
+  const bytes = Buffer.from(body);
+  try {
+    if (status < 400) message.respond(bytes);
+    else message.respondError(status, codeOf(body), bytes);
+    return status;
+  } catch (error) {
+    // Larger than the server takes, or the connection has just been closed.
+    message.respondError(500, error instanceof Error ? error.message : String(error));
+    return 500;
+  }
+}
+
+function codeOf(body: string): string {
+  const { error } = JSON.parse(body) as { error?: { code?: string } };
+  return error?.code ?? 'failed';
+}
+
+async function endOf(service: Service): Promise<Error | undefined> {
+  return (await service.stopped) ?? undefined;
+}

@@ -1,0 +1,142 @@
+/** How instances are asked from outside: over the bus, or one over HTTP; and how long tasks are waited for. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Bus } from '../bus/connect.ts';
+import { EVERY_INSTANCE } from '../bus/control.ts';
+import { askAll, askInstance, hearTasks, instancesOnBus } from '../bus/control-client.ts';
+import type { AnswerBody } from './controller.ts';
+import type { OperationName } from './request.ts';
+import type { TaskReport } from './tasks.ts';
+
+const POLL_MS = 250;
+/** Should the report get lost on the bus, the instance is asked; one that is gone by then tells no more. */
+const BUS_POLL_MS = 2_000;
+const MAX_SILENT_POLLS = 3;
+
+/** What one instance answered; no body: it did not, though it is there. */
+export interface Reply {
+  readonly instance: string;
+  readonly via: 'bus' | 'http';
+  readonly body: AnswerBody | undefined;
+}
+
+export interface Way {
+  /** `target`: an instance, or all. */
+  ask(target: string, operation: OperationName, request: object): Promise<Reply[]>;
+  /** When the task has ended; undefined where nobody tells any more, or when the signal aborts. */
+  untilEnded(instance: string, id: string, signal: AbortSignal): Promise<TaskReport | undefined>;
+}
+
+export class BusWay implements Way {
+  readonly #bus: Bus;
+  readonly #pipeline: string;
+  readonly #timeoutMs: number;
+  readonly #reports = new Map<string, TaskReport>();
+
+  private constructor(bus: Bus, pipeline: string, timeoutMs: number) {
+    this.#bus = bus;
+    this.#pipeline = pipeline;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /** `hears`: whether tasks are waited for. Rejects with a `BusError`. */
+  static async open(bus: Bus, pipeline: string, timeoutMs: number, hears: boolean): Promise<BusWay> {
+    const way = new BusWay(bus, pipeline, timeoutMs);
+    if (!hears) return way;
+    await hearTasks(bus, (report) => {
+      const { id } = (report ?? {}) as Partial<TaskReport>;
+      if (id !== undefined) way.#reports.set(id, report as TaskReport);
+    });
+    return way;
+  }
+
+  /** One that is there. */
+  async first(): Promise<string | undefined> {
+    return (await instancesOnBus(this.#bus, this.#pipeline))[0]?.instance;
+  }
+
+  async ask(target: string, operation: OperationName, request: object): Promise<Reply[]> {
+    const json = JSON.stringify({ ...request, pipeline: this.#pipeline });
+    if (target !== EVERY_INSTANCE) {
+      const answer = await askInstance(this.#bus, target, operation, json, this.#timeoutMs);
+      return answer === undefined ? [] : [replyOf(answer, 'bus')];
+    }
+    const known = (await instancesOnBus(this.#bus, this.#pipeline)).map(({ instance }) => instance);
+    const answers = await askAll(this.#bus, operation, json, known, this.#timeoutMs);
+    const replies = answers.map((answer) => replyOf(answer, 'bus'));
+    const silent = known.filter((id) => !replies.some(({ instance }) => instance === id));
+    return [...replies, ...silent.map((instance): Reply => ({ instance, via: 'bus', body: undefined }))];
+  }
+
+  async untilEnded(instance: string, id: string, signal: AbortSignal): Promise<TaskReport | undefined> {
+    let polledAt = performance.now();
+    for (let silent = 0; silent < MAX_SILENT_POLLS && !signal.aborted; ) {
+      const report = this.#reports.get(id);
+      if (report !== undefined) return report;
+      await sleep(POLL_MS, undefined, { signal }).catch(() => {});
+      if (performance.now() - polledAt < BUS_POLL_MS) continue;
+      const known = await taskOf(this, instance, id);
+      if (known !== undefined && known.state !== 'running') return known;
+      silent = known === undefined ? silent + 1 : 0;
+      polledAt = performance.now();
+    }
+    return this.#reports.get(id);
+  }
+}
+
+export class HttpWay implements Way {
+  readonly #url: string;
+  readonly #pipeline: string | undefined;
+  readonly #token: string | undefined;
+  readonly #timeoutMs: number;
+
+  /** `pipeline`: instances of another one do not answer. */
+  constructor(
+    url: string,
+    pipeline: string | undefined,
+    { token, timeoutMs }: { readonly token: string | undefined; readonly timeoutMs: number },
+  ) {
+    this.#url = url.replace(/\/+$/, '');
+    this.#pipeline = pipeline;
+    this.#token = token;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /** Rejects where nobody answers there, or not as one of us. */
+  async ask(target: string, operation: OperationName, request: object): Promise<Reply[]> {
+    const response = await fetch(`${this.#url}/control/${target}/${operation}`, {
+      method: 'POST',
+      body: JSON.stringify({ ...request, pipeline: this.#pipeline }),
+      redirect: 'error',
+      headers: {
+        'content-type': 'application/json',
+        ...(this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` }),
+      },
+      signal: AbortSignal.timeout(this.#timeoutMs),
+    });
+    return [replyOf(await response.json(), 'http')];
+  }
+
+  async untilEnded(instance: string, id: string, signal: AbortSignal): Promise<TaskReport | undefined> {
+    for (let silent = 0; silent < MAX_SILENT_POLLS && !signal.aborted; ) {
+      const known = await taskOf(this, instance, id).catch(() => undefined);
+      if (known !== undefined && known.state !== 'running') return known;
+      silent = known === undefined ? silent + 1 : 0;
+      await sleep(POLL_MS, undefined, { signal }).catch(() => {});
+    }
+    return undefined;
+  }
+}
+
+async function taskOf(way: Way, instance: string, id: string): Promise<TaskReport | undefined> {
+  const [reply] = await way.ask(instance, 'task.status', { id });
+  return reply?.body?.ok ? (reply.body.result as TaskReport) : undefined;
+}
+
+/** Throws where it is no answer of ours. */
+function replyOf(answer: unknown, via: Reply['via']): Reply {
+  const body = answer as AnswerBody | null;
+  const isOurs =
+    typeof body?.instance === 'string' && (body.ok === true || typeof body.error?.message === 'string');
+  if (!isOurs) throw new Error('what answers there is no instance of metrics-fanout');
+  return { instance: body.instance, via, body };
+}

@@ -1,0 +1,283 @@
+/** Does what is asked of this instance, wherever the request came from: the bus or HTTP. */
+import { type Config, describeConfig } from '../config.ts';
+import type { Clock } from '../deliver/clock.ts';
+import { type Log, Quiet } from '../observe/log.ts';
+import type { Status } from '../observe/status.ts';
+import { checkCallback } from './callback-hosts.ts';
+import { runCommand } from './child.ts';
+import { profileCpu, profilePath, snapshotHeap } from './inspect.ts';
+import { Refusal } from './refusal.ts';
+import { type ControlRequest, isOperation, OPERATIONS, parseRequest, type RequestOf } from './request.ts';
+import { type TaskReport, Tasks, type Work } from './tasks.ts';
+
+const DEFAULT_PROFILE_SECONDS = 10;
+/** The same operation is logged once per this interval. */
+const REPEAT_LOG_MS = 1000;
+
+/** The service, as far as it is controlled. */
+export interface Controlled {
+  readonly detached: boolean;
+  readonly paused: ReadonlySet<string>;
+  status(): Status;
+  pause(sink: string): void;
+  resume(sink: string): void;
+  /** Resolves when nothing of this instance is left on the bus that reads metrics or writes checkpoints. */
+  detach(): Promise<void>;
+  /** Resolves when it reads again; rejects, and stays detached, where that cannot be, or when the signal aborts. */
+  attach(signal: AbortSignal): Promise<void>;
+}
+
+/** The presence of control itself on the bus. */
+export interface ControlOnBus {
+  enter(): void;
+  leave(): Promise<void>;
+  /** Never rejects. */
+  tell(report: TaskReport): Promise<void>;
+}
+
+/** One answer: JSON, with a status as HTTP has it. */
+export interface ControlAnswer {
+  readonly status: number;
+  readonly body: string;
+}
+
+/** Every answer's content. */
+export type AnswerBody = { readonly instance: string; readonly pipeline: string } & (
+  | { readonly ok: true; readonly result: unknown }
+  | {
+      readonly ok: false;
+      readonly error: { readonly code: string; readonly message: string; readonly field?: string };
+    }
+);
+
+export interface ControllerOptions {
+  readonly config: Config;
+  readonly instance: string;
+  readonly controlled: Controlled;
+  readonly onBus: ControlOnBus;
+  /** See `secretsOf`. */
+  readonly secrets: () => readonly string[];
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** By name: does one operation; its result is answered. What it throws is as well. */
+type Performers = {
+  readonly [R in ControlRequest as R['operation']]: (request: R) => unknown;
+};
+
+export class Controller {
+  readonly #options: ControllerOptions;
+  readonly #tasks: Tasks;
+  readonly #quiet = new Quiet(REPEAT_LOG_MS);
+
+  constructor(options: ControllerOptions) {
+    this.#options = options;
+    const { config, instance, clock, log, onBus } = options;
+    this.#tasks = new Tasks({
+      instance,
+      pipeline: config.core.pipeline,
+      callbackSecret: config.core.controlCallbackSecret,
+      clock,
+      log,
+      tell: (report) => onBus.tell(report),
+    });
+  }
+
+  get tasksRunning(): number {
+    return this.#tasks.running;
+  }
+
+  /** Never throws. Undefined: the request is for another pipeline, and nobody answers. */
+  handle(operation: string, bytes: Uint8Array): ControlAnswer | undefined {
+    try {
+      if (!isOperation(operation)) {
+        const known = Object.keys(OPERATIONS).join(', ');
+        throw new Refusal('unknown_operation', `there is no operation of that name; there are ${known}`);
+      }
+      const request = parseRequest(operation, bytes, this.#options.clock.now());
+      const { pipeline } = this.#options.config.core;
+      if (request.pipeline !== undefined && request.pipeline !== pipeline) return undefined;
+      this.#log(request);
+      const perform = this.#performers[operation] as (request: ControlRequest) => unknown;
+      return this.answer(200, { ok: true, result: perform(request) });
+    } catch (error) {
+      return this.refuse(error);
+    }
+  }
+
+  refuse(error: unknown): ControlAnswer {
+    if (error instanceof Refusal) {
+      const { status, code, message, field } = error;
+      return this.answer(status, {
+        ok: false,
+        error: { code, message, ...(field === undefined ? {} : { field }) },
+      });
+    }
+    this.#options.log.error({ error: String(error) }, 'a control request failed');
+    return this.answer(500, { ok: false, error: { code: 'failed', message: String(error) } });
+  }
+
+  answer(
+    status: number,
+    body: { readonly ok: true; result: unknown } | { readonly ok: false; error: object },
+  ): ControlAnswer {
+    const { instance, config } = this.#options;
+    return { status, body: JSON.stringify({ instance, pipeline: config.core.pipeline, ...body }) };
+  }
+
+  /** Ends all tasks. */
+  stop(): Promise<void> {
+    return this.#tasks.stop();
+  }
+
+  readonly #performers: Performers = {
+    status: () => this.#options.controlled.status(),
+    config: () => describeConfig(this.#options.config),
+    'sink.pause': ({ sink }) => this.#pause(sink),
+    'sink.resume': ({ sink }) => {
+      this.#options.controlled.resume(this.#known(sink));
+      return { sink, paused: false };
+    },
+    replay: (request) => this.#replay(request),
+    verify: (request) => this.#verify(request),
+    detach: (request) => this.#detach(request),
+    attach: ({ callback }) => {
+      const { controlled, onBus } = this.#options;
+      const run = async (signal: AbortSignal) => {
+        await controlled.attach(signal);
+        onBus.enter();
+        return { detached: false };
+      };
+      return this.#start({ operation: 'attach', key: 'place', needsBus: false, callback, run });
+    },
+    'profile.cpu': (request) => this.#profileCpu(request),
+    'profile.heap': (request) => this.#profileHeap(request),
+    'task.status': ({ id }) => this.#tasks.status(id),
+    'task.cancel': ({ id }) => {
+      this.#tasks.cancel(id);
+      return { id };
+    },
+  };
+
+  #pause(sink: string): object {
+    this.#options.controlled.pause(this.#known(sink));
+    // What a replay would write is not wanted either.
+    const why = new Refusal('paused', `the sink ${sink} was paused`);
+    void this.#tasks.endAll((work) => work.operation === 'replay' && work.sink === sink, why);
+    return { sink, paused: true };
+  }
+
+  #replay({ sink, from, to, callback }: RequestOf<'replay'>): TaskReport {
+    this.#known(sink);
+    this.#needReplay();
+    if (this.#options.controlled.paused.has(sink))
+      throw new Refusal('paused', `the sink ${sink} is paused: resume it before`);
+    const args = ['replay', '--sink', sink, ...rangeOf(from, to)];
+    const run = (signal: AbortSignal) => runCommand(args, signal);
+    return this.#start({ operation: 'replay', key: `replay ${sink}`, needsBus: true, sink, callback, run });
+  }
+
+  #verify({ sink, from, to, name, callback }: RequestOf<'verify'>): TaskReport {
+    if (sink !== undefined) this.#known(sink);
+    this.#needReplay();
+    const args = ['verify', ...rangeOf(from, to)];
+    if (sink !== undefined) args.push('--sink', sink);
+    // With the equals sign: a name that begins with a dash is no option.
+    if (name !== undefined) args.push(`--name=${name}`);
+    const run = (signal: AbortSignal) => runCommand(args, signal);
+    return this.#start({ operation: 'verify', key: 'verify', needsBus: true, sink, callback, run });
+  }
+
+  #detach({ keepControl = false, callback }: RequestOf<'detach'>): TaskReport {
+    const { controlled, onBus } = this.#options;
+    const run = async () => {
+      await this.#tasks.endAll(
+        ({ needsBus }) => needsBus,
+        new Refusal('detached', 'the instance left the bus'),
+      );
+      await controlled.detach();
+      return { detached: true, keepControl };
+    };
+    const afterwards = async () => {
+      if (!keepControl) await onBus.leave();
+    };
+    return this.#start({ operation: 'detach', key: 'place', needsBus: false, callback, run, afterwards });
+  }
+
+  #profileCpu({ seconds = DEFAULT_PROFILE_SECONDS, callback }: RequestOf<'profile.cpu'>): TaskReport {
+    const folder = this.#profileFolder();
+    const { instance, clock } = this.#options;
+    const run = async (signal: AbortSignal) => {
+      const path = profilePath(folder, `${instance}-${fileTime(clock)}.cpuprofile`);
+      await profileCpu(path, seconds, clock, signal);
+      return { file: path, seconds };
+    };
+    return this.#start({ operation: 'profile.cpu', key: 'profile', needsBus: false, callback, run });
+  }
+
+  #profileHeap({ callback }: RequestOf<'profile.heap'>): TaskReport {
+    const folder = this.#profileFolder();
+    const { instance, clock, secrets } = this.#options;
+    const run = async () => {
+      const path = profilePath(folder, `${instance}-${fileTime(clock)}.heapsnapshot`);
+      return { file: path, bytes: await snapshotHeap(path, secrets()) };
+    };
+    return this.#start({ operation: 'profile.heap', key: 'profile', needsBus: false, callback, run });
+  }
+
+  #start({
+    callback,
+    ...work
+  }: Omit<Work, 'callback'> & { readonly callback: string | undefined }): TaskReport {
+    const hosts = this.#options.config.core.controlCallbackHosts ?? new Set<string>();
+    const url = callback === undefined ? undefined : checkCallback(callback, hosts);
+    return this.#tasks.start({ ...work, callback: url });
+  }
+
+  #known(sink: string): string {
+    const ids = this.#options.config.sinks.map(({ id }) => id);
+    if (ids.includes(sink)) return sink;
+    throw new Refusal('unknown_sink', `no such sink is on; these are: ${ids.join(', ')}`, 'sink');
+  }
+
+  #needReplay(): void {
+    const { config, controlled } = this.#options;
+    if (config.core.metricsSource === 'core')
+      throw new Refusal('not_replayable', 'plain NATS (METRICS_SOURCE=core) keeps nothing to be read again');
+    if (controlled.detached)
+      throw new Refusal('detached', 'the instance has left the bus: attach it before, or ask another one');
+  }
+
+  #profileFolder(): string {
+    const folder = this.#options.config.core.controlProfileDir;
+    if (folder !== undefined) return folder;
+    throw new Refusal('not_configured', 'CONTROL_PROFILE_DIR says where profiles go, and is not set');
+  }
+
+  /** What changes something, so that it can be told afterwards who wondered why. */
+  #log(request: ControlRequest): void {
+    const { operation, ...fields } = request;
+    if (operation === 'status' || operation === 'config' || operation === 'task.status') return;
+    const held = this.#quiet.admit(operation, this.#options.clock.now());
+    if (held === undefined) return;
+    // Path and query of a callback may be a secret.
+    const shown = Object.entries(fields).map(([key, value]) => {
+      if (key === 'callback') return [key, new URL(String(value)).host];
+      return [key, typeof value === 'number' && key !== 'seconds' ? new Date(value).toISOString() : value];
+    });
+    this.#options.log.info(
+      { operation, ...Object.fromEntries(shown), heldBack: held },
+      'control was asked for',
+    );
+  }
+}
+
+function rangeOf(from: number, to: number | undefined): string[] {
+  const until = to === undefined ? [] : ['--to', new Date(to).toISOString()];
+  return ['--from', new Date(from).toISOString(), ...until];
+}
+
+function fileTime(clock: Clock): string {
+  return new Date(clock.now()).toISOString().replaceAll(':', '');
+}

@@ -1,0 +1,46 @@
+/** Why a request is not done: a code for programs, words for people. */
+
+/** By code: the status as HTTP and NATS micro services count them. */
+const STATUSES = {
+  not_json: 400,
+  unknown_field: 400,
+  missing_field: 400,
+  bad_value: 400,
+  range_too_long: 400,
+  callback_refused: 400,
+  not_replayable: 400,
+  unauthorized: 401,
+  forbidden: 403,
+  unknown_sink: 404,
+  unknown_operation: 404,
+  unknown_instance: 404,
+  unknown_task: 404,
+  detached: 409,
+  paused: 409,
+  over: 409,
+  too_large: 413,
+  bad_content_type: 415,
+  busy: 429,
+  failed: 500,
+  cancelled: 500,
+  not_configured: 501,
+} as const;
+
+export type RefusalCode = keyof typeof STATUSES;
+
+export class Refusal extends Error {
+  override readonly name = 'Refusal';
+  readonly code: RefusalCode;
+  /** Of the request, where one is at fault. */
+  readonly field: string | undefined;
+
+  constructor(code: RefusalCode, message: string, field?: string) {
+    super(message);
+    this.code = code;
+    this.field = field;
+  }
+
+  get status(): number {
+    return STATUSES[this.code];
+  }
+}

@@ -1,0 +1,62 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { loadConfig } from '../../src/config.ts';
+import { Masker } from '../../src/control/masker.ts';
+import { secretsOf } from '../../src/control/secrets.ts';
+
+function masked(secrets: readonly string[], text: string, cuts: readonly number[] = []): string {
+  const masker = new Masker(secrets);
+  const ends = [...cuts.map((cut) => cut % (text.length + 1)).sort((a, b) => a - b), text.length];
+  let [out, from] = ['', 0];
+  for (const end of ends) {
+    out += masker.push(text.slice(from, end));
+    from = end;
+  }
+  return out + masker.end();
+}
+
+test('a secret is masked wherever a text is cut, as it is, in JSON and in URLs', () => {
+  fc.assert(
+    fc.property(
+      fc.string({ minLength: 4, maxLength: 12, unit: 'grapheme' }),
+      fc.array(fc.string()),
+      fc.array(fc.nat()),
+      (secret, around, cuts) => {
+        const text = [...around, secret, JSON.stringify(secret), ...around, secret].join('|');
+        const found = masked([secret], text, cuts);
+        if (!'***'.includes(secret)) expect(found).not.toContain(secret);
+      },
+    ),
+  );
+  expect(masked(['p"ä\n/s'], 'a p\\"\\u00E4\\n/s b p%22%C3%A4%0A%2Fs c')).toBe('a *** b *** c');
+});
+
+test('what is no secret stays, to the last character', () => {
+  fc.assert(
+    fc.property(fc.string(), fc.array(fc.nat()), (text, cuts) => {
+      expect(masked([], text, cuts)).toBe(text);
+      expect(masked(['\u{10ffff}never here'], text, cuts)).toBe(text);
+    }),
+  );
+  expect(masked(['abc'], 'abc')).toBe('abc');
+});
+
+test('the secrets of all settings are known: of the bus, of every sink, of URLs', async () => {
+  const env = {
+    NATS_URL: 'nats://fan:pl%40nted-1@a:4222,b:4222',
+    CONTROL_TOKEN: 'planted-2',
+    CONTROL_CALLBACK_SECRET: 'planted-3',
+    SINK_REDSHIFT_ENABLED: 'true',
+    SINK_REDSHIFT_URL: 'postgres://u:planted-4@host/db',
+    SINK_INFLUXDB_ENABLED: 'true',
+    SINK_INFLUXDB_URL: 'http://influx:8086',
+    SINK_INFLUXDB_ORG: 'o',
+    SINK_INFLUXDB_BUCKET: 'b',
+    SINK_INFLUXDB_TOKEN: 'planted-5',
+    AWS_SECRET_ACCESS_KEY: 'planted-6',
+  };
+  const found = secretsOf(await loadConfig(env), env);
+  for (const secret of ['pl@nted-1', 'pl%40nted-1', ...[2, 3, 4, 5, 6].map((n) => `planted-${n}`)])
+    expect(found).toContain(secret);
+  expect(found).not.toContain('o');
+});
