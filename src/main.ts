@@ -5,6 +5,7 @@ import { checkCommand } from './commands/check.ts';
 import { compareCommand } from './commands/compare.ts';
 import { configCommand } from './commands/config.ts';
 import { countCommand } from './commands/count.ts';
+import { ctlCommand } from './commands/ctl.ts';
 import { demoCommand } from './commands/demo.ts';
 import { loadCommand } from './commands/load.ts';
 import { replayCommand } from './commands/replay.ts';
@@ -30,6 +31,7 @@ const program = new Command('metrics-fanout')
   .addCommand(replayCommand())
   .addCommand(compareCommand())
   .addCommand(loadCommand())
+  .addCommand(ctlCommand())
   .addCommand(configCommand());
 
 // Whoever reads us may have enough (`| head`): that is no error.

@@ -1,0 +1,145 @@
+/** What instances answered, as plain data and in words. */
+import type { Reply } from '../control/client.ts';
+import type { OperationName } from '../control/request.ts';
+import type { TaskReport } from '../control/tasks.ts';
+import type { SinkStatus, Status } from '../observe/status.ts';
+import { printable, printableJson } from '../text.ts';
+import { type Cell, renderTable } from './table.ts';
+
+/** `task`: how the task ended that was waited for; unknown where nobody told. */
+export interface Outcome {
+  readonly reply: Reply;
+  readonly task?: TaskReport | 'unknown';
+}
+
+export function outcomesJson(outcomes: readonly Outcome[]): string {
+  const answers = outcomes.map(({ reply: { instance, via, body }, task }) => ({
+    ...(body ?? { instance, ok: false, error: { code: 'no_answer', message: 'it did not answer in time' } }),
+    via,
+    ...(task === undefined ? {} : { task: task === 'unknown' ? null : task }),
+  }));
+  return `${printableJson({ answers }, 2)}\n`;
+}
+
+export function outcomesText(
+  operation: OperationName,
+  outcomes: readonly Outcome[],
+  width: number | undefined,
+): string {
+  const refused = outcomes.filter(({ reply }) => !reply.body?.ok);
+  const answered = outcomes.filter(({ reply }) => reply.body?.ok);
+  const parts: string[] = [];
+  if (answered.length > 0) {
+    if (operation === 'status') parts.push(statusTable(answered, width));
+    else if (operation === 'config') parts.push(...answered.map((outcome) => settingsTable(outcome)));
+    else parts.push(outcomeTable(answered));
+  }
+  if (refused.length > 0) parts.push(outcomeTable(refused));
+  return `${parts.join('\n\n')}\n`;
+}
+
+function resultOf<T>({ reply: { body } }: Outcome): T {
+  return (body?.ok ? body.result : undefined) as T;
+}
+
+/** A row per sink; an instance that was never attached has one without. */
+function statusTable(outcomes: readonly Outcome[], width: number | undefined): string {
+  const header = [
+    'instance',
+    'slice',
+    'state',
+    'received',
+    'pending',
+    'sink',
+    'sink state',
+    'lag s',
+    'backlog',
+    'written',
+  ];
+  const rows = outcomes.flatMap((outcome) => {
+    const status = resultOf<Status>(outcome);
+    const sinks: readonly (SinkStatus | undefined)[] = status.sinks.length > 0 ? status.sinks : [undefined];
+    return sinks.map((sink, i) => [
+      ...(i === 0 ? instanceCells(status, outcome.reply.via) : ['', '', '', '', '']),
+      ...sinkCells(sink, status),
+    ]);
+  });
+  return renderTable(header, rows, { width });
+}
+
+function instanceCells(
+  { instance, slice, ready, detached, messages, source }: Status,
+  via: Reply['via'],
+): Cell[] {
+  const state: Cell = detached
+    ? { text: `detached${via === 'http' ? ' (over HTTP)' : ''}`, colour: 'yellow' }
+    : ready
+      ? { text: 'ready', colour: 'green' }
+      : { text: 'not ready', colour: 'red' };
+  return [printable(instance), slice, state, String(messages.received), String(source.pendingMessages)];
+}
+
+function sinkCells(sink: SinkStatus | undefined, { detached }: Status): Cell[] {
+  if (sink === undefined) return ['', '', '', '', ''];
+  const { id, state, up, paused, lagSeconds, backlogPoints, written } = sink;
+  const shown: Cell = paused
+    ? { text: 'paused', colour: 'yellow' }
+    : up || detached
+      ? state
+      : { text: `${state}, down`, colour: 'red' };
+  return [id, shown, lagSeconds.toFixed(1), String(backlogPoints), String(written)];
+}
+
+function settingsTable(outcome: Outcome): string {
+  const { settings } = resultOf<{ readonly settings: Readonly<Record<string, string>> }>(outcome);
+  const rows = Object.entries(settings).map(([variable, value]) => [variable, printable(value)]);
+  return `${printable(outcome.reply.instance)}:\n\n${renderTable(['variable', 'value'], rows)}`;
+}
+
+function outcomeTable(outcomes: readonly Outcome[]): string {
+  const rows = outcomes.map((outcome): Cell[] => {
+    const { text, detail, isWell } = inWords(outcome);
+    const state: Cell = { text, colour: isWell ? 'green' : 'red' };
+    return [printable(outcome.reply.instance), state, printable(detail)];
+  });
+  return renderTable(['instance', 'outcome', 'detail'], rows);
+}
+
+interface Words {
+  readonly text: string;
+  readonly detail: string;
+  readonly isWell: boolean;
+}
+
+function inWords({ reply: { body }, task }: Outcome): Words {
+  if (body === undefined) return { text: 'no answer', detail: 'it did not answer in time', isWell: false };
+  if (!body.ok) return { text: body.error.code, detail: body.error.message, isWell: false };
+  if (task === 'unknown') {
+    const { id } = body.result as TaskReport;
+    return { text: 'unknown', detail: `how task ${id} ended was not told: ctl task ${id}`, isWell: false };
+  }
+  const report = task ?? (body.result as Partial<TaskReport>);
+  if (report.state === undefined) return { text: 'done', detail: plain(body.result), isWell: true };
+  const isWell = report.state === 'done' || report.state === 'running';
+  const detail =
+    report.error?.message ?? (report.state === 'running' ? `task ${report.id}` : summary(report));
+  return { text: report.state, detail, isWell };
+}
+
+function summary({ operation, result }: Partial<TaskReport>): string {
+  if (operation !== 'verify') return plain(result);
+  const { equal, sinks } = result as {
+    readonly equal: boolean;
+    readonly sinks: readonly { readonly sink: string; readonly windows: object }[];
+  };
+  const each = sinks.map(({ sink, windows }) => `${sink}: ${plain(windows)}`);
+  return [equal ? 'equal' : 'not known to be equal', ...each].join('; ');
+}
+
+/** `key value, key value`. */
+function plain(value: unknown): string {
+  if (typeof value !== 'object' || value === null) return '';
+  return Object.entries(value)
+    .map(([key, item]) => `${key} ${typeof item === 'object' ? JSON.stringify(item) : String(item)}`)
+    .join(', ');
+}

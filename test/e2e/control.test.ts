@@ -1,0 +1,375 @@
+/** One instance under control, on a real bus: by raw requests of the micro protocol, by `ctl`, and with callbacks. */
+import { once } from 'node:events';
+import { readFileSync, statSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect, type NatsConnection } from 'nats';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { TruthRow } from '../../src/compare/truth.ts';
+import { OPERATIONS } from '../../src/control/request.ts';
+import { viewOf } from '../../src/observe/view.ts';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { VERSION } from '../../src/version.ts';
+import { type Anything, ask, askEverybody, ctl, ended, eventually } from './control-support.ts';
+import { endOf, expectEqual, sample, sendTraffic, WINDOWS } from './support.ts';
+
+const SECRET = 'planted-token-7741';
+const folder = temporaryFolder('control-test');
+const database = join(folder.path, 'a.db');
+const profiles = join(folder.path, 'profiles');
+const called: { url: string; body: string; signature: string | undefined }[] = [];
+let nats: NatsServer;
+let receiver: Server;
+let host: string;
+let client: NatsConnection;
+let service: ServiceProgram;
+let env: Record<string, string>;
+let instance: string;
+let truth: TruthRow[];
+
+const sinks = () => ({
+  SINK_SQLITE_ENABLED: 'true',
+  SINK_SQLITE_PATH: database,
+  SINK_HOLE_ENABLED: 'true',
+  SINK_HOLE_KIND: 'blackhole',
+});
+const traffic = () =>
+  sendTraffic({ folder: folder.path, nats }, ['--count', '6000', '--rate', '6000', '--series', '50']);
+const request = (operation: string, body?: unknown) => ask(client, instance, operation, body);
+const sqlite = async () => (await service.status()).sinks.find(({ id }) => id === 'sqlite')!;
+
+beforeAll(async () => {
+  nats = await startNats();
+  receiver = createServer((incoming, response) => {
+    let body = '';
+    incoming.on('data', (chunk: Buffer) => {
+      body += chunk.toString();
+    });
+    incoming.on('end', () => {
+      called.push({ url: incoming.url!, body, signature: incoming.headers['fanout-signature'] as string });
+      response.end();
+    });
+  });
+  receiver.listen(0, '127.0.0.1');
+  await once(receiver, 'listening');
+  host = `127.0.0.1:${(receiver.address() as AddressInfo).port}`;
+  client = await connect({ servers: nats.url });
+  env = {
+    NATS_URL: nats.url,
+    ...WINDOWS,
+    ...sinks(),
+    CONTROL_PROFILE_DIR: profiles,
+    CONTROL_CALLBACK_HOSTS: `http://${host}`,
+    CONTROL_CALLBACK_SECRET: SECRET,
+  };
+  service = await startServiceProgram(env);
+  env.HTTP_PORT = new URL(service.url).port;
+  instance = (await service.status()).instance;
+  await eventually('control is on the bus', async () => (await service.status()).control.onBus);
+  truth = await traffic();
+  await service.untilConfirmed(endOf(truth), 30_000);
+}, 60_000);
+afterAll(async () => {
+  await client?.close();
+  await service?.stop('SIGKILL');
+  await nats?.stop();
+  receiver?.close();
+  folder.remove();
+});
+
+test('nats micro sees it: PING, INFO and STATS', async () => {
+  const [ping, ...others] = await askEverybody(client, '$SRV.PING.metrics-fanout');
+  expect(others).toEqual([]);
+  const identity = { name: 'metrics-fanout', version: VERSION, metadata: { instance, pipeline: 'default' } };
+  expect(ping).toMatchObject({ type: 'io.nats.micro.v1.ping_response', ...identity });
+  expect(await askEverybody(client, '$SRV.PING')).toEqual([ping]);
+  const [info] = await askEverybody(client, `$SRV.INFO.metrics-fanout.${ping.id}`);
+  expect(info).toMatchObject({ type: 'io.nats.micro.v1.info_response', ...identity });
+  const subjects: string[] = info.endpoints.map(({ subject }: Anything) => subject);
+  const expected = [instance, 'all'].flatMap((target) =>
+    Object.keys(OPERATIONS).map((operation) => `fanout.control.${target}.${operation}`),
+  );
+  expect(subjects.sort()).toEqual(expected.sort());
+
+  await request('status');
+  await request('status', { nonsense: 1 });
+  const [stats] = await askEverybody(client, '$SRV.STATS.metrics-fanout');
+  const found = stats.endpoints.find(
+    ({ subject }: Anything) => subject === `fanout.control.${instance}.status`,
+  );
+  expect(found).toMatchObject({ name: 'status', num_requests: 2, data: { refused: 1 } });
+});
+
+test('status is that of /api/status, config that of `config --json`, with no secret in it', async () => {
+  const { ok, result } = await request('status');
+  expect(ok).toBe(true);
+  const { now, source, samples, messages, ...plain } = await service.status();
+  expect(result).toMatchObject({
+    instance: plain.instance,
+    startedAt: plain.startedAt,
+    ready: true,
+    detached: false,
+    sinks: [{ id: 'hole' }, { id: 'sqlite', paused: false, state: 'live' }],
+  });
+  const config = await request('config');
+  expect(config.result.settings).toMatchObject({
+    SINK_SQLITE_PATH: database,
+    CONTROL_CALLBACK_SECRET: '***',
+  });
+  expect(config.result.sinks).toEqual(['hole', 'sqlite']);
+  expect(JSON.stringify(config)).not.toContain(SECRET);
+});
+
+test('a paused sink is left alone, the others go on; resumed, it has every row', async () => {
+  expect(await request('sink.pause', { sink: 'sqlite' })).toMatchObject({
+    ok: true,
+    result: { sink: 'sqlite', paused: true },
+  });
+  const before = await sqlite();
+  expect(before).toMatchObject({ state: 'paused', paused: true });
+  const more = await traffic();
+  await eventually('the other sink has confirmed all', async () => {
+    const { sinks } = await service.status();
+    return Date.parse(sinks.find(({ id }) => id === 'hole')!.next!) >= endOf(more);
+  });
+  const held = await sqlite();
+  expect(held).toMatchObject({ next: before.next, written: before.written, backlogBytes: 0, paused: true });
+  expect(viewOf(await service.status()).headline).toEqual({ text: 'sqlite is paused.', tone: 'warn' });
+  const metrics = await (await fetch(`${service.url}/metrics`)).text();
+  expect(sample(metrics, 'fanout_sink_paused{sink="sqlite"}')).toBe(1);
+  expect(sample(metrics, 'fanout_sink_paused{sink="hole"}')).toBe(0);
+  const replay = await request('replay', {
+    sink: 'sqlite',
+    from: new Date(Date.now() - 60_000).toISOString(),
+  });
+  expect(replay).toMatchObject({ ok: false, error: { code: 'paused' } });
+
+  expect(await request('sink.resume', { sink: 'sqlite' })).toMatchObject({ ok: true });
+  await service.untilConfirmed(endOf(more), 30_000);
+  expect(await sqlite()).toMatchObject({ state: 'live', paused: false });
+  truth = [...truth, ...more];
+  await expectEqual({ SINK_SQLITE_ENABLED: 'true', SINK_SQLITE_PATH: database }, truth);
+}, 60_000);
+
+describe('long ones', () => {
+  const from = () => new Date(truth[0]!.windowStart!).toISOString();
+  const to = () => new Date(endOf(truth)).toISOString();
+
+  test('a replay mends what was lost; a verification finds it before, and nothing afterwards', async () => {
+    const edit = new DatabaseSync(database);
+    edit.prepare('DELETE FROM points WHERE window_start = ?').run(truth[0]!.windowStart!);
+    edit.close();
+    const asked = { from: from(), to: to(), sink: 'sqlite' };
+    const events: Anything[] = [];
+    const subscription = client.subscribe('fanout.control.events.*', {
+      callback: (_, message) => events.push({ subject: message.subject, ...message.json<object>() }),
+    });
+    await client.flush();
+    const started = await request('verify', asked);
+    expect(started.result).toMatchObject({
+      operation: 'verify',
+      state: 'running',
+      endedAt: null,
+      result: null,
+    });
+    const found = await ended(client, instance, started);
+    expect(found).toMatchObject({ state: 'done', error: null, result: { equal: false } });
+    expect(found.result.sinks[0].windows).toMatchObject({ different: 1, unknown: 0 });
+    expect(events).toMatchObject([
+      { subject: `fanout.control.events.${found.id}`, id: found.id, state: 'done' },
+    ]);
+
+    const other = await ended(client, instance, await request('verify', { ...asked, name: 'nothing.*' }));
+    expect(other.result).toMatchObject({ equal: true, sinks: [{ rows: { equal: 0 } }] });
+    const replayed = await ended(client, instance, await request('replay', asked));
+    expect(replayed).toMatchObject({ state: 'done', result: { sink: 'sqlite', done: true, gaps: 0 } });
+    const { code, answers } = await ctl(
+      env,
+      'verify',
+      '--json',
+      '--from',
+      from(),
+      '--to',
+      to(),
+      '--sink',
+      'sqlite',
+    );
+    expect(answers).toMatchObject([{ instance, task: { state: 'done', result: { equal: true } } }]);
+    expect(code).toBe(0);
+    await subscription.drain();
+  }, 60_000);
+
+  test('they report to the URL that was given, signed', async () => {
+    called.length = 0;
+    const callback = `http://${host}/done?key=1`;
+    const report = await ended(client, instance, await request('profile.cpu', { seconds: 1, callback }));
+    await eventually('the callback came', async () => called.length > 0);
+    const [{ url, body, signature } = expect.unreachable()] = called;
+    expect([url, called.length]).toEqual(['/done?key=1', 1]);
+    expect(signature).toMatch(/^t=\d+,v1=[0-9a-f]{64}$/);
+    const { callback: outcome, ...told } = report;
+    expect(JSON.parse(body)).toEqual(told);
+    await eventually('it is known to be delivered', async () => {
+      const known = await request('task.status', { id: report.id });
+      return known.result.callback.delivered === true && known.result.callback.attempts === 1;
+    });
+
+    for (const other of [`https://${host}/`, 'http://localhost:1/', `http://evil.org/?${host}`]) {
+      const refused = await request('profile.cpu', { seconds: 1, callback: other });
+      expect(refused, other).toMatchObject({
+        ok: false,
+        error: { code: 'callback_refused', field: 'callback' },
+      });
+    }
+    expect(called).toHaveLength(1);
+  });
+
+  test('a CPU profile as long as was asked for; one at a time', async () => {
+    const began = Date.now();
+    const started = await request('profile.cpu', { seconds: 1 });
+    expect(await request('profile.heap')).toMatchObject({ ok: false, error: { code: 'busy' } });
+    const { result } = await ended(client, instance, started);
+    expect(Date.now() - began).toBeLessThan(10_000);
+    const { startTime, endTime, nodes } = JSON.parse(readFileSync(result.file, 'utf8'));
+    expect((endTime - startTime) / 1e6).toBeCloseTo(1, 0);
+    expect(nodes.length).toBeGreaterThan(1);
+    expect(result.file.startsWith(profiles)).toBe(true);
+    expect(statSync(result.file).mode & 0o777).toBe(0o600);
+  });
+
+  test('a heap snapshot, without the secrets that are known', async () => {
+    const { state, result } = await ended(client, instance, await request('profile.heap'));
+    expect(state).toBe('done');
+    const text = readFileSync(result.file, 'utf8');
+    expect(result.bytes).toBe(statSync(result.file).size);
+    expect(JSON.parse(text).snapshot.node_count).toBeGreaterThan(1000);
+    expect(text).toContain(database);
+    expect(text).not.toContain(SECRET);
+  }, 30_000);
+
+  test('one that is cancelled ends, and says so', async () => {
+    const started = await request('profile.cpu', { seconds: 60 });
+    expect(await request('task.cancel', { id: started.result.id })).toMatchObject({ ok: true });
+    const report = await ended(client, instance, started);
+    expect(report).toMatchObject({ state: 'cancelled', result: null, error: { code: 'cancelled' } });
+    expect(await request('task.cancel', { id: report.id })).toMatchObject({ error: { code: 'over' } });
+  });
+});
+
+test.each<[string, string, unknown]>([
+  ['status', 'not_json', 'no JSON at all'],
+  ['status', 'not_json', '[1]'],
+  ['status', 'too_large', new Uint8Array(1_000_000)],
+  ['status', 'unknown_field', { sink: 'sqlite' }],
+  ['sink.pause', 'missing_field', {}],
+  ['sink.pause', 'bad_value', { sink: 7 }],
+  ['sink.pause', 'unknown_sink', { sink: 'nobody' }],
+  ['replay', 'unknown_sink', { sink: '--from=x', from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' }],
+  ['replay', 'range_too_long', { sink: 'sqlite', from: '2020-01-01T00:00:00Z' }],
+  ['verify', 'range_too_long', { from: '2020-01-01T00:00:00Z', to: '2020-03-01T00:00:00Z' }],
+  ['task.status', 'unknown_task', { id: '../../etc/passwd' }],
+])('%s is refused, in JSON, with the headers of micro services: %s', async (operation, code, body) => {
+  const bytes = body instanceof Uint8Array || typeof body === 'string' ? body : JSON.stringify(body);
+  const answer = await client.request(`fanout.control.${instance}.${operation}`, bytes);
+  const { ok, error, ...rest } = answer.json<Anything>();
+  expect([ok, error.code, rest.instance]).toEqual([false, code, instance]);
+  expect(answer.headers?.get('Nats-Service-Error')).toBe(code);
+  expect(Number(answer.headers?.get('Nats-Service-Error-Code'))).toBeGreaterThanOrEqual(400);
+  expect(await service.status()).toMatchObject({ ready: true });
+});
+
+test('what fails says why: a range that the stream does not hold', async () => {
+  const asked = { sink: 'sqlite', from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' };
+  const report = await ended(client, instance, await request('replay', asked));
+  expect(report).toMatchObject({ state: 'failed', result: null, error: { code: 'failed' } });
+  expect(report.error?.message).toContain('no complete window');
+});
+
+test('a flood of rubbish changes nothing for the data', async () => {
+  for (let i = 0; i < 20_000; i++) client.publish(`fanout.control.${instance}.sink.pause`, `{"sink":${i}}`);
+  await client.flush();
+  expect(await request('status')).toMatchObject({ ok: true, result: { ready: true } });
+  const more = await traffic();
+  await service.untilConfirmed(endOf(more), 30_000);
+  expect(await sqlite()).toMatchObject({ paused: false });
+}, 60_000);
+
+describe('over HTTP', () => {
+  const post = (path: string, init: RequestInit = {}) =>
+    fetch(`${service.url}/control/${path}`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: '{}',
+      ...init,
+    });
+
+  test('this machine itself may; no page in its browser, and nobody through a proxy', async () => {
+    const well = await post('all/status');
+    expect([well.status, ((await well.json()) as Anything).result.instance]).toEqual([200, instance]);
+    expect((await post(`${instance}/status`)).status).toBe(200);
+    const headers = { 'content-type': 'application/json' };
+    const refused: [string, RequestInit, number][] = [
+      ['all/status', { headers: { 'content-type': 'text/plain' } }, 415],
+      ['all/status', { headers: { ...headers, 'x-forwarded-for': '10.0.0.1' } }, 403],
+      ['all/status', { body: `{"pipeline":"${'x'.repeat(100_000)}"}` }, 413],
+      ['all/status', { body: '{"pipeline":"another"}' }, 404],
+      ['someone/status', {}, 404],
+      ['all/nothing', {}, 404],
+      ['all/status', { method: 'GET', body: null }, 404],
+    ];
+    for (const [path, init, status] of refused) {
+      const response = await post(path, init);
+      expect(response.status, `${path} ${JSON.stringify(init)}`).toBe(status);
+    }
+  });
+
+  test('a name that leads here is not enough', async () => {
+    const { request } = await import('node:http');
+    const { port } = new URL(service.url);
+    const headers = { host: 'evil.example.org', 'content-type': 'application/json' };
+    const sent = request({ host: '127.0.0.1', port, method: 'POST', path: '/control/all/status', headers });
+    sent.end('{}');
+    const [response] = await once(sent, 'response');
+    response.resume();
+    expect(response.statusCode).toBe(403);
+  });
+});
+
+test('a pause ends with the process, and the log has said so', async () => {
+  await request('sink.pause', { sink: 'sqlite' });
+  expect(await service.stop()).toBe(0);
+  expect(service.output.stderr).toContain('sinks are paused; they go on when resumed, or at the next start');
+  const more = await traffic();
+  service = await startServiceProgram({ ...env, CONTROL_TOKEN: SECRET });
+  await service.untilConfirmed(endOf(more), 30_000);
+  expect(await sqlite()).toMatchObject({ state: 'live', paused: false });
+
+  // With a token, only who shows it gets in, from this machine too.
+  const url = `${service.url}/control/all/status`;
+  const headers = { 'content-type': 'application/json' };
+  const without = await fetch(url, { method: 'POST', headers, body: '{}' });
+  expect(without.status).toBe(401);
+  const wrong = { ...headers, authorization: `Bearer ${SECRET}x` };
+  expect((await fetch(url, { method: 'POST', headers: wrong, body: '{}' })).status).toBe(401);
+  const with_ = await ctl({ ...env, CONTROL_TOKEN: SECRET }, 'status', '--json', '--url', service.url);
+  expect(with_).toMatchObject({ code: 0, answers: [{ via: 'http', ok: true }] });
+  expect(service.output.stderr).not.toContain(SECRET);
+}, 60_000);
+
+test('CONTROL_ENABLED=false switches all of it off', async () => {
+  await service.stop();
+  service = await startServiceProgram({ ...env, CONTROL_ENABLED: 'false' });
+  await sleep(300);
+  await expect(client.request('$SRV.PING.metrics-fanout', '', { timeout: 1000 })).rejects.toThrow('503');
+  const response = await fetch(`${service.url}/control/all/status`, { method: 'POST', body: '{}' });
+  expect(response.status).toBe(405);
+  expect(await service.status()).toMatchObject({ ready: true, control: { enabled: false, onBus: false } });
+  const asked = await ctl({ ...env, HTTP_PORT: new URL(service.url).port }, 'status');
+  expect(asked.code).toBe(1);
+  expect(asked.stderr).toContain('CONTROL_ENABLED');
+});
