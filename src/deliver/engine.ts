@@ -256,7 +256,7 @@ export class Engine {
       closedAt: () => lane.closedAt ?? this.live.source.stats.lastSequence,
       position: () => {
         const { lastSequence, pending } = this.live.source.stats;
-        return { read: lastSequence, end: lastSequence + pending };
+        return { read: this.live.pipeline.told, end: lastSequence + pending };
       },
       clock: this.#clock,
       differs: (difference, start) => events.differs(id, difference, start),

@@ -59,10 +59,17 @@ export class Pipeline implements Reader, SampleHandler {
   readonly #options: PipelineOptions;
   #sequence: number;
   #isReleased = false;
+  #told: number;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
     this.#sequence = options.sequence;
+    this.#told = options.sequence;
+  }
+
+  /** Of all messages up to this sequence, it was told what they reopened: not so where a shape is waited for. */
+  get told(): number {
+    return this.#told;
   }
 
   message(
@@ -127,6 +134,7 @@ export class Pipeline implements Reader, SampleHandler {
     const { aggregator, hand, onReopened } = this.#options;
     const reopened = aggregator.takeReopened();
     if (reopened.length > 0) onReopened?.(reopened, this.#sequence);
+    this.#told = this.#sequence;
     const before = aggregator.boundary;
     const windows = aggregator.close(streamTime);
     if (aggregator.boundary !== before) return hand(windows, aggregator.boundary, this.#sequence);

@@ -53,7 +53,7 @@ export interface VerifierOptions extends VerifySettings {
     | undefined;
   /** Sequence up to which all had been read when the windows confirmed last were closed. */
   readonly closedAt: () => number;
-  /** Sequences up to which the live path has read, and at which the stream ends as far as it knows. */
+  /** Sequences up to which the live path has read, and told what that reopened, and at which the stream ends as far as it knows. */
   readonly position: () => { readonly read: number; readonly end: number };
   readonly clock: Clock;
   /** Synchronous, and must not throw. */
