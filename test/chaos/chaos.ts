@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { compareSinks } from '../../src/compare/compare.ts';
 import { loadConfig } from '../../src/config.ts';
+import { startProgram } from '../../src/servers/program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import {
   type FaultCounts,
@@ -63,6 +64,7 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
     options.tell('comparing');
     for (const [name, value] of Object.entries(env)) if (name.startsWith('AWS_')) process.env[name] = value;
     const sinks = await compareSinks((await loadConfig(env)).sinks, truth, WINDOW_MS);
+    const verified = await verify(env);
     return {
       seed: options.seed,
       seconds: (performance.now() - began) / 1000,
@@ -72,6 +74,7 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
       rows: truth.length,
       samples: truth.reduce((sum, { count }) => sum + count, 0),
       sinks: Object.fromEntries(sinks),
+      verified,
       healing,
       unconfirmed,
       totals: instances.totals,
@@ -83,6 +86,18 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
     await Promise.all(Object.values(links).map((link) => link.stop()));
     await stack.stop();
   }
+}
+
+/** What the command says of the same stores: rows that are equal, by sink; undefined where not all is. */
+async function verify(env: Readonly<Record<string, string>>): Promise<ChaosReport['verified']> {
+  const program = startProgram(['verify', '--json'], env);
+  if ((await program.ended) !== 0) return undefined;
+  const { sinks } = JSON.parse(program.output.stdout) as VerifyAnswer;
+  return Object.fromEntries(sinks.map(({ sink, rows }) => [sink, rows.equal]));
+}
+
+interface VerifyAnswer {
+  readonly sinks: readonly { readonly sink: string; readonly rows: { readonly equal: number } }[];
 }
 
 type Links = Readonly<Record<'nats' | 'influxdb' | 'redshift' | 'dynamodb', Link>>;

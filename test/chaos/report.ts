@@ -17,6 +17,8 @@ export interface ChaosReport {
   readonly rows: number;
   readonly samples: number;
   readonly sinks: Readonly<Record<string, Comparison>>;
+  /** By sink: rows that `verify` found equal; undefined where it did not find all equal. */
+  readonly verified: Readonly<Record<string, number>> | undefined;
   readonly healing: Healing;
   /** Sinks that had not confirmed everything in time. */
   readonly unconfirmed: readonly string[];
@@ -34,6 +36,9 @@ export function findings(report: ChaosReport): string[] {
   const late = Object.entries(report.healing.headAfterMs).filter(([, ms]) => ms === null);
   return [
     ...unequal.map(([id, sink]) => `${id} differs from the truth: ${JSON.stringify(sink)}`),
+    ...Object.keys(sinks)
+      .filter((id) => report.verified?.[id] !== report.rows)
+      .map((id) => `${id}: verify found ${report.verified?.[id] ?? 'not all'} of ${report.rows} rows equal`),
     ...(report.rows === 0 ? ['there was no traffic'] : []),
     ...(lostByTheBus < 0 ? ['the stream held more than was sent'] : []),
     ...report.unconfirmed.map((id) => `not confirmed in time: ${id}`),
@@ -70,6 +75,7 @@ export function renderReport(report: ChaosReport): string {
     `the stream holds ${count(report.messages)} messages (${count(report.lostByTheBus)} more were sent while the bus was down)`,
     `the truth: ${count(report.samples)} samples in ${count(report.rows)} rows`,
     ...sinks,
+    `verify: ${report.verified === undefined ? 'not all is equal' : 'all is equal'}`,
     `instances started ${totals.starts}, reading resumed ${totals.resumptions}, windows' samples reopened ${totals.reopened}, ` +
       `backlogs overflowed ${totals.overflows}, retries ${totals.retries}, checkpoints not written ${totals.checkpointFailures}`,
     `worst lag after healing: ${healing.worstLagSeconds.toFixed(1)} s`,
