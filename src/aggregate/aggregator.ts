@@ -67,6 +67,10 @@ export class Aggregator implements SeriesHolder {
   #sizes: WindowSizes = { values: 0, numbers: 0 };
   #boundary: number;
   readonly #reopened = new Set<number>();
+  /** What was told by `heed`. */
+  readonly #heeded: { readonly from: number; readonly sequence: number }[] = [];
+  /** Windows before `from` that samples were ignored of, each with the last one's sequence. */
+  readonly #ignored = new Map<number, number>();
 
   constructor(table: SeriesTable, options: AggregatorOptions) {
     this.#table = table;
@@ -120,6 +124,19 @@ export class Aggregator implements SeriesHolder {
     return starts;
   }
 
+  /**
+   * Windows from `from` on, which this one does not compute, are somebody's who looks to this one from now on; they were
+   * closed when all up to `sequence` had been read. What is behind it, ignored already or still to come, reopens them.
+   */
+  heed(from: number, sequence: number): void {
+    this.#heeded.push({ from, sequence });
+    for (const [start, last] of this.#ignored) {
+      if (!this.#isHeeded(start, last)) continue;
+      this.#ignored.delete(start);
+      this.#remember(start);
+    }
+  }
+
   /** Ends its use: lets the table forget its series. */
   release(): void {
     this.#table.release(this);
@@ -157,8 +174,13 @@ export class Aggregator implements SeriesHolder {
       this.stats.foreign++;
       return undefined;
     }
-    if (start < from && !(closedAt !== undefined && sequence > closedAt)) {
+    if (
+      start < from &&
+      !(closedAt !== undefined && sequence > closedAt) &&
+      !this.#isHeeded(start, sequence)
+    ) {
       this.stats.ignored++;
+      if (this.#ignored.size < MAX_REOPENED || this.#ignored.has(start)) this.#ignored.set(start, sequence);
       return undefined;
     }
     if (start < this.#boundary) {
@@ -183,8 +205,16 @@ export class Aggregator implements SeriesHolder {
     return (remainder < 0 ? remainder + slice.of : remainder) === slice.index;
   }
 
+  #isHeeded(start: number, sequence: number): boolean {
+    return this.#heeded.some((heeded) => start >= heeded.from && sequence > heeded.sequence);
+  }
+
   #reopen(start: number): void {
     this.stats.reopened++;
+    this.#remember(start);
+  }
+
+  #remember(start: number): void {
     if (this.#reopened.size < MAX_REOPENED || this.#reopened.has(start)) this.#reopened.add(start);
     else this.stats.reopenedLost++;
   }

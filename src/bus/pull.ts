@@ -23,6 +23,11 @@ const REQUEST_EXPIRES_MS = 30_000;
 export const TICK_MS = 250;
 /** So many ticks without any word from the server, though it was asked: the consumer is gone. */
 const SILENT_TICKS = 40;
+/**
+ * A request whose bytes are used up to the last one is over, and the server does not say so. One that gets nothing for so
+ * many ticks, while messages are pending and others get some, is taken to be such a one.
+ */
+const STARVED_TICKS = 2;
 const STATUS = {
   heartbeat: 100,
   noMessages: 404,
@@ -54,6 +59,9 @@ interface Request {
   /** Messages that may still come; 0: it is over. */
   remaining: number;
   received: number;
+  /** How many it had received at the last tick, and for how many ticks nothing more has come though it should have. */
+  seen: number;
+  starvedTicks: number;
 }
 
 export class Pull {
@@ -71,6 +79,8 @@ export class Pull {
   #reply: ReplySubject | undefined;
   readonly #replyBytes = Buffer.alloc(MAX_REPLY_BYTES);
   #received = 0;
+  /** How many had been received at the last tick. */
+  #seen = 0;
   /** How many of the received messages `progress` has been told of. */
   #reported = 0;
   #isOver = false;
@@ -131,7 +141,8 @@ export class Pull {
     });
     const frames = this.#framesOf(() => request);
     const endFrames = this.#bus.frames?.listen(subscription.getID(), frames) ?? (() => {});
-    const request: Request = { inbox, subscription, endFrames, remaining: 0, received: 0 };
+    const counts = { remaining: 0, received: 0, seen: 0, starvedTicks: 0 };
+    const request: Request = { inbox, subscription, endFrames, ...counts };
     return request;
   }
 
@@ -214,10 +225,22 @@ export class Pull {
 
   #tick(): void {
     if (this.#isHeld || !this.#bus.connected) return;
+    this.#endStarved();
     if (this.#received > this.#reported) this.#report();
     else if (this.#probe.remaining === 0) this.#ask(this.#probe, 1);
     else if (++this.#silentTicks > SILENT_TICKS) this.#lost('the server does not answer');
     this.#refill();
+  }
+
+  #endStarved(): void {
+    const isServing = this.#received > this.#seen && (this.#reply?.pending ?? 0) > 0;
+    this.#seen = this.#received;
+    for (const request of this.#requests) {
+      if (request.received > request.seen || request.received === 0) request.starvedTicks = 0;
+      else if (isServing && request.remaining > 0) request.starvedTicks += 1;
+      request.seen = request.received;
+      if (request.starvedTicks >= STARVED_TICKS) request.remaining = 0;
+    }
   }
 
   #refill(): void {
@@ -241,6 +264,8 @@ export class Pull {
         };
     request.remaining = batch;
     request.received = 0;
+    request.seen = 0;
+    request.starvedTicks = 0;
     this.#bus.connection.publish(this.#subject, JSON.stringify(body), { reply: request.inbox });
   }
 

@@ -76,6 +76,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
   const replayOptions = {
     open: replays(config, bus, tiling, new SeriesTable(tiling.maxSeries), events),
     live: () => ({ boundary: range.to, sequence: 0 }),
+    joined: () => {},
     clock: systemClock,
     failed: (error: unknown) => log.warn({ error: String(error) }, 'reading failed; trying again'),
   };

@@ -19,6 +19,8 @@ export interface CatchUpOptions {
   readonly open: OpenReplay;
   /** Start of the first window that the live path has not handed out, and what it had read then. */
   readonly live: () => { readonly boundary: number; readonly sequence: number };
+  /** In the same breath as the lane joins: its windows were closed when all up to `sequence` had been read. */
+  readonly joined: (sequence: number) => void;
   readonly clock: Clock;
   readonly failed: (error: unknown) => void;
 }
@@ -55,6 +57,7 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
       // No await between the comparison and the join: the live path cannot hand out a window in between.
       if (lane.offeredTo >= live.boundary && hasRead) {
         lane.join();
+        options.joined(sequence);
         joined.abort();
         return;
       }

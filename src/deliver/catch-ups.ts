@@ -24,6 +24,8 @@ export interface CatchUpsOptions {
   readonly tiling: Tiling;
   readonly clock: Clock;
   readonly events: CatchUpEvents;
+  /** See `CatchUpOptions`; `from`: the first window that the lane was given by its catch-up. */
+  readonly joined: (from: number, sequence: number) => void;
   /** Ends them all. */
   readonly signal: AbortSignal;
 }
@@ -49,8 +51,9 @@ export class CatchUps {
 
   /** Resolves when the lane has joined the live path, or when it was ended. */
   async start(lane: Lane): Promise<void> {
-    const { open, live, tiling, clock, events } = this.#options;
-    events.catchUpStarted(lane.id, lane.next);
+    const { open, live, tiling, clock, events, joined } = this.#options;
+    const from = lane.next;
+    events.catchUpStarted(lane.id, from);
     const end = new AbortController();
     const own = { watch: new CatchUpWatch(lane, tiling, clock.now()), end };
     this.#underWay.set(lane, own);
@@ -59,6 +62,7 @@ export class CatchUps {
     const options = {
       open: open(lane),
       live: () => live,
+      joined: (sequence: number) => joined(from, sequence),
       clock,
       failed: (error: unknown) => events.replayFailed(lane.id, error),
     };

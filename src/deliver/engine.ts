@@ -151,6 +151,10 @@ export class Engine {
       tiling: attachment.tiling,
       clock,
       events,
+      // The live path knows nothing of the windows before its own beginning: from now on it looks after them as well.
+      joined: (from, sequence) => {
+        if (from < begin.from) this.live.aggregator.heed(from, sequence);
+      },
       signal: this.#over.signal,
     });
     const hand: Hand = (windows, boundary, sequence) => {

@@ -267,6 +267,30 @@ describe('overflow', () => {
   });
 });
 
+test('windows before its own that somebody was given elsewhere are reopened by what is news for them', () => {
+  const table = new SeriesTable(1000);
+  const aggregator = new Aggregator(table, optionsOf({ from: 100 }));
+  const add = (eventTime: number, sequence: number) => {
+    const message = { name: 'a', type: 'counter', value: 1, ...at(eventTime) };
+    decodeMessage(new JsonDecoder(table), new TextEncoder().encode(JSON.stringify(message)), {
+      sample: (sample) => aggregator.add(sample, eventTime, sequence),
+      rejected: () => {},
+    });
+  };
+  add(95, 7);
+  add(85, 9);
+  add(55, 9);
+  expect(aggregator.takeReopened()).toEqual([]);
+  // Those from 60 on were closed when all up to sequence 8 had been read.
+  aggregator.heed(60, 8);
+  expect(aggregator.takeReopened()).toEqual([80]);
+  add(75, 8);
+  add(75, 10);
+  add(55, 10);
+  expect(aggregator.takeReopened()).toEqual([70]);
+  expect(aggregator.stats).toMatchObject({ ignored: 5, reopened: 1 });
+});
+
 describe('values', () => {
   test('sums are added in stream order, in float64', () => {
     const { aggregator, add } = setUp();

@@ -107,7 +107,11 @@ export function numbers(from: number, to: number): number[] {
 }
 
 /** The bus, but messages for which `isLost` says so do not arrive. */
-export function losing(bus: Bus, isLost: () => boolean): Bus {
+export function losing(
+  bus: Bus,
+  isLost: () => boolean,
+  isStatusLost: (code: number) => boolean = () => false,
+): Bus {
   const connection = new Proxy(bus.connection, {
     get(target, name) {
       if (name !== 'subscribe') return Reflect.get(target, name).bind?.(target) ?? Reflect.get(target, name);
@@ -115,7 +119,8 @@ export function losing(bus: Bus, isLost: () => boolean): Bus {
         target.subscribe(subject, {
           ...options,
           callback: (error, message) => {
-            if (!message.reply || !isLost()) options.callback?.(error, message);
+            const lost = message.reply ? isLost() : isStatusLost(message.headers?.code ?? 0);
+            if (!lost) options.callback?.(error, message);
           },
         });
     },
