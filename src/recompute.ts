@@ -12,6 +12,11 @@ import { systemClock } from './deliver/clock.ts';
 import { openPipeline } from './deliver/pipeline.ts';
 import type { WindowRange } from './sink.ts';
 
+export interface WholeWindows extends WindowRange {
+  /** Whether the stream held more before: what its windows before `from` should be, nobody can tell any more. */
+  readonly isTruncated: boolean;
+}
+
 /**
  * Of the windows from `from` to `to`, those that are complete and that the stream still holds whole; without a `from`,
  * from the first of these, and without a `to`, all. Rejects with a `BusError` where there is none.
@@ -21,7 +26,7 @@ export async function wholeWindows(
   { core }: Config,
   bus: Bus,
   tiling: Tiling,
-): Promise<WindowRange> {
+): Promise<WholeWindows> {
   const facts = await describeStream(bus, core);
   const now = systemClock.now();
   const extent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
@@ -30,6 +35,7 @@ export async function wholeWindows(
   const range = {
     from: Math.max(whole, tiling.startOf(from ?? whole)),
     to: Math.min(complete, tiling.startOf(to ?? complete)),
+    isTruncated: extent.truncated,
   };
   if (range.from >= range.to) {
     throw new BusError(

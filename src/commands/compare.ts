@@ -19,7 +19,10 @@ interface CompareOptions {
   readonly report?: string;
 }
 
-const DEFAULT_URL = 'http://127.0.0.1:9464';
+type GivenOptions = Omit<CompareOptions, 'url'> & Partial<Pick<CompareOptions, 'url'>>;
+
+/** That of a service with the same environment. */
+const DEFAULT_URL = `http://127.0.0.1:${process.env.HTTP_PORT ?? 9464}`;
 const MAX_URLS = 20;
 const BAR_CHARACTERS = 30;
 const EXIT_INTERRUPTED = 130;
@@ -29,26 +32,25 @@ const NORMAL_SCREEN = '\x1b[?25h\x1b[?1049l';
 export function compareCommand(): Command {
   return new Command('compare')
     .description('show the sinks of a running service side by side, live')
-    .option('--url <url>', 'the service; may be given several times', collectUrls, [])
+    .option('--url <url>', `the service; may be given several times (default: ${DEFAULT_URL})`, collectUrls)
     .option('--once', 'print once (as where the output is no terminal)')
     .option('--interval <time>', 'between two looks', duration, 1000)
     .option('--json', 'print JSON, a line for each look')
     .option('--for <time>', 'look for so long, such as 10m, and then print once', duration)
     .option('--report <file>', 'with --for: write an HTML file with the charts of that time')
     .addHelpText('after', '\nExit code 0 only if every service answered.')
-    .action(async (options: CompareOptions, command: Command) => {
+    .action(async ({ url = [DEFAULT_URL], ...options }: GivenOptions, command: Command) => {
       if (options.report !== undefined && options.for === undefined)
         command.error('error: --report needs --for, such as --for 10m');
-      if (options.report !== undefined && options.url.length > 1)
+      if (options.report !== undefined && url.length > 1)
         command.error('error: a report is of one service: give one --url');
       const stop = new AbortController();
       for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
-      const urls = options.url.length === 0 ? [DEFAULT_URL] : options.url;
-      process.exit(await compare({ ...options, url: urls }, stop.signal));
+      process.exit(await compare({ ...options, url }, stop.signal));
     });
 }
 
-function collectUrls(text: string, before: readonly string[]): string[] {
+function collectUrls(text: string, before: readonly string[] = []): string[] {
   if (!/^https?:\/\//.test(text) || !URL.canParse(text))
     throw new InvalidArgumentError(`Expected a URL such as ${DEFAULT_URL}.`);
   if (before.length === MAX_URLS) throw new InvalidArgumentError(`Expected ${MAX_URLS} of them at most.`);

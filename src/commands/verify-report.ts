@@ -11,6 +11,8 @@ export interface SinkFindings {
   readonly range: WindowRange;
   /** Start of the first window that the sink ever got, in ms since 1970, where that is known. */
   readonly began: number | undefined;
+  /** Windows asked for that the stream no longer holds whole: nobody can say what they should be. */
+  readonly lost: number;
   /** Windows behind the range. */
   readonly unconfirmed: number;
   /** Undefined where the range is empty. */
@@ -59,9 +61,13 @@ export function reportOf(findings: readonly SinkFindings[]): Report {
   return { equal: sinks.every(isEqual), sinks };
 }
 
-function toReport({ id, range, began, unconfirmed, verdict = NOTHING }: SinkFindings): SinkReport {
+function toReport({ id, range, began, lost, unconfirmed, verdict = NOTHING }: SinkFindings): SinkReport {
   const { windows, rows, reasons, examples } = verdict;
   const remarks = [...reasons];
+  if (lost > 0)
+    remarks.push(
+      `the stream no longer holds the ${lost} windows before ${new Date(range.from).toISOString()}`,
+    );
   if (range.from >= range.to) remarks.push('it has not confirmed any of these windows yet');
   if (began !== undefined && began > range.from)
     remarks.push(
@@ -71,7 +77,7 @@ function toReport({ id, range, began, unconfirmed, verdict = NOTHING }: SinkFind
     sink: id,
     from: new Date(range.from).toISOString(),
     to: new Date(range.to).toISOString(),
-    windows: { ...windows, unconfirmed },
+    windows: { ...windows, unknown: windows.unknown + lost, unconfirmed },
     rows,
     remarks,
     examples,
