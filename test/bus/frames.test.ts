@@ -13,7 +13,7 @@ import { temporaryFolder } from '../../src/servers/process.ts';
 import { startProgram } from '../../src/servers/program.ts';
 import { FaultProxy } from '../faults/proxy.ts';
 import { makeCertificates } from './credentials.ts';
-import { memoryLog, numbers, publishNumbers, Recorder, settings, until } from './support.ts';
+import { losing, memoryLog, numbers, publishNumbers, Recorder, settings, until } from './support.ts';
 
 const STALL_MS = 1500;
 
@@ -234,6 +234,31 @@ describe.each(['frames', 'plain'])('%s, on a real server', (METRICS_RECEIVE) => 
     expect(reader.sequences).toEqual(numbers(1, 110_001));
     expect(reader.payloads).toEqual(numbers(0, 110_000).map(String));
     expect(source.stats).toMatchObject({ gaps: 0 });
+  });
+
+  test('a request that the server ends without a word is made again', async () => {
+    const nats = await startNats();
+    stops.push(() => nats.stop());
+    const { core, bus } = await attach({ NATS_URL: nats.url });
+    await ensureStream(bus, core);
+    const payload = new Uint8Array(3000);
+    for (let i = 0; i < 12_000; i++) {
+      bus.connection.publish('metrics', payload);
+      if (i % 1000 === 999) await bus.flush();
+    }
+    let swallowed = 0;
+    // As the server does where a request's bytes are used up to the last one.
+    const isSwallowed = (code: number) => {
+      if (code === 409) swallowed += 1;
+      return code === 409;
+    };
+    const silent = losing(bus, () => false, isSwallowed);
+    const source = createJetStreamSource(silent, core, { start: { kind: 'earliest' } });
+    const reader = read(source);
+    await until('all', () => reader.sequences.length >= 12_000);
+    expect(swallowed).toBeGreaterThan(2);
+    expect(reader.sequences).toEqual(numbers(1, 12_001));
+    expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   });
 
   test('a slow consumer is thrown out by the server, and goes on behind the gap', async () => {

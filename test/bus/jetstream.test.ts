@@ -209,30 +209,6 @@ test('what is on its way to a slow reader is bounded in bytes', async () => {
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0, lastSequence: 60 });
 });
 
-test('a request that the server ends without a word is made again', async () => {
-  await ensureStream(bus, core);
-  const payload = new Uint8Array(3000);
-  for (let i = 0; i < 12_000; i++) {
-    bus.connection.publish('metrics', payload);
-    if (i % 1000 === 999) await bus.flush();
-  }
-  let swallowed = 0;
-  // As the server does where a request's bytes are used up to the last one.
-  const isSwallowed = (code: number) => {
-    if (code === 409) swallowed += 1;
-    return code === 409;
-  };
-  const { source, reader } = read(
-    { kind: 'earliest' },
-    new Recorder(),
-    losing(bus, () => false, isSwallowed),
-  );
-  await until('all', () => reader.sequences.length >= 12_000);
-  expect(swallowed).toBeGreaterThan(2);
-  expect(reader.sequences).toEqual(numbers(1, 12_001));
-  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
-});
-
 test('messages larger than a batch may be come through', async () => {
   const roomy = await startNats({ maxPayloadBytes: 16 * 1024 * 1024 });
   const own = await busAt(roomy.url);
