@@ -64,6 +64,9 @@ const NO_ROOM: readonly (number | undefined)[] = [
   ERROR.maxBytesOfAccount,
 ];
 
+/** What making a stream that another instance makes at the same time ends with. */
+const IN_THE_WAY: readonly (number | undefined)[] = [ERROR.nameInUse, ERROR.subjectsOverlap];
+
 export function manager(bus: Bus): Promise<JetStreamManager> {
   return bus.connection.jetstreamManager({ checkAPI: false, timeout: API_TIMEOUT_MS });
 }
@@ -92,8 +95,8 @@ export async function ensureStream(bus: Bus, core: StreamConfigured): Promise<St
     );
     return facts(made);
   } catch (error) {
-    // Another instance may have made it in between, with other limits.
-    const raced = apiErrorCode(error) === ERROR.nameInUse ? await find(bus, core.metricsStream) : undefined;
+    // Another instance may have made it in between, with other limits; the server tells its name or its subjects.
+    const raced = IN_THE_WAY.includes(apiErrorCode(error)) ? await find(bus, core.metricsStream) : undefined;
     if (raced) return checked(raced, core);
     throw await creationError(error, bus, core);
   }

@@ -1,6 +1,7 @@
 /** The whole, as its users run it: real servers, the service and `load` as processes of their own. */
 import { join } from 'node:path';
 import { expect } from 'vitest';
+import type { Report } from '../../src/commands/verify-report.ts';
 import { compareSinks, isEqual, readTruthFile } from '../../src/compare/compare.ts';
 import type { TruthRow } from '../../src/compare/truth.ts';
 import { loadConfig } from '../../src/config.ts';
@@ -18,6 +19,14 @@ export const WINDOWS = {
 
 type Env = Readonly<Record<string, string>>;
 
+const VERIFY_ATTEMPTS = 5;
+
+interface Verified {
+  readonly code: number | NodeJS.Signals;
+  readonly stderr: string;
+  readonly report: Report | undefined;
+}
+
 /** Sends traffic and returns what every store must hold afterwards. */
 export async function sendTraffic(
   stack: Pick<Stack, 'folder'> & { readonly nats: Pick<Stack['nats'], 'url'> },
@@ -28,6 +37,21 @@ export async function sendTraffic(
   const code = await load.ended;
   if (code !== 0) throw new Error(`load ended with ${code}: ${load.output.stderr}${load.output.stdout}`);
   return await readTruthFile(file);
+}
+
+/**
+ * Runs `verify --json`, again while it finds windows that are not confirmed: the bucket, which it reads, learns of a
+ * confirmation a moment after the status does.
+ */
+export async function verifyConfirmed(args: readonly string[], env: Env): Promise<Verified> {
+  for (let attempt = 1; ; attempt++) {
+    const program = startProgram(['verify', '--json', ...args], env);
+    const code = await program.ended;
+    const { stdout, stderr } = program.output;
+    const report: Report | undefined = stdout.startsWith('{') ? JSON.parse(stdout) : undefined;
+    const isConfirmed = report?.sinks.every(({ windows }) => windows.unconfirmed === 0) ?? true;
+    if (isConfirmed || attempt === VERIFY_ATTEMPTS) return { code, stderr, report };
+  }
 }
 
 export function endOf(truth: readonly TruthRow[]): number {

@@ -3,11 +3,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { type Server, temporaryFolder } from '../../src/servers/process.ts';
-import { startProgram } from '../../src/servers/program.ts';
 import { startPrometheusReceiver } from '../../src/servers/prometheus.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
 import { KEY, type Receiver, startReceiver } from '../sinks/otlp-receiver.ts';
-import { countOf, endOf, sendTraffic, WINDOWS } from './support.ts';
+import { countOf, endOf, sendTraffic, verifyConfirmed, WINDOWS } from './support.ts';
 
 const folder = temporaryFolder('third-party');
 const servers: Server[] = [];
@@ -50,17 +49,15 @@ test('those that can be read hold every row, the other was sent every row; verif
   const truth = await sendTraffic({ folder: folder.path, nats }, args);
   await service.untilConfirmed(endOf(truth), 30_000);
   const to = new Date(endOf(truth)).toISOString();
-  const verify = startProgram(['verify', '--json', '--to', to], env);
-  const code = await verify.ended;
-  const { sinks } = JSON.parse(verify.output.stdout);
-  expect(sinks.map(({ sink }: { sink: string }) => sink)).toEqual(['clickhouse', 'otlp', 'prometheus']);
-  const [ofClickHouse, ofOtlp, ofPrometheus] = sinks;
-  for (const { sink, windows, rows } of [ofClickHouse, ofPrometheus]) {
+  const { code, report } = await verifyConfirmed(['--to', to], env);
+  expect(report!.sinks.map(({ sink }) => sink)).toEqual(['clickhouse', 'otlp', 'prometheus']);
+  const [ofClickHouse, ofOtlp, ofPrometheus] = report!.sinks;
+  for (const { sink, windows, rows } of [ofClickHouse!, ofPrometheus!]) {
     expect(windows, sink).toMatchObject({ different: 0, unknown: 0, unconfirmed: 0 });
     expect(rows, sink).toEqual({ equal: truth.length, missing: 0, extra: 0, different: 0 });
   }
-  expect(ofOtlp.windows).toMatchObject({ equal: 0, different: 0 });
-  expect(ofOtlp.windows.unknown).toBe(ofClickHouse.windows.equal);
+  expect(ofOtlp!.windows).toMatchObject({ equal: 0, different: 0 });
+  expect(ofOtlp!.windows.unknown).toBe(ofClickHouse!.windows.equal);
   expect(code).toBe(1);
   const counts = receiver.received().filter(({ metric }) => metric.endsWith('.count'));
   expect(counts).toHaveLength(truth.length);

@@ -6,7 +6,7 @@ import { startProgram } from '../../src/servers/program.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { ADDED, CHANGED_SUM, editByHand } from './hand-edits.ts';
-import { endOf, sendTraffic, WINDOWS } from './support.ts';
+import { endOf, sendTraffic, verifyConfirmed, WINDOWS } from './support.ts';
 
 const STORES = ['dynamodb', 'influxdb', 'redshift', 'sqlite'];
 
@@ -33,8 +33,10 @@ afterAll(async () => {
   await stack?.stop();
 });
 
+const settings = () => ({ ...stack.env, ...WINDOWS });
+
 async function verify(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
-  const program = startProgram(['verify', '--json', ...args], { ...stack.env, ...WINDOWS, ...env });
+  const program = startProgram(['verify', '--json', ...args], { ...settings(), ...env });
   const code = await program.ended;
   const { stdout, stderr } = program.output;
   return { code, stderr, report: stdout.startsWith('{') ? JSON.parse(stdout) : undefined };
@@ -44,10 +46,10 @@ const window = (row: TruthRow) => new Date(row.windowStart!).toISOString();
 const range = () => ['--to', new Date(endOf(truth)).toISOString()];
 
 test('every row of every store is equal, the percentiles included: exit code 0', async () => {
-  const { code, stderr, report } = await verify(range());
+  const { code, stderr, report } = await verifyConfirmed(range(), settings());
   expect(stderr).toBe('');
-  expect(report.sinks.map(({ sink }: { sink: string }) => sink)).toEqual(STORES);
-  for (const { sink, windows, rows, examples } of report.sinks) {
+  expect(report!.sinks.map(({ sink }) => sink)).toEqual(STORES);
+  for (const { sink, windows, rows, examples } of report!.sinks) {
     expect(windows, sink).toMatchObject({ different: 0, unknown: 0, unconfirmed: 0 });
     expect(windows.equal, sink).toBeGreaterThanOrEqual(4);
     expect(rows, sink).toEqual({ equal: truth.length, missing: 0, extra: 0, different: 0 });
