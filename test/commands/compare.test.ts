@@ -146,7 +146,11 @@ describe('compare', () => {
   test('on a terminal: within its width, on a screen of its own, which Ctrl-C leaves', async () => {
     const main = join(import.meta.dirname, '../../src/main.ts');
     const command = `stty cols 60 rows 50; exec ${process.execPath} --no-warnings ${main} compare --url ${service.url}`;
-    const child = spawn('script', ['-qefc', command, '/dev/null'], { stdio: ['pipe', 'pipe', 'inherit'] });
+    const { CI, NO_COLOR, NODE_DISABLE_COLORS, ...env } = process.env;
+    const child = spawn('script', ['-qefc', command, '/dev/null'], {
+      env: { ...env, TERM: 'xterm' },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     let shown = '';
     child.stdout.on('data', (chunk: Buffer) => {
       shown += chunk.toString();
