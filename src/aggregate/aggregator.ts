@@ -63,8 +63,8 @@ export class Aggregator implements SeriesHolder {
   /** The window that the last sample fell into: the next one's too, as a rule. */
   #recent: OpenWindow | undefined;
   /** The series of the window closed last: they will turn up again. */
-  #lastClosed: readonly number[] = [];
-  #sizes: WindowSizes = { values: 0, numbers: 0 };
+  #lastClosed: Uint32Array = new Uint32Array();
+  #sizes: WindowSizes = { values: 0, numbers: 0, points: 0 };
   #boundary: number;
   readonly #reopened = new Set<number>();
   /** What was told by `heed`. */
@@ -143,8 +143,8 @@ export class Aggregator implements SeriesHolder {
   }
 
   markSeries(mark: (series: number) => void): void {
-    for (const window of this.#open.values()) window.numbers.forEach(mark);
-    this.#lastClosed.forEach(mark);
+    for (const window of this.#open.values()) for (const series of window.numbers) mark(series);
+    for (const series of this.#lastClosed) mark(series);
   }
 
   /** I1. Undefined if the sample is not to be added. */
@@ -229,7 +229,7 @@ export class Aggregator implements SeriesHolder {
     if (!table.isOverflow(series)) {
       if (window.ordinary < maxSeries) {
         window.ordinary++;
-        return this.#enter(window, series, type);
+        return window.enter(series, type);
       }
       this.stats.overflowed++;
       series = table.overflowOf(series);
@@ -243,12 +243,6 @@ export class Aggregator implements SeriesHolder {
       if (row !== 0) return row;
     }
     window.overflow++;
-    return this.#enter(window, series, type);
-  }
-
-  /** The record is made while the table has the identity at hand; when the window closes, that would take long. */
-  #enter(window: OpenWindow, series: number, type: number): number {
-    this.#table.recordOf(series);
     return window.enter(series, type);
   }
 

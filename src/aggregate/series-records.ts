@@ -94,6 +94,16 @@ export class SeriesRecords {
     return this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + TYPE]!;
   }
 
+  idOf(ref: SeriesRef): string {
+    const start = (ref % CHUNK_WORDS) * 4 + ID_BYTE;
+    return this.#chunkOf(ref).text.toString('hex', start, start + ID_BYTES);
+  }
+
+  /** The head of its id. */
+  hashOf(ref: SeriesRef): number {
+    return this.#chunkOf(ref).text.readUInt32BE((ref % CHUNK_WORDS) * 4 + ID_BYTE);
+  }
+
   /** Without making the series' object. */
   nameOf(ref: SeriesRef): string {
     const { words, text } = this.#chunkOf(ref);
@@ -107,9 +117,8 @@ export class SeriesRecords {
     const word = ref % CHUNK_WORDS;
     const nameStart = (word + HEADER_WORDS) * 4;
     const nameEnd = nameStart + words[word + NAME_BYTES]!;
-    const idStart = word * 4 + ID_BYTE;
     return storedSeries(
-      text.toString('hex', idStart, idStart + ID_BYTES),
+      this.idOf(ref),
       text.toString('utf8', nameStart, nameEnd),
       METRIC_TYPES[words[word + TYPE]!]!,
       text.toString('utf8', nameEnd, nameEnd + words[word + DIMENSIONS_BYTES]!),

@@ -1,19 +1,17 @@
 import { METRIC_TYPES, type Series } from './point.ts';
 import type { Spelling } from './sample.ts';
 import { type Dimension, type Identity, identify, OVERFLOW_DIMENSION, seriesOf } from './series.ts';
+import { SeriesIndex } from './series-index.ts';
 import { SeriesRecords, type SeriesRef } from './series-records.ts';
-import { type Entry, NONE, Spellings } from './spellings.ts';
+import { type Entry, MAX_SPELLING_BYTES, NONE, Spellings } from './spellings.ts';
 
-/** Longer spellings are read anew each time: remembering them would cost more memory than the series itself. */
-const MAX_SPELLING_BYTES = 4096;
-
-/** Room for the spellings, per series that the table is to keep; twice that of a typical one and its canonical form. */
+/** Room for the spellings, per series that the table is to keep: several of typical length. */
 const SPELLING_BYTES_PER_SERIES = 512;
-
-const NO_RECORD = -1;
 
 /** So many series do not fit into a processor's nearer caches. */
 const PREFETCH_SERIES = 4096;
+
+const INITIAL_NUMBERS = 1 << 10;
 
 const OVERFLOW_DIMENSIONS: readonly Dimension[] = [[OVERFLOW_DIMENSION, 'true']];
 
@@ -25,31 +23,27 @@ export interface SeriesHolder {
 /**
  * Numbers the series, 0, 1, 2..., and remembers how messages spell them.
  *
- * A series is kept as its canonical spelling (the JSON of its name and of its dimensions), which is an entry of the
- * same table as the spellings seen in messages: any two spellings of one series lead to one number. What no holder
- * marks is forgotten when the table is full, so producers that invent series or spellings cannot make it grow.
+ * A series is kept as its record, which is found by its id: any two spellings of one series lead to one number. What no
+ * holder marks is forgotten when the table is full, so producers that invent series or spellings cannot make it grow.
  */
 export class SeriesTable {
   #spellings = new Spellings();
-  /** By series number: the entry of the canonical spelling, NONE where the number is free. */
-  #canonical: Entry[] = [];
-  /** By series number: the entry of the spelling seen last, if it is another than the canonical one. */
-  #alias: Entry[] = [];
-  /** By series number: that of its overflow series, or -1 while nobody has asked. Overflow series name themselves. */
-  #overflow: number[] = [];
+  #records = new SeriesRecords();
+  /** By series number; those of free numbers mean nothing. */
+  #refs = new Uint32Array(INITIAL_NUMBERS);
+  /** By series number: the entry of the spelling seen last, NONE where none is remembered. */
+  #spelled = new Int32Array(INITIAL_NUMBERS);
+  #numbers = 0;
+  #free: number[] = [];
+  #index = new SeriesIndex();
+  /** By series number, for those asked about: the number of its overflow series. Overflow series name themselves. */
+  readonly #overflow = new Map<number, number>();
   /** By type, while known. */
   #overflowOfAll: (number | undefined)[] = [];
-  /** By series number, NO_RECORD where nobody has asked. */
-  #records: number[] = [];
-  #series = new SeriesRecords();
-  #free: number[] = [];
   readonly #holders = new Set<SeriesHolder>();
   readonly #keep: number;
   #maxSeries: number;
   #maxBytes: number;
-  /** The series numbered last: it is the one that will be asked for first. */
-  #newest: { readonly series: number; readonly identity: Identity } | undefined;
-  readonly #writer = new CanonicalWriter();
 
   /** `keep`: how many series the table may hold before it looks for some to forget. */
   constructor(keep: number) {
@@ -60,7 +54,7 @@ export class SeriesTable {
 
   /** Series known at the moment. */
   get size(): number {
-    return this.#canonical.length - this.#free.length;
+    return this.#numbers - this.#free.length;
   }
 
   /** Memory behind the spellings. */
@@ -96,41 +90,34 @@ export class SeriesTable {
   add(spelling: Spelling, identity: Identity): number {
     if (this.size >= this.#maxSeries || this.#spellings.bytes >= this.#maxBytes) this.#sweep();
     const series = this.#intern(spelling.type, identity);
-    const length = spelling.nameLength + spelling.dimensionsLength;
-    if (length <= MAX_SPELLING_BYTES && this.#spellings.find(spelling) === NONE) {
-      this.#alias[series] = this.#spellings.insert(spelling, series);
-    }
+    if (spelling.nameLength + spelling.dimensionsLength <= MAX_SPELLING_BYTES)
+      this.#spelled[series] = this.#spellings.insert(spelling, series);
     return series;
   }
 
   series(series: number): Series {
-    return this.#series.series(this.recordOf(series));
+    return this.#records.series(this.recordOf(series));
   }
 
   /** What `recordOf` refers to, until the table forgets series: whoever needs it for longer keeps this too. */
   get records(): SeriesRecords {
-    return this.#series;
+    return this.#records;
   }
 
   recordOf(series: number): SeriesRef {
-    let ref = this.#records[series]!;
-    if (ref === NO_RECORD) {
-      const type = METRIC_TYPES[this.#spellings.typeOf(this.#canonical[series]!)]!;
-      const identity = this.#newest?.series === series ? this.#newest.identity : this.#identity(series);
-      ref = this.#series.add(seriesOf(identity, type));
-      this.#records[series] = ref;
-    }
-    return ref;
+    return this.#refs[series]!;
   }
 
   /** The series into which those of the same name and type are folded that are over the limit. */
   overflowOf(series: number): number {
-    if (this.#overflow[series]! < 0) {
-      const entry = this.#canonical[series]!;
-      const identity = identify(this.#name(entry), OVERFLOW_DIMENSIONS);
-      this.#overflow[series] = this.#intern(this.#spellings.typeOf(entry), identity);
+    let overflow = this.#overflow.get(series);
+    if (overflow === undefined) {
+      const ref = this.recordOf(series);
+      const identity = identify(this.#records.nameOf(ref), OVERFLOW_DIMENSIONS);
+      overflow = this.#intern(this.#records.typeOf(ref), identity);
+      this.#overflow.set(series, overflow);
     }
-    return this.#overflow[series]!;
+    return overflow;
   }
 
   /** The series into which those of one type are folded when there are too many overflow series. */
@@ -140,100 +127,71 @@ export class SeriesTable {
   }
 
   isOverflow(series: number): boolean {
-    return this.#overflow[series] === series;
-  }
-
-  #name(entry: Entry): string {
-    return JSON.parse(`"${toText(this.#spellings.nameOf(entry))}"`) as string;
-  }
-
-  #identity(series: number): Identity {
-    const entry = this.#canonical[series]!;
-    const json = toText(this.#spellings.dimensionsOf(entry));
-    return identify(this.#name(entry), Object.entries(JSON.parse(json) as Record<string, string>));
+    return this.#overflow.get(series) === series;
   }
 
   #intern(type: number, identity: Identity): number {
-    const canonical = this.#writer.write(type, identity);
-    const known = this.#spellings.find(canonical);
-    if (known !== NONE) return this.#spellings.seriesOf(known);
-    const series = this.#free.pop() ?? this.#canonical.length;
-    this.#canonical[series] = this.#spellings.insert(canonical, series);
-    this.#alias[series] = NONE;
-    this.#overflow[series] = isOverflow(identity) ? series : -1;
-    this.#records[series] = NO_RECORD;
-    this.#newest = { series, identity };
+    const made = seriesOf(identity, METRIC_TYPES[type]!);
+    const known = this.#index.find(made.id, this.#refs, this.#records);
+    if (known !== undefined) return known;
+    const series = this.#free.pop() ?? this.#numbers++;
+    if (series >= this.#refs.length) this.#growNumbers();
+    this.#refs[series] = this.#records.add(made);
+    this.#spelled[series] = NONE;
+    if (isOverflow(identity)) this.#overflow.set(series, series);
+    this.#index.add(series, this.#refs, this.#records);
     return series;
   }
 
-  /** Forgets the series that no holder marks, and of the others all spellings but two. */
+  #growNumbers(): void {
+    const [refs, spelled] = [this.#refs, this.#spelled];
+    this.#refs = new Uint32Array(2 * refs.length);
+    this.#refs.set(refs);
+    this.#spelled = new Int32Array(2 * spelled.length);
+    this.#spelled.set(spelled);
+  }
+
+  /** Forgets the series that no holder marks, and of the others all spellings but one. */
   #sweep(): void {
-    const marked = new Uint8Array(this.#canonical.length);
+    const marked = this.#marked();
+    const [oldSpellings, oldRecords] = [this.#spellings, this.#records];
+    this.#spellings = new Spellings();
+    this.#records = new SeriesRecords();
+    this.#index = new SeriesIndex();
+    this.#free = [];
+    for (let series = 0; series < this.#numbers; series++) {
+      if (marked[series] === 1) this.#keepFrom(series, oldSpellings, oldRecords);
+      else this.#free.push(series);
+    }
+    this.#overflowOfAll = [];
+    for (const [series, overflow] of this.#overflow) {
+      // The overflow series of one that is kept may be among those forgotten.
+      if (series !== overflow || marked[series] === 0) this.#overflow.delete(series);
+    }
+    // Twice what is in use at least, or a table full of series in use would be swept for every new one.
+    this.#maxSeries = Math.max(this.#keep, 2 * this.size);
+    this.#maxBytes = Math.max(this.#keep * SPELLING_BYTES_PER_SERIES, 2 * this.#spellings.bytes);
+  }
+
+  #marked(): Uint8Array {
+    const marked = new Uint8Array(this.#numbers);
     for (const holder of this.#holders) {
       holder.markSeries((series) => {
         marked[series] = 1;
       });
     }
-    this.#overflowOfAll = [];
-    this.#newest = undefined;
-    const old = this.#spellings;
-    const kept = new Spellings();
-    const oldSeries = this.#series;
-    this.#series = new SeriesRecords();
-    for (let series = 0; series < marked.length; series++) {
-      const canonical = this.#canonical[series]!;
-      if (marked[series] === 1) {
-        const alias = this.#alias[series]!;
-        this.#canonical[series] = kept.insertFrom(old, canonical);
-        if (alias !== NONE) this.#alias[series] = kept.insertFrom(old, alias);
-        const ref = this.#records[series]!;
-        if (ref !== NO_RECORD) this.#records[series] = this.#series.addFrom(oldSeries, ref);
-        // Its overflow series may be among those forgotten.
-        if (!this.isOverflow(series)) this.#overflow[series] = -1;
-      } else if (canonical !== NONE) {
-        this.#canonical[series] = NONE;
-        this.#records[series] = NO_RECORD;
-        this.#free.push(series);
-      }
-    }
-    this.#spellings = kept;
-    // Twice what is in use at least, or a table full of series in use would be swept for every new one.
-    this.#maxSeries = Math.max(this.#keep, 2 * this.size);
-    this.#maxBytes = Math.max(this.#keep * SPELLING_BYTES_PER_SERIES, 2 * kept.bytes);
+    return marked;
   }
-}
 
-/** Spells a series canonically. Its own spelling is reused by every call. */
-class CanonicalWriter {
-  #bytes = new Uint8Array(1 << 12);
-  #view = new DataView(this.#bytes.buffer);
-  readonly #encoder = new TextEncoder();
-
-  write(type: number, { name, dimensionsJson }: Identity): Spelling {
-    const nameJson = JSON.stringify(name).slice(1, -1);
-    const text = nameJson + dimensionsJson;
-    if (this.#bytes.length < 3 * text.length) {
-      this.#bytes = new Uint8Array(3 * text.length);
-      this.#view = new DataView(this.#bytes.buffer);
-    }
-    const { written } = this.#encoder.encodeInto(text, this.#bytes);
-    const nameLength = Buffer.byteLength(nameJson);
-    return {
-      view: this.#view,
-      type,
-      nameStart: 0,
-      nameLength,
-      dimensionsStart: nameLength,
-      dimensionsLength: written - nameLength,
-    };
+  #keepFrom(series: number, spellings: Spellings, records: SeriesRecords): void {
+    const entry: Entry = this.#spelled[series]!;
+    if (entry !== NONE) this.#spelled[series] = this.#spellings.insertFrom(spellings, entry);
+    this.#refs[series] = this.#records.addFrom(records, this.#refs[series]!);
+    this.#index.add(series, this.#refs, this.#records);
   }
 }
 
 function isOverflow({ dimensions }: Identity): boolean {
   const [first] = dimensions;
   return dimensions.length === 1 && first![0] === OVERFLOW_DIMENSION && first![1] === 'true';
-}
-
-function toText(bytes: Uint8Array): string {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('utf8');
 }

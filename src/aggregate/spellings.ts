@@ -1,12 +1,16 @@
 import type { Spelling } from './sample.ts';
 
-/** Words (of 4 bytes) before the bytes of an entry: series, type, length of the name, of the dimensions, hash. */
-const HEADER_WORDS = 5;
+/** Longer spellings are read anew each time: remembering them would cost more memory than the series itself. */
+export const MAX_SPELLING_BYTES = 4096;
+/** Bits in which such a length fits. */
+const LENGTH_BITS = 13;
+const LENGTH_MASK = (1 << LENGTH_BITS) - 1;
+
+/** Words (of 4 bytes) before the bytes of an entry: series, hash, and in one the type and the lengths of both texts. */
+const HEADER_WORDS = 3;
 const SERIES = 0;
-const TYPE = 1;
-const NAME_LENGTH = 2;
-const DIMENSIONS_LENGTH = 3;
-const HASH = 4;
+const HASH = 1;
+const SHAPE = 2;
 
 const CACHE_LINE_WORDS = 16;
 const INITIAL_SLOTS = 1 << 10;
@@ -72,30 +76,14 @@ export class Spellings {
     return this.#words[entry + SERIES]!;
   }
 
-  typeOf(entry: Entry): number {
-    return this.#words[entry + TYPE]!;
-  }
-
-  nameOf(entry: Entry): Uint8Array {
-    const start = (entry + HEADER_WORDS) * 4;
-    return this.#bytes.subarray(start, start + this.#words[entry + NAME_LENGTH]!);
-  }
-
-  dimensionsOf(entry: Entry): Uint8Array {
-    const start = (entry + HEADER_WORDS + wordsFor(this.#words[entry + NAME_LENGTH]!)) * 4;
-    return this.#bytes.subarray(start, start + this.#words[entry + DIMENSIONS_LENGTH]!);
-  }
-
-  /** The spelling must not be there yet. */
+  /** The spelling must not be there yet, and not be longer than `MAX_SPELLING_BYTES`. */
   insert(spelling: Spelling, series: number): Entry {
     const nameWords = wordsFor(spelling.nameLength);
     const entry = this.#allocate(HEADER_WORDS + nameWords + wordsFor(spelling.dimensionsLength));
     const hash = hashOf(spelling);
     this.#words[entry + SERIES] = series;
-    this.#words[entry + TYPE] = spelling.type;
-    this.#words[entry + NAME_LENGTH] = spelling.nameLength;
-    this.#words[entry + DIMENSIONS_LENGTH] = spelling.dimensionsLength;
     this.#words[entry + HASH] = hash;
+    this.#words[entry + SHAPE] = shapeOf(spelling);
     const { buffer, byteOffset } = spelling.view;
     const name = new Uint8Array(buffer, byteOffset + spelling.nameStart, spelling.nameLength);
     this.#bytes.set(name, (entry + HEADER_WORDS) * 4);
@@ -111,8 +99,9 @@ export class Spellings {
 
   /** Takes an entry over from another table. */
   insertFrom(other: Spellings, from: Entry): Entry {
-    const nameWords = wordsFor(other.#words[from + NAME_LENGTH]!);
-    const length = HEADER_WORDS + nameWords + wordsFor(other.#words[from + DIMENSIONS_LENGTH]!);
+    const shape = other.#words[from + SHAPE]!;
+    const nameWords = wordsFor((shape >>> LENGTH_BITS) & LENGTH_MASK);
+    const length = HEADER_WORDS + nameWords + wordsFor(shape & LENGTH_MASK);
     const entry = this.#allocate(length);
     this.#words.set(other.#words.subarray(from, from + length), entry);
     this.#link(entry, this.#words[entry + HASH]!);
@@ -122,9 +111,8 @@ export class Spellings {
   #matches(entry: Entry, spelling: Spelling): boolean {
     const words = this.#words;
     const { view, nameLength, dimensionsLength } = spelling;
-    if (words[entry + TYPE] !== spelling.type) return false;
-    if (words[entry + NAME_LENGTH] !== nameLength) return false;
-    if (words[entry + DIMENSIONS_LENGTH] !== dimensionsLength) return false;
+    if (nameLength + dimensionsLength > MAX_SPELLING_BYTES) return false;
+    if (words[entry + SHAPE] !== shapeOf(spelling)) return false;
     const name = entry + HEADER_WORDS;
     const dimensions = name + wordsFor(nameLength);
     return (
@@ -179,6 +167,10 @@ function place(slots: Int32Array, mask: number, entry: Entry, hash: number): voi
   while (slots[2 * slot + 1] !== NONE) slot = (slot + 1) & mask;
   slots[2 * slot] = hash;
   slots[2 * slot + 1] = entry;
+}
+
+function shapeOf({ type, nameLength, dimensionsLength }: Spelling): number {
+  return (type << (2 * LENGTH_BITS)) | (nameLength << LENGTH_BITS) | dimensionsLength;
 }
 
 function wordsFor(bytes: number): number {

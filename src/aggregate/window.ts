@@ -40,8 +40,10 @@ export class OpenWindow {
   #used = 1;
   /** By series number. */
   #rowOf: Int32Array;
-  readonly #numbers: number[] = [];
-  readonly #rows: Row[] = [];
+  /** By point, in the order of first appearance: the number of its series, and its row. */
+  #numbers: Uint32Array;
+  #rows: Uint32Array;
+  #size = 0;
   /** Of no meaning: what is read must be used, or it is not read. */
   #touched = 0;
   readonly #prefetched = new Int32Array(MAX_PREFETCHED);
@@ -57,15 +59,17 @@ export class OpenWindow {
     this.completeAt = this.end + epoch.latenessMs;
     this.#values = sharedValues(sizes.values);
     this.#rowOf = new Int32Array(sizes.numbers);
+    this.#numbers = new Uint32Array(sizes.points);
+    this.#rows = new Uint32Array(sizes.points);
   }
 
   get sizes(): WindowSizes {
-    return { values: this.#used, numbers: this.#rowOf.length };
+    return { values: this.#used, numbers: this.#rowOf.length, points: this.#size };
   }
 
   /** The numbers of its series, in order of first appearance. */
-  get numbers(): readonly number[] {
-    return this.#numbers;
+  get numbers(): Uint32Array {
+    return this.#numbers.subarray(0, this.#size);
   }
 
   rowOf(series: number): Row {
@@ -98,8 +102,14 @@ export class OpenWindow {
       this.#rowOf = rowOf;
     }
     this.#rowOf[number] = row;
-    this.#numbers.push(number);
-    this.#rows.push(row);
+    if (this.#size === this.#numbers.length) {
+      const length = grownLength(this.#size, this.#size + 1);
+      this.#numbers = grown(this.#numbers, length);
+      this.#rows = grown(this.#rows, length);
+    }
+    this.#numbers[this.#size] = number;
+    this.#rows[this.#size] = row;
+    this.#size += 1;
     if (type !== COUNTER) {
       this.#values[row + MIN] = Number.POSITIVE_INFINITY;
       this.#values[row + MAX] = Number.NEGATIVE_INFINITY;
@@ -139,9 +149,9 @@ export class OpenWindow {
       // Weights need not be whole, but stores hold whole counts: rounded once, when all are added.
       values[row + COUNT] = Math.round(values[row + COUNT]!);
     }
-    const size = this.#numbers.length;
+    const size = this.#size;
     const rows = new Uint32Array(shared(size, Uint32Array.BYTES_PER_ELEMENT));
-    rows.set(this.#rows);
+    rows.set(this.#rows.subarray(0, size));
     const refs = new Uint32Array(shared(size, Uint32Array.BYTES_PER_ELEMENT));
     for (let i = 0; i < size; i++) refs[i] = table.recordOf(this.#numbers[i]!);
     return new ClosedWindow({
@@ -163,6 +173,7 @@ export class OpenWindow {
 export interface WindowSizes {
   readonly values: number;
   readonly numbers: number;
+  readonly points: number;
 }
 
 export interface WindowColumns {
@@ -252,6 +263,12 @@ export class ClosedWindow implements WindowColumns {
 
 function grownLength(length: number, needed: number): number {
   return Math.max(needed, 2 * length, 64);
+}
+
+function grown(array: Uint32Array, length: number): Uint32Array {
+  const longer = new Uint32Array(length);
+  longer.set(array);
+  return longer;
 }
 
 /** Memory that all threads see: what is handed to a lane's thread is not copied. */

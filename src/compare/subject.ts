@@ -39,16 +39,20 @@ export class Subject {
   look(window: ClosedWindow, index: number, name: string): void {
     if (name !== this.#name || window.typeOf(index) !== COUNTER) return;
     this.#seenAt = Math.max(this.#seenAt, window.start);
-    const series = window.records.series(window.refs[index]!);
-    const isNew = !this.#series.has(series.id);
-    if (isNew && this.#series.size >= MAX_SERIES) {
-      if (!this.#excluded.has(name)) this.#exclude(name);
-      return;
+    const ref = window.refs[index]!;
+    const id = window.records.idOf(ref);
+    let known = this.#series.get(id);
+    if (known === undefined) {
+      if (this.#series.size >= MAX_SERIES) {
+        if (!this.#excluded.has(name)) this.#exclude(name);
+        return;
+      }
+      // Made for these only: a window may have a million series.
+      known = { series: window.records.series(ref), seenAt: 0, samples: 0 };
+      this.#series.set(id, known);
     }
-    const known = this.#series.get(series.id) ?? { series, seenAt: 0, samples: 0 };
     known.seenAt = Math.max(known.seenAt, window.start);
     known.samples += window.countOf(index);
-    this.#series.set(series.id, known);
   }
 
   /** Undefined while there is nothing to ask about. `to`: the end of the last window that is complete. */

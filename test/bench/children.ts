@@ -39,9 +39,16 @@ export async function startChild(
 }
 
 async function answer(child: ChildProcess, path: string): Promise<unknown> {
-  const ended = once(child, 'exit').then(([code]) => {
+  const answered = new AbortController();
+  const { signal } = answered;
+  const ended = once(child, 'exit', { signal }).then(([code]) => {
     throw new Error(`${path} ended with ${code}`);
   });
-  const [message] = (await Promise.race([once(child, 'message'), ended])) as unknown[];
-  return message;
+  try {
+    const [message] = (await Promise.race([once(child, 'message', { signal }), ended])) as unknown[];
+    return message;
+  } finally {
+    answered.abort();
+    ended.catch(() => {});
+  }
 }
