@@ -8,7 +8,7 @@ export interface Figure {
   /** The median of the runs, and the runs. */
   readonly value: number;
   readonly runs: readonly number[];
-  readonly unit: 'ns/message' | 'times' | 'ns/point' | 'bytes/series' | 'ms' | 's';
+  readonly unit: 'ns/message' | 'times' | 'ns/point' | 'bytes/series' | 'ms' | 's' | 'MB';
   /** The most that is wanted (`at least`: the least). */
   readonly bar?: number;
   readonly atLeast?: true;

@@ -1,7 +1,8 @@
 /**
  * `npm run bench [-- --only hot-loop,encoding,receiving,stalls,memory,telegraf] [--rounds N] [--messages N]
  * [--rate N] [--keep]`: every figure is a ratio of two things measured in turns, or CPU time per message, the median of
- * the rounds. `--keep` stores them in results/. Exit code 0 only if every bar is met.
+ * the rounds. `--only steady [--minutes N]` takes an hour and is not among the others. `--keep` stores the figures in
+ * results/. Exit code 0 only if every bar is met.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -14,6 +15,7 @@ import type { HotLoopResult } from './hot-loop.ts';
 import { type Figure, figure, meetsBar } from './measure.ts';
 import { measureReceiving } from './receiving.ts';
 import { measureMemory, measureStalls } from './stalls.ts';
+import { measureSteady } from './steady.ts';
 import { isTelegrafHere, measureTelegraf } from './telegraf.ts';
 
 const EXIT_USAGE = 64;
@@ -33,6 +35,7 @@ const { values } = parseArgs({
     /** Of one measurement of receiving. */
     messages: { type: 'string', default: '800000' },
     rate: { type: 'string', default: '120000' },
+    minutes: { type: 'string', default: '60' },
     keep: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
   },
@@ -79,6 +82,7 @@ const SUITES: Readonly<Record<string, () => Figure[] | Promise<Figure[]>>> = {
     }),
   stalls: () => measureStalls(tell),
   memory: measureMemory,
+  steady: () => measureSteady({ minutes: Number(values.minutes), rate: Number(values.rate), tell }),
   telegraf: measureTelegrafIfHere,
 };
 
