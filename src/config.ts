@@ -50,6 +50,11 @@ export const CORE_SETTINGS = {
     meaning: 'file with a user JWT and its seed (decentralised authentication)',
   }),
   natsNkeySeedFile: setting.text({ meaning: 'file with an NKey seed' }),
+  natsInboxPrefix: setting.custom(parseInboxPrefix, 'a subject without wildcards', {
+    meaning:
+      'what the subjects begin with on which this user gets answers; one of its own keeps others from hearing them',
+    default: '_INBOX.fanout',
+  }),
   natsTlsCaFile: setting.text({ meaning: 'certificates that the server must be signed by; switches TLS on' }),
   natsTlsCertFile: setting.text({ meaning: 'client certificate (mutual TLS)' }),
   natsTlsKeyFile: setting.text({ meaning: 'its private key' }),
@@ -276,6 +281,10 @@ export function overlap(a: string, b: string): boolean {
     if (left[i] === '>' || right[i] === '>') return true;
     if (left[i] !== '*' && right[i] !== '*' && left[i] !== right[i]) return false;
   }
+}
+
+function parseInboxPrefix(text: string): string | undefined {
+  return /^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,3}$/.test(text) ? text : undefined;
 }
 
 function parseToken(text: string): string | undefined {

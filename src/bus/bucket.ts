@@ -26,7 +26,7 @@ export function bucketExists(bus: Bus): Promise<boolean> {
 /** The bucket, made where it is missing. Rejects with a `BusError`. */
 export async function openBucket(bus: Bus, replicas: number): Promise<KV> {
   try {
-    return await bus.connection.jetstream({ timeout: API_TIMEOUT_MS }).views.kv(BUCKET, {
+    return await bus.connection.jetstream({ timeout: API_TIMEOUT_MS, checkAPI: false }).views.kv(BUCKET, {
       description: 'how far every sink of metrics-fanout is',
       history: 1,
       storage: StorageType.File,

@@ -14,9 +14,6 @@ import { incoming } from './headers.ts';
 import { type CoreConfig, parseServers, signInOptions } from './sign-in.ts';
 import { BusError, type Envelope } from './source.ts';
 
-/** Every inbox of ours starts with this: permissions have to allow subscribing to `_INBOX.fanout.>`. */
-export const INBOX_PREFIX = '_INBOX.fanout';
-
 const CONNECT_TIMEOUT_MS = 5_000;
 const RECONNECT_WAIT_MS = 250;
 const RECONNECT_JITTER_MS = 500;
@@ -59,6 +56,8 @@ export interface Bus {
   readonly connected: boolean;
   /** For bus/ alone. Absent where the client alone receives. */
   readonly frames: Frames | undefined;
+  /** Every inbox of ours starts with it, and a dot. */
+  readonly inboxPrefix: string;
   /** host:port of the server. */
   readonly server: string;
   /** Resolves when connected; at once, and whatever the state, when the signal aborts. */
@@ -104,7 +103,7 @@ export async function connect(core: CoreConfig, log: Log, options: ConnectOption
   const clientOptions: ConnectionOptions = {
     ...signInOptions(core, servers),
     name: options.name ?? 'metrics-fanout',
-    inboxPrefix: INBOX_PREFIX,
+    inboxPrefix: core.natsInboxPrefix,
     timeout: CONNECT_TIMEOUT_MS,
     maxReconnectAttempts: -1,
     reconnectTimeWait: RECONNECT_WAIT_MS,
@@ -120,7 +119,7 @@ export async function connect(core: CoreConfig, log: Log, options: ConnectOption
   const connection = await dialUntil(servers.addresses, clientOptions, core, log, options);
   log.info({ server: connection.getServer() }, 'connected to the bus');
   try {
-    return new Connection(connection, log, core.metricsReceive === 'frames');
+    return new Connection(connection, log, core);
   } catch (error) {
     await connection.close();
     throw error;
@@ -175,6 +174,7 @@ function shuffled<T>(items: readonly T[]): T[] {
 class Connection implements Bus {
   readonly connection: NatsConnection;
   readonly log: Log;
+  readonly inboxPrefix: string;
   readonly stats: BusStats = {
     disconnects: 0,
     reconnects: 0,
@@ -192,10 +192,11 @@ class Connection implements Bus {
   #flushing = false;
   #closing = false;
 
-  constructor(connection: NatsConnection, log: Log, receivesFrames: boolean) {
+  constructor(connection: NatsConnection, log: Log, core: CoreConfig) {
     this.connection = connection;
     this.log = log;
-    this.frames = receivesFrames ? new Frames(connection) : undefined;
+    this.inboxPrefix = core.natsInboxPrefix;
+    this.frames = core.metricsReceive === 'frames' ? new Frames(connection) : undefined;
     void this.#watch();
     void connection.closed().then((error) => {
       this.connected = false;

@@ -130,13 +130,13 @@ export function jetstreamError(error: unknown, doing: string): BusError {
   if (code === ErrorCode.PermissionsViolation) {
     return new BusError(
       `${doing}: the bus does not permit it`,
-      'Allow the user to publish to $JS.API.> and $KV.fanout-checkpoints.> and to subscribe to _INBOX.fanout.>.',
+      'Allow its user what examples/nats/metrics-fanout.conf allows the service; its inboxes begin with NATS_INBOX_PREFIX.',
     );
   }
   if (code === ErrorCode.Timeout) {
     return new BusError(
       `${doing}: JetStream did not answer in time`,
-      'Check the health of the server, and that the user may publish to $JS.API.> and subscribe to _INBOX.fanout.>.',
+      'Check the health of the server, and that its user may do what examples/nats/metrics-fanout.conf allows the service; its inboxes begin with NATS_INBOX_PREFIX.',
       { cause: error },
     );
   }

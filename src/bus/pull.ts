@@ -6,7 +6,7 @@
  * its way to a reader who holds us back. Each request has a subscription of its own, which tells whose messages come.
  */
 import { createInbox, type Msg, nanos, type Subscription } from 'nats';
-import { type Bus, INBOX_PREFIX } from './connect.ts';
+import type { Bus } from './connect.ts';
 import type { FrameSink } from './frames.ts';
 import { incoming } from './headers.ts';
 import { prefixLength, ReplySubject } from './reply-subject.ts';
@@ -126,7 +126,7 @@ export class Pull {
   }
 
   #subscribe(): Request {
-    const inbox = createInbox(INBOX_PREFIX);
+    const inbox = createInbox(this.#bus.inboxPrefix);
     const subscription = this.#bus.connection.subscribe(inbox, {
       // Nothing may leave this callback: an exception would end the client's reader for good, in silence.
       callback: (error, message) => {

@@ -1,0 +1,171 @@
+/** What examples/nats/metrics-fanout.conf permits is enough for everybody, and no more than that. */
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { NatsServer } from '../../src/servers/nats.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
+import { startProgram } from '../../src/servers/program.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { as, Client, startExampleBus, type User } from './bus-users.ts';
+import { ctl, eventually } from './control-support.ts';
+import { WINDOWS } from './support.ts';
+
+const MESSAGES = 500;
+const READY_MS = 30_000;
+const folder = temporaryFolder('permissions');
+const sqlite = (id: string) => ({
+  [`SINK_${id}_ENABLED`]: 'true',
+  [`SINK_${id}_KIND`]: 'sqlite',
+  [`SINK_${id}_PATH`]: join(folder.path, `${id}.db`),
+});
+const onEarly = { ...WINDOWS, ...sqlite('EARLY') };
+const onBoth = { ...onEarly, ...sqlite('LATE') };
+const clients: Client[] = [];
+let nats: NatsServer;
+let service: ServiceProgram;
+let setup: Client;
+let producer: Client;
+
+async function client(user: User): Promise<Client> {
+  const made = await Client.connect(user, nats);
+  clients.push(made);
+  return made;
+}
+
+async function produce(): Promise<void> {
+  for (let i = 0; i < MESSAGES; i++)
+    producer.connection.publish('metrics.test', `{"name":"n${i % 7}","type":"counter","value":1}`);
+  await producer.connection.flush();
+}
+
+async function run(user: User, ...args: string[]) {
+  const program = startProgram(args, { ...as(user, nats), ...onBoth });
+  return { code: await program.ended, ...program.output };
+}
+
+/** Finds nobody over HTTP. */
+const ask = (user: User, ...args: string[]) => ctl({ ...as(user, nats), HTTP_PORT: '1' }, ...args);
+const lastSequence = async (stream: string) =>
+  (await (await setup.connection.jetstreamManager()).streams.info(stream)).state.last_seq;
+
+beforeAll(async () => {
+  nats = await startExampleBus();
+  const first = await startServiceProgram({ ...as('setup', nats), ...onEarly });
+  await first.stop();
+  [setup, producer] = [await client('setup'), await client('producer')];
+  await produce();
+  service = await startServiceProgram({ ...as('fanout', nats), ...onBoth });
+  await eventually('control is on the bus', async () => (await service.status()).control.onBus);
+}, 60_000);
+afterAll(async () => {
+  await Promise.all(clients.map(({ connection }) => connection.close()));
+  await service?.stop('SIGKILL');
+  await nats?.stop();
+  folder.remove();
+});
+
+test('the service reads, catches up, keeps its checkpoints, verifies and replays, and the bus refuses it nothing', async () => {
+  await produce();
+  await service.untilConfirmed(Date.now() + 1000, READY_MS);
+  // The last message that was read is asked for when the server is back.
+  await nats.halt();
+  await nats.resume();
+  await eventually(
+    'the producer is back',
+    async () =>
+      !(await producer.connection.rtt().then(
+        () => false,
+        () => true,
+      )),
+  );
+  await produce();
+  await service.untilConfirmed(Date.now() + 1000, READY_MS);
+  const { sinks, ready } = await service.status();
+  expect(ready).toBe(true);
+  expect(sinks).toMatchObject([{ checkpointFailures: 0 }, { checkpointFailures: 0 }]);
+  const from = new Date(Date.now() - 60_000).toISOString();
+  const counted = await run('fanout', 'count', '--from', from, '--json');
+  expect(counted).toMatchObject({ code: 0, stderr: '' });
+  expect(JSON.parse(counted.stdout)).toMatchObject({ messages: 3 * MESSAGES });
+  expect(await run('fanout', 'replay', '--sink', 'late', '--from', from)).toMatchObject({ code: 0 });
+  expect(await run('fanout', 'verify', '--from', from)).toMatchObject({ code: 0, stderr: '' });
+  expect(service.output.stderr).not.toMatch(/PERMISSIONS|"level":"error"/);
+}, 90_000);
+
+test('an operator may do everything', async () => {
+  expect(await ask('operator', 'status')).toMatchObject({ code: 0, stderr: '' });
+  expect(await ask('operator', 'pause', 'late', '--all')).toMatchObject({ code: 0, stderr: '' });
+  expect(await ask('operator', 'resume', 'late', '--all')).toMatchObject({ code: 0, stderr: '' });
+  const detached = await ask('operator', 'detach', '--all', '--keep-control', '--json');
+  expect(detached).toMatchObject({ code: 0, stderr: '', answers: [{ task: { state: 'done' } }] });
+  expect(await ask('operator', 'attach', '--all')).toMatchObject({ code: 0, stderr: '' });
+}, 30_000);
+
+test('a viewer may look, and no more', async () => {
+  expect(await ask('viewer', 'status')).toMatchObject({ code: 0, stderr: '' });
+  expect((await ask('viewer', 'pause', 'late', '--all', '--timeout', '1s')).code).toBe(1);
+}, 30_000);
+
+test('a producer may publish metrics and do nothing else', async () => {
+  const { instance } = await service.status();
+  const control = ['fanout.control.all.sink.pause', `fanout.control.${instance}.detach`];
+  const api = ['$JS.API.STREAM.DELETE.METRICS', '$KV.fanout-checkpoints.default.early.0-1'];
+  expect(await producer.publishes(['orders', ...control, ...api], '{"sink":"late"}')).toEqual([]);
+  expect(await producer.subscribes(['>', 'metrics.>', 'orders', '_INBOX.>', '_INBOX.fanout.>'])).toEqual([]);
+  // The account of the others may publish these, and nobody there hears it.
+  const apps = await client('apps');
+  expect(await apps.publishes(control, '{"sink":"late"}')).toEqual(control);
+  const [paused, detached] = [(await service.status()).sinks.map((sink) => sink.paused), false];
+  expect({ paused, detached }).toEqual({ paused: [false, false], detached: false });
+});
+
+test('whoever has the credentials of the service may read metrics, and neither publish them, nor read, change or delete anything else', async () => {
+  const jsm = await setup.connection.jetstreamManager();
+  await jsm.streams.add({ name: 'OTHER', subjects: ['other.>', '$KV.other.>'] });
+  const before = await lastSequence('METRICS');
+  const apps = await client('apps');
+  const heard: string[] = [];
+  apps.connection.subscribe('>', { callback: (_, { subject }) => heard.push(subject) });
+  const rogue = await client('fanout');
+  const streams = ['DELETE', 'PURGE', 'UPDATE', 'CREATE', 'SNAPSHOT'].flatMap((verb) =>
+    ['METRICS', 'OTHER', 'KV_fanout-checkpoints'].map((stream) => `$JS.API.STREAM.${verb}.${stream}`),
+  );
+  const read = ['STREAM.INFO', 'STREAM.MSG.GET', 'DIRECT.GET', 'CONSUMER.CREATE', 'CONSUMER.DURABLE.CREATE'];
+  const other = read.map((verb) => `$JS.API.${verb}.OTHER`);
+  const more = ['metrics', 'metrics.a', 'other.a', '$KV.other.a', 'fanout.control.all.detach', 'orders'];
+  expect(await rogue.publishes([...streams, ...other, ...more])).toEqual([]);
+  const closed = ['>', 'other.>', 'orders', '$KV.>', '$JS.API.>', '$JS.>', '_INBOX.>', '_INBOX.operator.>'];
+  expect(await rogue.subscribes(closed)).toEqual([]);
+  expect(await rogue.subscribes(['metrics', 'metrics.>'])).toEqual(['metrics', 'metrics.>']);
+  // A consumer may have the server deliver messages elsewhere: but not out of the account.
+  const config = { deliver_subject: 'orders', ack_policy: 'none', deliver_policy: 'all' };
+  const request = JSON.stringify({ stream_name: 'METRICS', config });
+  await rogue.connection.request('$JS.API.CONSUMER.CREATE.METRICS', request);
+  await rogue.connection.flush();
+  await apps.connection.flush();
+  expect(heard).toEqual([]);
+  expect([await lastSequence('METRICS'), await lastSequence('OTHER')]).toEqual([before, 0]);
+});
+
+test('in core mode the same user is enough', async () => {
+  const { METRICS_START, ...windows } = WINDOWS;
+  const env = { ...as('fanout', nats), ...windows, ...sqlite('CORE'), METRICS_SOURCE: 'core' };
+  const core = await startServiceProgram({ ...env, PIPELINE: 'core' });
+  await produce();
+  await eventually('all are there', async () => (await core.status()).messages.received === MESSAGES);
+  await eventually('they are written', async () => (await core.status()).sinks[0]!.written === 7);
+  expect(await core.stop()).toBe(0);
+  expect(core.output.stderr).not.toMatch(/PERMISSIONS|"level":"error"/);
+}, 60_000);
+
+test('where the bus refuses control, the log says so once, and the data flow', async () => {
+  const bus = await startExampleBus((text) => text.replace(/"\$SRV[^"]*"|"fanout\.control\.>"/g, ''));
+  await (await startServiceProgram({ ...as('setup', bus), ...onEarly })).stop();
+  const other = await startServiceProgram({ ...as('fanout', bus), ...onEarly });
+  await other.untilConfirmed(Date.now() + 1000, READY_MS);
+  await eventually('it is told', async () => other.output.stderr.includes('no control over the bus'));
+  expect(await other.status()).toMatchObject({ ready: true, control: { enabled: true, onBus: false } });
+  expect(other.output.stderr.match(/no control over the bus/g)).toHaveLength(1);
+  expect(other.output.stderr).not.toContain('"level":"error"');
+  expect(await other.stop()).toBe(0);
+  await bus.stop();
+}, 60_000);

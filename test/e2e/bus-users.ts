@@ -1,0 +1,70 @@
+/** A bus with the users of examples/nats/metrics-fanout.conf. */
+import { readFileSync } from 'node:fs';
+import { setImmediate as told } from 'node:timers/promises';
+import { connect, type NatsConnection } from 'nats';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+
+const EXAMPLE = new URL('../../examples/nats/metrics-fanout.conf', import.meta.url);
+const USERS = ['producer', 'apps', 'fanout', 'setup', 'operator', 'viewer'] as const;
+export type User = (typeof USERS)[number];
+
+const passwordOf = (user: User) => `password-of-${user}`;
+const inboxPrefixOf = (user: User) => `_INBOX.${user}`;
+
+/** `change` is made to the example; it must make a difference. */
+export async function startExampleBus(change = (text: string) => text): Promise<NatsServer> {
+  for (const user of USERS) process.env[`${user.toUpperCase()}_PASSWORD`] = passwordOf(user);
+  return await startNats({ extra: change(readFileSync(EXAMPLE, 'utf8')) });
+}
+
+/** With these the program signs in. */
+export function as(user: User, { url }: NatsServer): Record<string, string> {
+  return {
+    NATS_URL: url,
+    NATS_USER: user,
+    NATS_PASSWORD: passwordOf(user),
+    NATS_INBOX_PREFIX: inboxPrefixOf(user),
+  };
+}
+
+/** By hand, free to try what it may not. */
+export class Client {
+  readonly connection: NatsConnection;
+  /** What the server refused, such as `publish orders`. */
+  readonly #refused = new Set<string>();
+
+  private constructor(connection: NatsConnection) {
+    this.connection = connection;
+    void this.#watch();
+  }
+
+  static async connect(user: User, { url }: NatsServer): Promise<Client> {
+    const inboxPrefix = inboxPrefixOf(user);
+    return new Client(await connect({ servers: url, user, pass: passwordOf(user), inboxPrefix }));
+  }
+
+  async #watch(): Promise<void> {
+    for await (const { permissionContext } of this.connection.status()) {
+      if (permissionContext) this.#refused.add(`${permissionContext.operation} ${permissionContext.subject}`);
+    }
+  }
+
+  /** Those of the subjects on which the server lets us publish. */
+  async publishes(subjects: readonly string[], payload = '{}'): Promise<string[]> {
+    for (const subject of subjects) this.connection.publish(subject, payload);
+    return await this.#notRefused('publish', subjects);
+  }
+
+  /** Those of the subjects to which the server lets us subscribe. */
+  async subscribes(subjects: readonly string[]): Promise<string[]> {
+    for (const subject of subjects) this.connection.subscribe(subject, { callback: () => {} });
+    return await this.#notRefused('subscription', subjects);
+  }
+
+  async #notRefused(operation: string, subjects: readonly string[]): Promise<string[]> {
+    await this.connection.flush();
+    // What was refused has arrived, and is told of next.
+    await told();
+    return subjects.filter((subject) => !this.#refused.has(`${operation} ${subject}`));
+  }
+}
