@@ -84,15 +84,30 @@ export class HttpServer {
   }
 }
 
+/** What OpenSSL and Node.js call a certificate that is not good for us. */
+const BAD_CERTIFICATE =
+  /^(CERT_|DEPTH_ZERO_|ERR_TLS_CERT_|HOSTNAME_|INVALID_CA|SELF_SIGNED_|UNABLE_TO_|UNSPECIFIED$)/;
+
+export const TRUST_ADVICE =
+  "Set NODE_EXTRA_CA_CERTS to a PEM file of the authority that signed the server's certificate, and name the server as the certificate does.";
+
+/** Whether it is the server's certificate that a connection failed for. */
+export function isUntrusted(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && BAD_CERTIFICATE.test(String(error.code));
+}
+
 /** Why there was no answer. */
 export function transportFailure(
   error: unknown,
   signal: AbortSignal,
-): { readonly kind: 'retry'; readonly reason: RetryReason; readonly message: string } {
+):
+  | { readonly kind: 'retry'; readonly reason: RetryReason; readonly message: string }
+  | { readonly kind: 'refused'; readonly reason: 'untrusted'; readonly message: string } {
   if (signal.aborted) return { kind: 'retry', reason: 'timeout', message: 'no answer in time' };
   // A failure to reach any of several addresses has no message of its own.
   const first = error instanceof AggregateError && error.message === '' ? error.errors[0] : error;
   const message = first instanceof Error ? oneLine(first.message) : 'unknown error';
+  if (isUntrusted(first)) return { kind: 'refused', reason: 'untrusted', message };
   const isLost = first instanceof Error && 'code' in first;
   return { kind: 'retry', reason: isLost ? 'connection' : 'unknown', message };
 }

@@ -15,7 +15,15 @@ export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePri
 export type { Settings, Values } from './settings.ts';
 export { setting } from './settings.ts';
 export type { HttpAnswer, HttpRequest } from './sink-http.ts';
-export { HttpServer, oneLine, retryAfter, transportFailure, verdictOfStatus } from './sink-http.ts';
+export {
+  HttpServer,
+  isUntrusted,
+  oneLine,
+  retryAfter,
+  TRUST_ADVICE,
+  transportFailure,
+  verdictOfStatus,
+} from './sink-http.ts';
 export type { IndexedPoint, Unfit, Verdict } from './sink-parts.ts';
 export { blame, errorOf, fitting, halves, writeInParts } from './sink-parts.ts';
 
@@ -55,7 +63,14 @@ export const RETRY_REASONS = [
 export type RetryReason = (typeof RETRY_REASONS)[number];
 
 /** Why a store refuses the sink as it is configured. A closed list: it labels a Prometheus counter. */
-export const REFUSE_REASONS = ['unauthorized', 'not_found', 'schema_mismatch', 'bad_request'] as const;
+export const REFUSE_REASONS = [
+  'unauthorized',
+  /** The store's certificate is not one that we trust: nothing was sent. */
+  'untrusted',
+  'not_found',
+  'schema_mismatch',
+  'bad_request',
+] as const;
 export type RefuseReason = (typeof REFUSE_REASONS)[number];
 
 export type WriteOutcome =

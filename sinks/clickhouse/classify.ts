@@ -6,6 +6,7 @@ import {
   type RefuseReason,
   type RetryReason,
   SinkError,
+  TRUST_ADVICE,
   type Verdict,
   verdictOfStatus,
 } from '../../src/sink.ts';
@@ -45,8 +46,9 @@ function verdictOfException(code: number, message: string): Verdict {
   return retry(CONNECTION.has(code) ? 'connection' : 'server_error');
 }
 
-const ADVICE: Readonly<Record<RefuseReason, string>> = {
+export const ADVICE: Readonly<Record<RefuseReason, string>> = {
   unauthorized: 'Check the user and the password, and that the user may create, alter, insert and select.',
+  untrusted: TRUST_ADVICE,
   not_found: 'Create the database, or correct the URL; the sink makes only its table.',
   schema_mismatch: 'Rename that table or set another one; the sink makes its own.',
   bad_request: 'Check that the URL is that of the HTTP interface of ClickHouse, often on port 8123.',

@@ -1,6 +1,6 @@
 /** Statements over the HTTP interface, signed in; rows come as lines of JSON. */
-import { type HttpAnswer, HttpServer, SinkError, transportFailure } from '../../src/sink.ts';
-import { failureOf } from './classify.ts';
+import { errorOf, type HttpAnswer, HttpServer, SinkError, transportFailure } from '../../src/sink.ts';
+import { ADVICE, failureOf } from './classify.ts';
 import type { Config } from './config.ts';
 
 const LINE_FEED = 0x0a;
@@ -46,8 +46,7 @@ export class Connection {
       if (status !== 200) throw failureOf({ status, headers, body: Buffer.alloc(0) });
     } catch (error) {
       if (error instanceof SinkError) throw error;
-      const { reason, message } = transportFailure(error, signal);
-      throw new SinkError(reason, message, '', { cause: error });
+      throw errorOf(transportFailure(error, signal), ADVICE);
     }
   }
 

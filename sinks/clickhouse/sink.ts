@@ -63,8 +63,16 @@ class ClickHouseSink implements Sink {
   }
 
   async open(signal: AbortSignal): Promise<void> {
+    if (!(await this.#isOurs(signal))) {
+      await this.#connection.run(createTable(this.#table), signal);
+      await this.#isOurs(signal);
+    }
+    await this.#addColumns(signal);
+  }
+
+  /** False where there is no table: who may not make one needs none to be made. */
+  async #isOurs(signal: AbortSignal): Promise<boolean> {
     const { database, table } = this.#config;
-    await this.#connection.run(createTable(this.#table), signal);
     const described = this.#connection.query<{ engine: string; sorting_key: string }>(
       describeTable(database, table),
       signal,
@@ -72,8 +80,9 @@ class ClickHouseSink implements Sink {
     for await (const { engine, sorting_key: key } of described) {
       if (!engine.endsWith('ReplacingMergeTree')) throw mismatch(table, `its engine is ${engine}`);
       if (key !== KEY.join(', ')) throw mismatch(table, `its sorting key is ${key}`);
+      return true;
     }
-    await this.#addColumns(signal);
+    return false;
   }
 
   /** Those that an older version did not have; all of them hold NULL where there is nothing. */

@@ -1,5 +1,12 @@
 /** What an error of the AWS SDK means to the lane. */
-import { type RefuseReason, type RejectReason, type RetryReason, SinkError } from '../../src/sink.ts';
+import {
+  isUntrusted,
+  type RefuseReason,
+  type RejectReason,
+  type RetryReason,
+  SinkError,
+  TRUST_ADVICE,
+} from '../../src/sink.ts';
 
 export type Verdict =
   | { readonly kind: 'retry'; readonly reason: RetryReason; readonly message: string }
@@ -53,6 +60,7 @@ export function classify(error: unknown, signal: AbortSignal): Verdict {
   const failure = (error ?? {}) as Failure;
   const message = oneLine(failure);
   const name = failure.name ?? '';
+  if (isUntrusted(error)) return { kind: 'refused', reason: 'untrusted', message };
   if (THROTTLED.has(name)) return { kind: 'retry', reason: 'throttled', message };
   if (UNAUTHORIZED.has(name)) return { kind: 'refused', reason: 'unauthorized', message };
   if (CONFLICT.has(name)) return { kind: 'retry', reason: 'conflict', message };
@@ -90,6 +98,7 @@ function oneLine({ name, message }: Failure): string {
 
 export const ADVICE: Readonly<Record<RefuseReason, string>> = {
   unauthorized: 'Check the AWS credentials and region, and that their role may use this table.',
+  untrusted: TRUST_ADVICE,
   not_found: 'Create the table or set CREATE to true; check the table name and the region.',
   schema_mismatch:
     'Use a table whose partition key is pk and whose sort key is sk, both of type S, or another name.',

@@ -5,6 +5,7 @@ import {
   type RefuseReason,
   type RejectReason,
   SinkError,
+  TRUST_ADVICE,
   transportFailure,
   type Unfit,
   type Verdict,
@@ -26,7 +27,7 @@ type Failure = Exclude<Verdict<DroppedRows>, { kind: 'written' }>;
 export function classify(error: unknown, signal: AbortSignal): Failure {
   if (signal.aborted || !(error instanceof HttpError)) {
     const failure = transportFailure(error, signal);
-    return error instanceof AbortError ? { ...failure, reason: 'connection' } : failure;
+    return error instanceof AbortError ? { ...failure, kind: 'retry', reason: 'connection' } : failure;
   }
   const { statusCode: status } = error;
   const message = messageOf(error);
@@ -68,6 +69,7 @@ function messageOf(error: HttpError): string {
 
 const ADVICE: Readonly<Record<RefuseReason, string>> = {
   unauthorized: 'Check the token (v2) or the user and password (v1), and that they may write and read here.',
+  untrusted: TRUST_ADVICE,
   not_found:
     'Check the URL, the organization and the bucket (v2) or the database (v1), or create what is missing.',
   bad_request: 'Check the URL and the API: v2 for InfluxDB 2, 3 and Cloud, v1 for 1.x.',

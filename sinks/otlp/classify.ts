@@ -4,6 +4,7 @@ import {
   type HttpAnswer,
   oneLine,
   type RefuseReason,
+  TRUST_ADVICE,
   type Verdict,
   verdictOfStatus,
 } from '../../src/sink.ts';
@@ -114,6 +115,7 @@ function readFields(
 
 export const ADVICE: Readonly<Record<RefuseReason, string>> = {
   unauthorized: 'Check the key in HEADERS, and that it may send metrics.',
+  untrusted: TRUST_ADVICE,
   not_found: 'Check the URL: it is that of the OTLP receiver over HTTP, often on port 4318.',
   bad_request:
     'Check that the URL is that of an OTLP receiver over HTTP (not gRPC) that takes metrics in protobuf.',

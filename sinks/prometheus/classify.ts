@@ -3,6 +3,7 @@ import {
   type HttpAnswer,
   oneLine,
   type RefuseReason,
+  TRUST_ADVICE,
   type Verdict,
   verdictOfStatus,
 } from '../../src/sink.ts';
@@ -39,6 +40,7 @@ export function messageOf({ status, body }: Pick<HttpAnswer, 'status' | 'body'>)
 
 export const ADVICE: Readonly<Record<RefuseReason, string>> = {
   unauthorized: 'Check what HEADERS signs in with, and that it may write and query.',
+  untrusted: TRUST_ADVICE,
   not_found:
     'Check the URL, and that the server takes remote writes: Prometheus does with --web.enable-remote-write-receiver.',
   bad_request: 'Check that the URL is that of a receiver of remote write 1.0.',

@@ -88,8 +88,7 @@ export class QueryApi {
       return (JSON.parse(answer.body.toString()) as { data: { result: Found[] } }).data.result;
     } catch (error) {
       if (error instanceof SinkError) throw error;
-      const { reason, message } = transportFailure(error, signal);
-      throw new SinkError(reason, message, '', { cause: error });
+      throw errorOf(transportFailure(error, signal), ADVICE);
     }
   }
 

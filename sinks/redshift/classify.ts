@@ -5,7 +5,7 @@ type Verdict = readonly [reason: SinkError['reason'], advice?: string];
 
 const GRANT = 'Check the user and the password in the URL, and what the user is granted.';
 const CERTIFICATE =
-  'Set the CA file to the authority that signed the certificate, and the host to a name in it.';
+  'Set the CA file, or NODE_EXTRA_CA_CERTS, to the authority that signed the certificate, and the host to a name in it.';
 const TABLE = 'Rename that table or set another one; the sink makes its own.';
 
 /** The whole SQLSTATE first, then its class: its first two characters. */
@@ -66,7 +66,7 @@ function verdict(error: unknown, message: string): Verdict {
     return VERDICTS[state] ?? VERDICTS[state.slice(0, 3)] ?? VERDICTS[state.slice(0, 2)] ?? ['server_error'];
   }
   const code = codeOf(error) ?? '';
-  if (TLS.test(code)) return ['unauthorized', CERTIFICATE];
+  if (TLS.test(code)) return ['untrusted', CERTIFICATE];
   if (NETWORK.test(code) || /connection (was )?(terminated|closed|ended)|not queryable/i.test(message))
     return ['connection'];
   if (message === 'timeout expired') return ['timeout'];

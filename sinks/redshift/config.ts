@@ -7,7 +7,8 @@ export const settings = {
   url: setting.url(['postgres:', 'postgresql:'], {
     meaning:
       'postgres://user:password@host:5439/database; with ?sslmode=require, verify-ca or verify-full the connection is ' +
-      "encrypted and the server's certificate and name are verified, with no-verify it is encrypted only",
+      "encrypted and the server's certificate and name are verified, with no-verify it is encrypted only; without sslmode, " +
+      "Amazon's own hosts are verified, others get no encryption",
     required: true,
   }),
   table: setting.custom(
@@ -56,12 +57,16 @@ export interface Endpoint {
   readonly tls: 'off' | 'verify' | 'no-verify';
 }
 
+/** What runs there has a certificate that Node.js trusts by itself. */
+const AMAZON = /\.amazonaws\.com(\.cn)?$/i;
+
 export function endpoint(config: RedshiftConfig): Endpoint {
   const url = new URL(config.url);
   const mode = (url.searchParams.get('sslmode') ?? undefined) as SslMode | undefined;
   url.searchParams.delete('sslmode');
   const connectionString = url.toString();
   if (mode === 'no-verify') return { connectionString, tls: 'no-verify' };
-  const off = mode === 'disable' || (mode === undefined && config.caFile === undefined);
+  const isAsked = mode !== undefined || config.caFile !== undefined || AMAZON.test(url.hostname);
+  const off = mode === 'disable' || !isAsked;
   return { connectionString, tls: off ? 'off' : 'verify' };
 }

@@ -323,6 +323,7 @@ function outcomeOfError(error: unknown): WriteOutcome {
   const message = error.advice === '' ? error.message : `${error.message} ${error.advice}`;
   switch (error.reason) {
     case 'unauthorized':
+    case 'untrusted':
     case 'not_found':
     case 'schema_mismatch':
     case 'bad_request':

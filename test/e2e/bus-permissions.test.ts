@@ -69,13 +69,11 @@ test('the service reads, catches up, keeps its checkpoints, verifies and replays
   // The last message that was read is asked for when the server is back.
   await nats.halt();
   await nats.resume();
-  await eventually(
-    'the producer is back',
-    async () =>
-      !(await producer.connection.rtt().then(
-        () => false,
-        () => true,
-      )),
+  await eventually('the producer is back', () =>
+    producer.connection.rtt().then(
+      () => true,
+      () => false,
+    ),
   );
   await produce();
   await service.untilConfirmed(Date.now() + 1000, READY_MS);

@@ -1,4 +1,4 @@
-/** A server that speaks TLS where a PostgreSQL client asks for it, before a real one that does not. */
+/** A server that speaks TLS, before a real one that does not. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -25,19 +25,34 @@ export function makeCertificate(folder: string, name: string): Certificate {
   return { certFile, keyFile };
 }
 
+/** Ends with `stop`, and all connections with it. */
+export interface TlsFront {
+  readonly port: number;
+  /** Connections over which a request got to the server behind it. */
+  readonly passed: number;
+  stop(): void;
+}
+
+/** With `postgres`, TLS begins when a client asks for it in PostgreSQL's own way; otherwise at once. */
 export async function startTlsFront(
   targetPort: number,
   { certFile, keyFile }: Certificate,
-): Promise<{ port: number; stop(): void }> {
+  protocol: 'postgres' | 'any' = 'any',
+): Promise<TlsFront> {
   const sockets = new Set<Socket>();
   const [cert, key] = [readFileSync(certFile), readFileSync(keyFile)];
+  let passed = 0;
   const serve = async (client: Socket) => {
     sockets.add(client);
     client.on('error', () => {});
-    await once(client, 'readable');
-    client.read(SSL_REQUEST_BYTES);
-    client.write('S');
+    if (protocol === 'postgres') {
+      await once(client, 'readable');
+      client.read(SSL_REQUEST_BYTES);
+      client.write('S');
+    }
     const secure = new TLSSocket(client, { isServer: true, cert, key });
+    secure.once('data', () => passed++);
+    secure.pause();
     const server = connect(targetPort, '127.0.0.1');
     await Promise.allSettled([pipeline(secure, server), pipeline(server, secure)]);
   };
@@ -49,5 +64,11 @@ export async function startTlsFront(
     listener.close();
     for (const socket of sockets) socket.destroy();
   };
-  return { port: address.port, stop };
+  return {
+    port: address.port,
+    stop,
+    get passed() {
+      return passed;
+    },
+  };
 }

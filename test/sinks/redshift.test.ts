@@ -2,6 +2,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import { endpoint } from '../../sinks/redshift/config.ts';
 import redshift from '../../sinks/redshift/sink.ts';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
 import { temporaryFolder } from '../../src/servers/process.ts';
@@ -10,7 +11,7 @@ import { EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformanc
 import { PROMPT_MS, sinkError } from '../conformance/subject.ts';
 import { describeConformance } from '../conformance.ts';
 import { FaultProxy } from '../faults/proxy.ts';
-import { makeCertificate, startTlsFront } from '../faults/tls.ts';
+import { makeCertificate, startTlsFront, type TlsFront } from '../faults/tls.ts';
 
 let server: Postgres;
 const WRONG = 'wrong-pa55word';
@@ -263,8 +264,8 @@ describe('redshift on PostgreSQL', () => {
   });
 
   describe('TLS', () => {
-    let good: { port: number; stop(): void };
-    let foreign: { port: number; stop(): void };
+    let good: TlsFront;
+    let foreign: TlsFront;
     let caFile: string;
     let folder: ReturnType<typeof temporaryFolder>;
 
@@ -276,8 +277,8 @@ describe('redshift on PostgreSQL', () => {
       ];
       caFile = join(folder.path, 'both.pem');
       writeFileSync(caFile, readFileSync(own.certFile, 'utf8') + readFileSync(other.certFile, 'utf8'));
-      good = await startTlsFront(server.port, own);
-      foreign = await startTlsFront(server.port, other);
+      good = await startTlsFront(server.port, own, 'postgres');
+      foreign = await startTlsFront(server.port, other, 'postgres');
     });
     afterAll(() => {
       good.stop();
@@ -292,17 +293,26 @@ describe('redshift on PostgreSQL', () => {
       async (mode) => {
         await made({ url: url(good.port, mode), caFile }).open(signal);
         const wrongName = made({ url: url(foreign.port, mode), caFile });
-        expect(await sinkError(wrongName.open(signal))).toMatchObject({ reason: 'unauthorized' });
+        expect(await sinkError(wrongName.open(signal))).toMatchObject({ reason: 'untrusted' });
       },
     );
 
     it('trusts no certificate of an authority that nobody named', async () => {
       const sink = made({ url: url(good.port, '?sslmode=require') });
-      expect(await sinkError(sink.open(signal))).toMatchObject({ reason: 'unauthorized' });
+      expect(await sinkError(sink.open(signal))).toMatchObject({ reason: 'untrusted' });
     });
 
     it('is unverified where no-verify asks for that', async () => {
       await made({ url: url(foreign.port, '?sslmode=no-verify') }).open(signal);
+    });
+
+    it.each([
+      ['postgres://u:p@c.x.eu-west-1.redshift.amazonaws.com:5439/d', 'verify'],
+      ['postgres://u:p@c.x.eu-west-1.redshift.amazonaws.com:5439/d?sslmode=disable', 'off'],
+      ['postgres://u:p@amazonaws.com.example.org:5439/d', 'off'],
+    ])('by default, %s: %s', (address, tls) => {
+      const table = 'fanout_points';
+      expect(endpoint({ url: address, table, caFile: undefined })).toMatchObject({ tls });
     });
 
     it('is never given up for plain text', async () => {

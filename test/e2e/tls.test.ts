@@ -1,0 +1,124 @@
+/** Every store over TLS: trusted by the authority that signed its certificate only, and verified by default. */
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startClickHouse } from '../../src/servers/clickhouse.ts';
+import { startDynamoDb } from '../../src/servers/dynamodb.ts';
+import { startInfluxDb } from '../../src/servers/influxdb.ts';
+import { startPostgres } from '../../src/servers/postgres.ts';
+import { type Server, temporaryFolder } from '../../src/servers/process.ts';
+import { startProgram } from '../../src/servers/program.ts';
+import { startPrometheusReceiver } from '../../src/servers/prometheus.ts';
+import { type Certificates, makeCertificates } from '../bus/credentials.ts';
+import { type Certificate, startTlsFront, type TlsFront } from '../faults/tls.ts';
+import { KEY, startReceiver } from '../sinks/otlp-receiver.ts';
+
+const CLICKHOUSE = { user: 'fanout', password: 'pass' };
+const folder = temporaryFolder('tls');
+const ends: (() => unknown)[] = [];
+let certificates: Certificates;
+/** By kind of sink. */
+let ports: Readonly<Record<string, number>>;
+let postgresUrl: string;
+
+async function started<S extends Pick<Server, 'port'>>(starting: Promise<S & { stop(): unknown }>) {
+  const server = await starting;
+  ends.push(() => server.stop());
+  return server;
+}
+
+beforeAll(async () => {
+  certificates = makeCertificates(folder.path);
+  const postgres = await started(startPostgres());
+  const [influxdb, dynamodb, clickhouse, prometheus, otlp] = await Promise.all([
+    started(startInfluxDb()),
+    started(startDynamoDb()),
+    started(startClickHouse(CLICKHOUSE)),
+    started(startPrometheusReceiver({})),
+    startReceiver(),
+  ]);
+  ends.push(() => otlp.stop());
+  postgresUrl = postgres.url;
+  ports = {
+    influxdb: influxdb.port,
+    dynamodb: dynamodb.port,
+    clickhouse: clickhouse.port,
+    prometheus: prometheus.port,
+    otlp: otlp.port,
+    redshift: postgres.port,
+  };
+}, 60_000);
+afterAll(async () => {
+  await Promise.all(ends.map((end) => end()));
+  folder.remove();
+});
+
+/** All stores behind TLS with that certificate. */
+async function startFronts(certificate: Certificate): Promise<Record<string, TlsFront>> {
+  const fronts: Record<string, TlsFront> = {};
+  for (const [kind, port] of Object.entries(ports)) {
+    fronts[kind] = await startTlsFront(port, certificate, kind === 'redshift' ? 'postgres' : 'any');
+    ends.push(fronts[kind].stop);
+  }
+  return fronts;
+}
+
+/** What `check` finds of each sink. */
+async function check(fronts: Record<string, TlsFront>, env: Record<string, string> = {}) {
+  const url = (kind: string) => `https://127.0.0.1:${fronts[kind]!.port}`;
+  const program = startProgram(['check', '--json'], {
+    NATS_URL: 'nats://127.0.0.1:1',
+    SINK_INFLUXDB_ENABLED: 'true',
+    SINK_INFLUXDB_API: 'v1',
+    SINK_INFLUXDB_URL: url('influxdb'),
+    SINK_INFLUXDB_DATABASE: 'fanout',
+    SINK_DYNAMODB_ENABLED: 'true',
+    SINK_DYNAMODB_ENDPOINT: url('dynamodb'),
+    SINK_DYNAMODB_REGION: 'us-east-1',
+    AWS_ACCESS_KEY_ID: 'emulator',
+    AWS_SECRET_ACCESS_KEY: 'emulator',
+    SINK_CLICKHOUSE_ENABLED: 'true',
+    SINK_CLICKHOUSE_URL: url('clickhouse'),
+    SINK_CLICKHOUSE_USER: CLICKHOUSE.user,
+    SINK_CLICKHOUSE_PASSWORD: CLICKHOUSE.password,
+    SINK_PROMETHEUS_ENABLED: 'true',
+    SINK_PROMETHEUS_URL: `${url('prometheus')}/api/v1/write`,
+    SINK_OTLP_ENABLED: 'true',
+    SINK_OTLP_URL: url('otlp'),
+    SINK_OTLP_HEADERS: `api-key=${KEY}`,
+    SINK_REDSHIFT_ENABLED: 'true',
+    SINK_REDSHIFT_URL: `${postgresUrl.replace(/:\d+\//, `:${fronts.redshift!.port}/`)}?sslmode=require`,
+    ...env,
+  });
+  await program.ended;
+  const findings = JSON.parse(program.output.stdout) as { what: string; state: string; advice: string }[];
+  return new Map(
+    findings.flatMap(({ what, state, advice }) => {
+      const kind = /\((\w+)\)/.exec(what)?.[1];
+      return kind === undefined ? [] : [[kind, { state, advice }] as const];
+    }),
+  );
+}
+
+test('a certificate of an unknown authority is refused, and nothing is sent; NODE_EXTRA_CA_CERTS makes it known', async () => {
+  const fronts = await startFronts(certificates.server);
+  const unknown = await check(fronts);
+  expect([...unknown.keys()].sort()).toEqual(Object.keys(ports).sort());
+  for (const [kind, found] of unknown) {
+    const advice = expect.stringMatching(/NODE_EXTRA_CA_CERTS/);
+    expect(found, kind).toEqual({ state: 'failed', advice });
+    expect(fronts[kind]!.passed, kind).toBe(0);
+  }
+  const other = await check(fronts, { NODE_EXTRA_CA_CERTS: certificates.otherCa });
+  expect([...other.values()].map(({ state }) => state)).toEqual(Object.keys(ports).map(() => 'failed'));
+  const known = await check(fronts, { NODE_EXTRA_CA_CERTS: certificates.ca });
+  expect(Object.fromEntries(known)).toEqual(
+    Object.fromEntries(Object.keys(ports).map((kind) => [kind, { state: 'ok', advice: '' }])),
+  );
+}, 60_000);
+
+test('a certificate of a known authority for another name is refused, and nothing is sent', async () => {
+  const fronts = await startFronts(certificates.named);
+  for (const [kind, found] of await check(fronts, { NODE_EXTRA_CA_CERTS: certificates.ca })) {
+    expect(found, kind).toEqual({ state: 'failed', advice: expect.stringMatching(/name/) });
+    expect(fronts[kind]!.passed, kind).toBe(0);
+  }
+}, 60_000);
