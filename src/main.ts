@@ -14,7 +14,10 @@ import { tailCommand } from './commands/tail.ts';
 import { topCommand } from './commands/top.ts';
 import { verifyCommand } from './commands/verify.ts';
 import { ConfigError, EXIT_CONFIG } from './config.ts';
+import { hideEnvironment } from './secrets.ts';
 import { VERSION } from './version.ts';
+
+hideEnvironment();
 
 const program = new Command('metrics-fanout')
   .description(

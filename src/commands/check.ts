@@ -8,6 +8,7 @@ import { BusError } from '../bus/source.ts';
 import { describeStream, streamExists } from '../bus/stream.ts';
 import { type Config, loadConfig, type SinkConfig, windowShape } from '../config.ts';
 import { isSameShape } from '../deliver/epochs.ts';
+import { createSink } from '../masked-sink.ts';
 import { createLog } from '../observe/log.ts';
 import { type Batch, makeSeries, type Point, readBackOf, type Sink, SinkError } from '../sink.ts';
 import { type Cell, renderTable } from './table.ts';
@@ -103,10 +104,11 @@ async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
   }
 }
 
-async function checkSink({ id, module, values, timeoutMs }: SinkConfig, { core }: Config): Promise<Finding> {
+async function checkSink(config: SinkConfig, { core }: Config): Promise<Finding> {
+  const { id, module, values, timeoutMs } = config;
   const what = `sink ${id} (${module.kind})`;
   const quiet = { info() {}, warn() {} };
-  const sink = module.create(values, { id, log: quiet });
+  const sink = createSink(config, quiet, process.env);
   try {
     const answers = { reads: readBackOf(module, values) !== 'none', removes: module.removes !== false };
     const detail = await probe(sink, answers, core.window, AbortSignal.timeout(timeoutMs));

@@ -7,6 +7,7 @@ import { catchUp } from '../deliver/catch-up.ts';
 import { systemClock } from '../deliver/clock.ts';
 import { Lane } from '../deliver/lane.ts';
 import { Reports } from '../deliver/reports.ts';
+import { createSink } from '../masked-sink.ts';
 import { createLog, type Log } from '../observe/log.ts';
 import { replays, wholeWindows } from '../recompute.ts';
 import type { WindowRange } from '../sink.ts';
@@ -121,15 +122,12 @@ function inWords({ sink, from, to, windows, messages, points, rejected, gaps, do
   return `${what}${not}${done ? '' : `; not complete: ${why}`}\n`;
 }
 
-function laneOf(
-  { id, module, values, timeoutMs, backlogBytes }: SinkConfig,
-  { from }: WindowRange,
-  log: Log,
-): Lane {
+function laneOf(config: SinkConfig, { from }: WindowRange, log: Log): Lane {
+  const { id, module, timeoutMs, backlogBytes } = config;
   const reports = new Reports(log, systemClock);
   return new Lane({
     id,
-    sink: module.create(values, { id, log }),
+    sink: createSink(config, log, process.env),
     limits: module.limits,
     timeoutMs,
     backlogBytes,

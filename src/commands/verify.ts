@@ -13,6 +13,7 @@ import { matchesGlob } from '../decode/glob.ts';
 import { resumeFrom } from '../deliver/begin.ts';
 import { systemClock } from '../deliver/clock.ts';
 import { recomputeWindow } from '../deliver/rewrite.ts';
+import { createSink } from '../masked-sink.ts';
 import { createLog } from '../observe/log.ts';
 import { replays, wholeWindows } from '../recompute.ts';
 import { readBackOf, type Sink, type WindowRange } from '../sink.ts';
@@ -161,7 +162,7 @@ class VerifiedSink implements JudgedSink {
     this.#config = config;
     this.#stop = stop;
     this.#matches = matcher(options);
-    this.#sink = config.module.create(config.values, { id: config.id, log: { info() {}, warn() {} } });
+    this.#sink = createSink(config, { info() {}, warn() {} }, process.env);
     const known = resumeFrom(
       stored.filter(({ sink }) => sink === config.id),
       undefined,

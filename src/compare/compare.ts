@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Field, PointValues } from '../aggregate/point.ts';
 import type { SinkConfig } from '../config.ts';
+import { createSink } from '../masked-sink.ts';
 import type { StoredPoint } from '../sink.ts';
 import { readTruth, type TruthRow } from './truth.ts';
 
@@ -172,13 +173,13 @@ export async function compareSinks(
   const least = starts.reduce((a, b) => Math.min(a, b));
   const most = starts.reduce((a, b) => Math.max(a, b));
   const results = new Map<string, Comparison>();
-  for (const { id, module, values } of sinks) {
-    const sink = module.create(values, { id, log: { info() {}, warn() {} } });
+  for (const config of sinks) {
+    const sink = createSink(config, { info() {}, warn() {} }, process.env);
     const signal = AbortSignal.timeout(READ_TIMEOUT_MS);
     try {
       await sink.open(signal);
       const stored = sink.read({ from: least - margin, to: most + margin }, signal);
-      results.set(id, await compareWithTruth(truth, stored));
+      results.set(config.id, await compareWithTruth(truth, stored));
     } finally {
       await sink.close();
     }

@@ -3,7 +3,7 @@ import { closeSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync, wri
 import { Session } from 'node:inspector/promises';
 import { join } from 'node:path';
 import type { Clock } from '../deliver/clock.ts';
-import { Masker } from './masker.ts';
+import { Masker } from '../masker.ts';
 import { Refusal } from './refusal.ts';
 
 /** Whoever may ask must not be able to fill the disk. */

@@ -92,7 +92,7 @@ export class Presence implements ControlOnBus {
     if (held === undefined) return;
     this.#log.warn(
       { error: error instanceof Error ? error.message : String(error) },
-      'no control over the bus: allow the subjects in the README to the user of NATS_*, or set CONTROL_ENABLED=false',
+      'no control over the bus: allow the user of NATS_* what examples/nats/metrics-fanout.conf allows, or set CONTROL_ENABLED=false',
     );
   }
 }

@@ -2,6 +2,8 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { SeriesRecords } from '../aggregate/series-records.ts';
 import { ClosedWindow } from '../aggregate/window.ts';
+import { createSink } from '../masked-sink.ts';
+import { hideEnvironment } from '../secrets.ts';
 import { type Point, type Sink, SinkError, type WriteOutcome } from '../sink.ts';
 import { loadModule } from '../sink-config.ts';
 import { WindowBatch } from './batch.ts';
@@ -114,6 +116,7 @@ function describe(error: unknown): ThrownError {
   return { reason: undefined, message: error instanceof Error ? error.message : String(error), advice: '' };
 }
 
+hideEnvironment();
 const { id, kind, values } = workerData as ThreadData;
 const module = await loadModule(kind);
 if (typeof module === 'string') throw new Error(module);
@@ -121,5 +124,5 @@ const log = {
   info: (fields: object, message: string) => send({ kind: 'log', level: 'info', fields, message }),
   warn: (fields: object, message: string) => send({ kind: 'log', level: 'warn', fields, message }),
 };
-const thread = new SinkThread(module.create(values, { id, log }));
+const thread = new SinkThread(createSink({ id, module, values }, log, process.env));
 parentPort!.on('message', (message: ToThread) => thread.take(message));

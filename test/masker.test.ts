@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { loadConfig } from '../../src/config.ts';
-import { Masker } from '../../src/control/masker.ts';
-import { secretsOf } from '../../src/control/secrets.ts';
+import { loadConfig } from '../src/config.ts';
+import { secretsOf } from '../src/control/secrets.ts';
+import { Masker } from '../src/masker.ts';
 
 function masked(secrets: readonly string[], text: string, cuts: readonly number[] = []): string {
   const masker = new Masker(secrets);
@@ -31,6 +31,27 @@ test('a secret is masked wherever a text is cut, as it is, in JSON and in URLs',
   expect(masked(['p"ä\n/s'], 'a p\\"\\u00E4\\n/s b p%22%C3%A4%0A%2Fs c')).toBe('a *** b *** c');
 });
 
+test('a whole text is masked also where it was cut in the midst of a secret, and in base64', () => {
+  fc.assert(
+    fc.property(
+      fc.string({ minLength: 6, maxLength: 20 }),
+      fc.string(),
+      fc.string(),
+      fc.nat(),
+      (secret, before, after, cut) => {
+        const masker = new Masker([secret]);
+        const text = before + secret + after;
+        const kept = before.length + 4 + (cut % (secret.length - 4));
+        if (!before.includes(secret.slice(0, 4)) && !'***'.includes(secret.slice(0, 1)))
+          expect(masker.mask(text.slice(0, kept))).not.toContain(secret.slice(0, 4));
+        const encoded = Buffer.from(`user:${secret}`).toString('base64');
+        expect(masker.mask(encoded)).not.toBe(encoded);
+      },
+    ),
+  );
+  expect(new Masker(['swordfish']).mask('refused: key=swordf')).toBe('refused: key=***');
+});
+
 test('what is no secret stays, to the last character', () => {
   fc.assert(
     fc.property(fc.string(), fc.array(fc.nat()), (text, cuts) => {
@@ -53,10 +74,13 @@ test('the secrets of all settings are known: of the bus, of every sink, of URLs'
     SINK_INFLUXDB_ORG: 'o',
     SINK_INFLUXDB_BUCKET: 'b',
     SINK_INFLUXDB_TOKEN: 'planted-5',
+    SINK_OTLP_ENABLED: 'true',
+    SINK_OTLP_URL: 'http://otlp:4318/v1/metrics?key=planted-7',
+    SINK_OTLP_HEADERS: 'authorization=Bearer planted-8',
     AWS_SECRET_ACCESS_KEY: 'planted-6',
   };
   const found = secretsOf(await loadConfig(env), env);
-  for (const secret of ['pl@nted-1', 'pl%40nted-1', ...[2, 3, 4, 5, 6].map((n) => `planted-${n}`)])
+  for (const secret of ['pl@nted-1', 'pl%40nted-1', ...[2, 3, 4, 5, 6, 7, 8].map((n) => `planted-${n}`)])
     expect(found).toContain(secret);
   expect(found).not.toContain('o');
 });

@@ -1,18 +1,31 @@
-/** Takes known secrets out of a text that comes in pieces. Pure. */
+/** Takes known secrets out of a text, whole or in pieces. Pure. */
 
 const MASK = '***';
 /** A shorter one is found everywhere, and protects nothing. */
 const MIN_SECRET_CHARACTERS = 4;
 
+/** What is left of a shorter one in base64 is found everywhere. */
+const MIN_BASE64_CHARACTERS = 6;
+
 const inJson = (text: string) => JSON.stringify(text).slice(1, -1);
 const hex = (unit: string) => unit.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0');
+
+/** Depending on what comes before it; without the characters that also hold bits of what is around it. */
+function inBase64(secret: string): string[] {
+  if (secret.length < MIN_BASE64_CHARACTERS) return [];
+  return [0, 1, 2].map((before) => {
+    const bytes = Buffer.from(' '.repeat(before) + secret);
+    const whole = bytes.toString('base64').replace(/=+$/, '');
+    return whole.slice(Math.ceil((before * 8) / 6), bytes.length % 3 === 0 ? undefined : -1);
+  });
+}
 
 export class Masker {
   readonly #forms: readonly string[];
   readonly #longest: number;
   #carry = '';
 
-  /** What is masked is each as it is, as JSON writes it, and as URLs do. */
+  /** What is masked is each as it is, as JSON writes it, as URLs do, and as base64 does in the midst of other bytes. */
   constructor(secrets: readonly string[]) {
     const long = secrets.filter(({ length }) => length >= MIN_SECRET_CHARACTERS);
     const forms = long.flatMap((secret) => [
@@ -21,10 +34,22 @@ export class Masker {
       // As V8 writes heap snapshots.
       inJson(secret).replace(/[^ -~]/g, (unit) => `\\u${hex(unit)}`),
       encodeURIComponent(secret.toWellFormed()),
+      ...inBase64(secret),
     ]);
     // The longest first: one that holds another is not to be cut.
     this.#forms = [...new Set(forms)].sort((a, b) => b.length - a.length);
     this.#longest = this.#forms[0]?.length ?? 1;
+  }
+
+  /** The whole text; where it was cut in the midst of a secret, without the beginning of that. */
+  mask(text: string): string {
+    const masked = this.#masked(text);
+    for (const form of this.#forms) {
+      for (let length = Math.min(form.length - 1, masked.length); length >= MIN_SECRET_CHARACTERS; length--) {
+        if (masked.endsWith(form.slice(0, length))) return masked.slice(0, -length) + MASK;
+      }
+    }
+    return masked;
   }
 
   /** What can be given on; the rest is kept, for a secret may go on in the next piece. */
