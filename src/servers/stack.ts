@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { startDynamoDb } from './dynamodb.ts';
 import { startInfluxDb } from './influxdb.ts';
-import { type NatsServer, startNats } from './nats.ts';
+import { type NatsOptions, type NatsServer, startNats } from './nats.ts';
 import { type Postgres, startPostgres } from './postgres.ts';
 import { type RestartableServer, type Server, temporaryFolder } from './process.ts';
 
@@ -21,6 +21,7 @@ export interface Stack {
 /** `onReady` is told of each server as it is ready, with how long that took. */
 export async function startStack(
   onReady: (name: string, url: string, ms: number) => void = () => {},
+  natsOptions: NatsOptions = {},
 ): Promise<Stack> {
   const folder = temporaryFolder('stack');
   const started: Server[] = [];
@@ -37,7 +38,7 @@ export async function startStack(
     folder.remove();
   };
   try {
-    const nats = await timed('nats-server', startNats);
+    const nats = await timed('nats-server', () => startNats(natsOptions));
     const influxdb = await timed('InfluxDB', startInfluxDb);
     const postgres = await timed('PostgreSQL (as redshift)', startPostgres);
     const dynamodb = await timed('dynalite (as dynamodb)', startDynamoDb);

@@ -1,0 +1,210 @@
+/** Producers that do what they should not, beside an honest one, which must not lose a sample by it in any store. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { connect, type NatsConnection } from 'nats';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { compareWithTruth, isEqual } from '../../src/compare/compare.ts';
+import { Truth, type TruthRow } from '../../src/compare/truth.ts';
+import { loadConfig } from '../../src/config.ts';
+import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
+import { startProgram } from '../../src/servers/program.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type Stack, startStack } from '../../src/servers/stack.ts';
+import type { StoredPoint } from '../../src/sink.ts';
+import { oddSeries } from './odd-names.ts';
+import { sample, WINDOW_MS, WINDOWS } from './support.ts';
+
+const MAX_SERIES = 1000;
+const FLOOD = 'flood';
+const FLOOD_MESSAGES = 40_000;
+const NOISE_MESSAGES = 40_000;
+const MAX_MESSAGE_BYTES = 1024 * 1024;
+const MAX_PAYLOAD_BYTES = 2 * MAX_MESSAGE_BYTES;
+const MAX_GROWTH_BYTES = 150e6;
+const CONFIRMED_MS = 60_000;
+const CLICKHOUSE = { user: 'fanout', password: 'pass' };
+
+let stack: Stack;
+let clickhouse: ClickHouse;
+let service: ServiceProgram;
+let bus: NatsConnection;
+let env: Record<string, string>;
+/** What the service must have received. */
+let sent = 0;
+
+beforeAll(async () => {
+  [stack, clickhouse] = await Promise.all([
+    startStack(undefined, { maxPayloadBytes: MAX_PAYLOAD_BYTES }),
+    startClickHouse(CLICKHOUSE),
+  ]);
+  bus = await connect({ servers: stack.nats.url });
+  // Captures more than metrics, too.
+  const subjects = ['metrics', 'metrics.>', 'noise.>'];
+  await (await bus.jetstreamManager()).streams.add({ name: 'METRICS', subjects });
+  env = {
+    ...stack.env,
+    ...WINDOWS,
+    MAX_SERIES: `${MAX_SERIES}`,
+    PROBE_INTERVAL: '0s',
+    VERIFY_SHARE: '0',
+    VERIFY_REPLAY_SHARE: '0',
+    SINK_CLICKHOUSE_ENABLED: 'true',
+    SINK_CLICKHOUSE_URL: clickhouse.url,
+    SINK_CLICKHOUSE_USER: CLICKHOUSE.user,
+    SINK_CLICKHOUSE_PASSWORD: CLICKHOUSE.password,
+  };
+  service = await startServiceProgram(env);
+}, 60_000);
+afterAll(async () => {
+  await bus?.close();
+  await service?.stop('SIGKILL');
+  await Promise.all([clickhouse?.stop(), stack?.stop()]);
+});
+
+function publish(sampleOrSamples: unknown): void {
+  bus.publish('metrics.abuse', JSON.stringify(sampleOrSamples));
+  sent += 1;
+}
+
+function publishHonest(value: number): void {
+  for (const type of ['counter', 'gauge', 'timer'])
+    publish({
+      name: `honest.${type}`,
+      type,
+      value,
+      dimensions: { app: 'api' },
+      timestamp: new Date().toISOString(),
+    });
+}
+
+/** A name with a NUL is refused to all stores, since some cannot hold it. */
+const isName = (name: string) => !name.includes('\0');
+
+/** Of the stream, computed slowly and without the service's code: it knows no MAX_SERIES. */
+async function truthOfStream(): Promise<Truth> {
+  const truth = new Truth({ windowMs: WINDOW_MS, latenessMs: 500, maxAheadMs: 500 });
+  const { state } = await (await bus.jetstreamManager()).streams.info('METRICS');
+  const consumer = await bus.jetstream().consumers.get('METRICS');
+  for await (const message of await consumer.consume({ max_messages: 5000 })) {
+    const isMetric = message.subject.startsWith('metrics') && message.data.length <= MAX_MESSAGE_BYTES;
+    if (isMetric && isName(message.json<{ name?: string }>().name ?? ''))
+      truth.add(message.data, Math.floor(message.info.timestampNanos / 1e6));
+    if (message.seq === state.last_seq) break;
+  }
+  return truth;
+}
+
+async function untilConfirmed(): Promise<void> {
+  await bus.flush();
+  await service.untilConfirmed(Math.ceil(Date.now() / WINDOW_MS) * WINDOW_MS, CONFIRMED_MS);
+}
+
+/** What every store holds, by sink. */
+async function stored(): Promise<Map<string, StoredPoint[]>> {
+  for (const [name, value] of Object.entries(env)) if (name.startsWith('AWS_')) process.env[name] = value;
+  const rows = new Map<string, StoredPoint[]>();
+  for (const { id, module, values } of (await loadConfig(env)).sinks) {
+    const sink = module.create(values, { id, log: { info() {}, warn() {} } });
+    const signal = AbortSignal.timeout(CONFIRMED_MS);
+    await sink.open(signal);
+    rows.set(id, await Array.fromAsync(sink.read({ from: 0, to: Date.now() + 1e6 }, signal)));
+    await sink.close();
+  }
+  return rows;
+}
+
+const total = (counts: Readonly<Record<string, number>>) =>
+  Object.values(counts).reduce((sum, count) => sum + count, 0);
+
+async function* asStream<T>(items: Iterable<T>): AsyncGenerator<T> {
+  yield* items;
+}
+
+/** Counts and sums by name and window: what holds whatever was folded. */
+function byName(rows: Iterable<Pick<TruthRow, 'series' | 'windowStart' | 'count' | 'sum'>>) {
+  const sums = new Map<string, number[]>();
+  for (const { series, windowStart, count, sum } of rows) {
+    const key = JSON.stringify([windowStart, series.name, series.type]);
+    const [counts = 0, total = 0] = sums.get(key) ?? [];
+    sums.set(key, [counts + count, total + sum]);
+  }
+  return Object.fromEntries([...sums].sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+test('odd names, wrong clocks, huge messages and other traffic: every store holds exactly the true rows', async () => {
+  const start = Date.now();
+  const year = 365 * 86_400_000;
+  const clocks = [start + year, start - year, 0, Date.UTC(9999, 11, 31)];
+  const nearlyTooLarge = Array.from({ length: 10_000 }, (_, i) => ({
+    name: 'huge',
+    type: 'timer',
+    value: i,
+    tags: { i: i % 5 },
+  }));
+  const rounds = 3;
+  for (let round = 1; round <= rounds; round++) {
+    publishHonest(round);
+    for (const { name, dimensions } of oddSeries())
+      publish({ name, type: 'counter', value: round, dimensions });
+    for (const time of clocks)
+      publish({ name: 'clock', type: 'gauge', value: round, timestamp: new Date(time).toISOString() });
+    publish(nearlyTooLarge);
+    publish({ name: 'x'.repeat(MAX_MESSAGE_BYTES), type: 'counter', value: 1 });
+    for (let i = 0; i < NOISE_MESSAGES / rounds; i++) bus.publish(`noise.${i % 100}`, 'not a metric');
+    publishHonest(-round);
+    await bus.flush();
+    await sleep(WINDOW_MS / 2);
+  }
+  // The server refuses it; whoever sends it has to connect again, and nobody else is disturbed.
+  const large = await connect({ servers: stack.nats.url });
+  expect(() => large.publish('metrics', new Uint8Array(MAX_PAYLOAD_BYTES + 1))).toThrow(/MAX_PAYLOAD/);
+  await large.close();
+  await untilConfirmed();
+
+  const truth = await truthOfStream();
+  const { messages, samples } = await service.status();
+  expect(messages.received).toBe(sent);
+  const unnameable = oddSeries().filter(({ name }) => !isName(name)).length;
+  expect(messages.rejected).toMatchObject({ too_large: rounds, bad_name: unnameable * rounds });
+  expect(total(messages.rejected)).toBe(rounds * (1 + unnameable));
+  expect(samples.byType).toEqual(truth.samples);
+  expect([samples.late, samples.ahead]).toEqual([truth.late, truth.ahead]);
+  expect([truth.late, truth.ahead]).toEqual([2 * rounds, 2 * rounds]);
+  expect(samples.overflowed).toBe(0);
+  const rows = [...truth.rows()];
+  for (const [id, points] of await stored()) {
+    const comparison = await compareWithTruth(rows, asStream(points));
+    expect(isEqual(comparison), `${id}: ${JSON.stringify(comparison)}`).toBe(true);
+    expect(comparison.points, id).toBe(rows.length);
+  }
+  const { sinks } = await service.status();
+  for (const { id, rejected, up } of sinks) expect([id, up, total(rejected)]).toEqual([id, true, 0]);
+}, 120_000);
+
+test('a new series with every message: memory is bounded, and no name loses a sample', async () => {
+  const memory = async () =>
+    sample(await (await fetch(`${service.url}/metrics`)).text(), 'process_resident_memory_bytes')!;
+  const before = await memory();
+  const from = new Date().toISOString();
+  for (let i = 0; i < FLOOD_MESSAGES; i++) {
+    if (i % 100 === 0) publishHonest(i);
+    publish({ name: FLOOD, type: 'counter', value: 1, dimensions: { id: `${i}` } });
+  }
+  await untilConfirmed();
+  const { messages, samples, windows } = await service.status();
+  expect(messages.received).toBe(sent);
+  expect(samples.overflowed).toBeGreaterThan(FLOOD_MESSAGES / 2);
+  expect(windows.series).toBeLessThan(4 * MAX_SERIES);
+  expect(await memory()).toBeLessThan(before + MAX_GROWTH_BYTES);
+
+  const expected = byName((await truthOfStream()).rows());
+  for (const [id, points] of await stored()) {
+    expect(byName(points), id).toEqual(expected);
+    const perWindow = Map.groupBy(points, ({ windowStart }) => windowStart);
+    for (const [window, rows] of perWindow) {
+      const names = new Set(rows.map(({ series }) => series.name)).size;
+      expect(rows.length, `${id} ${window}`).toBeLessThanOrEqual(MAX_SERIES + names);
+    }
+  }
+  const verify = startProgram(['verify', '--from', from], env);
+  expect([await verify.ended, verify.output.stderr]).toEqual([0, '']);
+}, 120_000);
