@@ -10,7 +10,7 @@ import { ctl, eventually } from './control-support.ts';
 import { WINDOWS } from './support.ts';
 
 const MESSAGES = 500;
-const READY_MS = 30_000;
+const READY_MS = 60_000;
 const folder = temporaryFolder('permissions');
 const sqlite = (id: string) => ({
   [`SINK_${id}_ENABLED`]: 'true',
@@ -55,7 +55,7 @@ beforeAll(async () => {
   await produce();
   service = await startServiceProgram({ ...as('fanout', nats), ...onBoth });
   await eventually('control is on the bus', async () => (await service.status()).control.onBus);
-}, 60_000);
+}, 120_000);
 afterAll(async () => {
   await Promise.all(clients.map(({ connection }) => connection.close()));
   await service?.stop('SIGKILL');
@@ -87,7 +87,7 @@ test('the service reads, catches up, keeps its checkpoints, verifies and replays
   expect(await run('fanout', 'replay', '--sink', 'late', '--from', from)).toMatchObject({ code: 0 });
   expect(await run('fanout', 'verify', '--from', from)).toMatchObject({ code: 0, stderr: '' });
   expect(service.output.stderr).not.toMatch(/PERMISSIONS|"level":"error"/);
-}, 90_000);
+}, 120_000);
 
 test('an operator may do everything', async () => {
   expect(await ask('operator', 'status')).toMatchObject({ code: 0, stderr: '' });
@@ -96,12 +96,12 @@ test('an operator may do everything', async () => {
   const detached = await ask('operator', 'detach', '--all', '--keep-control', '--json');
   expect(detached).toMatchObject({ code: 0, stderr: '', answers: [{ task: { state: 'done' } }] });
   expect(await ask('operator', 'attach', '--all')).toMatchObject({ code: 0, stderr: '' });
-}, 30_000);
+}, 60_000);
 
 test('a viewer may look, and no more', async () => {
   expect(await ask('viewer', 'status')).toMatchObject({ code: 0, stderr: '' });
   expect((await ask('viewer', 'pause', 'late', '--all', '--timeout', '1s')).code).toBe(1);
-}, 30_000);
+}, 60_000);
 
 test('a producer may publish metrics and do nothing else', async () => {
   const { instance } = await service.status();
@@ -134,11 +134,16 @@ test('whoever has the credentials of the service may read metrics, and neither p
   const closed = ['>', 'other.>', 'orders', '$KV.>', '$JS.API.>', '$JS.>', '_INBOX.>', '_INBOX.operator.>'];
   expect(await rogue.subscribes(closed)).toEqual([]);
   expect(await rogue.subscribes(['metrics', 'metrics.>'])).toEqual(['metrics', 'metrics.>']);
-  // A consumer may have the server deliver messages elsewhere: but not out of the account.
-  const config = { deliver_subject: 'orders', ack_policy: 'none', deliver_policy: 'all' };
-  const request = JSON.stringify({ stream_name: 'METRICS', config });
-  await rogue.connection.request('$JS.API.CONSUMER.CREATE.METRICS', request);
-  await rogue.connection.flush();
+  // A consumer may have the server deliver messages elsewhere: in its account, but not out of it.
+  const delivered = Promise.withResolvers<void>();
+  setup.connection.subscribe('_INBOX.setup.rogue', { callback: () => delivered.resolve() });
+  await setup.connection.flush();
+  for (const deliver_subject of ['orders', '_INBOX.setup.rogue']) {
+    const config = { deliver_subject, ack_policy: 'none', deliver_policy: 'all' };
+    const request = JSON.stringify({ stream_name: 'METRICS', config });
+    await rogue.connection.request('$JS.API.CONSUMER.CREATE.METRICS', request);
+  }
+  await delivered.promise;
   await apps.connection.flush();
   expect(heard).toEqual([]);
   expect([await lastSequence('METRICS'), await lastSequence('OTHER')]).toEqual([before, 0]);
