@@ -15,8 +15,8 @@ import { sample, WINDOW_MS, WINDOWS } from './support.ts';
 
 const MAX_SERIES = 1000;
 const FLOOD = 'flood';
-const FLOOD_MESSAGES = 40_000;
-const NOISE_MESSAGES = 40_000;
+const FLOOD_MESSAGES = 20_000;
+const NOISE_MESSAGES = 15_000;
 const MAX_MESSAGE_BYTES = 1024 * 1024;
 const MAX_PAYLOAD_BYTES = 2 * MAX_MESSAGE_BYTES;
 const MAX_GROWTH_BYTES = 150e6;

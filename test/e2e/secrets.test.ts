@@ -209,9 +209,7 @@ test('no command prints a secret, whatever is wrong', async () => {
   };
   const runs = [
     [['config'], {}, 0],
-    [['config', '--json'], {}, 0],
     [['check'], {}, 1],
-    [['check', '--json'], wrong, 1],
     [['run'], { ...wrong, HTTP_PORT: '0' }, 1],
     [['run'], { ...bad, HTTP_PORT: '0' }, 78],
     [['verify', '--from', new Date(Date.now() - 5000).toISOString()], {}, 1],
