@@ -1,6 +1,6 @@
 /** Takes known secrets out of a text, whole or in pieces. Pure. */
+import { MASK } from './settings.ts';
 
-const MASK = '***';
 /** A shorter one is found everywhere, and protects nothing. */
 const MIN_SECRET_CHARACTERS = 4;
 

@@ -1,5 +1,5 @@
 /** The secrets among the values of settings: what must not be in anything that people are to look at. */
-import { type Environment, type Settings, secretsOfUrl } from './settings.ts';
+import { type Environment, MASK, type Settings, secretsOfUrl } from './settings.ts';
 
 /** Credentials that are no settings of ours: those of AWS's own chain. */
 const FOREIGN = ['AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN'];
@@ -8,8 +8,10 @@ export function secretsIn(settings: Settings, values: Readonly<Record<string, un
   return Object.entries(settings).flatMap(([key, { mask }]) => {
     if (mask === undefined) return [];
     return textsOf(values[key]).flatMap((text) => {
-      if (mask(text) === text) return [];
-      if (!URL.canParse(text) && !text.includes('@')) return [text];
+      const shown = mask(text);
+      if (shown === text) return [];
+      // Not all that could be a URL is meant as one: a token may have a colon or an @ in it.
+      if (shown === MASK) return [text];
       return secretsOfUrl(text).flatMap((part) => [part, decoded(part)]);
     });
   });

@@ -42,7 +42,8 @@ export interface ResolvedSetting {
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-const MASK = '***';
+/** Stands for a secret. */
+export const MASK = '***';
 /** A secret's file holds a token or a key, never more. */
 const MAX_SECRET_FILE_CHARACTERS = 65_536;
 

@@ -66,7 +66,7 @@ test('the secrets of all settings are known: of the bus, of every sink, of URLs'
   const env = {
     NATS_URL: 'nats://fan:pl%40nted-1@a:4222,b:4222',
     CONTROL_TOKEN: 'planted-2',
-    CONTROL_CALLBACK_SECRET: 'planted-3',
+    CONTROL_CALLBACK_SECRET: 'user:pl@nted-3',
     SINK_REDSHIFT_ENABLED: 'true',
     SINK_REDSHIFT_URL: 'postgres://u:planted-4@host/db',
     SINK_INFLUXDB_ENABLED: 'true',
@@ -80,7 +80,12 @@ test('the secrets of all settings are known: of the bus, of every sink, of URLs'
     AWS_SECRET_ACCESS_KEY: 'planted-6',
   };
   const found = secretsOf(await loadConfig(env), env);
-  for (const secret of ['pl@nted-1', 'pl%40nted-1', ...[2, 3, 4, 5, 6, 7, 8].map((n) => `planted-${n}`)])
+  for (const secret of [
+    'pl@nted-1',
+    'pl%40nted-1',
+    'user:pl@nted-3',
+    ...[2, 4, 5, 6, 7, 8].map((n) => `planted-${n}`),
+  ])
     expect(found).toContain(secret);
   expect(found).not.toContain('o');
 });
