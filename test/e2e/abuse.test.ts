@@ -6,7 +6,9 @@ import { compareWithTruth, isEqual } from '../../src/compare/compare.ts';
 import { Truth, type TruthRow } from '../../src/compare/truth.ts';
 import { loadConfig } from '../../src/config.ts';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
+import type { Server } from '../../src/servers/process.ts';
 import { startProgram } from '../../src/servers/program.ts';
+import { startPrometheusReceiver } from '../../src/servers/prometheus.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import type { StoredPoint } from '../../src/sink.ts';
@@ -21,20 +23,25 @@ const MAX_MESSAGE_BYTES = 1024 * 1024;
 const MAX_PAYLOAD_BYTES = 2 * MAX_MESSAGE_BYTES;
 const MAX_GROWTH_BYTES = 150e6;
 const CONFIRMED_MS = 60_000;
+/** What should not be there is looked for so long after; and before, in Prometheus, which is asked second by second. */
+const MARGIN_MS = 20_000;
 const CLICKHOUSE = { user: 'fanout', password: 'pass' };
 
 let stack: Stack;
 let clickhouse: ClickHouse;
+let prometheus: Server;
 let service: ServiceProgram;
 let bus: NatsConnection;
 let env: Record<string, string>;
+const started = Math.floor(Date.now() / WINDOW_MS) * WINDOW_MS;
 /** What the service must have received. */
 let sent = 0;
 
 beforeAll(async () => {
-  [stack, clickhouse] = await Promise.all([
+  [stack, clickhouse, prometheus] = await Promise.all([
     startStack(undefined, { maxPayloadBytes: MAX_PAYLOAD_BYTES }),
     startClickHouse(CLICKHOUSE),
+    startPrometheusReceiver({ outOfOrder: '1h' }),
   ]);
   bus = await connect({ servers: stack.nats.url });
   // Captures more than metrics, too.
@@ -51,13 +58,15 @@ beforeAll(async () => {
     SINK_CLICKHOUSE_URL: clickhouse.url,
     SINK_CLICKHOUSE_USER: CLICKHOUSE.user,
     SINK_CLICKHOUSE_PASSWORD: CLICKHOUSE.password,
+    SINK_PROMETHEUS_ENABLED: 'true',
+    SINK_PROMETHEUS_URL: `${prometheus.url}/api/v1/write`,
   };
   service = await startServiceProgram(env);
 }, 60_000);
 afterAll(async () => {
   await bus?.close();
   await service?.stop('SIGKILL');
-  await Promise.all([clickhouse?.stop(), stack?.stop()]);
+  await Promise.all([clickhouse?.stop(), prometheus?.stop(), stack?.stop()]);
 });
 
 function publish(sampleOrSamples: unknown): void {
@@ -106,7 +115,15 @@ async function stored(): Promise<Map<string, StoredPoint[]>> {
     const sink = module.create(values, { id, log: { info() {}, warn() {} } });
     const signal = AbortSignal.timeout(CONFIRMED_MS);
     await sink.open(signal);
-    rows.set(id, await Array.fromAsync(sink.read({ from: 0, to: Date.now() + 1e6 }, signal)));
+    rows.set(
+      id,
+      await Array.fromAsync(
+        sink.read(
+          { from: id === 'prometheus' ? started - MARGIN_MS : 0, to: Date.now() + MARGIN_MS },
+          signal,
+        ),
+      ),
+    );
     await sink.close();
   }
   return rows;
