@@ -19,7 +19,7 @@ import type { Status } from './observe/status.ts';
 import { Telemetry } from './observe/telemetry.ts';
 import { Watch } from './observe/watch.ts';
 import { WindowScan } from './observe/window-scan.ts';
-import { readBackOf } from './sink.ts';
+import { limitsOf, readBackOf } from './sink.ts';
 
 /** Between two lines about the same trouble. */
 const QUIET_MS = 60_000;
@@ -318,7 +318,7 @@ class Operation implements Controlled {
     const engineSinks = sinks.map(({ id, kind, module, timeoutMs, backlogBytes, values }) => {
       const sink = new ThreadedSink({ id, kind, values }, log, readBackOf(module, values));
       this.#sinks.set(id, sink);
-      return { id, kind: module.kind, sink, limits: module.limits, timeoutMs, backlogBytes };
+      return { id, kind: module.kind, sink, limits: limitsOf(module, values), timeoutMs, backlogBytes };
     });
     return new Engine(attachment, engineSinks, settings, systemClock, events);
   }

@@ -14,6 +14,8 @@ export type { Price, PriceModel, Usage } from './price.ts';
 export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
 export type { Settings, Values } from './settings.ts';
 export { setting } from './settings.ts';
+export type { AwsVerdict } from './sink-aws.ts';
+export { awsErrorName, awsVerdict } from './sink-aws.ts';
 export type { HttpAnswer, HttpRequest } from './sink-http.ts';
 export {
   HttpServer,
@@ -201,6 +203,8 @@ export interface SinkModule<S extends Settings = Settings> {
   /** Parses and documents the `SINK_<ID>_<NAME>` variables, the name being the key in upper snake case. */
   readonly settings: S;
   readonly limits: SinkLimits;
+  /** The same, where they depend on the settings. */
+  limitsBy?(config: Values<S>): SinkLimits;
   /** Default: `ranges`. */
   readonly readBack?: ReadBack;
   /** The same, where it depends on the settings. */
@@ -221,6 +225,10 @@ export function defineSink<S extends Settings>(module: SinkModule<S>): SinkModul
 
 export function readBackOf(module: SinkModule, config: Values<Settings>): ReadBack {
   return module.readBackBy?.(config) ?? module.readBack ?? 'ranges';
+}
+
+export function limitsOf(module: SinkModule, config: Values<Settings>): SinkLimits {
+  return module.limitsBy?.(config) ?? module.limits;
 }
 
 /** Estimate of a point's encoded size in bytes, the same for every sink, so that limits and backlogs compare. */

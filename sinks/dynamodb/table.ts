@@ -8,8 +8,8 @@ import {
   type TableDescription,
   UpdateTimeToLiveCommand,
 } from '@aws-sdk/client-dynamodb';
-import { SinkError, type SinkLog } from '../../src/sink.ts';
-import { ADVICE, nameOf } from './classify.ts';
+import { awsErrorName, SinkError, type SinkLog } from '../../src/sink.ts';
+import { ADVICE } from './classify.ts';
 import type { Config } from './config.ts';
 
 const ACTIVE_POLL_MS = 250;
@@ -53,7 +53,7 @@ async function describe(
     const answer = await client.send(new DescribeTableCommand({ TableName: table }), { abortSignal: signal });
     return answer.Table;
   } catch (error) {
-    if (nameOf(error) === 'ResourceNotFoundException') return undefined;
+    if (awsErrorName(error) === 'ResourceNotFoundException') return undefined;
     throw error;
   }
 }
@@ -75,7 +75,7 @@ async function createTable(client: DynamoDBClient, table: string, signal: AbortS
     await client.send(command, { abortSignal: signal });
   } catch (error) {
     // Somebody else was faster.
-    if (nameOf(error) !== 'ResourceInUseException') throw error;
+    if (awsErrorName(error) !== 'ResourceInUseException') throw error;
   }
 }
 
@@ -108,8 +108,8 @@ async function enableTimeToLive(
     if (found.TimeToLiveDescription?.TimeToLiveStatus?.startsWith('ENABL')) return;
     await client.send(new UpdateTimeToLiveCommand({ TableName: table, TimeToLiveSpecification }), options);
   } catch (error) {
-    if (!NO_TIME_TO_LIVE.has(nameOf(error))) throw error;
-    log.warn({ table, error: nameOf(error) }, 'time to live on expires_at could not be switched on');
+    if (!NO_TIME_TO_LIVE.has(awsErrorName(error))) throw error;
+    log.warn({ table, error: awsErrorName(error) }, 'time to live on expires_at could not be switched on');
   }
 }
 

@@ -10,7 +10,7 @@ import { Reports } from '../deliver/reports.ts';
 import { createSink } from '../masked-sink.ts';
 import { createLog, type Log } from '../observe/log.ts';
 import { replays, wholeWindows } from '../recompute.ts';
-import type { WindowRange } from '../sink.ts';
+import { limitsOf, type WindowRange } from '../sink.ts';
 import { time } from './arguments.ts';
 import { showProgress } from './progress.ts';
 
@@ -128,7 +128,7 @@ function laneOf(config: SinkConfig, { from }: WindowRange, log: Log): Lane {
   return new Lane({
     id,
     sink: createSink(config, log, process.env),
-    limits: module.limits,
+    limits: limitsOf(module, values),
     timeoutMs,
     backlogBytes,
     from,

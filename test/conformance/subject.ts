@@ -3,6 +3,7 @@ import { expect } from 'vitest';
 import { readSettings, type SettingError } from '../../src/settings.ts';
 import {
   type Batch,
+  limitsOf,
   type Point,
   pointBytes,
   type Rejection,
@@ -84,7 +85,7 @@ export class Subject {
     expect(errors).toEqual([]);
     const log = (fields: object, message: string) => said.push(`${message} ${JSON.stringify(fields)}`);
     this.sink = module.create(config, { id: 't', log: { info: log, warn: log } });
-    this.limits = module.limits;
+    this.limits = limitsOf(module, config);
     this.#said = said;
   }
 
