@@ -1,5 +1,12 @@
 /** What an error of `pg`, of the network or of the server (its SQLSTATE) means to the lane. Pure. */
-import { REFUSE_REASONS, type RejectReason, SinkError } from '../../src/sink.ts';
+import {
+  awsVerdict,
+  REFUSE_REASONS,
+  type RefuseReason,
+  type RejectReason,
+  SinkError,
+  TRUST_ADVICE,
+} from '../../src/sink.ts';
 
 type Verdict = readonly [reason: SinkError['reason'], advice?: string];
 
@@ -28,6 +35,40 @@ const VERDICTS: Readonly<Record<string, Verdict>> = {
   '57P': ['connection'],
 };
 
+const ROLE =
+  'Let the role be assumed by Redshift, associate it with the cluster, and let it list and read the bucket.';
+const BUCKET = 'Create the bucket, or correct its name in S3.';
+const REGION = 'Use a bucket in the region of the cluster, and set REGION to it.';
+
+/** What COPY says of S3 and of the role; its errors have no code of their own. The first that fits counts. */
+const COPY_VERDICTS: readonly (readonly [said: RegExp, verdict: Verdict])[] = [
+  [/not authorized to (assume|get credentials of) (IAM )?role/i, ['unauthorized', ROLE]],
+  [/S3ServiceException.*(PermanentRedirect|AuthorizationHeaderMalformed)/, ['bad_request', REGION]],
+  [/S3ServiceException.*NoSuchBucket/, ['not_found', BUCKET]],
+  [/S3ServiceException.*Status 403/, ['unauthorized', ROLE]],
+  [/S3ServiceException.*(SlowDown|Status 503)/, ['throttled']],
+];
+
+/** The same for what S3, or the API that gives credentials, says to this process itself. */
+const AWS_ADVICE: Readonly<Record<'s3' | 'signIn', Readonly<Record<RefuseReason, string>>>> = {
+  s3: {
+    unauthorized:
+      'Check the AWS credentials of the service, and that they may put and delete objects below the prefix.',
+    untrusted: TRUST_ADVICE,
+    not_found: BUCKET,
+    schema_mismatch: '',
+    bad_request: REGION,
+  },
+  signIn: {
+    unauthorized:
+      'Check the AWS credentials of the service, and that they may ask for credentials of the database.',
+    untrusted: TRUST_ADVICE,
+    not_found: 'Correct CLUSTER or WORKGROUP, or REGION.',
+    schema_mismatch: '',
+    bad_request: 'Set REGION or AWS_REGION.',
+  },
+};
+
 /** Codes of Node.js; those that name TLS or a certificate say that the server was not trusted. */
 const NETWORK = /^E(?!RR_)[A-Z_]+$/;
 const TLS = /CERT|SIGNATURE|ISSUER|TLS|SSL/;
@@ -45,6 +86,16 @@ export function isAboutData(error: unknown): boolean {
   return /^2[23]/.test(sqlState(error) ?? '');
 }
 
+/** COPY could not take a row as it stands there, and does not say which in a way that a program could read. */
+export function isLoadFailure(error: unknown): boolean {
+  return sqlState(error) !== undefined && /stl_load_errors|sys_load_error_detail/i.test(oneLine(error));
+}
+
+/** The server did not take the user or the password. */
+export function isAboutSignIn(error: unknown): boolean {
+  return /^28/.test(sqlState(error) ?? '');
+}
+
 export function rejectReason(error: unknown): RejectReason {
   const state = sqlState(error) ?? '';
   if (state.startsWith('23')) return 'refused';
@@ -58,10 +109,20 @@ export function classify(error: unknown): SinkError {
   return new SinkError(reason, message, advice, { cause: error });
 }
 
+/** Of the AWS SDK; `signal` is that of the call which failed. */
+export function awsError(error: unknown, what: keyof typeof AWS_ADVICE, signal: AbortSignal): SinkError {
+  if (error instanceof SinkError) return error;
+  const verdict = awsVerdict(error, signal);
+  const advice = verdict.kind === 'refused' ? AWS_ADVICE[what][verdict.reason] : '';
+  return new SinkError(verdict.reason, verdict.message, advice, { cause: error });
+}
+
 function verdict(error: unknown, message: string): Verdict {
   const state = sqlState(error);
   // Redshift's error 1023 comes without a code of its own.
   if (/serializable isolation violation/i.test(message)) return ['conflict'];
+  const copying = COPY_VERDICTS.find(([said]) => said.test(message));
+  if (copying !== undefined) return copying[1];
   if (state !== undefined) {
     return VERDICTS[state] ?? VERDICTS[state.slice(0, 3)] ?? VERDICTS[state.slice(0, 2)] ?? ['server_error'];
   }

@@ -1,7 +1,28 @@
 import { setting, type Values } from '../../src/sink.ts';
 
+/** Of one batch that goes by way of S3: each costs Redshift a COPY and a commit, however large it is. */
+export const MAX_COPIED_POINTS = 100_000;
+
 /** One that needs no quotes on Redshift and PostgreSQL alike; Redshift folds every other to lower case anyway. */
 const IDENTIFIER = /^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$/;
+
+/** Where batches are put for COPY; the prefix without slashes at its ends. */
+export interface S3Address {
+  readonly bucket: string;
+  readonly prefix: string;
+}
+
+/** Nothing that would need quotes in a statement or a URL. */
+const S3_ADDRESS = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([A-Za-z0-9_.=/-]*))?$/;
+const MAX_PREFIX_CHARACTERS = 512;
+const ROLE = 'arn:aws[a-z-]*:iam::\\d{12}:role\\/[\\w+=,.@\\/-]+?';
+const IAM_ROLE = new RegExp(`^(default|${ROLE}(,${ROLE})*)$`);
+
+function parseS3(text: string): S3Address | undefined {
+  const [, bucket, path = ''] = S3_ADDRESS.exec(text) ?? [];
+  const prefix = path.replace(/^\/+|\/+$/g, '');
+  return bucket === undefined || prefix.length > MAX_PREFIX_CHARACTERS ? undefined : { bucket, prefix };
+}
 
 export const settings = {
   url: setting.url(['postgres:', 'postgresql:'], {
@@ -22,19 +43,84 @@ export const settings = {
   caFile: setting.text({
     meaning: 'PEM file of the authority that signed the certificate of the server; asks for TLS by itself',
   }),
+  s3: setting.custom(parseS3, 'an address such as s3://bucket/prefix', {
+    meaning:
+      'where large batches are put as files for COPY, and removed again; without it all are sent by INSERT',
+  }),
+  iamRole: setting.custom(
+    (text) => (IAM_ROLE.test(text) ? text : undefined),
+    'default, or the ARN of a role such as arn:aws:iam::123456789012:role/name, or several in a chain, comma separated',
+    { meaning: 'the role with which Redshift reads S3; required with S3' },
+  ),
+  s3MinPoints: setting.integer(1, MAX_COPIED_POINTS, {
+    meaning:
+      'batches of fewer points are sent by INSERT all the same: their files would take longer than they do',
+    default: '1000',
+  }),
+  cluster: setting.text({
+    meaning:
+      'a provisioned cluster, by its identifier: signs in with temporary credentials of IAM, for the user of the URL or, ' +
+      'without one, for the IAM identity of the service',
+  }),
+  workgroup: setting.text({
+    meaning: 'a workgroup of Redshift Serverless, by its name: signs in with temporary credentials of IAM',
+  }),
+  region: setting.text({
+    meaning:
+      'the region of the bucket, the cluster and the workgroup; without it AWS_REGION and the other places where the SDK looks',
+  }),
 };
 
 export type RedshiftConfig = Values<typeof settings>;
 
+/** Who says which password the server takes. */
+export function signsInBy({ cluster, workgroup }: RedshiftConfig): 'password' | 'cluster' | 'workgroup' {
+  if (cluster !== undefined) return 'cluster';
+  return workgroup === undefined ? 'password' : 'workgroup';
+}
+
 const SSL_MODES = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full', 'no-verify'] as const;
 type SslMode = (typeof SSL_MODES)[number];
 
-export function validate(
-  config: RedshiftConfig,
-): readonly { readonly key: keyof typeof settings; readonly expected: string }[] {
+interface Problem {
+  readonly key: keyof typeof settings;
+  readonly expected: string;
+}
+
+export function validate(config: RedshiftConfig): readonly Problem[] {
+  return [...problemsOfTls(config), ...problemsOfS3(config), ...problemsOfSignIn(config)];
+}
+
+function problemsOfS3({ s3, iamRole }: RedshiftConfig): Problem[] {
+  if (s3 !== undefined && iamRole === undefined) {
+    return [{ key: 'iamRole', expected: 'the role with which Redshift reads S3, since S3 is set' }];
+  }
+  if (s3 === undefined && iamRole !== undefined) {
+    return [{ key: 's3', expected: 'an address such as s3://bucket/prefix, since IAM_ROLE is set' }];
+  }
+  return [];
+}
+
+function problemsOfSignIn(config: RedshiftConfig): Problem[] {
+  const by = signsInBy(config);
+  if (by === 'password') return [];
+  const { username, password, pathname } = new URL(config.url);
+  const problems: Problem[] = [];
+  if (config.cluster !== undefined && config.workgroup !== undefined) {
+    problems.push({ key: 'workgroup', expected: 'only one of CLUSTER and WORKGROUP' });
+  }
+  if (password !== '' || (username !== '' && by === 'workgroup')) {
+    const what = by === 'workgroup' ? 'user or password' : 'password';
+    problems.push({ key: 'url', expected: `a URL without a ${what}, which IAM gives` });
+  }
+  if (pathname.length <= 1) problems.push({ key: 'url', expected: 'a URL that names the database' });
+  return problems;
+}
+
+function problemsOfTls(config: RedshiftConfig): Problem[] {
   const parameters = new URL(config.url).searchParams;
   const mode = parameters.get('sslmode');
-  const problems: { key: keyof typeof settings; expected: string }[] = [];
+  const problems: Problem[] = [];
   if (mode !== null && !(SSL_MODES as readonly string[]).includes(mode)) {
     problems.push({ key: 'url', expected: `an sslmode of ${SSL_MODES.join(', ')}` });
   }
@@ -60,8 +146,16 @@ export interface Endpoint {
 /** What runs there has a certificate that Node.js trusts by itself. */
 const AMAZON = /\.amazonaws\.com(\.cn)?$/i;
 
-export function endpoint(config: RedshiftConfig): Endpoint {
+/** `signedIn` by IAM takes the place of what the URL says. */
+export function endpoint(
+  config: RedshiftConfig,
+  signedIn?: { readonly user: string; readonly password: string },
+): Endpoint {
   const url = new URL(config.url);
+  if (signedIn !== undefined) {
+    url.username = encodeURIComponent(signedIn.user);
+    url.password = encodeURIComponent(signedIn.password);
+  }
   const mode = (url.searchParams.get('sslmode') ?? undefined) as SslMode | undefined;
   url.searchParams.delete('sslmode');
   const connectionString = url.toString();

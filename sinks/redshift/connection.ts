@@ -3,8 +3,10 @@ import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import pg from 'pg';
 import { SinkError } from '../../src/sink.ts';
+import { isAboutSignIn } from './classify.ts';
 import { endpoint, type RedshiftConfig } from './config.ts';
 import { SESSION } from './encode.ts';
+import { type Credentials, makeSignIn, type SignIn } from './sign-in.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_DELAY_MS = 30_000;
@@ -60,11 +62,13 @@ export class Connection {
 
 export class Connections {
   readonly #config: RedshiftConfig;
+  readonly #signIn: SignIn | undefined;
   readonly #all = new Set<Connection>();
   readonly #idle: Connection[] = [];
 
   constructor(config: RedshiftConfig) {
     this.#config = config;
+    this.#signIn = makeSignIn(config);
   }
 
   /** Lends `use` a connection, which ends, rather than being lent again, after an error and when `signal` aborts. */
@@ -84,12 +88,13 @@ export class Connections {
   async acquire(signal: AbortSignal): Promise<Connection> {
     signal.throwIfAborted();
     const kept = this.#idle.pop();
-    const connection = kept ?? this.#make();
+    const connection = kept ?? this.#make(await this.#signIn?.credentials(signal));
     connection.obey(signal);
     try {
       if (kept === undefined) await connection.connect();
       return connection;
     } catch (error) {
+      if (isAboutSignIn(error)) this.#signIn?.forget();
       this.discard(connection);
       throw error;
     }
@@ -111,8 +116,8 @@ export class Connections {
     if (this.#all.has(connection)) this.#idle.push(connection);
   }
 
-  #make(): Connection {
-    const { connectionString, tls } = endpoint(this.#config);
+  #make(signedIn: Credentials | undefined): Connection {
+    const { connectionString, tls } = endpoint(this.#config, signedIn);
     const ca = tls === 'verify' ? this.#authority() : undefined;
     const connection = new Connection(
       {

@@ -56,10 +56,10 @@ export const COLUMNS: readonly Column[] = [
   })),
 ];
 
-const NAMES = COLUMNS.map(({ name }) => `"${name}"`).join(', ');
+export const NAMES = COLUMNS.map(({ name }) => `"${name}"`).join(', ');
 const KEY = ['window_start', 'series_id', 'instance'];
 /** Of the connection; LIKE gives it the columns of the table. */
-const STAGE = 'fanout_stage';
+export const STAGE = 'fanout_stage';
 const READ = 'fanout_read';
 /** A statement takes 32,767 parameters; 500 rows of 16 are the fastest. */
 export const ROWS_PER_INSERT = 500;

@@ -7,18 +7,21 @@ import {
   type Batch,
   defineSink,
   instancePrice,
+  makeSeries,
   type Point,
   type Question,
   type Rejection,
   type Sink,
   SinkError,
+  type SinkLog,
   type StoredPoint,
   type WindowRange,
   type WriteOutcome,
 } from '../../src/sink.ts';
-import { classify, isAboutData, isRefusal, rejectReason, sqlState } from './classify.ts';
-import { type RedshiftConfig, settings, validate } from './config.ts';
+import { classify, isAboutData, isLoadFailure, isRefusal, rejectReason, sqlState } from './classify.ts';
+import { MAX_COPIED_POINTS, type RedshiftConfig, settings, validate } from './config.ts';
 import { type Connection, Connections } from './connection.ts';
+import { COPIED_ROWS, copyIntoStage } from './copy.ts';
 import {
   addColumn,
   beginQuestion,
@@ -42,7 +45,11 @@ import {
   selectWindows,
   toRow,
 } from './encode.ts';
+import { S3Stage } from './s3.ts';
 
+const LIMITS = { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 2 };
+/** By way of S3. */
+const COPY_LIMITS = { maxPoints: MAX_COPIED_POINTS, maxBytes: 32_000_000, inFlight: 2 };
 const ROWS_PER_FETCH = 1_000;
 /** A question that is given up must not go on holding the lock that writers wait for. */
 const QUESTION_TIMEOUT_MS = 5_000;
@@ -52,21 +59,45 @@ const UNDEFINED_TABLE = '42P01';
 /** Another writer was faster: a table, a type or an index of this name, a column. */
 const MADE_ALREADY = ['42P07', '42710', '23505', '42701'];
 
+/** A row that is copied into the stage, and no further. */
+const PROBE: Point = {
+  series: makeSeries('fanout.probe', 'counter', []),
+  windowStart: 0,
+  windowMs: 1,
+  instance: '',
+  count: 1,
+  sum: 0,
+  min: null,
+  max: null,
+  last: null,
+  p50: null,
+  p90: null,
+  p95: null,
+  p99: null,
+};
+
 class RedshiftSink implements Sink {
+  readonly #config: RedshiftConfig;
   readonly #table: string;
   readonly #connections: Connections;
+  readonly #s3: S3Stage | undefined;
   #isOpen = false;
   /** Undefined until somebody asked. */
   #isRedshift: boolean | undefined;
 
-  constructor(config: RedshiftConfig) {
+  constructor(config: RedshiftConfig, log: SinkLog) {
+    this.#config = config;
     this.#table = config.table;
     this.#connections = new Connections(config);
+    this.#s3 = config.s3 === undefined ? undefined : new S3Stage(config.s3, config.region, log);
   }
 
   async open(signal: AbortSignal): Promise<void> {
     try {
-      await this.#connections.lend(signal, (connection) => ensureTable(connection, this.#table));
+      await this.#connections.lend(signal, async (connection) => {
+        await ensureTable(connection, this.#table);
+        if (this.#s3 !== undefined) await this.#tryCopy(this.#s3, connection, signal);
+      });
       this.#isOpen = true;
     } catch (error) {
       signal.throwIfAborted();
@@ -83,7 +114,8 @@ class RedshiftSink implements Sink {
       else rejected.push({ index, ...refused });
     }
     try {
-      const merge = (connection: Connection) => this.#mergeAll(connection, batch.points, indices, rejected);
+      const merge = (connection: Connection) =>
+        this.#mergeAll(connection, batch.points, indices, rejected, signal);
       const retry = indices.length === 0 ? [] : await this.#lend(signal, merge);
       if (retry.length === 0 && rejected.length === 0) return { kind: 'written' };
       return { kind: 'partial', retry, rejected, reason: 'server_error' };
@@ -178,6 +210,7 @@ class RedshiftSink implements Sink {
   async close(): Promise<void> {
     this.#isOpen = false;
     this.#connections.close();
+    await this.#s3?.close();
   }
 
   async #lend<T>(signal: AbortSignal, use: (connection: Connection) => Promise<T>): Promise<T> {
@@ -198,16 +231,26 @@ class RedshiftSink implements Sink {
     points: readonly Point[],
     indices: readonly number[],
     rejected: Rejection[],
+    signal: AbortSignal,
   ): Promise<number[]> {
     const parts = [indices];
     let failed = 0;
+    let s3 = this.#s3;
     for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
       if (failed === MAX_FAILED_MERGES) return [...parts.flat(), ...part];
       const chosen = part.map((index) => points[index]!);
       try {
-        await this.#stage(connection, chosen);
+        if (s3 === undefined || chosen.length < this.#config.s3MinPoints)
+          await this.#stage(connection, chosen);
+        else await this.#stageByCopy(s3, connection, chosen, signal);
         await connection.query(mergeStage(this.#table, chosen));
       } catch (error) {
+        if (isLoadFailure(error)) {
+          // INSERT says what is wrong with a row.
+          s3 = undefined;
+          parts.push(part);
+          continue;
+        }
         if (!isAboutData(error)) throw error;
         await connection.query('ROLLBACK');
         failed += 1;
@@ -222,9 +265,13 @@ class RedshiftSink implements Sink {
     return [];
   }
 
-  async #stage(connection: Connection, points: readonly Point[]): Promise<void> {
+  async #clearStage(connection: Connection): Promise<void> {
     await connection.query(connection.staged ? CLEAR_STAGE : createStage(this.#table));
     connection.staged = true;
+  }
+
+  async #stage(connection: Connection, points: readonly Point[]): Promise<void> {
+    await this.#clearStage(connection);
     // One commit for all: each costs Redshift as much as an insert.
     await connection.query('BEGIN');
     for (let from = 0; from < points.length; from += ROWS_PER_INSERT) {
@@ -233,6 +280,36 @@ class RedshiftSink implements Sink {
       await connection.query(insertIntoStage(chunk.length), chunk.flatMap(toRow), name);
     }
     await connection.query('COMMIT');
+  }
+
+  /** Before the transaction that merges, whose lock would otherwise be held while Redshift reads from S3. */
+  async #stageByCopy(
+    s3: S3Stage,
+    connection: Connection,
+    points: readonly Point[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    await s3.lend(points, signal, async ({ manifestKey, id }) => {
+      const { s3: address, iamRole } = this.#config;
+      await this.#clearStage(connection);
+      await connection.query(copyIntoStage(address!, manifestKey, iamRole!, id));
+      const { rows } = await connection.query(COPIED_ROWS);
+      if (Number(rows[0]?.rows) === points.length) return;
+      throw new SinkError('server_error', `COPY loaded ${rows[0]?.rows} rows of ${points.length}`);
+    });
+  }
+
+  /** The bucket, the role and what both may: better known now than at the first large batch. The row stays in the stage. */
+  async #tryCopy(s3: S3Stage, connection: Connection, signal: AbortSignal): Promise<void> {
+    if (!(await this.#knowServer(connection))) {
+      throw new SinkError(
+        'bad_request',
+        'only Redshift copies from S3',
+        'Unset S3 and IAM_ROLE for this server.',
+      );
+    }
+    await s3.sweep(signal);
+    await this.#stageByCopy(s3, connection, [PROBE], signal);
   }
 }
 
@@ -291,7 +368,8 @@ export default defineSink({
   summary: 'Amazon Redshift, or PostgreSQL, over the PostgreSQL protocol',
   settings,
   validate,
-  limits: { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 2 },
-  create: (config): Sink => new RedshiftSink(config),
+  limits: LIMITS,
+  limitsBy: ({ s3 }) => (s3 === undefined ? LIMITS : COPY_LIMITS),
+  create: (config, { log }): Sink => new RedshiftSink(config, log),
   price: instancePrice,
 });

@@ -3,6 +3,7 @@ import { classify } from '../../sinks/redshift/classify.ts';
 import { createTable, insertIntoStage, ROWS_PER_INSERT, refusal } from '../../sinks/redshift/encode.ts';
 import redshift from '../../sinks/redshift/sink.ts';
 import { makePoint } from '../conformance/points.ts';
+import { DEFAULTS } from '../redshift/settings.ts';
 
 describe('redshift', () => {
   it('distributes and sorts its table on Redshift only', () => {
@@ -72,7 +73,7 @@ describe('redshift', () => {
     ['postgres://h/d?sslmode=disable', '/ca.pem', ['caFile']],
     ['postgres://h/d?sslmode=require', '/ca.pem', []],
   ])('checks %s with the CA file %s', (url, caFile, keys) => {
-    const problems = redshift.validate?.({ url, caFile, table: 'points' }) ?? [];
+    const problems = redshift.validate?.({ ...DEFAULTS, url, caFile }) ?? [];
     expect(problems.map(({ key }) => key)).toEqual(keys);
   });
 

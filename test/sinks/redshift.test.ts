@@ -12,6 +12,7 @@ import { PROMPT_MS, sinkError } from '../conformance/subject.ts';
 import { describeConformance } from '../conformance.ts';
 import { FaultProxy } from '../faults/proxy.ts';
 import { makeCertificate, startTlsFront, type TlsFront } from '../faults/tls.ts';
+import { DEFAULTS } from '../redshift/settings.ts';
 
 let server: Postgres;
 const WRONG = 'wrong-pa55word';
@@ -74,7 +75,7 @@ describe('redshift on PostgreSQL', () => {
   });
 
   function made(config: { url: string; table?: string; caFile?: string }): Sink {
-    const full = { table: 'points', caFile: undefined, ...config };
+    const full = { ...DEFAULTS, ...config };
     expect(redshift.validate?.(full)).toEqual([]);
     const sink = redshift.create(full, { id: 't', log: { info: () => {}, warn: () => {} } });
     open.push(sink);

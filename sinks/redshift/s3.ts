@@ -1,0 +1,170 @@
+/** Batches as objects in S3, for COPY to read: put there for one attempt, removed after it whatever came of it. */
+import { randomUUID } from 'node:crypto';
+import { promisify } from 'node:util';
+import { constants, gzip } from 'node:zlib';
+import type { S3Client } from '@aws-sdk/client-s3';
+import type { Point, SinkLog } from '../../src/sink.ts';
+import { awsError } from './classify.ts';
+import type { S3Address } from './config.ts';
+import { attemptPrefix, manifest, partText, ROWS_PER_PART, stagePrefix } from './copy.ts';
+
+const REMOVE_TIMEOUT_MS = 5_000;
+/** No attempt lasts as long: what is older was left behind by a process that was killed. */
+const LEFTOVER_AGE_MS = 86_400_000;
+/** Leftovers removed at each opening, in pages of 1,000. */
+const MAX_SWEPT_PAGES = 10;
+
+const compress = promisify(gzip);
+type Sdk = typeof import('@aws-sdk/client-s3');
+
+interface Connected {
+  readonly sdk: Sdk;
+  readonly client: S3Client;
+}
+
+export interface Staged {
+  readonly manifestKey: string;
+  /** Of the attempt, and unlike that of any other. */
+  readonly id: string;
+}
+
+export class S3Stage {
+  readonly #address: S3Address;
+  readonly #region: string | undefined;
+  readonly #log: SinkLog;
+  #connected: Promise<Connected> | undefined;
+  #closing = new AbortController();
+  /** What is under way, until its objects are removed. */
+  readonly #attempts = new Set<Promise<void>>();
+
+  constructor(address: S3Address, region: string | undefined, log: SinkLog) {
+    this.#address = address;
+    this.#region = region;
+    this.#log = log;
+  }
+
+  /** Lends `use` the points as objects, until it settles. Throws a SinkError where S3 fails. */
+  async lend<T>(
+    points: readonly Point[],
+    signal: AbortSignal,
+    use: (staged: Staged) => Promise<T>,
+  ): Promise<T> {
+    const id = randomUUID();
+    const keys: string[] = [];
+    const working = this.#put(points, attemptPrefix(this.#address, Date.now(), id), keys, signal).then(
+      (manifestKey) => use({ manifestKey, id }),
+    );
+    // Nobody waits for that: the rows are where they belong, or not, whether or not the objects are gone.
+    const cleaned = working.then(ignore, ignore).then(() => this.#remove(keys));
+    this.#attempts.add(cleaned);
+    void cleaned.then(() => this.#attempts.delete(cleaned));
+    return await working;
+  }
+
+  /** Returns the manifest's key. `keys` holds all that may be there, also where this throws. */
+  async #put(points: readonly Point[], prefix: string, keys: string[], signal: AbortSignal): Promise<string> {
+    const either = AbortSignal.any([signal, this.#closing.signal]);
+    try {
+      for (let from = 0; from < points.length; from += ROWS_PER_PART) {
+        const text = partText(points.slice(from, from + ROWS_PER_PART));
+        const part = await compress(text, { level: constants.Z_BEST_SPEED });
+        await this.#putObject(`${prefix}part-${keys.length}.gz`, part, keys, either);
+      }
+      const manifestKey = `${prefix}manifest`;
+      await this.#putObject(manifestKey, manifest(this.#address, keys), keys, either);
+      return manifestKey;
+    } catch (error) {
+      throw awsError(error, 's3', either);
+    }
+  }
+
+  async #putObject(key: string, body: Buffer | string, keys: string[], signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    const { sdk, client } = await this.#connect();
+    keys.push(key);
+    const command = new sdk.PutObjectCommand({ Bucket: this.#address.bucket, Key: key, Body: body });
+    await client.send(command, { abortSignal: signal });
+  }
+
+  /** Never throws: what stays is left to `sweep`. */
+  async #remove(keys: readonly string[]): Promise<void> {
+    if (keys.length === 0) return;
+    const signal = AbortSignal.timeout(REMOVE_TIMEOUT_MS);
+    try {
+      await this.#delete(keys, signal);
+    } catch (error) {
+      const { message } = awsError(error, 's3', signal);
+      this.#log.warn(
+        { bucket: this.#address.bucket, keys, error: message },
+        'objects were not removed from S3',
+      );
+    }
+  }
+
+  async #delete(keys: readonly string[], signal: AbortSignal): Promise<void> {
+    const { sdk, client } = await this.#connect();
+    const objects = keys.map((Key) => ({ Key }));
+    const command = new sdk.DeleteObjectsCommand({
+      Bucket: this.#address.bucket,
+      Delete: { Objects: objects, Quiet: true },
+    });
+    const { Errors = [] } = await client.send(command, { abortSignal: signal });
+    const [first] = Errors;
+    if (first !== undefined) throw Object.assign(new Error(first.Message ?? ''), { name: first.Code ?? '' });
+  }
+
+  /** Removes what processes that were killed have left behind. Only says so where it may not, or fails. */
+  async sweep(signal: AbortSignal): Promise<void> {
+    try {
+      for (let page = 0; page < MAX_SWEPT_PAGES; page += 1) {
+        const { leftovers, isLast } = await this.#leftovers(signal);
+        if (leftovers.length > 0) await this.#delete(leftovers, signal);
+        if (isLast) return;
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      const { message } = awsError(error, 's3', signal);
+      const { bucket } = this.#address;
+      this.#log.warn(
+        { bucket, prefix: stagePrefix(this.#address), error: message },
+        'leftovers were not looked for: grant s3:ListBucket, or have a lifecycle rule remove them',
+      );
+    }
+  }
+
+  /** A page of them, oldest first: one that is not all leftovers is the last. */
+  async #leftovers(signal: AbortSignal): Promise<{ leftovers: string[]; isLast: boolean }> {
+    const { sdk, client } = await this.#connect();
+    const { bucket } = this.#address;
+    const command = new sdk.ListObjectsV2Command({ Bucket: bucket, Prefix: stagePrefix(this.#address) });
+    const { Contents = [], IsTruncated = false } = await client.send(command, { abortSignal: signal });
+    const before = Date.now() - LEFTOVER_AGE_MS;
+    const old = Contents.filter(({ LastModified }) => (LastModified?.getTime() ?? Infinity) < before);
+    const leftovers = old.flatMap(({ Key }) => Key ?? []);
+    return { leftovers, isLast: !IsTruncated || leftovers.length < Contents.length };
+  }
+
+  /** Ends what is put, and waits until what is there is removed. */
+  async close(): Promise<void> {
+    this.#closing.abort();
+    this.#closing = new AbortController();
+    await Promise.all(this.#attempts);
+    const connected = this.#connected;
+    this.#connected = undefined;
+    (await connected?.catch(ignore))?.client.destroy();
+  }
+
+  /** The lane tries again, so the SDK does not. Loaded here, for most services have no use for it. */
+  #connect(): Promise<Connected> {
+    this.#connected ??= import('@aws-sdk/client-s3').then((sdk) => ({
+      sdk,
+      client: new sdk.S3Client({
+        maxAttempts: 1,
+        ...(this.#region === undefined ? {} : { region: this.#region }),
+      }),
+    }));
+    return this.#connected;
+  }
+}
+
+function ignore(): void {}

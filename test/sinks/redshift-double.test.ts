@@ -1,0 +1,36 @@
+/** The suite against what stands in for Redshift: once by INSERT, once by way of S3. */
+import { expect } from 'vitest';
+import { describeConformance } from '../conformance.ts';
+import { type Rig, ROLE, startRig } from '../redshift/rig.ts';
+import { BUCKET, KEYS } from '../redshift/s3.ts';
+
+for (const way of ['INSERT', 'COPY'] as const) {
+  let rig: Rig;
+  describeConformance('redshift', {
+    async start() {
+      rig = await startRig();
+      return rig.double.port;
+    },
+    async stop() {
+      // Redshift would have taken every statement of the suite.
+      expect(rig.double.refused).toEqual([]);
+      const copies = rig.double.statements.filter((text) => text.startsWith('COPY'));
+      expect(copies.length > 100).toBe(way === 'COPY');
+      expect(rig.double.statements.some((text) => text.startsWith('INSERT INTO fanout_stage'))).toBe(true);
+      expect(await rig.s3.keys()).toEqual([]);
+      await rig.stop();
+    },
+    variables: (namespace, port) => ({
+      URL: rig.url(port),
+      TABLE: namespace,
+      ...(way === 'COPY' && { S3: `s3://${BUCKET}/suite`, IAM_ROLE: ROLE, S3_MIN_POINTS: '1' }),
+    }),
+    secrets: [KEYS.secretAccessKey],
+    async drop(namespace) {
+      await rig.postgres.execute(`DROP TABLE ${namespace}`);
+    },
+    differs: {
+      refuses: ({ series }) => (Buffer.byteLength(series.dimensionsJson) > 65_535 ? 'too_large' : undefined),
+    },
+  });
+}
