@@ -86,7 +86,7 @@ export class S3Stage {
     await client.send(command, { abortSignal: signal });
   }
 
-  /** Never throws: what stays is left to `sweep`. */
+  /** Never throws: what stays is left to `open`. */
   async #remove(keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return;
     const signal = AbortSignal.timeout(REMOVE_TIMEOUT_MS);
@@ -113,8 +113,9 @@ export class S3Stage {
     if (first !== undefined) throw Object.assign(new Error(first.Message ?? ''), { name: first.Code ?? '' });
   }
 
-  /** Removes what processes that were killed have left behind. Only says so where it may not, or fails. */
-  async sweep(signal: AbortSignal): Promise<void> {
+  /** Begins anew after `close`, and removes what processes that were killed have left; only says so where that fails. */
+  async open(signal: AbortSignal): Promise<void> {
+    if (this.#closing.signal.aborted) this.#closing = new AbortController();
     try {
       for (let page = 0; page < MAX_SWEPT_PAGES; page += 1) {
         const { leftovers, isLast } = await this.#leftovers(signal);
@@ -147,7 +148,6 @@ export class S3Stage {
   /** Ends what is put, and waits until what is there is removed. */
   async close(): Promise<void> {
     this.#closing.abort();
-    this.#closing = new AbortController();
     await Promise.all(this.#attempts);
     const connected = this.#connected;
     this.#connected = undefined;

@@ -308,7 +308,7 @@ class RedshiftSink implements Sink {
         'Unset S3 and IAM_ROLE for this server.',
       );
     }
-    await s3.sweep(signal);
+    await s3.open(signal);
     await this.#stageByCopy(s3, connection, [PROBE], signal);
   }
 }
