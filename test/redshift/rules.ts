@@ -119,13 +119,15 @@ export const RULES: readonly Rule[] = [
   },
 ];
 
+export function breaks({ refuses }: Rule, statement: Statement, inTransaction: boolean): boolean {
+  return refuses instanceof RegExp ? refuses.test(statement.bare) : refuses(statement, inTransaction);
+}
+
 /** Why Redshift would refuse one of the statements; undefined where it would take them. */
 export function refusalOf(statements: readonly Statement[], isOpen: boolean): Refusal | undefined {
   let inTransaction = isOpen;
   for (const statement of statements) {
-    const rule = RULES.find(({ refuses }) =>
-      refuses instanceof RegExp ? refuses.test(statement.bare) : refuses(statement, inTransaction),
-    );
+    const rule = RULES.find((candidate) => breaks(candidate, statement, inTransaction));
     if (rule !== undefined) {
       const shown = statement.text.slice(0, 200);
       return { code: NOT_SUPPORTED, message: `Redshift refuses: ${rule.reason}: ${shown}` };
@@ -157,7 +159,7 @@ function hasKnownTypes(bare: string): boolean {
 }
 
 /** Literals, quoted names, comments, dollar quotes, and the end of a statement. */
-const TOKENS = /'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|\/\*[\s\S]*?\*\/|\$(\w*)\$[\s\S]*?\$\1\$|;/g;
+const TOKENS = /'[^']*'|"[^"]*"|--[^\n]*|\/\*[\s\S]*?\*\/|\$(\w*)\$[\s\S]*?\$\1\$|;/g;
 
 export function statementsOf(sql: string): Statement[] {
   const statements: Statement[] = [];
