@@ -37,13 +37,20 @@ const REFUSALS: Readonly<Partial<Record<RefuseReason, readonly string[]>>> = {
     'MissingAuthenticationTokenException',
     'NotAuthorized',
     'OptInRequired',
+    'RequestTimeTooSkewed',
     'SignatureDoesNotMatch',
     'TokenProviderError',
     'UnrecognizedClientException',
   ],
   not_found: ['ClusterNotFound', 'ClusterNotFoundFault', 'NoSuchBucket', 'ResourceNotFoundException'],
-  // A bucket in another region.
-  bad_request: ['AuthorizationHeaderMalformed', 'PermanentRedirect'],
+  // The first and the last are said of a bucket in another region.
+  bad_request: [
+    'AuthorizationHeaderMalformed',
+    'InvalidBucketName',
+    'InvalidParameterValue',
+    'ValidationException',
+    'PermanentRedirect',
+  ],
 };
 
 /** The members of the SDK's errors that are read here; none is sure to be there. */

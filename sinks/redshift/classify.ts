@@ -65,7 +65,7 @@ const AWS_ADVICE: Readonly<Record<'s3' | 'signIn', Readonly<Record<RefuseReason,
     untrusted: TRUST_ADVICE,
     not_found: 'Correct CLUSTER or WORKGROUP, or REGION.',
     schema_mismatch: '',
-    bad_request: 'Set REGION or AWS_REGION.',
+    bad_request: 'Set REGION or AWS_REGION; check CLUSTER or WORKGROUP, and the database in the URL.',
   },
 };
 

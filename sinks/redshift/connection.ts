@@ -65,6 +65,7 @@ export class Connections {
   readonly #signIn: SignIn | undefined;
   readonly #all = new Set<Connection>();
   readonly #idle: Connection[] = [];
+  #closings = 0;
 
   constructor(config: RedshiftConfig) {
     this.#config = config;
@@ -88,7 +89,7 @@ export class Connections {
   async acquire(signal: AbortSignal): Promise<Connection> {
     signal.throwIfAborted();
     const kept = this.#idle.pop();
-    const connection = kept ?? this.#make(await this.#signIn?.credentials(signal));
+    const connection = kept ?? this.#make(await this.#credentials(signal));
     connection.obey(signal);
     try {
       if (kept === undefined) await connection.connect();
@@ -106,6 +107,7 @@ export class Connections {
   }
 
   close(): void {
+    this.#closings += 1;
     for (const connection of this.#all) connection.close();
     this.#all.clear();
     this.#idle.length = 0;
@@ -114,6 +116,14 @@ export class Connections {
   #release(connection: Connection): void {
     connection.obey(undefined);
     if (this.#all.has(connection)) this.#idle.push(connection);
+  }
+
+  async #credentials(signal: AbortSignal): Promise<Credentials | undefined> {
+    const before = this.#closings;
+    const signedIn = await this.#signIn?.credentials(signal);
+    // Nobody would close a connection that is made from here on.
+    if (this.#closings !== before) throw new SinkError('connection', 'the sink was closed');
+    return signedIn;
   }
 
   #make(signedIn: Credentials | undefined): Connection {

@@ -35,19 +35,21 @@ export function partText(points: readonly Point[]): string {
   return text;
 }
 
-export function manifest({ bucket }: S3Address, keys: readonly string[]): string {
-  return JSON.stringify({
-    entries: keys.map((key) => ({ url: `s3://${bucket}/${key}`, mandatory: true })),
-  });
+export function s3Url({ bucket }: S3Address, key: string): string {
+  return `s3://${bucket}/${key}`;
+}
+
+export function manifest(address: S3Address, keys: readonly string[]): string {
+  return JSON.stringify({ entries: keys.map((key) => ({ url: s3Url(address, key), mandatory: true })) });
 }
 
 /**
  * `id` of the attempt stands for NULL, in place of the default \N, which is a name that somebody may give: no text can hold
  * what is made up after it. The stage needs no statistics, and its encodings come with LIKE.
  */
-export function copyIntoStage({ bucket }: S3Address, manifestKey: string, role: string, id: string): string {
+export function copyIntoStage(manifestUrl: string, role: string, id: string): string {
   const iamRole = role === 'default' ? role : `'${role}'`;
-  return `COPY ${STAGE} (${NAMES}) FROM 's3://${bucket}/${manifestKey}' IAM_ROLE ${iamRole}
+  return `COPY ${STAGE} (${NAMES}) FROM '${manifestUrl}' IAM_ROLE ${iamRole}
 MANIFEST GZIP DELIMITER '|' ESCAPE NULL AS '${id}' TIMEFORMAT 'auto' COMPUPDATE OFF STATUPDATE OFF`;
 }
 

@@ -6,7 +6,7 @@ import type { S3Client } from '@aws-sdk/client-s3';
 import type { Point, SinkLog } from '../../src/sink.ts';
 import { awsError } from './classify.ts';
 import type { S3Address } from './config.ts';
-import { attemptPrefix, manifest, partText, ROWS_PER_PART, stagePrefix } from './copy.ts';
+import { attemptPrefix, manifest, partText, ROWS_PER_PART, s3Url, stagePrefix } from './copy.ts';
 
 const REMOVE_TIMEOUT_MS = 5_000;
 /** No attempt lasts as long: what is older was left behind by a process that was killed. */
@@ -23,7 +23,8 @@ interface Connected {
 }
 
 export interface Staged {
-  readonly manifestKey: string;
+  /** Of the manifest. */
+  readonly url: string;
   /** Of the attempt, and unlike that of any other. */
   readonly id: string;
 }
@@ -51,9 +52,8 @@ export class S3Stage {
   ): Promise<T> {
     const id = randomUUID();
     const keys: string[] = [];
-    const working = this.#put(points, attemptPrefix(this.#address, Date.now(), id), keys, signal).then(
-      (manifestKey) => use({ manifestKey, id }),
-    );
+    const prefix = attemptPrefix(this.#address, Date.now(), id);
+    const working = this.#put(points, prefix, keys, signal).then((url) => use({ url, id }));
     // Nobody waits for that: the rows are where they belong, or not, whether or not the objects are gone.
     const cleaned = working.then(ignore, ignore).then(() => this.#remove(keys));
     this.#attempts.add(cleaned);
@@ -61,7 +61,7 @@ export class S3Stage {
     return await working;
   }
 
-  /** Returns the manifest's key. `keys` holds all that may be there, also where this throws. */
+  /** Returns the manifest's URL. `keys` holds all that may be there, also where this throws. */
   async #put(points: readonly Point[], prefix: string, keys: string[], signal: AbortSignal): Promise<string> {
     const either = AbortSignal.any([signal, this.#closing.signal]);
     try {
@@ -72,7 +72,7 @@ export class S3Stage {
       }
       const manifestKey = `${prefix}manifest`;
       await this.#putObject(manifestKey, manifest(this.#address, keys), keys, either);
-      return manifestKey;
+      return s3Url(this.#address, manifestKey);
     } catch (error) {
       throw awsError(error, 's3', either);
     }

@@ -289,10 +289,9 @@ class RedshiftSink implements Sink {
     points: readonly Point[],
     signal: AbortSignal,
   ): Promise<void> {
-    await s3.lend(points, signal, async ({ manifestKey, id }) => {
-      const { s3: address, iamRole } = this.#config;
+    await s3.lend(points, signal, async ({ url, id }) => {
       await this.#clearStage(connection);
-      await connection.query(copyIntoStage(address!, manifestKey, iamRole!, id));
+      await connection.query(copyIntoStage(url, this.#config.iamRole!, id));
       const { rows } = await connection.query(COPIED_ROWS);
       if (Number(rows[0]?.rows) === points.length) return;
       throw new SinkError('server_error', `COPY loaded ${rows[0]?.rows} rows of ${points.length}`);

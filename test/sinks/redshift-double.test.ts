@@ -1,6 +1,7 @@
 /** The suite against what stands in for Redshift: once by INSERT, once by way of S3. */
 import { expect } from 'vitest';
 import { describeConformance } from '../conformance.ts';
+import { tablesOf, WRONG_PASSWORD } from '../redshift/harness.ts';
 import { type Rig, ROLE, startRig } from '../redshift/rig.ts';
 import { BUCKET, KEYS } from '../redshift/s3.ts';
 
@@ -25,12 +26,7 @@ for (const way of ['INSERT', 'COPY'] as const) {
       TABLE: namespace,
       ...(way === 'COPY' && { S3: `s3://${BUCKET}/suite`, IAM_ROLE: ROLE, S3_MIN_POINTS: '1' }),
     }),
-    secrets: [KEYS.secretAccessKey],
-    async drop(namespace) {
-      await rig.postgres.execute(`DROP TABLE ${namespace}`);
-    },
-    differs: {
-      refuses: ({ series }) => (Buffer.byteLength(series.dimensionsJson) > 65_535 ? 'too_large' : undefined),
-    },
+    secrets: [KEYS.secretAccessKey, WRONG_PASSWORD],
+    ...tablesOf(() => rig.postgres),
   });
 }

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { classify } from '../../sinks/redshift/classify.ts';
+import { partText } from '../../sinks/redshift/copy.ts';
 import { createTable, insertIntoStage, ROWS_PER_INSERT, refusal } from '../../sinks/redshift/encode.ts';
 import redshift from '../../sinks/redshift/sink.ts';
 import { makePoint } from '../conformance/points.ts';
@@ -75,6 +76,77 @@ describe('redshift', () => {
   ])('checks %s with the CA file %s', (url, caFile, keys) => {
     const problems = redshift.validate?.({ ...DEFAULTS, url, caFile }) ?? [];
     expect(problems.map(({ key }) => key)).toEqual(keys);
+  });
+
+  const s3 = { bucket: 'b-1', prefix: 'p' };
+  const iamRole = 'default';
+  it.each([
+    ['postgres://h/d', { s3 }, ['iamRole']],
+    ['postgres://h/d', { iamRole }, ['s3']],
+    ['postgres://h/d', { s3, iamRole }, []],
+    ['postgres://alice@h/d', { cluster: 'c' }, []],
+    ['postgres://h/d', { cluster: 'c' }, []],
+    ['postgres://h/d', { workgroup: 'w' }, []],
+    ['postgres://alice:secret@h/d', { cluster: 'c' }, ['url']],
+    ['postgres://alice@h/d', { workgroup: 'w' }, ['url']],
+    ['postgres://h', { workgroup: 'w' }, ['url']],
+    ['postgres://h/d', { cluster: 'c', workgroup: 'w' }, ['workgroup']],
+  ])('checks %s with %o', (url, changed, keys) => {
+    const problems = redshift.validate?.({ ...DEFAULTS, url, ...changed }) ?? [];
+    expect(problems.map(({ key }) => key)).toEqual(keys);
+  });
+
+  it.each([
+    ['s3://bucket', { bucket: 'bucket', prefix: '' }],
+    ['s3://my.bucket-1/a/b_c=1/', { bucket: 'my.bucket-1', prefix: 'a/b_c=1' }],
+    ['bucket/prefix', undefined],
+    ['https://bucket/prefix', undefined],
+    ['s3://Bucket', undefined],
+    [`s3://bucket/'; DROP TABLE x`, undefined],
+    [`s3://bucket/${'p'.repeat(513)}`, undefined],
+  ])('takes %s for an address in S3, or not', (text, address) => {
+    expect(redshift.settings.s3.parse(text)).toEqual(address);
+  });
+
+  it.each([
+    ['default', true],
+    ['arn:aws:iam::123456789012:role/reads', true],
+    ['arn:aws-cn:iam::123456789012:role/path/reads,arn:aws:iam::123456789012:role/two', true],
+    ['arn:aws:iam::123456789012:user/alice', false],
+    [`arn:aws:iam::123456789012:role/x' CSV`, false],
+    ['reads', false],
+  ])('takes %s for a role: %s', (text, isOne) => {
+    expect(redshift.settings.iamRole.parse(text)).toBe(isOne ? text : undefined);
+  });
+
+  it('writes a row a line, with what would end a field escaped, and nothing for NULL', () => {
+    const name = 'a|b\\N"c\'\n\r\u2028\t';
+    const point = makePoint({ name, dimensions: [['k', '"\n']], instance: '', values: { sum: 0.1 + 0.2 } });
+    expect(partText([point, point]).split(/(?<!\\)\n/)).toEqual([
+      `2026-11-23 01:30:00.000|10000|${point.series.id}||a\\|b\\\\N"c'\\\n\\\r\u2028\t|counter|` +
+        '{"k":"\\\\"\\\\n"}|1|0.30000000000000004|||||||',
+      expect.any(String),
+      '',
+    ]);
+  });
+
+  it.each([
+    ['S3ServiceException:Access Denied,Status 403,Error AccessDenied,Rid 1,CanRetry 1', 'unauthorized'],
+    [
+      'User arn:aws:redshift:x:1:dbuser:c/u is not authorized to assume IAM Role arn:aws:iam::1:role/r',
+      'unauthorized',
+    ],
+    ['Not authorized to get credentials of role arn:aws:iam::1:role/r', 'unauthorized'],
+    [
+      'S3ServiceException:The specified bucket does not exist,Status 404,Error NoSuchBucket,Rid 1',
+      'not_found',
+    ],
+    ['S3ServiceException:must be addressed,Status 301,Error PermanentRedirect,Rid 1', 'bad_request'],
+    ['S3ServiceException:Please reduce your request rate.,Status 503,Error SlowDown,Rid 1', 'throttled'],
+    ['S3ServiceException:The specified key does not exist.,Status 404,Error NoSuchKey,Rid 1', 'server_error'],
+    ['Manifest file is not in correct json format', 'server_error'],
+  ])('classifies what COPY says: %s', (message, reason) => {
+    expect(classify(Object.assign(new Error(message), { code: 'XX000' })).reason).toBe(reason);
   });
 
   it.each(['points', 'metrics.points', 'Points', 'a.b.c', 'x"; DROP TABLE y', ''])(

@@ -12,15 +12,11 @@ import { PROMPT_MS, sinkError } from '../conformance/subject.ts';
 import { describeConformance } from '../conformance.ts';
 import { FaultProxy } from '../faults/proxy.ts';
 import { makeCertificate, startTlsFront, type TlsFront } from '../faults/tls.ts';
+import { tablesOf, WRONG_PASSWORD } from '../redshift/harness.ts';
 import { DEFAULTS } from '../redshift/settings.ts';
 
 let server: Postgres;
-const WRONG = 'wrong-pa55word';
-const secrets = [WRONG];
-
-const OLD_COLUMNS = `window_start timestamp NOT NULL, window_ms int NOT NULL, series_id char(32) NOT NULL,
-  instance varchar(128) NOT NULL, name varchar(512) NOT NULL, type varchar(16) NOT NULL,
-  dimensions varchar(65535) NOT NULL, count bigint NOT NULL, sum double precision NOT NULL`;
+const secrets = [WRONG_PASSWORD];
 
 describeConformance('redshift', {
   async start() {
@@ -34,27 +30,7 @@ describeConformance('redshift', {
     TABLE: namespace,
   }),
   secrets,
-  wrongCredentials: (variables) => ({ ...variables, URL: variables.URL!.replace(server.password, WRONG) }),
-  missing: (variables) => ({ ...variables, URL: variables.URL!.replace(/postgres$/, 'absent') }),
-  async older(namespace) {
-    const point = makePoint({ values: { count: 4, sum: 2.5 } });
-    const time = new Date(START).toISOString();
-    await server.execute(`CREATE TABLE ${namespace} (${OLD_COLUMNS});
-      INSERT INTO ${namespace} VALUES ('${time}', 10000, '${point.series.id}', '', 'requests', 'counter', '{"app":"api"}', 4, 2.5)`);
-    return [point];
-  },
-  async unusable(namespace) {
-    await server.execute(
-      `CREATE TABLE ${namespace} (${OLD_COLUMNS.replace('sum double precision', 'sum text')})`,
-    );
-  },
-  async drop(namespace) {
-    await server.execute(`DROP TABLE ${namespace}`);
-  },
-  differs: {
-    // Redshift's longest varchar has 65,535 bytes.
-    refuses: ({ series }) => (Buffer.byteLength(series.dimensionsJson) > 65_535 ? 'too_large' : undefined),
-  },
+  ...tablesOf(() => server),
 });
 
 describe('redshift on PostgreSQL', () => {
