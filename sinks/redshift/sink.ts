@@ -55,13 +55,14 @@ const ROWS_PER_FETCH = 1_000;
 const QUESTION_TIMEOUT_MS = 5_000;
 /** Merges of one write that may fail for their data before what is left is handed back for the next write. */
 const MAX_FAILED_MERGES = 64;
+const COPY_FAILED = 'COPY could not load a batch, which goes by INSERT';
 const UNDEFINED_TABLE = '42P01';
 /** Another writer was faster: a table, a type or an index of this name, a column. */
 const MADE_ALREADY = ['42P07', '42710', '23505', '42701'];
 
 /** A row that is copied into the stage, and no further. */
 const PROBE: Point = {
-  series: makeSeries('fanout.probe', 'counter', []),
+  series: makeSeries('probe', 'counter', []),
   windowStart: 0,
   windowMs: 1,
   instance: '',
@@ -78,6 +79,7 @@ const PROBE: Point = {
 
 class RedshiftSink implements Sink {
   readonly #config: RedshiftConfig;
+  readonly #log: SinkLog;
   readonly #table: string;
   readonly #connections: Connections;
   readonly #s3: S3Stage | undefined;
@@ -87,6 +89,7 @@ class RedshiftSink implements Sink {
 
   constructor(config: RedshiftConfig, log: SinkLog) {
     this.#config = config;
+    this.#log = log;
     this.#table = config.table;
     this.#connections = new Connections(config);
     this.#s3 = config.s3 === undefined ? undefined : new S3Stage(config.s3, config.region, log);
@@ -248,6 +251,8 @@ class RedshiftSink implements Sink {
         if (isLoadFailure(error)) {
           // INSERT says what is wrong with a row.
           s3 = undefined;
+          const { message } = classify(error);
+          this.#log.warn({ points: part.length, error: message }, COPY_FAILED);
           parts.push(part);
           continue;
         }

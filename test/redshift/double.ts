@@ -35,6 +35,8 @@ export class RedshiftDouble {
   /** Every statement that was sent, and what was refused of them. */
   readonly statements: string[] = [];
   readonly refused: string[] = [];
+  /** What COPY could not load, and why. */
+  readonly notLoaded: string[] = [];
   /** Called before COPY reads its objects: a test waits there, or takes them away. */
   beforeCopy: () => Promise<void> = async () => {};
   readonly roles: readonly string[];
@@ -202,13 +204,14 @@ class Session {
       );
       const columns = copy.columns.map((name) => `"${name}"`).join(', ');
       await this.#load(`COPY ${copy.table} (${columns}) FROM STDIN`, rows).catch((error: Error) => {
-        throw loadFailure(copy, error.message);
+        throw error instanceof CopyError ? loadFailure(copy, error.message) : error;
       });
       this.#copiedRows = rows.length;
       this.#client.write(message('C', 'COPY\0'));
       this.#client.write(message('Z', this.#inTransaction ? 'T' : 'I'));
     } catch (error) {
       if (!(error instanceof CopyError)) throw error;
+      if (error.cause instanceof Error) this.#double.notLoaded.push(error.cause.message);
       this.#refusal = { code: INTERNAL_ERROR, message: error.message };
       this.#server.write(message('Q', `${NONSENSE}\0`));
     }

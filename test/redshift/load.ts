@@ -61,7 +61,7 @@ export async function loadedText(copy: Copy, types: readonly string[], s3: S3Cli
   const rows: string[] = [];
   for (const { bucket, key } of entriesOf(await fetched(s3, copy.bucket, copy.key))) {
     const bytes = await fetched(s3, bucket, key);
-    for (const fields of rowsOf(decoded(unpacked(bytes)))) {
+    for (const fields of rowsOf(decoded(copy, unpacked(bytes)))) {
       if (fields.length !== types.length) throw loadFailure(copy, 'Delimiter not found');
       const cells = fields.map((field, index) => cellOf(field, types[index]!, copy));
       rows.push(`${cells.map((cell) => (cell === null ? '\\N' : escaped(cell))).join('\t')}\n`);
@@ -84,7 +84,9 @@ async function fetched(s3: S3Client, Bucket: string, Key: string): Promise<Uint8
 
 function entriesOf(bytes: Uint8Array): { bucket: string; key: string }[] {
   try {
-    const { entries } = JSON.parse(decoded(bytes)) as { entries: { url: string; mandatory: boolean }[] };
+    const { entries } = JSON.parse(new TextDecoder().decode(bytes)) as {
+      entries: { url: string; mandatory: boolean }[];
+    };
     return entries.map(({ url, mandatory }) => {
       const [, bucket, key] = /^s3:\/\/([a-z0-9.-]+)\/(.+)$/.exec(url) ?? [];
       if (bucket === undefined || key === undefined || mandatory !== true) throw new Error('entry');
@@ -103,11 +105,11 @@ function unpacked(bytes: Uint8Array): Uint8Array {
   }
 }
 
-function decoded(bytes: Uint8Array): string {
+function decoded(copy: Copy, bytes: Uint8Array): string {
   try {
     return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
-    throw new CopyError("Load into table failed.  Check 'stl_load_errors' system table for details.");
+    throw loadFailure(copy, 'not valid UTF-8');
   }
 }
 

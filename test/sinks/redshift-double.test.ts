@@ -15,6 +15,8 @@ for (const way of ['INSERT', 'COPY'] as const) {
     async stop() {
       // Redshift would have taken every statement of the suite.
       expect(rig.double.refused).toEqual([]);
+      // Nor would a row have gone by INSERT since COPY could not load it.
+      expect(rig.double.notLoaded).toEqual([]);
       const copies = rig.double.statements.filter((text) => text.startsWith('COPY'));
       expect(copies.length > 100).toBe(way === 'COPY');
       expect(rig.double.statements.some((text) => text.startsWith('INSERT INTO fanout_stage'))).toBe(true);

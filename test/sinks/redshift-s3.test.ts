@@ -227,10 +227,15 @@ describe('COPY', () => {
   });
 
   it('that cannot load a row leaves it to INSERT to say which', async () => {
-    const { sink, table } = await opened();
+    const { sink: wide, table } = await opened();
     // Room for http.timer and http.gauge, and none for http.counter.
     await rig.postgres.execute(`DELETE FROM ${table}; ALTER TABLE ${table} ALTER name TYPE varchar(10)`);
+    await wide.close();
+    const sink = made({ table });
+    await sink.open(NEVER);
     const outcome = await sink.write({ points: points.slice(0, 12) }, NEVER);
+    expect(warnings).toMatchObject([['COPY could not load a batch, which goes by INSERT', { points: 12 }]]);
+    expect(rig.double.notLoaded).toEqual(['String length exceeds DDL length']);
     const counters = points
       .slice(0, 12)
       .flatMap(({ series }, index) => (series.type === 'counter' ? [index] : []));
