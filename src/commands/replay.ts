@@ -123,7 +123,7 @@ function inWords({ sink, from, to, windows, messages, points, rejected, gaps, do
 }
 
 function laneOf(config: SinkConfig, { from }: WindowRange, log: Log): Lane {
-  const { id, module, timeoutMs, backlogBytes } = config;
+  const { id, module, values, timeoutMs, backlogBytes } = config;
   const reports = new Reports(log, systemClock);
   return new Lane({
     id,

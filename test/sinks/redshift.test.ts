@@ -288,8 +288,7 @@ describe('redshift on PostgreSQL', () => {
       ['postgres://u:p@c.x.eu-west-1.redshift.amazonaws.com:5439/d?sslmode=disable', 'off'],
       ['postgres://u:p@amazonaws.com.example.org:5439/d', 'off'],
     ])('by default, %s: %s', (address, tls) => {
-      const table = 'fanout_points';
-      expect(endpoint({ url: address, table, caFile: undefined })).toMatchObject({ tls });
+      expect(endpoint({ ...DEFAULTS, url: address })).toMatchObject({ tls });
     });
 
     it('is never given up for plain text', async () => {
