@@ -10,8 +10,10 @@ import {
   type SettingError,
   setting,
   type Values,
+  variablesOf,
 } from './settings.ts';
 import { loadSinks, type SinkConfig } from './sink-config.ts';
+import { unknownVariables } from './spelling.ts';
 import { parseBegin } from './times.ts';
 
 export { SINK_SETTINGS, type SinkConfig, settingsOf } from './sink-config.ts';
@@ -174,6 +176,8 @@ export interface Config {
   readonly sinks: readonly SinkConfig[];
   /** Every variable as resolved, masked: what `config` prints. */
   readonly resolved: readonly ResolvedSetting[];
+  /** What is odd and yet no error, a sentence each: variables that look like ours and that nothing reads. */
+  readonly warnings: readonly string[];
 }
 
 /** All that is wrong with the environment; the message lists it, a line each. */
@@ -190,9 +194,11 @@ export class ConfigError extends Error {
   }
 }
 
-function inWords({ variable, expected, got, unknown }: SettingError): string {
-  if (unknown) return `${variable}: unknown variable; expected ${expected}`;
-  return `${variable}: expected ${expected}; ${got === undefined ? 'it is not set' : `got ${JSON.stringify(got)}`}`;
+function inWords({ variable, expected, got, unknown, meant }: SettingError): string {
+  const question = meant === undefined ? '' : ` (did you mean ${meant}?)`;
+  if (unknown) return `${variable}: unknown variable${question}; expected ${expected}`;
+  const given = got === undefined ? 'it is not set' : `got ${JSON.stringify(got)}${question}`;
+  return `${variable}: expected ${expected}; ${given}`;
 }
 
 /** Reads, checks and freezes everything. Throws a `ConfigError` that lists every error. */
@@ -203,7 +209,8 @@ export async function loadConfig(env: Environment): Promise<Config> {
   checkCore(core, errors);
   const sinks = await loadSinks(env, core.metricsStart ?? { kind: 'now' }, errors, resolved);
   if (errors.length > 0) throw new ConfigError(errors);
-  return Object.freeze({ core: Object.freeze(core), sinks: Object.freeze(sinks), resolved });
+  const warnings = unknownVariables(env, variablesOf(CORE_SETTINGS, ''));
+  return Object.freeze({ core: Object.freeze(core), sinks: Object.freeze(sinks), resolved, warnings });
 }
 
 /** What spans several variables. */

@@ -1,51 +1,36 @@
-#!/usr/bin/env node
 /** argv -> command. */
-import { Command } from 'commander';
-import { checkCommand } from './commands/check.ts';
-import { compareCommand } from './commands/compare.ts';
-import { configCommand } from './commands/config.ts';
-import { countCommand } from './commands/count.ts';
-import { ctlCommand } from './commands/ctl.ts';
-import { demoCommand } from './commands/demo.ts';
-import { loadCommand } from './commands/load.ts';
-import { replayCommand } from './commands/replay.ts';
-import { runCommand } from './commands/run.ts';
-import { tailCommand } from './commands/tail.ts';
-import { topCommand } from './commands/top.ts';
-import { verifyCommand } from './commands/verify.ts';
+import { constants } from 'node:os';
 import { ConfigError, EXIT_CONFIG } from './config.ts';
+import { createProgram } from './program.ts';
 import { hideEnvironment } from './secrets.ts';
-import { VERSION } from './version.ts';
+
+const RUN = 'run';
 
 hideEnvironment();
 
-const program = new Command('metrics-fanout')
-  .description(
-    'Aggregates metrics from a NATS bus in windows and writes every window to several stores at once, exactly.',
-  )
-  .version(VERSION)
-  .addCommand(runCommand(), { isDefault: true })
-  .addCommand(demoCommand())
-  .addCommand(checkCommand())
-  .addCommand(tailCommand())
-  .addCommand(topCommand())
-  .addCommand(countCommand())
-  .addCommand(verifyCommand())
-  .addCommand(replayCommand())
-  .addCommand(compareCommand())
-  .addCommand(loadCommand())
-  .addCommand(ctlCommand())
-  .addCommand(configCommand());
-
 // Whoever reads us may have enough (`| head`): that is no error.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+if (process.pid === 1) endBySignal();
 
+const args = process.argv.slice(2);
 try {
-  await program.parseAsync();
+  await createProgram().parseAsync(args.length > 0 ? args : [RUN], { from: 'user' });
 } catch (error) {
   process.stderr.write(`metrics-fanout: ${inWords(error)}\n`);
   // A client of a store may hold on to its sockets: do not wait for it.
   process.exit(error instanceof ConfigError ? EXIT_CONFIG : 1);
+}
+
+/**
+ * To the first process of a container the kernel passes no signal that it has no handler for: without these, one that
+ * comes before a command has its own, or to a command that has none, would be lost.
+ */
+function endBySignal(): void {
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.on(signal, () => {
+      if (process.listenerCount(signal) === 1) process.exit(128 + constants.signals[signal]);
+    });
+  }
 }
 
 /** Errors of bus and sinks come with advice; anything else is ours, and its trace helps. */

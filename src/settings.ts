@@ -30,6 +30,8 @@ export interface SettingError {
   readonly got: string | undefined;
   /** No setting has this variable; `expected` says which ones there are. */
   readonly unknown?: true;
+  /** What may have been meant by it. */
+  readonly meant?: string;
 }
 
 /** One setting as it was resolved, for `config`. */

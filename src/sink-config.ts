@@ -14,6 +14,7 @@ import {
   variablesOf,
 } from './settings.ts';
 import type { SinkModule } from './sink.ts';
+import { nearest } from './spelling.ts';
 import { type Begin, parseBegin } from './times.ts';
 
 /** What every sink has, whatever its kind. */
@@ -80,8 +81,7 @@ async function loadSink(
   const common = readSettings(SINK_SETTINGS, prefix, env, errors, resolved);
   const module = await loadModule(common.kind ?? id.toLowerCase());
   if (typeof module === 'string') {
-    const expected = `a kind (${Object.keys(SINKS).join(', ')}), or the path or package of a sink module (${module})`;
-    errors.push({ variable: `${prefix}KIND`, expected, got: common.kind ?? id.toLowerCase() });
+    errors.push(noSuchKind(id, common.kind, module));
     return undefined;
   }
   const before = errors.length;
@@ -104,6 +104,20 @@ async function loadSink(
     values: Object.freeze(values),
     prices: Object.freeze(prices),
   });
+}
+
+/** Without a KIND the id was to be one, and most likely it is only misspelt: no word of modules then. */
+function noSuchKind(id: string, kind: string | undefined, failure: string): SettingError {
+  const kinds = Object.keys(SINKS);
+  const got = kind ?? id.toLowerCase();
+  const near = nearest(got, kinds);
+  if (kind === undefined) {
+    const meant = near && `SINK_${near.toUpperCase()}_ENABLED`;
+    const expected = `the id to be a kind (${kinds.join(', ')}), or SINK_${id}_KIND to say which one`;
+    return { variable: `SINK_${id}_ENABLED`, expected, got, ...(meant && { meant }) };
+  }
+  const expected = `a kind (${kinds.join(', ')}), or the path or package of a sink module (${failure})`;
+  return { variable: `SINK_${id}_KIND`, expected, got, ...(near && { meant: near }) };
 }
 
 /** The module, or what is wrong with it. */
@@ -141,15 +155,20 @@ async function checkNames(ids: readonly string[], env: Environment, errors: Sett
     const id = longestFirst.find((candidate) => variable.startsWith(`SINK_${candidate}_`));
     if (id === undefined) {
       const expected = `the id of a sink that SINK_<ID>_ENABLED names, or a kind (${Object.keys(SINKS).join(', ')})`;
-      errors.push({ variable, expected, got: undefined, unknown: true });
+      errors.push({
+        variable,
+        expected,
+        got: undefined,
+        unknown: true,
+        ...(await meantBy(variable, ids, env)),
+      });
       continue;
     }
-    const module = await loadModule(env[`SINK_${id}_KIND`] || id.toLowerCase());
-    if (typeof module === 'string') continue;
-    const prefix = `SINK_${id}_`;
-    const known = [...variablesOf(SINK_SETTINGS, prefix), ...variablesOf(settingsOf(module), prefix)];
-    if (!known.includes(variable)) {
-      errors.push({ variable, expected: `one of ${known.join(', ')}`, got: undefined, unknown: true });
+    const known = await variablesOfSink(id, env);
+    if (known.length > 0 && !known.includes(variable)) {
+      const meant = nearest(variable, known);
+      const expected = `one of ${known.join(', ')}`;
+      errors.push({ variable, expected, got: undefined, unknown: true, ...(meant && { meant }) });
     }
   }
   for (const id of ids) {
@@ -158,4 +177,22 @@ async function checkNames(ids: readonly string[], env: Environment, errors: Sett
       errors.push({ variable: `SINK_${id}_ENABLED`, expected: SINK_SETTINGS.enabled.expected, got: text });
     }
   }
+}
+
+/** Empty where the sink's module cannot be loaded. */
+async function variablesOfSink(id: string, env: Environment): Promise<string[]> {
+  const module = await loadModule(env[`SINK_${id}_KIND`] || id.toLowerCase());
+  if (typeof module === 'string') return [];
+  const prefix = `SINK_${id}_`;
+  return [...variablesOf(SINK_SETTINGS, prefix), ...variablesOf(settingsOf(module), prefix)];
+}
+
+async function meantBy(
+  variable: string,
+  ids: readonly string[],
+  env: Environment,
+): Promise<Pick<SettingError, 'meant'>> {
+  const known = await Promise.all(ids.map((id) => variablesOfSink(id, env)));
+  const meant = nearest(variable, known.flat());
+  return { ...(meant && { meant }) };
 }

@@ -69,6 +69,7 @@ describe('errors', () => {
         expected: expect.stringContaining('SINK_SQLITE_PATH'),
         got: undefined,
         unknown: true,
+        meant: 'SINK_SQLITE_PATH',
       },
     ]);
     expect(error.message.split('\n')).toHaveLength(6);
@@ -78,7 +79,8 @@ describe('errors', () => {
   test.each([
     ['a sink that nothing switches on', { SINK_ACME_URL: 'x' }, 'SINK_ACME_URL'],
     ['ENABLED that is neither', { SINK_INFLUXDB_ENABLED: 'yes' }, 'SINK_INFLUXDB_ENABLED'],
-    ['an unknown kind', { SINK_ACME_ENABLED: 'true' }, 'SINK_ACME_KIND'],
+    ['an id that is no kind', { SINK_ACME_ENABLED: 'true' }, 'SINK_ACME_ENABLED'],
+    ['an unknown kind', { SINK_ACME_ENABLED: 'true', SINK_ACME_KIND: 'acne' }, 'SINK_ACME_KIND'],
     ['a module that is none', { SINK_X_ENABLED: 'true', SINK_X_KIND: './package.json' }, 'SINK_X_KIND'],
     ['overlapping subjects', { METRICS_SUBJECTS: 'metrics.>,metrics.a' }, 'METRICS_SUBJECTS'],
     ['an empty subject', { METRICS_SUBJECTS: 'a,,b' }, 'METRICS_SUBJECTS'],
@@ -95,6 +97,42 @@ describe('errors', () => {
     ['a secret twice', { NATS_TOKEN: 'x', NATS_TOKEN_FILE: '/x' }, 'NATS_TOKEN_FILE'],
   ])('%s', async (_, env, variable) => {
     expect((await errorsOf(env)).errors.map((error) => error.variable)).toContain(variable);
+  });
+});
+
+describe('misspelt', () => {
+  test.each([
+    [{ SINK_INFLXUDB_ENABLED: 'true' }, 'SINK_INFLUXDB_ENABLED'],
+    [{ SINK_A_ENABLED: 'true', SINK_A_KIND: 'redshfit' }, 'redshift'],
+    [{ SINK_SQLTE_PATH: 'x' }, 'SINK_SQLITE_PATH'],
+    [{ SINK_SQLITE_PTAH: 'x' }, 'SINK_SQLITE_PATH'],
+    [{ SINK_REDSHIFT_ENABLED: 'false', SINK_REDSHIFT_PASWORD_FILE: 'x' }, undefined],
+  ])('%j: did you mean %s?', async (env, meant) => {
+    const { errors, message } = await errorsOf(env);
+    expect(errors.map((error) => error.meant)).toEqual([meant]);
+    if (meant !== undefined) expect(message).toContain(`(did you mean ${meant}?)`);
+  });
+
+  test("variables that are no sink's are no errors, since the environment is not ours alone", async () => {
+    const { warnings } = await loadConfig({
+      METRICS_STRAEM: 'x',
+      METRICS_FOO: 'x',
+      HTTP_PROT: '1',
+      NATS_PASSWORD_FIEL: 'x',
+      // Others set these.
+      METRICS_PORT_4222_TCP_ADDR: '10.0.0.1',
+      METRICS_SERVICE_HOST: '10.0.0.1',
+      NATS_VERSION: '2',
+      HTTPS_PROXY: 'x',
+      LOG_FORMAT: 'x',
+      WINDOWID: '7',
+    });
+    expect(warnings).toEqual([
+      'HTTP_PROT is no setting: did you mean HTTP_PORT?',
+      'METRICS_FOO is no setting',
+      'METRICS_STRAEM is no setting: did you mean METRICS_STREAM?',
+      'NATS_PASSWORD_FIEL is no setting: did you mean NATS_PASSWORD_FILE?',
+    ]);
   });
 });
 

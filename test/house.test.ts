@@ -5,6 +5,8 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { SINKS } from '../sinks/index.ts';
 import { settingsMarkdown } from '../src/commands/config.ts';
+import { commandsMarkdown } from '../src/commands/manual.ts';
+import { createProgram } from '../src/program.ts';
 import { VERSION } from '../src/version.ts';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..');
@@ -115,6 +117,11 @@ test("the README's tables are those of the settings' schema", async () => {
   const text = read('README.md');
   const [, block] = /<!-- settings -->\n([\s\S]*?)<!-- \/settings -->/.exec(text) ?? [];
   expect(block?.trim()).toBe((await settingsMarkdown()).trim());
+});
+
+test("the README's table of commands is that of the commands themselves", () => {
+  const [, block] = /<!-- commands -->\n([\s\S]*?)<!-- \/commands -->/.exec(read('README.md')) ?? [];
+  expect(block?.trim()).toBe(commandsMarkdown(createProgram()).trim());
 });
 
 test("the README and the dependencies' reasons are complete", () => {

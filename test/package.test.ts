@@ -1,12 +1,16 @@
 import { spawnSync } from 'node:child_process';
-import { symlinkSync } from 'node:fs';
+import { readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { loadPage } from '../src/observe/page.ts';
 import { temporaryFolder } from '../src/servers/process.ts';
 
 const root = join(import.meta.dirname, '..');
+/** Packed; its production dependencies are another 40 MB. */
+const MAX_PACKED_BYTES = 500_000;
+/** Of sysexits.h: EX_UNAVAILABLE. */
+const EXIT_UNAVAILABLE = 69;
 
 function run(command: string, args: readonly string[]): string {
   const { status, stdout, stderr } = spawnSync(command, args, { cwd: root, encoding: 'utf8' });
@@ -14,18 +18,62 @@ function run(command: string, args: readonly string[]): string {
   return stdout;
 }
 
-test('what npm packs has the dashboard, and it is that of the clone', async () => {
-  const folder = temporaryFolder('package');
-  try {
-    const packed = run('npm', ['pack', '--silent', '--pack-destination', folder.path])
-      .trim()
-      .split('\n')
-      .at(-1)!;
-    run('tar', ['-xzf', join(folder.path, packed), '-C', folder.path]);
-    symlinkSync(join(root, 'node_modules'), join(folder.path, 'package', 'node_modules'));
-    const built = await import(pathToFileURL(join(folder.path, 'package/dist/src/observe/page.js')).href);
-    expect((built.loadPage as typeof loadPage)()).toEqual(loadPage());
-  } finally {
-    folder.remove();
-  }
+interface Packed {
+  readonly filename: string;
+  readonly size: number;
+  readonly files: readonly { readonly path: string }[];
+}
+
+const folder = temporaryFolder('package');
+const inPackage = join(folder.path, 'package');
+let packed: Packed;
+
+beforeAll(() => {
+  const report = run('npm', ['pack', '--silent', '--json', '--pack-destination', folder.path]);
+  packed = Object.values(JSON.parse(report.slice(report.search(/^[[{]/m))) as Packed[])[0]!;
+  run('tar', ['-xzf', join(folder.path, packed.filename), '-C', folder.path]);
+  symlinkSync(join(root, 'node_modules'), join(inPackage, 'node_modules'));
 }, 60_000);
+afterAll(() => folder.remove());
+
+test('what npm packs has the dashboard, and it is that of the clone', async () => {
+  const built = await import(pathToFileURL(join(inPackage, 'dist/src/observe/page.js')).href);
+  expect((built.loadPage as typeof loadPage)()).toEqual(loadPage());
+});
+
+test('it holds what is needed and nothing else', () => {
+  const paths = packed.files.map(({ path }) => path);
+  expect(paths).toContain('dist/src/bin.js');
+  expect(paths.filter((path) => !path.startsWith('dist/')).sort()).toEqual([
+    'CHANGELOG.md',
+    'CONTRIBUTING.md',
+    'LICENSE',
+    'README.md',
+    'package.json',
+  ]);
+  // Sources are not in it, nor the tests, save for the suite that authors of sinks run.
+  const odd = paths.filter((path) => path.startsWith('dist/') && !/^dist\/(src|sinks|man)\//.test(path));
+  expect(odd.filter((path) => !/^dist\/test\/(conformance|faults\/proxy\.)/.test(path))).toEqual([]);
+  expect(paths.filter((path) => /(?<!\.d)\.ts$|\.map$|\.test\./.test(path))).toEqual([]);
+  expect(packed.size).toBeLessThan(MAX_PACKED_BYTES);
+});
+
+test('its bin says what it needs on a Node.js that is too old, and reads nothing else before', () => {
+  const old =
+    "data:text/javascript,Object.defineProperty(process, 'versions', { value: { node: '20.20.2' } })";
+  const bin = join(inPackage, 'dist/src/bin.js');
+  const { status, stderr } = spawnSync(process.execPath, ['--import', old, bin], { encoding: 'utf8' });
+  expect(stderr).toBe('metrics-fanout: needs Node.js 22.18 or newer; this is 20.20.2\n');
+  expect(status).toBe(EXIT_UNAVAILABLE);
+  expect(readFileSync(bin, 'utf8')).not.toMatch(/^import |\bawait\b|\?\./m);
+  expect(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).engines.node).toBe('>=22.18');
+});
+
+test('its manual page is one that man reads without complaint', () => {
+  const page = join(inPackage, JSON.parse(readFileSync(join(inPackage, 'package.json'), 'utf8')).man);
+  run('mandoc', ['-T', 'lint', '-W', 'warning', page]);
+  const text = run('mandoc', ['-T', 'ascii', page]).replace(/.[\b]/g, '');
+  expect(text).toMatch(/^NAME\n\s+metrics-fanout - /m);
+  for (const word of ['ctl pause', '--truth <file>', 'SINK_INFLUXDB_TOKEN', 'EXIT STATUS'])
+    expect(text).toContain(word);
+});

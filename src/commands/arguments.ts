@@ -1,6 +1,6 @@
 /** What options of the commands take; an unacceptable text is an error that says what was expected. */
 import { InvalidArgumentError } from 'commander';
-import { CORE_SETTINGS } from '../config.ts';
+import { CORE_SETTINGS, type Config } from '../config.ts';
 import { setting } from '../settings.ts';
 import { type DimensionFilter, parseFilter } from '../tap/filters.ts';
 import { parseTime } from '../times.ts';
@@ -64,4 +64,11 @@ export function subjects(text: string, before: readonly string[] = []): readonly
   const parsed = parse([...before, text].join(','));
   if (parsed === undefined) throw new InvalidArgumentError(`Expected ${expected}.`);
   return parsed;
+}
+
+/** Of the service that has the same environment, on this machine. */
+export function localUrl({ httpHost, httpPort }: Pick<Config['core'], 'httpHost' | 'httpPort'>): string {
+  const everywhere: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' };
+  const host = everywhere[httpHost] ?? httpHost;
+  return `http://${host.includes(':') ? `[${host}]` : host}:${httpPort}`;
 }

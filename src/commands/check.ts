@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { bucketExists } from '../bus/bucket.ts';
 import { createCheckpointStore } from '../bus/checkpoints.ts';
 import { type Bus, connect } from '../bus/connect.ts';
@@ -11,6 +11,8 @@ import { isSameShape } from '../deliver/epochs.ts';
 import { createSink } from '../masked-sink.ts';
 import { createLog } from '../observe/log.ts';
 import { type Batch, makeSeries, type Point, readBackOf, type Sink, SinkError } from '../sink.ts';
+import { warn } from './output.ts';
+import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './page.ts';
 import { type Cell, renderTable } from './table.ts';
 
 /** One thing looked at, and what to do about it where it is not well. */
@@ -23,14 +25,29 @@ interface Finding {
 
 const PROBE_NAME = 'fanout.check';
 
+const PAGE = {
+  summary: 'connect to the bus and to every sink that is on; write, read and remove a probe point in each',
+  text: `
+It changes nothing on the bus: a stream or checkpoints that are missing are made by the service. Tables and the like that
+are missing in a store are made, as the service would. What fails is shown with what to do about it.`,
+  examples: [
+    ['metrics-fanout check', 'before the first start, and when a store is to be added'],
+    ['metrics-fanout check --json', 'the same for a program'],
+  ],
+  exit: [
+    ['0', 'all is well'],
+    ['1', 'something failed: the table says what, and what to do'],
+    WRONG_SETTINGS,
+  ],
+  environment: [...BUS, ...STREAM, ...SINK_VARIABLES],
+} as const;
+
 export function checkCommand(): Command {
-  return new Command('check')
-    .description(
-      'connect to the bus and to every sink that is on; write, read and remove a probe point in each',
-    )
+  return describe('check', PAGE)
     .option('--json', 'print JSON')
     .action(async (options: { json?: true }) => {
       const config = await loadConfig(process.env);
+      warn(config.warnings);
       const findings = [
         ...(await checkBus(config)),
         ...(await Promise.all(config.sinks.map((sink) => checkSink(sink, config)))),

@@ -1,12 +1,13 @@
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { MAX_SAMPLES, Recording } from '../compare/report.ts';
 import { type Heard, hear } from '../compare/services.ts';
 import { type Comparison, comparisonOf, notesOf, type Tone, viewOf } from '../observe/view.ts';
 import { amount } from '../observe/words.ts';
 import { printable } from '../text.ts';
 import { duration } from './arguments.ts';
+import { describe, settings, suggest } from './page.ts';
 import { type Cell, renderTable } from './table.ts';
 
 interface CompareOptions {
@@ -29,16 +30,34 @@ const EXIT_INTERRUPTED = 130;
 const ALTERNATE_SCREEN = '\x1b[?1049h\x1b[?25l';
 const NORMAL_SCREEN = '\x1b[?25h\x1b[?1049l';
 
+const PAGE = {
+  summary: 'show the sinks of a running service side by side, live',
+  text: `
+Rates, latencies of writes and of two questions, storage, estimated cost, and what verification found. It asks the service
+over HTTP, and needs no bus.`,
+  examples: [
+    ['metrics-fanout compare', 'the service of this machine, until Ctrl-C'],
+    ['metrics-fanout compare --url http://a:9464 --url http://b:9464 --once', 'two services, one look'],
+    ['metrics-fanout compare --for 10m --report report.html', 'ten minutes, as a file with charts'],
+  ],
+  exit: [
+    ['0', 'every service answered'],
+    ['1', 'one did not'],
+    ['130', 'stopped before the end of --for; the report is of what there was'],
+  ],
+  environment: settings('httpPort'),
+} as const;
+
 export function compareCommand(): Command {
-  return new Command('compare')
-    .description('show the sinks of a running service side by side, live')
+  const interval = new Option('--interval <time>', 'between two looks, such as 5s');
+  const report = new Option('--report <file>', 'with --for: write an HTML file with the charts of that time');
+  return describe('compare', PAGE)
     .option('--url <url>', `the service; may be given several times (default: ${DEFAULT_URL})`, collectUrls)
     .option('--once', 'print once (as where the output is no terminal)')
-    .option('--interval <time>', 'between two looks', duration, 1000)
+    .addOption(interval.argParser(duration).default(1000, '1s'))
     .option('--json', 'print JSON, a line for each look')
     .option('--for <time>', 'look for so long, such as 10m, and then print once', duration)
-    .option('--report <file>', 'with --for: write an HTML file with the charts of that time')
-    .addHelpText('after', '\nExit code 0 only if every service answered.')
+    .addOption(suggest(report, 'file'))
     .action(async ({ url = [DEFAULT_URL], ...options }: GivenOptions, command: Command) => {
       if (options.report !== undefined && options.for === undefined)
         command.error('error: --report needs --for, such as --for 10m');

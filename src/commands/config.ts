@@ -1,12 +1,25 @@
-import { Command } from 'commander';
-import { SINKS } from '../../sinks/index.ts';
-import { CORE_SETTINGS, describeConfig, loadConfig, SINK_SETTINGS, settingsOf } from '../config.ts';
-import { type Setting, type Settings, variableName } from '../settings.ts';
+import type { Command } from 'commander';
+import { describeConfig, loadConfig } from '../config.ts';
+import { settingGroups } from '../setting-groups.ts';
+import type { Setting } from '../settings.ts';
+import { warn } from './output.ts';
+import { BUS, describe, SINK_VARIABLES, WRONG_SETTINGS } from './page.ts';
 import { renderTable } from './table.ts';
 
+const PAGE = {
+  summary: 'print the settings as they are resolved from the environment, secrets masked',
+  text: `
+Every setting is an environment variable; a secret can also come from a file that <NAME>_FILE names.`,
+  examples: [
+    ['metrics-fanout config', 'what a service in this environment would use, and where each value is from'],
+    ['metrics-fanout config --markdown', 'every setting that there is, with its meaning and default'],
+  ],
+  exit: [['0', 'the settings are good'], WRONG_SETTINGS],
+  environment: [...BUS, ['...', 'and all others that --markdown lists'], ...SINK_VARIABLES],
+} as const;
+
 export function configCommand(): Command {
-  return new Command('config')
-    .description('print the settings as they are resolved from the environment, secrets masked')
+  return describe('config', PAGE)
     .option('--json', 'print JSON')
     .option('--markdown', 'print the table of all settings, as in the README')
     .action(async (options: { json?: true; markdown?: true }) => {
@@ -15,6 +28,7 @@ export function configCommand(): Command {
         return;
       }
       const config = await loadConfig(process.env);
+      warn(config.warnings);
       if (options.json) {
         process.stdout.write(`${JSON.stringify(describeConfig(config), null, 2)}\n`);
         return;
@@ -30,26 +44,15 @@ export function configCommand(): Command {
 
 /** The tables of the README: generated, so that they are never behind the schema. */
 export async function settingsMarkdown(): Promise<string> {
-  const modules = await Promise.all(Object.values(SINKS).map((load) => load()));
-  const parts = [
-    ['The service', table(CORE_SETTINGS, '')],
-    ['Every sink (`<ID>` names it, upper case)', table(SINK_SETTINGS, 'SINK_<ID>_')],
-    ...modules
-      .filter((module) => Object.keys(settingsOf(module)).length > 0)
-      .map((module) => [
-        `Sinks of kind \`${module.kind}\`: ${module.summary}`,
-        table(settingsOf(module), `SINK_${module.kind.toUpperCase()}_`),
-      ]),
-  ];
-  return parts.map(([title, text]) => `#### ${title}\n\n${text}`).join('\n');
-}
-
-function table(settings: Settings, prefix: string): string {
-  const rows = Object.entries(settings).map(
-    ([key, setting]) =>
-      `| \`${prefix}${variableName(key)}\` | ${shownDefault(setting)} | ${setting.meaning} | ${setting.expected} |`,
-  );
-  return ['| variable | default | meaning | expected |', '|---|---|---|---|', ...rows, ''].join('\n');
+  const parts = (await settingGroups()).map(({ title, settings }) => {
+    const rows = settings.map(
+      ({ variable, setting }) =>
+        `| \`${variable}\` | ${shownDefault(setting)} | ${setting.meaning} | ${setting.expected} |`,
+    );
+    const table = ['| variable | default | meaning | expected |', '|---|---|---|---|', ...rows, ''];
+    return `#### ${title}\n\n${table.join('\n')}`;
+  });
+  return parts.join('\n');
 }
 
 function shownDefault(setting: Setting<unknown>): string {

@@ -1,4 +1,4 @@
-import { Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import { connect } from '../bus/connect.ts';
 import { pipelineTiling } from '../bus/shapes.ts';
@@ -12,6 +12,7 @@ import { type Group, Tally } from '../tap/tally.ts';
 import { printable, printableJson } from '../text.ts';
 import { dimensionFilter, stopSignal, time } from './arguments.ts';
 import { print } from './output.ts';
+import { BUS, describe, STREAM, settings, WRONG_SETTINGS } from './page.ts';
 import { showProgress } from './progress.ts';
 import { renderTable } from './table.ts';
 
@@ -25,22 +26,35 @@ interface CountOptions extends Filters {
 /** Whose names are longer is cut, so that lines stay lines. */
 const MIN_WIDTH = 60;
 
-const HELP = `
+const PAGE = {
+  summary: 'count samples, and sum their values, exactly and from the stream',
+  text: `
 A sample counts in the window to which it belongs, as in every store: the sum of count over the windows from --from to
 --to is the number to expect there. Both are taken to the start of their window, and to windows that are complete and
-that the stream holds whole; the range is printed. It only reads, and the service need not be running.
-The exit code is 0 only if nothing of the range is missing.`;
+that the stream holds whole; the range is printed. It only reads, and the service need not be running.`,
+  examples: [
+    ['metrics-fanout count', 'all that the stream holds, by name and type'],
+    [
+      "metrics-fanout count --name 'http.*' --by app,status --from 2026-11-23T01:00:00Z --to 2026-11-23T02:00:00Z",
+      'an hour of some names, for each app and status',
+    ],
+  ],
+  exit: [
+    ['0', 'nothing of the range is missing'],
+    ['1', 'something of it is, or the bus cannot be reached'],
+    WRONG_SETTINGS,
+  ],
+  environment: [...BUS, ...STREAM, ...settings('metricsFormat', 'metricsCounters')],
+} as const;
 
 export function countCommand(): Command {
-  return new Command('count')
-    .description('count samples, and sum their values, exactly and from the stream')
+  return describe('count', PAGE)
     .option('--from <time>', 'RFC 3339; its window is the first (default: the first that is whole)', time)
     .option('--to <time>', 'RFC 3339; its window does not count (default: all that are complete)', time)
     .option('--name <glob>', 'only series whose name matches, such as http.*')
     .option('--where <key=glob>', 'only series with such a dimension; may be repeated', dimensionFilter, [])
     .option('--by <keys>', 'dimensions to count by, comma separated', keys, [])
     .option('--json', 'print JSON')
-    .addHelpText('after', HELP)
     .action(async (options: CountOptions, command: Command) => {
       const config = await loadConfig(process.env);
       if (config.core.metricsSource === 'core')

@@ -1,4 +1,4 @@
-import { Command, Option } from 'commander';
+import { Argument, type Command, Option } from 'commander';
 import { type Bus, connect } from '../bus/connect.ts';
 import { EVERY_INSTANCE } from '../bus/control.ts';
 import { BusError } from '../bus/source.ts';
@@ -7,8 +7,9 @@ import { BusWay, HttpWay, type Reply, type Way } from '../control/client.ts';
 import { MAX_PROFILE_SECONDS, OPERATIONS, type OperationName } from '../control/request.ts';
 import type { TaskReport } from '../control/tasks.ts';
 import { createLog } from '../observe/log.ts';
-import { duration, number, stopSignal, time } from './arguments.ts';
+import { duration, localUrl, number, stopSignal, time } from './arguments.ts';
 import { type Outcome, outcomesJson, outcomesText } from './ctl-report.ts';
+import { BUS, describe, type Page, SINK_KINDS, settings, suggest, WRONG_SETTINGS } from './page.ts';
 
 interface Options {
   readonly instance?: string;
@@ -23,6 +24,8 @@ interface Options {
 interface Asking {
   readonly name: string;
   readonly description: string;
+  /** Follows `metrics-fanout ctl`, and what comes of it. */
+  readonly example: readonly [line: string, meaning: string];
   readonly operation: OperationName;
   /** The field that is its argument. */
   readonly argument?: 'sink' | 'id';
@@ -32,31 +35,57 @@ interface Asking {
 }
 
 const TIMEOUT_MS = 5_000;
-const HELP = `
+const TEXT = `
 Instances are found on the bus, by PIPELINE; --instance and --all say which are asked. An instance that has left the bus
-answers over HTTP: at --url, or by itself where its HTTP_PORT is that of this environment and machine. The exit code is 0
-only if every instance that was asked has answered that it did what was asked.`;
+answers over HTTP: at --url, or by itself where its HTTP_PORT is that of this environment and machine.`;
+
+const COMMON = {
+  exit: [
+    ['0', 'every instance that was asked has answered that it did what was asked, and found all well'],
+    ['1', 'one has not, or nobody answered'],
+    WRONG_SETTINGS,
+  ],
+  environment: [...BUS, ...settings('pipeline', 'httpHost', 'httpPort', 'controlToken')],
+} as const;
+
+const PAGE: Page = {
+  summary: 'ask instances that run: status, pause, resume, replay, verify, detach, attach, profiles',
+  text: TEXT,
+  examples: [
+    ['metrics-fanout ctl status', 'every instance, every sink'],
+    ['metrics-fanout ctl pause redshift --all', 'leaves a store alone while it is worked on'],
+  ],
+  ...COMMON,
+};
 
 const rfc3339 = (text: string) => new Date(time(text)).toISOString();
 const timeOption = (flags: string, description: string) =>
   new Option(flags, `RFC 3339; its window is ${description}`).argParser(rfc3339);
 const FROM = timeOption('--from <time>', 'the first').makeOptionMandatory();
 
-const TIMEOUT = new Option('--timeout <duration>', 'how long answers are waited for')
+const TIMEOUT = new Option('--timeout <time>', 'how long answers are waited for, such as 10s')
   .argParser(duration)
   .default(TIMEOUT_MS, '5s');
 
 const COMMANDS: readonly Asking[] = [
-  { name: 'status', description: 'what each instance does', operation: 'status', unaddressed: 'all' },
+  {
+    name: 'status',
+    description: 'what each instance does',
+    example: ['status', 'every instance, every sink'],
+    operation: 'status',
+    unaddressed: 'all',
+  },
   {
     name: 'config',
     description: 'the settings of each instance, secrets masked',
+    example: ['config --instance 3f9c0a52b81d4e67 --json', 'the settings of one, as JSON'],
     operation: 'config',
     unaddressed: 'all',
   },
   {
     name: 'pause',
     description: 'leave a sink alone until it is resumed',
+    example: ['pause redshift --all', 'while that store is worked on'],
     operation: 'sink.pause',
     argument: 'sink',
     unaddressed: 'refused',
@@ -64,6 +93,7 @@ const COMMANDS: readonly Asking[] = [
   {
     name: 'resume',
     description: 'go on with a paused sink',
+    example: ['resume redshift --all', 'it catches up by replay'],
     operation: 'sink.resume',
     argument: 'sink',
     unaddressed: 'refused',
@@ -71,9 +101,13 @@ const COMMANDS: readonly Asking[] = [
   {
     name: 'replay',
     description: 'compute a range of windows again and write it over what a sink has',
+    example: [
+      'replay --sink redshift --from 2026-11-23T01:00:00Z --to 2026-11-23T02:00:00Z',
+      'an hour, by one of them',
+    ],
     operation: 'replay',
     options: [
-      new Option('--sink <id>', 'the sink').makeOptionMandatory(),
+      suggest(new Option('--sink <id>', 'the sink'), SINK_KINDS).makeOptionMandatory(),
       FROM,
       timeOption('--to <time>', 'not written any more (default: all that are complete)'),
     ],
@@ -82,11 +116,12 @@ const COMMANDS: readonly Asking[] = [
   {
     name: 'verify',
     description: 'compare sinks with the stream, row by row',
+    example: ['verify --from 2026-11-23T01:00:00Z', 'all sinks from a time on, by one of them'],
     operation: 'verify',
     options: [
       FROM,
       timeOption('--to <time>', 'no more judged (default: what is confirmed)'),
-      new Option('--sink <id>', 'only this sink (default: all that are on)'),
+      suggest(new Option('--sink <id>', 'only this sink (default: all that are on)'), SINK_KINDS),
       new Option('--name <glob>', 'only series whose name matches, such as http.*'),
     ],
     unaddressed: 'any',
@@ -94,49 +129,74 @@ const COMMANDS: readonly Asking[] = [
   {
     name: 'detach',
     description: 'leave the bus and stay up',
+    example: ['detach --instance 3f9c0a52b81d4e67', 'for a look at it; another instance may do the work'],
     operation: 'detach',
     options: [new Option('--keep-control', 'go on answering over the bus')],
     unaddressed: 'refused',
   },
-  { name: 'attach', description: 'come back to the bus', operation: 'attach', unaddressed: 'refused' },
+  {
+    name: 'attach',
+    description: 'come back to the bus',
+    example: ['attach --url http://10.0.0.7:9464', 'over HTTP, since it is not on the bus'],
+    operation: 'attach',
+    unaddressed: 'refused',
+  },
   {
     name: 'profile',
     description: 'write a CPU profile into CONTROL_PROFILE_DIR of the instance',
+    example: ['profile --all --seconds 20', 'twenty seconds of each instance'],
     operation: 'profile.cpu',
     options: [
-      new Option('--seconds <n>', 'how long (default: 10)').argParser(number(1, MAX_PROFILE_SECONDS)),
+      new Option(
+        '--seconds <n>',
+        `how long, in seconds, 1 to ${MAX_PROFILE_SECONDS} (default: 10)`,
+      ).argParser(number(1, MAX_PROFILE_SECONDS)),
     ],
     unaddressed: 'refused',
   },
   {
     name: 'heap',
     description: 'write a heap snapshot there; the instance stands still meanwhile',
+    example: ['heap --instance 3f9c0a52b81d4e67', 'all of its memory: a secret'],
     operation: 'profile.heap',
     unaddressed: 'refused',
   },
   {
     name: 'task',
     description: 'how far a task is, and what came of it',
+    example: ['task 5f1c2d --json', 'a task that was begun with --no-wait'],
     operation: 'task.status',
     argument: 'id',
     unaddressed: 'all',
   },
-  { name: 'cancel', description: 'end a task', operation: 'task.cancel', argument: 'id', unaddressed: 'all' },
+  {
+    name: 'cancel',
+    description: 'end a task',
+    example: ['cancel 5f1c2d', 'ends it where it stands'],
+    operation: 'task.cancel',
+    argument: 'id',
+    unaddressed: 'all',
+  },
 ];
 
 export function ctlCommand(): Command {
-  const ctl = new Command('ctl')
-    .description('ask instances that run: status, pause, resume, replay, verify, detach, attach, profiles')
-    .addHelpText('after', HELP);
+  const ctl = describe('ctl', PAGE);
   for (const asking of COMMANDS) ctl.addCommand(commandOf(asking));
   return ctl;
 }
 
 function commandOf(asking: Asking): Command {
-  const { name, description, operation, argument, options = [] } = asking;
+  const { name, description, example, operation, argument, options = [] } = asking;
   const { fields } = OPERATIONS[operation];
-  const command = new Command(name).description(description);
-  if (argument !== undefined) command.argument(`<${argument}>`);
+  const [line, meaning] = example;
+  const command = describe(name, {
+    summary: description,
+    text: TEXT,
+    examples: [[`metrics-fanout ctl ${line}`, meaning]],
+    ...COMMON,
+  });
+  if (argument === 'sink') command.addArgument(suggest(new Argument('<sink>', 'its id'), SINK_KINDS));
+  if (argument === 'id') command.argument('<id>', 'of the task, as it was told when that was begun');
   for (const option of options) command.addOption(option);
   if ('callback' in fields) {
     command
@@ -204,7 +264,7 @@ async function askSomebody(asking: Asked, options: Options, config: Config): Pro
     const replies = await http.ask(instance ?? EVERY_INSTANCE, operation, request);
     return { way: () => http, replies };
   }
-  const local = new HttpWay(localUrl(config), pipeline, { token, timeoutMs });
+  const local = new HttpWay(localUrl(config.core), pipeline, { token, timeoutMs });
   const opened = await openBus(config, timeoutMs, 'callback' in OPERATIONS[operation].fields);
   const any = unaddressed === 'any' && instance === undefined && !options.all;
   let target = instance ?? EVERY_INSTANCE;
@@ -242,12 +302,6 @@ async function openBus({ core }: Config, timeoutMs: number, hears: boolean): Pro
     if (error instanceof BusError) return error;
     throw error;
   }
-}
-
-function localUrl({ core: { httpHost, httpPort } }: Config): string {
-  const everywhere: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' };
-  const host = everywhere[httpHost] ?? httpHost;
-  return `http://${host.includes(':') ? `[${host}]` : host}:${httpPort}`;
 }
 
 function nobody(instance: string | undefined, pipeline: string): BusError {

@@ -1,7 +1,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { compareSinks, inWords, isEqual, readTruthFile } from '../compare/compare.ts';
 import type { TruthRow } from '../compare/truth.ts';
 import { loadConfig } from '../config.ts';
@@ -10,6 +10,7 @@ import { type Program, startProgram } from '../servers/program.ts';
 import { type ServiceProgram, startServiceProgram } from '../servers/service.ts';
 import { type Stack, startStack } from '../servers/stack.ts';
 import { duration, integer, number } from './arguments.ts';
+import { describe } from './page.ts';
 import { type Cell, renderTable } from './table.ts';
 
 interface DemoOptions {
@@ -31,19 +32,29 @@ const LINE_INTERVAL_MS = 5000;
 const SETTLE_TIMEOUT_MS = 60_000;
 const EXIT_INTERRUPTED = 130;
 
+const PAGE = {
+  summary:
+    'start a bus and four stores, send traffic through the service, and compare every store with the truth',
+  text: `
+It runs in a clone only, as npm run demo: it starts servers that the package does not bring. Ctrl-C ends the sending, and
+the stores are compared; a second one ends everything at once.`,
+  examples: [
+    ['npm run demo -- --duration 30s', 'half a minute of traffic'],
+    ['npm run demo -- --rate 20000 --series 5000', 'more of it, until Ctrl-C'],
+  ],
+  exit: [
+    ['0', 'every store holds exactly the truth'],
+    ['1', 'one does not, or a server could not be started'],
+    ['130', 'stopped before anything was compared'],
+  ],
+} as const;
+
 export function demoCommand(): Command {
-  return new Command('demo')
-    .description(
-      'start a bus and four stores, send traffic through the service, and compare every store with the truth',
-    )
+  return describe('demo', PAGE)
     .option('--duration <time>', 'stop sending after this, such as 30s; without it, at Ctrl-C', duration)
-    .option('--rate <n>', 'messages per second', number(1, 1e6), 2000)
-    .option('--series <n>', 'series', integer(3, 1e6), 200)
-    .option('--late <share>', 'share of the messages that come late', number(0, 1), 0.05)
-    .addHelpText(
-      'after',
-      '\nCtrl-C ends the sending, and the stores are compared; a second one ends everything at once.',
-    )
+    .option('--rate <n>', 'messages a second', number(1, 1e6), 2000)
+    .option('--series <n>', 'different series', integer(3, 1e6), 200)
+    .option('--late <share>', 'part of the messages, 0 to 1, that come late', number(0, 1), 0.05)
     .action(async (options: DemoOptions) => {
       requireClone();
       const demo = new Demo(options);

@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { METRIC_TYPES, type MetricType } from '../aggregate/point.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { createJetStreamSource } from '../bus/jetstream.ts';
@@ -17,6 +17,7 @@ import { type Config, loadConfig } from '../config.ts';
 import { systemClock } from '../deliver/clock.ts';
 import { createLog } from '../observe/log.ts';
 import { duration, integer, number } from './arguments.ts';
+import { BUS, describe, STREAM, settings, suggest, WRONG_SETTINGS } from './page.ts';
 import { renderTable } from './table.ts';
 
 interface LoadOptions {
@@ -45,7 +46,9 @@ const SHOWN_DIFFERENCES = 10;
 /** With --json. */
 const LISTED_DIFFERENCES = 100;
 
-const HELP = `
+const PAGE = {
+  summary: 'publish realistic metrics, at a rate, for a test or a demonstration',
+  text: `
 The same seed sends the same names, dimensions, types, values and timestamps relative to the clock. Without --count or
 --duration it goes on until Ctrl-C; a second Ctrl-C ends it at once, reading back included.
 
@@ -56,16 +59,24 @@ row per window and series, sorted by window start, then series id:
    "dimensions":{...},"count":<samples>,"sum":<added in stream order>,"min":...,"max":...,"last":...}
 
 min and max are those of gauges and timers, last that of gauges, else they are null. The windows are those of the
-service, where it has run as this PIPELINE; else those of WINDOW, LATENESS and MAX_AHEAD as set here. Nobody else may write to the subject meanwhile. In core mode
-(METRICS_SOURCE=core) no message has a stream time, so nobody can tell the windows: then there is one row per series
-with its totals, and window_start and window_ms are null.
-
-The exit code is 0 only if nothing can be lost: with --truth, if the stream holds what was sent; without it, and in core
-mode, if the connection held.`;
+service, where it has run as this PIPELINE; else those of WINDOW, LATENESS and MAX_AHEAD as set here. Nobody else may
+write to the subject meanwhile. In core mode (METRICS_SOURCE=core) no message has a stream time, so nobody can tell the
+windows: then there is one row per series with its totals, and window_start and window_ms are null.`,
+  examples: [
+    ['metrics-fanout load --rate 100', 'a hundred messages a second, until Ctrl-C'],
+    ['metrics-fanout load --count 1000000 --rate 0 --series 5000', 'a million, as fast as possible'],
+    ['metrics-fanout load --duration 30s --late 0.05 --truth truth.jsonl', 'with what every store must hold'],
+  ],
+  exit: [
+    ['0', 'nothing can be lost: the stream holds what was sent (--truth), or the connection held'],
+    ['1', 'something may be lost: the report says what'],
+    WRONG_SETTINGS,
+  ],
+  environment: [...BUS, ...STREAM, ...settings('window', 'lateness', 'maxAhead')],
+} as const;
 
 export function loadCommand(): Command {
-  return new Command('load')
-    .description('publish realistic metrics, at a rate, for a test or a demonstration')
+  return describe('load', PAGE)
     .option('--rate <n>', 'messages a second; 0: as fast as possible', number(0, 1e9), 1_000)
     .addOption(
       new Option('--count <n>', 'stop after so many messages')
@@ -88,9 +99,8 @@ export function loadCommand(): Command {
     .option('--ahead <share>', 'part of the samples, 0 to 1, too far ahead of the bus', number(0, 1), 0)
     .option('--seed <n>', 'decides everything but the clock', integer(0, Number.MAX_SAFE_INTEGER), 1)
     .option('--subject <subject>', 'where to publish', subject, 'metrics.load')
-    .option('--truth <file>', 'write what every store must hold (see below)')
+    .addOption(suggest(new Option('--truth <file>', 'write what every store must hold (see below)'), 'file'))
     .option('--json', 'print JSON')
-    .addHelpText('after', HELP)
     .action(async (options: LoadOptions, command: Command) => {
       if (options.late + options.ahead > 1) command.error('error: --late plus --ahead is more than 1');
       const types = METRIC_TYPES.filter((type) => options.types[type] > 0).length;

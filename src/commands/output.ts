@@ -2,3 +2,8 @@
 export async function print(text: string): Promise<void> {
   await new Promise<void>((resolve) => process.stdout.write(text, () => resolve()));
 }
+
+/** What is odd and yet no error, beside the output. */
+export function warn(warnings: readonly string[]): void {
+  for (const warning of warnings) process.stderr.write(`metrics-fanout: ${warning}\n`);
+}

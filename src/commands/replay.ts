@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import { connect } from '../bus/connect.ts';
 import { pipelineTiling } from '../bus/shapes.ts';
@@ -12,6 +12,7 @@ import { createLog, type Log } from '../observe/log.ts';
 import { replays, wholeWindows } from '../recompute.ts';
 import { limitsOf, type WindowRange } from '../sink.ts';
 import { time } from './arguments.ts';
+import { BUS, describe, SINK_KINDS, SINK_VARIABLES, STREAM, suggest, WRONG_SETTINGS } from './page.ts';
 import { showProgress } from './progress.ts';
 
 interface ReplayOptions {
@@ -21,10 +22,27 @@ interface ReplayOptions {
   readonly json?: true;
 }
 
+const PAGE = {
+  summary: 'compute a range of windows again from the stream and write it over what a sink has',
+  text: 'Safe while the service runs: both write the same rows. Checkpoints are not touched.',
+  examples: [
+    [
+      'metrics-fanout replay --sink redshift --from 2026-11-23T01:00:00Z --to 2026-11-23T02:00:00Z',
+      'an hour, after rows of it were lost in the store',
+    ],
+  ],
+  exit: [
+    ['0', 'every window of the range is in the store'],
+    ['1', 'some are not, or the bus cannot be reached'],
+    WRONG_SETTINGS,
+  ],
+  environment: [...BUS, ...STREAM, ...SINK_VARIABLES],
+} as const;
+
 export function replayCommand(): Command {
-  return new Command('replay')
-    .description('compute a range of windows again from the stream and write it over what a sink has')
-    .requiredOption('--sink <id>', 'a sink that is on in the environment')
+  const sink = new Option('--sink <id>', 'a sink that is on in the environment');
+  return describe('replay', PAGE)
+    .addOption(suggest(sink, SINK_KINDS).makeOptionMandatory())
     .requiredOption('--from <time>', 'RFC 3339; its window is the first', time)
     .option(
       '--to <time>',
@@ -32,10 +50,6 @@ export function replayCommand(): Command {
       time,
     )
     .option('--json', 'print JSON')
-    .addHelpText(
-      'after',
-      '\nSafe while the service runs: both write the same rows. Checkpoints are not touched.',
-    )
     .action(async (options: ReplayOptions, command: Command) => {
       const config = await loadConfig(process.env);
       const sink = config.sinks.find(({ id }) => id === options.sink);

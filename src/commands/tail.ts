@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { Command } from 'commander';
+import type { Command } from 'commander';
 import { type Bus, connect, type Incoming } from '../bus/connect.ts';
 import { createJetStreamSource } from '../bus/jetstream.ts';
 import { listen } from '../bus/listen.ts';
@@ -12,6 +12,7 @@ import { linesOf, type Received } from '../tap/lines.ts';
 import { Pace } from '../tap/pace.ts';
 import { dimensionFilter, integer, stopSignal, subjects, time } from './arguments.ts';
 import { print } from './output.ts';
+import { BUS, describe, STREAM, settings, WRONG_SETTINGS } from './page.ts';
 
 interface TailOptions extends Filters {
   readonly rate?: number;
@@ -26,14 +27,30 @@ const MAX_RATE = 1_000_000;
 const TELL_INTERVAL_MS = 1000;
 const NO_ENVELOPE: Envelope = { subject: '' };
 
-const HELP = `
+const PAGE = {
+  summary: 'show samples as they are published',
+  text: `
 It only listens: nobody else gets a message less, and nothing is kept on the bus. What the service would reject is shown
 with the reason. Lines that --rate, or a slow reader of the output, holds back are counted on stderr. With --from the
-messages come from the stream, in its order, and then go on live.`;
+messages come from the stream, in its order, and then go on live.`,
+  examples: [
+    ["metrics-fanout tail --name 'http.*' --where app=api", 'of all samples, those of one app'],
+    ["metrics-fanout tail 'metrics.web.>' --rate 5", 'other subjects, five lines a second at most'],
+    [
+      'metrics-fanout tail --from 2026-11-23T01:00:00Z --limit 100 --json',
+      'a hundred from the stream, as JSON',
+    ],
+  ],
+  exit: [
+    ['0', 'stopped, or --limit reached'],
+    ['1', 'the bus cannot be reached, or the options do not fit'],
+    WRONG_SETTINGS,
+  ],
+  environment: [...BUS, ...STREAM, ...settings('metricsFormat', 'metricsCounters')],
+} as const;
 
 export function tailCommand(): Command {
-  return new Command('tail')
-    .description('show samples as they are published')
+  return describe('tail', PAGE)
     .argument('[subjects...]', 'NATS subjects (default: METRICS_SUBJECTS)', subjects)
     .option('--name <glob>', 'only series whose name matches, such as http.*')
     .option('--where <key=glob>', 'only series with such a dimension; may be repeated', dimensionFilter, [])
@@ -41,7 +58,6 @@ export function tailCommand(): Command {
     .option('--limit <n>', 'end after so many lines', integer(1, Number.MAX_SAFE_INTEGER))
     .option('--from <time>', 'RFC 3339; begin there in the stream', time)
     .option('--json', 'print JSON, a line for each sample')
-    .addHelpText('after', HELP)
     .action(async (given: string[], options: TailOptions, command: Command) => {
       const config = await loadConfig(process.env);
       if (options.from !== undefined && config.core.metricsSource === 'core')

@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { connect, type Incoming } from '../bus/connect.ts';
 import { listen } from '../bus/listen.ts';
 import { type Config, loadConfig } from '../config.ts';
@@ -10,6 +10,7 @@ import { Rates, type Row, type Snapshot } from '../tap/rates.ts';
 import { printable, printableJson } from '../text.ts';
 import { duration, integer, stopSignal, subjects } from './arguments.ts';
 import { print } from './output.ts';
+import { BUS, describe, settings, suggest, WRONG_SETTINGS } from './page.ts';
 import { cut, renderTable } from './table.ts';
 
 interface TopOptions {
@@ -29,19 +30,29 @@ const DEFAULT_COLUMNS = 100;
 const REJECTED = '(rejected)';
 const ABSENT = '(none)';
 
-const HELP = `
+const PAGE = {
+  summary: 'show live what is published most',
+  text: `
 It only listens. By subject it counts messages; by name, type or dimension it counts samples, and what the service would
-reject as ${REJECTED}. For a dimension that is called subject, name or type, write dimension:KEY.`;
+reject as ${REJECTED}. For a dimension that is called subject, name or type, write dimension:KEY.`,
+  examples: [
+    ['metrics-fanout top', 'messages and bytes a second, by subject'],
+    ['metrics-fanout top --by app --interval 5s', 'samples a second, by the dimension app'],
+    ['metrics-fanout top --by name --times 1 --json', 'one look, as JSON'],
+  ],
+  exit: [['0', 'stopped, or --times reached'], ['1', 'the bus cannot be reached'], WRONG_SETTINGS],
+  environment: [...BUS, ...settings('metricsSubjects', 'metricsFormat', 'metricsCounters')],
+} as const;
 
 export function topCommand(): Command {
-  return new Command('top')
-    .description('show live what is published most')
+  const by = new Option('--by <what>', 'subject, name, type or the key of a dimension').default('subject');
+  const interval = new Option('--interval <time>', 'between two looks, such as 5s');
+  return describe('top', PAGE)
     .argument('[subjects...]', 'NATS subjects (default: METRICS_SUBJECTS)', subjects)
-    .option('--by <what>', 'subject, name, type or the key of a dimension', 'subject')
-    .option('--interval <time>', 'between two looks, such as 5s', duration, 1000)
+    .addOption(suggest(by, ['subject', 'name', 'type']))
+    .addOption(interval.argParser(duration).default(1000, '1s'))
     .option('--times <n>', 'end after so many looks', integer(1, MAX_TIMES))
     .option('--json', 'print JSON, a line for each look')
-    .addHelpText('after', HELP)
     .action(async (given: string[], options: TopOptions) => {
       const config = await loadConfig(process.env);
       await top(given.length > 0 ? given : config.core.metricsSubjects, options, config);

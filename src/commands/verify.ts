@@ -1,4 +1,4 @@
-import { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import { bucketExists } from '../bus/bucket.ts';
@@ -19,6 +19,7 @@ import { replays, wholeWindows } from '../recompute.ts';
 import { readBackOf, type Sink, type WindowRange } from '../sink.ts';
 import { collect, stopSignal, time } from './arguments.ts';
 import { print } from './output.ts';
+import { BUS, describe, SINK_KINDS, SINK_VARIABLES, STREAM, suggest, WRONG_SETTINGS } from './page.ts';
 import { showProgress } from './progress.ts';
 import { type Report, reportJson, reportOf, reportText } from './verify-report.ts';
 
@@ -30,25 +31,36 @@ interface VerifyOptions {
   readonly json?: true;
 }
 
-const HELP = `
+const PAGE = {
+  summary: 'compute windows again from the stream and compare every store with them, row by row',
+  text: `
 Windows are computed again from the stream and compared, row by row and to the last bit, with what each store holds.
 Only what can be known is judged: windows that are complete, that the stream holds whole, and that the sink has
 confirmed. A window is equal, different, or unknown (the stream lost messages of it, or the store cannot be read).
-The exit code is 0 only if windows of every sink were judged, and all of these are equal.
 
 It only reads, also while the service runs, and it need not be the instance that fills the store: PIPELINE and the id
 of the sink say whose checkpoint counts. Every 200,000 points, each store is asked once for the rows of their windows;
-DynamoDB looks through its whole table for that.`;
+DynamoDB looks through its whole table for that.`,
+  examples: [
+    ['metrics-fanout verify', 'all that the sinks have confirmed and the stream still holds'],
+    ['metrics-fanout verify --sink redshift --from 2026-11-23T01:00:00Z', 'one sink, from a time on'],
+  ],
+  exit: [
+    ['0', 'windows of every sink were judged, and all of these are equal'],
+    ['1', 'some differ or could not be judged, or the bus cannot be reached'],
+    WRONG_SETTINGS,
+  ],
+  environment: [...BUS, ...STREAM, ...SINK_VARIABLES],
+} as const;
 
 export function verifyCommand(): Command {
-  return new Command('verify')
-    .description('compute windows again from the stream and compare every store with them, row by row')
-    .option('--sink <id>', 'only this sink; may be repeated (default: all that are on)', collect, [])
+  const sink = new Option('--sink <id>', 'only this sink; may be repeated (default: all that are on)');
+  return describe('verify', PAGE)
+    .addOption(suggest(sink, SINK_KINDS).argParser(collect).default([]))
     .option('--from <time>', 'RFC 3339; its window is the first (default: where the sink began)', time)
     .option('--to <time>', 'RFC 3339; its window is no more judged (default: what is confirmed)', time)
     .option('--name <glob>', 'only series whose name matches, such as http.*')
     .option('--json', 'print JSON')
-    .addHelpText('after', HELP)
     .action(async (options: VerifyOptions, command: Command) => {
       const config = await loadConfig(process.env);
       if (config.core.metricsSource === 'core') {

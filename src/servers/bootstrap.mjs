@@ -25,6 +25,9 @@ const SERVERS = {
     openssl: 'openssl',
     git: 'git',
     chromium: 'chromium',
+    zsh: 'zsh',
+    fish: 'fish',
+    mandoc: 'mandoc',
   },
 };
 

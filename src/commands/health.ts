@@ -1,0 +1,45 @@
+import type { Command } from 'commander';
+import { CORE_SETTINGS, ConfigError } from '../config.ts';
+import { readSettings, type SettingError } from '../settings.ts';
+import { localUrl } from './arguments.ts';
+import { describe, settings, WRONG_SETTINGS } from './page.ts';
+
+const TIMEOUT_MS = 5_000;
+
+const PAGE = {
+  summary: 'ask the service of this machine whether it works, or is ready',
+  text: 'For health checks where there is no HTTP client, such as in a container. It asks /healthz, or /readyz with --ready.',
+  examples: [['metrics-fanout health', 'says nothing where all is well']],
+  exit: [['0', 'the service works, or is ready'], ['1', 'it does not, or is not'], WRONG_SETTINGS],
+  environment: settings('httpHost', 'httpPort'),
+} as const;
+
+export function healthCommand(): Command {
+  return describe('health', PAGE)
+    .option('--ready', 'whether it is attached to the bus as well')
+    .action(async (options: { ready?: true }) => {
+      const url = `${localUrl(address())}/${options.ready ? 'readyz' : 'healthz'}`;
+      const failure = await failureOf(url);
+      if (failure !== undefined) process.stderr.write(`metrics-fanout: ${url}: ${failure}\n`);
+      process.exit(failure === undefined ? 0 : 1);
+    });
+}
+
+/** Of all settings these alone: a check comes often, and loads no sink. */
+function address() {
+  const { httpHost, httpPort } = CORE_SETTINGS;
+  const errors: SettingError[] = [];
+  const values = readSettings({ httpHost, httpPort }, '', process.env, errors, []);
+  if (errors.length > 0) throw new ConfigError(errors);
+  return values;
+}
+
+async function failureOf(url: string): Promise<string | undefined> {
+  try {
+    const { ok, status } = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    return ok ? undefined : `status ${status}`;
+  } catch (error) {
+    const { cause = error } = error as Error;
+    return cause instanceof Error ? cause.message : String(cause);
+  }
+}

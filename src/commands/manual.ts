@@ -1,0 +1,139 @@
+import type { Argument, Command, Option } from 'commander';
+import { settingGroups } from '../setting-groups.ts';
+import type { Setting } from '../settings.ts';
+import { RELEASED, VERSION } from '../version.ts';
+import { describe, type Page, pageOf, type Row } from './page.ts';
+
+const PAGE = {
+  summary: 'print the manual page',
+  examples: [
+    ['metrics-fanout manual | man -l -', 'reads it; after npm install -g, man metrics-fanout does'],
+    ['metrics-fanout manual --markdown', "the commands, as the README's table has them"],
+  ],
+  exit: [['0', 'printed']],
+} as const;
+
+export function manualCommand(): Command {
+  return describe('manual', PAGE)
+    .option('--markdown', 'print the table of all commands, as in the README')
+    .action(async (options: { markdown?: true }, command: Command) => {
+      const program = command.parent!;
+      process.stdout.write(options.markdown ? commandsMarkdown(program) : await manualPage(program));
+    });
+}
+
+/** The table of the README: generated, so that it is never behind the commands. */
+export function commandsMarkdown(program: Command): string {
+  const rows = program.commands.map((command) => {
+    const usage = synopsis(command, ['metrics-fanout', command.name()]).replaceAll('|', '\\|');
+    return `| \`${usage}\` | ${pageOf(command)!.summary} |`;
+  });
+  return ['| command | what it does |', '|---|---|', ...rows, ''].join('\n');
+}
+
+function synopsis(command: Command, path: readonly string[]): string {
+  const parts = command.commands.map((sub) => sub.name()).join('|');
+  const given = command.registeredArguments.map(argumentText);
+  const options = command.options.map(({ flags, mandatory }) => (mandatory ? flags : `[${flags}]`));
+  return [...path, ...(parts === '' ? [] : [parts]), ...given, ...options].join(' ');
+}
+
+function argumentText(argument: Argument): string {
+  const name = `${argument.name()}${argument.variadic ? '...' : ''}`;
+  return argument.required ? `<${name}>` : `[${name}]`;
+}
+
+/** In the man macros of roff, which every `man` reads. */
+async function manualPage(program: Command): Promise<string> {
+  const page = pageOf(program)!;
+  const commands = program.commands.flatMap((command) => [
+    ...commandSection(command, [program.name(), command.name()]),
+    ...command.commands.flatMap((sub) =>
+      commandSection(sub, [program.name(), command.name(), sub.name()], pageOf(command)),
+    ),
+  ]);
+  const groups = (await settingGroups()).flatMap(({ title, settings }) => [
+    `.SS "${roff(title.replaceAll('`', ''))}"`,
+    ...settings.flatMap(({ variable, setting }) => row([variable, meaningOf(setting)])),
+  ]);
+  const lines = [
+    `.TH METRICS-FANOUT 1 "${RELEASED}" "metrics-fanout ${VERSION}" "User commands"`,
+    '.SH NAME',
+    `metrics\\-fanout \\- ${roff(NAME)}`,
+    '.SH SYNOPSIS',
+    ...program.commands.flatMap((command, i) => [
+      ...(i === 0 ? [] : ['.br']),
+      roff(synopsis(command, [program.name(), command.name()])),
+    ]),
+    '.SH DESCRIPTION',
+    roff(page.summary),
+    ...paragraphs(page.text),
+    '.SH COMMANDS',
+    ...commands,
+    ...rows('.SH "EXIT STATUS"', page.exit),
+    '.SH ENVIRONMENT',
+    ...groups,
+    ...rows('.SH EXAMPLES', page.examples),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+const NAME = 'aggregates metrics from a NATS bus and writes them to several stores';
+
+/** What it has in common with the command above it is said there. */
+function commandSection(command: Command, path: readonly string[], above?: Page): string[] {
+  const { summary, text, examples, exit, environment = [] } = pageOf(command)!;
+  const options = command.createHelp().visibleOptions(command);
+  return [
+    `.SS "${roff(path.slice(1).join(' '))}"`,
+    `.B ${roff(synopsis(command, path))}`,
+    '.PP',
+    roff(summary),
+    ...(text === above?.text ? [] : paragraphs(text)),
+    ...command.registeredArguments
+      .filter(({ description }) => description !== '')
+      .flatMap((argument) => row([argument.name(), argument.description])),
+    ...options.flatMap((option) => row([option.flags, optionText(option, command)])),
+    ...labelled('Examples:', examples),
+    ...(exit === above?.exit ? [] : labelled('Exit status:', exit)),
+    ...(environment === above?.environment ? [] : labelled('Environment:', environment)),
+  ];
+}
+
+function optionText(option: Option, command: Command): string {
+  return command.createHelp().optionDescription(option);
+}
+
+function meaningOf({ meaning, expected, default: given }: Setting<unknown>): string {
+  return `${meaning}. Expected: ${expected}.${given === undefined ? '' : ` Default: ${given}`}`;
+}
+
+const labelled = (title: string, given: readonly Row[]) =>
+  given.length === 0 ? [] : ['.PP', title, ...given.flatMap(row)];
+
+const rows = (head: string, given: readonly Row[]) => [head, ...given.flatMap(row)];
+
+function row([term, meaning]: Row): string[] {
+  return ['.TP', `.B ${roff(term)}`, roff(meaning)];
+}
+
+/** Lines that begin with blanks stay lines. */
+function paragraphs(text = ''): string[] {
+  return text
+    .trim()
+    .split('\n\n')
+    .filter((part) => part !== '')
+    .flatMap((part) => {
+      const lines = part.split('\n').map(roff);
+      return /^ /.test(part) ? ['.PP', '.nf', ...lines, '.fi'] : ['.PP', ...lines];
+    });
+}
+
+/** As text: what roff reads as its own is escaped, and hyphens stay what can be typed. */
+function roff(text: string): string {
+  return text
+    .replaceAll('\\', '\\e')
+    .replaceAll('-', '\\-')
+    .replaceAll('"', '\\(dq')
+    .replace(/^([.'])/, '\\&$1');
+}

@@ -1,0 +1,137 @@
+/** The commands as a person at a shell meets them: help, slips of the pen, completions. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Command } from 'commander';
+import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
+import { createProgram } from '../../src/program.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
+import { MAIN } from '../../src/servers/program.ts';
+
+/** A shell that waits for an answer that does not come. */
+const SHELL_TIMEOUT_MS = 60_000;
+
+function called(...args: string[]) {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
+  return { status, stdout, stderr };
+}
+
+function all(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(all)];
+}
+
+describe('the help', () => {
+  const commands = all(createProgram());
+  const helps = commands.map((command) => [command.name(), command.helpInformation()] as const);
+
+  it.each(helps)('of %s has all its parts', (_, help) => {
+    for (const part of ['Usage: ', 'Options:', 'Examples:', 'Exit status:', '\n  0 '])
+      expect(help).toContain(part);
+    // Defaults of which nothing can be learned.
+    expect(help).not.toMatch(/default: (\[\]|undefined|Infinity)/);
+    expect(help.split('\n').filter((line) => line.length > 80 && !/^ {2,3}/.test(line))).toEqual([]);
+  });
+
+  it('has an example of each command that it would take itself', () => {
+    for (const command of commands) {
+      for (const [, line] of command.helpInformation().matchAll(/^ {2}(?:\S+=\S+ )*metrics-fanout (.*)$/gm)) {
+        const words = [...line!.matchAll(/'([^']*)'|(\S+)/g)].map((match) => match[1] ?? match[2]!);
+        const [name, sub] = words;
+        const found = createProgram().commands.find((one) => one.name() === name);
+        const asked = found?.commands.find((one) => one.name() === sub) ?? found;
+        expect(asked, line).toBeDefined();
+        const flags = asked!.options.map(({ long }) => long);
+        const given = words.filter((word) => word.startsWith('--'));
+        expect(
+          given.filter((flag) => !flags.includes(flag)),
+          line,
+        ).toEqual([]);
+      }
+    }
+  });
+
+  it('of a process is what the tree says', () => {
+    expect(called('count', '--help')).toEqual({
+      status: 0,
+      stdout: commands.find((command) => command.name() === 'count')!.helpInformation(),
+      stderr: '',
+    });
+  });
+});
+
+test.each([
+  [['chekc', '--json'], "error: unknown command 'chekc'\n(Did you mean check?)\n"],
+  [['ctl', 'puase', 'x'], "error: unknown command 'puase'\n(Did you mean pause?)\n"],
+  [['check', '--jsn'], "error: unknown option '--jsn'\n(Did you mean --json?)\n"],
+  [['completion', 'tcsh'], expect.stringContaining('Allowed choices are bash, zsh, fish.')],
+])('%j is told what was meant', (args, stderr) => {
+  expect(called(...args)).toEqual({ status: 1, stdout: '', stderr });
+});
+
+describe('the completion', () => {
+  const folder = temporaryFolder('completion');
+  const file = (shell: string) =>
+    join(folder.path, shell === 'zsh' ? '_metrics-fanout' : `metrics-fanout.${shell}`);
+  beforeAll(() => {
+    for (const shell of ['bash', 'zsh', 'fish'])
+      writeFileSync(file(shell), called('completion', shell).stdout);
+    mkdirSync(join(folder.path, 'house'));
+  });
+  afterAll(() => folder.remove());
+  const run = (program: string, args: string[], input = '') =>
+    execFileSync(program, args, {
+      encoding: 'utf8',
+      input,
+      timeout: SHELL_TIMEOUT_MS,
+      cwd: folder.path,
+      env: { ...process.env, HOME: folder.path },
+    });
+
+  const cases = [
+    ['metrics-fanout co', ['compare', 'completion', 'config', 'count']],
+    ['metrics-fanout ctl p', ['pause', 'profile']],
+    ['metrics-fanout ctl pause r', ['redshift']],
+    ['metrics-fanout top --by ', ['name', 'subject', 'type']],
+    ['metrics-fanout top --by count --inter', ['--interval']],
+    ['metrics-fanout load --truth ho', ['house']],
+    ['metrics-fanout completion ', ['bash', 'fish', 'zsh']],
+  ] as const;
+
+  it.each(cases)('bash: %s', (line, offered) => {
+    const words = line.split(' ').map((word) => `'${word}'`);
+    const script = `source ${file('bash')}; compopt() { :; }
+      COMP_WORDS=(${words.join(' ')}); COMP_CWORD=${words.length - 1}; _metrics_fanout
+      printf '%s\\n' "\${COMPREPLY[@]}"`;
+    const found = run('bash', ['-c', script]).trim().split('\n');
+    expect(found.filter((word) => !/^-[hV]|^--(help|version)$/.test(word)).sort()).toEqual(offered);
+  });
+
+  it.each(cases)('fish: %s', (line, offered) => {
+    const found = run('fish', ['--no-config', '-c', `source ${file('fish')}; complete -C '${line}'`]);
+    const names = found.split('\n').map((row) => row.split('\t')[0]!.replace(/\/$/, ''));
+    expect(names.filter((name) => name !== '').sort()).toEqual(offered);
+  });
+
+  // What is typed at a terminal; each is answered by the rest of the one word that fits, or by the list of those that do.
+  it('zsh', { timeout: 2 * SHELL_TIMEOUT_MS }, () => {
+    const answers = cases.map(
+      ([line, offered]) => `ask $'${line}\\t' ${offered.map((word) => `'*${word}*'`).join(' ')}`,
+    );
+    const script = `
+      zmodload zsh/zpty
+      zpty z zsh -f -i
+      await() { zpty -r z got "$1" || exit 1 }
+      ask() {
+        zpty -n -w z "$1"; shift
+        await "\${(j::)@}"
+        zpty -n -w z $'\\x15'
+      }
+      zpty -w z "PS1= LISTMAX=1000; cd ${folder.path}; fpath=(${folder.path} \\$fpath)"
+      zpty -w z "autoload -Uz compinit; compinit -u -D; bindkey '^I' complete-word; stty cols 200; print REA''DY"
+      await '*READY*'
+      ${answers.join('\n      ')}
+      print all answered`;
+    writeFileSync(join(folder.path, 'ask.zsh'), script);
+    expect(run('zsh', ['-f', 'ask.zsh'])).toBe('all answered\n');
+  });
+});
