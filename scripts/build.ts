@@ -1,6 +1,6 @@
 /** Makes `dist/`: what the package and the image hold. */
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 const root = join(import.meta.dirname, '..');
@@ -15,4 +15,5 @@ run('tsc', '-p', 'tsconfig.build.json');
 run('tsc', '-p', 'tsconfig.types.json');
 cpSync(join(root, 'src/observe/page'), join(dist, 'src/observe/page'), { recursive: true });
 mkdirSync(join(dist, 'man'), { recursive: true });
+chmodSync(join(dist, 'src/bin.js'), 0o755);
 writeFileSync(join(dist, 'man/metrics-fanout.1'), run(process.execPath, join(dist, 'src/bin.js'), 'manual'));

@@ -1,0 +1,43 @@
+# syntax=docker/dockerfile:1
+# The tag is exact; put the digest of the day you build it behind it (node:...@sha256:...) where builds must repeat.
+FROM node:24.21.0-trixie-slim AS base
+
+FROM base AS build
+WORKDIR /build
+COPY package.json package-lock.json ./
+RUN npm ci --ignore-scripts --no-audit --no-fund
+COPY tsconfig.json tsconfig.build.json tsconfig.types.json ./
+COPY scripts/build.ts scripts/
+COPY sinks sinks/
+COPY src src/
+COPY test/conformance.ts test/
+COPY test/conformance test/conformance/
+COPY test/faults/proxy.ts test/faults/
+RUN npm run build \
+  && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
+  && find node_modules -type f \( -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' -o -name '*.map' \) -delete
+
+FROM base
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="metrics-fanout" \
+      org.opencontainers.image.description="Aggregates metrics from a NATS bus in windows and writes every window to several stores at once, exactly." \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="docker.io/library/node:24.21.0-trixie-slim"
+ENV NODE_ENV=production
+RUN install -d -o 1000 -g 1000 /data \
+  && ln -s /app/dist/src/bin.js /usr/local/bin/metrics-fanout
+COPY package.json LICENSE /app/
+COPY --from=build /build/node_modules /app/node_modules/
+COPY --from=build /build/dist/sinks /app/dist/sinks/
+COPY --from=build /build/dist/src /app/dist/src/
+USER 1000:1000
+# What is written without a mount: ./fanout.db, where no sink is switched on.
+WORKDIR /data
+EXPOSE 9464
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=6s --start-period=20s --retries=3 CMD ["metrics-fanout", "health"]
+ENTRYPOINT ["metrics-fanout"]
+CMD ["run"]

@@ -1,0 +1,100 @@
+/** compose.yaml without an engine: its settings are the program's own, and what it names is there. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, it, test } from 'vitest';
+import { parse } from 'yaml';
+import { loadConfig } from '../src/config.ts';
+import { createProgram } from '../src/program.ts';
+
+const root = join(import.meta.dirname, '..');
+const read = (path: string) => parse(readFileSync(join(root, path), 'utf8'));
+
+interface Service {
+  readonly image: string;
+  readonly build?: string;
+  readonly command?: readonly string[];
+  readonly environment?: Readonly<Record<string, string>>;
+  readonly ports?: readonly string[];
+  readonly volumes?: readonly string[];
+  readonly depends_on?: Readonly<Record<string, { readonly condition: string }>>;
+  readonly healthcheck?: { readonly test?: readonly string[]; readonly disable?: true };
+  readonly read_only?: boolean;
+  readonly stop_grace_period?: string;
+}
+
+const { services, volumes } = read('compose.yaml') as {
+  readonly services: Readonly<Record<string, Service>>;
+  readonly volumes: Readonly<Record<string, null>>;
+};
+const all = Object.entries(services);
+const ours = all.filter(([, { image }]) => image === services.fanout!.image);
+
+describe('our services', () => {
+  it.each(ours)('%s: the environment is one that the program accepts', async (_, { environment = {} }) => {
+    for (const value of Object.values(environment)) expect(value).toBeTypeOf('string');
+    const { warnings } = await loadConfig(environment);
+    expect(warnings).toEqual([]);
+  });
+
+  it('are connected to the servers beside them, at the ports where these listen', async () => {
+    const { core, sinks } = await loadConfig(services.fanout!.environment!);
+    expect(sinks.map(({ id }) => id)).toEqual(['dynamodb', 'influxdb', 'redshift']);
+    const urls = [...core.natsUrl, ...sinks.map(({ values }) => String(values.url ?? values.endpoint))];
+    for (const url of urls) {
+      const { hostname, port } = new URL(url);
+      expect(services[hostname]?.ports, url).toEqual([`127.0.0.1:${port}:${port}`]);
+    }
+    expect(core.stopTimeout).toBeLessThan(Number.parseInt(services.fanout!.stop_grace_period!, 10) * 1000);
+  });
+
+  it('call commands with options that there are', () => {
+    for (const [, { command = ['run'] }] of ours) {
+      const found = createProgram().commands.find((one) => one.name() === command[0]);
+      const flags = found?.options.map(({ long }) => long);
+      for (const word of command.filter((word) => word.startsWith('--'))) expect(flags).toContain(word);
+    }
+  });
+
+  it('write nowhere but where they are told to', () => {
+    for (const [name, service] of ours) expect(service.read_only, name).toBe(true);
+  });
+});
+
+test('images have exact versions, ports are for this machine only, and every server says when it is ready', () => {
+  for (const [name, { image, ports = [], healthcheck, depends_on = {} }] of all) {
+    if (!ours.some(([one]) => one === name)) {
+      expect(image, name).toMatch(/:v?\d+\.\d+(\.\d+)?(-\w+)?$/);
+      expect(healthcheck?.test?.length, name).toBeGreaterThan(1);
+    }
+    for (const port of ports) expect(port, name).toMatch(/^127\.0\.0\.1:(\d+):\1$/);
+    for (const [other, { condition }] of Object.entries(depends_on)) {
+      expect(condition).toBe('service_healthy');
+      expect(services[other]?.healthcheck?.disable, other).toBeUndefined();
+    }
+  }
+});
+
+test('what is mounted is there', () => {
+  const mounts = all.flatMap(([, { volumes: mounted = [] }]) => mounted.map((mount) => mount.split(':')[0]!));
+  for (const source of mounts) {
+    // Of the chart: its rules and dashboard.
+    if (source.startsWith('./helm/') && !existsSync(join(root, 'helm'))) continue;
+    if (source.startsWith('./')) expect(existsSync(join(root, source)), source).toBe(true);
+    else expect(Object.keys(volumes)).toContain(source);
+  }
+});
+
+test('Prometheus reads its configuration, and asks the service where it answers', () => {
+  execFileSync('promtool', ['check', 'config', join(root, 'compose/prometheus.yaml')]);
+  const [job] = read('compose/prometheus.yaml').scrape_configs;
+  expect(job.static_configs[0].targets).toEqual(['fanout:9464']);
+});
+
+test('Grafana finds its datasource and the folder of the dashboard', () => {
+  const [datasource] = read('compose/grafana/datasources.yaml').datasources;
+  expect(datasource.url).toBe('http://prometheus:9090');
+  const [provider] = read('compose/grafana/dashboards.yaml').providers;
+  const mounted = services.grafana!.volumes!.map((mount) => mount.split(':')[1]);
+  expect(mounted).toContain(provider.options.path);
+});

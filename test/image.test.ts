@@ -1,0 +1,193 @@
+/**
+ * The image without an engine: the Dockerfile's own instructions are carried out in a bare tree, of which this machine
+ * lends the base image's part (`layBase`). What is not tried: the base image itself, and `npm ci` from the registry, for
+ * which the packages of this clone stand.
+ */
+import type { ChildProcess } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, readdirSync, readFileSync, statSync, symlinkSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join, relative } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
+import { type NatsServer, startNats } from '../src/servers/nats.ts';
+import { freePort, temporaryFolder } from '../src/servers/process.ts';
+import { VERSION } from '../src/version.ts';
+import {
+  allOf,
+  build,
+  type Container,
+  copy,
+  firstProcessOf,
+  layBase,
+  stagesOf,
+  start,
+} from './image/dockerfile.ts';
+
+const root = join(import.meta.dirname, '..');
+const [base, builder, final] = stagesOf(join(root, 'Dockerfile')) as [Stage, Stage, Stage];
+type Stage = ReturnType<typeof stagesOf>[number];
+
+/** Mounting and changing the root take a superuser, and not every container lets its own. */
+const mayMount =
+  spawnSync('unshare', ['--mount', '--pid', '--fork', 'mount', '--bind', '/tmp', '/tmp']).status === 0;
+const MAX_TREE_BYTES = 40_000_000;
+const WAIT_MS = 60_000;
+const POLL_MS = 50;
+
+test('the base is pinned, the user is a number that is not 0, and Node.js is what the package asks for', () => {
+  expect(allOf(base, 'FROM')).toEqual([
+    expect.stringMatching(/^node:24\.\d+\.\d+-\w+-slim(@sha256:[0-9a-f]{64})? AS base$/),
+  ]);
+  expect(allOf(final, 'FROM')).toEqual(['base']);
+  expect(allOf(final, 'USER')).toEqual([expect.stringMatching(/^[1-9]\d*:[1-9]\d*$/)]);
+  expect(allOf(final, 'STOPSIGNAL')).toEqual(['SIGTERM']);
+  expect(allOf(final, 'ARG')).toContain(`VERSION=${VERSION}`);
+  expect(allOf(final, 'LABEL').join()).toContain('org.opencontainers.image.licenses="Apache-2.0"');
+});
+
+/** What the context holds, by .dockerignore: everything is out but what is named. */
+test('the context is what the Dockerfile copies, and all of that', () => {
+  const [first, ...rest] = readFileSync(join(root, '.dockerignore'), 'utf8')
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'));
+  expect(first).toBe('*');
+  const copied = [...allOf(builder, 'COPY'), ...allOf(final, 'COPY')]
+    .filter((text) => !text.startsWith('/build/'))
+    .flatMap((text) => text.split(/\s+/).slice(0, -1));
+  expect(rest.map((line) => line.slice(1)).sort()).toEqual([...new Set(copied)].sort());
+  expect(rest.every((line) => line.startsWith('!'))).toBe(true);
+});
+
+describe.runIf(mayMount)('as it is built', () => {
+  const folder = temporaryFolder('image');
+  const context = join(folder.path, 'build');
+  const tree = join(folder.path, 'tree');
+  const container: Container = {
+    user: allOf(final, 'USER')[0]!,
+    workdir: allOf(final, 'WORKDIR')[0]!,
+    readOnly: true,
+    env: Object.fromEntries(allOf(final, 'ENV').map((text) => text.split('=') as [string, string])),
+  };
+  const parsed = (keyword: string) => JSON.parse(/\[.*\]/.exec(allOf(final, keyword)[0]!)![0]) as string[];
+  const entrypoint = parsed('ENTRYPOINT');
+  let nats: NatsServer;
+
+  beforeAll(async () => {
+    nats = await startNats();
+    for (const text of allOf(builder, 'COPY')) copy(text, root, folder.path, 'build');
+    symlinkSync(join(root, 'node_modules'), join(context, 'node_modules'));
+    execFileSync('npm', ['run', 'build'], { cwd: context, stdio: 'pipe' });
+    layProductionModules(join(folder.path, 'node_modules'));
+    execFileSync('rm', [join(context, 'node_modules')]);
+    execFileSync('mv', [join(folder.path, 'node_modules'), context]);
+    const [, slimmed] = allOf(builder, 'RUN').map((text) => /&& (find .*)$/.exec(text)?.[1]);
+    execFileSync('sh', ['-c', slimmed!], { cwd: context });
+    layBase(tree);
+    for (const { keyword, text } of final) {
+      if (keyword === 'RUN') build(tree, text);
+      if (keyword === 'COPY' && text.startsWith('/build/')) copy(text, folder.path, tree, '/');
+      else if (keyword === 'COPY') copy(text, root, tree, '/');
+    }
+  }, 2 * WAIT_MS);
+  afterAll(async () => {
+    await nats?.stop();
+    folder.remove();
+  });
+
+  it('is small, and holds no package that is for development', () => {
+    const modules = readdirSync(join(tree, 'app/node_modules'));
+    expect(modules).toContain('nats');
+    for (const name of ['typescript', 'vitest', 'dynalite', 'node', '.bin'])
+      expect(modules).not.toContain(name);
+    const sizes = readdirSync(join(tree, 'app'), { recursive: true, encoding: 'utf8' }).map(
+      (path) => statSync(join(tree, 'app', path)).size,
+    );
+    expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(MAX_TREE_BYTES);
+  });
+
+  it(
+    'runs as nobody in particular on a tree that cannot be written, is healthy, and stops on SIGTERM with 0',
+    async () => {
+      const port = await freePort();
+      const env = { ...container.env, NATS_URL: nats.url, HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port) };
+      const own = { ...container, env };
+      const service = started(start(tree, own, [...entrypoint, ...parsed('CMD')]));
+      await until(
+        () =>
+          fetch(`http://127.0.0.1:${port}/readyz`).then(
+            ({ ok }) => ok,
+            () => false,
+          ),
+        service,
+      );
+      const first = firstProcessOf(service.child);
+      const status = readFileSync(`/proc/${first}/status`, 'utf8');
+      expect(status).toMatch(/^NSpid:\t.*\t1$/m);
+      expect(status).toMatch(/^Uid:\t1000\t/m);
+      expect(spawnSync('touch', [`/proc/${first}/root/app/x`]).status).not.toBe(0);
+      const check = started(start(tree, own, parsed('HEALTHCHECK')));
+      expect(await check.ended, check.output()).toBe(0);
+      process.kill(first, 'SIGTERM');
+      expect(await service.ended, service.output()).toBe(0);
+      expect(service.output()).toContain('"msg":"stopped"');
+      const late = started(start(tree, own, parsed('HEALTHCHECK')));
+      expect(await late.ended, late.output()).toBe(1);
+    },
+    WAIT_MS,
+  );
+
+  it(
+    'ends on SIGTERM also where a command has no use for it',
+    async () => {
+      const mute = createServer(() => {}).listen(0, '127.0.0.1');
+      await once(mute, 'listening');
+      const asked = once(mute, 'connection');
+      const { port } = mute.address() as { port: number };
+      const env = { ...container.env, NATS_URL: `nats://127.0.0.1:${port}` };
+      const check = started(start(tree, { ...container, env }, [...entrypoint, 'check']));
+      await Promise.race([asked, check.ended]);
+      process.kill(firstProcessOf(check.child), 'SIGTERM');
+      expect(await check.ended, check.output()).toBe(143);
+      mute.close();
+    },
+    WAIT_MS,
+  );
+});
+
+/** As `npm prune --omit=dev` leaves them. */
+function layProductionModules(target: string): void {
+  const listed = spawnSync('npm', ['ls', '--all', '--parseable', '--omit=dev'], {
+    cwd: root,
+    encoding: 'utf8',
+  });
+  const paths = listed.stdout.split('\n').filter((path) => path.startsWith(join(root, 'node_modules/')));
+  for (const path of paths) {
+    // What is nested comes with its parent.
+    const name = relative(join(root, 'node_modules'), path);
+    if (!name.includes('/node_modules/'))
+      cpSync(path, join(target, name), { recursive: true, verbatimSymlinks: true });
+  }
+}
+
+function started(child: ChildProcess) {
+  let output = '';
+  for (const stream of [child.stdout, child.stderr])
+    stream?.on('data', (chunk) => {
+      output += chunk;
+    });
+  const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | string);
+  return { child, ended, output: () => output };
+}
+
+async function until(
+  ready: () => Promise<boolean>,
+  { ended, output }: ReturnType<typeof started>,
+): Promise<void> {
+  const over = ended.then((code) => {
+    throw new Error(`ended with ${code}: ${output()}`);
+  });
+  over.catch(() => {});
+  while (!(await Promise.race([ready(), over]))) await sleep(POLL_MS);
+}
