@@ -4,7 +4,7 @@
  */
 import { mkdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { DatabaseSync, type StatementSync } from 'node:sqlite';
+import type { DatabaseSync as Database, StatementSync } from 'node:sqlite';
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import {
   type AnswerRow,
@@ -37,6 +37,7 @@ import {
   toRow,
   UPSERT,
 } from './encode.ts';
+import { DatabaseSync } from './node-sqlite.ts';
 
 /** How long SQLite waits for another writer. The thread that reads the bus stands still as long; the lane tries again. */
 const BUSY_TIMEOUT_MS = 50;
@@ -46,7 +47,7 @@ const ROWS_PER_TURN = 1_000;
 const SLICE_MS = 10_000;
 
 interface Opened {
-  readonly database: DatabaseSync;
+  readonly database: Database;
   readonly upsert: StatementSync;
   readonly remove: StatementSync;
   /** Of the file that is open, whatever lies at the path by now. */
@@ -66,7 +67,7 @@ class SqliteSink implements Sink {
     signal.throwIfAborted();
     await this.close();
     makeFolder(this.#path);
-    let database: DatabaseSync | undefined;
+    let database: Database | undefined;
     try {
       database = new DatabaseSync(this.#path, { timeout: BUSY_TIMEOUT_MS });
       // FULL: a commit has reached the disk when it is acknowledged.
@@ -171,7 +172,7 @@ class SqliteSink implements Sink {
 }
 
 async function sumsBySlices(
-  database: DatabaseSync,
+  database: Database,
   { name, type, dimension, range }: Extract<Question, { kind: 'sums' }>,
   signal: AbortSignal,
 ): Promise<AnswerRow[]> {
@@ -201,7 +202,7 @@ function makeFolder(path: string): void {
   }
 }
 
-function inTransaction(database: DatabaseSync, work: (database: DatabaseSync) => void): void {
+function inTransaction(database: Database, work: (database: Database) => void): void {
   // IMMEDIATE waits for other writers at the start, where waiting is possible.
   database.exec('BEGIN IMMEDIATE');
   try {
@@ -231,7 +232,7 @@ function upsertAll(batch: Batch, upsert: StatementSync, rejected: Rejection[]): 
 }
 
 /** Makes the table, or adds the columns that an older version did not have. */
-function migrate(database: DatabaseSync): void {
+function migrate(database: Database): void {
   database.exec(CREATE_TABLE);
   const found = database.prepare('SELECT name, pk FROM pragma_table_info(?)').all('points');
   const key = found.filter(({ pk }) => pk !== 0).sort((a, b) => Number(a.pk) - Number(b.pk));

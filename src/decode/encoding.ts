@@ -8,6 +8,7 @@ import type { Rejection } from './rejection.ts';
 /** What RFC 8878 asks a decoder of zstd to have room for; more only where messages may be larger. */
 const MIN_WINDOW_LOG = 23;
 const MAX_WINDOW_LOG = 31;
+const BEHIND = Uint8Array.of(0);
 const TOO_LARGE = 'ERR_BUFFER_TOO_LARGE';
 
 /** What a message says, of no more than `maxBytes`, however much its bytes would become; or why it cannot be read. */
@@ -31,7 +32,10 @@ export function decompress(message: Uint8Array, encoding: string, maxBytes: numb
   }
 }
 
-/** One frame: Node.js leaves out what is behind the first, and nothing may be lost without being counted. */
+/**
+ * One frame: Node.js leaves out what is behind the first, and nothing may be lost without being counted. Node.js 22 also
+ * takes a frame that is cut off for one that is over, and then reads on: so there is a byte behind it that must stay.
+ */
 function unzstd(message: Uint8Array, maxBytes: number): Uint8Array | Rejection {
   const windowLog = Math.min(MAX_WINDOW_LOG, Math.max(MIN_WINDOW_LOG, Math.ceil(Math.log2(maxBytes))));
   const options = {
@@ -39,7 +43,7 @@ function unzstd(message: Uint8Array, maxBytes: number): Uint8Array | Rejection {
     params: { [constants.ZSTD_d_windowLogMax]: windowLog },
     info: true,
   };
-  const { buffer, engine } = zstdDecompressSync(message, options) as unknown as {
+  const { buffer, engine } = zstdDecompressSync(Buffer.concat([message, BEHIND]), options) as unknown as {
     readonly buffer: Uint8Array;
     readonly engine: { readonly bytesWritten: number };
   };
