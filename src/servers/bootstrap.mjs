@@ -170,9 +170,15 @@ function demo(args) {
   child.on('exit', (code, signal) => process.exit(code ?? (signal === 'SIGINT' ? 130 : 1)));
 }
 
+/** For a look at how it does on another one: FANOUT_NODE=machine. */
+function takeNodeOfMachine() {
+  rmSync(join(modules, '.bin', 'node'), { force: true });
+}
+
 const [command, ...args] = process.argv.slice(2);
 if (command !== 'test' && command !== 'demo') give(`usage: node ${process.argv[1]} test|demo [arguments]`);
 installPackages();
+if (env.FANOUT_NODE === 'machine') takeNodeOfMachine();
 installServers(SERVERS[command]);
 if (command === 'test') process.exitCode = test(args);
 else demo(args);
