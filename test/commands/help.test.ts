@@ -68,6 +68,13 @@ test.each([
   expect(called(...args)).toEqual({ status: 1, stdout: '', stderr });
 });
 
+test('a variable that is no setting is told of beside the output', () => {
+  const env = { ...process.env, METRICS_STRAEM: 'x' };
+  const { status, stderr } = spawnSync(process.execPath, [MAIN, 'config'], { encoding: 'utf8', env });
+  expect(stderr).toBe('metrics-fanout: METRICS_STRAEM is no setting: did you mean METRICS_STREAM?\n');
+  expect(status).toBe(0);
+});
+
 describe('the completion', () => {
   const folder = temporaryFolder('completion');
   const file = (shell: string) =>
