@@ -86,6 +86,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
     from,
     closedAt,
     replayable: true,
+    keepsMs: facts.maxAgeMs,
     instance: '',
     open: (first, closed) => createJetStreamSource(bus, core, { start: startOf(first, closed, tiling) }),
     openAside: (first) =>

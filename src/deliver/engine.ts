@@ -35,6 +35,8 @@ export interface Attachment {
   readonly closedAt?: ReadonlyMap<string, number>;
   /** Whether what was read can be read again. */
   readonly replayable: boolean;
+  /** How long the bus keeps a message; undefined where it is not asked to, or time is no limit of it. */
+  readonly keepsMs?: number | undefined;
   /** See `Point.instance`. */
   readonly instance: string;
   /**
@@ -266,6 +268,11 @@ export class Engine {
       differs: (difference, start) => events.differs(id, difference, start),
     });
     return { lane, kind, keeper, verifier };
+  }
+
+  /** See `Attachment.keepsMs`. */
+  get keepsMs(): number | undefined {
+    return this.#attachment.keepsMs;
   }
 
   get tiling(): Tiling {

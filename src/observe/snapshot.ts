@@ -84,6 +84,7 @@ function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
     lastSequence: stats?.lastSequence ?? 0,
     gaps: engine?.gaps.times ?? 0,
     gapMessages: engine?.gaps.messages ?? 0,
+    keepsSeconds: engine?.keepsMs === undefined ? null : engine.keepsMs / 1000,
     latestGaps: (engine?.gaps.latest ?? []).map(({ messages, from, to }) => ({
       messages,
       from: new Date(from).toISOString(),
@@ -112,12 +113,13 @@ function sampleStatus(live: LiveParts | undefined, rates: SourceRates): SampleSt
 function windowStatus({ config, engine }: Parts): WindowStatus {
   const boundary = engine?.live.aggregator.boundary;
   const tiling = engine?.tiling ?? Tiling.of(windowShape(config));
-  const { windowMs, latenessMs, maxAheadMs } = tiling.epochAt(boundary ?? 0);
+  const { windowMs, latenessMs, maxAheadMs, maxSeries } = tiling.epochAt(boundary ?? 0);
   const next = tiling.epochs.find(({ from }) => boundary !== undefined && from > boundary);
   return {
     windowMs,
     latenessMs,
     maxAheadMs,
+    maxSeries,
     next: next === undefined ? null : { ...next, from: new Date(next.from).toISOString() },
     open: engine?.live.aggregator.openWindows ?? 0,
     series: engine?.table.size ?? 0,
@@ -133,6 +135,7 @@ function sinkStatus(
   const { stats } = lane;
   const rates = meters.sink(lane.id, now);
   const { storedBytes, ...queries } = probes.of(lane.id);
+  const sink = config.sinks.find(({ id }) => id === lane.id);
   return {
     id: lane.id,
     kind,
@@ -145,6 +148,7 @@ function sinkStatus(
     lagSeconds: Number.isFinite(lane.next) ? Math.max(0, now - lane.next) / 1000 : 0,
     backlogPoints: lane.backlogPoints,
     backlogBytes: lane.backlogBytes,
+    backlogLimitBytes: sink?.backlogBytes ?? 0,
     written: stats.written,
     writtenBytes: Math.round(stats.writtenBytes),
     rateSeconds: rates.overSeconds,
@@ -153,10 +157,7 @@ function sinkStatus(
     writeSeconds: rates.writeSeconds ?? null,
     queries,
     storedBytes,
-    cost: costOf(
-      config.sinks.find(({ id }) => id === lane.id),
-      { ...rates, storedBytes: storedBytes ?? undefined },
-    ),
+    cost: costOf(sink, { ...rates, storedBytes: storedBytes ?? undefined }),
     rejected: Object.fromEntries(stats.rejected),
     dropped: stats.dropped,
     retries: Object.fromEntries(stats.retries),

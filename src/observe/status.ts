@@ -50,6 +50,8 @@ export interface SourceStatus {
   readonly lastSequence: number;
   readonly gaps: number;
   readonly gapMessages: number;
+  /** How long the stream keeps a message, as of the attachment; null where time is no limit, and in core mode. */
+  readonly keepsSeconds: number | null;
   /** The latest gaps, with the windows that they touch: those may be partial. */
   readonly latestGaps: readonly { readonly messages: number; readonly from: string; readonly to: string }[];
   readonly resumptions: number;
@@ -85,6 +87,8 @@ export interface WindowStatus {
   readonly windowMs: number;
   readonly latenessMs: number;
   readonly maxAheadMs: number;
+  /** Per window. */
+  readonly maxSeries: number;
   /** What shapes the windows later, from a time on; null where nothing else was announced. */
   readonly next: (WindowShape & { readonly from: string }) | null;
   readonly open: number;
@@ -108,6 +112,8 @@ export interface SinkStatus {
   readonly lagSeconds: number;
   readonly backlogPoints: number;
   readonly backlogBytes: number;
+  /** What `backlogBytes` may come to. */
+  readonly backlogLimitBytes: number;
   readonly written: number;
   /** An estimate, the same for every sink: text and numbers, without a store's encoding. */
   readonly writtenBytes: number;

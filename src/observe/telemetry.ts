@@ -1,4 +1,5 @@
 /** The Prometheus side: every scrape takes one Status and shows it under the names that users rely on. */
+import { totalmem } from 'node:os';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { METRIC_TYPES, REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../sink.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
@@ -41,6 +42,12 @@ const perSinkAndReason =
     status.sinks.flatMap((sink) =>
       reasons.map((reason) => [{ sink: sink.id, reason }, counts(sink)[reason] ?? 0] as const),
     );
+
+/** Without a container's limit, Node.js says either 0 or more than there is. */
+function memoryLimit(): number {
+  const [limit, machine] = [process.constrainedMemory(), totalmem()];
+  return limit > 0 ? Math.min(limit, machine) : machine;
+}
 
 const SHOWN: readonly Shown[] = [
   {
@@ -115,6 +122,34 @@ const SHOWN: readonly Shown[] = [
   { kind: 'gauge', name: 'fanout_series', help: 'Series held in memory.', of: (s) => one(s.windows.series) },
   {
     kind: 'gauge',
+    name: 'fanout_series_limit',
+    help: 'What fanout_series may come to (MAX_SERIES).',
+    of: ({ windows }) => one(windows.maxSeries),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_window_seconds',
+    help: 'Length of a window.',
+    of: ({ windows }) => one(windows.windowMs / 1000),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_slices',
+    help: 'How many time slices share the work, by those that there are.',
+    labels: ['pipeline', 'slice'],
+    of: ({ pipeline, slice: text }) => {
+      const [slice = '', slices] = text.split('/');
+      return [[{ pipeline, slice }, Number(slices)]];
+    },
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_memory_limit_bytes',
+    help: 'What the process may take: the limit of its container, or what the machine has.',
+    of: () => one(memoryLimit()),
+  },
+  {
+    kind: 'gauge',
     name: 'fanout_source_pending_messages',
     help: 'Messages in the stream that were not read yet.',
     of: ({ source }) => one(source.pendingMessages),
@@ -124,6 +159,12 @@ const SHOWN: readonly Shown[] = [
     name: 'fanout_source_lag_seconds',
     help: 'Age of the last message read while there are more to read, otherwise 0.',
     of: ({ source }) => one(source.lagSeconds),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_source_keeps_seconds',
+    help: 'How long the stream keeps a message; absent where time is no limit.',
+    of: ({ source }) => (source.keepsSeconds === null ? [] : one(source.keepsSeconds)),
   },
   {
     kind: 'counter',
@@ -216,6 +257,13 @@ const SHOWN: readonly Shown[] = [
     help: 'Memory held by windows that are not confirmed.',
     labels: ['sink'],
     of: perSink((sink) => sink.backlogBytes),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_sink_backlog_limit_bytes',
+    help: 'What fanout_sink_backlog_bytes may come to (SINK_<ID>_BACKLOG).',
+    labels: ['sink'],
+    of: perSink((sink) => sink.backlogLimitBytes),
   },
   {
     kind: 'gauge',

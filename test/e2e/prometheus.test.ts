@@ -74,11 +74,20 @@ describe('metrics', () => {
       samples_overflowed_total open_windows series source_pending_messages source_lag_seconds source_gaps_total
       sink_points_written_total sink_points_rejected_total sink_points_dropped_total sink_retries_total
       sink_write_duration_seconds sink_backlog_points sink_backlog_bytes sink_lag_seconds sink_up sink_catching_up
-      sink_windows_verified_total`;
+      sink_windows_verified_total series_limit window_seconds slices memory_limit_bytes source_keeps_seconds
+      sink_backlog_limit_bytes`;
     for (const name of names.split(/\s+/)) expect(text).toContain(`# TYPE fanout_${name} `);
     expect(sample(text, 'fanout_messages_rejected_total{reason="bad_value"}')).toBe(0);
     expect(sample(text, 'fanout_sink_retries_total{sink="sqlite",reason="timeout"}')).toBe(0);
     expect(text).toContain('process_cpu_seconds_total');
+    expect(sample(text, 'fanout_slices{pipeline="default",slice="0"}')).toBe(1);
+    expect(sample(text, 'fanout_window_seconds')).toBe(1);
+    expect(sample(text, 'fanout_series_limit')).toBe(1_000_000);
+    expect(sample(text, 'fanout_source_keeps_seconds')).toBe(86_400);
+    expect(sample(text, 'fanout_sink_backlog_limit_bytes{sink="sqlite"}')).toBe(64_000_000);
+    expect(sample(text, 'fanout_memory_limit_bytes')).toBeGreaterThan(
+      sample(text, 'process_resident_memory_bytes')!,
+    );
   });
 });
 
