@@ -5,7 +5,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, dirname, join } from 'node:path';
+import { delimiter, dirname, isAbsolute, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const EXIT_UNAVAILABLE = 69; // EX_UNAVAILABLE of sysexits.h
@@ -14,7 +14,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const modules = join(root, 'node_modules');
 const stamp = join(modules, '.installed-lock');
 
-/** What is not on npm: the program looked for, and the Debian package that has it. */
+/** What is not on npm: the program (or file) looked for, and the Debian package that has it. */
 const SERVERS = {
   demo: { 'nats-server': 'nats-server', influxd: 'influxdb' },
   test: {
@@ -28,6 +28,10 @@ const SERVERS = {
     zsh: 'zsh',
     fish: 'fish',
     mandoc: 'mandoc',
+    // They render the Helm chart.
+    go: 'golang-go',
+    '/usr/share/gocode/src/github.com/Masterminds/sprig': 'golang-github-masterminds-sprig-dev',
+    '/usr/share/gocode/src/sigs.k8s.io/yaml': 'golang-k8s-sigs-yaml-dev',
   },
 };
 
@@ -101,16 +105,17 @@ function withCurrentNode(lock, args) {
   }
 }
 
-function isOnPath(program) {
+function isThere(program) {
+  if (isAbsolute(program)) return existsSync(program);
   return env.PATH.split(delimiter).some((folder) => folder !== '' && existsSync(join(folder, program)));
 }
 
 function installServers(servers) {
-  const missing = Object.entries(servers).filter(([program]) => !isOnPath(program));
+  const missing = Object.entries(servers).filter(([program]) => !isThere(program));
   if (missing.length === 0) return;
   const packages = missing.map(([, name]) => name);
   const install = ['install', '-y', '--no-install-recommends', ...packages];
-  if (process.getuid?.() !== 0 || !isOnPath('apt-get')) {
+  if (process.getuid?.() !== 0 || !isThere('apt-get')) {
     give(
       `Missing: ${missing.map(([program]) => program).join(', ')}. On Debian or Ubuntu:\n` +
         `  sudo apt-get update && sudo apt-get ${install.join(' ')}\n` +

@@ -1,0 +1,241 @@
+/** The schema of the chart's values. What a setting accepts comes from the service's own settings. */
+import { SINKS } from '../../sinks/index.ts';
+import { CORE_SETTINGS, SINK_SETTINGS, settingsOf } from '../../src/config.ts';
+import { type Setting, type Settings, setting } from '../../src/settings.ts';
+
+type Schema = Readonly<Record<string, unknown>>;
+type Properties = Readonly<Record<string, Schema>>;
+
+/** What the chart sets by itself, from other values. */
+const OF_THE_CHART = ['slice', 'httpHost', 'httpPort', 'stopTimeout', 'controlProfileDir'];
+
+const text = { type: 'string' };
+const filled = { type: 'string', minLength: 1 };
+const flag = { type: 'boolean' };
+const whole = (minimum: number) => ({ type: 'integer', minimum });
+const texts = { type: 'object', additionalProperties: text };
+/** As Kubernetes defines it: a validation of our own would only lag behind. */
+const open = { type: 'object' };
+const openList = { type: 'array', items: open };
+
+function object(properties: Properties, more: Schema = {}): Schema {
+  return { type: 'object', additionalProperties: false, properties, ...more };
+}
+
+/** Text of a setting, as what users write in YAML. */
+function accepts({ expected, meaning }: Setting<unknown>): Schema {
+  return { description: meaning, ...shapeOf(expected) };
+}
+
+function shapeOf(expected: string): Schema {
+  const [, min, max] = /^a whole number from (-?\d+) to (\d+)$/.exec(expected) ?? [];
+  if (min !== undefined) {
+    return { type: ['integer', 'string'], pattern: '^-?\\d+$', minimum: Number(min), maximum: Number(max) };
+  }
+  const [, choices] = /^one of (.*)$/.exec(expected) ?? [];
+  if (choices !== undefined) return { enum: choices.split(', ') };
+  switch (expected) {
+    case setting.boolean({ meaning: '' }).expected:
+      return { enum: [true, false, 'true', 'false'] };
+    case setting.duration({ meaning: '' }).expected:
+    case setting.timeout({ meaning: '' }).expected:
+    case CORE_SETTINGS.window.expected:
+      return { type: 'string', pattern: '^\\d+(\\.\\d+)?\\s*(ms|s|m|h|d)$' };
+    case setting.bytes({ meaning: '' }).expected:
+      return { type: 'string', pattern: '^\\d+(\\.\\d+)?\\s*([KMGT]i?)?B$' };
+    case setting.httpUrl({ meaning: '' }).expected:
+      return { type: 'string', pattern: '^https?://' };
+    case CORE_SETTINGS.verifyShare.expected:
+      return { type: ['number', 'string'], minimum: 0, maximum: 1, pattern: '^\\d*\\.?\\d+$' };
+    default:
+      // An amount may be a number; so may a name that looks like one.
+      return expected.startsWith('an amount') ? { type: ['number', 'string'], minimum: 0 } : filled;
+  }
+}
+
+/** Addresses may hold a password, so they can be secrets too; whatever else masks can be nothing else. */
+const isAddress = ({ expected }: Setting<unknown>) =>
+  /^(a URL that starts with http|NATS servers)/.test(expected);
+const namesFile = (key: string) => key.endsWith('File');
+
+/** Settings, secrets and files of the service, or of a kind of sink. */
+function partsOf(all: Settings): { settings: Schema; secrets: Schema; files: Schema } {
+  const entries = Object.entries(all).filter(([key]) => !OF_THE_CHART.includes(key));
+  const pick = (
+    wanted: (key: string, one: Setting<unknown>) => boolean,
+    of: (one: Setting<unknown>) => Schema,
+  ) =>
+    object(
+      Object.fromEntries(
+        entries.filter(([key, one]) => wanted(key, one)).map(([key, one]) => [key, of(one)]),
+      ),
+    );
+  return {
+    settings: pick((key, one) => !namesFile(key) && (one.mask === undefined || isAddress(one)), accepts),
+    secrets: pick(
+      (_, one) => one.mask !== undefined,
+      () => ({ $ref: '#/definitions/secret' }),
+    ),
+    files: pick(namesFile, () => ({ $ref: '#/definitions/file' })),
+  };
+}
+
+/** Where the sink is on, what its kind cannot do without must be there. */
+function required(all: Settings): Schema {
+  const keys = Object.entries(all)
+    .filter(([, one]) => one.default === undefined && !one.optional)
+    .map(([key]) => key);
+  if (keys.length === 0) return {};
+  const given = (part: string, key: string) => ({
+    required: [part],
+    properties: { [part]: { required: [key] } },
+  });
+  return {
+    if: { required: ['enabled'], properties: { enabled: { const: true } } },
+    // biome-ignore lint/suspicious/noThenProperty: JSON Schema calls it that.
+    then: { allOf: keys.map((key) => ({ anyOf: [given('settings', key), given('secrets', key)] })) },
+  };
+}
+
+/** Without `enabled` and `kind`, which the chart has beside the settings. */
+const { enabled: _enabled, kind: _kind, ...EVERY_SINK } = SINK_SETTINGS;
+
+async function sinksSchema(): Promise<Schema> {
+  const kinds = await Promise.all(
+    Object.entries(SINKS).map(async ([kind, load]) => {
+      const all = { ...EVERY_SINK, ...settingsOf(await load()) };
+      const parts = partsOf(all);
+      if (kind === 'sqlite') {
+        const { properties } = parts.settings as { properties: Properties };
+        parts.settings = object({ ...properties, path: { type: 'string', pattern: '^/data/' } });
+      }
+      return { kind, parts, needs: required(all) };
+    }),
+  );
+  const secret = { $ref: '#/definitions/secret' };
+  const file = { $ref: '#/definitions/file' };
+  const map = (values: Schema) => ({
+    type: 'object',
+    propertyNames: { pattern: '^[a-z][a-zA-Z0-9]*$' },
+    additionalProperties: values,
+  });
+  const further = {
+    ...object(
+      {
+        enabled: flag,
+        kind: filled,
+        settings: map({ type: ['string', 'number', 'boolean'] }),
+        secrets: map(secret),
+        files: map(file),
+      },
+      { required: ['kind'] },
+    ),
+    allOf: kinds.map(({ kind, parts, needs }) => ({
+      if: { required: ['kind'], properties: { kind: { const: kind } } },
+      // biome-ignore lint/suspicious/noThenProperty: JSON Schema calls it that.
+      then: { properties: parts, ...(Object.keys(needs).length > 0 ? { allOf: [needs] } : {}) },
+    })),
+  };
+  return {
+    ...object(
+      Object.fromEntries(
+        kinds.map(({ kind, parts, needs }) => [kind, { ...object({ enabled: flag, ...parts }), ...needs }]),
+      ),
+    ),
+    propertyNames: { pattern: '^[a-z][a-z0-9_]*$' },
+    additionalProperties: further,
+  };
+}
+
+const probe = object({
+  initialDelaySeconds: whole(0),
+  periodSeconds: whole(1),
+  timeoutSeconds: whole(1),
+  failureThreshold: whole(1),
+  successThreshold: whole(1),
+});
+
+const duration = { type: 'string', pattern: '^\\d+(ms|s|m|h)$' };
+const quantity = { type: 'string', pattern: '^\\d+(\\.\\d+)?([KMGTPE]i?)?$' };
+
+export async function valuesSchema(): Promise<Schema> {
+  const core = partsOf(CORE_SETTINGS);
+  const inSecret = object({ secretName: filled, key: filled }, { required: ['secretName', 'key'] });
+  const inConfigMap = object({ configMapName: filled, key: filled }, { required: ['configMapName', 'key'] });
+  return {
+    $schema: 'http://json-schema.org/draft-07/schema#',
+    definitions: {
+      secret: { anyOf: [filled, inSecret] },
+      file: { anyOf: [filled, inSecret, inConfigMap] },
+    },
+    ...object({
+      // Helm's own, for charts that are part of others.
+      global: open,
+      replicas: { type: 'integer', minimum: 1, maximum: 1024 },
+      standby: { type: 'integer', minimum: 0, maximum: 3 },
+      image: object({
+        repository: filled,
+        tag: text,
+        digest: { type: 'string', pattern: '^(sha256:[0-9a-f]{64})?$' },
+        pullPolicy: { enum: ['Always', 'IfNotPresent', 'Never'] },
+      }),
+      imagePullSecrets: { type: 'array', items: object({ name: filled }, { required: ['name'] }) },
+      nameOverride: text,
+      fullnameOverride: text,
+      commonLabels: texts,
+      ...core,
+      sinks: await sinksSchema(),
+      persistence: object({
+        enabled: flag,
+        size: quantity,
+        storageClassName: text,
+        accessModes: {
+          type: 'array',
+          minItems: 1,
+          items: { enum: ['ReadWriteOnce', 'ReadWriteOncePod', 'ReadWriteMany'] },
+        },
+        whenDeleted: { enum: ['Retain', 'Delete'] },
+        whenScaled: { enum: ['Retain', 'Delete'] },
+      }),
+      profiles: object({ enabled: flag, sizeLimit: quantity }),
+      stopTimeoutSeconds: { type: 'integer', minimum: 1, maximum: 3600 },
+      service: object({
+        type: { enum: ['ClusterIP', 'NodePort', 'LoadBalancer'] },
+        port: { type: 'integer', minimum: 1, maximum: 65_535 },
+        annotations: texts,
+      }),
+      serviceAccount: object({ create: flag, name: text, annotations: texts }),
+      serviceMonitor: object({ enabled: flag, interval: duration, scrapeTimeout: duration, labels: texts }),
+      prometheusRule: object({
+        enabled: flag,
+        labels: texts,
+        runbooks: filled,
+        disabled: { type: 'array', items: filled },
+        extraRules: openList,
+      }),
+      dashboard: object({ enabled: flag, labels: texts, annotations: texts }),
+      podDisruptionBudget: object({
+        enabled: flag,
+        maxUnavailable: { anyOf: [whole(0), { type: 'string', pattern: '^\\d+%$' }] },
+      }),
+      networkPolicy: object({ enabled: flag, from: openList, egress: openList }),
+      topologySpread: object({ enabled: flag, constraints: openList }),
+      probes: object({ startup: probe, liveness: probe, readiness: probe }),
+      resources: open,
+      podSecurityContext: open,
+      securityContext: open,
+      nodeSelector: texts,
+      tolerations: openList,
+      affinity: open,
+      priorityClassName: text,
+      podAnnotations: texts,
+      podLabels: texts,
+      extraEnv: openList,
+      extraEnvFrom: openList,
+      extraVolumes: openList,
+      extraVolumeMounts: openList,
+      extraObjects: { type: 'array', items: { type: ['string', 'object'] } },
+      test: object({ enabled: flag }),
+    }),
+  };
+}
