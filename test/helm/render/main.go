@@ -193,6 +193,13 @@ func functions(t *template.Template) template.FuncMap {
 		}
 		return value
 	}
+	all["fromJson"] = func(text string) map[string]interface{} {
+		value := map[string]interface{}{}
+		if err := json.Unmarshal([]byte(text), &value); err != nil {
+			value["Error"] = err.Error()
+		}
+		return value
+	}
 	all["required"] = func(message string, value interface{}) (interface{}, error) {
 		if value == nil || value == "" {
 			return value, errors.New(message)

@@ -1,0 +1,302 @@
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { parse } from 'yaml';
+import { loadConfig } from '../../src/config.ts';
+import { temporaryFolder } from '../../src/servers/process.ts';
+import {
+  CHART,
+  type KubernetesObject,
+  merged,
+  type Rendered,
+  type Renderer,
+  startRenderer,
+  type Values,
+} from './chart.ts';
+import { generated } from './generate.ts';
+import { clusterOf, podOf, processOf } from './pod.ts';
+import { problemsOf } from './validate.ts';
+import { CLUSTER, combinations, EVERY_SINK, EXTRAS, FROM_CLUSTER } from './values.ts';
+
+let folder: ReturnType<typeof temporaryFolder>;
+let renderer: Renderer;
+beforeAll(() => {
+  folder = temporaryFolder('chart');
+  renderer = startRenderer();
+});
+afterAll(() => {
+  renderer?.remove();
+  folder?.remove();
+});
+
+function rendered(values: Values = {}): Rendered {
+  const [result] = renderer.render([values]);
+  if (typeof result !== 'object') throw new Error(result);
+  return result;
+}
+
+const ofKind = ({ objects }: Rendered, kind: string) => objects.filter((object) => object.kind === kind);
+const podSpec = (set: KubernetesObject) => set.spec.template.spec;
+const isSubset = (part: object, whole: object) =>
+  Object.entries(part).every(([key, value]) => (whole as Record<string, unknown>)[key] === value);
+
+test('what is made from the settings and from values.yaml is as it would be made now: npm run chart', async () => {
+  for (const [name, text] of Object.entries(await generated())) {
+    const written = readFileSync(join(CHART, name), 'utf8');
+    if (name.endsWith('.json')) expect(JSON.parse(written), name).toEqual(JSON.parse(text));
+    else expect(written, name).toBe(text);
+  }
+});
+
+test('chart and program have one version', () => {
+  const { version } = JSON.parse(readFileSync(join(CHART, '..', 'package.json'), 'utf8'));
+  expect(parse(readFileSync(join(CHART, 'Chart.yaml'), 'utf8'))).toMatchObject({
+    version,
+    appVersion: version,
+  });
+});
+
+describe('every combination of toggles', () => {
+  const all = combinations();
+  let results: readonly (Rendered | string)[];
+  beforeAll(() => {
+    results = renderer.render(all);
+  });
+
+  test('renders', () => {
+    expect(all.length).toBe(1024);
+    expect(results.filter((result) => typeof result === 'string')).toEqual([]);
+  });
+
+  test('gives valid objects, each name once', () => {
+    const objects = new Map<string, KubernetesObject>();
+    for (const result of results as Rendered[]) {
+      const names = result.objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`);
+      expect(new Set(names).size).toBe(names.length);
+      for (const object of result.objects) objects.set(JSON.stringify(object), object);
+    }
+    expect(objects.size).toBeGreaterThan(1000);
+    expect(problemsOf([...objects.values()], folder.path)).toEqual([]);
+  });
+
+  test('gives pods whose environment the service takes, their slices making up the whole', async () => {
+    // Each environment once: most combinations differ in other objects.
+    const seen = new Set<string>();
+    for (const result of results as Rendered[]) {
+      const [set] = ofKind(result, 'StatefulSet');
+      const cluster = clusterOf(result.objects, CLUSTER);
+      const replicas: number = set!.spec.replicas;
+      const name = JSON.stringify([podSpec(set!), cluster]);
+      if (seen.has(name)) continue;
+      seen.add(name);
+      const last = podOf(set!, replicas - 1, cluster, join(folder.path, 'pod'));
+      const { core } = await loadConfig(last.env);
+      expect(core.slice).toEqual({ index: replicas - 1, of: replicas });
+      expect(podSpec(set!).terminationGracePeriodSeconds * 1000).toBeGreaterThan(core.stopTimeout);
+      expect(podSpec(set!).containers[0].ports[0].containerPort).toBe(core.httpPort);
+    }
+    expect(seen.size).toBeGreaterThan(500);
+  });
+
+  test('selects its pods, and nothing else, by its labels', () => {
+    for (const result of results.slice(-16) as Rendered[]) {
+      const sets = ofKind(result, 'StatefulSet');
+      const [check] = ofKind(result, 'Pod');
+      for (const { spec } of sets) {
+        expect(isSubset(spec.selector.matchLabels, spec.template.metadata.labels)).toBe(true);
+        expect(ofKind(result, 'Service').map(({ metadata }) => metadata.name)).toContain(spec.serviceName);
+      }
+      const selectors = result.objects.flatMap(({ kind, spec }) => {
+        if (kind === 'Service') return [spec.selector];
+        if (kind === 'PodDisruptionBudget') return [spec.selector.matchLabels];
+        return kind === 'NetworkPolicy' ? [spec.podSelector.matchLabels] : [];
+      });
+      for (const selector of selectors) {
+        for (const { spec } of sets) expect(isSubset(selector, spec.template.metadata.labels)).toBe(true);
+        if (check) expect(isSubset(selector, check.metadata.labels!)).toBe(false);
+      }
+      for (const monitor of ofKind(result, 'ServiceMonitor')) {
+        const found = ofKind(result, 'Service').filter(({ metadata }) =>
+          isSubset(monitor.spec.selector.matchLabels, metadata.labels!),
+        );
+        // Once: a second one would scrape every pod twice.
+        expect(found.map(({ spec }) => spec.clusterIP)).toEqual(['None']);
+      }
+    }
+  });
+});
+
+test('the validation refuses fields that nobody knows, values that are wrong and fields that are missing', () => {
+  const set = () => structuredClone(ofKind(rendered(EVERY_SINK), 'StatefulSet')[0]!);
+  const broken: readonly [(set: KubernetesObject) => void, RegExp][] = [
+    [
+      ({ spec }) => Object.assign(spec, { replica: 1 }),
+      /'"replica"' does not exist in type 'IStatefulSetSpec'/,
+    ],
+    [
+      (one) => Object.assign(podSpec(one).containers[0], { arg: [] }),
+      /'"arg"' does not exist in type 'IContainer'/,
+    ],
+    [(one) => Object.assign(podSpec(one).volumes[0].emptyDir, { size: '1Gi' }), /'"size"' does not exist/],
+    [({ spec }) => Object.assign(spec, { replicas: '1' }), /replicas.* must be integer/],
+    [({ spec }) => delete spec.selector, /selector/],
+    [(one) => Object.assign(one, { apiVersion: 'apps/v2' }), /no such kind/],
+  ];
+  for (const [change, expected] of broken) {
+    const object = set();
+    change(object);
+    expect(problemsOf([object], folder.path).join('\n')).toMatch(expected);
+  }
+});
+
+describe('a pod', () => {
+  test('has its secrets in files, and none in a variable', async () => {
+    const [one] = renderer.render([{ ...EVERY_SINK, secrets: { natsToken: 't0ken' } }]);
+    const { objects } = one as Rendered;
+    const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
+    const { env } = podOf(set!, 0, clusterOf(objects), join(folder.path, 'secrets'));
+    const config = await loadConfig(env);
+    expect(config.core.natsToken).toBe('t0ken');
+    const influx = config.sinks.find(({ id }) => id === 'influxdb');
+    expect(influx?.values).toMatchObject({ token: 'a token: "quoted" $(NOT_EXPANDED) $HOME' });
+    expect(JSON.stringify(objects.filter(({ kind }) => kind !== 'Secret'))).not.toMatch(
+      /t0ken|quoted|pa%24s/,
+    );
+    for (const { from, shown, variable } of config.resolved)
+      if (shown === '***') expect(from, variable).toBe('file');
+  });
+
+  test('takes what Secrets and ConfigMaps of others hold', async () => {
+    const { objects } = rendered(merged(EXTRAS, FROM_CLUSTER));
+    const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
+    const { env } = podOf(set!, 0, clusterOf(objects, CLUSTER), join(folder.path, 'others'));
+    const { core, sinks } = await loadConfig(env);
+    expect(core.natsPassword).toBe('the password');
+    expect(readFileSync(core.natsTlsCaFile!, 'utf8')).toBe('an authority');
+    expect(sinks.map(({ id, kind }) => [id, kind])).toEqual([
+      ['archive', 'sqlite'],
+      ['old_flux', 'influxdb'],
+    ]);
+    expect(env.AWS_ACCESS_KEY_ID).toBe('id');
+  });
+
+  test('runs as nobody in particular, may nothing, and writes into its volumes only', () => {
+    const [set] = ofKind(rendered({ ...EVERY_SINK, profiles: { enabled: true } }), 'StatefulSet');
+    const { securityContext, containers, automountServiceAccountToken, enableServiceLinks } = podSpec(set!);
+    expect(securityContext).toMatchObject({ runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } });
+    expect(containers[0].securityContext).toEqual({
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ['ALL'] },
+    });
+    expect([automountServiceAccountToken, enableServiceLinks]).toEqual([false, false]);
+    const writable = containers[0].volumeMounts.filter(({ readOnly }: { readOnly?: true }) => !readOnly);
+    expect(writable.map(({ mountPath }: { mountPath: string }) => mountPath)).toEqual([
+      '/tmp',
+      '/data',
+      '/profiles',
+    ]);
+  });
+
+  test('is replaced when a setting or a secret of the values changes, and only then', () => {
+    const annotations = (given: Values) =>
+      ofKind(rendered(given), 'StatefulSet')[0]!.spec.template.metadata.annotations;
+    const before = annotations({ secrets: { natsToken: 'a' } });
+    expect(annotations({ secrets: { natsToken: 'b' } })['checksum/secret']).not.toBe(
+      before['checksum/secret'],
+    );
+    expect(
+      annotations({ secrets: { natsToken: 'a' }, settings: { window: '1m' } })['checksum/config'],
+    ).not.toBe(before['checksum/config']);
+    expect(annotations({ secrets: { natsToken: 'a' }, dashboard: { enabled: true } })).toEqual(before);
+  });
+
+  test('of a standby has the slice of its ordinal as well', async () => {
+    const result = rendered({ replicas: 3, standby: 2, sinks: { blackhole: { enabled: true } } });
+    const sets = ofKind(result, 'StatefulSet');
+    expect(sets.map(({ metadata }) => metadata.name)).toEqual([
+      'shop-metrics-fanout',
+      'shop-metrics-fanout-standby',
+      'shop-metrics-fanout-standby-2',
+    ]);
+    for (const set of sets) {
+      const { env } = podOf(set, 1, clusterOf(result.objects), join(folder.path, 'standby'));
+      expect((await loadConfig(env)).core.slice).toEqual({ index: 1, of: 3 });
+    }
+  });
+
+  test('of core mode shares the load by a queue group', async () => {
+    const result = rendered({ replicas: 2, settings: { metricsSource: 'core' } });
+    const [set] = ofKind(result, 'StatefulSet');
+    const { core } = await loadConfig(
+      podOf(set!, 1, clusterOf(result.objects), join(folder.path, 'core')).env,
+    );
+    expect(core).toMatchObject({ metricsQueueGroup: 'shop-metrics-fanout', slice: { index: 0, of: 1 } });
+  });
+
+  test('of a release without the label of its ordinal does not start, and says why', async () => {
+    const { objects } = rendered({ persistence: { enabled: false } });
+    const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
+    const { env } = processOf(podSpec(set!), {}, [], clusterOf(objects), folder.path);
+    await expect(loadConfig(env)).rejects.toThrow('SLICE: expected which time slice of how many');
+  });
+});
+
+test('helm test checks the bus and every sink with the settings of the pods', async () => {
+  const result = rendered(EVERY_SINK);
+  const [check] = ofKind(result, 'Pod');
+  expect(check!.metadata).toMatchObject({ annotations: { 'helm.sh/hook': 'test' } });
+  const { args, env } = processOf(check!.spec, {}, [], clusterOf(result.objects), join(folder.path, 'check'));
+  expect(args).toEqual(['check']);
+  expect((await loadConfig(env)).sinks.length).toBe(8);
+});
+
+test('what cannot work is refused with a reason', () => {
+  const bad: readonly [Values, RegExp][] = [
+    [{ standby: 1 }, /standby: a sqlite sink writes into a file of its pod/],
+    [{ standby: 1, settings: { metricsSource: 'core' } }, /standby: in core mode/],
+    [
+      { sinks: { influxdb: { enabled: true, settings: { url: 'http://a' }, secrets: { url: 'http://b' } } } },
+      /sinks.influxdb: only one of settings.url and secrets.url/,
+    ],
+  ];
+  for (const [result, [, expected]] of renderer
+    .render(bad.map(([values]) => values))
+    .map((r, i) => [r, bad[i]!] as const))
+    expect(result).toMatch(expected);
+});
+
+test('the alerts are those of the file, with the address of the runbooks, less those that are unwanted', () => {
+  const file = parse(readFileSync(join(CHART, 'rules', 'metrics-fanout.yaml'), 'utf8'));
+  const [plain] = ofKind(rendered({ prometheusRule: { enabled: true } }), 'PrometheusRule');
+  expect(plain!.spec).toEqual(file);
+  const changed = rendered({ prometheusRule: { ...(EXTRAS.prometheusRule as object), enabled: true } });
+  const [{ rules }] = ofKind(changed, 'PrometheusRule')[0]!.spec.groups;
+  expect(rules.length).toBe(file.groups[0].rules.length);
+  expect(rules.at(-1)).toEqual({ alert: 'Own', expr: 'vector(1)' });
+  expect(JSON.stringify(rules)).not.toContain('FanoutNoMessages');
+  expect(rules[0].annotations.runbook_url).toBe('https://wiki.example.com/runbooks#fanoutdown');
+});
+
+test('the dashboard is the file', () => {
+  const [map] = ofKind(rendered({ dashboard: { enabled: true } }), 'ConfigMap').filter(({ metadata }) =>
+    metadata.name.endsWith('-dashboard'),
+  );
+  expect(map!.data['metrics-fanout.json']).toBe(
+    readFileSync(join(CHART, 'dashboards', 'metrics-fanout.json'), 'utf8').trimEnd(),
+  );
+});
+
+test('the notes say what to do next', () => {
+  const { notes } = rendered({
+    replicas: 3,
+    sinks: { influxdb: { enabled: true }, otlp: { enabled: true } },
+  });
+  expect(notes).toContain('reads nats://nats:4222 and writes to: influxdb, otlp.');
+  expect(notes).toContain('helm test shop -n metrics --logs');
+  expect(notes).toContain('kubectl exec -n metrics shop-metrics-fanout-0 -- metrics-fanout ctl status');
+  expect(notes).toContain('Nothing watches it');
+  expect(notes).not.toContain('SQLite');
+  expect(rendered({ persistence: { enabled: false } }).notes).toContain('WARNING: persistence is off');
+  expect(notes).not.toMatch(/\n{3}|<no value>/);
+});

@@ -1,0 +1,145 @@
+/** Values for the chart's tests: every sink as one would set it, everything that can be added, every toggle. */
+import { SINKS } from '../../sinks/index.ts';
+import { merged, type Values } from './chart.ts';
+
+/** What each kind of sink needs; secrets in the values. */
+export const SINK_VALUES: Readonly<Record<string, Values>> = {
+  influxdb: {
+    settings: { url: 'http://influxdb:8086', org: 'acme', bucket: 'metrics', timeout: '20s', priceMonth: 80 },
+    secrets: { token: 'a token: "quoted" $(NOT_EXPANDED) $HOME' },
+  },
+  redshift: {
+    settings: { table: 'metrics.points' },
+    secrets: { url: 'postgres://user:pa%24s@redshift:5439/metrics' },
+    files: { caFile: '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n' },
+  },
+  dynamodb: { settings: { region: 'eu-west-1', ttl: '30d', create: false, backlog: '128MB' } },
+  sqlite: { settings: { priceGbMonth: 0.1 } },
+  clickhouse: { settings: { url: 'http://clickhouse:8123', user: 'fanout' }, secrets: { password: 'p' } },
+  prometheus: {
+    settings: { url: 'http://prometheus:9090/api/v1/write' },
+    secrets: { headers: 'x-scope-orgid=a' },
+  },
+  otlp: {
+    settings: { url: 'http://collector:4318', sums: 'gauge' },
+    secrets: { headers: 'api-key=k,b=c%2Cd' },
+  },
+  blackhole: { settings: { delay: '5ms' } },
+};
+
+/** The same secrets, but in Secrets and ConfigMaps that exist. */
+export const FROM_CLUSTER: Values = {
+  secrets: { natsPassword: { secretName: 'nats', key: 'password' }, controlToken: 'in the values' },
+  files: {
+    natsTlsCaFile: { configMapName: 'ca', key: 'ca.crt' },
+    natsTlsCertFile: { secretName: 'nats-tls', key: 'tls.crt' },
+    natsTlsKeyFile: { secretName: 'nats-tls', key: 'tls.key' },
+  },
+  settings: { natsUser: 'fanout' },
+  sinks: {
+    influxdb: { secrets: { token: { secretName: 'influx', key: 'token' } } },
+    redshift: {
+      secrets: { url: { secretName: 'redshift', key: 'url' } },
+      files: { caFile: { configMapName: 'ca', key: 'redshift.pem' } },
+    },
+    // A second sink of a kind, and one of a module.
+    old_flux: {
+      enabled: true,
+      kind: 'influxdb',
+      settings: { api: 'v1', url: 'http://old:8086', database: 'metrics', user: 'fanout' },
+      secrets: { password: { secretName: 'influx', key: 'old' } },
+    },
+    archive: { enabled: true, kind: 'sqlite' },
+  },
+};
+
+/** What those have in them. */
+export const CLUSTER: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'secret nats': { password: 'the password' },
+  'secret nats-tls': { 'tls.crt': 'a certificate', 'tls.key': 'a key' },
+  'secret influx': { token: 'the token', old: 'old' },
+  'secret redshift': { url: 'postgres://u:p@redshift:5439/metrics' },
+  'secret aws': { AWS_ACCESS_KEY_ID: 'id', AWS_SECRET_ACCESS_KEY: 'key' },
+  'configMap ca': { 'ca.crt': 'an authority', 'redshift.pem': 'another' },
+};
+
+/** Everything that is off, or empty, by default. */
+export const EXTRAS: Values = {
+  image: { digest: `sha256:${'0'.repeat(64)}` },
+  imagePullSecrets: [{ name: 'registry' }],
+  commonLabels: { team: 'platform' },
+  settings: { window: '1m', maxSeries: 2_000_000, verifyShare: 0.5, metricsSubjects: 'metrics.>' },
+  service: { type: 'LoadBalancer', port: 8080, annotations: { a: 'b' } },
+  serviceAccount: { annotations: { 'eks.amazonaws.com/role-arn': 'arn:aws:iam::1:role/fanout' } },
+  serviceMonitor: { labels: { release: 'prometheus' } },
+  prometheusRule: {
+    labels: { release: 'prometheus' },
+    runbooks: 'https://wiki.example.com/runbooks',
+    disabled: ['FanoutNoMessages'],
+    extraRules: [{ alert: 'Own', expr: 'vector(1)' }],
+  },
+  dashboard: { annotations: { grafana_folder: 'NATS' } },
+  podDisruptionBudget: { maxUnavailable: '50%' },
+  networkPolicy: {
+    from: [{ namespaceSelector: { matchLabels: { 'kubernetes.io/metadata.name': 'monitoring' } } }],
+    egress: [{ to: [{ podSelector: {} }], ports: [{ port: 4222, protocol: 'TCP' }] }],
+  },
+  persistence: { storageClassName: 'fast', size: '20Gi', whenDeleted: 'Delete' },
+  nodeSelector: { 'kubernetes.io/arch': 'amd64' },
+  tolerations: [{ key: 'metrics', operator: 'Exists', effect: 'NoSchedule' }],
+  affinity: {
+    podAntiAffinity: {
+      requiredDuringSchedulingIgnoredDuringExecution: [
+        { topologyKey: 'kubernetes.io/hostname', labelSelector: { matchLabels: { a: 'b' } } },
+      ],
+    },
+  },
+  priorityClassName: 'high',
+  podAnnotations: { 'sidecar.istio.io/inject': 'false' },
+  podLabels: { tier: 'metrics' },
+  extraEnv: [{ name: 'NODE_OPTIONS', value: '--max-old-space-size=512' }],
+  extraEnvFrom: [{ secretRef: { name: 'aws' } }],
+  extraVolumes: [{ name: 'modules', configMap: { name: 'modules' } }],
+  extraVolumeMounts: [{ name: 'modules', mountPath: '/modules', readOnly: true }],
+  extraObjects: [
+    'apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ include "fanout.fullname" . }}-text\ndata: {a: b}\n',
+    { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: '{{ .Release.Name }}-map' }, data: { a: 'b' } },
+  ],
+};
+
+const TOGGLES = [
+  ['serviceMonitor', 'enabled'],
+  ['prometheusRule', 'enabled'],
+  ['dashboard', 'enabled'],
+  ['podDisruptionBudget', 'enabled'],
+  ['networkPolicy', 'enabled'],
+  ['topologySpread', 'enabled'],
+  ['serviceAccount', 'create'],
+  ['persistence', 'enabled'],
+  ['profiles', 'enabled'],
+  ['test', 'enabled'],
+] as const;
+
+const kinds = Object.keys(SINKS);
+const isSet = (number: number, bit: number) => ((number >> bit) & 1) === 1;
+
+/** The sinks of a number's bits. */
+export function sinksOf(number: number): Values {
+  return Object.fromEntries(
+    kinds.map((kind, i) => [kind, { ...SINK_VALUES[kind], enabled: isSet(number, i) }]),
+  );
+}
+
+export const EVERY_SINK: Values = { sinks: sinksOf(2 ** kinds.length - 1) };
+
+/** Every combination of toggles; with each, other sinks, so that every set of sinks comes at least once. */
+export function combinations(): Values[] {
+  return Array.from({ length: 2 ** TOGGLES.length }, (_, number) => {
+    const toggles = TOGGLES.map(([part, key], i) => ({ [part]: { [key]: isSet(number, i) } }));
+    const sets = 2 ** kinds.length;
+    const sinks = { sinks: sinksOf(number % sets) };
+    // Neither shares a factor with the powers of two that the others go by.
+    const more = [...(number % 3 === 0 ? [EXTRAS] : []), ...(number % 5 === 0 ? [FROM_CLUSTER] : [])];
+    return [sinks, ...more, ...toggles, { replicas: 1 + (number % 7) }].reduce(merged, {});
+  });
+}
