@@ -7,7 +7,7 @@ import { freePort, type Server, startProcess, temporaryFolder } from './process.
 export interface Prometheus extends Server {
   /** The values of an instant query, in the order of their labels. */
   query(expression: string): Promise<number[]>;
-  /** Resolves when a scrape that began after the call has been stored. */
+  /** Resolves when a scrape of every target that began after the call has been stored. */
   untilScraped(): Promise<void>;
 }
 
@@ -15,20 +15,24 @@ const SCRAPE_INTERVAL_MS = 500;
 const SCRAPE_TIMEOUT_MS = 20_000;
 
 interface Answer {
-  readonly data: { readonly result: { readonly metric: object; readonly value: [number, string] }[] };
+  readonly error?: string;
+  readonly data?: { readonly result: { readonly metric: object; readonly value: [number, string] }[] };
 }
 
-/** Debian's package `prometheus`. */
-export async function startPrometheus(target: string): Promise<Prometheus> {
-  const job = { job_name: 'fanout', static_configs: [{ targets: [new URL(target).host] }] };
+/** Debian's package `prometheus`. `rules`: a file with rules that it follows. */
+export async function startPrometheus(targets: readonly string[], rules?: string): Promise<Prometheus> {
+  const hosts = targets.map((target) => new URL(target).host);
+  const interval = `${SCRAPE_INTERVAL_MS}ms`;
   const server = await start({
-    global: { scrape_interval: `${SCRAPE_INTERVAL_MS}ms` },
-    scrape_configs: [job],
+    global: { scrape_interval: interval, evaluation_interval: interval },
+    scrape_configs: [{ job_name: 'metrics-fanout', static_configs: [{ targets: hosts }] }],
+    ...(rules === undefined ? {} : { rule_files: [rules] }),
   });
   const { url } = server;
   const results = async (expression: string) => {
     const response = await fetch(`${url}/api/v1/query?${new URLSearchParams({ query: expression })}`);
-    const { data } = (await response.json()) as Answer;
+    const { data, error } = (await response.json()) as Answer;
+    if (data === undefined) throw new Error(`${expression}: ${error}`);
     const key = (metric: object) => JSON.stringify(metric);
     return data.result.sort((a, b) => (key(a.metric) < key(b.metric) ? -1 : 1));
   };
@@ -42,8 +46,8 @@ export async function startPrometheus(target: string): Promise<Prometheus> {
         Date.now() < deadline;
         await sleep(SCRAPE_INTERVAL_MS)
       ) {
-        const [newest] = await results('timestamp(fanout_messages_received_total)');
-        if (newest !== undefined && Number(newest.value[1]) > after) return;
+        const newest = await results('timestamp(fanout_messages_received_total)');
+        if (newest.length === hosts.length && newest.every(({ value }) => Number(value[1]) > after)) return;
       }
       throw new Error('Prometheus did not scrape in time');
     },

@@ -14,7 +14,7 @@ let prometheus: Prometheus;
 beforeAll(async () => {
   stack = await startStack();
   service = await startServiceProgram({ ...stack.env, ...WINDOWS });
-  prometheus = await startPrometheus(service.url);
+  prometheus = await startPrometheus([service.url]);
 });
 afterAll(async () => {
   await service?.stop('SIGKILL');

@@ -220,6 +220,8 @@ describe('a pod', () => {
       'shop-metrics-fanout-standby-2',
     ]);
     for (const set of sets) {
+      const [constraint] = podSpec(set).topologySpreadConstraints;
+      expect(constraint).toMatchObject({ matchLabelKeys: ['apps.kubernetes.io/pod-index'] });
       const { env } = podOf(set, 1, clusterOf(result.objects), join(folder.path, 'standby'));
       expect((await loadConfig(env)).core.slice).toEqual({ index: 1, of: 3 });
     }

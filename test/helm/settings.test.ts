@@ -138,7 +138,7 @@ describe('every setting reaches the program', () => {
   }
 
   test('of the service', async () => {
-    const ofChart = ['slice', 'httpHost', 'httpPort', 'stopTimeout', 'controlProfileDir'];
+    const ofChart = ['slice', 'httpPort', 'stopTimeout', 'controlProfileDir'];
     const { env } = await resolvedOf(everySetting(CORE_SETTINGS, ofChart));
     for (const [key, one] of Object.entries(CORE_SETTINGS)) {
       if (ofChart.includes(key)) continue;

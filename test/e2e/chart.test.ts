@@ -1,0 +1,213 @@
+/** The chart with every sink on and three replicas: its pods, run as processes of their own against real servers. */
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { compareSinks, compareWithTruth, isEqual } from '../../src/compare/compare.ts';
+import type { TruthRow } from '../../src/compare/truth.ts';
+import { loadConfig } from '../../src/config.ts';
+import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
+import { freePort, type Server } from '../../src/servers/process.ts';
+import { startProgram } from '../../src/servers/program.ts';
+import { type Prometheus, startPrometheus, startPrometheusReceiver } from '../../src/servers/prometheus.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type Stack, startStack } from '../../src/servers/stack.ts';
+import { ALL_FIELDS, type StoredPoint } from '../../src/sink.ts';
+import { CHART, type KubernetesObject, startRenderer, type Values } from '../helm/chart.ts';
+import { type Cluster, clusterOf, podOf, processOf } from '../helm/pod.ts';
+import { dashboardQueries } from '../helm/queries.ts';
+import { KEY, type Receiver, startReceiver } from '../sinks/otlp-receiver.ts';
+import { endOf, sendTraffic, WINDOW_MS } from './support.ts';
+
+const REPLICAS = 3;
+const CLICKHOUSE = { user: 'fanout', password: 'a <secret> & more' };
+/** Of the three sinks that no other pod sees, or nobody can read. */
+const NOT_SHARED = ['sqlite', 'otlp', 'blackhole'];
+
+interface Pod {
+  readonly env: Readonly<Record<string, string>>;
+  service: ServiceProgram;
+}
+
+let stack: Stack;
+let clickhouse: ClickHouse;
+let remote: Server;
+let receiver: Receiver;
+let objects: readonly KubernetesObject[];
+let cluster: Cluster;
+const pods: Pod[] = [];
+let prometheus: Prometheus | undefined;
+
+/** As somebody would write them who has these servers: secrets partly in the values, partly in a Secret of theirs. */
+function valuesFor(stack: Stack): Values {
+  const { env } = stack;
+  return {
+    replicas: REPLICAS,
+    stopTimeoutSeconds: 5,
+    settings: {
+      natsUrl: stack.nats.url,
+      metricsStart: 'earliest',
+      window: '1s',
+      lateness: '500ms',
+      maxAhead: '500ms',
+      verifyShare: 1,
+      verifyDelay: '1s',
+    },
+    sinks: {
+      influxdb: { enabled: true, settings: { api: 'v1', url: stack.influxdb.url, database: 'fanout' } },
+      redshift: { enabled: true, secrets: { url: { secretName: 'stores', key: 'redshift' } } },
+      dynamodb: {
+        enabled: true,
+        settings: { endpoint: stack.dynamodb.url, region: env.SINK_DYNAMODB_REGION },
+      },
+      sqlite: { enabled: true },
+      clickhouse: {
+        enabled: true,
+        settings: { url: clickhouse.url, user: CLICKHOUSE.user },
+        secrets: { password: CLICKHOUSE.password },
+      },
+      prometheus: { enabled: true, settings: { url: `${remote.url}/api/v1/write` } },
+      otlp: { enabled: true, settings: { url: receiver.url }, secrets: { headers: `api-key=${KEY}` } },
+      blackhole: { enabled: true },
+    },
+    extraEnvFrom: [{ secretRef: { name: 'aws' } }],
+  };
+}
+
+/** Every pod has a network of its own, where the port is free; here they share one. */
+async function startPod(ordinal: number): Promise<Pod> {
+  const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
+  const pod = podOf(set!, ordinal, cluster, join(stack.folder, `pod-${ordinal}`));
+  const env = { ...pod.env, HTTP_HOST: '127.0.0.1', HTTP_PORT: String(await freePort()) };
+  return { env, service: await startServiceProgram(env) };
+}
+
+beforeAll(async () => {
+  [stack, clickhouse, remote, receiver] = await Promise.all([
+    startStack(),
+    startClickHouse(CLICKHOUSE),
+    startPrometheusReceiver({ outOfOrder: '1h' }),
+    startReceiver(),
+  ]);
+  const renderer = startRenderer();
+  try {
+    const [rendered] = renderer.render([valuesFor(stack)]);
+    if (typeof rendered !== 'object') throw new Error(rendered);
+    objects = rendered.objects;
+  } finally {
+    renderer.remove();
+  }
+  const { AWS_ACCESS_KEY_ID = '', AWS_SECRET_ACCESS_KEY = '', SINK_REDSHIFT_URL = '' } = stack.env;
+  cluster = clusterOf(objects, {
+    'secret stores': { redshift: SINK_REDSHIFT_URL },
+    'secret aws': { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY },
+  });
+  pods.push(...(await Promise.all(Array.from({ length: REPLICAS }, (_, ordinal) => startPod(ordinal)))));
+  prometheus = await startPrometheus(
+    pods.map(({ service }) => service.url),
+    join(CHART, 'rules', 'metrics-fanout.yaml'),
+  );
+});
+afterAll(async () => {
+  await Promise.all(pods.map(({ service }) => service.stop('SIGKILL')));
+  await Promise.all([prometheus, stack, clickhouse, remote, receiver].map((one) => one?.stop()));
+});
+
+interface RulesAnswer {
+  readonly data: { readonly groups: { readonly rules: { name: string; health: string; state: string }[] }[] };
+}
+
+let truth: TruthRow[];
+const equal = (result: Parameters<typeof isEqual>[0], name: string) =>
+  expect(isEqual(result), `${name}: ${JSON.stringify(result)}`).toBe(true);
+
+test('the pods, one of them killed in between, give every store the truth', async () => {
+  const traffic = sendTraffic(stack, [
+    '--duration',
+    '8s',
+    '--rate',
+    '1500',
+    '--series',
+    '100',
+    '--late',
+    '0.05',
+  ]);
+  await sleep(3000);
+  await pods[1]!.service.stop('SIGKILL');
+  // The StatefulSet starts it again, with the same volumes.
+  pods[1]!.service = await startServiceProgram(pods[1]!.env);
+  truth = await traffic;
+  await Promise.all(pods.map(({ service }) => service.untilConfirmed(endOf(truth), 60_000)));
+
+  for (const [name, value] of Object.entries(pods[0]!.env))
+    if (name.startsWith('AWS_')) process.env[name] = value;
+  const { sinks } = await loadConfig(pods[0]!.env);
+  expect(sinks.length).toBe(8);
+  const shared = sinks.filter(({ id }) => !NOT_SHARED.includes(id));
+  for (const [id, result] of await compareSinks(shared, truth, WINDOW_MS)) {
+    equal(result, id);
+    expect(result.points, id).toBe(truth.length);
+  }
+  const received = (await (await fetch(`${receiver.url}/read`)).json()) as StoredPoint[];
+  equal(await compareWithTruth(truth, toStream(received)), 'otlp');
+}, 120_000);
+
+test("each pod's SQLite file holds the windows of its slice", async () => {
+  const sizes = await Promise.all(
+    pods.map(async ({ env }, ordinal) => {
+      const { sinks } = await loadConfig(env);
+      const own = truth.filter(({ windowStart }) => (windowStart! / WINDOW_MS) % REPLICAS === ordinal);
+      const [result] = (
+        await compareSinks(
+          sinks.filter(({ id }) => id === 'sqlite'),
+          own,
+          WINDOW_MS,
+        )
+      ).values();
+      equal(result!, `pod ${ordinal}`);
+      return own.length;
+    }),
+  );
+  expect(Math.min(...sizes)).toBeGreaterThan(0);
+  expect(sizes.reduce((sum, size) => sum + size)).toBe(truth.length);
+});
+
+test('a real Prometheus follows the alerts, none of which fires, and answers every query of the dashboard', async () => {
+  await prometheus!.untilScraped();
+  expect(await prometheus!.query('sum(up{job="metrics-fanout"})')).toEqual([REPLICAS]);
+  expect(await prometheus!.query('max(fanout_slices) - count(count by (slice) (fanout_slices))')).toEqual([
+    0,
+  ]);
+  const answer = (await (await fetch(`${prometheus!.url}/api/v1/rules`)).json()) as RulesAnswer;
+  const { rules } = answer.data.groups[0]!;
+  expect(rules.length).toBeGreaterThan(20);
+  expect(rules.filter(({ health, state }) => health !== 'ok' || state === 'firing')).toEqual([]);
+  for (const { title, expr } of dashboardQueries('30s')) {
+    const values = await prometheus!.query(expr);
+    // Those that show only trouble have nothing to show.
+    if (!expr.endsWith('> 0')) expect(values.length, `${title}: ${expr}`).toBeGreaterThan(0);
+  }
+});
+
+test('the pod of helm test finds all well', async () => {
+  const [check] = objects.filter(({ kind, metadata }) => kind === 'Pod' && metadata.name.endsWith('-check'));
+  const { args, env } = processOf(check!.spec, {}, [], cluster, join(stack.folder, 'check'));
+  const program = startProgram([...args, '--json'], env);
+  const code = await program.ended;
+  const findings: { what: string; state: string; detail: string }[] = JSON.parse(program.output.stdout);
+  expect(findings.filter(({ state }) => state !== 'ok')).toEqual([]);
+  expect(findings.length).toBe(8 + 3);
+  expect(code).toBe(0);
+}, 60_000);
+
+test('the pods end in good time before Kubernetes would kill them', async () => {
+  const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
+  const started = Date.now();
+  expect(await Promise.all(pods.map(({ service }) => service.stop('SIGTERM')))).toEqual([0, 0, 0]);
+  expect(Date.now() - started).toBeLessThan(set!.spec.template.spec.terminationGracePeriodSeconds * 1000);
+}, 60_000);
+
+/** JSON knows no undefined, and no order of fields. */
+async function* toStream(points: readonly StoredPoint[]): AsyncGenerator<StoredPoint> {
+  for (const point of points)
+    yield { ...point, ...Object.fromEntries(ALL_FIELDS.map((f) => [f, point[f] ?? null])) };
+}
