@@ -69,14 +69,14 @@ describe('every combination of toggles', () => {
   });
 
   test('gives valid objects, each name once', () => {
-    const objects = new Map<string, KubernetesObject>();
+    const objects = new Set<KubernetesObject>();
     for (const result of results as Rendered[]) {
       const names = result.objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`);
       expect(new Set(names).size).toBe(names.length);
-      for (const object of result.objects) objects.set(JSON.stringify(object), object);
+      for (const object of result.objects) objects.add(object);
     }
     expect(objects.size).toBeGreaterThan(1000);
-    expect(problemsOf([...objects.values()], folder.path)).toEqual([]);
+    expect(problemsOf([...objects], folder.path)).toEqual([]);
   });
 
   test('gives pods whose environment the service takes, their slices making up the whole', async () => {
@@ -86,7 +86,12 @@ describe('every combination of toggles', () => {
       const [set] = ofKind(result, 'StatefulSet');
       const cluster = clusterOf(result.objects, CLUSTER);
       const replicas: number = set!.spec.replicas;
-      const name = JSON.stringify([podSpec(set!), cluster]);
+      const { name: own } = set!.metadata;
+      const { containers, volumes } = podSpec(set!);
+      const name = JSON.stringify([
+        [containers[0].env, containers[0].envFrom, volumes],
+        [replicas, cluster[`configMap ${own}`], cluster[`secret ${own}`]],
+      ]);
       if (seen.has(name)) continue;
       seen.add(name);
       const last = podOf(set!, replicas - 1, cluster, join(folder.path, 'pod'));

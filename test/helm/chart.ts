@@ -13,6 +13,16 @@ const RENDERER = fileURLToPath(new URL('./render/main.go', import.meta.url));
 const LIBRARIES = '/usr/share/gocode';
 const MAX_OUTPUT_BYTES = 2 ** 30;
 
+const NOTES = 'templates/NOTES.txt';
+
+/** By name, the index of the text. */
+type Files = Readonly<Record<string, number>>;
+
+interface Answer {
+  readonly texts: readonly string[];
+  readonly results: readonly { readonly files?: Files; readonly error?: string }[];
+}
+
 export type Values = Readonly<Record<string, unknown>>;
 
 export interface Release {
@@ -32,6 +42,7 @@ export interface KubernetesObject {
 }
 
 export interface Rendered {
+  /** Those that came out alike are the same: do not change them. */
   readonly objects: readonly KubernetesObject[];
   readonly notes: string;
 }
@@ -74,11 +85,12 @@ export function startRenderer(): Renderer {
         input,
         encoding: 'utf8',
         maxBuffer: MAX_OUTPUT_BYTES,
+        // It ends soon: there is no need to tidy up for long.
+        env: { GOGC: '400' },
       });
       if (status !== 0) throw new Error(stderr);
-      return (JSON.parse(stdout) as { files?: Record<string, string>; error?: string }[]).map(
-        ({ files, error }) => (files === undefined ? error! : renderedOf(files)),
-      );
+      const { texts, results } = JSON.parse(stdout) as Answer;
+      return results.map(({ files, error }) => (files === undefined ? error! : renderedOf(files, texts)));
     },
   };
 }
@@ -100,14 +112,14 @@ function isMap(value: unknown): value is Values {
 /** Most files come out alike whatever the values. */
 const parsed = new Map<string, readonly KubernetesObject[]>();
 
-function renderedOf(files: Readonly<Record<string, string>>): Rendered {
-  const objects = Object.entries(files).flatMap(([name, text]) => {
-    if (name.endsWith('NOTES.txt')) return [];
+function renderedOf({ [NOTES]: notes, ...files }: Files, texts: readonly string[]): Rendered {
+  const objects = Object.values(files).flatMap((index) => {
+    const text = texts[index]!;
     const known = parsed.get(text) ?? objectsOf(text);
     parsed.set(text, known);
     return known;
   });
-  return { objects, notes: files['templates/NOTES.txt']! };
+  return { objects, notes: texts[notes!]! };
 }
 
 /** Throws where it is no YAML, or has a key twice. */

@@ -1,6 +1,6 @@
 // Renders a chart as `helm template` does, for machines without helm: text/template with sprig, helm's own functions and
 // its built-in objects. Reads from standard input {"chart": folder, "renders": [...]} and writes, in the same order, the
-// files that came out of each, or the error. What helm is not asked for here (hooks' order, dependencies, lookup of a
+// files that came out of each, or the error. Every text is written once, for most files come out alike. What helm is not asked for here (hooks' order, dependencies, lookup of a
 // cluster) is left out; the test compares the two where helm is on the PATH.
 package main
 
@@ -32,9 +32,15 @@ type render struct {
 	APIVersions versions               `json:"apiVersions"`
 }
 
+type answer struct {
+	Texts   []string `json:"texts"`
+	Results []result `json:"results"`
+}
+
 type result struct {
-	Files map[string]string `json:"files,omitempty"`
-	Error string            `json:"error,omitempty"`
+	// By name, the index of the text.
+	Files map[string]int `json:"files,omitempty"`
+	Error string         `json:"error,omitempty"`
 }
 
 type versions []string
@@ -67,16 +73,26 @@ func main() {
 	if err != nil {
 		fail(err)
 	}
-	results := make([]result, len(asked.Renders))
+	told := answer{Results: make([]result, len(asked.Renders))}
+	indices := map[string]int{}
 	for i, one := range asked.Renders {
 		out, err := chart.render(one)
 		if err != nil {
-			results[i].Error = err.Error()
-		} else {
-			results[i].Files = out
+			told.Results[i].Error = err.Error()
+			continue
+		}
+		told.Results[i].Files = map[string]int{}
+		for name, text := range out {
+			index, known := indices[text]
+			if !known {
+				index = len(told.Texts)
+				indices[text] = index
+				told.Texts = append(told.Texts, text)
+			}
+			told.Results[i].Files[name] = index
 		}
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(results); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(told); err != nil {
 		fail(err)
 	}
 }
@@ -174,6 +190,9 @@ func execute(t *template.Template, name string, data interface{}) (string, error
 	return strings.ReplaceAll(text.String(), "<no value>", ""), nil
 }
 
+// inJSON keeps what was YAML: the alerts are read for every render, which may change what it got.
+var inJSON = map[string][]byte{}
+
 // functions are sprig's and helm's; those that render need the templates, which are not there while these are parsed.
 func functions(t *template.Template) template.FuncMap {
 	all := sprig.TxtFuncMap()
@@ -188,7 +207,16 @@ func functions(t *template.Template) template.FuncMap {
 	}
 	all["fromYaml"] = func(text string) map[string]interface{} {
 		value := map[string]interface{}{}
-		if err := yaml.Unmarshal([]byte(text), &value); err != nil {
+		converted, known := inJSON[text]
+		if !known {
+			var err error
+			if converted, err = yaml.YAMLToJSON([]byte(text)); err != nil {
+				value["Error"] = err.Error()
+				return value
+			}
+			inJSON[text] = converted
+		}
+		if err := json.Unmarshal(converted, &value); err != nil {
 			value["Error"] = err.Error()
 		}
 		return value
