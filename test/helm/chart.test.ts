@@ -216,6 +216,21 @@ describe('a pod', () => {
     expect(annotations({ secrets: { natsToken: 'a' }, dashboard: { enabled: true } })).toEqual(before);
   });
 
+  test('writes to a SQLite file where no sink is on, with the settings of that sink', async () => {
+    const result = rendered({ sinks: { sqlite: { settings: { priceMonth: 5 } } } });
+    const [set] = ofKind(result, 'StatefulSet');
+    const { env } = podOf(set!, 0, clusterOf(result.objects), join(folder.path, 'default'));
+    const { sinks } = await loadConfig(env);
+    expect(sinks.map(({ id, values, prices }) => [id, values, prices])).toEqual([
+      [
+        'sqlite',
+        { path: join(folder.path, 'default/data/sqlite.db') },
+        { priceMonth: 5, priceGbMonth: undefined },
+      ],
+    ]);
+    expect(set!.spec.volumeClaimTemplates.length).toBe(1);
+  });
+
   test('of a standby has the slice of its ordinal as well', async () => {
     const result = rendered({ replicas: 3, standby: 2, sinks: { blackhole: { enabled: true } } });
     const sets = ofKind(result, 'StatefulSet');
