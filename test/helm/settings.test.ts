@@ -92,7 +92,7 @@ describe('the schema of the values', () => {
   });
 });
 
-/** A value that the setting takes and that is not its default. */
+/** A value that the setting takes: one of these, or an example out of the words that say what it expects. */
 function sampleOf({ expected, parse }: Setting<unknown>): string {
   const candidates = [
     '47',
@@ -105,9 +105,8 @@ function sampleOf({ expected, parse }: Setting<unknown>): string {
     'true',
     'a=b',
   ];
-  const [, choices = ''] = /^one of (.*)$/.exec(expected) ?? [];
-  const all = [...choices.split(', ').slice(-1), ...candidates, 'some.text', 'earliest', 'a_name'];
-  const found = all.find((text) => text !== '' && parse(text) !== undefined);
+  const examples = expected.split(/[\s,]+/).reverse();
+  const found = [...candidates, 'some.text', 'a_name', ...examples].find((text) => parse(text) !== undefined);
   if (found === undefined) throw new Error(`no sample of ${expected}`);
   return found;
 }
