@@ -140,8 +140,8 @@ class Session {
   async #query(sql: string): Promise<void> {
     const statements = statementsOf(sql);
     const text = this.#checked(statements) ?? NONSENSE;
-    const [first] = statements;
-    if (text !== NONSENSE && first !== undefined && /^COPY\b/i.test(first.bare)) await this.#copy(first.text);
+    const copy = statements.find(({ bare }) => /^COPY\b/i.test(bare));
+    if (text !== NONSENSE && copy !== undefined) await this.#copy(sql);
     else this.#server.write(message('Q', `${text}\0`));
   }
 

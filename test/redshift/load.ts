@@ -113,7 +113,7 @@ function decoded(copy: Copy, bytes: Uint8Array): string {
   }
 }
 
-/** Fields with their escapes: what follows a backslash is data, whatever it is. */
+/** Fields with their escapes: what follows a backslash is data, whatever it is. A carriage return ends a row too. */
 function* rowsOf(text: string): Generator<string[]> {
   let fields: string[] = [];
   let field = '';
@@ -122,7 +122,7 @@ function* rowsOf(text: string): Generator<string[]> {
     if (character === '\\') {
       field += character + (text[at + 1] ?? '');
       at += 1;
-    } else if (character === '|' || character === '\n') {
+    } else if (character === '|' || character === '\n' || character === '\r') {
       fields.push(field);
       field = '';
       if (character === '|') continue;
