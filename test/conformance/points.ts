@@ -85,8 +85,6 @@ export const HOSTILE_TEXTS = [
   'carriage\r\nreturn',
   'tab\tstop',
   '\\n is not a line feed',
-  '\\N',
-  '|',
   '\u001f\u007f\u0085\u2028',
   'Zürich',
   'Zu\u0308rich',

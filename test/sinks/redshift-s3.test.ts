@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ROWS_PER_PART } from '../../sinks/redshift/copy.ts';
 import redshift from '../../sinks/redshift/sink.ts';
 import type { Sink } from '../../src/sink.ts';
-import { differences, EVERYTHING, manyPoints, readAll } from '../conformance/points.ts';
+import { differences, EVERYTHING, makePoint, manyPoints, readAll } from '../conformance/points.ts';
 import { PROMPT_MS, sinkError } from '../conformance/subject.ts';
 import { type Rig, ROLE, S3_SETTINGS, startRig } from '../redshift/rig.ts';
 import { BUCKET, says } from '../redshift/s3.ts';
@@ -88,6 +88,34 @@ describe('by way of S3', () => {
     await noObjects();
     const { rows } = await rig.postgres.execute(`SELECT count(*) AS rows, sum(count) AS sum FROM ${table}`);
     expect(rows).toEqual([{ rows: String(many.length), sum: String((many.length * (many.length + 1)) / 2) }]);
+  });
+
+  it('goes text that is syntax to COPY, and numbers to the last bit', async () => {
+    const { sink, table } = await opened();
+    await rig.postgres.execute(`DELETE FROM ${table}`);
+    const texts = [
+      '|',
+      '\\N',
+      '\\',
+      '\\|',
+      '\r',
+      '\n',
+      '\r\n',
+      '\\\n',
+      '"',
+      '\ufffe',
+      '\ufeff',
+      '',
+      '#',
+      'N',
+    ];
+    const values = { count: 1, sum: 5e-324, min: -Number.MAX_VALUE, max: 0.1 + 0.2, last: 1 / 3 };
+    const written = texts.map((text) =>
+      makePoint({ name: text, type: 'gauge', instance: text, dimensions: [['k', `${text}.`]], values }),
+    );
+    expect(await sink.write({ points: written }, NEVER)).toEqual({ kind: 'written' });
+    await expectStored(sink, written);
+    expect(rig.double.notLoaded).toEqual([]);
   });
 
   it('allows for larger batches', () => {
