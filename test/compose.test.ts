@@ -79,7 +79,6 @@ test('what is mounted is there', () => {
   const mounts = all.flatMap(([, { volumes: mounted = [] }]) => mounted.map((mount) => mount.split(':')[0]!));
   for (const source of mounts) {
     // Of the chart: its rules and dashboard.
-    if (source.startsWith('./helm/') && !existsSync(join(root, 'helm'))) continue;
     if (source.startsWith('./')) expect(existsSync(join(root, source)), source).toBe(true);
     else expect(Object.keys(volumes)).toContain(source);
   }
