@@ -35,12 +35,21 @@ const SERVERS = {
   },
 };
 
-// Debian keeps servers in sbin, which a user's PATH does not have.
+const own = join(modules, '.bin');
+// npm puts ours first for its scripts.
+const given = (process.env.PATH ?? '')
+  .split(delimiter)
+  .filter((folder) => !folder.endsWith('node_modules/.bin'));
 const env = {
   ...process.env,
-  PATH: [join(modules, '.bin'), process.env.PATH ?? '', '/usr/local/sbin', '/usr/sbin', '/sbin'].join(
-    delimiter,
-  ),
+  PATH: [
+    // FANOUT_NODE=machine: the programs of node_modules, but on the machine's own Node.js.
+    ...(process.env.FANOUT_NODE === 'machine' ? [...given, own] : [own, ...given]),
+    // Debian keeps servers in sbin, which a user's PATH does not have.
+    '/usr/local/sbin',
+    '/usr/sbin',
+    '/sbin',
+  ].join(delimiter),
 };
 
 function say(text) {
@@ -175,15 +184,9 @@ function demo(args) {
   child.on('exit', (code, signal) => process.exit(code ?? (signal === 'SIGINT' ? 130 : 1)));
 }
 
-/** For a look at how it does on another one: FANOUT_NODE=machine. */
-function takeNodeOfMachine() {
-  rmSync(join(modules, '.bin', 'node'), { force: true });
-}
-
 const [command, ...args] = process.argv.slice(2);
 if (command !== 'test' && command !== 'demo') give(`usage: node ${process.argv[1]} test|demo [arguments]`);
 installPackages();
-if (env.FANOUT_NODE === 'machine') takeNodeOfMachine();
 installServers(SERVERS[command]);
 if (command === 'test') process.exitCode = test(args);
 else demo(args);
