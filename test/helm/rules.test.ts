@@ -11,11 +11,13 @@ import { tailCommand } from '../../src/commands/tail.ts';
 import { topCommand } from '../../src/commands/top.ts';
 import { verifyCommand } from '../../src/commands/verify.ts';
 import { temporaryFolder } from '../../src/servers/process.ts';
+import { RETRY_REASONS } from '../../src/sink.ts';
 import { ALERTS, type Series } from './alerts.ts';
 import { CHART } from './chart.ts';
 
 interface Rule {
   readonly alert: string;
+  readonly expr: string;
   readonly labels: { readonly severity: string };
   readonly annotations: Readonly<Record<'summary' | 'description' | 'runbook_url', string>>;
 }
@@ -104,6 +106,11 @@ describe('the alerts', () => {
     const { status, output } = promtool(['check', 'rules', '--lint=all', '--lint-fatal', FILE]);
     expect(output).toContain(`${rules.length} rules found`);
     expect(status).toBe(0);
+  });
+
+  test('tell what passes by itself from what does not', () => {
+    const { expr } = rules.find(({ alert }) => alert === 'FanoutSinkRefused')!;
+    expect(/reason!~"([^"]*)"/.exec(expr)?.[1]?.split('|')).toEqual([...RETRY_REASONS]);
   });
 
   test('each have cases', () => {
