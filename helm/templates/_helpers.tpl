@@ -66,8 +66,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "fanout.secretsPath" -}}/etc/metrics-fanout/secrets{{- end -}}
 
 {{/*
-What comes from files, by variable: {from: text, secretName or configMapName, as: the variable that names the file}.
-A secret NAME is told to the service as NAME_FILE; a setting that names a file has that ending already.
+What comes from files: by the variable that names the file, a text, {secretName, key} or {configMapName, key}. A secret NAME
+is told to the service as NAME_FILE; a setting that names a file has that ending already.
 */}}
 {{- define "fanout.mounted" -}}
 {{- $all := dict -}}
@@ -86,7 +86,10 @@ A secret NAME is told to the service as NAME_FILE; a setting that names a file h
 {{- $env := dict "HTTP_PORT" (include "fanout.text" .Values.service.port) "STOP_TIMEOUT" (printf "%ss" (include "fanout.text" .Values.stopTimeoutSeconds)) -}}
 {{- if .Values.profiles.enabled }}{{ $_ := set $env "CONTROL_PROFILE_DIR" "/profiles" }}{{ end -}}
 {{- if and (include "fanout.isCore" .) (gt (int .Values.replicas) 1) }}{{ $_ := set $env "METRICS_QUEUE_GROUP" (include "fanout.fullname" .) }}{{ end -}}
-{{- range $key, $value := .Values.settings }}{{ $_ := set $env (include "fanout.variable" $key) (include "fanout.text" $value) }}{{ end -}}
+{{- /* natsUrl has a default, which gives way to a secret one. */}}
+{{- range $key, $value := .Values.settings -}}
+{{- if not (hasKey (default dict $.Values.secrets) $key) }}{{ $_ := set $env (include "fanout.variable" $key) (include "fanout.text" $value) }}{{ end -}}
+{{- end -}}
 {{- range $id, $sink := fromJson (include "fanout.sinks" .) -}}
 {{- $prefix := printf "SINK_%s_" (upper $id) -}}
 {{- $_ := set $env (print $prefix "ENABLED") "true" -}}

@@ -182,6 +182,14 @@ describe('a pod', () => {
       if (shown === '***') expect(from, variable).toBe('file');
   });
 
+  test('has the address of the bus from a secret, where one is given', async () => {
+    const result = rendered({ secrets: { natsUrl: 'nats://u:p4ss@bus:4222' } });
+    const [set] = ofKind(result, 'StatefulSet');
+    const { env } = podOf(set!, 0, clusterOf(result.objects), join(folder.path, 'url'));
+    expect((await loadConfig(env)).core.natsUrl).toEqual(['nats://u:p4ss@bus:4222']);
+    expect(result.notes).not.toContain('p4ss');
+  });
+
   test('takes what Secrets and ConfigMaps of others hold', async () => {
     const { objects } = rendered(merged(EXTRAS, FROM_CLUSTER));
     const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
