@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { loadConfig } from '../../src/config.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
 import {
   CHART,
   type KubernetesObject,
@@ -21,16 +20,11 @@ import { CLUSTER, combinations, EVERY_SINK, EXTRAS, FROM_CLUSTER } from './value
 /** A thousand renders take seconds; much longer where others are at work. */
 const BUSY_MACHINE_MS = 300_000;
 
-let folder: ReturnType<typeof temporaryFolder>;
 let renderer: Renderer;
 beforeAll(() => {
-  folder = temporaryFolder('chart');
   renderer = startRenderer();
 });
-afterAll(() => {
-  renderer?.remove();
-  folder?.remove();
-});
+afterAll(() => renderer?.remove());
 
 function rendered(values: Values = {}): Rendered {
   const [result] = renderer.render([values]);
@@ -81,7 +75,7 @@ describe('every combination of toggles', () => {
         for (const object of result.objects) objects.add(object);
       }
       expect(objects.size).toBeGreaterThan(1000);
-      expect(problemsOf([...objects], folder.path)).toEqual([]);
+      expect(problemsOf([...objects], renderer.folder)).toEqual([]);
     },
     BUSY_MACHINE_MS,
   );
@@ -103,7 +97,7 @@ describe('every combination of toggles', () => {
         ]);
         if (seen.has(name)) continue;
         seen.add(name);
-        const last = podOf(set!, replicas - 1, cluster, join(folder.path, 'pod'));
+        const last = podOf(set!, replicas - 1, cluster, join(renderer.folder, 'pod'));
         const { core } = await loadConfig(last.env);
         expect(core.slice).toEqual({ index: replicas - 1, of: replicas });
         expect(podSpec(set!).terminationGracePeriodSeconds * 1000).toBeGreaterThan(core.stopTimeout);
@@ -161,7 +155,7 @@ test('the validation refuses fields that nobody knows, values that are wrong and
   for (const [change, expected] of broken) {
     const object = set();
     change(object);
-    expect(problemsOf([object], folder.path).join('\n')).toMatch(expected);
+    expect(problemsOf([object], renderer.folder).join('\n')).toMatch(expected);
   }
 });
 
@@ -170,7 +164,7 @@ describe('a pod', () => {
     const [one] = renderer.render([{ ...EVERY_SINK, secrets: { natsToken: 't0ken' } }]);
     const { objects } = one as Rendered;
     const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
-    const { env } = podOf(set!, 0, clusterOf(objects), join(folder.path, 'secrets'));
+    const { env } = podOf(set!, 0, clusterOf(objects), join(renderer.folder, 'secrets'));
     const config = await loadConfig(env);
     expect(config.core.natsToken).toBe('t0ken');
     const influx = config.sinks.find(({ id }) => id === 'influxdb');
@@ -185,7 +179,7 @@ describe('a pod', () => {
   test('has the address of the bus from a secret, where one is given', async () => {
     const result = rendered({ secrets: { natsUrl: 'nats://u:p4ss@bus:4222' } });
     const [set] = ofKind(result, 'StatefulSet');
-    const { env } = podOf(set!, 0, clusterOf(result.objects), join(folder.path, 'url'));
+    const { env } = podOf(set!, 0, clusterOf(result.objects), join(renderer.folder, 'url'));
     expect((await loadConfig(env)).core.natsUrl).toEqual(['nats://u:p4ss@bus:4222']);
     expect(result.notes).not.toContain('p4ss');
   });
@@ -193,7 +187,7 @@ describe('a pod', () => {
   test('takes what Secrets and ConfigMaps of others hold', async () => {
     const { objects } = rendered(merged(EXTRAS, FROM_CLUSTER));
     const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
-    const { env } = podOf(set!, 0, clusterOf(objects, CLUSTER), join(folder.path, 'others'));
+    const { env } = podOf(set!, 0, clusterOf(objects, CLUSTER), join(renderer.folder, 'others'));
     const { core, sinks } = await loadConfig(env);
     expect(core.natsPassword).toBe('the password');
     expect(readFileSync(core.natsTlsCaFile!, 'utf8')).toBe('an authority');
@@ -238,12 +232,12 @@ describe('a pod', () => {
   test('writes to a SQLite file where no sink is on, with the settings of that sink', async () => {
     const result = rendered({ sinks: { sqlite: { settings: { priceMonth: 5 } } } });
     const [set] = ofKind(result, 'StatefulSet');
-    const { env } = podOf(set!, 0, clusterOf(result.objects), join(folder.path, 'default'));
+    const { env } = podOf(set!, 0, clusterOf(result.objects), join(renderer.folder, 'default'));
     const { sinks } = await loadConfig(env);
     expect(sinks.map(({ id, values, prices }) => [id, values, prices])).toEqual([
       [
         'sqlite',
-        { path: join(folder.path, 'default/data/sqlite.db') },
+        { path: join(renderer.folder, 'default/data/sqlite.db') },
         { priceMonth: 5, priceGbMonth: undefined },
       ],
     ]);
@@ -261,7 +255,7 @@ describe('a pod', () => {
     for (const set of sets) {
       const [constraint] = podSpec(set).topologySpreadConstraints;
       expect(constraint).toMatchObject({ matchLabelKeys: ['apps.kubernetes.io/pod-index'] });
-      const { env } = podOf(set, 1, clusterOf(result.objects), join(folder.path, 'standby'));
+      const { env } = podOf(set, 1, clusterOf(result.objects), join(renderer.folder, 'standby'));
       expect((await loadConfig(env)).core.slice).toEqual({ index: 1, of: 3 });
     }
   });
@@ -270,7 +264,7 @@ describe('a pod', () => {
     const result = rendered({ replicas: 2, settings: { metricsSource: 'core' } });
     const [set] = ofKind(result, 'StatefulSet');
     const { core } = await loadConfig(
-      podOf(set!, 1, clusterOf(result.objects), join(folder.path, 'core')).env,
+      podOf(set!, 1, clusterOf(result.objects), join(renderer.folder, 'core')).env,
     );
     expect(core).toMatchObject({ metricsQueueGroup: 'shop-metrics-fanout', slice: { index: 0, of: 1 } });
   });
@@ -278,7 +272,7 @@ describe('a pod', () => {
   test('of a release without the label of its ordinal does not start, and says why', async () => {
     const { objects } = rendered({ persistence: { enabled: false } });
     const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
-    const { env } = processOf(podSpec(set!), {}, [], clusterOf(objects), folder.path);
+    const { env } = processOf(podSpec(set!), {}, [], clusterOf(objects), renderer.folder);
     await expect(loadConfig(env)).rejects.toThrow('SLICE: expected which time slice of how many');
   });
 });
@@ -287,7 +281,13 @@ test('helm test checks the bus and every sink with the settings of the pods', as
   const result = rendered(EVERY_SINK);
   const [check] = ofKind(result, 'Pod');
   expect(check!.metadata).toMatchObject({ annotations: { 'helm.sh/hook': 'test' } });
-  const { args, env } = processOf(check!.spec, {}, [], clusterOf(result.objects), join(folder.path, 'check'));
+  const { args, env } = processOf(
+    check!.spec,
+    {},
+    [],
+    clusterOf(result.objects),
+    join(renderer.folder, 'check'),
+  );
   expect(args).toEqual(['check']);
   expect((await loadConfig(env)).sinks.length).toBe(8);
 });

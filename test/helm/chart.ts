@@ -48,6 +48,8 @@ export interface Rendered {
 }
 
 export interface Renderer {
+  /** For what a test writes; removed with it. */
+  readonly folder: string;
   /** In the order of the values; a text is what the chart says is wrong with them. */
   render(values: readonly Values[], release?: Release): (Rendered | string)[];
   remove(): void;
@@ -71,6 +73,7 @@ export function startRenderer(): Renderer {
   });
   if (built.status !== 0) throw new Error(`go build: ${built.stderr ?? built.error}`);
   return {
+    folder: folder.path,
     remove: folder.remove,
     render(values, release = RELEASE) {
       const renders = values.map((given) => ({

@@ -4,7 +4,6 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SINKS } from '../../sinks/index.ts';
 import { CORE_SETTINGS, loadConfig, settingsOf } from '../../src/config.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
 import { type Setting, type Settings, variableName } from '../../src/settings.ts';
 import {
   CHART,
@@ -23,16 +22,11 @@ const isOnPath = (program: string) => spawnSync(program, ['version']).error === 
 const HAS_HELM = isOnPath('helm');
 const HAS_KUBECONFORM = spawnSync('kubeconform', ['-v']).error === undefined;
 
-let folder: ReturnType<typeof temporaryFolder>;
 let renderer: Renderer;
 beforeAll(() => {
-  folder = temporaryFolder('chart');
   renderer = startRenderer();
 });
-afterAll(() => {
-  renderer?.remove();
-  folder?.remove();
-});
+afterAll(() => renderer?.remove());
 
 const GOOD: readonly Values[] = [
   {},
@@ -128,7 +122,7 @@ describe('every setting reaches the program', () => {
     const [result] = renderer.render([values]);
     if (typeof result !== 'object') throw new Error(result);
     const [set] = result.objects.filter(({ kind }) => kind === 'StatefulSet');
-    const { env } = podOf(set!, 0, clusterOf(result.objects), join(folder.path, 'pod'));
+    const { env } = podOf(set!, 0, clusterOf(result.objects), join(renderer.folder, 'pod'));
     // What contradicts each other is none of the chart's business.
     const config = await loadConfig(env).catch(
       (error: unknown) => error as { errors: { variable: string; got?: string }[] },
@@ -170,7 +164,7 @@ describe.skipIf(!HAS_HELM)('helm itself', () => {
   const SETS = [{}, EVERY_SINK, EXTRAS, FROM_CLUSTER, ...combinations().filter((_, i) => i % 341 === 0)];
 
   function helm(command: string, values: Values) {
-    const file = join(folder.path, 'values.json');
+    const file = join(renderer.folder, 'values.json');
     writeFileSync(file, JSON.stringify(values));
     const cluster = ['--kube-version', '1.33.0'];
     const args =
