@@ -193,7 +193,8 @@ securityContext:
 {{- with fromJson (include "fanout.mounted" .) }}
 - name: secrets
   projected:
-    defaultMode: 0440
+    # 0440, which YAML 1.1 and 1.2 read differently.
+    defaultMode: 288
     sources:
       {{- if fromJson (include "fanout.ownSecrets" $) }}
       - secret:

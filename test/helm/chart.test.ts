@@ -200,7 +200,8 @@ describe('a pod', () => {
 
   test('runs as nobody in particular, may nothing, and writes into its volumes only', () => {
     const [set] = ofKind(rendered({ ...EVERY_SINK, profiles: { enabled: true } }), 'StatefulSet');
-    const { securityContext, containers, automountServiceAccountToken, enableServiceLinks } = podSpec(set!);
+    const { securityContext, containers, volumes, automountServiceAccountToken, enableServiceLinks } =
+      podSpec(set!);
     expect(securityContext).toMatchObject({ runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } });
     expect(containers[0].securityContext).toEqual({
       allowPrivilegeEscalation: false,
@@ -208,6 +209,8 @@ describe('a pod', () => {
       capabilities: { drop: ['ALL'] },
     });
     expect([automountServiceAccountToken, enableServiceLinks]).toEqual([false, false]);
+    const secrets = volumes.find(({ name }: { name: string }) => name === 'secrets');
+    expect(secrets.projected.defaultMode).toBe(0o440);
     const writable = containers[0].volumeMounts.filter(({ readOnly }: { readOnly?: true }) => !readOnly);
     expect(writable.map(({ mountPath }: { mountPath: string }) => mountPath)).toEqual([
       '/tmp',
