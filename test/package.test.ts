@@ -49,6 +49,8 @@ test('it holds what is needed and nothing else', () => {
     'CONTRIBUTING.md',
     'LICENSE',
     'README.md',
+    // Read by what the README tells to run.
+    'examples/nats/metrics-fanout.conf',
     'package.json',
   ]);
   // Sources are not in it, nor the tests, save for the suite that authors of sinks run.

@@ -57,8 +57,8 @@ describe('redshift', () => {
     ['EPIPE', 'connection'],
     ['EAI_AGAIN', 'connection'],
     ['ECONNREFUSED', 'connection'],
-    ['ERR_TLS_CERT_ALTNAME_INVALID', 'unauthorized'],
-    ['SELF_SIGNED_CERT_IN_CHAIN', 'unauthorized'],
+    ['ERR_TLS_CERT_ALTNAME_INVALID', 'untrusted'],
+    ['SELF_SIGNED_CERT_IN_CHAIN', 'untrusted'],
   ])('classifies %s as %s', (code, reason) => {
     expect(classify(Object.assign(new Error('x'), { code })).reason).toBe(reason);
   });
