@@ -7,11 +7,16 @@ import type { Counts, SinkStatus, Status } from './status.ts';
 type Labels = Readonly<Record<string, string>>;
 type Values = readonly (readonly [labels: Labels, value: number])[];
 
-interface Shown {
-  readonly kind: 'counter' | 'gauge';
+/** What a metric of ours is called, and says. */
+export interface Described {
+  readonly kind: 'counter' | 'gauge' | 'histogram';
   readonly name: string;
   readonly help: string;
   readonly labels?: readonly string[];
+}
+
+interface Shown extends Described {
+  readonly kind: 'counter' | 'gauge';
   readonly of: (status: Status) => Values;
 }
 
@@ -73,7 +78,7 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
     name: 'fanout_samples_rejected_total',
-    help: 'Bad elements of arrays whose other elements were taken, by reason.',
+    help: 'Elements of arrays, lines and fields that are no samples, of messages whose others were taken, by reason.',
     labels: ['reason'],
     of: ({ samples }) => byReason(samples.rejected),
   },
@@ -312,6 +317,16 @@ const SHOWN: readonly Shown[] = [
   },
 ];
 
+const WRITE_DURATION = {
+  kind: 'histogram',
+  name: 'fanout_sink_write_duration_seconds',
+  help: 'Duration of writes to the store, failed ones included.',
+  labels: ['sink'],
+} as const satisfies Described;
+
+/** All of ours; Node.js adds its own. */
+export const METRICS: readonly Described[] = [...SHOWN, WRITE_DURATION];
+
 export class Telemetry {
   readonly #registry = new Registry();
   readonly #writes: Histogram<'sink'>;
@@ -326,9 +341,9 @@ export class Telemetry {
     for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
     for (const shown of SHOWN) this.#register(shown);
     this.#writes = new Histogram({
-      name: 'fanout_sink_write_duration_seconds',
-      help: 'Duration of writes to the store, failed ones included.',
-      labelNames: ['sink'],
+      name: WRITE_DURATION.name,
+      help: WRITE_DURATION.help,
+      labelNames: WRITE_DURATION.labels,
       buckets: WRITE_BUCKETS_SECONDS,
       registers: [this.#registry],
     });

@@ -1,0 +1,129 @@
+/** What the documents say of the code, as far as a machine can tell. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { Command } from 'commander';
+import { describe, expect, test } from 'vitest';
+import { METRICS } from '../src/observe/telemetry.ts';
+
+const root = join(import.meta.dirname, '..');
+const read = (path: string) => readFileSync(join(root, path), 'utf8');
+const DOCUMENTS = [
+  'README.md',
+  'CONTRIBUTING.md',
+  ...readdirSync(join(root, 'docs'))
+    .filter((name) => name.endsWith('.md'))
+    .map((name) => join('docs', name)),
+];
+
+function blocks(text: string, language: string): string[] {
+  return [...text.matchAll(new RegExp(`^\`\`\`${language}\n([\\s\\S]*?)^\`\`\``, 'gm'))].map(
+    ([, block]) => block!,
+  );
+}
+
+/** As a shell splits it, up to a comment, a pipe or the like; what it would put in for variables stays as it is. */
+function words(line: string): string[] {
+  const all = [...line.matchAll(/(?:'[^']*'|"[^"]*"|[^\s'"])+/g)].map(([word]) => word);
+  const end = all.findIndex((word) => /^[#&|<>;]/.test(word));
+  return (end < 0 ? all : all.slice(0, end)).map((word) => word.replace(/['"]/g, ''));
+}
+
+/** The arguments of each call of ours. */
+function calls(block: string): string[][] {
+  const lines = block.replaceAll('\\\n', ' ').split('\n');
+  return lines.flatMap((line) => {
+    const [, rest] =
+      /(?:npx metrics-fanout|npm start -s --|npm run demo(?: --)?)(?= |$)(.*)/.exec(line) ?? [];
+    if (rest === undefined) return [];
+    const given = words(rest);
+    return [line.includes('npm run demo') ? ['demo', ...given] : given];
+  });
+}
+
+/** As `main.ts` puts them together, but that nothing is done. */
+async function commandTable(): Promise<Command> {
+  const program = new Command('metrics-fanout');
+  for (const file of readdirSync(join(root, 'src/commands'))) {
+    const module: Record<string, unknown> = await import(`../src/commands/${file.replace(/\.ts$/, '')}.ts`);
+    for (const [name, make] of Object.entries(module)) {
+      if (!/^[a-z]+Command$/.test(name)) continue;
+      const command = (make as () => Command)();
+      program.addCommand(command, { isDefault: command.name() === 'run' });
+    }
+  }
+  muzzle(program);
+  return program;
+}
+
+function muzzle(command: Command): void {
+  command.exitOverride().configureOutput({ writeErr: () => {}, writeOut: () => {} });
+  if (command.commands.length === 0) command.action(() => {});
+  for (const each of command.commands) muzzle(each);
+}
+
+describe('commands in code blocks', () => {
+  test.each(DOCUMENTS)('%s: those that it shows are understood', async (path) => {
+    for (const call of blocks(read(path), 'sh').flatMap(calls)) {
+      const program = await commandTable();
+      await expect(
+        program.parseAsync(call, { from: 'user' }).then(() => call, String),
+        `metrics-fanout ${call.join(' ')}`,
+      ).resolves.toBe(call);
+    }
+  });
+
+  test('the README has every command, and every operation of ctl', async () => {
+    const shown = blocks(read('README.md'), 'sh').flatMap(calls);
+    const program = await commandTable();
+    const names = program.commands.map((command) => command.name());
+    expect(names.filter((name) => name !== 'run' && !shown.some(([first]) => first === name))).toEqual([]);
+    const ctl = program.commands.find((command) => command.name() === 'ctl')!;
+    const operations = ctl.commands.map((command) => command.name());
+    expect(
+      operations.filter((name) => !shown.some(([first, second]) => first === 'ctl' && second === name)),
+    ).toEqual([]);
+  });
+});
+
+/** As forges make them of headings. */
+function anchors(text: string): string[] {
+  return [...text.replace(/^```[\s\S]*?^```/gm, '').matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
+    heading!
+      .toLowerCase()
+      .replace(/[^\p{L}\p{N}_ -]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
+
+test.each(DOCUMENTS)('%s: its links within the project lead somewhere', (path) => {
+  const text = read(path).replace(/^```[\s\S]*?^```/gm, '');
+  const links = [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target!);
+  const broken = links.filter((target) => {
+    if (/^https?:/.test(target)) return false;
+    const [file = '', anchor] = target.split('#');
+    const to = file === '' ? path : normalize(join(dirname(path), file));
+    if (!existsSync(join(root, to))) return true;
+    return anchor !== undefined && !anchors(read(to)).includes(anchor);
+  });
+  expect(broken).toEqual([]);
+});
+
+test('the README leads to every document', () => {
+  const readme = read('README.md');
+  expect(DOCUMENTS.slice(1).filter((path) => !readme.includes(`](${path}`))).toEqual([]);
+});
+
+test('the table of metrics is that of the code', () => {
+  const [, table = ''] =
+    /<!-- metrics -->\n.*\n.*\n([\s\S]*?)<!-- \/metrics -->/.exec(read('docs/interfaces.md')) ?? [];
+  const rows = METRICS.map(({ kind, name, help, labels = [] }) => {
+    const shown = labels.length === 0 ? name : `${name}{${labels.join(',')}}`;
+    return `| \`${shown}\` | ${kind} | ${help} |`;
+  });
+  expect(table.trim().split('\n')).toEqual(rows);
+});
+
+test('the sink that is written step by step is the example', () => {
+  const code = blocks(read('docs/adding-a-sink.md'), 'js');
+  expect(code).toEqual(['sink.js', 'sink.test.js'].map((name) => read(`examples/acme-sink/${name}`)));
+});
