@@ -7,6 +7,8 @@ import type { Truth, TruthRow } from './truth.ts';
 
 /** The stream is taken to hold no more when nothing came for so long, though messages are missing. */
 const IDLE_MS = 5_000;
+/** The same where it does hold more, or cannot be asked: a bus that elects a leader, or a machine that is busy. */
+const STUCK_MS = 60_000;
 const POLL_MS = 100;
 
 /**
@@ -22,7 +24,8 @@ export async function readBack(source: Source, truth: Truth, expected: number, c
   const stopWhenIdle = async () => {
     while (!end.signal.aborted) {
       await clock.sleep(POLL_MS, end.signal);
-      if (clock.now() - lastMessage >= IDLE_MS) end.abort();
+      const isAtEnd = source.stats.reading && source.stats.pending === 0;
+      if (clock.now() - lastMessage >= (isAtEnd ? IDLE_MS : STUCK_MS)) end.abort();
     }
   };
   const reader = {

@@ -5,6 +5,7 @@ import { createReadStream, existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { connect } from 'nats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { readTruth, type TruthRow } from '../../src/compare/truth.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
@@ -197,8 +198,12 @@ describe('load, when the server goes away', { timeout: TIMEOUT_MS }, () => {
   }
 
   it('goes on when it is back, and fails: messages may be lost', async () => {
+    const watch = await connect({ servers: nats.url });
+    const first = watch.subscribe('metrics.>', { max: 1 })[Symbol.asyncIterator]().next();
     const { ended } = start(['--rate', '2000', '--duration', '5s', '--json']);
-    await sleep(2_000);
+    await first;
+    await watch.close();
+    await sleep(1_500);
     await crash();
     const run = await ended;
     expect(run.code).toBe(1);
