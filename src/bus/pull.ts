@@ -4,6 +4,9 @@
  *
  * Two requests are outstanding at a time, so that the server always has one to fill; that is also all that can be on
  * its way to a reader who holds us back. Each request has a subscription of its own, which tells whose messages come.
+ *
+ * A reader who is level with a busy stream would be woken for every few messages, which costs more than reading them.
+ * So it asks at a pace instead: for all that there is, and again a little later.
  */
 import { createInbox, type Msg, nanos, type Subscription } from 'nats';
 import type { Bus } from './connect.ts';
@@ -28,6 +31,12 @@ const SILENT_TICKS = 40;
  * many ticks, while messages are pending and others get some, is taken to be such a one.
  */
 const STARVED_TICKS = 2;
+/** Between two requests at a pace. Far less than any lateness that is of use. */
+const PACE_MS = 20;
+/** From so many messages a second on. Below, being woken for each costs less than what asking adds. */
+const PACED_RATE = 10_000;
+/** Who has no more than so many left to read is level with the stream. */
+const PACED_PENDING = 2_000;
 const STATUS = {
   heartbeat: 100,
   noMessages: 404,
@@ -59,6 +68,10 @@ interface Request {
   /** Messages that may still come; 0: it is over. */
   remaining: number;
   received: number;
+  /** The server answers at once with what there is, and is done. */
+  isPaced: boolean;
+  /** Since when its messages have come together, by the local clock. */
+  since: number;
   /** How many it had received at the last tick, and for how many ticks nothing more has come though it should have. */
   seen: number;
   starvedTicks: number;
@@ -90,6 +103,9 @@ export class Pull {
   #silentTicks = 0;
   /** The next message is larger than a request's bytes: ask for it alone, without a bound. */
   #isOversized = false;
+  /** Whether what is asked for next is asked for at a pace. */
+  #isPaced = false;
+  #pause: NodeJS.Timeout | undefined;
 
   constructor(
     bus: Bus,
@@ -141,7 +157,7 @@ export class Pull {
     });
     const frames = this.#framesOf(() => request);
     const endFrames = this.#bus.frames?.listen(subscription.getID(), frames) ?? (() => {});
-    const counts = { remaining: 0, received: 0, seen: 0, starvedTicks: 0 };
+    const counts = { remaining: 0, received: 0, isPaced: false, since: 0, seen: 0, starvedTicks: 0 };
     const request: Request = { inbox, subscription, endFrames, ...counts };
     return request;
   }
@@ -190,7 +206,7 @@ export class Pull {
     request.received += 1;
     request.remaining -= 1;
     this.#handlers.message(message, bytes, start, end, reply);
-    if (request.remaining === 0 && request !== this.#probe) this.#batchDone();
+    if (request.remaining === 0 && request !== this.#probe) this.#over(request);
   }
 
   #firstReply(reply: string): ReplySubject | undefined {
@@ -213,9 +229,17 @@ export class Pull {
       if (code === STATUS.noMessages) this.#idle();
       return;
     }
+    if (code === STATUS.conflict && /message size/i.test(text) && request.received === 0)
+      this.#isOversized = true;
+    this.#over(request);
+  }
+
+  #over(request: Request): void {
+    const isLevel = (this.#reply?.pending ?? 0) <= PACED_PENDING;
+    const wanted = ((this.#now() - request.since) * PACED_RATE) / 1_000;
+    this.#isPaced = isLevel && request.received > 0 && request.received >= wanted;
     // One that brought nothing is made again by the next tick: whatever ended it, there is no racing with the server.
     if (request.received > 0) this.#batchDone();
-    else if (code === STATUS.conflict && /message size/i.test(text)) this.#isOversized = true;
   }
 
   #batchDone(): void {
@@ -236,34 +260,54 @@ export class Pull {
     const isServing = this.#received > this.#seen && (this.#reply?.pending ?? 0) > 0;
     this.#seen = this.#received;
     for (const request of this.#requests) {
-      if (request.received > request.seen || request.received === 0) request.starvedTicks = 0;
-      else if (isServing && request.remaining > 0) request.starvedTicks += 1;
+      const isDue = request.isPaced || (isServing && request.received > 0);
+      if (request.received > request.seen) request.starvedTicks = 0;
+      else if (isDue && request.remaining > 0) request.starvedTicks += 1;
       request.seen = request.received;
-      if (request.starvedTicks >= STARVED_TICKS) request.remaining = 0;
+      if (request.starvedTicks < STARVED_TICKS) continue;
+      request.remaining = 0;
+      this.#isPaced = false;
     }
   }
 
   #refill(): void {
-    if (this.#isOver || this.#isHeld) return;
+    if (this.#isOver || this.#isHeld || this.#pause !== undefined) return;
+    if (this.#isPaced) {
+      if (this.#requests.every(({ remaining }) => remaining === 0)) this.#askAfterPause(this.#now());
+      return;
+    }
     for (const request of this.#requests) {
       if (request.remaining === 0) this.#ask(request, this.#isOversized ? 1 : BATCH_MESSAGES);
     }
   }
 
-  #ask(request: Request, batch: number): void {
+  #askAfterPause(since: number): void {
+    this.#pause = setTimeout(() => {
+      this.#pause = undefined;
+      this.#guard(() => {
+        // Else it is asked when the reader has done, or the connection is back.
+        if (!this.#isOver && !this.#isHeld && this.#bus.connected)
+          this.#ask(this.#requests[0]!, BATCH_MESSAGES, since);
+      });
+    }, PACE_MS);
+  }
+
+  /** `pacedSince`: at a pace, when what was read before was over. */
+  #ask(request: Request, batch: number, pacedSince?: number): void {
     const isProbe = request === this.#probe;
     if (isProbe) this.#askedAt = this.#now();
     const isUnbounded = isProbe || (this.#isOversized && batch === 1);
     if (isUnbounded && !isProbe) this.#isOversized = false;
-    const body = isProbe
-      ? { batch, no_wait: true }
-      : {
-          batch,
-          expires: nanos(REQUEST_EXPIRES_MS),
-          ...(isUnbounded ? {} : { max_bytes: BATCH_BYTES }),
-        };
+    const isPaced = pacedSince !== undefined;
+    const body = {
+      batch,
+      ...(isProbe || isPaced ? { no_wait: true } : { expires: nanos(REQUEST_EXPIRES_MS) }),
+      ...(isUnbounded ? {} : { max_bytes: BATCH_BYTES }),
+    };
     request.remaining = batch;
     request.received = 0;
+    request.isPaced = isPaced;
+    request.since = pacedSince ?? this.#now();
     request.seen = 0;
     request.starvedTicks = 0;
     this.#bus.connection.publish(this.#subject, JSON.stringify(body), { reply: request.inbox });
@@ -313,6 +357,7 @@ export class Pull {
     if (this.#isOver) return;
     this.#isOver = true;
     clearInterval(this.#timer);
+    clearTimeout(this.#pause);
     this.#stopListening();
     for (const { subscription, endFrames } of [...this.#requests, this.#probe]) {
       endFrames();

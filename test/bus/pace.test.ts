@@ -1,0 +1,111 @@
+/** How a reader who is level with a busy stream asks for more, seen by whoever listens to what it asks. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Bus } from '../../src/bus/connect.ts';
+import { createJetStreamSource } from '../../src/bus/jetstream.ts';
+import { ensureStream, manager } from '../../src/bus/stream.ts';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { busAt, losing, numbers, publishNumbers, Recorder, settings, until } from './support.ts';
+
+interface Asked {
+  readonly batch: number;
+  readonly no_wait?: boolean;
+}
+
+/** 40,000 messages a second. */
+const BURST = 400;
+const BURST_EVERY_MS = 10;
+const MAX_MESSAGES = 400_000;
+
+let nats: NatsServer;
+let bus: Bus;
+let producer: Bus;
+let asked: Asked[];
+const stop = new AbortController();
+
+beforeAll(async () => {
+  nats = await startNats();
+  [bus, producer] = [await busAt(nats.url), await busAt(nats.url)];
+  producer.connection.subscribe('$JS.API.CONSUMER.MSG.NEXT.>', {
+    callback: (_, message) => {
+      const request = message.json<Asked>();
+      // Of one message: whether all is read.
+      if (request.batch > 1) asked.push(request);
+    },
+  });
+});
+beforeEach(async () => {
+  asked = [];
+  await ensureStream(bus, settings({ NATS_URL: nats.url }));
+});
+afterEach(async () => {
+  await (await manager(bus)).streams.delete('METRICS');
+});
+afterAll(async () => {
+  stop.abort();
+  await Promise.all([bus.close(), producer.close()]);
+  await nats.stop();
+});
+
+function read(on: Bus) {
+  const reader = new Recorder();
+  const end = new AbortController();
+  const source = createJetStreamSource(on, settings({ NATS_URL: nats.url }), { start: { kind: 'earliest' } });
+  const run = source.run(reader, AbortSignal.any([end.signal, stop.signal]));
+  const stopped = () => {
+    end.abort();
+    return run;
+  };
+  return { reader, source, end: stopped };
+}
+
+/** Publishes numbers from 0 on until that is enough, and not for ever; returns how many. */
+async function publishUntil(isEnough: () => boolean): Promise<number> {
+  let published = 0;
+  for (; !isEnough() && published < MAX_MESSAGES; published += BURST) {
+    await publishNumbers(producer, published, published + BURST);
+    await sleep(BURST_EVERY_MS);
+  }
+  return published;
+}
+
+const atAPace = () => asked.filter((request) => request.no_wait);
+
+test('a busy stream is asked at a pace, a quiet one waited for', async () => {
+  const { reader, source, end } = read(bus);
+  const published = await publishUntil(() => atAPace().length > 20);
+  await until('all', () => reader.sequences.length >= published);
+  expect(reader.sequences).toEqual(numbers(1, published + 1));
+  expect(atAPace().length).toBeGreaterThan(20);
+  await until('waiting again', () => asked.at(-1)?.no_wait === undefined);
+  const { length } = asked;
+  for (let i = published; i < published + 20; i++) {
+    const before = performance.now();
+    await publishNumbers(producer, i, i + 1);
+    await until('the one', () => reader.sequences.length > i);
+    expect(performance.now() - before).toBeLessThan(5_000);
+  }
+  expect(asked).toHaveLength(length);
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+  await end();
+});
+
+test('what the server ends without a word is asked again', async () => {
+  let swallowed = 0;
+  let swallowedEmpty = 0;
+  const isSwallowed = (code: number) => {
+    if (code === 408) swallowed += 1;
+    if (code === 404) swallowedEmpty += 1;
+    return code === 408 || code === 404;
+  };
+  const { reader, source, end } = read(losing(bus, () => false, isSwallowed));
+  const published = await publishUntil(() => swallowed > 2);
+  expect(swallowed).toBeGreaterThan(2);
+  // Those that find nothing as well: from then on the server knows of no request.
+  await until('nothing more', () => reader.sequences.length >= published && swallowedEmpty > 0);
+  await publishNumbers(producer, published, published + 100);
+  await until('all', () => reader.sequences.length >= published + 100, 10_000);
+  expect(reader.sequences).toEqual(numbers(1, reader.sequences.length + 1));
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+  await end();
+});
