@@ -1,9 +1,11 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { METRIC_TYPES, type MetricType } from '../aggregate/point.ts';
 import { type Bus, connect } from '../bus/connect.ts';
+import { isTransient } from '../bus/errors.ts';
 import { createJetStreamSource } from '../bus/jetstream.ts';
 import { pipelineTiling } from '../bus/shapes.ts';
 import { BusError } from '../bus/source.ts';
@@ -41,6 +43,8 @@ const MAX_SKEW = 10;
 const DEFAULT_TYPES = 'counter:8,gauge:1,timer:1';
 const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 const PROGRESS_INTERVAL_MS = 1_000;
+const ELECTION_TIMEOUT_MS = 60_000;
+const ELECTION_POLL_MS = 500;
 /** Differences that are listed; of the others only the number is told. */
 const SHOWN_DIFFERENCES = 10;
 /** With --json. */
@@ -188,7 +192,7 @@ async function startRecording(bus: Bus, subject: string, config: Config): Promis
   return {
     outlet: bus,
     async finish(progress) {
-      const { epochs } = await pipelineTiling(bus, config);
+      const { epochs } = await onceAnswered(() => pipelineTiling(bus, config));
       const truth = new Truth(...epochs);
       const start = { kind: 'sequence', sequence: lastSequence + 1 } as const;
       const source = createJetStreamSource(bus, core, { start });
@@ -196,6 +200,17 @@ async function startRecording(bus: Bus, subject: string, config: Config): Promis
       return truth;
     },
   };
+}
+
+/** A bus that elects a leader answers again soon: what was sent must not stay unread for that. */
+async function onceAnswered<T>(ask: () => Promise<T>): Promise<T> {
+  for (const deadline = Date.now() + ELECTION_TIMEOUT_MS; ; await sleep(ELECTION_POLL_MS)) {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!isTransient(error) || Date.now() > deadline) throw error;
+    }
+  }
 }
 
 /** Without a stream there is nothing to read back: what was published has to do. */
