@@ -9,6 +9,8 @@ import type { Digest } from './digest.ts';
 import type { Answer, Answered, FromThread, ThreadData, ThrownError, ToThread } from './thread-messages.ts';
 import type { LaneSink, SinkDigests } from './writer.ts';
 
+/** Of a thread's heap, for what is soon garbage: V8 takes up to 96 MB for each where nobody says so, and gives back late. */
+const YOUNG_HEAP_MB = 24;
 /** Windows that the thread keeps besides those that are being written. */
 const KEPT_WINDOWS = 4;
 
@@ -97,7 +99,11 @@ class Thread {
   constructor(data: ThreadData, log: SinkLog, ended: (thread: Thread) => void) {
     // Beside this file, with its ending: the sources run as they are, or compiled.
     const url = new URL(`./sink-thread${extname(import.meta.url)}`, import.meta.url);
-    this.#worker = new Worker(url, { workerData: data, name: `sink ${data.id}` });
+    this.#worker = new Worker(url, {
+      workerData: data,
+      name: `sink ${data.id}`,
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_HEAP_MB },
+    });
     this.#worker.on('message', (message: FromThread) => this.#take(message, log));
     this.#worker.on('error', (thrown: unknown) => {
       this.#ended = new Error(
