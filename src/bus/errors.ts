@@ -130,7 +130,7 @@ export function jetstreamError(error: unknown, doing: string): BusError {
   if (code === ErrorCode.PermissionsViolation) {
     return new BusError(
       `${doing}: the bus does not permit it`,
-      'Allow its user what examples/nats/metrics-fanout.conf allows the service; its inboxes begin with NATS_INBOX_PREFIX.',
+      'Allow its user what examples/nats/metrics-fanout.conf allows the service, and set NATS_INBOX_PREFIX to the inboxes that it may use. Stream and bucket are made by a run as that file says: as the user setup.',
     );
   }
   if (code === ErrorCode.Timeout) {

@@ -90,7 +90,12 @@ async function checkStream(bus: Bus, { core }: Config): Promise<Finding> {
   const what = `stream ${core.metricsStream}`;
   try {
     if (!(await streamExists(bus, core.metricsStream))) {
-      return { what, state: 'ok', detail: 'not there yet: the service makes it', advice: '' };
+      return {
+        what,
+        state: 'ok',
+        detail: 'not there yet: the service makes it, if its user may',
+        advice: '',
+      };
     }
     const { messages, bytes, firstSequence, lastSequence, subjects } = await describeStream(bus, core);
     const detail = `${messages} messages, ${bytes} bytes, sequence ${firstSequence} to ${lastSequence}, ${subjects.join(', ')}`;

@@ -34,7 +34,7 @@ test('makes nothing on the bus, and says that the service will', async () => {
   expect(code).toBe(0);
   expect(findings.find(({ what }) => what === 'stream METRICS')).toMatchObject({
     state: 'ok',
-    detail: 'not there yet: the service makes it',
+    detail: 'not there yet: the service makes it, if its user may',
   });
   const { core } = await loadConfig({ NATS_URL: stack.nats.url });
   const bus = await connect(core, { debug() {}, info() {}, warn() {}, error() {} });
