@@ -6,7 +6,7 @@ import { type Heard, hear } from '../compare/services.ts';
 import { type Comparison, comparisonOf, notesOf, type Tone, viewOf } from '../observe/view.ts';
 import { amount } from '../observe/words.ts';
 import { printable } from '../text.ts';
-import { duration } from './arguments.ts';
+import { duration, stopSignal } from './arguments.ts';
 import { describe, settings, suggest } from './page.ts';
 import { type Cell, renderTable } from './table.ts';
 
@@ -63,9 +63,7 @@ export function compareCommand(): Command {
         command.error('error: --report needs --for, such as --for 10m');
       if (options.report !== undefined && url.length > 1)
         command.error('error: a report is of one service: give one --url');
-      const stop = new AbortController();
-      for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
-      process.exit(await compare({ ...options, url }, stop.signal));
+      process.exit(await compare({ ...options, url }, stopSignal()));
     });
 }
 

@@ -11,7 +11,7 @@ import { createSink } from '../masked-sink.ts';
 import { createLog, type Log } from '../observe/log.ts';
 import { replays, wholeWindows } from '../recompute.ts';
 import { limitsOf, type WindowRange } from '../sink.ts';
-import { time } from './arguments.ts';
+import { stopSignal, time } from './arguments.ts';
 import { BUS, describe, SINK_KINDS, SINK_VARIABLES, STREAM, suggest, WRONG_SETTINGS } from './page.ts';
 import { showProgress } from './progress.ts';
 
@@ -66,8 +66,7 @@ export function replayCommand(): Command {
 
 /** Whether every window of the range is in the store. */
 async function replay(options: ReplayOptions, sink: SinkConfig, config: Config): Promise<boolean> {
-  const stop = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
+  const stop = stopSignal();
   const log = createLog('warn');
   const bus = await connect(config.core, log, { name: 'metrics-fanout replay' });
   const tiling = await pipelineTiling(bus, config);
@@ -95,8 +94,8 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
     clock: systemClock,
     failed: (error: unknown) => log.warn({ error: String(error) }, 'reading failed; trying again'),
   };
-  await catchUp(lane, replayOptions, stop.signal);
-  await lane.stop(stop.signal);
+  await catchUp(lane, replayOptions, stop);
+  await lane.stop(stop);
   await running;
   endDisplay();
   await bus.close();
