@@ -63,7 +63,7 @@ export class Aggregator implements SeriesHolder {
   /** The window that the last sample fell into: the next one's too, as a rule. */
   #recent: OpenWindow | undefined;
   /** The series of the window closed last: they will turn up again. */
-  #lastClosed: Uint32Array = new Uint32Array();
+  #lastClosed: Int32Array = new Int32Array();
   #sizes: WindowSizes = { values: 0, numbers: 0, points: 0 };
   #boundary: number;
   readonly #reopened = new Set<number>();

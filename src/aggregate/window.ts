@@ -41,8 +41,8 @@ export class OpenWindow {
   /** By series number. */
   #rowOf: Int32Array;
   /** By point, in the order of first appearance: the number of its series, and its row. */
-  #numbers: Uint32Array;
-  #rows: Uint32Array;
+  #numbers: Int32Array;
+  #rows: Int32Array;
   #size = 0;
   /** Of no meaning: what is read must be used, or it is not read. */
   #touched = 0;
@@ -59,8 +59,8 @@ export class OpenWindow {
     this.completeAt = this.end + epoch.latenessMs;
     this.#values = sharedValues(sizes.values);
     this.#rowOf = new Int32Array(sizes.numbers);
-    this.#numbers = new Uint32Array(sizes.points);
-    this.#rows = new Uint32Array(sizes.points);
+    this.#numbers = new Int32Array(sizes.points);
+    this.#rows = new Int32Array(sizes.points);
   }
 
   get sizes(): WindowSizes {
@@ -68,7 +68,7 @@ export class OpenWindow {
   }
 
   /** The numbers of its series, in order of first appearance. */
-  get numbers(): Uint32Array {
+  get numbers(): Int32Array {
     return this.#numbers.subarray(0, this.#size);
   }
 
@@ -97,15 +97,12 @@ export class OpenWindow {
     if (this.#used > this.#values.length)
       this.#values = sharedValues(grownLength(this.#values.length, this.#used), this.#values);
     if (number >= this.#rowOf.length) {
-      const rowOf = new Int32Array(grownLength(this.#rowOf.length, number + 1));
-      rowOf.set(this.#rowOf);
-      this.#rowOf = rowOf;
+      this.#rowOf = grown(this.#rowOf, number + 1);
     }
     this.#rowOf[number] = row;
     if (this.#size === this.#numbers.length) {
-      const length = grownLength(this.#size, this.#size + 1);
-      this.#numbers = grown(this.#numbers, length);
-      this.#rows = grown(this.#rows, length);
+      this.#numbers = grown(this.#numbers, this.#size + 1);
+      this.#rows = grown(this.#rows, this.#size + 1);
     }
     this.#numbers[this.#size] = number;
     this.#rows[this.#size] = row;
@@ -265,8 +262,8 @@ function grownLength(length: number, needed: number): number {
   return Math.max(needed, 2 * length, 64);
 }
 
-function grown(array: Uint32Array, length: number): Uint32Array {
-  const longer = new Uint32Array(length);
+function grown(array: Int32Array, needed: number): Int32Array {
+  const longer = new Int32Array(grownLength(array.length, needed));
   longer.set(array);
   return longer;
 }
