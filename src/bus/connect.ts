@@ -85,6 +85,8 @@ export interface SubscribeOptions {
   readonly queue?: string;
   /** Where frames are received, messages without headers come here and not to the callback: much cheaper. */
   readonly onFrame?: (bytes: Uint8Array, start: number, end: number) => void;
+  /** See `FrameSink`. */
+  readonly onFlush?: (() => void) | undefined;
   /** The server refused the subscription: it is gone. */
   readonly onRefused?: (error: BusError) => void;
 }
@@ -243,7 +245,7 @@ class Connection implements Bus {
         }
       },
     });
-    const endFrames = this.#listen(subject, subscription.getID(), options.onFrame);
+    const endFrames = this.#listen(subject, subscription.getID(), options);
     return async () => {
       if (this.connection.isClosed()) return;
       const timer = new AbortController();
@@ -256,9 +258,10 @@ class Connection implements Bus {
     };
   }
 
-  #listen(subject: string, sid: number, onFrame: SubscribeOptions['onFrame']): () => void {
+  #listen(subject: string, sid: number, { onFrame, onFlush }: SubscribeOptions): () => void {
     if (this.frames === undefined || onFrame === undefined) return () => {};
     return this.frames.listen(sid, {
+      flush: onFlush,
       frame: (bytes, _subjectStart, _subjectEnd, start, end) => {
         try {
           onFrame(bytes, start, end);

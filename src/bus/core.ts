@@ -75,8 +75,9 @@ class CoreSource implements Source {
           () => signal.removeEventListener('abort', onAbort),
           this.#bus.onReconnect(() => guard(() => this.#reconnected(reader))),
         );
+        const onFlush = reader.flush && (() => guard(() => reader.flush!()));
         for (const subject of this.#core.metricsSubjects) {
-          subscriptions.push(this.#subscribe(subject, this.#receiver(reader, reject), reject));
+          subscriptions.push(this.#subscribe(subject, this.#receiver(reader, reject), onFlush, reject));
         }
       });
     } finally {
@@ -85,12 +86,18 @@ class CoreSource implements Source {
     }
   }
 
-  #subscribe(subject: string, receive: Receive, reject: (error: BusError) => void) {
+  #subscribe(
+    subject: string,
+    receive: Receive,
+    onFlush: (() => void) | undefined,
+    reject: (error: BusError) => void,
+  ) {
     const queue = this.#core.metricsQueueGroup;
     const onMessage = (message: Incoming) => receive(message.data, 0, message.data.length, message);
     return this.#bus.subscribe(subject, onMessage, {
       ...(queue === undefined ? {} : { queue }),
       onFrame: receive,
+      onFlush,
       onRefused: reject,
     });
   }

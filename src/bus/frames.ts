@@ -41,8 +41,10 @@ export interface FrameSink {
    * returns the position behind what was read, which is not behind `end`, or -1: the message is the client's.
    */
   readonly reply?: (bytes: Uint8Array, start: number, end: number) => number;
-  /** A message without headers. Nobody changes the bytes any more. */
+  /** A message without headers. */
   frame(bytes: Uint8Array, subjectStart: number, subjectEnd: number, start: number, end: number): void;
+  /** The bytes of all messages so far are about to go. Absent: they must stay, and nobody changes them any more. */
+  readonly flush?: (() => void) | undefined;
 }
 
 interface ClientParser {
@@ -105,6 +107,10 @@ export class FrameParser implements ClientParser {
   #isInLine = false;
   /** What came is not understood: all is the client's, whose callbacks do the same work. */
   #isLost = false;
+  /** Who was given messages of the chunk, and whether the client has the chunk itself. */
+  readonly #takers = new Set<FrameSink>();
+  #lastTaker: FrameSink | undefined;
+  #isGivenAway = false;
 
   constructor(client: ClientParser, sinks: ReadonlyMap<number, FrameSink>) {
     this.#client = client;
@@ -112,6 +118,25 @@ export class FrameParser implements ClientParser {
   }
 
   parse(chunk: Uint8Array): void {
+    this.#isGivenAway = false;
+    this.#take(chunk);
+    const isOurs = !this.#isGivenAway && chunk.byteLength === chunk.buffer.byteLength;
+    if (isOurs) this.#release(chunk.buffer as ArrayBuffer);
+    this.#takers.clear();
+    this.#lastTaker = undefined;
+  }
+
+  /**
+   * Gives the memory back at once. Left to the garbage collector, a second of a busy bus is tens of megabytes, for which
+   * it marks the whole heap again and again; and what comes next would not find the same memory, still in the cache.
+   */
+  #release(buffer: ArrayBuffer): void {
+    for (const { flush } of this.#takers) if (flush === undefined) return;
+    for (const { flush } of this.#takers) flush!();
+    buffer.transfer(0);
+  }
+
+  #take(chunk: Uint8Array): void {
     const start = this.#goOn(chunk);
     let i = start;
     /** What is the client's from here on was not passed to it yet. */
@@ -129,7 +154,7 @@ export class FrameParser implements ClientParser {
         this.#isLost = payload === STRANGE;
         if (this.#isLost) break;
         this.#pass(chunk, own, i);
-        this.#line = chunk.slice(i);
+        this.#line = new Uint8Array(chunk.subarray(i));
         return;
       }
       const end = payload + this.#size + CRLF_LENGTH;
@@ -147,7 +172,7 @@ export class FrameParser implements ClientParser {
         this.#begin(chunk.subarray(i), payload - i, i);
         return;
       }
-      this.#sink.frame(chunk, this.#subjectStart, this.#subjectEnd, payload, payload + this.#size);
+      this.#hand(this.#sink, chunk, payload, payload + this.#size);
       i = end;
       own = end;
     }
@@ -213,14 +238,23 @@ export class FrameParser implements ClientParser {
     if (this.#filled < frame.length) return end;
     this.#frame = NOTHING;
     const payloadEnd = frame.length - CRLF_LENGTH;
-    this.#sink!.frame(frame, this.#subjectStart, this.#subjectEnd, payloadEnd - this.#size, payloadEnd);
+    this.#hand(this.#sink!, frame, payloadEnd - this.#size, payloadEnd);
     return end;
   }
 
-  /** Returns `end`. */
+  #hand(sink: FrameSink, bytes: Uint8Array, start: number, end: number): void {
+    if (sink !== this.#lastTaker) {
+      this.#takers.add(sink);
+      this.#lastTaker = sink;
+    }
+    sink.frame(bytes, this.#subjectStart, this.#subjectEnd, start, end);
+  }
+
+  /** The client may keep what it is given: of a part, a copy. Returns `end`. */
   #pass(chunk: Uint8Array, start: number, end: number): number {
-    if (start < end)
-      this.#client.parse(start === 0 && end === chunk.length ? chunk : chunk.subarray(start, end));
+    if (start >= end) return end;
+    this.#isGivenAway = start === 0 && end === chunk.length;
+    this.#client.parse(this.#isGivenAway ? chunk : new Uint8Array(chunk.subarray(start, end)));
     return end;
   }
 

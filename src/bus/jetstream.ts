@@ -179,6 +179,7 @@ class JetStreamSource implements Source {
     const handlers = {
       message: (message: Envelope, bytes: Uint8Array, start: number, end: number, reply: ReplySubject) =>
         this.#onMessage(message, bytes, start, end, reply, reader),
+      flush: reader.flush?.bind(reader),
       progress: () => this.#onProgress(reader),
       idle: (askedAt: number) => this.#onIdle(askedAt, reader),
     };

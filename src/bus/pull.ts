@@ -48,6 +48,8 @@ const STATUS = {
 /** Calls come one after the other. What they throw or reject with ends the reading. */
 export interface PullHandlers {
   message(message: Envelope, bytes: Uint8Array, start: number, end: number, reply: ReplySubject): void;
+  /** See `Reader`. */
+  readonly flush?: (() => void) | undefined;
   /** After each batch, and on every tick in which messages came. A promise holds further requests. */
   progress(): void | Promise<void>;
   /** All that the stream held when the server was asked, at `askedAt` by the local clock, has been handed over. */
@@ -165,7 +167,9 @@ export class Pull {
   /** The same for messages without headers, where frames are received. The first reply subject comes the other way. */
   #framesOf(request: () => Request): FrameSink {
     const subjected = new FrameSubject();
+    const { flush } = this.#handlers;
     return {
+      flush: flush && (() => this.#guard(flush)),
       reply: (bytes, start, end) => this.#reply?.read(bytes, start, end) ?? -1,
       frame: (bytes, subjectStart, subjectEnd, start, end) => {
         if (this.#isOver) return;

@@ -35,7 +35,7 @@ export interface Envelope {
 /** What a reader does with the messages. All calls come one after the other, in stream order. */
 export interface Reader {
   /**
-   * One message: the bytes from `start` to `end`, which nobody changes any more. Synchronous, and must not throw.
+   * One message: the bytes from `start` to `end`, which stay as they are (with `flush`: until then). Synchronous, and must not throw.
    * `streamTime` is in whole milliseconds since 1970, rounded down; `sequence` is 0 in core mode. Without an
    * envelope, nothing is known of the subject, and there is no encoding.
    */
@@ -54,6 +54,8 @@ export interface Reader {
    * batches of 10,000 messages at most. Never called again before the promise has resolved; never goes backwards.
    */
   progress(streamTime: number): void | Promise<void>;
+  /** The bytes of all messages so far are about to go: what is still wanted of them is taken now. */
+  flush?(): void;
   /** Told before the message behind the gap. */
   gap?(gap: Gap): void;
 }

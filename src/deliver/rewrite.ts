@@ -79,6 +79,7 @@ function patient(reader: Reader, through: number): Reader {
       read = sequence;
       reader.message(bytes, start, end, streamTime, sequence, envelope);
     },
+    ...(reader.flush && { flush: () => reader.flush!() }),
     progress: (streamTime) => (read >= through ? reader.progress(streamTime) : undefined),
     gap: (gap) => reader.gap?.(gap),
   };

@@ -42,16 +42,27 @@ const PLAIN_SIDS = [1, 12];
 const REPLY_SID = 3;
 const REPLY_FORM = /^\$JS\.ACK\.\d+/;
 
+/** Looks at the bytes as late as may be: those of sinks when they are about to go, the client's at the end. */
 function byFrames(chunks: readonly Uint8Array[]): { events: Event[]; replies: string[]; taken: number } {
-  const events: Event[] = [];
+  const seen: (() => Event)[] = [];
   const replies: string[] = [];
   let taken = 0;
+  let waiting: number[] = [];
+  const flush = () => {
+    for (const i of waiting) {
+      const event = seen[i]!();
+      seen[i] = () => event;
+    }
+    waiting = [];
+  };
   const sinkOf = (sid: number, reply?: FrameSink['reply']): FrameSink => ({
     ...(reply === undefined ? {} : { reply }),
+    flush,
     frame(bytes, subjectStart, subjectEnd, start, end) {
       taken++;
-      const subject = text(bytes.subarray(subjectStart, subjectEnd));
-      events.push(messageEvent(sid, subject, text(bytes.subarray(start, end))));
+      waiting.push(seen.length);
+      const subject = () => text(bytes.subarray(subjectStart, subjectEnd));
+      seen.push(() => messageEvent(sid, subject(), text(bytes.subarray(start, end))));
     },
   });
   const reply = (bytes: Uint8Array, start: number, end: number) => {
@@ -62,9 +73,10 @@ function byFrames(chunks: readonly Uint8Array[]): { events: Event[]; replies: st
   };
   const sinks = new Map(PLAIN_SIDS.map((sid) => [sid, sinkOf(sid)]));
   sinks.set(REPLY_SID, sinkOf(REPLY_SID, reply));
-  const parser = new FrameParser(new Parser({ push: (event) => events.push(clientEvent(event)) }), sinks);
+  const client = new Parser({ push: (event) => seen.push(() => clientEvent(event)) });
+  const parser = new FrameParser(client, sinks);
   for (const chunk of chunks) parser.parse(chunk);
-  return { events, replies, taken };
+  return { events: seen.map((event) => event()), replies, taken };
 }
 
 const frame = fc.oneof(
@@ -145,6 +157,34 @@ describe('frames', () => {
     const other = 'HMSG a 3 $JS.ACK.2.x 12 13\r\nNATS/1.0\r\n\r\n!\r\n';
     const { replies } = byFrames([Buffer.from(message('1') + other + message('3'))]);
     expect(replies).toEqual(['$JS.ACK.1', '$JS.ACK.3', '$JS.ACK.3']);
+  });
+
+  test('the memory of a chunk is given back when nobody needs it any more', () => {
+    const ours = 'MSG a 1 2\r\nhi\r\n';
+    const cases = [
+      { chunk: ours, isGone: true },
+      { chunk: ours + ours.replace(' 1 ', ' 2 '), isGone: false, why: 'of a taker who keeps what it gets' },
+      { chunk: `${ours}PING\r\n${ours}`, isGone: true, why: 'the client has a copy of its part' },
+      { chunk: 'PING\r\n', isGone: false, why: "all the client's" },
+    ];
+    for (const { chunk, isGone, why } of cases) {
+      let flushed = 0;
+      const flush = () => flushed++;
+      const frame = () => {};
+      const sinks = new Map<number, FrameSink>([
+        [1, { frame, flush }],
+        [2, { frame }],
+      ]);
+      const buffer = new TextEncoder().encode(chunk).slice().buffer;
+      new FrameParser({ parse: () => {} }, sinks).parse(new Uint8Array(buffer));
+      expect(buffer.detached, why).toBe(isGone);
+      expect(flushed, why).toBe(isGone ? 1 : 0);
+    }
+    const shared = new Uint8Array(100);
+    shared.set(Buffer.from(ours));
+    const sinks = new Map<number, FrameSink>([[1, { frame: () => {}, flush: () => {} }]]);
+    new FrameParser({ parse: () => {} }, sinks).parse(shared.subarray(0, ours.length));
+    expect(shared.buffer.detached, 'somebody else has a part of it').toBe(false);
   });
 
   test("what is not understood is all the client's", () => {
