@@ -47,6 +47,18 @@ test('the base is pinned, the user is a number that is not 0, and Node.js is wha
   expect(allOf(final, 'LABEL').join()).toContain('org.opencontainers.image.licenses="Apache-2.0"');
 });
 
+test('the young heap has a bound, the same wherever the service is started', () => {
+  const bound = /--max-semi-space-size=\d+/;
+  const [dockerfile, ...others] = [
+    'Dockerfile',
+    'package.json',
+    'src/servers/program.ts',
+    'docs/sizing.md',
+  ].map((path) => bound.exec(readFileSync(join(root, path), 'utf8'))?.[0]);
+  expect(dockerfile).toBeDefined();
+  for (const other of others) expect(other).toBe(dockerfile);
+});
+
 /** What the context holds, by .dockerignore: everything is out but what is named. */
 test('the context is what the Dockerfile copies, and all of that', () => {
   const [first, ...rest] = readFileSync(join(root, '.dockerignore'), 'utf8')
@@ -68,7 +80,7 @@ describe.runIf(mayMount)('as it is built', () => {
     user: allOf(final, 'USER')[0]!,
     workdir: allOf(final, 'WORKDIR')[0]!,
     readOnly: true,
-    env: Object.fromEntries(allOf(final, 'ENV').map((text) => text.split('=') as [string, string])),
+    env: Object.fromEntries(allOf(final, 'ENV').map((text) => /^(\w+)=(.*)$/.exec(text)!.slice(1))),
   };
   const parsed = (keyword: string) => JSON.parse(/\[.*\]/.exec(allOf(final, keyword)[0]!)![0]) as string[];
   const entrypoint = parsed('ENTRYPOINT');

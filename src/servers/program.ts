@@ -7,6 +7,8 @@ import { spawnTied } from './process.ts';
 
 /** The sources where they run as they are, the build where they were compiled. */
 export const MAIN = fileURLToPath(new URL(`../main${extname(import.meta.url)}`, import.meta.url));
+/** Bounds the main thread's young heap, as `npm start` and the image do: docs/sizing.md. */
+const NODE_OPTIONS = ['--no-warnings', '--max-semi-space-size=8'];
 const KEPT_CHARACTERS = 65_536;
 const TERM_GRACE_MS = 20_000;
 
@@ -25,7 +27,7 @@ export function startProgram(args: readonly string[], env: Readonly<Record<strin
   const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(SINK|METRICS|NATS|FANOUT|CONTROL)_/.test(name),
   );
-  const child = spawnTied(process.execPath, ['--no-warnings', MAIN, ...args], {
+  const child = spawnTied(process.execPath, [...NODE_OPTIONS, MAIN, ...args], {
     env: { ...Object.fromEntries(inherited), ...env },
   });
   const output = { stdout: '', stderr: '' };
