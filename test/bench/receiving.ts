@@ -54,14 +54,15 @@ async function startService(subject: string, env: Readonly<Record<string, string
 const BLACKHOLE = { SINK_BLACKHOLE_ENABLED: 'true' };
 const CORE = { METRICS_SOURCE: 'core', METRICS_SUBJECTS: CORE_SUBJECT, ...BLACKHOLE };
 
+const ofStream = (url: string, pipeline: string) => ({
+  NATS_URL: url,
+  METRICS_SUBJECTS: STREAM_SUBJECT,
+  METRICS_STREAM_MAX_BYTES: '1GiB',
+  PIPELINE: pipeline,
+});
+
 function receivers(url: string, stack: Stack): Record<string, Start> {
-  const stream = (round: number, name: string) => ({
-    NATS_URL: url,
-    METRICS_SUBJECTS: STREAM_SUBJECT,
-    METRICS_STREAM_MAX_BYTES: '1GiB',
-    PIPELINE: `${name}${round}`,
-  });
-  const { NATS_URL: _, ...stores } = stack.env;
+  const stream = (round: number, name: string) => ofStream(url, `${name}${round}`);
   return {
     bare: () => startBare(url, 'count'),
     core: () => startService(CORE_SUBJECT, { NATS_URL: url, ...CORE }),
@@ -70,7 +71,16 @@ function receivers(url: string, stack: Stack): Record<string, Start> {
     streamPlain: (round) =>
       startService(STREAM_SUBJECT, { ...stream(round, 'p'), ...BLACKHOLE, METRICS_RECEIVE: 'plain' }),
     obvious: () => startBare(url, 'obvious'),
-    fourSinks: (round) => startService(STREAM_SUBJECT, { ...stream(round, 'g'), ...stores }),
+    fourSinks: (round) => startService(STREAM_SUBJECT, { ...stack.env, ...stream(round, 'g') }),
+  };
+}
+
+/** The stores at work take the caches from whoever else there is: these two meet with the same. */
+function besideEachOther(url: string, stack: Stack): Record<string, Start> {
+  return {
+    streamBeside: (round) => startService(STREAM_SUBJECT, { ...ofStream(url, `cb${round}`), ...BLACKHOLE }),
+    fourSinksBeside: (round) =>
+      startService(STREAM_SUBJECT, { ...stack.env, ...ofStream(url, `gb${round}`) }),
   };
 }
 
@@ -80,30 +90,32 @@ async function untilReceived({ received }: Receiver, count: number): Promise<voi
   }
 }
 
-/** CPU time a message, in nanoseconds. */
-async function costOf(
-  start: Start,
+/** CPU time a message, in nanoseconds, of each of those who receive the same messages at the same time. */
+async function costsOf(
+  starts: readonly Start[],
   round: number,
   producer: Child,
-  options: ReceivingOptions,
-): Promise<CpuTime> {
-  const { messages, rate } = options;
-  const receiver = await start(round);
+  { messages, rate }: ReceivingOptions,
+): Promise<CpuTime[]> {
+  const receivers: Receiver[] = [];
   try {
-    const order: Order = { subject: receiver.subject, messages, rate };
-    const before = await receiver.received();
-    await producer.ask(order);
-    await untilReceived(receiver, before + messages);
-    const from = cpuTimeOf(receiver.pid);
-    await producer.ask(order);
-    await untilReceived(receiver, before + 2 * messages);
-    const to = cpuTimeOf(receiver.pid);
-    return {
-      process: (to.process - from.process) / messages,
-      mainThread: (to.mainThread - from.mainThread) / messages,
+    for (const start of starts) receivers.push(await start(round));
+    const order: Order = { subject: receivers[0]!.subject, messages, rate };
+    const befores = await Promise.all(receivers.map((receiver) => receiver.received()));
+    const send = async (times: number): Promise<CpuTime[]> => {
+      await producer.ask(order);
+      for (const [i, receiver] of receivers.entries())
+        await untilReceived(receiver, befores[i]! + times * messages);
+      return receivers.map(({ pid }) => cpuTimeOf(pid));
     };
+    const from = await send(1);
+    const to = await send(2);
+    return from.map(({ process, mainThread }, i) => ({
+      process: (to[i]!.process - process) / messages,
+      mainThread: (to[i]!.mainThread - mainThread) / messages,
+    }));
   } finally {
-    await receiver.stop();
+    for (const receiver of receivers) await receiver.stop();
   }
 }
 
@@ -112,15 +124,21 @@ export async function measureReceiving(options: ReceivingOptions): Promise<Figur
   const stack = await startStack();
   const producer = await startChild('./producer.ts', [nats.url, String(options.series), 'counters']);
   const costs = new Map<string, CpuTime[]>();
+  const note = (round: number, name: string, cost: CpuTime) => {
+    options.tell(`round ${round}: ${name}: ${cost.process.toFixed(0)} ns a message`);
+    costs.set(name, [...(costs.get(name) ?? []), cost]);
+  };
   try {
     const all = receivers(nats.url, stack);
+    const pair = besideEachOther(nats.url, stack);
     // In turns, so that whatever else the machine does falls on all of them alike.
     for (let round = 1; round <= options.rounds; round++) {
       for (const [name, start] of Object.entries(all)) {
-        const cost = await costOf(start, round, producer, options);
-        options.tell(`round ${round}: ${name}: ${cost.process.toFixed(0)} ns a message`);
-        costs.set(name, [...(costs.get(name) ?? []), cost]);
+        const [cost] = await costsOf([start], round, producer, options);
+        note(round, name, cost!);
       }
+      const paired = await costsOf(Object.values(pair), round, producer, options);
+      for (const [i, name] of Object.keys(pair).entries()) note(round, name, paired[i]!);
     }
   } finally {
     await producer.stop();
@@ -156,6 +174,13 @@ function figuresOf(costs: ReadonlyMap<string, readonly CpuTime[]>): Figure[] {
       'messages/s of the draining thread, four sinks against none',
       'times',
       ratio(mainThread('stream'), mainThread('fourSinks')),
+      { bar: 0.9, atLeast: true },
+    ),
+    figure(
+      'g/c',
+      'the same of two services at once, on the same stream',
+      'times',
+      ratio(mainThread('streamBeside'), mainThread('fourSinksBeside')),
       { bar: 0.9, atLeast: true },
     ),
   ];
