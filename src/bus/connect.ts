@@ -6,6 +6,7 @@ import {
   ErrorCode,
   Events,
   type NatsConnection,
+  type Status,
 } from 'nats';
 import { type Log, Quiet } from '../observe/log.ts';
 import { connectError, isUnreachable, refusedCertificate } from './errors.ts';
@@ -26,6 +27,7 @@ const DRAIN_TIMEOUT_MS = 2_000;
 const MAX_UNFLUSHED_BYTES = 8 * 1024 * 1024;
 /** The same trouble is logged once per this interval. */
 const REPEAT_LOG_MS = 60_000;
+const PERMISSION_ADVICE = 'Allow it in the permissions of the user that this service signs in with.';
 
 /** Counters of the connection since it was made. */
 export interface BusStats {
@@ -320,13 +322,13 @@ class Connection implements Bus {
   }
 
   async #watch(): Promise<void> {
-    for await (const { type, data } of this.connection.status()) {
+    for await (const { type, data, permissionContext } of this.connection.status()) {
       if (this.#closing) continue;
       if (type === Events.Disconnect) this.#disconnected(String(data));
       else if (type === Events.Reconnect) this.#reconnected(String(data));
       else if (type === Events.LDM) {
         this.log.warn({ server: data }, 'the server of the bus is about to shut down (lame duck mode)');
-      } else if (type === Events.Error) this.#serverError(String(data));
+      } else if (type === Events.Error) this.#serverError(String(data), permissionContext);
     }
   }
 
@@ -346,13 +348,18 @@ class Connection implements Bus {
     for (const listener of [...this.#listeners]) listener();
   }
 
-  #serverError(code: string): void {
+  #serverError(code: string, refused: Status['permissionContext']): void {
     const { isAuth, isPermission } = kindOf(code);
     if (isAuth) this.stats.authErrors += 1;
     else if (isPermission) this.stats.permissionErrors += 1;
     else this.stats.protocolErrors += 1;
-    const what = isAuth ? 'the bus refuses the sign-in' : 'the bus sent an error';
-    this.#trouble(code, { code }, what);
+    if (refused !== undefined) {
+      const { operation, subject } = refused;
+      const advice = PERMISSION_ADVICE;
+      this.#trouble(operation, { code, operation, subject, advice }, 'the bus does not permit a subject');
+      return;
+    }
+    this.#trouble(code, { code }, isAuth ? 'the bus refuses the sign-in' : 'the bus sent an error');
   }
 
   #trouble(key: string, fields: object, message: string): void {
@@ -373,8 +380,5 @@ function kindOf(code: string): { isAuth: boolean; isPermission: boolean } {
 }
 
 function refusedSubscription(subject: string): BusError {
-  return new BusError(
-    `the bus does not let us subscribe to ${subject}`,
-    'Allow it in the permissions of the user that this service signs in with.',
-  );
+  return new BusError(`the bus does not let us subscribe to ${subject}`, PERMISSION_ADVICE);
 }

@@ -139,12 +139,17 @@ test('an account without JetStream, and a user without permission', async () => 
     B { jetstream: enabled, users: [ { user: b, password: b, permissions: { publish: [ "metrics" ] } } ] }
   }`;
   const server = await startNats({ extra });
+  const log = memoryLog();
   const as = (user: string) =>
-    connect(settings({ NATS_URL: server.url, NATS_USER: user, NATS_PASSWORD: user }), memoryLog());
+    connect(settings({ NATS_URL: server.url, NATS_USER: user, NATS_PASSWORD: user }), log);
   const [a, b] = await Promise.all([as('a'), as('b')]);
   expect((await refusal(ensureStream(a, core))).advice).toContain('Enable JetStream');
   expect((await refusal(ensureStream(b, core))).message).toContain('does not permit it');
   expect(b.stats.permissionErrors).toBeGreaterThan(0);
+  expect(log.lines.find(({ message }) => message === 'the bus does not permit a subject')).toMatchObject({
+    level: 'error',
+    fields: { operation: 'publish', subject: expect.stringContaining('$JS.API.') },
+  });
   await Promise.all([a.close(), b.close()]);
   await server.stop();
 });
