@@ -1,7 +1,7 @@
 /** What options of the commands take; an unacceptable text is an error that says what was expected. */
 import { InvalidArgumentError } from 'commander';
-import { CORE_SETTINGS, type Config } from '../config.ts';
-import { setting } from '../settings.ts';
+import { CORE_SETTINGS, type Config, ConfigError } from '../config.ts';
+import { readSettings, type SettingError, setting } from '../settings.ts';
 import { type DimensionFilter, parseFilter } from '../tap/filters.ts';
 import { parseTime } from '../times.ts';
 
@@ -71,4 +71,13 @@ export function localUrl({ httpHost, httpPort }: Pick<Config['core'], 'httpHost'
   const everywhere: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' };
   const host = everywhere[httpHost] ?? httpHost;
   return `http://${host.includes(':') ? `[${host}]` : host}:${httpPort}`;
+}
+
+/** The same from the environment, of which nothing else is read. Throws a `ConfigError`. */
+export function localUrlOf(env: NodeJS.ProcessEnv): string {
+  const { httpHost, httpPort } = CORE_SETTINGS;
+  const errors: SettingError[] = [];
+  const address = readSettings({ httpHost, httpPort }, '', env, errors, []);
+  if (errors.length > 0) throw new ConfigError(errors);
+  return localUrl(address);
 }

@@ -6,8 +6,8 @@ import { type Heard, hear } from '../compare/services.ts';
 import { type Comparison, comparisonOf, notesOf, type Tone, viewOf } from '../observe/view.ts';
 import { amount } from '../observe/words.ts';
 import { printable } from '../text.ts';
-import { duration, stopSignal } from './arguments.ts';
-import { describe, settings, suggest } from './page.ts';
+import { duration, localUrlOf, stopSignal } from './arguments.ts';
+import { describe, settings, suggest, WRONG_SETTINGS } from './page.ts';
 import { type Cell, renderTable } from './table.ts';
 
 interface CompareOptions {
@@ -22,8 +22,6 @@ interface CompareOptions {
 
 type GivenOptions = Omit<CompareOptions, 'url'> & Partial<Pick<CompareOptions, 'url'>>;
 
-/** That of a service with the same environment. */
-const DEFAULT_URL = `http://127.0.0.1:${process.env.HTTP_PORT ?? 9464}`;
 const MAX_URLS = 20;
 const BAR_CHARACTERS = 30;
 const EXIT_INTERRUPTED = 130;
@@ -43,22 +41,27 @@ over HTTP, and needs no bus.`,
   exit: [
     ['0', 'every service answered'],
     ['1', 'one did not'],
+    WRONG_SETTINGS,
     ['130', 'stopped before the end of --for; the report is of what there was'],
   ],
-  environment: settings('httpPort'),
+  environment: settings('httpHost', 'httpPort'),
 } as const;
 
 export function compareCommand(): Command {
   const interval = new Option('--interval <time>', 'between two looks, such as 5s');
   const report = new Option('--report <file>', 'with --for: write an HTML file with the charts of that time');
   return describe('compare', PAGE)
-    .option('--url <url>', `the service; may be given several times (default: ${DEFAULT_URL})`, collectUrls)
+    .option(
+      '--url <url>',
+      'the service; may be given several times (default: that of this environment)',
+      collectUrls,
+    )
     .option('--once', 'print once (as where the output is no terminal)')
     .addOption(interval.argParser(duration).default(1000, '1s'))
     .option('--json', 'print JSON, a line for each look')
     .option('--for <time>', 'look for so long, such as 10m, and then print once', duration)
     .addOption(suggest(report, 'file'))
-    .action(async ({ url = [DEFAULT_URL], ...options }: GivenOptions, command: Command) => {
+    .action(async ({ url = [localUrlOf(process.env)], ...options }: GivenOptions, command: Command) => {
       if (options.report !== undefined && options.for === undefined)
         command.error('error: --report needs --for, such as --for 10m');
       if (options.report !== undefined && url.length > 1)
@@ -69,7 +72,7 @@ export function compareCommand(): Command {
 
 function collectUrls(text: string, before: readonly string[] = []): string[] {
   if (!/^https?:\/\//.test(text) || !URL.canParse(text))
-    throw new InvalidArgumentError(`Expected a URL such as ${DEFAULT_URL}.`);
+    throw new InvalidArgumentError(`Expected a URL such as http://127.0.0.1:9464.`);
   if (before.length === MAX_URLS) throw new InvalidArgumentError(`Expected ${MAX_URLS} of them at most.`);
   return [...before, text.replace(/\/+$/, '')];
 }

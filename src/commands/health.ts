@@ -1,7 +1,5 @@
 import type { Command } from 'commander';
-import { CORE_SETTINGS, ConfigError } from '../config.ts';
-import { readSettings, type SettingError } from '../settings.ts';
-import { localUrl } from './arguments.ts';
+import { localUrlOf } from './arguments.ts';
 import { describe, settings, WRONG_SETTINGS } from './page.ts';
 
 const TIMEOUT_MS = 5_000;
@@ -18,20 +16,12 @@ export function healthCommand(): Command {
   return describe('health', PAGE)
     .option('--ready', 'whether it is attached to the bus as well')
     .action(async (options: { ready?: true }) => {
-      const url = `${localUrl(address())}/${options.ready ? 'readyz' : 'healthz'}`;
+      // A check comes often: of all settings it reads these alone, and loads no sink.
+      const url = `${localUrlOf(process.env)}/${options.ready ? 'readyz' : 'healthz'}`;
       const failure = await failureOf(url);
       if (failure !== undefined) process.stderr.write(`metrics-fanout: ${url}: ${failure}\n`);
       process.exit(failure === undefined ? 0 : 1);
     });
-}
-
-/** Of all settings these alone: a check comes often, and loads no sink. */
-function address() {
-  const { httpHost, httpPort } = CORE_SETTINGS;
-  const errors: SettingError[] = [];
-  const values = readSettings({ httpHost, httpPort }, '', process.env, errors, []);
-  if (errors.length > 0) throw new ConfigError(errors);
-  return values;
 }
 
 async function failureOf(url: string): Promise<string | undefined> {

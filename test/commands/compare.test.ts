@@ -35,8 +35,12 @@ afterAll(async () => {
   await stack?.stop();
 });
 
-async function compare(...args: string[]): Promise<{ code: unknown; stdout: string; stderr: string }> {
-  const program = startProgram(['compare', ...args], {});
+function compare(...args: string[]): Promise<{ code: unknown; stdout: string; stderr: string }> {
+  return compareWith({}, ...args);
+}
+
+async function compareWith(settings: Readonly<Record<string, string>>, ...args: string[]) {
+  const program = startProgram(['compare', ...args], settings);
   return { code: await program.ended, ...program.output };
 }
 
@@ -141,6 +145,15 @@ describe('compare', () => {
     expect(stdout).toContain('cost of influxdb, sqlite: no price set');
     expect(stdout).toContain('0.625 USD for a million write units');
     expect(stdout).not.toContain('\x1b');
+  });
+
+  test('without --url, the service of the same environment is asked', async () => {
+    const { port } = new URL(service.url);
+    const { code, stdout } = await compareWith({ HTTP_HOST: 'localhost', HTTP_PORT: port });
+    expect(code).toBe(0);
+    expect(stdout).toMatch(new RegExp(`^http://localhost:${port}: All 4 sinks are well\\.`));
+    const wrong = await compareWith({ HTTP_PORT: 'many' });
+    expect(wrong).toMatchObject({ code: 78, stderr: expect.stringContaining('HTTP_PORT') });
   });
 
   test('on a terminal: within its width, on a screen of its own, which Ctrl-C leaves', async () => {
