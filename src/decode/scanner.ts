@@ -58,17 +58,25 @@ export class Scanner {
   /** The value read last failed for its depth, not its syntax. */
   tooDeep = false;
   #text: Buffer = Buffer.alloc(0);
+  /** Loaded last, and where it begins in its buffer. To ask an array for its buffer is a call out of compiled code. */
+  #loaded: Uint8Array = this.bytes;
+  #offset = 0;
 
   /** Takes the message from `start` to `end`. Returns the position of its first byte. */
   load(message: Uint8Array, start: number, end: number): number {
+    if (message !== this.#loaded) this.#turnTo(message);
+    this.end = this.#offset + end;
+    return this.#offset + start;
+  }
+
+  #turnTo(message: Uint8Array): void {
     const { buffer, byteOffset } = message;
-    if (buffer !== this.bytes.buffer) {
-      this.bytes = new Uint8Array(buffer);
-      this.view = new DataView(buffer);
-      this.#text = Buffer.from(buffer);
-    }
-    this.end = byteOffset + end;
-    return byteOffset + start;
+    this.#loaded = message;
+    this.#offset = byteOffset;
+    if (buffer === this.bytes.buffer) return;
+    this.bytes = new Uint8Array(buffer);
+    this.view = new DataView(buffer);
+    this.#text = Buffer.from(buffer);
   }
 
   peek(i: number): number {
