@@ -40,6 +40,8 @@ class CoreSource implements Source {
   readonly #now: () => number;
   /** When the bytes came that were looked at last; forgotten with every tick, since bytes may share a buffer. */
   #arrived: { readonly buffer: ArrayBufferLike | undefined; readonly at: number } = NEVER;
+  /** Looked at last, which spares asking for their buffer. */
+  #bytes: Uint8Array | undefined;
   #isHeld = false;
   /** Messages handed over, and dropped, since the reader asked for time. */
   #heldMessages = 0;
@@ -119,8 +121,7 @@ class CoreSource implements Source {
     envelope: Envelope | undefined,
     reader: Reader,
   ): void {
-    // What the connection brought at once arrived at once.
-    if (bytes.buffer !== this.#arrived.buffer) this.#arrived = { buffer: bytes.buffer, at: this.#now() };
+    if (bytes !== this.#bytes) this.#arrive(bytes);
     const arrival = Math.floor(this.#arrived.at);
     if (this.#isHeld && ++this.#heldMessages > MAX_HELD_MESSAGES) {
       if (this.#dropped === 0) this.#droppedFrom = arrival;
@@ -131,12 +132,20 @@ class CoreSource implements Source {
     reader.message(bytes, start, end, arrival, 0, envelope);
   }
 
+  /** What the connection brought at once arrived at once. */
+  #arrive(bytes: Uint8Array): void {
+    this.#bytes = bytes;
+    const { buffer } = bytes;
+    if (buffer !== this.#arrived.buffer) this.#arrived = { buffer, at: this.#now() };
+  }
+
   /** All that arrived before now was handed over as it came. */
   #tick(reader: Reader, reject: (error: unknown) => void): void {
     if (this.#bus.connection.isClosed()) {
       throw new BusError('the connection to the bus was closed for good', 'Start the service again.');
     }
     this.#arrived = NEVER;
+    this.#bytes = undefined;
     if (this.#isHeld) return;
     const held = reader.progress(Math.floor(this.#now()));
     if (held === undefined) return;
