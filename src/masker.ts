@@ -20,6 +20,14 @@ function inBase64(secret: string): string[] {
   });
 }
 
+/** How many characters at the end of the text are the beginning of the form, where these are not all of it nor too few. */
+function overlap(text: string, form: string): number {
+  for (let length = Math.min(form.length - 1, text.length); length >= MIN_SECRET_CHARACTERS; length--) {
+    if (text.endsWith(form.slice(0, length))) return length;
+  }
+  return 0;
+}
+
 export class Masker {
   readonly #forms: readonly string[];
   readonly #longest: number;
@@ -44,12 +52,9 @@ export class Masker {
   /** The whole text; where it was cut in the midst of a secret, without the beginning of that. */
   mask(text: string): string {
     const masked = this.#masked(text);
-    for (const form of this.#forms) {
-      for (let length = Math.min(form.length - 1, masked.length); length >= MIN_SECRET_CHARACTERS; length--) {
-        if (masked.endsWith(form.slice(0, length))) return masked.slice(0, -length) + MASK;
-      }
-    }
-    return masked;
+    // The most that any form takes: the beginning of one may be the end of another's.
+    const cut = Math.max(0, ...this.#forms.map((form) => overlap(masked, form)));
+    return cut === 0 ? masked : masked.slice(0, -cut) + MASK;
   }
 
   /** What can be given on; the rest is kept, for a secret may go on in the next piece. */

@@ -42,7 +42,8 @@ test('a whole text is masked also where it was cut in the midst of a secret, and
         const masker = new Masker([secret]);
         const text = before + secret + after;
         const kept = before.length + 4 + (cut % (secret.length - 4));
-        if (!before.includes(secret.slice(0, 4)) && !'***'.includes(secret.slice(0, 1)))
+        // With stars of its own, the mask would be taken for a part of it.
+        if (!before.includes(secret.slice(0, 4)) && !secret.slice(0, 4).includes('*'))
           expect(masker.mask(text.slice(0, kept))).not.toContain(secret.slice(0, 4));
         const encoded = Buffer.from(`user:${secret}`).toString('base64');
         expect(masker.mask(encoded)).not.toBe(encoded);
@@ -50,6 +51,7 @@ test('a whole text is masked also where it was cut in the midst of a secret, and
     ),
   );
   expect(new Masker(['swordfish']).mask('refused: key=swordf')).toBe('refused: key=***');
+  expect(new Masker(['valu valu ']).mask('key=valu valu')).toBe('key=***');
 });
 
 test('what is no secret stays, to the last character', () => {
