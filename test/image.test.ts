@@ -47,7 +47,7 @@ test('the base is pinned, the user is a number that is not 0, and Node.js is wha
   expect(allOf(final, 'LABEL').join()).toContain('org.opencontainers.image.licenses="Apache-2.0"');
 });
 
-test('the young heap has a bound, the same wherever the service is started', () => {
+test('the young heap has a bound, the same in the image, in npm start, in tests and in the documents', () => {
   const bound = /--max-semi-space-size=\d+/;
   const [dockerfile, ...others] = [
     'Dockerfile',

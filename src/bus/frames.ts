@@ -158,15 +158,17 @@ export class FrameParser implements ClientParser {
         return;
       }
       const end = payload + this.#size + CRLF_LENGTH;
+      if (this.#sink !== undefined && own < i) {
+        this.#pass(chunk, own, i);
+        own = i;
+        // What has just been passed may have been of the same consumer, whose reply subject was then read last, or may
+        // have ended the sink.
+        this.#readLine(chunk, i, chunk.length);
+      }
       if (this.#sink === undefined) {
         this.#passing = Math.max(0, end - chunk.length);
         i = end;
         continue;
-      }
-      if (own < i) {
-        this.#pass(chunk, own, i);
-        // What has just been passed may have been of the same consumer: its reply subject is not the last one read.
-        this.#readLine(chunk, i, chunk.length);
       }
       if (end > chunk.length) {
         this.#begin(chunk.subarray(i), payload - i, i);

@@ -35,7 +35,8 @@ export interface Envelope {
 /** What a reader does with the messages. All calls come one after the other, in stream order. */
 export interface Reader {
   /**
-   * One message: the bytes from `start` to `end`, which stay as they are (with `flush`: until then). Synchronous, and must not throw.
+   * One message: the bytes from `start` to `end`, which stay as they are (with `flush`: until then). Synchronous, and must
+   * not throw.
    * `streamTime` is in whole milliseconds since 1970, rounded down; `sequence` is 0 in core mode. Without an
    * envelope, nothing is known of the subject, and there is no encoding.
    */

@@ -61,18 +61,19 @@ export function compareCommand(): Command {
     .option('--json', 'print JSON, a line for each look')
     .option('--for <time>', 'look for so long, such as 10m, and then print once', duration)
     .addOption(suggest(report, 'file'))
-    .action(async ({ url = [localUrlOf(process.env)], ...options }: GivenOptions, command: Command) => {
+    .action(async ({ url = [], ...options }: GivenOptions, command: Command) => {
       if (options.report !== undefined && options.for === undefined)
         command.error('error: --report needs --for, such as --for 10m');
       if (options.report !== undefined && url.length > 1)
         command.error('error: a report is of one service: give one --url');
-      process.exit(await compare({ ...options, url }, stopSignal()));
+      const asked = url.length > 0 ? url : [localUrlOf(process.env)];
+      process.exit(await compare({ ...options, url: asked }, stopSignal()));
     });
 }
 
 function collectUrls(text: string, before: readonly string[] = []): string[] {
   if (!/^https?:\/\//.test(text) || !URL.canParse(text))
-    throw new InvalidArgumentError(`Expected a URL such as http://127.0.0.1:9464.`);
+    throw new InvalidArgumentError('Expected a URL such as http://127.0.0.1:9464.');
   if (before.length === MAX_URLS) throw new InvalidArgumentError(`Expected ${MAX_URLS} of them at most.`);
   return [...before, text.replace(/\/+$/, '')];
 }

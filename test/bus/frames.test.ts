@@ -159,6 +159,27 @@ describe('frames', () => {
     expect(replies).toEqual(['$JS.ACK.1', '$JS.ACK.3', '$JS.ACK.3']);
   });
 
+  test('what the client is given may end the sink of the message behind it', () => {
+    const other = 'HMSG a 9 r 12 13\r\nNATS/1.0\r\n\r\n!\r\n';
+    const ours = 'MSG a 1 2\r\nhi\r\n';
+    const bytes = Buffer.from(other + ours + ours);
+    for (let cut = other.length; cut <= bytes.length; cut++) {
+      const events: Event[] = [];
+      let taken = 0;
+      const sinks = new Map<number, FrameSink>([[1, { frame: () => taken++ }]]);
+      const client = new Parser({
+        push: (event) => {
+          sinks.clear();
+          events.push(clientEvent(event));
+        },
+      });
+      const parser = new FrameParser(client, sinks);
+      for (const chunk of [bytes.subarray(0, cut), bytes.subarray(cut)]) parser.parse(chunk);
+      expect(taken, `cut at ${cut}`).toBe(0);
+      expect(events, `cut at ${cut}`).toEqual(byClient([bytes]));
+    }
+  });
+
   test('the memory of a chunk is given back when nobody needs it any more', () => {
     const ours = 'MSG a 1 2\r\nhi\r\n';
     const cases = [
