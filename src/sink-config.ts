@@ -55,8 +55,11 @@ export async function loadSinks(
   const on = ids.filter((id) => env[`SINK_${id}_ENABLED`]?.toLowerCase() === 'true');
   const sinks: SinkConfig[] = [];
   for (const id of on.length > 0 ? on : [DEFAULT_SINK.toUpperCase()]) {
-    const sink = await loadSink(id, { ...env, [`SINK_${id}_ENABLED`]: 'true' }, start, errors, resolved);
+    const enabled = `SINK_${id}_ENABLED`;
+    const sink = await loadSink(id, { ...env, [enabled]: 'true' }, start, errors, resolved);
     if (sink) sinks.push(sink);
+    const shown = resolved.findIndex(({ variable }) => variable === enabled);
+    if (on.length === 0 && shown >= 0) resolved[shown] = { ...resolved[shown]!, from: 'default' };
   }
   await checkNames(ids, env, errors);
   return sinks;

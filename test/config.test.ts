@@ -44,6 +44,13 @@ describe('defaults', () => {
     expect(core.natsToken).toBeUndefined();
   });
 
+  test('the sink that is on where none is named is on by default, and says so', async () => {
+    const originOf = async (env: Record<string, string>) =>
+      (await loadConfig(env)).resolved.find(({ variable }) => variable === 'SINK_SQLITE_ENABLED');
+    expect(await originOf({})).toMatchObject({ shown: 'true', from: 'default' });
+    expect(await originOf({ SINK_SQLITE_ENABLED: 'true' })).toMatchObject({ from: 'environment' });
+  });
+
   test('is frozen', async () => {
     const config = await loadConfig({});
     expect(() => Object.assign(config.core, { window: 1 })).toThrow(TypeError);

@@ -1,7 +1,7 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { METRIC_TYPES, type MetricType } from '../aggregate/point.ts';
 import { type Bus, connect } from '../bus/connect.ts';
@@ -156,11 +156,14 @@ async function sendAndReport(
   if (file && truth) await writeTruth(file, truth);
   const isReadBack = truth !== undefined && config.core.metricsSource === 'jetstream';
   const differences = isReadBack ? findDifferences(traffic.sent(), truth.totals()) : [];
-  const { disconnects } = bus.stats;
-  report({ options, progress, disconnects, totals: traffic.totals(), truth, differences });
+  // What the server refuses it says before it confirms, but the client tells of it a moment later.
+  await setImmediate();
+  const { disconnects, permissionErrors: refusals } = bus.stats;
+  report({ options, progress, disconnects, refusals, totals: traffic.totals(), truth, differences });
   if (progress.gaveUp) return false;
   // A server that crashes can lose even what it confirmed: only reading back tells.
-  return isReadBack ? differences.length === 0 : disconnects === 0 && progress.unconfirmed === 0;
+  if (isReadBack) return differences.length === 0;
+  return disconnects === 0 && refusals === 0 && progress.unconfirmed === 0;
 }
 
 function plan({ subject, rate, count, duration }: LoadOptions) {
@@ -257,6 +260,8 @@ interface Result {
   readonly options: LoadOptions;
   readonly progress: Progress;
   readonly disconnects: number;
+  /** How often the server said that something is not permitted. */
+  readonly refusals: number;
   readonly totals: TrafficTotals;
   readonly truth: Truth | undefined;
   readonly differences: readonly Difference[];
@@ -267,7 +272,7 @@ function report(result: Result): void {
   else process.stdout.write(`${toText(result).join('\n')}\n`);
 }
 
-function toJson({ options, progress, disconnects, totals, truth, differences }: Result): object {
+function toJson({ options, progress, disconnects, refusals, totals, truth, differences }: Result): object {
   return {
     subject: options.subject,
     seed: options.seed,
@@ -277,6 +282,7 @@ function toJson({ options, progress, disconnects, totals, truth, differences }: 
     messages_per_second: ratePerSecond(progress),
     unconfirmed: progress.unconfirmed,
     disconnects,
+    refusals,
     types: totals.types,
     late: totals.late,
     ahead: totals.ahead,
@@ -295,7 +301,7 @@ function toJson({ options, progress, disconnects, totals, truth, differences }: 
   };
 }
 
-function toText({ options, progress, disconnects, totals, truth, differences }: Result): string[] {
+function toText({ options, progress, disconnects, refusals, totals, truth, differences }: Result): string[] {
   const rate = grouped(ratePerSecond(progress));
   const seconds = (progress.elapsedMs / 1_000).toFixed(1);
   const types = METRIC_TYPES.map((type) => {
@@ -310,6 +316,9 @@ function toText({ options, progress, disconnects, totals, truth, differences }: 
       ? [
           `the connection broke: ${grouped(progress.unconfirmed)} messages unconfirmed; they, and more, may be lost`,
         ]
+      : []),
+    ...(refusals > 0
+      ? [`the bus does not permit it: ${grouped(refusals)} refusals; what was refused did not arrive`]
       : []),
     ...(progress.gaveUp ? ['the connection did not come back'] : []),
     ...(truth ? truthText(options, truth, differences) : []),

@@ -229,3 +229,22 @@ describe('load, when the server goes away', { timeout: TIMEOUT_MS }, () => {
     expect(run.code).toBe(missing === 0 ? 0 : 1);
   });
 });
+
+it(
+  'fails where the bus does not permit the subject',
+  async () => {
+    const user = '{ user: a, password: a, permissions: { publish: [ "other.>" ] } }';
+    const server = await startNats({ jetstream: false, extra: `authorization { users: [ ${user} ] }` });
+    const env = { NATS_URL: server.url, NATS_USER: 'a', NATS_PASSWORD: 'a' };
+    const refused = await start(['--count', '20', '--rate', '1000', '--json'], env).ended;
+    expect(refused.code).toBe(1);
+    expect(JSON.parse(refused.stdout)).toMatchObject({ messages: 20, refusals: 20 });
+    const told = await start(['--count', '20', '--rate', '1000'], env).ended;
+    expect(told.stdout).toContain('the bus does not permit it: 20 refusals');
+    expect(told.stderr).toContain('metrics.load');
+    const good = await start(['--count', '20', '--subject', 'other.a'], env).ended;
+    expect(good.code).toBe(0);
+    await server.stop();
+  },
+  TIMEOUT_MS,
+);
