@@ -44,34 +44,58 @@ export class Masker {
       encodeURIComponent(secret.toWellFormed()),
       ...inBase64(secret),
     ]);
-    // The longest first: one that holds another is not to be cut.
-    this.#forms = [...new Set(forms)].sort((a, b) => b.length - a.length);
-    this.#longest = this.#forms[0]?.length ?? 1;
+    this.#forms = [...new Set(forms)];
+    this.#longest = Math.max(1, ...this.#forms.map(({ length }) => length));
   }
 
   /** The whole text; where it was cut in the midst of a secret, without the beginning of that. */
   mask(text: string): string {
-    const masked = this.#masked(text);
     // The most that any form takes: the beginning of one may be the end of another's.
-    const cut = Math.max(0, ...this.#forms.map((form) => overlap(masked, form)));
-    return cut === 0 ? masked : masked.slice(0, -cut) + MASK;
+    const cut = Math.max(0, ...this.#forms.map((form) => overlap(text, form)));
+    return covered(text, [...this.#spans(text), { start: text.length - cut, end: text.length }]);
   }
 
-  /** What can be given on; the rest is kept, for a secret may go on in the next piece. */
+  /** What can be given on; the rest is kept as it came, for a secret may go on in the next piece. */
   push(piece: string): string {
-    const text = this.#masked(this.#carry + piece);
-    const end = Math.max(0, text.length - (this.#longest - 1));
+    const text = this.#carry + piece;
+    const spans = this.#spans(text);
+    const safe = Math.max(0, text.length - (this.#longest - 1));
+    // Not in the midst of a secret: what is left of it nobody would know again.
+    const end = Math.min(safe, ...spans.filter(({ end }) => end > safe).map(({ start }) => start));
     this.#carry = text.slice(end);
-    return text.slice(0, end);
+    return covered(text.slice(0, end), spans);
   }
 
   end(): string {
     const text = this.#carry;
     this.#carry = '';
-    return text;
+    return covered(text, this.#spans(text));
   }
 
-  #masked(text: string): string {
-    return this.#forms.reduce((masked, form) => masked.replaceAll(form, MASK), text);
+  /** Where the secrets are; one may lie in another. */
+  #spans(text: string): Span[] {
+    const spans: Span[] = [];
+    for (const form of this.#forms) {
+      for (let start = text.indexOf(form); start >= 0; start = text.indexOf(form, start + form.length))
+        spans.push({ start, end: start + form.length });
+    }
+    return spans;
   }
+}
+
+interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The text with one mask in place of what overlapping spans cover together. */
+function covered(text: string, spans: readonly Span[]): string {
+  let masked = '';
+  let at = 0;
+  for (const { start, end } of [...spans].sort((a, b) => a.start - b.start)) {
+    if (start >= text.length) break;
+    if (start >= at) masked += text.slice(at, start) + MASK;
+    at = Math.max(at, end);
+  }
+  return masked + text.slice(at);
 }

@@ -54,6 +54,17 @@ test('a whole text is masked also where it was cut in the midst of a secret, and
   expect(new Masker(['valu valu ']).mask('key=valu valu')).toBe('key=***');
 });
 
+test('a secret that lies in another, or overlaps one, does not give the other away', () => {
+  const secrets = ['hunter2-secret-XYZ', 'secret', 'XYZ-next'];
+  const text = 'a=hunter2-secret-XYZ b=secret c=hunter2-secret-XYZ-next';
+  for (let cut = 0; cut <= text.length; cut++) {
+    for (let second = cut; second <= text.length; second++)
+      expect(masked(secrets, text, [cut, second]), `${cut}, ${second}`).toBe('a=*** b=*** c=***');
+  }
+  expect(new Masker(secrets).mask(text)).toBe('a=*** b=*** c=***');
+  expect(new Masker(secrets).mask('a=hunter2-secret-')).toBe('a=***');
+});
+
 test('what is no secret stays, to the last character', () => {
   fc.assert(
     fc.property(fc.string(), fc.array(fc.nat()), (text, cuts) => {
