@@ -55,11 +55,9 @@ export async function loadSinks(
   const on = ids.filter((id) => env[`SINK_${id}_ENABLED`]?.toLowerCase() === 'true');
   const sinks: SinkConfig[] = [];
   for (const id of on.length > 0 ? on : [DEFAULT_SINK.toUpperCase()]) {
-    const enabled = `SINK_${id}_ENABLED`;
-    const sink = await loadSink(id, { ...env, [enabled]: 'true' }, start, errors, resolved);
+    const enabled = on.length > 0 ? 'true' : undefined;
+    const sink = await loadSink(id, { ...env, [`SINK_${id}_ENABLED`]: enabled }, start, errors, resolved);
     if (sink) sinks.push(sink);
-    const shown = resolved.findIndex(({ variable }) => variable === enabled);
-    if (on.length === 0 && shown >= 0) resolved[shown] = { ...resolved[shown]!, from: 'default' };
   }
   await checkNames(ids, env, errors);
   return sinks;
@@ -73,6 +71,9 @@ function sinkIds(env: Environment): string[] {
   return [...new Set([...named, ...Object.keys(SINKS).map((kind) => kind.toUpperCase())])].sort();
 }
 
+/** Of a sink that is on, whether or not the environment names it. */
+const SETTINGS_WHEN_ON = { ...SINK_SETTINGS, enabled: { ...SINK_SETTINGS.enabled, default: 'true' } };
+
 async function loadSink(
   id: string,
   env: Environment,
@@ -81,7 +82,7 @@ async function loadSink(
   resolved: ResolvedSetting[],
 ): Promise<SinkConfig | undefined> {
   const prefix = `SINK_${id}_`;
-  const common = readSettings(SINK_SETTINGS, prefix, env, errors, resolved);
+  const common = readSettings(SETTINGS_WHEN_ON, prefix, env, errors, resolved);
   const module = await loadModule(common.kind ?? id.toLowerCase());
   if (typeof module === 'string') {
     errors.push(noSuchKind(id, common.kind, module));

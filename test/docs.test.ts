@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
 import { METRICS } from '../src/observe/telemetry.ts';
 import { createProgram } from '../src/program.ts';
+import { linksOf } from './links.ts';
 
 const root = join(import.meta.dirname, '..');
 const read = (path: string) => readFileSync(join(root, path), 'utf8');
@@ -92,9 +93,7 @@ function anchors(text: string): string[] {
 
 test.each(DOCUMENTS)('%s: its links within the project lead somewhere', (path) => {
   const text = read(path).replace(/^```[\s\S]*?^```/gm, '');
-  const links = [...text.matchAll(/\]\(([^)\s]+)\)/g)].map(([, target]) => target!);
-  const broken = links.filter((target) => {
-    if (/^https?:/.test(target)) return false;
+  const broken = linksOf(text).filter((target) => {
     const [file = '', anchor] = target.split('#');
     const to = file === '' ? path : normalize(join(dirname(path), file));
     if (!existsSync(join(root, to))) return true;

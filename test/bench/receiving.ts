@@ -29,7 +29,8 @@ interface Receiver {
   stop(): Promise<unknown>;
 }
 
-type Start = (round: number) => Promise<Receiver>;
+/** `run`: of the names that it leaves at the bus. */
+type Start = (run: string) => Promise<Receiver>;
 
 async function startBare(url: string, kind: 'count' | 'obvious'): Promise<Receiver> {
   const child = await startChild('./bare.ts', [url, CORE_SUBJECT, kind]);
@@ -54,33 +55,22 @@ async function startService(subject: string, env: Readonly<Record<string, string
 const BLACKHOLE = { SINK_BLACKHOLE_ENABLED: 'true' };
 const CORE = { METRICS_SOURCE: 'core', METRICS_SUBJECTS: CORE_SUBJECT, ...BLACKHOLE };
 
-const ofStream = (url: string, pipeline: string) => ({
-  NATS_URL: url,
-  METRICS_SUBJECTS: STREAM_SUBJECT,
-  METRICS_STREAM_MAX_BYTES: '1GiB',
-  PIPELINE: pipeline,
-});
-
 function receivers(url: string, stack: Stack): Record<string, Start> {
-  const stream = (round: number, name: string) => ofStream(url, `${name}${round}`);
+  const stream = (run: string, name: string) => ({
+    NATS_URL: url,
+    METRICS_SUBJECTS: STREAM_SUBJECT,
+    METRICS_STREAM_MAX_BYTES: '1GiB',
+    PIPELINE: `${name}${run}`,
+  });
   return {
     bare: () => startBare(url, 'count'),
     core: () => startService(CORE_SUBJECT, { NATS_URL: url, ...CORE }),
     corePlain: () => startService(CORE_SUBJECT, { NATS_URL: url, ...CORE, METRICS_RECEIVE: 'plain' }),
-    stream: (round) => startService(STREAM_SUBJECT, { ...stream(round, 'c'), ...BLACKHOLE }),
-    streamPlain: (round) =>
-      startService(STREAM_SUBJECT, { ...stream(round, 'p'), ...BLACKHOLE, METRICS_RECEIVE: 'plain' }),
+    stream: (run) => startService(STREAM_SUBJECT, { ...stream(run, 'c'), ...BLACKHOLE }),
+    streamPlain: (run) =>
+      startService(STREAM_SUBJECT, { ...stream(run, 'p'), ...BLACKHOLE, METRICS_RECEIVE: 'plain' }),
     obvious: () => startBare(url, 'obvious'),
-    fourSinks: (round) => startService(STREAM_SUBJECT, { ...stack.env, ...stream(round, 'g') }),
-  };
-}
-
-/** The stores at work take the caches from whoever else there is: these two meet with the same. */
-function besideEachOther(url: string, stack: Stack): Record<string, Start> {
-  return {
-    streamBeside: (round) => startService(STREAM_SUBJECT, { ...ofStream(url, `cb${round}`), ...BLACKHOLE }),
-    fourSinksBeside: (round) =>
-      startService(STREAM_SUBJECT, { ...stack.env, ...ofStream(url, `gb${round}`) }),
+    fourSinks: (run) => startService(STREAM_SUBJECT, { ...stack.env, ...stream(run, 'g') }),
   };
 }
 
@@ -93,13 +83,13 @@ async function untilReceived({ received }: Receiver, count: number): Promise<voi
 /** CPU time a message, in nanoseconds, of each of those who receive the same messages at the same time. */
 async function costsOf(
   starts: readonly Start[],
-  round: number,
+  run: string,
   producer: Child,
   { messages, rate }: ReceivingOptions,
 ): Promise<CpuTime[]> {
   const receivers: Receiver[] = [];
   try {
-    for (const start of starts) receivers.push(await start(round));
+    for (const start of starts) receivers.push(await start(run));
     const order: Order = { subject: receivers[0]!.subject, messages, rate };
     const befores = await Promise.all(receivers.map((receiver) => receiver.received()));
     const send = async (times: number): Promise<CpuTime[]> => {
@@ -130,14 +120,15 @@ export async function measureReceiving(options: ReceivingOptions): Promise<Figur
   };
   try {
     const all = receivers(nats.url, stack);
-    const pair = besideEachOther(nats.url, stack);
+    // The stores at work take the caches from whoever else there is: these two meet with the same.
+    const pair = { streamBeside: all.stream!, fourSinksBeside: all.fourSinks! };
     // In turns, so that whatever else the machine does falls on all of them alike.
     for (let round = 1; round <= options.rounds; round++) {
       for (const [name, start] of Object.entries(all)) {
-        const [cost] = await costsOf([start], round, producer, options);
+        const [cost] = await costsOf([start], String(round), producer, options);
         note(round, name, cost!);
       }
-      const paired = await costsOf(Object.values(pair), round, producer, options);
+      const paired = await costsOf(Object.values(pair), `${round}-beside`, producer, options);
       for (const [i, name] of Object.keys(pair).entries()) note(round, name, paired[i]!);
     }
   } finally {

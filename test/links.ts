@@ -1,0 +1,6 @@
+/** Where the links of a document in Markdown lead within the project: a path, an anchor, or both. */
+export function linksOf(text: string): string[] {
+  return [...text.matchAll(/\]\(([^)\s]+)\)/g)]
+    .map(([, target]) => target!)
+    .filter((target) => !/^https?:/.test(target));
+}
