@@ -16,7 +16,7 @@ import { CHART, type KubernetesObject, startRenderer, type Values } from '../hel
 import { type Cluster, clusterOf, podOf, processOf } from '../helm/pod.ts';
 import { dashboardQueries } from '../helm/queries.ts';
 import { KEY, type Receiver, startReceiver } from '../sinks/otlp-receiver.ts';
-import { endOf, sendTraffic, WINDOW_MS } from './support.ts';
+import { endOf, startTraffic, WINDOW_MS } from './support.ts';
 
 const REPLICAS = 3;
 const CLICKHOUSE = { user: 'fanout', password: 'a <secret> & more' };
@@ -121,21 +121,13 @@ const equal = (result: Parameters<typeof isEqual>[0], name: string) =>
   expect(isEqual(result), `${name}: ${JSON.stringify(result)}`).toBe(true);
 
 test('the pods, one of them killed in between, give every store the truth', async () => {
-  const traffic = sendTraffic(stack, [
-    '--duration',
-    '8s',
-    '--rate',
-    '1500',
-    '--series',
-    '100',
-    '--late',
-    '0.05',
-  ]);
+  const traffic = startTraffic(stack, ['--rate', '1500', '--series', '100', '--late', '0.05']);
   await sleep(3000);
   await pods[1]!.service.stop('SIGKILL');
   // The StatefulSet starts it again, with the same volumes.
   pods[1]!.service = await startServiceProgram(pods[1]!.env);
-  truth = await traffic;
+  await sleep(3000);
+  truth = await traffic.end();
   await Promise.all(pods.map(({ service }) => service.untilConfirmed(endOf(truth), 60_000)));
 
   for (const [name, value] of Object.entries(pods[0]!.env))

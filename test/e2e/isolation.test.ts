@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { FaultProxy } from '../faults/proxy.ts';
-import { endOf, expectEqual, sendTraffic, WINDOW_MS, WINDOWS } from './support.ts';
+import { endOf, expectEqual, startTraffic, WINDOW_MS, WINDOWS } from './support.ts';
 
 let stack: Stack;
 let hanging: FaultProxy;
@@ -38,16 +38,7 @@ test('one store hangs and one refuses connections: the others stay at the head, 
     SINK_INFLUXDB_BACKLOG: '150KB',
   };
   service = await startServiceProgram(env);
-  const traffic = sendTraffic(stack, [
-    '--duration',
-    '14s',
-    '--rate',
-    '3000',
-    '--series',
-    '400',
-    '--late',
-    '0.05',
-  ]);
+  const traffic = startTraffic(stack, ['--rate', '3000', '--series', '400', '--late', '0.05']);
   await sleep(3000);
   hanging.hang();
   await refusing.refuse();
@@ -71,7 +62,7 @@ test('one store hangs and one refuses connections: the others stay at the head, 
   expect(broken.ready).toBe(true);
 
   await Promise.all([hanging.pass(), refusing.pass()]);
-  const truth = await traffic;
+  const truth = await traffic.end();
   await service.untilConfirmed(endOf(truth), 60_000);
   const healed = await service.status();
   expect(healed.sinks.map(({ up, catchingUp }) => [up, catchingUp])).toEqual(Array(4).fill([true, false]));

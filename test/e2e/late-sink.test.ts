@@ -3,13 +3,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
-import { countOf, endOf, expectEqual, sendTraffic, WINDOW_MS, WINDOWS } from './support.ts';
+import { countOf, endOf, expectEqual, startTraffic, WINDOW_MS, WINDOWS } from './support.ts';
 
 /** An hour's worth: `HISTORY_MS=3600000 HISTORY_RATE=1000`. */
 const HISTORY_MS = Number(process.env.HISTORY_MS ?? 6000);
 const RATE = Number(process.env.HISTORY_RATE ?? 2000);
 const SERIES = Number(process.env.HISTORY_SERIES ?? 100);
-/** How long the lag of the others is looked at before the sink is switched on, and how long at most after. */
+/** How long the lag of the others is looked at before the sink is switched on and after; there, how long at most. */
 const LOOK_MS = Math.min(30_000, HISTORY_MS / 2);
 const CATCH_UP_MS = 8_000 + HISTORY_MS / 10;
 const POLL_MS = 100;
@@ -28,36 +28,37 @@ afterAll(async () => {
   await stack?.stop();
 });
 
-/** The largest lag of all sinks but the late one, in seconds, for `ms` or until the late one has joined. */
-async function worstLag({ status }: ServiceProgram, ms: number): Promise<number> {
-  let worst = 0;
-  for (const until = Date.now() + ms; Date.now() < until; await sleep(POLL_MS)) {
+/** For LOOK_MS, and while the late sink has not joined: the largest lag of all others, and when it had, in seconds. */
+async function watch({ status }: ServiceProgram): Promise<{ worstLag: number; joinedAfter: number }> {
+  let worstLag = 0;
+  let joinedAfter = 0;
+  const began = Date.now();
+  for (let isOver = false; !isOver; await sleep(POLL_MS)) {
     const { sinks } = await status();
-    if (sinks.some(({ id, state }) => id === LATE && state === 'live')) break;
-    for (const { id, lagSeconds } of sinks) if (id !== LATE) worst = Math.max(worst, lagSeconds);
+    const elapsedMs = Date.now() - began;
+    const isCatchingUp = sinks.some(({ id, state }) => id === LATE && state !== 'live');
+    if (isCatchingUp) joinedAfter = elapsedMs / 1000;
+    isOver = elapsedMs > (isCatchingUp ? CATCH_UP_MS : LOOK_MS);
+    for (const { id, lagSeconds } of sinks) if (id !== LATE) worstLag = Math.max(worstLag, lagSeconds);
   }
-  return worst;
+  return { worstLag, joinedAfter };
 }
 
 test('a sink is switched on late: it gets all that the stream holds, and the others do not notice', async () => {
   const env = { ...stack.env, ...WINDOWS, SINK_REDSHIFT_START: 'earliest' };
-  const traffic = sendTraffic(stack, [
-    ...['--duration', `${Math.ceil((HISTORY_MS + CATCH_UP_MS) / 1000)}s`],
-    ...['--rate', `${RATE}`, '--series', `${SERIES}`, '--late', '0.02'],
-  ]);
+  const traffic = startTraffic(stack, ['--rate', `${RATE}`, '--series', `${SERIES}`, '--late', '0.02']);
   const first = await startServiceProgram({ ...env, SINK_REDSHIFT_ENABLED: 'false' });
   service = first;
   await sleep(HISTORY_MS - LOOK_MS);
-  const before = await worstLag(first, LOOK_MS);
+  const { worstLag: before } = await watch(first);
   await first.stop('SIGTERM');
 
   service = await startServiceProgram(env);
   // What they missed during the restart is not what is looked at.
   await sleep(RESTART_MS);
-  const began = Date.now();
-  const during = await worstLag(service, CATCH_UP_MS);
-  const catchUpSeconds = (RESTART_MS + Date.now() - began) / 1000;
-  const truth = await traffic;
+  const { worstLag: during, joinedAfter } = await watch(service);
+  const catchUpSeconds = RESTART_MS / 1000 + joinedAfter;
+  const truth = await traffic.end();
   await service.untilConfirmed(endOf(truth), 120_000);
   await expectEqual(env, truth);
   const looked = { samples: countOf(truth), rows: truth.length, before, during, catchUpSeconds };

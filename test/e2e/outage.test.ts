@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
-import { endOf, expectEqual, sample, sendTraffic, WINDOWS } from './support.ts';
+import { endOf, expectEqual, sample, startTraffic, WINDOWS } from './support.ts';
 
 /** A long run of the same: `OUTAGE_MS=600000 OUTAGE_RATE=50000 OUTAGE_WINDOW_MS=10000`. */
 const OUTAGE_MS = Number(process.env.OUTAGE_MS ?? 8000);
@@ -74,18 +74,7 @@ test('a store is down: little memory, no lag for the others, and it catches up f
   };
   service = await startServiceProgram(env);
   const running = service;
-  const seconds = Math.ceil((WARM_UP_MS + OUTAGE_MS + AFTER_MS) / 1000);
-  const options = [
-    '--duration',
-    `${seconds}s`,
-    '--rate',
-    `${RATE}`,
-    '--series',
-    `${SERIES}`,
-    '--late',
-    '0.02',
-  ];
-  const traffic = sendTraffic(stack, options);
+  const traffic = startTraffic(stack, ['--rate', `${RATE}`, '--series', `${SERIES}`, '--late', '0.02']);
   const looks: Look[] = [];
   const watch = async (ms: number, isOver: () => boolean = () => false) => {
     for (const until = Date.now() + ms; Date.now() < until && !isOver(); await sleep(POLL_MS))
@@ -106,7 +95,7 @@ test('a store is down: little memory, no lag for the others, and it catches up f
     factor,
   };
   process.stderr.write(`outage of ${OUTAGE_MS} ms at ${RATE}/s: ${JSON.stringify(worst)}\n`);
-  const truth = await traffic;
+  const truth = await traffic.end();
   await running.untilConfirmed(endOf(truth), 120_000);
   await expectEqual({ ...env }, truth);
   expect(worst.rssMegabytes * 1e6).toBeLessThan(MAX_RSS_BYTES);

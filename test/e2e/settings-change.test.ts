@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
-import { endOf, expectEqual, sendTraffic, WINDOWS } from './support.ts';
+import { endOf, expectEqual, startTraffic, WINDOWS } from './support.ts';
 
 let stack: Stack;
 const running: ServiceProgram[] = [];
@@ -24,19 +24,8 @@ async function start(settings: Record<string, string>): Promise<ServiceProgram> 
 const CHANGED = { WINDOW: '3s', LATENESS: '100ms', MAX_AHEAD: '2s' };
 
 test('a new shape, with kill -9, and a standby that still has the old settings: equal', async () => {
-  const options = [
-    '--duration',
-    '26s',
-    '--rate',
-    '2000',
-    '--series',
-    '200',
-    '--late',
-    '0.05',
-    '--ahead',
-    '0.02',
-  ];
-  const traffic = sendTraffic(stack, options);
+  const options = ['--rate', '2000', '--series', '200', '--late', '0.05', '--ahead', '0.02'];
+  const traffic = startTraffic(stack, options);
   const [first, standby] = await Promise.all([start({}), start({})]);
   await sleep(4000);
   await first.stop('SIGKILL');
@@ -50,7 +39,8 @@ test('a new shape, with kill -9, and a standby that still has the old settings: 
   expect((await standby.status()).windows).toMatchObject({ windowMs: 3000, latenessMs: 100, next: null });
   expect(standby.output.stderr).toContain('another instance has other settings');
   await third.stop('SIGKILL');
-  const truth = await traffic;
+  await sleep(4000);
+  const truth = await traffic.end();
   expect(new Set(truth.map(({ windowMs }) => windowMs))).toEqual(new Set([1000, 3000]));
   await standby.untilConfirmed(endOf(truth), 60_000);
   await expectEqual(stack.env, truth);

@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
-import { endOf, expectEqual, sendTraffic, WINDOWS } from './support.ts';
+import { endOf, expectEqual, startTraffic, WINDOWS } from './support.ts';
 
 let stack: Stack;
 const running: ServiceProgram[] = [];
@@ -23,16 +23,7 @@ async function startSlices(of: number): Promise<ServiceProgram[]> {
 }
 
 test('three slices, kill -9, then two slices and a hot standby: equal', async () => {
-  const traffic = sendTraffic(stack, [
-    '--duration',
-    '12s',
-    '--rate',
-    '3000',
-    '--series',
-    '200',
-    '--late',
-    '0.05',
-  ]);
+  const traffic = startTraffic(stack, ['--rate', '3000', '--series', '200', '--late', '0.05']);
   const three = await startSlices(3);
   await sleep(4000);
   // Not all at once: each dies in the middle of something else.
@@ -44,7 +35,8 @@ test('three slices, kill -9, then two slices and a hot standby: equal', async ()
   const [standby] = (await startSlices(2)).slice(1);
   await sleep(3000);
   await two[1]!.stop('SIGKILL');
-  const truth = await traffic;
+  await sleep(1000);
+  const truth = await traffic.end();
   await Promise.all([two[0]!, standby!].map((service) => service.untilConfirmed(endOf(truth), 60_000)));
   const statuses = await Promise.all([two[0]!, standby!].map((service) => service.status()));
   for (const { samples } of statuses) expect(samples.foreign).toBeGreaterThan(0);

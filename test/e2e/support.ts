@@ -27,16 +27,33 @@ interface Verified {
   readonly report: Report | undefined;
 }
 
-/** Sends traffic and returns what every store must hold afterwards. */
-export async function sendTraffic(
-  stack: Pick<Stack, 'folder'> & { readonly nats: Pick<Stack['nats'], 'url'> },
-  args: readonly string[],
-): Promise<TruthRow[]> {
-  const file = join(stack.folder, `truth-${Math.random()}.jsonl`);
-  const load = startProgram(['load', ...args, '--truth', file], { NATS_URL: stack.nats.url, ...WINDOWS });
-  const code = await load.ended;
-  if (code !== 0) throw new Error(`load ended with ${code}: ${load.output.stderr}${load.output.stdout}`);
-  return await readTruthFile(file);
+type Bus = Pick<Stack, 'folder'> & { readonly nats: Pick<Stack['nats'], 'url'> };
+
+/** Sends traffic, of a given length, and returns what every store must hold afterwards. */
+export async function sendTraffic(bus: Bus, args: readonly string[]): Promise<TruthRow[]> {
+  return await startLoad(bus, args).truth();
+}
+
+/** Sends traffic until it is ended, for what takes as long as the machine needs. */
+export function startTraffic(bus: Bus, args: readonly string[]): { end(): Promise<TruthRow[]> } {
+  const { load, truth } = startLoad(bus, args);
+  return {
+    end() {
+      load.child.kill('SIGINT');
+      return truth();
+    },
+  };
+}
+
+function startLoad({ nats, folder }: Bus, args: readonly string[]) {
+  const file = join(folder, `truth-${Math.random()}.jsonl`);
+  const load = startProgram(['load', ...args, '--truth', file], { NATS_URL: nats.url, ...WINDOWS });
+  const truth = async () => {
+    const code = await load.ended;
+    if (code !== 0) throw new Error(`load ended with ${code}: ${load.output.stderr}${load.output.stdout}`);
+    return await readTruthFile(file);
+  };
+  return { load, truth };
 }
 
 /**
