@@ -122,10 +122,11 @@ describe('load', { timeout: TIMEOUT_MS }, () => {
   it('says so, and fails, when the stream holds something else', async () => {
     const file = join(folder.path, 'disturbed.jsonl');
     const subject = ['--subject', 'metrics.shared', '--rate', '2000'];
-    const { ended } = start([...subject, '--duration', '3s', '--truth', file]);
+    const { child, ended } = start([...subject, '--truth', file]);
     for (const deadline = Date.now() + 20_000; Date.now() < deadline && !existsSync(file); ) await sleep(50);
     await sleep(500);
     await load([...subject, '--count', '10', '--seed', '99']);
+    child.kill('SIGINT');
     const run = await ended;
     expect(run.code).toBe(1);
     expect(run.stdout).toMatch(/the stream does not hold what was sent; \d+ series differ/);

@@ -162,19 +162,20 @@ test('top shows rates by subject, name and dimension', async () => {
 }, 60_000);
 
 test('nothing is left on the bus, and Ctrl-C ends a tap well', async () => {
-  const program = start('tail', '--from', '2020-01-01T00:00:00Z', '--name', 'nothing.*');
-  const live = start('top', '--interval', '200ms');
-  await Promise.all([once(live.child.stdout!, 'data'), sleep(1000)]);
-  expect(await program.stop('SIGINT')).toBe(0);
-  expect(await live.stop('SIGINT')).toBe(0);
+  const tail = start('tail', '--from', '2020-01-01T00:00:00Z', '--name', 'nothing.*');
+  const top = start('top', '--interval', '200ms');
   const connection = await connect({ servers: nats.url });
   const manager = await connection.jetstreamManager();
-  const streams = (await manager.streams.list().next()).map(({ config, state }) => [
-    config.name,
-    state.consumer_count,
-  ]);
+  const consumers = async () =>
+    (await manager.streams.list().next()).map(({ config, state }) => [config.name, state.consumer_count]);
+  await once(top.child.stdout!, 'data');
+  // top subscribes to what comes, tail reads the stream.
+  await expect.poll(consumers, { timeout: 20_000 }).toEqual([['METRICS', 1]]);
+  expect(await tail.stop('SIGINT')).toBe(0);
+  expect(await top.stop('SIGINT')).toBe(0);
+  const left = await consumers();
   await connection.close();
-  expect(streams).toEqual([['METRICS', 0]]);
+  expect(left).toEqual([['METRICS', 0]]);
 }, 60_000);
 
 test('what a tap cannot do is said', async () => {
