@@ -28,7 +28,9 @@ export const TICK_MS = 250;
 const SILENT_TICKS = 40;
 /**
  * A request whose bytes are used up to the last one is over, and the server does not say so. One that gets nothing for so
- * many ticks, while messages are pending and others get some, is taken to be such a one.
+ * many ticks, while messages are pending and others get some, is taken to be such a one. At a pace there are no others: it
+ * is enough that the server answers the probe. Where it answers nothing it hangs, and what comes late would be counted
+ * to the next request.
  */
 const STARVED_TICKS = 2;
 /** Between two requests at a pace. Far less than any lateness that is of use. */
@@ -264,7 +266,7 @@ export class Pull {
     const isServing = this.#received > this.#seen && (this.#reply?.pending ?? 0) > 0;
     this.#seen = this.#received;
     for (const request of this.#requests) {
-      const isDue = request.isPaced || (isServing && request.received > 0);
+      const isDue = request.isPaced ? this.#probe.remaining === 0 : isServing && request.received > 0;
       if (request.received > request.seen) request.starvedTicks = 0;
       else if (isDue && request.remaining > 0) request.starvedTicks += 1;
       request.seen = request.received;

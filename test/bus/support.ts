@@ -110,7 +110,7 @@ export function numbers(from: number, to: number): number[] {
 export function losing(
   bus: Bus,
   isLost: () => boolean,
-  isStatusLost: (code: number) => boolean = () => false,
+  isStatusLost: (code: number, inbox: string) => boolean = () => false,
 ): Bus {
   const connection = new Proxy(bus.connection, {
     get(target, name) {
@@ -119,7 +119,7 @@ export function losing(
         target.subscribe(subject, {
           ...options,
           callback: (error, message) => {
-            const lost = message.reply ? isLost() : isStatusLost(message.headers?.code ?? 0);
+            const lost = message.reply ? isLost() : isStatusLost(message.headers?.code ?? 0, message.subject);
             if (!lost) options.callback?.(error, message);
           },
         });
