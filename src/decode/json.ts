@@ -124,7 +124,7 @@ export class JsonDecoder implements Decoder {
     const { bytes, messageStart, messageEnd } = sample;
     this.#sample = sample;
     this.#scanner.load(bytes, messageStart, messageEnd);
-    const rejection = this.#readObject(messageStart) ? this.#newSpelling(sample) : this.#rejection;
+    const rejection = this.#readObject(messageStart) ? this.#findSeries(sample) : this.#rejection;
     if (rejection === undefined) {
       handler.sample(sample);
       return;
@@ -190,9 +190,7 @@ export class JsonDecoder implements Decoder {
   #element(start: number, depth: number): number {
     const after = this.#readElement(start, depth);
     if (after === FAILED) return FAILED;
-    const sample = this.#sample;
-    sample.series = this.#table.find(sample);
-    const rejection = sample.series >= 0 ? undefined : this.#newSpelling(sample);
+    const rejection = this.#findSeries(this.#sample);
     return rejection === undefined ? after : this.#reject(rejection);
   }
 
@@ -332,6 +330,12 @@ export class JsonDecoder implements Decoder {
     if (sample.nameLength === 0) return 'missing_name';
     if (sample.type === NO_TYPE) return 'bad_type';
     return Number.isNaN(sample.value) ? 'bad_value' : undefined;
+  }
+
+  /** By the spelling that was read: `GoLayout` takes fields behind the dimensions for a part of them. */
+  #findSeries(sample: DecodedSample): Rejection | undefined {
+    sample.series = this.#table.find(sample);
+    return sample.series >= 0 ? undefined : this.#newSpelling(sample);
   }
 
   /** Parses what was spelled as never before (or was forgotten), and tells the table. */

@@ -108,6 +108,17 @@ describe('samples', () => {
     expect(table.size).toBe(1);
   });
 
+  test('a spelling is remembered once, also where fields of others stand behind the dimensions', () => {
+    const table = new SeriesTable(100);
+    const bytes = ['', ',"unit":"ms"', ',"host":{"a":1}'].map((field) => {
+      const text = `{"name":"a","type":"counter","value":1,"dimensions":{"k":1}${field},"timestamp":"2026-11-23T01:30:00Z"}`;
+      for (let i = 0; i < 3; i++) expect(decodeWith(table, text).elements).toHaveLength(1);
+      return table.spellingBytes;
+    });
+    expect(new Set(bytes).size).toBe(1);
+    expect(table.size).toBe(1);
+  });
+
   test('spellings that run together otherwise are kept apart', () => {
     const table = new SeriesTable(100);
     const texts = ['counter', 'timer'].flatMap((type) =>
