@@ -160,7 +160,8 @@ class JetStreamSource implements Source {
   #beginning(facts: StreamFacts): Beginning | Promise<Beginning> {
     const { lastSequence: sequence } = this.stats;
     const nanos = BigInt(this.stats.lastStreamTime) * NANOS_PER_MS + BigInt(this.#lastSubMsNanos);
-    if (sequence > 0) return beginBehind({ sequence, nanos }, facts, this.#bus);
+    const last = { sequence, nanos, next: this.#next };
+    if (sequence > 0) return beginBehind(last, facts, this.#bus, this.#now());
     return beginAt(this.#start, facts, this.#now());
   }
 

@@ -12,6 +12,8 @@ export interface Position {
   readonly sequence: number;
   /** Nanoseconds since 1970. */
   readonly nanos: bigint;
+  /** The sequence that was to come next: further behind where a gap was told; 0 where it is not known. */
+  readonly next: number;
 }
 
 export interface Beginning {
@@ -41,15 +43,27 @@ export function beginAt(start: Start, facts: StreamFacts, nowMs: number): Beginn
   }
 }
 
-/** Begins behind the last message that was handed over. */
-export async function beginBehind(last: Position, facts: StreamFacts, bus: Bus): Promise<Beginning> {
+/** Begins behind the last message that was handed over, or behind the gap that was told of already. */
+export async function beginBehind(
+  last: Position,
+  facts: StreamFacts,
+  bus: Bus,
+  nowMs: number,
+): Promise<Beginning> {
   const lastMs = Number(last.nanos / NANOS_PER_MS);
-  if (!(await isReplaced(last, facts, bus))) return fromSequence(last.sequence + 1, lastMs, facts, lastMs);
+  // Our clock may be behind the server's.
+  const latestMs = Math.max(lastMs, Math.floor(nowMs));
+  if (!(await isReplaced(last, facts, bus))) {
+    // In a stream that was set back, what was told of as gone may be there.
+    const isGone = last.next <= facts.firstSequence;
+    const next = isGone ? Math.max(last.next, last.sequence + 1) : last.sequence + 1;
+    return fromSequence(next, lastMs, facts, latestMs);
+  }
   // Its numbers mean something else now, but its times still say what is new.
   return {
     deliver: { deliver_policy: DeliverPolicy.StartTime, opt_start_time: rfc3339(last.nanos + 1n) },
     next: 0,
-    gap: { fromTime: lastMs, toTime: facts.firstTime ?? lastMs, messages: 0 },
+    gap: { fromTime: lastMs, toTime: facts.firstTime ?? latestMs, messages: 0 },
     remark: 'the stream was replaced, or lost messages that it had handed out; reading goes on by time',
   };
 }

@@ -318,6 +318,36 @@ async function removeConsumers(): Promise<void> {
   for (const { name } of await consumers.list('METRICS').next()) await consumers.delete('METRICS', name);
 }
 
+test('a gap that a new consumer begins with is told once, and reaches to where it was seen', async () => {
+  await ensureStream(bus, core);
+  await publishNumbers(bus, 0, 10);
+  const { source, reader } = read();
+  await until('the first', () => reader.sequences.length === 10);
+  let release = () => {};
+  reader.hold = () =>
+    new Promise((resolve) => {
+      release = resolve;
+    });
+  const told = reader.progressTimes.length;
+  await until('held', () => reader.progressTimes.length > told);
+  await removeConsumers();
+  await publishNumbers(bus, 10, 15);
+  const { time } = await (await manager(bus)).streams.getMessage('METRICS', { seq: 15 });
+  await (await manager(bus)).streams.purge('METRICS');
+  reader.hold = undefined;
+  release();
+  await until('read anew', () => source.stats.resumptions === 1 && source.stats.reading);
+  const [gap] = reader.gaps;
+  expect(gap).toMatchObject({ fromTime: reader.times.at(-1), messages: 5 });
+  expect(gap!.toTime).toBeGreaterThanOrEqual(time.getTime());
+  await removeConsumers();
+  await until('read anew again', () => source.stats.resumptions === 2 && source.stats.reading);
+  await publishNumbers(bus, 15, 20);
+  await until('the rest', () => reader.sequences.length === 15);
+  expect(reader.sequences.slice(10)).toEqual(numbers(16, 21));
+  expect(reader.gaps).toEqual([gap]);
+});
+
 test('a consumer removed by hand, again and again, costs nothing', async () => {
   await ensureStream(bus, core);
   await publishNumbers(bus, 0, 100_000);
