@@ -140,7 +140,7 @@ export class Pull {
     this.#end({ kind: 'stopped' });
   }
 
-  /** Resolves when the reader has done with what it was told; at once where it asked for no time. */
+  /** Settles when the reader has done with what it was told, and as that does; at once where it asked for no time. */
   get held(): Promise<void> {
     return this.#held;
   }
@@ -342,8 +342,12 @@ export class Pull {
         if (this.#isOver) return;
         this.#guard(() => this.#batchDone());
       },
-      (error: unknown) => this.#end({ kind: 'failed', error }),
+      (error: unknown) => {
+        this.#end({ kind: 'failed', error });
+        throw error;
+      },
     );
+    this.#held.catch(() => {});
   }
 
   #guard(work: () => void): void {

@@ -419,6 +419,19 @@ test('what a reader throws or rejects with ends the reading, loudly', async () =
   const inProgress = new Recorder();
   inProgress.hold = () => Promise.reject(new RangeError('progress broke'));
   await expect(read({ kind: 'earliest' }, inProgress).run).rejects.toThrow('progress broke');
+  const afterLoss = new Recorder();
+  let fail = (_: Error) => {};
+  afterLoss.hold = () =>
+    new Promise((_, reject) => {
+      fail = reject;
+    });
+  const { run } = read({ kind: 'earliest' }, afterLoss);
+  await until('held', () => afterLoss.progressTimes.length > 0);
+  await removeConsumers();
+  // The source knows before the reader is heard.
+  await sleep(500);
+  fail(new RangeError('progress broke late'));
+  await expect(run).rejects.toThrow('progress broke late');
   // The connection is still of use.
   const { reader } = read();
   await until('all', () => reader.sequences.length === 100);
