@@ -281,7 +281,10 @@ function earlierSequence(start: Start, { delivered }: ConsumerInfo): Start | und
 
 /** Where to start should the consumer be lost before its first message. */
 function startAgain(start: Start, beginning: Beginning, facts: StreamFacts): Start {
-  if (start.kind === 'time') return { ...start, after: facts.firstSequence - 1 };
+  if (start.kind === 'time') {
+    const orSequence = start.orSequence && Math.max(start.orSequence, facts.firstSequence);
+    return { ...start, after: facts.firstSequence - 1, orSequence };
+  }
   return beginning.next > 0 ? { kind: 'sequence', sequence: beginning.next } : start;
 }
 

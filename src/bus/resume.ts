@@ -91,11 +91,11 @@ function gapAtTime(
   facts: StreamFacts,
   nowMs: number,
 ): Gap | undefined {
-  const toTime = facts.firstTime ?? facts.lastTime ?? 0;
+  const toTime = facts.firstTime ?? (start.after === undefined ? 0 : nowMs);
   const nothingRemoved = facts.firstSequence <= (start.after ?? 0) + 1;
   if (nothingRemoved || toTime <= start.ms) return undefined;
   const messages = start.after === undefined ? 0 : facts.firstSequence - start.after - 1;
-  return { fromTime: start.ms, toTime: facts.firstTime ?? nowMs, messages };
+  return { fromTime: start.ms, toTime, messages };
 }
 
 /**

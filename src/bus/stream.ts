@@ -37,7 +37,6 @@ export interface StreamFacts {
   readonly lastSequence: number;
   /** Undefined where it is empty. */
   readonly firstTime: number | undefined;
-  readonly lastTime: number | undefined;
   /** Limits of retention; undefined where there is none. */
   readonly maxAgeMs: number | undefined;
   readonly maxBytes: number | undefined;
@@ -201,7 +200,6 @@ function facts(info: StreamInfo): StreamFacts {
     firstSequence: isEmpty ? state.last_seq + 1 : state.first_seq,
     lastSequence: state.last_seq,
     firstTime: isEmpty ? undefined : Date.parse(state.first_ts),
-    lastTime: isEmpty ? undefined : Date.parse(state.last_ts),
     maxAgeMs: limit(config.max_age / NANOS_PER_MS),
     maxBytes: limit(config.max_bytes),
     maxMessages: limit(config.max_msgs),

@@ -348,6 +348,50 @@ test('a gap that a new consumer begins with is told once, and reaches to where i
   expect(reader.gaps).toEqual([gap]);
 });
 
+test('before the first message, too: what was removed meanwhile is a gap, and told once', async () => {
+  await ensureStream(bus, core);
+  await publishNumbers(bus, 0, 10);
+  await (await manager(bus)).streams.purge('METRICS');
+  const ms = Date.now() - 60_000;
+  const readings = [
+    read({ kind: 'time', ms }),
+    read({ kind: 'time', ms, orSequence: 6 }),
+    read({ kind: 'sequence', sequence: 6 }),
+  ];
+  const gaps = () => readings.map(({ source: { stats } }) => [stats.gaps, stats.gapMessages]);
+  const loseAll = async (times: number, between = async () => {}) => {
+    let release = () => {};
+    const held = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const told = readings.map(({ reader }) => reader.progressTimes.length);
+    for (const { reader } of readings) reader.hold = () => held;
+    await until('held', () => readings.every(({ reader }, i) => reader.progressTimes.length > told[i]!));
+    await removeConsumers();
+    await between();
+    for (const { reader } of readings) reader.hold = undefined;
+    release();
+    const isBack = ({ source: { stats } }: Reading) => stats.resumptions === times && stats.reading;
+    await until('read anew', () => readings.every(isBack));
+  };
+  await loseAll(1);
+  expect(gaps()).toEqual([
+    [0, 0],
+    [1, 5],
+    [1, 5],
+  ]);
+  await loseAll(2, async () => {
+    await publishNumbers(bus, 10, 13);
+    await (await manager(bus)).streams.purge('METRICS');
+  });
+  await loseAll(3);
+  expect(gaps()).toEqual([
+    [1, 3],
+    [2, 8],
+    [2, 8],
+  ]);
+});
+
 test('a consumer removed by hand, again and again, costs nothing', async () => {
   await ensureStream(bus, core);
   await publishNumbers(bus, 0, 100_000);
