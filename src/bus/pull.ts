@@ -29,8 +29,8 @@ const SILENT_TICKS = 40;
 /**
  * A request whose bytes are used up to the last one is over, and the server does not say so. One that gets nothing for so
  * many ticks, while messages are pending and others get some, is taken to be such a one. At a pace there are no others: it
- * is enough that the server answers the probe. Where it answers nothing it hangs, and what comes late would be counted
- * to the next request.
+ * is enough that the server answers a probe asked later. Where it answers nothing it hangs, and what comes late would be
+ * counted to the next request.
  */
 const STARVED_TICKS = 2;
 /** Between two requests at a pace. Far less than any lateness that is of use. */
@@ -74,7 +74,8 @@ interface Request {
   received: number;
   /** The server answers at once with what there is, and is done. */
   isPaced: boolean;
-  /** Since when its messages have come together, by the local clock. */
+  /** By the local clock: when it was asked, and since when its messages have come together. */
+  askedAt: number;
   since: number;
   /** How many it had received at the last tick, and for how many ticks nothing more has come though it should have. */
   seen: number;
@@ -103,7 +104,6 @@ export class Pull {
   #isOver = false;
   #isHeld = false;
   #held: Promise<void> = Promise.resolve();
-  #askedAt = 0;
   #silentTicks = 0;
   /** The next message is larger than a request's bytes: ask for it alone, without a bound. */
   #isOversized = false;
@@ -161,8 +161,9 @@ export class Pull {
     });
     const frames = this.#framesOf(() => request);
     const endFrames = this.#bus.frames?.listen(subscription.getID(), frames) ?? (() => {});
-    const counts = { remaining: 0, received: 0, isPaced: false, since: 0, seen: 0, starvedTicks: 0 };
-    const request: Request = { inbox, subscription, endFrames, ...counts };
+    const counts = { remaining: 0, received: 0, seen: 0, starvedTicks: 0 };
+    const state = { isPaced: false, askedAt: 0, since: 0, ...counts };
+    const request: Request = { inbox, subscription, endFrames, ...state };
     return request;
   }
 
@@ -264,9 +265,11 @@ export class Pull {
 
   #endStarved(): void {
     const isServing = this.#received > this.#seen && (this.#reply?.pending ?? 0) > 0;
+    const probe = this.#probe;
     this.#seen = this.#received;
     for (const request of this.#requests) {
-      const isDue = request.isPaced ? this.#probe.remaining === 0 : isServing && request.received > 0;
+      const isPassedOver = probe.remaining === 0 && probe.askedAt > request.askedAt;
+      const isDue = request.isPaced ? isPassedOver : isServing && request.received > 0;
       if (request.received > request.seen) request.starvedTicks = 0;
       else if (isDue && request.remaining > 0) request.starvedTicks += 1;
       request.seen = request.received;
@@ -301,7 +304,6 @@ export class Pull {
   /** `pacedSince`: at a pace, when what was read before was over. */
   #ask(request: Request, batch: number, pacedSince?: number): void {
     const isProbe = request === this.#probe;
-    if (isProbe) this.#askedAt = this.#now();
     const isUnbounded = isProbe || (this.#isOversized && batch === 1);
     if (isUnbounded && !isProbe) this.#isOversized = false;
     const isPaced = pacedSince !== undefined;
@@ -313,7 +315,8 @@ export class Pull {
     request.remaining = batch;
     request.received = 0;
     request.isPaced = isPaced;
-    request.since = pacedSince ?? this.#now();
+    request.askedAt = this.#now();
+    request.since = pacedSince ?? request.askedAt;
     request.seen = 0;
     request.starvedTicks = 0;
     this.#bus.connection.publish(this.#subject, JSON.stringify(body), { reply: request.inbox });
@@ -329,7 +332,7 @@ export class Pull {
     if (this.#isHeld) return;
     // Messages that came before the answer are told of first.
     if (this.#received > this.#reported) this.#report();
-    if (!this.#isHeld) this.#hold(this.#handlers.idle(this.#askedAt));
+    if (!this.#isHeld) this.#hold(this.#handlers.idle(this.#probe.askedAt));
   }
 
   /** The reader asks for time: nothing more is requested until it has caught up. */
