@@ -57,42 +57,49 @@ function signInSettings(core: CoreConfig): SignIn {
   if (core.natsUser !== undefined) return { user: core.natsUser, pass: core.natsPassword ?? '' };
   if (core.natsToken !== undefined) return { token: core.natsToken };
   if (core.natsCredsFile !== undefined) {
-    const read = fileReader('NATS_CREDS_FILE', core.natsCredsFile);
-    return { authenticator: tested('NATS_CREDS_FILE', credsAuthenticator(read)) };
+    return { authenticator: fromFile('NATS_CREDS_FILE', core.natsCredsFile, credsAuthenticator) };
   }
   if (core.natsNkeySeedFile !== undefined) {
-    const read = fileReader('NATS_NKEY_SEED_FILE', core.natsNkeySeedFile);
-    const seed = () => new TextEncoder().encode(new TextDecoder().decode(read()).trim());
-    return { authenticator: tested('NATS_NKEY_SEED_FILE', nkeyAuthenticator(seed)) };
+    const trimmed = (bytes: Uint8Array) => new TextEncoder().encode(new TextDecoder().decode(bytes).trim());
+    const make = (read: () => Uint8Array) => nkeyAuthenticator(() => trimmed(read()));
+    return { authenticator: fromFile('NATS_NKEY_SEED_FILE', core.natsNkeySeedFile, make) };
   }
   return {};
 }
 
-/** Fails now, not at the first sign-in, where the file holds something else; the client's own error is kept out. */
-function tested(variable: string, authenticator: Authenticator): Authenticator {
-  try {
-    authenticator('nonce');
-  } catch {
+/**
+ * Reads the file again at every sign-in, so that rotated credentials are picked up. Where that fails later on, or the
+ * file holds something else (it may just be written), the last content of use is used: an authenticator that throws would
+ * close the client for good. At first it fails, and not at the first sign-in; the client's own error is kept out.
+ */
+function fromFile(
+  variable: string,
+  path: string,
+  make: (read: () => Uint8Array) => Authenticator,
+): Authenticator {
+  let last = readNamed(variable, path);
+  if (!isOfUse(last, make)) {
     const holds = variable === 'NATS_CREDS_FILE' ? 'a user JWT and its seed' : 'an NKey seed';
     throw new BusError(`the file of ${variable} does not hold ${holds}`, `Point ${variable} to such a file.`);
   }
-  return authenticator;
-}
-
-/**
- * Reads the file again at every sign-in, so that rotated credentials are picked up. Where that fails later on, the
- * last content is used: an authenticator that throws would close the client for good.
- */
-function fileReader(variable: string, path: string): () => Uint8Array {
-  let last = readNamed(variable, path);
-  return () => {
+  return make(() => {
     try {
-      last = readFileSync(path);
+      const content = readFileSync(path);
+      if (isOfUse(content, make)) last = content;
     } catch {
       // The server decides whether the last content is still good.
     }
     return last;
-  };
+  });
+}
+
+function isOfUse(content: Uint8Array, make: (read: () => Uint8Array) => Authenticator): boolean {
+  try {
+    make(() => content)('nonce');
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function readNamed(variable: string, path: string): Buffer {

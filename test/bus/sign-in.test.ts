@@ -90,6 +90,20 @@ test('NKey seed', async () => {
   await refusal({ NATS_URL: url });
 });
 
+test.each(['', 'garbage\n'])(
+  'a file of credentials that holds %j for a while does not end a running service',
+  async (bad) => {
+    const { publicKey, seed } = makeNkey();
+    const nats = await server({ auth: { kind: 'nkey', publicKeys: [publicKey] } });
+    const path = file('rewritten.nk', seed);
+    const bus = await attach({ NATS_URL: nats.url, NATS_NKEY_SEED_FILE: path });
+    await nats.halt();
+    writeFileSync(path, bad);
+    await nats.resume();
+    await until('signed in again', () => bus.stats.reconnects === 1);
+  },
+);
+
 test('credentials of a decentralised account, JetStream included; rotated while running', async () => {
   const { auth, newCreds } = makeDecentralised();
   const nats = await server({ auth });
