@@ -62,9 +62,9 @@ export interface Bus {
   readonly inboxPrefix: string;
   /** host:port of the server. */
   readonly server: string;
-  /** Resolves when connected; at once, and whatever the state, when the signal aborts. */
+  /** Resolves when connected, or closed for good; at once, and whatever the state, when the signal aborts. */
   whenConnected(signal: AbortSignal): Promise<void>;
-  /** Calls back after each reconnection; returns what ends that. */
+  /** Calls back after each reconnection, and where the connection is closed for good; returns what ends that. */
   onReconnect(listener: () => void): () => void;
   /**
    * Plain NATS. A callback that throws is logged and counted. Returns what ends the subscription: the
@@ -204,7 +204,9 @@ class Connection implements Bus {
     void this.#watch();
     void connection.closed().then((error) => {
       this.connected = false;
-      if (!this.#closing) log.error({ reason: error?.message }, 'the connection to the bus closed for good');
+      if (this.#closing) return;
+      log.error({ reason: error?.message }, 'the connection to the bus closed for good');
+      this.#tell();
     });
   }
 
@@ -213,7 +215,7 @@ class Connection implements Bus {
   }
 
   async whenConnected(signal: AbortSignal): Promise<void> {
-    if (this.connected || signal.aborted) return;
+    if (this.connected || this.connection.isClosed() || signal.aborted) return;
     await new Promise<void>((resolve) => {
       const done = () => {
         this.#listeners.delete(done);
@@ -345,6 +347,10 @@ class Connection implements Bus {
     this.connected = true;
     this.stats.reconnects += 1;
     this.log.info({ server }, 'connected to the bus again');
+    this.#tell();
+  }
+
+  #tell(): void {
     for (const listener of [...this.#listeners]) listener();
   }
 

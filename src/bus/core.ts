@@ -4,10 +4,11 @@
  */
 import { steadyNow } from './clock.ts';
 import type { Bus, Incoming } from './connect.ts';
+import { closedForGood } from './errors.ts';
 import { TICK_MS } from './pull.ts';
 import type { CoreConfig } from './sign-in.ts';
 import {
-  BusError,
+  type BusError,
   type Envelope,
   newSourceStats,
   type Reader,
@@ -141,9 +142,7 @@ class CoreSource implements Source {
 
   /** All that arrived before now was handed over as it came. */
   #tick(reader: Reader, reject: (error: unknown) => void): void {
-    if (this.#bus.connection.isClosed()) {
-      throw new BusError('the connection to the bus was closed for good', 'Start the service again.');
-    }
+    if (this.#bus.connection.isClosed()) throw closedForGood();
     this.#arrived = NEVER;
     this.#bytes = undefined;
     if (this.#isHeld) return;

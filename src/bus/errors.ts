@@ -52,6 +52,11 @@ export function connectError(error: unknown, servers: readonly string[], core: C
   );
 }
 
+/** The client has given up, as it does where it cannot even try to sign in. */
+export function closedForGood(): BusError {
+  return new BusError('the connection to the bus was closed for good', 'Start the service again.');
+}
+
 /** A sign-in that got no answer, from a server that asks for certificates: it did not accept ours, or the lack of one. */
 export async function refusedCertificate(
   error: unknown,

@@ -9,7 +9,7 @@ import { Quiet } from '../observe/log.ts';
 import { openBucket, readServerTime } from './bucket.ts';
 import { ServerClock, steadyNow } from './clock.ts';
 import type { Bus } from './connect.ts';
-import { isTransient, jetstreamError } from './errors.ts';
+import { closedForGood, isTransient, jetstreamError } from './errors.ts';
 import { Pull, type PullEnd } from './pull.ts';
 import type { ReplySubject } from './reply-subject.ts';
 import { type Beginning, beginAt, beginBehind, NANOS_PER_MS } from './resume.ts';
@@ -167,9 +167,10 @@ class JetStreamSource implements Source {
 
   /** Before the first message an operator has to know; later on, whatever it is may pass. */
   #notAttached(error: unknown): false {
+    if (this.#bus.connection.isClosed()) throw closedForGood();
     const explained = jetstreamError(error, `reading the stream ${this.#core.metricsStream}`);
     const mayPass = this.#isAttached || isTransient(error);
-    if (this.#bus.connection.isClosed() || !mayPass) throw explained;
+    if (!mayPass) throw explained;
     const { message: reason, advice } = explained;
     this.#say(reason, { reason, advice }, 'cannot read the stream; trying again');
     return false;

@@ -1,6 +1,7 @@
 import { cpSync, rmSync } from 'node:fs';
 import { afterEach, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
+import { createCoreSource } from '../../src/bus/core.ts';
 import { createJetStreamSource } from '../../src/bus/jetstream.ts';
 import { ensureStream } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
@@ -145,6 +146,22 @@ test('a reader that asked for time gets it, also where the connection is lost me
   expect(source.stats.resumptions).toBeGreaterThan(0);
   expect(reader.sequences).toEqual(numbers(1, 30_001));
 });
+
+test.each(['jetstream', 'core'])(
+  'a connection that the client closes for good ends the reading: %s',
+  async (kind) => {
+    const { core, bus } = await setUp();
+    const reader = new Recorder();
+    const source =
+      kind === 'core'
+        ? createCoreSource(bus, core)
+        : createJetStreamSource(bus, core, { start: { kind: 'earliest' } });
+    const run = source.run(reader, AbortSignal.timeout(20_000));
+    await until('reading', () => reader.progressTimes.length > 0);
+    await bus.connection.close();
+    await expect(run).rejects.toThrow('closed for good');
+  },
+);
 
 test('a server that lost what it had handed out: nothing comes twice, and nothing new is missed', async () => {
   const { nats, core, bus } = await setUp();
