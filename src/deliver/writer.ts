@@ -307,6 +307,7 @@ const NONSENSE: WriteOutcome = {
 
 function makesSense(outcome: WriteOutcome, points: number): boolean {
   if (outcome?.kind !== 'partial') return ['written', 'retry', 'refused'].includes(outcome?.kind);
+  if (!Array.isArray(outcome.retry) || !Array.isArray(outcome.rejected)) return false;
   const named = [...outcome.retry, ...outcome.rejected.map(({ index }) => index)];
   const isPoint = (index: number) => Number.isInteger(index) && index >= 0 && index < points;
   return named.every(isPoint) && new Set(named).size === named.length;

@@ -200,6 +200,8 @@ describe('failures', () => {
 
   test.each([
     { kind: 'partial', retry: [99], rejected: [] },
+    { kind: 'partial', rejected: [] },
+    { kind: 'partial', retry: [] },
     { kind: 'partial', retry: [1, 1], rejected: [] },
     { kind: 'partial', retry: [1], rejected: [{ index: 1, reason: 'refused', message: '' }] },
     { kind: 'what?' },
