@@ -158,10 +158,12 @@ export class StoreWriter {
           waitMs: 0,
           refused: outcome.rejected.length,
         };
-      case 'retry':
+      case 'retry': {
+        const waitMs = waitOf(outcome.afterMs);
         this.#fail(outcome.reason, outcome.message);
-        this.#breaker.failure(ticket, outcome.afterMs);
-        return { left: batch, waitMs: outcome.afterMs ?? 0 };
+        this.#breaker.failure(ticket, waitMs);
+        return { left: batch, waitMs };
+      }
       case 'refused':
         // Only an operator helps: held, tried at the slowest pace, and opened anew before each try.
         this.#opened = false;
@@ -311,6 +313,11 @@ function makesSense(outcome: WriteOutcome, points: number): boolean {
   const named = [...outcome.retry, ...outcome.rejected.map(({ index }) => index)];
   const isPoint = (index: number) => Number.isInteger(index) && index >= 0 && index < points;
   return named.every(isPoint) && new Set(named).size === named.length;
+}
+
+/** A store, or a proxy before it, may ask for a day, and a sink for what is no number: the lane must not stand still. */
+function waitOf(afterMs = 0): number {
+  return afterMs > 0 ? Math.min(afterMs, BACKOFF_CAP_MS) : 0;
 }
 
 function outcomeOfError(error: unknown): WriteOutcome {

@@ -184,6 +184,23 @@ describe('failures', () => {
     }
   });
 
+  test.each([86_400_000, Number.POSITIVE_INFINITY, Number.NaN])(
+    'a store that asks to be left alone for %d ms is asked again before long',
+    async (afterMs) => {
+      const clock = new VirtualClock();
+      const sink = new ScriptedSink();
+      sink.answer = () => ({ kind: 'retry', reason: 'throttled', message: 'later', afterMs });
+      const { lane } = laneOf(clock, sink, { limits: { maxPoints: 10, maxBytes: 1e6, inFlight: 1 } });
+      void lane.run();
+      lane.offer(handout(0, 5));
+      await clock.pass(120_000);
+      expect(sink.batches.length).toBeLessThan(100);
+      sink.answer = () => undefined;
+      await clock.pass(60_000);
+      expect(lane.next).toBe(WINDOW_MS);
+    },
+  );
+
   test('an open that hangs and ignores its signal is left behind, and tried again', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
