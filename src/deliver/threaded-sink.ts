@@ -1,5 +1,6 @@
 /** A sink in a thread of its own, as its lane sees it. */
 import { extname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
 import type { SeriesRecords } from '../aggregate/series-records.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
@@ -11,6 +12,8 @@ import type { LaneSink, SinkDigests } from './writer.ts';
 
 /** Of a thread's heap, for what is soon garbage: V8 takes up to 96 MB for each where nobody says so, and gives back late. */
 const YOUNG_HEAP_MB = 24;
+/** A thread that does not say in time that its sink is closed ends all the same. */
+const CLOSE_TIMEOUT_MS = 2000;
 /** Windows that the thread keeps besides those that are being written. */
 const KEPT_WINDOWS = 4;
 
@@ -111,9 +114,7 @@ class Thread {
       );
     });
     this.#worker.on('exit', () => {
-      this.#ended ??= new Error('the thread of the sink ended');
-      for (const { reject } of this.#calls.values()) reject(this.#ended);
-      this.#calls.clear();
+      this.#fail();
       ended(this);
     });
     this.#worker.unref();
@@ -167,12 +168,23 @@ class Thread {
     return (await this.#call(signal, (call) => ({ kind: 'storage', call }))) as number | undefined;
   }
 
+  /** What is under way then fails: whoever waits for it must not wait for a thread that stands still. */
   async end(): Promise<void> {
+    const closed = new AbortController();
     try {
-      await this.#call(undefined, (call) => ({ kind: 'close', call }));
+      const late = sleep(CLOSE_TIMEOUT_MS, undefined, { signal: closed.signal }).catch(() => {});
+      await Promise.race([this.#call(undefined, (call) => ({ kind: 'close', call })), late]);
     } finally {
+      closed.abort();
+      this.#fail();
       await this.#worker.terminate();
     }
+  }
+
+  #fail(): void {
+    this.#ended ??= new Error('the thread of the sink ended');
+    for (const { reject } of this.#calls.values()) reject(this.#ended);
+    this.#calls.clear();
   }
 
   #take(message: FromThread, log: SinkLog): void {

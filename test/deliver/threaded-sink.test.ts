@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { monitorEventLoopDelay } from 'node:perf_hooks';
+import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { makeSeries } from '../../src/aggregate/series.ts';
@@ -146,4 +147,13 @@ test('closing ends the thread, after the sink was closed; it may be closed twice
   await sink.close();
   await sink.close();
   expect(lines()).toEqual(['closed']);
+});
+
+test('a thread that stands still for ever ends when it is closed, and all that was asked of it fails', async () => {
+  await sink.open(never);
+  const written = sink.write(all(windowOf(0, ['block'])), never);
+  await setImmediate();
+  const outcomes = Promise.allSettled([written, sink.storage(never)]);
+  await sink.close();
+  expect((await outcomes).map(({ status }) => status)).toEqual(['rejected', 'rejected']);
 });

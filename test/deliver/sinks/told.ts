@@ -31,6 +31,7 @@ export default defineSink({
           await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
           appendFileSync(file, '"aborted"\n');
         }
+        if (told === 'block') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
         if (told === 'spin') for (const until = Date.now() + 400; Date.now() < until; );
         if (told === 'partial')
           return { kind: 'partial', retry: [1], rejected: [{ index: 0, reason: 'refused', message: 'no' }] };
