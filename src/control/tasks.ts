@@ -154,7 +154,12 @@ export class Tasks {
       () => {},
     );
     await sleep(START_DELAY_MS);
-    const ending = await work.run(end.signal).then(
+    const begun = async () => {
+      // What was cancelled meanwhile would never hear of it.
+      end.signal.throwIfAborted();
+      return await work.run(end.signal);
+    };
+    const ending = await begun().then(
       (result) => ({ state: 'done', result, error: null }) as const,
       (error: unknown) => ({ state: 'failed', result: null, error: described(error) }) as const,
     );
