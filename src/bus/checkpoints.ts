@@ -108,8 +108,10 @@ class BucketStore implements CheckpointStore {
       const found: StoredCheckpoint[] = [];
       for (const key of keys) {
         const [, sink, slice] = key.split('.');
+        // A pipeline called shapes has the shapes of all pipelines beside its checkpoints.
+        if (!sink || !slice) continue;
         const { checkpoint } = await read(bucket, key);
-        if (sink && slice && checkpoint) found.push({ sink, slice: slice.replace('-', '/'), checkpoint });
+        if (checkpoint) found.push({ sink, slice: slice.replace('-', '/'), checkpoint });
       }
       return found.sort((a, b) => (a.sink + a.slice < b.sink + b.slice ? -1 : 1));
     });

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { BUCKET, openBucket } from '../../src/bus/bucket.ts';
 import { type Checkpoint, createCheckpointStore } from '../../src/bus/checkpoints.ts';
 import type { Bus } from '../../src/bus/connect.ts';
+import { createShapeStore } from '../../src/bus/shapes.ts';
 import { BusError } from '../../src/bus/source.ts';
 import { manager } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
@@ -53,6 +54,13 @@ test('sinks, slices and pipelines do not meet', async () => {
     ['b', '0/1', 2],
   ]);
   expect(await store('nobody').list()).toEqual([]);
+});
+
+test('a pipeline may be called shapes: those of all pipelines are no checkpoints', async () => {
+  const epochs = [{ ...shape, from: Number.NEGATIVE_INFINITY }];
+  await createShapeStore(bus, 'shapes', 1).change(() => ({ epochs, delayMs: 1000 }));
+  await store('shapes').save('a', at(1));
+  expect(await store('shapes').list()).toEqual([{ sink: 'a', slice: '0/1', checkpoint: at(1) }]);
 });
 
 test('never moves backwards', async () => {
