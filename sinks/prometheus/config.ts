@@ -1,4 +1,5 @@
 import { setting, type Values } from '../../src/sink.ts';
+import { isOurs } from './names.ts';
 
 /** The path of a query API on its base, and those of receivers whose query API lies beside them. */
 const QUERY_PATH = '/api/v1/query';
@@ -9,7 +10,9 @@ const LABEL_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 /** `NAME=value,NAME2=value2`. */
 function parseLabels(text: string): Readonly<Record<string, string>> | undefined {
   const pairs = text.split(',').map((part) => /^\s*([^=]*?)\s*=\s*(.+?)\s*$/s.exec(part) ?? []);
-  const isFine = pairs.every(([, name = '']) => LABEL_NAME.test(name) && !name.startsWith('__'));
+  const isFine = pairs.every(
+    ([, name = '']) => LABEL_NAME.test(name) && !name.startsWith('__') && !isOurs(name),
+  );
   return isFine ? Object.fromEntries(pairs.map(([, name, value]) => [name, value])) : undefined;
 }
 
@@ -25,10 +28,14 @@ export const settings = {
   headers: setting.headers({
     meaning: 'sent with every request, such as authorization=Bearer SECRET or x-scope-orgid=TENANT',
   }),
-  labels: setting.custom(parseLabels, 'labels such as NAME=value,NAME2=value2', {
-    meaning: 'labels of every series of this sink, and of no other: what is read back is selected by them',
-    default: 'job=metrics-fanout',
-  }),
+  labels: setting.custom(
+    parseLabels,
+    'labels such as NAME=value,NAME2=value2, but for name, metric_type and instance',
+    {
+      meaning: 'labels of every series of this sink, and of no other: what is read back is selected by them',
+      default: 'job=metrics-fanout',
+    },
+  ),
 };
 
 export type Config = Values<typeof settings>;

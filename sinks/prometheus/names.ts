@@ -20,6 +20,11 @@ const ESCAPED = 'U__';
 const PLAIN_LABEL = /^(?!__|U__)[a-zA-Z_][a-zA-Z0-9_]*$/;
 const NOT_PLAIN = /[^a-zA-Z0-9]/gu;
 
+/** What every series has for itself: a label of the settings would be there twice. */
+export function isOurs(label: string): boolean {
+  return label === TYPE_LABEL || label === INSTANCE_LABEL || label === NAME_LABEL;
+}
+
 export type Label = readonly [name: string, value: string];
 
 function escapeText(text: string): string {
@@ -62,8 +67,7 @@ export function labelsOf(series: Series, instance: string, own: Readonly<Record<
 }
 
 function escapeKey(key: string, own: Readonly<Record<string, string>>): string {
-  const isTaken =
-    key === TYPE_LABEL || key === INSTANCE_LABEL || key === NAME_LABEL || Object.hasOwn(own, key);
+  const isTaken = isOurs(key) || Object.hasOwn(own, key);
   return PLAIN_LABEL.test(key) && !isTaken ? key : escapeText(key);
 }
 
@@ -78,9 +82,8 @@ export function decodeLabels(
   if (type === undefined || field === undefined) return undefined;
   const dimensions: Label[] = [];
   for (const [name, value] of Object.entries(labels)) {
-    const isOurs =
-      name === METRIC_LABEL || name === TYPE_LABEL || name === INSTANCE_LABEL || name === NAME_LABEL;
-    if (!isOurs && !Object.hasOwn(own, name)) dimensions.push([unescapeText(name), unescapeText(value)]);
+    const isDimension = name !== METRIC_LABEL && !isOurs(name) && !Object.hasOwn(own, name);
+    if (isDimension) dimensions.push([unescapeText(name), unescapeText(value)]);
   }
   return {
     series: makeSeries(unescapeText(labels[NAME_LABEL] ?? ''), type, dimensions),

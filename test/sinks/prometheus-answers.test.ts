@@ -178,9 +178,12 @@ describe('settings', () => {
     expect(readBack({ URL: 'https://m/api/v1/push', QUERY_URL: 'https://m/prometheus' })).toBe('ranges');
   });
 
-  it.each(['job', 'a.b=c', '__a=b', 'a=', '1=a'])('take no label such as %j', (LABELS) => {
-    expect(configOf({ URL: 'http://p', LABELS })).toMatchObject([{ variable: 'SINK_T_LABELS' }]);
-  });
+  it.each(['job', 'a.b=c', '__a=b', 'a=', '1=a', 'job=a,instance=host1', 'name=a', 'metric_type=a'])(
+    'take no label such as %j',
+    (LABELS) => {
+      expect(configOf({ URL: 'http://p', LABELS })).toMatchObject([{ variable: 'SINK_T_LABELS' }]);
+    },
+  );
 });
 
 describe('names', () => {
