@@ -100,15 +100,15 @@ const PAUSED_REMINDER_MS = 600_000;
 
 /** One time on the bus. */
 class Stay {
-  /** Whether somebody asked for it, after it had left. */
-  readonly isReturn: boolean;
+  /** How often it had left before. */
+  readonly returns: number;
   readonly leave = new AbortController();
   readonly attached = Promise.withResolvers<void>();
   readonly ended = Promise.withResolvers<void>();
   hasAttached = false;
 
-  constructor(isReturn: boolean) {
-    this.isReturn = isReturn;
+  constructor(returns: number) {
+    this.returns = returns;
     this.attached.promise.catch(() => {});
   }
 }
@@ -131,7 +131,7 @@ class Operation implements Controlled {
   /** By id, those of the engine that runs. */
   readonly #sinks = new Map<string, ThreadedSink>();
   readonly #comesBack = new Bell();
-  #stay = new Stay(false);
+  #stay = new Stay(0);
   /** Announcing again what was overruled since would go back and forth for ever. */
   #announces = true;
 
@@ -174,7 +174,7 @@ class Operation implements Controlled {
   async attach(signal: AbortSignal): Promise<void> {
     if (!this.#parts.detached) return;
     await this.#stay.ended.promise;
-    const stay = new Stay(true);
+    const stay = new Stay(this.#stay.returns + 1);
     this.#stay = stay;
     signal.addEventListener('abort', () => stay.leave.abort(), { once: true });
     this.#comesBack.ring();
@@ -212,7 +212,7 @@ class Operation implements Controlled {
     try {
       await this.#attached(stay, until);
     } catch (error) {
-      if (!stay.isReturn || stay.hasAttached) throw error;
+      if (stay.returns === 0 || stay.hasAttached) throw error;
       this.#log.warn({ error: String(error) }, 'not attached to the bus');
       stay.attached.reject(error);
     }
@@ -220,13 +220,15 @@ class Operation implements Controlled {
 
   async #attached(stay: Stay, until: AbortSignal): Promise<void> {
     const { config, instance } = this.#parts;
+    // In core mode, the rest of a window must not overwrite the part that was written when it left.
+    const part = stay.returns === 0 ? instance : `${instance}-${stay.returns}`;
     const options = { wait: true, signal: until, name: `metrics-fanout ${instance}` };
     const bus = await unlessStopped(connect(config.core, this.#log, options), until);
     if (bus === undefined) return;
     try {
       this.#parts.bus = bus;
       while (!until.aborted) {
-        const attaching = this.#attach(bus, config, instance, until, this.#announces);
+        const attaching = this.#attach(bus, config, part, until, this.#announces);
         const attachment = await unlessStopped(attaching, until);
         if (attachment === undefined) return;
         this.#announces = false;

@@ -63,6 +63,6 @@ export interface Point extends PointValues {
   /** Milliseconds since 1970; a multiple of `windowMs`. */
   readonly windowStart: number;
   readonly windowMs: number;
-  /** Empty, but in core mode, where parts of one window add up: the boot id of the instance. */
+  /** Empty, but in core mode, where parts of one window add up: the boot id of the instance, and of its stay on the bus. */
   readonly instance: string;
 }

@@ -5,6 +5,7 @@ import { loadConfig } from '../../src/config.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import type { StoredPoint } from '../../src/sink.ts';
+import { ctl } from './control-support.ts';
 import { WINDOWS } from './support.ts';
 
 let stack: Stack;
@@ -21,9 +22,9 @@ afterAll(async () => {
   await stack?.stop();
 });
 
-async function start(): Promise<ServiceProgram> {
+async function start(more: Readonly<Record<string, string>> = {}): Promise<ServiceProgram> {
   const { METRICS_START, ...windows } = WINDOWS;
-  const env = { ...stack.env, ...windows, METRICS_SOURCE: 'core', METRICS_QUEUE_GROUP: 'fanout' };
+  const env = { ...stack.env, ...windows, ...more, METRICS_SOURCE: 'core', METRICS_QUEUE_GROUP: 'fanout' };
   const service = await startServiceProgram(env);
   running.push(service);
   return service;
@@ -82,3 +83,22 @@ test('instances of a queue group share the load; parts of one window, restarts i
     expect(new Set(points.map(({ instance }) => instance)).size, id).toBe(3);
   }
 }, 90_000);
+
+test('what comes before and after a detachment adds up as well', async () => {
+  const service = await start({ WINDOW: '1h' });
+  const url = service.url;
+  const send = async () => {
+    for (let i = 0; i < 100; i++) bus.publish('metrics.core', '{"name":"stays","type":"counter","value":2}');
+    await bus.flush();
+  };
+  await send();
+  for (const verb of ['detach', 'attach']) {
+    expect((await ctl({}, verb, '--url', url)).code).toBe(0);
+  }
+  await send();
+  expect(await service.stop()).toBe(0);
+  for (const [id, points] of await stored()) {
+    const counts = points.filter(({ series }) => series.name === 'stays').map(({ count }) => count);
+    expect([id, ...counts]).toEqual([id, 100, 100]);
+  }
+}, 60_000);
