@@ -65,8 +65,10 @@ export class HttpServer {
     const options = { keepAlive: true, maxSockets: this.#sockets };
     this.#agent ??= isSecure ? new https.Agent(options) : new http.Agent(options);
     const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-    const outgoing = (isSecure ? https : http).request(new URL(target, this.#url), {
+    const outgoing = (isSecure ? https : http).request(this.#url, {
       method: 'POST',
+      // Not resolved against the URL: one that begins with two slashes would name another host.
+      path: target,
       agent: this.#agent,
       signal,
       headers: { ...this.#headers, ...headers, 'content-length': Buffer.byteLength(body) },

@@ -146,6 +146,18 @@ describe('an answer', () => {
     expect(await outcomeOf(429, 'slow', { 'retry-after': '3' })).toMatchObject({ afterMs: 3_000 });
   });
 
+  it('comes from the host of the URL, whatever its path begins with', async () => {
+    const asked: unknown[] = [];
+    const url = await startStandIn(({ url, headers }, outgoing) => {
+      asked.push(`http://${headers.host} ${url}`);
+      outgoing.writeHead(204).end();
+    }, atEnd);
+    expect(await sinkOf({ URL: `${url}//api/v1/push?a=%20b` }).write({ points }, NEVER)).toEqual({
+      kind: 'written',
+    });
+    expect(asked).toEqual([`${url} //api/v1/push?a=%20b`]);
+  });
+
   it('by a web page acknowledges nothing', async () => {
     const answer = await outcomeOf(200, '<html>Sign in</html>', { 'content-type': 'text/html' });
     expect(answer).toMatchObject({ kind: 'retry', reason: 'unknown' });
