@@ -261,6 +261,16 @@ class Operation implements Controlled {
       over.abort();
       await probing;
     }
+    if (this.#parts.config.core.metricsSource === 'core') this.#tellLost(engine);
+  }
+
+  /** Elsewhere, what the stores did not take is in the stream. */
+  #tellLost({ lanes }: Engine): void {
+    for (const { lane } of lanes) {
+      const { id: sink, backlogPoints: points } = lane;
+      if (points > 0)
+        this.#log.error({ sink, points }, 'points are lost: the store did not take them in time');
+    }
   }
 
   /** A bus that has just started may have no leader yet: what may pass by itself is waited for. */

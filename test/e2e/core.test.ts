@@ -2,10 +2,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
 import { loadConfig } from '../../src/config.ts';
+import { freePort } from '../../src/servers/process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import type { StoredPoint } from '../../src/sink.ts';
-import { ctl } from './control-support.ts';
+import { ctl, eventually } from './control-support.ts';
 import { WINDOWS } from './support.ts';
 
 let stack: Stack;
@@ -101,4 +102,21 @@ test('what comes before and after a detachment adds up as well', async () => {
     const counts = points.filter(({ series }) => series.name === 'stays').map(({ count }) => count);
     expect([id, ...counts]).toEqual([id, 100, 100]);
   }
+}, 60_000);
+
+test('a stop tells of what it loses, since nothing can be read again', async () => {
+  const service = await startServiceProgram({
+    NATS_URL: stack.nats.url,
+    METRICS_SOURCE: 'core',
+    STOP_TIMEOUT: '100ms',
+    SINK_CLICKHOUSE_ENABLED: 'true',
+    SINK_CLICKHOUSE_URL: `http://127.0.0.1:${await freePort()}`,
+  });
+  running.push(service);
+  for (const name of ['a', 'b']) bus.publish('metrics.core', `{"name":"${name}","type":"counter","value":1}`);
+  await eventually('it has them', async () => (await service.status()).messages.received === 2);
+  expect(await service.stop()).toBe(0);
+  expect(service.output.stderr).toMatch(
+    /"level":"error".*"sink":"clickhouse","points":2,"msg":"points are lost/,
+  );
 }, 60_000);
