@@ -8,12 +8,14 @@ interface Described {
   readonly id: string;
   readonly module: SinkModule;
   readonly values: Values<Settings>;
+  readonly timeoutMs?: number | undefined;
 }
 
 /** All of the program makes its sinks here. */
-export function createSink({ id, module, values }: Described, log: SinkLog, env: Environment): Sink {
+export function createSink(described: Described, log: SinkLog, env: Environment): Sink {
+  const { id, module, values, timeoutMs } = described;
   const masker = new Masker([...secretsIn(module.settings, values), ...foreignSecrets(env)]);
-  return masked(module.create(values, { id, log: maskedLog(log, masker) }), masker);
+  return masked(module.create(values, { id, log: maskedLog(log, masker), timeoutMs }), masker);
 }
 
 function masked(sink: Sink, masker: Masker): Sink {

@@ -328,7 +328,7 @@ class Operation implements Controlled {
       caughtUp: (sink) => log.info({ sink }, 'the sink has caught up'),
     };
     const engineSinks = sinks.map(({ id, kind, module, timeoutMs, backlogBytes, values }) => {
-      const sink = new ThreadedSink({ id, kind, values }, log, readBackOf(module, values));
+      const sink = new ThreadedSink({ id, kind, values, timeoutMs }, log, readBackOf(module, values));
       this.#sinks.set(id, sink);
       return { id, kind: module.kind, sink, limits: limitsOf(module, values), timeoutMs, backlogBytes };
     });

@@ -181,6 +181,8 @@ export interface SinkLimits {
 export interface SinkContext {
   /** The sink's id, lower case: `SINK_<ID>_...`. */
   readonly id: string;
+  /** After which the signal of a write aborts, in ms: for stores that have a limit of their own. */
+  readonly timeoutMs?: number | undefined;
   readonly log: SinkLog;
 }
 

@@ -5,7 +5,7 @@ import pg from 'pg';
 import { SinkError } from '../../src/sink.ts';
 import { isAboutSignIn } from './classify.ts';
 import { endpoint, type RedshiftConfig } from './config.ts';
-import { SESSION } from './encode.ts';
+import { session } from './encode.ts';
 import { type Credentials, makeSignIn, type SignIn } from './sign-in.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -30,9 +30,9 @@ export class Connection {
     this.#client.on('error', () => {});
   }
 
-  async connect(): Promise<void> {
+  async connect(timeoutMs: number | undefined): Promise<void> {
     await this.#client.connect();
-    await this.query(SESSION);
+    await this.query(session(timeoutMs));
   }
 
   /** Ends when `signal` aborts, and no longer when the signal before does. */
@@ -62,13 +62,16 @@ export class Connection {
 
 export class Connections {
   readonly #config: RedshiftConfig;
+  readonly #timeoutMs: number | undefined;
   readonly #signIn: SignIn | undefined;
   readonly #all = new Set<Connection>();
   readonly #idle: Connection[] = [];
   #closings = 0;
 
-  constructor(config: RedshiftConfig) {
+  /** `timeoutMs`: of a write. */
+  constructor(config: RedshiftConfig, timeoutMs: number | undefined) {
     this.#config = config;
+    this.#timeoutMs = timeoutMs;
     this.#signIn = makeSignIn(config);
   }
 
@@ -92,7 +95,7 @@ export class Connections {
     const connection = kept ?? this.#make(await this.#credentials(signal));
     connection.obey(signal);
     try {
-      if (kept === undefined) await connection.connect();
+      if (kept === undefined) await connection.connect(this.#timeoutMs);
       return connection;
     } catch (error) {
       if (isAboutSignIn(error)) this.#signIn?.forget();

@@ -64,15 +64,17 @@ const READ = 'fanout_read';
 /** A statement takes 32,767 parameters; 500 rows of 16 are the fastest. */
 export const ROWS_PER_INSERT = 500;
 
-/** A statement outlives an aborted write by this long at most. */
+/** At least; a write may take longer where its own timeout says so. */
 const STATEMENT_TIMEOUT_MS = 60_000;
 /**
- * Of each connection. Two extra digits are all that a double needs to come back as it was; PostgreSQL has them by
- * default, Redshift has not.
+ * Of each connection. A statement outlives an aborted write by its timeout at most. Two extra digits are all that a
+ * double needs to come back as it was; PostgreSQL has them by default, Redshift has not.
  */
-export const SESSION = `SET statement_timeout TO ${STATEMENT_TIMEOUT_MS};
+export function session(timeoutMs = 0): string {
+  return `SET statement_timeout TO ${Math.max(timeoutMs, STATEMENT_TIMEOUT_MS)};
 SET extra_float_digits TO 2;
 SET datestyle TO ISO`;
+}
 
 function quoted(table: string): string {
   return table

@@ -12,6 +12,7 @@ import {
   type Question,
   type Rejection,
   type Sink,
+  type SinkContext,
   SinkError,
   type SinkLog,
   type StoredPoint,
@@ -87,11 +88,11 @@ class RedshiftSink implements Sink {
   /** Undefined until somebody asked. */
   #isRedshift: boolean | undefined;
 
-  constructor(config: RedshiftConfig, log: SinkLog) {
+  constructor(config: RedshiftConfig, { log, timeoutMs }: SinkContext) {
     this.#config = config;
     this.#log = log;
     this.#table = config.table;
-    this.#connections = new Connections(config);
+    this.#connections = new Connections(config, timeoutMs);
     this.#s3 = config.s3 === undefined ? undefined : new S3Stage(config.s3, config.region, log);
   }
 
@@ -374,6 +375,6 @@ export default defineSink({
   validate,
   limits: LIMITS,
   limitsBy: ({ s3 }) => (s3 === undefined ? LIMITS : COPY_LIMITS),
-  create: (config, { log }): Sink => new RedshiftSink(config, log),
+  create: (config, context): Sink => new RedshiftSink(config, context),
   price: instancePrice,
 });

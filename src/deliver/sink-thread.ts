@@ -117,12 +117,12 @@ function describe(error: unknown): ThrownError {
 }
 
 hideEnvironment();
-const { id, kind, values } = workerData as ThreadData;
+const { kind, ...described } = workerData as ThreadData;
 const module = await loadModule(kind);
 if (typeof module === 'string') throw new Error(module);
 const log = {
   info: (fields: object, message: string) => send({ kind: 'log', level: 'info', fields, message }),
   warn: (fields: object, message: string) => send({ kind: 'log', level: 'warn', fields, message }),
 };
-const thread = new SinkThread(createSink({ id, module, values }, log, process.env));
+const thread = new SinkThread(createSink({ ...described, module }, log, process.env));
 parentPort!.on('message', (message: ToThread) => thread.take(message));

@@ -8,6 +8,8 @@ export interface ThreadData {
   /** See `SinkConfig.kind`. */
   readonly kind: string;
   readonly values: Values<Settings>;
+  /** See `SinkContext`. */
+  readonly timeoutMs?: number;
 }
 
 export type ToThread =

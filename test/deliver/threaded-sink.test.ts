@@ -26,7 +26,8 @@ beforeEach(() => {
     info: (fields: object, message: string) => logged.push(message + JSON.stringify(fields)),
     warn() {},
   };
-  sink = new ThreadedSink({ id: 'told', kind: KIND, values: { file: join(folder.path, 'told') } }, log);
+  const values = { file: join(folder.path, 'told') };
+  sink = new ThreadedSink({ id: 'told', kind: KIND, values, timeoutMs: 5000 }, log);
 });
 afterEach(async () => {
   await sink.close();
@@ -65,7 +66,7 @@ const plain = (points: readonly Point[]) => JSON.parse(JSON.stringify(points));
 
 test('points arrive as they are, whatever the batches, and whatever series there were before', async () => {
   await sink.open(never);
-  expect(logged).toEqual(['opened{"opened":1}']);
+  expect(logged).toEqual(['opened{"opened":1,"timeoutMs":5000}']);
   const records = new SeriesRecords();
   const [first, second] = [windowOf(0, ['a', 'b', 'c'], records), windowOf(10, ['b', 'x'], records)];
   const batches = [

@@ -125,6 +125,27 @@ describe('redshift on PostgreSQL', () => {
     },
   );
 
+  it.each([
+    [undefined, '1min'],
+    [10_000, '1min'],
+    [300_000, '5min'],
+  ])('with a timeout of %s ms gives the server %s for a statement', async (timeoutMs, allowed) => {
+    const database = `timeout_${timeoutMs}`;
+    await opened(
+      database,
+      `CREATE TABLE seen (value text);
+       CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN INSERT INTO public.seen VALUES (current_setting('statement_timeout')); RETURN NULL; END $$`,
+    );
+    await server.execute('CREATE TRIGGER see AFTER INSERT ON points EXECUTE FUNCTION see()', database);
+    const config = { ...DEFAULTS, url: urlOf(database) };
+    const sink = redshift.create(config, { id: 't', log: { info() {}, warn() {} }, timeoutMs });
+    open.push(sink);
+    await sink.open(signal);
+    expect(await sink.write({ points: [makePoint()] }, signal)).toEqual({ kind: 'written' });
+    expect((await server.execute('SELECT * FROM seen', database)).rows).toEqual([{ value: allowed }]);
+  });
+
   it('clears the duplicates that somebody else left', async () => {
     const sink = await opened('duplicates');
     const points = manyPoints(10);

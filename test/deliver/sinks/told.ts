@@ -14,12 +14,12 @@ export default defineSink({
   summary: 'for a test',
   settings: { file: setting.text({ meaning: 'where to write down what comes', required: true }) },
   limits: { maxPoints: 100, maxBytes: 1_000_000, inFlight: 2 },
-  create({ file }, { log }) {
+  create({ file }, { log, timeoutMs }) {
     let opened = 0;
     return {
       async open() {
         opened += 1;
-        log.info({ opened }, 'opened');
+        log.info({ opened, timeoutMs }, 'opened');
       },
       async write({ points }: Batch, signal: AbortSignal): Promise<WriteOutcome> {
         const told = points[0]!.series.name;
