@@ -11,11 +11,19 @@ interface Described {
   readonly timeoutMs?: number | undefined;
 }
 
+export function maskerOf({ module, values }: Pick<Described, 'module' | 'values'>, env: Environment): Masker {
+  return new Masker([...secretsIn(module.settings, values), ...foreignSecrets(env)]);
+}
+
 /** All of the program makes its sinks here. */
 export function createSink(described: Described, log: SinkLog, env: Environment): Sink {
   const { id, module, values, timeoutMs } = described;
-  const masker = new Masker([...secretsIn(module.settings, values), ...foreignSecrets(env)]);
-  return masked(module.create(values, { id, log: maskedLog(log, masker), timeoutMs }), masker);
+  const masker = maskerOf(described, env);
+  try {
+    return masked(module.create(values, { id, log: maskedLog(log, masker), timeoutMs }), masker);
+  } catch (error) {
+    throw cleaned(error, masker);
+  }
 }
 
 function masked(sink: Sink, masker: Masker): Sink {
@@ -47,7 +55,7 @@ function masked(sink: Sink, masker: Masker): Sink {
 }
 
 /** The same error where there is nothing to hide. */
-function cleaned(error: unknown, masker: Masker): unknown {
+export function cleaned(error: unknown, masker: Masker): unknown {
   if (!(error instanceof Error)) return typeof error === 'string' ? masker.mask(error) : error;
   const message = masker.mask(error.message);
   if (message === error.message) return error;

@@ -2,7 +2,9 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { loadConfig } from '../src/config.ts';
 import { secretsOf } from '../src/control/secrets.ts';
+import { createSink } from '../src/masked-sink.ts';
 import { Masker } from '../src/masker.ts';
+import { defineSink, setting } from '../src/sink.ts';
 
 function masked(secrets: readonly string[], text: string, cuts: readonly number[] = []): string {
   const masker = new Masker(secrets);
@@ -101,4 +103,18 @@ test('the secrets of all settings are known: of the bus, of every sink, of URLs'
   ])
     expect(found).toContain(secret);
   expect(found).not.toContain('o');
+});
+
+test('a sink that cannot be made tells no secret', () => {
+  const module = defineSink({
+    kind: 'broken',
+    summary: 'for a test',
+    settings: { token: setting.secret({ meaning: 'what nobody may see', required: true }) },
+    limits: { maxPoints: 1, maxBytes: 1, inFlight: 1 },
+    create({ token }) {
+      throw new Error(`no such token: ${token}`);
+    },
+  });
+  const described = { id: 'broken', module, values: { token: 'hunter2-hunter2' } };
+  expect(() => createSink(described as never, { info() {}, warn() {} }, {})).toThrow('no such token: ***');
 });

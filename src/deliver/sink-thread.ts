@@ -2,7 +2,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { SeriesRecords } from '../aggregate/series-records.ts';
 import { ClosedWindow } from '../aggregate/window.ts';
-import { createSink } from '../masked-sink.ts';
+import { cleaned, createSink, maskerOf } from '../masked-sink.ts';
 import { hideEnvironment } from '../secrets.ts';
 import { type Point, type Sink, SinkError, type WriteOutcome } from '../sink.ts';
 import { loadModule } from '../sink-config.ts';
@@ -124,5 +124,11 @@ const log = {
   info: (fields: object, message: string) => send({ kind: 'log', level: 'info', fields, message }),
   warn: (fields: object, message: string) => send({ kind: 'log', level: 'warn', fields, message }),
 };
-const thread = new SinkThread(createSink({ ...described, module }, log, process.env));
+const sinkOf = { ...described, module };
+const masker = maskerOf(sinkOf, process.env);
+// It ends the thread as before, and is told of outside.
+process.on('uncaughtException', (error) => {
+  throw cleaned(error, masker);
+});
+const thread = new SinkThread(createSink(sinkOf, log, process.env));
 parentPort!.on('message', (message: ToThread) => thread.take(message));

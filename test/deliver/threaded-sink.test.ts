@@ -26,7 +26,7 @@ beforeEach(() => {
     info: (fields: object, message: string) => logged.push(message + JSON.stringify(fields)),
     warn() {},
   };
-  const values = { file: join(folder.path, 'told') };
+  const values = { file: join(folder.path, 'told'), token: 'hunter2-hunter2' };
   sink = new ThreadedSink({ id: 'told', kind: KIND, values, timeoutMs: 5000 }, log);
 });
 afterEach(async () => {
@@ -124,6 +124,12 @@ test('a thread that dies is an error of what it was doing; the next one opens th
   const window = windowOf(20, ['a', 'b']);
   expect(await sink.write(all(window), never)).toEqual({ kind: 'written' });
   expect(lines().slice(1)).toEqual(plain(all(window).points));
+});
+
+test('what a sink does not catch ends its thread, and tells no secret', async () => {
+  await sink.open(never);
+  await expect(sink.write(all(windowOf(0, ['crash'])), never)).rejects.toThrow('failed: a crash with ***');
+  expect(await sink.write(all(windowOf(10, ['a'])), never)).toEqual({ kind: 'written' });
 });
 
 test('a module that is not there is an error, not the end', async () => {

@@ -12,9 +12,12 @@ import {
 export default defineSink({
   kind: 'told',
   summary: 'for a test',
-  settings: { file: setting.text({ meaning: 'where to write down what comes', required: true }) },
+  settings: {
+    file: setting.text({ meaning: 'where to write down what comes', required: true }),
+    token: setting.secret({ meaning: 'what nobody may see' }),
+  },
   limits: { maxPoints: 100, maxBytes: 1_000_000, inFlight: 2 },
-  create({ file }, { log, timeoutMs }) {
+  create({ file, token }, { log, timeoutMs }) {
     let opened = 0;
     return {
       async open() {
@@ -30,6 +33,12 @@ export default defineSink({
         if (told === 'hang') {
           await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
           appendFileSync(file, '"aborted"\n');
+        }
+        if (told === 'crash') {
+          setTimeout(() => {
+            throw new Error(`a crash with ${token}`);
+          });
+          await new Promise(() => {});
         }
         if (told === 'block') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
         if (told === 'spin') for (const until = Date.now() + 400; Date.now() < until; );
