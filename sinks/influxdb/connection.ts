@@ -18,7 +18,7 @@ export class Connection {
   readonly #agent: http.Agent;
   readonly #transport: Transport;
   readonly #writePath: string;
-  readonly #database: string;
+  readonly #source: Source;
   readonly #gzip: { readonly gzipThreshold?: number };
 
   constructor(config: Config, sockets: number) {
@@ -26,7 +26,7 @@ export class Connection {
     const options = { keepAlive: true, maxSockets: sockets };
     this.#agent = secure ? new https.Agent(options) : new http.Agent(options);
     this.#gzip = secure ? { gzipThreshold: GZIP_THRESHOLD_BYTES } : {};
-    this.#database = (config.api === 'v1' ? config.database : config.bucket) ?? '';
+    this.#source = sourceOf(config);
     this.#writePath = writePath(config);
     this.#transport = new InfluxDB({
       url: config.url,
@@ -52,7 +52,7 @@ export class Connection {
   async *query(statements: string, chunkRows: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     signal.throwIfAborted();
     const form = {
-      db: this.#database,
+      ...this.#source,
       q: statements,
       epoch: 'ms',
       chunked: 'true',
@@ -69,6 +69,18 @@ export class Connection {
   close(): void {
     this.#agent.destroy();
   }
+}
+
+/** What InfluxQL is asked of: as 1.8 and 2 have it, a bucket called `database/retention-policy` is just that. */
+interface Source {
+  readonly db: string;
+  readonly rp?: string;
+}
+
+export function sourceOf({ api, database = '', bucket = '' }: Config): Source {
+  if (api === 'v1') return { db: database };
+  const [, db, rp] = /^(.*?)\/(.*)$/s.exec(bucket) ?? [];
+  return db === undefined || rp === undefined ? { db: bucket } : { db, rp };
 }
 
 function writePath(config: Config): string {

@@ -20,7 +20,7 @@ import {
 } from '../../src/sink.ts';
 import { classify, type DroppedRows, sinkError } from './classify.ts';
 import { type Config, settings, validate } from './config.ts';
-import { Connection } from './connection.ts';
+import { Connection, sourceOf } from './connection.ts';
 import { encodePoint } from './encode.ts';
 import {
   decodeRows,
@@ -143,11 +143,11 @@ class InfluxDbSink implements Sink {
 
   /** Only 1.x says it, to an administrator. */
   async storage(signal: AbortSignal): Promise<number | undefined> {
-    const { api, database, bucket } = this.#config;
+    const { db } = sourceOf(this.#config);
     let bytes = 0;
     try {
       for await (const rows of this.#query(SHOW_SHARDS, signal)) {
-        bytes += shardBytes(rows, (api === 'v1' ? database : bucket) ?? '');
+        bytes += shardBytes(rows, db);
       }
     } catch {
       return undefined;

@@ -32,8 +32,9 @@ export async function speaksV2(url: string): Promise<boolean> {
 }
 
 /**
- * The v2 API before a server of 1.7 or older, as 1.8 has it: a bucket is a database, a token is user:password. A
- * stand-in for the interface only; what is written is stored, overwritten, refused and read by the real server.
+ * The v2 API before a server of 1.7 or older, as 1.8 has it: a bucket is database/retention-policy, a token is
+ * user:password. A stand-in for the interface only; what is written is stored, overwritten, refused and read by the real
+ * server.
  */
 export async function startV2Front(target: Server): Promise<Server> {
   const front = createServer((incoming, outgoing) => forward(incoming, outgoing, target.port));
@@ -50,11 +51,11 @@ export async function startV2Front(target: Server): Promise<Server> {
 
 function forward(incoming: IncomingMessage, outgoing: ServerResponse, port: number): void {
   const url = new URL(incoming.url ?? '/', 'http://front');
-  const bucket = url.searchParams.get('bucket') ?? '';
+  const [db = '', rp = ''] = (url.searchParams.get('bucket') ?? '').split('/');
   const precision = url.searchParams.get('precision') ?? 'ns';
   const path =
     url.pathname === '/api/v2/write'
-      ? `/write?${new URLSearchParams({ db: bucket, precision })}`
+      ? `/write?${new URLSearchParams({ db, rp, precision })}`
       : `${url.pathname}${url.search}`;
   const token = /^Token (.*)$/.exec(incoming.headers.authorization ?? '')?.[1] ?? '';
   const headers = {

@@ -52,7 +52,7 @@ const v1 = harness(
 );
 const v2 = harness(
   async (server) => ((await speaksV2(server.url)) ? server : await startV2Front(server)),
-  (namespace, url) => ({ URL: url, API: 'v2', TOKEN, ORG: '-', BUCKET: namespace }),
+  (namespace, url) => ({ URL: url, API: 'v2', TOKEN, ORG: '-', BUCKET: `${namespace}/autogen` }),
 );
 
 describe('the v1 API', () => {
