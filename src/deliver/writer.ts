@@ -4,7 +4,7 @@
  */
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Point, Rejection, RejectReason, Sink, WriteOutcome } from '../sink.ts';
-import { SinkError } from '../sink.ts';
+import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS, SinkError } from '../sink.ts';
 import type { WindowBatch } from './batch.ts';
 import { type Attempt, Breaker } from './breaker.ts';
 import { BACKOFF_CAP_MS, Bell, backoffMs, type Clock } from './clock.ts';
@@ -308,11 +308,27 @@ const NONSENSE: WriteOutcome = {
 };
 
 function makesSense(outcome: WriteOutcome, points: number): boolean {
-  if (outcome?.kind !== 'partial') return ['written', 'retry', 'refused'].includes(outcome?.kind);
-  if (!Array.isArray(outcome.retry) || !Array.isArray(outcome.rejected)) return false;
-  const named = [...outcome.retry, ...outcome.rejected.map(({ index }) => index)];
+  switch (outcome?.kind) {
+    case 'written':
+      return true;
+    case 'retry':
+      return RETRY_REASONS.includes(outcome.reason);
+    case 'refused':
+      return REFUSE_REASONS.includes(outcome.reason);
+    case 'partial':
+      return isPartOf(outcome, points);
+    default:
+      outcome satisfies never;
+      return false;
+  }
+}
+
+function isPartOf({ retry, rejected, reason = 'unknown' }: PartialOutcome, points: number): boolean {
+  if (!Array.isArray(retry) || !Array.isArray(rejected) || !RETRY_REASONS.includes(reason)) return false;
+  const named = [...retry, ...rejected.map(({ index }) => index)];
   const isPoint = (index: number) => Number.isInteger(index) && index >= 0 && index < points;
-  return named.every(isPoint) && new Set(named).size === named.length;
+  const isKnown = rejected.every(({ reason }) => REJECT_REASONS.includes(reason));
+  return isKnown && named.every(isPoint) && new Set(named).size === named.length;
 }
 
 /** A store, or a proxy before it, may ask for a day, and a sink for what is no number: the lane must not stand still. */
@@ -337,6 +353,10 @@ function outcomeOfError(error: unknown): WriteOutcome {
     case 'bad_request':
       return { kind: 'refused', reason: error.reason, message };
     default:
-      return { kind: 'retry', reason: error.reason, message };
+      return {
+        kind: 'retry',
+        reason: RETRY_REASONS.includes(error.reason) ? error.reason : 'unknown',
+        message,
+      };
   }
 }
