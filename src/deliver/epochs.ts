@@ -30,7 +30,7 @@ export interface Wanted {
   readonly nexts: readonly number[];
 }
 
-/** What to announce; undefined where the shape is the one wanted. Throws a `BusError` where it cannot begin soon. */
+/** What to announce; undefined where all is as wanted. Throws a `BusError` where it cannot begin soon. */
 export function planEpochs({ shapes, at }: KnownShapes, wanted: Wanted): Shapes | undefined {
   const { shape, delayMs } = wanted;
   if (shapes === undefined) {
@@ -38,7 +38,8 @@ export function planEpochs({ shapes, at }: KnownShapes, wanted: Wanted): Shapes 
     return planEpochs({ shapes: first, at }, wanted) ?? first;
   }
   const last = shapes.epochs.at(-1)!;
-  if (isSameShape(last, shape)) return undefined;
+  // Who has not heard of a longer delay only waits earlier; of a shorter one, too late: that takes an epoch.
+  if (isSameShape(last, shape)) return delayMs > shapes.delayMs ? { ...shapes, delayMs } : undefined;
   const step = leastCommonMultiple(last.windowMs, shape.windowMs);
   const soonest = at + ANNOUNCE_MS + Math.max(delayMs, shapes.delayMs);
   const from = floorTo(Math.max(soonest, last.from, ...wanted.nexts), step) + step;

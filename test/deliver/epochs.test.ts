@@ -56,6 +56,13 @@ test('it begins after every checkpoint, after the epoch before it, and by the lo
   expect(planEpochs(known(), wanted({ latenessMs: 1 }, { delayMs: 1 }))!.delayMs).toBe(1);
 });
 
+test('a longer delay holds at once, a shorter one from the next epoch on', () => {
+  const { shapes } = known();
+  const delayMs = 5 * DELAY_MS;
+  expect(planEpochs(known(), wanted({}, { delayMs }))).toEqual({ ...shapes, delayMs });
+  expect(planEpochs(known(), wanted({}, { delayMs: 1 }))).toBeUndefined();
+});
+
 test('checkpoints of another shape, but no epochs: what is confirmed keeps its shape', () => {
   const before = { ...SHAPE, windowMs: 2000 };
   const { epochs } = planEpochs(none, wanted({}, { before, nexts: [NOW] }))!;
