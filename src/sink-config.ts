@@ -132,7 +132,11 @@ export async function loadModule(kind: string): Promise<SinkModule | string> {
   try {
     const loaded = await import(isPath ? pathToFileURL(resolve(kind)).href : kind);
     const module: unknown = loaded.default;
-    return isSinkModule(module) ? module : 'its default export has no create, settings and limits';
+    if (!isSinkModule(module)) return 'its default export has no create, settings and limits';
+    const { maxPoints, maxBytes, inFlight } = module.limits;
+    // Else the lane would have nobody to write, or make batches of no points for ever, and nothing else any more.
+    const areLimits = [maxPoints, maxBytes, inFlight].every((limit) => limit >= 1);
+    return areLimits ? module : 'its limits maxPoints, maxBytes and inFlight are not all numbers from 1 on';
   } catch (error) {
     return error instanceof Error ? error.message.split('\n', 1)[0]! : String(error);
   }

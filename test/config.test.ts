@@ -238,6 +238,19 @@ describe('sinks', () => {
     const { sinks } = await loadConfig({ SINK_ACME_ENABLED: 'true', SINK_ACME_KIND: path });
     expect(sinks.map(({ module }) => module.kind)).toEqual(['acme']);
   });
+
+  test.each([
+    '{ maxBytes: 1, inFlight: 1 }',
+    '{ maxPoints: 0, maxBytes: 1, inFlight: 1 }',
+    '{ maxPoints: 1, maxBytes: 1 }',
+  ])('a module with the limits %s is refused: nothing could be written', async (limits) => {
+    const path = file(
+      `${limits.length}.mjs`,
+      `export default { kind: 'acme', summary: '', limits: ${limits}, settings: {}, create: () => ({}) };`,
+    );
+    const loading = loadConfig({ SINK_ACME_ENABLED: 'true', SINK_ACME_KIND: path });
+    await expect(loading).rejects.toThrow('maxPoints, maxBytes and inFlight');
+  });
 });
 
 test('two patterns overlap exactly if some subject matches both', () => {
