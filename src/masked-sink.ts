@@ -83,13 +83,15 @@ function cleanOutcome(outcome: WriteOutcome, masker: Masker): WriteOutcome {
 }
 
 function maskedLog(log: SinkLog, masker: Masker): SinkLog {
-  const clean = (fields: object) =>
-    Object.fromEntries(
-      Object.entries(fields).map(([key, value]) => [
-        key,
-        typeof value === 'string' ? masker.mask(value) : value,
-      ]),
-    );
+  const mask = (_: string, value: unknown) => (typeof value === 'string' ? masker.mask(value) : value);
+  const clean = (fields: object): object => {
+    try {
+      // As JSON has them, at whatever depth: they are lines of it in the end.
+      return JSON.parse(JSON.stringify(fields, mask));
+    } catch {
+      return {};
+    }
+  };
   return {
     info: (fields, message) => log.info(clean(fields), masker.mask(message)),
     warn: (fields, message) => log.warn(clean(fields), masker.mask(message)),

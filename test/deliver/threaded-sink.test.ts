@@ -66,7 +66,7 @@ const plain = (points: readonly Point[]) => JSON.parse(JSON.stringify(points));
 
 test('points arrive as they are, whatever the batches, and whatever series there were before', async () => {
   await sink.open(never);
-  expect(logged).toEqual(['opened{"opened":1,"timeoutMs":5000}']);
+  expect(logged).toEqual(['opened{"opened":1,"timeoutMs":5000,"signIn":[{"token":"***"}]}']);
   const records = new SeriesRecords();
   const [first, second] = [windowOf(0, ['a', 'b', 'c'], records), windowOf(10, ['b', 'x'], records)];
   const batches = [

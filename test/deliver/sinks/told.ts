@@ -22,7 +22,7 @@ export default defineSink({
     return {
       async open() {
         opened += 1;
-        log.info({ opened, timeoutMs }, 'opened');
+        log.info({ opened, timeoutMs, signIn: [{ token }] }, 'opened');
       },
       async write({ points }: Batch, signal: AbortSignal): Promise<WriteOutcome> {
         const told = points[0]!.series.name;
