@@ -123,23 +123,31 @@ test('what the store says in another order is no change', async () => {
   await stop();
 });
 
-test('with the store out of reach, windows wait after the delay, and go on when it is back', async () => {
-  const { clock, store, watch, failures, stop } = setUp();
-  store.down = true;
-  await clock.pass(7900);
-  expect(watch.untilShaped(clock.now())).toBeUndefined();
-  await clock.pass(200);
-  let isShaped = false;
-  void watch.untilShaped(clock.now())!.then(() => {
-    isShaped = true;
-  });
-  await clock.pass(60_000);
-  expect([isShaped, failures.length > 10]).toEqual([false, true]);
-  store.down = false;
-  await clock.pass(2000);
-  expect(isShaped).toBe(true);
-  await stop();
-});
+test.each([
+  ['since the start', 0, 7900],
+  // The last look was a second before at most.
+  ['after some looks', 20_500, 6900],
+])(
+  'with the store out of reach %s, windows wait after the delay, and go on when it is back',
+  async (_, upMs, knownMs) => {
+    const { clock, store, watch, failures, stop } = setUp();
+    await clock.pass(upMs);
+    store.down = true;
+    await clock.pass(knownMs);
+    expect(watch.untilShaped(clock.now())).toBeUndefined();
+    await clock.pass(8100 - knownMs);
+    let isShaped = false;
+    void watch.untilShaped(clock.now())!.then(() => {
+      isShaped = true;
+    });
+    await clock.pass(60_000);
+    expect([isShaped, failures.length > 10]).toEqual([false, true]);
+    store.down = false;
+    await clock.pass(2000);
+    expect(isShaped).toBe(true);
+    await stop();
+  },
+);
 
 test('an epoch that somebody announced is seen long before it can begin, and nothing more is closed', async () => {
   const { clock, store, watch, stop } = setUp();
