@@ -147,6 +147,22 @@ test('a reader that asked for time gets it, also where the connection is lost me
   expect(reader.sequences).toEqual(numbers(1, 30_001));
 });
 
+test('what a reader rejects with ends the reading, also where the connection was lost meanwhile', async () => {
+  const { core, bus } = await setUp();
+  await publishNumbers(bus, 0, 100);
+  const reader = new Recorder();
+  const { promise: held, reject: fail } = Promise.withResolvers<void>();
+  reader.hold = () => held;
+  const source = createJetStreamSource(bus, core, { start: { kind: 'earliest' } });
+  const run = source.run(reader, AbortSignal.timeout(20_000));
+  await until('held', () => reader.progressTimes.length > 0);
+  await bus.connection.reconnect();
+  await until('back', () => bus.stats.reconnects > 0);
+  reader.hold = undefined;
+  fail(new RangeError('progress broke'));
+  await expect(run).rejects.toThrow('progress broke');
+});
+
 test.each(['jetstream', 'core'])(
   'a connection that the client closes for good ends the reading: %s',
   async (kind) => {

@@ -318,80 +318,6 @@ async function removeConsumers(): Promise<void> {
   for (const { name } of await consumers.list('METRICS').next()) await consumers.delete('METRICS', name);
 }
 
-test('a gap that a new consumer begins with is told once, and reaches to where it was seen', async () => {
-  await ensureStream(bus, core);
-  await publishNumbers(bus, 0, 10);
-  const { source, reader } = read();
-  await until('the first', () => reader.sequences.length === 10);
-  let release = () => {};
-  reader.hold = () =>
-    new Promise((resolve) => {
-      release = resolve;
-    });
-  const told = reader.progressTimes.length;
-  await until('held', () => reader.progressTimes.length > told);
-  await removeConsumers();
-  await publishNumbers(bus, 10, 15);
-  const { time } = await (await manager(bus)).streams.getMessage('METRICS', { seq: 15 });
-  await (await manager(bus)).streams.purge('METRICS');
-  reader.hold = undefined;
-  release();
-  await until('read anew', () => source.stats.resumptions === 1 && source.stats.reading);
-  const [gap] = reader.gaps;
-  expect(gap).toMatchObject({ fromTime: reader.times.at(-1), messages: 5 });
-  expect(gap!.toTime).toBeGreaterThanOrEqual(time.getTime());
-  await removeConsumers();
-  await until('read anew again', () => source.stats.resumptions === 2 && source.stats.reading);
-  await publishNumbers(bus, 15, 20);
-  await until('the rest', () => reader.sequences.length === 15);
-  expect(reader.sequences.slice(10)).toEqual(numbers(16, 21));
-  expect(reader.gaps).toEqual([gap]);
-});
-
-test('before the first message, too: what was removed meanwhile is a gap, and told once', async () => {
-  await ensureStream(bus, core);
-  await publishNumbers(bus, 0, 10);
-  await (await manager(bus)).streams.purge('METRICS');
-  const ms = Date.now() - 60_000;
-  const readings = [
-    read({ kind: 'time', ms }),
-    read({ kind: 'time', ms, orSequence: 6 }),
-    read({ kind: 'sequence', sequence: 6 }),
-  ];
-  const gaps = () => readings.map(({ source: { stats } }) => [stats.gaps, stats.gapMessages]);
-  const loseAll = async (times: number, between = async () => {}) => {
-    let release = () => {};
-    const held = new Promise<void>((resolve) => {
-      release = resolve;
-    });
-    const told = readings.map(({ reader }) => reader.progressTimes.length);
-    for (const { reader } of readings) reader.hold = () => held;
-    await until('held', () => readings.every(({ reader }, i) => reader.progressTimes.length > told[i]!));
-    await removeConsumers();
-    await between();
-    for (const { reader } of readings) reader.hold = undefined;
-    release();
-    const isBack = ({ source: { stats } }: Reading) => stats.resumptions === times && stats.reading;
-    await until('read anew', () => readings.every(isBack));
-  };
-  await loseAll(1);
-  expect(gaps()).toEqual([
-    [0, 0],
-    [1, 5],
-    [1, 5],
-  ]);
-  await loseAll(2, async () => {
-    await publishNumbers(bus, 10, 13);
-    await (await manager(bus)).streams.purge('METRICS');
-  });
-  await loseAll(3);
-  expect(gaps()).toEqual([
-    [1, 3],
-    [2, 8],
-    [2, 8],
-  ]);
-});
-
 test('a consumer removed by hand, again and again, costs nothing', async () => {
   await ensureStream(bus, core);
   await publishNumbers(bus, 0, 100_000);
@@ -463,19 +389,6 @@ test('what a reader throws or rejects with ends the reading, loudly', async () =
   const inProgress = new Recorder();
   inProgress.hold = () => Promise.reject(new RangeError('progress broke'));
   await expect(read({ kind: 'earliest' }, inProgress).run).rejects.toThrow('progress broke');
-  const afterLoss = new Recorder();
-  let fail = (_: Error) => {};
-  afterLoss.hold = () =>
-    new Promise((_, reject) => {
-      fail = reject;
-    });
-  const { run } = read({ kind: 'earliest' }, afterLoss);
-  await until('held', () => afterLoss.progressTimes.length > 0);
-  await removeConsumers();
-  // The source knows before the reader is heard.
-  await sleep(500);
-  fail(new RangeError('progress broke late'));
-  await expect(run).rejects.toThrow('progress broke late');
   // The connection is still of use.
   const { reader } = read();
   await until('all', () => reader.sequences.length === 100);
