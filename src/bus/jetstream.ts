@@ -186,13 +186,17 @@ class JetStreamSource implements Source {
       idle: (askedAt: number) => this.#onIdle(askedAt, reader),
     };
     const pull = new Pull(this.#bus, consumer, handlers, this.#now);
-    const stop = () => pull.stop();
+    const { promise: stopped, resolve } = Promise.withResolvers<void>();
+    const stop = () => {
+      pull.stop();
+      resolve();
+    };
     signal.addEventListener('abort', stop);
     if (signal.aborted) stop();
     const end = await pull.ended;
-    signal.removeEventListener('abort', stop);
     // `progress` is not called again before its promise has resolved, whichever consumer the messages come from.
-    if (end.kind === 'lost') await Promise.race([pull.held, aborted(signal)]);
+    if (end.kind === 'lost') await Promise.race([pull.held, stopped]);
+    signal.removeEventListener('abort', stop);
     this.#deleteConsumer(consumer.stream, consumer.name);
     return end;
   }
@@ -299,11 +303,4 @@ function filterOf(
 ): ((subject: string) => boolean) | undefined {
   if (uncovered(captured, wanted).length === 0) return undefined;
   return (subject) => wanted.some((pattern) => covers(pattern, subject));
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }

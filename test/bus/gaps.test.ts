@@ -1,4 +1,5 @@
-/** Gaps that a source finds when its consumer is made again: all of them, and each once. */
+/** What a source finds when its consumer is made again: all gaps, and each once. */
+import { getEventListeners } from 'node:events';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Bus } from '../../src/bus/connect.ts';
 import { createJetStreamSource } from '../../src/bus/jetstream.ts';
@@ -10,6 +11,7 @@ import { busAt, numbers, publishNumbers, Recorder, settings, until } from './sup
 interface Reading {
   readonly source: Source;
   readonly reader: Recorder;
+  readonly signal: AbortSignal;
 }
 
 let nats: NatsServer;
@@ -43,7 +45,7 @@ function read(start: Start): Reading {
     abort.abort();
     return run;
   });
-  return { source, reader };
+  return { source, reader, signal: abort.signal };
 }
 
 /** All consumers go while their readers are held; `meanwhile` nobody reads. */
@@ -116,4 +118,10 @@ test('before the first message, too', async () => {
     [2, 8],
     [2, 8],
   ]);
+});
+
+test('nothing is left behind by a consumer that is gone', async () => {
+  const reading = read({ kind: 'earliest' });
+  for (let times = 0; times < 3; times++) await lose([reading]);
+  expect(getEventListeners(reading.signal, 'abort').length).toBeLessThanOrEqual(1);
 });
