@@ -66,6 +66,8 @@ class JetStreamSource implements Source {
   #end = { sequence: 0, at: 0 };
   #isAttached = false;
   #replicas = 1;
+  /** See `StreamFacts`. */
+  #created = '';
   #consumer = '';
   /** The sequence that has to come next; 0 where it is not known. */
   #next = 0;
@@ -129,6 +131,7 @@ class JetStreamSource implements Source {
     this.#consumer = info.name;
     this.#isAttached = true;
     this.#replicas = facts.replicas;
+    this.#created = facts.created;
     this.stats.reading = true;
     this.#next = beginning.next;
     this.#isWanted = filterOf(facts.subjects, this.#core.metricsSubjects);
@@ -160,7 +163,7 @@ class JetStreamSource implements Source {
   #beginning(facts: StreamFacts): Beginning | Promise<Beginning> {
     const { lastSequence: sequence } = this.stats;
     const nanos = BigInt(this.stats.lastStreamTime) * NANOS_PER_MS + BigInt(this.#lastSubMsNanos);
-    const last = { sequence, nanos, next: this.#next };
+    const last = { sequence, nanos, next: this.#next, created: this.#created };
     if (sequence > 0) return beginBehind(last, facts, this.#bus, this.#now());
     return beginAt(this.#start, facts, this.#now());
   }

@@ -12,8 +12,10 @@ export interface Position {
   readonly sequence: number;
   /** Nanoseconds since 1970. */
   readonly nanos: bigint;
-  /** The sequence that was to come next: further behind where a gap was told; 0 where it is not known. */
+  /** The sequence that was to come next: further behind where a gap was told; 0 where the stream was known to be replaced. */
   readonly next: number;
+  /** When the stream was made from which it was to come. */
+  readonly created: string;
 }
 
 export interface Beginning {
@@ -60,8 +62,10 @@ export async function beginBehind(
     return fromSequence(next, lastMs, facts, latestMs);
   }
   // Its numbers mean something else now, but its times still say what is new.
+  const deliver = { deliver_policy: DeliverPolicy.StartTime, opt_start_time: rfc3339(last.nanos + 1n) };
+  if (last.next === 0 && last.created === facts.created) return { deliver, next: 0 };
   return {
-    deliver: { deliver_policy: DeliverPolicy.StartTime, opt_start_time: rfc3339(last.nanos + 1n) },
+    deliver,
     next: 0,
     gap: { fromTime: lastMs, toTime: facts.firstTime ?? latestMs, messages: 0 },
     remark: 'the stream was replaced, or lost messages that it had handed out; reading goes on by time',

@@ -120,6 +120,20 @@ test('before the first message, too', async () => {
   ]);
 });
 
+test('a stream that was replaced is told of once', async () => {
+  await publishNumbers(bus, 0, 10);
+  const reading = read({ kind: 'earliest' });
+  const { reader, source } = reading;
+  await until('the first', () => reader.sequences.length === 10);
+  await (await manager(bus)).streams.delete('METRICS');
+  await until('made again', () => source.stats.gaps === 1 && source.stats.reading);
+  for (let times = 0; times < 2; times++) await lose([reading]);
+  expect(reader.gaps).toHaveLength(1);
+  await publishNumbers(bus, 10, 20);
+  await until('the rest', () => reader.sequences.length === 20);
+  expect(reader.payloads).toEqual(numbers(0, 20).map(String));
+});
+
 test('nothing is left behind by a consumer that is gone', async () => {
   const reading = read({ kind: 'earliest' });
   for (let times = 0; times < 3; times++) await lose([reading]);
