@@ -33,6 +33,8 @@ export async function openBucket(bus: Bus, replicas: number): Promise<KV> {
       replicas,
       max_bytes: MAX_BUCKET_BYTES,
       maxValueSize: MAX_VALUE_BYTES,
+      // By the leader: of a cluster's servers, any answers the other requests, also one that lags, and tells of the past.
+      allow_direct: false,
       timeout: API_TIMEOUT_MS,
     });
   } catch (error) {
@@ -40,10 +42,19 @@ export async function openBucket(bus: Bus, replicas: number): Promise<KV> {
   }
 }
 
-/** The server's time (ms since 1970) at some moment of the call: that of an entry which it stamps for us. */
-export async function readServerTime(bucket: KV): Promise<number | undefined> {
-  await bucket.put(CLOCK_KEY, '');
-  return (await bucket.get(CLOCK_KEY))?.created.getTime();
+/**
+ * The server's time (ms since 1970) at some moment of the call: that of an entry which it stamps for us. Rejects with a
+ * `BusError` where it is not there, as with a leader that has only just been elected.
+ */
+export async function readServerTime(bucket: Pick<KV, 'put' | 'get'>): Promise<number> {
+  const revision = await bucket.put(CLOCK_KEY, '');
+  const entry = await bucket.get(CLOCK_KEY);
+  if (entry !== null && entry.revision >= revision) return entry.created.getTime();
+  throw new BusError(
+    "reading the server's clock: what was just written is not there yet",
+    'Wait until the servers have elected a leader.',
+    { cause: new NatsError('not there yet', ErrorCode.Timeout) },
+  );
 }
 
 /** Whether another writer came first. */

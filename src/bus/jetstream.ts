@@ -256,8 +256,7 @@ class JetStreamSource implements Source {
     try {
       const bucket = await openBucket(this.#bus, this.#replicas);
       const before = this.#now();
-      const stamp = await readServerTime(bucket);
-      if (stamp !== undefined) this.#clock.stamped(stamp, before, this.#now());
+      this.#clock.stamped(await readServerTime(bucket), before, this.#now());
       const { lastSequence: sequence } = await describeStream(this.#bus, this.#core);
       this.#end = { sequence, at: this.#now() };
     } catch (error) {

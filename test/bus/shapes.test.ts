@@ -1,6 +1,8 @@
+import type { KvEntry } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { BUCKET, openBucket } from '../../src/bus/bucket.ts';
+import { BUCKET, openBucket, readServerTime } from '../../src/bus/bucket.ts';
 import type { Bus } from '../../src/bus/connect.ts';
+import { isTransient } from '../../src/bus/errors.ts';
 import { createShapeStore, type Shapes } from '../../src/bus/shapes.ts';
 import { BusError } from '../../src/bus/source.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
@@ -35,6 +37,17 @@ test("none at first; what is stored is read again, with the server's time", asyn
   expect(known.at).toBeGreaterThanOrEqual(before - 1);
   expect(known.at).toBeLessThanOrEqual(Date.now() + 1);
   expect((await createShapeStore(bus, 'b', 1).load()).shapes).toBeUndefined();
+});
+
+test('a clock that is not there yet, or is from before, passes by itself', async () => {
+  const bucket = await openBucket(bus, 1);
+  await readServerTime(bucket);
+  const before = await bucket.get('clock');
+  const reading = (entry: KvEntry | null) =>
+    readServerTime({ put: bucket.put.bind(bucket), get: async () => entry });
+  for (const entry of [null, before]) {
+    expect(isTransient(await reading(entry).catch((error: unknown) => error))).toBe(true);
+  }
 });
 
 test('many change it at once: each builds upon the one before, and none is lost', async () => {

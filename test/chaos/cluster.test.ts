@@ -1,9 +1,11 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { openBucket } from '../../src/bus/bucket.ts';
 import { compareSinks, isEqual } from '../../src/compare/compare.ts';
 import { loadConfig } from '../../src/config.ts';
 import { temporaryFolder } from '../../src/servers/process.ts';
+import { busAt } from '../bus/support.ts';
 import { type Cluster, startCluster } from './cluster.ts';
 import { untilConfirmed } from './heal.ts';
 import { Instances } from './instances.ts';
@@ -15,6 +17,10 @@ const DOWN_MS = 4_000;
 const BETWEEN_MS = 3_000;
 const CONFIRM_MS = 90_000;
 const LEADER_MS = 30_000;
+/** A server that stood still while others wrote, and answers before it has made up for it, does so in a third of these. */
+const LAGS = 20;
+const WRITES = 50;
+const LAG_MS = 50;
 
 const folder = temporaryFolder('cluster');
 let cluster: Cluster;
@@ -72,3 +78,24 @@ test('three servers, of which the one that leads the stream is killed again and 
   expect(isEqual(sqlite), JSON.stringify(sqlite)).toBe(true);
   expect(sqlite.points).toBe(truth.length);
 }, 240_000);
+
+test('what is read of the bucket is what was written last, whichever server is asked and however it lags', async () => {
+  const anywhere = await busAt(cluster.url);
+  await expect.poll(() => openBucket(anywhere, cluster.servers.length), { timeout: LEADER_MS }).toBeDefined();
+  const leading = await leader(BUCKET_STREAM);
+  const lagging = cluster.servers.find((server) => server !== leading)!;
+  const [writer, reader] = [await busAt(leading.url), await busAt(lagging.url)];
+  const [written, read] = await Promise.all(
+    [writer, reader].map((bus) => openBucket(bus, cluster.servers.length)),
+  );
+  for (let round = 0; round < LAGS; round++) {
+    lagging.signal('SIGSTOP');
+    let last = 0;
+    for (let i = 0; i < WRITES; i++) last = await written!.put('lag', `${round}.${i}`);
+    const entry = read!.get('lag');
+    await sleep(LAG_MS);
+    lagging.signal('SIGCONT');
+    expect((await entry)!.revision).toBe(last);
+  }
+  await Promise.all([anywhere, writer, reader].map((bus) => bus.close()));
+}, 60_000);
