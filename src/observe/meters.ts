@@ -3,6 +3,7 @@ import { METRIC_TYPES } from '../aggregate/point.ts';
 import { type Quantiles, RecentQuantiles } from './latency.ts';
 import { Rate } from './rate.ts';
 import type { Counts, Status } from './status.ts';
+import { total } from './words.ts';
 
 const SOURCE_RATE_MS = 10_000;
 /** Windows come in bursts: a rate over fewer would jump up and down. */
@@ -14,7 +15,7 @@ const LATENCY_MS = 60_000;
 export interface SourceRates {
   readonly messagesPerSecond: number;
   readonly samplesPerSecond: Counts;
-  /** From 0 to 1. */
+  /** Of the samples that are put into windows here; from 0 to 1. */
   readonly lateShare: number;
 }
 
@@ -34,6 +35,7 @@ interface SinkMeter {
 export class Meters {
   readonly #messages = new Rate(SOURCE_RATE_MS);
   readonly #samples = new Map(METRIC_TYPES.map((type) => [type as string, new Rate(SOURCE_RATE_MS)]));
+  readonly #placed = new Rate(SOURCE_RATE_MS);
   readonly #late = new Rate(SOURCE_RATE_MS);
   readonly #sinks: ReadonlyMap<string, SinkMeter>;
   readonly #sinkRateMs: number;
@@ -56,6 +58,9 @@ export class Meters {
   tick({ messages, samples, sinks }: Status, now: number): void {
     this.#messages.tick(messages.received, now);
     for (const [type, rate] of this.#samples) rate.tick(samples.byType[type] ?? 0, now);
+    // Those of other slices, or put into their windows before, do not count as late here.
+    const { ignored, foreign, reopened } = samples;
+    this.#placed.tick(total(samples.byType) - ignored - foreign - reopened, now);
     this.#late.tick(samples.late, now);
     for (const { id, written, writtenBytes } of sinks) {
       this.#sinks.get(id)?.points.tick(written, now);
@@ -71,11 +76,11 @@ export class Meters {
     const samplesPerSecond = Object.fromEntries(
       Array.from(this.#samples, ([type, rate]) => [type, rate.perSecond]),
     );
-    const all = Object.values(samplesPerSecond).reduce((sum, rate) => sum + rate, 0);
+    const placed = this.#placed.perSecond;
     return {
       messagesPerSecond: this.#messages.perSecond,
       samplesPerSecond,
-      lateShare: all > 0 ? this.#late.perSecond / all : 0,
+      lateShare: placed > 0 ? this.#late.perSecond / placed : 0,
     };
   }
 

@@ -68,7 +68,7 @@ export interface SampleStatus {
   readonly byType: Counts;
   /** By type. */
   readonly perSecond: Counts;
-  /** Of the samples, late ones; from 0 to 1. */
+  /** Of the samples that this slice puts into windows, late ones; from 0 to 1. */
   readonly lateShare: number;
   /** Elements of arrays; a message with a single bad sample is a rejected message. */
   readonly rejected: Counts;

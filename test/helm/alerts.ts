@@ -108,9 +108,11 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     ],
   },
   FanoutSamplesLate: {
+    // One of four slices: what it does not put into a window itself, it does not count as late.
     fires: {
-      'fanout_samples_total{type="counter"}': '0+900x60',
+      'fanout_samples_total{type="counter"}': '0+3900x60',
       'fanout_samples_total{type="gauge"}': '0+100x60',
+      fanout_samples_foreign_total: '0+3000x60',
       fanout_samples_late_total: '0+60x60',
       fanout_samples_ahead_total: '0x60',
     },
@@ -120,6 +122,7 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
       {
         'fanout_samples_total{type="counter"}': '0+900x60',
         'fanout_samples_total{type="gauge"}': '0+100x60',
+        fanout_samples_foreign_total: '0x60',
         fanout_samples_late_total: '0+20x60',
         fanout_samples_ahead_total: '0+20x60',
       },

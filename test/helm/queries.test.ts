@@ -53,11 +53,7 @@ test('every metric of ours is in the dashboard or an alert, but for those that s
   const used = new Set([...dashboardQueries('5m'), ...alertQueries()].flatMap(({ expr }) => metricsOf(expr)));
   const ours = (await exported()).filter((name) => name.startsWith('fanout_') && !/_(sum|count)$/.test(name));
   // They say how the work is shared, or read again: nothing to act on.
-  const left = [
-    'fanout_samples_ignored_total',
-    'fanout_samples_foreign_total',
-    'fanout_samples_reopened_total',
-  ];
+  const left = ['fanout_samples_ignored_total', 'fanout_samples_reopened_total'];
   expect(ours.filter((name) => !used.has(name)).sort()).toEqual(
     [...left, 'fanout_source_gap_messages_total'].sort(),
   );

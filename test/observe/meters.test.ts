@@ -3,7 +3,9 @@ import { describe, expect, test } from 'vitest';
 import { ALPHA } from '../../src/aggregate/sketch.ts';
 import { History, type Moment } from '../../src/observe/history.ts';
 import { RecentQuantiles } from '../../src/observe/latency.ts';
+import { Meters } from '../../src/observe/meters.ts';
 import { Rate } from '../../src/observe/rate.ts';
+import type { Status } from '../../src/observe/status.ts';
 import { TopNames } from '../../src/observe/top-names.ts';
 import { WindowScan } from '../../src/observe/window-scan.ts';
 import { counterWindow } from '../deliver/fixtures.ts';
@@ -39,6 +41,19 @@ describe('a rate', () => {
     for (const second of [0, 100, 101, 102]) rate.tick(second < 100 ? 0 : 100_000 + second, second * 1000);
     expect(rate.perSecond).toBe(1);
   });
+});
+
+test('the share of late samples is of those that this slice puts into windows', () => {
+  const meters = new Meters([], 1000, 0);
+  for (let second = 0; second <= 5; second++) {
+    // One of four slices: of 100 samples a second it puts 25 into its windows, 5 of them late.
+    const samples = { byType: { counter: 80 * second, timer: 20 * second }, late: 5 * second };
+    const elsewhere = { foreign: 70 * second, ignored: 4 * second, reopened: second };
+    const status = { messages: { received: 0 }, samples: { ...samples, ...elsewhere }, sinks: [] };
+    meters.tick(status as unknown as Status, 1000 * second);
+  }
+  expect(meters.source().lateShare).toBeCloseTo(0.2);
+  expect(meters.source().samplesPerSecond).toMatchObject({ counter: 80, timer: 20 });
 });
 
 describe('recent quantiles', () => {
