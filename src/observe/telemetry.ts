@@ -139,6 +139,12 @@ const SHOWN: readonly Shown[] = [
   },
   {
     kind: 'gauge',
+    name: 'fanout_lateness_seconds',
+    help: 'How long after its end a window is closed (LATENESS).',
+    of: ({ windows }) => one(windows.latenessMs / 1000),
+  },
+  {
+    kind: 'gauge',
     name: 'fanout_slices',
     help: 'How many time slices share the work, by those that there are.',
     labels: ['pipeline', 'slice'],

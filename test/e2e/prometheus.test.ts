@@ -74,7 +74,7 @@ describe('metrics', () => {
       samples_overflowed_total open_windows series source_pending_messages source_lag_seconds source_gaps_total
       sink_points_written_total sink_points_rejected_total sink_points_dropped_total sink_retries_total
       sink_write_duration_seconds sink_backlog_points sink_backlog_bytes sink_lag_seconds sink_up sink_catching_up
-      sink_windows_verified_total series_limit window_seconds slices memory_limit_bytes source_keeps_seconds
+      sink_windows_verified_total series_limit window_seconds lateness_seconds slices memory_limit_bytes source_keeps_seconds
       sink_backlog_limit_bytes`;
     for (const name of names.split(/\s+/)) expect(text).toContain(`# TYPE fanout_${name} `);
     expect(sample(text, 'fanout_messages_rejected_total{reason="bad_value"}')).toBe(0);

@@ -17,6 +17,15 @@ const sink = 'store';
 const SINK = '{sink="store"}';
 const WELL = '0x120';
 
+const behind = (otherwise: Series): Series => ({
+  [`fanout_sink_lag_seconds${SINK}`]: '130x60',
+  [`fanout_sink_paused${SINK}`]: '0x60',
+  fanout_window_seconds: '10x60',
+  fanout_lateness_seconds: '2x60',
+  fanout_detached: WELL,
+  ...otherwise,
+});
+
 export const ALERTS: Readonly<Record<string, AlertCase>> = {
   FanoutDown: {
     fires: { up: '1x9 0x30' },
@@ -141,12 +150,30 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     quiet: [{ fanout_samples_overflowed_total: '0x60' }],
   },
   FanoutSinkDown: {
-    fires: { [`fanout_sink_up${SINK}`]: '0x60', [`fanout_sink_paused${SINK}`]: '0x60' },
+    fires: {
+      [`fanout_sink_up${SINK}`]: '0x60',
+      [`fanout_sink_paused${SINK}`]: '0x60',
+      fanout_detached: WELL,
+    },
     at: 6,
     labels: { sink },
     quiet: [
-      { [`fanout_sink_up${SINK}`]: '0x60', [`fanout_sink_paused${SINK}`]: '1x60' },
-      { [`fanout_sink_up${SINK}`]: '0x3 1x60', [`fanout_sink_paused${SINK}`]: '0x60' },
+      {
+        [`fanout_sink_up${SINK}`]: '0x60',
+        [`fanout_sink_paused${SINK}`]: '1x60',
+        fanout_detached: WELL,
+      },
+      {
+        [`fanout_sink_up${SINK}`]: '0x3 1x60',
+        [`fanout_sink_paused${SINK}`]: '0x60',
+        fanout_detached: WELL,
+      },
+      // What it was when the instance left the bus: nobody has asked the store since.
+      {
+        [`fanout_sink_up${SINK}`]: '0x60',
+        [`fanout_sink_paused${SINK}`]: '0x60',
+        fanout_detached: '1x60',
+      },
     ],
   },
   FanoutSinkRefused: {
@@ -156,24 +183,15 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     quiet: [{ 'fanout_sink_retries_total{sink="store",reason="timeout"}': '0+2x60' }],
   },
   FanoutSinkBehind: {
-    fires: {
-      [`fanout_sink_lag_seconds${SINK}`]: '130x60',
-      [`fanout_sink_paused${SINK}`]: '0x60',
-      fanout_window_seconds: '10x60',
-    },
+    fires: behind({}),
     at: 11,
     labels: { sink },
     quiet: [
-      {
-        [`fanout_sink_lag_seconds${SINK}`]: '130x60',
-        [`fanout_sink_paused${SINK}`]: '0x60',
-        fanout_window_seconds: '60x60',
-      },
-      {
-        [`fanout_sink_lag_seconds${SINK}`]: '130x60',
-        [`fanout_sink_paused${SINK}`]: '1x60',
-        fanout_window_seconds: '10x60',
-      },
+      behind({ fanout_window_seconds: '60x60' }),
+      behind({ fanout_lateness_seconds: '30x60' }),
+      behind({ [`fanout_sink_paused${SINK}`]: '1x60' }),
+      // The lag of one that left the bus grows, whoever does its work meanwhile.
+      behind({ fanout_detached: '1x60' }),
     ],
   },
   FanoutSinkLosesWindows: {
