@@ -84,6 +84,7 @@ class CoreSource implements Source {
         }
       });
     } finally {
+      this.stats.reading = false;
       for (const stop of stops) stop();
       await Promise.all(subscriptions.map((end) => end()));
     }

@@ -89,6 +89,15 @@ class JetStreamSource implements Source {
   }
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#readOn(reader, signal);
+    } finally {
+      this.stats.reading = false;
+    }
+  }
+
+  /** From one consumer to the next. */
+  async #readOn(reader: Reader, signal: AbortSignal): Promise<void> {
     for (let attempt = 0; !signal.aborted; attempt++) {
       if (attempt > 0) await this.#pause(attempt, signal);
       await this.#bus.whenConnected(signal);

@@ -59,7 +59,7 @@ function headline(status: Status): View['headline'] {
   if (!status.bus.connected) {
     return { text: 'The bus is out of reach: nothing is read until it is back.', tone: 'bad' };
   }
-  if (!status.ready) return { text: 'Connected to the bus, not reading yet.', tone: 'warn' };
+  if (!status.ready) return { text: 'Connected to the bus, but not reading.', tone: 'warn' };
   const cards = status.sinks.map(sinkCard);
   const bad = cards.filter(({ tone }) => tone === 'bad').map(({ id, state }) => `${id} is ${state}`);
   const busy = cards.filter(({ tone }) => tone === 'warn').map(({ id, state }) => `${id} is ${state}`);

@@ -49,8 +49,9 @@ test('hands over what arrives, with the time of arrival; progress comes with and
   const told = reader.progressTimes.length;
   await until('progress without messages', () => reader.progressTimes.length >= told + 3);
   expect(reader.progressTimes).toEqual([...reader.progressTimes].sort((a, b) => a - b));
-  expect(source.stats).toMatchObject({ gaps: 0, pending: 0, lastSequence: 0 });
+  expect(source.stats).toMatchObject({ gaps: 0, pending: 0, lastSequence: 0, reading: true });
   await stop();
+  expect(source.stats.reading).toBe(false);
   const { length } = reader.payloads;
   await publishNumbers(bus, 0, 10);
   expect(reader.payloads).toHaveLength(length);

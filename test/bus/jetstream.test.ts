@@ -80,7 +80,9 @@ test('every message once and in order, with its time; progress follows; the cons
   const told = reader.progressTimes.length;
   await until('idle', () => source.stats.pending === 0 && reader.progressTimes.length > told + 2);
   expectMonotone(reader.progressTimes);
+  expect(source.stats.reading).toBe(true);
   await stop();
+  expect(source.stats.reading).toBe(false);
   const left = async () => (await consumers.list('METRICS').next()).length;
   for (let i = 0; i < 100 && (await left()) > 0; i++) await sleep(20);
   expect(await left()).toBe(0);
