@@ -29,7 +29,9 @@ export class Breaker {
   async enter(signal: AbortSignal): Promise<Attempt> {
     while (!this.closed && !signal.aborted) {
       const wait = this.#retryAt - this.#clock.now();
-      if (!this.#probing && wait <= 0) {
+      // Nobody waits for so long: the clock was set back since.
+      const isOver = wait <= 0 || wait > BACKOFF_CAP_MS;
+      if (!this.#probing && isOver) {
         this.#probing = true;
         break;
       }
@@ -52,7 +54,9 @@ export class Breaker {
   failure(attempt: Attempt, afterMs = 0): void {
     if (attempt >= this.#failures) this.#failures += 1;
     const wait = Math.max(afterMs, backoffMs(this.#failures, this.#clock.random()));
-    this.#retryAt = Math.max(this.#retryAt, this.#clock.now() + Math.min(wait, BACKOFF_CAP_MS));
+    const now = this.#clock.now();
+    const at = now + Math.min(wait, BACKOFF_CAP_MS);
+    this.#retryAt = this.#retryAt > now + BACKOFF_CAP_MS ? at : Math.max(this.#retryAt, at);
     this.release();
   }
 

@@ -196,7 +196,8 @@ export class StoreWriter {
     const { clock, events, sink } = this.#options;
     const started = clock.now();
     const outcome = await this.#bounded(async (signal) => sink.write(batch, signal));
-    events.wrote((clock.now() - started) / 1000);
+    // The clock may be set back meanwhile: the sum of durations must not shrink.
+    events.wrote(Math.max(0, clock.now() - started) / 1000);
     return makesSense(outcome, batch.size) ? outcome : NONSENSE;
   }
 

@@ -57,9 +57,10 @@ export class RecentQuantiles {
   }
 
   #turn(now: number): void {
-    if (now - this.#young.since < this.#periodMs / 2) return;
-    // Idle for longer than the younger span may last: it has nothing to tell any more either.
-    this.#old = now - this.#young.since < this.#periodMs ? this.#young : new Span(now);
+    const age = now - this.#young.since;
+    if (age >= 0 && age < this.#periodMs / 2) return;
+    // Idle for longer than the younger span may last: it has nothing to tell any more either. Nor where the clock was set back.
+    this.#old = age >= 0 && age < this.#periodMs ? this.#young : new Span(now);
     this.#young = new Span(now);
   }
 }

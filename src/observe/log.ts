@@ -37,7 +37,8 @@ export class Quiet {
   /** Undefined: say nothing. Otherwise how many lines of the key were held back since the last one. */
   admit(key: string, now: number): number | undefined {
     const known = this.#keys.get(key);
-    if (known && now < known.until) {
+    // Until later than that: the clock was set back since, and silence is not to last as long.
+    if (known && now < known.until && known.until - now <= this.#intervalMs) {
       known.held += 1;
       return undefined;
     }

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { ALPHA } from '../../src/aggregate/sketch.ts';
 import { History, type Moment } from '../../src/observe/history.ts';
 import { RecentQuantiles } from '../../src/observe/latency.ts';
+import { Quiet } from '../../src/observe/log.ts';
 import { Meters } from '../../src/observe/meters.ts';
 import { Rate } from '../../src/observe/rate.ts';
 import type { Status } from '../../src/observe/status.ts';
@@ -73,6 +74,19 @@ describe('recent quantiles', () => {
     expect(recent.read(10_000)?.p99).toBeCloseTo(5);
     expect(recent.read(75_000)).toBeUndefined();
   });
+
+  test('begin anew where the clock is set back, and do not tell of before for as long', () => {
+    const recent = new RecentQuantiles(60_000, 3_600_000);
+    recent.add(5, 3_600_000);
+    recent.add(1, 0);
+    expect(recent.read(1000)?.p99).toBeCloseTo(1);
+  });
+});
+
+test('what is said seldom is said again where the clock is set back', () => {
+  const quiet = new Quiet(1000);
+  const times = [3_600_000, 3_600_500, 0, 500, 1000];
+  expect(times.map((now) => quiet.admit('a', now))).toEqual([0, undefined, 1, undefined, 1]);
 });
 
 describe('top names', () => {
