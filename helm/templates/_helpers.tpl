@@ -116,6 +116,7 @@ is told to the service as NAME_FILE; a setting that names a file has that ending
 
 {{/* What no schema can say. */}}
 {{- define "fanout.check" -}}
+{{- if regexMatch "^(127\\.|::1$|localhost$)" (default "" .Values.settings.httpHost) }}{{ fail "settings.httpHost: the kubelet asks /healthz from outside of the pod, and would kill it; networkPolicy says who else may reach the port" }}{{ end -}}
 {{- if .Values.standby -}}
 {{- if include "fanout.isCore" . }}{{ fail "standby: in core mode every instance has messages of its own; raise replicas instead" }}{{ end -}}
 {{- if include "fanout.hasFiles" . }}{{ fail "standby: a sqlite sink writes into a file of its pod, but a slice has one checkpoint, so each of its pods would miss windows; switch the sqlite sinks off, or set standby to 0" }}{{ end -}}

@@ -297,6 +297,7 @@ test('helm test checks the bus and every sink with the settings of the pods', as
 
 test('what cannot work is refused with a reason', () => {
   const bad: readonly [Values, RegExp][] = [
+    [{ settings: { httpHost: '127.0.0.1' } }, /settings.httpHost: the kubelet asks/],
     [{ standby: 1 }, /standby: a sqlite sink writes into a file of its pod/],
     [{ standby: 1, settings: { metricsSource: 'core' } }, /standby: in core mode/],
     [
