@@ -5,6 +5,7 @@ import type { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
 import { METRICS } from '../src/observe/telemetry.ts';
 import { createProgram } from '../src/program.ts';
+import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../src/sink.ts';
 import { linksOf } from './links.ts';
 
 const root = join(import.meta.dirname, '..');
@@ -115,6 +116,15 @@ test('the table of metrics is that of the code', () => {
     return `| \`${shown}\` | ${kind} | ${help} |`;
   });
   expect(table.trim().split('\n')).toEqual(rows);
+});
+
+test.each([
+  ['retries', RETRY_REASONS],
+  ['refusals of the sink', REFUSE_REASONS],
+  ['Reasons:', REJECT_REASONS],
+] as const)('the closed list of %s is that of the code', (what, reasons) => {
+  const listed = reasons.map((reason) => `\`${reason}\``).join(', ');
+  expect(read('docs/interfaces.md').replace(/\s+/g, ' ')).toContain(`${what} ${listed}`);
 });
 
 test('the sink that is written step by step is the example', () => {
