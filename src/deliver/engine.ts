@@ -179,7 +179,7 @@ export class Engine {
     // A lane never ends by itself: where it does, what it owes would never be written, so everything stops, loudly.
     for (const lane of running) lane.catch((error: unknown) => broken.abort(error));
     for (const lane of lanes) {
-      if (lane.state !== 'paused' && lane.next < this.#fanout.boundary) this.#catchUp(lane);
+      if (lane.state !== 'paused') this.#catchUp(lane);
     }
     for (const { verifier } of this.lanes) this.#track(verifier.run(this.#over.signal));
     const { source, pipeline, aggregator } = this.live;
@@ -305,7 +305,9 @@ export class Engine {
   }
 
   #catchUp(lane: Lane): void {
-    this.#track(this.#catchUps.start(lane));
+    // One that begins later than the live path is has missed nothing.
+    if (lane.next >= this.#fanout.boundary) lane.join();
+    else this.#track(this.#catchUps.start(lane));
   }
 
   /** The checkpoints are held at once, before the live path goes on: a crash finds the message again. */

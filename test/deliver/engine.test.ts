@@ -83,8 +83,8 @@ function setUp() {
     },
     list: async () => [],
   };
-  const start = () => {
-    const from = new Map(Object.keys(sinks).map((id) => [id, saved.get(id)?.next ?? 0]));
+  const start = (begins: Readonly<Record<string, number>> = {}) => {
+    const from = new Map(Object.keys(sinks).map((id) => [id, saved.get(id)?.next ?? begins[id] ?? 0]));
     const closedAt = new Map([...saved].map(([id, { sequence }]) => [id, sequence]));
     const attachment = {
       tiling: TILING,
@@ -136,6 +136,24 @@ test('a message for a window that was handed out: computed again and written ove
   await clock.pass(5000);
   await stop();
   for (const sink of Object.values(sinks)) expect(rows(sink)).toEqual({ '0:a': 3, '1:a': 10 });
+});
+
+test('a sink that begins later has missed nothing when it is resumed, and is given nothing before', async () => {
+  const { clock, stream, sinks, start, rows } = setUp();
+  const { engine, stop } = start({ b: clock.now() + 86_400_000 });
+  stream.publish(500, 500, 1);
+  stream.publish(1200, 1200, 10);
+  await clock.pass(1000);
+  engine.pause('b');
+  await clock.pass(1000);
+  engine.resume('b');
+  stream.publish(2500, 2500, 100);
+  stream.publish(3500, 3500, 1000);
+  await clock.pass(5000);
+  const [, b] = engine.lanes;
+  expect([b!.lane.state, b!.lane.backlogPoints, engine.progressOf(b!.lane)]).toEqual(['live', 0, undefined]);
+  await stop();
+  expect([rows(sinks.a), rows(sinks.b)]).toEqual([{ '0:a': 1, '1:a': 10, '2:a': 100 }, {}]);
 });
 
 test('a crash before the window is written anew: the next start finds the message again', async () => {
