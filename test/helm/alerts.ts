@@ -195,11 +195,13 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     ],
   },
   FanoutSinkLosesWindows: {
-    fires: { [`fanout_sink_lag_seconds${SINK}`]: '70000x60', fanout_source_keeps_seconds: '86400x60' },
-    at: 2,
+    fires: { [`fanout_sink_lag_seconds${SINK}`]: '70000+60x60', fanout_source_keeps_seconds: '86400x60' },
+    at: 4,
     labels: { sink },
     quiet: [
       { [`fanout_sink_lag_seconds${SINK}`]: '60000x60', fanout_source_keeps_seconds: '86400x60' },
+      // A new sink, filled from the start of the stream.
+      { [`fanout_sink_lag_seconds${SINK}`]: '86000-300x60', fanout_source_keeps_seconds: '86400x60' },
       // The stream has no limit of time.
       { [`fanout_sink_lag_seconds${SINK}`]: '70000x60' },
     ],
