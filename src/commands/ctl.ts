@@ -270,7 +270,8 @@ async function askSomebody(asking: Asked, options: Options, config: Config): Pro
   let target = instance ?? EVERY_INSTANCE;
   if (any && opened instanceof BusWay) target = (await opened.first()) ?? EVERY_INSTANCE;
   const found = opened instanceof BusWay ? await opened.ask(target, operation, request) : [];
-  const isComplete = found.length > 0 && operation !== 'status';
+  // Who has left the bus is to be seen, too, and is who is to be attached.
+  const isComplete = found.length > 0 && operation !== 'status' && operation !== 'attach';
   const beside = isComplete ? [] : await local.ask(target, operation, request).catch(() => []);
   const own = beside.filter(
     ({ instance, body }) =>
