@@ -8,8 +8,10 @@ const RUN = 'run';
 
 hideEnvironment();
 
-// Whoever reads us may have enough (`| head`): that is no error.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1));
+// Whoever reads us may have enough (`| head`): that is no error, and hides none that was found.
+process.stdout.on('error', (error: NodeJS.ErrnoException) =>
+  process.exit(error.code === 'EPIPE' ? process.exitCode : 1),
+);
 if (process.pid === 1) endBySignal();
 
 const args = process.argv.slice(2);

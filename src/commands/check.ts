@@ -11,7 +11,7 @@ import { isSameShape } from '../deliver/epochs.ts';
 import { createSink } from '../masked-sink.ts';
 import { createLog } from '../observe/log.ts';
 import { type Batch, makeSeries, type Point, readBackOf, type Sink, SinkError } from '../sink.ts';
-import { warn } from './output.ts';
+import { print, warn } from './output.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './page.ts';
 import { type Cell, renderTable } from './table.ts';
 
@@ -52,8 +52,9 @@ export function checkCommand(): Command {
         ...(await checkBus(config)),
         ...(await Promise.all(config.sinks.map((sink) => checkSink(sink, config)))),
       ];
-      process.stdout.write(options.json ? `${JSON.stringify(findings, null, 2)}\n` : report(findings));
-      process.exit(findings.some(({ state }) => state === 'failed') ? 1 : 0);
+      const text = options.json ? `${JSON.stringify(findings, null, 2)}\n` : report(findings);
+      await print(text, findings.some(({ state }) => state === 'failed') ? 1 : 0);
+      process.exit();
     });
 }
 

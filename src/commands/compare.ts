@@ -5,8 +5,9 @@ import { MAX_SAMPLES, Recording } from '../compare/report.ts';
 import { type Heard, hear } from '../compare/services.ts';
 import { type Comparison, comparisonOf, notesOf, type Tone, viewOf } from '../observe/view.ts';
 import { amount } from '../observe/words.ts';
-import { printable } from '../text.ts';
+import { printable, printableJson } from '../text.ts';
 import { duration, localUrlOf, stopSignal } from './arguments.ts';
+import { print } from './output.ts';
 import { describe, settings, suggest, WRONG_SETTINGS } from './page.ts';
 import { type Cell, renderTable } from './table.ts';
 
@@ -84,7 +85,7 @@ async function compare(options: CompareOptions, stop: AbortSignal): Promise<numb
   if (isLive && !options.json) return await showLive(options, stop);
   for (;;) {
     const heard = await look(options, stop);
-    print(heard, options);
+    await print(textOf(heard, options), exitCode(heard));
     if (!isLive || stop.aborted) return exitCode(heard);
     await pause(options.interval, stop);
   }
@@ -99,8 +100,8 @@ async function pause(ms: number, stop: AbortSignal): Promise<void> {
   await sleep(ms, undefined, { signal: stop }).catch(() => {});
 }
 
-function print(heard: readonly Heard[], { json }: CompareOptions): void {
-  process.stdout.write(json ? `${JSON.stringify(asJson(heard))}\n` : `${inWords(heard)}\n`);
+function textOf(heard: readonly Heard[], { json }: CompareOptions): string {
+  return `${json ? printableJson(asJson(heard)) : inWords(heard)}\n`;
 }
 
 /** On a screen of its own; what was seen last stays behind when that is left. */
@@ -121,7 +122,7 @@ async function showLive(options: CompareOptions, stop: AbortSignal): Promise<num
   } finally {
     process.stdout.write(NORMAL_SCREEN);
   }
-  if (heard.length > 0) print(heard, options);
+  if (heard.length > 0) await print(textOf(heard, options), exitCode(heard));
   return exitCode(heard);
 }
 
@@ -146,7 +147,7 @@ async function compareFor(options: CompareOptions, forMs: number, stop: AbortSig
     await pause(Math.min(stepMs, leftMs), stop);
   }
   if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
-  print(heard, options);
+  await print(textOf(heard, options), exitCode(heard));
   if (options.report !== undefined && recording !== undefined) {
     writeFileSync(options.report, recording.html());
     process.stderr.write(`The report is in ${options.report}.\n`);

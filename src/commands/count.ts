@@ -60,8 +60,8 @@ export function countCommand(): Command {
       if (config.core.metricsSource === 'core')
         command.error('error: plain NATS (METRICS_SOURCE=core) keeps nothing that could be counted');
       const result = await count(options, config);
-      await print(options.json ? toJson(result) : toText(result));
-      process.exit(result.isComplete ? 0 : 1);
+      await print(options.json ? toJson(result) : toText(result), result.isComplete ? 0 : 1);
+      process.exit();
     });
 }
 

@@ -9,6 +9,7 @@ import type { TaskReport } from '../control/tasks.ts';
 import { createLog } from '../observe/log.ts';
 import { duration, localUrl, number, stopSignal, time } from './arguments.ts';
 import { type Outcome, outcomesJson, outcomesText } from './ctl-report.ts';
+import { print } from './output.ts';
 import { BUS, describe, type Page, SINK_KINDS, settings, suggest, WRONG_SETTINGS } from './page.ts';
 
 interface Options {
@@ -226,10 +227,10 @@ async function control(asking: Asked, options: Options, command: Command): Promi
     command.error('error: say which: --instance <id> (ctl status shows them), --all or --url <url>');
   const config = await loadConfig(process.env);
   const outcomes = await askAndWait(asking, options, config, stopSignal());
-  process.stdout.write(
-    options.json ? outcomesJson(outcomes) : outcomesText(asking.operation, outcomes, process.stdout.columns),
-  );
-  process.exit(outcomes.length > 0 && outcomes.every(isWell) ? 0 : 1);
+  const { columns } = process.stdout;
+  const text = options.json ? outcomesJson(outcomes) : outcomesText(asking.operation, outcomes, columns);
+  await print(text, outcomes.length > 0 && outcomes.every(isWell) ? 0 : 1);
+  process.exit();
 }
 
 async function askAndWait(

@@ -19,6 +19,7 @@ import { type Config, loadConfig } from '../config.ts';
 import { systemClock } from '../deliver/clock.ts';
 import { createLog } from '../observe/log.ts';
 import { duration, integer, number } from './arguments.ts';
+import { print } from './output.ts';
 import { BUS, describe, STREAM, settings, suggest, WRONG_SETTINGS } from './page.ts';
 import { renderTable } from './table.ts';
 
@@ -113,12 +114,11 @@ export function loadCommand(): Command {
       const { metricsFormat } = config.core;
       if (metricsFormat !== 'auto' && metricsFormat !== 'json')
         command.error(`error: load sends JSON, which METRICS_FORMAT=${metricsFormat} does not read`);
-      if (!(await load(options, config))) process.exitCode = 1;
+      await load(options, config);
     });
 }
 
-/** Returns whether all is well. */
-async function load(options: LoadOptions, config: Config): Promise<boolean> {
+async function load(options: LoadOptions, config: Config): Promise<void> {
   const stopping = new AbortController();
   const stop = () => stopping.abort();
   // Once: the second time, the process ends as it does by default.
@@ -128,7 +128,7 @@ async function load(options: LoadOptions, config: Config): Promise<boolean> {
   try {
     const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout load' });
     try {
-      return await sendAndReport(options, config, bus, file, stopping.signal);
+      await sendAndReport(options, config, bus, file, stopping.signal);
     } finally {
       await bus.close();
     }
@@ -144,7 +144,7 @@ async function sendAndReport(
   bus: Bus,
   file: FileHandle | undefined,
   signal: AbortSignal,
-): Promise<boolean> {
+): Promise<void> {
   const windows = windowSettings(config);
   const traffic = new Traffic({ ...options, windows });
   const progress = newProgress();
@@ -159,11 +159,12 @@ async function sendAndReport(
   // What the server refuses it says before it confirms, but the client tells of it a moment later.
   await setImmediate();
   const { disconnects, permissionErrors: refusals } = bus.stats;
-  report({ options, progress, disconnects, refusals, totals: traffic.totals(), truth, differences });
-  if (progress.gaveUp) return false;
   // A server that crashes can lose even what it confirmed: only reading back tells.
-  if (isReadBack) return differences.length === 0;
-  return disconnects === 0 && refusals === 0 && progress.unconfirmed === 0;
+  const isWell = isReadBack
+    ? differences.length === 0
+    : disconnects === 0 && refusals === 0 && progress.unconfirmed === 0;
+  const result = { options, progress, disconnects, refusals, totals: traffic.totals(), truth, differences };
+  await print(textOf(result), isWell && !progress.gaveUp ? 0 : 1);
 }
 
 function plan({ subject, rate, count, duration }: LoadOptions) {
@@ -267,9 +268,8 @@ interface Result {
   readonly differences: readonly Difference[];
 }
 
-function report(result: Result): void {
-  if (result.options.json) process.stdout.write(`${JSON.stringify(toJson(result), null, 2)}\n`);
-  else process.stdout.write(`${toText(result).join('\n')}\n`);
+function textOf(result: Result): string {
+  return `${result.options.json ? JSON.stringify(toJson(result), null, 2) : toText(result).join('\n')}\n`;
 }
 
 function toJson({ options, progress, disconnects, refusals, totals, truth, differences }: Result): object {

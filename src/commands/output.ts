@@ -1,5 +1,9 @@
-/** Resolves when whoever reads our output has all of it: an exit before that would cut it off. */
-export async function print(text: string): Promise<void> {
+/**
+ * Resolves when whoever reads our output has all of it: an exit before that would cut it off. `code`: what the process
+ * ends with, also where whoever reads has had enough.
+ */
+export async function print(text: string, code = 0): Promise<void> {
+  process.exitCode = code;
   await new Promise<void>((resolve) => process.stdout.write(text, () => resolve()));
 }
 

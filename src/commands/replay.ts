@@ -12,6 +12,7 @@ import { createLog, type Log } from '../observe/log.ts';
 import { replays, wholeWindows } from '../recompute.ts';
 import { limitsOf, type WindowRange } from '../sink.ts';
 import { stopSignal, time } from './arguments.ts';
+import { print } from './output.ts';
 import { BUS, describe, SINK_KINDS, SINK_VARIABLES, STREAM, suggest, WRONG_SETTINGS } from './page.ts';
 import { showProgress } from './progress.ts';
 
@@ -60,12 +61,12 @@ export function replayCommand(): Command {
       }
       if (config.core.metricsSource === 'core')
         command.error('error: plain NATS (METRICS_SOURCE=core) cannot be replayed');
-      process.exit((await replay(options, sink, config)) ? 0 : 1);
+      await replay(options, sink, config);
+      process.exit();
     });
 }
 
-/** Whether every window of the range is in the store. */
-async function replay(options: ReplayOptions, sink: SinkConfig, config: Config): Promise<boolean> {
+async function replay(options: ReplayOptions, sink: SinkConfig, config: Config): Promise<void> {
   const stop = stopSignal();
   const log = createLog('warn');
   const bus = await connect(config.core, log, { name: 'metrics-fanout replay' });
@@ -112,8 +113,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
     gaps: state.gaps,
     done: isDone,
   };
-  process.stdout.write(options.json ? `${JSON.stringify(result)}\n` : inWords(result));
-  return isDone;
+  await print(options.json ? `${JSON.stringify(result)}\n` : inWords(result), isDone ? 0 : 1);
 }
 
 interface Result {

@@ -73,8 +73,8 @@ export function verifyCommand(): Command {
       if (unknown !== undefined)
         command.error(`error: no sink ${unknown} is on; these are: ${ids.join(', ')}`);
       const report = await verify(options, config);
-      await print(options.json ? reportJson(report) : reportText(report));
-      process.exit(report.equal ? 0 : 1);
+      await print(options.json ? reportJson(report) : reportText(report), report.equal ? 0 : 1);
+      process.exit();
     });
 }
 

@@ -86,6 +86,15 @@ test('a store that is not there, and one that keeps nothing: unknown, and never 
   expect(redshift.remarks[0]).toContain('cannot be read');
 }, 60_000);
 
+test('what is not equal is not well, also where nobody reads of it', async () => {
+  const program = startProgram(['verify', ...range(), '--sink', 'redshift'], {
+    ...settings(),
+    SINK_REDSHIFT_URL: 'postgres://nobody@127.0.0.1:1/none',
+  });
+  program.child.stdout!.destroy();
+  expect(await program.ended).toBe(1);
+}, 60_000);
+
 test('one row changed, one deleted and one added by hand in each store: exactly these are found, exit code 1', async () => {
   const starts = [...new Set(truth.map(({ windowStart }) => windowStart))];
   const counters = starts.map((start) =>
