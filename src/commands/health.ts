@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { ask } from '../ask.ts';
 import { localUrlOf } from './arguments.ts';
 import { describe, settings, WRONG_SETTINGS } from './page.ts';
 
@@ -26,10 +27,11 @@ export function healthCommand(): Command {
 
 async function failureOf(url: string): Promise<string | undefined> {
   try {
-    const { ok, status } = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS) });
-    return ok ? undefined : `status ${status}`;
+    const { status } = await ask(url, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    return status === 200 ? undefined : `status ${status}`;
   } catch (error) {
-    const { cause = error } = error as Error;
-    return cause instanceof Error ? cause.message : String(cause);
+    const { message, code } = error as NodeJS.ErrnoException;
+    // Where a name has several addresses, the error of all of them has no message.
+    return message || code;
   }
 }

@@ -1,4 +1,5 @@
 /** Running services, as they tell of themselves over HTTP. */
+import { ask } from '../ask.ts';
 import type { Status } from '../observe/status.ts';
 
 const TIMEOUT_MS = 5_000;
@@ -14,12 +15,10 @@ export type Heard =
 export async function hear(url: string, signal: AbortSignal): Promise<Heard> {
   const silent = (reason: string): Heard => ({ kind: 'silent', url, reason });
   try {
-    const response = await fetch(`${url}/api/status`, {
+    const { status: code, text } = await ask(`${url}/api/status`, {
       signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
-      redirect: 'error',
     });
-    if (!response.ok) return silent(`it answers with status ${response.status}`);
-    const text = await response.text();
+    if (code !== 200) return silent(`it answers with status ${code}`);
     if (text.length > MAX_STATUS_BYTES) return silent('its answer is too long to be a status');
     const status = JSON.parse(text) as Partial<Status>;
     return isStatus(status)
@@ -41,6 +40,6 @@ function inWords(error: unknown): string {
   if (error instanceof SyntaxError) return 'what answers there is not metrics-fanout';
   if (!(error instanceof Error)) return String(error);
   if (error.name === 'TimeoutError') return `no answer within ${TIMEOUT_MS / 1000} s`;
-  const cause = error.cause as NodeJS.ErrnoException | undefined;
-  return cause?.code ?? cause?.message ?? error.message;
+  const { code, message } = error as NodeJS.ErrnoException;
+  return typeof code === 'string' ? code : message;
 }

@@ -1,5 +1,6 @@
 /** How instances are asked from outside: over the bus, or one over HTTP; and how long tasks are waited for. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ask } from '../ask.ts';
 import type { Bus } from '../bus/connect.ts';
 import { EVERY_INSTANCE } from '../bus/control.ts';
 import { askAll, askInstance, hearTasks, instancesOnBus } from '../bus/control-client.ts';
@@ -103,17 +104,16 @@ export class HttpWay implements Way {
 
   /** Rejects where nobody answers there, or not as one of us. */
   async ask(target: string, operation: OperationName, request: object): Promise<Reply[]> {
-    const response = await fetch(`${this.#url}/control/${target}/${operation}`, {
+    const { text } = await ask(`${this.#url}/control/${target}/${operation}`, {
       method: 'POST',
       body: JSON.stringify({ ...request, pipeline: this.#pipeline }),
-      redirect: 'error',
       headers: {
         'content-type': 'application/json',
         ...(this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` }),
       },
       signal: AbortSignal.timeout(this.#timeoutMs),
     });
-    return [replyOf(await response.json(), 'http')];
+    return [replyOf(JSON.parse(text), 'http')];
   }
 
   async untilEnded(instance: string, id: string, signal: AbortSignal): Promise<TaskReport | undefined> {
