@@ -125,7 +125,7 @@ export const CORE_SETTINGS = {
   }),
   httpHost: setting.text({ meaning: 'address of health, Prometheus and status', default: '0.0.0.0' }),
   httpPort: setting.integer(0, 65_535, { meaning: 'its port; 0 takes a free one', default: '9464' }),
-  probeInterval: setting.duration({
+  probeInterval: setting.interval({
     meaning: 'how often each store is asked two questions and for its size, to compare them; 0s never',
     default: '30s',
   }),

@@ -183,12 +183,19 @@ const BYTE_UNITS: Readonly<Record<string, number>> = {
 };
 
 function withUnit(text: string, units: Readonly<Record<string, number>>): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)\s*([A-Za-z]+)$/.exec(text.trim());
-  const unit = match ? (units[match[2]!] ?? units[match[2]!.toUpperCase()]) : undefined;
+  const match = /^(\d+)(?:\.(\d+))?\s*([A-Za-z]+)$/.exec(text.trim());
+  const unit = match ? (units[match[3]!] ?? units[match[3]!.toUpperCase()]) : undefined;
   if (!match || unit === undefined) return undefined;
-  const value = Number(match[1]) * unit;
+  const [, whole, fraction = ''] = match;
+  // In this order 2.01GB is a whole number: 2.01 is none that a double holds.
+  const value = (Number(whole + fraction) * unit) / 10 ** fraction.length;
   return Number.isSafeInteger(value) ? value : undefined;
 }
+
+const BOOLEANS: ReadonlyMap<string, boolean> = new Map([
+  ['true', true],
+  ['false', false],
+]);
 
 const HEADER_NAME = /^[A-Za-z0-9!#$&'*+.^_`|~-]+$/;
 /** What a header may hold, by RFC 9110. */
@@ -215,9 +222,9 @@ const QUERY_VALUE = /([?&]([^=&#]*)=)([^&#]*)/g;
 
 /** Hides user, password and the values of the query; a text that is no URL is hidden whole, for nobody knows what it holds. */
 export function maskUrl(text: string): string | undefined {
-  if (!URL.canParse(text)) return undefined;
+  if (!isUrl(text)) return undefined;
   return text
-    .replace(/\/\/.*@/, `//${MASK}@`)
+    .replace(/\/\/.*@/s, `//${MASK}@`)
     .replace(QUERY_VALUE, (whole, start, name) => (SHOWN_PARAMETERS.includes(name) ? whole : start + MASK));
 }
 
@@ -229,8 +236,13 @@ export function secretsOfUrl(text: string): string[] {
   return [signIn ?? '', ...query.map(([, , , value]) => value ?? '')].filter((part) => part !== '');
 }
 
+/** With an authority: `http:user:secret@host` can be parsed as well, and nobody looks for a secret there. */
+function isUrl(text: string): boolean {
+  return /^\s*[^:/?#]+:\/\//.test(text) && URL.canParse(text);
+}
+
 function parseUrl(protocols: readonly string[]): Parser<string> {
-  return (text) => (URL.canParse(text) && protocols.includes(new URL(text).protocol) ? text : undefined);
+  return (text) => (isUrl(text) && protocols.includes(new URL(text).protocol) ? text : undefined);
 }
 
 /** Builders of settings. Values are text, number (ms, bytes), boolean; see each one's `expected`. */
@@ -252,8 +264,13 @@ export const setting = {
     const ms = withUnit(text, DURATION_UNITS);
     return ms !== undefined && ms >= 1 && ms <= MAX_TIMEOUT_MS ? ms : undefined;
   }, 'a duration from 1ms to 24h'),
+  /** Milliseconds between two times of doing something; 0 is never. */
+  interval: maker<number>((text) => {
+    const ms = withUnit(text, DURATION_UNITS);
+    return ms !== undefined && ms <= MAX_TIMEOUT_MS ? ms : undefined;
+  }, 'a duration such as 10s or 5m, of at most 24h, or 0s'),
   bytes: maker<number>((text) => withUnit(text, BYTE_UNITS), 'a size such as 64MB or 8GiB'),
-  boolean: maker<boolean>((text) => ({ true: true, false: false })[text.toLowerCase()], 'true or false'),
+  boolean: maker<boolean>((text) => BOOLEANS.get(text.toLowerCase()), 'true or false'),
   list: maker<readonly string[]>((text) => {
     const items = text.split(',').map((item) => item.trim());
     return items.includes('') ? undefined : items;

@@ -5,6 +5,7 @@ import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { ConfigError, loadConfig, overlap } from '../src/config.ts';
 import { maskUrl, setting } from '../src/settings.ts';
+import { parseTime } from '../src/times.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'fanout-config-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -177,6 +178,55 @@ describe('secrets', () => {
     expect(error.errors).toHaveLength(3);
     expect(error.message + JSON.stringify(error.errors)).not.toContain(secret);
   });
+});
+
+describe('values', () => {
+  const { bytes, duration, interval, boolean, httpUrl } = setting;
+  const parse = <T>(make: (options: { meaning: string }) => { parse(text: string): T }, text: string) =>
+    make({ meaning: '' }).parse(text);
+
+  test('of sizes and durations are exact, with a fraction as without', () => {
+    for (let hundredths = 0; hundredths < 1000; hundredths++) {
+      const text = `${Math.floor(hundredths / 100)}.${String(hundredths % 100).padStart(2, '0')}`;
+      expect(parse(bytes, `${text}GB`), text).toBe(hundredths * 10_000_000);
+      expect(parse(duration, `${text}s`), text).toBe(hundredths * 10);
+      expect(parse(duration, `${text}h`), text).toBe(hundredths * 36_000);
+    }
+    expect(['1.0005s', '0.1B', '.5s', '5.s'].map((text) => parse(duration, text))).toEqual(
+      Array(4).fill(undefined),
+    );
+  });
+
+  test('of what is done every now and then are no longer than a timer can wait', () => {
+    expect(['0s', '24h', '25h', '25d'].map((text) => parse(interval, text))).toEqual([
+      0,
+      86_400_000,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  test('that are true or false are called so', () => {
+    expect(['TRUE', 'false', 'constructor', '__proto__'].map((text) => parse(boolean, text))).toEqual([
+      true,
+      false,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  test('that are URLs have an authority', () => {
+    const texts = ['http://h:1/x', 'http:u:secret@h', 'http:/u:secret@h', 'http:\\\\u:secret@h'];
+    expect(texts.map((text) => parse(httpUrl, text))).toEqual([texts[0], undefined, undefined, undefined]);
+    expect(texts.slice(1).map(maskUrl)).toEqual([undefined, undefined, undefined]);
+  });
+});
+
+test('a time is one that there is', () => {
+  expect(parseTime('2024-02-29t23:59:59.5+01:30')).toBe(Date.UTC(2024, 1, 29, 22, 29, 59, 500));
+  expect(parseTime('0001-01-01T00:00:00Z')).toBe(Date.parse('0001-01-01T00:00:00Z'));
+  for (const text of ['2026-02-29T00:00:00Z', '2026-04-31T12:00:00Z', '2026-11-23T24:00:00Z', '2026-11-23'])
+    expect(parseTime(text), text).toBeUndefined();
 });
 
 describe('headers', () => {

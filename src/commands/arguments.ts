@@ -30,6 +30,14 @@ export function duration(text: string): number {
   return ms;
 }
 
+/** Milliseconds, as long as a timer can wait. */
+export function timeout(text: string): number {
+  const { parse, expected } = setting.timeout({ meaning: '', required: true });
+  const ms = parse(text);
+  if (ms === undefined) throw new InvalidArgumentError(`Expected ${expected}.`);
+  return ms;
+}
+
 /** Milliseconds since 1970. */
 export function time(text: string): number {
   const ms = parseTime(text);

@@ -6,7 +6,7 @@ import { type Heard, hear } from '../compare/services.ts';
 import { type Comparison, comparisonOf, notesOf, type Tone, viewOf } from '../observe/view.ts';
 import { amount } from '../observe/words.ts';
 import { printable, printableJson } from '../text.ts';
-import { duration, localUrlOf, stopSignal } from './arguments.ts';
+import { duration, localUrlOf, stopSignal, timeout } from './arguments.ts';
 import { print } from './output.ts';
 import { describe, settings, suggest, WRONG_SETTINGS } from './page.ts';
 import { type Cell, renderTable } from './table.ts';
@@ -58,7 +58,7 @@ export function compareCommand(): Command {
       collectUrls,
     )
     .option('--once', 'print once (as where the output is no terminal)')
-    .addOption(interval.argParser(duration).default(1000, '1s'))
+    .addOption(interval.argParser(timeout).default(1000, '1s'))
     .option('--json', 'print JSON, a line for each look')
     .option('--for <time>', 'look for so long, such as 10m, and then print once', duration)
     .addOption(suggest(report, 'file'))

@@ -7,7 +7,7 @@ import { BusWay, HttpWay, type Reply, type Way } from '../control/client.ts';
 import { MAX_PROFILE_SECONDS, OPERATIONS, type OperationName } from '../control/request.ts';
 import type { TaskReport } from '../control/tasks.ts';
 import { createLog } from '../observe/log.ts';
-import { duration, localUrl, number, stopSignal, time } from './arguments.ts';
+import { localUrl, number, stopSignal, time, timeout } from './arguments.ts';
 import { type Outcome, outcomesJson, outcomesText } from './ctl-report.ts';
 import { print } from './output.ts';
 import { BUS, describe, type Page, SINK_KINDS, settings, suggest, WRONG_SETTINGS } from './page.ts';
@@ -65,7 +65,7 @@ const timeOption = (flags: string, description: string) =>
 const FROM = timeOption('--from <time>', 'the first').makeOptionMandatory();
 
 const TIMEOUT = new Option('--timeout <time>', 'how long answers are waited for, such as 10s')
-  .argParser(duration)
+  .argParser(timeout)
   .default(TIMEOUT_MS, '5s');
 
 const COMMANDS: readonly Asking[] = [

@@ -8,7 +8,7 @@ import { TapDecoder } from '../tap/decoder.ts';
 import { dimensionOf } from '../tap/filters.ts';
 import { Rates, type Row, type Snapshot } from '../tap/rates.ts';
 import { printable, printableJson } from '../text.ts';
-import { duration, integer, stopSignal, subjects } from './arguments.ts';
+import { integer, stopSignal, subjects, timeout } from './arguments.ts';
 import { print } from './output.ts';
 import { BUS, describe, settings, suggest, WRONG_SETTINGS } from './page.ts';
 import { cut, renderTable } from './table.ts';
@@ -50,7 +50,7 @@ export function topCommand(): Command {
   return describe('top', PAGE)
     .argument('[subjects...]', 'NATS subjects (default: METRICS_SUBJECTS)', subjects)
     .addOption(suggest(by, ['subject', 'name', 'type']))
-    .addOption(interval.argParser(duration).default(1000, '1s'))
+    .addOption(interval.argParser(timeout).default(1000, '1s'))
     .option('--times <n>', 'end after so many looks', integer(1, MAX_TIMES))
     .option('--json', 'print JSON, a line for each look')
     .action(async (given: string[], options: TopOptions) => {

@@ -181,6 +181,9 @@ test('nothing is left on the bus, and Ctrl-C ends a tap well', async () => {
 test('what a tap cannot do is said', async () => {
   const overlap = await run('tail', 'metrics.>', 'metrics.a');
   expect(overlap).toMatchObject({ code: 1, stderr: expect.stringContaining('do not overlap') });
+  // Longer than a timer can wait: it would look without a pause.
+  const seldom = await run('top', '--interval', '25d', '--times', '3');
+  expect(seldom).toMatchObject({ code: 1, stderr: expect.stringContaining('from 1ms to 24h') });
   const core = startProgram(['count'], { NATS_URL: nats.url, METRICS_SOURCE: 'core' });
   expect(await core.ended).toBe(1);
   expect(core.output.stderr).toContain('keeps nothing');

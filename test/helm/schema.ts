@@ -38,6 +38,7 @@ function shapeOf(expected: string): Schema {
     case setting.boolean({ meaning: '' }).expected:
       return { enum: [true, false, 'true', 'false'] };
     case setting.duration({ meaning: '' }).expected:
+    case setting.interval({ meaning: '' }).expected:
     case setting.timeout({ meaning: '' }).expected:
     case CORE_SETTINGS.window.expected:
       return { type: 'string', pattern: '^\\d+(\\.\\d+)?\\s*(ms|s|m|h|d)$' };
