@@ -1,3 +1,6 @@
+import { once } from 'node:events';
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { bucketExists } from '../../src/bus/bucket.ts';
 import { connect } from '../../src/bus/connect.ts';
@@ -54,6 +57,27 @@ test('all well: writes, reads and removes a probe point in every store', async (
   expect(stdout.match(/written, read back, removed in \d+ ms/g)).toHaveLength(4);
   const rows = await stack.postgres.execute('SELECT count(*)::int AS n FROM fanout_points', 'fanout');
   expect(rows.rows).toEqual([{ n: 0 }]);
+});
+
+test('the probe is found by its key where a look at all that the store holds would take long', async () => {
+  const asked: unknown[] = [];
+  const between = createServer((coming, answer) => {
+    asked.push(coming.headers['x-amz-target']);
+    const { method, url, headers } = coming;
+    const going = request(new URL(url!, stack.env.SINK_DYNAMODB_ENDPOINT), { method, headers });
+    going.on('response', (come) => {
+      answer.writeHead(come.statusCode!, come.headers);
+      come.pipe(answer);
+    });
+    coming.pipe(going);
+  }).listen(0, '127.0.0.1');
+  await once(between, 'listening');
+  const port = (between.address() as AddressInfo).port;
+  const { code, stdout } = await check({ ...stack.env, SINK_DYNAMODB_ENDPOINT: `http://127.0.0.1:${port}` });
+  between.close();
+  expect(code, stdout).toBe(0);
+  expect(stdout).toMatch(/sink dynamodb .*written, read back, removed/);
+  expect(asked).not.toContain('DynamoDB_20120810.Scan');
 });
 
 test('a store that can neither be read nor cleared is only written to', async () => {
