@@ -19,6 +19,7 @@ import {
   type Sink,
   SinkError,
 } from '../sink.ts';
+import { printable, printableJson } from '../text.ts';
 import { print, warn } from './output.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './page.ts';
 import { type Cell, renderTable } from './table.ts';
@@ -60,7 +61,7 @@ export function checkCommand(): Command {
         ...(await checkBus(config)),
         ...(await Promise.all(config.sinks.map((sink) => checkSink(sink, config)))),
       ];
-      const text = options.json ? `${JSON.stringify(findings, null, 2)}\n` : report(findings);
+      const text = options.json ? `${printableJson(findings, 2)}\n` : report(findings);
       await print(text, findings.some(({ state }) => state === 'failed') ? 1 : 0);
       process.exit();
     });
@@ -71,7 +72,7 @@ function report(findings: readonly Finding[]): string {
   const rows = findings.map(({ what, state, detail }): Cell[] => [
     what,
     { text: state, colour: colours[state] },
-    detail,
+    printable(detail),
   ]);
   const advice = findings.filter((finding) => finding.advice !== '');
   const todo = advice.map((finding) => `  ${finding.what}: ${finding.advice}\n`).join('');

@@ -80,6 +80,29 @@ test('the probe is found by its key where a look at all that the store holds wou
   expect(asked).not.toContain('DynamoDB_20120810.Scan');
 });
 
+test('what a store says does not act on the terminal', async () => {
+  const said = 'no \u001b[2J\u009b2J\u202e entry';
+  const hostile = createServer((_, answer) => {
+    answer.writeHead(401).end(said);
+  }).listen(0, '127.0.0.1');
+  await once(hostile, 'listening');
+  const env = {
+    NATS_URL: stack.nats.url,
+    SINK_HOSTILE_ENABLED: 'true',
+    SINK_HOSTILE_KIND: 'influxdb',
+    SINK_HOSTILE_API: 'v1',
+    SINK_HOSTILE_URL: `http://127.0.0.1:${(hostile.address() as AddressInfo).port}`,
+    SINK_HOSTILE_DATABASE: 'metrics',
+  };
+  const plain = await check(env);
+  const json = await check(env, '--json');
+  hostile.close();
+  expect(plain.stdout).toContain('no \\u001b[2J\\u009b2J\\u202e entry');
+  expect(JSON.parse(json.stdout).at(-1).detail).toContain(said);
+  for (const { stdout } of [plain, json])
+    expect(['\u001b', '\u009b', '\u202e'].filter((one) => stdout.includes(one))).toEqual([]);
+});
+
 test('a store that can neither be read nor cleared is only written to', async () => {
   const receiver = await startReceiver();
   const env = { SINK_OTLP_ENABLED: 'true', SINK_OTLP_URL: receiver.url, SINK_OTLP_HEADERS: `api-key=${KEY}` };
