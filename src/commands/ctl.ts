@@ -229,7 +229,7 @@ async function control(asking: Asked, options: Options, command: Command): Promi
   const outcomes = await askAndWait(asking, options, config, stopSignal());
   const { columns } = process.stdout;
   const text = options.json ? outcomesJson(outcomes) : outcomesText(asking.operation, outcomes, columns);
-  await print(text, outcomes.length > 0 && outcomes.every(isWell) ? 0 : 1);
+  await print(text, outcomes.length > 0 && outcomes.every((one) => isWell(one, asking.operation)) ? 0 : 1);
   process.exit();
 }
 
@@ -322,8 +322,10 @@ function taskIdOf({ body }: Reply): string | undefined {
 }
 
 /** Whether the instance did what was asked, and what it found is well. */
-function isWell({ reply: { body }, task }: Outcome): boolean {
+function isWell({ reply: { body }, task: awaited }: Outcome, operation: OperationName): boolean {
   if (!body?.ok) return false;
+  const told = operation === 'task.status' ? (body.result as TaskReport) : undefined;
+  const task = told?.state === 'running' ? undefined : (awaited ?? told);
   if (task === undefined) return true;
   if (task === 'unknown' || task.state !== 'done' || task.error !== null) return false;
   const { equal = true, done = true } = (task.result ?? {}) as { equal?: boolean; done?: boolean };

@@ -198,6 +198,7 @@ test('with the bus gone, an attachment waits and can be cancelled; a stop ends a
   expect((await ctl(env, 'cancel', task, '--url', url)).code).toBe(0);
   const over = await ctl(env, 'task', task, '--url', url, '--json');
   expect(over.answers[0].result).toMatchObject({ operation: 'attach', state: 'cancelled' });
+  expect(over.code).toBe(1);
   expect(await service.status()).toMatchObject({ detached: true, ready: false });
   expect(await service.stop()).toBe(0);
 }, 60_000);
