@@ -8,13 +8,22 @@ import { amount, bytes, NONE, perSecond, seconds, total } from '../observe/words
 /** Of a report; with more, lines would not be clearer. */
 export const MAX_SAMPLES = 720;
 
+/** What was counted of a sink since the first look. */
+interface Counted {
+  points: number;
+  bytes: number;
+  retries: number;
+  readonly highest: { lag: number; write: number };
+  last: SinkStatus;
+}
+
 /** Collects what one service tells. */
 export class Recording {
   readonly #url: string;
   readonly #first: Status;
   #last: Status;
   readonly #history: History;
-  readonly #highest = new Map<string, { lag: number; write: number }>();
+  readonly #counted = new Map<string, Counted>();
 
   constructor(url: string, first: Status) {
     this.#url = url;
@@ -30,11 +39,20 @@ export class Recording {
   add(status: Status): void {
     this.#last = status;
     this.#history.add(momentOf(status));
-    for (const { id, lagSeconds, writeSeconds } of status.sinks) {
-      const before = this.#highest.get(id) ?? { lag: 0, write: 0 };
-      const write = Math.max(before.write, writeSeconds?.p99 ?? 0);
-      this.#highest.set(id, { lag: Math.max(before.lag, lagSeconds), write });
-    }
+    for (const sink of status.sinks) this.#count(sink);
+  }
+
+  #count(sink: SinkStatus): void {
+    const none = { points: 0, bytes: 0, retries: 0, highest: { lag: 0, write: 0 }, last: sink };
+    const counted = this.#counted.get(sink.id) ?? none;
+    const { last, highest } = counted;
+    counted.points += increase(last.written, sink.written);
+    counted.bytes += increase(last.writtenBytes, sink.writtenBytes);
+    counted.retries += increase(total(last.retries), total(sink.retries));
+    highest.lag = Math.max(highest.lag, sink.lagSeconds);
+    highest.write = Math.max(highest.write, sink.writeSeconds?.p99 ?? 0);
+    counted.last = sink;
+    this.#counted.set(sink.id, counted);
   }
 
   html(): string {
@@ -50,22 +68,27 @@ export class Recording {
 
   /** The figures of the whole time behind those of its end. */
   #withSummary({ comparison }: View): Comparison {
-    const row = (what: string, text: (before: SinkStatus, after: SinkStatus) => string) => ({
+    const row = (what: string, text: (counted: Counted) => string) => ({
       what: `${what}, in all`,
-      cells: this.#last.sinks.map((after) => {
-        const before = this.#first.sinks.find(({ id }) => id === after.id);
-        return { text: before === undefined ? NONE : text(before, after), note: '', tone: 'plain' as const };
+      cells: this.#last.sinks.map(({ id }) => {
+        const counted = this.#counted.get(id);
+        return { text: counted === undefined ? NONE : text(counted), note: '', tone: 'plain' as const };
       }),
     });
     const spanSeconds = Math.max(1, (Date.parse(this.#last.now) - Date.parse(this.#first.now)) / 1000);
     const summary = [
-      row('points', (before, after) => amount(after.written - before.written)),
-      row('points a second', (before, after) => perSecond((after.written - before.written) / spanSeconds)),
-      row('bytes', (before, after) => bytes(after.writtenBytes - before.writtenBytes)),
-      row('retries', (before, after) => amount(total(after.retries) - total(before.retries))),
-      row('highest lag', (_, { id }) => seconds(this.#highest.get(id)?.lag ?? 0)),
-      row('highest write p99', (_, { id }) => seconds(this.#highest.get(id)?.write ?? 0)),
+      row('points', ({ points }) => amount(points)),
+      row('points a second', ({ points }) => perSecond(points / spanSeconds)),
+      row('bytes', (counted) => bytes(counted.bytes)),
+      row('retries', ({ retries }) => amount(retries)),
+      row('highest lag', ({ highest }) => seconds(highest.lag)),
+      row('highest write p99', ({ highest }) => seconds(highest.write)),
     ];
     return { ...comparison, rows: [...comparison.rows, ...summary] };
   }
+}
+
+/** Of a counter, which begins at 0 again where the service was restarted, or came back to the bus. */
+function increase(before: number, after: number): number {
+  return after >= before ? after - before : after;
 }
