@@ -125,6 +125,11 @@ class Demo {
     const code = await this.#load.ended;
     if (code !== 0) throw new Error(`load ended with ${code}:\n${this.#load.output.stderr}`);
     const truth = await readTruthFile(truthFile);
+    // Ctrl-C at once, or a duration that is over before the first message.
+    if (truth.length === 0) {
+      await this.abort();
+      return false;
+    }
     say('\nAll sent. Waiting until every store has confirmed the last window ...');
     await service.untilConfirmed(
       Math.max(...truth.map(({ windowStart }) => windowStart!)) + WINDOW_MS,
