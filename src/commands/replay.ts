@@ -7,6 +7,7 @@ import { catchUp } from '../deliver/catch-up.ts';
 import { systemClock } from '../deliver/clock.ts';
 import { Lane } from '../deliver/lane.ts';
 import { Reports } from '../deliver/reports.ts';
+import { rewriteWindow } from '../deliver/rewrite.ts';
 import { createSink } from '../masked-sink.ts';
 import { createLog, type Log } from '../observe/log.ts';
 import { replays, wholeWindows } from '../recompute.ts';
@@ -74,6 +75,8 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
   // A partial window must not replace a good one.
   const range = await wholeWindows(options, config, bus, tiling);
   const state = { gaps: 0, messages: 0 };
+  /** Windows that got samples after they were written (the server's clock was set back), and what has to be read for each. */
+  const reopened = new Map<number, number>();
   const lane = laneOf(sink, range, log);
   const running = lane.run();
   const endDisplay = showProgress(
@@ -84,11 +87,15 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
     onGap() {
       state.gaps += 1;
     },
+    onReopened(starts: readonly number[], sequence: number) {
+      for (const start of starts) if (start < range.to) reopened.set(start, sequence);
+    },
     onProgress(messages: number) {
       state.messages = messages;
     },
   };
   const replayOptions = {
+    tiling,
     open: replays(config, bus, tiling, new SeriesTable(tiling.maxSeries), events),
     live: () => ({ boundary: range.to, sequence: 0 }),
     joined: () => {},
@@ -96,12 +103,14 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
     failed: (error: unknown) => log.warn({ error: String(error) }, 'reading failed; trying again'),
   };
   await catchUp(lane, replayOptions, stop);
+  for (const [start, through] of reopened) await rewriteWindow(lane, start, through, replayOptions, stop);
   await lane.stop(stop);
   await running;
   endDisplay();
   await bus.close();
   const rejected = [...lane.stats.rejected.values()].reduce((sum, count) => sum + count, 0);
-  const isDone = lane.next >= range.to && state.gaps === 0;
+  const isCutShort = lane.next < range.to || (stop.aborted && reopened.size > 0);
+  const isDone = !isCutShort && state.gaps === 0;
   const result = {
     sink: sink.id,
     from: new Date(range.from).toISOString(),
