@@ -8,10 +8,12 @@ const RUN = 'run';
 
 hideEnvironment();
 
-// Whoever reads us may have enough (`| head`): that is no error, and hides none that was found.
-process.stdout.on('error', (error: NodeJS.ErrnoException) =>
-  process.exit(error.code === 'EPIPE' ? process.exitCode : 1),
-);
+// Whoever reads us may have enough (`| head`): that is no error, and hides none that was found. A command that has
+// something to end on the bus first listens to it itself.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') process.exit(1);
+  if (process.stdout.listenerCount('error') === 1) process.exit();
+});
 if (process.pid === 1) endBySignal();
 
 const args = process.argv.slice(2);

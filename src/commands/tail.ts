@@ -70,6 +70,7 @@ export function tailCommand(): Command {
 async function tail(wanted: readonly string[], options: TailOptions, config: Config): Promise<void> {
   const over = new AbortController();
   const stop = AbortSignal.any([stopSignal(), over.signal]);
+  process.stdout.on('error', () => over.abort());
   const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout tail' });
   const output = new Output(options, new TapDecoder(config.core), () => over.abort());
   const timer = setInterval(() => output.tellHeld(), TELL_INTERVAL_MS);

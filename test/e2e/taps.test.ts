@@ -178,6 +178,18 @@ test('nothing is left on the bus, and Ctrl-C ends a tap well', async () => {
   expect(left).toEqual([['METRICS', 0]]);
 }, 60_000);
 
+test('nothing is left on the bus of a tap whose output nobody reads any more', async () => {
+  const connection = await connect({ servers: nats.url });
+  const manager = await connection.jetstreamManager();
+  const tail = start('tail', '--from', '2020-01-01T00:00:00Z');
+  await once(tail.child.stdout!, 'data');
+  tail.child.stdout!.destroy();
+  expect(await tail.ended).toBe(0);
+  const consumers = async () => (await manager.streams.info('METRICS')).state.consumer_count;
+  await expect.poll(consumers, { timeout: 10_000 }).toBe(0);
+  await connection.close();
+}, 60_000);
+
 test('what a tap cannot do is said', async () => {
   const overlap = await run('tail', 'metrics.>', 'metrics.a');
   expect(overlap).toMatchObject({ code: 1, stderr: expect.stringContaining('do not overlap') });
