@@ -13,8 +13,13 @@ import { openPipeline } from './deliver/pipeline.ts';
 import type { WindowRange } from './sink.ts';
 
 export interface WholeWindows extends WindowRange {
-  /** Whether the stream held more before: what its windows before `from` should be, nobody can tell any more. */
-  readonly isTruncated: boolean;
+  /** Windows asked for before them that the stream no longer holds whole: what they should be, nobody can tell any more. */
+  readonly lost: number;
+}
+
+/** Why windows that were asked for are not there. */
+export function lostInWords({ from, lost }: Pick<WholeWindows, 'from' | 'lost'>): string {
+  return `the stream no longer holds the ${lost} windows before ${new Date(from).toISOString()}`;
 }
 
 /**
@@ -32,10 +37,11 @@ export async function wholeWindows(
   const extent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
   const whole = firstWholeWindow(extent, tiling, now);
   const complete = tiling.completeBefore(now - core.idleSlack);
+  const asked = tiling.startOf(from ?? whole);
   const range = {
-    from: Math.max(whole, tiling.startOf(from ?? whole)),
+    from: Math.max(whole, asked),
     to: Math.min(complete, tiling.startOf(to ?? complete)),
-    isTruncated: extent.truncated,
+    lost: extent.truncated ? Math.round(tiling.windowsBetween(asked, whole)) : 0,
   };
   if (range.from >= range.to) {
     throw new BusError(

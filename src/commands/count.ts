@@ -5,7 +5,7 @@ import { pipelineTiling } from '../bus/shapes.ts';
 import { type Config, loadConfig } from '../config.ts';
 import type { Hand } from '../deliver/pipeline.ts';
 import { createLog } from '../observe/log.ts';
-import { replays, wholeWindows } from '../recompute.ts';
+import { lostInWords, replays, wholeWindows } from '../recompute.ts';
 import type { WindowRange } from '../sink.ts';
 import type { Filters } from '../tap/filters.ts';
 import { type Group, Tally } from '../tap/tally.ts';
@@ -81,7 +81,7 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
   const tiling = await pipelineTiling(bus, config);
   const range = await wholeWindows(options, config, bus, tiling);
   const tally = new Tally(options.by, options);
-  const remarks = new Set<string>();
+  const remarks = new Set(range.lost > 0 ? [lostInWords(range)] : []);
   const state = { boundary: range.from, messages: 0 };
   const done = new AbortController();
   const open = replays(config, bus, tiling, new SeriesTable(tiling.maxSeries), {

@@ -10,7 +10,7 @@ import { Reports } from '../deliver/reports.ts';
 import { rewriteWindow } from '../deliver/rewrite.ts';
 import { createSink } from '../masked-sink.ts';
 import { createLog, type Log } from '../observe/log.ts';
-import { replays, wholeWindows } from '../recompute.ts';
+import { lostInWords, replays, wholeWindows } from '../recompute.ts';
 import { limitsOf, type WindowRange } from '../sink.ts';
 import { stopSignal, time } from './arguments.ts';
 import { print } from './output.ts';
@@ -110,7 +110,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
   await bus.close();
   const rejected = [...lane.stats.rejected.values()].reduce((sum, count) => sum + count, 0);
   const isCutShort = lane.next < range.to || (stop.aborted && reopened.size > 0);
-  const isDone = !isCutShort && state.gaps === 0;
+  const isDone = !isCutShort && state.gaps === 0 && range.lost === 0;
   const result = {
     sink: sink.id,
     from: new Date(range.from).toISOString(),
@@ -120,6 +120,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
     points: lane.stats.written,
     rejected,
     gaps: state.gaps,
+    lost: range.lost,
     done: isDone,
   };
   await print(options.json ? `${JSON.stringify(result)}\n` : inWords(result), isDone ? 0 : 1);
@@ -134,13 +135,18 @@ interface Result {
   readonly points: number;
   readonly rejected: number;
   readonly gaps: number;
+  readonly lost: number;
   readonly done: boolean;
 }
 
-function inWords({ sink, from, to, windows, messages, points, rejected, gaps, done }: Result): string {
+function inWords({ sink, from, to, windows, messages, points, rejected, gaps, lost, done }: Result): string {
   const what = `${sink}: ${windows} windows, ${from} to ${to}: ${points} points written from ${messages} messages`;
   const not = rejected > 0 ? `, ${rejected} refused for good` : '';
-  const why = gaps > 0 ? 'the stream lost messages meanwhile (retention)' : 'stopped before the end';
+  const reasons = [
+    ...(lost > 0 ? [lostInWords({ from: Date.parse(from), lost })] : []),
+    ...(gaps > 0 ? ['the stream lost messages meanwhile (retention)'] : []),
+  ];
+  const why = reasons.length > 0 ? reasons.join('; ') : 'stopped before the end';
   return `${what}${not}${done ? '' : `; not complete: ${why}`}\n`;
 }
 

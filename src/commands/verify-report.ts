@@ -1,6 +1,7 @@
 /** What `verify` says, as plain data and in words. */
 import { type Difference, inWords } from '../compare/compare.ts';
 import type { Verdict } from '../compare/verdict.ts';
+import { lostInWords } from '../recompute.ts';
 import type { WindowRange } from '../sink.ts';
 import { printable, printableJson } from '../text.ts';
 import { type Cell, renderTable } from './table.ts';
@@ -64,10 +65,7 @@ export function reportOf(findings: readonly SinkFindings[]): Report {
 function toReport({ id, range, began, lost, unconfirmed, verdict = NOTHING }: SinkFindings): SinkReport {
   const { windows, rows, reasons, examples } = verdict;
   const remarks = [...reasons];
-  if (lost > 0)
-    remarks.push(
-      `the stream no longer holds the ${lost} windows before ${new Date(range.from).toISOString()}`,
-    );
+  if (lost > 0) remarks.push(lostInWords({ from: range.from, lost }));
   if (range.from >= range.to) remarks.push('it has not confirmed any of these windows yet');
   if (began !== undefined && began > range.from)
     remarks.push(

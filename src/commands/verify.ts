@@ -83,8 +83,6 @@ async function verify(options: VerifyOptions, config: Config): Promise<Report> {
   const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout verify' });
   const tiling = await pipelineTiling(bus, config);
   const whole = await wholeWindows(options, config, bus, tiling);
-  const asked = options.from === undefined ? whole.from : tiling.startOf(options.from);
-  const lost = whole.isTruncated ? Math.round(tiling.windowsBetween(asked, whole.from)) : 0;
   const stored = await checkpoints(bus, config);
   const chosen = config.sinks.filter(({ id }) => options.sink.length === 0 || options.sink.includes(id));
   const sinks = chosen.map((sink) => new VerifiedSink(sink, options, whole, stored, stop));
@@ -104,7 +102,7 @@ async function verify(options: VerifyOptions, config: Config): Promise<Report> {
       id,
       range,
       began,
-      lost,
+      lost: whole.lost,
       unconfirmed: Math.round(tiling.windowsBetween(Math.max(range.to, whole.from), whole.to)),
       verdict: verification.judges.find(({ sink }) => sink.id === id)?.verdict(),
     })),

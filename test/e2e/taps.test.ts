@@ -200,3 +200,29 @@ test('what a tap cannot do is said', async () => {
   expect(await core.ended).toBe(1);
   expect(core.output.stderr).toContain('keeps nothing');
 }, 60_000);
+
+test('what the stream no longer holds of a range is missing, and said to be', async () => {
+  const connection = await connect({ servers: nats.url });
+  const manager = await connection.jetstreamManager();
+  await manager.streams.purge('METRICS', { seq: 6_000 });
+  await connection.close();
+  const from = new Date(truth[0]!.windowStart!).toISOString();
+  const counted = await run('count', '--from', from, '--json');
+  expect(counted.code).toBe(1);
+  const { complete, remarks } = JSON.parse(counted.stdout);
+  expect(complete).toBe(false);
+  expect(remarks).toEqual([expect.stringMatching(/^the stream no longer holds the \d+ windows before /)]);
+  expect((await run('count')).code).toBe(0);
+
+  const settings = { NATS_URL: nats.url, ...WINDOWS, SINK_BLACKHOLE_ENABLED: 'true' };
+  const replay = async (...args: string[]) => {
+    const program = startProgram(['replay', '--sink', 'blackhole', '--from', from, ...args], settings);
+    return { code: await program.ended, ...program.output };
+  };
+  const replayed = await replay('--json');
+  expect(replayed.code).toBe(1);
+  const { done, lost, gaps } = JSON.parse(replayed.stdout);
+  expect({ done, gaps }).toEqual({ done: false, gaps: 0 });
+  expect(lost).toBeGreaterThan(0);
+  expect((await replay()).stdout).toContain(`not complete: the stream no longer holds the ${lost} windows`);
+}, 60_000);
