@@ -37,7 +37,7 @@ const begin = { meaning: 'where a pipeline with no checkpoint begins', default: 
 export const CORE_SETTINGS = {
   natsUrl: setting.custom(
     parseServers,
-    'NATS servers, comma separated, such as nats://host:4222',
+    'NATS servers, comma separated, such as nats://host:4222, with %25 for a % in a password',
     { meaning: 'servers, comma separated', default: 'nats://127.0.0.1:4222' },
     (text) =>
       text
@@ -260,9 +260,20 @@ function parseServers(text: string): readonly string[] | undefined {
   const servers = text.split(',').map((server) => server.trim());
   const bad = servers.some((server) => {
     const url = withScheme(server);
-    return server === '' || !URL.canParse(url) || !/^(nats|tls):$/.test(new URL(url).protocol);
+    if (server === '' || !URL.canParse(url)) return true;
+    const { protocol, hostname, username, password } = new URL(url);
+    return !/^(nats|tls):$/.test(protocol) || hostname === '' || !isEncoded(username + password);
   });
   return bad ? undefined : servers;
+}
+
+function isEncoded(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function withScheme(server: string): string {

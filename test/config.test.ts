@@ -215,6 +215,20 @@ describe('values', () => {
     ]);
   });
 
+  test('that name servers of NATS can be signed in to', async () => {
+    const servers = async (text: string) => (await loadConfig({ NATS_URL: text })).core.natsUrl;
+    expect(await servers('h, u:50%25@h:1')).toEqual(['h', 'u:50%25@h:1']);
+    for (const text of [
+      'nats://u:50%@h',
+      'nats://50%x@h',
+      'nats://u:%ff@h',
+      'nats://',
+      'h,nats://u:p@:4222',
+      'http://h',
+    ])
+      expect((await errorsOf({ NATS_URL: text })).errors, text).toMatchObject([{ variable: 'NATS_URL' }]);
+  });
+
   test('that are URLs have an authority', () => {
     const texts = ['http://h:1/x', 'http:u:secret@h', 'http:/u:secret@h', 'http:\\\\u:secret@h'];
     expect(texts.map((text) => parse(httpUrl, text))).toEqual([texts[0], undefined, undefined, undefined]);
