@@ -8,8 +8,6 @@ import type { Status } from './status.ts';
 /** Of one request, headers to the last byte: scrapes take milliseconds. */
 const REQUEST_TIMEOUT_MS = 10_000;
 const MAX_CONNECTIONS = 256;
-/** How often it is looked for connections whose time is over. */
-const CHECK_INTERVAL_MS = 1_000;
 
 export interface HttpOptions {
   readonly host: string;
@@ -55,13 +53,9 @@ const INDEX =
 /** Listens; rejects with a `ListenError`. */
 export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
   const page = loadPage();
-  const timing = { requestTimeout: REQUEST_TIMEOUT_MS, connectionsCheckingInterval: CHECK_INTERVAL_MS };
-  const server = createServer(timing, (request, response) => {
+  const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     void respond(request, response, options, page);
   });
-  // Nor may who does not read the answer keep a connection (Node.js looks twice whether any of it was taken). Those that
-  // listen are told something every second.
-  server.setTimeout(REQUEST_TIMEOUT_MS / 2);
   server.maxConnections = MAX_CONNECTIONS;
   server.listen(options.port, options.host);
   try {
@@ -118,8 +112,7 @@ async function answer(
     case '/api/status':
       return { code: 200, type: 'application/json', body: `${JSON.stringify(options.status())}\n` };
     case '/api/events':
-      if (request.method !== 'GET') return { code: 405, type: TEXT, body: 'GET only\n' };
-      if (options.listen(response)) return 'kept';
+      if (request.method === 'GET' && options.listen(response)) return 'kept';
       return { code: 503, type: TEXT, body: 'too many listen already\n', headers: { 'retry-after': '10' } };
     case '/':
       return wantsHtml(request)
