@@ -227,6 +227,8 @@ export class Pull {
     const code = message.headers?.code ?? 0;
     const text = message.headers?.description ?? '';
     if (code === STATUS.heartbeat) return;
+    // nats-server from 2.10 on. The count has told it already, and meanwhile the inbox was used to ask again.
+    if (code === STATUS.conflict && /batch completed/i.test(text)) return;
     if (code === STATUS.noResponders || code === STATUS.badRequest || /deleted|push based/i.test(text)) {
       this.#lost(`the consumer is gone (${code} ${text})`);
       return;

@@ -1,5 +1,6 @@
 /** How a reader who is level with a busy stream asks for more, seen by whoever listens to what it asks. */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { headers } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Bus } from '../../src/bus/connect.ts';
 import { createJetStreamSource } from '../../src/bus/jetstream.ts';
@@ -134,5 +135,27 @@ test('a server that hangs for a moment has not ended what it was asked', async (
   }
   expect(reader.sequences).toEqual(numbers(1, reader.sequences.length + 1));
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+  await end();
+});
+
+test('a server that says when a batch is complete, as nats-server does from 2.10 on, is not asked for more by that', async () => {
+  const inboxes = new Set<string>();
+  const completed = { headers: headers(409, 'Batch Completed') };
+  const subscription = producer.connection.subscribe('$JS.API.CONSUMER.MSG.NEXT.>', {
+    callback: (_, message) => {
+      if (message.json<Asked>().batch === 1) return;
+      // The reader has counted, and asked again, by the time that it is told.
+      if (inboxes.has(message.reply!)) producer.connection.publish(message.reply!, '', completed);
+      inboxes.add(message.reply!);
+    },
+  });
+  await publishNumbers(producer, 0, 200_000);
+  const { reader, source, end } = read(bus);
+  await until('all', () => reader.sequences.length === 200_000);
+  // Twenty that were filled, two that wait, and a few for a machine that is busy.
+  expect(asked.filter((request) => !request.no_wait).length).toBeLessThan(27);
+  expect(reader.sequences).toEqual(numbers(1, 200_001));
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+  subscription.unsubscribe();
   await end();
 });
