@@ -136,7 +136,7 @@ test('a server that hangs for a moment has not ended what it was asked', async (
   expect(reader.sequences).toEqual(numbers(1, reader.sequences.length + 1));
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   await end();
-});
+}, 120_000);
 
 test('a server that says when a batch is complete, as nats-server does from 2.10 on, is not asked for more by that', async () => {
   const inboxes = new Set<string>();
@@ -158,4 +158,4 @@ test('a server that says when a batch is complete, as nats-server does from 2.10
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   subscription.unsubscribe();
   await end();
-});
+}, 120_000);
