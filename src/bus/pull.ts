@@ -188,15 +188,14 @@ export class Pull {
 
   #onMessage(request: Request, message: Msg): void {
     this.#silentTicks = 0;
-    const reply = message.reply;
-    if (reply === undefined || reply === '') {
+    const { data, reply = '' } = message;
+    if (reply === '') {
       this.#onStatus(request, message);
       return;
     }
     const parsed = this.#reply ?? this.#firstReply(reply);
     if (parsed === undefined) return;
     parsed.read(this.#replyBytes, 0, this.#replyBytes.write(reply, 'latin1'));
-    const { data } = message;
     this.#onDelivery(request, incoming(message), data, 0, data.length);
   }
 
@@ -226,9 +225,8 @@ export class Pull {
   #onStatus(request: Request, message: Msg): void {
     const code = message.headers?.code ?? 0;
     const text = message.headers?.description ?? '';
-    if (code === STATUS.heartbeat) return;
-    // nats-server from 2.10 on. The count has told it already, and meanwhile the inbox was used to ask again.
-    if (code === STATUS.conflict && /batch completed/i.test(text)) return;
+    // Of a complete batch (nats-server from 2.10 on) the count has told, and the inbox was used to ask again since.
+    if (code === STATUS.heartbeat || /batch completed/i.test(text)) return;
     if (code === STATUS.noResponders || code === STATUS.badRequest || /deleted|push based/i.test(text)) {
       this.#lost(`the consumer is gone (${code} ${text})`);
       return;
