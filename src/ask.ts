@@ -1,6 +1,5 @@
 /** HTTP to services of ours on any port: `fetch` refuses some that HTTP_PORT may name, such as 6000 and 10080. */
-import { once } from 'node:events';
-import http, { type IncomingMessage } from 'node:http';
+import http, { type IncomingMessage, type RequestOptions } from 'node:http';
 import https from 'node:https';
 import { text } from 'node:stream/consumers';
 
@@ -16,18 +15,29 @@ export interface Answer {
   readonly text: string;
 }
 
+/** Resolves to the answer, its body not read yet; rejects where there is none. Redirects are answers like any other. */
+export function send(
+  url: string | URL,
+  options: RequestOptions,
+  body?: string | Uint8Array,
+): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  const { request } = new URL(url).protocol === 'https:' ? https : http;
+  const outgoing = request(url, options);
+  outgoing.on('response', resolve);
+  // Once there is an answer, an error shows in its body.
+  outgoing.on('error', reject);
+  outgoing.end(body);
+  return promise;
+}
+
 /** Redirects are answers like any other. Rejects where there is no answer: with the signal's reason where that aborts. */
 export async function ask(
   url: string,
   { method = 'GET', headers = {}, body, signal }: Asking,
 ): Promise<Answer> {
-  const { request } = url.startsWith('https:') ? https : http;
   try {
-    const outgoing = request(url, { method, headers, signal, agent: false });
-    // Once there is an answer, an error shows in its body.
-    outgoing.on('error', () => {});
-    outgoing.end(body);
-    const [answer] = (await once(outgoing, 'response')) as [IncomingMessage];
+    const answer = await send(url, { method, headers, signal, agent: false }, body);
     return { status: answer.statusCode ?? 0, text: await text(answer) };
   } catch (error) {
     throw signal.aborted ? signal.reason : error;

@@ -245,6 +245,12 @@ function parseUrl(protocols: readonly string[]): Parser<string> {
   return (text) => (isUrl(text) && protocols.includes(new URL(text).protocol) ? text : undefined);
 }
 
+/** What a timer can wait, in milliseconds. */
+function parseWait(text: string, atLeastMs: number): number | undefined {
+  const ms = withUnit(text, DURATION_UNITS);
+  return ms !== undefined && ms >= atLeastMs && ms <= MAX_TIMEOUT_MS ? ms : undefined;
+}
+
 /** Builders of settings. Values are text, number (ms, bytes), boolean; see each one's `expected`. */
 export const setting = {
   text: maker<string>((text) => text, 'a text'),
@@ -260,15 +266,12 @@ export const setting = {
     'a duration such as 500ms, 10s, 5m or 24h',
   ),
   /** Milliseconds, from 1 ms to 24 h: what timers can wait. */
-  timeout: maker<number>((text) => {
-    const ms = withUnit(text, DURATION_UNITS);
-    return ms !== undefined && ms >= 1 && ms <= MAX_TIMEOUT_MS ? ms : undefined;
-  }, 'a duration from 1ms to 24h'),
+  timeout: maker<number>((text) => parseWait(text, 1), 'a duration from 1ms to 24h'),
   /** Milliseconds between two times of doing something; 0 is never. */
-  interval: maker<number>((text) => {
-    const ms = withUnit(text, DURATION_UNITS);
-    return ms !== undefined && ms <= MAX_TIMEOUT_MS ? ms : undefined;
-  }, 'a duration such as 10s or 5m, of at most 24h, or 0s'),
+  interval: maker<number>(
+    (text) => parseWait(text, 0),
+    'a duration such as 10s or 5m, of at most 24h, or 0s',
+  ),
   bytes: maker<number>((text) => withUnit(text, BYTE_UNITS), 'a size such as 64MB or 8GiB'),
   boolean: maker<boolean>((text) => BOOLEANS.get(text.toLowerCase()), 'true or false'),
   list: maker<readonly string[]>((text) => {

@@ -1,6 +1,7 @@
 /** HTTP for sinks: connections of their own, bounded answers, the caller's signal as the only clock. */
 import http, { type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import https from 'node:https';
+import { send } from './ask.ts';
 import type { RetryReason } from './sink.ts';
 import type { Verdict } from './sink-parts.ts';
 
@@ -64,20 +65,15 @@ export class HttpServer {
     const isSecure = this.#url.protocol === 'https:';
     const options = { keepAlive: true, maxSockets: this.#sockets };
     this.#agent ??= isSecure ? new https.Agent(options) : new http.Agent(options);
-    const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
-    const outgoing = (isSecure ? https : http).request(this.#url, {
+    const requested = {
       method: 'POST',
       // Not resolved against the URL: one that begins with two slashes would name another host.
       path: target,
       agent: this.#agent,
       signal,
       headers: { ...this.#headers, ...headers, 'content-length': Buffer.byteLength(body) },
-    });
-    outgoing.on('response', resolve);
-    // Once there is an answer, an error shows in its body.
-    outgoing.on('error', reject);
-    outgoing.end(body);
-    return promise;
+    };
+    return send(this.#url, requested, body);
   }
 
   close(): void {

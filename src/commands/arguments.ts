@@ -22,21 +22,18 @@ export function integer(min: number, max: number) {
   };
 }
 
-/** Milliseconds, at least 1. */
-export function duration(text: string): number {
-  const { parse, expected } = setting.duration({ meaning: '', required: true });
-  const ms = parse(text);
-  if (ms === undefined || ms === 0) throw new InvalidArgumentError(`Expected ${expected}.`);
-  return ms;
+/** Milliseconds, at least 1, as the setting reads them. */
+function milliseconds({ parse, expected }: Pick<ReturnType<typeof setting.duration>, 'parse' | 'expected'>) {
+  return (text: string) => {
+    const ms = parse(text);
+    if (ms === undefined || ms === 0) throw new InvalidArgumentError(`Expected ${expected}.`);
+    return ms;
+  };
 }
 
-/** Milliseconds, as long as a timer can wait. */
-export function timeout(text: string): number {
-  const { parse, expected } = setting.timeout({ meaning: '', required: true });
-  const ms = parse(text);
-  if (ms === undefined) throw new InvalidArgumentError(`Expected ${expected}.`);
-  return ms;
-}
+export const duration = milliseconds(setting.duration({ meaning: '' }));
+/** As long as a timer can wait. */
+export const timeout = milliseconds(setting.timeout({ meaning: '' }));
 
 /** Milliseconds since 1970. */
 export function time(text: string): number {

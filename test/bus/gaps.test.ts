@@ -2,17 +2,10 @@
 import { getEventListeners } from 'node:events';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Bus } from '../../src/bus/connect.ts';
-import { createJetStreamSource } from '../../src/bus/jetstream.ts';
-import type { Source, Start } from '../../src/bus/source.ts';
+import type { Start } from '../../src/bus/source.ts';
 import { ensureStream, manager } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { busAt, numbers, publishNumbers, Recorder, settings, until } from './support.ts';
-
-interface Reading {
-  readonly source: Source;
-  readonly reader: Recorder;
-  readonly signal: AbortSignal;
-}
+import { busAt, numbers, publishNumbers, type Reading, settings, startReading, until } from './support.ts';
 
 let nats: NatsServer;
 let bus: Bus;
@@ -37,15 +30,9 @@ afterAll(async () => {
 });
 
 function read(start: Start): Reading {
-  const reader = new Recorder();
-  const source = createJetStreamSource(bus, core, { start });
-  const abort = new AbortController();
-  const run = source.run(reader, abort.signal);
-  running.push(() => {
-    abort.abort();
-    return run;
-  });
-  return { source, reader, signal: abort.signal };
+  const reading = startReading(bus, core, start);
+  running.push(reading.stop);
+  return reading;
 }
 
 /** All consumers go while their readers are held; `meanwhile` nobody reads. */

@@ -1,8 +1,7 @@
 import type { StreamConfig } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Bus } from '../../src/bus/connect.ts';
-import { createJetStreamSource } from '../../src/bus/jetstream.ts';
-import { BusError, type Source, type Start } from '../../src/bus/source.ts';
+import { BusError, type Start } from '../../src/bus/source.ts';
 import { ensureStream, manager } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import {
@@ -11,8 +10,10 @@ import {
   losing,
   numbers,
   publishNumbers,
+  type Reading,
   Recorder,
   settings,
+  startReading,
   until,
 } from './support.ts';
 
@@ -38,24 +39,13 @@ afterAll(async () => {
   await nats.stop();
 });
 
-interface Reading {
-  readonly source: Source;
-  readonly reader: Recorder;
-  readonly run: Promise<void>;
-  stop(): Promise<void>;
-}
-
 function read(start: Start = { kind: 'earliest' }, reader = new Recorder(), on = bus): Reading {
-  const abort = new AbortController();
-  const source = createJetStreamSource(on, core, { start });
-  const run = source.run(reader, abort.signal);
-  run.catch(() => {});
-  const stop = async () => {
-    abort.abort();
-    await run.catch(() => {});
-  };
+  const reading = startReading(on, core, start, reader);
+  // Some are to fail: the test itself looks at `run`.
+  reading.run.catch(() => {});
+  const stop = () => reading.stop().catch(() => {});
   running.push(stop);
-  return { source, reader, run, stop };
+  return { ...reading, stop };
 }
 
 const add = async (config: Partial<StreamConfig> & { name: string }) =>

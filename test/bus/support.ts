@@ -4,8 +4,9 @@ import { expect } from 'vitest';
 import type { Bus } from '../../src/bus/connect.ts';
 import { connect } from '../../src/bus/connect.ts';
 import type { FrameSink } from '../../src/bus/frames.ts';
+import { createJetStreamSource } from '../../src/bus/jetstream.ts';
 import type { CoreConfig } from '../../src/bus/sign-in.ts';
-import type { Envelope, Gap, Reader } from '../../src/bus/source.ts';
+import type { Envelope, Gap, Reader, Start } from '../../src/bus/source.ts';
 import { CORE_SETTINGS } from '../../src/config.ts';
 import type { Log } from '../../src/observe/log.ts';
 import { readSettings, type SettingError } from '../../src/settings.ts';
@@ -79,6 +80,21 @@ export class Recorder implements Reader {
   gap(gap: Gap): void {
     this.gaps.push(gap);
   }
+}
+
+export type Reading = ReturnType<typeof startReading>;
+
+/** A stream that is read until it is stopped; `stop` settles as the reading does. */
+export function startReading(bus: Bus, core: CoreConfig, start: Start, reader = new Recorder()) {
+  const abort = new AbortController();
+  const { signal } = abort;
+  const source = createJetStreamSource(bus, core, { start });
+  const run = source.run(reader, signal);
+  const stop = () => {
+    abort.abort();
+    return run;
+  };
+  return { source, reader, signal, run, stop };
 }
 
 export async function until(what: string, isTrue: () => boolean, timeoutMs = 20_000): Promise<void> {
