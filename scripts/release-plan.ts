@@ -47,7 +47,7 @@ export const EDITS: Readonly<Record<string, (text: string, release: Release) => 
     lock.packages[''].version = version;
     return `${JSON.stringify(lock, null, 2)}\n`;
   },
-  'src/version.ts': (text, { before, version, day }) =>
+  'src/base/version.ts': (text, { before, version, day }) =>
     replaced(text, `'${before}'`, `'${version}'`).replace(/'\d{4}-\d\d-\d\d'/, `'${day}'`),
   Dockerfile: (text, { before, version }) =>
     replaced(text, `ARG VERSION=${before}`, `ARG VERSION=${version}`),

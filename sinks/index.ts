@@ -1,4 +1,4 @@
-import type { SinkModule } from '../src/sink.ts';
+import type { SinkModule } from '../src/sink/contract.ts';
 
 /** The sinks by kind: a new sink is its folder, its test file and one line here. Loaded only when switched on. */
 export const SINKS: Readonly<Record<string, () => Promise<SinkModule>>> = {

@@ -1,8 +1,8 @@
 /** argv -> command. */
 import { constants } from 'node:os';
-import { ConfigError, EXIT_CONFIG } from './config.ts';
-import { createProgram } from './program.ts';
-import { hideEnvironment } from './secrets.ts';
+import { createProgram } from './commands/program.ts';
+import { ConfigError, EXIT_CONFIG } from './config/config.ts';
+import { hideEnvironment } from './settings/secrets.ts';
 
 const RUN = 'run';
 

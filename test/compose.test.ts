@@ -4,8 +4,8 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it, test } from 'vitest';
 import { parse } from 'yaml';
-import { loadConfig } from '../src/config.ts';
-import { createProgram } from '../src/program.ts';
+import { createProgram } from '../src/commands/program.ts';
+import { loadConfig } from '../src/config/config.ts';
 
 const root = join(import.meta.dirname, '..');
 const read = (path: string) => parse(readFileSync(join(root, path), 'utf8'));

@@ -1,11 +1,11 @@
 /**
- * The suite that every sink must pass against its real server, through the interface of src/sink.ts only. A test file
+ * The suite that every sink must pass against its real server, through the interface of src/sink/contract.ts only. A test file
  * of a sink calls `describeConformance` with a harness and adds what only its own store has. Authors of sinks outside of
  * this project have it as `metrics-fanout/conformance`; it runs in vitest.
  */
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
 import { SINKS } from '../sinks/index.ts';
-import type { SinkModule } from '../src/sink.ts';
+import type { SinkModule } from '../src/sink/contract.ts';
 import { describeFaults } from './conformance/faults.ts';
 import { describeLifecycle } from './conformance/lifecycle.ts';
 import { describeQuestions } from './conformance/questions.ts';

@@ -3,9 +3,9 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import type { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
+import { createProgram } from '../src/commands/program.ts';
 import { METRICS } from '../src/observe/telemetry.ts';
-import { createProgram } from '../src/program.ts';
-import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../src/sink.ts';
+import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../src/sink/contract.ts';
 import { linksOf } from './links.ts';
 
 const root = join(import.meta.dirname, '..');

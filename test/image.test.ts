@@ -11,9 +11,9 @@ import { createServer } from 'node:net';
 import { join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
+import { VERSION } from '../src/base/version.ts';
 import { type NatsServer, startNats } from '../src/servers/nats.ts';
-import { freePort, temporaryFolder } from '../src/servers/process.ts';
-import { VERSION } from '../src/version.ts';
+import { freePort, temporaryFolder } from '../src/servers/server-process.ts';
 import {
   allOf,
   build,
@@ -52,7 +52,7 @@ test('the young heap has a bound, the same in the image, in npm start, in tests 
   const [dockerfile, ...others] = [
     'Dockerfile',
     'package.json',
-    'src/servers/program.ts',
+    'src/servers/fanout-program.ts',
     'docs/sizing.md',
   ].map((path) => bound.exec(readFileSync(join(root, path), 'utf8'))?.[0]);
   expect(dockerfile).toBeDefined();

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { loadPage } from '../src/observe/page.ts';
-import { temporaryFolder } from '../src/servers/process.ts';
+import { temporaryFolder } from '../src/servers/server-process.ts';
 import { linksOf } from './links.ts';
 
 const root = join(import.meta.dirname, '..');

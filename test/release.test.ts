@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
 import { parse } from 'yaml';
 import { isBefore, nextVersion, unreleased } from '../scripts/release-plan.ts';
-import { temporaryFolder } from '../src/servers/process.ts';
+import { temporaryFolder } from '../src/servers/server-process.ts';
 
 const root = join(import.meta.dirname, '..');
 const folder = temporaryFolder('release');
@@ -38,7 +38,7 @@ beforeAll(() => {
   }
   write('helm/Chart.yaml', 'apiVersion: v2\nname: metrics-fanout\nversion: 0.1.0\nappVersion: 0.1.0\n');
   write('package.json', read('package.json').replace(/"version": ".*"/, '"version": "0.1.0"'));
-  write('src/version.ts', read('src/version.ts').replace(/VERSION = '.*'/, "VERSION = '0.1.0'"));
+  write('src/base/version.ts', read('src/base/version.ts').replace(/VERSION = '.*'/, "VERSION = '0.1.0'"));
   write('Dockerfile', read('Dockerfile').replace(/ARG VERSION=.*/, 'ARG VERSION=0.1.0'));
   for (const path of ['README.md', 'examples/acme-sink/README.md'])
     write(path, read(path).replace(/metrics-fanout-[\d.]+\.tgz/g, 'metrics-fanout-0.1.0.tgz'));
@@ -125,7 +125,7 @@ describe('a release', { timeout: TIMEOUT_MS }, () => {
       packages: { '': { version: '0.2.0' } },
     });
     expect(parse(read('helm/Chart.yaml'))).toMatchObject({ version: '0.2.0', appVersion: '0.2.0' });
-    expect(read('src/version.ts')).toContain("VERSION = '0.2.0'");
+    expect(read('src/base/version.ts')).toContain("VERSION = '0.2.0'");
     expect(read('CHANGELOG.md')).toMatch(
       /^## \[Unreleased\]\n\n## \[0\.2\.0\] - \d{4}-\d\d-\d\d\n\n### Added$/m,
     );

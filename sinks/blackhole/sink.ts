@@ -10,7 +10,7 @@ import {
   type StoredPoint,
   setting,
   type WriteOutcome,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 
 const settings = {
   delay: setting.duration({ meaning: 'how long each write takes', default: '0ms' }),

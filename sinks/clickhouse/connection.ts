@@ -1,5 +1,11 @@
 /** Statements over the HTTP interface, signed in; rows come as lines of JSON. */
-import { errorOf, type HttpAnswer, HttpServer, SinkError, transportFailure } from '../../src/sink.ts';
+import {
+  errorOf,
+  type HttpAnswer,
+  HttpServer,
+  SinkError,
+  transportFailure,
+} from '../../src/sink/contract.ts';
 import { ADVICE, failureOf } from './classify.ts';
 import type { Config } from './config.ts';
 

@@ -13,7 +13,7 @@ import {
   type StoredPoint,
   unfitNumber,
   type WindowRange,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 import { RowBinaryWriter } from './row-binary.ts';
 
 /** The sorting key. The name leads, since most questions have one; a range of time is narrowed down within it. */

@@ -19,7 +19,7 @@ import {
   type WindowRange,
   type WriteOutcome,
   writeInParts,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 import { classifyAnswer, mismatch } from './classify.ts';
 import { type Config, settings, validate } from './config.ts';
 import { Connection } from './connection.ts';

@@ -7,7 +7,7 @@ import {
   type RejectReason,
   SinkError,
   TRUST_ADVICE,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 
 export type Verdict =
   | AwsVerdict

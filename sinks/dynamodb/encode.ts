@@ -19,7 +19,7 @@ import {
   type Series,
   type StoredPoint,
   type WindowRange,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 
 export type Item = Record<string, AttributeValue>;
 

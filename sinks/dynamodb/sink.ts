@@ -28,7 +28,7 @@ import {
   type StoredPoint,
   type WindowRange,
   type WriteOutcome,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 import { classify, sinkError, type Verdict } from './classify.ts';
 import { type Config, settings } from './config.ts';
 import {

@@ -21,7 +21,7 @@ import {
   type Point,
   type Rejection,
   type Series,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 
 export const TYPE_TAG = 'metric_type';
 export const INSTANCE_TAG = 'instance';

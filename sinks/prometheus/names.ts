@@ -9,7 +9,7 @@
  *   - so are values with halves of surrogate pairs, which UTF-8 does not have, those that begin with `U__` already, and
  *     an empty one, which would be none.
  */
-import { ALL_FIELDS, type Field, METRIC_TYPES, makeSeries, type Series } from '../../src/sink.ts';
+import { ALL_FIELDS, type Field, METRIC_TYPES, makeSeries, type Series } from '../../src/sink/contract.ts';
 
 export const METRIC_LABEL = '__name__';
 export const TYPE_LABEL = 'metric_type';

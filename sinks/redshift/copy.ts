@@ -1,5 +1,5 @@
 /** What COPY is told, and what it reads: the rows of a batch as text, delimited and escaped. Pure. */
-import type { Point } from '../../src/sink.ts';
+import type { Point } from '../../src/sink/contract.ts';
 import type { S3Address } from './config.ts';
 import { NAMES, STAGE, toRow } from './encode.ts';
 

@@ -12,7 +12,7 @@ import {
   type StoredPoint,
   storedSeries,
   type WindowRange,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 
 const NAME_BYTES = 512;
 const INSTANCE_BYTES = 128;

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
 import { constants, gzip } from 'node:zlib';
 import type { S3Client } from '@aws-sdk/client-s3';
-import type { Point, SinkLog } from '../../src/sink.ts';
+import type { Point, SinkLog } from '../../src/sink/contract.ts';
 import { awsError } from './classify.ts';
 import type { S3Address } from './config.ts';
 import { attemptPrefix, manifest, partText, ROWS_PER_PART, s3Url, stagePrefix } from './copy.ts';

@@ -18,7 +18,7 @@ import {
   type StoredPoint,
   type WindowRange,
   type WriteOutcome,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 import { classify, isAboutData, isLoadFailure, isRefusal, rejectReason, sqlState } from './classify.ts';
 import { MAX_COPIED_POINTS, type RedshiftConfig, settings, validate } from './config.ts';
 import { type Connection, Connections } from './connection.ts';

@@ -1,4 +1,4 @@
-import { setting, type Values } from '../../src/sink.ts';
+import { setting, type Values } from '../../src/sink/contract.ts';
 
 export const settings = {
   path: setting.text({

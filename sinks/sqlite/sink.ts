@@ -19,7 +19,7 @@ import {
   type StoredPoint,
   type WindowRange,
   type WriteOutcome,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 import { CONSTRAINT, classify, isRefusal, resultCode } from './classify.ts';
 import { type SqliteConfig, settings } from './config.ts';
 import {

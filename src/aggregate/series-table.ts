@@ -3,7 +3,7 @@ import type { Spelling } from './sample.ts';
 import { type Dimension, type Identity, identify, OVERFLOW_DIMENSION, seriesOf } from './series.ts';
 import { SeriesIndex } from './series-index.ts';
 import { SeriesRecords, type SeriesRef } from './series-records.ts';
-import { type Entry, MAX_SPELLING_BYTES, NONE, Spellings } from './spellings.ts';
+import { type Entry, MAX_SPELLING_BYTES, NONE, Spellings } from './spelling-table.ts';
 
 /** Room for the spellings, per series that the table is to keep: several of typical length. */
 const SPELLING_BYTES_PER_SERIES = 512;

@@ -8,12 +8,12 @@ import {
   type NatsConnection,
   type Status,
 } from 'nats';
-import { type Log, Quiet } from '../observe/log.ts';
+import { type Log, Quiet } from '../base/log.ts';
 import { connectError, isUnreachable, refusedCertificate } from './errors.ts';
 import { Frames } from './frames.ts';
 import { incoming } from './headers.ts';
+import { BusError, type Envelope } from './read/source.ts';
 import { type CoreConfig, parseServers, signInOptions } from './sign-in.ts';
-import { BusError, type Envelope } from './source.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const RECONNECT_WAIT_MS = 250;

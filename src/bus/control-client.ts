@@ -2,7 +2,7 @@
 import { Empty, ErrorCode, type Msg, NatsError, RequestStrategy } from 'nats';
 import type { Bus } from './connect.ts';
 import { CONTROL_PREFIX, CONTROL_SERVICE, EVENTS, EVERY_INSTANCE } from './control.ts';
-import { BusError } from './source.ts';
+import { BusError } from './read/source.ts';
 
 /** After the last instance that told it is there, so long nothing more. */
 const PING_JITTER_MS = 300;

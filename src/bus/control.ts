@@ -7,7 +7,7 @@
  *     fanout.control.events.<task>            published when a task has ended
  */
 import type { Service, ServiceMsg } from 'nats';
-import { VERSION } from '../version.ts';
+import { VERSION } from '../base/version.ts';
 import type { Bus } from './connect.ts';
 
 export const CONTROL_SERVICE = 'metrics-fanout';

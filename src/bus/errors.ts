@@ -1,8 +1,8 @@
 /** What went wrong on the bus, in words for the operator. */
 import { ErrorCode, NatsError } from 'nats';
-import { asksForCertificate } from './greeting.ts';
+import { BusError } from './read/source.ts';
+import { asksForCertificate } from './server-info.ts';
 import type { CoreConfig } from './sign-in.ts';
-import { BusError } from './source.ts';
 
 const REFUSED: readonly string[] = [
   ErrorCode.AuthorizationViolation,

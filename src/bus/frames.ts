@@ -13,7 +13,7 @@
  * This reaches into the client, so it runs only on versions of the package that it was tested with.
  */
 import type { NatsConnection } from 'nats';
-import { BusError } from './source.ts';
+import { BusError } from './read/source.ts';
 
 export const TESTED_VERSIONS: readonly string[] = ['2.29.3'];
 

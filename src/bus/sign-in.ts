@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import { type Authenticator, type ConnectionOptions, credsAuthenticator, nkeyAuthenticator } from 'nats';
-import type { Config } from '../config.ts';
-import { BusError } from './source.ts';
+import type { Config } from '../config/config.ts';
+import { BusError } from './read/source.ts';
 
 export type CoreConfig = Config['core'];
 type SignIn = Pick<ConnectionOptions, 'user' | 'pass' | 'token' | 'authenticator'>;

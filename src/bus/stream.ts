@@ -10,8 +10,8 @@ import {
 } from 'nats';
 import type { Bus } from './connect.ts';
 import { apiErrorCode, jetstreamError } from './errors.ts';
+import { BusError } from './read/source.ts';
 import type { CoreConfig } from './sign-in.ts';
-import { BusError } from './source.ts';
 import { uncovered } from './subjects.ts';
 
 /** How long a request to JetStream's API may take. */

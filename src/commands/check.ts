@@ -1,15 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
-import { bucketExists } from '../bus/bucket.ts';
-import { createCheckpointStore } from '../bus/checkpoints.ts';
+import { createLog } from '../base/log.ts';
+import { printable, printableJson } from '../base/printable.ts';
 import { type Bus, connect } from '../bus/connect.ts';
-import { createShapeStore } from '../bus/shapes.ts';
-import { BusError } from '../bus/source.ts';
+import { bucketExists } from '../bus/kv/bucket.ts';
+import { createCheckpointStore } from '../bus/kv/checkpoints.ts';
+import { createShapeStore } from '../bus/kv/window-shapes.ts';
+import { BusError } from '../bus/read/source.ts';
 import { describeStream, streamExists } from '../bus/stream.ts';
-import { type Config, loadConfig, type SinkConfig, windowShape } from '../config.ts';
+import { type Config, loadConfig, type SinkConfig, windowShape } from '../config/config.ts';
 import { isSameShape } from '../deliver/epochs.ts';
-import { createSink } from '../masked-sink.ts';
-import { createLog } from '../observe/log.ts';
 import {
   type Batch,
   makeSeries,
@@ -18,11 +18,11 @@ import {
   readBackOf,
   type Sink,
   SinkError,
-} from '../sink.ts';
-import { printable, printableJson } from '../text.ts';
-import { print, warn } from './output.ts';
-import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './page.ts';
-import { type Cell, renderTable } from './table.ts';
+} from '../sink/contract.ts';
+import { createSink } from '../sink/masked-sink.ts';
+import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { print, warn } from './terminal/output.ts';
+import { type Cell, renderTable } from './terminal/table.ts';
 
 /** One thing looked at, and what to do about it where it is not well. */
 interface Finding {

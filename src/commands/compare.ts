@@ -1,15 +1,15 @@
 import { writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { MAX_SAMPLES, Recording } from '../compare/report.ts';
-import { type Heard, hear } from '../compare/services.ts';
+import { amount } from '../base/number-format.ts';
+import { printable, printableJson } from '../base/printable.ts';
+import { type Heard, hear } from '../observe/other-services.ts';
+import { MAX_SAMPLES, Recording } from '../observe/report.ts';
 import { type Comparison, comparisonOf, notesOf, type Tone, viewOf } from '../observe/view.ts';
-import { amount } from '../observe/words.ts';
-import { printable, printableJson } from '../text.ts';
-import { duration, localUrlOf, stopSignal, timeout } from './arguments.ts';
-import { print } from './output.ts';
-import { describe, settings, suggest, WRONG_SETTINGS } from './page.ts';
-import { type Cell, renderTable } from './table.ts';
+import { describe, settings, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { duration, localUrlOf, stopSignal, timeout } from './terminal/option-values.ts';
+import { print } from './terminal/output.ts';
+import { type Cell, renderTable } from './terminal/table.ts';
 
 interface CompareOptions {
   readonly url: readonly string[];

@@ -1,5 +1,5 @@
 import { Argument, type Command, type Option } from 'commander';
-import { describe, pageOf, type Values, valuesOf } from './page.ts';
+import { describe, pageOf, type Values, valuesOf } from './terminal/help-page.ts';
 
 const PAGE = {
   summary: 'print the script by which a shell completes commands, options and their values',

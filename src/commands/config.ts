@@ -1,10 +1,10 @@
 import type { Command } from 'commander';
-import { describeConfig, loadConfig } from '../config.ts';
-import { settingGroups } from '../setting-groups.ts';
-import type { Setting } from '../settings.ts';
-import { warn } from './output.ts';
-import { BUS, describe, SINK_VARIABLES, WRONG_SETTINGS } from './page.ts';
-import { renderTable } from './table.ts';
+import { describeConfig, loadConfig } from '../config/config.ts';
+import { settingGroups } from '../config/setting-groups.ts';
+import type { Setting } from '../settings/setting.ts';
+import { BUS, describe, SINK_VARIABLES, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { warn } from './terminal/output.ts';
+import { renderTable } from './terminal/table.ts';
 
 const PAGE = {
   summary: 'print the settings as they are resolved from the environment, secrets masked',

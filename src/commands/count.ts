@@ -1,20 +1,20 @@
 import { type Command, InvalidArgumentError } from 'commander';
 import { SeriesTable } from '../aggregate/series-table.ts';
+import { createLog } from '../base/log.ts';
+import { printable, printableJson } from '../base/printable.ts';
 import { connect } from '../bus/connect.ts';
-import { pipelineTiling } from '../bus/shapes.ts';
-import { type Config, loadConfig } from '../config.ts';
+import { pipelineTiling } from '../bus/kv/window-shapes.ts';
+import { type Config, loadConfig } from '../config/config.ts';
 import type { Hand } from '../deliver/pipeline.ts';
-import { createLog } from '../observe/log.ts';
-import { lostInWords, replays, wholeWindows } from '../recompute.ts';
-import type { WindowRange } from '../sink.ts';
+import { lostInWords, replays, wholeWindows } from '../deliver/replay/recompute-range.ts';
+import type { WindowRange } from '../sink/contract.ts';
 import type { Filters } from '../tap/filters.ts';
 import { type Group, Tally } from '../tap/tally.ts';
-import { printable, printableJson } from '../text.ts';
-import { dimensionFilter, stopSignal, time } from './arguments.ts';
-import { print } from './output.ts';
-import { BUS, describe, STREAM, settings, WRONG_SETTINGS } from './page.ts';
-import { showProgress } from './progress.ts';
-import { renderTable } from './table.ts';
+import { BUS, describe, STREAM, settings, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { dimensionFilter, stopSignal, time } from './terminal/option-values.ts';
+import { print } from './terminal/output.ts';
+import { showProgress } from './terminal/progress-bar.ts';
+import { renderTable } from './terminal/table.ts';
 
 interface CountOptions extends Filters {
   readonly from?: number;

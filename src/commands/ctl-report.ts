@@ -1,10 +1,11 @@
 /** What instances answered, as plain data and in words. */
+
+import { printable, printableJson } from '../base/printable.ts';
 import type { Reply } from '../control/client.ts';
 import type { OperationName } from '../control/request.ts';
 import type { TaskReport } from '../control/tasks.ts';
 import type { SinkStatus, Status } from '../observe/status.ts';
-import { printable, printableJson } from '../text.ts';
-import { type Cell, renderTable } from './table.ts';
+import { type Cell, renderTable } from './terminal/table.ts';
 
 /** `task`: how the task ended that was waited for; unknown where nobody told. */
 export interface Outcome {

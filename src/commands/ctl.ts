@@ -1,16 +1,24 @@
 import { Argument, type Command, Option } from 'commander';
+import { createLog } from '../base/log.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { EVERY_INSTANCE } from '../bus/control.ts';
-import { BusError } from '../bus/source.ts';
-import { type Config, loadConfig } from '../config.ts';
+import { BusError } from '../bus/read/source.ts';
+import { type Config, loadConfig } from '../config/config.ts';
 import { BusWay, HttpWay, type Reply, type Way } from '../control/client.ts';
 import { MAX_PROFILE_SECONDS, OPERATIONS, type OperationName } from '../control/request.ts';
 import type { TaskReport } from '../control/tasks.ts';
-import { createLog } from '../observe/log.ts';
-import { localUrl, number, stopSignal, time, timeout } from './arguments.ts';
 import { type Outcome, outcomesJson, outcomesText } from './ctl-report.ts';
-import { print } from './output.ts';
-import { BUS, describe, type Page, SINK_KINDS, settings, suggest, WRONG_SETTINGS } from './page.ts';
+import {
+  BUS,
+  describe,
+  type Page,
+  SINK_KINDS,
+  settings,
+  suggest,
+  WRONG_SETTINGS,
+} from './terminal/help-page.ts';
+import { localUrl, number, stopSignal, time, timeout } from './terminal/option-values.ts';
+import { print } from './terminal/output.ts';
 
 interface Options {
   readonly instance?: string;

@@ -2,16 +2,16 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import { compareSinks, inWords, isEqual, readTruthFile } from '../compare/compare.ts';
-import type { TruthRow } from '../compare/truth.ts';
-import { loadConfig } from '../config.ts';
+import { loadConfig } from '../config/config.ts';
 import type { Status } from '../observe/status.ts';
-import { type Program, startProgram } from '../servers/program.ts';
-import { type ServiceProgram, startServiceProgram } from '../servers/service.ts';
+import { type Program, startProgram } from '../servers/fanout-program.ts';
+import { type ServiceProgram, startServiceProgram } from '../servers/service-program.ts';
 import { type Stack, startStack } from '../servers/stack.ts';
-import { duration, integer, number } from './arguments.ts';
-import { describe } from './page.ts';
-import { type Cell, renderTable } from './table.ts';
+import { compareSinks, inWords, isEqual, readTruthFile } from '../verify/rows.ts';
+import type { TruthRow } from '../verify/truth.ts';
+import { describe } from './terminal/help-page.ts';
+import { duration, integer, number } from './terminal/option-values.ts';
+import { type Cell, renderTable } from './terminal/table.ts';
 
 interface DemoOptions {
   /** Milliseconds. */

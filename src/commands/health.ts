@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { ask } from '../ask.ts';
-import { localUrlOf } from './arguments.ts';
-import { describe, settings, WRONG_SETTINGS } from './page.ts';
+import { ask } from '../base/http-client.ts';
+import { describe, settings, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { localUrlOf } from './terminal/option-values.ts';
 
 const TIMEOUT_MS = 5_000;
 

@@ -1,8 +1,8 @@
 import type { Argument, Command, Option } from 'commander';
-import { settingGroups } from '../setting-groups.ts';
-import type { Setting } from '../settings.ts';
-import { RELEASED, VERSION } from '../version.ts';
-import { describe, type Page, pageOf, type Row } from './page.ts';
+import { RELEASED, VERSION } from '../base/version.ts';
+import { settingGroups } from '../config/setting-groups.ts';
+import type { Setting } from '../settings/setting.ts';
+import { describe, type Page, pageOf, type Row } from './terminal/help-page.ts';
 
 const PAGE = {
   summary: 'print the manual page',

@@ -1,21 +1,29 @@
 import { type Command, Option } from 'commander';
 import { SeriesTable } from '../aggregate/series-table.ts';
+import { systemClock } from '../base/clock.ts';
+import { createLog, type Log } from '../base/log.ts';
 import { connect } from '../bus/connect.ts';
-import { pipelineTiling } from '../bus/shapes.ts';
-import { type Config, loadConfig, type SinkConfig } from '../config.ts';
-import { catchUp } from '../deliver/catch-up.ts';
-import { systemClock } from '../deliver/clock.ts';
-import { Lane } from '../deliver/lane.ts';
+import { pipelineTiling } from '../bus/kv/window-shapes.ts';
+import { type Config, loadConfig, type SinkConfig } from '../config/config.ts';
+import { Lane } from '../deliver/lane/lane.ts';
+import { catchUp } from '../deliver/replay/catch-up.ts';
+import { lostInWords, replays, wholeWindows } from '../deliver/replay/recompute-range.ts';
+import { rewriteWindow } from '../deliver/replay/recompute-window.ts';
 import { Reports } from '../deliver/reports.ts';
-import { rewriteWindow } from '../deliver/rewrite.ts';
-import { createSink } from '../masked-sink.ts';
-import { createLog, type Log } from '../observe/log.ts';
-import { lostInWords, replays, wholeWindows } from '../recompute.ts';
-import { limitsOf, type WindowRange } from '../sink.ts';
-import { stopSignal, time } from './arguments.ts';
-import { print } from './output.ts';
-import { BUS, describe, SINK_KINDS, SINK_VARIABLES, STREAM, suggest, WRONG_SETTINGS } from './page.ts';
-import { showProgress } from './progress.ts';
+import { limitsOf, type WindowRange } from '../sink/contract.ts';
+import { createSink } from '../sink/masked-sink.ts';
+import {
+  BUS,
+  describe,
+  SINK_KINDS,
+  SINK_VARIABLES,
+  STREAM,
+  suggest,
+  WRONG_SETTINGS,
+} from './terminal/help-page.ts';
+import { stopSignal, time } from './terminal/option-values.ts';
+import { print } from './terminal/output.ts';
+import { showProgress } from './terminal/progress-bar.ts';
 
 interface ReplayOptions {
   readonly sink: string;

@@ -1,8 +1,8 @@
 import type { Command } from 'commander';
-import { loadConfig } from '../config.ts';
-import { createLog } from '../observe/log.ts';
-import { startService } from '../service.ts';
-import { BUS, describe, SINK_VARIABLES, STREAM, settings, WRONG_SETTINGS } from './page.ts';
+import { createLog } from '../base/log.ts';
+import { loadConfig } from '../config/config.ts';
+import { startService } from '../service/start.ts';
+import { BUS, describe, SINK_VARIABLES, STREAM, settings, WRONG_SETTINGS } from './terminal/help-page.ts';
 
 const PAGE = {
   summary: 'read the bus, write every window to every sink that is on (the default command)',

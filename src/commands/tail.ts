@@ -1,18 +1,18 @@
 import { once } from 'node:events';
 import type { Command } from 'commander';
+import { createLog } from '../base/log.ts';
 import { type Bus, connect, type Incoming } from '../bus/connect.ts';
-import { createJetStreamSource } from '../bus/jetstream.ts';
-import { listen } from '../bus/listen.ts';
-import type { Envelope, Reader } from '../bus/source.ts';
-import { type Config, loadConfig } from '../config.ts';
-import { createLog } from '../observe/log.ts';
-import { TapDecoder } from '../tap/decoder.ts';
+import { createJetStreamSource } from '../bus/read/jetstream.ts';
+import type { Envelope, Reader } from '../bus/read/source.ts';
+import { listen } from '../bus/subscribe.ts';
+import { type Config, loadConfig } from '../config/config.ts';
 import type { Filters } from '../tap/filters.ts';
-import { linesOf, type Received } from '../tap/lines.ts';
 import { Pace } from '../tap/pace.ts';
-import { dimensionFilter, integer, stopSignal, subjects, time } from './arguments.ts';
-import { print } from './output.ts';
-import { BUS, describe, STREAM, settings, WRONG_SETTINGS } from './page.ts';
+import { linesOf, type Received } from '../tap/sample-lines.ts';
+import { TapDecoder } from '../tap/tap-decoder.ts';
+import { BUS, describe, STREAM, settings, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { dimensionFilter, integer, stopSignal, subjects, time } from './terminal/option-values.ts';
+import { print } from './terminal/output.ts';
 
 interface TailOptions extends Filters {
   readonly rate?: number;

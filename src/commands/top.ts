@@ -1,17 +1,17 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
+import { createLog } from '../base/log.ts';
+import { printable, printableJson } from '../base/printable.ts';
 import { connect, type Incoming } from '../bus/connect.ts';
-import { listen } from '../bus/listen.ts';
-import { type Config, loadConfig } from '../config.ts';
-import { createLog } from '../observe/log.ts';
-import { TapDecoder } from '../tap/decoder.ts';
+import { listen } from '../bus/subscribe.ts';
+import { type Config, loadConfig } from '../config/config.ts';
 import { dimensionOf } from '../tap/filters.ts';
 import { Rates, type Row, type Snapshot } from '../tap/rates.ts';
-import { printable, printableJson } from '../text.ts';
-import { integer, stopSignal, subjects, timeout } from './arguments.ts';
-import { print } from './output.ts';
-import { BUS, describe, settings, suggest, WRONG_SETTINGS } from './page.ts';
-import { cut, renderTable } from './table.ts';
+import { TapDecoder } from '../tap/tap-decoder.ts';
+import { BUS, describe, settings, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { integer, stopSignal, subjects, timeout } from './terminal/option-values.ts';
+import { print } from './terminal/output.ts';
+import { cut, renderTable } from './terminal/table.ts';
 
 interface TopOptions {
   readonly by: string;

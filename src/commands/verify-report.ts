@@ -1,10 +1,11 @@
 /** What `verify` says, as plain data and in words. */
-import { type Difference, inWords } from '../compare/compare.ts';
-import type { Verdict } from '../compare/verdict.ts';
-import { lostInWords } from '../recompute.ts';
-import type { WindowRange } from '../sink.ts';
-import { printable, printableJson } from '../text.ts';
-import { type Cell, renderTable } from './table.ts';
+
+import { printable, printableJson } from '../base/printable.ts';
+import { lostInWords } from '../deliver/replay/recompute-range.ts';
+import type { WindowRange } from '../sink/contract.ts';
+import { type Difference, inWords } from '../verify/rows.ts';
+import type { Verdict } from '../verify/verdict.ts';
+import { type Cell, renderTable } from './terminal/table.ts';
 
 export interface SinkFindings {
   readonly id: string;

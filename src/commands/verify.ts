@@ -1,26 +1,34 @@
 import { type Command, Option } from 'commander';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
-import { bucketExists } from '../bus/bucket.ts';
-import { createCheckpointStore, type StoredCheckpoint } from '../bus/checkpoints.ts';
+import { systemClock } from '../base/clock.ts';
+import { createLog } from '../base/log.ts';
 import { type Bus, connect } from '../bus/connect.ts';
-import { pipelineTiling } from '../bus/shapes.ts';
-import { READ_TIMEOUT_MS } from '../compare/compare.ts';
-import type { JudgedSink } from '../compare/verdict.ts';
-import { onlyMatching, Verification } from '../compare/verification.ts';
-import { type Config, loadConfig, type SinkConfig } from '../config.ts';
+import { bucketExists } from '../bus/kv/bucket.ts';
+import { createCheckpointStore, type StoredCheckpoint } from '../bus/kv/checkpoints.ts';
+import { pipelineTiling } from '../bus/kv/window-shapes.ts';
+import { type Config, loadConfig, type SinkConfig } from '../config/config.ts';
 import { matchesGlob } from '../decode/glob.ts';
-import { resumeFrom } from '../deliver/begin.ts';
-import { systemClock } from '../deliver/clock.ts';
-import { recomputeWindow } from '../deliver/rewrite.ts';
-import { createSink } from '../masked-sink.ts';
-import { createLog } from '../observe/log.ts';
-import { replays, wholeWindows } from '../recompute.ts';
-import { readBackOf, type Sink, type WindowRange } from '../sink.ts';
-import { collect, stopSignal, time } from './arguments.ts';
-import { print } from './output.ts';
-import { BUS, describe, SINK_KINDS, SINK_VARIABLES, STREAM, suggest, WRONG_SETTINGS } from './page.ts';
-import { showProgress } from './progress.ts';
+import { replays, wholeWindows } from '../deliver/replay/recompute-range.ts';
+import { recomputeWindow } from '../deliver/replay/recompute-window.ts';
+import { resumeFrom } from '../deliver/start-points.ts';
+import { readBackOf, type Sink, type WindowRange } from '../sink/contract.ts';
+import { createSink } from '../sink/masked-sink.ts';
+import { READ_TIMEOUT_MS } from '../verify/rows.ts';
+import type { JudgedSink } from '../verify/verdict.ts';
+import { onlyMatching, Verification } from '../verify/verification.ts';
+import {
+  BUS,
+  describe,
+  SINK_KINDS,
+  SINK_VARIABLES,
+  STREAM,
+  suggest,
+  WRONG_SETTINGS,
+} from './terminal/help-page.ts';
+import { collect, stopSignal, time } from './terminal/option-values.ts';
+import { print } from './terminal/output.ts';
+import { showProgress } from './terminal/progress-bar.ts';
 import { type Report, reportJson, reportOf, reportText } from './verify-report.ts';
 
 interface VerifyOptions {

@@ -1,7 +1,7 @@
 /** Tells a URL what came of a task: at least once, signed, to that URL only, and not for ever. */
 import { createHmac } from 'node:crypto';
-import { backoffMs, type Clock } from '../deliver/clock.ts';
-import { VERSION } from '../version.ts';
+import { backoffMs, type Clock } from '../base/clock.ts';
+import { VERSION } from '../base/version.ts';
 
 const ATTEMPTS = 8;
 const ATTEMPT_TIMEOUT_MS = 10_000;

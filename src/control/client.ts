@@ -1,6 +1,6 @@
 /** How instances are asked from outside: over the bus, or one over HTTP; and how long tasks are waited for. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ask } from '../ask.ts';
+import { ask } from '../base/http-client.ts';
 import type { Bus } from '../bus/connect.ts';
 import { EVERY_INSTANCE } from '../bus/control.ts';
 import { askAll, askInstance, hearTasks, instancesOnBus } from '../bus/control-client.ts';

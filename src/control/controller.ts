@@ -1,11 +1,12 @@
 /** Does what is asked of this instance, wherever the request came from: the bus or HTTP. */
-import { type Config, describeConfig } from '../config.ts';
-import type { Clock } from '../deliver/clock.ts';
-import { type Log, Quiet } from '../observe/log.ts';
+
+import type { Clock } from '../base/clock.ts';
+import { type Log, Quiet } from '../base/log.ts';
+import { checkCallback } from '../config/callback-hosts.ts';
+import { type Config, describeConfig } from '../config/config.ts';
 import type { Status } from '../observe/status.ts';
-import { checkCallback } from './callback-hosts.ts';
-import { runCommand } from './child.ts';
-import { profileCpu, profilePath, snapshotHeap } from './inspect.ts';
+import { runCommand } from './command-process.ts';
+import { profileCpu, profilePath, snapshotHeap } from './profiles.ts';
 import { Refusal } from './refusal.ts';
 import { type ControlRequest, isOperation, OPERATIONS, parseRequest, type RequestOf } from './request.ts';
 import { type TaskReport, Tasks, type Work } from './tasks.ts';

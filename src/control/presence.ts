@@ -1,9 +1,10 @@
 /** Keeps control on the bus, on a connection of its own: what it does, and what it may not, is no matter of the data's. */
+
+import { backoffMs, type Clock } from '../base/clock.ts';
+import { type Log, Quiet } from '../base/log.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { type ControlOptions, EVENTS, serveControl } from '../bus/control.ts';
-import type { Config } from '../config.ts';
-import { backoffMs, type Clock } from '../deliver/clock.ts';
-import { type Log, Quiet } from '../observe/log.ts';
+import type { Config } from '../config/config.ts';
 import type { ControlOnBus } from './controller.ts';
 import type { TaskReport } from './tasks.ts';
 

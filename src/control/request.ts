@@ -1,5 +1,5 @@
 /** What may be asked of an instance, and how a request must look. Pure. */
-import { parseTime } from '../times.ts';
+import { parseTime } from '../base/time-text.ts';
 import { Refusal } from './refusal.ts';
 
 /** Requests are a few names and times; more is a mistake, or worse. */

@@ -1,8 +1,8 @@
 /** What takes longer than a request: each has an id, is told of when it ends, and is remembered for a while. */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Clock } from '../deliver/clock.ts';
-import type { Log } from '../observe/log.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
 import { type CallbackOutcome, deliver, MAX_CALLBACK_BYTES } from './callback.ts';
 import { Refusal, type RefusalCode } from './refusal.ts';
 

@@ -1,5 +1,5 @@
 import type { Decoder, SampleHandler } from './decoder.ts';
-import { BAR, CR, EQUALS, HASH, LF, SPACE, TAB } from './lines.ts';
+import { BAR, CR, EQUALS, HASH, LF, SPACE, TAB } from './line-decoder.ts';
 import { COMMA, OPEN_ARRAY, OPEN_OBJECT } from './scanner.ts';
 import { EVENT } from './statsd.ts';
 

@@ -1,10 +1,11 @@
 import { identify } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
-import { hashOf } from '../aggregate/spellings.ts';
+import { hashOf } from '../aggregate/spelling-table.ts';
 import { DecodedSample, NO_TYPE } from './decoded-sample.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { GoLayout } from './go-layout.ts';
 import { checkIdentity, keyText, readDimensions } from './identity.ts';
+import { DIMENSIONS, FIELDS, NAME, TIMESTAMP, TYPE, TYPES, UNKNOWN, VALUE, wordAt } from './json-words.ts';
 import { MAX_MESSAGE_BYTES } from './limits.ts';
 import type { Rejection } from './rejection.ts';
 import {
@@ -21,7 +22,6 @@ import {
   Scanner,
 } from './scanner.ts';
 import { TimestampReader } from './timestamp.ts';
-import { DIMENSIONS, FIELDS, NAME, TIMESTAMP, TYPE, TYPES, UNKNOWN, VALUE, wordAt } from './words.ts';
 
 /**
  * Messages whose series are looked up together: with many series, each lookup waits for memory several times, and the

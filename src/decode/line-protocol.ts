@@ -4,7 +4,7 @@ import type { SeriesTable } from '../aggregate/series-table.ts';
 import { INT64, readDecimal, readInteger, readNanos, UINT64 } from './decimal.ts';
 import { matchesGlob } from './glob.ts';
 import { MAX_LINE_SPREAD } from './limits.ts';
-import { CR, EQUALS, HASH, identifyTags, LF, type Line, LineDecoder, SPACE, TAB } from './lines.ts';
+import { CR, EQUALS, HASH, identifyTags, LF, type Line, LineDecoder, SPACE, TAB } from './line-decoder.ts';
 import type { Rejection } from './rejection.ts';
 import { ascii, COMMA, FAILED, QUOTE } from './scanner.ts';
 

@@ -2,7 +2,7 @@ import { COUNTER, GAUGE, TIMER } from '../aggregate/sample.ts';
 import type { Dimension, Identity } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { readDecimal } from './decimal.ts';
-import { BAR, CR, HASH, identifyTags, LF, type Line, LineDecoder, SPACE, TAB } from './lines.ts';
+import { BAR, CR, HASH, identifyTags, LF, type Line, LineDecoder, SPACE, TAB } from './line-decoder.ts';
 import type { Rejection } from './rejection.ts';
 import { ascii, COLON, isDigit } from './scanner.ts';
 

@@ -6,23 +6,23 @@ import type { Aggregator } from '../aggregate/aggregator.ts';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
-import type { Gap, Source } from '../bus/source.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Gap, Source } from '../bus/read/source.ts';
 import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
-import type { SinkLimits } from '../sink.ts';
-import { type Beginning, hasBegun, liveFrom, windowsTouched } from './begin.ts';
-import type { OpenReplay } from './catch-up.ts';
-import { type CatchUpEvents, CatchUps } from './catch-ups.ts';
-import type { Clock } from './clock.ts';
+import type { SinkLimits } from '../sink/contract.ts';
 import type { EpochWatch } from './epochs.ts';
 import { FanOut } from './fanout.ts';
-import type { CheckpointKeeper } from './keeper.ts';
-import { Lane } from './lane.ts';
+import type { CheckpointKeeper } from './lane/checkpoint-saver.ts';
+import { Lane } from './lane/lane.ts';
+import type { LaneSink, StoreFailure } from './lane/writer.ts';
 import { type Hand, openPipeline, type Pipeline, type PipelineSettings } from './pipeline.ts';
-import type { CatchUpProgress } from './progress.ts';
+import type { OpenReplay } from './replay/catch-up.ts';
+import type { CatchUpProgress } from './replay/catch-up-progress.ts';
+import { type CatchUpEvents, CatchUps } from './replay/catch-ups.ts';
+import { recomputeWindow, rewriteWindow } from './replay/recompute-window.ts';
 import type { RejectedPoint } from './reports.ts';
-import { recomputeWindow, rewriteWindow } from './rewrite.ts';
+import { type Beginning, hasBegun, liveFrom, windowsTouched } from './start-points.ts';
 import { Verifier, type VerifierOptions, type VerifySettings } from './verifier.ts';
-import type { LaneSink, StoreFailure } from './writer.ts';
 
 /** What is read, and where each sink goes on. */
 export interface Attachment {

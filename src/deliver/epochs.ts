@@ -7,9 +7,9 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import { type Epoch, floorTo, Tiling, type WindowShape } from '../aggregate/tiling.ts';
-import type { AgreedShapes, KnownShapes, ShapeStore, Shapes } from '../bus/shapes.ts';
-import { BusError } from '../bus/source.ts';
-import { backoffMs, type Clock } from './clock.ts';
+import { backoffMs, type Clock } from '../base/clock.ts';
+import type { AgreedShapes, KnownShapes, ShapeStore, Shapes } from '../bus/kv/window-shapes.ts';
+import { BusError } from '../bus/read/source.ts';
 
 /** How long an announcement may take from the look at the server's clock until it is stored. */
 const ANNOUNCE_MS = 10_000;

@@ -1,6 +1,6 @@
 import type { ClosedWindow } from '../aggregate/window.ts';
-import type { Lane } from './lane.ts';
-import { handOut } from './queue.ts';
+import type { Lane } from './lane/lane.ts';
+import { handOut } from './lane/queue.ts';
 
 /** The live path's end: hands every complete window to all lanes, and waits for none (I7). */
 export class FanOut {

@@ -3,14 +3,14 @@ import type { Sample } from '../aggregate/sample.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
-import type { Envelope, Gap, Reader } from '../bus/source.ts';
-import type { Slice } from '../config.ts';
+import type { Envelope, Gap, Reader } from '../bus/read/source.ts';
+import type { Slice } from '../config/config.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import { decompress } from '../decode/encoding.ts';
 import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
 import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
 import type { Rejection } from '../decode/rejection.ts';
-import type { Beginning } from './begin.ts';
+import type { Beginning } from './start-points.ts';
 
 /**
  * Takes the windows that became complete, oldest first; before `boundary` there are no others. All messages up to

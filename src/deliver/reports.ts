@@ -1,11 +1,12 @@
 /** What lanes and pipelines tell the operator: one log line for what happens, not one for each time. */
+
+import type { Clock } from '../base/clock.ts';
+import { type Log, Quiet } from '../base/log.ts';
 import type { Bus } from '../bus/connect.ts';
 import { publishRejected } from '../bus/rejected.ts';
 import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
-import { type Log, Quiet } from '../observe/log.ts';
-import type { Point, Rejection } from '../sink.ts';
-import type { Clock } from './clock.ts';
-import type { StoreFailure } from './writer.ts';
+import type { Point, Rejection } from '../sink/contract.ts';
+import type { StoreFailure } from './lane/writer.ts';
 
 const INTERVAL_MS = 1000;
 const CHECKPOINT_INTERVAL_MS = 60_000;

@@ -4,10 +4,10 @@
  * again from the stream as well. One window at a time, and never where that could hold up the lane.
  */
 import type { ClosedWindow } from '../aggregate/window.ts';
-import { Bell, type Clock } from './clock.ts';
-import { type Digest, isChosen, isSameDigest, NO_ROWS } from './digest.ts';
-import type { Recomputed } from './rewrite.ts';
-import type { SinkDigests } from './writer.ts';
+import { Bell, type Clock } from '../base/clock.ts';
+import { type Digest, isChosen, isSameDigest, NO_ROWS } from './lane/digest.ts';
+import type { SinkDigests } from './lane/writer.ts';
+import type { Recomputed } from './replay/recompute-window.ts';
 
 /** Windows that wait to be verified; those past it are unknown. */
 const MAX_WAITING = 1000;

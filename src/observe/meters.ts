@@ -1,9 +1,9 @@
 /** What is measured over time: rates and latencies. The counters themselves are elsewhere; they are looked at each second. */
 import { METRIC_TYPES } from '../aggregate/point.ts';
-import { type Quantiles, RecentQuantiles } from './latency.ts';
+import { total } from '../base/number-format.ts';
+import { type Quantiles, RecentQuantiles } from './quantiles.ts';
 import { Rate } from './rate.ts';
 import type { Counts, Status } from './status.ts';
-import { total } from './words.ts';
 
 const SOURCE_RATE_MS = 10_000;
 /** Windows come in bursts: a rate over fewer would jump up and down. */

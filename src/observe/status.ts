@@ -1,13 +1,13 @@
 /** All that is to be known of a running instance, as plain data: `/api/status` shows it, `/metrics` counts it. */
 import type { WindowShape } from '../aggregate/tiling.ts';
-import type { ProbeResult } from '../compare/probes.ts';
-import type { LaneState } from '../deliver/lane.ts';
-import type { CatchUpProgress } from '../deliver/progress.ts';
+import type { LaneState } from '../deliver/lane/lane.ts';
+import type { StoreFailure } from '../deliver/lane/writer.ts';
+import type { CatchUpProgress } from '../deliver/replay/catch-up-progress.ts';
 import type { VerifiedWindows } from '../deliver/verifier.ts';
-import type { StoreFailure } from '../deliver/writer.ts';
-import type { Price } from '../price.ts';
-import type { Quantiles } from './latency.ts';
-import type { TopName } from './top-names.ts';
+import type { ProbeResult } from '../probe/probes.ts';
+import type { TopName } from '../probe/top-names.ts';
+import type { Price } from '../sink/price.ts';
+import type { Quantiles } from './quantiles.ts';
 
 export type { VerifiedWindows } from '../deliver/verifier.ts';
 

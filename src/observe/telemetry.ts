@@ -1,7 +1,7 @@
 /** The Prometheus side: every scrape takes one Status and shows it under the names that users rely on. */
 import { totalmem } from 'node:os';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { METRIC_TYPES, REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../sink.ts';
+import { METRIC_TYPES, REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../sink/contract.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
 
 type Labels = Readonly<Record<string, string>>;

@@ -1,8 +1,19 @@
 /** A status in words, the same for the page, `compare` and the report: they only paint. Pure. */
-import type { QueryResult } from '../compare/probes.ts';
-import { REFUSE_REASONS } from '../sink.ts';
+
+import {
+  amount,
+  byReason,
+  bytes,
+  dollars,
+  NONE,
+  percent,
+  perSecond,
+  seconds,
+  total,
+} from '../base/number-format.ts';
+import type { QueryResult } from '../probe/probes.ts';
+import { REFUSE_REASONS } from '../sink/contract.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
-import { amount, byReason, bytes, dollars, NONE, percent, perSecond, seconds, total } from './words.ts';
 
 export type Tone = 'good' | 'warn' | 'bad' | 'plain';
 

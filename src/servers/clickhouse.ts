@@ -1,7 +1,7 @@
 /** A real ClickHouse (`clickhouse-server`, Debian's package of the same name) for the tests. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { freePort, type Server, startProcess, temporaryFolder } from './process.ts';
+import { freePort, type Server, startProcess, temporaryFolder } from './server-process.ts';
 
 export interface ClickHouseOptions {
   readonly user: string;

@@ -1,6 +1,6 @@
 /** An emulator of DynamoDB in memory (`dynalite`) for the demo and the tests, in a process of its own. */
 import { createRequire } from 'node:module';
-import { freePort, type RestartableServer, startProcess, startRestartable } from './process.ts';
+import { freePort, type RestartableServer, startProcess, startRestartable } from './server-process.ts';
 
 /**
  * The child's program; its arguments are dynalite's path and the port. dynalite throws where a client cuts a request

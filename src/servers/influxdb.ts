@@ -8,7 +8,7 @@ import {
   startProcess,
   startRestartable,
   temporaryFolder,
-} from './process.ts';
+} from './server-process.ts';
 
 export interface InfluxDbOptions {
   /** Switches sign-in on, with this user as the administrator. */

@@ -8,7 +8,7 @@ import {
   startProcess,
   startRestartable,
   temporaryFolder,
-} from './process.ts';
+} from './server-process.ts';
 
 /** Who may sign in; without one, everybody. */
 export type NatsAuth =

@@ -16,7 +16,7 @@ import {
   startProcess,
   startRestartable,
   temporaryFolder,
-} from './process.ts';
+} from './server-process.ts';
 
 /** Pausing it also pauses the processes that serve its connections. */
 export interface Postgres extends RestartableServer {

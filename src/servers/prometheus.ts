@@ -2,7 +2,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { freePort, type Server, startProcess, temporaryFolder } from './process.ts';
+import { freePort, type Server, startProcess, temporaryFolder } from './server-process.ts';
 
 export interface Prometheus extends Server {
   /** The values of an instant query, in the order of their labels. */

@@ -4,7 +4,7 @@ import { startDynamoDb } from './dynamodb.ts';
 import { startInfluxDb } from './influxdb.ts';
 import { type NatsOptions, type NatsServer, startNats } from './nats.ts';
 import { type Postgres, startPostgres } from './postgres.ts';
-import { type RestartableServer, type Server, temporaryFolder } from './process.ts';
+import { type RestartableServer, type Server, temporaryFolder } from './server-process.ts';
 
 export interface Stack {
   readonly nats: NatsServer;

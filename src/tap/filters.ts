@@ -1,5 +1,5 @@
 import { matchesGlob } from '../decode/glob.ts';
-import type { Series } from '../sink.ts';
+import type { Series } from '../sink/contract.ts';
 
 export interface DimensionFilter {
   readonly key: string;

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { COUNTER, GAUGE, type Spelling } from '../../src/aggregate/sample.ts';
 import { identify, makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
-import { hashOf, NONE, Spellings } from '../../src/aggregate/spellings.ts';
+import { hashOf, NONE, Spellings } from '../../src/aggregate/spelling-table.ts';
 
 function spelling(name: string, dimensions: string, type = COUNTER): Spelling {
   const bytes = Buffer.from(`#${name}${dimensions}`);

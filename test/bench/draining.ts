@@ -1,8 +1,8 @@
 /** The service in a process that also watches how long its draining thread stands still. */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
-import { loadConfig } from '../../src/config.ts';
-import { createLog } from '../../src/observe/log.ts';
-import { startService } from '../../src/service.ts';
+import { createLog } from '../../src/base/log.ts';
+import { loadConfig } from '../../src/config/config.ts';
+import { startService } from '../../src/service/start.ts';
 
 /** Of the event loop's delays since the last look, in ms, and the service's own memory, in bytes. */
 export interface Look {

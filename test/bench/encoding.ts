@@ -3,7 +3,7 @@ import { encodeItem } from '../../sinks/dynamodb/encode.ts';
 import { encodePoint } from '../../sinks/influxdb/encode.ts';
 import { toRow as toRedshiftRow } from '../../sinks/redshift/encode.ts';
 import { toRow as toSqliteRow } from '../../sinks/sqlite/encode.ts';
-import type { Point } from '../../src/sink.ts';
+import type { Point } from '../../src/sink/contract.ts';
 import { manyPoints } from '../conformance/points.ts';
 import { type Figure, figure } from './measure.ts';
 

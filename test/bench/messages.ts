@@ -1,5 +1,5 @@
 /** What the benchmarks send: messages of about 150 bytes, as nats_metrics writes them. */
-import { type Random, seededRandom } from '../../src/compare/random.ts';
+import { type Random, seededRandom } from '../../src/load/random.ts';
 
 const APPS = 20;
 const ROUTES = 50;

@@ -1,7 +1,7 @@
 /** (a) to (d) and (g): what a message costs whoever receives it, by process and by thread. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startNats } from '../../src/servers/nats.ts';
-import { startServiceProgram } from '../../src/servers/service.ts';
+import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { type Child, startChild } from './children.ts';
 import { type CpuTime, cpuTimeOf, type Figure, figure } from './measure.ts';

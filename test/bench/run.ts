@@ -8,7 +8,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
-import { renderTable } from '../../src/commands/table.ts';
+import { renderTable } from '../../src/commands/terminal/table.ts';
 import { startChild } from './children.ts';
 import { measureEncoding } from './encoding.ts';
 import type { HotLoopResult } from './hot-loop.ts';

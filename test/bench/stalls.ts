@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Status } from '../../src/observe/status.ts';
 import { startNats } from '../../src/servers/nats.ts';
-import { freePort } from '../../src/servers/process.ts';
+import { freePort } from '../../src/servers/server-process.ts';
 import { startStack } from '../../src/servers/stack.ts';
 import { type Child, startChild } from './children.ts';
 import type { Look } from './draining.ts';

@@ -1,7 +1,7 @@
 /** A long time at a steady rate: whether the service's memory grows. */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startServiceProgram } from '../../src/servers/service.ts';
+import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { startStack } from '../../src/servers/stack.ts';
 import { startChild } from './children.ts';
 import { type Figure, figure, median } from './measure.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startInfluxDb } from '../../src/servers/influxdb.ts';
 import { startNats } from '../../src/servers/nats.ts';
-import { spawnTied, temporaryFolder } from '../../src/servers/process.ts';
+import { spawnTied, temporaryFolder } from '../../src/servers/server-process.ts';
 import { startChild } from './children.ts';
 import { cpuTimeOf, type Figure, figure } from './measure.ts';
 

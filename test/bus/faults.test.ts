@@ -1,11 +1,11 @@
 import { cpSync, rmSync } from 'node:fs';
 import { afterEach, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
-import { createCoreSource } from '../../src/bus/core.ts';
-import { createJetStreamSource } from '../../src/bus/jetstream.ts';
+import { createCoreSource } from '../../src/bus/read/core.ts';
+import { createJetStreamSource } from '../../src/bus/read/jetstream.ts';
 import { ensureStream } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
 import {
   busAt,
   expectMonotone,

@@ -1,8 +1,8 @@
 import { connect as connectSocket } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect } from '../../src/bus/connect.ts';
-import { createCoreSource } from '../../src/bus/core.ts';
-import { createJetStreamSource } from '../../src/bus/jetstream.ts';
+import { createCoreSource } from '../../src/bus/read/core.ts';
+import { createJetStreamSource } from '../../src/bus/read/jetstream.ts';
 import { ensureStream, manager } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { memoryLog, Recorder, settings, until } from './support.ts';

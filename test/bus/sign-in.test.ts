@@ -2,10 +2,10 @@ import { unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
-import { BusError } from '../../src/bus/source.ts';
+import { BusError } from '../../src/bus/read/source.ts';
 import { ensureStream } from '../../src/bus/stream.ts';
 import { type NatsOptions, type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { freePort, temporaryFolder } from '../../src/servers/process.ts';
+import { freePort, temporaryFolder } from '../../src/servers/server-process.ts';
 import { type Certificates, makeCertificates, makeDecentralised, makeNkey } from './credentials.ts';
 import { memoryLog, settings, until } from './support.ts';
 

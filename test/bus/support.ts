@@ -1,15 +1,15 @@
 /** What the tests of the bus share. */
 import type { SubscriptionOptions } from 'nats';
 import { expect } from 'vitest';
+import type { Log } from '../../src/base/log.ts';
 import type { Bus } from '../../src/bus/connect.ts';
 import { connect } from '../../src/bus/connect.ts';
 import type { FrameSink } from '../../src/bus/frames.ts';
-import { createJetStreamSource } from '../../src/bus/jetstream.ts';
+import { createJetStreamSource } from '../../src/bus/read/jetstream.ts';
+import type { Envelope, Gap, Reader, Start } from '../../src/bus/read/source.ts';
 import type { CoreConfig } from '../../src/bus/sign-in.ts';
-import type { Envelope, Gap, Reader, Start } from '../../src/bus/source.ts';
-import { CORE_SETTINGS } from '../../src/config.ts';
-import type { Log } from '../../src/observe/log.ts';
-import { readSettings, type SettingError } from '../../src/settings.ts';
+import { CORE_SETTINGS } from '../../src/config/config.ts';
+import { readSettings, type SettingError } from '../../src/settings/setting.ts';
 
 export interface Line {
   readonly level: string;

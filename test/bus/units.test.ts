@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { ServerClock } from '../../src/bus/clock.ts';
-import { prefixLength, ReplySubject } from '../../src/bus/reply-subject.ts';
+import { prefixLength, ReplySubject } from '../../src/bus/read/reply-subject.ts';
+import { ServerClock } from '../../src/bus/read/server-clock.ts';
 import { covers, uncovered } from '../../src/bus/subjects.ts';
 
 describe('reply subjects', () => {

@@ -1,10 +1,10 @@
 /** Real servers, `load` and the service as processes of their own, faults in all of them, and then the comparison. */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { compareSinks } from '../../src/compare/compare.ts';
-import { loadConfig } from '../../src/config.ts';
-import { startProgram } from '../../src/servers/program.ts';
+import { loadConfig } from '../../src/config/config.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
+import { compareSinks } from '../../src/verify/rows.ts';
 import {
   type FaultCounts,
   injectFaults,

@@ -1,10 +1,10 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { openBucket } from '../../src/bus/bucket.ts';
-import { compareSinks, isEqual } from '../../src/compare/compare.ts';
-import { loadConfig } from '../../src/config.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
+import { openBucket } from '../../src/bus/kv/bucket.ts';
+import { loadConfig } from '../../src/config/config.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { compareSinks, isEqual } from '../../src/verify/rows.ts';
 import { busAt } from '../bus/support.ts';
 import { type Cluster, startCluster } from './cluster.ts';
 import { untilConfirmed } from './heal.ts';

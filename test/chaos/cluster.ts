@@ -2,7 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, nanos, StorageType, type StreamConfig } from 'nats';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { freePort } from '../../src/servers/process.ts';
+import { freePort } from '../../src/servers/server-process.ts';
 
 const SERVERS = 3;
 const ELECTION_MS = 60_000;

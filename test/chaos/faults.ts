@@ -1,7 +1,7 @@
 /** What goes wrong, when and for how long: all drawn from a seed. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Random, seededRandom } from '../../src/compare/random.ts';
-import type { RestartableServer } from '../../src/servers/process.ts';
+import { type Random, seededRandom } from '../../src/load/random.ts';
+import type { RestartableServer } from '../../src/servers/server-process.ts';
 import type { Instances } from './instances.ts';
 import type { Link } from './link.ts';
 

@@ -1,8 +1,8 @@
 /** Instances of the service that are killed and started again at once, and what they said of themselves meanwhile. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Status } from '../../src/observe/status.ts';
-import { freePort } from '../../src/servers/process.ts';
-import { type Program, startProgram } from '../../src/servers/program.ts';
+import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
+import { freePort } from '../../src/servers/server-process.ts';
 
 const POLL_MS = 500;
 const STATUS_TIMEOUT_MS = 2_000;

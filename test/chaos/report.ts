@@ -1,6 +1,7 @@
 /** What a run of chaos did and found. */
-import { type Comparison, isEqual } from '../../src/compare/compare.ts';
+
 import type { Status } from '../../src/observe/status.ts';
+import { type Comparison, isEqual } from '../../src/verify/rows.ts';
 import type { FaultCounts } from './faults.ts';
 import type { Healing } from './heal.ts';
 import type { InstanceTotals } from './instances.ts';

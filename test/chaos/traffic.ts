@@ -1,8 +1,8 @@
 /** `load` in a process of its own, and what the stream holds of what it sent. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { readTruthFile } from '../../src/compare/compare.ts';
-import type { TruthRow } from '../../src/compare/truth.ts';
-import { startProgram } from '../../src/servers/program.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
+import { readTruthFile } from '../../src/verify/rows.ts';
+import type { TruthRow } from '../../src/verify/truth.ts';
 
 export const WINDOW_MS = 1_000;
 export const WINDOWS = {

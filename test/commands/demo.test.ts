@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { startProgram } from '../../src/servers/program.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 
 test('a demo that sent nothing says so, and is no success', async () => {
   const program = startProgram(['demo', '--rate', '1', '--duration', '100ms'], {});

@@ -4,9 +4,9 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
-import { createProgram } from '../../src/program.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
-import { MAIN } from '../../src/servers/program.ts';
+import { createProgram } from '../../src/commands/program.ts';
+import { MAIN } from '../../src/servers/fanout-program.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
 
 /** A shell that waits for an answer that does not come. */
 const SHELL_TIMEOUT_MS = 60_000;

@@ -7,9 +7,9 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from 'nats';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { readTruth, type TruthRow } from '../../src/compare/truth.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { readTruth, type TruthRow } from '../../src/verify/truth.ts';
 
 const TIMEOUT_MS = 60_000;
 const LAUNCHER = `

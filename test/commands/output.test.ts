@@ -5,7 +5,7 @@ import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { MAIN } from '../../src/servers/program.ts';
+import { MAIN } from '../../src/servers/fanout-program.ts';
 
 /** More than a pipe holds. */
 const SINKS = 5_000;

@@ -1,6 +1,6 @@
 /** What a sink must do when its server, or the way there, fails: say so, soon, and work again afterwards. */
 import { describe, expect, it } from 'vitest';
-import { RETRY_REASONS, type WriteOutcome } from '../../src/sink.ts';
+import { RETRY_REASONS, type WriteOutcome } from '../../src/sink/contract.ts';
 import type { Direction } from '../faults/proxy.ts';
 import { settlesPromptly } from './lifecycle.ts';
 import { differences, EVERYTHING, manyPoints, START, WINDOW_MS } from './points.ts';

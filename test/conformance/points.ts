@@ -10,7 +10,7 @@ import {
   type Sink,
   type StoredPoint,
   type WindowRange,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 
 export const WINDOW_MS = 10_000;
 /** 2026-11-23T01:30:00Z: within an hour that some time zones have twice. */

@@ -1,6 +1,6 @@
 /** A sink under test, made as the composition root makes it and fed as a lane feeds it. */
 import { expect } from 'vitest';
-import { readSettings, type SettingError } from '../../src/settings.ts';
+import { readSettings, type SettingError } from '../../src/settings/setting.ts';
 import {
   type Batch,
   limitsOf,
@@ -15,7 +15,7 @@ import {
   type StoredPoint,
   type WindowRange,
   type WriteOutcome,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 import type { FaultProxy } from '../faults/proxy.ts';
 import { readAll } from './points.ts';
 

@@ -4,9 +4,9 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
+import type { Clock } from '../../src/base/clock.ts';
+import { checkCallback, parseCallbackHosts } from '../../src/config/callback-hosts.ts';
 import { deliver, SIGNATURE_HEADER, sign } from '../../src/control/callback.ts';
-import { checkCallback, parseCallbackHosts } from '../../src/control/callback-hosts.ts';
-import type { Clock } from '../../src/deliver/clock.ts';
 
 const SECRET = 'a secret of the callback';
 const BODY = JSON.stringify({ id: 'x', text: 'größer' });

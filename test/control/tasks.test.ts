@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
+import { systemClock } from '../../src/base/clock.ts';
 import { type TaskReport, Tasks } from '../../src/control/tasks.ts';
-import { systemClock } from '../../src/deliver/clock.ts';
 
 test('a task that is cancelled before it begins does nothing', async () => {
   const { promise: told, resolve: tell } = Promise.withResolvers<TaskReport>();

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
 import { Tiling } from '../../src/aggregate/tiling.ts';
-import type { Checkpoint } from '../../src/bus/checkpoints.ts';
-import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/source.ts';
-import { readFrom } from '../../src/deliver/begin.ts';
+import type { Checkpoint } from '../../src/bus/kv/checkpoints.ts';
+import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/read/source.ts';
 import { Engine, type EngineEvents, type EngineSettings } from '../../src/deliver/engine.ts';
-import { CheckpointKeeper } from '../../src/deliver/keeper.ts';
+import { CheckpointKeeper } from '../../src/deliver/lane/checkpoint-saver.ts';
+import { readFrom } from '../../src/deliver/start-points.ts';
 import { ScriptedSink } from './fixtures.ts';
 import { VirtualClock } from './virtual-clock.ts';
 

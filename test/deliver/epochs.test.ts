@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { AgreedShapes, KnownShapes } from '../../src/bus/shapes.ts';
+import type { AgreedShapes, KnownShapes } from '../../src/bus/kv/window-shapes.ts';
 import { EpochWatch, planEpochs, type Wanted } from '../../src/deliver/epochs.ts';
 import { settle, VirtualClock } from './virtual-clock.ts';
 

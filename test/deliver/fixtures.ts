@@ -1,10 +1,10 @@
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { SeriesRecords } from '../../src/aggregate/series-records.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
-import { digestOfRows, digestOfWindow } from '../../src/deliver/digest.ts';
-import { Lane, type LaneOptions } from '../../src/deliver/lane.ts';
-import { handOut } from '../../src/deliver/queue.ts';
-import type { SinkDigests, StoreFailure } from '../../src/deliver/writer.ts';
+import { digestOfRows, digestOfWindow } from '../../src/deliver/lane/digest.ts';
+import { Lane, type LaneOptions } from '../../src/deliver/lane/lane.ts';
+import { handOut } from '../../src/deliver/lane/queue.ts';
+import type { SinkDigests, StoreFailure } from '../../src/deliver/lane/writer.ts';
 import type {
   Batch,
   Point,
@@ -13,7 +13,7 @@ import type {
   StoredPoint,
   WindowRange,
   WriteOutcome,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 import type { VirtualClock } from './virtual-clock.ts';
 
 export const WINDOW_MS = 1000;

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { WriteOutcome } from '../../src/sink.ts';
+import type { WriteOutcome } from '../../src/sink/contract.ts';
 import { handout, laneOf, ScriptedSink, WINDOW_MS } from './fixtures.ts';
 import { VirtualClock } from './virtual-clock.ts';
 

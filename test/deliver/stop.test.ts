@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { CheckpointKeeper } from '../../src/deliver/keeper.ts';
+import { CheckpointKeeper } from '../../src/deliver/lane/checkpoint-saver.ts';
 import { handout, laneOf, ScriptedSink, WINDOW_MS } from './fixtures.ts';
 import { VirtualClock } from './virtual-clock.ts';
 

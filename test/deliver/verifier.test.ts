@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { digestOfRows, digestOfWindow, isChosen, isSameDigest } from '../../src/deliver/digest.ts';
+import { digestOfRows, digestOfWindow, isChosen, isSameDigest } from '../../src/deliver/lane/digest.ts';
+import type { SinkDigests } from '../../src/deliver/lane/writer.ts';
 import { Verifier, type VerifierOptions } from '../../src/deliver/verifier.ts';
-import type { SinkDigests } from '../../src/deliver/writer.ts';
-import type { StoredPoint } from '../../src/sink.ts';
+import type { StoredPoint } from '../../src/sink/contract.ts';
 import { counterWindow } from './fixtures.ts';
 import { settle, VirtualClock } from './virtual-clock.ts';
 

@@ -1,4 +1,4 @@
-import type { Clock } from '../../src/deliver/clock.ts';
+import type { Clock } from '../../src/base/clock.ts';
 
 /** A clock that only moves when it is told to, and a random source with a seed: runs repeat to the last step. */
 export class VirtualClock implements Clock {

@@ -2,16 +2,16 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type JsMsg, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { compareWithTruth, isEqual } from '../../src/compare/compare.ts';
-import { Truth, type TruthRow } from '../../src/compare/truth.ts';
-import { loadConfig } from '../../src/config.ts';
+import { loadConfig } from '../../src/config/config.ts';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
-import type { Server } from '../../src/servers/process.ts';
-import { startProgram } from '../../src/servers/program.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import { startPrometheusReceiver } from '../../src/servers/prometheus.ts';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import type { Server } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
-import type { StoredPoint } from '../../src/sink.ts';
+import type { StoredPoint } from '../../src/sink/contract.ts';
+import { compareWithTruth, isEqual } from '../../src/verify/rows.ts';
+import { Truth, type TruthRow } from '../../src/verify/truth.ts';
 import { oddSeries } from './odd-names.ts';
 import { sample, WINDOW_MS, WINDOWS } from './support.ts';
 

@@ -1,10 +1,10 @@
 /** What examples/nats/metrics-fanout.conf permits is enough for everybody, and no more than that. */
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import type { NatsServer } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
-import { startProgram } from '../../src/servers/program.ts';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { as, Client, startExampleBus, type User } from './bus-users.ts';
 import { ask, ctl, ended, eventually } from './control-support.ts';
 import { WINDOWS } from './support.ts';

@@ -2,12 +2,12 @@ import { once } from 'node:events';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { bucketExists } from '../../src/bus/bucket.ts';
 import { connect } from '../../src/bus/connect.ts';
+import { bucketExists } from '../../src/bus/kv/bucket.ts';
 import { ensureStream, streamExists } from '../../src/bus/stream.ts';
-import { loadConfig } from '../../src/config.ts';
-import { startProgram } from '../../src/servers/program.ts';
-import { startServiceProgram } from '../../src/servers/service.ts';
+import { loadConfig } from '../../src/config/config.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
+import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { KEY, startReceiver } from '../sinks/otlp-receiver.ts';
 

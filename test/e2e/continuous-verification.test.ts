@@ -1,7 +1,7 @@
 /** The service verifies its windows by itself, in four real stores. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { editByHand } from './hand-edits.ts';
 import { endOf, sample, sendTraffic, WINDOWS } from './support.ts';

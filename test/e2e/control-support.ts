@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Msg, type NatsConnection, RequestStrategy } from 'nats';
 import type { AnswerBody } from '../../src/control/controller.ts';
 import type { TaskReport } from '../../src/control/tasks.ts';
-import { startProgram } from '../../src/servers/program.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 
 /** What a test looks at: whatever is there. */
 // biome-ignore lint/suspicious/noExplicitAny: the tests say what they expect of it

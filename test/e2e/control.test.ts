@@ -8,13 +8,13 @@ import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import type { TruthRow } from '../../src/compare/truth.ts';
+import { VERSION } from '../../src/base/version.ts';
 import { OPERATIONS } from '../../src/control/request.ts';
 import { viewOf } from '../../src/observe/view.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
-import { VERSION } from '../../src/version.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
+import type { TruthRow } from '../../src/verify/truth.ts';
 import { type Anything, ask, askEverybody, ctl, ended, eventually } from './control-support.ts';
 import { endOf, expectEqual, sample, sendTraffic, WINDOWS } from './support.ts';
 

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
-import { loadConfig } from '../../src/config.ts';
-import { freePort } from '../../src/servers/process.ts';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { loadConfig } from '../../src/config/config.ts';
+import { freePort } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
-import type { StoredPoint } from '../../src/sink.ts';
+import type { StoredPoint } from '../../src/sink/contract.ts';
 import { ctl, eventually } from './control-support.ts';
 import { WINDOWS } from './support.ts';
 

@@ -2,11 +2,11 @@
 import { join } from 'node:path';
 import { connect, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { TruthRow } from '../../src/compare/truth.ts';
 import { viewOf } from '../../src/observe/view.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { freePort, temporaryFolder } from '../../src/servers/process.ts';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { freePort, temporaryFolder } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
+import type { TruthRow } from '../../src/verify/truth.ts';
 import { type Anything, ask, askEverybody, ctl, ended, eventually } from './control-support.ts';
 import { endOf, expectEqual, sendTraffic, WINDOWS } from './support.ts';
 

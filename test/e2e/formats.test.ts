@@ -4,11 +4,11 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { headers } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
-import { loadConfig } from '../../src/config.ts';
+import { loadConfig } from '../../src/config/config.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
-import { startProgram } from '../../src/servers/program.ts';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Sent, WRITERS } from '../decode/writers.ts';
 import { WINDOW_MS, WINDOWS } from './support.ts';
 

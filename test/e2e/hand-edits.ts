@@ -6,8 +6,8 @@ import {
   PutItemCommand,
   UpdateItemCommand,
 } from '@aws-sdk/client-dynamodb';
-import type { TruthRow } from '../../src/compare/truth.ts';
 import type { Stack } from '../../src/servers/stack.ts';
+import type { TruthRow } from '../../src/verify/truth.ts';
 
 /** A row that no producer sent. */
 export const ADDED = { id: 'f'.repeat(32), name: 'added.by.hand' } as const;

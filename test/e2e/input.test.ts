@@ -2,12 +2,12 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
-import { loadConfig, type SinkConfig } from '../../src/config.ts';
+import { loadConfig, type SinkConfig } from '../../src/config/config.ts';
 import { REJECTIONS } from '../../src/decode/rejection.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
-import type { StoredPoint } from '../../src/sink.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
+import type { StoredPoint } from '../../src/sink/contract.ts';
 import { WINDOW_MS, WINDOWS } from './support.ts';
 
 const folder = temporaryFolder('input');

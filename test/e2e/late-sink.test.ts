@@ -1,7 +1,7 @@
 /** A sink is switched on when the stream is long already: it is filled from its beginning, at nobody else's cost. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { countOf, endOf, expectEqual, startTraffic, WINDOW_MS, WINDOWS } from './support.ts';
 

@@ -1,5 +1,11 @@
 /** A sink outside the project, as its users write them: it refuses points of one name for good. */
-import { type Batch, defineSink, type Sink, type StoredPoint, type WriteOutcome } from '../../src/sink.ts';
+import {
+  type Batch,
+  defineSink,
+  type Sink,
+  type StoredPoint,
+  type WriteOutcome,
+} from '../../src/sink/contract.ts';
 
 export default defineSink({
   kind: 'limited',

@@ -1,7 +1,7 @@
 /** A store is down for a while at a high rate: in bounded memory, at nobody else's cost, and soon made up for. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { endOf, expectEqual, sample, startTraffic, WINDOWS } from './support.ts';
 

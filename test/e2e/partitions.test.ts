@@ -2,10 +2,10 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
-import { startProgram } from '../../src/servers/program.ts';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { verifyConfirmed, WINDOW_MS, WINDOWS } from './support.ts';
 
 const MESSAGES = 1000;

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type Prometheus, startPrometheus } from '../../src/servers/prometheus.ts';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { countOf, endOf, sample, sendTraffic, WINDOWS } from './support.ts';
 
@@ -124,7 +124,7 @@ describe('HTTP', () => {
 });
 
 test('broken configuration: every error at once, exit code 78', async () => {
-  const { startProgram } = await import('../../src/servers/program.ts');
+  const { startProgram } = await import('../../src/servers/fanout-program.ts');
   writeFileSync(join(stack.folder, 'empty'), '');
   const program = startProgram(['run'], {
     WINDOW: 'x',

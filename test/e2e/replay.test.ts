@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Report } from '../../src/commands/verify-report.ts';
-import type { TruthRow } from '../../src/compare/truth.ts';
-import { startProgram } from '../../src/servers/program.ts';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
+import type { TruthRow } from '../../src/verify/truth.ts';
 import { endOf, expectEqual, sendTraffic, WINDOW_MS, WINDOWS } from './support.ts';
 
 let stack: Stack;

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { startServiceProgram } from '../../src/servers/service.ts';
+import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { countOf, endOf, expectEqual, startTraffic, WINDOWS } from './support.ts';
 

@@ -4,9 +4,9 @@ import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import { startNats } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
-import { startProgram } from '../../src/servers/program.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { setBack } from '../faults/set-back.ts';
 
 /** More than the reader takes in one breath: windows are closed in between. */

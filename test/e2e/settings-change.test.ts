@@ -1,7 +1,7 @@
 /** WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES change while the stream goes on. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { endOf, expectEqual, startTraffic, WINDOWS } from './support.ts';
 

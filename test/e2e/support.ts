@@ -2,11 +2,11 @@
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { Report } from '../../src/commands/verify-report.ts';
-import { compareSinks, isEqual, readTruthFile } from '../../src/compare/compare.ts';
-import type { TruthRow } from '../../src/compare/truth.ts';
-import { loadConfig } from '../../src/config.ts';
-import { startProgram } from '../../src/servers/program.ts';
+import { loadConfig } from '../../src/config/config.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import type { Stack } from '../../src/servers/stack.ts';
+import { compareSinks, isEqual, readTruthFile } from '../../src/verify/rows.ts';
+import type { TruthRow } from '../../src/verify/truth.ts';
 
 export const WINDOW_MS = 1000;
 /** Short windows, so that a few seconds have many. */

@@ -3,10 +3,10 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { TruthRow } from '../../src/compare/truth.ts';
+import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
-import { type Program, startProgram } from '../../src/servers/program.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import type { TruthRow } from '../../src/verify/truth.ts';
 import { endOf, sendTraffic, WINDOWS } from './support.ts';
 
 const folder = temporaryFolder('taps');

@@ -2,9 +2,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { type Server, temporaryFolder } from '../../src/servers/process.ts';
 import { startPrometheusReceiver } from '../../src/servers/prometheus.ts';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { type Server, temporaryFolder } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { KEY, type Receiver, startReceiver } from '../sinks/otlp-receiver.ts';
 import { countOf, endOf, sendTraffic, verifyConfirmed, WINDOWS } from './support.ts';
 

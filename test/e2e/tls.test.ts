@@ -2,11 +2,11 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startClickHouse } from '../../src/servers/clickhouse.ts';
 import { startDynamoDb } from '../../src/servers/dynamodb.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import { startInfluxDb } from '../../src/servers/influxdb.ts';
 import { startPostgres } from '../../src/servers/postgres.ts';
-import { type Server, temporaryFolder } from '../../src/servers/process.ts';
-import { startProgram } from '../../src/servers/program.ts';
 import { startPrometheusReceiver } from '../../src/servers/prometheus.ts';
+import { type Server, temporaryFolder } from '../../src/servers/server-process.ts';
 import { type Certificates, makeCertificates } from '../bus/credentials.ts';
 import { type Certificate, startTlsFront, type TlsFront } from '../faults/tls.ts';
 import { KEY, startReceiver } from '../sinks/otlp-receiver.ts';

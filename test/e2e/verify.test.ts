@@ -1,10 +1,10 @@
 /** `verify` against four real stores, of which rows are changed by hand. */
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { TruthRow } from '../../src/compare/truth.ts';
-import { startProgram } from '../../src/servers/program.ts';
-import { type ServiceProgram, startServiceProgram } from '../../src/servers/service.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
+import type { TruthRow } from '../../src/verify/truth.ts';
 import { ADDED, CHANGED_SUM, editByHand } from './hand-edits.ts';
 import { endOf, sendTraffic, verifyConfirmed, WINDOWS } from './support.ts';
 

@@ -4,7 +4,7 @@ import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'nod
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { temporaryFolder } from '../../src/servers/process.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
 
 const run = promisify(execFile);
 /** Installing goes by what npm has in its cache, but may have to ask for more. */

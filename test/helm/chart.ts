@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Ajv } from 'ajv';
 import { parse, parseAllDocuments } from 'yaml';
-import { temporaryFolder } from '../../src/servers/process.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
 
 export const CHART = fileURLToPath(new URL('../../helm', import.meta.url));
 const RENDERER = fileURLToPath(new URL('./render/main.go', import.meta.url));

@@ -2,14 +2,14 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { Probes } from '../../src/compare/probes.ts';
-import { loadConfig } from '../../src/config.ts';
-import { systemClock } from '../../src/deliver/clock.ts';
+import { systemClock } from '../../src/base/clock.ts';
+import { loadConfig } from '../../src/config/config.ts';
 import { Meters } from '../../src/observe/meters.ts';
-import { snapshot } from '../../src/observe/snapshot.ts';
 import { Telemetry } from '../../src/observe/telemetry.ts';
-import { WindowScan } from '../../src/observe/window-scan.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
+import { Probes } from '../../src/probe/probes.ts';
+import { WindowScan } from '../../src/probe/window-scan.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { snapshot } from '../../src/service/snapshot.ts';
 import { alertQueries, DASHBOARD, dashboardQueries, metricsOf } from './queries.ts';
 
 /** What the service exports before it is attached: every name is there. */

@@ -10,8 +10,8 @@ import { ctlCommand } from '../../src/commands/ctl.ts';
 import { tailCommand } from '../../src/commands/tail.ts';
 import { topCommand } from '../../src/commands/top.ts';
 import { verifyCommand } from '../../src/commands/verify.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
-import { RETRY_REASONS } from '../../src/sink.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { RETRY_REASONS } from '../../src/sink/contract.ts';
 import { ALERTS, type Series } from './alerts.ts';
 import { CHART } from './chart.ts';
 

@@ -1,7 +1,7 @@
 /** The schema of the chart's values. What a setting accepts comes from the service's own settings. */
 import { SINKS } from '../../sinks/index.ts';
-import { CORE_SETTINGS, SINK_SETTINGS, settingsOf } from '../../src/config.ts';
-import { type Setting, type Settings, setting } from '../../src/settings.ts';
+import { CORE_SETTINGS, SINK_SETTINGS, settingsOf } from '../../src/config/config.ts';
+import { type Setting, type Settings, setting } from '../../src/settings/setting.ts';
 
 type Schema = Readonly<Record<string, unknown>>;
 type Properties = Readonly<Record<string, Schema>>;

@@ -3,8 +3,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SINKS } from '../../sinks/index.ts';
-import { CORE_SETTINGS, loadConfig, settingsOf } from '../../src/config.ts';
-import { type Setting, type Settings, variableName } from '../../src/settings.ts';
+import { CORE_SETTINGS, loadConfig, settingsOf } from '../../src/config/config.ts';
+import { type Setting, type Settings, variableName } from '../../src/settings/setting.ts';
 import {
   CHART,
   objectsOf,

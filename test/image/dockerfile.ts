@@ -3,7 +3,7 @@ import { type ChildProcess, spawnSync } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DockerfileParser } from 'dockerfile-ast';
-import { spawnTied } from '../../src/servers/process.ts';
+import { spawnTied } from '../../src/servers/server-process.ts';
 
 export interface Instruction {
   readonly keyword: string;

@@ -1,14 +1,14 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ALPHA } from '../../src/aggregate/sketch.ts';
+import { Quiet } from '../../src/base/log.ts';
 import { History, type Moment } from '../../src/observe/history.ts';
-import { RecentQuantiles } from '../../src/observe/latency.ts';
-import { Quiet } from '../../src/observe/log.ts';
 import { Meters } from '../../src/observe/meters.ts';
+import { RecentQuantiles } from '../../src/observe/quantiles.ts';
 import { Rate } from '../../src/observe/rate.ts';
 import type { Status } from '../../src/observe/status.ts';
-import { TopNames } from '../../src/observe/top-names.ts';
-import { WindowScan } from '../../src/observe/window-scan.ts';
+import { TopNames } from '../../src/probe/top-names.ts';
+import { WindowScan } from '../../src/probe/window-scan.ts';
 import { counterWindow } from '../deliver/fixtures.ts';
 
 describe('a rate', () => {

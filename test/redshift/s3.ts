@@ -7,7 +7,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import S3rver from '@20minutes/s3rver';
 import { DeleteObjectCommand, ListObjectsV2Command, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
-import { temporaryFolder } from '../../src/servers/process.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
 
 /** Answers in the server's place, or never, and says so by true. */
 export type S3Fault = (method: string, target: string, response: ServerResponse) => boolean;

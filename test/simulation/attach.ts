@@ -1,10 +1,10 @@
-/** How an instance is attached: src/attachment.ts over the simulated stream and checkpoints. */
+/** How an instance is attached: src/service/attachment.ts over the simulated stream and checkpoints. */
 import { Tiling } from '../../src/aggregate/tiling.ts';
-import type { Slice } from '../../src/config.ts';
-import { firstWanted, readFrom, resumeFrom } from '../../src/deliver/begin.ts';
+import type { Slice } from '../../src/config/config.ts';
 import type { Attachment } from '../../src/deliver/engine.ts';
 import { EpochWatch } from '../../src/deliver/epochs.ts';
-import { CheckpointKeeper } from '../../src/deliver/keeper.ts';
+import { CheckpointKeeper } from '../../src/deliver/lane/checkpoint-saver.ts';
+import { firstWanted, readFrom, resumeFrom } from '../../src/deliver/start-points.ts';
 import { SimCheckpointStore, SimShapeStore } from './checkpoints.ts';
 import { SimCoreSource } from './core-source.ts';
 import { sliceOf } from './end.ts';

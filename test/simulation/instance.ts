@@ -1,7 +1,8 @@
 /** One process of the service: what it is made of dies with it, what it has sent may still arrive. */
-import { BusError, type Source } from '../../src/bus/source.ts';
-import type { Slice } from '../../src/config.ts';
-import { backoffMs, type Clock } from '../../src/deliver/clock.ts';
+
+import { backoffMs, type Clock } from '../../src/base/clock.ts';
+import { BusError, type Source } from '../../src/bus/read/source.ts';
+import type { Slice } from '../../src/config/config.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSink } from '../../src/deliver/engine.ts';
 import { attachToCore, attachToStream } from './attach.ts';
 import { Connection } from './connection.ts';
@@ -110,7 +111,7 @@ export class Instance {
     this.#stop.abort();
   }
 
-  /** As src/service.ts does: over all its engines. */
+  /** As src/service/start.ts does: over all its engines. */
   pauseSink(id: string): void {
     this.paused.add(id);
     this.everPaused.add(id);
@@ -123,7 +124,7 @@ export class Instance {
     this.engine?.resume(id);
   }
 
-  /** As src/service.ts does. Resolves when it has stopped, never when it dies. */
+  /** As src/service/start.ts does. Resolves when it has stopped, never when it dies. */
   async run(): Promise<void> {
     const { scenario, slices } = this.#world;
     const slice = slices > 1 ? { index: this.index, of: slices } : { index: 0, of: 1 };

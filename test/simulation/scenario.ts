@@ -1,6 +1,6 @@
 /** What a seed decides before a run begins: settings, sinks, and when which fault comes. */
-import type { Begin } from '../../src/config.ts';
-import type { SinkLimits } from '../../src/sink.ts';
+import type { Begin } from '../../src/config/config.ts';
+import type { SinkLimits } from '../../src/sink/contract.ts';
 import type { OracleSettings } from '../aggregate/oracle.ts';
 import type { Chance } from './chance.ts';
 import { PROFILES, type Profile } from './profiles.ts';

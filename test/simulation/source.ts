@@ -1,16 +1,16 @@
 /**
- * A reader of the stream that behaves as src/bus/jetstream.ts and src/bus/pull.ts do, over a network with delays: two
+ * A reader of the stream that behaves as src/bus/read/jetstream.ts and src/bus/read/pull.ts do, over a network with delays: two
  * requests outstanding, so that up to two batches still come to a reader who asked for time; a probe that tells when all
  * has been read; a new consumer behind the last message whenever the old one is lost.
  */
-import { ServerClock } from '../../src/bus/clock.ts';
+import { ServerClock } from '../../src/bus/read/server-clock.ts';
 import {
   BusError,
   newSourceStats,
   type Reader,
   type Source,
   type SourceStats,
-} from '../../src/bus/source.ts';
+} from '../../src/bus/read/source.ts';
 import type { Instance } from './instance.ts';
 import { SimPull } from './pull.ts';
 import { handOver } from './stream.ts';

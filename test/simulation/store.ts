@@ -1,7 +1,7 @@
 /** A store: a keyed table that overwrites, outlives the service, and behaves as its phases say. */
-import { BACKOFF_CAP_MS } from '../../src/deliver/clock.ts';
-import { digestOfRows, digestOfWindow } from '../../src/deliver/digest.ts';
-import type { SinkDigests } from '../../src/deliver/writer.ts';
+import { BACKOFF_CAP_MS } from '../../src/base/clock.ts';
+import { digestOfRows, digestOfWindow } from '../../src/deliver/lane/digest.ts';
+import type { SinkDigests } from '../../src/deliver/lane/writer.ts';
 import type {
   Batch,
   Point,
@@ -11,8 +11,8 @@ import type {
   StoredPoint,
   WindowRange,
   WriteOutcome,
-} from '../../src/sink.ts';
-import { SinkError } from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
+import { SinkError } from '../../src/sink/contract.ts';
 import type { Instance } from './instance.ts';
 import { FATES, type Fate, type Profile } from './profiles.ts';
 import type { SinkPlan } from './scenario.ts';

@@ -1,6 +1,6 @@
 /** The truth: what producers publish, decided before the run begins, and what of it the stream holds at any time. */
 import { gzipSync } from 'node:zlib';
-import type { Reader } from '../../src/bus/source.ts';
+import type { Reader } from '../../src/bus/read/source.ts';
 import { expectedSamples, shapeAt, windowStart } from '../aggregate/oracle.ts';
 import type { Chance } from './chance.ts';
 import type { Scenario } from './scenario.ts';

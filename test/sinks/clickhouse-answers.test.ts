@@ -3,7 +3,7 @@ import type { RequestListener } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import clickhouse from '../../sinks/clickhouse/sink.ts';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
-import type { Sink } from '../../src/sink.ts';
+import type { Sink } from '../../src/sink/contract.ts';
 import {
   differences,
   EVERYTHING,

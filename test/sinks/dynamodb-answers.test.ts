@@ -12,8 +12,8 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import module from '../../sinks/dynamodb/sink.ts';
 import { startDynamoDb } from '../../src/servers/dynamodb.ts';
-import type { Server } from '../../src/servers/process.ts';
-import type { Sink } from '../../src/sink.ts';
+import type { Server } from '../../src/servers/server-process.ts';
+import type { Sink } from '../../src/sink/contract.ts';
 import { differences, EVERYTHING, makePoint, manyPoints, readAll } from '../conformance/points.ts';
 
 type Fault = (operation: string, body: string, response: ServerResponse) => boolean;

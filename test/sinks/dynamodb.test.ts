@@ -1,7 +1,7 @@
 import { CreateTableCommand, DeleteTableCommand, DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { afterAll } from 'vitest';
 import { startDynamoDb } from '../../src/servers/dynamodb.ts';
-import type { Server } from '../../src/servers/process.ts';
+import type { Server } from '../../src/servers/server-process.ts';
 import { describeConformance } from '../conformance.ts';
 
 process.env.AWS_ACCESS_KEY_ID = 'AKIAFANOUTTEST';

@@ -8,8 +8,8 @@ import fc from 'fast-check';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import module from '../../sinks/influxdb/sink.ts';
 import { startInfluxDb } from '../../src/servers/influxdb.ts';
-import type { Server } from '../../src/servers/process.ts';
-import type { Sink } from '../../src/sink.ts';
+import type { Server } from '../../src/servers/server-process.ts';
+import type { Sink } from '../../src/sink/contract.ts';
 import { differences, EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
 
 const NEVER = new AbortController().signal;

@@ -11,7 +11,7 @@ import {
   tagsOf,
   unescapeText,
 } from '../../sinks/influxdb/encode.ts';
-import { ALL_FIELDS, makeSeries } from '../../src/sink.ts';
+import { ALL_FIELDS, makeSeries } from '../../src/sink/contract.ts';
 import { HOSTILE_TEXTS, makePoint } from '../conformance/points.ts';
 
 const text = fc.oneof(

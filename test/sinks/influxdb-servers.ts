@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
 import { startInfluxDb } from '../../src/servers/influxdb.ts';
-import type { Server } from '../../src/servers/process.ts';
+import type { Server } from '../../src/servers/server-process.ts';
 
 export const ADMIN = { user: 'ad"min', password: "pass'word\\" };
 /** How 1.8 wants a user and a password as a token. */

@@ -2,14 +2,14 @@
 import { readFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { loadConfig } from '../../src/config.ts';
-import { createSink } from '../../src/masked-sink.ts';
+import { loadConfig } from '../../src/config/config.ts';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
 import { startDynamoDb } from '../../src/servers/dynamodb.ts';
 import { startInfluxDb } from '../../src/servers/influxdb.ts';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
-import type { Server } from '../../src/servers/process.ts';
-import type { Sink } from '../../src/sink.ts';
+import type { Server } from '../../src/servers/server-process.ts';
+import type { Sink } from '../../src/sink/contract.ts';
+import { createSink } from '../../src/sink/masked-sink.ts';
 import { differences, EVERYTHING, manyPoints, readAll, START, WINDOW_MS } from '../conformance/points.ts';
 
 const README = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');

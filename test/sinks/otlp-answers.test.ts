@@ -1,8 +1,8 @@
 /** What OTLP says of a point, and what every answer of a receiver means. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import otlp from '../../sinks/otlp/sink.ts';
-import { readSettings, type SettingError } from '../../src/settings.ts';
-import type { Sink, SinkError } from '../../src/sink.ts';
+import { readSettings, type SettingError } from '../../src/settings/setting.ts';
+import type { Sink, SinkError } from '../../src/sink/contract.ts';
 import { makePoint, manyPoints, START, WINDOW_MS } from '../conformance/points.ts';
 import {
   type Answer,

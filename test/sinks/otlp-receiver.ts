@@ -13,7 +13,7 @@ import {
   makeSeries,
   type Series,
   type StoredPoint,
-} from '../../src/sink.ts';
+} from '../../src/sink/contract.ts';
 
 /** What is used of the generated code, which comes without types. */
 interface Generated {

@@ -1,6 +1,6 @@
 import otlp from '../../sinks/otlp/sink.ts';
-import type { Server } from '../../src/servers/process.ts';
-import { defineSink, HttpServer, type Sink, type StoredPoint } from '../../src/sink.ts';
+import type { Server } from '../../src/servers/server-process.ts';
+import { defineSink, HttpServer, type Sink, type StoredPoint } from '../../src/sink/contract.ts';
 import { describeConformance, type Harness } from '../conformance.ts';
 import { KEY, startReceiver } from './otlp-receiver.ts';
 

@@ -5,8 +5,8 @@ import { describe, expect, it } from 'vitest';
 import { decodeLabels, labelsOf, METRIC_LABEL, metricOf } from '../../sinks/prometheus/names.ts';
 import prometheus from '../../sinks/prometheus/sink.ts';
 import { type ReceiverOptions, startPrometheusReceiver } from '../../src/servers/prometheus.ts';
-import { readSettings, type SettingError } from '../../src/settings.ts';
-import { makeSeries, type Point, readBackOf, type Sink } from '../../src/sink.ts';
+import { readSettings, type SettingError } from '../../src/settings/setting.ts';
+import { makeSeries, type Point, readBackOf, type Sink } from '../../src/sink/contract.ts';
 import {
   differences,
   EVERYTHING,

@@ -1,5 +1,5 @@
-import type { Server } from '../../src/servers/process.ts';
 import { startPrometheusReceiver } from '../../src/servers/prometheus.ts';
+import type { Server } from '../../src/servers/server-process.ts';
 import { describeConformance } from '../conformance.ts';
 
 /** The points of the suite lie in the past, and come in any order. */

@@ -6,7 +6,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ROWS_PER_PART } from '../../sinks/redshift/copy.ts';
 import redshift from '../../sinks/redshift/sink.ts';
-import type { Sink } from '../../src/sink.ts';
+import type { Sink } from '../../src/sink/contract.ts';
 import { differences, EVERYTHING, makePoint, manyPoints, readAll } from '../conformance/points.ts';
 import { PROMPT_MS, sinkError } from '../conformance/subject.ts';
 import { type Rig, ROLE, S3_SETTINGS, startRig } from '../redshift/rig.ts';

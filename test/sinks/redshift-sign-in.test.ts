@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import { SignIn } from '../../sinks/redshift/sign-in.ts';
 import redshift from '../../sinks/redshift/sink.ts';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
-import { type Sink, SinkError } from '../../src/sink.ts';
+import { type Sink, SinkError } from '../../src/sink/contract.ts';
 import { manyPoints } from '../conformance/points.ts';
 import { PROMPT_MS, sinkError } from '../conformance/subject.ts';
 import { RedshiftDouble } from '../redshift/double.ts';

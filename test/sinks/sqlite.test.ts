@@ -5,8 +5,8 @@ import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { classify } from '../../sinks/sqlite/classify.ts';
 import sqlite from '../../sinks/sqlite/sink.ts';
-import { temporaryFolder } from '../../src/servers/process.ts';
-import { type Sink, SinkError } from '../../src/sink.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { type Sink, SinkError } from '../../src/sink/contract.ts';
 import { EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
 import { describeConformance } from '../conformance.ts';
 

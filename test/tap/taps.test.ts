@@ -4,13 +4,13 @@ import { expect, test } from 'vitest';
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { SeriesRecords } from '../../src/aggregate/series-records.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
-import { columnsOf, cut, renderTable } from '../../src/commands/table.ts';
-import { TapDecoder } from '../../src/tap/decoder.ts';
+import { columnsOf, cut, renderTable } from '../../src/commands/terminal/table.ts';
 import { matchesFilters, parseFilter } from '../../src/tap/filters.ts';
-import { linesOf } from '../../src/tap/lines.ts';
 import { Pace } from '../../src/tap/pace.ts';
 import { Rates } from '../../src/tap/rates.ts';
+import { linesOf } from '../../src/tap/sample-lines.ts';
 import { Tally } from '../../src/tap/tally.ts';
+import { TapDecoder } from '../../src/tap/tap-decoder.ts';
 import { SETTINGS } from '../decode/formats.ts';
 
 const TIME = Date.UTC(2026, 10, 23, 1, 30);

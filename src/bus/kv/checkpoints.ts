@@ -1,0 +1,172 @@
+/** Checkpoints in a NATS key-value bucket: one key per pipeline, sink and slice, written with compare-and-set. */
+import type { KV } from 'nats';
+import type { WindowShape } from '../../aggregate/tiling.ts';
+import type { Config } from '../../config/config.ts';
+import type { Bus } from '../connect.ts';
+import { BusError } from '../read/source.ts';
+import { BUCKET, Bucket, isConflict, MAX_CONFLICTS } from './bucket.ts';
+
+/** How far a sink is. */
+export interface Checkpoint {
+  /** Start (ms since 1970) of the first window that is not confirmed: all before it are (I5). */
+  readonly next: number;
+  /** Start of the first window that the sink ever got; absent where an older version began. */
+  readonly began?: number | undefined;
+  /** Up to here the stream had been read when the windows before `next` were closed: what is behind it is news. */
+  readonly sequence: number;
+  /** The settings that shaped the windows. */
+  readonly shape: CheckpointShape;
+  /** RFC 3339. */
+  readonly savedAt: string;
+}
+
+export interface CheckpointShape extends WindowShape {
+  /** Such as 0/1. */
+  readonly slice: string;
+}
+
+export interface StoredCheckpoint {
+  readonly sink: string;
+  readonly slice: string;
+  readonly checkpoint: Checkpoint;
+}
+
+/** All calls reject with a `BusError` in bounded time where the store is down or holds something else. */
+export interface CheckpointStore {
+  load(sink: string): Promise<Checkpoint | undefined>;
+  /** Never moves backwards: 'superseded' where the stored `next` is already at or past that of `checkpoint`. */
+  save(sink: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'>;
+  /** Those of the pipeline, of every sink and slice. */
+  list(): Promise<StoredCheckpoint[]>;
+}
+
+type Configured = Pick<Config['core'], 'pipeline' | 'slice'>;
+
+/** `replicas`: of the bucket, should it be missing; as many as the stream has, or it would not survive what that does. */
+export function createCheckpointStore(bus: Bus, core: Configured, replicas: number): CheckpointStore {
+  return new BucketStore(bus, core, replicas);
+}
+
+interface Stored {
+  readonly revision: number;
+  readonly checkpoint: Checkpoint | undefined;
+}
+
+class BucketStore implements CheckpointStore {
+  readonly #core: Configured;
+  readonly #bucket: Bucket;
+  readonly #known = new Map<string, Stored>();
+
+  constructor(bus: Bus, core: Configured, replicas: number) {
+    this.#core = core;
+    this.#bucket = new Bucket(bus, replicas);
+  }
+
+  load(sink: string): Promise<Checkpoint | undefined> {
+    const key = this.#key(sink);
+    return this.#call(`reading the checkpoint ${key}`, async (bucket) => {
+      const stored = await read(bucket, key);
+      this.#known.set(key, stored);
+      return stored.checkpoint;
+    });
+  }
+
+  save(sink: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'> {
+    const key = this.#key(sink);
+    return this.#call(`writing the checkpoint ${key}`, (bucket) => this.#write(bucket, key, checkpoint));
+  }
+
+  async #write(bucket: KV, key: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'> {
+    const value = JSON.stringify(checkpoint);
+    const isPast = ({ checkpoint: other }: Stored) => other !== undefined && other.next >= checkpoint.next;
+    let stored = this.#known.get(key);
+    // What we remember may be out of date: a conflict shows that for a write, only a look for leaving it.
+    if (stored === undefined || isPast(stored)) stored = await read(bucket, key);
+    for (let conflicts = 0; conflicts <= MAX_CONFLICTS; conflicts++) {
+      this.#known.set(key, stored);
+      if (isPast(stored)) return 'superseded';
+      try {
+        const revision = await bucket.put(key, value, { previousSeq: stored.revision });
+        this.#known.set(key, { revision, checkpoint });
+        return 'saved';
+      } catch (error) {
+        if (!isConflict(error)) throw error;
+        stored = await read(bucket, key);
+      }
+    }
+    throw new BusError(
+      `writing the checkpoint ${key}: ${MAX_CONFLICTS} other writers came first`,
+      'Check that PIPELINE names one deployment only.',
+    );
+  }
+
+  list(): Promise<StoredCheckpoint[]> {
+    const prefix = `${this.#core.pipeline}.`;
+    return this.#call('listing the checkpoints', async (bucket) => {
+      const keys: string[] = [];
+      for await (const key of await bucket.keys(`${prefix}>`)) keys.push(key);
+      const found: StoredCheckpoint[] = [];
+      for (const key of keys) {
+        const [, sink, slice] = key.split('.');
+        // A pipeline called shapes has the shapes of all pipelines beside its checkpoints.
+        if (!sink || !slice) continue;
+        const { checkpoint } = await read(bucket, key);
+        if (checkpoint) found.push({ sink, slice: slice.replace('-', '/'), checkpoint });
+      }
+      return found.sort((a, b) => (a.sink + a.slice < b.sink + b.slice ? -1 : 1));
+    });
+  }
+
+  #key(sink: string): string {
+    const { pipeline, slice } = this.#core;
+    return `${pipeline}.${sink}.${slice.index}-${slice.of}`;
+  }
+
+  async #call<T>(doing: string, work: (bucket: KV) => Promise<T>): Promise<T> {
+    try {
+      return await this.#bucket.call(doing, work);
+    } catch (error) {
+      // The bucket may have been deleted, and what we know of it with it.
+      this.#known.clear();
+      throw error;
+    }
+  }
+}
+
+/** A key that is missing has revision 0; one that was deleted, the revision of its deletion. */
+async function read(bucket: KV, key: string): Promise<Stored> {
+  const entry = await bucket.get(key);
+  if (entry === null) return { revision: 0, checkpoint: undefined };
+  if (entry.operation !== 'PUT') return { revision: entry.revision, checkpoint: undefined };
+  return { revision: entry.revision, checkpoint: parse(key, entry.string()) };
+}
+
+function parse(key: string, text: string): Checkpoint {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    value = undefined;
+  }
+  if (isCheckpoint(value)) return value;
+  throw new BusError(
+    `the checkpoint ${key} in the key-value bucket ${BUCKET} is not one of ours`,
+    `Look at it (nats kv get ${BUCKET} ${key}); delete it to begin where a sink without a checkpoint begins.`,
+  );
+}
+
+function isCheckpoint(value: unknown): value is Checkpoint {
+  const checkpoint = value as Partial<Checkpoint> | null | undefined;
+  const shape = checkpoint?.shape as Partial<CheckpointShape> | null | undefined;
+  return (
+    Number.isSafeInteger(checkpoint?.next) &&
+    Number.isSafeInteger(checkpoint?.sequence) &&
+    (checkpoint?.began === undefined || Number.isSafeInteger(checkpoint.began)) &&
+    typeof checkpoint?.savedAt === 'string' &&
+    Number.isFinite(shape?.windowMs) &&
+    Number.isFinite(shape?.latenessMs) &&
+    Number.isFinite(shape?.maxAheadMs) &&
+    Number.isFinite(shape?.maxSeries) &&
+    typeof shape?.slice === 'string'
+  );
+}

@@ -1,0 +1,114 @@
+/** What shaped a pipeline's windows, and from when on: an entry of the checkpoints' bucket, written with compare-and-set. */
+import type { KV } from 'nats';
+import { type Epoch, Tiling } from '../../aggregate/tiling.ts';
+import { type Config, windowShape } from '../../config/config.ts';
+import type { Bus } from '../connect.ts';
+import { BusError } from '../read/source.ts';
+import { BUCKET, Bucket, bucketExists, isConflict, MAX_CONFLICTS, readServerTime } from './bucket.ts';
+
+export interface Shapes {
+  readonly epochs: readonly Epoch[];
+  /** An epoch begins so long after it was announced, at least. */
+  readonly delayMs: number;
+}
+
+/** The shapes, or undefined where there are none yet; nothing else had been announced at `at` by the server's clock. */
+export interface KnownShapes {
+  readonly shapes: Shapes | undefined;
+  readonly at: number;
+}
+
+/** All calls reject with a `BusError` in bounded time. */
+export interface ShapeStore {
+  load(): Promise<KnownShapes>;
+  /**
+   * Stores what `plan` makes of what is known; nothing where that is undefined, as it may be where something is known. It may be asked again, where another
+   * writer came first. From the time that it is told, storing takes no longer than one call may take.
+   */
+  change(plan: (known: KnownShapes) => Shapes | undefined): Promise<AgreedShapes>;
+}
+
+export interface AgreedShapes extends KnownShapes {
+  readonly shapes: Shapes;
+}
+
+export function createShapeStore(bus: Bus, pipeline: string, replicas: number): ShapeStore {
+  return new BucketShapes(bus, pipeline, replicas);
+}
+
+/** How the pipeline's windows lie: as it computed them, or as the settings say where it never ran. */
+export async function pipelineTiling(bus: Bus, config: Config): Promise<Tiling> {
+  const isKnown = await bucketExists(bus);
+  const { shapes } = isKnown ? await createShapeStore(bus, config.core.pipeline, 1).load() : {};
+  return shapes === undefined ? Tiling.of(windowShape(config)) : new Tiling(shapes.epochs);
+}
+
+class BucketShapes implements ShapeStore {
+  readonly #bucket: Bucket;
+  readonly #key: string;
+
+  constructor(bus: Bus, pipeline: string, replicas: number) {
+    this.#bucket = new Bucket(bus, replicas);
+    // Two words: the keys of the checkpoints have three.
+    this.#key = `shapes.${pipeline}`;
+  }
+
+  load(): Promise<KnownShapes> {
+    return this.#bucket.call(`reading ${this.#key}`, async (bucket) => (await this.#read(bucket)).known);
+  }
+
+  change(plan: (known: KnownShapes) => Shapes | undefined): Promise<AgreedShapes> {
+    return this.#bucket.call(`writing ${this.#key}`, async (bucket) => {
+      for (let conflicts = 0; conflicts <= MAX_CONFLICTS; conflicts++) {
+        const { known, revision } = await this.#read(bucket);
+        const shapes = plan(known) ?? known.shapes!;
+        if (shapes === known.shapes) return { shapes, at: known.at };
+        try {
+          await bucket.put(this.#key, format(shapes), { previousSeq: revision });
+          return { shapes, at: known.at };
+        } catch (error) {
+          if (!isConflict(error)) throw error;
+        }
+      }
+      throw new BusError(
+        `writing ${this.#key}: ${MAX_CONFLICTS} other writers came first`,
+        'Check that PIPELINE names one deployment only.',
+      );
+    });
+  }
+
+  /** The clock first: what was announced before it is in what is read afterwards. */
+  async #read(bucket: KV): Promise<{ readonly known: KnownShapes; readonly revision: number }> {
+    const at = await readServerTime(bucket);
+    const entry = await bucket.get(this.#key);
+    const shapes = entry?.operation === 'PUT' ? parse(this.#key, entry.string()) : undefined;
+    return { known: { shapes, at }, revision: entry?.revision ?? 0 };
+  }
+}
+
+/** JSON has no -Infinity: the first epoch's beginning is null. */
+function format({ epochs, delayMs }: Shapes): string {
+  return JSON.stringify({ delayMs, epochs });
+}
+
+function parse(key: string, text: string): Shapes {
+  try {
+    const { delayMs, epochs } = JSON.parse(text) as Shapes;
+    const read = epochs.map((epoch) => ({ ...epoch, from: epoch.from ?? Number.NEGATIVE_INFINITY }));
+    const isWhole = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
+    const isRight = read.every(
+      ({ from, windowMs, latenessMs, maxAheadMs, maxSeries }, i) =>
+        (i === 0 || isWhole(from)) &&
+        [windowMs, maxSeries].every((n) => isWhole(n) && n > 0) &&
+        [latenessMs, maxAheadMs].every(isWhole),
+    );
+    if (!isRight || !isWhole(delayMs)) throw new RangeError('not whole numbers');
+    new Tiling(read);
+    return { delayMs, epochs: read };
+  } catch (error) {
+    throw new BusError(
+      `the entry ${key} in the key-value bucket ${BUCKET} is not one of ours (${String(error)})`,
+      `Look at it (nats kv get ${BUCKET} ${key}). It says which windows have which WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES; without it, all windows have those of the settings.`,
+    );
+  }
+}

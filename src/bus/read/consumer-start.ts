@@ -1,0 +1,129 @@
+/** Where in the stream a new consumer has to begin so that no message comes twice and none is passed over. */
+import { type ConsumerConfig, DeliverPolicy } from 'nats';
+import type { Bus } from '../connect.ts';
+import { manager, type StreamFacts } from '../stream.ts';
+import type { Gap, Start } from './source.ts';
+
+export const NANOS_PER_MS = 1_000_000n;
+const NANOS_PER_SECOND = 1_000_000_000n;
+
+/** The last message that was handed over. */
+export interface Position {
+  readonly sequence: number;
+  /** Nanoseconds since 1970. */
+  readonly nanos: bigint;
+  /** The sequence that was to come next: further behind where a gap was told; 0 where the stream was known to be replaced. */
+  readonly next: number;
+  /** When the stream was made from which it was to come. */
+  readonly created: string;
+}
+
+export interface Beginning {
+  readonly deliver: Partial<ConsumerConfig>;
+  /** The sequence that comes next; 0 where that is not known. */
+  readonly next: number;
+  readonly gap?: Gap;
+  /** What an operator should know of it. */
+  readonly remark?: string;
+}
+
+/** Begins where the caller wants to start. */
+export function beginAt(start: Start, facts: StreamFacts, nowMs: number): Beginning {
+  switch (start.kind) {
+    case 'earliest':
+      return { deliver: { deliver_policy: DeliverPolicy.All }, next: 0 };
+    case 'sequence':
+      return fromSequence(start.sequence, 0, facts, nowMs);
+    case 'time': {
+      const deliver = {
+        deliver_policy: DeliverPolicy.StartTime,
+        opt_start_time: new Date(start.ms).toISOString(),
+      };
+      const gap = gapAtTime(start, facts, nowMs);
+      return { deliver, next: 0, ...(gap ? { gap } : {}) };
+    }
+  }
+}
+
+/** Begins behind the last message that was handed over, or behind the gap that was told of already. */
+export async function beginBehind(
+  last: Position,
+  facts: StreamFacts,
+  bus: Bus,
+  nowMs: number,
+): Promise<Beginning> {
+  const lastMs = Number(last.nanos / NANOS_PER_MS);
+  // Our clock may be behind the server's.
+  const latestMs = Math.max(lastMs, Math.floor(nowMs));
+  if (!(await isReplaced(last, facts, bus))) {
+    // In a stream that was set back, what was told of as gone may be there.
+    const isGone = last.next <= facts.firstSequence;
+    const next = isGone ? Math.max(last.next, last.sequence + 1) : last.sequence + 1;
+    return fromSequence(next, lastMs, facts, latestMs);
+  }
+  // Its numbers mean something else now, but its times still say what is new.
+  const deliver = { deliver_policy: DeliverPolicy.StartTime, opt_start_time: rfc3339(last.nanos + 1n) };
+  if (last.next === 0 && last.created === facts.created) return { deliver, next: 0 };
+  return {
+    deliver,
+    next: 0,
+    gap: { fromTime: lastMs, toTime: facts.firstTime ?? latestMs, messages: 0 },
+    remark: 'the stream was replaced, or lost messages that it had handed out; reading goes on by time',
+  };
+}
+
+function fromSequence(sequence: number, fromTime: number, facts: StreamFacts, nowMs: number): Beginning {
+  if (sequence > facts.lastSequence + 1) {
+    return {
+      deliver: { deliver_policy: DeliverPolicy.All },
+      next: 0,
+      gap: { fromTime, toTime: facts.firstTime ?? nowMs, messages: 0 },
+      remark:
+        'the stream ends before the sequence to go on from: it was replaced; reading begins with what it holds',
+    };
+  }
+  const removed = facts.firstSequence - sequence;
+  const next = Math.max(sequence, facts.firstSequence);
+  const deliver = { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: next };
+  if (removed <= 0) return { deliver, next };
+  return { deliver, next, gap: { fromTime, toTime: facts.firstTime ?? nowMs, messages: removed } };
+}
+
+/** A start by time cannot know what retention removed behind it, unless it knows what was consumed before. */
+function gapAtTime(
+  start: Extract<Start, { kind: 'time' }>,
+  facts: StreamFacts,
+  nowMs: number,
+): Gap | undefined {
+  const toTime = facts.firstTime ?? (start.after === undefined ? 0 : nowMs);
+  const nothingRemoved = facts.firstSequence <= (start.after ?? 0) + 1;
+  if (nothingRemoved || toTime <= start.ms) return undefined;
+  const messages = start.after === undefined ? 0 : facts.firstSequence - start.after - 1;
+  return { fromTime: start.ms, toTime, messages };
+}
+
+/**
+ * Whether the stream is another one than the one read so far: deleted and made again, or set back by a server that
+ * lost what it had not yet written. Then the last message is not there, or another one has its number.
+ */
+async function isReplaced(last: Position, facts: StreamFacts, bus: Bus): Promise<boolean> {
+  if (last.sequence > facts.lastSequence) return true;
+  if (last.sequence < facts.firstSequence) return false;
+  try {
+    const stored = await (await manager(bus)).streams.getMessage(facts.name, { seq: last.sequence });
+    return stored.time.getTime() !== Number(last.nanos / NANOS_PER_MS);
+  } catch (error) {
+    // Deleted since, one by one: that does not make it another stream.
+    if (isNotFound(error)) return false;
+    throw error;
+  }
+}
+
+function isNotFound(error: unknown): boolean {
+  return (error as { api_error?: { code?: number } }).api_error?.code === 404;
+}
+
+function rfc3339(nanos: bigint): string {
+  const seconds = new Date(Number(nanos / NANOS_PER_SECOND) * 1000).toISOString().slice(0, 19);
+  return `${seconds}.${String(nanos % NANOS_PER_SECOND).padStart(9, '0')}Z`;
+}

@@ -1,0 +1,188 @@
+/**
+ * The core source: plain NATS, at most once. Stream time is the time of arrival, there are no sequences, and what does
+ * not arrive (no connection, or the server dropped us as a slow consumer) is lost without a trace at the server.
+ */
+
+import type { Bus, Incoming } from '../connect.ts';
+import { closedForGood } from '../errors.ts';
+import type { CoreConfig } from '../sign-in.ts';
+import { TICK_MS } from './pull.ts';
+import { steadyNow } from './server-clock.ts';
+import {
+  type BusError,
+  type Envelope,
+  newSourceStats,
+  type Reader,
+  type Source,
+  type SourceStats,
+} from './source.ts';
+
+/** What is still handed over to a reader that asked for time; the bus cannot be held back, so the rest is dropped. */
+const MAX_HELD_MESSAGES = 100_000;
+
+export interface CoreOptions {
+  /** Milliseconds since 1970 by a clock that is never set back: this is the stream time. */
+  readonly now?: () => number;
+}
+
+type Configured = Pick<CoreConfig, 'metricsSubjects' | 'metricsQueueGroup'>;
+
+export function createCoreSource(bus: Bus, core: Configured, options: CoreOptions = {}): Source {
+  return new CoreSource(bus, core, options.now ?? steadyNow);
+}
+
+type Receive = (bytes: Uint8Array, start: number, end: number, envelope?: Envelope) => void;
+
+const NEVER = { buffer: undefined, at: 0 };
+
+class CoreSource implements Source {
+  readonly stats: SourceStats = newSourceStats();
+  readonly #bus: Bus;
+  readonly #core: Configured;
+  readonly #now: () => number;
+  /** When the bytes came that were looked at last; forgotten with every tick, since bytes may share a buffer. */
+  #arrived: { readonly buffer: ArrayBufferLike | undefined; readonly at: number } = NEVER;
+  /** Looked at last, which spares asking for their buffer. */
+  #bytes: Uint8Array | undefined;
+  #isHeld = false;
+  /** Messages handed over, and dropped, since the reader asked for time. */
+  #heldMessages = 0;
+  #dropped = 0;
+  #droppedFrom = 0;
+
+  constructor(bus: Bus, core: Configured, now: () => number) {
+    this.#bus = bus;
+    this.#core = core;
+    this.#now = now;
+  }
+
+  async run(reader: Reader, signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return;
+    this.stats.reading = true;
+    const stops: (() => void)[] = [];
+    const subscriptions: (() => Promise<void>)[] = [];
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const guard = (work: () => void) => {
+          try {
+            work();
+          } catch (error) {
+            reject(error);
+          }
+        };
+        // What the server has sent us already nobody else will get: it is still taken.
+        const onAbort = () => void Promise.all(subscriptions.map((end) => end())).then(() => resolve());
+        signal.addEventListener('abort', onAbort);
+        const timer = setInterval(() => guard(() => this.#tick(reader, reject)), TICK_MS);
+        stops.push(
+          () => clearInterval(timer),
+          () => signal.removeEventListener('abort', onAbort),
+          this.#bus.onReconnect(() => guard(() => this.#reconnected(reader))),
+        );
+        const onFlush = reader.flush && (() => guard(() => reader.flush!()));
+        for (const subject of this.#core.metricsSubjects) {
+          subscriptions.push(this.#subscribe(subject, this.#receiver(reader, reject), onFlush, reject));
+        }
+      });
+    } finally {
+      this.stats.reading = false;
+      for (const stop of stops) stop();
+      await Promise.all(subscriptions.map((end) => end()));
+    }
+  }
+
+  #subscribe(
+    subject: string,
+    receive: Receive,
+    onFlush: (() => void) | undefined,
+    reject: (error: BusError) => void,
+  ) {
+    const queue = this.#core.metricsQueueGroup;
+    const onMessage = (message: Incoming) => receive(message.data, 0, message.data.length, message);
+    return this.#bus.subscribe(subject, onMessage, {
+      ...(queue === undefined ? {} : { queue }),
+      onFrame: receive,
+      onFlush,
+      onRefused: reject,
+    });
+  }
+
+  #receiver(reader: Reader, reject: (error: unknown) => void): Receive {
+    return (bytes, start, end, envelope) => {
+      try {
+        this.#onMessage(bytes, start, end, envelope, reader);
+      } catch (error) {
+        reject(error);
+      }
+    };
+  }
+
+  #onMessage(
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    envelope: Envelope | undefined,
+    reader: Reader,
+  ): void {
+    if (bytes !== this.#bytes) this.#arrive(bytes);
+    const arrival = Math.floor(this.#arrived.at);
+    if (this.#isHeld && ++this.#heldMessages > MAX_HELD_MESSAGES) {
+      if (this.#dropped === 0) this.#droppedFrom = arrival;
+      this.#dropped += 1;
+      return;
+    }
+    this.stats.lastStreamTime = arrival;
+    reader.message(bytes, start, end, arrival, 0, envelope);
+  }
+
+  /** What the connection brought at once arrived at once. */
+  #arrive(bytes: Uint8Array): void {
+    this.#bytes = bytes;
+    const { buffer } = bytes;
+    if (buffer !== this.#arrived.buffer) this.#arrived = { buffer, at: this.#now() };
+  }
+
+  /** All that arrived before now was handed over as it came. */
+  #tick(reader: Reader, reject: (error: unknown) => void): void {
+    if (this.#bus.connection.isClosed()) throw closedForGood();
+    this.#arrived = NEVER;
+    this.#bytes = undefined;
+    if (this.#isHeld) return;
+    const held = reader.progress(Math.floor(this.#now()));
+    if (held === undefined) return;
+    this.#isHeld = true;
+    held.then(() => this.#resume(reader)).catch(reject);
+  }
+
+  #resume(reader: Reader): void {
+    this.#isHeld = false;
+    this.#heldMessages = 0;
+    if (this.#dropped === 0) return;
+    const messages = this.#dropped;
+    this.#dropped = 0;
+    this.#gap(
+      reader,
+      messages,
+      this.#droppedFrom,
+      'messages were dropped: the reader was held up for too long',
+    );
+  }
+
+  #reconnected(reader: Reader): void {
+    this.stats.resumptions += 1;
+    this.#gap(
+      reader,
+      0,
+      this.stats.lastStreamTime,
+      'what was published without a connection was not received',
+    );
+  }
+
+  #gap(reader: Reader, messages: number, fromTime: number, what: string): void {
+    this.stats.gaps += 1;
+    this.stats.gapMessages += messages;
+    const gap = { fromTime, toTime: Math.floor(this.#now()), messages };
+    this.#bus.log.warn(gap, what);
+    reader.gap?.(gap);
+  }
+}

@@ -1,0 +1,317 @@
+/**
+ * The JetStream source: every message of the stream once and in order, whatever happens to connection, consumer or
+ * server in between. It holds no state at the server: its consumer is ephemeral, in memory and without acknowledgements,
+ * and is made again behind the last message whenever it is lost.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { AckPolicy, type ConsumerInfo, nanos } from 'nats';
+import { Quiet } from '../../base/log.ts';
+import type { Bus } from '../connect.ts';
+import { closedForGood, isTransient, jetstreamError } from '../errors.ts';
+import { openBucket, readServerTime } from '../kv/bucket.ts';
+import type { CoreConfig } from '../sign-in.ts';
+import { describeStream, ensureStream, manager, type StreamConfigured, type StreamFacts } from '../stream.ts';
+import { covers, uncovered } from '../subjects.ts';
+import { type Beginning, beginAt, beginBehind, NANOS_PER_MS } from './consumer-start.ts';
+import { Pull, type PullEnd } from './pull.ts';
+import type { ReplySubject } from './reply-subject.ts';
+import { ServerClock, steadyNow } from './server-clock.ts';
+import {
+  type Envelope,
+  type Gap,
+  newSourceStats,
+  type Reader,
+  type Source,
+  type SourceStats,
+  type Start,
+} from './source.ts';
+
+/** The server removes a consumer of ours after so long without requests. */
+const INACTIVE_THRESHOLD_MS = 300_000;
+const RETRY_MIN_MS = 100;
+const RETRY_MAX_MS = 5_000;
+/** How often the server's clock is read while nothing arrives. */
+const CLOCK_REFRESH_MS = 15_000;
+const REPEAT_LOG_MS = 60_000;
+
+export interface JetStreamOptions {
+  readonly start: Start;
+  /** Milliseconds by a clock that is never set back; not necessarily those of the server. */
+  readonly now?: () => number;
+  /** In [0, 1): spreads the retries. */
+  readonly random?: () => number;
+  /** Leaves nothing on the bus but its consumer: no stream and no bucket is made, and no entry of ours is stamped. */
+  readonly isPassive?: boolean;
+}
+
+type Configured = StreamConfigured & Pick<CoreConfig, 'idleSlack'>;
+
+export function createJetStreamSource(bus: Bus, core: Configured, options: JetStreamOptions): Source {
+  return new JetStreamSource(bus, core, options);
+}
+
+class JetStreamSource implements Source {
+  readonly stats: SourceStats = newSourceStats();
+  readonly #bus: Bus;
+  readonly #core: Configured;
+  /** Moves on with what was reported as a gap, so that nothing is reported twice. */
+  #start: Start;
+  readonly #now: () => number;
+  readonly #random: () => number;
+  readonly #isPassive: boolean;
+  readonly #clock = new ServerClock();
+  readonly #quiet = new Quiet(REPEAT_LOG_MS);
+  #clockReadAt = Number.NEGATIVE_INFINITY;
+  /** The stream's last sequence, at a time by the local clock. */
+  #end = { sequence: 0, at: 0 };
+  #isAttached = false;
+  #replicas = 1;
+  /** See `StreamFacts`. */
+  #created = '';
+  #consumer = '';
+  /** The sequence that has to come next; 0 where it is not known. */
+  #next = 0;
+  /** Of the last message: nanoseconds of its time below the millisecond, and how many were pending behind it. */
+  #lastSubMsNanos = 0;
+  #lastPending = 0;
+  /** What `progress` was told last. */
+  #reported = 0;
+  /** Where the stream captures more than what is wanted. */
+  #isWanted: ((subject: string) => boolean) | undefined;
+
+  constructor(bus: Bus, core: Configured, options: JetStreamOptions) {
+    this.#bus = bus;
+    this.#core = core;
+    this.#start = options.start;
+    this.#now = options.now ?? steadyNow;
+    this.#random = options.random ?? Math.random;
+    this.#isPassive = options.isPassive ?? false;
+  }
+
+  async run(reader: Reader, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#readOn(reader, signal);
+    } finally {
+      this.stats.reading = false;
+    }
+  }
+
+  /** From one consumer to the next. */
+  async #readOn(reader: Reader, signal: AbortSignal): Promise<void> {
+    for (let attempt = 0; !signal.aborted; attempt++) {
+      if (attempt > 0) await this.#pause(attempt, signal);
+      await this.#bus.whenConnected(signal);
+      if (signal.aborted) return;
+      const isReady = await this.#attach(reader).then(
+        () => true,
+        (error: unknown) => this.#notAttached(error),
+      );
+      if (!isReady) continue;
+      const before = this.#reported;
+      const end = await this.#read(reader, signal);
+      if (end.kind === 'failed') throw end.error;
+      if (end.kind === 'stopped') return;
+      // Something came of it: go on at once.
+      if (this.#reported > before) attempt = -1;
+      this.stats.reading = false;
+      this.stats.resumptions += 1;
+      this.#say('lost', { reason: end.reason, after: this.stats.lastSequence }, 'reading the stream anew');
+    }
+  }
+
+  async #pause(attempt: number, signal: AbortSignal): Promise<void> {
+    const ms = Math.min(RETRY_MAX_MS, RETRY_MIN_MS * 2 ** Math.min(attempt, 10));
+    await sleep(ms * (0.5 + this.#random() / 2), undefined, { signal }).catch(() => {});
+  }
+
+  /** Makes a consumer that delivers what comes next. */
+  async #attach(reader: Reader): Promise<void> {
+    // A stream that is deleted under us is made again, as the service does at its start.
+    const isToBeMade = this.#isAttached && !this.#isPassive;
+    const facts = await (isToBeMade ? ensureStream : describeStream)(this.#bus, this.#core);
+    let beginning = await this.#beginning(facts);
+    let info = await this.#makeConsumer(facts.name, beginning);
+    const earlier = this.stats.lastSequence > 0 ? undefined : earlierSequence(this.#start, info);
+    if (earlier !== undefined) {
+      this.#deleteConsumer(facts.name, info.name);
+      beginning = beginAt(earlier, facts, this.#now());
+      info = await this.#makeConsumer(facts.name, beginning);
+    }
+    this.#consumer = info.name;
+    this.#isAttached = true;
+    this.#replicas = facts.replicas;
+    this.#created = facts.created;
+    this.stats.reading = true;
+    this.#next = beginning.next;
+    this.#isWanted = filterOf(facts.subjects, this.#core.metricsSubjects);
+    this.stats.pending = info.num_pending;
+    this.stats.readThrough = Math.max(this.stats.lastSequence, info.delivered.stream_seq);
+    if (beginning.remark !== undefined) this.#bus.log.warn({ stream: facts.name }, beginning.remark);
+    if (beginning.gap) this.#gap(reader, beginning.gap);
+    this.#start = startAgain(this.#start, beginning, facts);
+  }
+
+  async #makeConsumer(stream: string, { deliver }: Beginning): Promise<ConsumerInfo> {
+    const before = this.#now();
+    const info = await (await manager(this.#bus)).consumers.add(stream, {
+      ...deliver,
+      ack_policy: AckPolicy.None,
+      mem_storage: true,
+      num_replicas: 1,
+      inactive_threshold: nanos(INACTIVE_THRESHOLD_MS),
+    });
+    this.#clock.stamped(Date.parse(info.created), before, this.#now());
+    return info;
+  }
+
+  /** Nobody waits for the answer: a consumer that stays behind ends by its inactivity. */
+  #deleteConsumer(stream: string, name: string): void {
+    this.#bus.publish(`$JS.API.CONSUMER.DELETE.${stream}.${name}`, '');
+  }
+
+  #beginning(facts: StreamFacts): Beginning | Promise<Beginning> {
+    const { lastSequence: sequence } = this.stats;
+    const nanos = BigInt(this.stats.lastStreamTime) * NANOS_PER_MS + BigInt(this.#lastSubMsNanos);
+    const last = { sequence, nanos, next: this.#next, created: this.#created };
+    if (sequence > 0) return beginBehind(last, facts, this.#bus, this.#now());
+    return beginAt(this.#start, facts, this.#now());
+  }
+
+  /** Before the first message an operator has to know; later on, whatever it is may pass. */
+  #notAttached(error: unknown): false {
+    if (this.#bus.connection.isClosed()) throw closedForGood();
+    const explained = jetstreamError(error, `reading the stream ${this.#core.metricsStream}`);
+    const mayPass = this.#isAttached || isTransient(error);
+    if (!mayPass) throw explained;
+    const { message: reason, advice } = explained;
+    this.#say(reason, { reason, advice }, 'cannot read the stream; trying again');
+    return false;
+  }
+
+  async #read(reader: Reader, signal: AbortSignal): Promise<PullEnd> {
+    const consumer = { stream: this.#core.metricsStream, name: this.#consumer };
+    const handlers = {
+      message: (message: Envelope, bytes: Uint8Array, start: number, end: number, reply: ReplySubject) =>
+        this.#onMessage(message, bytes, start, end, reply, reader),
+      flush: reader.flush?.bind(reader),
+      progress: () => this.#onProgress(reader),
+      idle: (askedAt: number) => this.#onIdle(askedAt, reader),
+    };
+    const pull = new Pull(this.#bus, consumer, handlers, this.#now);
+    const { promise: stopped, resolve } = Promise.withResolvers<void>();
+    const stop = () => {
+      pull.stop();
+      resolve();
+    };
+    signal.addEventListener('abort', stop);
+    if (signal.aborted) stop();
+    const end = await pull.ended;
+    // `progress` is not called again before its promise has resolved, whichever consumer the messages come from.
+    if (end.kind === 'lost') await Promise.race([pull.held, stopped]);
+    signal.removeEventListener('abort', stop);
+    this.#deleteConsumer(consumer.stream, consumer.name);
+    return end;
+  }
+
+  #onMessage(
+    message: Envelope,
+    bytes: Uint8Array,
+    start: number,
+    end: number,
+    reply: ReplySubject,
+    reader: Reader,
+  ): void {
+    const { streamSequence, timeMs } = reply;
+    if (streamSequence !== this.#next && this.#next !== 0) {
+      const messages = streamSequence - this.#next;
+      this.#gap(reader, { fromTime: this.stats.lastStreamTime, toTime: timeMs, messages });
+    }
+    this.#next = streamSequence + 1;
+    this.stats.lastSequence = streamSequence;
+    this.stats.lastStreamTime = timeMs;
+    this.#lastSubMsNanos = reply.subMsNanos;
+    this.#lastPending = reply.pending;
+    if (this.#isWanted === undefined || this.#isWanted(message.subject)) {
+      reader.message(bytes, start, end, timeMs, streamSequence, message);
+    }
+  }
+
+  #onProgress(reader: Reader): void | Promise<void> {
+    const { lastStreamTime } = this.stats;
+    this.stats.pending = this.#lastPending;
+    this.stats.readThrough = this.stats.lastSequence;
+    this.#clock.arrived(lastStreamTime, this.#now());
+    this.#reported = Math.max(this.#reported, lastStreamTime);
+    return reader.progress(this.#reported);
+  }
+
+  #onIdle(askedAt: number, reader: Reader): void | Promise<void> {
+    this.stats.pending = 0;
+    // What the stream had before it was asked, and did not hand over, retention has removed.
+    if (this.#end.at <= askedAt)
+      this.stats.readThrough = Math.max(this.stats.readThrough, this.#end.sequence);
+    void this.#refresh();
+    const serverTime = this.#clock.at(askedAt);
+    if (serverTime === undefined || serverTime - this.#core.idleSlack <= this.#reported) return undefined;
+    this.#reported = serverTime - this.#core.idleSlack;
+    return reader.progress(this.#reported);
+  }
+
+  /** Reads the server's clock by having it stamp an entry of ours, and where the stream ends. Where that fails, the last estimate goes on. */
+  async #refresh(): Promise<void> {
+    // The stamp of the consumer still says what the server's clock shows at least.
+    if (this.#isPassive || this.#now() - this.#clockReadAt < CLOCK_REFRESH_MS) return;
+    this.#clockReadAt = this.#now();
+    try {
+      const bucket = await openBucket(this.#bus, this.#replicas);
+      const before = this.#now();
+      this.#clock.stamped(await readServerTime(bucket), before, this.#now());
+      const { lastSequence: sequence } = await describeStream(this.#bus, this.#core);
+      this.#end = { sequence, at: this.#now() };
+    } catch (error) {
+      const { message: reason } = jetstreamError(error, "reading the server's clock");
+      this.#say('clock', { reason }, 'windows close by an older estimate while nothing arrives');
+    }
+  }
+
+  #gap(reader: Reader, gap: Gap): void {
+    this.stats.gaps += 1;
+    this.stats.gapMessages += gap.messages;
+    this.#say('gap', { ...gap }, 'messages were removed from the stream before they were read');
+    reader.gap?.(gap);
+  }
+
+  #say(key: string, fields: object, message: string): void {
+    const held = this.#quiet.admit(key, this.#now());
+    if (held !== undefined) this.#bus.log.warn(held > 0 ? { ...fields, repeated: held } : fields, message);
+  }
+}
+
+/** Where a start by time would pass over the sequence to begin with: that. */
+function earlierSequence(start: Start, { delivered }: ConsumerInfo): Start | undefined {
+  if (start.kind !== 'time' || start.orSequence === undefined) return undefined;
+  return delivered.stream_seq + 1 > start.orSequence
+    ? { kind: 'sequence', sequence: start.orSequence }
+    : undefined;
+}
+
+/** Where to start should the consumer be lost before its first message. */
+function startAgain(start: Start, beginning: Beginning, facts: StreamFacts): Start {
+  if (start.kind === 'time') {
+    const orSequence = start.orSequence && Math.max(start.orSequence, facts.firstSequence);
+    return { ...start, after: facts.firstSequence - 1, orSequence };
+  }
+  return beginning.next > 0 ? { kind: 'sequence', sequence: beginning.next } : start;
+}
+
+/**
+ * Filtered here and not by the server: a consumer with a filter skips sequences anyway, so that messages which retention
+ * removed before they were read could not be told from those of others.
+ */
+function filterOf(
+  captured: readonly string[],
+  wanted: readonly string[],
+): ((subject: string) => boolean) | undefined {
+  if (uncovered(captured, wanted).length === 0) return undefined;
+  return (subject) => wanted.some((pattern) => covers(pattern, subject));
+}

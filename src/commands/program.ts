@@ -1,0 +1,57 @@
+/** The tree of commands: what main parses, and what help, manual page and completions are made of. */
+import type { Command } from 'commander';
+import { VERSION } from '../base/version.ts';
+import { checkCommand } from './check.ts';
+import { compareCommand } from './compare.ts';
+import { completionCommand } from './completion.ts';
+import { configCommand } from './config.ts';
+import { countCommand } from './count.ts';
+import { ctlCommand } from './ctl.ts';
+import { demoCommand } from './demo.ts';
+import { healthCommand } from './health.ts';
+import { loadCommand } from './load.ts';
+import { manualCommand } from './manual.ts';
+import { replayCommand } from './replay.ts';
+import { runCommand } from './run.ts';
+import { tailCommand } from './tail.ts';
+import { describe } from './terminal/help-page.ts';
+import { topCommand } from './top.ts';
+import { verifyCommand } from './verify.ts';
+
+const PAGE = {
+  summary:
+    'Aggregates metrics from a NATS bus in windows and writes every window to several stores at once, exactly.',
+  text: `
+Without a command it runs. Every setting is an environment variable: metrics-fanout config shows them. Each command has
+its own --help; metrics-fanout manual prints all of it as a manual page.`,
+  examples: [
+    ['NATS_URL=nats://my-bus:4222 metrics-fanout check', 'whether bus and stores can be reached'],
+    ['NATS_URL=nats://my-bus:4222 metrics-fanout', 'runs'],
+  ],
+  exit: [
+    ['0', 'all is well'],
+    ['1', 'something is not, or the options do not fit'],
+    ['69', 'this Node.js is too old'],
+    ['78', 'settings that are wrong or missing: all of them are listed'],
+  ],
+} as const;
+
+export function createProgram(): Command {
+  return describe('metrics-fanout', PAGE)
+    .version(VERSION)
+    .addCommand(runCommand())
+    .addCommand(demoCommand())
+    .addCommand(checkCommand())
+    .addCommand(tailCommand())
+    .addCommand(topCommand())
+    .addCommand(countCommand())
+    .addCommand(verifyCommand())
+    .addCommand(replayCommand())
+    .addCommand(compareCommand())
+    .addCommand(loadCommand())
+    .addCommand(ctlCommand())
+    .addCommand(configCommand())
+    .addCommand(healthCommand())
+    .addCommand(completionCommand())
+    .addCommand(manualCommand());
+}

@@ -1,0 +1,113 @@
+/**
+ * What is said of a command: its options stand in commander's tree, all else in its page. From these two come `--help`,
+ * the manual page, the README's table and the completions.
+ */
+import { type Argument, Command, Help, type Option } from 'commander';
+import { SINKS } from '../../../sinks/index.ts';
+import { CORE_SETTINGS } from '../../config/config.ts';
+import { variableName } from '../../settings/setting.ts';
+
+/** A term and what it means: an exit code, a variable, an example. */
+export type Row = readonly [term: string, meaning: string];
+
+export interface Page {
+  /** A line, for lists of commands. */
+  readonly summary: string;
+  /** Paragraphs with an empty line between; lines that begin with blanks stay as they are. */
+  readonly text?: string;
+  /** What to type, and what comes of it. */
+  readonly examples: readonly Row[];
+  readonly exit: readonly Row[];
+  /** Variables that are read. */
+  readonly environment?: readonly Row[];
+}
+
+const DEFAULT_WIDTH = 80;
+const pages = new WeakMap<Command, Page>();
+
+/** A command with its page; options and arguments are added as ever. */
+export function describe(name: string, page: Page): Command {
+  const command = new Command(name)
+    .description(page.summary)
+    .configureHelp({ formatHelp, optionDescription });
+  pages.set(command, page);
+  return command;
+}
+
+export function pageOf(command: Command): Page | undefined {
+  return pages.get(command);
+}
+
+/** Values that a completion offers: texts, or names of files. */
+export type Values = readonly string[] | 'file';
+
+const suggested = new WeakMap<Option | Argument, Values>();
+
+/** Offers these values; others are taken as well, unlike with `choices`. */
+export function suggest<T extends Option | Argument>(item: T, values: Values): T {
+  suggested.set(item, values);
+  return item;
+}
+
+export function valuesOf(item: Option | Argument): Values {
+  return item.argChoices ?? suggested.get(item) ?? [];
+}
+
+/** Most sinks are called as their kind is. */
+export const SINK_KINDS: readonly string[] = Object.keys(SINKS);
+
+/** Lines of the environment for settings of the service. */
+export function settings(...keys: readonly (keyof typeof CORE_SETTINGS)[]): readonly Row[] {
+  return keys.map((key): Row => {
+    const setting: { readonly meaning: string; readonly default?: string } = CORE_SETTINGS[key];
+    const given = setting.default === undefined ? '' : ` (default: ${setting.default})`;
+    return [variableName(key), setting.meaning + given];
+  });
+}
+
+/** Lines of the environment that many commands have. */
+export const BUS: readonly Row[] = [
+  ['NATS_*', `where the bus is, and how to sign in; NATS_URL is ${CORE_SETTINGS.natsUrl.default} by default`],
+];
+export const STREAM = settings('metricsSource', 'metricsSubjects', 'metricsStream', 'pipeline');
+export const SINK_VARIABLES: readonly Row[] = [
+  ['SINK_<ID>_*', 'the sinks; with none switched on, a SQLite file'],
+];
+/** Of a command that reads the settings. */
+export const WRONG_SETTINGS: Row = ['78', 'settings that are wrong or missing: all of them are listed'];
+
+function formatHelp(command: Command, helper: Help): string {
+  const page = pages.get(command);
+  const parts = [Help.prototype.formatHelp.call(helper, command, helper).trimEnd()];
+  if (page?.text !== undefined) parts.push(paragraphs(page.text, helper));
+  if (page !== undefined && page.examples.length > 0) parts.push(examples(page.examples));
+  if (page !== undefined) parts.push(table('Exit status:', page.exit, helper));
+  if (page?.environment) parts.push(table('Environment:', page.environment, helper));
+  return `${parts.join('\n\n')}\n`;
+}
+
+/** As commander's, but for lists that are empty by default. */
+function optionDescription(option: Option): string {
+  if (Array.isArray(option.defaultValue) && option.defaultValue.length === 0) return option.description;
+  return Help.prototype.optionDescription.call(new Help(), option);
+}
+
+function paragraphs(text: string, helper: Help): string {
+  const width = helper.helpWidth ?? DEFAULT_WIDTH;
+  return text
+    .trim()
+    .split('\n\n')
+    .map((part) => (/^ /.test(part) ? part : helper.boxWrap(part.replaceAll('\n', ' '), width)))
+    .join('\n\n');
+}
+
+function examples(rows: readonly Row[]): string {
+  return ['Examples:', ...rows.map(([line, meaning]) => `  ${line}\n      ${meaning}`)].join('\n');
+}
+
+function table(title: string, rows: readonly Row[], helper: Help): string {
+  const width = Math.max(...rows.map(([term]) => term.length));
+  return [title, ...rows.map(([term, meaning]) => helper.formatItem(term, width, meaning, helper))].join(
+    '\n',
+  );
+}

@@ -1,0 +1,88 @@
+/** What options of the commands take; an unacceptable text is an error that says what was expected. */
+import { InvalidArgumentError } from 'commander';
+import { parseTime } from '../../base/time-text.ts';
+import { CORE_SETTINGS, type Config, ConfigError } from '../../config/config.ts';
+import { readSettings, type SettingError, setting } from '../../settings/setting.ts';
+import { type DimensionFilter, parseFilter } from '../../tap/filters.ts';
+
+export function number(min: number, max: number) {
+  return (text: string) => {
+    const value = text.trim() === '' ? Number.NaN : Number(text);
+    if (!(value >= min && value <= max))
+      throw new InvalidArgumentError(`Expected a number from ${min} to ${max}.`);
+    return value;
+  };
+}
+
+export function integer(min: number, max: number) {
+  return (text: string) => {
+    const value = number(min, max)(text);
+    if (!Number.isInteger(value)) throw new InvalidArgumentError('Expected a whole number.');
+    return value;
+  };
+}
+
+/** Milliseconds, at least 1, as the setting reads them. */
+function milliseconds({ parse, expected }: Pick<ReturnType<typeof setting.duration>, 'parse' | 'expected'>) {
+  return (text: string) => {
+    const ms = parse(text);
+    if (ms === undefined || ms === 0) throw new InvalidArgumentError(`Expected ${expected}.`);
+    return ms;
+  };
+}
+
+export const duration = milliseconds(setting.duration({ meaning: '' }));
+/** As long as a timer can wait. */
+export const timeout = milliseconds(setting.timeout({ meaning: '' }));
+
+/** Milliseconds since 1970. */
+export function time(text: string): number {
+  const ms = parseTime(text);
+  if (ms === undefined)
+    throw new InvalidArgumentError('Expected an RFC 3339 time such as 2026-11-23T01:30:00Z.');
+  return ms;
+}
+
+/** An option that may be given several times. */
+export function collect(text: string, before: readonly string[]): string[] {
+  return [...before, text];
+}
+
+/** Aborted at Ctrl-C or SIGTERM, for a command that then says what it has; the second time ends it at once. */
+export function stopSignal(): AbortSignal {
+  const stop = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
+  return stop.signal;
+}
+
+/** `key=glob`; may be given several times. */
+export function dimensionFilter(text: string, before: readonly DimensionFilter[]): DimensionFilter[] {
+  const parsed = parseFilter(text);
+  if (parsed === undefined)
+    throw new InvalidArgumentError('Expected a dimension and its value, such as app=api or status=5*.');
+  return [...before, parsed];
+}
+
+/** Subjects that may have wildcards, one after the other; none twice, or its messages would come twice. */
+export function subjects(text: string, before: readonly string[] = []): readonly string[] {
+  const { parse, expected } = CORE_SETTINGS.metricsSubjects;
+  const parsed = parse([...before, text].join(','));
+  if (parsed === undefined) throw new InvalidArgumentError(`Expected ${expected}.`);
+  return parsed;
+}
+
+/** Of the service that has the same environment, on this machine. */
+export function localUrl({ httpHost, httpPort }: Pick<Config['core'], 'httpHost' | 'httpPort'>): string {
+  const everywhere: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' };
+  const host = everywhere[httpHost] ?? httpHost;
+  return `http://${host.includes(':') ? `[${host}]` : host}:${httpPort}`;
+}
+
+/** The same from the environment, of which nothing else is read. Throws a `ConfigError`. */
+export function localUrlOf(env: NodeJS.ProcessEnv): string {
+  const { httpHost, httpPort } = CORE_SETTINGS;
+  const errors: SettingError[] = [];
+  const address = readSettings({ httpHost, httpPort }, '', env, errors, []);
+  if (errors.length > 0) throw new ConfigError(errors);
+  return localUrl(address);
+}

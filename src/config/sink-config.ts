@@ -1,0 +1,206 @@
+/** SINK_* variables -> the sinks that are on, each with the module that makes it. */
+import { isAbsolute, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { DEFAULT_SINK, SINKS } from '../../sinks/index.ts';
+import { nearest } from '../base/edit-distance.ts';
+import { type Begin, parseBegin } from '../base/time-text.ts';
+import {
+  type Environment,
+  type ResolvedSetting,
+  readSettings,
+  type SettingError,
+  type Settings,
+  setting,
+  type Values,
+  variableName,
+  variablesOf,
+} from '../settings/setting.ts';
+import type { SinkModule } from '../sink/contract.ts';
+
+/** What every sink has, whatever its kind. */
+export const SINK_SETTINGS = {
+  enabled: setting.boolean({ meaning: 'true switches the sink on', default: 'false' }),
+  kind: setting.text({
+    meaning: 'a kind, or the path or package of a sink module; default: the id, lower case',
+  }),
+  start: setting.custom(parseBegin, 'now, earliest or an RFC 3339 time', {
+    meaning: 'where this sink begins with no checkpoint; default: METRICS_START',
+  }),
+  timeout: setting.timeout({ meaning: 'per write', default: '30s' }),
+  backlog: setting.bytes({ meaning: 'memory that the lane may hold', default: '64MB' }),
+};
+
+export interface SinkConfig {
+  /** Lower case; labels the metrics and names the checkpoint. */
+  readonly id: string;
+  /** A name of the registry, or the path or package of a module. */
+  readonly kind: string;
+  readonly module: SinkModule;
+  readonly start: Begin;
+  readonly timeoutMs: number;
+  readonly backlogBytes: number;
+  readonly values: Values<Settings>;
+  /** Of the module's price model; empty where it has none. */
+  readonly prices: Values<Settings>;
+}
+
+/** The sinks that are on; without any, the embedded one. `start`: where those begin that say nothing of it. */
+export async function loadSinks(
+  env: Environment,
+  start: Begin,
+  errors: SettingError[],
+  resolved: ResolvedSetting[],
+): Promise<SinkConfig[]> {
+  const ids = sinkIds(env);
+  const on = ids.filter((id) => env[`SINK_${id}_ENABLED`]?.toLowerCase() === 'true');
+  const sinks: SinkConfig[] = [];
+  for (const id of on.length > 0 ? on : [DEFAULT_SINK.toUpperCase()]) {
+    const enabled = on.length > 0 ? 'true' : undefined;
+    const sink = await loadSink(id, { ...env, [`SINK_${id}_ENABLED`]: enabled }, start, errors, resolved);
+    if (sink) sinks.push(sink);
+  }
+  await checkNames(ids, env, errors);
+  return sinks;
+}
+
+/** The ids that the environment speaks of: those with an ENABLED variable, and the kinds of the registry. */
+function sinkIds(env: Environment): string[] {
+  const named = Object.keys(env).flatMap(
+    (variable) => /^SINK_([A-Z0-9_]+)_ENABLED$/.exec(variable)?.[1] ?? [],
+  );
+  return [...new Set([...named, ...Object.keys(SINKS).map((kind) => kind.toUpperCase())])].sort();
+}
+
+/** Of a sink that is on, whether or not the environment names it. */
+const SETTINGS_WHEN_ON = { ...SINK_SETTINGS, enabled: { ...SINK_SETTINGS.enabled, default: 'true' } };
+
+async function loadSink(
+  id: string,
+  env: Environment,
+  start: Begin,
+  errors: SettingError[],
+  resolved: ResolvedSetting[],
+): Promise<SinkConfig | undefined> {
+  const prefix = `SINK_${id}_`;
+  const common = readSettings(SETTINGS_WHEN_ON, prefix, env, errors, resolved);
+  const module = await loadModule(common.kind ?? id.toLowerCase());
+  if (typeof module === 'string') {
+    errors.push(noSuchKind(id, common.kind, module));
+    return undefined;
+  }
+  const before = errors.length;
+  const values = readSettings(module.settings, prefix, env, errors, resolved);
+  const prices = readSettings(module.price?.settings ?? {}, prefix, env, errors, resolved);
+  if (errors.length === before) {
+    for (const { key, expected } of module.validate?.(values) ?? []) {
+      const variable = prefix + variableName(key);
+      const shown = resolved.find((setting) => setting.variable === variable)?.shown;
+      errors.push({ variable, expected, got: shown === '' ? undefined : shown });
+    }
+  }
+  return Object.freeze({
+    id: id.toLowerCase(),
+    kind: common.kind ?? id.toLowerCase(),
+    module,
+    start: common.start ?? start,
+    timeoutMs: common.timeout,
+    backlogBytes: common.backlog,
+    values: Object.freeze(values),
+    prices: Object.freeze(prices),
+  });
+}
+
+/** Without a KIND the id was to be one, and most likely it is only misspelt: no word of modules then. */
+function noSuchKind(id: string, kind: string | undefined, failure: string): SettingError {
+  const kinds = Object.keys(SINKS);
+  const got = kind ?? id.toLowerCase();
+  const near = nearest(got, kinds);
+  if (kind === undefined) {
+    const meant = near && `SINK_${near.toUpperCase()}_ENABLED`;
+    const expected = `the id to be a kind (${kinds.join(', ')}), or SINK_${id}_KIND to say which one`;
+    return { variable: `SINK_${id}_ENABLED`, expected, got, ...(meant && { meant }) };
+  }
+  const expected = `a kind (${kinds.join(', ')}), or the path or package of a sink module (${failure})`;
+  return { variable: `SINK_${id}_KIND`, expected, got, ...(near && { meant: near }) };
+}
+
+/** The module, or what is wrong with it. */
+export async function loadModule(kind: string): Promise<SinkModule | string> {
+  const known = Object.hasOwn(SINKS, kind) ? SINKS[kind] : undefined;
+  if (known) return await known();
+  const isPath = kind.startsWith('.') || isAbsolute(kind);
+  try {
+    const loaded = await import(isPath ? pathToFileURL(resolve(kind)).href : kind);
+    const module: unknown = loaded.default;
+    if (!isSinkModule(module)) return 'its default export has no create, settings and limits';
+    const { maxPoints, maxBytes, inFlight } = module.limits;
+    // Else the lane would have nobody to write, or make batches of no points for ever, and nothing else any more.
+    const areLimits = [maxPoints, maxBytes, inFlight].every((limit) => limit >= 1);
+    return areLimits ? module : 'its limits maxPoints, maxBytes and inFlight are not all numbers from 1 on';
+  } catch (error) {
+    return error instanceof Error ? error.message.split('\n', 1)[0]! : String(error);
+  }
+}
+
+function isSinkModule(value: unknown): value is SinkModule {
+  const module = value as Partial<SinkModule> | null | undefined;
+  return (
+    typeof module?.create === 'function' && typeof module.settings === 'object' && module.limits !== undefined
+  );
+}
+
+/** All that a module reads. */
+export function settingsOf({ settings, price }: SinkModule): Settings {
+  return { ...settings, ...price?.settings };
+}
+
+/** Every SINK_* variable must be one that some sink reads; a typing error must not pass in silence. */
+async function checkNames(ids: readonly string[], env: Environment, errors: SettingError[]): Promise<void> {
+  const longestFirst = [...ids].sort((a, b) => b.length - a.length);
+  for (const variable of Object.keys(env)
+    .filter((name) => name.startsWith('SINK_'))
+    .sort()) {
+    const id = longestFirst.find((candidate) => variable.startsWith(`SINK_${candidate}_`));
+    if (id === undefined) {
+      const expected = `the id of a sink that SINK_<ID>_ENABLED names, or a kind (${Object.keys(SINKS).join(', ')})`;
+      errors.push({
+        variable,
+        expected,
+        got: undefined,
+        unknown: true,
+        ...(await meantBy(variable, ids, env)),
+      });
+      continue;
+    }
+    const known = await variablesOfSink(id, env);
+    if (known.length > 0 && !known.includes(variable)) {
+      const meant = nearest(variable, known);
+      const expected = `one of ${known.join(', ')}`;
+      errors.push({ variable, expected, got: undefined, unknown: true, ...(meant && { meant }) });
+    }
+  }
+  for (const id of ids) {
+    const text = env[`SINK_${id}_ENABLED`];
+    if (text !== undefined && text !== '' && !/^(true|false)$/i.test(text)) {
+      errors.push({ variable: `SINK_${id}_ENABLED`, expected: SINK_SETTINGS.enabled.expected, got: text });
+    }
+  }
+}
+
+/** Empty where the sink's module cannot be loaded. */
+async function variablesOfSink(id: string, env: Environment): Promise<string[]> {
+  const module = await loadModule(env[`SINK_${id}_KIND`] || id.toLowerCase());
+  if (typeof module === 'string') return [];
+  const prefix = `SINK_${id}_`;
+  return [...variablesOf(SINK_SETTINGS, prefix), ...variablesOf(settingsOf(module), prefix)];
+}
+
+async function meantBy(
+  variable: string,
+  ids: readonly string[],
+  env: Environment,
+): Promise<Pick<SettingError, 'meant'>> {
+  const known = await Promise.all(ids.map((id) => variablesOfSink(id, env)));
+  const meant = nearest(variable, known.flat());
+  return { ...(meant && { meant }) };
+}

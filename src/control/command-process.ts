@@ -1,0 +1,52 @@
+/**
+ * Replays and verifications on request run as processes of their own, as if somebody had called the command: they cost
+ * the live path neither its thread nor its memory, and a fault of theirs ends nothing else.
+ */
+import { once } from 'node:events';
+import { constants, setPriority } from 'node:os';
+import { MAIN } from '../servers/fanout-program.ts';
+import { spawnTied } from '../servers/server-process.ts';
+import { Refusal } from './refusal.ts';
+
+const MAX_OUTPUT_CHARACTERS = 4 * 1024 * 1024;
+const MAX_ERROR_CHARACTERS = 1000;
+/** After SIGTERM; a command that goes on is killed. */
+const TERM_GRACE_MS = 5_000;
+
+/** What the command printed with --json, whatever it found. Throws a `Refusal` with what it said where it printed none. */
+export async function runCommand(args: readonly string[], signal: AbortSignal): Promise<unknown> {
+  const child = spawnTied(process.execPath, ['--no-warnings', MAIN, ...args, '--json']);
+  try {
+    if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);
+  } catch {
+    // It may have ended already, or nobody may change that: it just runs as we do.
+  }
+  let [stdout, stderr] = ['', ''];
+  child.stdout?.on('data', (chunk: Buffer) => {
+    stdout += chunk.toString();
+    if (stdout.length > MAX_OUTPUT_CHARACTERS) child.kill('SIGKILL');
+  });
+  child.stderr?.on('data', (chunk: Buffer) => {
+    stderr = (stderr + chunk.toString()).slice(-MAX_ERROR_CHARACTERS);
+  });
+  let timer: NodeJS.Timeout | undefined;
+  const stop = () => {
+    child.kill('SIGTERM');
+    timer = setTimeout(() => child.kill('SIGKILL'), TERM_GRACE_MS);
+  };
+  signal.addEventListener('abort', stop, { once: true });
+  if (signal.aborted) stop();
+  try {
+    const [code] = await once(child, 'close');
+    signal.throwIfAborted();
+    if (code === 0 || code === 1) return JSON.parse(stdout);
+    throw new Error(`it ended with ${code}`);
+  } catch (error) {
+    if (signal.aborted) throw error;
+    const said = stderr.trim().replace(/^(metrics-fanout|error): /, '');
+    throw new Refusal('failed', said === '' ? String(error) : said);
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', stop);
+  }
+}

@@ -1,0 +1,53 @@
+/** All of control, put together: who is asked, over the bus and over HTTP. */
+import type { IncomingMessage } from 'node:http';
+import type { Clock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import type { Config } from '../config/config.ts';
+import { secretsOf } from '../config/config-secrets.ts';
+import type { Answer } from '../observe/http-server.ts';
+import type { ControlStatus } from '../observe/status.ts';
+import { type Controlled, Controller } from './controller.ts';
+import { answerControl } from './http-control.ts';
+import { Presence } from './presence.ts';
+import { OPERATIONS } from './request.ts';
+
+export class ControlPlane {
+  readonly #controller: Controller;
+  readonly #presence: Presence;
+  readonly #instance: string;
+  readonly #token: string | undefined;
+
+  constructor(config: Config, instance: string, controlled: Controlled, clock: Clock, log: Log) {
+    const { pipeline, slice, controlToken } = config.core;
+    const onBus = {
+      identity: { instance, pipeline, slice: `${slice.index}/${slice.of}` },
+      operations: OPERATIONS,
+      handle: (operation: string, request: Uint8Array) => this.#controller.handle(operation, request),
+    };
+    this.#presence = new Presence(config, onBus, clock, log);
+    const secrets = () => secretsOf(config, process.env);
+    const options = { config, instance, controlled, onBus: this.#presence, secrets, clock, log };
+    this.#controller = new Controller(options);
+    this.#instance = instance;
+    this.#token = controlToken;
+  }
+
+  get status(): ControlStatus {
+    return { enabled: true, onBus: this.#presence.isOn, tasksRunning: this.#controller.tasksRunning };
+  }
+
+  answerHttp(request: IncomingMessage): Promise<Answer> {
+    const [controller, instance, token] = [this.#controller, this.#instance, this.#token];
+    return answerControl(request, { controller, instance, token });
+  }
+
+  /** Goes on the bus. */
+  start(): void {
+    this.#presence.enter();
+  }
+
+  async stop(): Promise<void> {
+    await this.#controller.stop();
+    await this.#presence.leave();
+  }
+}

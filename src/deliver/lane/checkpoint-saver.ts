@@ -1,0 +1,69 @@
+import { Bell, backoffMs, type Clock } from '../../base/clock.ts';
+import type { Checkpoint, CheckpointStore } from '../../bus/kv/checkpoints.ts';
+
+/** How often a lane writes its checkpoint at most; a crash costs a replay of what it confirmed in between. */
+const SAVE_INTERVAL_MS = 1000;
+
+export interface KeeperOptions {
+  readonly sink: string;
+  readonly store: CheckpointStore;
+  /** What a checkpoint at `next` says of the settings and the time. */
+  readonly describe: (next: number) => Omit<Checkpoint, 'next' | 'sequence'>;
+  readonly clock: Clock;
+  /** A checkpoint could not be saved; it is tried again, except `atStop`. */
+  readonly failed: (error: unknown, next: number, atStop: boolean) => void;
+}
+
+/** Saves a lane's checkpoint behind its back: a checkpoint store that is down or slow does not stop the lane. */
+export class CheckpointKeeper {
+  failures = 0;
+  readonly #options: KeeperOptions;
+  readonly #moved = new Bell();
+  #next: number | undefined;
+  #sequence = 0;
+  #saved: number | undefined;
+
+  constructor(options: KeeperOptions) {
+    this.#options = options;
+  }
+
+  /** I5: every window before `next` is confirmed, and was closed when everything up to `sequence` had been read. */
+  confirmed(next: number, sequence: number): void {
+    if (next === this.#next) return;
+    this.#next = next;
+    this.#sequence = sequence;
+    this.#moved.ring();
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    while (!signal.aborted) {
+      await this.#moved.wait(signal);
+      for (let attempt = 1; !signal.aborted && this.#saved !== this.#next; attempt++) {
+        if (await this.#save(false)) break;
+        await clock.sleep(backoffMs(attempt, clock.random()), signal);
+      }
+      await clock.sleep(SAVE_INTERVAL_MS, signal);
+    }
+  }
+
+  /** One last try. */
+  async flush(): Promise<void> {
+    if (this.#saved !== this.#next) await this.#save(true);
+  }
+
+  async #save(atStop: boolean): Promise<boolean> {
+    const next = this.#next;
+    if (next === undefined || !Number.isFinite(next)) return true;
+    try {
+      const sequence = this.#sequence;
+      await this.#options.store.save(this.#options.sink, { ...this.#options.describe(next), next, sequence });
+      this.#saved = next;
+      return true;
+    } catch (error) {
+      this.failures += 1;
+      this.#options.failed(error, next, atStop);
+      return false;
+    }
+  }
+}

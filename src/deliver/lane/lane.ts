@@ -1,0 +1,292 @@
+/**
+ * A lane runs one sink: queue, batches, writes in flight, timeouts, retries, circuit breaker, checkpoint. Nothing in it
+ * waits for another lane (I7), and the path that feeds it never waits for it.
+ */
+import type { ClosedWindow } from '../../aggregate/window.ts';
+import { Bell, type Clock } from '../../base/clock.ts';
+import type { SinkLimits } from '../../sink/contract.ts';
+import type { CheckpointKeeper } from './checkpoint-saver.ts';
+import { type Handout, WindowQueue } from './queue.ts';
+import {
+  type LaneSink,
+  type StoreFailure,
+  StoreWriter,
+  type WriterEvents,
+  type WriterStats,
+} from './writer.ts';
+
+/**
+ * `catching_up`: the live path is ignored, windows come from a replay of its own. `paused`: the store is left alone
+ * until somebody resumes it.
+ */
+export type LaneState = 'opening' | 'live' | 'catching_up' | 'paused' | 'stopped';
+
+/** Points offered = written + rejected + dropped + backlog + owed by replay. */
+export interface LaneStats extends Readonly<WriterStats> {
+  /** Given up for want of room, where nothing can be read again (core mode). */
+  readonly dropped: number;
+  /** Times that the lane went over its backlog and left its windows to replay. */
+  readonly overflows: number;
+}
+
+/** What the lane tells the rest of the service; all calls are synchronous and must not throw. */
+export interface LaneEvents extends WriterEvents {
+  /** The lane has let go of windows: it wants a replay from `next`. */
+  fellBehind(): void;
+  /** Every point of the window was acknowledged, but for so many that were refused for good. */
+  confirmed?(window: ClosedWindow, refused: number): void;
+}
+
+export interface LaneOptions {
+  readonly id: string;
+  readonly sink: LaneSink;
+  readonly limits: SinkLimits;
+  readonly timeoutMs: number;
+  readonly backlogBytes: number;
+  /** Start of the first window that the sink wants; -Infinity in core mode. */
+  readonly from: number;
+  /** What had been read when the windows before `from` were closed; undefined where that is not known. */
+  readonly closedAt?: number | undefined;
+  /** Whether the stream can be read again: else the oldest windows are dropped and counted. */
+  readonly replayable: boolean;
+  /** Absent in core mode, where nothing can be read again. */
+  readonly keeper: CheckpointKeeper | undefined;
+  readonly clock: Clock;
+  readonly events: LaneEvents;
+}
+
+export class Lane {
+  readonly id: string;
+  readonly #options: LaneOptions;
+  readonly #queue: WindowQueue;
+  readonly #writer: StoreWriter;
+  readonly #work = new Bell();
+  readonly #settled = new Bell();
+  readonly #halt = new AbortController();
+  #catchingUp = false;
+  #paused = false;
+  /** Windows to be computed again hold the checkpoint. */
+  #holds = 0;
+  #dropped = 0;
+  #overflows = 0;
+
+  constructor(options: LaneOptions) {
+    const { id, sink, timeoutMs, clock, events } = options;
+    this.id = id;
+    this.#options = options;
+    this.#queue = new WindowQueue(options.limits, options.from, options.closedAt);
+    this.#writer = new StoreWriter({ sink, timeoutMs, clock, events, halt: this.#halt.signal });
+  }
+
+  get state(): LaneState {
+    if (this.#halt.signal.aborted) return 'stopped';
+    if (this.#paused) return 'paused';
+    if (this.#catchingUp) return 'catching_up';
+    return this.#writer.opened ? 'live' : 'opening';
+  }
+
+  get stats(): LaneStats {
+    return { ...this.#writer.stats, dropped: this.#dropped, overflows: this.#overflows };
+  }
+
+  /** Whether the store took the last write, or opened and none was tried yet. */
+  get up(): boolean {
+    return this.#writer.up;
+  }
+
+  get lastFailure(): StoreFailure | undefined {
+    return this.#writer.lastFailure;
+  }
+
+  /** Start of the first window that is not confirmed. */
+  get next(): number {
+    return this.#queue.next;
+  }
+
+  get offeredTo(): number {
+    return this.#queue.offeredTo;
+  }
+
+  /** What had been read when the windows before `next` were closed; undefined where that is not known. */
+  get closedAt(): number | undefined {
+    return this.#queue.closedAt;
+  }
+
+  get backlogPoints(): number {
+    return this.#queue.points;
+  }
+
+  get backlogBytes(): number {
+    return this.#queue.bytes;
+  }
+
+  /** Runs until `stop`: opens the sink, writes what is offered, keeps the checkpoint. */
+  async run(): Promise<void> {
+    const { limits, keeper } = this.#options;
+    // Where a sink without a checkpoint begins is decided once: a restart before the first window must not forget it.
+    this.#confirm();
+    const tasks = Array.from({ length: limits.inFlight }, () => this.#write());
+    await Promise.all([this.#writer.keepOpen(), keeper?.run(this.#halt.signal), ...tasks]);
+    await this.#writer.close();
+  }
+
+  /** From the live path. Never waits: over its backlog, the lane leaves its windows to replay (or drops the oldest). */
+  offer(handout: Handout): void {
+    if (this.#catchingUp) return;
+    if (!this.#queue.empty && this.#queue.bytes + handout.bytes > this.#options.backlogBytes) {
+      if (this.#options.replayable) {
+        this.#fallBehind();
+        return;
+      }
+      this.#dropUntilFits(handout.bytes);
+    }
+    this.#queue.offer(handout);
+    this.#work.ring();
+  }
+
+  /** From the live path: every window before `boundary` has been offered. */
+  advance(boundary: number, sequence: number): void {
+    if (this.#catchingUp) return;
+    this.#queue.advance(boundary, sequence);
+    this.#confirm();
+  }
+
+  /**
+   * Holds until `resume`. The copies are let go of where the stream can be read again (I7): nothing is lost while it
+   * holds them. A catch-up must have been ended before.
+   */
+  pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.#writer.pause();
+    if (!this.#options.replayable) return;
+    this.#queue.clear();
+    this.#catchingUp = true;
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#goOn();
+    if (this.#options.replayable) this.#options.events.fellBehind();
+  }
+
+  #goOn(): void {
+    this.#paused = false;
+    this.#writer.resume();
+  }
+
+  /** Stops listening to the live path, until `join`. */
+  startCatchUp(): void {
+    this.#catchingUp = true;
+  }
+
+  /** From the replay: as `offer` and `advance`, but waits until there is room; the replay is held back meanwhile. */
+  async replay(
+    handouts: readonly Handout[],
+    boundary: number,
+    sequence: number,
+    signal: AbortSignal,
+  ): Promise<void> {
+    for (const handout of handouts) {
+      await this.#enqueue(handout, signal, () => this.#queue.offer(handout));
+      if (signal.aborted) return;
+    }
+    // One that was ended must not move on what has been let go of since.
+    if (signal.aborted) return;
+    this.#queue.advance(boundary, sequence);
+    this.#confirm();
+  }
+
+  /**
+   * A window that was handed out has to be computed again: until `release`, the checkpoint stays where it is, so that a
+   * restart finds the reason again.
+   */
+  hold(): void {
+    this.#holds += 1;
+  }
+
+  release(): void {
+    this.#holds -= 1;
+    this.#confirm();
+  }
+
+  /** Writes windows anew that were confirmed before. Resolves when all of them are, or when the signal aborts. */
+  async rewrite(handouts: readonly Handout[], signal: AbortSignal): Promise<void> {
+    for (const handout of handouts) {
+      // What is still to be written of the old window must not come behind the new one.
+      while (this.next <= handout.window.start && !signal.aborted) await this.#settled.wait(signal);
+      await this.#enqueue(handout, signal, () => this.#queue.rewrite(handout));
+      if (signal.aborted) return;
+    }
+    while (handouts.some((handout) => this.#queue.isRewriting(handout)) && !signal.aborted) {
+      await this.#settled.wait(signal);
+    }
+  }
+
+  /** Adds when there is room, in the same breath: a replay and a rewrite that wait together must not both take it. */
+  async #enqueue(handout: Handout, signal: AbortSignal, add: () => void): Promise<void> {
+    while (
+      !signal.aborted &&
+      !this.#queue.empty &&
+      this.#queue.bytes + handout.bytes > this.#options.backlogBytes
+    ) {
+      await this.#settled.wait(signal);
+    }
+    if (signal.aborted) return;
+    add();
+    this.#work.ring();
+  }
+
+  #confirm(): void {
+    if (this.#holds > 0) return;
+    this.#options.keeper?.confirmed(this.next, this.#queue.closedAt ?? 0);
+  }
+
+  /** Back to the live path, whose next window must not be after `offeredTo`. */
+  join(): void {
+    this.#catchingUp = false;
+  }
+
+  /** Gives what is queued until `deadline` to be written, then ends all and writes the last checkpoint. */
+  async stop(deadline: AbortSignal): Promise<void> {
+    // What cannot be read again is not to be lost for a pause.
+    if (!this.#options.replayable) this.#goOn();
+    while (!this.#paused && !this.#queue.empty && !deadline.aborted) await this.#settled.wait(deadline);
+    this.#halt.abort();
+    await this.#options.keeper?.flush();
+  }
+
+  #fallBehind(): void {
+    this.#overflows += 1;
+    this.#queue.clear();
+    this.#catchingUp = true;
+    this.#options.events.fellBehind();
+  }
+
+  #dropUntilFits(bytes: number): void {
+    while (!this.#queue.empty && this.#queue.bytes + bytes > this.#options.backlogBytes) {
+      const dropped = this.#queue.dropOldest();
+      if (dropped === 0) return;
+      this.#dropped += dropped;
+    }
+  }
+
+  /** One of the lane's writes in flight. */
+  async #write(): Promise<void> {
+    const { signal } = this.#halt;
+    while (!signal.aborted) {
+      const job = this.#queue.take();
+      if (job === undefined) {
+        await this.#work.wait(signal);
+        continue;
+      }
+      const refused = await this.#writer.deliver(job.batch, () => this.#queue.holds(job));
+      if (!signal.aborted) {
+        for (const done of this.#queue.settle(job, refused))
+          this.#options.events.confirmed?.(done.window, done.refused);
+        this.#confirm();
+      }
+      this.#settled.ring();
+    }
+  }
+}

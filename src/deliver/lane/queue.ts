@@ -1,0 +1,217 @@
+import type { ClosedWindow } from '../../aggregate/window.ts';
+import { POINT_BYTES, type SinkLimits } from '../../sink/contract.ts';
+import { WindowBatch } from './batch.ts';
+
+/** A window on its way to the lanes, which share it. */
+export interface Handout {
+  readonly window: ClosedWindow;
+  /** Memory it is taken to hold: the backlog's measure. */
+  readonly bytes: number;
+  /** By point: see `pointBytes`. */
+  readonly sizes: Uint32Array;
+}
+
+/** What a point holds in memory besides its series' text: typed-array columns and its share of the window. */
+const POINT_MEMORY_BYTES = 120;
+
+export function handOut(window: ClosedWindow): Handout {
+  const sizes = new Uint32Array(window.size);
+  let text = 0;
+  for (let i = 0; i < window.size; i++) {
+    const size = window.textSizeOf(i);
+    text += size;
+    sizes[i] = POINT_BYTES + size;
+  }
+  return { window, bytes: window.size * POINT_MEMORY_BYTES + text, sizes };
+}
+
+/** One batch on its way; its window is confirmed when all of its jobs are settled. */
+export interface Job {
+  readonly batch: WindowBatch;
+  readonly entry: Entry;
+}
+
+/** All windows before `boundary` were closed when everything up to `sequence` had been read. */
+interface Mark {
+  readonly boundary: number;
+  readonly sequence: number;
+}
+
+interface Entry {
+  readonly handout: Handout;
+  /** Index of the next point to take. */
+  cursor: number;
+  /** Jobs taken and not settled. */
+  open: number;
+  /** Points neither written nor refused yet. */
+  left: number;
+  /** Points refused for good. */
+  refused: number;
+}
+
+/** A window of which every point is written or refused for good. */
+export interface Confirmed {
+  readonly window: ClosedWindow;
+  readonly refused: number;
+}
+
+/**
+ * The windows that a lane has been offered and not yet confirmed, oldest first. Confirmation is in order (I5): `next`
+ * never passes a window that has a point neither acknowledged nor refused for good.
+ */
+export class WindowQueue {
+  readonly #limits: SinkLimits;
+  #entries: Entry[] = [];
+  /** Windows that were confirmed before and are written anew: they do not move `next`. */
+  #rewrites: Entry[] = [];
+  /** Of the boundaries from `next` on, ascending. */
+  #marks: Mark[] = [];
+  #offeredTo: number;
+  #bytes = 0;
+  #points = 0;
+
+  /** `from`: start of the first window that is wanted; -Infinity for all. `closedAt`: see there. */
+  constructor(limits: SinkLimits, from: number, closedAt?: number) {
+    this.#limits = limits;
+    this.#offeredTo = from;
+    if (closedAt !== undefined) this.#marks.push({ boundary: from, sequence: closedAt });
+  }
+
+  /** Start of the first window that was not offered yet. */
+  get offeredTo(): number {
+    return this.#offeredTo;
+  }
+
+  /** Start of the first window that is not confirmed: the checkpoint. */
+  get next(): number {
+    return this.#entries[0]?.handout.window.start ?? this.#offeredTo;
+  }
+
+  /** What had been read when the windows before `next` were closed; undefined where that is not known. */
+  get closedAt(): number | undefined {
+    // An earlier one says less than is known, so more is taken to be news: that is the safe side.
+    return (this.#marks.find(({ boundary }) => boundary >= this.next) ?? this.#marks.at(-1))?.sequence;
+  }
+
+  /** Of the windows offered and not confirmed; those of batches in flight count until their window is confirmed. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Points neither written nor refused yet. */
+  get points(): number {
+    return this.#points;
+  }
+
+  get empty(): boolean {
+    return this.#entries.length + this.#rewrites.length === 0;
+  }
+
+  /** Appends a window; one that was offered before is ignored (I6). */
+  offer(handout: Handout): void {
+    const { start, windowMs } = handout.window;
+    if (start < this.#offeredTo) return;
+    this.#offeredTo = start + windowMs;
+    this.#entries.push(this.#entryOf(handout));
+  }
+
+  /** Every window before `boundary` has been offered, and was closed when all up to `sequence` had been read. */
+  advance(boundary: number, sequence: number): void {
+    this.#offeredTo = Math.max(this.#offeredTo, boundary);
+    this.#forgetMarks();
+    const last = this.#marks.at(-1)?.boundary ?? Number.NEGATIVE_INFINITY;
+    // 0: nothing had been read. That does not make all that comes news.
+    if (boundary > last && sequence > 0) this.#marks.push({ boundary, sequence });
+  }
+
+  /** Appends a window that was confirmed before, to be written anew. */
+  rewrite(handout: Handout): void {
+    this.#rewrites.push(this.#entryOf(handout));
+  }
+
+  /** Whether the window is still to be written anew. */
+  isRewriting(handout: Handout): boolean {
+    return this.#rewrites.some((entry) => entry.handout === handout);
+  }
+
+  /** The next batch within the sink's limits, from one window; undefined where nothing waits. */
+  take(): Job | undefined {
+    const waits = ({ cursor, handout }: Entry) => cursor < handout.window.size;
+    const entry = this.#rewrites.find(waits) ?? this.#entries.find(waits);
+    if (entry === undefined) return undefined;
+    const { window, sizes } = entry.handout;
+    const first = entry.cursor;
+    const end = Math.min(window.size, first + this.#limits.maxPoints);
+    let bytes = 0;
+    while (entry.cursor < end) {
+      const size = sizes[entry.cursor]!;
+      if (entry.cursor > first && bytes + size > this.#limits.maxBytes) break;
+      bytes += size;
+      entry.cursor += 1;
+    }
+    entry.open += 1;
+    const indices = Uint32Array.from({ length: entry.cursor - first }, (_, i) => first + i);
+    return { batch: new WindowBatch(window, indices, bytes), entry };
+  }
+
+  /** Every point of the job was acknowledged, or, so many, refused for good. Returns what is confirmed with that. */
+  settle({ entry, batch }: Job, refused: number): Confirmed[] {
+    entry.open -= 1;
+    entry.left -= batch.size;
+    entry.refused += refused;
+    if (!this.#has(entry)) return [];
+    this.#points -= batch.size;
+    const done: Entry[] = [];
+    while (this.#entries[0]?.left === 0) done.push(this.#entries.shift()!);
+    if (entry.left === 0 && this.#rewrites.includes(entry)) {
+      this.#rewrites = this.#rewrites.filter((other) => other !== entry);
+      done.push(entry);
+    }
+    for (const { handout } of done) this.#bytes -= handout.bytes;
+    return done.map(({ handout, refused }) => ({ window: handout.window, refused }));
+  }
+
+  /** Whether the job's window is still in the queue: its result matters only then. */
+  holds({ entry }: Job): boolean {
+    return this.#has(entry);
+  }
+
+  /** Takes out the oldest window of which nothing is in flight (core mode); returns its unsettled points, 0 if none. */
+  dropOldest(): number {
+    const index = this.#entries.findIndex(({ open }) => open === 0);
+    const [dropped] = index < 0 ? [] : this.#entries.splice(index, 1);
+    if (dropped === undefined) return 0;
+    this.#bytes -= dropped.handout.bytes;
+    this.#points -= dropped.left;
+    return dropped.left;
+  }
+
+  /** Forgets all that is not confirmed: it is owed by replay from `next` (I7). What is written anew stays. */
+  clear(): void {
+    const { closedAt } = this;
+    this.#offeredTo = this.next;
+    this.#marks = closedAt === undefined ? [] : [{ boundary: this.next, sequence: closedAt }];
+    this.#entries = [];
+    this.#bytes = this.#rewrites.reduce((sum, { handout }) => sum + handout.bytes, 0);
+    this.#points = this.#rewrites.reduce((sum, { left }) => sum + left, 0);
+  }
+
+  #entryOf(handout: Handout): Entry {
+    const left = handout.window.size;
+    this.#bytes += handout.bytes;
+    this.#points += left;
+    return { handout, cursor: 0, open: 0, left, refused: 0 };
+  }
+
+  #has(entry: Entry): boolean {
+    return this.#entries.includes(entry) || this.#rewrites.includes(entry);
+  }
+
+  /** The first mark at or behind `next` is the one that closed what is before it: the ones before say nothing more. */
+  #forgetMarks(): void {
+    const { next } = this;
+    const kept = this.#marks.findIndex(({ boundary }) => boundary >= next);
+    // None behind `next` yet: the last one still says the most.
+    this.#marks.splice(0, kept < 0 ? this.#marks.length - 1 : kept);
+  }
+}

@@ -1,0 +1,363 @@
+/**
+ * Writes to one store until it has taken everything: timeouts, retries with backoff, circuit breaker, opening anew. It
+ * knows no windows and no checkpoint: those are the lane's.
+ */
+import type { ClosedWindow } from '../../aggregate/window.ts';
+import { BACKOFF_CAP_MS, Bell, backoffMs, type Clock } from '../../base/clock.ts';
+import type { Point, Rejection, RejectReason, Sink, WriteOutcome } from '../../sink/contract.ts';
+import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS, SinkError } from '../../sink/contract.ts';
+import type { WindowBatch } from './batch.ts';
+import { type Attempt, Breaker } from './breaker.ts';
+import type { Digest } from './digest.ts';
+
+/** A sink that does not close in time is left to the end of the process. */
+const CLOSE_TIMEOUT_MS = 2000;
+
+/** What a lane needs of a sink, in whatever thread that is. */
+export interface LaneSink extends Pick<Sink, 'open' | 'close'> {
+  write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome>;
+  /** Absent where the store cannot be read back. */
+  readonly digests?: SinkDigests | undefined;
+}
+
+/** How windows are verified: no rows travel between threads, only digests of them. All calls reject where that fails. */
+export interface SinkDigests {
+  /** Of what the store must hold of the window. */
+  ofWindow(window: ClosedWindow): Promise<Digest>;
+  /** Of what the store itself holds of it. `keys`: that window, where the store has to be asked for its keys. */
+  ofStore(
+    window: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>,
+    keys: ClosedWindow | undefined,
+    signal: AbortSignal,
+  ): Promise<Digest>;
+  readonly needsKeys: boolean;
+}
+
+type PartialOutcome = WriteOutcome & { readonly kind: 'partial' };
+
+export interface StoreFailure {
+  readonly at: number;
+  readonly reason: string;
+  readonly message: string;
+}
+
+/** Counters; only the writer changes them. */
+export interface WriterStats {
+  written: number;
+  /** Of the points written, by `pointBytes`: the same measure for every sink. */
+  writtenBytes: number;
+  readonly rejected: Map<RejectReason, number>;
+  readonly retries: Map<string, number>;
+}
+
+/** What the writer tells; all calls are synchronous and must not throw. */
+export interface WriterEvents {
+  /** A write came to an end, well or not, after so many seconds. */
+  wrote(seconds: number): void;
+  rejected(points: readonly { readonly point: Point; readonly rejection: Rejection }[]): void;
+  /** The store was up and is down, or the other way round. */
+  changed(up: boolean, failure: StoreFailure | undefined): void;
+}
+
+export interface WriterOptions {
+  readonly sink: LaneSink;
+  /** Per write, and per opening. */
+  readonly timeoutMs: number;
+  readonly clock: Clock;
+  readonly events: WriterEvents;
+  /** Ends everything. */
+  readonly halt: AbortSignal;
+}
+
+/** What one write came to. */
+interface Tried {
+  /** Neither written nor refused for good. */
+  readonly left: WindowBatch;
+  /** How long to wait at least before these are tried. */
+  readonly waitMs: number;
+  readonly refused?: number;
+}
+
+export class StoreWriter {
+  readonly stats: WriterStats = { written: 0, writtenBytes: 0, rejected: new Map(), retries: new Map() };
+  readonly #options: WriterOptions;
+  readonly #breaker: Breaker;
+  readonly #becameOpen = new Bell();
+  readonly #mustOpen = new Bell();
+  readonly #resumed = new Bell();
+  #paused = false;
+  #opened = false;
+  /** Undefined until the store was first heard of. */
+  #up: boolean | undefined;
+  #lastFailure: StoreFailure | undefined;
+
+  constructor(options: WriterOptions) {
+    this.#options = options;
+    this.#breaker = new Breaker(options.clock);
+  }
+
+  get opened(): boolean {
+    return this.#opened;
+  }
+
+  /** Whether the store took the last write, or opened and none was tried yet. */
+  get up(): boolean {
+    return this.#up === true;
+  }
+
+  get lastFailure(): StoreFailure | undefined {
+    return this.#lastFailure;
+  }
+
+  /** Until `resume`, no attempt begins, neither to write nor to open; one that is under way comes to its end. */
+  pause(): void {
+    this.#paused = true;
+  }
+
+  resume(): void {
+    this.#paused = false;
+    this.#resumed.ring();
+  }
+
+  /**
+   * Until every point is written or refused for good, or they do not matter any more, or all is to end. Resolves to how
+   * many the store refused for good.
+   */
+  async deliver(batch: WindowBatch, matters: () => boolean): Promise<number> {
+    const { clock, halt } = this.#options;
+    let refused = 0;
+    let left = this.#rejectUnstorable(batch);
+    for (let attempt = 1; left.size > 0 && matters(); attempt++) {
+      await this.#untilResumed();
+      while (!this.#opened && !halt.aborted) await this.#becameOpen.wait(halt);
+      const ticket = await this.#breaker.enter(halt);
+      if (halt.aborted) break;
+      if (this.#paused || !matters()) {
+        this.#breaker.release();
+        continue;
+      }
+      const tried = await this.#attempt(left, ticket);
+      if (tried.left.size < left.size) attempt = 0;
+      left = tried.left;
+      refused += tried.refused ?? 0;
+      if (left.size > 0) await clock.sleep(Math.max(tried.waitMs, backoffMs(attempt, clock.random())), halt);
+    }
+    return refused;
+  }
+
+  /** One write. */
+  async #attempt(batch: WindowBatch, ticket: Attempt): Promise<Tried> {
+    const outcome = await this.#write(batch);
+    switch (outcome.kind) {
+      case 'written':
+        this.#succeed(batch, batch.size);
+        return { left: batch.subset([]), waitMs: 0 };
+      case 'partial':
+        return {
+          left: this.#takePartial(batch, outcome, ticket),
+          waitMs: 0,
+          refused: outcome.rejected.length,
+        };
+      case 'retry': {
+        const waitMs = waitOf(outcome.afterMs);
+        this.#fail(outcome.reason, outcome.message);
+        this.#breaker.failure(ticket, waitMs);
+        return { left: batch, waitMs };
+      }
+      case 'refused':
+        // Only an operator helps: held, tried at the slowest pace, and opened anew before each try.
+        this.#opened = false;
+        this.#mustOpen.ring();
+        this.#fail(outcome.reason, outcome.message);
+        this.#breaker.failure(ticket, BACKOFF_CAP_MS / 2);
+        return { left: batch, waitMs: 0 };
+      default:
+        return outcome satisfies never;
+    }
+  }
+
+  #takePartial(batch: WindowBatch, outcome: PartialOutcome, ticket: Attempt): WindowBatch {
+    const { retry, rejected, reason = 'throttled' } = outcome;
+    this.#reject(batch, rejected);
+    const written = batch.size - retry.length - rejected.length;
+    // A store that takes a part is alive: only an answer without any progress counts against it.
+    if (written + rejected.length > 0) {
+      this.#succeed(batch, written);
+      if (retry.length > 0) this.#countRetry(reason);
+    } else {
+      this.#fail(reason, 'no point of the batch was taken');
+      this.#breaker.failure(ticket);
+    }
+    return batch.subset(retry);
+  }
+
+  /** The sink's write under the lane's timeout; whatever it throws is an unknown outcome. */
+  async #write(batch: WindowBatch): Promise<WriteOutcome> {
+    const { clock, events, sink } = this.#options;
+    const started = clock.now();
+    const outcome = await this.#bounded(async (signal) => sink.write(batch, signal));
+    // The clock may be set back meanwhile: the sum of durations must not shrink.
+    events.wrote(Math.max(0, clock.now() - started) / 1000);
+    return makesSense(outcome, batch.size) ? outcome : NONSENSE;
+  }
+
+  /** Runs `work` for at most the timeout. A sink that ignores its signal is left behind: writes are idempotent. */
+  async #bounded(work: (signal: AbortSignal) => Promise<WriteOutcome>): Promise<WriteOutcome> {
+    const abort = new AbortController();
+    const stopped = AbortSignal.any([abort.signal, this.#options.halt]);
+    const { timeoutMs, clock } = this.#options;
+    const timedOut = clock.sleep(timeoutMs, stopped).then((): WriteOutcome => {
+      const message = `no answer within ${timeoutMs} ms`;
+      return { kind: 'retry', reason: 'timeout', message };
+    });
+    const done = work(stopped).catch(outcomeOfError);
+    const outcome = await Promise.race([done, timedOut]);
+    abort.abort();
+    return outcome;
+  }
+
+  /** Opens the sink with backoff until it is open, and again whenever the store refused it. Until all is to end. */
+  async keepOpen(): Promise<void> {
+    const { clock, halt, sink } = this.#options;
+    for (let attempt = 1; !halt.aborted; attempt++) {
+      await this.#untilResumed();
+      if (halt.aborted) return;
+      const outcome = await this.#bounded(async (signal): Promise<WriteOutcome> => {
+        await sink.open(signal);
+        return { kind: 'written' };
+      });
+      if (outcome.kind === 'retry' || outcome.kind === 'refused') {
+        this.#fail(outcome.reason, outcome.message);
+        await clock.sleep(backoffMs(attempt, clock.random()), halt);
+        continue;
+      }
+      this.#opened = true;
+      // After a refusal, only a write shows that the store is well again.
+      if (this.#up === undefined || attempt > 1) this.#setUp(true);
+      this.#becameOpen.ring();
+      while (this.#opened && !halt.aborted) await this.#mustOpen.wait(halt);
+      attempt = 0;
+    }
+  }
+
+  async #untilResumed(): Promise<void> {
+    const { halt } = this.#options;
+    while (this.#paused && !halt.aborted) await this.#resumed.wait(halt);
+  }
+
+  /** A sum that overflowed float64 is no number to any store: refused here, so that all stores stay the same. */
+  #rejectUnstorable(batch: WindowBatch): WindowBatch {
+    const bad: Rejection[] = [];
+    const good: number[] = [];
+    for (let index = 0; index < batch.size; index++) {
+      if (Number.isFinite(batch.sumOf(index))) good.push(index);
+      else bad.push({ index, reason: 'invalid_value', message: 'the sum is not finite' });
+    }
+    if (bad.length === 0) return batch;
+    this.#reject(batch, bad);
+    return batch.subset(good);
+  }
+
+  #reject(batch: WindowBatch, rejections: readonly Rejection[]): void {
+    if (rejections.length === 0) return;
+    const { rejected } = this.stats;
+    for (const { reason } of rejections) rejected.set(reason, (rejected.get(reason) ?? 0) + 1);
+    this.#options.events.rejected(
+      rejections.map((rejection) => ({ point: batch.point(rejection.index), rejection })),
+    );
+  }
+
+  #countRetry(reason: string): void {
+    this.stats.retries.set(reason, (this.stats.retries.get(reason) ?? 0) + 1);
+  }
+
+  #succeed(batch: WindowBatch, written: number): void {
+    this.stats.written += written;
+    this.stats.writtenBytes += batch.bytesOf(written);
+    this.#breaker.success();
+    this.#setUp(true);
+  }
+
+  #fail(reason: string, message: string): void {
+    // What the stop cut short says nothing about the store.
+    if (this.#options.halt.aborted) return;
+    this.#countRetry(reason);
+    this.#lastFailure = { at: this.#options.clock.now(), reason, message };
+    this.#setUp(false);
+  }
+
+  #setUp(up: boolean): void {
+    const changed = this.#up !== up;
+    this.#up = up;
+    if (changed) this.#options.events.changed(up, this.#lastFailure);
+  }
+
+  async close(): Promise<void> {
+    const abort = new AbortController();
+    const close = async () => this.#options.sink.close();
+    const closed = close().catch(() => {});
+    await Promise.race([closed, this.#options.clock.sleep(CLOSE_TIMEOUT_MS, abort.signal)]);
+    abort.abort();
+  }
+}
+
+/** A sink from elsewhere may say anything: what makes no sense is an unknown outcome, like a throw. */
+const NONSENSE: WriteOutcome = {
+  kind: 'retry',
+  reason: 'unknown',
+  message: "the sink's answer makes no sense",
+};
+
+function makesSense(outcome: WriteOutcome, points: number): boolean {
+  switch (outcome?.kind) {
+    case 'written':
+      return true;
+    case 'retry':
+      return RETRY_REASONS.includes(outcome.reason);
+    case 'refused':
+      return REFUSE_REASONS.includes(outcome.reason);
+    case 'partial':
+      return isPartOf(outcome, points);
+    default:
+      outcome satisfies never;
+      return false;
+  }
+}
+
+function isPartOf({ retry, rejected, reason = 'unknown' }: PartialOutcome, points: number): boolean {
+  if (!Array.isArray(retry) || !Array.isArray(rejected) || !RETRY_REASONS.includes(reason)) return false;
+  const named = [...retry, ...rejected.map(({ index }) => index)];
+  const isPoint = (index: number) => Number.isInteger(index) && index >= 0 && index < points;
+  const isKnown = rejected.every(({ reason }) => REJECT_REASONS.includes(reason));
+  return isKnown && named.every(isPoint) && new Set(named).size === named.length;
+}
+
+/** A store, or a proxy before it, may ask for a day, and a sink for what is no number: the lane must not stand still. */
+function waitOf(afterMs = 0): number {
+  return afterMs > 0 ? Math.min(afterMs, BACKOFF_CAP_MS) : 0;
+}
+
+function outcomeOfError(error: unknown): WriteOutcome {
+  if (!(error instanceof SinkError)) {
+    return {
+      kind: 'retry',
+      reason: 'unknown',
+      message: error instanceof Error ? error.message : String(error),
+    };
+  }
+  const message = error.advice === '' ? error.message : `${error.message} ${error.advice}`;
+  switch (error.reason) {
+    case 'unauthorized':
+    case 'untrusted':
+    case 'not_found':
+    case 'schema_mismatch':
+    case 'bad_request':
+      return { kind: 'refused', reason: error.reason, message };
+    default:
+      return {
+        kind: 'retry',
+        reason: RETRY_REASONS.includes(error.reason) ? error.reason : 'unknown',
+        message,
+      };
+  }
+}

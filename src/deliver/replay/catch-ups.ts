@@ -1,0 +1,88 @@
+/** The catch-ups under way: one per lane at most, told of while it lasts, and ended where the lane is to hold. */
+import type { Tiling } from '../../aggregate/tiling.ts';
+import type { Clock } from '../../base/clock.ts';
+import type { FanOut } from '../fanout.ts';
+import type { Lane } from '../lane/lane.ts';
+import { catchUp, type OpenReplay } from './catch-up.ts';
+import { type CatchUpProgress, CatchUpWatch } from './catch-up-progress.ts';
+
+/** How often a catch-up tells how far it is. */
+const PROGRESS_INTERVAL_MS = 10_000;
+
+/** All calls are synchronous and must not throw. */
+export interface CatchUpEvents {
+  catchUpStarted(sink: string, from: number): void;
+  replayFailed(sink: string, error: unknown): void;
+  /** Every now and then while it lasts. */
+  catchingUp(sink: string, progress: CatchUpProgress): void;
+  caughtUp(sink: string): void;
+}
+
+export interface CatchUpsOptions {
+  readonly open: (lane: Lane) => OpenReplay;
+  readonly live: Pick<FanOut, 'boundary' | 'sequence'>;
+  readonly tiling: Tiling;
+  readonly clock: Clock;
+  readonly events: CatchUpEvents;
+  /** See `CatchUpOptions`; `from`: the first window that the lane was given by its catch-up. */
+  readonly joined: (from: number, sequence: number) => void;
+  /** Ends them all. */
+  readonly signal: AbortSignal;
+}
+
+interface UnderWay {
+  readonly watch: CatchUpWatch;
+  readonly end: AbortController;
+}
+
+export class CatchUps {
+  readonly #options: CatchUpsOptions;
+  readonly #underWay = new Map<Lane, UnderWay>();
+
+  constructor(options: CatchUpsOptions) {
+    this.#options = options;
+  }
+
+  /** Undefined where the lane is not catching up. */
+  progressOf(lane: Lane): CatchUpProgress | undefined {
+    const { live, clock } = this.#options;
+    return this.#underWay.get(lane)?.watch.progress(live.boundary, clock.now());
+  }
+
+  /** Resolves when the lane has joined the live path, or when it was ended. */
+  async start(lane: Lane): Promise<void> {
+    const { open, live, tiling, clock, events, joined } = this.#options;
+    const from = lane.next;
+    events.catchUpStarted(lane.id, from);
+    const end = new AbortController();
+    const own = { watch: new CatchUpWatch(lane, tiling, clock.now()), end };
+    this.#underWay.set(lane, own);
+    const signal = AbortSignal.any([this.#options.signal, end.signal]);
+    void this.#tellProgress(lane, own, signal);
+    const options = {
+      open: open(lane),
+      live: () => live,
+      joined: (sequence: number) => joined(from, sequence),
+      clock,
+      failed: (error: unknown) => events.replayFailed(lane.id, error),
+    };
+    await catchUp(lane, options, signal);
+    if (this.#underWay.get(lane) === own) this.#underWay.delete(lane);
+    if (!signal.aborted) events.caughtUp(lane.id);
+  }
+
+  /** The lane is let go of at once; its reading ends a little later. */
+  end(lane: Lane): void {
+    this.#underWay.get(lane)?.end.abort();
+    this.#underWay.delete(lane);
+  }
+
+  async #tellProgress(lane: Lane, own: UnderWay, signal: AbortSignal): Promise<void> {
+    const { live, clock, events } = this.#options;
+    for (;;) {
+      await clock.sleep(PROGRESS_INTERVAL_MS, signal);
+      if (signal.aborted || this.#underWay.get(lane) !== own) return;
+      events.catchingUp(lane.id, own.watch.progress(live.boundary, clock.now()));
+    }
+  }
+}

@@ -1,0 +1,86 @@
+import type { Tiling } from '../../aggregate/tiling.ts';
+import type { ClosedWindow } from '../../aggregate/window.ts';
+import { backoffMs, type Clock } from '../../base/clock.ts';
+import type { Reader } from '../../bus/read/source.ts';
+import type { Lane } from '../lane/lane.ts';
+import { handOut } from '../lane/queue.ts';
+import type { OpenReplay } from './catch-up.ts';
+
+export interface RecomputeOptions {
+  readonly open: OpenReplay;
+  readonly tiling: Tiling;
+  readonly clock: Clock;
+  readonly failed: (error: unknown) => void;
+}
+
+/**
+ * A message turned up for a window that was already handed out (the slack was too small, or the server's clock stepped
+ * back): computes the window again from the stream, with all messages up to sequence `through` at least, and writes it
+ * over what the store has. Resolves when that is done, or when `signal` aborts.
+ */
+export async function rewriteWindow(
+  lane: Lane,
+  start: number,
+  through: number,
+  options: RecomputeOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const found = await recomputeWindow(start, through, options, signal);
+  if (found !== undefined) await lane.rewrite(found.windows.map(handOut), signal);
+}
+
+/** A window as the stream gives it. */
+export interface Recomputed {
+  /** None where it is empty. */
+  readonly windows: readonly ClosedWindow[];
+  /** Sequence of the last message that was read for it. */
+  readonly read: number;
+}
+
+/**
+ * Computes the window that begins with `start` from the stream, with all messages up to sequence `through` at least.
+ * Resolves to undefined when `signal` aborts.
+ */
+export async function recomputeWindow(
+  start: number,
+  through: number,
+  { open, tiling, clock, failed }: RecomputeOptions,
+  signal: AbortSignal,
+): Promise<Recomputed | undefined> {
+  const end = tiling.endOf(start);
+  for (let attempt = 1; !signal.aborted; attempt++) {
+    const done = new AbortController();
+    const until = AbortSignal.any([signal, done.signal]);
+    let found: ClosedWindow[] = [];
+    let read = 0;
+    const { source, reader, release } = open(start, undefined, (windows, boundary, sequence) => {
+      read = sequence;
+      found = [...found, ...windows.filter((window) => window.start === start)];
+      if (boundary >= end) done.abort();
+    });
+    try {
+      await source.run(patient(reader, through), until);
+      return signal.aborted ? undefined : { windows: found, read };
+    } catch (error) {
+      failed(error);
+      await clock.sleep(backoffMs(attempt, clock.random()), signal);
+    } finally {
+      release();
+    }
+  }
+  return undefined;
+}
+
+/** Closes nothing before everything up to `through` was read, whatever the stream times say. */
+function patient(reader: Reader, through: number): Reader {
+  let read = 0;
+  return {
+    message(bytes, start, end, streamTime, sequence, envelope) {
+      read = sequence;
+      reader.message(bytes, start, end, streamTime, sequence, envelope);
+    },
+    ...(reader.flush && { flush: () => reader.flush!() }),
+    progress: (streamTime) => (read >= through ? reader.progress(streamTime) : undefined),
+    gap: (gap) => reader.gap?.(gap),
+  };
+}

@@ -1,0 +1,77 @@
+/** What a lane and the thread of its sink say to each other. */
+import type {
+  Question,
+  RefuseReason,
+  RetryReason,
+  Settings,
+  Values,
+  WriteOutcome,
+} from '../../sink/contract.ts';
+import type { Digest } from '../lane/digest.ts';
+
+/** Of which sink the thread is. */
+export interface ThreadData {
+  readonly id: string;
+  /** See `SinkConfig.kind`. */
+  readonly kind: string;
+  readonly values: Values<Settings>;
+  /** See `SinkContext`. */
+  readonly timeoutMs?: number;
+}
+
+export type ToThread =
+  | { readonly kind: 'open' | 'close' | 'storage'; readonly call: number }
+  | { readonly kind: 'ask'; readonly call: number; readonly question: Question }
+  | { readonly kind: 'write'; readonly call: number; readonly window: number; readonly indices: Uint32Array }
+  | { readonly kind: 'abort'; readonly call: number }
+  | { readonly kind: 'digest'; readonly call: number; readonly window: number }
+  | {
+      readonly kind: 'read_back';
+      readonly call: number;
+      readonly from: number;
+      readonly to: number;
+      readonly instance: string;
+      /** Whose keys the store is asked for; undefined: for the range. */
+      readonly window: number | undefined;
+    }
+  /** Its columns and its series are shared, not copied. */
+  | {
+      readonly kind: 'window';
+      readonly window: number;
+      readonly start: number;
+      readonly windowMs: number;
+      readonly instance: string;
+      readonly refs: Uint32Array;
+      /** Records with the same number grow, and keep what they have. */
+      readonly records: { readonly number: number; readonly memory: readonly SharedArrayBuffer[] };
+      readonly rows: Uint32Array;
+      readonly values: Float64Array;
+    }
+  | { readonly kind: 'forget'; readonly window: number };
+
+/** How a question was answered: the rows themselves stay in the thread. */
+export interface Answered {
+  /** From the question to the last row. */
+  readonly seconds: number;
+  readonly rows: number;
+}
+
+/** A write's, a digest, a question's, the bytes stored, or none. */
+export type Answer = WriteOutcome | Digest | Answered | number | undefined;
+
+export type FromThread =
+  | { readonly kind: 'done'; readonly call: number; readonly answer: Answer }
+  | { readonly kind: 'thrown'; readonly call: number; readonly error: ThrownError }
+  | {
+      readonly kind: 'log';
+      readonly level: 'info' | 'warn';
+      readonly fields: object;
+      readonly message: string;
+    };
+
+/** What survives of an error on its way; `reason` where it was a `SinkError`. */
+export interface ThrownError {
+  readonly reason: RetryReason | RefuseReason | undefined;
+  readonly message: string;
+  readonly advice: string;
+}

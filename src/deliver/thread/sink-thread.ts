@@ -1,0 +1,134 @@
+/** The thread of one sink: encoding and socket work are done here, so that they never delay the draining of the bus. */
+import { parentPort, workerData } from 'node:worker_threads';
+import { SeriesRecords } from '../../aggregate/series-records.ts';
+import { ClosedWindow } from '../../aggregate/window.ts';
+import { loadModule } from '../../config/sink-config.ts';
+import { hideEnvironment } from '../../settings/secrets.ts';
+import { type Point, type Sink, SinkError, type WriteOutcome } from '../../sink/contract.ts';
+import { cleaned, createSink, maskerOf } from '../../sink/masked-sink.ts';
+import { WindowBatch } from '../lane/batch.ts';
+import { type Digest, digestOfRows, digestOfWindow } from '../lane/digest.ts';
+import type { Answer, Answered, FromThread, ThreadData, ThrownError, ToThread } from './messages.ts';
+
+type Message<K extends ToThread['kind']> = Extract<ToThread, { readonly kind: K }>;
+
+class SinkThread {
+  readonly #sink: Sink;
+  #records = { number: 0, chunks: 0, series: new SeriesRecords() };
+  readonly #windows = new Map<number, ClosedWindow>();
+  readonly #calls = new Map<number, AbortController>();
+
+  constructor(sink: Sink) {
+    this.#sink = sink;
+  }
+
+  take(message: ToThread): void {
+    switch (message.kind) {
+      case 'open':
+        this.#answer(message.call, (signal) => this.#sink.open(signal).then(() => undefined));
+        break;
+      case 'write':
+        this.#answer(message.call, (signal) => this.#write(message, signal));
+        break;
+      case 'digest':
+        this.#answer(message.call, () => digestOfWindow(this.#windows.get(message.window)!));
+        break;
+      case 'read_back':
+        this.#answer(message.call, (signal) => this.#readBack(message, signal));
+        break;
+      case 'ask':
+        this.#answer(message.call, (signal) => this.#ask(message, signal));
+        break;
+      case 'storage':
+        this.#answer(message.call, async (signal) => this.#sink.storage?.(signal));
+        break;
+      case 'close':
+        this.#answer(message.call, () => this.#sink.close().then(() => undefined));
+        break;
+      case 'abort':
+        this.#calls.get(message.call)?.abort();
+        break;
+      case 'window':
+        this.#keep(message);
+        break;
+      case 'forget':
+        this.#windows.delete(message.window);
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+
+  #write({ window, indices }: Message<'write'>, signal: AbortSignal): Promise<WriteOutcome> {
+    return this.#sink.write(new WindowBatch(this.#windows.get(window)!, indices), signal);
+  }
+
+  #readBack({ from, to, instance, window }: Message<'read_back'>, signal: AbortSignal): Promise<Digest> {
+    const keys = window === undefined ? undefined : this.#windows.get(window)!;
+    const stored =
+      keys !== undefined && this.#sink.lookUp !== undefined
+        ? this.#sink.lookUp(pointsOf(keys), signal)
+        : this.#sink.read({ from, to }, signal);
+    return digestOfRows(stored, instance);
+  }
+
+  async #ask({ question }: Message<'ask'>, signal: AbortSignal): Promise<Answered | undefined> {
+    const started = performance.now();
+    const rows = await this.#sink.ask?.(question, signal);
+    return rows && { rows: rows.length, seconds: (performance.now() - started) / 1000 };
+  }
+
+  #keep({ window, records, ...columns }: Message<'window'>): void {
+    // More of what is known: objects made of it stay good.
+    const isKnown = this.#records.number === records.number && this.#records.chunks === records.memory.length;
+    if (!isKnown) {
+      const { number, memory } = records;
+      this.#records = { number, chunks: memory.length, series: new SeriesRecords(memory) };
+    }
+    this.#windows.set(window, new ClosedWindow({ ...columns, records: this.#records.series }));
+  }
+
+  #answer(call: number, work: (signal: AbortSignal) => Promise<Answer>): void {
+    const abort = new AbortController();
+    this.#calls.set(call, abort);
+    const answered = async () => work(abort.signal);
+    answered()
+      .then(
+        (answer) => send({ kind: 'done', call, answer }),
+        (error: unknown) => send({ kind: 'thrown', call, error: describe(error) }),
+      )
+      .finally(() => this.#calls.delete(call));
+  }
+}
+
+function* pointsOf(window: ClosedWindow): Generator<Point> {
+  for (let i = 0; i < window.size; i++) yield window.point(i);
+}
+
+function send(message: FromThread): void {
+  parentPort!.postMessage(message);
+}
+
+function describe(error: unknown): ThrownError {
+  if (error instanceof SinkError) {
+    return { reason: error.reason, message: error.message, advice: error.advice };
+  }
+  return { reason: undefined, message: error instanceof Error ? error.message : String(error), advice: '' };
+}
+
+hideEnvironment();
+const { kind, ...described } = workerData as ThreadData;
+const module = await loadModule(kind);
+if (typeof module === 'string') throw new Error(module);
+const log = {
+  info: (fields: object, message: string) => send({ kind: 'log', level: 'info', fields, message }),
+  warn: (fields: object, message: string) => send({ kind: 'log', level: 'warn', fields, message }),
+};
+const sinkOf = { ...described, module };
+const masker = maskerOf(sinkOf, process.env);
+// It ends the thread as before, and is told of outside.
+process.on('uncaughtException', (error) => {
+  throw cleaned(error, masker);
+});
+const thread = new SinkThread(createSink(sinkOf, log, process.env));
+parentPort!.on('message', (message: ToThread) => thread.take(message));

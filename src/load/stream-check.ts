@@ -1,0 +1,79 @@
+/** Reads back what a sender published, and compares it with what it sent. */
+import { makeSeries } from '../aggregate/series.ts';
+import type { Clock } from '../base/clock.ts';
+import type { Source } from '../bus/read/source.ts';
+import type { Truth, TruthRow } from '../verify/truth.ts';
+import type { SentSeries } from './traffic.ts';
+
+/** The stream is taken to hold no more when nothing came for so long, though messages are missing. */
+const IDLE_MS = 5_000;
+/** The same where it does hold more, or cannot be asked: a bus that elects a leader, or a machine that is busy. */
+const STUCK_MS = 60_000;
+const POLL_MS = 100;
+
+/**
+ * Adds the messages of `source` to `truth` until it has `expected` and none is pending; or until nothing comes any
+ * more, for some may be lost: the caller compares.
+ */
+export async function readBack(source: Source, truth: Truth, expected: number, clock: Clock): Promise<void> {
+  const end = new AbortController();
+  let lastMessage = clock.now();
+  const stopWhenDone = () => {
+    if (truth.messages >= expected && source.stats.pending === 0) end.abort();
+  };
+  const stopWhenIdle = async () => {
+    while (!end.signal.aborted) {
+      await clock.sleep(POLL_MS, end.signal);
+      const isAtEnd = source.stats.reading && source.stats.pending === 0;
+      if (clock.now() - lastMessage >= (isAtEnd ? IDLE_MS : STUCK_MS)) end.abort();
+    }
+  };
+  const reader = {
+    message(bytes: Uint8Array, start: number, end: number, streamTime: number) {
+      truth.add(bytes.subarray(start, end), streamTime);
+      lastMessage = clock.now();
+    },
+    progress: stopWhenDone,
+  };
+  const idle = stopWhenIdle();
+  try {
+    await source.run(reader, end.signal);
+  } finally {
+    end.abort();
+    await idle;
+  }
+}
+
+/** A series of which the stream does not hold what was sent. */
+export interface Difference {
+  readonly name: string;
+  readonly dimensionsJson: string;
+  readonly sent: Total;
+  readonly held: Total;
+}
+
+interface Total {
+  readonly count: number;
+  readonly sum: number;
+}
+
+const NOTHING: Total = { count: 0, sum: 0 };
+
+/** Both sums were added in the same order, so they must be equal to the last bit. `held`: `Truth.totals()`. */
+export function findDifferences(sent: Iterable<SentSeries>, held: Iterable<TruthRow>): Difference[] {
+  const rows = new Map([...held].map((row) => [row.series.id, row]));
+  const found: Difference[] = [];
+  for (const { series, count, sum } of sent) {
+    const dimensions = Object.entries(series.dimensions).map(([key, value]) => [key, String(value)] as const);
+    const { id, name, dimensionsJson } = makeSeries(series.name, series.type, dimensions);
+    const row = rows.get(id) ?? NOTHING;
+    rows.delete(id);
+    if (row.count === count && row.sum === sum) continue;
+    found.push({ name, dimensionsJson, sent: { count, sum }, held: { count: row.count, sum: row.sum } });
+  }
+  for (const { series, count, sum } of rows.values()) {
+    const { name, dimensionsJson } = series;
+    found.push({ name, dimensionsJson, sent: NOTHING, held: { count, sum } });
+  }
+  return found;
+}

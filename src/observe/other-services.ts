@@ -1,0 +1,45 @@
+/** Running services, as they tell of themselves over HTTP. */
+import { ask } from '../base/http-client.ts';
+import type { Status } from './status.ts';
+
+const TIMEOUT_MS = 5_000;
+/** A status of many sinks has some 10 KB. */
+const MAX_STATUS_BYTES = 4_000_000;
+
+/** One service at one time: what it says, or why it says nothing. */
+export type Heard =
+  | { readonly kind: 'status'; readonly url: string; readonly status: Status }
+  | { readonly kind: 'silent'; readonly url: string; readonly reason: string };
+
+/** Never rejects. */
+export async function hear(url: string, signal: AbortSignal): Promise<Heard> {
+  const silent = (reason: string): Heard => ({ kind: 'silent', url, reason });
+  try {
+    const { status: code, text } = await ask(`${url}/api/status`, {
+      signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
+    });
+    if (code !== 200) return silent(`it answers with status ${code}`);
+    if (text.length > MAX_STATUS_BYTES) return silent('its answer is too long to be a status');
+    const status = JSON.parse(text) as Partial<Status>;
+    return isStatus(status)
+      ? { kind: 'status', url, status }
+      : silent('what answers there is not metrics-fanout');
+  } catch (error) {
+    return silent(inWords(error));
+  }
+}
+
+/** As far as this version needs it: the service may be of another one. */
+function isStatus(status: Partial<Status>): status is Status {
+  const sink = status.sinks?.[0];
+  const isCurrent = sink === undefined || (sink.cost !== undefined && sink.queries !== undefined);
+  return Array.isArray(status.sinks) && status.messages?.perSecond !== undefined && isCurrent;
+}
+
+function inWords(error: unknown): string {
+  if (error instanceof SyntaxError) return 'what answers there is not metrics-fanout';
+  if (!(error instanceof Error)) return String(error);
+  if (error.name === 'TimeoutError') return `no answer within ${TIMEOUT_MS / 1000} s`;
+  const { code, message } = error as NodeJS.ErrnoException;
+  return typeof code === 'string' ? code : message;
+}

@@ -1,0 +1,95 @@
+/** What a running service told over some time, as one HTML file. */
+
+import { amount, bytes, NONE, perSecond, seconds, total } from '../base/number-format.ts';
+import { History, momentOf } from './history.ts';
+import { reportPage } from './page.ts';
+import type { SinkStatus, Status } from './status.ts';
+import { type Comparison, type View, viewOf } from './view.ts';
+
+/** Of a report; with more, lines would not be clearer. */
+export const MAX_SAMPLES = 720;
+
+/** What was counted of a sink since the first look. */
+interface Counted {
+  points: number;
+  bytes: number;
+  retries: number;
+  readonly highest: { lag: number; write: number };
+  last: SinkStatus;
+}
+
+/** Collects what one service tells. */
+export class Recording {
+  readonly #url: string;
+  readonly #first: Status;
+  #last: Status;
+  readonly #history: History;
+  readonly #counted = new Map<string, Counted>();
+
+  constructor(url: string, first: Status) {
+    this.#url = url;
+    this.#first = first;
+    this.#last = first;
+    this.#history = new History(
+      first.sinks.map(({ id }) => id),
+      MAX_SAMPLES,
+    );
+    this.add(first);
+  }
+
+  add(status: Status): void {
+    this.#last = status;
+    this.#history.add(momentOf(status));
+    for (const sink of status.sinks) this.#count(sink);
+  }
+
+  #count(sink: SinkStatus): void {
+    const none = { points: 0, bytes: 0, retries: 0, highest: { lag: 0, write: 0 }, last: sink };
+    const counted = this.#counted.get(sink.id) ?? none;
+    const { last, highest } = counted;
+    counted.points += increase(last.written, sink.written);
+    counted.bytes += increase(last.writtenBytes, sink.writtenBytes);
+    counted.retries += increase(total(last.retries), total(sink.retries));
+    highest.lag = Math.max(highest.lag, sink.lagSeconds);
+    highest.write = Math.max(highest.write, sink.writeSeconds?.p99 ?? 0);
+    counted.last = sink;
+    this.#counted.set(sink.id, counted);
+  }
+
+  html(): string {
+    const view = viewOf(this.#last);
+    return reportPage({
+      url: this.#url,
+      from: this.#first.now,
+      to: this.#last.now,
+      charts: this.#history.charts,
+      view: { ...view, comparison: this.#withSummary(view) },
+    });
+  }
+
+  /** The figures of the whole time behind those of its end. */
+  #withSummary({ comparison }: View): Comparison {
+    const row = (what: string, text: (counted: Counted) => string) => ({
+      what: `${what}, in all`,
+      cells: this.#last.sinks.map(({ id }) => {
+        const counted = this.#counted.get(id);
+        return { text: counted === undefined ? NONE : text(counted), note: '', tone: 'plain' as const };
+      }),
+    });
+    const spanSeconds = Math.max(1, (Date.parse(this.#last.now) - Date.parse(this.#first.now)) / 1000);
+    const summary = [
+      row('points', ({ points }) => amount(points)),
+      row('points a second', ({ points }) => perSecond(points / spanSeconds)),
+      row('bytes', (counted) => bytes(counted.bytes)),
+      row('retries', ({ retries }) => amount(retries)),
+      row('highest lag', ({ highest }) => seconds(highest.lag)),
+      row('highest write p99', ({ highest }) => seconds(highest.write)),
+    ];
+    return { ...comparison, rows: [...comparison.rows, ...summary] };
+  }
+}
+
+/** Of a counter, which begins at 0 again where the service was restarted, or came back to the bus. */
+function increase(before: number, after: number): number {
+  return after >= before ? after - before : after;
+}

@@ -1,0 +1,97 @@
+/** What the stores are asked about: a counter that is busy at present, and stays the same as long as it is seen. */
+import { COUNTER } from '../aggregate/sample.ts';
+import type { ClosedWindow } from '../aggregate/window.ts';
+import type { Question, Series } from '../sink/contract.ts';
+
+/** A name with more is not asked about where there is another: a store that finds rows by series only cannot answer. */
+const MAX_SERIES = 250;
+/** Names found to have more, until they are forgotten all at once. */
+const MAX_EXCLUDED = 1_000;
+const SUMS_MS = 5 * 60_000;
+const WINDOWS_MS = 60 * 60_000;
+/** Where no series of the name has any. */
+const ANY_DIMENSION = 'app';
+
+interface Known {
+  readonly series: Series;
+  seenAt: number;
+  samples: number;
+}
+
+export class Subject {
+  #name: string | undefined;
+  #seenAt = Number.NEGATIVE_INFINITY;
+  readonly #series = new Map<string, Known>();
+  /** Names that were found to have too many series. */
+  readonly #excluded = new Set<string>();
+
+  /** Counters, the busiest first, before a window is looked at. */
+  propose(names: readonly string[], windowStart: number): void {
+    const isStale = windowStart - this.#seenAt > SUMS_MS;
+    const name = names.find((each) => !this.#excluded.has(each)) ?? names[0];
+    if (name === undefined || (this.#name !== undefined && !isStale)) return;
+    this.#name = name;
+    this.#seenAt = windowStart;
+    this.#series.clear();
+  }
+
+  /** One point of a window. */
+  look(window: ClosedWindow, index: number, name: string): void {
+    if (name !== this.#name || window.typeOf(index) !== COUNTER) return;
+    this.#seenAt = Math.max(this.#seenAt, window.start);
+    const ref = window.refs[index]!;
+    const id = window.records.idOf(ref);
+    let known = this.#series.get(id);
+    if (known === undefined) {
+      if (this.#series.size >= MAX_SERIES) {
+        if (!this.#excluded.has(name)) this.#exclude(name);
+        return;
+      }
+      // Made for these only: a window may have a million series.
+      known = { series: window.records.series(ref), seenAt: 0, samples: 0 };
+      this.#series.set(id, known);
+    }
+    known.seenAt = Math.max(known.seenAt, window.start);
+    known.samples += window.countOf(index);
+  }
+
+  /** Undefined while there is nothing to ask about. `to`: the end of the last window that is complete. */
+  questions(to: number): { readonly sums: Question; readonly windows: Question } | undefined {
+    if (!Number.isFinite(to)) return undefined;
+    for (const [id, { seenAt }] of this.#series) if (seenAt < to - WINDOWS_MS) this.#series.delete(id);
+    const all = [...this.#series.values()];
+    const name = this.#name;
+    if (name === undefined || all.length === 0) return undefined;
+    const busiest = all.reduce((most, one) => (one.samples > most.samples ? one : most));
+    const series = all.map((known) => known.series);
+    return {
+      sums: {
+        kind: 'sums',
+        name,
+        type: 'counter',
+        dimension: widestDimension(series),
+        series: this.#excluded.has(name) ? undefined : series,
+        range: { from: to - SUMS_MS, to },
+      },
+      windows: { kind: 'windows', series: busiest.series, range: { from: to - WINDOWS_MS, to } },
+    };
+  }
+
+  /** Another name is proposed before the next window, or this one again where there is none. */
+  #exclude(name: string): void {
+    if (this.#excluded.size >= MAX_EXCLUDED) this.#excluded.clear();
+    this.#excluded.add(name);
+    this.#name = undefined;
+    this.#series.clear();
+  }
+}
+
+/** The dimension with the most values. */
+function widestDimension(all: readonly Series[]): string {
+  const values = new Map<string, Set<string>>();
+  for (const { dimensions } of all) {
+    for (const [key, value] of dimensions) values.set(key, (values.get(key) ?? new Set()).add(value));
+  }
+  const widest = [...values].sort(([, a], [, b]) => b.size - a.size)[0];
+  return widest?.[0] ?? ANY_DIMENSION;
+}

@@ -1,0 +1,143 @@
+/** How the service is attached to the bus: where each sink goes on, and what reads from there. */
+import { Tiling, type WindowShape } from '../aggregate/tiling.ts';
+import { systemClock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import type { Bus } from '../bus/connect.ts';
+import { createCheckpointStore, type StoredCheckpoint } from '../bus/kv/checkpoints.ts';
+import { type AgreedShapes, createShapeStore, type ShapeStore } from '../bus/kv/window-shapes.ts';
+import { createCoreSource } from '../bus/read/core.ts';
+import { createJetStreamSource } from '../bus/read/jetstream.ts';
+import type { Start } from '../bus/read/source.ts';
+import { ensureStream } from '../bus/stream.ts';
+import { type Config, windowShape } from '../config/config.ts';
+import type { Attachment } from '../deliver/engine.ts';
+import { EpochWatch, isSameShape, planEpochs } from '../deliver/epochs.ts';
+import { CheckpointKeeper } from '../deliver/lane/checkpoint-saver.ts';
+import { Reports } from '../deliver/reports.ts';
+import { firstWanted, readFrom, resumeFrom, type StreamExtent } from '../deliver/start-points.ts';
+
+/**
+ * `announces`: our settings are to shape the windows, where other ones do so far; else those that are announced count.
+ * Rejects with a `BusError`.
+ */
+export async function attach(
+  bus: Bus,
+  config: Config,
+  instance: string,
+  log: Log,
+  announces: boolean,
+): Promise<Attachment> {
+  switch (config.core.metricsSource) {
+    case 'jetstream':
+      return await attachToStream(bus, config, log, announces);
+    case 'core':
+      return attachToCore(bus, config, instance);
+    default:
+      return config.core.metricsSource satisfies never;
+  }
+}
+
+function attachToCore(bus: Bus, config: Config, instance: string): Attachment {
+  const { core, sinks } = config;
+  return {
+    // Parts of several instances add up whatever their shapes: nothing has to be agreed on.
+    tiling: Tiling.of(windowShape(config)),
+    from: new Map(sinks.map(({ id }) => [id, Number.NEGATIVE_INFINITY])),
+    replayable: false,
+    instance,
+    open: () => createCoreSource(bus, core),
+    keeperOf: () => undefined,
+  };
+}
+
+async function attachToStream(bus: Bus, config: Config, log: Log, announces: boolean): Promise<Attachment> {
+  const { core, sinks } = config;
+  const facts = await ensureStream(bus, core);
+  const store = createCheckpointStore(bus, core, facts.replicas);
+  const stored = await store.list();
+  const reports = new Reports(log, systemClock);
+  const shapes = createShapeStore(bus, core.pipeline, facts.replicas);
+  const known = await agreeOnShapes(shapes, config, stored, log, announces);
+  const epochs = new EpochWatch(shapes, known, systemClock, (error) => reports.epochsUnknown(error));
+  const { tiling } = epochs;
+  const extent: StreamExtent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
+  const now = systemClock.now();
+  const from = new Map<string, number>();
+  const began = new Map<string, number | undefined>();
+  const closedAt = new Map<string, number>();
+  for (const { id, start } of sinks) {
+    const ofSink = stored.filter(({ sink }) => sink === id);
+    const known = resumeFrom(ofSink, core.slice);
+    const next = known?.next ?? firstWanted(start, extent, tiling, now);
+    from.set(id, next);
+    began.set(id, known === undefined ? next : known.began);
+    // 0 says that nothing had been read yet when the checkpoint was made: not where the news begins.
+    if (known !== undefined && known.sequence > 0) closedAt.set(id, known.sequence);
+    const begins = { sink: id, next: new Date(next).toISOString() };
+    log.info(
+      begins,
+      known === undefined ? 'the sink has no checkpoint yet' : 'the sink goes on from its checkpoint',
+    );
+  }
+  const slice = `${core.slice.index}/${core.slice.of}`;
+  return {
+    tiling,
+    epochs,
+    from,
+    closedAt,
+    replayable: true,
+    keepsMs: facts.maxAgeMs,
+    instance: '',
+    open: (first, closed) => createJetStreamSource(bus, core, { start: startOf(first, closed, tiling) }),
+    openAside: (first) =>
+      createJetStreamSource(bus, core, { start: startOf(first, undefined, tiling), isPassive: true }),
+    keeperOf: (sink) =>
+      new CheckpointKeeper({
+        sink,
+        store,
+        clock: systemClock,
+        describe: (next) => ({
+          shape: { ...shapeAt(next, tiling), slice },
+          began: began.get(sink),
+          savedAt: new Date(systemClock.now()).toISOString(),
+        }),
+        failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),
+      }),
+  };
+}
+
+function startOf(first: number, closedAt: number | undefined, tiling: Tiling): Start {
+  const orSequence = closedAt === undefined ? undefined : closedAt + 1;
+  return { kind: 'time', ms: readFrom(first, tiling), orSequence };
+}
+
+function shapeAt(time: number, tiling: Tiling): WindowShape {
+  const { windowMs, latenessMs, maxAheadMs, maxSeries } = tiling.epochAt(time);
+  return { windowMs, latenessMs, maxAheadMs, maxSeries };
+}
+
+/** Announces the shape of our settings, where it is another than the pipeline's and that is wanted. */
+async function agreeOnShapes(
+  store: ShapeStore,
+  config: Config,
+  stored: readonly StoredCheckpoint[],
+  log: Log,
+  announces: boolean,
+): Promise<AgreedShapes> {
+  const shape = windowShape(config);
+  const wanted = {
+    shape,
+    delayMs: config.core.changeDelay,
+    before: stored[0]?.checkpoint.shape,
+    nexts: stored.map(({ checkpoint }) => checkpoint.next),
+  };
+  const agreed = await store.change((known) =>
+    announces || known.shapes === undefined ? planEpochs(known, wanted) : undefined,
+  );
+  const last = agreed.shapes.epochs.at(-1)!;
+  if (!isSameShape(last, shape))
+    log.warn({ ...last }, 'another instance has other settings: its windows are computed');
+  else if (last.from > agreed.at)
+    log.info({ ...last, from: new Date(last.from).toISOString() }, 'windows of another shape begin later');
+  return agreed;
+}

@@ -1,0 +1,101 @@
+/** Takes known secrets out of a text, whole or in pieces. Pure. */
+import { MASK } from './setting.ts';
+
+/** A shorter one is found everywhere, and protects nothing. */
+const MIN_SECRET_CHARACTERS = 4;
+
+/** What is left of a shorter one in base64 is found everywhere. */
+const MIN_BASE64_CHARACTERS = 6;
+
+const inJson = (text: string) => JSON.stringify(text).slice(1, -1);
+const hex = (unit: string) => unit.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0');
+
+/** Depending on what comes before it; without the characters that also hold bits of what is around it. */
+function inBase64(secret: string): string[] {
+  if (secret.length < MIN_BASE64_CHARACTERS) return [];
+  return [0, 1, 2].map((before) => {
+    const bytes = Buffer.from(' '.repeat(before) + secret);
+    const whole = bytes.toString('base64').replace(/=+$/, '');
+    return whole.slice(Math.ceil((before * 8) / 6), bytes.length % 3 === 0 ? undefined : -1);
+  });
+}
+
+/** How many characters at the end of the text are the beginning of the form, where these are not all of it nor too few. */
+function overlap(text: string, form: string): number {
+  for (let length = Math.min(form.length - 1, text.length); length >= MIN_SECRET_CHARACTERS; length--) {
+    if (text.endsWith(form.slice(0, length))) return length;
+  }
+  return 0;
+}
+
+export class Masker {
+  readonly #forms: readonly string[];
+  readonly #longest: number;
+  #carry = '';
+
+  /** What is masked is each as it is, as JSON writes it, as URLs do, and as base64 does in the midst of other bytes. */
+  constructor(secrets: readonly string[]) {
+    const long = secrets.filter(({ length }) => length >= MIN_SECRET_CHARACTERS);
+    const forms = long.flatMap((secret) => [
+      secret,
+      inJson(secret),
+      // As V8 writes heap snapshots.
+      inJson(secret).replace(/[^ -~]/g, (unit) => `\\u${hex(unit)}`),
+      encodeURIComponent(secret.toWellFormed()),
+      ...inBase64(secret),
+    ]);
+    this.#forms = [...new Set(forms)];
+    this.#longest = Math.max(1, ...this.#forms.map(({ length }) => length));
+  }
+
+  /** The whole text; where it was cut in the midst of a secret, without the beginning of that. */
+  mask(text: string): string {
+    // The most that any form takes: the beginning of one may be the end of another's.
+    const cut = Math.max(0, ...this.#forms.map((form) => overlap(text, form)));
+    return covered(text, [...this.#spans(text), { start: text.length - cut, end: text.length }]);
+  }
+
+  /** What can be given on; the rest is kept as it came, for a secret may go on in the next piece. */
+  push(piece: string): string {
+    const text = this.#carry + piece;
+    const spans = this.#spans(text);
+    const safe = Math.max(0, text.length - (this.#longest - 1));
+    // Not in the midst of a secret: what is left of it nobody would know again.
+    const end = Math.min(safe, ...spans.filter(({ end }) => end > safe).map(({ start }) => start));
+    this.#carry = text.slice(end);
+    return covered(text.slice(0, end), spans);
+  }
+
+  end(): string {
+    const text = this.#carry;
+    this.#carry = '';
+    return covered(text, this.#spans(text));
+  }
+
+  /** Where the secrets are; one may lie in another. */
+  #spans(text: string): Span[] {
+    const spans: Span[] = [];
+    for (const form of this.#forms) {
+      for (let start = text.indexOf(form); start >= 0; start = text.indexOf(form, start + form.length))
+        spans.push({ start, end: start + form.length });
+    }
+    return spans;
+  }
+}
+
+interface Span {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** The text with one mask in place of what overlapping spans cover together. */
+function covered(text: string, spans: readonly Span[]): string {
+  let masked = '';
+  let at = 0;
+  for (const { start, end } of [...spans].sort((a, b) => a.start - b.start)) {
+    if (start >= text.length) break;
+    if (start >= at) masked += text.slice(at, start) + MASK;
+    at = Math.max(at, end);
+  }
+  return masked + text.slice(at);
+}

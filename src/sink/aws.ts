@@ -1,0 +1,105 @@
+/** What an error of the AWS SDK means to the lane, whatever the service. The SDK itself is the sink's to load. */
+
+import type { RefuseReason, RetryReason } from './contract.ts';
+import { isUntrusted } from './http.ts';
+
+export type AwsVerdict =
+  | { readonly kind: 'retry'; readonly reason: RetryReason; readonly message: string }
+  | { readonly kind: 'refused'; readonly reason: RefuseReason; readonly message: string };
+
+const MAX_MESSAGE_CHARACTERS = 300;
+
+/** By the name of the error: what waiting, or an operator, has to do with it. */
+const RETRIES: Readonly<Partial<Record<RetryReason, readonly string[]>>> = {
+  throttled: [
+    'LimitExceededException',
+    'ProvisionedThroughputExceededException',
+    'RequestLimitExceeded',
+    'SlowDown',
+    'Throttling',
+    'ThrottlingException',
+    'TooManyRequestsException',
+  ],
+  conflict: ['ReplicatedWriteConflictException', 'TransactionConflictException'],
+};
+const REFUSALS: Readonly<Partial<Record<RefuseReason, readonly string[]>>> = {
+  unauthorized: [
+    'AccessDenied',
+    'AccessDeniedException',
+    'CredentialsProviderError',
+    'ExpiredToken',
+    'ExpiredTokenException',
+    'IncompleteSignatureException',
+    'InvalidAccessKeyId',
+    'InvalidClientTokenId',
+    'InvalidSignatureException',
+    'InvalidToken',
+    'MissingAuthenticationTokenException',
+    'NotAuthorized',
+    'OptInRequired',
+    'RequestTimeTooSkewed',
+    'SignatureDoesNotMatch',
+    'TokenProviderError',
+    'UnrecognizedClientException',
+  ],
+  not_found: ['ClusterNotFound', 'ClusterNotFoundFault', 'NoSuchBucket', 'ResourceNotFoundException'],
+  // The first and the last are said of a bucket in another region.
+  bad_request: [
+    'AuthorizationHeaderMalformed',
+    'InvalidBucketName',
+    'InvalidParameterValue',
+    'ValidationException',
+    'PermanentRedirect',
+  ],
+};
+
+/** The members of the SDK's errors that are read here; none is sure to be there. */
+interface Failure {
+  readonly name?: string;
+  readonly message?: string;
+  readonly code?: unknown;
+  readonly $fault?: string;
+  readonly $metadata?: { readonly httpStatusCode?: number };
+}
+
+export function awsErrorName(error: unknown): string {
+  return (error as Failure | undefined)?.name ?? '';
+}
+
+/** `signal` is that of the call that failed. What cannot be told is tried again. */
+export function awsVerdict(error: unknown, signal: AbortSignal): AwsVerdict {
+  if (signal.aborted) return { kind: 'retry', reason: 'timeout', message: 'no answer in time' };
+  const failure = (error ?? {}) as Failure;
+  const message = oneLine(failure);
+  const name = awsErrorName(error);
+  if (isUntrusted(error)) return { kind: 'refused', reason: 'untrusted', message };
+  const refusal = reasonOf(REFUSALS, name);
+  if (refusal !== undefined) return { kind: 'refused', reason: refusal, message };
+  if (/region (is missing|not accepted)/i.test(message))
+    return { kind: 'refused', reason: 'bad_request', message };
+  return { kind: 'retry', reason: reasonOf(RETRIES, name) ?? retryReason(failure), message };
+}
+
+function reasonOf<R extends string>(
+  names: Readonly<Partial<Record<R, readonly string[]>>>,
+  name: string,
+): R | undefined {
+  return (Object.keys(names) as R[]).find((reason) => names[reason]?.includes(name));
+}
+
+function retryReason({ code, $metadata, $fault, name }: Failure): RetryReason {
+  const status = $metadata?.httpStatusCode;
+  // The SDK calls a connection that was reset a TimeoutError too; only its code tells.
+  if (status === undefined && typeof code === 'string') return 'connection';
+  if (status === 429) return 'throttled';
+  if (status === 408 || name === 'TimeoutError') return 'timeout';
+  if ((status !== undefined && status >= 500) || $fault === 'server') return 'server_error';
+  return 'unknown';
+}
+
+function oneLine({ name, message }: Failure): string {
+  return `${name ?? 'unknown'}: ${message ?? ''}`
+    .replace(/\s+/g, ' ')
+    .trim()
+    .slice(0, MAX_MESSAGE_CHARACTERS);
+}

@@ -1,0 +1,146 @@
+/** HTTP for sinks: connections of their own, bounded answers, the caller's signal as the only clock. */
+import http, { type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
+import https from 'node:https';
+import { send } from '../base/http-client.ts';
+import type { RetryReason } from './contract.ts';
+import type { Verdict } from './partial-writes.ts';
+
+export interface HttpAnswer {
+  readonly status: number;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Buffer;
+}
+
+export interface HttpRequest {
+  readonly body: string | Uint8Array;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** An answer with a longer body is an error. */
+  readonly maxAnswerBytes?: number;
+}
+
+const MAX_ANSWER_BYTES = 1_048_576;
+const MAX_MESSAGE_CHARACTERS = 300;
+
+/** One server, over keep-alive connections that end with `close`. Redirects are answers like any other. */
+export class HttpServer {
+  readonly #url: URL;
+  readonly #headers: Readonly<Record<string, string>>;
+  readonly #sockets: number;
+  #agent: http.Agent | undefined;
+
+  /** `headers` go with every request; `sockets` is how many requests may be under way at once. */
+  constructor(url: string, headers: Readonly<Record<string, string>>, sockets: number) {
+    this.#url = new URL(url);
+    this.#headers = headers;
+    this.#sockets = sockets;
+  }
+
+  /** Resolves to the answer, whatever its status; rejects where there is none. `target`: path and query. */
+  async post(target: string, request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
+    const { status, headers, body } = await this.stream(target, request, signal);
+    const chunks: Uint8Array[] = [];
+    let bytes = 0;
+    for await (const chunk of body) {
+      bytes += chunk.length;
+      if (bytes > (request.maxAnswerBytes ?? MAX_ANSWER_BYTES)) {
+        throw new Error(`the answer is longer than ${request.maxAnswerBytes ?? MAX_ANSWER_BYTES} bytes`);
+      }
+      chunks.push(chunk);
+    }
+    return { status, headers, body: Buffer.concat(chunks) };
+  }
+
+  /** The same, with the body as it comes; leaving it early ends the connection. */
+  async stream(
+    target: string,
+    request: HttpRequest,
+    signal: AbortSignal,
+  ): Promise<Pick<HttpAnswer, 'status' | 'headers'> & { readonly body: AsyncIterable<Uint8Array> }> {
+    signal.throwIfAborted();
+    const answer = await this.#send(target, request, signal);
+    return { status: answer.statusCode ?? 0, headers: answer.headers, body: answer };
+  }
+
+  #send(target: string, { body, headers }: HttpRequest, signal: AbortSignal): Promise<IncomingMessage> {
+    const isSecure = this.#url.protocol === 'https:';
+    const options = { keepAlive: true, maxSockets: this.#sockets };
+    this.#agent ??= isSecure ? new https.Agent(options) : new http.Agent(options);
+    const requested = {
+      method: 'POST',
+      // Not resolved against the URL: one that begins with two slashes would name another host.
+      path: target,
+      agent: this.#agent,
+      signal,
+      headers: { ...this.#headers, ...headers, 'content-length': Buffer.byteLength(body) },
+    };
+    return send(this.#url, requested, body);
+  }
+
+  close(): void {
+    this.#agent?.destroy();
+    this.#agent = undefined;
+  }
+}
+
+/** What OpenSSL and Node.js call a certificate that is not good for us. */
+const BAD_CERTIFICATE =
+  /^(CERT_|DEPTH_ZERO_|ERR_TLS_CERT_|HOSTNAME_|INVALID_CA|SELF_SIGNED_|UNABLE_TO_|UNSPECIFIED$)/;
+
+export const TRUST_ADVICE =
+  "Set NODE_EXTRA_CA_CERTS to a PEM file of the authority that signed the server's certificate, and name the server as the certificate does.";
+
+/** Whether it is the server's certificate that a connection failed for. */
+export function isUntrusted(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && BAD_CERTIFICATE.test(String(error.code));
+}
+
+/** Why there was no answer. */
+export function transportFailure(
+  error: unknown,
+  signal: AbortSignal,
+):
+  | { readonly kind: 'retry'; readonly reason: RetryReason; readonly message: string }
+  | { readonly kind: 'refused'; readonly reason: 'untrusted'; readonly message: string } {
+  if (signal.aborted) return { kind: 'retry', reason: 'timeout', message: 'no answer in time' };
+  // A failure to reach any of several addresses has no message of its own.
+  const first = error instanceof AggregateError && error.message === '' ? error.errors[0] : error;
+  const message = first instanceof Error ? oneLine(first.message) : 'unknown error';
+  if (isUntrusted(first)) return { kind: 'refused', reason: 'untrusted', message };
+  const isLost = first instanceof Error && 'code' in first;
+  return { kind: 'retry', reason: isLost ? 'connection' : 'unknown', message };
+}
+
+/** What an answer other than a success means, where the store has no words of its own for it. */
+export function verdictOfStatus(
+  { status, headers }: Pick<HttpAnswer, 'status' | 'headers'>,
+  message: string,
+): Exclude<Verdict, { kind: 'written' }> {
+  const afterMs = retryAfter(headers);
+  const retry = (reason: RetryReason) => ({
+    kind: 'retry' as const,
+    reason,
+    message,
+    ...(afterMs === undefined ? {} : { afterMs }),
+  });
+  if (status === 400 || status === 422) return { kind: 'unfit', reason: 'refused', message };
+  if (status === 401 || status === 403) return { kind: 'refused', reason: 'unauthorized', message };
+  if (status === 404) return { kind: 'refused', reason: 'not_found', message };
+  if (status === 408) return retry('timeout');
+  if (status === 413) return { kind: 'unfit', reason: 'too_large', message };
+  if (status === 429 || status === 503) return retry('throttled');
+  if (status >= 500) return retry('server_error');
+  return { kind: 'refused', reason: 'bad_request', message };
+}
+
+/** How long the server asks to be left alone, in milliseconds: it says so in seconds, or by a date. */
+export function retryAfter(headers: IncomingHttpHeaders): number | undefined {
+  const text = headers['retry-after'] ?? '';
+  if (/^\d+$/.test(text)) return Number(text) * 1000;
+  const until = Date.parse(text);
+  return Number.isNaN(until) ? undefined : Math.max(0, until - Date.now());
+}
+
+/** What a server said, fit for a log. */
+export function oneLine(text: string): string {
+  return text.replace(/\s+/g, ' ').trim().slice(0, MAX_MESSAGE_CHARACTERS);
+}

@@ -1,0 +1,99 @@
+/** Makes a sink whose errors hold none of its secrets, even where a store, or a proxy before it, says back what it was sent. */
+import { Masker } from '../settings/masker.ts';
+import { foreignSecrets, secretsIn } from '../settings/secrets.ts';
+import type { Environment, Settings, Values } from '../settings/setting.ts';
+import { type Sink, SinkError, type SinkLog, type SinkModule, type WriteOutcome } from './contract.ts';
+
+interface Described {
+  readonly id: string;
+  readonly module: SinkModule;
+  readonly values: Values<Settings>;
+  readonly timeoutMs?: number | undefined;
+}
+
+export function maskerOf({ module, values }: Pick<Described, 'module' | 'values'>, env: Environment): Masker {
+  return new Masker([...secretsIn(module.settings, values), ...foreignSecrets(env)]);
+}
+
+/** All of the program makes its sinks here. */
+export function createSink(described: Described, log: SinkLog, env: Environment): Sink {
+  const { id, module, values, timeoutMs } = described;
+  const masker = maskerOf(described, env);
+  try {
+    return masked(module.create(values, { id, log: maskedLog(log, masker), timeoutMs }), masker);
+  } catch (error) {
+    throw cleaned(error, masker);
+  }
+}
+
+function masked(sink: Sink, masker: Masker): Sink {
+  const clean = async <T>(call: () => Promise<T>): Promise<T> => {
+    try {
+      return await call();
+    } catch (error) {
+      throw cleaned(error, masker);
+    }
+  };
+  async function* rows<T>(call: () => AsyncIterable<T>): AsyncGenerator<T> {
+    try {
+      yield* call();
+    } catch (error) {
+      throw cleaned(error, masker);
+    }
+  }
+  const { lookUp, ask, storage } = sink;
+  return {
+    open: (signal) => clean(() => sink.open(signal)),
+    write: async (batch, signal) => cleanOutcome(await clean(() => sink.write(batch, signal)), masker),
+    read: (range, signal) => rows(() => sink.read(range, signal)),
+    remove: (batch, signal) => clean(() => sink.remove(batch, signal)),
+    close: () => clean(() => sink.close()),
+    ...(lookUp && { lookUp: (points, signal) => rows(() => lookUp.call(sink, points, signal)) }),
+    ...(ask && { ask: (question, signal) => clean(() => ask.call(sink, question, signal)) }),
+    ...(storage && { storage: (signal) => clean(() => storage.call(sink, signal)) }),
+  };
+}
+
+/** The same error where there is nothing to hide. */
+export function cleaned(error: unknown, masker: Masker): unknown {
+  if (!(error instanceof Error)) return typeof error === 'string' ? masker.mask(error) : error;
+  const message = masker.mask(error.message);
+  if (message === error.message) return error;
+  return error instanceof SinkError
+    ? new SinkError(error.reason, message, masker.mask(error.advice))
+    : new Error(message);
+}
+
+/** An outcome of a sink from elsewhere may be anything: what makes no sense is left to the lane. */
+function cleanOutcome(outcome: WriteOutcome, masker: Masker): WriteOutcome {
+  switch (outcome?.kind) {
+    case 'retry':
+    case 'refused':
+      return { ...outcome, message: masker.mask(String(outcome.message)) };
+    case 'partial': {
+      const rejected = outcome.rejected.map((rejection) => ({
+        ...rejection,
+        message: masker.mask(String(rejection.message)),
+      }));
+      return { ...outcome, rejected };
+    }
+    default:
+      return outcome;
+  }
+}
+
+function maskedLog(log: SinkLog, masker: Masker): SinkLog {
+  const mask = (_: string, value: unknown) => (typeof value === 'string' ? masker.mask(value) : value);
+  const clean = (fields: object): object => {
+    try {
+      // As JSON has them, at whatever depth: they are lines of it in the end.
+      return JSON.parse(JSON.stringify(fields, mask));
+    } catch {
+      return {};
+    }
+  };
+  return {
+    info: (fields, message) => log.info(clean(fields), masker.mask(message)),
+    warn: (fields, message) => log.warn(clean(fields), masker.mask(message)),
+  };
+}

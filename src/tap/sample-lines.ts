@@ -1,0 +1,45 @@
+/** A message as `tail` shows it, a line for each sample. Nothing in it acts on a terminal. */
+import { printable, printableJson } from '../base/printable.ts';
+import { type Filters, hasFilters, matchesFilters } from './filters.ts';
+import type { TapDecoder } from './tap-decoder.ts';
+
+/** Of a message that is no sample. */
+const SHOWN_BYTES = 200;
+
+export interface Received {
+  readonly payload: Uint8Array;
+  readonly subject: string;
+  /** Of its arrival, or its stream time, in ms since 1970. */
+  readonly time: number;
+  /** In the stream, where it was read from there. */
+  readonly sequence: number | undefined;
+  readonly encoding?: string | undefined;
+}
+
+/** What would be rejected has no series: filters leave it out. */
+export function linesOf(message: Received, decoder: TapDecoder, filters: Filters, asJson: boolean): string[] {
+  const { samples, rejections } = decoder.decode(message.payload, message.encoding);
+  const { subject, sequence } = message;
+  const time = new Date(message.time).toISOString();
+  const lines = samples
+    .filter(({ series }) => matchesFilters(filters, series))
+    .map(({ series, type, value, eventTime, weight }) => {
+      const { name, dimensions, dimensionsJson } = series;
+      const times = weight === 1 ? '' : ` (${weight} times)`;
+      if (!asJson) return printable(`${time} ${subject} ${type} ${name} ${value}${times} ${dimensionsJson}`);
+      const event_time = Number.isNaN(eventTime) ? null : new Date(eventTime).toISOString();
+      const sample = { name, type, value, dimensions: Object.fromEntries(dimensions), event_time };
+      const weighed = weight === 1 ? sample : { ...sample, weight };
+      return printableJson({ time, subject, sequence, ...weighed });
+    });
+  if (rejections.length === 0 || hasFilters(filters)) return lines;
+  const start = Buffer.from(message.payload.subarray(0, SHOWN_BYTES)).toString('utf8');
+  for (const rejected of new Set(rejections)) {
+    lines.push(
+      asJson
+        ? printableJson({ time, subject, sequence, rejected, message: start })
+        : printable(`${time} ${subject} rejected (${rejected}): ${start}`),
+    );
+  }
+  return lines;
+}

@@ -1,0 +1,188 @@
+/** Compares what a store holds with the truth, row by row. */
+import { createReadStream } from 'node:fs';
+import { createInterface } from 'node:readline';
+import type { Field, PointValues } from '../aggregate/point.ts';
+import type { SinkConfig } from '../config/config.ts';
+import type { StoredPoint } from '../sink/contract.ts';
+import { createSink } from '../sink/masked-sink.ts';
+import { readTruth, type TruthRow } from './truth.ts';
+
+/** Differences that are listed, of each kind; the rest is a number. */
+const MAX_EXAMPLES = 5;
+
+/** The fields that the truth knows exactly; percentiles are estimates, and no part of it. */
+const TRUTH_FIELDS = ['count', 'sum', 'min', 'max', 'last'] as const;
+const IDENTITY = ['name', 'type', 'dimensionsJson'] as const;
+
+/** What a store must hold; of the fields, those that are compared. */
+export type ExpectedRow = Pick<TruthRow, 'windowStart' | 'series'> &
+  Partial<PointValues> & { readonly instance?: string };
+
+/** A row that is not as it should be. */
+export interface Difference {
+  /** `extra`: the store has it, and should not, or not twice. */
+  readonly kind: 'missing' | 'extra' | 'different';
+  /** In ms since 1970; null where it is a total over all windows. */
+  readonly windowStart: number | null;
+  readonly seriesId: string;
+  readonly name: string;
+  readonly type: string;
+  /** As JSON. */
+  readonly dimensions: string;
+  /** Where it is different: in what. */
+  readonly fields: readonly { readonly field: string; readonly stored: Shown; readonly expected: Shown }[];
+}
+
+type Shown = number | string | null;
+
+export interface Comparison {
+  /** Rows of the store. */
+  points: number;
+  /** Sum of their counts. */
+  count: number;
+  equal: number;
+  missing: number;
+  extra: number;
+  different: number;
+  /** The first of each kind. */
+  readonly examples: Difference[];
+}
+
+export function newComparison(): Comparison {
+  return { points: 0, count: 0, equal: 0, missing: 0, extra: 0, different: 0, examples: [] };
+}
+
+export function isEqual({ missing, extra, different }: Comparison): boolean {
+  return missing + extra + different === 0;
+}
+
+export function inWords({ kind, windowStart, name, type, dimensions, fields }: Difference): string {
+  const at = windowStart === null ? 'total' : new Date(windowStart).toISOString();
+  const row = `${at} ${name} (${type}) ${dimensions}`;
+  switch (kind) {
+    case 'missing':
+      return `${row}: is missing`;
+    case 'extra':
+      return `${row}: is in the store, and should not be`;
+    case 'different':
+      return `${row}: ${fields.map(({ field, stored, expected }) => `${field} is ${stored}, not ${expected}`).join(', ')}`;
+    default:
+      return kind satisfies never;
+  }
+}
+
+/** Rows by their key; several stores can be compared with them at once. */
+export class ExpectedRows {
+  readonly size: number;
+  readonly #fields: readonly Field[];
+  readonly #row: (index: number) => ExpectedRow;
+  readonly #indices = new Map<string, number>();
+
+  /** `row` makes the row with that index, whenever it is asked for. */
+  constructor(fields: readonly Field[], size: number, row: (index: number) => ExpectedRow) {
+    this.size = size;
+    this.#fields = fields;
+    this.#row = row;
+    for (let i = 0; i < size; i++) this.#indices.set(keyOf(row(i)), i);
+  }
+
+  /** Every row must be in the store exactly once, with the same values to the last bit, and no other. */
+  async compare(
+    stored: AsyncIterable<StoredPoint>,
+    differs: (kind: Difference['kind'], windowStart: number | null) => void = () => {},
+  ): Promise<Comparison> {
+    const result = newComparison();
+    const found = new Uint8Array(this.size);
+    const tell = (kind: Difference['kind'], row: ExpectedRow, fields: Difference['fields'] = []) => {
+      result[kind] += 1;
+      differs(kind, row.windowStart);
+      keepExample(result, { kind, ...describe(row), fields });
+    };
+    for await (const point of stored) {
+      const index = this.#indices.get(keyOf(point));
+      result.points += 1;
+      result.count += point.count;
+      if (index === undefined || found[index] === 1) {
+        tell('extra', point);
+        continue;
+      }
+      found[index] = 1;
+      const wrong = this.#differences(point, this.#row(index));
+      if (wrong.length === 0) result.equal += 1;
+      else tell('different', point, wrong);
+    }
+    for (let i = 0; i < this.size; i++) if (found[i] === 0) tell('missing', this.#row(i));
+    return result;
+  }
+
+  #differences(point: StoredPoint, row: ExpectedRow): Difference['fields'] {
+    const values = this.#fields.map((field) => ({
+      field: field as string,
+      stored: point[field] as Shown,
+      expected: row[field] as Shown,
+    }));
+    const identity = IDENTITY.map((field) => {
+      const name = field === 'dimensionsJson' ? 'dimensions' : field;
+      return { field: name, stored: point.series[field], expected: row.series[field] };
+    });
+    return [...identity, ...values].filter(({ stored, expected }) => stored !== expected);
+  }
+}
+
+export function keepExample({ examples }: Comparison, difference: Difference): void {
+  const ofKind = examples.filter(({ kind }) => kind === difference.kind);
+  if (ofKind.length < MAX_EXAMPLES) examples.push(difference);
+}
+
+function keyOf({ windowStart, series, instance = '' }: ExpectedRow): string {
+  return `${windowStart} ${series.id} ${instance}`;
+}
+
+function describe({ windowStart, series }: ExpectedRow) {
+  const { id: seriesId, name, type, dimensionsJson: dimensions } = series;
+  return { windowStart, seriesId, name, type, dimensions };
+}
+
+/** Every row of the truth must be in the store, and no other. */
+export async function compareWithTruth(
+  truth: Iterable<TruthRow>,
+  stored: AsyncIterable<StoredPoint>,
+): Promise<Comparison> {
+  const rows = [...truth];
+  return await new ExpectedRows(TRUTH_FIELDS, rows.length, (index) => rows[index]!).compare(stored);
+}
+
+/** The rows of a file that `load --truth` wrote. */
+export async function readTruthFile(file: string): Promise<TruthRow[]> {
+  return await Array.fromAsync(readTruth(createInterface({ input: createReadStream(file) })));
+}
+
+/** Wider than the truth by so many windows: what should not be there is looked for on both sides. */
+const MARGIN_WINDOWS = 100;
+/** Of one sink; a store that has to look through all that it holds takes its time. */
+export const READ_TIMEOUT_MS = 300_000;
+
+/** Reads every sink through its store's own query, and compares it. By sink id. */
+export async function compareSinks(
+  sinks: readonly SinkConfig[],
+  truth: readonly TruthRow[],
+  windowMs: number,
+): Promise<Map<string, Comparison>> {
+  const starts = truth.map(({ windowStart }) => windowStart!);
+  const margin = MARGIN_WINDOWS * windowMs;
+  const least = starts.reduce((a, b) => Math.min(a, b));
+  const most = starts.reduce((a, b) => Math.max(a, b));
+  const results = new Map<string, Comparison>();
+  for (const config of sinks) {
+    const sink = createSink(config, { info() {}, warn() {} }, process.env);
+    const signal = AbortSignal.timeout(READ_TIMEOUT_MS);
+    try {
+      await sink.open(signal);
+      const stored = sink.read({ from: least - margin, to: most + margin }, signal);
+      results.set(config.id, await compareWithTruth(truth, stored));
+    } finally {
+      await sink.close();
+    }
+  }
+  return results;
+}

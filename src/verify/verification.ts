@@ -1,0 +1,178 @@
+/**
+ * Stores against the stream: windows are computed again in order, in groups; each group is compared with what the
+ * stores hold and then forgotten, so memory is bounded whatever the range.
+ */
+import { ALL_FIELDS } from '../aggregate/point.ts';
+import type { Tiling } from '../aggregate/tiling.ts';
+import type { ClosedWindow } from '../aggregate/window.ts';
+import type { Gap } from '../bus/read/source.ts';
+import type { Hand } from '../deliver/pipeline.ts';
+import { windowsTouched } from '../deliver/start-points.ts';
+import type { StoredPoint, WindowRange } from '../sink/contract.ts';
+import { ExpectedRows } from './rows.ts';
+import { type JudgedSink, SinkJudge } from './verdict.ts';
+
+/** A group takes no more windows from so many points on: about 100 MB with what is made for the comparison. */
+const GROUP_POINTS = 200_000;
+
+export interface VerificationOptions {
+  readonly tiling: Tiling;
+  /** All that is read of the stream: the sinks' ranges lie within. */
+  readonly range: WindowRange;
+  readonly sinks: readonly JudgedSink[];
+  /** Which series count, by name; all where it is absent. */
+  readonly matches?: ((name: string) => boolean) | undefined;
+  readonly groupPoints?: number;
+  /** Ends it; what was not judged is unknown. */
+  readonly signal: AbortSignal;
+}
+
+export class Verification {
+  readonly judges: readonly SinkJudge[];
+  /** Aborted when all windows have been judged. */
+  readonly done: AbortSignal;
+  readonly #done = new AbortController();
+  readonly #options: VerificationOptions;
+  #windows: ClosedWindow[] = [];
+  #points = 0;
+  /** Of the group that is being collected. */
+  #from: number;
+  #boundary: number;
+  /** Windows that messages are missing of. */
+  readonly #gaps: WindowRange[] = [];
+  /** Windows that got samples after they had been closed, and what must have been read of the stream for each. */
+  readonly #again = new Map<number, number>();
+
+  constructor(options: VerificationOptions) {
+    this.#options = options;
+    this.#from = options.range.from;
+    this.#boundary = options.range.from;
+    this.judges = options.sinks.map((sink) => new SinkJudge(sink, options.tiling));
+    this.done = this.#done.signal;
+  }
+
+  /** All windows before it have been computed. */
+  get boundary(): number {
+    return this.#boundary;
+  }
+
+  readonly hand: Hand = (windows, boundary) => {
+    const { range, groupPoints = GROUP_POINTS } = this.#options;
+    for (const window of windows) {
+      if (window.start >= range.to) continue;
+      this.#windows.push(window);
+      this.#points += window.size;
+    }
+    this.#boundary = Math.min(boundary, range.to);
+    const isLast = this.#boundary === range.to;
+    if (!isLast && this.#points < groupPoints) return undefined;
+    return this.#judgeGroup().then(() => {
+      if (isLast) this.#done.abort();
+    });
+  };
+
+  gap(gap: Gap): void {
+    this.#gaps.push(windowsTouched(gap.fromTime, gap.toTime, this.#options.tiling));
+    for (const judge of this.judges) {
+      judge.doubt('the stream lost messages that belong to them (retention)');
+    }
+  }
+
+  /** Windows got samples after they were handed over: they are judged at the end, by all that belongs to them. */
+  reopened(starts: readonly number[], sequence: number): void {
+    for (const start of starts) {
+      if (!this.#again.has(start) && start < this.#from) {
+        for (const judge of this.#judgesOf(start)) judge.takeBack(start);
+      }
+      this.#again.set(start, sequence);
+    }
+  }
+
+  /** Judges what was reopened. `recompute` gives the window with all messages up to that sequence. */
+  async judgeAgain(
+    recompute: (start: number, through: number) => Promise<readonly ClosedWindow[] | undefined>,
+  ): Promise<void> {
+    const { signal } = this.#options;
+    for (const [start, through] of this.#again) {
+      const range = this.#windowAt(start);
+      if (without(range, this.#gaps).length === 0) continue;
+      const windows = await recompute(start, through);
+      if (windows === undefined) return;
+      const expected = this.#expected(windows, range);
+      for (const judge of this.#judgesOf(start)) await judge.judge(range, expected, signal);
+    }
+  }
+
+  #windowAt(start: number): WindowRange {
+    return { from: start, to: this.#options.tiling.endOf(start) };
+  }
+
+  #judgesOf(start: number): SinkJudge[] {
+    return this.judges.filter(({ sink }) => start >= sink.range.from && start < sink.range.to);
+  }
+
+  async #judgeGroup(): Promise<void> {
+    const group = { from: this.#from, to: this.#boundary };
+    const windows = this.#windows;
+    this.#windows = [];
+    this.#points = 0;
+    this.#from = this.#boundary;
+    const excluded = [...this.#gaps, ...[...this.#again.keys()].map((start) => this.#windowAt(start))];
+    // As a rule one, for all sinks.
+    const parts = new Map<string, ExpectedRows>();
+    const expected = (part: WindowRange) => {
+      const key = `${part.from} ${part.to}`;
+      const rows = parts.get(key) ?? this.#expected(windows, part);
+      parts.set(key, rows);
+      return rows;
+    };
+    await Promise.all(
+      this.judges.map(async (judge) => {
+        const own = intersection(group, judge.sink.range);
+        for (const part of without(own, excluded)) {
+          await judge.judge(part, expected(part), this.#options.signal);
+        }
+      }),
+    );
+  }
+
+  #expected(windows: readonly ClosedWindow[], { from, to }: WindowRange): ExpectedRows {
+    const { matches } = this.#options;
+    const rows: { readonly window: ClosedWindow; readonly index: number }[] = [];
+    for (const window of windows) {
+      if (window.start < from || window.start >= to) continue;
+      for (let index = 0; index < window.size; index++) {
+        // No store gets a sum that overflowed.
+        if (!Number.isFinite(window.sumOf(index))) continue;
+        if (matches && !matches(window.point(index).series.name)) continue;
+        rows.push({ window, index });
+      }
+    }
+    return new ExpectedRows(ALL_FIELDS, rows.length, (i) => rows[i]!.window.point(rows[i]!.index));
+  }
+}
+
+/** Those of the points whose name counts. */
+export async function* onlyMatching(
+  points: AsyncIterable<StoredPoint>,
+  matches: (name: string) => boolean,
+): AsyncGenerator<StoredPoint> {
+  for await (const point of points) if (matches(point.series.name)) yield point;
+}
+
+function intersection(a: WindowRange, b: WindowRange): WindowRange {
+  return { from: Math.max(a.from, b.from), to: Math.min(a.to, b.to) };
+}
+
+/** What is left of a range, in order. */
+function without(range: WindowRange, excluded: readonly WindowRange[]): WindowRange[] {
+  let left = [range];
+  for (const { from, to } of excluded) {
+    left = left.flatMap((part) => [
+      { from: part.from, to: Math.min(part.to, from) },
+      { from: Math.max(part.from, to), to: part.to },
+    ]);
+    left = left.filter((part) => part.from < part.to);
+  }
+  return left.filter((part) => part.from < part.to);
+}

@@ -1,0 +1,152 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Bus } from '../../../src/bus/connect.ts';
+import { BUCKET, openBucket } from '../../../src/bus/kv/bucket.ts';
+import { type Checkpoint, createCheckpointStore } from '../../../src/bus/kv/checkpoints.ts';
+import { createShapeStore } from '../../../src/bus/kv/window-shapes.ts';
+import { BusError } from '../../../src/bus/read/source.ts';
+import { manager } from '../../../src/bus/stream.ts';
+import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { busAt, numbers, settings } from '../support.ts';
+
+let nats: NatsServer;
+let bus: Bus;
+
+beforeAll(async () => {
+  nats = await startNats();
+  bus = await busAt(nats.url);
+});
+afterAll(async () => {
+  await bus.close();
+  await nats.stop();
+});
+
+const shape = { windowMs: 10_000, latenessMs: 2_000, maxAheadMs: 1_000, maxSeries: 1_000_000, slice: '0/1' };
+const at = (next: number): Checkpoint => ({
+  next,
+  sequence: next,
+  shape,
+  savedAt: new Date(next).toISOString(),
+});
+const store = (pipeline: string, slice = '0/1', on = bus) =>
+  createCheckpointStore(on, settings({ PIPELINE: pipeline, SLICE: slice }), 1);
+
+test('what was saved is loaded, by another store as well', async () => {
+  const one = store('basic');
+  expect(await one.load('influxdb')).toBeUndefined();
+  expect(await one.save('influxdb', at(1000))).toBe('saved');
+  expect(await one.save('influxdb', at(2000))).toBe('saved');
+  expect(await store('basic').load('influxdb')).toEqual(at(2000));
+});
+
+test('sinks, slices and pipelines do not meet', async () => {
+  await store('p1').save('a', at(1));
+  await store('p1').save('b', at(2));
+  await store('p1', '1/3').save('a', at(3));
+  await store('p2').save('a', at(4));
+  const found = (await store('p1').list()).map(({ sink, slice, checkpoint }) => [
+    sink,
+    slice,
+    checkpoint.next,
+  ]);
+  expect(found).toEqual([
+    ['a', '0/1', 1],
+    ['a', '1/3', 3],
+    ['b', '0/1', 2],
+  ]);
+  expect(await store('nobody').list()).toEqual([]);
+});
+
+test('a pipeline may be called shapes: those of all pipelines are no checkpoints', async () => {
+  const epochs = [{ ...shape, from: Number.NEGATIVE_INFINITY }];
+  await createShapeStore(bus, 'shapes', 1).change(() => ({ epochs, delayMs: 1000 }));
+  await store('shapes').save('a', at(1));
+  expect(await store('shapes').list()).toEqual([{ sink: 'a', slice: '0/1', checkpoint: at(1) }]);
+});
+
+test('never moves backwards', async () => {
+  const [one, two] = [store('back'), store('back')];
+  expect(await one.save('a', at(5000))).toBe('saved');
+  expect(await one.save('a', at(4000))).toBe('superseded');
+  expect(await two.save('a', at(4000))).toBe('superseded');
+  expect(await two.save('a', at(6000))).toBe('saved');
+  expect(await one.save('a', at(5500))).toBe('superseded');
+  expect(await one.save('a', at(6000))).toBe('superseded');
+  expect(await two.load('a')).toEqual(at(6000));
+});
+
+test('of many writers that race, the furthest wins and none goes back', async () => {
+  const buses = await Promise.all([1, 2, 3].map(() => busAt(nats.url)));
+  const stores = buses.map((each) => store('race', '0/1', each));
+  const seen: number[] = [];
+  let isDone = false;
+  const watch = (async () => {
+    while (!isDone) seen.push((await store('race').load('a'))?.next ?? 0);
+  })();
+  const outcomes = await Promise.all(
+    stores.map(async (each, writer) => {
+      const own: string[] = [];
+      for (const step of numbers(1, 60)) own.push(await each.save('a', at(step * 10 + writer)));
+      return own;
+    }),
+  );
+  isDone = true;
+  await watch;
+  expect((await store('race').load('a'))?.next).toBe(59 * 10 + 2);
+  expect(seen).toEqual([...seen].sort((a, b) => a - b));
+  expect(outcomes.flat()).toContain('superseded');
+  expect(outcomes[2]!.at(-1)).toBe('saved');
+  await Promise.all(buses.map((each) => each.close()));
+});
+
+test.each([
+  '',
+  'not json',
+  '[]',
+  'null',
+  '{"next":"10"}',
+  '{"next":1,"sequence":1,"savedAt":"x","shape":{}}',
+])('a value that is none is an error, never overwritten: %j', async (value) => {
+  const bucket = await openBucket(bus, 1);
+  await bucket.put('odd.a.0-1', value);
+  const one = store('odd');
+  for (const call of [one.load('a'), one.save('a', at(1)), one.list()]) {
+    const error = await call.catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(BusError);
+    expect((error as BusError).message).toContain('odd.a.0-1');
+  }
+  expect((await bucket.get('odd.a.0-1'))?.string()).toBe(value);
+});
+
+test('a deleted key counts as none, and can be written again', async () => {
+  const one = store('deleted');
+  await one.save('a', at(1000));
+  await (await openBucket(bus, 1)).delete('deleted.a.0-1');
+  expect(await store('deleted').load('a')).toBeUndefined();
+  expect(await one.save('a', at(500))).toBe('saved');
+  expect(await store('deleted').load('a')).toEqual(at(500));
+});
+
+test('a bucket deleted under us is made again', async () => {
+  const one = store('lost');
+  await one.save('a', at(1000));
+  await (await manager(bus)).streams.delete(`KV_${BUCKET}`);
+  await expect(one.save('a', at(2000))).rejects.toThrow(BusError);
+  expect(await one.save('a', at(2000))).toBe('saved');
+});
+
+test('a store that is down is an error in bounded time, and works again afterwards', async () => {
+  const server = await startNats();
+  const own = await busAt(server.url);
+  const one = store('down', '0/1', own);
+  await one.save('a', at(1000));
+  await server.halt();
+  const start = Date.now();
+  await expect(one.save('a', at(2000))).rejects.toThrow(BusError);
+  expect(Date.now() - start).toBeLessThan(12_000);
+  await server.resume();
+  await own.whenConnected(AbortSignal.timeout(10_000));
+  expect(await one.save('a', at(3000))).toBe('saved');
+  expect(await one.load('a')).toEqual(at(3000));
+  await own.close();
+  await server.stop();
+});

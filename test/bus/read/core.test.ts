@@ -1,0 +1,176 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Bus, connect } from '../../../src/bus/connect.ts';
+import { createCoreSource } from '../../../src/bus/read/core.ts';
+import { BusError } from '../../../src/bus/read/source.ts';
+import { publishRejected } from '../../../src/bus/rejected.ts';
+import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { busAt, memoryLog, numbers, publishNumbers, Recorder, settings, until } from '../support.ts';
+
+let nats: NatsServer;
+let bus: Bus;
+
+beforeAll(async () => {
+  nats = await startNats({ jetstream: false });
+  bus = await busAt(nats.url);
+});
+afterAll(async () => {
+  await bus.close();
+  await nats.stop();
+});
+
+const core = (env: Record<string, string> = {}) => settings({ METRICS_SOURCE: 'core', ...env });
+
+function read(on: Bus, configured = core(), reader = new Recorder()) {
+  const abort = new AbortController();
+  const source = createCoreSource(on, configured);
+  const run = source.run(reader, abort.signal);
+  run.catch(() => {});
+  const stop = () => {
+    abort.abort();
+    return run;
+  };
+  return { source, reader, run, stop };
+}
+
+test('hands over what arrives, with the time of arrival; progress comes with and without messages', async () => {
+  const { reader, source, stop } = read(bus);
+  await bus.flush();
+  const start = Date.now();
+  await publishNumbers(bus, 0, 20_000, 'metrics.a.b');
+  await publishNumbers(bus, 20_000, 20_010);
+  await publishNumbers(bus, 0, 10, 'other');
+  await until('all', () => reader.payloads.length === 20_010);
+  expect(reader.payloads).toEqual(numbers(0, 20_010).map(String));
+  expect(new Set(reader.sequences)).toEqual(new Set([0]));
+  for (const time of [reader.times[0]!, reader.times.at(-1)!]) {
+    expect(Number.isInteger(time)).toBe(true);
+    expect(Math.abs(time - start)).toBeLessThan(10_000);
+  }
+  const told = reader.progressTimes.length;
+  await until('progress without messages', () => reader.progressTimes.length >= told + 3);
+  expect(reader.progressTimes).toEqual([...reader.progressTimes].sort((a, b) => a - b));
+  expect(source.stats).toMatchObject({ gaps: 0, pending: 0, lastSequence: 0, reading: true });
+  await stop();
+  expect(source.stats.reading).toBe(false);
+  const { length } = reader.payloads;
+  await publishNumbers(bus, 0, 10);
+  expect(reader.payloads).toHaveLength(length);
+});
+
+test('a queue group shares the messages, each one once', async () => {
+  const buses = await Promise.all([1, 2, 3].map(() => busAt(nats.url)));
+  const members = buses.map((each) => read(each, core({ METRICS_QUEUE_GROUP: 'fanout' })));
+  const alone = read(bus);
+  await Promise.all([...buses, bus].map((each) => each.flush()));
+  await publishNumbers(bus, 0, 3_000);
+  const total = () => members.reduce((sum, { reader }) => sum + reader.payloads.length, 0);
+  await until('all', () => total() >= 3_000 && alone.reader.payloads.length >= 3_000);
+  const all = members.flatMap(({ reader }) => reader.payloads.map(Number));
+  expect(all.sort((a, b) => a - b)).toEqual(numbers(0, 3_000));
+  for (const { reader } of members) expect(reader.payloads.length).toBeGreaterThan(100);
+  await Promise.all([alone, ...members].map(({ stop }) => stop()));
+  await Promise.all(buses.map((each) => each.close()));
+});
+
+test('a reader that asks for time gets some, then loses messages, which are counted', async () => {
+  const { reader, source, stop } = read(bus);
+  let release = () => {};
+  reader.hold = () =>
+    new Promise((resolve) => {
+      release = resolve;
+    });
+  await until('held', () => reader.progressTimes.length === 1);
+  const publisher = await busAt(nats.url);
+  await publishNumbers(publisher, 0, 150_000);
+  await publisher.close();
+  await until('the bound', () => reader.payloads.length === 100_000);
+  await bus.flush();
+  reader.hold = undefined;
+  release();
+  await until('told', () => reader.gaps.length === 1);
+  expect(reader.gaps[0]!.messages).toBe(50_000);
+  expect(reader.gaps[0]!.fromTime).toBeLessThanOrEqual(reader.gaps[0]!.toTime);
+  expect(source.stats).toMatchObject({ gaps: 1, gapMessages: 50_000 });
+  await publishNumbers(bus, 0, 10);
+  await until('goes on', () => reader.payloads.length === 100_010);
+  expect(reader.progressTimes.length).toBeGreaterThan(0);
+  await stop();
+});
+
+test('a lost connection is a gap', async () => {
+  const server = await startNats({ jetstream: false });
+  const own = await busAt(server.url);
+  const { reader, source, stop } = read(own);
+  await server.halt('SIGKILL');
+  await server.resume();
+  await until('told', () => reader.gaps.length === 1);
+  expect(source.stats).toMatchObject({ gaps: 1, gapMessages: 0, resumptions: 1 });
+  await publishNumbers(own, 0, 10);
+  await until('goes on', () => reader.payloads.length === 10);
+  await stop();
+  await own.close();
+  await server.stop();
+});
+
+test('what the reader throws ends the reading, loudly', async () => {
+  const reader = new Recorder();
+  reader.onMessage = () => {
+    throw new RangeError('reader broke');
+  };
+  const { run } = read(bus, core(), reader);
+  await bus.flush();
+  await publishNumbers(bus, 0, 1);
+  await expect(run).rejects.toThrow('reader broke');
+  const late = new Recorder();
+  late.hold = () => Promise.reject(new RangeError('progress broke'));
+  await expect(read(bus, core(), late).run).rejects.toThrow('progress broke');
+});
+
+test('a subscription that the server refuses is an error for the operator', async () => {
+  const user = '{ user: u, password: p, permissions: { subscribe: [ "_INBOX.fanout.>" ] } }';
+  const extra = `authorization { users: [ ${user} ] }`;
+  const server = await startNats({ extra });
+  const configured = core({ NATS_URL: server.url, NATS_USER: 'u', NATS_PASSWORD: 'p' });
+  const own = await connect(configured, memoryLog());
+  const error = await read(own, configured).run.catch((thrown: unknown) => thrown);
+  expect(error).toBeInstanceOf(BusError);
+  expect((error as BusError).message).toContain('subscribe to metrics');
+  await own.close();
+  await server.stop();
+});
+
+test('rejected records are published, within bounds', async () => {
+  const seen: string[] = [];
+  const stop = bus.subscribe('fanout.rejected.*', ({ data, subject }) => {
+    seen.push(`${subject} ${Buffer.from(data)}`);
+  });
+  await bus.flush();
+  const circular: Record<string, unknown> = {};
+  circular.self = circular;
+  expect(publishRejected(bus, 'influxdb', { reason: 'no' })).toBe(true);
+  expect(publishRejected(bus, 'influxdb', circular)).toBe(false);
+  expect(publishRejected(bus, 'influxdb', undefined)).toBe(false);
+  expect(publishRejected(bus, 'influxdb', 'x'.repeat(300_000))).toBe(false);
+  await until('seen', () => seen.length > 0);
+  expect(seen).toEqual(['fanout.rejected.influxdb {"reason":"no"}']);
+  stop();
+});
+
+test('what is on its way when the reading ends is still handed over', async () => {
+  const [producer, reading] = await Promise.all([busAt(nats.url), busAt(nats.url)]);
+  const reader = new Recorder();
+  const { stop } = read(reading, core({ METRICS_QUEUE_GROUP: 'drain' }), reader);
+  const ended = new Promise<void>((resolve) => {
+    // The first message stalls us, so that all others are on their way when the reading ends.
+    reader.onMessage = () => {
+      reader.onMessage = undefined;
+      for (const end = performance.now() + 300; performance.now() < end; );
+      resolve(stop());
+    };
+  });
+  await reading.flush();
+  await publishNumbers(producer, 0, 5_000);
+  await ended;
+  expect(reader.payloads).toHaveLength(5_000);
+  await Promise.all([producer.close(), reading.close()]);
+});

@@ -1,0 +1,128 @@
+/** What a source finds when its consumer is made again: all gaps, and each once. */
+import { getEventListeners } from 'node:events';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Bus } from '../../../src/bus/connect.ts';
+import type { Start } from '../../../src/bus/read/source.ts';
+import { ensureStream, manager } from '../../../src/bus/stream.ts';
+import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { busAt, numbers, publishNumbers, type Reading, settings, startReading, until } from '../support.ts';
+
+let nats: NatsServer;
+let bus: Bus;
+let core: ReturnType<typeof settings>;
+const running: (() => Promise<void>)[] = [];
+
+beforeAll(async () => {
+  nats = await startNats();
+  bus = await busAt(nats.url);
+  core = settings({ NATS_URL: nats.url });
+});
+beforeEach(async () => {
+  await ensureStream(bus, core);
+});
+afterEach(async () => {
+  while (running.length > 0) await running.pop()!();
+  await (await manager(bus)).streams.delete('METRICS');
+});
+afterAll(async () => {
+  await bus.close();
+  await nats.stop();
+});
+
+function read(start: Start): Reading {
+  const reading = startReading(bus, core, start);
+  running.push(reading.stop);
+  return reading;
+}
+
+/** All consumers go while their readers are held; `meanwhile` nobody reads. */
+async function lose(readings: readonly Reading[], meanwhile = async () => {}): Promise<void> {
+  const { promise: held, resolve: release } = Promise.withResolvers<void>();
+  const before = readings.map(({ reader, source }) => [
+    reader.progressTimes.length,
+    source.stats.resumptions,
+  ]);
+  for (const { reader } of readings) reader.hold = () => held;
+  const isHeld = ({ reader }: Reading, i: number) => reader.progressTimes.length > before[i]![0]!;
+  await until('held', () => readings.every(isHeld));
+  const { consumers } = await manager(bus);
+  for (const { name } of await consumers.list('METRICS').next()) await consumers.delete('METRICS', name);
+  await meanwhile();
+  for (const { reader } of readings) reader.hold = undefined;
+  release();
+  const isBack = ({ source: { stats } }: Reading, i: number) =>
+    stats.resumptions > before[i]![1]! && stats.reading;
+  await until('read anew', () => readings.every(isBack));
+}
+
+const purge = async () => (await manager(bus)).streams.purge('METRICS');
+
+test('a gap that a new consumer begins with is told once, and reaches to where it was seen', async () => {
+  await publishNumbers(bus, 0, 10);
+  const reading = read({ kind: 'earliest' });
+  const { reader } = reading;
+  await until('the first', () => reader.sequences.length === 10);
+  let removedAt = 0;
+  await lose([reading], async () => {
+    await publishNumbers(bus, 10, 15);
+    const { time } = await (await manager(bus)).streams.getMessage('METRICS', { seq: 15 });
+    removedAt = time.getTime();
+    await purge();
+  });
+  const [gap] = reader.gaps;
+  expect(gap).toMatchObject({ fromTime: reader.times.at(-1), messages: 5 });
+  expect(gap!.toTime).toBeGreaterThanOrEqual(removedAt);
+  await lose([reading]);
+  await publishNumbers(bus, 15, 20);
+  await until('the rest', () => reader.sequences.length === 15);
+  expect(reader.sequences.slice(10)).toEqual(numbers(16, 21));
+  expect(reader.gaps).toEqual([gap]);
+});
+
+test('before the first message, too', async () => {
+  await publishNumbers(bus, 0, 10);
+  await purge();
+  const ms = Date.now() - 60_000;
+  const readings = [
+    read({ kind: 'time', ms }),
+    read({ kind: 'time', ms, orSequence: 6 }),
+    read({ kind: 'sequence', sequence: 6 }),
+  ];
+  const gaps = () => readings.map(({ source: { stats } }) => [stats.gaps, stats.gapMessages]);
+  await lose(readings);
+  expect(gaps()).toEqual([
+    [0, 0],
+    [1, 5],
+    [1, 5],
+  ]);
+  await lose(readings, async () => {
+    await publishNumbers(bus, 10, 13);
+    await purge();
+  });
+  await lose(readings);
+  expect(gaps()).toEqual([
+    [1, 3],
+    [2, 8],
+    [2, 8],
+  ]);
+});
+
+test('a stream that was replaced is told of once', async () => {
+  await publishNumbers(bus, 0, 10);
+  const reading = read({ kind: 'earliest' });
+  const { reader, source } = reading;
+  await until('the first', () => reader.sequences.length === 10);
+  await (await manager(bus)).streams.delete('METRICS');
+  await until('made again', () => source.stats.gaps === 1 && source.stats.reading);
+  for (let times = 0; times < 2; times++) await lose([reading]);
+  expect(reader.gaps).toHaveLength(1);
+  await publishNumbers(bus, 10, 20);
+  await until('the rest', () => reader.sequences.length === 20);
+  expect(reader.payloads).toEqual(numbers(0, 20).map(String));
+});
+
+test('nothing is left behind by a consumer that is gone', async () => {
+  const reading = read({ kind: 'earliest' });
+  for (let times = 0; times < 3; times++) await lose([reading]);
+  expect(getEventListeners(reading.signal, 'abort').length).toBeLessThanOrEqual(1);
+});

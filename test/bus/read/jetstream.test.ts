@@ -1,0 +1,387 @@
+import type { StreamConfig } from 'nats';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Bus } from '../../../src/bus/connect.ts';
+import { BusError, type Start } from '../../../src/bus/read/source.ts';
+import { ensureStream, manager } from '../../../src/bus/stream.ts';
+import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import {
+  busAt,
+  expectMonotone,
+  losing,
+  numbers,
+  publishNumbers,
+  type Reading,
+  Recorder,
+  settings,
+  startReading,
+  until,
+} from '../support.ts';
+
+let nats: NatsServer;
+let bus: Bus;
+let core: ReturnType<typeof settings>;
+const running: (() => Promise<void>)[] = [];
+
+beforeAll(async () => {
+  nats = await startNats();
+  bus = await busAt(nats.url);
+});
+beforeEach(() => {
+  core = settings({ NATS_URL: nats.url });
+});
+afterEach(async () => {
+  while (running.length > 0) await running.pop()!();
+  const { streams } = await manager(bus);
+  for await (const name of streams.names()) if (!name.startsWith('KV_')) await streams.delete(name);
+});
+afterAll(async () => {
+  await bus.close();
+  await nats.stop();
+});
+
+function read(start: Start = { kind: 'earliest' }, reader = new Recorder(), on = bus): Reading {
+  const reading = startReading(on, core, start, reader);
+  // Some are to fail: the test itself looks at `run`.
+  reading.run.catch(() => {});
+  const stop = () => reading.stop().catch(() => {});
+  running.push(stop);
+  return { ...reading, stop };
+}
+
+const add = async (config: Partial<StreamConfig> & { name: string }) =>
+  (await manager(bus)).streams.add(config);
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+test('every message once and in order, with its time; progress follows; the consumer goes at the end', async () => {
+  await ensureStream(bus, core);
+  await publishNumbers(bus, 0, 35_000);
+  const { source, reader, stop } = read();
+  await until('what was there', () => reader.sequences.length === 35_000);
+  await publishNumbers(bus, 35_000, 40_000, 'metrics.later');
+  await until('what came later', () => reader.sequences.length === 40_000);
+  expect(reader.sequences).toEqual(numbers(1, 40_001));
+  expect(reader.payloads).toEqual(numbers(0, 40_000).map(String));
+  const { streams, consumers } = await manager(bus);
+  for (const sequence of [1, 17_000, 40_000]) {
+    const { time } = await streams.getMessage('METRICS', { seq: sequence });
+    expect(reader.times[sequence - 1]).toBe(time.getTime());
+  }
+  expect(source.stats).toMatchObject({ lastSequence: 40_000, gaps: 0, gapMessages: 0, resumptions: 0 });
+  const told = reader.progressTimes.length;
+  await until('idle', () => source.stats.pending === 0 && reader.progressTimes.length > told + 2);
+  expectMonotone(reader.progressTimes);
+  expect(source.stats.reading).toBe(true);
+  await stop();
+  expect(source.stats.reading).toBe(false);
+  const left = async () => (await consumers.list('METRICS').next()).length;
+  for (let i = 0; i < 100 && (await left()) > 0; i++) await sleep(20);
+  expect(await left()).toBe(0);
+});
+
+test('begins at a time, at a sequence, or earliest', async () => {
+  await ensureStream(bus, core);
+  await publishNumbers(bus, 0, 100);
+  await sleep(50);
+  const ms = Date.now();
+  await sleep(50);
+  await publishNumbers(bus, 100, 200);
+  const readings = [
+    read({ kind: 'time', ms }),
+    read({ kind: 'sequence', sequence: 150 }),
+    read(),
+    read({ kind: 'time', ms: ms - 3_600_000 }),
+    read({ kind: 'time', ms: ms + 3_600_000 }),
+    read({ kind: 'sequence', sequence: 201 }),
+  ];
+  await until('all', () => readings.slice(0, 4).every(({ reader }) => reader.sequences.includes(200)));
+  const firsts = readings.map(({ reader }) => reader.sequences[0]);
+  expect(firsts).toEqual([101, 150, 1, 1, undefined, undefined]);
+  expect(readings.map(({ source }) => source.stats.gaps)).toEqual([0, 0, 0, 0, 0, 0]);
+});
+
+test('a stream that is missing is told at once', async () => {
+  const error = await read().run.catch((thrown: unknown) => thrown);
+  expect(error).toBeInstanceOf(BusError);
+  expect((error as BusError).message).toBe('there is no stream METRICS');
+});
+
+test('what retention removed before the start is a gap', async () => {
+  await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], max_msgs: 100 });
+  const ms = Date.now() - 1_000;
+  await publishNumbers(bus, 0, 1_000);
+  const readings = [
+    read({ kind: 'sequence', sequence: 11 }),
+    read({ kind: 'time', ms }),
+    read({ kind: 'time', ms, after: 500 }),
+    read({ kind: 'time', ms, after: 900 }),
+    read({ kind: 'earliest' }),
+  ];
+  await until('all', () => readings.every(({ reader }) => reader.sequences.length === 100));
+  expect(readings.map(({ source: { stats } }) => [stats.gaps, stats.gapMessages])).toEqual([
+    [1, 890],
+    [1, 0],
+    [1, 400],
+    [0, 0],
+    [0, 0],
+  ]);
+  const [gap] = readings[1]!.reader.gaps;
+  expect(gap).toEqual({ fromTime: ms, toTime: readings[1]!.reader.times[0], messages: 0 });
+  expect(readings[0]!.reader.sequences[0]).toBe(901);
+});
+
+test('what is removed while we read is a gap of exactly so many messages, between the times around it', async () => {
+  await ensureStream(bus, core);
+  await publishNumbers(bus, 0, 10);
+  const { source, reader } = read();
+  await until('the first', () => reader.sequences.length === 10);
+  reader.hold = () => new Promise((resolve) => setTimeout(resolve, 500));
+  await publishNumbers(bus, 10, 60_000);
+  await (await manager(bus)).streams.purge('METRICS', { seq: 50_000 });
+  await until('the last', () => reader.sequences.includes(60_000));
+  const { gaps, gapMessages } = source.stats;
+  expect(gaps).toBe(1);
+  expect(reader.sequences.length + gapMessages).toBe(60_000);
+  const jump = reader.sequences.findIndex(
+    (sequence, i) => i > 0 && sequence !== reader.sequences[i - 1]! + 1,
+  );
+  expect(reader.sequences[jump]).toBe(50_000);
+  expect(reader.gaps).toEqual([
+    { fromTime: reader.times[jump - 1], toTime: reader.times[jump], messages: gapMessages },
+  ]);
+});
+
+test('a reader that is slow holds its source back: little comes meanwhile, and nothing is lost', async () => {
+  await ensureStream(bus, core);
+  const { source, reader } = read();
+  let release = () => {};
+  let calls = 0;
+  reader.hold = () => {
+    calls += 1;
+    return new Promise((resolve) => {
+      release = resolve;
+    });
+  };
+  const payload = 'x'.repeat(500);
+  const publisher = await busAt(nats.url);
+  for (let i = 0; i < 120_000; i++) {
+    publisher.connection.publish('metrics.slow', payload);
+    if (i % 5_000 === 0) await publisher.flush();
+  }
+  await publisher.flush();
+  await sleep(3_000);
+  expect(calls).toBe(1);
+  expect(reader.sequences.length).toBeLessThanOrEqual(20_001);
+  const before = bus.stats.disconnects;
+  reader.hold = undefined;
+  release();
+  await until('all', () => reader.sequences.length === 120_000);
+  expect(reader.sequences).toEqual(numbers(1, 120_001));
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+  expect(bus.stats.disconnects).toBe(before);
+  await publisher.close();
+});
+
+test('what is on its way to a slow reader is bounded in bytes', async () => {
+  await ensureStream(bus, core);
+  const large = new Uint8Array(900_000);
+  for (let i = 0; i < 60; i++) bus.connection.publish('metrics', large);
+  await bus.flush();
+  const { source, reader } = read();
+  let release = () => {};
+  reader.hold = () =>
+    new Promise((resolve) => {
+      release = resolve;
+    });
+  await until('held', () => reader.progressTimes.length === 1);
+  await sleep(1_500);
+  expect(reader.sequences.length * large.length).toBeLessThan(17 * 1024 * 1024);
+  reader.hold = undefined;
+  release();
+  await until('all', () => reader.sequences.length === 60);
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0, lastSequence: 60 });
+});
+
+test('messages larger than a batch may be come through', async () => {
+  const roomy = await startNats({ maxPayloadBytes: 16 * 1024 * 1024 });
+  const own = await busAt(roomy.url);
+  await ensureStream(own, core);
+  for (const bytes of [10, 15_000_000, 15_000_000, 10])
+    own.connection.publish('metrics', new Uint8Array(bytes));
+  await own.flush();
+  const { source, reader, stop } = read({ kind: 'earliest' }, new Recorder(), own);
+  await until('all', () => reader.sequences.length === 4);
+  expect(reader.payloads.map(({ length }) => length)).toEqual([10, 15_000_000, 15_000_000, 10]);
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+  await stop();
+  await own.close();
+  await roomy.stop();
+});
+
+test('progress never goes back, even for a message that it had passed', async () => {
+  // A slack below zero makes idle time run ahead, as a clock that is set back would.
+  core = { ...core, idleSlack: -5_000 };
+  await ensureStream(bus, core);
+  const { reader } = read();
+  await until('idle', () => reader.progressTimes.length > 0);
+  await publishNumbers(bus, 0, 10);
+  await until('told', () => reader.sequences.length === 10 && reader.progressTimes.length > 3);
+  expect(reader.progressTimes[0]).toBeGreaterThan(reader.times[0]!);
+  expectMonotone(reader.progressTimes);
+});
+
+test('a message that gets lost on the way is asked for again', async () => {
+  await ensureStream(bus, core);
+  await publishNumbers(bus, 0, 30_000);
+  let delivered = 0;
+  const { source, reader } = read(
+    { kind: 'earliest' },
+    new Recorder(),
+    losing(bus, () => ++delivered === 17_000),
+  );
+  await until('all', () => reader.sequences.length === 30_000);
+  expect(reader.sequences).toEqual(numbers(1, 30_001));
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 1 });
+});
+
+test('while nothing arrives, progress follows the clock of the server and is never ahead of it', async () => {
+  core = settings({ NATS_URL: nats.url, IDLE_SLACK: '50ms' });
+  await ensureStream(bus, core);
+  const { reader } = read();
+  // What had been told when a message was stored must not be above its time.
+  const told: number[] = [];
+  for (let i = 0; i < 40; i++) {
+    await sleep(i % 4 === 0 ? 400 : 30);
+    const before = reader.progressTimes.at(-1) ?? 0;
+    await bus.connection.jetstream().publish('metrics', String(i));
+    told.push(before);
+  }
+  await until('all', () => reader.sequences.length === 40);
+  for (const [i, time] of reader.times.entries()) expect(told[i]).toBeLessThanOrEqual(time);
+  expect(told[0]).toBeGreaterThan(0);
+  const { length } = reader.progressTimes;
+  await sleep(2_000);
+  const idle = reader.progressTimes.slice(length);
+  expect(idle.length).toBeGreaterThanOrEqual(3);
+  expect(Date.now() - idle.at(-1)!).toBeLessThan(1_500);
+  expect(idle).toEqual([...new Set(idle)].sort((a, b) => a - b));
+});
+
+test.each([
+  ['one subject', 'metrics.>', ['metrics.a']],
+  ['several subjects', 'metrics,metrics.b.>', ['metrics', 'metrics.b.c']],
+])('of a stream that captures more, only %s are handed over', async (_, subjects, wanted) => {
+  await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>', 'other'] });
+  core = settings({ NATS_URL: nats.url, METRICS_SUBJECTS: subjects });
+  for (let i = 0; i < 100; i++) {
+    for (const subject of ['other', ...wanted]) bus.connection.publish(subject, `${subject} ${i}`);
+  }
+  await bus.flush();
+  const { source, reader } = read();
+  await until('all', () => reader.sequences.length === 100 * wanted.length);
+  expect(new Set(reader.payloads.map((payload) => payload.split(' ')[0]))).toEqual(new Set(wanted));
+  await until('idle', () => source.stats.pending === 0);
+  expect(source.stats.gaps).toBe(0);
+  // A consumer made again goes on behind the last message, and sees no gap in what is not ours.
+  await removeConsumers();
+  await publishNumbers(bus, 0, 50, 'other');
+  await publishNumbers(bus, 0, 10, wanted[0]);
+  await until('the rest', () => reader.sequences.length === 100 * wanted.length + 10);
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 1 });
+  expect(new Set(reader.sequences).size).toBe(reader.sequences.length);
+});
+
+test('of a stream that captures more, what retention removed before it was read is a gap as well', async () => {
+  await add({ name: 'METRICS', subjects: ['metrics', 'other'], max_msgs: 50_000 });
+  core = settings({ NATS_URL: nats.url, METRICS_SUBJECTS: 'metrics' });
+  await publishNumbers(bus, 0, 30_000);
+  const { source, reader } = read();
+  reader.hold = () => new Promise((resolve) => setTimeout(resolve, 800));
+  await until('some', () => reader.sequences.length > 0);
+  await publishNumbers(bus, 0, 49_000, 'other');
+  await publishNumbers(bus, 0, 30_000);
+  await until('the last', () => reader.sequences.includes(109_000));
+  // Whose they were is not known any more.
+  expect(source.stats.gapMessages).toBeGreaterThanOrEqual(60_000 - reader.sequences.length);
+  expect(source.stats.gapMessages).toBeGreaterThan(0);
+});
+
+async function removeConsumers(): Promise<void> {
+  const { consumers } = await manager(bus);
+  for (const { name } of await consumers.list('METRICS').next()) await consumers.delete('METRICS', name);
+}
+
+test('a consumer removed by hand, again and again, costs nothing', async () => {
+  await ensureStream(bus, core);
+  await publishNumbers(bus, 0, 100_000);
+  const { source, reader } = read();
+  for (const at of [10_000, 40_000, 70_000]) {
+    await until('so many', () => reader.sequences.length >= at);
+    await removeConsumers();
+  }
+  await publishNumbers(bus, 100_000, 101_000);
+  await until('all', () => reader.sequences.length >= 101_000);
+  expect(reader.sequences).toEqual(numbers(1, 101_001));
+  expect(source.stats.gaps).toBe(0);
+  expect(source.stats.resumptions).toBeGreaterThan(0);
+});
+
+test('a stream that is deleted while we read is made again, and read from its first message', async () => {
+  await ensureStream(bus, core);
+  await publishNumbers(bus, 0, 1_000);
+  const { source, reader } = read();
+  await until('the first', () => reader.sequences.length === 1_000);
+  await (await manager(bus)).streams.delete('METRICS');
+  await until('made again', () => source.stats.resumptions > 0 && source.stats.gaps > 0);
+  await publishNumbers(bus, 1_000, 1_500);
+  await until('the rest', () => reader.sequences.length === 1_500);
+  expect(reader.payloads).toEqual(numbers(0, 1_500).map(String));
+  expect(source.stats.lastSequence).toBe(500);
+  expect(reader.gaps).toHaveLength(1);
+});
+
+test('a stream that was made again and has grown beyond what was read is recognised', async () => {
+  await ensureStream(bus, core);
+  await publishNumbers(bus, 0, 100);
+  const { reader, stop } = read();
+  await until('the first', () => reader.sequences.length === 100);
+  const { streams } = await manager(bus);
+  await Promise.all([
+    streams.delete('METRICS').then(() => add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] })),
+    publishNumbers(bus, 0, 1),
+  ]);
+  await publishNumbers(bus, 100, 5_000);
+  await until('the last', () => reader.payloads.at(-1) === '4999');
+  await stop();
+  expect(reader.payloads.filter((payload) => Number(payload) >= 100)).toEqual(
+    numbers(100, 5_000).map(String),
+  );
+});
+
+test('a purged stream is a gap, and reading goes on', async () => {
+  await ensureStream(bus, core);
+  await publishNumbers(bus, 0, 10);
+  const { source, reader } = read();
+  await until('the first', () => reader.sequences.length === 10);
+  await (await manager(bus)).streams.purge('METRICS');
+  await publishNumbers(bus, 10, 20);
+  await until('the rest', () => reader.sequences.length === 20);
+  // All of it had been read before.
+  expect(source.stats.gaps).toBe(0);
+});
+
+test('what a reader throws or rejects with ends the reading, loudly', async () => {
+  await ensureStream(bus, core);
+  await publishNumbers(bus, 0, 100);
+  const inMessage = new Recorder();
+  inMessage.onMessage = (sequence) => {
+    if (sequence === 50) throw new RangeError('reader broke');
+  };
+  await expect(read({ kind: 'earliest' }, inMessage).run).rejects.toThrow('reader broke');
+  expect(inMessage.sequences).toHaveLength(50);
+  const inProgress = new Recorder();
+  inProgress.hold = () => Promise.reject(new RangeError('progress broke'));
+  await expect(read({ kind: 'earliest' }, inProgress).run).rejects.toThrow('progress broke');
+  // The connection is still of use.
+  const { reader } = read();
+  await until('all', () => reader.sequences.length === 100);
+});

@@ -1,0 +1,161 @@
+/** How a reader who is level with a busy stream asks for more, seen by whoever listens to what it asks. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { headers } from 'nats';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import type { Bus } from '../../../src/bus/connect.ts';
+import { createJetStreamSource } from '../../../src/bus/read/jetstream.ts';
+import { ensureStream, manager } from '../../../src/bus/stream.ts';
+import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { busAt, losing, numbers, publishNumbers, Recorder, settings, until } from '../support.ts';
+
+interface Asked {
+  readonly batch: number;
+  readonly no_wait?: boolean;
+}
+
+/** 40,000 messages a second. */
+const BURST = 400;
+const BURST_EVERY_MS = 10;
+const MAX_MESSAGES = 400_000;
+/** Longer than a request at a pace may be without a word. */
+const HANG_MS = 1_000;
+
+let nats: NatsServer;
+let bus: Bus;
+let producer: Bus;
+let asked: Asked[];
+const stop = new AbortController();
+
+beforeAll(async () => {
+  nats = await startNats();
+  [bus, producer] = [await busAt(nats.url), await busAt(nats.url)];
+  producer.connection.subscribe('$JS.API.CONSUMER.MSG.NEXT.>', {
+    callback: (_, message) => {
+      const request = message.json<Asked>();
+      // Of one message: whether all is read.
+      if (request.batch > 1) asked.push(request);
+    },
+  });
+});
+beforeEach(async () => {
+  asked = [];
+  await ensureStream(bus, settings({ NATS_URL: nats.url }));
+});
+afterEach(async () => {
+  await (await manager(bus)).streams.delete('METRICS');
+});
+afterAll(async () => {
+  stop.abort();
+  await Promise.all([bus.close(), producer.close()]);
+  await nats.stop();
+});
+
+function read(on: Bus) {
+  const reader = new Recorder();
+  const end = new AbortController();
+  const source = createJetStreamSource(on, settings({ NATS_URL: nats.url }), { start: { kind: 'earliest' } });
+  const run = source.run(reader, AbortSignal.any([end.signal, stop.signal]));
+  const stopped = () => {
+    end.abort();
+    return run;
+  };
+  return { reader, source, end: stopped };
+}
+
+/**
+ * Publishes numbers until that is enough, and not for ever; returns which one is next. Only a reader who is level is
+ * paced: on a busy machine the next burst waits for it.
+ */
+async function publishUntil(reader: Recorder, isEnough: () => boolean, from = 0): Promise<number> {
+  let published = from;
+  for (; !isEnough() && published < from + MAX_MESSAGES; published += BURST) {
+    await publishNumbers(producer, published, published + BURST);
+    await sleep(BURST_EVERY_MS);
+    while (reader.sequences.length < published - BURST) await sleep(1);
+  }
+  return published;
+}
+
+const atAPace = () => asked.filter((request) => request.no_wait);
+
+test('a busy stream is asked at a pace, a quiet one waited for', async () => {
+  const { reader, source, end } = read(bus);
+  const published = await publishUntil(reader, () => atAPace().length > 20);
+  await until('all', () => reader.sequences.length >= published);
+  expect(reader.sequences).toEqual(numbers(1, published + 1));
+  expect(atAPace().length).toBeGreaterThan(20);
+  await until('waiting again', () => asked.at(-1)?.no_wait === undefined);
+  const { length } = asked;
+  for (let i = published; i < published + 20; i++) {
+    const before = performance.now();
+    await publishNumbers(producer, i, i + 1);
+    await until('the one', () => reader.sequences.length > i);
+    expect(performance.now() - before).toBeLessThan(5_000);
+  }
+  expect(asked).toHaveLength(length);
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+  await end();
+});
+
+test('what the server ends without a word is asked again', async () => {
+  let swallowed = 0;
+  let probe: string | undefined;
+  const isSwallowed = (code: number, inbox: string) => {
+    // Whether all is read is asked of an empty stream, too: the first answer is to that.
+    probe ??= inbox;
+    if (inbox === probe) return false;
+    const isEnd = code === 408 || code === 404;
+    if (isEnd) swallowed += 1;
+    return isEnd;
+  };
+  const { reader, source, end } = read(losing(bus, () => false, isSwallowed));
+  await until('asked whether all is read', () => probe !== undefined);
+  const published = await publishUntil(reader, () => swallowed > 2);
+  expect(swallowed).toBeGreaterThan(2);
+  await until('what was published', () => reader.sequences.length >= published);
+  await publishNumbers(producer, published, published + 100);
+  await until('all', () => reader.sequences.length >= published + 100, 10_000);
+  expect(reader.sequences).toEqual(numbers(1, reader.sequences.length + 1));
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+  await end();
+});
+
+test('a server that hangs for a moment has not ended what it was asked', async () => {
+  const { reader, source, end } = read(bus);
+  for (let hangs = 1; hangs <= 3; hangs++) {
+    const { length } = atAPace();
+    const isPaced = () => atAPace().length > length + 5;
+    const published = await publishUntil(reader, isPaced, reader.sequences.length);
+    nats.signal('SIGSTOP');
+    const more = publishNumbers(producer, published, published + 40_000);
+    await sleep(HANG_MS);
+    nats.signal('SIGCONT');
+    await more;
+    await until('all', () => reader.sequences.length >= published + 40_000);
+  }
+  expect(reader.sequences).toEqual(numbers(1, reader.sequences.length + 1));
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+  await end();
+}, 120_000);
+
+test('a server that says when a batch is complete, as nats-server does from 2.10 on, is not asked for more by that', async () => {
+  const inboxes = new Set<string>();
+  const completed = { headers: headers(409, 'Batch Completed') };
+  const subscription = producer.connection.subscribe('$JS.API.CONSUMER.MSG.NEXT.>', {
+    callback: (_, message) => {
+      if (message.json<Asked>().batch === 1) return;
+      // The reader has counted, and asked again, by the time that it is told.
+      if (inboxes.has(message.reply!)) producer.connection.publish(message.reply!, '', completed);
+      inboxes.add(message.reply!);
+    },
+  });
+  await publishNumbers(producer, 0, 200_000);
+  const { reader, source, end } = read(bus);
+  await until('all', () => reader.sequences.length === 200_000);
+  // Twenty that were filled, two that wait, and a few for a machine that is busy.
+  expect(asked.filter((request) => !request.no_wait).length).toBeLessThan(27);
+  expect(reader.sequences).toEqual(numbers(1, 200_001));
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+  subscription.unsubscribe();
+  await end();
+}, 120_000);

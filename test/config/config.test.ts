@@ -1,0 +1,344 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { afterAll, describe, expect, test } from 'vitest';
+import { parseTime } from '../../src/base/time-text.ts';
+import { ConfigError, loadConfig, overlap } from '../../src/config/config.ts';
+import { maskUrl, setting } from '../../src/settings/setting.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'fanout-config-'));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function file(name: string, text: string): string {
+  const path = join(folder, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+async function errorsOf(env: Record<string, string>): Promise<ConfigError> {
+  try {
+    await loadConfig(env);
+  } catch (error) {
+    if (error instanceof ConfigError) return error;
+    throw error;
+  }
+  throw new Error('the settings were accepted');
+}
+
+describe('defaults', () => {
+  test('an empty environment is a working one, with the embedded sink', async () => {
+    const { core, sinks } = await loadConfig({});
+    expect(core.natsUrl).toEqual(['nats://127.0.0.1:4222']);
+    expect(core.metricsSubjects).toEqual(['metrics', 'metrics.>']);
+    expect([core.window, core.lateness, core.maxAhead]).toEqual([10_000, 2000, 1000]);
+    expect(core.metricsStreamMaxBytes).toBe(8 * 2 ** 30);
+    expect(core.slice).toEqual({ index: 0, of: 1 });
+    expect(sinks.map(({ id, timeoutMs, backlogBytes }) => [id, timeoutMs, backlogBytes])).toEqual([
+      ['sqlite', 30_000, 64e6],
+    ]);
+  });
+
+  test('an empty variable counts as not set', async () => {
+    const { core } = await loadConfig({ WINDOW: '', NATS_TOKEN: '', SINK_SQLITE_ENABLED: '' });
+    expect(core.window).toBe(10_000);
+    expect(core.natsToken).toBeUndefined();
+  });
+
+  test('the sink that is on where none is named is on by default, and says so', async () => {
+    const originOf = async (env: Record<string, string>) =>
+      (await loadConfig(env)).resolved.find(({ variable }) => variable === 'SINK_SQLITE_ENABLED');
+    expect(await originOf({})).toMatchObject({ shown: 'true', from: 'default' });
+    expect(await originOf({ SINK_SQLITE_ENABLED: 'true' })).toMatchObject({ from: 'environment' });
+  });
+
+  test('is frozen', async () => {
+    const config = await loadConfig({});
+    expect(() => Object.assign(config.core, { window: 1 })).toThrow(TypeError);
+  });
+});
+
+describe('errors', () => {
+  test('are reported all at once, each with the variable, what was expected and what it got', async () => {
+    const error = await errorsOf({
+      WINDOW: '10',
+      HTTP_PORT: '70000',
+      METRICS_SOURCE: 'kafka',
+      SINK_REDSHIFT_ENABLED: 'true',
+      SINK_SQLITE_PTAH: '/x',
+    });
+    expect(error.errors).toEqual([
+      { variable: 'METRICS_SOURCE', expected: 'one of jetstream, core', got: 'kafka' },
+      { variable: 'WINDOW', expected: 'a duration from 100ms to 24h', got: '10' },
+      { variable: 'HTTP_PORT', expected: 'a whole number from 0 to 65535', got: '70000' },
+      { variable: 'SINK_REDSHIFT_URL', expected: 'a URL that starts with postgres://', got: undefined },
+      {
+        variable: 'SINK_SQLITE_PTAH',
+        expected: expect.stringContaining('SINK_SQLITE_PATH'),
+        got: undefined,
+        unknown: true,
+        meant: 'SINK_SQLITE_PATH',
+      },
+    ]);
+    expect(error.message.split('\n')).toHaveLength(6);
+    expect(error.message).toContain('  WINDOW: expected a duration from 100ms to 24h; got "10"');
+  });
+
+  test.each([
+    ['a sink that nothing switches on', { SINK_ACME_URL: 'x' }, 'SINK_ACME_URL'],
+    ['ENABLED that is neither', { SINK_INFLUXDB_ENABLED: 'yes' }, 'SINK_INFLUXDB_ENABLED'],
+    ['an id that is no kind', { SINK_ACME_ENABLED: 'true' }, 'SINK_ACME_ENABLED'],
+    ['an unknown kind', { SINK_ACME_ENABLED: 'true', SINK_ACME_KIND: 'acne' }, 'SINK_ACME_KIND'],
+    ['a module that is none', { SINK_X_ENABLED: 'true', SINK_X_KIND: './package.json' }, 'SINK_X_KIND'],
+    ['overlapping subjects', { METRICS_SUBJECTS: 'metrics.>,metrics.a' }, 'METRICS_SUBJECTS'],
+    ['an empty subject', { METRICS_SUBJECTS: 'a,,b' }, 'METRICS_SUBJECTS'],
+    ['a subject of the server', { METRICS_SUBJECTS: '$JS.>' }, 'METRICS_SUBJECTS'],
+    ['a slice out of range', { SLICE: '3/3' }, 'SLICE'],
+    ['a start that is no time', { METRICS_START: 'yesterday' }, 'METRICS_START'],
+    ['a server that is none', { NATS_URL: 'http://x' }, 'NATS_URL'],
+    ['a password without a user', { NATS_PASSWORD: 'x' }, 'NATS_USER'],
+    ['a certificate without its key', { NATS_TLS_CERT_FILE: 'x' }, 'NATS_TLS_KEY_FILE'],
+    ['a queue group in jetstream mode', { METRICS_QUEUE_GROUP: 'x' }, 'METRICS_QUEUE_GROUP'],
+    ['slices in core mode', { METRICS_SOURCE: 'core', SLICE: '0/2' }, 'SLICE'],
+    ['two ways to sign in', { NATS_TOKEN: 'x', NATS_USER: 'y' }, 'NATS_USER, NATS_TOKEN'],
+    ['a file that is not there', { NATS_TOKEN_FILE: '/nonexistent' }, 'NATS_TOKEN_FILE'],
+    ['a secret twice', { NATS_TOKEN: 'x', NATS_TOKEN_FILE: '/x' }, 'NATS_TOKEN_FILE'],
+  ])('%s', async (_, env, variable) => {
+    expect((await errorsOf(env)).errors.map((error) => error.variable)).toContain(variable);
+  });
+});
+
+describe('misspelt', () => {
+  test.each([
+    [{ SINK_INFLXUDB_ENABLED: 'true' }, 'SINK_INFLUXDB_ENABLED'],
+    [{ SINK_A_ENABLED: 'true', SINK_A_KIND: 'redshfit' }, 'redshift'],
+    [{ SINK_SQLTE_PATH: 'x' }, 'SINK_SQLITE_PATH'],
+    [{ SINK_SQLITE_PTAH: 'x' }, 'SINK_SQLITE_PATH'],
+    [{ SINK_REDSHIFT_ENABLED: 'false', SINK_REDSHIFT_PASWORD_FILE: 'x' }, undefined],
+  ])('%j: did you mean %s?', async (env, meant) => {
+    const { errors, message } = await errorsOf(env);
+    expect(errors.map((error) => error.meant)).toEqual([meant]);
+    if (meant !== undefined) expect(message).toContain(`(did you mean ${meant}?)`);
+  });
+
+  test("variables that are no sink's are no errors, since the environment is not ours alone", async () => {
+    const { warnings } = await loadConfig({
+      METRICS_STRAEM: 'x',
+      METRICS_FOO: 'x',
+      HTTP_PROT: '1',
+      NATS_PASSWORD_FIEL: 'x',
+      // Others set these.
+      METRICS_PORT_4222_TCP_ADDR: '10.0.0.1',
+      METRICS_SERVICE_HOST: '10.0.0.1',
+      NATS_VERSION: '2',
+      HTTPS_PROXY: 'x',
+      LOG_FORMAT: 'x',
+      WINDOWID: '7',
+    });
+    expect(warnings).toEqual([
+      'HTTP_PROT is no setting: did you mean HTTP_PORT?',
+      'METRICS_FOO is no setting',
+      'METRICS_STRAEM is no setting: did you mean METRICS_STREAM?',
+      'NATS_PASSWORD_FIEL is no setting: did you mean NATS_PASSWORD_FILE?',
+    ]);
+  });
+});
+
+describe('secrets', () => {
+  test('come from a file as well, without the newline at its end', async () => {
+    const { core, resolved } = await loadConfig({ NATS_TOKEN_FILE: file('token', 's3cret\n') });
+    expect(core.natsToken).toBe('s3cret');
+    expect(resolved.find(({ variable }) => variable === 'NATS_TOKEN')).toEqual({
+      variable: 'NATS_TOKEN',
+      shown: '***',
+      from: 'file',
+    });
+  });
+
+  test('are in no error and no resolved setting', async () => {
+    const secret = 'pl4nted';
+    const env = {
+      NATS_URL: `user:${secret}@host:4222,nats://u:${secret}@other`,
+      SINK_REDSHIFT_ENABLED: 'true',
+      SINK_REDSHIFT_URL: `postgres://u:${secret}@db/x`,
+      SINK_INFLUXDB_ENABLED: 'true',
+      SINK_INFLUXDB_URL: 'http://db',
+      SINK_INFLUXDB_TOKEN: secret,
+      SINK_INFLUXDB_BUCKET: 'b',
+      SINK_INFLUXDB_ORG: 'o',
+    };
+    expect(JSON.stringify((await loadConfig(env)).resolved)).not.toContain(secret);
+    const broken = {
+      ...env,
+      NATS_URL: `ftp://u:${secret}@x`,
+      SINK_REDSHIFT_URL: `mysql://u:${secret}@db`,
+      WINDOW: 'x',
+    };
+    const error = await errorsOf(broken);
+    expect(error.errors).toHaveLength(3);
+    expect(error.message + JSON.stringify(error.errors)).not.toContain(secret);
+  });
+});
+
+describe('values', () => {
+  const { bytes, duration, interval, boolean, httpUrl } = setting;
+  const parse = <T>(make: (options: { meaning: string }) => { parse(text: string): T }, text: string) =>
+    make({ meaning: '' }).parse(text);
+
+  test('of sizes and durations are exact, with a fraction as without', () => {
+    for (let hundredths = 0; hundredths < 1000; hundredths++) {
+      const text = `${Math.floor(hundredths / 100)}.${String(hundredths % 100).padStart(2, '0')}`;
+      expect(parse(bytes, `${text}GB`), text).toBe(hundredths * 10_000_000);
+      expect(parse(duration, `${text}s`), text).toBe(hundredths * 10);
+      expect(parse(duration, `${text}h`), text).toBe(hundredths * 36_000);
+    }
+    expect(['1.0005s', '0.1B', '.5s', '5.s'].map((text) => parse(duration, text))).toEqual(
+      Array(4).fill(undefined),
+    );
+  });
+
+  test('of what is done every now and then are no longer than a timer can wait', () => {
+    expect(['0s', '24h', '25h', '25d'].map((text) => parse(interval, text))).toEqual([
+      0,
+      86_400_000,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  test('that are true or false are called so', () => {
+    expect(['TRUE', 'false', 'constructor', '__proto__'].map((text) => parse(boolean, text))).toEqual([
+      true,
+      false,
+      undefined,
+      undefined,
+    ]);
+  });
+
+  test('that name servers of NATS can be signed in to', async () => {
+    const servers = async (text: string) => (await loadConfig({ NATS_URL: text })).core.natsUrl;
+    expect(await servers('h, u:50%25@h:1')).toEqual(['h', 'u:50%25@h:1']);
+    for (const text of [
+      'nats://u:50%@h',
+      'nats://50%x@h',
+      'nats://u:%ff@h',
+      'nats://',
+      'h,nats://u:p@:4222',
+      'http://h',
+    ])
+      expect((await errorsOf({ NATS_URL: text })).errors, text).toMatchObject([{ variable: 'NATS_URL' }]);
+  });
+
+  test('that are URLs have an authority', () => {
+    const texts = ['http://h:1/x', 'http:u:secret@h', 'http:/u:secret@h', 'http:\\\\u:secret@h'];
+    expect(texts.map((text) => parse(httpUrl, text))).toEqual([texts[0], undefined, undefined, undefined]);
+    expect(texts.slice(1).map(maskUrl)).toEqual([undefined, undefined, undefined]);
+  });
+});
+
+test('a time is one that there is', () => {
+  expect(parseTime('2024-02-29t23:59:59.5+01:30')).toBe(Date.UTC(2024, 1, 29, 22, 29, 59, 500));
+  expect(parseTime('0001-01-01T00:00:00Z')).toBe(Date.parse('0001-01-01T00:00:00Z'));
+  for (const text of ['2026-02-29T00:00:00Z', '2026-04-31T12:00:00Z', '2026-11-23T24:00:00Z', '2026-11-23'])
+    expect(parseTime(text), text).toBeUndefined();
+});
+
+describe('headers', () => {
+  const headers = (text: string) => setting.headers({ meaning: '' }).parse(text);
+
+  test('are read by name, in any case, with what a value needs to say encoded', () => {
+    expect(headers('api-key=abc==, X-Scope-OrgID = a%2Cb%3D1 ,x=')).toEqual({
+      'api-key': 'abc==',
+      'x-scope-orgid': 'a,b=1',
+      x: '',
+    });
+    expect(headers('authorization=Basic dTpw')).toEqual({ authorization: 'Basic dTpw' });
+    expect(headers('x=100%')).toEqual({ x: '100%' });
+  });
+
+  test.each(['', 'a', '=b', 'a b=c', 'a=1,', 'a=1,A=2', 'a=b%0D%0Ac: d', 'a=\u{1F600}'])(
+    'are not %j',
+    (text) => {
+      expect(headers(text)).toBeUndefined();
+    },
+  );
+});
+
+test('a URL is shown without what is secret in it, and a text that is none not at all', () => {
+  expect(maskUrl('postgres://u:p@h/d?sslmode=verify-full&sslpassword=p&Token=t#x')).toBe(
+    'postgres://***@h/d?sslmode=verify-full&sslpassword=***&Token=***#x',
+  );
+  // A password with a slash that nobody escaped.
+  expect(maskUrl('postgres://u:12/secret@h/db')).toBe('postgres://***@h/db');
+  expect(maskUrl('p4ss')).toBeUndefined();
+});
+
+describe('sinks', () => {
+  test('two of one kind run side by side, each with its own settings', async () => {
+    const { sinks } = await loadConfig({
+      SINK_SQLITE_ENABLED: 'true',
+      SINK_SECOND_FILE_ENABLED: 'true',
+      SINK_SECOND_FILE_KIND: 'sqlite',
+      SINK_SECOND_FILE_PATH: '/tmp/second.db',
+      SINK_SECOND_FILE_START: 'earliest',
+    });
+    expect(sinks.map(({ id, start, values }) => [id, start.kind, values.path])).toEqual([
+      ['second_file', 'earliest', '/tmp/second.db'],
+      ['sqlite', 'now', './fanout.db'],
+    ]);
+  });
+
+  test('a sink that is off needs no settings, but may have them', async () => {
+    const { sinks } = await loadConfig({ SINK_REDSHIFT_ENABLED: 'false', SINK_INFLUXDB_URL: 'http://db' });
+    expect(sinks.map(({ id }) => id)).toEqual(['sqlite']);
+  });
+
+  test('a module outside the project is loaded by its path', async () => {
+    const path = file(
+      'acme.mjs',
+      `export default { kind: 'acme', summary: '', limits: { maxPoints: 1, maxBytes: 1, inFlight: 1 }, settings: {},
+        create: () => ({}) };`,
+    );
+    const { sinks } = await loadConfig({ SINK_ACME_ENABLED: 'true', SINK_ACME_KIND: path });
+    expect(sinks.map(({ module }) => module.kind)).toEqual(['acme']);
+  });
+
+  test.each([
+    '{ maxBytes: 1, inFlight: 1 }',
+    '{ maxPoints: 0, maxBytes: 1, inFlight: 1 }',
+    '{ maxPoints: 1, maxBytes: 1 }',
+  ])('a module with the limits %s is refused: nothing could be written', async (limits) => {
+    const path = file(
+      `${limits.length}.mjs`,
+      `export default { kind: 'acme', summary: '', limits: ${limits}, settings: {}, create: () => ({}) };`,
+    );
+    const loading = loadConfig({ SINK_ACME_ENABLED: 'true', SINK_ACME_KIND: path });
+    await expect(loading).rejects.toThrow('maxPoints, maxBytes and inFlight');
+  });
+});
+
+test('two patterns overlap exactly if some subject matches both', () => {
+  const token = fc.constantFrom('a', 'b', '*');
+  const pattern = fc
+    .tuple(fc.array(token, { minLength: 1, maxLength: 3 }), fc.boolean())
+    .map(([tokens, rest]) => [...tokens, ...(rest ? ['>'] : [])].join('.'));
+  const subjects = ['a', 'b'].flatMap((x) => [
+    x,
+    ...['a', 'b'].flatMap((y) => [
+      `${x}.${y}`,
+      `${x}.${y}.a`,
+      `${x}.${y}.b`,
+      `${x}.${y}.a.a`,
+      `${x}.${y}.b.a`,
+    ]),
+  ]);
+  const matches = (p: string, s: string) => {
+    const source = p.replaceAll('.', '\\.').replaceAll('*', '[^.]+').replace(/>$/, '.+');
+    return new RegExp(`^${source}$`).test(s);
+  };
+  fc.assert(
+    fc.property(pattern, pattern, (a, b) => {
+      expect(overlap(a, b)).toBe(subjects.some((s) => matches(a, s) && matches(b, s)));
+    }),
+  );
+});

@@ -1,0 +1,351 @@
+import { describe, expect, test } from 'vitest';
+import { FanOut } from '../../../src/deliver/fanout.ts';
+import { SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
+import { handout, keyOf, laneOf, ScriptedSink, WINDOW_MS } from '../fixtures.ts';
+import { settle, VirtualClock } from '../virtual-clock.ts';
+
+const RETRY: WriteOutcome = { kind: 'retry', reason: 'server_error', message: 'no' };
+
+describe('writing', () => {
+  test('splits a window to the limits and confirms it when all of it is acknowledged', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const { lane } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(handout(3, 25));
+    lane.advance(4 * WINDOW_MS, 0);
+    await clock.pass(100);
+    expect(sink.batches.map(({ points }) => points.length).sort()).toEqual([10, 10, 5]);
+    expect(sink.rows.size).toBe(25);
+    expect(lane.next).toBe(4 * WINDOW_MS);
+    expect(lane.stats.written).toBe(25);
+    expect([lane.backlogPoints, lane.backlogBytes]).toEqual([0, 0]);
+  });
+
+  test('I5: the checkpoint stays at a window of which one point is not settled, though later ones are', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = ({ points }) => (points.some((point) => keyOf(point) === '1:s12') ? RETRY : undefined);
+    const { lane } = laneOf(clock, sink, { limits: { maxPoints: 5, maxBytes: 1e6, inFlight: 4 } });
+    void lane.run();
+    for (const number of [1, 2, 3]) lane.offer(handout(number, 15));
+    lane.advance(10 * WINDOW_MS, 0);
+    await clock.pass(120_000);
+    expect(sink.rows.size).toBe(3 * 15 - 5);
+    expect(lane.next).toBe(1 * WINDOW_MS);
+    sink.answer = () => undefined;
+    await clock.pass(120_000);
+    expect(sink.rows.size).toBe(3 * 15);
+    expect(lane.next).toBe(10 * WINDOW_MS);
+  });
+
+  test('of a partial answer only the points to be sent again are sent again', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    let first = true;
+    sink.answer = () => {
+      if (!first) return undefined;
+      first = false;
+      return {
+        kind: 'partial',
+        retry: [1, 3],
+        rejected: [{ index: 2, reason: 'too_large', message: 'big' }],
+      };
+    };
+    const { lane, told } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(handout(0, 5));
+    await clock.pass(60_000);
+    expect(sink.batches.map(({ points }) => points.map(({ series }) => series.name))).toEqual([
+      ['s0', 's1', 's2', 's3', 's4'],
+      ['s1', 's3'],
+    ]);
+    expect(lane.stats.written).toBe(4);
+    expect(Object.fromEntries(lane.stats.rejected)).toEqual({ too_large: 1 });
+    expect(told.rejected).toHaveLength(1);
+    expect(told.confirmed).toEqual([[0, 1]]);
+    expect(lane.next).toBe(WINDOW_MS);
+  });
+
+  test('a sum that is no number is refused for every store alike, and recorded', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const { lane, told } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(handout(0, 3, (i) => (i === 1 ? Number.POSITIVE_INFINITY : i)));
+    await clock.pass(1000);
+    expect(sink.rows.size).toBe(2);
+    expect(told.rejected).toEqual([{ index: 1, reason: 'invalid_value', message: 'the sum is not finite' }]);
+    expect(lane.next).toBe(WINDOW_MS);
+  });
+});
+
+describe('failures', () => {
+  test('are tried again with growing waits until they succeed; one event down, one up', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => RETRY;
+    const { lane, told } = laneOf(clock, sink);
+    void lane.run();
+    await clock.pass(10);
+    lane.offer(handout(0, 5));
+    await clock.pass(10 * 60_000);
+    const tries = sink.batches.length;
+    expect(tries).toBeGreaterThan(10);
+    expect(tries).toBeLessThan(100);
+    expect(lane.stats.retries.get('server_error')).toBe(tries);
+    expect(lane.up).toBe(false);
+    sink.answer = () => undefined;
+    await clock.pass(60_000);
+    expect(lane.next).toBe(WINDOW_MS);
+    expect(told.changes.map(([up]) => up)).toEqual([true, false, true]);
+  });
+
+  test('a store that is down is probed by one writer at a time', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    let writing = 0;
+    let most = 0;
+    const { lane } = laneOf(clock, sink, {
+      limits: { maxPoints: 1, maxBytes: 1e6, inFlight: 8 },
+      timeoutMs: 1000,
+    });
+    void lane.run();
+    lane.offer(handout(0, 100));
+    sink.answer = () => RETRY;
+    await clock.pass(60_000);
+    sink.answer = () => {
+      writing += 1;
+      most = Math.max(most, writing);
+      void clock.sleep(999, new AbortController().signal).then(() => {
+        writing -= 1;
+      });
+      return 'hang';
+    };
+    await clock.pass(600_000);
+    expect(most).toBe(1);
+  });
+
+  test('a store that hangs is given up after the timeout, and counted', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => 'hang';
+    const { lane } = laneOf(clock, sink, { timeoutMs: 2000 });
+    void lane.run();
+    lane.offer(handout(0, 5));
+    await clock.pass(1999);
+    expect(lane.stats.retries.size).toBe(0);
+    await clock.pass(1);
+    expect(lane.stats.retries.get('timeout')).toBe(1);
+    expect(lane.lastFailure?.message).toBe('no answer within 2000 ms');
+  });
+
+  test('a throw is an unknown outcome and tried again', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    let times = 0;
+    const errors = [new Error('boom'), new SinkError('no answer within 17 ms' as never, 'boom')];
+    sink.answer = () => errors[times++];
+    const { lane } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(handout(0, 5));
+    await clock.pass(10_000);
+    expect(Object.fromEntries(lane.stats.retries)).toEqual({ unknown: 2 });
+    expect(sink.rows.size).toBe(5);
+  });
+
+  test('a store that refuses the sink is opened anew before each try, at the slowest pace', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => ({ kind: 'refused', reason: 'unauthorized', message: 'who are you' });
+    const { lane } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(handout(0, 5));
+    await clock.pass(600_000);
+    expect(sink.opens).toBeGreaterThan(5);
+    expect(sink.opens).toBeLessThan(50);
+    sink.answer = () => undefined;
+    await clock.pass(60_000);
+    expect(lane.next).toBe(WINDOW_MS);
+  });
+
+  test('writes that fail together are one failure: a blip of a moment costs a moment', async () => {
+    for (let seed = 1; seed <= 20; seed++) {
+      const clock = new VirtualClock(undefined, seed);
+      const sink = new ScriptedSink();
+      const { lane } = laneOf(clock, sink, { limits: { maxPoints: 1, maxBytes: 1e6, inFlight: 16 } });
+      void lane.run();
+      await clock.pass(10);
+      sink.answer = () => RETRY;
+      lane.offer(handout(0, 50));
+      await clock.pass(60);
+      sink.answer = () => undefined;
+      await clock.pass(2000);
+      expect(lane.next, `seed ${seed}`).toBe(WINDOW_MS);
+    }
+  });
+
+  test.each([86_400_000, Number.POSITIVE_INFINITY, Number.NaN])(
+    'a store that asks to be left alone for %d ms is asked again before long',
+    async (afterMs) => {
+      const clock = new VirtualClock();
+      const sink = new ScriptedSink();
+      sink.answer = () => ({ kind: 'retry', reason: 'throttled', message: 'later', afterMs });
+      const { lane } = laneOf(clock, sink, { limits: { maxPoints: 10, maxBytes: 1e6, inFlight: 1 } });
+      void lane.run();
+      lane.offer(handout(0, 5));
+      await clock.pass(120_000);
+      expect(sink.batches.length).toBeLessThan(100);
+      sink.answer = () => undefined;
+      await clock.pass(60_000);
+      expect(lane.next).toBe(WINDOW_MS);
+    },
+  );
+
+  test('an open that hangs and ignores its signal is left behind, and tried again', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const open = sink.open.bind(sink);
+    sink.open = () => new Promise(() => {});
+    const { lane } = laneOf(clock, sink, { timeoutMs: 1000 });
+    void lane.run();
+    lane.offer(handout(0, 5));
+    await clock.pass(5000);
+    sink.open = open;
+    await clock.pass(60_000);
+    expect(lane.next).toBe(WINDOW_MS);
+  });
+
+  test.each([
+    { kind: 'partial', retry: [99], rejected: [] },
+    { kind: 'partial', rejected: [] },
+    { kind: 'partial', retry: [] },
+    { kind: 'partial', retry: [1, 1], rejected: [] },
+    { kind: 'partial', retry: [1], rejected: [{ index: 1, reason: 'refused', message: '' }] },
+    { kind: 'partial', retry: [], rejected: [{ index: 1, reason: 'row 17', message: '' }] },
+    { kind: 'partial', retry: [1], rejected: [], reason: 'row 17' },
+    { kind: 'retry', reason: 'no answer within 17 ms', message: '' },
+    { kind: 'refused', reason: 'no such token: 17', message: '' },
+    { kind: 'what?' },
+    undefined,
+  ])('an answer that makes no sense is an unknown outcome: %j', async (answer) => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const write = sink.write.bind(sink);
+    sink.write = async () => answer as WriteOutcome;
+    const { lane } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(handout(0, 5));
+    await clock.pass(1000);
+    // The reasons are a closed list: they label a counter.
+    expect([...lane.stats.retries.keys()]).toEqual(['unknown']);
+    expect(lane.stats.rejected.size).toBe(0);
+    expect(lane.stats.written).toBe(0);
+    sink.write = write;
+    await clock.pass(60_000);
+    expect(sink.rows.size).toBe(5);
+  });
+
+  test('open is tried until it resolves, and its advice is kept for the operator', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.openError = new SinkError('not_found', 'no such database.', 'Create it.');
+    const { lane } = laneOf(clock, sink);
+    void lane.run();
+    await clock.pass(60_000);
+    expect(lane.state).toBe('opening');
+    expect(lane.lastFailure?.message).toBe('no such database. Create it.');
+    sink.openError = undefined;
+    await clock.pass(60_000);
+    expect([lane.state, lane.up]).toEqual(['live', true]);
+  });
+});
+
+describe('the backlog', () => {
+  test('I7: over its bound, a lane leaves its windows to replay from the checkpoint, and takes no more', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => RETRY;
+    const bytes = handout(0, 10).bytes;
+    const { lane, told } = laneOf(clock, sink, { backlogBytes: 3.5 * bytes });
+    void lane.run();
+    for (let number = 0; number < 10; number++) lane.offer(handout(number, 10));
+    expect(told.fellBehind).toBe(1);
+    expect(lane.state).toBe('catching_up');
+    expect(lane.next).toBe(0);
+    expect([lane.backlogBytes, lane.backlogPoints]).toEqual([0, 0]);
+    lane.advance(10 * WINDOW_MS, 0);
+    expect(lane.offeredTo).toBe(0);
+  });
+
+  test('in core mode the oldest windows are dropped and counted', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => RETRY;
+    const bytes = handout(0, 10).bytes;
+    const { lane } = laneOf(clock, sink, {
+      backlogBytes: 3.5 * bytes,
+      replayable: false,
+      from: Number.NEGATIVE_INFINITY,
+    });
+    void lane.run();
+    await settle();
+    for (let number = 0; number < 10; number++) lane.offer(handout(number, 10));
+    expect(lane.stats.dropped).toBe(70);
+    expect(lane.backlogPoints).toBe(30);
+    sink.answer = () => undefined;
+    await clock.pass(120_000);
+    expect(
+      [...sink.rows.keys()].map((key) => key.split(':')[0]).filter((n, i, all) => all.indexOf(n) === i),
+    ).toEqual(['7', '8', '9']);
+    expect(lane.stats.written + lane.stats.dropped).toBe(100);
+  });
+
+  test('a replay is held back until there is room, and joins the live path without a gap', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    sink.answer = () => RETRY;
+    const bytes = handout(0, 10).bytes;
+    const { lane } = laneOf(clock, sink, { backlogBytes: 2.5 * bytes });
+    void lane.run();
+    lane.startCatchUp();
+    let done = false;
+    const replayed = Array.from({ length: 6 }, (_, number) => handout(number, 10));
+    void lane.replay(replayed, 6 * WINDOW_MS, 0, new AbortController().signal).then(() => {
+      done = true;
+    });
+    await clock.pass(60_000);
+    expect(done).toBe(false);
+    expect(lane.backlogBytes).toBeLessThanOrEqual(2.5 * bytes);
+    sink.answer = () => undefined;
+    await clock.pass(60_000);
+    expect(done).toBe(true);
+    lane.join();
+    // The live path comes along with windows that the replay has brought already: not written again.
+    const before = sink.batches.length;
+    for (const number of [5, 6]) lane.offer(handout(number, 10));
+    await clock.pass(1000);
+    expect(sink.batches.length).toBe(before + 1);
+    expect(lane.next).toBe(7 * WINDOW_MS);
+    expect(sink.rows.size).toBe(70);
+  });
+});
+
+describe('isolation', () => {
+  test('I7: one lane hangs, one refuses; the third is not a moment behind', async () => {
+    const clock = new VirtualClock();
+    const [hanging, refusing, good] = [new ScriptedSink(), new ScriptedSink(), new ScriptedSink()];
+    hanging.answer = () => 'hang';
+    refusing.openError = new Error('ECONNREFUSED');
+    const lanes = [hanging, refusing, good].map((sink, i) => laneOf(clock, sink, { id: String(i) }).lane);
+    for (const lane of lanes) void lane.run();
+    const fanout = new FanOut(lanes, 0);
+    for (let number = 0; number < 20; number++) {
+      fanout.hand([handout(number, 30).window], (number + 1) * WINDOW_MS, 0);
+      await clock.pass(10);
+      expect(lanes[2]!.next).toBe((number + 1) * WINDOW_MS);
+    }
+    expect(lanes[0]!.next).toBe(0);
+    expect(lanes[1]!.next).toBe(0);
+  });
+});

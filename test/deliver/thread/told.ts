@@ -1,0 +1,57 @@
+/** A sink that does what the names of its series say, in its thread: see threaded-sink.test.ts. */
+import { appendFileSync } from 'node:fs';
+import {
+  type Batch,
+  defineSink,
+  type Point,
+  SinkError,
+  setting,
+  type WriteOutcome,
+} from '../../../src/sink/contract.ts';
+
+export default defineSink({
+  kind: 'told',
+  summary: 'for a test',
+  settings: {
+    file: setting.text({ meaning: 'where to write down what comes', required: true }),
+    token: setting.secret({ meaning: 'what nobody may see' }),
+  },
+  limits: { maxPoints: 100, maxBytes: 1_000_000, inFlight: 2 },
+  create({ file, token }, { log, timeoutMs }) {
+    let opened = 0;
+    return {
+      async open() {
+        opened += 1;
+        log.info({ opened, timeoutMs, signIn: [{ token }] }, 'opened');
+      },
+      async write({ points }: Batch, signal: AbortSignal): Promise<WriteOutcome> {
+        const told = points[0]!.series.name;
+        if (opened === 0) throw new Error('not open');
+        if (told === 'refuse') throw new SinkError('unauthorized', 'who are you', 'Sign in.');
+        if (told === 'throw') throw new TypeError('a fault');
+        if (told === 'die') process.exit(1);
+        if (told === 'hang') {
+          await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve()));
+          appendFileSync(file, '"aborted"\n');
+        }
+        if (told === 'crash') {
+          setTimeout(() => {
+            throw new Error(`a crash with ${token}`);
+          });
+          await new Promise(() => {});
+        }
+        if (told === 'block') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+        if (told === 'spin') for (const until = Date.now() + 400; Date.now() < until; );
+        if (told === 'partial')
+          return { kind: 'partial', retry: [1], rejected: [{ index: 0, reason: 'refused', message: 'no' }] };
+        appendFileSync(file, points.map((point: Point) => `${JSON.stringify(point)}\n`).join(''));
+        return { kind: 'written' };
+      },
+      async *read() {},
+      async remove() {},
+      async close() {
+        appendFileSync(file, '"closed"\n');
+      },
+    };
+  },
+});

@@ -1,0 +1,42 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { Recording } from '../../src/observe/report.ts';
+import type { Status } from '../../src/observe/status.ts';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { startServiceProgram } from '../../src/servers/service-program.ts';
+
+let nats: NatsServer;
+let status: Status;
+beforeAll(async () => {
+  nats = await startNats();
+  const service = await startServiceProgram({ NATS_URL: nats.url, SINK_BLACKHOLE_ENABLED: 'true' });
+  status = await service.status();
+  await service.stop();
+});
+afterAll(async () => void (await nats?.stop()));
+
+/** What the service would tell so many seconds later, of so many points. */
+function later(seconds: number, written: number): Status {
+  const now = new Date(Date.parse(status.now) + 1000 * seconds).toISOString();
+  const retries = { timeout: written / 100 };
+  const sinks = status.sinks.map((sink) => ({ ...sink, written, writtenBytes: 1000 * written, retries }));
+  return { ...status, now, sinks };
+}
+
+test('a service that was restarted meanwhile is counted on', () => {
+  const recording = new Recording('http://h:1', later(0, 1000));
+  for (const [seconds, written] of [
+    [2, 1500],
+    [4, 200],
+    [10, 700],
+  ] as const)
+    recording.add(later(seconds, written));
+  const [, json] = /<script type="application\/json" id="report">(.*?)<\/script>/.exec(recording.html())!;
+  const rows: { what: string; cells: { text: string }[] }[] = JSON.parse(json!).view.comparison.rows;
+  const texts = rows.filter(({ what }) => what.endsWith(', in all'));
+  expect(Object.fromEntries(texts.map(({ what, cells }) => [what, cells[0]!.text]))).toMatchObject({
+    'points, in all': '1,200',
+    'points a second, in all': '120/s',
+    'bytes, in all': '1.2 MB',
+    'retries, in all': '12',
+  });
+});

@@ -1,0 +1,143 @@
+import { expect, test } from 'vitest';
+import { Tiling } from '../../src/aggregate/tiling.ts';
+import type { ClosedWindow } from '../../src/aggregate/window.ts';
+import type { StoredPoint, WindowRange } from '../../src/sink/contract.ts';
+import { onlyMatching, Verification } from '../../src/verify/verification.ts';
+import { counterWindow, WINDOW_MS } from '../deliver/fixtures.ts';
+
+const TILING = Tiling.of({ windowMs: WINDOW_MS, latenessMs: 100, maxAheadMs: 100, maxSeries: 100 });
+const never = new AbortController().signal;
+
+/** A store in memory that holds what the windows say, and counts how often it is read. */
+class Store {
+  readonly points: StoredPoint[];
+  reads: WindowRange[] = [];
+  failures = 0;
+
+  constructor(windows: readonly ClosedWindow[]) {
+    this.points = windows.flatMap((window) => Array.from(window.refs, (_, i) => window.point(i)));
+  }
+
+  async *read(range: WindowRange): AsyncGenerator<StoredPoint> {
+    this.reads.push(range);
+    const { from, to } = range;
+    yield* this.points.filter(({ windowStart }) => windowStart >= from && windowStart < to).slice(0, 1);
+    if (this.failures-- > 0) throw new Error('lost the connection');
+    yield* this.points.filter(({ windowStart }) => windowStart >= from && windowStart < to).slice(1);
+  }
+}
+
+const windows = (from: number, to: number) =>
+  Array.from({ length: to - from }, (_, i) => counterWindow(from + i, 5));
+
+function verificationOf(store: Store, options: { from?: number; to?: number; groupPoints?: number } = {}) {
+  const { from = 0, to = 10, groupPoints = 10 } = options;
+  const range = { from: from * WINDOW_MS, to: to * WINDOW_MS };
+  const sink = { id: 's', range, read: (part: WindowRange) => store.read(part) };
+  return new Verification({ tiling: TILING, range, sinks: [sink], groupPoints, signal: never });
+}
+
+const verdict = (verification: Verification) => verification.judges[0]!.verdict();
+
+test('windows are judged in groups, and forgotten', async () => {
+  const store = new Store(windows(0, 10));
+  const verification = verificationOf(store);
+  for (const window of windows(0, 10)) await verification.hand([window], window.start + WINDOW_MS, 0);
+  expect(store.reads.map(({ from, to }) => [from / WINDOW_MS, to / WINDOW_MS])).toEqual([
+    [0, 2],
+    [2, 4],
+    [4, 6],
+    [6, 8],
+    [8, 10],
+  ]);
+  expect(verification.done.aborted).toBe(true);
+  expect(verdict(verification)).toEqual({
+    windows: { equal: 10, different: 0, unknown: 0 },
+    rows: { equal: 50, missing: 0, extra: 0, different: 0 },
+    reasons: [],
+    examples: [],
+  });
+});
+
+test('rows of a window without samples, rows twice, and rows of an instance of core mode are extra', async () => {
+  const store = new Store([...windows(0, 3), ...windows(4, 5)]);
+  store.points.push(store.points[0]!, { ...store.points[1]!, instance: 'boot' });
+  const verification = verificationOf(store, { to: 5 });
+  await verification.hand(windows(0, 3), 5 * WINDOW_MS, 0);
+  const { windows: judged, rows, examples } = verdict(verification);
+  expect(judged).toEqual({ equal: 3, different: 2, unknown: 0 });
+  expect(rows).toEqual({ equal: 15, missing: 0, extra: 7, different: 0 });
+  expect(examples).toHaveLength(5);
+});
+
+test('what messages are missing of is unknown, whatever the store has', async () => {
+  const store = new Store(windows(0, 4));
+  const verification = verificationOf(store);
+  await verification.hand(windows(0, 3), 3 * WINDOW_MS, 0);
+  verification.gap({ fromTime: 3200, toTime: 5300, messages: 7 });
+  await verification.hand(windows(6, 9), 10 * WINDOW_MS, 0);
+  const { windows: judged, reasons, rows } = verdict(verification);
+  // Windows 3 to 5 are touched; the store has nothing of 6 to 8.
+  expect(judged).toEqual({ equal: 4, different: 3, unknown: 3 });
+  expect(rows).toMatchObject({ missing: 15, extra: 0 });
+  expect(reasons).toEqual(['the stream lost messages that belong to them (retention)']);
+});
+
+test('a read that fails is tried once more, and nothing counts twice; then the store is given up', async () => {
+  const store = new Store(windows(0, 10));
+  store.points.splice(2, 1);
+  store.failures = 1;
+  const verification = verificationOf(store);
+  await verification.hand(windows(0, 2), 2 * WINDOW_MS, 0);
+  expect(verdict(verification)).toMatchObject({
+    windows: { equal: 1, different: 1, unknown: 8 },
+    rows: { equal: 9, missing: 1 },
+  });
+  store.failures = 2;
+  await verification.hand(windows(2, 4), 4 * WINDOW_MS, 0);
+  const reads = store.reads.length;
+  await verification.hand(windows(4, 10), 10 * WINDOW_MS, 0);
+  expect(store.reads.length).toBe(reads);
+  expect(verdict(verification)).toMatchObject({
+    windows: { equal: 1, different: 1, unknown: 8 },
+    reasons: ['it cannot be read: lost the connection'],
+  });
+});
+
+test('a window that got samples after it was closed is judged again, by all that belongs to it', async () => {
+  const sums = (i: number) => 7 + i;
+  const store = new Store([counterWindow(0, 5, sums), ...windows(1, 3), counterWindow(3, 5, sums)]);
+  const verification = verificationOf(store, { to: 4, groupPoints: 10 });
+  await verification.hand(windows(0, 2), 2 * WINDOW_MS, 0);
+  // Window 0 has been found different; window 3 is still to come.
+  verification.reopened([0], 77);
+  await verification.hand(windows(2, 4).slice(0, 1), 3 * WINDOW_MS, 0);
+  verification.reopened([2000], 78);
+  await verification.hand(windows(3, 4), 4 * WINDOW_MS, 0);
+  expect(verdict(verification).windows).toEqual({ equal: 1, different: 1, unknown: 2 });
+  const asked: [number, number][] = [];
+  await verification.judgeAgain(async (start, through) => {
+    asked.push([start, through]);
+    return [start === 0 ? counterWindow(0, 5, sums) : counterWindow(2, 5)];
+  });
+  expect(asked).toEqual([
+    [0, 77],
+    [2000, 78],
+  ]);
+  const { windows: judged, rows, examples } = verdict(verification);
+  expect(judged).toEqual({ equal: 3, different: 1, unknown: 0 });
+  expect(rows).toMatchObject({ missing: 0, extra: 0, different: 5 });
+  expect(examples.map(({ windowStart }) => windowStart)).toEqual(Array(5).fill(3000));
+});
+
+test('by name', async () => {
+  const store = new Store(windows(0, 2));
+  store.points.splice(0, 1);
+  const range = { from: 0, to: 2 * WINDOW_MS };
+  const matches = (name: string) => name !== 's0';
+  const read = (part: WindowRange) => onlyMatching(store.read(part), matches);
+  const sinks = [{ id: 's', range, read }];
+  const verification = new Verification({ tiling: TILING, range, sinks, matches, signal: never });
+  await verification.hand(windows(0, 2), range.to, 0);
+  expect(verdict(verification).rows).toEqual({ equal: 8, missing: 0, extra: 0, different: 0 });
+});
