@@ -37,7 +37,9 @@ export interface Release {
   readonly day: string;
 }
 
-/** Paths whose text holds the version, each with what makes the new text of the old one; a text that lacks it throws. */
+/**
+ * Paths whose text holds the version, each with what makes the new text of the old one; a text that lacks it throws.
+ */
 export const EDITS: Readonly<Record<string, (text: string, release: Release) => string>> = {
   'package.json': (text, { before, version }) =>
     replaced(text, `"version": "${before}"`, `"version": "${version}"`),

@@ -1,7 +1,7 @@
 /**
- * `npm run release -- minor`: a dry run. Checks, and then goes through the whole release in a clone that is thrown away:
- * version, changelog, commit, tag, package. With --execute it does the same here. It pushes and publishes nothing: the
- * commands for that are its last words.
+ * `npm run release -- minor`: a dry run. Checks, and then goes through the whole release in a clone that is thrown
+ * away: version, changelog, commit, tag, package. With --execute it does the same here. It pushes and publishes
+ * nothing: the commands for that are its last words.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';

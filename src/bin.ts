@@ -1,5 +1,8 @@
 #!/usr/bin/env node
-/** What the package's bin starts. On a Node.js that cannot read the rest it says so; so it must itself be readable by any. */
+/**
+ * What the package's bin starts. On a Node.js that cannot read the rest it says so; so it must itself be readable by
+ * any.
+ */
 const NEEDED = [22, 18] as const;
 const EXIT_UNAVAILABLE = 69;
 

@@ -20,7 +20,7 @@ const args = process.argv.slice(2);
 try {
   await createProgram().parseAsync(args.length > 0 ? args : [RUN], { from: 'user' });
 } catch (error) {
-  process.stderr.write(`metrics-fanout: ${inWords(error)}\n`);
+  process.stderr.write(`metrics-fanout: ${failureText(error)}\n`);
   // A client of a store may hold on to its sockets: do not wait for it.
   process.exit(error instanceof ConfigError ? EXIT_CONFIG : 1);
 }
@@ -38,7 +38,7 @@ function endBySignal(): void {
 }
 
 /** Errors of bus and sinks come with advice; anything else is ours, and its trace helps. */
-function inWords(error: unknown): string {
+function failureText(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error instanceof ConfigError) return error.message;
   if ('advice' in error) return `${error.message}\n  ${error.advice}`;

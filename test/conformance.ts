@@ -1,7 +1,7 @@
 /**
- * The suite that every sink must pass against its real server, through the interface of src/sink/contract.ts only. A test file
- * of a sink calls `describeConformance` with a harness and adds what only its own store has. Authors of sinks outside of
- * this project have it as `metrics-fanout/conformance`; it runs in vitest.
+ * The suite that every sink must pass against its real server, through the interface of src/sink/contract.ts only. A
+ * test file of a sink calls `describeConformance` with a harness and adds what only its own store has. Authors of sinks
+ * outside of this project have it as `metrics-fanout/conformance`; it runs in vitest.
  */
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
 import { SINKS } from '../sinks/index.ts';

@@ -1,4 +1,7 @@
-/** What is installed is what was looked at: the lock file pins every package by its hash, and the bill of materials lists it. */
+/**
+ * What is installed is what was looked at: the lock file pins every package by its hash, and the bill of materials
+ * lists it.
+ */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';

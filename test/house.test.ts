@@ -1,16 +1,39 @@
-/** The rules of the house (CONTRIBUTING.md), as far as a machine can hold them. */
-import { readdirSync, readFileSync } from 'node:fs';
+/** The rules of the house (docs/architecture.md), as far as a machine can hold them. */
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
 import { SINKS } from '../sinks/index.ts';
 import { VERSION } from '../src/base/version.ts';
 import { settingsMarkdown } from '../src/commands/config.ts';
 import { commandsMarkdown } from '../src/commands/manual.ts';
 import { createProgram } from '../src/commands/program.ts';
+import { floorPlan } from './house/floor-plan.ts';
 
-const root = join(dirname(fileURLToPath(import.meta.url)), '..');
-const MAX_LINES = 400;
+/** The floors from the ground up, and what is on them. Each imports only itself and those before it. */
+const FLOORS = [
+  ['base', 'clock, log, HTTP client, text: nothing of metrics'],
+  ['settings', 'how a setting is parsed, documented and masked'],
+  ['aggregate', 'samples to series, windows and points; pure'],
+  ['decode', 'bytes to samples, by format; pure'],
+  ['sink', 'the contract of sinks, and what they share'],
+  ['sinks', 'a folder for each kind of store'],
+  ['tap', 'what people hear on the bus'],
+  ['config', 'environment to one frozen, typed configuration'],
+  ['bus', 'NATS: connection, stream, sources, checkpoints, control'],
+  ['deliver', 'windows to stores: lanes, threads, replay'],
+  ['verify', 'the truth of a range, and what stores differ in'],
+  ['probe', 'questions that the stores are asked'],
+  ['load', 'traffic with a known truth'],
+  ['observe', 'status, Prometheus, HTTP, dashboard'],
+  ['control', 'what operators ask of an instance'],
+  ['servers', 'real servers and programs for demo and tests'],
+  ['service', 'the running service, put together'],
+  ['commands', 'a file for each command'],
+  ['main', 'src/bin.ts and src/main.ts: arguments to a command'],
+] as const;
+
+const root = join(import.meta.dirname, '..');
+const MAX_COMMENT_COLUMNS = 120;
 
 interface File {
   readonly path: string;
@@ -21,7 +44,7 @@ interface File {
 
 function load(folder: string): File[] {
   return readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' })
-    .filter((name) => /\.(ts|js|css|html)$/.test(name))
+    .filter((name) => /\.(ts|mjs|js|css|html)$/.test(name))
     .map((name) => {
       const path = join(folder, name);
       const text = readFileSync(join(root, path), 'utf8');
@@ -42,8 +65,65 @@ test('there is something to check', () => {
   expect(sources.flatMap(({ imports }) => imports)).toContain('nats');
 });
 
+const floorOf = (path: string) => /^src\/(\w+)\/|^(sinks)\//.exec(path)?.slice(1).find(Boolean) ?? 'main';
+const level = (path: string) => FLOORS.findIndex(([name]) => name === floorOf(path));
+const isOurs = (module: string) => /^(src|sinks)\//.test(module);
+
+describe('floors', () => {
+  test('every folder is a floor, and every floor a folder', () => {
+    const floors = new Set(sources.map(({ path }) => floorOf(path)));
+    expect([...floors].sort()).toEqual(FLOORS.map(([name]) => name).sort());
+  });
+
+  test('the root of src/ holds bin.ts and main.ts', () => {
+    const loose = sources.map(({ path }) => path).filter((path) => /^src\/[^/]+$/.test(path));
+    expect(loose.sort()).toEqual(['src/bin.ts', 'src/main.ts']);
+  });
+
+  test('what is imported is there', () => {
+    const missing = sources.flatMap(({ path, imports }) =>
+      imports
+        .filter((module) => isOurs(module) && !existsSync(join(root, module)))
+        .map((module) => `${path} -> ${module}`),
+    );
+    expect(missing).toEqual([]);
+  });
+
+  test('no arrow goes up', () => {
+    const up = sources.flatMap(({ path, imports }) =>
+      imports
+        .filter((module) => isOurs(module) && level(module) > level(path))
+        .map((module) => `${path} -> ${module}`),
+    );
+    expect(up).toEqual([]);
+  });
+
+  test('no files import each other in a circle', () => {
+    expect(circles(new Map(sources.map(({ path, imports }) => [path, imports])))).toEqual([]);
+  });
+
+  test('the picture of them in docs/ is this one (npx vitest run -u draws it anew)', async () => {
+    await expect(floorPlan(FLOORS)).toMatchFileSnapshot('../docs/floors.svg');
+  });
+});
+
+/** Each circle as the files on it, found by walking depth first. */
+function circles(graph: ReadonlyMap<string, readonly string[]>): string[] {
+  const found: string[] = [];
+  const done = new Set<string>();
+  const walk = (path: string, above: readonly string[]) => {
+    if (above.includes(path)) found.push([...above.slice(above.indexOf(path)), path].join(' -> '));
+    if (done.has(path)) return;
+    done.add(path);
+    for (const next of graph.get(path) ?? []) walk(next, [...above, path]);
+  };
+  for (const path of graph.keys()) walk(path, []);
+  return found;
+}
+
 describe('imports', () => {
-  // node:crypto and node:zlib are there for functions that only map bytes to bytes: hashes, and decompression in one call.
+  // node:crypto and node:zlib are there for functions that only map bytes to bytes: hashes, and decompression in one
+  // call.
   test('decode/ and aggregate/ do no I/O: they import each other, node:crypto and node:zlib', () => {
     for (const { path, imports } of [...within('src/decode/'), ...within('src/aggregate/')]) {
       const others = imports.filter(
@@ -74,7 +154,7 @@ describe('imports', () => {
       const folder = `${dirname(path)}/`;
       const ours = imports.filter((module) => /^(src|sinks)\//.test(module));
       expect(
-        ours.filter((module) => module !== 'src/sink/contract.ts' && !module.startsWith(folder)),
+        ours.filter((module) => module !== 'src/sink/index.ts' && !module.startsWith(folder)),
         path,
       ).toEqual([]);
     }
@@ -102,9 +182,30 @@ describe('imports', () => {
   });
 });
 
-test('files stay under 400 lines', () => {
-  const long = [...sources, ...load('test')].filter(({ text }) => text.split('\n').length > MAX_LINES);
-  expect(long.map(({ path }) => path)).toEqual([]);
+/** A sink's folder is a world of its own: nothing outside of it sees its names, but for those of the module. */
+test('an exported name stands in one file', () => {
+  const places = new Map<string, string[]>();
+  for (const { path, text } of sources.filter((file) => file.path !== 'sinks/index.ts')) {
+    const world = path.startsWith('sinks/') ? `${dirname(path)} ` : '';
+    const names = text.matchAll(
+      /^export (?:abstract |async |declare )*(?:const|let|function\*?|class|interface|type|enum) (\w+)/gm,
+    );
+    for (const [, name] of names) places.set(world + name, [...(places.get(world + name) ?? []), path]);
+  }
+  expect(places.size).toBeGreaterThan(300);
+  expect([...places].filter(([, paths]) => paths.length > 1)).toEqual([]);
+});
+
+// That functions have 65 lines at most is a rule of the linter: biome.json.
+test(`comments have ${MAX_COMMENT_COLUMNS} columns at most`, () => {
+  const wide = [...sources, ...load('test'), ...load('scripts')].flatMap(({ path, text }) =>
+    text
+      .split('\n')
+      .flatMap((line, index) =>
+        /^\s*(\/\/|\/?\*)/.test(line) && line.length > MAX_COMMENT_COLUMNS ? `${path}:${index + 1}` : [],
+      ),
+  );
+  expect(wide).toEqual([]);
 });
 
 test('every sink has a test that runs the conformance suite', () => {

@@ -1,7 +1,7 @@
 /**
  * The image without an engine: the Dockerfile's own instructions are carried out in a bare tree, of which this machine
- * lends the base image's part (`layBase`). What is not tried: the base image itself, and `npm ci` from the registry, for
- * which the packages of this clone stand.
+ * lends the base image's part (`layBase`). What is not tried: the base image itself, and `npm ci` from the registry,
+ * for which the packages of this clone stand.
  */
 import type { ChildProcess } from 'node:child_process';
 import { execFileSync, spawnSync } from 'node:child_process';

@@ -10,7 +10,7 @@ import {
   type StoredPoint,
   setting,
   type WriteOutcome,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 
 const settings = {
   delay: setting.duration({ meaning: 'how long each write takes', default: '0ms' }),

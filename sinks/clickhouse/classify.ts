@@ -9,7 +9,7 @@ import {
   TRUST_ADVICE,
   type Verdict,
   verdictOfStatus,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 
 const UNAUTHORIZED = new Set([164, 192, 193, 194, 291, 497, 516]);
 const NOT_FOUND = new Set([60, 81]);

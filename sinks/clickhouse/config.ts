@@ -1,4 +1,4 @@
-import { setting, type Values } from '../../src/sink/contract.ts';
+import { setting, type Values } from '../../src/sink/index.ts';
 
 const TABLE = /^[A-Za-z_][A-Za-z0-9_]{0,100}$/;
 

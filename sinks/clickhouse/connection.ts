@@ -1,11 +1,5 @@
 /** Statements over the HTTP interface, signed in; rows come as lines of JSON. */
-import {
-  errorOf,
-  type HttpAnswer,
-  HttpServer,
-  SinkError,
-  transportFailure,
-} from '../../src/sink/contract.ts';
+import { errorOf, type HttpAnswer, HttpServer, SinkError, transportFailure } from '../../src/sink/index.ts';
 import { ADVICE, failureOf } from './classify.ts';
 import type { Config } from './config.ts';
 

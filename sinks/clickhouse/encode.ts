@@ -1,6 +1,6 @@
 /**
- * Points as rows, and back; the statements. A row is keyed by the table's sorting key: ReplacingMergeTree merges rows of
- * one key to the one inserted last, and FINAL reads as if all were merged. Pure.
+ * Points as rows, and back; the statements. A row is keyed by the table's sorting key: ReplacingMergeTree merges rows
+ * of one key to the one inserted last, and FINAL reads as if all were merged. Pure.
  */
 import {
   ALL_FIELDS,
@@ -13,7 +13,7 @@ import {
   type StoredPoint,
   unfitNumber,
   type WindowRange,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 import { RowBinaryWriter } from './row-binary.ts';
 
 /** The sorting key. The name leads, since most questions have one; a range of time is narrowed down within it. */

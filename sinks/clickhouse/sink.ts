@@ -1,6 +1,6 @@
 /**
- * ClickHouse over its HTTP interface. A row that is inserted again replaces the one before it, at once for those who read
- * with FINAL, and for all when ClickHouse merges the parts.
+ * ClickHouse over its HTTP interface. A row that is inserted again replaces the one before it, at once for those who
+ * read with FINAL, and for all when ClickHouse merges the parts.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -19,7 +19,7 @@ import {
   type WindowRange,
   type WriteOutcome,
   writeInParts,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 import { classifyAnswer, mismatch } from './classify.ts';
 import { type Config, settings, validate } from './config.ts';
 import { Connection } from './connection.ts';

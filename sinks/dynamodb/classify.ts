@@ -7,20 +7,20 @@ import {
   type RejectReason,
   SinkError,
   TRUST_ADVICE,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 
-export type Verdict =
+export type ItemVerdict =
   | AwsVerdict
   /** An item of the request can never be taken, and none was. */
   | { readonly kind: 'unfit'; readonly reason: RejectReason; readonly message: string };
 
-export function classify(error: unknown, signal: AbortSignal): Verdict {
+export function classify(error: unknown, signal: AbortSignal): ItemVerdict {
   const verdict = awsVerdict(error, signal);
   const isAboutItems = !signal.aborted && awsErrorName(error) === 'ValidationException';
   return isAboutItems ? classifyValidation(verdict.message) : verdict;
 }
 
-function classifyValidation(message: string): Verdict {
+function classifyValidation(message: string): ItemVerdict {
   if (/does not match the schema|missing the key|type mismatch for key/i.test(message)) {
     return { kind: 'refused', reason: 'schema_mismatch', message };
   }

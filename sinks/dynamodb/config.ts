@@ -1,4 +1,4 @@
-import { setting, type Values } from '../../src/sink/contract.ts';
+import { setting, type Values } from '../../src/sink/index.ts';
 
 export const settings = {
   table: setting.text({ meaning: 'the table', default: 'fanout_points' }),

@@ -19,7 +19,7 @@ import {
   type Series,
   type StoredPoint,
   type WindowRange,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 
 export type Item = Record<string, AttributeValue>;
 
@@ -42,8 +42,8 @@ interface SeriesAttributes {
 const seriesAttributes = new WeakMap<Series, SeriesAttributes>();
 
 /**
- * Stores and tools written in JavaScript, dynalite among them, lose the key `__proto__` of a map. It is stored with a `%`
- * behind it, and a key that looks like that with one more.
+ * Stores and tools written in JavaScript, dynalite among them, lose the key `__proto__` of a map. It is stored with a
+ * `%` behind it, and a key that looks like that with one more.
  */
 function mapKey(key: string): string {
   return /^__proto__%*$/.test(key) ? `${key}%` : key;

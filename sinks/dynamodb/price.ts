@@ -1,4 +1,4 @@
-import { definePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from '../../src/sink/contract.ts';
+import { definePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from '../../src/sink/index.ts';
 
 const UNIT_BYTES = 1024;
 

@@ -28,8 +28,8 @@ import {
   type StoredPoint,
   type WindowRange,
   type WriteOutcome,
-} from '../../src/sink/contract.ts';
-import { classify, sinkError, type Verdict } from './classify.ts';
+} from '../../src/sink/index.ts';
+import { classify, type ItemVerdict, sinkError } from './classify.ts';
 import { type Config, settings } from './config.ts';
 import {
   answerRow,
@@ -134,7 +134,7 @@ class DynamoDbSink implements Sink {
   }
 
   /** The indexes of the rows that DynamoDB was too busy for; all others are written. */
-  async #put(rows: readonly Row[], signal: AbortSignal): Promise<number[] | Verdict> {
+  async #put(rows: readonly Row[], signal: AbortSignal): Promise<number[] | ItemVerdict> {
     const requests = rows.map(({ point }) => ({ PutRequest: { Item: encodeItem(point, this.#config.ttl) } }));
     try {
       const unprocessed = await this.#send(requests, signal);

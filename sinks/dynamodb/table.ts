@@ -8,7 +8,7 @@ import {
   type TableDescription,
   UpdateTimeToLiveCommand,
 } from '@aws-sdk/client-dynamodb';
-import { awsErrorName, SinkError, type SinkLog } from '../../src/sink/contract.ts';
+import { awsErrorName, SinkError, type SinkLog } from '../../src/sink/index.ts';
 import { ADVICE } from './classify.ts';
 import type { Config } from './config.ts';
 

@@ -10,7 +10,7 @@ import {
   type Unfit,
   type Verdict,
   verdictOfStatus,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 
 /** Some of the rows sent can never be taken; the server says how many at most, not which. */
 export interface DroppedRows extends Unfit {

@@ -2,8 +2,8 @@
  * Points as line protocol, and series back from what a query returns. Line protocol cannot carry every text, and a
  * server takes some tag keys for its own, so texts are escaped, reversibly and before line protocol's own backslashes:
  *
- *   - `%`, `\`, control characters and halves of surrogate pairs become `%` and the code point, in upper-case hex of two
- *     digits (`%0A`) or, for the halves, `u` and four (`%uD83D`);
+ *   - `%`, `\`, control characters and halves of surrogate pairs become `%` and the code point, in upper-case hex of
+ *     two digits (`%0A`) or, for the halves, `u` and four (`%uD83D`);
  *   - so does the first character of a name or key that begins with `_` or `#` (system names, comments), and of a key
  *     that is one of `RESERVED_KEYS`;
  *   - an empty name is `%` alone.
@@ -21,12 +21,14 @@ import {
   type Point,
   type Rejection,
   type Series,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 
 export const TYPE_TAG = 'metric_type';
 export const INSTANCE_TAG = 'instance';
 
-/** Tag keys with a meaning of their own: ours, the servers' columns, and fields, with which a tag cannot share a name. */
+/**
+ * Tag keys with a meaning of their own: ours, the servers' columns, and fields, with which a tag cannot share a name.
+ */
 const RESERVED_KEYS: ReadonlySet<string> = new Set([TYPE_TAG, INSTANCE_TAG, 'time', ...ALL_FIELDS]);
 const UNFIT = /[\p{Cc}\p{Surrogate}\\%]/gu;
 const ESCAPED = /%(?:u([0-9A-F]{4})|([0-9A-F]{2}))/g;

@@ -9,7 +9,7 @@ import {
   type Series,
   type StoredPoint,
   type WindowRange,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 import { refusal } from './classify.ts';
 import {
   decodeSeries,

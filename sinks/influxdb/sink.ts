@@ -17,7 +17,7 @@ import {
   type WindowRange,
   type WriteOutcome,
   writeInParts,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 import { classify, type DroppedRows, sinkError } from './classify.ts';
 import { type Config, settings, validate } from './config.ts';
 import { Connection, sourceOf } from './connection.ts';

@@ -7,7 +7,7 @@ import {
   TRUST_ADVICE,
   type Verdict,
   verdictOfStatus,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 
 /** Numbers of the fields of ExportMetricsServiceResponse, its partial success, and google.rpc.Status. */
 const RESPONSE = { partialSuccess: 1 } as const;

@@ -11,7 +11,7 @@
  * the halves become `%25` and such as `%uD83D`, and so does the first character of a dimension with one of our keys.
  */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { FIELDS, type Field, type Point, type Series } from '../../src/sink/contract.ts';
+import { FIELDS, type Field, type Point, type Series } from '../../src/sink/index.ts';
 
 const TYPE_KEY = 'metric_type';
 const INSTANCE_KEY = 'instance';

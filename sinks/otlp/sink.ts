@@ -22,7 +22,7 @@ import {
   type Verdict,
   type WriteOutcome,
   writeInParts,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 import { ADVICE, classifyAnswer, type PartialSuccess } from './classify.ts';
 import { type Config, settings, targetOf } from './config.ts';
 import { encodeRequest } from './encode.ts';

@@ -6,7 +6,7 @@ import {
   TRUST_ADVICE,
   type Verdict,
   verdictOfStatus,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 
 /** In the words of Prometheus, Mimir, Thanos and VictoriaMetrics. */
 const TOO_OLD = /out[- ]of[- ]order|out of bounds|too old|too far behind/i;

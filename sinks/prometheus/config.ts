@@ -1,4 +1,4 @@
-import { setting, type Values } from '../../src/sink/contract.ts';
+import { setting, type Values } from '../../src/sink/index.ts';
 import { isOurs } from './names.ts';
 
 /** The path of a query API on its base, and those of receivers whose query API lies beside them. */

@@ -1,6 +1,6 @@
 /** Points as a remote write 1.0 request: protobuf, not yet compressed. A sample's time is the start of its window. */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { FIELDS, type Point, type Series } from '../../src/sink/contract.ts';
+import { FIELDS, type Point, type Series } from '../../src/sink/index.ts';
 import { type Label, labelsOf, METRIC_LABEL, metricOf } from './names.ts';
 
 /** Numbers of the fields of prometheus.WriteRequest and what is in it. */

@@ -2,14 +2,14 @@
  * Names and labels as Prometheus has them, and back. A metric's name holds only letters, digits, `_` and `:`, a label's
  * not even `:`, so:
  *
- *   - every field of a point is a metric, `<name>_<field>`, in which every other character is `_`; the label `name` holds
- *     the name as it was;
+ *   - every field of a point is a metric, `<name>_<field>`, in which every other character is `_`; the label `name`
+ *     holds the name as it was;
  *   - a dimension is a label; a key that is no label name, or is one of ours or Prometheus's own, is escaped as
  *     Prometheus itself escapes names: `U__`, then `__` for `_`, and `_<hex code point>_` for what does not fit;
  *   - so are values with halves of surrogate pairs, which UTF-8 does not have, those that begin with `U__` already, and
  *     an empty one, which would be none.
  */
-import { ALL_FIELDS, type Field, METRIC_TYPES, makeSeries, type Series } from '../../src/sink/contract.ts';
+import { ALL_FIELDS, type Field, METRIC_TYPES, makeSeries, type Series } from '../../src/sink/index.ts';
 
 export const METRIC_LABEL = '__name__';
 export const TYPE_LABEL = 'metric_type';

@@ -9,7 +9,7 @@ import {
   type StoredPoint,
   transportFailure,
   type WindowRange,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 import { ADVICE, classifyAnswer, messageOf } from './classify.ts';
 import { decodeLabels } from './names.ts';
 

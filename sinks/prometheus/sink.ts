@@ -23,7 +23,7 @@ import {
   type WindowRange,
   type WriteOutcome,
   writeInParts,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 import { ADVICE, classifyAnswer, namesSamples } from './classify.ts';
 import { type Config, queryUrlOf, settings } from './config.ts';
 import { encodeRequest } from './encode.ts';

@@ -6,7 +6,7 @@ import {
   type RejectReason,
   SinkError,
   TRUST_ADVICE,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 
 type Verdict = readonly [reason: SinkError['reason'], advice?: string];
 

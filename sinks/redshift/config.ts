@@ -1,4 +1,4 @@
-import { setting, type Values } from '../../src/sink/contract.ts';
+import { setting, type Values } from '../../src/sink/index.ts';
 
 /** Of one batch that goes by way of S3: each costs Redshift a COPY and a commit, however large it is. */
 export const MAX_COPIED_POINTS = 100_000;

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import pg from 'pg';
-import { SinkError } from '../../src/sink/contract.ts';
+import { SinkError } from '../../src/sink/index.ts';
 import { isAboutSignIn } from './classify.ts';
 import { endpoint, type RedshiftConfig } from './config.ts';
 import { session } from './encode.ts';

@@ -1,9 +1,11 @@
 /** What COPY is told, and what it reads: the rows of a batch as text, delimited and escaped. Pure. */
-import type { Point } from '../../src/sink/contract.ts';
+import type { Point } from '../../src/sink/index.ts';
 import type { S3Address } from './config.ts';
 import { NAMES, STAGE, toRow } from './encode.ts';
 
-/** A cluster's slices load the parts of a batch side by side; more and smaller ones cost more requests than they save. */
+/**
+ * A cluster's slices load the parts of a batch side by side; more and smaller ones cost more requests than they save.
+ */
 export const ROWS_PER_PART = 25_000;
 /** Under the prefix of the settings: all that is ours there, and nothing else. */
 const FOLDER = 'fanout-stage/';
@@ -21,8 +23,8 @@ export function attemptPrefix(address: S3Address, now: number, id: string): stri
 const SPECIAL = /[\\|\n\r]/g;
 
 /**
- * A row a line. An empty field is NULL in a column of numbers and an empty text in one of texts. Numbers are written with
- * the digits that a double needs to come back as it was.
+ * A row a line. An empty field is NULL in a column of numbers and an empty text in one of texts. Numbers are written
+ * with the digits that a double needs to come back as it was.
  */
 export function partText(points: readonly Point[]): string {
   let text = '';
@@ -44,8 +46,8 @@ export function manifest(address: S3Address, keys: readonly string[]): string {
 }
 
 /**
- * `id` of the attempt stands for NULL, in place of the default \N, which is a name that somebody may give: no text can hold
- * what is made up after it. The stage needs no statistics, and its encodings come with LIKE.
+ * `id` of the attempt stands for NULL, in place of the default \N, which is a name that somebody may give: no text can
+ * hold what is made up after it. The stage needs no statistics, and its encodings come with LIKE.
  */
 export function copyIntoStage(manifestUrl: string, role: string, id: string): string {
   const iamRole = role === 'default' ? role : `'${role}'`;

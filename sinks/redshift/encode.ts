@@ -12,7 +12,7 @@ import {
   type StoredPoint,
   storedSeries,
   type WindowRange,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 
 const NAME_BYTES = 512;
 const INSTANCE_BYTES = 128;

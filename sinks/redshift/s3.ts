@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
 import { constants, gzip } from 'node:zlib';
 import type { S3Client } from '@aws-sdk/client-s3';
-import type { Point, SinkLog } from '../../src/sink/contract.ts';
+import type { Point, SinkLog } from '../../src/sink/index.ts';
 import { awsError } from './classify.ts';
 import type { S3Address } from './config.ts';
 import { attemptPrefix, manifest, partText, ROWS_PER_PART, s3Url, stagePrefix } from './copy.ts';
@@ -113,7 +113,9 @@ export class S3Stage {
     if (first !== undefined) throw Object.assign(new Error(first.Message ?? ''), { name: first.Code ?? '' });
   }
 
-  /** Begins anew after `close`, and removes what processes that were killed have left; only says so where that fails. */
+  /**
+   * Begins anew after `close`, and removes what processes that were killed have left; only says so where that fails.
+   */
   async open(signal: AbortSignal): Promise<void> {
     if (this.#closing.signal.aborted) this.#closing = new AbortController();
     try {

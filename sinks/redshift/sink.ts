@@ -18,7 +18,7 @@ import {
   type StoredPoint,
   type WindowRange,
   type WriteOutcome,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 import { classify, isAboutData, isLoadFailure, isRefusal, rejectReason, sqlState } from './classify.ts';
 import { MAX_COPIED_POINTS, type RedshiftConfig, settings, validate } from './config.ts';
 import { type Connection, Connections } from './connection.ts';
@@ -304,7 +304,9 @@ class RedshiftSink implements Sink {
     });
   }
 
-  /** The bucket, the role and what both may: better known now than at the first large batch. The row stays in the stage. */
+  /**
+   * The bucket, the role and what both may: better known now than at the first large batch. The row stays in the stage.
+   */
   async #tryCopy(s3: S3Stage, connection: Connection, signal: AbortSignal): Promise<void> {
     if (!(await this.#knowServer(connection))) {
       throw new SinkError(

@@ -1,5 +1,5 @@
 /** What SQLite's result codes (https://sqlite.org/rescode.html) mean to the lane. Pure. */
-import { REFUSE_REASONS, SinkError } from '../../src/sink/contract.ts';
+import { REFUSE_REASONS, SinkError } from '../../src/sink/index.ts';
 
 type Verdict = readonly [reason: SinkError['reason'], advice: string];
 

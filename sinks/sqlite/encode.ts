@@ -10,7 +10,7 @@ import {
   type StoredPoint,
   storedSeries,
   unfitNumber,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 
 /** What identifies a row, in the order of the primary key: time first, so that a window's rows lie together. */
 export const KEY = ['window_start', 'series_id', 'instance'] as const;

@@ -19,7 +19,7 @@ import {
   type StoredPoint,
   type WindowRange,
   type WriteOutcome,
-} from '../../src/sink/contract.ts';
+} from '../../src/sink/index.ts';
 import { CONSTRAINT, classify, isRefusal, resultCode } from './classify.ts';
 import { type SqliteConfig, settings } from './config.ts';
 import {
@@ -39,7 +39,9 @@ import {
 } from './encode.ts';
 import { DatabaseSync } from './node-sqlite.ts';
 
-/** How long SQLite waits for another writer. The thread that reads the bus stands still as long; the lane tries again. */
+/**
+ * How long SQLite waits for another writer. The thread that reads the bus stands still as long; the lane tries again.
+ */
 const BUSY_TIMEOUT_MS = 50;
 /** Rows between two chances for the rest of the thread to run. */
 const ROWS_PER_TURN = 1_000;

@@ -16,14 +16,17 @@ export interface AggregatorOptions {
    * Stream sequence up to which everything had been read when the windows before `from` were closed, where that is
    * known: what comes behind it for such a window reopens the window.
    */
-  readonly closedAt?: number | undefined;
+  readonly closedThrough?: number | undefined;
   /** See `Point.instance`. */
   readonly instance?: string;
   /** Only the windows whose number is `index` modulo `of` are computed: the others are other instances'. */
   readonly slice?: { readonly index: number; readonly of: number };
 }
 
-/** Every sample added is counted under its type; of these, some are ignored, foreign or reopened, all others are in a window. */
+/**
+ * Every sample added is counted under its type; of these, some are ignored, foreign or reopened, all others are in a
+ * window.
+ */
 export interface AggregatorStats extends Record<MetricType, number> {
   /** In the window of their stream time instead of their event time's (I1). */
   late: number;
@@ -129,10 +132,11 @@ export class Aggregator implements SeriesHolder {
   }
 
   /**
-   * Windows from `from` on, which this one does not compute, are somebody's who looks to this one from now on; they were
-   * closed when all up to `sequence` had been read. What is behind it, ignored already or still to come, reopens them.
+   * Windows from `from` on, which this one does not compute, are somebody's who looks to this one from now on; they
+   * were closed when all up to `sequence` had been read. What is behind it, ignored already or still to come, reopens
+   * them.
    */
-  heed(from: number, sequence: number): void {
+  adoptWindows(from: number, sequence: number): void {
     this.#heeded.push({ from, sequence });
     for (const [start, last] of this.#ignored) {
       if (!this.#isHeeded(start, last)) continue;
@@ -167,7 +171,7 @@ export class Aggregator implements SeriesHolder {
   }
 
   #assign(eventTime: number, streamTime: number, sequence: number): OpenWindow | undefined {
-    const { tiling, from, closedAt } = this.#options;
+    const { tiling, from, closedThrough } = this.#options;
     const own = tiling.epochAt(eventTime);
     const late = streamTime >= floorTo(eventTime, own.windowMs) + own.windowMs + own.latenessMs;
     const ahead = eventTime > streamTime + own.maxAheadMs;
@@ -180,7 +184,7 @@ export class Aggregator implements SeriesHolder {
     }
     if (
       start < from &&
-      !(closedAt !== undefined && sequence > closedAt) &&
+      !(closedThrough !== undefined && sequence > closedThrough) &&
       !this.#isHeeded(start, sequence)
     ) {
       this.stats.ignored++;

@@ -4,9 +4,9 @@ export type MetricType = 'counter' | 'gauge' | 'timer';
 export const METRIC_TYPES = ['counter', 'gauge', 'timer'] as const satisfies readonly MetricType[];
 
 /**
- * A name, a type and the dimensions, with every spelling already folded to one: values are strings, absent ones
- * (null, "") are left out, keys are sorted by UTF-16 code unit. Interned: within a thread, the points of one series share
- * one object as a rule, so a sink may keep what it derives from it in a WeakMap.
+ * A name, a type and the dimensions, with every spelling already folded to one: values are strings, absent ones (null,
+ * "") are left out, keys are sorted by UTF-16 code unit. Interned: within a thread, the points of one series share one
+ * object as a rule, so a sink may keep what it derives from it in a WeakMap.
  */
 export interface Series {
   /** First 128 bits, in lower-case hex, of SHA-256 over the canonical JSON of `[name,type,{dimensions}]`. */
@@ -63,6 +63,8 @@ export interface Point extends PointValues {
   /** Milliseconds since 1970; a multiple of `windowMs`. */
   readonly windowStart: number;
   readonly windowMs: number;
-  /** Empty, but in core mode, where parts of one window add up: the boot id of the instance, and of its stay on the bus. */
+  /**
+   * Empty, but in core mode, where parts of one window add up: the boot id of the instance, and of its stay on the bus.
+   */
   readonly instance: string;
 }

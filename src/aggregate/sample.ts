@@ -22,8 +22,8 @@ export interface Spelling {
   readonly nameStart: number;
   readonly nameLength: number;
   /**
-   * Of the whole object with its braces; length 0 where the message has no dimensions. Other formats than JSON take bytes
-   * that cannot be such an object, so that what is spelled alike means the same.
+   * Of the whole object with its braces; length 0 where the message has no dimensions. Other formats than JSON take
+   * bytes that cannot be such an object, so that what is spelled alike means the same.
    */
   readonly dimensionsStart: number;
   readonly dimensionsLength: number;
@@ -38,8 +38,8 @@ export interface Sample {
   /** Finite, and never -0. */
   readonly value: number;
   /**
-   * How many measurements it stands for, 1 at least: more than 1, and not always whole, for timers of which the producer
-   * sends a share only.
+   * How many measurements it stands for, 1 at least: more than 1, and not always whole, for timers of which the
+   * producer sends a share only.
    */
   readonly weight: number;
   /** Milliseconds since 1970, rounded down. NaN where the message has none: the stream time counts. */

@@ -4,8 +4,8 @@ const INITIAL_SLOTS = 1 << 11;
 const FREE = 0;
 
 /**
- * Series numbers by the ids in their records, 8 to 16 bytes for each. Open addressing: an id is a hash already (the head of
- * a SHA-256), and two series that share one are one to every store.
+ * Series numbers by the ids in their records, 8 to 16 bytes for each. Open addressing: an id is a hash already (the
+ * head of a SHA-256), and two series that share one are one to every store.
  */
 export class SeriesIndex {
   /** Series number + 1, or FREE. At most half are taken. */

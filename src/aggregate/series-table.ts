@@ -3,7 +3,7 @@ import type { Spelling } from './sample.ts';
 import { type Dimension, type Identity, identify, OVERFLOW_DIMENSION, seriesOf } from './series.ts';
 import { SeriesIndex } from './series-index.ts';
 import { SeriesRecords, type SeriesRef } from './series-records.ts';
-import { type Entry, MAX_SPELLING_BYTES, NONE, Spellings } from './spelling-table.ts';
+import { type Entry, MAX_SPELLING_BYTES, NO_ENTRY, Spellings } from './spelling-table.ts';
 
 /** Room for the spellings, per series that the table is to keep: several of typical length. */
 const SPELLING_BYTES_PER_SERIES = 512;
@@ -73,7 +73,7 @@ export class SeriesTable {
   /** The number of the series that was spelled like this before, or -1. */
   find(spelling: Spelling, hash?: number): number {
     const entry = this.#spellings.find(spelling, hash);
-    return entry === NONE ? -1 : this.#spellings.seriesOf(entry);
+    return entry === NO_ENTRY ? -1 : this.#spellings.seriesOf(entry);
   }
 
   /**
@@ -137,7 +137,7 @@ export class SeriesTable {
     const series = this.#free.pop() ?? this.#numbers++;
     if (series >= this.#refs.length) this.#growNumbers();
     this.#refs[series] = this.#records.add(made);
-    this.#spelled[series] = NONE;
+    this.#spelled[series] = NO_ENTRY;
     if (isOverflow(identity)) this.#overflow.set(series, series);
     this.#index.add(series, this.#refs, this.#records);
     return series;
@@ -185,7 +185,7 @@ export class SeriesTable {
 
   #keepFrom(series: number, spellings: Spellings, records: SeriesRecords): void {
     const entry: Entry = this.#spelled[series]!;
-    if (entry !== NONE) this.#spelled[series] = this.#spellings.insertFrom(spellings, entry);
+    if (entry !== NO_ENTRY) this.#spelled[series] = this.#spellings.insertFrom(spellings, entry);
     this.#refs[series] = this.#records.addFrom(records, this.#refs[series]!);
     this.#index.add(series, this.#refs, this.#records);
   }

@@ -40,13 +40,15 @@ export class Sketch {
   }
 
   /**
-   * Writes the `QUANTILES` of the values added, each within [min, max] and `count` with their weights, to `out` at `at`;
-   * returns `out`.
+   * Writes the `QUANTILES` of the values added, each within [min, max] and `count` with their weights, to `out` at
+   * `at`; returns `out`.
    */
   quantiles(count: number, min: number, max: number, out: Float64Array, at: number): Float64Array {
     let next = 0;
     let below = 0;
-    /** The next `bin` values, in ascending order, are represented by `value`. The paper's Algorithm 2, for all ranks. */
+    /**
+     * The next `bin` values, in ascending order, are represented by `value`. The paper's Algorithm 2, for all ranks.
+     */
     const pass = (bin: number, value: number): void => {
       below += bin;
       while (next < QUANTILES.length && below > QUANTILES[next]! * (count - 1)) {

@@ -21,7 +21,7 @@ const LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
 /** An entry's position in the table; `NONE` is no position. */
 export type Entry = number;
-export const NONE = 0;
+export const NO_ENTRY = 0;
 
 /**
  * A hash table from spellings to series numbers, laid out flat: a lookup touches one slot and one run of bytes, and
@@ -48,7 +48,7 @@ export class Spellings {
     const mask = this.#mask;
     for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
       const entry = slots[2 * slot + 1]!;
-      if (entry === NONE) return NONE;
+      if (entry === NO_ENTRY) return NO_ENTRY;
       if (slots[2 * slot] === hash && this.#matches(entry, spelling)) return entry;
     }
   }
@@ -67,7 +67,7 @@ export class Spellings {
       const entry = series[i]!;
       // An entry takes two or three cache lines.
       touched ^= words[entry + CACHE_LINE_WORDS]! ^ words[entry + 2 * CACHE_LINE_WORDS]!;
-      series[i] = entry === NONE ? -1 : words[entry + SERIES]!;
+      series[i] = entry === NO_ENTRY ? -1 : words[entry + SERIES]!;
     }
     this.#touched ^= touched;
   }
@@ -156,7 +156,7 @@ export class Spellings {
     const grown = new Int32Array(2 * old.length);
     this.#mask = 2 * this.#mask + 1;
     for (let i = 0; i < old.length; i += 2) {
-      if (old[i + 1] !== NONE) place(grown, this.#mask, old[i + 1]!, old[i]!);
+      if (old[i + 1] !== NO_ENTRY) place(grown, this.#mask, old[i + 1]!, old[i]!);
     }
     this.#slots = grown;
   }
@@ -164,7 +164,7 @@ export class Spellings {
 
 function place(slots: Int32Array, mask: number, entry: Entry, hash: number): void {
   let slot = hash & mask;
-  while (slots[2 * slot + 1] !== NONE) slot = (slot + 1) & mask;
+  while (slots[2 * slot + 1] !== NO_ENTRY) slot = (slot + 1) & mask;
   slots[2 * slot] = hash;
   slots[2 * slot + 1] = entry;
 }

@@ -14,8 +14,8 @@ export interface Epoch extends WindowShape {
 
 /**
  * How time is cut into windows: one epoch after the other, so that settings can change without a sample being lost or
- * counted twice. Everything about a window (its bounds, its LATENESS, its MAX_AHEAD, its MAX_SERIES) is that of the epoch
- * in which it lies, so I1 reads as ever. Pure, and the same for whoever knows the same epochs (I3).
+ * counted twice. Everything about a window (its bounds, its LATENESS, its MAX_AHEAD, its MAX_SERIES) is that of the
+ * epoch in which it lies, so I1 reads as ever. Pure, and the same for whoever knows the same epochs (I3).
  */
 export class Tiling {
   /** Ascending. The first one reaches back to the beginning of time. */

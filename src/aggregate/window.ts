@@ -7,8 +7,9 @@ import type { Epoch } from './tiling.ts';
 
 /**
  * The numbers of a window are rows in one Float64Array, in the order of the series' first appearance. A row holds the
- * fields of its type in the order of `FIELDS`, so closing a window seldom copies them. While a window is open, a gauge's
- * row has the event time of `last` after them, and a timer's row has the number of its sketch in the place of p50.
+ * fields of its type in the order of `FIELDS`, so closing a window seldom copies them. While a window is open, a
+ * gauge's row has the event time of `last` after them, and a timer's row has the number of its sketch in the place of
+ * p50.
  */
 const ROW_LENGTHS = [FIELDS.counter.length, FIELDS.gauge.length + 1, FIELDS.timer.length] as const;
 const COUNT = 0;

@@ -10,13 +10,13 @@ export interface Asking {
   readonly signal: AbortSignal;
 }
 
-export interface Answer {
+export interface HttpText {
   readonly status: number;
   readonly text: string;
 }
 
 /** Resolves to the answer, its body not read yet; rejects where there is none. Redirects are answers like any other. */
-export function send(
+export function openRequest(
   url: string | URL,
   options: RequestOptions,
   body?: string | Uint8Array,
@@ -31,13 +31,15 @@ export function send(
   return promise;
 }
 
-/** Redirects are answers like any other. Rejects where there is no answer: with the signal's reason where that aborts. */
+/**
+ * Redirects are answers like any other. Rejects where there is no answer: with the signal's reason where that aborts.
+ */
 export async function ask(
   url: string,
   { method = 'GET', headers = {}, body, signal }: Asking,
-): Promise<Answer> {
+): Promise<HttpText> {
   try {
-    const answer = await send(url, { method, headers, signal, agent: false }, body);
+    const answer = await openRequest(url, { method, headers, signal, agent: false }, body);
     return { status: answer.statusCode ?? 0, text: await text(answer) };
   } catch (error) {
     throw signal.aborted ? signal.reason : error;

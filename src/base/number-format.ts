@@ -2,7 +2,7 @@
 const BYTE_UNITS = ['B', 'KB', 'MB', 'GB', 'TB'] as const;
 /** Below, a whole number would hide too much. */
 const WHOLE_FROM = 100;
-export const NONE = '–';
+export const NO_VALUE = '–';
 
 export function amount(value: number): string {
   return value.toLocaleString('en', { maximumFractionDigits: value < WHOLE_FROM ? 1 : 0 });

@@ -1,7 +1,7 @@
 /** Times as settings and options take them. */
 
 /** Where a pipeline or a sink without a checkpoint begins. */
-export type Begin =
+export type StartSetting =
   | { readonly kind: 'now' }
   | { readonly kind: 'earliest' }
   | { readonly kind: 'at'; readonly ms: number };
@@ -20,7 +20,7 @@ function isDay(text: string): boolean {
 }
 
 /** Undefined where the text is none of `now`, `earliest` and a time. */
-export function parseBegin(text: string): Begin | undefined {
+export function parseStart(text: string): StartSetting | undefined {
   if (text === 'now' || text === 'earliest') return { kind: text };
   const ms = parseTime(text);
   return ms === undefined ? undefined : { kind: 'at', ms };

@@ -1,4 +1,5 @@
 /** The connection to the bus: signs in, stays connected, tells the log and the counters what happens to it. */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type ConnectionOptions,
@@ -9,11 +10,13 @@ import {
   type Status,
 } from 'nats';
 import { type Log, Quiet } from '../base/log.ts';
+import type { CoreConfig } from '../config/core-settings.ts';
+import { BusError } from './bus-error.ts';
 import { connectError, isUnreachable, refusedCertificate } from './errors.ts';
 import { Frames } from './frames.ts';
 import { incoming } from './headers.ts';
-import { BusError, type Envelope } from './read/source.ts';
-import { type CoreConfig, parseServers, signInOptions } from './sign-in.ts';
+import type { Incoming } from './message.ts';
+import { parseServers, signInOptions } from './sign-in.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const RECONNECT_WAIT_MS = 250;
@@ -41,13 +44,6 @@ export interface BusStats {
   unsent: number;
   /** Exceptions that a subscription's callback threw. */
   callbackErrors: number;
-}
-
-/** A message of plain NATS. */
-export interface Incoming extends Envelope {
-  readonly data: Uint8Array;
-  /** Empty or undefined: nobody waits for an answer. */
-  readonly reply?: string;
 }
 
 export interface Bus {

@@ -1,8 +1,9 @@
 /** Asks instances over the bus, and hears what comes of their tasks. */
+
 import { Empty, ErrorCode, type Msg, NatsError, RequestStrategy } from 'nats';
+import { BusError } from './bus-error.ts';
 import type { Bus } from './connect.ts';
 import { CONTROL_PREFIX, CONTROL_SERVICE, EVENTS, EVERY_INSTANCE } from './control.ts';
-import { BusError } from './read/source.ts';
 
 /** After the last instance that told it is there, so long nothing more. */
 const PING_JITTER_MS = 300;
@@ -45,7 +46,9 @@ export async function askInstance(
   return answer;
 }
 
-/** The answers of all, until those that are `expected` have answered, or the time is over. Rejects with a `BusError`. */
+/**
+ * The answers of all, until those that are `expected` have answered, or the time is over. Rejects with a `BusError`.
+ */
 export async function askAll(
   bus: Bus,
   operation: string,
@@ -66,7 +69,10 @@ export async function askAll(
   return answers;
 }
 
-/** Calls back for every task that ends, wherever, from now on. Returns what ends that. Rejects where it is not permitted. */
+/**
+ * Calls back for every task that ends, wherever, from now on. Returns what ends that. Rejects where it is not
+ * permitted.
+ */
 export async function hearTasks(bus: Bus, onEnd: (report: unknown) => void): Promise<() => Promise<void>> {
   let refusal: BusError | undefined;
   const end = bus.subscribe(`${EVENTS}.*`, ({ data }) => onEnd(parsed(data)), {

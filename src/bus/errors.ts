@@ -1,8 +1,9 @@
 /** What went wrong on the bus, in words for the operator. */
+
 import { ErrorCode, NatsError } from 'nats';
-import { BusError } from './read/source.ts';
+import type { CoreConfig } from '../config/core-settings.ts';
+import { BusError } from './bus-error.ts';
 import { asksForCertificate } from './server-info.ts';
-import type { CoreConfig } from './sign-in.ts';
 
 const REFUSED: readonly string[] = [
   ErrorCode.AuthorizationViolation,
@@ -57,7 +58,9 @@ export function closedForGood(): BusError {
   return new BusError('the connection to the bus was closed for good', 'Start the service again.');
 }
 
-/** A sign-in that got no answer, from a server that asks for certificates: it did not accept ours, or the lack of one. */
+/**
+ * A sign-in that got no answer, from a server that asks for certificates: it did not accept ours, or the lack of one.
+ */
 export async function refusedCertificate(
   error: unknown,
   servers: readonly string[],

@@ -12,8 +12,9 @@
  *
  * This reaches into the client, so it runs only on versions of the package that it was tested with.
  */
+
 import type { NatsConnection } from 'nats';
-import { BusError } from './read/source.ts';
+import { BusError } from './bus-error.ts';
 
 export const TESTED_VERSIONS: readonly string[] = ['2.29.3'];
 
@@ -127,8 +128,9 @@ export class FrameParser implements ClientParser {
   }
 
   /**
-   * Gives the memory back at once. Left to the garbage collector, a second of a busy bus is tens of megabytes, for which
-   * it marks the whole heap again and again; and what comes next would not find the same memory, still in the cache.
+   * Gives the memory back at once. Left to the garbage collector, a second of a busy bus is tens of megabytes, for
+   * which it marks the whole heap again and again; and what comes next would not find the same memory, still in the
+   * cache.
    */
   #release(buffer: ArrayBuffer): void {
     for (const { flush } of this.#takers) if (flush === undefined) return;

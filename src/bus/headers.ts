@@ -1,5 +1,5 @@
 import { Match, type Msg } from 'nats';
-import type { Incoming } from './connect.ts';
+import type { Incoming } from './message.ts';
 
 /** A message as the client gives it, with its encoding where a header says one. */
 export function incoming(message: Msg): Incoming {

@@ -1,4 +1,6 @@
-/** Points that a store refused for good, published for whoever wants to look at them; at most once, never waited for. */
+/**
+ * Points that a store refused for good, published for whoever wants to look at them; at most once, never waited for.
+ */
 import type { Bus } from './connect.ts';
 
 /** A record is cut off by the bus above the server's max_payload; well below it, it stays out of everybody's way. */

@@ -1,11 +1,11 @@
 /** How to get in: from the NATS_* settings to the client's options. Every file is read here, so that errors name it. */
+
 import { readFileSync } from 'node:fs';
 import { checkServerIdentity, type PeerCertificate } from 'node:tls';
 import { type Authenticator, type ConnectionOptions, credsAuthenticator, nkeyAuthenticator } from 'nats';
-import type { Config } from '../config/config.ts';
-import { BusError } from './read/source.ts';
+import type { CoreConfig } from '../config/core-settings.ts';
+import { BusError } from './bus-error.ts';
 
-export type CoreConfig = Config['core'];
 type SignIn = Pick<ConnectionOptions, 'user' | 'pass' | 'token' | 'authenticator'>;
 
 const DEFAULT_PORT = '4222';
@@ -69,8 +69,8 @@ function signInSettings(core: CoreConfig): SignIn {
 
 /**
  * Reads the file again at every sign-in, so that rotated credentials are picked up. Where that fails later on, or the
- * file holds something else (it may just be written), the last content of use is used: an authenticator that throws would
- * close the client for good. At first it fails, and not at the first sign-in; the client's own error is kept out.
+ * file holds something else (it may just be written), the last content of use is used: an authenticator that throws
+ * would close the client for good. At first it fails, and not at the first sign-in; the client's own error is kept out.
  */
 function fromFile(
   variable: string,

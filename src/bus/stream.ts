@@ -1,4 +1,5 @@
 /** The stream that captures the metrics: made where it is missing, checked where it exists, never altered. */
+
 import {
   DiscardPolicy,
   type JetStreamManager,
@@ -8,10 +9,10 @@ import {
   type StreamConfig,
   type StreamInfo,
 } from 'nats';
+import type { CoreConfig } from '../config/core-settings.ts';
+import { BusError } from './bus-error.ts';
 import type { Bus } from './connect.ts';
 import { apiErrorCode, jetstreamError } from './errors.ts';
-import { BusError } from './read/source.ts';
-import type { CoreConfig } from './sign-in.ts';
 import { uncovered } from './subjects.ts';
 
 /** How long a request to JetStream's API may take. */

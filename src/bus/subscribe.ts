@@ -1,5 +1,7 @@
 /** Subscriptions that only listen: plain NATS, nothing acknowledged, nothing kept at the server. */
-import type { Bus, Incoming } from './connect.ts';
+
+import type { Bus } from './connect.ts';
+import type { Incoming } from './message.ts';
 
 /** Until `signal` aborts; then resolves. Rejects with a `BusError` where the bus refuses a subscription. */
 export async function listen(

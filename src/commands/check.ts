@@ -1,24 +1,19 @@
 import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
+import type { Point } from '../aggregate/point.ts';
+import { makeSeries } from '../aggregate/series.ts';
 import { createLog } from '../base/log.ts';
 import { printable, printableJson } from '../base/printable.ts';
+import { BusError } from '../bus/bus-error.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { bucketExists } from '../bus/kv/bucket.ts';
 import { createCheckpointStore } from '../bus/kv/checkpoints.ts';
 import { createShapeStore } from '../bus/kv/window-shapes.ts';
-import { BusError } from '../bus/read/source.ts';
 import { describeStream, streamExists } from '../bus/stream.ts';
-import { type Config, loadConfig, type SinkConfig, windowShape } from '../config/config.ts';
+import { type Config, loadConfig, windowShape } from '../config/config.ts';
+import type { SinkConfig } from '../config/sink-config.ts';
 import { isSameShape } from '../deliver/epochs.ts';
-import {
-  type Batch,
-  makeSeries,
-  type Point,
-  type ReadBack,
-  readBackOf,
-  type Sink,
-  SinkError,
-} from '../sink/contract.ts';
+import { type Batch, type ReadBack, readBackOf, type Sink, SinkError } from '../sink/contract.ts';
 import { createSink } from '../sink/masked-sink.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { print, warn } from './terminal/output.ts';

@@ -3,10 +3,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { amount } from '../base/number-format.ts';
 import { printable, printableJson } from '../base/printable.ts';
-import { type Heard, hear } from '../observe/other-services.ts';
+import { hear, type ServiceAnswer } from '../observe/other-services.ts';
 import { MAX_SAMPLES, Recording } from '../observe/report.ts';
-import { type Comparison, comparisonOf, notesOf, type Tone, viewOf } from '../observe/view.ts';
-import { describe, settings, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { comparisonOf, notesOf, type SinkComparison, type Tone, viewOf } from '../observe/view.ts';
+import { describe, settingRows, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { duration, localUrlOf, stopSignal, timeout } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
@@ -45,7 +45,7 @@ over HTTP, and needs no bus.`,
     WRONG_SETTINGS,
     ['130', 'stopped before the end of --for; the report is of what there was'],
   ],
-  environment: settings('httpHost', 'httpPort'),
+  environment: settingRows('httpHost', 'httpPort'),
 } as const;
 
 export function compareCommand(): Command {
@@ -91,29 +91,30 @@ async function compare(options: CompareOptions, stop: AbortSignal): Promise<numb
   }
 }
 
-const look = ({ url }: CompareOptions, stop: AbortSignal): Promise<Heard[]> =>
+const look = ({ url }: CompareOptions, stop: AbortSignal): Promise<ServiceAnswer[]> =>
   Promise.all(url.map((each) => hear(each, stop)));
 
-const exitCode = (heard: readonly Heard[]): number => (heard.every(({ kind }) => kind === 'status') ? 0 : 1);
+const exitCode = (heard: readonly ServiceAnswer[]): number =>
+  heard.every(({ kind }) => kind === 'status') ? 0 : 1;
 
 async function pause(ms: number, stop: AbortSignal): Promise<void> {
   await sleep(ms, undefined, { signal: stop }).catch(() => {});
 }
 
-function textOf(heard: readonly Heard[], { json }: CompareOptions): string {
-  return `${json ? printableJson(asJson(heard)) : inWords(heard)}\n`;
+function textOf(heard: readonly ServiceAnswer[], { json }: CompareOptions): string {
+  return `${json ? printableJson(asJson(heard)) : heardText(heard)}\n`;
 }
 
 /** On a screen of its own; what was seen last stays behind when that is left. */
 async function showLive(options: CompareOptions, stop: AbortSignal): Promise<number> {
-  let heard: Heard[] = [];
+  let heard: ServiceAnswer[] = [];
   process.stdout.write(ALTERNATE_SCREEN);
   try {
     while (!stop.aborted) {
       const now = await look(options, stop);
       if (stop.aborted) break;
       heard = now;
-      const lines = inWords(heard)
+      const lines = heardText(heard)
         .split('\n')
         .slice(0, process.stdout.rows - 1);
       process.stdout.write(`\x1b[H${lines.map((line) => `${line}\x1b[K\n`).join('')}\x1b[J`);
@@ -131,7 +132,7 @@ async function compareFor(options: CompareOptions, forMs: number, stop: AbortSig
   const stepMs = Math.max(options.interval, Math.ceil(forMs / (MAX_SAMPLES - 1)));
   const started = performance.now();
   let recording: Recording | undefined;
-  let heard: Heard[] = [];
+  let heard: ServiceAnswer[] = [];
   let missed = 0;
   for (;;) {
     const now = await look(options, stop);
@@ -163,7 +164,7 @@ function progress(share: number, leftMs: number, missed: number): void {
   process.stderr.write(`\r[${bar}] ${Math.ceil(leftMs / 1000)} s left${trouble}\x1b[K`);
 }
 
-function asJson(heard: readonly Heard[]): object {
+function asJson(heard: readonly ServiceAnswer[]): object {
   const services = heard.map((one) =>
     one.kind === 'silent'
       ? { url: one.url, error: one.reason }
@@ -179,7 +180,7 @@ const COLOURS: Readonly<Record<Tone, 'green' | 'yellow' | 'red' | undefined>> = 
   plain: undefined,
 };
 
-function inWords(heard: readonly Heard[]): string {
+function heardText(heard: readonly ServiceAnswer[]): string {
   const width = terminalWidth();
   const heads = heard.map((one) => {
     if (one.kind === 'silent') return `${one.url}: ${printable(one.reason)}. Is the service running there?`;
@@ -209,7 +210,7 @@ function wrap(text: string, width: number): string[] {
 }
 
 /** The sinks of all services; with several of these, each sink has its service's address behind its id. */
-function sideBySide(heard: readonly Heard[]): Comparison {
+function sideBySide(heard: readonly ServiceAnswer[]): SinkComparison {
   const some = heard.flatMap((one) => (one.kind === 'status' ? [one] : []));
   const parts = some.map(({ url, status }) => {
     const { sinks, rows } = comparisonOf(status);
@@ -226,7 +227,7 @@ function sideBySide(heard: readonly Heard[]): Comparison {
 }
 
 /** As few tables as the terminal is wide enough for. */
-function fit({ sinks, rows }: Comparison, width: number): string[] {
+function fit({ sinks, rows }: SinkComparison, width: number): string[] {
   const tables: string[] = [];
   for (let from = 0; from < sinks.length; ) {
     let to = from + 1;

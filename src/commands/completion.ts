@@ -1,5 +1,5 @@
 import { Argument, type Command, type Option } from 'commander';
-import { describe, pageOf, type Values, valuesOf } from './terminal/help-page.ts';
+import { describe, pageOf, type SuggestedValues, valuesOf } from './terminal/help-page.ts';
 
 const PAGE = {
   summary: 'print the script by which a shell completes commands, options and their values',
@@ -49,7 +49,7 @@ function takesValue({ required, optional }: Option): boolean {
 }
 
 const flagsOf = ({ short, long }: Option) => [short, long].filter((flag) => flag !== undefined);
-const wordsOf = (values: Values) => (values === 'file' ? [] : values);
+const wordsOf = (values: SuggestedValues) => (values === 'file' ? [] : values);
 const quoted = (text: string) => `'${text.replaceAll("'", "'\\''")}'`;
 
 function bash(nodes: readonly Node[]): string {
@@ -97,7 +97,7 @@ complete -F _metrics_fanout metrics-fanout
 const escaped = (text: string) => text.replace(/[[\]:\\]/g, '\\$&');
 
 function zsh(nodes: readonly Node[]): string {
-  const action = (values: Values) => (values === 'file' ? '_files' : `(${values.join(' ')})`);
+  const action = (values: SuggestedValues) => (values === 'file' ? '_files' : `(${values.join(' ')})`);
   const optionSpecs = ({ options }: Node) =>
     options.flatMap((option) => {
       const value = takesValue(option)

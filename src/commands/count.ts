@@ -5,12 +5,12 @@ import { printable, printableJson } from '../base/printable.ts';
 import { connect } from '../bus/connect.ts';
 import { pipelineTiling } from '../bus/kv/window-shapes.ts';
 import { type Config, loadConfig } from '../config/config.ts';
-import type { Hand } from '../deliver/pipeline.ts';
+import type { WindowHandler } from '../deliver/pipeline.ts';
 import { lostInWords, replays, wholeWindows } from '../deliver/replay/recompute-range.ts';
 import type { WindowRange } from '../sink/contract.ts';
 import type { Filters } from '../tap/filters.ts';
 import { type Group, Tally } from '../tap/tally.ts';
-import { BUS, describe, STREAM, settings, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { BUS, describe, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { dimensionFilter, stopSignal, time } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
 import { showProgress } from './terminal/progress-bar.ts';
@@ -44,7 +44,7 @@ that the stream holds whole; the range is printed. It only reads, and the servic
     ['1', 'something of it is, or the bus cannot be reached'],
     WRONG_SETTINGS,
   ],
-  environment: [...BUS, ...STREAM, ...settings('metricsFormat', 'metricsCounters')],
+  environment: [...BUS, ...STREAM, ...settingRows('metricsFormat', 'metricsCounters')],
 } as const;
 
 export function countCommand(): Command {
@@ -91,7 +91,7 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
       state.messages = messages;
     },
   });
-  const hand: Hand = (windows, boundary) => {
+  const onWindows: WindowHandler = (windows, boundary) => {
     for (const window of windows) if (window.start < range.to) tally.add(window);
     state.boundary = Math.min(boundary, range.to);
     if (boundary >= range.to) done.abort();
@@ -100,7 +100,7 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
     () => (state.boundary - range.from) / (range.to - range.from),
     () => `${tally.count} samples`,
   );
-  const { source, reader } = open(range.from, undefined, hand);
+  const { source, reader } = open(range.from, undefined, onWindows);
   await source.run(reader, AbortSignal.any([stop, done.signal])).finally(endDisplay);
   await bus.close();
   if (state.boundary < range.to)

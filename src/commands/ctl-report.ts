@@ -99,7 +99,7 @@ function settingsTable(outcome: Outcome): string {
 
 function outcomeTable(outcomes: readonly Outcome[]): string {
   const rows = outcomes.map((outcome): Cell[] => {
-    const { text, detail, isWell } = inWords(outcome);
+    const { text, detail, isWell } = outcomeWords(outcome);
     const state: Cell = { text, colour: isWell ? 'green' : 'red' };
     return [printable(outcome.reply.instance), state, printable(detail)];
   });
@@ -112,7 +112,7 @@ interface Words {
   readonly isWell: boolean;
 }
 
-function inWords({ reply: { body }, task }: Outcome): Words {
+function outcomeWords({ reply: { body }, task }: Outcome): Words {
   if (body === undefined) return { text: 'no answer', detail: 'it did not answer in time', isWell: false };
   if (!body.ok) return { text: body.error.code, detail: body.error.message, isWell: false };
   if (task === 'unknown') {

@@ -1,8 +1,8 @@
 import { Argument, type Command, Option } from 'commander';
 import { createLog } from '../base/log.ts';
+import { BusError } from '../bus/bus-error.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { EVERY_INSTANCE } from '../bus/control.ts';
-import { BusError } from '../bus/read/source.ts';
 import { type Config, loadConfig } from '../config/config.ts';
 import { BusWay, HttpWay, type Reply, type Way } from '../control/client.ts';
 import { MAX_PROFILE_SECONDS, OPERATIONS, type OperationName } from '../control/request.ts';
@@ -11,9 +11,9 @@ import { type Outcome, outcomesJson, outcomesText } from './ctl-report.ts';
 import {
   BUS,
   describe,
-  type Page,
+  type HelpPage,
   SINK_KINDS,
-  settings,
+  settingRows,
   suggest,
   WRONG_SETTINGS,
 } from './terminal/help-page.ts';
@@ -54,10 +54,10 @@ const COMMON = {
     ['1', 'one has not, or nobody answered'],
     WRONG_SETTINGS,
   ],
-  environment: [...BUS, ...settings('pipeline', 'httpHost', 'httpPort', 'controlToken')],
+  environment: [...BUS, ...settingRows('pipeline', 'httpHost', 'httpPort', 'controlToken')],
 } as const;
 
-const PAGE: Page = {
+const PAGE: HelpPage = {
   summary: 'ask instances that run: status, pause, resume, replay, verify, detach, attach, profiles',
   text: TEXT,
   examples: [

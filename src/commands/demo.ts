@@ -7,7 +7,7 @@ import type { Status } from '../observe/status.ts';
 import { type Program, startProgram } from '../servers/fanout-program.ts';
 import { type ServiceProgram, startServiceProgram } from '../servers/service-program.ts';
 import { type Stack, startStack } from '../servers/stack.ts';
-import { compareSinks, inWords, isEqual, readTruthFile } from '../verify/rows.ts';
+import { compareSinks, describeDifference, isEqual, readTruthFile } from '../verify/rows.ts';
 import type { TruthRow } from '../verify/truth.ts';
 import { describe } from './terminal/help-page.ts';
 import { duration, integer, number } from './terminal/option-values.ts';
@@ -210,7 +210,7 @@ class Demo {
     ]);
     say(`\n${renderTable(['sink', 'points', 'sum of counts', 'sent', 'row by row'], rows)}`);
     for (const [id, { examples }] of results)
-      for (const example of examples) say(`  ${id}: ${inWords(example)}`);
+      for (const example of examples) say(`  ${id}: ${describeDifference(example)}`);
     const equal = [...results.values()].every(isEqual);
     say(
       equal

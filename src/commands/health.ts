@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { ask } from '../base/http-client.ts';
-import { describe, settings, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { describe, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { localUrlOf } from './terminal/option-values.ts';
 
 const TIMEOUT_MS = 5_000;
@@ -10,7 +10,7 @@ const PAGE = {
   text: 'For health checks where there is no HTTP client, such as in a container. It asks /healthz, or /readyz with --ready.',
   examples: [['metrics-fanout health', 'says nothing where all is well']],
   exit: [['0', 'the service works, or is ready'], ['1', 'it does not, or is not'], WRONG_SETTINGS],
-  environment: settings('httpHost', 'httpPort'),
+  environment: settingRows('httpHost', 'httpPort'),
 } as const;
 
 export function healthCommand(): Command {

@@ -6,19 +6,19 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { METRIC_TYPES, type MetricType } from '../aggregate/point.ts';
 import { systemClock } from '../base/clock.ts';
 import { createLog } from '../base/log.ts';
+import { BusError } from '../bus/bus-error.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { isTransient } from '../bus/errors.ts';
 import { pipelineTiling } from '../bus/kv/window-shapes.ts';
 import { createJetStreamSource } from '../bus/read/jetstream.ts';
-import { BusError } from '../bus/read/source.ts';
 import { ensureStream } from '../bus/stream.ts';
 import { uncovered } from '../bus/subjects.ts';
 import { type Config, loadConfig } from '../config/config.ts';
-import { newProgress, type Outlet, type Progress, send } from '../load/sender.ts';
-import { type Difference, findDifferences, readBack } from '../load/stream-check.ts';
+import { newProgress, type Outlet, type Progress, publishTraffic } from '../load/sender.ts';
+import { findDifferences, readBack, type SeriesDifference } from '../load/stream-check.ts';
 import { Traffic, type TrafficTotals } from '../load/traffic.ts';
 import { formatTruthRow, Truth } from '../verify/truth.ts';
-import { BUS, describe, STREAM, settings, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { BUS, describe, STREAM, settingRows, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { duration, integer, number } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
 import { renderTable } from './terminal/table.ts';
@@ -77,7 +77,7 @@ windows: then there is one row per series with its totals, and window_start and 
     ['1', 'something may be lost: the report says what'],
     WRONG_SETTINGS,
   ],
-  environment: [...BUS, ...STREAM, ...settings('window', 'lateness', 'maxAhead')],
+  environment: [...BUS, ...STREAM, ...settingRows('window', 'lateness', 'maxAhead')],
 } as const;
 
 export function loadCommand(): Command {
@@ -150,7 +150,7 @@ async function sendAndReport(
   const progress = newProgress();
   const recorder = file && (await startRecording(bus, options.subject, config));
   const endDisplay = displayProgress(progress);
-  await send(traffic, plan(options), recorder?.outlet ?? bus, systemClock, progress, signal);
+  await publishTraffic(traffic, plan(options), recorder?.outlet ?? bus, systemClock, progress, signal);
   endDisplay();
   const truth = await recorder?.finish(progress);
   if (file && truth) await writeTruth(file, truth);
@@ -265,7 +265,7 @@ interface Result {
   readonly refusals: number;
   readonly totals: TrafficTotals;
   readonly truth: Truth | undefined;
-  readonly differences: readonly Difference[];
+  readonly differences: readonly SeriesDifference[];
 }
 
 function textOf(result: Result): string {
@@ -325,7 +325,11 @@ function toText({ options, progress, disconnects, refusals, totals, truth, diffe
   ];
 }
 
-function truthText({ truth: file }: LoadOptions, truth: Truth, differences: readonly Difference[]): string[] {
+function truthText(
+  { truth: file }: LoadOptions,
+  truth: Truth,
+  differences: readonly SeriesDifference[],
+): string[] {
   const [row] = truth.rows();
   const kind = row
     ? 'one row per window and series'

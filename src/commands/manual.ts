@@ -2,7 +2,7 @@ import type { Argument, Command, Option } from 'commander';
 import { RELEASED, VERSION } from '../base/version.ts';
 import { settingGroups } from '../config/setting-groups.ts';
 import type { Setting } from '../settings/setting.ts';
-import { describe, type Page, pageOf, type Row } from './terminal/help-page.ts';
+import { describe, type HelpPage, type HelpRow, pageOf } from './terminal/help-page.ts';
 
 const PAGE = {
   summary: 'print the manual page',
@@ -81,7 +81,7 @@ async function manualPage(program: Command): Promise<string> {
 const NAME = 'aggregates metrics from a NATS bus and writes them to several stores';
 
 /** What it has in common with the command above it is said there. */
-function commandSection(command: Command, path: readonly string[], above?: Page): string[] {
+function commandSection(command: Command, path: readonly string[], above?: HelpPage): string[] {
   const { summary, text, examples, exit, environment = [] } = pageOf(command)!;
   const options = command.createHelp().visibleOptions(command);
   return [
@@ -108,12 +108,12 @@ function meaningOf({ meaning, expected, default: given }: Setting<unknown>): str
   return `${meaning}. Expected: ${expected}.${given === undefined ? '' : ` Default: ${given}`}`;
 }
 
-const labelled = (title: string, given: readonly Row[]) =>
+const labelled = (title: string, given: readonly HelpRow[]) =>
   given.length === 0 ? [] : ['.PP', title, ...given.flatMap(row)];
 
-const rows = (head: string, given: readonly Row[]) => [head, ...given.flatMap(row)];
+const rows = (head: string, given: readonly HelpRow[]) => [head, ...given.flatMap(row)];
 
-function row([term, meaning]: Row): string[] {
+function row([term, meaning]: HelpRow): string[] {
   return ['.TP', `.B ${roff(term)}`, roff(meaning)];
 }
 

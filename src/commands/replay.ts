@@ -4,7 +4,8 @@ import { systemClock } from '../base/clock.ts';
 import { createLog, type Log } from '../base/log.ts';
 import { connect } from '../bus/connect.ts';
 import { pipelineTiling } from '../bus/kv/window-shapes.ts';
-import { type Config, loadConfig, type SinkConfig } from '../config/config.ts';
+import { type Config, loadConfig } from '../config/config.ts';
+import type { SinkConfig } from '../config/sink-config.ts';
 import { Lane } from '../deliver/lane/lane.ts';
 import { catchUp } from '../deliver/replay/catch-up.ts';
 import { lostInWords, replays, wholeWindows } from '../deliver/replay/recompute-range.ts';
@@ -83,7 +84,10 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
   // A partial window must not replace a good one.
   const range = await wholeWindows(options, config, bus, tiling);
   const state = { gaps: 0, messages: 0 };
-  /** Windows that got samples after they were written (the server's clock was set back), and what has to be read for each. */
+  /**
+   * Windows that got samples after they were written (the server's clock was set back), and what has to be read for
+   * each.
+   */
   const reopened = new Map<number, number>();
   const lane = laneOf(sink, range, log);
   const running = lane.run();
@@ -131,7 +135,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
     lost: range.lost,
     done: isDone,
   };
-  await print(options.json ? `${JSON.stringify(result)}\n` : inWords(result), isDone ? 0 : 1);
+  await print(options.json ? `${JSON.stringify(result)}\n` : resultText(result), isDone ? 0 : 1);
 }
 
 interface Result {
@@ -147,7 +151,18 @@ interface Result {
   readonly done: boolean;
 }
 
-function inWords({ sink, from, to, windows, messages, points, rejected, gaps, lost, done }: Result): string {
+function resultText({
+  sink,
+  from,
+  to,
+  windows,
+  messages,
+  points,
+  rejected,
+  gaps,
+  lost,
+  done,
+}: Result): string {
   const what = `${sink}: ${windows} windows, ${from} to ${to}: ${points} points written from ${messages} messages`;
   const not = rejected > 0 ? `, ${rejected} refused for good` : '';
   const reasons = [

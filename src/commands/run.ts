@@ -2,7 +2,7 @@ import type { Command } from 'commander';
 import { createLog } from '../base/log.ts';
 import { loadConfig } from '../config/config.ts';
 import { startService } from '../service/start.ts';
-import { BUS, describe, SINK_VARIABLES, STREAM, settings, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { BUS, describe, SINK_VARIABLES, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
 
 const PAGE = {
   summary: 'read the bus, write every window to every sink that is on (the default command)',
@@ -21,7 +21,7 @@ logs JSON lines on stderr, and serves a dashboard, health and Prometheus metrics
   environment: [
     ...BUS,
     ...STREAM,
-    ...settings(
+    ...settingRows(
       'metricsStart',
       'window',
       'lateness',

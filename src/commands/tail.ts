@@ -1,16 +1,17 @@
 import { once } from 'node:events';
 import type { Command } from 'commander';
 import { createLog } from '../base/log.ts';
-import { type Bus, connect, type Incoming } from '../bus/connect.ts';
+import { type Bus, connect } from '../bus/connect.ts';
+import type { Envelope, Incoming } from '../bus/message.ts';
 import { createJetStreamSource } from '../bus/read/jetstream.ts';
-import type { Envelope, Reader } from '../bus/read/source.ts';
+import type { Reader } from '../bus/read/source.ts';
 import { listen } from '../bus/subscribe.ts';
 import { type Config, loadConfig } from '../config/config.ts';
 import type { Filters } from '../tap/filters.ts';
 import { Pace } from '../tap/pace.ts';
 import { linesOf, type Received } from '../tap/sample-lines.ts';
 import { TapDecoder } from '../tap/tap-decoder.ts';
-import { BUS, describe, STREAM, settings, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { BUS, describe, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { dimensionFilter, integer, stopSignal, subjects, time } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
 
@@ -46,7 +47,7 @@ messages come from the stream, in its order, and then go on live.`,
     ['1', 'the bus cannot be reached, or the options do not fit'],
     WRONG_SETTINGS,
   ],
-  environment: [...BUS, ...STREAM, ...settings('metricsFormat', 'metricsCounters')],
+  environment: [...BUS, ...STREAM, ...settingRows('metricsFormat', 'metricsCounters')],
 } as const;
 
 export function tailCommand(): Command {

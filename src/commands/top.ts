@@ -2,13 +2,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type Command, Option } from 'commander';
 import { createLog } from '../base/log.ts';
 import { printable, printableJson } from '../base/printable.ts';
-import { connect, type Incoming } from '../bus/connect.ts';
+import { connect } from '../bus/connect.ts';
+import type { Incoming } from '../bus/message.ts';
 import { listen } from '../bus/subscribe.ts';
 import { type Config, loadConfig } from '../config/config.ts';
 import { dimensionOf } from '../tap/filters.ts';
-import { Rates, type Row, type Snapshot } from '../tap/rates.ts';
+import { type RateRow, Rates, type Snapshot } from '../tap/rates.ts';
 import { TapDecoder } from '../tap/tap-decoder.ts';
-import { BUS, describe, settings, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { BUS, describe, settingRows, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { integer, stopSignal, subjects, timeout } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
 import { cut, renderTable } from './terminal/table.ts';
@@ -41,7 +42,7 @@ reject as ${REJECTED}. For a dimension that is called subject, name or type, wri
     ['metrics-fanout top --by name --times 1 --json', 'one look, as JSON'],
   ],
   exit: [['0', 'stopped, or --times reached'], ['1', 'the bus cannot be reached'], WRONG_SETTINGS],
-  environment: [...BUS, ...settings('metricsSubjects', 'metricsFormat', 'metricsCounters')],
+  environment: [...BUS, ...settingRows('metricsSubjects', 'metricsFormat', 'metricsCounters')],
 } as const;
 
 export function topCommand(): Command {
@@ -105,7 +106,7 @@ function counter(by: string, rates: Rates, { core }: Config): (message: Incoming
 }
 
 function displayJson({ seconds, rows, all }: Snapshot, by: string, at: string): void {
-  const plain = ({ perSecond, bytesPerSecond, total, totalBytes }: Omit<Row, 'key'>) => ({
+  const plain = ({ perSecond, bytesPerSecond, total, totalBytes }: Omit<RateRow, 'key'>) => ({
     per_second: perSecond,
     bytes_per_second: bytesPerSecond,
     total,

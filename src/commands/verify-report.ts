@@ -3,8 +3,8 @@
 import { printable, printableJson } from '../base/printable.ts';
 import { lostInWords } from '../deliver/replay/recompute-range.ts';
 import type { WindowRange } from '../sink/contract.ts';
-import { type Difference, inWords } from '../verify/rows.ts';
-import type { Verdict } from '../verify/verdict.ts';
+import { describeDifference, type RowDifference } from '../verify/rows.ts';
+import type { WindowVerdict } from '../verify/verdict.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
 
 export interface SinkFindings {
@@ -18,7 +18,7 @@ export interface SinkFindings {
   /** Windows behind the range. */
   readonly unconfirmed: number;
   /** Undefined where the range is empty. */
-  readonly verdict: Verdict | undefined;
+  readonly verdict: WindowVerdict | undefined;
 }
 
 export interface Report {
@@ -31,14 +31,14 @@ interface SinkReport {
   readonly from: string;
   /** Its window was not judged any more. */
   readonly to: string;
-  readonly windows: Verdict['windows'] & { readonly unconfirmed: number };
-  readonly rows: Verdict['rows'];
+  readonly windows: WindowVerdict['windows'] & { readonly unconfirmed: number };
+  readonly rows: WindowVerdict['rows'];
   /** Why windows are unknown, and what else there is to know. */
   readonly remarks: readonly string[];
-  readonly examples: readonly Difference[];
+  readonly examples: readonly RowDifference[];
 }
 
-const NOTHING: Verdict = {
+const NOTHING: WindowVerdict = {
   windows: { equal: 0, different: 0, unknown: 0 },
   rows: { equal: 0, missing: 0, extra: 0, different: 0 },
   reasons: [],
@@ -89,7 +89,7 @@ function isEqual({ windows: { equal, different, unknown } }: SinkReport): boolea
 
 /** As it is printed: times as RFC 3339, dimensions as an object. */
 export function reportJson({ equal, sinks }: Report): string {
-  const example = ({ windowStart, dimensions, ...rest }: Difference) => ({
+  const example = ({ windowStart, dimensions, ...rest }: RowDifference) => ({
     window: new Date(windowStart!).toISOString(),
     ...rest,
     dimensions: JSON.parse(dimensions),
@@ -103,7 +103,7 @@ export function reportText({ equal, sinks }: Report): string {
   const details = sinks.flatMap(({ sink, windows, remarks, examples }) => [
     ...(windows.unconfirmed > 0 ? [`${sink}: ${windows.unconfirmed} windows are not confirmed yet`] : []),
     ...remarks.map((remark) => `${sink}: ${remark}`),
-    ...examples.map((example) => `${sink}: ${inWords(example)}`),
+    ...examples.map((example) => `${sink}: ${describeDifference(example)}`),
   ]);
   const ranges = new Set(sinks.map(({ from, to }) => `${from} to ${to}`));
   const range = ranges.size === 1 ? [`${[...ranges][0]}:`, ''] : [];

@@ -7,7 +7,8 @@ import { type Bus, connect } from '../bus/connect.ts';
 import { bucketExists } from '../bus/kv/bucket.ts';
 import { createCheckpointStore, type StoredCheckpoint } from '../bus/kv/checkpoints.ts';
 import { pipelineTiling } from '../bus/kv/window-shapes.ts';
-import { type Config, loadConfig, type SinkConfig } from '../config/config.ts';
+import { type Config, loadConfig } from '../config/config.ts';
+import type { SinkConfig } from '../config/sink-config.ts';
 import { matchesGlob } from '../decode/glob.ts';
 import { replays, wholeWindows } from '../deliver/replay/recompute-range.ts';
 import { recomputeWindow } from '../deliver/replay/recompute-window.ts';
@@ -138,7 +139,7 @@ async function readAll(
     () => (verification.boundary - range.from) / (range.to - range.from),
     () => `${Math.max(...verification.judges.map(({ rows }) => rows))} rows`,
   );
-  const { source, reader, release } = open(range.from, undefined, verification.hand);
+  const { source, reader, release } = open(range.from, undefined, verification.onWindows);
   await source.run(reader, AbortSignal.any([stop, verification.done])).finally(endDisplay);
   release();
   const failed = (error: unknown) => bus.log.warn({ error: String(error) }, 'reading failed; trying again');

@@ -1,8 +1,10 @@
 /** The secrets that the process knows of. */
+
 import { readFileSync } from 'node:fs';
 import { foreignSecrets, secretsIn } from '../settings/secrets.ts';
 import type { Environment } from '../settings/setting.ts';
-import { CORE_SETTINGS, type Config } from './config.ts';
+import type { Config } from './config.ts';
+import { CORE_SETTINGS } from './core-settings.ts';
 
 const SEED = /\bS[A-Z2-7]{57,}\b/g;
 

@@ -1,7 +1,9 @@
 /** All settings that there are, in the order in which people read them. */
+
 import { SINKS } from '../../sinks/index.ts';
 import { type Setting, type Settings, variableName } from '../settings/setting.ts';
-import { CORE_SETTINGS, SINK_SETTINGS, settingsOf } from './config.ts';
+import { CORE_SETTINGS } from './core-settings.ts';
+import { SINK_SETTINGS, settingsOf } from './sink-config.ts';
 
 export interface SettingGroup {
   readonly title: string;

@@ -1,16 +1,17 @@
 /** SINK_* variables -> the sinks that are on, each with the module that makes it. */
+
 import { isAbsolute, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { DEFAULT_SINK, SINKS } from '../../sinks/index.ts';
 import { nearest } from '../base/edit-distance.ts';
-import { type Begin, parseBegin } from '../base/time-text.ts';
+import { parseStart, type StartSetting } from '../base/time-text.ts';
+import { setting } from '../settings/builders.ts';
 import {
   type Environment,
   type ResolvedSetting,
   readSettings,
   type SettingError,
   type Settings,
-  setting,
   type Values,
   variableName,
   variablesOf,
@@ -23,7 +24,7 @@ export const SINK_SETTINGS = {
   kind: setting.text({
     meaning: 'a kind, or the path or package of a sink module; default: the id, lower case',
   }),
-  start: setting.custom(parseBegin, 'now, earliest or an RFC 3339 time', {
+  start: setting.custom(parseStart, 'now, earliest or an RFC 3339 time', {
     meaning: 'where this sink begins with no checkpoint; default: METRICS_START',
   }),
   timeout: setting.timeout({ meaning: 'per write', default: '30s' }),
@@ -36,7 +37,7 @@ export interface SinkConfig {
   /** A name of the registry, or the path or package of a module. */
   readonly kind: string;
   readonly module: SinkModule;
-  readonly start: Begin;
+  readonly start: StartSetting;
   readonly timeoutMs: number;
   readonly backlogBytes: number;
   readonly values: Values<Settings>;
@@ -47,7 +48,7 @@ export interface SinkConfig {
 /** The sinks that are on; without any, the embedded one. `start`: where those begin that say nothing of it. */
 export async function loadSinks(
   env: Environment,
-  start: Begin,
+  start: StartSetting,
   errors: SettingError[],
   resolved: ResolvedSetting[],
 ): Promise<SinkConfig[]> {
@@ -77,7 +78,7 @@ const SETTINGS_WHEN_ON = { ...SINK_SETTINGS, enabled: { ...SINK_SETTINGS.enabled
 async function loadSink(
   id: string,
   env: Environment,
-  start: Begin,
+  start: StartSetting,
   errors: SettingError[],
   resolved: ResolvedSetting[],
 ): Promise<SinkConfig | undefined> {

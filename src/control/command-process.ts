@@ -2,10 +2,11 @@
  * Replays and verifications on request run as processes of their own, as if somebody had called the command: they cost
  * the live path neither its thread nor its memory, and a fault of theirs ends nothing else.
  */
+
 import { once } from 'node:events';
 import { constants, setPriority } from 'node:os';
-import { MAIN } from '../servers/fanout-program.ts';
-import { spawnTied } from '../servers/server-process.ts';
+import { MAIN } from '../base/own-program.ts';
+import { spawnTied } from '../base/tied-process.ts';
 import { Refusal } from './refusal.ts';
 
 const MAX_OUTPUT_CHARACTERS = 4 * 1024 * 1024;
@@ -13,8 +14,10 @@ const MAX_ERROR_CHARACTERS = 1000;
 /** After SIGTERM; a command that goes on is killed. */
 const TERM_GRACE_MS = 5_000;
 
-/** What the command printed with --json, whatever it found. Throws a `Refusal` with what it said where it printed none. */
-export async function runCommand(args: readonly string[], signal: AbortSignal): Promise<unknown> {
+/**
+ * What the command printed with --json, whatever it found. Throws a `Refusal` with what it said where it printed none.
+ */
+export async function runCommandProcess(args: readonly string[], signal: AbortSignal): Promise<unknown> {
   const child = spawnTied(process.execPath, ['--no-warnings', MAIN, ...args, '--json']);
   try {
     if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);

@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import { secretsOf } from '../config/config-secrets.ts';
-import type { Answer } from '../observe/http-server.ts';
+import type { HttpReply } from '../observe/http-server.ts';
 import type { ControlStatus } from '../observe/status.ts';
 import { type Controlled, Controller } from './controller.ts';
 import { answerControl } from './http-control.ts';
@@ -36,7 +36,7 @@ export class ControlPlane {
     return { enabled: true, onBus: this.#presence.isOn, tasksRunning: this.#controller.tasksRunning };
   }
 
-  answerHttp(request: IncomingMessage): Promise<Answer> {
+  answerHttp(request: IncomingMessage): Promise<HttpReply> {
     const [controller, instance, token] = [this.#controller, this.#instance, this.#token];
     return answerControl(request, { controller, instance, token });
   }

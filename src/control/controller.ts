@@ -2,10 +2,10 @@
 
 import type { Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
-import { checkCallback } from '../config/callback-hosts.ts';
 import { type Config, describeConfig } from '../config/config.ts';
 import type { Status } from '../observe/status.ts';
-import { runCommand } from './command-process.ts';
+import { checkCallback } from './allowed-callback.ts';
+import { runCommandProcess } from './command-process.ts';
 import { profileCpu, profilePath, snapshotHeap } from './profiles.ts';
 import { Refusal } from './refusal.ts';
 import { type ControlRequest, isOperation, OPERATIONS, parseRequest, type RequestOf } from './request.ts';
@@ -175,7 +175,7 @@ export class Controller {
     if (this.#options.controlled.paused.has(sink))
       throw new Refusal('paused', `the sink ${sink} is paused: resume it before`);
     const args = ['replay', '--sink', sink, ...rangeOf(from, to)];
-    const run = (signal: AbortSignal) => runCommand(args, signal);
+    const run = (signal: AbortSignal) => runCommandProcess(args, signal);
     return this.#start({ operation: 'replay', key: `replay ${sink}`, needsBus: true, sink, callback, run });
   }
 
@@ -186,7 +186,7 @@ export class Controller {
     if (sink !== undefined) args.push('--sink', sink);
     // With the equals sign: a name that begins with a dash is no option.
     if (name !== undefined) args.push(`--name=${name}`);
-    const run = (signal: AbortSignal) => runCommand(args, signal);
+    const run = (signal: AbortSignal) => runCommandProcess(args, signal);
     return this.#start({ operation: 'verify', key: 'verify', needsBus: true, sink, callback, run });
   }
 

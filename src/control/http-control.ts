@@ -5,7 +5,7 @@
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { EVERY_INSTANCE } from '../bus/control.ts';
-import type { Answer } from '../observe/http-server.ts';
+import type { HttpReply } from '../observe/http-server.ts';
 import type { ControlAnswer, Controller } from './controller.ts';
 import { Refusal } from './refusal.ts';
 import { MAX_REQUEST_BYTES } from './request.ts';
@@ -22,7 +22,10 @@ export interface HttpControlOptions {
 }
 
 /** Never rejects. */
-export async function answerControl(request: IncomingMessage, options: HttpControlOptions): Promise<Answer> {
+export async function answerControl(
+  request: IncomingMessage,
+  options: HttpControlOptions,
+): Promise<HttpReply> {
   const { status, body } = await answerOf(request, options);
   return { code: status, type: TYPE, body: `${body}\n` };
 }

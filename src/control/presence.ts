@@ -1,4 +1,6 @@
-/** Keeps control on the bus, on a connection of its own: what it does, and what it may not, is no matter of the data's. */
+/**
+ * Keeps control on the bus, on a connection of its own: what it does, and what it may not, is no matter of the data's.
+ */
 
 import { backoffMs, type Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';

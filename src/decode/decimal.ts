@@ -46,7 +46,9 @@ export function readDecimal(scanner: Scanner, start: number, end: number): numbe
   return DECIMAL.test(text) ? Number(text) + 0 : Number.NaN;
 }
 
-/** The whole number within `bounds` that all of the bytes from `start` to `end` say, rounded to a double; NaN if none. */
+/**
+ * The whole number within `bounds` that all of the bytes from `start` to `end` say, rounded to a double; NaN if none.
+ */
 export function readInteger(
   scanner: Scanner,
   start: number,

@@ -1,5 +1,5 @@
 import type { Sample } from '../aggregate/sample.ts';
-import type { Rejection } from './rejection.ts';
+import type { InputRejection } from './rejection.ts';
 
 /** Takes what is in the messages, in their order. */
 export interface SampleHandler {
@@ -8,16 +8,17 @@ export interface SampleHandler {
   /** The sample is good during the call only. */
   sample(sample: Sample): void;
   /** An element of a message (of an array, a line, a field) that is no sample; the others are kept. */
-  rejected(reason: Rejection, message: Uint8Array): void;
+  rejected(reason: InputRejection, message: Uint8Array): void;
   /** A message of which nothing is kept. */
-  rejectedMessage(reason: Rejection, message: Uint8Array): void;
+  rejectedMessage(reason: InputRejection, message: Uint8Array): void;
 }
 
 /** A wire format. */
 export interface Decoder {
   /**
    * Takes the message from `start` to `end`. What is in it is handed over with this call or a later one, at the latest
-   * with `flush`: the bytes must stay as they are until then. Never throws, whatever the bytes (unless the handler does).
+   * with `flush`: the bytes must stay as they are until then. Never throws, whatever the bytes (unless the handler
+   * does).
    */
   take(
     bytes: Uint8Array,

@@ -6,7 +6,7 @@ import {
   MAX_IDENTITY_BYTES,
   MAX_NAME_BYTES,
 } from './limits.ts';
-import type { Rejection } from './rejection.ts';
+import type { InputRejection } from './rejection.ts';
 import {
   CLOSE_OBJECT,
   COMMA,
@@ -21,7 +21,7 @@ import {
 } from './scanner.ts';
 
 /** What a series may be, whatever the format. Dimensions with an empty value are absent, and so not counted. */
-export function checkIdentity({ name, dimensions, dimensionsJson }: Identity): Rejection | undefined {
+export function checkIdentity({ name, dimensions, dimensionsJson }: Identity): InputRejection | undefined {
   if (name === '' || name.includes('\0')) return 'bad_name';
   if (isLonger(name, MAX_NAME_BYTES)) return 'too_long';
   if (dimensions.length > MAX_DIMENSIONS) return 'too_many_dimensions';
@@ -38,7 +38,7 @@ function isLonger(text: string, maxBytes: number): boolean {
 }
 
 /** Reads the JSON object in [start, end), key by key. */
-export function readDimensions(scanner: Scanner, start: number, end: number): Dimension[] | Rejection {
+export function readDimensions(scanner: Scanner, start: number, end: number): Dimension[] | InputRejection {
   const dimensions = new Map<string, string>();
   let i = scanner.space(start + 1);
   if (scanner.peek(i) === CLOSE_OBJECT) return i + 1 === end ? [] : 'not_json';

@@ -13,7 +13,7 @@ export const UNKNOWN = 0;
 /** Words and their codes, by the length of the word. */
 type Words = readonly (readonly { readonly text: Uint8Array; readonly code: number }[])[];
 
-export const FIELDS = wordsByLength({
+export const SAMPLE_MEMBERS = wordsByLength({
   name: NAME,
   type: TYPE,
   value: VALUE,

@@ -5,9 +5,19 @@ import { DecodedSample, NO_TYPE } from './decoded-sample.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { GoLayout } from './go-layout.ts';
 import { checkIdentity, keyText, readDimensions } from './identity.ts';
-import { DIMENSIONS, FIELDS, NAME, TIMESTAMP, TYPE, TYPES, UNKNOWN, VALUE, wordAt } from './json-words.ts';
+import {
+  DIMENSIONS,
+  NAME,
+  SAMPLE_MEMBERS,
+  TIMESTAMP,
+  TYPE,
+  TYPES,
+  UNKNOWN,
+  VALUE,
+  wordAt,
+} from './json-words.ts';
 import { MAX_MESSAGE_BYTES } from './limits.ts';
-import type { Rejection } from './rejection.ts';
+import type { InputRejection } from './rejection.ts';
 import {
   ascii,
   CLOSE_ARRAY,
@@ -33,10 +43,10 @@ const BATCH_MESSAGES = 128;
  * The wire format of nats_metrics: an object, or an array of objects, per message.
  *
  * A message laid out as Go's encoder does it, of a series spelled before, is compared rather than read (`GoLayout`).
- * For all others, one pass finds the fields and, by their bytes, the series. Dimensions spelled as never before are parsed strictly;
- * after that, equal bytes are known to be good, and are not looked into again. A message that fails is read a second
- * time by `Scanner.value`, which tells broken JSON from a sample that is wrong: so a reason does not depend on what
- * the table happens to know. Where several reasons apply to an element, the one found first counts.
+ * For all others, one pass finds the fields and, by their bytes, the series. Dimensions spelled as never before are
+ * parsed strictly; after that, equal bytes are known to be good, and are not looked into again. A message that fails is
+ * read a second time by `Scanner.value`, which tells broken JSON from a sample that is wrong: so a reason does not
+ * depend on what the table happens to know. Where several reasons apply to an element, the one found first counts.
  */
 export class JsonDecoder implements Decoder {
   readonly #table: SeriesTable;
@@ -51,7 +61,7 @@ export class JsonDecoder implements Decoder {
   readonly #coming = new Int32Array(BATCH_MESSAGES);
   readonly #timestamps = new TimestampReader();
   readonly #goLayout = new GoLayout(this.#timestamps);
-  #rejection: Rejection = 'not_json';
+  #rejection: InputRejection = 'not_json';
   /** Keys of the object that are not ours, once there are any. */
   #unknownKeys: Set<string> | undefined;
 
@@ -148,7 +158,7 @@ export class JsonDecoder implements Decoder {
   }
 
   /** Why a message is rejected whole; undefined where it is an array whose elements were handed over. */
-  #refusal(message: Uint8Array, handler: SampleHandler): Rejection | undefined {
+  #refusal(message: Uint8Array, handler: SampleHandler): InputRejection | undefined {
     if (message.length > this.#maxMessageBytes) return 'too_large';
     const scanner = this.#scanner;
     const start = scanner.space(message.byteOffset);
@@ -166,7 +176,7 @@ export class JsonDecoder implements Decoder {
   }
 
   /** Reads the whole message for its syntax only. */
-  #brokenSyntax(start: number): Rejection | undefined {
+  #brokenSyntax(start: number): InputRejection | undefined {
     const scanner = this.#scanner;
     const after = scanner.value(start, 0);
     if (after === FAILED) return scanner.tooDeep ? 'too_deep' : 'not_json';
@@ -186,7 +196,9 @@ export class JsonDecoder implements Decoder {
     }
   }
 
-  /** Reads a value inside `depth` arrays as a sample. Returns the position after it, or FAILED with `#rejection` set. */
+  /**
+   * Reads a value inside `depth` arrays as a sample. Returns the position after it, or FAILED with `#rejection` set.
+   */
   #element(start: number, depth: number): number {
     const after = this.#readElement(start, depth);
     if (after === FAILED) return FAILED;
@@ -220,7 +232,7 @@ export class JsonDecoder implements Decoder {
       if (keyEnd === FAILED) return this.#reject('not_json');
       i = scanner.space(keyEnd + 1);
       if (scanner.peek(i) !== COLON) return this.#reject('not_json');
-      const field = wordAt(scanner, FIELDS, keyStart, keyEnd) ?? UNKNOWN;
+      const field = wordAt(scanner, SAMPLE_MEMBERS, keyStart, keyEnd) ?? UNKNOWN;
       if ((seen & field) !== 0) return this.#reject('duplicate_key');
       if (field === UNKNOWN && this.#isRepeated(keyStart)) return this.#reject('duplicate_key');
       seen |= field;
@@ -311,7 +323,7 @@ export class JsonDecoder implements Decoder {
   }
 
   /** Reads a string and returns the position of its closing quote. */
-  #string(i: number, otherwise: Rejection): number {
+  #string(i: number, otherwise: InputRejection): number {
     if (this.#scanner.peek(i) !== QUOTE) return this.#reject(otherwise);
     const end = this.#scanner.string(i + 1);
     return end === FAILED ? this.#reject('not_json') : end;
@@ -325,7 +337,7 @@ export class JsonDecoder implements Decoder {
     return false;
   }
 
-  #missing(): Rejection | undefined {
+  #missing(): InputRejection | undefined {
     const sample = this.#sample;
     if (sample.nameLength === 0) return 'missing_name';
     if (sample.type === NO_TYPE) return 'bad_type';
@@ -333,13 +345,13 @@ export class JsonDecoder implements Decoder {
   }
 
   /** By the spelling that was read: `GoLayout` takes fields behind the dimensions for a part of them. */
-  #findSeries(sample: DecodedSample): Rejection | undefined {
+  #findSeries(sample: DecodedSample): InputRejection | undefined {
     sample.series = this.#table.find(sample);
     return sample.series >= 0 ? undefined : this.#newSpelling(sample);
   }
 
   /** Parses what was spelled as never before (or was forgotten), and tells the table. */
-  #newSpelling(sample: DecodedSample): Rejection | undefined {
+  #newSpelling(sample: DecodedSample): InputRejection | undefined {
     const scanner = this.#scanner;
     const name = scanner.text(sample.nameStart, sample.nameStart + sample.nameLength, true);
     const { dimensionsStart: start, dimensionsLength: length } = sample;
@@ -353,7 +365,7 @@ export class JsonDecoder implements Decoder {
     return undefined;
   }
 
-  #reject(reason: Rejection): number {
+  #reject(reason: InputRejection): number {
     this.#rejection = reason;
     return FAILED;
   }

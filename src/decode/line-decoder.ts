@@ -4,7 +4,7 @@ import { DecodedSample } from './decoded-sample.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { checkIdentity } from './identity.ts';
 import { MAX_MESSAGE_BYTES } from './limits.ts';
-import type { Rejection } from './rejection.ts';
+import type { InputRejection } from './rejection.ts';
 import { Scanner } from './scanner.ts';
 
 export const TAB = 0x09;
@@ -32,13 +32,13 @@ export abstract class LineDecoder implements Decoder {
   protected lineEnd = 0;
   readonly #table: SeriesTable;
   readonly #maxMessageBytes: number;
-  readonly #unreadable: Rejection;
+  readonly #unreadable: InputRejection;
   readonly #strictText = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   #handler = NOBODY;
   #message = NO_MESSAGE;
 
   /** `unreadable`: the reason for a line that is not of this format. */
-  constructor(table: SeriesTable, unreadable: Rejection, maxMessageBytes = MAX_MESSAGE_BYTES) {
+  constructor(table: SeriesTable, unreadable: InputRejection, maxMessageBytes = MAX_MESSAGE_BYTES) {
     this.#table = table;
     this.#unreadable = unreadable;
     this.#maxMessageBytes = maxMessageBytes;
@@ -86,7 +86,7 @@ export abstract class LineDecoder implements Decoder {
   protected abstract line(start: number): Line;
 
   /** The series of the sample that was just read, spelled as never before; or why there is none. */
-  protected abstract identity(): Identity | Rejection;
+  protected abstract identity(): Identity | InputRejection;
 
   /** The type of that series. */
   protected abstract typeOf(identity: Identity): number;
@@ -99,17 +99,17 @@ export abstract class LineDecoder implements Decoder {
   }
 
   /** Hands over the sample, or says why it is none. */
-  protected hand(rejection: Rejection | undefined): void {
+  protected hand(rejection: InputRejection | undefined): void {
     if (rejection === undefined) this.#handler.sample(this.sample);
     else this.reject(rejection);
   }
 
-  protected reject(reason: Rejection): void {
+  protected reject(reason: InputRejection): void {
     this.#handler.rejected(reason, this.#message);
   }
 
   /** Learns a spelling that was not found. */
-  protected learn(): Rejection | undefined {
+  protected learn(): InputRejection | undefined {
     const identity = this.identity();
     if (typeof identity === 'string') return identity;
     const rejection = checkIdentity(identity);
@@ -130,7 +130,7 @@ export abstract class LineDecoder implements Decoder {
 }
 
 /** Takes tags as they stand; the key of each, and its value, which may be empty. */
-export function identifyTags(name: string, tags: Iterable<Dimension>): Identity | Rejection {
+export function identifyTags(name: string, tags: Iterable<Dimension>): Identity | InputRejection {
   const dimensions = new Map<string, string>();
   for (const [key, value] of tags) {
     if (key === '') return 'bad_dimensions';

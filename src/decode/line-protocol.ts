@@ -5,7 +5,7 @@ import { INT64, readDecimal, readInteger, readNanos, UINT64 } from './decimal.ts
 import { matchesGlob } from './glob.ts';
 import { MAX_LINE_SPREAD } from './limits.ts';
 import { CR, EQUALS, HASH, identifyTags, LF, type Line, LineDecoder, SPACE, TAB } from './line-decoder.ts';
-import type { Rejection } from './rejection.ts';
+import type { InputRejection } from './rejection.ts';
 import { ascii, COMMA, FAILED, QUOTE } from './scanner.ts';
 
 const BACKSLASH = 0x5c;
@@ -36,7 +36,8 @@ export interface LineProtocolOptions {
  * `value`; the tags are its dimensions. A gauge, unless its name is listed among the counters.
  *
  * A line is read in two passes: where its fields are and when it was, then what they say. A series' spelling is the
- * field's key with its equals sign, and the measurement and the tags with the space behind them: no JSON object ends in one.
+ * field's key with its equals sign, and the measurement and the tags with the space behind them: no JSON object ends in
+ * one.
  */
 export class LineProtocolDecoder extends LineDecoder {
   readonly #counters: readonly string[];
@@ -192,7 +193,7 @@ export class LineProtocolDecoder extends LineDecoder {
     return this.find();
   }
 
-  #value(start: number, end: number): number | Rejection {
+  #value(start: number, end: number): number | InputRejection {
     const { scanner } = this;
     if (scanner.peek(start) === QUOTE) return 'string_field';
     const value = this.#number(start, end);
@@ -209,7 +210,7 @@ export class LineProtocolDecoder extends LineDecoder {
       : readDecimal(scanner, start, end);
   }
 
-  protected identity(): Identity | Rejection {
+  protected identity(): Identity | InputRejection {
     const { dimensionsStart, dimensionsLength, nameStart, nameLength } = this.sample;
     const key = this.text(dimensionsStart, dimensionsStart + dimensionsLength - 1);
     const field = this.text(nameStart, nameStart + nameLength - 1);

@@ -1,4 +1,7 @@
-/** Why a message, or an element of it (of an array, a line, a field), is not a sample. A closed list: it labels a Prometheus counter. */
+/**
+ * Why a message, or an element of it (of an array, a line, a field), is not a sample. A closed list: it labels a
+ * Prometheus counter.
+ */
 export const REJECTIONS = [
   /** No bytes, or white space only. */
   'empty',
@@ -41,4 +44,4 @@ export const REJECTIONS = [
   'bad_encoding',
 ] as const;
 
-export type Rejection = (typeof REJECTIONS)[number];
+export type InputRejection = (typeof REJECTIONS)[number];

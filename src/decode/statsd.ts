@@ -3,7 +3,7 @@ import type { Dimension, Identity } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { readDecimal } from './decimal.ts';
 import { BAR, CR, HASH, identifyTags, LF, type Line, LineDecoder, SPACE, TAB } from './line-decoder.ts';
-import type { Rejection } from './rejection.ts';
+import type { InputRejection } from './rejection.ts';
 import { ascii, COLON, isDigit } from './scanner.ts';
 
 const AT = 0x40;
@@ -17,7 +17,9 @@ const TYPES = Object.entries({ c: COUNTER, ms: TIMER, g: GAUGE, h: TIMER, d: TIM
   type,
 }));
 
-/** What else DogStatsD sends. An event may hold white space, so that it begins with this tells it from line protocol. */
+/**
+ * What else DogStatsD sends. An event may hold white space, so that it begins with this tells it from line protocol.
+ */
 export const EVENT = ascii('_e{');
 const SERVICE_CHECK = ascii('_sc|');
 /** Where a metric comes from, said beside its tags: the container, external data, the cardinality of the tags. */
@@ -42,10 +44,11 @@ const PRESENT = 'true';
  *     name:value:value...|type|@rate|#tag:value,tag|c:container|T1656581400
  *
  * `c` is a counter, `g` a gauge; `ms`, `h` and `d` are timers, in the unit received. A counter sent at a rate counts as
- * one sample with the value divided by the rate; a timer as 1/rate measurements of its value; a gauge's rate says nothing.
+ * one sample with the value divided by the rate; a timer as 1/rate measurements of its value; a gauge's rate says
+ * nothing.
  *
- * A series' spelling is the name with its colon, and the tags from their bar on, or the bar and the type: no JSON object
- * begins with a bar.
+ * A series' spelling is the name with its colon, and the tags from their bar on, or the bar and the type: no JSON
+ * object begins with a bar.
  */
 export class StatsdDecoder extends LineDecoder {
   /** Where the text of the line ends. */
@@ -103,7 +106,7 @@ export class StatsdDecoder extends LineDecoder {
   }
 
   /** Sets the type that the bytes say. */
-  #type(start: number, end: number): Rejection | undefined {
+  #type(start: number, end: number): InputRejection | undefined {
     const { scanner } = this;
     for (let k = 0; k < TYPES.length; k++) {
       const { word, type } = TYPES[k]!;
@@ -115,11 +118,11 @@ export class StatsdDecoder extends LineDecoder {
   }
 
   /** Reads what follows the type, from its bar on. Every part may stand once. */
-  #options(start: number): Rejection | undefined {
+  #options(start: number): InputRejection | undefined {
     const { bytes } = this.scanner;
     this.#tagsStart = 0;
     this.#weight = 1;
-    let problem: Rejection | undefined;
+    let problem: InputRejection | undefined;
     let hasRate = false;
     let hasTime = false;
     for (let bar = start; bar < this.#end; ) {
@@ -190,7 +193,7 @@ export class StatsdDecoder extends LineDecoder {
     }
   }
 
-  protected identity(): Identity | Rejection {
+  protected identity(): Identity | InputRejection {
     const { nameStart, nameLength, dimensionsStart, dimensionsLength } = this.sample;
     const name = this.text(nameStart, nameStart + nameLength - 1);
     const spelled = this.text(dimensionsStart, dimensionsStart + dimensionsLength);

@@ -8,20 +8,20 @@ import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Gap, Source } from '../bus/read/source.ts';
-import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
+import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
 import type { SinkLimits } from '../sink/contract.ts';
 import type { EpochWatch } from './epochs.ts';
 import { FanOut } from './fanout.ts';
 import type { CheckpointKeeper } from './lane/checkpoint-saver.ts';
 import { Lane } from './lane/lane.ts';
 import type { LaneSink, StoreFailure } from './lane/writer.ts';
-import { type Hand, openPipeline, type Pipeline, type PipelineSettings } from './pipeline.ts';
+import { openPipeline, type Pipeline, type PipelineSettings, type WindowHandler } from './pipeline.ts';
 import type { OpenReplay } from './replay/catch-up.ts';
 import type { CatchUpProgress } from './replay/catch-up-progress.ts';
 import { type CatchUpEvents, CatchUps } from './replay/catch-ups.ts';
 import { recomputeWindow, rewriteWindow } from './replay/recompute-window.ts';
 import type { RejectedPoint } from './reports.ts';
-import { type Beginning, hasBegun, liveFrom, windowsTouched } from './start-points.ts';
+import { hasBegun, type LaneStart, liveFrom, windowsTouched } from './start-points.ts';
 import { Verifier, type VerifierOptions, type VerifySettings } from './verifier.ts';
 
 /** What is read, and where each sink goes on. */
@@ -32,7 +32,7 @@ export interface Attachment {
   /** By sink: start of the first window that it wants; -Infinity in core mode. */
   readonly from: ReadonlyMap<string, number>;
   /** By sink: the sequence up to which all had been read when the windows before that were closed, where known. */
-  readonly closedAt?: ReadonlyMap<string, number>;
+  readonly closedThrough?: ReadonlyMap<string, number>;
   /** Whether what was read can be read again. */
   readonly replayable: boolean;
   /** How long the bus keeps a message; undefined where it is not asked to, or time is no limit of it. */
@@ -40,10 +40,10 @@ export interface Attachment {
   /** See `Point.instance`. */
   readonly instance: string;
   /**
-   * A source with all messages that windows from `from` on can depend on (I6), and with all behind `closedAt`, where
-   * that is known: what is news for the windows before.
+   * A source with all messages that windows from `from` on can depend on (I6), and with all behind `closedThrough`,
+   * where that is known: what is news for the windows before.
    */
-  open(from: number, closedAt: number | undefined): Source;
+  open(from: number, closedThrough: number | undefined): Source;
   /**
    * A source with all messages that the window which begins with `from` can depend on, to look at it once more: what it
    * misses is lost to no sink. Absent in core mode.
@@ -141,11 +141,11 @@ export class Engine {
     this.#clock = clock;
     this.#events = events;
     this.table = new SeriesTable(attachment.tiling.maxSeries);
-    const begin = liveFrom(beginnings(attachment), attachment.tiling, clock.now());
-    this.lanes = sinks.map((sink) => this.#laneOf(sink, begin));
+    const liveStart = liveFrom(laneStarts(attachment), attachment.tiling, clock.now());
+    this.lanes = sinks.map((sink) => this.#laneOf(sink, liveStart));
     this.#fanout = new FanOut(
       this.lanes.map(({ lane }) => lane),
-      begin.from,
+      liveStart.from,
     );
     this.#catchUps = new CatchUps({
       open: (lane) => this.#replayFor(lane),
@@ -155,22 +155,22 @@ export class Engine {
       events,
       // The live path knows nothing of the windows before its own beginning: from now on it looks after them as well.
       joined: (from, sequence) => {
-        if (from < begin.from) this.live.aggregator.heed(from, sequence);
+        if (from < liveStart.from) this.live.aggregator.adoptWindows(from, sequence);
       },
       signal: this.#over.signal,
     });
-    const hand: Hand = (windows, boundary, sequence) => {
+    const onWindows: WindowHandler = (windows, boundary, sequence) => {
       this.#fanout.hand(windows, boundary, sequence);
       events.closed(windows);
     };
     const reopened: OnReopened = (starts, through) => this.#reopen(this.#fanout.lanes, starts, through);
-    const live = this.#pipeline(begin.from, begin.closedAt, hand, reopened);
-    this.live = { source: attachment.open(begin.from, begin.closedAt), ...live };
+    const live = this.#pipeline(liveStart.from, liveStart.closedThrough, onWindows, reopened);
+    this.live = { source: attachment.open(liveStart.from, liveStart.closedThrough), ...live };
   }
 
   /**
-   * Runs until `stop` aborts, or the attachment's epochs have changed; then stops pulling, gives the lanes their time, and saves the checkpoints. Rejects with
-   * what an operator must mend, when all that has been done.
+   * Runs until `stop` aborts, or the attachment's epochs have changed; then stops pulling, gives the lanes their time,
+   * and saves the checkpoints. Rejects with what an operator must mend, when all that has been done.
    */
   async run(stop: AbortSignal): Promise<void> {
     const lanes = this.#fanout.lanes;
@@ -208,17 +208,17 @@ export class Engine {
 
   #pipeline(
     from: number,
-    closedAt: number | undefined,
-    hand: Hand,
+    closedThrough: number | undefined,
+    onWindows: WindowHandler,
     onReopened: OnReopened,
   ): { pipeline: Pipeline; aggregator: Aggregator } {
     const { instance, tiling, epochs } = this.#attachment;
     return openPipeline(
       this.table,
       this.#settings,
-      { from, closedAt, instance, tiling },
+      { from, closedThrough, instance, tiling },
       {
-        hand,
+        onWindows,
         untilShaped: epochs && ((streamTime) => epochs.untilShaped(streamTime)),
         onReopened,
         onRejected: (reason, message) => this.#events.messageRejected(reason, message),
@@ -227,13 +227,13 @@ export class Engine {
     );
   }
 
-  #laneOf({ id, kind, sink, limits, timeoutMs, backlogBytes }: EngineSink, begin: Beginning): LaneParts {
+  #laneOf({ id, kind, sink, limits, timeoutMs, backlogBytes }: EngineSink, liveStart: LaneStart): LaneParts {
     const events = this.#events;
     const keeper = this.#attachment.keeperOf(id);
-    const own = beginningOf(id, this.#attachment);
+    const own = laneStartOf(id, this.#attachment);
     // Near the live path, a lane goes along with it from its beginning: some windows are written again.
-    const isNear = own.from >= begin.from && hasBegun(own, this.#clock.now());
-    const { from, closedAt } = isNear ? begin : own;
+    const isNear = own.from >= liveStart.from && hasBegun(own, this.#clock.now());
+    const { from, closedThrough } = isNear ? liveStart : own;
     const lane: Lane = new Lane({
       id,
       sink,
@@ -241,7 +241,7 @@ export class Engine {
       timeoutMs,
       backlogBytes,
       from,
-      closedAt,
+      closedThrough,
       replayable: this.#attachment.replayable,
       keeper,
       clock: this.#clock,
@@ -259,10 +259,10 @@ export class Engine {
       isUsable: () => lane.state === 'live' && lane.up,
       isWhole: (start) => !this.gaps.latest.some(({ from, to }) => start >= from && start < to),
       recompute: this.#recomputeFor(id),
-      closedAt: () => lane.closedAt ?? this.live.source.stats.lastSequence,
+      closedThrough: () => lane.closedThrough ?? this.live.source.stats.lastSequence,
       position: () => {
         const { lastSequence, pending } = this.live.source.stats;
-        return { read: this.live.pipeline.told, end: lastSequence + pending };
+        return { read: this.live.pipeline.reportedThrough, end: lastSequence + pending };
       },
       clock: this.#clock,
       differs: (difference, start) => events.differs(id, difference, start),
@@ -347,11 +347,11 @@ export class Engine {
 
   /** What a lane reads for itself; what it reopens there concerns that lane alone. */
   #replayFor(lane: Lane): OpenReplay {
-    return (from, closedAt, hand) => {
+    return (from, closedThrough, onWindows) => {
       const reopened: OnReopened = (starts, through) => this.#reopen([lane], starts, through);
-      const { pipeline } = this.#pipeline(from, closedAt, hand, reopened);
+      const { pipeline } = this.#pipeline(from, closedThrough, onWindows, reopened);
       return {
-        source: this.#attachment.open(from, closedAt),
+        source: this.#attachment.open(from, closedThrough),
         reader: pipeline,
         release: () => pipeline.release(),
       };
@@ -364,12 +364,12 @@ export class Engine {
     if (openAside === undefined) return undefined;
     return async (start, through, signal) => {
       let gaps = 0;
-      const open: OpenReplay = (from, closedAt, hand) => {
-        const beginning = { from, closedAt, instance, tiling };
+      const open: OpenReplay = (from, closedThrough, onWindows) => {
+        const start = { from, closedThrough, instance, tiling };
         const onGap = () => {
           gaps += 1;
         };
-        const { pipeline } = openPipeline(this.table, this.#settings, beginning, { hand, onGap });
+        const { pipeline } = openPipeline(this.table, this.#settings, start, { onWindows, onGap });
         return { source: openAside(from), reader: pipeline, release: () => pipeline.release() };
       };
       const failed = (error: unknown) => this.#events.replayFailed(sink, error);
@@ -389,10 +389,10 @@ export class Engine {
   }
 }
 
-function beginningOf(sink: string, { from, closedAt }: Attachment): Beginning {
-  return { from: from.get(sink)!, closedAt: closedAt?.get(sink) };
+function laneStartOf(sink: string, { from, closedThrough }: Attachment): LaneStart {
+  return { from: from.get(sink)!, closedThrough: closedThrough?.get(sink) };
 }
 
-function beginnings(attachment: Attachment): Beginning[] {
-  return [...attachment.from.keys()].map((sink) => beginningOf(sink, attachment));
+function laneStarts(attachment: Attachment): LaneStart[] {
+  return [...attachment.from.keys()].map((sink) => laneStartOf(sink, attachment));
 }

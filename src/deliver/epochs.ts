@@ -1,15 +1,16 @@
 /**
- * Settings that change: WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES shape the windows, so a new value begins at a boundary
- * that everybody who computes windows of the pipeline knows before he gets there.
+ * Settings that change: WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES shape the windows, so a new value begins at a
+ * boundary that everybody who computes windows of the pipeline knows before he gets there.
  *
- * That is certain without anybody waiting for anybody: an epoch begins at least `delayMs` after it was announced, by the
- * server's clock, and nobody closes a window at a stream time more than `delayMs` behind his last look.
+ * That is certain without anybody waiting for anybody: an epoch begins at least `delayMs` after it was announced, by
+ * the server's clock, and nobody closes a window at a stream time more than `delayMs` behind his last look.
  */
+
 import { isDeepStrictEqual } from 'node:util';
 import { type Epoch, floorTo, Tiling, type WindowShape } from '../aggregate/tiling.ts';
 import { backoffMs, type Clock } from '../base/clock.ts';
+import { BusError } from '../bus/bus-error.ts';
 import type { AgreedShapes, KnownShapes, ShapeStore, Shapes } from '../bus/kv/window-shapes.ts';
-import { BusError } from '../bus/read/source.ts';
 
 /** How long an announcement may take from the look at the server's clock until it is stored. */
 const ANNOUNCE_MS = 10_000;

@@ -1,6 +1,6 @@
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Lane } from './lane/lane.ts';
-import { handOut } from './lane/queue.ts';
+import { sizeWindow } from './lane/queue.ts';
 
 /** The live path's end: hands every complete window to all lanes, and waits for none (I7). */
 export class FanOut {
@@ -25,11 +25,11 @@ export class FanOut {
   }
 
   hand(windows: readonly ClosedWindow[], boundary: number, sequence: number): void {
-    const handouts = windows.map(handOut);
+    const sizedWindows = windows.map(sizeWindow);
     this.#boundary = Math.max(this.#boundary, boundary);
     this.#sequence = sequence;
     for (const lane of this.lanes) {
-      for (const handout of handouts) lane.offer(handout);
+      for (const sized of sizedWindows) lane.offer(sized);
       lane.advance(boundary, sequence);
     }
   }

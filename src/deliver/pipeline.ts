@@ -3,20 +3,21 @@ import type { Sample } from '../aggregate/sample.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
-import type { Envelope, Gap, Reader } from '../bus/read/source.ts';
-import type { Slice } from '../config/config.ts';
+import type { Envelope } from '../bus/message.ts';
+import type { Gap, Reader } from '../bus/read/source.ts';
+import type { Slice } from '../config/core-settings.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import { decompress } from '../decode/encoding.ts';
 import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
 import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
-import type { Rejection } from '../decode/rejection.ts';
-import type { Beginning } from './start-points.ts';
+import type { InputRejection } from '../decode/rejection.ts';
+import type { LaneStart } from './start-points.ts';
 
 /**
  * Takes the windows that became complete, oldest first; before `boundary` there are no others. All messages up to
  * `sequence` had been read then. The source is held back until a promise resolves.
  */
-export type Hand = (
+export type WindowHandler = (
   windows: readonly ClosedWindow[],
   boundary: number,
   sequence: number,
@@ -29,28 +30,28 @@ export interface PipelineOptions {
   readonly aggregator: Aggregator;
   /** Everything up to here had been read before. */
   readonly sequence: number;
-  readonly hand: Hand;
+  readonly onWindows: WindowHandler;
   /**
-   * Resolves when the windows that are complete at this stream time are known to be those of the tiling; undefined where
-   * they are already.
+   * Resolves when the windows that are complete at this stream time are known to be those of the tiling; undefined
+   * where they are already.
    */
   readonly untilShaped?: ((streamTime: number) => Promise<void> | undefined) | undefined;
   /**
-   * Windows that got a sample after they were handed out, up to that sequence; told before anything is handed out behind
-   * them.
+   * Windows that got a sample after they were handed out, up to that sequence; told before anything is handed out
+   * behind them.
    */
   readonly onReopened?: (starts: readonly number[], sequence: number) => void;
   readonly onGap?: (gap: Gap) => void;
   /** A message, or an element of it, that is no sample: for the log. */
-  readonly onRejected?: (reason: Rejection, message: Uint8Array) => void;
+  readonly onRejected?: (reason: InputRejection, message: Uint8Array) => void;
 }
 
 /** I8: received = rejected + decoded; every sample decoded is counted by the aggregator. */
 export interface PipelineStats {
   received: number;
-  readonly rejectedMessages: Map<Rejection, number>;
+  readonly rejectedMessages: Map<InputRejection, number>;
   /** Elements of arrays, lines, and fields of lines. */
-  readonly rejectedSamples: Map<Rejection, number>;
+  readonly rejectedSamples: Map<InputRejection, number>;
 }
 
 /** Messages in, complete windows out. The live path is one of these, and every catch-up. */
@@ -59,17 +60,17 @@ export class Pipeline implements Reader, SampleHandler {
   readonly #options: PipelineOptions;
   #sequence: number;
   #isReleased = false;
-  #told: number;
+  #reportedThrough: number;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
     this.#sequence = options.sequence;
-    this.#told = options.sequence;
+    this.#reportedThrough = options.sequence;
   }
 
   /** Of all messages up to this sequence, it was told what they reopened: not so where a shape is waited for. */
-  get told(): number {
-    return this.#told;
+  get reportedThrough(): number {
+    return this.#reportedThrough;
   }
 
   message(
@@ -107,11 +108,11 @@ export class Pipeline implements Reader, SampleHandler {
     this.#options.aggregator.add(sample, sample.streamTime, sample.sequence);
   }
 
-  rejected(reason: Rejection, message: Uint8Array): void {
+  rejected(reason: InputRejection, message: Uint8Array): void {
     this.#reject(this.stats.rejectedSamples, reason, message);
   }
 
-  rejectedMessage(reason: Rejection, message: Uint8Array): void {
+  rejectedMessage(reason: InputRejection, message: Uint8Array): void {
     this.#reject(this.stats.rejectedMessages, reason, message);
   }
 
@@ -121,7 +122,9 @@ export class Pipeline implements Reader, SampleHandler {
     return shaped === undefined ? this.#close(streamTime) : shaped.then(() => this.#close(streamTime));
   }
 
-  /** Nothing is read any more: what still waits for its windows' shape closes none, and the table may forget the series. */
+  /**
+   * Nothing is read any more: what still waits for its windows' shape closes none, and the table may forget the series.
+   */
   release(): void {
     this.#isReleased = true;
     this.#options.aggregator.release();
@@ -131,20 +134,20 @@ export class Pipeline implements Reader, SampleHandler {
     if (this.#isReleased) return undefined;
     // Some may have come while the shape was not known.
     this.flush();
-    const { aggregator, hand, onReopened } = this.#options;
+    const { aggregator, onWindows, onReopened } = this.#options;
     const reopened = aggregator.takeReopened();
     if (reopened.length > 0) onReopened?.(reopened, this.#sequence);
-    this.#told = this.#sequence;
+    this.#reportedThrough = this.#sequence;
     const before = aggregator.boundary;
     const windows = aggregator.close(streamTime);
-    if (aggregator.boundary !== before) return hand(windows, aggregator.boundary, this.#sequence);
+    if (aggregator.boundary !== before) return onWindows(windows, aggregator.boundary, this.#sequence);
   }
 
   gap(gap: Gap): void {
     this.#options.onGap?.(gap);
   }
 
-  #reject(counts: Map<Rejection, number>, reason: Rejection, message: Uint8Array): void {
+  #reject(counts: Map<InputRejection, number>, reason: InputRejection, message: Uint8Array): void {
     counts.set(reason, (counts.get(reason) ?? 0) + 1);
     this.#options.onRejected?.(reason, message);
   }
@@ -154,7 +157,7 @@ export interface PipelineSettings extends DecoderSettings {
   readonly slice: Slice;
 }
 
-export interface PipelineBeginning extends Beginning {
+export interface PipelineStart extends LaneStart {
   readonly tiling: Tiling;
   /** See `Point.instance`. */
   readonly instance: string;
@@ -164,13 +167,13 @@ export interface PipelineBeginning extends Beginning {
 export function openPipeline(
   table: SeriesTable,
   settings: PipelineSettings,
-  beginning: PipelineBeginning,
-  options: Pick<PipelineOptions, 'hand' | 'untilShaped' | 'onReopened' | 'onGap' | 'onRejected'>,
+  start: PipelineStart,
+  options: Pick<PipelineOptions, 'onWindows' | 'untilShaped' | 'onReopened' | 'onGap' | 'onRejected'>,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
   const { maxMessageBytes, slice } = settings;
-  const aggregator = new Aggregator(table, { ...beginning, slice });
+  const aggregator = new Aggregator(table, { ...start, slice });
   const decoder = makeDecoder(table, settings);
-  const sequence = beginning.closedAt ?? 0;
+  const sequence = start.closedThrough ?? 0;
   return {
     pipeline: new Pipeline({ ...options, decoder, maxMessageBytes, aggregator, sequence }),
     aggregator,

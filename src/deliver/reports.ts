@@ -1,11 +1,12 @@
 /** What lanes and pipelines tell the operator: one log line for what happens, not one for each time. */
 
+import type { Point } from '../aggregate/point.ts';
 import type { Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import type { Bus } from '../bus/connect.ts';
 import { publishRejected } from '../bus/rejected.ts';
-import type { Rejection as DecodeRejection } from '../decode/rejection.ts';
-import type { Point, Rejection } from '../sink/contract.ts';
+import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
+import type { Rejection } from '../sink/contract.ts';
 import type { StoreFailure } from './lane/writer.ts';
 
 const INTERVAL_MS = 1000;
@@ -49,7 +50,9 @@ export class Reports {
     this.#log.warn(fields, `the checkpoint could not be saved; ${then}`);
   }
 
-  /** Whether windows of another shape were announced: without knowing, they are closed no further than what is known. */
+  /**
+   * Whether windows of another shape were announced: without knowing, they are closed no further than what is known.
+   */
   epochsUnknown(error: unknown): void {
     const held = this.#seldom.admit('epochs', this.#clock.now());
     if (held === undefined) return;

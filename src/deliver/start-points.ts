@@ -1,7 +1,9 @@
 /** Where reading begins: pure arithmetic on windows and what the stream still holds. All times in ms since 1970. */
+
 import type { Tiling } from '../aggregate/tiling.ts';
+import type { StartSetting } from '../base/time-text.ts';
 import type { Checkpoint } from '../bus/kv/checkpoints.ts';
-import type { Begin, Slice } from '../config/config.ts';
+import type { Slice } from '../config/core-settings.ts';
 
 /** What a stream holds. */
 export interface StreamExtent {
@@ -11,13 +13,16 @@ export interface StreamExtent {
   readonly truncated: boolean;
 }
 
-/** The clocks of server and service are taken to be no further apart than this; windows without samples cost nothing. */
+/**
+ * The clocks of server and service are taken to be no further apart than this; windows without samples cost nothing.
+ */
 const CLOCK_MARGIN_MS = 60_000;
 
 /**
  * The first window whose samples the stream holds all. An untruncated stream holds every window that its first message
  * can reach back to (LATENESS); a truncated one only those whose earliest possible sample (MAX_AHEAD before their
- * start) is younger than its first message: one with the same stamp may have gone. The first message of an empty stream is still to come.
+ * start) is younger than its first message: one with the same stamp may have gone. The first message of an empty stream
+ * is still to come.
  */
 export function firstWholeWindow(extent: StreamExtent, tiling: Tiling, now: number): number {
   if (extent.truncated) return tiling.endOf((extent.firstTime ?? now) + tiling.maxAheadMs);
@@ -25,17 +30,17 @@ export function firstWholeWindow(extent: StreamExtent, tiling: Tiling, now: numb
 }
 
 /** The first window that a sink without a checkpoint gets: always a whole one (I3). */
-export function firstWanted(begin: Begin, extent: StreamExtent, tiling: Tiling, now: number): number {
+export function firstWanted(start: StartSetting, extent: StreamExtent, tiling: Tiling, now: number): number {
   const whole = firstWholeWindow(extent, tiling, now);
-  switch (begin.kind) {
+  switch (start.kind) {
     case 'earliest':
       return whole;
     case 'now':
       return Math.max(whole, tiling.startOf(now));
     case 'at':
-      return Math.max(whole, tiling.startOf(begin.ms));
+      return Math.max(whole, tiling.startOf(start.ms));
     default:
-      return begin satisfies never;
+      return start satisfies never;
   }
 }
 
@@ -47,16 +52,17 @@ export function readFrom(next: number, tiling: Tiling): number {
 /**
  * Where a sink goes on, given the checkpoints of all slices that it was ever written in. A slice's own checkpoint says
  * how far its own windows are; a slicing of which every slice has one says that all windows before the lowest of them
- * are confirmed, whoever's they are now. Without an own slice, what is confirmed of all. Undefined where nothing is known.
+ * are confirmed, whoever's they are now. Without an own slice, what is confirmed of all. Undefined where nothing is
+ * known.
  */
 export function resumeFrom(
-  stored: readonly { readonly slice: string; readonly checkpoint: Position }[],
+  stored: readonly { readonly slice: string; readonly checkpoint: SinkPosition }[],
   own: Slice | undefined,
-): Position | undefined {
-  const slicings = new Map<number, Map<number, Position>>();
+): SinkPosition | undefined {
+  const slicings = new Map<number, Map<number, SinkPosition>>();
   for (const { slice, checkpoint } of stored) {
     const [index = 0, of = 1] = slice.split('/').map(Number);
-    const slicing = slicings.get(of) ?? new Map<number, Position>();
+    const slicing = slicings.get(of) ?? new Map<number, SinkPosition>();
     slicings.set(of, slicing.set(index, checkpoint));
   }
   const whole = [...slicings].filter(([of, positions]) => positions.size === of);
@@ -67,10 +73,10 @@ export function resumeFrom(
   return known.length > 0 ? known.reduce((most, one) => (one.next > most.next ? one : most)) : undefined;
 }
 
-type Position = Pick<Checkpoint, 'next' | 'sequence' | 'began'>;
+type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began'>;
 
 /** The slices began at different times: the sink has all windows from where the last of them did. */
-function lowest(positions: readonly Position[]): Position {
+function lowest(positions: readonly SinkPosition[]): SinkPosition {
   const least = positions.reduce((a, b) => (b.next < a.next ? b : a));
   const begins = positions.flatMap(({ began }) => began ?? []);
   return begins.length === 0 ? least : { ...least, began: Math.max(...begins) };
@@ -80,32 +86,32 @@ function lowest(positions: readonly Position[]): Position {
 const TOGETHER_WINDOWS = 6;
 
 /** A window, and what had been read when those before it were closed; undefined where that is not known. */
-export interface Beginning {
+export interface LaneStart {
   readonly from: number;
-  readonly closedAt: number | undefined;
+  readonly closedThrough: number | undefined;
 }
 
 /**
  * Where the live path begins: at the hindmost of the lanes that are near the foremost. Those that begin in the future
  * do not count: nobody could join the live path before that.
  */
-export function liveFrom(beginnings: readonly Beginning[], tiling: Tiling, now: number): Beginning {
-  const past = beginnings.filter((beginning) => hasBegun(beginning, now));
-  if (past.length === 0) return beginnings.reduce((least, one) => (isBefore(one, least) ? one : least));
+export function liveFrom(starts: readonly LaneStart[], tiling: Tiling, now: number): LaneStart {
+  const past = starts.filter((start) => hasBegun(start, now));
+  if (past.length === 0) return starts.reduce((least, one) => (isBefore(one, least) ? one : least));
   const foremost = Math.max(...past.map(({ from }) => from));
-  const near = beginnings.filter(({ from }) => tiling.windowsBetween(from, foremost) <= TOGETHER_WINDOWS);
+  const near = starts.filter(({ from }) => tiling.windowsBetween(from, foremost) <= TOGETHER_WINDOWS);
   return near.reduce((least, one) => (isBefore(one, least) ? one : least));
 }
 
 /** A checkpoint has been reached, whatever our clock says: the server's may be ahead of it, or was. */
-export function hasBegun({ from, closedAt }: Beginning, now: number): boolean {
-  return closedAt !== undefined || from <= now;
+export function hasBegun({ from, closedThrough }: LaneStart, now: number): boolean {
+  return closedThrough !== undefined || from <= now;
 }
 
 /** Of two at the same window, the one that knows of less is on the safe side: it takes more to be news. */
-function isBefore(a: Beginning, b: Beginning): boolean {
+function isBefore(a: LaneStart, b: LaneStart): boolean {
   if (a.from !== b.from) return a.from < b.from;
-  return (a.closedAt ?? Number.POSITIVE_INFINITY) < (b.closedAt ?? Number.POSITIVE_INFINITY);
+  return (a.closedThrough ?? Number.POSITIVE_INFINITY) < (b.closedThrough ?? Number.POSITIVE_INFINITY);
 }
 
 /** The windows that messages with stream times from `fromTime` to `toTime` can belong to, as a half-open range. */

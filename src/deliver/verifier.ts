@@ -52,8 +52,11 @@ export interface VerifierOptions extends VerifySettings {
     | ((start: number, through: number, signal: AbortSignal) => Promise<Recomputed | undefined>)
     | undefined;
   /** Sequence up to which all had been read when the windows confirmed last were closed. */
-  readonly closedAt: () => number;
-  /** Sequences up to which the live path has read, and told what that reopened, and at which the stream ends as far as it knows. */
+  readonly closedThrough: () => number;
+  /**
+   * Sequences up to which the live path has read, and told what that reopened, and at which the stream ends as far as
+   * it knows.
+   */
   readonly position: () => { readonly read: number; readonly end: number };
   readonly clock: Clock;
   /** Synchronous, and must not throw. */
@@ -106,7 +109,7 @@ export class Verifier {
 
   /** Every point of the window was acknowledged, but for so many that were refused for good. */
   confirmed(window: ClosedWindow, refused: number): void {
-    const { share, digests, delayMs, clock, isUsable, closedAt } = this.#options;
+    const { share, digests, delayMs, clock, isUsable, closedThrough } = this.#options;
     if (!isChosen(window.start, share)) return;
     this.#forget(window.start);
     if (digests === undefined || refused > 0 || !isUsable() || this.#waiting.length >= MAX_WAITING) {
@@ -117,7 +120,7 @@ export class Verifier {
     this.#waiting.push({
       window: { start, windowMs, instance },
       due: clock.now() + delayMs,
-      through: Math.max(closedAt(), this.#through.get(window.start) ?? 0),
+      through: Math.max(closedThrough(), this.#through.get(window.start) ?? 0),
       written: digests.ofWindow(window).catch(() => undefined),
       keys: digests.needsKeys ? window : undefined,
       isStale: false,

@@ -43,7 +43,7 @@ export function newProgress(): Progress {
 }
 
 /** Sends until the plan is fulfilled or `signal` aborts. Resolves when the server has confirmed what it could. */
-export async function send(
+export async function publishTraffic(
   traffic: Traffic,
   plan: Plan,
   outlet: Outlet,

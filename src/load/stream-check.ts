@@ -45,7 +45,7 @@ export async function readBack(source: Source, truth: Truth, expected: number, c
 }
 
 /** A series of which the stream does not hold what was sent. */
-export interface Difference {
+export interface SeriesDifference {
   readonly name: string;
   readonly dimensionsJson: string;
   readonly sent: Total;
@@ -60,9 +60,9 @@ interface Total {
 const NOTHING: Total = { count: 0, sum: 0 };
 
 /** Both sums were added in the same order, so they must be equal to the last bit. `held`: `Truth.totals()`. */
-export function findDifferences(sent: Iterable<SentSeries>, held: Iterable<TruthRow>): Difference[] {
+export function findDifferences(sent: Iterable<SentSeries>, held: Iterable<TruthRow>): SeriesDifference[] {
   const rows = new Map([...held].map((row) => [row.series.id, row]));
-  const found: Difference[] = [];
+  const found: SeriesDifference[] = [];
   for (const { series, count, sum } of sent) {
     const dimensions = Object.entries(series.dimensions).map(([key, value]) => [key, String(value)] as const);
     const { id, name, dimensionsJson } = makeSeries(series.name, series.type, dimensions);

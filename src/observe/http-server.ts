@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { loadPage, type Page } from './page.ts';
+import { loadPage, type WebPage } from './page.ts';
 import type { Status } from './status.ts';
 
 /** Of one request, headers to the last byte: scrapes take milliseconds. */
@@ -18,10 +18,10 @@ export interface HttpOptions {
   /** Keeps the connection and tells over it what happens; false where too many listen already. */
   readonly listen: (response: ServerResponse) => boolean;
   /** Answers what begins with /control/; absent where control is off. */
-  readonly control?: ((request: IncomingMessage) => Promise<Answer>) | undefined;
+  readonly control?: ((request: IncomingMessage) => Promise<HttpReply>) | undefined;
 }
 
-export interface HttpServer {
+export interface ServiceHttp {
   /** The one listened on; interesting where 0 was asked for. */
   readonly port: number;
   close(): Promise<void>;
@@ -38,7 +38,7 @@ export class ListenError extends Error {
   }
 }
 
-export interface Answer {
+export interface HttpReply {
   readonly code: number;
   readonly type: string;
   readonly body: string;
@@ -51,7 +51,7 @@ const INDEX =
   'metrics-fanout\n\n/metrics      Prometheus\n/healthz      the process works\n/readyz       attached to the bus\n/api/status   everything, as JSON\n/api/events   what the dashboard shows, as server-sent events\n\nA browser gets the dashboard here.\n';
 
 /** Listens; rejects with a `ListenError`. */
-export async function serveHttp(options: HttpOptions): Promise<HttpServer> {
+export async function serveHttp(options: HttpOptions): Promise<ServiceHttp> {
   const page = loadPage();
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     void respond(request, response, options, page);
@@ -77,9 +77,9 @@ async function respond(
   request: IncomingMessage,
   response: ServerResponse,
   options: HttpOptions,
-  page: Page,
+  page: WebPage,
 ): Promise<void> {
-  const answered = await answer(request, response, options, page).catch((error: unknown): Answer => {
+  const answered = await answer(request, response, options, page).catch((error: unknown): HttpReply => {
     return { code: 500, type: TEXT, body: `${error instanceof Error ? error.message : 'failed'}\n` };
   });
   if (answered === 'kept') return;
@@ -94,8 +94,8 @@ async function answer(
   request: IncomingMessage,
   response: ServerResponse,
   options: HttpOptions,
-  page: Page,
-): Promise<Answer | 'kept'> {
+  page: WebPage,
+): Promise<HttpReply | 'kept'> {
   if (options.control !== undefined && request.url?.startsWith('/control/'))
     return await options.control(request);
   if (request.method !== 'GET' && request.method !== 'HEAD')

@@ -1,4 +1,7 @@
-/** What is measured over time: rates and latencies. The counters themselves are elsewhere; they are looked at each second. */
+/**
+ * What is measured over time: rates and latencies. The counters themselves are elsewhere; they are looked at each
+ * second.
+ */
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { total } from '../base/number-format.ts';
 import { type Quantiles, RecentQuantiles } from './quantiles.ts';

@@ -7,13 +7,13 @@ const TIMEOUT_MS = 5_000;
 const MAX_STATUS_BYTES = 4_000_000;
 
 /** One service at one time: what it says, or why it says nothing. */
-export type Heard =
+export type ServiceAnswer =
   | { readonly kind: 'status'; readonly url: string; readonly status: Status }
   | { readonly kind: 'silent'; readonly url: string; readonly reason: string };
 
 /** Never rejects. */
-export async function hear(url: string, signal: AbortSignal): Promise<Heard> {
-  const silent = (reason: string): Heard => ({ kind: 'silent', url, reason });
+export async function hear(url: string, signal: AbortSignal): Promise<ServiceAnswer> {
+  const silent = (reason: string): ServiceAnswer => ({ kind: 'silent', url, reason });
   try {
     const { status: code, text } = await ask(`${url}/api/status`, {
       signal: AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]),
@@ -25,7 +25,7 @@ export async function hear(url: string, signal: AbortSignal): Promise<Heard> {
       ? { kind: 'status', url, status }
       : silent('what answers there is not metrics-fanout');
   } catch (error) {
-    return silent(inWords(error));
+    return silent(silenceReason(error));
   }
 }
 
@@ -36,7 +36,7 @@ function isStatus(status: Partial<Status>): status is Status {
   return Array.isArray(status.sinks) && status.messages?.perSecond !== undefined && isCurrent;
 }
 
-function inWords(error: unknown): string {
+function silenceReason(error: unknown): string {
   if (error instanceof SyntaxError) return 'what answers there is not metrics-fanout';
   if (!(error instanceof Error)) return String(error);
   if (error.name === 'TimeoutError') return `no answer within ${TIMEOUT_MS / 1000} s`;

@@ -1,6 +1,6 @@
 /**
- * The dashboard: one HTML text with its style, its script and the chart library in it, so that a page needs nothing else
- * and a report is a file of its own. Only what has the right hash may run in it.
+ * The dashboard: one HTML text with its style, its script and the chart library in it, so that a page needs nothing
+ * else and a report is a file of its own. Only what has the right hash may run in it.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -10,7 +10,7 @@ import { fileURLToPath } from 'node:url';
 import type { Charts } from './history.ts';
 import type { View } from './view.ts';
 
-export interface Page {
+export interface WebPage {
   readonly html: string;
   readonly headers: Readonly<Record<string, string>>;
 }
@@ -78,7 +78,7 @@ function fill({ template, style, library, script }: Parts, head: string, data: s
   return template.replace(/<!-- (head|style|data|scripts) -->/g, (_, name: string) => parts[name]!);
 }
 
-export function loadPage(): Page {
+export function loadPage(): WebPage {
   const parts = readParts();
   const headers = {
     'content-security-policy': `${policy(parts, "'self'")}; frame-ancestors 'none'`,

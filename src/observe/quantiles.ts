@@ -27,8 +27,8 @@ class Span {
 }
 
 /**
- * Quantiles of what was observed lately, with the relative error of the sketch. Two spans overlap by half: the older one
- * tells, and covers at least half a period and at most a whole one.
+ * Quantiles of what was observed lately, with the relative error of the sketch. Two spans overlap by half: the older
+ * one tells, and covers at least half a period and at most a whole one.
  */
 export class RecentQuantiles {
   readonly #periodMs: number;
@@ -59,7 +59,8 @@ export class RecentQuantiles {
   #turn(now: number): void {
     const age = now - this.#young.since;
     if (age >= 0 && age < this.#periodMs / 2) return;
-    // Idle for longer than the younger span may last: it has nothing to tell any more either. Nor where the clock was set back.
+    // Idle for longer than the younger span may last: it has nothing to tell any more either. Nor where the clock was
+    // set back.
     this.#old = age >= 0 && age < this.#periodMs ? this.#young : new Span(now);
     this.#young = new Span(now);
   }

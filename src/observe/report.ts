@@ -1,10 +1,10 @@
 /** What a running service told over some time, as one HTML file. */
 
-import { amount, bytes, NONE, perSecond, seconds, total } from '../base/number-format.ts';
+import { amount, bytes, NO_VALUE, perSecond, seconds, total } from '../base/number-format.ts';
 import { History, momentOf } from './history.ts';
 import { reportPage } from './page.ts';
 import type { SinkStatus, Status } from './status.ts';
-import { type Comparison, type View, viewOf } from './view.ts';
+import { type SinkComparison, type View, viewOf } from './view.ts';
 
 /** Of a report; with more, lines would not be clearer. */
 export const MAX_SAMPLES = 720;
@@ -68,12 +68,12 @@ export class Recording {
   }
 
   /** The figures of the whole time behind those of its end. */
-  #withSummary({ comparison }: View): Comparison {
+  #withSummary({ comparison }: View): SinkComparison {
     const row = (what: string, text: (counted: Counted) => string) => ({
       what: `${what}, in all`,
       cells: this.#last.sinks.map(({ id }) => {
         const counted = this.#counted.get(id);
-        return { text: counted === undefined ? NONE : text(counted), note: '', tone: 'plain' as const };
+        return { text: counted === undefined ? NO_VALUE : text(counted), note: '', tone: 'plain' as const };
       }),
     });
     const spanSeconds = Math.max(1, (Date.parse(this.#last.now) - Date.parse(this.#first.now)) / 1000);

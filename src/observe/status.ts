@@ -9,8 +9,6 @@ import type { TopName } from '../probe/top-names.ts';
 import type { Price } from '../sink/price.ts';
 import type { Quantiles } from './quantiles.ts';
 
-export type { VerifiedWindows } from '../deliver/verifier.ts';
-
 export interface Status {
   readonly version: string;
   readonly pipeline: string;

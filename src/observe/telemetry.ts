@@ -1,7 +1,9 @@
 /** The Prometheus side: every scrape takes one Status and shows it under the names that users rely on. */
+
 import { totalmem } from 'node:os';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
-import { METRIC_TYPES, REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../sink/contract.ts';
+import { METRIC_TYPES } from '../aggregate/point.ts';
+import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../sink/contract.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
 
 type Labels = Readonly<Record<string, string>>;
@@ -40,7 +42,9 @@ const byReason = (counts: Counts): Values =>
 const perSink = (value: (sink: SinkStatus) => number) => (status: Status) =>
   status.sinks.map((sink) => [{ sink: sink.id }, value(sink)] as const);
 
-/** With a zero for every reason of the closed list: a rate over a series that was not there before would miss a step. */
+/**
+ * With a zero for every reason of the closed list: a rate over a series that was not there before would miss a step.
+ */
 const perSinkAndReason =
   (reasons: readonly string[], counts: (sink: SinkStatus) => Counts) =>
   (status: Status): Values =>

@@ -5,7 +5,7 @@ import {
   byReason,
   bytes,
   dollars,
-  NONE,
+  NO_VALUE,
   percent,
   perSecond,
   seconds,
@@ -34,7 +34,7 @@ export interface SinkCard {
 }
 
 /** The sinks side by side. */
-export interface Comparison {
+export interface SinkComparison {
   readonly sinks: readonly string[];
   readonly rows: readonly { readonly what: string; readonly cells: readonly Omit<Fact, 'what'>[] }[];
 }
@@ -43,7 +43,7 @@ export interface View {
   readonly headline: { readonly text: string; readonly tone: Tone };
   readonly source: readonly Fact[];
   readonly cards: readonly SinkCard[];
-  readonly comparison: Comparison;
+  readonly comparison: SinkComparison;
   /** What was asked, and what the estimates assume. */
   readonly notes: readonly string[];
   readonly status: Status;
@@ -84,7 +84,7 @@ function headline(status: Status): View['headline'] {
 
 /** From a time as text or in ms. */
 function clockTime(at: string | number | undefined): string {
-  return at === undefined ? NONE : `${new Date(at).toISOString().slice(11, 19)} UTC`;
+  return at === undefined ? NO_VALUE : `${new Date(at).toISOString().slice(11, 19)} UTC`;
 }
 
 export function sinkCard(sink: SinkStatus): SinkCard {
@@ -166,7 +166,7 @@ function sum(a: Counts, b: Counts): Counts {
 type Cell = Omit<Fact, 'what'>;
 
 const cell = (text: string, note = '', tone: Tone = 'plain'): Cell => ({ text, note, tone });
-const latency = (value: number | undefined): Cell => cell(value === undefined ? NONE : seconds(value));
+const latency = (value: number | undefined): Cell => cell(value === undefined ? NO_VALUE : seconds(value));
 const counted = (count: number, note: string, tone: Tone): Cell =>
   cell(amount(count), note, count > 0 ? tone : 'plain');
 
@@ -228,15 +228,15 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
   ['verified different', ({ verified }) => counted(verified.different, verified.lastDifference ?? '', 'bad')],
   ['query: sums', ({ queries }) => queryCell(queries.sums)],
   ['query: windows', ({ queries }) => queryCell(queries.windows)],
-  ['storage', ({ storedBytes }) => cell(storedBytes === null ? NONE : bytes(storedBytes))],
+  ['storage', ({ storedBytes }) => cell(storedBytes === null ? NO_VALUE : bytes(storedBytes))],
   [
     'cost a month',
-    ({ cost }) => cell(cost.usdPerMonth === null ? NONE : dollars(cost.usdPerMonth), cost.assumption),
+    ({ cost }) => cell(cost.usdPerMonth === null ? NO_VALUE : dollars(cost.usdPerMonth), cost.assumption),
   ],
 ];
 
 function queryCell(result: QueryResult | null): Cell {
-  if (result === null) return cell(NONE);
+  if (result === null) return cell(NO_VALUE);
   const { seconds: taken, rows, error, question } = result;
   if (taken === null) return cell('no answer', error ?? '', 'warn');
   return cell(seconds(taken), `${amount(rows ?? 0)} rows at ${clockTime(result.at)}; ${question}`);
@@ -262,7 +262,7 @@ function lagTone({ lagSeconds }: SinkStatus, { windows }: Status): Tone {
   return lagSeconds > expected ? 'warn' : 'plain';
 }
 
-export function comparisonOf(status: Status): Comparison {
+export function comparisonOf(status: Status): SinkComparison {
   return {
     sinks: status.sinks.map(({ id }) => id),
     rows: ROWS.filter(([what]) => what !== 'dropped' || status.source.kind === 'core').map(([what, of]) => ({

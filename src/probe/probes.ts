@@ -96,7 +96,7 @@ export class Probes {
     question: Question,
     signal: AbortSignal,
   ): Promise<QueryResult | undefined> {
-    const about = { question: inWords(question), at: new Date(this.#options.clock.now()).toISOString() };
+    const about = { question: questionText(question), at: new Date(this.#options.clock.now()).toISOString() };
     try {
       const answered = await sink.ask(question, signal);
       return answered && { ...about, ...answered, error: null };
@@ -108,7 +108,7 @@ export class Probes {
   }
 }
 
-function inWords(question: Question): string {
+function questionText(question: Question): string {
   const minutes = (question.range.to - question.range.from) / 60_000;
   if (question.kind === 'sums')
     return `sum of ${question.name} over the last ${minutes} minutes, by ${question.dimension}`;

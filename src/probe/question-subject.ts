@@ -1,7 +1,8 @@
 /** What the stores are asked about: a counter that is busy at present, and stays the same as long as it is seen. */
+import type { Series } from '../aggregate/point.ts';
 import { COUNTER } from '../aggregate/sample.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
-import type { Question, Series } from '../sink/contract.ts';
+import type { Question } from '../sink/contract.ts';
 
 /** A name with more is not asked about where there is another: a store that finds rows by series only cannot answer. */
 const MAX_SERIES = 250;

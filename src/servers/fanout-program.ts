@@ -1,12 +1,10 @@
 /** Runs this program itself as a child process, as its users do: the service, `load`. */
+
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { extname } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { spawnTied } from './server-process.ts';
+import { MAIN } from '../base/own-program.ts';
+import { spawnTied } from '../base/tied-process.ts';
 
-/** The sources where they run as they are, the build where they were compiled. */
-export const MAIN = fileURLToPath(new URL(`../main${extname(import.meta.url)}`, import.meta.url));
 /** Bounds the main thread's young heap, as `npm start` and the image do: docs/sizing.md. */
 const NODE_OPTIONS = ['--no-warnings', '--max-semi-space-size=8'];
 const KEPT_CHARACTERS = 65_536;

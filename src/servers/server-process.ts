@@ -1,12 +1,16 @@
-/** Starts real servers as child processes, for the demo and the tests: free port, ready check, no process left behind. */
-import { type ChildProcess, spawn } from 'node:child_process';
+/**
+ * Starts real servers as child processes, for the demo and the tests: free port, ready check, no process left behind.
+ */
+
+import type { ChildProcess } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { spawnTied, type TiedOptions } from '../base/tied-process.ts';
 
 /** A server that runs. `stop` ends the process and removes its data; calling it twice is fine. */
 export interface Server {
@@ -56,52 +60,6 @@ export async function freePort(): Promise<number> {
 export function temporaryFolder(name: string): { path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), `fanout-${name}-`));
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
-}
-
-/**
- * Becomes the program, and leaves a watcher behind that holds the other end of our pipe: when that ends, whatever ended
- * us, the watcher ends the program and removes its data. A word from us means that the program has ended first.
- */
-const RUN_WHILE_FD_3_IS_OPEN = `
-signal=$1; folder=$2; shift 2
-(
-  trap '' INT TERM HUP
-  [ -z "$(cat <&3)" ] || exit 0
-  kill -$signal $$
-  tenths=0
-  while kill -0 $$ && [ $tenths -lt 50 ]; do sleep 0.1; tenths=$((tenths + 1)); done
-  kill -KILL $$
-  [ -z "$folder" ] || rm -rf "$folder"
-) >/dev/null 2>&1 &
-exec "$@" 3<&-
-`;
-
-export interface TiedOptions {
-  readonly env?: NodeJS.ProcessEnv;
-  readonly uid?: number;
-  readonly gid?: number;
-  /** What ends the program when we end. */
-  readonly signal?: 'TERM' | 'QUIT' | 'KILL';
-  /** Removed after the program's end when we end first. */
-  readonly folder?: string;
-}
-
-/** Starts a program that does not outlive this process, whatever ends it, SIGKILL included. */
-export function spawnTied(command: string, args: readonly string[], options: TiedOptions = {}): ChildProcess {
-  const { signal = 'TERM', folder = '', ...rest } = options;
-  const child = spawn('sh', ['-c', RUN_WHILE_FD_3_IS_OPEN, 'sh', signal, folder, command, ...args], {
-    stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
-    // A terminal's Ctrl-C is for us alone: we decide what ends, and when.
-    detached: true,
-    ...rest,
-  });
-  // The watcher has nothing left to watch: it must not end whatever gets the same number next, and the data may be
-  // wanted again.
-  const pipe = child.stdio[3] as Socket | undefined;
-  child.once('exit', () => pipe?.end('ended'));
-  pipe?.resume();
-  pipe?.on('error', () => {});
-  return child;
 }
 
 export interface ServerProcess {

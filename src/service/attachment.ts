@@ -7,7 +7,7 @@ import { createCheckpointStore, type StoredCheckpoint } from '../bus/kv/checkpoi
 import { type AgreedShapes, createShapeStore, type ShapeStore } from '../bus/kv/window-shapes.ts';
 import { createCoreSource } from '../bus/read/core.ts';
 import { createJetStreamSource } from '../bus/read/jetstream.ts';
-import type { Start } from '../bus/read/source.ts';
+import type { ReadFrom } from '../bus/read/source.ts';
 import { ensureStream } from '../bus/stream.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { Attachment } from '../deliver/engine.ts';
@@ -64,7 +64,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
   const now = systemClock.now();
   const from = new Map<string, number>();
   const began = new Map<string, number | undefined>();
-  const closedAt = new Map<string, number>();
+  const closedThrough = new Map<string, number>();
   for (const { id, start } of sinks) {
     const ofSink = stored.filter(({ sink }) => sink === id);
     const known = resumeFrom(ofSink, core.slice);
@@ -72,7 +72,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
     from.set(id, next);
     began.set(id, known === undefined ? next : known.began);
     // 0 says that nothing had been read yet when the checkpoint was made: not where the news begins.
-    if (known !== undefined && known.sequence > 0) closedAt.set(id, known.sequence);
+    if (known !== undefined && known.sequence > 0) closedThrough.set(id, known.sequence);
     const begins = { sink: id, next: new Date(next).toISOString() };
     log.info(
       begins,
@@ -84,7 +84,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
     tiling,
     epochs,
     from,
-    closedAt,
+    closedThrough,
     replayable: true,
     keepsMs: facts.maxAgeMs,
     instance: '',
@@ -106,8 +106,8 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
   };
 }
 
-function startOf(first: number, closedAt: number | undefined, tiling: Tiling): Start {
-  const orSequence = closedAt === undefined ? undefined : closedAt + 1;
+function startOf(first: number, closedThrough: number | undefined, tiling: Tiling): ReadFrom {
+  const orSequence = closedThrough === undefined ? undefined : closedThrough + 1;
   return { kind: 'time', ms: readFrom(first, tiling), orSequence };
 }
 

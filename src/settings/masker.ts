@@ -1,5 +1,5 @@
 /** Takes known secrets out of a text, whole or in pieces. Pure. */
-import { MASK } from './setting.ts';
+import { MASK } from './url-secrets.ts';
 
 /** A shorter one is found everywhere, and protects nothing. */
 const MIN_SECRET_CHARACTERS = 4;
@@ -20,7 +20,9 @@ function inBase64(secret: string): string[] {
   });
 }
 
-/** How many characters at the end of the text are the beginning of the form, where these are not all of it nor too few. */
+/**
+ * How many characters at the end of the text are the beginning of the form, where these are not all of it nor too few.
+ */
 function overlap(text: string, form: string): number {
   for (let length = Math.min(form.length - 1, text.length); length >= MIN_SECRET_CHARACTERS; length--) {
     if (text.endsWith(form.slice(0, length))) return length;

@@ -1,5 +1,7 @@
 /** The secrets among the values of settings: what must not be in anything that people are to look at. */
-import { type Environment, MASK, type Settings, secretsOfUrl } from './setting.ts';
+
+import type { Environment, Settings } from './setting.ts';
+import { MASK, secretsOfUrl } from './url-secrets.ts';
 
 /** Credentials that are no settings of ours: those of AWS's own chain. */
 const FOREIGN = ['AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN'];

@@ -3,31 +3,9 @@
  * classifies what came back, and reads. Queues, batching, timeouts, retries with backoff and jitter, circuit breaking,
  * checkpoints and counters are the lane's alone; a sink keeps no buffer and makes no second attempt.
  */
-import { ALL_FIELDS, FIELDS, type MetricType, type Point, type Series } from '../aggregate/point.ts';
+import type { MetricType, Point, Series } from '../aggregate/point.ts';
 import type { Settings, Values } from '../settings/setting.ts';
 import type { PriceModel } from './price.ts';
-
-export type { Field, MetricType, Point, PointValues, Series } from '../aggregate/point.ts';
-export { ALL_FIELDS, FIELDS, METRIC_TYPES } from '../aggregate/point.ts';
-export { makeSeries, storedSeries } from '../aggregate/series.ts';
-export type { Settings, Values } from '../settings/setting.ts';
-export { setting } from '../settings/setting.ts';
-export type { AwsVerdict } from './aws.ts';
-export { awsErrorName, awsVerdict } from './aws.ts';
-export type { HttpAnswer, HttpRequest } from './http.ts';
-export {
-  HttpServer,
-  isUntrusted,
-  oneLine,
-  retryAfter,
-  TRUST_ADVICE,
-  transportFailure,
-  verdictOfStatus,
-} from './http.ts';
-export type { IndexedPoint, Unfit, Verdict } from './partial-writes.ts';
-export { blame, errorOf, fitting, halves, writeInParts } from './partial-writes.ts';
-export type { Price, PriceModel, Usage } from './price.ts';
-export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
 
 /** Points within the sink's limits. Keys (windowStart, series, instance) are distinct within a batch. */
 export interface Batch {
@@ -140,9 +118,13 @@ export interface Sink {
    * Several calls may be under way at once (`limits.inFlight`). A throw means "unknown": the batch is sent again.
    */
   write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome>;
-  /** What the store itself holds, in any order: read by the store's own query, in bounded memory, never from a cache. */
+  /**
+   * What the store itself holds, in any order: read by the store's own query, in bounded memory, never from a cache.
+   */
   read(range: WindowRange, signal: AbortSignal): AsyncIterable<StoredPoint>;
-  /** What the store itself holds under the keys of these points, in any order; where `read` looks through everything. */
+  /**
+   * What the store itself holds under the keys of these points, in any order; where `read` looks through everything.
+   */
   lookUp?(points: Iterable<Point>, signal: AbortSignal): AsyncIterable<StoredPoint>;
   /** Deletes the points of the batch by key; absent ones are no error. `check` clears its probe with it. */
   remove(batch: Batch, signal: AbortSignal): Promise<void>;
@@ -192,8 +174,9 @@ export interface SinkLog {
 }
 
 /**
- * How a service that runs reads windows back, to verify them. `ranges`: by `read`. `keys`: `read` would look through all
- * that the store holds, so it asks by `lookUp`, which must be there. `none`: the store keeps nothing that could be read.
+ * How a service that runs reads windows back, to verify them. `ranges`: by `read`. `keys`: `read` would look through
+ * all that the store holds, so it asks by `lookUp`, which must be there. `none`: the store keeps nothing that could be
+ * read.
  */
 export type ReadBack = 'ranges' | 'keys' | 'none';
 
@@ -231,40 +214,4 @@ export function readBackOf(module: SinkModule, config: Values<Settings>): ReadBa
 
 export function limitsOf(module: SinkModule, config: Values<Settings>): SinkLimits {
   return module.limitsBy?.(config) ?? module.limits;
-}
-
-/** Estimate of a point's encoded size in bytes, the same for every sink, so that limits and backlogs compare. */
-export function pointBytes({ series }: Point): number {
-  return POINT_BYTES + series.name.length + series.dimensionsJson.length;
-}
-
-/** Why no store holds the point, for all must hold the same; undefined where its numbers are fit. */
-export function unfitNumber(point: Point): Omit<Rejection, 'index'> | undefined {
-  for (const field of FIELDS[point.series.type]) {
-    if (!Number.isFinite(point[field])) {
-      return { reason: 'invalid_value', message: `${field} is ${point[field]}, not a finite number` };
-    }
-  }
-  if (Number.isSafeInteger(point.count)) return undefined;
-  return { reason: 'invalid_value', message: `count is ${point.count}, over 2^53 - 1 or not whole` };
-}
-
-/** Of a point, besides the text of its series. */
-export const POINT_BYTES = 160;
-
-/** Adds rows of the same key up: parts of an answer, or the parts of a window that several instances wrote. */
-export function addUp(rows: Iterable<AnswerRow>): AnswerRow[] {
-  const sums = new Map<string, AnswerRow>();
-  for (const { key, count, sum } of rows) {
-    const before = sums.get(key);
-    sums.set(key, { key, count: count + (before?.count ?? 0), sum: sum + (before?.sum ?? 0) });
-  }
-  return [...sums.values()];
-}
-
-/** The columns of a table row behind `window_start`, in the order of the README: what all SQL stores have alike. */
-export function columnValues(point: Point): (string | number | null)[] {
-  const { series, windowMs, instance } = point;
-  const { id, name, type, dimensionsJson } = series;
-  return [windowMs, id, instance, name, type, dimensionsJson, ...ALL_FIELDS.map((field) => point[field])];
 }

@@ -1,7 +1,7 @@
 /** HTTP for sinks: connections of their own, bounded answers, the caller's signal as the only clock. */
 import http, { type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import https from 'node:https';
-import { send } from '../base/http-client.ts';
+import { openRequest } from '../base/http-client.ts';
 import type { RetryReason } from './contract.ts';
 import type { Verdict } from './partial-writes.ts';
 
@@ -73,7 +73,7 @@ export class HttpServer {
       signal,
       headers: { ...this.#headers, ...headers, 'content-length': Buffer.byteLength(body) },
     };
-    return send(this.#url, requested, body);
+    return openRequest(this.#url, requested, body);
   }
 
   close(): void {

@@ -1,4 +1,7 @@
-/** Makes a sink whose errors hold none of its secrets, even where a store, or a proxy before it, says back what it was sent. */
+/**
+ * Makes a sink whose errors hold none of its secrets, even where a store, or a proxy before it, says back what it was
+ * sent.
+ */
 import { Masker } from '../settings/masker.ts';
 import { foreignSecrets, secretsIn } from '../settings/secrets.ts';
 import type { Environment, Settings, Values } from '../settings/setting.ts';

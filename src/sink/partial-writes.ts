@@ -1,7 +1,7 @@
 /** A batch in parts: points that no request can hold, and for stores that refuse a whole request for a few points. */
+import type { Point } from '../aggregate/point.ts';
 import {
   type Batch,
-  type Point,
   type RefuseReason,
   type Rejection,
   type RejectReason,
@@ -54,8 +54,9 @@ export function errorOf(
 const MAX_REQUESTS = 64;
 
 /**
- * Sends rows (`index` is the point's in the batch) and, where some are unfit, the parts that `split` makes of them, down
- * to single ones. One part is all of them: they are rejected. `rejected` holds what was found unfit before sending.
+ * Sends rows (`index` is the point's in the batch) and, where some are unfit, the parts that `split` makes of them,
+ * down to single ones. One part is all of them: they are rejected. `rejected` holds what was found unfit before
+ * sending.
  */
 export async function writeInParts<R extends { readonly index: number }, U extends Unfit = Unfit>(
   rows: readonly R[],

@@ -1,5 +1,6 @@
 /** What a store costs a month: estimates, each with the assumption that it rests on. Prices are in USD. */
-import { type Settings, setting, type Values } from '../settings/setting.ts';
+import { setting } from '../settings/builders.ts';
+import type { Settings, Values } from '../settings/setting.ts';
 
 /** What a store is used for at present. */
 export interface Usage {

@@ -1,5 +1,5 @@
+import type { Series } from '../aggregate/point.ts';
 import { matchesGlob } from '../decode/glob.ts';
-import type { Series } from '../sink/contract.ts';
 
 export interface DimensionFilter {
   readonly key: string;

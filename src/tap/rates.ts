@@ -2,7 +2,7 @@
 const MAX_KEYS = 50_000;
 const OTHERS = '(others)';
 
-export interface Row {
+export interface RateRow {
   readonly key: string;
   readonly perSecond: number;
   readonly bytesPerSecond: number;
@@ -14,8 +14,8 @@ export interface Row {
 export interface Snapshot {
   readonly seconds: number;
   /** The busiest first. */
-  readonly rows: readonly Row[];
-  readonly all: Omit<Row, 'key'>;
+  readonly rows: readonly RateRow[];
+  readonly all: Omit<RateRow, 'key'>;
 }
 
 interface Counts {
@@ -54,7 +54,7 @@ export class Rates {
   take(now: number): Snapshot {
     const seconds = Math.max(0.001, (now - this.#since) / 1000);
     this.#since = now;
-    const rows = [...this.#keys].map(([key, counts]): Row => {
+    const rows = [...this.#keys].map(([key, counts]): RateRow => {
       const perSecond = counts.now / seconds;
       const bytesPerSecond = counts.nowBytes / seconds;
       counts.total += counts.now;
@@ -64,7 +64,7 @@ export class Rates {
       return { key, perSecond, bytesPerSecond, total: counts.total, totalBytes: counts.totalBytes };
     });
     rows.sort((a, b) => b.perSecond - a.perSecond || b.total - a.total || (a.key < b.key ? -1 : 1));
-    const sum = (of: (row: Row) => number) => rows.reduce((all, row) => all + of(row), 0);
+    const sum = (of: (row: RateRow) => number) => rows.reduce((all, row) => all + of(row), 0);
     const all = {
       perSecond: sum((row) => row.perSecond),
       bytesPerSecond: sum((row) => row.bytesPerSecond),

@@ -20,7 +20,9 @@ export class Tally {
   readonly #keys: readonly string[];
   readonly #filters: Filters;
   readonly #groups = new Map<string, Group>();
-  /** What rounding took off each sum: adding many windows must not lose what each of them has exactly (Neumaier 1974). */
+  /**
+   * What rounding took off each sum: adding many windows must not lose what each of them has exactly (Neumaier 1974).
+   */
   readonly #rest = new Map<Group, number>();
 
   constructor(keys: readonly string[], filters: Filters) {

@@ -3,12 +3,12 @@ import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import { decompress } from '../decode/encoding.ts';
 import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
-import type { Rejection } from '../decode/rejection.ts';
+import type { InputRejection } from '../decode/rejection.ts';
 
 /** Series that are remembered; of more, those that were not seen lately are read anew. */
 const KEPT_SERIES = 20_000;
 
-export interface Heard {
+export interface TappedSample {
   readonly series: Series;
   readonly type: MetricType;
   readonly value: number;
@@ -20,8 +20,8 @@ export interface Heard {
 
 /** A message as the service would take it: its samples, and why parts of it would be rejected. */
 export interface Contents {
-  readonly samples: readonly Heard[];
-  readonly rejections: readonly Rejection[];
+  readonly samples: readonly TappedSample[];
+  readonly rejections: readonly InputRejection[];
 }
 
 export class TapDecoder {
@@ -41,8 +41,8 @@ export class TapDecoder {
   }
 
   #decode(payload: Uint8Array): Contents {
-    const samples: Heard[] = [];
-    const rejections: Rejection[] = [];
+    const samples: TappedSample[] = [];
+    const rejections: InputRejection[] = [];
     const handler: SampleHandler = {
       sample: ({ series: number, type, value, eventTime, weight }) => {
         const series = this.#table.series(number);

@@ -1,8 +1,9 @@
 /** Compares what a store holds with the truth, row by row. */
+
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Field, PointValues } from '../aggregate/point.ts';
-import type { SinkConfig } from '../config/config.ts';
+import type { SinkConfig } from '../config/sink-config.ts';
 import type { StoredPoint } from '../sink/contract.ts';
 import { createSink } from '../sink/masked-sink.ts';
 import { readTruth, type TruthRow } from './truth.ts';
@@ -19,7 +20,7 @@ export type ExpectedRow = Pick<TruthRow, 'windowStart' | 'series'> &
   Partial<PointValues> & { readonly instance?: string };
 
 /** A row that is not as it should be. */
-export interface Difference {
+export interface RowDifference {
   /** `extra`: the store has it, and should not, or not twice. */
   readonly kind: 'missing' | 'extra' | 'different';
   /** In ms since 1970; null where it is a total over all windows. */
@@ -35,7 +36,7 @@ export interface Difference {
 
 type Shown = number | string | null;
 
-export interface Comparison {
+export interface RowComparison {
   /** Rows of the store. */
   points: number;
   /** Sum of their counts. */
@@ -45,18 +46,25 @@ export interface Comparison {
   extra: number;
   different: number;
   /** The first of each kind. */
-  readonly examples: Difference[];
+  readonly examples: RowDifference[];
 }
 
-export function newComparison(): Comparison {
+export function newRowComparison(): RowComparison {
   return { points: 0, count: 0, equal: 0, missing: 0, extra: 0, different: 0, examples: [] };
 }
 
-export function isEqual({ missing, extra, different }: Comparison): boolean {
+export function isEqual({ missing, extra, different }: RowComparison): boolean {
   return missing + extra + different === 0;
 }
 
-export function inWords({ kind, windowStart, name, type, dimensions, fields }: Difference): string {
+export function describeDifference({
+  kind,
+  windowStart,
+  name,
+  type,
+  dimensions,
+  fields,
+}: RowDifference): string {
   const at = windowStart === null ? 'total' : new Date(windowStart).toISOString();
   const row = `${at} ${name} (${type}) ${dimensions}`;
   switch (kind) {
@@ -89,11 +97,11 @@ export class ExpectedRows {
   /** Every row must be in the store exactly once, with the same values to the last bit, and no other. */
   async compare(
     stored: AsyncIterable<StoredPoint>,
-    differs: (kind: Difference['kind'], windowStart: number | null) => void = () => {},
-  ): Promise<Comparison> {
-    const result = newComparison();
+    differs: (kind: RowDifference['kind'], windowStart: number | null) => void = () => {},
+  ): Promise<RowComparison> {
+    const result = newRowComparison();
     const found = new Uint8Array(this.size);
-    const tell = (kind: Difference['kind'], row: ExpectedRow, fields: Difference['fields'] = []) => {
+    const tell = (kind: RowDifference['kind'], row: ExpectedRow, fields: RowDifference['fields'] = []) => {
       result[kind] += 1;
       differs(kind, row.windowStart);
       keepExample(result, { kind, ...describe(row), fields });
@@ -115,7 +123,7 @@ export class ExpectedRows {
     return result;
   }
 
-  #differences(point: StoredPoint, row: ExpectedRow): Difference['fields'] {
+  #differences(point: StoredPoint, row: ExpectedRow): RowDifference['fields'] {
     const values = this.#fields.map((field) => ({
       field: field as string,
       stored: point[field] as Shown,
@@ -129,7 +137,7 @@ export class ExpectedRows {
   }
 }
 
-export function keepExample({ examples }: Comparison, difference: Difference): void {
+export function keepExample({ examples }: RowComparison, difference: RowDifference): void {
   const ofKind = examples.filter(({ kind }) => kind === difference.kind);
   if (ofKind.length < MAX_EXAMPLES) examples.push(difference);
 }
@@ -147,7 +155,7 @@ function describe({ windowStart, series }: ExpectedRow) {
 export async function compareWithTruth(
   truth: Iterable<TruthRow>,
   stored: AsyncIterable<StoredPoint>,
-): Promise<Comparison> {
+): Promise<RowComparison> {
   const rows = [...truth];
   return await new ExpectedRows(TRUTH_FIELDS, rows.length, (index) => rows[index]!).compare(stored);
 }
@@ -167,12 +175,12 @@ export async function compareSinks(
   sinks: readonly SinkConfig[],
   truth: readonly TruthRow[],
   windowMs: number,
-): Promise<Map<string, Comparison>> {
+): Promise<Map<string, RowComparison>> {
   const starts = truth.map(({ windowStart }) => windowStart!);
   const margin = MARGIN_WINDOWS * windowMs;
   const least = starts.reduce((a, b) => Math.min(a, b));
   const most = starts.reduce((a, b) => Math.max(a, b));
-  const results = new Map<string, Comparison>();
+  const results = new Map<string, RowComparison>();
   for (const config of sinks) {
     const sink = createSink(config, { info() {}, warn() {} }, process.env);
     const signal = AbortSignal.timeout(READ_TIMEOUT_MS);

@@ -1,6 +1,12 @@
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { StoredPoint, WindowRange } from '../sink/contract.ts';
-import { type Comparison, type Difference, type ExpectedRows, keepExample, newComparison } from './rows.ts';
+import {
+  type ExpectedRows,
+  keepExample,
+  newRowComparison,
+  type RowComparison,
+  type RowDifference,
+} from './rows.ts';
 
 /** Of a group that could not be read: a moment's fault must not end a long run. */
 const ATTEMPTS = 2;
@@ -13,22 +19,22 @@ export interface JudgedSink {
 }
 
 /** What is to be said of a store. Every window judged is equal, different or unknown. */
-export interface Verdict {
+export interface WindowVerdict {
   readonly windows: { readonly equal: number; readonly different: number; readonly unknown: number };
-  readonly rows: Readonly<Record<'equal' | Difference['kind'], number>>;
+  readonly rows: Readonly<Record<'equal' | RowDifference['kind'], number>>;
   /** Why windows are unknown. */
   readonly reasons: readonly string[];
-  readonly examples: readonly Difference[];
+  readonly examples: readonly RowDifference[];
 }
 
-type Counts = Record<Difference['kind'], number>;
+type Counts = Record<RowDifference['kind'], number>;
 
 /** What was found of one store so far. */
 export class SinkJudge {
   readonly sink: JudgedSink;
   readonly #tiling: Tiling;
   #windows = 0;
-  readonly #rows: Comparison = newComparison();
+  readonly #rows: RowComparison = newRowComparison();
   /** By window. */
   readonly #differing = new Map<number, Counts>();
   readonly #reasons = new Set<string>();
@@ -48,7 +54,7 @@ export class SinkJudge {
   async judge(range: WindowRange, expected: ExpectedRows, signal: AbortSignal): Promise<void> {
     for (let attempt = 1; !this.#isGivenUp && !signal.aborted; attempt++) {
       const differing = new Map<number, Counts>();
-      const differs = (kind: Difference['kind'], windowStart: number | null) => {
+      const differs = (kind: RowDifference['kind'], windowStart: number | null) => {
         const start = this.#tiling.startOf(windowStart!);
         const counts = differing.get(start) ?? { missing: 0, extra: 0, different: 0 };
         counts[kind] += 1;
@@ -66,7 +72,7 @@ export class SinkJudge {
     }
   }
 
-  #take(range: WindowRange, comparison: Comparison, differing: ReadonlyMap<number, Counts>): void {
+  #take(range: WindowRange, comparison: RowComparison, differing: ReadonlyMap<number, Counts>): void {
     this.#windows += this.#tiling.windowsBetween(range.from, range.to);
     for (const [start, counts] of differing) this.#differing.set(start, counts);
     this.#rows.points += comparison.points;
@@ -88,7 +94,7 @@ export class SinkJudge {
     examples.splice(0, examples.length, ...kept);
   }
 
-  verdict(): Verdict {
+  verdict(): WindowVerdict {
     const { from, to } = this.sink.range;
     const all = Math.round(this.#tiling.windowsBetween(from, to));
     const different = this.#differing.size;

@@ -6,7 +6,7 @@ import { ALL_FIELDS } from '../aggregate/point.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Gap } from '../bus/read/source.ts';
-import type { Hand } from '../deliver/pipeline.ts';
+import type { WindowHandler } from '../deliver/pipeline.ts';
 import { windowsTouched } from '../deliver/start-points.ts';
 import type { StoredPoint, WindowRange } from '../sink/contract.ts';
 import { ExpectedRows } from './rows.ts';
@@ -56,7 +56,7 @@ export class Verification {
     return this.#boundary;
   }
 
-  readonly hand: Hand = (windows, boundary) => {
+  readonly onWindows: WindowHandler = (windows, boundary) => {
     const { range, groupPoints = GROUP_POINTS } = this.#options;
     for (const window of windows) {
       if (window.start >= range.to) continue;

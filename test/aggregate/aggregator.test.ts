@@ -282,7 +282,7 @@ test('windows before its own that somebody was given elsewhere are reopened by w
   add(55, 9);
   expect(aggregator.takeReopened()).toEqual([]);
   // Those from 60 on were closed when all up to sequence 8 had been read.
-  aggregator.heed(60, 8);
+  aggregator.adoptWindows(60, 8);
   expect(aggregator.takeReopened()).toEqual([80]);
   add(75, 8);
   add(75, 10);

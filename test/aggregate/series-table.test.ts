@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { COUNTER, GAUGE, type Spelling } from '../../src/aggregate/sample.ts';
 import { identify, makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
-import { hashOf, NONE, Spellings } from '../../src/aggregate/spelling-table.ts';
+import { hashOf, NO_ENTRY, Spellings } from '../../src/aggregate/spelling-table.ts';
 
 function spelling(name: string, dimensions: string, type = COUNTER): Spelling {
   const bytes = Buffer.from(`#${name}${dimensions}`);
@@ -31,8 +31,8 @@ describe('spellings', () => {
             const key = JSON.stringify([name, dimensions, type]);
             const spelled = spelling(name, dimensions, type);
             const entry = spellings.find(spelled);
-            expect(entry === NONE ? undefined : spellings.seriesOf(entry)).toBe(expected.get(key));
-            if (entry !== NONE) return;
+            expect(entry === NO_ENTRY ? undefined : spellings.seriesOf(entry)).toBe(expected.get(key));
+            if (entry !== NO_ENTRY) return;
             expected.set(key, i);
             spellings.insert(spelled, i);
           });
@@ -52,7 +52,7 @@ describe('spellings', () => {
       const key = spelling(`n${i}`, `{${i % 7}}`);
       expect(spellings.find(key)).toBe(entries[i]);
       const copied = copy.find(key);
-      expect(copied === NONE ? NONE : copy.seriesOf(copied)).toBe(i % 2 === 0 ? i : NONE);
+      expect(copied === NO_ENTRY ? NO_ENTRY : copy.seriesOf(copied)).toBe(i % 2 === 0 ? i : NO_ENTRY);
     }
     expect(copy.bytes).toBeLessThan(0.51 * spellings.bytes);
   });
@@ -69,7 +69,7 @@ describe('spellings', () => {
       seen.set(hash, text);
     }
     spellings.insert(spelling('a', pair[0]), 1);
-    expect(spellings.find(spelling('a', pair[1]))).toBe(NONE);
+    expect(spellings.find(spelling('a', pair[1]))).toBe(NO_ENTRY);
     spellings.insert(spelling('a', pair[1]), 2);
     expect(pair.map((text) => spellings.seriesOf(spellings.find(spelling('a', text))))).toEqual([1, 2]);
   });

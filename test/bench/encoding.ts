@@ -1,9 +1,10 @@
 /** (f) What each sink's encoder costs a point, without its client and its store. */
+
 import { encodeItem } from '../../sinks/dynamodb/encode.ts';
 import { encodePoint } from '../../sinks/influxdb/encode.ts';
 import { toRow as toRedshiftRow } from '../../sinks/redshift/encode.ts';
 import { toRow as toSqliteRow } from '../../sinks/sqlite/encode.ts';
-import type { Point } from '../../src/sink/contract.ts';
+import type { Point } from '../../src/aggregate/point.ts';
 import { manyPoints } from '../conformance/points.ts';
 import { type Figure, figure } from './measure.ts';
 

@@ -47,7 +47,7 @@ function pipelineOf(): Pipeline {
   const tiling = Tiling.of({ windowMs: 10_000, latenessMs: 2000, maxAheadMs: 1000, maxSeries: MAX_SERIES });
   const table = new SeriesTable(MAX_SERIES);
   const aggregator = new Aggregator(table, { tiling, from: Number.NEGATIVE_INFINITY });
-  return new Pipeline({ decoder: makeDecoder(table, FORMAT), aggregator, sequence: 0, hand() {} });
+  return new Pipeline({ decoder: makeDecoder(table, FORMAT), aggregator, sequence: 0, onWindows() {} });
 }
 
 function pass(pipeline: Pipeline, chunks: readonly Chunk[]): number {

@@ -1,6 +1,6 @@
 /**
- * A window of 100,000 points goes to four stores while messages go on coming: how long the draining thread stands still,
- * and how soon all four have confirmed it. And what a million live series take of memory.
+ * A window of 100,000 points goes to four stores while messages go on coming: how long the draining thread stands
+ * still, and how soon all four have confirmed it. And what a million live series take of memory.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Status } from '../../src/observe/status.ts';

@@ -1,11 +1,13 @@
 /** (h) Telegraf doing the same job, where there is one: reads JSON from NATS, aggregates, writes to InfluxDB. */
+
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { spawnTied } from '../../src/base/tied-process.ts';
 import { startInfluxDb } from '../../src/servers/influxdb.ts';
 import { startNats } from '../../src/servers/nats.ts';
-import { spawnTied, temporaryFolder } from '../../src/servers/server-process.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { startChild } from './children.ts';
 import { cpuTimeOf, type Figure, figure } from './measure.ts';
 

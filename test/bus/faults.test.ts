@@ -45,7 +45,9 @@ function read(bus: Bus, core: ReturnType<typeof settings>) {
   return { reader, source };
 }
 
-/** Publishes with acknowledgement, again and again until the server has it: what is counted is what the stream holds. */
+/**
+ * Publishes with acknowledgement, again and again until the server has it: what is counted is what the stream holds.
+ */
 async function publishThrough(bus: Bus, from: number, to: number): Promise<void> {
   const js = bus.connection.jetstream();
   for (let i = from; i < to; i++) {

@@ -1,8 +1,8 @@
 import { unlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { BusError } from '../../src/bus/bus-error.ts';
 import { type Bus, connect } from '../../src/bus/connect.ts';
-import { BusError } from '../../src/bus/read/source.ts';
 import { ensureStream } from '../../src/bus/stream.ts';
 import { type NatsOptions, type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { freePort, temporaryFolder } from '../../src/servers/server-process.ts';

@@ -1,8 +1,8 @@
 import { RetentionPolicy, type StreamConfig } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { BusError } from '../../src/bus/bus-error.ts';
 import type { Bus } from '../../src/bus/connect.ts';
 import { connect } from '../../src/bus/connect.ts';
-import { BusError } from '../../src/bus/read/source.ts';
 import { describeStream, ensureStream, manager } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { busAt, memoryLog, publishNumbers, settings } from './support.ts';

@@ -1,14 +1,15 @@
 /** What the tests of the bus share. */
+
 import type { SubscriptionOptions } from 'nats';
 import { expect } from 'vitest';
 import type { Log } from '../../src/base/log.ts';
 import type { Bus } from '../../src/bus/connect.ts';
 import { connect } from '../../src/bus/connect.ts';
 import type { FrameSink } from '../../src/bus/frames.ts';
+import type { Envelope } from '../../src/bus/message.ts';
 import { createJetStreamSource } from '../../src/bus/read/jetstream.ts';
-import type { Envelope, Gap, Reader, Start } from '../../src/bus/read/source.ts';
-import type { CoreConfig } from '../../src/bus/sign-in.ts';
-import { CORE_SETTINGS } from '../../src/config/config.ts';
+import type { Gap, Reader, ReadFrom } from '../../src/bus/read/source.ts';
+import { CORE_SETTINGS, type CoreConfig } from '../../src/config/core-settings.ts';
 import { readSettings, type SettingError } from '../../src/settings/setting.ts';
 
 export interface Line {
@@ -85,7 +86,7 @@ export class Recorder implements Reader {
 export type Reading = ReturnType<typeof startReading>;
 
 /** A stream that is read until it is stopped; `stop` settles as the reading does. */
-export function startReading(bus: Bus, core: CoreConfig, start: Start, reader = new Recorder()) {
+export function startReading(bus: Bus, core: CoreConfig, start: ReadFrom, reader = new Recorder()) {
   const abort = new AbortController();
   const { signal } = abort;
   const source = createJetStreamSource(bus, core, { start });

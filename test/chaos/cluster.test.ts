@@ -17,7 +17,9 @@ const DOWN_MS = 4_000;
 const BETWEEN_MS = 3_000;
 const CONFIRM_MS = 90_000;
 const LEADER_MS = 30_000;
-/** A server that stood still while others wrote, and answers before it has made up for it, does so in a third of these. */
+/**
+ * A server that stood still while others wrote, and answers before it has made up for it, does so in a third of these.
+ */
 const LAGS = 20;
 const WRITES = 50;
 const LAG_MS = 50;

@@ -4,8 +4,8 @@ import type { Instances } from './instances.ts';
 
 const POLL_MS = 200;
 /**
- * How old the first window that is not confirmed may be at the head: itself, the one before it, LATENESS, IDLE_SLACK and
- * what a busy machine needs.
+ * How old the first window that is not confirmed may be at the head: itself, the one before it, LATENESS, IDLE_SLACK
+ * and what a busy machine needs.
  */
 const HEAD_WINDOWS = 5;
 

@@ -1,7 +1,7 @@
 /** What a run of chaos did and found. */
 
 import type { Status } from '../../src/observe/status.ts';
-import { type Comparison, isEqual } from '../../src/verify/rows.ts';
+import { isEqual, type RowComparison } from '../../src/verify/rows.ts';
 import type { FaultCounts } from './faults.ts';
 import type { Healing } from './heal.ts';
 import type { InstanceTotals } from './instances.ts';
@@ -17,7 +17,7 @@ export interface ChaosReport {
   /** Of the truth. */
   readonly rows: number;
   readonly samples: number;
-  readonly sinks: Readonly<Record<string, Comparison>>;
+  readonly sinks: Readonly<Record<string, RowComparison>>;
   /** By sink: rows that `verify` found equal; undefined where it did not find all equal. */
   readonly verified: Readonly<Record<string, number>> | undefined;
   readonly healing: Healing;

@@ -1,11 +1,12 @@
 /** The commands as a person at a shell meets them: help, slips of the pen, completions. */
+
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
+import { MAIN } from '../../src/base/own-program.ts';
 import { createProgram } from '../../src/commands/program.ts';
-import { MAIN } from '../../src/servers/fanout-program.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 
 /** A shell that waits for an answer that does not come. */
@@ -119,7 +120,8 @@ describe('the completion', () => {
     expect(names.filter((name) => name !== '').sort()).toEqual(offered);
   });
 
-  // What is typed at a terminal; each is answered by the rest of the one word that fits, or by the list of those that do.
+  // What is typed at a terminal; each is answered by the rest of the one word that fits, or by the list of those that
+  // do.
   it('zsh', { timeout: 2 * SHELL_TIMEOUT_MS }, () => {
     const answers = cases.map(
       ([line, offered]) => `ask $'${line}\\t' ${offered.map((word) => `'*${word}*'`).join(' ')}`,

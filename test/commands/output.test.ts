@@ -1,11 +1,12 @@
 /** What commands print, and what is known of it where nobody reads. */
+
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { MAIN } from '../../src/servers/fanout-program.ts';
+import { MAIN } from '../../src/base/own-program.ts';
 
 /** More than a pipe holds. */
 const SINKS = 5_000;

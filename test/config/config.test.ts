@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { parseTime } from '../../src/base/time-text.ts';
-import { ConfigError, loadConfig, overlap } from '../../src/config/config.ts';
-import { maskUrl, setting } from '../../src/settings/setting.ts';
+import { ConfigError, loadConfig } from '../../src/config/config.ts';
+import { overlap } from '../../src/config/core-settings.ts';
+import { setting } from '../../src/settings/builders.ts';
+import { maskUrl } from '../../src/settings/url-secrets.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'fanout-config-'));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -4,13 +4,11 @@ import {
   FIELDS,
   type Field,
   type MetricType,
-  makeSeries,
   type Point,
   type PointValues,
-  type Sink,
-  type StoredPoint,
-  type WindowRange,
-} from '../../src/sink/contract.ts';
+} from '../../src/aggregate/point.ts';
+import { makeSeries } from '../../src/aggregate/series.ts';
+import type { Sink, StoredPoint, WindowRange } from '../../src/sink/contract.ts';
 
 export const WINDOW_MS = 10_000;
 /** 2026-11-23T01:30:00Z: within an hour that some time zones have twice. */

@@ -1,6 +1,8 @@
 /** What a store answers, by its own query, must be what was written. */
+
 import { describe, expect, it } from 'vitest';
-import type { AnswerRow, Point, Question, WindowRange } from '../../src/sink/contract.ts';
+import type { Point } from '../../src/aggregate/point.ts';
+import type { AnswerRow, Question, WindowRange } from '../../src/sink/contract.ts';
 import { HOSTILE_TEXTS, makePoint, START, WINDOW_MS } from './points.ts';
 import { type Bench, PROMPT_MS, type Subject, sinkError } from './subject.ts';
 

@@ -1,12 +1,8 @@
 /** What must be in the store after a write: exactly the points, once, whoever writes them and however often. */
+
 import { describe, expect, it } from 'vitest';
-import {
-  FIELDS,
-  METRIC_TYPES,
-  type Point,
-  type RejectReason,
-  type StoredPoint,
-} from '../../src/sink/contract.ts';
+import { FIELDS, METRIC_TYPES, type Point } from '../../src/aggregate/point.ts';
+import type { RejectReason, StoredPoint } from '../../src/sink/contract.ts';
 import {
   differences,
   EVERYTHING,

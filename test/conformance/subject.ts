@@ -1,13 +1,12 @@
 /** A sink under test, made as the composition root makes it and fed as a lane feeds it. */
+
 import { expect } from 'vitest';
-import { readSettings, type SettingError } from '../../src/settings/setting.ts';
+import type { Point } from '../../src/aggregate/point.ts';
+import { readSettings, type SettingError, type Settings } from '../../src/settings/setting.ts';
 import {
   type Batch,
   limitsOf,
-  type Point,
-  pointBytes,
   type Rejection,
-  type Settings,
   type Sink,
   SinkError,
   type SinkLimits,
@@ -16,6 +15,7 @@ import {
   type WindowRange,
   type WriteOutcome,
 } from '../../src/sink/contract.ts';
+import { pointBytes } from '../../src/sink/rows.ts';
 import type { FaultProxy } from '../faults/proxy.ts';
 import { readAll } from './points.ts';
 

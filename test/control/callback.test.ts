@@ -1,11 +1,13 @@
 /** Callbacks against a real HTTP server. */
+
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { afterEach, describe, expect, test } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
-import { checkCallback, parseCallbackHosts } from '../../src/config/callback-hosts.ts';
+import { parseCallbackHosts } from '../../src/config/callback-hosts.ts';
+import { checkCallback } from '../../src/control/allowed-callback.ts';
 import { deliver, SIGNATURE_HEADER, sign } from '../../src/control/callback.ts';
 
 const SECRET = 'a secret of the callback';

@@ -2,12 +2,12 @@ import type { Series } from '../../src/aggregate/point.ts';
 import type { SeriesTable } from '../../src/aggregate/series-table.ts';
 import type { Decoder, SampleHandler } from '../../src/decode/decoder.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
-import type { Rejection } from '../../src/decode/rejection.ts';
+import type { InputRejection } from '../../src/decode/rejection.ts';
 
 /** All that a message gave: its own rejection, or a sample or a rejection for each element. */
 export interface Decoded {
-  readonly rejection: Rejection | undefined;
-  readonly elements: readonly (Rejection | { series: Series; value: number; eventTime: number })[];
+  readonly rejection: InputRejection | undefined;
+  readonly elements: readonly (InputRejection | { series: Series; value: number; eventTime: number })[];
 }
 
 export function decodeWith(table: SeriesTable, message: string | Uint8Array): Decoded {
@@ -28,11 +28,11 @@ export function decodeMessage(
   decoder: Decoder,
   message: Uint8Array,
   handler: Pick<SampleHandler, 'sample' | 'rejected'>,
-): Rejection | undefined {
-  let rejection: Rejection | undefined;
+): InputRejection | undefined {
+  let rejection: InputRejection | undefined;
   const whole = {
     ...handler,
-    rejectedMessage: (reason: Rejection) => {
+    rejectedMessage: (reason: InputRejection) => {
       rejection = reason;
     },
   };

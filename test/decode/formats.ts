@@ -3,7 +3,7 @@ import type { MetricType } from '../../src/aggregate/point.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import type { Decoder } from '../../src/decode/decoder.ts';
 import { type DecoderSettings, makeDecoder } from '../../src/decode/formats.ts';
-import type { Rejection } from '../../src/decode/rejection.ts';
+import type { InputRejection } from '../../src/decode/rejection.ts';
 
 export interface Heard {
   readonly name: string;
@@ -17,8 +17,8 @@ export interface Heard {
 
 /** All that a message gave, in order; its own rejection where it was rejected whole. */
 export interface Given {
-  readonly rejection: Rejection | undefined;
-  readonly elements: readonly (Rejection | Heard)[];
+  readonly rejection: InputRejection | undefined;
+  readonly elements: readonly (InputRejection | Heard)[];
 }
 
 export const SETTINGS: DecoderSettings = {
@@ -37,8 +37,8 @@ function decodeOne(decoder: Decoder, table: SeriesTable, message: string | Uint8
   const bytes = Buffer.from(message as string);
   const before = Buffer.from('a\\');
   const chunk = Buffer.concat([before, bytes, Buffer.from('1"=|#\n,b c=2 3\n')]);
-  const elements: (Rejection | Heard)[] = [];
-  let rejection: Rejection | undefined;
+  const elements: (InputRejection | Heard)[] = [];
+  let rejection: InputRejection | undefined;
   const handler: Parameters<Decoder['flush']>[0] = {
     sample: ({ series, value, eventTime, weight }) => {
       const { name, type, dimensions } = table.series(series);

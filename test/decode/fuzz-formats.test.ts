@@ -10,7 +10,7 @@ import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { Decoder, SampleHandler } from '../../src/decode/decoder.ts';
 import { FORMATS, type Format, makeDecoder } from '../../src/decode/formats.ts';
-import { REJECTIONS, type Rejection } from '../../src/decode/rejection.ts';
+import { type InputRejection, REJECTIONS } from '../../src/decode/rejection.ts';
 import { Pipeline } from '../../src/deliver/pipeline.ts';
 import { mutated, random } from './mutations.ts';
 
@@ -22,7 +22,13 @@ const EVERY_MESSAGES = 1000;
 const MAX_SECONDS = 3 * 3600;
 const START = 1_700_000_000_000;
 /** Mutations of such short messages do not go so far. */
-const BEYOND: readonly Rejection[] = ['empty', 'too_large', 'too_deep', 'too_many_dimensions', 'too_long'];
+const BEYOND: readonly InputRejection[] = [
+  'empty',
+  'too_large',
+  'too_deep',
+  'too_many_dimensions',
+  'too_long',
+];
 
 const SEEDS = [
   '{"name":"http.requests","type":"counter","value":3,"dimensions":{"app":"api","status":200},"timestamp":"2026-11-23T01:30:00.123456789Z"}',
@@ -87,7 +93,7 @@ function rig(metricsFormat: Format) {
     maxMessageBytes: MAX_MESSAGE_BYTES,
     aggregator,
     sequence: 0,
-    hand() {},
+    onWindows() {},
   };
   return { format: metricsFormat, pipeline: new Pipeline(options), aggregator, counted };
 }

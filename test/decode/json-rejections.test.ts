@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
 import * as limits from '../../src/decode/limits.ts';
-import type { Rejection } from '../../src/decode/rejection.ts';
+import type { InputRejection } from '../../src/decode/rejection.ts';
 import { type Decoded, decodeMessage, decodeWith, GOOD, withField } from './decoded.ts';
 
 /** Those that no JSON is rejected for. */
@@ -17,7 +17,7 @@ type OfOthers =
   | 'not_a_metric'
   | 'unknown_encoding'
   | 'bad_encoding';
-type JsonRejection = Exclude<Rejection, OfOthers>;
+type JsonRejection = Exclude<InputRejection, OfOthers>;
 
 function decode(message: string | Uint8Array): Decoded {
   return decodeWith(new SeriesTable(100), message);
@@ -244,7 +244,7 @@ describe('rejections', () => {
     for (const text of [GOOD, withField('type', '"gauge"'), good, message('1', '{}', time)])
       decodeWith(table, text);
     expect(decodeWith(table, good).elements).toMatchObject([{ value: 1 }]);
-    const faults: [string, Rejection][] = [
+    const faults: [string, InputRejection][] = [
       [message('1e999', '{"x":1}', time), 'bad_value'],
       [message('1', '', time), 'not_json'],
       [message('1', '{"x":1', time), 'not_json'],

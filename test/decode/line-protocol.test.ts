@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { MAX_MESSAGE_BYTES } from '../../src/decode/limits.ts';
-import type { Rejection } from '../../src/decode/rejection.ts';
+import type { InputRejection } from '../../src/decode/rejection.ts';
 import { decoding, type Heard } from './formats.ts';
 
 const decode = decoding({ metricsFormat: 'influx' });
@@ -27,7 +27,7 @@ describe('line protocol', () => {
     });
   });
 
-  test.each<[string, (Rejection | Heard)[]]>([
+  test.each<[string, (InputRejection | Heard)[]]>([
     ['m value=1', [gauge('m', 1)]],
     ['m value=1,v=2', [gauge('m', 1), gauge('m.v', 2)]],
     // Spaces and ends of lines.
@@ -81,7 +81,7 @@ describe('line protocol', () => {
     expect(decode(message)).toEqual({ rejection: undefined, elements });
   });
 
-  test.each<[Rejection, string]>([
+  test.each<[InputRejection, string]>([
     ['empty', ''],
     ['empty', ' \n\r\n\t'],
     ['not_line_protocol', 'm'],
@@ -206,7 +206,7 @@ test('a line that would become much more than it is, is refused at once', () => 
 interface Field {
   readonly key: string;
   readonly text: string;
-  readonly value: number | Rejection;
+  readonly value: number | InputRejection;
 }
 
 interface Model {
@@ -259,7 +259,7 @@ function render({ measurement, tags, fields, nanos }: Model): string {
   return `${measurement.replace(/[, ]/g, '\\$&')}${tagged.join('')} ${values}${time}`;
 }
 
-function expected({ measurement, tags, fields, nanos }: Model): (Rejection | Heard)[] {
+function expected({ measurement, tags, fields, nanos }: Model): (InputRejection | Heard)[] {
   const dimensions = Object.fromEntries(Object.entries(tags).filter(([, of]) => of !== ''));
   const time = nanos === undefined ? Number.NaN : Math.floor(Number(nanos / 1000n) / 1000) + 0;
   return fields.map(({ key, value: of }) => {

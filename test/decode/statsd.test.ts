@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { MAX_MESSAGE_BYTES } from '../../src/decode/limits.ts';
-import type { Rejection } from '../../src/decode/rejection.ts';
+import type { InputRejection } from '../../src/decode/rejection.ts';
 import { decoding, type Heard } from './formats.ts';
 
 const decode = decoding({ metricsFormat: 'statsd' });
@@ -22,7 +22,7 @@ const timer = (name: string, value: number, rest?: Partial<Heard>) => heard('tim
 const tagged = (dimensions: Record<string, string>) => ({ dimensions });
 
 describe('StatsD', () => {
-  test.each<[string, (Rejection | Heard)[]]>([
+  test.each<[string, (InputRejection | Heard)[]]>([
     ['a.b:3|c', [counter('a.b', 3)]],
     ['a:-3|c', [counter('a', -3)]],
     ['a:+1.5|c', [counter('a', 1.5)]],
@@ -67,7 +67,7 @@ describe('StatsD', () => {
     ['a:320|ms|#k:v|@.5', [timer('a', 320, { weight: 2, ...tagged({ k: 'v' }) })]],
     ['a:1:2|h|@0.4\nb:3|d', [timer('a', 1, { weight: 2.5 }), timer('a', 2, { weight: 2.5 }), timer('b', 3)]],
     ['a:5|g|@0.1', [gauge('a', 5)]],
-    ...['', '0', '-0.5', '1.1', '2', 'x', '1e-10', 'NaN'].map((rate): [string, Rejection[]] => [
+    ...['', '0', '-0.5', '1.1', '2', 'x', '1e-10', 'NaN'].map((rate): [string, InputRejection[]] => [
       `a:1|c|@${rate}`,
       ['bad_sample_rate'],
     ]),
@@ -104,7 +104,7 @@ describe('StatsD', () => {
     expect(decode(message)).toEqual({ rejection: undefined, elements });
   });
 
-  test.each<[Rejection, string]>([
+  test.each<[InputRejection, string]>([
     ['empty', ''],
     ['empty', ' \n\r\n'],
     ['not_statsd', 'a'],
@@ -177,7 +177,7 @@ function render({ name, values, type, each, tags, seconds, order }: Model): stri
   return `${name}:${values.join(':')}|${type}${ranked.map(({ part }) => part).join('')}`;
 }
 
-function expected({ name, values, type, each = 1, tags = {}, seconds }: Model): (Rejection | Heard)[] {
+function expected({ name, values, type, each = 1, tags = {}, seconds }: Model): (InputRejection | Heard)[] {
   const dimensions = Object.fromEntries(Object.entries(tags).filter(([, of]) => of !== ''));
   const rest = { dimensions, time: seconds === undefined ? Number.NaN : seconds * 1000 };
   return values.map((value) => {

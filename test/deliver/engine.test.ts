@@ -85,11 +85,11 @@ function setUp() {
   };
   const start = (begins: Readonly<Record<string, number>> = {}) => {
     const from = new Map(Object.keys(sinks).map((id) => [id, saved.get(id)?.next ?? begins[id] ?? 0]));
-    const closedAt = new Map([...saved].map(([id, { sequence }]) => [id, sequence]));
+    const closedThrough = new Map([...saved].map(([id, { sequence }]) => [id, sequence]));
     const attachment = {
       tiling: TILING,
       from,
-      closedAt,
+      closedThrough,
       replayable: true,
       instance: '',
       open: (first: number) => stream.source(readFrom(first, TILING), clock),

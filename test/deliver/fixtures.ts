@@ -1,13 +1,13 @@
+import type { Point } from '../../src/aggregate/point.ts';
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { SeriesRecords } from '../../src/aggregate/series-records.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
 import { digestOfRows, digestOfWindow } from '../../src/deliver/lane/digest.ts';
 import { Lane, type LaneOptions } from '../../src/deliver/lane/lane.ts';
-import { handOut } from '../../src/deliver/lane/queue.ts';
+import { sizeWindow } from '../../src/deliver/lane/queue.ts';
 import type { SinkDigests, StoreFailure } from '../../src/deliver/lane/writer.ts';
 import type {
   Batch,
-  Point,
   Rejection,
   Sink,
   StoredPoint,
@@ -39,8 +39,8 @@ export function counterWindow(
   });
 }
 
-export const handout = (number: number, size: number, sum?: (i: number) => number) =>
-  handOut(counterWindow(number, size, sum));
+export const sizedWindow = (number: number, size: number, sum?: (i: number) => number) =>
+  sizeWindow(counterWindow(number, size, sum));
 
 type Answer = WriteOutcome | Error | 'hang';
 

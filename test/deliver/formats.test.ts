@@ -26,9 +26,9 @@ function rowsOf(messages: readonly Message[], metricsFormat: Format) {
   const { pipeline } = openPipeline(
     new SeriesTable(1000),
     { ...SETTINGS, metricsFormat, metricsCounters: ['*.total'], slice: { index: 0, of: 1 } },
-    { from: Number.NEGATIVE_INFINITY, closedAt: 0, instance: '', tiling },
+    { from: Number.NEGATIVE_INFINITY, closedThrough: 0, instance: '', tiling },
     {
-      hand: (windows) => {
+      onWindows: (windows) => {
         for (const window of windows) points.push(...pointsOf(window));
       },
     },

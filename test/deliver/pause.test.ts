@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { WriteOutcome } from '../../src/sink/contract.ts';
-import { handout, laneOf, ScriptedSink, WINDOW_MS } from './fixtures.ts';
+import { laneOf, ScriptedSink, sizedWindow, WINDOW_MS } from './fixtures.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 const DOWN: WriteOutcome = { kind: 'retry', reason: 'server_error', message: 'no' };
@@ -11,12 +11,12 @@ describe('a paused lane', () => {
     const sink = new ScriptedSink();
     const { lane, told } = laneOf(clock, sink);
     void lane.run();
-    lane.offer(handout(0, 5));
+    lane.offer(sizedWindow(0, 5));
     lane.advance(WINDOW_MS, 1);
     await clock.pass(100);
     lane.pause();
     expect(lane.state).toBe('paused');
-    for (const number of [1, 2, 3]) lane.offer(handout(number, 5));
+    for (const number of [1, 2, 3]) lane.offer(sizedWindow(number, 5));
     lane.advance(4 * WINDOW_MS, 4);
     await clock.pass(60_000);
     expect([sink.batches.length, lane.backlogPoints, lane.backlogBytes]).toEqual([1, 0, 0]);
@@ -33,7 +33,7 @@ describe('a paused lane', () => {
     sink.answer = () => 'hang';
     const { lane } = laneOf(clock, sink);
     void lane.run();
-    lane.offer(handout(0, 5));
+    lane.offer(sizedWindow(0, 5));
     lane.advance(WINDOW_MS, 1);
     await clock.pass(1000);
     expect(lane.backlogBytes).toBeGreaterThan(0);
@@ -52,7 +52,7 @@ describe('a paused lane', () => {
     sink.answer = answer;
     const { lane } = laneOf(clock, sink);
     void lane.run();
-    lane.offer(handout(0, 5));
+    lane.offer(sizedWindow(0, 5));
     lane.advance(WINDOW_MS, 1);
     await clock.pass(20_000);
     lane.pause();
@@ -85,11 +85,11 @@ describe('a paused lane', () => {
     const sink = new ScriptedSink();
     const { lane } = laneOf(clock, sink);
     void lane.run();
-    lane.offer(handout(0, 3, () => 1));
+    lane.offer(sizedWindow(0, 3, () => 1));
     lane.advance(WINDOW_MS, 1);
     await clock.pass(100);
     lane.pause();
-    const rewritten = lane.rewrite([handout(0, 3, () => 2)], new AbortController().signal);
+    const rewritten = lane.rewrite([sizedWindow(0, 3, () => 2)], new AbortController().signal);
     await clock.pass(60_000);
     expect([...sink.rows.values()]).toEqual([1, 1, 1]);
     lane.resume();
@@ -106,7 +106,7 @@ describe('a paused lane', () => {
     const ended = AbortSignal.abort();
     lane.pause();
     await lane.replay([], 9 * WINDOW_MS, 9, ended);
-    await lane.replay([handout(3, 1)], 9 * WINDOW_MS, 9, ended);
+    await lane.replay([sizedWindow(3, 1)], 9 * WINDOW_MS, 9, ended);
     expect([lane.offeredTo, lane.next]).toEqual([0, 0]);
   });
 
@@ -127,7 +127,7 @@ describe('a paused lane', () => {
     sink.answer = () => DOWN;
     const { lane } = laneOf(clock, sink, { replayable: false });
     void lane.run();
-    for (let number = 0; number < 4; number++) lane.offer(handout(number, 5));
+    for (let number = 0; number < 4; number++) lane.offer(sizedWindow(number, 5));
     await clock.pass(20_000);
     lane.pause();
     const batches = sink.batches.length;
@@ -146,7 +146,7 @@ describe('a paused lane', () => {
     const running = lane.run();
     await clock.pass(100);
     lane.pause();
-    for (let number = 0; number < 20; number++) lane.offer(handout(number, 5));
+    for (let number = 0; number < 20; number++) lane.offer(sizedWindow(number, 5));
     await clock.pass(60_000);
     expect(sink.batches).toEqual([]);
     const { backlogPoints, stats } = lane;

@@ -79,15 +79,18 @@ test('I6: reading begins MAX_AHEAD before the window, where its earliest sample 
 });
 
 test('the live path begins at the hindmost of the lanes that are near the foremost', () => {
-  const at = (...froms: number[]) => froms.map((from) => ({ from, closedAt: undefined }));
-  expect(liveFrom(at(10_000, 9000, 4000, 3999), TILING, NOW)).toEqual({ from: 4000, closedAt: undefined });
+  const at = (...froms: number[]) => froms.map((from) => ({ from, closedThrough: undefined }));
+  expect(liveFrom(at(10_000, 9000, 4000, 3999), TILING, NOW)).toEqual({
+    from: 4000,
+    closedThrough: undefined,
+  });
   expect(liveFrom(at(Number.NEGATIVE_INFINITY), TILING, NOW).from).toBe(Number.NEGATIVE_INFINITY);
   // One that begins in the future drags nobody along.
   expect(liveFrom(at(NOW + 1, 5000), TILING, NOW).from).toBe(5000);
   expect(liveFrom(at(NOW + 2, NOW + 1), TILING, NOW).from).toBe(NOW + 1);
   const [less, more] = [
-    { from: 4000, closedAt: 7 },
-    { from: 4000, closedAt: 9 },
+    { from: 4000, closedThrough: 7 },
+    { from: 4000, closedThrough: 9 },
   ];
   expect([liveFrom([less, more], TILING, NOW), liveFrom([more, less], TILING, NOW)]).toEqual([less, less]);
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { CheckpointKeeper } from '../../src/deliver/lane/checkpoint-saver.ts';
-import { handout, laneOf, ScriptedSink, WINDOW_MS } from './fixtures.ts';
+import { laneOf, ScriptedSink, sizedWindow, WINDOW_MS } from './fixtures.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
 describe('stopping and checkpoints', () => {
@@ -28,7 +28,7 @@ describe('stopping and checkpoints', () => {
     const keeper = keeperOf(clock, async (next) => void saved.push(next));
     const { lane } = laneOf(clock, sink, { keeper });
     const run = lane.run();
-    for (const number of [0, 1, 2]) lane.offer(handout(number, 30));
+    for (const number of [0, 1, 2]) lane.offer(sizedWindow(number, 30));
     await lane.stop(new AbortController().signal);
     await run;
     expect(sink.rows.size).toBe(90);
@@ -44,7 +44,7 @@ describe('stopping and checkpoints', () => {
     const keeper = keeperOf(clock, async (next) => void saved.push(next));
     const { lane } = laneOf(clock, sink, { keeper });
     const run = lane.run();
-    for (const number of [0, 1]) lane.offer(handout(number, 5));
+    for (const number of [0, 1]) lane.offer(sizedWindow(number, 5));
     await clock.pass(10);
     const deadline = new AbortController();
     const stopped = lane.stop(deadline.signal);
@@ -80,7 +80,7 @@ describe('stopping and checkpoints', () => {
     const { lane } = laneOf(clock, sink, { keeper });
     void lane.run();
     for (let number = 0; number < 5; number++) {
-      lane.offer(handout(number, 5));
+      lane.offer(sizedWindow(number, 5));
       await clock.pass(1000);
     }
     expect(lane.next).toBe(5 * WINDOW_MS);

@@ -56,7 +56,7 @@ function setUp(options: Partial<VerifierOptions> = {}) {
     usable: true,
     reads: [] as number[],
     partial: 0,
-    closedAt: 0,
+    closedThrough: 0,
     position: { read: 5, end: 5 },
     answer: 'rows' as 'rows' | 'fails' | 'hangs',
   };
@@ -78,7 +78,7 @@ function setUp(options: Partial<VerifierOptions> = {}) {
     digests,
     isUsable: () => state.usable,
     isWhole: (start) => start !== state.partial,
-    closedAt: () => state.closedAt,
+    closedThrough: () => state.closedThrough,
     position: () => state.position,
     clock,
     differs: (difference) => told.push(difference),
@@ -183,7 +183,7 @@ test('a difference is told only where the stream says so too', async () => {
   truth = [counterWindow(2, 5)];
   held.set(2000, counterWindow(2, 4));
   verifier.reopened(2000, 9);
-  state.closedAt = 7;
+  state.closedThrough = 7;
   verifier.confirmed(counterWindow(2, 5), 0);
   await clock.pass(2000);
   // It is read once more, some time later.

@@ -1,7 +1,9 @@
 /** The chart with every sink on and three replicas: its pods, run as processes of their own against real servers. */
+
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { ALL_FIELDS } from '../../src/aggregate/point.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
@@ -9,7 +11,7 @@ import { type Prometheus, startPrometheus, startPrometheusReceiver } from '../..
 import { freePort, type Server } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
-import { ALL_FIELDS, type StoredPoint } from '../../src/sink/contract.ts';
+import type { StoredPoint } from '../../src/sink/contract.ts';
 import { compareSinks, compareWithTruth, isEqual } from '../../src/verify/rows.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
 import { CHART, type KubernetesObject, startRenderer, type Values } from '../helm/chart.ts';

@@ -1,7 +1,10 @@
 /** The schema of the chart's values. What a setting accepts comes from the service's own settings. */
+
 import { SINKS } from '../../sinks/index.ts';
-import { CORE_SETTINGS, SINK_SETTINGS, settingsOf } from '../../src/config/config.ts';
-import { type Setting, type Settings, setting } from '../../src/settings/setting.ts';
+import { CORE_SETTINGS } from '../../src/config/core-settings.ts';
+import { SINK_SETTINGS, settingsOf } from '../../src/config/sink-config.ts';
+import { setting } from '../../src/settings/builders.ts';
+import type { Setting, Settings } from '../../src/settings/setting.ts';
 
 type Schema = Readonly<Record<string, unknown>>;
 type Properties = Readonly<Record<string, Schema>>;

@@ -3,7 +3,9 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { SINKS } from '../../sinks/index.ts';
-import { CORE_SETTINGS, loadConfig, settingsOf } from '../../src/config/config.ts';
+import { loadConfig } from '../../src/config/config.ts';
+import { CORE_SETTINGS } from '../../src/config/core-settings.ts';
+import { settingsOf } from '../../src/config/sink-config.ts';
 import { type Setting, type Settings, variableName } from '../../src/settings/setting.ts';
 import {
   CHART,

@@ -1,9 +1,12 @@
-/** The Dockerfile as it stands, instruction by instruction, and what it makes: in plain folders, for lack of an engine. */
+/**
+ * The Dockerfile as it stands, instruction by instruction, and what it makes: in plain folders, for lack of an engine.
+ */
+
 import { type ChildProcess, spawnSync } from 'node:child_process';
 import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { DockerfileParser } from 'dockerfile-ast';
-import { spawnTied } from '../../src/servers/server-process.ts';
+import { spawnTied } from '../../src/base/tied-process.ts';
 
 export interface Instruction {
   readonly keyword: string;

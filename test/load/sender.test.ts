@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
-import { newProgress, type Outlet, type Plan, send } from '../../src/load/sender.ts';
+import { newProgress, type Outlet, type Plan, publishTraffic } from '../../src/load/sender.ts';
 import { Traffic } from '../../src/load/traffic.ts';
 
 const WINDOWS = { windowMs: 10_000, latenessMs: 2_000, maxAheadMs: 1_000 };
@@ -63,7 +63,14 @@ describe('send', () => {
   it('keeps to the rate, and stops after the time', async () => {
     const progress = newProgress();
     const plan = { ...UNTIL_STOPPED, rate: 1_234, maxMs: 10_000 };
-    await send(traffic(), plan, new Recorder(), virtualClock(), progress, new AbortController().signal);
+    await publishTraffic(
+      traffic(),
+      plan,
+      new Recorder(),
+      virtualClock(),
+      progress,
+      new AbortController().signal,
+    );
     expect(progress.messages).toBeGreaterThan(12_300);
     expect(progress.messages).toBeLessThanOrEqual(12_340);
     expect(progress.elapsedMs).toBe(10_000);
@@ -73,7 +80,7 @@ describe('send', () => {
     const progress = newProgress();
     const outlet = new Recorder();
     const plan = { ...UNTIL_STOPPED, rate, maxMessages: 5_001 };
-    await send(traffic(), plan, outlet, virtualClock(), progress, new AbortController().signal);
+    await publishTraffic(traffic(), plan, outlet, virtualClock(), progress, new AbortController().signal);
     expect(progress).toMatchObject({ messages: 5_001, unconfirmed: 0, gaveUp: false });
     expect(outlet.texts).toHaveLength(5_001);
     expect(progress.bytes).toBe(outlet.texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0));
@@ -82,7 +89,14 @@ describe('send', () => {
   it('does not overwrite what is not flushed, nor queue more than two bursts', async () => {
     const outlet = new Recorder();
     const plan = { ...UNTIL_STOPPED, maxMessages: 20_000 };
-    await send(traffic(), plan, outlet, virtualClock(), newProgress(), new AbortController().signal);
+    await publishTraffic(
+      traffic(),
+      plan,
+      outlet,
+      virtualClock(),
+      newProgress(),
+      new AbortController().signal,
+    );
     const same = traffic();
     const target = Buffer.alloc(512);
     const expected = Array.from({ length: 20_000 }, () =>
@@ -100,7 +114,7 @@ describe('send', () => {
     };
     const progress = newProgress();
     const plan = { ...UNTIL_STOPPED, rate: 1_000, maxMs: 62_000 };
-    await send(traffic(), plan, outlet, clock, progress, new AbortController().signal);
+    await publishTraffic(traffic(), plan, outlet, clock, progress, new AbortController().signal);
     expect(progress.messages).toBeLessThan(3_200);
     expect(progress.messages).toBeGreaterThan(2_000);
   });
@@ -112,7 +126,7 @@ describe('send', () => {
       if (outlet.flushes === 5) controller.abort();
     };
     const progress = newProgress();
-    await send(traffic(), UNTIL_STOPPED, outlet, virtualClock(), progress, controller.signal);
+    await publishTraffic(traffic(), UNTIL_STOPPED, outlet, virtualClock(), progress, controller.signal);
     expect(progress.messages).toBe(outlet.texts.length);
     expect(progress).toMatchObject({ unconfirmed: 0, gaveUp: false });
   });
@@ -126,7 +140,7 @@ describe('send', () => {
     };
     const progress = newProgress();
     const plan = { ...UNTIL_STOPPED, maxMessages: 20_000 };
-    await send(traffic(), plan, outlet, virtualClock(), progress, new AbortController().signal);
+    await publishTraffic(traffic(), plan, outlet, virtualClock(), progress, new AbortController().signal);
     expect(progress).toMatchObject({ messages: 20_000, unconfirmed: 2_048, gaveUp: false });
     expect(outlet.texts).toHaveLength(20_000 - 2_048);
   });
@@ -138,7 +152,7 @@ describe('send', () => {
     outlet.publish = (subject, payload) => ++calls % 10 !== 0 && publish(subject, payload);
     const progress = newProgress();
     const plan = { ...UNTIL_STOPPED, maxMessages: 1_000 };
-    await send(traffic(), plan, outlet, virtualClock(), progress, new AbortController().signal);
+    await publishTraffic(traffic(), plan, outlet, virtualClock(), progress, new AbortController().signal);
     expect(progress).toMatchObject({ messages: 1_000, unconfirmed: 100 });
   });
 
@@ -150,7 +164,14 @@ describe('send', () => {
       throw new Error('CONNECTION_CLOSED');
     };
     const progress = newProgress();
-    await send(traffic(), UNTIL_STOPPED, outlet, virtualClock(), progress, new AbortController().signal);
+    await publishTraffic(
+      traffic(),
+      UNTIL_STOPPED,
+      outlet,
+      virtualClock(),
+      progress,
+      new AbortController().signal,
+    );
     expect(progress).toMatchObject({ messages: 2_048, unconfirmed: 2_048, gaveUp: true });
   });
 });

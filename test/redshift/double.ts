@@ -1,6 +1,6 @@
 /**
- * Stands in for Redshift: a real PostgreSQL behind a proxy that reads the protocol, says that it is Redshift 1.0, refuses
- * what Redshift does not have (`rules.ts`), copies from S3 (`load.ts`), and passes on all else.
+ * Stands in for Redshift: a real PostgreSQL behind a proxy that reads the protocol, says that it is Redshift 1.0,
+ * refuses what Redshift does not have (`rules.ts`), copies from S3 (`load.ts`), and passes on all else.
  */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';

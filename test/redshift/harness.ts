@@ -1,4 +1,6 @@
-/** What the conformance suite must know of the sink's tables, on PostgreSQL and on what stands in for Redshift alike. */
+/**
+ * What the conformance suite must know of the sink's tables, on PostgreSQL and on what stands in for Redshift alike.
+ */
 import type { Postgres } from '../../src/servers/postgres.ts';
 import { makePoint, START } from '../conformance/points.ts';
 import type { Harness } from '../conformance.ts';

@@ -1,4 +1,6 @@
-/** What Redshift does not have, of that which PostgreSQL has: as its documentation says; none of it was tried on one. */
+/**
+ * What Redshift does not have, of that which PostgreSQL has: as its documentation says; none of it was tried on one.
+ */
 
 export interface Statement {
   /** As it was sent. */

@@ -2,8 +2,9 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/config.ts';
 import { secretsOf } from '../../src/config/config-secrets.ts';
+import { setting } from '../../src/settings/builders.ts';
 import { Masker } from '../../src/settings/masker.ts';
-import { defineSink, setting } from '../../src/sink/contract.ts';
+import { defineSink } from '../../src/sink/contract.ts';
 import { createSink } from '../../src/sink/masked-sink.ts';
 
 function masked(secrets: readonly string[], text: string, cuts: readonly number[] = []): string {

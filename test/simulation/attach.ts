@@ -1,6 +1,7 @@
 /** How an instance is attached: src/service/attachment.ts over the simulated stream and checkpoints. */
+
 import { Tiling } from '../../src/aggregate/tiling.ts';
-import type { Slice } from '../../src/config/config.ts';
+import type { Slice } from '../../src/config/core-settings.ts';
 import type { Attachment } from '../../src/deliver/engine.ts';
 import { EpochWatch } from '../../src/deliver/epochs.ts';
 import { CheckpointKeeper } from '../../src/deliver/lane/checkpoint-saver.ts';
@@ -32,7 +33,7 @@ export async function attachToStream(
   const { tiling } = epochs;
   const now = instance.clock.now();
   const from = new Map<string, number>();
-  const closedAt = new Map<string, number>();
+  const closedThrough = new Map<string, number>();
   for (const { id, begin } of sinks) {
     const ofSink = stored.filter(({ sink }) => sink === id);
     const first = firstWanted(begin, extent, tiling, now);
@@ -40,7 +41,7 @@ export async function attachToStream(
     const isOwn = ofSink.some(({ slice: other }) => other === sliceName);
     const known = resumeFrom(ofSink, slice);
     from.set(id, known?.next ?? first);
-    if (known !== undefined && known.sequence > 0) closedAt.set(id, known.sequence);
+    if (known !== undefined && known.sequence > 0) closedThrough.set(id, known.sequence);
     if (isOwn) continue;
     const old = slicesOf(world.scenario.slices);
     const inherits =
@@ -54,7 +55,7 @@ export async function attachToStream(
     tiling,
     epochs,
     from,
-    closedAt,
+    closedThrough,
     replayable: true,
     instance: '',
     open: (first, closed) =>

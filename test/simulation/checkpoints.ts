@@ -1,8 +1,8 @@
 /** The checkpoints that outlive the service, and one instance's way to them, with its faults. */
+import { BusError } from '../../src/bus/bus-error.ts';
 import type { Checkpoint, CheckpointStore, StoredCheckpoint } from '../../src/bus/kv/checkpoints.ts';
 import type { AgreedShapes, ShapeStore } from '../../src/bus/kv/window-shapes.ts';
-import { BusError } from '../../src/bus/read/source.ts';
-import type { Slice } from '../../src/config/config.ts';
+import type { Slice } from '../../src/config/core-settings.ts';
 import type { Instance } from './instance.ts';
 import type { CheckpointMode } from './scenario.ts';
 import type { World } from './world.ts';

@@ -1,4 +1,7 @@
-/** Plain NATS, as src/bus/read/core.ts reads it: at most once, by the time of arrival, one member of a group for each message. */
+/**
+ * Plain NATS, as src/bus/read/core.ts reads it: at most once, by the time of arrival, one member of a group for each
+ * message.
+ */
 import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/read/source.ts';
 import type { Instance } from './instance.ts';
 import { handOver, type SimMessage } from './stream.ts';

@@ -1,5 +1,5 @@
 /** What must be true when all faults are over and the service has had its time. */
-import type { Point } from '../../src/sink/contract.ts';
+import type { Point } from '../../src/aggregate/point.ts';
 import type { Instance } from './instance.ts';
 import { difference, keyOf, nameOf, Truth } from './truth.ts';
 import type { World } from './world.ts';

@@ -1,8 +1,9 @@
 /** One process of the service: what it is made of dies with it, what it has sent may still arrive. */
 
 import { backoffMs, type Clock } from '../../src/base/clock.ts';
-import { BusError, type Source } from '../../src/bus/read/source.ts';
-import type { Slice } from '../../src/config/config.ts';
+import { BusError } from '../../src/bus/bus-error.ts';
+import type { Source } from '../../src/bus/read/source.ts';
+import type { Slice } from '../../src/config/core-settings.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSink } from '../../src/deliver/engine.ts';
 import { attachToCore, attachToStream } from './attach.ts';
 import { Connection } from './connection.ts';
@@ -80,7 +81,9 @@ export class Instance {
     for (const forget of [...this.#listening]) forget();
   }
 
-  /** When all is over: ends what still waits inside a dead one, for Node keeps signals alive that somebody listens to. */
+  /**
+   * When all is over: ends what still waits inside a dead one, for Node keeps signals alive that somebody listens to.
+   */
   bury(): void {
     this.kill();
     this.#bury();
@@ -111,7 +114,7 @@ export class Instance {
     this.#stop.abort();
   }
 
-  /** As src/service/start.ts does: over all its engines. */
+  /** As src/service/session-engine.ts does: over all its engines. */
   pauseSink(id: string): void {
     this.paused.add(id);
     this.everPaused.add(id);
@@ -124,7 +127,7 @@ export class Instance {
     this.engine?.resume(id);
   }
 
-  /** As src/service/start.ts does. Resolves when it has stopped, never when it dies. */
+  /** As src/service/session.ts does. Resolves when it has stopped, never when it dies. */
   async run(): Promise<void> {
     const { scenario, slices } = this.#world;
     const slice = slices > 1 ? { index: this.index, of: slices } : { index: 0, of: 1 };

@@ -1,7 +1,8 @@
 /** What must be true at every step of a run in stream mode, each by its name in the design. */
+import type { Point } from '../../src/aggregate/point.ts';
 import type { Engine } from '../../src/deliver/engine.ts';
-import type { Point, SinkLimits } from '../../src/sink/contract.ts';
-import { pointBytes } from '../../src/sink/contract.ts';
+import type { SinkLimits } from '../../src/sink/contract.ts';
+import { pointBytes } from '../../src/sink/rows.ts';
 import { shapeAt } from '../aggregate/oracle.ts';
 import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';

@@ -1,4 +1,7 @@
-/** One consumer of the stream and its two requests, as src/bus/read/pull.ts has them, over a network that keeps the order. */
+/**
+ * One consumer of the stream and its two requests, as src/bus/read/pull.ts has them, over a network that keeps the
+ * order.
+ */
 import type { Instance } from './instance.ts';
 import type { World } from './world.ts';
 

@@ -1,5 +1,5 @@
 /** What a seed decides before a run begins: settings, sinks, and when which fault comes. */
-import type { Begin } from '../../src/config/config.ts';
+import type { StartSetting } from '../../src/base/time-text.ts';
 import type { SinkLimits } from '../../src/sink/contract.ts';
 import type { OracleSettings } from '../aggregate/oracle.ts';
 import type { Chance } from './chance.ts';
@@ -19,7 +19,7 @@ export interface SinkPlan {
   readonly limits: SinkLimits;
   readonly timeoutMs: number;
   readonly backlogBytes: number;
-  readonly begin: Begin;
+  readonly begin: StartSetting;
   /** From which start of the service on it is configured: 0 is the first. */
   readonly fromStart: number;
   readonly phases: readonly Phase[];
@@ -134,7 +134,8 @@ export function drawScenario(chance: Chance, setsBack = false): Scenario {
     mode: core ? 'core' : 'stream',
     later,
     change,
-    // An estimate of the server's clock is never ahead of it, but for a clock that was set back by less than can be told.
+    // An estimate of the server's clock is never ahead of it, but for a clock that was set back by less than can be
+    // told.
     idleSlackMs: chance.int(setBack === undefined ? 0 : 100, 1000),
     stopTimeoutMs: chance.pick([500, 3000, 10_000]),
     slices,
@@ -169,7 +170,7 @@ function drawShape(chance: Chance, windowMs: number) {
   };
 }
 
-function drawBegin(chance: Chance, streamBegins: number, standby: boolean): Begin {
+function drawBegin(chance: Chance, streamBegins: number, standby: boolean): StartSetting {
   const kinds = standby ? (['earliest', 'at'] as const) : (['earliest', 'earliest', 'at', 'now'] as const);
   const kind = chance.pick(kinds);
   return kind === 'at' ? { kind, ms: chance.int(streamBegins - 3000, START) } : { kind };
@@ -180,7 +181,7 @@ interface SinkFrame {
   readonly calmAt: number;
   readonly healedAt: number;
   readonly core: boolean;
-  readonly begin: Begin;
+  readonly begin: StartSetting;
 }
 
 function drawSinks(chance: Chance, frame: SinkFrame): SinkPlan[] {

@@ -6,7 +6,9 @@ import { drained } from './timeline.ts';
 import type { Failure } from './trace.ts';
 import { type Options, World } from './world.ts';
 
-/** With all faults over: the longest wait of a lane, a breaker, a keeper and a replay, one after the other, and more. */
+/**
+ * With all faults over: the longest wait of a lane, a breaker, a keeper and a replay, one after the other, and more.
+ */
 const LIVENESS_MS = 180_000;
 const LOOK_MS = 500;
 const STOP_MS = 60_000;

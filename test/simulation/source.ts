@@ -1,16 +1,11 @@
 /**
- * A reader of the stream that behaves as src/bus/read/jetstream.ts and src/bus/read/pull.ts do, over a network with delays: two
- * requests outstanding, so that up to two batches still come to a reader who asked for time; a probe that tells when all
- * has been read; a new consumer behind the last message whenever the old one is lost.
+ * A reader of the stream that behaves as src/bus/read/jetstream.ts and src/bus/read/pull.ts do, over a network with
+ * delays: two requests outstanding, so that up to two batches still come to a reader who asked for time; a probe that
+ * tells when all has been read; a new consumer behind the last message whenever the old one is lost.
  */
+import { BusError } from '../../src/bus/bus-error.ts';
 import { ServerClock } from '../../src/bus/read/server-clock.ts';
-import {
-  BusError,
-  newSourceStats,
-  type Reader,
-  type Source,
-  type SourceStats,
-} from '../../src/bus/read/source.ts';
+import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/read/source.ts';
 import type { Instance } from './instance.ts';
 import { SimPull } from './pull.ts';
 import { handOver } from './stream.ts';
@@ -35,7 +30,7 @@ export class SimSource implements Source {
   readonly #world: World;
   readonly #instance: Instance;
   readonly #startTime: number;
-  readonly #closedAt: number | undefined;
+  readonly #closedThrough: number | undefined;
   /** Of a look at windows that are in the stores already: what it misses is lost to nobody. */
   readonly #isAside: boolean;
   readonly #clock = new ServerClock();
@@ -45,19 +40,19 @@ export class SimSource implements Source {
   #reported = 0;
   #held: Promise<void> | undefined;
 
-  /** Reads from the first message with this stream time or a later one on, and all behind `closedAt`. */
+  /** Reads from the first message with this stream time or a later one on, and all behind `closedThrough`. */
   constructor(
     world: World,
     instance: Instance,
     startTime: number,
-    closedAt: number | undefined,
+    closedThrough: number | undefined,
     isAside = false,
   ) {
     this.#isAside = isAside;
     this.#world = world;
     this.#instance = instance;
     this.#startTime = startTime;
-    this.#closedAt = closedAt;
+    this.#closedThrough = closedThrough;
   }
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
@@ -94,7 +89,7 @@ export class SimSource implements Source {
     const stamp = this.#stamp();
     await instance.pause(chance.int(1, scenario.latencyMs));
     this.#clock.stamped(stamp, before, instance.clock.now());
-    const first = Math.min(stream.firstAt(this.#startTime), (this.#closedAt ?? Infinity) + 1);
+    const first = Math.min(stream.firstAt(this.#startTime), (this.#closedThrough ?? Infinity) + 1);
     const wanted = this.next > 0 ? this.next : first;
     const held = stream.firstSequence(timeline.now);
     this.#world.trace.add('attach', `${instance.name} at ${wanted} of ${held}`);
@@ -151,7 +146,9 @@ export class SimSource implements Source {
     return this.#hold(reader.progress(this.#reported));
   }
 
-  /** Reads the server's clock from time to time, as the source does by having it stamp something, and the stream's end. */
+  /**
+   * Reads the server's clock from time to time, as the source does by having it stamp something, and the stream's end.
+   */
   async #refresh(): Promise<void> {
     const { clock } = this.#instance;
     if (clock.now() - this.#refreshedAt < CLOCK_REFRESH_MS) return;

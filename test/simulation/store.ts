@@ -1,10 +1,10 @@
 /** A store: a keyed table that overwrites, outlives the service, and behaves as its phases say. */
+import type { Point } from '../../src/aggregate/point.ts';
 import { BACKOFF_CAP_MS } from '../../src/base/clock.ts';
 import { digestOfRows, digestOfWindow } from '../../src/deliver/lane/digest.ts';
 import type { SinkDigests } from '../../src/deliver/lane/writer.ts';
 import type {
   Batch,
-  Point,
   Rejection,
   RetryReason,
   Sink,

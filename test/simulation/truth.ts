@@ -1,5 +1,5 @@
 /** What every store must hold: the oracle's answer for the whole stream. */
-import type { Point } from '../../src/sink/contract.ts';
+import type { Point } from '../../src/aggregate/point.ts';
 import { expectedWindows, type OracleMessage, type OracleSettings } from '../aggregate/oracle.ts';
 
 export function keyOf({ windowStart, series, instance }: Point): string {

@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { decodeItem, encodeItem, keyOf, refusal, sortKeyRange } from '../../sinks/dynamodb/encode.ts';
-import { FIELDS, type Field, METRIC_TYPES, type Point } from '../../src/sink/contract.ts';
+import { FIELDS, type Field, METRIC_TYPES, type Point } from '../../src/aggregate/point.ts';
 import { HOSTILE_TEXTS, makePoint, START, WINDOW_MS } from '../conformance/points.ts';
 
 const text = fc.oneof(

@@ -1,4 +1,6 @@
-/** What only InfluxDB does: points that it drops from a batch, and every status that it and what lies before it send. */
+/**
+ * What only InfluxDB does: points that it drops from a batch, and every status that it and what lies before it send.
+ */
 
 import { once } from 'node:events';
 import { createServer, type Server as HttpServer, type RequestListener } from 'node:http';

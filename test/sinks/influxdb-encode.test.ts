@@ -11,7 +11,8 @@ import {
   tagsOf,
   unescapeText,
 } from '../../sinks/influxdb/encode.ts';
-import { ALL_FIELDS, makeSeries } from '../../src/sink/contract.ts';
+import { ALL_FIELDS } from '../../src/aggregate/point.ts';
+import { makeSeries } from '../../src/aggregate/series.ts';
 import { HOSTILE_TEXTS, makePoint } from '../conformance/points.ts';
 
 const text = fc.oneof(

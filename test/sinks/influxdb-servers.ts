@@ -33,8 +33,8 @@ export async function speaksV2(url: string): Promise<boolean> {
 
 /**
  * The v2 API before a server of 1.7 or older, as 1.8 has it: a bucket is database/retention-policy, a token is
- * user:password. A stand-in for the interface only; what is written is stored, overwritten, refused and read by the real
- * server.
+ * user:password. A stand-in for the interface only; what is written is stored, overwritten, refused and read by the
+ * real server.
  */
 export async function startV2Front(target: Server): Promise<Server> {
   const front = createServer((incoming, outgoing) => forward(incoming, outgoing, target.port));

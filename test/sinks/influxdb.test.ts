@@ -1,6 +1,6 @@
 import { describe } from 'vitest';
+import type { Point } from '../../src/aggregate/point.ts';
 import type { Server } from '../../src/servers/server-process.ts';
-import type { Point } from '../../src/sink/contract.ts';
 import { describeConformance, type Harness, type Variables } from '../conformance.ts';
 import { ADMIN, influxQl, speaksV2, startSignedIn, startV2Front, TOKEN } from './influxdb-servers.ts';
 

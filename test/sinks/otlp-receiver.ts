@@ -2,18 +2,14 @@
  * A receiver of OTLP over HTTP: requests are decoded by OpenTelemetry's own code, which protobuf's compiler made from
  * the protocol's own descriptors, and kept by series, field and time. A GET returns what it keeps, as points.
  */
+
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { gunzipSync } from 'node:zlib';
 import root from '@opentelemetry/otlp-transformer/build/src/generated/root.js';
-import {
-  ALL_FIELDS,
-  type Field,
-  METRIC_TYPES,
-  makeSeries,
-  type Series,
-  type StoredPoint,
-} from '../../src/sink/contract.ts';
+import { ALL_FIELDS, type Field, METRIC_TYPES, type Series } from '../../src/aggregate/point.ts';
+import { makeSeries } from '../../src/aggregate/series.ts';
+import type { StoredPoint } from '../../src/sink/contract.ts';
 
 /** What is used of the generated code, which comes without types. */
 interface Generated {

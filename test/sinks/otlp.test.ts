@@ -1,6 +1,7 @@
 import otlp from '../../sinks/otlp/sink.ts';
 import type { Server } from '../../src/servers/server-process.ts';
-import { defineSink, HttpServer, type Sink, type StoredPoint } from '../../src/sink/contract.ts';
+import { defineSink, type Sink, type StoredPoint } from '../../src/sink/contract.ts';
+import { HttpServer } from '../../src/sink/http.ts';
 import { describeConformance, type Harness } from '../conformance.ts';
 import { KEY, startReceiver } from './otlp-receiver.ts';
 

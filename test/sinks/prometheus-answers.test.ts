@@ -1,12 +1,15 @@
 /** How Prometheus shows what is written, what it refuses, and what every answer of a receiver means. */
+
 import type { RequestListener } from 'node:http';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { decodeLabels, labelsOf, METRIC_LABEL, metricOf } from '../../sinks/prometheus/names.ts';
 import prometheus from '../../sinks/prometheus/sink.ts';
+import type { Point } from '../../src/aggregate/point.ts';
+import { makeSeries } from '../../src/aggregate/series.ts';
 import { type ReceiverOptions, startPrometheusReceiver } from '../../src/servers/prometheus.ts';
 import { readSettings, type SettingError } from '../../src/settings/setting.ts';
-import { makeSeries, type Point, readBackOf, type Sink } from '../../src/sink/contract.ts';
+import { readBackOf, type Sink } from '../../src/sink/contract.ts';
 import {
   differences,
   EVERYTHING,

@@ -1,4 +1,6 @@
-/** What only the way by S3 can do wrong: S3 that fails, COPY that fails, objects that stay, a process that is killed. */
+/**
+ * What only the way by S3 can do wrong: S3 that fails, COPY that fails, objects that stay, a process that is killed.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';

@@ -42,7 +42,7 @@ const verdict = (verification: Verification) => verification.judges[0]!.verdict(
 test('windows are judged in groups, and forgotten', async () => {
   const store = new Store(windows(0, 10));
   const verification = verificationOf(store);
-  for (const window of windows(0, 10)) await verification.hand([window], window.start + WINDOW_MS, 0);
+  for (const window of windows(0, 10)) await verification.onWindows([window], window.start + WINDOW_MS, 0);
   expect(store.reads.map(({ from, to }) => [from / WINDOW_MS, to / WINDOW_MS])).toEqual([
     [0, 2],
     [2, 4],
@@ -63,7 +63,7 @@ test('rows of a window without samples, rows twice, and rows of an instance of c
   const store = new Store([...windows(0, 3), ...windows(4, 5)]);
   store.points.push(store.points[0]!, { ...store.points[1]!, instance: 'boot' });
   const verification = verificationOf(store, { to: 5 });
-  await verification.hand(windows(0, 3), 5 * WINDOW_MS, 0);
+  await verification.onWindows(windows(0, 3), 5 * WINDOW_MS, 0);
   const { windows: judged, rows, examples } = verdict(verification);
   expect(judged).toEqual({ equal: 3, different: 2, unknown: 0 });
   expect(rows).toEqual({ equal: 15, missing: 0, extra: 7, different: 0 });
@@ -73,9 +73,9 @@ test('rows of a window without samples, rows twice, and rows of an instance of c
 test('what messages are missing of is unknown, whatever the store has', async () => {
   const store = new Store(windows(0, 4));
   const verification = verificationOf(store);
-  await verification.hand(windows(0, 3), 3 * WINDOW_MS, 0);
+  await verification.onWindows(windows(0, 3), 3 * WINDOW_MS, 0);
   verification.gap({ fromTime: 3200, toTime: 5300, messages: 7 });
-  await verification.hand(windows(6, 9), 10 * WINDOW_MS, 0);
+  await verification.onWindows(windows(6, 9), 10 * WINDOW_MS, 0);
   const { windows: judged, reasons, rows } = verdict(verification);
   // Windows 3 to 5 are touched; the store has nothing of 6 to 8.
   expect(judged).toEqual({ equal: 4, different: 3, unknown: 3 });
@@ -88,15 +88,15 @@ test('a read that fails is tried once more, and nothing counts twice; then the s
   store.points.splice(2, 1);
   store.failures = 1;
   const verification = verificationOf(store);
-  await verification.hand(windows(0, 2), 2 * WINDOW_MS, 0);
+  await verification.onWindows(windows(0, 2), 2 * WINDOW_MS, 0);
   expect(verdict(verification)).toMatchObject({
     windows: { equal: 1, different: 1, unknown: 8 },
     rows: { equal: 9, missing: 1 },
   });
   store.failures = 2;
-  await verification.hand(windows(2, 4), 4 * WINDOW_MS, 0);
+  await verification.onWindows(windows(2, 4), 4 * WINDOW_MS, 0);
   const reads = store.reads.length;
-  await verification.hand(windows(4, 10), 10 * WINDOW_MS, 0);
+  await verification.onWindows(windows(4, 10), 10 * WINDOW_MS, 0);
   expect(store.reads.length).toBe(reads);
   expect(verdict(verification)).toMatchObject({
     windows: { equal: 1, different: 1, unknown: 8 },
@@ -108,12 +108,12 @@ test('a window that got samples after it was closed is judged again, by all that
   const sums = (i: number) => 7 + i;
   const store = new Store([counterWindow(0, 5, sums), ...windows(1, 3), counterWindow(3, 5, sums)]);
   const verification = verificationOf(store, { to: 4, groupPoints: 10 });
-  await verification.hand(windows(0, 2), 2 * WINDOW_MS, 0);
+  await verification.onWindows(windows(0, 2), 2 * WINDOW_MS, 0);
   // Window 0 has been found different; window 3 is still to come.
   verification.reopened([0], 77);
-  await verification.hand(windows(2, 4).slice(0, 1), 3 * WINDOW_MS, 0);
+  await verification.onWindows(windows(2, 4).slice(0, 1), 3 * WINDOW_MS, 0);
   verification.reopened([2000], 78);
-  await verification.hand(windows(3, 4), 4 * WINDOW_MS, 0);
+  await verification.onWindows(windows(3, 4), 4 * WINDOW_MS, 0);
   expect(verdict(verification).windows).toEqual({ equal: 1, different: 1, unknown: 2 });
   const asked: [number, number][] = [];
   await verification.judgeAgain(async (start, through) => {
@@ -138,6 +138,6 @@ test('by name', async () => {
   const read = (part: WindowRange) => onlyMatching(store.read(part), matches);
   const sinks = [{ id: 's', range, read }];
   const verification = new Verification({ tiling: TILING, range, sinks, matches, signal: never });
-  await verification.hand(windows(0, 2), range.to, 0);
+  await verification.onWindows(windows(0, 2), range.to, 0);
   expect(verdict(verification).rows).toEqual({ equal: 8, missing: 0, extra: 0, different: 0 });
 });

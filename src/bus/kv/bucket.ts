@@ -1,9 +1,10 @@
 /** The key-value bucket that holds all that outlives an instance. */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ErrorCode, type KV, NatsError, StorageType } from 'nats';
+import { BusError } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { apiErrorCode, jetstreamError } from '../errors.ts';
-import { BusError } from '../read/source.ts';
 import { API_TIMEOUT_MS, streamExists } from '../stream.ts';
 
 export const BUCKET = 'fanout-checkpoints';
@@ -33,7 +34,8 @@ export async function openBucket(bus: Bus, replicas: number): Promise<KV> {
       replicas,
       max_bytes: MAX_BUCKET_BYTES,
       maxValueSize: MAX_VALUE_BYTES,
-      // By the leader: of a cluster's servers, any answers the other requests, also one that lags, and tells of the past.
+      // By the leader: of a cluster's servers, any answers the other requests, also one that lags, and tells of the
+      // past.
       allow_direct: false,
       timeout: API_TIMEOUT_MS,
     });

@@ -1,9 +1,10 @@
 /** Checkpoints in a NATS key-value bucket: one key per pipeline, sink and slice, written with compare-and-set. */
+
 import type { KV } from 'nats';
 import type { WindowShape } from '../../aggregate/tiling.ts';
 import type { Config } from '../../config/config.ts';
+import { BusError } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
-import { BusError } from '../read/source.ts';
 import { BUCKET, Bucket, isConflict, MAX_CONFLICTS } from './bucket.ts';
 
 /** How far a sink is. */
@@ -42,7 +43,9 @@ export interface CheckpointStore {
 
 type Configured = Pick<Config['core'], 'pipeline' | 'slice'>;
 
-/** `replicas`: of the bucket, should it be missing; as many as the stream has, or it would not survive what that does. */
+/**
+ * `replicas`: of the bucket, should it be missing; as many as the stream has, or it would not survive what that does.
+ */
 export function createCheckpointStore(bus: Bus, core: Configured, replicas: number): CheckpointStore {
   return new BucketStore(bus, core, replicas);
 }

@@ -1,9 +1,13 @@
-/** What shaped a pipeline's windows, and from when on: an entry of the checkpoints' bucket, written with compare-and-set. */
+/**
+ * What shaped a pipeline's windows, and from when on: an entry of the checkpoints' bucket, written with
+ * compare-and-set.
+ */
+
 import type { KV } from 'nats';
 import { type Epoch, Tiling } from '../../aggregate/tiling.ts';
 import { type Config, windowShape } from '../../config/config.ts';
+import { BusError } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
-import { BusError } from '../read/source.ts';
 import { BUCKET, Bucket, bucketExists, isConflict, MAX_CONFLICTS, readServerTime } from './bucket.ts';
 
 export interface Shapes {
@@ -22,8 +26,9 @@ export interface KnownShapes {
 export interface ShapeStore {
   load(): Promise<KnownShapes>;
   /**
-   * Stores what `plan` makes of what is known; nothing where that is undefined, as it may be where something is known. It may be asked again, where another
-   * writer came first. From the time that it is told, storing takes no longer than one call may take.
+   * Stores what `plan` makes of what is known; nothing where that is undefined, as it may be where something is known.
+   * It may be asked again, where another writer came first. From the time that it is told, storing takes no longer than
+   * one call may take.
    */
   change(plan: (known: KnownShapes) => Shapes | undefined): Promise<AgreedShapes>;
 }

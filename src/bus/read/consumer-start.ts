@@ -2,23 +2,26 @@
 import { type ConsumerConfig, DeliverPolicy } from 'nats';
 import type { Bus } from '../connect.ts';
 import { manager, type StreamFacts } from '../stream.ts';
-import type { Gap, Start } from './source.ts';
+import type { Gap, ReadFrom } from './source.ts';
 
 export const NANOS_PER_MS = 1_000_000n;
 const NANOS_PER_SECOND = 1_000_000_000n;
 
 /** The last message that was handed over. */
-export interface Position {
+export interface LastRead {
   readonly sequence: number;
   /** Nanoseconds since 1970. */
   readonly nanos: bigint;
-  /** The sequence that was to come next: further behind where a gap was told; 0 where the stream was known to be replaced. */
+  /**
+   * The sequence that was to come next: further behind where a gap was told; 0 where the stream was known to be
+   * replaced.
+   */
   readonly next: number;
   /** When the stream was made from which it was to come. */
   readonly created: string;
 }
 
-export interface Beginning {
+export interface ConsumerStart {
   readonly deliver: Partial<ConsumerConfig>;
   /** The sequence that comes next; 0 where that is not known. */
   readonly next: number;
@@ -28,7 +31,7 @@ export interface Beginning {
 }
 
 /** Begins where the caller wants to start. */
-export function beginAt(start: Start, facts: StreamFacts, nowMs: number): Beginning {
+export function startAt(start: ReadFrom, facts: StreamFacts, nowMs: number): ConsumerStart {
   switch (start.kind) {
     case 'earliest':
       return { deliver: { deliver_policy: DeliverPolicy.All }, next: 0 };
@@ -46,12 +49,12 @@ export function beginAt(start: Start, facts: StreamFacts, nowMs: number): Beginn
 }
 
 /** Begins behind the last message that was handed over, or behind the gap that was told of already. */
-export async function beginBehind(
-  last: Position,
+export async function startAfter(
+  last: LastRead,
   facts: StreamFacts,
   bus: Bus,
   nowMs: number,
-): Promise<Beginning> {
+): Promise<ConsumerStart> {
   const lastMs = Number(last.nanos / NANOS_PER_MS);
   // Our clock may be behind the server's.
   const latestMs = Math.max(lastMs, Math.floor(nowMs));
@@ -72,7 +75,7 @@ export async function beginBehind(
   };
 }
 
-function fromSequence(sequence: number, fromTime: number, facts: StreamFacts, nowMs: number): Beginning {
+function fromSequence(sequence: number, fromTime: number, facts: StreamFacts, nowMs: number): ConsumerStart {
   if (sequence > facts.lastSequence + 1) {
     return {
       deliver: { deliver_policy: DeliverPolicy.All },
@@ -91,7 +94,7 @@ function fromSequence(sequence: number, fromTime: number, facts: StreamFacts, no
 
 /** A start by time cannot know what retention removed behind it, unless it knows what was consumed before. */
 function gapAtTime(
-  start: Extract<Start, { kind: 'time' }>,
+  start: Extract<ReadFrom, { kind: 'time' }>,
   facts: StreamFacts,
   nowMs: number,
 ): Gap | undefined {
@@ -106,7 +109,7 @@ function gapAtTime(
  * Whether the stream is another one than the one read so far: deleted and made again, or set back by a server that
  * lost what it had not yet written. Then the last message is not there, or another one has its number.
  */
-async function isReplaced(last: Position, facts: StreamFacts, bus: Bus): Promise<boolean> {
+async function isReplaced(last: LastRead, facts: StreamFacts, bus: Bus): Promise<boolean> {
   if (last.sequence > facts.lastSequence) return true;
   if (last.sequence < facts.firstSequence) return false;
   try {

@@ -3,19 +3,14 @@
  * not arrive (no connection, or the server dropped us as a slow consumer) is lost without a trace at the server.
  */
 
-import type { Bus, Incoming } from '../connect.ts';
+import type { CoreConfig } from '../../config/core-settings.ts';
+import type { BusError } from '../bus-error.ts';
+import type { Bus } from '../connect.ts';
 import { closedForGood } from '../errors.ts';
-import type { CoreConfig } from '../sign-in.ts';
+import type { Envelope, Incoming } from '../message.ts';
 import { TICK_MS } from './pull.ts';
 import { steadyNow } from './server-clock.ts';
-import {
-  type BusError,
-  type Envelope,
-  newSourceStats,
-  type Reader,
-  type Source,
-  type SourceStats,
-} from './source.ts';
+import { newSourceStats, type Reader, type Source, type SourceStats } from './source.ts';
 
 /** What is still handed over to a reader that asked for time; the bus cannot be held back, so the rest is dropped. */
 const MAX_HELD_MESSAGES = 100_000;

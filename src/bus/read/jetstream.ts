@@ -1,29 +1,30 @@
 /**
  * The JetStream source: every message of the stream once and in order, whatever happens to connection, consumer or
- * server in between. It holds no state at the server: its consumer is ephemeral, in memory and without acknowledgements,
- * and is made again behind the last message whenever it is lost.
+ * server in between. It holds no state at the server: its consumer is ephemeral, in memory and without
+ * acknowledgements, and is made again behind the last message whenever it is lost.
  */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { AckPolicy, type ConsumerInfo, nanos } from 'nats';
 import { Quiet } from '../../base/log.ts';
+import type { CoreConfig } from '../../config/core-settings.ts';
 import type { Bus } from '../connect.ts';
 import { closedForGood, isTransient, jetstreamError } from '../errors.ts';
 import { openBucket, readServerTime } from '../kv/bucket.ts';
-import type { CoreConfig } from '../sign-in.ts';
+import type { Envelope } from '../message.ts';
 import { describeStream, ensureStream, manager, type StreamConfigured, type StreamFacts } from '../stream.ts';
 import { covers, uncovered } from '../subjects.ts';
-import { type Beginning, beginAt, beginBehind, NANOS_PER_MS } from './consumer-start.ts';
+import { type ConsumerStart, NANOS_PER_MS, startAfter, startAt } from './consumer-start.ts';
 import { Pull, type PullEnd } from './pull.ts';
 import type { ReplySubject } from './reply-subject.ts';
 import { ServerClock, steadyNow } from './server-clock.ts';
 import {
-  type Envelope,
   type Gap,
   newSourceStats,
   type Reader,
+  type ReadFrom,
   type Source,
   type SourceStats,
-  type Start,
 } from './source.ts';
 
 /** The server removes a consumer of ours after so long without requests. */
@@ -35,7 +36,7 @@ const CLOCK_REFRESH_MS = 15_000;
 const REPEAT_LOG_MS = 60_000;
 
 export interface JetStreamOptions {
-  readonly start: Start;
+  readonly start: ReadFrom;
   /** Milliseconds by a clock that is never set back; not necessarily those of the server. */
   readonly now?: () => number;
   /** In [0, 1): spreads the retries. */
@@ -55,7 +56,7 @@ class JetStreamSource implements Source {
   readonly #bus: Bus;
   readonly #core: Configured;
   /** Moves on with what was reported as a gap, so that nothing is reported twice. */
-  #start: Start;
+  #start: ReadFrom;
   readonly #now: () => number;
   readonly #random: () => number;
   readonly #isPassive: boolean;
@@ -129,29 +130,29 @@ class JetStreamSource implements Source {
     // A stream that is deleted under us is made again, as the service does at its start.
     const isToBeMade = this.#isAttached && !this.#isPassive;
     const facts = await (isToBeMade ? ensureStream : describeStream)(this.#bus, this.#core);
-    let beginning = await this.#beginning(facts);
-    let info = await this.#makeConsumer(facts.name, beginning);
+    let consumerStart = await this.#consumerStart(facts);
+    let info = await this.#makeConsumer(facts.name, consumerStart);
     const earlier = this.stats.lastSequence > 0 ? undefined : earlierSequence(this.#start, info);
     if (earlier !== undefined) {
       this.#deleteConsumer(facts.name, info.name);
-      beginning = beginAt(earlier, facts, this.#now());
-      info = await this.#makeConsumer(facts.name, beginning);
+      consumerStart = startAt(earlier, facts, this.#now());
+      info = await this.#makeConsumer(facts.name, consumerStart);
     }
     this.#consumer = info.name;
     this.#isAttached = true;
     this.#replicas = facts.replicas;
     this.#created = facts.created;
     this.stats.reading = true;
-    this.#next = beginning.next;
+    this.#next = consumerStart.next;
     this.#isWanted = filterOf(facts.subjects, this.#core.metricsSubjects);
     this.stats.pending = info.num_pending;
     this.stats.readThrough = Math.max(this.stats.lastSequence, info.delivered.stream_seq);
-    if (beginning.remark !== undefined) this.#bus.log.warn({ stream: facts.name }, beginning.remark);
-    if (beginning.gap) this.#gap(reader, beginning.gap);
-    this.#start = startAgain(this.#start, beginning, facts);
+    if (consumerStart.remark !== undefined) this.#bus.log.warn({ stream: facts.name }, consumerStart.remark);
+    if (consumerStart.gap) this.#gap(reader, consumerStart.gap);
+    this.#start = startAgain(this.#start, consumerStart, facts);
   }
 
-  async #makeConsumer(stream: string, { deliver }: Beginning): Promise<ConsumerInfo> {
+  async #makeConsumer(stream: string, { deliver }: ConsumerStart): Promise<ConsumerInfo> {
     const before = this.#now();
     const info = await (await manager(this.#bus)).consumers.add(stream, {
       ...deliver,
@@ -169,12 +170,12 @@ class JetStreamSource implements Source {
     this.#bus.publish(`$JS.API.CONSUMER.DELETE.${stream}.${name}`, '');
   }
 
-  #beginning(facts: StreamFacts): Beginning | Promise<Beginning> {
+  #consumerStart(facts: StreamFacts): ConsumerStart | Promise<ConsumerStart> {
     const { lastSequence: sequence } = this.stats;
     const nanos = BigInt(this.stats.lastStreamTime) * NANOS_PER_MS + BigInt(this.#lastSubMsNanos);
     const last = { sequence, nanos, next: this.#next, created: this.#created };
-    if (sequence > 0) return beginBehind(last, facts, this.#bus, this.#now());
-    return beginAt(this.#start, facts, this.#now());
+    if (sequence > 0) return startAfter(last, facts, this.#bus, this.#now());
+    return startAt(this.#start, facts, this.#now());
   }
 
   /** Before the first message an operator has to know; later on, whatever it is may pass. */
@@ -257,7 +258,10 @@ class JetStreamSource implements Source {
     return reader.progress(this.#reported);
   }
 
-  /** Reads the server's clock by having it stamp an entry of ours, and where the stream ends. Where that fails, the last estimate goes on. */
+  /**
+   * Reads the server's clock by having it stamp an entry of ours, and where the stream ends. Where that fails, the last
+   * estimate goes on.
+   */
   async #refresh(): Promise<void> {
     // The stamp of the consumer still says what the server's clock shows at least.
     if (this.#isPassive || this.#now() - this.#clockReadAt < CLOCK_REFRESH_MS) return;
@@ -288,7 +292,7 @@ class JetStreamSource implements Source {
 }
 
 /** Where a start by time would pass over the sequence to begin with: that. */
-function earlierSequence(start: Start, { delivered }: ConsumerInfo): Start | undefined {
+function earlierSequence(start: ReadFrom, { delivered }: ConsumerInfo): ReadFrom | undefined {
   if (start.kind !== 'time' || start.orSequence === undefined) return undefined;
   return delivered.stream_seq + 1 > start.orSequence
     ? { kind: 'sequence', sequence: start.orSequence }
@@ -296,17 +300,17 @@ function earlierSequence(start: Start, { delivered }: ConsumerInfo): Start | und
 }
 
 /** Where to start should the consumer be lost before its first message. */
-function startAgain(start: Start, beginning: Beginning, facts: StreamFacts): Start {
+function startAgain(start: ReadFrom, consumerStart: ConsumerStart, facts: StreamFacts): ReadFrom {
   if (start.kind === 'time') {
     const orSequence = start.orSequence && Math.max(start.orSequence, facts.firstSequence);
     return { ...start, after: facts.firstSequence - 1, orSequence };
   }
-  return beginning.next > 0 ? { kind: 'sequence', sequence: beginning.next } : start;
+  return consumerStart.next > 0 ? { kind: 'sequence', sequence: consumerStart.next } : start;
 }
 
 /**
- * Filtered here and not by the server: a consumer with a filter skips sequences anyway, so that messages which retention
- * removed before they were read could not be told from those of others.
+ * Filtered here and not by the server: a consumer with a filter skips sequences anyway, so that messages which
+ * retention removed before they were read could not be told from those of others.
  */
 function filterOf(
   captured: readonly string[],

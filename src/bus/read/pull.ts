@@ -8,12 +8,13 @@
  * A reader who is level with a busy stream would be woken for every few messages, which costs more than reading them.
  * So it asks at a pace instead: for all that there is, and again a little later.
  */
+
 import { createInbox, type Msg, nanos, type Subscription } from 'nats';
 import type { Bus } from '../connect.ts';
 import type { FrameSink } from '../frames.ts';
 import { incoming } from '../headers.ts';
+import type { Envelope } from '../message.ts';
 import { prefixLength, ReplySubject } from './reply-subject.ts';
-import type { Envelope } from './source.ts';
 
 /** Messages per request: a server gives up on a client that has 64 MB unread, so the bytes are bounded as well. */
 const BATCH_MESSAGES = 10_000;
@@ -22,15 +23,17 @@ const BATCH_BYTES = 8 * 1024 * 1024;
 const MAX_REPLY_BYTES = 4096;
 /** A request that is not filled ends after this; it is then made again. */
 const REQUEST_EXPIRES_MS = 30_000;
-/** How often progress is told while less than a batch arrives, and how often the server is asked whether all is read. */
+/**
+ * How often progress is told while less than a batch arrives, and how often the server is asked whether all is read.
+ */
 export const TICK_MS = 250;
 /** So many ticks without any word from the server, though it was asked: the consumer is gone. */
 const SILENT_TICKS = 40;
 /**
- * A request whose bytes are used up to the last one is over, and the server does not say so. One that gets nothing for so
- * many ticks, while messages are pending and others get some, is taken to be such a one. At a pace there are no others: it
- * is enough that the server answers a probe asked later. Where it answers nothing it hangs, and what comes late would be
- * counted to the next request.
+ * A request whose bytes are used up to the last one is over, and the server does not say so. One that gets nothing for
+ * so many ticks, while messages are pending and others get some, is taken to be such a one. At a pace there are no
+ * others: it is enough that the server answers a probe asked later. Where it answers nothing it hangs, and what comes
+ * late would be counted to the next request.
  */
 const STARVED_TICKS = 2;
 /** Between two requests at a pace. Far less than any lateness that is of use. */

@@ -2,7 +2,9 @@
  * Where JetStream puts what it knows of a message: the reply subject.
  *
  *     $JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time ns>.<pending>
- *     $JS.ACK.<domain>.<account>.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time ns>.<pending>[.<random>]
+ *     $JS.ACK.<domain>.<account>.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time ns>.<pending>
+ *
+ * The second form may have a random token after that.
  *
  * All messages of one consumer have the same text up to <deliveries>, so its length is found once; the rest is read
  * digit by digit, without making strings.

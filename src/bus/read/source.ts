@@ -1,7 +1,8 @@
 /** What a source of messages is, whatever it reads from: JetStream, plain NATS, or the simulation. */
+import type { Envelope } from '../message.ts';
 
 /** Where reading begins. Times are stream time in milliseconds since 1970. */
-export type Start =
+export type ReadFrom =
   | { readonly kind: 'earliest' }
   /**
    * `after`: the last sequence known to have been consumed before; with it, a gap at the start can be told exactly.
@@ -24,21 +25,12 @@ export interface Gap {
   readonly messages: number;
 }
 
-/** What is known of a message beside its bytes. */
-export interface Envelope {
-  /** Decoded when it is read. */
-  readonly subject: string;
-  /** What the header `Content-Encoding` says; undefined where it is absent. The bytes are as they were sent. */
-  readonly encoding?: string | undefined;
-}
-
 /** What a reader does with the messages. All calls come one after the other, in stream order. */
 export interface Reader {
   /**
-   * One message: the bytes from `start` to `end`, which stay as they are (with `flush`: until then). Synchronous, and must
-   * not throw.
-   * `streamTime` is in whole milliseconds since 1970, rounded down; `sequence` is 0 in core mode. Without an
-   * envelope, nothing is known of the subject, and there is no encoding.
+   * One message: the bytes from `start` to `end`, which stay as they are (with `flush`: until then). Synchronous, and
+   * must not throw. `streamTime` is in whole milliseconds since 1970, rounded down; `sequence` is 0 in core mode.
+   * Without an envelope, nothing is known of the subject, and there is no encoding.
    */
   message(
     bytes: Uint8Array,
@@ -100,16 +92,4 @@ export interface Source {
    * with whatever the reader throws.
    */
   run(reader: Reader, signal: AbortSignal): Promise<void>;
-}
-
-/** An error of the bus in words for the operator. Never holds a secret. */
-export class BusError extends Error {
-  override readonly name = 'BusError';
-  /** What to do about it, as an imperative sentence. */
-  readonly advice: string;
-
-  constructor(message: string, advice: string, options?: ErrorOptions) {
-    super(message, options);
-    this.advice = advice;
-  }
 }

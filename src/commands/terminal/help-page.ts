@@ -2,31 +2,32 @@
  * What is said of a command: its options stand in commander's tree, all else in its page. From these two come `--help`,
  * the manual page, the README's table and the completions.
  */
+
 import { type Argument, Command, Help, type Option } from 'commander';
 import { SINKS } from '../../../sinks/index.ts';
-import { CORE_SETTINGS } from '../../config/config.ts';
+import { CORE_SETTINGS } from '../../config/core-settings.ts';
 import { variableName } from '../../settings/setting.ts';
 
 /** A term and what it means: an exit code, a variable, an example. */
-export type Row = readonly [term: string, meaning: string];
+export type HelpRow = readonly [term: string, meaning: string];
 
-export interface Page {
+export interface HelpPage {
   /** A line, for lists of commands. */
   readonly summary: string;
   /** Paragraphs with an empty line between; lines that begin with blanks stay as they are. */
   readonly text?: string;
   /** What to type, and what comes of it. */
-  readonly examples: readonly Row[];
-  readonly exit: readonly Row[];
+  readonly examples: readonly HelpRow[];
+  readonly exit: readonly HelpRow[];
   /** Variables that are read. */
-  readonly environment?: readonly Row[];
+  readonly environment?: readonly HelpRow[];
 }
 
 const DEFAULT_WIDTH = 80;
-const pages = new WeakMap<Command, Page>();
+const pages = new WeakMap<Command, HelpPage>();
 
 /** A command with its page; options and arguments are added as ever. */
-export function describe(name: string, page: Page): Command {
+export function describe(name: string, page: HelpPage): Command {
   const command = new Command(name)
     .description(page.summary)
     .configureHelp({ formatHelp, optionDescription });
@@ -34,22 +35,22 @@ export function describe(name: string, page: Page): Command {
   return command;
 }
 
-export function pageOf(command: Command): Page | undefined {
+export function pageOf(command: Command): HelpPage | undefined {
   return pages.get(command);
 }
 
 /** Values that a completion offers: texts, or names of files. */
-export type Values = readonly string[] | 'file';
+export type SuggestedValues = readonly string[] | 'file';
 
-const suggested = new WeakMap<Option | Argument, Values>();
+const suggested = new WeakMap<Option | Argument, SuggestedValues>();
 
 /** Offers these values; others are taken as well, unlike with `choices`. */
-export function suggest<T extends Option | Argument>(item: T, values: Values): T {
+export function suggest<T extends Option | Argument>(item: T, values: SuggestedValues): T {
   suggested.set(item, values);
   return item;
 }
 
-export function valuesOf(item: Option | Argument): Values {
+export function valuesOf(item: Option | Argument): SuggestedValues {
   return item.argChoices ?? suggested.get(item) ?? [];
 }
 
@@ -57,8 +58,8 @@ export function valuesOf(item: Option | Argument): Values {
 export const SINK_KINDS: readonly string[] = Object.keys(SINKS);
 
 /** Lines of the environment for settings of the service. */
-export function settings(...keys: readonly (keyof typeof CORE_SETTINGS)[]): readonly Row[] {
-  return keys.map((key): Row => {
+export function settingRows(...keys: readonly (keyof typeof CORE_SETTINGS)[]): readonly HelpRow[] {
+  return keys.map((key): HelpRow => {
     const setting: { readonly meaning: string; readonly default?: string } = CORE_SETTINGS[key];
     const given = setting.default === undefined ? '' : ` (default: ${setting.default})`;
     return [variableName(key), setting.meaning + given];
@@ -66,15 +67,15 @@ export function settings(...keys: readonly (keyof typeof CORE_SETTINGS)[]): read
 }
 
 /** Lines of the environment that many commands have. */
-export const BUS: readonly Row[] = [
+export const BUS: readonly HelpRow[] = [
   ['NATS_*', `where the bus is, and how to sign in; NATS_URL is ${CORE_SETTINGS.natsUrl.default} by default`],
 ];
-export const STREAM = settings('metricsSource', 'metricsSubjects', 'metricsStream', 'pipeline');
-export const SINK_VARIABLES: readonly Row[] = [
+export const STREAM = settingRows('metricsSource', 'metricsSubjects', 'metricsStream', 'pipeline');
+export const SINK_VARIABLES: readonly HelpRow[] = [
   ['SINK_<ID>_*', 'the sinks; with none switched on, a SQLite file'],
 ];
 /** Of a command that reads the settings. */
-export const WRONG_SETTINGS: Row = ['78', 'settings that are wrong or missing: all of them are listed'];
+export const WRONG_SETTINGS: HelpRow = ['78', 'settings that are wrong or missing: all of them are listed'];
 
 function formatHelp(command: Command, helper: Help): string {
   const page = pages.get(command);
@@ -101,11 +102,11 @@ function paragraphs(text: string, helper: Help): string {
     .join('\n\n');
 }
 
-function examples(rows: readonly Row[]): string {
+function examples(rows: readonly HelpRow[]): string {
   return ['Examples:', ...rows.map(([line, meaning]) => `  ${line}\n      ${meaning}`)].join('\n');
 }
 
-function table(title: string, rows: readonly Row[], helper: Help): string {
+function table(title: string, rows: readonly HelpRow[], helper: Help): string {
   const width = Math.max(...rows.map(([term]) => term.length));
   return [title, ...rows.map(([term, meaning]) => helper.formatItem(term, width, meaning, helper))].join(
     '\n',

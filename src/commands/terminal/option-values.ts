@@ -1,8 +1,11 @@
 /** What options of the commands take; an unacceptable text is an error that says what was expected. */
+
 import { InvalidArgumentError } from 'commander';
 import { parseTime } from '../../base/time-text.ts';
-import { CORE_SETTINGS, type Config, ConfigError } from '../../config/config.ts';
-import { readSettings, type SettingError, setting } from '../../settings/setting.ts';
+import { type Config, ConfigError } from '../../config/config.ts';
+import { CORE_SETTINGS } from '../../config/core-settings.ts';
+import { setting } from '../../settings/builders.ts';
+import { readSettings, type SettingError } from '../../settings/setting.ts';
 import { type DimensionFilter, parseFilter } from '../../tap/filters.ts';
 
 export function number(min: number, max: number) {

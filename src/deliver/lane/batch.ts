@@ -2,7 +2,9 @@ import type { Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
 import type { Batch } from '../../sink/contract.ts';
 
-/** Some points of one window: which, not what. The points are made where somebody looks at them, in the sink's thread. */
+/**
+ * Some points of one window: which, not what. The points are made where somebody looks at them, in the sink's thread.
+ */
 export class WindowBatch implements Batch {
   readonly window: ClosedWindow;
   /** Of the points in the window. */

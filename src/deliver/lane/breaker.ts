@@ -48,8 +48,8 @@ export class Breaker {
   }
 
   /**
-   * `afterMs`: not before; where the store said so, or where only an operator can help. Attempts that began together and
-   * fail together are one failure: a moment's fault must not count as many in a row.
+   * `afterMs`: not before; where the store said so, or where only an operator can help. Attempts that began together
+   * and fail together are one failure: a moment's fault must not count as many in a row.
    */
   failure(attempt: Attempt, afterMs = 0): void {
     if (attempt >= this.#failures) this.#failures += 1;

@@ -25,7 +25,9 @@ export function isSameDigest(one: Digest, other: Digest): boolean {
   return one.rows === other.rows && one.a === other.a && one.b === other.b;
 }
 
-/** Of what a store must hold of the window: a sum that overflowed is refused to every store. Holds nobody up for long. */
+/**
+ * Of what a store must hold of the window: a sum that overflowed is refused to every store. Holds nobody up for long.
+ */
 export async function digestOfWindow(window: ClosedWindow): Promise<Digest> {
   const digester = new Digester();
   for (let i = 0; i < window.size; i++) {
@@ -91,7 +93,10 @@ function rotate(word: number, bits: number): number {
   return (word << bits) | (word >>> (32 - bits));
 }
 
-/** Whether a window is among a share (0 to 1) of all: the same for every sink, and for smaller shares within larger ones. */
+/**
+ * Whether a window is among a share (0 to 1) of all: the same for every sink, and for smaller shares within larger
+ * ones.
+ */
 export function isChosen(start: number, share: number): boolean {
   const high = Math.floor(start / 2 ** 32) | 0;
   return finish(mix(mix(SEED_A, start | 0), high)) < share * 2 ** 32;

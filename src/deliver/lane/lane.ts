@@ -6,7 +6,7 @@ import type { ClosedWindow } from '../../aggregate/window.ts';
 import { Bell, type Clock } from '../../base/clock.ts';
 import type { SinkLimits } from '../../sink/contract.ts';
 import type { CheckpointKeeper } from './checkpoint-saver.ts';
-import { type Handout, WindowQueue } from './queue.ts';
+import { type SizedWindow, WindowQueue } from './queue.ts';
 import {
   type LaneSink,
   type StoreFailure,
@@ -46,7 +46,7 @@ export interface LaneOptions {
   /** Start of the first window that the sink wants; -Infinity in core mode. */
   readonly from: number;
   /** What had been read when the windows before `from` were closed; undefined where that is not known. */
-  readonly closedAt?: number | undefined;
+  readonly closedThrough?: number | undefined;
   /** Whether the stream can be read again: else the oldest windows are dropped and counted. */
   readonly replayable: boolean;
   /** Absent in core mode, where nothing can be read again. */
@@ -74,7 +74,7 @@ export class Lane {
     const { id, sink, timeoutMs, clock, events } = options;
     this.id = id;
     this.#options = options;
-    this.#queue = new WindowQueue(options.limits, options.from, options.closedAt);
+    this.#queue = new WindowQueue(options.limits, options.from, options.closedThrough);
     this.#writer = new StoreWriter({ sink, timeoutMs, clock, events, halt: this.#halt.signal });
   }
 
@@ -108,8 +108,8 @@ export class Lane {
   }
 
   /** What had been read when the windows before `next` were closed; undefined where that is not known. */
-  get closedAt(): number | undefined {
-    return this.#queue.closedAt;
+  get closedThrough(): number | undefined {
+    return this.#queue.closedThrough;
   }
 
   get backlogPoints(): number {
@@ -131,16 +131,16 @@ export class Lane {
   }
 
   /** From the live path. Never waits: over its backlog, the lane leaves its windows to replay (or drops the oldest). */
-  offer(handout: Handout): void {
+  offer(sized: SizedWindow): void {
     if (this.#catchingUp) return;
-    if (!this.#queue.empty && this.#queue.bytes + handout.bytes > this.#options.backlogBytes) {
+    if (!this.#queue.empty && this.#queue.bytes + sized.bytes > this.#options.backlogBytes) {
       if (this.#options.replayable) {
         this.#fallBehind();
         return;
       }
-      this.#dropUntilFits(handout.bytes);
+      this.#dropUntilFits(sized.bytes);
     }
-    this.#queue.offer(handout);
+    this.#queue.offer(sized);
     this.#work.ring();
   }
 
@@ -182,13 +182,13 @@ export class Lane {
 
   /** From the replay: as `offer` and `advance`, but waits until there is room; the replay is held back meanwhile. */
   async replay(
-    handouts: readonly Handout[],
+    windows: readonly SizedWindow[],
     boundary: number,
     sequence: number,
     signal: AbortSignal,
   ): Promise<void> {
-    for (const handout of handouts) {
-      await this.#enqueue(handout, signal, () => this.#queue.offer(handout));
+    for (const sized of windows) {
+      await this.#enqueue(sized, signal, () => this.#queue.offer(sized));
       if (signal.aborted) return;
     }
     // One that was ended must not move on what has been let go of since.
@@ -211,24 +211,24 @@ export class Lane {
   }
 
   /** Writes windows anew that were confirmed before. Resolves when all of them are, or when the signal aborts. */
-  async rewrite(handouts: readonly Handout[], signal: AbortSignal): Promise<void> {
-    for (const handout of handouts) {
+  async rewrite(windows: readonly SizedWindow[], signal: AbortSignal): Promise<void> {
+    for (const sized of windows) {
       // What is still to be written of the old window must not come behind the new one.
-      while (this.next <= handout.window.start && !signal.aborted) await this.#settled.wait(signal);
-      await this.#enqueue(handout, signal, () => this.#queue.rewrite(handout));
+      while (this.next <= sized.window.start && !signal.aborted) await this.#settled.wait(signal);
+      await this.#enqueue(sized, signal, () => this.#queue.rewrite(sized));
       if (signal.aborted) return;
     }
-    while (handouts.some((handout) => this.#queue.isRewriting(handout)) && !signal.aborted) {
+    while (windows.some((sized) => this.#queue.isRewriting(sized)) && !signal.aborted) {
       await this.#settled.wait(signal);
     }
   }
 
   /** Adds when there is room, in the same breath: a replay and a rewrite that wait together must not both take it. */
-  async #enqueue(handout: Handout, signal: AbortSignal, add: () => void): Promise<void> {
+  async #enqueue(sized: SizedWindow, signal: AbortSignal, add: () => void): Promise<void> {
     while (
       !signal.aborted &&
       !this.#queue.empty &&
-      this.#queue.bytes + handout.bytes > this.#options.backlogBytes
+      this.#queue.bytes + sized.bytes > this.#options.backlogBytes
     ) {
       await this.#settled.wait(signal);
     }
@@ -239,7 +239,7 @@ export class Lane {
 
   #confirm(): void {
     if (this.#holds > 0) return;
-    this.#options.keeper?.confirmed(this.next, this.#queue.closedAt ?? 0);
+    this.#options.keeper?.confirmed(this.next, this.#queue.closedThrough ?? 0);
   }
 
   /** Back to the live path, whose next window must not be after `offeredTo`. */

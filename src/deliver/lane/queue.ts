@@ -1,9 +1,10 @@
 import type { ClosedWindow } from '../../aggregate/window.ts';
-import { POINT_BYTES, type SinkLimits } from '../../sink/contract.ts';
+import type { SinkLimits } from '../../sink/contract.ts';
+import { POINT_BYTES } from '../../sink/rows.ts';
 import { WindowBatch } from './batch.ts';
 
 /** A window on its way to the lanes, which share it. */
-export interface Handout {
+export interface SizedWindow {
   readonly window: ClosedWindow;
   /** Memory it is taken to hold: the backlog's measure. */
   readonly bytes: number;
@@ -14,7 +15,7 @@ export interface Handout {
 /** What a point holds in memory besides its series' text: typed-array columns and its share of the window. */
 const POINT_MEMORY_BYTES = 120;
 
-export function handOut(window: ClosedWindow): Handout {
+export function sizeWindow(window: ClosedWindow): SizedWindow {
   const sizes = new Uint32Array(window.size);
   let text = 0;
   for (let i = 0; i < window.size; i++) {
@@ -32,13 +33,13 @@ export interface Job {
 }
 
 /** All windows before `boundary` were closed when everything up to `sequence` had been read. */
-interface Mark {
+interface ClosedBoundary {
   readonly boundary: number;
   readonly sequence: number;
 }
 
 interface Entry {
-  readonly handout: Handout;
+  readonly sized: SizedWindow;
   /** Index of the next point to take. */
   cursor: number;
   /** Jobs taken and not settled. */
@@ -65,16 +66,16 @@ export class WindowQueue {
   /** Windows that were confirmed before and are written anew: they do not move `next`. */
   #rewrites: Entry[] = [];
   /** Of the boundaries from `next` on, ascending. */
-  #marks: Mark[] = [];
+  #closed: ClosedBoundary[] = [];
   #offeredTo: number;
   #bytes = 0;
   #points = 0;
 
-  /** `from`: start of the first window that is wanted; -Infinity for all. `closedAt`: see there. */
-  constructor(limits: SinkLimits, from: number, closedAt?: number) {
+  /** `from`: start of the first window that is wanted; -Infinity for all. `closedThrough`: see there. */
+  constructor(limits: SinkLimits, from: number, closedThrough?: number) {
     this.#limits = limits;
     this.#offeredTo = from;
-    if (closedAt !== undefined) this.#marks.push({ boundary: from, sequence: closedAt });
+    if (closedThrough !== undefined) this.#closed.push({ boundary: from, sequence: closedThrough });
   }
 
   /** Start of the first window that was not offered yet. */
@@ -84,13 +85,13 @@ export class WindowQueue {
 
   /** Start of the first window that is not confirmed: the checkpoint. */
   get next(): number {
-    return this.#entries[0]?.handout.window.start ?? this.#offeredTo;
+    return this.#entries[0]?.sized.window.start ?? this.#offeredTo;
   }
 
   /** What had been read when the windows before `next` were closed; undefined where that is not known. */
-  get closedAt(): number | undefined {
+  get closedThrough(): number | undefined {
     // An earlier one says less than is known, so more is taken to be news: that is the safe side.
-    return (this.#marks.find(({ boundary }) => boundary >= this.next) ?? this.#marks.at(-1))?.sequence;
+    return (this.#closed.find(({ boundary }) => boundary >= this.next) ?? this.#closed.at(-1))?.sequence;
   }
 
   /** Of the windows offered and not confirmed; those of batches in flight count until their window is confirmed. */
@@ -108,38 +109,38 @@ export class WindowQueue {
   }
 
   /** Appends a window; one that was offered before is ignored (I6). */
-  offer(handout: Handout): void {
-    const { start, windowMs } = handout.window;
+  offer(sized: SizedWindow): void {
+    const { start, windowMs } = sized.window;
     if (start < this.#offeredTo) return;
     this.#offeredTo = start + windowMs;
-    this.#entries.push(this.#entryOf(handout));
+    this.#entries.push(this.#entryOf(sized));
   }
 
   /** Every window before `boundary` has been offered, and was closed when all up to `sequence` had been read. */
   advance(boundary: number, sequence: number): void {
     this.#offeredTo = Math.max(this.#offeredTo, boundary);
     this.#forgetMarks();
-    const last = this.#marks.at(-1)?.boundary ?? Number.NEGATIVE_INFINITY;
+    const last = this.#closed.at(-1)?.boundary ?? Number.NEGATIVE_INFINITY;
     // 0: nothing had been read. That does not make all that comes news.
-    if (boundary > last && sequence > 0) this.#marks.push({ boundary, sequence });
+    if (boundary > last && sequence > 0) this.#closed.push({ boundary, sequence });
   }
 
   /** Appends a window that was confirmed before, to be written anew. */
-  rewrite(handout: Handout): void {
-    this.#rewrites.push(this.#entryOf(handout));
+  rewrite(sized: SizedWindow): void {
+    this.#rewrites.push(this.#entryOf(sized));
   }
 
   /** Whether the window is still to be written anew. */
-  isRewriting(handout: Handout): boolean {
-    return this.#rewrites.some((entry) => entry.handout === handout);
+  isRewriting(sized: SizedWindow): boolean {
+    return this.#rewrites.some((entry) => entry.sized === sized);
   }
 
   /** The next batch within the sink's limits, from one window; undefined where nothing waits. */
   take(): Job | undefined {
-    const waits = ({ cursor, handout }: Entry) => cursor < handout.window.size;
+    const waits = ({ cursor, sized }: Entry) => cursor < sized.window.size;
     const entry = this.#rewrites.find(waits) ?? this.#entries.find(waits);
     if (entry === undefined) return undefined;
-    const { window, sizes } = entry.handout;
+    const { window, sizes } = entry.sized;
     const first = entry.cursor;
     const end = Math.min(window.size, first + this.#limits.maxPoints);
     let bytes = 0;
@@ -167,8 +168,8 @@ export class WindowQueue {
       this.#rewrites = this.#rewrites.filter((other) => other !== entry);
       done.push(entry);
     }
-    for (const { handout } of done) this.#bytes -= handout.bytes;
-    return done.map(({ handout, refused }) => ({ window: handout.window, refused }));
+    for (const { sized } of done) this.#bytes -= sized.bytes;
+    return done.map(({ sized, refused }) => ({ window: sized.window, refused }));
   }
 
   /** Whether the job's window is still in the queue: its result matters only then. */
@@ -181,26 +182,26 @@ export class WindowQueue {
     const index = this.#entries.findIndex(({ open }) => open === 0);
     const [dropped] = index < 0 ? [] : this.#entries.splice(index, 1);
     if (dropped === undefined) return 0;
-    this.#bytes -= dropped.handout.bytes;
+    this.#bytes -= dropped.sized.bytes;
     this.#points -= dropped.left;
     return dropped.left;
   }
 
   /** Forgets all that is not confirmed: it is owed by replay from `next` (I7). What is written anew stays. */
   clear(): void {
-    const { closedAt } = this;
+    const { closedThrough } = this;
     this.#offeredTo = this.next;
-    this.#marks = closedAt === undefined ? [] : [{ boundary: this.next, sequence: closedAt }];
+    this.#closed = closedThrough === undefined ? [] : [{ boundary: this.next, sequence: closedThrough }];
     this.#entries = [];
-    this.#bytes = this.#rewrites.reduce((sum, { handout }) => sum + handout.bytes, 0);
+    this.#bytes = this.#rewrites.reduce((sum, { sized }) => sum + sized.bytes, 0);
     this.#points = this.#rewrites.reduce((sum, { left }) => sum + left, 0);
   }
 
-  #entryOf(handout: Handout): Entry {
-    const left = handout.window.size;
-    this.#bytes += handout.bytes;
+  #entryOf(sized: SizedWindow): Entry {
+    const left = sized.window.size;
+    this.#bytes += sized.bytes;
     this.#points += left;
-    return { handout, cursor: 0, open: 0, left, refused: 0 };
+    return { sized, cursor: 0, open: 0, left, refused: 0 };
   }
 
   #has(entry: Entry): boolean {
@@ -210,8 +211,8 @@ export class WindowQueue {
   /** The first mark at or behind `next` is the one that closed what is before it: the ones before say nothing more. */
   #forgetMarks(): void {
     const { next } = this;
-    const kept = this.#marks.findIndex(({ boundary }) => boundary >= next);
+    const kept = this.#closed.findIndex(({ boundary }) => boundary >= next);
     // None behind `next` yet: the last one still says the most.
-    this.#marks.splice(0, kept < 0 ? this.#marks.length - 1 : kept);
+    this.#closed.splice(0, kept < 0 ? this.#closed.length - 1 : kept);
   }
 }

@@ -2,9 +2,10 @@
  * Writes to one store until it has taken everything: timeouts, retries with backoff, circuit breaker, opening anew. It
  * knows no windows and no checkpoint: those are the lane's.
  */
+import type { Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
 import { BACKOFF_CAP_MS, Bell, backoffMs, type Clock } from '../../base/clock.ts';
-import type { Point, Rejection, RejectReason, Sink, WriteOutcome } from '../../sink/contract.ts';
+import type { Rejection, RejectReason, Sink, WriteOutcome } from '../../sink/contract.ts';
 import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS, SinkError } from '../../sink/contract.ts';
 import type { WindowBatch } from './batch.ts';
 import { type Attempt, Breaker } from './breaker.ts';
@@ -20,7 +21,9 @@ export interface LaneSink extends Pick<Sink, 'open' | 'close'> {
   readonly digests?: SinkDigests | undefined;
 }
 
-/** How windows are verified: no rows travel between threads, only digests of them. All calls reject where that fails. */
+/**
+ * How windows are verified: no rows travel between threads, only digests of them. All calls reject where that fails.
+ */
 export interface SinkDigests {
   /** Of what the store must hold of the window. */
   ofWindow(window: ClosedWindow): Promise<Digest>;
@@ -332,7 +335,9 @@ function isPartOf({ retry, rejected, reason = 'unknown' }: PartialOutcome, point
   return isKnown && named.every(isPoint) && new Set(named).size === named.length;
 }
 
-/** A store, or a proxy before it, may ask for a day, and a sink for what is no number: the lane must not stand still. */
+/**
+ * A store, or a proxy before it, may ask for a day, and a sink for what is no number: the lane must not stand still.
+ */
 function waitOf(afterMs = 0): number {
   return afterMs > 0 ? Math.min(afterMs, BACKOFF_CAP_MS) : 0;
 }

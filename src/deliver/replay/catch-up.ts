@@ -2,17 +2,17 @@ import type { ClosedWindow } from '../../aggregate/window.ts';
 import { backoffMs, type Clock } from '../../base/clock.ts';
 import type { Reader, Source } from '../../bus/read/source.ts';
 import type { Lane } from '../lane/lane.ts';
-import { handOut } from '../lane/queue.ts';
-import type { Hand } from '../pipeline.ts';
+import { sizeWindow } from '../lane/queue.ts';
+import type { WindowHandler } from '../pipeline.ts';
 
 /**
  * A source with all that windows from `from` on depend on, and what reads it: a pipeline that begins with `from`. The
- * windows before it were closed when all up to `closedAt` had been read, where that is known.
+ * windows before it were closed when all up to `closedThrough` had been read, where that is known.
  */
 export type OpenReplay = (
   from: number,
-  closedAt: number | undefined,
-  hand: Hand,
+  closedThrough: number | undefined,
+  onWindows: WindowHandler,
 ) => { readonly source: Source; readonly reader: Reader; readonly release: () => void };
 
 export interface CatchUpOptions {
@@ -36,23 +36,24 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
   const until = AbortSignal.any([signal, joined.signal]);
   // What is handed over must be with the lane before anything else comes, also where the reading failed meanwhile.
   let handing = Promise.resolve();
-  const hand: Hand = (windows, boundary, sequence) => {
+  const onWindows: WindowHandler = (windows, boundary, sequence) => {
     handing = handOver(windows, boundary, sequence);
     return handing;
   };
   let readThrough = () => 0;
   /** Closed by this one, but not by the live path yet: its clock may be ahead of that one's. */
   let ahead: readonly ClosedWindow[] = [];
-  const handOver = async (...[windows, boundary, sequence]: Parameters<Hand>): Promise<void> => {
+  const handOver = async (...[windows, boundary, sequence]: Parameters<WindowHandler>): Promise<void> => {
     ahead = [...ahead, ...windows];
     for (;;) {
       const limit = Math.min(boundary, options.live().boundary);
       const due = ahead.filter(({ start }) => start < limit);
       ahead = ahead.slice(due.length);
-      await lane.replay(due.map(handOut), limit, sequence, until);
+      await lane.replay(due.map(sizeWindow), limit, sequence, until);
       if (until.aborted) return;
       const live = options.live();
-      // What the live path has read is not to be missed: with the server's clock set back, it may be for windows before.
+      // What the live path has read is not to be missed: with the server's clock set back, it may be for windows
+      // before.
       const hasRead = Math.max(sequence, readThrough()) >= live.sequence;
       // No await between the comparison and the join: the live path cannot hand out a window in between.
       if (lane.offeredTo >= live.boundary && hasRead) {
@@ -65,7 +66,7 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
     }
   };
   for (let attempt = 1; !until.aborted; attempt++) {
-    const { source, reader, release } = options.open(lane.offeredTo, lane.closedAt, hand);
+    const { source, reader, release } = options.open(lane.offeredTo, lane.closedThrough, onWindows);
     ahead = [];
     readThrough = () => source.stats.readThrough;
     try {

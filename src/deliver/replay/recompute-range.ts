@@ -1,10 +1,14 @@
-/** Windows computed again from the stream, by commands that run beside the service: which, how, and what is read for it. */
+/**
+ * Windows computed again from the stream, by commands that run beside the service: which, how, and what is read for it.
+ */
+
 import type { SeriesTable } from '../../aggregate/series-table.ts';
 import type { Tiling } from '../../aggregate/tiling.ts';
 import { systemClock } from '../../base/clock.ts';
+import { BusError } from '../../bus/bus-error.ts';
 import type { Bus } from '../../bus/connect.ts';
 import { createJetStreamSource } from '../../bus/read/jetstream.ts';
-import { BusError, type Gap } from '../../bus/read/source.ts';
+import type { Gap } from '../../bus/read/source.ts';
 import { describeStream } from '../../bus/stream.ts';
 import type { Config } from '../../config/config.ts';
 import type { WindowRange } from '../../sink/contract.ts';
@@ -13,7 +17,9 @@ import { firstWholeWindow, readFrom } from '../start-points.ts';
 import type { OpenReplay } from './catch-up.ts';
 
 export interface WholeWindows extends WindowRange {
-  /** Windows asked for before them that the stream no longer holds whole: what they should be, nobody can tell any more. */
+  /**
+   * Windows asked for before them that the stream no longer holds whole: what they should be, nobody can tell any more.
+   */
   readonly lost: number;
 }
 
@@ -70,15 +76,15 @@ export function replays(
   events: RecomputeEvents,
 ): OpenReplay {
   const settings = { ...core, slice: { index: 0, of: 1 } };
-  return (from, closedAt, hand) => {
+  return (from, closedThrough, onWindows) => {
     const { pipeline } = openPipeline(
       table,
       settings,
-      { from, closedAt, instance: '', tiling },
+      { from, closedThrough, instance: '', tiling },
       {
-        hand: (windows, boundary, sequence) => {
+        onWindows: (windows, boundary, sequence) => {
           events.onProgress?.(pipeline.stats.received);
-          return hand(windows, boundary, sequence);
+          return onWindows(windows, boundary, sequence);
         },
         onGap: (gap) => events.onGap(gap),
         onReopened: (starts, sequence) => events.onReopened?.(starts, sequence),

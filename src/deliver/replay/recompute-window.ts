@@ -3,7 +3,7 @@ import type { ClosedWindow } from '../../aggregate/window.ts';
 import { backoffMs, type Clock } from '../../base/clock.ts';
 import type { Reader } from '../../bus/read/source.ts';
 import type { Lane } from '../lane/lane.ts';
-import { handOut } from '../lane/queue.ts';
+import { sizeWindow } from '../lane/queue.ts';
 import type { OpenReplay } from './catch-up.ts';
 
 export interface RecomputeOptions {
@@ -26,7 +26,7 @@ export async function rewriteWindow(
   signal: AbortSignal,
 ): Promise<void> {
   const found = await recomputeWindow(start, through, options, signal);
-  if (found !== undefined) await lane.rewrite(found.windows.map(handOut), signal);
+  if (found !== undefined) await lane.rewrite(found.windows.map(sizeWindow), signal);
 }
 
 /** A window as the stream gives it. */

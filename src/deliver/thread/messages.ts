@@ -1,12 +1,6 @@
 /** What a lane and the thread of its sink say to each other. */
-import type {
-  Question,
-  RefuseReason,
-  RetryReason,
-  Settings,
-  Values,
-  WriteOutcome,
-} from '../../sink/contract.ts';
+import type { Settings, Values } from '../../settings/setting.ts';
+import type { Question, RefuseReason, RetryReason, WriteOutcome } from '../../sink/contract.ts';
 import type { Digest } from '../lane/digest.ts';
 
 /** Of which sink the thread is. */
@@ -57,10 +51,10 @@ export interface Answered {
 }
 
 /** A write's, a digest, a question's, the bytes stored, or none. */
-export type Answer = WriteOutcome | Digest | Answered | number | undefined;
+export type ThreadAnswer = WriteOutcome | Digest | Answered | number | undefined;
 
 export type FromThread =
-  | { readonly kind: 'done'; readonly call: number; readonly answer: Answer }
+  | { readonly kind: 'done'; readonly call: number; readonly answer: ThreadAnswer }
   | { readonly kind: 'thrown'; readonly call: number; readonly error: ThrownError }
   | {
       readonly kind: 'log';

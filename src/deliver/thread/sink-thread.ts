@@ -1,14 +1,16 @@
 /** The thread of one sink: encoding and socket work are done here, so that they never delay the draining of the bus. */
+
 import { parentPort, workerData } from 'node:worker_threads';
+import type { Point } from '../../aggregate/point.ts';
 import { SeriesRecords } from '../../aggregate/series-records.ts';
 import { ClosedWindow } from '../../aggregate/window.ts';
 import { loadModule } from '../../config/sink-config.ts';
 import { hideEnvironment } from '../../settings/secrets.ts';
-import { type Point, type Sink, SinkError, type WriteOutcome } from '../../sink/contract.ts';
+import { type Sink, SinkError, type WriteOutcome } from '../../sink/contract.ts';
 import { cleaned, createSink, maskerOf } from '../../sink/masked-sink.ts';
 import { WindowBatch } from '../lane/batch.ts';
 import { type Digest, digestOfRows, digestOfWindow } from '../lane/digest.ts';
-import type { Answer, Answered, FromThread, ThreadData, ThrownError, ToThread } from './messages.ts';
+import type { Answered, FromThread, ThreadAnswer, ThreadData, ThrownError, ToThread } from './messages.ts';
 
 type Message<K extends ToThread['kind']> = Extract<ToThread, { readonly kind: K }>;
 
@@ -88,7 +90,7 @@ class SinkThread {
     this.#windows.set(window, new ClosedWindow({ ...columns, records: this.#records.series }));
   }
 
-  #answer(call: number, work: (signal: AbortSignal) => Promise<Answer>): void {
+  #answer(call: number, work: (signal: AbortSignal) => Promise<ThreadAnswer>): void {
     const abort = new AbortController();
     this.#calls.set(call, abort);
     const answered = async () => work(abort.signal);

@@ -14,9 +14,12 @@ import {
 import type { WindowBatch } from '../lane/batch.ts';
 import type { Digest } from '../lane/digest.ts';
 import type { LaneSink, SinkDigests } from '../lane/writer.ts';
-import type { Answer, Answered, FromThread, ThreadData, ThrownError, ToThread } from './messages.ts';
+import type { Answered, FromThread, ThreadAnswer, ThreadData, ThrownError, ToThread } from './messages.ts';
 
-/** Of a thread's heap, for what is soon garbage: V8 takes up to 96 MB for each where nobody says so, and gives back late. */
+/**
+ * Of a thread's heap, for what is soon garbage: V8 takes up to 96 MB for each where nobody says so, and gives back
+ * late.
+ */
 const YOUNG_HEAP_MB = 24;
 /** A thread that does not say in time that its sink is closed ends all the same. */
 const CLOSE_TIMEOUT_MS = 2000;
@@ -24,7 +27,7 @@ const CLOSE_TIMEOUT_MS = 2000;
 const KEPT_WINDOWS = 4;
 
 type Call = {
-  readonly resolve: (answer: Answer) => void;
+  readonly resolve: (answer: ThreadAnswer) => void;
   readonly reject: (error: Error) => void;
 };
 
@@ -156,7 +159,7 @@ class Thread {
   }
 
   /** Makes sure that the thread has the window for as long as the work takes. */
-  async #with(window: ClosedWindow, work: (number: number) => Promise<Answer>): Promise<Answer> {
+  async #with(window: ClosedWindow, work: (number: number) => Promise<ThreadAnswer>): Promise<ThreadAnswer> {
     const kept = this.#tell(window);
     try {
       return await work(kept.number);
@@ -209,12 +212,12 @@ class Thread {
     }
   }
 
-  #call(signal: AbortSignal | undefined, say: (call: number) => ToThread): Promise<Answer> {
+  #call(signal: AbortSignal | undefined, say: (call: number) => ToThread): Promise<ThreadAnswer> {
     this.#lastCall += 1;
     const call = this.#lastCall;
     const abort = () => this.#post({ kind: 'abort', call });
     signal?.addEventListener('abort', abort, { once: true });
-    return new Promise<Answer>((resolve, reject) => {
+    return new Promise<ThreadAnswer>((resolve, reject) => {
       if (this.#ended) throw this.#ended;
       this.#calls.set(call, { resolve, reject });
       this.#post(say(call));

@@ -4,7 +4,9 @@ import { byId, fillChildren, make, setAttribute, setText } from './dom.js';
 /** @typedef {import('../history.ts').Charts} Charts */
 /** @typedef {import('../history.ts').Moment} Moment */
 /** @typedef {{ key: string, label: string }} Line */
-/** @typedef {{ title: string, lines: (sinks: readonly string[]) => Line[], show: (value: number) => string }} ChartKind */
+/**
+ * @typedef {{ title: string, lines: (sinks: readonly string[]) => Line[], show: (value: number) => string }} ChartKind
+ */
 
 const KEPT_SECONDS = 3600;
 const CHART_HEIGHT = 170;

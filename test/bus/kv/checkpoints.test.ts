@@ -1,9 +1,9 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { BusError } from '../../../src/bus/bus-error.ts';
 import type { Bus } from '../../../src/bus/connect.ts';
 import { BUCKET, openBucket } from '../../../src/bus/kv/bucket.ts';
 import { type Checkpoint, createCheckpointStore } from '../../../src/bus/kv/checkpoints.ts';
 import { createShapeStore } from '../../../src/bus/kv/window-shapes.ts';
-import { BusError } from '../../../src/bus/read/source.ts';
 import { manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import { busAt, numbers, settings } from '../support.ts';

@@ -1,10 +1,10 @@
 import type { KvEntry } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { BusError } from '../../../src/bus/bus-error.ts';
 import type { Bus } from '../../../src/bus/connect.ts';
 import { isTransient } from '../../../src/bus/errors.ts';
 import { BUCKET, openBucket, readServerTime } from '../../../src/bus/kv/bucket.ts';
 import { createShapeStore, type Shapes } from '../../../src/bus/kv/window-shapes.ts';
-import { BusError } from '../../../src/bus/read/source.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import { busAt } from '../support.ts';
 

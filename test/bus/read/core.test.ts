@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { BusError } from '../../../src/bus/bus-error.ts';
 import { type Bus, connect } from '../../../src/bus/connect.ts';
 import { createCoreSource } from '../../../src/bus/read/core.ts';
-import { BusError } from '../../../src/bus/read/source.ts';
 import { publishRejected } from '../../../src/bus/rejected.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import { busAt, memoryLog, numbers, publishNumbers, Recorder, settings, until } from '../support.ts';

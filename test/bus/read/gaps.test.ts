@@ -2,7 +2,7 @@
 import { getEventListeners } from 'node:events';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Bus } from '../../../src/bus/connect.ts';
-import type { Start } from '../../../src/bus/read/source.ts';
+import type { ReadFrom } from '../../../src/bus/read/source.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import { busAt, numbers, publishNumbers, type Reading, settings, startReading, until } from '../support.ts';
@@ -29,7 +29,7 @@ afterAll(async () => {
   await nats.stop();
 });
 
-function read(start: Start): Reading {
+function read(start: ReadFrom): Reading {
   const reading = startReading(bus, core, start);
   running.push(reading.stop);
   return reading;

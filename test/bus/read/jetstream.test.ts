@@ -1,7 +1,8 @@
 import type { StreamConfig } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { BusError } from '../../../src/bus/bus-error.ts';
 import type { Bus } from '../../../src/bus/connect.ts';
-import { BusError, type Start } from '../../../src/bus/read/source.ts';
+import type { ReadFrom } from '../../../src/bus/read/source.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import {
@@ -39,7 +40,7 @@ afterAll(async () => {
   await nats.stop();
 });
 
-function read(start: Start = { kind: 'earliest' }, reader = new Recorder(), on = bus): Reading {
+function read(start: ReadFrom = { kind: 'earliest' }, reader = new Recorder(), on = bus): Reading {
   const reading = startReading(on, core, start, reader);
   // Some are to fail: the test itself looks at `run`.
   reading.run.catch(() => {});

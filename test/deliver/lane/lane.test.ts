@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { FanOut } from '../../../src/deliver/fanout.ts';
 import { SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
-import { handout, keyOf, laneOf, ScriptedSink, WINDOW_MS } from '../fixtures.ts';
+import { keyOf, laneOf, ScriptedSink, sizedWindow, WINDOW_MS } from '../fixtures.ts';
 import { settle, VirtualClock } from '../virtual-clock.ts';
 
 const RETRY: WriteOutcome = { kind: 'retry', reason: 'server_error', message: 'no' };
@@ -12,7 +12,7 @@ describe('writing', () => {
     const sink = new ScriptedSink();
     const { lane } = laneOf(clock, sink);
     void lane.run();
-    lane.offer(handout(3, 25));
+    lane.offer(sizedWindow(3, 25));
     lane.advance(4 * WINDOW_MS, 0);
     await clock.pass(100);
     expect(sink.batches.map(({ points }) => points.length).sort()).toEqual([10, 10, 5]);
@@ -28,7 +28,7 @@ describe('writing', () => {
     sink.answer = ({ points }) => (points.some((point) => keyOf(point) === '1:s12') ? RETRY : undefined);
     const { lane } = laneOf(clock, sink, { limits: { maxPoints: 5, maxBytes: 1e6, inFlight: 4 } });
     void lane.run();
-    for (const number of [1, 2, 3]) lane.offer(handout(number, 15));
+    for (const number of [1, 2, 3]) lane.offer(sizedWindow(number, 15));
     lane.advance(10 * WINDOW_MS, 0);
     await clock.pass(120_000);
     expect(sink.rows.size).toBe(3 * 15 - 5);
@@ -54,7 +54,7 @@ describe('writing', () => {
     };
     const { lane, told } = laneOf(clock, sink);
     void lane.run();
-    lane.offer(handout(0, 5));
+    lane.offer(sizedWindow(0, 5));
     await clock.pass(60_000);
     expect(sink.batches.map(({ points }) => points.map(({ series }) => series.name))).toEqual([
       ['s0', 's1', 's2', 's3', 's4'],
@@ -72,7 +72,7 @@ describe('writing', () => {
     const sink = new ScriptedSink();
     const { lane, told } = laneOf(clock, sink);
     void lane.run();
-    lane.offer(handout(0, 3, (i) => (i === 1 ? Number.POSITIVE_INFINITY : i)));
+    lane.offer(sizedWindow(0, 3, (i) => (i === 1 ? Number.POSITIVE_INFINITY : i)));
     await clock.pass(1000);
     expect(sink.rows.size).toBe(2);
     expect(told.rejected).toEqual([{ index: 1, reason: 'invalid_value', message: 'the sum is not finite' }]);
@@ -88,7 +88,7 @@ describe('failures', () => {
     const { lane, told } = laneOf(clock, sink);
     void lane.run();
     await clock.pass(10);
-    lane.offer(handout(0, 5));
+    lane.offer(sizedWindow(0, 5));
     await clock.pass(10 * 60_000);
     const tries = sink.batches.length;
     expect(tries).toBeGreaterThan(10);
@@ -111,7 +111,7 @@ describe('failures', () => {
       timeoutMs: 1000,
     });
     void lane.run();
-    lane.offer(handout(0, 100));
+    lane.offer(sizedWindow(0, 100));
     sink.answer = () => RETRY;
     await clock.pass(60_000);
     sink.answer = () => {
@@ -132,7 +132,7 @@ describe('failures', () => {
     sink.answer = () => 'hang';
     const { lane } = laneOf(clock, sink, { timeoutMs: 2000 });
     void lane.run();
-    lane.offer(handout(0, 5));
+    lane.offer(sizedWindow(0, 5));
     await clock.pass(1999);
     expect(lane.stats.retries.size).toBe(0);
     await clock.pass(1);
@@ -148,7 +148,7 @@ describe('failures', () => {
     sink.answer = () => errors[times++];
     const { lane } = laneOf(clock, sink);
     void lane.run();
-    lane.offer(handout(0, 5));
+    lane.offer(sizedWindow(0, 5));
     await clock.pass(10_000);
     expect(Object.fromEntries(lane.stats.retries)).toEqual({ unknown: 2 });
     expect(sink.rows.size).toBe(5);
@@ -160,7 +160,7 @@ describe('failures', () => {
     sink.answer = () => ({ kind: 'refused', reason: 'unauthorized', message: 'who are you' });
     const { lane } = laneOf(clock, sink);
     void lane.run();
-    lane.offer(handout(0, 5));
+    lane.offer(sizedWindow(0, 5));
     await clock.pass(600_000);
     expect(sink.opens).toBeGreaterThan(5);
     expect(sink.opens).toBeLessThan(50);
@@ -177,7 +177,7 @@ describe('failures', () => {
       void lane.run();
       await clock.pass(10);
       sink.answer = () => RETRY;
-      lane.offer(handout(0, 50));
+      lane.offer(sizedWindow(0, 50));
       await clock.pass(60);
       sink.answer = () => undefined;
       await clock.pass(2000);
@@ -193,7 +193,7 @@ describe('failures', () => {
       sink.answer = () => ({ kind: 'retry', reason: 'throttled', message: 'later', afterMs });
       const { lane } = laneOf(clock, sink, { limits: { maxPoints: 10, maxBytes: 1e6, inFlight: 1 } });
       void lane.run();
-      lane.offer(handout(0, 5));
+      lane.offer(sizedWindow(0, 5));
       await clock.pass(120_000);
       expect(sink.batches.length).toBeLessThan(100);
       sink.answer = () => undefined;
@@ -209,7 +209,7 @@ describe('failures', () => {
     sink.open = () => new Promise(() => {});
     const { lane } = laneOf(clock, sink, { timeoutMs: 1000 });
     void lane.run();
-    lane.offer(handout(0, 5));
+    lane.offer(sizedWindow(0, 5));
     await clock.pass(5000);
     sink.open = open;
     await clock.pass(60_000);
@@ -235,7 +235,7 @@ describe('failures', () => {
     sink.write = async () => answer as WriteOutcome;
     const { lane } = laneOf(clock, sink);
     void lane.run();
-    lane.offer(handout(0, 5));
+    lane.offer(sizedWindow(0, 5));
     await clock.pass(1000);
     // The reasons are a closed list: they label a counter.
     expect([...lane.stats.retries.keys()]).toEqual(['unknown']);
@@ -266,10 +266,10 @@ describe('the backlog', () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.answer = () => RETRY;
-    const bytes = handout(0, 10).bytes;
+    const bytes = sizedWindow(0, 10).bytes;
     const { lane, told } = laneOf(clock, sink, { backlogBytes: 3.5 * bytes });
     void lane.run();
-    for (let number = 0; number < 10; number++) lane.offer(handout(number, 10));
+    for (let number = 0; number < 10; number++) lane.offer(sizedWindow(number, 10));
     expect(told.fellBehind).toBe(1);
     expect(lane.state).toBe('catching_up');
     expect(lane.next).toBe(0);
@@ -282,7 +282,7 @@ describe('the backlog', () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.answer = () => RETRY;
-    const bytes = handout(0, 10).bytes;
+    const bytes = sizedWindow(0, 10).bytes;
     const { lane } = laneOf(clock, sink, {
       backlogBytes: 3.5 * bytes,
       replayable: false,
@@ -290,7 +290,7 @@ describe('the backlog', () => {
     });
     void lane.run();
     await settle();
-    for (let number = 0; number < 10; number++) lane.offer(handout(number, 10));
+    for (let number = 0; number < 10; number++) lane.offer(sizedWindow(number, 10));
     expect(lane.stats.dropped).toBe(70);
     expect(lane.backlogPoints).toBe(30);
     sink.answer = () => undefined;
@@ -305,12 +305,12 @@ describe('the backlog', () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.answer = () => RETRY;
-    const bytes = handout(0, 10).bytes;
+    const bytes = sizedWindow(0, 10).bytes;
     const { lane } = laneOf(clock, sink, { backlogBytes: 2.5 * bytes });
     void lane.run();
     lane.startCatchUp();
     let done = false;
-    const replayed = Array.from({ length: 6 }, (_, number) => handout(number, 10));
+    const replayed = Array.from({ length: 6 }, (_, number) => sizedWindow(number, 10));
     void lane.replay(replayed, 6 * WINDOW_MS, 0, new AbortController().signal).then(() => {
       done = true;
     });
@@ -323,7 +323,7 @@ describe('the backlog', () => {
     lane.join();
     // The live path comes along with windows that the replay has brought already: not written again.
     const before = sink.batches.length;
-    for (const number of [5, 6]) lane.offer(handout(number, 10));
+    for (const number of [5, 6]) lane.offer(sizedWindow(number, 10));
     await clock.pass(1000);
     expect(sink.batches.length).toBe(before + 1);
     expect(lane.next).toBe(7 * WINDOW_MS);
@@ -341,7 +341,7 @@ describe('isolation', () => {
     for (const lane of lanes) void lane.run();
     const fanout = new FanOut(lanes, 0);
     for (let number = 0; number < 20; number++) {
-      fanout.hand([handout(number, 30).window], (number + 1) * WINDOW_MS, 0);
+      fanout.hand([sizedWindow(number, 30).window], (number + 1) * WINDOW_MS, 0);
       await clock.pass(10);
       expect(lanes[2]!.next).toBe((number + 1) * WINDOW_MS);
     }

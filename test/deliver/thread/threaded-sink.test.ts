@@ -4,13 +4,13 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterEach, beforeEach, expect, test } from 'vitest';
+import type { Point } from '../../../src/aggregate/point.ts';
 import { makeSeries } from '../../../src/aggregate/series.ts';
 import { SeriesRecords } from '../../../src/aggregate/series-records.ts';
 import { ClosedWindow } from '../../../src/aggregate/window.ts';
 import { WindowBatch } from '../../../src/deliver/lane/batch.ts';
 import { ThreadedSink } from '../../../src/deliver/thread/threaded-sink.ts';
 import { temporaryFolder } from '../../../src/servers/server-process.ts';
-import type { Point } from '../../../src/sink/contract.ts';
 
 const KIND = fileURLToPath(new URL('./told.ts', import.meta.url));
 const never = new AbortController().signal;

@@ -1,13 +1,9 @@
 /** A sink that does what the names of its series say, in its thread: see threaded-sink.test.ts. */
+
 import { appendFileSync } from 'node:fs';
-import {
-  type Batch,
-  defineSink,
-  type Point,
-  SinkError,
-  setting,
-  type WriteOutcome,
-} from '../../../src/sink/contract.ts';
+import type { Point } from '../../../src/aggregate/point.ts';
+import { setting } from '../../../src/settings/builders.ts';
+import { type Batch, defineSink, SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
 
 export default defineSink({
   kind: 'told',

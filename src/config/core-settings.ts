@@ -1,0 +1,230 @@
+/** The settings of the service: every one that is not a sink's. */
+
+import { parseStart } from '../base/time-text.ts';
+import { FORMATS } from '../decode/formats.ts';
+import { setting } from '../settings/builders.ts';
+import type { Values } from '../settings/setting.ts';
+import { maskUrl } from '../settings/url-secrets.ts';
+import { parseCallbackHosts } from './callback-hosts.ts';
+
+export interface Slice {
+  readonly index: number;
+  readonly of: number;
+}
+
+const MIN_WINDOW_MS = 100;
+
+const MAX_WINDOW_MS = 86_400_000;
+
+const MAX_SLICES = 1024;
+
+const begin = { meaning: 'where a pipeline with no checkpoint begins', default: 'now' } as const;
+
+/** Every setting that is not a sink's. */
+export const CORE_SETTINGS = {
+  natsUrl: setting.custom(
+    parseServers,
+    'NATS servers, comma separated, such as nats://host:4222, with %25 for a % in a password',
+    { meaning: 'servers, comma separated', default: 'nats://127.0.0.1:4222' },
+    (text) =>
+      text
+        .split(',')
+        .map((url) => maskUrl(withScheme(url.trim())) ?? '***')
+        .join(','),
+  ),
+  natsUser: setting.text({ meaning: 'user to sign in with' }),
+  natsPassword: setting.secret({ meaning: 'its password' }),
+  natsToken: setting.secret({ meaning: 'token to sign in with' }),
+  natsCredsFile: setting.text({
+    meaning: 'file with a user JWT and its seed (decentralised authentication)',
+  }),
+  natsNkeySeedFile: setting.text({ meaning: 'file with an NKey seed' }),
+  natsInboxPrefix: setting.custom(parseInboxPrefix, 'a subject without wildcards', {
+    meaning:
+      'what the subjects begin with on which this user gets answers; one of its own keeps others from hearing them',
+    default: '_INBOX.fanout',
+  }),
+  natsTlsCaFile: setting.text({ meaning: 'certificates that the server must be signed by; switches TLS on' }),
+  natsTlsCertFile: setting.text({ meaning: 'client certificate (mutual TLS)' }),
+  natsTlsKeyFile: setting.text({ meaning: 'its private key' }),
+  metricsSource: setting.choice(['jetstream', 'core'], {
+    meaning: 'jetstream: exactly the true counts; core: plain NATS, at most once',
+    default: 'jetstream',
+  }),
+  metricsSubjects: setting.custom(parseSubjects, 'NATS subjects that do not overlap, comma separated', {
+    meaning: 'subjects, comma separated',
+    default: 'metrics,metrics.>',
+  }),
+  metricsStream: setting.custom(parseToken, 'a stream name: letters, digits, - and _', {
+    meaning: 'the stream; made if it is missing, never changed if it exists',
+    default: 'METRICS',
+  }),
+  metricsStreamMaxAge: setting.duration({ meaning: 'age limit of a stream that we make', default: '24h' }),
+  metricsStreamMaxBytes: setting.bytes({ meaning: 'byte limit of a stream that we make', default: '8GiB' }),
+  metricsStart: setting.custom(parseStart, 'now, earliest or an RFC 3339 time', begin),
+  metricsFormat: setting.choice(FORMATS, {
+    meaning:
+      'what messages are in: json, the format of nats_metrics; influx, line protocol; statsd, with the tags of DogStatsD; auto tells by how each begins',
+    default: 'auto',
+  }),
+  metricsCounters: setting.list({
+    meaning:
+      'line protocol: which series are counters, by name, * standing for any text and ? for one character; all others are gauges',
+  }),
+  metricsReceive: setting.choice(['frames', 'plain'], {
+    meaning:
+      'frames: takes messages from the connection before the client makes objects of them, at half the cost; plain: by the client alone',
+    default: 'frames',
+  }),
+  metricsQueueGroup: setting.custom(parseToken, 'a queue group name', {
+    meaning: 'core mode: instances of one group share the load',
+  }),
+  pipeline: setting.custom(parseToken, 'a name: letters, digits, - and _', {
+    meaning: 'names the checkpoints',
+    default: 'default',
+  }),
+  window: setting.custom(parseWindow, 'a duration from 100ms to 24h', {
+    meaning: 'length of a window',
+    default: '10s',
+  }),
+  lateness: setting.duration({
+    meaning: "how long after a window's end samples with a time in it still go into it",
+    default: '2s',
+  }),
+  maxAhead: setting.duration({ meaning: "how far a sample's time may be ahead of the bus", default: '1s' }),
+  idleSlack: setting.duration({
+    meaning: "with no message pending, how far behind the server's clock windows close",
+    default: '500ms',
+  }),
+  maxSeries: setting.integer(1, 50_000_000, {
+    meaning: "per window; series past it are folded into their name's overflow series",
+    default: '1000000',
+  }),
+  changeDelay: setting.timeout({
+    meaning:
+      'a new WINDOW, LATENESS, MAX_AHEAD or MAX_SERIES begins so long after it was announced to the other instances; with the checkpoints out of reach for as long, windows wait',
+    default: '2m',
+  }),
+  maxMessageBytes: setting.bytes({ meaning: 'larger messages are rejected', default: '1MiB' }),
+  slice: setting.custom(parseSlice, 'which time slice of how many, such as 0/1 or 2/3', {
+    meaning: 'which time slice of how many',
+    default: '0/1',
+  }),
+  httpHost: setting.text({ meaning: 'address of health, Prometheus and status', default: '0.0.0.0' }),
+  httpPort: setting.integer(0, 65_535, { meaning: 'its port; 0 takes a free one', default: '9464' }),
+  probeInterval: setting.interval({
+    meaning: 'how often each store is asked two questions and for its size, to compare them; 0s never',
+    default: '30s',
+  }),
+  logLevel: setting.choice(['debug', 'info', 'warn', 'error'], {
+    meaning: 'JSON lines on stderr',
+    default: 'info',
+  }),
+  stopTimeout: setting.timeout({ meaning: 'how long a graceful stop waits for the sinks', default: '10s' }),
+  verifyShare: setting.custom(parseShare, 'a share from 0 to 1', {
+    meaning:
+      'of the confirmed windows, the part that is read back from each store and compared with what was written',
+    default: '0.1',
+  }),
+  verifyDelay: setting.timeout({
+    meaning: 'from the confirmation of a window until it is read back',
+    default: '30s',
+  }),
+  verifyReplayShare: setting.custom(parseShare, 'a share from 0 to 1', {
+    meaning:
+      'of the confirmed windows, the part that is also computed again from the stream; at most VERIFY_SHARE',
+    default: '0.01',
+  }),
+  fanoutRejected: setting.boolean({
+    meaning: 'true publishes points that a store refused for good on fanout.rejected.<sink>',
+    default: 'false',
+  }),
+  controlEnabled: setting.boolean({
+    meaning:
+      'false: no control over the bus, nor over HTTP; else whoever may publish on fanout.control.> controls the service',
+    default: 'true',
+  }),
+  controlToken: setting.secret({
+    meaning: 'lets whoever shows it control the service over HTTP; without one, only this machine itself may',
+  }),
+  controlCallbackHosts: setting.custom(
+    parseCallbackHosts,
+    'hosts with or without a port, comma separated, such as ci.example.com or http://10.0.0.7:8080',
+    { meaning: 'where reports of tasks may be sent: over https, unless http:// stands before the host' },
+  ),
+  controlCallbackSecret: setting.secret({ meaning: 'signs these reports (HMAC-SHA256)' }),
+  controlProfileDir: setting.text({
+    meaning: 'folder for CPU profiles and heap snapshots; without one, none are taken',
+  }),
+};
+
+function parseServers(text: string): readonly string[] | undefined {
+  const servers = text.split(',').map((server) => server.trim());
+  const bad = servers.some((server) => {
+    const url = withScheme(server);
+    if (server === '' || !URL.canParse(url)) return true;
+    const { protocol, hostname, username, password } = new URL(url);
+    return !/^(nats|tls):$/.test(protocol) || hostname === '' || !isEncoded(username + password);
+  });
+  return bad ? undefined : servers;
+}
+
+function isEncoded(text: string): boolean {
+  try {
+    decodeURIComponent(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function withScheme(server: string): string {
+  return server.includes('://') ? server : `nats://${server}`;
+}
+
+const SUBJECT = /^(?:[^\s.*>$]+|\*)(?:\.(?:[^\s.*>]+|\*))*(?:\.>)?$/;
+
+function parseSubjects(text: string): readonly string[] | undefined {
+  const subjects = text.split(',').map((subject) => subject.trim());
+  const bad = subjects.some(
+    (subject, i) => !SUBJECT.test(subject) || subjects.some((other, j) => j > i && overlap(subject, other)),
+  );
+  return bad ? undefined : subjects;
+}
+
+/** Whether some subject matches both patterns: two subscriptions would count its messages twice. */
+export function overlap(a: string, b: string): boolean {
+  const left = a.split('.');
+  const right = b.split('.');
+  for (let i = 0; ; i++) {
+    if (i === left.length || i === right.length) return left.length === right.length;
+    if (left[i] === '>' || right[i] === '>') return true;
+    if (left[i] !== '*' && right[i] !== '*' && left[i] !== right[i]) return false;
+  }
+}
+
+function parseInboxPrefix(text: string): string | undefined {
+  return /^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,3}$/.test(text) ? text : undefined;
+}
+
+function parseToken(text: string): string | undefined {
+  return /^[A-Za-z0-9_-]{1,64}$/.test(text) ? text : undefined;
+}
+
+function parseWindow(text: string): number | undefined {
+  const ms = setting.duration({ meaning: '', required: true }).parse(text);
+  return ms !== undefined && ms >= MIN_WINDOW_MS && ms <= MAX_WINDOW_MS ? ms : undefined;
+}
+
+function parseShare(text: string): number | undefined {
+  const share = /^\d*\.?\d+$/.test(text) ? Number(text) : Number.NaN;
+  return share >= 0 && share <= 1 ? share : undefined;
+}
+
+function parseSlice(text: string): Slice | undefined {
+  const match = /^(\d+)\/(\d+)$/.exec(text);
+  const [index, of] = [Number(match?.[1]), Number(match?.[2])];
+  return match && of >= 1 && of <= MAX_SLICES && index < of ? { index, of } : undefined;
+}
+
+export type CoreConfig = Values<typeof CORE_SETTINGS>;

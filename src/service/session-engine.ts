@@ -1,0 +1,74 @@
+/** The engine of one session on the bus, with a thread for each sink, and what its events mean to those who watch. */
+import { systemClock } from '../base/clock.ts';
+import type { Log } from '../base/log.ts';
+import type { Bus } from '../bus/connect.ts';
+import { type Attachment, Engine, type EngineEvents, type EngineSettings } from '../deliver/engine.ts';
+import { Reports } from '../deliver/reports.ts';
+import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
+import type { Telemetry } from '../observe/telemetry.ts';
+import { limitsOf, readBackOf } from '../sink/contract.ts';
+import type { Parts } from './snapshot.ts';
+
+/** What outlives every session. */
+export interface Surroundings {
+  readonly parts: Parts;
+  readonly log: Log;
+  readonly telemetry: Telemetry;
+}
+
+export interface SessionEngine {
+  readonly engine: Engine;
+  /** By id. */
+  readonly sinks: ReadonlyMap<string, ThreadedSink>;
+}
+
+export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surroundings): SessionEngine {
+  const { parts, log } = surroundings;
+  const threads = new Map<string, ThreadedSink>();
+  const engineSinks = parts.config.sinks.map(({ id, kind, module, timeoutMs, backlogBytes, values }) => {
+    const sink = new ThreadedSink({ id, kind, values, timeoutMs }, log, readBackOf(module, values));
+    threads.set(id, sink);
+    return { id, kind: module.kind, sink, limits: limitsOf(module, values), timeoutMs, backlogBytes };
+  });
+  const events = engineEvents(bus, surroundings);
+  const engine = new Engine(attachment, engineSinks, engineSettings(parts), systemClock, events);
+  return { engine, sinks: threads };
+}
+
+function engineSettings({ config: { core } }: Parts): EngineSettings {
+  return {
+    metricsFormat: core.metricsFormat,
+    metricsCounters: core.metricsCounters,
+    maxMessageBytes: core.maxMessageBytes,
+    slice: core.slice,
+    stopTimeoutMs: core.stopTimeout,
+    verify: {
+      share: core.verifyShare,
+      replayShare: core.verifyReplayShare,
+      delayMs: core.verifyDelay,
+    },
+  };
+}
+
+function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): EngineEvents {
+  const reports = new Reports(log, systemClock);
+  const publishTo = parts.config.core.fanoutRejected ? bus : undefined;
+  return {
+    closed: (windows) => parts.scan.take(windows),
+    wrote: (sink, seconds) => {
+      telemetry.observeWrite(sink, seconds);
+      parts.meters.wrote(sink, seconds, systemClock.now());
+    },
+    pointsRejected: (sink, points) => reports.pointsRejected(sink, points, publishTo),
+    sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure),
+    messageRejected: (reason, message) => reports.messageRejected(reason, message),
+    catchUpStarted: (sink, from) =>
+      log.info({ sink, from: new Date(from).toISOString() }, 'the sink catches up by replay'),
+    replayFailed: (sink, error) =>
+      log.warn({ sink, error: String(error) }, 'the replay failed; trying again'),
+    differs: (sink, difference, start) => reports.differs(sink, difference, start),
+    reopened: (starts) => reports.reopened(starts),
+    catchingUp: (sink, progress) => log.info({ sink, ...progress }, 'catching up'),
+    caughtUp: (sink) => log.info({ sink }, 'the sink has caught up'),
+  };
+}

@@ -1,0 +1,147 @@
+/** One time on the bus: from the connection until it is given up. */
+import { backoffMs, systemClock } from '../base/clock.ts';
+import { type Bus, connect } from '../bus/connect.ts';
+import { isTransient } from '../bus/errors.ts';
+import type { Attachment, Engine } from '../deliver/engine.ts';
+import { attach } from './attachment.ts';
+import { makeEngine, type SessionEngine, type Surroundings } from './session-engine.ts';
+
+/** Whether our settings are announced where the windows have another shape so far. */
+export interface Announcement {
+  /** Once only: announcing again what was overruled since would go back and forth for ever. */
+  due: boolean;
+}
+
+export class Session {
+  /** How many sessions there were before. */
+  readonly number: number;
+  readonly #surroundings: Surroundings;
+  readonly #announcement: Announcement;
+  readonly #leave = new AbortController();
+  readonly #attached = Promise.withResolvers<void>();
+  readonly #ended = Promise.withResolvers<void>();
+  #hasAttached = false;
+
+  constructor(number: number, surroundings: Surroundings, announcement: Announcement) {
+    this.number = number;
+    this.#surroundings = surroundings;
+    this.#announcement = announcement;
+    this.#attached.promise.catch(() => {});
+  }
+
+  /** Resolves when it reads, or has ended before; rejects with why it never will. */
+  get attached(): Promise<void> {
+    return Promise.race([this.#attached.promise, this.#ended.promise]);
+  }
+
+  /** Resolves when nothing of it is left on the bus. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  leave(): void {
+    this.#leave.abort();
+  }
+
+  /** For one that is not to run any more. */
+  end(): void {
+    this.#ended.resolve();
+  }
+
+  /**
+   * Until `stop` aborts or somebody calls `leave`. Rejects with what an operator must mend; where the attachment was
+   * asked for, whoever asked is told instead.
+   */
+  async run(stop: AbortSignal): Promise<void> {
+    const { log } = this.#surroundings;
+    try {
+      await this.#connected(AbortSignal.any([stop, this.#leave.signal]));
+    } catch (error) {
+      if (this.number === 0 || this.#hasAttached) throw error;
+      log.warn({ error: String(error) }, 'not attached to the bus');
+      this.#attached.reject(error);
+    }
+    this.end();
+  }
+
+  async #connected(until: AbortSignal): Promise<void> {
+    const { parts, log } = this.#surroundings;
+    const options = { wait: true, signal: until, name: `metrics-fanout ${parts.instance}` };
+    const bus = await unlessStopped(connect(parts.config.core, log, options), until);
+    if (bus === undefined) return;
+    try {
+      parts.bus = bus;
+      while (!until.aborted) {
+        const attachment = await unlessStopped(this.#attach(bus, until), until);
+        if (attachment === undefined) return;
+        this.#announcement.due = false;
+        const made = makeEngine(attachment, bus, this.#surroundings);
+        for (const sink of parts.paused) made.engine.pause(sink);
+        parts.engine = made.engine;
+        if (!until.aborted) parts.detached = false;
+        this.#hasAttached = true;
+        this.#attached.resolve();
+        await this.#read(made, until);
+        if (!until.aborted) log.info({}, 'windows of another shape were announced; attaching anew');
+      }
+    } finally {
+      await bus.close();
+    }
+  }
+
+  /** A bus that has just started may have no leader yet: what may pass by itself is waited for. */
+  async #attach(bus: Bus, stop: AbortSignal): Promise<Attachment> {
+    const { parts, log } = this.#surroundings;
+    // In core mode, the rest of a window must not overwrite the part that was written when it left.
+    const instance = this.number === 0 ? parts.instance : `${parts.instance}-${this.number}`;
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await attach(bus, parts.config, instance, log, this.#announcement.due);
+      } catch (error) {
+        if (!isTransient(error) || stop.aborted) throw error;
+        log.warn({ error: String(error), attempt }, 'not attached to the bus yet; trying again');
+        await systemClock.sleep(backoffMs(attempt, systemClock.random()), stop);
+      }
+    }
+  }
+
+  /** With the probes beside it. */
+  async #read({ engine, sinks }: SessionEngine, stop: AbortSignal): Promise<void> {
+    const { parts } = this.#surroundings;
+    const over = new AbortController();
+    const probed = engine.lanes.map(({ lane }) => ({
+      id: lane.id,
+      sink: sinks.get(lane.id)!,
+      isWell: () => lane.state === 'live' && lane.up,
+    }));
+    const probing = parts.probes.run(probed, AbortSignal.any([stop, over.signal]));
+    try {
+      await engine.run(stop);
+    } finally {
+      over.abort();
+      await probing;
+    }
+    if (parts.config.core.metricsSource === 'core') this.#reportLost(engine);
+  }
+
+  /** Elsewhere, what the stores did not take is in the stream. */
+  #reportLost({ lanes }: Engine): void {
+    for (const { lane } of lanes) {
+      const { id: sink, backlogPoints: points } = lane;
+      if (points > 0) {
+        const message = 'points are lost: the store did not take them in time';
+        this.#surroundings.log.error({ sink, points }, message);
+      }
+    }
+  }
+}
+
+/** Undefined where it failed because the service is to stop: that is no error. */
+async function unlessStopped<T>(work: Promise<T>, stop: AbortSignal): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if (stop.aborted) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,51 @@
+/** All that the author of a sink imports, as `metrics-fanout/sink`: the contract, and what sinks have in common. */
+
+export type { Field, MetricType, Point, PointValues, Series } from '../aggregate/point.ts';
+export { ALL_FIELDS, FIELDS, METRIC_TYPES } from '../aggregate/point.ts';
+export { makeSeries, storedSeries } from '../aggregate/series.ts';
+export { setting } from '../settings/builders.ts';
+export type { Settings, Values } from '../settings/setting.ts';
+export type { AwsVerdict } from './aws.ts';
+export { awsErrorName, awsVerdict } from './aws.ts';
+export type {
+  AnswerRow,
+  Batch,
+  Question,
+  ReadBack,
+  RefuseReason,
+  Rejection,
+  RejectReason,
+  RetryReason,
+  Sink,
+  SinkContext,
+  SinkLimits,
+  SinkLog,
+  SinkModule,
+  StoredPoint,
+  WindowRange,
+  WriteOutcome,
+} from './contract.ts';
+export {
+  defineSink,
+  limitsOf,
+  REFUSE_REASONS,
+  REJECT_REASONS,
+  RETRY_REASONS,
+  readBackOf,
+  SinkError,
+} from './contract.ts';
+export type { HttpAnswer, HttpRequest } from './http.ts';
+export {
+  HttpServer,
+  isUntrusted,
+  oneLine,
+  retryAfter,
+  TRUST_ADVICE,
+  transportFailure,
+  verdictOfStatus,
+} from './http.ts';
+export type { IndexedPoint, Unfit, Verdict } from './partial-writes.ts';
+export { blame, errorOf, fitting, halves, writeInParts } from './partial-writes.ts';
+export type { Price, PriceModel, Usage } from './price.ts';
+export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
+export { addUp, columnValues, POINT_BYTES, pointBytes, unfitNumber } from './rows.ts';

@@ -1,0 +1,39 @@
+/** What sinks have in common about points and rows. */
+import { ALL_FIELDS, FIELDS, type Point } from '../aggregate/point.ts';
+import type { AnswerRow, Rejection } from './contract.ts';
+
+/** Estimate of a point's encoded size in bytes, the same for every sink, so that limits and backlogs compare. */
+export function pointBytes({ series }: Point): number {
+  return POINT_BYTES + series.name.length + series.dimensionsJson.length;
+}
+
+/** Why no store holds the point, for all must hold the same; undefined where its numbers are fit. */
+export function unfitNumber(point: Point): Omit<Rejection, 'index'> | undefined {
+  for (const field of FIELDS[point.series.type]) {
+    if (!Number.isFinite(point[field])) {
+      return { reason: 'invalid_value', message: `${field} is ${point[field]}, not a finite number` };
+    }
+  }
+  if (Number.isSafeInteger(point.count)) return undefined;
+  return { reason: 'invalid_value', message: `count is ${point.count}, over 2^53 - 1 or not whole` };
+}
+
+/** Of a point, besides the text of its series. */
+export const POINT_BYTES = 160;
+
+/** Adds rows of the same key up: parts of an answer, or the parts of a window that several instances wrote. */
+export function addUp(rows: Iterable<AnswerRow>): AnswerRow[] {
+  const sums = new Map<string, AnswerRow>();
+  for (const { key, count, sum } of rows) {
+    const before = sums.get(key);
+    sums.set(key, { key, count: count + (before?.count ?? 0), sum: sum + (before?.sum ?? 0) });
+  }
+  return [...sums.values()];
+}
+
+/** The columns of a table row behind `window_start`, in the order of the README: what all SQL stores have alike. */
+export function columnValues(point: Point): (string | number | null)[] {
+  const { series, windowMs, instance } = point;
+  const { id, name, type, dimensionsJson } = series;
+  return [windowMs, id, instance, name, type, dimensionsJson, ...ALL_FIELDS.map((field) => point[field])];
+}
