@@ -99,7 +99,7 @@ async function readFrom(
   const start = { kind: 'time', ms } as const;
   const source = createJetStreamSource(bus, { ...core, metricsSubjects }, { start, isPassive: true });
   const reader: Reader = {
-    message: (bytes, start, end, time, sequence, { subject, encoding } = NO_ENVELOPE) =>
+    message: ({ bytes, start, end, streamTime: time, sequence }, { subject, encoding } = NO_ENVELOPE) =>
       output.take({ payload: bytes.subarray(start, end), subject, time, sequence, encoding }),
     // History waits for whoever reads it.
     progress: () => (process.stdout.writableNeedDrain ? drained(stop) : undefined),

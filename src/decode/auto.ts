@@ -1,5 +1,6 @@
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { BAR, CR, EQUALS, HASH, LF, SPACE, TAB } from './line-decoder.ts';
+import type { RawMessage } from './raw-message.ts';
 import { COMMA, OPEN_ARRAY, OPEN_OBJECT } from './scanner.ts';
 import { EVENT } from './statsd.ts';
 
@@ -26,19 +27,13 @@ export class AutoDecoder implements Decoder {
     this.#decoders = decoders;
   }
 
-  take(
-    bytes: Uint8Array,
-    start: number,
-    end: number,
-    streamTime: number,
-    sequence: number,
-    handler: SampleHandler,
-  ): void {
+  take(message: RawMessage, handler: SampleHandler): void {
     const { json } = this.#decoders;
+    const { bytes, start, end } = message;
     const decoder = bytes[start] === OPEN_OBJECT ? json : this.#decoders[formatOf(bytes, start, end)];
     // The others hand over at once, and nothing may overtake what came before.
     if (decoder !== json) json.flush(handler);
-    decoder.take(bytes, start, end, streamTime, sequence, handler);
+    decoder.take(message, handler);
   }
 
   flush(handler: SampleHandler): void {

@@ -1,4 +1,5 @@
 import type { Sample } from '../aggregate/sample.ts';
+import type { RawMessage } from './raw-message.ts';
 import type { InputRejection } from './rejection.ts';
 
 /** Takes what is in the messages, in their order. */
@@ -16,18 +17,11 @@ export interface SampleHandler {
 /** A wire format. */
 export interface Decoder {
   /**
-   * Takes the message from `start` to `end`. What is in it is handed over with this call or a later one, at the latest
+   * Takes the message. What is in it is handed over with this call or a later one, at the latest
    * with `flush`: the bytes must stay as they are until then. Never throws, whatever the bytes (unless the handler
    * does).
    */
-  take(
-    bytes: Uint8Array,
-    start: number,
-    end: number,
-    streamTime: number,
-    sequence: number,
-    handler: SampleHandler,
-  ): void;
+  take(message: RawMessage, handler: SampleHandler): void;
   /** Hands over all that was taken. */
   flush(handler: SampleHandler): void;
 }

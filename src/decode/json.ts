@@ -17,6 +17,7 @@ import {
   wordAt,
 } from './json-words.ts';
 import { MAX_MESSAGE_BYTES } from './limits.ts';
+import type { RawMessage } from './raw-message.ts';
 import type { InputRejection } from './rejection.ts';
 import {
   ascii,
@@ -70,22 +71,16 @@ export class JsonDecoder implements Decoder {
     this.#maxMessageBytes = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
   }
 
-  take(
-    bytes: Uint8Array,
-    start: number,
-    end: number,
-    streamTime: number,
-    sequence: number,
-    handler: SampleHandler,
-  ): void {
+  take(message: RawMessage, handler: SampleHandler): void {
+    const { bytes, start, end } = message;
     const sample = this.#sample;
     const begin = this.#scanner.load(bytes, start, end);
     sample.bytes = this.#scanner.bytes;
     sample.view = this.#scanner.view;
     sample.messageStart = begin;
     sample.messageEnd = this.#scanner.end;
-    sample.streamTime = streamTime;
-    sample.sequence = sequence;
+    sample.streamTime = message.streamTime;
+    sample.sequence = message.sequence;
     if (end - start <= this.#maxMessageBytes) {
       if (this.#goLayout.read(this.#scanner, sample, begin) || this.#readObject(begin)) {
         this.#enqueue(handler);

@@ -4,6 +4,7 @@ import { DecodedSample } from './decoded-sample.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { checkIdentity } from './identity.ts';
 import { MAX_MESSAGE_BYTES } from './limits.ts';
+import type { RawMessage } from './raw-message.ts';
 import type { InputRejection } from './rejection.ts';
 import { Scanner } from './scanner.ts';
 
@@ -44,14 +45,8 @@ export abstract class LineDecoder implements Decoder {
     this.#maxMessageBytes = maxMessageBytes;
   }
 
-  take(
-    bytes: Uint8Array,
-    start: number,
-    end: number,
-    streamTime: number,
-    sequence: number,
-    handler: SampleHandler,
-  ): void {
+  take(raw: RawMessage, handler: SampleHandler): void {
+    const { bytes, start, end } = raw;
     const message = bytes.subarray(start, end);
     if (message.length > this.#maxMessageBytes) {
       handler.rejectedMessage('too_large', message);
@@ -61,8 +56,8 @@ export abstract class LineDecoder implements Decoder {
     this.#message = message;
     const begin = this.scanner.load(bytes, start, end);
     this.sample.view = this.scanner.view;
-    this.sample.streamTime = streamTime;
-    this.sample.sequence = sequence;
+    this.sample.streamTime = raw.streamTime;
+    this.sample.sequence = raw.sequence;
     this.#lines(begin);
     this.#handler = NOBODY;
     this.#message = NO_MESSAGE;

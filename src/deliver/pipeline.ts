@@ -10,6 +10,7 @@ import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import { decompress } from '../decode/encoding.ts';
 import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
 import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
+import { type RawMessage, wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
 import type { LaneStart } from './start-points.ts';
 
@@ -73,26 +74,20 @@ export class Pipeline implements Reader, SampleHandler {
     return this.#reportedThrough;
   }
 
-  message(
-    bytes: Uint8Array,
-    start: number,
-    end: number,
-    streamTime: number,
-    sequence: number,
-    envelope?: Envelope,
-  ): void {
+  message(message: RawMessage, envelope?: Envelope): void {
     this.stats.received++;
-    this.#sequence = sequence;
+    this.#sequence = message.sequence;
     const encoding = envelope?.encoding;
-    if (encoding === undefined) this.#options.decoder.take(bytes, start, end, streamTime, sequence, this);
-    else this.#encoded(bytes.subarray(start, end), streamTime, sequence, encoding);
+    if (encoding === undefined) this.#options.decoder.take(message, this);
+    else this.#encoded(message, encoding);
   }
 
-  #encoded(message: Uint8Array, streamTime: number, sequence: number, encoding: string): void {
+  #encoded({ bytes, start, end, streamTime, sequence }: RawMessage, encoding: string): void {
     const { decoder, maxMessageBytes = MAX_MESSAGE_BYTES } = this.#options;
-    const said = decompress(message, encoding, maxMessageBytes);
-    if (typeof said === 'string') this.rejectedMessage(said, message);
-    else decoder.take(said, 0, said.length, streamTime, sequence, this);
+    const packed = bytes.subarray(start, end);
+    const unpacked = decompress(packed, encoding, maxMessageBytes);
+    if (typeof unpacked === 'string') this.rejectedMessage(unpacked, packed);
+    else decoder.take(wholeMessage(unpacked, streamTime, sequence), this);
   }
 
   /** All messages so far are rejected, or their samples are with the aggregator. */

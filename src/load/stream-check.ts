@@ -1,7 +1,9 @@
 /** Reads back what a sender published, and compares it with what it sent. */
+
 import { makeSeries } from '../aggregate/series.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Source } from '../bus/read/source.ts';
+import type { RawMessage } from '../decode/raw-message.ts';
 import type { Truth, TruthRow } from '../verify/truth.ts';
 import type { SentSeries } from './traffic.ts';
 
@@ -29,7 +31,7 @@ export async function readBack(source: Source, truth: Truth, expected: number, c
     }
   };
   const reader = {
-    message(bytes: Uint8Array, start: number, end: number, streamTime: number) {
+    message({ bytes, start, end, streamTime }: RawMessage) {
       truth.add(bytes.subarray(start, end), streamTime);
       lastMessage = clock.now();
     },

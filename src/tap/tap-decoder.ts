@@ -3,6 +3,7 @@ import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import { decompress } from '../decode/encoding.ts';
 import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
+import { wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
 
 /** Series that are remembered; of more, those that were not seen lately are read anew. */
@@ -51,7 +52,7 @@ export class TapDecoder {
       rejected: (reason) => rejections.push(reason),
       rejectedMessage: (reason) => rejections.push(reason),
     };
-    this.#decoder.take(payload, 0, payload.length, 0, 0, handler);
+    this.#decoder.take(wholeMessage(payload), handler);
     this.#decoder.flush(handler);
     return { samples, rejections };
   }

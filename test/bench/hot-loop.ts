@@ -1,8 +1,10 @@
 /** (e) A process that decodes and aggregates, without a bus: CPU time a message, and memory a series. */
+
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import { makeDecoder } from '../../src/decode/formats.ts';
+import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { Pipeline } from '../../src/deliver/pipeline.ts';
 import { BenchMessages, type Mix } from './messages.ts';
 
@@ -53,7 +55,12 @@ function pipelineOf(): Pipeline {
 function pass(pipeline: Pipeline, chunks: readonly Chunk[]): number {
   let messages = 0;
   for (const { bytes, places } of chunks) {
-    for (let i = 0; i < places.length; i += 2) pipeline.message(bytes, places[i]!, places[i + 1]!, NOW, 1);
+    const message = wholeMessage(bytes, NOW, 1);
+    for (let i = 0; i < places.length; i += 2) {
+      message.start = places[i]!;
+      message.end = places[i + 1]!;
+      pipeline.message(message);
+    }
     messages += places.length / 2;
   }
   pipeline.flush();

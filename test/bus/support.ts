@@ -10,6 +10,7 @@ import type { Envelope } from '../../src/bus/message.ts';
 import { createJetStreamSource } from '../../src/bus/read/jetstream.ts';
 import type { Gap, Reader, ReadFrom } from '../../src/bus/read/source.ts';
 import { CORE_SETTINGS, type CoreConfig } from '../../src/config/core-settings.ts';
+import type { RawMessage } from '../../src/decode/raw-message.ts';
 import { readSettings, type SettingError } from '../../src/settings/setting.ts';
 
 export interface Line {
@@ -58,14 +59,7 @@ export class Recorder implements Reader {
   hold: ((streamTime: number) => void | Promise<void>) | undefined;
   onMessage: ((sequence: number) => void) | undefined;
 
-  message(
-    bytes: Uint8Array,
-    start: number,
-    end: number,
-    streamTime: number,
-    sequence: number,
-    envelope?: Envelope,
-  ): void {
+  message({ bytes, start, end, streamTime, sequence }: RawMessage, envelope?: Envelope): void {
     this.sequences.push(sequence);
     this.payloads.push(Buffer.from(bytes.subarray(start, end)).toString());
     this.times.push(streamTime);

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { formatOf } from '../../src/decode/auto.ts';
 import { makeDecoder } from '../../src/decode/formats.ts';
+import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { decoding, type Heard, SETTINGS } from './formats.ts';
 
 describe('the format of a message is told by how it begins', () => {
@@ -101,7 +102,7 @@ test('nothing overtakes what came before in another format', () => {
   ];
   for (let i = 0; i < 400; i++) {
     const bytes = Buffer.from(messages[(i * 7) % 4]!);
-    decoder.take(bytes, 0, bytes.length, 0, i, handler);
+    decoder.take(wholeMessage(bytes, 0, i), handler);
   }
   decoder.flush(handler);
   expect(found).toEqual(Array.from({ length: 400 }, (_, i) => i));

@@ -2,6 +2,7 @@ import type { Series } from '../../src/aggregate/point.ts';
 import type { SeriesTable } from '../../src/aggregate/series-table.ts';
 import type { Decoder, SampleHandler } from '../../src/decode/decoder.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
+import { wholeMessage } from '../../src/decode/raw-message.ts';
 import type { InputRejection } from '../../src/decode/rejection.ts';
 
 /** All that a message gave: its own rejection, or a sample or a rejection for each element. */
@@ -36,7 +37,7 @@ export function decodeMessage(
       rejection = reason;
     },
   };
-  decoder.take(message, 0, message.length, 0, 0, whole);
+  decoder.take(wholeMessage(message), whole);
   decoder.flush(whole);
   return rejection;
 }

@@ -1,8 +1,10 @@
 /** What the tests of the formats share. */
+
 import type { MetricType } from '../../src/aggregate/point.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import type { Decoder } from '../../src/decode/decoder.ts';
 import { type DecoderSettings, makeDecoder } from '../../src/decode/formats.ts';
+import { wholeMessage } from '../../src/decode/raw-message.ts';
 import type { InputRejection } from '../../src/decode/rejection.ts';
 
 export interface Heard {
@@ -57,7 +59,7 @@ function decodeOne(decoder: Decoder, table: SeriesTable, message: string | Uint8
       rejection = reason;
     },
   };
-  decoder.take(chunk, before.length, before.length + bytes.length, 0, 0, handler);
+  decoder.take({ ...wholeMessage(chunk), start: before.length, end: before.length + bytes.length }, handler);
   decoder.flush(handler);
   return { rejection, elements };
 }

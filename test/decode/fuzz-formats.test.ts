@@ -2,6 +2,7 @@
  * Random mutations of messages of all formats. FANOUT_FUZZ_MESSAGES says how many (default: 200,000); the same ones in
  * every run.
  */
+
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
@@ -10,6 +11,7 @@ import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { Decoder, SampleHandler } from '../../src/decode/decoder.ts';
 import { FORMATS, type Format, makeDecoder } from '../../src/decode/formats.ts';
+import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { type InputRejection, REJECTIONS } from '../../src/decode/rejection.ts';
 import { Pipeline } from '../../src/deliver/pipeline.ts';
 import { mutated, random } from './mutations.ts';
@@ -58,7 +60,7 @@ function rig(metricsFormat: Format) {
   const decoder = makeDecoder(table, settings);
   const counted = { decoded: 0, samples: 0, rejected: 0, sampled: 0 };
   const watched: Decoder = {
-    take: (bytes, start, end, streamTime, sequence, handler) => {
+    take: (message, handler) => {
       const before = counted.samples + counted.rejected;
       let isRejected = false;
       const watch: SampleHandler = {
@@ -76,7 +78,7 @@ function rig(metricsFormat: Format) {
           handler.rejectedMessage(reason, message);
         },
       };
-      decoder.take(bytes, start, end, streamTime, sequence, watch);
+      decoder.take(message, watch);
       decoder.flush(watch);
       if (!isRejected) counted.decoded++;
       else if (counted.samples + counted.rejected !== before) throw new Error('something is kept of it');
@@ -119,7 +121,7 @@ test(
         next(100) < COMPRESSED_PERCENT ? (['gzip', 'zstd', 'br'] as const)[next(3)] : undefined;
       const seed = encoding === undefined ? Buffer.from(SEEDS[pick]!) : packed[encoding][pick]!;
       const message = mutated(seed, TELLING, next);
-      pipeline.message(message, 0, message.length, START + i, i + 1, { subject: 'metrics', encoding });
+      pipeline.message(wholeMessage(message, START + i, i + 1), { subject: 'metrics', encoding });
       if (i % EVERY_MESSAGES === 0) void pipeline.progress(START + i);
     }
     const seen = new Set<string>();

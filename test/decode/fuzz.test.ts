@@ -4,6 +4,7 @@ import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { SampleHandler } from '../../src/decode/decoder.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
+import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { REJECTIONS } from '../../src/decode/rejection.ts';
 import { decodeMessage, decodeWith } from './decoded.ts';
 import { mutated, random } from './mutations.ts';
@@ -114,7 +115,7 @@ test('messages taken together say what each says by itself, in the same order', 
     expected.push(...(rejection === undefined ? each.flat() : [rejection, message]));
     // Somewhere in a buffer, as messages come from a socket.
     const chunk = Buffer.concat([Buffer.from('{"name":'), message, Buffer.from('}')]);
-    decoder.take(chunk, 8, 8 + message.length, i, -i, handler);
+    decoder.take({ ...wholeMessage(chunk, i, -i), start: 8, end: 8 + message.length }, handler);
     if (next(300) > 0) continue;
     decoder.flush(handler);
     expect(found).toEqual(expected);

@@ -2,6 +2,7 @@ import { expect, test } from 'vitest';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { Checkpoint } from '../../src/bus/kv/checkpoints.ts';
 import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/read/source.ts';
+import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { Engine, type EngineEvents, type EngineSettings } from '../../src/deliver/engine.ts';
 import { CheckpointKeeper } from '../../src/deliver/lane/checkpoint-saver.ts';
 import { readFrom } from '../../src/deliver/start-points.ts';
@@ -43,7 +44,7 @@ class Stream {
         i += 1;
         stats.lastSequence = i;
         stats.lastStreamTime = message.time;
-        reader.message(message.payload, 0, message.payload.length, message.time, i);
+        reader.message(wholeMessage(message.payload, message.time, i));
         told = Math.max(told, message.time);
         await reader.progress(told);
       }

@@ -5,6 +5,7 @@ import { METRIC_TYPES, type Point } from '../../src/aggregate/point.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import { FORMATS, type Format } from '../../src/decode/formats.ts';
+import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { openPipeline } from '../../src/deliver/pipeline.ts';
 import { seededRandom } from '../../src/load/random.ts';
 import { pointsOf } from '../aggregate/stream.ts';
@@ -35,7 +36,7 @@ function rowsOf(messages: readonly Message[], metricsFormat: Format) {
   );
   messages.forEach(({ payload, time, encoding }, i) => {
     const bytes = Buffer.from(payload as string);
-    pipeline.message(bytes, 0, bytes.length, time, i + 1, { subject: 'metrics', encoding });
+    pipeline.message(wholeMessage(bytes, time, i + 1), { subject: 'metrics', encoding });
     if (i % 100 === 0) pipeline.progress(time);
   });
   pipeline.progress(NOW + 1e9);

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { newSourceStats, type Reader, type Source } from '../../src/bus/read/source.ts';
+import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { findDifferences, readBack } from '../../src/load/stream-check.ts';
 import { MAX_TRAFFIC_MESSAGE_BYTES, Traffic } from '../../src/load/traffic.ts';
 import { Truth } from '../../src/verify/truth.ts';
@@ -35,7 +36,7 @@ class FakeSource implements Source {
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
     for (const [i, batch] of this.#batches.entries()) {
-      for (const payload of batch) reader.message(payload, 0, payload.length, NOW, 0);
+      for (const payload of batch) reader.message(wholeMessage(payload, NOW));
       this.stats.pending = this.#batches.slice(i + 1).flat().length;
       await reader.progress(NOW);
       if (signal.aborted) return;

@@ -1,6 +1,8 @@
 /** The truth: what producers publish, decided before the run begins, and what of it the stream holds at any time. */
+
 import { gzipSync } from 'node:zlib';
 import type { Reader } from '../../src/bus/read/source.ts';
+import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { expectedSamples, shapeAt, windowStart } from '../aggregate/oracle.ts';
 import type { Chance } from './chance.ts';
 import type { Scenario } from './scenario.ts';
@@ -194,5 +196,5 @@ export function handOver(
 ): void {
   const bytes = packed ?? payload;
   const envelope = packed && { subject: 'metrics', encoding: 'gzip' };
-  reader.message(bytes, 0, bytes.length, streamTime, sequence, envelope);
+  reader.message(wholeMessage(bytes, streamTime, sequence), envelope);
 }

@@ -4,6 +4,7 @@
  */
 
 import type { CoreConfig } from '../../config/core-settings.ts';
+import { newRawMessage } from '../../decode/raw-message.ts';
 import type { BusError } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { closedForGood } from '../errors.ts';
@@ -32,6 +33,7 @@ const NEVER = { buffer: undefined, at: 0 };
 
 class CoreSource implements Source {
   readonly stats: SourceStats = newSourceStats();
+  readonly #message = newRawMessage();
   readonly #bus: Bus;
   readonly #core: Configured;
   readonly #now: () => number;
@@ -127,7 +129,12 @@ class CoreSource implements Source {
       return;
     }
     this.stats.lastStreamTime = arrival;
-    reader.message(bytes, start, end, arrival, 0, envelope);
+    const message = this.#message;
+    message.bytes = bytes;
+    message.start = start;
+    message.end = end;
+    message.streamTime = arrival;
+    reader.message(message, envelope);
   }
 
   /** What the connection brought at once arrived at once. */

@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { AckPolicy, type ConsumerInfo, nanos } from 'nats';
 import { Quiet } from '../../base/log.ts';
 import type { CoreConfig } from '../../config/core-settings.ts';
+import type { RawMessage } from '../../decode/raw-message.ts';
 import type { Bus } from '../connect.ts';
 import { closedForGood, isTransient, jetstreamError } from '../errors.ts';
 import { openBucket, readServerTime } from '../kv/bucket.ts';
@@ -192,8 +193,8 @@ class JetStreamSource implements Source {
   async #read(reader: Reader, signal: AbortSignal): Promise<PullEnd> {
     const consumer = { stream: this.#core.metricsStream, name: this.#consumer };
     const handlers = {
-      message: (message: Envelope, bytes: Uint8Array, start: number, end: number, reply: ReplySubject) =>
-        this.#onMessage(message, bytes, start, end, reply, reader),
+      message: (message: RawMessage, envelope: Envelope, reply: ReplySubject) =>
+        this.#onMessage(message, envelope, reply, reader),
       flush: reader.flush?.bind(reader),
       progress: () => this.#onProgress(reader),
       idle: (askedAt: number) => this.#onIdle(askedAt, reader),
@@ -214,27 +215,18 @@ class JetStreamSource implements Source {
     return end;
   }
 
-  #onMessage(
-    message: Envelope,
-    bytes: Uint8Array,
-    start: number,
-    end: number,
-    reply: ReplySubject,
-    reader: Reader,
-  ): void {
-    const { streamSequence, timeMs } = reply;
-    if (streamSequence !== this.#next && this.#next !== 0) {
-      const messages = streamSequence - this.#next;
-      this.#gap(reader, { fromTime: this.stats.lastStreamTime, toTime: timeMs, messages });
+  #onMessage(message: RawMessage, envelope: Envelope, reply: ReplySubject, reader: Reader): void {
+    const { sequence, streamTime } = message;
+    if (sequence !== this.#next && this.#next !== 0) {
+      const messages = sequence - this.#next;
+      this.#gap(reader, { fromTime: this.stats.lastStreamTime, toTime: streamTime, messages });
     }
-    this.#next = streamSequence + 1;
-    this.stats.lastSequence = streamSequence;
-    this.stats.lastStreamTime = timeMs;
+    this.#next = sequence + 1;
+    this.stats.lastSequence = sequence;
+    this.stats.lastStreamTime = streamTime;
     this.#lastSubMsNanos = reply.subMsNanos;
     this.#lastPending = reply.pending;
-    if (this.#isWanted === undefined || this.#isWanted(message.subject)) {
-      reader.message(bytes, start, end, timeMs, streamSequence, message);
-    }
+    if (this.#isWanted === undefined || this.#isWanted(envelope.subject)) reader.message(message, envelope);
   }
 
   #onProgress(reader: Reader): void | Promise<void> {

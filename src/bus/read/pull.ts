@@ -10,6 +10,7 @@
  */
 
 import { createInbox, type Msg, nanos, type Subscription } from 'nats';
+import { newRawMessage, type RawMessage } from '../../decode/raw-message.ts';
 import type { Bus } from '../connect.ts';
 import type { FrameSink } from '../frames.ts';
 import { incoming } from '../headers.ts';
@@ -52,7 +53,7 @@ const STATUS = {
 
 /** Calls come one after the other. What they throw or reject with ends the reading. */
 export interface PullHandlers {
-  message(message: Envelope, bytes: Uint8Array, start: number, end: number, reply: ReplySubject): void;
+  message(message: RawMessage, envelope: Envelope, reply: ReplySubject): void;
   /** See `Reader`. */
   readonly flush?: (() => void) | undefined;
   /** After each batch, and on every tick in which messages came. A promise holds further requests. */
@@ -110,6 +111,7 @@ export class Pull {
   #silentTicks = 0;
   /** The next message is larger than a request's bytes: ask for it alone, without a bound. */
   #isOversized = false;
+  readonly #message = newRawMessage();
   /** Whether what is asked for next is asked for at a pace. */
   #isPaced = false;
   #pause: NodeJS.Timeout | undefined;
@@ -203,7 +205,7 @@ export class Pull {
   }
 
   /** Its reply subject is the one read last. */
-  #onDelivery(request: Request, message: Envelope, bytes: Uint8Array, start: number, end: number): void {
+  #onDelivery(request: Request, envelope: Envelope, bytes: Uint8Array, start: number, end: number): void {
     const reply = this.#reply!;
     this.#silentTicks = 0;
     // The consumer numbers what it delivers: any message that got lost on the way shows here, before the next is used.
@@ -214,7 +216,13 @@ export class Pull {
     this.#received += 1;
     request.received += 1;
     request.remaining -= 1;
-    this.#handlers.message(message, bytes, start, end, reply);
+    const message = this.#message;
+    message.bytes = bytes;
+    message.start = start;
+    message.end = end;
+    message.streamTime = reply.timeMs;
+    message.sequence = reply.streamSequence;
+    this.#handlers.message(message, envelope, reply);
     if (request.remaining === 0 && request !== this.#probe) this.#over(request);
   }
 

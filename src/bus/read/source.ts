@@ -1,4 +1,5 @@
 /** What a source of messages is, whatever it reads from: JetStream, plain NATS, or the simulation. */
+import type { RawMessage } from '../../decode/raw-message.ts';
 import type { Envelope } from '../message.ts';
 
 /** Where reading begins. Times are stream time in milliseconds since 1970. */
@@ -28,18 +29,10 @@ export interface Gap {
 /** What a reader does with the messages. All calls come one after the other, in stream order. */
 export interface Reader {
   /**
-   * One message: the bytes from `start` to `end`, which stay as they are (with `flush`: until then). Synchronous, and
-   * must not throw. `streamTime` is in whole milliseconds since 1970, rounded down; `sequence` is 0 in core mode.
-   * Without an envelope, nothing is known of the subject, and there is no encoding.
+   * One message, whose bytes stay as they are (with `flush`: until then). Synchronous, and must not throw. Without an
+   * envelope, nothing is known of the subject, and there is no encoding.
    */
-  message(
-    bytes: Uint8Array,
-    start: number,
-    end: number,
-    streamTime: number,
-    sequence: number,
-    envelope?: Envelope,
-  ): void;
+  message(message: RawMessage, envelope?: Envelope): void;
   /**
    * Every message with a stream time below `streamTime` has been handed over (I2): after a batch, the time of its last
    * message; when nothing is pending, the server's clock less the slack. The source asks for no more messages until the

@@ -75,9 +75,9 @@ export async function recomputeWindow(
 function patient(reader: Reader, through: number): Reader {
   let read = 0;
   return {
-    message(bytes, start, end, streamTime, sequence, envelope) {
-      read = sequence;
-      reader.message(bytes, start, end, streamTime, sequence, envelope);
+    message(message, envelope) {
+      read = message.sequence;
+      reader.message(message, envelope);
     },
     ...(reader.flush && { flush: () => reader.flush!() }),
     progress: (streamTime) => (read >= through ? reader.progress(streamTime) : undefined),

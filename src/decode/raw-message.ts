@@ -1,0 +1,23 @@
+/** A message as it came, before anything is known of what is in it. */
+
+/** Whoever hands messages over fills one object again for each, so it is good only until the call returns. */
+export interface RawMessage {
+  /** The message is the bytes from `start` to `end`. */
+  bytes: Uint8Array;
+  start: number;
+  end: number;
+  /** Milliseconds since 1970, whole, rounded down. */
+  streamTime: number;
+  /** Of the message in its stream; 0 in core mode. */
+  sequence: number;
+}
+
+/** To be filled. */
+export function newRawMessage(): RawMessage {
+  return { bytes: new Uint8Array(0), start: 0, end: 0, streamTime: 0, sequence: 0 };
+}
+
+/** A message that is all of `bytes`. */
+export function wholeMessage(bytes: Uint8Array, streamTime = 0, sequence = 0): RawMessage {
+  return { bytes, start: 0, end: bytes.length, streamTime, sequence };
+}
