@@ -14,26 +14,8 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const modules = join(root, 'node_modules');
 const stamp = join(modules, '.installed-lock');
 
-/** What is not on npm: the program (or file) looked for, and the Debian package that has it. */
-const SERVERS = {
-  demo: { 'nats-server': 'nats-server', influxd: 'influxdb' },
-  test: {
-    'nats-server': 'nats-server',
-    influxd: 'influxdb',
-    'clickhouse-server': 'clickhouse-server',
-    promtool: 'prometheus',
-    openssl: 'openssl',
-    git: 'git',
-    chromium: 'chromium',
-    zsh: 'zsh',
-    fish: 'fish',
-    mandoc: 'mandoc',
-    // They render the Helm chart.
-    go: 'golang-go',
-    '/usr/share/gocode/src/github.com/Masterminds/sprig': 'golang-github-masterminds-sprig-dev',
-    '/usr/share/gocode/src/sigs.k8s.io/yaml': 'golang-k8s-sigs-yaml-dev',
-  },
-};
+/** What is not on npm: for each command the programs (or files) looked for, and the Debian packages that have them. */
+const SERVERS = JSON.parse(readFileSync(new URL('./debian-packages.json', import.meta.url), 'utf8'));
 
 const own = join(modules, '.bin');
 // npm puts ours first for its scripts.

@@ -3,7 +3,6 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   freePort,
-  NOT_FOUND,
   type RestartableServer,
   startProcess,
   startRestartable,
@@ -30,7 +29,7 @@ export async function startInfluxDb(options: InfluxDbOptions = {}): Promise<Rest
     const config = join(folder.path, 'influxdb.conf');
     await writeFile(config, configText(folder.path, port, await freePort(), options));
     const start = () => startProcess('influxd', ['run', '-config', config], () => answersPing(url));
-    const server = await startRestartable(start).catch(explainMissing);
+    const server = await startRestartable(start);
     const stop = async () => {
       await server.halt();
       folder.remove();
@@ -57,18 +56,6 @@ async function createAdmin(url: string, admin: { user: string; password: string 
   const q = `CREATE USER "${quoted(admin.user)}" WITH PASSWORD '${quoted(admin.password)}' WITH ALL PRIVILEGES`;
   const response = await fetch(`${url}/query`, { method: 'POST', body: new URLSearchParams({ q }) });
   if (!response.ok) throw new Error(`influxd: the administrator was not made: ${response.status}`);
-}
-
-function explainMissing(error: unknown): never {
-  if (error instanceof Error && error.message.includes(NOT_FOUND)) {
-    throw new Error(
-      "influxd is not installed: install Debian's package influxdb (apt-get install influxdb)",
-      {
-        cause: error,
-      },
-    );
-  }
-  throw error;
 }
 
 function configText(folder: string, port: number, rpcPort: number, options: InfluxDbOptions): string {

@@ -4,6 +4,7 @@ import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
 import {
   freePort,
+  notInstalled,
   type RestartableServer,
   startProcess,
   startRestartable,
@@ -83,9 +84,7 @@ function findCommand(): string {
   const folders = [...(process.env.PATH ?? '').split(delimiter), SYSTEM_FOLDER];
   const found = folders.map((folder) => join(folder, COMMAND)).find((path) => existsSync(path));
   if (found !== undefined) return found;
-  throw new Error(
-    `${COMMAND} is not installed: apt-get install nats-server, or put a release of github.com/nats-io/nats-server on the PATH`,
-  );
+  throw new Error(`${COMMAND}: ${notInstalled(COMMAND)}`);
 }
 
 function configuration(options: NatsOptions, port: number, storePath: string): string {

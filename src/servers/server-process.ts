@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { spawnTied, type TiedOptions } from '../base/tied-process.ts';
+import PACKAGES from './debian-packages.json' with { type: 'json' };
 
 /** A server that runs. `stop` ends the process and removes its data; calling it twice is fine. */
 export interface Server {
@@ -35,7 +36,7 @@ const TERM_GRACE_MS = 5_000;
 const KEPT_OUTPUT_CHARACTERS = 8_192;
 /** Of the shell, for a command that is not there. */
 const EXIT_NOT_FOUND = 127;
-export const NOT_FOUND = 'the program is not installed';
+const PROGRAMS: Readonly<Record<string, string>> = PACKAGES.test;
 
 /**
  * Below the ports that the system gives to clients, so that no connection takes it before its server does; at random,
@@ -60,6 +61,14 @@ export async function freePort(): Promise<number> {
 export function temporaryFolder(name: string): { path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), `fanout-${name}-`));
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+/** What to do about a program that is missing. */
+export function notInstalled(program: string): string {
+  const name = PROGRAMS[program];
+  return name === undefined
+    ? 'the program is not installed'
+    : `the program is not installed. On Debian: apt-get install ${name}. Elsewhere, put it on the PATH.`;
 }
 
 export interface ServerProcess {
@@ -87,7 +96,7 @@ export async function startProcess(
   child.stderr?.on('data', keep);
   let failure: string | undefined;
   child.on('exit', (code, signal) => {
-    failure ??= code === EXIT_NOT_FOUND ? NOT_FOUND : `ended with ${code ?? signal}`;
+    failure ??= code === EXIT_NOT_FOUND ? notInstalled(command) : `ended with ${code ?? signal}`;
   });
   const stop = (signal: NodeJS.Signals = 'SIGTERM') => endProcess(child, signal);
   const deadline = Date.now() + READY_TIMEOUT_MS;
