@@ -69,8 +69,8 @@ describe('commands in code blocks', () => {
     }
   });
 
-  test('the README has every command, and every operation of ctl', () => {
-    const shown = blocks(read('README.md'), 'sh').flatMap(calls);
+  test('the documents show every command, and every operation of ctl', () => {
+    const shown = DOCUMENTS.flatMap((path) => blocks(read(path), 'sh').flatMap(calls));
     const program = commandTable();
     const names = program.commands.map((command) => command.name());
     expect(names.filter((name) => !shown.some(([first]) => first === name))).toEqual([]);

@@ -113,14 +113,14 @@ test('every sink has a test that runs the conformance suite', () => {
   }
 });
 
-test("the README's tables are those of the settings' schema", async () => {
-  const text = read('README.md');
+test('the tables of settings are those of the schema', async () => {
+  const text = read('docs/settings.md');
   const [, block] = /<!-- settings -->\n([\s\S]*?)<!-- \/settings -->/.exec(text) ?? [];
   expect(block?.trim()).toBe((await settingsMarkdown()).trim());
 });
 
-test("the README's table of commands is that of the commands themselves", () => {
-  const [, block] = /<!-- commands -->\n([\s\S]*?)<!-- \/commands -->/.exec(read('README.md')) ?? [];
+test('the table of commands is that of the commands themselves', () => {
+  const [, block] = /<!-- commands -->\n([\s\S]*?)<!-- \/commands -->/.exec(read('docs/commands.md')) ?? [];
   expect(block?.trim()).toBe(commandsMarkdown(createProgram()).trim());
 });
 
