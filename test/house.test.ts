@@ -1,4 +1,4 @@
-/** The rules of the house (CONTRIBUTING.md), as far as a machine can hold them. */
+/** The rules of the house (docs/architecture.md), as far as a machine can hold them. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -124,12 +124,11 @@ test('the table of commands is that of the commands themselves', () => {
   expect(block?.trim()).toBe(commandsMarkdown(createProgram()).trim());
 });
 
-test("the README and the dependencies' reasons are complete", () => {
+test("the dependencies' reasons are complete", () => {
   const { dependencies, devDependencies, version } = JSON.parse(read('package.json'));
-  const contributing = read('CONTRIBUTING.md');
+  const reasons = read('docs/dependencies.md');
   const named = (name: string) =>
-    contributing.includes(`\`${name}\``) ||
-    (name.startsWith('@types/') && contributing.includes('`@types/*`'));
+    reasons.includes(`\`${name}\``) || (name.startsWith('@types/') && reasons.includes('`@types/*`'));
   expect(Object.keys({ ...dependencies, ...devDependencies }).filter((name) => !named(name))).toEqual([]);
   expect(VERSION).toBe(version);
 });
