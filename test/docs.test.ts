@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import type { Command } from 'commander';
 import { describe, expect, test } from 'vitest';
+import { SINKS } from '../sinks/index.ts';
 import { createProgram } from '../src/commands/program.ts';
 import { METRICS } from '../src/observe/telemetry.ts';
 import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../src/sink/contract.ts';
@@ -13,11 +14,15 @@ const read = (path: string) => readFileSync(join(root, path), 'utf8');
 const DOCUMENTS = [
   'README.md',
   'CONTRIBUTING.md',
+  'CHANGELOG.md',
   'helm/README.md',
   ...readdirSync(join(root, 'docs'))
     .filter((name) => name.endsWith('.md'))
     .map((name) => join('docs', name)),
 ];
+/** Also what the package does not hold, so that nothing in it may lead there. */
+const ALL_DOCUMENTS = [...DOCUMENTS, 'examples/acme-sink/README.md'];
+const MAX_README_BYTES = 12 * 1024;
 
 function blocks(text: string, language: string): string[] {
   return [...text.matchAll(new RegExp(`^\`\`\`${language}\n([\\s\\S]*?)^\`\`\``, 'gm'))].map(
@@ -59,7 +64,7 @@ function muzzle(command: Command): void {
 }
 
 describe('commands in code blocks', () => {
-  test.each(DOCUMENTS)('%s: those that it shows are understood', async (path) => {
+  test.each(ALL_DOCUMENTS)('%s: those that it shows are understood', async (path) => {
     for (const call of blocks(read(path), 'sh').flatMap(calls)) {
       const program = commandTable();
       await expect(
@@ -69,8 +74,8 @@ describe('commands in code blocks', () => {
     }
   });
 
-  test('the README has every command, and every operation of ctl', () => {
-    const shown = blocks(read('README.md'), 'sh').flatMap(calls);
+  test('the documents show every command, and every operation of ctl', () => {
+    const shown = DOCUMENTS.flatMap((path) => blocks(read(path), 'sh').flatMap(calls));
     const program = commandTable();
     const names = program.commands.map((command) => command.name());
     expect(names.filter((name) => !shown.some(([first]) => first === name))).toEqual([]);
@@ -92,7 +97,7 @@ function anchors(text: string): string[] {
   );
 }
 
-test.each(DOCUMENTS)('%s: its links within the project lead somewhere', (path) => {
+test.each(ALL_DOCUMENTS)('%s: its links within the project lead somewhere', (path) => {
   const text = read(path).replace(/^```[\s\S]*?^```/gm, '');
   const broken = linksOf(text).filter((target) => {
     const [file = '', anchor] = target.split('#');
@@ -103,9 +108,53 @@ test.each(DOCUMENTS)('%s: its links within the project lead somewhere', (path) =
   expect(broken).toEqual([]);
 });
 
-test('the README leads to every document', () => {
+describe('the README', () => {
   const readme = read('README.md');
-  expect(DOCUMENTS.slice(1).filter((path) => !readme.includes(`](${path}`))).toEqual([]);
+
+  test('is short enough to be read to the end', () => {
+    expect(Buffer.byteLength(readme)).toBeLessThan(MAX_README_BYTES);
+  });
+
+  test('leads to every document', () => {
+    expect(DOCUMENTS.slice(1).filter((path) => !readme.includes(`](${path}`))).toEqual([]);
+  });
+
+  test('lists every command, with its own words', () => {
+    const [, section = ''] = /^## Commands\n([\s\S]*?)^## /m.exec(readme) ?? [];
+    const listed = section.split('\n').filter((line) => line.startsWith('- '));
+    expect(listed).toEqual(
+      commandTable().commands.map((command) => `- \`${command.name()}\`: ${command.description()}`),
+    );
+  });
+
+  test('names settings that there are, with their defaults', () => {
+    const rows = [...readme.matchAll(/^\| `([A-Z_<>]+)` \| (`[^`]*`) \|/gm)];
+    expect(rows.length).toBe(10);
+    // A sink's start is by default that of all.
+    const known = `${read('docs/settings.md')}| \`SINK_<ID>_START\` | \`now\` |`;
+    expect(rows.map(([row]) => row).filter((row) => !known.includes(row))).toEqual([]);
+  });
+
+  test('has every kind of sink in its table', () => {
+    const [, section = ''] = /^## Stores at a glance\n([\s\S]*?)^## /m.exec(readme) ?? [];
+    const kinds = [...section.matchAll(/^\| `(\w+)` \|/gm)].map(([, kind]) => kind);
+    expect(kinds.sort()).toEqual(Object.keys(SINKS).sort());
+  });
+});
+
+/** Those in `...` that look like one of ours: a folder that ends in `/`, or a file with an ending. */
+const PATH = /`((?:src|sinks|test|scripts|helm|examples)\/[\w./-]*(?:\/|\.\w+))(?:#\S*)?`/g;
+
+test.each(ALL_DOCUMENTS)('%s: the paths that it names are there', (path) => {
+  const named = [...read(path).matchAll(PATH)].map(([, name]) => name!);
+  expect(named.filter((name) => !existsSync(join(root, name)))).toEqual([]);
+});
+
+test('the documents start Node.js with the heap that package.json does', () => {
+  const bound = /--max-semi-space-size=\d+/g;
+  const [ours] = read('package.json').match(bound) ?? [];
+  const named = ALL_DOCUMENTS.flatMap((path) => read(path).match(bound) ?? []);
+  expect(new Set(named)).toEqual(new Set([ours]));
 });
 
 test('the table of metrics is that of the code', () => {

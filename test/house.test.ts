@@ -205,23 +205,22 @@ test('every sink has a test that runs the conformance suite', () => {
   }
 });
 
-test("the README's tables are those of the settings' schema", async () => {
-  const text = read('README.md');
+test('the tables of settings are those of the schema', async () => {
+  const text = read('docs/settings.md');
   const [, block] = /<!-- settings -->\n([\s\S]*?)<!-- \/settings -->/.exec(text) ?? [];
   expect(block?.trim()).toBe((await settingsMarkdown()).trim());
 });
 
-test("the README's table of commands is that of the commands themselves", () => {
-  const [, block] = /<!-- commands -->\n([\s\S]*?)<!-- \/commands -->/.exec(read('README.md')) ?? [];
+test('the table of commands is that of the commands themselves', () => {
+  const [, block] = /<!-- commands -->\n([\s\S]*?)<!-- \/commands -->/.exec(read('docs/commands.md')) ?? [];
   expect(block?.trim()).toBe(commandsMarkdown(createProgram()).trim());
 });
 
-test("the README and the dependencies' reasons are complete", () => {
+test("the dependencies' reasons are complete", () => {
   const { dependencies, devDependencies, version } = JSON.parse(read('package.json'));
-  const contributing = read('CONTRIBUTING.md');
+  const reasons = read('docs/dependencies.md');
   const named = (name: string) =>
-    contributing.includes(`\`${name}\``) ||
-    (name.startsWith('@types/') && contributing.includes('`@types/*`'));
+    reasons.includes(`\`${name}\``) || (name.startsWith('@types/') && reasons.includes('`@types/*`'));
   expect(Object.keys({ ...dependencies, ...devDependencies }).filter((name) => !named(name))).toEqual([]);
   expect(VERSION).toBe(version);
 });

@@ -1,4 +1,4 @@
-/** The rights that the README gives for each store are enough for its sink, and no more than that. */
+/** The rights that docs/stores.md gives for each store are enough for its sink, and no more than that. */
 import { readFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -12,7 +12,7 @@ import type { Sink } from '../../src/sink/contract.ts';
 import { createSink } from '../../src/sink/masked-sink.ts';
 import { differences, EVERYTHING, manyPoints, readAll, START, WINDOW_MS } from '../conformance/points.ts';
 
-const README = readFileSync(new URL('../../README.md', import.meta.url), 'utf8');
+const DOCUMENT = readFileSync(new URL('../../docs/stores.md', import.meta.url), 'utf8');
 const RANGE = { from: START, to: START + 10 * WINDOW_MS };
 const NEVER = new AbortController().signal;
 const ADMIN = { user: 'admin', password: 'admin' };
@@ -40,9 +40,10 @@ afterAll(async () => {
   await Promise.all(stops.map((stop) => stop()));
 });
 
-/** The block of code behind a mark in the README. */
-function fromReadme(mark: string): string {
-  const [, block] = new RegExp(`<!-- tested: ${mark} -->\n\`\`\`\\w*\n([\\s\\S]*?)\`\`\``).exec(README) ?? [];
+/** The block of code after a mark in the document. */
+function documented(mark: string): string {
+  const [, block] =
+    new RegExp(`<!-- tested: ${mark} -->\n\`\`\`\\w*\n([\\s\\S]*?)\`\`\``).exec(DOCUMENT) ?? [];
   return block!;
 }
 
@@ -77,7 +78,7 @@ test('PostgreSQL: the grants are enough, and the role may do nothing else', asyn
   await first.open(NEVER);
   await first.close();
   await postgres.execute('CREATE TABLE secrets (a int)', 'metrics');
-  await postgres.execute(fromReadme('sql grants'), 'metrics');
+  await postgres.execute(documented('sql grants'), 'metrics');
   const own = new URL(owner);
   [own.username, own.password] = ['fanout', 'change-me'];
   await exercise(await sinkOf('redshift', { URL: own.href }));
@@ -104,7 +105,7 @@ test('InfluxDB 1.x: the grants are enough, and the user reaches no other databas
       await fetch(`${influxdb.url}/query`, { method: 'POST', headers, body: new URLSearchParams({ q }) })
     ).text();
   await run('CREATE DATABASE other');
-  expect(await run(fromReadme('influxql grants'))).not.toContain('error');
+  expect(await run(documented('influxql grants'))).not.toContain('error');
   const settings = { URL: influxdb.url, API: 'v1', USER: 'fanout', PASSWORD: 'change-me' };
   await exercise(await sinkOf('influxdb', { ...settings, DATABASE: 'metrics' }));
   const elsewhere = await sinkOf('influxdb', { ...settings, DATABASE: 'other' });
@@ -141,7 +142,7 @@ test('DynamoDB: the sink calls what the policies allow, and nothing else', async
   const { seen, url } = await startRecorder(dynamodb, ({ 'x-amz-target': target }) =>
     String(target).replace('DynamoDB_20120810.', 'dynamodb:'),
   );
-  const allowed = (mark: string) => (JSON.parse(fromReadme(mark)).Statement[0].Action as string[]).sort();
+  const allowed = (mark: string) => (JSON.parse(documented(mark)).Statement[0].Action as string[]).sort();
   const settings = { ENDPOINT: url, REGION: 'us-east-1', TTL: '24h' };
   const maker = await sinkOf('dynamodb', settings);
   await maker.open(NEVER);
