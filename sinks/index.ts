@@ -1,6 +1,6 @@
 import type { SinkModule } from '../src/sink/contract.ts';
 
-/** The sinks by kind: a new sink is its folder, its test file and one line here. Loaded only when switched on. */
+/** The sinks by kind. A new sink is a folder, a test file and one line here. A module is loaded only when needed. */
 export const SINKS: Readonly<Record<string, () => Promise<SinkModule>>> = {
   blackhole: async () => (await import('./blackhole/sink.ts')).default,
   clickhouse: async () => (await import('./clickhouse/sink.ts')).default,
@@ -12,5 +12,5 @@ export const SINKS: Readonly<Record<string, () => Promise<SinkModule>>> = {
   sqlite: async () => (await import('./sqlite/sink.ts')).default,
 };
 
-/** What runs where no sink is switched on: it needs nothing but a file. */
+/** The sink that runs if none is enabled: it needs only a file. */
 export const DEFAULT_SINK = 'sqlite';

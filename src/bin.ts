@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
- * What the package's bin starts. On a Node.js that cannot read the rest it says so; so it must itself be readable by
- * any.
+ * The entry point of the package's bin. It reports a Node.js that is too old for the rest of the program, so any
+ * Node.js must be able to read this file.
  */
 const NEEDED = [22, 18] as const;
 const EXIT_UNAVAILABLE = 69;

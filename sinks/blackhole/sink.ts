@@ -1,5 +1,5 @@
 /**
- * The template of a sink: takes every batch and keeps nothing. Copy the folder to begin a new one. It also shows what
+ * The template for a sink: takes every batch and keeps nothing. Copy the folder to begin a new sink. It also shows what
  * the service costs without a store.
  */
 import { setTimeout } from 'node:timers/promises';

@@ -1,4 +1,4 @@
-/** What an answer of ClickHouse's HTTP interface means: by the number of the exception, or by the status. Pure. */
+/** What an answer of ClickHouse's HTTP interface means, by the number of the exception or by the status. Pure. */
 import {
   errorOf,
   type HttpAnswer,
@@ -17,7 +17,7 @@ const SCHEMA_MISMATCH = new Set([8, 10, 16, 36, 44, 47, 50, 53]);
 const THROTTLED = new Set([201, 202, 241, 252, 439]);
 const TIMEOUT = new Set([159, 209]);
 const CONNECTION = new Set([210, 279, 999]);
-/** A row breaks a CONSTRAINT that somebody added; none of the insert was taken. */
+/** A row breaks a CONSTRAINT that somebody added. ClickHouse took no row of the insert. */
 const VIOLATED_CONSTRAINT = 469;
 
 function exceptionCode(body: Buffer): number | undefined {
@@ -49,9 +49,9 @@ function verdictOfException(code: number, message: string): Verdict {
 export const ADVICE: Readonly<Record<RefuseReason, string>> = {
   unauthorized: 'Check the user and the password, and that the user may create, alter, insert and select.',
   untrusted: TRUST_ADVICE,
-  not_found: 'Create the database, or correct the URL; the sink makes only its table.',
-  schema_mismatch: 'Rename that table or set another one; the sink makes its own.',
-  bad_request: 'Check that the URL is that of the HTTP interface of ClickHouse, often on port 8123.',
+  not_found: 'Create the database, or correct URL or DATABASE: the sink creates only its table.',
+  schema_mismatch: 'Rename that table, or set TABLE to another name: the sink creates its own table.',
+  bad_request: "Check that the URL is that of ClickHouse's HTTP interface, often on port 8123.",
 };
 
 export function mismatch(table: string, what: string): SinkError {
@@ -59,8 +59,10 @@ export function mismatch(table: string, what: string): SinkError {
   return new SinkError('schema_mismatch', message, ADVICE.schema_mismatch);
 }
 
-/** For what has no outcome but an exception: opening, reading, removing. */
+/** Returns the error for a call that reports failure only by an exception: opening, reading, removing. */
 export function failureOf(answer: HttpAnswer): SinkError {
   const verdict = classifyAnswer(answer);
-  return verdict.kind === 'written' ? new SinkError('unknown', 'no rows') : errorOf(verdict, ADVICE);
+  return verdict.kind === 'written'
+    ? new SinkError('unknown', 'the answer has no rows')
+    : errorOf(verdict, ADVICE);
 }

@@ -1,10 +1,10 @@
-/** Statements over the HTTP interface, signed in; rows come as lines of JSON. */
+/** Signed-in statements over the HTTP interface. Rows come as lines of JSON. */
 import { errorOf, type HttpAnswer, HttpServer, SinkError, transportFailure } from '../../src/sink/index.ts';
 import { ADVICE, failureOf } from './classify.ts';
 import type { Config } from './config.ts';
 
 const LINE_FEED = 0x0a;
-/** A row of ours takes 200 KB at most. */
+/** Much more than one of our rows, which take at most 200 KB. */
 const MAX_LINE_BYTES = 16_777_216;
 
 export class Connection {
@@ -17,9 +17,9 @@ export class Connection {
     this.#database = database;
   }
 
-  /** The statement is in the query, what it inserts in the body. Rejects only where there is no answer. */
+  /** Sends the statement in the query string and its rows in the body. Rejects only if there is no answer. */
   async insert(statement: string, rows: Uint8Array, signal: AbortSignal): Promise<HttpAnswer> {
-    // Equal blocks are no repetition: what lies between them may have overwritten the first.
+    // No deduplication: a later equal block is not a repetition, because a block in between may have overwritten it.
     return await this.#server.post(
       this.#target({ query: statement, insert_deduplicate: '0' }),
       { body: rows },
@@ -27,18 +27,18 @@ export class Connection {
     );
   }
 
-  /** A statement that returns no rows. Throws a SinkError. */
+  /** Runs a statement that returns no rows. Throws a SinkError. */
   async run(statement: string, signal: AbortSignal): Promise<void> {
     for await (const _ of this.query(statement, signal));
   }
 
-  /** Rows as they come: the statement says FORMAT JSONEachRow. Throws a SinkError, in the midst of them too. */
+  /** Yields rows as they arrive; the statement must have FORMAT JSONEachRow. May throw a SinkError between rows. */
   async *query<R>(statement: string, signal: AbortSignal): AsyncGenerator<R> {
     try {
       const target = this.#target({ output_format_json_quote_64bit_integers: '0' });
       const { status, headers, body } = await this.#server.stream(target, { body: statement }, signal);
       for await (const line of lines(body)) {
-        // An exception ends an answer that began well, as it does the answer to a bad statement.
+        // An exception is the last line even of an answer that began well.
         if (status !== 200 || line[0] !== 0x7b) throw failureOf({ status, headers, body: line });
         yield JSON.parse(line.toString()) as R;
         signal.throwIfAborted();
@@ -59,7 +59,7 @@ export class Connection {
   }
 }
 
-/** Not empty, without their line feeds. */
+/** Yields the lines that are not empty, without their line feeds. */
 async function* lines(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Buffer> {
   let rest = Buffer.alloc(0);
   for await (const chunk of chunks) {

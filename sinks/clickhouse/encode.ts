@@ -1,6 +1,6 @@
 /**
- * Points as rows, and back; the statements. A row is keyed by the table's sorting key: ReplacingMergeTree merges rows
- * of one key to the one inserted last, and FINAL reads as if all were merged. Pure.
+ * Points to rows and back, and the statements. A row is keyed by the table's sorting key: ReplacingMergeTree merges
+ * rows with the same key into the one inserted last, and FINAL reads as if all were merged. Pure.
  */
 import {
   ALL_FIELDS,
@@ -16,10 +16,10 @@ import {
 } from '../../src/sink/index.ts';
 import { RowBinaryWriter } from './row-binary.ts';
 
-/** The sorting key. The name leads, since most questions have one; a range of time is narrowed down within it. */
+/** The sorting key. It begins with the name, because most questions have one; within a name, it sorts by time. */
 export const KEY = ['name', 'window_start', 'series_id', 'instance'] as const;
 
-/** In the order in which `encodeRows` writes the values; without a field, a Nullable is NULL. */
+/** In the order in which `encodeRows` writes the values. A field that a point lacks is NULL. */
 export const COLUMNS = {
   window_start: 'Int64',
   window_ms: 'Int64',
@@ -42,7 +42,7 @@ export const COLUMNS = {
 
 const NAMES = Object.keys(COLUMNS).join(', ');
 
-/** For people, and for the partitions: what `window_start` says in milliseconds. */
+/** `window_start` as a time, for people and for the partitions. */
 const TIME = 'time DateTime MATERIALIZED toDateTime(intDiv(window_start, 1000))';
 
 export const createTable = (table: string) =>
@@ -107,12 +107,12 @@ function quote(text: string): string {
   return `'${text.replace(/[\\']/g, '\\$&')}'`;
 }
 
-/** Why a row cannot hold the point as it is; undefined where it can. */
+/** Returns why a row cannot hold the point unchanged; undefined if it can. */
 export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
   const { series } = point;
   const unfit = unfitNumber(point);
   if (unfit !== undefined) return unfit;
-  // Half of a surrogate pair has no UTF-8; it would come back as U+FFFD.
+  // UTF-8 cannot hold half of a surrogate pair: it would come back as U+FFFD.
   if (!series.name.isWellFormed() || !series.dimensions.flat().every((text) => text.isWellFormed())) {
     return { reason: 'invalid_value', message: 'the name or a dimension is not well-formed Unicode' };
   }

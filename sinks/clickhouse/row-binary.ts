@@ -1,9 +1,9 @@
-/** ClickHouse's RowBinary: exact numbers and any text, where its text formats round the last bit of some numbers. */
+/** ClickHouse's RowBinary: holds exact numbers and any text. The text formats round the last bit of some numbers. */
 
 const FIRST_BYTES = 65_536;
 const MAX_VARINT_BYTES = 5;
 const NUMBER_BYTES = 8;
-/** A UTF-16 code unit takes up to three bytes. */
+/** A UTF-16 code unit takes up to three bytes in UTF-8. */
 const BYTES_PER_UNIT = 3;
 
 export class RowBinaryWriter {
@@ -32,7 +32,7 @@ export class RowBinaryWriter {
     this.#length += this.#bytes.write(text, this.#length, 'utf8');
   }
 
-  /** Of an array, before its elements. */
+  /** Writes the size of an array, before its elements. */
   size(count: number): void {
     this.#reserve(MAX_VARINT_BYTES);
     let left = count;

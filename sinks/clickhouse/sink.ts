@@ -1,6 +1,6 @@
 /**
- * ClickHouse over its HTTP interface. A row that is inserted again replaces the one before it, at once for those who
- * read with FINAL, and for all when ClickHouse merges the parts.
+ * ClickHouse over its HTTP interface. A row that is inserted again replaces the earlier one: at once for queries with
+ * FINAL, and for all others when ClickHouse merges the parts.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -43,12 +43,12 @@ import {
   unfinishedMutations,
 } from './encode.ts';
 
-/** Every insert makes a part that has to be merged: few and large ones. */
+/** Few and large inserts, because each one makes a part that ClickHouse has to merge. */
 const LIMITS = { maxPoints: 50_000, maxBytes: 32_000_000, inFlight: 2 };
-/** More than writes, so that a read or an open never waits for them. */
+/** More sockets than writes, so that a read or an open never waits for a write. */
 const SOCKETS = LIMITS.inFlight + 3;
 const DELETES_PER_STATEMENT = 100;
-/** Deletes are done in the background. */
+/** How often to check for the end of a delete, which ClickHouse does in the background. */
 const MUTATION_POLL_MS = 20;
 
 class ClickHouseSink implements Sink {
@@ -70,7 +70,7 @@ class ClickHouseSink implements Sink {
     await this.#addColumns(signal);
   }
 
-  /** False where there is no table: who may not make one needs none to be made. */
+  /** Resolves to false if there is no table. Asked first, so that an existing table needs no right to create one. */
   async #isOurs(signal: AbortSignal): Promise<boolean> {
     const { database, table } = this.#config;
     const described = this.#connection.query<{ engine: string; sorting_key: string }>(
@@ -85,7 +85,7 @@ class ClickHouseSink implements Sink {
     return false;
   }
 
-  /** Those that an older version did not have; all of them hold NULL where there is nothing. */
+  /** Adds the columns that an older version did not have. All of them are NULL in old rows. */
   async #addColumns(signal: AbortSignal): Promise<void> {
     const { database, table } = this.#config;
     const found = new Map<string, string>();
@@ -95,12 +95,12 @@ class ClickHouseSink implements Sink {
     );
     for await (const { name, type } of columns) found.set(name, type);
     for (const [name, type] of Object.entries(COLUMNS) as [keyof typeof COLUMNS, string][]) {
-      const there = found.get(name);
-      if (there === undefined) {
+      const actual = found.get(name);
+      if (actual === undefined) {
         if (!type.startsWith('Nullable')) throw mismatch(table, `it has no column ${name}`);
         await this.#connection.run(addColumn(this.#table, name), signal);
-      } else if (there !== type && there !== `LowCardinality(${type})`) {
-        throw mismatch(table, `its column ${name} is ${there}, not ${type}`);
+      } else if (actual !== type && actual !== `LowCardinality(${type})`) {
+        throw mismatch(table, `its column ${name} is ${actual}, not ${type}`);
       }
     }
   }

@@ -11,7 +11,7 @@ import {
 
 export type ItemVerdict =
   | AwsVerdict
-  /** An item of the request can never be taken, and none was. */
+  /** The store can never take an item of the request, and took none. */
   | { readonly kind: 'unfit'; readonly reason: RejectReason; readonly message: string };
 
 export function classify(error: unknown, signal: AbortSignal): ItemVerdict {
@@ -29,15 +29,15 @@ function classifyValidation(message: string): ItemVerdict {
 }
 
 export const ADVICE: Readonly<Record<RefuseReason, string>> = {
-  unauthorized: 'Check the AWS credentials and region, and that their role may use this table.',
+  unauthorized: 'Check the AWS credentials and the region, and that the role may use this table.',
   untrusted: TRUST_ADVICE,
   not_found: 'Create the table or set CREATE to true; check the table name and the region.',
   schema_mismatch:
-    'Use a table whose partition key is pk and whose sort key is sk, both of type S, or another name.',
+    'Use a table whose partition key is pk and whose sort key is sk, both of type S, or set TABLE to another name.',
   bad_request: 'Set SINK_<ID>_REGION or AWS_REGION, and check the table name.',
 };
 
-/** The same for what has no outcome but an exception: opening, reading, removing. */
+/** Classifies an error of a call that reports failure only by an exception: opening, reading, removing. */
 export function sinkError(error: unknown, signal: AbortSignal): SinkError {
   if (error instanceof SinkError) return error;
   const verdict = classify(error, signal);

@@ -1,9 +1,9 @@
 /**
- * Points as DynamoDB items and back. An item is keyed by pk, `<name>#<series_id>`, and sk, `<window start>#<instance>`;
- * the rest stands in attributes of its own, and what a point does not have is absent.
+ * Points to DynamoDB items and back. An item is keyed by pk, `<name>#<series_id>`, and sk, `<window start>#<instance>`.
+ * The rest has attributes of its own; what a point does not have is absent.
  *
- * A number beyond DynamoDB's range, and negative zero, which it would make positive, are stored as text: attributes of
- * type S that hold the number in JavaScript's shortest form. All others are of type N, and both read back exactly.
+ * A number outside DynamoDB's range, and negative zero, which DynamoDB would make positive, are stored as text: as an
+ * attribute of type S with the number in JavaScript's shortest form. All others are of type N. Both read back exactly.
  */
 import type { AttributeValue } from '@aws-sdk/client-dynamodb';
 import {
@@ -26,14 +26,14 @@ export type Item = Record<string, AttributeValue>;
 const MAX_PK_BYTES = 2_048;
 const MAX_SK_BYTES = 1_024;
 const MAX_ITEM_BYTES = 400 * 1_024;
-/** Magnitudes that type N holds: at least 1E-130, less than 1E126. */
+/** The magnitudes that type N holds: at least 1E-130, less than 1E126. */
 const MIN_NUMBER = 1e-130;
 const TOO_BIG_NUMBER = 1e126;
-/** Times whose ISO form sorts as they do: the years 0000 to 9999. */
+/** The times whose ISO form sorts in order of time: the years 0000 to 9999. */
 const MIN_TIME_MS = Date.parse('0000-01-01T00:00:00.000Z');
 const MAX_TIME_MS = Date.parse('9999-12-31T23:59:59.999Z');
 
-/** What all items of a series have in common. */
+/** What all items of a series share. */
 interface SeriesAttributes {
   readonly attributes: Item;
   readonly refusal: Omit<Rejection, 'index'> | undefined;
@@ -42,8 +42,8 @@ interface SeriesAttributes {
 const seriesAttributes = new WeakMap<Series, SeriesAttributes>();
 
 /**
- * Stores and tools written in JavaScript, dynalite among them, lose the key `__proto__` of a map. It is stored with a
- * `%` behind it, and a key that looks like that with one more.
+ * Stores and tools written in JavaScript, such as dynalite, lose the key `__proto__` of a map. So it is stored with a
+ * `%` at its end, and a key that already looks like that gets one more.
  */
 function mapKey(key: string): string {
   return /^__proto__%*$/.test(key) ? `${key}%` : key;
@@ -79,7 +79,7 @@ function refusalOf(series: Series): Omit<Rejection, 'index'> | undefined {
   if (pkBytes > MAX_PK_BYTES) {
     return { reason: 'too_large', message: `the name takes ${pkBytes} bytes in the key, of ${MAX_PK_BYTES}` };
   }
-  // Texts alone, a little less than DynamoDB counts: what is between the two, it refuses itself.
+  // Counts only the texts, a little less than DynamoDB does. An item between the two limits, DynamoDB refuses itself.
   const bytes = dimensions.flat().reduce((sum, text) => sum + Buffer.byteLength(text), pkBytes);
   if (dimensionsJson.length > MAX_ITEM_BYTES / 3 && bytes > MAX_ITEM_BYTES) {
     return { reason: 'too_large', message: `name and dimensions take ${bytes} bytes, of ${MAX_ITEM_BYTES}` };
@@ -106,7 +106,7 @@ function sortKey({ windowStart, instance }: Point): string {
   return `${isoTime(windowStart)}#${instance}`;
 }
 
-/** Nearly all points that are encoded one after the other are of one window. */
+/** Cached, because points that are encoded one after another nearly always share a window. */
 let latest = { ms: 0, text: new Date(0).toISOString() };
 
 function isoTime(ms: number): string {
@@ -114,7 +114,7 @@ function isoTime(ms: number): string {
   return latest.text;
 }
 
-/** Why DynamoDB could not take the point; undefined where it can. */
+/** Returns why DynamoDB cannot take the point; undefined if it can. */
 export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
   const unfit = FIELDS[point.series.type].find(
     (field) => point[field] !== null && !Number.isFinite(point[field]),
@@ -131,7 +131,7 @@ export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
   return attributesOf(point.series).refusal;
 }
 
-/** `ttlMs` after the end of its window the item may go; undefined keeps it. */
+/** Returns the item of a point. It may be deleted `ttlMs` after the end of its window; undefined keeps it. */
 export function encodeItem(point: Point, ttlMs: number | undefined): Item {
   const { windowStart, windowMs, instance, series } = point;
   const item: Item = {
@@ -151,14 +151,14 @@ export function encodeItem(point: Point, ttlMs: number | undefined): Item {
   return item;
 }
 
-/** The sort keys between which the windows of the range lie: from the first to before the second. */
+/** Returns the sort keys that bound the windows of the range: from the first key to before the second. */
 export function sortKeyRange({ from, to }: WindowRange): [string, string] {
   const clamp = (ms: number) =>
     new Date(Math.min(Math.max(Math.ceil(ms), MIN_TIME_MS), MAX_TIME_MS)).toISOString();
   return [clamp(from), clamp(to)];
 }
 
-/** Of an item with its sort key, count and sum; by its window. */
+/** Returns an answer row, keyed by window, for an item with its sort key, count and sum. */
 export function answerRow(item: Item): AnswerRow {
   const number = (name: string) => Number(item[name]?.N ?? item[name]?.S ?? 0);
   return { key: String(windowStartOf(item)), count: number('count'), sum: number('sum') };
@@ -169,7 +169,7 @@ function windowStartOf(item: Item): number {
   return Date.parse(sk.slice(0, sk.indexOf('#')));
 }
 
-/** Undefined where the item is not one of ours. */
+/** Returns the point of an item; undefined if the item is not one of ours. */
 export function decodeItem(item: Item): StoredPoint | undefined {
   const text = (name: string): string => item[name]?.S ?? '';
   const type = METRIC_TYPES.find((known) => known === text('type'));

@@ -2,14 +2,14 @@ import { definePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from '../.
 
 const UNIT_BYTES = 1024;
 
-/** On demand: every write costs, in whole units an item. */
+/** The price on demand: every write costs a whole number of units per item. */
 export const onDemand = definePrice({
   settings: {
     priceMillionWrites: priceSetting({
       meaning: 'USD for a million write units of 1 KB, on demand',
       default: '0.625',
     }),
-    priceGbMonth: priceSetting({ meaning: 'USD a month for a GB that is stored', default: '0.25' }),
+    priceGbMonth: priceSetting({ meaning: 'USD a month for each stored GB', default: '0.25' }),
   },
   estimate({ priceMillionWrites, priceGbMonth }, usage) {
     const { pointsPerSecond, bytesPerSecond } = usage;

@@ -1,6 +1,6 @@
 /**
- * DynamoDB by BatchWriteItem: an item per point, which a put of the same key replaces whole. One write of the lane is
- * one call, so the lane's concurrency is the store's.
+ * DynamoDB by BatchWriteItem: one item per point, which a put of the same key replaces whole. One write of the lane is
+ * one call, so the lane's concurrency is that of the store.
  */
 import http from 'node:http';
 import https from 'node:https';
@@ -44,23 +44,23 @@ import {
 import { onDemand } from './price.ts';
 import { ensureTable } from './table.ts';
 
-/** What BatchWriteItem takes. */
+/** The most items that BatchWriteItem takes. */
 const MAX_ITEMS = 25;
-/** What BatchGetItem takes. */
+/** The most keys that BatchGetItem takes. */
 const MAX_KEYS = 100;
 const LIMITS = { maxPoints: MAX_ITEMS, maxBytes: 4_000_000, inFlight: 16 };
-/** Series of one question that are asked for at once. */
+/** How many series of one question are queried at once. */
 const QUERIES_AT_ONCE = 4;
-/** More than writes, so that a read, a question or an open never waits for them. */
+/** More sockets than writes, so that a read, a question or an open never waits for a write. */
 const SOCKETS = LIMITS.inFlight + QUERIES_AT_ONCE + 4;
 
 type Logger = NonNullable<DynamoDBClient['config']['logger']>;
 
-/** Without `info`, the SDK does not copy the input and output of every call for a log that nobody keeps. */
+/** Without `info`, the SDK does not copy the input and output of every call for a log that we do not keep. */
 const QUIET: Omit<Logger, 'info'> = { debug() {}, trace() {}, warn() {}, error() {} };
 
 interface Row {
-  /** In the batch. */
+  /** Index of the point in the batch. */
   readonly index: number;
   readonly point: Point;
 }
@@ -75,7 +75,7 @@ class DynamoDbSink implements Sink {
     this.#log = log;
   }
 
-  /** Made on first use, and again after `close`. The lane tries again, so the SDK does not. */
+  /** Creates the client on first use, and again after `close`. The lane retries, so the SDK must not. */
   #connect(): DynamoDBClient {
     const { region, endpoint } = this.#config;
     const agent = { keepAlive: true, maxSockets: SOCKETS };
@@ -112,7 +112,7 @@ class DynamoDbSink implements Sink {
     return await this.#putOneByOne(rows, rejected, signal);
   }
 
-  /** One item that DynamoDB cannot take makes it refuse the whole call: each alone shows which one. */
+  /** Writes each item alone, to find the bad ones: DynamoDB refuses a whole call because of a single item. */
   async #putOneByOne(
     rows: readonly Row[],
     rejected: Rejection[],
@@ -133,7 +133,7 @@ class DynamoDbSink implements Sink {
     return outcome(retry, rejected);
   }
 
-  /** The indexes of the rows that DynamoDB was too busy for; all others are written. */
+  /** Resolves to the indexes of the rows that DynamoDB was too busy for. All others are written. */
   async #put(rows: readonly Row[], signal: AbortSignal): Promise<number[] | ItemVerdict> {
     const requests = rows.map(({ point }) => ({ PutRequest: { Item: encodeItem(point, this.#config.ttl) } }));
     try {
@@ -154,7 +154,7 @@ class DynamoDbSink implements Sink {
     return Object.values(answer.UnprocessedItems ?? {}).flat();
   }
 
-  /** A scan: the keys lead with the series, and an index by time would double the cost of every write. */
+  /** Reads by a scan: the key begins with the series, and an index by time would double the cost of every write. */
   async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
     const [from, to] = sortKeyRange(range);
     let next: Item | undefined;
@@ -205,20 +205,23 @@ class DynamoDbSink implements Sink {
     try {
       const answer = await this.#connect().send(command, { abortSignal: signal });
       const left = answer.UnprocessedKeys?.[table]?.Keys?.length ?? 0;
-      if (left > 0) throw new SinkError('throttled', `${left} items were not read`);
+      if (left > 0) throw new SinkError('throttled', `DynamoDB did not read ${left} items`);
       return (answer.Responses?.[table] ?? []).flatMap((item) => decodeItem(item) ?? []);
     } catch (error) {
       throw sinkError(error, signal);
     }
   }
 
-  /** Each series is a partition: a name is as many queries as it has series. */
+  /** Each series is a partition, so a name takes one query for each of its series. */
   async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
     if (question.kind === 'windows')
       return addUp(await this.#querySeries(question.series, question.range, signal));
     const { dimension, range, series: all } = question;
     if (all === undefined)
-      throw new SinkError('bad_request', 'so many series are not found but by reading the whole table');
+      throw new SinkError(
+        'bad_request',
+        'the name has too many series to find without reading the whole table',
+      );
     const waiting = [...all];
     const rows: AnswerRow[] = [];
     const drain = async () => {
@@ -241,7 +244,7 @@ class DynamoDbSink implements Sink {
         KeyConditionExpression: 'pk = :pk AND sk BETWEEN :from AND :to',
         ProjectionExpression: 'sk, #count, #sum',
         ExpressionAttributeNames: { '#count': 'count', '#sum': 'sum' },
-        // A sort key goes on behind its time, so those of a window that begins at `to` come after it.
+        // A sort key continues after its time, so the keys of a window that begins at `to` sort after `to`.
         ExpressionAttributeValues: { ':pk': partitionKey(series), ':from': { S: from }, ':to': { S: to } },
         ExclusiveStartKey: next,
       });
@@ -257,12 +260,12 @@ class DynamoDbSink implements Sink {
     return rows;
   }
 
-  /** As of some hours ago: DynamoDB counts now and then. */
+  /** Resolves to the size some hours ago: DynamoDB counts only from time to time. */
   async storage(signal: AbortSignal): Promise<number | undefined> {
     try {
       const command = new DescribeTableCommand({ TableName: this.#config.table });
       const { Table } = await this.#connect().send(command, { abortSignal: signal });
-      // It has not counted yet.
+      // DynamoDB has not counted yet.
       return Table?.TableSizeBytes === 0 ? undefined : Table?.TableSizeBytes;
     } catch (error) {
       throw sinkError(error, signal);
@@ -273,7 +276,7 @@ class DynamoDbSink implements Sink {
     const requests = batch.points.map((point) => ({ DeleteRequest: { Key: keyOf(point) } }));
     for (let start = 0; start < requests.length; start += MAX_ITEMS) {
       const unprocessed = await this.#delete(requests.slice(start, start + MAX_ITEMS), signal);
-      if (unprocessed > 0) throw new SinkError('throttled', `${unprocessed} items were not deleted`);
+      if (unprocessed > 0) throw new SinkError('throttled', `DynamoDB did not delete ${unprocessed} items`);
     }
   }
 
@@ -296,7 +299,7 @@ function outcome(retry: readonly number[], rejected: readonly Rejection[]): Writ
   return { kind: 'partial', retry, rejected, reason: 'throttled' };
 }
 
-/** The key of an item, to tell which came back. */
+/** Returns the key of an item as text, to recognize the items that came back. */
 function keyText(item: Item | undefined): string {
   return JSON.stringify([item?.pk?.S, item?.sk?.S]);
 }

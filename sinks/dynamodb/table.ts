@@ -1,4 +1,4 @@
-/** The table: made, awaited, checked, and its time to live switched on. */
+/** Creates the table, waits for it, checks it, and turns on its time to live. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   CreateTableCommand,
@@ -25,7 +25,7 @@ export async function ensureTable(
   if (config.ttl !== undefined) await enableTimeToLive(client, config.table, log, signal);
 }
 
-/** Waits while the table is being made or, before it can be made again, deleted. */
+/** Waits while the table is being created, or is being deleted before it can be created again. */
 async function usableTable(
   client: DynamoDBClient,
   { table, create }: Config,
@@ -74,7 +74,7 @@ async function createTable(client: DynamoDBClient, table: string, signal: AbortS
   try {
     await client.send(command, { abortSignal: signal });
   } catch (error) {
-    // Somebody else was faster.
+    // Another process was faster.
     if (awsErrorName(error) !== 'ResourceInUseException') throw error;
   }
 }
@@ -94,7 +94,7 @@ function checkKeys({ KeySchema = [], AttributeDefinitions = [] }: TableDescripti
   );
 }
 
-/** A table without it works as well, and the right to change it is often another's: a warning is all. */
+/** Only warns on failure: the table works without it, and often we do not have the right to change it. */
 async function enableTimeToLive(
   client: DynamoDBClient,
   table: string,
@@ -109,11 +109,11 @@ async function enableTimeToLive(
     await client.send(new UpdateTimeToLiveCommand({ TableName: table, TimeToLiveSpecification }), options);
   } catch (error) {
     if (!NO_TIME_TO_LIVE.has(awsErrorName(error))) throw error;
-    log.warn({ table, error: awsErrorName(error) }, 'time to live on expires_at could not be switched on');
+    log.warn({ table, error: awsErrorName(error) }, 'could not turn on time to live on expires_at');
   }
 }
 
-/** Without the right, on an emulator that has none, and while another sink switches it on. */
+/** Errors without the right, on an emulator without time to live, and while another sink is turning it on. */
 const NO_TIME_TO_LIVE: ReadonlySet<string> = new Set([
   'AccessDeniedException',
   'UnknownOperationException',

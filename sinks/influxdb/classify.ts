@@ -1,4 +1,4 @@
-/** What an answer of the server, or the lack of one, means to the lane. */
+/** What an answer of the server, or no answer, means to the lane. */
 import { AbortError, HttpError } from '@influxdata/influxdb-client';
 import {
   oneLine,
@@ -12,18 +12,18 @@ import {
   verdictOfStatus,
 } from '../../src/sink/index.ts';
 
-/** Some of the rows sent can never be taken; the server says how many at most, not which. */
+/** The server can never take some of the rows sent. At most it says how many, not which. */
 export interface DroppedRows extends Unfit {
   /** How many points the server says it dropped. */
   readonly dropped?: number;
-  /** The measurement that it names. */
+  /** The measurement that the server names. */
   readonly measurement?: string;
 }
 
-/** Of what did not go well. */
+/** The verdict on a failure. */
 type Failure = Exclude<Verdict<DroppedRows>, { kind: 'written' }>;
 
-/** An error of the transport, or of the signal, as a verdict. */
+/** Classifies an error of the server, the transport or the signal. */
 export function classify(error: unknown, signal: AbortSignal): Failure {
   if (signal.aborted || !(error instanceof HttpError)) {
     const failure = transportFailure(error, signal);
@@ -34,9 +34,9 @@ export function classify(error: unknown, signal: AbortSignal): Failure {
   if (status === 422 || (status === 400 && /partial write|unable to parse/i.test(message))) {
     return droppedRows(message);
   }
-  // 400 is about the request otherwise: organization, precision, a proxy.
+  // Any other 400 is about the request: organization, precision, a proxy.
   if (status === 400) return { kind: 'refused', reason: 'bad_request', message };
-  // 413: sent again in smaller parts, until a single point is too large by itself.
+  // After 413, the rows are sent again in smaller parts, until a single point is too large.
   return verdictOfStatus({ status, headers: error.headers ?? {} }, message);
 }
 
@@ -60,15 +60,16 @@ function rejectReason(message: string): RejectReason {
   return 'refused';
 }
 
-/** What the server said; 1.x and 2 differ in the member that holds it, proxies send a page. */
+/** Returns what the server said. 1.x and 2 use different members for it, and proxies send a page. */
 function messageOf(error: HttpError): string {
-  const said: unknown = error.json?.error ?? error.json?.message ?? error.body;
-  const text = typeof said === 'string' && said !== '' ? said : (error.statusMessage ?? '');
+  const found: unknown = error.json?.error ?? error.json?.message ?? error.body;
+  const text = typeof found === 'string' && found !== '' ? found : (error.statusMessage ?? '');
   return oneLine(`${error.statusCode}: ${text}`);
 }
 
 const ADVICE: Readonly<Record<RefuseReason, string>> = {
-  unauthorized: 'Check the token (v2) or the user and password (v1), and that they may write and read here.',
+  unauthorized:
+    'Check the token (v2) or the user and password (v1), and that they are allowed to write and read here.',
   untrusted: TRUST_ADVICE,
   not_found:
     'Check the URL, the organization and the bucket (v2) or the database (v1), or create what is missing.',
@@ -76,7 +77,7 @@ const ADVICE: Readonly<Record<RefuseReason, string>> = {
   schema_mismatch: '',
 };
 
-/** The same for what has no outcome but an exception: opening, reading, removing. */
+/** Classifies an error of a call that reports failure only by an exception: opening, reading, removing. */
 export function sinkError(error: unknown, signal: AbortSignal): SinkError {
   if (error instanceof SinkError) return error;
   const verdict = classify(error, signal);

@@ -1,17 +1,21 @@
 import { setting, type Values } from '../../src/sink/index.ts';
 
 export const settings = {
-  url: setting.httpUrl({ meaning: 'the server, such as http://influxdb:8086', required: true }),
+  url: setting.httpUrl({ meaning: 'URL of the server, such as http://influxdb:8086', required: true }),
   api: setting.choice(['v2', 'v1'], {
-    meaning: 'how to write: v2 serves InfluxDB 2, 3, Cloud and 1.8, v1 serves 1.x',
+    meaning: 'API to write with: v2 for InfluxDB 2, 3, Cloud and 1.8; v1 for 1.x',
     default: 'v2',
   }),
-  token: setting.secret({ meaning: 'v2: the token; on 1.8 user:password' }),
-  org: setting.text({ meaning: 'v2: the organization; any text where the store has none' }),
-  bucket: setting.text({ meaning: 'v2: the bucket; on 3 the database, on 1.8 database/retention-policy' }),
-  database: setting.text({ meaning: 'v1: the database; made if it is missing and the user may' }),
-  user: setting.text({ meaning: 'v1: the user, where the server asks for one' }),
-  password: setting.secret({ meaning: "v1: the user's password" }),
+  token: setting.secret({ meaning: 'for v2: the token; on 1.8, user:password' }),
+  org: setting.text({ meaning: 'for v2: the organization; any text if the server has no organizations' }),
+  bucket: setting.text({
+    meaning: 'for v2: the bucket; on 3, the database; on 1.8, database/retention-policy',
+  }),
+  database: setting.text({
+    meaning: 'for v1: the database; created if it is missing and the user is allowed to',
+  }),
+  user: setting.text({ meaning: 'for v1: the user, if the server requires one' }),
+  password: setting.secret({ meaning: 'for v1: the password of that user' }),
 };
 
 export type Config = Values<typeof settings>;
@@ -21,7 +25,7 @@ interface Problem {
   readonly expected: string;
 }
 
-/** What each API cannot do without. */
+/** The settings that each API needs. */
 const NEEDED = {
   v1: ['database'],
   v2: ['token', 'org', 'bucket'],
@@ -41,7 +45,7 @@ export function validate(config: Config): Problem[] {
   if (hasCredentials(config.url)) {
     problems.push({
       key: 'url',
-      expected: 'a URL without user and password, which have settings of their own',
+      expected: 'a URL without user and password, because they have settings of their own',
     });
   }
   return problems;

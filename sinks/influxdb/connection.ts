@@ -1,4 +1,4 @@
-/** Requests to one server: signed in, over keep-alive connections, by the transport of InfluxDB's own client. */
+/** Signed-in requests to one server, over keep-alive connections, by the transport of InfluxDB's own client. */
 import http from 'node:http';
 import https from 'node:https';
 import { InfluxDB, setLogger, type Transport } from '@influxdata/influxdb-client';
@@ -6,12 +6,12 @@ import type { Config } from './config.ts';
 
 const FORM = 'application/x-www-form-urlencoded';
 const TEXT = 'text/plain; charset=utf-8';
-/** Bodies over it are compressed on the way to a server that is reached by https, which is seldom next door. */
+/** Larger bodies are compressed for a server with https, which is seldom on the same network. */
 const GZIP_THRESHOLD_BYTES = 1_024;
-/** The client has a socket timeout of its own; the caller's signal is the only clock here. */
+/** Turns off the client's own socket timeout: only the caller's signal limits the time. */
 const NO_TIMEOUT_MS = 0;
 
-// It would write to the console.
+// By default, the client logs to the console.
 setLogger({ error() {}, warn() {} });
 
 export class Connection {
@@ -48,7 +48,7 @@ export class Connection {
     return status;
   }
 
-  /** The body of the answer to InfluxQL statements: JSON, a line each for `chunkRows` rows or one whole series. */
+  /** Yields the answer to InfluxQL statements: JSON, with a line for each `chunkRows` rows or whole series. */
   async *query(statements: string, chunkRows: number, signal: AbortSignal): AsyncGenerator<Uint8Array> {
     signal.throwIfAborted();
     const form = {
@@ -71,7 +71,10 @@ export class Connection {
   }
 }
 
-/** What InfluxQL is asked of: as 1.8 and 2 have it, a bucket called `database/retention-policy` is just that. */
+/**
+ * The database and retention policy to query by InfluxQL. On 1.8 and 2, a bucket called `database/retention-policy`
+ * names both.
+ */
 interface Source {
   readonly db: string;
   readonly rp?: string;

@@ -1,14 +1,14 @@
 /**
- * Points as line protocol, and series back from what a query returns. Line protocol cannot carry every text, and a
- * server takes some tag keys for its own, so texts are escaped, reversibly and before line protocol's own backslashes:
+ * Points to line protocol, and series back from what a query returns. Line protocol cannot carry every text, and a
+ * server reserves some tag keys. So texts are escaped, reversibly, before line protocol adds its own backslashes:
  *
- *   - `%`, `\`, control characters and halves of surrogate pairs become `%` and the code point, in upper-case hex of
- *     two digits (`%0A`) or, for the halves, `u` and four (`%uD83D`);
- *   - so does the first character of a name or key that begins with `_` or `#` (system names, comments), and of a key
- *     that is one of `RESERVED_KEYS`;
+ *   - `%`, `\`, control characters and halves of surrogate pairs become `%` and the code point in upper-case hex, with
+ *     two digits (`%0A`) or, for the halves, `u` and four digits (`%uD83D`);
+ *   - the first character of a name or key that begins with `_` or `#` (system names, comments), or of a key in
+ *     `RESERVED_KEYS`, is escaped the same way;
  *   - an empty name is `%` alone.
  *
- * Any other text stands as it is.
+ * Any other text is left unchanged.
  */
 import { escape as lineProtocol } from '@influxdata/influxdb-client';
 import {
@@ -27,13 +27,14 @@ export const TYPE_TAG = 'metric_type';
 export const INSTANCE_TAG = 'instance';
 
 /**
- * Tag keys with a meaning of their own: ours, the servers' columns, and fields, with which a tag cannot share a name.
+ * Tag keys with a meaning of their own: our tags, the columns of the servers, and fields, because a tag and a field
+ * cannot share a name.
  */
 const RESERVED_KEYS: ReadonlySet<string> = new Set([TYPE_TAG, INSTANCE_TAG, 'time', ...ALL_FIELDS]);
 const UNFIT = /[\p{Cc}\p{Surrogate}\\%]/gu;
 const ESCAPED = /%(?:u([0-9A-F]{4})|([0-9A-F]{2}))/g;
 
-/** The server's limit, in bytes, on measurement, tags and the name of a field, joined by a separator. */
+/** The server's limit in bytes for measurement, tags and the name of a field, joined by a separator. */
 const MAX_KEY_BYTES = 65_535;
 const FIELD_SEPARATOR_BYTES = 4;
 const LONGEST_FIELD_BYTES = Math.max(...ALL_FIELDS.map((field) => field.length));
@@ -69,7 +70,7 @@ export function unescapeText(text: string): string {
   );
 }
 
-/** A series as its tags are stored, `metric_type` included; `instance` belongs to the point. */
+/** Returns the tags that a series is stored with, including `metric_type`. `instance` belongs to the point. */
 export function tagsOf(series: Series): [key: string, value: string][] {
   const tags = series.dimensions.map(([key, value]): [string, string] => [
     escapeKey(key),
@@ -103,7 +104,7 @@ function seriesKey(series: Series): SeriesKey {
   return key;
 }
 
-/** JavaScript's shortest form reads back exactly; only the sign of zero is lost in it. */
+/** JavaScript's shortest form reads back exactly, except that it loses the sign of zero. */
 function float(value: number): string {
   return Object.is(value, -0) ? '-0' : String(value);
 }
@@ -117,7 +118,7 @@ function fieldsOf(point: Point): string {
   return text;
 }
 
-/** A line without its line feed, or why the server could not take it. */
+/** Returns a line without its line feed, or the reason why the server cannot take the point. */
 export function encodePoint(point: Point): string | Omit<Rejection, 'index'> {
   const key = seriesKey(point.series);
   const instance =
@@ -138,7 +139,7 @@ function isStorable(point: Point, field: Field): boolean {
   return field === 'count' ? Number.isSafeInteger(point.count) : Number.isFinite(point[field]);
 }
 
-/** The inverse of what `encodePoint` makes of a series; undefined where the row is not one of ours. */
+/** The inverse of how `encodePoint` writes a series. Returns undefined if the row is not one of ours. */
 export function decodeSeries(
   measurement: string,
   tags: Readonly<Record<string, string>>,

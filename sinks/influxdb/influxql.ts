@@ -1,4 +1,4 @@
-/** InfluxQL, which 1.x, 2 and 3 answer alike: statements, and the answer as it streams in. */
+/** InfluxQL, which 1.x, 2 and 3 answer in the same way: statements, and the answer as it streams in. */
 import {
   ALL_FIELDS,
   type AnswerRow,
@@ -31,7 +31,7 @@ export interface Rows {
   readonly name: string;
   readonly tags?: Readonly<Record<string, string>>;
   readonly columns: readonly string[];
-  /** Absent where there are none. */
+  /** Absent if there are none. */
   readonly values?: readonly (readonly unknown[])[];
 }
 
@@ -52,19 +52,19 @@ function time(ms: number): string {
   return `${Math.min(Math.max(Math.ceil(ms), MIN_TIME_MS), MAX_TIME_MS)}ms`;
 }
 
-/** Every point of the windows in the range, by series: GROUP BY * is what returns the tags. */
+/** Selects every point of the windows in the range, by series. GROUP BY * makes the server return the tags. */
 export function selectPoints(range: WindowRange): string {
   const fields = ALL_FIELDS.map(identifier).join(', ');
   return `SELECT ${fields} FROM /.*/ WHERE ${within(range)} GROUP BY *`;
 }
 
-/** By value of one tag; a series without it comes with an empty value. */
+/** Selects sums by the value of one tag. A series without the tag comes with an empty value. */
 export function selectSums({ name, type, dimension, range }: Extract<Question, { kind: 'sums' }>): string {
   const where = `${within(range)} AND ${identifier(TYPE_TAG)} = ${literal(type)}`;
   return `SELECT sum("count") AS "count", sum("sum") AS "sum" FROM ${identifier(escapeName(name))} WHERE ${where} GROUP BY ${identifier(escapeKey(dimension))}`;
 }
 
-/** Of all series that have the tags of this one: GROUP BY * tells those that have more. */
+/** Selects the windows of all series that have this series' tags. GROUP BY * shows which of them have more tags. */
 export function selectWindows({ series, range }: Extract<Question, { kind: 'windows' }>): string {
   const tags = tagsOf(series).map(([key, value]) => `${identifier(key)} = ${literal(value)}`);
   const where = [within(range), ...tags].join(' AND ');
@@ -80,7 +80,7 @@ export function decodeSums({ tags = {}, columns, values = [] }: Rows, dimension:
   return values.map((row) => ({ key, ...countAndSum(columns, row) }));
 }
 
-/** None where the rows are another series'. */
+/** Returns no rows if the series is a different one. */
 export function decodeWindows({ name, tags = {}, columns, values = [] }: Rows, series: Series): AnswerRow[] {
   if (decodeSeries(name, tags)?.series.id !== series.id) return [];
   return values.map((row) => ({ key: String(row[columns.indexOf('time')]), ...countAndSum(columns, row) }));
@@ -91,10 +91,10 @@ function countAndSum(columns: readonly string[], row: readonly unknown[]): { cou
   return { count: of('count'), sum: of('sum') };
 }
 
-/** On 1.x: of each shard, with its database among the tags. */
+/** On 1.x, returns statistics of each shard, with its database among the tags. */
 export const SHOW_SHARDS = "SHOW STATS FOR 'shard'";
 
-/** Of one shard; 0 where it is another database's. */
+/** Returns the bytes of one shard; 0 if it belongs to another database. */
 export function shardBytes({ tags = {}, columns, values = [] }: Rows, database: string): number {
   if (tags.database !== database) return 0;
   return Number(values[0]?.[columns.indexOf('diskBytes')] ?? 0);
@@ -109,8 +109,8 @@ export function measurementOf(point: Point): string {
 }
 
 /**
- * Deletes one point. `measurementKeys` are all tag keys of its measurement: a key that the point does not have must be
- * absent, or the points of series with more dimensions would go with it.
+ * Deletes one point. `measurementKeys` are all tag keys of its measurement. The statement requires the keys that the
+ * point lacks to be absent: otherwise it would also delete points of series with more dimensions.
  */
 export function deletePoint(point: Point, measurementKeys: readonly string[]): string {
   const tags = new Map([
@@ -123,7 +123,7 @@ export function deletePoint(point: Point, measurementKeys: readonly string[]): s
   return `DELETE FROM ${identifier(measurementOf(point))} WHERE ${[at, ...conditions].join(' AND ')}`;
 }
 
-/** The series of an answer, chunk by chunk; throws what the server says is wrong, which comes with status 200. */
+/** Yields the series of an answer, chunk by chunk. Throws the server's errors, which come with status 200. */
 export async function* readRows(body: AsyncIterable<Uint8Array>): AsyncGenerator<Rows> {
   for await (const line of readLines(body)) {
     const answer = JSON.parse(line) as Answer;
@@ -152,7 +152,7 @@ async function* readLines(body: AsyncIterable<Uint8Array>): AsyncGenerator<strin
   if (rest.trim() !== '') yield rest;
 }
 
-/** The points in the rows; none where the series is not one of ours. */
+/** Yields the points in the rows; none if the series is not one of ours. */
 export function* decodeRows(rows: Rows): Generator<StoredPoint> {
   const key = decodeSeries(rows.name, rows.tags ?? {});
   if (key === undefined) return;

@@ -1,6 +1,6 @@
 /**
  * InfluxDB by line protocol, written by /api/v2/write (InfluxDB 2, 3, Cloud, 1.8) or /write (1.x) and read by InfluxQL
- * over /query, which all of them have. A point is its measurement, tags and time, so writing it again overwrites it.
+ * over /query, which all of them have. Measurement, tags and time identify a point, so writing it again overwrites it.
  */
 import {
   type AnswerRow,
@@ -40,13 +40,13 @@ import {
 } from './influxql.ts';
 
 const LIMITS = { maxPoints: 5_000, maxBytes: 4_000_000, inFlight: 2 };
-/** One more than writes, so that a read or an open never waits for them. */
+/** More sockets than writes, so that a read or an open never waits for a write. */
 const SOCKETS = LIMITS.inFlight + 2;
 const CHUNK_ROWS = 1_000;
 const DELETES_PER_REQUEST = 100;
 
 interface Row {
-  /** In the batch. */
+  /** Index of the point in the batch. */
   readonly index: number;
   readonly measurement: string;
   readonly line: string;
@@ -60,7 +60,7 @@ class InfluxDbSink implements Sink {
     this.#config = config;
   }
 
-  /** Made on first use, and again after `close`. */
+  /** Creates the connection on first use, and again after `close`. */
   #connect(): Connection {
     this.#connection ??= new Connection(this.#config, SOCKETS);
     return this.#connection;
@@ -82,7 +82,7 @@ class InfluxDbSink implements Sink {
     await this.#run(`CREATE DATABASE ${identifier(database)}`, signal);
   }
 
-  /** A write of nothing: the server looks up the bucket and the right to write to it before it misses the points. */
+  /** Writes nothing: the server checks the bucket and the right to write before it notices that there are no points. */
   async #probeBucket(signal: AbortSignal): Promise<void> {
     try {
       await this.#connect().write('', signal);
@@ -104,7 +104,7 @@ class InfluxDbSink implements Sink {
     try {
       const status = await this.#connect().write(rows.map(({ line }) => line).join('\n'), signal);
       if (status === 204) return { kind: 'written' };
-      // 200 is how old servers answer what they understood and did not do, and any web page.
+      // Old servers answer 200 to a request that they understood but did not carry out; so does any web page.
       return { kind: 'retry', reason: 'unknown', message: `status ${status} does not acknowledge a write` };
     } catch (error) {
       return classify(error, signal);
@@ -137,11 +137,11 @@ class InfluxDbSink implements Sink {
     for await (const some of this.#query(isSums ? selectSums(question) : selectWindows(question), signal)) {
       rows.push(...(isSums ? decodeSums(some, question.dimension) : decodeWindows(some, question.series)));
     }
-    // Parts of one window, of several instances, are series of their own.
+    // The parts of one window from several instances are series of their own.
     return addUp(rows);
   }
 
-  /** Only 1.x says it, to an administrator. */
+  /** Resolves to a size only on 1.x, for an administrator. */
   async storage(signal: AbortSignal): Promise<number | undefined> {
     const { db } = sourceOf(this.#config);
     let bytes = 0;
@@ -155,7 +155,7 @@ class InfluxDbSink implements Sink {
     return bytes;
   }
 
-  /** Statements that return no rows. */
+  /** Runs statements that return no rows. */
   async #run(statements: string, signal: AbortSignal): Promise<void> {
     for await (const _ of this.#query(statements, signal));
   }
@@ -177,7 +177,7 @@ class InfluxDbSink implements Sink {
   }
 }
 
-/** In the words of InfluxDB 2 (`writing requires points`) and 3 (`no lines`, `empty`). */
+/** Matches the wording of InfluxDB 2 (`writing requires points`) and 3 (`no lines`, `empty`). */
 function isEmptyBody(message: string): boolean {
   return /requires points|no lines|empty/i.test(message);
 }
@@ -193,8 +193,9 @@ function encode(batch: Batch, rejected: Rejection[]): Row[] {
 }
 
 /**
- * In which parts to send again rows of which the server cannot take some. One part is all of them: the server dropped
- * every row, or there is one only. The server says how many it dropped, not which; at times it names a measurement.
+ * Returns the parts in which to send rows again if the server cannot take some of them. Returns one part if the server
+ * dropped every row, or there is only one. The server says how many rows it dropped, not which; sometimes it names a
+ * measurement.
  */
 function split(rows: readonly Row[], verdict: DroppedRows): readonly (readonly Row[])[] {
   if (verdict.dropped === rows.length) return [rows];

@@ -1,4 +1,4 @@
-/** What an answer to an export means: by the OTLP specification, "OTLP/HTTP Response". Pure. */
+/** What an answer to an export means, by the OTLP specification, "OTLP/HTTP Response". Pure. */
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
 import {
   type HttpAnswer,
@@ -9,12 +9,12 @@ import {
   verdictOfStatus,
 } from '../../src/sink/index.ts';
 
-/** Numbers of the fields of ExportMetricsServiceResponse, its partial success, and google.rpc.Status. */
+/** Field numbers of ExportMetricsServiceResponse, its partial success, and google.rpc.Status. */
 const RESPONSE = { partialSuccess: 1 } as const;
 const PARTIAL_SUCCESS = { rejectedDataPoints: 1, errorMessage: 2 } as const;
 const STATUS = { message: 2 } as const;
 
-/** A success that is not whole: so many data points were refused, and nobody says which. */
+/** A partial success: the receiver says how many data points it refused, but not which. */
 export interface PartialSuccess {
   readonly kind: 'partial';
   readonly rejectedDataPoints: number;
@@ -33,8 +33,8 @@ function classifySuccess({ status, headers, body }: HttpAnswer): Verdict | Parti
     if (rejected > 0) return { kind: 'partial', rejectedDataPoints: rejected, message: oneLine(message) };
     return { kind: 'written' };
   } catch {
-    // A web page, say: whoever answered did not take the points.
-    const message = `status ${status} with a body that does not acknowledge an export`;
+    // It may be a web page: whatever answered did not take the points.
+    const message = `the server answered with status ${status} and a body that does not acknowledge an export`;
     return { kind: 'retry', reason: 'unknown', message };
   }
 }
@@ -46,7 +46,7 @@ interface Response {
   readonly message: string;
 }
 
-/** Some receivers answer protobuf with JSON. An empty body is a whole success in both. */
+/** Some receivers answer protobuf with JSON. In both, an empty body is a full success. */
 function parseJson(body: Buffer): Response {
   const { partialSuccess } = JSON.parse(body.length === 0 ? '{}' : body.toString()) as {
     partialSuccess?: { rejectedDataPoints?: string | number; errorMessage?: string };
@@ -79,14 +79,14 @@ function decodePartialSuccess(bytes: Uint8Array): Response {
   return { rejected, message };
 }
 
-/** What went wrong, in the words of the receiver: a Status in protobuf or JSON, or the text of a proxy. */
+/** Returns the receiver's own error message: from a Status in protobuf or JSON, or from the text of a proxy. */
 function messageOf({ headers, body }: HttpAnswer): string {
   const contentType = headers['content-type'] ?? '';
   try {
     if (contentType.startsWith('application/x-protobuf')) return decodeStatus(body);
     if (isJson(contentType)) return String((JSON.parse(body.toString()) as { message?: string }).message);
   } catch {
-    // Then as it stands.
+    // Not in that format: use the body as it is.
   }
   return body.toString();
 }
@@ -101,7 +101,7 @@ function decodeStatus(body: Uint8Array): string {
   return message;
 }
 
-/** Calls `take` at each field, which reads it and returns true, or leaves it to be skipped. Throws on other bytes. */
+/** Calls `take` for each field: it reads the field and returns true, or false to skip it. Throws on bad bytes. */
 function readFields(
   bytes: Uint8Array,
   take: (reader: BinaryReader, number: number, wireType: WireType) => boolean,
@@ -114,10 +114,10 @@ function readFields(
 }
 
 export const ADVICE: Readonly<Record<RefuseReason, string>> = {
-  unauthorized: 'Check the key in HEADERS, and that it may send metrics.',
+  unauthorized: 'Check the key in HEADERS, and that it is allowed to send metrics.',
   untrusted: TRUST_ADVICE,
-  not_found: 'Check the URL: it is that of the OTLP receiver over HTTP, often on port 4318.',
+  not_found: 'Check the URL: it must be that of the OTLP receiver over HTTP, often on port 4318.',
   bad_request:
-    'Check that the URL is that of an OTLP receiver over HTTP (not gRPC) that takes metrics in protobuf.',
+    'Check that the URL is that of an OTLP receiver over HTTP (not gRPC) that accepts metrics in protobuf.',
   schema_mismatch: '',
 };

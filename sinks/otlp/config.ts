@@ -2,13 +2,13 @@ import { setting, type Values } from '../../src/sink/index.ts';
 
 export const settings = {
   url: setting.httpUrl({
-    meaning: 'the receiver, such as http://collector:4318; /v1/metrics is added where the path lacks it',
+    meaning: 'URL of the receiver, such as http://collector:4318; /v1/metrics is added if the path lacks it',
     required: true,
   }),
-  headers: setting.headers({ meaning: 'sent with every request, such as api-key=SECRET' }),
+  headers: setting.headers({ meaning: 'headers to send with every request, such as api-key=SECRET' }),
   sums: setting.choice(['delta', 'gauge'], {
     meaning:
-      'count and sum as sums of delta temporality, or as gauges, for stores that take no delta (Prometheus, Mimir, Grafana Cloud)',
+      'delta: count and sum are sums of delta temporality; gauge: they are gauges, for stores that do not accept delta (Prometheus, Mimir, Grafana Cloud)',
     default: 'delta',
   }),
   service: setting.text({
@@ -21,7 +21,7 @@ export type Config = Values<typeof settings>;
 
 const METRICS_PATH = '/v1/metrics';
 
-/** The path and query of requests. */
+/** Returns the path and query of requests. */
 export function targetOf({ url }: Config): string {
   const { pathname, search } = new URL(url);
   const path = pathname.replace(/\/+$/, '');

@@ -1,14 +1,15 @@
 /**
  * Points as an OTLP ExportMetricsServiceRequest, in protobuf. Every field is a metric of its own, `<name>.<field>`:
  *
- *   - `count` and `sum` are Sums of delta temporality over the window, `count` a whole number. They are monotonic, as
- *     most stores ask of a delta sum, unless the value is negative, which only a `sum` can be;
- *   - all others are Gauges. Not one Summary: some stores take its count and sum for running totals;
- *   - a data point's time is the end of its window, its start time the start;
+ *   - `count` and `sum` are Sums of delta temporality over the window, and `count` is a whole number. They are
+ *     monotonic, as most stores require of a delta sum, unless the value is negative, which only a `sum` can be;
+ *   - all others are Gauges, rather than one Summary: some stores take its count and sum for running totals;
+ *   - the time of a data point is the end of its window, and its start time is the start;
  *   - its attributes are the dimensions, `metric_type` and, in core mode, `instance`.
  *
- * Protobuf holds no halves of surrogate pairs, and two attributes are ours, so texts are escaped, reversibly: `%` and
- * the halves become `%25` and such as `%uD83D`, and so does the first character of a dimension with one of our keys.
+ * Protobuf cannot hold half of a surrogate pair, and two attributes are ours. So texts are escaped, reversibly: `%`
+ * becomes `%25` and half of a pair becomes text such as `%uD83D`. The first character of a dimension with one of our
+ * keys is escaped too.
  */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { FIELDS, type Field, type Point, type Series } from '../../src/sink/index.ts';
@@ -19,14 +20,14 @@ const SCOPE = 'metrics-fanout';
 const NANOS_PER_MS = 1_000_000n;
 const DELTA = 1;
 
-/** Numbers of the fields, from metrics.proto, common.proto and metrics_service.proto of OTLP 1. */
+/** Field numbers, from metrics.proto, common.proto and metrics_service.proto of OTLP 1. */
 const REQUEST = { resourceMetrics: 1 } as const;
 const RESOURCE_METRICS = { resource: 1, scopeMetrics: 2 } as const;
 const RESOURCE = { attributes: 1 } as const;
 const SCOPE_METRICS = { scope: 1, metrics: 2 } as const;
 const SCOPE_FIELDS = { name: 1 } as const;
 const METRIC = { name: 1, gauge: 5, sum: 7 } as const;
-/** Of Gauge and Sum alike; a Gauge has only the first. */
+/** The fields of both Gauge and Sum. A Gauge has only the first. */
 const DATA = { points: 1, temporality: 2, isMonotonic: 3 } as const;
 const DATA_POINT = { start: 2, time: 3, asDouble: 4, asInt: 6, attributes: 7 } as const;
 const KEY_VALUE = { key: 1, value: 2 } as const;
@@ -114,7 +115,7 @@ function nanos(ms: number): bigint {
 
 const attributes = new WeakMap<Series, Uint8Array>();
 
-/** Encoded once a series: the same for each of its fields and windows. */
+/** Encodes the attributes once per series: they are the same for all of its fields and windows. */
 function attributesOf(series: Series): Uint8Array {
   let bytes = attributes.get(series);
   if (bytes === undefined) {

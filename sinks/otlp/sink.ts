@@ -1,6 +1,6 @@
 /**
- * Any receiver of OTLP over HTTP, in protobuf: the OpenTelemetry Collector and the stores that speak it. The protocol
- * has no reading, no deleting and no keys: what a receiver does with a batch that comes again is its own affair.
+ * Any receiver of OTLP over HTTP, in protobuf: the OpenTelemetry Collector and the stores that speak OTLP. The protocol
+ * has no reads, no deletes and no keys: what happens to a batch that comes again is up to the receiver.
  */
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
@@ -27,7 +27,7 @@ import { ADVICE, classifyAnswer, type PartialSuccess } from './classify.ts';
 import { type Config, settings, targetOf } from './config.ts';
 import { encodeRequest } from './encode.ts';
 
-/** Small enough for the receivers that take a megabyte, gzipped, and that tell of refused points by number only. */
+/** Small, because receivers may take only a megabyte, gzipped, and report only how many points they refused. */
 const LIMITS = { maxPoints: 1_000, maxBytes: 1_000_000, inFlight: 2 };
 const SOCKETS = LIMITS.inFlight + 1;
 const HEADERS = { 'content-type': 'application/x-protobuf', 'content-encoding': 'gzip' };
@@ -50,7 +50,7 @@ class OtlpSink implements Sink {
     if (verdict.kind !== 'written') throw errorOf(verdict, ADVICE);
   }
 
-  /** An export of nothing, which a receiver acknowledges where it is one and lets us in. */
+  /** Exports nothing. A real receiver that lets us in acknowledges that. */
   async #probe(signal: AbortSignal): Promise<Verdict> {
     const verdict = await this.#export([], signal);
     return verdict.kind === 'partial' ? { kind: 'written' } : verdict;
@@ -97,20 +97,20 @@ class OtlpSink implements Sink {
 }
 
 /**
- * The receiver took the others, and must not be sent the batch again. Every point of it may be one of those refused, so
- * all count as rejected: too many rather than too few.
+ * Returns every point of the batch as rejected. The receiver took the other points, so the batch must not be sent
+ * again, but any point may be one that it refused. Better to count too many rejections than too few.
  */
 function doubtful(
   rows: readonly IndexedPoint[],
   { rejectedDataPoints, message }: PartialSuccess,
 ): Rejection[] {
-  const said = `${rejectedDataPoints} data points of ${rows.length} points were refused, unsaid which: ${message}`;
-  return rows.map(({ index }) => ({ index, reason: 'refused', message: said }));
+  const text = `the receiver refused ${rejectedDataPoints} data points of ${rows.length} points without saying which: ${message}`;
+  return rows.map(({ index }) => ({ index, reason: 'refused', message: text }));
 }
 
 export default defineSink({
   kind: 'otlp',
-  summary: 'OpenTelemetry collectors, and the stores that take OTLP over HTTP',
+  summary: 'OpenTelemetry collectors, and stores that accept OTLP over HTTP',
   settings,
   limits: LIMITS,
   readBack: 'none',

@@ -8,11 +8,11 @@ import {
   verdictOfStatus,
 } from '../../src/sink/index.ts';
 
-/** In the words of Prometheus, Mimir, Thanos and VictoriaMetrics. */
+/** The wording of Prometheus, Mimir, Thanos and VictoriaMetrics. */
 const TOO_OLD = /out[- ]of[- ]order|out of bounds|too old|too far behind/i;
 const OTHER_VALUE = /duplicate sample|new-value-for-timestamp/i;
 
-/** `unfit`: some of the samples are refused for good. Prometheus took none then, others may have taken the rest. */
+/** `unfit`: some samples are refused for good. Prometheus then took none; other receivers may have taken the rest. */
 export function classifyAnswer(answer: HttpAnswer): Verdict {
   const { status, headers, body } = answer;
   const message = messageOf(answer);
@@ -20,7 +20,7 @@ export function classifyAnswer(answer: HttpAnswer): Verdict {
     const isPage = body.length > 0 && (headers['content-type'] ?? '').startsWith('text/html');
     return isPage ? { kind: 'retry', reason: 'unknown', message } : { kind: 'written' };
   }
-  // Prometheus says 500 of samples that are older than its out-of-order window.
+  // Prometheus answers 500 to samples that are older than its out-of-order window.
   if (isAboutAge(status, message)) return { kind: 'unfit', reason: 'out_of_retention', message };
   return verdictOfStatus(answer, message);
 }
@@ -29,7 +29,7 @@ function isAboutAge(status: number, message: string): boolean {
   return TOO_OLD.test(message) && (status === 400 || status === 409 || status === 422 || status === 500);
 }
 
-/** Whether the message says which samples it is about, so that the request as such is beyond doubt. */
+/** Whether the message is clearly about samples, so that the request itself must be fine. */
 export function namesSamples(message: string): boolean {
   return TOO_OLD.test(message) || OTHER_VALUE.test(message);
 }
@@ -39,10 +39,10 @@ export function messageOf({ status, body }: Pick<HttpAnswer, 'status' | 'body'>)
 }
 
 export const ADVICE: Readonly<Record<RefuseReason, string>> = {
-  unauthorized: 'Check what HEADERS signs in with, and that it may write and query.',
+  unauthorized: 'Check the credentials in HEADERS, and that they are allowed to write and query.',
   untrusted: TRUST_ADVICE,
   not_found:
-    'Check the URL, and that the server takes remote writes: Prometheus does with --web.enable-remote-write-receiver.',
-  bad_request: 'Check that the URL is that of a receiver of remote write 1.0.',
+    'Check the URL, and that the server accepts remote writes: Prometheus does with --web.enable-remote-write-receiver.',
+  bad_request: 'Check that the URL is that of a remote write 1.0 receiver.',
   schema_mismatch: '',
 };

@@ -1,13 +1,14 @@
 import { setting, type Values } from '../../src/sink/index.ts';
 import { isOurs } from './names.ts';
 
-/** The path of a query API on its base, and those of receivers whose query API lies beside them. */
+/** The path of the query API under its base. */
 const QUERY_PATH = '/api/v1/query';
+/** The path of a receiver that has its query API under the same base. */
 const WRITE_PATH = /\/api\/v1\/write\/?$/;
 
 const LABEL_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 
-/** `NAME=value,NAME2=value2`. */
+/** Parses `NAME=value,NAME2=value2`. */
 function parseLabels(text: string): Readonly<Record<string, string>> | undefined {
   const pairs = text.split(',').map((part) => /^\s*([^=]*?)\s*=\s*(.+?)\s*$/s.exec(part) ?? []);
   const isFine = pairs.every(
@@ -18,21 +19,23 @@ function parseLabels(text: string): Readonly<Record<string, string>> | undefined
 
 export const settings = {
   url: setting.httpUrl({
-    meaning: 'the receiver of remote write, such as http://prometheus:9090/api/v1/write',
+    meaning: 'URL of the remote write receiver, such as http://prometheus:9090/api/v1/write',
     required: true,
   }),
   queryUrl: setting.httpUrl({
     meaning:
-      'what comes before /api/v1/query where rows are read back; default: what comes before /api/v1/write in URL, and no reading back where there is no such thing',
+      'URL before /api/v1/query, to read rows back; default: the part of URL before /api/v1/write; if URL has no such part, nothing is read back',
   }),
   headers: setting.headers({
-    meaning: 'sent with every request, such as authorization=Bearer SECRET or x-scope-orgid=TENANT',
+    meaning:
+      'headers to send with every request, such as authorization=Bearer SECRET or x-scope-orgid=TENANT',
   }),
   labels: setting.custom(
     parseLabels,
-    'labels such as NAME=value,NAME2=value2, but for name, metric_type and instance',
+    'labels such as NAME=value,NAME2=value2, except name, metric_type and instance',
     {
-      meaning: 'labels of every series of this sink, and of no other: what is read back is selected by them',
+      meaning:
+        'labels that every series of this sink has, and no other series: they select what is read back',
       default: 'job=metrics-fanout',
     },
   ),
@@ -40,7 +43,7 @@ export const settings = {
 
 export type Config = Values<typeof settings>;
 
-/** Where to query; undefined where nothing can be read back. */
+/** Returns the URL to query; undefined if nothing can be read back. */
 export function queryUrlOf({ url, queryUrl }: Pick<Config, 'url' | 'queryUrl'>): URL | undefined {
   const base = queryUrl ?? (WRITE_PATH.test(new URL(url).pathname) ? url : undefined);
   if (base === undefined) return undefined;

@@ -3,7 +3,7 @@ import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { FIELDS, type Point, type Series } from '../../src/sink/index.ts';
 import { type Label, labelsOf, METRIC_LABEL, metricOf } from './names.ts';
 
-/** Numbers of the fields of prometheus.WriteRequest and what is in it. */
+/** Field numbers of prometheus.WriteRequest and the messages in it. */
 const REQUEST = { timeseries: 1 } as const;
 const TIME_SERIES = { labels: 1, samples: 2 } as const;
 const LABEL = { name: 1, value: 2 } as const;
@@ -11,7 +11,7 @@ const SAMPLE = { value: 1, timestamp: 2 } as const;
 
 type OwnLabels = Readonly<Record<string, string>>;
 
-/** Every series once, its samples in the order of time: what the protocol asks for. */
+/** Encodes every series once, with its samples in order of time, as the protocol requires. */
 export function encodeRequest(points: readonly Point[], own: OwnLabels): Uint8Array {
   const rows = new Map<string, Point[]>();
   for (const point of points) {
@@ -46,7 +46,7 @@ function writeSeries(writer: BinaryWriter, samples: readonly Point[], own: OwnLa
   }
 }
 
-/** Labels are sorted by name, so that of the metric has some before it and some after it. */
+/** Labels are sorted by name, so some come before the label of the metric and some after it. */
 interface EncodedLabels {
   readonly before: Uint8Array;
   readonly after: Uint8Array;
@@ -54,7 +54,7 @@ interface EncodedLabels {
 
 const encoded = new WeakMap<Series, { readonly own: OwnLabels; readonly labels: EncodedLabels }>();
 
-/** Kept for the series without an instance, which are all but those of core mode. */
+/** Keeps the labels of series without an instance, which are all series except in core mode. */
 function encodedLabels(series: Series, instance: string, own: OwnLabels): EncodedLabels {
   const found = encoded.get(series);
   if (instance === '' && found?.own === own) return found.labels;

@@ -1,13 +1,13 @@
 /**
- * Names and labels as Prometheus has them, and back. A metric's name holds only letters, digits, `_` and `:`, a label's
- * not even `:`, so:
+ * Names and labels as Prometheus has them, and back. The name of a metric holds only letters, digits, `_` and `:`; that
+ * of a label does not even hold `:`. So:
  *
- *   - every field of a point is a metric, `<name>_<field>`, in which every other character is `_`; the label `name`
- *     holds the name as it was;
- *   - a dimension is a label; a key that is no label name, or is one of ours or Prometheus's own, is escaped as
+ *   - every field of a point is a metric, `<name>_<field>`, in which any other character becomes `_`; the label `name`
+ *     holds the original name;
+ *   - a dimension is a label; a key that is not a label name, or is one of ours or of Prometheus's own, is escaped as
  *     Prometheus itself escapes names: `U__`, then `__` for `_`, and `_<hex code point>_` for what does not fit;
- *   - so are values with halves of surrogate pairs, which UTF-8 does not have, those that begin with `U__` already, and
- *     an empty one, which would be none.
+ *   - values are escaped the same way if they have half of a surrogate pair (which UTF-8 cannot hold), begin with
+ *     `U__`, or are empty (an empty label counts as absent).
  */
 import { ALL_FIELDS, type Field, METRIC_TYPES, makeSeries, type Series } from '../../src/sink/index.ts';
 
@@ -20,7 +20,7 @@ const ESCAPED = 'U__';
 const PLAIN_LABEL = /^(?!__|U__)[a-zA-Z_][a-zA-Z0-9_]*$/;
 const NOT_PLAIN = /[^a-zA-Z0-9]/gu;
 
-/** What every series has for itself: a label of the settings would be there twice. */
+/** Whether every series already has this label: the same label in the settings would occur twice. */
 export function isOurs(label: string): boolean {
   return label === TYPE_LABEL || label === INSTANCE_LABEL || label === NAME_LABEL;
 }
@@ -52,12 +52,12 @@ function metricName(name: string): string {
   return /^[a-zA-Z_:]/.test(fit) ? fit : `_${fit}`;
 }
 
-/** The name of the metric that holds a field. */
+/** Returns the name of the metric that holds a field. */
 export function metricOf({ name }: Series, field: Field): string {
   return `${metricName(name)}_${field}`;
 }
 
-/** Of all metrics of a series, sorted by name but without that of the metric. `own` are the labels of this sink. */
+/** Returns the labels of a series, sorted by name, without that of the metric. `own` are the labels of this sink. */
 export function labelsOf(series: Series, instance: string, own: Readonly<Record<string, string>>): Label[] {
   const { name, type, dimensions } = series;
   const labels: Label[] = dimensions.map(([key, value]) => [escapeKey(key, own), escapeValue(value)]);
@@ -71,7 +71,7 @@ function escapeKey(key: string, own: Readonly<Record<string, string>>): string {
   return PLAIN_LABEL.test(key) && !isTaken ? key : escapeText(key);
 }
 
-/** The inverse of the two above; undefined where the labels are not those of a point. */
+/** The inverse of `metricOf` and `labelsOf`. Returns undefined if the labels are not those of a point. */
 export function decodeLabels(
   labels: Readonly<Record<string, string>>,
   own: Readonly<Record<string, string>>,

@@ -1,4 +1,4 @@
-/** Rows back from the query API: raw samples, in slices of time that each hold a bounded number of them. */
+/** Reads rows back by the query API: raw samples, in slices of time that each hold a bounded number of them. */
 import {
   ALL_FIELDS,
   errorOf,
@@ -13,7 +13,7 @@ import {
 import { ADVICE, classifyAnswer, messageOf } from './classify.ts';
 import { decodeLabels } from './names.ts';
 
-/** A slice with more is halved, down to a millisecond: the points of one window come in one answer. */
+/** A slice with more points is halved, down to a millisecond. The points of one window always come in one answer. */
 const MAX_POINTS = 10_000;
 const MAX_ANSWER_BYTES = 268_435_456;
 const FORM = { 'content-type': 'application/x-www-form-urlencoded' };
@@ -21,7 +21,7 @@ const NO_FIELDS = Object.fromEntries(ALL_FIELDS.map((field) => [field, null]));
 
 type OwnLabels = Readonly<Record<string, string>>;
 
-/** Of one series; times in seconds, values as text. */
+/** The samples of one series, with times in seconds and values as text. */
 interface Found {
   readonly metric: Readonly<Record<string, string>>;
   readonly value?: readonly [time: number, value: string];
@@ -59,7 +59,7 @@ export class QueryApi {
     signal.throwIfAborted();
   }
 
-  /** Every point has a count. */
+  /** Resolves to the number of points, because every point has a count. */
   async #count(range: WindowRange, signal: AbortSignal): Promise<number> {
     const counts = this.#span(range, ',__name__=~".+_count"');
     const [found] = await this.#query(`sum(count_over_time(${counts}))`, range, signal);
@@ -70,7 +70,10 @@ export class QueryApi {
     return this.#query(this.#span(range), range, signal);
   }
 
-  /** Up to the last millisecond of the range; Prometheus 2 counts the one before its first to it, 3 does not. */
+  /**
+   * Returns a selector of the range, up to its last millisecond. Prometheus 2 also includes the millisecond before its
+   * first; Prometheus 3 does not.
+   */
   #span({ from, to }: WindowRange, more = ''): string {
     return `{${this.#matchers}${more}}[${to - from}ms]`;
   }
@@ -99,7 +102,7 @@ export class QueryApi {
 
 type Row = { series: Series; windowStart: number; instance: string } & Record<Field, number | null>;
 
-/** The fields of a point are series of their own; all of a window lie in one slice. */
+/** Joins series to points: each field of a point is a series of its own. All fields of a window are in one slice. */
 function pointsOf(found: readonly Found[], { from }: WindowRange, own: OwnLabels): Iterable<StoredPoint> {
   const rows = new Map<string, Row>();
   for (const { metric, values = [] } of found) {
@@ -118,6 +121,6 @@ function pointsOf(found: readonly Found[], { from }: WindowRange, own: OwnLabels
       row[field] = Number(value);
     }
   }
-  // Without a count it is not whole, and equal to no point.
+  // A row without a count is not complete, and equals no point.
   return rows.values() as Iterable<StoredPoint>;
 }

@@ -1,7 +1,7 @@
 /**
- * Prometheus, and whatever else takes its remote write 1.0: protobuf, compressed with snappy. A sample is keyed by its
- * series and time, so sending it again is no harm; but a receiver that holds another value under the key refuses the
- * new one, and so it does with samples that come out of order, unless it is told to take them.
+ * Prometheus, and everything else that accepts its remote write 1.0: protobuf, compressed with snappy. A sample is
+ * keyed by its series and time, so sending it again does no harm. But a receiver refuses a new value for a key that it
+ * holds, and refuses samples out of order unless it is configured to take them.
  */
 import { compress } from 'snappy';
 import {
@@ -29,7 +29,7 @@ import { type Config, queryUrlOf, settings } from './config.ts';
 import { encodeRequest } from './encode.ts';
 import { QueryApi } from './query.ts';
 
-/** One write at a time: another one could overtake it, and be followed by samples that are out of order. */
+/** One write at a time: a second one could overtake it, and then its samples would be out of order. */
 const LIMITS = { maxPoints: 1_000, maxBytes: 1_000_000, inFlight: 1 };
 const SOCKETS = LIMITS.inFlight + 1;
 const HEADERS = {
@@ -71,7 +71,7 @@ class PrometheusSink implements Sink {
     });
   }
 
-  /** Without rows, it asks whether there is a receiver that lets us in. */
+  /** Sends rows. Without rows, it only checks that a receiver is there and lets us in. */
   async #send(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<Verdict> {
     try {
       const points = rows.map(({ point }) => point);
@@ -84,7 +84,7 @@ class PrometheusSink implements Sink {
 
   async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
     if (this.#queries === undefined) {
-      throw new SinkError('not_found', 'there is no place to query', 'Set QUERY_URL.');
+      throw new SinkError('not_found', 'no URL is set to read back from', 'Set QUERY_URL.');
     }
     yield* this.#queries.read(range, signal);
   }
@@ -99,7 +99,7 @@ class PrometheusSink implements Sink {
 
 export default defineSink({
   kind: 'prometheus',
-  summary: 'Prometheus, Mimir, VictoriaMetrics and whatever else takes remote write 1.0',
+  summary: 'Prometheus, Mimir, VictoriaMetrics and everything else that accepts remote write 1.0',
   settings,
   limits: LIMITS,
   readBackBy: (config) => (queryUrlOf(config) === undefined ? 'none' : 'ranges'),

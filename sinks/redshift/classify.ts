@@ -1,4 +1,4 @@
-/** What an error of `pg`, of the network or of the server (its SQLSTATE) means to the lane. Pure. */
+/** What an error means to the lane, whether of `pg`, the network or the server (its SQLSTATE). Pure. */
 import {
   awsVerdict,
   REFUSE_REASONS,
@@ -10,24 +10,24 @@ import {
 
 type Verdict = readonly [reason: SinkError['reason'], advice?: string];
 
-const GRANT = 'Check the user and the password in the URL, and what the user is granted.';
+const GRANT = "Check the user and the password in the URL, and the user's privileges.";
 const CERTIFICATE =
-  'Set the CA file, or NODE_EXTRA_CA_CERTS, to the authority that signed the certificate, and the host to a name in it.';
-const TABLE = 'Rename that table or set another one; the sink makes its own.';
+  "Set CA_FILE or NODE_EXTRA_CA_CERTS to the authority that signed the server's certificate, and use a host name that the certificate has.";
+const TABLE = 'Rename that table, or set TABLE to another name: the sink creates its own table.';
 
-/** The whole SQLSTATE first, then its class: its first two characters. */
+/** By SQLSTATE: looked up whole, then by its first three characters, then by its class, the first two. */
 const VERDICTS: Readonly<Record<string, Verdict>> = {
   '08': ['connection'],
   '25006': ['unauthorized', 'Point the URL at a server that takes writes.'],
   '28': ['unauthorized', GRANT],
   '3D': ['not_found', 'Create the database, or correct its name in the URL.'],
-  '3F': ['not_found', 'Create the schema, or correct the table.'],
+  '3F': ['not_found', 'Create the schema, or correct TABLE.'],
   '40': ['conflict'],
   '42': ['bad_request', 'Report this as a bug.'],
   '42501': ['unauthorized', GRANT],
   '42703': ['schema_mismatch', TABLE],
   '42804': ['schema_mismatch', TABLE],
-  '42P01': ['not_found', 'Leave the table to this sink; it is made again.'],
+  '42P01': ['not_found', 'Leave the table to this sink, which creates it again.'],
   '53': ['server_error'],
   '53300': ['throttled', 'Raise the connection limit of the server, or of the user.'],
   '55P03': ['conflict'],
@@ -36,12 +36,12 @@ const VERDICTS: Readonly<Record<string, Verdict>> = {
 };
 
 const ROLE =
-  'Let the role be assumed by Redshift, associate it with the cluster, and let it list and read the bucket.';
+  'Allow Redshift to assume the role, associate the role with the cluster, and allow it to list and read the bucket.';
 const BUCKET = 'Create the bucket, or correct its name in S3.';
 const REGION = 'Use a bucket in the region of the cluster, and set REGION to it.';
 
-/** What COPY says of S3 and of the role; its errors have no code of their own. The first that fits counts. */
-const COPY_VERDICTS: readonly (readonly [said: RegExp, verdict: Verdict])[] = [
+/** By message of COPY about S3 and the role, because these errors have no code of their own. The first match counts. */
+const COPY_VERDICTS: readonly (readonly [pattern: RegExp, verdict: Verdict])[] = [
   [/not authorized to (assume|get credentials of) (IAM )?role/i, ['unauthorized', ROLE]],
   [/S3ServiceException.*(PermanentRedirect|AuthorizationHeaderMalformed)/, ['bad_request', REGION]],
   [/S3ServiceException.*NoSuchBucket/, ['not_found', BUCKET]],
@@ -49,11 +49,11 @@ const COPY_VERDICTS: readonly (readonly [said: RegExp, verdict: Verdict])[] = [
   [/S3ServiceException.*(SlowDown|Status 503)/, ['throttled']],
 ];
 
-/** The same for what S3, or the API that gives credentials, says to this process itself. */
+/** Advice for errors that this process itself gets from S3, or from the API that issues credentials. */
 const AWS_ADVICE: Readonly<Record<'s3' | 'signIn', Readonly<Record<RefuseReason, string>>>> = {
   s3: {
     unauthorized:
-      'Check the AWS credentials of the service, and that they may put and delete objects below the prefix.',
+      'Check the AWS credentials of the service, and that they may put and delete objects under the prefix.',
     untrusted: TRUST_ADVICE,
     not_found: BUCKET,
     schema_mismatch: '',
@@ -61,7 +61,7 @@ const AWS_ADVICE: Readonly<Record<'s3' | 'signIn', Readonly<Record<RefuseReason,
   },
   signIn: {
     unauthorized:
-      'Check the AWS credentials of the service, and that they may ask for credentials of the database.',
+      'Check the AWS credentials of the service, and that they may request credentials for the database.',
     untrusted: TRUST_ADVICE,
     not_found: 'Correct CLUSTER or WORKGROUP, or REGION.',
     schema_mismatch: '',
@@ -69,11 +69,11 @@ const AWS_ADVICE: Readonly<Record<'s3' | 'signIn', Readonly<Record<RefuseReason,
   },
 };
 
-/** Codes of Node.js; those that name TLS or a certificate say that the server was not trusted. */
+/** Error codes of Node.js. A code that names TLS or a certificate means that the server was not trusted. */
 const NETWORK = /^E(?!RR_)[A-Z_]+$/;
 const TLS = /CERT|SIGNATURE|ISSUER|TLS|SSL/;
 
-/** Over this a server's message is cut. */
+/** A longer message is cut. */
 const MAX_MESSAGE_CHARACTERS = 300;
 
 export function sqlState(error: unknown): string | undefined {
@@ -81,17 +81,17 @@ export function sqlState(error: unknown): string | undefined {
   return code !== undefined && /^[0-9A-Z]{5}$/.test(code) && !NETWORK.test(code) ? code : undefined;
 }
 
-/** A value that the store cannot hold (class 22), or that breaks a constraint somebody added (23). */
+/** Whether the store cannot hold a value (class 22), or a value breaks a constraint that somebody added (class 23). */
 export function isAboutData(error: unknown): boolean {
   return /^2[23]/.test(sqlState(error) ?? '');
 }
 
-/** COPY could not take a row as it stands there, and does not say which in a way that a program could read. */
+/** Whether COPY could not load a row. It does not say which row in a way that a program could read. */
 export function isLoadFailure(error: unknown): boolean {
   return sqlState(error) !== undefined && /stl_load_errors|sys_load_error_detail/i.test(oneLine(error));
 }
 
-/** The server did not take the user or the password. */
+/** Whether the server refused the user or the password. */
 export function isAboutSignIn(error: unknown): boolean {
   return /^28/.test(sqlState(error) ?? '');
 }
@@ -109,7 +109,7 @@ export function classify(error: unknown): SinkError {
   return new SinkError(reason, message, advice, { cause: error });
 }
 
-/** Of the AWS SDK; `signal` is that of the call which failed. */
+/** Classifies an error of the AWS SDK. `signal` is that of the failed call. */
 export function awsError(error: unknown, what: keyof typeof AWS_ADVICE, signal: AbortSignal): SinkError {
   if (error instanceof SinkError) return error;
   const verdict = awsVerdict(error, signal);
@@ -119,9 +119,9 @@ export function awsError(error: unknown, what: keyof typeof AWS_ADVICE, signal: 
 
 function verdict(error: unknown, message: string): Verdict {
   const state = sqlState(error);
-  // Redshift's error 1023 comes without a code of its own.
+  // Redshift's error 1023 has no SQLSTATE of its own.
   if (/serializable isolation violation/i.test(message)) return ['conflict'];
-  const copying = COPY_VERDICTS.find(([said]) => said.test(message));
+  const copying = COPY_VERDICTS.find(([pattern]) => pattern.test(message));
   if (copying !== undefined) return copying[1];
   if (state !== undefined) {
     return VERDICTS[state] ?? VERDICTS[state.slice(0, 3)] ?? VERDICTS[state.slice(0, 2)] ?? ['server_error'];
@@ -141,7 +141,7 @@ function codeOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
-/** A failure to reach any of several addresses has no message of its own. */
+/** Returns the message on one line. An AggregateError, for a host with several addresses, has no message of its own. */
 function oneLine(error: unknown): string {
   const first = error instanceof AggregateError && error.message === '' ? error.errors[0] : error;
   const message = first instanceof Error ? first.message : String(first);

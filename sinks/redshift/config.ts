@@ -1,18 +1,18 @@
 import { setting, type Values } from '../../src/sink/index.ts';
 
-/** Of one batch that goes by way of S3: each costs Redshift a COPY and a commit, however large it is. */
+/** The most points of a batch that goes through S3. Each batch costs Redshift a COPY and a commit, however large. */
 export const MAX_COPIED_POINTS = 100_000;
 
-/** One that needs no quotes on Redshift and PostgreSQL alike; Redshift folds every other to lower case anyway. */
+/** A name that needs no quotes on Redshift or PostgreSQL. Redshift folds every other name to lower case anyway. */
 const IDENTIFIER = /^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$/;
 
-/** Where batches are put for COPY; the prefix without slashes at its ends. */
+/** Where batches are put for COPY. The prefix has no slash at either end. */
 export interface S3Address {
   readonly bucket: string;
   readonly prefix: string;
 }
 
-/** Nothing that would need quotes in a statement or a URL. */
+/** An address in which nothing needs quotes in a statement or escapes in a URL. */
 const S3_ADDRESS = /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([A-Za-z0-9_.=/-]*))?$/;
 const MAX_PREFIX_CHARACTERS = 512;
 const ROLE = 'arn:aws[a-z-]*:iam::\\d{12}:role\\/[\\w+=,.@\\/-]+?';
@@ -27,53 +27,52 @@ function parseS3(text: string): S3Address | undefined {
 export const settings = {
   url: setting.url(['postgres:', 'postgresql:'], {
     meaning:
-      'postgres://user:password@host:5439/database; with ?sslmode=require, verify-ca or verify-full the connection is ' +
-      "encrypted and the server's certificate and name are verified, with no-verify it is encrypted only; without sslmode, " +
-      "Amazon's own hosts are verified, others get no encryption",
+      'postgres://user:password@host:5439/database; with ?sslmode=require, verify-ca or verify-full, the connection is ' +
+      "encrypted and the server's certificate and name are verified; with no-verify, it is only encrypted; without " +
+      "sslmode, connections to Amazon's own hosts are encrypted and verified, all others are not encrypted",
     required: true,
   }),
   table: setting.custom(
     (text) => (IDENTIFIER.test(text) ? text : undefined),
-    'a table, or schema.table, in lower case',
+    'a table or schema.table in lower case',
     {
-      meaning: 'the table, with its schema if that is not on the search path; made if it is missing',
+      meaning: 'the table, with its schema if that is not on the search path; created if it is missing',
       default: 'fanout_points',
     },
   ),
   caFile: setting.text({
-    meaning: 'PEM file of the authority that signed the certificate of the server; asks for TLS by itself',
+    meaning: "PEM file of the authority that signed the server's certificate; also turns TLS on",
   }),
   s3: setting.custom(parseS3, 'an address such as s3://bucket/prefix', {
     meaning:
-      'where large batches are put as files for COPY, and removed again; without it all are sent by INSERT',
+      'where large batches are put as files for COPY, which are then removed; without it, all batches are sent by INSERT',
   }),
   iamRole: setting.custom(
     (text) => (IAM_ROLE.test(text) ? text : undefined),
-    'default, or the ARN of a role such as arn:aws:iam::123456789012:role/name, or several in a chain, comma separated',
-    { meaning: 'the role with which Redshift reads S3; required with S3' },
+    'default, or the ARN of a role such as arn:aws:iam::123456789012:role/name, or a comma-separated chain of ARNs',
+    { meaning: 'the role that Redshift uses to read S3; required with S3' },
   ),
   s3MinPoints: setting.integer(1, MAX_COPIED_POINTS, {
-    meaning:
-      'batches of fewer points are sent by INSERT all the same: their files would take longer than they do',
+    meaning: 'smaller batches are sent by INSERT even if S3 is set, because COPY would take longer',
     default: '1000',
   }),
   cluster: setting.text({
     meaning:
-      'a provisioned cluster, by its identifier: signs in with temporary credentials of IAM, for the user of the URL or, ' +
-      'without one, for the IAM identity of the service',
+      'identifier of a provisioned cluster: signs in with temporary credentials from IAM, as the user in the URL or, ' +
+      'without one, as the IAM identity of the service',
   }),
   workgroup: setting.text({
-    meaning: 'a workgroup of Redshift Serverless, by its name: signs in with temporary credentials of IAM',
+    meaning: 'name of a Redshift Serverless workgroup: signs in with temporary credentials from IAM',
   }),
   region: setting.text({
     meaning:
-      'the region of the bucket, the cluster and the workgroup; without it AWS_REGION and the other places where the SDK looks',
+      'region of the bucket, the cluster and the workgroup; default: AWS_REGION, or wherever else the AWS SDK finds one',
   }),
 };
 
 export type RedshiftConfig = Values<typeof settings>;
 
-/** Who says which password the server takes. */
+/** Returns where the password comes from: the URL, or IAM for a cluster or a workgroup. */
 export function signsInBy({ cluster, workgroup }: RedshiftConfig): 'password' | 'cluster' | 'workgroup' {
   if (cluster !== undefined) return 'cluster';
   return workgroup === undefined ? 'password' : 'workgroup';
@@ -93,10 +92,10 @@ export function validate(config: RedshiftConfig): readonly Problem[] {
 
 function problemsOfS3({ s3, iamRole }: RedshiftConfig): Problem[] {
   if (s3 !== undefined && iamRole === undefined) {
-    return [{ key: 'iamRole', expected: 'the role with which Redshift reads S3, since S3 is set' }];
+    return [{ key: 'iamRole', expected: 'the role that Redshift uses to read S3, because S3 is set' }];
   }
   if (s3 === undefined && iamRole !== undefined) {
-    return [{ key: 's3', expected: 'an address such as s3://bucket/prefix, since IAM_ROLE is set' }];
+    return [{ key: 's3', expected: 'an address such as s3://bucket/prefix, because IAM_ROLE is set' }];
   }
   return [];
 }
@@ -111,7 +110,7 @@ function problemsOfSignIn(config: RedshiftConfig): Problem[] {
   }
   if (password !== '' || (username !== '' && by === 'workgroup')) {
     const what = by === 'workgroup' ? 'user or password' : 'password';
-    problems.push({ key: 'url', expected: `a URL without a ${what}, which IAM gives` });
+    problems.push({ key: 'url', expected: `a URL without a ${what}, because IAM provides it` });
   }
   if (pathname.length <= 1) problems.push({ key: 'url', expected: 'a URL that names the database' });
   return problems;
@@ -128,25 +127,25 @@ function problemsOfTls(config: RedshiftConfig): Problem[] {
     if (name === 'sslmode' || !name.startsWith('ssl')) continue;
     problems.push({
       key: 'url',
-      expected: `a URL without ${name}: use sslmode and the setting of the CA file`,
+      expected: `a URL without ${name}: use sslmode and CA_FILE instead`,
     });
   }
   if (config.caFile !== undefined && (mode === 'disable' || mode === 'no-verify')) {
-    problems.push({ key: 'caFile', expected: `no CA file where sslmode is ${mode}` });
+    problems.push({ key: 'caFile', expected: `no CA file when sslmode is ${mode}` });
   }
   return problems;
 }
 
 export interface Endpoint {
-  /** Without what asks for TLS: how `pg` reads that changes between its versions. */
+  /** Without the parameters about TLS, because versions of `pg` differ in how they read them. */
   readonly connectionString: string;
   readonly tls: 'off' | 'verify' | 'no-verify';
 }
 
-/** What runs there has a certificate that Node.js trusts by itself. */
+/** Hosts whose certificates Node.js already trusts. */
 const AMAZON = /\.amazonaws\.com(\.cn)?$/i;
 
-/** `signedIn` by IAM takes the place of what the URL says. */
+/** Returns how to connect. `signedIn`, from IAM, replaces the user and the password in the URL. */
 export function endpoint(
   config: RedshiftConfig,
   signedIn?: { readonly user: string; readonly password: string },

@@ -1,4 +1,4 @@
-/** Connections of one sink: as many as calls are under way, kept for the next call, discarded at their first error. */
+/** Connections of one sink: one for each call under way, kept for the next call, discarded at the first error. */
 import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import pg from 'pg';
@@ -14,10 +14,10 @@ const KEEP_ALIVE_DELAY_MS = 30_000;
 export type Row = Readonly<Record<string, string | null>>;
 
 export class Connection {
-  /** Whether the temporary table was made. It goes with the connection. */
+  /** Whether the temporary table was created. It lasts as long as the connection. */
   staged = false;
   readonly #client: pg.Client;
-  /** Ours, so that an abort need not wait for a server that hangs. */
+  /** Created here, so that an abort can destroy it without waiting for a server that hangs. */
   readonly #socket = new Socket();
   readonly #onEnd: () => void;
   #signal: AbortSignal | undefined;
@@ -26,7 +26,7 @@ export class Connection {
     this.#client = new pg.Client({ ...config, stream: () => this.#socket });
     this.#onEnd = onEnd;
     this.#client.once('end', onEnd);
-    // The queries under way fail as well, and they say so to whoever waits for them.
+    // The queries under way fail too, and report the error to their callers.
     this.#client.on('error', () => {});
   }
 
@@ -35,7 +35,7 @@ export class Connection {
     await this.query(session(timeoutMs));
   }
 
-  /** Ends when `signal` aborts, and no longer when the signal before does. */
+  /** From now on, the connection ends when `signal` aborts, and no longer when an earlier signal does. */
   obey(signal: AbortSignal | undefined): void {
     this.#signal?.removeEventListener('abort', this.#abort);
     this.#signal = signal;
@@ -47,7 +47,7 @@ export class Connection {
     return await this.#client.query<Row>(query);
   }
 
-  /** Says goodbye where nobody waits for an answer, and waits for nothing. */
+  /** Tells the server goodbye and closes the socket, without waiting for an answer. */
   close(): void {
     this.obey(undefined);
     void this.#client.end();
@@ -68,14 +68,14 @@ export class Connections {
   readonly #idle: Connection[] = [];
   #closings = 0;
 
-  /** `timeoutMs`: of a write. */
+  /** `timeoutMs` is the time limit of a write. */
   constructor(config: RedshiftConfig, timeoutMs: number | undefined) {
     this.#config = config;
     this.#timeoutMs = timeoutMs;
     this.#signIn = makeSignIn(config);
   }
 
-  /** Lends `use` a connection, which ends, rather than being lent again, after an error and when `signal` aborts. */
+  /** Lends `use` a connection. After an error, or when `signal` aborts, the connection ends instead of being reused. */
   async lend<T>(signal: AbortSignal, use: (connection: Connection) => Promise<T>): Promise<T> {
     const connection = await this.acquire(signal);
     try {
@@ -88,7 +88,7 @@ export class Connections {
     }
   }
 
-  /** A connection that ends when `signal` aborts; to be discarded by whoever asked for it. */
+  /** Resolves to a connection that ends when `signal` aborts. The caller must discard it. */
   async acquire(signal: AbortSignal): Promise<Connection> {
     signal.throwIfAborted();
     const kept = this.#idle.pop();
@@ -124,7 +124,7 @@ export class Connections {
   async #credentials(signal: AbortSignal): Promise<Credentials | undefined> {
     const before = this.#closings;
     const signedIn = await this.#signIn?.credentials(signal);
-    // Nobody would close a connection that is made from here on.
+    // If the sink was closed meanwhile, nothing would close a new connection.
     if (this.#closings !== before) throw new SinkError('connection', 'the sink was closed');
     return signedIn;
   }
@@ -161,7 +161,7 @@ export class Connections {
     try {
       return readFileSync(caFile, 'utf8');
     } catch (error) {
-      const advice = 'Set the CA file to a PEM file that this process can read.';
+      const advice = 'Set CA_FILE to a PEM file that this process can read.';
       throw new SinkError('not_found', `the CA file ${caFile} cannot be read`, advice, { cause: error });
     }
   }

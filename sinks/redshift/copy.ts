@@ -1,30 +1,31 @@
-/** What COPY is told, and what it reads: the rows of a batch as text, delimited and escaped. Pure. */
+/** The COPY statement, and the files that it reads: the rows of a batch as text, delimited and escaped. Pure. */
 import type { Point } from '../../src/sink/index.ts';
 import type { S3Address } from './config.ts';
 import { NAMES, STAGE, toRow } from './encode.ts';
 
 /**
- * A cluster's slices load the parts of a batch side by side; more and smaller ones cost more requests than they save.
+ * The slices of a cluster load the parts of a batch in parallel. Smaller parts would cost more time in requests than
+ * they save.
  */
 export const ROWS_PER_PART = 25_000;
-/** Under the prefix of the settings: all that is ours there, and nothing else. */
+/** The folder under the configured prefix that holds all of our objects, and only those. */
 const FOLDER = 'fanout-stage/';
 
 export function stagePrefix({ prefix }: S3Address): string {
   return prefix === '' ? FOLDER : `${prefix}/${FOLDER}`;
 }
 
-/** In the order of time, so that what a process left behind that was killed stands first in a list. */
+/** Returns a prefix that sorts by time, so that a listing begins with what a killed process left behind. */
 export function attemptPrefix(address: S3Address, now: number, id: string): string {
   return `${stagePrefix(address)}${new Date(now).toISOString().replace(/[-:]/g, '')}-${id}/`;
 }
 
-/** What would end a field or a row, or hide such an end, as UNLOAD escapes it. */
+/** Characters that would end a field or a row, or escape such an end. UNLOAD escapes the same ones. */
 const SPECIAL = /[\\|\n\r]/g;
 
 /**
- * A row a line. An empty field is NULL in a column of numbers and an empty text in one of texts. Numbers are written
- * with the digits that a double needs to come back as it was.
+ * Returns the rows, one a line. An empty field is NULL in a column of numbers, and empty text in a column of text.
+ * Numbers have enough digits for a double to come back unchanged.
  */
 export function partText(points: readonly Point[]): string {
   let text = '';
@@ -46,8 +47,9 @@ export function manifest(address: S3Address, keys: readonly string[]): string {
 }
 
 /**
- * `id` of the attempt stands for NULL, in place of the default \N, which is a name that somebody may give: no text can
- * hold what is made up after it. The stage needs no statistics, and its encodings come with LIKE.
+ * Returns the COPY statement. The attempt's `id` stands for NULL instead of the default \N, because a metric may have
+ * \N as its name; the id is random and newer than the text, so no text holds it. The stage needs no statistics, and
+ * gets its encodings from LIKE.
  */
 export function copyIntoStage(manifestUrl: string, role: string, id: string): string {
   const iamRole = role === 'default' ? role : `'${role}'`;
@@ -55,5 +57,5 @@ export function copyIntoStage(manifestUrl: string, role: string, id: string): st
 MANIFEST GZIP DELIMITER '|' ESCAPE NULL AS '${id}' TIMEFORMAT 'auto' COMPUPDATE OFF STATUPDATE OFF`;
 }
 
-/** Of the session's last COPY. */
+/** Selects how many rows the session's last COPY loaded. */
 export const COPIED_ROWS = 'SELECT pg_last_copy_count() AS rows';

@@ -1,6 +1,6 @@
 /**
- * A point as a row, and back; the statements. Pure. Every statement is valid on Redshift and on PostgreSQL alike, but
- * for what `createTable` adds on one of them.
+ * Points to rows and back, and the statements. Pure. Every statement is valid on both Redshift and PostgreSQL, except
+ * what `createTable` adds for one of them.
  */
 import {
   ALL_FIELDS,
@@ -17,16 +17,16 @@ import {
 const NAME_BYTES = 512;
 const INSTANCE_BYTES = 128;
 const DIMENSIONS_BYTES = 65_535;
-/** The years 1 to 9999: beyond, a time is not written with four digits for the year. */
+/** The years 1 to 9999. Outside them, a year does not have four digits. */
 const MIN_TIME_MS = -62_135_596_800_000;
 const MAX_TIME_MS = 253_402_300_799_999;
-/** UTF-8 takes at most three bytes for a UTF-16 code unit. */
+/** A UTF-16 code unit takes at most three bytes in UTF-8. */
 const MAX_BYTES_PER_UNIT = 3;
 
 interface Column {
   readonly name: string;
   readonly type: string;
-  /** What `type` may be in a table that is there already, as type OIDs of the wire protocol. */
+  /** The types that we accept in an existing table, as type OIDs of the wire protocol. */
   readonly oids: readonly number[];
   readonly required: boolean;
 }
@@ -58,17 +58,17 @@ export const COLUMNS: readonly Column[] = [
 
 export const NAMES = COLUMNS.map(({ name }) => `"${name}"`).join(', ');
 const KEY = ['window_start', 'series_id', 'instance'];
-/** Of the connection; LIKE gives it the columns of the table. */
+/** The temporary table of a connection. LIKE gives it the columns of the table. */
 export const STAGE = 'fanout_stage';
 const READ = 'fanout_read';
-/** A statement takes 32,767 parameters; 500 rows of 16 are the fastest. */
+/** A statement takes 32,767 parameters. 500 rows of 16 values are the fastest. */
 export const ROWS_PER_INSERT = 500;
 
-/** At least; a write may take longer where its own timeout says so. */
+/** The lowest statement timeout. It is longer if the timeout of a write is longer. */
 const STATEMENT_TIMEOUT_MS = 60_000;
 /**
- * Of each connection. A statement outlives an aborted write by its timeout at most. Two extra digits are all that a
- * double needs to come back as it was; PostgreSQL has them by default, Redshift has not.
+ * Returns the statements that begin a session. A statement can outlive an aborted write by at most its timeout. With
+ * two extra digits, a double comes back unchanged. PostgreSQL writes them by default, Redshift does not.
  */
 export function session(timeoutMs = 0): string {
   return `SET statement_timeout TO ${Math.max(timeoutMs, STATEMENT_TIMEOUT_MS)};
@@ -84,8 +84,8 @@ function quoted(table: string): string {
 }
 
 /**
- * Keys are not enforced on Redshift, where the rows of a series lie on one node, sorted by time. On PostgreSQL an index
- * saves the merge from reading the whole table.
+ * Returns the statement that creates the table. Redshift enforces no keys; it keeps the rows of a series on one node,
+ * sorted by time. On PostgreSQL, an index saves the merge from reading the whole table.
  */
 export function createTable(table: string, isRedshift: boolean): string {
   const columns = COLUMNS.map(
@@ -97,7 +97,7 @@ export function createTable(table: string, isRedshift: boolean): string {
     : `${create}; CREATE INDEX ON ${quoted(table)} ("window_start")`;
 }
 
-/** Returns no row, but the columns. */
+/** Returns a statement that selects no row, only the columns. */
 export function describeTable(table: string): string {
   return `SELECT * FROM ${quoted(table)} WHERE 1 = 0`;
 }
@@ -110,7 +110,7 @@ export function createStage(table: string): string {
   return `CREATE TEMP TABLE ${STAGE} (LIKE ${quoted(table)})`;
 }
 
-/** TRUNCATE commits on Redshift: it must stand outside of a transaction. */
+/** TRUNCATE commits on Redshift, so it must be outside a transaction. */
 export const CLEAR_STAGE = `TRUNCATE ${STAGE}`;
 
 const TUPLES = new Map<number, string>();
@@ -126,9 +126,10 @@ export function insertIntoStage(rows: number): string {
 }
 
 /**
- * Deletes by key what is staged, in a transaction that begins with the lock: Redshift takes a transaction's snapshot at
- * its first CREATE, INSERT or DELETE, and what another writer commits after that would be neither seen nor deleted. One
- * text, sent as a whole, so that no network failure leaves the lock held. The range lets the store skip blocks.
+ * Deletes the staged keys from the table, in a transaction that begins with the lock. Redshift takes a transaction's
+ * snapshot at its first CREATE, INSERT or DELETE, and would neither see nor delete what another writer commits after
+ * that. The statements are one text, sent whole, so that no network failure leaves the lock held. The range lets the
+ * store skip blocks.
  */
 function replaceStaged(table: string, points: readonly Point[], insert: string): string {
   const [from, to] = span(points);
@@ -152,8 +153,8 @@ export function deleteStaged(table: string, points: readonly Point[]): string {
 }
 
 /**
- * Copies the range aside, to be read at leisure: a cursor on the table itself would keep its lock for as long as the
- * reader takes, and the LOCK of every writer waiting. Redshift materialises a cursor's rows anyway.
+ * Copies the range into a temporary table, to be read at any pace. A cursor on the table itself would hold a lock for
+ * as long as the reader takes, and so block the LOCK of every writer. Redshift materializes a cursor's rows anyway.
  */
 export function copyRange(table: string, range: WindowRange): string {
   return `CREATE TEMP TABLE ${READ} AS SELECT ${NAMES} FROM ${quoted(table)} WHERE ${within(range.from, range.to)}`;
@@ -165,19 +166,19 @@ export function fetchRows(rows: number): string {
   return `FETCH FORWARD ${rows} FROM fanout_cursor`;
 }
 
-/** Of a transaction that answers a question: writers wait for the lock that it holds on the table. */
+/** Begins the transaction that answers a question. It is limited, because it holds a lock that writers wait for. */
 export function beginQuestion(timeoutMs: number): string {
   return `BEGIN; SET LOCAL statement_timeout TO ${timeoutMs}`;
 }
 
-/** Parameters: the dimension, the name, the type. PostgreSQL has a type for JSON and Redshift has not. */
+/** Parameters: the dimension, the name, the type. PostgreSQL has a type for JSON; Redshift does not. */
 export function selectSums(table: string, { from, to }: WindowRange, isRedshift: boolean): string {
   const json = isRedshift ? '"dimensions"' : '"dimensions"::json';
   return `SELECT coalesce(json_extract_path_text(${json}, $1), '') AS key, sum("count") AS count, sum("sum") AS sum
 FROM ${quoted(table)} WHERE ${within(from, to)} AND "name" = $2 AND "type" = $3 GROUP BY 1`;
 }
 
-/** Parameter: the series' id. */
+/** Parameter: the id of the series. */
 export function selectWindows(table: string, { from, to }: WindowRange): string {
   return `SELECT "window_start" AS key, sum("count") AS count, sum("sum") AS sum
 FROM ${quoted(table)} WHERE ${within(from, to)} AND "series_id" = $1 GROUP BY 1`;
@@ -188,7 +189,7 @@ function within(from: number, to: number): string {
   return `"window_start" >= '${first}' AND "window_start" < '${timestamp(Math.min(to, MAX_TIME_MS))}'`;
 }
 
-/** One number, of bytes, or none where the server does not tell. Redshift counts in blocks of 1 MB. */
+/** Selects the size in bytes; null or no row if the server does not say. Redshift counts in blocks of 1 MB. */
 export function selectSize(table: string, isRedshift: boolean): string {
   if (!isRedshift) return `SELECT pg_total_relation_size('${quoted(table)}') AS bytes`;
   const [name, schema] = table.split('.').reverse();
@@ -206,7 +207,7 @@ function span(points: readonly Point[]): [from: number, to: number] {
   return [from, to];
 }
 
-/** UTC, and without a zone, so that the time zone of the session does not matter. */
+/** Returns the time in UTC without a zone, so that the time zone of the session does not matter. */
 export function timestamp(ms: number): string {
   return new Date(ms).toISOString().slice(0, -1).replace('T', ' ');
 }
@@ -215,7 +216,7 @@ export function fromTimestamp(text: string): number {
   return Date.parse(`${text.replace(' ', 'T')}Z`);
 }
 
-/** Why a row cannot hold the point as it is; undefined where it can. */
+/** Returns why a row cannot hold the point unchanged; undefined if it can. */
 export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
   const { series } = point;
   for (const field of FIELDS[series.type]) {
@@ -232,7 +233,7 @@ export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
       message: `the window ${point.windowStart} is not within the years 1 to 9999`,
     };
   }
-  // In `dimensions` JSON escapes both.
+  // In `dimensions`, JSON escapes both.
   if (!series.name.isWellFormed() || series.name.includes('\0')) {
     return { reason: 'invalid_value', message: 'the name has a NUL or is not well-formed Unicode' };
   }
@@ -243,7 +244,7 @@ export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
   );
 }
 
-/** The length of a varchar counts bytes on Redshift. */
+/** Checks the length in bytes, because that is how Redshift counts the length of a varchar. */
 function tooLong(what: string, text: string, maxBytes: number): Omit<Rejection, 'index'> | undefined {
   if (text.length * MAX_BYTES_PER_UNIT <= maxBytes) return undefined;
   const bytes = Buffer.byteLength(text);
@@ -257,7 +258,7 @@ export function toRow(point: Point): Cell[] {
   return [timestamp(point.windowStart), ...columnValues(point)];
 }
 
-/** Cells are text, as they came: what `pg` makes of a timestamp depends on our time zone. */
+/** Returns the point of a row. Cells are the server's own text: `pg` would parse timestamps in our time zone. */
 export function fromRow(row: Readonly<Record<string, string | null>>): StoredPoint {
   const numbers = ALL_FIELDS.map((field) => {
     const text = row[field] ?? null;

@@ -1,4 +1,4 @@
-/** Batches as objects in S3, for COPY to read: put there for one attempt, removed after it whatever came of it. */
+/** Batches as objects in S3, for COPY to read: put there for one attempt, and removed after it, even if it fails. */
 import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
 import { constants, gzip } from 'node:zlib';
@@ -9,9 +9,9 @@ import type { S3Address } from './config.ts';
 import { attemptPrefix, manifest, partText, ROWS_PER_PART, s3Url, stagePrefix } from './copy.ts';
 
 const REMOVE_TIMEOUT_MS = 5_000;
-/** No attempt lasts as long: what is older was left behind by a process that was killed. */
+/** No attempt lasts this long: a killed process left any older object behind. */
 const LEFTOVER_AGE_MS = 86_400_000;
-/** Leftovers removed at each opening, in pages of 1,000. */
+/** How many pages of 1,000 leftovers each `open` removes at most. */
 const MAX_SWEPT_PAGES = 10;
 
 const compress = promisify(gzip);
@@ -23,9 +23,9 @@ interface Connected {
 }
 
 export interface Staged {
-  /** Of the manifest. */
+  /** URL of the manifest. */
   readonly url: string;
-  /** Of the attempt, and unlike that of any other. */
+  /** Id of the attempt, unlike that of any other. */
   readonly id: string;
 }
 
@@ -35,7 +35,7 @@ export class S3Stage {
   readonly #log: SinkLog;
   #connected: Promise<Connected> | undefined;
   #closing = new AbortController();
-  /** What is under way, until its objects are removed. */
+  /** Attempts under way, until their objects are removed. */
   readonly #attempts = new Set<Promise<void>>();
 
   constructor(address: S3Address, region: string | undefined, log: SinkLog) {
@@ -44,7 +44,7 @@ export class S3Stage {
     this.#log = log;
   }
 
-  /** Lends `use` the points as objects, until it settles. Throws a SinkError where S3 fails. */
+  /** Lends `use` the points as objects in S3 until it settles. Throws a SinkError if S3 fails. */
   async lend<T>(
     points: readonly Point[],
     signal: AbortSignal,
@@ -54,14 +54,14 @@ export class S3Stage {
     const keys: string[] = [];
     const prefix = attemptPrefix(this.#address, Date.now(), id);
     const working = this.#put(points, prefix, keys, signal).then((url) => use({ url, id }));
-    // Nobody waits for that: the rows are where they belong, or not, whether or not the objects are gone.
+    // Not awaited: whether the rows are in the table does not depend on whether the objects are gone.
     const cleaned = working.then(ignore, ignore).then(() => this.#remove(keys));
     this.#attempts.add(cleaned);
     void cleaned.then(() => this.#attempts.delete(cleaned));
     return await working;
   }
 
-  /** Returns the manifest's URL. `keys` holds all that may be there, also where this throws. */
+  /** Resolves to the manifest's URL. `keys` receives every key that may exist, even if this throws. */
   async #put(points: readonly Point[], prefix: string, keys: string[], signal: AbortSignal): Promise<string> {
     const either = AbortSignal.any([signal, this.#closing.signal]);
     try {
@@ -86,7 +86,7 @@ export class S3Stage {
     await client.send(command, { abortSignal: signal });
   }
 
-  /** Never throws: what stays is left to `open`. */
+  /** Never throws: a later `open` removes what is left. */
   async #remove(keys: readonly string[]): Promise<void> {
     if (keys.length === 0) return;
     const signal = AbortSignal.timeout(REMOVE_TIMEOUT_MS);
@@ -96,7 +96,7 @@ export class S3Stage {
       const { message } = awsError(error, 's3', signal);
       this.#log.warn(
         { bucket: this.#address.bucket, keys, error: message },
-        'objects were not removed from S3',
+        'could not remove objects from S3',
       );
     }
   }
@@ -114,7 +114,7 @@ export class S3Stage {
   }
 
   /**
-   * Begins anew after `close`, and removes what processes that were killed have left; only says so where that fails.
+   * Opens, again after `close`, and removes what killed processes left behind. If that fails, only logs a warning.
    */
   async open(signal: AbortSignal): Promise<void> {
     if (this.#closing.signal.aborted) this.#closing = new AbortController();
@@ -130,12 +130,12 @@ export class S3Stage {
       const { bucket } = this.#address;
       this.#log.warn(
         { bucket, prefix: stagePrefix(this.#address), error: message },
-        'leftovers were not looked for: grant s3:ListBucket, or have a lifecycle rule remove them',
+        'could not look for leftovers: grant s3:ListBucket, or let a lifecycle rule remove them',
       );
     }
   }
 
-  /** A page of them, oldest first: one that is not all leftovers is the last. */
+  /** Resolves to one page of leftovers, oldest first. The first page that holds anything else is the last. */
   async #leftovers(signal: AbortSignal): Promise<{ leftovers: string[]; isLast: boolean }> {
     const { sdk, client } = await this.#connect();
     const { bucket } = this.#address;
@@ -147,7 +147,7 @@ export class S3Stage {
     return { leftovers, isLast: !IsTruncated || leftovers.length < Contents.length };
   }
 
-  /** Ends what is put, and waits until what is there is removed. */
+  /** Aborts the uploads, and waits until the objects are removed. */
   async close(): Promise<void> {
     this.#closing.abort();
     await Promise.all(this.#attempts);
@@ -156,7 +156,7 @@ export class S3Stage {
     (await connected?.catch(ignore))?.client.destroy();
   }
 
-  /** The lane tries again, so the SDK does not. Loaded here, for most services have no use for it. */
+  /** The lane retries, so the SDK must not. The SDK is loaded here, because most services do not need it. */
   #connect(): Promise<Connected> {
     this.#connected ??= import('@aws-sdk/client-s3').then((sdk) => ({
       sdk,

@@ -1,9 +1,9 @@
-/** Temporary credentials, which IAM gives for a provisioned cluster or a serverless workgroup. */
+/** Temporary credentials from IAM for a provisioned cluster or a serverless workgroup. */
 
 import { awsError } from './classify.ts';
 import { type RedshiftConfig, signsInBy } from './config.ts';
 
-/** Before they expire; a session that they opened goes on. */
+/** How long before they expire credentials are replaced. Sessions that they opened go on. */
 const REFRESH_BEFORE_MS = 120_000;
 const VALID_SECONDS = 900;
 const TIMEOUT_MS = 10_000;
@@ -29,7 +29,7 @@ export class SignIn {
     this.#now = now;
   }
 
-  /** Those that are held, or new ones: asked for once, however many wait. Throws a SinkError. */
+  /** Resolves to the current credentials, or new ones: one request, however many wait. Throws a SinkError. */
   async credentials(signal: AbortSignal): Promise<Credentials> {
     if (this.#held !== undefined && this.#now() < this.#held.expiresAt - REFRESH_BEFORE_MS) return this.#held;
     this.#asking ??= this.#issue().finally(() => {
@@ -38,7 +38,7 @@ export class SignIn {
     return await orAborted(this.#asking, signal);
   }
 
-  /** The server did not take them. */
+  /** Drops the credentials, because the server refused them. */
   forget(): void {
     this.#held = undefined;
   }
@@ -54,7 +54,7 @@ export class SignIn {
   }
 }
 
-/** Others may wait for the same: one that gives up must not end it. */
+/** Settles as `settling`, or rejects when the signal aborts. `settling` goes on, because others may wait for it. */
 async function orAborted<T>(settling: Promise<T>, signal: AbortSignal): Promise<T> {
   signal.throwIfAborted();
   const { promise, reject } = Promise.withResolvers<never>();
@@ -67,7 +67,7 @@ async function orAborted<T>(settling: Promise<T>, signal: AbortSignal): Promise<
   }
 }
 
-/** Undefined where the URL holds the password. A user in it names the one that a cluster gives credentials for. */
+/** Returns undefined if the URL holds the password. For a cluster, the URL names the user to get credentials for. */
 export function makeSignIn(config: RedshiftConfig): SignIn | undefined {
   const by = signsInBy(config);
   if (by === 'password') return undefined;
@@ -101,7 +101,7 @@ async function askServerless(
   }
 }
 
-/** Without a user, for the one that is named as the IAM identity of this process. */
+/** Without a user, asks for the database user named after the IAM identity of this process. */
 async function askCluster(
   options: Options,
   ClusterIdentifier: string,

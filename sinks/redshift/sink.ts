@@ -1,6 +1,6 @@
 /**
- * Amazon Redshift, or PostgreSQL, over the PostgreSQL protocol. Redshift enforces no keys: a batch is staged in a
- * temporary table, then replaces by key, under a lock, what the table holds.
+ * Amazon Redshift or PostgreSQL, over the PostgreSQL protocol. Redshift enforces no keys, so a batch is staged in a
+ * temporary table and then, under a lock, replaces by key what the table holds.
  */
 import {
   type AnswerRow,
@@ -49,19 +49,19 @@ import {
 import { S3Stage } from './s3.ts';
 
 const LIMITS = { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 2 };
-/** By way of S3. */
+/** Limits of batches that go through S3. */
 const COPY_LIMITS = { maxPoints: MAX_COPIED_POINTS, maxBytes: 32_000_000, inFlight: 2 };
 const ROWS_PER_FETCH = 1_000;
-/** A question that is given up must not go on holding the lock that writers wait for. */
+/** Limits a question, so that an abandoned one does not keep holding the lock that writers wait for. */
 const QUESTION_TIMEOUT_MS = 5_000;
-/** Merges of one write that may fail for their data before what is left is handed back for the next write. */
+/** How many merges of one write may fail because of their data. After that, the rest is left to the next write. */
 const MAX_FAILED_MERGES = 64;
-const COPY_FAILED = 'COPY could not load a batch, which goes by INSERT';
+const COPY_FAILED = 'COPY could not load a batch; sending it by INSERT';
 const UNDEFINED_TABLE = '42P01';
-/** Another writer was faster: a table, a type or an index of this name, a column. */
-const MADE_ALREADY = ['42P07', '42710', '23505', '42701'];
+/** Another writer was faster: a table, a type or an index of this name exists, or a column. */
+const ALREADY_EXISTS = ['42P07', '42710', '23505', '42701'];
 
-/** A row that is copied into the stage, and no further. */
+/** A row that is copied only into the stage. */
 const PROBE: Point = {
   series: makeSeries('probe', 'counter', []),
   windowStart: 0,
@@ -85,7 +85,7 @@ class RedshiftSink implements Sink {
   readonly #connections: Connections;
   readonly #s3: S3Stage | undefined;
   #isOpen = false;
-  /** Undefined until somebody asked. */
+  /** Undefined until the server was asked. */
   #isRedshift: boolean | undefined;
 
   constructor(config: RedshiftConfig, { log, timeoutMs }: SinkContext) {
@@ -149,7 +149,7 @@ class RedshiftSink implements Sink {
       signal.throwIfAborted();
       throw classify(error);
     } finally {
-      // Its temporary table goes with it.
+      // The temporary table ends with the connection.
       if (connection !== undefined) this.#connections.discard(connection);
     }
   }
@@ -201,7 +201,7 @@ class RedshiftSink implements Sink {
         return bytes === null ? undefined : Number(bytes);
       });
     } catch {
-      // Redshift shows this to those who have the right only.
+      // Redshift shows this only to users with the right to see it.
       return undefined;
     }
   }
@@ -227,8 +227,8 @@ class RedshiftSink implements Sink {
   }
 
   /**
-   * Writes the points at `indices`; halves what the server refuses for its data until it knows which ones these are.
-   * Returns the indices of those that it did not come to.
+   * Writes the points at `indices`. Halves what the server refuses because of its data until it has found the bad
+   * points. Resolves to the indices of the points that it did not get to.
    */
   async #mergeAll(
     connection: Connection,
@@ -250,7 +250,7 @@ class RedshiftSink implements Sink {
         await connection.query(mergeStage(this.#table, chosen));
       } catch (error) {
         if (isLoadFailure(error)) {
-          // INSERT says what is wrong with a row.
+          // INSERT, unlike COPY, says what is wrong with a row.
           s3 = undefined;
           const { message } = classify(error);
           this.#log.warn({ points: part.length, error: message }, COPY_FAILED);
@@ -278,7 +278,7 @@ class RedshiftSink implements Sink {
 
   async #stage(connection: Connection, points: readonly Point[]): Promise<void> {
     await this.#clearStage(connection);
-    // One commit for all: each costs Redshift as much as an insert.
+    // One commit for all inserts, because each commit costs Redshift as much as an insert.
     await connection.query('BEGIN');
     for (let from = 0; from < points.length; from += ROWS_PER_INSERT) {
       const chunk = points.slice(from, from + ROWS_PER_INSERT);
@@ -288,7 +288,7 @@ class RedshiftSink implements Sink {
     await connection.query('COMMIT');
   }
 
-  /** Before the transaction that merges, whose lock would otherwise be held while Redshift reads from S3. */
+  /** Runs before the merging transaction, so that Redshift does not hold its lock while it reads from S3. */
   async #stageByCopy(
     s3: S3Stage,
     connection: Connection,
@@ -305,13 +305,14 @@ class RedshiftSink implements Sink {
   }
 
   /**
-   * The bucket, the role and what both may: better known now than at the first large batch. The row stays in the stage.
+   * Checks the bucket, the role and the rights of both now, rather than at the first large batch. The row stays in the
+   * stage.
    */
   async #tryCopy(s3: S3Stage, connection: Connection, signal: AbortSignal): Promise<void> {
     if (!(await this.#knowServer(connection))) {
       throw new SinkError(
         'bad_request',
-        'only Redshift copies from S3',
+        'this server is not Redshift, and only Redshift can copy from S3',
         'Unset S3 and IAM_ROLE for this server.',
       );
     }
@@ -320,16 +321,16 @@ class RedshiftSink implements Sink {
   }
 }
 
-/** Makes the table, or adds the columns that an older version did not have. */
+/** Creates the table, or adds the columns that an older version did not have. */
 async function ensureTable(connection: Connection, table: string): Promise<void> {
-  const found = (await columnsOf(connection, table)) ?? (await makeTable(connection, table));
+  const found = (await columnsOf(connection, table)) ?? (await createMissingTable(connection, table));
   for (const column of COLUMNS) {
     const type = found.get(column.name);
     if (type === undefined && column.required) throw mismatch(table, `it has no column ${column.name}`);
     if (type === undefined) {
-      await unlessMade(connection.query(addColumn(table, column)));
+      await unlessPresent(connection.query(addColumn(table, column)));
     } else if (!column.oids.includes(type)) {
-      throw mismatch(table, `its column ${column.name} is no ${column.type}`);
+      throw mismatch(table, `its column ${column.name} is not of type ${column.type}`);
     }
   }
 }
@@ -339,14 +340,15 @@ async function isRedshift(connection: Connection): Promise<boolean> {
   return /redshift/i.test(rows[0]?.version ?? '');
 }
 
-async function makeTable(connection: Connection, table: string): Promise<Map<string, number>> {
-  await unlessMade(connection.query(createTable(table, await isRedshift(connection))));
+async function createMissingTable(connection: Connection, table: string): Promise<Map<string, number>> {
+  await unlessPresent(connection.query(createTable(table, await isRedshift(connection))));
   const found = await columnsOf(connection, table);
-  if (found === undefined) throw new SinkError('conflict', `the table ${table} vanished while it was made`);
+  if (found === undefined)
+    throw new SinkError('conflict', `the table ${table} vanished while it was being created`);
   return found;
 }
 
-/** Columns by name, with the OIDs of their types; undefined where there is no such table. */
+/** Resolves to the columns by name, with the OIDs of their types; undefined if there is no such table. */
 async function columnsOf(connection: Connection, table: string): Promise<Map<string, number> | undefined> {
   try {
     const { fields } = await connection.query(describeTable(table));
@@ -357,22 +359,22 @@ async function columnsOf(connection: Connection, table: string): Promise<Map<str
   }
 }
 
-async function unlessMade(making: Promise<unknown>): Promise<void> {
+async function unlessPresent(making: Promise<unknown>): Promise<void> {
   try {
     await making;
   } catch (error) {
-    if (!MADE_ALREADY.includes(sqlState(error) ?? '')) throw error;
+    if (!ALREADY_EXISTS.includes(sqlState(error) ?? '')) throw error;
   }
 }
 
 function mismatch(table: string, what: string): SinkError {
-  const advice = 'Rename that table or set another one; the sink makes its own.';
+  const advice = 'Rename that table, or set TABLE to another name: the sink creates its own table.';
   return new SinkError('schema_mismatch', `the table ${table} is not this sink's: ${what}`, advice);
 }
 
 export default defineSink({
   kind: 'redshift',
-  summary: 'Amazon Redshift, or PostgreSQL, over the PostgreSQL protocol',
+  summary: 'Amazon Redshift or PostgreSQL, over the PostgreSQL protocol',
   settings,
   validate,
   limits: LIMITS,

@@ -1,9 +1,10 @@
-/** What SQLite's result codes (https://sqlite.org/rescode.html) mean to the lane. Pure. */
+/** What the result codes of SQLite (https://sqlite.org/rescode.html) mean to the lane. Pure. */
 import { REFUSE_REASONS, SinkError } from '../../src/sink/index.ts';
 
 type Verdict = readonly [reason: SinkError['reason'], advice: string];
 
-const WRITABLE = 'Make the file and its folder writable for this process, or set another path.';
+const WRITABLE =
+  'Make the file and its folder writable for this process, or set SINK_<ID>_PATH to another file.';
 
 const VERDICTS: Readonly<Record<number, Verdict>> = {
   3: ['unauthorized', WRITABLE], // PERM
@@ -11,14 +12,14 @@ const VERDICTS: Readonly<Record<number, Verdict>> = {
   6: ['conflict', ''], // LOCKED
   8: ['unauthorized', WRITABLE], // READONLY
   10: ['server_error', ''], // IOERR
-  11: ['schema_mismatch', 'Restore the file from a backup, or set another path.'], // CORRUPT
-  13: ['server_error', 'Free space on the disk.'], // FULL
+  11: ['schema_mismatch', 'Restore the file from a backup, or set SINK_<ID>_PATH to another file.'], // CORRUPT
+  13: ['server_error', 'Free some space on the disk.'], // FULL
   14: ['not_found', WRITABLE], // CANTOPEN
   23: ['unauthorized', WRITABLE], // AUTH
-  26: ['schema_mismatch', 'Set a path that is free or that holds an SQLite database.'], // NOTADB
+  26: ['schema_mismatch', 'Set SINK_<ID>_PATH to a new file or to an SQLite database.'], // NOTADB
 };
 
-/** The low byte; the others refine it. Undefined where the error is not SQLite's. */
+/** Returns the low byte of the result code, which the others only refine; undefined if the error is not SQLite's. */
 export function resultCode(error: unknown): number | undefined {
   const code = error instanceof Error && 'errcode' in error ? error.errcode : undefined;
   return typeof code === 'number' ? code & 0xff : undefined;
@@ -30,7 +31,7 @@ export function classify(error: unknown): SinkError {
   if (error instanceof SinkError) return error;
   const message = error instanceof Error ? error.message : String(error);
   if (/^no such (table|column)|has no column named/.test(message)) {
-    return new SinkError('not_found', message, 'Leave the table to this sink; it is made again.', {
+    return new SinkError('not_found', message, 'Leave the table to this sink, which creates it again.', {
       cause: error,
     });
   }

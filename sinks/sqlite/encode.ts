@@ -1,4 +1,4 @@
-/** A point as a row of the table `points`, and back; the statements. Pure. */
+/** Points to rows of the table `points` and back, and the statements. Pure. */
 import type { SQLInputValue, SQLOutputValue } from 'node:sqlite';
 import {
   ALL_FIELDS,
@@ -12,7 +12,7 @@ import {
   unfitNumber,
 } from '../../src/sink/index.ts';
 
-/** What identifies a row, in the order of the primary key: time first, so that a window's rows lie together. */
+/** The columns of the primary key, in order. Time comes first, so that the rows of a window are next to each other. */
 export const KEY = ['window_start', 'series_id', 'instance'] as const;
 
 /** In the order in which `toRow` returns the values. */
@@ -49,12 +49,12 @@ export const DELETE = `DELETE FROM points WHERE ${KEY.map((name) => `${name} = ?
 
 export const SELECT = `SELECT ${NAMES.join(', ')} FROM points WHERE window_start >= ? AND window_start < ?`;
 
-/** Of a slice of time. A key of a dimension may be anything, so no JSON path can be made of it. */
+/** Selects the sums of a slice of time. A dimension's key may be any text, so it cannot become a JSON path. */
 export const SELECT_SUMS = `SELECT coalesce(d.value, '') AS key, sum(p.count) AS count, sum(p.sum) AS sum
 FROM points p LEFT JOIN json_each(p.dimensions) d ON d.key = ?
 WHERE p.window_start >= ? AND p.window_start < ? AND p.name = ? AND p.type = ? GROUP BY 1`;
 
-/** The primary key leads with time: from window to window, so that no other series' rows are read. */
+/** Steps from window to window, because the primary key begins with time: this reads no rows of other series. */
 export const SELECT_WINDOWS = `WITH RECURSIVE windows(start) AS (
   SELECT min(window_start) FROM points WHERE window_start >= :from AND window_start < :to
   UNION ALL
@@ -68,11 +68,11 @@ export function toAnswer({ key, count, sum }: Record<string, SQLOutputValue>): A
   return { key: String(key), count: Number(count), sum: Number(sum) };
 }
 
-/** Why a row cannot hold the point as it is; undefined where it can. */
+/** Returns why a row cannot hold the point unchanged; undefined if it can. */
 export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
   const unfit = unfitNumber(point);
   if (unfit !== undefined) return unfit;
-  // A lone surrogate has no UTF-8; it would come back as U+FFFD. In `dimensions` JSON escapes it.
+  // UTF-8 cannot hold a lone surrogate: it would come back as U+FFFD. In `dimensions`, JSON escapes it.
   if (!point.series.name.isWellFormed()) {
     return { reason: 'invalid_value', message: 'the name is not well-formed Unicode' };
   }

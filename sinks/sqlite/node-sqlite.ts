@@ -1,4 +1,4 @@
-/** node:sqlite without a warning: Node.js 22 calls it experimental on stderr, where our log has lines of JSON. */
+/** node:sqlite without its warning: Node.js 22 prints that it is experimental on stderr, among our lines of JSON. */
 const { emitWarning } = process;
 process.emitWarning = () => {};
 export const { DatabaseSync } = await import('node:sqlite');

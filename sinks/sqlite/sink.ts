@@ -1,6 +1,6 @@
 /**
- * An SQLite file of its own: the store that needs nothing. node:sqlite is synchronous, so a write holds its thread, and
- * is whole or not there at all. Other processes may read the file meanwhile (WAL).
+ * An SQLite file: the store that needs nothing else. node:sqlite is synchronous, so a write blocks its thread, and is
+ * there as a whole or not at all. Other processes may read the file meanwhile (WAL).
  */
 import { mkdirSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
@@ -40,19 +40,20 @@ import {
 import { DatabaseSync } from './node-sqlite.ts';
 
 /**
- * How long SQLite waits for another writer. The thread that reads the bus stands still as long; the lane tries again.
+ * How long SQLite waits for another writer. The thread that reads the bus is blocked meanwhile, so this is short; the
+ * lane tries again.
  */
 const BUSY_TIMEOUT_MS = 50;
-/** Rows between two chances for the rest of the thread to run. */
+/** How many rows to read before the rest of the thread gets a chance to run. */
 const ROWS_PER_TURN = 1_000;
-/** Of a question, so that writes get their turn in between. */
+/** A question is answered in slices of this much time, so that writes get a turn in between. */
 const SLICE_MS = 10_000;
 
 interface Opened {
   readonly database: Database;
   readonly upsert: StatementSync;
   readonly remove: StatementSync;
-  /** Of the file that is open, whatever lies at the path by now. */
+  /** Inode of the open file, which may no longer be the file at the path. */
   readonly inode: bigint;
 }
 
@@ -61,7 +62,7 @@ class SqliteSink implements Sink {
   #opened: Opened | undefined;
 
   constructor(config: SqliteConfig) {
-    // Resolved, so that `:memory:` names a file as well: what is acknowledged must outlive the process.
+    // Resolved, so that even `:memory:` names a file: what we acknowledge must outlive the process.
     this.#path = resolve(config.path);
   }
 
@@ -72,7 +73,7 @@ class SqliteSink implements Sink {
     let database: Database | undefined;
     try {
       database = new DatabaseSync(this.#path, { timeout: BUSY_TIMEOUT_MS });
-      // FULL: a commit has reached the disk when it is acknowledged.
+      // FULL: a commit is on the disk before it is acknowledged.
       database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
       inTransaction(database, migrate);
       this.#opened = {
@@ -103,7 +104,7 @@ class SqliteSink implements Sink {
 
   async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
     signal.throwIfAborted();
-    // One statement on a connection of its own: it sees the commits before it, and holds nobody up.
+    // One statement on a connection of its own sees all earlier commits, and delays no writer.
     const database = new DatabaseSync(this.#path, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
     try {
       let rows = 0;
@@ -149,7 +150,7 @@ class SqliteSink implements Sink {
     }
   }
 
-  /** With what is not yet in the main file. */
+  /** Resolves to the size, including what is not yet in the main file. */
   async storage(): Promise<number> {
     const sizes = ['', '-wal'].map(
       (suffix) => statSync(this.#path + suffix, { throwIfNoEntry: false })?.size ?? 0,
@@ -165,7 +166,7 @@ class SqliteSink implements Sink {
   #connection(): Opened {
     if (this.#opened === undefined) throw new SinkError('connection', 'the database is not open');
     const found = statSync(this.#path, { bigint: true, throwIfNoEntry: false });
-    // SQLite goes on writing to a deleted file, and would acknowledge what nobody can read.
+    // SQLite goes on writing to a deleted file, and would acknowledge rows that nobody can read.
     if (found?.ino !== this.#opened.inode) {
       throw new SinkError('not_found', `${this.#path} was deleted or replaced while it was open`);
     }
@@ -197,15 +198,15 @@ function makeFolder(path: string): void {
     const code = error instanceof Error && 'code' in error ? error.code : String(error);
     throw new SinkError(
       'not_found',
-      `the folder ${folder} cannot be made: ${code}`,
-      'Make the folder, or set another path.',
+      `the folder ${folder} cannot be created: ${code}`,
+      'Create the folder, or set SINK_<ID>_PATH to another file.',
       { cause: error },
     );
   }
 }
 
 function inTransaction(database: Database, work: (database: Database) => void): void {
-  // IMMEDIATE waits for other writers at the start, where waiting is possible.
+  // IMMEDIATE waits for other writers at the start, where SQLite is able to wait.
   database.exec('BEGIN IMMEDIATE');
   try {
     work(database);
@@ -226,14 +227,14 @@ function upsertAll(batch: Batch, upsert: StatementSync, rejected: Rejection[]): 
     try {
       upsert.run(...toRow(point));
     } catch (error) {
-      // Undoes this one row only: somebody added a constraint to the table.
+      // Somebody added a constraint to the table. SQLite undid only this row.
       if (resultCode(error) !== CONSTRAINT) throw error;
       rejected.push({ index, reason: 'refused', message: classify(error).message });
     }
   }
 }
 
-/** Makes the table, or adds the columns that an older version did not have. */
+/** Creates the table, or adds the columns that an older version did not have. */
 function migrate(database: Database): void {
   database.exec(CREATE_TABLE);
   const found = database.prepare('SELECT name, pk FROM pragma_table_info(?)').all('points');
@@ -248,14 +249,14 @@ function migrate(database: Database): void {
 }
 
 function mismatch(what: string): SinkError {
-  const advice = 'Rename that table or set another path; the sink makes its own table.';
+  const advice = 'Rename that table, or set SINK_<ID>_PATH to another file: the sink creates its own table.';
   return new SinkError('schema_mismatch', `the table points is not this sink's: ${what}`, advice);
 }
 
 export default defineSink({
   kind: 'sqlite',
   summary:
-    'a file of its own through node:sqlite: nothing to install, and what runs where no sink is switched on',
+    'an SQLite file through node:sqlite: nothing to install, and the default if no other sink is turned on',
   settings,
   limits: { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 1 },
   create: (config): Sink => new SqliteSink(config),

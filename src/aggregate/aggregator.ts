@@ -4,48 +4,49 @@ import type { SeriesHolder, SeriesTable } from './series-table.ts';
 import { floorTo, type Tiling } from './tiling.ts';
 import { type ClosedWindow, OpenWindow, type WindowSizes } from './window.ts';
 
-/** Windows that were handed out and have to be computed again, until the caller fetches them. */
+/** The most windows to remember that must be computed again, until the caller takes them. */
 export const MAX_REOPENED = 4096;
 
-/** Times in milliseconds since 1970; whole numbers. */
+/** All times are whole milliseconds since 1970. */
 export interface AggregatorOptions {
   readonly tiling: Tiling;
-  /** Start of the first window to compute: samples of those before are ignored (I6). -Infinity for all. */
+  /** Start of the first window to compute: samples of earlier windows are ignored (I6). -Infinity: compute all. */
   readonly from: number;
   /**
-   * Stream sequence up to which everything had been read when the windows before `from` were closed, where that is
-   * known: what comes behind it for such a window reopens the window.
+   * Stream sequence up to which everything had been read when the windows before `from` were closed, if known. A later
+   * sample for such a window reopens it.
    */
   readonly closedThrough?: number | undefined;
   /** See `Point.instance`. */
   readonly instance?: string;
-  /** Only the windows whose number is `index` modulo `of` are computed: the others are other instances'. */
+  /** Compute only the windows whose number is `index` modulo `of`; other instances compute the rest. */
   readonly slice?: { readonly index: number; readonly of: number };
 }
 
 /**
- * Every sample added is counted under its type; of these, some are ignored, foreign or reopened, all others are in a
+ * Every added sample is counted under its type. Some of these are ignored, foreign or reopened; all others are in a
  * window.
  */
 export interface AggregatorStats extends Record<MetricType, number> {
-  /** In the window of their stream time instead of their event time's (I1). */
+  /** In the window of their stream time instead of that of their event time (I1). */
   late: number;
   ahead: number;
   /** Folded into an overflow series. */
   overflowed: number;
-  /** Of windows before `from`, in which they are already. */
+  /** Of windows before `from`, which already hold them. */
   ignored: number;
   /** Of windows of other slices. */
   foreign: number;
-  /** Of windows already closed: see `takeReopened`. */
+  /** Of windows that are already closed: see `takeReopened`. */
   reopened: number;
-  /** Of these, those whose window could not be remembered. */
+  /** Of windows that had to be reopened but could not be remembered. */
   reopenedLost: number;
 }
 
 /**
  * Puts samples into tumbling windows and hands the windows out when they are complete. The points depend on the order
- * of the samples, their stream times and the options, and on nothing else (I3): not on when `close` is called.
+ * of the samples, their stream times and the options, and on nothing else (I3). It does not matter when `close` is
+ * called.
  */
 export class Aggregator implements SeriesHolder {
   readonly stats: AggregatorStats = {
@@ -63,16 +64,16 @@ export class Aggregator implements SeriesHolder {
   readonly #table: SeriesTable;
   readonly #options: AggregatorOptions;
   readonly #open = new Map<number, OpenWindow>();
-  /** The window that the last sample fell into: the next one's too, as a rule. */
+  /** The window of the last sample, and usually that of the next one too. */
   #recent: OpenWindow | undefined;
-  /** The series of the window closed last: they will turn up again. */
+  /** The series of the last closed window, which will most likely appear again. */
   #lastClosed: Int32Array = new Int32Array();
   #sizes: WindowSizes = { values: 0, numbers: 0, points: 0 };
   #boundary: number;
   readonly #reopened = new Set<number>();
-  /** What was told by `heed`. */
-  readonly #heeded: { readonly from: number; readonly sequence: number }[] = [];
-  /** Windows before `from` that samples were ignored of, each with the last one's sequence. */
+  /** The windows that `adoptWindows` was called with. */
+  readonly #adopted: { readonly from: number; readonly sequence: number }[] = [];
+  /** Windows before `from` of which samples were ignored, with the sequence of the last of these. */
   readonly #ignored = new Map<number, number>();
 
   constructor(table: SeriesTable, options: AggregatorOptions) {
@@ -82,7 +83,7 @@ export class Aggregator implements SeriesHolder {
     table.hold(this);
   }
 
-  /** Start of the first window that is not complete; those before it were handed out, or are empty. Never goes back. */
+  /** Start of the first incomplete window. All earlier ones were handed out, or are empty. Never decreases. */
   get boundary(): number {
     return this.#boundary;
   }
@@ -91,10 +92,10 @@ export class Aggregator implements SeriesHolder {
     return this.#open.size;
   }
 
-  /** The sample's series must be a number of this aggregator's table. `sequence` is that of its message. */
+  /** Adds a sample, whose series must be a number of this aggregator's table. `sequence` is that of its message. */
   add(sample: Sample, streamTime: number, sequence = 0): void {
     const { type } = sample;
-    // Each by its name: to find a property by a text is dear.
+    // Each by its name: looking up a property by a computed key is expensive.
     if (type === COUNTER) this.stats.counter++;
     else if (type === GAUGE) this.stats.gauge++;
     else this.stats.timer++;
@@ -105,25 +106,25 @@ export class Aggregator implements SeriesHolder {
     window.add(row, sample, eventTime);
   }
 
-  /** Has the rows at hand of series whose samples are about to come, as a rule into the window that is filled now. */
+  /** Loads the rows of the series whose samples come next, assuming that they belong in the current window. */
   prefetch(series: Int32Array, count: number): void {
     this.#recent?.prefetch(series, count);
   }
 
-  /** The windows that are complete at this stream time (I2), oldest first. */
+  /** Closes and returns the windows that are complete at this stream time (I2), oldest first. */
   close(streamTime: number): ClosedWindow[] {
     return this.#closeBefore(this.#options.tiling.completeBefore(streamTime));
   }
 
-  /** All windows, complete or not: the end of core mode. */
+  /** Closes and returns all windows, complete or not: for the end of core mode. */
   closeAll(): ClosedWindow[] {
     const ends = [...this.#open.values()].map(({ end }) => end);
     return this.#closeBefore(Math.max(...ends));
   }
 
   /**
-   * The starts of windows that got a sample after they were handed out, since the last call, in ascending order. The
-   * sample was not added: the window is to be computed again from the stream.
+   * Returns the starts of the windows that got a sample after they were handed out, since the last call, in ascending
+   * order. The sample was not added: the caller must compute the window again from the stream.
    */
   takeReopened(): number[] {
     const starts = [...this.#reopened].sort((a, b) => a - b);
@@ -132,20 +133,19 @@ export class Aggregator implements SeriesHolder {
   }
 
   /**
-   * Windows from `from` on, which this one does not compute, are somebody's who looks to this one from now on; they
-   * were closed when all up to `sequence` had been read. What is behind it, ignored already or still to come, reopens
-   * them.
+   * From now on also watches the windows from `from` on, which this aggregator does not compute. They were closed when
+   * everything up to `sequence` had been read. A later sample reopens its window, even if it was already ignored.
    */
   adoptWindows(from: number, sequence: number): void {
-    this.#heeded.push({ from, sequence });
+    this.#adopted.push({ from, sequence });
     for (const [start, last] of this.#ignored) {
-      if (!this.#isHeeded(start, last)) continue;
+      if (!this.#isAdopted(start, last)) continue;
       this.#ignored.delete(start);
       this.#remember(start);
     }
   }
 
-  /** Ends its use: lets the table forget its series. */
+  /** Ends the use of this aggregator: the table may forget its series. */
   release(): void {
     this.#table.release(this);
   }
@@ -155,7 +155,7 @@ export class Aggregator implements SeriesHolder {
     for (const series of this.#lastClosed) mark(series);
   }
 
-  /** I1. Undefined if the sample is not to be added. */
+  /** Returns the window of a sample by I1; undefined if the sample must not be added. */
   #windowOf(eventTime: number, streamTime: number, sequence: number): OpenWindow | undefined {
     const recent = this.#recent;
     if (
@@ -185,7 +185,7 @@ export class Aggregator implements SeriesHolder {
     if (
       start < from &&
       !(closedThrough !== undefined && sequence > closedThrough) &&
-      !this.#isHeeded(start, sequence)
+      !this.#isAdopted(start, sequence)
     ) {
       this.stats.ignored++;
       if (this.#ignored.size < MAX_REOPENED || this.#ignored.has(start)) this.#ignored.set(start, sequence);
@@ -213,8 +213,8 @@ export class Aggregator implements SeriesHolder {
     return (remainder < 0 ? remainder + slice.of : remainder) === slice.index;
   }
 
-  #isHeeded(start: number, sequence: number): boolean {
-    return this.#heeded.some((heeded) => start >= heeded.from && sequence > heeded.sequence);
+  #isAdopted(start: number, sequence: number): boolean {
+    return this.#adopted.some((adopted) => start >= adopted.from && sequence > adopted.sequence);
   }
 
   #reopen(start: number): void {
@@ -228,8 +228,8 @@ export class Aggregator implements SeriesHolder {
   }
 
   /**
-   * Makes the row of a series that has none in the window, or finds that of its overflow series. The limit counts the
-   * series of this window only, in the order of the stream, so a window's points do not depend on its neighbours.
+   * Makes a row for a series that has none in the window, or finds that of its overflow series. The limit counts only
+   * the series of this window, in the order of the stream, so a window's points do not depend on its neighbors.
    */
   #admit(window: OpenWindow, series: number, type: number): number {
     const { maxSeries } = window.epoch;
@@ -244,7 +244,7 @@ export class Aggregator implements SeriesHolder {
       const row = window.rowOf(series);
       if (row !== 0) return row;
     }
-    // Names can be without bound as well: past as many overflow series, one for each type takes the rest.
+    // There is no limit on names either: after `maxSeries` overflow series, one per type takes the rest.
     if (window.overflow >= maxSeries) {
       series = table.overflowOfAll(type);
       const row = window.rowOf(series);

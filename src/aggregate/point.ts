@@ -1,12 +1,12 @@
-/** What a series measures. The names are those of the producers' wire format. */
+/** What a series measures. The names are those of the wire format. */
 export type MetricType = 'counter' | 'gauge' | 'timer';
 
 export const METRIC_TYPES = ['counter', 'gauge', 'timer'] as const satisfies readonly MetricType[];
 
 /**
- * A name, a type and the dimensions, with every spelling already folded to one: values are strings, absent ones (null,
- * "") are left out, keys are sorted by UTF-16 code unit. Interned: within a thread, the points of one series share one
- * object as a rule, so a sink may keep what it derives from it in a WeakMap.
+ * A name, a type and the dimensions, with all spellings folded into one: values are strings, absent values (null, "")
+ * are left out, and keys are sorted by UTF-16 code unit. Within a thread, the points of one series usually share one
+ * object, so a sink may keep what it derives from it in a WeakMap.
  */
 export interface Series {
   /** First 128 bits, in lower-case hex, of SHA-256 over the canonical JSON of `[name,type,{dimensions}]`. */
@@ -19,15 +19,15 @@ export interface Series {
   readonly dimensionsJson: string;
 }
 
-/** The numbers that a point can carry; `FIELDS` says which of them each type does. */
+/** The numbers that a point can carry. `FIELDS` says which ones each type carries. */
 export interface PointValues {
-  /** Samples, or of timers the measurements that they stand for: a whole number, at least 1. */
+  /** How many samples; for timers, how many measurements they stand for. A whole number, at least 1. */
   readonly count: number;
-  /** Added in stream order (I3). */
+  /** Values added in stream order (I3). */
   readonly sum: number;
   readonly min: number | null;
   readonly max: number | null;
-  /** Of the sample with the latest event time; among equals, the last in the stream. */
+  /** Value of the sample with the latest event time; among equals, of the last in the stream. */
   readonly last: number | null;
   readonly p50: number | null;
   readonly p90: number | null;
@@ -37,7 +37,7 @@ export interface PointValues {
 
 export type Field = keyof PointValues;
 
-/** In the order in which stores have their columns. */
+/** In the order of the columns in the stores. */
 export const ALL_FIELDS = [
   'count',
   'sum',
@@ -64,7 +64,8 @@ export interface Point extends PointValues {
   readonly windowStart: number;
   readonly windowMs: number;
   /**
-   * Empty, but in core mode, where parts of one window add up: the boot id of the instance, and of its stay on the bus.
+   * Empty, except in core mode, in which the parts of one window add up: then the boot id of the instance, and that of
+   * its stay on the bus.
    */
   readonly instance: string;
 }

@@ -1,6 +1,6 @@
 import type { MetricType } from './point.ts';
 
-/** The number that stands for a type in the hot loop: its index in METRIC_TYPES. */
+/** The numbers that stand for the types in the hot loop: their indexes in METRIC_TYPES. */
 export const COUNTER = 0;
 export const GAUGE = 1;
 export const TIMER = 2;
@@ -12,9 +12,9 @@ export const TYPE_CODES: Readonly<Record<MetricType, number>> = {
 };
 
 /**
- * How a series was spelled: the raw bytes of its name and of its dimensions, as they lie in a message. Spellings that
- * are equal byte for byte name the same series, so a series already seen is found without reading what they say.
- * Offsets count from the start of `view`.
+ * How a series was spelled: the raw bytes of its name and of its dimensions in a message. Spellings that are equal byte
+ * for byte name the same series, so a known series is found without parsing them. Offsets count from the start of
+ * `view`.
  */
 export interface Spelling {
   readonly view: DataView;
@@ -22,29 +22,29 @@ export interface Spelling {
   readonly nameStart: number;
   readonly nameLength: number;
   /**
-   * Of the whole object with its braces; length 0 where the message has no dimensions. Other formats than JSON take
-   * bytes that cannot be such an object, so that what is spelled alike means the same.
+   * The range of the whole object with its braces; length 0 if the message has no dimensions. Formats other than JSON
+   * use bytes that cannot be such an object, so that equal spellings mean the same.
    */
   readonly dimensionsStart: number;
   readonly dimensionsLength: number;
 }
 
-/** One decoded measurement. A decoder has one of these and fills it again for every sample. */
+/** One decoded measurement. A decoder fills the same object again for later samples. */
 export interface Sample {
-  /** Its number in the `SeriesTable`: good until the table's next `add`, or for as long as a holder marks it. */
+  /** Number in the `SeriesTable`: valid until the table's next `add`, or for as long as a holder marks it. */
   readonly series: number;
   /** COUNTER, GAUGE or TIMER. */
   readonly type: number;
   /** Finite, and never -0. */
   readonly value: number;
   /**
-   * How many measurements it stands for, 1 at least: more than 1, and not always whole, for timers of which the
-   * producer sends a share only.
+   * How many measurements it stands for, at least 1. More than 1, and not always whole, for timers of which the
+   * producer sends only a share.
    */
   readonly weight: number;
-  /** Milliseconds since 1970, rounded down. NaN where the message has none: the stream time counts. */
+  /** Milliseconds since 1970, rounded down. NaN if the message has none: then the stream time counts. */
   readonly eventTime: number;
-  /** Of its message. */
+  /** Stream time and sequence of its message. */
   readonly streamTime: number;
   readonly sequence: number;
 }

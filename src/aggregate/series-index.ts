@@ -4,15 +4,15 @@ const INITIAL_SLOTS = 1 << 11;
 const FREE = 0;
 
 /**
- * Series numbers by the ids in their records, 8 to 16 bytes for each. Open addressing: an id is a hash already (the
- * head of a SHA-256), and two series that share one are one to every store.
+ * Series numbers by the ids in their records, with 8 to 16 bytes for each. Open addressing: an id is already a hash
+ * (the head of a SHA-256), and every store takes two series that share an id for one.
  */
 export class SeriesIndex {
-  /** Series number + 1, or FREE. At most half are taken. */
+  /** Series number + 1, or FREE. At most half of the slots are taken. */
   #slots = new Uint32Array(INITIAL_SLOTS);
   #count = 0;
 
-  /** `refs`: by series number, its record. */
+  /** Returns the series number of the id. `refs`: the record of each series, by its number. */
   find(id: string, refs: Uint32Array, records: SeriesRecords): number | undefined {
     const mask = this.#slots.length - 1;
     for (let slot = Number.parseInt(id.slice(0, 8), 16) & mask; ; slot = (slot + 1) & mask) {
@@ -22,7 +22,7 @@ export class SeriesIndex {
     }
   }
 
-  /** The series must not be there yet. */
+  /** Adds a series, which must not be in the index yet. */
   add(series: number, refs: Uint32Array, records: SeriesRecords): void {
     this.#count += 1;
     if (2 * this.#count > this.#slots.length) {

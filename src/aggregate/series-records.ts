@@ -2,7 +2,7 @@ import { METRIC_TYPES, type Series } from './point.ts';
 import { TYPE_CODES } from './sample.ts';
 import { storedSeries } from './series.ts';
 
-/** Words (of 4 bytes) before a record's text: type, bytes of the name, bytes of the dimensions, size, and the id. */
+/** Words (4 bytes) before a record's text: type, bytes of the name, bytes of the dimensions, size, and the id. */
 const HEADER_WORDS = 8;
 const TYPE = 0;
 const NAME_BYTES = 1;
@@ -11,13 +11,13 @@ const SIZE = 3;
 const ID_BYTE = 16;
 const ID_BYTES = 16;
 
-/** A reference is the number of a chunk times this, plus a word in the chunk. */
+/** A reference is the number of a chunk times this, plus the word within the chunk. */
 const CHUNK_WORDS = 1 << 18;
 const FIRST_CHUNK_WORDS = 1 << 12;
-/** Series that are kept as objects; of more, those that were asked for first are made again. */
+/** How many series are kept as objects. When there are more, all objects are dropped and created again on demand. */
 const MAX_OBJECTS = 65_536;
 
-/** Where a series' record is; 32 bits. */
+/** Where the record of a series is; 32 bits. */
 export type SeriesRef = number;
 
 interface Chunk {
@@ -27,16 +27,16 @@ interface Chunk {
 }
 
 /**
- * Series as bytes in memory that all threads see, written once and never changed: a window names its series by
- * reference, and the objects are made where a point is looked at. A series takes its text and 40 bytes.
+ * Series as bytes in memory that all threads share, written once and never changed. A window names its series by
+ * reference; an object is created only when a thread reads a point. A series takes its text plus 40 bytes.
  */
 export class SeriesRecords {
   readonly #chunks: Chunk[];
-  /** In the last chunk. */
+  /** Used words of the last chunk. */
   #usedWords = 0;
   readonly #objects = new Map<SeriesRef, Series>();
 
-  /** Those that are in this memory already, of which more may come. */
+  /** Starts with the records that are already in this memory. */
   constructor(memory: readonly SharedArrayBuffer[] = []) {
     this.#chunks = memory.map(chunkOf);
     this.#usedWords = this.#chunks.at(-1)?.words.length ?? 0;
@@ -63,7 +63,7 @@ export class SeriesRecords {
     return ref;
   }
 
-  /** Takes a record over from others. */
+  /** Copies a record from other records. */
   addFrom(other: SeriesRecords, from: SeriesRef): SeriesRef {
     const { words } = other.#chunkOf(from);
     const first = from % CHUNK_WORDS;
@@ -74,7 +74,7 @@ export class SeriesRecords {
     return ref;
   }
 
-  /** One object for each series, as a rule. */
+  /** Returns the series, usually as the same object each time. */
   series(ref: SeriesRef): Series {
     let series = this.#objects.get(ref);
     if (series === undefined) {
@@ -85,7 +85,7 @@ export class SeriesRecords {
     return series;
   }
 
-  /** Characters of its name and of its dimensions as JSON. */
+  /** Returns the length in characters of its name and of its dimensions as JSON. */
   sizeOf(ref: SeriesRef): number {
     return this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + SIZE]!;
   }
@@ -99,12 +99,12 @@ export class SeriesRecords {
     return this.#chunkOf(ref).text.toString('hex', start, start + ID_BYTES);
   }
 
-  /** The head of its id. */
+  /** Returns the first 32 bits of its id. */
   hashOf(ref: SeriesRef): number {
     return this.#chunkOf(ref).text.readUInt32BE((ref % CHUNK_WORDS) * 4 + ID_BYTE);
   }
 
-  /** Without making the series' object. */
+  /** Returns the name without creating an object for the series. */
   nameOf(ref: SeriesRef): string {
     const { words, text } = this.#chunkOf(ref);
     const word = ref % CHUNK_WORDS;
@@ -129,7 +129,7 @@ export class SeriesRecords {
     return this.#chunks[Math.floor(ref / CHUNK_WORDS)]!;
   }
 
-  /** A record lies in one chunk; one that is larger than chunks are has its own. */
+  /** Reserves words within one chunk. A record that is larger than a chunk gets a chunk of its own. */
   #allocate(words: number): SeriesRef {
     const last = this.#chunks.at(-1);
     if (last === undefined || this.#usedWords + words > last.words.length) {

@@ -5,17 +5,17 @@ import { SeriesIndex } from './series-index.ts';
 import { SeriesRecords, type SeriesRef } from './series-records.ts';
 import { type Entry, MAX_SPELLING_BYTES, NO_ENTRY, Spellings } from './spelling-table.ts';
 
-/** Room for the spellings, per series that the table is to keep: several of typical length. */
+/** Memory for spellings per series to keep: enough for several of typical length. */
 const SPELLING_BYTES_PER_SERIES = 512;
 
-/** So many series do not fit into a processor's nearer caches. */
+/** From this many series on, the table does not fit in the inner caches of a processor. */
 const PREFETCH_SERIES = 4096;
 
 const INITIAL_NUMBERS = 1 << 10;
 
 const OVERFLOW_DIMENSIONS: readonly Dimension[] = [[OVERFLOW_DIMENSION, 'true']];
 
-/** Whoever keeps numbers of series beyond a call says so here, or they are given away in the next sweep. */
+/** Keeps series numbers beyond a call. The next sweep reuses every number that no holder marks. */
 export interface SeriesHolder {
   markSeries(mark: (series: number) => void): void;
 }
@@ -23,41 +23,41 @@ export interface SeriesHolder {
 /**
  * Numbers the series, 0, 1, 2..., and remembers how messages spell them.
  *
- * A series is kept as its record, which is found by its id: any two spellings of one series lead to one number. What no
- * holder marks is forgotten when the table is full, so producers that invent series or spellings cannot make it grow.
+ * A series is kept as its record, which is found by its id: all spellings of a series lead to the same number. When the
+ * table is full, it forgets what no holder marks, so producers that invent series or spellings cannot make it grow.
  */
 export class SeriesTable {
   #spellings = new Spellings();
   #records = new SeriesRecords();
-  /** By series number; those of free numbers mean nothing. */
+  /** By series number: its record. For a free number, the value has no meaning. */
   #refs = new Uint32Array(INITIAL_NUMBERS);
-  /** By series number: the entry of the spelling seen last, NONE where none is remembered. */
+  /** By series number: the entry of its newest spelling, or NO_ENTRY. */
   #spelled = new Int32Array(INITIAL_NUMBERS);
   #numbers = 0;
   #free: number[] = [];
   #index = new SeriesIndex();
-  /** By series number, for those asked about: the number of its overflow series. Overflow series name themselves. */
+  /** By series number: its overflow series, once asked for. An overflow series has itself. */
   readonly #overflow = new Map<number, number>();
-  /** By type, while known. */
+  /** By type: the series that takes the rest; undefined until it is needed. */
   #overflowOfAll: (number | undefined)[] = [];
   readonly #holders = new Set<SeriesHolder>();
   readonly #keep: number;
   #maxSeries: number;
   #maxBytes: number;
 
-  /** `keep`: how many series the table may hold before it looks for some to forget. */
+  /** `keep`: how many series the table may hold before it looks for series to forget. */
   constructor(keep: number) {
     this.#keep = keep;
     this.#maxSeries = keep;
     this.#maxBytes = keep * SPELLING_BYTES_PER_SERIES;
   }
 
-  /** Series known at the moment. */
+  /** How many series the table knows. */
   get size(): number {
     return this.#numbers - this.#free.length;
   }
 
-  /** Memory behind the spellings. */
+  /** Memory that the spellings take. */
   get spellingBytes(): number {
     return this.#spellings.bytes;
   }
@@ -70,15 +70,15 @@ export class SeriesTable {
     this.#holders.delete(holder);
   }
 
-  /** The number of the series that was spelled like this before, or -1. */
+  /** Returns the number of the series with this spelling; -1 if the spelling is new. */
   find(spelling: Spelling, hash?: number): number {
     const entry = this.#spellings.find(spelling, hash);
     return entry === NO_ENTRY ? -1 : this.#spellings.seriesOf(entry);
   }
 
   /**
-   * Has the memory at hand in which the first `count` spellings will be looked up, and says which series they probably
-   * are, -1 for none. False, and nothing done, where the table is so small that it is at hand anyway.
+   * Loads the memory in which the first `count` spellings will be looked up, and writes to `series` which series they
+   * probably are, -1 for none. Returns false, and does nothing, if the table is so small that the caches hold it.
    */
   prefetch(spellings: readonly { readonly hash: number }[], count: number, series: Int32Array): boolean {
     if (this.size < PREFETCH_SERIES) return false;
@@ -86,7 +86,7 @@ export class SeriesTable {
     return true;
   }
 
-  /** Remembers a spelling that `find` did not know, and what it means. */
+  /** Adds a spelling that `find` did not know, and returns the number of its series. */
   add(spelling: Spelling, identity: Identity): number {
     if (this.size >= this.#maxSeries || this.#spellings.bytes >= this.#maxBytes) this.#sweep();
     const series = this.#intern(spelling.type, identity);
@@ -99,7 +99,7 @@ export class SeriesTable {
     return this.#records.series(this.recordOf(series));
   }
 
-  /** What `recordOf` refers to, until the table forgets series: whoever needs it for longer keeps this too. */
+  /** The records to which `recordOf` refers. A sweep replaces them: to use a reference for longer, keep this object. */
   get records(): SeriesRecords {
     return this.#records;
   }
@@ -108,7 +108,7 @@ export class SeriesTable {
     return this.#refs[series]!;
   }
 
-  /** The series into which those of the same name and type are folded that are over the limit. */
+  /** Returns the series into which series of the same name and type are folded when they are over the limit. */
   overflowOf(series: number): number {
     let overflow = this.#overflow.get(series);
     if (overflow === undefined) {
@@ -120,7 +120,7 @@ export class SeriesTable {
     return overflow;
   }
 
-  /** The series into which those of one type are folded when there are too many overflow series. */
+  /** Returns the series into which series of one type are folded when there are too many overflow series. */
   overflowOfAll(type: number): number {
     this.#overflowOfAll[type] ??= this.#intern(type, identify(OVERFLOW_DIMENSION, OVERFLOW_DIMENSIONS));
     return this.#overflowOfAll[type]!;
@@ -151,7 +151,7 @@ export class SeriesTable {
     this.#spelled.set(spelled);
   }
 
-  /** Forgets the series that no holder marks, and of the others all spellings but one. */
+  /** Forgets the series that no holder marks, and all but one spelling of each other series. */
   #sweep(): void {
     const marked = this.#marked();
     const [oldSpellings, oldRecords] = [this.#spellings, this.#records];
@@ -165,10 +165,10 @@ export class SeriesTable {
     }
     this.#overflowOfAll = [];
     for (const [series, overflow] of this.#overflow) {
-      // The overflow series of one that is kept may be among those forgotten.
+      // A series may be kept while its overflow series is forgotten.
       if (series !== overflow || marked[series] === 0) this.#overflow.delete(series);
     }
-    // Twice what is in use at least, or a table full of series in use would be swept for every new one.
+    // At least twice what is in use: otherwise, a table full of series in use would be swept for every new series.
     this.#maxSeries = Math.max(this.#keep, 2 * this.size);
     this.#maxBytes = Math.max(this.#keep * SPELLING_BYTES_PER_SERIES, 2 * this.#spellings.bytes);
   }

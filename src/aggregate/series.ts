@@ -1,12 +1,12 @@
 import { hash } from 'node:crypto';
 import type { MetricType, Series } from './point.ts';
 
-/** The dimension, with the value `true`, of the series into which those over a limit are folded. */
+/** The dimension, with the value `true`, of the series into which series over a limit are folded. */
 export const OVERFLOW_DIMENSION = 'fanout.overflow';
 
 export type Dimension = readonly [key: string, value: string];
 
-/** A series but for its type, in canonical form. */
+/** A series without its type, in canonical form. */
 export interface Identity {
   readonly name: string;
   readonly dimensions: readonly Dimension[];
@@ -14,13 +14,13 @@ export interface Identity {
 }
 
 /**
- * Takes dimensions in any order. Values are the final strings; empty ones are dropped, for an empty value means that
- * the dimension is absent. Keys must be distinct and not empty.
+ * Returns the canonical form of a name and dimensions in any order. Drops empty values, because an empty value means
+ * that the dimension is absent. Keys must be distinct and not empty.
  */
 export function identify(name: string, dimensions: Iterable<Dimension>): Identity {
   const present = Array.from(dimensions).filter(([, value]) => value !== '');
   present.sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
-  // Written by hand: an object would put keys that look like integers first, and lose `__proto__`.
+  // Not by way of an object: it would put keys that look like integers first, and lose `__proto__`.
   const members = present.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`);
   return { name, dimensions: present, dimensionsJson: `{${members.join(',')}}` };
 }
@@ -36,7 +36,7 @@ export function seriesOf({ name, dimensions, dimensionsJson }: Identity, type: M
   return { id, name, type, dimensions, dimensionsJson };
 }
 
-/** A series as a store holds it: its id is the stored one, whatever the dimensions say. */
+/** Builds a series from what a store holds. Its id is the stored one, even if the dimensions differ. */
 export function storedSeries(id: string, name: string, type: MetricType, dimensionsJson: string): Series {
   const dimensions = Object.entries(JSON.parse(dimensionsJson) as Record<string, string>);
   // An object lists keys that look like integers first.

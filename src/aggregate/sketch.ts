@@ -2,9 +2,9 @@
  * DDSketch: quantiles with a bounded relative error. C. Masson, J. E. Rim, H. K. Lee, "DDSketch: A fast and
  * fully-mergeable quantile sketch with relative-error guarantees", PVLDB 12(12), 2019.
  *
- * A value x > 0 is counted in bin i = ceil(log_gamma(x)), which holds (gamma^(i-1), gamma^i]; the bin's representative
- * 2 gamma^i / (gamma + 1) is within ALPHA of all of them. Negative values have bins of their own, by magnitude; zeros
- * are counted apart.
+ * A value x > 0 is counted in bin i = ceil(log_gamma(x)), which holds (gamma^(i-1), gamma^i]. The representative of the
+ * bin, 2 gamma^i / (gamma + 1), is within ALPHA of every value in it. Negative values have bins of their own, by
+ * magnitude. Zeros are counted separately.
  */
 
 /** Relative error of a quantile. */
@@ -13,10 +13,13 @@ export const ALPHA = 0.01;
 const GAMMA = (1 + ALPHA) / (1 - ALPHA);
 const LOG_GAMMA = Math.log(GAMMA);
 
-/** Per sign, as in the paper: with ALPHA a range of 1 to 6e17, from a nanosecond to 19 years. 16 KiB at the most. */
+/**
+ * Bins per sign, as in the paper. With ALPHA they span a range of 1 to 6e17, as from a nanosecond to 19 years. They
+ * take at most 16 KiB.
+ */
 export const MAX_BINS = 2048;
 
-/** Bins are allocated in multiples of this: most timers spread little. */
+/** Bins are allocated in multiples of this, because most timers spread little. */
 const BIN_STEP = 32;
 
 /** The quantiles that a timer's point carries, in the order of its fields. */
@@ -40,14 +43,15 @@ export class Sketch {
   }
 
   /**
-   * Writes the `QUANTILES` of the values added, each within [min, max] and `count` with their weights, to `out` at
-   * `at`; returns `out`.
+   * Writes the `QUANTILES` of the added values to `out` at `at`, and returns `out`. All values are within [min, max];
+   * `count` is the sum of their weights.
    */
   quantiles(count: number, min: number, max: number, out: Float64Array, at: number): Float64Array {
     let next = 0;
     let below = 0;
     /**
-     * The next `bin` values, in ascending order, are represented by `value`. The paper's Algorithm 2, for all ranks.
+     * Passes the next `bin` values in ascending order, which `value` represents. Algorithm 2 of the paper, for all
+     * ranks at once.
      */
     const pass = (bin: number, value: number): void => {
       below += bin;
@@ -68,12 +72,12 @@ function representative(index: number): number {
 }
 
 /**
- * Counts by index, dense between the lowest and the highest. When they would span more than MAX_BINS, the lowest are
- * collapsed into one: what is lost is the accuracy of the smallest magnitudes.
+ * Counts by index, dense from the lowest to the highest. If they would span more than MAX_BINS, the lowest collapse
+ * into one: only the smallest magnitudes lose accuracy.
  */
 class Bins {
   #counts = new Float64Array(0);
-  /** The index that `#counts[0]` is for. */
+  /** The index that `#counts[0]` counts. */
   #first = 0;
 
   add(index: number, weight: number): void {
@@ -94,7 +98,7 @@ class Bins {
     }
   }
 
-  /** Extends the range to hold `index`, and returns the place where it is to be counted. */
+  /** Extends the range to hold `index`, and returns its place in `#counts`. */
   #makeRoom(index: number): number {
     const old = this.#counts;
     const end = this.#first + old.length;

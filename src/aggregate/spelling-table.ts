@@ -1,12 +1,12 @@
 import type { Spelling } from './sample.ts';
 
-/** Longer spellings are read anew each time: remembering them would cost more memory than the series itself. */
+/** Longer spellings are parsed each time: keeping them would cost more memory than the series itself. */
 export const MAX_SPELLING_BYTES = 4096;
-/** Bits in which such a length fits. */
+/** Bits that hold such a length. */
 const LENGTH_BITS = 13;
 const LENGTH_MASK = (1 << LENGTH_BITS) - 1;
 
-/** Words (of 4 bytes) before the bytes of an entry: series, hash, and in one the type and the lengths of both texts. */
+/** Words (4 bytes) before the bytes of an entry: series, hash, and one with the type and the lengths of both texts. */
 const HEADER_WORDS = 3;
 const SERIES = 0;
 const HASH = 1;
@@ -16,27 +16,27 @@ const CACHE_LINE_WORDS = 16;
 const INITIAL_SLOTS = 1 << 10;
 const INITIAL_WORDS = 1 << 14;
 
-/** Words are compared as this machine stores them; only equality matters. */
+/** Words are compared in this machine's byte order, because only equality matters. */
 const LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
-/** An entry's position in the table; `NONE` is no position. */
+/** An entry's position in the table, or NO_ENTRY. */
 export type Entry = number;
 export const NO_ENTRY = 0;
 
 /**
- * A hash table from spellings to series numbers, laid out flat: a lookup touches one slot and one run of bytes, and
- * makes no object. The hash only finds candidates; an entry matches if every byte does, so two series never merge.
+ * A flat hash table from spellings to series numbers: a lookup touches one slot and one run of bytes, and creates no
+ * object. The hash only finds candidates. An entry matches only if every byte does, so two series never merge.
  */
 export class Spellings {
-  /** Open addressing; a slot is a pair of hash and entry, entry NONE meaning free. At most half are taken. */
+  /** Open addressing. A slot is a hash and an entry, which is NO_ENTRY if the slot is free. At most half are taken. */
   #slots = new Int32Array(2 * INITIAL_SLOTS);
   #mask = INITIAL_SLOTS - 1;
   #count = 0;
-  /** The entries, each aligned to a word. Word 0 is unused, so that no entry is NONE. */
+  /** The entries, each aligned to a word. Word 0 is unused, so that no entry is at NO_ENTRY. */
   #words = new Int32Array(INITIAL_WORDS);
   #bytes = new Uint8Array(this.#words.buffer);
   #used = 1;
-  /** Of no meaning: what is read must be used, or it is not read. */
+  /** Has no meaning. It uses what `prefetch` reads, so that the compiler does not drop the reads. */
   #touched = 0;
 
   get bytes(): number {
@@ -54,8 +54,8 @@ export class Spellings {
   }
 
   /**
-   * Reads what `find` will, for many spellings at once, so that the waits for memory overlap. Writes to `series` what
-   * probably is the series of each, -1 for none. Says nothing about whether they are there.
+   * Reads what `find` will read, for many spellings at once, so that the waits for memory overlap. Writes the probable
+   * series of each to `series`, -1 for none. Does not say whether the spellings are in the table.
    */
   prefetch(spellings: readonly { readonly hash: number }[], count: number, series: Int32Array): void {
     const slots = this.#slots;
@@ -76,7 +76,7 @@ export class Spellings {
     return this.#words[entry + SERIES]!;
   }
 
-  /** The spelling must not be there yet, and not be longer than `MAX_SPELLING_BYTES`. */
+  /** Inserts a spelling, which must be new and at most `MAX_SPELLING_BYTES` long. */
   insert(spelling: Spelling, series: number): Entry {
     const nameWords = wordsFor(spelling.nameLength);
     const entry = this.#allocate(HEADER_WORDS + nameWords + wordsFor(spelling.dimensionsLength));
@@ -97,7 +97,7 @@ export class Spellings {
     return entry;
   }
 
-  /** Takes an entry over from another table. */
+  /** Copies an entry from another table. */
   insertFrom(other: Spellings, from: Entry): Entry {
     const shape = other.#words[from + SHAPE]!;
     const nameWords = wordsFor((shape >>> LENGTH_BITS) & LENGTH_MASK);
@@ -177,18 +177,18 @@ function wordsFor(bytes: number): number {
   return (bytes + 3) >>> 2;
 }
 
-/** Says nothing but where to look. */
+/** Returns where to look for a spelling. Different spellings may share a hash. */
 export function hashOf(spelling: Spelling): number {
   const { view } = spelling;
   let hash = hashBytes(spelling.type, view, spelling.nameStart, spelling.nameLength);
   hash = hashBytes(hash, view, spelling.dimensionsStart, spelling.dimensionsLength);
-  // The slot is taken from the low bits: let the high ones bear on them (the finalizer of MurmurHash3).
+  // The low bits choose the slot, so mix the high bits into them (the finalizer of MurmurHash3).
   hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
   return hash ^ (hash >>> 16);
 }
 
-/** A multiplication carries only upwards, so each word is followed by a rotation. */
+/** Hashes word by word. A multiplication carries only upwards, so a rotation follows each word. */
 function hashBytes(seed: number, view: DataView, start: number, length: number): number {
   let hash = seed ^ length;
   const whole = start + (length & ~3);

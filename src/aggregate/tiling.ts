@@ -1,33 +1,33 @@
-/** What shapes a window. Times in milliseconds; whole numbers. */
+/** The settings that shape a window. All times are whole milliseconds. */
 export interface WindowShape {
   readonly windowMs: number;
   readonly latenessMs: number;
   readonly maxAheadMs: number;
-  /** Per window. */
+  /** The limit of series per window. */
   readonly maxSeries: number;
 }
 
-/** Windows of one shape, from a time on (ms since 1970) until the next epoch begins. */
+/** Windows of one shape, from a time (ms since 1970) until the next epoch begins. */
 export interface Epoch extends WindowShape {
   readonly from: number;
 }
 
 /**
- * How time is cut into windows: one epoch after the other, so that settings can change without a sample being lost or
- * counted twice. Everything about a window (its bounds, its LATENESS, its MAX_AHEAD, its MAX_SERIES) is that of the
- * epoch in which it lies, so I1 reads as ever. Pure, and the same for whoever knows the same epochs (I3).
+ * How time is cut into windows: one epoch after another, so that settings can change without losing a sample or
+ * counting one twice. The epoch that contains a window decides everything about it (its bounds, its LATENESS, its
+ * MAX_AHEAD, its MAX_SERIES), so I1 holds as before. Pure, and the same for everyone who knows the same epochs (I3).
  */
 export class Tiling {
-  /** Ascending. The first one reaches back to the beginning of time. */
+  /** In ascending order. The first epoch reaches back to the beginning of time. */
   readonly epochs: readonly Epoch[];
-  /** The most of any epoch. */
+  /** The highest value of any epoch; `maxAheadMs` and `maxSeries` likewise. */
   readonly latenessMs: number;
   readonly maxAheadMs: number;
   readonly maxSeries: number;
 
-  /** Throws where an epoch begins in the middle of a window, its own or one of the epoch before. */
+  /** Throws if an epoch begins inside a window, whether its own or one of the epoch before. */
   constructor(epochs: readonly Epoch[]) {
-    if (epochs.length === 0) throw new RangeError('a tiling has at least one epoch');
+    if (epochs.length === 0) throw new RangeError('a tiling needs at least one epoch');
     for (let i = 1; i < epochs.length; i++) {
       const [before, epoch] = [epochs[i - 1]!, epochs[i]!];
       const isBoundary = epoch.from % epoch.windowMs === 0 && epoch.from % before.windowMs === 0;
@@ -40,30 +40,30 @@ export class Tiling {
     this.maxSeries = Math.max(...epochs.map(({ maxSeries }) => maxSeries));
   }
 
-  /** The same shape for all time. */
+  /** Returns a tiling with the same shape for all time. */
   static of({ windowMs, latenessMs, maxAheadMs, maxSeries }: WindowShape): Tiling {
     return new Tiling([{ from: Number.NEGATIVE_INFINITY, windowMs, latenessMs, maxAheadMs, maxSeries }]);
   }
 
-  /** That of the window which holds `time`. */
+  /** Returns the epoch of the window that holds `time`. */
   epochAt(time: number): Epoch {
     const { epochs } = this;
     for (let i = epochs.length - 1; i > 0; i--) if (time >= epochs[i]!.from) return epochs[i]!;
     return epochs[0]!;
   }
 
-  /** Start of the window that holds `time`. */
+  /** Returns the start of the window that holds `time`. */
   startOf(time: number): number {
     return floorTo(time, this.epochAt(time).windowMs);
   }
 
-  /** End of the window that holds `time`. */
+  /** Returns the end of the window that holds `time`. */
   endOf(time: number): number {
     const { windowMs } = this.epochAt(time);
     return floorTo(time, windowMs) + windowMs;
   }
 
-  /** I2: the end of the last of the windows that are complete, and all before them, at this stream time. */
+  /** Returns the time before which all windows are complete at this stream time (I2). */
   completeBefore(streamTime: number): number {
     const { epochs } = this;
     for (let i = 0; ; i++) {
@@ -74,7 +74,7 @@ export class Tiling {
     }
   }
 
-  /** How many windows [from, to) holds; parts of windows count in proportion. */
+  /** Returns how many windows [from, to) holds. Parts of windows count in proportion. */
   windowsBetween(from: number, to: number): number {
     const { epochs } = this;
     let windows = 0;

@@ -6,9 +6,9 @@ import { Sketch } from './sketch.ts';
 import type { Epoch } from './tiling.ts';
 
 /**
- * The numbers of a window are rows in one Float64Array, in the order of the series' first appearance. A row holds the
+ * The numbers of a window are rows in one Float64Array, in the order in which the series first appear. A row holds the
  * fields of its type in the order of `FIELDS`, so closing a window seldom copies them. While a window is open, a
- * gauge's row has the event time of `last` after them, and a timer's row has the number of its sketch in the place of
+ * gauge's row also has the event time of `last` at its end, and a timer's row has the number of its sketch instead of
  * p50.
  */
 const ROW_LENGTHS = [FIELDS.counter.length, FIELDS.gauge.length + 1, FIELDS.timer.length] as const;
@@ -20,10 +20,10 @@ const LAST = 4;
 const LAST_TIME = 5;
 const P50 = 4;
 
-/** Samples of which `prefetch` is told at a time, at most. */
+/** The most samples of one call of `prefetch`. */
 const MAX_PREFETCHED = 256;
 
-/** A row's offset in the values. Offset 0 is not used: it says that a series has no row. */
+/** A row's offset in the values. Offset 0 means that a series has no row. */
 type Row = number;
 const NO_ROW = 0;
 
@@ -32,27 +32,27 @@ export class OpenWindow {
   readonly start: number;
   readonly end: number;
   readonly epoch: Epoch;
-  /** I2: the stream time from which on it takes nothing more. */
+  /** The stream time at which it is complete and takes no more samples (I2). */
   readonly completeAt: number;
-  /** Series that count towards the limit, and overflow series. */
+  /** How many ordinary series it has, which count towards the limit, and how many overflow series. */
   ordinary = 0;
   overflow = 0;
   #values: Float64Array;
   #used = 1;
-  /** By series number. */
+  /** By series number: its row. */
   #rowOf: Int32Array;
-  /** By point, in the order of first appearance: the number of its series, and its row. */
+  /** By point, in order of first appearance: the number of its series, and its row. */
   #numbers: Int32Array;
   #rows: Int32Array;
   #size = 0;
-  /** Of no meaning: what is read must be used, or it is not read. */
+  /** Has no meaning. It uses what `prefetch` reads, so that the compiler does not drop the reads. */
   #touched = 0;
   readonly #prefetched = new Int32Array(MAX_PREFETCHED);
   readonly #sketches: Sketch[] = [];
-  /** By sketch. */
+  /** By sketch: its row. */
   readonly #sketchRows: Row[] = [];
 
-  /** `sizes`: those of a window before, so that arrays seldom have to grow. */
+  /** `sizes`: those of an earlier window, so that arrays seldom have to grow. */
   constructor(start: number, epoch: Epoch, sizes: WindowSizes) {
     this.start = start;
     this.end = start + epoch.windowMs;
@@ -77,7 +77,7 @@ export class OpenWindow {
     return series < this.#rowOf.length ? this.#rowOf[series]! : NO_ROW;
   }
 
-  /** Reads what `rowOf` and `add` will, for many series at once, so that the waits for memory overlap. */
+  /** Reads what `rowOf` and `add` will read, for many series at once, so that the waits for memory overlap. */
   prefetch(series: Int32Array, count: number): void {
     const rowOf = this.#rowOf;
     const values = this.#values;
@@ -137,14 +137,14 @@ export class OpenWindow {
     }
   }
 
-  /** The window takes no sample afterwards: its arrays are the closed one's now. */
+  /** Closes the window. It must take no sample afterwards, because the closed window owns its arrays. */
   close(table: SeriesTable, instance: string): ClosedWindow {
     const values = this.#values;
     for (let i = 0; i < this.#sketches.length; i++) {
       const row = this.#sketchRows[i]!;
       const sketch = this.#sketches[i]!;
       sketch.quantiles(values[row + COUNT]!, values[row + MIN]!, values[row + MAX]!, values, row + P50);
-      // Weights need not be whole, but stores hold whole counts: rounded once, when all are added.
+      // Weights need not be whole, but stores hold whole counts, so round once, after adding all.
       values[row + COUNT] = Math.round(values[row + COUNT]!);
     }
     const size = this.#size;
@@ -159,7 +159,7 @@ export class OpenWindow {
       records: table.records,
       refs,
       rows,
-      // A large array made for a large window before would live on behind a small one.
+      // Copy a small window out of a large array: otherwise, it would keep the memory of a large earlier window.
       values:
         2 * this.#used < values.length
           ? sharedValues(this.#used, values.subarray(0, this.#used))
@@ -178,7 +178,7 @@ export interface WindowColumns {
   readonly start: number;
   readonly windowMs: number;
   readonly instance: string;
-  /** By point, in the order of first appearance in the stream: the reference of its series in the records. */
+  /** By point, in order of first appearance in the stream: the reference of its series in the records. */
   readonly refs: Uint32Array;
   readonly records: SeriesRecords;
   /** By point: where its row begins in `values`. A row holds the fields of `FIELDS[type]`, in that order. */
@@ -186,7 +186,7 @@ export interface WindowColumns {
   readonly values: Float64Array;
 }
 
-/** A window that is complete. Nobody changes it any more: the lanes share it. */
+/** A window that no longer changes. The lanes share it. */
 export class ClosedWindow implements WindowColumns {
   readonly start: number;
   readonly windowMs: number;
@@ -206,12 +206,12 @@ export class ClosedWindow implements WindowColumns {
     this.values = columns.values;
   }
 
-  /** How many points it has. */
+  /** How many points the window has. */
   get size(): number {
     return this.refs.length;
   }
 
-  /** Characters of its series' name and dimensions. */
+  /** Returns the length in characters of the name and the dimensions of the point's series. */
   textSizeOf(index: number): number {
     return this.records.sizeOf(this.refs[index]!);
   }
@@ -220,7 +220,7 @@ export class ClosedWindow implements WindowColumns {
     return this.records.nameOf(this.refs[index]!);
   }
 
-  /** Index in METRIC_TYPES. */
+  /** Returns the point's type as an index in METRIC_TYPES. */
   typeOf(index: number): number {
     return this.records.typeOf(this.refs[index]!);
   }
@@ -269,7 +269,7 @@ function grown(array: Int32Array, needed: number): Int32Array {
   return longer;
 }
 
-/** Memory that all threads see: what is handed to a lane's thread is not copied. */
+/** Allocates memory that all threads share, so that handing a window to a lane's thread copies nothing. */
 function shared(length: number, bytes: number): SharedArrayBuffer {
   return new SharedArrayBuffer(length * bytes);
 }

@@ -4,9 +4,9 @@ import { setTimeout } from 'node:timers/promises';
 export interface Clock {
   /** Milliseconds since 1970. */
   now(): number;
-  /** Resolves after `ms`, or at once when the signal aborts: never rejects, the caller looks at its signal. */
+  /** Resolves after `ms`, or at once when the signal aborts. Never rejects: the caller checks its signal. */
   sleep(ms: number, signal: AbortSignal): Promise<void>;
-  /** In [0, 1). */
+  /** Returns a number in [0, 1). */
   random(): number;
 }
 
@@ -22,14 +22,14 @@ const BACKOFF_BASE_MS = 100;
 export const BACKOFF_CAP_MS = 30_000;
 
 /**
- * How long to wait before attempt number `attempt` (from 1): exponential with full jitter (Brooker, "Exponential
- * Backoff And Jitter", 2015), so that lanes that failed together do not come back together.
+ * Returns how long to wait before attempt number `attempt` (from 1): exponential with full jitter (Brooker,
+ * "Exponential Backoff And Jitter", 2015), so that lanes that failed together do not all retry together.
  */
 export function backoffMs(attempt: number, random: number): number {
   return Math.round(random * Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** Math.min(attempt, 20)));
 }
 
-/** Lets one task sleep until another has something for it. A notification without a waiter is kept, once. */
+/** Lets one task sleep until another has something for it. A ring that nobody waits for is kept, once. */
 export class Bell {
   #pending = false;
   #waiters: (() => void)[] = [];
@@ -41,7 +41,7 @@ export class Bell {
     for (const wake of waiters) wake();
   }
 
-  /** Resolves at the next ring (or the one kept), or when the signal aborts. */
+  /** Resolves at the next ring (at once if one was kept), or when the signal aborts. */
   async wait(signal: AbortSignal): Promise<void> {
     if (this.#pending || signal.aborted) {
       this.#pending = false;

@@ -1,10 +1,10 @@
-/** Names that were meant otherwise: what is nearest to a text that nobody knows. */
+/** Misspelled names: the known name that is nearest to an unknown one. */
 
-/** Edits, as a part of the longer text, up to which two names count as the same one misspelt. */
+/** The most edits, as a share of the longer text, for which one name counts as a misspelling of the other. */
 const MAX_SHARE = 0.4;
 const MAX_EDITS = 3;
 
-/** The candidate that is least edits away; undefined where none is near. */
+/** Returns the candidate that is the fewest edits away; undefined if none is near. */
 export function nearest(text: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;
   let fewest = MAX_EDITS + 1;
@@ -18,7 +18,7 @@ export function nearest(text: string, candidates: Iterable<string>): string | un
   return best;
 }
 
-/** Characters to insert, delete, replace or swap with their neighbour (optimal string alignment). */
+/** Returns how many characters to insert, delete, replace or swap with a neighbor (optimal string alignment). */
 export function edits(a: string, b: string): number {
   const rows = [Array.from({ length: b.length + 1 }, (_, j) => j)];
   for (let i = 1; i <= a.length; i++) {

@@ -1,4 +1,4 @@
-/** HTTP to services of ours on any port: `fetch` refuses some that HTTP_PORT may name, such as 6000 and 10080. */
+/** HTTP to our own service on any port: `fetch` refuses some that HTTP_PORT may name, such as 6000 and 10080. */
 import http, { type IncomingMessage, type RequestOptions } from 'node:http';
 import https from 'node:https';
 import { text } from 'node:stream/consumers';
@@ -15,7 +15,7 @@ export interface HttpText {
   readonly text: string;
 }
 
-/** Resolves to the answer, its body not read yet; rejects where there is none. Redirects are answers like any other. */
+/** Resolves to the answer, its body unread; rejects if there is no answer. Redirects are answers like any other. */
 export function openRequest(
   url: string | URL,
   options: RequestOptions,
@@ -25,14 +25,15 @@ export function openRequest(
   const { request } = new URL(url).protocol === 'https:' ? https : http;
   const outgoing = request(url, options);
   outgoing.on('response', resolve);
-  // Once there is an answer, an error shows in its body.
+  // Once there is an answer, reading its body reports the error.
   outgoing.on('error', reject);
   outgoing.end(body);
   return promise;
 }
 
 /**
- * Redirects are answers like any other. Rejects where there is no answer: with the signal's reason where that aborts.
+ * Resolves to the answer. Redirects are answers like any other. Rejects if there is no answer: with the signal's
+ * reason if the signal aborts.
  */
 export async function ask(
   url: string,

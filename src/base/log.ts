@@ -2,7 +2,7 @@ import { destination, pino } from 'pino';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
-/** JSON lines. What is logged never holds a secret: errors of bus and sinks are made so. */
+/** JSON lines. They never hold a secret: the errors of the bus and of the sinks are built without any. */
 export interface Log {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;
@@ -12,7 +12,7 @@ export interface Log {
 
 const STDERR = 2;
 
-/** Synchronous, so that the last line before an exit is there. */
+/** Creates a log on stderr. It is synchronous, so that the last line before an exit is not lost. */
 export function createLog(level: LogLevel): Log {
   return pino(
     {
@@ -25,7 +25,7 @@ export function createLog(level: LogLevel): Log {
   );
 }
 
-/** Lets one line through per key and interval, and tells with the next how many it held back. */
+/** Lets one line through per key and interval, and says with the next line how many it held back. */
 export class Quiet {
   readonly #intervalMs: number;
   readonly #keys = new Map<string, { until: number; held: number }>();
@@ -34,10 +34,10 @@ export class Quiet {
     this.#intervalMs = intervalMs;
   }
 
-  /** Undefined: say nothing. Otherwise how many lines of the key were held back since the last one. */
+  /** Returns undefined to hold the line back; otherwise how many lines of the key were held back since the last one. */
   admit(key: string, now: number): number | undefined {
     const known = this.#keys.get(key);
-    // Until later than that: the clock was set back since, and silence is not to last as long.
+    // If `until` is further away than one interval, the clock was set back: silence must not last that long.
     if (known && now < known.until && known.until - now <= this.#intervalMs) {
       known.held += 1;
       return undefined;

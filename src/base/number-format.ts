@@ -1,6 +1,6 @@
 /** Numbers as people read them. */
 const BYTE_UNITS = ['B', 'KB', 'MB', 'GB', 'TB'] as const;
-/** Below, a whole number would hide too much. */
+/** Below this, a whole number would hide too much. */
 const WHOLE_FROM = 100;
 export const NO_VALUE = '–';
 
@@ -32,7 +32,7 @@ export function dollars(value: number): string {
   return `${value.toLocaleString('en', { minimumFractionDigits: 2, maximumFractionDigits: 2 })} USD`;
 }
 
-/** `3 timeout, 1 connection`, the greatest first; empty where all are 0. */
+/** Returns text such as `3 timeout, 1 connection`, the greatest first; empty if all are 0. */
 export function byReason(counts: Readonly<Record<string, number>>): string {
   const present = Object.entries(counts).filter(([, count]) => count > 0);
   present.sort(([, a], [, b]) => b - a);

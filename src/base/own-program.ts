@@ -1,6 +1,6 @@
-/** Where this program itself is: for processes of its own. */
+/** Where this program is, so that it can start itself as another process. */
 import { extname } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** The sources where they run as they are, the build where they were compiled. */
+/** `main.ts` if the sources run directly, `main.js` if they were compiled. */
 export const MAIN = fileURLToPath(new URL(`../main${extname(import.meta.url)}`, import.meta.url));

@@ -1,10 +1,11 @@
-/** Child processes that do not outlive this one. */
+/** Child processes that do not outlive this process. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
 
 /**
- * Becomes the program, and leaves a watcher behind that holds the other end of our pipe: when that ends, whatever ended
- * us, the watcher ends the program and removes its data. A word from us means that the program has ended first.
+ * Starts a watcher that holds the other end of our pipe, then becomes the program. When the pipe closes, however this
+ * process ended, the watcher ends the program and removes its data. If we write to the pipe first, the program has
+ * already ended and the watcher only exits.
  */
 const RUN_WHILE_FD_3_IS_OPEN = `
 signal=$1; folder=$2; shift 2
@@ -24,23 +25,23 @@ export interface TiedOptions {
   readonly env?: NodeJS.ProcessEnv;
   readonly uid?: number;
   readonly gid?: number;
-  /** What ends the program when we end. */
+  /** The signal that ends the program when this process ends. */
   readonly signal?: 'TERM' | 'QUIT' | 'KILL';
-  /** Removed after the program's end when we end first. */
+  /** Removed after the program ends, if this process ended first. */
   readonly folder?: string;
 }
 
-/** Starts a program that does not outlive this process, whatever ends it, SIGKILL included. */
+/** Starts a program that does not outlive this process, however this process ends, even by SIGKILL. */
 export function spawnTied(command: string, args: readonly string[], options: TiedOptions = {}): ChildProcess {
   const { signal = 'TERM', folder = '', ...rest } = options;
   const child = spawn('sh', ['-c', RUN_WHILE_FD_3_IS_OPEN, 'sh', signal, folder, command, ...args], {
     stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
-    // A terminal's Ctrl-C is for us alone: we decide what ends, and when.
+    // A terminal's Ctrl-C must reach only this process, which decides what ends, and when.
     detached: true,
     ...rest,
   });
-  // The watcher has nothing left to watch: it must not end whatever gets the same number next, and the data may be
-  // wanted again.
+  // The watcher has nothing left to watch. It must not end the next process that gets the same id, nor remove data that
+  // may be needed again.
   const pipe = child.stdio[3] as Socket | undefined;
   child.once('exit', () => pipe?.end('ended'));
   pipe?.resume();

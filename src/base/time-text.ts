@@ -1,25 +1,25 @@
-/** Times as settings and options take them. */
+/** Times as text, in settings and options. */
 
-/** Where a pipeline or a sink without a checkpoint begins. */
+/** Where a pipeline or a sink begins if it has no checkpoint. */
 export type StartSetting =
   | { readonly kind: 'now' }
   | { readonly kind: 'earliest' }
   | { readonly kind: 'at'; readonly ms: number };
 
-/** RFC 3339 to milliseconds since 1970; undefined where it is none. */
+/** Converts RFC 3339 to milliseconds since 1970; returns undefined for any other text. */
 export function parseTime(text: string): number | undefined {
   const isTime = /^\d{4}-\d\d-\d\d[Tt]([01]\d|2[0-3]):\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$/.test(text);
   const ms = Date.parse(text);
   return isTime && isDay(text.slice(0, 'yyyy-mm-dd'.length)) && Number.isFinite(ms) ? ms : undefined;
 }
 
-/** `Date` takes 30 February for 2 March. */
+/** Whether the day exists: `Date` reads 30 February as 2 March. */
 function isDay(text: string): boolean {
   const ms = Date.parse(text);
   return Number.isFinite(ms) && new Date(ms).toISOString().startsWith(text);
 }
 
-/** Undefined where the text is none of `now`, `earliest` and a time. */
+/** Returns undefined if the text is neither `now` nor `earliest` nor a time. */
 export function parseStart(text: string): StartSetting | undefined {
   if (text === 'now' || text === 'earliest') return { kind: text };
   const ms = parseTime(text);

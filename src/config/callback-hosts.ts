@@ -1,9 +1,9 @@
-/** Where callbacks may go. Pure. */
+/** The hosts to which callbacks may go. Pure. */
 
-/** Origins as URLs have them: scheme, host and port, the scheme's own port left out. */
+/** Origins as in a URL: scheme, host and port, without the scheme's default port. */
 export type CallbackHosts = ReadonlySet<string>;
 
-/** `host`, `host:port`, or `http://host[:port]` for one that is spoken to without TLS; undefined where one is none. */
+/** Parses `host`, `host:port`, or `http://host[:port]` for a host without TLS; undefined if any of them is invalid. */
 export function parseCallbackHosts(list: string): CallbackHosts | undefined {
   const origins = list.split(',').map((text) => originOf(text.trim()));
   return origins.includes(undefined) ? undefined : new Set(origins as string[]);

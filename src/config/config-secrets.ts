@@ -1,4 +1,4 @@
-/** The secrets that the process knows of. */
+/** The secrets that the process holds. */
 
 import { readFileSync } from 'node:fs';
 import { foreignSecrets, secretsIn } from '../settings/secrets.ts';

@@ -1,4 +1,4 @@
-/** The environment -> one frozen, typed Config. Every error is reported at once; the README's table comes from here. */
+/** Turns the environment into one frozen, typed Config. Reports all errors at once. */
 
 import type { WindowShape } from '../aggregate/tiling.ts';
 import {
@@ -12,19 +12,19 @@ import { CORE_SETTINGS, type CoreConfig } from './core-settings.ts';
 import { unknownVariables } from './misspelled.ts';
 import { loadSinks, type SinkConfig } from './sink-config.ts';
 
-/** What sysexits.h calls EX_CONFIG. */
+/** EX_CONFIG of sysexits.h. */
 export const EXIT_CONFIG = 78;
 
 export interface Config {
   readonly core: CoreConfig;
   readonly sinks: readonly SinkConfig[];
-  /** Every variable as resolved, masked: what `config` prints. */
+  /** Every variable as resolved and masked, for `config` to print. */
   readonly resolved: readonly ResolvedSetting[];
-  /** What is odd and yet no error, a sentence each: variables that look like ours and that nothing reads. */
+  /** What is odd but not an error, a sentence each: variables that look like ours but that nothing reads. */
   readonly warnings: readonly string[];
 }
 
-/** All that is wrong with the environment; the message lists it, a line each. */
+/** Everything that is wrong with the environment. The message lists one error a line. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   readonly errors: readonly SettingError[];
@@ -57,7 +57,7 @@ export async function loadConfig(env: Environment): Promise<Config> {
   return Object.freeze({ core: Object.freeze(core), sinks: Object.freeze(sinks), resolved, warnings });
 }
 
-/** What spans several variables. */
+/** Checks what spans several variables. */
 function checkCore(core: CoreConfig, errors: SettingError[]): void {
   const ways = {
     NATS_USER: core.natsUser,
@@ -70,28 +70,28 @@ function checkCore(core: CoreConfig, errors: SettingError[]): void {
     const names = given.map(([name]) => name);
     errors.push({
       variable: names.join(', '),
-      expected: 'one way to sign in',
+      expected: 'only one way to sign in',
       got: `${names.length} of them`,
     });
   }
   if (core.natsPassword !== undefined && core.natsUser === undefined) {
-    errors.push({ variable: 'NATS_USER', expected: 'the user of NATS_PASSWORD', got: undefined });
+    errors.push({ variable: 'NATS_USER', expected: 'the user to go with NATS_PASSWORD', got: undefined });
   }
   if ((core.natsTlsCertFile === undefined) !== (core.natsTlsKeyFile === undefined)) {
     const missing = core.natsTlsCertFile === undefined ? 'NATS_TLS_CERT_FILE' : 'NATS_TLS_KEY_FILE';
     errors.push({ variable: missing, expected: 'a certificate and its key together', got: undefined });
   }
   if (core.metricsQueueGroup !== undefined && core.metricsSource === 'jetstream') {
-    const expected = 'METRICS_SOURCE=core beside it (in jetstream mode, SLICE shares the load)';
+    const expected = 'METRICS_SOURCE=core as well (in jetstream mode, SLICE shares the load)';
     errors.push({ variable: 'METRICS_QUEUE_GROUP', expected, got: core.metricsQueueGroup });
   }
   if (core.slice !== undefined && core.slice.of > 1 && core.metricsSource === 'core') {
-    const expected = 'METRICS_SOURCE=jetstream beside it (in core mode, METRICS_QUEUE_GROUP shares the load)';
+    const expected = 'METRICS_SOURCE=jetstream as well (in core mode, METRICS_QUEUE_GROUP shares the load)';
     errors.push({ variable: 'SLICE', expected, got: `${core.slice.index}/${core.slice.of}` });
   }
 }
 
-/** What `config --json` prints: every variable as resolved, secrets masked, and the sinks that are on. */
+/** Returns what `config --json` prints: every variable as resolved, with secrets masked, and the enabled sinks. */
 export function describeConfig({ resolved, sinks }: Config): {
   readonly settings: Readonly<Record<string, string>>;
   readonly sinks: readonly string[];
@@ -100,7 +100,7 @@ export function describeConfig({ resolved, sinks }: Config): {
   return { settings, sinks: sinks.map(({ id }) => id) };
 }
 
-/** What shapes the windows. */
+/** Returns the settings that shape the windows. */
 export function windowShape({ core }: Config): WindowShape {
   return {
     windowMs: core.window,

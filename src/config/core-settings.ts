@@ -1,4 +1,4 @@
-/** The settings of the service: every one that is not a sink's. */
+/** The settings of the service, except those of the sinks. */
 
 import { parseStart } from '../base/time-text.ts';
 import { FORMATS } from '../decode/formats.ts';
@@ -18,69 +18,75 @@ const MAX_WINDOW_MS = 86_400_000;
 
 const MAX_SLICES = 1024;
 
-const begin = { meaning: 'where a pipeline with no checkpoint begins', default: 'now' } as const;
-
-/** Every setting that is not a sink's. */
+const begin = { meaning: 'where a pipeline begins if it has no checkpoint', default: 'now' } as const;
 export const CORE_SETTINGS = {
   natsUrl: setting.custom(
     parseServers,
-    'NATS servers, comma separated, such as nats://host:4222, with %25 for a % in a password',
-    { meaning: 'servers, comma separated', default: 'nats://127.0.0.1:4222' },
+    'NATS servers, comma-separated, such as nats://host:4222, with %25 for a % in a password',
+    { meaning: 'NATS servers, comma-separated', default: 'nats://127.0.0.1:4222' },
     (text) =>
       text
         .split(',')
         .map((url) => maskUrl(withScheme(url.trim())) ?? '***')
         .join(','),
   ),
-  natsUser: setting.text({ meaning: 'user to sign in with' }),
-  natsPassword: setting.secret({ meaning: 'its password' }),
+  natsUser: setting.text({ meaning: 'user to sign in as' }),
+  natsPassword: setting.secret({ meaning: 'password of that user' }),
   natsToken: setting.secret({ meaning: 'token to sign in with' }),
   natsCredsFile: setting.text({
-    meaning: 'file with a user JWT and its seed (decentralised authentication)',
+    meaning: 'file with a user JWT and its seed (decentralized authentication)',
   }),
   natsNkeySeedFile: setting.text({ meaning: 'file with an NKey seed' }),
   natsInboxPrefix: setting.custom(parseInboxPrefix, 'a subject without wildcards', {
     meaning:
-      'what the subjects begin with on which this user gets answers; one of its own keeps others from hearing them',
+      'how the subjects on which this user gets answers begin; with a prefix of its own, no other user can read them',
     default: '_INBOX.fanout',
   }),
-  natsTlsCaFile: setting.text({ meaning: 'certificates that the server must be signed by; switches TLS on' }),
-  natsTlsCertFile: setting.text({ meaning: 'client certificate (mutual TLS)' }),
-  natsTlsKeyFile: setting.text({ meaning: 'its private key' }),
+  natsTlsCaFile: setting.text({
+    meaning: "file with the certificate authorities that may sign the server's certificate; turns TLS on",
+  }),
+  natsTlsCertFile: setting.text({ meaning: 'file with the client certificate (mutual TLS)' }),
+  natsTlsKeyFile: setting.text({ meaning: 'file with the private key of that certificate' }),
   metricsSource: setting.choice(['jetstream', 'core'], {
-    meaning: 'jetstream: exactly the true counts; core: plain NATS, at most once',
+    meaning: 'jetstream: counts are exact; core: plain NATS, each message counts at most once',
     default: 'jetstream',
   }),
-  metricsSubjects: setting.custom(parseSubjects, 'NATS subjects that do not overlap, comma separated', {
-    meaning: 'subjects, comma separated',
+  metricsSubjects: setting.custom(parseSubjects, 'comma-separated NATS subjects that do not overlap', {
+    meaning: 'subjects to read, comma-separated',
     default: 'metrics,metrics.>',
   }),
   metricsStream: setting.custom(parseToken, 'a stream name: letters, digits, - and _', {
-    meaning: 'the stream; made if it is missing, never changed if it exists',
+    meaning: 'the stream; created if it is missing, never changed if it exists',
     default: 'METRICS',
   }),
-  metricsStreamMaxAge: setting.duration({ meaning: 'age limit of a stream that we make', default: '24h' }),
-  metricsStreamMaxBytes: setting.bytes({ meaning: 'byte limit of a stream that we make', default: '8GiB' }),
+  metricsStreamMaxAge: setting.duration({
+    meaning: 'age limit of the stream, if we create it',
+    default: '24h',
+  }),
+  metricsStreamMaxBytes: setting.bytes({
+    meaning: 'size limit of the stream, if we create it',
+    default: '8GiB',
+  }),
   metricsStart: setting.custom(parseStart, 'now, earliest or an RFC 3339 time', begin),
   metricsFormat: setting.choice(FORMATS, {
     meaning:
-      'what messages are in: json, the format of nats_metrics; influx, line protocol; statsd, with the tags of DogStatsD; auto tells by how each begins',
+      'format of the messages. json: that of nats_metrics; influx: line protocol; statsd: with the tags of DogStatsD; auto: detected from the beginning of each message',
     default: 'auto',
   }),
   metricsCounters: setting.list({
     meaning:
-      'line protocol: which series are counters, by name, * standing for any text and ? for one character; all others are gauges',
+      'for line protocol: the names of the series that are counters (* matches any text, ? one character); all others are gauges',
   }),
   metricsReceive: setting.choice(['frames', 'plain'], {
     meaning:
-      'frames: takes messages from the connection before the client makes objects of them, at half the cost; plain: by the client alone',
+      'frames: takes messages from the connection before the NATS client makes objects of them, at half the cost; plain: takes them from the client',
     default: 'frames',
   }),
   metricsQueueGroup: setting.custom(parseToken, 'a queue group name', {
-    meaning: 'core mode: instances of one group share the load',
+    meaning: 'for core mode: instances of one group share the load',
   }),
   pipeline: setting.custom(parseToken, 'a name: letters, digits, - and _', {
-    meaning: 'names the checkpoints',
+    meaning: 'name of the pipeline, and so of its checkpoints',
     default: 'default',
   }),
   window: setting.custom(parseWindow, 'a duration from 100ms to 24h', {
@@ -88,73 +94,80 @@ export const CORE_SETTINGS = {
     default: '10s',
   }),
   lateness: setting.duration({
-    meaning: "how long after a window's end samples with a time in it still go into it",
+    meaning: 'how long after its end a window still takes samples that belong in it',
     default: '2s',
   }),
   maxAhead: setting.duration({ meaning: "how far a sample's time may be ahead of the bus", default: '1s' }),
   idleSlack: setting.duration({
-    meaning: "with no message pending, how far behind the server's clock windows close",
+    meaning: "how far behind the server's clock windows close when no message is pending",
     default: '500ms',
   }),
   maxSeries: setting.integer(1, 50_000_000, {
-    meaning: "per window; series past it are folded into their name's overflow series",
+    meaning: 'series per window; each further series is folded into the overflow series of its name',
     default: '1000000',
   }),
   changeDelay: setting.timeout({
     meaning:
-      'a new WINDOW, LATENESS, MAX_AHEAD or MAX_SERIES begins so long after it was announced to the other instances; with the checkpoints out of reach for as long, windows wait',
+      'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD or MAX_SERIES takes effect; if the checkpoints are out of reach for this long, windows wait',
     default: '2m',
   }),
   maxMessageBytes: setting.bytes({ meaning: 'larger messages are rejected', default: '1MiB' }),
-  slice: setting.custom(parseSlice, 'which time slice of how many, such as 0/1 or 2/3', {
-    meaning: 'which time slice of how many',
+  slice: setting.custom(parseSlice, 'a time slice and how many there are, such as 0/1 or 2/3', {
+    meaning: 'the time slice of this instance, and how many slices there are',
     default: '0/1',
   }),
-  httpHost: setting.text({ meaning: 'address of health, Prometheus and status', default: '0.0.0.0' }),
-  httpPort: setting.integer(0, 65_535, { meaning: 'its port; 0 takes a free one', default: '9464' }),
+  httpHost: setting.text({
+    meaning: 'address on which health, Prometheus metrics and status are served',
+    default: '0.0.0.0',
+  }),
+  httpPort: setting.integer(0, 65_535, {
+    meaning: 'port of that address; 0 takes a free one',
+    default: '9464',
+  }),
   probeInterval: setting.interval({
-    meaning: 'how often each store is asked two questions and for its size, to compare them; 0s never',
+    meaning: 'how often each store is asked two questions and its size, to compare the stores; 0s: never',
     default: '30s',
   }),
   logLevel: setting.choice(['debug', 'info', 'warn', 'error'], {
-    meaning: 'JSON lines on stderr',
+    meaning: 'lowest level to log; the log is JSON lines on stderr',
     default: 'info',
   }),
   stopTimeout: setting.timeout({ meaning: 'how long a graceful stop waits for the sinks', default: '10s' }),
   verifyShare: setting.custom(parseShare, 'a share from 0 to 1', {
-    meaning:
-      'of the confirmed windows, the part that is read back from each store and compared with what was written',
+    meaning: 'share of the confirmed windows to read back from each store and compare with what was written',
     default: '0.1',
   }),
   verifyDelay: setting.timeout({
-    meaning: 'from the confirmation of a window until it is read back',
+    meaning: 'how long after its confirmation a window is read back',
     default: '30s',
   }),
   verifyReplayShare: setting.custom(parseShare, 'a share from 0 to 1', {
-    meaning:
-      'of the confirmed windows, the part that is also computed again from the stream; at most VERIFY_SHARE',
+    meaning: 'share of the confirmed windows to also compute again from the stream; at most VERIFY_SHARE',
     default: '0.01',
   }),
   fanoutRejected: setting.boolean({
-    meaning: 'true publishes points that a store refused for good on fanout.rejected.<sink>',
+    meaning: 'true: publishes points that a store refused for good on fanout.rejected.<sink>',
     default: 'false',
   }),
   controlEnabled: setting.boolean({
     meaning:
-      'false: no control over the bus, nor over HTTP; else whoever may publish on fanout.control.> controls the service',
+      'false: nobody can control the service over the bus or over HTTP; true: anyone who may publish on fanout.control.> controls it',
     default: 'true',
   }),
   controlToken: setting.secret({
-    meaning: 'lets whoever shows it control the service over HTTP; without one, only this machine itself may',
+    meaning:
+      'token that anyone must send to control the service over HTTP; without one, only this machine can',
   }),
   controlCallbackHosts: setting.custom(
     parseCallbackHosts,
-    'hosts with or without a port, comma separated, such as ci.example.com or http://10.0.0.7:8080',
-    { meaning: 'where reports of tasks may be sent: over https, unless http:// stands before the host' },
+    'comma-separated hosts, with or without a port, such as ci.example.com or http://10.0.0.7:8080',
+    {
+      meaning: 'hosts to which reports of tasks may be sent: over https, unless the host begins with http://',
+    },
   ),
-  controlCallbackSecret: setting.secret({ meaning: 'signs these reports (HMAC-SHA256)' }),
+  controlCallbackSecret: setting.secret({ meaning: 'key that signs these reports (HMAC-SHA256)' }),
   controlProfileDir: setting.text({
-    meaning: 'folder for CPU profiles and heap snapshots; without one, none are taken',
+    meaning: 'folder for CPU profiles and heap snapshots; without one, the service takes none',
   }),
 };
 

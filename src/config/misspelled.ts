@@ -1,14 +1,14 @@
-/** Variables of the environment that are most likely ours and misspelt. */
+/** Environment variables that are most likely misspellings of ours. */
 import { edits, nearest } from '../base/edit-distance.ts';
 
-/** What an orchestrator sets for a service called `metrics` or `nats` (service links): not meant for us. */
+/** Variables that an orchestrator sets for a service called `metrics` or `nats` (service links): not meant for us. */
 const SERVICE_LINK = /_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)$/;
 
 const MAX_SLIPS = 1;
 
 /**
- * Variables of the environment that are most likely ours and misspelt, a sentence each: those that begin with METRICS_,
- * and those that are one slip away from one of ours. The environment belongs to others as well, so they are no errors.
+ * Returns a sentence for each environment variable that is most likely a misspelling of ours: those that begin with
+ * METRICS_, and those one slip away from one of ours. They are not errors: other programs share the environment.
  */
 export function unknownVariables(
   env: Readonly<Record<string, string | undefined>>,
@@ -19,6 +19,6 @@ export function unknownVariables(
     const meant = nearest(name, known);
     const isNear = meant !== undefined && edits(name, meant) <= MAX_SLIPS;
     if (!isNear && !name.startsWith('METRICS_')) return [];
-    return `${name} is no setting${meant === undefined ? '' : `: did you mean ${meant}?`}`;
+    return `${name} is not a setting${meant === undefined ? '' : `: did you mean ${meant}?`}`;
   });
 }

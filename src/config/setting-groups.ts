@@ -1,4 +1,4 @@
-/** All settings that there are, in the order in which people read them. */
+/** All settings, in the order in which people read them. */
 
 import { SINKS } from '../../sinks/index.ts';
 import { type Setting, type Settings, variableName } from '../settings/setting.ts';
@@ -14,7 +14,7 @@ export async function settingGroups(): Promise<SettingGroup[]> {
   const modules = await Promise.all(Object.values(SINKS).map((load) => load()));
   const groups = [
     groupOf('The service', CORE_SETTINGS, ''),
-    groupOf('Every sink (`<ID>` names it, upper case)', SINK_SETTINGS, 'SINK_<ID>_'),
+    groupOf('Every sink (`<ID>` is its id in upper case)', SINK_SETTINGS, 'SINK_<ID>_'),
     ...modules.map((module) =>
       groupOf(
         `Sinks of kind \`${module.kind}\`: ${module.summary}`,

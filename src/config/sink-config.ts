@@ -1,4 +1,4 @@
-/** SINK_* variables -> the sinks that are on, each with the module that makes it. */
+/** Turns the SINK_* variables into the enabled sinks, each with its module. */
 
 import { isAbsolute, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -18,17 +18,17 @@ import {
 } from '../settings/setting.ts';
 import type { SinkModule } from '../sink/contract.ts';
 
-/** What every sink has, whatever its kind. */
+/** The settings of every sink, whatever its kind. */
 export const SINK_SETTINGS = {
-  enabled: setting.boolean({ meaning: 'true switches the sink on', default: 'false' }),
+  enabled: setting.boolean({ meaning: 'true: turns the sink on', default: 'false' }),
   kind: setting.text({
-    meaning: 'a kind, or the path or package of a sink module; default: the id, lower case',
+    meaning: 'kind of the sink, or the path or package of a sink module; default: the id in lower case',
   }),
   start: setting.custom(parseStart, 'now, earliest or an RFC 3339 time', {
-    meaning: 'where this sink begins with no checkpoint; default: METRICS_START',
+    meaning: 'where this sink begins if it has no checkpoint; default: METRICS_START',
   }),
-  timeout: setting.timeout({ meaning: 'per write', default: '30s' }),
-  backlog: setting.bytes({ meaning: 'memory that the lane may hold', default: '64MB' }),
+  timeout: setting.timeout({ meaning: 'time limit of one write', default: '30s' }),
+  backlog: setting.bytes({ meaning: "how much memory this sink's lane may use", default: '64MB' }),
 };
 
 export interface SinkConfig {
@@ -41,11 +41,11 @@ export interface SinkConfig {
   readonly timeoutMs: number;
   readonly backlogBytes: number;
   readonly values: Values<Settings>;
-  /** Of the module's price model; empty where it has none. */
+  /** The settings of the module's price model; empty if it has none. */
   readonly prices: Values<Settings>;
 }
 
-/** The sinks that are on; without any, the embedded one. `start`: where those begin that say nothing of it. */
+/** Loads the enabled sinks; if there are none, the embedded one. `start`: where a sink without a START begins. */
 export async function loadSinks(
   env: Environment,
   start: StartSetting,
@@ -64,7 +64,7 @@ export async function loadSinks(
   return sinks;
 }
 
-/** The ids that the environment speaks of: those with an ENABLED variable, and the kinds of the registry. */
+/** Returns the ids that the environment may use: those with an ENABLED variable, and the kinds of the registry. */
 function sinkIds(env: Environment): string[] {
   const named = Object.keys(env).flatMap(
     (variable) => /^SINK_([A-Z0-9_]+)_ENABLED$/.exec(variable)?.[1] ?? [],
@@ -72,7 +72,7 @@ function sinkIds(env: Environment): string[] {
   return [...new Set([...named, ...Object.keys(SINKS).map((kind) => kind.toUpperCase())])].sort();
 }
 
-/** Of a sink that is on, whether or not the environment names it. */
+/** The settings of an enabled sink: the embedded one is enabled although the environment does not say so. */
 const SETTINGS_WHEN_ON = { ...SINK_SETTINGS, enabled: { ...SINK_SETTINGS.enabled, default: 'true' } };
 
 async function loadSink(
@@ -111,7 +111,7 @@ async function loadSink(
   });
 }
 
-/** Without a KIND the id was to be one, and most likely it is only misspelt: no word of modules then. */
+/** Without a KIND the id must be a kind. Most likely it is only misspelled, so the error does not mention modules. */
 function noSuchKind(id: string, kind: string | undefined, failure: string): SettingError {
   const kinds = Object.keys(SINKS);
   const got = kind ?? id.toLowerCase();
@@ -125,7 +125,7 @@ function noSuchKind(id: string, kind: string | undefined, failure: string): Sett
   return { variable: `SINK_${id}_KIND`, expected, got, ...(near && { meant: near }) };
 }
 
-/** The module, or what is wrong with it. */
+/** Resolves to the module, or to a text that says what is wrong with it. */
 export async function loadModule(kind: string): Promise<SinkModule | string> {
   const known = Object.hasOwn(SINKS, kind) ? SINKS[kind] : undefined;
   if (known) return await known();
@@ -135,9 +135,9 @@ export async function loadModule(kind: string): Promise<SinkModule | string> {
     const module: unknown = loaded.default;
     if (!isSinkModule(module)) return 'its default export has no create, settings and limits';
     const { maxPoints, maxBytes, inFlight } = module.limits;
-    // Else the lane would have nobody to write, or make batches of no points for ever, and nothing else any more.
+    // With a lower limit the lane could never write, or would make empty batches forever.
     const areLimits = [maxPoints, maxBytes, inFlight].every((limit) => limit >= 1);
-    return areLimits ? module : 'its limits maxPoints, maxBytes and inFlight are not all numbers from 1 on';
+    return areLimits ? module : 'its limits maxPoints, maxBytes and inFlight must all be 1 or more';
   } catch (error) {
     return error instanceof Error ? error.message.split('\n', 1)[0]! : String(error);
   }
@@ -150,12 +150,12 @@ function isSinkModule(value: unknown): value is SinkModule {
   );
 }
 
-/** All that a module reads. */
+/** Returns all settings that a module reads. */
 export function settingsOf({ settings, price }: SinkModule): Settings {
   return { ...settings, ...price?.settings };
 }
 
-/** Every SINK_* variable must be one that some sink reads; a typing error must not pass in silence. */
+/** Checks that a sink reads every SINK_* variable, so that a typing error is not silently ignored. */
 async function checkNames(ids: readonly string[], env: Environment, errors: SettingError[]): Promise<void> {
   const longestFirst = [...ids].sort((a, b) => b.length - a.length);
   for (const variable of Object.keys(env)
@@ -188,7 +188,7 @@ async function checkNames(ids: readonly string[], env: Environment, errors: Sett
   }
 }
 
-/** Empty where the sink's module cannot be loaded. */
+/** Resolves to no variables if the sink's module cannot be loaded. */
 async function variablesOfSink(id: string, env: Environment): Promise<string[]> {
   const module = await loadModule(env[`SINK_${id}_KIND`] || id.toLowerCase());
   if (typeof module === 'string') return [];

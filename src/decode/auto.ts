@@ -11,14 +11,14 @@ export interface Decoders {
 }
 
 /**
- * Tells the format of each message by how it begins, white space aside:
+ * Detects the format of each message from how it begins, ignoring leading white space:
  *
  * - `{` or `[`: JSON;
  * - `#`: line protocol (a comment);
  * - `_e{`: StatsD (an event);
- * - otherwise by the first of these in its first line: a bar says StatsD; a space, a comma or an equals sign says line
- *   protocol if there is an equals sign in the line, as there is before every value;
- * - what is none of these is read as JSON, and rejected.
+ * - otherwise the first line decides: a bar before any space, comma or equals sign means StatsD; else an equals sign,
+ *   which stands before every value, means line protocol;
+ * - anything else is read as JSON, and rejected.
  */
 export class AutoDecoder implements Decoder {
   readonly #decoders: Decoders;
@@ -31,7 +31,7 @@ export class AutoDecoder implements Decoder {
     const { json } = this.#decoders;
     const { bytes, start, end } = message;
     const decoder = bytes[start] === OPEN_OBJECT ? json : this.#decoders[formatOf(bytes, start, end)];
-    // The others hand over at once, and nothing may overtake what came before.
+    // The other decoders hand over at once, and no sample may overtake an earlier one.
     if (decoder !== json) json.flush(handler);
     decoder.take(message, handler);
   }
@@ -41,7 +41,7 @@ export class AutoDecoder implements Decoder {
   }
 }
 
-/** What the bytes from `start` to `end` look like. */
+/** Returns the format that the bytes from `start` to `end` look like. */
 export function formatOf(bytes: Uint8Array, start: number, end: number): keyof Decoders {
   let i = start;
   while (i < end && isSpace(bytes[i]!)) i++;

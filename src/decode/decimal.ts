@@ -1,4 +1,4 @@
-/** Numbers as the text formats write them. */
+/** Numbers as the text formats spell them. */
 import { isDigit, type Scanner } from './scanner.ts';
 
 const PLUS = 0x2b;
@@ -6,25 +6,25 @@ const MINUS = 0x2d;
 const DOT = 0x2e;
 const ZERO = 0x30;
 
-/** Numbers of up to 15 digits, and powers of ten up to this one, are exact in a double, and so rounded but once. */
+/** Whole numbers of up to 15 digits, and powers of ten up to 1e15, are exact in a double: dividing rounds only once. */
 const MAX_EXACT_DIGITS = 15;
 const POWERS_OF_TEN = Float64Array.from({ length: MAX_EXACT_DIGITS + 1 }, (_, exponent) =>
   Number(`1e${exponent}`),
 );
-/** Also `1.`, `.5` and leading zeros. There is one way only to match any text, so none takes long to fail. */
+/** Also takes `1.`, `.5` and leading zeros. There is only one way to match any text, so none takes long to fail. */
 const DECIMAL = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/;
 
-/** Longer ones than 2^64 need not be looked at. */
+/** Numbers of more digits than 2^64 has are out of range anyway. */
 const INTEGER = /^([+-]?)0*(\d{1,20})$/;
 export const INT64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n } as const;
 export const UINT64 = { min: 0n, max: 2n ** 64n - 1n } as const;
 
-/** 2^63 - 1 nanoseconds. */
+/** 2^63 - 1 nanoseconds: whole milliseconds, and the rest. */
 const MAX_MS = 9_223_372_036_854;
 const MAX_REST = 775_807;
 const DIGITS_BELOW_MS = 6;
 
-/** The number that all of the bytes from `start` to `end` say, never -0; NaN if they say none. May be infinite. */
+/** Returns the number that the bytes from `start` to `end` spell, never -0; NaN if they spell none. May be infinite. */
 export function readDecimal(scanner: Scanner, start: number, end: number): number {
   const { bytes } = scanner;
   const first = digitsFrom(bytes, start);
@@ -47,7 +47,8 @@ export function readDecimal(scanner: Scanner, start: number, end: number): numbe
 }
 
 /**
- * The whole number within `bounds` that all of the bytes from `start` to `end` say, rounded to a double; NaN if none.
+ * Returns the whole number within `bounds` that the bytes from `start` to `end` spell, rounded to a double; NaN if they
+ * spell none.
  */
 export function readInteger(
   scanner: Scanner,
@@ -74,7 +75,7 @@ export function readInteger(
   return value >= bounds.min && value <= bounds.max ? Number(value) : Number.NaN;
 }
 
-/** A time in nanoseconds since 1970, in 64 bits, as whole milliseconds, rounded down; NaN if the bytes say none. */
+/** Reads nanoseconds since 1970 (64 bits). Returns whole milliseconds, rounded down; NaN if the bytes spell none. */
 export function readNanos(scanner: Scanner, start: number, end: number): number {
   const { bytes } = scanner;
   let i = digitsFrom(bytes, start);
@@ -93,7 +94,7 @@ export function readNanos(scanner: Scanner, start: number, end: number): number 
   return isNegative ? 0 - ms : ms;
 }
 
-/** Behind the sign. */
+/** Returns the position after the sign, if there is one. */
 function digitsFrom(bytes: Uint8Array, start: number): number {
   return bytes[start] === MINUS || bytes[start] === PLUS ? start + 1 : start;
 }

@@ -5,14 +5,14 @@ export const NO_TYPE = -1;
 const NO_BYTES: Uint8Array = new Uint8Array(0);
 const NO_VIEW = new DataView(NO_BYTES.buffer);
 
-/** A sample in a message, with the spelling by which the table finds its series. Decoders use these over and over. */
+/** A sample in a message, with the spelling by which the table finds its series. Decoders reuse these objects. */
 export class DecodedSample implements Sample, Spelling {
-  /** Of the whole buffer in which the message lies, from `messageStart` to `messageEnd`. */
+  /** The whole buffer that holds the message; the message goes from `messageStart` to `messageEnd`. */
   bytes = NO_BYTES;
   view = NO_VIEW;
   messageStart = 0;
   messageEnd = 0;
-  // These are always doubles to the engine, and never boxed anew.
+  // They start as NaN, so that the engine always sees doubles here and never boxes them again.
   value = Number.NaN;
   eventTime = Number.NaN;
   streamTime = Number.NaN;
@@ -24,7 +24,7 @@ export class DecodedSample implements Sample, Spelling {
   nameLength = 0;
   dimensionsStart = 0;
   dimensionsLength = 0;
-  /** Of the spelling, once all of it is known. */
+  /** Hash of the spelling, once all of it is known. */
   hash = 0;
 
   constructor() {

@@ -2,24 +2,23 @@ import type { Sample } from '../aggregate/sample.ts';
 import type { RawMessage } from './raw-message.ts';
 import type { InputRejection } from './rejection.ts';
 
-/** Takes what is in the messages, in their order. */
+/** Takes what the messages hold, in their order. */
 export interface SampleHandler {
-  /** Series whose samples are about to come, -1 among them: a chance to have their memory at hand. */
+  /** Announces the series of the next samples (-1 for an unknown one): a chance to load their memory early. */
   expect?(series: Int32Array, count: number): void;
-  /** The sample is good during the call only. */
+  /** Takes a sample, which is valid only during the call. */
   sample(sample: Sample): void;
-  /** An element of a message (of an array, a line, a field) that is no sample; the others are kept. */
+  /** Takes an element of a message (of an array, a line, a field) that is not a sample. The others are kept. */
   rejected(reason: InputRejection, message: Uint8Array): void;
-  /** A message of which nothing is kept. */
+  /** Takes a message of which nothing is kept. */
   rejectedMessage(reason: InputRejection, message: Uint8Array): void;
 }
 
 /** A wire format. */
 export interface Decoder {
   /**
-   * Takes the message. What is in it is handed over with this call or a later one, at the latest
-   * with `flush`: the bytes must stay as they are until then. Never throws, whatever the bytes (unless the handler
-   * does).
+   * Takes the message. Hands its samples over during this call or a later one, at the latest
+   * during `flush`; the bytes must not change until then. Never throws, whatever the bytes (unless the handler does).
    */
   take(message: RawMessage, handler: SampleHandler): void;
   /** Hands over all that was taken. */

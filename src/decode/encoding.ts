@@ -1,17 +1,17 @@
 /**
- * Compressed messages, by their header `Content-Encoding`. `node:zlib` does no I/O here: its synchronous functions map
- * bytes to bytes.
+ * Compressed messages, by their header `Content-Encoding`. `node:zlib` does no I/O here: its synchronous functions only
+ * turn bytes into bytes.
  */
 import { constants, gunzipSync, zstdDecompressSync } from 'node:zlib';
 import type { InputRejection } from './rejection.ts';
 
-/** What RFC 8878 asks a decoder of zstd to have room for; more only where messages may be larger. */
+/** The window size that RFC 8878 asks every zstd decoder to support. We allow more only if messages may be larger. */
 const MIN_WINDOW_LOG = 23;
 const MAX_WINDOW_LOG = 31;
-const BEHIND = Uint8Array.of(0);
+const TRAILER = Uint8Array.of(0);
 const TOO_LARGE = 'ERR_BUFFER_TOO_LARGE';
 
-/** What a message says, of no more than `maxBytes`, however much its bytes would become; or why it cannot be read. */
+/** Returns the decompressed message; a reason instead if it cannot be read or would be longer than `maxBytes`. */
 export function decompress(
   message: Uint8Array,
   encoding: string,
@@ -37,9 +37,8 @@ export function decompress(
 }
 
 /**
- * One frame: Node.js leaves out what is behind the first, and nothing may be lost without being counted. Node.js 22
- * also takes a frame that is cut off for one that is over, and then reads on: so there is a byte behind it that must
- * stay.
+ * Decompresses exactly one frame: Node.js ignores what comes after the first, but nothing may be lost uncounted.
+ * Node.js 22 also treats a truncated frame as complete, and then reads on. So we append a byte that must be left over.
  */
 function unzstd(message: Uint8Array, maxBytes: number): Uint8Array | InputRejection {
   const windowLog = Math.min(MAX_WINDOW_LOG, Math.max(MIN_WINDOW_LOG, Math.ceil(Math.log2(maxBytes))));
@@ -48,7 +47,7 @@ function unzstd(message: Uint8Array, maxBytes: number): Uint8Array | InputReject
     params: { [constants.ZSTD_d_windowLogMax]: windowLog },
     info: true,
   };
-  const { buffer, engine } = zstdDecompressSync(Buffer.concat([message, BEHIND]), options) as unknown as {
+  const { buffer, engine } = zstdDecompressSync(Buffer.concat([message, TRAILER]), options) as unknown as {
     readonly buffer: Uint8Array;
     readonly engine: { readonly bytesWritten: number };
   };

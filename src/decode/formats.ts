@@ -5,14 +5,14 @@ import { JsonDecoder } from './json.ts';
 import { LineProtocolDecoder } from './line-protocol.ts';
 import { StatsdDecoder } from './statsd.ts';
 
-/** The wire formats; `auto` tells that of each message by how it begins. */
+/** The wire formats. `auto` detects that of each message from how it begins. */
 export const FORMATS = ['auto', 'json', 'influx', 'statsd'] as const;
 export type Format = (typeof FORMATS)[number];
 
-/** What a message means depends on these. */
+/** The settings on which the meaning of a message depends. */
 export interface DecoderSettings {
   readonly metricsFormat: Format;
-  /** Globs: the names of series that are counters in line protocol. */
+  /** Globs for the names of the series that are counters in line protocol. */
   readonly metricsCounters: readonly string[] | undefined;
   readonly maxMessageBytes: number;
 }

@@ -1,7 +1,7 @@
-/** `*` stands for any text, `?` for one character. Takes no more steps than both lengths multiplied. */
+/** Whether the text matches: `*` stands for any text, `?` for one character. Takes at most |pattern| x |text| steps. */
 export function matchesGlob(pattern: string, text: string): boolean {
   let [p, t] = [0, 0];
-  // Where to go on should what follows the last `*` not match: the `*` takes one character more.
+  // Where to go back to if the part after the last `*` does not match: the `*` then takes one more character.
   let [star, taken] = [-1, 0];
   while (t < text.length) {
     if (pattern[p] === '*') {

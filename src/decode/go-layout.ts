@@ -3,7 +3,7 @@ import type { DecodedSample } from './decoded-sample.ts';
 import { ascii, CLOSE_OBJECT, FAILED, OPEN_OBJECT, QUOTE, type Scanner } from './scanner.ts';
 import type { TimestampReader } from './timestamp.ts';
 
-/** Bytes to compare, four at a time; at least four. */
+/** A text of at least four bytes, compared four bytes at a time. */
 class Literal {
   readonly length: number;
   readonly #words: Int32Array;
@@ -17,7 +17,7 @@ class Literal {
     this.#last = view.getInt32(this.length - 4);
   }
 
-  /** Whether these bytes are at `i`. */
+  /** Whether the text is at `i`. */
   isAt(scanner: Scanner, i: number): boolean {
     const { view } = scanner;
     if (i + this.length > scanner.end) return false;
@@ -42,21 +42,21 @@ const END_LENGTH = 2;
 const LONGEST_TIMESTAMP = 35;
 
 /**
- * The shortest way through a message that has the very bytes of Go's encoder around its values, which nearly all
- * have. The end of the dimensions is found from behind, where only the timestamp is, so their bytes are not looked
- * into: the caller compares them as a whole with ones known to be a complete object. With that, every byte of the
- * message is accounted for, and the result is that of the long way.
+ * The fast path for a message with exactly the bytes of Go's encoder around its values, as nearly all have. The end of
+ * the dimensions is found from the end of the message, where only the timestamp follows, so their bytes are not
+ * parsed: the caller compares them as a whole with bytes known to be a complete object. That accounts for every byte
+ * of the message, and the result is that of the slow path.
  */
 export class GoLayout {
   readonly #timestamps: TimestampReader;
-  /** Of the last message: as a rule, of the next one too. */
+  /** The length in the last message, which the next one usually shares. */
   #timestampLength = 30;
 
   constructor(timestamps: TimestampReader) {
     this.#timestamps = timestamps;
   }
 
-  /** Fills the sample, except for its series. If false, it has to be read the long way. */
+  /** Fills the sample, except for its series. Returns false if the message must take the slow path. */
   read(scanner: Scanner, sample: DecodedSample, start: number): boolean {
     const { end, bytes } = scanner;
     if (!NAME.isAt(scanner, start)) return false;
@@ -83,7 +83,7 @@ export class GoLayout {
     if (Number.isNaN(sample.eventTime)) return false;
 
     const dimensionsEnd = timestampStart - TIMESTAMP.length;
-    // No bytes at all would be found too: they stand for a message without the field.
+    // Without this check an empty range would find a series too: it stands for a message without the field.
     if (bytes[i] !== OPEN_OBJECT) return false;
     sample.dimensionsStart = i;
     sample.dimensionsLength = dimensionsEnd - i;
@@ -108,7 +108,7 @@ export class GoLayout {
     return FAILED;
   }
 
-  /** Where the timestamp begins that ends at `end`. The field, with its key, must lie behind `from`. */
+  /** Returns where the timestamp that ends at `end` begins. The field, with its key, must begin after `from`. */
   #timestamp(scanner: Scanner, from: number, end: number): number {
     const likely = end - this.#timestampLength;
     const first = from + TIMESTAMP.length;

@@ -20,7 +20,7 @@ import {
   TRUE,
 } from './scanner.ts';
 
-/** What a series may be, whatever the format. Dimensions with an empty value are absent, and so not counted. */
+/** Checks the limits of a series, the same for every format. An empty dimension counts as absent. */
 export function checkIdentity({ name, dimensions, dimensionsJson }: Identity): InputRejection | undefined {
   if (name === '' || name.includes('\0')) return 'bad_name';
   if (isLonger(name, MAX_NAME_BYTES)) return 'too_long';
@@ -32,7 +32,7 @@ export function checkIdentity({ name, dimensions, dimensionsJson }: Identity): I
   return isLonger(name + dimensionsJson, MAX_IDENTITY_BYTES) ? 'too_long' : undefined;
 }
 
-/** In UTF-8, where a code unit takes up to three bytes. */
+/** Whether the text is longer in UTF-8, in which a code unit takes up to three bytes. */
 function isLonger(text: string, maxBytes: number): boolean {
   return 3 * text.length > maxBytes && Buffer.byteLength(text) > maxBytes;
 }
@@ -67,19 +67,19 @@ export function readDimensions(scanner: Scanner, start: number, end: number): Di
   }
 }
 
-/** The text of a key that `Scanner.key` has just read, given the position after its opening quote. */
+/** Returns the text of a key that `Scanner.key` has just read. `start` is the position after its opening quote. */
 export function keyText(scanner: Scanner, start: number): string {
   const end = scanner.string(start);
   return scanner.text(start, end, scanner.escaped);
 }
 
-/** The string that a scalar just read stands for, "" meaning absent; undefined for a number too large for a double. */
+/** Returns the scalar just read as a string, "" if it is absent; undefined for a number too large for a double. */
 function valueText(scanner: Scanner, start: number, end: number): string | undefined {
   if (scanner.peek(start) === QUOTE) return scanner.text(start + 1, end - 1, scanner.escaped);
   if (scanner.spells(start, end, NULL)) return '';
   if (scanner.spells(start, end, TRUE)) return 'true';
   if (scanner.spells(start, end, FALSE)) return 'false';
-  // An integer's digits count as written, however many; but "-0" is "0".
+  // An integer keeps all of its digits as written, except that "-0" is "0".
   if (scanner.integral && scanner.number !== 0) return scanner.text(start, end, false);
   return Number.isFinite(scanner.number) ? String(scanner.number) : undefined;
 }

@@ -1,8 +1,8 @@
-/** The words of the wire format: names of fields and of types. */
+/** The words of the wire format: the names of the fields and of the types. */
 import { TYPE_CODES } from '../aggregate/sample.ts';
 import { ascii, type Scanner } from './scanner.ts';
 
-/** The fields of a sample, as bits of the set of those seen. */
+/** The fields of a sample, as bits of a set. */
 export const NAME = 1;
 export const TYPE = 2;
 export const VALUE = 4;
@@ -25,11 +25,11 @@ export const SAMPLE_MEMBERS = wordsByLength({
 });
 export const TYPES = wordsByLength(TYPE_CODES);
 
-/** The code of the word that the string just read says, if it is one of these. */
+/** Returns the code of the word that was just read; undefined if it is not one of `words`. */
 export function wordAt(scanner: Scanner, words: Words, start: number, end: number): number | undefined {
   if (scanner.escaped) {
-    const said = ascii(scanner.text(start, end, true));
-    return words[said.length]?.find(({ text }) => Buffer.compare(text, said) === 0)?.code;
+    const spelled = ascii(scanner.text(start, end, true));
+    return words[spelled.length]?.find(({ text }) => Buffer.compare(text, spelled) === 0)?.code;
   }
   const candidates = words[end - start];
   if (candidates === undefined) return undefined;

@@ -35,35 +35,35 @@ import {
 import { TimestampReader } from './timestamp.ts';
 
 /**
- * Messages whose series are looked up together: with many series, each lookup waits for memory several times, and the
- * waits of a batch overlap.
+ * How many messages have their series looked up together. With many series, each lookup waits for memory several times,
+ * and the waits of a batch overlap.
  */
 const BATCH_MESSAGES = 128;
 
 /**
- * The wire format of nats_metrics: an object, or an array of objects, per message.
+ * The wire format of nats_metrics: each message is an object or an array of objects.
  *
- * A message laid out as Go's encoder does it, of a series spelled before, is compared rather than read (`GoLayout`).
- * For all others, one pass finds the fields and, by their bytes, the series. Dimensions spelled as never before are
- * parsed strictly; after that, equal bytes are known to be good, and are not looked into again. A message that fails is
- * read a second time by `Scanner.value`, which tells broken JSON from a sample that is wrong: so a reason does not
- * depend on what the table happens to know. Where several reasons apply to an element, the one found first counts.
+ * A message in the layout of Go's encoder, of a series with a known spelling, is compared rather than parsed
+ * (`GoLayout`). For all others, one pass finds the fields and, by their bytes, the series. Dimensions with a new
+ * spelling are parsed strictly; from then on, equal bytes are known to be good and are not parsed again. A message that
+ * fails is read a second time by `Scanner.value`, which tells broken JSON from an invalid sample, so the reason does
+ * not depend on what the table happens to know. If several reasons apply to an element, the first one found counts.
  */
 export class JsonDecoder implements Decoder {
   readonly #table: SeriesTable;
   readonly #maxMessageBytes: number;
   readonly #scanner = new Scanner();
-  /** Taken and not handed over yet: the first `#size`. */
+  /** The first `#size` samples have been taken and not yet handed over. */
   readonly #batch = Array.from({ length: BATCH_MESSAGES }, () => new DecodedSample());
   #size = 0;
-  /** What is being read. */
+  /** The sample that is being read. */
   #sample = this.#batch[0]!;
-  /** Series of the batch. */
+  /** The series of the batch. */
   readonly #coming = new Int32Array(BATCH_MESSAGES);
   readonly #timestamps = new TimestampReader();
   readonly #goLayout = new GoLayout(this.#timestamps);
   #rejection: InputRejection = 'not_json';
-  /** Keys of the object that are not ours, once there are any. */
+  /** The object's keys that are not fields of ours; undefined until there is one. */
   #unknownKeys: Set<string> | undefined;
 
   constructor(table: SeriesTable, options: { readonly maxMessageBytes?: number } = {}) {
@@ -106,7 +106,7 @@ export class JsonDecoder implements Decoder {
     this.#sample = this.#batch[0]!;
   }
 
-  /** The sample that was read is one of the batch now. */
+  /** Adds the sample that was just read to the batch. */
   #enqueue(handler: SampleHandler): void {
     const sample = this.#sample;
     sample.hash = hashOf(sample);
@@ -115,7 +115,7 @@ export class JsonDecoder implements Decoder {
     else this.#sample = this.#batch[this.#size]!;
   }
 
-  /** Reads a message that is one object with a sample in it, except for its series. If false, it is something else. */
+  /** Reads a message that is one object, into a sample without its series. Returns false if it is anything else. */
   #readObject(begin: number): boolean {
     const scanner = this.#scanner;
     const start = scanner.space(begin);
@@ -124,7 +124,7 @@ export class JsonDecoder implements Decoder {
     return after !== FAILED && scanner.space(after) === scanner.end;
   }
 
-  /** A sample spelled as never before, or whose spelling was forgotten: all of its message is read strictly. */
+  /** Hands over a sample whose spelling is new, or was forgotten, after reading its whole message strictly. */
   #handOverNew(sample: DecodedSample, handler: SampleHandler): void {
     const { bytes, messageStart, messageEnd } = sample;
     this.#sample = sample;
@@ -138,11 +138,11 @@ export class JsonDecoder implements Decoder {
     handler.rejectedMessage(reason, bytes.subarray(messageStart, messageEnd));
   }
 
-  /** Takes a message that is an array, or is to be rejected: behind all that came before it. */
+  /** Takes a message that is an array, or that will be rejected, after handing over all earlier messages. */
   #takeSlowly(message: Uint8Array, handler: SampleHandler): void {
     const { streamTime, sequence } = this.#sample;
     this.flush(handler);
-    // Another one of the batch, for the same message.
+    // The flush moved on to another sample of the batch; the message is the same.
     this.#sample.streamTime = streamTime;
     this.#sample.sequence = sequence;
     const scanner = this.#scanner;
@@ -152,14 +152,14 @@ export class JsonDecoder implements Decoder {
     if (reason !== undefined) handler.rejectedMessage(reason, message);
   }
 
-  /** Why a message is rejected whole; undefined where it is an array whose elements were handed over. */
+  /** Returns why a message is rejected whole; undefined if it is an array whose elements were handed over. */
   #refusal(message: Uint8Array, handler: SampleHandler): InputRejection | undefined {
     if (message.length > this.#maxMessageBytes) return 'too_large';
     const scanner = this.#scanner;
     const start = scanner.space(message.byteOffset);
     if (start === scanner.end) return 'empty';
     if (scanner.peek(start) === OPEN_OBJECT) {
-      // With anything behind the object, the syntax is broken.
+      // If anything follows the object, the syntax is broken.
       this.#readElement(start, 0);
       return this.#brokenSyntax(start) ?? this.#rejection;
     }
@@ -201,7 +201,7 @@ export class JsonDecoder implements Decoder {
     return rejection === undefined ? after : this.#reject(rejection);
   }
 
-  /** The same, except for its series. */
+  /** Like `#element`, but without finding the series. */
   #readElement(start: number, depth: number): number {
     const scanner = this.#scanner;
     if (scanner.peek(start) !== OPEN_OBJECT) return this.#reject('not_an_object');
@@ -289,7 +289,7 @@ export class JsonDecoder implements Decoder {
     return after;
   }
 
-  /** Finds the end of the object and leaves what is in it to `#newSpelling`. */
+  /** Finds the end of the object. `#newSpelling` reads its contents. */
   #dimensions(i: number): number {
     const scanner = this.#scanner;
     const after = scanner.literal(i, NULL);
@@ -339,13 +339,13 @@ export class JsonDecoder implements Decoder {
     return Number.isNaN(sample.value) ? 'bad_value' : undefined;
   }
 
-  /** By the spelling that was read: `GoLayout` takes fields behind the dimensions for a part of them. */
+  /** Looks up the spelling that was just read: `GoLayout` may have taken later fields for part of the dimensions. */
   #findSeries(sample: DecodedSample): InputRejection | undefined {
     sample.series = this.#table.find(sample);
     return sample.series >= 0 ? undefined : this.#newSpelling(sample);
   }
 
-  /** Parses what was spelled as never before (or was forgotten), and tells the table. */
+  /** Parses a spelling that is new, or was forgotten, and adds it to the table. */
   #newSpelling(sample: DecodedSample): InputRejection | undefined {
     const scanner = this.#scanner;
     const name = scanner.text(sample.nameStart, sample.nameStart + sample.nameLength, true);

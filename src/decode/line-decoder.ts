@@ -19,17 +19,17 @@ export const BAR = 0x7c;
 const NO_MESSAGE: Uint8Array = new Uint8Array(0);
 const NOBODY: SampleHandler = { sample() {}, rejected() {}, rejectedMessage() {} };
 
-/** What a line gave: `nothing` if it is blank. */
+/** The result of reading a line: `nothing` if it is blank. */
 export type Line = 'read' | 'nothing' | 'unreadable';
 
 /**
- * What the formats have in common that are lines of text, each with samples. Samples are handed over as they are read.
- * A line that cannot be read is a rejected element; a message that has no other lines is rejected whole.
+ * The base of the formats whose messages are lines of text, each with samples. Samples are handed over as they are
+ * read. An unreadable line is a rejected element; a message that has only such lines is rejected whole.
  */
 export abstract class LineDecoder implements Decoder {
   protected readonly scanner = new Scanner();
   protected readonly sample = new DecodedSample();
-  /** Where the line that is read ends: a line feed, or the end of the message. */
+  /** Where the current line ends: at a line feed, or at the end of the message. */
   protected lineEnd = 0;
   readonly #table: SeriesTable;
   readonly #maxMessageBytes: number;
@@ -77,23 +77,23 @@ export abstract class LineDecoder implements Decoder {
     else this.#handler.rejectedMessage(unreadable > 0 ? this.#unreadable : 'empty', this.#message);
   }
 
-  /** Reads the line that begins at `start`, hands over what is in it, and sets `lineEnd`. */
+  /** Reads the line that begins at `start`, hands over its samples, and sets `lineEnd`. */
   protected abstract line(start: number): Line;
 
-  /** The series of the sample that was just read, spelled as never before; or why there is none. */
+  /** Returns the series of the sample just read, whose spelling is new; or the reason why it has none. */
   protected abstract identity(): Identity | InputRejection;
 
-  /** The type of that series. */
+  /** Returns the type of that series. */
   protected abstract typeOf(identity: Identity): number;
 
-  /** Looks for the sample's series by how it is spelled; whether it was spelled like this before. */
+  /** Looks up the sample's series by its spelling. Returns false if the spelling is new. */
   protected find(): boolean {
     const { sample } = this;
     sample.series = this.#table.find(sample);
     return sample.series >= 0;
   }
 
-  /** Hands over the sample, or says why it is none. */
+  /** Hands over the sample, or the reason why it is not one. */
   protected hand(rejection: InputRejection | undefined): void {
     if (rejection === undefined) this.#handler.sample(this.sample);
     else this.reject(rejection);
@@ -103,7 +103,7 @@ export abstract class LineDecoder implements Decoder {
     this.#handler.rejected(reason, this.#message);
   }
 
-  /** Learns a spelling that was not found. */
+  /** Adds a new spelling to the table. */
   protected learn(): InputRejection | undefined {
     const identity = this.identity();
     if (typeof identity === 'string') return identity;
@@ -114,7 +114,7 @@ export abstract class LineDecoder implements Decoder {
     return undefined;
   }
 
-  /** Undefined if the bytes are not UTF-8. */
+  /** Returns undefined if the bytes are not UTF-8. */
   protected text(start: number, end: number): string | undefined {
     try {
       return this.#strictText.decode(this.scanner.bytes.subarray(start, end));
@@ -124,7 +124,7 @@ export abstract class LineDecoder implements Decoder {
   }
 }
 
-/** Takes tags as they stand; the key of each, and its value, which may be empty. */
+/** Builds the identity from the tags: the key of each and its value, which may be empty. */
 export function identifyTags(name: string, tags: Iterable<Dimension>): Identity | InputRejection {
   const dimensions = new Map<string, string>();
   for (const [key, value] of tags) {

@@ -14,15 +14,15 @@ const LETTER_U = 0x75;
 
 const BOOLEANS = ['t', 'T', 'true', 'True', 'TRUE', 'f', 'F', 'false', 'False', 'FALSE'].map(ascii);
 const PLACES = 3;
-/** The field that gives its measurement's name to the series. */
+/** The series of this field is named by the measurement alone. */
 const VALUE = 'value';
 
-/** A backslash escapes the characters that would end what it stands in; before any other, it stands for itself. */
+/** A backslash escapes the characters that would end the part it is in. Before any other, it stands for itself. */
 const UNESCAPED_COMMA = /(?<!\\),/;
 const UNESCAPED_EQUALS = /(?<!\\)=/;
 
 export interface LineProtocolOptions {
-  /** Globs: the names of series that are counters. */
+  /** Globs for the names of the series that are counters. */
   readonly counters: readonly string[];
   readonly maxMessageBytes?: number;
 }
@@ -32,18 +32,18 @@ export interface LineProtocolOptions {
  *
  *     measurement,tag=value,... field=1.5,other=2i,... 1556813561098000000
  *
- * Every field that is a number is a sample of the series `measurement.field`, or `measurement` where the field is
- * `value`; the tags are its dimensions. A gauge, unless its name is listed among the counters.
+ * Every field that is a number is a sample of the series `measurement.field`, or of `measurement` if the field is
+ * `value`. The tags are its dimensions. It is a gauge, unless its name is listed among the counters.
  *
- * A line is read in two passes: where its fields are and when it was, then what they say. A series' spelling is the
- * field's key with its equals sign, and the measurement and the tags with the space behind them: no JSON object ends in
- * one.
+ * A line is read in two passes: the first finds the fields and the time, the second reads the values. The spelling of a
+ * series is the field's key with its equals sign, and the measurement and the tags with the space after them. No JSON
+ * object ends in a space, so the formats cannot be confused.
  */
 export class LineProtocolDecoder extends LineDecoder {
   readonly #counters: readonly string[];
-  /** Of each field of the line, PLACES numbers: where its key begins, its value begins, and its value ends. */
+  /** PLACES numbers for each field of the line: where its key begins, where its value begins, where its value ends. */
   readonly #places: number[] = [];
-  /** Whether the line has one, good or not. */
+  /** Whether the line has a timestamp, valid or not. */
   #hasTimestamp = false;
 
   constructor(table: SeriesTable, options: LineProtocolOptions) {
@@ -68,7 +68,7 @@ export class LineProtocolDecoder extends LineDecoder {
     const keyEnd = this.#keyEnd(i);
     const fieldsEnd = keyEnd === FAILED ? FAILED : this.#findFields(this.#spaces(keyEnd));
     const after = fieldsEnd === FAILED ? FAILED : this.#timestamp(this.#spaces(fieldsEnd));
-    // Where it failed, the line feed from which to go on is behind what was read.
+    // After a failure, the line feed from which to go on is the next one after what was read.
     this.#endFrom(after === FAILED ? this.lineEnd : after);
     if (after === FAILED) return 'unreadable';
     sample.dimensionsLength = keyEnd + 1 - sample.dimensionsStart;
@@ -79,7 +79,7 @@ export class LineProtocolDecoder extends LineDecoder {
     return 'read';
   }
 
-  /** Where the first line feed is from `i` on. */
+  /** Sets `lineEnd` to the first line feed from `i` on. */
   #endFrom(i: number): void {
     const { bytes, end } = this.scanner;
     while (i < end && bytes[i] !== LF) i++;
@@ -102,7 +102,7 @@ export class LineProtocolDecoder extends LineDecoder {
     return FAILED;
   }
 
-  /** The space that ends the measurement and the tags. */
+  /** Returns the position of the space that ends the measurement and the tags. */
   #keyEnd(start: number): number {
     const { bytes, end } = this.scanner;
     for (let i = start; i < end && bytes[i] !== LF; i++) {
@@ -111,7 +111,7 @@ export class LineProtocolDecoder extends LineDecoder {
     return this.#fail(start);
   }
 
-  /** Returns the position behind the last field. */
+  /** Returns the position after the last field. */
   #findFields(start: number): number {
     const places = this.#places;
     places.length = 0;
@@ -126,7 +126,7 @@ export class LineProtocolDecoder extends LineDecoder {
     }
   }
 
-  /** Returns the position behind the equals sign. */
+  /** Returns the position after the equals sign. */
   #fieldKey(start: number): number {
     const { bytes, end } = this.scanner;
     for (let i = start; i < end; i++) {
@@ -138,7 +138,10 @@ export class LineProtocolDecoder extends LineDecoder {
     return this.#fail(start);
   }
 
-  /** A string may hold line feeds; one that does not end is as broken as what is behind a string. */
+  /**
+   * Returns the position after the value. A string may hold line feeds. A string that does not end breaks the line, as
+   * does anything unexpected after a string.
+   */
   #valueEnd(start: number): number {
     const { scanner } = this;
     const { bytes, end } = scanner;
@@ -156,7 +159,7 @@ export class LineProtocolDecoder extends LineDecoder {
     return i;
   }
 
-  /** Sets the event time. Returns the position behind the line, but for its end. */
+  /** Sets the event time. Returns the position of the line's end. */
   #timestamp(start: number): number {
     const { bytes, end } = this.scanner;
     this.#hasTimestamp = !this.#isEnd(start);
@@ -186,7 +189,7 @@ export class LineProtocolDecoder extends LineDecoder {
     }
   }
 
-  /** A spelling that is known says its type: the name is looked at only when it is new. */
+  /** A known spelling carries its type, so the name is matched against the globs only when it is new. */
   #findCounter(): boolean {
     if (this.#counters.length === 0) return false;
     this.sample.type = COUNTER;
@@ -233,7 +236,7 @@ export class LineProtocolDecoder extends LineDecoder {
   }
 }
 
-/** In tags and keys of fields. */
+/** Removes the escapes in tags and in keys of fields. */
 function unescaped(text: string): string {
   return text.replace(/\\([,= ])/g, '$1');
 }

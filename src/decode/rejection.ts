@@ -3,13 +3,13 @@
  * Prometheus counter.
  */
 export const REJECTIONS = [
-  /** No bytes, or white space only. */
+  /** No bytes, or only white space. */
   'empty',
   'too_large',
   'not_json',
-  /** Of an array's element too. */
+  /** A message, or an element of an array. */
   'not_an_object',
-  /** Not followed further, so an array is rejected whole. */
+  /** Reading stops there, so an array is rejected whole. */
   'too_deep',
   'duplicate_key',
   /** Not UTF-8, or half of a surrogate pair. */
@@ -20,27 +20,27 @@ export const REJECTIONS = [
   'bad_value',
   'bad_dimensions',
   'too_many_dimensions',
-  /** A name, a key, a value or all of them together. */
+  /** A name, a key, a value, or all of them together. */
   'too_long',
   'bad_timestamp',
-  /** None of a message's lines can be read as line protocol; or one of them, where others can. */
+  /** No line of the message is line protocol; or this line is not, but others are. */
   'not_line_protocol',
   /** The same for StatsD. */
   'not_statsd',
-  /** Line protocol: a field's value that is no number, and no sample. */
+  /** Line protocol: a field's value is not a number, and so not a sample. */
   'boolean_field',
   'string_field',
-  /** StatsD: how many different values there were cannot be added up. */
+  /** StatsD: counts of distinct values cannot be added up. */
   'set',
-  /** StatsD: a gauge's value with a sign is a change of what it was before, which no message says. */
+  /** StatsD: a gauge's value with a sign changes the earlier value, which no message holds. */
   'delta_gauge',
-  /** StatsD: not above 0 and at most 1, or so small that counts would not be exact. */
+  /** StatsD: the rate is not above 0 and at most 1, or is so small that counts would not be exact. */
   'bad_sample_rate',
   /** DogStatsD: an event or a service check. */
   'not_a_metric',
-  /** The header `Content-Encoding` is none of those that are read. */
+  /** The header `Content-Encoding` names an encoding that we do not read. */
   'unknown_encoding',
-  /** The message is not what its header says, or is cut off. */
+  /** The message is not in the encoding that its header names, or is truncated. */
   'bad_encoding',
 ] as const;
 

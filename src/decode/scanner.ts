@@ -16,49 +16,52 @@ const LOWER = 0x20;
 const LETTER_E = 0x65;
 const LETTER_U = 0x75;
 
-/** What `peek` returns past the end: no byte. */
+/** `peek` returns this past the end. */
 const NOTHING = -1;
-/** What a method returns in place of a position when the bytes are not what it reads. */
+/** Returned instead of a position if the bytes are not what the method reads. */
 export const FAILED = -1;
 
 export const TRUE = ascii('true');
 export const FALSE = ascii('false');
 export const NULL = ascii('null');
 
-/** By byte: 1 if it may stand for itself inside a string and needs no look at its neighbours. */
+/** By byte: 1 if it may stand for itself inside a string, whatever its neighbors. */
 const PLAIN = Uint8Array.from({ length: 256 }, (_, byte) =>
   byte >= 0x20 && byte < 0x80 && byte !== QUOTE && byte !== BACKSLASH ? 1 : 0,
 );
-/** By byte: 1 if it may follow a backslash, and is all of the escape. */
+/** By byte: 1 if it may follow a backslash and completes the escape. */
 const SIMPLE_ESCAPE = Uint8Array.from({ length: 256 }, (_, byte) =>
   '"\\/bfnrt'.includes(String.fromCharCode(byte)) ? 1 : 0,
 );
 
-/** Numbers of up to 15 digits, and powers of ten up to this one, are exact in a double, and so rounded but once. */
+/** Whole numbers of up to 15 digits, and powers of ten up to 1e22, are exact in a double: dividing rounds only once. */
 const MAX_EXACT_DIGITS = 15;
 const POWERS_OF_TEN = Float64Array.from({ length: 23 }, (_, exponent) => Number(`1e${exponent}`));
 
 /**
- * Reads JSON (RFC 8259) in place, without making objects. Positions are indexes into `bytes`. A method gets the
- * position where something begins and returns the one after it, or FAILED.
+ * Reads JSON (RFC 8259) in place, without creating objects. Positions are indexes into `bytes`. A method takes the
+ * position where something begins and returns the position after it, or FAILED.
  */
 export class Scanner {
-  /** All of the message's buffer: consecutive messages often share one, and so these two. */
+  /** The message's whole buffer. Consecutive messages often share it, and so share `bytes` and `view`. */
   bytes: Uint8Array = new Uint8Array(0);
   view: DataView = new DataView(this.bytes.buffer);
   end = 0;
-  /** Of the string read last: it has a backslash. */
+  /** Whether the last string has a backslash. */
   escaped = false;
-  /** Of the number read last: it has neither fraction nor exponent. */
+  /** Whether the last number has neither fraction nor exponent. */
   integral = false;
-  /** Of the number read last: as JSON.parse reads it, but 0 for -0. Infinite where it is too large for a double. */
+  /** The last number, as JSON.parse reads it, but 0 for -0. Infinite if it is too large for a double. */
   number = 0;
-  /** Some string since the caller last cleared it was not UTF-8, or had half of a surrogate pair. */
+  /** Whether a string was not UTF-8, or had half of a surrogate pair, since the caller last cleared this. */
   badUnicode = false;
-  /** The value read last failed for its depth, not its syntax. */
+  /** Whether the last value failed because of its depth, not its syntax. */
   tooDeep = false;
   #text: Buffer = Buffer.alloc(0);
-  /** Loaded last, and where it begins in its buffer. To ask an array for its buffer is a call out of compiled code. */
+  /**
+   * The last loaded message, and where it begins in its buffer. Kept, because asking an array for its buffer is a call
+   * out of compiled code.
+   */
   #loaded: Uint8Array = this.bytes;
   #offset = 0;
 
@@ -104,7 +107,7 @@ export class Scanner {
     return this.startsWith(i, text) ? i + text.length : FAILED;
   }
 
-  /** Whether the bytes of a range are this text. */
+  /** Whether the bytes from `start` to `end` are this text. */
   spells(start: number, end: number, text: Uint8Array): boolean {
     return end - start === text.length && this.startsWith(start, text);
   }
@@ -132,7 +135,7 @@ export class Scanner {
     return FAILED;
   }
 
-  /** The text between a string's quotes, which `string` has read; `escaped` as it was then. */
+  /** Returns the text between the quotes of a string that `string` has read; `escaped` as `string` left it. */
   text(start: number, end: number, escaped: boolean): string {
     const raw = this.#text.toString('utf8', start, end);
     return escaped ? (JSON.parse(`"${raw}"`) as string) : raw;
@@ -164,17 +167,17 @@ export class Scanner {
       const magnitude = mantissa / POWERS_OF_TEN[scale]!;
       this.number = negative ? 0 - magnitude : magnitude;
     } else {
-      // Adding 0 makes 0 of -0.
+      // Adding 0 turns -0 into 0.
       this.number = Number(this.#text.toString('latin1', start, i)) + 0;
     }
     return i;
   }
 
-  /** Reads a value of any kind inside `depth` arrays and objects. */
+  /** Reads a value of any kind that is inside `depth` arrays and objects. */
   value(i: number, depth: number): number {
     this.tooDeep = false;
     const base = depth;
-    /** Bit d says that level d is an object. */
+    /** Bit d is set if level d is an object. */
     let objects = 0;
     for (;;) {
       i = this.space(i);
@@ -216,8 +219,8 @@ export class Scanner {
   }
 
   /**
-   * Finds the end of an object, if what is in it is JSON at all: looks at nothing but quotes and braces. For bytes that
-   * are then compared with ones known to be good, or else read strictly.
+   * Finds the end of an object, provided that its contents are JSON: looks only at quotes and braces. For bytes that
+   * the caller then compares with bytes known to be good, or reads strictly.
    */
   skipObject(i: number): number {
     const { bytes, end } = this;
@@ -277,14 +280,14 @@ export class Scanner {
     if (unit < 0) return FAILED;
     i += 5;
     if ((unit & 0xf800) !== 0xd800) return i;
-    // A high surrogate needs a low one right behind it; that one is read here, so any other is alone.
+    // A high surrogate needs a low one right after it, which is read here. Any other surrogate is unpaired.
     const paired = (unit & 0x0400) === 0 && this.peek(i) === BACKSLASH && this.peek(i + 1) === LETTER_U;
     if (paired && (this.#hex4(i + 2) & ~0x3ff) === 0xdc00) return i + 6;
     this.badUnicode = true;
     return i;
   }
 
-  /** The value of four hexadecimal digits, or -1. */
+  /** Returns the value of four hexadecimal digits, or -1. */
   #hex4(i: number): number {
     if (i + 4 > this.end) return -1;
     let value = 0;
@@ -298,7 +301,7 @@ export class Scanner {
     return value;
   }
 
-  /** Reads one character of more than a byte; a byte that begins none is noted and skipped. */
+  /** Reads a character of several bytes. A byte that begins none sets `badUnicode` and is skipped. */
   #multibyte(i: number): number {
     const length = utf8Length(this.peek(i), this.peek(i + 1));
     for (let k = 1; k < length; k++) {
@@ -312,7 +315,10 @@ export class Scanner {
   }
 }
 
-/** By Unicode's table of well-formed UTF-8: the second byte excludes overlong forms, surrogates and > U+10FFFF. */
+/**
+ * Returns the length by Unicode's table of well-formed UTF-8; 0 if there is none. The second byte excludes overlong
+ * forms, surrogates and anything above U+10FFFF.
+ */
 function utf8Length(first: number, second: number): number {
   if (first >= 0xc2 && first <= 0xdf) return 2;
   if (first >= 0xe0 && first <= 0xef) {

@@ -18,45 +18,46 @@ const TYPES = Object.entries({ c: COUNTER, ms: TIMER, g: GAUGE, h: TIMER, d: TIM
 }));
 
 /**
- * What else DogStatsD sends. An event may hold white space, so that it begins with this tells it from line protocol.
+ * DogStatsD also sends events and service checks. An event may hold white space; this beginning tells it from line
+ * protocol.
  */
 export const EVENT = ascii('_e{');
 const SERVICE_CHECK = ascii('_sc|');
-/** Where a metric comes from, said beside its tags: the container, external data, the cardinality of the tags. */
+/** Where a metric comes from, in addition to its tags: the container, external data, the cardinality of the tags. */
 const ORIGINS = ['c:', 'e:', 'card:'].map(ascii);
 
-/** With more measurements behind each sample, sums of weights would soon not be exact. */
+/** If a sample stood for more measurements, sums of weights would soon be inexact. */
 const MAX_WEIGHT = 1_000_000_000;
-/** Rates are written as decimals: one that is this near to 1/n, relatively, stands for n measurements. */
+/** Rates are written as decimals: a rate with a relative distance to 1/n below this stands for n measurements. */
 const WEIGHT_TOLERANCE = 1e-9;
 
-/** Seconds until the year 9999. */
+/** Enough digits for seconds until the year 9999. */
 const MAX_SECONDS_DIGITS = 12;
 const MS_PER_SECOND = 1000;
 
-/** A tag without a value says that it is there. */
+/** The value of a tag that has none. */
 const PRESENT = 'true';
 
 /**
- * StatsD, with what DogStatsD adds (its protocol 1.3): several values, tags, origins, timestamps in seconds.
+ * StatsD, with the additions of DogStatsD (protocol 1.3): several values, tags, origins, timestamps in seconds.
  *
  *     name:value|type
  *     name:value:value...|type|@rate|#tag:value,tag|c:container|T1656581400
  *
  * `c` is a counter, `g` a gauge; `ms`, `h` and `d` are timers, in the unit received. A counter sent at a rate counts as
- * one sample with the value divided by the rate; a timer as 1/rate measurements of its value; a gauge's rate says
- * nothing.
+ * one sample with the value divided by the rate; a timer counts as 1/rate measurements of its value; a gauge's rate is
+ * ignored.
  *
- * A series' spelling is the name with its colon, and the tags from their bar on, or the bar and the type: no JSON
- * object begins with a bar.
+ * The spelling of a series is the name with its colon, and the tags from their bar on, or else the bar and the type. No
+ * JSON object begins with a bar, so the formats cannot be confused.
  */
 export class StatsdDecoder extends LineDecoder {
   /** Where the text of the line ends. */
   #end = 0;
-  /** Its tags from their bar on; 0 where it has none. */
+  /** Where the line's tags begin, with their bar; 0 if it has none. */
   #tagsStart = 0;
   #tagsEnd = 0;
-  /** Measurements behind each of its samples. */
+  /** How many measurements each sample of the line stands for. */
   #weight = 1;
 
   constructor(table: SeriesTable, options: { readonly maxMessageBytes?: number } = {}) {
@@ -90,14 +91,14 @@ export class StatsdDecoder extends LineDecoder {
     return 'read';
   }
 
-  /** Of the line: a line feed, or a carriage return before it, is not part of its text. */
+  /** Finds the end of the line. A line feed, or a carriage return before it, is not part of the text. */
   #findEnd(start: number): void {
     const { bytes, end } = this.scanner;
     this.lineEnd = this.#indexOf(LF, start, end);
     this.#end = this.lineEnd > start && bytes[this.lineEnd - 1] === CR ? this.lineEnd - 1 : this.lineEnd;
   }
 
-  /** `end` where there is none. */
+  /** Returns `end` if the byte is not there. */
   #indexOf(byte: number, start: number, end: number): number {
     const { bytes } = this.scanner;
     let i = start;
@@ -105,7 +106,7 @@ export class StatsdDecoder extends LineDecoder {
     return i;
   }
 
-  /** Sets the type that the bytes say. */
+  /** Sets the type that the bytes name. */
   #type(start: number, end: number): InputRejection | undefined {
     const { scanner } = this;
     for (let k = 0; k < TYPES.length; k++) {
@@ -117,7 +118,7 @@ export class StatsdDecoder extends LineDecoder {
     return scanner.spells(start, end, SET) ? 'set' : 'bad_type';
   }
 
-  /** Reads what follows the type, from its bar on. Every part may stand once. */
+  /** Reads the parts after the type, from their first bar on. Tags, rate and time may each occur once. */
   #options(start: number): InputRejection | undefined {
     const { bytes } = this.scanner;
     this.#tagsStart = 0;
@@ -173,19 +174,19 @@ export class StatsdDecoder extends LineDecoder {
     sample.dimensionsLength = (hasTags ? this.#tagsEnd : typeEnd) - sample.dimensionsStart;
   }
 
-  /** The values between colons, the last of them before `end`. */
+  /** Reads the values between the colons, up to `end`. */
   #values(start: number, end: number): void {
     const { sample, scanner } = this;
     const scale = sample.type === COUNTER ? this.#weight : 1;
     sample.weight = sample.type === TIMER ? this.#weight : 1;
-    // All are of one series, which is looked up once: a line may have very many, and very long tags.
+    // All values share one series, so look it up once: a line may have very many values, and very long tags.
     const rejection = this.find() ? undefined : this.learn();
     for (let i = start; i <= end; i++) {
       const first = scanner.bytes[i];
       const valueEnd = this.#indexOf(COLON, i, end);
       sample.value = scale * readDecimal(scanner, i, valueEnd);
       const isSigned = valueEnd > i && (first === PLUS || first === MINUS);
-      // A value with its weight must be one that can be added.
+      // The value times its weight must be finite, so that it can be added.
       if (!Number.isFinite(sample.weight * sample.value)) this.reject('bad_value');
       else if (sample.type === GAUGE && isSigned) this.reject('delta_gauge');
       else this.hand(rejection);

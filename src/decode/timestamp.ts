@@ -5,7 +5,7 @@ const DOT = 0x2e;
 const ZERO = 0x30;
 const LETTER_T = 0x74;
 const LETTER_Z = 0x7a;
-/** Set in a lower-case letter. */
+/** The bit that a lower-case letter has set. */
 const LOWER = 0x20;
 
 const NO_DIGITS = -1_000_000;
@@ -18,12 +18,12 @@ const DAYS_TO_1970 = 719_528;
 
 const MS_PER_MINUTE = 60_000;
 const MS_PER_DAY = 86_400_000;
-/** `2026-11-23T01:30`, which is four words. */
+/** The length of `2026-11-23T01:30`, which is four words. */
 const MINUTE_LENGTH = 16;
-/** With `:00`. */
+/** The same with `:00`. */
 const SECONDS_LENGTH = 19;
 
-/** Reads RFC 3339 times. The minute, which is most of the work, is as a rule that of the time before. */
+/** Reads RFC 3339 times. The minute is most of the work, and is usually the same as in the previous time. */
 export class TimestampReader {
   #word0 = 0;
   #word1 = 0;
@@ -32,11 +32,12 @@ export class TimestampReader {
   #minute = Number.NaN;
 
   /**
-   * The time in whole milliseconds since 1970, rounded down, or NaN if it is none. Fractions of any length are read.
-   * Second 60 is the first of the next minute, wherever it stands: leap seconds come without notice.
+   * Returns the time in whole milliseconds since 1970, rounded down, or NaN if the bytes are not a time. Reads
+   * fractions of any length. Second 60 is read as the first second of the next minute, in any minute: leap seconds
+   * come without notice.
    */
   read(view: DataView, start: number, end: number): number {
-    // The shortest ends in Z; it also makes sure that the reads below stay inside.
+    // The shortest time ends in Z. This check also keeps the reads below within the bytes.
     if (end - start <= SECONDS_LENGTH) return Number.NaN;
     const minute = this.#readMinute(view, start);
     const second = digits2(view, start + MINUTE_LENGTH + 1);
@@ -52,7 +53,7 @@ export class TimestampReader {
       }
       if (i === first) return Number.NaN;
     }
-    // Adding 0 makes 0 of -0.
+    // Adding 0 turns -0 into 0.
     return minute - offsetMinutes(view, i, end) * MS_PER_MINUTE + second * 1000 + fraction + 0;
   }
 
@@ -61,7 +62,7 @@ export class TimestampReader {
     const word1 = view.getInt32(start + 4);
     const word2 = view.getInt32(start + 8);
     const word3 = view.getInt32(start + 12);
-    // The minutes change most often, so their word comes first.
+    // The minutes change most often, so compare their word first.
     const same =
       word3 === this.#word3 && word2 === this.#word2 && word1 === this.#word1 && word0 === this.#word0;
     if (same) return this.#minute;
@@ -90,7 +91,7 @@ function parseMinute(view: DataView, start: number): number {
   return daysSince1970(year, month, day) * MS_PER_DAY + (hour * 60 + minute) * MS_PER_MINUTE;
 }
 
-/** Minutes east of UTC, or NaN. */
+/** Returns minutes east of UTC, or NaN. */
 function offsetMinutes(view: DataView, start: number, end: number): number {
   if (start === end) return Number.NaN;
   const first = view.getUint8(start);
@@ -102,7 +103,7 @@ function offsetMinutes(view: DataView, start: number, end: number): number {
   return isWithin(hours, 0, 23) && isWithin(minutes, 0, 59) ? sign * (hours * 60 + minutes) : Number.NaN;
 }
 
-/** The number that two digits say; far below 0 if they are none. */
+/** Returns the number that two digits spell; a number far below 0 if they are not digits. */
 function digits2(view: DataView, at: number): number {
   const tens = view.getUint8(at);
   const ones = view.getUint8(at + 1);
@@ -125,7 +126,7 @@ function daysInMonth(year: number, month: number): number {
   return DAYS_IN_MONTH[month - 1]! + (month === 2 && isLeap(year) ? 1 : 0);
 }
 
-/** In the proleptic Gregorian calendar, in which year 0 is a leap year. */
+/** Returns days in the proleptic Gregorian calendar, in which year 0 is a leap year. */
 function daysSince1970(year: number, month: number, day: number): number {
   const before = year - 1;
   const leapDays = Math.floor(before / 4) - Math.floor(before / 100) + Math.floor(before / 400) + 1;

@@ -1,4 +1,4 @@
-/** Builders of settings: each parses, documents and masks the text of one kind of variable. */
+/** Setting builders: each parses, documents and masks the text of one kind of variable. */
 import type { Setting } from './setting.ts';
 import { isUrl, MASK, maskUrl } from './url-secrets.ts';
 
@@ -7,7 +7,7 @@ type Parser<T> = (text: string) => T | undefined;
 interface Options {
   readonly meaning: string;
   readonly default?: string;
-  /** Without a default the value may be undefined, unless it is required. */
+  /** A setting with no default may be undefined, unless it is required. */
   readonly required?: true;
 }
 
@@ -57,7 +57,7 @@ function withUnit(text: string, units: Readonly<Record<string, number>>): number
   const unit = match ? (units[match[3]!] ?? units[match[3]!.toUpperCase()]) : undefined;
   if (!match || unit === undefined) return undefined;
   const [, whole, fraction = ''] = match;
-  // In this order 2.01GB is a whole number: 2.01 is none that a double holds.
+  // Multiply first: no double is exactly 2.01, and 2.01GB must still come to a whole number of bytes.
   const value = (Number(whole + fraction) * unit) / 10 ** fraction.length;
   return Number.isSafeInteger(value) ? value : undefined;
 }
@@ -69,10 +69,10 @@ const BOOLEANS: ReadonlyMap<string, boolean> = new Map([
 
 const HEADER_NAME = /^[A-Za-z0-9!#$&'*+.^_`|~-]+$/;
 
-/** What a header may hold, by RFC 9110. */
+/** The characters that RFC 9110 allows in a header's value. */
 const HEADER_VALUE = /^[\t\x20-\x7e\x80-\xff]*$/;
 
-/** `NAME=value,NAME2=value2`, values percent-encoded where they hold a comma, as OpenTelemetry's own variables are. */
+/** Parses `NAME=value,NAME2=value2`. Values may be percent-encoded, as in OpenTelemetry's own variables. */
 function parseHeaders(text: string): Readonly<Record<string, string>> | undefined {
   const headers = new Map<string, string>();
   for (const part of text.split(',')) {
@@ -91,16 +91,16 @@ function parseUrl(protocols: readonly string[]): Parser<string> {
   return (text) => (isUrl(text) && protocols.includes(new URL(text).protocol) ? text : undefined);
 }
 
-/** What a timer can wait, in milliseconds. */
+/** Returns milliseconds within what a timer can wait. */
 function parseWait(text: string, atLeastMs: number): number | undefined {
   const ms = withUnit(text, DURATION_UNITS);
   return ms !== undefined && ms >= atLeastMs && ms <= MAX_TIMEOUT_MS ? ms : undefined;
 }
 
-/** Builders of settings. Values are text, number (ms, bytes), boolean; see each one's `expected`. */
+/** The setting builders. Values are text, number (ms, bytes) or boolean; see the `expected` of each. */
 export const setting = {
-  text: maker<string>((text) => text, 'a text'),
-  /** Shown as ***; can come from `<NAME>_FILE`. */
+  text: maker<string>((text) => text, 'text'),
+  /** Shown as ***; may come from the file that `<NAME>_FILE` names. */
   secret: maker<string>(
     (text) => text,
     'a secret',
@@ -111,20 +111,20 @@ export const setting = {
     (text) => withUnit(text, DURATION_UNITS),
     'a duration such as 500ms, 10s, 5m or 24h',
   ),
-  /** Milliseconds, from 1 ms to 24 h: what timers can wait. */
+  /** Milliseconds, from 1 ms to 24 h, which a timer can wait. */
   timeout: maker<number>((text) => parseWait(text, 1), 'a duration from 1ms to 24h'),
-  /** Milliseconds between two times of doing something; 0 is never. */
+  /** Milliseconds between two runs of something; 0 means never. */
   interval: maker<number>(
     (text) => parseWait(text, 0),
-    'a duration such as 10s or 5m, of at most 24h, or 0s',
+    'a duration of at most 24h such as 10s or 5m, or 0s for never',
   ),
   bytes: maker<number>((text) => withUnit(text, BYTE_UNITS), 'a size such as 64MB or 8GiB'),
   boolean: maker<boolean>((text) => BOOLEANS.get(text.toLowerCase()), 'true or false'),
   list: maker<readonly string[]>((text) => {
     const items = text.split(',').map((item) => item.trim());
     return items.includes('') ? undefined : items;
-  }, 'a list, comma separated'),
-  /** HTTP headers by name in lower case; a secret, for they hold keys. */
+  }, 'a comma-separated list'),
+  /** HTTP headers by lower-case name. Masked as a secret, because headers hold keys. */
   headers: maker<Readonly<Record<string, string>>>(
     parseHeaders,
     'headers such as NAME=value,NAME2=value2, with %2C for a comma in a value',
@@ -135,7 +135,7 @@ export const setting = {
     'a URL that starts with http:// or https://',
     maskUrl,
   ),
-  /** A URL of the given protocols (`postgres:`); its user and password are masked, and it can come from a file. */
+  /** A URL with one of the protocols (`postgres:`). Its user and password are masked; it may come from a file. */
   url: <O extends Options>(protocols: readonly string[], options: O) =>
     maker<string>(parseUrl(protocols), `a URL that starts with ${protocols[0]}//`, maskUrl)(options),
   integer: <O extends Options>(min: number, max: number, options: O) =>
@@ -149,7 +149,7 @@ export const setting = {
       (text) => (choices.includes(text) ? text : undefined),
       `one of ${choices.join(', ')}`,
     )(options),
-  /** Anything else: undefined from `parse` means that the text is not acceptable. */
+  /** Anything else. `parse` returns undefined if the text is not acceptable. */
   custom: <T, O extends Options>(parse: Parser<T>, expected: string, options: O, mask?: Parser<string>) =>
     maker<T>(parse, expected, mask)(options),
 };

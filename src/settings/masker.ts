@@ -1,16 +1,19 @@
-/** Takes known secrets out of a text, whole or in pieces. Pure. */
+/** Masks known secrets in a text, whole or in pieces. Pure. */
 import { MASK } from './url-secrets.ts';
 
-/** A shorter one is found everywhere, and protects nothing. */
+/** A shorter secret would match everywhere, and protects nothing. */
 const MIN_SECRET_CHARACTERS = 4;
 
-/** What is left of a shorter one in base64 is found everywhere. */
+/** Too little of a shorter secret survives in base64: it would match everywhere. */
 const MIN_BASE64_CHARACTERS = 6;
 
 const inJson = (text: string) => JSON.stringify(text).slice(1, -1);
 const hex = (unit: string) => unit.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0');
 
-/** Depending on what comes before it; without the characters that also hold bits of what is around it. */
+/**
+ * Returns the three base64 forms of the secret, one per offset within a group of 3 bytes, without the characters that
+ * also hold bits of the bytes around it.
+ */
 function inBase64(secret: string): string[] {
   if (secret.length < MIN_BASE64_CHARACTERS) return [];
   return [0, 1, 2].map((before) => {
@@ -21,7 +24,8 @@ function inBase64(secret: string): string[] {
 }
 
 /**
- * How many characters at the end of the text are the beginning of the form, where these are not all of it nor too few.
+ * Returns how many characters at the end of the text are the beginning of the form; 0 if these would be the whole form,
+ * or fewer than a secret has.
  */
 function overlap(text: string, form: string): number {
   for (let length = Math.min(form.length - 1, text.length); length >= MIN_SECRET_CHARACTERS; length--) {
@@ -35,13 +39,13 @@ export class Masker {
   readonly #longest: number;
   #carry = '';
 
-  /** What is masked is each as it is, as JSON writes it, as URLs do, and as base64 does in the midst of other bytes. */
+  /** Masks each secret as it is, as JSON and URLs write it, and in base64, even among other bytes. */
   constructor(secrets: readonly string[]) {
     const long = secrets.filter(({ length }) => length >= MIN_SECRET_CHARACTERS);
     const forms = long.flatMap((secret) => [
       secret,
       inJson(secret),
-      // As V8 writes heap snapshots.
+      // As V8 writes it in heap snapshots.
       inJson(secret).replace(/[^ -~]/g, (unit) => `\\u${hex(unit)}`),
       encodeURIComponent(secret.toWellFormed()),
       ...inBase64(secret),
@@ -50,19 +54,19 @@ export class Masker {
     this.#longest = Math.max(1, ...this.#forms.map(({ length }) => length));
   }
 
-  /** The whole text; where it was cut in the midst of a secret, without the beginning of that. */
+  /** Returns the whole text, masked. If the text was cut inside a secret, its last part is masked too. */
   mask(text: string): string {
-    // The most that any form takes: the beginning of one may be the end of another's.
+    // The longest overlap of any form: the beginning of one form may be the end of another's.
     const cut = Math.max(0, ...this.#forms.map((form) => overlap(text, form)));
     return covered(text, [...this.#spans(text), { start: text.length - cut, end: text.length }]);
   }
 
-  /** What can be given on; the rest is kept as it came, for a secret may go on in the next piece. */
+  /** Returns what can be passed on, masked. Keeps the rest, because a secret may continue in the next piece. */
   push(piece: string): string {
     const text = this.#carry + piece;
     const spans = this.#spans(text);
     const safe = Math.max(0, text.length - (this.#longest - 1));
-    // Not in the midst of a secret: what is left of it nobody would know again.
+    // Do not cut inside a secret: the part that is left would not be recognized.
     const end = Math.min(safe, ...spans.filter(({ end }) => end > safe).map(({ start }) => start));
     this.#carry = text.slice(end);
     return covered(text.slice(0, end), spans);
@@ -74,7 +78,7 @@ export class Masker {
     return covered(text, this.#spans(text));
   }
 
-  /** Where the secrets are; one may lie in another. */
+  /** Returns where the secrets are. One may contain another. */
   #spans(text: string): Span[] {
     const spans: Span[] = [];
     for (const form of this.#forms) {
@@ -90,7 +94,7 @@ interface Span {
   readonly end: number;
 }
 
-/** The text with one mask in place of what overlapping spans cover together. */
+/** Returns the text with one mask for each run of overlapping spans. */
 function covered(text: string, spans: readonly Span[]): string {
   let masked = '';
   let at = 0;

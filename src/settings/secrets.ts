@@ -1,9 +1,9 @@
-/** The secrets among the values of settings: what must not be in anything that people are to look at. */
+/** The secrets among the values of settings, which must not appear in anything that people see. */
 
 import type { Environment, Settings } from './setting.ts';
 import { MASK, secretsOfUrl } from './url-secrets.ts';
 
-/** Credentials that are no settings of ours: those of AWS's own chain. */
+/** Credentials that are not settings of ours: those that AWS's own chain reads. */
 const FOREIGN = ['AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN'];
 
 export function secretsIn(settings: Settings, values: Readonly<Record<string, unknown>>): string[] {
@@ -12,14 +12,14 @@ export function secretsIn(settings: Settings, values: Readonly<Record<string, un
     return textsOf(values[key]).flatMap((text) => {
       const shown = mask(text);
       if (shown === text) return [];
-      // Not all that could be a URL is meant as one: a token may have a colon or an @ in it.
+      // A text that looks like a URL may not be one: a token may contain a colon or an @.
       if (shown === MASK) return [text];
       return secretsOfUrl(text).flatMap((part) => [part, decoded(part)]);
     });
   });
 }
 
-/** Keeps the environment, secrets and all, out of Node.js's diagnostic reports. Every thread has to ask for it. */
+/** Keeps the environment, and so its secrets, out of Node.js's diagnostic reports. Every thread must call it. */
 export function hideEnvironment(): void {
   if (process.report) process.report.excludeEnv = true;
 }
@@ -28,7 +28,7 @@ export function foreignSecrets(env: Environment): string[] {
   return FOREIGN.flatMap((name) => env[name] || []);
 }
 
-/** A list has several, headers have one each, which may have a word such as Bearer before it. */
+/** Returns every text in the value. A header's value counts twice: whole, and without a first word such as Bearer. */
 function textsOf(value: unknown): string[] {
   if (typeof value === 'string') return [value];
   if (Array.isArray(value)) return value.flatMap(textsOf);

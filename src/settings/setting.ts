@@ -1,19 +1,19 @@
 /**
- * Settings: what a variable of the environment is called, means, defaults to and accepts, in one place, from which
- * parsing, error messages, `config` and the README's tables all come.
+ * Settings: the name, meaning, default and accepted values of each environment variable, in one place. Parsing, error
+ * messages, `config` and the README's tables all come from it.
  */
 import { readFileSync } from 'node:fs';
 
 export interface Setting<T> {
-  /** Undefined where the text is not acceptable. */
+  /** Returns undefined if the text is not acceptable. */
   readonly parse: (text: string) => T | undefined;
-  /** Follows "expected": `a duration such as 10s, 500ms or 5m`. */
+  /** Reads well after "expected": `a duration such as 10s, 500ms or 5m`. */
   readonly expected: string;
   readonly meaning: string;
-  /** As it would stand in the environment. A setting without one that is not `optional` must be given. */
+  /** As the environment would hold it. A setting that has no default and is not `optional` is required. */
   readonly default?: string;
   readonly optional: boolean;
-  /** How a value is shown; absent where it can be shown as it is. A setting that masks can also come from a file. */
+  /** Returns the value as it is shown; absent if that is the value itself. A masked setting may come from a file. */
   readonly mask?: (text: string) => string;
 }
 
@@ -22,29 +22,29 @@ export type Values<S extends Settings> = {
   readonly [K in keyof S]: S[K] extends Setting<infer T> ? T : never;
 };
 
-/** One thing wrong with the environment. */
+/** One thing that is wrong with the environment. */
 export interface SettingError {
   readonly variable: string;
   readonly expected: string;
-  /** Already masked; undefined where the variable is missing. */
+  /** Already masked; undefined if the variable is not set. */
   readonly got: string | undefined;
-  /** No setting has this variable; `expected` says which ones there are. */
+  /** No setting has this variable; `expected` lists those that exist. */
   readonly unknown?: true;
-  /** What may have been meant by it. */
+  /** The variable that was probably meant. */
   readonly meant?: string;
 }
 
-/** One setting as it was resolved, for `config`. */
+/** One resolved setting, for `config`. */
 export interface ResolvedSetting {
   readonly variable: string;
-  /** Masked; empty where not set. */
+  /** Masked; empty if not set. */
   readonly shown: string;
   readonly from: 'environment' | 'file' | 'default';
 }
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** A secret's file holds a token or a key, never more. */
+/** Enough for any secret's file: it holds only a token or a key. */
 const MAX_SECRET_FILE_CHARACTERS = 65_536;
 
 /** `maxBytes` -> `MAX_BYTES`. */
@@ -53,8 +53,8 @@ export function variableName(key: string): string {
 }
 
 /**
- * Reads every setting, the variable of each being prefix + upper snake case of its key. Problems are appended to
- * `errors`, all of them; the values are only whole where none was.
+ * Reads every setting; its variable is the prefix plus its key in upper snake case. Appends every problem to `errors`;
+ * the values are complete only if there was none.
  */
 export function readSettings<S extends Settings>(
   settings: S,
@@ -98,7 +98,7 @@ function lookUp(
   env: Environment,
   errors: SettingError[],
 ): { text: string; from: ResolvedSetting['from'] } | undefined {
-  // An empty variable counts as not set: that is what a chart or a compose file leaves behind.
+  // An empty variable counts as not set, because charts and compose files leave those.
   const direct = env[variable] ?? '';
   const file = setting.mask ? (env[`${variable}_FILE`] ?? '') : '';
   if (direct !== '' && file !== '') {
@@ -124,7 +124,7 @@ function lookUp(
   }
 }
 
-/** The variables that `settings` reads under `prefix`, those of `*_FILE` included. */
+/** Returns the variables that `settings` reads under `prefix`, including those of `*_FILE`. */
 export function variablesOf(settings: Settings, prefix: string): string[] {
   return Object.entries(settings).flatMap(([key, setting]) => {
     const variable = prefix + variableName(key);

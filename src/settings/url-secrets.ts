@@ -1,16 +1,16 @@
-/** What is secret in a URL, and how a URL is shown without it. Pure. */
+/** Which parts of a URL are secret, and how to show a URL without them. Pure. */
 
 /** Stands for a secret. */
 export const MASK = '***';
 
-/** Of a query, which value is known to be no secret; any other may be a key. */
+/** The query parameters whose value is known not to be secret; any other may be a key. */
 const SHOWN_PARAMETERS: readonly string[] = ['sslmode'];
 
 const QUERY_VALUE = /([?&]([^=&#]*)=)([^&#]*)/g;
 
 /**
- * Hides user, password and the values of the query; a text that is no URL is hidden whole, for nobody knows what it
- * holds.
+ * Returns the URL with user, password and query values hidden; undefined if the text is not a URL. Such a text must be
+ * hidden whole, because it may hold anything.
  */
 export function maskUrl(text: string): string | undefined {
   if (!isUrl(text)) return undefined;
@@ -19,7 +19,7 @@ export function maskUrl(text: string): string | undefined {
     .replace(QUERY_VALUE, (whole, start, name) => (SHOWN_PARAMETERS.includes(name) ? whole : start + MASK));
 }
 
-/** What is secret in a URL, as it stands there: the password, or else the user, and the values of the query. */
+/** Returns the secret parts of a URL as written there: the password (or else the user) and the values of the query. */
 export function secretsOfUrl(text: string): string[] {
   const [user, ...password] = /^(?:[^/]*\/\/)?(.*)@/.exec(text)?.[1]?.split(':') ?? [];
   const signIn = password.length > 0 ? password.join(':') : user;
@@ -27,7 +27,7 @@ export function secretsOfUrl(text: string): string[] {
   return [signIn ?? '', ...query.map(([, , , value]) => value ?? '')].filter((part) => part !== '');
 }
 
-/** With an authority: `http:user:secret@host` can be parsed as well, and nobody looks for a secret there. */
+/** Whether the text is a URL with `//`. `http:user:secret@host` parses too, but the masking would miss its secret. */
 export function isUrl(text: string): boolean {
   return /^\s*[^:/?#]+:\/\//.test(text) && URL.canParse(text);
 }

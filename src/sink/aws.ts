@@ -1,4 +1,4 @@
-/** What an error of the AWS SDK means to the lane, whatever the service. The SDK itself is the sink's to load. */
+/** What an error of the AWS SDK means to the lane, for any AWS service. The sink itself loads the SDK. */
 
 import type { RefuseReason, RetryReason } from './contract.ts';
 import { isUntrusted } from './http.ts';
@@ -9,7 +9,7 @@ export type AwsVerdict =
 
 const MAX_MESSAGE_CHARACTERS = 300;
 
-/** By the name of the error: what waiting, or an operator, has to do with it. */
+/** Names of errors that go away with time. */
 const RETRIES: Readonly<Partial<Record<RetryReason, readonly string[]>>> = {
   throttled: [
     'LimitExceededException',
@@ -22,6 +22,7 @@ const RETRIES: Readonly<Partial<Record<RetryReason, readonly string[]>>> = {
   ],
   conflict: ['ReplicatedWriteConflictException', 'TransactionConflictException'],
 };
+/** Names of errors that only an operator can fix. */
 const REFUSALS: Readonly<Partial<Record<RefuseReason, readonly string[]>>> = {
   unauthorized: [
     'AccessDenied',
@@ -43,7 +44,7 @@ const REFUSALS: Readonly<Partial<Record<RefuseReason, readonly string[]>>> = {
     'UnrecognizedClientException',
   ],
   not_found: ['ClusterNotFound', 'ClusterNotFoundFault', 'NoSuchBucket', 'ResourceNotFoundException'],
-  // The first and the last are said of a bucket in another region.
+  // S3 answers with the first or the last if the bucket is in another region.
   bad_request: [
     'AuthorizationHeaderMalformed',
     'InvalidBucketName',
@@ -53,7 +54,7 @@ const REFUSALS: Readonly<Partial<Record<RefuseReason, readonly string[]>>> = {
   ],
 };
 
-/** The members of the SDK's errors that are read here; none is sure to be there. */
+/** The members of the SDK's errors that are read here. Any of them may be absent. */
 interface Failure {
   readonly name?: string;
   readonly message?: string;
@@ -66,7 +67,7 @@ export function awsErrorName(error: unknown): string {
   return (error as Failure | undefined)?.name ?? '';
 }
 
-/** `signal` is that of the call that failed. What cannot be told is tried again. */
+/** Classifies an error of the SDK. `signal` is that of the failed call. An unknown error is retried. */
 export function awsVerdict(error: unknown, signal: AbortSignal): AwsVerdict {
   if (signal.aborted) return { kind: 'retry', reason: 'timeout', message: 'no answer in time' };
   const failure = (error ?? {}) as Failure;
@@ -89,7 +90,7 @@ function reasonOf<R extends string>(
 
 function retryReason({ code, $metadata, $fault, name }: Failure): RetryReason {
   const status = $metadata?.httpStatusCode;
-  // The SDK calls a connection that was reset a TimeoutError too; only its code tells.
+  // The SDK also calls a reset connection a TimeoutError; only the code tells them apart.
   if (status === undefined && typeof code === 'string') return 'connection';
   if (status === 429) return 'throttled';
   if (status === 408 || name === 'TimeoutError') return 'timeout';

@@ -1,7 +1,7 @@
 /**
  * The contract between `deliver/` and the sinks: all that a sink author needs. A sink encodes points, writes them,
- * classifies what came back, and reads. Queues, batching, timeouts, retries with backoff and jitter, circuit breaking,
- * checkpoints and counters are the lane's alone; a sink keeps no buffer and makes no second attempt.
+ * classifies the store's answer, and reads. Queues, batching, timeouts, retries with backoff and jitter, circuit
+ * breaking, checkpoints and counters belong to the lane alone. A sink keeps no buffer and makes no second attempt.
  */
 import type { MetricType, Point, Series } from '../aggregate/point.ts';
 import type { Settings, Values } from '../settings/setting.ts';
@@ -12,12 +12,12 @@ export interface Batch {
   readonly points: readonly Point[];
 }
 
-/** A point that the store refuses for good: sent again, it would be refused again. */
+/** A point that the store refuses for good: if it were sent again, the store would refuse it again. */
 export interface Rejection {
   /** Index of the point in the batch. */
   readonly index: number;
   readonly reason: RejectReason;
-  /** What the store said, without secrets; at most a line. */
+  /** What the store said, without secrets, on one line. */
   readonly message: string;
 }
 
@@ -42,10 +42,10 @@ export const RETRY_REASONS = [
 ] as const;
 export type RetryReason = (typeof RETRY_REASONS)[number];
 
-/** Why a store refuses the sink as it is configured. A closed list: it labels a Prometheus counter. */
+/** Why a store refuses the sink in its present configuration. A closed list: it labels a Prometheus counter. */
 export const REFUSE_REASONS = [
   'unauthorized',
-  /** The store's certificate is not one that we trust: nothing was sent. */
+  /** We do not trust the store's certificate; nothing was sent. */
   'untrusted',
   'not_found',
   'schema_mismatch',
@@ -56,38 +56,42 @@ export type RefuseReason = (typeof REFUSE_REASONS)[number];
 export type WriteOutcome =
   /** The store acknowledged every point of the batch durably. */
   | { readonly kind: 'written' }
-  /** Transient, nothing or an unknown part is written: the lane sends the batch again. */
+  /** A transient failure. Nothing was written, or an unknown part: the lane sends the whole batch again. */
   | {
       readonly kind: 'retry';
       readonly reason: RetryReason;
       readonly message: string;
       readonly afterMs?: number;
     }
-  /** Points at `retry` are to be sent again, those in `rejected` never; all others are written. */
+  /** The lane sends the points at `retry` again, and never those in `rejected`. All others are written. */
   | {
       readonly kind: 'partial';
       readonly retry: readonly number[];
       readonly rejected: readonly Rejection[];
-      /** Why the points at `retry` were not taken; `throttled` where absent. */
+      /** Why the store did not take the points at `retry`. Default: `throttled`. */
       readonly reason?: RetryReason;
     }
-  /** Permanent for the sink, not for its data: credentials, a missing database. Held and tried at the slowest pace. */
+  /**
+   * The store refuses the sink, not its data: wrong credentials, a missing database. The lane keeps the batch and tries
+   * again at its slowest pace.
+   */
   | { readonly kind: 'refused'; readonly reason: RefuseReason; readonly message: string };
 
-/** Half-open, in milliseconds since 1970: windows with from <= windowStart < to. */
+/** A half-open range, in milliseconds since 1970: the windows with from <= windowStart < to. */
 export interface WindowRange {
   readonly from: number;
   readonly to: number;
 }
 
-/** A row as the store holds it. `series.id` is the stored one where the store has it. */
+/** A row as the store holds it. `series.id` is the stored id if the store keeps it. */
 export type StoredPoint = Omit<Point, 'windowMs'>;
 
-/** What stores are compared by besides writing: two questions, asked of each in its own words. */
+/** Two questions by which stores are compared. Each store answers them with its own query. */
 export type Question =
   /**
-   * By value of a dimension ('' where it is absent): all points of that name and type with a window in the range.
-   * `series` are those of the name, for a store that finds rows by series only; undefined where they are too many.
+   * Sums by value of a dimension ('' if a point lacks it), over all points of that name and type with a window in the
+   * range. `series` lists the series of that name, for a store that can find rows only by series; undefined if there
+   * are too many.
    */
   | {
       readonly kind: 'sums';
@@ -97,10 +101,10 @@ export type Question =
       readonly series: readonly Series[] | undefined;
       readonly range: WindowRange;
     }
-  /** By start of the window (ms since 1970): the points of one series with a window in the range. */
+  /** Sums by start of the window (ms since 1970), over the points of one series with a window in the range. */
   | { readonly kind: 'windows'; readonly series: Series; readonly range: WindowRange };
 
-/** Counts and sums of all points that fall under the key, in any order. */
+/** The count and the sum of all points with that key. Rows come in any order. */
 export interface AnswerRow {
   readonly key: string;
   readonly count: number;
@@ -109,38 +113,40 @@ export interface AnswerRow {
 
 export interface Sink {
   /**
-   * Connects and makes sure that the schema exists. Repeatable: called with backoff until it resolves, and again after
-   * an outcome `refused`. Throws a `SinkError` that says what is wrong.
+   * Connects and makes sure that the schema exists. The lane calls it with backoff until it resolves, and again after
+   * an outcome `refused`, so it must be repeatable. Throws a `SinkError` that says what is wrong.
    */
   open(signal: AbortSignal): Promise<void>;
   /**
-   * Overwrites by key: the same batch may come again, and writing it twice leaves the store as writing it once.
-   * Several calls may be under way at once (`limits.inFlight`). A throw means "unknown": the batch is sent again.
+   * Writes points, overwriting by key: the same batch may come again, and writing it twice must leave the store as
+   * writing it once does. Several calls may be under way at once (`limits.inFlight`). A throw counts as `unknown`: the
+   * lane sends the batch again.
    */
   write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome>;
   /**
-   * What the store itself holds, in any order: read by the store's own query, in bounded memory, never from a cache.
+   * Yields what the store itself holds, in any order: by the store's own query, in bounded memory, never from a cache.
    */
   read(range: WindowRange, signal: AbortSignal): AsyncIterable<StoredPoint>;
   /**
-   * What the store itself holds under the keys of these points, in any order; where `read` looks through everything.
+   * Yields what the store itself holds under the keys of these points, in any order. For a store whose `read` scans
+   * everything.
    */
   lookUp?(points: Iterable<Point>, signal: AbortSignal): AsyncIterable<StoredPoint>;
-  /** Deletes the points of the batch by key; absent ones are no error. `check` clears its probe with it. */
+  /** Deletes the points of the batch by key; an absent point is not an error. `check` removes its probe with it. */
   remove(batch: Batch, signal: AbortSignal): Promise<void>;
-  /** May be called twice, and without open. Writes under way may fail. */
+  /** Closes the connections. May be called twice, and without `open`. Writes under way may fail. */
   close(): Promise<void>;
-  /** By the store's own query, and without holding up writes. Throws where it cannot. */
+  /** Answers the question by the store's own query, without holding up writes. Throws if it cannot. */
   ask?(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]>;
-  /** Bytes that the data take in the store; undefined where the store does not say. */
+  /** Resolves to how many bytes the data take in the store; undefined if the store does not say. */
   storage?(signal: AbortSignal): Promise<number | undefined>;
 }
 
-/** An error of a sink in words for the operator: what happened, what to do. Never holds a secret. */
+/** A sink's error, in words for the operator: what happened and what to do. Never holds a secret. */
 export class SinkError extends Error {
   override readonly name = 'SinkError';
   readonly reason: RetryReason | RefuseReason;
-  /** What to do about it, as an imperative sentence; empty where only waiting helps. */
+  /** What to do about it, as an imperative sentence; empty if only waiting helps. */
   readonly advice: string;
 
   constructor(reason: RetryReason | RefuseReason, message: string, advice = '', options?: ErrorOptions) {
@@ -150,20 +156,20 @@ export class SinkError extends Error {
   }
 }
 
-/** What one write may hold at most; the lane splits windows accordingly. */
+/** The most that one write may hold. The lane splits windows accordingly. */
 export interface SinkLimits {
   readonly maxPoints: number;
-  /** By `pointBytes`, an estimate of a point's encoded size. A single point over it still comes alone. */
+  /** Measured by `pointBytes`, an estimate of a point's encoded size. A larger point still comes, but alone. */
   readonly maxBytes: number;
-  /** Writes under way at once. */
+  /** How many writes may be under way at once. */
   readonly inFlight: number;
 }
 
-/** What a sink gets besides its settings. */
+/** What a sink gets in addition to its settings. */
 export interface SinkContext {
   /** The sink's id, lower case: `SINK_<ID>_...`. */
   readonly id: string;
-  /** After which the signal of a write aborts, in ms: for stores that have a limit of their own. */
+  /** Milliseconds after which the signal of a write aborts: for stores with a time limit of their own. */
   readonly timeoutMs?: number | undefined;
   readonly log: SinkLog;
 }
@@ -174,32 +180,31 @@ export interface SinkLog {
 }
 
 /**
- * How a service that runs reads windows back, to verify them. `ranges`: by `read`. `keys`: `read` would look through
- * all that the store holds, so it asks by `lookUp`, which must be there. `none`: the store keeps nothing that could be
- * read.
+ * How the running service reads windows back to verify them. `ranges`: by `read`. `keys`: by `lookUp`, which must then
+ * exist, because `read` would scan the whole store. `none`: the store keeps nothing that could be read.
  */
 export type ReadBack = 'ranges' | 'keys' | 'none';
 
-/** What a sink's folder exports and `sinks/index.ts` lists. */
+/** A kind of sink: what its folder exports and `sinks/index.ts` lists. */
 export interface SinkModule<S extends Settings = Settings> {
   readonly kind: string;
   /** One line for the README's table. */
   readonly summary: string;
-  /** Parses and documents the `SINK_<ID>_<NAME>` variables, the name being the key in upper snake case. */
+  /** Parses and documents the variables `SINK_<ID>_<NAME>`. The name is the key in upper snake case. */
   readonly settings: S;
   readonly limits: SinkLimits;
-  /** The same, where they depend on the settings. */
+  /** The limits, if they depend on the settings. */
   limitsBy?(config: Values<S>): SinkLimits;
   /** Default: `ranges`. */
   readonly readBack?: ReadBack;
-  /** The same, where it depends on the settings. */
+  /** The same, if it depends on the settings. */
   readBackBy?(config: Values<S>): ReadBack;
-  /** False where the store cannot delete single points: `remove` does nothing, and what `check` writes stays. */
+  /** False if the store cannot delete single points: then `remove` does nothing, and what `check` writes stays. */
   readonly removes?: false;
-  /** What no single variable can say, such as "required where API is v1": the keys of the settings at fault. */
+  /** Checks what spans several variables, such as "required when API is v1". Returns the keys of the wrong settings. */
   validate?(config: Values<S>): readonly { readonly key: keyof S & string; readonly expected: string }[];
   create(config: Values<S>, context: SinkContext): Sink;
-  /** Absent where nothing is known of what the store costs. */
+  /** Absent if the cost of the store is unknown. */
   readonly price?: PriceModel;
 }
 

@@ -1,4 +1,4 @@
-/** HTTP for sinks: connections of their own, bounded answers, the caller's signal as the only clock. */
+/** HTTP for sinks: each has its own connections, answers are bounded, and only the caller's signal limits the time. */
 import http, { type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import https from 'node:https';
 import { openRequest } from '../base/http-client.ts';
@@ -21,7 +21,7 @@ export interface HttpRequest {
 const MAX_ANSWER_BYTES = 1_048_576;
 const MAX_MESSAGE_CHARACTERS = 300;
 
-/** One server, over keep-alive connections that end with `close`. Redirects are answers like any other. */
+/** One server, over keep-alive connections that last until `close`. Redirects are answers like any other. */
 export class HttpServer {
   readonly #url: URL;
   readonly #headers: Readonly<Record<string, string>>;
@@ -35,7 +35,7 @@ export class HttpServer {
     this.#sockets = sockets;
   }
 
-  /** Resolves to the answer, whatever its status; rejects where there is none. `target`: path and query. */
+  /** Resolves to the answer, whatever its status; rejects if there is no answer. `target`: path and query. */
   async post(target: string, request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
     const { status, headers, body } = await this.stream(target, request, signal);
     const chunks: Uint8Array[] = [];
@@ -50,7 +50,7 @@ export class HttpServer {
     return { status, headers, body: Buffer.concat(chunks) };
   }
 
-  /** The same, with the body as it comes; leaving it early ends the connection. */
+  /** Like `post`, but yields the body as it arrives. Leaving the loop early ends the connection. */
   async stream(
     target: string,
     request: HttpRequest,
@@ -67,7 +67,7 @@ export class HttpServer {
     this.#agent ??= isSecure ? new https.Agent(options) : new http.Agent(options);
     const requested = {
       method: 'POST',
-      // Not resolved against the URL: one that begins with two slashes would name another host.
+      // Not resolved against the URL: a target that begins with two slashes would name another host.
       path: target,
       agent: this.#agent,
       signal,
@@ -82,19 +82,19 @@ export class HttpServer {
   }
 }
 
-/** What OpenSSL and Node.js call a certificate that is not good for us. */
+/** The codes by which OpenSSL and Node.js report a certificate that we cannot accept. */
 const BAD_CERTIFICATE =
   /^(CERT_|DEPTH_ZERO_|ERR_TLS_CERT_|HOSTNAME_|INVALID_CA|SELF_SIGNED_|UNABLE_TO_|UNSPECIFIED$)/;
 
 export const TRUST_ADVICE =
   "Set NODE_EXTRA_CA_CERTS to a PEM file of the authority that signed the server's certificate, and name the server as the certificate does.";
 
-/** Whether it is the server's certificate that a connection failed for. */
+/** Whether the connection failed because of the server's certificate. */
 export function isUntrusted(error: unknown): boolean {
   return error instanceof Error && 'code' in error && BAD_CERTIFICATE.test(String(error.code));
 }
 
-/** Why there was no answer. */
+/** Classifies the error of a request that got no answer. */
 export function transportFailure(
   error: unknown,
   signal: AbortSignal,
@@ -102,7 +102,7 @@ export function transportFailure(
   | { readonly kind: 'retry'; readonly reason: RetryReason; readonly message: string }
   | { readonly kind: 'refused'; readonly reason: 'untrusted'; readonly message: string } {
   if (signal.aborted) return { kind: 'retry', reason: 'timeout', message: 'no answer in time' };
-  // A failure to reach any of several addresses has no message of its own.
+  // An AggregateError, for a host with several addresses, has no message of its own.
   const first = error instanceof AggregateError && error.message === '' ? error.errors[0] : error;
   const message = first instanceof Error ? oneLine(first.message) : 'unknown error';
   if (isUntrusted(first)) return { kind: 'refused', reason: 'untrusted', message };
@@ -110,7 +110,7 @@ export function transportFailure(
   return { kind: 'retry', reason: isLost ? 'connection' : 'unknown', message };
 }
 
-/** What an answer other than a success means, where the store has no words of its own for it. */
+/** Classifies an answer other than a success by its status, for a store that says nothing more specific. */
 export function verdictOfStatus(
   { status, headers }: Pick<HttpAnswer, 'status' | 'headers'>,
   message: string,
@@ -132,7 +132,7 @@ export function verdictOfStatus(
   return { kind: 'refused', reason: 'bad_request', message };
 }
 
-/** How long the server asks to be left alone, in milliseconds: it says so in seconds, or by a date. */
+/** Returns how long the server asks us to wait, in milliseconds. Its header holds seconds or a date. */
 export function retryAfter(headers: IncomingHttpHeaders): number | undefined {
   const text = headers['retry-after'] ?? '';
   if (/^\d+$/.test(text)) return Number(text) * 1000;
@@ -140,7 +140,7 @@ export function retryAfter(headers: IncomingHttpHeaders): number | undefined {
   return Number.isNaN(until) ? undefined : Math.max(0, until - Date.now());
 }
 
-/** What a server said, fit for a log. */
+/** Returns what a server said on one line, short enough for a log. */
 export function oneLine(text: string): string {
   return text.replace(/\s+/g, ' ').trim().slice(0, MAX_MESSAGE_CHARACTERS);
 }

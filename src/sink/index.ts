@@ -1,4 +1,4 @@
-/** All that the author of a sink imports, as `metrics-fanout/sink`: the contract, and what sinks have in common. */
+/** All that a sink author imports, as `metrics-fanout/sink`: the contract, and the code that sinks share. */
 
 export type { Field, MetricType, Point, PointValues, Series } from '../aggregate/point.ts';
 export { ALL_FIELDS, FIELDS, METRIC_TYPES } from '../aggregate/point.ts';

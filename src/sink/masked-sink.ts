@@ -1,6 +1,6 @@
 /**
- * Makes a sink whose errors hold none of its secrets, even where a store, or a proxy before it, says back what it was
- * sent.
+ * Creates sinks whose errors hold none of their secrets, even if the store, or a proxy in front of it, repeats what it
+ * was sent.
  */
 import { Masker } from '../settings/masker.ts';
 import { foreignSecrets, secretsIn } from '../settings/secrets.ts';
@@ -18,7 +18,7 @@ export function maskerOf({ module, values }: Pick<Described, 'module' | 'values'
   return new Masker([...secretsIn(module.settings, values), ...foreignSecrets(env)]);
 }
 
-/** All of the program makes its sinks here. */
+/** Creates a sink. The whole program creates its sinks here. */
 export function createSink(described: Described, log: SinkLog, env: Environment): Sink {
   const { id, module, values, timeoutMs } = described;
   const masker = maskerOf(described, env);
@@ -57,7 +57,7 @@ function masked(sink: Sink, masker: Masker): Sink {
   };
 }
 
-/** The same error where there is nothing to hide. */
+/** Returns the error without secrets: the same object if there is nothing to hide. */
 export function cleaned(error: unknown, masker: Masker): unknown {
   if (!(error instanceof Error)) return typeof error === 'string' ? masker.mask(error) : error;
   const message = masker.mask(error.message);
@@ -67,7 +67,7 @@ export function cleaned(error: unknown, masker: Masker): unknown {
     : new Error(message);
 }
 
-/** An outcome of a sink from elsewhere may be anything: what makes no sense is left to the lane. */
+/** Masks the messages. A sink module from outside may return anything; an outcome of no known kind goes to the lane. */
 function cleanOutcome(outcome: WriteOutcome, masker: Masker): WriteOutcome {
   switch (outcome?.kind) {
     case 'retry':
@@ -89,7 +89,7 @@ function maskedLog(log: SinkLog, masker: Masker): SinkLog {
   const mask = (_: string, value: unknown) => (typeof value === 'string' ? masker.mask(value) : value);
   const clean = (fields: object): object => {
     try {
-      // As JSON has them, at whatever depth: they are lines of it in the end.
+      // By way of JSON, to reach values at any depth: the log writes JSON anyway.
       return JSON.parse(JSON.stringify(fields, mask));
     } catch {
       return {};

@@ -1,4 +1,4 @@
-/** A batch in parts: points that no request can hold, and for stores that refuse a whole request for a few points. */
+/** Batches that are not written whole: some points fit no request, and some stores refuse all for a few points. */
 import type { Point } from '../aggregate/point.ts';
 import {
   type Batch,
@@ -9,13 +9,13 @@ import {
   type WriteOutcome,
 } from './contract.ts';
 
-/** A point, and where it is in the batch. */
+/** A point and its index in the batch. */
 export interface IndexedPoint {
   readonly index: number;
   readonly point: Point;
 }
 
-/** The points for which `refusal` has no reason; the others are added to `rejected`. */
+/** Returns the points for which `refusal` returns undefined. Adds the others to `rejected`. */
 export function fitting(
   batch: Batch,
   refusal: (point: Point) => Omit<Rejection, 'index'> | undefined,
@@ -30,17 +30,17 @@ export function fitting(
   return fit;
 }
 
-/** What one request came to. */
+/** The outcome of one request. */
 export type Verdict<U extends Unfit = Unfit> = Exclude<WriteOutcome, { kind: 'partial' }> | U;
 
-/** Some of the points sent can never be taken; the others may or may not have been written. */
+/** The store can never take some of the points sent. The others may or may not have been written. */
 export interface Unfit {
   readonly kind: 'unfit';
   readonly reason: RejectReason;
   readonly message: string;
 }
 
-/** A verdict as the error for what has no outcome but an exception. */
+/** Returns the verdict as an error, for a call that reports failure only by an exception. */
 export function errorOf(
   verdict: Exclude<Verdict, { kind: 'written' }>,
   advice: Readonly<Record<RefuseReason, string>>,
@@ -50,13 +50,13 @@ export function errorOf(
   return new SinkError(reason, verdict.message, advice[reason]);
 }
 
-/** How often one write may send parts of its batch in search of the points that the store cannot take. */
+/** How many requests one write may send in search of the points that the store cannot take. */
 const MAX_REQUESTS = 64;
 
 /**
- * Sends rows (`index` is the point's in the batch) and, where some are unfit, the parts that `split` makes of them,
- * down to single ones. One part is all of them: they are rejected. `rejected` holds what was found unfit before
- * sending.
+ * Sends rows (`index` is that of the point in the batch). If some are unfit, sends the parts that `split` makes of
+ * them, down to single rows. If `split` returns one part, its rows are rejected. `rejected` holds the points found
+ * unfit before sending.
  */
 export async function writeInParts<R extends { readonly index: number }, U extends Unfit = Unfit>(
   rows: readonly R[],
@@ -70,7 +70,7 @@ export async function writeInParts<R extends { readonly index: number }, U exten
     const verdict = requests < MAX_REQUESTS ? await send(group) : UNDECIDED;
     if (verdict.kind === 'written') continue;
     if (verdict.kind !== 'unfit') {
-      // Nothing is written; what was found unfit before will be found so again.
+      // Nothing is written. The points found unfit before sending will be found unfit again.
       if (requests === 0) return verdict;
       const reason = verdict.kind === 'retry' ? verdict.reason : 'unknown';
       return { kind: 'partial', retry: indexes([group, ...groups].flat()), rejected, reason };
@@ -82,7 +82,10 @@ export async function writeInParts<R extends { readonly index: number }, U exten
   return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
 }
 
-/** Whether it is the points that a store calls bad: where it refuses a request without any just so, it is not. */
+/**
+ * Resolves to `unfit` if the store takes a request without points, so that the points are at fault. Otherwise the store
+ * refuses the sink, or must be asked again.
+ */
 export async function blame(unfit: Unfit, sendNothing: () => Promise<Verdict>): Promise<Verdict> {
   const control = await sendNothing();
   if (control.kind === 'written') return unfit;
@@ -93,7 +96,7 @@ export async function blame(unfit: Unfit, sendNothing: () => Promise<Verdict>): 
 const UNDECIDED: Verdict<never> = {
   kind: 'retry',
   reason: 'unknown',
-  message: 'too many points that the store cannot take',
+  message: 'the batch has too many points that the store cannot take',
 };
 
 export function halves<R>(rows: readonly R[]): readonly (readonly R[])[] {

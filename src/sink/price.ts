@@ -1,27 +1,27 @@
-/** What a store costs a month: estimates, each with the assumption that it rests on. Prices are in USD. */
+/** Estimates of what a store costs a month, each with the assumption that it rests on. Prices are in USD. */
 import { setting } from '../settings/builders.ts';
 import type { Settings, Values } from '../settings/setting.ts';
 
-/** What a store is used for at present. */
+/** How much a store is used at present. */
 export interface Usage {
   readonly pointsPerSecond: number;
-  /** By `pointBytes`. */
+  /** Measured by `pointBytes`. */
   readonly bytesPerSecond: number;
-  /** Undefined where the store does not say. */
+  /** Undefined if the store does not say. */
   readonly storedBytes: number | undefined;
 }
 
 export interface Price {
-  /** Null where no price is known. */
+  /** Null if no price is known. */
   readonly usdPerMonth: number | null;
-  /** What it counts and what it leaves out: to be shown beside the number, always. */
+  /** What the estimate counts and what it leaves out. Always shown next to the number. */
   readonly assumption: string;
 }
 
 export interface PriceModel<S extends Settings = Settings> {
-  /** `SINK_<ID>_PRICE_...`, by the names of their keys. */
+  /** The variables `SINK_<ID>_PRICE_...`, named by their keys. */
   readonly settings: S;
-  /** What the store costs a month if all goes on like this. */
+  /** Returns what the store costs a month at this usage. */
   estimate(prices: Values<S>, usage: Usage): Price;
 }
 
@@ -35,16 +35,16 @@ const BYTES_PER_GB = 1e9;
 
 const amount = (text: string): number | undefined => (/^\d+(\.\d+)?$/.test(text) ? Number(text) : undefined);
 
-/** USD. */
+/** Builds a setting of an amount in USD. */
 export function priceSetting<O extends { readonly meaning: string; readonly default?: string }>(options: O) {
   return setting.custom(amount, 'an amount in USD such as 0.625', options);
 }
 
-/** Of a store that costs the same however much is written, but for what is stored. */
+/** The price of a store whose cost depends on how much is stored, not on how much is written. */
 export const instancePrice = definePrice({
   settings: {
     priceMonth: priceSetting({ meaning: 'USD a month for the instance, for the estimate of its cost' }),
-    priceGbMonth: priceSetting({ meaning: 'USD a month for a GB that is stored' }),
+    priceGbMonth: priceSetting({ meaning: 'USD a month for each stored GB' }),
   },
   estimate({ priceMonth, priceGbMonth }, usage) {
     if (priceMonth === undefined && priceGbMonth === undefined) {
@@ -59,14 +59,14 @@ export const instancePrice = definePrice({
   },
 });
 
-/** For what is stored now. */
+/** Returns the price of what is stored now. */
 export function storagePrice(gbMonth: number | undefined, { storedBytes }: Usage): Price {
   if (gbMonth === undefined) return { usdPerMonth: null, assumption: 'storage not counted' };
   if (storedBytes === undefined)
-    return { usdPerMonth: null, assumption: 'storage not counted, for the store does not say its size' };
+    return { usdPerMonth: null, assumption: 'storage not counted: the store does not report its size' };
   const gb = storedBytes / BYTES_PER_GB;
   return {
     usdPerMonth: gb * gbMonth,
-    assumption: `${gbMonth} USD for a GB that is stored, ${Number(gb.toPrecision(3))} GB now`,
+    assumption: `${gbMonth} USD for each stored GB, ${Number(gb.toPrecision(3))} GB now`,
   };
 }

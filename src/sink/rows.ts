@@ -1,13 +1,16 @@
-/** What sinks have in common about points and rows. */
+/** Points and rows: what the sinks share. */
 import { ALL_FIELDS, FIELDS, type Point } from '../aggregate/point.ts';
 import type { AnswerRow, Rejection } from './contract.ts';
 
-/** Estimate of a point's encoded size in bytes, the same for every sink, so that limits and backlogs compare. */
+/** Returns a point's estimated encoded size in bytes: the same for every sink, so that limits and backlogs compare. */
 export function pointBytes({ series }: Point): number {
   return POINT_BYTES + series.name.length + series.dimensionsJson.length;
 }
 
-/** Why no store holds the point, for all must hold the same; undefined where its numbers are fit. */
+/**
+ * Returns why no store may hold the point; undefined if its numbers are fit. Every sink applies the same rule, because
+ * all stores must hold the same points.
+ */
 export function unfitNumber(point: Point): Omit<Rejection, 'index'> | undefined {
   for (const field of FIELDS[point.series.type]) {
     if (!Number.isFinite(point[field])) {
@@ -18,10 +21,10 @@ export function unfitNumber(point: Point): Omit<Rejection, 'index'> | undefined 
   return { reason: 'invalid_value', message: `count is ${point.count}, over 2^53 - 1 or not whole` };
 }
 
-/** Of a point, besides the text of its series. */
+/** Bytes of a point, not counting the text of its series. */
 export const POINT_BYTES = 160;
 
-/** Adds rows of the same key up: parts of an answer, or the parts of a window that several instances wrote. */
+/** Adds up rows with the same key: parts of an answer, or parts of a window that several instances wrote. */
 export function addUp(rows: Iterable<AnswerRow>): AnswerRow[] {
   const sums = new Map<string, AnswerRow>();
   for (const { key, count, sum } of rows) {
@@ -31,7 +34,7 @@ export function addUp(rows: Iterable<AnswerRow>): AnswerRow[] {
   return [...sums.values()];
 }
 
-/** The columns of a table row behind `window_start`, in the order of the README: what all SQL stores have alike. */
+/** Returns the columns of a table row after `window_start`, in the order of the README. All SQL stores share them. */
 export function columnValues(point: Point): (string | number | null)[] {
   const { series, windowMs, instance } = point;
   const { id, name, type, dimensionsJson } = series;

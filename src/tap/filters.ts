@@ -6,11 +6,11 @@ export interface DimensionFilter {
   readonly glob: string;
 }
 
-/** What a tap lets through; no filter lets everything through. */
+/** What a tap lets through. Without filters, it lets everything through. */
 export interface Filters {
   /** A glob. */
   readonly name?: string | undefined;
-  /** All must match; a dimension that is absent has the value "". */
+  /** All of these must match. An absent dimension has the value "". */
   readonly where?: readonly DimensionFilter[];
 }
 
@@ -23,12 +23,12 @@ export function hasFilters({ name, where = [] }: Filters): boolean {
   return name !== undefined || where.length > 0;
 }
 
-/** The value of a dimension; "" where it is absent. */
+/** Returns the value of a dimension; "" if it is absent. */
 export function dimensionOf({ dimensions }: Series, key: string): string {
   return dimensions.find(([known]) => known === key)?.[1] ?? '';
 }
 
-/** `key=glob`; undefined where it is none. */
+/** Parses `key=glob`; returns undefined for any other text. */
 export function parseFilter(text: string): DimensionFilter | undefined {
   const at = text.indexOf('=');
   return at > 0 ? { key: text.slice(0, at), glob: text.slice(at + 1) } : undefined;

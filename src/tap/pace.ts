@@ -1,8 +1,8 @@
 const SECOND_MS = 1000;
 
-/** Lets so many through a second, and counts the others. */
+/** Lets a fixed number of items through each second, and counts the others. */
 export class Pace {
-  /** Held back since `takeHeld`. */
+  /** How many were held back since the last `takeHeld`. */
   #held = 0;
   #second = Number.NEGATIVE_INFINITY;
   #passed = 0;
@@ -26,7 +26,7 @@ export class Pace {
     return true;
   }
 
-  /** Counts one that is held back for another reason. */
+  /** Counts an item that is held back for another reason. */
   hold(): void {
     this.#held += 1;
   }

@@ -1,4 +1,4 @@
-/** Keys that are told apart; what comes under others is counted together. */
+/** The most keys that are counted separately. All further keys are counted together. */
 const MAX_KEYS = 50_000;
 const OTHERS = '(others)';
 
@@ -6,7 +6,7 @@ export interface RateRow {
   readonly key: string;
   readonly perSecond: number;
   readonly bytesPerSecond: number;
-  /** Since the beginning. */
+  /** Totals since the beginning. */
   readonly total: number;
   readonly totalBytes: number;
 }
@@ -25,13 +25,13 @@ interface Counts {
   totalBytes: number;
 }
 
-/** How much comes, by key, between one look and the next. */
+/** Rates by key, between one snapshot and the next. */
 export class Rates {
   readonly #keys = new Map<string, Counts>();
   readonly #maxKeys: number;
   #since: number;
 
-  /** Times in ms, by any clock. */
+  /** Times are in ms, from any clock. */
   constructor(now: number, maxKeys = MAX_KEYS) {
     this.#since = now;
     this.#maxKeys = maxKeys;
@@ -50,7 +50,7 @@ export class Rates {
     return counts;
   }
 
-  /** Since the last one. */
+  /** Returns the rates since the last call. */
   take(now: number): Snapshot {
     const seconds = Math.max(0.001, (now - this.#since) / 1000);
     this.#since = now;

@@ -1,22 +1,22 @@
-/** A message as `tail` shows it, a line for each sample. Nothing in it acts on a terminal. */
+/** A message as `tail` shows it, one line for each sample. Nothing in it acts on a terminal. */
 import { printable, printableJson } from '../base/printable.ts';
 import { type Filters, hasFilters, matchesFilters } from './filters.ts';
 import type { TapDecoder } from './tap-decoder.ts';
 
-/** Of a message that is no sample. */
+/** How many bytes to show of a message that is not a sample. */
 const SHOWN_BYTES = 200;
 
 export interface Received {
   readonly payload: Uint8Array;
   readonly subject: string;
-  /** Of its arrival, or its stream time, in ms since 1970. */
+  /** Time of arrival, or stream time, in ms since 1970. */
   readonly time: number;
-  /** In the stream, where it was read from there. */
+  /** Sequence in the stream, if the message was read from there. */
   readonly sequence: number | undefined;
   readonly encoding?: string | undefined;
 }
 
-/** What would be rejected has no series: filters leave it out. */
+/** Returns the lines of a message. With filters, rejected parts are left out, because they have no series to match. */
 export function linesOf(message: Received, decoder: TapDecoder, filters: Filters, asJson: boolean): string[] {
   const { samples, rejections } = decoder.decode(message.payload, message.encoding);
   const { subject, sequence } = message;

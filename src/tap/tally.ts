@@ -2,26 +2,26 @@ import type { MetricType } from '../aggregate/point.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { dimensionOf, type Filters, matchesFilters } from './filters.ts';
 
-/** Groups that are told apart; past that, samples are counted under their name and type alone. */
+/** The most groups that are counted separately. After that, samples are counted by name and type alone. */
 const MAX_GROUPS = 200_000;
 
 export interface Group {
   readonly name: string;
   readonly type: MetricType;
-  /** The values of the dimensions that are counted by; "" where absent, null where there were too many groups. */
+  /** The values of the dimensions to count by: "" for an absent one, null if there were too many groups. */
   readonly values: readonly (string | null)[];
   count: number;
   sum: number;
 }
 
-/** Counts and sums by name, type and dimensions, over windows as every store must hold them. */
+/** Counts and sums by name, type and dimensions, over the windows that every store must hold. */
 export class Tally {
   count = 0;
   readonly #keys: readonly string[];
   readonly #filters: Filters;
   readonly #groups = new Map<string, Group>();
   /**
-   * What rounding took off each sum: adding many windows must not lose what each of them has exactly (Neumaier 1974).
+   * What rounding took off each sum: adding many windows must not lose what each of them holds exactly (Neumaier 1974).
    */
   readonly #rest = new Map<Group, number>();
 
@@ -30,7 +30,7 @@ export class Tally {
     this.#filters = filters;
   }
 
-  /** Whether some groups were folded together. */
+  /** Whether groups were folded together. */
   get isFolded(): boolean {
     return this.#groups.size >= MAX_GROUPS;
   }
@@ -50,7 +50,7 @@ export class Tally {
     }
   }
 
-  /** By name, type and values. */
+  /** Returns the groups, sorted by name, type and values. */
   groups(): Group[] {
     for (const [group, rest] of this.#rest) group.sum += rest;
     this.#rest.clear();

@@ -6,20 +6,20 @@ import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
 import { wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
 
-/** Series that are remembered; of more, those that were not seen lately are read anew. */
+/** How many series to remember. When there are more, forgotten series are parsed again. */
 const KEPT_SERIES = 20_000;
 
 export interface TappedSample {
   readonly series: Series;
   readonly type: MetricType;
   readonly value: number;
-  /** In ms since 1970; NaN where the message has none. */
+  /** In ms since 1970; NaN if the message has none. */
   readonly eventTime: number;
   /** See `Sample.weight`. */
   readonly weight: number;
 }
 
-/** A message as the service would take it: its samples, and why parts of it would be rejected. */
+/** What the service would read in a message: its samples, and the reasons why parts of it would be rejected. */
 export interface Contents {
   readonly samples: readonly TappedSample[];
   readonly rejections: readonly InputRejection[];
@@ -35,10 +35,10 @@ export class TapDecoder {
     this.#decoder = makeDecoder(this.#table, settings);
   }
 
-  /** `encoding`: what the header `Content-Encoding` says. */
+  /** Decodes a message. `encoding` is the value of its header `Content-Encoding`. */
   decode(payload: Uint8Array, encoding?: string): Contents {
-    const said = encoding === undefined ? payload : decompress(payload, encoding, this.#maxMessageBytes);
-    return typeof said === 'string' ? { samples: [], rejections: [said] } : this.#decode(said);
+    const plain = encoding === undefined ? payload : decompress(payload, encoding, this.#maxMessageBytes);
+    return typeof plain === 'string' ? { samples: [], rejections: [plain] } : this.#decode(plain);
   }
 
   #decode(payload: Uint8Array): Contents {

@@ -69,10 +69,10 @@ test.each([
   expect(called(...args)).toEqual({ status: 1, stdout: '', stderr });
 });
 
-test('a variable that is no setting is told of beside the output', () => {
+test('a variable that is not a setting is reported next to the output', () => {
   const env = { ...process.env, METRICS_STRAEM: 'x' };
   const { status, stderr } = spawnSync(process.execPath, [MAIN, 'config'], { encoding: 'utf8', env });
-  expect(stderr).toBe('metrics-fanout: METRICS_STRAEM is no setting: did you mean METRICS_STREAM?\n');
+  expect(stderr).toBe('metrics-fanout: METRICS_STRAEM is not a setting: did you mean METRICS_STREAM?\n');
   expect(status).toBe(0);
 });
 

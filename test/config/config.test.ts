@@ -138,10 +138,10 @@ describe('misspelt', () => {
       WINDOWID: '7',
     });
     expect(warnings).toEqual([
-      'HTTP_PROT is no setting: did you mean HTTP_PORT?',
-      'METRICS_FOO is no setting',
-      'METRICS_STRAEM is no setting: did you mean METRICS_STREAM?',
-      'NATS_PASSWORD_FIEL is no setting: did you mean NATS_PASSWORD_FILE?',
+      'HTTP_PROT is not a setting: did you mean HTTP_PORT?',
+      'METRICS_FOO is not a setting',
+      'METRICS_STRAEM is not a setting: did you mean METRICS_STREAM?',
+      'NATS_PASSWORD_FIEL is not a setting: did you mean NATS_PASSWORD_FILE?',
     ]);
   });
 });

@@ -276,7 +276,7 @@ describe('a pod', () => {
     const { objects } = rendered({ persistence: { enabled: false } });
     const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
     const { env } = processOf(podSpec(set!), {}, [], clusterOf(objects), renderer.folder);
-    await expect(loadConfig(env)).rejects.toThrow('SLICE: expected which time slice of how many');
+    await expect(loadConfig(env)).rejects.toThrow('SLICE: expected a time slice and how many there are');
   });
 });
 

@@ -28,10 +28,10 @@ test('an instance costs what the settings say, and without any nothing is made u
   expect(instancePrice.estimate(none, usage())).toEqual({ usdPerMonth: null, assumption: 'no price set' });
   const both = instancePrice.estimate({ priceMonth: 100, priceGbMonth: 2 }, usage({ storedBytes: 3e9 }));
   expect(both.usdPerMonth).toBe(106);
-  expect(both.assumption).toBe('100 USD for the instance, 2 USD for a GB that is stored, 3 GB now');
+  expect(both.assumption).toBe('100 USD for the instance, 2 USD for each stored GB, 3 GB now');
   const unknown = instancePrice.estimate({ priceMonth: 100, priceGbMonth: 2 }, usage());
   expect(unknown.usdPerMonth).toBe(100);
-  expect(unknown.assumption).toContain('does not say its size');
+  expect(unknown.assumption).toContain('does not report its size');
 });
 
 test('a price is a number that is not negative', () => {

@@ -149,7 +149,7 @@ describe('an answer', () => {
     ],
   ])('of partial success, in %s, rejects what may be meant, and is not asked again', async (_, answer) => {
     const outcome = await outcomeOf(answer);
-    const message = '3 data points of 8 points were refused, unsaid which: too old';
+    const message = 'the receiver refused 3 data points of 8 points without saying which: too old';
     const rejected = points.map((_, index) => ({ index, reason: 'refused', message }));
     expect(outcome).toEqual({ kind: 'partial', retry: [], rejected });
     expect(receiver.requests).toHaveLength(1);

@@ -188,7 +188,7 @@ describe('S3', () => {
     expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
     await expect.poll(() => warnings.length).toBe(1);
     expect(warnings[0]).toMatchObject([
-      'objects were not removed from S3',
+      'could not remove objects from S3',
       { error: expect.stringMatching(/Denied/) },
     ]);
     rig.s3.fault = () => false;
@@ -264,7 +264,7 @@ describe('COPY', () => {
     const sink = made({ table });
     await sink.open(NEVER);
     const outcome = await sink.write({ points: points.slice(0, 12) }, NEVER);
-    expect(warnings).toMatchObject([['COPY could not load a batch, which goes by INSERT', { points: 12 }]]);
+    expect(warnings).toMatchObject([['COPY could not load a batch; sending it by INSERT', { points: 12 }]]);
     expect(rig.double.notLoaded).toEqual(['String length exceeds DDL length']);
     const counters = points
       .slice(0, 12)

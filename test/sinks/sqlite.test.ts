@@ -196,7 +196,10 @@ describe('sqlite', () => {
     writeFileSync(path, 'Dear database, '.repeat(1000));
     const error = await opened(path).catch((reason: unknown) => reason);
     expect(error).toBeInstanceOf(SinkError);
-    expect(error).toMatchObject({ reason: 'schema_mismatch', advice: expect.stringMatching(/^Set a path/) });
+    expect(error).toMatchObject({
+      reason: 'schema_mismatch',
+      advice: expect.stringMatching(/^Set SINK_<ID>_PATH/),
+    });
   });
 
   it.each([
