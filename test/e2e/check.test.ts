@@ -37,7 +37,7 @@ test('makes nothing on the bus, and says that the service will', async () => {
   expect(code).toBe(0);
   expect(findings.find(({ what }) => what === 'stream METRICS')).toMatchObject({
     state: 'ok',
-    detail: 'not there yet: the service makes it, if its user may',
+    detail: 'does not exist yet; the service creates it, if its user is permitted to',
   });
   const { core } = await loadConfig({ NATS_URL: stack.nats.url });
   const bus = await connect(core, { debug() {}, info() {}, warn() {}, error() {} });
@@ -109,7 +109,7 @@ test('a store that can neither be read nor cleared is only written to', async ()
   const { code, stdout } = await check({ NATS_URL: stack.nats.url, ...env });
   await receiver.stop();
   expect(code, stdout).toBe(0);
-  expect(stdout).toMatch(/written, cannot be read back, stays there in \d+ ms/);
+  expect(stdout).toMatch(/written, cannot be read back, not removed, in \d+ ms/);
   expect(receiver.received().map(({ metric }) => metric)).toEqual(['fanout.check.count', 'fanout.check.sum']);
 });
 
