@@ -119,7 +119,7 @@ test('other windows than those of the checkpoints are told of before `run` annou
   expect(await service.stop()).toBe(0);
   const { code, stdout } = await check({ ...stack.env, WINDOW: '2s' });
   expect(code).toBe(0);
-  expect(stdout).toContain('announces a new shape of its windows');
+  expect(stdout).toContain('will announce a new shape of its windows');
 });
 
 test('what is wrong is told for each, with what to do, and without a secret', async () => {
