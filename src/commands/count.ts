@@ -60,7 +60,7 @@ export function countCommand(): Command {
       'RFC 3339; the window of this time is excluded (default: all complete windows)',
       time,
     )
-    .option('--name <glob>', 'only series whose name matches, such as http.*')
+    .option('--name <glob>', 'only series whose name matches the glob, such as http.*')
     .option('--where <key=glob>', 'only series with this dimension; may be repeated', dimensionFilter, [])
     .option('--by <keys>', 'dimensions to count by, comma separated', keys, [])
     .option('--json', 'print JSON')

@@ -132,7 +132,7 @@ const COMMANDS: readonly Asking[] = [
       FROM,
       timeOption('--to <time>', 'excluded (default: all confirmed windows)'),
       suggest(new Option('--sink <id>', 'only this sink (default: all enabled sinks)'), SINK_KINDS),
-      new Option('--name <glob>', 'only series whose name matches, such as http.*'),
+      new Option('--name <glob>', 'only series whose name matches the glob, such as http.*'),
     ],
     unaddressed: 'any',
   },
@@ -165,7 +165,7 @@ const COMMANDS: readonly Asking[] = [
   },
   {
     name: 'heap',
-    description: 'write a heap snapshot into the same folder; the instance does nothing else meanwhile',
+    description: 'write a heap snapshot into CONTROL_PROFILE_DIR of the instance, which is blocked meanwhile',
     example: ['heap --instance 3f9c0a52b81d4e67', 'a copy of all its memory: keep it secret'],
     operation: 'profile.heap',
     unaddressed: 'refused',

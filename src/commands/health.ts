@@ -15,7 +15,7 @@ const PAGE = {
 
 export function healthCommand(): Command {
   return describe('health', PAGE)
-    .option('--ready', 'ask whether it is attached to the bus, too')
+    .option('--ready', 'ask whether it is ready, which means attached to the bus')
     .action(async (options: { ready?: true }) => {
       // Health checks are frequent: this one reads only the settings it needs, and loads no sink.
       const url = `${localUrlOf(process.env)}/${options.ready ? 'readyz' : 'healthz'}`;

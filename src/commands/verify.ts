@@ -47,7 +47,7 @@ It recomputes windows from the stream and compares them, row by row and to the l
 judges only what can be known: windows that are complete, that the stream holds whole, and that the sink has confirmed.
 A window is equal, different, or unknown (the stream lost some of its messages, or the store cannot be read).
 
-It only reads, and the service may run meanwhile. It need not run next to the instance that fills the store: PIPELINE
+It only reads, and the service may keep running. It need not run next to the instance that fills the store: PIPELINE
 and the id of the sink determine whose checkpoint counts. Every 200,000 points, it asks each store once for the rows of
 their windows; DynamoDB scans its whole table for that.`,
   examples: [
@@ -76,7 +76,7 @@ export function verifyCommand(): Command {
       'RFC 3339; the window of this time is excluded (default: all confirmed windows)',
       time,
     )
-    .option('--name <glob>', 'only series whose name matches, such as http.*')
+    .option('--name <glob>', 'only series whose name matches the glob, such as http.*')
     .option('--json', 'print JSON')
     .action(async (options: VerifyOptions, command: Command) => {
       const config = await loadConfig(process.env);

@@ -39,7 +39,7 @@ export class BusWay implements Way {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** `hears`: whether tasks are waited for. Rejects with a `BusError`. */
+  /** `hears`: whether the caller waits for tasks. Rejects with a `BusError`. */
   static async open(bus: Bus, pipeline: string, timeoutMs: number, hears: boolean): Promise<BusWay> {
     const way = new BusWay(bus, pipeline, timeoutMs);
     if (!hears) return way;

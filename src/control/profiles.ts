@@ -41,7 +41,7 @@ export async function profileCpu(
 }
 
 /**
- * Writes everything in the memory of the main thread, which stands still meanwhile. That includes texts, except
+ * Writes everything in the memory of the main thread, which is blocked meanwhile. That includes texts, except
  * `secrets`, which are masked. Returns the size in bytes.
  */
 export async function snapshotHeap(path: string, secrets: readonly string[]): Promise<number> {

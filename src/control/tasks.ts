@@ -109,7 +109,7 @@ export class Tasks {
     return report;
   }
 
-  /** Returns the report and the outcome of its callback. Throws a `Refusal` if there is no such task any more. */
+  /** Returns the report and the outcome of its callback. Throws a `Refusal` if the task is unknown or forgotten. */
   status(id: string): TaskReport & { readonly callback: CallbackOutcome | 'pending' | null } {
     const { report, callback } = this.#taskOf(id);
     return { ...report, callback: callback ?? null };

@@ -54,7 +54,7 @@ test('all well: writes, reads and removes a probe point in every store', async (
   await bus.close();
   const { code, stdout } = await check({ ...stack.env });
   expect(code, stdout).toBe(0);
-  expect(stdout.match(/written, read back, removed in \d+ ms/g)).toHaveLength(4);
+  expect(stdout.match(/written, read back, removed, in \d+ ms/g)).toHaveLength(4);
   const rows = await stack.postgres.execute('SELECT count(*)::int AS n FROM fanout_points', 'fanout');
   expect(rows.rows).toEqual([{ n: 0 }]);
 });
