@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The tag is exact; put the digest of the day you build it behind it (node:...@sha256:...) where builds must repeat.
+# The tag is exact. If builds must be reproducible, append the digest (node:...@sha256:...) of the day of your build.
 FROM node:24.21.0-trixie-slim AS base
 
 FROM base AS build
@@ -27,7 +27,7 @@ LABEL org.opencontainers.image.title="metrics-fanout" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="docker.io/library/node:24.21.0-trixie-slim"
 ENV NODE_ENV=production
-# Else the young heap grows to 200 MB where the machine has the memory: docs/sizing.md.
+# Otherwise the young heap grows to 200 MB if the machine has the memory: docs/sizing.md.
 ENV NODE_OPTIONS=--max-semi-space-size=8
 RUN install -d -o 1000 -g 1000 /data \
   && ln -s /app/dist/src/bin.js /usr/local/bin/metrics-fanout
@@ -36,7 +36,7 @@ COPY --from=build /build/node_modules /app/node_modules/
 COPY --from=build /build/dist/sinks /app/dist/sinks/
 COPY --from=build /build/dist/src /app/dist/src/
 USER 1000:1000
-# What is written without a mount: ./fanout.db, where no sink is switched on.
+# The only file written without a mount: ./fanout.db, if no sink is enabled.
 WORKDIR /data
 EXPOSE 9464
 STOPSIGNAL SIGTERM

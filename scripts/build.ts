@@ -1,4 +1,4 @@
-/** Makes `dist/`: what the package and the image hold. */
+/** Makes `dist/`, the content of the package and the image. */
 import { execFileSync } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -11,7 +11,7 @@ function run(program: string, ...args: string[]): string {
 }
 
 run('tsc', '-p', 'tsconfig.build.json');
-// Only what authors of sinks import has its types beside it.
+// Only the modules that authors of sinks import come with types.
 run('tsc', '-p', 'tsconfig.types.json');
 cpSync(join(root, 'src/observe/page'), join(dist, 'src/observe/page'), { recursive: true });
 mkdirSync(join(dist, 'man'), { recursive: true });

@@ -1,4 +1,4 @@
-/** What a release changes, as texts: pure, so that it can be shown before it is done. */
+/** The changes of a release, as functions on texts. Pure, so that they can be shown before they are made. */
 
 export type Version = readonly [major: number, minor: number, patch: number];
 
@@ -9,7 +9,7 @@ export function parseVersion(text: string): Version | undefined {
   return match ? [Number(match[1]), Number(match[2]), Number(match[3])] : undefined;
 }
 
-/** `major`, `minor`, `patch` or a version of its own; undefined where it is none of these. */
+/** `bump` is `major`, `minor`, `patch` or a version. Returns undefined if it is none of these. */
 export function nextVersion(current: Version, bump: string): Version | undefined {
   const place = BUMPS.indexOf(bump);
   if (place < 0) return parseVersion(bump);
@@ -24,7 +24,7 @@ export function isBefore(a: Version, b: Version): boolean {
 
 const UNRELEASED = '## [Unreleased]';
 
-/** What stands under Unreleased; undefined where there is no such heading. */
+/** Returns the text under Unreleased, or undefined if there is no such heading. */
 export function unreleased(changelog: string): string | undefined {
   const [, after] = changelog.split(`${UNRELEASED}\n`);
   return after?.replace(/^## .*/ms, '').trim();
@@ -38,7 +38,8 @@ export interface Release {
 }
 
 /**
- * Paths whose text holds the version, each with what makes the new text of the old one; a text that lacks it throws.
+ * By path of a file that contains the version: the function from its old text to its new text. It throws if the old
+ * version is not in the text.
  */
 export const EDITS: Readonly<Record<string, (text: string, release: Release) => string>> = {
   'package.json': (text, { before, version }) =>
@@ -68,6 +69,6 @@ function tarball(text: string, { before, version }: Release): string {
 }
 
 function replaced(text: string, from: string, to: string): string {
-  if (!text.includes(from)) throw new Error(`expected ${JSON.stringify(from)} in it`);
+  if (!text.includes(from)) throw new Error(`it does not contain ${JSON.stringify(from)}`);
   return text.replaceAll(from, to);
 }

@@ -1,7 +1,7 @@
 /**
- * `npm run release -- minor`: a dry run. Checks, and then goes through the whole release in a clone that is thrown
- * away: version, changelog, commit, tag, package. With --execute it does the same here. It pushes and publishes
- * nothing: the commands for that are its last words.
+ * `npm run release -- minor` is a dry run. It checks, then makes the whole release in a temporary clone: version,
+ * changelog, commit, tag, package. With --execute it does the same here. It pushes and publishes nothing: at the end it
+ * prints the commands for that.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import { EDITS, isBefore, nextVersion, parseVersion, type Release, unreleased } from './release-plan.ts';
 
 const USAGE = `usage: npm run release -- major|minor|patch|VERSION [--execute] [--tested]
-  --execute, --yes  do it here: without it, all of it is done in a clone that is thrown away
+  --execute, --yes  make the release here; without it, all of it is done in a temporary clone
   --tested          the tests of this commit have passed elsewhere; without it, --execute runs them first
 `;
 const BRANCH = 'main';
@@ -29,12 +29,12 @@ function run(program: string, args: readonly string[], cwd: string, env: NodeJS.
 
 const git = (...args: readonly string[]) => run('git', args, root);
 
-function give(text: string, code = 1): never {
+function giveUp(text: string, code = 1): never {
   process.stderr.write(text);
   process.exit(code);
 }
 
-/** Each with whether it holds, and what to do where it does not. */
+/** Each check, with whether it holds, and what to do if it does not. */
 function checks({ before, version }: Release): readonly [what: string, holds: boolean, todo: string][] {
   const [old, next] = [parseVersion(before)!, parseVersion(version)!];
   const branch = git('branch', '--show-current');
@@ -42,19 +42,19 @@ function checks({ before, version }: Release): readonly [what: string, holds: bo
   const isNew = isBefore(old, next) || (before === version && !isTagged);
   const changes = unreleased(readFileSync(join(root, 'CHANGELOG.md'), 'utf8'));
   return [
-    ['nothing is uncommitted', git('status', '--porcelain') === '', 'Commit it, or put it away.'],
+    ['nothing is uncommitted', git('status', '--porcelain') === '', 'Commit it, or stash it.'],
     [`the branch is ${BRANCH}`, branch === BRANCH, `It is ${branch || 'none'}: git switch ${BRANCH}.`],
     [`${version} comes after ${before}`, isNew, 'Give a later version.'],
     [`there is no tag v${version}`, !isTagged, 'Give a later version, or delete that tag.'],
     [
-      'the changelog tells what is new',
+      'the changelog says what is new',
       changes !== undefined && changes !== '',
       'Write it under [Unreleased].',
     ],
   ];
 }
 
-/** Version, changelog, commit, tag and package, in the given folder. Returns what the package has become. */
+/** Makes version, changelog, commit, tag and package in the given folder. Returns npm's report on the package. */
 function release(folder: string, made: Release, env: NodeJS.ProcessEnv): Packed {
   for (const [path, edit] of Object.entries(EDITS)) {
     const file = join(folder, path);
@@ -63,7 +63,7 @@ function release(folder: string, made: Release, env: NodeJS.ProcessEnv): Packed 
   const { version } = made;
   run('git', ['commit', '--quiet', '--all', '--message', `release: ${version}`], folder, env);
   run('git', ['tag', '--annotate', `v${version}`, '--message', `metrics-fanout ${version}`], folder, env);
-  // What an earlier build left would be packed as well.
+  // Files of an earlier build would be packed as well.
   rmSync(join(folder, 'dist'), { recursive: true, force: true });
   const report = run('npm', ['pack', '--json', '--foreground-scripts=false'], folder);
   const [packed] = Object.values(JSON.parse(jsonOf(report))) as Packed[];
@@ -84,7 +84,7 @@ interface Packed {
   readonly files: readonly { readonly path: string; readonly size: number }[];
 }
 
-/** What the build says comes before it. */
+/** Cuts off the output of the build, which comes before the JSON. */
 function jsonOf(text: string): string {
   return text.slice(text.search(/^[[{]$/m));
 }
@@ -102,7 +102,7 @@ function edited(
   }
 }
 
-/** Shows all of it, and keeps nothing. What cannot be done fails here, before anything is changed. */
+/** Shows the whole release and keeps nothing. If a step fails, it fails here, before anything is changed. */
 function rehearse(made: Release): Packed {
   const folder = mkdtempSync(join(tmpdir(), 'fanout-release-'));
   try {
@@ -121,7 +121,7 @@ function rehearse(made: Release): Packed {
   }
 }
 
-function lastWords({ version }: Release, tarball: string): string {
+function publishing({ version }: Release, tarball: string): string {
   return `To publish it:
   git push origin ${BRANCH} v${version}
   npm publish ${tarball}
@@ -139,28 +139,28 @@ function main(): void {
   try {
     parsed = parseArgs({ options, allowPositionals: true });
   } catch (error) {
-    give(`${(error as Error).message}\n${USAGE}`, EXIT_USAGE);
+    giveUp(`${(error as Error).message}\n${USAGE}`, EXIT_USAGE);
   }
   const { execute, yes, tested } = parsed.values;
   const before = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version as string;
   const version = nextVersion(parseVersion(before)!, parsed.positionals[0] ?? '')?.join('.');
-  if (version === undefined || parsed.positionals.length !== 1) give(USAGE, EXIT_USAGE);
+  if (version === undefined || parsed.positionals.length !== 1) giveUp(USAGE, EXIT_USAGE);
   const made: Release = { before, version, day: new Date().toISOString().slice(0, 10) };
 
   const found = checks(made);
   for (const [what, holds, todo] of found)
     say(`${holds ? 'ok    ' : 'FAILED'}  ${what}${holds ? '' : `. ${todo}`}`);
   const isReal = execute || yes;
-  if (found.some(([, holds]) => !holds)) give('Nothing was done.\n');
-  if (tested) say('ok      the tests have passed elsewhere, it is said');
+  if (found.some(([, holds]) => !holds)) giveUp('Nothing was done.\n');
+  if (tested) say('ok      the tests have passed elsewhere, according to --tested');
   else if (!isReal) say('--      the tests: --execute runs them');
   else if (spawnSync('npm', ['test'], { cwd: root, stdio: 'inherit' }).status !== 0)
-    give('Nothing was done.\n');
+    giveUp('Nothing was done.\n');
 
   const { filename } = rehearse(made);
   if (isReal) release(root, made, {});
   say(
-    `\n${isReal ? 'Done, here only.' : 'Nothing was done: with --execute it is.'} ${lastWords(made, filename)}`,
+    `\n${isReal ? 'Done, in this clone only.' : 'Nothing was done. Give --execute to do it.'} ${publishing(made, filename)}`,
   );
 }
 

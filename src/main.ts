@@ -8,8 +8,8 @@ const RUN = 'run';
 
 hideEnvironment();
 
-// Whoever reads us may have enough (`| head`): that is no error, and hides none that was found. A command that has
-// something to end on the bus first listens to it itself.
+// The reader of our output may stop early (`| head`). That is not an error, and it does not change the exit code. A
+// command that must first end something on the bus adds its own listener.
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') process.exit(1);
   if (process.stdout.listenerCount('error') === 1) process.exit();
@@ -26,8 +26,8 @@ try {
 }
 
 /**
- * To the first process of a container the kernel passes no signal that it has no handler for: without these, one that
- * comes before a command has its own, or to a command that has none, would be lost.
+ * The kernel drops a signal to the first process of a container if that process has no handler for it. Without these
+ * handlers, a signal would be lost if it came before a command installs its own, or if the command installs none.
  */
 function endBySignal(): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -37,12 +37,12 @@ function endBySignal(): void {
   }
 }
 
-/** Errors of bus and sinks come with advice; anything else is ours, and its trace helps. */
+/** Errors of the bus and the sinks come with advice. Anything else is our bug, and its stack trace helps. */
 function failureText(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error instanceof ConfigError) return error.message;
   if ('advice' in error) return `${error.message}\n  ${error.advice}`;
-  // A file that cannot be opened and the like: the message names it.
+  // Such as a file that cannot be opened: the message names it.
   if ('syscall' in error) return error.message;
   return error.stack ?? error.message;
 }

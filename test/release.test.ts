@@ -101,10 +101,10 @@ describe('a release', { timeout: TIMEOUT_MS }, () => {
     const { status, stdout, stderr } = release('patch', '--execute', '--tested');
     expect(status).toBe(1);
     expect(stdout.match(/^FAILED .*$/gm)).toEqual([
-      'FAILED  nothing is uncommitted. Commit it, or put it away.',
+      'FAILED  nothing is uncommitted. Commit it, or stash it.',
       'FAILED  the branch is main. It is other: git switch main.',
       'FAILED  there is no tag v0.1.1. Give a later version, or delete that tag.',
-      'FAILED  the changelog tells what is new. Write it under [Unreleased].',
+      'FAILED  the changelog says what is new. Write it under [Unreleased].',
     ]);
     expect(stderr).toBe('Nothing was done.\n');
     git('tag', '--delete', 'v0.1.1');

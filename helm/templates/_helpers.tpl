@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Leaves room for what StatefulSet and pod add to it. */}}
+{{/* Leaves room for what the StatefulSet and its pods add to it. */}}
 {{- define "fanout.fullname" -}}
 {{- $name := include "fanout.name" . -}}
 {{- $both := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
@@ -44,9 +44,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
 {{- end -}}
 
-{{/* Templates hand on what is no text as JSON, which is read much quicker than YAML. */}}
+{{/* Templates pass everything but text as JSON, which is parsed much faster than YAML. */}}
 
-{{/* The sinks that are on, by id; without any, the one that the service takes then. */}}
+{{/* The enabled sinks, by id. If there is none, the default sink of the service. */}}
 {{- define "fanout.sinks" -}}
 {{- $on := dict -}}
 {{- range $id, $sink := .Values.sinks -}}
@@ -56,7 +56,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- toJson $on -}}
 {{- end -}}
 
-{{/* Whether a sink writes files: those lie in /data. */}}
+{{/* Whether a sink writes files, which are in /data. */}}
 {{- define "fanout.hasFiles" -}}
 {{- range $id, $sink := fromJson (include "fanout.sinks" .) -}}
 {{- if eq (default $id $sink.kind) "sqlite" }}true{{ end -}}
@@ -66,8 +66,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "fanout.secretsPath" -}}/etc/metrics-fanout/secrets{{- end -}}
 
 {{/*
-What comes from files: by the variable that names the file, a text, {secretName, key} or {configMapName, key}. A secret NAME
-is told to the service as NAME_FILE; a setting that names a file has that ending already.
+Values that come from files. The key is the variable that names the file; the value is a text, {secretName, key} or
+{configMapName, key}. For a secret NAME the variable is NAME_FILE. A setting that names a file already ends that way.
 */}}
 {{- define "fanout.mounted" -}}
 {{- $all := dict -}}
@@ -81,12 +81,12 @@ is told to the service as NAME_FILE; a setting that names a file has that ending
 {{- toJson $all -}}
 {{- end -}}
 
-{{/* The settings that are no secrets, as variables. */}}
+{{/* The settings that are not secret, as variables. */}}
 {{- define "fanout.environment" -}}
 {{- $env := dict "HTTP_PORT" (include "fanout.text" .Values.service.port) "STOP_TIMEOUT" (printf "%ss" (include "fanout.text" .Values.stopTimeoutSeconds)) -}}
 {{- if .Values.profiles.enabled }}{{ $_ := set $env "CONTROL_PROFILE_DIR" "/profiles" }}{{ end -}}
 {{- if and (include "fanout.isCore" .) (gt (int .Values.replicas) 1) }}{{ $_ := set $env "METRICS_QUEUE_GROUP" (include "fanout.fullname" .) }}{{ end -}}
-{{- /* natsUrl has a default, which gives way to a secret one. */}}
+{{- /* A secret natsUrl takes precedence over the default one. */}}
 {{- range $key, $value := .Values.settings -}}
 {{- if not (hasKey (default dict $.Values.secrets) $key) }}{{ $_ := set $env (include "fanout.variable" $key) (include "fanout.text" $value) }}{{ end -}}
 {{- end -}}
@@ -101,7 +101,7 @@ is told to the service as NAME_FILE; a setting that names a file has that ending
 {{- toJson $env -}}
 {{- end -}}
 
-{{/* Those whose content is in the values: the chart's own Secret holds it. */}}
+{{/* Files whose content is in the values: the chart's own Secret contains it. */}}
 {{- define "fanout.ownSecrets" -}}
 {{- $own := dict -}}
 {{- range $variable, $from := fromJson (include "fanout.mounted" .) -}}
@@ -114,25 +114,25 @@ is told to the service as NAME_FILE; a setting that names a file has that ending
 {{- if eq (default "jetstream" .Values.settings.metricsSource) "core" }}true{{ end -}}
 {{- end -}}
 
-{{/* What no schema can say. */}}
+{{/* Checks that a schema cannot express. */}}
 {{- define "fanout.check" -}}
-{{- if regexMatch "^(127\\.|::1$|localhost$)" (default "" .Values.settings.httpHost) }}{{ fail "settings.httpHost: the kubelet asks /healthz from outside of the pod, and would kill it; networkPolicy says who else may reach the port" }}{{ end -}}
+{{- if regexMatch "^(127\\.|::1$|localhost$)" (default "" .Values.settings.httpHost) }}{{ fail "settings.httpHost: the kubelet asks /healthz from outside the pod, and would kill the pod. Remove the setting; networkPolicy limits who else can reach the port." }}{{ end -}}
 {{- if .Values.standby -}}
-{{- if include "fanout.isCore" . }}{{ fail "standby: in core mode every instance has messages of its own; raise replicas instead" }}{{ end -}}
-{{- if include "fanout.hasFiles" . }}{{ fail "standby: a sqlite sink writes into a file of its pod, but a slice has one checkpoint, so each of its pods would miss windows; switch the sqlite sinks off, or set standby to 0" }}{{ end -}}
+{{- if include "fanout.isCore" . }}{{ fail "standby: in core mode every instance has its own messages. Raise replicas instead." }}{{ end -}}
+{{- if include "fanout.hasFiles" . }}{{ fail "standby: a sqlite sink writes to a file in its pod, but a slice has one checkpoint, so each of its pods would miss windows. Disable the sqlite sinks, or set standby to 0." }}{{ end -}}
 {{- end -}}
 {{- range $id, $sink := .Values.sinks -}}
 {{- if and $sink $sink.enabled $sink.secrets }}{{ range $key, $_ := $sink.secrets -}}
-{{- if hasKey (default dict $sink.settings) $key }}{{ fail (printf "sinks.%s: only one of settings.%s and secrets.%s" $id $key $key) }}{{ end -}}
+{{- if hasKey (default dict $sink.settings) $key }}{{ fail (printf "sinks.%s: settings.%s and secrets.%s are both set. Set only one of them." $id $key $key) }}{{ end -}}
 {{- end }}{{ end -}}
 {{- end -}}
 {{- end -}}
 
-{{/* Pod and test have these alike. */}}
+{{/* Shared by the pods and the test. */}}
 {{- define "fanout.podSpec" -}}
 serviceAccountName: {{ include "fanout.serviceAccountName" . }}
 automountServiceAccountToken: false
-# A Service called `http` or `sink-a` in the namespace would become HTTP_PORT or SINK_A_PORT.
+# With links, a Service called `http` or `sink-a` in the namespace would set HTTP_PORT or SINK_A_PORT.
 enableServiceLinks: false
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:

@@ -19,7 +19,7 @@ import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './termina
 import { print, warn } from './terminal/output.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
 
-/** One thing looked at, and what to do about it where it is not well. */
+/** One thing that was checked, and what to do about it if it failed. */
 interface Finding {
   readonly what: string;
   readonly state: 'ok' | 'failed' | 'skipped';
@@ -30,17 +30,17 @@ interface Finding {
 const PROBE_NAME = 'fanout.check';
 
 const PAGE = {
-  summary: 'connect to the bus and to every sink that is on; write, read and remove a probe point in each',
+  summary: 'connect to the bus and to every enabled sink; write, read and remove a probe point in each sink',
   text: `
-It changes nothing on the bus: a stream or checkpoints that are missing are made by the service. Tables and the like that
-are missing in a store are made, as the service would. What fails is shown with what to do about it.`,
+It changes nothing on the bus: the service creates a missing stream or missing checkpoints. In a store, it creates
+missing tables and the like, as the service would. Every failure is shown with what to do about it.`,
   examples: [
-    ['metrics-fanout check', 'before the first start, and when a store is to be added'],
-    ['metrics-fanout check --json', 'the same for a program'],
+    ['metrics-fanout check', 'before the first start, and before you add a store'],
+    ['metrics-fanout check --json', 'the same, for a program to read'],
   ],
   exit: [
-    ['0', 'all is well'],
-    ['1', 'something failed: the table says what, and what to do'],
+    ['0', 'everything works'],
+    ['1', 'something failed; the output says what, and what to do'],
     WRONG_SETTINGS,
   ],
   environment: [...BUS, ...STREAM, ...SINK_VARIABLES],
@@ -90,7 +90,7 @@ async function checkBus(config: Config): Promise<Finding[]> {
   return found;
 }
 
-/** Looks only: `check` makes no stream. */
+/** Only looks: `check` creates no stream. */
 async function checkStream(bus: Bus, { core }: Config): Promise<Finding> {
   const what = `stream ${core.metricsStream}`;
   try {
@@ -98,7 +98,7 @@ async function checkStream(bus: Bus, { core }: Config): Promise<Finding> {
       return {
         what,
         state: 'ok',
-        detail: 'not there yet: the service makes it, if its user may',
+        detail: 'does not exist yet; the service creates it, if its user is permitted to',
         advice: '',
       };
     }
@@ -124,7 +124,7 @@ async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
       return `${id} ${next === undefined ? 'none yet' : `at ${new Date(next).toISOString()}`}`;
     });
     const change =
-      'the service announces a new shape of its windows when it starts (WINDOW, LATENESS, MAX_AHEAD or MAX_SERIES)';
+      'at its start, the service will announce a new shape of its windows (WINDOW, LATENESS, MAX_AHEAD or MAX_SERIES)';
     return { what, state: 'ok', detail: [...texts, ...(changes ? [change] : [])].join(', '), advice: '' };
   } catch (error) {
     return failed(what, error);
@@ -147,7 +147,7 @@ async function checkSink(config: SinkConfig, { core }: Config): Promise<Finding>
   }
 }
 
-/** Writes a point that no producer makes, reads it back through the store's own query, and removes it, where it can. */
+/** Writes a point that no producer makes, then reads it back by the store's own query and removes it, if possible. */
 async function probe(
   sink: Sink,
   { reads, removes }: { readonly reads: ReadBack; readonly removes: boolean },
@@ -163,7 +163,7 @@ async function probe(
     throw new SinkError(outcome.reason, outcome.message);
   if (outcome.kind === 'partial') {
     const [rejection] = outcome.rejected;
-    throw new SinkError('unknown', rejection ? rejection.message : 'the probe point was not taken');
+    throw new SinkError('unknown', rejection ? rejection.message : 'the store did not take the probe point');
   }
   let readBack = 'read back';
   try {
@@ -172,12 +172,12 @@ async function probe(
   } finally {
     await sink.remove(batch, signal);
   }
-  return `written, ${readBack}, ${removes ? 'removed' : 'stays there'} in ${Math.round(performance.now() - started)} ms`;
+  return `written, ${readBack}, ${removes ? 'removed' : 'not removed'}, in ${Math.round(performance.now() - started)} ms`;
 }
 
 async function holds(sink: Sink, wanted: Point, reads: ReadBack, signal: AbortSignal): Promise<boolean> {
   const range = { from: wanted.windowStart, to: wanted.windowStart + wanted.windowMs };
-  // Where `read` looks through all that the store holds, a large one would not answer in time.
+  // If `read` scans everything that the store holds, a large store would not answer in time.
   const found = reads === 'keys' ? sink.lookUp?.([wanted], signal) : undefined;
   for await (const { series, sum } of found ?? sink.read(range, signal)) {
     if (series.id !== wanted.series.id) continue;
@@ -198,7 +198,7 @@ function failed(what: string, error: unknown): Finding {
   const unreachable =
     error instanceof SinkError && (error.reason === 'connection' || error.reason === 'timeout');
   const advice =
-    known === '' && unreachable ? 'Check the address of the store, and that it listens there.' : known;
+    known === '' && unreachable ? 'Check the address of the store, and that the store listens there.' : known;
   const detail = error instanceof Error ? error.message : String(error);
   return { what, state: 'failed', detail, advice };
 }

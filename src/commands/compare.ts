@@ -32,41 +32,41 @@ const NORMAL_SCREEN = '\x1b[?25h\x1b[?1049l';
 const PAGE = {
   summary: 'show the sinks of a running service side by side, live',
   text: `
-Rates, latencies of writes and of two questions, storage, estimated cost, and what verification found. It asks the service
-over HTTP, and needs no bus.`,
+It shows rates, the latency of writes and of two queries, storage, estimated cost, and what verification found. It asks
+the service over HTTP, and needs no bus.`,
   examples: [
-    ['metrics-fanout compare', 'the service of this machine, until Ctrl-C'],
-    ['metrics-fanout compare --url http://a:9464 --url http://b:9464 --once', 'two services, one look'],
-    ['metrics-fanout compare --for 10m --report report.html', 'ten minutes, as a file with charts'],
+    ['metrics-fanout compare', 'the service on this machine, until Ctrl-C'],
+    ['metrics-fanout compare --url http://a:9464 --url http://b:9464 --once', 'two services, once'],
+    ['metrics-fanout compare --for 10m --report report.html', 'ten minutes, written to a file with charts'],
   ],
   exit: [
     ['0', 'every service answered'],
     ['1', 'one did not'],
     WRONG_SETTINGS,
-    ['130', 'stopped before the end of --for; the report is of what there was'],
+    ['130', 'stopped before the end of --for; the report covers the time until then'],
   ],
   environment: settingRows('httpHost', 'httpPort'),
 } as const;
 
 export function compareCommand(): Command {
-  const interval = new Option('--interval <time>', 'between two looks, such as 5s');
+  const interval = new Option('--interval <time>', 'time between updates, such as 5s');
   const report = new Option('--report <file>', 'with --for: write an HTML file with the charts of that time');
   return describe('compare', PAGE)
     .option(
       '--url <url>',
-      'the service; may be given several times (default: that of this environment)',
+      'URL of the service; may be repeated (default: the service of this environment)',
       collectUrls,
     )
-    .option('--once', 'print once (as where the output is no terminal)')
+    .option('--once', 'print once (the default if the output is not a terminal)')
     .addOption(interval.argParser(timeout).default(1000, '1s'))
-    .option('--json', 'print JSON, a line for each look')
-    .option('--for <time>', 'look for so long, such as 10m, and then print once', duration)
+    .option('--json', 'print JSON, one line per update')
+    .option('--for <time>', 'watch for this long, such as 10m, and then print once', duration)
     .addOption(suggest(report, 'file'))
     .action(async ({ url = [], ...options }: GivenOptions, command: Command) => {
       if (options.report !== undefined && options.for === undefined)
         command.error('error: --report needs --for, such as --for 10m');
       if (options.report !== undefined && url.length > 1)
-        command.error('error: a report is of one service: give one --url');
+        command.error('error: a report covers one service: give one --url');
       const asked = url.length > 0 ? url : [localUrlOf(process.env)];
       process.exit(await compare({ ...options, url: asked }, stopSignal()));
     });
@@ -75,7 +75,7 @@ export function compareCommand(): Command {
 function collectUrls(text: string, before: readonly string[] = []): string[] {
   if (!/^https?:\/\//.test(text) || !URL.canParse(text))
     throw new InvalidArgumentError('Expected a URL such as http://127.0.0.1:9464.');
-  if (before.length === MAX_URLS) throw new InvalidArgumentError(`Expected ${MAX_URLS} of them at most.`);
+  if (before.length === MAX_URLS) throw new InvalidArgumentError(`Expected at most ${MAX_URLS} URLs.`);
   return [...before, text.replace(/\/+$/, '')];
 }
 
@@ -105,7 +105,7 @@ function textOf(heard: readonly ServiceAnswer[], { json }: CompareOptions): stri
   return `${json ? printableJson(asJson(heard)) : heardText(heard)}\n`;
 }
 
-/** On a screen of its own; what was seen last stays behind when that is left. */
+/** Shows updates on the terminal's alternate screen, and prints the last one to the normal screen at the end. */
 async function showLive(options: CompareOptions, stop: AbortSignal): Promise<number> {
   let heard: ServiceAnswer[] = [];
   process.stdout.write(ALTERNATE_SCREEN);
@@ -127,7 +127,7 @@ async function showLive(options: CompareOptions, stop: AbortSignal): Promise<num
   return exitCode(heard);
 }
 
-/** Looks for so long; the report is written also where it is cut short, of what there is. */
+/** Watches for `forMs`. If it is cut short, it still writes the report, from what there is. */
 async function compareFor(options: CompareOptions, forMs: number, stop: AbortSignal): Promise<number> {
   const stepMs = Math.max(options.interval, Math.ceil(forMs / (MAX_SAMPLES - 1)));
   const started = performance.now();
@@ -197,7 +197,7 @@ function terminalWidth(): number {
   return process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY;
 }
 
-/** Between words; what is longer than a line is left to the terminal. */
+/** Wraps between words. A word that is longer than a line is left to the terminal. */
 function wrap(text: string, width: number): string[] {
   const lines: string[] = [];
   for (const word of text.split(' ')) {
@@ -209,7 +209,7 @@ function wrap(text: string, width: number): string[] {
   return lines;
 }
 
-/** The sinks of all services; with several of these, each sink has its service's address behind its id. */
+/** Combines the sinks of all services. With several services, the address of its service follows the id of a sink. */
 function sideBySide(heard: readonly ServiceAnswer[]): SinkComparison {
   const some = heard.flatMap((one) => (one.kind === 'status' ? [one] : []));
   const parts = some.map(({ url, status }) => {
@@ -226,7 +226,7 @@ function sideBySide(heard: readonly ServiceAnswer[]): SinkComparison {
   };
 }
 
-/** As few tables as the terminal is wide enough for. */
+/** Renders as few tables as fit the width of the terminal. */
 function fit({ sinks, rows }: SinkComparison, width: number): string[] {
   const tables: string[] = [];
   for (let from = 0; from < sinks.length; ) {

@@ -2,37 +2,37 @@ import { Argument, type Command, type Option } from 'commander';
 import { describe, pageOf, type SuggestedValues, valuesOf } from './terminal/help-page.ts';
 
 const PAGE = {
-  summary: 'print the script by which a shell completes commands, options and their values',
+  summary: 'print the script with which a shell completes commands, options and their values',
   examples: [
     ['source <(metrics-fanout completion bash)', 'in ~/.bashrc'],
     ['source <(metrics-fanout completion zsh)', 'in ~/.zshrc, after compinit'],
-    ['metrics-fanout completion fish > ~/.config/fish/completions/metrics-fanout.fish', 'once'],
+    ['metrics-fanout completion fish > ~/.config/fish/completions/metrics-fanout.fish', 'run once'],
   ],
   exit: [
     ['0', 'printed'],
-    ['1', 'no such shell'],
+    ['1', 'unknown shell'],
   ],
 } as const;
 
 export function completionCommand(): Command {
   const shells = { bash, zsh, fish } as const;
   return describe('completion', PAGE)
-    .addArgument(new Argument('<shell>', 'whose script').choices(Object.keys(shells)))
+    .addArgument(new Argument('<shell>', 'the shell').choices(Object.keys(shells)))
     .action((shell: keyof typeof shells, _options: object, command: Command) => {
       process.stdout.write(shells[shell](nodesOf(command.parent!)));
     });
 }
 
-/** One command of the tree as a shell sees it. */
+/** One command of the tree, as a completion script needs it. */
 interface Node {
-  /** From the program on, without its name: `['ctl', 'pause']`. */
+  /** Names from the program down, without its own: `['ctl', 'pause']`. */
   readonly path: readonly string[];
   readonly commands: readonly { readonly name: string; readonly summary: string }[];
   readonly options: readonly Option[];
   readonly arguments: readonly Argument[];
 }
 
-/** The program first, then each command before its own. */
+/** Returns the program first, then each command before its subcommands. */
 function nodesOf(command: Command, path: readonly string[] = []): Node[] {
   const help = command.createHelp();
   const node: Node = {
@@ -93,7 +93,7 @@ complete -F _metrics_fanout metrics-fanout
 `;
 }
 
-/** Of `_arguments`: what is special between brackets and colons. */
+/** Escapes what is special to `_arguments`. */
 const escaped = (text: string) => text.replace(/[[\]:\\]/g, '\\$&');
 
 function zsh(nodes: readonly Node[]): string {

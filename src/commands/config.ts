@@ -7,15 +7,18 @@ import { warn } from './terminal/output.ts';
 import { renderTable } from './terminal/table.ts';
 
 const PAGE = {
-  summary: 'print the settings as they are resolved from the environment, secrets masked',
+  summary: 'print the settings resolved from the environment, with secrets masked',
   text: `
-Every setting is an environment variable; a secret can also come from a file that <NAME>_FILE names.`,
+Every setting is an environment variable. A secret can also come from the file that <NAME>_FILE names.`,
   examples: [
-    ['metrics-fanout config', 'what a service in this environment would use, and where each value is from'],
-    ['metrics-fanout config --markdown', 'every setting that there is, with its meaning and default'],
+    [
+      'metrics-fanout config',
+      'what a service in this environment would use, and where each value comes from',
+    ],
+    ['metrics-fanout config --markdown', 'every setting, with its meaning and default'],
   ],
-  exit: [['0', 'the settings are good'], WRONG_SETTINGS],
-  environment: [...BUS, ['...', 'and all others that --markdown lists'], ...SINK_VARIABLES],
+  exit: [['0', 'the settings are valid'], WRONG_SETTINGS],
+  environment: [...BUS, ['...', 'and all other variables that --markdown lists'], ...SINK_VARIABLES],
 } as const;
 
 export function configCommand(): Command {
@@ -37,12 +40,12 @@ export function configCommand(): Command {
       const rows = resolved.map(({ variable, shown, from }) => [variable, shown, from]);
       process.stdout.write(`${renderTable(['variable', 'value', 'from'], rows)}\n`);
       process.stdout.write(
-        `\nsinks on: ${sinks.map(({ id, module }) => `${id} (${module.kind})`).join(', ')}\n`,
+        `\nenabled sinks: ${sinks.map(({ id, module }) => `${id} (${module.kind})`).join(', ')}\n`,
       );
     });
 }
 
-/** The tables of the README: generated, so that they are never behind the schema. */
+/** Returns the README's tables of settings, generated so that they always match the schema. */
 export async function settingsMarkdown(): Promise<string> {
   const parts = (await settingGroups()).map(({ title, settings }) => {
     const rows = settings.map(

@@ -23,25 +23,26 @@ interface CountOptions extends Filters {
   readonly json?: true;
 }
 
-/** Whose names are longer is cut, so that lines stay lines. */
+/** The least width of the table, in columns. Names that do not fit are cut, so that a row stays one line. */
 const MIN_WIDTH = 60;
 
 const PAGE = {
-  summary: 'count samples, and sum their values, exactly and from the stream',
+  summary: 'count samples in the stream and sum their values, exactly',
   text: `
-A sample counts in the window to which it belongs, as in every store: the sum of count over the windows from --from to
---to is the number to expect there. Both are taken to the start of their window, and to windows that are complete and
-that the stream holds whole; the range is printed. It only reads, and the service need not be running.`,
+As in every store, a sample counts in the window that it belongs to. So the sum of count over the windows from --from to
+--to is the number to expect in a store. Both times are moved to the start of their window, and the range is limited to
+windows that are complete and that the stream holds whole. The range is printed. It only reads, and the service need not
+be running.`,
   examples: [
-    ['metrics-fanout count', 'all that the stream holds, by name and type'],
+    ['metrics-fanout count', 'everything that the stream holds, by name and type'],
     [
       "metrics-fanout count --name 'http.*' --by app,status --from 2026-11-23T01:00:00Z --to 2026-11-23T02:00:00Z",
-      'an hour of some names, for each app and status',
+      'one hour of some names, by app and status',
     ],
   ],
   exit: [
-    ['0', 'nothing of the range is missing'],
-    ['1', 'something of it is, or the bus cannot be reached'],
+    ['0', 'nothing in the range is missing'],
+    ['1', 'something in the range is missing, or the bus cannot be reached'],
     WRONG_SETTINGS,
   ],
   environment: [...BUS, ...STREAM, ...settingRows('metricsFormat', 'metricsCounters')],
@@ -49,16 +50,24 @@ that the stream holds whole; the range is printed. It only reads, and the servic
 
 export function countCommand(): Command {
   return describe('count', PAGE)
-    .option('--from <time>', 'RFC 3339; its window is the first (default: the first that is whole)', time)
-    .option('--to <time>', 'RFC 3339; its window does not count (default: all that are complete)', time)
-    .option('--name <glob>', 'only series whose name matches, such as http.*')
-    .option('--where <key=glob>', 'only series with such a dimension; may be repeated', dimensionFilter, [])
+    .option(
+      '--from <time>',
+      'RFC 3339; the window of this time is the first (default: the first whole window)',
+      time,
+    )
+    .option(
+      '--to <time>',
+      'RFC 3339; the window of this time is excluded (default: all complete windows)',
+      time,
+    )
+    .option('--name <glob>', 'only series whose name matches the glob, such as http.*')
+    .option('--where <key=glob>', 'only series with this dimension; may be repeated', dimensionFilter, [])
     .option('--by <keys>', 'dimensions to count by, comma separated', keys, [])
     .option('--json', 'print JSON')
     .action(async (options: CountOptions, command: Command) => {
       const config = await loadConfig(process.env);
       if (config.core.metricsSource === 'core')
-        command.error('error: plain NATS (METRICS_SOURCE=core) keeps nothing that could be counted');
+        command.error('error: plain NATS (METRICS_SOURCE=core) keeps no messages to count');
       const result = await count(options, config);
       await print(options.json ? toJson(result) : toText(result), result.isComplete ? 0 : 1);
       process.exit();
@@ -85,7 +94,7 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
   const state = { boundary: range.from, messages: 0 };
   const done = new AbortController();
   const open = replays(config, bus, tiling, new SeriesTable(tiling.maxSeries), {
-    onGap: () => remarks.add('the stream lost messages meanwhile (retention): some are missing here'),
+    onGap: () => remarks.add('the stream lost messages during the count (retention): some are missing here'),
     onReopened: () => remarks.add("the bus's clock was set back: late samples are missing here"),
     onProgress: (messages) => {
       state.messages = messages;
@@ -143,7 +152,7 @@ function toText({ by, range, messages, samples, groups, remarks }: Result): stri
   const header = ['name', 'type', ...by.map(printable), 'count', 'sum'];
   const width = process.stdout.isTTY ? Math.max(MIN_WIDTH, process.stdout.columns) : undefined;
   const lines = [
-    `${from} to ${to}: ${samples} samples of ${messages} messages read`,
+    `${from} to ${to}: ${samples} samples from ${messages} messages`,
     ...(rows.length === 0 ? [] : ['', renderTable(header, rows, { width })]),
     ...remarks,
   ];

@@ -1,4 +1,4 @@
-/** What instances answered, as plain data and in words. */
+/** The answers of instances, as JSON and as text. */
 
 import { printable, printableJson } from '../base/printable.ts';
 import type { Reply } from '../control/client.ts';
@@ -7,7 +7,7 @@ import type { TaskReport } from '../control/tasks.ts';
 import type { SinkStatus, Status } from '../observe/status.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
 
-/** `task`: how the task ended that was waited for; unknown where nobody told. */
+/** `task`: how the awaited task ended; `unknown` if no instance reported it. */
 export interface Outcome {
   readonly reply: Reply;
   readonly task?: TaskReport | 'unknown';
@@ -43,7 +43,7 @@ function resultOf<T>({ reply: { body } }: Outcome): T {
   return (body?.ok ? body.result : undefined) as T;
 }
 
-/** A row per sink; an instance that was never attached has one without. */
+/** One row per sink. An instance that was never attached has one row without a sink. */
 function statusTable(outcomes: readonly Outcome[], width: number | undefined): string {
   const header = [
     'instance',
@@ -117,7 +117,11 @@ function outcomeWords({ reply: { body }, task }: Outcome): Words {
   if (!body.ok) return { text: body.error.code, detail: body.error.message, isWell: false };
   if (task === 'unknown') {
     const { id } = body.result as TaskReport;
-    return { text: 'unknown', detail: `how task ${id} ended was not told: ctl task ${id}`, isWell: false };
+    return {
+      text: 'unknown',
+      detail: `no instance reported the end of the task. Ask with: ctl task ${id}`,
+      isWell: false,
+    };
   }
   const report = task ?? (body.result as Partial<TaskReport>);
   if (report.state === undefined) return { text: 'done', detail: plain(body.result), isWell: true };

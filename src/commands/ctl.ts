@@ -29,124 +29,125 @@ interface Options {
   readonly json?: true;
 }
 
-/** A command and what it asks for; its options are called as the fields of the request are. */
+/** A command and the operation that it asks for. Its options have the names of the request's fields. */
 interface Asking {
   readonly name: string;
   readonly description: string;
-  /** Follows `metrics-fanout ctl`, and what comes of it. */
+  /** What follows `metrics-fanout ctl`, and what it does. */
   readonly example: readonly [line: string, meaning: string];
   readonly operation: OperationName;
-  /** The field that is its argument. */
+  /** The field of the request that is the command's argument. */
   readonly argument?: 'sink' | 'id';
   readonly options?: readonly Option[];
-  /** Who is asked where nothing is said: all, one that is there, or nobody, since it changes something. */
+  /** Who is asked if no instance is given: all, any one, or nobody, because the operation changes something. */
   readonly unaddressed: 'all' | 'any' | 'refused';
 }
 
 const TIMEOUT_MS = 5_000;
 const TEXT = `
-Instances are found on the bus, by PIPELINE; --instance and --all say which are asked. An instance that has left the bus
-answers over HTTP: at --url, or by itself where its HTTP_PORT is that of this environment and machine.`;
+It finds instances on the bus, by PIPELINE; --instance and --all say which of them it asks. An instance that has left
+the bus answers over HTTP, at --url. If that instance runs on this machine with the HTTP_PORT of this environment, it is
+found without --url.`;
 
 const COMMON = {
   exit: [
-    ['0', 'every instance that was asked has answered that it did what was asked, and found all well'],
-    ['1', 'one has not, or nobody answered'],
+    ['0', 'every instance did what it was asked, and found nothing wrong'],
+    ['1', 'an instance did not, or none answered'],
     WRONG_SETTINGS,
   ],
   environment: [...BUS, ...settingRows('pipeline', 'httpHost', 'httpPort', 'controlToken')],
 } as const;
 
 const PAGE: HelpPage = {
-  summary: 'ask instances that run: status, pause, resume, replay, verify, detach, attach, profiles',
+  summary: 'control running instances: status, pause, resume, replay, verify, detach, attach, profiles',
   text: TEXT,
   examples: [
     ['metrics-fanout ctl status', 'every instance, every sink'],
-    ['metrics-fanout ctl pause redshift --all', 'leaves a store alone while it is worked on'],
+    ['metrics-fanout ctl pause redshift --all', 'stops writing to a store during its maintenance'],
   ],
   ...COMMON,
 };
 
 const rfc3339 = (text: string) => new Date(time(text)).toISOString();
 const timeOption = (flags: string, description: string) =>
-  new Option(flags, `RFC 3339; its window is ${description}`).argParser(rfc3339);
+  new Option(flags, `RFC 3339; the window of this time is ${description}`).argParser(rfc3339);
 const FROM = timeOption('--from <time>', 'the first').makeOptionMandatory();
 
-const TIMEOUT = new Option('--timeout <time>', 'how long answers are waited for, such as 10s')
+const TIMEOUT = new Option('--timeout <time>', 'how long to wait for answers, such as 10s')
   .argParser(timeout)
   .default(TIMEOUT_MS, '5s');
 
 const COMMANDS: readonly Asking[] = [
   {
     name: 'status',
-    description: 'what each instance does',
+    description: 'show what each instance is doing',
     example: ['status', 'every instance, every sink'],
     operation: 'status',
     unaddressed: 'all',
   },
   {
     name: 'config',
-    description: 'the settings of each instance, secrets masked',
-    example: ['config --instance 3f9c0a52b81d4e67 --json', 'the settings of one, as JSON'],
+    description: 'show the settings of each instance, with secrets masked',
+    example: ['config --instance 3f9c0a52b81d4e67 --json', 'the settings of one instance, as JSON'],
     operation: 'config',
     unaddressed: 'all',
   },
   {
     name: 'pause',
-    description: 'leave a sink alone until it is resumed',
-    example: ['pause redshift --all', 'while that store is worked on'],
+    description: 'stop writing to a sink until it is resumed',
+    example: ['pause redshift --all', 'during maintenance of that store'],
     operation: 'sink.pause',
     argument: 'sink',
     unaddressed: 'refused',
   },
   {
     name: 'resume',
-    description: 'go on with a paused sink',
-    example: ['resume redshift --all', 'it catches up by replay'],
+    description: 'resume a paused sink',
+    example: ['resume redshift --all', 'the sink catches up by replay'],
     operation: 'sink.resume',
     argument: 'sink',
     unaddressed: 'refused',
   },
   {
     name: 'replay',
-    description: 'compute a range of windows again and write it over what a sink has',
+    description: 'recompute a range of windows and overwrite them in a sink',
     example: [
       'replay --sink redshift --from 2026-11-23T01:00:00Z --to 2026-11-23T02:00:00Z',
-      'an hour, by one of them',
+      'one hour, by any one instance',
     ],
     operation: 'replay',
     options: [
       suggest(new Option('--sink <id>', 'the sink'), SINK_KINDS).makeOptionMandatory(),
       FROM,
-      timeOption('--to <time>', 'not written any more (default: all that are complete)'),
+      timeOption('--to <time>', 'excluded (default: all complete windows)'),
     ],
     unaddressed: 'any',
   },
   {
     name: 'verify',
     description: 'compare sinks with the stream, row by row',
-    example: ['verify --from 2026-11-23T01:00:00Z', 'all sinks from a time on, by one of them'],
+    example: ['verify --from 2026-11-23T01:00:00Z', 'all sinks from a time on, by any one instance'],
     operation: 'verify',
     options: [
       FROM,
-      timeOption('--to <time>', 'no more judged (default: what is confirmed)'),
-      suggest(new Option('--sink <id>', 'only this sink (default: all that are on)'), SINK_KINDS),
-      new Option('--name <glob>', 'only series whose name matches, such as http.*'),
+      timeOption('--to <time>', 'excluded (default: all confirmed windows)'),
+      suggest(new Option('--sink <id>', 'only this sink (default: all enabled sinks)'), SINK_KINDS),
+      new Option('--name <glob>', 'only series whose name matches the glob, such as http.*'),
     ],
     unaddressed: 'any',
   },
   {
     name: 'detach',
-    description: 'leave the bus and stay up',
-    example: ['detach --instance 3f9c0a52b81d4e67', 'for a look at it; another instance may do the work'],
+    description: 'leave the bus and keep running',
+    example: ['detach --instance 3f9c0a52b81d4e67', 'to inspect it; another instance may do the work'],
     operation: 'detach',
-    options: [new Option('--keep-control', 'go on answering over the bus')],
+    options: [new Option('--keep-control', 'keep answering over the bus')],
     unaddressed: 'refused',
   },
   {
     name: 'attach',
-    description: 'come back to the bus',
-    example: ['attach --url http://10.0.0.7:9464', 'over HTTP, since it is not on the bus'],
+    description: 'return to the bus',
+    example: ['attach --url http://10.0.0.7:9464', 'over HTTP, because it is not on the bus'],
     operation: 'attach',
     unaddressed: 'refused',
   },
@@ -156,32 +157,31 @@ const COMMANDS: readonly Asking[] = [
     example: ['profile --all --seconds 20', 'twenty seconds of each instance'],
     operation: 'profile.cpu',
     options: [
-      new Option(
-        '--seconds <n>',
-        `how long, in seconds, 1 to ${MAX_PROFILE_SECONDS} (default: 10)`,
-      ).argParser(number(1, MAX_PROFILE_SECONDS)),
+      new Option('--seconds <n>', `length in seconds, 1 to ${MAX_PROFILE_SECONDS} (default: 10)`).argParser(
+        number(1, MAX_PROFILE_SECONDS),
+      ),
     ],
     unaddressed: 'refused',
   },
   {
     name: 'heap',
-    description: 'write a heap snapshot there; the instance stands still meanwhile',
-    example: ['heap --instance 3f9c0a52b81d4e67', 'all of its memory: a secret'],
+    description: 'write a heap snapshot into CONTROL_PROFILE_DIR of the instance, which is blocked meanwhile',
+    example: ['heap --instance 3f9c0a52b81d4e67', 'a copy of all its memory: keep it secret'],
     operation: 'profile.heap',
     unaddressed: 'refused',
   },
   {
     name: 'task',
-    description: 'how far a task is, and what came of it',
-    example: ['task 5f1c2d --json', 'a task that was begun with --no-wait'],
+    description: 'show the progress of a task, and its result',
+    example: ['task 5f1c2d --json', 'a task that was started with --no-wait'],
     operation: 'task.status',
     argument: 'id',
     unaddressed: 'all',
   },
   {
     name: 'cancel',
-    description: 'end a task',
-    example: ['cancel 5f1c2d', 'ends it where it stands'],
+    description: 'cancel a task',
+    example: ['cancel 5f1c2d', 'stops the task where it is'],
     operation: 'task.cancel',
     argument: 'id',
     unaddressed: 'all',
@@ -204,18 +204,21 @@ function commandOf(asking: Asking): Command {
     examples: [[`metrics-fanout ctl ${line}`, meaning]],
     ...COMMON,
   });
-  if (argument === 'sink') command.addArgument(suggest(new Argument('<sink>', 'its id'), SINK_KINDS));
-  if (argument === 'id') command.argument('<id>', 'of the task, as it was told when that was begun');
+  if (argument === 'sink') command.addArgument(suggest(new Argument('<sink>', 'id of the sink'), SINK_KINDS));
+  if (argument === 'id') command.argument('<id>', 'id of the task, as printed at its start');
   for (const option of options) command.addOption(option);
   if ('callback' in fields) {
     command
-      .option('--no-wait', 'print the id of the task, and do not wait for its end')
-      .option('--callback <url>', 'where the instance reports the end, a host of its CONTROL_CALLBACK_HOSTS');
+      .option('--no-wait', 'print the id of the task, and do not wait for it to end')
+      .option(
+        '--callback <url>',
+        'where the instance reports the end; the host must be in its CONTROL_CALLBACK_HOSTS',
+      );
   }
   return command
     .option('--instance <id>', 'ask this instance (status shows the ids)')
     .option('--all', 'ask every instance of the pipeline')
-    .option('--url <url>', 'ask the instance whose HTTP address this is, such as http://127.0.0.1:9464')
+    .option('--url <url>', 'ask the instance at this HTTP address, such as http://127.0.0.1:9464')
     .addOption(TIMEOUT)
     .option('--json', 'print JSON')
     .action(async () => {
@@ -229,10 +232,13 @@ function commandOf(asking: Asking): Command {
 type Asked = Asking & { readonly request: object };
 
 async function control(asking: Asked, options: Options, command: Command): Promise<void> {
-  if (options.instance !== undefined && options.all) command.error('error: --instance or --all, not both');
+  if (options.instance !== undefined && options.all)
+    command.error('error: give --instance or --all, not both');
   const isAddressed = options.instance !== undefined || options.all || options.url !== undefined;
   if (!isAddressed && asking.unaddressed === 'refused')
-    command.error('error: say which: --instance <id> (ctl status shows them), --all or --url <url>');
+    command.error(
+      'error: say which instance: --instance <id> (ctl status shows the ids), --all or --url <url>',
+    );
   const config = await loadConfig(process.env);
   const outcomes = await askAndWait(asking, options, config, stopSignal());
   const { columns } = process.stdout;
@@ -247,7 +253,7 @@ async function askAndWait(
   config: Config,
   stop: AbortSignal,
 ): Promise<Outcome[]> {
-  const { way, replies } = await askSomebody(asking, options, config);
+  const { way, replies } = await askInstances(asking, options, config);
   return await Promise.all(
     replies.map(async (reply): Promise<Outcome> => {
       const id = taskIdOf(reply);
@@ -263,8 +269,11 @@ interface Found {
   readonly replies: readonly Reply[];
 }
 
-/** On the bus; where nobody answers there, or not everybody can, the instance of this environment over HTTP. */
-async function askSomebody(asking: Asked, options: Options, config: Config): Promise<Found> {
+/**
+ * Asks on the bus. If no instance answers there, or an instance that matters may not be there, it also asks the
+ * instance of this environment over HTTP.
+ */
+async function askInstances(asking: Asked, options: Options, config: Config): Promise<Found> {
   const { operation, request, unaddressed } = asking;
   const { timeout: timeoutMs, url, instance } = options;
   const { pipeline, controlToken: token } = config.core;
@@ -279,10 +288,10 @@ async function askSomebody(asking: Asked, options: Options, config: Config): Pro
   let target = instance ?? EVERY_INSTANCE;
   if (any && opened instanceof BusWay) target = (await opened.first()) ?? EVERY_INSTANCE;
   const found = opened instanceof BusWay ? await opened.ask(target, operation, request) : [];
-  // Who has left the bus is to be seen, too, and is who is to be attached.
+  // `status` also shows an instance that has left the bus, and `attach` is for such an instance.
   const isComplete = found.length > 0 && operation !== 'status' && operation !== 'attach';
-  const beside = isComplete ? [] : await local.ask(target, operation, request).catch(() => []);
-  const own = beside.filter(
+  const answers = isComplete ? [] : await local.ask(target, operation, request).catch(() => []);
+  const own = answers.filter(
     ({ instance, body }) =>
       isOf(body, instance, target) && !found.some((other) => other.instance === instance),
   );
@@ -291,13 +300,13 @@ async function askSomebody(asking: Asked, options: Options, config: Config): Pro
   return { way: ({ via }) => (via === 'bus' && opened instanceof BusWay ? opened : local), replies };
 }
 
-/** What answers at the local address may be an instance that is not meant: its refusal is not worth showing. */
+/** The instance at the local address may not be one that was asked for. Then its refusal is not worth showing. */
 function isOf(body: Reply['body'], instance: string, target: string): boolean {
   const isMeant = target === EVERY_INSTANCE || target === instance;
   return isMeant && !(body?.ok === false && body.error.code === 'unknown_instance');
 }
 
-/** A task is known to one: that the others do not know it is no answer, where one does. */
+/** Only one instance knows a task. If it answers, the others' refusals are dropped. */
 function known(operation: OperationName, replies: readonly Reply[]): readonly Reply[] {
   if (operation !== 'task.status' && operation !== 'task.cancel') return replies;
   const knowing = replies.filter(({ body }) => body?.ok !== false || body.error.code !== 'unknown_task');
@@ -319,7 +328,7 @@ function nobody(instance: string | undefined, pipeline: string): BusError {
     instance === undefined
       ? `no instance of the pipeline ${pipeline} answers on the bus`
       : `no instance ${instance} of the pipeline ${pipeline} answers on the bus`,
-    'Check PIPELINE, CONTROL_ENABLED and the permissions on the bus; an instance that was detached answers over HTTP: --url http://its-address:9464.',
+    'Check PIPELINE, CONTROL_ENABLED and the permissions on the bus. A detached instance answers over HTTP: use --url http://its-address:9464.',
   );
 }
 
@@ -329,11 +338,11 @@ function taskIdOf({ body }: Reply): string | undefined {
   return state === undefined ? undefined : id;
 }
 
-/** Whether the instance did what was asked, and what it found is well. */
+/** Whether the instance did what was asked, and found nothing wrong. */
 function isWell({ reply: { body }, task: awaited }: Outcome, operation: OperationName): boolean {
   if (!body?.ok) return false;
-  const told = operation === 'task.status' ? (body.result as TaskReport) : undefined;
-  const task = told?.state === 'running' ? undefined : (awaited ?? told);
+  const reported = operation === 'task.status' ? (body.result as TaskReport) : undefined;
+  const task = reported?.state === 'running' ? undefined : (awaited ?? reported);
   if (task === undefined) return true;
   if (task === 'unknown' || task.state !== 'done' || task.error !== null) return false;
   const { equal = true, done = true } = (task.result ?? {}) as { equal?: boolean; done?: boolean };

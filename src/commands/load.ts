@@ -46,35 +46,38 @@ const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 const PROGRESS_INTERVAL_MS = 1_000;
 const ELECTION_TIMEOUT_MS = 60_000;
 const ELECTION_POLL_MS = 500;
-/** Differences that are listed; of the others only the number is told. */
+/** How many differences are listed; the others are only counted. */
 const SHOWN_DIFFERENCES = 10;
 /** With --json. */
 const LISTED_DIFFERENCES = 100;
 
 const PAGE = {
-  summary: 'publish realistic metrics, at a rate, for a test or a demonstration',
+  summary: 'publish realistic metrics at a given rate, for a test or a demonstration',
   text: `
 The same seed sends the same names, dimensions, types, values and timestamps relative to the clock. Without --count or
---duration it goes on until Ctrl-C; a second Ctrl-C ends it at once, reading back included.
+--duration it runs until Ctrl-C. A second Ctrl-C ends it at once, even while it reads back.
 
---truth FILE reads back from the stream what was sent, and writes what every store must hold for it: JSON lines, one
-row per window and series, sorted by window start, then series id:
+With --truth FILE it reads back from the stream what it sent, and writes what every store must hold for it: JSON lines,
+one row per window and series, sorted by window start, then series id:
 
   {"window_start":<ms since 1970>,"window_ms":<ms>,"series_id":"<32 hex digits>","name":"...","type":"...",
    "dimensions":{...},"count":<samples>,"sum":<added in stream order>,"min":...,"max":...,"last":...}
 
-min and max are those of gauges and timers, last that of gauges, else they are null. The windows are those of the
-service, where it has run as this PIPELINE; else those of WINDOW, LATENESS and MAX_AHEAD as set here. Nobody else may
-write to the subject meanwhile. In core mode (METRICS_SOURCE=core) no message has a stream time, so nobody can tell the
-windows: then there is one row per series with its totals, and window_start and window_ms are null.`,
+Only gauges and timers have min and max, and only gauges have last; otherwise they are null. If the service has run as
+this PIPELINE, the windows are those of the service; if not, they follow WINDOW, LATENESS and MAX_AHEAD as set here.
+Nothing else may publish to the subject meanwhile. In core mode (METRICS_SOURCE=core) no message has a stream time, so
+the windows cannot be known. Then there is one row per series with its totals, and window_start and window_ms are null.`,
   examples: [
     ['metrics-fanout load --rate 100', 'a hundred messages a second, until Ctrl-C'],
     ['metrics-fanout load --count 1000000 --rate 0 --series 5000', 'a million, as fast as possible'],
-    ['metrics-fanout load --duration 30s --late 0.05 --truth truth.jsonl', 'with what every store must hold'],
+    [
+      'metrics-fanout load --duration 30s --late 0.05 --truth truth.jsonl',
+      'also writes what every store must hold',
+    ],
   ],
   exit: [
-    ['0', 'nothing can be lost: the stream holds what was sent (--truth), or the connection held'],
-    ['1', 'something may be lost: the report says what'],
+    ['0', 'nothing was lost: the stream holds what was sent (--truth), or the connection stayed up'],
+    ['1', 'something may be lost; the report says what'],
     WRONG_SETTINGS,
   ],
   environment: [...BUS, ...STREAM, ...settingRows('window', 'lateness', 'maxAhead')],
@@ -84,32 +87,32 @@ export function loadCommand(): Command {
   return describe('load', PAGE)
     .option('--rate <n>', 'messages a second; 0: as fast as possible', number(0, 1e9), 1_000)
     .addOption(
-      new Option('--count <n>', 'stop after so many messages')
+      new Option('--count <n>', 'stop after this many messages')
         .argParser(integer(1, Number.MAX_SAFE_INTEGER))
-        .default(Infinity, 'no end'),
+        .default(Infinity, 'no limit'),
     )
     .addOption(
       new Option('--duration <time>', 'stop after this time, such as 30s')
         .argParser(duration)
-        .default(Infinity, 'no end'),
+        .default(Infinity, 'no limit'),
     )
-    .option('--series <n>', 'different series', integer(1, MAX_LOAD_SERIES), 1_000)
-    .option('--skew <x>', "Zipf exponent of the series' popularity; 0: all alike", number(0, MAX_SKEW), 1)
+    .option('--series <n>', 'number of series', integer(1, MAX_LOAD_SERIES), 1_000)
+    .option('--skew <x>', "Zipf exponent of the series' popularity; 0: all the same", number(0, MAX_SKEW), 1)
     .addOption(
-      new Option('--types <weights>', 'samples of each type, in proportion')
+      new Option('--types <weights>', 'weights of the types among the samples')
         .argParser(weights)
         .default(weights(DEFAULT_TYPES), DEFAULT_TYPES),
     )
-    .option('--late <share>', 'part of the samples, 0 to 1, too late for their window', number(0, 1), 0.01)
-    .option('--ahead <share>', 'part of the samples, 0 to 1, too far ahead of the bus', number(0, 1), 0)
-    .option('--seed <n>', 'decides everything but the clock', integer(0, Number.MAX_SAFE_INTEGER), 1)
+    .option('--late <share>', 'share of samples too late for their window, 0 to 1', number(0, 1), 0.01)
+    .option('--ahead <share>', 'share of samples too far ahead of the bus, 0 to 1', number(0, 1), 0)
+    .option('--seed <n>', 'determines everything except the clock', integer(0, Number.MAX_SAFE_INTEGER), 1)
     .option('--subject <subject>', 'where to publish', subject, 'metrics.load')
     .addOption(suggest(new Option('--truth <file>', 'write what every store must hold (see below)'), 'file'))
     .option('--json', 'print JSON')
     .action(async (options: LoadOptions, command: Command) => {
       if (options.late + options.ahead > 1) command.error('error: --late plus --ahead is more than 1');
       const types = METRIC_TYPES.filter((type) => options.types[type] > 0).length;
-      if (options.series < types) command.error(`error: ${types} types take at least ${types} --series`);
+      if (options.series < types) command.error(`error: ${types} types need --series ${types} or more`);
       const config = await loadConfig(process.env);
       const { metricsFormat } = config.core;
       if (metricsFormat !== 'auto' && metricsFormat !== 'json')
@@ -121,9 +124,9 @@ export function loadCommand(): Command {
 async function load(options: LoadOptions, config: Config): Promise<void> {
   const stopping = new AbortController();
   const stop = () => stopping.abort();
-  // Once: the second time, the process ends as it does by default.
+  // Once: a second signal then ends the process, as it does by default.
   for (const signal of STOP_SIGNALS) process.once(signal, stop);
-  // Before anything is sent: a path that cannot be written must not show up at the end only.
+  // Opened before anything is sent, so that a path that cannot be written fails now and not at the end.
   const file = options.truth === undefined ? undefined : await open(options.truth, 'w');
   try {
     const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout load' });
@@ -156,10 +159,10 @@ async function sendAndReport(
   if (file && truth) await writeTruth(file, truth);
   const isReadBack = truth !== undefined && config.core.metricsSource === 'jetstream';
   const differences = isReadBack ? findDifferences(traffic.sent(), truth.totals()) : [];
-  // What the server refuses it says before it confirms, but the client tells of it a moment later.
+  // The server reports a refusal before it confirms, but the client passes the report on a moment later.
   await setImmediate();
   const { disconnects, permissionErrors: refusals } = bus.stats;
-  // A server that crashes can lose even what it confirmed: only reading back tells.
+  // A server that crashes can lose even what it confirmed. Only reading back shows that.
   const isWell = isReadBack
     ? differences.length === 0
     : disconnects === 0 && refusals === 0 && progress.unconfirmed === 0;
@@ -175,7 +178,7 @@ function windowSettings({ core }: Config) {
   return { windowMs: core.window, latenessMs: core.lateness, maxAheadMs: core.maxAhead };
 }
 
-/** How the truth comes about: what to send through, and what to do when all is sent. */
+/** Produces the truth: has the outlet to send through, and is finished when everything is sent. */
 interface Recorder {
   readonly outlet: Outlet;
   finish(progress: Progress): Promise<Truth>;
@@ -206,7 +209,7 @@ async function startRecording(bus: Bus, subject: string, config: Config): Promis
   };
 }
 
-/** A bus that elects a leader answers again soon: what was sent must not stay unread for that. */
+/** Retries while the bus elects a leader: it answers again soon, and what was sent must still be read back. */
 async function onceAnswered<T>(ask: () => Promise<T>): Promise<T> {
   for (const deadline = Date.now() + ELECTION_TIMEOUT_MS; ; await sleep(ELECTION_POLL_MS)) {
     try {
@@ -217,7 +220,7 @@ async function onceAnswered<T>(ask: () => Promise<T>): Promise<T> {
   }
 }
 
-/** Without a stream there is nothing to read back: what was published has to do. */
+/** Without a stream there is nothing to read back, so the truth is what was published. */
 function recordWhatIsSent(bus: Bus, truth: Truth): Recorder {
   const outlet: Outlet = {
     get connected() {
@@ -242,7 +245,7 @@ async function writeTruth(file: FileHandle, truth: Truth): Promise<void> {
   await pipeline(Readable.from(lines()), file.createWriteStream());
 }
 
-/** One line on the terminal, once a second; returns what ends that. */
+/** Updates one line on the terminal, once a second, until the returned function is called. */
 function displayProgress(progress: Progress): () => void {
   if (!process.stderr.isTTY) return () => {};
   let before = 0;
@@ -318,7 +321,7 @@ function toText({ options, progress, disconnects, refusals, totals, truth, diffe
         ]
       : []),
     ...(refusals > 0
-      ? [`the bus does not permit it: ${grouped(refusals)} refusals; what was refused did not arrive`]
+      ? [`the bus denied permission: ${grouped(refusals)} refusals; refused messages did not arrive`]
       : []),
     ...(progress.gaveUp ? ['the connection did not come back'] : []),
     ...(truth ? truthText(options, truth, differences) : []),
@@ -333,7 +336,7 @@ function truthText(
   const [row] = truth.rows();
   const kind = row
     ? 'one row per window and series'
-    : 'totals per series (core mode: nobody can tell the windows)';
+    : 'totals per series (in core mode the windows cannot be known)';
   const held = `the stream holds ${grouped(truth.messages)} messages, late: ${grouped(truth.late)}, ahead: ${grouped(truth.ahead)}`;
   const listed = differences
     .slice(0, SHOWN_DIFFERENCES)

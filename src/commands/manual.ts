@@ -7,8 +7,8 @@ import { describe, type HelpPage, type HelpRow, pageOf } from './terminal/help-p
 const PAGE = {
   summary: 'print the manual page',
   examples: [
-    ['metrics-fanout manual | man -l -', 'reads it; after npm install -g, man metrics-fanout does'],
-    ['metrics-fanout manual --markdown', "the commands, as the README's table has them"],
+    ['metrics-fanout manual | man -l -', 'shows it; after npm install -g, man metrics-fanout also does'],
+    ['metrics-fanout manual --markdown', "the README's table of commands"],
   ],
   exit: [['0', 'printed']],
 } as const;
@@ -22,7 +22,7 @@ export function manualCommand(): Command {
     });
 }
 
-/** The table of the README: generated, so that it is never behind the commands. */
+/** Returns the README's table of commands, generated so that it always matches them. */
 export function commandsMarkdown(program: Command): string {
   const rows = program.commands.map((command) => {
     const usage = synopsis(command, ['metrics-fanout', command.name()]).replaceAll('|', '\\|');
@@ -43,7 +43,7 @@ function argumentText(argument: Argument): string {
   return argument.required ? `<${name}>` : `[${name}]`;
 }
 
-/** In the man macros of roff, which every `man` reads. */
+/** Returns the page in the man macros of roff, which every `man` reads. */
 async function manualPage(program: Command): Promise<string> {
   const page = pageOf(program)!;
   const commands = program.commands.flatMap((command) => [
@@ -80,7 +80,7 @@ async function manualPage(program: Command): Promise<string> {
 
 const NAME = 'aggregates metrics from a NATS bus and writes them to several stores';
 
-/** What it has in common with the command above it is said there. */
+/** Leaves out what the section of the command above already says. */
 function commandSection(command: Command, path: readonly string[], above?: HelpPage): string[] {
   const { summary, text, examples, exit, environment = [] } = pageOf(command)!;
   const options = command.createHelp().visibleOptions(command);
@@ -117,7 +117,7 @@ function row([term, meaning]: HelpRow): string[] {
   return ['.TP', `.B ${roff(term)}`, roff(meaning)];
 }
 
-/** Lines that begin with blanks stay lines. */
+/** A paragraph that begins with a blank keeps its line breaks. */
 function paragraphs(text = ''): string[] {
   return text
     .trim()
@@ -129,7 +129,7 @@ function paragraphs(text = ''): string[] {
     });
 }
 
-/** As text: what roff reads as its own is escaped, and hyphens stay what can be typed. */
+/** Escapes what roff would interpret. Hyphens stay the character that can be typed. */
 function roff(text: string): string {
   return text
     .replaceAll('\\', '\\e')

@@ -1,4 +1,4 @@
-/** The tree of commands: what main parses, and what help, manual page and completions are made of. */
+/** The command tree: main parses it, and help, the manual page and the completions are built from it. */
 import type { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
 import { checkCommand } from './check.ts';
@@ -22,17 +22,17 @@ const PAGE = {
   summary:
     'Aggregates metrics from a NATS bus in windows and writes every window to several stores at once, exactly.',
   text: `
-Without a command it runs. Every setting is an environment variable: metrics-fanout config shows them. Each command has
-its own --help; metrics-fanout manual prints all of it as a manual page.`,
+Without a command, it runs the service. Every setting is an environment variable; metrics-fanout config shows them. Each
+command has its own --help. metrics-fanout manual prints all of it as a manual page.`,
   examples: [
-    ['NATS_URL=nats://my-bus:4222 metrics-fanout check', 'whether bus and stores can be reached'],
-    ['NATS_URL=nats://my-bus:4222 metrics-fanout', 'runs'],
+    ['NATS_URL=nats://my-bus:4222 metrics-fanout check', 'tests whether it can reach the bus and the stores'],
+    ['NATS_URL=nats://my-bus:4222 metrics-fanout', 'runs the service'],
   ],
   exit: [
-    ['0', 'all is well'],
-    ['1', 'something is not, or the options do not fit'],
+    ['0', 'success'],
+    ['1', 'something failed, or the options are invalid'],
     ['69', 'this Node.js is too old'],
-    ['78', 'settings that are wrong or missing: all of them are listed'],
+    ['78', 'settings are wrong or missing; all of them are listed'],
   ],
 } as const;
 

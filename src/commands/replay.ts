@@ -34,12 +34,12 @@ interface ReplayOptions {
 }
 
 const PAGE = {
-  summary: 'compute a range of windows again from the stream and write it over what a sink has',
-  text: 'Safe while the service runs: both write the same rows. Checkpoints are not touched.',
+  summary: 'recompute a range of windows from the stream and overwrite them in a sink',
+  text: 'It is safe while the service runs, because both write the same rows. It does not touch checkpoints.',
   examples: [
     [
       'metrics-fanout replay --sink redshift --from 2026-11-23T01:00:00Z --to 2026-11-23T02:00:00Z',
-      'an hour, after rows of it were lost in the store',
+      'one hour, after the store lost some of its rows',
     ],
   ],
   exit: [
@@ -51,13 +51,13 @@ const PAGE = {
 } as const;
 
 export function replayCommand(): Command {
-  const sink = new Option('--sink <id>', 'a sink that is on in the environment');
+  const sink = new Option('--sink <id>', 'an enabled sink');
   return describe('replay', PAGE)
     .addOption(suggest(sink, SINK_KINDS).makeOptionMandatory())
-    .requiredOption('--from <time>', 'RFC 3339; its window is the first', time)
+    .requiredOption('--from <time>', 'RFC 3339; the window of this time is the first', time)
     .option(
       '--to <time>',
-      'RFC 3339; its window is not written any more (default: all that are complete)',
+      'RFC 3339; the window of this time is excluded (default: all complete windows)',
       time,
     )
     .option('--json', 'print JSON')
@@ -66,11 +66,11 @@ export function replayCommand(): Command {
       const sink = config.sinks.find(({ id }) => id === options.sink);
       if (sink === undefined) {
         command.error(
-          `error: no sink ${options.sink} is on; these are: ${config.sinks.map(({ id }) => id).join(', ')}`,
+          `error: no sink ${options.sink} is enabled. Enabled sinks: ${config.sinks.map(({ id }) => id).join(', ')}`,
         );
       }
       if (config.core.metricsSource === 'core')
-        command.error('error: plain NATS (METRICS_SOURCE=core) cannot be replayed');
+        command.error('error: plain NATS (METRICS_SOURCE=core) keeps no messages to replay');
       await replay(options, sink, config);
       process.exit();
     });
@@ -85,8 +85,8 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
   const range = await wholeWindows(options, config, bus, tiling);
   const state = { gaps: 0, messages: 0 };
   /**
-   * Windows that got samples after they were written (the server's clock was set back), and what has to be read for
-   * each.
+   * Windows that got samples after they were written (the server's clock was set back), and for each the stream
+   * sequence through which to read.
    */
   const reopened = new Map<number, number>();
   const lane = laneOf(sink, range, log);
@@ -164,13 +164,13 @@ function resultText({
   done,
 }: Result): string {
   const what = `${sink}: ${windows} windows, ${from} to ${to}: ${points} points written from ${messages} messages`;
-  const not = rejected > 0 ? `, ${rejected} refused for good` : '';
+  const also = rejected > 0 ? `, ${rejected} rejected by the store` : '';
   const reasons = [
     ...(lost > 0 ? [lostInWords({ from: Date.parse(from), lost })] : []),
-    ...(gaps > 0 ? ['the stream lost messages meanwhile (retention)'] : []),
+    ...(gaps > 0 ? ['the stream lost messages during the replay (retention)'] : []),
   ];
   const why = reasons.length > 0 ? reasons.join('; ') : 'stopped before the end';
-  return `${what}${not}${done ? '' : `; not complete: ${why}`}\n`;
+  return `${what}${also}${done ? '' : `; not complete: ${why}`}\n`;
 }
 
 function laneOf(config: SinkConfig, { from }: WindowRange, log: Log): Lane {

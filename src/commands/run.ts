@@ -5,19 +5,19 @@ import { startService } from '../service/start.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
 
 const PAGE = {
-  summary: 'read the bus, write every window to every sink that is on (the default command)',
+  summary: 'read the bus and write every window to every enabled sink (the default command)',
   text: `
-It runs until SIGTERM or Ctrl-C: then it stops reading, gives the sinks STOP_TIMEOUT for what is complete, saves the
-checkpoints and ends. A second signal ends it at once; nothing is lost by that, it is read again at the next start. It
-logs JSON lines on stderr, and serves a dashboard, health and Prometheus metrics at HTTP_PORT.`,
+It runs until SIGTERM or Ctrl-C. Then it stops reading, gives the sinks up to STOP_TIMEOUT to write what is complete,
+saves the checkpoints and exits. A second signal ends it at once. Nothing is lost: the next start reads it again. It
+logs JSON lines to stderr, and serves a dashboard, health checks and Prometheus metrics on HTTP_PORT.`,
   examples: [
-    ['metrics-fanout', 'writes what is on the local bus to ./fanout.db'],
+    ['metrics-fanout', 'reads the local bus and writes to ./fanout.db'],
     [
       'SINK_INFLUXDB_ENABLED=true SINK_INFLUXDB_URL=http://influxdb:8086 ... metrics-fanout run',
-      'writes to InfluxDB; `metrics-fanout config` shows what the settings come to',
+      'writes to InfluxDB; `metrics-fanout config` shows the resolved settings',
     ],
   ],
-  exit: [['0', 'stopped in good order'], ['1', 'it could not go on: the last line says why'], WRONG_SETTINGS],
+  exit: [['0', 'stopped cleanly'], ['1', 'it could not continue; the last line says why'], WRONG_SETTINGS],
   environment: [
     ...BUS,
     ...STREAM,
@@ -32,7 +32,7 @@ logs JSON lines on stderr, and serves a dashboard, health and Prometheus metrics
       'logLevel',
     ),
     ...SINK_VARIABLES,
-    ['...', 'and all others that metrics-fanout config shows'],
+    ['...', 'and all other variables that metrics-fanout config shows'],
   ],
 } as const;
 
@@ -44,7 +44,7 @@ export function runCommand(): Command {
     const stopping = new AbortController();
     for (const signal of ['SIGTERM', 'SIGINT'] as const) {
       process.on(signal, () => {
-        // The second time is meant: no waiting for stores.
+        // A second signal is deliberate: do not wait for the stores.
         if (stopping.signal.aborted) process.exit(1);
         log.info({ signal, deadlineMs: config.core.stopTimeout }, 'stopping');
         stopping.abort();
@@ -53,7 +53,7 @@ export function runCommand(): Command {
     const service = await startService(config, log, stopping.signal);
     await service.done;
     log.info({}, 'stopped');
-    // A store's client may hold on to its sockets; everything is saved.
+    // A store's client may keep its sockets open. Everything is saved by now.
     process.exit(0);
   });
 }

@@ -22,29 +22,29 @@ interface TailOptions extends Filters {
   readonly json?: true;
 }
 
-/** Not yet taken by whoever reads our output; past that, lines are held back. */
+/** Above this many bytes that the reader of our output has not taken yet, lines are held back. */
 const MAX_UNREAD_BYTES = 1024 * 1024;
 const MAX_RATE = 1_000_000;
-const TELL_INTERVAL_MS = 1000;
+const REPORT_INTERVAL_MS = 1000;
 const NO_ENVELOPE: Envelope = { subject: '' };
 
 const PAGE = {
   summary: 'show samples as they are published',
   text: `
-It only listens: nobody else gets a message less, and nothing is kept on the bus. What the service would reject is shown
-with the reason. Lines that --rate, or a slow reader of the output, holds back are counted on stderr. With --from the
-messages come from the stream, in its order, and then go on live.`,
+It only listens: everyone else still gets every message, and it stores nothing on the bus. Samples that the service
+would reject are shown with the reason. Lines held back by --rate, or by a slow reader of the output, are counted on
+stderr. With --from, messages come from the stream, in its order, and then live.`,
   examples: [
-    ["metrics-fanout tail --name 'http.*' --where app=api", 'of all samples, those of one app'],
-    ["metrics-fanout tail 'metrics.web.>' --rate 5", 'other subjects, five lines a second at most'],
+    ["metrics-fanout tail --name 'http.*' --where app=api", 'the matching samples of one app'],
+    ["metrics-fanout tail 'metrics.web.>' --rate 5", 'other subjects, at most five lines a second'],
     [
       'metrics-fanout tail --from 2026-11-23T01:00:00Z --limit 100 --json',
-      'a hundred from the stream, as JSON',
+      'a hundred lines from the stream, as JSON',
     ],
   ],
   exit: [
     ['0', 'stopped, or --limit reached'],
-    ['1', 'the bus cannot be reached, or the options do not fit'],
+    ['1', 'the bus cannot be reached, or the options are invalid'],
     WRONG_SETTINGS,
   ],
   environment: [...BUS, ...STREAM, ...settingRows('metricsFormat', 'metricsCounters')],
@@ -53,16 +53,16 @@ messages come from the stream, in its order, and then go on live.`,
 export function tailCommand(): Command {
   return describe('tail', PAGE)
     .argument('[subjects...]', 'NATS subjects (default: METRICS_SUBJECTS)', subjects)
-    .option('--name <glob>', 'only series whose name matches, such as http.*')
-    .option('--where <key=glob>', 'only series with such a dimension; may be repeated', dimensionFilter, [])
-    .option('--rate <n>', 'at most so many lines a second', integer(1, MAX_RATE))
-    .option('--limit <n>', 'end after so many lines', integer(1, Number.MAX_SAFE_INTEGER))
-    .option('--from <time>', 'RFC 3339; begin there in the stream', time)
-    .option('--json', 'print JSON, a line for each sample')
+    .option('--name <glob>', 'only series whose name matches the glob, such as http.*')
+    .option('--where <key=glob>', 'only series with this dimension; may be repeated', dimensionFilter, [])
+    .option('--rate <n>', 'at most this many lines a second', integer(1, MAX_RATE))
+    .option('--limit <n>', 'end after this many lines', integer(1, Number.MAX_SAFE_INTEGER))
+    .option('--from <time>', 'RFC 3339; start at this time in the stream', time)
+    .option('--json', 'print JSON, one line per sample')
     .action(async (given: string[], options: TailOptions, command: Command) => {
       const config = await loadConfig(process.env);
       if (options.from !== undefined && config.core.metricsSource === 'core')
-        command.error('error: plain NATS (METRICS_SOURCE=core) has no history to begin --from');
+        command.error('error: --from needs a stream: plain NATS (METRICS_SOURCE=core) has no history');
       await tail(given.length > 0 ? given : config.core.metricsSubjects, options, config);
       process.exit(0);
     });
@@ -74,7 +74,7 @@ async function tail(wanted: readonly string[], options: TailOptions, config: Con
   process.stdout.on('error', () => over.abort());
   const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout tail' });
   const output = new Output(options, new TapDecoder(config.core), () => over.abort());
-  const timer = setInterval(() => output.tellHeld(), TELL_INTERVAL_MS);
+  const timer = setInterval(() => output.reportHeld(), REPORT_INTERVAL_MS);
   if (options.from === undefined) {
     const take = ({ data: payload, subject, encoding }: Incoming) =>
       output.take({ payload, subject, time: Date.now(), sequence: undefined, encoding });
@@ -83,7 +83,7 @@ async function tail(wanted: readonly string[], options: TailOptions, config: Con
     await readFrom(options.from, wanted, config, bus, output, stop);
   }
   clearInterval(timer);
-  output.tellHeld();
+  output.reportHeld();
   await bus.close();
   await print('');
 }
@@ -101,7 +101,7 @@ async function readFrom(
   const reader: Reader = {
     message: ({ bytes, start, end, streamTime: time, sequence }, { subject, encoding } = NO_ENVELOPE) =>
       output.take({ payload: bytes.subarray(start, end), subject, time, sequence, encoding }),
-    // History waits for whoever reads it.
+    // History waits for a slow reader of our output.
     progress: () => (process.stdout.writableNeedDrain ? drained(stop) : undefined),
   };
   await source.run(reader, stop);
@@ -139,8 +139,8 @@ class Output {
     if (this.#lines >= limit) this.#ended();
   }
 
-  tellHeld(): void {
+  reportHeld(): void {
     const held = this.#pace.takeHeld();
-    if (held > 0) process.stderr.write(`(${held} more were not shown)\n`);
+    if (held > 0) process.stderr.write(`(${held} more lines were not shown)\n`);
   }
 }

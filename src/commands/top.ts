@@ -22,10 +22,10 @@ interface TopOptions {
 }
 
 const MAX_TIMES = 1_000_000;
-/** Rows of a table that is not on a terminal, and of JSON. */
+/** Rows of a table if stdout is not a terminal, and of JSON. */
 const PLAIN_ROWS = 40;
 const JSON_ROWS = 1000;
-/** Lines of the screen that are no rows. */
+/** Lines of the screen that are not rows. */
 const FRAME_LINES = 4;
 const DEFAULT_COLUMNS = 100;
 const REJECTED = '(rejected)';
@@ -34,12 +34,12 @@ const ABSENT = '(none)';
 const PAGE = {
   summary: 'show live what is published most',
   text: `
-It only listens. By subject it counts messages; by name, type or dimension it counts samples, and what the service would
-reject as ${REJECTED}. For a dimension that is called subject, name or type, write dimension:KEY.`,
+It only listens. By subject, it counts messages. By name, type or dimension, it counts samples; those that the service
+would reject count as ${REJECTED}. For a dimension called subject, name or type, write dimension:KEY.`,
   examples: [
     ['metrics-fanout top', 'messages and bytes a second, by subject'],
     ['metrics-fanout top --by app --interval 5s', 'samples a second, by the dimension app'],
-    ['metrics-fanout top --by name --times 1 --json', 'one look, as JSON'],
+    ['metrics-fanout top --by name --times 1 --json', 'one update, as JSON'],
   ],
   exit: [['0', 'stopped, or --times reached'], ['1', 'the bus cannot be reached'], WRONG_SETTINGS],
   environment: [...BUS, ...settingRows('metricsSubjects', 'metricsFormat', 'metricsCounters')],
@@ -47,13 +47,13 @@ reject as ${REJECTED}. For a dimension that is called subject, name or type, wri
 
 export function topCommand(): Command {
   const by = new Option('--by <what>', 'subject, name, type or the key of a dimension').default('subject');
-  const interval = new Option('--interval <time>', 'between two looks, such as 5s');
+  const interval = new Option('--interval <time>', 'time between updates, such as 5s');
   return describe('top', PAGE)
     .argument('[subjects...]', 'NATS subjects (default: METRICS_SUBJECTS)', subjects)
     .addOption(suggest(by, ['subject', 'name', 'type']))
     .addOption(interval.argParser(timeout).default(1000, '1s'))
-    .option('--times <n>', 'end after so many looks', integer(1, MAX_TIMES))
-    .option('--json', 'print JSON, a line for each look')
+    .option('--times <n>', 'end after this many updates', integer(1, MAX_TIMES))
+    .option('--json', 'print JSON, one line per update')
     .action(async (given: string[], options: TopOptions) => {
       const config = await loadConfig(process.env);
       await top(given.length > 0 ? given : config.core.metricsSubjects, options, config);
@@ -67,7 +67,7 @@ async function top(wanted: readonly string[], options: TopOptions, config: Confi
   const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout top' });
   const rates = new Rates(performance.now());
   const listening = listen(bus, wanted, counter(options.by, rates, config), stop).finally(() => over.abort());
-  // It is waited for at the end.
+  // Awaited at the end; until then, a failure must not count as unhandled.
   listening.catch(() => {});
   const display = options.json ? displayJson : process.stdout.isTTY ? new Screen() : displayPlain;
   try {
@@ -88,7 +88,7 @@ async function top(wanted: readonly string[], options: TopOptions, config: Confi
   await print('');
 }
 
-/** What counts under which key; a message's bytes are shared among its samples. */
+/** Returns a function that counts a message under its keys. A message's bytes are divided among its samples. */
 function counter(by: string, rates: Rates, { core }: Config): (message: Incoming) => void {
   if (by === 'subject') return ({ subject, data }) => rates.add(subject, data.length);
   const decoder = new TapDecoder(core);
@@ -129,7 +129,7 @@ function tableOf(
   width: number | undefined,
 ): string[] {
   const what = by === 'subject' ? 'messages' : 'samples';
-  const head = `${at.slice(11, 19)}Z  ${perSecond(all.perSecond)} ${what}/s  ${perSecond(all.bytesPerSecond)} bytes/s  ${all.total} ${what} in all`;
+  const head = `${at.slice(11, 19)}Z  ${perSecond(all.perSecond)} ${what}/s  ${perSecond(all.bytesPerSecond)} bytes/s  ${all.total} ${what} in total`;
   const cells = rows
     .slice(0, shown)
     .map((row) => [
@@ -152,7 +152,7 @@ function perSecond(rate: number): string {
   return rate < 10 ? rate.toFixed(1) : Math.round(rate).toString();
 }
 
-/** The terminal's other screen: drawn over, whatever its size, and gone at the end but for the last table. */
+/** The terminal's alternate screen: redrawn at any size, and closed at the end. Only the last table stays visible. */
 class Screen {
   #last: readonly string[] | undefined;
 

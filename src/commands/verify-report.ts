@@ -1,4 +1,4 @@
-/** What `verify` says, as plain data and in words. */
+/** The report of `verify`, as JSON and as text. */
 
 import { printable, printableJson } from '../base/printable.ts';
 import { lostInWords } from '../deliver/replay/recompute-range.ts';
@@ -9,15 +9,15 @@ import { type Cell, renderTable } from './terminal/table.ts';
 
 export interface SinkFindings {
   readonly id: string;
-  /** What was judged. */
+  /** The windows that were judged. */
   readonly range: WindowRange;
-  /** Start of the first window that the sink ever got, in ms since 1970, where that is known. */
+  /** Start of the first window that the sink ever got, in ms since 1970, if known. */
   readonly began: number | undefined;
-  /** Windows asked for that the stream no longer holds whole: nobody can say what they should be. */
+  /** Requested windows that the stream no longer holds whole: their truth cannot be known. */
   readonly lost: number;
-  /** Windows behind the range. */
+  /** Windows after the range. */
   readonly unconfirmed: number;
-  /** Undefined where the range is empty. */
+  /** Undefined if the range is empty. */
   readonly verdict: WindowVerdict | undefined;
 }
 
@@ -29,11 +29,11 @@ export interface Report {
 interface SinkReport {
   readonly sink: string;
   readonly from: string;
-  /** Its window was not judged any more. */
+  /** Exclusive. */
   readonly to: string;
   readonly windows: WindowVerdict['windows'] & { readonly unconfirmed: number };
   readonly rows: WindowVerdict['rows'];
-  /** Why windows are unknown, and what else there is to know. */
+  /** Why windows are unknown, and other remarks. */
   readonly remarks: readonly string[];
   readonly examples: readonly RowDifference[];
 }
@@ -45,7 +45,7 @@ const NOTHING: WindowVerdict = {
   examples: [],
 };
 
-/** The windows judged, and what they are; then rows. */
+/** Windows judged, by verdict; then rows. */
 const HEADER = [
   'sink',
   'windows',
@@ -70,7 +70,7 @@ function toReport({ id, range, began, lost, unconfirmed, verdict = NOTHING }: Si
   if (range.from >= range.to) remarks.push('it has not confirmed any of these windows yet');
   if (began !== undefined && began > range.from)
     remarks.push(
-      `it began at ${new Date(began).toISOString()}: before that it has what replay wrote, if anything`,
+      `it began at ${new Date(began).toISOString()}: earlier windows are there only if a replay wrote them`,
     );
   return {
     sink: id,
@@ -87,7 +87,7 @@ function isEqual({ windows: { equal, different, unknown } }: SinkReport): boolea
   return equal > 0 && different === 0 && unknown === 0;
 }
 
-/** As it is printed: times as RFC 3339, dimensions as an object. */
+/** Returns the JSON to print: times as RFC 3339, dimensions as an object. */
 export function reportJson({ equal, sinks }: Report): string {
   const example = ({ windowStart, dimensions, ...rest }: RowDifference) => ({
     window: new Date(windowStart!).toISOString(),

@@ -41,21 +41,21 @@ interface VerifyOptions {
 }
 
 const PAGE = {
-  summary: 'compute windows again from the stream and compare every store with them, row by row',
+  summary: 'recompute windows from the stream and compare every store with them, row by row',
   text: `
-Windows are computed again from the stream and compared, row by row and to the last bit, with what each store holds.
-Only what can be known is judged: windows that are complete, that the stream holds whole, and that the sink has
-confirmed. A window is equal, different, or unknown (the stream lost messages of it, or the store cannot be read).
+It recomputes windows from the stream and compares them, row by row and to the last bit, with what each store holds. It
+judges only what can be known: windows that are complete, that the stream holds whole, and that the sink has confirmed.
+A window is equal, different, or unknown (the stream lost some of its messages, or the store cannot be read).
 
-It only reads, also while the service runs, and it need not be the instance that fills the store: PIPELINE and the id
-of the sink say whose checkpoint counts. Every 200,000 points, each store is asked once for the rows of their windows;
-DynamoDB looks through its whole table for that.`,
+It only reads, and the service may keep running. It need not run next to the instance that fills the store: PIPELINE
+and the id of the sink determine whose checkpoint counts. Every 200,000 points, it asks each store once for the rows of
+their windows; DynamoDB scans its whole table for that.`,
   examples: [
-    ['metrics-fanout verify', 'all that the sinks have confirmed and the stream still holds'],
+    ['metrics-fanout verify', 'everything that the sinks have confirmed and the stream still holds'],
     ['metrics-fanout verify --sink redshift --from 2026-11-23T01:00:00Z', 'one sink, from a time on'],
   ],
   exit: [
-    ['0', 'windows of every sink were judged, and all of these are equal'],
+    ['0', 'windows of every sink were judged, and all of them are equal'],
     ['1', 'some differ or could not be judged, or the bus cannot be reached'],
     WRONG_SETTINGS,
   ],
@@ -63,24 +63,32 @@ DynamoDB looks through its whole table for that.`,
 } as const;
 
 export function verifyCommand(): Command {
-  const sink = new Option('--sink <id>', 'only this sink; may be repeated (default: all that are on)');
+  const sink = new Option('--sink <id>', 'only this sink; may be repeated (default: all enabled sinks)');
   return describe('verify', PAGE)
     .addOption(suggest(sink, SINK_KINDS).argParser(collect).default([]))
-    .option('--from <time>', 'RFC 3339; its window is the first (default: where the sink began)', time)
-    .option('--to <time>', 'RFC 3339; its window is no more judged (default: what is confirmed)', time)
-    .option('--name <glob>', 'only series whose name matches, such as http.*')
+    .option(
+      '--from <time>',
+      'RFC 3339; the window of this time is the first (default: where the sink began)',
+      time,
+    )
+    .option(
+      '--to <time>',
+      'RFC 3339; the window of this time is excluded (default: all confirmed windows)',
+      time,
+    )
+    .option('--name <glob>', 'only series whose name matches the glob, such as http.*')
     .option('--json', 'print JSON')
     .action(async (options: VerifyOptions, command: Command) => {
       const config = await loadConfig(process.env);
       if (config.core.metricsSource === 'core') {
         command.error(
-          'error: plain NATS (METRICS_SOURCE=core) cannot be verified: the bus keeps nothing of which the truth could be computed again',
+          'error: plain NATS (METRICS_SOURCE=core) cannot be verified: the bus keeps no messages to recompute the truth from',
         );
       }
       const ids = config.sinks.map(({ id }) => id);
       const unknown = options.sink.find((id) => !ids.includes(id));
       if (unknown !== undefined)
-        command.error(`error: no sink ${unknown} is on; these are: ${ids.join(', ')}`);
+        command.error(`error: no sink ${unknown} is enabled. Enabled sinks: ${ids.join(', ')}`);
       const report = await verify(options, config);
       await print(options.json ? reportJson(report) : reportText(report), report.equal ? 0 : 1);
       process.exit();
@@ -158,11 +166,11 @@ function matcher({ name }: VerifyOptions): ((text: string) => boolean) | undefin
   return (text) => matchesGlob(name, text);
 }
 
-/** A sink as it is read, opened when it is first needed. */
+/** A sink that is being verified. It is opened when it is first read. */
 class VerifiedSink implements JudgedSink {
   readonly id: string;
   readonly range: WindowRange;
-  /** Where the sink began by its checkpoint, if that says so. */
+  /** Where the sink began, if its checkpoint says so. */
   readonly began: number | undefined;
   readonly #sink: Sink;
   readonly #config: SinkConfig;
@@ -193,7 +201,8 @@ class VerifiedSink implements JudgedSink {
   }
 
   async *read(range: WindowRange) {
-    if (readBackOf(this.#config.module, this.#config.values) === 'none') throw new Error('it keeps nothing');
+    if (readBackOf(this.#config.module, this.#config.values) === 'none')
+      throw new Error('it keeps nothing to read');
     const signal = AbortSignal.any([this.#stop, AbortSignal.timeout(READ_TIMEOUT_MS)]);
     if (!this.#isOpen) await this.#sink.open(signal);
     this.#isOpen = true;

@@ -1,13 +1,13 @@
-/** Tells a URL what came of a task: at least once, signed, to that URL only, and not for ever. */
+/** Reports the end of a task to a URL: at least once, signed, to that URL only, with a limited number of attempts. */
 import { createHmac } from 'node:crypto';
 import { backoffMs, type Clock } from '../base/clock.ts';
 import { VERSION } from '../base/version.ts';
 
 const ATTEMPTS = 8;
 const ATTEMPT_TIMEOUT_MS = 10_000;
-/** What is sent holds no more; see `Tasks`. */
+/** The limit of a callback's body. `Tasks` enforces it. */
 export const MAX_CALLBACK_BYTES = 256 * 1024;
-/** Statuses that may pass by themselves. */
+/** Statuses below 500 that may pass without help. */
 const RETRIED: readonly number[] = [408, 425, 429];
 
 export const SIGNATURE_HEADER = 'fanout-signature';
@@ -19,13 +19,13 @@ export interface Callback {
 }
 
 export interface CallbackOptions {
-  /** Signs what is sent, where there is one. */
+  /** Signs the callback, if present. */
   readonly secret: string | undefined;
   readonly clock: Clock;
   readonly signal: AbortSignal;
 }
 
-/** What became of it; `error` says why it did not get there. */
+/** `error` says why the callback was not delivered. */
 export interface CallbackOutcome {
   readonly delivered: boolean;
   readonly attempts: number;
@@ -33,15 +33,15 @@ export interface CallbackOutcome {
 }
 
 /**
- * `t=<seconds since 1970>,v1=<hex of HMAC-SHA256 over "<t>.<body>">`: with the time in it, what was sent once cannot be
- * sent again much later.
+ * Returns `t=<seconds since 1970>,v1=<hex of HMAC-SHA256 over "<t>.<body>">`. The signed time lets the receiver refuse
+ * a callback that somebody sends again much later.
  */
 export function sign(body: string, secret: string, nowMs: number): string {
   const t = Math.floor(nowMs / 1000);
   return `t=${t},v1=${createHmac('sha256', secret).update(`${t}.${body}`).digest('hex')}`;
 }
 
-/** Never rejects. */
+/** Delivers the callback. Never rejects. */
 export async function deliver(callback: Callback, options: CallbackOptions): Promise<CallbackOutcome> {
   const { clock, signal } = options;
   let error = '';
@@ -55,7 +55,7 @@ export async function deliver(callback: Callback, options: CallbackOptions): Pro
   return { delivered: false, attempts: ATTEMPTS, error };
 }
 
-/** Undefined where the other side took it. */
+/** Returns undefined if the other side accepted the callback. */
 async function attemptOnce(
   { url, id, body }: Callback,
   { secret, clock, signal }: CallbackOptions,
@@ -64,7 +64,7 @@ async function attemptOnce(
     const response = await fetch(url, {
       method: 'POST',
       body,
-      // Where it leads is nobody's list: a redirect is an answer like any other that is not 2xx.
+      // The target of a redirect is on no list of allowed hosts, so a redirect counts as a failure.
       redirect: 'manual',
       headers: {
         'content-type': 'application/json',
@@ -74,7 +74,7 @@ async function attemptOnce(
       },
       signal: AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_TIMEOUT_MS)]),
     });
-    // What it says beside the status is not read.
+    // Only the status of the answer is read.
     await response.body?.cancel();
     if (response.ok) return undefined;
     const isRedirect = response.status >= 300 && response.status < 400;

@@ -1,4 +1,4 @@
-/** How instances are asked from outside: over the bus, or one over HTTP; and how long tasks are waited for. */
+/** Asks instances from outside, over the bus or one of them over HTTP, and waits for their tasks. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ask } from '../base/http-client.ts';
 import type { Bus } from '../bus/connect.ts';
@@ -9,11 +9,11 @@ import type { OperationName } from './request.ts';
 import type { TaskReport } from './tasks.ts';
 
 const POLL_MS = 250;
-/** Should the report get lost on the bus, the instance is asked; one that is gone by then tells no more. */
+/** The report may get lost on the bus, so the instance is also asked. After MAX_SILENT_POLLS it counts as gone. */
 const BUS_POLL_MS = 2_000;
 const MAX_SILENT_POLLS = 3;
 
-/** What one instance answered; no body: it did not, though it is there. */
+/** The answer of one instance. Without a body, the instance is present but did not answer. */
 export interface Reply {
   readonly instance: string;
   readonly via: 'bus' | 'http';
@@ -23,7 +23,7 @@ export interface Reply {
 export interface Way {
   /** `target`: an instance, or all. */
   ask(target: string, operation: OperationName, request: object): Promise<Reply[]>;
-  /** When the task has ended; undefined where nobody tells any more, or when the signal aborts. */
+  /** Resolves when the task has ended. Resolves to undefined if its instance falls silent or the signal aborts. */
   untilEnded(instance: string, id: string, signal: AbortSignal): Promise<TaskReport | undefined>;
 }
 
@@ -39,7 +39,7 @@ export class BusWay implements Way {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** `hears`: whether tasks are waited for. Rejects with a `BusError`. */
+  /** `hears`: whether the caller waits for tasks. Rejects with a `BusError`. */
   static async open(bus: Bus, pipeline: string, timeoutMs: number, hears: boolean): Promise<BusWay> {
     const way = new BusWay(bus, pipeline, timeoutMs);
     if (!hears) return way;
@@ -50,7 +50,7 @@ export class BusWay implements Way {
     return way;
   }
 
-  /** One that is there. */
+  /** Returns any one instance that is present. */
   async first(): Promise<string | undefined> {
     return (await instancesOnBus(this.#bus, this.#pipeline))[0]?.instance;
   }
@@ -90,7 +90,7 @@ export class HttpWay implements Way {
   readonly #token: string | undefined;
   readonly #timeoutMs: number;
 
-  /** `pipeline`: instances of another one do not answer. */
+  /** `pipeline`: instances of another pipeline do not answer. */
   constructor(
     url: string,
     pipeline: string | undefined,
@@ -102,7 +102,7 @@ export class HttpWay implements Way {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** Rejects where nobody answers there, or not as one of us. */
+  /** Rejects if nobody answers there, or something that is not an instance. */
   async ask(target: string, operation: OperationName, request: object): Promise<Reply[]> {
     const { text } = await ask(`${this.#url}/control/${target}/${operation}`, {
       method: 'POST',
@@ -132,11 +132,11 @@ async function taskOf(way: Way, instance: string, id: string): Promise<TaskRepor
   return reply?.body?.ok ? (reply.body.result as TaskReport) : undefined;
 }
 
-/** Throws where it is no answer of ours. */
+/** Throws if the answer is not from an instance. */
 function replyOf(answer: unknown, via: Reply['via']): Reply {
   const body = answer as AnswerBody | null;
   const isOurs =
     typeof body?.instance === 'string' && (body.ok === true || typeof body.error?.message === 'string');
-  if (!isOurs) throw new Error('what answers there is no instance of metrics-fanout');
+  if (!isOurs) throw new Error('what answers there is not an instance of metrics-fanout');
   return { instance: body.instance, via, body };
 }

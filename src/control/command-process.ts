@@ -1,6 +1,6 @@
 /**
- * Replays and verifications on request run as processes of their own, as if somebody had called the command: they cost
- * the live path neither its thread nor its memory, and a fault of theirs ends nothing else.
+ * Runs replays and verifications on request as separate processes, as if somebody had run the command. They take
+ * neither thread nor memory from the live path, and their faults end nothing else.
  */
 
 import { once } from 'node:events';
@@ -11,18 +11,19 @@ import { Refusal } from './refusal.ts';
 
 const MAX_OUTPUT_CHARACTERS = 4 * 1024 * 1024;
 const MAX_ERROR_CHARACTERS = 1000;
-/** After SIGTERM; a command that goes on is killed. */
+/** A command that is still running this long after SIGTERM is killed. */
 const TERM_GRACE_MS = 5_000;
 
 /**
- * What the command printed with --json, whatever it found. Throws a `Refusal` with what it said where it printed none.
+ * Returns what the command printed with --json, whatever it found. If it printed no JSON, throws a `Refusal` with its
+ * error message.
  */
 export async function runCommandProcess(args: readonly string[], signal: AbortSignal): Promise<unknown> {
   const child = spawnTied(process.execPath, ['--no-warnings', MAIN, ...args, '--json']);
   try {
     if (child.pid !== undefined) setPriority(child.pid, constants.priority.PRIORITY_BELOW_NORMAL);
   } catch {
-    // It may have ended already, or nobody may change that: it just runs as we do.
+    // The process may have ended already, or the change is not permitted. Then it runs with our priority.
   }
   let [stdout, stderr] = ['', ''];
   child.stdout?.on('data', (chunk: Buffer) => {
@@ -43,7 +44,7 @@ export async function runCommandProcess(args: readonly string[], signal: AbortSi
     const [code] = await once(child, 'close');
     signal.throwIfAborted();
     if (code === 0 || code === 1) return JSON.parse(stdout);
-    throw new Error(`it ended with ${code}`);
+    throw new Error(`the command ended with ${code}`);
   } catch (error) {
     if (signal.aborted) throw error;
     const said = stderr.trim().replace(/^(metrics-fanout|error): /, '');

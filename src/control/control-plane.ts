@@ -1,4 +1,4 @@
-/** All of control, put together: who is asked, over the bus and over HTTP. */
+/** Puts control together: the controller, its presence on the bus, and HTTP. */
 import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
@@ -41,7 +41,7 @@ export class ControlPlane {
     return answerControl(request, { controller, instance, token });
   }
 
-  /** Goes on the bus. */
+  /** Enters the bus. */
   start(): void {
     this.#presence.enter();
   }

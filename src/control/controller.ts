@@ -1,4 +1,4 @@
-/** Does what is asked of this instance, wherever the request came from: the bus or HTTP. */
+/** Carries out requests to this instance, whether they come over the bus or over HTTP. */
 
 import type { Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
@@ -15,34 +15,34 @@ const DEFAULT_PROFILE_SECONDS = 10;
 /** The same operation is logged once per this interval. */
 const REPEAT_LOG_MS = 1000;
 
-/** The service, as far as it is controlled. */
+/** The parts of the service that can be controlled. */
 export interface Controlled {
   readonly detached: boolean;
   readonly paused: ReadonlySet<string>;
   status(): Status;
   pause(sink: string): void;
   resume(sink: string): void;
-  /** Resolves when nothing of this instance is left on the bus that reads metrics or writes checkpoints. */
+  /** Resolves when this instance no longer reads metrics from the bus, nor writes checkpoints to it. */
   detach(): Promise<void>;
-  /** Resolves when it reads again; rejects, and stays detached, where that cannot be, or when the signal aborts. */
+  /** Resolves when it reads again. Rejects, and stays detached, if it cannot, or when the signal aborts. */
   attach(signal: AbortSignal): Promise<void>;
 }
 
-/** The presence of control itself on the bus. */
+/** The presence of control on the bus. */
 export interface ControlOnBus {
   enter(): void;
   leave(): Promise<void>;
-  /** Never rejects. */
+  /** Publishes the report. Never rejects. */
   tell(report: TaskReport): Promise<void>;
 }
 
-/** One answer: JSON, with a status as HTTP has it. */
+/** One answer: JSON, and an HTTP status. */
 export interface ControlAnswer {
   readonly status: number;
   readonly body: string;
 }
 
-/** Every answer's content. */
+/** The content of every answer. */
 export type AnswerBody = { readonly instance: string; readonly pipeline: string } & (
   | { readonly ok: true; readonly result: unknown }
   | {
@@ -62,7 +62,7 @@ export interface ControllerOptions {
   readonly log: Log;
 }
 
-/** By name: does one operation; its result is answered. What it throws is as well. */
+/** By operation: the function that performs it. Its result, or what it throws, is the answer. */
 type Performers = {
   readonly [R in ControlRequest as R['operation']]: (request: R) => unknown;
 };
@@ -89,12 +89,15 @@ export class Controller {
     return this.#tasks.running;
   }
 
-  /** Never throws. Undefined: the request is for another pipeline, and nobody answers. */
+  /** Answers a request. Never throws. Returns undefined if the request is for another pipeline: it gets no answer. */
   handle(operation: string, bytes: Uint8Array): ControlAnswer | undefined {
     try {
       if (!isOperation(operation)) {
         const known = Object.keys(OPERATIONS).join(', ');
-        throw new Refusal('unknown_operation', `there is no operation of that name; there are ${known}`);
+        throw new Refusal(
+          'unknown_operation',
+          `there is no operation of that name. The operations are ${known}.`,
+        );
       }
       const request = parseRequest(operation, bytes, this.#options.clock.now());
       const { pipeline } = this.#options.config.core;
@@ -163,7 +166,7 @@ export class Controller {
 
   #pause(sink: string): object {
     this.#options.controlled.pause(this.#known(sink));
-    // What a replay would write is not wanted either.
+    // A pause also ends a replay into the sink.
     const why = new Refusal('paused', `the sink ${sink} was paused`);
     void this.#tasks.endAll((work) => work.operation === 'replay' && work.sink === sink, why);
     return { sink, paused: true };
@@ -173,7 +176,7 @@ export class Controller {
     this.#known(sink);
     this.#needReplay();
     if (this.#options.controlled.paused.has(sink))
-      throw new Refusal('paused', `the sink ${sink} is paused: resume it before`);
+      throw new Refusal('paused', `the sink ${sink} is paused. Resume it first.`);
     const args = ['replay', '--sink', sink, ...rangeOf(from, to)];
     const run = (signal: AbortSignal) => runCommandProcess(args, signal);
     return this.#start({ operation: 'replay', key: `replay ${sink}`, needsBus: true, sink, callback, run });
@@ -184,7 +187,7 @@ export class Controller {
     this.#needReplay();
     const args = ['verify', ...rangeOf(from, to)];
     if (sink !== undefined) args.push('--sink', sink);
-    // With the equals sign: a name that begins with a dash is no option.
+    // With the equals sign, a name that begins with a dash is not taken for an option.
     if (name !== undefined) args.push(`--name=${name}`);
     const run = (signal: AbortSignal) => runCommandProcess(args, signal);
     return this.#start({ operation: 'verify', key: 'verify', needsBus: true, sink, callback, run });
@@ -239,37 +242,43 @@ export class Controller {
   #known(sink: string): string {
     const ids = this.#options.config.sinks.map(({ id }) => id);
     if (ids.includes(sink)) return sink;
-    throw new Refusal('unknown_sink', `no such sink is on; these are: ${ids.join(', ')}`, 'sink');
+    throw new Refusal('unknown_sink', `no such sink is enabled. Enabled sinks: ${ids.join(', ')}`, 'sink');
   }
 
   #needReplay(): void {
     const { config, controlled } = this.#options;
     if (config.core.metricsSource === 'core')
-      throw new Refusal('not_replayable', 'plain NATS (METRICS_SOURCE=core) keeps nothing to be read again');
+      throw new Refusal(
+        'not_replayable',
+        'plain NATS (METRICS_SOURCE=core) keeps nothing that could be read again',
+      );
     if (controlled.detached)
-      throw new Refusal('detached', 'the instance has left the bus: attach it before, or ask another one');
+      throw new Refusal(
+        'detached',
+        'the instance has left the bus. Attach it first, or ask another instance.',
+      );
   }
 
   #profileFolder(): string {
     const folder = this.#options.config.core.controlProfileDir;
     if (folder !== undefined) return folder;
-    throw new Refusal('not_configured', 'CONTROL_PROFILE_DIR says where profiles go, and is not set');
+    throw new Refusal('not_configured', 'CONTROL_PROFILE_DIR is not set. Set it to a folder for profiles.');
   }
 
-  /** What changes something, so that it can be told afterwards who wondered why. */
+  /** Logs requests that change something, so that the cause can be found afterwards. */
   #log(request: ControlRequest): void {
     const { operation, ...fields } = request;
     if (operation === 'status' || operation === 'config' || operation === 'task.status') return;
     const held = this.#quiet.admit(operation, this.#options.clock.now());
     if (held === undefined) return;
-    // Path and query of a callback may be a secret.
+    // The path and the query of a callback may be a secret.
     const shown = Object.entries(fields).map(([key, value]) => {
       if (key === 'callback') return [key, new URL(String(value)).host];
       return [key, typeof value === 'number' && key !== 'seconds' ? new Date(value).toISOString() : value];
     });
     this.#options.log.info(
       { operation, ...Object.fromEntries(shown), heldBack: held },
-      'control was asked for',
+      'control request received',
     );
   }
 }

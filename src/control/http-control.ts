@@ -1,6 +1,6 @@
 /**
- * Control over HTTP, for an instance that is not on the bus: POST /control/<instance or all>/<operation>. Without a
- * token only this machine itself gets in, and no page in a browser that runs there.
+ * Control over HTTP, for an instance that is not on the bus: POST /control/<instance or all>/<operation>. If no token
+ * is set, only requests from this machine are accepted, and none from a page in a browser that runs here.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
@@ -39,13 +39,12 @@ async function answerOf(
     const [, target, operation] = PATH.exec(request.url ?? '') ?? [];
     if (request.method !== 'POST' || target === undefined || operation === undefined)
       throw new Refusal('unknown_operation', `POST /control/<instance or ${EVERY_INSTANCE}>/<operation>`);
-    // A page elsewhere cannot send this type without asking first, and nobody here says yes.
+    // A page of another origin cannot send this type without asking first, and this server never agrees.
     if (request.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() !== TYPE)
       throw new Refusal('bad_content_type', `the content-type must be ${TYPE}`);
     const isMeant = target === EVERY_INSTANCE || target === instance;
     const answer = isMeant ? controller.handle(operation, await bodyOf(request)) : undefined;
-    if (answer === undefined)
-      throw new Refusal('unknown_instance', 'the instance at this address is another one');
+    if (answer === undefined) throw new Refusal('unknown_instance', 'another instance runs at this address');
     return answer;
   } catch (error) {
     return controller.refuse(error);
@@ -54,15 +53,19 @@ async function answerOf(
 
 function admit({ headers, socket }: IncomingMessage, token: string | undefined): void {
   if (token !== undefined) {
-    const shown = /^Bearer (.+)$/i.exec(headers.authorization ?? '')?.[1] ?? '';
-    if (timingSafeEqual(digest(shown), digest(token))) return;
-    throw new Refusal('unauthorized', 'show CONTROL_TOKEN as Authorization: Bearer <token>');
+    const given = /^Bearer (.+)$/i.exec(headers.authorization ?? '')?.[1] ?? '';
+    if (timingSafeEqual(digest(given), digest(token))) return;
+    throw new Refusal(
+      'unauthorized',
+      'the token is missing or wrong. Send CONTROL_TOKEN as Authorization: Bearer <token>.',
+    );
   }
-  // What a proxy passes on comes from this machine, and does not; a name that leads here is some page's trick.
+  // A proxy on this machine passes on requests from elsewhere. Another host name that resolves to this machine may be a
+  // trick of a page (DNS rebinding).
   const isPassedOn = headers.forwarded !== undefined || headers['x-forwarded-for'] !== undefined;
   const isLocal = LOOPBACK.test(socket.remoteAddress ?? '') && LOOPBACK_HOST.test(headers.host ?? '');
   if (isPassedOn || !isLocal)
-    throw new Refusal('forbidden', 'without CONTROL_TOKEN, control over HTTP is for this machine itself');
+    throw new Refusal('forbidden', 'without CONTROL_TOKEN, control over HTTP is only for this machine');
 }
 
 function digest(text: string): Buffer {
@@ -72,7 +75,7 @@ function digest(text: string): Buffer {
 async function bodyOf(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let bytes = 0;
-  // Whoever sends too much gets to know it.
+  // The connection stays open, so that a sender of too much gets the refusal.
   for await (const chunk of request.iterator({ destroyOnReturn: false })) {
     bytes += (chunk as Buffer).length;
     if (bytes > MAX_REQUEST_BYTES)

@@ -1,5 +1,6 @@
 /**
- * Keeps control on the bus, on a connection of its own: what it does, and what it may not, is no matter of the data's.
+ * Keeps control on the bus, on a separate connection, so that neither its traffic nor missing permissions affect the
+ * data.
  */
 
 import { backoffMs, type Clock } from '../base/clock.ts';
@@ -10,7 +11,7 @@ import type { Config } from '../config/config.ts';
 import type { ControlOnBus } from './controller.ts';
 import type { TaskReport } from './tasks.ts';
 
-/** Where the bus refuses it, somebody has to mend that: no need to hurry. */
+/** If the bus refuses control, an operator has to fix that, so there is no hurry. */
 const RETRY_MIN_MS = 5_000;
 const REPEAT_LOG_MS = 600_000;
 
@@ -29,14 +30,14 @@ export class Presence implements ControlOnBus {
   #bus: Bus | undefined;
 
   constructor(config: Config, options: ControlOptions, clock: Clock, log: Log) {
-    // What little comes is the client's to receive.
+    // Few messages arrive here, so the client receives them the plain way.
     this.#core = { ...config.core, metricsReceive: 'plain' };
     this.#options = options;
     this.#clock = clock;
     this.#log = log;
   }
 
-  /** Whether requests are answered, as far as is known. */
+  /** Whether requests over the bus are answered, as far as is known. */
   get isOn(): boolean {
     return this.#bus?.connected ?? false;
   }
@@ -95,12 +96,12 @@ export class Presence implements ControlOnBus {
     if (held === undefined) return;
     this.#log.warn(
       { error: error instanceof Error ? error.message : String(error) },
-      'no control over the bus: allow the user of NATS_* what examples/nats/metrics-fanout.conf allows, or set CONTROL_ENABLED=false',
+      'no control over the bus; give the user of NATS_* the permissions in examples/nats/metrics-fanout.conf, or set CONTROL_ENABLED=false',
     );
   }
 }
 
-/** Two connections come and go together: the lines of one are enough. What keeps control off is told by itself. */
+/** The two connections come and go together, so the log lines of one are enough. Refusals are logged elsewhere. */
 function quietly(log: Log): Log {
   const debug = (fields: object, message: string) => log.debug({ ...fields, connection: 'control' }, message);
   return { debug, info: debug, warn: debug, error: debug };

@@ -1,4 +1,4 @@
-/** Profiles of this process on request, written to files that only its user can read. */
+/** Writes profiles of this process, on request, to files that only its user can read. */
 import { closeSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { Session } from 'node:inspector/promises';
 import { join } from 'node:path';
@@ -6,20 +6,20 @@ import type { Clock } from '../base/clock.ts';
 import { Masker } from '../settings/masker.ts';
 import { Refusal } from './refusal.ts';
 
-/** Whoever may ask must not be able to fill the disk. */
+/** A caller of control must not be able to fill the disk. */
 const MAX_FILES = 20;
 const MAX_SNAPSHOT_BYTES = 4 * 1024 ** 3;
 const FILE = /^metrics-fanout-.*\.(cpuprofile|heapsnapshot)$/;
 
-/** The path of a file in the folder that is to be written. Throws a `Refusal` where there are too many. */
+/** Returns the path of a new file in the folder. Throws a `Refusal` if the folder has too many. */
 export function profilePath(folder: string, name: string): string {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   if (readdirSync(folder).filter((file) => FILE.test(file)).length >= MAX_FILES)
-    throw new Refusal('busy', `${folder} holds ${MAX_FILES} profiles already: remove some`);
+    throw new Refusal('busy', `${folder} already holds ${MAX_FILES} profiles. Remove some.`);
   return join(folder, `metrics-fanout-${name}`);
 }
 
-/** Which functions of the main thread took how much time; no values. */
+/** Profiles which functions of the main thread take how much time. The profile contains no values. */
 export async function profileCpu(
   path: string,
   seconds: number,
@@ -41,8 +41,8 @@ export async function profileCpu(
 }
 
 /**
- * Everything in the memory of the main thread, which stands still meanwhile; texts included, but for `secrets`. Returns
- * the size in bytes.
+ * Writes everything in the memory of the main thread, which is blocked meanwhile. That includes texts, except
+ * `secrets`, which are masked. Returns the size in bytes.
  */
 export async function snapshotHeap(path: string, secrets: readonly string[]): Promise<number> {
   const session = new Session();

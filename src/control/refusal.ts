@@ -1,6 +1,6 @@
-/** Why a request is not done: a code for programs, words for people. */
+/** Why a request is refused: a code for programs, a message for people. */
 
-/** By code: the status as HTTP and NATS micro services count them. */
+/** By code: the status, as in HTTP and in NATS micro services. */
 const STATUSES = {
   not_json: 400,
   unknown_field: 400,
@@ -31,7 +31,7 @@ export type RefusalCode = keyof typeof STATUSES;
 export class Refusal extends Error {
   override readonly name = 'Refusal';
   readonly code: RefusalCode;
-  /** Of the request, where one is at fault. */
+  /** The field of the request that is at fault, if one is. */
   readonly field: string | undefined;
 
   constructor(code: RefusalCode, message: string, field?: string) {

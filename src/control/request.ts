@@ -1,18 +1,18 @@
-/** What may be asked of an instance, and how a request must look. Pure. */
+/** The operations that an instance offers, and the form of their requests. Pure. */
 import { parseTime } from '../base/time-text.ts';
 import { Refusal } from './refusal.ts';
 
-/** Requests are a few names and times; more is a mistake, or worse. */
+/** A request is a few names and times. More is a mistake, or an attack. */
 export const MAX_REQUEST_BYTES = 16 * 1024;
 const MAX_TEXT_CHARACTERS = 256;
 const MAX_URL_CHARACTERS = 2048;
 /** Of a profile, in seconds. */
 export const MAX_PROFILE_SECONDS = 60;
-/** A replay or a verification reads all of it: more than streams are kept for is a mistake. */
+/** A replay or a verification reads the whole range. More than a stream is kept for is a mistake. */
 export const MAX_RANGE_MS = 31 * 24 * 3_600_000;
 
 interface Field<T> {
-  /** Undefined where the value is not acceptable. */
+  /** Returns undefined if the value is invalid. */
   readonly parse: (value: unknown) => T | undefined;
   /** Follows "expected". */
   readonly expected: string;
@@ -35,7 +35,7 @@ function optional<T>({ parse, expected }: Field<T>): Field<T | undefined> {
 const isText = (value: unknown, max: number): value is string =>
   typeof value === 'string' && value.length >= 1 && value.length <= max;
 
-const text = field(`a text of at most ${MAX_TEXT_CHARACTERS} characters`, (value) =>
+const text = field(`text of at most ${MAX_TEXT_CHARACTERS} characters`, (value) =>
   isText(value, MAX_TEXT_CHARACTERS) ? value : undefined,
 );
 const url = field(`a URL of at most ${MAX_URL_CHARACTERS} characters`, (value) =>
@@ -51,17 +51,20 @@ const seconds = field(`a number from 1 to ${MAX_PROFILE_SECONDS}`, (value) =>
 
 /** In every request: only instances of that pipeline answer. */
 const everywhere = { pipeline: optional(text) };
-/** Where the answer is the id of a task. */
+/** In requests that start a task. */
 const task = { ...everywhere, callback: optional(url) };
 
-/** By name. `fields`: what a request may hold. */
+/** By name. `fields`: the fields that a request may have. */
 export const OPERATIONS = {
-  status: { summary: 'all that is to be known of the instance', fields: everywhere },
-  config: { summary: 'its settings, secrets masked', fields: everywhere },
-  'sink.pause': { summary: 'leave a sink alone until it is resumed', fields: { ...everywhere, sink: text } },
-  'sink.resume': { summary: 'go on with a paused sink', fields: { ...everywhere, sink: text } },
+  status: { summary: 'show everything about the instance', fields: everywhere },
+  config: { summary: 'show its settings, with secrets masked', fields: everywhere },
+  'sink.pause': {
+    summary: 'stop writing to a sink until it is resumed',
+    fields: { ...everywhere, sink: text },
+  },
+  'sink.resume': { summary: 'resume a paused sink', fields: { ...everywhere, sink: text } },
   replay: {
-    summary: 'compute a range of windows again and write it over what a sink has',
+    summary: 'recompute a range of windows and overwrite them in a sink',
     fields: { ...task, sink: text, from: time, to: optional(time) },
   },
   verify: {
@@ -69,14 +72,17 @@ export const OPERATIONS = {
     fields: { ...task, sink: optional(text), from: time, to: optional(time), name: optional(text) },
   },
   detach: {
-    summary: 'leave the bus and stay up',
+    summary: 'leave the bus and keep running',
     fields: { ...task, keepControl: optional(flag) },
   },
-  attach: { summary: 'come back to the bus', fields: task },
+  attach: { summary: 'return to the bus', fields: task },
   'profile.cpu': { summary: 'write a CPU profile', fields: { ...task, seconds: optional(seconds) } },
   'profile.heap': { summary: 'write a heap snapshot', fields: task },
-  'task.status': { summary: 'how far a task is, and what came of it', fields: { ...everywhere, id: text } },
-  'task.cancel': { summary: 'end a task', fields: { ...everywhere, id: text } },
+  'task.status': {
+    summary: 'show the progress of a task, and its result',
+    fields: { ...everywhere, id: text },
+  },
+  'task.cancel': { summary: 'cancel a task', fields: { ...everywhere, id: text } },
 } as const satisfies Readonly<Record<string, { readonly summary: string; readonly fields: Fields }>>;
 
 export type OperationName = keyof typeof OPERATIONS;
@@ -90,7 +96,7 @@ export function isOperation(name: string): name is OperationName {
   return Object.hasOwn(OPERATIONS, name);
 }
 
-/** Throws a `Refusal`. Nothing at all is taken as an empty request. `now`: where a range without `to` ends. */
+/** Parses a request, or throws a `Refusal`. No bytes count as an empty request. `now` ends a range without `to`. */
 export function parseRequest(operation: OperationName, bytes: Uint8Array, now: number): ControlRequest {
   const given = parseObject(bytes);
   const fields: Fields = OPERATIONS[operation].fields;
@@ -99,12 +105,12 @@ export function parseRequest(operation: OperationName, bytes: Uint8Array, now: n
     const known = Object.keys(fields).join(', ');
     throw new Refusal(
       'unknown_field',
-      `${operation} has no field ${shown(unknown)}; it has ${known}`,
+      `${operation} has no field ${shown(unknown)}. Its fields are ${known}.`,
       unknown,
     );
   }
   const values: Record<string, unknown> = { operation };
-  // A null is what is left out: some languages write it so.
+  // A null counts as absent: some languages write absent fields that way.
   for (const [key, { parse, expected, isOptional }] of Object.entries(fields)) {
     const value = Object.hasOwn(given, key) ? given[key] : undefined;
     if (value === undefined || value === null) {
@@ -120,7 +126,7 @@ export function parseRequest(operation: OperationName, bytes: Uint8Array, now: n
 
 function parseObject(bytes: Uint8Array): Readonly<Record<string, unknown>> {
   if (bytes.length > MAX_REQUEST_BYTES) {
-    const message = `the request has ${bytes.length} bytes; at most ${MAX_REQUEST_BYTES} are read`;
+    const message = `the request has ${bytes.length} bytes; the limit is ${MAX_REQUEST_BYTES}`;
     throw new Refusal('too_large', message);
   }
   if (bytes.length === 0) return {};

@@ -1,4 +1,4 @@
-/** What takes longer than a request: each has an id, is told of when it ends, and is remembered for a while. */
+/** Work that takes longer than a request. Each task has an id, is reported when it ends, and is remembered a while. */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Clock } from '../base/clock.ts';
@@ -7,16 +7,16 @@ import { type CallbackOutcome, deliver, MAX_CALLBACK_BYTES } from './callback.ts
 import { Refusal, type RefusalCode } from './refusal.ts';
 
 const MAX_RUNNING = 4;
-/** Of those that ended. */
+/** How many ended tasks are remembered. */
 const MAX_REMEMBERED = 100;
 const MAX_TASK_MS = 6 * 3_600_000;
 const MAX_CALLBACKS = 100;
-/** The answer goes out before: a heap snapshot holds up everything. */
+/** The answer goes out first, because a heap snapshot holds up everything. */
 const START_DELAY_MS = 20;
 
 export type TaskState = 'running' | 'done' | 'failed' | 'cancelled';
 
-/** What is told of a task: by `task.status`, on the bus and to its callback. Times are RFC 3339. */
+/** The report of a task: for `task.status`, on the bus and to its callback. Times are RFC 3339. */
 export interface TaskReport {
   readonly id: string;
   readonly operation: string;
@@ -25,21 +25,21 @@ export interface TaskReport {
   readonly state: TaskState;
   readonly startedAt: string;
   readonly endedAt: string | null;
-  /** What came of it; null until then, and where nothing did. */
+  /** Null until the task ends, and if it ends without a result. */
   readonly result: unknown;
   readonly error: { readonly code: RefusalCode; readonly message: string } | null;
 }
 
 export interface Work {
   readonly operation: string;
-  /** What it must not run beside: another task with the same key. */
+  /** Two tasks with the same key must not run at the same time. */
   readonly key: string;
-  /** Whether it reads the bus: such a task ends before the instance leaves. */
+  /** Whether it reads the bus. Such a task ends before the instance leaves the bus. */
   readonly needsBus: boolean;
   readonly sink?: string | undefined;
   readonly callback: URL | undefined;
   run(signal: AbortSignal): Promise<unknown>;
-  /** After it was told of on the bus. */
+  /** Runs after the report has been published on the bus. */
   afterwards?(): Promise<void>;
 }
 
@@ -49,7 +49,7 @@ export interface TasksOptions {
   readonly callbackSecret: string | undefined;
   readonly clock: Clock;
   readonly log: Log;
-  /** Tells the bus; never rejects. */
+  /** Publishes the report on the bus. Never rejects. */
   readonly tell: (report: TaskReport) => Promise<void>;
 }
 
@@ -75,16 +75,16 @@ export class Tasks {
     return this.#find(() => true).length;
   }
 
-  /** Returns its report so far. Throws a `Refusal` where there are too many. */
+  /** Starts a task and returns its report so far. Throws a `Refusal` if too many run. */
   start(work: Work): TaskReport {
     const running = this.#find(() => true);
-    const beside = running.find((task) => task.work.key === work.key);
-    if (beside !== undefined)
-      throw new Refusal('busy', `the task ${beside.report.id} (${beside.report.operation}) runs`);
+    const other = running.find((task) => task.work.key === work.key);
+    if (other !== undefined)
+      throw new Refusal('busy', `the task ${other.report.id} (${other.report.operation}) is still running`);
     if (running.length >= MAX_RUNNING || this.#over.signal.aborted)
-      throw new Refusal('busy', `${running.length} tasks run already, at most ${MAX_RUNNING} may`);
+      throw new Refusal('busy', `${running.length} tasks are running already; the limit is ${MAX_RUNNING}`);
     if (work.callback !== undefined && this.#calls.size >= MAX_CALLBACKS)
-      throw new Refusal('busy', `${MAX_CALLBACKS} callbacks wait to be delivered`);
+      throw new Refusal('busy', `${MAX_CALLBACKS} callbacks are waiting to be delivered`);
     const { instance, pipeline, clock } = this.#options;
     const report: TaskReport = {
       id: randomBytes(8).toString('hex'),
@@ -109,7 +109,7 @@ export class Tasks {
     return report;
   }
 
-  /** With what became of its callback. Throws a `Refusal` where there is none, or it was forgotten. */
+  /** Returns the report and the outcome of its callback. Throws a `Refusal` if the task is unknown or forgotten. */
   status(id: string): TaskReport & { readonly callback: CallbackOutcome | 'pending' | null } {
     const { report, callback } = this.#taskOf(id);
     return { ...report, callback: callback ?? null };
@@ -117,11 +117,12 @@ export class Tasks {
 
   cancel(id: string): void {
     const { report, end } = this.#taskOf(id);
-    if (report.state !== 'running') throw new Refusal('over', `the task ${id} is ${report.state} already`);
-    end.abort(new Refusal('cancelled', 'it was cancelled'));
+    if (report.state !== 'running')
+      throw new Refusal('over', `the task ${id} has already ended: ${report.state}`);
+    end.abort(new Refusal('cancelled', 'the task was cancelled'));
   }
 
-  /** Ends those for which it is true, and waits until they have. */
+  /** Ends the running tasks that are meant, and waits until they have ended. */
   async endAll(isMeant: (work: Work) => boolean, why: Refusal): Promise<void> {
     const meant = this.#find(({ work }) => isMeant(work));
     for (const { end } of meant) end.abort(why);
@@ -142,7 +143,10 @@ export class Tasks {
   #taskOf(id: string): Task {
     const task = this.#tasks.get(id);
     if (task === undefined)
-      throw new Refusal('unknown_task', `there is no task ${id}; the last ${MAX_REMEMBERED} are remembered`);
+      throw new Refusal(
+        'unknown_task',
+        `there is no task ${id}; only the last ${MAX_REMEMBERED} are remembered`,
+      );
     return task;
   }
 
@@ -150,12 +154,12 @@ export class Tasks {
     const { work, end } = task;
     const late = new AbortController();
     void sleep(MAX_TASK_MS, undefined, { signal: late.signal, ref: false }).then(
-      () => end.abort(new Refusal('cancelled', `it took more than ${MAX_TASK_MS / 3_600_000} hours`)),
+      () => end.abort(new Refusal('cancelled', `the task took more than ${MAX_TASK_MS / 3_600_000} hours`)),
       () => {},
     );
     await sleep(START_DELAY_MS);
     const begun = async () => {
-      // What was cancelled meanwhile would never hear of it.
+      // A task that was cancelled during the delay would not notice otherwise.
       end.signal.throwIfAborted();
       return await work.run(end.signal);
     };
@@ -167,8 +171,8 @@ export class Tasks {
     const why: unknown = end.signal.reason;
     const cancelled = { state: 'cancelled', result: null, error: described(why) } as const;
     const endedAt = new Date(this.#options.clock.now()).toISOString();
-    const told = end.signal.aborted && ending.state !== 'done' ? cancelled : ending;
-    task.report = bounded({ ...task.report, endedAt, ...told });
+    const outcome = end.signal.aborted && ending.state !== 'done' ? cancelled : ending;
+    task.report = bounded({ ...task.report, endedAt, ...outcome });
     const { id, operation, state, error } = task.report;
     this.#options.log.info({ task: id, operation, state, error }, 'a task ended');
     if (work.callback !== undefined) this.#call(task, work.callback);
@@ -185,10 +189,10 @@ export class Tasks {
     const called = deliver({ url, id: report.id, body: JSON.stringify(report) }, options).then((outcome) => {
       task.callback = outcome;
       this.#calls.delete(called);
-      // Its path and query may be a secret.
+      // Not the whole URL: its path and query may be a secret.
       const fields = { task: report.id, host: url.host, ...outcome };
       if (outcome.delivered) log.info(fields, 'the callback was delivered');
-      else log.warn(fields, 'the callback was given up');
+      else log.warn(fields, 'gave up on the callback');
     });
     this.#calls.add(called);
   }
@@ -206,10 +210,10 @@ function described(error: unknown): NonNullable<TaskReport['error']> {
   return { code: 'failed', message: words.join(' ') };
 }
 
-/** What came of it is left out where it is more than the bus and callbacks take. */
+/** Leaves out a result that is too large for the bus and for callbacks. */
 function bounded(report: TaskReport): TaskReport {
   const bytes = Buffer.byteLength(JSON.stringify(report));
   if (bytes <= MAX_CALLBACK_BYTES) return report;
-  const message = `what came of it has ${bytes} bytes, and at most ${MAX_CALLBACK_BYTES} are told; call the command itself`;
+  const message = `the report has ${bytes} bytes; the limit is ${MAX_CALLBACK_BYTES}. Run the command itself.`;
   return { ...report, result: null, error: { code: 'too_large', message } };
 }

@@ -1,18 +1,18 @@
-/** The pages that are open: server-sent events to a bounded number of them, and none may hold the service up. */
+/** The open pages: sends events to a bounded number of them, none of which may hold up the service. */
 import type { ServerResponse } from 'node:http';
 
 /** Each holds a connection. */
 const MAX_LISTENERS = 32;
-/** A page that has so much still to read is let go: it comes back by itself. */
+/** A page with more unread bytes than this is disconnected. It reconnects on its own. */
 const MAX_UNREAD_BYTES = 1_000_000;
-/** How long a page waits before it comes back. */
+/** How long a page waits before it reconnects. */
 const RETRY_MS = 2_000;
 
 const HEADERS = {
   'content-type': 'text/event-stream; charset=utf-8',
   'cache-control': 'no-store',
   'x-content-type-options': 'nosniff',
-  // Proxies are not to collect what is live.
+  // Proxies must not buffer live events.
   'x-accel-buffering': 'no',
 };
 
@@ -23,7 +23,7 @@ export class Audience {
     return this.#listeners.size;
   }
 
-  /** Keeps the connection, and tells it `first` at once. False where there is no room: the caller answers. */
+  /** Keeps the connection and sends it `first` at once. Returns false if there is no room; then the caller answers. */
   join(response: ServerResponse, event: string, first: unknown): boolean {
     if (this.#listeners.size >= MAX_LISTENERS) return false;
     const text = `retry: ${RETRY_MS}\n\n${encode(event, first)}`;
@@ -34,7 +34,7 @@ export class Audience {
     return true;
   }
 
-  /** `data` is made only where somebody listens. */
+  /** Sends the event to every page. Calls `data` only if a page listens. */
   tell(event: string, data: () => unknown): void {
     if (this.#listeners.size === 0) return;
     const text = encode(event, data());
@@ -45,7 +45,7 @@ export class Audience {
   }
 }
 
-/** JSON has no line feed: one line of data. */
+/** JSON contains no line feeds, so the data fits in one line. */
 function encode(event: string, data: unknown): string {
   return `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
 }

@@ -1,13 +1,13 @@
-/** What the charts show: the last hour, a value every ten seconds, in memory of a fixed size. */
+/** The data of the charts: the last hour, one value every ten seconds, in memory of a fixed size. */
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import type { SinkStatus, Status } from './status.ts';
 
 export const STEP_MS = 10_000;
 export const STEPS = 360;
-/** Digits of a value on its way to a page: more cannot be seen. */
+/** Significant digits of a value that is sent to a page: more cannot be seen. */
 const DIGITS = 4;
 
-/** By series of a chart: `messages`, `lag:sqlite`. Null where it is not known. */
+/** Values by the series of a chart, such as `messages` or `lag:sqlite`. Null if unknown. */
 export interface Moment {
   /** Seconds since 1970. */
   readonly time: number;
@@ -26,7 +26,7 @@ const OF_SOURCE: Readonly<Record<string, (status: Status) => number>> = {
   ),
 };
 
-/** The name of its series is this, a colon and the sink's id. */
+/** The name of the series is this key, a colon and the id of the sink. */
 const OF_SINK: Readonly<Record<string, (sink: SinkStatus) => number | null>> = {
   lag: ({ lagSeconds }) => lagSeconds,
   write: ({ writeSeconds }) => (writeSeconds === null ? null : writeSeconds.p99),
@@ -49,7 +49,7 @@ function shown(value: number | null): number | null {
 
 export class History {
   readonly #times: Float64Array;
-  /** NaN where a value is not known. */
+  /** NaN if a value is unknown. */
   readonly #columns: ReadonlyMap<string, Float64Array>;
   #size = 0;
   #next = 0;
@@ -63,7 +63,7 @@ export class History {
     this.#columns = new Map(names.map((name) => [name, new Float64Array(steps)]));
   }
 
-  /** Over the oldest, where it is full. */
+  /** Overwrites the oldest moment if the history is full. */
   add({ time, values }: Moment): void {
     this.#times[this.#next] = time;
     for (const [name, column] of this.#columns) column[this.#next] = values[name] ?? Number.NaN;

@@ -1,11 +1,11 @@
-/** Health, Prometheus and status over HTTP, which only read; and control, where it is on. */
+/** Health, Prometheus metrics and status over HTTP, which are read-only, and control if it is enabled. */
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { loadPage, type WebPage } from './page.ts';
 import type { Status } from './status.ts';
 
-/** Of one request, headers to the last byte: scrapes take milliseconds. */
+/** For receiving one request, from the headers to the last byte. Scrapes take milliseconds. */
 const REQUEST_TIMEOUT_MS = 10_000;
 const MAX_CONNECTIONS = 256;
 
@@ -15,22 +15,22 @@ export interface HttpOptions {
   readonly status: () => Status;
   readonly metrics: () => Promise<string>;
   readonly metricsType: string;
-  /** Keeps the connection and tells over it what happens; false where too many listen already. */
+  /** Keeps the connection and sends events over it. Returns false if too many pages are open already. */
   readonly listen: (response: ServerResponse) => boolean;
-  /** Answers what begins with /control/; absent where control is off. */
+  /** Answers paths that begin with /control/. Absent if control is off. */
   readonly control?: ((request: IncomingMessage) => Promise<HttpReply>) | undefined;
 }
 
 export interface ServiceHttp {
-  /** The one listened on; interesting where 0 was asked for. */
+  /** The actual port, also if port 0 was requested. */
   readonly port: number;
   close(): Promise<void>;
 }
 
-/** The address is taken, or not ours. */
+/** The address is in use, or not one of this machine. */
 export class ListenError extends Error {
   override readonly name = 'ListenError';
-  readonly advice = 'Set HTTP_HOST and HTTP_PORT to an address of this machine that is free.';
+  readonly advice = 'Set HTTP_HOST and HTTP_PORT to a free address of this machine.';
 
   constructor(host: string, port: number, cause: unknown) {
     const reason = cause instanceof Error ? cause.message : String(cause);
@@ -48,7 +48,7 @@ export interface HttpReply {
 const TEXT = 'text/plain; charset=utf-8';
 const HTML = 'text/html; charset=utf-8';
 const INDEX =
-  'metrics-fanout\n\n/metrics      Prometheus\n/healthz      the process works\n/readyz       attached to the bus\n/api/status   everything, as JSON\n/api/events   what the dashboard shows, as server-sent events\n\nA browser gets the dashboard here.\n';
+  'metrics-fanout\n\n/metrics      Prometheus\n/healthz      200 if the process works\n/readyz       200 if attached to the bus\n/api/status   everything, as JSON\n/api/events   what the dashboard shows, as server-sent events\n\nA browser gets the dashboard here.\n';
 
 /** Listens; rejects with a `ListenError`. */
 export async function serveHttp(options: HttpOptions): Promise<ServiceHttp> {
@@ -89,7 +89,7 @@ async function respond(
   response.end(request.method === 'HEAD' ? undefined : body);
 }
 
-/** `kept`: the connection is somebody else's now. */
+/** Returns `kept` if `listen` has taken over the connection. */
 async function answer(
   request: IncomingMessage,
   response: ServerResponse,
@@ -113,7 +113,12 @@ async function answer(
       return { code: 200, type: 'application/json', body: `${JSON.stringify(options.status())}\n` };
     case '/api/events':
       if (request.method === 'GET' && options.listen(response)) return 'kept';
-      return { code: 503, type: TEXT, body: 'too many listen already\n', headers: { 'retry-after': '10' } };
+      return {
+        code: 503,
+        type: TEXT,
+        body: 'too many pages are open already\n',
+        headers: { 'retry-after': '10' },
+      };
     case '/':
       return wantsHtml(request)
         ? { code: 200, type: HTML, body: page.html, headers: { ...page.headers, vary: 'accept' } }
@@ -123,7 +128,7 @@ async function answer(
   }
 }
 
-/** Browsers name it; `curl` and probes take anything. */
+/** Browsers ask for HTML explicitly; `curl` and probes accept anything. */
 function wantsHtml(request: IncomingMessage): boolean {
   return /\btext\/html\b/.test(request.headers.accept ?? '');
 }

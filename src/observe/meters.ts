@@ -1,6 +1,5 @@
 /**
- * What is measured over time: rates and latencies. The counters themselves are elsewhere; they are looked at each
- * second.
+ * Measurements over time: rates and latencies. The counters themselves are elsewhere, and are read once a second.
  */
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { total } from '../base/number-format.ts';
@@ -9,7 +8,7 @@ import { Rate } from './rate.ts';
 import type { Counts, Status } from './status.ts';
 
 const SOURCE_RATE_MS = 10_000;
-/** Windows come in bursts: a rate over fewer would jump up and down. */
+/** Windows come in bursts: a rate over fewer windows would fluctuate. */
 const WINDOWS_PER_RATE = 3;
 const MIN_SINK_RATE_MS = 30_000;
 const MAX_SINK_RATE_MS = 900_000;
@@ -18,7 +17,7 @@ const LATENCY_MS = 60_000;
 export interface SourceRates {
   readonly messagesPerSecond: number;
   readonly samplesPerSecond: Counts;
-  /** Of the samples that are put into windows here; from 0 to 1. */
+  /** Share of the samples put into windows here, 0 to 1. */
   readonly lateShare: number;
 }
 
@@ -57,11 +56,11 @@ export class Meters {
     );
   }
 
-  /** Once a second. */
+  /** To be called once a second. */
   tick({ messages, samples, sinks }: Status, now: number): void {
     this.#messages.tick(messages.received, now);
     for (const [type, rate] of this.#samples) rate.tick(samples.byType[type] ?? 0, now);
-    // Those of other slices, or put into their windows before, do not count as late here.
+    // Samples of other slices, and of windows already handed out, cannot be late here.
     const { ignored, foreign, reopened } = samples;
     this.#placed.tick(total(samples.byType) - ignored - foreign - reopened, now);
     this.#late.tick(samples.late, now);

@@ -1,12 +1,12 @@
-/** Running services, as they tell of themselves over HTTP. */
+/** Asks running services for their status over HTTP. */
 import { ask } from '../base/http-client.ts';
 import type { Status } from './status.ts';
 
 const TIMEOUT_MS = 5_000;
-/** A status of many sinks has some 10 KB. */
+/** A status with many sinks has about 10 KB. */
 const MAX_STATUS_BYTES = 4_000_000;
 
-/** One service at one time: what it says, or why it says nothing. */
+/** The answer of one service: its status, or why there is none. */
 export type ServiceAnswer =
   | { readonly kind: 'status'; readonly url: string; readonly status: Status }
   | { readonly kind: 'silent'; readonly url: string; readonly reason: string };
@@ -29,7 +29,7 @@ export async function hear(url: string, signal: AbortSignal): Promise<ServiceAns
   }
 }
 
-/** As far as this version needs it: the service may be of another one. */
+/** Checks only the fields that this version needs, because the service may have another version. */
 function isStatus(status: Partial<Status>): status is Status {
   const sink = status.sinks?.[0];
   const isCurrent = sink === undefined || (sink.cost !== undefined && sink.queries !== undefined);

@@ -1,6 +1,6 @@
 /**
- * The dashboard: one HTML text with its style, its script and the chart library in it, so that a page needs nothing
- * else and a report is a file of its own. Only what has the right hash may run in it.
+ * The dashboard: one HTML text that contains its style, its scripts and the chart library. So a page needs nothing
+ * else, and a report is a single file. Only scripts and styles with the right hash are accepted in it.
  */
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ export interface WebPage {
   readonly headers: Readonly<Record<string, string>>;
 }
 
-/** What a report has in place of a service that it could ask. */
+/** The data of a report, which has no service to ask. */
 export interface ReportData {
   readonly view: View;
   readonly charts: Charts;
@@ -26,7 +26,7 @@ export interface ReportData {
 }
 
 const FOLDER = fileURLToPath(new URL('./page/', import.meta.url));
-/** Modules, in the order in which they import each other: in the page they are one. */
+/** Modules, each after those that it imports: in the page they become one. */
 const MODULES = ['dom.js', 'charts.js', 'tables.js', 'main.js'];
 
 interface Parts {
@@ -48,12 +48,12 @@ function readParts(): Parts {
   };
 }
 
-/** All names are distinct, so what imports and exports them can go. */
+/** The modules share no names, so imports and exports can simply be removed. */
 function asOneModule(modules: readonly string[]): string {
   return modules.map((text) => text.replace(/^import [^;]*;$/gm, '').replace(/^export /gm, '')).join('\n');
 }
 
-/** `'self'` is where the page may ask for events: nothing else is ever loaded. */
+/** With `'self'` the page may fetch events from its own server. It never loads anything else. */
 function policy({ style, library, script }: Parts, connect: "'self'" | "'none'"): string {
   const hash = (text: string) => `'sha256-${createHash('sha256').update(text).digest('base64')}'`;
   return [
@@ -74,7 +74,7 @@ function fill({ template, style, library, script }: Parts, head: string, data: s
     data,
     scripts: `<script>${library}</script>\n<script type="module">${script}</script>`,
   };
-  // By a function, for a text may hold what `replace` takes for a pattern.
+  // With a function, because the text may contain what `replace` treats as a pattern.
   return template.replace(/<!-- (head|style|data|scripts) -->/g, (_, name: string) => parts[name]!);
 }
 
@@ -87,11 +87,11 @@ export function loadPage(): WebPage {
   return { html: fill(parts, '', ''), headers };
 }
 
-/** The same page with its data in it, to be opened as a file. */
+/** Returns the same page with its data in it, to be opened as a file. */
 export function reportPage(data: ReportData): string {
   const parts = readParts();
   const head = `<meta http-equiv="Content-Security-Policy" content="${policy(parts, "'none'")}">`;
-  // A name may hold `</script>`: as JSON, a `<` can be written otherwise.
+  // A name may contain `</script>`. In JSON, `<` can be written as an escape.
   const json = JSON.stringify(data).replaceAll('<', '\\u003c');
   return fill(parts, head, `<script type="application/json" id="report">${json}</script>`);
 }

@@ -6,7 +6,7 @@ export interface Quantiles {
   readonly p99: number;
 }
 
-/** What was observed from a time on. */
+/** Everything observed since a time. */
 class Span {
   readonly since: number;
   readonly sketch = new Sketch();
@@ -27,8 +27,8 @@ class Span {
 }
 
 /**
- * Quantiles of what was observed lately, with the relative error of the sketch. Two spans overlap by half: the older
- * one tells, and covers at least half a period and at most a whole one.
+ * Quantiles of recent observations, with the relative error of the sketch. Two spans overlap by half. The older one
+ * gives the answer; it covers at least half a period and at most a whole one.
  */
 export class RecentQuantiles {
   readonly #periodMs: number;
@@ -47,7 +47,7 @@ export class RecentQuantiles {
     this.#young.add(value);
   }
 
-  /** Undefined where nothing was observed. */
+  /** Undefined if nothing was observed. */
   read(now: number): Quantiles | undefined {
     this.#turn(now);
     const { sketch, count, min, max } = this.#old;
@@ -59,8 +59,8 @@ export class RecentQuantiles {
   #turn(now: number): void {
     const age = now - this.#young.since;
     if (age >= 0 && age < this.#periodMs / 2) return;
-    // Idle for longer than the younger span may last: it has nothing to tell any more either. Nor where the clock was
-    // set back.
+    // After a longer pause than the younger span may last, that span is out of date, too. The same holds if the clock
+    // was set back.
     this.#old = age >= 0 && age < this.#periodMs ? this.#young : new Span(now);
     this.#young = new Span(now);
   }

@@ -1,9 +1,9 @@
 const TICK_MS = 1000;
 
-/** How fast a counter grows: the mean over a period that ends with the last tick. */
+/** The growth rate of a counter: the mean over a period that ends with the last tick. */
 export class Rate {
   readonly #periodMs: number;
-  /** The latest ticks, a ring; one more than there are steps between them. */
+  /** A ring of the latest ticks: one more than the steps between them. */
   readonly #times: Float64Array;
   readonly #values: Float64Array;
   #ticks = 0;
@@ -15,7 +15,7 @@ export class Rate {
     this.#values = new Float64Array(length);
   }
 
-  /** Once a second. A counter that went back has begun anew. */
+  /** To be called once a second. A counter that decreased has started again. */
   tick(value: number, now: number): void {
     const length = this.#times.length;
     if (this.#ticks > 0 && value < this.#values[(this.#ticks - 1) % length]!) this.#ticks = 0;
@@ -24,13 +24,13 @@ export class Rate {
     this.#ticks += 1;
   }
 
-  /** Over the period, or over what there was of it so far; 0 before the second tick. */
+  /** The rate over the period, or over the part of it that has passed; 0 before the second tick. */
   get perSecond(): number {
     const length = this.#times.length;
     const last = this.#ticks - 1;
     const oldest = Math.max(0, this.#ticks - length);
     let first = oldest;
-    // Ticks may come late: what is older than the period does not count.
+    // Ticks may come late, so the ring may reach back further than the period. Older ticks do not count.
     while (first < last - 1 && this.#time(last) - this.#time(first) > this.#periodMs + TICK_MS) first += 1;
     const seconds = last > first ? (this.#time(last) - this.#time(first)) / 1000 : 0;
     return seconds > 0 ? (this.#values[last % length]! - this.#values[first % length]!) / seconds : 0;

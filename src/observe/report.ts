@@ -1,4 +1,4 @@
-/** What a running service told over some time, as one HTML file. */
+/** A report on a running service over some time, as one HTML file. */
 
 import { amount, bytes, NO_VALUE, perSecond, seconds, total } from '../base/number-format.ts';
 import { History, momentOf } from './history.ts';
@@ -6,10 +6,10 @@ import { reportPage } from './page.ts';
 import type { SinkStatus, Status } from './status.ts';
 import { type SinkComparison, type View, viewOf } from './view.ts';
 
-/** Of a report; with more, lines would not be clearer. */
+/** The most samples in a report: more would not make the lines clearer. */
 export const MAX_SAMPLES = 720;
 
-/** What was counted of a sink since the first look. */
+/** Totals of a sink since the first sample. */
 interface Counted {
   points: number;
   bytes: number;
@@ -18,7 +18,7 @@ interface Counted {
   last: SinkStatus;
 }
 
-/** Collects what one service tells. */
+/** Collects the statuses of one service. */
 export class Recording {
   readonly #url: string;
   readonly #first: Status;
@@ -67,10 +67,10 @@ export class Recording {
     });
   }
 
-  /** The figures of the whole time behind those of its end. */
+  /** Adds the figures of the whole time after those of its end. */
   #withSummary({ comparison }: View): SinkComparison {
     const row = (what: string, text: (counted: Counted) => string) => ({
-      what: `${what}, in all`,
+      what: `${what}, overall`,
       cells: this.#last.sinks.map(({ id }) => {
         const counted = this.#counted.get(id);
         return { text: counted === undefined ? NO_VALUE : text(counted), note: '', tone: 'plain' as const };
@@ -79,7 +79,7 @@ export class Recording {
     const spanSeconds = Math.max(1, (Date.parse(this.#last.now) - Date.parse(this.#first.now)) / 1000);
     const summary = [
       row('points', ({ points }) => amount(points)),
-      row('points a second', ({ points }) => perSecond(points / spanSeconds)),
+      row('points per second', ({ points }) => perSecond(points / spanSeconds)),
       row('bytes', (counted) => bytes(counted.bytes)),
       row('retries', ({ retries }) => amount(retries)),
       row('highest lag', ({ highest }) => seconds(highest.lag)),
@@ -89,7 +89,7 @@ export class Recording {
   }
 }
 
-/** Of a counter, which begins at 0 again where the service was restarted, or came back to the bus. */
+/** The increase of a counter, which starts at 0 again if the service was restarted or returned to the bus. */
 function increase(before: number, after: number): number {
   return after >= before ? after - before : after;
 }

@@ -1,4 +1,4 @@
-/** All that is to be known of a running instance, as plain data: `/api/status` shows it, `/metrics` counts it. */
+/** Everything there is to know about a running instance, as plain data: the source of `/api/status` and `/metrics`. */
 import type { WindowShape } from '../aggregate/tiling.ts';
 import type { LaneState } from '../deliver/lane/lane.ts';
 import type { StoreFailure } from '../deliver/lane/writer.ts';
@@ -19,14 +19,14 @@ export interface Status {
   readonly now: string;
   /** Attached to the bus and reading. */
   readonly ready: boolean;
-  /** Has left the bus, or is leaving it, because somebody asked for that. */
+  /** Has left the bus, or is leaving it, on request. */
   readonly detached: boolean;
   readonly control: ControlStatus;
   readonly bus: { readonly connected: boolean; readonly reconnects: number; readonly server: string };
   readonly source: SourceStatus;
   readonly messages: MessageStatus;
   readonly samples: SampleStatus;
-  /** The names with the most samples in the latest windows, the greatest first. */
+  /** The names with the most samples in the latest windows, in descending order. */
   readonly topNames: readonly TopName[];
   readonly windows: WindowStatus;
   readonly sinks: readonly SinkStatus[];
@@ -34,7 +34,7 @@ export interface Status {
 
 export interface ControlStatus {
   readonly enabled: boolean;
-  /** Whether requests over the bus are answered. */
+  /** Whether the instance answers requests over the bus. */
   readonly onBus: boolean;
   readonly tasksRunning: number;
 }
@@ -48,9 +48,11 @@ export interface SourceStatus {
   readonly lastSequence: number;
   readonly gaps: number;
   readonly gapMessages: number;
-  /** How long the stream keeps a message, as of the attachment; null where time is no limit, and in core mode. */
+  /**
+   * How long the stream keeps a message, as of the attachment. Null if the stream has no time limit, and in core mode.
+   */
   readonly keepsSeconds: number | null;
-  /** The latest gaps, with the windows that they touch: those may be partial. */
+  /** The latest gaps, each with the range of windows that it touches. Those windows may be partial. */
   readonly latestGaps: readonly { readonly messages: number; readonly from: string; readonly to: string }[];
   readonly resumptions: number;
 }
@@ -58,7 +60,7 @@ export interface SourceStatus {
 export interface MessageStatus {
   readonly received: number;
   readonly rejected: Counts;
-  /** Over the last 10 seconds, as all rates of the source. */
+  /** Over the last 10 seconds, like all rates of the source. */
   readonly perSecond: number;
 }
 
@@ -66,18 +68,18 @@ export interface SampleStatus {
   readonly byType: Counts;
   /** By type. */
   readonly perSecond: Counts;
-  /** Of the samples that this slice puts into windows, late ones; from 0 to 1. */
+  /** Share of late samples among those that this slice puts into windows, 0 to 1. */
   readonly lateShare: number;
-  /** Elements of arrays; a message with a single bad sample is a rejected message. */
+  /** Elements of arrays. A message whose only sample is bad counts as a rejected message. */
   readonly rejected: Counts;
   readonly late: number;
   readonly ahead: number;
   readonly overflowed: number;
-  /** For windows before the first that is wanted (I6). */
+  /** For windows before the first that any sink needs (I6). */
   readonly ignored: number;
   /** For windows of other slices. */
   readonly foreign: number;
-  /** For windows already handed out: owed by replay. */
+  /** For windows already handed out: left to replay. */
   readonly reopened: number;
 }
 
@@ -87,7 +89,7 @@ export interface WindowStatus {
   readonly maxAheadMs: number;
   /** Per window. */
   readonly maxSeries: number;
-  /** What shapes the windows later, from a time on; null where nothing else was announced. */
+  /** The shape of later windows, from a time on. Null if no other shape was announced. */
   readonly next: (WindowShape & { readonly from: string }) | null;
   readonly open: number;
   readonly series: number;
@@ -100,32 +102,32 @@ export interface SinkStatus {
   readonly kind: string;
   readonly state: LaneState;
   readonly up: boolean;
-  /** Left alone until it is resumed, because somebody asked for that. */
+  /** Nothing is written to it until somebody resumes it. */
   readonly paused: boolean;
   readonly catchingUp: boolean;
-  /** How far its replay is; null where it is not catching up. */
+  /** Progress of its replay; null if it is not catching up. */
   readonly catchUp: CatchUpProgress | null;
   /** Start of the first window that is not confirmed; null before there is any. */
   readonly next: string | null;
   readonly lagSeconds: number;
   readonly backlogPoints: number;
   readonly backlogBytes: number;
-  /** What `backlogBytes` may come to. */
+  /** Upper limit of `backlogBytes`. */
   readonly backlogLimitBytes: number;
   readonly written: number;
   /** An estimate, the same for every sink: text and numbers, without a store's encoding. */
   readonly writtenBytes: number;
-  /** What the rates are over. */
+  /** The period that the rates cover. */
   readonly rateSeconds: number;
   readonly pointsPerSecond: number;
   readonly bytesPerSecond: number;
-  /** Of writes in the last half to whole minute, failed ones included; null where there were none. */
+  /** Durations of the writes in the last half to whole minute, including failed ones; null if there were none. */
   readonly writeSeconds: Quantiles | null;
-  /** How long the store took for two questions, the same for every store, last time. */
+  /** How long the store took, last time, to answer two questions. Every store is asked the same two. */
   readonly queries: Pick<ProbeResult, 'sums' | 'windows'>;
-  /** Null where the store does not say. */
+  /** Null if the store does not report it. */
   readonly storedBytes: number | null;
-  /** An estimate, if all goes on at the present rate. */
+  /** An estimate, assuming the current rate. */
   readonly cost: Price;
   readonly rejected: Counts;
   readonly dropped: number;

@@ -1,4 +1,4 @@
-/** The Prometheus side: every scrape takes one Status and shows it under the names that users rely on. */
+/** The Prometheus metrics: every scrape takes one Status and exposes it under the names that users rely on. */
 
 import { totalmem } from 'node:os';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
@@ -9,7 +9,7 @@ import type { Counts, SinkStatus, Status } from './status.ts';
 type Labels = Readonly<Record<string, string>>;
 type Values = readonly (readonly [labels: Labels, value: number])[];
 
-/** What a metric of ours is called, and says. */
+/** The description of one of our metrics. */
 export interface Described {
   readonly kind: 'counter' | 'gauge' | 'histogram';
   readonly name: string;
@@ -27,7 +27,7 @@ const WRITE_BUCKETS_SECONDS = [
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
 ];
 
-/** Gauges of prom-client's defaults whose names end like a counter's: promtool objects to them. */
+/** Default gauges of prom-client that are named like counters: promtool objects to them. */
 const MISNAMED = [
   'nodejs_active_handles_total',
   'nodejs_active_requests_total',
@@ -43,7 +43,8 @@ const perSink = (value: (sink: SinkStatus) => number) => (status: Status) =>
   status.sinks.map((sink) => [{ sink: sink.id }, value(sink)] as const);
 
 /**
- * With a zero for every reason of the closed list: a rate over a series that was not there before would miss a step.
+ * Returns a zero for every reason that has not occurred: a rate over a series that appears later would miss its first
+ * step.
  */
 const perSinkAndReason =
   (reasons: readonly string[], counts: (sink: SinkStatus) => Counts) =>
@@ -52,7 +53,7 @@ const perSinkAndReason =
       reasons.map((reason) => [{ sink: sink.id, reason }, counts(sink)[reason] ?? 0] as const),
     );
 
-/** Without a container's limit, Node.js says either 0 or more than there is. */
+/** If there is no container limit, Node.js reports either 0 or more than the machine has. */
 function memoryLimit(): number {
   const [limit, machine] = [process.constrainedMemory(), totalmem()];
   return limit > 0 ? Math.min(limit, machine) : machine;
@@ -68,7 +69,7 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
     name: 'fanout_messages_rejected_total',
-    help: 'Messages that are no samples, by reason.',
+    help: 'Messages that are not valid samples, by reason.',
     labels: ['reason'],
     of: ({ messages }) => byReason(messages.rejected),
   },
@@ -82,7 +83,7 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
     name: 'fanout_samples_rejected_total',
-    help: 'Elements of arrays, lines and fields that are no samples, of messages whose others were taken, by reason.',
+    help: 'Array elements, lines and fields rejected from messages whose other samples were taken, by reason.',
     labels: ['reason'],
     of: ({ samples }) => byReason(samples.rejected),
   },
@@ -101,13 +102,13 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
     name: 'fanout_samples_overflowed_total',
-    help: 'Samples of series past MAX_SERIES, counted in the overflow series of their name.',
+    help: 'Samples of series beyond MAX_SERIES, counted in the overflow series of their name.',
     of: ({ samples }) => one(samples.overflowed),
   },
   {
     kind: 'counter',
     name: 'fanout_samples_ignored_total',
-    help: 'Samples of windows before the first that any sink wants: read again after a restart.',
+    help: 'Samples of windows before the first that any sink needs, read again after a restart.',
     of: ({ samples }) => one(samples.ignored),
   },
   {
@@ -119,7 +120,7 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
     name: 'fanout_samples_reopened_total',
-    help: 'Samples of windows that were already handed out, owed by replay.',
+    help: 'Samples of windows that were already handed out, left to replay.',
     of: ({ samples }) => one(samples.reopened),
   },
   {
@@ -132,7 +133,7 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'gauge',
     name: 'fanout_series_limit',
-    help: 'What fanout_series may come to (MAX_SERIES).',
+    help: 'Upper limit of fanout_series (MAX_SERIES).',
     of: ({ windows }) => one(windows.maxSeries),
   },
   {
@@ -150,7 +151,7 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'gauge',
     name: 'fanout_slices',
-    help: 'How many time slices share the work, by those that there are.',
+    help: 'Number of time slices that share the work, labelled with the slice of this instance.',
     labels: ['pipeline', 'slice'],
     of: ({ pipeline, slice: text }) => {
       const [slice = '', slices] = text.split('/');
@@ -160,43 +161,43 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'gauge',
     name: 'fanout_memory_limit_bytes',
-    help: 'What the process may take: the limit of its container, or what the machine has.',
+    help: 'Memory that the process may use: the limit of its container, or the memory of the machine.',
     of: () => one(memoryLimit()),
   },
   {
     kind: 'gauge',
     name: 'fanout_source_pending_messages',
-    help: 'Messages in the stream that were not read yet.',
+    help: 'Messages in the stream that have not been read yet.',
     of: ({ source }) => one(source.pendingMessages),
   },
   {
     kind: 'gauge',
     name: 'fanout_source_lag_seconds',
-    help: 'Age of the last message read while there are more to read, otherwise 0.',
+    help: 'Age of the last message read if there are more to read, otherwise 0.',
     of: ({ source }) => one(source.lagSeconds),
   },
   {
     kind: 'gauge',
     name: 'fanout_source_keeps_seconds',
-    help: 'How long the stream keeps a message; absent where time is no limit.',
+    help: 'How long the stream keeps a message; absent if the stream has no time limit.',
     of: ({ source }) => (source.keepsSeconds === null ? [] : one(source.keepsSeconds)),
   },
   {
     kind: 'counter',
     name: 'fanout_source_gaps_total',
-    help: 'Times that messages which should have come were no longer in the stream.',
+    help: 'Times that messages were no longer in the stream when they should have been read.',
     of: ({ source }) => one(source.gaps),
   },
   {
     kind: 'counter',
     name: 'fanout_source_gap_messages_total',
-    help: 'Messages that were no longer in the stream.',
+    help: 'Messages that were no longer in the stream when they should have been read.',
     of: ({ source }) => one(source.gapMessages),
   },
   {
     kind: 'counter',
     name: 'fanout_source_resumptions_total',
-    help: 'Times that reading went on with a new consumer.',
+    help: 'Times that reading continued with a new consumer.',
     of: ({ source }) => one(source.resumptions),
   },
   {
@@ -208,7 +209,7 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'gauge',
     name: 'fanout_detached',
-    help: '1 while the instance stays off the bus, because somebody detached it.',
+    help: '1 while the instance stays off the bus because somebody detached it.',
     of: ({ detached }) => one(Number(detached)),
   },
   {
@@ -220,42 +221,42 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
     name: 'fanout_sink_points_written_total',
-    help: 'Points acknowledged by the store; a point written again counts again.',
+    help: 'Points confirmed by the store; a point written again counts again.',
     labels: ['sink'],
     of: perSink((sink) => sink.written),
   },
   {
     kind: 'counter',
     name: 'fanout_sink_points_rejected_total',
-    help: 'Points that the store refused for good, by reason.',
+    help: 'Points that the store rejected for good, by reason.',
     labels: ['sink', 'reason'],
     of: perSinkAndReason(REJECT_REASONS, (sink) => sink.rejected),
   },
   {
     kind: 'counter',
     name: 'fanout_sink_points_dropped_total',
-    help: 'Points given up because the lane was full and the bus cannot be read again (core mode only).',
+    help: 'Points dropped because the lane was full and the bus cannot be read again (core mode only).',
     labels: ['sink'],
     of: perSink((sink) => sink.dropped),
   },
   {
     kind: 'counter',
     name: 'fanout_sink_retries_total',
-    help: 'Writes that did not succeed and are tried again, by reason.',
+    help: 'Failed writes that are tried again, by reason.',
     labels: ['sink', 'reason'],
     of: perSinkAndReason([...RETRY_REASONS, ...REFUSE_REASONS], (sink) => sink.retries),
   },
   {
     kind: 'counter',
     name: 'fanout_sink_overflows_total',
-    help: 'Times that a lane went over its backlog and left its windows to replay.',
+    help: 'Times that a lane exceeded its backlog and left its windows to replay.',
     labels: ['sink'],
     of: perSink((sink) => sink.overflows),
   },
   {
     kind: 'counter',
     name: 'fanout_sink_checkpoint_failures_total',
-    help: 'Checkpoints that could not be saved; tried again.',
+    help: 'Failed attempts to save a checkpoint, which are tried again.',
     labels: ['sink'],
     of: perSink((sink) => sink.checkpointFailures),
   },
@@ -276,42 +277,42 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'gauge',
     name: 'fanout_sink_backlog_limit_bytes',
-    help: 'What fanout_sink_backlog_bytes may come to (SINK_<ID>_BACKLOG).',
+    help: 'Upper limit of fanout_sink_backlog_bytes (SINK_<ID>_BACKLOG).',
     labels: ['sink'],
     of: perSink((sink) => sink.backlogLimitBytes),
   },
   {
     kind: 'gauge',
     name: 'fanout_sink_lag_seconds',
-    help: 'Now less the end of the last confirmed window.',
+    help: 'Time since the end of the last confirmed window.',
     labels: ['sink'],
     of: perSink((sink) => sink.lagSeconds),
   },
   {
     kind: 'gauge',
     name: 'fanout_sink_up',
-    help: '1 while the store takes what it is given.',
+    help: '1 while the store accepts writes.',
     labels: ['sink'],
     of: perSink((sink) => Number(sink.up)),
   },
   {
     kind: 'gauge',
     name: 'fanout_sink_paused',
-    help: '1 while the sink is left alone, because somebody paused it.',
+    help: '1 while nothing is written to the sink because somebody paused it.',
     labels: ['sink'],
     of: perSink((sink) => Number(sink.paused)),
   },
   {
     kind: 'gauge',
     name: 'fanout_sink_catching_up',
-    help: '1 while the sink is fed by a replay of its own.',
+    help: '1 while the sink gets its windows from its own replay.',
     labels: ['sink'],
     of: perSink((sink) => Number(sink.catchingUp)),
   },
   {
     kind: 'gauge',
     name: 'fanout_sink_catch_up_windows',
-    help: 'Windows that a replay is behind the live path; 0 where the sink is not catching up.',
+    help: 'Windows that the replay is behind the live path; 0 if the sink is not catching up.',
     labels: ['sink'],
     of: perSink((sink) => sink.catchUp?.windowsBehind ?? 0),
   },
@@ -330,18 +331,18 @@ const SHOWN: readonly Shown[] = [
 const WRITE_DURATION = {
   kind: 'histogram',
   name: 'fanout_sink_write_duration_seconds',
-  help: 'Duration of writes to the store, failed ones included.',
+  help: 'Duration of writes to the store, including failed ones.',
   labels: ['sink'],
 } as const satisfies Described;
 
-/** All of ours; Node.js adds its own. */
+/** All our metrics. prom-client adds those of Node.js. */
 export const METRICS: readonly Described[] = [...SHOWN, WRITE_DURATION];
 
 export class Telemetry {
   readonly #registry = new Registry();
   readonly #writes: Histogram<'sink'>;
   readonly #status: () => Status;
-  /** Of the scrape under way, so that its figures belong together. */
+  /** The status of the current scrape, so that its figures belong together. */
   #shown: Status;
 
   constructor(status: () => Status) {
@@ -388,7 +389,7 @@ export class Telemetry {
     new Counter({
       ...options,
       collect() {
-        // The service counts in plain numbers, for the hot loop's sake; a scrape copies them.
+        // To keep the hot loop fast, the service counts in plain numbers. A scrape copies them.
         this.reset();
         for (const [labelsOf, value] of values()) this.inc(labelsOf, value);
       },

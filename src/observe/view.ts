@@ -1,4 +1,4 @@
-/** A status in words, the same for the page, `compare` and the report: they only paint. Pure. */
+/** Puts a status into words, which the page, `compare` and the report only display. Pure. */
 
 import {
   amount,
@@ -17,7 +17,7 @@ import type { Counts, SinkStatus, Status } from './status.ts';
 
 export type Tone = 'good' | 'warn' | 'bad' | 'plain';
 
-/** One figure. `note` says more, where there is more to say. */
+/** One figure. `note` adds detail, or is empty. */
 export interface Fact {
   readonly what: string;
   readonly text: string;
@@ -44,12 +44,12 @@ export interface View {
   readonly source: readonly Fact[];
   readonly cards: readonly SinkCard[];
   readonly comparison: SinkComparison;
-  /** What was asked, and what the estimates assume. */
+  /** The queries, and what the estimates assume. */
   readonly notes: readonly string[];
   readonly status: Status;
 }
 
-/** A sink that is well confirms a window soon after its end; later than this many windows is worth a look. */
+/** A healthy sink confirms a window soon after its end. A lag of more windows than this deserves attention. */
 const LAG_WINDOWS = 3;
 const LAG_GRACE_SECONDS = 5;
 
@@ -66,9 +66,9 @@ export function viewOf(status: Status): View {
 
 function headline(status: Status): View['headline'] {
   if (status.detached)
-    return { text: 'Detached from the bus: nothing is read until somebody attaches it.', tone: 'warn' };
+    return { text: 'Detached from the bus. Nothing is read until somebody attaches it.', tone: 'warn' };
   if (!status.bus.connected) {
-    return { text: 'The bus is out of reach: nothing is read until it is back.', tone: 'bad' };
+    return { text: 'The bus cannot be reached. Nothing is read until it is back.', tone: 'bad' };
   }
   if (!status.ready) return { text: 'Connected to the bus, but not reading.', tone: 'warn' };
   const cards = status.sinks.map(sinkCard);
@@ -77,23 +77,23 @@ function headline(status: Status): View['headline'] {
   const troubles = [...bad, ...busy];
   if (troubles.length > 0) return { text: `${troubles.join(', ')}.`, tone: bad.length > 0 ? 'bad' : 'warn' };
   return {
-    text: cards.length === 1 ? 'The sink is well.' : `All ${cards.length} sinks are well.`,
+    text: cards.length === 1 ? 'The sink is healthy.' : `All ${cards.length} sinks are healthy.`,
     tone: 'good',
   };
 }
 
-/** From a time as text or in ms. */
+/** `at` is RFC 3339 text, or ms since 1970. */
 function clockTime(at: string | number | undefined): string {
   return at === undefined ? NO_VALUE : `${new Date(at).toISOString().slice(11, 19)} UTC`;
 }
 
 export function sinkCard(sink: SinkStatus): SinkCard {
   const { id, kind, lastFailure, catchUp } = sink;
-  // A sink from elsewhere may have left the reason out.
+  // A third-party sink may have left out the reason.
   const failure =
     lastFailure === null ? '' : `${String(lastFailure.reason).replaceAll('_', ' ')}: ${lastFailure.message}`;
   const card = (state: string, tone: Tone, detail: string): SinkCard => ({ id, kind, state, tone, detail });
-  if (sink.paused) return card('paused', 'warn', 'Left alone until somebody resumes it.');
+  if (sink.paused) return card('paused', 'warn', 'Nothing is written until somebody resumes it.');
   if (sink.state === 'stopped') return card('stopped', 'bad', failure);
   if (!sink.up && failure === '') return card('connecting', 'warn', 'No answer from the store yet.');
   if (!sink.up) return card('down', 'bad', failure);
@@ -102,7 +102,7 @@ export function sinkCard(sink: SinkStatus): SinkCard {
     return card('catching up', 'warn', `${amount(Math.ceil(catchUp.windowsBehind))} windows behind${left}`);
   }
   return card(
-    'well',
+    'healthy',
     'good',
     failure === '' ? 'No failure so far.' : `Last failure at ${clockTime(lastFailure?.at)}: ${failure}`,
   );
@@ -115,7 +115,7 @@ function sourceFacts({ messages, samples, source, windows, bus }: Status): Fact[
     fact('messages', perSecond(messages.perSecond), `${amount(messages.received)} since the start`),
     fact('samples', perSecond(allSamples), byType(samples.perSecond)),
     fact('late', percent(samples.lateShare), `${amount(samples.late)} since the start`),
-    fact('pending', amount(source.pendingMessages), 'messages still to be read'),
+    fact('pending', amount(source.pendingMessages), 'messages not read yet'),
     fact(
       'reading lag',
       seconds(source.lagSeconds),
@@ -141,7 +141,7 @@ function sourceFacts({ messages, samples, source, windows, bus }: Status): Fact[
     ),
     fact(
       'bus',
-      bus.connected ? 'up' : 'gone',
+      bus.connected ? 'up' : 'down',
       `${bus.reconnects} reconnects`,
       bus.connected ? 'good' : 'bad',
     ),
@@ -176,7 +176,7 @@ function only(counts: Counts, keep: (reason: string) => boolean): Counts {
   return Object.fromEntries(Object.entries(counts).filter(([reason]) => keep(reason)));
 }
 
-/** One row of the comparison, in the order in which they are shown. */
+/** The rows of the comparison, in display order. */
 const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Status) => Cell])[] = [
   [
     'state',
@@ -188,7 +188,7 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
   [
     'lag',
     (sink, status) =>
-      cell(seconds(sink.lagSeconds), 'now less the end of the last confirmed window', lagTone(sink, status)),
+      cell(seconds(sink.lagSeconds), 'since the end of the last confirmed window', lagTone(sink, status)),
   ],
   [
     'points',
@@ -230,7 +230,7 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
   ['query: windows', ({ queries }) => queryCell(queries.windows)],
   ['storage', ({ storedBytes }) => cell(storedBytes === null ? NO_VALUE : bytes(storedBytes))],
   [
-    'cost a month',
+    'cost per month',
     ({ cost }) => cell(cost.usdPerMonth === null ? NO_VALUE : dollars(cost.usdPerMonth), cost.assumption),
   ],
 ];
@@ -242,7 +242,7 @@ function queryCell(result: QueryResult | null): Cell {
   return cell(seconds(taken), `${amount(rows ?? 0)} rows at ${clockTime(result.at)}; ${question}`);
 }
 
-/** What was asked, and the assumption behind each cost: sinks that have one in common stand together. */
+/** Returns the queries, and the assumption behind each cost. Sinks with the same assumption share a note. */
 export function notesOf({ sinks }: Status): string[] {
   const asked = (['sums', 'windows'] as const).flatMap((kind) => {
     const [latest] = sinks

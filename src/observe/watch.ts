@@ -1,4 +1,4 @@
-/** Looks at the service once a second: rates, the last hour for the charts, and the pages that are open. */
+/** Looks at the service once a second, for the rates, the last hour of the charts, and the open pages. */
 import type { ServerResponse } from 'node:http';
 import { Audience } from './audience.ts';
 import { type Charts, History, type Moment, momentOf, STEP_MS } from './history.ts';
@@ -8,7 +8,7 @@ import { type View, viewOf } from './view.ts';
 
 const TICK_MS = 1000;
 
-/** What a page is told. */
+/** The events that a page receives. */
 export interface PageEvents {
   /** When it opens. */
   readonly opening: { readonly view: View; readonly charts: Charts };
@@ -27,7 +27,7 @@ export class Watch {
   readonly #failed: (error: unknown) => void;
   #ticks = 0;
 
-  /** Goes on until `stop`. */
+  /** Runs until `stop`. */
   constructor(
     status: () => Status,
     meters: Meters,
@@ -45,13 +45,13 @@ export class Watch {
     clearInterval(this.#timer);
   }
 
-  /** Keeps the connection and tells what happens over it. False where too many listen already. */
+  /** Keeps the connection and sends events over it. Returns false if too many pages are open already. */
   listen(response: ServerResponse): boolean {
     const opening: PageEvents['opening'] = { view: viewOf(this.#status()), charts: this.#history.charts };
     return this.#audience.join(response, 'opening', opening);
   }
 
-  /** Whatever a sink from elsewhere makes the status say: who watches must not end what is watched. */
+  /** A third-party sink may put anything into the status. An error here must not end the service. */
   #tryTick(): void {
     try {
       this.#tick();

@@ -1,6 +1,6 @@
-// The first command in a fresh clone: `npm test` and `npm run demo` begin here, on whatever Node the machine has (18 or
-// newer), with nothing installed. Installs the npm packages (a current Node.js among them) and, as root on Debian, the
-// servers; says what it does; then goes on with the Node.js of node_modules.
+// The first command in a fresh clone: `npm test` and `npm run demo` start here, on whatever Node.js the machine has (18
+// or newer), with nothing installed. It installs the npm packages (including a current Node.js) and, as root on Debian,
+// the servers. It says what it does, then continues with the Node.js of node_modules.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -14,11 +14,11 @@ const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 const modules = join(root, 'node_modules');
 const stamp = join(modules, '.installed-lock');
 
-/** What is not on npm: for each command the programs (or files) looked for, and the Debian packages that have them. */
+/** Programs that are not on npm: for each command, the program (or file) to look for and the Debian package with it. */
 const SERVERS = JSON.parse(readFileSync(new URL('./debian-packages.json', import.meta.url), 'utf8'));
 
 const own = join(modules, '.bin');
-// npm puts ours first for its scripts.
+// For its scripts, npm puts our folder first.
 const given = (process.env.PATH ?? '')
   .split(delimiter)
   .filter((folder) => !folder.endsWith('node_modules/.bin'));
@@ -27,7 +27,7 @@ const env = {
   PATH: [
     // FANOUT_NODE=machine: the programs of node_modules, but on the machine's own Node.js.
     ...(process.env.FANOUT_NODE === 'machine' ? [...given, own] : [own, ...given]),
-    // Debian keeps servers in sbin, which a user's PATH does not have.
+    // Debian keeps servers in sbin, which is not on a user's PATH.
     '/usr/local/sbin',
     '/usr/sbin',
     '/sbin',
@@ -44,8 +44,8 @@ function run(command, args, options = {}) {
   return status ?? 1;
 }
 
-function give(up) {
-  say(up);
+function giveUp(reason) {
+  say(reason);
   process.exit(EXIT_UNAVAILABLE);
 }
 
@@ -56,9 +56,9 @@ function installPackages() {
   say('Installing the npm packages (once; a minute or so) ...');
   const ci = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
   const status = isCurrent(process.versions.node) ? npm(ci) : withCurrentNode(JSON.parse(lock), ci);
-  if (status !== 0) give('npm ci failed: see above; then run the command again.');
+  if (status !== 0) giveUp('npm ci failed: see above. Then run the command again.');
   if (spawnSync('node', ['--version'], { env }).status !== 0 || !existsSync(join(modules, '.bin', 'node'))) {
-    give(
+    giveUp(
       'The npm package `node` could not install its binary. Install Node.js 22.18 or newer and run the command again.',
     );
   }
@@ -75,8 +75,8 @@ function npm(args, options) {
 }
 
 /**
- * npm leaves out optional packages (the binaries of the tools are such) that say they want a newer Node.js than the one
- * that it runs on. So where the machine's is old, npm itself runs on a newer one.
+ * npm leaves out optional packages (such as the binaries of the tools) that require a newer Node.js than the one that
+ * npm runs on. So if the machine's Node.js is old, npm itself runs on a newer one.
  */
 function withCurrentNode(lock, args) {
   const folder = mkdtempSync(join(tmpdir(), 'fanout-node-'));
@@ -107,14 +107,14 @@ function installServers(servers) {
   const packages = missing.map(([, name]) => name);
   const install = ['install', '-y', '--no-install-recommends', ...packages];
   if (process.getuid?.() !== 0 || !isThere('apt-get')) {
-    give(
+    giveUp(
       `Missing: ${missing.map(([program]) => program).join(', ')}. On Debian or Ubuntu:\n` +
         `  sudo apt-get update && sudo apt-get ${install.join(' ')}\n` +
         'Elsewhere, put these programs on the PATH. Then run the command again.',
     );
   }
   say(`Installing from Debian: ${packages.join(', ')} ...`);
-  // The demo and the tests start servers of their own: keep the packages from starting theirs on the default ports.
+  // The demo and the tests start their own servers, so the packages must not start theirs on the default ports.
   const policy = '/usr/sbin/policy-rc.d';
   const ours = !existsSync(policy);
   if (ours) writeFileSync(policy, '#!/bin/sh\nexit 101\n', { mode: 0o755 });
@@ -125,13 +125,13 @@ function installServers(servers) {
     };
     run('apt-get', ['update', '-qq'], quiet);
     if (run('apt-get', ['-qq', ...install], quiet) !== 0)
-      give(`apt-get ${install.join(' ')} failed: see above.`);
+      giveUp(`apt-get ${install.join(' ')} failed: see above.`);
   } finally {
     if (ours) rmSync(policy);
   }
 }
 
-/** Types, lint, tests; ends with the line `N passed, N failed`. */
+/** Checks types and lint, and runs the tests. The last line is `N passed, N failed`. */
 function test(args) {
   const folder = mkdtempSync(join(tmpdir(), 'fanout-test-'));
   const report = join(folder, 'report.json');
@@ -154,7 +154,7 @@ function test(args) {
   }
 }
 
-/** Runs the program beside this process; Ctrl-C reaches both, and only the program decides when to end. */
+/** Runs the program as a child. Ctrl-C reaches both processes, but only the program decides when to end. */
 function demo(args) {
   const child = spawn('node', [join(root, 'src/main.ts'), 'demo', ...args], {
     cwd: root,
@@ -167,7 +167,7 @@ function demo(args) {
 }
 
 const [command, ...args] = process.argv.slice(2);
-if (command !== 'test' && command !== 'demo') give(`usage: node ${process.argv[1]} test|demo [arguments]`);
+if (command !== 'test' && command !== 'demo') giveUp(`usage: node ${process.argv[1]} test|demo [arguments]`);
 installPackages();
 installServers(SERVERS[command]);
 if (command === 'test') process.exitCode = test(args);

@@ -9,7 +9,7 @@ export interface ClickHouseOptions {
 }
 
 export interface ClickHouse extends Server {
-  /** Resolves to what it prints. */
+  /** Resolves to the output of the statement. */
   execute(statement: string): Promise<string>;
 }
 

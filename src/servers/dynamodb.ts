@@ -1,10 +1,10 @@
-/** An emulator of DynamoDB in memory (`dynalite`) for the demo and the tests, in a process of its own. */
+/** An in-memory emulator of DynamoDB (`dynalite`) for the demo and the tests, in a separate process. */
 import { createRequire } from 'node:module';
 import { freePort, type RestartableServer, startProcess, startRestartable } from './server-process.ts';
 
 /**
- * The child's program; its arguments are dynalite's path and the port. dynalite throws where a client cuts a request
- * off, which must not end it.
+ * The program of the child; its arguments are dynalite's path and the port. If a client cuts off a request, dynalite
+ * throws, which must not end the process.
  */
 const PROGRAM = `
 const [dynalite, port] = process.argv.slice(1);
@@ -14,7 +14,7 @@ process.on('uncaughtException', (error) => {
 require(dynalite)({ createTableMs: 0, deleteTableMs: 0 }).listen(Number(port), '127.0.0.1');
 `;
 
-/** It keeps nothing: a restart leaves it empty. */
+/** Starts the emulator. It stores nothing on disk, so it is empty after a restart. */
 export async function startDynamoDb(): Promise<RestartableServer> {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
@@ -31,6 +31,6 @@ function dynalitePath(): string {
   try {
     return createRequire(import.meta.url).resolve('dynalite');
   } catch (cause) {
-    throw new Error('dynalite is not installed: npm install --save-dev dynalite', { cause });
+    throw new Error('dynalite is not installed. Run npm install --save-dev dynalite.', { cause });
   }
 }

@@ -1,26 +1,26 @@
-/** Runs this program itself as a child process, as its users do: the service, `load`. */
+/** Runs this program as a child process, as its users do: the service, or `load`. */
 
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { MAIN } from '../base/own-program.ts';
 import { spawnTied } from '../base/tied-process.ts';
 
-/** Bounds the main thread's young heap, as `npm start` and the image do: docs/sizing.md. */
+/** Limits the main thread's young heap, as `npm start` and the image do: docs/sizing.md. */
 const NODE_OPTIONS = ['--no-warnings', '--max-semi-space-size=8'];
 const KEPT_CHARACTERS = 65_536;
 const TERM_GRACE_MS = 20_000;
 
 export interface Program {
   readonly child: ChildProcess;
-  /** What it wrote last. */
+  /** The end of its output. */
   readonly output: { stdout: string; stderr: string };
   /** Resolves to the exit code, or the signal. */
   readonly ended: Promise<number | NodeJS.Signals>;
-  /** Sends the signal and waits for the end; SIGKILL after a while. Fine where it has ended. */
+  /** Sends the signal, waits for the end, and sends SIGKILL after a while. Does nothing if it has ended already. */
   stop(signal?: NodeJS.Signals): Promise<number | NodeJS.Signals>;
 }
 
-/** `env` comes on top of ours, without our own settings: a demo must not write into somebody's real store. */
+/** Adds `env` to our environment, without our own settings: a demo must not write into somebody's real store. */
 export function startProgram(args: readonly string[], env: Readonly<Record<string, string>>): Program {
   const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(SINK|METRICS|NATS|FANOUT|CONTROL)_/.test(name),

@@ -10,17 +10,17 @@ import {
 } from './server-process.ts';
 
 export interface InfluxDbOptions {
-  /** Switches sign-in on, with this user as the administrator. */
+  /** Turns on sign-in, with this user as the administrator. */
   readonly admin?: { readonly user: string; readonly password: string };
-  /** A request's body is refused with 413 from here on. */
+  /** A larger body of a request is refused with 413. */
   readonly maxBodyBytes?: number;
-  /** How many writes the server works on at once; any number where absent. */
+  /** How many writes the server handles at once; unlimited if absent. */
   readonly maxConcurrentWrites?: number;
 }
 
 const DEFAULT_MAX_BODY_BYTES = 25_000_000;
 
-/** Starts `influxd`, quiet and reporting to nobody, on free ports and with its data in a temporary folder. */
+/** Starts `influxd`, without logs or usage reports, on free ports and with its data in a temporary folder. */
 export async function startInfluxDb(options: InfluxDbOptions = {}): Promise<RestartableServer> {
   const folder = temporaryFolder('influxdb');
   try {
@@ -50,12 +50,12 @@ async function answersPing(url: string): Promise<boolean> {
   return (await fetch(`${url}/ping`)).status === 204;
 }
 
-/** The first user of a server that asks for sign-in is made without one. */
+/** Creating the first user of a server that requires sign-in needs no sign-in. */
 async function createAdmin(url: string, admin: { user: string; password: string }): Promise<void> {
   const quoted = (text: string) => text.replace(/["'\\]/g, '\\$&');
   const q = `CREATE USER "${quoted(admin.user)}" WITH PASSWORD '${quoted(admin.password)}' WITH ALL PRIVILEGES`;
   const response = await fetch(`${url}/query`, { method: 'POST', body: new URLSearchParams({ q }) });
-  if (!response.ok) throw new Error(`influxd: the administrator was not made: ${response.status}`);
+  if (!response.ok) throw new Error(`influxd: the administrator could not be created: ${response.status}`);
 }
 
 function configText(folder: string, port: number, rpcPort: number, options: InfluxDbOptions): string {

@@ -1,4 +1,4 @@
-/** A real nats-server for the demo and the tests: its own port, store and configuration. */
+/** A real nats-server for the demo and the tests, with its own port, store and configuration. */
 import { existsSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
@@ -11,7 +11,7 @@ import {
   temporaryFolder,
 } from './server-process.ts';
 
-/** Who may sign in; without one, everybody. */
+/** Who may sign in; without it, anyone. */
 export type NatsAuth =
   | { readonly kind: 'user'; readonly user: string; readonly password: string }
   | { readonly kind: 'token'; readonly token: string }
@@ -41,7 +41,7 @@ export interface NatsOptions {
   /** Storage that JetStream may use; default: the server's own choice. */
   readonly maxStoreBytes?: number;
   readonly maxPayloadBytes?: number;
-  /** Lines of nats-server configuration that go in as they are. */
+  /** Lines of nats-server configuration, inserted unchanged. */
   readonly extra?: string;
 }
 
@@ -51,11 +51,11 @@ export interface NatsServer extends RestartableServer {
 }
 
 const COMMAND = 'nats-server';
-/** Debian's package puts it here, which is not on every user's PATH. */
+/** Debian's package installs it in this folder, which is not on every user's PATH. */
 const SYSTEM_FOLDER = '/usr/sbin';
 const PROBE_TIMEOUT_MS = 1_000;
 
-/** Throws where the binary is missing, saying what to install. */
+/** Throws if the binary is missing, and says what to install. */
 export async function startNats(options: NatsOptions = {}): Promise<NatsServer> {
   const command = findCommand();
   const folder = temporaryFolder('nats');
@@ -131,7 +131,7 @@ function authLines(auth: NatsAuth): string[] {
   }
 }
 
-/** A server that is ready says INFO first, whatever it asks of its clients. */
+/** A server that is ready sends INFO first, whatever it requires of its clients. */
 function greets(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1');

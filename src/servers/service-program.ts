@@ -1,4 +1,4 @@
-/** The service as a child process, and what it says of itself. */
+/** Runs the service as a child process, and reads its status. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Status } from '../observe/status.ts';
 import { type Program, startProgram } from './fanout-program.ts';
@@ -8,14 +8,14 @@ const READY_TIMEOUT_MS = 60_000;
 const POLL_MS = 100;
 
 export interface ServiceProgram extends Program {
-  /** Of its HTTP server. */
+  /** URL of its HTTP server. */
   readonly url: string;
   status(): Promise<Status>;
   /** Resolves when every sink has confirmed all windows before `end` (ms since 1970); rejects after `timeoutMs`. */
   untilConfirmed(end: number, timeoutMs: number): Promise<void>;
 }
 
-/** Resolves when it is attached to the bus; rejects with its log where it ends before. */
+/** Resolves when the service is attached to the bus. Rejects with its log if it ends before that. */
 export async function startServiceProgram(env: Readonly<Record<string, string>>): Promise<ServiceProgram> {
   const port = env.HTTP_PORT === undefined ? await freePort() : Number(env.HTTP_PORT);
   const program = startProgram(['run'], { HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port), ...env });

@@ -1,4 +1,4 @@
-/** The bus and all stores at once, fresh and empty, and the settings with which the service finds them. */
+/** Starts the bus and all stores, empty, and provides the settings with which the service finds them. */
 import { join } from 'node:path';
 import { startDynamoDb } from './dynamodb.ts';
 import { startInfluxDb } from './influxdb.ts';
@@ -11,14 +11,14 @@ export interface Stack {
   readonly influxdb: RestartableServer;
   readonly postgres: Postgres;
   readonly dynamodb: RestartableServer;
-  /** A folder of its own, removed at the end; the SQLite file is in it. */
+  /** A temporary folder that contains the SQLite file. It is removed at the end. */
   readonly folder: string;
-  /** NATS_URL, and SINK_* with all four stores on. */
+  /** NATS_URL, and SINK_* with all four stores enabled. */
   readonly env: Readonly<Record<string, string>>;
   stop(): Promise<void>;
 }
 
-/** `onReady` is told of each server as it is ready, with how long that took. */
+/** Calls `onReady` for each server when it is ready, with the time that it took. */
 export async function startStack(
   onReady: (name: string, url: string, ms: number) => void = () => {},
   natsOptions: NatsOptions = {},
@@ -29,7 +29,7 @@ export async function startStack(
     const before = performance.now();
     const server = await start();
     started.push(server);
-    // Credentials stay out of what is shown.
+    // No credentials in what is shown.
     onReady(name, server.url.replace(/\/\/[^@/]*@/, '//'), performance.now() - before);
     return server;
   };

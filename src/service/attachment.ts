@@ -1,4 +1,4 @@
-/** How the service is attached to the bus: where each sink goes on, and what reads from there. */
+/** Attaches the service to the bus: where each sink continues, and the source that reads from there. */
 import { Tiling, type WindowShape } from '../aggregate/tiling.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
@@ -17,8 +17,8 @@ import { Reports } from '../deliver/reports.ts';
 import { firstWanted, readFrom, resumeFrom, type StreamExtent } from '../deliver/start-points.ts';
 
 /**
- * `announces`: our settings are to shape the windows, where other ones do so far; else those that are announced count.
- * Rejects with a `BusError`.
+ * `announces`: our settings will shape the windows, if other settings do so now; otherwise the announced settings
+ * count. Rejects with a `BusError`.
  */
 export async function attach(
   bus: Bus,
@@ -40,7 +40,7 @@ export async function attach(
 function attachToCore(bus: Bus, config: Config, instance: string): Attachment {
   const { core, sinks } = config;
   return {
-    // Parts of several instances add up whatever their shapes: nothing has to be agreed on.
+    // The parts of several instances add up whatever their shapes, so there is nothing to agree on.
     tiling: Tiling.of(windowShape(config)),
     from: new Map(sinks.map(({ id }) => [id, Number.NEGATIVE_INFINITY])),
     replayable: false,
@@ -71,12 +71,12 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
     const next = known?.next ?? firstWanted(start, extent, tiling, now);
     from.set(id, next);
     began.set(id, known === undefined ? next : known.began);
-    // 0 says that nothing had been read yet when the checkpoint was made: not where the news begins.
+    // 0 means that nothing had been read when the checkpoint was made. It does not say where new messages begin.
     if (known !== undefined && known.sequence > 0) closedThrough.set(id, known.sequence);
     const begins = { sink: id, next: new Date(next).toISOString() };
     log.info(
       begins,
-      known === undefined ? 'the sink has no checkpoint yet' : 'the sink goes on from its checkpoint',
+      known === undefined ? 'the sink has no checkpoint yet' : 'the sink continues from its checkpoint',
     );
   }
   const slice = `${core.slice.index}/${core.slice.of}`;
@@ -116,7 +116,7 @@ function shapeAt(time: number, tiling: Tiling): WindowShape {
   return { windowMs, latenessMs, maxAheadMs, maxSeries };
 }
 
-/** Announces the shape of our settings, where it is another than the pipeline's and that is wanted. */
+/** Announces the shape of our settings, if it differs from the pipeline's shape and `announces` is set. */
 async function agreeOnShapes(
   store: ShapeStore,
   config: Config,
@@ -136,8 +136,8 @@ async function agreeOnShapes(
   );
   const last = agreed.shapes.epochs.at(-1)!;
   if (!isSameShape(last, shape))
-    log.warn({ ...last }, 'another instance has other settings: its windows are computed');
+    log.warn({ ...last }, 'another instance has different settings; its windows are used');
   else if (last.from > agreed.at)
-    log.info({ ...last, from: new Date(last.from).toISOString() }, 'windows of another shape begin later');
+    log.info({ ...last, from: new Date(last.from).toISOString() }, 'windows of a new shape will begin later');
   return agreed;
 }

@@ -1,4 +1,4 @@
-/** Whether the service is on the bus: a session at the start, and another whenever somebody attaches it again. */
+/** The service's place on the bus: one session at the start, and another each time somebody attaches it again. */
 import { Bell, systemClock } from '../base/clock.ts';
 import type { Controlled } from '../control/controller.ts';
 import type { Status } from '../observe/status.ts';
@@ -6,14 +6,14 @@ import { type Announcement, Session } from './session.ts';
 import type { Surroundings } from './session-engine.ts';
 import { snapshot } from './snapshot.ts';
 
-/** How often those who pause sinks are reminded of it. */
+/** How often the log reminds of paused sinks. */
 const PAUSED_REMINDER_MS = 600_000;
 
 export class Membership implements Controlled {
   readonly #surroundings: Surroundings;
   readonly #comesBack = new Bell();
   readonly #announcement: Announcement = { due: true };
-  /** The one under way, or the last. */
+  /** The current session, or the last one. */
   #session: Session;
 
   constructor(surroundings: Surroundings) {
@@ -37,7 +37,7 @@ export class Membership implements Controlled {
     const { parts, log } = this.#surroundings;
     parts.paused.add(sink);
     parts.engine?.pause(sink);
-    log.warn({ sink }, 'the sink is paused until somebody resumes it, or the process ends');
+    log.warn({ sink }, 'the sink is paused until somebody resumes it or the process ends');
   }
 
   resume(sink: string): void {
@@ -64,7 +64,7 @@ export class Membership implements Controlled {
     signal.throwIfAborted();
   }
 
-  /** Until `stop` aborts. Rejects with what an operator must mend. */
+  /** Runs until `stop` aborts. Rejects with an error that an operator must fix. */
   async run(stop: AbortSignal): Promise<void> {
     const reminder = setInterval(() => this.#remind(), PAUSED_REMINDER_MS);
     try {
@@ -83,11 +83,11 @@ export class Membership implements Controlled {
     }
   }
 
-  /** A pause that nobody remembers is a store that misses more and more. */
+  /** If a pause is forgotten, the store misses more and more. */
   #remind(): void {
     const { parts, log } = this.#surroundings;
     if (parts.paused.size === 0) return;
-    const message = 'sinks are paused; they go on when resumed, or at the next start';
+    const message = 'sinks are paused; they continue when resumed, or at the next start';
     log.warn({ sinks: [...parts.paused] }, message);
   }
 }

@@ -1,4 +1,4 @@
-/** The engine of one session on the bus, with a thread for each sink, and what its events mean to those who watch. */
+/** The engine of one session on the bus, with a thread for each sink, and its events for log and metrics. */
 import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Bus } from '../bus/connect.ts';
@@ -63,12 +63,11 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure),
     messageRejected: (reason, message) => reports.messageRejected(reason, message),
     catchUpStarted: (sink, from) =>
-      log.info({ sink, from: new Date(from).toISOString() }, 'the sink catches up by replay'),
-    replayFailed: (sink, error) =>
-      log.warn({ sink, error: String(error) }, 'the replay failed; trying again'),
+      log.info({ sink, from: new Date(from).toISOString() }, 'sink is catching up by replay'),
+    replayFailed: (sink, error) => log.warn({ sink, error: String(error) }, 'replay failed; trying again'),
     differs: (sink, difference, start) => reports.differs(sink, difference, start),
     reopened: (starts) => reports.reopened(starts),
     catchingUp: (sink, progress) => log.info({ sink, ...progress }, 'catching up'),
-    caughtUp: (sink) => log.info({ sink }, 'the sink has caught up'),
+    caughtUp: (sink) => log.info({ sink }, 'sink has caught up'),
   };
 }

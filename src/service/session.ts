@@ -1,4 +1,4 @@
-/** One time on the bus: from the connection until it is given up. */
+/** One stay on the bus, from the connection until it is given up. */
 import { backoffMs, systemClock } from '../base/clock.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { isTransient } from '../bus/errors.ts';
@@ -6,9 +6,9 @@ import type { Attachment, Engine } from '../deliver/engine.ts';
 import { attach } from './attachment.ts';
 import { makeEngine, type SessionEngine, type Surroundings } from './session-engine.ts';
 
-/** Whether our settings are announced where the windows have another shape so far. */
+/** Whether to announce our settings if the windows have another shape. */
 export interface Announcement {
-  /** Once only: announcing again what was overruled since would go back and forth for ever. */
+  /** Only once: if an overruled instance announced again, the shape would change back and forth for ever. */
   due: boolean;
 }
 
@@ -29,12 +29,12 @@ export class Session {
     this.#attached.promise.catch(() => {});
   }
 
-  /** Resolves when it reads, or has ended before; rejects with why it never will. */
+  /** Resolves when the session reads, or has ended before that. Rejects if it never will, with the reason. */
   get attached(): Promise<void> {
     return Promise.race([this.#attached.promise, this.#ended.promise]);
   }
 
-  /** Resolves when nothing of it is left on the bus. */
+  /** Resolves when nothing of the session is left on the bus. */
   get ended(): Promise<void> {
     return this.#ended.promise;
   }
@@ -43,14 +43,14 @@ export class Session {
     this.#leave.abort();
   }
 
-  /** For one that is not to run any more. */
+  /** Marks the session as ended, also one that never ran. */
   end(): void {
     this.#ended.resolve();
   }
 
   /**
-   * Until `stop` aborts or somebody calls `leave`. Rejects with what an operator must mend; where the attachment was
-   * asked for, whoever asked is told instead.
+   * Runs until `stop` aborts or somebody calls `leave`. Rejects with an error that an operator must fix. If the
+   * attachment was requested, that error goes to the caller of `attach` instead.
    */
   async run(stop: AbortSignal): Promise<void> {
     const { log } = this.#surroundings;
@@ -82,17 +82,17 @@ export class Session {
         this.#hasAttached = true;
         this.#attached.resolve();
         await this.#read(made, until);
-        if (!until.aborted) log.info({}, 'windows of another shape were announced; attaching anew');
+        if (!until.aborted) log.info({}, 'windows of a new shape were announced; attaching again');
       }
     } finally {
       await bus.close();
     }
   }
 
-  /** A bus that has just started may have no leader yet: what may pass by itself is waited for. */
+  /** A bus that has just started may have no leader yet, so transient errors are retried. */
   async #attach(bus: Bus, stop: AbortSignal): Promise<Attachment> {
     const { parts, log } = this.#surroundings;
-    // In core mode, the rest of a window must not overwrite the part that was written when it left.
+    // In core mode, the rest of a window must not overwrite the part that was written when the instance left.
     const instance = this.number === 0 ? parts.instance : `${parts.instance}-${this.number}`;
     for (let attempt = 1; ; attempt++) {
       try {
@@ -105,7 +105,7 @@ export class Session {
     }
   }
 
-  /** With the probes beside it. */
+  /** Runs the engine, and the probes alongside. */
   async #read({ engine, sinks }: SessionEngine, stop: AbortSignal): Promise<void> {
     const { parts } = this.#surroundings;
     const over = new AbortController();
@@ -124,7 +124,7 @@ export class Session {
     if (parts.config.core.metricsSource === 'core') this.#reportLost(engine);
   }
 
-  /** Elsewhere, what the stores did not take is in the stream. */
+  /** In core mode only: otherwise the stream still has what the stores did not take. */
   #reportLost({ lanes }: Engine): void {
     for (const { lane } of lanes) {
       const { id: sink, backlogPoints: points } = lane;
@@ -136,7 +136,7 @@ export class Session {
   }
 }
 
-/** Undefined where it failed because the service is to stop: that is no error. */
+/** Returns undefined if the work failed because the service is stopping: that is not an error. */
 async function unlessStopped<T>(work: Promise<T>, stop: AbortSignal): Promise<T | undefined> {
   try {
     return await work;

@@ -23,7 +23,7 @@ import type { Price, Usage } from '../sink/price.ts';
 const NO_PRICE: Price = { usdPerMonth: null, assumption: 'no price known' };
 const TOP_NAMES = 10;
 
-/** What a status is made of; the later ones are not there before the service is attached to the bus. */
+/** The parts that a status is made of. The optional ones are absent until the service is attached to the bus. */
 export interface Parts {
   readonly config: Config;
   readonly instance: string;
@@ -31,9 +31,9 @@ export interface Parts {
   readonly meters: Meters;
   readonly scan: WindowScan;
   readonly probes: Probes;
-  /** Sinks that are left alone until they are resumed. */
+  /** Sinks to which nothing is written until they are resumed. */
   readonly paused: Set<string>;
-  /** Leaves the bus, or has left it. */
+  /** Is leaving the bus, or has left it. */
   detached: boolean;
   readonly control: () => ControlStatus;
   bus?: Bus;
@@ -43,7 +43,7 @@ export interface Parts {
 export function snapshot(parts: Parts, now: number): Status {
   const { config, bus, engine } = parts;
   const live = engine?.live;
-  // I8, for whoever looks: what was received is decoded or rejected.
+  // I8 must hold for the reader of the status: every received message is decoded or rejected.
   live?.pipeline.flush();
   const { core } = config;
   const rates = parts.meters.source();
@@ -173,7 +173,7 @@ function costOf(sink: SinkConfig | undefined, usage: Usage): Price {
   try {
     return sink?.module.price?.estimate(sink.prices, usage) ?? NO_PRICE;
   } catch {
-    // A module from elsewhere: what it costs is not worth the status.
+    // A third-party module may throw. Its cost is not worth losing the status.
     return { usdPerMonth: null, assumption: 'the price model failed' };
   }
 }

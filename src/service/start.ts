@@ -1,5 +1,6 @@
 /**
- * The running service, put together: bus -> pipeline -> fan-out -> lanes -> a thread per sink, and what watches them.
+ * Puts the running service together: bus -> pipeline -> fan-out -> lanes -> a thread per sink, and everything that
+ * watches them.
  */
 import { randomBytes } from 'node:crypto';
 import { systemClock } from '../base/clock.ts';
@@ -16,14 +17,14 @@ import { WindowScan } from '../probe/window-scan.ts';
 import { Membership } from './membership.ts';
 import { type Parts, snapshot } from './snapshot.ts';
 
-/** Between two lines about the same trouble. */
+/** Time between log lines about the same problem. */
 const QUIET_MS = 60_000;
 
 export interface Service {
-  /** Of the HTTP server. */
+  /** Port of the HTTP server. */
   readonly port: number;
   readonly status: () => Status;
-  /** Resolves when the service has stopped; rejects with what an operator must mend. */
+  /** Resolves when the service has stopped. Rejects with an error that an operator must fix. */
   readonly done: Promise<void>;
 }
 

@@ -115,7 +115,7 @@ describe('what it shows', () => {
       'measure',
       ...after.sinks.map(({ id }) => id),
     ]);
-    expect(states).toEqual(Array(4).fill('well'));
+    expect(states).toEqual(Array(4).fill('healthy'));
     for (const [index, sink] of after.sinks.entries()) {
       expect(notes[index], sink.id).toBeGreaterThanOrEqual(before.sinks[index]!.written);
       expect(notes[index], sink.id).toBeLessThanOrEqual(sink.written);
@@ -132,7 +132,7 @@ describe('what it shows', () => {
     expect(await texts(page, '#comparison tbody th')).toEqual(rows);
     const late = after.samples.lateShare * 100;
     expect(Math.abs(Number.parseFloat(await factText(page, 'late')) - late)).toBeLessThan(3);
-    expect(await texts(page, '#headline')).toEqual(['All 4 sinks are well.']);
+    expect(await texts(page, '#headline')).toEqual(['All 4 sinks are healthy.']);
     expect(await page.locator('#charts canvas').count()).toBe(await page.locator('#charts figure').count());
   }, 60_000);
 
@@ -173,7 +173,7 @@ describe('what it shows', () => {
     await page.waitForSelector('#charts canvas');
     expect(await page.locator('#headline').innerText()).toMatch(/^Report of http:\S+: .* 0\.1 minutes\./);
     expect(await page.locator('#charts canvas').count()).toBe(6);
-    expect(await texts(page, '#comparison tbody th')).toContain('highest lag, in all');
+    expect(await texts(page, '#comparison tbody th')).toContain('highest lag, overall');
     expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(
       PHONE.width,
     );
@@ -190,7 +190,7 @@ describe('what it shows', () => {
 describe('troubles', () => {
   test('a dead sink shows within five seconds, in words, and no other; and when it is back', async () => {
     const page = await open();
-    await expect.poll(() => card(page, 'influxdb').locator('.state').innerText()).toBe('well');
+    await expect.poll(() => card(page, 'influxdb').locator('.state').innerText()).toBe('healthy');
     await influxdb.refuse();
     await page.waitForSelector('#cards [data-sink="influxdb"][data-tone="bad"]', { timeout: DEAD_WITHIN_MS });
     expect(await card(page, 'influxdb').locator('.state').innerText()).toBe('down');
@@ -211,7 +211,7 @@ describe('troubles', () => {
     try {
       await expect
         .poll(() => page.locator('#headline').innerText(), { timeout: DEAD_WITHIN_MS })
-        .toMatch(/^The bus is out of reach/);
+        .toMatch(/^The bus cannot be reached/);
     } finally {
       await stack.nats.resume();
     }
@@ -222,7 +222,7 @@ describe('troubles', () => {
     const page = await open();
     await service.stop('SIGKILL');
     await page.waitForSelector('body.stale', { timeout: 10_000 });
-    expect(await page.locator('#headline').innerText()).toMatch(/^No word from the service since \d\d:/);
+    expect(await page.locator('#headline').innerText()).toMatch(/^The service has not answered since \d\d:/);
     service = await startServiceProgram(env);
     await page.waitForSelector('body:not(.stale)', { timeout: 10_000 });
     const { instance } = await service.status();
@@ -267,7 +267,7 @@ describe('whoever looks at it', () => {
       '- banner',
       '- main',
       '- contentinfo',
-      '- status: All 4 sinks are well.',
+      '- status: All 4 sinks are healthy.',
       'rowheader "lag"',
     ])
       expect(tree).toContain(part);

@@ -124,7 +124,7 @@ describe('compare', () => {
     const { code, stdout } = await compare('--url', service.url);
     expect(code).toBe(0);
     const lines = stdout.split('\n');
-    expect(lines[0]).toMatch(/^http:\S+: All 4 sinks are well\. \S+ messages\/s\.$/);
+    expect(lines[0]).toMatch(/^http:\S+: All 4 sinks are healthy\. \S+ messages\/s\.$/);
     expect(lines[2]!.trim().split(/\s+/)).toEqual(KINDS);
     const rows = lines.slice(3, lines.indexOf('', 3)).map((line) => line.split(/ {2,}/)[0]);
     for (const row of [
@@ -139,7 +139,7 @@ describe('compare', () => {
       'backlog',
     ])
       expect(rows).toContain(row);
-    for (const row of ['rejected', 'verified equal', 'query: sums', 'storage', 'cost a month'])
+    for (const row of ['rejected', 'verified equal', 'query: sums', 'storage', 'cost per month'])
       expect(rows).toContain(row);
     expect(stdout).toContain('cost of redshift: 180 USD for the instance');
     expect(stdout).toContain('cost of influxdb, sqlite: no price set');
@@ -151,7 +151,7 @@ describe('compare', () => {
     const { port } = new URL(service.url);
     const { code, stdout } = await compareWith({ HTTP_HOST: 'localhost', HTTP_PORT: port });
     expect(code).toBe(0);
-    expect(stdout).toMatch(new RegExp(`^http://localhost:${port}: All 4 sinks are well\\.`));
+    expect(stdout).toMatch(new RegExp(`^http://localhost:${port}: All 4 sinks are healthy\\.`));
     const wrong = await compareWith({ HTTP_PORT: 'many' });
     expect(wrong).toMatchObject({ code: 78, stderr: expect.stringContaining('HTTP_PORT') });
   });
@@ -169,14 +169,14 @@ describe('compare', () => {
       shown += chunk.toString();
     });
     await expect
-      .poll(() => shown.split('All 4 sinks are well.').length, { timeout: 15_000 })
+      .poll(() => shown.split('All 4 sinks are healthy.').length, { timeout: 15_000 })
       .toBeGreaterThan(2);
     child.stdin.write('\x03');
     const [code] = await once(child, 'exit');
     expect(code).toBe(0);
     expect(shown.startsWith('\x1b[?1049h')).toBe(true);
     const [live, left] = shown.split('\x1b[?1049l');
-    expect(live).toContain('\x1b[32mwell');
+    expect(live).toContain('\x1b[32mhealthy');
     // biome-ignore lint/suspicious/noControlCharactersInRegex: colours
     const lines = left!.replace(/\x1b\[\d+m/g, '').split('\r\n');
     expect(lines.filter((line) => line.length > 60)).toEqual([]);
@@ -206,7 +206,9 @@ describe('compare', () => {
     const [, json] = /<script type="application\/json" id="report">(.*?)<\/script>/.exec(html) ?? [];
     const report = JSON.parse(json!);
     expect(report.charts.times.length).toBeGreaterThanOrEqual(3);
-    expect(report.view.comparison.rows.map(({ what }: { what: string }) => what)).toContain('points, in all');
+    expect(report.view.comparison.rows.map(({ what }: { what: string }) => what)).toContain(
+      'points, overall',
+    );
 
     const cut = join(stack.folder, 'cut.html');
     const program = startProgram(['compare', '--url', service.url, '--for', '10m', '--report', cut], {});

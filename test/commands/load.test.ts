@@ -136,7 +136,7 @@ describe('load', { timeout: TIMEOUT_MS }, () => {
     const file = join(folder.path, 'core.jsonl');
     const run = await load(['--count', '300', '--rate', '0', '--truth', file], { METRICS_SOURCE: 'core' });
     expect(run).toMatchObject({ code: 0, stderr: '' });
-    expect(run.stdout).toContain('core mode: nobody can tell the windows');
+    expect(run.stdout).toContain('in core mode the windows cannot be known');
     const rows = await rowsOf(file);
     expect(total(rows)).toBe(300);
     expect(rows.every(({ windowStart }) => windowStart === null)).toBe(true);
@@ -241,7 +241,7 @@ it(
     expect(refused.code).toBe(1);
     expect(JSON.parse(refused.stdout)).toMatchObject({ messages: 20, refusals: 20 });
     const told = await start(['--count', '20', '--rate', '1000'], env).ended;
-    expect(told.stdout).toContain('the bus does not permit it: 20 refusals');
+    expect(told.stdout).toContain('the bus denied permission: 20 refusals');
     expect(told.stderr).toContain('metrics.load');
     const good = await start(['--count', '20', '--subject', 'other.a'], env).ended;
     expect(good.code).toBe(0);

@@ -37,7 +37,7 @@ test('makes nothing on the bus, and says that the service will', async () => {
   expect(code).toBe(0);
   expect(findings.find(({ what }) => what === 'stream METRICS')).toMatchObject({
     state: 'ok',
-    detail: 'not there yet: the service makes it, if its user may',
+    detail: 'does not exist yet; the service creates it, if its user is permitted to',
   });
   const { core } = await loadConfig({ NATS_URL: stack.nats.url });
   const bus = await connect(core, { debug() {}, info() {}, warn() {}, error() {} });
@@ -54,7 +54,7 @@ test('all well: writes, reads and removes a probe point in every store', async (
   await bus.close();
   const { code, stdout } = await check({ ...stack.env });
   expect(code, stdout).toBe(0);
-  expect(stdout.match(/written, read back, removed in \d+ ms/g)).toHaveLength(4);
+  expect(stdout.match(/written, read back, removed, in \d+ ms/g)).toHaveLength(4);
   const rows = await stack.postgres.execute('SELECT count(*)::int AS n FROM fanout_points', 'fanout');
   expect(rows.rows).toEqual([{ n: 0 }]);
 });
@@ -109,7 +109,7 @@ test('a store that can neither be read nor cleared is only written to', async ()
   const { code, stdout } = await check({ NATS_URL: stack.nats.url, ...env });
   await receiver.stop();
   expect(code, stdout).toBe(0);
-  expect(stdout).toMatch(/written, cannot be read back, stays there in \d+ ms/);
+  expect(stdout).toMatch(/written, cannot be read back, not removed, in \d+ ms/);
   expect(receiver.received().map(({ metric }) => metric)).toEqual(['fanout.check.count', 'fanout.check.sum']);
 });
 
@@ -119,7 +119,7 @@ test('other windows than those of the checkpoints are told of before `run` annou
   expect(await service.stop()).toBe(0);
   const { code, stdout } = await check({ ...stack.env, WINDOW: '2s' });
   expect(code).toBe(0);
-  expect(stdout).toContain('announces a new shape of its windows');
+  expect(stdout).toContain('will announce a new shape of its windows');
 });
 
 test('what is wrong is told for each, with what to do, and without a secret', async () => {

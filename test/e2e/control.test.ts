@@ -343,7 +343,9 @@ describe('over HTTP', () => {
 test('a pause ends with the process, and the log has said so', async () => {
   await request('sink.pause', { sink: 'sqlite' });
   expect(await service.stop()).toBe(0);
-  expect(service.output.stderr).toContain('sinks are paused; they go on when resumed, or at the next start');
+  expect(service.output.stderr).toContain(
+    'sinks are paused; they continue when resumed, or at the next start',
+  );
   const more = await traffic();
   service = await startServiceProgram({ ...env, CONTROL_TOKEN: SECRET });
   await service.untilConfirmed(endOf(more), 30_000);

@@ -96,7 +96,7 @@ test('a range is written anew over what was changed, lost or doubled in the stor
 }, 60_000);
 
 test.each([
-  [['--sink', 'nope', '--from', '2026-01-01T00:00:00Z'], 'no sink nope is on; these are: redshift'],
+  [['--sink', 'nope', '--from', '2026-01-01T00:00:00Z'], 'no sink nope is enabled. Enabled sinks: redshift'],
   [['--sink', 'redshift', '--from', 'yesterday'], 'Expected an RFC 3339 time'],
   [['--sink', 'redshift', '--from', '2099-01-01T00:00:00Z'], 'no complete window in that range'],
 ])('%j is an error that says what to do', async (args, message) => {

@@ -150,7 +150,7 @@ test('what cannot be verified is said', async () => {
   const core = await verify([], { METRICS_SOURCE: 'core' });
   expect(core).toMatchObject({ code: 1, stderr: expect.stringContaining('cannot be verified') });
   const nobody = await verify(['--sink', 'nobody']);
-  expect(nobody).toMatchObject({ code: 1, stderr: expect.stringContaining('no sink nobody is on') });
+  expect(nobody).toMatchObject({ code: 1, stderr: expect.stringContaining('no sink nobody is enabled') });
   const later = await verify(['--from', '2099-01-01T00:00:00Z']);
   expect(later).toMatchObject({ code: 1, stderr: expect.stringContaining('no complete window') });
 }, 60_000);

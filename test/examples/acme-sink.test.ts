@@ -66,7 +66,7 @@ describe('a sink outside of the project', () => {
         SINK_ACME_KIND: kind,
         SINK_ACME_FOLDER: '/tmp/somewhere',
       });
-      expect(stdout).toContain('sinks on: acme (acme)');
+      expect(stdout).toContain('enabled sinks: acme (acme)');
     }
   });
 });

@@ -298,11 +298,11 @@ test('helm test checks the bus and every sink with the settings of the pods', as
 test('what cannot work is refused with a reason', () => {
   const bad: readonly [Values, RegExp][] = [
     [{ settings: { httpHost: '127.0.0.1' } }, /settings.httpHost: the kubelet asks/],
-    [{ standby: 1 }, /standby: a sqlite sink writes into a file of its pod/],
+    [{ standby: 1 }, /standby: a sqlite sink writes to a file in its pod/],
     [{ standby: 1, settings: { metricsSource: 'core' } }, /standby: in core mode/],
     [
       { sinks: { influxdb: { enabled: true, settings: { url: 'http://a' }, secrets: { url: 'http://b' } } } },
-      /sinks.influxdb: only one of settings.url and secrets.url/,
+      /sinks.influxdb: settings.url and secrets.url are both set/,
     ],
   ];
   for (const [result, [, expected]] of renderer

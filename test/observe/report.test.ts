@@ -32,11 +32,11 @@ test('a service that was restarted meanwhile is counted on', () => {
     recording.add(later(seconds, written));
   const [, json] = /<script type="application\/json" id="report">(.*?)<\/script>/.exec(recording.html())!;
   const rows: { what: string; cells: { text: string }[] }[] = JSON.parse(json!).view.comparison.rows;
-  const texts = rows.filter(({ what }) => what.endsWith(', in all'));
+  const texts = rows.filter(({ what }) => what.endsWith(', overall'));
   expect(Object.fromEntries(texts.map(({ what, cells }) => [what, cells[0]!.text]))).toMatchObject({
-    'points, in all': '1,200',
-    'points a second, in all': '120/s',
-    'bytes, in all': '1.2 MB',
-    'retries, in all': '12',
+    'points, overall': '1,200',
+    'points per second, overall': '120/s',
+    'bytes, overall': '1.2 MB',
+    'retries, overall': '12',
   });
 });

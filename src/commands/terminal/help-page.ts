@@ -1,6 +1,6 @@
 /**
- * What is said of a command: its options stand in commander's tree, all else in its page. From these two come `--help`,
- * the manual page, the README's table and the completions.
+ * The documentation of a command: its options are in commander's tree, everything else is in its page. `--help`, the
+ * manual page, the README's table and the completions are made from these two.
  */
 
 import { type Argument, Command, Help, type Option } from 'commander';
@@ -12,21 +12,21 @@ import { variableName } from '../../settings/setting.ts';
 export type HelpRow = readonly [term: string, meaning: string];
 
 export interface HelpPage {
-  /** A line, for lists of commands. */
+  /** One line, for lists of commands. */
   readonly summary: string;
-  /** Paragraphs with an empty line between; lines that begin with blanks stay as they are. */
+  /** Paragraphs, separated by an empty line. A paragraph that begins with a blank is not wrapped. */
   readonly text?: string;
-  /** What to type, and what comes of it. */
+  /** What to type, and what it does. */
   readonly examples: readonly HelpRow[];
   readonly exit: readonly HelpRow[];
-  /** Variables that are read. */
+  /** Variables that the command reads. */
   readonly environment?: readonly HelpRow[];
 }
 
 const DEFAULT_WIDTH = 80;
 const pages = new WeakMap<Command, HelpPage>();
 
-/** A command with its page; options and arguments are added as ever. */
+/** Creates a command that has this page. Add options and arguments to it as usual. */
 export function describe(name: string, page: HelpPage): Command {
   const command = new Command(name)
     .description(page.summary)
@@ -39,12 +39,12 @@ export function pageOf(command: Command): HelpPage | undefined {
   return pages.get(command);
 }
 
-/** Values that a completion offers: texts, or names of files. */
+/** Values that a completion offers: words, or file names. */
 export type SuggestedValues = readonly string[] | 'file';
 
 const suggested = new WeakMap<Option | Argument, SuggestedValues>();
 
-/** Offers these values; others are taken as well, unlike with `choices`. */
+/** Offers these values in completions. Unlike with `choices`, other values are accepted too. */
 export function suggest<T extends Option | Argument>(item: T, values: SuggestedValues): T {
   suggested.set(item, values);
   return item;
@@ -54,10 +54,10 @@ export function valuesOf(item: Option | Argument): SuggestedValues {
   return item.argChoices ?? suggested.get(item) ?? [];
 }
 
-/** Most sinks are called as their kind is. */
+/** Most sinks have their kind as their id. */
 export const SINK_KINDS: readonly string[] = Object.keys(SINKS);
 
-/** Lines of the environment for settings of the service. */
+/** Rows about settings of the service, for the list of environment variables. */
 export function settingRows(...keys: readonly (keyof typeof CORE_SETTINGS)[]): readonly HelpRow[] {
   return keys.map((key): HelpRow => {
     const setting: { readonly meaning: string; readonly default?: string } = CORE_SETTINGS[key];
@@ -66,16 +66,16 @@ export function settingRows(...keys: readonly (keyof typeof CORE_SETTINGS)[]): r
   });
 }
 
-/** Lines of the environment that many commands have. */
+/** Rows about the environment that many commands share. */
 export const BUS: readonly HelpRow[] = [
-  ['NATS_*', `where the bus is, and how to sign in; NATS_URL is ${CORE_SETTINGS.natsUrl.default} by default`],
+  ['NATS_*', `the bus and how to sign in; NATS_URL is ${CORE_SETTINGS.natsUrl.default} by default`],
 ];
 export const STREAM = settingRows('metricsSource', 'metricsSubjects', 'metricsStream', 'pipeline');
 export const SINK_VARIABLES: readonly HelpRow[] = [
-  ['SINK_<ID>_*', 'the sinks; with none switched on, a SQLite file'],
+  ['SINK_<ID>_*', 'the sinks; if none is enabled, a SQLite file'],
 ];
-/** Of a command that reads the settings. */
-export const WRONG_SETTINGS: HelpRow = ['78', 'settings that are wrong or missing: all of them are listed'];
+/** The exit code that every command has if it reads the settings. */
+export const WRONG_SETTINGS: HelpRow = ['78', 'settings are wrong or missing; all of them are listed'];
 
 function formatHelp(command: Command, helper: Help): string {
   const page = pages.get(command);
@@ -87,7 +87,7 @@ function formatHelp(command: Command, helper: Help): string {
   return `${parts.join('\n\n')}\n`;
 }
 
-/** As commander's, but for lists that are empty by default. */
+/** As commander's, except that it does not show an empty list as the default. */
 function optionDescription(option: Option): string {
   if (Array.isArray(option.defaultValue) && option.defaultValue.length === 0) return option.description;
   return Help.prototype.optionDescription.call(new Help(), option);

@@ -1,4 +1,4 @@
-/** What options of the commands take; an unacceptable text is an error that says what was expected. */
+/** Parsers for the values of options. For an invalid value they throw an error that says what was expected. */
 
 import { InvalidArgumentError } from 'commander';
 import { parseTime } from '../../base/time-text.ts';
@@ -25,7 +25,7 @@ export function integer(min: number, max: number) {
   };
 }
 
-/** Milliseconds, at least 1, as the setting reads them. */
+/** Returns a parser for milliseconds, at least 1, that accepts the same texts as the setting. */
 function milliseconds({ parse, expected }: Pick<ReturnType<typeof setting.duration>, 'parse' | 'expected'>) {
   return (text: string) => {
     const ms = parse(text);
@@ -35,7 +35,7 @@ function milliseconds({ parse, expected }: Pick<ReturnType<typeof setting.durati
 }
 
 export const duration = milliseconds(setting.duration({ meaning: '' }));
-/** As long as a timer can wait. */
+/** At most as long as a timer can wait. */
 export const timeout = milliseconds(setting.timeout({ meaning: '' }));
 
 /** Milliseconds since 1970. */
@@ -51,7 +51,10 @@ export function collect(text: string, before: readonly string[]): string[] {
   return [...before, text];
 }
 
-/** Aborted at Ctrl-C or SIGTERM, for a command that then says what it has; the second time ends it at once. */
+/**
+ * Returns a signal that Ctrl-C or SIGTERM aborts, so that the command can report what it has. A second one ends the
+ * process at once.
+ */
 export function stopSignal(): AbortSignal {
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
@@ -66,7 +69,7 @@ export function dimensionFilter(text: string, before: readonly DimensionFilter[]
   return [...before, parsed];
 }
 
-/** Subjects that may have wildcards, one after the other; none twice, or its messages would come twice. */
+/** Collects subjects, which may have wildcards. No subject may be given twice, or its messages would come twice. */
 export function subjects(text: string, before: readonly string[] = []): readonly string[] {
   const { parse, expected } = CORE_SETTINGS.metricsSubjects;
   const parsed = parse([...before, text].join(','));
@@ -74,14 +77,14 @@ export function subjects(text: string, before: readonly string[] = []): readonly
   return parsed;
 }
 
-/** Of the service that has the same environment, on this machine. */
+/** Returns the URL of the service on this machine that has the same environment. */
 export function localUrl({ httpHost, httpPort }: Pick<Config['core'], 'httpHost' | 'httpPort'>): string {
   const everywhere: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' };
   const host = everywhere[httpHost] ?? httpHost;
   return `http://${host.includes(':') ? `[${host}]` : host}:${httpPort}`;
 }
 
-/** The same from the environment, of which nothing else is read. Throws a `ConfigError`. */
+/** Returns the same URL, but reads only these two settings of the environment. Throws a `ConfigError`. */
 export function localUrlOf(env: NodeJS.ProcessEnv): string {
   const { httpHost, httpPort } = CORE_SETTINGS;
   const errors: SettingError[] = [];

@@ -1,8 +1,11 @@
-/** A bar on the terminal, where stderr is one; never more than a line. */
+/** A progress bar on stderr, if that is a terminal. It never takes more than one line. */
 const REFRESH_MS = 250;
 const BAR_CHARACTERS = 30;
 
-/** `share`: how much is done, 0 to 1; `detail`: what to say of it. Returns what ends that. */
+/**
+ * Shows the bar until the returned function is called. `share` returns how much is done, 0 to 1; `detail` returns the
+ * text next to the bar.
+ */
 export function showProgress(share: () => number, detail: () => string): () => void {
   if (!process.stderr.isTTY) return () => {};
   const started = performance.now();

@@ -5,16 +5,16 @@ export type Cell = string | { readonly text: string; readonly colour: 'green' | 
 
 export interface TableOptions {
   readonly stream?: NodeJS.WriteStream;
-  /** Of the terminal, in columns: texts are cut where they do not fit. Any where absent. */
+  /** Width of the terminal, in columns: text that does not fit is cut. Unlimited if absent. */
   readonly width?: number | undefined;
 }
 
 const GAP = '  ';
 const CUT = '…';
-/** A column of text is not cut to less. */
+/** A column of text is not made narrower than this. */
 const MIN_COLUMN = 6;
 
-/** Rows under a header, columns aligned: numbers to the right, text to the left. */
+/** Renders rows under a header, with aligned columns: numbers to the right, text to the left. */
 export function renderTable(
   header: readonly string[],
   rows: readonly (readonly Cell[])[],
@@ -47,7 +47,7 @@ export function renderTable(
   ].join('\n');
 }
 
-/** Takes columns off the widest texts until all fits; numbers are never cut. */
+/** Narrows the widest columns of text until the table fits. Numbers are never cut. */
 function fit(natural: readonly number[], numeric: readonly boolean[], width: number): number[] {
   const widths = [...natural];
   const total = () => widths.reduce((sum, each) => sum + each, GAP.length * (widths.length - 1));
@@ -63,11 +63,11 @@ function fit(natural: readonly number[], numeric: readonly boolean[], width: num
 }
 
 const segmenter = new Intl.Segmenter();
-/** What terminals show two columns wide: East Asian scripts and pictures. */
+/** Characters that terminals show two columns wide: East Asian scripts and emoji. */
 const WIDE =
   /[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]|\p{Emoji_Presentation}|[\u{20000}-\u{3fffd}]/u;
 
-/** How many columns of a terminal a text takes; it must be printable. */
+/** Returns how many columns of a terminal the text takes. The text must be printable. */
 export function columnsOf(text: string): number {
   if (/^[\x20-\x7e]*$/.test(text)) return text.length;
   let columns = 0;
@@ -75,7 +75,7 @@ export function columnsOf(text: string): number {
   return columns;
 }
 
-/** The text, cut to so many columns. */
+/** Cuts the text to this many columns. */
 export function cut(text: string, columns: number): string {
   if (columnsOf(text) <= columns) return text;
   let kept = '';

@@ -1,4 +1,4 @@
-/** The charts of the last hour, by uPlot; each has its figures in words as well. */
+/** The charts of the last hour, drawn by uPlot. Each also has its figures as text. */
 import { byId, fillChildren, make, setAttribute, setText } from './dom.js';
 
 /** @typedef {import('../history.ts').Charts} Charts */
@@ -10,14 +10,14 @@ import { byId, fillChildren, make, setAttribute, setText } from './dom.js';
 
 const KEPT_SECONDS = 3600;
 const CHART_HEIGHT = 170;
-/** Between two values there are ten seconds; a longer silence is a hole in the line. */
+/** Values come every ten seconds. After a longer silence the line has a hole. */
 const HOLE_SECONDS = 25;
-/** How the lines of one chart differ besides their colour. */
+/** How the lines of one chart differ, apart from their colour. */
 const DASHES = [[], [6, 3], [2, 2], [8, 3, 2, 3]];
 const COLOURS = 6;
 
 const plainNumber = new Intl.NumberFormat('en', { maximumSignificantDigits: 3, notation: 'compact' });
-/** Within so many seconds, minutes do not tell the ticks apart. */
+/** If the chart covers less than this, its ticks need seconds to be told apart. */
 const SHORT_SECONDS = 600;
 const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
 
@@ -46,7 +46,7 @@ const CHART_KINDS = [
   { title: 'Lag', lines: perSink('lag'), show: inSeconds },
   { title: 'Write latency, p99', lines: perSink('write'), show: inSeconds },
   { title: 'Backlog in points', lines: perSink('backlog'), show: inNumbers },
-  { title: 'Estimated cost a month, USD', lines: perSink('cost'), show: inNumbers },
+  { title: 'Estimated cost per month, USD', lines: perSink('cost'), show: inNumbers },
 ];
 
 /** @param {string} name */
@@ -71,7 +71,7 @@ class Chart {
     this.cursor = null;
   }
 
-  /** Anew, in the colours and the width of the moment. */
+  /** Draws the chart again, in the current colours and width. */
   draw() {
     const width = this.plotArea.clientWidth;
     if (width === 0) return;
@@ -147,7 +147,7 @@ class Chart {
     this.describe();
   }
 
-  /** The figures under the pointer, or the last ones; and for those who do not see the lines, the range. */
+  /** Shows the figures under the pointer, or the last ones. For those who cannot see the lines, it gives the range. */
   describe() {
     const { times, columns } = this.charts;
     const at = this.cursor !== null && this.cursor < times.length ? this.cursor : times.length - 1;
@@ -171,7 +171,7 @@ class Chart {
     if (this.cursor !== null) return;
     const words = this.lines.map(({ key, label }) => {
       const values = (columns[key] ?? []).filter((value) => value !== null);
-      if (values.length === 0) return `${label}: nothing yet`;
+      if (values.length === 0) return `${label}: no data yet`;
       const range = `between ${shown(Math.min(...values))} and ${shown(Math.max(...values))}`;
       return `${label}: now ${shown(columns[key]?.at(-1))}, ${range}`;
     });

@@ -1,4 +1,4 @@
-/** The document. Texts from outside (names, errors) are only ever set as text. */
+/** Access to the document. Text from outside (names, errors) is only ever set as text. */
 
 /**
  * @param {string} id
@@ -25,7 +25,7 @@ export function make(tag, attributes, ...content) {
 }
 
 /**
- * Leaves what is right already: a screen reader is not told the same again, and a selection stays.
+ * Leaves text that is already right, so that a screen reader does not repeat it and a selection stays.
  * @param {Element} element
  * @param {string} text
  */
@@ -43,7 +43,7 @@ export function setAttribute(element, name, value) {
 }
 
 /**
- * As many children as there are items: made where they are missing, and all filled anew.
+ * Makes the number of children match the items, then fills every child.
  * @template Item
  * @param {Element} parent
  * @param {readonly Item[]} items

@@ -1,4 +1,4 @@
-/** What the service tells, onto the page; and what to say when it does not. */
+/** Shows on the page what the service reports, or that it does not report. */
 import { ChartBoard } from './charts.js';
 import { byId, setAttribute, setText } from './dom.js';
 import { showCards, showComparison, showNames, showNotes, showSource } from './tables.js';
@@ -7,7 +7,7 @@ import { showCards, showComparison, showNames, showNotes, showSource } from './t
 /** @typedef {import('../view.ts').View} View */
 /** @typedef {import('../watch.ts').PageEvents} PageEvents */
 
-/** The service tells something every second. */
+/** The service sends an event every second. */
 const SILENCE_MS = 4_000;
 const CHECK_MS = 1_000;
 const RETRY_MS = 2_000;
@@ -61,11 +61,11 @@ class Connection {
     });
     on('view', (view) => {
       show(view);
-      // Before the service is attached to the bus, it knows of no sinks.
+      // Before the service is attached to the bus, its status has no sinks.
       if (!board.isOf(view.comparison.sinks)) board.begin(view.comparison.sinks, board.charts);
     });
     on('moment', (moment) => board.add(moment));
-    // Refused (too many pages are open), it does not come back by itself.
+    // If it is refused because too many pages are open, it does not reconnect on its own.
     source.addEventListener('error', () => {
       if (source.readyState === EventSource.CLOSED) setTimeout(() => this.connect(), RETRY_MS);
     });
@@ -74,7 +74,7 @@ class Connection {
   check() {
     if (Date.now() - this.heardAt < SILENCE_MS) return;
     const since = new Date(this.heardAt).toLocaleTimeString('en-GB');
-    say(`No word from the service since ${since}. Trying again …`, 'bad');
+    say(`The service has not answered since ${since}. Trying again …`, 'bad');
     document.body.classList.add('stale');
   }
 }
@@ -87,7 +87,7 @@ function showReport({ view, charts, from, to, url }) {
     `Report of ${url}: ${from.slice(0, 19).replace('T', ' ')} to ${to.slice(11, 19)} UTC, ${minutes.toFixed(1)} minutes. At the end: ${view.headline.text}`,
     view.headline.tone,
   );
-  setText(byId('charts-title'), 'Over the time of the report');
+  setText(byId('charts-title'), 'During the report');
   byId('footer').remove();
   board.begin(view.comparison.sinks, charts);
 }

@@ -1,4 +1,4 @@
-/** The figures: facts of the source, a card for each sink, the comparison and the names. */
+/** The figures: facts about the source, a card for each sink, the comparison and the names. */
 import { byId, fillChildren, make, setAttribute, setText } from './dom.js';
 
 /** @typedef {import('../view.ts').View} View */
