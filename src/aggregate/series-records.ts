@@ -20,6 +20,15 @@ const MAX_OBJECTS = 65_536;
 /** Where the record of a series is; 32 bits. */
 export type SeriesRef = number;
 
+/** The 16 bytes of an id as four big-endian words. */
+export type IdWords = readonly [number, number, number, number];
+
+/** Parses an id of 32 hexadecimal digits. */
+export function idWords(id: string): IdWords {
+  const word = (i: number) => Number.parseInt(id.slice(8 * i, 8 * i + 8), 16) | 0;
+  return [word(0), word(1), word(2), word(3)];
+}
+
 interface Chunk {
   readonly memory: SharedArrayBuffer;
   readonly words: Uint32Array;
@@ -99,9 +108,16 @@ export class SeriesRecords {
     return this.#chunkOf(ref).text.toString('hex', start, start + ID_BYTES);
   }
 
-  /** Returns the first 32 bits of its id. */
-  hashOf(ref: SeriesRef): number {
-    return this.#chunkOf(ref).text.readUInt32BE((ref % CHUNK_WORDS) * 4 + ID_BYTE);
+  /** Returns word `i` of its id, 0 to 3. */
+  idWord(ref: SeriesRef, i: number): number {
+    return this.#chunkOf(ref).text.readInt32BE((ref % CHUNK_WORDS) * 4 + ID_BYTE + 4 * i);
+  }
+
+  hasId(ref: SeriesRef, words: IdWords): boolean {
+    const { text } = this.#chunkOf(ref);
+    const start = (ref % CHUNK_WORDS) * 4 + ID_BYTE;
+    for (let i = 0; i < words.length; i++) if (text.readInt32BE(start + 4 * i) !== words[i]) return false;
+    return true;
   }
 
   /** Returns the name without creating an object for the series. */

@@ -1,9 +1,17 @@
+import { type KeySource, systemKeys } from './keyed-hash.ts';
 import { METRIC_TYPES, type Series } from './point.ts';
 import type { Spelling } from './sample.ts';
 import { type Dimension, type Identity, identify, OVERFLOW_DIMENSION, seriesOf } from './series.ts';
 import { SeriesIndex } from './series-index.ts';
 import { SeriesRecords, type SeriesRef } from './series-records.ts';
-import { type Entry, MAX_SPELLING_BYTES, NO_ENTRY, Spellings } from './spelling-table.ts';
+import { SpellingHash } from './spelling-hash.ts';
+import {
+  type Entry,
+  type HashedSpelling,
+  MAX_SPELLING_BYTES,
+  NO_ENTRY,
+  Spellings,
+} from './spelling-table.ts';
 
 /** Memory for spellings per series to keep: enough for several of typical length. */
 const SPELLING_BYTES_PER_SERIES = 512;
@@ -27,7 +35,7 @@ export interface SeriesHolder {
  * table is full, it forgets what no holder marks, so producers that invent series or spellings cannot make it grow.
  */
 export class SeriesTable {
-  #spellings = new Spellings();
+  #spellings: Spellings;
   #records = new SeriesRecords();
   /** By series number: its record. For a free number, the value has no meaning. */
   #refs = new Uint32Array(INITIAL_NUMBERS);
@@ -35,7 +43,7 @@ export class SeriesTable {
   #spelled = new Int32Array(INITIAL_NUMBERS);
   #numbers = 0;
   #free: number[] = [];
-  #index = new SeriesIndex();
+  #index: SeriesIndex;
   /** By series number: its overflow series, once asked for. An overflow series has itself. */
   readonly #overflow = new Map<number, number>();
   /** By type: the series that takes the rest; undefined until it is needed. */
@@ -46,8 +54,10 @@ export class SeriesTable {
   #maxBytes: number;
 
   /** `keep`: how many series the table may hold before it looks for series to forget. */
-  constructor(keep: number) {
+  constructor(keep: number, keys: KeySource = systemKeys) {
     this.#keep = keep;
+    this.#spellings = new Spellings(new SpellingHash(keys));
+    this.#index = new SeriesIndex(keys);
     this.#maxSeries = keep;
     this.#maxBytes = keep * SPELLING_BYTES_PER_SERIES;
   }
@@ -68,6 +78,14 @@ export class SeriesTable {
 
   release(holder: SeriesHolder): void {
     this.#holders.delete(holder);
+  }
+
+  /**
+   * Hashes the first `count`, for `find` and `prefetch`. A hash from before an `add` may be out of date: it finds
+   * nothing.
+   */
+  hashAll(spellings: readonly HashedSpelling[], count: number): void {
+    this.#spellings.hashAll(spellings, count);
   }
 
   /** Returns the number of the series with this spelling; -1 if the spelling is new. */
@@ -155,9 +173,9 @@ export class SeriesTable {
   #sweep(): void {
     const marked = this.#marked();
     const [oldSpellings, oldRecords] = [this.#spellings, this.#records];
-    this.#spellings = new Spellings();
+    this.#spellings = new Spellings(oldSpellings.hash);
     this.#records = new SeriesRecords();
-    this.#index = new SeriesIndex();
+    this.#index = this.#index.emptied();
     this.#free = [];
     for (let series = 0; series < this.#numbers; series++) {
       if (marked[series] === 1) this.#keepFrom(series, oldSpellings, oldRecords);

@@ -1,4 +1,6 @@
+import { MAX_PROBES, MAX_SLOTS_PER_ENTRY } from './keyed-hash.ts';
 import type { Spelling } from './sample.ts';
+import { LITTLE_ENDIAN, type SpellingHash } from './spelling-hash.ts';
 
 /** Longer spellings are parsed each time: keeping them would cost more memory than the series itself. */
 export const MAX_SPELLING_BYTES = 4096;
@@ -16,8 +18,13 @@ const CACHE_LINE_WORDS = 16;
 const INITIAL_SLOTS = 1 << 10;
 const INITIAL_WORDS = 1 << 14;
 
-/** Words are compared in this machine's byte order, because only equality matters. */
-const LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
+/** How many keys are tried for entries that find no place. */
+const MAX_KEYS = 4;
+
+/** A spelling with room for its hash. */
+export interface HashedSpelling extends Spelling {
+  hash: number;
+}
 
 /** An entry's position in the table, or NO_ENTRY. */
 export type Entry = number;
@@ -26,8 +33,10 @@ export const NO_ENTRY = 0;
 /**
  * A flat hash table from spellings to series numbers: a lookup touches one slot and one run of bytes, and creates no
  * object. The hash only finds candidates. An entry matches only if every byte does, so two series never merge.
+ * Producers choose the spellings. So the hash has a secret key, and no lookup takes more than `MAX_PROBES` steps.
  */
 export class Spellings {
+  #hash: SpellingHash;
   /** Open addressing. A slot is a hash and an entry, which is NO_ENTRY if the slot is free. At most half are taken. */
   #slots = new Int32Array(2 * INITIAL_SLOTS);
   #mask = INITIAL_SLOTS - 1;
@@ -35,22 +44,58 @@ export class Spellings {
   /** The entries, each aligned to a word. Word 0 is unused, so that no entry is at NO_ENTRY. */
   #words = new Int32Array(INITIAL_WORDS);
   #bytes = new Uint8Array(this.#words.buffer);
+  #view = new DataView(this.#words.buffer);
   #used = 1;
   /** Has no meaning. It uses what `prefetch` reads, so that the compiler does not drop the reads. */
   #touched = 0;
+
+  constructor(hash: SpellingHash) {
+    this.#hash = hash;
+  }
+
+  get hash(): SpellingHash {
+    return this.#hash;
+  }
 
   get bytes(): number {
     return this.#used * 4;
   }
 
-  find(spelling: Spelling, hash = hashOf(spelling)): Entry {
+  /** Returns the hash for `find` and `prefetch`. It changes with the key; an old one finds nothing. */
+  hashOf(spelling: Spelling): number {
+    return this.#hash.of(spelling);
+  }
+
+  /** Sets the hashes of the first `count`. */
+  hashAll(spellings: readonly HashedSpelling[], count: number): void {
+    const hash = this.#hash;
+    for (let i = 0; i < count; i++) {
+      const spelling = spellings[i]!;
+      spelling.hash = hash.of(spelling);
+    }
+  }
+
+  find(spelling: Spelling, hash = this.hashOf(spelling)): Entry {
     const slots = this.#slots;
     const mask = this.#mask;
-    for (let slot = hash & mask; ; slot = (slot + 1) & mask) {
+    for (let step = 0, slot = hash & mask; step < MAX_PROBES; step++, slot = (slot + 1) & mask) {
       const entry = slots[2 * slot + 1]!;
       if (entry === NO_ENTRY) return NO_ENTRY;
       if (slots[2 * slot] === hash && this.#matches(entry, spelling)) return entry;
     }
+    return NO_ENTRY;
+  }
+
+  /** Returns how many slots `find` looks at. */
+  stepsTo(spelling: Spelling): number {
+    const found = this.find(spelling);
+    let slot = this.hashOf(spelling) & this.#mask;
+    let steps = 1;
+    while (steps < MAX_PROBES && this.#slots[2 * slot + 1] !== found) {
+      slot = (slot + 1) & this.#mask;
+      steps++;
+    }
+    return steps;
   }
 
   /**
@@ -80,7 +125,7 @@ export class Spellings {
   insert(spelling: Spelling, series: number): Entry {
     const nameWords = wordsFor(spelling.nameLength);
     const entry = this.#allocate(HEADER_WORDS + nameWords + wordsFor(spelling.dimensionsLength));
-    const hash = hashOf(spelling);
+    const hash = this.hashOf(spelling);
     this.#words[entry + SERIES] = series;
     this.#words[entry + HASH] = hash;
     this.#words[entry + SHAPE] = shapeOf(spelling);
@@ -104,6 +149,8 @@ export class Spellings {
     const length = HEADER_WORDS + nameWords + wordsFor(shape & LENGTH_MASK);
     const entry = this.#allocate(length);
     this.#words.set(other.#words.subarray(from, from + length), entry);
+    // Both tables usually have the same key.
+    if (other.#hash !== this.#hash) this.#words[entry + HASH] = this.#hash.of(this.#spellingAt(entry));
     this.#link(entry, this.#words[entry + HASH]!);
     return entry;
   }
@@ -141,32 +188,82 @@ export class Spellings {
       grown.set(this.#words.subarray(0, entry));
       this.#words = grown;
       this.#bytes = new Uint8Array(grown.buffer);
+      this.#view = new DataView(grown.buffer);
     }
     return entry;
   }
 
   #link(entry: Entry, hash: number): void {
-    if (2 * (this.#count + 1) > this.#mask + 1) this.#growSlots();
     this.#count++;
-    place(this.#slots, this.#mask, entry, hash);
+    const size = this.#mask + 1;
+    const isRoomy = 2 * this.#count <= size || this.#moveTo(2 * size);
+    if (!isRoomy || !place(this.#slots, this.#mask, entry, hash)) this.#changeKey(entry);
   }
 
-  #growSlots(): void {
+  /** Returns false, and changes nothing, if an entry finds no place within `MAX_PROBES` steps. */
+  #moveTo(size: number): boolean {
     const old = this.#slots;
-    const grown = new Int32Array(2 * old.length);
-    this.#mask = 2 * this.#mask + 1;
+    const slots = new Int32Array(2 * size);
     for (let i = 0; i < old.length; i += 2) {
-      if (old[i + 1] !== NO_ENTRY) place(grown, this.#mask, old[i + 1]!, old[i]!);
+      if (old[i + 1] !== NO_ENTRY && !place(slots, size - 1, old[i + 1]!, old[i]!)) return false;
     }
-    this.#slots = grown;
+    this.#slots = slots;
+    this.#mask = size - 1;
+    return true;
+  }
+
+  /**
+   * Places all entries by another key, after one found no place: by chance, in a table that is full, or because
+   * somebody found out the key. Entries that find no place under several keys are forgotten: their messages are parsed
+   * each time.
+   */
+  #changeKey(added: Entry): void {
+    const entries = [added];
+    for (let i = 1; i < this.#slots.length; i += 2) {
+      if (this.#slots[i] !== NO_ENTRY) entries.push(this.#slots[i]!);
+    }
+    let size = this.#mask + 1;
+    for (let attempt = 1; attempt <= MAX_KEYS; attempt++) {
+      this.#hash = this.#hash.rekeyed();
+      if (size < MAX_SLOTS_PER_ENTRY * this.#count) size *= 2;
+      this.#slots = new Int32Array(2 * size);
+      this.#mask = size - 1;
+      this.#count = entries.filter((entry) => this.#placeByKey(entry)).length;
+      if (this.#count === entries.length) return;
+    }
+  }
+
+  #placeByKey(entry: Entry): boolean {
+    const hash = this.#hash.of(this.#spellingAt(entry));
+    this.#words[entry + HASH] = hash;
+    return place(this.#slots, this.#mask, entry, hash);
+  }
+
+  /** Returns the spelling that an entry holds. */
+  #spellingAt(entry: Entry): Spelling {
+    const shape = this.#words[entry + SHAPE]!;
+    const nameLength = (shape >>> LENGTH_BITS) & LENGTH_MASK;
+    const nameStart = (entry + HEADER_WORDS) * 4;
+    return {
+      view: this.#view,
+      type: shape >>> (2 * LENGTH_BITS),
+      nameStart,
+      nameLength,
+      dimensionsStart: nameStart + 4 * wordsFor(nameLength),
+      dimensionsLength: shape & LENGTH_MASK,
+    };
   }
 }
 
-function place(slots: Int32Array, mask: number, entry: Entry, hash: number): void {
-  let slot = hash & mask;
-  while (slots[2 * slot + 1] !== NO_ENTRY) slot = (slot + 1) & mask;
-  slots[2 * slot] = hash;
-  slots[2 * slot + 1] = entry;
+/** Returns false if there is no free slot within `MAX_PROBES` steps. */
+function place(slots: Int32Array, mask: number, entry: Entry, hash: number): boolean {
+  for (let step = 0, slot = hash & mask; step < MAX_PROBES; step++, slot = (slot + 1) & mask) {
+    if (slots[2 * slot + 1] !== NO_ENTRY) continue;
+    slots[2 * slot] = hash;
+    slots[2 * slot + 1] = entry;
+    return true;
+  }
+  return false;
 }
 
 function shapeOf({ type, nameLength, dimensionsLength }: Spelling): number {
@@ -175,29 +272,4 @@ function shapeOf({ type, nameLength, dimensionsLength }: Spelling): number {
 
 function wordsFor(bytes: number): number {
   return (bytes + 3) >>> 2;
-}
-
-/** Returns where to look for a spelling. Different spellings may share a hash. */
-export function hashOf(spelling: Spelling): number {
-  const { view } = spelling;
-  let hash = hashBytes(spelling.type, view, spelling.nameStart, spelling.nameLength);
-  hash = hashBytes(hash, view, spelling.dimensionsStart, spelling.dimensionsLength);
-  // The low bits choose the slot, so mix the high bits into them (the finalizer of MurmurHash3).
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return hash ^ (hash >>> 16);
-}
-
-/** Hashes word by word. A multiplication carries only upwards, so a rotation follows each word. */
-function hashBytes(seed: number, view: DataView, start: number, length: number): number {
-  let hash = seed ^ length;
-  const whole = start + (length & ~3);
-  for (let i = start; i < whole; i += 4) {
-    hash = Math.imul(hash ^ view.getInt32(i, LITTLE_ENDIAN), 0x9e3779b1);
-    hash = (hash << 15) | (hash >>> 17);
-  }
-  let rest = 0;
-  for (let i = whole; i < start + length; i++) rest = (rest << 8) | view.getUint8(i);
-  hash = Math.imul(hash ^ rest, 0x9e3779b1);
-  return (hash << 15) | (hash >>> 17);
 }

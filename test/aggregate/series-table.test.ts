@@ -1,9 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { Aggregator } from '../../src/aggregate/aggregator.ts';
+import { type KeySource, MAX_PROBES, systemKeys } from '../../src/aggregate/keyed-hash.ts';
+import type { Point } from '../../src/aggregate/point.ts';
 import { COUNTER, GAUGE, type Spelling } from '../../src/aggregate/sample.ts';
-import { identify, makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
+import { identify, makeSeries, OVERFLOW_DIMENSION, storedSeries } from '../../src/aggregate/series.ts';
+import { SeriesIndex } from '../../src/aggregate/series-index.ts';
+import { SeriesRecords } from '../../src/aggregate/series-records.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
-import { hashOf, NO_ENTRY, Spellings } from '../../src/aggregate/spelling-table.ts';
+import { SpellingHash } from '../../src/aggregate/spelling-hash.ts';
+import { NO_ENTRY, Spellings } from '../../src/aggregate/spelling-table.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
 
 function spelling(name: string, dimensions: string, type = COUNTER): Spelling {
   const bytes = Buffer.from(`#${name}${dimensions}`);
@@ -18,6 +25,35 @@ function spelling(name: string, dimensions: string, type = COUNTER): Spelling {
   };
 }
 
+function spellingOf(dimensions: Uint8Array): Spelling {
+  const view = new DataView(dimensions.buffer, dimensions.byteOffset, dimensions.length);
+  const none = { nameStart: 0, nameLength: 0 };
+  return { view, type: COUNTER, ...none, dimensionsStart: 0, dimensionsLength: dimensions.length };
+}
+
+/** A key of zeros, as somebody may have found it out; another one, once the table asks for it. */
+function knownAtFirst(): KeySource {
+  let isFirst = true;
+  return (key) => {
+    if (isFirst) key.fill(0);
+    else systemKeys(key);
+    isFirst = false;
+  };
+}
+
+/** Under a key of zeros, words of which one half is 0 count for nothing. */
+function colliding(number: number): Spelling {
+  const words = new Int32Array(3).fill(number << 16);
+  return spellingOf(new Uint8Array(words.buffer));
+}
+
+function expectFewSteps(steps: readonly number[]): void {
+  expect(Math.max(...steps)).toBeLessThanOrEqual(MAX_PROBES);
+  expect(steps.reduce((sum, one) => sum + one, 0) / steps.length).toBeLessThanOrEqual(3);
+}
+
+const newSpellings = (keys: KeySource = systemKeys) => new Spellings(new SpellingHash(keys));
+
 describe('spellings', () => {
   test('are a map by name, dimensions and type', () => {
     const part = fc.string({ unit: fc.constantFrom('a', 'b', 'é'), maxLength: 9 });
@@ -25,7 +61,7 @@ describe('spellings', () => {
       fc.property(
         fc.array(fc.tuple(part, part, fc.constantFrom(COUNTER, GAUGE)), { maxLength: 200 }),
         (keys) => {
-          const spellings = new Spellings();
+          const spellings = newSpellings();
           const expected = new Map<string, number>();
           keys.forEach(([name, dimensions, type], i) => {
             const key = JSON.stringify([name, dimensions, type]);
@@ -42,11 +78,11 @@ describe('spellings', () => {
   });
 
   test('grow, and are taken over', () => {
-    const spellings = new Spellings();
+    const spellings = newSpellings();
     const entries = Array.from({ length: 20_000 }, (_, i) =>
       spellings.insert(spelling(`n${i}`, `{${i % 7}}`), i),
     );
-    const copy = new Spellings();
+    const copy = newSpellings();
     for (const entry of entries.filter((_, i) => i % 2 === 0)) copy.insertFrom(spellings, entry);
     for (let i = 0; i < 20_000; i++) {
       const key = spelling(`n${i}`, `{${i % 7}}`);
@@ -58,21 +94,93 @@ describe('spellings', () => {
   });
 
   test('with one and the same hash are compared byte for byte', () => {
-    // Two words of dimensions that the hash folds into the same: found by search, by the birthday bound.
-    const seen = new Map<number, string>();
-    const spellings = new Spellings();
-    let pair: [string, string] | undefined;
-    for (let i = 0; pair === undefined; i++) {
-      const text = `{"k":"${i.toString(36).padStart(8, '0')}"}`;
-      const hash = hashOf(spelling('a', text));
-      if (seen.has(hash)) pair = [seen.get(hash)!, text];
-      seen.set(hash, text);
-    }
-    spellings.insert(spelling('a', pair[0]), 1);
-    expect(spellings.find(spelling('a', pair[1]))).toBe(NO_ENTRY);
-    spellings.insert(spelling('a', pair[1]), 2);
-    expect(pair.map((text) => spellings.seriesOf(spellings.find(spelling('a', text))))).toEqual([1, 2]);
+    const spellings = newSpellings(knownAtFirst());
+    const pair = [colliding(1), colliding(2)] as const;
+    expect(spellings.hashOf(pair[0])).toBe(spellings.hashOf(pair[1]));
+    spellings.insert(pair[0], 1);
+    expect(spellings.find(pair[1])).toBe(NO_ENTRY);
+    spellings.insert(pair[1], 2);
+    expect(pair.map((each) => spellings.seriesOf(spellings.find(each)))).toEqual([1, 2]);
   });
+
+  test('2,000 with one hash value cost no more than others: the key changes', () => {
+    const spellings = newSpellings(knownAtFirst());
+    const all = Array.from({ length: 2000 }, (_, i) => colliding(i));
+    expect(new Set(all.map((each) => spellings.hashOf(each))).size).toBe(1);
+    for (const [i, each] of all.entries()) spellings.insert(each, i);
+    expect(new Set(all.map((each) => spellings.hashOf(each))).size).toBeGreaterThan(1900);
+    expect(all.map((each) => spellings.seriesOf(spellings.find(each)))).toEqual(all.map((_, i) => i));
+    expectFewSteps(all.map((each) => spellings.stepsTo(each)));
+    // What is taken over into a table with another key is found there as well.
+    const other = newSpellings();
+    for (const each of all) other.insertFrom(spellings, spellings.find(each));
+    expect(all.map((each) => other.seriesOf(other.find(each)))).toEqual(all.map((_, i) => i));
+  });
+
+  test('that differ in the highest bits of two words collide by chance only', () => {
+    // With a key that is only mixed in at the beginning, these are 2^16 texts with one hash, whatever the key.
+    const spellings = newSpellings();
+    const all = Array.from({ length: 2000 }, (_, i) => {
+      const bytes = Buffer.alloc(128, 'x');
+      for (let bit = 0; bit < 16; bit++) {
+        bytes[8 * bit + 3]! |= ((i >> bit) & 1) << 7;
+        bytes[8 * bit + 5]! |= ((i >> bit) & 1) << 6;
+      }
+      return spellingOf(bytes);
+    });
+    for (const [i, each] of all.entries()) spellings.insert(each, i);
+    expect(new Set(all.map((each) => spellings.hashOf(each))).size).toBeGreaterThan(1900);
+    expectFewSteps(all.map((each) => spellings.stepsTo(each)));
+  });
+});
+
+describe('the index by id', () => {
+  const filled = (ids: readonly string[], keys: KeySource) => {
+    const [index, records] = [new SeriesIndex(keys), new SeriesRecords()];
+    const refs = Uint32Array.from(ids, (id) => records.add(storedSeries(id, 'a', 'counter', '{}')));
+    for (let i = 0; i < ids.length; i++) index.add(i, refs, records);
+    expect(ids.map((id) => index.find(id, refs, records))).toEqual(ids.map((_, i) => i));
+    expect(index.find('f'.repeat(32), refs, records)).toBeUndefined();
+    return ids.map((id) => index.stepsTo(id, refs, records));
+  };
+
+  test('finds 2,000 ids with one prefix in as few steps as others', () => {
+    const ids = Array.from({ length: 2000 }, (_, i) => `00c0ffee00c0ffee${i.toString(16).padStart(16, '0')}`);
+    expectFewSteps(filled(ids, systemKeys));
+  });
+
+  test('and 2,000 with one hash value: the key changes', () => {
+    const ids = Array.from({ length: 2000 }, (_, i) => `${i.toString(16).padStart(4, '0')}0000`.repeat(4));
+    expectFewSteps(filled(ids, knownAtFirst()));
+  });
+});
+
+test('I3: a window has the same points whatever the keys', () => {
+  const windowsBy = (keys: KeySource) => {
+    const table = new SeriesTable(100, keys);
+    const aggregator = new Aggregator(table, {
+      tiling: Tiling.of({ windowMs: 1000, latenessMs: 0, maxAheadMs: 1000, maxSeries: 150 }),
+      from: 0,
+    });
+    const closed: Point[] = [];
+    // More series than the table keeps and than a window may have: it is swept, and series are folded.
+    for (let i = 0; i < 3000; i++) {
+      const number = (i * 7919) % 400;
+      const spelled = spelling('a', `{"x":${number}}`);
+      const known = table.find(spelled);
+      const series = known < 0 ? table.add(spelled, identify('a', [['x', `${number}`]])) : known;
+      const [value, weight, eventTime] = [i / 3, 1, Number.NaN];
+      aggregator.add({ series, type: COUNTER, value, weight, eventTime, streamTime: i, sequence: i }, i, i);
+      for (const window of aggregator.close(i)) {
+        for (let at = 0; at < window.size; at++) closed.push(window.point(at));
+      }
+    }
+    return closed;
+  };
+  const points = windowsBy(systemKeys);
+  expect(points.length).toBeGreaterThan(300);
+  expect(windowsBy(systemKeys)).toEqual(points);
+  expect(windowsBy(knownAtFirst())).toEqual(points);
 });
 
 describe('series table', () => {
