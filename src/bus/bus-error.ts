@@ -1,6 +1,4 @@
-/** What goes wrong with the bus, in words for the operator. */
-
-/** An error of the bus in words for the operator. Never holds a secret. */
+/** An error of the bus in words for the operator. Never contains a secret. */
 export class BusError extends Error {
   override readonly name = 'BusError';
   /** What to do about it, as an imperative sentence. */

@@ -1,4 +1,4 @@
-/** The connection to the bus: signs in, stays connected, tells the log and the counters what happens to it. */
+/** The connection to the bus: signs in, stays connected, and reports what happens to it in the log and the counters. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -21,76 +21,83 @@ import { parseServers, signInOptions } from './sign-in.ts';
 const CONNECT_TIMEOUT_MS = 5_000;
 const RECONNECT_WAIT_MS = 250;
 const RECONNECT_JITTER_MS = 500;
-/** A connection that is silently dead is noticed within (MAX_PINGS_OUT + 1) of these. */
+/** A silently dead connection is noticed within (MAX_PINGS_OUT + 1) of these. */
 const PING_INTERVAL_MS = 10_000;
 const MAX_PINGS_OUT = 2;
 const CLOSE_TIMEOUT_MS = 2_000;
 const DRAIN_TIMEOUT_MS = 2_000;
-/** What may be published and not yet be acknowledged by the server as read; beyond that, `publish` refuses. */
+/** How much may be published before the server acknowledges reading it; beyond that, `publish` refuses. */
 const MAX_UNFLUSHED_BYTES = 8 * 1024 * 1024;
-/** The same trouble is logged once per this interval. */
+/** The same problem is logged at most once per this interval. */
 const REPEAT_LOG_MS = 60_000;
-const PERMISSION_ADVICE = 'Allow it in the permissions of the user that this service signs in with.';
+const PERMISSION_ADVICE = 'Allow it in the permissions of the user that this service signs in as.';
 
-/** Counters of the connection since it was made. */
+/** Counters of the connection since it was created. */
 export interface BusStats {
   disconnects: number;
   reconnects: number;
   authErrors: number;
   permissionErrors: number;
-  /** Other errors that the server sent. */
+  /** Other errors sent by the server. */
   protocolErrors: number;
-  /** Messages of ours that were not published: no connection, or too much unflushed. */
+  /** Messages that we could not publish: no connection, or too much unflushed. */
   unsent: number;
-  /** Exceptions that a subscription's callback threw. */
+  /** Exceptions thrown by the callbacks of subscriptions. */
   callbackErrors: number;
 }
 
 export interface Bus {
-  /** For bus/ alone: nothing else imports `nats`. */
+  /** For bus/ only: nothing else imports `nats`. */
   readonly connection: NatsConnection;
   readonly log: Log;
   readonly stats: Readonly<BusStats>;
   readonly connected: boolean;
-  /** For bus/ alone. Absent where the client alone receives. */
+  /** For bus/ only. Absent if the client itself receives all messages. */
   readonly frames: Frames | undefined;
-  /** Every inbox of ours starts with it, and a dot. */
+  /** Each of our inboxes starts with this and a dot. */
   readonly inboxPrefix: string;
   /** host:port of the server. */
   readonly server: string;
-  /** Resolves when connected, or closed for good; at once, and whatever the state, when the signal aborts. */
+  /** Resolves when connected or closed for good. If the signal aborts, resolves at once, whatever the state. */
   whenConnected(signal: AbortSignal): Promise<void>;
-  /** Calls back after each reconnection, and where the connection is closed for good; returns what ends that. */
+  /**
+   * Calls `listener` after each reconnection, and when the connection is closed for good. Returns a function that stops
+   * this.
+   */
   onReconnect(listener: () => void): () => void;
   /**
-   * Plain NATS. A callback that throws is logged and counted. Returns what ends the subscription: the
-   * server is asked for no more, and what was already on its way still comes, for two seconds at most.
+   * Subscribes by plain NATS. An exception of the callback is logged and counted. Returns a function that ends the
+   * subscription: the server stops sending, and messages already on their way still arrive, for at most two seconds.
    */
   subscribe(
     subject: string,
     onMessage: (message: Incoming) => void,
     options?: SubscribeOptions,
   ): () => Promise<void>;
-  /** Plain NATS, at most once. Never throws; false: not sent, and counted. */
+  /**
+   * Publishes by plain NATS, at most once. Never throws. Returns false if the message was not sent; that is counted.
+   */
   publish(subject: string, payload: Uint8Array | string): boolean;
-  /** Resolves when the server has read all that was published; rejects when the connection is lost. */
+  /** Resolves when the server has read everything published so far. Rejects when the connection is lost. */
   flush(): Promise<void>;
-  /** Sends what is still to be sent, for two seconds at most. */
+  /** Sends what is still unsent, for at most two seconds, and closes the connection. */
   close(): Promise<void>;
 }
 
 export interface SubscribeOptions {
   readonly queue?: string;
-  /** Where frames are received, messages without headers come here and not to the callback: much cheaper. */
+  /** If frames are received, messages without headers come here and not to the callback: much cheaper. */
   readonly onFrame?: (bytes: Uint8Array, start: number, end: number) => void;
   /** See `FrameSink`. */
   readonly onFlush?: (() => void) | undefined;
-  /** The server refused the subscription: it is gone. */
+  /** The server refused the subscription, which is gone. */
   readonly onRefused?: (error: BusError) => void;
 }
 
 export interface ConnectOptions {
-  /** Wait for as long as no server can be reached (a refused sign-in or bad TLS still rejects). Default: reject. */
+  /**
+   * Whether to wait as long as no server can be reached (a refused sign-in or bad TLS still rejects). Default: reject.
+   */
   readonly wait?: boolean;
   readonly signal?: AbortSignal;
   /** Shown in the server's list of connections. */
@@ -111,7 +118,7 @@ export async function connect(core: CoreConfig, log: Log, options: ConnectOption
     reconnectJitterTLS: RECONNECT_JITTER_MS,
     pingInterval: PING_INTERVAL_MS,
     maxPingOut: MAX_PINGS_OUT,
-    // Credentials may be rotated under a running service: it goes on trying.
+    // Credentials may be rotated while the service runs, so it keeps trying.
     ignoreAuthErrorAbort: true,
     noAsyncTraces: true,
     noRandomize: true,
@@ -126,7 +133,7 @@ export async function connect(core: CoreConfig, log: Log, options: ConnectOption
   }
 }
 
-/** Until a server has let us in, where it is to be waited for. */
+/** Connects to a server; if `wait` is set, keeps trying until one can be reached. */
 async function dialUntil(
   addresses: readonly string[],
   clientOptions: ConnectionOptions,
@@ -153,8 +160,8 @@ async function dialUntil(
 }
 
 /**
- * The client forgets servers that it does not reach at first, and would never try them again: so where it had to pass
- * some over, connect once more beginning with the one that answered.
+ * The client forgets servers that it cannot reach at first, and would never try them again. So if it had to skip some,
+ * connect once more, starting with the server that answered.
  */
 async function dial(servers: readonly string[], options: ConnectionOptions): Promise<NatsConnection> {
   const connection = await connectClient({ ...options, servers: [...servers] });
@@ -236,7 +243,7 @@ class Connection implements Bus {
     const subscription = this.connection.subscribe(subject, {
       ...(options.queue === undefined ? {} : { queue: options.queue }),
       callback: (error, message) => {
-        // An exception that leaves this callback would end the client's reader for good, in silence.
+        // An exception that leaves this callback would silently end the client's reader for good.
         try {
           if (error) options.onRefused?.(refusedSubscription(subject));
           else onMessage(incoming(message));
@@ -250,7 +257,7 @@ class Connection implements Bus {
       if (this.connection.isClosed()) return;
       const timer = new AbortController();
       const expired = sleep(DRAIN_TIMEOUT_MS, undefined, timer).catch(() => {});
-      // Without a connection nothing is on its way any more.
+      // Without a connection, nothing is still on its way.
       if (this.connected) await Promise.race([subscription.drain().catch(() => {}), expired]);
       timer.abort();
       endFrames();
@@ -274,7 +281,7 @@ class Connection implements Bus {
 
   #callbackThrew(subject: string, thrown: unknown): void {
     this.stats.callbackErrors += 1;
-    this.#trouble('callback', { subject, error: String(thrown) }, 'a message could not be processed');
+    this.#trouble('callback', { subject, error: String(thrown) }, 'could not process a message');
   }
 
   publish(subject: string, payload: Uint8Array | string): boolean {
@@ -290,7 +297,7 @@ class Connection implements Bus {
     return true;
   }
 
-  /** Keeps a PING behind what was published: its PONG shows that the server has read all before it. */
+  /** Sends a PING after what was published: its PONG shows that the server has read everything before it. */
   async #settle(): Promise<void> {
     this.#flushing = true;
     while (this.#unflushedBytes > 0) {
@@ -299,7 +306,7 @@ class Connection implements Bus {
         () => true,
         () => false,
       );
-      // A connection that was lost took all with it.
+      // A lost connection took everything with it.
       this.#unflushedBytes = read ? this.#unflushedBytes - sent : 0;
     }
     this.#flushing = false;
@@ -325,12 +332,12 @@ class Connection implements Bus {
       if (type === Events.Disconnect) this.#disconnected(String(data));
       else if (type === Events.Reconnect) this.#reconnected(String(data));
       else if (type === Events.LDM) {
-        this.log.warn({ server: data }, 'the server of the bus is about to shut down (lame duck mode)');
+        this.log.warn({ server: data }, 'the bus server is about to shut down (lame duck mode)');
       } else if (type === Events.Error) this.#serverError(String(data), permissionContext);
     }
   }
 
-  /** While the client tries again, it tells of every attempt that fails, and afterwards of as many successes. */
+  /** While the client retries, it reports every failed attempt, and afterwards just as many successes. */
   #disconnected(server: string): void {
     if (!this.connected) return;
     this.connected = false;
@@ -342,7 +349,7 @@ class Connection implements Bus {
     if (this.connected) return;
     this.connected = true;
     this.stats.reconnects += 1;
-    this.log.info({ server }, 'connected to the bus again');
+    this.log.info({ server }, 'reconnected to the bus');
     this.#tell();
   }
 
@@ -382,5 +389,5 @@ function kindOf(code: string): { isAuth: boolean; isPermission: boolean } {
 }
 
 function refusedSubscription(subject: string): BusError {
-  return new BusError(`the bus does not let us subscribe to ${subject}`, PERMISSION_ADVICE);
+  return new BusError(`the bus does not permit us to subscribe to ${subject}`, PERMISSION_ADVICE);
 }

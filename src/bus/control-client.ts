@@ -1,22 +1,22 @@
-/** Asks instances over the bus, and hears what comes of their tasks. */
+/** Sends requests to instances over the bus, and listens for the results of their tasks. */
 
 import { Empty, ErrorCode, type Msg, NatsError, RequestStrategy } from 'nats';
 import { BusError } from './bus-error.ts';
 import type { Bus } from './connect.ts';
 import { CONTROL_PREFIX, CONTROL_SERVICE, EVENTS, EVERY_INSTANCE } from './control.ts';
 
-/** After the last instance that told it is there, so long nothing more. */
+/** The ping ends when no further instance has answered for this long. */
 const PING_JITTER_MS = 300;
 const PING_TIMEOUT_MS = 2_000;
 
-/** What an instance says of itself. */
+/** What an instance says about itself. */
 export interface KnownInstance {
   readonly instance: string;
   readonly pipeline: string;
   readonly slice: string;
 }
 
-/** Instances of the pipeline that are on the bus, in the order of their names. Rejects with a `BusError`. */
+/** Resolves to the pipeline's instances that are on the bus, sorted by name. Rejects with a `BusError`. */
 export async function instancesOnBus(bus: Bus, pipeline: string): Promise<KnownInstance[]> {
   const found: KnownInstance[] = [];
   const options = { strategy: RequestStrategy.JitterTimer, jitter: PING_JITTER_MS, maxWait: PING_TIMEOUT_MS };
@@ -29,7 +29,10 @@ export async function instancesOnBus(bus: Bus, pipeline: string): Promise<KnownI
   return found.sort((a, b) => (a.instance < b.instance ? -1 : 1));
 }
 
-/** The answer of one; undefined where it is not there, or does not answer in time. Rejects with a `BusError`. */
+/**
+ * Resolves to the answer of one instance; undefined if it is not there or does not answer in time. Rejects with a
+ * `BusError`.
+ */
 export async function askInstance(
   bus: Bus,
   instance: string,
@@ -47,7 +50,8 @@ export async function askInstance(
 }
 
 /**
- * The answers of all, until those that are `expected` have answered, or the time is over. Rejects with a `BusError`.
+ * Resolves to the answers of all instances, once all `expected` instances have answered or the time is up. Rejects with
+ * a `BusError`.
  */
 export async function askAll(
   bus: Bus,
@@ -70,8 +74,8 @@ export async function askAll(
 }
 
 /**
- * Calls back for every task that ends, wherever, from now on. Returns what ends that. Rejects where it is not
- * permitted.
+ * Calls `onEnd` for every task that ends from now on, in any instance. Resolves to a function that stops this. Rejects
+ * if the bus does not permit it.
  */
 export async function hearTasks(bus: Bus, onEnd: (report: unknown) => void): Promise<() => Promise<void>> {
   let refusal: BusError | undefined;
@@ -85,7 +89,7 @@ export async function hearTasks(bus: Bus, onEnd: (report: unknown) => void): Pro
   return end;
 }
 
-/** Until `take` has enough, or the time is over. */
+/** Passes the answers to `take` until it has enough or the time is up. */
 async function gather(
   bus: Bus,
   subject: string,
@@ -101,12 +105,15 @@ async function gather(
     const code = error instanceof NatsError ? error.code : '';
     if (code === ErrorCode.NoResponders || code === ErrorCode.Timeout) return;
     if (code === ErrorCode.PermissionsViolation)
-      throw new BusError(`the bus does not let us publish on ${subject}`, 'Allow it to the user of NATS_*.');
+      throw new BusError(
+        `the bus does not permit us to publish on ${subject}`,
+        'Allow it for the user set by NATS_*.',
+      );
     throw error;
   }
 }
 
-/** Undefined where it is not JSON. */
+/** Returns undefined if it is not JSON. */
 function parsed(data: Uint8Array): unknown {
   try {
     return JSON.parse(Buffer.from(data).toString());

@@ -1,6 +1,6 @@
 /**
- * Control on the bus, as a NATS micro service (ADR-32): `nats micro ls`, `info` and `stats` see it. An instance answers
- * on subjects of its own and, with all others, on those of `all`: no queue group shares the requests.
+ * Control over the bus, as a NATS micro service (ADR-32), visible to `nats micro ls`, `info` and `stats`. Each instance
+ * answers on its own subjects, and all instances answer on those of `all`: no queue group divides the requests.
  *
  *     fanout.control.<instance>.<operation>
  *     fanout.control.all.<operation>
@@ -12,12 +12,12 @@ import type { Bus } from './connect.ts';
 
 export const CONTROL_SERVICE = 'metrics-fanout';
 export const CONTROL_PREFIX = 'fanout.control';
-/** In place of an instance: every instance answers. */
+/** Used in place of an instance: every instance answers. */
 export const EVERY_INSTANCE = 'all';
 export const EVENTS = `${CONTROL_PREFIX}.events`;
 const DESCRIPTION = 'aggregates metrics in windows and writes every window to several stores';
 
-/** What `nats micro info` shows beside the endpoints. */
+/** What `nats micro info` shows in addition to the endpoints. */
 export interface ControlIdentity {
   readonly instance: string;
   readonly pipeline: string;
@@ -25,7 +25,7 @@ export interface ControlIdentity {
 }
 
 export interface ControlReply {
-  /** As HTTP has it. */
+  /** An HTTP status code. */
   readonly status: number;
   /** JSON. */
   readonly body: string;
@@ -33,18 +33,21 @@ export interface ControlReply {
 
 export interface ControlOptions {
   readonly identity: ControlIdentity;
-  /** By name, what each is for. */
+  /** The operations by name, with a summary of each. */
   readonly operations: Readonly<Record<string, { readonly summary: string }>>;
-  /** Synchronous, and must not throw. Undefined: nobody is answered. */
+  /** Called synchronously; must not throw. Returns undefined to send no answer. */
   readonly handle: (operation: string, request: Uint8Array) => ControlReply | undefined;
 }
 
 export interface ControlService {
-  /** Resolves when it is over: the connection was closed, or the bus does not permit a subscription (then, why). */
+  /**
+   * Resolves when the service ends: to undefined if the connection was closed, to the error if the bus does not permit
+   * a subscription.
+   */
   readonly ended: Promise<Error | undefined>;
 }
 
-/** Resolves when the server has taken all subscriptions, or refused them. */
+/** Resolves when the server has accepted or refused all subscriptions. */
 export async function serveControl(bus: Bus, options: ControlOptions): Promise<ControlService> {
   const { identity, operations } = options;
   const refused = new Map<string, number>();
@@ -52,7 +55,7 @@ export async function serveControl(bus: Bus, options: ControlOptions): Promise<C
     name: CONTROL_SERVICE,
     version: VERSION,
     description: DESCRIPTION,
-    // A queue group of one: what is for all must get to all.
+    // A queue group of one member, because a request for all instances must reach all of them.
     queue: identity.instance,
     metadata: { ...identity },
     statsHandler: async ({ subject }) => ({ refused: refused.get(subject) ?? 0 }),
@@ -75,7 +78,7 @@ export async function serveControl(bus: Bus, options: ControlOptions): Promise<C
   return { ended: endOf(service) };
 }
 
-/** Names of endpoints have no dots. */
+/** Endpoint names must not contain dots. */
 function endpointName(operation: string, target: string): string {
   const name = operation.replaceAll('.', '-');
   return target === EVERY_INSTANCE ? `${name}-all` : name;
@@ -91,7 +94,7 @@ function respond(operation: string, message: ServiceMsg, { handle }: ControlOpti
     else message.respondError(status, codeOf(body), bytes);
     return status;
   } catch (error) {
-    // Larger than the server takes, or the connection has just been closed.
+    // The reply is larger than the server accepts, or the connection has just been closed.
     message.respondError(500, error instanceof Error ? error.message : String(error));
     return 500;
   }

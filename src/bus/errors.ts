@@ -1,4 +1,4 @@
-/** What went wrong on the bus, in words for the operator. */
+/** Turns errors of the bus into words for the operator. */
 
 import { ErrorCode, NatsError } from 'nats';
 import type { CoreConfig } from '../config/core-settings.ts';
@@ -21,7 +21,7 @@ function codeOf(error: unknown): string {
   return typeof code === 'string' ? code : 'UNKNOWN';
 }
 
-/** No server was there, as opposed to one that would not have us. */
+/** Returns whether no server could be reached, as opposed to one that refused us. */
 export function isUnreachable(error: unknown): boolean {
   const code = codeOf(error);
   return (
@@ -38,28 +38,29 @@ export function connectError(error: unknown, servers: readonly string[], core: C
   if (code === ErrorCode.ServerOptionNotAvailable) {
     return new BusError(
       `the bus at ${where} does not offer TLS`,
-      'Unset NATS_TLS_* and use nats:// to go without encryption, or switch TLS on at the server.',
+      'Unset NATS_TLS_* and use nats:// to connect without encryption, or enable TLS on the server.',
     );
   }
   if (TLS_VERIFICATION.test(code)) {
     return new BusError(
       `no TLS connection to the bus at ${where} (${code})`,
-      'Set NATS_TLS_CA_FILE to the certificates that sign the server, and NATS_TLS_CERT_FILE and NATS_TLS_KEY_FILE where it asks clients for a certificate.',
+      "Set NATS_TLS_CA_FILE to the CA certificates that signed the server's certificate. If the server asks clients for a certificate, also set NATS_TLS_CERT_FILE and NATS_TLS_KEY_FILE.",
     );
   }
   return new BusError(
     `the bus cannot be reached at ${where} (${code})`,
-    'Check NATS_URL, and that a nats-server listens there.',
+    'Check NATS_URL, and check that a nats-server listens there.',
   );
 }
 
-/** The client has given up, as it does where it cannot even try to sign in. */
+/** The error for a client that has given up, as it does if it cannot even try to sign in. */
 export function closedForGood(): BusError {
   return new BusError('the connection to the bus was closed for good', 'Start the service again.');
 }
 
 /**
- * A sign-in that got no answer, from a server that asks for certificates: it did not accept ours, or the lack of one.
+ * Resolves to an error if a sign-in got no answer from a server that asks for certificates: the server did not accept
+ * ours, or that we have none.
  */
 export async function refusedCertificate(
   error: unknown,
@@ -76,7 +77,7 @@ export async function refusedCertificate(
     );
   }
   return new BusError(
-    `the bus at ${where} asks clients for a certificate and does not answer to ours`,
+    `the bus at ${where} asks clients for a certificate, and does not respond to ours`,
     'Check that NATS_TLS_CERT_FILE is signed by a CA that the server knows, and has not expired.',
   );
 }
@@ -91,7 +92,7 @@ function signInAdvice(core: CoreConfig): string {
   return 'Set NATS_USER and NATS_PASSWORD, NATS_TOKEN, NATS_CREDS_FILE or NATS_NKEY_SEED_FILE.';
 }
 
-/** JetStream that is starting, or electing a leader. */
+/** JetStream is starting, or electing a leader. */
 const JETSTREAM_NOT_YET: readonly number[] = [10008, 10009, 10118];
 
 const TRANSIENT: readonly string[] = [
@@ -101,21 +102,21 @@ const TRANSIENT: readonly string[] = [
   ErrorCode.ConnectionTimeout,
 ];
 
-/** Whether the same request may well succeed later, with nobody mending anything. */
+/** Returns whether the same request may well succeed later, without anyone fixing anything. */
 export function isTransient(error: unknown): boolean {
   const cause = error instanceof BusError ? error.cause : error;
   const api = apiErrorCode(cause);
   return TRANSIENT.includes(codeOf(cause)) || (api !== undefined && JETSTREAM_NOT_YET.includes(api));
 }
 
-/** JetStream's own number of an error; undefined where it is none. */
+/** Returns JetStream's own code of an error; undefined if it has none. */
 export function apiErrorCode(error: unknown): number | undefined {
   return error instanceof NatsError ? error.api_error?.err_code : undefined;
 }
 
 const JETSTREAM_NOT_ENABLED: readonly number[] = [10039, 10076];
 
-/** What a request to JetStream's API came back with, in our words. */
+/** Puts the error of a request to JetStream's API into our words. `doing`: what the request was for. */
 export function jetstreamError(error: unknown, doing: string): BusError {
   if (error instanceof BusError) return error;
   const api = apiErrorCode(error);
@@ -131,23 +132,23 @@ export function jetstreamError(error: unknown, doing: string): BusError {
   }
   if (code === ErrorCode.JetStreamNotEnabled || (api !== undefined && JETSTREAM_NOT_ENABLED.includes(api))) {
     return new BusError(
-      `${doing}: the bus has no JetStream for us`,
-      'Enable JetStream at the server and for the account, or set METRICS_SOURCE=core.',
+      `${doing}: the bus offers no JetStream to this account`,
+      'Enable JetStream on the server and for the account, or set METRICS_SOURCE=core.',
     );
   }
   if (code === ErrorCode.PermissionsViolation) {
     return new BusError(
       `${doing}: the bus does not permit it`,
-      'Allow its user what examples/nats/metrics-fanout.conf allows the service, and set NATS_INBOX_PREFIX to the inboxes that it may use. Stream and bucket are made by a run as that file says: as the user setup.',
+      'Give the user the permissions that examples/nats/metrics-fanout.conf gives the service, and set NATS_INBOX_PREFIX to the inboxes that it may use. To create the stream and the bucket, run once as the user setup, as that file describes.',
     );
   }
   if (code === ErrorCode.Timeout) {
     return new BusError(
       `${doing}: JetStream did not answer in time`,
-      'Check the health of the server, and that its user may do what examples/nats/metrics-fanout.conf allows the service; its inboxes begin with NATS_INBOX_PREFIX.',
+      'Check the health of the server. Check that the user has the permissions that examples/nats/metrics-fanout.conf gives the service, and that its inboxes begin with NATS_INBOX_PREFIX.',
       { cause: error },
     );
   }
   const reason = error instanceof Error ? error.message : String(error);
-  return new BusError(`${doing}: ${reason}`, 'Check the server; its log tells more.', { cause: error });
+  return new BusError(`${doing}: ${reason}`, 'Check the server and its log.', { cause: error });
 }

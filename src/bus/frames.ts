@@ -1,16 +1,17 @@
 /**
- * Takes the messages of hot subscriptions from the bytes that the client reads, before it makes objects of them. All
- * else stays with the client: sign-in, TLS, reconnects, JetStream's API, messages with headers, other subscriptions.
+ * Takes the messages of hot subscriptions from the bytes that the client reads, before it turns them into objects.
+ * Everything else stays with the client: sign-in, TLS, reconnects, JetStream's API, messages with headers, other
+ * subscriptions.
  *
- * The client hands each chunk from the socket to its parser. Ours stands before that one: it follows the frames of the
- * protocol (docs.nats.io, "Client Protocol"), gives those of hot subscriptions to their sinks and everything else, in
- * order and byte for byte, to the client's. A subscription that is not hot, or not any more, gets its messages by its
- * plain callback, which must do the same work.
+ * The client hands each chunk from the socket to its parser. Ours sits in front of that parser: it follows the frames
+ * of the protocol (docs.nats.io, "Client Protocol"), gives those of hot subscriptions to their sinks, and passes
+ * everything else, in order and byte for byte, to the client's parser. A subscription that is not hot, or no longer
+ * hot, gets its messages through its plain callback, which must do the same work.
  *
  *     MSG <subject> <sid> [reply] <size>\r\n<payload>\r\n
  *     HMSG <subject> <sid> [reply] <header size> <size>\r\n<headers and payload>\r\n
  *
- * This reaches into the client, so it runs only on versions of the package that it was tested with.
+ * This depends on internals of the client, so it runs only with versions of the package that it was tested with.
  */
 
 import type { NatsConnection } from 'nats';
@@ -18,7 +19,7 @@ import { BusError } from './bus-error.ts';
 
 export const TESTED_VERSIONS: readonly string[] = ['2.29.3'];
 
-/** A server's lines are shorter by far; one that is not is the client's trouble. */
+/** A server's lines are far shorter. A longer one is left to the client. */
 const MAX_LINE_BYTES = 64 * 1024;
 const LETTER_M = 0x4d;
 const LETTER_H = 0x48;
@@ -30,21 +31,24 @@ const DOLLAR = 0x24;
 const MSG_LENGTH = 'MSG '.length;
 const HMSG_LENGTH = 'HMSG '.length;
 const CRLF_LENGTH = 2;
-/** What reading a line comes to in place of a position. */
+/** Results of reading a line, in place of a position. */
 const INCOMPLETE = -1;
 const STRANGE = -2;
 const NOTHING = new Uint8Array(0);
 
-/** Takes the messages of one subscription. Nothing may be thrown: it would end the client's reader for good. */
+/** Takes the messages of one subscription. It must not throw: that would end the client's reader for good. */
 export interface FrameSink {
   /**
-   * Present where only messages with JetStream's reply subject are wanted. Reads the one that begins at `start`;
-   * returns the position behind what was read, which is not behind `end`, or -1: the message is the client's.
+   * Present if only messages with JetStream's reply subject are wanted. Reads the reply subject that begins at `start`.
+   * Returns the position after what it read, which is at most `end`, or -1 if the message belongs to the client.
    */
   readonly reply?: (bytes: Uint8Array, start: number, end: number) => number;
-  /** A message without headers. */
+  /** Takes a message without headers. */
   frame(bytes: Uint8Array, subjectStart: number, subjectEnd: number, start: number, end: number): void;
-  /** The bytes of all messages so far are about to go. Absent: they must stay, and nobody changes them any more. */
+  /**
+   * Called when the bytes of all messages so far are about to be released. If absent, the bytes stay, and nothing
+   * changes them any longer.
+   */
   readonly flush?: (() => void) | undefined;
 }
 
@@ -52,9 +56,9 @@ interface ClientParser {
   parse(bytes: Uint8Array): void;
 }
 
-/** What is known of the client's inside. */
+/** The client's internals, as far as they are known. */
 interface ClientProtocol {
-  /** Replaced with every connection to a server. */
+  /** Replaced at every connection to a server. */
   parser: ClientParser;
   readonly transport: { readonly version: string };
 }
@@ -62,13 +66,13 @@ interface ClientProtocol {
 export class Frames {
   readonly #sinks = new Map<number, FrameSink>();
 
-  /** Throws a `BusError` where the package is another version. */
+  /** Throws a `BusError` if the package has another version. */
   constructor(connection: NatsConnection) {
     const { protocol } = connection as unknown as { readonly protocol: ClientProtocol };
     const version = protocol?.transport?.version;
     if (!TESTED_VERSIONS.includes(version) || typeof protocol.parser?.parse !== 'function') {
       throw new BusError(
-        `METRICS_RECEIVE=frames was tested with nats ${TESTED_VERSIONS.join(', ')}, not with ${version}`,
+        `METRICS_RECEIVE=frames is tested with nats ${TESTED_VERSIONS.join(', ')}, not with ${version}`,
         'Install that version of the package, or set METRICS_RECEIVE=plain.',
       );
     }
@@ -81,34 +85,37 @@ export class Frames {
     });
   }
 
-  /** From the next frame on; returns what ends it. `sid`: the subscription's number. */
+  /**
+   * Gives `sink` the frames of a subscription, from the next frame on. Returns a function that stops this. `sid`: the
+   * subscription's number.
+   */
   listen(sid: number, sink: FrameSink): () => void {
     this.#sinks.set(sid, sink);
     return () => this.#sinks.delete(sid);
   }
 }
 
-/** Follows the frames of one connection to a server, however the chunks cut them. */
+/** Follows the frames of one connection to a server, wherever the chunks cut them. */
 export class FrameParser implements ClientParser {
   readonly #client: ClientParser;
   readonly #sinks: ReadonlyMap<number, FrameSink>;
-  /** Of the line read last: whose the frame is, undefined for the client's. */
+  /** The sink of the frame whose line was read last; undefined if the frame is the client's. */
   #sink: FrameSink | undefined;
   #subjectStart = 0;
   #subjectEnd = 0;
   #size = 0;
-  /** The beginning of a line whose end has not come. */
+  /** The start of a line whose end has not arrived. */
   #line = NOTHING;
-  /** A frame of a sink's whose end has not come, its line included, and how much of it has. */
+  /** A sink's frame, including its line, whose end has not arrived, and how much of it has. */
   #frame = NOTHING;
   #filled = 0;
-  /** Bytes of a frame of the client's that have not come. */
+  /** How many bytes of a client's frame have not arrived. */
   #passing = 0;
-  /** In the middle of a line of the client's that has no payload. */
+  /** Whether we are in the middle of a client's line that has no payload. */
   #isInLine = false;
-  /** What came is not understood: all is the client's, whose callbacks do the same work. */
+  /** The input was not understood. Everything now goes to the client, whose callbacks do the same work. */
   #isLost = false;
-  /** Who was given messages of the chunk, and whether the client has the chunk itself. */
+  /** The sinks that were given messages from this chunk, and whether the client was given the chunk itself. */
   readonly #takers = new Set<FrameSink>();
   #lastTaker: FrameSink | undefined;
   #isGivenAway = false;
@@ -128,9 +135,9 @@ export class FrameParser implements ClientParser {
   }
 
   /**
-   * Gives the memory back at once. Left to the garbage collector, a second of a busy bus is tens of megabytes, for
-   * which it marks the whole heap again and again; and what comes next would not find the same memory, still in the
-   * cache.
+   * Releases the memory at once. If it were left to the garbage collector, one second of a busy bus would be tens of
+   * megabytes, for which it marks the whole heap again and again, and the next chunks would not reuse the same memory
+   * while it is still in the cache.
    */
   #release(buffer: ArrayBuffer): void {
     for (const { flush } of this.#takers) if (flush === undefined) return;
@@ -141,7 +148,7 @@ export class FrameParser implements ClientParser {
   #take(chunk: Uint8Array): void {
     const start = this.#goOn(chunk);
     let i = start;
-    /** What is the client's from here on was not passed to it yet. */
+    /** The client's bytes from here on have not been passed to it yet. */
     let own = start;
     while (i < chunk.length) {
       const first = chunk[i]!;
@@ -163,8 +170,8 @@ export class FrameParser implements ClientParser {
       if (this.#sink !== undefined && own < i) {
         this.#pass(chunk, own, i);
         own = i;
-        // What has just been passed may have been of the same consumer, whose reply subject was then read last, or may
-        // have ended the sink.
+        // The bytes just passed may have included a message of the same consumer, so its reply subject was read last;
+        // or they may have ended the sink.
         this.#readLine(chunk, i, chunk.length);
       }
       if (this.#sink === undefined) {
@@ -183,7 +190,7 @@ export class FrameParser implements ClientParser {
     this.#pass(chunk, own, chunk.length);
   }
 
-  /** Ends what an earlier chunk began. Returns the position of the first frame that begins in this one. */
+  /** Finishes what an earlier chunk began. Returns the position of the first frame that begins in this chunk. */
   #goOn(chunk: Uint8Array): number {
     if (this.#isLost) return this.#pass(chunk, 0, chunk.length);
     if (this.#line.length > 0) return this.#goOnLine(chunk);
@@ -224,7 +231,7 @@ export class FrameParser implements ClientParser {
     return passed;
   }
 
-  /** A frame of a sink's, of which this is all that has come; its payload begins at `payload`. */
+  /** Begins a sink's frame of which only `known` has arrived so far; its payload begins at `payload`. */
   #begin(known: Uint8Array, payload: number, offset: number): void {
     this.#frame = new Uint8Array(payload + this.#size + CRLF_LENGTH);
     this.#frame.set(known);
@@ -233,7 +240,7 @@ export class FrameParser implements ClientParser {
     this.#subjectEnd -= offset;
   }
 
-  /** Returns the position behind what was of the frame. */
+  /** Adds to the frame. Returns the position after the bytes that belonged to it. */
   #fill(chunk: Uint8Array, from: number): number {
     const frame = this.#frame;
     const end = Math.min(chunk.length, from + frame.length - this.#filled);
@@ -254,7 +261,9 @@ export class FrameParser implements ClientParser {
     sink.frame(bytes, this.#subjectStart, this.#subjectEnd, start, end);
   }
 
-  /** The client may keep what it is given: of a part, a copy. Returns `end`. */
+  /**
+   * Passes bytes to the client. The client may keep what it is given, so a part of a chunk is copied. Returns `end`.
+   */
   #pass(chunk: Uint8Array, start: number, end: number): number {
     if (start >= end) return end;
     this.#isGivenAway = start === 0 && end === chunk.length;
@@ -275,11 +284,11 @@ export class FrameParser implements ClientParser {
     this.#sink = sink;
     i++;
     if (sink?.reply !== undefined) {
-      const behind = bytes[i] === DOLLAR ? sink.reply(bytes, i, end) : -1;
-      if (behind < 0) this.#sink = undefined;
-      else i = behind;
+      const replyEnd = bytes[i] === DOLLAR ? sink.reply(bytes, i, end) : -1;
+      if (replyEnd < 0) this.#sink = undefined;
+      else i = replyEnd;
     }
-    // What is left: the rest of the reply subject, sizes. The last one counts.
+    // The rest is the end of the reply subject, and sizes. The last size counts.
     for (let size = 0; i < end; i++) {
       const byte = bytes[i]!;
       if (byte === CR) {

@@ -1,7 +1,7 @@
 import { Match, type Msg } from 'nats';
 import type { Incoming } from './message.ts';
 
-/** A message as the client gives it, with its encoding where a header says one. */
+/** Returns a message as the client delivers it, with its encoding if a header gives one. */
 export function incoming(message: Msg): Incoming {
   const encoding = contentEncoding(message);
   if (encoding === undefined) return message;
@@ -9,7 +9,7 @@ export function incoming(message: Msg): Incoming {
   return { data, subject, reply, encoding };
 }
 
-/** Headers that cannot be read are none. */
+/** Headers that cannot be read count as absent. */
 function contentEncoding(message: Msg): string | undefined {
   try {
     const values = message.headers?.values('Content-Encoding', Match.IgnoreCase) ?? [];

@@ -1,16 +1,16 @@
-/** Messages as they come from the bus. */
+/** Messages as they arrive from the bus. */
 
-/** What is known of a message beside its bytes. */
+/** What is known about a message in addition to its bytes. */
 export interface Envelope {
-  /** Decoded when it is read. */
+  /** Decoded when accessed. */
   readonly subject: string;
-  /** What the header `Content-Encoding` says; undefined where it is absent. The bytes are as they were sent. */
+  /** The header `Content-Encoding`; undefined if absent. The bytes are as they were sent. */
   readonly encoding?: string | undefined;
 }
 
 /** A message of plain NATS. */
 export interface Incoming extends Envelope {
   readonly data: Uint8Array;
-  /** Empty or undefined: nobody waits for an answer. */
+  /** Empty or undefined if nobody waits for an answer. */
   readonly reply?: string;
 }

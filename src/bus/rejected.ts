@@ -1,12 +1,16 @@
 /**
- * Points that a store refused for good, published for whoever wants to look at them; at most once, never waited for.
+ * Publishes points that a store refused for good, for anyone who wants to look at them. At most once; nothing waits for
+ * it.
  */
 import type { Bus } from './connect.ts';
 
-/** A record is cut off by the bus above the server's max_payload; well below it, it stays out of everybody's way. */
+/**
+ * The bus rejects records above the server's max_payload. This limit is well below that, so that records do not crowd
+ * out other messages.
+ */
 const MAX_RECORD_BYTES = 256 * 1024;
 
-/** False: not sent (no connection, too much waiting, or the record is too large). Never throws. */
+/** Returns false if it was not sent (no connection, too much unsent data, or the record is too large). Never throws. */
 export function publishRejected(bus: Bus, sink: string, record: unknown): boolean {
   try {
     const json = JSON.stringify(record) ?? '';

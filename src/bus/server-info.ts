@@ -1,12 +1,12 @@
-/** What a nats-server says first, before anyone signs in. */
+/** Reads what a nats-server sends first, before any sign-in. */
 import { connect } from 'node:net';
 
 const GREETING_TIMEOUT_MS = 2_000;
 const MAX_GREETING_CHARACTERS = 65_536;
 
 /**
- * Whether the server at `address` (host:port) asks its clients for a certificate. With TLS 1.3 a client that shows
- * none is turned away only after it believes to be connected, and then just hears no more.
+ * Resolves to whether the server at `address` (host:port) asks its clients for a certificate. With TLS 1.3, a client
+ * without one is turned away only after it believes that it is connected, and then simply hears nothing more.
  */
 export async function asksForCertificate(address: string): Promise<boolean> {
   const match = /^\s*INFO\s+(\{.*\})/.exec(await firstLine(address));

@@ -1,4 +1,4 @@
-/** How to get in: from the NATS_* settings to the client's options. Every file is read here, so that errors name it. */
+/** Turns the NATS_* settings into the client's options. Every file is read here, so that errors name it. */
 
 import { readFileSync } from 'node:fs';
 import { checkServerIdentity, type PeerCertificate } from 'node:tls';
@@ -11,14 +11,14 @@ type SignIn = Pick<ConnectionOptions, 'user' | 'pass' | 'token' | 'authenticator
 const DEFAULT_PORT = '4222';
 
 export interface Servers {
-  /** host:port, without scheme or credentials: fit for logs. */
+  /** host:port, without scheme or credentials: safe for logs. */
   readonly addresses: readonly string[];
   readonly hosts: readonly string[];
   readonly tls: boolean;
   readonly signIn: SignIn;
 }
 
-/** NATS_URL taken apart. `user:password@` and `token@` count as ways to sign in, as in NATS's other clients. */
+/** Parses NATS_URL. `user:password@` and `token@` count as ways to sign in, as in NATS's other clients. */
 export function parseServers(natsUrl: readonly string[]): Servers {
   const urls = natsUrl.map((text) => new URL(text.includes('://') ? text : `nats://${text}`));
   const credentials = new Set(
@@ -27,7 +27,7 @@ export function parseServers(natsUrl: readonly string[]): Servers {
   if (credentials.size > 1) {
     throw new BusError(
       'NATS_URL gives different credentials for its servers',
-      'Give all servers the same user, or move it to NATS_USER and NATS_PASSWORD.',
+      'Give all servers the same credentials, or move them to NATS_USER and NATS_PASSWORD.',
     );
   }
   const [user = '', password = ''] = ([...credentials][0] ?? '').split(':').map(decodeURIComponent);
@@ -40,13 +40,13 @@ export function parseServers(natsUrl: readonly string[]): Servers {
   };
 }
 
-/** Throws a `BusError` that names the variable where a file cannot be used. */
+/** Throws a `BusError` that names the variable if a file cannot be used. */
 export function signInOptions(core: CoreConfig, servers: Servers): ConnectionOptions {
   const fromSettings = signInSettings(core);
   if (Object.keys(servers.signIn).length > 0 && Object.keys(fromSettings).length > 0) {
     throw new BusError(
-      'there are credentials in NATS_URL and beside it',
-      'Keep one way to sign in: take user and password out of NATS_URL, or unset the other NATS_* variables.',
+      'there are credentials in NATS_URL and also in other NATS_* variables',
+      'Keep one way to sign in: remove the credentials from NATS_URL, or unset the other NATS_* variables.',
     );
   }
   const tls = tlsOptions(core, servers);
@@ -68,9 +68,10 @@ function signInSettings(core: CoreConfig): SignIn {
 }
 
 /**
- * Reads the file again at every sign-in, so that rotated credentials are picked up. Where that fails later on, or the
- * file holds something else (it may just be written), the last content of use is used: an authenticator that throws
- * would close the client for good. At first it fails, and not at the first sign-in; the client's own error is kept out.
+ * Reads the file again at every sign-in, so that rotated credentials are picked up. If that later fails, or the file
+ * holds something else (it may be in the middle of being written), the last usable content is used, because an
+ * authenticator that throws would close the client for good. The first read fails here, before any sign-in, and never
+ * with the client's own error.
  */
 function fromFile(
   variable: string,
@@ -80,7 +81,7 @@ function fromFile(
   let last = readNamed(variable, path);
   if (!isOfUse(last, make)) {
     const holds = variable === 'NATS_CREDS_FILE' ? 'a user JWT and its seed' : 'an NKey seed';
-    throw new BusError(`the file of ${variable} does not hold ${holds}`, `Point ${variable} to such a file.`);
+    throw new BusError(`the file in ${variable} does not hold ${holds}`, `Point ${variable} to such a file.`);
   }
   return make(() => {
     try {
@@ -108,7 +109,7 @@ function readNamed(variable: string, path: string): Buffer {
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? 'unknown error';
     throw new BusError(
-      `the file of ${variable} cannot be read: ${path} (${code})`,
+      `the file in ${variable} cannot be read: ${path} (${code})`,
       `Point ${variable} to a file that this process may read.`,
     );
   }
@@ -130,7 +131,7 @@ function tlsOptions(core: CoreConfig, servers: Servers): ConnectionOptions['tls'
     const path = files[key];
     if (path === undefined) continue;
     readNamed(variables[key], path);
-    // The client reads them again at every connection: rotated certificates are picked up.
+    // The client reads the files again at every connection, so rotated certificates are picked up.
     given[key] = path;
   }
   if (!servers.tls && Object.keys(given).length === 0) return undefined;
@@ -138,9 +139,9 @@ function tlsOptions(core: CoreConfig, servers: Servers): ConnectionOptions['tls'
 }
 
 /**
- * The client hands Node the name of a server only where NATS_URL gives one: with an IP address, Node would compare the
- * certificate with "localhost". A certificate is good when it is valid for a host of NATS_URL (members of a cluster
- * that it tells about are held to the same names).
+ * The client passes Node the name of a server only if NATS_URL gives one; with an IP address, Node would compare the
+ * certificate with "localhost". A certificate is accepted if it is valid for a host of NATS_URL. (Cluster members that
+ * the server announces are held to the same names.)
  */
 function identityCheck(hosts: readonly string[]): object {
   return {

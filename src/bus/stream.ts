@@ -1,4 +1,4 @@
-/** The stream that captures the metrics: made where it is missing, checked where it exists, never altered. */
+/** The stream that captures the metrics: created if missing, checked if it exists, never altered. */
 
 import {
   DiscardPolicy,
@@ -19,34 +19,34 @@ import { uncovered } from './subjects.ts';
 export const API_TIMEOUT_MS = 5_000;
 const NANOS_PER_MS = 1_000_000;
 
-/** What the sources read: the part of the settings that says which stream. */
+/** The settings that describe the stream that the sources read. */
 export type StreamConfigured = Pick<
   CoreConfig,
   'metricsStream' | 'metricsSubjects' | 'metricsStreamMaxAge' | 'metricsStreamMaxBytes'
 >;
 
-/** What a stream is and holds, at the time of asking. Times in milliseconds since 1970. */
+/** A stream's properties and contents, at the time of asking. Times are in milliseconds since 1970. */
 export interface StreamFacts {
   readonly name: string;
   readonly subjects: readonly string[];
-  /** When it was made: tells a stream from another one of the same name. */
+  /** When it was created: distinguishes it from another stream of the same name. */
   readonly created: string;
   readonly messages: number;
   readonly bytes: number;
-  /** The first sequence that it still holds; `lastSequence` + 1 where it is empty. */
+  /** The first sequence that it still holds; `lastSequence` + 1 if it is empty. */
   readonly firstSequence: number;
   readonly lastSequence: number;
-  /** Undefined where it is empty. */
+  /** Undefined if it is empty. */
   readonly firstTime: number | undefined;
-  /** Limits of retention; undefined where there is none. */
+  /** Retention limits; undefined if there are none. */
   readonly maxAgeMs: number | undefined;
   readonly maxBytes: number | undefined;
   readonly maxMessages: number | undefined;
-  /** Servers of the cluster that hold it. */
+  /** Number of servers in the cluster that hold the stream. */
   readonly replicas: number;
 }
 
-/** The numbers that nats-server gives its errors. */
+/** The error codes of nats-server. */
 const ERROR = {
   streamNotFound: 10059,
   nameInUse: 10058,
@@ -64,26 +64,26 @@ const NO_ROOM: readonly (number | undefined)[] = [
   ERROR.maxBytesOfAccount,
 ];
 
-/** What making a stream that another instance makes at the same time ends with. */
+/** Errors when another instance creates the stream at the same time. */
 const IN_THE_WAY: readonly (number | undefined)[] = [ERROR.nameInUse, ERROR.subjectsOverlap];
 
 export function manager(bus: Bus): Promise<JetStreamManager> {
   return bus.connection.jetstreamManager({ checkAPI: false, timeout: API_TIMEOUT_MS });
 }
 
-/** Rejects with a `BusError` where there is no such stream, or it cannot serve. */
+/** Rejects with a `BusError` if the stream does not exist or cannot be used. */
 export async function describeStream(bus: Bus, core: StreamConfigured): Promise<StreamFacts> {
   const info = await find(bus, core.metricsStream);
   if (info === undefined) {
     throw new BusError(
       `there is no stream ${core.metricsStream}`,
-      'Set METRICS_STREAM to a stream that exists, or start the service, which makes it.',
+      'Set METRICS_STREAM to an existing stream, or start the service, which creates it.',
     );
   }
   return checked(info, core);
 }
 
-/** Makes the stream where it is missing. Rejects with a `BusError` where it cannot serve. */
+/** Creates the stream if it is missing. Rejects with a `BusError` if it cannot be used. */
 export async function ensureStream(bus: Bus, core: StreamConfigured): Promise<StreamFacts> {
   const existing = await find(bus, core.metricsStream);
   if (existing) return checked(existing, core);
@@ -91,18 +91,19 @@ export async function ensureStream(bus: Bus, core: StreamConfigured): Promise<St
     const made = await (await manager(bus)).streams.add(configuration(core));
     bus.log.info(
       { stream: core.metricsStream, subjects: core.metricsSubjects, maxAgeMs: core.metricsStreamMaxAge },
-      'made the stream',
+      'created the stream',
     );
     return facts(made);
   } catch (error) {
-    // Another instance may have made it in between, with other limits; the server tells its name or its subjects.
+    // Another instance may have created it in the meantime, with other limits; the server reports that its name or its
+    // subjects are taken.
     const raced = IN_THE_WAY.includes(apiErrorCode(error)) ? await find(bus, core.metricsStream) : undefined;
     if (raced) return checked(raced, core);
     throw await creationError(error, bus, core);
   }
 }
 
-/** Rejects with a `BusError` where that cannot be told. */
+/** Rejects with a `BusError` if it cannot find out. */
 export async function streamExists(bus: Bus, name: string): Promise<boolean> {
   return (await find(bus, name)) !== undefined;
 }
@@ -112,7 +113,7 @@ async function find(bus: Bus, name: string): Promise<StreamInfo | undefined> {
     return await (await manager(bus)).streams.info(name);
   } catch (error) {
     if (apiErrorCode(error) === ERROR.streamNotFound) return undefined;
-    throw jetstreamError(error, `looking for the stream ${name}`);
+    throw jetstreamError(error, `looking up the stream ${name}`);
   }
 }
 
@@ -130,25 +131,25 @@ function configuration(core: StreamConfigured): Partial<StreamConfig> & { name: 
 }
 
 async function creationError(error: unknown, bus: Bus, core: StreamConfigured): Promise<BusError> {
-  const doing = `making the stream ${core.metricsStream}`;
+  const doing = `creating the stream ${core.metricsStream}`;
   const code = apiErrorCode(error);
   if (code === ERROR.subjectsOverlap) {
     const other = await overlapping(bus, core);
     return new BusError(
       `${doing}: another stream${other === undefined ? '' : `, ${other},`} captures some of ${core.metricsSubjects.join(', ')}`,
-      `Set METRICS_STREAM to ${other ?? 'that stream'}, or METRICS_SUBJECTS to subjects that no other stream has.`,
+      `Set METRICS_STREAM to ${other ?? 'that stream'}, or METRICS_SUBJECTS to subjects that no other stream captures.`,
     );
   }
   if (NO_ROOM.includes(code)) {
     return new BusError(
       `${doing}: the server has no room for ${core.metricsStreamMaxBytes} bytes`,
-      'Lower METRICS_STREAM_MAX_BYTES, or give JetStream more storage (max_file_store, or the limit of the account).',
+      'Lower METRICS_STREAM_MAX_BYTES, or give JetStream more storage (max_file_store, or the account limit).',
     );
   }
   return jetstreamError(error, doing);
 }
 
-/** Names the stream that is in the way; only for the message. */
+/** Finds the name of the stream that is in the way; used only in the message. */
 async function overlapping(bus: Bus, core: StreamConfigured): Promise<string | undefined> {
   for (const subject of core.metricsSubjects) {
     const name = await (await manager(bus)).streams.find(subject).catch(() => undefined);
@@ -157,32 +158,32 @@ async function overlapping(bus: Bus, core: StreamConfigured): Promise<string | u
   return undefined;
 }
 
-/** Refuses a stream from which the truth could not be read. */
+/** Returns the facts of a stream. Throws a `BusError` if it cannot serve as the source of truth. */
 function checked(info: StreamInfo, core: StreamConfigured): StreamFacts {
   const { name, retention, mirror, sealed, subjects = [] } = info.config;
   if (mirror) {
     throw new BusError(
-      `the stream ${name} is a mirror of ${mirror.name}: it lags, so no window could ever be known to be complete`,
+      `the stream ${name} is a mirror of ${mirror.name}: a mirror lags, so no window could ever be known to be complete`,
       `Set METRICS_STREAM to ${mirror.name}.`,
     );
   }
   if (retention !== RetentionPolicy.Limits) {
     throw new BusError(
-      `the stream ${name} has ${retention} retention: what was read once cannot be replayed`,
+      `the stream ${name} has ${retention} retention: messages cannot be replayed once they have been read`,
       'Set METRICS_STREAM to a stream with limits retention.',
     );
   }
   if (sealed) {
     throw new BusError(
       `the stream ${name} is sealed: it takes no new messages`,
-      'Set METRICS_STREAM to another one.',
+      'Set METRICS_STREAM to another stream.',
     );
   }
   const missing = uncovered(core.metricsSubjects, subjects);
   if (missing.length > 0) {
     throw new BusError(
       `the stream ${name} does not capture ${missing.join(', ')} (its subjects: ${subjects.join(', ')})`,
-      `Add ${missing.join(', ')} to the stream's subjects, or take it out of METRICS_SUBJECTS.`,
+      `Add ${missing.join(', ')} to the stream's subjects, or remove the same subjects from METRICS_SUBJECTS.`,
     );
   }
   return facts(info);

@@ -1,6 +1,6 @@
-/** NATS subjects: tokens between dots; `*` stands for one token, a final `>` for one or more. */
+/** NATS subjects: tokens separated by dots; `*` stands for one token, a final `>` for one or more. */
 
-/** Whether every subject that `pattern` matches is matched by `cover` as well. */
+/** Returns whether `cover` matches every subject that `pattern` matches. */
 export function covers(cover: string, pattern: string): boolean {
   const left = cover.split('.');
   const right = pattern.split('.');
@@ -12,7 +12,7 @@ export function covers(cover: string, pattern: string): boolean {
   }
 }
 
-/** Those of `patterns` that no single one of `covering` covers. */
+/** Returns the `patterns` that no single one of `covering` covers. */
 export function uncovered(patterns: readonly string[], covering: readonly string[]): string[] {
   return patterns.filter((pattern) => !covering.some((cover) => covers(cover, pattern)));
 }

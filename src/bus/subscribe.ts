@@ -1,9 +1,9 @@
-/** Subscriptions that only listen: plain NATS, nothing acknowledged, nothing kept at the server. */
+/** Subscriptions that only listen: plain NATS, nothing acknowledged, nothing stored at the server. */
 
 import type { Bus } from './connect.ts';
 import type { Incoming } from './message.ts';
 
-/** Until `signal` aborts; then resolves. Rejects with a `BusError` where the bus refuses a subscription. */
+/** Listens until `signal` aborts, then resolves. Rejects with a `BusError` if the bus refuses a subscription. */
 export async function listen(
   bus: Bus,
   subjects: readonly string[],

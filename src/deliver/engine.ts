@@ -1,6 +1,6 @@
 /**
- * From the messages of a source to the stores: the live path, a lane per sink, and the catch-ups. It knows no bus, no
- * HTTP and no clock but the one passed in, so the simulation runs it as the service does.
+ * Takes messages from a source to the stores: the live path, one lane per sink, and the catch-ups. It knows no bus, no
+ * HTTP, and no clock except the one it is given, so the simulation runs the same code as the service.
  */
 import type { Aggregator } from '../aggregate/aggregator.ts';
 import { SeriesTable } from '../aggregate/series-table.ts';
@@ -24,29 +24,29 @@ import type { RejectedPoint } from './reports.ts';
 import { hasBegun, type LaneStart, liveFrom, windowsTouched } from './start-points.ts';
 import { Verifier, type VerifierOptions, type VerifySettings } from './verifier.ts';
 
-/** What is read, and where each sink goes on. */
+/** What the engine reads, and where each sink resumes. */
 export interface Attachment {
   readonly tiling: Tiling;
-  /** Tells of other epochs; absent where there are never any (core mode). */
+  /** Reports new epochs; absent if there are never any (core mode). */
   readonly epochs?: EpochWatch;
-  /** By sink: start of the first window that it wants; -Infinity in core mode. */
+  /** By sink: start of the first window that it still needs; -Infinity in core mode. */
   readonly from: ReadonlyMap<string, number>;
-  /** By sink: the sequence up to which all had been read when the windows before that were closed, where known. */
+  /** By sink: the sequence read through when the windows before `from` were closed; no entry if unknown. */
   readonly closedThrough?: ReadonlyMap<string, number>;
-  /** Whether what was read can be read again. */
+  /** Whether messages that were read can be read again. */
   readonly replayable: boolean;
-  /** How long the bus keeps a message; undefined where it is not asked to, or time is no limit of it. */
+  /** How long the bus keeps a message; undefined if it keeps none, or has no time limit. */
   readonly keepsMs?: number | undefined;
   /** See `Point.instance`. */
   readonly instance: string;
   /**
-   * A source with all messages that windows from `from` on can depend on (I6), and with all behind `closedThrough`,
-   * where that is known: what is news for the windows before.
+   * Returns a source with all messages that windows from `from` on can depend on (I6). If `closedThrough` is known,
+   * also with all messages after it: they may be news for earlier windows.
    */
   open(from: number, closedThrough: number | undefined): Source;
   /**
-   * A source with all messages that the window which begins with `from` can depend on, to look at it once more: what it
-   * misses is lost to no sink. Absent in core mode.
+   * Returns a source with all messages that the window starting at `from` can depend on, for a second look at that
+   * window: gaps in it mean no loss to any sink. Absent in core mode.
    */
   openAside?(from: number): Source;
   keeperOf(sink: string): CheckpointKeeper | undefined;
@@ -55,7 +55,7 @@ export interface Attachment {
 export interface EngineSettings extends PipelineSettings {
   /** How long a stop waits for the sinks. */
   readonly stopTimeoutMs: number;
-  /** Which windows are verified; none where it is absent. */
+  /** Which windows are verified; if absent, none. */
   readonly verify?: VerifySettings;
 }
 
@@ -68,21 +68,21 @@ export interface EngineSink {
   readonly backlogBytes: number;
 }
 
-/** What the engine tells; all calls are synchronous and must not throw. */
+/** What the engine reports. All calls are synchronous and must not throw. */
 export interface EngineEvents extends CatchUpEvents {
-  /** The live path closed these windows, and handed them to the lanes. */
+  /** The live path closed these windows and handed them to the lanes. */
   closed(windows: readonly ClosedWindow[]): void;
   wrote(sink: string, seconds: number): void;
   pointsRejected(sink: string, rejected: readonly RejectedPoint[]): void;
   sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void;
   messageRejected(reason: DecodeRejection, message: Uint8Array): void;
-  /** A window is not in the store as it should be. */
+  /** A window in the store is not what it should be. */
   differs(sink: string, difference: string, start: number): void;
-  /** Windows got a sample after they were handed out: they are computed and written again. */
+  /** Windows got a sample after they were handed out. They are computed and written again. */
   reopened(starts: readonly number[]): void;
 }
 
-/** One sink's lane and what belongs to it. */
+/** One sink's lane and everything that belongs to it. */
 export interface LaneParts {
   readonly lane: Lane;
   readonly kind: string;
@@ -98,13 +98,13 @@ export interface LiveParts {
 }
 
 const VERIFY_NOTHING: VerifySettings = { share: 0, replayShare: 0, delayMs: 0 };
-/** Of the gaps, the latest are kept with the windows that they touch. */
+/** How many of the latest gaps are kept. */
 const MAX_GAPS = 20;
 
 export interface Gaps {
   times: number;
   messages: number;
-  /** With the windows that the messages can have belonged to, from..to in ms since 1970, half-open. */
+  /** The latest, each with the windows that it touches: from..to in ms since 1970, half-open. */
   readonly latest: { readonly messages: number; readonly from: number; readonly to: number }[];
 }
 
@@ -114,7 +114,7 @@ export class Engine {
   readonly lanes: readonly LaneParts[];
   readonly live: LiveParts;
   readonly table: SeriesTable;
-  /** Messages that were no longer in the stream: on the live path and in every catch-up. */
+  /** Messages that were no longer in the stream, on the live path and in every catch-up. */
   readonly gaps: Gaps = { times: 0, messages: 0, latest: [] };
   readonly #catchUps: CatchUps;
   readonly #attachment: Attachment;
@@ -124,9 +124,9 @@ export class Engine {
   readonly #fanout: FanOut;
   /** Catch-ups and rewrites under way. */
   readonly #replays = new Set<Promise<void>>();
-  /** By lane: the windows to be computed again, each with all messages up to a sequence. */
+  /** By lane: the windows to compute again, each with the sequence up to which all messages must be read. */
   readonly #owed = new Map<Lane, Map<number, number>>();
-  /** The live path is over, and with it every catch-up. */
+  /** Aborts when the live path ends; every catch-up ends with it. */
   readonly #over = new AbortController();
 
   constructor(
@@ -153,7 +153,7 @@ export class Engine {
       tiling: attachment.tiling,
       clock,
       events,
-      // The live path knows nothing of the windows before its own beginning: from now on it looks after them as well.
+      // The live path knows no windows before its own start. From now on it is responsible for these too.
       joined: (from, sequence) => {
         if (from < liveStart.from) this.live.aggregator.adoptWindows(from, sequence);
       },
@@ -169,14 +169,14 @@ export class Engine {
   }
 
   /**
-   * Runs until `stop` aborts, or the attachment's epochs have changed; then stops pulling, gives the lanes their time,
-   * and saves the checkpoints. Rejects with what an operator must mend, when all that has been done.
+   * Runs until `stop` aborts or the attachment's epochs change. Then stops pulling, gives the lanes time to finish, and
+   * saves the checkpoints. If an operator has to fix something, rejects after all that with the reason.
    */
   async run(stop: AbortSignal): Promise<void> {
     const lanes = this.#fanout.lanes;
     const broken = new AbortController();
     const running = lanes.map((lane) => lane.run());
-    // A lane never ends by itself: where it does, what it owes would never be written, so everything stops, loudly.
+    // A lane never ends on its own. If one does, what it owes would never be written, so everything stops, loudly.
     for (const lane of running) lane.catch((error: unknown) => broken.abort(error));
     for (const lane of lanes) {
       if (lane.state !== 'paused') this.#catchUp(lane);
@@ -188,7 +188,7 @@ export class Engine {
     const ends = [stop, broken.signal, ...(epochs === undefined ? [] : [epochs.changed])];
     try {
       await source.run(pipeline, AbortSignal.any(ends));
-      // Nothing can be read again in core mode: what is not complete is handed out as it is, and parts add up.
+      // In core mode nothing can be read again: incomplete windows are handed out as they are, and parts add up.
       if (!this.#attachment.replayable) {
         pipeline.flush();
         this.#fanout.hand(aggregator.closeAll(), aggregator.boundary, 0);
@@ -197,7 +197,7 @@ export class Engine {
       this.#over.abort();
       const deadline = new AbortController();
       const drained = new AbortController();
-      // Where it begins anew at once, replay does what is left: nobody waits for the slowest sink.
+      // If the service starts again at once, replay does the rest: there is no need to wait for the slowest sink.
       const patienceMs = epochs?.changed.aborted ? 0 : this.#settings.stopTimeoutMs;
       const late = this.#clock.sleep(patienceMs, drained.signal).then(() => deadline.abort());
       await Promise.all(lanes.map((lane) => lane.stop(deadline.signal)));
@@ -231,7 +231,7 @@ export class Engine {
     const events = this.#events;
     const keeper = this.#attachment.keeperOf(id);
     const own = laneStartOf(id, this.#attachment);
-    // Near the live path, a lane goes along with it from its beginning: some windows are written again.
+    // A lane close to the live path follows it from the live path's start; some windows are written again.
     const isNear = own.from >= liveStart.from && hasBegun(own, this.#clock.now());
     const { from, closedThrough } = isNear ? liveStart : own;
     const lane: Lane = new Lane({
@@ -279,7 +279,7 @@ export class Engine {
     return this.#attachment.tiling;
   }
 
-  /** Undefined where the lane is not catching up. */
+  /** Returns undefined if the lane is not catching up. */
   progressOf(lane: Lane): CatchUpProgress | undefined {
     return this.#catchUps.progressOf(lane);
   }
@@ -291,7 +291,7 @@ export class Engine {
     if (this.gaps.latest.length > MAX_GAPS) this.gaps.latest.shift();
   }
 
-  /** The sink's lane holds until `resume`; it may be called before `run`, and for one that is paused already. */
+  /** Pauses the sink's lane until `resume`. May be called before `run`, and for a lane that is already paused. */
   pause(sink: string): void {
     for (const { lane } of this.lanes.filter(({ lane }) => lane.id === sink)) {
       this.#catchUps.end(lane);
@@ -305,12 +305,12 @@ export class Engine {
   }
 
   #catchUp(lane: Lane): void {
-    // One that begins later than the live path is has missed nothing.
+    // A lane that begins at or after the live path's boundary has missed nothing.
     if (lane.next >= this.#fanout.boundary) lane.join();
     else this.#track(this.#catchUps.start(lane));
   }
 
-  /** The checkpoints are held at once, before the live path goes on: a crash finds the message again. */
+  /** Holds the checkpoints at once, before the live path goes on, so that the message is found again after a crash. */
   #reopen(lanes: readonly Lane[], starts: readonly number[], through: number): void {
     if (!this.#attachment.replayable) return;
     this.#events.reopened(starts);
@@ -326,7 +326,7 @@ export class Engine {
     }
   }
 
-  /** One after the other, and what was reopened twice meanwhile only once. */
+  /** Rewrites one window at a time. A window reopened twice in the meantime is rewritten only once. */
   async #rewrite(lane: Lane, owed: Map<number, number>): Promise<void> {
     const { signal } = this.#over;
     const options = {
@@ -345,7 +345,7 @@ export class Engine {
     lane.release();
   }
 
-  /** What a lane reads for itself; what it reopens there concerns that lane alone. */
+  /** Opens a replay for one lane. Windows reopened by it concern that lane only. */
   #replayFor(lane: Lane): OpenReplay {
     return (from, closedThrough, onWindows) => {
       const reopened: OnReopened = (starts, through) => this.#reopen([lane], starts, through);
@@ -358,7 +358,7 @@ export class Engine {
     };
   }
 
-  /** A window as the stream gives it. */
+  /** Returns the function that computes one of the sink's windows again from the stream. */
   #recomputeFor(sink: string): VerifierOptions['recompute'] {
     const { tiling, instance, openAside } = this.#attachment;
     if (openAside === undefined) return undefined;

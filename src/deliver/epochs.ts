@@ -1,9 +1,9 @@
 /**
- * Settings that change: WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES shape the windows, so a new value begins at a
- * boundary that everybody who computes windows of the pipeline knows before he gets there.
+ * Handles changes of WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES. These shape the windows, so a new value takes effect
+ * at a boundary that every instance of the pipeline knows before reaching it.
  *
- * That is certain without anybody waiting for anybody: an epoch begins at least `delayMs` after it was announced, by
- * the server's clock, and nobody closes a window at a stream time more than `delayMs` behind his last look.
+ * This is certain without any instance waiting for another: an epoch begins at least `delayMs` after it was announced,
+ * by the server's clock, and no instance closes a window at a stream time more than `delayMs` after it last looked.
  */
 
 import { isDeepStrictEqual } from 'node:util';
@@ -12,26 +12,29 @@ import { backoffMs, type Clock } from '../base/clock.ts';
 import { BusError } from '../bus/bus-error.ts';
 import type { AgreedShapes, KnownShapes, ShapeStore, Shapes } from '../bus/kv/window-shapes.ts';
 
-/** How long an announcement may take from the look at the server's clock until it is stored. */
+/** How long an announcement may take, from reading the server's clock until it is stored. */
 const ANNOUNCE_MS = 10_000;
-/** An epoch begins where a window of both shapes does: that is not to be next year. */
+/** An epoch begins where windows of both shapes begin. That must not be next year. */
 const MAX_WAIT_MS = 7 * 24 * 3_600_000;
-/** The oldest are forgotten: their windows have left every stream. */
+/** Older epochs are forgotten: their windows have left every stream. */
 const MAX_EPOCHS = 200;
-/** Looks per delay: so many may fail before windows wait. */
+/** Looks per delay: this many may fail before windows wait. */
 const LOOKS_PER_DELAY = 8;
 const MIN_LOOK_MS = 250;
 
 export interface Wanted {
   readonly shape: WindowShape;
   readonly delayMs: number;
-  /** The shape of what was computed before there were epochs, where that is known. */
+  /** The shape of windows computed before there were epochs, if known. */
   readonly before: WindowShape | undefined;
-  /** The checkpoints: what is confirmed has its shape already. */
+  /** The checkpoints: confirmed windows already have their shape. */
   readonly nexts: readonly number[];
 }
 
-/** What to announce; undefined where all is as wanted. Throws a `BusError` where it cannot begin soon. */
+/**
+ * Returns what to announce; undefined if everything is as wanted. Throws a `BusError` if the new shape cannot begin
+ * soon.
+ */
 export function planEpochs({ shapes, at }: KnownShapes, wanted: Wanted): Shapes | undefined {
   const { shape, delayMs } = wanted;
   if (shapes === undefined) {
@@ -39,15 +42,16 @@ export function planEpochs({ shapes, at }: KnownShapes, wanted: Wanted): Shapes 
     return planEpochs({ shapes: first, at }, wanted) ?? first;
   }
   const last = shapes.epochs.at(-1)!;
-  // Who has not heard of a longer delay only waits earlier; of a shorter one, too late: that takes an epoch.
+  // An instance that has not heard of a longer delay only waits earlier. With a shorter delay it would wait too late:
+  // that takes an epoch.
   if (isSameShape(last, shape)) return delayMs > shapes.delayMs ? { ...shapes, delayMs } : undefined;
   const step = leastCommonMultiple(last.windowMs, shape.windowMs);
   const soonest = at + ANNOUNCE_MS + Math.max(delayMs, shapes.delayMs);
   const from = floorTo(Math.max(soonest, last.from, ...wanted.nexts), step) + step;
   if (from > soonest + MAX_WAIT_MS) {
     throw new BusError(
-      `windows of ${shape.windowMs} ms cannot follow those of ${last.windowMs} ms before ${new Date(from).toISOString()}: only then does a window of both begin`,
-      'Choose a WINDOW that the other one divides, or that divides it; or set PIPELINE to a new name.',
+      `windows of ${shape.windowMs} ms cannot follow windows of ${last.windowMs} ms before ${new Date(from).toISOString()}: only then do windows of both lengths begin together`,
+      'Choose a WINDOW that is a multiple or a divisor of the other. Or set PIPELINE to a new name.',
     );
   }
   return { epochs: [...shapes.epochs, beginning(from, shape)].slice(-MAX_EPOCHS), delayMs };
@@ -67,21 +71,21 @@ function leastCommonMultiple(a: number, b: number): number {
   return (a / divisor) * b;
 }
 
-/** Keeps looking whether an epoch was announced, for as long as windows are computed. */
+/** Checks regularly for new epochs, for as long as windows are computed. */
 export class EpochWatch {
   readonly tiling: Tiling;
-  /** Aborted when an epoch was announced that `tiling` does not have: it has to be computed by anew. */
+  /** Aborts when an epoch is announced that `tiling` does not have: computation has to start again with it. */
   readonly changed: AbortSignal;
   readonly #changed = new AbortController();
   readonly #store: ShapeStore;
   readonly #clock: Clock;
   readonly #shapes: Shapes;
   readonly #failed: (error: unknown) => void;
-  /** Up to this stream time, the windows are those of `tiling`. */
+  /** Up to this stream time, the windows are certain to be those of `tiling`. */
   #known: number;
   #waiting: { readonly streamTime: number; readonly go: () => void }[] = [];
 
-  /** `known`: what the store said last. */
+  /** `known`: the store's last answer. */
   constructor(store: ShapeStore, known: AgreedShapes, clock: Clock, failed: (error: unknown) => void) {
     this.#store = store;
     this.#clock = clock;
@@ -98,7 +102,7 @@ export class EpochWatch {
     return new Promise((go) => this.#waiting.push({ streamTime, go }));
   }
 
-  /** Looks until the signal aborts, or something has changed. */
+  /** Keeps checking until the signal aborts or the shapes change. */
   async run(signal: AbortSignal): Promise<void> {
     const intervalMs = Math.max(MIN_LOOK_MS, this.#shapes.delayMs / LOOKS_PER_DELAY);
     let attempt = 0;

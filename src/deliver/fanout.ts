@@ -2,7 +2,7 @@ import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Lane } from './lane/lane.ts';
 import { sizeWindow } from './lane/queue.ts';
 
-/** The live path's end: hands every complete window to all lanes, and waits for none (I7). */
+/** The end of the live path: hands every complete window to all lanes, and waits for none (I7). */
 export class FanOut {
   readonly lanes: readonly Lane[];
   #boundary: number;
@@ -14,12 +14,12 @@ export class FanOut {
     this.#boundary = from;
   }
 
-  /** Every window before it has been handed to the lanes. */
+  /** Every window before this time has been handed to the lanes. */
   get boundary(): number {
     return this.#boundary;
   }
 
-  /** What had been read then. */
+  /** All messages up to this sequence had been read at that point. */
   get sequence(): number {
     return this.#sequence;
   }

@@ -15,8 +15,8 @@ import type { InputRejection } from '../decode/rejection.ts';
 import type { LaneStart } from './start-points.ts';
 
 /**
- * Takes the windows that became complete, oldest first; before `boundary` there are no others. All messages up to
- * `sequence` had been read then. The source is held back until a promise resolves.
+ * Receives the windows that became complete, oldest first. All windows before `boundary` have been handed over, and all
+ * messages up to `sequence` had been read. If it returns a promise, the source is held back until that resolves.
  */
 export type WindowHandler = (
   windows: readonly ClosedWindow[],
@@ -26,36 +26,36 @@ export type WindowHandler = (
 
 export interface PipelineOptions {
   readonly decoder: Decoder;
-  /** Of a compressed message, and of what becomes of it. */
+  /** Limit for a compressed message, and for its decompressed content. */
   readonly maxMessageBytes?: number;
   readonly aggregator: Aggregator;
-  /** Everything up to here had been read before. */
+  /** All messages up to this sequence were read before. */
   readonly sequence: number;
   readonly onWindows: WindowHandler;
   /**
-   * Resolves when the windows that are complete at this stream time are known to be those of the tiling; undefined
-   * where they are already.
+   * Resolves when it is certain that the windows complete at this stream time have the shape in the tiling; undefined
+   * if that is already certain.
    */
   readonly untilShaped?: ((streamTime: number) => Promise<void> | undefined) | undefined;
   /**
-   * Windows that got a sample after they were handed out, up to that sequence; told before anything is handed out
-   * behind them.
+   * Reports windows that got a sample after they were handed out, by messages up to `sequence`. Called before any later
+   * window is handed out.
    */
   readonly onReopened?: (starts: readonly number[], sequence: number) => void;
   readonly onGap?: (gap: Gap) => void;
-  /** A message, or an element of it, that is no sample: for the log. */
+  /** A message, or an element of one, that is not a sample: for the log. */
   readonly onRejected?: (reason: InputRejection, message: Uint8Array) => void;
 }
 
-/** I8: received = rejected + decoded; every sample decoded is counted by the aggregator. */
+/** I8: received = rejected + decoded. Every decoded sample is counted by the aggregator. */
 export interface PipelineStats {
   received: number;
   readonly rejectedMessages: Map<InputRejection, number>;
-  /** Elements of arrays, lines, and fields of lines. */
+  /** Counts elements of arrays, lines, and fields of lines. */
   readonly rejectedSamples: Map<InputRejection, number>;
 }
 
-/** Messages in, complete windows out. The live path is one of these, and every catch-up. */
+/** Messages in, complete windows out. The live path is one pipeline; so is every catch-up. */
 export class Pipeline implements Reader, SampleHandler {
   readonly stats: PipelineStats = { received: 0, rejectedMessages: new Map(), rejectedSamples: new Map() };
   readonly #options: PipelineOptions;
@@ -69,7 +69,9 @@ export class Pipeline implements Reader, SampleHandler {
     this.#reportedThrough = options.sequence;
   }
 
-  /** Of all messages up to this sequence, it was told what they reopened: not so where a shape is waited for. */
+  /**
+   * Everything that messages up to this sequence reopened has been reported. May lag while a window shape is awaited.
+   */
   get reportedThrough(): number {
     return this.#reportedThrough;
   }
@@ -90,7 +92,7 @@ export class Pipeline implements Reader, SampleHandler {
     else decoder.take(wholeMessage(unpacked, streamTime, sequence), this);
   }
 
-  /** All messages so far are rejected, or their samples are with the aggregator. */
+  /** Finishes all messages so far: each is rejected, or its samples have reached the aggregator. */
   flush(): void {
     this.#options.decoder.flush(this);
   }
@@ -118,7 +120,8 @@ export class Pipeline implements Reader, SampleHandler {
   }
 
   /**
-   * Nothing is read any more: what still waits for its windows' shape closes none, and the table may forget the series.
+   * Ends the pipeline. Progress that still waits for a window shape closes no windows, and the table may forget the
+   * series.
    */
   release(): void {
     this.#isReleased = true;
@@ -127,7 +130,7 @@ export class Pipeline implements Reader, SampleHandler {
 
   #close(streamTime: number): void | Promise<void> {
     if (this.#isReleased) return undefined;
-    // Some may have come while the shape was not known.
+    // More messages may have arrived while the shape was unknown.
     this.flush();
     const { aggregator, onWindows, onReopened } = this.#options;
     const reopened = aggregator.takeReopened();
@@ -158,7 +161,7 @@ export interface PipelineStart extends LaneStart {
   readonly instance: string;
 }
 
-/** A pipeline with an aggregator of its own. Release it where it ends before the table does. */
+/** Returns a pipeline with its own aggregator. Release it if it ends before the table does. */
 export function openPipeline(
   table: SeriesTable,
   settings: PipelineSettings,

@@ -1,4 +1,4 @@
-/** What lanes and pipelines tell the operator: one log line for what happens, not one for each time. */
+/** Reports from lanes and pipelines to the operator: one log line per kind of event, not one per event. */
 
 import type { Point } from '../aggregate/point.ts';
 import type { Clock } from '../base/clock.ts';
@@ -11,7 +11,7 @@ import type { StoreFailure } from './lane/writer.ts';
 
 const INTERVAL_MS = 1000;
 const CHECKPOINT_INTERVAL_MS = 60_000;
-/** Of a rejected message, in the log. */
+/** How much of a rejected message the log shows. */
 const SHOWN_BYTES = 200;
 
 export class Reports {
@@ -41,24 +41,22 @@ export class Reports {
       );
   }
 
-  /** Delivery goes on; a crash would write again what came since the last one that was saved. */
+  /** Delivery goes on. After a crash, what was confirmed since the last saved checkpoint would be written again. */
   checkpointFailed(sink: string, error: unknown, next: number, atStop: boolean): void {
     const held = this.#seldom.admit(`checkpoint ${sink}`, this.#clock.now());
     if (held === undefined && !atStop) return;
     const fields = { sink, next: new Date(next).toISOString(), error: String(error), heldBack: held ?? 0 };
-    const then = atStop ? 'windows since the last one are written again at the next start' : 'trying again';
-    this.#log.warn(fields, `the checkpoint could not be saved; ${then}`);
+    const then = atStop ? 'the next start will write the windows since the last one again' : 'trying again';
+    this.#log.warn(fields, `could not save the checkpoint; ${then}`);
   }
 
-  /**
-   * Whether windows of another shape were announced: without knowing, they are closed no further than what is known.
-   */
+  /** The store that announces window shapes is out of reach. Windows are closed only as far as the shape is known. */
   epochsUnknown(error: unknown): void {
     const held = this.#seldom.admit('epochs', this.#clock.now());
     if (held === undefined) return;
     this.#log.warn(
       { error: String(error), heldBack: held },
-      'the checkpoints are out of reach; after CHANGE_DELAY, windows wait for them',
+      'cannot reach the checkpoints; after CHANGE_DELAY, windows wait for them',
     );
   }
 
@@ -68,23 +66,23 @@ export class Reports {
     const first = new Date(starts[0]!).toISOString();
     this.#log.warn(
       { windows: starts.length, first, heldBack: held },
-      'windows got more samples: computed again',
+      'windows got more samples; computing them again',
     );
   }
 
-  /** One line for each. */
+  /** One line for each difference. */
   differs(sink: string, difference: string, start: number): void {
     this.#log.error(
       {
         sink,
         difference,
-        advice: `metrics-fanout verify --sink ${sink} --from ${new Date(start).toISOString()}`,
+        advice: `Run metrics-fanout verify --sink ${sink} --from ${new Date(start).toISOString()} to list the rows that differ.`,
       },
-      'a window is not in the store as it should be',
+      'a window in the store is not what it should be',
     );
   }
 
-  /** I5: a point refused for good is recorded: counted, logged, and published where that is asked for. */
+  /** I5: a point refused for good is recorded: counted, logged, and published if configured. */
   pointsRejected(sink: string, rejected: readonly RejectedPoint[], bus: Bus | undefined): void {
     for (const { point, rejection } of rejected) {
       if (bus) publishRejected(bus, sink, recordOf(sink, point, rejection));
@@ -106,7 +104,7 @@ export interface RejectedPoint {
   readonly rejection: Rejection;
 }
 
-/** The message on `fanout.rejected.<sink>`: the point as the stores' columns name it, and why. */
+/** The message on `fanout.rejected.<sink>`: the point, named as in the stores' columns, and why it was rejected. */
 function recordOf(sink: string, point: Point, { reason, message }: Rejection): object {
   const { series, windowStart, windowMs, ...values } = point;
   return {

@@ -1,4 +1,7 @@
-/** Where reading begins: pure arithmetic on windows and what the stream still holds. All times in ms since 1970. */
+/**
+ * Decides where reading begins: pure arithmetic on windows and on what the stream still holds. All times are in ms
+ * since 1970.
+ */
 
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { StartSetting } from '../base/time-text.ts';
@@ -7,29 +10,30 @@ import type { Slice } from '../config/core-settings.ts';
 
 /** What a stream holds. */
 export interface StreamExtent {
-  /** Stream time of the first message; undefined where there is none. */
+  /** Stream time of the first message; undefined if there is none. */
   readonly firstTime: number | undefined;
-  /** Whether messages before the first were removed (retention). */
+  /** Whether earlier messages were removed (retention). */
   readonly truncated: boolean;
 }
 
 /**
- * The clocks of server and service are taken to be no further apart than this; windows without samples cost nothing.
+ * The clocks of server and service are assumed to differ by no more than this. Starting too early is harmless: windows
+ * without samples cost nothing.
  */
 const CLOCK_MARGIN_MS = 60_000;
 
 /**
- * The first window whose samples the stream holds all. An untruncated stream holds every window that its first message
- * can reach back to (LATENESS); a truncated one only those whose earliest possible sample (MAX_AHEAD before their
- * start) is younger than its first message: one with the same stamp may have gone. The first message of an empty stream
- * is still to come.
+ * Returns the start of the first window that the stream holds completely. An untruncated stream holds every window that
+ * its first message can reach back to (LATENESS). A truncated stream holds only the windows whose earliest possible
+ * sample (MAX_AHEAD before their start) is younger than its first message: another message with the same timestamp may
+ * have been removed. The first message of an empty stream is still to come.
  */
 export function firstWholeWindow(extent: StreamExtent, tiling: Tiling, now: number): number {
   if (extent.truncated) return tiling.endOf((extent.firstTime ?? now) + tiling.maxAheadMs);
   return tiling.startOf((extent.firstTime ?? now - CLOCK_MARGIN_MS) - tiling.latenessMs);
 }
 
-/** The first window that a sink without a checkpoint gets: always a whole one (I3). */
+/** Returns the start of the first window that a sink without a checkpoint gets: always a whole window (I3). */
 export function firstWanted(start: StartSetting, extent: StreamExtent, tiling: Tiling, now: number): number {
   const whole = firstWholeWindow(extent, tiling, now);
   switch (start.kind) {
@@ -44,16 +48,16 @@ export function firstWanted(start: StartSetting, extent: StreamExtent, tiling: T
   }
 }
 
-/** I6: from checkpoint W, messages from this stream time on are all that is needed. */
+/** Returns the stream time from which messages must be read for the windows from checkpoint `next` on (I6). */
 export function readFrom(next: number, tiling: Tiling): number {
   return next - tiling.maxAheadMs;
 }
 
 /**
- * Where a sink goes on, given the checkpoints of all slices that it was ever written in. A slice's own checkpoint says
- * how far its own windows are; a slicing of which every slice has one says that all windows before the lowest of them
- * are confirmed, whoever's they are now. Without an own slice, what is confirmed of all. Undefined where nothing is
- * known.
+ * Returns where a sink resumes, given the checkpoints of all slices that it was ever written in. A slice's own
+ * checkpoint says how far its own windows are confirmed. If every slice of a slicing has a checkpoint, all windows
+ * before the lowest of them are confirmed, whichever instance owns them now. Without a slice of its own, only complete
+ * slicings count. Returns undefined if nothing is known.
  */
 export function resumeFrom(
   stored: readonly { readonly slice: string; readonly checkpoint: SinkPosition }[],
@@ -69,31 +73,37 @@ export function resumeFrom(
   const known = whole.map(([, positions]) => lowest([...positions.values()]));
   const ofOwn = own && slicings.get(own.of)?.get(own.index);
   if (ofOwn !== undefined) known.push(ofOwn);
-  // A slice without a checkpoint has confirmed nothing, whatever its neighbours have: it goes by START.
+  // A slice without a checkpoint has confirmed nothing, whatever its neighbours have: START decides where it begins.
   return known.length > 0 ? known.reduce((most, one) => (one.next > most.next ? one : most)) : undefined;
 }
 
 type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began'>;
 
-/** The slices began at different times: the sink has all windows from where the last of them did. */
+/** The slices began at different times. The sink has all windows from the latest of these starts on. */
 function lowest(positions: readonly SinkPosition[]): SinkPosition {
   const least = positions.reduce((a, b) => (b.next < a.next ? b : a));
   const begins = positions.flatMap(({ began }) => began ?? []);
   return begins.length === 0 ? least : { ...least, began: Math.max(...begins) };
 }
 
-/** Lanes so many windows behind the foremost start with it; one further behind catches up by a replay of its own. */
+/**
+ * Lanes at most this many windows behind the foremost start together with it; one further behind catches up with its
+ * own replay.
+ */
 const TOGETHER_WINDOWS = 6;
 
-/** A window, and what had been read when those before it were closed; undefined where that is not known. */
+/**
+ * A window, and the sequence up to which all messages had been read when earlier windows were closed; undefined if
+ * unknown.
+ */
 export interface LaneStart {
   readonly from: number;
   readonly closedThrough: number | undefined;
 }
 
 /**
- * Where the live path begins: at the hindmost of the lanes that are near the foremost. Those that begin in the future
- * do not count: nobody could join the live path before that.
+ * Returns where the live path begins: at the hindmost of the lanes that are near the foremost. Lanes that begin in the
+ * future do not count, because no lane could join the live path before then.
  */
 export function liveFrom(starts: readonly LaneStart[], tiling: Tiling, now: number): LaneStart {
   const past = starts.filter((start) => hasBegun(start, now));
@@ -103,18 +113,20 @@ export function liveFrom(starts: readonly LaneStart[], tiling: Tiling, now: numb
   return near.reduce((least, one) => (isBefore(one, least) ? one : least));
 }
 
-/** A checkpoint has been reached, whatever our clock says: the server's may be ahead of it, or was. */
+/** A lane with a checkpoint has begun, whatever our clock says: the server's clock may be ahead of it, or once was. */
 export function hasBegun({ from, closedThrough }: LaneStart, now: number): boolean {
   return closedThrough !== undefined || from <= now;
 }
 
-/** Of two at the same window, the one that knows of less is on the safe side: it takes more to be news. */
+/** Of two starts at the same window, the one that had read less is the safe choice: it treats more messages as news. */
 function isBefore(a: LaneStart, b: LaneStart): boolean {
   if (a.from !== b.from) return a.from < b.from;
   return (a.closedThrough ?? Number.POSITIVE_INFINITY) < (b.closedThrough ?? Number.POSITIVE_INFINITY);
 }
 
-/** The windows that messages with stream times from `fromTime` to `toTime` can belong to, as a half-open range. */
+/**
+ * Returns the windows that messages with stream times from `fromTime` to `toTime` can belong to, as a half-open range.
+ */
 export function windowsTouched(
   fromTime: number,
   toTime: number,

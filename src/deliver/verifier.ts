@@ -1,7 +1,7 @@
 /**
- * Verifies a share of a lane's windows while the service runs: some time after a window was confirmed, what the store
- * holds of it is read back and compared with a digest of what was written; for some, with one of the window computed
- * again from the stream as well. One window at a time, and never where that could hold up the lane.
+ * Verifies a share of a lane's windows while the service runs. Some time after a window was confirmed, it is read back
+ * from the store and compared with a digest of what was written. Some windows are also computed again from the stream
+ * and compared with that. One window is verified at a time, and never when that could hold up the lane.
  */
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { Bell, type Clock } from '../base/clock.ts';
@@ -9,74 +9,76 @@ import { type Digest, isChosen, isSameDigest, NO_ROWS } from './lane/digest.ts';
 import type { SinkDigests } from './lane/writer.ts';
 import type { Recomputed } from './replay/recompute-window.ts';
 
-/** Windows that wait to be verified; those past it are unknown. */
+/** At most this many windows wait to be verified; any more count as unknown. */
 const MAX_WAITING = 1000;
-/** Windows that a lane remembers to have been reopened: what must have been read to compute one again. */
+/** For this many reopened windows, a lane remembers what must be read to compute them again. */
 const MAX_REOPENED = 1000;
-/** Of one window, read back or computed again; where that takes longer, it cannot be verified. */
+/** For reading back or computing one window again. If that takes longer, the window cannot be verified. */
 const TIMEOUT_MS = 120_000;
-/** After a difference was found, until the store is read once more. */
+/** Wait after a difference was found, before the store is read once more. */
 const SECOND_LOOK_MS = 5000;
 
 export interface VerifySettings {
-  /** Of the confirmed windows, from 0 to 1. */
+  /** Share of the confirmed windows to verify, from 0 to 1. */
   readonly share: number;
-  /** Of the confirmed windows, those that are computed again as well. */
+  /** Share of the confirmed windows to compute again too, from 0 to 1. */
   readonly replayShare: number;
-  /** From the confirmation until a window is read back. */
+  /** Time from the confirmation until a window is read back. */
   readonly delayMs: number;
 }
 
-/** Windows that were read back since the start and compared with what was written, a share of all. */
+/** Counts of windows verified since the start: a share of all windows. */
 export interface VerifiedWindows {
   readonly equal: number;
   readonly different: number;
   /** Could not be judged: the store did not answer, was catching up, or cannot be read. */
   readonly unknown: number;
-  /** The last difference, in words; null where there was none. */
+  /** The last difference, in words; null if there was none. */
   readonly lastDifference: string | null;
 }
 
 export interface VerifierOptions extends VerifySettings {
-  /** Undefined where the store cannot be read. */
+  /** Undefined if the store cannot be read. */
   readonly digests: SinkDigests | undefined;
-  /** Whether the store is up, and not catching up. */
+  /** Whether the store is up and not catching up. */
   readonly isUsable: () => boolean;
-  /** Whether no message of the window is known to be lost: what was written of it may be a part. */
+  /** Whether no message of the window is known to be lost. If one is, what was written may be incomplete. */
   readonly isWhole: (start: number) => boolean;
   /**
-   * The window that begins there, computed again from the stream with all messages up to that sequence at least;
-   * undefined where the stream does not hold it any more. Absent in core mode.
+   * Computes the window that begins at `start` again from the stream, with at least all messages up to sequence
+   * `through`. Resolves to undefined if the stream no longer holds the window. Absent in core mode.
    */
   readonly recompute?:
     | ((start: number, through: number, signal: AbortSignal) => Promise<Recomputed | undefined>)
     | undefined;
-  /** Sequence up to which all had been read when the windows confirmed last were closed. */
+  /** The sequence up to which all messages had been read when the last confirmed windows were closed. */
   readonly closedThrough: () => number;
   /**
-   * Sequences up to which the live path has read, and told what that reopened, and at which the stream ends as far as
-   * it knows.
+   * `read`: the sequence up to which the live path has read, and has reported what that reopened. `end`: where the
+   * stream ends, as far as the live path knows.
    */
   readonly position: () => { readonly read: number; readonly end: number };
   readonly clock: Clock;
-  /** Synchronous, and must not throw. */
+  /** Called synchronously; must not throw. */
   readonly differs: (difference: string, start: number) => void;
 }
 
 interface Waiting {
   readonly window: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>;
   readonly due: number;
-  /** To compute it again, all messages up to this sequence must have been read, whatever the stream times say. */
+  /**
+   * To compute the window again, all messages up to this sequence must have been read, whatever the stream times say.
+   */
   readonly through: number;
-  /** Undefined where that could not be told. */
+  /** Resolves to undefined if the digest could not be computed. */
   readonly written: Promise<Digest | undefined>;
-  /** The whole window, where the store has to be asked for its keys. */
+  /** The whole window, if the store has to be asked for its keys. */
   readonly keys: ClosedWindow | undefined;
-  /** It was reopened: it comes again when it has been written anew. */
+  /** The window was reopened. It comes again once it has been rewritten. */
   isStale: boolean;
 }
 
-/** Of a window as the stream gives it, by all messages up to sequence `read`. */
+/** The digest of a window as the stream has it, from all messages up to sequence `read`. */
 interface TrueDigest {
   readonly digest: Digest;
   readonly read: number;
@@ -93,9 +95,9 @@ export class Verifier {
   readonly #counts = { equal: 0, different: 0, unknown: 0 };
   #lastDifference: string | null = null;
   #waiting: Waiting[] = [];
-  /** Being judged. */
+  /** The window being judged. */
   #current: Waiting | undefined;
-  /** By start of a window: see `recompute`. */
+  /** By start of a window: the `through` of `recompute`. */
   readonly #through = new Map<number, number>();
   readonly #work = new Bell();
 
@@ -107,7 +109,7 @@ export class Verifier {
     return { ...this.#counts, lastDifference: this.#lastDifference };
   }
 
-  /** Every point of the window was acknowledged, but for so many that were refused for good. */
+  /** Every point of the window was acknowledged, except `refused` points that were refused for good. */
   confirmed(window: ClosedWindow, refused: number): void {
     const { share, digests, delayMs, clock, isUsable, closedThrough } = this.#options;
     if (!isChosen(window.start, share)) return;
@@ -128,7 +130,7 @@ export class Verifier {
     this.#work.ring();
   }
 
-  /** The window got a message, `through`, after it was handed out: it is written anew. */
+  /** The window got a message, with sequence `through`, after it was handed out. It is being rewritten. */
   reopened(start: number, through: number): void {
     this.#forget(start);
     if (!isChosen(start, this.#options.share)) return;
@@ -166,7 +168,7 @@ export class Verifier {
     this.#options.differs(this.#lastDifference, start);
   }
 
-  /** Rejects where the store does not answer. */
+  /** Rejects if the store does not answer. */
   async #judge(waiting: Waiting, signal: AbortSignal): Promise<Judgement> {
     if (!this.#options.isUsable() || !this.#options.isWhole(waiting.window.start)) return UNKNOWN;
     const written = await waiting.written;
@@ -177,16 +179,16 @@ export class Verifier {
     const recomputed = await this.#recompute(waiting, signal);
     if (recomputed === undefined) {
       if (isAsWritten) return EQUAL;
-      // Where the stream could say who is right and does not any more, nobody knows.
-      return this.#options.recompute === undefined ? different(stored, written, 'as written') : UNKNOWN;
+      // If the stream could have settled it but no longer can, nobody knows which is right.
+      return this.#options.recompute === undefined ? different(stored, written, 'written') : UNKNOWN;
     }
     if (isSameDigest(stored, recomputed.digest)) return EQUAL;
     return await this.#lookAgain(waiting, recomputed, signal);
   }
 
   /**
-   * Another instance may have written the window anew, or be about to: for a message that is in the stream, and that we
-   * have not read yet. When we have, the window was reopened here as well, or there was none.
+   * Another instance may have rewritten the window, or be about to, because of a message in the stream that we have not
+   * read yet. Once we have read it, the window was reopened here too, or there was no such message.
    */
   async #lookAgain(waiting: Waiting, { digest, read }: TrueDigest, signal: AbortSignal): Promise<Judgement> {
     const { clock, position } = this.#options;
@@ -194,7 +196,7 @@ export class Verifier {
     await clock.sleep(SECOND_LOOK_MS, signal);
     if (waiting.isStale || position().read < due) return UNKNOWN;
     const stored = await this.#read(waiting, signal);
-    return isSameDigest(stored, digest) ? EQUAL : different(stored, digest, 'by the stream');
+    return isSameDigest(stored, digest) ? EQUAL : different(stored, digest, 'computed from the stream');
   }
 
   #read({ window, keys }: Waiting, signal: AbortSignal): Promise<Digest> {
@@ -211,12 +213,12 @@ export class Verifier {
     return { digest, read: found.read };
   }
 
-  /** Rejects when the time is over, or `signal` aborts. */
+  /** Rejects after the timeout, or when `signal` aborts. */
   async #bounded<T>(signal: AbortSignal, work: (until: AbortSignal) => Promise<T>): Promise<T> {
     const over = new AbortController();
     const late = this.#options.clock.sleep(TIMEOUT_MS, AbortSignal.any([over.signal, signal]));
     const timedOut = late.then((): never => {
-      throw new Error('not in time');
+      throw new Error(`no result within ${TIMEOUT_MS} ms`);
     });
     timedOut.catch(() => {});
     try {
@@ -230,7 +232,7 @@ export class Verifier {
 function different(stored: Digest, expected: Digest, source: string): Judgement {
   const how =
     stored.rows === expected.rows
-      ? `the values of its ${stored.rows} rows in the store are not those ${source}`
-      : `it has ${stored.rows} rows in the store, and ${expected.rows} ${source}`;
+      ? `the values of its ${stored.rows} rows in the store differ from those ${source}`
+      : `it has ${stored.rows} rows in the store, not the ${expected.rows} ${source}`;
   return { kind: 'different', how };
 }

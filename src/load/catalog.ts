@@ -1,9 +1,9 @@
-/** The series that `load` sends: names, dimensions and kinds of values as services really have them. Pure. */
+/** The series that `load` sends: realistic names, dimensions and kinds of values. Pure. */
 import type { MetricType } from '../aggregate/point.ts';
 
 export type DimensionValue = string | number | boolean;
 
-/** How the values of a series come about; see `drawValue`. */
+/** How the values of a series are drawn; see `drawValue`. */
 export type ValueShape =
   | { readonly kind: 'events' }
   | { readonly kind: 'level'; readonly median: number; readonly sigma: number }
@@ -19,7 +19,7 @@ export interface CatalogSeries {
 interface Template {
   readonly name: string;
   readonly shape: ValueShape;
-  /** Every combination is a series; `host` comes on top, and there are as many hosts as it takes. */
+  /** Every combination is a series. `host` is added to each, with as many hosts as needed. */
   readonly axes: Readonly<Record<string, readonly DimensionValue[]>>;
 }
 
@@ -27,7 +27,7 @@ const app = ['api', 'checkout', 'search', 'accounts', 'catalog', 'billing', 'mai
 const env = ['prod', 'staging'];
 const region = ['eu-central-1', 'us-east-1', 'ap-southeast-2'];
 const method = ['GET', 'POST', 'PUT', 'DELETE'];
-// The characters that Go escapes (<, >, &) are those that routes are written with.
+// Routes are written with the characters that Go escapes (<, >, &).
 const route = [
   '/login',
   '/users/<id>',
@@ -41,9 +41,12 @@ const queue = ['orders', 'emails', 'thumbnails', 'überweisungen'];
 const table = ['users', 'orders', 'order_items', 'sessions'];
 const events = { kind: 'events' } as const;
 
-/** So many hosts take part before the other dimensions vary; further ones when all combinations are used up. */
+/** This many hosts are used before the other dimensions vary; more are added when all combinations are used up. */
 const HOSTS_NEAR = 4;
-/** Steps through the combinations so that few series already differ in all dimensions. A prime: it meets each once. */
+/**
+ * The step through the combinations, chosen so that even a few series differ in all dimensions. A prime, so it meets
+ * each combination once.
+ */
 const STRIDE = 7919;
 const MICROSECOND_NS = 1_000;
 const MILLISECOND_NS = 1_000_000;
@@ -103,7 +106,7 @@ const TEMPLATES: Readonly<Record<MetricType, readonly Template[]>> = {
   ],
 };
 
-/** The series with this number among those of its type; different numbers give different series. */
+/** Returns the series with this number among those of its type. Different numbers give different series. */
 export function catalogSeries(type: MetricType, number: number): CatalogSeries {
   const templates = TEMPLATES[type];
   const { name, shape, axes } = templates[number % templates.length]!;
@@ -131,7 +134,7 @@ const GO_ESCAPES: Readonly<Record<string, string>> = {
   '\u2029': '\\u2029',
 };
 
-/** A string as Go's encoding/json writes it. */
+/** Returns a string as Go's encoding/json writes it. */
 export function goString(text: string): string {
   return JSON.stringify(text.toWellFormed()).replace(
     /[<>&\u2028\u2029]/g,
@@ -139,7 +142,10 @@ export function goString(text: string): string {
   );
 }
 
-/** Dimensions as Go's encoding/json writes a map: keys sorted. (By bytes; ours are ASCII, where JS sorts alike.) */
+/**
+ * Returns dimensions as Go's encoding/json writes a map: with sorted keys. (Go sorts by bytes; ours are ASCII, which
+ * JavaScript sorts the same way.)
+ */
 export function goDimensions(dimensions: Readonly<Record<string, DimensionValue>>): string {
   const members = Object.keys(dimensions)
     .sort()

@@ -4,7 +4,7 @@
 export type Random = () => number;
 
 const TWO_POW_32 = 2 ** 32;
-/** Draws until the state of sfc32 no longer shows how it was seeded. */
+/** Number of draws until the state of sfc32 no longer shows how it was seeded. */
 const WARM_UP_DRAWS = 16;
 
 /** Chris Doty-Humphrey's sfc32: small, fast, and passes PractRand. */
@@ -26,13 +26,16 @@ export function seededRandom(seed: number): Random {
   return draw;
 }
 
-/** Log-normal: what durations and queue lengths look like. `sigma` is that of the logarithm. */
+/**
+ * Draws from a log-normal distribution, the shape of durations and queue lengths. `sigma` is the standard deviation of
+ * the logarithm.
+ */
 export function logNormal(random: Random, median: number, sigma: number): number {
   const radius = Math.sqrt(-2 * Math.log(1 - random()));
   return median * Math.exp(sigma * radius * Math.cos(2 * Math.PI * random()));
 }
 
-/** Picks from 0..size-1, number k with a probability proportional to (k + 1) ** -exponent; Vose's alias method. */
+/** Picks a number from 0..size-1, k with a probability proportional to (k + 1) ** -exponent. Vose's alias method. */
 export class Zipf {
   readonly #keep: Float64Array;
   readonly #alias: Uint32Array;
@@ -54,7 +57,7 @@ export class Zipf {
       keep[high] = keep[high]! + keep[low]! - 1;
       (keep[high]! < 1 ? small : large).push(high);
     }
-    // What rounding left over is 1 but for the last bit.
+    // The entries left over differ from 1 only by rounding.
     for (const rank of [...small, ...large]) keep[rank] = 1;
     this.#keep = keep;
     this.#alias = alias;
@@ -66,7 +69,7 @@ export class Zipf {
   }
 }
 
-/** 0..size-1 in an order that `random` decides. */
+/** Returns 0..size-1 in an order decided by `random`. */
 export function shuffled(size: number, random: Random): Uint32Array {
   const order = Uint32Array.from({ length: size }, (_, i) => i);
   for (let i = size - 1; i > 0; i--) {

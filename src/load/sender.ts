@@ -1,40 +1,40 @@
-/** Sends traffic at a rate, in small ticks and bounded memory. The clock and the bus are passed in. */
+/** Sends traffic at a given rate, in small ticks and bounded memory. The clock and the bus are passed in. */
 import type { Clock } from '../base/clock.ts';
 import { MAX_TRAFFIC_MESSAGE_BYTES, type Traffic } from './traffic.ts';
 
-/** What a sender needs of the bus; see `Bus`. */
+/** What a sender needs from the bus; see `Bus`. */
 export interface Outlet {
   readonly connected: boolean;
   whenConnected(signal: AbortSignal): Promise<void>;
-  /** The bytes must stay as they are until a later `flush` has settled. False: not sent. */
+  /** The bytes must not change until a later `flush` has settled. Returns false if the message was not sent. */
   publish(subject: string, payload: Uint8Array): boolean;
   flush(): Promise<void>;
 }
 
 export interface Plan {
   readonly subject: string;
-  /** Messages a second; 0: as fast as the server takes them. */
+  /** Messages per second; 0: as fast as the server takes them. */
   readonly rate: number;
-  /** Where sending ends, whichever comes first. */
+  /** Sending ends at `maxMessages` or after `maxMs`, whichever comes first. */
   readonly maxMessages: number;
   readonly maxMs: number;
 }
 
-/** How far sending has come; only ever changed by `send`. */
+/** Progress of the sending; changed only by `publishTraffic`. */
 export interface Progress {
   messages: number;
   bytes: number;
   elapsedMs: number;
-  /** Messages that the server did not confirm: it may hold them, or not. */
+  /** Messages that the server did not confirm. It may or may not hold them. */
   unconfirmed: number;
   /** True when the connection did not come back in time. */
   gaveUp: boolean;
 }
 
 const TICK_MS = 5;
-/** Messages between two flushes at the most. With two bursts under way, memory is bounded by 2 MiB. */
+/** At most this many messages between two flushes. With two bursts under way, memory is bounded by 2 MiB. */
 const BURST_MESSAGES = 2_048;
-/** A producer that was held up catches up at most this much of its schedule; it must not flood the bus. */
+/** A producer that was held up catches up on at most this much of its schedule: it must not flood the bus. */
 const MAX_DEBT_MS = 1_000;
 const RECONNECT_TIMEOUT_MS = 60_000;
 
@@ -42,7 +42,7 @@ export function newProgress(): Progress {
   return { messages: 0, bytes: 0, elapsedMs: 0, unconfirmed: 0, gaveUp: false };
 }
 
-/** Sends until the plan is fulfilled or `signal` aborts. Resolves when the server has confirmed what it could. */
+/** Sends until the plan is complete or `signal` aborts. Resolves when the server has confirmed everything it can. */
 export async function publishTraffic(
   traffic: Traffic,
   plan: Plan,
@@ -52,7 +52,7 @@ export async function publishTraffic(
   signal: AbortSignal,
 ): Promise<void> {
   const start = clock.now();
-  // Two, in turn: one is filled while the server confirms the other.
+  // Two arenas take turns: one is filled while the server confirms the other.
   let arena = Buffer.allocUnsafe(BURST_MESSAGES * MAX_TRAFFIC_MESSAGE_BYTES);
   let other = Buffer.allocUnsafe(arena.length);
   let underWay = Promise.resolve();
@@ -73,7 +73,7 @@ export async function publishTraffic(
     paced += burst;
     const confirmed = confirm(outlet, published, progress);
     [arena, other] = [other, arena];
-    // The next burst overwrites the arena of the one before this one.
+    // The next burst overwrites the arena of the burst before this one.
     await underWay;
     underWay = confirmed;
   }
@@ -81,7 +81,7 @@ export async function publishTraffic(
   progress.elapsedMs = clock.now() - start;
 }
 
-/** Returns how many of the burst the bus took. */
+/** Returns how many messages of the burst the bus took. */
 function publishBurst(
   traffic: Traffic,
   subject: string,
@@ -105,7 +105,10 @@ function publishBurst(
   return published;
 }
 
-/** When the connection breaks, all that was published since the last confirmation may be lost. */
+/**
+ * Waits until the server confirms the burst. If the connection breaks, everything published since the last confirmation
+ * may be lost.
+ */
 async function confirm(outlet: Outlet, published: number, progress: Progress): Promise<void> {
   try {
     await outlet.flush();
@@ -114,7 +117,7 @@ async function confirm(outlet: Outlet, published: number, progress: Progress): P
   }
 }
 
-/** Waits for the connection to come back; false when it does not. */
+/** Waits for the connection to come back; resolves to false if it does not. */
 async function reconnected(
   outlet: Outlet,
   clock: Clock,

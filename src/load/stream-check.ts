@@ -1,5 +1,4 @@
-/** Reads back what a sender published, and compares it with what it sent. */
-
+/** Reads back what a sender published and compares it with what was sent. */
 import { makeSeries } from '../aggregate/series.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Source } from '../bus/read/source.ts';
@@ -7,15 +6,18 @@ import type { RawMessage } from '../decode/raw-message.ts';
 import type { Truth, TruthRow } from '../verify/truth.ts';
 import type { SentSeries } from './traffic.ts';
 
-/** The stream is taken to hold no more when nothing came for so long, though messages are missing. */
+/** If no message came for this long, the stream is assumed to hold no more, even if messages are missing. */
 const IDLE_MS = 5_000;
-/** The same where it does hold more, or cannot be asked: a bus that elects a leader, or a machine that is busy. */
+/**
+ * The same if the stream does hold more, or cannot be asked: the bus may be electing a leader, or the machine may be
+ * busy.
+ */
 const STUCK_MS = 60_000;
 const POLL_MS = 100;
 
 /**
- * Adds the messages of `source` to `truth` until it has `expected` and none is pending; or until nothing comes any
- * more, for some may be lost: the caller compares.
+ * Adds the messages of `source` to `truth` until it has `expected` messages and none is pending, or until no more
+ * arrive, because some may be lost: the caller compares.
  */
 export async function readBack(source: Source, truth: Truth, expected: number, clock: Clock): Promise<void> {
   const end = new AbortController();
@@ -46,7 +48,7 @@ export async function readBack(source: Source, truth: Truth, expected: number, c
   }
 }
 
-/** A series of which the stream does not hold what was sent. */
+/** A series for which the stream does not hold what was sent. */
 export interface SeriesDifference {
   readonly name: string;
   readonly dimensionsJson: string;
@@ -61,7 +63,10 @@ interface Total {
 
 const NOTHING: Total = { count: 0, sum: 0 };
 
-/** Both sums were added in the same order, so they must be equal to the last bit. `held`: `Truth.totals()`. */
+/**
+ * Returns the series that differ. Both sums were added in the same order, so they must be equal to the last bit.
+ * `held`: `Truth.totals()`.
+ */
 export function findDifferences(sent: Iterable<SentSeries>, held: Iterable<TruthRow>): SeriesDifference[] {
   const rows = new Map([...held].map((row) => [row.series.id, row]));
   const found: SeriesDifference[] = [];

@@ -1,4 +1,4 @@
-/** Realistic traffic in the producers' wire format, decided by a seed. Pure: the caller brings the clock. */
+/** Realistic traffic in the producers' wire format, determined by a seed. Pure: the caller brings the clock. */
 import type { MetricType } from '../aggregate/point.ts';
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import type { WindowSettings } from '../verify/truth.ts';
@@ -8,36 +8,39 @@ import { logNormal, type Random, seededRandom, shuffled, Zipf } from './random.t
 
 export interface TrafficOptions {
   readonly seed: number;
-  /** How many different series, over all types. */
+  /** Number of different series, over all types. */
   readonly series: number;
-  /** Zipf exponent of the series' popularity; 0: all alike. */
+  /** Zipf exponent of the series' popularity; 0: all equally popular. */
   readonly skew: number;
-  /** Weights: what part of the samples each type gets. */
+  /** Weights: the share of the samples that each type gets. */
   readonly types: Readonly<Record<MetricType, number>>;
-  /** Part of the samples, 0 to 1, that come too late for the window of their timestamp. */
+  /** Share of the samples, 0 to 1, that arrive too late for the window of their timestamp. */
   readonly late: number;
-  /** Part of the samples whose timestamp is further ahead than MAX_AHEAD. */
+  /** Share of the samples whose timestamp is further ahead than MAX_AHEAD. */
   readonly ahead: number;
   readonly windows: WindowSettings;
 }
 
-/** No message is longer: the longest series with the longest number and timestamp stays below it. */
+/** No message is longer than this, even with the longest series, number and timestamp. */
 export const MAX_TRAFFIC_MESSAGE_BYTES = 512;
 
-/** Part of the samples that come out of order, yet in time. */
+/** Share of the samples that are out of order but still in time. */
 const OUT_OF_ORDER_SHARE = 0.05;
-/** Late and ahead by so much more than it takes: waiting in a buffer or a server's clock must not undo it. */
+/**
+ * Late and ahead samples miss the limit by this much more than needed, so that neither a delay in a buffer nor a
+ * server's clock can make up for it.
+ */
 const CLOCK_MARGIN_MS = 1_000;
-/** Late and ahead samples spread over so many windows. */
+/** Late and ahead samples spread over this many windows. */
 const ASTRAY_WINDOWS = 3;
-/** Of the samples of a counter, those with a value of 1; the others are small. */
+/** Share of a counter's samples with a value of 1; the others are small. */
 const SINGLE_EVENT_SHARE = 0.9;
 const MAX_EVENTS = 12;
 const NS_PER_MS = 1_000_000;
 const SECOND_MS = 1_000;
 const NO_SECOND = Number.NaN;
 
-/** What was sent of one series. */
+/** What was sent for one series. */
 export interface SentSeries {
   readonly series: CatalogSeries;
   readonly count: number;
@@ -45,7 +48,7 @@ export interface SentSeries {
   readonly sum: number;
 }
 
-/** What was sent in all. */
+/** Totals of everything sent. */
 export interface TrafficTotals {
   readonly types: Readonly<Record<MetricType, TypeTotals>>;
   /** Samples that were given a timestamp too old, or too far ahead, for their window. */
@@ -54,7 +57,7 @@ export interface TrafficTotals {
 }
 
 export interface TypeTotals {
-  /** Different ones that were sent. */
+  /** Number of different series that were sent. */
   series: number;
   samples: number;
   sum: number;
@@ -63,17 +66,17 @@ export interface TypeTotals {
 /** The series of one type, by popularity. */
 interface Population {
   readonly type: MetricType;
-  /** Part of the samples up to and with this type. */
+  /** Cumulative share of the samples, up to and including this type. */
   readonly upTo: number;
   readonly popularity: Zipf;
-  /** Popularity rank -> number of the series, from `first` on. */
+  /** Maps popularity rank to the number of the series, counted from `first`. */
   readonly order: Uint32Array;
   readonly first: number;
 }
 
 /**
- * A sequence of messages, one sample each. Two of the same options and seed give the same names, dimensions, types,
- * values and timestamps relative to the clock.
+ * A sequence of messages, one sample each. The same options and seed give the same names, dimensions, types, values and
+ * timestamps relative to the clock.
  */
 export class Traffic {
   readonly #options: TrafficOptions;
@@ -95,7 +98,7 @@ export class Traffic {
     this.#sums = new Float64Array(options.series);
   }
 
-  /** Writes the next message, as of `now` (ms since 1970), into `target` at `at`; returns where it ends. */
+  /** Writes the next message, as of `now` (ms since 1970), into `target` at `at`. Returns where it ends. */
   write(target: Buffer, at: number, now: number): number {
     const index = this.#pickSeries();
     const rendered = this.#render(index);
@@ -111,7 +114,7 @@ export class Traffic {
     return end + 2;
   }
 
-  /** What has been written so far, series by series. */
+  /** Yields what has been written so far, series by series. */
   *sent(): Generator<SentSeries> {
     for (let index = 0; index < this.#counts.length; index++) {
       const count = this.#counts[index]!;
@@ -136,7 +139,7 @@ export class Traffic {
     return population.first + population.order[population.popularity.pick(this.#random)]!;
   }
 
-  /** Rendered when it is first needed: of a million series, most are rare. */
+  /** Renders a series when it is first needed: of a million series, most are rare. */
   #render(index: number): RenderedSeries {
     const known = this.#rendered[index];
     if (known !== undefined) return known;
@@ -146,13 +149,13 @@ export class Traffic {
     return made;
   }
 
-  /** The timestamp less the clock, in whole ms. */
+  /** Draws the timestamp minus the clock, in whole ms. */
   #drawOffset(): number {
     const { late, ahead, windows } = this.#options;
     const draw = this.#random();
     if (draw < late) {
       this.#late++;
-      // The window of the timestamp ends a window's length after it at the most: surely late.
+      // The window of the timestamp ends at most a window's length after it, so the sample is certain to be late.
       return -(windows.windowMs + windows.latenessMs + this.#drawAstray());
     }
     if (draw < late + ahead) {
@@ -170,9 +173,9 @@ export class Traffic {
 
 interface RenderedSeries {
   readonly series: CatalogSeries;
-  /** Up to the value. */
+  /** The bytes up to the value. */
   readonly head: Buffer;
-  /** From behind the value up to the timestamp. */
+  /** The bytes after the value, up to the timestamp. */
   readonly middle: Buffer;
 }
 
@@ -185,11 +188,12 @@ function renderSeries(series: CatalogSeries): RenderedSeries {
   };
 }
 
-/** Shares the series out over the types by weight, at least one each. */
+/** Divides the series among the types by weight, at least one each. */
 function populate(options: TrafficOptions, random: Random): Population[] {
   const types = METRIC_TYPES.filter((type) => options.types[type] > 0);
   if (types.length === 0) throw new RangeError('no type has a weight above 0');
-  if (options.series < types.length) throw new RangeError(`${types.length} types take as many series`);
+  if (options.series < types.length)
+    throw new RangeError(`${types.length} types need at least ${types.length} series`);
   const total = types.reduce((sum, type) => sum + options.types[type], 0);
   let first = 0;
   let weight = 0;
@@ -227,7 +231,7 @@ function drawValue(shape: ValueShape, random: Random): number {
 
 const DIGIT_0 = 0x30;
 
-/** A number as Go writes it: from 1e-6 to 1e21 that is as JavaScript does. */
+/** Writes a number as Go does. From 1e-6 to 1e21, that is what JavaScript does. */
 function writeNumber(target: Buffer, at: number, value: number): number {
   if (Number.isInteger(value) && value >= 0 && value < 10) {
     target[at] = DIGIT_0 + value;
@@ -246,7 +250,9 @@ function writeDigits(target: Buffer, at: number, value: number, digits: number):
   }
 }
 
-/** Writes RFC 3339 timestamps as Go does: nanoseconds, trailing zeros cut, Z. Keeps the last whole second's text. */
+/**
+ * Writes RFC 3339 timestamps as Go does: nanoseconds, trailing zeros cut, Z. Caches the text of the last whole second.
+ */
 class TimestampWriter {
   #second = NO_SECOND;
   #text = Buffer.alloc(0);

@@ -1,30 +1,30 @@
-/** Asks every store the same two questions, and for its size, every now and then: in the thread of its sink. */
+/** Regularly asks every store the same two questions, and for its size, in the thread of its sink. */
 import type { Clock } from '../base/clock.ts';
 import type { Answered } from '../deliver/thread/messages.ts';
 import type { Question } from '../sink/contract.ts';
 
-/** A store that takes longer has not answered. */
+/** A store that takes longer counts as not answering. */
 const TIMEOUT_MS = 5_000;
 
 const MAX_ERROR_CHARACTERS = 300;
 
-/** How one question went, last time. */
+/** The latest result of one question. */
 export interface QueryResult {
-  /** In words. */
+  /** The question in words. */
   readonly question: string;
   /** RFC 3339. */
   readonly at: string;
-  /** Null where there was no answer: see `error`. */
+  /** Null if there was no answer: see `error`. */
   readonly seconds: number | null;
   readonly rows: number | null;
   readonly error: string | null;
 }
 
 export interface ProbeResult {
-  /** Null before the first time. */
+  /** Null before the first question. */
   readonly sums: QueryResult | null;
   readonly windows: QueryResult | null;
-  /** Null where the store does not say. */
+  /** Null if the store does not report it. */
   readonly storedBytes: number | null;
 }
 
@@ -34,12 +34,12 @@ export interface ProbedSink {
     ask(question: Question, signal: AbortSignal): Promise<Answered | undefined>;
     storage(signal: AbortSignal): Promise<number | undefined>;
   };
-  /** Whether the store takes what it is given: one in trouble is left alone. */
+  /** Whether the store takes what it is given. A store in trouble is left alone. */
   readonly isWell: () => boolean;
 }
 
 export interface ProbesOptions {
-  /** 0: never. */
+  /** Time between two rounds of questions; 0: never ask. */
   readonly intervalMs: number;
   readonly clock: Clock;
   readonly questions: () => { readonly sums: Question; readonly windows: Question } | undefined;
@@ -59,7 +59,7 @@ export class Probes {
     return this.#results.get(sink) ?? NONE;
   }
 
-  /** Until the signal aborts. No store waits for another, and they are not all asked at the same moment. */
+  /** Asks until the signal aborts. No store waits for another, and they are not all asked at the same moment. */
   async run(sinks: readonly ProbedSink[], signal: AbortSignal): Promise<void> {
     const { intervalMs, clock } = this.#options;
     if (intervalMs === 0) return;
@@ -80,7 +80,7 @@ export class Probes {
     const windows = questions && (await this.#ask(sink, questions.windows, within()));
     const stored = await sink.storage(within()).catch(() => undefined);
     if (signal.aborted) return;
-    // A sink from elsewhere may say anything.
+    // A third-party sink may return anything.
     const storedBytes = Number.isFinite(stored) ? stored : undefined;
     const before = this.of(id);
     this.#results.set(id, {
@@ -90,7 +90,7 @@ export class Probes {
     });
   }
 
-  /** Undefined where the sink has no answers at all. */
+  /** Resolves to undefined if the sink cannot answer questions at all. */
   async #ask(
     sink: ProbedSink['sink'],
     question: Question,

@@ -1,16 +1,18 @@
-/** What the stores are asked about: a counter that is busy at present, and stays the same as long as it is seen. */
+/** Chooses what the stores are asked about: a counter that is busy now, kept for as long as it appears. */
 import type { Series } from '../aggregate/point.ts';
 import { COUNTER } from '../aggregate/sample.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Question } from '../sink/contract.ts';
 
-/** A name with more is not asked about where there is another: a store that finds rows by series only cannot answer. */
+/**
+ * A name with more series is not asked about if there is another: a store that finds rows only by series cannot answer.
+ */
 const MAX_SERIES = 250;
-/** Names found to have more, until they are forgotten all at once. */
+/** This many names with too many series are remembered; then all are forgotten at once. */
 const MAX_EXCLUDED = 1_000;
 const SUMS_MS = 5 * 60_000;
 const WINDOWS_MS = 60 * 60_000;
-/** Where no series of the name has any. */
+/** Used if no series of the name has a dimension. */
 const ANY_DIMENSION = 'app';
 
 interface Known {
@@ -23,10 +25,10 @@ export class Subject {
   #name: string | undefined;
   #seenAt = Number.NEGATIVE_INFINITY;
   readonly #series = new Map<string, Known>();
-  /** Names that were found to have too many series. */
+  /** Names with too many series. */
   readonly #excluded = new Set<string>();
 
-  /** Counters, the busiest first, before a window is looked at. */
+  /** Proposes counters, the busiest first, before a window is scanned. */
   propose(names: readonly string[], windowStart: number): void {
     const isStale = windowStart - this.#seenAt > SUMS_MS;
     const name = names.find((each) => !this.#excluded.has(each)) ?? names[0];
@@ -36,7 +38,7 @@ export class Subject {
     this.#series.clear();
   }
 
-  /** One point of a window. */
+  /** Looks at one point of a window. */
   look(window: ClosedWindow, index: number, name: string): void {
     if (name !== this.#name || window.typeOf(index) !== COUNTER) return;
     this.#seenAt = Math.max(this.#seenAt, window.start);
@@ -48,7 +50,7 @@ export class Subject {
         if (!this.#excluded.has(name)) this.#exclude(name);
         return;
       }
-      // Made for these only: a window may have a million series.
+      // Created only for these series: a window may have a million.
       known = { series: window.records.series(ref), seenAt: 0, samples: 0 };
       this.#series.set(id, known);
     }
@@ -56,7 +58,9 @@ export class Subject {
     known.samples += window.countOf(index);
   }
 
-  /** Undefined while there is nothing to ask about. `to`: the end of the last window that is complete. */
+  /**
+   * Returns the questions; undefined while there is nothing to ask about. `to`: the end of the last complete window.
+   */
   questions(to: number): { readonly sums: Question; readonly windows: Question } | undefined {
     if (!Number.isFinite(to)) return undefined;
     for (const [id, { seenAt }] of this.#series) if (seenAt < to - WINDOWS_MS) this.#series.delete(id);
@@ -78,7 +82,7 @@ export class Subject {
     };
   }
 
-  /** Another name is proposed before the next window, or this one again where there is none. */
+  /** Drops the name. Before the next window another one is proposed, or this one again if there is no other. */
   #exclude(name: string): void {
     if (this.#excluded.size >= MAX_EXCLUDED) this.#excluded.clear();
     this.#excluded.add(name);
@@ -87,7 +91,7 @@ export class Subject {
   }
 }
 
-/** The dimension with the most values. */
+/** Returns the dimension with the most values. */
 function widestDimension(all: readonly Series[]): string {
   const values = new Map<string, Set<string>>();
   for (const { dimensions } of all) {

@@ -1,31 +1,32 @@
 /**
- * The names with the most samples, in bounded memory: counters of the names seen, which are cut down to half when there
- * are too many. What the first one cut has is taken off from all, so a count is too low by at most the share 1/CAPACITY
- * of all samples (Agarwal et al., "Mergeable Summaries", PODS 2012). Older windows count less and less.
+ * Finds the names with the most samples, in bounded memory. Each name seen has a counter; when there are too many
+ * counters, they are cut to half. The count of the first one cut is subtracted from all, so a count is too low by at
+ * most the share 1/CAPACITY of all samples (Agarwal et al., "Mergeable Summaries", PODS 2012). Older windows count less
+ * and less.
  */
 import { METRIC_TYPES, type MetricType } from '../aggregate/point.ts';
 
-/** Names that are sure to be kept; twice as many are held for a while. */
+/** How many names are always kept. Up to twice as many are held for a while. */
 const CAPACITY = 256;
-/** In so much time of the stream, what was counted loses half its weight. */
+/** Over this much stream time, what was counted loses half its weight. */
 const HALF_LIFE_MS = 60_000;
 
 export interface TopName {
   readonly name: string;
   readonly type: MetricType;
   readonly samplesPerSecond: number;
-  /** Of all samples, from 0 to 1. */
+  /** Share of all samples, from 0 to 1. */
   readonly share: number;
 }
 
 export class TopNames {
-  /** By name, one map for each type. */
+  /** Counts by name, one map per type. */
   readonly #counts = METRIC_TYPES.map(() => new Map<string, number>());
   #total = 0;
-  /** What was counted so far comes from so much of the stream, as its weight is. */
+  /** The stream time that the counts cover, weighted like the counts. */
   #seconds = 0;
 
-  /** Before a window's samples are counted. */
+  /** Called before a window's samples are counted. */
   begin(windowMs: number): void {
     const factor = 0.5 ** (windowMs / HALF_LIFE_MS);
     this.#total *= factor;
@@ -35,7 +36,7 @@ export class TopNames {
     }
   }
 
-  /** `type` is its index in METRIC_TYPES. */
+  /** Counts samples of a name. `type` is an index into METRIC_TYPES. */
   count(type: number, name: string, samples: number): void {
     const counts = this.#counts[type]!;
     this.#total += samples;
@@ -43,7 +44,7 @@ export class TopNames {
     if (counts.size > 2 * CAPACITY) cut(counts);
   }
 
-  /** The greatest first. */
+  /** Returns the names with the most samples, the largest first. */
   top(limit: number): TopName[] {
     const all = this.#counts.flatMap((counts, type) =>
       Array.from(counts, ([name, count]) => ({

@@ -1,27 +1,27 @@
-/** Looks at the windows that were closed, in small pieces between other work: the hot loop knows nothing of it. */
+/** Scans closed windows in small pieces between other work; the hot loop is not involved. */
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { Subject } from './question-subject.ts';
 import { type TopName, TopNames } from './top-names.ts';
 
-/** Of a larger window, every second, third... point is looked at, and counts twice, three times... */
+/** Of a larger window, only every second, third... point is looked at, and counts twice, three times... */
 const MAX_POINTS = 131_072;
-/** Between two chances for everything else: half a millisecond's work. */
+/** Points scanned before other work gets its turn: half a millisecond's work. */
 const POINTS_PER_TURN = 4_096;
-/** Windows that come faster than they can be looked at are passed over. */
+/** At most this many windows wait. If they arrive faster than they can be scanned, the oldest are skipped. */
 const MAX_WAITING = 4;
 
-/** Among so many names, one is looked for that the stores can be asked about. */
+/** This many of the top names are candidates for the questions. */
 const PROPOSED_NAMES = 50;
 
 export class WindowScan {
-  /** What the stores are asked about. */
+  /** The subject of the questions to the stores. */
   readonly subject = new Subject();
   readonly #names = new TopNames();
   #waiting: ClosedWindow[] = [];
   #running = false;
 
-  /** Returns at once. */
+  /** Queues windows to be scanned. Returns at once. */
   take(windows: readonly ClosedWindow[]): void {
     this.#waiting = [...this.#waiting, ...windows].slice(-MAX_WAITING);
     if (!this.#running) void this.#run();

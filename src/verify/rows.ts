@@ -8,44 +8,44 @@ import type { StoredPoint } from '../sink/contract.ts';
 import { createSink } from '../sink/masked-sink.ts';
 import { readTruth, type TruthRow } from './truth.ts';
 
-/** Differences that are listed, of each kind; the rest is a number. */
+/** How many differences of each kind are listed; the rest are only counted. */
 const MAX_EXAMPLES = 5;
 
-/** The fields that the truth knows exactly; percentiles are estimates, and no part of it. */
+/** The fields that the truth knows exactly. Percentiles are estimates and not among them. */
 const TRUTH_FIELDS = ['count', 'sum', 'min', 'max', 'last'] as const;
 const IDENTITY = ['name', 'type', 'dimensionsJson'] as const;
 
-/** What a store must hold; of the fields, those that are compared. */
+/** A row that a store must hold, with the fields that are compared. */
 export type ExpectedRow = Pick<TruthRow, 'windowStart' | 'series'> &
   Partial<PointValues> & { readonly instance?: string };
 
-/** A row that is not as it should be. */
+/** A row that is not what it should be. */
 export interface RowDifference {
-  /** `extra`: the store has it, and should not, or not twice. */
+  /** `extra`: the store has the row but should not, or has it twice. */
   readonly kind: 'missing' | 'extra' | 'different';
-  /** In ms since 1970; null where it is a total over all windows. */
+  /** In ms since 1970; null if the row is a total over all windows. */
   readonly windowStart: number | null;
   readonly seriesId: string;
   readonly name: string;
   readonly type: string;
   /** As JSON. */
   readonly dimensions: string;
-  /** Where it is different: in what. */
+  /** For `different`: the fields that differ. */
   readonly fields: readonly { readonly field: string; readonly stored: Shown; readonly expected: Shown }[];
 }
 
 type Shown = number | string | null;
 
 export interface RowComparison {
-  /** Rows of the store. */
+  /** Rows read from the store. */
   points: number;
-  /** Sum of their counts. */
+  /** Sum of the counts of these rows. */
   count: number;
   equal: number;
   missing: number;
   extra: number;
   different: number;
-  /** The first of each kind. */
+  /** The first few differences of each kind. */
   readonly examples: RowDifference[];
 }
 
@@ -71,7 +71,7 @@ export function describeDifference({
     case 'missing':
       return `${row}: is missing`;
     case 'extra':
-      return `${row}: is in the store, and should not be`;
+      return `${row}: is in the store but should not be`;
     case 'different':
       return `${row}: ${fields.map(({ field, stored, expected }) => `${field} is ${stored}, not ${expected}`).join(', ')}`;
     default:
@@ -79,14 +79,14 @@ export function describeDifference({
   }
 }
 
-/** Rows by their key; several stores can be compared with them at once. */
+/** Rows by their key. Several stores can be compared with them at once. */
 export class ExpectedRows {
   readonly size: number;
   readonly #fields: readonly Field[];
   readonly #row: (index: number) => ExpectedRow;
   readonly #indices = new Map<string, number>();
 
-  /** `row` makes the row with that index, whenever it is asked for. */
+  /** `row` creates the row with the given index, each time it is needed. */
   constructor(fields: readonly Field[], size: number, row: (index: number) => ExpectedRow) {
     this.size = size;
     this.#fields = fields;
@@ -94,7 +94,10 @@ export class ExpectedRows {
     for (let i = 0; i < size; i++) this.#indices.set(keyOf(row(i)), i);
   }
 
-  /** Every row must be in the store exactly once, with the same values to the last bit, and no other. */
+  /**
+   * Compares a store's rows with these. Every row must be in the store exactly once, with the same values to the last
+   * bit, and there must be no others.
+   */
   async compare(
     stored: AsyncIterable<StoredPoint>,
     differs: (kind: RowDifference['kind'], windowStart: number | null) => void = () => {},
@@ -151,7 +154,7 @@ function describe({ windowStart, series }: ExpectedRow) {
   return { windowStart, seriesId, name, type, dimensions };
 }
 
-/** Every row of the truth must be in the store, and no other. */
+/** Compares a store's rows with the truth: every row of the truth must be in the store, and no others. */
 export async function compareWithTruth(
   truth: Iterable<TruthRow>,
   stored: AsyncIterable<StoredPoint>,
@@ -160,17 +163,22 @@ export async function compareWithTruth(
   return await new ExpectedRows(TRUTH_FIELDS, rows.length, (index) => rows[index]!).compare(stored);
 }
 
-/** The rows of a file that `load --truth` wrote. */
+/** Resolves to the rows of a file that `load --truth` wrote. */
 export async function readTruthFile(file: string): Promise<TruthRow[]> {
   return await Array.fromAsync(readTruth(createInterface({ input: createReadStream(file) })));
 }
 
-/** Wider than the truth by so many windows: what should not be there is looked for on both sides. */
+/**
+ * The range that is read extends this many windows beyond the truth on both sides, to find rows that should not be
+ * there.
+ */
 const MARGIN_WINDOWS = 100;
-/** Of one sink; a store that has to look through all that it holds takes its time. */
+/** For reading one sink: a store that has to scan everything it holds takes a while. */
 export const READ_TIMEOUT_MS = 300_000;
 
-/** Reads every sink through its store's own query, and compares it. By sink id. */
+/**
+ * Reads every sink with its store's own query and compares it with the truth. Resolves to the comparisons by sink id.
+ */
 export async function compareSinks(
   sinks: readonly SinkConfig[],
   truth: readonly TruthRow[],

@@ -1,21 +1,24 @@
 /**
- * What every window must hold, computed a second time, slowly and obviously: JSON.parse and Maps, nothing shared with
+ * Computes a second time what every window must hold, slowly and obviously: JSON.parse and Maps, nothing shared with
  * the decoder and the aggregator that it checks. Pure. Memory grows with windows times series, not with messages.
  *
- * The file format: JSON lines, one row per window and series, sorted by window start, then series id:
+ * The file format is JSON lines, one row per window and series, sorted by window start, then series id:
  *
  *   {"window_start":1763861400000,"window_ms":10000,"series_id":"0f3a...","name":"http.requests","type":"counter",
  *    "dimensions":{"app":"api","status":"200"},"count":3,"sum":4,"min":null,"max":null,"last":null}
  *
- * `window_start` is in ms since 1970; min and max are those of gauges and timers, last that of gauges, null elsewhere.
- * Rows that are totals over all windows have null for `window_start` and `window_ms`. For traffic in JSON, as `load`
- * sends it (`verify` and `count` read every format, with the service's own decoder), and
- * that keeps to the limits: MAX_SERIES and those of the decoder are not applied here.
+ * `window_start` is in ms since 1970. Gauges and timers have min and max, gauges have last; all else is null. Rows that
+ * are totals over all windows have null for `window_start` and `window_ms`.
+ *
+ * The traffic must be JSON, as `load` sends it, and within the limits: MAX_SERIES and the decoder's limits are not
+ * applied here. (`verify` and `count` read every format, with the service's own decoder.)
  */
 import { FIELDS, METRIC_TYPES, type MetricType, type Series } from '../aggregate/point.ts';
 import { makeSeries } from '../aggregate/series.ts';
 
-/** The settings that decide which window a sample belongs to (I1), from a time on (ms since 1970; absent: always). */
+/**
+ * The settings that decide which window a sample belongs to (I1), valid from a time on (ms since 1970; absent: always).
+ */
 export interface WindowSettings {
   readonly from?: number;
   readonly windowMs: number;
@@ -24,7 +27,7 @@ export interface WindowSettings {
 }
 
 export interface TruthRow {
-  /** Null where the row is a total over all windows. */
+  /** Null if the row is a total over all windows. */
   readonly windowStart: number | null;
   readonly windowMs: number | null;
   readonly series: Series;
@@ -33,7 +36,7 @@ export interface TruthRow {
   readonly sum: number;
   readonly min: number | null;
   readonly max: number | null;
-  /** Of the latest timestamp; among equals, the last in the stream. */
+  /** The value with the latest timestamp; among equal timestamps, the last in the stream. */
   readonly last: number | null;
 }
 
@@ -50,16 +53,19 @@ interface Sum {
 interface Sample {
   readonly series: Series;
   readonly value: number;
-  /** Event time; undefined where the producer gave none. */
+  /** Event time; undefined if the producer gave none. */
   readonly time: number | undefined;
 }
 
 export class Truth {
   messages = 0;
-  /** Messages, or members of a message that is an array, that are no sample. */
+  /** Messages, or elements of a message that is an array, that are not samples. */
   rejected = 0;
   readonly samples: Record<MetricType, number> = { counter: 0, gauge: 0, timer: 0 };
-  /** Samples that went into the window of their stream time, being too late or too far ahead for their own. */
+  /**
+   * Samples put into the window of their stream time, because they were too late or too far ahead for the window of
+   * their event time.
+   */
   late = 0;
   ahead = 0;
   readonly #settings: readonly WindowSettings[];
@@ -67,12 +73,12 @@ export class Truth {
   readonly #totals = new Map<Series, Sum>();
   readonly #series = new Map<string, Series>();
 
-  /** Ascending where there are several: each for the windows from its `from` on. */
+  /** If there are several settings, they are ascending; each applies to the windows from its `from` on. */
   constructor(...settings: readonly WindowSettings[]) {
     this.#settings = settings;
   }
 
-  /** One message, in stream order. Without a stream time (core mode) it counts in the totals only. */
+  /** Adds one message, in stream order. Without a stream time (core mode), it counts in the totals only. */
   add(payload: Uint8Array, streamTime: number | null): void {
     this.messages++;
     for (const candidate of parseMessage(payload)) {
@@ -88,19 +94,19 @@ export class Truth {
     }
   }
 
-  /** One row per window and series. */
+  /** Yields one row per window and series. */
   *rows(): Generator<TruthRow> {
     for (const start of [...this.#windows.keys()].sort((a, b) => a - b)) {
       yield* sorted(this.#windows.get(start)!, start, this.#settingsAt(start).windowMs);
     }
   }
 
-  /** One row per series, over all windows. */
+  /** Yields one row per series, over all windows. */
   *totals(): Generator<TruthRow> {
     yield* sorted(this.#totals, null, null);
   }
 
-  /** Invariant I1. */
+  /** Returns the sums of the window that the sample belongs to (I1). */
   #window(time: number, streamTime: number): Map<Series, Sum> {
     const { windowMs, latenessMs, maxAheadMs } = this.#settingsAt(time);
     let start = Math.floor(time / windowMs) * windowMs;
@@ -136,11 +142,11 @@ export class Truth {
       time = typeof timestamp === 'string' ? Date.parse(timestamp) : Number.NaN;
       if (Number.isNaN(time)) return undefined;
     }
-    // + 0 makes 0 of -0, which stores do not tell apart.
+    // + 0 turns -0 into 0, because stores do not distinguish them.
     return { series: this.#intern(name, type as MetricType, dimensions), value: value + 0, time };
   }
 
-  /** One object per series, so that it can be the key of a Map. */
+  /** Returns one object per series, so that it can be the key of a Map. */
   #intern(name: string, type: MetricType, dimensions: [string, string][]): Series {
     const spelling = JSON.stringify([name, type, dimensions]);
     const known = this.#series.get(spelling);
@@ -164,7 +170,10 @@ function parseMessage(payload: Uint8Array): unknown[] {
 
 const DIMENSION_FIELDS = ['dimensions', 'dims', 'tags', 'labels'] as const;
 
-/** As strings; null and "" mean that the dimension is absent. Undefined where they make no sense. */
+/**
+ * Returns the dimensions as strings; null and "" mean that a dimension is absent. Returns undefined if they are
+ * invalid.
+ */
 function dimensionsOf(candidate: Record<string, unknown>): [string, string][] | undefined {
   const fields = DIMENSION_FIELDS.filter((field) => Object.hasOwn(candidate, field));
   if (fields.length > 1) return undefined;
@@ -214,7 +223,7 @@ function* sorted(
   }
 }
 
-/** A row as it stands in the file, without the line's end. */
+/** Returns a row as a line of the file, without the line break. */
 export function formatTruthRow(row: TruthRow): string {
   const { series } = row;
   const key = { window_start: row.windowStart, window_ms: row.windowMs };
@@ -224,7 +233,7 @@ export function formatTruthRow(row: TruthRow): string {
   return `${start},"dimensions":${series.dimensionsJson},${JSON.stringify(values).slice(1)}`;
 }
 
-/** Reads the lines of a file. Throws where a line is none that `formatTruthRow` wrote. */
+/** Reads the lines of a file. Throws if a line was not written by `formatTruthRow`. */
 export async function* readTruth(lines: AsyncIterable<string> | Iterable<string>): AsyncGenerator<TruthRow> {
   let number = 0;
   for await (const line of lines) {
@@ -233,7 +242,7 @@ export async function* readTruth(lines: AsyncIterable<string> | Iterable<string>
     const row = JSON.parse(line);
     const series = makeSeries(row.name, row.type, Object.entries<string>(row.dimensions));
     if (series.id !== row.series_id)
-      throw new Error(`line ${number}: series_id ${row.series_id} is not that of the series`);
+      throw new Error(`line ${number}: series_id ${row.series_id} does not match the series`);
     const { count, sum, min, max, last } = row;
     const window = { windowStart: row.window_start, windowMs: row.window_ms };
     yield { ...window, series, count, sum, min, max, last };

@@ -8,17 +8,17 @@ import {
   type RowDifference,
 } from './rows.ts';
 
-/** Of a group that could not be read: a moment's fault must not end a long run. */
+/** Attempts to read a group: a momentary fault must not end a long run. */
 const ATTEMPTS = 2;
 
-/** A store, and which of its windows are judged. */
+/** A store, and the range of its windows to judge. */
 export interface JudgedSink {
   readonly id: string;
   readonly range: WindowRange;
   read(range: WindowRange): AsyncIterable<StoredPoint>;
 }
 
-/** What is to be said of a store. Every window judged is equal, different or unknown. */
+/** The result for one store. Every window in its range is equal, different or unknown. */
 export interface WindowVerdict {
   readonly windows: { readonly equal: number; readonly different: number; readonly unknown: number };
   readonly rows: Readonly<Record<'equal' | RowDifference['kind'], number>>;
@@ -29,16 +29,16 @@ export interface WindowVerdict {
 
 type Counts = Record<RowDifference['kind'], number>;
 
-/** What was found of one store so far. */
+/** Collects what has been found about one store so far. */
 export class SinkJudge {
   readonly sink: JudgedSink;
   readonly #tiling: Tiling;
   #windows = 0;
   readonly #rows: RowComparison = newRowComparison();
-  /** By window. */
+  /** By start of a window. */
   readonly #differing = new Map<number, Counts>();
   readonly #reasons = new Set<string>();
-  /** The store does not answer: it is not asked for every group. */
+  /** The store does not answer, so it is not asked for any more groups. */
   #isGivenUp = false;
 
   constructor(sink: JudgedSink, tiling: Tiling) {
@@ -50,7 +50,7 @@ export class SinkJudge {
     return this.#rows.points;
   }
 
-  /** Where the store cannot be read, the windows stay unknown. Never rejects. */
+  /** Judges the windows in `range`. If the store cannot be read, they stay unknown. Never rejects. */
   async judge(range: WindowRange, expected: ExpectedRows, signal: AbortSignal): Promise<void> {
     for (let attempt = 1; !this.#isGivenUp && !signal.aborted; attempt++) {
       const differing = new Map<number, Counts>();
@@ -67,7 +67,7 @@ export class SinkJudge {
       } catch (error) {
         if (signal.aborted || attempt < ATTEMPTS) continue;
         this.#isGivenUp = true;
-        this.doubt(`it cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+        this.doubt(`the store cannot be read: ${error instanceof Error ? error.message : String(error)}`);
       }
     }
   }
@@ -80,12 +80,12 @@ export class SinkJudge {
     for (const example of comparison.examples) keepExample(this.#rows, example);
   }
 
-  /** Why some window is unknown. */
+  /** Records why some windows are unknown. */
   doubt(reason: string): void {
     this.#reasons.add(reason);
   }
 
-  /** The window was judged by less than all that belongs to it. */
+  /** Withdraws the judgement of a window that was judged by only part of its samples. */
   takeBack(start: number): void {
     this.#windows -= 1;
     this.#differing.delete(start);

@@ -1,5 +1,5 @@
 /**
- * Stores against the stream: windows are computed again in order, in groups; each group is compared with what the
+ * Compares stores with the stream. Windows are computed again in order, in groups. Each group is compared with what the
  * stores hold and then forgotten, so memory is bounded whatever the range.
  */
 import { ALL_FIELDS } from '../aggregate/point.ts';
@@ -12,35 +12,37 @@ import type { StoredPoint, WindowRange } from '../sink/contract.ts';
 import { ExpectedRows } from './rows.ts';
 import { type JudgedSink, SinkJudge } from './verdict.ts';
 
-/** A group takes no more windows from so many points on: about 100 MB with what is made for the comparison. */
+/** A group takes no more windows once it has this many points: about 100 MB, including what the comparison creates. */
 const GROUP_POINTS = 200_000;
 
 export interface VerificationOptions {
   readonly tiling: Tiling;
-  /** All that is read of the stream: the sinks' ranges lie within. */
+  /** The range that is read from the stream; it contains the sinks' ranges. */
   readonly range: WindowRange;
   readonly sinks: readonly JudgedSink[];
-  /** Which series count, by name; all where it is absent. */
+  /** Which series are compared, by name; all if absent. */
   readonly matches?: ((name: string) => boolean) | undefined;
   readonly groupPoints?: number;
-  /** Ends it; what was not judged is unknown. */
+  /** Ends the verification. Windows that were not judged are unknown. */
   readonly signal: AbortSignal;
 }
 
 export class Verification {
   readonly judges: readonly SinkJudge[];
-  /** Aborted when all windows have been judged. */
+  /** Aborts when all windows have been judged. */
   readonly done: AbortSignal;
   readonly #done = new AbortController();
   readonly #options: VerificationOptions;
   #windows: ClosedWindow[] = [];
   #points = 0;
-  /** Of the group that is being collected. */
+  /** Start of the group that is being collected. */
   #from: number;
   #boundary: number;
-  /** Windows that messages are missing of. */
+  /** Windows with missing messages. */
   readonly #gaps: WindowRange[] = [];
-  /** Windows that got samples after they had been closed, and what must have been read of the stream for each. */
+  /**
+   * Windows that got samples after they had been closed, each with the sequence up to which the stream must be read.
+   */
   readonly #again = new Map<number, number>();
 
   constructor(options: VerificationOptions) {
@@ -51,7 +53,7 @@ export class Verification {
     this.done = this.#done.signal;
   }
 
-  /** All windows before it have been computed. */
+  /** All windows before this time have been computed. */
   get boundary(): number {
     return this.#boundary;
   }
@@ -74,11 +76,14 @@ export class Verification {
   gap(gap: Gap): void {
     this.#gaps.push(windowsTouched(gap.fromTime, gap.toTime, this.#options.tiling));
     for (const judge of this.judges) {
-      judge.doubt('the stream lost messages that belong to them (retention)');
+      judge.doubt('the stream lost messages that belong to these windows (retention)');
     }
   }
 
-  /** Windows got samples after they were handed over: they are judged at the end, by all that belongs to them. */
+  /**
+   * Marks windows that got samples after they were handed over. They are judged at the end, with all samples that
+   * belong to them.
+   */
   reopened(starts: readonly number[], sequence: number): void {
     for (const start of starts) {
       if (!this.#again.has(start) && start < this.#from) {
@@ -88,7 +93,9 @@ export class Verification {
     }
   }
 
-  /** Judges what was reopened. `recompute` gives the window with all messages up to that sequence. */
+  /**
+   * Judges the reopened windows. `recompute` resolves to a window computed with all messages up to sequence `through`.
+   */
   async judgeAgain(
     recompute: (start: number, through: number) => Promise<readonly ClosedWindow[] | undefined>,
   ): Promise<void> {
@@ -118,7 +125,7 @@ export class Verification {
     this.#points = 0;
     this.#from = this.#boundary;
     const excluded = [...this.#gaps, ...[...this.#again.keys()].map((start) => this.#windowAt(start))];
-    // As a rule one, for all sinks.
+    // Usually one part, shared by all sinks.
     const parts = new Map<string, ExpectedRows>();
     const expected = (part: WindowRange) => {
       const key = `${part.from} ${part.to}`;
@@ -152,7 +159,7 @@ export class Verification {
   }
 }
 
-/** Those of the points whose name counts. */
+/** Yields the points whose name matches. */
 export async function* onlyMatching(
   points: AsyncIterable<StoredPoint>,
   matches: (name: string) => boolean,
@@ -164,7 +171,7 @@ function intersection(a: WindowRange, b: WindowRange): WindowRange {
   return { from: Math.max(a.from, b.from), to: Math.min(a.to, b.to) };
 }
 
-/** What is left of a range, in order. */
+/** Returns what is left of a range, in order. */
 function without(range: WindowRange, excluded: readonly WindowRange[]): WindowRange[] {
   let left = [range];
   for (const { from, to } of excluded) {

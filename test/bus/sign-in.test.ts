@@ -68,7 +68,7 @@ test('user and password in NATS_URL, escaped, beginning with digits', async () =
   await attach({ NATS_URL: `nats://fan:12${SECRET}%40%2F@127.0.0.1:${port}` });
   await refusal({ NATS_URL: `nats://fan:${SECRET}@127.0.0.1:${port}` });
   const both = await refusal({ NATS_URL: `nats://fan:${SECRET}@127.0.0.1:${port}`, NATS_TOKEN: SECRET });
-  expect(both.message).toMatch(/in NATS_URL and beside it/);
+  expect(both.message).toMatch(/in NATS_URL and also in other NATS_\* variables/);
   const two = `nats://fan:${SECRET}@127.0.0.1:${port},nats://other:${SECRET}@127.0.0.1:${port}`;
   expect((await refusal({ NATS_URL: two })).message).toMatch(/different credentials/);
 });
@@ -138,13 +138,13 @@ describe('files that cannot be used are named', () => {
   ])('%s is missing', async (variable, more) => {
     const error = await refusal({ NATS_URL: 'nats://127.0.0.1:1', [variable]: missing, ...more });
     expect(error.message).toMatch(
-      new RegExp(`^the file of ${variable} cannot be read: .*missing \\(ENOENT\\)`),
+      new RegExp(`^the file in ${variable} cannot be read: .*missing \\(ENOENT\\)`),
     );
   });
 
   test.each(['NATS_CREDS_FILE', 'NATS_NKEY_SEED_FILE'])('%s holds something else', async (variable) => {
     const error = await refusal({ NATS_URL: 'nats://127.0.0.1:1', [variable]: file('junk', SECRET) });
-    expect(error.message).toMatch(new RegExp(`^the file of ${variable} does not hold`));
+    expect(error.message).toMatch(new RegExp(`^the file in ${variable} does not hold`));
   });
 });
 

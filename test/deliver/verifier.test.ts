@@ -191,7 +191,9 @@ test('a difference is told only where the stream says so too', async () => {
   await clock.pass(5000);
   expect(counts()).toEqual({ equal: 1, different: 1, unknown: 0 });
   expect(state.reads).toEqual([1000, 2000, 2000]);
-  expect(told).toEqual(['window 1970-01-01T00:00:02.000Z: it has 4 rows in the store, and 5 by the stream']);
+  expect(told).toEqual([
+    'window 1970-01-01T00:00:02.000Z: it has 4 rows in the store, not the 5 computed from the stream',
+  ]);
   expect(verifier.stats.lastDifference).toBe(told[0]);
   expect(asked).toEqual([
     [1000, 0],
@@ -239,7 +241,7 @@ test('a share is computed again from the stream, also where the store has what w
   verifier.confirmed(counterWindow(1, 5), 0);
   await clock.pass(10_000);
   expect(counts()).toEqual({ equal: 0, different: 1, unknown: 0 });
-  expect(told[0]).toContain('it has 5 rows in the store, and 6 by the stream');
+  expect(told[0]).toContain('it has 5 rows in the store, not the 6 computed from the stream');
   // Where the stream does not hold it any more, what was written has to do.
   const old = setUp({ replayShare: 1, recompute: async () => undefined });
   old.verifier.confirmed(counterWindow(1, 5), 0);
@@ -253,6 +255,6 @@ test('a share is computed again from the stream, also where the store has what w
   core.verifier.confirmed(counterWindow(2, 5), 0);
   await core.clock.pass(2000);
   expect(core.told).toEqual([
-    'window 1970-01-01T00:00:02.000Z: it has 4 rows in the store, and 5 as written',
+    'window 1970-01-01T00:00:02.000Z: it has 4 rows in the store, not the 5 written',
   ]);
 });

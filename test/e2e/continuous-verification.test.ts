@@ -55,7 +55,7 @@ test('every window is verified; rows changed, deleted and added in the stores sh
   }
   const lines = service.output.stderr
     .split('\n')
-    .filter((line) => line.includes('a window is not in the store as it should be'))
+    .filter((line) => line.includes('a window in the store is not what it should be'))
     .map((line) => JSON.parse(line));
   expect(lines).toHaveLength(8);
   expect(lines[0]).toMatchObject({ level: 'error', advice: expect.stringContaining('verify --sink') });

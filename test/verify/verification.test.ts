@@ -80,7 +80,7 @@ test('what messages are missing of is unknown, whatever the store has', async ()
   // Windows 3 to 5 are touched; the store has nothing of 6 to 8.
   expect(judged).toEqual({ equal: 4, different: 3, unknown: 3 });
   expect(rows).toMatchObject({ missing: 15, extra: 0 });
-  expect(reasons).toEqual(['the stream lost messages that belong to them (retention)']);
+  expect(reasons).toEqual(['the stream lost messages that belong to these windows (retention)']);
 });
 
 test('a read that fails is tried once more, and nothing counts twice; then the store is given up', async () => {
@@ -100,7 +100,7 @@ test('a read that fails is tried once more, and nothing counts twice; then the s
   expect(store.reads.length).toBe(reads);
   expect(verdict(verification)).toMatchObject({
     windows: { equal: 1, different: 1, unknown: 8 },
-    reasons: ['it cannot be read: lost the connection'],
+    reasons: ['the store cannot be read: lost the connection'],
   });
 });
 

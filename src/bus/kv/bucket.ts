@@ -1,4 +1,4 @@
-/** The key-value bucket that holds all that outlives an instance. */
+/** The key-value bucket that holds everything that outlives an instance. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ErrorCode, type KV, NatsError, StorageType } from 'nats';
@@ -9,33 +9,33 @@ import { API_TIMEOUT_MS, streamExists } from '../stream.ts';
 
 export const BUCKET = 'fanout-checkpoints';
 
-/** The bucket holds a few hundred bytes per sink; a bound lets it live on accounts that demand one. */
+/** The bucket holds a few hundred bytes per sink. A bound lets it live on accounts that require one. */
 const MAX_BUCKET_BYTES = 16 * 1024 * 1024;
 const MAX_VALUE_BYTES = 64 * 1024;
-/** How long one call may take in all. */
+/** How long one call may take in total. */
 export const CALL_TIMEOUT_MS = 10_000;
-/** How often a write is tried again after another writer came first. */
+/** How often a write is retried after another writer came first. */
 export const MAX_CONFLICTS = 5;
 const WRONG_LAST_SEQUENCE = 10071;
 const CLOCK_KEY = 'clock';
 
-/** Whether the bucket is there already. Rejects with a `BusError` where that cannot be told. */
+/** Resolves to whether the bucket exists. Rejects with a `BusError` if it cannot find out. */
 export function bucketExists(bus: Bus): Promise<boolean> {
   return streamExists(bus, `KV_${BUCKET}`);
 }
 
-/** The bucket, made where it is missing. Rejects with a `BusError`. */
+/** Resolves to the bucket, which is created if missing. Rejects with a `BusError`. */
 export async function openBucket(bus: Bus, replicas: number): Promise<KV> {
   try {
     return await bus.connection.jetstream({ timeout: API_TIMEOUT_MS, checkAPI: false }).views.kv(BUCKET, {
-      description: 'how far every sink of metrics-fanout is',
+      description: 'how far each sink of metrics-fanout has got',
       history: 1,
       storage: StorageType.File,
       replicas,
       max_bytes: MAX_BUCKET_BYTES,
       maxValueSize: MAX_VALUE_BYTES,
-      // By the leader: of a cluster's servers, any answers the other requests, also one that lags, and tells of the
-      // past.
+      // Read from the leader. Direct requests are answered by any server of the cluster, even one that lags and returns
+      // old values.
       allow_direct: false,
       timeout: API_TIMEOUT_MS,
     });
@@ -45,38 +45,42 @@ export async function openBucket(bus: Bus, replicas: number): Promise<KV> {
 }
 
 /**
- * The server's time (ms since 1970) at some moment of the call: that of an entry which it stamps for us. Rejects with a
- * `BusError` where it is not there, as with a leader that has only just been elected.
+ * Resolves to the server's time (ms since 1970) at some moment during the call: the timestamp that the server gives an
+ * entry of ours. Rejects with a `BusError` if the entry is not visible, as happens with a leader that has only just
+ * been elected.
  */
 export async function readServerTime(bucket: Pick<KV, 'put' | 'get'>): Promise<number> {
   const revision = await bucket.put(CLOCK_KEY, '');
   const entry = await bucket.get(CLOCK_KEY);
   if (entry !== null && entry.revision >= revision) return entry.created.getTime();
   throw new BusError(
-    "reading the server's clock: what was just written is not there yet",
+    "reading the server's clock: the entry just written is not visible yet",
     'Wait until the servers have elected a leader.',
-    { cause: new NatsError('not there yet', ErrorCode.Timeout) },
+    { cause: new NatsError('not visible yet', ErrorCode.Timeout) },
   );
 }
 
-/** Whether another writer came first. */
+/** Returns whether the error means that another writer came first. */
 export function isConflict(error: unknown): boolean {
   return apiErrorCode(error) === WRONG_LAST_SEQUENCE;
 }
 
-/** The bucket, opened when it is first needed, and anew after a call failed. */
+/** The bucket, opened when first needed and reopened after a call failed. */
 export class Bucket {
   readonly #bus: Bus;
   readonly #replicas: number;
   #opened: Promise<KV> | undefined;
 
-  /** `replicas`: should it be missing; as many as the stream has, or it would not survive what that does. */
+  /**
+   * `replicas`: used if the bucket has to be created. As many as the stream has, or the bucket would not survive what
+   * the stream survives.
+   */
   constructor(bus: Bus, replicas: number) {
     this.#bus = bus;
     this.#replicas = replicas;
   }
 
-  /** Rejects with a `BusError` after `CALL_TIMEOUT_MS` at the latest. */
+  /** Calls `work` with the bucket. Rejects with a `BusError` after at most `CALL_TIMEOUT_MS`. */
   async call<T>(doing: string, work: (bucket: KV) => Promise<T>): Promise<T> {
     const timer = new AbortController();
     const expired = sleep(CALL_TIMEOUT_MS, undefined, timer).then(() => {
@@ -93,7 +97,7 @@ export class Bucket {
     try {
       return await Promise.race([done, expired]);
     } catch (error) {
-      // It may have been deleted: begin afresh.
+      // The bucket may have been deleted: open it again.
       this.#opened = undefined;
       throw jetstreamError(error, doing);
     } finally {

@@ -7,13 +7,16 @@ import { BusError } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { BUCKET, Bucket, isConflict, MAX_CONFLICTS } from './bucket.ts';
 
-/** How far a sink is. */
+/** How far a sink has got. */
 export interface Checkpoint {
-  /** Start (ms since 1970) of the first window that is not confirmed: all before it are (I5). */
+  /** Start (ms since 1970) of the first window that is not confirmed; all earlier windows are (I5). */
   readonly next: number;
-  /** Start of the first window that the sink ever got; absent where an older version began. */
+  /** Start of the first window that the sink ever got; absent if the sink began with an older version. */
   readonly began?: number | undefined;
-  /** Up to here the stream had been read when the windows before `next` were closed: what is behind it is news. */
+  /**
+   * The sequence up to which the stream had been read when the windows before `next` were closed. Later messages are
+   * news.
+   */
   readonly sequence: number;
   /** The settings that shaped the windows. */
   readonly shape: CheckpointShape;
@@ -22,7 +25,7 @@ export interface Checkpoint {
 }
 
 export interface CheckpointShape extends WindowShape {
-  /** Such as 0/1. */
+  /** For example 0/1. */
   readonly slice: string;
 }
 
@@ -32,19 +35,23 @@ export interface StoredCheckpoint {
   readonly checkpoint: Checkpoint;
 }
 
-/** All calls reject with a `BusError` in bounded time where the store is down or holds something else. */
+/** All calls reject with a `BusError` in bounded time if the store is down or holds something else. */
 export interface CheckpointStore {
   load(sink: string): Promise<Checkpoint | undefined>;
-  /** Never moves backwards: 'superseded' where the stored `next` is already at or past that of `checkpoint`. */
+  /**
+   * Saves a checkpoint; it never moves backwards. Resolves to 'superseded' if the stored `next` is at or past that of
+   * `checkpoint`.
+   */
   save(sink: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'>;
-  /** Those of the pipeline, of every sink and slice. */
+  /** Resolves to the checkpoints of the pipeline, for every sink and slice. */
   list(): Promise<StoredCheckpoint[]>;
 }
 
 type Configured = Pick<Config['core'], 'pipeline' | 'slice'>;
 
 /**
- * `replicas`: of the bucket, should it be missing; as many as the stream has, or it would not survive what that does.
+ * `replicas`: used if the bucket has to be created. As many as the stream has, or the bucket would not survive what the
+ * stream survives.
  */
 export function createCheckpointStore(bus: Bus, core: Configured, replicas: number): CheckpointStore {
   return new BucketStore(bus, core, replicas);
@@ -83,7 +90,8 @@ class BucketStore implements CheckpointStore {
     const value = JSON.stringify(checkpoint);
     const isPast = ({ checkpoint: other }: Stored) => other !== undefined && other.next >= checkpoint.next;
     let stored = this.#known.get(key);
-    // What we remember may be out of date: a conflict shows that for a write, only a look for leaving it.
+    // What we remember may be out of date. For a write, a conflict shows that; before skipping the write, only reading
+    // does.
     if (stored === undefined || isPast(stored)) stored = await read(bucket, key);
     for (let conflicts = 0; conflicts <= MAX_CONFLICTS; conflicts++) {
       this.#known.set(key, stored);
@@ -98,8 +106,8 @@ class BucketStore implements CheckpointStore {
       }
     }
     throw new BusError(
-      `writing the checkpoint ${key}: ${MAX_CONFLICTS} other writers came first`,
-      'Check that PIPELINE names one deployment only.',
+      `writing the checkpoint ${key}: other writers came first more than ${MAX_CONFLICTS} times`,
+      'Check that only one deployment uses this PIPELINE.',
     );
   }
 
@@ -111,7 +119,7 @@ class BucketStore implements CheckpointStore {
       const found: StoredCheckpoint[] = [];
       for (const key of keys) {
         const [, sink, slice] = key.split('.');
-        // A pipeline called shapes has the shapes of all pipelines beside its checkpoints.
+        // A pipeline named `shapes` finds the shapes of all pipelines among its checkpoints.
         if (!sink || !slice) continue;
         const { checkpoint } = await read(bucket, key);
         if (checkpoint) found.push({ sink, slice: slice.replace('-', '/'), checkpoint });
@@ -129,14 +137,14 @@ class BucketStore implements CheckpointStore {
     try {
       return await this.#bucket.call(doing, work);
     } catch (error) {
-      // The bucket may have been deleted, and what we know of it with it.
+      // The bucket may have been deleted, which makes what we remember worthless.
       this.#known.clear();
       throw error;
     }
   }
 }
 
-/** A key that is missing has revision 0; one that was deleted, the revision of its deletion. */
+/** A missing key has revision 0; a deleted key has the revision of its deletion. */
 async function read(bucket: KV, key: string): Promise<Stored> {
   const entry = await bucket.get(key);
   if (entry === null) return { revision: 0, checkpoint: undefined };
@@ -153,8 +161,8 @@ function parse(key: string, text: string): Checkpoint {
   }
   if (isCheckpoint(value)) return value;
   throw new BusError(
-    `the checkpoint ${key} in the key-value bucket ${BUCKET} is not one of ours`,
-    `Look at it (nats kv get ${BUCKET} ${key}); delete it to begin where a sink without a checkpoint begins.`,
+    `the checkpoint ${key} in the key-value bucket ${BUCKET} is not valid`,
+    `Inspect it (nats kv get ${BUCKET} ${key}). Delete it to start the sink as if it never had a checkpoint.`,
   );
 }
 

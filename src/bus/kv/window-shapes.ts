@@ -1,5 +1,5 @@
 /**
- * What shaped a pipeline's windows, and from when on: an entry of the checkpoints' bucket, written with
+ * The shapes of a pipeline's windows, and when each begins: an entry in the checkpoints' bucket, written with
  * compare-and-set.
  */
 
@@ -12,11 +12,11 @@ import { BUCKET, Bucket, bucketExists, isConflict, MAX_CONFLICTS, readServerTime
 
 export interface Shapes {
   readonly epochs: readonly Epoch[];
-  /** An epoch begins so long after it was announced, at least. */
+  /** An epoch begins at least this long after it was announced. */
   readonly delayMs: number;
 }
 
-/** The shapes, or undefined where there are none yet; nothing else had been announced at `at` by the server's clock. */
+/** The shapes, or undefined if there are none yet. At `at`, by the server's clock, nothing else had been announced. */
 export interface KnownShapes {
   readonly shapes: Shapes | undefined;
   readonly at: number;
@@ -26,9 +26,9 @@ export interface KnownShapes {
 export interface ShapeStore {
   load(): Promise<KnownShapes>;
   /**
-   * Stores what `plan` makes of what is known; nothing where that is undefined, as it may be where something is known.
-   * It may be asked again, where another writer came first. From the time that it is told, storing takes no longer than
-   * one call may take.
+   * Stores what `plan` returns for the known shapes. Stores nothing if that is undefined, which is only allowed if
+   * shapes are known. If another writer came first, `plan` is called again. From the time passed to `plan`, storing
+   * takes no longer than one call may take.
    */
   change(plan: (known: KnownShapes) => Shapes | undefined): Promise<AgreedShapes>;
 }
@@ -41,7 +41,7 @@ export function createShapeStore(bus: Bus, pipeline: string, replicas: number): 
   return new BucketShapes(bus, pipeline, replicas);
 }
 
-/** How the pipeline's windows lie: as it computed them, or as the settings say where it never ran. */
+/** Resolves to the tiling of the pipeline's windows: as it computed them, or as the settings say if it never ran. */
 export async function pipelineTiling(bus: Bus, config: Config): Promise<Tiling> {
   const isKnown = await bucketExists(bus);
   const { shapes } = isKnown ? await createShapeStore(bus, config.core.pipeline, 1).load() : {};
@@ -54,7 +54,7 @@ class BucketShapes implements ShapeStore {
 
   constructor(bus: Bus, pipeline: string, replicas: number) {
     this.#bucket = new Bucket(bus, replicas);
-    // Two words: the keys of the checkpoints have three.
+    // Two words, because the keys of checkpoints have three.
     this.#key = `shapes.${pipeline}`;
   }
 
@@ -76,13 +76,13 @@ class BucketShapes implements ShapeStore {
         }
       }
       throw new BusError(
-        `writing ${this.#key}: ${MAX_CONFLICTS} other writers came first`,
-        'Check that PIPELINE names one deployment only.',
+        `writing ${this.#key}: other writers came first more than ${MAX_CONFLICTS} times`,
+        'Check that only one deployment uses this PIPELINE.',
       );
     });
   }
 
-  /** The clock first: what was announced before it is in what is read afterwards. */
+  /** Reads the clock first: anything announced before that time is in what is read afterwards. */
   async #read(bucket: KV): Promise<{ readonly known: KnownShapes; readonly revision: number }> {
     const at = await readServerTime(bucket);
     const entry = await bucket.get(this.#key);
@@ -91,7 +91,7 @@ class BucketShapes implements ShapeStore {
   }
 }
 
-/** JSON has no -Infinity: the first epoch's beginning is null. */
+/** JSON has no -Infinity: the start of the first epoch becomes null. */
 function format({ epochs, delayMs }: Shapes): string {
   return JSON.stringify({ delayMs, epochs });
 }
@@ -112,8 +112,8 @@ function parse(key: string, text: string): Shapes {
     return { delayMs, epochs: read };
   } catch (error) {
     throw new BusError(
-      `the entry ${key} in the key-value bucket ${BUCKET} is not one of ours (${String(error)})`,
-      `Look at it (nats kv get ${BUCKET} ${key}). It says which windows have which WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES; without it, all windows have those of the settings.`,
+      `the entry ${key} in the key-value bucket ${BUCKET} is not valid (${String(error)})`,
+      `Inspect it (nats kv get ${BUCKET} ${key}). It records which windows have which WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES. Without it, the current settings apply to all windows.`,
     );
   }
 }

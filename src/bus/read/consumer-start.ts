@@ -1,4 +1,4 @@
-/** Where in the stream a new consumer has to begin so that no message comes twice and none is passed over. */
+/** Decides where in the stream a new consumer begins, so that no message is delivered twice and none is skipped. */
 import { type ConsumerConfig, DeliverPolicy } from 'nats';
 import type { Bus } from '../connect.ts';
 import { manager, type StreamFacts } from '../stream.ts';
@@ -12,25 +12,22 @@ export interface LastRead {
   readonly sequence: number;
   /** Nanoseconds since 1970. */
   readonly nanos: bigint;
-  /**
-   * The sequence that was to come next: further behind where a gap was told; 0 where the stream was known to be
-   * replaced.
-   */
+  /** The sequence that was expected next: later if a gap was reported; 0 if the stream was known to be replaced. */
   readonly next: number;
-  /** When the stream was made from which it was to come. */
+  /** When the stream from which it was expected was created. */
   readonly created: string;
 }
 
 export interface ConsumerStart {
   readonly deliver: Partial<ConsumerConfig>;
-  /** The sequence that comes next; 0 where that is not known. */
+  /** The sequence that comes next; 0 if unknown. */
   readonly next: number;
   readonly gap?: Gap;
-  /** What an operator should know of it. */
+  /** What an operator should know about this start. */
   readonly remark?: string;
 }
 
-/** Begins where the caller wants to start. */
+/** Begins where the caller asks. */
 export function startAt(start: ReadFrom, facts: StreamFacts, nowMs: number): ConsumerStart {
   switch (start.kind) {
     case 'earliest':
@@ -48,7 +45,7 @@ export function startAt(start: ReadFrom, facts: StreamFacts, nowMs: number): Con
   }
 }
 
-/** Begins behind the last message that was handed over, or behind the gap that was told of already. */
+/** Begins after the last message that was handed over, or after a gap that was already reported. */
 export async function startAfter(
   last: LastRead,
   facts: StreamFacts,
@@ -59,19 +56,19 @@ export async function startAfter(
   // Our clock may be behind the server's.
   const latestMs = Math.max(lastMs, Math.floor(nowMs));
   if (!(await isReplaced(last, facts, bus))) {
-    // In a stream that was set back, what was told of as gone may be there.
+    // In a stream that was set back, messages reported as gone may be there again.
     const isGone = last.next <= facts.firstSequence;
     const next = isGone ? Math.max(last.next, last.sequence + 1) : last.sequence + 1;
     return fromSequence(next, lastMs, facts, latestMs);
   }
-  // Its numbers mean something else now, but its times still say what is new.
+  // Its sequences now mean something else, but its times still show what is new.
   const deliver = { deliver_policy: DeliverPolicy.StartTime, opt_start_time: rfc3339(last.nanos + 1n) };
   if (last.next === 0 && last.created === facts.created) return { deliver, next: 0 };
   return {
     deliver,
     next: 0,
     gap: { fromTime: lastMs, toTime: facts.firstTime ?? latestMs, messages: 0 },
-    remark: 'the stream was replaced, or lost messages that it had handed out; reading goes on by time',
+    remark: 'the stream was replaced, or lost messages that it had delivered; reading continues by time',
   };
 }
 
@@ -82,7 +79,7 @@ function fromSequence(sequence: number, fromTime: number, facts: StreamFacts, no
       next: 0,
       gap: { fromTime, toTime: facts.firstTime ?? nowMs, messages: 0 },
       remark:
-        'the stream ends before the sequence to go on from: it was replaced; reading begins with what it holds',
+        'the stream ends before the sequence to continue from, so it was replaced; reading starts with what it holds',
     };
   }
   const removed = facts.firstSequence - sequence;
@@ -92,7 +89,7 @@ function fromSequence(sequence: number, fromTime: number, facts: StreamFacts, no
   return { deliver, next, gap: { fromTime, toTime: facts.firstTime ?? nowMs, messages: removed } };
 }
 
-/** A start by time cannot know what retention removed behind it, unless it knows what was consumed before. */
+/** A start by time cannot know what retention removed after that time, unless it knows what was consumed before. */
 function gapAtTime(
   start: Extract<ReadFrom, { kind: 'time' }>,
   facts: StreamFacts,
@@ -106,8 +103,9 @@ function gapAtTime(
 }
 
 /**
- * Whether the stream is another one than the one read so far: deleted and made again, or set back by a server that
- * lost what it had not yet written. Then the last message is not there, or another one has its number.
+ * Resolves to whether this is not the stream that was read so far: it was deleted and created again, or set back by a
+ * server that lost what it had not yet written. Then the last message is gone, or its sequence belongs to another
+ * message.
  */
 async function isReplaced(last: LastRead, facts: StreamFacts, bus: Bus): Promise<boolean> {
   if (last.sequence > facts.lastSequence) return true;
@@ -116,7 +114,7 @@ async function isReplaced(last: LastRead, facts: StreamFacts, bus: Bus): Promise
     const stored = await (await manager(bus)).streams.getMessage(facts.name, { seq: last.sequence });
     return stored.time.getTime() !== Number(last.nanos / NANOS_PER_MS);
   } catch (error) {
-    // Deleted since, one by one: that does not make it another stream.
+    // The message was deleted individually: that does not make it another stream.
     if (isNotFound(error)) return false;
     throw error;
   }

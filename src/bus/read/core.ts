@@ -1,6 +1,7 @@
 /**
- * The core source: plain NATS, at most once. Stream time is the time of arrival, there are no sequences, and what does
- * not arrive (no connection, or the server dropped us as a slow consumer) is lost without a trace at the server.
+ * The core source: plain NATS, at most once. Stream time is the time of arrival, and there are no sequences. Messages
+ * that do not arrive (no connection, or the server dropped us as a slow consumer) are lost without a trace on the
+ * server.
  */
 
 import type { CoreConfig } from '../../config/core-settings.ts';
@@ -13,11 +14,13 @@ import { TICK_MS } from './pull.ts';
 import { steadyNow } from './server-clock.ts';
 import { newSourceStats, type Reader, type Source, type SourceStats } from './source.ts';
 
-/** What is still handed over to a reader that asked for time; the bus cannot be held back, so the rest is dropped. */
+/**
+ * How many messages a reader that asked for time is still given. The bus cannot be held back, so the rest is dropped.
+ */
 const MAX_HELD_MESSAGES = 100_000;
 
 export interface CoreOptions {
-  /** Milliseconds since 1970 by a clock that is never set back: this is the stream time. */
+  /** Returns milliseconds since 1970 by a clock that is never set back: the stream time. */
   readonly now?: () => number;
 }
 
@@ -37,12 +40,12 @@ class CoreSource implements Source {
   readonly #bus: Bus;
   readonly #core: Configured;
   readonly #now: () => number;
-  /** When the bytes came that were looked at last; forgotten with every tick, since bytes may share a buffer. */
+  /** When the bytes last looked at arrived. Forgotten at every tick, because bytes may share a buffer. */
   #arrived: { readonly buffer: ArrayBufferLike | undefined; readonly at: number } = NEVER;
-  /** Looked at last, which spares asking for their buffer. */
+  /** The bytes last looked at; comparing them avoids asking for their buffer. */
   #bytes: Uint8Array | undefined;
   #isHeld = false;
-  /** Messages handed over, and dropped, since the reader asked for time. */
+  /** Messages handed over, and messages dropped, since the reader asked for time. */
   #heldMessages = 0;
   #dropped = 0;
   #droppedFrom = 0;
@@ -67,7 +70,7 @@ class CoreSource implements Source {
             reject(error);
           }
         };
-        // What the server has sent us already nobody else will get: it is still taken.
+        // Messages that the server has already sent us go to nobody else, so they are still taken.
         const onAbort = () => void Promise.all(subscriptions.map((end) => end())).then(() => resolve());
         signal.addEventListener('abort', onAbort);
         const timer = setInterval(() => guard(() => this.#tick(reader, reject)), TICK_MS);
@@ -137,14 +140,14 @@ class CoreSource implements Source {
     reader.message(message, envelope);
   }
 
-  /** What the connection brought at once arrived at once. */
+  /** Bytes that the connection delivered together arrived at the same time. */
   #arrive(bytes: Uint8Array): void {
     this.#bytes = bytes;
     const { buffer } = bytes;
     if (buffer !== this.#arrived.buffer) this.#arrived = { buffer, at: this.#now() };
   }
 
-  /** All that arrived before now was handed over as it came. */
+  /** Everything that arrived before now was handed over as it arrived. */
   #tick(reader: Reader, reject: (error: unknown) => void): void {
     if (this.#bus.connection.isClosed()) throw closedForGood();
     this.#arrived = NEVER;
@@ -162,22 +165,12 @@ class CoreSource implements Source {
     if (this.#dropped === 0) return;
     const messages = this.#dropped;
     this.#dropped = 0;
-    this.#gap(
-      reader,
-      messages,
-      this.#droppedFrom,
-      'messages were dropped: the reader was held up for too long',
-    );
+    this.#gap(reader, messages, this.#droppedFrom, 'dropped messages; the reader was held up for too long');
   }
 
   #reconnected(reader: Reader): void {
     this.stats.resumptions += 1;
-    this.#gap(
-      reader,
-      0,
-      this.stats.lastStreamTime,
-      'what was published without a connection was not received',
-    );
+    this.#gap(reader, 0, this.stats.lastStreamTime, 'did not receive what was published while disconnected');
   }
 
   #gap(reader: Reader, messages: number, fromTime: number, what: string): void {

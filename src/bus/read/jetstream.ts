@@ -1,7 +1,7 @@
 /**
- * The JetStream source: every message of the stream once and in order, whatever happens to connection, consumer or
- * server in between. It holds no state at the server: its consumer is ephemeral, in memory and without
- * acknowledgements, and is made again behind the last message whenever it is lost.
+ * The JetStream source: delivers every message of the stream once and in order, whatever happens to the connection, the
+ * consumer or the server. It keeps no state on the server: its consumer is ephemeral, in memory, without
+ * acknowledgements, and is created again after the last message whenever it is lost.
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -28,7 +28,7 @@ import {
   type SourceStats,
 } from './source.ts';
 
-/** The server removes a consumer of ours after so long without requests. */
+/** The server removes our consumer after this long without requests. */
 const INACTIVE_THRESHOLD_MS = 300_000;
 const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 5_000;
@@ -38,11 +38,14 @@ const REPEAT_LOG_MS = 60_000;
 
 export interface JetStreamOptions {
   readonly start: ReadFrom;
-  /** Milliseconds by a clock that is never set back; not necessarily those of the server. */
+  /** Returns milliseconds by a clock that is never set back; not necessarily the server's. */
   readonly now?: () => number;
   /** In [0, 1): spreads the retries. */
   readonly random?: () => number;
-  /** Leaves nothing on the bus but its consumer: no stream and no bucket is made, and no entry of ours is stamped. */
+  /**
+   * Leaves nothing on the bus except its consumer: creates no stream and no bucket, and has no entry of ours
+   * timestamped.
+   */
   readonly isPassive?: boolean;
 }
 
@@ -56,7 +59,7 @@ class JetStreamSource implements Source {
   readonly stats: SourceStats = newSourceStats();
   readonly #bus: Bus;
   readonly #core: Configured;
-  /** Moves on with what was reported as a gap, so that nothing is reported twice. */
+  /** Moves on past what was reported as a gap, so that nothing is reported twice. */
   #start: ReadFrom;
   readonly #now: () => number;
   readonly #random: () => number;
@@ -64,21 +67,21 @@ class JetStreamSource implements Source {
   readonly #clock = new ServerClock();
   readonly #quiet = new Quiet(REPEAT_LOG_MS);
   #clockReadAt = Number.NEGATIVE_INFINITY;
-  /** The stream's last sequence, at a time by the local clock. */
+  /** The stream's last sequence, as of a time by the local clock. */
   #end = { sequence: 0, at: 0 };
   #isAttached = false;
   #replicas = 1;
   /** See `StreamFacts`. */
   #created = '';
   #consumer = '';
-  /** The sequence that has to come next; 0 where it is not known. */
+  /** The sequence that has to come next; 0 if unknown. */
   #next = 0;
-  /** Of the last message: nanoseconds of its time below the millisecond, and how many were pending behind it. */
+  /** The nanoseconds below the millisecond of the last message's time, and how many messages were pending after it. */
   #lastSubMsNanos = 0;
   #lastPending = 0;
-  /** What `progress` was told last. */
+  /** The stream time last reported through `progress`. */
   #reported = 0;
-  /** Where the stream captures more than what is wanted. */
+  /** Selects subjects, if the stream captures more than what is wanted. */
   #isWanted: ((subject: string) => boolean) | undefined;
 
   constructor(bus: Bus, core: Configured, options: JetStreamOptions) {
@@ -98,7 +101,7 @@ class JetStreamSource implements Source {
     }
   }
 
-  /** From one consumer to the next. */
+  /** Reads from one consumer after another. */
   async #readOn(reader: Reader, signal: AbortSignal): Promise<void> {
     for (let attempt = 0; !signal.aborted; attempt++) {
       if (attempt > 0) await this.#pause(attempt, signal);
@@ -113,11 +116,15 @@ class JetStreamSource implements Source {
       const end = await this.#read(reader, signal);
       if (end.kind === 'failed') throw end.error;
       if (end.kind === 'stopped') return;
-      // Something came of it: go on at once.
+      // The consumer made progress: continue at once.
       if (this.#reported > before) attempt = -1;
       this.stats.reading = false;
       this.stats.resumptions += 1;
-      this.#say('lost', { reason: end.reason, after: this.stats.lastSequence }, 'reading the stream anew');
+      this.#say(
+        'lost',
+        { reason: end.reason, after: this.stats.lastSequence },
+        'lost the consumer; continuing with a new one',
+      );
     }
   }
 
@@ -126,9 +133,9 @@ class JetStreamSource implements Source {
     await sleep(ms * (0.5 + this.#random() / 2), undefined, { signal }).catch(() => {});
   }
 
-  /** Makes a consumer that delivers what comes next. */
+  /** Creates a consumer that delivers what comes next. */
   async #attach(reader: Reader): Promise<void> {
-    // A stream that is deleted under us is made again, as the service does at its start.
+    // A stream that is deleted while we read is created again, as the service does when it starts.
     const isToBeMade = this.#isAttached && !this.#isPassive;
     const facts = await (isToBeMade ? ensureStream : describeStream)(this.#bus, this.#core);
     let consumerStart = await this.#consumerStart(facts);
@@ -166,7 +173,7 @@ class JetStreamSource implements Source {
     return info;
   }
 
-  /** Nobody waits for the answer: a consumer that stays behind ends by its inactivity. */
+  /** Nobody waits for the answer: a consumer left behind ends by inactivity. */
   #deleteConsumer(stream: string, name: string): void {
     this.#bus.publish(`$JS.API.CONSUMER.DELETE.${stream}.${name}`, '');
   }
@@ -179,7 +186,7 @@ class JetStreamSource implements Source {
     return startAt(this.#start, facts, this.#now());
   }
 
-  /** Before the first message an operator has to know; later on, whatever it is may pass. */
+  /** An error before the first attachment goes to the operator; later, any error may be temporary. */
   #notAttached(error: unknown): false {
     if (this.#bus.connection.isClosed()) throw closedForGood();
     const explained = jetstreamError(error, `reading the stream ${this.#core.metricsStream}`);
@@ -240,7 +247,7 @@ class JetStreamSource implements Source {
 
   #onIdle(askedAt: number, reader: Reader): void | Promise<void> {
     this.stats.pending = 0;
-    // What the stream had before it was asked, and did not hand over, retention has removed.
+    // Messages that the stream had before it was asked, and that it did not hand over, were removed by retention.
     if (this.#end.at <= askedAt)
       this.stats.readThrough = Math.max(this.stats.readThrough, this.#end.sequence);
     void this.#refresh();
@@ -251,11 +258,11 @@ class JetStreamSource implements Source {
   }
 
   /**
-   * Reads the server's clock by having it stamp an entry of ours, and where the stream ends. Where that fails, the last
-   * estimate goes on.
+   * Reads the server's clock, by having it timestamp an entry of ours, and where the stream ends. If that fails, the
+   * last estimate stays in use.
    */
   async #refresh(): Promise<void> {
-    // The stamp of the consumer still says what the server's clock shows at least.
+    // The consumer's timestamp still gives a lower bound of the server's clock.
     if (this.#isPassive || this.#now() - this.#clockReadAt < CLOCK_REFRESH_MS) return;
     this.#clockReadAt = this.#now();
     try {
@@ -266,7 +273,11 @@ class JetStreamSource implements Source {
       this.#end = { sequence, at: this.#now() };
     } catch (error) {
       const { message: reason } = jetstreamError(error, "reading the server's clock");
-      this.#say('clock', { reason }, 'windows close by an older estimate while nothing arrives');
+      this.#say(
+        'clock',
+        { reason },
+        "cannot read the server's clock; while nothing arrives, windows close by an older estimate",
+      );
     }
   }
 
@@ -283,7 +294,7 @@ class JetStreamSource implements Source {
   }
 }
 
-/** Where a start by time would pass over the sequence to begin with: that. */
+/** Returns the sequence to begin with, if a start by time would skip it. */
 function earlierSequence(start: ReadFrom, { delivered }: ConsumerInfo): ReadFrom | undefined {
   if (start.kind !== 'time' || start.orSequence === undefined) return undefined;
   return delivered.stream_seq + 1 > start.orSequence
@@ -291,7 +302,7 @@ function earlierSequence(start: ReadFrom, { delivered }: ConsumerInfo): ReadFrom
     : undefined;
 }
 
-/** Where to start should the consumer be lost before its first message. */
+/** Returns where to start if the consumer is lost before its first message. */
 function startAgain(start: ReadFrom, consumerStart: ConsumerStart, facts: StreamFacts): ReadFrom {
   if (start.kind === 'time') {
     const orSequence = start.orSequence && Math.max(start.orSequence, facts.firstSequence);
@@ -301,8 +312,8 @@ function startAgain(start: ReadFrom, consumerStart: ConsumerStart, facts: Stream
 }
 
 /**
- * Filtered here and not by the server: a consumer with a filter skips sequences anyway, so that messages which
- * retention removed before they were read could not be told from those of others.
+ * Filters here and not on the server: a consumer with a filter skips sequences anyway, so messages that retention
+ * removed before they were read could not be told apart from messages with other subjects.
  */
 function filterOf(
   captured: readonly string[],

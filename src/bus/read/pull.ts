@@ -1,12 +1,12 @@
 /**
- * Reads one JetStream consumer by pull requests of our own, on plain subscriptions: less than half of what the
- * client's own consumers cost per message.
+ * Reads one JetStream consumer with our own pull requests on plain subscriptions: less than half the cost per message
+ * of the client's own consumers.
  *
- * Two requests are outstanding at a time, so that the server always has one to fill; that is also all that can be on
- * its way to a reader who holds us back. Each request has a subscription of its own, which tells whose messages come.
+ * Two requests are outstanding at a time, so that the server always has one to fill; that is also all that can be under
+ * way to a reader that holds us back. Each request has its own subscription, which shows whose messages arrive.
  *
- * A reader who is level with a busy stream would be woken for every few messages, which costs more than reading them.
- * So it asks at a pace instead: for all that there is, and again a little later.
+ * A reader that is level with a busy stream would be woken for every few messages, which costs more than reading them.
+ * So it asks at a pace instead: for everything available, and again a little later.
  */
 
 import { createInbox, type Msg, nanos, type Subscription } from 'nats';
@@ -17,31 +17,29 @@ import { incoming } from '../headers.ts';
 import type { Envelope } from '../message.ts';
 import { prefixLength, ReplySubject } from './reply-subject.ts';
 
-/** Messages per request: a server gives up on a client that has 64 MB unread, so the bytes are bounded as well. */
+/** Messages per request. A server drops a client that has 64 MB unread, so the bytes are bounded too. */
 const BATCH_MESSAGES = 10_000;
 const BATCH_BYTES = 8 * 1024 * 1024;
-/** JetStream's reply subjects are shorter by far; what is behind this is not read. */
+/** JetStream's reply subjects are far shorter; anything beyond this is not read. */
 const MAX_REPLY_BYTES = 4096;
-/** A request that is not filled ends after this; it is then made again. */
+/** A request that is not filled ends after this time and is then made again. */
 const REQUEST_EXPIRES_MS = 30_000;
-/**
- * How often progress is told while less than a batch arrives, and how often the server is asked whether all is read.
- */
+/** How often partial batches are reported, and how often the server is asked whether everything has been read. */
 export const TICK_MS = 250;
-/** So many ticks without any word from the server, though it was asked: the consumer is gone. */
+/** After this many ticks without any response from the server, although it was asked, the consumer counts as gone. */
 const SILENT_TICKS = 40;
 /**
- * A request whose bytes are used up to the last one is over, and the server does not say so. One that gets nothing for
- * so many ticks, while messages are pending and others get some, is taken to be such a one. At a pace there are no
- * others: it is enough that the server answers a probe asked later. Where it answers nothing it hangs, and what comes
- * late would be counted to the next request.
+ * A request whose byte limit is used up exactly is over, but the server does not say so. A request counts as such if it
+ * gets nothing for this many ticks while messages are pending and others get some. At a pace there are no others: it is
+ * enough that the server answers a later probe. If it answers nothing, it hangs, and late messages would count for the
+ * next request.
  */
 const STARVED_TICKS = 2;
-/** Between two requests at a pace. Far less than any lateness that is of use. */
+/** Pause between two requests at a pace. Far less than any useful lateness. */
 const PACE_MS = 20;
-/** From so many messages a second on. Below, being woken for each costs less than what asking adds. */
+/** From this many messages per second on, asking at a pace costs less than being woken for each message. */
 const PACED_RATE = 10_000;
-/** Who has no more than so many left to read is level with the stream. */
+/** A reader with no more than this many messages left is level with the stream. */
 const PACED_PENDING = 2_000;
 const STATUS = {
   heartbeat: 100,
@@ -51,20 +49,20 @@ const STATUS = {
   badRequest: 400,
 } as const;
 
-/** Calls come one after the other. What they throw or reject with ends the reading. */
+/** Calls come one at a time. Whatever they throw or reject with ends the reading. */
 export interface PullHandlers {
   message(message: RawMessage, envelope: Envelope, reply: ReplySubject): void;
   /** See `Reader`. */
   readonly flush?: (() => void) | undefined;
-  /** After each batch, and on every tick in which messages came. A promise holds further requests. */
+  /** Called after each batch, and on every tick in which messages arrived. A promise holds back further requests. */
   progress(): void | Promise<void>;
-  /** All that the stream held when the server was asked, at `askedAt` by the local clock, has been handed over. */
+  /** Called when all that the stream held when asked, at `askedAt` by the local clock, has been handed over. */
   idle(askedAt: number): void | Promise<void>;
 }
 
 export type PullEnd =
   | { readonly kind: 'stopped' }
-  /** A new consumer has to go on behind the last message. */
+  /** A new consumer has to continue after the last message. */
   | { readonly kind: 'lost'; readonly reason: string }
   /** A handler threw. */
   | { readonly kind: 'failed'; readonly error: unknown };
@@ -73,15 +71,15 @@ interface Request {
   readonly inbox: string;
   readonly subscription: Subscription;
   readonly endFrames: () => void;
-  /** Messages that may still come; 0: it is over. */
+  /** Messages that may still arrive; 0 if the request is over. */
   remaining: number;
   received: number;
-  /** The server answers at once with what there is, and is done. */
+  /** The server answers at once with what is available, and then the request is over. */
   isPaced: boolean;
-  /** By the local clock: when it was asked, and since when its messages have come together. */
+  /** By the local clock: when the request was sent, and since when its messages have accumulated. */
   askedAt: number;
   since: number;
-  /** How many it had received at the last tick, and for how many ticks nothing more has come though it should have. */
+  /** Messages received at the last tick, and for how many ticks no more have arrived although they should have. */
   seen: number;
   starvedTicks: number;
 }
@@ -97,22 +95,22 @@ export class Pull {
   readonly #timer: NodeJS.Timeout;
   readonly #stopListening: () => void;
   #resolveEnd: (end: PullEnd) => void = () => {};
-  /** Of the message that came last; undefined before the first. */
+  /** The reply subject of the last message; undefined before the first. */
   #reply: ReplySubject | undefined;
   readonly #replyBytes = Buffer.alloc(MAX_REPLY_BYTES);
   #received = 0;
-  /** How many had been received at the last tick. */
+  /** How many messages had been received at the last tick. */
   #seen = 0;
-  /** How many of the received messages `progress` has been told of. */
+  /** How many of the received messages were reported through `progress`. */
   #reported = 0;
   #isOver = false;
   #isHeld = false;
   #held: Promise<void> = Promise.resolve();
   #silentTicks = 0;
-  /** The next message is larger than a request's bytes: ask for it alone, without a bound. */
+  /** The next message exceeds a request's byte limit: request it alone, without the limit. */
   #isOversized = false;
   readonly #message = newRawMessage();
-  /** Whether what is asked for next is asked for at a pace. */
+  /** Whether the next request is made at a pace. */
   #isPaced = false;
   #pause: NodeJS.Timeout | undefined;
 
@@ -132,9 +130,9 @@ export class Pull {
     this.#requests = [this.#subscribe(), this.#subscribe()];
     this.#probe = this.#subscribe();
     this.#timer = setInterval(() => this.#guard(() => this.#tick()), TICK_MS);
-    // The server may have sent to the lost connection what it will not send again.
+    // The server may have sent messages over the lost connection that it will not send again.
     this.#stopListening = bus.onReconnect(() => this.#lost('the connection was lost'));
-    // Half a batch at first: from then on the two end in turns.
+    // Half a batch at first, so that from then on the two requests end alternately.
     this.#guard(() => {
       this.#ask(this.#requests[0]!, BATCH_MESSAGES / 2);
       this.#ask(this.#requests[1]!, BATCH_MESSAGES);
@@ -145,7 +143,7 @@ export class Pull {
     this.#end({ kind: 'stopped' });
   }
 
-  /** Settles when the reader has done with what it was told, and as that does; at once where it asked for no time. */
+  /** Settles when, and as, the reader's last promise does; resolved if it did not ask for time. */
   get held(): Promise<void> {
     return this.#held;
   }
@@ -153,7 +151,7 @@ export class Pull {
   #subscribe(): Request {
     const inbox = createInbox(this.#bus.inboxPrefix);
     const subscription = this.#bus.connection.subscribe(inbox, {
-      // Nothing may leave this callback: an exception would end the client's reader for good, in silence.
+      // Nothing may leave this callback: an exception would silently end the client's reader for good.
       callback: (error, message) => {
         if (this.#isOver) return;
         try {
@@ -172,7 +170,7 @@ export class Pull {
     return request;
   }
 
-  /** The same for messages without headers, where frames are received. The first reply subject comes the other way. */
+  /** Handles messages without headers, if frames are received. The first reply subject comes through the callback. */
   #framesOf(request: () => Request): FrameSink {
     const subjected = new FrameSubject();
     const { flush } = this.#handlers;
@@ -204,11 +202,11 @@ export class Pull {
     this.#onDelivery(request, incoming(message), data, 0, data.length);
   }
 
-  /** Its reply subject is the one read last. */
+  /** Handles a message whose reply subject is the one read last. */
   #onDelivery(request: Request, envelope: Envelope, bytes: Uint8Array, start: number, end: number): void {
     const reply = this.#reply!;
     this.#silentTicks = 0;
-    // The consumer numbers what it delivers: any message that got lost on the way shows here, before the next is used.
+    // The consumer numbers its deliveries. A message lost on the way shows here, before the next one is used.
     if (reply.consumerSequence !== this.#received + 1) {
       this.#lost(`delivery ${this.#received + 1} did not arrive`);
       return;
@@ -228,7 +226,7 @@ export class Pull {
 
   #firstReply(reply: string): ReplySubject | undefined {
     const prefix = prefixLength(reply);
-    if (prefix === undefined) this.#lost(`a message without JetStream's reply subject came: ${reply}`);
+    if (prefix === undefined) this.#lost(`a message came without JetStream's reply subject: ${reply}`);
     else this.#reply = new ReplySubject(prefix);
     return this.#reply;
   }
@@ -236,7 +234,7 @@ export class Pull {
   #onStatus(request: Request, message: Msg): void {
     const code = message.headers?.code ?? 0;
     const text = message.headers?.description ?? '';
-    // Of a complete batch (nats-server from 2.10 on) the count has told, and the inbox was used to ask again since.
+    // A complete batch (nats-server from 2.10 on): the count showed it, and the inbox has been reused since.
     if (code === STATUS.heartbeat || /batch completed/i.test(text)) return;
     if (code === STATUS.noResponders || code === STATUS.badRequest || /deleted|push based/i.test(text)) {
       this.#lost(`the consumer is gone (${code} ${text})`);
@@ -256,7 +254,7 @@ export class Pull {
     const isLevel = (this.#reply?.pending ?? 0) <= PACED_PENDING;
     const wanted = ((this.#now() - request.since) * PACED_RATE) / 1_000;
     this.#isPaced = isLevel && request.received > 0 && request.received >= wanted;
-    // One that brought nothing is made again by the next tick: whatever ended it, there is no racing with the server.
+    // A request that brought nothing is made again by the next tick: whatever ended it, we do not race with the server.
     if (request.received > 0) this.#batchDone();
   }
 
@@ -305,14 +303,14 @@ export class Pull {
     this.#pause = setTimeout(() => {
       this.#pause = undefined;
       this.#guard(() => {
-        // Else it is asked when the reader has done, or the connection is back.
+        // Otherwise the request is made when the reader is done, or the connection is back.
         if (!this.#isOver && !this.#isHeld && this.#bus.connected)
           this.#ask(this.#requests[0]!, BATCH_MESSAGES, since);
       });
     }, PACE_MS);
   }
 
-  /** `pacedSince`: at a pace, when what was read before was over. */
+  /** Sends a request. `pacedSince`: at a pace, the time at which the previous request was over. */
   #ask(request: Request, batch: number, pacedSince?: number): void {
     const isProbe = request === this.#probe;
     const isUnbounded = isProbe || (this.#isOversized && batch === 1);
@@ -341,12 +339,12 @@ export class Pull {
 
   #idle(): void {
     if (this.#isHeld) return;
-    // Messages that came before the answer are told of first.
+    // Messages that arrived before the answer are reported first.
     if (this.#received > this.#reported) this.#report();
     if (!this.#isHeld) this.#hold(this.#handlers.idle(this.#probe.askedAt));
   }
 
-  /** The reader asks for time: nothing more is requested until it has caught up. */
+  /** Nothing more is requested until the reader has caught up: it asked for time. */
   #hold(promise: void | Promise<void>): void {
     if (promise === undefined) return;
     this.#isHeld = true;
@@ -391,7 +389,7 @@ export class Pull {
   }
 }
 
-/** The subject of a frame: one object is used over and over. */
+/** The subject of a frame. One object is reused. */
 class FrameSubject implements Envelope {
   readonly encoding = undefined;
   #bytes: Uint8Array = new Uint8Array(0);

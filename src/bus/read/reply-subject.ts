@@ -1,13 +1,13 @@
 /**
- * Where JetStream puts what it knows of a message: the reply subject.
+ * Reads the reply subject, which is where JetStream puts what it knows about a message.
  *
  *     $JS.ACK.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time ns>.<pending>
  *     $JS.ACK.<domain>.<account>.<stream>.<consumer>.<deliveries>.<stream seq>.<consumer seq>.<time ns>.<pending>
  *
- * The second form may have a random token after that.
+ * The second form may end with another, random token.
  *
- * All messages of one consumer have the same text up to <deliveries>, so its length is found once; the rest is read
- * digit by digit, without making strings.
+ * All messages of one consumer have the same text up to <deliveries>, so its length is determined once. The rest is
+ * read digit by digit, without creating strings.
  */
 
 const SHORT_TOKENS = 9;
@@ -17,11 +17,11 @@ const SHORT_PREFIX_TOKENS = 4;
 const LONG_PREFIX_TOKENS = 6;
 const DIGIT_0 = 0x30;
 const DOT = 0x2e;
-/** Digits of a time in nanoseconds: all of them from 2001 to 2286, and those below the millisecond. */
+/** Number of digits in a time in nanoseconds: in total, from 2001 to 2286, and below the millisecond. */
 const TIME_DIGITS = 19;
 const SUB_MS_DIGITS = 6;
 
-/** The length of the text before <deliveries>; undefined where the subject is of neither form. */
+/** Returns the length of the text before <deliveries>; undefined if the subject has neither form. */
 export function prefixLength(reply: string): number | undefined {
   const tokens = reply.split('.');
   if (tokens[0] !== '$JS' || tokens[1] !== 'ACK') return undefined;
@@ -31,14 +31,14 @@ export function prefixLength(reply: string): number | undefined {
   return prefix.join('.').length + 1;
 }
 
-/** What the last reply subject read said. One object is used over and over: this is the hot path. */
+/** The contents of the last reply subject that was read. One object is reused: this is the hot path. */
 export class ReplySubject {
-  /** 0 where the subject was not of the known form. */
+  /** 0 if the subject did not have the known form. */
   streamSequence = 0;
   consumerSequence = 0;
   /** Whole milliseconds since 1970, rounded down. */
   timeMs = 0;
-  /** Messages that were still to be delivered behind this one. */
+  /** Messages that were still to be delivered after this one. */
   pending = 0;
   /** Nanoseconds of the time below the millisecond. */
   subMsNanos = 0;
@@ -49,7 +49,7 @@ export class ReplySubject {
     this.#prefix = prefix;
   }
 
-  /** Reads the subject that begins at `start`. Returns the position behind <pending>; never looks behind `end`. */
+  /** Reads the subject that begins at `start`. Returns the position after <pending>; never looks beyond `end`. */
   read(bytes: Uint8Array, start: number, end: number): number {
     this.#at = start + this.#prefix;
     this.#number(bytes, end);
@@ -68,7 +68,7 @@ export class ReplySubject {
     return Math.min(end, this.#at - 1);
   }
 
-  /** The digits from here on; goes on behind what ended them. */
+  /** Reads the digits from here on, and moves past the character that ended them. */
   #number(bytes: Uint8Array, end: number): number {
     let value = 0;
     let i = this.#at;

@@ -3,13 +3,13 @@ import type { ClosedWindow } from '../../aggregate/window.ts';
 import type { Batch } from '../../sink/contract.ts';
 
 /**
- * Some points of one window: which, not what. The points are made where somebody looks at them, in the sink's thread.
+ * Some points of one window, held as indices. The points themselves are only created when read, in the sink's thread.
  */
 export class WindowBatch implements Batch {
   readonly window: ClosedWindow;
-  /** Of the points in the window. */
+  /** Indices of the points in the window. */
   readonly indices: Uint32Array;
-  /** By `pointBytes`; 0 where nobody counted. */
+  /** Measured by `pointBytes`; 0 if not measured. */
   readonly bytes: number;
   #points: readonly Point[] | undefined;
 
@@ -36,7 +36,7 @@ export class WindowBatch implements Batch {
     return this.window.sumOf(this.indices[position]!);
   }
 
-  /** The points at these positions of the batch, with their share of its bytes. */
+  /** Returns the points at these positions of the batch, with their share of its bytes. */
   subset(positions: readonly number[]): WindowBatch {
     return new WindowBatch(
       this.window,
@@ -45,7 +45,7 @@ export class WindowBatch implements Batch {
     );
   }
 
-  /** Of so many of its points, on average. */
+  /** Returns the average size of this many of its points. */
   bytesOf(points: number): number {
     return this.size === 0 ? 0 : (this.bytes * points) / this.size;
   }

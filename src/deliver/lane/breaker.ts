@@ -1,15 +1,16 @@
 import { BACKOFF_CAP_MS, Bell, backoffMs, type Clock } from '../../base/clock.ts';
 
-/** So many failures in a row, and the store is taken to be down. */
+/** After this many failures in a row, the store is considered down. */
 const FAILURES_TO_OPEN = 3;
 
-/**
- * A circuit breaker. Closed: everybody may try. Open: nobody, until a growing wait is over; then one probe at a time,
- * whose success closes it. A store that is down is so asked seldom, and not by all writers at once when it comes back.
- */
 /** How many failures in a row there were when an attempt began. */
 export type Attempt = number;
 
+/**
+ * A circuit breaker. Closed: every caller may try. Open: nobody may, until a growing wait ends; then one probe at a
+ * time, and a successful one closes it. So a store that is down is tried rarely, and not by all writers at once when it
+ * comes back.
+ */
 export class Breaker {
   readonly #clock: Clock;
   readonly #changed = new Bell();
@@ -25,11 +26,14 @@ export class Breaker {
     return this.#failures < FAILURES_TO_OPEN;
   }
 
-  /** Resolves when the caller may try; it must then report one of success, failure or release, with what it got. */
+  /**
+   * Resolves when the caller may try. The caller must then report `success`, `failure` (with the attempt that this
+   * resolves to) or `release`.
+   */
   async enter(signal: AbortSignal): Promise<Attempt> {
     while (!this.closed && !signal.aborted) {
       const wait = this.#retryAt - this.#clock.now();
-      // Nobody waits for so long: the clock was set back since.
+      // A wait longer than the cap means that the clock was set back.
       const isOver = wait <= 0 || wait > BACKOFF_CAP_MS;
       if (!this.#probing && isOver) {
         this.#probing = true;
@@ -48,8 +52,8 @@ export class Breaker {
   }
 
   /**
-   * `afterMs`: not before; where the store said so, or where only an operator can help. Attempts that began together
-   * and fail together are one failure: a moment's fault must not count as many in a row.
+   * `afterMs`: the earliest time for the next attempt, if the store named one or only an operator can help. Attempts
+   * that began together and fail together count as one failure: one momentary fault must not count as many in a row.
    */
   failure(attempt: Attempt, afterMs = 0): void {
     if (attempt >= this.#failures) this.#failures += 1;
@@ -60,7 +64,7 @@ export class Breaker {
     this.release();
   }
 
-  /** Leaves without having learnt anything. */
+  /** Ends an attempt that told us nothing about the store. */
   release(): void {
     this.#probing = false;
     this.#changed.ring();

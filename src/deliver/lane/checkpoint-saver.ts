@@ -1,20 +1,20 @@
 import { Bell, backoffMs, type Clock } from '../../base/clock.ts';
 import type { Checkpoint, CheckpointStore } from '../../bus/kv/checkpoints.ts';
 
-/** How often a lane writes its checkpoint at most; a crash costs a replay of what it confirmed in between. */
+/** A lane saves its checkpoint at most this often. After a crash, what it confirmed since the last save is replayed. */
 const SAVE_INTERVAL_MS = 1000;
 
 export interface KeeperOptions {
   readonly sink: string;
   readonly store: CheckpointStore;
-  /** What a checkpoint at `next` says of the settings and the time. */
+  /** Returns what a checkpoint at `next` records about the settings and the time. */
   readonly describe: (next: number) => Omit<Checkpoint, 'next' | 'sequence'>;
   readonly clock: Clock;
-  /** A checkpoint could not be saved; it is tried again, except `atStop`. */
+  /** A checkpoint could not be saved. It is tried again, except `atStop`. */
   readonly failed: (error: unknown, next: number, atStop: boolean) => void;
 }
 
-/** Saves a lane's checkpoint behind its back: a checkpoint store that is down or slow does not stop the lane. */
+/** Saves a lane's checkpoint in the background: a checkpoint store that is down or slow does not stop the lane. */
 export class CheckpointKeeper {
   failures = 0;
   readonly #options: KeeperOptions;
@@ -47,7 +47,7 @@ export class CheckpointKeeper {
     }
   }
 
-  /** One last try. */
+  /** Tries once more to save the last checkpoint. */
   async flush(): Promise<void> {
     if (this.#saved !== this.#next) await this.#save(true);
   }

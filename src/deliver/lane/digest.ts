@@ -1,6 +1,6 @@
 /**
- * What a window holds, in a few numbers: the same for the same rows in any order, another for any other bit. Two
- * different windows look alike by chance once in 2^64 times.
+ * Sums up the contents of a window in a few numbers. They are the same for the same rows in any order, and differ if
+ * any bit differs. By chance, two different windows have the same digest once in 2^64 times.
  */
 import { setImmediate } from 'node:timers/promises';
 import { ALL_FIELDS, type Point } from '../../aggregate/point.ts';
@@ -15,7 +15,7 @@ export interface Digest {
 
 export const NO_ROWS: Digest = { rows: 0, a: 0, b: 0 };
 
-/** A turn takes a few milliseconds: writes in the same thread go on in between. */
+/** A turn takes a few milliseconds. Writes in the same thread go on between turns. */
 const POINTS_PER_TURN = 4096;
 
 const SEED_A = 0x9747b28c;
@@ -26,7 +26,8 @@ export function isSameDigest(one: Digest, other: Digest): boolean {
 }
 
 /**
- * Of what a store must hold of the window: a sum that overflowed is refused to every store. Holds nobody up for long.
+ * Digests what a store must hold of the window: every point, except those whose sum overflowed, which no store gets.
+ * Yields regularly, so that it holds up nothing for long.
  */
 export async function digestOfWindow(window: ClosedWindow): Promise<Digest> {
   const digester = new Digester();
@@ -37,7 +38,7 @@ export async function digestOfWindow(window: ClosedWindow): Promise<Digest> {
   return digester.result();
 }
 
-/** In core mode, of the parts that are of this instance. */
+/** Digests stored rows; in core mode, only the parts that this instance wrote. */
 export async function digestOfRows(stored: AsyncIterable<StoredPoint>, instance: string): Promise<Digest> {
   const digester = new Digester();
   for await (const point of stored) {
@@ -46,7 +47,7 @@ export async function digestOfRows(stored: AsyncIterable<StoredPoint>, instance:
   return digester.result();
 }
 
-/** Adds up a hash of each row; two by different seeds make up for 32 bits being few. */
+/** Adds up the hashes of all rows. Two seeds are used, because 32 bits alone are too few. */
 class Digester {
   #rows = 0;
   #a = 0;
@@ -55,7 +56,7 @@ class Digester {
   readonly #words = new Uint32Array(this.#values.buffer);
 
   add(point: StoredPoint | Point): void {
-    // + 0 makes 0 of -0, which stores do not tell apart.
+    // + 0 turns -0 into 0, because stores do not distinguish them.
     ALL_FIELDS.forEach((field, i) => {
       this.#values[i] = (point[field] ?? Number.NaN) + 0;
     });
@@ -77,7 +78,7 @@ class Digester {
   }
 }
 
-/** The steps of MurmurHash3 for 32 bits (A. Appleby, public domain). */
+/** The mixing steps of 32-bit MurmurHash3 (A. Appleby, public domain). */
 function mix(hash: number, word: number): number {
   const part = Math.imul(rotate(Math.imul(word, 0xcc9e2d51), 15), 0x1b873593);
   return (Math.imul(rotate(hash ^ part, 13), 5) + 0xe6546b64) | 0;
@@ -94,8 +95,8 @@ function rotate(word: number, bits: number): number {
 }
 
 /**
- * Whether a window is among a share (0 to 1) of all: the same for every sink, and for smaller shares within larger
- * ones.
+ * Returns whether a window is among a share (0 to 1) of all windows. The choice is the same for every sink, and a
+ * smaller share is a subset of a larger one.
  */
 export function isChosen(start: number, share: number): boolean {
   const high = Math.floor(start / 2 ** 32) | 0;

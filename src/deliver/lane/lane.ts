@@ -1,5 +1,5 @@
 /**
- * A lane runs one sink: queue, batches, writes in flight, timeouts, retries, circuit breaker, checkpoint. Nothing in it
+ * A lane runs one sink: queue, batches, writes in flight, timeouts, retries, circuit breaker, checkpoint. It never
  * waits for another lane (I7), and the path that feeds it never waits for it.
  */
 import type { ClosedWindow } from '../../aggregate/window.ts';
@@ -16,24 +16,24 @@ import {
 } from './writer.ts';
 
 /**
- * `catching_up`: the live path is ignored, windows come from a replay of its own. `paused`: the store is left alone
- * until somebody resumes it.
+ * `catching_up`: the live path is ignored, and windows come from the lane's own replay. `paused`: the store is left
+ * alone until the lane is resumed.
  */
 export type LaneState = 'opening' | 'live' | 'catching_up' | 'paused' | 'stopped';
 
 /** Points offered = written + rejected + dropped + backlog + owed by replay. */
 export interface LaneStats extends Readonly<WriterStats> {
-  /** Given up for want of room, where nothing can be read again (core mode). */
+  /** Points given up for lack of room, when nothing can be read again (core mode). */
   readonly dropped: number;
-  /** Times that the lane went over its backlog and left its windows to replay. */
+  /** How often the lane exceeded its backlog and left its windows to replay. */
   readonly overflows: number;
 }
 
-/** What the lane tells the rest of the service; all calls are synchronous and must not throw. */
+/** What the lane reports to the rest of the service. All calls are synchronous and must not throw. */
 export interface LaneEvents extends WriterEvents {
-  /** The lane has let go of windows: it wants a replay from `next`. */
+  /** The lane has released windows and needs a replay from `next`. */
   fellBehind(): void;
-  /** Every point of the window was acknowledged, but for so many that were refused for good. */
+  /** Every point of the window was acknowledged, except `refused` points that were refused for good. */
   confirmed?(window: ClosedWindow, refused: number): void;
 }
 
@@ -43,11 +43,14 @@ export interface LaneOptions {
   readonly limits: SinkLimits;
   readonly timeoutMs: number;
   readonly backlogBytes: number;
-  /** Start of the first window that the sink wants; -Infinity in core mode. */
+  /** Start of the first window that the sink still needs; -Infinity in core mode. */
   readonly from: number;
-  /** What had been read when the windows before `from` were closed; undefined where that is not known. */
+  /**
+   * The sequence up to which all messages had been read when the windows before `from` were closed; undefined if
+   * unknown.
+   */
   readonly closedThrough?: number | undefined;
-  /** Whether the stream can be read again: else the oldest windows are dropped and counted. */
+  /** Whether the stream can be read again. If not, the oldest windows are dropped and counted. */
   readonly replayable: boolean;
   /** Absent in core mode, where nothing can be read again. */
   readonly keeper: CheckpointKeeper | undefined;
@@ -65,7 +68,7 @@ export class Lane {
   readonly #halt = new AbortController();
   #catchingUp = false;
   #paused = false;
-  /** Windows to be computed again hold the checkpoint. */
+  /** How many rewrites under way hold the checkpoint. */
   #holds = 0;
   #dropped = 0;
   #overflows = 0;
@@ -89,7 +92,7 @@ export class Lane {
     return { ...this.#writer.stats, dropped: this.#dropped, overflows: this.#overflows };
   }
 
-  /** Whether the store took the last write, or opened and none was tried yet. */
+  /** Whether the store took the last write, or opened and has not been written to yet. */
   get up(): boolean {
     return this.#writer.up;
   }
@@ -107,7 +110,10 @@ export class Lane {
     return this.#queue.offeredTo;
   }
 
-  /** What had been read when the windows before `next` were closed; undefined where that is not known. */
+  /**
+   * The sequence up to which all messages had been read when the windows before `next` were closed; undefined if
+   * unknown.
+   */
   get closedThrough(): number | undefined {
     return this.#queue.closedThrough;
   }
@@ -123,14 +129,17 @@ export class Lane {
   /** Runs until `stop`: opens the sink, writes what is offered, keeps the checkpoint. */
   async run(): Promise<void> {
     const { limits, keeper } = this.#options;
-    // Where a sink without a checkpoint begins is decided once: a restart before the first window must not forget it.
+    // The start of a sink without a checkpoint is decided once. A restart before its first window must not forget it.
     this.#confirm();
     const tasks = Array.from({ length: limits.inFlight }, () => this.#write());
     await Promise.all([this.#writer.keepOpen(), keeper?.run(this.#halt.signal), ...tasks]);
     await this.#writer.close();
   }
 
-  /** From the live path. Never waits: over its backlog, the lane leaves its windows to replay (or drops the oldest). */
+  /**
+   * Takes a window from the live path. Never waits: if the backlog is exceeded, the lane leaves its windows to replay
+   * (or drops the oldest).
+   */
   offer(sized: SizedWindow): void {
     if (this.#catchingUp) return;
     if (!this.#queue.empty && this.#queue.bytes + sized.bytes > this.#options.backlogBytes) {
@@ -144,7 +153,7 @@ export class Lane {
     this.#work.ring();
   }
 
-  /** From the live path: every window before `boundary` has been offered. */
+  /** Tells the lane, from the live path, that every window before `boundary` has been offered. */
   advance(boundary: number, sequence: number): void {
     if (this.#catchingUp) return;
     this.#queue.advance(boundary, sequence);
@@ -152,8 +161,8 @@ export class Lane {
   }
 
   /**
-   * Holds until `resume`. The copies are let go of where the stream can be read again (I7): nothing is lost while it
-   * holds them. A catch-up must have been ended before.
+   * Stops writing until `resume`. If the stream can be read again, the lane releases its copies (I7): nothing is lost
+   * while the stream holds the messages. End any catch-up first.
    */
   pause(): void {
     if (this.#paused) return;
@@ -175,12 +184,15 @@ export class Lane {
     this.#writer.resume();
   }
 
-  /** Stops listening to the live path, until `join`. */
+  /** Ignores the live path until `join`. */
   startCatchUp(): void {
     this.#catchingUp = true;
   }
 
-  /** From the replay: as `offer` and `advance`, but waits until there is room; the replay is held back meanwhile. */
+  /**
+   * Takes windows from the replay, as `offer` and `advance` do, but waits until there is room, which holds back the
+   * replay.
+   */
   async replay(
     windows: readonly SizedWindow[],
     boundary: number,
@@ -191,15 +203,15 @@ export class Lane {
       await this.#enqueue(sized, signal, () => this.#queue.offer(sized));
       if (signal.aborted) return;
     }
-    // One that was ended must not move on what has been let go of since.
+    // A replay that was ended must not advance past windows that have been released since.
     if (signal.aborted) return;
     this.#queue.advance(boundary, sequence);
     this.#confirm();
   }
 
   /**
-   * A window that was handed out has to be computed again: until `release`, the checkpoint stays where it is, so that a
-   * restart finds the reason again.
+   * Holds the checkpoint where it is until `release`, because a window that was handed out has to be computed again: a
+   * restart then finds the reason again.
    */
   hold(): void {
     this.#holds += 1;
@@ -210,10 +222,10 @@ export class Lane {
     this.#confirm();
   }
 
-  /** Writes windows anew that were confirmed before. Resolves when all of them are, or when the signal aborts. */
+  /** Rewrites windows that were confirmed before. Resolves when all of them are written, or when the signal aborts. */
   async rewrite(windows: readonly SizedWindow[], signal: AbortSignal): Promise<void> {
     for (const sized of windows) {
-      // What is still to be written of the old window must not come behind the new one.
+      // Points of the old window that are still to be written must not arrive after the new ones.
       while (this.next <= sized.window.start && !signal.aborted) await this.#settled.wait(signal);
       await this.#enqueue(sized, signal, () => this.#queue.rewrite(sized));
       if (signal.aborted) return;
@@ -223,7 +235,10 @@ export class Lane {
     }
   }
 
-  /** Adds when there is room, in the same breath: a replay and a rewrite that wait together must not both take it. */
+  /**
+   * Calls `add` when there is room, with no await in between: a replay and a rewrite that wait together must not both
+   * take the same room.
+   */
   async #enqueue(sized: SizedWindow, signal: AbortSignal, add: () => void): Promise<void> {
     while (
       !signal.aborted &&
@@ -242,14 +257,14 @@ export class Lane {
     this.#options.keeper?.confirmed(this.next, this.#queue.closedThrough ?? 0);
   }
 
-  /** Back to the live path, whose next window must not be after `offeredTo`. */
+  /** Returns the lane to the live path, whose next window must not start after `offeredTo`. */
   join(): void {
     this.#catchingUp = false;
   }
 
-  /** Gives what is queued until `deadline` to be written, then ends all and writes the last checkpoint. */
+  /** Writes what is queued until `deadline`, then ends the lane and saves the last checkpoint. */
   async stop(deadline: AbortSignal): Promise<void> {
-    // What cannot be read again is not to be lost for a pause.
+    // Messages that cannot be read again must not be lost because of a pause.
     if (!this.#options.replayable) this.#goOn();
     while (!this.#paused && !this.#queue.empty && !deadline.aborted) await this.#settled.wait(deadline);
     this.#halt.abort();
@@ -271,7 +286,7 @@ export class Lane {
     }
   }
 
-  /** One of the lane's writes in flight. */
+  /** Runs one of the lane's writers: one batch in flight at a time. */
   async #write(): Promise<void> {
     const { signal } = this.#halt;
     while (!signal.aborted) {

@@ -3,16 +3,16 @@ import type { SinkLimits } from '../../sink/contract.ts';
 import { POINT_BYTES } from '../../sink/rows.ts';
 import { WindowBatch } from './batch.ts';
 
-/** A window on its way to the lanes, which share it. */
+/** A window on its way to the lanes, shared by all of them. */
 export interface SizedWindow {
   readonly window: ClosedWindow;
-  /** Memory it is taken to hold: the backlog's measure. */
+  /** The estimated memory that it holds; the backlog is measured in this. */
   readonly bytes: number;
-  /** By point: see `pointBytes`. */
+  /** The size of each point: see `pointBytes`. */
   readonly sizes: Uint32Array;
 }
 
-/** What a point holds in memory besides its series' text: typed-array columns and its share of the window. */
+/** The memory that a point takes in addition to its series' text: typed-array columns and its share of the window. */
 const POINT_MEMORY_BYTES = 120;
 
 export function sizeWindow(window: ClosedWindow): SizedWindow {
@@ -26,13 +26,13 @@ export function sizeWindow(window: ClosedWindow): SizedWindow {
   return { window, bytes: window.size * POINT_MEMORY_BYTES + text, sizes };
 }
 
-/** One batch on its way; its window is confirmed when all of its jobs are settled. */
+/** One batch being written. Its window is confirmed when all of the window's jobs are settled. */
 export interface Job {
   readonly batch: WindowBatch;
   readonly entry: Entry;
 }
 
-/** All windows before `boundary` were closed when everything up to `sequence` had been read. */
+/** All windows before `boundary` were closed after everything up to `sequence` had been read. */
 interface ClosedBoundary {
   readonly boundary: number;
   readonly sequence: number;
@@ -42,36 +42,36 @@ interface Entry {
   readonly sized: SizedWindow;
   /** Index of the next point to take. */
   cursor: number;
-  /** Jobs taken and not settled. */
+  /** Jobs that are taken but not settled. */
   open: number;
-  /** Points neither written nor refused yet. */
+  /** Points neither written nor refused so far. */
   left: number;
   /** Points refused for good. */
   refused: number;
 }
 
-/** A window of which every point is written or refused for good. */
+/** A window whose points are all written or refused for good. */
 export interface Confirmed {
   readonly window: ClosedWindow;
   readonly refused: number;
 }
 
 /**
- * The windows that a lane has been offered and not yet confirmed, oldest first. Confirmation is in order (I5): `next`
- * never passes a window that has a point neither acknowledged nor refused for good.
+ * The windows that were offered to a lane and are not confirmed yet, oldest first. Confirmation is in order (I5):
+ * `next` never passes a window with a point that is neither acknowledged nor refused for good.
  */
 export class WindowQueue {
   readonly #limits: SinkLimits;
   #entries: Entry[] = [];
-  /** Windows that were confirmed before and are written anew: they do not move `next`. */
+  /** Windows that were confirmed before and are being rewritten. They do not move `next`. */
   #rewrites: Entry[] = [];
-  /** Of the boundaries from `next` on, ascending. */
+  /** The closed boundaries from `next` on, ascending. */
   #closed: ClosedBoundary[] = [];
   #offeredTo: number;
   #bytes = 0;
   #points = 0;
 
-  /** `from`: start of the first window that is wanted; -Infinity for all. `closedThrough`: see there. */
+  /** `from`: start of the first window needed; -Infinity for all. `closedThrough`: see the getter. */
   constructor(limits: SinkLimits, from: number, closedThrough?: number) {
     this.#limits = limits;
     this.#offeredTo = from;
@@ -88,18 +88,21 @@ export class WindowQueue {
     return this.#entries[0]?.sized.window.start ?? this.#offeredTo;
   }
 
-  /** What had been read when the windows before `next` were closed; undefined where that is not known. */
+  /**
+   * The sequence up to which all messages had been read when the windows before `next` were closed; undefined if
+   * unknown.
+   */
   get closedThrough(): number | undefined {
-    // An earlier one says less than is known, so more is taken to be news: that is the safe side.
+    // A lower sequence claims less than is known, so more messages are treated as news: the safe side.
     return (this.#closed.find(({ boundary }) => boundary >= this.next) ?? this.#closed.at(-1))?.sequence;
   }
 
-  /** Of the windows offered and not confirmed; those of batches in flight count until their window is confirmed. */
+  /** Size of the windows offered and not confirmed. Batches in flight count until their window is confirmed. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** Points neither written nor refused yet. */
+  /** Points neither written nor refused so far. */
   get points(): number {
     return this.#points;
   }
@@ -108,7 +111,7 @@ export class WindowQueue {
     return this.#entries.length + this.#rewrites.length === 0;
   }
 
-  /** Appends a window; one that was offered before is ignored (I6). */
+  /** Appends a window. A window that was offered before is ignored (I6). */
   offer(sized: SizedWindow): void {
     const { start, windowMs } = sized.window;
     if (start < this.#offeredTo) return;
@@ -116,26 +119,29 @@ export class WindowQueue {
     this.#entries.push(this.#entryOf(sized));
   }
 
-  /** Every window before `boundary` has been offered, and was closed when all up to `sequence` had been read. */
+  /**
+   * Records that every window before `boundary` has been offered, and was closed after everything up to `sequence` had
+   * been read.
+   */
   advance(boundary: number, sequence: number): void {
     this.#offeredTo = Math.max(this.#offeredTo, boundary);
     this.#forgetMarks();
     const last = this.#closed.at(-1)?.boundary ?? Number.NEGATIVE_INFINITY;
-    // 0: nothing had been read. That does not make all that comes news.
+    // 0 means that nothing had been read. That does not make every message news.
     if (boundary > last && sequence > 0) this.#closed.push({ boundary, sequence });
   }
 
-  /** Appends a window that was confirmed before, to be written anew. */
+  /** Appends a window that was confirmed before, to be rewritten. */
   rewrite(sized: SizedWindow): void {
     this.#rewrites.push(this.#entryOf(sized));
   }
 
-  /** Whether the window is still to be written anew. */
+  /** Returns whether the window still has to be rewritten. */
   isRewriting(sized: SizedWindow): boolean {
     return this.#rewrites.some((entry) => entry.sized === sized);
   }
 
-  /** The next batch within the sink's limits, from one window; undefined where nothing waits. */
+  /** Returns the next batch within the sink's limits, from one window; undefined if nothing waits. */
   take(): Job | undefined {
     const waits = ({ cursor, sized }: Entry) => cursor < sized.window.size;
     const entry = this.#rewrites.find(waits) ?? this.#entries.find(waits);
@@ -155,7 +161,10 @@ export class WindowQueue {
     return { batch: new WindowBatch(window, indices, bytes), entry };
   }
 
-  /** Every point of the job was acknowledged, or, so many, refused for good. Returns what is confirmed with that. */
+  /**
+   * Settles a job: every point was acknowledged, except `refused` points that were refused for good. Returns the
+   * windows that are confirmed by that.
+   */
   settle({ entry, batch }: Job, refused: number): Confirmed[] {
     entry.open -= 1;
     entry.left -= batch.size;
@@ -172,12 +181,15 @@ export class WindowQueue {
     return done.map(({ sized, refused }) => ({ window: sized.window, refused }));
   }
 
-  /** Whether the job's window is still in the queue: its result matters only then. */
+  /** Returns whether the job's window is still in the queue; only then does its result matter. */
   holds({ entry }: Job): boolean {
     return this.#has(entry);
   }
 
-  /** Takes out the oldest window of which nothing is in flight (core mode); returns its unsettled points, 0 if none. */
+  /**
+   * Removes the oldest window with nothing in flight (core mode). Returns the number of its unsettled points, 0 if
+   * there is no such window.
+   */
   dropOldest(): number {
     const index = this.#entries.findIndex(({ open }) => open === 0);
     const [dropped] = index < 0 ? [] : this.#entries.splice(index, 1);
@@ -187,7 +199,7 @@ export class WindowQueue {
     return dropped.left;
   }
 
-  /** Forgets all that is not confirmed: it is owed by replay from `next` (I7). What is written anew stays. */
+  /** Forgets everything that is not confirmed, because replay owes it from `next` (I7). Rewrites stay. */
   clear(): void {
     const { closedThrough } = this;
     this.#offeredTo = this.next;
@@ -208,11 +220,11 @@ export class WindowQueue {
     return this.#entries.includes(entry) || this.#rewrites.includes(entry);
   }
 
-  /** The first mark at or behind `next` is the one that closed what is before it: the ones before say nothing more. */
+  /** The first mark at or after `next` is the one that closed everything before it; earlier marks add nothing. */
   #forgetMarks(): void {
     const { next } = this;
     const kept = this.#closed.findIndex(({ boundary }) => boundary >= next);
-    // None behind `next` yet: the last one still says the most.
+    // No mark at or after `next` yet: the last one still says the most.
     this.#closed.splice(0, kept < 0 ? this.#closed.length - 1 : kept);
   }
 }

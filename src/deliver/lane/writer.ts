@@ -1,6 +1,6 @@
 /**
- * Writes to one store until it has taken everything: timeouts, retries with backoff, circuit breaker, opening anew. It
- * knows no windows and no checkpoint: those are the lane's.
+ * Writes to one store until it has taken everything: timeouts, retries with backoff, circuit breaker, reopening. It
+ * knows no windows and no checkpoint, which belong to the lane.
  */
 import type { Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
@@ -11,23 +11,24 @@ import type { WindowBatch } from './batch.ts';
 import { type Attempt, Breaker } from './breaker.ts';
 import type { Digest } from './digest.ts';
 
-/** A sink that does not close in time is left to the end of the process. */
+/** A sink that does not close in time stays open until the process ends. */
 const CLOSE_TIMEOUT_MS = 2000;
 
-/** What a lane needs of a sink, in whatever thread that is. */
+/** What a lane needs from a sink, whichever thread the sink runs in. */
 export interface LaneSink extends Pick<Sink, 'open' | 'close'> {
   write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome>;
-  /** Absent where the store cannot be read back. */
+  /** Absent if the store cannot be read back. */
   readonly digests?: SinkDigests | undefined;
 }
 
-/**
- * How windows are verified: no rows travel between threads, only digests of them. All calls reject where that fails.
- */
+/** How windows are verified: no rows travel between threads, only their digests. Every call rejects if it fails. */
 export interface SinkDigests {
-  /** Of what the store must hold of the window. */
+  /** Digests what the store must hold of the window. */
   ofWindow(window: ClosedWindow): Promise<Digest>;
-  /** Of what the store itself holds of it. `keys`: that window, where the store has to be asked for its keys. */
+  /**
+   * Digests what the store really holds of the window. `keys`: the whole window, if the store has to be asked for its
+   * keys.
+   */
   ofStore(
     window: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>,
     keys: ClosedWindow | undefined,
@@ -47,36 +48,36 @@ export interface StoreFailure {
 /** Counters; only the writer changes them. */
 export interface WriterStats {
   written: number;
-  /** Of the points written, by `pointBytes`: the same measure for every sink. */
+  /** Size of the points written, by `pointBytes`: the same measure for every sink. */
   writtenBytes: number;
   readonly rejected: Map<RejectReason, number>;
   readonly retries: Map<string, number>;
 }
 
-/** What the writer tells; all calls are synchronous and must not throw. */
+/** What the writer reports. All calls are synchronous and must not throw. */
 export interface WriterEvents {
-  /** A write came to an end, well or not, after so many seconds. */
+  /** A write ended, successfully or not, after this many seconds. */
   wrote(seconds: number): void;
   rejected(points: readonly { readonly point: Point; readonly rejection: Rejection }[]): void;
-  /** The store was up and is down, or the other way round. */
+  /** The store went down or came back up. */
   changed(up: boolean, failure: StoreFailure | undefined): void;
 }
 
 export interface WriterOptions {
   readonly sink: LaneSink;
-  /** Per write, and per opening. */
+  /** For each write, and for each attempt to open. */
   readonly timeoutMs: number;
   readonly clock: Clock;
   readonly events: WriterEvents;
-  /** Ends everything. */
+  /** Aborts everything. */
   readonly halt: AbortSignal;
 }
 
-/** What one write came to. */
+/** The result of one write. */
 interface Tried {
-  /** Neither written nor refused for good. */
+  /** Points neither written nor refused for good. */
   readonly left: WindowBatch;
-  /** How long to wait at least before these are tried. */
+  /** The minimum wait before these points are tried again. */
   readonly waitMs: number;
   readonly refused?: number;
 }
@@ -90,7 +91,7 @@ export class StoreWriter {
   readonly #resumed = new Bell();
   #paused = false;
   #opened = false;
-  /** Undefined until the store was first heard of. */
+  /** Undefined until the store first answered or failed. */
   #up: boolean | undefined;
   #lastFailure: StoreFailure | undefined;
 
@@ -103,7 +104,7 @@ export class StoreWriter {
     return this.#opened;
   }
 
-  /** Whether the store took the last write, or opened and none was tried yet. */
+  /** Whether the store took the last write, or opened and has not been written to yet. */
   get up(): boolean {
     return this.#up === true;
   }
@@ -112,7 +113,7 @@ export class StoreWriter {
     return this.#lastFailure;
   }
 
-  /** Until `resume`, no attempt begins, neither to write nor to open; one that is under way comes to its end. */
+  /** Until `resume`, no attempt to write or to open begins. An attempt under way finishes. */
   pause(): void {
     this.#paused = true;
   }
@@ -123,8 +124,8 @@ export class StoreWriter {
   }
 
   /**
-   * Until every point is written or refused for good, or they do not matter any more, or all is to end. Resolves to how
-   * many the store refused for good.
+   * Writes until every point is written or refused for good, or the points no longer matter, or the writer halts.
+   * Resolves to the number of points that the store refused for good.
    */
   async deliver(batch: WindowBatch, matters: () => boolean): Promise<number> {
     const { clock, halt } = this.#options;
@@ -168,7 +169,8 @@ export class StoreWriter {
         return { left: batch, waitMs };
       }
       case 'refused':
-        // Only an operator helps: held, tried at the slowest pace, and opened anew before each try.
+        // Only an operator can help. The batch is held and tried at the slowest pace, and the sink is reopened before
+        // each try.
         this.#opened = false;
         this.#mustOpen.ring();
         this.#fail(outcome.reason, outcome.message);
@@ -183,28 +185,28 @@ export class StoreWriter {
     const { retry, rejected, reason = 'throttled' } = outcome;
     this.#reject(batch, rejected);
     const written = batch.size - retry.length - rejected.length;
-    // A store that takes a part is alive: only an answer without any progress counts against it.
+    // A store that takes part of a batch is alive. Only an answer without any progress counts against it.
     if (written + rejected.length > 0) {
       this.#succeed(batch, written);
       if (retry.length > 0) this.#countRetry(reason);
     } else {
-      this.#fail(reason, 'no point of the batch was taken');
+      this.#fail(reason, 'the store took no point of the batch');
       this.#breaker.failure(ticket);
     }
     return batch.subset(retry);
   }
 
-  /** The sink's write under the lane's timeout; whatever it throws is an unknown outcome. */
+  /** Calls the sink's write with the lane's timeout. Anything it throws is an unknown outcome. */
   async #write(batch: WindowBatch): Promise<WriteOutcome> {
     const { clock, events, sink } = this.#options;
     const started = clock.now();
     const outcome = await this.#bounded(async (signal) => sink.write(batch, signal));
-    // The clock may be set back meanwhile: the sum of durations must not shrink.
+    // The clock may have been set back in the meantime: the sum of durations must not shrink.
     events.wrote(Math.max(0, clock.now() - started) / 1000);
     return makesSense(outcome, batch.size) ? outcome : NONSENSE;
   }
 
-  /** Runs `work` for at most the timeout. A sink that ignores its signal is left behind: writes are idempotent. */
+  /** Runs `work` for at most the timeout. A sink that ignores its signal is abandoned: writes are idempotent. */
   async #bounded(work: (signal: AbortSignal) => Promise<WriteOutcome>): Promise<WriteOutcome> {
     const abort = new AbortController();
     const stopped = AbortSignal.any([abort.signal, this.#options.halt]);
@@ -219,7 +221,7 @@ export class StoreWriter {
     return outcome;
   }
 
-  /** Opens the sink with backoff until it is open, and again whenever the store refused it. Until all is to end. */
+  /** Opens the sink, with backoff, and reopens it whenever the store has refused it. Runs until the writer halts. */
   async keepOpen(): Promise<void> {
     const { clock, halt, sink } = this.#options;
     for (let attempt = 1; !halt.aborted; attempt++) {
@@ -235,7 +237,7 @@ export class StoreWriter {
         continue;
       }
       this.#opened = true;
-      // After a refusal, only a write shows that the store is well again.
+      // After a refusal, only a write shows that the store is healthy again.
       if (this.#up === undefined || attempt > 1) this.#setUp(true);
       this.#becameOpen.ring();
       while (this.#opened && !halt.aborted) await this.#mustOpen.wait(halt);
@@ -248,7 +250,10 @@ export class StoreWriter {
     while (this.#paused && !halt.aborted) await this.#resumed.wait(halt);
   }
 
-  /** A sum that overflowed float64 is no number to any store: refused here, so that all stores stay the same. */
+  /**
+   * A sum that overflowed float64 is not a number that stores accept. It is rejected here, so that all stores hold the
+   * same.
+   */
   #rejectUnstorable(batch: WindowBatch): WindowBatch {
     const bad: Rejection[] = [];
     const good: number[] = [];
@@ -282,7 +287,7 @@ export class StoreWriter {
   }
 
   #fail(reason: string, message: string): void {
-    // What the stop cut short says nothing about the store.
+    // An attempt cut short by the halt says nothing about the store.
     if (this.#options.halt.aborted) return;
     this.#countRetry(reason);
     this.#lastFailure = { at: this.#options.clock.now(), reason, message };
@@ -304,7 +309,7 @@ export class StoreWriter {
   }
 }
 
-/** A sink from elsewhere may say anything: what makes no sense is an unknown outcome, like a throw. */
+/** A third-party sink may return anything. A nonsensical answer is an unknown outcome, like a throw. */
 const NONSENSE: WriteOutcome = {
   kind: 'retry',
   reason: 'unknown',
@@ -336,7 +341,8 @@ function isPartOf({ retry, rejected, reason = 'unknown' }: PartialOutcome, point
 }
 
 /**
- * A store, or a proxy before it, may ask for a day, and a sink for what is no number: the lane must not stand still.
+ * A store, or a proxy in front of it, may ask for a wait of a day, and a sink for a wait that is not a number. The lane
+ * must not stand still.
  */
 function waitOf(afterMs = 0): number {
   return afterMs > 0 ? Math.min(afterMs, BACKOFF_CAP_MS) : 0;

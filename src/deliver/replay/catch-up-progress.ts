@@ -1,15 +1,15 @@
 import type { Tiling } from '../../aggregate/tiling.ts';
 import type { Lane } from '../lane/lane.ts';
 
-/** How far a catch-up is. */
+/** How far a catch-up has got. */
 export interface CatchUpProgress {
   readonly windowsBehind: number;
   readonly windowsPerSecond: number;
-  /** Until it joins the live path at this rate; null while it does not gain on it. */
+  /** Time until it joins the live path at this rate; null if it is not gaining on the live path. */
   readonly secondsLeft: number | null;
 }
 
-/** Follows one catch-up from its beginning. */
+/** Tracks one catch-up from its start. */
 export class CatchUpWatch {
   readonly #lane: Lane;
   readonly #tiling: Tiling;
@@ -28,7 +28,7 @@ export class CatchUpWatch {
     const windowsBehind = this.#tiling.windowsBetween(next, liveBoundary);
     const seconds = Math.max(0.001, (now - this.#startedAt) / 1000);
     const windowsPerSecond = this.#tiling.windowsBetween(this.#startedFrom, next) / seconds;
-    // The live path goes on meanwhile, by the clock.
+    // Meanwhile the live path moves on with the clock.
     const gained = windowsPerSecond - 1000 / this.#tiling.epochAt(liveBoundary).windowMs;
     return { windowsBehind, windowsPerSecond, secondsLeft: gained > 0 ? windowsBehind / gained : null };
   }

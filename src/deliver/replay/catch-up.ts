@@ -6,8 +6,8 @@ import { sizeWindow } from '../lane/queue.ts';
 import type { WindowHandler } from '../pipeline.ts';
 
 /**
- * A source with all that windows from `from` on depend on, and what reads it: a pipeline that begins with `from`. The
- * windows before it were closed when all up to `closedThrough` had been read, where that is known.
+ * Opens a source with all messages that windows from `from` on depend on, and its reader: a pipeline that begins with
+ * `from`. If `closedThrough` is known, the earlier windows were closed after all messages up to it had been read.
  */
 export type OpenReplay = (
   from: number,
@@ -17,31 +17,37 @@ export type OpenReplay = (
 
 export interface CatchUpOptions {
   readonly open: OpenReplay;
-  /** Start of the first window that the live path has not handed out, and what it had read then. */
+  /**
+   * Returns the start of the first window that the live path has not handed out, and the sequence up to which it had
+   * read at that point.
+   */
   readonly live: () => { readonly boundary: number; readonly sequence: number };
-  /** In the same breath as the lane joins: its windows were closed when all up to `sequence` had been read. */
+  /**
+   * Called in the same turn in which the lane joins. Its windows were closed after all messages up to `sequence` had
+   * been read.
+   */
   readonly joined: (sequence: number) => void;
   readonly clock: Clock;
   readonly failed: (error: unknown) => void;
 }
 
 /**
- * I7: a lane that is behind reads the stream for itself from its checkpoint (I6), computes its windows again, and joins
- * the live path at a window boundary. It is held back by its own sink alone, and by nothing of the live path's.
- * Resolves when the lane has joined, or when `signal` aborts.
+ * I7: a lane that is behind reads the stream on its own from its checkpoint (I6), computes its windows again, and joins
+ * the live path at a window boundary. Only its own sink holds it back, never the live path. Resolves when the lane has
+ * joined, or when `signal` aborts.
  */
 export async function catchUp(lane: Lane, options: CatchUpOptions, signal: AbortSignal): Promise<void> {
   lane.startCatchUp();
   const joined = new AbortController();
   const until = AbortSignal.any([signal, joined.signal]);
-  // What is handed over must be with the lane before anything else comes, also where the reading failed meanwhile.
+  // Windows being handed over must reach the lane before anything else does, even if reading fails in the meantime.
   let handing = Promise.resolve();
   const onWindows: WindowHandler = (windows, boundary, sequence) => {
     handing = handOver(windows, boundary, sequence);
     return handing;
   };
   let readThrough = () => 0;
-  /** Closed by this one, but not by the live path yet: its clock may be ahead of that one's. */
+  /** Windows closed by this replay but not yet by the live path: its clock may be ahead of the live path's. */
   let ahead: readonly ClosedWindow[] = [];
   const handOver = async (...[windows, boundary, sequence]: Parameters<WindowHandler>): Promise<void> => {
     ahead = [...ahead, ...windows];
@@ -52,8 +58,8 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
       await lane.replay(due.map(sizeWindow), limit, sequence, until);
       if (until.aborted) return;
       const live = options.live();
-      // What the live path has read is not to be missed: with the server's clock set back, it may be for windows
-      // before.
+      // Nothing that the live path has read may be missed: if the server's clock was set back, it may belong to earlier
+      // windows.
       const hasRead = Math.max(sequence, readThrough()) >= live.sequence;
       // No await between the comparison and the join: the live path cannot hand out a window in between.
       if (lane.offeredTo >= live.boundary && hasRead) {

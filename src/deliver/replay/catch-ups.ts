@@ -1,4 +1,6 @@
-/** The catch-ups under way: one per lane at most, told of while it lasts, and ended where the lane is to hold. */
+/**
+ * The catch-ups under way: at most one per lane. Each is reported on while it lasts, and ended if its lane is paused.
+ */
 import type { Tiling } from '../../aggregate/tiling.ts';
 import type { Clock } from '../../base/clock.ts';
 import type { FanOut } from '../fanout.ts';
@@ -6,14 +8,14 @@ import type { Lane } from '../lane/lane.ts';
 import { catchUp, type OpenReplay } from './catch-up.ts';
 import { type CatchUpProgress, CatchUpWatch } from './catch-up-progress.ts';
 
-/** How often a catch-up tells how far it is. */
+/** How often a catch-up reports its progress. */
 const PROGRESS_INTERVAL_MS = 10_000;
 
 /** All calls are synchronous and must not throw. */
 export interface CatchUpEvents {
   catchUpStarted(sink: string, from: number): void;
   replayFailed(sink: string, error: unknown): void;
-  /** Every now and then while it lasts. */
+  /** Called regularly while the catch-up lasts. */
   catchingUp(sink: string, progress: CatchUpProgress): void;
   caughtUp(sink: string): void;
 }
@@ -24,9 +26,9 @@ export interface CatchUpsOptions {
   readonly tiling: Tiling;
   readonly clock: Clock;
   readonly events: CatchUpEvents;
-  /** See `CatchUpOptions`; `from`: the first window that the lane was given by its catch-up. */
+  /** See `CatchUpOptions`. `from`: start of the first window that the catch-up gave the lane. */
   readonly joined: (from: number, sequence: number) => void;
-  /** Ends them all. */
+  /** Ends all catch-ups. */
   readonly signal: AbortSignal;
 }
 
@@ -43,13 +45,13 @@ export class CatchUps {
     this.#options = options;
   }
 
-  /** Undefined where the lane is not catching up. */
+  /** Returns undefined if the lane is not catching up. */
   progressOf(lane: Lane): CatchUpProgress | undefined {
     const { live, clock } = this.#options;
     return this.#underWay.get(lane)?.watch.progress(live.boundary, clock.now());
   }
 
-  /** Resolves when the lane has joined the live path, or when it was ended. */
+  /** Resolves when the lane has joined the live path, or when the catch-up was ended. */
   async start(lane: Lane): Promise<void> {
     const { open, live, tiling, clock, events, joined } = this.#options;
     const from = lane.next;
@@ -71,7 +73,7 @@ export class CatchUps {
     if (!signal.aborted) events.caughtUp(lane.id);
   }
 
-  /** The lane is let go of at once; its reading ends a little later. */
+  /** Releases the lane at once; its replay stops reading a little later. */
   end(lane: Lane): void {
     this.#underWay.get(lane)?.end.abort();
     this.#underWay.delete(lane);

@@ -1,5 +1,5 @@
 /**
- * Windows computed again from the stream, by commands that run beside the service: which, how, and what is read for it.
+ * Computes windows again from the stream, for commands that run next to the service: which windows, how, and from what.
  */
 
 import type { SeriesTable } from '../../aggregate/series-table.ts';
@@ -18,19 +18,20 @@ import type { OpenReplay } from './catch-up.ts';
 
 export interface WholeWindows extends WindowRange {
   /**
-   * Windows asked for before them that the stream no longer holds whole: what they should be, nobody can tell any more.
+   * How many of the requested windows, before `from`, the stream no longer holds completely: nobody can tell what they
+   * should be.
    */
   readonly lost: number;
 }
 
-/** Why windows that were asked for are not there. */
+/** Returns why requested windows are missing. */
 export function lostInWords({ from, lost }: Pick<WholeWindows, 'from' | 'lost'>): string {
   return `the stream no longer holds the ${lost} windows before ${new Date(from).toISOString()}`;
 }
 
 /**
- * Of the windows from `from` to `to`, those that are complete and that the stream still holds whole; without a `from`,
- * from the first of these, and without a `to`, all. Rejects with a `BusError` where there is none.
+ * Resolves to the windows between `from` and `to` that are complete and that the stream still holds completely. Without
+ * `from`, starts at the first of these; without `to`, ends at the last. Rejects with a `BusError` if there are none.
  */
 export async function wholeWindows(
   { from, to }: { readonly from?: number; readonly to?: number },
@@ -51,23 +52,23 @@ export async function wholeWindows(
   };
   if (range.from >= range.to) {
     throw new BusError(
-      `there is no complete window in that range: the stream holds whole windows from ${new Date(whole).toISOString()}, and up to ${new Date(complete).toISOString()} they are complete`,
-      'Choose --from and --to in between.',
+      `there is no complete window in that range: the stream holds whole windows only from ${new Date(whole).toISOString()} on, and they are complete only up to ${new Date(complete).toISOString()}`,
+      'Choose --from and --to between these two times.',
     );
   }
   return range;
 }
 
-/** What the reading comes upon; all calls are synchronous. */
+/** What a replay reports. All calls are synchronous. */
 export interface RecomputeEvents {
   onGap(gap: Gap): void;
   /** See `PipelineOptions`. */
   onReopened?(starts: readonly number[], sequence: number): void;
-  /** Messages read since the replay began. */
+  /** Reports how many messages were read since the replay began. */
   onProgress?(messages: number): void;
 }
 
-/** Opens replays of all slices, whichever is ours: a range belongs to all of them. */
+/** Returns the function that opens a replay of all slices, whichever is ours: a range belongs to all of them. */
 export function replays(
   { core }: Config,
   bus: Bus,

@@ -14,8 +14,8 @@ export interface RecomputeOptions {
 }
 
 /**
- * A message turned up for a window that was already handed out (the slack was too small, or the server's clock stepped
- * back): computes the window again from the stream, with all messages up to sequence `through` at least, and writes it
+ * Rewrites a window that got a message after it was handed out (the slack was too small, or the server's clock stepped
+ * back). Computes the window again from the stream, with at least all messages up to sequence `through`, and writes it
  * over what the store has. Resolves when that is done, or when `signal` aborts.
  */
 export async function rewriteWindow(
@@ -29,16 +29,16 @@ export async function rewriteWindow(
   if (found !== undefined) await lane.rewrite(found.windows.map(sizeWindow), signal);
 }
 
-/** A window as the stream gives it. */
+/** A window as computed from the stream. */
 export interface Recomputed {
-  /** None where it is empty. */
+  /** None if the window is empty. */
   readonly windows: readonly ClosedWindow[];
-  /** Sequence of the last message that was read for it. */
+  /** Sequence of the last message that was read for the window. */
   readonly read: number;
 }
 
 /**
- * Computes the window that begins with `start` from the stream, with all messages up to sequence `through` at least.
+ * Computes the window that begins at `start` from the stream, with at least all messages up to sequence `through`.
  * Resolves to undefined when `signal` aborts.
  */
 export async function recomputeWindow(
@@ -71,7 +71,9 @@ export async function recomputeWindow(
   return undefined;
 }
 
-/** Closes nothing before everything up to `through` was read, whatever the stream times say. */
+/**
+ * Returns a reader that closes nothing until everything up to `through` has been read, whatever the stream times say.
+ */
 function patient(reader: Reader, through: number): Reader {
   let read = 0;
   return {

@@ -1,9 +1,9 @@
-/** What a lane and the thread of its sink say to each other. */
+/** The messages between a lane and the thread of its sink. */
 import type { Settings, Values } from '../../settings/setting.ts';
 import type { Question, RefuseReason, RetryReason, WriteOutcome } from '../../sink/contract.ts';
 import type { Digest } from '../lane/digest.ts';
 
-/** Of which sink the thread is. */
+/** Describes the sink that the thread runs. */
 export interface ThreadData {
   readonly id: string;
   /** See `SinkConfig.kind`. */
@@ -25,10 +25,10 @@ export type ToThread =
       readonly from: number;
       readonly to: number;
       readonly instance: string;
-      /** Whose keys the store is asked for; undefined: for the range. */
+      /** The window whose keys the store is asked for; undefined to ask for the range. */
       readonly window: number | undefined;
     }
-  /** Its columns and its series are shared, not copied. */
+  /** The window's columns and series are shared, not copied. */
   | {
       readonly kind: 'window';
       readonly window: number;
@@ -36,7 +36,7 @@ export type ToThread =
       readonly windowMs: number;
       readonly instance: string;
       readonly refs: Uint32Array;
-      /** Records with the same number grow, and keep what they have. */
+      /** Records with the same number only grow: what they hold stays valid. */
       readonly records: { readonly number: number; readonly memory: readonly SharedArrayBuffer[] };
       readonly rows: Uint32Array;
       readonly values: Float64Array;
@@ -45,12 +45,12 @@ export type ToThread =
 
 /** How a question was answered: the rows themselves stay in the thread. */
 export interface Answered {
-  /** From the question to the last row. */
+  /** Time from the question to the last row. */
   readonly seconds: number;
   readonly rows: number;
 }
 
-/** A write's, a digest, a question's, the bytes stored, or none. */
+/** The outcome of a write, a digest, the answer to a question, the bytes stored, or nothing. */
 export type ThreadAnswer = WriteOutcome | Digest | Answered | number | undefined;
 
 export type FromThread =
@@ -63,7 +63,7 @@ export type FromThread =
       readonly message: string;
     };
 
-/** What survives of an error on its way; `reason` where it was a `SinkError`. */
+/** What survives of an error that crosses the threads. `reason` is set if it was a `SinkError`. */
 export interface ThrownError {
   readonly reason: RetryReason | RefuseReason | undefined;
   readonly message: string;

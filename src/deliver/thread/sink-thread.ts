@@ -1,4 +1,4 @@
-/** The thread of one sink: encoding and socket work are done here, so that they never delay the draining of the bus. */
+/** The thread of one sink. Encoding and socket work are done here, so that they never delay the draining of the bus. */
 
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
@@ -81,7 +81,7 @@ class SinkThread {
   }
 
   #keep({ window, records, ...columns }: Message<'window'>): void {
-    // More of what is known: objects made of it stay good.
+    // If the records have only grown, objects made from them stay valid.
     const isKnown = this.#records.number === records.number && this.#records.chunks === records.memory.length;
     if (!isKnown) {
       const { number, memory } = records;
@@ -128,7 +128,7 @@ const log = {
 };
 const sinkOf = { ...described, module };
 const masker = maskerOf(sinkOf, process.env);
-// It ends the thread as before, and is told of outside.
+// The error still ends the thread, and the lane's side reports it.
 process.on('uncaughtException', (error) => {
   throw cleaned(error, masker);
 });

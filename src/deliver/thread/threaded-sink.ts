@@ -1,4 +1,4 @@
-/** A sink in a thread of its own, as its lane sees it. */
+/** A sink that runs in its own thread, as its lane sees it. */
 import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
@@ -17,13 +17,13 @@ import type { LaneSink, SinkDigests } from '../lane/writer.ts';
 import type { Answered, FromThread, ThreadAnswer, ThreadData, ThrownError, ToThread } from './messages.ts';
 
 /**
- * Of a thread's heap, for what is soon garbage: V8 takes up to 96 MB for each where nobody says so, and gives back
- * late.
+ * The part of a thread's heap for short-lived objects. By default V8 takes up to 96 MB for each thread, and gives it
+ * back late.
  */
 const YOUNG_HEAP_MB = 24;
-/** A thread that does not say in time that its sink is closed ends all the same. */
+/** A thread that does not report in time that its sink is closed is ended anyway. */
 const CLOSE_TIMEOUT_MS = 2000;
-/** Windows that the thread keeps besides those that are being written. */
+/** How many windows the thread keeps; those in use are kept regardless. */
 const KEPT_WINDOWS = 4;
 
 type Call = {
@@ -63,19 +63,19 @@ export class ThreadedSink implements LaneSink {
     return (await this.#opened(signal)).write(batch, signal);
   }
 
-  /** A thread that came up for one that ended knows nothing of it being open. */
+  /** A thread that replaced one that ended has not opened its sink yet. */
   async #opened(signal: AbortSignal): Promise<Thread> {
     const thread = this.#running();
     if (!thread.isOpen) await thread.open(signal);
     return thread;
   }
 
-  /** Undefined where the sink is not open, or cannot be asked. */
+  /** Resolves to undefined if the sink is not open, or cannot be asked. */
   async ask(question: Question, signal: AbortSignal): Promise<Answered | undefined> {
     return this.#thread?.isOpen ? await this.#thread.ask(question, signal) : undefined;
   }
 
-  /** In bytes; undefined where the sink is not open, or does not say. */
+  /** In bytes; resolves to undefined if the sink is not open, or does not report it. */
   async storage(signal: AbortSignal): Promise<number | undefined> {
     return this.#thread?.isOpen ? await this.#thread.storage(signal) : undefined;
   }
@@ -101,15 +101,15 @@ class Thread {
   readonly #calls = new Map<number, Call>();
   #lastCall = 0;
   #ended: Error | undefined;
-  /** Those of the window told last. */
+  /** The records of the window sent last. */
   #records: SeriesRecords | undefined;
   #recordsNumber = 0;
-  /** What the thread keeps, in the order of use. */
+  /** The windows that the thread keeps, in order of use. */
   readonly #windows = new Map<ClosedWindow, KeptWindow>();
   #lastWindow = 0;
 
   constructor(data: ThreadData, log: SinkLog, ended: (thread: Thread) => void) {
-    // Beside this file, with its ending: the sources run as they are, or compiled.
+    // Next to this file, with the same extension, because the sources run as they are or compiled.
     const url = new URL(`./sink-thread${extname(import.meta.url)}`, import.meta.url);
     this.#worker = new Worker(url, {
       workerData: data,
@@ -119,7 +119,7 @@ class Thread {
     this.#worker.on('message', (message: FromThread) => this.#take(message, log));
     this.#worker.on('error', (thrown: unknown) => {
       this.#ended = new Error(
-        `the thread of the sink failed: ${thrown instanceof Error ? thrown.message : String(thrown)}`,
+        `the sink's thread failed: ${thrown instanceof Error ? thrown.message : String(thrown)}`,
       );
     });
     this.#worker.on('exit', () => {
@@ -158,7 +158,7 @@ class Thread {
     return (await (keys === undefined ? ask(undefined) : this.#with(keys, ask))) as Digest;
   }
 
-  /** Makes sure that the thread has the window for as long as the work takes. */
+  /** Makes sure that the thread has the window while `work` runs. */
   async #with(window: ClosedWindow, work: (number: number) => Promise<ThreadAnswer>): Promise<ThreadAnswer> {
     const kept = this.#tell(window);
     try {
@@ -177,7 +177,7 @@ class Thread {
     return (await this.#call(signal, (call) => ({ kind: 'storage', call }))) as number | undefined;
   }
 
-  /** What is under way then fails: whoever waits for it must not wait for a thread that stands still. */
+  /** Ends the thread. Calls still under way fail, so that no caller waits for a thread that has stopped. */
   async end(): Promise<void> {
     const closed = new AbortController();
     try {
@@ -191,7 +191,7 @@ class Thread {
   }
 
   #fail(): void {
-    this.#ended ??= new Error('the thread of the sink ended');
+    this.#ended ??= new Error("the sink's thread ended");
     for (const { reject } of this.#calls.values()) reject(this.#ended);
     this.#calls.clear();
   }
