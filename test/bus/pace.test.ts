@@ -87,11 +87,10 @@ test('a busy stream is asked at a pace, a quiet one waited for', async () => {
   await until('waiting again', () => asked.at(-1)?.no_wait === undefined);
   const { length } = asked;
   for (let i = published; i < published + 20; i++) {
-    const before = performance.now();
     await publishNumbers(producer, i, i + 1);
     await until('the one', () => reader.sequences.length > i);
-    expect(performance.now() - before).toBeLessThan(5_000);
   }
+  // They came as they were published: by what had been asked before.
   expect(asked).toHaveLength(length);
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   await end();
@@ -114,7 +113,7 @@ test('what the server ends without a word is asked again', async () => {
   expect(swallowed).toBeGreaterThan(2);
   await until('what was published', () => reader.sequences.length >= published);
   await publishNumbers(producer, published, published + 100);
-  await until('all', () => reader.sequences.length >= published + 100, 10_000);
+  await until('all', () => reader.sequences.length >= published + 100);
   expect(reader.sequences).toEqual(numbers(1, reader.sequences.length + 1));
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   await end();
@@ -136,7 +135,7 @@ test('a server that hangs for a moment has not ended what it was asked', async (
   expect(reader.sequences).toEqual(numbers(1, reader.sequences.length + 1));
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   await end();
-}, 120_000);
+});
 
 test('a server that says when a batch is complete, as nats-server does from 2.10 on, is not asked for more by that', async () => {
   const inboxes = new Set<string>();
@@ -158,4 +157,4 @@ test('a server that says when a batch is complete, as nats-server does from 2.10
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   subscription.unsubscribe();
   await end();
-}, 120_000);
+});

@@ -10,6 +10,7 @@ import type { Envelope, Gap, Reader, Start } from '../../src/bus/source.ts';
 import { CORE_SETTINGS } from '../../src/config.ts';
 import type { Log } from '../../src/observe/log.ts';
 import { readSettings, type SettingError } from '../../src/settings.ts';
+import { LIMIT_MS } from '../limits.ts';
 
 export interface Line {
   readonly level: string;
@@ -97,10 +98,10 @@ export function startReading(bus: Bus, core: CoreConfig, start: Start, reader = 
   return { source, reader, signal, run, stop };
 }
 
-export async function until(what: string, isTrue: () => boolean, timeoutMs = 20_000): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
-  while (!isTrue()) {
-    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
+export async function until(what: string, isTrue: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + LIMIT_MS;
+  while (!(await isTrue())) {
+    if (Date.now() > deadline) throw new Error(`not within ${LIMIT_MS} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -112,6 +113,12 @@ export async function publishNumbers(bus: Bus, from: number, to: number, subject
     if (i % 5000 === 4999) await bus.flush();
   }
   await bus.flush();
+}
+
+/** The same; resolves when the stream holds them. The server takes them in one after the other, and reads ahead. */
+export async function publishStored(bus: Bus, from: number, to: number, subject = 'metrics'): Promise<void> {
+  await publishNumbers(bus, from, to - 1, subject);
+  await bus.connection.jetstream().publish(subject, String(to - 1), { timeout: LIMIT_MS });
 }
 
 export function expectMonotone(times: readonly number[]): void {
