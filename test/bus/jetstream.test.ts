@@ -8,6 +8,7 @@ import { LIMIT_MS } from '../limits.ts';
 import {
   busAt,
   expectMonotone,
+  holding,
   losing,
   numbers,
   publishNumbers,
@@ -136,11 +137,9 @@ test('what is removed while we read is a gap of exactly so many messages, betwee
   await publishNumbers(bus, 0, 10);
   const { source, reader } = read();
   await until('the first', () => reader.sequences.length === 10);
-  const { promise: held, resolve: release } = Promise.withResolvers<void>();
-  reader.hold = () => held;
+  const release = holding(reader);
   await publishStored(bus, 10, 60_000);
   await (await manager(bus)).streams.purge('METRICS', { seq: 50_000 });
-  reader.hold = undefined;
   release();
   await until('the last', () => reader.sequences.includes(60_000));
   const { gaps, gapMessages } = source.stats;
@@ -158,14 +157,7 @@ test('what is removed while we read is a gap of exactly so many messages, betwee
 test('a reader that is slow holds its source back: little comes meanwhile, and nothing is lost', async () => {
   await ensureStream(bus, core);
   const { source, reader } = read();
-  let release = () => {};
-  let calls = 0;
-  reader.hold = () => {
-    calls += 1;
-    return new Promise((resolve) => {
-      release = resolve;
-    });
-  };
+  const release = holding(reader);
   const payload = 'x'.repeat(500);
   const publisher = await busAt(nats.url);
   for (let i = 0; i < 120_000; i++) {
@@ -175,10 +167,9 @@ test('a reader that is slow holds its source back: little comes meanwhile, and n
   await publisher.flush();
   const other = read();
   await until('another has read all', () => other.reader.sequences.length === 120_000);
-  expect(calls).toBe(1);
+  expect(reader.progressTimes).toHaveLength(1);
   expect(reader.sequences.length).toBeLessThanOrEqual(20_001);
   const before = bus.stats.disconnects;
-  reader.hold = undefined;
   release();
   await until('all', () => reader.sequences.length === 120_000);
   expect(reader.sequences).toEqual(numbers(1, 120_001));
@@ -193,16 +184,11 @@ test('what is on its way to a slow reader is bounded in bytes', async () => {
   for (let i = 0; i < 60; i++) bus.connection.publish('metrics', large);
   await bus.flush();
   const { source, reader } = read();
-  let release = () => {};
-  reader.hold = () =>
-    new Promise((resolve) => {
-      release = resolve;
-    });
+  const release = holding(reader);
   await until('held', () => reader.progressTimes.length === 1);
   const other = read();
   await until('another has read all', () => other.reader.sequences.length === 60);
   expect(reader.sequences.length * large.length).toBeLessThan(17 * 1024 * 1024);
-  reader.hold = undefined;
   release();
   await until('all', () => reader.sequences.length === 60);
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0, lastSequence: 60 });
@@ -307,12 +293,10 @@ test('of a stream that captures more, what retention removed before it was read 
   core = settings({ NATS_URL: nats.url, METRICS_SUBJECTS: 'metrics' });
   await publishNumbers(bus, 0, 30_000);
   const { source, reader } = read();
-  const { promise: held, resolve: release } = Promise.withResolvers<void>();
-  reader.hold = () => held;
+  const release = holding(reader);
   await until('some', () => reader.sequences.length > 0);
   await publishNumbers(bus, 0, 49_000, 'other');
   await publishStored(bus, 0, 30_000);
-  reader.hold = undefined;
   release();
   await until('the last', () => reader.sequences.includes(109_000));
   // Whose they were is not known any more.

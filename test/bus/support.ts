@@ -83,6 +83,16 @@ export class Recorder implements Reader {
   }
 }
 
+/** The reader asks for time from now on, and has it until what is returned is called. */
+export function holding(reader: Recorder): () => void {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  reader.hold = () => promise;
+  return () => {
+    reader.hold = undefined;
+    resolve();
+  };
+}
+
 export type Reading = ReturnType<typeof startReading>;
 
 /** A stream that is read until it is stopped; `stop` settles as the reading does. */
