@@ -1,12 +1,24 @@
 import { defineConfig } from 'vitest/config';
+import { LIMIT_MS, TEST_LIMIT_MS } from './test/limits.ts';
+import { serverTests } from './test/projects.ts';
+
+const servers = serverTests();
 
 export default defineConfig({
   test: {
-    include: ['test/**/*.test.ts'],
-    testTimeout: 30_000,
-    hookTimeout: 120_000,
+    testTimeout: TEST_LIMIT_MS,
+    hookTimeout: TEST_LIMIT_MS,
+    expect: { poll: { timeout: LIMIT_MS } },
     // Most of a test's time it waits for real servers: two forks leave half of two processors idle.
     maxWorkers: 3,
     passWithNoTests: false,
+    projects: [
+      // They change nothing that others see: no need for a process each, which would take a third of the time.
+      {
+        extends: true,
+        test: { name: 'unit', include: ['test/**/*.test.ts'], exclude: servers, isolate: false },
+      },
+      { extends: true, test: { name: 'servers', include: servers } },
+    ],
   },
 });

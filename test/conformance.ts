@@ -10,7 +10,7 @@ import { describeFaults } from './conformance/faults.ts';
 import { describeLifecycle } from './conformance/lifecycle.ts';
 import { describeQuestions } from './conformance/questions.ts';
 import { describeStorage } from './conformance/storage.ts';
-import { type Bench, type Harness, Subject } from './conformance/subject.ts';
+import { type Bench, type Harness, Subject, TEST_MS } from './conformance/subject.ts';
 import { FaultProxy } from './faults/proxy.ts';
 
 export type { Harness, Variables } from './conformance/subject.ts';
@@ -21,7 +21,7 @@ export function describeConformance(
   harness: Harness,
   load: () => Promise<SinkModule> = SINKS[kind]!,
 ): void {
-  describe(`${kind} conforms`, () => {
+  describe(`${kind} conforms`, { timeout: TEST_MS }, () => {
     const said: string[] = [];
     const open: Subject[] = [];
     let module: SinkModule;
@@ -52,7 +52,7 @@ export function describeConformance(
       module = await load();
       port = await harness.start();
       if (!harness.differs?.embedded) proxy = await FaultProxy.start(port);
-    });
+    }, TEST_MS);
 
     afterEach(async () => {
       await proxy?.pass();
@@ -60,12 +60,12 @@ export function describeConformance(
       const secrets = harness.secrets ?? [];
       const leaks = said.splice(0).filter((text) => secrets.some((secret) => text.includes(secret)));
       expect(leaks).toEqual([]);
-    });
+    }, TEST_MS);
 
     afterAll(async () => {
       await proxy?.stop();
       await harness.stop();
-    });
+    }, TEST_MS);
 
     describeLifecycle(bench);
     if (harness.differs?.keepsNothing) return;

@@ -34,7 +34,7 @@ beforeAll(() => {
   packed = Object.values(JSON.parse(report.slice(report.search(/^[[{]/m))) as Packed[])[0]!;
   run('tar', ['-xzf', join(folder.path, packed.filename), '-C', folder.path]);
   symlinkSync(join(root, 'node_modules'), join(inPackage, 'node_modules'));
-}, 60_000);
+});
 afterAll(() => folder.remove());
 
 test('what npm packs has the dashboard, and it is that of the clone', async () => {

@@ -17,7 +17,6 @@ const identity = {
   GIT_COMMITTER_EMAIL: 'a@b',
 };
 const env = { ...process.env, ...identity };
-const TIMEOUT_MS = 120_000;
 
 const git = (...args: string[]) =>
   execFileSync('git', args, { cwd: repository, env, encoding: 'utf8' }).trim();
@@ -70,7 +69,7 @@ test('versions go up as they are told to', () => {
   expect(unreleased('## [Unreleased]\n\n## [1.0.0]\n')).toBe('');
 });
 
-describe('a release', { timeout: TIMEOUT_MS }, () => {
+describe('a release', () => {
   it('asks which one, and takes no option that it does not know', () => {
     for (const args of [[], ['big'], ['minor', '--exceute']]) {
       const { status, stderr } = release(...args);

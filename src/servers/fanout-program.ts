@@ -8,7 +8,8 @@ import { spawnTied } from '../base/tied-process.ts';
 /** Limits the main thread's young heap, as `npm start` and the image do: docs/sizing.md. */
 const NODE_OPTIONS = ['--no-warnings', '--max-semi-space-size=8'];
 const KEPT_CHARACTERS = 65_536;
-const TERM_GRACE_MS = 20_000;
+/** Longer than STOP_TIMEOUT and what closing takes: a machine with other work to do takes its time. */
+const TERM_GRACE_MS = 120_000;
 
 export interface Program {
   readonly child: ChildProcess;

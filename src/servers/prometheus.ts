@@ -12,7 +12,7 @@ export interface Prometheus extends Server {
 }
 
 const SCRAPE_INTERVAL_MS = 500;
-const SCRAPE_TIMEOUT_MS = 20_000;
+const SCRAPE_TIMEOUT_MS = 120_000;
 
 interface Answer {
   readonly error?: string;

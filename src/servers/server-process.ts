@@ -31,7 +31,8 @@ export interface RestartableServer extends Server {
   signal(signal: NodeJS.Signals): void;
 }
 
-const READY_TIMEOUT_MS = 30_000;
+/** Only what hangs may reach it: a machine with other work to do takes its time. */
+const READY_TIMEOUT_MS = 120_000;
 const READY_POLL_MS = 50;
 const TERM_GRACE_MS = 5_000;
 const KEPT_OUTPUT_CHARACTERS = 8_192;

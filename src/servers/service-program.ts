@@ -4,7 +4,9 @@ import type { Status } from '../observe/status.ts';
 import { type Program, startProgram } from './fanout-program.ts';
 import { freePort } from './server-process.ts';
 
-const READY_TIMEOUT_MS = 60_000;
+/** Only what hangs may reach these: a machine with other work to do takes its time. */
+const READY_TIMEOUT_MS = 120_000;
+const CONFIRMED_TIMEOUT_MS = 300_000;
 const POLL_MS = 100;
 
 export interface ServiceProgram extends Program {
@@ -12,7 +14,7 @@ export interface ServiceProgram extends Program {
   readonly url: string;
   status(): Promise<Status>;
   /** Resolves when every sink has confirmed all windows before `end` (ms since 1970); rejects after `timeoutMs`. */
-  untilConfirmed(end: number, timeoutMs: number): Promise<void>;
+  untilConfirmed(end: number, timeoutMs?: number): Promise<void>;
 }
 
 /** Resolves when the service is attached to the bus. Rejects with its log if it ends before that. */
@@ -21,7 +23,7 @@ export async function startServiceProgram(env: Readonly<Record<string, string>>)
   const program = startProgram(['run'], { HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port), ...env });
   const url = `http://127.0.0.1:${port}`;
   const status = async () => (await (await fetch(`${url}/api/status`)).json()) as Status;
-  const untilConfirmed = async (end: number, timeoutMs: number) => {
+  const untilConfirmed = async (end: number, timeoutMs = CONFIRMED_TIMEOUT_MS) => {
     for (const deadline = Date.now() + timeoutMs; ; await sleep(POLL_MS)) {
       const { sinks } = await status();
       const behind = sinks.filter(({ next }) => next === null || Date.parse(next) < end);

@@ -1,4 +1,5 @@
 /** Services on ports that `fetch` refuses, and that HTTP_PORT may name all the same. */
+
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -6,6 +7,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { HttpWay } from '../../src/control/client.ts';
 import { hear } from '../../src/observe/other-services.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
+import { LIMIT_MS } from '../limits.ts';
 
 const REFUSED_BY_FETCH = [10_080, 6_566, 6_000, 6_665, 6_666, 6_669, 4_045];
 const STATUS = { now: '2026-11-23T01:30:00Z', messages: { perSecond: 1 }, sinks: [] };
@@ -43,8 +45,8 @@ test('health, compare and ctl ask a service there', async () => {
   const ready = startProgram(['health', '--ready'], { HTTP_PORT: String(port) });
   expect(await ready.ended).toBe(1);
   expect(ready.output.stderr).toBe(`metrics-fanout: ${url}/readyz: status 503\n`);
-  expect(await hear(url, AbortSignal.timeout(5_000))).toEqual({ kind: 'status', url, status: STATUS });
-  const way = new HttpWay(url, undefined, { token: undefined, timeoutMs: 5_000 });
+  expect(await hear(url, AbortSignal.timeout(LIMIT_MS))).toEqual({ kind: 'status', url, status: STATUS });
+  const way = new HttpWay(url, undefined, { token: undefined, timeoutMs: LIMIT_MS });
   expect(await way.ask('all', 'status', {})).toMatchObject([{ instance: 'one', via: 'http' }]);
 });
 
@@ -57,7 +59,7 @@ test('a service that does not answer in time, and one that is not there', async 
   silent.closeAllConnections();
   silent.close();
   await once(silent, 'close');
-  expect(await hear(address, AbortSignal.timeout(5_000))).toMatchObject({ reason: 'ECONNREFUSED' });
+  expect(await hear(address, AbortSignal.timeout(LIMIT_MS))).toMatchObject({ reason: 'ECONNREFUSED' });
   const health = startProgram(['health'], { HTTP_HOST: 'localhost', HTTP_PORT: new URL(address).port });
   expect(await health.ended).toBe(1);
   expect(health.output.stderr).toMatch(/ECONNREFUSED/);

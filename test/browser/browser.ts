@@ -1,6 +1,7 @@
 /** Chromium, as Debian has it, with a profile of its own, that asks nobody for anything. */
 import { spawnSync } from 'node:child_process';
 import { type Browser, chromium } from 'playwright-core';
+import { LIMIT_MS } from '../limits.ts';
 
 const ARGUMENTS = [
   '--headless',
@@ -17,5 +18,10 @@ const ARGUMENTS = [
 export async function startBrowser(): Promise<Browser> {
   const found = spawnSync('sh', ['-c', 'command -v chromium'], { encoding: 'utf8' }).stdout.trim();
   if (found === '') throw new Error('chromium is not installed');
-  return await chromium.launch({ executablePath: found, args: ARGUMENTS, chromiumSandbox: false });
+  return await chromium.launch({
+    executablePath: found,
+    args: ARGUMENTS,
+    chromiumSandbox: false,
+    timeout: LIMIT_MS,
+  });
 }

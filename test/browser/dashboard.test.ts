@@ -9,6 +9,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import { Recording } from '../../src/observe/report.ts';
+import type { Status } from '../../src/observe/status.ts';
 import { comparisonOf } from '../../src/observe/view.ts';
 import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
 import { freePort } from '../../src/servers/server-process.ts';
@@ -16,10 +17,10 @@ import { type ServiceProgram, startServiceProgram } from '../../src/servers/serv
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { WINDOWS } from '../e2e/support.ts';
 import { FaultProxy } from '../faults/proxy.ts';
+import { LIMIT_MS } from '../limits.ts';
 import { startBrowser } from './browser.ts';
 
 const MAX_PAGE_BYTES = 150_000;
-const DEAD_WITHIN_MS = 5_000;
 const RATE = 500;
 const HOSTILE = '</script><img src=x onerror="document.title=1">';
 const PHONE = { width: 360, height: 740 };
@@ -66,6 +67,8 @@ const reportFile = () => join(stack.folder, 'report.html');
 async function open(options: BrowserContextOptions = {}, url = service.url): Promise<Page> {
   const context = await browser.newContext({ viewport: DESKTOP, ...options });
   const page = await context.newPage();
+  page.setDefaultTimeout(LIMIT_MS);
+  page.setDefaultNavigationTimeout(LIMIT_MS);
   page.on('console', (message) => {
     if (message.type() === 'error') heard.errors.push(message.text());
   });
@@ -97,20 +100,37 @@ const card = (page: Page, sink: string) => page.locator(`#cards [data-sink="${si
 describe('what it shows', () => {
   test('is what the status says', async () => {
     const page = await open();
-    await expect.poll(() => factText(page, 'messages'), { timeout: 20_000 }).toMatch(/^(4|5)\d\d(\.\d)?\/s$/);
-    // Both go on: the page is compared with a status from before and one from after.
-    const before = await service.status();
-    await sleep(1500);
+    await expect.poll(() => factText(page, 'messages')).toMatch(/^(4|5)\d\d(\.\d)?\/s$/);
+    await expect.poll(() => texts(page, '#headline')).toEqual(['All 4 sinks are healthy.']);
+    // Both go on: what the page shows is among what the service says meanwhile.
+    const statuses = [await service.status()];
+    const [before] = statuses as [Status];
+    const isOver = { yes: false };
+    const watching = (async () => {
+      for (; !isOver.yes; await sleep(100)) statuses.push(await service.status());
+    })();
+    const amongst = (shown: number, of: (status: Status) => number, tolerance: number, what: string) => {
+      expect(shown, what).toBeGreaterThan(Math.min(...statuses.map(of)) - tolerance);
+      expect(shown, what).toBeLessThan(Math.max(...statuses.map(of)) + tolerance);
+    };
+    const pointsOnPage = () =>
+      page.locator('[data-row="points"] td').evaluateAll((cells) =>
+        // biome-ignore lint/suspicious/noExplicitAny: the DOM's types are not among Node's
+        cells.map((cell: any) => Number(cell.title.split('; ')[1].split(' ')[0].replaceAll(',', ''))),
+      );
+    await expect
+      .poll(async () => (await pointsOnPage()).every((shown, i) => shown > before.sinks[i]!.written))
+      .toBe(true);
     const [lags, points, states] = await Promise.all(
       ['lag', 'points', 'state'].map((row) => texts(page, `[data-row="${row}"] td`)),
     );
-    const notes = await page.locator('[data-row="points"] td').evaluateAll((cells) =>
-      // biome-ignore lint/suspicious/noExplicitAny: the DOM's types are not among Node's
-      cells.map((cell: any) => Number(cell.title.split('; ')[1].split(' ')[0].replaceAll(',', ''))),
-    );
+    const notes = await pointsOnPage();
     const names = await texts(page, '#names tbody th');
-    await sleep(1500);
+    const lateShown = Number.parseFloat(await factText(page, 'late'));
+    isOver.yes = true;
+    await watching;
     const after = await service.status();
+    statuses.push(after);
     expect(await texts(page, '#comparison thead th')).toEqual([
       'measure',
       ...after.sinks.map(({ id }) => id),
@@ -119,40 +139,32 @@ describe('what it shows', () => {
     for (const [index, sink] of after.sinks.entries()) {
       expect(notes[index], sink.id).toBeGreaterThanOrEqual(before.sinks[index]!.written);
       expect(notes[index], sink.id).toBeLessThanOrEqual(sink.written);
-      expect(inSeconds(lags![index]!), sink.id).toBeLessThan(5);
-      const rates = [before.sinks[index]!.pointsPerSecond, sink.pointsPerSecond];
-      const shown = Number.parseFloat(points![index]!);
-      expect(shown, sink.id).toBeGreaterThan(Math.min(...rates) - 10);
-      expect(shown, sink.id).toBeLessThan(Math.max(...rates) + 10);
+      amongst(inSeconds(lags![index]!), ({ sinks }) => sinks[index]!.lagSeconds, 1, sink.id);
+      amongst(Number.parseFloat(points![index]!), ({ sinks }) => sinks[index]!.pointsPerSecond, 10, sink.id);
     }
     // The last ones are nearly as frequent as those that are not shown.
     expect(names).toHaveLength(after.topNames.length);
     expect(after.topNames.map(({ name }) => name)).toEqual(expect.arrayContaining(names.slice(0, 3)));
     const rows = comparisonOf(after).rows.map(({ what }) => what);
     expect(await texts(page, '#comparison tbody th')).toEqual(rows);
-    const late = after.samples.lateShare * 100;
-    expect(Math.abs(Number.parseFloat(await factText(page, 'late')) - late)).toBeLessThan(3);
-    expect(await texts(page, '#headline')).toEqual(['All 4 sinks are healthy.']);
+    amongst(lateShown, ({ samples }) => samples.lateShare * 100, 3, 'late');
     expect(await page.locator('#charts canvas').count()).toBe(await page.locator('#charts figure').count());
-  }, 60_000);
+  });
 
   test('a name is a text, whatever it holds', async () => {
     const page = await open();
     const sample = { name: HOSTILE, type: 'counter', value: 1, dimensions: { app: HOSTILE } };
     const bytes = new TextEncoder().encode(JSON.stringify(sample));
     await expect
-      .poll(
-        async () => {
-          for (let i = 0; i < 500; i++) bus.connection.publish('metrics', bytes);
-          await sleep(500);
-          return texts(page, '#names tbody th');
-        },
-        { timeout: 20_000 },
-      )
+      .poll(async () => {
+        for (let i = 0; i < 500; i++) bus.connection.publish('metrics', bytes);
+        await sleep(500);
+        return texts(page, '#names tbody th');
+      })
       .toContain(HOSTILE);
     expect(await page.title()).toBe('metrics-fanout');
     expect(await page.locator('img').count()).toBe(0);
-  }, 60_000);
+  });
 
   test('takes less than 150 KB, with the last hour in it', async () => {
     const response = await fetch(service.url, { headers: { accept: 'text/html' } });
@@ -171,7 +183,7 @@ describe('what it shows', () => {
     writeFileSync(reportFile(), recording.html());
     const page = await open({ viewport: PHONE }, pathToFileURL(reportFile()).href);
     await page.waitForSelector('#charts canvas');
-    expect(await page.locator('#headline').innerText()).toMatch(/^Report of http:\S+: .* 0\.1 minutes\./);
+    expect(await page.locator('#headline').innerText()).toMatch(/^Report of http:\S+: .* \d+\.\d minutes\./);
     expect(await page.locator('#charts canvas').count()).toBe(6);
     expect(await texts(page, '#comparison tbody th')).toContain('highest lag, overall');
     expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(
@@ -188,11 +200,11 @@ describe('what it shows', () => {
 });
 
 describe('troubles', () => {
-  test('a dead sink shows within five seconds, in words, and no other; and when it is back', async () => {
+  test('a dead sink shows, in words, and no other; and when it is back', async () => {
     const page = await open();
     await expect.poll(() => card(page, 'influxdb').locator('.state').innerText()).toBe('healthy');
     await influxdb.refuse();
-    await page.waitForSelector('#cards [data-sink="influxdb"][data-tone="bad"]', { timeout: DEAD_WITHIN_MS });
+    await page.waitForSelector('#cards [data-sink="influxdb"][data-tone="bad"]');
     expect(await card(page, 'influxdb').locator('.state').innerText()).toBe('down');
     expect(await card(page, 'influxdb').locator('.note').innerText()).toMatch(/^connection: .*ECONNREFUSED/);
     expect(await page.locator('#headline').innerText()).toBe('influxdb is down.');
@@ -202,32 +214,30 @@ describe('troubles', () => {
       'sqlite',
     ]);
     await influxdb.pass();
-    await page.waitForSelector('#cards [data-sink="influxdb"][data-tone="good"]', { timeout: 40_000 });
-  }, 60_000);
+    await page.waitForSelector('#cards [data-sink="influxdb"][data-tone="good"]');
+  });
 
   test('without the bus it says so', async () => {
     const page = await open();
     await stack.nats.halt();
     try {
-      await expect
-        .poll(() => page.locator('#headline').innerText(), { timeout: DEAD_WITHIN_MS })
-        .toMatch(/^The bus cannot be reached/);
+      await expect.poll(() => page.locator('#headline').innerText()).toMatch(/^The bus cannot be reached/);
     } finally {
       await stack.nats.resume();
     }
-    await page.waitForSelector('[data-fact="bus"][data-tone="good"]', { timeout: 20_000 });
-  }, 60_000);
+    await page.waitForSelector('[data-fact="bus"][data-tone="good"]');
+  });
 
   test('without the service it says so, and goes on with the next one', async () => {
     const page = await open();
     await service.stop('SIGKILL');
-    await page.waitForSelector('body.stale', { timeout: 10_000 });
+    await page.waitForSelector('body.stale');
     expect(await page.locator('#headline').innerText()).toMatch(/^The service has not answered since \d\d:/);
     service = await startServiceProgram(env);
-    await page.waitForSelector('body:not(.stale)', { timeout: 10_000 });
+    await page.waitForSelector('body:not(.stale)');
     const { instance } = await service.status();
     await expect.poll(() => page.locator('#about').innerText()).toContain(instance);
-  }, 60_000);
+  });
 });
 
 describe('whoever looks at it', () => {
@@ -261,7 +271,7 @@ describe('whoever looks at it', () => {
     }
     expect(reached).toEqual(['Skip', 'Side', 'In', 'status', 'Prometheus']);
     const chart = page.locator('[role="img"]').first();
-    await expect.poll(() => chart.getAttribute('aria-label'), { timeout: 15_000 }).toContain('now');
+    await expect.poll(() => chart.getAttribute('aria-label')).toContain('now');
     const tree = await page.locator('body').ariaSnapshot();
     for (const part of [
       '- banner',

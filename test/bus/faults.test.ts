@@ -139,8 +139,9 @@ test('a reader that asked for time gets it, also where the connection is lost me
   await nats.halt('SIGKILL');
   await nats.resume();
   await until('back', () => bus.stats.reconnects > 0);
-  // Long enough for a new consumer to bring more, which it must not.
-  await new Promise((resolve) => setTimeout(resolve, 3_000));
+  // So long that a consumer made after the reconnection can bring all; to the one who asked for time it must not.
+  const other = read(bus, core);
+  await until('another has read all', () => other.reader.sequences.length >= 30_000);
   expect(toldMeanwhile).toBe(0);
   reader.hold = undefined;
   release();
@@ -156,7 +157,7 @@ test('what a reader rejects with ends the reading, also where the connection was
   const { promise: held, reject: fail } = Promise.withResolvers<void>();
   reader.hold = () => held;
   const source = createJetStreamSource(bus, core, { start: { kind: 'earliest' } });
-  const run = source.run(reader, AbortSignal.timeout(20_000));
+  const run = source.run(reader, new AbortController().signal);
   await until('held', () => reader.progressTimes.length > 0);
   await bus.connection.reconnect();
   await until('back', () => bus.stats.reconnects > 0);
@@ -174,7 +175,7 @@ test.each(['jetstream', 'core'])(
       kind === 'core'
         ? createCoreSource(bus, core)
         : createJetStreamSource(bus, core, { start: { kind: 'earliest' } });
-    const run = source.run(reader, AbortSignal.timeout(20_000));
+    const run = source.run(reader, new AbortController().signal);
     await until('reading', () => reader.progressTimes.length > 0);
     await bus.connection.close();
     await expect(run).rejects.toThrow('closed for good');
@@ -209,10 +210,15 @@ test('a server that hangs is waited for; idle time does not move meanwhile', asy
   await publishNumbers(bus, 0, 100);
   const { reader } = read(bus, core);
   await until('idle', () => reader.progressTimes.length > 3);
+  // One beside it that goes on: its time tells how long ours stands still.
+  const other = await setUp();
+  const { progressTimes } = read(other.bus, other.core).reader;
+  const untilMoved = (times: number, from = progressTimes.length) =>
+    until('the other moves on', () => progressTimes.length >= from + times);
   await suspended(nats, async () => {
-    await new Promise((resolve) => setTimeout(resolve, 300));
+    await untilMoved(3);
     const before = reader.progressTimes.at(-1);
-    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    await untilMoved(8);
     expect(reader.progressTimes.at(-1)).toBe(before);
   });
   await publishNumbers(bus, 100, 200);

@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { unlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { BusError } from '../../src/bus/bus-error.ts';
@@ -197,10 +199,18 @@ test('no server: fails, or waits and says once what for', async () => {
     /cannot be reached at 127\.0\.0\.1:\d+ \(CONNECTION_REFUSED\)/,
   );
   const log = memoryLog();
+  // Takes every attempt to connect, counts it, and is no server.
+  let attempts = 0;
+  const nobody = createServer((socket) => {
+    attempts += 1;
+    socket.destroy();
+  }).listen(port, '127.0.0.1');
+  await once(nobody, 'listening');
   const waiting = connect(settings(env), log, { wait: true });
-  await until('waiting', () => log.lines.length > 0);
-  await new Promise((resolve) => setTimeout(resolve, 1500));
+  await until('tried again and again', () => attempts >= 4);
   expect(log.lines.map((line) => line.message)).toEqual(['waiting for the bus']);
+  nobody.close();
+  await once(nobody, 'close');
   await server({ port });
   const bus = await waiting;
   stops.push(() => bus.close());

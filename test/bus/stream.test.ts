@@ -5,7 +5,7 @@ import type { Bus } from '../../src/bus/connect.ts';
 import { connect } from '../../src/bus/connect.ts';
 import { describeStream, ensureStream, manager } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
-import { busAt, memoryLog, publishNumbers, settings } from './support.ts';
+import { busAt, memoryLog, publishStored, settings } from './support.ts';
 
 let nats: NatsServer;
 let bus: Bus;
@@ -61,7 +61,7 @@ test('is never altered where it exists; its facts are told', async () => {
   await add({ name: 'METRICS', subjects: ['metrics.>', 'metrics', 'more'], max_msgs: 100 });
   const before = (await (await manager(bus)).streams.info('METRICS')).config;
   const start = Date.now();
-  await publishNumbers(bus, 0, 150);
+  await publishStored(bus, 0, 150);
   const facts = await ensureStream(bus, core);
   expect(facts).toMatchObject({ messages: 100, firstSequence: 51, lastSequence: 150, maxMessages: 100 });
   expect(facts.maxAgeMs).toBeUndefined();

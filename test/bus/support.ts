@@ -12,6 +12,7 @@ import type { Gap, Reader, ReadFrom } from '../../src/bus/read/source.ts';
 import { CORE_SETTINGS, type CoreConfig } from '../../src/config/core-settings.ts';
 import type { RawMessage } from '../../src/decode/raw-message.ts';
 import { readSettings, type SettingError } from '../../src/settings/setting.ts';
+import { LIMIT_MS } from '../limits.ts';
 
 export interface Line {
   readonly level: string;
@@ -77,6 +78,16 @@ export class Recorder implements Reader {
   }
 }
 
+/** The reader asks for time from now on, and has it until what is returned is called. */
+export function holding(reader: Recorder): () => void {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  reader.hold = () => promise;
+  return () => {
+    reader.hold = undefined;
+    resolve();
+  };
+}
+
 export type Reading = ReturnType<typeof startReading>;
 
 /** A stream that is read until it is stopped; `stop` settles as the reading does. */
@@ -92,10 +103,10 @@ export function startReading(bus: Bus, core: CoreConfig, start: ReadFrom, reader
   return { source, reader, signal, run, stop };
 }
 
-export async function until(what: string, isTrue: () => boolean, timeoutMs = 20_000): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
-  while (!isTrue()) {
-    if (Date.now() > deadline) throw new Error(`not within ${timeoutMs} ms: ${what}`);
+export async function until(what: string, isTrue: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + LIMIT_MS;
+  while (!(await isTrue())) {
+    if (Date.now() > deadline) throw new Error(`not within ${LIMIT_MS} ms: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }
@@ -107,6 +118,12 @@ export async function publishNumbers(bus: Bus, from: number, to: number, subject
     if (i % 5000 === 4999) await bus.flush();
   }
   await bus.flush();
+}
+
+/** The same; resolves when the stream holds them. The server takes them in one after the other, and reads ahead. */
+export async function publishStored(bus: Bus, from: number, to: number, subject = 'metrics'): Promise<void> {
+  await publishNumbers(bus, from, to - 1, subject);
+  await bus.connection.jetstream().publish(subject, String(to - 1), { timeout: LIMIT_MS });
 }
 
 export function expectMonotone(times: readonly number[]): void {

@@ -55,7 +55,7 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
     await sleep(WARM_UP_MS, undefined, { signal });
     const faults = await injectAll(options, stack, links, instances, signal);
     options.tell('all faults are healed');
-    const healing = await atHead(instances, WINDOW_MS, options.healMs, signal);
+    const healing = await atHead(instances, options.healMs, signal);
     await sleep(CALM_MS, undefined, { signal });
     const { messages, held, truth, end } = await traffic.end(signal);
     const unconfirmed = await untilConfirmed(instances, end, options.healMs, signal);

@@ -3,12 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Instances } from './instances.ts';
 
 const POLL_MS = 200;
-/**
- * How old the first window that is not confirmed may be at the head: itself, the one before it, LATENESS, IDLE_SLACK
- * and what a busy machine needs.
- */
-const HEAD_WINDOWS = 5;
-
 export interface Healing {
   /** By sink: from the end of the faults until it was at the head of the stream; null: not in time. */
   readonly headAfterMs: Record<string, number | null>;
@@ -16,22 +10,21 @@ export interface Healing {
   worstLagSeconds: number;
 }
 
-/** Resolves when every sink is at the head of the stream, or the time is over. */
-export async function atHead(
-  instances: Instances,
-  windowMs: number,
-  timeoutMs: number,
-  signal: AbortSignal,
-): Promise<Healing> {
+/**
+ * Resolves when every sink is at the head of the stream, or the time is over: it has confirmed what was sent until now,
+ * when nothing is wrong any more, and goes on with what is sent meanwhile.
+ */
+export async function atHead(instances: Instances, timeoutMs: number, signal: AbortSignal): Promise<Healing> {
   const healing: Healing = { headAfterMs: {}, worstLagSeconds: 0 };
   const began = performance.now();
+  const now = Date.now();
   while (performance.now() - began < timeoutMs) {
     const sinks = (await instances.status())?.sinks ?? [];
-    for (const { id, next, lagSeconds } of sinks) {
+    for (const { id, next, lagSeconds, catchingUp } of sinks) {
       healing.headAfterMs[id] ??= null;
       if (next === null) continue;
       healing.worstLagSeconds = Math.max(healing.worstLagSeconds, lagSeconds);
-      if (lagSeconds * 1000 <= HEAD_WINDOWS * windowMs) {
+      if (Date.parse(next) >= now && !catchingUp) {
         healing.headAfterMs[id] ??= Math.round(performance.now() - began);
       }
     }

@@ -5,9 +5,9 @@ import { type Program, startProgram } from '../../src/servers/fanout-program.ts'
 import { freePort } from '../../src/servers/server-process.ts';
 
 const POLL_MS = 500;
-const STATUS_TIMEOUT_MS = 2_000;
+const STATUS_TIMEOUT_MS = 10_000;
 /** After SIGTERM: STOP_TIMEOUT, what closing takes, and a busy machine. */
-const TERM_GRACE_MS = 40_000;
+const TERM_GRACE_MS = 120_000;
 const LOG_CHARACTERS = 2_000;
 
 /** Sums over all instances that there were. Of one that was killed, what it said last counts. */

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { readTruthFile } from '../../src/verify/rows.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
+import { LIMIT_MS } from '../limits.ts';
 
 export const WINDOW_MS = 1_000;
 export const WINDOWS = {
@@ -11,7 +12,6 @@ export const WINDOWS = {
   MAX_AHEAD: '500ms',
   METRICS_START: 'earliest',
 } as const;
-const END_MS = 180_000;
 
 export interface TrafficOptions {
   readonly seed: number;
@@ -50,7 +50,7 @@ export function startTraffic(
     async end(signal) {
       load.child.kill('SIGINT');
       const timer = new AbortController();
-      const late = sleep(END_MS, undefined, { signal: AbortSignal.any([signal, timer.signal]) });
+      const late = sleep(LIMIT_MS, undefined, { signal: AbortSignal.any([signal, timer.signal]) });
       // The exit code says whether the bus lost something, which it may.
       const code = await Promise.race([load.ended, late.then(() => 'no end in time')]);
       timer.abort();

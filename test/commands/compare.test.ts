@@ -12,7 +12,8 @@ import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { endOf, sendTraffic, WINDOWS } from '../e2e/support.ts';
 import { FaultProxy } from '../faults/proxy.ts';
 
-const ADDED_MS = 50;
+/** More than a write takes on the busiest machine. */
+const ADDED_MS = 1_000;
 const TRAFFIC = ['--duration', '8s', '--rate', '500', '--series', '30'];
 const KINDS = ['dynamodb', 'influxdb', 'redshift', 'sqlite'];
 
@@ -50,7 +51,7 @@ async function measured(
 ): Promise<{ service: ServiceProgram; sinks: Map<string, SinkStatus> }> {
   const service = await startServiceProgram({ ...env, PIPELINE: pipeline, METRICS_START: 'now' });
   const truth = await sendTraffic(stack, TRAFFIC);
-  await service.untilConfirmed(endOf(truth), 30_000);
+  await service.untilConfirmed(endOf(truth));
   const { code, stdout } = await compare('--url', service.url, '--json');
   expect(code).toBe(0);
   const { services } = JSON.parse(stdout) as { services: { sinks: SinkStatus[] }[] };
@@ -61,23 +62,23 @@ describe('compare', () => {
   let service: ServiceProgram;
   afterAll(async () => void (await service?.stop('SIGKILL')));
 
-  test('50 ms before one store show in its column, and in no other', async () => {
+  test('what is added before one store shows in its column, and in no other', async () => {
     const before = await measured('before');
     await before.service.stop();
     proxy.delay(ADDED_MS);
     const after = await measured('after');
     service = after.service;
     for (const kind of KINDS) {
-      const [was, is] = [before, after].map(({ sinks }) => sinks.get(kind)!.writeSeconds!.p50);
-      const addedMs = 1000 * (is! - was!);
-      if (kind === 'influxdb') expect(addedMs, kind).toBeGreaterThan(ADDED_MS * 0.95);
-      else expect(addedMs, kind).toBeLessThan(ADDED_MS / 2);
+      const [was, is] = [before, after].map(({ sinks }) => 1000 * sinks.get(kind)!.writeSeconds!.p50);
+      expect(was, kind).toBeLessThan(ADDED_MS * 0.95);
+      if (kind === 'influxdb') expect(is, kind).toBeGreaterThan(ADDED_MS * 0.95);
+      else expect(is, kind).toBeLessThan(ADDED_MS * 0.95);
       expect([...after.sinks.values()].map(({ retries }) => Object.keys(retries))).toEqual([[], [], [], []]);
     }
     const query = (kind: string) => after.sinks.get(kind)!.queries.windows!.seconds!;
     expect(query('influxdb')).toBeGreaterThan((ADDED_MS * 0.95) / 1000);
     expect(query('sqlite')).toBeLessThan(ADDED_MS / 1000);
-  }, 120_000);
+  });
 
   test('agrees with what the stores say of themselves', async () => {
     const { sinks } = await service.status();
@@ -90,7 +91,7 @@ describe('compare', () => {
     expect(rows).toBeGreaterThan(sqlite.written);
     const stored = async () => (await service.status()).sinks.find(({ id }) => id === 'sqlite')!.storedBytes;
     await expect
-      .poll(stored, { timeout: 10_000 })
+      .poll(stored)
       .toBe(statSync(path).size + statSync(`${path}-wal`, { throwIfNoEntry: false })!.size);
     // The emulator of DynamoDB does not count what it stores.
     const sizes = sinks.filter(({ id }) => id !== 'dynamodb').map(({ storedBytes }) => storedBytes);
@@ -104,18 +105,25 @@ describe('compare', () => {
       const redshift = (await service.status()).sinks.find(({ id }) => id === 'redshift')!;
       return Number(found[0].bytes) / redshift.storedBytes!;
     };
-    await expect.poll(ratio, { timeout: 10_000 }).toBeCloseTo(1, 1);
+    await expect.poll(ratio).toBeCloseTo(1, 1);
   });
 
   test('every store answers the same two questions, and with as many rows', async () => {
-    const { sinks } = await service.status();
     for (const kind of ['sums', 'windows'] as const) {
-      const results = sinks.map(({ queries }) => queries[kind]!);
+      const asked = async () => (await service.status()).sinks.map(({ queries }) => queries[kind]!);
+      const countsOf = (results: Awaited<ReturnType<typeof asked>>) => results.map(({ rows }) => rows!);
+      let results = await asked();
+      // Not all are asked at the same moment: until they are about level.
+      await expect
+        .poll(async () => {
+          results = await asked();
+          const counts = countsOf(results);
+          return Math.max(...counts) - Math.min(...counts);
+        })
+        .toBeLessThanOrEqual(3);
       expect(results.map(({ error }) => error)).toEqual([null, null, null, null]);
       expect(new Set(results.map(({ question }) => question)).size).toBe(1);
-      // Not all were asked at the same moment.
-      const counts = results.map(({ rows }) => rows!);
-      expect(Math.max(...counts) - Math.min(...counts), JSON.stringify(results)).toBeLessThanOrEqual(3);
+      const counts = countsOf(results);
       expect(Math.min(...counts)).toBeGreaterThan(kind === 'sums' ? 0 : 5);
     }
   });
@@ -168,9 +176,7 @@ describe('compare', () => {
     child.stdout.on('data', (chunk: Buffer) => {
       shown += chunk.toString();
     });
-    await expect
-      .poll(() => shown.split('All 4 sinks are healthy.').length, { timeout: 15_000 })
-      .toBeGreaterThan(2);
+    await expect.poll(() => shown.split('All 4 sinks are healthy.').length).toBeGreaterThan(2);
     child.stdin.write('\x03');
     const [code] = await once(child, 'exit');
     expect(code).toBe(0);
@@ -181,7 +187,7 @@ describe('compare', () => {
     const lines = left!.replace(/\x1b\[\d+m/g, '').split('\r\n');
     expect(lines.filter((line) => line.length > 60)).toEqual([]);
     for (const kind of KINDS) expect(left).toContain(kind);
-  }, 30_000);
+  });
 
   test('two services side by side; one that is not there is named, and the exit code is 1', async () => {
     const both = await compare('--url', service.url, '--url', `${service.url}/`);
@@ -211,9 +217,16 @@ describe('compare', () => {
     );
 
     const cut = join(stack.folder, 'cut.html');
-    const program = startProgram(['compare', '--url', service.url, '--for', '10m', '--report', cut], {});
-    await new Promise((resolve) => setTimeout(resolve, 2500));
+    const between = await FaultProxy.start(Number(new URL(service.url).port));
+    const url = `http://127.0.0.1:${between.port}`;
+    const program = startProgram(['compare', '--url', url, '--for', '10m', '--report', cut], {});
+    // Until it has been told something twice.
+    for (let looks = 0; looks < 2; looks++) {
+      const before = between.passed.response;
+      await expect.poll(() => between.passed.response).toBeGreaterThan(before);
+    }
     expect(await program.stop('SIGINT')).toBe(130);
+    await between.stop();
     expect(readFileSync(cut, 'utf8')).toContain('id="report"');
-  }, 60_000);
+  });
 });

@@ -8,9 +8,7 @@ import { afterAll, beforeAll, describe, expect, it, test } from 'vitest';
 import { MAIN } from '../../src/base/own-program.ts';
 import { createProgram } from '../../src/commands/program.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
-
-/** A shell that waits for an answer that does not come. */
-const SHELL_TIMEOUT_MS = 60_000;
+import { LIMIT_MS } from '../limits.ts';
 
 function called(...args: string[]) {
   const { status, stdout, stderr } = spawnSync(process.execPath, [MAIN, ...args], { encoding: 'utf8' });
@@ -90,7 +88,8 @@ describe('the completion', () => {
     execFileSync(program, args, {
       encoding: 'utf8',
       input,
-      timeout: SHELL_TIMEOUT_MS,
+      // A shell may wait for an answer that does not come.
+      timeout: LIMIT_MS,
       cwd: folder.path,
       env: { ...process.env, HOME: folder.path },
     });
@@ -122,7 +121,7 @@ describe('the completion', () => {
 
   // What is typed at a terminal; each is answered by the rest of the one word that fits, or by the list of those that
   // do.
-  it('zsh', { timeout: 2 * SHELL_TIMEOUT_MS }, () => {
+  it('zsh', () => {
     const answers = cases.map(
       ([line, offered]) => `ask $'${line}\\t' ${offered.map((word) => `'*${word}*'`).join(' ')}`,
     );

@@ -71,10 +71,11 @@ export function describeFaults(bench: Bench): void {
     it('says that the connection was refused, and recovers', async () => {
       const subject = await opened();
       await bench.proxy().refuse();
-      const started = performance.now();
-      expect(await subject.write(points)).toMatchObject({ kind: 'retry', reason: 'connection' });
-      expect(await subject.write(points)).toMatchObject({ kind: 'retry', reason: 'connection' });
-      expect(performance.now() - started).toBeLessThan(PROMPT_MS);
+      for (let time = 0; time < 2; time += 1) {
+        const writing = subject.write(points);
+        await settlesPromptly(writing);
+        expect(await writing).toMatchObject({ kind: 'retry', reason: 'connection' });
+      }
       await expect(subject.read(EVERYTHING)).rejects.toThrow();
       await expectToRecover(subject);
     });
@@ -122,8 +123,10 @@ export function describeFaults(bench: Bench): void {
     it('closes while a write hangs', async () => {
       const subject = await opened();
       bench.proxy().hang();
-      const writing = orError(subject.write(points, AbortSignal.timeout(2 * PROMPT_MS)));
+      const left = new AbortController();
+      const writing = orError(subject.write(points, left.signal));
       await settlesPromptly(subject.sink.close());
+      left.abort();
       expectRetry(await writing);
     });
 

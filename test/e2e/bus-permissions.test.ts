@@ -1,16 +1,17 @@
 /** What examples/nats/metrics-fanout.conf permits is enough for everybody, and no more than that. */
+
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import type { NatsServer } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
+import { LIMIT_MS } from '../limits.ts';
 import { as, Client, startExampleBus, type User } from './bus-users.ts';
-import { ask, ctl, ended, eventually } from './control-support.ts';
+import { ask, ctlOfAll, ended, eventually } from './control-support.ts';
 import { WINDOWS } from './support.ts';
 
 const MESSAGES = 500;
-const READY_MS = 60_000;
 const folder = temporaryFolder('permissions');
 const sqlite = (id: string) => ({
   [`SINK_${id}_ENABLED`]: 'true',
@@ -43,7 +44,8 @@ async function run(user: User, ...args: string[]) {
 }
 
 const lastSequence = async (stream: string) =>
-  (await (await setup.connection.jetstreamManager()).streams.info(stream)).state.last_seq;
+  (await (await setup.connection.jetstreamManager({ timeout: LIMIT_MS })).streams.info(stream)).state
+    .last_seq;
 
 beforeAll(async () => {
   nats = await startExampleBus();
@@ -53,7 +55,7 @@ beforeAll(async () => {
   await produce();
   service = await startServiceProgram({ ...as('fanout', nats), ...onBoth });
   await eventually('control is on the bus', async () => (await service.status()).control.onBus);
-}, 120_000);
+});
 afterAll(async () => {
   await Promise.all(clients.map(({ connection }) => connection.close()));
   await service?.stop('SIGKILL');
@@ -63,7 +65,7 @@ afterAll(async () => {
 
 test('the service reads, catches up, keeps its checkpoints, verifies and replays, and the bus refuses it nothing', async () => {
   await produce();
-  await service.untilConfirmed(Date.now() + 1000, READY_MS);
+  await service.untilConfirmed(Date.now() + 1000);
   // The last message that was read is asked for when the server is back.
   await nats.halt();
   await nats.resume();
@@ -74,7 +76,7 @@ test('the service reads, catches up, keeps its checkpoints, verifies and replays
     ),
   );
   await produce();
-  await service.untilConfirmed(Date.now() + 1000, READY_MS);
+  await service.untilConfirmed(Date.now() + 1000);
   const { sinks, ready } = await service.status();
   expect(ready).toBe(true);
   expect(sinks).toMatchObject([{ checkpointFailures: 0 }, { checkpointFailures: 0 }]);
@@ -84,7 +86,7 @@ test('the service reads, catches up, keeps its checkpoints, verifies and replays
   const held = (await service.status()).messages;
   expect(held.received).toBe(3 * MESSAGES);
   expect(service.output.stderr).not.toMatch(/PERMISSIONS|"level":"error"/);
-}, 120_000);
+});
 
 test('an operator may do everything', async () => {
   const { connection } = await client('operator');
@@ -92,11 +94,11 @@ test('an operator may do everything', async () => {
     expect(await ask(connection, 'all', operation, { sink: 'late' })).toMatchObject({ ok: true });
   // Finds the instance on the bus, and hears the end of the task there.
   const env = { ...as('operator', nats), HTTP_PORT: '1' };
-  const detached = await ctl(env, 'detach', '--all', '--keep-control', '--json');
+  const detached = await ctlOfAll(1, env, 'detach', '--all', '--keep-control', '--json');
   expect(detached).toMatchObject({ code: 0, stderr: '', answers: [{ task: { state: 'done' } }] });
   const answer = await ask(connection, 'all', 'attach');
   expect(await ended(connection, 'all', answer)).toMatchObject({ state: 'done' });
-}, 60_000);
+});
 
 test('a viewer may look, and no more', async () => {
   const viewer = await client('viewer');
@@ -106,7 +108,7 @@ test('a viewer may look, and no more', async () => {
   const subjects = more.map((operation) => `fanout.control.all.${operation}`);
   expect(await viewer.publishes([...subjects, 'metrics', 'fanout.control.events.x'])).toEqual([]);
   expect(await viewer.subscribes(['metrics.>', '_INBOX.fanout.>', '_INBOX.operator.>'])).toEqual([]);
-}, 60_000);
+});
 
 test('a producer may publish metrics and do nothing else', async () => {
   const { instance } = await service.status();
@@ -146,7 +148,7 @@ test('whoever has the credentials of the service may read metrics, and neither p
   for (const deliver_subject of ['orders', '_INBOX.setup.rogue']) {
     const config = { deliver_subject, ack_policy: 'none', deliver_policy: 'all' };
     const request = JSON.stringify({ stream_name: 'METRICS', config });
-    await rogue.connection.request('$JS.API.CONSUMER.CREATE.METRICS', request);
+    await rogue.connection.request('$JS.API.CONSUMER.CREATE.METRICS', request, { timeout: LIMIT_MS });
   }
   await delivered.promise;
   await apps.connection.flush();
@@ -163,17 +165,17 @@ test('in core mode the same user is enough', async () => {
   await eventually('they are written', async () => (await core.status()).sinks[0]!.written === 7);
   expect(await core.stop()).toBe(0);
   expect(core.output.stderr).not.toMatch(/PERMISSIONS|"level":"error"/);
-}, 60_000);
+});
 
 test('where the bus refuses control, the log says so once, and the data flow', async () => {
   const bus = await startExampleBus((text) => text.replace(/"\$SRV[^"]*"|"fanout\.control\.>"/g, ''));
   const env = { ...as('fanout', bus), METRICS_SOURCE: 'core' };
   const other = await startServiceProgram({ ...env, ...onEarly });
-  await other.untilConfirmed(Date.now() + 1000, READY_MS);
+  await other.untilConfirmed(Date.now() + 1000);
   await eventually('it is told', async () => other.output.stderr.includes('no control over the bus'));
   expect(await other.status()).toMatchObject({ ready: true, control: { enabled: true, onBus: false } });
   expect(other.output.stderr.match(/no control over the bus/g)).toHaveLength(1);
   expect(other.output.stderr).not.toContain('"level":"error"');
   expect(await other.stop()).toBe(0);
   await bus.stop();
-}, 60_000);
+});

@@ -115,7 +115,7 @@ test('a store that can neither be read nor cleared is only written to', async ()
 
 test('other windows than those of the checkpoints are told of before `run` announces them', async () => {
   const service = await startServiceProgram({ ...stack.env, WINDOW: '1s' });
-  await service.untilConfirmed(Date.now() + 1500, 30_000);
+  await service.untilConfirmed(Date.now() + 1500);
   expect(await service.stop()).toBe(0);
   const { code, stdout } = await check({ ...stack.env, WINDOW: '2s' });
   expect(code).toBe(0);

@@ -1,16 +1,14 @@
 /** Instances under control, and what asks them: by hand over the bus, or by `ctl`. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Msg, type NatsConnection, RequestStrategy } from 'nats';
+import { createInbox, type Msg, type NatsConnection } from 'nats';
 import type { AnswerBody } from '../../src/control/controller.ts';
 import type { TaskReport } from '../../src/control/tasks.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
+import { LIMIT_MS } from '../limits.ts';
 
 /** What a test looks at: whatever is there. */
 // biome-ignore lint/suspicious/noExplicitAny: the tests say what they expect of it
 export type Anything = any;
-
-/** A heap snapshot stops everything for as long as it takes. */
-const ANSWER_TIMEOUT_MS = 20_000;
 
 /** One answer to a raw request. */
 export async function ask(
@@ -21,16 +19,38 @@ export async function ask(
 ): Promise<AnswerBody & { readonly result?: Anything; readonly error?: Anything }> {
   const body =
     typeof request === 'string' || request instanceof Uint8Array ? request : JSON.stringify(request);
-  const options = { timeout: ANSWER_TIMEOUT_MS };
+  const options = { timeout: LIMIT_MS };
   return JSON.parse((await client.request(`fanout.control.${target}.${operation}`, body, options)).string());
 }
 
-/** Every answer to a raw request. */
-export async function askEverybody(client: NatsConnection, subject: string, body = ''): Promise<Anything[]> {
+interface Everybody {
+  readonly body?: string;
+  /** How many answer; default 1. */
+  readonly answers?: number;
+  /** How many instances there are; default: as many as answer. */
+  readonly instances?: number;
+}
+
+/** Every answer to a raw request: those that must come, and whatever came before the answers to a later request. */
+export async function askEverybody(
+  client: NatsConnection,
+  subject: string,
+  { body = '', answers = 1, instances = answers }: Everybody = {},
+): Promise<Anything[]> {
+  const first = publishFor(client, subject, body);
+  await eventually(`${answers} answers`, async () => first.length >= answers);
+  const marker = publishFor(client, 'fanout.control.all.status', '{}');
+  await eventually('every instance has answered after that', async () => marker.length >= instances);
+  return first.map((message) => message.json());
+}
+
+/** The answers, as they come. */
+function publishFor(client: NatsConnection, subject: string, body: string): readonly Msg[] {
   const answers: Msg[] = [];
-  const options = { strategy: RequestStrategy.JitterTimer, jitter: 400, maxWait: 3000 };
-  for await (const message of await client.requestMany(subject, body, options)) answers.push(message);
-  return answers.map((message) => message.json());
+  const reply = createInbox();
+  client.subscribe(reply, { callback: (_, message) => answers.push(message) });
+  client.publish(subject, body, { reply });
+  return answers;
 }
 
 /** The report of the task that an answer names. */
@@ -39,24 +59,39 @@ export async function ended(
   target: string,
   { result }: { readonly result?: Anything },
 ): Promise<TaskReport & { readonly result: Anything; readonly callback: Anything }> {
-  for (let i = 0; i < 300; i++) {
-    const answer = await ask(client, target, 'task.status', { id: result.id });
-    if (answer.result.state !== 'running') return answer.result;
-    await sleep(100);
-  }
-  throw new Error(`the task ${result.id} does not end`);
+  let report: Anything;
+  await eventually(`the task ${result.id} ends`, async () => {
+    report = (await ask(client, target, 'task.status', { id: result.id })).result;
+    return report.state !== 'running';
+  });
+  return report;
 }
 
+/** Waits for answers as long as they take; where none will come, `args` have a `--timeout` of their own. */
 export async function ctl(env: Readonly<Record<string, string>>, ...args: readonly string[]) {
-  const program = startProgram(['ctl', ...args], env);
+  const patience = args.includes('--timeout') ? [] : ['--timeout', `${LIMIT_MS}ms`];
+  const program = startProgram(['ctl', ...args, ...patience], env);
   const code = await program.ended;
   const { stdout, stderr } = program.output;
   const answers: Anything[] = stdout.startsWith('{') ? JSON.parse(stdout).answers : [];
   return { code, stdout, stderr, answers };
 }
 
-export async function eventually(what: string, isTrue: () => Promise<boolean>, ms = 15_000): Promise<void> {
-  for (const deadline = Date.now() + ms; !(await isTrue()); await sleep(100)) {
-    if (Date.now() > deadline) throw new Error(`not within ${ms} ms: ${what}`);
+/** Again until so many have answered: `ctl` takes those for all that say at once that they are there. */
+export async function ctlOfAll(
+  answers: number,
+  env: Readonly<Record<string, string>>,
+  ...args: readonly string[]
+): Promise<Awaited<ReturnType<typeof ctl>>> {
+  let asked = await ctl(env, ...args);
+  const count = () => asked.answers.length || (asked.stdout.match(/^[0-9a-f]{16} /gm)?.length ?? 0);
+  for (const deadline = Date.now() + LIMIT_MS; count() < answers && Date.now() < deadline; )
+    asked = await ctl(env, ...args);
+  return asked;
+}
+
+export async function eventually(what: string, isTrue: () => Promise<boolean>): Promise<void> {
+  for (const deadline = Date.now() + LIMIT_MS; !(await isTrue()); await sleep(100)) {
+    if (Date.now() > deadline) throw new Error(`not within ${LIMIT_MS} ms: ${what}`);
   }
 }

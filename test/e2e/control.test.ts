@@ -1,11 +1,11 @@
 /** One instance under control, on a real bus: by raw requests of the micro protocol, by `ctl`, and with callbacks. */
+
 import { once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { VERSION } from '../../src/base/version.ts';
@@ -15,6 +15,7 @@ import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
+import { LIMIT_MS } from '../limits.ts';
 import { type Anything, ask, askEverybody, ctl, ended, eventually } from './control-support.ts';
 import { endOf, expectEqual, sample, sendTraffic, WINDOWS } from './support.ts';
 
@@ -72,8 +73,8 @@ beforeAll(async () => {
   instance = (await service.status()).instance;
   await eventually('control is on the bus', async () => (await service.status()).control.onBus);
   truth = await traffic();
-  await service.untilConfirmed(endOf(truth), 30_000);
-}, 60_000);
+  await service.untilConfirmed(endOf(truth));
+});
 afterAll(async () => {
   await client?.close();
   await service?.stop('SIGKILL');
@@ -150,11 +151,11 @@ test('a paused sink is left alone, the others go on; resumed, it has every row',
   expect(replay).toMatchObject({ ok: false, error: { code: 'paused' } });
 
   expect(await request('sink.resume', { sink: 'sqlite' })).toMatchObject({ ok: true });
-  await service.untilConfirmed(endOf(more), 30_000);
+  await service.untilConfirmed(endOf(more));
   expect(await sqlite()).toMatchObject({ state: 'live', paused: false });
   truth = [...truth, ...more];
   await expectEqual({ SINK_SQLITE_ENABLED: 'true', SINK_SQLITE_PATH: database }, truth);
-}, 60_000);
+});
 
 describe('long ones', () => {
   const from = () => new Date(truth[0]!.windowStart!).toISOString();
@@ -202,7 +203,7 @@ describe('long ones', () => {
     expect(answers).toMatchObject([{ instance, task: { state: 'done', result: { equal: true } } }]);
     expect(code).toBe(0);
     await subscription.drain();
-  }, 60_000);
+  });
 
   test('they report to the URL that was given, signed', async () => {
     called.length = 0;
@@ -229,14 +230,13 @@ describe('long ones', () => {
     expect(called).toHaveLength(1);
   });
 
-  test('a CPU profile as long as was asked for; one at a time', async () => {
-    const began = Date.now();
-    const started = await request('profile.cpu', { seconds: 1 });
-    expect(await request('profile.heap')).toMatchObject({ ok: false, error: { code: 'busy' } });
-    const { result } = await ended(client, instance, started);
-    expect(Date.now() - began).toBeLessThan(10_000);
+  test('a CPU profile as long as was asked for', async () => {
+    const began = performance.now();
+    const { result } = await ended(client, instance, await request('profile.cpu', { seconds: 1 }));
     const { startTime, endTime, nodes } = JSON.parse(readFileSync(result.file, 'utf8'));
-    expect((endTime - startTime) / 1e6).toBeCloseTo(1, 0);
+    // Not less, and it ended by itself: the next one would go on for a minute.
+    expect((endTime - startTime) / 1e6).toBeGreaterThan(0.9);
+    expect((endTime - startTime) / 1e3).toBeLessThan(performance.now() - began);
     expect(nodes.length).toBeGreaterThan(1);
     expect(result.file.startsWith(profiles)).toBe(true);
     expect(statSync(result.file).mode & 0o777).toBe(0o600);
@@ -250,10 +250,11 @@ describe('long ones', () => {
     expect(JSON.parse(text).snapshot.node_count).toBeGreaterThan(1000);
     expect(text).toContain(database);
     expect(text).not.toContain(SECRET);
-  }, 30_000);
+  });
 
-  test('one that is cancelled ends, and says so', async () => {
+  test('one at a time; one that is cancelled ends, and says so', async () => {
     const started = await request('profile.cpu', { seconds: 60 });
+    expect(await request('profile.heap')).toMatchObject({ ok: false, error: { code: 'busy' } });
     expect(await request('task.cancel', { id: started.result.id })).toMatchObject({ ok: true });
     const report = await ended(client, instance, started);
     expect(report).toMatchObject({ state: 'cancelled', result: null, error: { code: 'cancelled' } });
@@ -275,7 +276,9 @@ test.each<[string, string, unknown]>([
   ['task.status', 'unknown_task', { id: '../../etc/passwd' }],
 ])('%s is refused, in JSON, with the headers of micro services: %s', async (operation, code, body) => {
   const bytes = body instanceof Uint8Array || typeof body === 'string' ? body : JSON.stringify(body);
-  const answer = await client.request(`fanout.control.${instance}.${operation}`, bytes);
+  const answer = await client.request(`fanout.control.${instance}.${operation}`, bytes, {
+    timeout: LIMIT_MS,
+  });
   const { ok, error, ...rest } = answer.json<Anything>();
   expect([ok, error.code, rest.instance]).toEqual([false, code, instance]);
   expect(answer.headers?.get('Nats-Service-Error')).toBe(code);
@@ -295,9 +298,9 @@ test('a flood of rubbish changes nothing for the data', async () => {
   await client.flush();
   expect(await request('status')).toMatchObject({ ok: true, result: { ready: true } });
   const more = await traffic();
-  await service.untilConfirmed(endOf(more), 30_000);
+  await service.untilConfirmed(endOf(more));
   expect(await sqlite()).toMatchObject({ paused: false });
-}, 60_000);
+});
 
 describe('over HTTP', () => {
   const post = (path: string, init: RequestInit = {}) =>
@@ -348,7 +351,7 @@ test('a pause ends with the process, and the log has said so', async () => {
   );
   const more = await traffic();
   service = await startServiceProgram({ ...env, CONTROL_TOKEN: SECRET });
-  await service.untilConfirmed(endOf(more), 30_000);
+  await service.untilConfirmed(endOf(more));
   expect(await sqlite()).toMatchObject({ state: 'live', paused: false });
 
   // With a token, only who shows it gets in, from this machine too.
@@ -361,13 +364,15 @@ test('a pause ends with the process, and the log has said so', async () => {
   const with_ = await ctl({ ...env, CONTROL_TOKEN: SECRET }, 'status', '--json', '--url', service.url);
   expect(with_).toMatchObject({ code: 0, answers: [{ via: 'http', ok: true }] });
   expect(service.output.stderr).not.toContain(SECRET);
-}, 60_000);
+});
 
 test('CONTROL_ENABLED=false switches all of it off', async () => {
   await service.stop();
   service = await startServiceProgram({ ...env, CONTROL_ENABLED: 'false' });
-  await sleep(300);
-  await expect(client.request('$SRV.PING.metrics-fanout', '', { timeout: 1000 })).rejects.toThrow('503');
+  // It does its work: whatever else it does on the bus, it does by now.
+  await service.untilConfirmed(Date.now());
+  const ping = client.request('$SRV.PING.metrics-fanout', '', { timeout: LIMIT_MS });
+  await expect(ping).rejects.toThrow('503');
   const response = await fetch(`${service.url}/control/all/status`, { method: 'POST', body: '{}' });
   expect(response.status).toBe(405);
   expect(await service.status()).toMatchObject({ ready: true, control: { enabled: false, onBus: false } });

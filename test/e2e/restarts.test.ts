@@ -31,7 +31,7 @@ test('restarts by SIGTERM under load: every store ends with exactly the truth, a
   const service = await startServiceProgram(env);
   const truth = await traffic.end();
   expect(countOf(truth)).toBeGreaterThan(RATE);
-  await service.untilConfirmed(endOf(truth), 60_000);
+  await service.untilConfirmed(endOf(truth));
   await service.stop();
   await expectEqual(env, truth);
 }, 600_000);

@@ -7,6 +7,7 @@ import { startProgram } from '../../src/servers/fanout-program.ts';
 import type { Stack } from '../../src/servers/stack.ts';
 import { compareSinks, isEqual, readTruthFile } from '../../src/verify/rows.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
+import { LIMIT_MS } from '../limits.ts';
 
 export const WINDOW_MS = 1000;
 /** Short windows, so that a few seconds have many. */
@@ -18,8 +19,6 @@ export const WINDOWS = {
 } as const;
 
 type Env = Readonly<Record<string, string>>;
-
-const VERIFY_ATTEMPTS = 5;
 
 interface Verified {
   readonly code: number | NodeJS.Signals;
@@ -61,13 +60,13 @@ function startLoad({ nats, folder }: Bus, args: readonly string[]) {
  * confirmation a moment after the status does.
  */
 export async function verifyConfirmed(args: readonly string[], env: Env): Promise<Verified> {
-  for (let attempt = 1; ; attempt++) {
+  for (const deadline = Date.now() + LIMIT_MS; ; ) {
     const program = startProgram(['verify', '--json', ...args], env);
     const code = await program.ended;
     const { stdout, stderr } = program.output;
     const report: Report | undefined = stdout.startsWith('{') ? JSON.parse(stdout) : undefined;
     const isConfirmed = report?.sinks.every(({ windows }) => windows.unconfirmed === 0) ?? true;
-    if (isConfirmed || attempt === VERIFY_ATTEMPTS) return { code, stderr, report };
+    if (isConfirmed || Date.now() > deadline) return { code, stderr, report };
   }
 }
 

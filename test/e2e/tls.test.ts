@@ -45,7 +45,7 @@ beforeAll(async () => {
     otlp: otlp.port,
     redshift: postgres.port,
   };
-}, 60_000);
+});
 afterAll(async () => {
   await Promise.all(ends.map((end) => end()));
   folder.remove();
@@ -111,7 +111,7 @@ test('a certificate of an unknown authority is refused, and nothing is sent; NOD
   expect(Object.fromEntries(known)).toEqual(
     Object.fromEntries(Object.keys(ports).map((kind) => [kind, { state: 'ok', advice: '' }])),
   );
-}, 60_000);
+});
 
 test('a certificate of a known authority for another name is refused, and nothing is sent', async () => {
   const fronts = await startFronts(certificates.named);
@@ -119,4 +119,4 @@ test('a certificate of a known authority for another name is refused, and nothin
     expect(found, kind).toEqual({ state: 'failed', advice: expect.stringMatching(/name/) });
     expect(fronts[kind]!.passed, kind).toBe(0);
   }
-}, 60_000);
+});

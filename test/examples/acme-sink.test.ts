@@ -7,9 +7,6 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 
 const run = promisify(execFile);
-/** Installing goes by what npm has in its cache, but may have to ask for more. */
-const INSTALL_TIMEOUT_MS = 180_000;
-const SUITE_TIMEOUT_MS = 60_000;
 /** Of the conformance suite, for a store without a network: far more than none, whatever is added to it. */
 const TESTS_AT_LEAST = 30;
 
@@ -29,19 +26,19 @@ beforeAll(async () => {
   const tarball = join(scratch.path, stdout.trim().split('\n').at(-1)!);
   const quiet = ['--no-audit', '--no-fund', '--ignore-scripts', '--loglevel=error'];
   await inProject('npm', ['install', '--prefer-offline', ...quiet, tarball]);
-}, INSTALL_TIMEOUT_MS);
+});
 
 afterAll(() => scratch.remove());
 
 describe('a sink outside of the project', () => {
-  it('passes the conformance suite that the package exports', { timeout: SUITE_TIMEOUT_MS }, async () => {
+  it('passes the conformance suite that the package exports', async () => {
     await inProject('npx', ['vitest', 'run', '--reporter=json', '--outputFile=report.json']);
     const report = JSON.parse(readFileSync(join(project, 'report.json'), 'utf8'));
     expect(report).toMatchObject({ success: true, numFailedTests: 0 });
     expect(report.numPassedTests).toBeGreaterThan(TESTS_AT_LEAST);
   });
 
-  it('is found wanting by the suite where it is', { timeout: SUITE_TIMEOUT_MS }, async () => {
+  it('is found wanting by the suite where it is', async () => {
     const file = join(project, 'sink.js');
     const text = readFileSync(file, 'utf8');
     try {
@@ -53,11 +50,11 @@ describe('a sink outside of the project', () => {
     }
   });
 
-  it('has its types from the package', { timeout: SUITE_TIMEOUT_MS }, async () => {
+  it('has its types from the package', async () => {
     await inProject('npx', ['tsc']);
   });
 
-  it('is loaded by path and as a package', { timeout: SUITE_TIMEOUT_MS }, async () => {
+  it('is loaded by path and as a package', async () => {
     mkdirSync(join(project, 'node_modules/@acme'), { recursive: true });
     symlinkSync(project, join(project, 'node_modules/@acme/sink'), 'dir');
     for (const kind of ['./sink.js', '@acme/sink']) {

@@ -192,14 +192,14 @@ describe.skipIf(!HAS_HELM)('helm itself', () => {
       if (typeof mine !== 'object') throw new Error(mine);
       expect(sorted(objectsOf(stdout))).toEqual(sorted(mine.objects));
     }
-  }, 60_000);
+  });
 
   test('refuses the same values', () => {
     for (const [values] of BAD) {
       const { stderr } = helm('template', values);
       expect(stderr, JSON.stringify(values)).toContain("values don't meet the specifications of the schema");
     }
-  }, 60_000);
+  });
 
   test.skipIf(!HAS_KUBECONFORM)(
     'kubeconform finds the objects valid, where it can fetch its schemas',

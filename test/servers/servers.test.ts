@@ -1,7 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import { startProcess } from '../../src/servers/server-process.ts';
 
@@ -36,11 +35,8 @@ test.each(['SIGKILL', 'SIGTERM', 'SIGINT'] as const)(
     const { ports } = JSON.parse(line as string) as { ports: number[]; folder: string };
     expect(await Promise.all(ports.map(isListening))).toEqual([true, true, true, true]);
     parent.kill(signal);
-    for (let i = 0; i < 100; i++) {
-      if (!(await Promise.all(ports.map(isListening))).includes(true)) break;
-      await sleep(100);
-    }
-    expect(await Promise.all(ports.map(isListening))).toEqual([false, false, false, false]);
+    const listening = () => Promise.all(ports.map(isListening));
+    await expect.poll(listening).toEqual([false, false, false, false]);
   },
 );
 

@@ -35,7 +35,7 @@ beforeAll(async () => {
     started(startDynamoDb()),
     started(startClickHouse(ADMIN)),
   ]);
-}, 60_000);
+});
 afterAll(async () => {
   await Promise.all(stops.map((stop) => stop()));
 });

@@ -9,8 +9,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { ROWS_PER_PART } from '../../sinks/redshift/copy.ts';
 import redshift from '../../sinks/redshift/sink.ts';
 import type { Sink } from '../../src/sink/contract.ts';
+import { settlesPromptly } from '../conformance/lifecycle.ts';
 import { differences, EVERYTHING, makePoint, manyPoints, readAll } from '../conformance/points.ts';
-import { PROMPT_MS, sinkError } from '../conformance/subject.ts';
+import { sinkError } from '../conformance/subject.ts';
 import { type Rig, ROLE, S3_SETTINGS, startRig } from '../redshift/rig.ts';
 import { BUCKET, says } from '../redshift/s3.ts';
 import { DEFAULTS } from '../redshift/settings.ts';
@@ -59,7 +60,7 @@ async function opened(changed: object = {}): Promise<{ sink: Sink; table: string
 }
 
 async function noObjects(): Promise<void> {
-  await expect.poll(() => rig.s3.keys(), { timeout: 10_000 }).toEqual([]);
+  await expect.poll(() => rig.s3.keys()).toEqual([]);
 }
 
 async function expectStored(sink: Sink, expected = points): Promise<void> {
@@ -170,12 +171,13 @@ describe('S3', () => {
   it('that hangs is left when the signal is aborted, and when the sink is closed', async () => {
     const { sink } = await opened();
     rig.s3.fault = (method) => method === 'PUT';
-    const started = performance.now();
-    await expect(sink.write({ points }, AbortSignal.timeout(100))).rejects.toThrow(/timeout/);
+    const left = sink.write({ points }, AbortSignal.timeout(100));
+    await settlesPromptly(left);
+    await expect(left).rejects.toThrow(/timeout/);
     const writing = sink.write({ points }, NEVER).catch((error: unknown) => error);
-    await sink.close();
+    await settlesPromptly(sink.close());
+    await settlesPromptly(writing);
     expect(await writing).toMatchObject({ kind: 'retry' });
-    expect(performance.now() - started).toBeLessThan(PROMPT_MS);
     rig.s3.fault = () => false;
     await noObjects();
     await sink.open(NEVER);
@@ -199,7 +201,7 @@ describe('S3', () => {
     await rig.s3.put('to/redshift/other', 'not ours');
     rig.s3.age(DAY_MS + 60_000);
     await made({ table }).open(NEVER);
-    await expect.poll(() => rig.s3.keys(), { timeout: 10_000 }).toEqual(['to/redshift/other']);
+    await expect.poll(() => rig.s3.keys()).toEqual(['to/redshift/other']);
     await rig.s3.delete('to/redshift/other');
   });
 
@@ -288,9 +290,9 @@ describe('COPY', () => {
     const program = `
       const sink = (await import('./sinks/redshift/sink.ts')).default.create(${config}, { id: 't', log: console });
       const { manyPoints } = await import('./test/conformance/points.ts');
-      await sink.open(AbortSignal.timeout(60_000));
+      await sink.open(new AbortController().signal);
       console.log('open');
-      await sink.write({ points: manyPoints(50) }, AbortSignal.timeout(60_000));`;
+      await sink.write({ points: manyPoints(50) }, new AbortController().signal);`;
     const child = spawn(process.execPath, ['--no-warnings', '--input-type=module', '-e', program]);
     await once(child.stdout, 'data');
     rig.double.beforeCopy = () => {

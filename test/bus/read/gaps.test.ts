@@ -5,7 +5,16 @@ import type { Bus } from '../../../src/bus/connect.ts';
 import type { ReadFrom } from '../../../src/bus/read/source.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
-import { busAt, numbers, publishNumbers, type Reading, settings, startReading, until } from '../support.ts';
+import {
+  busAt,
+  numbers,
+  publishNumbers,
+  publishStored,
+  type Reading,
+  settings,
+  startReading,
+  until,
+} from '../support.ts';
 
 let nats: NatsServer;
 let bus: Bus;
@@ -64,7 +73,7 @@ test('a gap that a new consumer begins with is told once, and reaches to where i
   await until('the first', () => reader.sequences.length === 10);
   let removedAt = 0;
   await lose([reading], async () => {
-    await publishNumbers(bus, 10, 15);
+    await publishStored(bus, 10, 15);
     const { time } = await (await manager(bus)).streams.getMessage('METRICS', { seq: 15 });
     removedAt = time.getTime();
     await purge();
@@ -80,7 +89,7 @@ test('a gap that a new consumer begins with is told once, and reaches to where i
 });
 
 test('before the first message, too', async () => {
-  await publishNumbers(bus, 0, 10);
+  await publishStored(bus, 0, 10);
   await purge();
   const ms = Date.now() - 60_000;
   const readings = [
@@ -96,7 +105,7 @@ test('before the first message, too', async () => {
     [1, 5],
   ]);
   await lose(readings, async () => {
-    await publishNumbers(bus, 10, 13);
+    await publishStored(bus, 10, 13);
     await purge();
   });
   await lose(readings);

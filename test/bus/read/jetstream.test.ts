@@ -5,12 +5,15 @@ import type { Bus } from '../../../src/bus/connect.ts';
 import type { ReadFrom } from '../../../src/bus/read/source.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { LIMIT_MS } from '../../limits.ts';
 import {
   busAt,
   expectMonotone,
+  holding,
   losing,
   numbers,
   publishNumbers,
+  publishStored,
   type Reading,
   Recorder,
   settings,
@@ -74,18 +77,16 @@ test('every message once and in order, with its time; progress follows; the cons
   expect(source.stats.reading).toBe(true);
   await stop();
   expect(source.stats.reading).toBe(false);
-  const left = async () => (await consumers.list('METRICS').next()).length;
-  for (let i = 0; i < 100 && (await left()) > 0; i++) await sleep(20);
-  expect(await left()).toBe(0);
+  await until('no consumer is left', async () => (await consumers.list('METRICS').next()).length === 0);
 });
 
 test('begins at a time, at a sequence, or earliest', async () => {
   await ensureStream(bus, core);
-  await publishNumbers(bus, 0, 100);
+  await publishStored(bus, 0, 100);
   await sleep(50);
   const ms = Date.now();
   await sleep(50);
-  await publishNumbers(bus, 100, 200);
+  await publishStored(bus, 100, 200);
   const readings = [
     read({ kind: 'time', ms }),
     read({ kind: 'sequence', sequence: 150 }),
@@ -95,6 +96,8 @@ test('begins at a time, at a sequence, or earliest', async () => {
     read({ kind: 'sequence', sequence: 201 }),
   ];
   await until('all', () => readings.slice(0, 4).every(({ reader }) => reader.sequences.includes(200)));
+  // Who is told that time goes by has been given all that there is for him.
+  await until('idle', () => readings.every(({ reader }) => reader.progressTimes.length > 1));
   const firsts = readings.map(({ reader }) => reader.sequences[0]);
   expect(firsts).toEqual([101, 150, 1, 1, undefined, undefined]);
   expect(readings.map(({ source }) => source.stats.gaps)).toEqual([0, 0, 0, 0, 0, 0]);
@@ -109,7 +112,7 @@ test('a stream that is missing is told at once', async () => {
 test('what retention removed before the start is a gap', async () => {
   await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], max_msgs: 100 });
   const ms = Date.now() - 1_000;
-  await publishNumbers(bus, 0, 1_000);
+  await publishStored(bus, 0, 1_000);
   const readings = [
     read({ kind: 'sequence', sequence: 11 }),
     read({ kind: 'time', ms }),
@@ -135,9 +138,10 @@ test('what is removed while we read is a gap of exactly so many messages, betwee
   await publishNumbers(bus, 0, 10);
   const { source, reader } = read();
   await until('the first', () => reader.sequences.length === 10);
-  reader.hold = () => new Promise((resolve) => setTimeout(resolve, 500));
-  await publishNumbers(bus, 10, 60_000);
+  const release = holding(reader);
+  await publishStored(bus, 10, 60_000);
   await (await manager(bus)).streams.purge('METRICS', { seq: 50_000 });
+  release();
   await until('the last', () => reader.sequences.includes(60_000));
   const { gaps, gapMessages } = source.stats;
   expect(gaps).toBe(1);
@@ -154,14 +158,7 @@ test('what is removed while we read is a gap of exactly so many messages, betwee
 test('a reader that is slow holds its source back: little comes meanwhile, and nothing is lost', async () => {
   await ensureStream(bus, core);
   const { source, reader } = read();
-  let release = () => {};
-  let calls = 0;
-  reader.hold = () => {
-    calls += 1;
-    return new Promise((resolve) => {
-      release = resolve;
-    });
-  };
+  const release = holding(reader);
   const payload = 'x'.repeat(500);
   const publisher = await busAt(nats.url);
   for (let i = 0; i < 120_000; i++) {
@@ -169,11 +166,11 @@ test('a reader that is slow holds its source back: little comes meanwhile, and n
     if (i % 5_000 === 0) await publisher.flush();
   }
   await publisher.flush();
-  await sleep(3_000);
-  expect(calls).toBe(1);
+  const other = read();
+  await until('another has read all', () => other.reader.sequences.length === 120_000);
+  expect(reader.progressTimes).toHaveLength(1);
   expect(reader.sequences.length).toBeLessThanOrEqual(20_001);
   const before = bus.stats.disconnects;
-  reader.hold = undefined;
   release();
   await until('all', () => reader.sequences.length === 120_000);
   expect(reader.sequences).toEqual(numbers(1, 120_001));
@@ -188,15 +185,11 @@ test('what is on its way to a slow reader is bounded in bytes', async () => {
   for (let i = 0; i < 60; i++) bus.connection.publish('metrics', large);
   await bus.flush();
   const { source, reader } = read();
-  let release = () => {};
-  reader.hold = () =>
-    new Promise((resolve) => {
-      release = resolve;
-    });
+  const release = holding(reader);
   await until('held', () => reader.progressTimes.length === 1);
-  await sleep(1_500);
+  const other = read();
+  await until('another has read all', () => other.reader.sequences.length === 60);
   expect(reader.sequences.length * large.length).toBeLessThan(17 * 1024 * 1024);
-  reader.hold = undefined;
   release();
   await until('all', () => reader.sequences.length === 60);
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0, lastSequence: 60 });
@@ -248,23 +241,28 @@ test('while nothing arrives, progress follows the clock of the server and is nev
   core = settings({ NATS_URL: nats.url, IDLE_SLACK: '50ms' });
   await ensureStream(bus, core);
   const { reader } = read();
+  await until('told', () => reader.progressTimes.length > 0);
   // What had been told when a message was stored must not be above its time.
   const told: number[] = [];
   for (let i = 0; i < 40; i++) {
     await sleep(i % 4 === 0 ? 400 : 30);
     const before = reader.progressTimes.at(-1) ?? 0;
-    await bus.connection.jetstream().publish('metrics', String(i));
+    await bus.connection.jetstream().publish('metrics', String(i), { timeout: LIMIT_MS });
     told.push(before);
   }
   await until('all', () => reader.sequences.length === 40);
   for (const [i, time] of reader.times.entries()) expect(told[i]).toBeLessThanOrEqual(time);
   expect(told[0]).toBeGreaterThan(0);
   const { length } = reader.progressTimes;
-  await sleep(2_000);
-  const idle = reader.progressTimes.slice(length);
-  expect(idle.length).toBeGreaterThanOrEqual(3);
-  expect(Date.now() - idle.at(-1)!).toBeLessThan(1_500);
-  expect(idle).toEqual([...new Set(idle)].sort((a, b) => a - b));
+  const idle = () => reader.progressTimes.slice(length);
+  const now = Date.now();
+  // The server is of this machine. What is told passes now, and what is now then, again and again.
+  for (const later of [0, 500, 1_000]) {
+    await until(`${later} ms later`, () => (idle().at(-1) ?? 0) > now + later);
+    expect(idle().at(-1)).toBeLessThanOrEqual(Date.now());
+  }
+  expect(idle().length).toBeGreaterThanOrEqual(3);
+  expect(idle()).toEqual([...new Set(idle())].sort((a, b) => a - b));
 });
 
 test.each([
@@ -296,10 +294,11 @@ test('of a stream that captures more, what retention removed before it was read 
   core = settings({ NATS_URL: nats.url, METRICS_SUBJECTS: 'metrics' });
   await publishNumbers(bus, 0, 30_000);
   const { source, reader } = read();
-  reader.hold = () => new Promise((resolve) => setTimeout(resolve, 800));
+  const release = holding(reader);
   await until('some', () => reader.sequences.length > 0);
   await publishNumbers(bus, 0, 49_000, 'other');
-  await publishNumbers(bus, 0, 30_000);
+  await publishStored(bus, 0, 30_000);
+  release();
   await until('the last', () => reader.sequences.includes(109_000));
   // Whose they were is not known any more.
   expect(source.stats.gapMessages).toBeGreaterThanOrEqual(60_000 - reader.sequences.length);
@@ -360,7 +359,7 @@ test('a stream that was made again and has grown beyond what was read is recogni
 
 test('a purged stream is a gap, and reading goes on', async () => {
   await ensureStream(bus, core);
-  await publishNumbers(bus, 0, 10);
+  await publishStored(bus, 0, 10);
   const { source, reader } = read();
   await until('the first', () => reader.sequences.length === 10);
   await (await manager(bus)).streams.purge('METRICS');

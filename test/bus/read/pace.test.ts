@@ -1,9 +1,11 @@
 /** How a reader who is level with a busy stream asks for more, seen by whoever listens to what it asks. */
+
 import { setTimeout as sleep } from 'node:timers/promises';
 import { headers } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Bus } from '../../../src/bus/connect.ts';
 import { createJetStreamSource } from '../../../src/bus/read/jetstream.ts';
+import { steadyNow } from '../../../src/bus/read/server-clock.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import { busAt, losing, numbers, publishNumbers, Recorder, settings, until } from '../support.ts';
@@ -13,7 +15,11 @@ interface Asked {
   readonly no_wait?: boolean;
 }
 
-/** 40,000 messages a second. */
+/** A clock that goes so slowly that a busy machine has a busy stream, too; a quiet one is quiet by it all the same. */
+const SLOWER = 50;
+const began = steadyNow();
+const now = () => began + (steadyNow() - began) / SLOWER;
+
 const BURST = 400;
 const BURST_EVERY_MS = 10;
 const MAX_MESSAGES = 400_000;
@@ -53,7 +59,8 @@ afterAll(async () => {
 function read(on: Bus) {
   const reader = new Recorder();
   const end = new AbortController();
-  const source = createJetStreamSource(on, settings({ NATS_URL: nats.url }), { start: { kind: 'earliest' } });
+  const core = settings({ NATS_URL: nats.url });
+  const source = createJetStreamSource(on, core, { start: { kind: 'earliest' }, now });
   const run = source.run(reader, AbortSignal.any([end.signal, stop.signal]));
   const stopped = () => {
     end.abort();
@@ -87,11 +94,10 @@ test('a busy stream is asked at a pace, a quiet one waited for', async () => {
   await until('waiting again', () => asked.at(-1)?.no_wait === undefined);
   const { length } = asked;
   for (let i = published; i < published + 20; i++) {
-    const before = performance.now();
     await publishNumbers(producer, i, i + 1);
     await until('the one', () => reader.sequences.length > i);
-    expect(performance.now() - before).toBeLessThan(5_000);
   }
+  // They came as they were published: by what had been asked before.
   expect(asked).toHaveLength(length);
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   await end();
@@ -114,7 +120,7 @@ test('what the server ends without a word is asked again', async () => {
   expect(swallowed).toBeGreaterThan(2);
   await until('what was published', () => reader.sequences.length >= published);
   await publishNumbers(producer, published, published + 100);
-  await until('all', () => reader.sequences.length >= published + 100, 10_000);
+  await until('all', () => reader.sequences.length >= published + 100);
   expect(reader.sequences).toEqual(numbers(1, reader.sequences.length + 1));
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   await end();
@@ -136,7 +142,7 @@ test('a server that hangs for a moment has not ended what it was asked', async (
   expect(reader.sequences).toEqual(numbers(1, reader.sequences.length + 1));
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   await end();
-}, 120_000);
+});
 
 test('a server that says when a batch is complete, as nats-server does from 2.10 on, is not asked for more by that', async () => {
   const inboxes = new Set<string>();
@@ -158,4 +164,4 @@ test('a server that says when a batch is complete, as nats-server does from 2.10
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   subscription.unsubscribe();
   await end();
-}, 120_000);
+});

@@ -1,9 +1,11 @@
 /** A sink that does what the names of its series say, in its thread: see threaded-sink.test.ts. */
 
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, existsSync } from 'node:fs';
 import type { Point } from '../../../src/aggregate/point.ts';
 import { setting } from '../../../src/settings/builders.ts';
 import { type Batch, defineSink, SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
+
+const SPIN_MS = 60_000;
 
 export default defineSink({
   kind: 'told',
@@ -37,7 +39,11 @@ export default defineSink({
           await new Promise(() => {});
         }
         if (told === 'block') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
-        if (told === 'spin') for (const until = Date.now() + 400; Date.now() < until; );
+        if (told === 'spin') {
+          // Not for ever: where that is the thread of the test, nobody else could end it.
+          const until = Date.now() + SPIN_MS;
+          while (!existsSync(`${file}.end`)) if (Date.now() > until) throw new Error('nobody ended it');
+        }
         if (told === 'partial')
           return { kind: 'partial', retry: [1], rejected: [{ index: 0, reason: 'refused', message: 'no' }] };
         appendFileSync(file, points.map((point: Point) => `${JSON.stringify(point)}\n`).join(''));
