@@ -26,7 +26,9 @@ export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surro
   const { parts, log } = surroundings;
   const threads = new Map<string, ThreadedSink>();
   const engineSinks = parts.config.sinks.map(({ id, kind, module, timeoutMs, backlogBytes, values }) => {
-    const sink = new ThreadedSink({ id, kind, values, timeoutMs }, log, readBackOf(module, values));
+    const sink = new ThreadedSink({ id, kind, values, timeoutMs }, log, {
+      readBack: readBackOf(module, values),
+    });
     threads.set(id, sink);
     return { id, kind: module.kind, sink, limits: limitsOf(module, values), timeoutMs, backlogBytes };
   });

@@ -164,6 +164,7 @@ function sinkStatus(
     retries: Object.fromEntries(stats.retries),
     checkpointFailures: keeper?.failures ?? 0,
     overflows: stats.overflows,
+    stalls: stats.stalls,
     lastFailure: lane.lastFailure ?? null,
     verified: verifier.stats,
   };

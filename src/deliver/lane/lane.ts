@@ -27,6 +27,8 @@ export interface LaneStats extends Readonly<WriterStats> {
   readonly dropped: number;
   /** Times that the lane went over its backlog and left its windows to replay. */
   readonly overflows: number;
+  /** See `LaneSink`. */
+  readonly stalls: number;
 }
 
 /** What the lane tells the rest of the service; all calls are synchronous and must not throw. */
@@ -86,7 +88,8 @@ export class Lane {
   }
 
   get stats(): LaneStats {
-    return { ...this.#writer.stats, dropped: this.#dropped, overflows: this.#overflows };
+    const { stalls = 0 } = this.#options.sink;
+    return { ...this.#writer.stats, dropped: this.#dropped, overflows: this.#overflows, stalls };
   }
 
   /** Whether the store took the last write, or opened and none was tried yet. */

@@ -19,6 +19,8 @@ export interface LaneSink extends Pick<Sink, 'open' | 'close'> {
   write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome>;
   /** Absent where the store cannot be read back. */
   readonly digests?: SinkDigests | undefined;
+  /** How often the sink stood still, so that its thread was ended. Absent if it has no thread. */
+  readonly stalls?: number;
 }
 
 /**
