@@ -65,6 +65,7 @@ export interface VerifierOptions extends VerifySettings {
 
 interface Waiting {
   readonly window: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>;
+  /** By the steady clock. */
   readonly due: number;
   /** To compute it again, all messages up to this sequence must have been read, whatever the stream times say. */
   readonly through: number;
@@ -119,7 +120,7 @@ export class Verifier {
     const { start, windowMs, instance } = window;
     this.#waiting.push({
       window: { start, windowMs, instance },
-      due: clock.now() + delayMs,
+      due: clock.steady() + delayMs,
       through: Math.max(closedThrough(), this.#through.get(window.start) ?? 0),
       written: digests.ofWindow(window).catch(() => undefined),
       keys: digests.needsKeys ? window : undefined,
@@ -147,7 +148,7 @@ export class Verifier {
     while (!signal.aborted) {
       const [next] = this.#waiting;
       if (next === undefined) await this.#work.wait(signal);
-      else if (next.due > clock.now()) await clock.sleep(next.due - clock.now(), signal);
+      else if (next.due > clock.steady()) await clock.sleep(next.due - clock.steady(), signal);
       else {
         this.#waiting.shift();
         this.#current = next;

@@ -59,7 +59,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     closed: (windows) => parts.scan.take(windows),
     wrote: (sink, seconds) => {
       telemetry.observeWrite(sink, seconds);
-      parts.meters.wrote(sink, seconds, systemClock.now());
+      parts.meters.wrote(sink, seconds, systemClock.steady());
     },
     pointsRejected: (sink, points) => reports.pointsRejected(sink, points, publishTo),
     sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure),

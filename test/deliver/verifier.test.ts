@@ -108,6 +108,22 @@ test('after the delay, one window at a time', async () => {
   expect(counts()).toEqual({ equal: 2, different: 0, unknown: 1 });
 });
 
+test('a clock that is set back, or forward, changes nothing about when a window is verified', async () => {
+  const { clock, state, verifier, counts } = setUp();
+  verifier.confirmed(counterWindow(1, 5), 0);
+  await clock.pass(500);
+  clock.setBack(3_600_000);
+  verifier.confirmed(counterWindow(2, 5), 0);
+  await clock.pass(600);
+  expect(state.reads).toEqual([1000]);
+  clock.setBack(-7_200_000);
+  verifier.confirmed(counterWindow(3, 5), 0);
+  await clock.pass(500);
+  expect(state.reads).toEqual([1000, 2000]);
+  await clock.pass(600);
+  expect(counts()).toEqual({ equal: 3, different: 0, unknown: 0 });
+});
+
 test('unknown: the store is away or catching up, refused points, cannot be read, or does not answer', async () => {
   const { clock, state, verifier, counts } = setUp();
   state.usable = false;

@@ -14,6 +14,7 @@ export class Breaker {
   readonly #clock: Clock;
   readonly #changed = new Bell();
   #failures = 0;
+  /** By the steady clock. */
   #retryAt = 0;
   #probing = false;
 
@@ -28,10 +29,8 @@ export class Breaker {
   /** Resolves when the caller may try; it must then report one of success, failure or release, with what it got. */
   async enter(signal: AbortSignal): Promise<Attempt> {
     while (!this.closed && !signal.aborted) {
-      const wait = this.#retryAt - this.#clock.now();
-      // Nobody waits for so long: the clock was set back since.
-      const isOver = wait <= 0 || wait > BACKOFF_CAP_MS;
-      if (!this.#probing && isOver) {
+      const wait = this.#retryAt - this.#clock.steady();
+      if (!this.#probing && wait <= 0) {
         this.#probing = true;
         break;
       }
@@ -54,9 +53,7 @@ export class Breaker {
   failure(attempt: Attempt, afterMs = 0): void {
     if (attempt >= this.#failures) this.#failures += 1;
     const wait = Math.max(afterMs, backoffMs(this.#failures, this.#clock.random()));
-    const now = this.#clock.now();
-    const at = now + Math.min(wait, BACKOFF_CAP_MS);
-    this.#retryAt = this.#retryAt > now + BACKOFF_CAP_MS ? at : Math.max(this.#retryAt, at);
+    this.#retryAt = Math.max(this.#retryAt, this.#clock.steady() + Math.min(wait, BACKOFF_CAP_MS));
     this.release();
   }
 

@@ -199,10 +199,9 @@ export class StoreWriter {
   /** The sink's write under the lane's timeout; whatever it throws is an unknown outcome. */
   async #write(batch: WindowBatch): Promise<WriteOutcome> {
     const { clock, events, sink } = this.#options;
-    const started = clock.now();
+    const started = clock.steady();
     const outcome = await this.#bounded(async (signal) => sink.write(batch, signal));
-    // The clock may be set back meanwhile: the sum of durations must not shrink.
-    events.wrote(Math.max(0, clock.now() - started) / 1000);
+    events.wrote((clock.steady() - started) / 1000);
     return makesSense(outcome, batch.size) ? outcome : NONSENSE;
   }
 

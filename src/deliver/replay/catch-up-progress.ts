@@ -9,7 +9,7 @@ export interface CatchUpProgress {
   readonly secondsLeft: number | null;
 }
 
-/** Follows one catch-up from its beginning. */
+/** Follows one catch-up from its beginning. All times are of the steady clock. */
 export class CatchUpWatch {
   readonly #lane: Lane;
   readonly #tiling: Tiling;
