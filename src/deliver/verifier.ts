@@ -6,11 +6,17 @@
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { Bell, type Clock } from '../base/clock.ts';
 import { type Digest, isChosen, isSameDigest, NO_ROWS } from './lane/digest.ts';
+import { windowBytes } from './lane/queue.ts';
 import type { SinkDigests } from './lane/writer.ts';
 import type { Recomputed } from './replay/recompute-window.ts';
 
 /** Windows that wait to be verified; those past it are unknown. */
 const MAX_WAITING = 1000;
+/**
+ * Whole windows that are kept to be read back by their keys, for a store that cannot be asked for a range (DynamoDB).
+ * A window that does not fit is unknown.
+ */
+export const MAX_KEPT_BYTES = 64_000_000;
 /** Windows that a lane remembers to have been reopened: what must have been read to compute one again. */
 const MAX_REOPENED = 1000;
 /** Of one window, read back or computed again; where that takes longer, it cannot be verified. */
@@ -73,6 +79,8 @@ interface Waiting {
   readonly written: Promise<Digest | undefined>;
   /** The whole window, where the store has to be asked for its keys. */
   readonly keys: ClosedWindow | undefined;
+  /** The memory of `keys`, or 0. */
+  readonly keptBytes: number;
   /** It was reopened: it comes again when it has been written anew. */
   isStale: boolean;
 }
@@ -117,6 +125,11 @@ export class Verifier {
       this.#counts.unknown += 1;
       return;
     }
+    const keptBytes = digests.needsKeys ? windowBytes(window) : 0;
+    if (this.#keptBytes + keptBytes > MAX_KEPT_BYTES) {
+      this.#counts.unknown += 1;
+      return;
+    }
     const { start, windowMs, instance } = window;
     this.#waiting.push({
       window: { start, windowMs, instance },
@@ -124,9 +137,14 @@ export class Verifier {
       through: Math.max(closedThrough(), this.#through.get(window.start) ?? 0),
       written: digests.ofWindow(window).catch(() => undefined),
       keys: digests.needsKeys ? window : undefined,
+      keptBytes,
       isStale: false,
     });
     this.#work.ring();
+  }
+
+  get #keptBytes(): number {
+    return this.#waiting.reduce((sum, { keptBytes }) => sum + keptBytes, this.#current?.keptBytes ?? 0);
   }
 
   /** The window got a message, `through`, after it was handed out: it is written anew. */
