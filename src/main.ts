@@ -1,5 +1,6 @@
 /** argv -> command. */
 import { constants } from 'node:os';
+import { endProcess } from './base/process-end.ts';
 import { createProgram } from './commands/program.ts';
 import { ConfigError, EXIT_CONFIG } from './config/config.ts';
 import { hideEnvironment } from './settings/secrets.ts';
@@ -22,7 +23,7 @@ try {
 } catch (error) {
   process.stderr.write(`metrics-fanout: ${failureText(error)}\n`);
   // A client of a store may hold on to its sockets: do not wait for it.
-  process.exit(error instanceof ConfigError ? EXIT_CONFIG : 1);
+  endProcess(error instanceof ConfigError ? EXIT_CONFIG : 1);
 }
 
 /**
@@ -32,7 +33,7 @@ try {
 function endBySignal(): void {
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     process.on(signal, () => {
-      if (process.listenerCount(signal) === 1) process.exit(128 + constants.signals[signal]);
+      if (process.listenerCount(signal) === 1) endProcess(128 + constants.signals[signal]);
     });
   }
 }

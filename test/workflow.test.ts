@@ -30,10 +30,13 @@ test('it may read the sources and no more', () => {
   for (const [name, job] of Object.entries(jobs)) expect(job.permissions, name).toBeUndefined();
 });
 
-test('actions have exact versions', () => {
+test('actions are pinned by commit, next to the version: a tag can be moved', () => {
   const used = Object.values(jobs).flatMap(({ steps }) => steps.flatMap(({ uses }) => uses ?? []));
   expect(used.length).toBeGreaterThan(0);
-  for (const action of used) expect(action).toMatch(/@v\d+\.\d+\.\d+$/);
+  for (const action of used) {
+    expect(action).toMatch(/@[0-9a-f]{40}$/);
+    expect(text).toMatch(new RegExp(`uses: ${action} # v\\d+\\.\\d+\\.\\d+$`, 'm'));
+  }
 });
 
 test('it runs what CI runs, on the oldest Node.js that the package takes and the newest', () => {

@@ -114,12 +114,31 @@ Values that come from files. The key is the variable that names the file; the va
 {{- if eq (default "jetstream" .Values.settings.metricsSource) "core" }}true{{ end -}}
 {{- end -}}
 
+{{/*
+Fails if a setting is a URL with a user or a password: settings are in a ConfigMap. The schema leaves this to the
+template, because its message would repeat the URL. Arguments: the name of the values that hold the setting, its key,
+its value.
+*/}}
+{{- define "fanout.checkUserInfo" -}}
+{{- $text := include "fanout.text" .value -}}
+{{- $isAddress := regexMatch "(?i)(url|endpoint)$" .key -}}
+{{- if or (regexMatch "[A-Za-z][A-Za-z0-9+.-]*:[/\\\\]{2}[^/?#\\s]*@" $text) (and $isAddress (regexMatch "(^|,)\\s*([A-Za-z][A-Za-z0-9+.-]*:)?[/\\\\]*[^/?#,]*@" $text)) -}}
+{{- fail (printf "%ssettings.%s: the URL has a user or a password, and everybody who may read the ConfigMap would see it. Move the setting to %ssecrets.%s." .path .key .path .key) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Checks that a schema cannot express. */}}
 {{- define "fanout.check" -}}
 {{- if regexMatch "^(127\\.|::1$|localhost$)" (default "" .Values.settings.httpHost) }}{{ fail "settings.httpHost: the kubelet asks /healthz from outside the pod, and would kill the pod. Remove the setting; networkPolicy limits who else can reach the port." }}{{ end -}}
 {{- if .Values.standby -}}
 {{- if include "fanout.isCore" . }}{{ fail "standby: in core mode every instance has its own messages. Raise replicas instead." }}{{ end -}}
 {{- if include "fanout.hasFiles" . }}{{ fail "standby: a sqlite sink writes to a file in its pod, but a slice has one checkpoint, so each of its pods would miss windows. Disable the sqlite sinks, or set standby to 0." }}{{ end -}}
+{{- end -}}
+{{- range $key, $value := .Values.settings -}}
+{{- if not (hasKey (default dict $.Values.secrets) $key) }}{{ include "fanout.checkUserInfo" (dict "path" "" "key" $key "value" $value) }}{{ end -}}
+{{- end -}}
+{{- range $id, $sink := fromJson (include "fanout.sinks" .) -}}
+{{- range $key, $value := $sink.settings }}{{ include "fanout.checkUserInfo" (dict "path" (printf "sinks.%s." $id) "key" $key "value" $value) }}{{ end -}}
 {{- end -}}
 {{- range $id, $sink := .Values.sinks -}}
 {{- if and $sink $sink.enabled $sink.secrets }}{{ range $key, $_ := $sink.secrets -}}

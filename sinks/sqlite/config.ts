@@ -2,7 +2,7 @@ import { setting, type Values } from '../../src/sink/index.ts';
 
 export const settings = {
   path: setting.text({
-    meaning: 'the database file; it and its folder are created if they are missing',
+    meaning: 'the database file; it (mode 0600) and its folder are created if they are missing',
     default: './fanout.db',
   }),
 };

@@ -2,7 +2,7 @@
  * An SQLite file: the store that needs nothing else. node:sqlite is synchronous, so a write blocks its thread, and is
  * there as a whole or not at all. Other processes may read the file meanwhile (WAL).
  */
-import { mkdirSync, statSync } from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { DatabaseSync as Database, StatementSync } from 'node:sqlite';
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
@@ -46,6 +46,8 @@ import { DatabaseSync } from './node-sqlite.ts';
 const BUSY_TIMEOUT_MS = 50;
 /** How many rows to read before the rest of the thread gets a chance to run. */
 const ROWS_PER_TURN = 1_000;
+/** Mode of a new file, which SQLite also gives to the -wal and -shm files: metrics are for the service's user alone. */
+const FILE_MODE = 0o600;
 /** A question is answered in slices of this much time, so that writes get a turn in between. */
 const SLICE_MS = 10_000;
 
@@ -70,6 +72,7 @@ class SqliteSink implements Sink {
     signal.throwIfAborted();
     await this.close();
     makeFolder(this.#path);
+    makeFile(this.#path);
     let database: Database | undefined;
     try {
       database = new DatabaseSync(this.#path, { timeout: BUSY_TIMEOUT_MS });
@@ -202,6 +205,16 @@ function makeFolder(path: string): void {
       'Create the folder, or set SINK_<ID>_PATH to another file.',
       { cause: error },
     );
+  }
+}
+
+/** Leaves an existing file alone: even to open and close it here would drop the locks of this process's connections. */
+function makeFile(path: string): void {
+  if (existsSync(path)) return;
+  try {
+    closeSync(openSync(path, constants.O_CREAT | constants.O_RDWR, FILE_MODE));
+  } catch {
+    // SQLite runs into the same trouble, and says what it is.
   }
 }
 

@@ -4,6 +4,11 @@ import { setTimeout } from 'node:timers/promises';
 export interface Clock {
   /** Milliseconds since 1970. */
   now(): number;
+  /**
+   * Milliseconds since some moment, by a clock that is never set: for durations and due times. `now` may jump, also
+   * back, when somebody sets the clock of the machine.
+   */
+  steady(): number;
   /** Resolves after `ms`, or at once when the signal aborts. Never rejects: the caller checks its signal. */
   sleep(ms: number, signal: AbortSignal): Promise<void>;
   /** Returns a number in [0, 1). */
@@ -12,6 +17,7 @@ export interface Clock {
 
 export const systemClock: Clock = {
   now: Date.now,
+  steady: () => performance.now(),
   random: Math.random,
   async sleep(ms, signal) {
     await setTimeout(ms, undefined, { signal }).catch(() => {});

@@ -1,4 +1,5 @@
 import { destination, pino } from 'pino';
+import { printable } from './printable.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
@@ -12,8 +13,12 @@ export interface Log {
 
 const STDERR = 2;
 
-/** Creates a log on stderr. It is synchronous, so that the last line before an exit is not lost. */
+/**
+ * Creates a log on stderr. It is synchronous, so that the last line before an exit is not lost. Names and errors come
+ * from outside: what would act on a terminal, or what nobody sees, is written as an escape of JSON.
+ */
 export function createLog(level: LogLevel): Log {
+  const stderr = destination({ dest: STDERR, sync: true });
   return pino(
     {
       level,
@@ -21,7 +26,7 @@ export function createLog(level: LogLevel): Log {
       formatters: { level: (label) => ({ level: label }) },
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
     },
-    destination({ dest: STDERR, sync: true }),
+    { write: (line) => stderr.write(`${printable(line.trimEnd())}\n`) },
   );
 }
 

@@ -372,7 +372,7 @@ class Connection implements Bus {
   }
 
   #trouble(key: string, fields: object, message: string): void {
-    const held = this.#quiet.admit(key, Date.now());
+    const held = this.#quiet.admit(key, performance.now());
     if (held !== undefined) this.log.error({ ...fields, ...(held > 0 ? { repeated: held } : {}) }, message);
   }
 }

@@ -1,9 +1,11 @@
 import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { Point } from '../aggregate/point.ts';
 import { makeSeries } from '../aggregate/series.ts';
 import { createLog } from '../base/log.ts';
 import { printable, printableJson } from '../base/printable.ts';
+import { endProcess } from '../base/process-end.ts';
 import { BusError } from '../bus/bus-error.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { bucketExists } from '../bus/kv/bucket.ts';
@@ -13,27 +15,31 @@ import { describeStream, streamExists } from '../bus/stream.ts';
 import { type Config, loadConfig, windowShape } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { isSameShape } from '../deliver/epochs.ts';
-import { type Batch, type ReadBack, readBackOf, type Sink, SinkError } from '../sink/contract.ts';
-import { createSink } from '../sink/masked-sink.ts';
+import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
+import { type ReadBack, readBackOf, SinkError } from '../sink/contract.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { print, warn } from './terminal/output.ts';
-import { type Cell, renderTable } from './terminal/table.ts';
+import { renderLine } from './terminal/table.ts';
 
 /** One thing that was checked, and what to do about it if it failed. */
 interface Finding {
   readonly what: string;
-  readonly state: 'ok' | 'failed' | 'skipped';
+  readonly state: 'ok' | 'failed';
   readonly detail: string;
   readonly advice: string;
 }
 
 const PROBE_NAME = 'fanout.check';
+/** After its timeout, a sink that heeds its signal has this long to say in its own words what it waited for. */
+const LAST_WORD_MS = 500;
+const COLUMNS = ['what', 'state', 'detail'] as const;
 
 const PAGE = {
   summary: 'connect to the bus and to every enabled sink; write, read and remove a probe point in each sink',
   text: `
 It changes nothing on the bus: the service creates a missing stream or missing checkpoints. In a store, it creates
-missing tables and the like, as the service would. Every failure is shown with what to do about it.`,
+missing tables and the like, as the service would. Each line is printed as soon as it is known: a store that does not
+answer within its timeout holds up no other. Every failure is shown with what to do about it.`,
   examples: [
     ['metrics-fanout check', 'before the first start, and before you add a store'],
     ['metrics-fanout check --json', 'the same, for a program to read'],
@@ -52,47 +58,88 @@ export function checkCommand(): Command {
     .action(async (options: { json?: true }) => {
       const config = await loadConfig(process.env);
       warn(config.warnings);
-      const findings = [
-        ...(await checkBus(config)),
-        ...(await Promise.all(config.sinks.map((sink) => checkSink(sink, config)))),
-      ];
-      const text = options.json ? `${printableJson(findings, 2)}\n` : report(findings);
-      await print(text, findings.some(({ state }) => state === 'failed') ? 1 : 0);
-      process.exit();
+      // A reader that stops early (`| head`) does not change the exit code: see main.ts.
+      process.stdout.on('error', () => {});
+      const lines = options.json ? undefined : new Lines(config);
+      await lines?.begin();
+      const findings: Finding[] = [];
+      const closing: Promise<void>[] = [];
+      for await (const finding of checkBus(config)) {
+        findings.push(finding);
+        await lines?.add(finding);
+      }
+      const checked = config.sinks.map(async (each) => {
+        const { id, kind, values, timeoutMs } = each;
+        const sink = new ThreadedSink({ id, kind, values, timeoutMs }, { info() {}, warn() {} });
+        const finding = await checkSink(sink, each, config);
+        closing.push(sink.close());
+        await lines?.add(finding);
+        return finding;
+      });
+      findings.push(...(await Promise.all(checked)));
+      const code = findings.some(({ state }) => state === 'failed') ? 1 : 0;
+      await print(options.json ? `${printableJson(findings, 2)}\n` : whatToDo(findings), code);
+      await Promise.allSettled(closing);
+      endProcess();
     });
 }
 
-function report(findings: readonly Finding[]): string {
-  const colours = { ok: 'green', failed: 'red', skipped: 'yellow' } as const;
-  const rows = findings.map(({ what, state, detail }): Cell[] => [
-    what,
-    { text: state, colour: colours[state] },
-    printable(detail),
-  ]);
-  const advice = findings.filter((finding) => finding.advice !== '');
-  const todo = advice.map((finding) => `  ${finding.what}: ${finding.advice}\n`).join('');
-  return `${renderTable(['what', 'state', 'detail'], rows)}\n${todo === '' ? '' : `\nWhat to do:\n${todo}`}`;
+/** Prints the findings as a table, each when it is known. */
+class Lines {
+  readonly #widths: readonly number[];
+
+  constructor({ core, sinks }: Config) {
+    const names = [
+      BUS_NAME,
+      ...(core.metricsSource === 'core' ? [] : [streamName(core), CHECKPOINTS_NAME]),
+      ...sinks.map(sinkName),
+    ];
+    this.#widths = [Math.max(...names.map((name) => name.length)), 'failed'.length];
+  }
+
+  async begin(): Promise<void> {
+    const cells = COLUMNS.map((text) => ({ text, colour: 'bold' as const }));
+    await print(`${renderLine(cells, this.#widths)}\n`);
+  }
+
+  async add({ what, state, detail }: Finding): Promise<void> {
+    const colour = state === 'ok' ? 'green' : 'red';
+    await print(`${renderLine([what, { text: state, colour }, printable(detail)], this.#widths)}\n`);
+  }
 }
 
-async function checkBus(config: Config): Promise<Finding[]> {
+const BUS_NAME = 'bus';
+const CHECKPOINTS_NAME = 'checkpoints';
+const streamName = ({ metricsStream }: Config['core']) => `stream ${metricsStream}`;
+const sinkName = ({ id, module }: SinkConfig) => `sink ${id} (${module.kind})`;
+
+function whatToDo(findings: readonly Finding[]): string {
+  const advice = findings.filter((finding) => finding.advice !== '');
+  const todo = advice.map((finding) => `  ${finding.what}: ${printable(finding.advice)}\n`).join('');
+  return todo === '' ? '' : `\nWhat to do:\n${todo}`;
+}
+
+async function* checkBus(config: Config): AsyncGenerator<Finding> {
   const { core } = config;
-  const what = 'bus';
+  const what = BUS_NAME;
   let bus: Bus;
   try {
     bus = await connect(core, createLog('error'));
   } catch (error) {
-    return [failed(what, error)];
+    yield failed(what, error);
+    return;
   }
-  const connected: Finding = { what, state: 'ok', detail: `connected to ${bus.server}`, advice: '' };
-  if (core.metricsSource === 'core') return [connected];
-  const found = [connected, await checkStream(bus, config), await checkCheckpoints(bus, config)];
+  yield { what, state: 'ok', detail: `connected to ${bus.server}`, advice: '' };
+  if (core.metricsSource !== 'core') {
+    yield await checkStream(bus, config);
+    yield await checkCheckpoints(bus, config);
+  }
   await bus.close();
-  return found;
 }
 
 /** Only looks: `check` creates no stream. */
 async function checkStream(bus: Bus, { core }: Config): Promise<Finding> {
-  const what = `stream ${core.metricsStream}`;
+  const what = streamName(core);
   try {
     if (!(await streamExists(bus, core.metricsStream))) {
       return {
@@ -111,7 +158,7 @@ async function checkStream(bus: Bus, { core }: Config): Promise<Finding> {
 }
 
 async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
-  const what = 'checkpoints';
+  const what = CHECKPOINTS_NAME;
   const store = createCheckpointStore(bus, config.core, 1);
   try {
     if (!(await bucketExists(bus))) return { what, state: 'ok', detail: 'none yet', advice: '' };
@@ -131,25 +178,29 @@ async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
   }
 }
 
-async function checkSink(config: SinkConfig, { core }: Config): Promise<Finding> {
-  const { id, module, values, timeoutMs } = config;
-  const what = `sink ${id} (${module.kind})`;
-  const quiet = { info() {}, warn() {} };
-  const sink = createSink(config, quiet, process.env);
+/** Ends soon after the sink's timeout, whatever the sink does. */
+async function checkSink(sink: ThreadedSink, config: SinkConfig, { core }: Config): Promise<Finding> {
+  const { module, values, timeoutMs } = config;
+  const what = sinkName(config);
+  const answered = new AbortController();
+  const late = sleep(timeoutMs + LAST_WORD_MS, undefined, { signal: answered.signal }).then((): never => {
+    throw new SinkError('timeout', `no answer within ${timeoutMs} ms`);
+  });
+  late.catch(() => {});
   try {
     const answers = { reads: readBackOf(module, values), removes: module.removes !== false };
-    const detail = await probe(sink, answers, core.window, AbortSignal.timeout(timeoutMs));
-    return { what, state: 'ok', detail, advice: '' };
+    const probed = probe(sink, answers, core.window, AbortSignal.timeout(timeoutMs));
+    return { what, state: 'ok', detail: await Promise.race([probed, late]), advice: '' };
   } catch (error) {
     return failed(what, error);
   } finally {
-    await sink.close().catch(() => {});
+    answered.abort();
   }
 }
 
 /** Writes a point that no producer makes, then reads it back by the store's own query and removes it, if possible. */
 async function probe(
-  sink: Sink,
+  sink: ThreadedSink,
   { reads, removes }: { readonly reads: ReadBack; readonly removes: boolean },
   windowMs: number,
   signal: AbortSignal,
@@ -157,8 +208,8 @@ async function probe(
   const started = performance.now();
   await sink.open(signal);
   const windowStart = Math.floor(Date.now() / windowMs) * windowMs;
-  const batch: Batch = { points: [probePoint(windowStart, windowMs)] };
-  const outcome = await sink.write(batch, signal);
+  const point = probePoint(windowStart, windowMs);
+  const outcome = await sink.writePoints([point], signal);
   if (outcome.kind === 'retry' || outcome.kind === 'refused')
     throw new SinkError(outcome.reason, outcome.message);
   if (outcome.kind === 'partial') {
@@ -167,19 +218,23 @@ async function probe(
   }
   let readBack = 'read back';
   try {
-    if (reads === 'none' || !(await holds(sink, batch.points[0]!, reads, signal)))
-      readBack = 'cannot be read back';
+    if (reads === 'none' || !(await holds(sink, point, reads, signal))) readBack = 'cannot be read back';
   } finally {
-    await sink.remove(batch, signal);
+    await sink.remove([point], signal);
   }
   return `written, ${readBack}, ${removes ? 'removed' : 'not removed'}, in ${Math.round(performance.now() - started)} ms`;
 }
 
-async function holds(sink: Sink, wanted: Point, reads: ReadBack, signal: AbortSignal): Promise<boolean> {
+async function holds(
+  sink: ThreadedSink,
+  wanted: Point,
+  reads: ReadBack,
+  signal: AbortSignal,
+): Promise<boolean> {
   const range = { from: wanted.windowStart, to: wanted.windowStart + wanted.windowMs };
   // If `read` scans everything that the store holds, a large store would not answer in time.
-  const found = reads === 'keys' ? sink.lookUp?.([wanted], signal) : undefined;
-  for await (const { series, sum } of found ?? sink.read(range, signal)) {
+  const found = reads === 'keys' ? sink.lookUp([wanted], signal) : sink.read(range, signal);
+  for await (const { series, sum } of found) {
     if (series.id !== wanted.series.id) continue;
     if (sum !== wanted.sum) throw new SinkError('unknown', `the probe point has the sum ${sum} in the store`);
     return true;

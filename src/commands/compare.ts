@@ -7,8 +7,9 @@ import { hear, type ServiceAnswer } from '../observe/other-services.ts';
 import { MAX_SAMPLES, Recording } from '../observe/report.ts';
 import { comparisonOf, notesOf, type SinkComparison, type Tone, viewOf } from '../observe/view.ts';
 import { describe, settingRows, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
-import { duration, localUrlOf, stopSignal, timeout } from './terminal/option-values.ts';
+import { duration, localUrlOf, timeout } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
+import { stopSignal } from './terminal/stop-signal.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
 
 interface CompareOptions {

@@ -11,9 +11,10 @@ import type { WindowRange } from '../sink/contract.ts';
 import type { Filters } from '../tap/filters.ts';
 import { type Group, Tally } from '../tap/tally.ts';
 import { BUS, describe, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
-import { dimensionFilter, stopSignal, time } from './terminal/option-values.ts';
+import { dimensionFilter, time } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
 import { showProgress } from './terminal/progress-bar.ts';
+import { stopSignal } from './terminal/stop-signal.ts';
 import { renderTable } from './terminal/table.ts';
 
 interface CountOptions extends Filters {

@@ -17,8 +17,9 @@ import {
   suggest,
   WRONG_SETTINGS,
 } from './terminal/help-page.ts';
-import { localUrl, number, stopSignal, time, timeout } from './terminal/option-values.ts';
+import { localUrl, number, time, timeout } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
+import { stopSignal } from './terminal/stop-signal.ts';
 
 interface Options {
   readonly instance?: string;

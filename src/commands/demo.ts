@@ -11,6 +11,7 @@ import { compareSinks, describeDifference, isEqual, readTruthFile } from '../ver
 import type { TruthRow } from '../verify/truth.ts';
 import { describe } from './terminal/help-page.ts';
 import { duration, integer, number } from './terminal/option-values.ts';
+import { AGAIN } from './terminal/stop-signal.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
 
 interface DemoOptions {
@@ -138,14 +139,16 @@ class Demo {
     return await this.#compare(truth, settings);
   }
 
-  /** Ctrl-C stops sending, so that the stores can be compared. Before that, or the second time, it ends everything. */
+  /**
+   * Ctrl-C stops sending, so that the stores can be compared; before anything is sent, it ends the demo. The second
+   * time it ends everything at once: the watchers of the servers end those, and remove their data.
+   */
   async interrupt(): Promise<void> {
-    if (this.#load === undefined || this.#interrupted) {
-      await this.abort();
-      return;
-    }
+    if (this.#interrupted) process.exit(EXIT_INTERRUPTED);
     this.#interrupted = true;
-    this.#load.child.kill('SIGINT');
+    say(`\nStopping; ${AGAIN}.`);
+    if (this.#load === undefined) await this.abort();
+    else this.#load.child.kill('SIGINT');
   }
 
   async abort(): Promise<void> {

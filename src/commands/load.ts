@@ -21,6 +21,7 @@ import { formatTruthRow, Truth } from '../verify/truth.ts';
 import { BUS, describe, STREAM, settingRows, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { duration, integer, number } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
+import { stopSignal } from './terminal/stop-signal.ts';
 import { renderTable } from './terminal/table.ts';
 
 interface LoadOptions {
@@ -42,7 +43,6 @@ interface LoadOptions {
 const MAX_LOAD_SERIES = 10_000_000;
 const MAX_SKEW = 10;
 const DEFAULT_TYPES = 'counter:8,gauge:1,timer:1';
-const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 const PROGRESS_INTERVAL_MS = 1_000;
 const ELECTION_TIMEOUT_MS = 60_000;
 const ELECTION_POLL_MS = 500;
@@ -122,22 +122,18 @@ export function loadCommand(): Command {
 }
 
 async function load(options: LoadOptions, config: Config): Promise<void> {
-  const stopping = new AbortController();
-  const stop = () => stopping.abort();
-  // Once: a second signal then ends the process, as it does by default.
-  for (const signal of STOP_SIGNALS) process.once(signal, stop);
+  const stop = stopSignal();
   // Opened before anything is sent, so that a path that cannot be written fails now and not at the end.
   const file = options.truth === undefined ? undefined : await open(options.truth, 'w');
   try {
     const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout load' });
     try {
-      await sendAndReport(options, config, bus, file, stopping.signal);
+      await sendAndReport(options, config, bus, file, stop);
     } finally {
       await bus.close();
     }
   } finally {
     await file?.close();
-    for (const signal of STOP_SIGNALS) process.off(signal, stop);
   }
 }
 

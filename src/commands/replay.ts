@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import { systemClock } from '../base/clock.ts';
 import { createLog, type Log } from '../base/log.ts';
+import { endProcess } from '../base/process-end.ts';
 import { connect } from '../bus/connect.ts';
 import { pipelineTiling } from '../bus/kv/window-shapes.ts';
 import { type Config, loadConfig } from '../config/config.ts';
@@ -11,8 +12,8 @@ import { catchUp } from '../deliver/replay/catch-up.ts';
 import { lostInWords, replays, wholeWindows } from '../deliver/replay/recompute-range.ts';
 import { rewriteWindow } from '../deliver/replay/recompute-window.ts';
 import { Reports } from '../deliver/reports.ts';
+import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import { limitsOf, type WindowRange } from '../sink/contract.ts';
-import { createSink } from '../sink/masked-sink.ts';
 import {
   BUS,
   describe,
@@ -22,9 +23,10 @@ import {
   suggest,
   WRONG_SETTINGS,
 } from './terminal/help-page.ts';
-import { stopSignal, time } from './terminal/option-values.ts';
+import { time } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
 import { showProgress } from './terminal/progress-bar.ts';
+import { stopSignal } from './terminal/stop-signal.ts';
 
 interface ReplayOptions {
   readonly sink: string;
@@ -72,7 +74,7 @@ export function replayCommand(): Command {
       if (config.core.metricsSource === 'core')
         command.error('error: plain NATS (METRICS_SOURCE=core) keeps no messages to replay');
       await replay(options, sink, config);
-      process.exit();
+      endProcess();
     });
 }
 
@@ -174,11 +176,11 @@ function resultText({
 }
 
 function laneOf(config: SinkConfig, { from }: WindowRange, log: Log): Lane {
-  const { id, module, values, timeoutMs, backlogBytes } = config;
+  const { id, kind, module, values, timeoutMs, backlogBytes } = config;
   const reports = new Reports(log, systemClock);
   return new Lane({
     id,
-    sink: createSink(config, log, process.env),
+    sink: new ThreadedSink({ id, kind, values, timeoutMs }, log, { readBack: 'none' }),
     limits: limitsOf(module, values),
     timeoutMs,
     backlogBytes,

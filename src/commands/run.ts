@@ -1,14 +1,16 @@
 import type { Command } from 'commander';
 import { createLog } from '../base/log.ts';
+import { endProcess } from '../base/process-end.ts';
 import { loadConfig } from '../config/config.ts';
 import { startService } from '../service/start.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { AGAIN, stopSignal } from './terminal/stop-signal.ts';
 
 const PAGE = {
   summary: 'read the bus and write every window to every enabled sink (the default command)',
   text: `
 It runs until SIGTERM or Ctrl-C. Then it stops reading, gives the sinks up to STOP_TIMEOUT to write what is complete,
-saves the checkpoints and exits. A second signal ends it at once. Nothing is lost: the next start reads it again. It
+saves the checkpoints and exits. A second Ctrl-C ends it at once. Nothing is lost: the next start reads it again. It
 logs JSON lines to stderr, and serves a dashboard, health checks and Prometheus metrics on HTTP_PORT.`,
   examples: [
     ['metrics-fanout', 'reads the local bus and writes to ./fanout.db'],
@@ -17,7 +19,12 @@ logs JSON lines to stderr, and serves a dashboard, health checks and Prometheus 
       'writes to InfluxDB; `metrics-fanout config` shows the resolved settings',
     ],
   ],
-  exit: [['0', 'stopped cleanly'], ['1', 'it could not continue; the last line says why'], WRONG_SETTINGS],
+  exit: [
+    ['0', 'stopped cleanly'],
+    ['1', 'it could not continue; the last line says why'],
+    WRONG_SETTINGS,
+    ['130', 'ended at once by a second Ctrl-C (143: by a second SIGTERM)'],
+  ],
   environment: [
     ...BUS,
     ...STREAM,
@@ -41,19 +48,14 @@ export function runCommand(): Command {
     const config = await loadConfig(process.env);
     const log = createLog(config.core.logLevel);
     for (const warning of config.warnings) log.warn({}, warning);
-    const stopping = new AbortController();
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-      process.on(signal, () => {
-        // A second signal is deliberate: do not wait for the stores.
-        if (stopping.signal.aborted) process.exit(1);
-        log.info({ signal, deadlineMs: config.core.stopTimeout }, 'stopping');
-        stopping.abort();
-      });
-    }
-    const service = await startService(config, log, stopping.signal);
+    const stop = stopSignal((signal) => {
+      const again = signal === 'SIGINT' ? `; ${AGAIN}` : '';
+      log.info({ signal, deadlineMs: config.core.stopTimeout }, `stopping${again}`);
+    });
+    const service = await startService(config, log, stop);
     await service.done;
     log.info({}, 'stopped');
     // A store's client may keep its sockets open. Everything is saved by now.
-    process.exit(0);
+    endProcess(0);
   });
 }

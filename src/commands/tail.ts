@@ -12,8 +12,9 @@ import { Pace } from '../tap/pace.ts';
 import { linesOf, type Received } from '../tap/sample-lines.ts';
 import { TapDecoder } from '../tap/tap-decoder.ts';
 import { BUS, describe, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
-import { dimensionFilter, integer, stopSignal, subjects, time } from './terminal/option-values.ts';
+import { dimensionFilter, integer, subjects, time } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
+import { stopSignal } from './terminal/stop-signal.ts';
 
 interface TailOptions extends Filters {
   readonly rate?: number;

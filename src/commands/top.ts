@@ -10,8 +10,9 @@ import { dimensionOf } from '../tap/filters.ts';
 import { type RateRow, Rates, type Snapshot } from '../tap/rates.ts';
 import { TapDecoder } from '../tap/tap-decoder.ts';
 import { BUS, describe, settingRows, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
-import { integer, stopSignal, subjects, timeout } from './terminal/option-values.ts';
+import { integer, subjects, timeout } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
+import { stopSignal } from './terminal/stop-signal.ts';
 import { cut, renderTable } from './terminal/table.ts';
 
 interface TopOptions {

@@ -3,6 +3,7 @@ import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import { systemClock } from '../base/clock.ts';
 import { createLog } from '../base/log.ts';
+import { endProcess } from '../base/process-end.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { bucketExists } from '../bus/kv/bucket.ts';
 import { createCheckpointStore, type StoredCheckpoint } from '../bus/kv/checkpoints.ts';
@@ -13,8 +14,8 @@ import { matchesGlob } from '../decode/glob.ts';
 import { replays, wholeWindows } from '../deliver/replay/recompute-range.ts';
 import { recomputeWindow } from '../deliver/replay/recompute-window.ts';
 import { resumeFrom } from '../deliver/start-points.ts';
-import { readBackOf, type Sink, type WindowRange } from '../sink/contract.ts';
-import { createSink } from '../sink/masked-sink.ts';
+import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
+import { readBackOf, type WindowRange } from '../sink/contract.ts';
 import { READ_TIMEOUT_MS } from '../verify/rows.ts';
 import type { JudgedSink } from '../verify/verdict.ts';
 import { onlyMatching, Verification } from '../verify/verification.ts';
@@ -27,9 +28,10 @@ import {
   suggest,
   WRONG_SETTINGS,
 } from './terminal/help-page.ts';
-import { collect, stopSignal, time } from './terminal/option-values.ts';
+import { collect, time } from './terminal/option-values.ts';
 import { print } from './terminal/output.ts';
 import { showProgress } from './terminal/progress-bar.ts';
+import { stopSignal } from './terminal/stop-signal.ts';
 import { type Report, reportJson, reportOf, reportText } from './verify-report.ts';
 
 interface VerifyOptions {
@@ -91,7 +93,7 @@ export function verifyCommand(): Command {
         command.error(`error: no sink ${unknown} is enabled. Enabled sinks: ${ids.join(', ')}`);
       const report = await verify(options, config);
       await print(options.json ? reportJson(report) : reportText(report), report.equal ? 0 : 1);
-      process.exit();
+      endProcess();
     });
 }
 
@@ -166,17 +168,16 @@ function matcher({ name }: VerifyOptions): ((text: string) => boolean) | undefin
   return (text) => matchesGlob(name, text);
 }
 
-/** A sink that is being verified. It is opened when it is first read. */
+/** A sink that is being verified, in a thread of its own. It is opened when it is first read. */
 class VerifiedSink implements JudgedSink {
   readonly id: string;
   readonly range: WindowRange;
   /** Where the sink began, if its checkpoint says so. */
   readonly began: number | undefined;
-  readonly #sink: Sink;
+  readonly #sink: ThreadedSink;
   readonly #config: SinkConfig;
   readonly #matches: ((name: string) => boolean) | undefined;
   readonly #stop: AbortSignal;
-  #isOpen = false;
 
   constructor(
     config: SinkConfig,
@@ -189,7 +190,8 @@ class VerifiedSink implements JudgedSink {
     this.#config = config;
     this.#stop = stop;
     this.#matches = matcher(options);
-    this.#sink = createSink(config, { info() {}, warn() {} }, process.env);
+    const { kind, values, timeoutMs } = config;
+    this.#sink = new ThreadedSink({ id: config.id, kind, values, timeoutMs }, { info() {}, warn() {} });
     const known = resumeFrom(
       stored.filter(({ sink }) => sink === config.id),
       undefined,
@@ -204,8 +206,6 @@ class VerifiedSink implements JudgedSink {
     if (readBackOf(this.#config.module, this.#config.values) === 'none')
       throw new Error('it keeps nothing to read');
     const signal = AbortSignal.any([this.#stop, AbortSignal.timeout(READ_TIMEOUT_MS)]);
-    if (!this.#isOpen) await this.#sink.open(signal);
-    this.#isOpen = true;
     const points = this.#sink.read(range, signal);
     yield* this.#matches ? onlyMatching(points, this.#matches) : points;
   }

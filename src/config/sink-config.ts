@@ -16,7 +16,8 @@ import {
   variableName,
   variablesOf,
 } from '../settings/setting.ts';
-import type { SinkModule } from '../sink/contract.ts';
+import { limitsOf, type SinkLimits, type SinkModule } from '../sink/contract.ts';
+import { maskerOf } from '../sink/masked-sink.ts';
 
 /** The settings of every sink, whatever its kind. */
 export const SINK_SETTINGS = {
@@ -99,6 +100,10 @@ async function loadSink(
       errors.push({ variable, expected, got: shown === '' ? undefined : shown });
     }
   }
+  if (errors.length === before) {
+    const wrong = wrongLimitsBy(module, values, env);
+    if (wrong !== undefined) errors.push({ variable: `${prefix}ENABLED`, expected: wrong, got: 'true' });
+  }
   return Object.freeze({
     id: id.toLowerCase(),
     kind: common.kind ?? id.toLowerCase(),
@@ -134,13 +139,33 @@ export async function loadModule(kind: string): Promise<SinkModule | string> {
     const loaded = await import(isPath ? pathToFileURL(resolve(kind)).href : kind);
     const module: unknown = loaded.default;
     if (!isSinkModule(module)) return 'its default export has no create, settings and limits';
-    const { maxPoints, maxBytes, inFlight } = module.limits;
-    // With a lower limit the lane could never write, or would make empty batches forever.
-    const areLimits = [maxPoints, maxBytes, inFlight].every((limit) => limit >= 1);
-    return areLimits ? module : 'its limits maxPoints, maxBytes and inFlight must all be 1 or more';
+    return areLimits(module.limits) ? module : `its limits ${LIMITS_EXPECTED}`;
   } catch (error) {
-    return error instanceof Error ? error.message.split('\n', 1)[0]! : String(error);
+    return firstLine(error);
   }
+}
+
+const LIMITS_EXPECTED = 'maxPoints, maxBytes and inFlight must all be 1 or more';
+
+/** With a lower limit the lane could never write, or would make empty batches forever. */
+function areLimits(limits: Partial<SinkLimits> | null | undefined): boolean {
+  return [limits?.maxPoints, limits?.maxBytes, limits?.inFlight].every(
+    (limit) => typeof limit === 'number' && limit >= 1,
+  );
+}
+
+/** Returns what is wrong with what `limitsBy` makes of the settings; undefined if nothing is. */
+function wrongLimitsBy(module: SinkModule, values: Values<Settings>, env: Environment): string | undefined {
+  const fixing = 'a sink module whose limitsBy accepts these settings';
+  try {
+    return areLimits(limitsOf(module, values)) ? undefined : `${fixing}: ${LIMITS_EXPECTED}`;
+  } catch (error) {
+    return `${fixing} (it failed: ${maskerOf({ module, values }, env).mask(firstLine(error))})`;
+  }
+}
+
+function firstLine(error: unknown): string {
+  return error instanceof Error ? error.message.split('\n', 1)[0]! : String(error);
 }
 
 function isSinkModule(value: unknown): value is SinkModule {

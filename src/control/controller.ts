@@ -269,7 +269,7 @@ export class Controller {
   #log(request: ControlRequest): void {
     const { operation, ...fields } = request;
     if (operation === 'status' || operation === 'config' || operation === 'task.status') return;
-    const held = this.#quiet.admit(operation, this.#options.clock.now());
+    const held = this.#quiet.admit(operation, this.#options.clock.steady());
     if (held === undefined) return;
     // The path and the query of a callback may be a secret.
     const shown = Object.entries(fields).map(([key, value]) => {

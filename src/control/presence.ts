@@ -92,7 +92,7 @@ export class Presence implements ControlOnBus {
   }
 
   #refused(error: unknown): void {
-    const held = this.#quiet.admit('refused', this.#clock.now());
+    const held = this.#quiet.admit('refused', this.#clock.steady());
     if (held === undefined) return;
     this.#log.warn(
       { error: error instanceof Error ? error.message : String(error) },

@@ -26,7 +26,7 @@ export class Reports {
   }
 
   messageRejected(reason: DecodeRejection, message: Uint8Array): void {
-    const held = this.#quiet.admit(`message ${reason}`, this.#clock.now());
+    const held = this.#quiet.admit(`message ${reason}`, this.#clock.steady());
     if (held === undefined) return;
     const start = Buffer.from(message.subarray(0, SHOWN_BYTES)).toString('utf8');
     this.#log.warn({ reason, bytes: message.length, start, heldBack: held }, 'rejected a message');
@@ -43,7 +43,7 @@ export class Reports {
 
   /** Delivery goes on. After a crash, what was confirmed since the last saved checkpoint would be written again. */
   checkpointFailed(sink: string, error: unknown, next: number, atStop: boolean): void {
-    const held = this.#seldom.admit(`checkpoint ${sink}`, this.#clock.now());
+    const held = this.#seldom.admit(`checkpoint ${sink}`, this.#clock.steady());
     if (held === undefined && !atStop) return;
     const fields = { sink, next: new Date(next).toISOString(), error: String(error), heldBack: held ?? 0 };
     const then = atStop ? 'the next start will write the windows since the last one again' : 'trying again';
@@ -52,7 +52,7 @@ export class Reports {
 
   /** The store that announces window shapes is out of reach. Windows are closed only as far as the shape is known. */
   epochsUnknown(error: unknown): void {
-    const held = this.#seldom.admit('epochs', this.#clock.now());
+    const held = this.#seldom.admit('epochs', this.#clock.steady());
     if (held === undefined) return;
     this.#log.warn(
       { error: String(error), heldBack: held },
@@ -61,7 +61,7 @@ export class Reports {
   }
 
   reopened(starts: readonly number[]): void {
-    const held = this.#quiet.admit('reopened', this.#clock.now());
+    const held = this.#quiet.admit('reopened', this.#clock.steady());
     if (held === undefined) return;
     const first = new Date(starts[0]!).toISOString();
     this.#log.warn(
@@ -88,7 +88,7 @@ export class Reports {
       if (bus) publishRejected(bus, sink, recordOf(sink, point, rejection));
     }
     const first = rejected[0];
-    const held = this.#quiet.admit(`point ${sink}`, this.#clock.now());
+    const held = this.#quiet.admit(`point ${sink}`, this.#clock.steady());
     if (first === undefined || held === undefined) return;
     const { reason, message } = first.rejection;
     const example = { name: first.point.series.name, reason, error: message };

@@ -6,11 +6,17 @@
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { Bell, type Clock } from '../base/clock.ts';
 import { type Digest, isChosen, isSameDigest, NO_ROWS } from './lane/digest.ts';
+import { windowBytes } from './lane/queue.ts';
 import type { SinkDigests } from './lane/writer.ts';
 import type { Recomputed } from './replay/recompute-window.ts';
 
 /** At most this many windows wait to be verified; any more count as unknown. */
 const MAX_WAITING = 1000;
+/**
+ * How much memory whole windows may take that are kept to be read back by key, for a store that cannot be asked for a
+ * range (DynamoDB). A window that does not fit counts as unknown.
+ */
+export const MAX_KEPT_BYTES = 64_000_000;
 /** For this many reopened windows, a lane remembers what must be read to compute them again. */
 const MAX_REOPENED = 1000;
 /** For reading back or computing one window again. If that takes longer, the window cannot be verified. */
@@ -65,6 +71,7 @@ export interface VerifierOptions extends VerifySettings {
 
 interface Waiting {
   readonly window: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>;
+  /** By the steady clock. */
   readonly due: number;
   /**
    * To compute the window again, all messages up to this sequence must have been read, whatever the stream times say.
@@ -74,6 +81,8 @@ interface Waiting {
   readonly written: Promise<Digest | undefined>;
   /** The whole window, if the store has to be asked for its keys. */
   readonly keys: ClosedWindow | undefined;
+  /** The memory of `keys`, or 0. */
+  readonly keptBytes: number;
   /** The window was reopened. It comes again once it has been rewritten. */
   isStale: boolean;
 }
@@ -118,16 +127,26 @@ export class Verifier {
       this.#counts.unknown += 1;
       return;
     }
+    const keptBytes = digests.needsKeys ? windowBytes(window) : 0;
+    if (this.#keptBytes + keptBytes > MAX_KEPT_BYTES) {
+      this.#counts.unknown += 1;
+      return;
+    }
     const { start, windowMs, instance } = window;
     this.#waiting.push({
       window: { start, windowMs, instance },
-      due: clock.now() + delayMs,
+      due: clock.steady() + delayMs,
       through: Math.max(closedThrough(), this.#through.get(window.start) ?? 0),
       written: digests.ofWindow(window).catch(() => undefined),
       keys: digests.needsKeys ? window : undefined,
+      keptBytes,
       isStale: false,
     });
     this.#work.ring();
+  }
+
+  get #keptBytes(): number {
+    return this.#waiting.reduce((sum, { keptBytes }) => sum + keptBytes, this.#current?.keptBytes ?? 0);
   }
 
   /** The window got a message, with sequence `through`, after it was handed out. It is being rewritten. */
@@ -149,7 +168,7 @@ export class Verifier {
     while (!signal.aborted) {
       const [next] = this.#waiting;
       if (next === undefined) await this.#work.wait(signal);
-      else if (next.due > clock.now()) await clock.sleep(next.due - clock.now(), signal);
+      else if (next.due > clock.steady()) await clock.sleep(next.due - clock.steady(), signal);
       else {
         this.#waiting.shift();
         this.#current = next;

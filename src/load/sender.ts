@@ -51,14 +51,14 @@ export async function publishTraffic(
   progress: Progress,
   signal: AbortSignal,
 ): Promise<void> {
-  const start = clock.now();
+  const start = clock.steady();
   // Two arenas take turns: one is filled while the server confirms the other.
   let arena = Buffer.allocUnsafe(BURST_MESSAGES * MAX_TRAFFIC_MESSAGE_BYTES);
   let other = Buffer.allocUnsafe(arena.length);
   let underWay = Promise.resolve();
   let paced = 0;
   while (!signal.aborted && progress.messages < plan.maxMessages) {
-    progress.elapsedMs = clock.now() - start;
+    progress.elapsedMs = clock.steady() - start;
     if (progress.elapsedMs >= plan.maxMs) break;
     if (!outlet.connected && !(await reconnected(outlet, clock, progress, signal))) break;
     const due = (progress.elapsedMs * plan.rate) / 1_000;
@@ -78,7 +78,7 @@ export async function publishTraffic(
     underWay = confirmed;
   }
   await underWay;
-  progress.elapsedMs = clock.now() - start;
+  progress.elapsedMs = clock.steady() - start;
 }
 
 /** Returns how many messages of the burst the bus took. */

@@ -21,7 +21,7 @@ const POLL_MS = 100;
  */
 export async function readBack(source: Source, truth: Truth, expected: number, clock: Clock): Promise<void> {
   const end = new AbortController();
-  let lastMessage = clock.now();
+  let lastMessage = clock.steady();
   const stopWhenDone = () => {
     if (truth.messages >= expected && source.stats.pending === 0) end.abort();
   };
@@ -29,13 +29,13 @@ export async function readBack(source: Source, truth: Truth, expected: number, c
     while (!end.signal.aborted) {
       await clock.sleep(POLL_MS, end.signal);
       const isAtEnd = source.stats.reading && source.stats.pending === 0;
-      if (clock.now() - lastMessage >= (isAtEnd ? IDLE_MS : STUCK_MS)) end.abort();
+      if (clock.steady() - lastMessage >= (isAtEnd ? IDLE_MS : STUCK_MS)) end.abort();
     }
   };
   const reader = {
     message({ bytes, start, end, streamTime }: RawMessage) {
       truth.add(bytes.subarray(start, end), streamTime);
-      lastMessage = clock.now();
+      lastMessage = clock.steady();
     },
     progress: stopWhenDone,
   };

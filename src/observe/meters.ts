@@ -1,5 +1,6 @@
 /**
- * Measurements over time: rates and latencies. The counters themselves are elsewhere, and are read once a second.
+ * Measurements over time: rates and latencies. The counters themselves are elsewhere, and are read once a second. All
+ * times are of the steady clock, so that a clock that is set back stops no rate.
  */
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { total } from '../base/number-format.ts';

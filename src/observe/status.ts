@@ -134,6 +134,8 @@ export interface SinkStatus {
   readonly retries: Counts;
   readonly checkpointFailures: number;
   readonly overflows: number;
+  /** How often the sink stood still, so that its thread was ended and started again. */
+  readonly stalls: number;
   readonly lastFailure: StoreFailure | null;
   readonly verified: VerifiedWindows;
 }

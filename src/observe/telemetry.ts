@@ -255,6 +255,13 @@ const SHOWN: readonly Shown[] = [
   },
   {
     kind: 'counter',
+    name: 'fanout_sink_stalls_total',
+    help: 'Times that the sink stood still, and its thread was ended and started again.',
+    labels: ['sink'],
+    of: perSink((sink) => sink.stalls),
+  },
+  {
+    kind: 'counter',
     name: 'fanout_sink_checkpoint_failures_total',
     help: 'Failed attempts to save a checkpoint, which are tried again.',
     labels: ['sink'],

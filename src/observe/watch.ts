@@ -1,5 +1,6 @@
 /** Looks at the service once a second, for the rates, the last hour of the charts, and the open pages. */
 import type { ServerResponse } from 'node:http';
+import type { Clock } from '../base/clock.ts';
 import { Audience } from './audience.ts';
 import { type Charts, History, type Moment, momentOf, STEP_MS } from './history.ts';
 import type { Meters } from './meters.ts';
@@ -21,6 +22,7 @@ export interface PageEvents {
 export class Watch {
   readonly #status: () => Status;
   readonly #meters: Meters;
+  readonly #clock: Pick<Clock, 'steady'>;
   readonly #history: History;
   readonly #audience = new Audience();
   readonly #timer: NodeJS.Timeout;
@@ -31,12 +33,14 @@ export class Watch {
   constructor(
     status: () => Status,
     meters: Meters,
+    clock: Pick<Clock, 'steady'>,
     sinks: readonly string[],
     failed: (error: unknown) => void,
   ) {
     this.#failed = failed;
     this.#status = status;
     this.#meters = meters;
+    this.#clock = clock;
     this.#history = new History(sinks);
     this.#timer = setInterval(() => this.#tryTick(), TICK_MS).unref();
   }
@@ -62,7 +66,7 @@ export class Watch {
 
   #tick(): void {
     const status = this.#status();
-    this.#meters.tick(status, Date.parse(status.now));
+    this.#meters.tick(status, this.#clock.steady());
     this.#ticks += 1;
     this.#audience.tell('view', () => viewOf(this.#status()));
     if (this.#ticks % (STEP_MS / TICK_MS) !== 0) return;

@@ -26,7 +26,9 @@ export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surro
   const { parts, log } = surroundings;
   const threads = new Map<string, ThreadedSink>();
   const engineSinks = parts.config.sinks.map(({ id, kind, module, timeoutMs, backlogBytes, values }) => {
-    const sink = new ThreadedSink({ id, kind, values, timeoutMs }, log, readBackOf(module, values));
+    const sink = new ThreadedSink({ id, kind, values, timeoutMs }, log, {
+      readBack: readBackOf(module, values),
+    });
     threads.set(id, sink);
     return { id, kind: module.kind, sink, limits: limitsOf(module, values), timeoutMs, backlogBytes };
   });
@@ -57,7 +59,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     closed: (windows) => parts.scan.take(windows),
     wrote: (sink, seconds) => {
       telemetry.observeWrite(sink, seconds);
-      parts.meters.wrote(sink, seconds, systemClock.now());
+      parts.meters.wrote(sink, seconds, systemClock.steady());
     },
     pointsRejected: (sink, points) => reports.pointsRejected(sink, points, publishTo),
     sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure),

@@ -1,5 +1,6 @@
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { Tiling } from '../aggregate/tiling.ts';
+import { systemClock } from '../base/clock.ts';
 import { VERSION } from '../base/version.ts';
 import type { Bus } from '../bus/connect.ts';
 import { type Config, windowShape } from '../config/config.ts';
@@ -134,7 +135,7 @@ function sinkStatus(
   now: number,
 ): SinkStatus {
   const { stats } = lane;
-  const rates = meters.sink(lane.id, now);
+  const rates = meters.sink(lane.id, systemClock.steady());
   const { storedBytes, ...queries } = probes.of(lane.id);
   const sink = config.sinks.find(({ id }) => id === lane.id);
   return {
@@ -164,6 +165,7 @@ function sinkStatus(
     retries: Object.fromEntries(stats.retries),
     checkpointFailures: keeper?.failures ?? 0,
     overflows: stats.overflows,
+    stalls: stats.stalls,
     lastFailure: lane.lastFailure ?? null,
     verified: verifier.stats,
   };

@@ -40,7 +40,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     meters: new Meters(
       config.sinks.map(({ id }) => id),
       config.core.window,
-      clock.now(),
+      clock.steady(),
     ),
     scan,
     probes: new Probes({
@@ -58,9 +58,10 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
   const watch = new Watch(
     status,
     parts.meters,
+    clock,
     config.sinks.map(({ id }) => id),
     (error) => {
-      if (quiet.admit('watch', clock.now()) !== undefined)
+      if (quiet.admit('watch', clock.steady()) !== undefined)
         log.error({ error: String(error) }, 'the status cannot be shown');
     },
   );

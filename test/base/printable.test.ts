@@ -1,6 +1,7 @@
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { printable } from '../../src/base/printable.ts';
+import { printable, printableJson } from '../../src/base/printable.ts';
 import { matchesGlob } from '../../src/decode/glob.ts';
 import { workOf } from '../work.ts';
 
@@ -37,4 +38,46 @@ test('nothing that acts on a terminal is left, and everything else is', () => {
     '\\u001b]0;owned\\u0007\\u009b31m\\u000d\\u000a\\u0009\\u202etxt.exe\\ud800x',
   );
   expect(printable('http.requests ü 漢字 😀')).toBe('http.requests ü 漢字 😀');
+});
+
+const INVISIBLE = [
+  ['a soft hyphen', '\u00ad', '\\u00ad'],
+  ['a zero width space', '\u200b', '\\u200b'],
+  ['a joiner', '\u200d', '\\u200d'],
+  ['a word joiner', '\u2060', '\\u2060'],
+  ['an invisible times', '\u2062', '\\u2062'],
+  ['an annotation', '\ufff9', '\\ufff9'],
+  ['a tag', '\u{e0061}', '\\udb40\\udc61'],
+  ['a filler', '\u3164', '\\u3164'],
+  ['a variation selector', '\ufe0f', '\\ufe0f'],
+  ['a grapheme joiner', '\u034f', '\\u034f'],
+] as const;
+
+test.each(INVISIBLE)('%s is shown, so that two names never look alike', (_, character, shown) => {
+  expect(printable(`a${character}b`)).toBe(`a${shown}b`);
+  const json = printableJson({ name: `a${character}b` });
+  expect(json).toContain(shown);
+  expect(JSON.parse(json)).toEqual({ name: `a${character}b` });
+});
+
+test('the dashboard shows names by the same rule', async () => {
+  const { setText, setAttribute } = await import(
+    fileURLToPath(new URL('../../src/observe/page/dom.js', import.meta.url))
+  );
+  const attributes = new Map<string, string>();
+  const element = {
+    textContent: '',
+    getAttribute: (name: string) => attributes.get(name) ?? null,
+    setAttribute: (name: string, value: string) => attributes.set(name, value),
+  };
+  for (const text of [
+    'plain ü 漢字 😀',
+    '\u202etxt',
+    ...INVISIBLE.map(([, character]) => `a${character}b`),
+  ]) {
+    setText(element, text);
+    expect(element.textContent).toBe(printable(text));
+    setAttribute(element, 'title', text);
+    expect(attributes.get('title')).toBe(printable(text));
+  }
 });

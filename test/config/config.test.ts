@@ -317,6 +317,31 @@ describe('sinks', () => {
     const loading = loadConfig({ SINK_ACME_ENABLED: 'true', SINK_ACME_KIND: path });
     await expect(loading).rejects.toThrow('maxPoints, maxBytes and inFlight');
   });
+
+  test.each([
+    ['({ maxPoints: Number(size), maxBytes: 1, inFlight: 1 })', 'must all be 1 or more'],
+    ['({ maxPoints: 1, maxBytes: 1 })', 'must all be 1 or more'],
+    ['42', 'must all be 1 or more'],
+    ['size.nowhere.at', 'it failed: Cannot read properties of undefined'],
+    ['{ throw new Error(size + token) }', 'it failed: 0***'],
+  ])('a module whose limitsBy makes %s is an error that names the sink', async (made, said) => {
+    const setting = (name: string) =>
+      `{ meaning: '', expected: '', parse: (text) => text, optional: false${name === 'token' ? ", mask: () => '***'" : ''} }`;
+    const path = file(
+      `by-${made.length}.mjs`,
+      `export default { kind: 'acme', summary: '', limits: { maxPoints: 1, maxBytes: 1, inFlight: 1 },
+        limitsBy: ({ size, token }) => ${made}, settings: { size: ${setting('size')}, token: ${setting('token')} },
+        create: () => ({}) };`,
+    );
+    const env = { SINK_ACME_KIND: path, SINK_ACME_SIZE: '0', SINK_ACME_TOKEN: 'hunter2-hunter2' };
+    const error: ConfigError = await loadConfig({ SINK_ACME_ENABLED: 'true', ...env }).catch((e) => e);
+    expect(error).toBeInstanceOf(ConfigError);
+    expect(error.errors).toHaveLength(1);
+    expect(error.message).toMatch(
+      /SINK_ACME_ENABLED: expected a sink module whose limitsBy accepts these settings/,
+    );
+    expect(error.message).toContain(said);
+  });
 });
 
 test('two patterns overlap exactly if some subject matches both', () => {

@@ -46,6 +46,7 @@ const sleeps: number[] = [];
 /** Waits for nothing. */
 const clock: Clock = {
   now: Date.now,
+  steady: () => performance.now(),
   random: () => 1,
   sleep: async (ms) => {
     sleeps.push(ms);

@@ -1,8 +1,15 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { digestOfRows, digestOfWindow, isChosen, isSameDigest } from '../../src/deliver/lane/digest.ts';
+import {
+  digestOfRows,
+  digestOfWindow,
+  isChosen,
+  isSameDigest,
+  NO_ROWS,
+} from '../../src/deliver/lane/digest.ts';
+import { sizeWindow, windowBytes } from '../../src/deliver/lane/queue.ts';
 import type { SinkDigests } from '../../src/deliver/lane/writer.ts';
-import { Verifier, type VerifierOptions } from '../../src/deliver/verifier.ts';
+import { MAX_KEPT_BYTES, Verifier, type VerifierOptions } from '../../src/deliver/verifier.ts';
 import type { StoredPoint } from '../../src/sink/contract.ts';
 import { counterWindow } from './fixtures.ts';
 import { settle, VirtualClock } from './virtual-clock.ts';
@@ -106,6 +113,50 @@ test('after the delay, one window at a time', async () => {
   await clock.pass(120_000);
   expect(state.reads).toEqual([1000, 2000, 3000]);
   expect(counts()).toEqual({ equal: 2, different: 0, unknown: 1 });
+});
+
+test('windows that are read back by their keys take bounded memory: those that do not fit are unknown', async () => {
+  const large = (number: number) => counterWindow(number, 150_000);
+  const fits = Math.floor(MAX_KEPT_BYTES / windowBytes(large(1)));
+  expect(fits).toBeGreaterThan(1);
+  expect(windowBytes(large(1))).toBe(sizeWindow(large(1)).bytes);
+  const NUMBERS = Array.from({ length: fits + 2 }, (_, i) => i + 1);
+  const confirmAll = async (needsKeys: boolean) => {
+    const digests: SinkDigests = {
+      needsKeys,
+      ofWindow: async () => NO_ROWS,
+      ofStore: async () => NO_ROWS,
+    };
+    const { clock, verifier, counts } = setUp({ digests });
+    for (const number of NUMBERS) verifier.confirmed(large(number), 0);
+    const before = counts();
+    await clock.pass(2000);
+    verifier.confirmed(large(100), 0);
+    await clock.pass(2000);
+    return { before: before.unknown, after: counts() };
+  };
+  expect(await confirmAll(true)).toEqual({ before: 2, after: { equal: fits + 1, different: 0, unknown: 2 } });
+  // A store that is asked for a range keeps none.
+  expect(await confirmAll(false)).toEqual({
+    before: 0,
+    after: { equal: fits + 3, different: 0, unknown: 0 },
+  });
+});
+
+test('a clock that is set back, or forward, changes nothing about when a window is verified', async () => {
+  const { clock, state, verifier, counts } = setUp();
+  verifier.confirmed(counterWindow(1, 5), 0);
+  await clock.pass(500);
+  clock.setBack(3_600_000);
+  verifier.confirmed(counterWindow(2, 5), 0);
+  await clock.pass(600);
+  expect(state.reads).toEqual([1000]);
+  clock.setBack(-7_200_000);
+  verifier.confirmed(counterWindow(3, 5), 0);
+  await clock.pass(500);
+  expect(state.reads).toEqual([1000, 2000]);
+  await clock.pass(600);
+  expect(counts()).toEqual({ equal: 3, different: 0, unknown: 0 });
 });
 
 test('unknown: the store is away or catching up, refused points, cannot be read, or does not answer', async () => {

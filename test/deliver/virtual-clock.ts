@@ -2,17 +2,29 @@ import type { Clock } from '../../src/base/clock.ts';
 
 /** A clock that only moves when it is told to, and a random source with a seed: runs repeat to the last step. */
 export class VirtualClock implements Clock {
-  #now: number;
+  /** What has passed, by the steady clock. */
+  #passed = 0;
+  /** What the clock of the machine shows more than that. */
+  #offset: number;
   #seed: number;
   #sleepers: { readonly at: number; readonly wake: () => void }[] = [];
 
   constructor(start = 1_700_000_000_000, seed = 1) {
-    this.#now = start;
+    this.#offset = start;
     this.#seed = seed;
   }
 
   now(): number {
-    return this.#now;
+    return this.#passed + this.#offset;
+  }
+
+  steady(): number {
+    return this.#passed;
+  }
+
+  /** As somebody does who sets the clock of the machine. */
+  setBack(ms: number): void {
+    this.#offset -= ms;
   }
 
   /** Mulberry32. */
@@ -27,13 +39,13 @@ export class VirtualClock implements Clock {
     return new Promise((resolve) => {
       if (signal.aborted) return resolve();
       signal.addEventListener('abort', () => resolve(), { once: true });
-      this.#sleepers.push({ at: this.#now + Math.max(0, ms), wake: resolve });
+      this.#sleepers.push({ at: this.#passed + Math.max(0, ms), wake: resolve });
     });
   }
 
   /** Lets `ms` pass: wakes every sleeper at its time, and lets what it started run before the next. */
   async pass(ms: number): Promise<void> {
-    const until = this.#now + ms;
+    const until = this.#passed + ms;
     await settle();
     for (;;) {
       const next = this.#sleepers.reduce<number>(
@@ -41,13 +53,13 @@ export class VirtualClock implements Clock {
         Number.POSITIVE_INFINITY,
       );
       if (next > until) break;
-      this.#now = Math.max(this.#now, next);
-      const due = this.#sleepers.filter(({ at }) => at <= this.#now);
-      this.#sleepers = this.#sleepers.filter(({ at }) => at > this.#now);
+      this.#passed = Math.max(this.#passed, next);
+      const due = this.#sleepers.filter(({ at }) => at <= this.#passed);
+      this.#sleepers = this.#sleepers.filter(({ at }) => at > this.#passed);
       for (const { wake } of due) wake();
       await settle();
     }
-    this.#now = until;
+    this.#passed = until;
   }
 }
 

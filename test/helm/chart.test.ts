@@ -302,6 +302,45 @@ test('what cannot work is refused with a reason', () => {
     expect(result).toMatch(expected);
 });
 
+test('a URL with a user or a password does not get into the ConfigMap, nor into the message', () => {
+  const urlOf = (sink: string, url: string, key = 'url') => ({
+    sinks: { [sink]: { enabled: true, settings: { [key]: url } } },
+  });
+  const archive = { enabled: true, kind: './archive.js' };
+  const bad: readonly [Values, string][] = [
+    [{ settings: { natsUrl: 'nats://u:p4ss@bus:4222' } }, 'settings.natsUrl'],
+    [{ settings: { natsUrl: 'nats://a:4222, u:p4ss@b:4222' } }, 'settings.natsUrl'],
+    [{ settings: { natsUrl: 'p4ss@bus' } }, 'settings.natsUrl'],
+    [urlOf('influxdb', 'http://u:p4ss@db:8086'), 'sinks.influxdb.settings.url'],
+    [urlOf('prometheus', 'https://p4ss@db/api?x=1'), 'sinks.prometheus.settings.url'],
+    [urlOf('dynamodb', 'http://u:p4ss@db:8000', 'endpoint'), 'sinks.dynamodb.settings.endpoint'],
+    [
+      { sinks: { archive: { ...archive, settings: { target: 's3://u:p4ss@h/x' } } } },
+      'sinks.archive.settings.target',
+    ],
+  ];
+  const refusals = renderer.render(bad.map(([values]) => values));
+  for (const [i, [, path]] of bad.entries()) {
+    const secret = path.replace('settings.', 'secrets.');
+    expect(refusals[i]).toContain(`${path}: the URL has a user or a password`);
+    expect(refusals[i]).toContain(`Move the setting to ${secret}.`);
+    expect(refusals[i]).not.toContain('p4ss');
+  }
+  const good: readonly Values[] = [
+    { settings: { natsUrl: 'nats://a:4222,b:4222' } },
+    { secrets: { natsUrl: 'nats://u:p4ss@bus:4222' }, settings: { natsUrl: 'nats://u:p4ss@bus:4222' } },
+    urlOf('influxdb', 'http://db:8086/a@b?c=d@e'),
+    { sinks: { influxdb: { enabled: false, settings: { url: 'http://u:p4ss@db' } } } },
+    { sinks: { archive: { ...archive, settings: { contact: 'ops@example.com' } } } },
+  ];
+  for (const result of renderer.render(good)) {
+    if (typeof result === 'string') throw new Error(result);
+    const maps = ofKind(result, 'ConfigMap');
+    expect(maps).not.toHaveLength(0);
+    expect(JSON.stringify(maps)).not.toContain('p4ss');
+  }
+});
+
 test('the alerts are those of the file, with the address of the runbooks, less those that are unwanted', () => {
   const file = parse(readFileSync(join(CHART, 'rules', 'metrics-fanout.yaml'), 'utf8'));
   const [plain] = ofKind(rendered({ prometheusRule: { enabled: true } }), 'PrometheusRule');

@@ -16,6 +16,9 @@ function virtualClock(): Clock & { ms: number } {
     now() {
       return this.ms;
     },
+    steady() {
+      return this.ms;
+    },
     random: () => 0.5,
     async sleep(ms) {
       this.ms += ms;

@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import { ALPHA } from '../../src/aggregate/sketch.ts';
 import { Quiet } from '../../src/base/log.ts';
 import { History, type Moment } from '../../src/observe/history.ts';
@@ -7,6 +7,7 @@ import { Meters } from '../../src/observe/meters.ts';
 import { RecentQuantiles } from '../../src/observe/quantiles.ts';
 import { Rate } from '../../src/observe/rate.ts';
 import type { Status } from '../../src/observe/status.ts';
+import { Watch } from '../../src/observe/watch.ts';
 import { TopNames } from '../../src/probe/top-names.ts';
 import { WindowScan } from '../../src/probe/window-scan.ts';
 import { counterWindow } from '../deliver/fixtures.ts';
@@ -55,6 +56,24 @@ test('the share of late samples is of those that this slice puts into windows', 
   }
   expect(meters.source().lateShare).toBeCloseTo(0.2);
   expect(meters.source().samplesPerSecond).toMatchObject({ counter: 80, timer: 20 });
+});
+
+test('rates go on where the clock of the machine is set back', () => {
+  vi.useFakeTimers();
+  const meters = new Meters([], 1000, 0);
+  const clock = { seconds: 0, steady: () => clock.seconds * 1000 };
+  const status = () => {
+    const now = new Date(Date.UTC(2026, 10, clock.seconds < 4 ? 23 : 22)).toISOString();
+    const samples = { byType: {}, late: 0, ignored: 0, foreign: 0, reopened: 0 };
+    return { now, messages: { received: 50 * clock.seconds }, samples, sinks: [] } as unknown as Status;
+  };
+  const failed: unknown[] = [];
+  const watch = new Watch(status, meters, clock, [], (error) => failed.push(error));
+  for (clock.seconds = 1; clock.seconds <= 6; clock.seconds++) vi.advanceTimersByTime(1000);
+  watch.stop();
+  vi.useRealTimers();
+  expect(failed).toEqual([]);
+  expect(meters.source().messagesPerSecond).toBe(50);
 });
 
 describe('recent quantiles', () => {

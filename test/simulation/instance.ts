@@ -239,6 +239,7 @@ export class Instance {
     const { timeline, chance } = this.#world;
     return {
       now: () => timeline.now + offsetMs,
+      steady: () => timeline.now,
       random: () => chance.next(),
       sleep: (ms, signal) =>
         new Promise((resolve) => {

@@ -1,5 +1,14 @@
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -96,6 +105,31 @@ describe('sqlite', () => {
     const { sql } = database.prepare("SELECT sql FROM sqlite_schema WHERE name = 'points'").get()!;
     expect(sql).toMatch(/PRIMARY KEY \(window_start, series_id, instance\)\) WITHOUT ROWID$/);
     database.close();
+    await sink.close();
+  });
+
+  const modes = (path: string) =>
+    ['', '-wal', '-shm'].map((suffix) => (statSync(path + suffix).mode & 0o777).toString(8));
+
+  it('makes files that only its user can read, also at the end of a link', async () => {
+    const { sink, path } = await opened();
+    await sink.write({ points: [makePoint()] }, signal);
+    expect(modes(path)).toEqual(['600', '600', '600']);
+    await sink.close();
+    const target = join(own.path, 'target.db');
+    symlinkSync(target, join(own.path, 'link.db'));
+    const linked = await opened(join(own.path, 'link.db'));
+    expect((statSync(target).mode & 0o777).toString(8)).toBe('600');
+    await linked.sink.close();
+  });
+
+  it('leaves the mode of a file that is there', async () => {
+    const path = join(own.path, 'shared.db');
+    writeFileSync(path, '');
+    chmodSync(path, 0o664);
+    const { sink } = await opened(path);
+    await sink.write({ points: [makePoint()] }, signal);
+    expect(modes(path)).toEqual(['664', '664', '664']);
     await sink.close();
   });
 

@@ -51,16 +51,6 @@ export function collect(text: string, before: readonly string[]): string[] {
   return [...before, text];
 }
 
-/**
- * Returns a signal that Ctrl-C or SIGTERM aborts, so that the command can report what it has. A second one ends the
- * process at once.
- */
-export function stopSignal(): AbortSignal {
-  const stop = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stop.abort());
-  return stop.signal;
-}
-
 /** `key=glob`; may be given several times. */
 export function dimensionFilter(text: string, before: readonly DimensionFilter[]): DimensionFilter[] {
   const parsed = parseFilter(text);

@@ -1,7 +1,9 @@
 import { styleText } from 'node:util';
 
 /** One cell; a colour shows only on a terminal. */
-export type Cell = string | { readonly text: string; readonly colour: 'green' | 'red' | 'yellow' | 'dim' };
+export type Cell =
+  | string
+  | { readonly text: string; readonly colour: 'green' | 'red' | 'yellow' | 'dim' | 'bold' };
 
 export interface TableOptions {
   readonly stream?: NodeJS.WriteStream;
@@ -45,6 +47,20 @@ export function renderTable(
     line(header, (text) => styleText('bold', text, { stream })),
     ...texts.map((cells, row) => line(cells, (text, column) => colourOf(row, column, text))),
   ].join('\n');
+}
+
+/** Renders one line of a table whose rows come one after another. `widths`: of every column but the last. */
+export function renderLine(
+  cells: readonly Cell[],
+  widths: readonly number[],
+  stream: NodeJS.WriteStream = process.stdout,
+): string {
+  const shown = cells.map((cell, column) => {
+    const text = typeof cell === 'string' ? cell : cell.text;
+    const filled = text + ' '.repeat(Math.max(0, (widths[column] ?? 0) - columnsOf(text)));
+    return typeof cell === 'string' ? filled : styleText(cell.colour, filled, { stream });
+  });
+  return shown.join(GAP).trimEnd();
 }
 
 /** Narrows the widest columns of text until the table fits. Numbers are never cut. */

@@ -15,6 +15,7 @@ export class Breaker {
   readonly #clock: Clock;
   readonly #changed = new Bell();
   #failures = 0;
+  /** By the steady clock. */
   #retryAt = 0;
   #probing = false;
 
@@ -32,10 +33,8 @@ export class Breaker {
    */
   async enter(signal: AbortSignal): Promise<Attempt> {
     while (!this.closed && !signal.aborted) {
-      const wait = this.#retryAt - this.#clock.now();
-      // A wait longer than the cap means that the clock was set back.
-      const isOver = wait <= 0 || wait > BACKOFF_CAP_MS;
-      if (!this.#probing && isOver) {
+      const wait = this.#retryAt - this.#clock.steady();
+      if (!this.#probing && wait <= 0) {
         this.#probing = true;
         break;
       }
@@ -58,9 +57,7 @@ export class Breaker {
   failure(attempt: Attempt, afterMs = 0): void {
     if (attempt >= this.#failures) this.#failures += 1;
     const wait = Math.max(afterMs, backoffMs(this.#failures, this.#clock.random()));
-    const now = this.#clock.now();
-    const at = now + Math.min(wait, BACKOFF_CAP_MS);
-    this.#retryAt = this.#retryAt > now + BACKOFF_CAP_MS ? at : Math.max(this.#retryAt, at);
+    this.#retryAt = Math.max(this.#retryAt, this.#clock.steady() + Math.min(wait, BACKOFF_CAP_MS));
     this.release();
   }
 

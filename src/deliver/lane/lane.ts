@@ -27,6 +27,8 @@ export interface LaneStats extends Readonly<WriterStats> {
   readonly dropped: number;
   /** How often the lane exceeded its backlog and left its windows to replay. */
   readonly overflows: number;
+  /** See `LaneSink`. */
+  readonly stalls: number;
 }
 
 /** What the lane reports to the rest of the service. All calls are synchronous and must not throw. */
@@ -89,7 +91,8 @@ export class Lane {
   }
 
   get stats(): LaneStats {
-    return { ...this.#writer.stats, dropped: this.#dropped, overflows: this.#overflows };
+    const { stalls = 0 } = this.#options.sink;
+    return { ...this.#writer.stats, dropped: this.#dropped, overflows: this.#overflows, stalls };
   }
 
   /** Whether the store took the last write, or opened and has not been written to yet. */

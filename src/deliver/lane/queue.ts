@@ -15,6 +15,13 @@ export interface SizedWindow {
 /** The memory that a point takes in addition to its series' text: typed-array columns and its share of the window. */
 const POINT_MEMORY_BYTES = 120;
 
+/** Returns the memory that a window is taken to hold, in bytes: the `bytes` of `sizeWindow`. */
+export function windowBytes(window: ClosedWindow): number {
+  let text = 0;
+  for (let i = 0; i < window.size; i++) text += window.textSizeOf(i);
+  return window.size * POINT_MEMORY_BYTES + text;
+}
+
 export function sizeWindow(window: ClosedWindow): SizedWindow {
   const sizes = new Uint32Array(window.size);
   let text = 0;

@@ -19,6 +19,8 @@ export interface LaneSink extends Pick<Sink, 'open' | 'close'> {
   write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome>;
   /** Absent if the store cannot be read back. */
   readonly digests?: SinkDigests | undefined;
+  /** How often the sink stood still, so that its thread was ended. Absent if it has no thread. */
+  readonly stalls?: number;
 }
 
 /** How windows are verified: no rows travel between threads, only their digests. Every call rejects if it fails. */
@@ -199,10 +201,9 @@ export class StoreWriter {
   /** Calls the sink's write with the lane's timeout. Anything it throws is an unknown outcome. */
   async #write(batch: WindowBatch): Promise<WriteOutcome> {
     const { clock, events, sink } = this.#options;
-    const started = clock.now();
+    const started = clock.steady();
     const outcome = await this.#bounded(async (signal) => sink.write(batch, signal));
-    // The clock may have been set back in the meantime: the sum of durations must not shrink.
-    events.wrote(Math.max(0, clock.now() - started) / 1000);
+    events.wrote((clock.steady() - started) / 1000);
     return makesSense(outcome, batch.size) ? outcome : NONSENSE;
   }
 

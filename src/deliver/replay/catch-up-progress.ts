@@ -9,7 +9,7 @@ export interface CatchUpProgress {
   readonly secondsLeft: number | null;
 }
 
-/** Tracks one catch-up from its start. */
+/** Tracks one catch-up from its start. All times are from the steady clock. */
 export class CatchUpWatch {
   readonly #lane: Lane;
   readonly #tiling: Tiling;

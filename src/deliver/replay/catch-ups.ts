@@ -48,7 +48,7 @@ export class CatchUps {
   /** Returns undefined if the lane is not catching up. */
   progressOf(lane: Lane): CatchUpProgress | undefined {
     const { live, clock } = this.#options;
-    return this.#underWay.get(lane)?.watch.progress(live.boundary, clock.now());
+    return this.#underWay.get(lane)?.watch.progress(live.boundary, clock.steady());
   }
 
   /** Resolves when the lane has joined the live path, or when the catch-up was ended. */
@@ -57,7 +57,7 @@ export class CatchUps {
     const from = lane.next;
     events.catchUpStarted(lane.id, from);
     const end = new AbortController();
-    const own = { watch: new CatchUpWatch(lane, tiling, clock.now()), end };
+    const own = { watch: new CatchUpWatch(lane, tiling, clock.steady()), end };
     this.#underWay.set(lane, own);
     const signal = AbortSignal.any([this.#options.signal, end.signal]);
     void this.#tellProgress(lane, own, signal);
@@ -84,7 +84,7 @@ export class CatchUps {
     for (;;) {
       await clock.sleep(PROGRESS_INTERVAL_MS, signal);
       if (signal.aborted || this.#underWay.get(lane) !== own) return;
-      events.catchingUp(lane.id, own.watch.progress(live.boundary, clock.now()));
+      events.catchingUp(lane.id, own.watch.progress(live.boundary, clock.steady()));
     }
   }
 }

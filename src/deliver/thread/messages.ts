@@ -1,7 +1,18 @@
 /** The messages between a lane and the thread of its sink. */
+import type { Point } from '../../aggregate/point.ts';
 import type { Settings, Values } from '../../settings/setting.ts';
-import type { Question, RefuseReason, RetryReason, WriteOutcome } from '../../sink/contract.ts';
+import type {
+  Question,
+  RefuseReason,
+  RetryReason,
+  StoredPoint,
+  WindowRange,
+  WriteOutcome,
+} from '../../sink/contract.ts';
 import type { Digest } from '../lane/digest.ts';
+
+/** An answer with fewer rows than this is the last one of its reading. */
+export const ROWS_PER_ANSWER = 500;
 
 /** Describes the sink that the thread runs. */
 export interface ThreadData {
@@ -17,6 +28,12 @@ export type ToThread =
   | { readonly kind: 'open' | 'close' | 'storage'; readonly call: number }
   | { readonly kind: 'ask'; readonly call: number; readonly question: Question }
   | { readonly kind: 'write'; readonly call: number; readonly window: number; readonly indices: Uint32Array }
+  /** Commands write, read and remove single points; a lane has windows. */
+  | { readonly kind: 'write_points' | 'remove'; readonly call: number; readonly points: readonly Point[] }
+  | { readonly kind: 'start_reading'; readonly reading: number; readonly range: WindowRange }
+  | { readonly kind: 'start_reading'; readonly reading: number; readonly points: readonly Point[] }
+  | { readonly kind: 'read_rows'; readonly call: number; readonly reading: number }
+  | { readonly kind: 'end_reading'; readonly reading: number }
   | { readonly kind: 'abort'; readonly call: number }
   | { readonly kind: 'digest'; readonly call: number; readonly window: number }
   | {
@@ -50,8 +67,8 @@ export interface Answered {
   readonly rows: number;
 }
 
-/** The outcome of a write, a digest, the answer to a question, the bytes stored, or nothing. */
-export type ThreadAnswer = WriteOutcome | Digest | Answered | number | undefined;
+/** The outcome of a write, a digest, the answer to a question, the bytes stored, rows, or nothing. */
+export type ThreadAnswer = WriteOutcome | Digest | Answered | number | readonly StoredPoint[] | undefined;
 
 export type FromThread =
   | { readonly kind: 'done'; readonly call: number; readonly answer: ThreadAnswer }

@@ -6,19 +6,34 @@ import { SeriesRecords } from '../../aggregate/series-records.ts';
 import { ClosedWindow } from '../../aggregate/window.ts';
 import { loadModule } from '../../config/sink-config.ts';
 import { hideEnvironment } from '../../settings/secrets.ts';
-import { type Sink, SinkError, type WriteOutcome } from '../../sink/contract.ts';
+import { type Sink, SinkError, type StoredPoint, type WriteOutcome } from '../../sink/contract.ts';
 import { cleaned, createSink, maskerOf } from '../../sink/masked-sink.ts';
 import { WindowBatch } from '../lane/batch.ts';
 import { type Digest, digestOfRows, digestOfWindow } from '../lane/digest.ts';
-import type { Answered, FromThread, ThreadAnswer, ThreadData, ThrownError, ToThread } from './messages.ts';
+import {
+  type Answered,
+  type FromThread,
+  ROWS_PER_ANSWER,
+  type ThreadAnswer,
+  type ThreadData,
+  type ThrownError,
+  type ToThread,
+} from './messages.ts';
 
 type Message<K extends ToThread['kind']> = Extract<ToThread, { readonly kind: K }>;
+
+/** Rows that a command reads, part by part. */
+interface Reading {
+  readonly rows: AsyncIterator<StoredPoint>;
+  readonly abort: AbortController;
+}
 
 class SinkThread {
   readonly #sink: Sink;
   #records = { number: 0, chunks: 0, series: new SeriesRecords() };
   readonly #windows = new Map<number, ClosedWindow>();
   readonly #calls = new Map<number, AbortController>();
+  readonly #readings = new Map<number, Reading>();
 
   constructor(sink: Sink) {
     this.#sink = sink;
@@ -31,6 +46,23 @@ class SinkThread {
         break;
       case 'write':
         this.#answer(message.call, (signal) => this.#write(message, signal));
+        break;
+      case 'write_points':
+        this.#answer(message.call, (signal) => this.#sink.write({ points: message.points }, signal));
+        break;
+      case 'remove':
+        this.#answer(message.call, (signal) =>
+          this.#sink.remove({ points: message.points }, signal).then(() => undefined),
+        );
+        break;
+      case 'start_reading':
+        this.#startReading(message);
+        break;
+      case 'read_rows':
+        this.#answer(message.call, (signal) => this.#readRows(message, signal));
+        break;
+      case 'end_reading':
+        this.#endReading(message);
         break;
       case 'digest':
         this.#answer(message.call, () => digestOfWindow(this.#windows.get(message.window)!));
@@ -72,6 +104,34 @@ class SinkThread {
         ? this.#sink.lookUp(pointsOf(keys), signal)
         : this.#sink.read({ from, to }, signal);
     return digestOfRows(stored, instance);
+  }
+
+  #startReading(message: Message<'start_reading'>): void {
+    const abort = new AbortController();
+    const rows =
+      'points' in message
+        ? this.#sink.lookUp!(message.points, abort.signal)
+        : this.#sink.read(message.range, abort.signal);
+    this.#readings.set(message.reading, { rows: rows[Symbol.asyncIterator](), abort });
+  }
+
+  async #readRows({ reading }: Message<'read_rows'>, signal: AbortSignal): Promise<readonly StoredPoint[]> {
+    const { rows, abort } = this.#readings.get(reading)!;
+    signal.addEventListener('abort', () => abort.abort(signal.reason), { once: true });
+    const found: StoredPoint[] = [];
+    while (found.length < ROWS_PER_ANSWER) {
+      const { done, value } = await rows.next();
+      if (done) break;
+      found.push(value);
+    }
+    return found;
+  }
+
+  #endReading({ reading }: Message<'end_reading'>): void {
+    const { rows, abort } = this.#readings.get(reading)!;
+    this.#readings.delete(reading);
+    abort.abort();
+    rows.return?.().catch(() => {});
   }
 
   async #ask({ question }: Message<'ask'>, signal: AbortSignal): Promise<Answered | undefined> {

@@ -24,13 +24,30 @@ export function make(tag, attributes, ...content) {
   return element;
 }
 
+/** Characters that nobody sees, or that reorder text: the expression of `src/base/printable.ts`. */
+const UNSAFE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}\p{Default_Ignorable_Code_Point}]/gu;
+
+/**
+ * Two series must never look alike.
+ * @param {string} text
+ */
+function visible(text) {
+  return text.replace(UNSAFE, (character) =>
+    character
+      .split('')
+      .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`)
+      .join(''),
+  );
+}
+
 /**
  * Leaves text that is already right, so that a screen reader does not repeat it and a selection stays.
  * @param {Element} element
  * @param {string} text
  */
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  const shown = visible(text);
+  if (element.textContent !== shown) element.textContent = shown;
 }
 
 /**
@@ -39,7 +56,8 @@ export function setText(element, text) {
  * @param {string} value
  */
 export function setAttribute(element, name, value) {
-  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+  const shown = visible(value);
+  if (element.getAttribute(name) !== shown) element.setAttribute(name, shown);
 }
 
 /**

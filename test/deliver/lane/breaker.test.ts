@@ -10,6 +10,7 @@ test('a system clock that is set back holds up nobody for as long', async () => 
   let setBack = 0;
   const clock: Clock = {
     now: () => time.now() - setBack,
+    steady: () => time.steady(),
     sleep: (ms, signal) => time.sleep(ms, signal),
     random: () => 1,
   };

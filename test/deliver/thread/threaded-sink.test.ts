@@ -1,4 +1,5 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { closeSync, existsSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -10,6 +11,7 @@ import { ClosedWindow } from '../../../src/aggregate/window.ts';
 import { WindowBatch } from '../../../src/deliver/lane/batch.ts';
 import { ThreadedSink } from '../../../src/deliver/thread/threaded-sink.ts';
 import { temporaryFolder } from '../../../src/servers/server-process.ts';
+import type { StoredPoint } from '../../../src/sink/contract.ts';
 
 const KIND = fileURLToPath(new URL('./told.ts', import.meta.url));
 const never = new AbortController().signal;
@@ -61,7 +63,7 @@ const lines = () => {
     .slice(0, -1)
     .map((line) => JSON.parse(line) as Point);
 };
-const plain = (points: readonly Point[]) => JSON.parse(JSON.stringify(points));
+const plain = (points: readonly StoredPoint[]) => JSON.parse(JSON.stringify(points));
 
 test('points arrive as they are, whatever the batches, and whatever series there were before', async () => {
   await sink.open(never);
@@ -151,6 +153,90 @@ test('what the sink does with the processor holds up nobody else', async () => {
   expect(isWritten).toBe(false);
   writeFileSync(join(folder.path, 'told.end'), '');
   expect(await writing).toEqual({ kind: 'written' });
+});
+
+test.each(['block', 'ignore'])(
+  'a call that does not settle after its abort (%s) ends the thread; the next one takes everything again',
+  async (told) => {
+    const warned: string[] = [];
+    const log = {
+      info() {},
+      warn: (fields: object, message: string) => warned.push(message + JSON.stringify(fields)),
+    };
+    const values = { file: join(folder.path, 'told') };
+    const still = new ThreadedSink({ id: 'still', kind: KIND, values }, log, { graceMs: 300 });
+    await still.open(never);
+    await still.write(all(windowOf(0, ['a'])), never);
+    const abort = new AbortController();
+    const settled = Promise.allSettled([
+      still.write(all(windowOf(10, [told])), abort.signal),
+      still.write(all(windowOf(20, ['hang'])), never),
+    ]);
+    await setImmediate();
+    abort.abort();
+    const reasons = (await settled).map((each) => each.status === 'rejected' && each.reason.reason);
+    expect(reasons).toEqual(['timeout', 'timeout']);
+    expect(still.stalls).toBe(1);
+    expect(warned.filter((line) => line.includes('stood still'))).toEqual([
+      expect.stringContaining('{"sink":"still","call":"write","graceMs":300}'),
+    ]);
+    const window = windowOf(20, ['b']);
+    expect(await still.write(all(window), never)).toEqual({ kind: 'written' });
+    expect(lines().at(-1)).toEqual(plain(all(window).points).at(-1));
+    await still.close();
+  },
+);
+
+test('threads that nothing can end are not piled up', async () => {
+  const pipe = join(folder.path, 'pipe');
+  execFileSync('mkfifo', [pipe]);
+  const values = { file: join(folder.path, 'told'), pipe };
+  const still = new ThreadedSink(
+    { id: 'still', kind: KIND, values },
+    { info() {}, warn() {} },
+    { graceMs: 2000 },
+  );
+  const messages: string[] = [];
+  for (let attempt = 0; attempt < 5; attempt++) {
+    await still.open(AbortSignal.timeout(1)).catch((error: Error) => messages.push(error.message));
+  }
+  expect(still.stalls).toBe(3);
+  expect(messages.at(-1)).toContain('3 of its threads wait in calls that nothing interrupts');
+  // A thread that gets through in the end makes room for another one.
+  for (let writer = 0; writer < 3; writer++) closeSync(openSync(pipe, 'r+'));
+  await expect
+    .poll(
+      () =>
+        still.open(AbortSignal.timeout(1)).then(
+          () => '',
+          (error: Error) => error.message,
+        ),
+      { timeout: 20_000 },
+    )
+    .toContain('stood still');
+  closeSync(openSync(pipe, 'r+'));
+  await still.close();
+});
+
+test('points one by one: written, read in several parts, looked up, removed', async () => {
+  await sink.open(never);
+  const points = all(
+    windowOf(
+      0,
+      Array.from({ length: 1200 }, (_, i) => `s${i}`),
+    ),
+  ).points;
+  expect(await sink.writePoints(points as Point[], never)).toEqual({ kind: 'written' });
+  expect(lines()).toEqual(plain(points));
+  const rows = async (found: AsyncIterable<StoredPoint>) => plain(await Array.fromAsync(found));
+  expect(await rows(sink.read({ from: 0, to: 1 }, never))).toEqual(plain(points));
+  expect(await rows(sink.read({ from: 1, to: 2 }, never))).toEqual([]);
+  expect(await rows(sink.lookUp(points.slice(3, 5) as Point[], never))).toEqual(plain(points.slice(3, 5)));
+  for await (const _ of sink.read({ from: 0, to: 1 }, never)) break;
+  await sink.remove(points.slice(1) as Point[], never);
+  expect(await rows(sink.read({ from: 0, to: 1 }, never))).toEqual(plain(points.slice(0, 1)));
+  const over = AbortSignal.abort();
+  await expect(rows(sink.read({ from: 0, to: 1 }, over))).rejects.toThrow('abort');
 });
 
 test('closing ends the thread, after the sink was closed; it may be closed twice', async () => {

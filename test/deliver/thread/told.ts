@@ -1,6 +1,6 @@
 /** A sink that does what the names of its series say, in its thread: see threaded-sink.test.ts. */
 
-import { appendFileSync, existsSync } from 'node:fs';
+import { appendFileSync, existsSync, openSync } from 'node:fs';
 import type { Point } from '../../../src/aggregate/point.ts';
 import { setting } from '../../../src/settings/builders.ts';
 import { type Batch, defineSink, SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
@@ -12,13 +12,16 @@ export default defineSink({
   summary: 'for a test',
   settings: {
     file: setting.text({ meaning: 'where to write down what comes', required: true }),
+    pipe: setting.text({ meaning: 'a pipe that `open` waits for' }),
     token: setting.secret({ meaning: 'what nobody may see' }),
   },
   limits: { maxPoints: 100, maxBytes: 1_000_000, inFlight: 2 },
-  create({ file, token }, { log, timeoutMs }) {
+  create({ file, token, pipe }, { log, timeoutMs }) {
     let opened = 0;
+    let stored: Point[] = [];
     return {
       async open() {
+        if (pipe !== undefined) openSync(pipe, 'r');
         opened += 1;
         log.info({ opened, timeoutMs, signIn: [{ token }] }, 'opened');
       },
@@ -39,6 +42,7 @@ export default defineSink({
           await new Promise(() => {});
         }
         if (told === 'block') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+        if (told === 'ignore') await new Promise(() => {});
         if (told === 'spin') {
           // Not for ever: where that is the thread of the test, nobody else could end it.
           const until = Date.now() + SPIN_MS;
@@ -46,11 +50,22 @@ export default defineSink({
         }
         if (told === 'partial')
           return { kind: 'partial', retry: [1], rejected: [{ index: 0, reason: 'refused', message: 'no' }] };
+        stored.push(...points);
         appendFileSync(file, points.map((point: Point) => `${JSON.stringify(point)}\n`).join(''));
         return { kind: 'written' };
       },
-      async *read() {},
-      async remove() {},
+      async *read({ from, to }, signal) {
+        signal.throwIfAborted();
+        yield* stored.filter(({ windowStart }) => windowStart >= from && windowStart < to);
+      },
+      async *lookUp(points) {
+        const asked = new Set(Array.from(points, ({ series }) => series.id));
+        yield* stored.filter(({ series }) => asked.has(series.id));
+      },
+      async remove({ points }) {
+        const gone = new Set(points.map(({ series }) => series.id));
+        stored = stored.filter(({ series }) => !gone.has(series.id));
+      },
       async close() {
         appendFileSync(file, '"closed"\n');
       },

@@ -1,0 +1,32 @@
+/** What Ctrl-C and SIGTERM do to a command, and to the service. */
+import { constants } from 'node:os';
+import { endProcess } from '../../base/process-end.ts';
+
+const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
+type StopSignal = (typeof STOP_SIGNALS)[number];
+
+export const AGAIN = 'press Ctrl-C again to end at once';
+/** A command that ends sooner than this, in milliseconds, does not say that it is stopping. */
+const SILENT_MS = 200;
+
+/**
+ * Returns a signal that Ctrl-C or SIGTERM aborts, so that the command can report what it has. A second one ends the
+ * process at once, with the exit code of a process that the signal ended: 130 for Ctrl-C.
+ */
+export function stopSignal(stopping: (signal: StopSignal) => void = sayIfSlow): AbortSignal {
+  const stop = new AbortController();
+  for (const signal of STOP_SIGNALS) {
+    process.on(signal, () => {
+      if (stop.signal.aborted) endProcess(128 + constants.signals[signal]);
+      stopping(signal);
+      stop.abort();
+    });
+  }
+  return stop.signal;
+}
+
+function sayIfSlow(): void {
+  const newLine = process.stderr.isTTY ? '\n' : '';
+  const say = () => process.stderr.write(`${newLine}metrics-fanout: stopping; ${AGAIN}\n`);
+  setTimeout(say, SILENT_MS).unref();
+}

@@ -1,0 +1,310 @@
+/** The thread of a sink, seen from outside, and what ends it if it stands still. */
+import { extname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Worker } from 'node:worker_threads';
+import type { Point } from '../../aggregate/point.ts';
+import type { SeriesRecords } from '../../aggregate/series-records.ts';
+import type { ClosedWindow } from '../../aggregate/window.ts';
+import { threadEnded, threadStarted } from '../../base/process-end.ts';
+import {
+  type Question,
+  SinkError,
+  type SinkLog,
+  type StoredPoint,
+  type WindowRange,
+  type WriteOutcome,
+} from '../../sink/contract.ts';
+import type { WindowBatch } from '../lane/batch.ts';
+import type { Digest } from '../lane/digest.ts';
+import {
+  type Answered,
+  type FromThread,
+  ROWS_PER_ANSWER,
+  type ThreadAnswer,
+  type ThreadData,
+  type ThrownError,
+  type ToThread,
+} from './messages.ts';
+
+/**
+ * The limit of a thread's heap for what is soon garbage. Without it, V8 takes up to 96 MB for each thread, and gives
+ * them back late.
+ */
+const YOUNG_HEAP_MB = 24;
+/** A thread that does not say in time that its sink is closed ends all the same. */
+const CLOSE_TIMEOUT_MS = 2000;
+/** How long to wait for a thread that was ended. One that is blocked in the operating system is left behind. */
+const TERMINATE_TIMEOUT_MS = 1000;
+/**
+ * How long a call may take to settle after its signal has aborted. Then the sink has blocked its thread, or ignores the
+ * signal: the thread is ended.
+ */
+export const GRACE_MS = 5000;
+/** The time limit of a digest, which is work for the processor only. */
+const DIGEST_TIMEOUT_MS = 120_000;
+/** Windows that the thread keeps in addition to those that are being written. */
+const KEPT_WINDOWS = 4;
+
+type Call = {
+  readonly resolve: (answer: ThreadAnswer) => void;
+  readonly reject: (error: Error) => void;
+};
+
+interface KeptWindow {
+  readonly number: number;
+  /** Calls under way that need it. */
+  uses: number;
+}
+
+/** All calls are synchronous and must not throw. */
+export interface ThreadEvents {
+  /** A call of this kind did not settle in time. The thread takes no more calls, and is being ended. */
+  stoodStill(call: string): void;
+  ended(): void;
+}
+
+/** One thread, from its start to its end. */
+export class Thread {
+  isOpen = false;
+  readonly #worker: Worker;
+  readonly #calls = new Map<number, Call>();
+  #lastCall = 0;
+  #ended: Error | undefined;
+  /** Those of the window told last. */
+  #records: SeriesRecords | undefined;
+  #recordsNumber = 0;
+  /** What the thread keeps, in the order of use. */
+  readonly #windows = new Map<ClosedWindow, KeptWindow>();
+  #lastWindow = 0;
+
+  readonly #graceMs: number;
+  readonly #events: ThreadEvents;
+  #lastReading = 0;
+
+  constructor(data: ThreadData, log: SinkLog, graceMs: number, events: ThreadEvents) {
+    this.#graceMs = graceMs;
+    this.#events = events;
+    // Next to this file, with its ending: the sources run as they are, or compiled.
+    const url = new URL(`./sink-thread${extname(import.meta.url)}`, import.meta.url);
+    this.#worker = new Worker(url, {
+      workerData: data,
+      name: `sink ${data.id}`,
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_HEAP_MB },
+    });
+    this.#worker.on('message', (message: FromThread) => this.#take(message, log));
+    this.#worker.on('error', (thrown: unknown) => {
+      this.#ended = new Error(
+        `the thread of the sink failed: ${thrown instanceof Error ? thrown.message : String(thrown)}`,
+      );
+    });
+    this.#worker.on('exit', () => {
+      threadEnded(this);
+      this.#fail();
+      events.ended();
+    });
+    this.#worker.unref();
+    threadStarted(this);
+  }
+
+  async open(signal: AbortSignal): Promise<void> {
+    this.isOpen = false;
+    await this.#call(signal, (call) => ({ kind: 'open', call }));
+    this.isOpen = true;
+  }
+
+  async write({ window, indices }: WindowBatch, signal: AbortSignal): Promise<WriteOutcome> {
+    return (await this.#with(window, (number) =>
+      this.#call(signal, (call) => ({ kind: 'write', call, window: number, indices })),
+    )) as WriteOutcome;
+  }
+
+  async writePoints(points: readonly Point[], signal: AbortSignal): Promise<WriteOutcome> {
+    return (await this.#call(signal, (call) => ({ kind: 'write_points', call, points }))) as WriteOutcome;
+  }
+
+  async remove(points: readonly Point[], signal: AbortSignal): Promise<void> {
+    await this.#call(signal, (call) => ({ kind: 'remove', call, points }));
+  }
+
+  /** The rows of a range, or under the keys of points. The thread reads ahead of the caller by one answer at most. */
+  async *rows(
+    asked: { readonly range: WindowRange } | { readonly points: readonly Point[] },
+    signal: AbortSignal,
+  ): AsyncGenerator<StoredPoint> {
+    signal.throwIfAborted();
+    this.#lastReading += 1;
+    const reading = this.#lastReading;
+    this.#post({ kind: 'start_reading', reading, ...asked });
+    try {
+      for (let isLast = false; !isLast; ) {
+        const rows = (await this.#call(signal, (call) => ({
+          kind: 'read_rows',
+          call,
+          reading,
+        }))) as readonly StoredPoint[];
+        yield* rows;
+        isLast = rows.length < ROWS_PER_ANSWER;
+      }
+    } finally {
+      this.#post({ kind: 'end_reading', reading });
+    }
+  }
+
+  async digest(window: ClosedWindow): Promise<Digest> {
+    return (await this.#with(window, (number) =>
+      this.#call(AbortSignal.timeout(DIGEST_TIMEOUT_MS), (call) => ({
+        kind: 'digest',
+        call,
+        window: number,
+      })),
+    )) as Digest;
+  }
+
+  async readBack(
+    { start, windowMs, instance }: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>,
+    keys: ClosedWindow | undefined,
+    signal: AbortSignal,
+  ): Promise<Digest> {
+    const range = { from: start, to: start + windowMs };
+    const ask = (window: number | undefined) =>
+      this.#call(signal, (call) => ({ kind: 'read_back', call, ...range, instance, window }));
+    return (await (keys === undefined ? ask(undefined) : this.#with(keys, ask))) as Digest;
+  }
+
+  /** Makes sure that the thread has the window for as long as the work takes. */
+  async #with(window: ClosedWindow, work: (number: number) => Promise<ThreadAnswer>): Promise<ThreadAnswer> {
+    const kept = this.#tell(window);
+    try {
+      return await work(kept.number);
+    } finally {
+      kept.uses -= 1;
+      this.#forgetOldest();
+    }
+  }
+
+  async ask(question: Question, signal: AbortSignal): Promise<Answered | undefined> {
+    return (await this.#call(signal, (call) => ({ kind: 'ask', call, question }))) as Answered | undefined;
+  }
+
+  async storage(signal: AbortSignal): Promise<number | undefined> {
+    return (await this.#call(signal, (call) => ({ kind: 'storage', call }))) as number | undefined;
+  }
+
+  /** Calls under way then fail: no caller must wait for a thread that stands still. */
+  async end(): Promise<void> {
+    const closed = new AbortController();
+    try {
+      const late = sleep(CLOSE_TIMEOUT_MS, undefined, { signal: closed.signal }).catch(() => {});
+      await Promise.race([this.#call(undefined, (call) => ({ kind: 'close', call })), late]);
+    } finally {
+      closed.abort();
+      await this.#terminate();
+    }
+  }
+
+  async #terminate(): Promise<void> {
+    this.#fail();
+    const ended = new AbortController();
+    const late = sleep(TERMINATE_TIMEOUT_MS, undefined, { signal: ended.signal }).catch(() => {});
+    await Promise.race([this.#worker.terminate(), late]);
+    ended.abort();
+  }
+
+  #standStill(call: string): void {
+    if (this.#ended) return;
+    this.#ended = new SinkError('timeout', `the sink stood still (${call}), and its thread was ended`);
+    this.#events.stoodStill(call);
+    void this.#terminate();
+  }
+
+  #fail(): void {
+    this.#ended ??= new Error('the thread of the sink ended');
+    for (const { reject } of this.#calls.values()) reject(this.#ended);
+    this.#calls.clear();
+  }
+
+  #take(message: FromThread, log: SinkLog): void {
+    switch (message.kind) {
+      case 'done':
+        this.#calls.get(message.call)?.resolve(message.answer);
+        break;
+      case 'thrown':
+        this.#calls.get(message.call)?.reject(errorOf(message.error));
+        break;
+      case 'log':
+        log[message.level](message.fields, message.message);
+        break;
+      default:
+        message satisfies never;
+    }
+  }
+
+  #call(signal: AbortSignal | undefined, say: (call: number) => ToThread): Promise<ThreadAnswer> {
+    this.#lastCall += 1;
+    const call = this.#lastCall;
+    const message = say(call);
+    let grace: NodeJS.Timeout | undefined;
+    const abort = () => {
+      this.#post({ kind: 'abort', call });
+      grace = setTimeout(() => this.#standStill(message.kind), this.#graceMs);
+    };
+    signal?.addEventListener('abort', abort, { once: true });
+    return new Promise<ThreadAnswer>((resolve, reject) => {
+      if (this.#ended) throw this.#ended;
+      this.#calls.set(call, { resolve, reject });
+      this.#post(message);
+      if (signal?.aborted) abort();
+    }).finally(() => {
+      clearTimeout(grace);
+      signal?.removeEventListener('abort', abort);
+      this.#calls.delete(call);
+    });
+  }
+
+  #post(message: ToThread): void {
+    this.#worker.postMessage(message);
+  }
+
+  #tell(window: ClosedWindow): KeptWindow {
+    const kept = this.#windows.get(window) ?? this.#send(window);
+    kept.uses += 1;
+    this.#windows.delete(window);
+    this.#windows.set(window, kept);
+    return kept;
+  }
+
+  #send(window: ClosedWindow): KeptWindow {
+    const { start, windowMs, instance, refs, rows, values, records } = window;
+    if (this.#records !== records) {
+      this.#records = records;
+      this.#recordsNumber += 1;
+    }
+    this.#lastWindow += 1;
+    const number = this.#lastWindow;
+    this.#post({
+      kind: 'window',
+      window: number,
+      start,
+      windowMs,
+      instance,
+      refs,
+      rows,
+      values,
+      records: { number: this.#recordsNumber, memory: records.memory },
+    });
+    return { number, uses: 0 };
+  }
+
+  #forgetOldest(): void {
+    for (const [window, { number, uses }] of this.#windows) {
+      if (this.#windows.size <= KEPT_WINDOWS) return;
+      if (uses > 0) continue;
+      this.#windows.delete(window);
+      this.#post({ kind: 'forget', window: number });
+    }
+  }
+}
+
+function errorOf({ reason, message, advice }: ThrownError): Error {
+  return reason === undefined ? new Error(message) : new SinkError(reason, message, advice);
+}

@@ -1,0 +1,41 @@
+/** A sink whose store stands still: one of its calls blocks the thread for ever. */
+import { openSync } from 'node:fs';
+import { setting } from '../../src/settings/builders.ts';
+import { defineSink, type Sink, type StoredPoint, type WriteOutcome } from '../../src/sink/contract.ts';
+
+export default defineSink({
+  kind: 'blocking',
+  summary: 'for a test',
+  settings: {
+    call: setting.text({ meaning: 'the call that blocks', default: 'open' }),
+    pipe: setting.text({ meaning: 'a named pipe that nobody writes to; default: block in JavaScript' }),
+  },
+  limits: { maxPoints: 1000, maxBytes: 1_000_000, inFlight: 1 },
+  create({ call, pipe }): Sink {
+    const blockIn = (name: string) => {
+      if (name !== call) return;
+      // Nothing in the process interrupts the opening of a pipe, as nothing interrupts a network drive.
+      if (pipe !== undefined) openSync(pipe, 'r');
+      else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+    };
+    return {
+      async open() {
+        blockIn('open');
+      },
+      async write(): Promise<WriteOutcome> {
+        blockIn('write');
+        return { kind: 'written' };
+      },
+      async *read(): AsyncGenerator<StoredPoint> {
+        blockIn('read');
+        yield* [];
+      },
+      async remove() {
+        blockIn('remove');
+      },
+      async close() {
+        blockIn('close');
+      },
+    };
+  },
+});

@@ -1,0 +1,176 @@
+/** A store that stands still: whatever call it blocks, it holds up nobody else, no stop and no command. */
+import { execFileSync } from 'node:child_process';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { startServiceProgram } from '../../src/servers/service-program.ts';
+import { endOf, sample, sendTraffic, WINDOWS } from './support.ts';
+
+const KIND = fileURLToPath(new URL('./blocking-sink.ts', import.meta.url));
+const TIMEOUT_MS = 3000;
+const STOP_TIMEOUT_MS = 2000;
+/** For a busy machine: the start of the program and of its threads, and the end of those that stand still. */
+const SPARE_MS = 30_000;
+const TEST_MS = 180_000;
+
+const folder = temporaryFolder('standstill');
+const pipe = join(folder.path, 'pipe');
+let nats: NatsServer;
+let env: Record<string, string>;
+
+beforeAll(async () => {
+  execFileSync('mkfifo', [pipe]);
+  nats = await startNats();
+  env = {
+    ...WINDOWS,
+    NATS_URL: nats.url,
+    STOP_TIMEOUT: `${STOP_TIMEOUT_MS}ms`,
+    SINK_SQLITE_ENABLED: 'true',
+    SINK_SQLITE_PATH: join(folder.path, 'fanout.db'),
+    SINK_STILL_ENABLED: 'true',
+    SINK_STILL_KIND: KIND,
+    SINK_STILL_TIMEOUT: `${TIMEOUT_MS}ms`,
+  };
+});
+afterAll(async () => {
+  await nats?.stop();
+  folder.remove();
+});
+
+async function until(program: Program, stream: 'stdout' | 'stderr', text: string): Promise<void> {
+  for (const deadline = Date.now() + SPARE_MS; !program.output[stream].includes(text); await sleep(20)) {
+    if (Date.now() > deadline) throw new Error(`no ${text}: ${JSON.stringify(program.output)}`);
+  }
+}
+
+/** The exit code, and how long it took. */
+async function ended(program: Program): Promise<{ code: number | NodeJS.Signals; ms: number }> {
+  const started = performance.now();
+  const killed = AbortSignal.timeout(TIMEOUT_MS + SPARE_MS);
+  killed.addEventListener('abort', () => program.child.kill('SIGKILL'));
+  return { code: await program.ended, ms: performance.now() - started };
+}
+
+test.each([
+  ['open', ''],
+  ['open', pipe],
+  ['write', ''],
+  ['read', ''],
+  ['remove', ''],
+])(
+  'check names a sink that blocks its thread in %s, and shows the others before',
+  async (call, at) => {
+    const blocked = { ...env, SINK_STILL_CALL: call, ...(at !== '' && { SINK_STILL_PIPE: at }) };
+    const program = startProgram(['check'], blocked);
+    const whole = ended(program);
+    await until(program, 'stdout', 'sink sqlite');
+    expect(program.output.stdout).not.toContain('sink still');
+    await until(program, 'stdout', 'sink still');
+    const { code } = await whole;
+    expect(code).toBe(1);
+    expect(program.output.stdout).toMatch(/^sink sqlite \(sqlite\) +ok +written, read back, removed/m);
+    expect(program.output.stdout).toMatch(/^sink still \(blocking\) +failed +no answer within 3000 ms$/m);
+    expect(program.output.stdout).toContain('What to do:');
+  },
+  TEST_MS,
+);
+
+test(
+  'check --json is one object, also with a sink that blocks',
+  async () => {
+    const program = startProgram(['check', '--json'], env);
+    expect((await ended(program)).code).toBe(1);
+    const findings = JSON.parse(program.output.stdout) as { what: string; state: string }[];
+    expect(findings.map(({ what, state }) => `${what}: ${state}`).slice(-2)).toEqual([
+      'sink sqlite (sqlite): ok',
+      'sink still (blocking): failed',
+    ]);
+  },
+  TEST_MS,
+);
+
+test.each([
+  ['open', ''],
+  ['open', pipe],
+  ['write', ''],
+])(
+  'the service with a sink that blocks its thread in %s stays well, and ends when it is stopped',
+  async (call, at) => {
+    const blocked = { ...env, SINK_STILL_CALL: call, ...(at !== '' && { SINK_STILL_PIPE: at }) };
+    const service = await startServiceProgram(blocked);
+    const truth = await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
+    const stalls = async () =>
+      sample(await (await fetch(`${service.url}/metrics`)).text(), 'fanout_sink_stalls_total{sink="still"}');
+    for (const deadline = Date.now() + 2 * SPARE_MS; ; await sleep(100)) {
+      expect((await fetch(`${service.url}/healthz`)).status).toBe(200);
+      const { sinks } = await service.status();
+      const [sqlite, still] = sinks;
+      const isConfirmed = sqlite!.next !== null && Date.parse(sqlite!.next) >= endOf(truth);
+      if (isConfirmed && still!.stalls >= 2) break;
+      if (Date.now() > deadline) throw new Error(JSON.stringify(sinks));
+    }
+    expect(await stalls()).toBeGreaterThanOrEqual(2);
+    const { sinks } = await service.status();
+    expect(sinks[1]!.retries.timeout).toBeGreaterThanOrEqual(2);
+    expect(sinks[1]!.written).toBe(0);
+    expect(service.output.stderr).toContain('the sink stood still');
+    service.child.kill('SIGTERM');
+    const { code, ms } = await ended(service);
+    expect(code, service.output.stderr).toBe(0);
+    expect(ms).toBeLessThan(STOP_TIMEOUT_MS + 8000);
+  },
+  TEST_MS,
+);
+
+test(
+  'the first Ctrl-C says that a second one ends the service at once, and it does',
+  async () => {
+    const service = await startServiceProgram({ ...env, STOP_TIMEOUT: '60s', SINK_STILL_CALL: 'write' });
+    await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
+    await sleep(2000);
+    service.child.kill('SIGINT');
+    await until(service, 'stderr', 'press Ctrl-C again to end at once');
+    await sleep(1000);
+    expect(service.child.exitCode).toBeNull();
+    service.child.kill('SIGINT');
+    const { code, ms } = await ended(service);
+    expect(code).toBe(130);
+    expect(ms).toBeLessThan(3000);
+  },
+  TEST_MS,
+);
+
+/** So that there is something to verify. */
+async function confirmWindows(): Promise<void> {
+  const service = await startServiceProgram({ ...env, SINK_STILL_CALL: 'read', VERIFY_SHARE: '0' });
+  const truth = await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
+  await service.untilConfirmed(endOf(truth), 2 * SPARE_MS);
+  expect(await service.stop()).toBe(0);
+}
+
+test.each([
+  ['verify', ['--sink', 'still']],
+  ['replay', ['--sink', 'still', '--from', '2026-01-01T00:00:00Z']],
+])(
+  '%s with a store that stands still: Ctrl-C says what a second one does, which ends it at once',
+  async (command, args) => {
+    const before = new Date(Date.now() - 3_600_000).toISOString();
+    const given = args.map((arg) => (arg.startsWith('2026') ? before : arg));
+    await confirmWindows();
+    const calls = { SINK_STILL_CALL: command === 'verify' ? 'read' : 'open', SINK_STILL_PIPE: pipe };
+    const program = startProgram([command, ...given], { ...env, ...calls, SINK_STILL_TIMEOUT: '60s' });
+    await sleep(6000);
+    expect(program.child.exitCode, JSON.stringify(program.output)).toBeNull();
+    program.child.kill('SIGINT');
+    await until(program, 'stderr', 'stopping; press Ctrl-C again to end at once');
+    program.child.kill('SIGINT');
+    const { code, ms } = await ended(program);
+    expect(code).toBe(130);
+    expect(ms).toBeLessThan(3000);
+  },
+  TEST_MS,
+);
