@@ -6,7 +6,7 @@ const MAX_GREETING_CHARACTERS = 65_536;
 
 /**
  * Resolves to whether the server at `address` (host:port) asks its clients for a certificate. With TLS 1.3, a client
- * without one is turned away only after it believes that it is connected, and then simply hears nothing more.
+ * without one is rejected only after it thinks it is connected, and then gets no further reply.
  */
 export async function asksForCertificate(address: string): Promise<boolean> {
   const match = /^\s*INFO\s+(\{.*\})/.exec(await firstLine(address));

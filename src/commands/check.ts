@@ -39,7 +39,7 @@ const PAGE = {
   text: `
 It changes nothing on the bus: the service creates a missing stream or missing checkpoints. In a store, it creates
 missing tables and the like, as the service would. Each line is printed as soon as it is known: a store that does not
-answer within its timeout holds up no other. Every failure is shown with what to do about it.`,
+answer within its timeout holds up no other. Each failure comes with advice.`,
   examples: [
     ['metrics-fanout check', 'before the first start, and before you add a store'],
     ['metrics-fanout check --json', 'the same, for a program to read'],

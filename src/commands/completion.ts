@@ -2,7 +2,7 @@ import { Argument, type Command, type Option } from 'commander';
 import { describe, pageOf, type SuggestedValues, valuesOf } from './terminal/help-page.ts';
 
 const PAGE = {
-  summary: 'print the script with which a shell completes commands, options and their values',
+  summary: 'print a shell completion script for commands, options and their values',
   examples: [
     ['source <(metrics-fanout completion bash)', 'in ~/.bashrc'],
     ['source <(metrics-fanout completion zsh)', 'in ~/.zshrc, after compinit'],

@@ -166,7 +166,7 @@ const COMMANDS: readonly Asking[] = [
   },
   {
     name: 'heap',
-    description: 'write a heap snapshot into CONTROL_PROFILE_DIR of the instance, which is blocked meanwhile',
+    description: 'write a heap snapshot into CONTROL_PROFILE_DIR of the instance (it blocks while writing)',
     example: ['heap --instance 3f9c0a52b81d4e67', 'a copy of all its memory: keep it secret'],
     operation: 'profile.heap',
     unaddressed: 'refused',

@@ -6,7 +6,7 @@ import { localUrlOf } from './terminal/option-values.ts';
 const TIMEOUT_MS = 5_000;
 
 const PAGE = {
-  summary: 'ask the service on this machine whether it is healthy, or ready',
+  summary: 'ask the service on this machine whether it is healthy (with --ready: whether it is ready)',
   text: 'For health checks where there is no HTTP client, such as in a container. It asks /healthz, or /readyz with --ready.',
   examples: [['metrics-fanout health', 'prints nothing if the service is healthy']],
   exit: [['0', 'the service is healthy, or ready with --ready'], ['1', 'it is not'], WRONG_SETTINGS],

@@ -33,7 +33,7 @@ const REJECTED = '(rejected)';
 const ABSENT = '(none)';
 
 const PAGE = {
-  summary: 'show live what is published most',
+  summary: 'show the busiest metrics, live',
   text: `
 It only listens. By subject, it counts messages. By name, type or dimension, it counts samples; those that the service
 would reject count as ${REJECTED}. For a dimension called subject, name or type, write dimension:KEY.`,

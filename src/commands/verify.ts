@@ -45,16 +45,14 @@ interface VerifyOptions {
 const PAGE = {
   summary: 'recompute windows from the stream and compare every store with them, row by row',
   text: `
-It recomputes windows from the stream and compares them, row by row and to the last bit, with what each store holds. It
-judges only what can be known: windows that are complete, that the stream holds whole, and that the sink has confirmed.
+It recomputes windows from the stream and compares them, row by row and to the last bit, with what each store holds. It judges only windows that are complete, that the stream still holds in full, and that the sink has confirmed.
 A window is equal, different, or unknown (the stream lost some of its messages, or the store cannot be read).
 
 It only reads, and the service may keep running. It need not run next to the instance that fills the store: PIPELINE
-and the id of the sink determine whose checkpoint counts. Every 200,000 points, it asks each store once for the rows of
-their windows; DynamoDB scans its whole table for that.`,
+and the id of the sink determine whose checkpoint counts. For every 200,000 points, it queries each store once for the rows of those windows; DynamoDB scans its whole table for that.`,
   examples: [
     ['metrics-fanout verify', 'everything that the sinks have confirmed and the stream still holds'],
-    ['metrics-fanout verify --sink redshift --from 2026-11-23T01:00:00Z', 'one sink, from a time on'],
+    ['metrics-fanout verify --sink redshift --from 2026-11-23T01:00:00Z', 'one sink, from a given time'],
   ],
   exit: [
     ['0', 'windows of every sink were judged, and all of them are equal'],

@@ -86,7 +86,7 @@ export const CORE_SETTINGS = {
     meaning: 'for core mode: instances of one group share the load',
   }),
   pipeline: setting.custom(parseToken, 'a name: letters, digits, - and _', {
-    meaning: 'name of the pipeline, and so of its checkpoints',
+    meaning: 'name of the pipeline; also names its checkpoints',
     default: 'default',
   }),
   window: setting.custom(parseWindow, 'a duration from 100ms to 24h', {

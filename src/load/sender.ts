@@ -34,7 +34,7 @@ export interface Progress {
 const TICK_MS = 5;
 /** At most this many messages between two flushes. With two bursts under way, memory is bounded by 2 MiB. */
 const BURST_MESSAGES = 2_048;
-/** A producer that was held up catches up on at most this much of its schedule: it must not flood the bus. */
+/** A producer that was held up makes up at most this much of its schedule, so as not to flood the bus. */
 const MAX_DEBT_MS = 1_000;
 const RECONNECT_TIMEOUT_MS = 60_000;
 
