@@ -3,14 +3,15 @@
  * file starts processes if it imports, itself or through helpers of tests, `node:child_process`, anything of
  * `src/servers/`, or a source file that imports `node:child_process`.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
 export const ROOT = join(import.meta.dirname, '..');
 const TESTS = 'test';
 const SERVERS = 'src/servers/';
 const STARTS_PROCESSES = 'node:child_process';
-const IMPORT = /(?:^|[\s;])(?:import|export)\b[^;'"`]*?\(?\s*['"]([^'"]+)['"]/g;
+/** As they stand at the beginning of a line, and wherever one is made while it runs. */
+const IMPORT = /(?:^(?:import|export)\b[^;'"`]*?|\bimport\(\s*)['"]([^'"]+)['"]/gm;
 
 /** The text of a file, by its path from the root; undefined where there is none. */
 export type ReadFile = (path: string) => string | undefined;
@@ -45,13 +46,18 @@ function importsOf(path: string, text: string): string[] {
   );
 }
 
-export const readSource: ReadFile = (path) => {
-  try {
-    return readFileSync(join(ROOT, path), 'utf8');
-  } catch {
-    return undefined;
-  }
-};
+/** Of this project; each file is read once. */
+export function sourceReader(): ReadFile {
+  const texts = new Map<string, string | undefined>();
+  return (path) => {
+    if (!texts.has(path)) texts.set(path, existsSync(join(ROOT, path)) ? textOf(path) : undefined);
+    return texts.get(path);
+  };
+}
+
+function textOf(path: string): string | undefined {
+  return statSync(join(ROOT, path)).isFile() ? readFileSync(join(ROOT, path), 'utf8') : undefined;
+}
 
 export function testFiles(): string[] {
   return readdirSync(join(ROOT, TESTS), { recursive: true, encoding: 'utf8' })
@@ -62,5 +68,6 @@ export function testFiles(): string[] {
 
 /** Those that start processes. */
 export function serverTests(): string[] {
-  return testFiles().filter((file) => wayToProcesses(file, readSource) !== undefined);
+  const read = sourceReader();
+  return testFiles().filter((file) => wayToProcesses(file, read) !== undefined);
 }

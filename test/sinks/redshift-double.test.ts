@@ -1,13 +1,31 @@
 /** The suite against what stands in for Redshift: once by INSERT, once by way of S3. */
 import { expect } from 'vitest';
-import { describeConformance } from '../conformance.ts';
+import { SINKS } from '../../sinks/index.ts';
+import type { SinkModule } from '../../src/sink.ts';
+import { describeConformance, type Harness } from '../conformance.ts';
 import { tablesOf, WRONG_PASSWORD } from '../redshift/harness.ts';
 import { type Rig, ROLE, startRig } from '../redshift/rig.ts';
 import { BUCKET, KEYS } from '../redshift/s3.ts';
 
+/** The sink, and what it says that it could not remove from S3 in time: a later `open` does that. */
+async function telling(left: Set<unknown>): Promise<SinkModule> {
+  const redshift = await SINKS.redshift!();
+  return {
+    ...redshift,
+    create(config, context) {
+      const warn: typeof context.log.warn = (fields, message) => {
+        if ('keys' in fields && Array.isArray(fields.keys)) for (const key of fields.keys) left.add(key);
+        context.log.warn(fields, message);
+      };
+      return redshift.create(config, { ...context, log: { ...context.log, warn } });
+    },
+  };
+}
+
 for (const way of ['INSERT', 'COPY'] as const) {
   let rig: Rig;
-  describeConformance('redshift', {
+  const left = new Set<unknown>();
+  const harness: Harness = {
     async start() {
       rig = await startRig();
       return rig.double.port;
@@ -19,7 +37,8 @@ for (const way of ['INSERT', 'COPY'] as const) {
       expect(rig.double.notLoaded).toEqual([]);
       const copies = rig.double.statements.filter((text) => text.startsWith('COPY'));
       expect(copies.length > 0).toBe(way === 'COPY');
-      expect(await rig.s3.keys()).toEqual([]);
+      // None, where the machine has time for it.
+      expect((await rig.s3.keys()).filter((key) => !left.has(key))).toEqual([]);
       await rig.stop();
     },
     variables: (namespace, port) => ({
@@ -29,5 +48,6 @@ for (const way of ['INSERT', 'COPY'] as const) {
     }),
     secrets: [KEYS.secretAccessKey, WRONG_PASSWORD],
     ...tablesOf(() => rig.postgres),
-  });
+  };
+  describeConformance('redshift', harness, () => telling(left));
 }
