@@ -15,7 +15,7 @@ import { Watch } from '../observe/watch.ts';
 import { Probes } from '../probe/probes.ts';
 import { WindowScan } from '../probe/window-scan.ts';
 import { Membership } from './membership.ts';
-import { type Parts, snapshot } from './snapshot.ts';
+import { isReady, type Parts, snapshot } from './snapshot.ts';
 
 /** Time between log lines about the same problem. */
 const QUIET_MS = 60_000;
@@ -69,6 +69,8 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
   const http = await serveHttp({
     host: config.core.httpHost,
     port: config.core.httpPort,
+    clock,
+    ready: () => isReady(parts),
     status,
     metrics: () => telemetry.text(),
     metricsType: telemetry.contentType,

@@ -219,6 +219,16 @@ describe('a pod', () => {
     ]);
   });
 
+  test('is killed only if it has not answered /livez for two minutes, and starts at /healthz', () => {
+    const [{ startupProbe, livenessProbe, readinessProbe }] = podSpec(
+      ofKind(rendered(), 'StatefulSet')[0]!,
+    ).containers;
+    const paths = [startupProbe, livenessProbe, readinessProbe].map(({ httpGet }) => httpGet.path);
+    expect(paths).toEqual(['/healthz', '/livez', '/readyz']);
+    const { periodSeconds, timeoutSeconds, failureThreshold } = livenessProbe;
+    expect((failureThreshold - 1) * periodSeconds + timeoutSeconds).toBeGreaterThanOrEqual(120);
+  });
+
   test('is replaced when a setting or a secret of the values changes, and only then', () => {
     const annotations = (given: Values) =>
       ofKind(rendered(given), 'StatefulSet')[0]!.spec.template.metadata.annotations;
