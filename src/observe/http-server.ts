@@ -9,6 +9,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo, ListenOptions } from 'node:net';
 import type { Clock } from '../base/clock.ts';
 import { Connections } from './http-connections.ts';
+import { AllowedHosts } from './http-hosts.ts';
 import { loadPage, type WebPage } from './page.ts';
 import { SharedRendering } from './shared-rendering.ts';
 import type { Status } from './status.ts';
@@ -21,6 +22,8 @@ const SILENCE_TIMEOUT_MS = 30_000;
 export interface HttpOptions {
   readonly host: string;
   readonly port: number;
+  /** HTTP_ALLOWED_HOSTS. */
+  readonly allowedHosts: ReadonlySet<string> | undefined;
   readonly clock: Pick<Clock, 'now'>;
   /** Attached to the bus and reading. Unlike `status`, it costs nothing. */
   readonly ready: () => boolean;
@@ -85,6 +88,7 @@ const OWNER_ONLY_UMASK = 0o177;
 /** What all requests share. */
 interface Shared {
   readonly options: HttpOptions;
+  readonly hosts: AllowedHosts;
   readonly page: WebPage;
   readonly metrics: SharedRendering;
   readonly status: SharedRendering;
@@ -95,6 +99,7 @@ export async function serveHttp(options: HttpOptions): Promise<ServiceHttp> {
   const { host, port, clock } = options;
   const shared: Shared = {
     options,
+    hosts: new AllowedHosts(host, options.allowedHosts),
     page: loadPage(),
     metrics: new SharedRendering(options.metrics, clock),
     status: new SharedRendering(() => `${JSON.stringify(options.status())}\n`, clock),
@@ -164,9 +169,10 @@ async function respond(
 async function answer(
   request: IncomingMessage,
   response: ServerResponse,
-  { options, page, metrics, status }: Shared,
+  { options, hosts, page, metrics, status }: Shared,
   entrance: Entrance,
 ): Promise<HttpReply | 'kept'> {
+  if (entrance === 'tcp' && !hosts.admits(request.headers.host)) return MISDIRECTED;
   if (options.control !== undefined && request.url?.startsWith('/control/'))
     return await options.control(request, entrance);
   if (request.method !== 'GET' && request.method !== 'HEAD')
@@ -194,6 +200,11 @@ async function answer(
   }
 }
 
+const MISDIRECTED: HttpReply = {
+  code: 421,
+  type: TEXT,
+  body: 'this Host is not answered. To have it answered, add its name to HTTP_ALLOWED_HOSTS.\n',
+};
 const NO_ROOM: HttpReply = {
   code: 503,
   type: TEXT,

@@ -69,6 +69,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
   const http = await serveHttp({
     host: config.core.httpHost,
     port: config.core.httpPort,
+    allowedHosts: config.core.httpAllowedHosts,
     clock,
     ready: () => isReady(parts),
     status,

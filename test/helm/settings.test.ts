@@ -37,6 +37,7 @@ const GOOD: readonly Values[] = [
   FROM_CLUSTER,
   { settings: { maxSeries: '5', verifyShare: '.5', controlEnabled: 'false', natsUrl: null } },
   { secrets: { natsUrl: 'nats://user:password@host' } },
+  { secrets: { controlToken: { secretName: 'a', key: 'b' } } },
   { global: { region: 'eu' } },
   { sinks: { influxdb: null, archive: { enabled: true, kind: './archive.js', settings: { anything: 1 } } } },
 ];
@@ -58,6 +59,7 @@ const BAD: readonly (readonly [values: Values, says: RegExp])[] = [
   // What the chart sets, secrets where everybody sees them, files without content.
   [{ settings: { slice: '0/3' } }, /slice/],
   [{ settings: { natsPassword: 'p' } }, /natsPassword/],
+  [{ secrets: { controlToken: 'too short' } }, /\/secrets\/controlToken/],
   [{ settings: { natsCredsFile: '/etc/creds' } }, /natsCredsFile/],
   [{ secrets: { natsToken: { secretName: 'nats' } } }, /\/secrets\/natsToken/],
   [{ secrets: { natsToken: { configMapName: 'nats', key: 'token' } } }, /\/secrets\/natsToken/],

@@ -5,6 +5,7 @@ import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
 import { Connections } from '../../src/observe/http-connections.ts';
+import { AllowedHosts, isLoopback } from '../../src/observe/http-hosts.ts';
 import { type HttpOptions, type ServiceHttp, serveHttp } from '../../src/observe/http-server.ts';
 import { SharedRendering } from '../../src/observe/shared-rendering.ts';
 import type { Status } from '../../src/observe/status.ts';
@@ -25,6 +26,7 @@ async function serve(options: Partial<HttpOptions> = {}): Promise<ServiceHttp> {
   http = await serveHttp({
     host: '127.0.0.1',
     port: 0,
+    allowedHosts: undefined,
     clock: { now: () => now },
     ready: () => true,
     status: () => {
@@ -285,5 +287,60 @@ describe('beyond the limit of connections', () => {
       server.close();
       server.closeAllConnections();
     }
+  });
+});
+
+describe('a Host', () => {
+  const codeFor = async (server: ServiceHttp, host: string, path = '/api/status') => {
+    const socket = await open(server);
+    const answered = all(socket);
+    socket.write(`GET ${path} HTTP/1.1\r\nhost: ${host}\r\nconnection: close\r\n\r\n`);
+    const text = await answered;
+    return { code: Number(text.split(' ', 2)[1]), text };
+  };
+  const OWN = ['localhost', 'LOCALHOST:9464', '127.0.0.1', '127.8.9.10:1', '[::1]', '[::1]:9464'];
+  const NAMES = [
+    'evil.example.org',
+    'localhost.evil.org',
+    '127.0.0.1.evil.org',
+    'evil.org:9464',
+    '[::1',
+    'a b',
+  ];
+  const ADDRESSES = ['10.0.0.7:9464', '[2001:db8::1]:9464'];
+
+  test('other than those of this machine is not answered on a loopback address', async () => {
+    const server = await serve();
+    for (const host of OWN) expect((await codeFor(server, host)).code, host).toBe(200);
+    for (const host of [...NAMES, ...ADDRESSES]) {
+      const { code, text } = await codeFor(server, host);
+      expect(code, host).toBe(421);
+      expect(text).toContain('HTTP_ALLOWED_HOSTS');
+    }
+    for (const path of ['/', '/metrics', '/api/events', '/healthz', '/control/all/status'])
+      expect((await codeFor(server, 'evil.example.org', path)).code, path).toBe(421);
+    expect(rendered).toMatchObject({ metrics: 0, asked: 0, listened: 0 });
+  });
+
+  test('that is listed is answered too', async () => {
+    const server = await serve({ allowedHosts: new Set(['metrics.example.com', '10.0.0.7']) });
+    for (const host of [...OWN, 'Metrics.Example.com:80', '10.0.0.7:9464'])
+      expect((await codeFor(server, host)).code, host).toBe(200);
+    for (const host of [...NAMES, '10.0.0.8', 'a.metrics.example.com'])
+      expect((await codeFor(server, host)).code, host).toBe(421);
+  });
+
+  test('is free on other addresses, unless there is a list: then names of this machine, listed ones, addresses', async () => {
+    const free = new AllowedHosts('0.0.0.0', undefined);
+    for (const host of [...OWN, ...NAMES, ...ADDRESSES]) expect(free.admits(host), host).toBe(true);
+    const limited = new AllowedHosts('Fanout.internal', new Set(['metrics.example.com']));
+    for (const host of [...OWN, ...ADDRESSES, 'metrics.example.com', 'fanout.internal:9464'])
+      expect(limited.admits(host), host).toBe(true);
+    for (const host of NAMES) expect(limited.admits(host), host).toBe(false);
+    expect([limited.admits(undefined), isLoopback('::1'), isLoopback('0.0.0.0')]).toEqual([
+      true,
+      true,
+      false,
+    ]);
   });
 });
