@@ -84,6 +84,7 @@ Values that come from files. The key is the variable that names the file; the va
 {{/* The settings that are not secret, as variables. */}}
 {{- define "fanout.environment" -}}
 {{- $env := dict "HTTP_PORT" (include "fanout.text" .Values.service.port) "STOP_TIMEOUT" (printf "%ss" (include "fanout.text" .Values.stopTimeoutSeconds)) -}}
+{{- $_ := set $env "CONTROL_SOCKET" "/tmp/metrics-fanout.sock" -}}
 {{- if .Values.profiles.enabled }}{{ $_ := set $env "CONTROL_PROFILE_DIR" "/profiles" }}{{ end -}}
 {{- if and (include "fanout.isCore" .) (gt (int .Values.replicas) 1) }}{{ $_ := set $env "METRICS_QUEUE_GROUP" (include "fanout.fullname" .) }}{{ end -}}
 {{- /* A secret natsUrl takes precedence over the default one. */}}

@@ -7,6 +7,7 @@ import type { Values } from '../settings/setting.ts';
 import { MASK, maskUrl } from '../settings/url-secrets.ts';
 import { parseAllowedHosts } from './allowed-hosts.ts';
 import { parseCallbackHosts } from './callback-hosts.ts';
+import { CONTROL_SOCKET_EXPECTED, parseControlSocket } from './socket-path.ts';
 
 export interface Slice {
   readonly index: number;
@@ -19,7 +20,7 @@ const MAX_WINDOW_MS = 86_400_000;
 
 const MAX_SLICES = 1024;
 
-/** Fewer can be guessed by somebody who may try as often as they like. */
+/** Anyone who reaches the port can try tokens. */
 const MIN_TOKEN_CHARACTERS = 16;
 
 const begin = { meaning: 'where a pipeline begins if it has no checkpoint', default: 'now' } as const;
@@ -171,10 +172,15 @@ export const CORE_SETTINGS = {
     `a secret of at least ${MIN_TOKEN_CHARACTERS} characters`,
     {
       meaning:
-        'token that anyone must send to control the service over HTTP; without one, only this machine can',
+        'token that anyone must send to control the service over HTTP; without one, only CONTROL_SOCKET gives control',
     },
     () => MASK,
   ),
+  controlSocket: setting.custom(parseControlSocket, CONTROL_SOCKET_EXPECTED, {
+    meaning:
+      'Unix socket over which only the user of the service can control it, without a token; `ctl` uses it unasked. auto: `metrics-fanout-<user id>/<PIPELINE>-<HTTP_PORT>.sock` in the temporary folder; off: none',
+    default: 'auto',
+  }),
   controlCallbackHosts: setting.custom(
     parseCallbackHosts,
     'comma-separated hosts, with or without a port, such as ci.example.com or http://10.0.0.7:8080',

@@ -32,7 +32,7 @@ export class Connections {
   /**
    * Returns whether to answer the request. It is not answered if its peer has left, or has sent it before it got the
    * answer to the one before: such a connection gets that answer, and ends. (RFC 9112, 9.3.2: a client that pipelines
-   * must expect that.) The other requests may be thousands, and nobody may be there any more to read the answers.
+   * must expect that.) There may be thousands of other requests, from a peer that has left.
    */
   begin(socket: Socket, response: ServerResponse): boolean {
     const current = this.#open.get(socket);

@@ -1,7 +1,7 @@
 /**
- * The names by which the HTTP port may be addressed. A page in somebody's browser can have its own name resolve to the
- * address of this service, and so read what the service answers (DNS rebinding); the browser then sends the page's name
- * as the Host. Pure.
+ * The names by which the HTTP port may be addressed. A page in a browser can have its own name resolve to the address
+ * of this service, and so read what the service answers (DNS rebinding). The browser then sends the page's name as the
+ * Host. Pure.
  */
 import { isIP } from 'node:net';
 

@@ -112,11 +112,7 @@ export async function serveHttp(options: HttpOptions): Promise<ServiceHttp> {
     port: (servers[0]!.address() as AddressInfo).port,
     async listenOn(path) {
       const server = makeServer(shared, 'socket');
-      // The socket is made during the call, so it never has another mode.
-      const umask = process.umask(OWNER_ONLY_UMASK);
-      const listening = listen(server, { path });
-      process.umask(umask);
-      await listening;
+      await listenPrivately(server, path);
       servers.push(server);
     },
     async close() {
@@ -138,6 +134,18 @@ function makeServer(shared: Shared, entrance: Entrance): Server {
 async function listen(server: Server, where: ListenOptions): Promise<void> {
   const listening = once(server, 'listening');
   server.listen(where);
+  await listening;
+}
+
+/** The socket is made during the call, so it never has another mode than 0600. */
+async function listenPrivately(server: Server, path: string): Promise<void> {
+  const umask = process.umask(OWNER_ONLY_UMASK);
+  let listening: Promise<void>;
+  try {
+    listening = listen(server, { path });
+  } finally {
+    process.umask(umask);
+  }
   await listening;
 }
 

@@ -108,6 +108,9 @@ describe('errors', () => {
     ['a host with a port', { HTTP_ALLOWED_HOSTS: 'a.example.com,b:9464' }, 'HTTP_ALLOWED_HOSTS'],
     ['a host that is a URL', { HTTP_ALLOWED_HOSTS: 'http://a' }, 'HTTP_ALLOWED_HOSTS'],
     ['an empty host', { HTTP_ALLOWED_HOSTS: 'a,' }, 'HTTP_ALLOWED_HOSTS'],
+    ['a socket in no folder', { CONTROL_SOCKET: 'control.sock' }, 'CONTROL_SOCKET'],
+    ['a socket that Linux cuts off', { CONTROL_SOCKET: `/${'x'.repeat(107)}` }, 'CONTROL_SOCKET'],
+    ['one in bytes', { CONTROL_SOCKET: `/${'ü'.repeat(54)}` }, 'CONTROL_SOCKET'],
     ['a secret twice', { NATS_TOKEN: 'x', NATS_TOKEN_FILE: '/x' }, 'NATS_TOKEN_FILE'],
   ])('%s', async (_, env, variable) => {
     expect((await errorsOf(env)).errors.map((error) => error.variable)).toContain(variable);
@@ -198,6 +201,10 @@ describe('secrets', () => {
 });
 
 describe('values', () => {
+  test.each(['auto', 'off', `/${'x'.repeat(106)}`])('of CONTROL_SOCKET: %s', async (text) => {
+    expect((await loadConfig({ CONTROL_SOCKET: text })).core.controlSocket).toBe(text);
+  });
+
   test('of HTTP_ALLOWED_HOSTS are names and addresses, in any case', async () => {
     const { core } = await loadConfig({
       HTTP_ALLOWED_HOSTS: 'Metrics.Example.com, 10.0.0.7,2001:db8::1,a_b',

@@ -10,7 +10,7 @@ type Schema = Readonly<Record<string, unknown>>;
 type Properties = Readonly<Record<string, Schema>>;
 
 /** What the chart sets by itself, from other values. */
-const OF_THE_CHART = ['slice', 'httpPort', 'stopTimeout', 'controlProfileDir'];
+const OF_THE_CHART = ['slice', 'httpPort', 'stopTimeout', 'controlSocket', 'controlProfileDir'];
 
 const text = { type: 'string' };
 const filled = { type: 'string', minLength: 1 };
