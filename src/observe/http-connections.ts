@@ -53,10 +53,15 @@ export class Connections {
 
   /** Drops the one that has been idle for the longest time, or if none is idle, the one that asked the longest ago. */
   #dropOne(): void {
-    const open = [...this.#open];
-    const [socket] = open.find(([, answer]) => answer === undefined) ?? open[0] ?? [];
-    if (socket === undefined) return;
-    this.#open.delete(socket);
-    socket.destroy();
+    let dropped: Socket | undefined;
+    for (const [socket, answer] of this.#open) {
+      dropped ??= socket;
+      if (answer !== undefined) continue;
+      dropped = socket;
+      break;
+    }
+    if (dropped === undefined) return;
+    this.#open.delete(dropped);
+    dropped.destroy();
   }
 }
