@@ -84,6 +84,7 @@ Values that come from files. The key is the variable that names the file; the va
 {{/* The settings that are not secret, as variables. */}}
 {{- define "fanout.environment" -}}
 {{- $env := dict "HTTP_PORT" (include "fanout.text" .Values.service.port) "STOP_TIMEOUT" (printf "%ss" (include "fanout.text" .Values.stopTimeoutSeconds)) -}}
+{{- $_ := set $env "CONTROL_SOCKET" "/tmp/metrics-fanout.sock" -}}
 {{- if .Values.profiles.enabled }}{{ $_ := set $env "CONTROL_PROFILE_DIR" "/profiles" }}{{ end -}}
 {{- if and (include "fanout.isCore" .) (gt (int .Values.replicas) 1) }}{{ $_ := set $env "METRICS_QUEUE_GROUP" (include "fanout.fullname" .) }}{{ end -}}
 {{- /* A secret natsUrl takes precedence over the default one. */}}
@@ -129,7 +130,7 @@ its value.
 
 {{/* Checks that a schema cannot express. */}}
 {{- define "fanout.check" -}}
-{{- if regexMatch "^(127\\.|::1$|localhost$)" (default "" .Values.settings.httpHost) }}{{ fail "settings.httpHost: the kubelet asks /healthz from outside the pod, and would kill the pod. Remove the setting; networkPolicy limits who else can reach the port." }}{{ end -}}
+{{- if regexMatch "^(127\\.|::1$|localhost$)" (default "" .Values.settings.httpHost) }}{{ fail "settings.httpHost: the kubelet asks /livez from outside the pod, and would kill the pod. Remove the setting; networkPolicy limits who else can reach the port." }}{{ end -}}
 {{- if .Values.standby -}}
 {{- if include "fanout.isCore" . }}{{ fail "standby: in core mode every instance has its own messages. Raise replicas instead." }}{{ end -}}
 {{- if include "fanout.hasFiles" . }}{{ fail "standby: a sqlite sink writes to a file in its pod, but a slice has one checkpoint, so each of its pods would miss windows. Disable the sqlite sinks, or set standby to 0." }}{{ end -}}

@@ -7,6 +7,8 @@ export interface Asking {
   readonly method?: 'GET' | 'POST';
   readonly headers?: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** Of a Unix socket, to which the request goes instead of the URL's host. */
+  readonly socketPath?: string | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -37,10 +39,10 @@ export function openRequest(
  */
 export async function ask(
   url: string,
-  { method = 'GET', headers = {}, body, signal }: Asking,
+  { method = 'GET', headers = {}, body, socketPath, signal }: Asking,
 ): Promise<HttpText> {
   try {
-    const answer = await openRequest(url, { method, headers, signal, agent: false }, body);
+    const answer = await openRequest(url, { method, headers, socketPath, signal, agent: false }, body);
     return { status: answer.statusCode ?? 0, text: await text(answer) };
   } catch (error) {
     throw signal.aborted ? signal.reason : error;

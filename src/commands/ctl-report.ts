@@ -7,6 +7,9 @@ import type { TaskReport } from '../control/tasks.ts';
 import type { SinkStatus, Status } from '../observe/status.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
 
+/** How an instance was reached that is not on the bus. */
+const VIA = { bus: '', http: ' (over HTTP)', socket: ' (over its socket)' } as const;
+
 /** `task`: how the awaited task ended; `unknown` if no instance reported it. */
 export interface Outcome {
   readonly reply: Reply;
@@ -73,7 +76,7 @@ function instanceCells(
   via: Reply['via'],
 ): Cell[] {
   const state: Cell = detached
-    ? { text: `detached${via === 'http' ? ' (over HTTP)' : ''}`, colour: 'yellow' }
+    ? { text: `detached${VIA[via]}`, colour: 'yellow' }
     : ready
       ? { text: 'ready', colour: 'green' }
       : { text: 'not ready', colour: 'red' };

@@ -5,6 +5,7 @@ import { type Bus, connect } from '../bus/connect.ts';
 import { EVERY_INSTANCE } from '../bus/control.ts';
 import { type Config, loadConfig } from '../config/config.ts';
 import { BusWay, HttpWay, type Reply, type Way } from '../control/client.ts';
+import { findControlSocket } from '../control/control-socket.ts';
 import { MAX_PROFILE_SECONDS, OPERATIONS, type OperationName } from '../control/request.ts';
 import type { TaskReport } from '../control/tasks.ts';
 import { type Outcome, outcomesJson, outcomesText } from './ctl-report.ts';
@@ -45,10 +46,12 @@ interface Asking {
 }
 
 const TIMEOUT_MS = 5_000;
+const UNREACHED: readonly (string | undefined)[] = ['ECONNREFUSED', 'ENOENT', 'EACCES'];
 const TEXT = `
 It finds instances on the bus, by PIPELINE; --instance and --all say which of them it asks. An instance that has left
-the bus answers over HTTP, at --url. If that instance runs on this machine with the HTTP_PORT of this environment, it is
-found without --url.`;
+the bus is found without being told if it runs on this machine, as this user, with the PIPELINE and the HTTP_PORT of
+this environment: it answers on its control socket. From elsewhere, it answers over HTTP, at --url, if both have the
+same CONTROL_TOKEN.`;
 
 const COMMON = {
   exit: [
@@ -56,7 +59,7 @@ const COMMON = {
     ['1', 'an instance did not, or none answered'],
     WRONG_SETTINGS,
   ],
-  environment: [...BUS, ...settingRows('pipeline', 'httpHost', 'httpPort', 'controlToken')],
+  environment: [...BUS, ...settingRows('pipeline', 'httpHost', 'httpPort', 'controlToken', 'controlSocket')],
 } as const;
 
 const PAGE: HelpPage = {
@@ -148,7 +151,7 @@ const COMMANDS: readonly Asking[] = [
   {
     name: 'attach',
     description: 'return to the bus',
-    example: ['attach --url http://10.0.0.7:9464', 'over HTTP, because it is not on the bus'],
+    example: ['attach --all', 'on its machine or in its pod, because it is not on the bus'],
     operation: 'attach',
     unaddressed: 'refused',
   },
@@ -272,7 +275,7 @@ interface Found {
 
 /**
  * Asks on the bus. If no instance answers there, or an instance that matters may not be there, it also asks the
- * instance of this environment over HTTP.
+ * instance of this environment on this machine.
  */
 async function askInstances(asking: Asked, options: Options, config: Config): Promise<Found> {
   const { operation, request, unaddressed } = asking;
@@ -283,7 +286,6 @@ async function askInstances(asking: Asked, options: Options, config: Config): Pr
     const replies = await http.ask(instance ?? EVERY_INSTANCE, operation, request);
     return { way: () => http, replies };
   }
-  const local = new HttpWay(localUrl(config.core), pipeline, { token, timeoutMs });
   const opened = await openBus(config, timeoutMs, 'callback' in OPERATIONS[operation].fields);
   const any = unaddressed === 'any' && instance === undefined && !options.all;
   let target = instance ?? EVERY_INSTANCE;
@@ -291,14 +293,39 @@ async function askInstances(asking: Asked, options: Options, config: Config): Pr
   const found = opened instanceof BusWay ? await opened.ask(target, operation, request) : [];
   // `status` also shows an instance that has left the bus, and `attach` is for such an instance.
   const isComplete = found.length > 0 && operation !== 'status' && operation !== 'attach';
-  const answers = isComplete ? [] : await local.ask(target, operation, request).catch(() => []);
+  const { way: local, replies: answers } = isComplete
+    ? { way: undefined, replies: [] }
+    : await askLocally(config, timeoutMs, (way) => way.ask(target, operation, request));
   const own = answers.filter(
     ({ instance, body }) =>
       isOf(body, instance, target) && !found.some((other) => other.instance === instance),
   );
   const replies = known(operation, [...found, ...own]);
   if (replies.length === 0) throw opened instanceof BusWay ? nobody(instance, pipeline) : opened;
-  return { way: ({ via }) => (via === 'bus' && opened instanceof BusWay ? opened : local), replies };
+  // A reply has come by one of the two.
+  return { way: ({ via }) => (via === 'bus' ? opened : local) as Way, replies };
+}
+
+/** Asks the instance of this environment over its socket, or over HTTP if there is a token to show. */
+async function askLocally(
+  { core }: Config,
+  timeoutMs: number,
+  ask: (way: HttpWay) => Promise<Reply[]>,
+): Promise<{ readonly way: HttpWay | undefined; readonly replies: readonly Reply[] }> {
+  const { pipeline, controlToken: token } = core;
+  const [url, socketPath] = [localUrl(core), findControlSocket(core)];
+  const ways: HttpWay[] = [];
+  if (socketPath !== undefined) ways.push(new HttpWay(url, pipeline, { token, socketPath, timeoutMs }));
+  if (token !== undefined) ways.push(new HttpWay(url, pipeline, { token, timeoutMs }));
+  for (const way of ways) {
+    try {
+      return { way, replies: await ask(way) };
+    } catch (error) {
+      // An instance that was reached may have done it without answering in time, so it must not be asked twice.
+      if (!UNREACHED.includes((error as NodeJS.ErrnoException).code)) break;
+    }
+  }
+  return { way: undefined, replies: [] };
 }
 
 /** The instance at the local address may not be one that was asked for. Then its refusal is not worth showing. */
@@ -329,7 +356,7 @@ function nobody(instance: string | undefined, pipeline: string): BusError {
     instance === undefined
       ? `no instance of the pipeline ${pipeline} answers on the bus`
       : `no instance ${instance} of the pipeline ${pipeline} answers on the bus`,
-    'Check PIPELINE, CONTROL_ENABLED and the permissions on the bus. A detached instance answers over HTTP: use --url http://its-address:9464.',
+    'Check PIPELINE, CONTROL_ENABLED and the permissions on the bus. A detached instance answers only its own user on its machine, and with CONTROL_TOKEN over HTTP: use --url http://its-address:9464.',
   );
 }
 

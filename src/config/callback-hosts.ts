@@ -10,8 +10,8 @@ export function parseCallbackHosts(list: string): CallbackHosts | undefined {
 }
 
 function originOf(text: string): string | undefined {
-  const isPlain = text.startsWith('http://');
-  const host = isPlain ? text.slice('http://'.length) : text;
+  const isPlain = URL.canParse(text) && new URL(text).protocol === 'http:';
+  const host = isPlain ? text.slice(text.indexOf('//') + 2) : text;
   if (!/^(\[[0-9A-Fa-f:.]+\]|[^\s/?#@:[\]*\\]+)(:\d+)?$/.test(host)) return undefined;
   const url = `${isPlain ? 'http' : 'https'}://${host}`;
   return URL.canParse(url) ? new URL(url).origin : undefined;

@@ -4,8 +4,10 @@ import { parseStart } from '../base/time-text.ts';
 import { FORMATS } from '../decode/formats.ts';
 import { setting } from '../settings/builders.ts';
 import type { Values } from '../settings/setting.ts';
-import { maskUrl } from '../settings/url-secrets.ts';
+import { MASK, maskUrl } from '../settings/url-secrets.ts';
+import { parseAllowedHosts } from './allowed-hosts.ts';
 import { parseCallbackHosts } from './callback-hosts.ts';
+import { CONTROL_SOCKET_EXPECTED, parseControlSocket } from './socket-path.ts';
 
 export interface Slice {
   readonly index: number;
@@ -17,6 +19,9 @@ const MIN_WINDOW_MS = 100;
 const MAX_WINDOW_MS = 86_400_000;
 
 const MAX_SLICES = 1024;
+
+/** Anyone who reaches the port can try tokens. */
+const MIN_TOKEN_CHARACTERS = 16;
 
 const begin = { meaning: 'where a pipeline begins if it has no checkpoint', default: 'now' } as const;
 export const CORE_SETTINGS = {
@@ -124,6 +129,14 @@ export const CORE_SETTINGS = {
     meaning: 'port of that address; 0 takes a free one',
     default: '9464',
   }),
+  httpAllowedHosts: setting.custom(
+    parseAllowedHosts,
+    'comma-separated names or addresses without ports, such as metrics.example.com',
+    {
+      meaning:
+        'names that a request may have as its Host, in addition to localhost, 127.0.0.1 and [::1]; without a list, any Host is answered, unless HTTP_HOST is a loopback address',
+    },
+  ),
   probeInterval: setting.interval({
     meaning: 'how often each store is asked two questions and its size, to compare the stores; 0s: never',
     default: '30s',
@@ -154,9 +167,19 @@ export const CORE_SETTINGS = {
       'false: nobody can control the service over the bus or over HTTP; true: anyone who may publish on fanout.control.> controls it',
     default: 'true',
   }),
-  controlToken: setting.secret({
+  controlToken: setting.custom(
+    (text) => (text.length >= MIN_TOKEN_CHARACTERS ? text : undefined),
+    `a secret of at least ${MIN_TOKEN_CHARACTERS} characters`,
+    {
+      meaning:
+        'token that anyone must send to control the service over HTTP; without one, only CONTROL_SOCKET gives control',
+    },
+    () => MASK,
+  ),
+  controlSocket: setting.custom(parseControlSocket, CONTROL_SOCKET_EXPECTED, {
     meaning:
-      'token that anyone must send to control the service over HTTP; without one, only this machine can',
+      'Unix socket over which only the user of the service can control it, without a token; `ctl` uses it unasked. auto: `metrics-fanout-<user id>/<PIPELINE>-<HTTP_PORT>.sock` in the temporary folder; off: none',
+    default: 'auto',
   }),
   controlCallbackHosts: setting.custom(
     parseCallbackHosts,

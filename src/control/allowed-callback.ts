@@ -7,9 +7,10 @@ export function checkCallback(text: string, hosts: CallbackHosts): URL {
   const url = new URL(text);
   if (url.username !== '' || url.password !== '')
     throw new Refusal('callback_refused', 'a callback must not contain a user or a password', 'callback');
-  if (hosts.has(url.origin)) return url;
-  const what =
-    url.protocol === 'https:' || url.protocol === 'http:' ? `${url.origin} is not among them` : 'not HTTP';
+  // The origin alone does not say it: that of blob:https://host/ is https://host.
+  const isHttp = url.protocol === 'https:' || url.protocol === 'http:';
+  if (isHttp && hosts.has(url.origin)) return url;
+  const what = isHttp ? `${url.origin} is not among them` : 'not HTTP';
   throw new Refusal(
     'callback_refused',
     `callbacks go only to the hosts of CONTROL_CALLBACK_HOSTS: ${what}`,

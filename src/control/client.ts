@@ -1,4 +1,4 @@
-/** Asks instances from outside, over the bus or one of them over HTTP, and waits for their tasks. */
+/** Asks instances from outside, over the bus or one of them over HTTP or its socket, and waits for their tasks. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ask } from '../base/http-client.ts';
 import type { Bus } from '../bus/connect.ts';
@@ -16,7 +16,7 @@ const MAX_SILENT_POLLS = 3;
 /** The answer of one instance. Without a body, the instance is present but did not answer. */
 export interface Reply {
   readonly instance: string;
-  readonly via: 'bus' | 'http';
+  readonly via: 'bus' | 'http' | 'socket';
   readonly body: AnswerBody | undefined;
 }
 
@@ -84,36 +84,40 @@ export class BusWay implements Way {
   }
 }
 
+export interface HttpWayOptions {
+  readonly token: string | undefined;
+  /** The control socket, which takes the place of the URL's host. It is not told the token, which it does not need. */
+  readonly socketPath?: string;
+  readonly timeoutMs: number;
+}
+
 export class HttpWay implements Way {
   readonly #url: string;
   readonly #pipeline: string | undefined;
-  readonly #token: string | undefined;
-  readonly #timeoutMs: number;
+  readonly #options: HttpWayOptions;
 
   /** `pipeline`: instances of another pipeline do not answer. */
-  constructor(
-    url: string,
-    pipeline: string | undefined,
-    { token, timeoutMs }: { readonly token: string | undefined; readonly timeoutMs: number },
-  ) {
+  constructor(url: string, pipeline: string | undefined, options: HttpWayOptions) {
     this.#url = url.replace(/\/+$/, '');
     this.#pipeline = pipeline;
-    this.#token = token;
-    this.#timeoutMs = timeoutMs;
+    this.#options = options;
   }
 
   /** Rejects if nobody answers there, or something that is not an instance. */
   async ask(target: string, operation: OperationName, request: object): Promise<Reply[]> {
+    const { token, socketPath, timeoutMs } = this.#options;
+    const showsToken = token !== undefined && socketPath === undefined;
     const { text } = await ask(`${this.#url}/control/${target}/${operation}`, {
       method: 'POST',
       body: JSON.stringify({ ...request, pipeline: this.#pipeline }),
       headers: {
         'content-type': 'application/json',
-        ...(this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` }),
+        ...(showsToken ? { authorization: `Bearer ${token}` } : {}),
       },
-      signal: AbortSignal.timeout(this.#timeoutMs),
+      socketPath,
+      signal: AbortSignal.timeout(timeoutMs),
     });
-    return [replyOf(JSON.parse(text), 'http')];
+    return [replyOf(JSON.parse(text), socketPath === undefined ? 'http' : 'socket')];
   }
 
   async untilEnded(instance: string, id: string, signal: AbortSignal): Promise<TaskReport | undefined> {

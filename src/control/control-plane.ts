@@ -4,7 +4,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import { secretsOf } from '../config/config-secrets.ts';
-import type { HttpReply } from '../observe/http-server.ts';
+import type { Entrance, HttpReply } from '../observe/http-server.ts';
 import type { ControlStatus } from '../observe/status.ts';
 import { type Controlled, Controller } from './controller.ts';
 import { answerControl } from './http-control.ts';
@@ -36,9 +36,9 @@ export class ControlPlane {
     return { enabled: true, onBus: this.#presence.isOn, tasksRunning: this.#controller.tasksRunning };
   }
 
-  answerHttp(request: IncomingMessage): Promise<HttpReply> {
+  answerHttp(request: IncomingMessage, entrance: Entrance): Promise<HttpReply> {
     const [controller, instance, token] = [this.#controller, this.#instance, this.#token];
-    return answerControl(request, { controller, instance, token });
+    return answerControl(request, { controller, instance, token, entrance });
   }
 
   /** Enters the bus. */

@@ -1,24 +1,25 @@
 /**
- * Control over HTTP, for an instance that is not on the bus: POST /control/<instance or all>/<operation>. If no token
- * is set, only requests from this machine are accepted, and none from a page in a browser that runs here.
+ * Control over HTTP, for an instance that is not on the bus: POST /control/<instance or all>/<operation>. Over TCP it
+ * takes CONTROL_TOKEN, wherever the request comes from; over the control socket it takes none.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import type { IncomingMessage } from 'node:http';
 import { EVERY_INSTANCE } from '../bus/control.ts';
-import type { HttpReply } from '../observe/http-server.ts';
+import type { Entrance, HttpReply } from '../observe/http-server.ts';
 import type { ControlAnswer, Controller } from './controller.ts';
 import { Refusal } from './refusal.ts';
 import { MAX_REQUEST_BYTES } from './request.ts';
 
 const PATH = /^\/control\/([A-Za-z0-9_-]{1,64})\/([a-z.]{1,64})$/;
-const LOOPBACK = /^(127(\.\d{1,3}){3}|::1|::ffff:127(\.\d{1,3}){3})$/;
-const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/i;
 const TYPE = 'application/json';
+const NO_TOKEN =
+  'control over TCP needs a token. Set CONTROL_TOKEN for the service and for ctl, or run ctl as the user of the service on its machine, or in its pod: there it uses CONTROL_SOCKET.';
 
 export interface HttpControlOptions {
   readonly controller: Controller;
   readonly instance: string;
   readonly token: string | undefined;
+  readonly entrance: Entrance;
 }
 
 /** Never rejects. */
@@ -32,10 +33,11 @@ export async function answerControl(
 
 async function answerOf(
   request: IncomingMessage,
-  { controller, instance, token }: HttpControlOptions,
+  { controller, instance, token, entrance }: HttpControlOptions,
 ): Promise<ControlAnswer> {
   try {
-    admit(request, token);
+    // Only the user of the service can open the socket.
+    if (entrance === 'tcp') admit(request, token);
     const [, target, operation] = PATH.exec(request.url ?? '') ?? [];
     if (request.method !== 'POST' || target === undefined || operation === undefined)
       throw new Refusal('unknown_operation', `POST /control/<instance or ${EVERY_INSTANCE}>/<operation>`);
@@ -51,21 +53,14 @@ async function answerOf(
   }
 }
 
-function admit({ headers, socket }: IncomingMessage, token: string | undefined): void {
-  if (token !== undefined) {
-    const given = /^Bearer (.+)$/i.exec(headers.authorization ?? '')?.[1] ?? '';
-    if (timingSafeEqual(digest(given), digest(token))) return;
-    throw new Refusal(
-      'unauthorized',
-      'the token is missing or wrong. Send CONTROL_TOKEN as Authorization: Bearer <token>.',
-    );
-  }
-  // A proxy on this machine passes on requests from elsewhere. Another host name that resolves to this machine may be a
-  // trick of a page (DNS rebinding).
-  const isPassedOn = headers.forwarded !== undefined || headers['x-forwarded-for'] !== undefined;
-  const isLocal = LOOPBACK.test(socket.remoteAddress ?? '') && LOOPBACK_HOST.test(headers.host ?? '');
-  if (isPassedOn || !isLocal)
-    throw new Refusal('forbidden', 'without CONTROL_TOKEN, control over HTTP is only for this machine');
+function admit({ headers }: IncomingMessage, token: string | undefined): void {
+  if (token === undefined) throw new Refusal('forbidden', NO_TOKEN);
+  const given = /^Bearer (.+)$/i.exec(headers.authorization ?? '')?.[1] ?? '';
+  if (timingSafeEqual(digest(given), digest(token))) return;
+  throw new Refusal(
+    'unauthorized',
+    'the token is missing or wrong. Send CONTROL_TOKEN as Authorization: Bearer <token>.',
+  );
 }
 
 function digest(text: string): Buffer {

@@ -23,10 +23,13 @@ export class Audience {
     return this.#listeners.size;
   }
 
-  /** Keeps the connection and sends it `first` at once. Returns false if there is no room; then the caller answers. */
-  join(response: ServerResponse, event: string, first: unknown): boolean {
+  /**
+   * Keeps the connection and sends it the `opening`, an encoded event, at once. Returns false if there is no room; then
+   * nothing is made, and the caller answers.
+   */
+  join(response: ServerResponse, opening: () => string): boolean {
     if (this.#listeners.size >= MAX_LISTENERS) return false;
-    const text = `retry: ${RETRY_MS}\n\n${encode(event, first)}`;
+    const text = `retry: ${RETRY_MS}\n\n${opening()}`;
     response.writeHead(200, HEADERS);
     response.write(text);
     this.#listeners.add(response);
@@ -37,7 +40,7 @@ export class Audience {
   /** Sends the event to every page. Calls `data` only if a page listens. */
   tell(event: string, data: () => unknown): void {
     if (this.#listeners.size === 0) return;
-    const text = encode(event, data());
+    const text = encodeEvent(event, data());
     for (const response of this.#listeners) {
       if (response.writableLength > MAX_UNREAD_BYTES) response.destroy();
       else response.write(text);
@@ -46,6 +49,6 @@ export class Audience {
 }
 
 /** JSON contains no line feeds, so the data fits in one line. */
-function encode(event: string, data: unknown): string {
+export function encodeEvent(event: string, data: unknown): string {
   return `event: ${event}\ndata: ${JSON.stringify(data)}\n\n`;
 }

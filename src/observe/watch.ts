@@ -1,7 +1,7 @@
 /** Looks at the service once a second, for the rates, the last hour of the charts, and the open pages. */
 import type { ServerResponse } from 'node:http';
 import type { Clock } from '../base/clock.ts';
-import { Audience } from './audience.ts';
+import { Audience, encodeEvent } from './audience.ts';
 import { type Charts, History, type Moment, momentOf, STEP_MS } from './history.ts';
 import type { Meters } from './meters.ts';
 import type { Status } from './status.ts';
@@ -28,6 +28,8 @@ export class Watch {
   readonly #timer: NodeJS.Timeout;
   readonly #failed: (error: unknown) => void;
   #ticks = 0;
+  /** What a page that opens before the next tick gets, encoded. */
+  #opening: string | undefined;
 
   /** Runs until `stop`. */
   constructor(
@@ -51,8 +53,15 @@ export class Watch {
 
   /** Keeps the connection and sends events over it. Returns false if too many pages are open already. */
   listen(response: ServerResponse): boolean {
+    return this.#audience.join(response, () => {
+      this.#opening ??= this.#makeOpening();
+      return this.#opening;
+    });
+  }
+
+  #makeOpening(): string {
     const opening: PageEvents['opening'] = { view: viewOf(this.#status()), charts: this.#history.charts };
-    return this.#audience.join(response, 'opening', opening);
+    return encodeEvent('opening', opening);
   }
 
   /** A third-party sink may put anything into the status. An error here must not end the service. */
@@ -65,6 +74,7 @@ export class Watch {
   }
 
   #tick(): void {
+    this.#opening = undefined;
     const status = this.#status();
     this.#meters.tick(status, this.#clock.steady());
     this.#ticks += 1;

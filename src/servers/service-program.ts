@@ -22,7 +22,7 @@ export async function startServiceProgram(env: Readonly<Record<string, string>>)
   const port = env.HTTP_PORT === undefined ? await freePort() : Number(env.HTTP_PORT);
   const program = startProgram(['run'], { HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port), ...env });
   const url = `http://127.0.0.1:${port}`;
-  const status = async () => (await (await fetch(`${url}/api/status`)).json()) as Status;
+  const status = () => freshStatus(url);
   const untilConfirmed = async (end: number, timeoutMs = CONFIRMED_TIMEOUT_MS) => {
     for (const deadline = Date.now() + timeoutMs; ; await sleep(POLL_MS)) {
       const { sinks } = await status();
@@ -38,6 +38,16 @@ export async function startServiceProgram(env: Readonly<Record<string, string>>)
     throw error;
   }
   return { ...program, url, status, untilConfirmed };
+}
+
+/** The service answers with the same status for up to a second; this one is not older than the call. */
+async function freshStatus(url: string): Promise<Status> {
+  const asked = Date.now();
+  for (;;) {
+    const status = (await (await fetch(`${url}/api/status`)).json()) as Status;
+    if (Date.parse(status.now) >= asked) return status;
+    await sleep(POLL_MS);
+  }
 }
 
 async function untilReady(program: Program, url: string): Promise<void> {

@@ -41,6 +41,11 @@ export interface Parts {
   engine?: Engine;
 }
 
+/** Whether the instance is attached to the bus and reads. */
+export function isReady({ detached, bus, engine }: Parts): boolean {
+  return !detached && bus?.connected === true && engine?.live?.source.stats.reading === true;
+}
+
 export function snapshot(parts: Parts, now: number): Status {
   const { config, bus, engine } = parts;
   const live = engine?.live;
@@ -55,7 +60,7 @@ export function snapshot(parts: Parts, now: number): Status {
     slice: `${core.slice.index}/${core.slice.of}`,
     startedAt: new Date(parts.startedAt).toISOString(),
     now: new Date(now).toISOString(),
-    ready: !parts.detached && bus?.connected === true && live?.source.stats.reading === true,
+    ready: isReady(parts),
     detached: parts.detached,
     control: parts.control(),
     bus: {

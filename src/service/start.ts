@@ -7,7 +7,8 @@ import { systemClock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import { ControlPlane } from '../control/control-plane.ts';
-import { serveHttp } from '../observe/http-server.ts';
+import { openControlSocket } from '../control/control-socket.ts';
+import { type HttpOptions, type ServiceHttp, serveHttp } from '../observe/http-server.ts';
 import { Meters } from '../observe/meters.ts';
 import type { Status } from '../observe/status.ts';
 import { Telemetry } from '../observe/telemetry.ts';
@@ -15,7 +16,7 @@ import { Watch } from '../observe/watch.ts';
 import { Probes } from '../probe/probes.ts';
 import { WindowScan } from '../probe/window-scan.ts';
 import { Membership } from './membership.ts';
-import { type Parts, snapshot } from './snapshot.ts';
+import { isReady, type Parts, snapshot } from './snapshot.ts';
 
 /** Time between log lines about the same problem. */
 const QUIET_MS = 60_000;
@@ -67,22 +68,21 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
   );
   const membership = new Membership({ parts, log, telemetry });
   if (config.core.controlEnabled) control = new ControlPlane(config, parts.instance, membership, clock, log);
-  const http = await serveHttp({
+  const http = await openHttp(config, log, {
     host: config.core.httpHost,
     port: config.core.httpPort,
+    allowedHosts: config.core.httpAllowedHosts,
+    clock,
+    ready: () => isReady(parts),
     status,
     metrics: () => telemetry.text(),
     metricsType: telemetry.contentType,
     listen: (response) => watch.listen(response),
-    control: control && ((request) => control.answerHttp(request)),
+    control: control && ((request, entrance) => control.answerHttp(request, entrance)),
   }).catch((error: unknown) => {
     watch.stop();
     throw error;
   });
-  log.info(
-    { host: config.core.httpHost, port: http.port, sinks: config.sinks.map(({ id }) => id) },
-    'listening',
-  );
   control?.start();
   const done = membership.run(stop).finally(async () => {
     watch.stop();
@@ -90,4 +90,17 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     await http.close();
   });
   return { port: http.port, status, done };
+}
+
+async function openHttp({ core, sinks }: Config, log: Log, options: HttpOptions): Promise<ServiceHttp> {
+  const http = await serveHttp(options);
+  log.info({ host: core.httpHost, port: http.port, sinks: sinks.map(({ id }) => id) }, 'listening');
+  if (!core.controlEnabled) return http;
+  try {
+    await openControlSocket(http, core, log);
+  } catch (error) {
+    await http.close();
+    throw error;
+  }
+  return http;
 }

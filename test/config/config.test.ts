@@ -104,6 +104,13 @@ describe('errors', () => {
     ['slices in core mode', { METRICS_SOURCE: 'core', SLICE: '0/2' }, 'SLICE'],
     ['two ways to sign in', { NATS_TOKEN: 'x', NATS_USER: 'y' }, 'NATS_USER, NATS_TOKEN'],
     ['a file that is not there', { NATS_TOKEN_FILE: '/nonexistent' }, 'NATS_TOKEN_FILE'],
+    ['a token that can be guessed', { CONTROL_TOKEN: 'fifteen-letters' }, 'CONTROL_TOKEN'],
+    ['a host with a port', { HTTP_ALLOWED_HOSTS: 'a.example.com,b:9464' }, 'HTTP_ALLOWED_HOSTS'],
+    ['a host that is a URL', { HTTP_ALLOWED_HOSTS: 'http://a' }, 'HTTP_ALLOWED_HOSTS'],
+    ['an empty host', { HTTP_ALLOWED_HOSTS: 'a,' }, 'HTTP_ALLOWED_HOSTS'],
+    ['a socket in no folder', { CONTROL_SOCKET: 'control.sock' }, 'CONTROL_SOCKET'],
+    ['a socket that Linux cuts off', { CONTROL_SOCKET: `/${'x'.repeat(107)}` }, 'CONTROL_SOCKET'],
+    ['one in bytes', { CONTROL_SOCKET: `/${'ü'.repeat(54)}` }, 'CONTROL_SOCKET'],
     ['a secret twice', { NATS_TOKEN: 'x', NATS_TOKEN_FILE: '/x' }, 'NATS_TOKEN_FILE'],
   ])('%s', async (_, env, variable) => {
     expect((await errorsOf(env)).errors.map((error) => error.variable)).toContain(variable);
@@ -157,6 +164,17 @@ describe('secrets', () => {
     });
   });
 
+  test('have a length that cannot be guessed, where strangers may try them', async () => {
+    const token = file('short', 'fifteen-letters\n');
+    for (const env of [{ CONTROL_TOKEN: 'fifteen-letters' }, { CONTROL_TOKEN_FILE: token }]) {
+      const { message } = await errorsOf(env);
+      expect(message).toContain('CONTROL_TOKEN: expected a secret of at least 16 characters; got "***"');
+    }
+    expect((await loadConfig({ CONTROL_TOKEN: 'sixteen-letters!' })).core.controlToken).toBe(
+      'sixteen-letters!',
+    );
+  });
+
   test('are in no error and no resolved setting', async () => {
     const secret = 'pl4nted';
     const env = {
@@ -183,6 +201,17 @@ describe('secrets', () => {
 });
 
 describe('values', () => {
+  test.each(['auto', 'off', `/${'x'.repeat(106)}`])('of CONTROL_SOCKET: %s', async (text) => {
+    expect((await loadConfig({ CONTROL_SOCKET: text })).core.controlSocket).toBe(text);
+  });
+
+  test('of HTTP_ALLOWED_HOSTS are names and addresses, in any case', async () => {
+    const { core } = await loadConfig({
+      HTTP_ALLOWED_HOSTS: 'Metrics.Example.com, 10.0.0.7,2001:db8::1,a_b',
+    });
+    expect(core.httpAllowedHosts).toEqual(new Set(['metrics.example.com', '10.0.0.7', '2001:db8::1', 'a_b']));
+  });
+
   const { bytes, duration, interval, boolean, httpUrl } = setting;
   const parse = <T>(make: (options: { meaning: string }) => { parse(text: string): T }, text: string) =>
     make({ meaning: '' }).parse(text);

@@ -143,7 +143,7 @@ describe('a callback', () => {
 
 describe('hosts that are listed', () => {
   const hosts = parseCallbackHosts(
-    'ci.example.com, Hooks.Example.com:8443,http://10.0.0.7:8080,[2001:db8::1]',
+    'ci.example.com, Hooks.Example.com:8443,http://10.0.0.7:8080,[2001:db8::1],HTTP://old.example.com,http.example.com',
   )!;
   test.each([
     'https://ci.example.com/a/b?c=d',
@@ -153,12 +153,16 @@ describe('hosts that are listed', () => {
     'http://10.0.0.7:8080/',
     'http://0x0a.0.0.7:8080/',
     'https://[2001:db8::1]/',
+    'http://old.example.com/',
+    'https://http.example.com/',
   ])('%s is called', (url) => {
     expect(checkCallback(url, hosts).href).toBe(new URL(url).href);
   });
 
   test.each([
     'http://ci.example.com/',
+    'https://old.example.com/',
+    'http://http.example.com/',
     'https://ci.example.com:8443/',
     'https://ci.example.com.evil.org/',
     'https://evil.org/?ci.example.com',
@@ -175,6 +179,7 @@ describe('hosts that are listed', () => {
     'ftp://ci.example.com/',
     'javascript:alert(1)',
     'data:,ci.example.com',
+    'blob:https://ci.example.com/5f1c2d',
   ])('%s is not', (url) => {
     expect(() => checkCallback(url, hosts)).toThrow(expect.objectContaining({ code: 'callback_refused' }));
   });
@@ -196,6 +201,9 @@ describe('hosts that are listed', () => {
     'a:99999',
     'a?b',
     '[::1',
+    'HTTPS://a',
+    'http:a',
+    'httpx://a',
   ])('%j is no list of hosts', (text) => {
     expect(parseCallbackHosts(text)).toBeUndefined();
   });

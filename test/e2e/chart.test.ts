@@ -18,6 +18,7 @@ import { CHART, type KubernetesObject, startRenderer, type Values } from '../hel
 import { type Cluster, clusterOf, podOf, processOf } from '../helm/pod.ts';
 import { dashboardQueries } from '../helm/queries.ts';
 import { KEY, type Receiver, startReceiver } from '../sinks/otlp-receiver.ts';
+import { ctl } from './control-support.ts';
 import { endOf, startTraffic, WINDOW_MS } from './support.ts';
 
 const REPLICAS = 3;
@@ -112,6 +113,16 @@ beforeAll(async () => {
 afterAll(async () => {
   await Promise.all(pods.map(({ service }) => service.stop('SIGKILL')));
   await Promise.all([prometheus, stack, clickhouse, remote, receiver].map((one) => one?.stop()));
+});
+
+/** As `kubectl exec` runs it: in the environment of the pod. The bus is away, so that only the socket is left. */
+test('ctl in a pod reaches its instance without a token; over the port, nobody does', async () => {
+  const [{ env, service }] = pods as [Pod];
+  const asked = await ctl({ ...env, NATS_URL: 'nats://127.0.0.1:1' }, 'status', '--json');
+  const { instance } = await service.status();
+  expect(asked, asked.stderr).toMatchObject({ code: 0, answers: [{ via: 'socket', instance }] });
+  const forwarded = await ctl(env, 'detach', '--url', service.url);
+  expect(forwarded).toMatchObject({ code: 1, stdout: expect.stringContaining('CONTROL_TOKEN') });
 });
 
 interface RulesAnswer {

@@ -8,7 +8,9 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { connect, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Asking, ask as askOverHttp } from '../../src/base/http-client.ts';
 import { VERSION } from '../../src/base/version.ts';
+import { findControlSocket } from '../../src/control/control-socket.ts';
 import { OPERATIONS } from '../../src/control/request.ts';
 import { viewOf } from '../../src/observe/view.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
@@ -302,44 +304,57 @@ test('a flood of rubbish changes nothing for the data', async () => {
   expect(await sqlite()).toMatchObject({ paused: false });
 });
 
-describe('over HTTP', () => {
-  const post = (path: string, init: RequestInit = {}) =>
-    fetch(`${service.url}/control/${path}`, {
+describe('over HTTP, without a token', () => {
+  const headers = { 'content-type': 'application/json' };
+  const post = (path: string, asking: Partial<Asking> = {}) =>
+    askOverHttp(`${service.url}/control/${path}`, {
       method: 'POST',
-      headers: { 'content-type': 'application/json' },
+      headers,
       body: '{}',
-      ...init,
+      signal: AbortSignal.timeout(20_000),
+      ...asking,
     });
+  const socketPath = () =>
+    findControlSocket({ controlSocket: 'auto', pipeline: 'default', httpPort: port() })!;
+  const port = () => Number(new URL(service.url).port);
 
-  test('this machine itself may; no page in its browser, and nobody through a proxy', async () => {
-    const well = await post('all/status');
-    expect([well.status, ((await well.json()) as Anything).result.instance]).toEqual([200, instance]);
-    expect((await post(`${instance}/status`)).status).toBe(200);
-    const headers = { 'content-type': 'application/json' };
-    const refused: [string, RequestInit, number][] = [
+  test('nobody may over TCP, this machine neither, and the answer says what to do', async () => {
+    for (const more of [{}, { 'x-forwarded-for': '127.0.0.1' }, { authorization: 'Bearer anything' }]) {
+      for (const path of ['all/status', `${instance}/detach`, 'all/nothing']) {
+        const { status, text } = await post(path, { headers: { ...headers, ...more } });
+        const { error } = JSON.parse(text);
+        expect([status, error.code], path).toEqual([403, 'forbidden']);
+        expect(error.message).toMatch(/Set CONTROL_TOKEN .* CONTROL_SOCKET/);
+      }
+    }
+    const asked = await ctl(env, 'pause', 'sqlite', '--url', service.url);
+    expect(asked).toMatchObject({ code: 1, stdout: expect.stringContaining('CONTROL_TOKEN') });
+    expect(await service.status()).toMatchObject({ detached: false });
+    expect(await sqlite()).toMatchObject({ paused: false });
+  });
+
+  test('a name that leads here is not answered', async () => {
+    const { status, text } = await post('all/status', { headers: { ...headers, host: 'evil.example.org' } });
+    expect([status, text]).toEqual([421, expect.stringContaining('HTTP_ALLOWED_HOSTS')]);
+  });
+
+  test('the user of the service may over its socket', async () => {
+    expect(statSync(socketPath()).mode & 0o777).toBe(0o600);
+    const over = (path: string, asking: Partial<Asking> = {}) =>
+      post(path, { socketPath: socketPath(), ...asking });
+    const well = await over('all/status');
+    expect([well.status, JSON.parse(well.text).result.instance]).toEqual([200, instance]);
+    expect((await over(`${instance}/status`)).status).toBe(200);
+    const refused: [string, Partial<Asking>, number][] = [
       ['all/status', { headers: { 'content-type': 'text/plain' } }, 415],
-      ['all/status', { headers: { ...headers, 'x-forwarded-for': '10.0.0.1' } }, 403],
       ['all/status', { body: `{"pipeline":"${'x'.repeat(100_000)}"}` }, 413],
       ['all/status', { body: '{"pipeline":"another"}' }, 404],
       ['someone/status', {}, 404],
       ['all/nothing', {}, 404],
-      ['all/status', { method: 'GET', body: null }, 404],
+      ['all/status', { method: 'GET', body: '' }, 404],
     ];
-    for (const [path, init, status] of refused) {
-      const response = await post(path, init);
-      expect(response.status, `${path} ${JSON.stringify(init)}`).toBe(status);
-    }
-  });
-
-  test('a name that leads here is not enough', async () => {
-    const { request } = await import('node:http');
-    const { port } = new URL(service.url);
-    const headers = { host: 'evil.example.org', 'content-type': 'application/json' };
-    const sent = request({ host: '127.0.0.1', port, method: 'POST', path: '/control/all/status', headers });
-    sent.end('{}');
-    const [response] = await once(sent, 'response');
-    response.resume();
-    expect(response.statusCode).toBe(403);
+    for (const [path, asking, status] of refused)
+      expect((await over(path, asking)).status, `${path} ${JSON.stringify(asking)}`).toBe(status);
   });
 });
 
@@ -354,7 +369,7 @@ test('a pause ends with the process, and the log has said so', async () => {
   await service.untilConfirmed(endOf(more));
   expect(await sqlite()).toMatchObject({ state: 'live', paused: false });
 
-  // With a token, only who shows it gets in, from this machine too.
+  // With a token, only who shows it gets in over TCP, from this machine too.
   const url = `${service.url}/control/all/status`;
   const headers = { 'content-type': 'application/json' };
   const without = await fetch(url, { method: 'POST', headers, body: '{}' });
@@ -363,6 +378,10 @@ test('a pause ends with the process, and the log has said so', async () => {
   expect((await fetch(url, { method: 'POST', headers: wrong, body: '{}' })).status).toBe(401);
   const with_ = await ctl({ ...env, CONTROL_TOKEN: SECRET }, 'status', '--json', '--url', service.url);
   expect(with_).toMatchObject({ code: 0, answers: [{ via: 'http', ok: true }] });
+  const away = { ...env, NATS_URL: 'nats://127.0.0.1:1', CONTROL_TOKEN: SECRET };
+  expect(await ctl(away, 'status', '--json')).toMatchObject({ code: 0, answers: [{ via: 'socket' }] });
+  const elsewhere = { ...away, CONTROL_SOCKET: join(folder.path, 'nobody.sock') };
+  expect(await ctl(elsewhere, 'status', '--json')).toMatchObject({ code: 0, answers: [{ via: 'http' }] });
   expect(service.output.stderr).not.toContain(SECRET);
 });
 
@@ -375,6 +394,8 @@ test('CONTROL_ENABLED=false switches all of it off', async () => {
   await expect(ping).rejects.toThrow('503');
   const response = await fetch(`${service.url}/control/all/status`, { method: 'POST', body: '{}' });
   expect(response.status).toBe(405);
+  const httpPort = Number(new URL(service.url).port);
+  expect(findControlSocket({ controlSocket: 'auto', pipeline: 'default', httpPort })).toBeUndefined();
   expect(await service.status()).toMatchObject({ ready: true, control: { enabled: false, onBus: false } });
   const asked = await ctl({ ...env, HTTP_PORT: new URL(service.url).port }, 'status');
   expect(asked.code).toBe(1);

@@ -101,7 +101,7 @@ test('one that changes something has to be addressed; nobody there is an error',
   expect(other).toMatchObject({ code: 1, stderr: expect.stringContaining('pipeline another') });
 });
 
-test('detached, it leaves nothing on the bus and answers over HTTP; attached again, it has every row', async () => {
+test('detached, it leaves nothing on the bus and answers over its socket; attached again, it has every row', async () => {
   const [id] = ids as [string];
   const [service] = services as [ServiceProgram];
   const local = { ...env, HTTP_PORT: new URL(service.url).port };
@@ -125,12 +125,14 @@ test('detached, it leaves nothing on the bus and answers over HTTP; attached aga
   // ctl finds it in its own environment, beside those on the bus; alone by its address.
   const all = await ctlOfAll(3, local, 'status', '--json');
   expect(all.answers.find(({ instance }) => instance === id)).toMatchObject({
-    via: 'http',
+    via: 'socket',
     result: { ready: false, detached: true, sinks: [{ id: 'sqlite', state: 'stopped' }] },
   });
   expect(all.answers).toHaveLength(3);
-  const status = await ctl(env, 'status', '--url', service.url);
-  expect(status).toMatchObject({ code: 0, stdout: expect.stringContaining('detached (over HTTP)') });
+  const status = await ctl(local, 'status');
+  expect(status).toMatchObject({ code: 0, stdout: expect.stringContaining('detached (over its socket)') });
+  const overTcp = await ctl(env, 'status', '--url', service.url);
+  expect(overTcp).toMatchObject({ code: 1, stdout: expect.stringContaining('CONTROL_TOKEN') });
   const refused = await ctl(
     local,
     'verify',
@@ -146,7 +148,7 @@ test('detached, it leaves nothing on the bus and answers over HTTP; attached aga
   const attached = await ctlOfAll(3, local, 'attach', '--all', '--json');
   expect([attached.code, attached.answers.length]).toEqual([0, 3]);
   expect(attached.answers.find(({ instance }) => instance === id)).toMatchObject({
-    via: 'http',
+    via: 'socket',
     task: { state: 'done' },
   });
   await service.untilConfirmed(endOf(meanwhile));
@@ -193,15 +195,15 @@ test('a pause outlives a detachment', async () => {
 
 test('with the bus gone, an attachment waits and can be cancelled; a stop ends a detached one', async () => {
   const [service] = services as [ServiceProgram];
-  const url = service.url;
+  const local = { ...env, HTTP_PORT: new URL(service.url).port };
   expect((await ctl(env, 'detach', '--instance', ids[0]!)).code).toBe(0);
   await client.close();
   await nats.halt('SIGKILL');
-  const started = await ctl(env, 'attach', '--url', url, '--no-wait', '--json');
+  const started = await ctl(local, 'attach', '--all', '--no-wait', '--json');
   expect(started).toMatchObject({ code: 0, answers: [{ result: { state: 'running' } }] });
   const task = started.answers[0].result.id;
-  expect((await ctl(env, 'cancel', task, '--url', url)).code).toBe(0);
-  const over = await ctl(env, 'task', task, '--url', url, '--json');
+  expect((await ctl(local, 'cancel', task)).code).toBe(0);
+  const over = await ctl(local, 'task', task, '--json');
   expect(over.answers[0].result).toMatchObject({ operation: 'attach', state: 'cancelled' });
   expect(over.code).toBe(1);
   expect(await service.status()).toMatchObject({ detached: true, ready: false });

@@ -210,6 +210,30 @@ describe('a pod', () => {
     ]);
   });
 
+  test('is controlled over a socket in its own /tmp, and not over its port without a token', async () => {
+    const { objects } = rendered();
+    const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
+    const { env } = podOf(set!, 0, clusterOf(objects), join(renderer.folder, 'socket'));
+    const { core } = await loadConfig(env);
+    expect(core).toMatchObject({
+      controlSocket: join(renderer.folder, 'socket/tmp/metrics-fanout.sock'),
+      controlToken: undefined,
+    });
+    const { volumes, containers } = podSpec(set!);
+    expect(containers[0].volumeMounts).toContainEqual({ name: 'tmp', mountPath: '/tmp' });
+    expect(volumes.find(({ name }: { name: string }) => name === 'tmp')).toHaveProperty('emptyDir');
+  });
+
+  test('is killed only if it has not answered /livez for two minutes, and starts at /healthz', () => {
+    const [{ startupProbe, livenessProbe, readinessProbe }] = podSpec(
+      ofKind(rendered(), 'StatefulSet')[0]!,
+    ).containers;
+    const paths = [startupProbe, livenessProbe, readinessProbe].map(({ httpGet }) => httpGet.path);
+    expect(paths).toEqual(['/healthz', '/livez', '/readyz']);
+    const { periodSeconds, timeoutSeconds, failureThreshold } = livenessProbe;
+    expect((failureThreshold - 1) * periodSeconds + timeoutSeconds).toBeGreaterThanOrEqual(120);
+  });
+
   test('is replaced when a setting or a secret of the values changes, and only then', () => {
     const annotations = (given: Values) =>
       ofKind(rendered(given), 'StatefulSet')[0]!.spec.template.metadata.annotations;

@@ -10,7 +10,7 @@ type Schema = Readonly<Record<string, unknown>>;
 type Properties = Readonly<Record<string, Schema>>;
 
 /** What the chart sets by itself, from other values. */
-const OF_THE_CHART = ['slice', 'httpPort', 'stopTimeout', 'controlProfileDir'];
+const OF_THE_CHART = ['slice', 'httpPort', 'stopTimeout', 'controlSocket', 'controlProfileDir'];
 
 const text = { type: 'string' };
 const filled = { type: 'string', minLength: 1 };
@@ -62,6 +62,17 @@ const isAddress = ({ expected }: Setting<unknown>) =>
   /^(a URL that starts with http|NATS servers)/.test(expected);
 const namesFile = (key: string) => key.endsWith('File');
 
+/** A text or a reference to one; a text may be held to a length. */
+function secretShape({ expected }: Setting<unknown>): Schema {
+  const secret = { $ref: '#/definitions/secret' };
+  const [, length] = /^a secret of at least (\d+) characters$/.exec(expected) ?? [];
+  if (length === undefined) return secret;
+  return { if: text, else: secret, ...thenText(Number(length)) };
+}
+
+// biome-ignore lint/suspicious/noThenProperty: JSON Schema calls it that.
+const thenText = (minLength: number) => ({ then: { minLength } });
+
 /** Settings, secrets and files of the service, or of a kind of sink. */
 function partsOf(all: Settings): { settings: Schema; secrets: Schema; files: Schema } {
   const entries = Object.entries(all).filter(([key]) => !OF_THE_CHART.includes(key));
@@ -76,10 +87,7 @@ function partsOf(all: Settings): { settings: Schema; secrets: Schema; files: Sch
     );
   return {
     settings: pick((key, one) => !namesFile(key) && (one.mask === undefined || isAddress(one)), accepts),
-    secrets: pick(
-      (_, one) => one.mask !== undefined,
-      () => ({ $ref: '#/definitions/secret' }),
-    ),
+    secrets: pick((_, one) => one.mask !== undefined, secretShape),
     files: pick(namesFile, () => ({ $ref: '#/definitions/file' })),
   };
 }

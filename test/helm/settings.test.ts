@@ -37,6 +37,7 @@ const GOOD: readonly Values[] = [
   FROM_CLUSTER,
   { settings: { maxSeries: '5', verifyShare: '.5', controlEnabled: 'false', natsUrl: null } },
   { secrets: { natsUrl: 'nats://user:password@host' } },
+  { secrets: { controlToken: { secretName: 'a', key: 'b' } } },
   { global: { region: 'eu' } },
   { sinks: { influxdb: null, archive: { enabled: true, kind: './archive.js', settings: { anything: 1 } } } },
 ];
@@ -58,6 +59,8 @@ const BAD: readonly (readonly [values: Values, says: RegExp])[] = [
   // What the chart sets, secrets where everybody sees them, files without content.
   [{ settings: { slice: '0/3' } }, /slice/],
   [{ settings: { natsPassword: 'p' } }, /natsPassword/],
+  [{ settings: { controlSocket: 'off' } }, /controlSocket/],
+  [{ secrets: { controlToken: 'too short' } }, /\/secrets\/controlToken/],
   [{ settings: { natsCredsFile: '/etc/creds' } }, /natsCredsFile/],
   [{ secrets: { natsToken: { secretName: 'nats' } } }, /\/secrets\/natsToken/],
   [{ secrets: { natsToken: { configMapName: 'nats', key: 'token' } } }, /\/secrets\/natsToken/],
@@ -133,7 +136,7 @@ describe('every setting reaches the program', () => {
   }
 
   test('of the service', async () => {
-    const ofChart = ['slice', 'httpPort', 'stopTimeout', 'controlProfileDir'];
+    const ofChart = ['slice', 'httpPort', 'stopTimeout', 'controlSocket', 'controlProfileDir'];
     const { env } = await resolvedOf(everySetting(CORE_SETTINGS, ofChart));
     for (const [key, one] of Object.entries(CORE_SETTINGS)) {
       if (ofChart.includes(key)) continue;

@@ -29,7 +29,7 @@ export const SINK_VALUES: Readonly<Record<string, Values>> = {
 
 /** The same secrets, but in Secrets and ConfigMaps that exist. */
 export const FROM_CLUSTER: Values = {
-  secrets: { natsPassword: { secretName: 'nats', key: 'password' }, controlToken: 'in the values' },
+  secrets: { natsPassword: { secretName: 'nats', key: 'password' }, controlToken: 'a token in the values' },
   files: {
     natsTlsCaFile: { configMapName: 'ca', key: 'ca.crt' },
     natsTlsCertFile: { secretName: 'nats-tls', key: 'tls.crt' },

@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { Audience } from '../../src/observe/audience.ts';
+import { Audience, encodeEvent } from '../../src/observe/audience.ts';
 
 const MAX_LISTENERS = 32;
 /** More than the system's buffers of one connection and ours take together. */
@@ -17,7 +17,7 @@ const sockets: Socket[] = [];
 beforeEach(async () => {
   audience = new Audience();
   server = createServer((_, response) => {
-    if (!audience.join(response, 'opening', 'hello')) response.writeHead(503).end();
+    if (!audience.join(response, () => encodeEvent('opening', 'hello'))) response.writeHead(503).end();
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   port = (server.address() as AddressInfo).port;

@@ -1,7 +1,7 @@
 /** The suite against what stands in for Redshift: once by INSERT, once by way of S3. */
 import { expect } from 'vitest';
 import { SINKS } from '../../sinks/index.ts';
-import type { SinkModule } from '../../src/sink.ts';
+import type { SinkModule } from '../../src/sink/index.ts';
 import { describeConformance, type Harness } from '../conformance.ts';
 import { tablesOf, WRONG_PASSWORD } from '../redshift/harness.ts';
 import { type Rig, ROLE, startRig } from '../redshift/rig.ts';
