@@ -27,11 +27,11 @@ import {
 } from './messages.ts';
 
 /**
- * The limit of a thread's heap for what is soon garbage. Without it, V8 takes up to 96 MB for each thread, and gives
- * them back late.
+ * The part of a thread's heap for short-lived objects. By default V8 takes up to 96 MB for each thread, and gives it
+ * back late.
  */
 const YOUNG_HEAP_MB = 24;
-/** A thread that does not say in time that its sink is closed ends all the same. */
+/** A thread that does not report in time that its sink is closed is ended anyway. */
 const CLOSE_TIMEOUT_MS = 2000;
 /** How long to wait for a thread that was ended. One that is blocked in the operating system is left behind. */
 const TERMINATE_TIMEOUT_MS = 1000;
@@ -42,7 +42,7 @@ const TERMINATE_TIMEOUT_MS = 1000;
 export const GRACE_MS = 5000;
 /** The time limit of a digest, which is work for the processor only. */
 const DIGEST_TIMEOUT_MS = 120_000;
-/** Windows that the thread keeps in addition to those that are being written. */
+/** How many windows the thread keeps; those in use are kept regardless. */
 const KEPT_WINDOWS = 4;
 
 type Call = {
@@ -70,10 +70,10 @@ export class Thread {
   readonly #calls = new Map<number, Call>();
   #lastCall = 0;
   #ended: Error | undefined;
-  /** Those of the window told last. */
+  /** The records of the window sent last. */
   #records: SeriesRecords | undefined;
   #recordsNumber = 0;
-  /** What the thread keeps, in the order of use. */
+  /** The windows that the thread keeps, in order of use. */
   readonly #windows = new Map<ClosedWindow, KeptWindow>();
   #lastWindow = 0;
 
@@ -84,7 +84,7 @@ export class Thread {
   constructor(data: ThreadData, log: SinkLog, graceMs: number, events: ThreadEvents) {
     this.#graceMs = graceMs;
     this.#events = events;
-    // Next to this file, with its ending: the sources run as they are, or compiled.
+    // Next to this file, with the same extension, because the sources run as they are or compiled.
     const url = new URL(`./sink-thread${extname(import.meta.url)}`, import.meta.url);
     this.#worker = new Worker(url, {
       workerData: data,
@@ -171,7 +171,7 @@ export class Thread {
     return (await (keys === undefined ? ask(undefined) : this.#with(keys, ask))) as Digest;
   }
 
-  /** Makes sure that the thread has the window for as long as the work takes. */
+  /** Makes sure that the thread has the window while `work` runs. */
   async #with(window: ClosedWindow, work: (number: number) => Promise<ThreadAnswer>): Promise<ThreadAnswer> {
     const kept = this.#tell(window);
     try {
@@ -190,7 +190,7 @@ export class Thread {
     return (await this.#call(signal, (call) => ({ kind: 'storage', call }))) as number | undefined;
   }
 
-  /** Calls under way then fail: no caller must wait for a thread that stands still. */
+  /** Calls under way then fail, so that no caller waits for a thread that stands still. */
   async end(): Promise<void> {
     const closed = new AbortController();
     try {
