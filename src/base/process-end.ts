@@ -19,7 +19,9 @@ export function threadEnded(thread: object): void {
 export function endProcess(code = Number(process.exitCode ?? 0)): never {
   if (running.size > 0) {
     try {
-      process.execve?.(process.execPath, [process.execPath, '-e', `process.exit(${code})`], {});
+      // Not its options: they may load other code.
+      const { NODE_OPTIONS: _, ...env } = process.env;
+      process.execve?.(process.execPath, [process.execPath, '-e', `process.exit(${code})`], env);
     } catch {
       // Such as on Windows. The exit code is lost, but the process ends.
       process.kill(process.pid, 'SIGKILL');

@@ -105,7 +105,7 @@ test.each([
     const truth = await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
     const stalls = async () =>
       sample(await (await fetch(`${service.url}/metrics`)).text(), 'fanout_sink_stalls_total{sink="still"}');
-    for (const deadline = Date.now() + 2 * SPARE_MS; ; await sleep(100)) {
+    for (const deadline = Date.now() + 4 * SPARE_MS; ; await sleep(100)) {
       expect((await fetch(`${service.url}/healthz`)).status).toBe(200);
       const { sinks } = await service.status();
       const [sqlite, still] = sinks;

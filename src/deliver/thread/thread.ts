@@ -36,10 +36,10 @@ const CLOSE_TIMEOUT_MS = 2000;
 /** How long to wait for a thread that was ended. One that is blocked in the operating system is left behind. */
 const TERMINATE_TIMEOUT_MS = 1000;
 /**
- * How long a call may take to settle after its signal has aborted. Then the sink has blocked its thread, or ignores the
- * signal: the thread is ended.
+ * How long a call may take to settle after its signal has aborted: some sinks clean up in the store first. After that,
+ * the sink has blocked its thread, or ignores the signal, and the thread is ended.
  */
-export const GRACE_MS = 5000;
+export const GRACE_MS = 10_000;
 /** The time limit of a digest, which is work for the processor only. */
 const DIGEST_TIMEOUT_MS = 120_000;
 /** How many windows the thread keeps; those in use are kept regardless. */
