@@ -86,7 +86,8 @@ test('instances of a queue group share the load; parts of one window, restarts i
 });
 
 test('what comes before and after a detachment adds up as well', async () => {
-  const service = await start({ WINDOW: '1h' });
+  const CONTROL_TOKEN = 'a token of the test';
+  const service = await start({ WINDOW: '1h', CONTROL_TOKEN });
   const url = service.url;
   const send = async () => {
     for (let i = 0; i < 100; i++) bus.publish('metrics.core', '{"name":"stays","type":"counter","value":2}');
@@ -94,7 +95,7 @@ test('what comes before and after a detachment adds up as well', async () => {
   };
   await send();
   for (const verb of ['detach', 'attach']) {
-    expect((await ctl({}, verb, '--url', url)).code).toBe(0);
+    expect((await ctl({ CONTROL_TOKEN }, verb, '--url', url)).code).toBe(0);
   }
   await send();
   expect(await service.stop()).toBe(0);

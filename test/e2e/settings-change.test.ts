@@ -38,7 +38,7 @@ test('a new shape, with kill -9, and a standby that still has the old settings: 
   // The one that was never told takes over what was announced, and says so.
   await standby.untilConfirmed(Date.parse(windows.next!.from));
   expect((await standby.status()).windows).toMatchObject({ windowMs: 3000, latenessMs: 100, next: null });
-  expect(standby.output.stderr).toContain('another instance has other settings');
+  expect(standby.output.stderr).toContain('another instance has different settings');
   await third.stop('SIGKILL');
   await sleep(4000);
   const truth = await traffic.end();
