@@ -154,6 +154,15 @@ export const CORE_SETTINGS = {
       'false: nobody can control the service over the bus or over HTTP; true: anyone who may publish on fanout.control.> controls it',
     default: 'true',
   }),
+  controlReplyPrefixes: setting.custom(
+    parseReplyPrefixes,
+    'comma-separated subjects without wildcards, such as _INBOX.operator',
+    {
+      meaning:
+        'how the subject of an answer must begin, comma-separated, in whole tokens; requests over the bus that want it elsewhere, or none, are ignored and counted',
+      default: '_INBOX.',
+    },
+  ),
   controlToken: setting.secret({
     meaning:
       'token that anyone must send to control the service over HTTP; without one, only this machine can',
@@ -218,6 +227,12 @@ export function overlap(a: string, b: string): boolean {
 
 function parseInboxPrefix(text: string): string | undefined {
   return /^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,3}$/.test(text) ? text : undefined;
+}
+
+/** Returns the prefixes, each with a dot at its end. */
+function parseReplyPrefixes(text: string): readonly string[] | undefined {
+  const prefixes = text.split(',').map((part) => parseInboxPrefix(part.trim().replace(/\.$/, '')));
+  return prefixes.includes(undefined) ? undefined : prefixes.map((prefix) => `${prefix}.`);
 }
 
 function parseToken(text: string): string | undefined {
