@@ -67,6 +67,11 @@ export const CORE_SETTINGS = {
     meaning: 'size limit of the stream, if we create it',
     default: '8GiB',
   }),
+  metricsStreamNoAck: setting.boolean({
+    meaning:
+      'true: the stream, if we create it, acknowledges no message, because a producer says where its acknowledgement goes; producers that wait for one wait in vain',
+    default: 'false',
+  }),
   metricsStart: setting.custom(parseStart, 'now, earliest or an RFC 3339 time', begin),
   metricsFormat: setting.choice(FORMATS, {
     meaning:
