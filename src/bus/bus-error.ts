@@ -9,3 +9,6 @@ export class BusError extends Error {
     this.advice = advice;
   }
 }
+
+/** What is stored under a checkpoint's key is no checkpoint. Nobody but an operator may remove it. */
+export class UnreadableCheckpoint extends BusError {}

@@ -6,7 +6,7 @@
  *     fanout.control.all.<operation>
  *     fanout.control.events.<task>            published when a task has ended
  */
-import type { Service, ServiceMsg } from 'nats';
+import type { NatsConnection, Service, ServiceMsg, SubscriptionOptions } from 'nats';
 import { VERSION } from '../base/version.ts';
 import type { Bus } from './connect.ts';
 
@@ -37,6 +37,10 @@ export interface ControlOptions {
   readonly operations: Readonly<Record<string, { readonly summary: string }>>;
   /** Called synchronously; must not throw. Returns undefined to send no answer. */
   readonly handle: (operation: string, request: Uint8Array) => ControlReply | undefined;
+  /** What the subject of an answer may begin with; each ends with a dot. */
+  readonly replyPrefixes: readonly string[];
+  /** Called for each request that is ignored because of the subject of its answer. Synchronous; must not throw. */
+  readonly unanswerable: (subject: string, reply: string) => void;
 }
 
 export interface ControlService {
@@ -51,7 +55,7 @@ export interface ControlService {
 export async function serveControl(bus: Bus, options: ControlOptions): Promise<ControlService> {
   const { identity, operations } = options;
   const refused = new Map<string, number>();
-  const service = await bus.connection.services.add({
+  const service = await answeringOnly(bus.connection, options).services.add({
     name: CONTROL_SERVICE,
     version: VERSION,
     description: DESCRIPTION,
@@ -76,6 +80,37 @@ export async function serveControl(bus: Bus, options: ControlOptions): Promise<C
   }
   await bus.flush();
   return { ended: endOf(service) };
+}
+
+/**
+ * Returns the connection that the micro-service framework uses. The server sends an answer to whatever subject the
+ * request names: a key of the bucket, a stream's subject, a metric. So requests that name no inbox of the operator's
+ * list are ignored before anything sees them, including PING, INFO and STATS, which the framework answers.
+ */
+function answeringOnly(
+  connection: NatsConnection,
+  { replyPrefixes, unanswerable }: Pick<ControlOptions, 'replyPrefixes' | 'unanswerable'>,
+): NatsConnection {
+  const subscribe = (subject: string, options: SubscriptionOptions = {}) =>
+    connection.subscribe(subject, {
+      ...options,
+      callback: (error, message) => {
+        if (error === null && !isInbox(message.reply ?? '', replyPrefixes))
+          unanswerable(message.subject, message.reply ?? '');
+        else options.callback?.(error, message);
+      },
+    });
+  // `_services` is where the client keeps its framework, which must subscribe through this object and no other.
+  return Object.create(connection, {
+    subscribe: { value: subscribe },
+    _services: { value: undefined, writable: true },
+  });
+}
+
+/** Whether a prefix and at least one more token make up the subject, as in `_INBOX.>`. */
+export function isInbox(subject: string, prefixes: readonly string[]): boolean {
+  const isWhole = subject.split('.').every((token) => /^[^\s*>]+$/.test(token));
+  return isWhole && prefixes.some((prefix) => subject.startsWith(prefix));
 }
 
 /** Endpoint names must not contain dots. */

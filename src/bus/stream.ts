@@ -22,7 +22,7 @@ const NANOS_PER_MS = 1_000_000;
 /** The settings that describe the stream that the sources read. */
 export type StreamConfigured = Pick<
   CoreConfig,
-  'metricsStream' | 'metricsSubjects' | 'metricsStreamMaxAge' | 'metricsStreamMaxBytes'
+  'metricsStream' | 'metricsSubjects' | 'metricsStreamMaxAge' | 'metricsStreamMaxBytes' | 'metricsStreamNoAck'
 >;
 
 /** A stream's properties and contents, at the time of asking. Times are in milliseconds since 1970. */
@@ -127,6 +127,11 @@ function configuration(core: StreamConfigured): Partial<StreamConfig> & { name: 
     discard: DiscardPolicy.Old,
     max_age: nanos(core.metricsStreamMaxAge),
     max_bytes: core.metricsStreamMaxBytes,
+    // An answer of the server can arrive anywhere, also as a request to purge the stream: nobody may.
+    deny_purge: true,
+    deny_delete: true,
+    // A producer says where its acknowledgement goes: to a key of the bucket, say.
+    no_ack: core.metricsStreamNoAck,
   };
 }
 

@@ -72,6 +72,11 @@ export const CORE_SETTINGS = {
     meaning: 'size limit of the stream, if we create it',
     default: '8GiB',
   }),
+  metricsStreamNoAck: setting.boolean({
+    meaning:
+      'true: the stream, if we create it, acknowledges no message, because a producer says where its acknowledgement goes; producers that wait for one wait in vain',
+    default: 'false',
+  }),
   metricsStart: setting.custom(parseStart, 'now, earliest or an RFC 3339 time', begin),
   metricsFormat: setting.choice(FORMATS, {
     meaning:
@@ -167,6 +172,15 @@ export const CORE_SETTINGS = {
       'false: nobody can control the service over the bus or over HTTP; true: anyone who may publish on fanout.control.> controls it',
     default: 'true',
   }),
+  controlReplyPrefixes: setting.custom(
+    parseReplyPrefixes,
+    'comma-separated subjects without wildcards, such as _INBOX.operator',
+    {
+      meaning:
+        'how the subject of an answer must begin, comma-separated, in whole tokens; requests over the bus that want it elsewhere, or none, are ignored and counted',
+      default: '_INBOX.',
+    },
+  ),
   controlToken: setting.custom(
     (text) => (text.length >= MIN_TOKEN_CHARACTERS ? text : undefined),
     `a secret of at least ${MIN_TOKEN_CHARACTERS} characters`,
@@ -241,6 +255,12 @@ export function overlap(a: string, b: string): boolean {
 
 function parseInboxPrefix(text: string): string | undefined {
   return /^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64}){0,3}$/.test(text) ? text : undefined;
+}
+
+/** Returns the prefixes, each with a dot at its end. */
+function parseReplyPrefixes(text: string): readonly string[] | undefined {
+  const prefixes = text.split(',').map((part) => parseInboxPrefix(part.trim().replace(/\.$/, '')));
+  return prefixes.includes(undefined) ? undefined : prefixes.map((prefix) => `${prefix}.`);
 }
 
 function parseToken(text: string): string | undefined {

@@ -18,10 +18,11 @@ export class ControlPlane {
   readonly #token: string | undefined;
 
   constructor(config: Config, instance: string, controlled: Controlled, clock: Clock, log: Log) {
-    const { pipeline, slice, controlToken } = config.core;
+    const { pipeline, slice, controlToken, controlReplyPrefixes } = config.core;
     const onBus = {
       identity: { instance, pipeline, slice: `${slice.index}/${slice.of}` },
       operations: OPERATIONS,
+      replyPrefixes: controlReplyPrefixes,
       handle: (operation: string, request: Uint8Array) => this.#controller.handle(operation, request),
     };
     this.#presence = new Presence(config, onBus, clock, log);
@@ -33,7 +34,8 @@ export class ControlPlane {
   }
 
   get status(): ControlStatus {
-    return { enabled: true, onBus: this.#presence.isOn, tasksRunning: this.#controller.tasksRunning };
+    const { isOn: onBus, unanswered } = this.#presence;
+    return { enabled: true, onBus, tasksRunning: this.#controller.tasksRunning, unanswered };
   }
 
   answerHttp(request: IncomingMessage, entrance: Entrance): Promise<HttpReply> {

@@ -14,6 +14,9 @@ import type { TaskReport } from './tasks.ts';
 /** If the bus refuses control, an operator has to fix that, so there is no hurry. */
 const RETRY_MIN_MS = 5_000;
 const REPEAT_LOG_MS = 600_000;
+const REPEAT_UNANSWERED_MS = 60_000;
+/** How much of a subject that somebody else chose the log shows. */
+const SHOWN_SUBJECT = 200;
 
 interface Stay {
   readonly end: AbortController;
@@ -22,14 +25,16 @@ interface Stay {
 
 export class Presence implements ControlOnBus {
   readonly #core: Config['core'];
-  readonly #options: ControlOptions;
+  readonly #options: Omit<ControlOptions, 'unanswerable'>;
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #quiet = new Quiet(REPEAT_LOG_MS);
+  readonly #seldom = new Quiet(REPEAT_UNANSWERED_MS);
+  #unanswered = 0;
   #stay: Stay | undefined;
   #bus: Bus | undefined;
 
-  constructor(config: Config, options: ControlOptions, clock: Clock, log: Log) {
+  constructor(config: Config, options: Omit<ControlOptions, 'unanswerable'>, clock: Clock, log: Log) {
     // Few messages arrive here, so the client receives them the plain way.
     this.#core = { ...config.core, metricsReceive: 'plain' };
     this.#options = options;
@@ -40,6 +45,11 @@ export class Presence implements ControlOnBus {
   /** Whether requests over the bus are answered, as far as is known. */
   get isOn(): boolean {
     return this.#bus?.connected ?? false;
+  }
+
+  /** How many requests were ignored because their answer would have gone to no inbox of CONTROL_REPLY_PREFIXES. */
+  get unanswered(): number {
+    return this.#unanswered;
   }
 
   enter(): void {
@@ -78,7 +88,10 @@ export class Presence implements ControlOnBus {
     const name = `metrics-fanout control ${this.#options.identity.instance}`;
     const bus = await connect(this.#core, quietly(this.#log), { wait: true, signal, name });
     try {
-      const { ended } = await serveControl(bus, this.#options);
+      const { ended } = await serveControl(bus, {
+        ...this.#options,
+        unanswerable: (subject, reply) => this.#ignored(subject, reply),
+      });
       this.#bus = bus;
       const left = new Promise<undefined>((resolve) => {
         signal.addEventListener('abort', () => resolve(undefined), { once: true });
@@ -89,6 +102,23 @@ export class Presence implements ControlOnBus {
       this.#bus = undefined;
       await bus.close();
     }
+  }
+
+  #ignored(subject: string, reply: string): void {
+    this.#unanswered += 1;
+    const heldBack = this.#seldom.admit('unanswered', this.#clock.steady());
+    if (heldBack === undefined) return;
+    const fields = {
+      subject: subject.slice(0, SHOWN_SUBJECT),
+      reply: reply.slice(0, SHOWN_SUBJECT),
+      heldBack,
+    };
+    this.#log.warn(
+      fields,
+      reply === ''
+        ? 'ignored a request to control that asks for no answer; send it as a request'
+        : 'ignored a request to control whose answer would go outside CONTROL_REPLY_PREFIXES',
+    );
   }
 
   #refused(error: unknown): void {

@@ -7,6 +7,7 @@ import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Clock } from '../base/clock.ts';
+import type { BusError } from '../bus/bus-error.ts';
 import type { Gap, Source } from '../bus/read/source.ts';
 import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
 import type { SinkLimits } from '../sink/contract.ts';
@@ -33,6 +34,8 @@ export interface Attachment {
   readonly from: ReadonlyMap<string, number>;
   /** By sink: the sequence read through when the windows before `from` were closed; no entry if unknown. */
   readonly closedThrough?: ReadonlyMap<string, number>;
+  /** By sink: why its lane must not begin. It does when the keeper can save its checkpoint. */
+  readonly unreadable?: ReadonlyMap<string, BusError>;
   /** Whether messages that were read can be read again. */
   readonly replayable: boolean;
   /** How long the bus keeps a message; undefined if it keeps none, or has no time limit. */
@@ -179,7 +182,7 @@ export class Engine {
     // A lane never ends on its own. If one does, what it owes would never be written, so everything stops, loudly.
     for (const lane of running) lane.catch((error: unknown) => broken.abort(error));
     for (const lane of lanes) {
-      if (lane.state !== 'paused') this.#catchUp(lane);
+      if (!lane.resting) this.#catchUp(lane);
     }
     for (const { verifier } of this.lanes) this.#track(verifier.run(this.#over.signal));
     const { source, pipeline, aggregator } = this.live;
@@ -267,7 +270,26 @@ export class Engine {
       clock: this.#clock,
       differs: (difference, start) => events.differs(id, difference, start),
     });
+    const unreadable = this.#attachment.unreadable?.get(id);
+    if (unreadable !== undefined) lane.block(this.#failureOf(unreadable));
+    if (keeper !== undefined) keeper.onUnreadable = (error) => this.#checkpointUnreadable(lane, error);
     return { lane, kind, keeper, verifier };
+  }
+
+  /** Without its checkpoint, what the sink confirms would be forgotten, and nobody else may decide where it begins. */
+  #checkpointUnreadable(lane: Lane, error: BusError | undefined): void {
+    if (this.#over.signal.aborted) return;
+    if (error === undefined) {
+      lane.unblock();
+      return;
+    }
+    if (lane.blocked) return;
+    this.#catchUps.end(lane);
+    lane.block(this.#failureOf(error));
+  }
+
+  #failureOf({ message, advice }: BusError): StoreFailure {
+    return { at: this.#clock.now(), reason: 'checkpoint', message: `${message}. ${advice}` };
   }
 
   /** See `Attachment.keepsMs`. */
@@ -393,6 +415,9 @@ function laneStartOf(sink: string, { from, closedThrough }: Attachment): LaneSta
   return { from: from.get(sink)!, closedThrough: closedThrough?.get(sink) };
 }
 
+/** Lanes that must not begin do not count, unless there are no others: where they begin is a guess. */
 function laneStarts(attachment: Attachment): LaneStart[] {
-  return [...attachment.from.keys()].map((sink) => laneStartOf(sink, attachment));
+  const all = [...attachment.from.keys()];
+  const able = all.filter((sink) => attachment.unreadable?.has(sink) !== true);
+  return (able.length > 0 ? able : all).map((sink) => laneStartOf(sink, attachment));
 }

@@ -3,6 +3,7 @@
 import type { Point } from '../aggregate/point.ts';
 import type { Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
+import { type BusError, UnreadableCheckpoint } from '../bus/bus-error.ts';
 import type { Bus } from '../bus/connect.ts';
 import { publishRejected } from '../bus/rejected.ts';
 import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
@@ -43,11 +44,23 @@ export class Reports {
 
   /** Delivery goes on. After a crash, what was confirmed since the last saved checkpoint would be written again. */
   checkpointFailed(sink: string, error: unknown, next: number, atStop: boolean): void {
+    if (error instanceof UnreadableCheckpoint) {
+      this.checkpointUnreadable(sink, error);
+      return;
+    }
     const held = this.#seldom.admit(`checkpoint ${sink}`, this.#clock.steady());
     if (held === undefined && !atStop) return;
     const fields = { sink, next: new Date(next).toISOString(), error: String(error), heldBack: held ?? 0 };
     const then = atStop ? 'the next start will write the windows since the last one again' : 'trying again';
     this.#log.warn(fields, `could not save the checkpoint; ${then}`);
+  }
+
+  /** The sink is stopped. The others go on. */
+  checkpointUnreadable(sink: string, { message, advice }: BusError): void {
+    const heldBack = this.#seldom.admit(`unreadable ${sink}`, this.#clock.steady());
+    if (heldBack === undefined) return;
+    const fields = { sink, error: message, advice, heldBack };
+    this.#log.error(fields, 'the sink is stopped: its checkpoint cannot be read');
   }
 
   /** The store that announces window shapes is out of reach. Windows are closed only as far as the shape is known. */

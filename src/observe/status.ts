@@ -37,6 +37,8 @@ export interface ControlStatus {
   /** Whether the instance answers requests over the bus. */
   readonly onBus: boolean;
   readonly tasksRunning: number;
+  /** Requests over the bus that were ignored because their answer would have gone to no permitted inbox. */
+  readonly unanswered: number;
 }
 
 export type Counts = Readonly<Record<string, number>>;

@@ -220,6 +220,12 @@ const SHOWN: readonly Shown[] = [
   },
   {
     kind: 'counter',
+    name: 'fanout_control_unanswered_total',
+    help: 'Requests to control that were ignored because their answer would have gone outside CONTROL_REPLY_PREFIXES.',
+    of: ({ control }) => one(control.unanswered),
+  },
+  {
+    kind: 'counter',
     name: 'fanout_sink_points_written_total',
     help: 'Points confirmed by the store; a point written again counts again.',
     labels: ['sink'],

@@ -54,7 +54,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
   const { core, sinks } = config;
   const facts = await ensureStream(bus, core);
   const store = createCheckpointStore(bus, core, facts.replicas);
-  const stored = await store.list();
+  const { stored, unreadable } = await store.survey();
   const reports = new Reports(log, systemClock);
   const shapes = createShapeStore(bus, core.pipeline, facts.replicas);
   const known = await agreeOnShapes(shapes, config, stored, log, announces);
@@ -73,6 +73,11 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
     began.set(id, known === undefined ? next : known.began);
     // 0 means that nothing had been read when the checkpoint was made. It does not say where new messages begin.
     if (known !== undefined && known.sequence > 0) closedThrough.set(id, known.sequence);
+    const unknown = unreadable.get(id);
+    if (unknown !== undefined) {
+      reports.checkpointUnreadable(id, unknown);
+      continue;
+    }
     const begins = { sink: id, next: new Date(next).toISOString() };
     log.info(
       begins,
@@ -85,6 +90,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
     epochs,
     from,
     closedThrough,
+    unreadable,
     replayable: true,
     keepsMs: facts.maxAgeMs,
     instance: '',

@@ -151,7 +151,8 @@ function sinkStatus(
     paused: paused.has(lane.id),
     catchingUp: lane.state === 'catching_up',
     catchUp: engine?.progressOf(lane) ?? null,
-    next: timeOf(lane.next),
+    // Where a sink begins whose checkpoint cannot be read is up to an operator.
+    next: lane.blocked ? null : timeOf(lane.next),
     lagSeconds: Number.isFinite(lane.next) ? Math.max(0, now - lane.next) / 1000 : 0,
     backlogPoints: lane.backlogPoints,
     backlogBytes: lane.backlogBytes,

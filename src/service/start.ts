@@ -51,7 +51,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     }),
     paused: new Set(),
     detached: false,
-    control: () => control?.status ?? { enabled: false, onBus: false, tasksRunning: 0 },
+    control: () => control?.status ?? { enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 },
   };
   const status = () => snapshot(parts, clock.now());
   const telemetry = new Telemetry(status);

@@ -47,6 +47,29 @@ test('is made where it is missing, with the limits of the settings', async () =>
     discard: 'old',
     subjects: ['metrics', 'metrics.>'],
   });
+  expect(config.no_ack ?? false).toBe(false);
+});
+
+test('nobody can have it lose messages by having an answer sent somewhere', async () => {
+  await ensureStream(bus, core);
+  await publishStored(bus, 0, 3);
+  const { streams } = await manager(bus);
+  await expect(streams.purge('METRICS')).rejects.toThrow('not permitted');
+  await expect(streams.deleteMessage('METRICS', 1)).rejects.toThrow('not permitted');
+  bus.connection.publish('metrics.a', '4', { reply: '$JS.API.STREAM.PURGE.METRICS' });
+  bus.connection.publish('metrics.a', '5', { reply: '$JS.API.STREAM.DELETE.METRICS' });
+  await publishStored(bus, 5, 6);
+  expect(await describeStream(bus, core)).toMatchObject({ messages: 6, firstSequence: 1 });
+});
+
+test('with METRICS_STREAM_NO_ACK it acknowledges nothing, wherever the acknowledgement would go', async () => {
+  const silent = settings({ METRICS_STREAM_NO_ACK: 'true' });
+  await ensureStream(bus, silent);
+  const scratch = await add({ name: 'SCRATCH', subjects: ['scratch'] });
+  for (const reply of ['scratch', 'metrics.b']) bus.connection.publish('metrics.a', '1', { reply });
+  await bus.flush();
+  await expect.poll(async () => (await describeStream(bus, silent)).messages).toBe(2);
+  expect((await (await manager(bus)).streams.info(scratch.config.name)).state.messages).toBe(0);
 });
 
 test('made by many at once', async () => {

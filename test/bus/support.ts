@@ -9,6 +9,7 @@ import type { FrameSink } from '../../src/bus/frames.ts';
 import type { Envelope } from '../../src/bus/message.ts';
 import { createJetStreamSource } from '../../src/bus/read/jetstream.ts';
 import type { Gap, Reader, ReadFrom } from '../../src/bus/read/source.ts';
+import { manager } from '../../src/bus/stream.ts';
 import { CORE_SETTINGS, type CoreConfig } from '../../src/config/core-settings.ts';
 import type { RawMessage } from '../../src/decode/raw-message.ts';
 import { readSettings, type SettingError } from '../../src/settings/setting.ts';
@@ -47,6 +48,14 @@ export function settings(env: Record<string, string>): CoreConfig {
 
 export async function busAt(url: string): Promise<Bus> {
   return connect(settings({ NATS_URL: url }), memoryLog());
+}
+
+/** Makes the stream without what keeps it from being purged. */
+export async function makePurgeable(
+  bus: Bus,
+  { metricsStream: name, metricsSubjects }: CoreConfig,
+): Promise<void> {
+  await (await manager(bus)).streams.add({ name, subjects: [...metricsSubjects] });
 }
 
 /** Remembers all that it is told. */

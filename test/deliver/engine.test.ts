@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { Tiling } from '../../src/aggregate/tiling.ts';
+import { UnreadableCheckpoint } from '../../src/bus/bus-error.ts';
 import type { Checkpoint } from '../../src/bus/kv/checkpoints.ts';
 import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/read/source.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
@@ -78,12 +79,14 @@ function setUp() {
   const store = {
     load: async (sink: string) => saved.get(sink),
     save: async (sink: string, checkpoint: Checkpoint) => {
+      if (spoiled.has(sink)) throw new UnreadableCheckpoint(`${sink} is garbage`, 'Delete it.');
       if ((saved.get(sink)?.next ?? 0) >= checkpoint.next) return 'superseded' as const;
       saved.set(sink, checkpoint);
       return 'saved' as const;
     },
     list: async () => [],
   };
+  const spoiled = new Set<string>();
   const start = (begins: Readonly<Record<string, number>> = {}) => {
     const from = new Map(Object.keys(sinks).map((id) => [id, saved.get(id)?.next ?? begins[id] ?? 0]));
     const closedThrough = new Map([...saved].map(([id, { sequence }]) => [id, sequence]));
@@ -91,6 +94,7 @@ function setUp() {
       tiling: TILING,
       from,
       closedThrough,
+      unreadable: new Map([...spoiled].map((id) => [id, new UnreadableCheckpoint(`${id} is garbage`, '')])),
       replayable: true,
       instance: '',
       open: (first: number) => stream.source(readFrom(first, TILING), clock),
@@ -121,7 +125,7 @@ function setUp() {
     };
   };
   const rows = (sink: ScriptedSink) => Object.fromEntries([...sink.rows].sort());
-  return { clock, stream, sinks, saved, start, rows };
+  return { clock, stream, sinks, saved, spoiled, start, rows };
 }
 
 test('a message for a window that was handed out: computed again and written over, in every store', async () => {
@@ -156,6 +160,42 @@ test('a sink that begins later has missed nothing when it is resumed, and is giv
   await stop();
   expect([rows(sinks.a), rows(sinks.b)]).toEqual([{ '0:a': 1, '1:a': 10, '2:a': 100 }, {}]);
 });
+
+test.each(['before the start', 'while it runs'])(
+  'a checkpoint spoiled %s stops its sink and no other, until it is gone; nothing is lost',
+  async (when) => {
+    const { clock, stream, sinks, saved, spoiled, start, rows } = setUp();
+    if (when === 'before the start') spoiled.add('a');
+    const { engine, stop } = start();
+    const looks = () => engine.lanes.map(({ lane: { state, up } }) => `${state} ${up}`);
+    stream.publish(500, 500, 1);
+    stream.publish(1200, 1200, 10);
+    await clock.pass(5000);
+    spoiled.add('a');
+    stream.publish(2500, 2500, 100);
+    await clock.pass(60_000);
+    expect(looks()).toEqual(['stopped false', 'live true']);
+    expect(engine.lanes[0]!.lane.lastFailure).toMatchObject({
+      reason: 'checkpoint',
+      message: expect.stringContaining('a is garbage'),
+    });
+    // Nobody but the checkpoint's absence lets it go on.
+    engine.pause('a');
+    engine.resume('a');
+    stream.publish(3500, 3500, 1000);
+    await clock.pass(60_000);
+    expect(looks()).toEqual(['stopped false', 'live true']);
+    expect(rows(sinks.a)['2:a']).toBeUndefined();
+    expect(rows(sinks.b)).toEqual({ '0:a': 1, '1:a': 10, '2:a': 100 });
+    spoiled.clear();
+    stream.publish(4500, 4500, 10_000);
+    await clock.pass(120_000);
+    expect(looks()).toEqual(['live true', 'live true']);
+    expect(rows(sinks.a)).toEqual({ '0:a': 1, '1:a': 10, '2:a': 100, '3:a': 1000 });
+    expect(saved.get('a')?.next).toBe(saved.get('b')?.next);
+    await stop();
+  },
+);
 
 test('a crash before the window is written anew: the next start finds the message again', async () => {
   const { clock, stream, sinks, saved, start, rows } = setUp();

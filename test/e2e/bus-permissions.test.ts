@@ -2,6 +2,7 @@
 
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { OPERATIONS } from '../../src/control/request.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import type { NatsServer } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
@@ -49,7 +50,11 @@ const lastSequence = async (stream: string) =>
 
 beforeAll(async () => {
   nats = await startExampleBus();
-  const first = await startServiceProgram({ ...as('setup', nats), ...onEarly });
+  const first = await startServiceProgram({
+    ...as('setup', nats),
+    ...onEarly,
+    METRICS_STREAM_NO_ACK: 'true',
+  });
   await first.stop();
   [setup, producer] = [await client('setup'), await client('producer')];
   await produce();
@@ -154,6 +159,67 @@ test('whoever has the credentials of the service may read metrics, and neither p
   await apps.connection.flush();
   expect(heard).toEqual([]);
   expect([await lastSequence('METRICS'), await lastSequence('OTHER')]).toEqual([before, 0]);
+});
+
+test('wherever a user wants the answer to a request that it may make: nothing changes there', async () => {
+  const jsm = await setup.connection.jetstreamManager({ timeout: LIMIT_MS });
+  await jsm.streams.add({ name: 'SCRATCH', subjects: ['scratch', 'fanout.rejected.scratch'] });
+  const { instance } = await service.status();
+  const operations = Object.keys(OPERATIONS);
+  const control = ['all', instance].flatMap((target) =>
+    operations.map((operation) => `fanout.control.${target}.${operation}`),
+  );
+  const isLook = (subject: string) => /\.(status|config)$/.test(subject) && !subject.includes('task');
+  const metrics = ['metrics', 'metrics.scratch'];
+  const requests: Partial<Record<User, string[]>> = {
+    producer: metrics,
+    apps: [...metrics, 'orders', '$SRV.PING', '$JS.API.STREAM.INFO.METRICS', ...control],
+    operator: [...control, '$SRV.PING.metrics-fanout'],
+    viewer: [...control.filter(isLook), '$SRV.PING.metrics-fanout'],
+  };
+  const replies = [
+    '$KV.fanout-checkpoints.scratch.a.0-1',
+    'scratch',
+    'fanout.rejected.scratch',
+    'metrics.scratch',
+    'fanout.control.all.detach',
+    '$JS.API.STREAM.PURGE.METRICS',
+    '$JS.API.STREAM.DELETE.SCRATCH',
+  ];
+  const before = { metrics: await lastSequence('METRICS'), ...(await service.status()).control };
+  let published = 0;
+  const body = JSON.stringify({ sink: 'late', from: new Date().toISOString() });
+  for (const [user, subjects] of Object.entries(requests)) {
+    const { connection } = await client(user as User);
+    for (const reply of replies) {
+      for (const subject of subjects) connection.publish(subject, body, { reply });
+      published += subjects.filter((subject) => metrics.includes(subject)).length;
+    }
+    await connection.flush();
+  }
+  await eventually(
+    'the metrics are stored',
+    async () => (await lastSequence('METRICS')) >= before.metrics + published,
+  );
+  const inBucket = await jsm.streams.info('KV_fanout-checkpoints', { subjects_filter: '$KV.*.scratch.>' });
+  expect(inBucket.state.subjects ?? {}).toEqual({});
+  expect([await lastSequence('METRICS'), await lastSequence('SCRATCH')]).toEqual([
+    before.metrics + published,
+    0,
+  ]);
+  expect((await jsm.streams.info('METRICS')).state.first_seq).toBe(1);
+  // Each request of operator and viewer was heard, and ignored.
+  const heard = replies.length * (requests.operator!.length + requests.viewer!.length);
+  await eventually('all are counted', async () => {
+    const { unanswered } = (await service.status()).control;
+    return unanswered - before.unanswered >= heard;
+  });
+  const { sinks, detached, control: after } = await service.status();
+  expect({ detached, paused: sinks.map(({ paused }) => paused) }).toEqual({
+    detached: false,
+    paused: [false, false],
+  });
+  expect(after.tasksRunning).toBe(0);
 });
 
 test('in core mode the same user is enough', async () => {

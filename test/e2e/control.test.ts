@@ -108,6 +108,26 @@ test('nats micro sees it: PING, INFO and STATS', async () => {
   expect(found).toMatchObject({ name: 'status', num_requests: 2, data: { refused: 1 } });
 });
 
+test('a request that wants its answer in no inbox changes nothing, and shows in status, metrics and log', async () => {
+  const before = (await service.status()).control.unanswered;
+  const heard: string[] = [];
+  const listening = client.subscribe('scratch.>', { callback: (_, { subject }) => heard.push(subject) });
+  const body = JSON.stringify({ sink: 'hole' });
+  for (const reply of ['scratch.a', 'scratch.b', undefined])
+    client.publish('fanout.control.all.sink.pause', body, { ...(reply && { reply }) });
+  for (const verb of ['PING', 'INFO', 'STATS']) client.publish(`$SRV.${verb}`, '', { reply: 'scratch.c' });
+  expect(await request('status')).toMatchObject({ ok: true });
+  await client.flush();
+  listening.unsubscribe();
+  expect(heard).toEqual([]);
+  const { control, sinks: now } = await service.status();
+  expect(now.map(({ paused }) => paused)).toEqual([false, false]);
+  expect(control.unanswered - before).toBe(6);
+  const metrics = await (await fetch(`${service.url}/metrics`)).text();
+  expect(metrics).toContain(`fanout_control_unanswered_total ${before + 6}`);
+  expect(service.output.stderr.match(/ignored a request to control/g)).toHaveLength(1);
+});
+
 test('status is that of /api/status, config that of `config --json`, with no secret in it', async () => {
   const { ok, result } = await request('status');
   expect(ok).toBe(true);

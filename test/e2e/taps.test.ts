@@ -17,6 +17,11 @@ let nats: NatsServer;
 let truth: TruthRow[];
 beforeAll(async () => {
   nats = await startNats();
+  // The service would make one that nobody can purge.
+  const client = await connect({ servers: nats.url });
+  const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
+  await streams.add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] });
+  await client.close();
   truth = await sendTraffic({ nats, folder: folder.path }, [
     '--count',
     '12000',

@@ -25,7 +25,7 @@ async function exported(): Promise<readonly string[]> {
     probes,
     paused: new Set<string>(),
     detached: false,
-    control: () => ({ enabled: false, onBus: false, tasksRunning: 0 }),
+    control: () => ({ enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 }),
   };
   const text = await new Telemetry(() => snapshot(parts, 0)).text();
   return [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].flatMap(([, name, type]) =>

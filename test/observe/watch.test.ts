@@ -36,7 +36,7 @@ test('however many pages open, what they get is made once between two ticks', as
     probes: new Probes({ intervalMs: 0, clock: systemClock, questions: () => scan.subject.questions(0) }),
     paused: new Set(),
     detached: false,
-    control: () => ({ enabled: false, onBus: false, tasksRunning: 0 }),
+    control: () => ({ enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 }),
   };
   let made = 0;
   const status = (): Status => {

@@ -3,7 +3,7 @@
 import type { KV } from 'nats';
 import type { WindowShape } from '../../aggregate/tiling.ts';
 import type { Config } from '../../config/config.ts';
-import { BusError } from '../bus-error.ts';
+import { BusError, UnreadableCheckpoint } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { BUCKET, Bucket, isConflict, MAX_CONFLICTS } from './bucket.ts';
 
@@ -35,6 +35,16 @@ export interface StoredCheckpoint {
   readonly checkpoint: Checkpoint;
 }
 
+/** What the bucket holds of a pipeline. */
+export interface CheckpointSurvey {
+  readonly stored: readonly StoredCheckpoint[];
+  /**
+   * By sink: why it is not known how far it has got. Its own checkpoint cannot be read, or it has none, and that of
+   * another slice cannot be read.
+   */
+  readonly unreadable: ReadonlyMap<string, UnreadableCheckpoint>;
+}
+
 /** All calls reject with a `BusError` in bounded time if the store is down or holds something else. */
 export interface CheckpointStore {
   load(sink: string): Promise<Checkpoint | undefined>;
@@ -47,13 +57,19 @@ export interface CheckpointStore {
   list(): Promise<StoredCheckpoint[]>;
 }
 
+/** The store that the service uses. */
+export interface SurveyedStore extends CheckpointStore {
+  /** As `list`, but an unreadable checkpoint concerns only its sink. `save` rejects for that sink until it is gone. */
+  survey(): Promise<CheckpointSurvey>;
+}
+
 type Configured = Pick<Config['core'], 'pipeline' | 'slice'>;
 
 /**
  * `replicas`: used if the bucket has to be created. As many as the stream has, or the bucket would not survive what the
  * stream survives.
  */
-export function createCheckpointStore(bus: Bus, core: Configured, replicas: number): CheckpointStore {
+export function createCheckpointStore(bus: Bus, core: Configured, replicas: number): SurveyedStore {
   return new BucketStore(bus, core, replicas);
 }
 
@@ -62,10 +78,12 @@ interface Stored {
   readonly checkpoint: Checkpoint | undefined;
 }
 
-class BucketStore implements CheckpointStore {
+class BucketStore implements SurveyedStore {
   readonly #core: Configured;
   readonly #bucket: Bucket;
   readonly #known = new Map<string, Stored>();
+  /** By sink: keys of other slices that could not be read, and without which it is unknown how far the sink has got. */
+  readonly #inDoubt = new Map<string, readonly string[]>();
 
   constructor(bus: Bus, core: Configured, replicas: number) {
     this.#core = core;
@@ -83,7 +101,11 @@ class BucketStore implements CheckpointStore {
 
   save(sink: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'> {
     const key = this.#key(sink);
-    return this.#call(`writing the checkpoint ${key}`, (bucket) => this.#write(bucket, key, checkpoint));
+    return this.#call(`writing the checkpoint ${key}`, async (bucket) => {
+      for (const other of this.#inDoubt.get(sink) ?? []) await read(bucket, other);
+      this.#inDoubt.delete(sink);
+      return await this.#write(bucket, key, checkpoint);
+    });
   }
 
   async #write(bucket: KV, key: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'> {
@@ -111,20 +133,44 @@ class BucketStore implements CheckpointStore {
     );
   }
 
-  list(): Promise<StoredCheckpoint[]> {
-    const prefix = `${this.#core.pipeline}.`;
+  async list(): Promise<StoredCheckpoint[]> {
+    const { found, bad } = await this.#all();
+    for (const { error } of bad) throw error;
+    return found.map(withoutKey);
+  }
+
+  async survey(): Promise<CheckpointSurvey> {
+    const { found, bad } = await this.#all();
+    const unreadable = new Map<string, UnreadableCheckpoint>();
+    for (const { sink, key, error } of bad) {
+      const own = this.#key(sink);
+      if (found.some((other) => other.key === own)) continue;
+      if (key === own || !unreadable.has(sink)) unreadable.set(sink, error);
+      if (key !== own) this.#inDoubt.set(sink, [...(this.#inDoubt.get(sink) ?? []), key]);
+    }
+    return { stored: found.map(withoutKey), unreadable };
+  }
+
+  /** Reads all checkpoints of the pipeline. */
+  #all() {
     return this.#call('listing the checkpoints', async (bucket) => {
       const keys: string[] = [];
-      for await (const key of await bucket.keys(`${prefix}>`)) keys.push(key);
-      const found: StoredCheckpoint[] = [];
+      for await (const key of await bucket.keys(`${this.#core.pipeline}.>`)) keys.push(key);
+      const found: (StoredCheckpoint & { readonly key: string })[] = [];
+      const bad: { readonly sink: string; readonly key: string; readonly error: UnreadableCheckpoint }[] = [];
       for (const key of keys) {
         const [, sink, slice] = key.split('.');
         // A pipeline named `shapes` finds the shapes of all pipelines among its checkpoints.
         if (!sink || !slice) continue;
-        const { checkpoint } = await read(bucket, key);
-        if (checkpoint) found.push({ sink, slice: slice.replace('-', '/'), checkpoint });
+        try {
+          const { checkpoint } = await read(bucket, key);
+          if (checkpoint) found.push({ key, sink, slice: slice.replace('-', '/'), checkpoint });
+        } catch (error) {
+          if (!(error instanceof UnreadableCheckpoint)) throw error;
+          bad.push({ sink, key, error });
+        }
       }
-      return found.sort((a, b) => (a.sink + a.slice < b.sink + b.slice ? -1 : 1));
+      return { found: found.sort((a, b) => (a.sink + a.slice < b.sink + b.slice ? -1 : 1)), bad };
     });
   }
 
@@ -144,6 +190,10 @@ class BucketStore implements CheckpointStore {
   }
 }
 
+function withoutKey({ sink, slice, checkpoint }: StoredCheckpoint): StoredCheckpoint {
+  return { sink, slice, checkpoint };
+}
+
 /** A missing key has revision 0; a deleted key has the revision of its deletion. */
 async function read(bucket: KV, key: string): Promise<Stored> {
   const entry = await bucket.get(key);
@@ -160,9 +210,9 @@ function parse(key: string, text: string): Checkpoint {
     value = undefined;
   }
   if (isCheckpoint(value)) return value;
-  throw new BusError(
+  throw new UnreadableCheckpoint(
     `the checkpoint ${key} in the key-value bucket ${BUCKET} is not valid`,
-    `Inspect it (nats kv get ${BUCKET} ${key}). Delete it to start the sink as if it never had a checkpoint.`,
+    `Inspect it (nats kv get ${BUCKET} ${key}). Delete it (nats kv del ${BUCKET} ${key}): a running service that has used the checkpoint goes on where it was, and a sink that was stopped at the start begins as if it never had one.`,
   );
 }
 
@@ -170,14 +220,23 @@ function isCheckpoint(value: unknown): value is Checkpoint {
   const checkpoint = value as Partial<Checkpoint> | null | undefined;
   const shape = checkpoint?.shape as Partial<CheckpointShape> | null | undefined;
   return (
-    Number.isSafeInteger(checkpoint?.next) &&
+    isTime(checkpoint?.next) &&
     Number.isSafeInteger(checkpoint?.sequence) &&
-    (checkpoint?.began === undefined || Number.isSafeInteger(checkpoint.began)) &&
+    (checkpoint?.began === undefined || isTime(checkpoint.began)) &&
     typeof checkpoint?.savedAt === 'string' &&
-    Number.isFinite(shape?.windowMs) &&
-    Number.isFinite(shape?.latenessMs) &&
-    Number.isFinite(shape?.maxAheadMs) &&
-    Number.isFinite(shape?.maxSeries) &&
+    isAtLeast(1, shape?.windowMs) &&
+    isAtLeast(0, shape?.latenessMs) &&
+    isAtLeast(0, shape?.maxAheadMs) &&
+    isAtLeast(1, shape?.maxSeries) &&
     typeof shape?.slice === 'string'
   );
+}
+
+/** Milliseconds that a `Date` can hold: others would make every log line about them throw. */
+function isTime(value: unknown): boolean {
+  return Number.isSafeInteger(value) && !Number.isNaN(new Date(value as number).getTime());
+}
+
+function isAtLeast(least: number, value: unknown): boolean {
+  return Number.isFinite(value) && (value as number) >= least;
 }

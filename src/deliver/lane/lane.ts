@@ -17,7 +17,7 @@ import {
 
 /**
  * `catching_up`: the live path is ignored, and windows come from the lane's own replay. `paused`: the store is left
- * alone until the lane is resumed.
+ * alone until the lane is resumed. `stopped`: the lane has ended, or an operator must first remove its checkpoint.
  */
 export type LaneState = 'opening' | 'live' | 'catching_up' | 'paused' | 'stopped';
 
@@ -70,6 +70,8 @@ export class Lane {
   readonly #halt = new AbortController();
   #catchingUp = false;
   #paused = false;
+  /** Why the lane must not write, whoever resumes it. */
+  #blocked: StoreFailure | undefined;
   /** How many rewrites under way hold the checkpoint. */
   #holds = 0;
   #dropped = 0;
@@ -84,7 +86,7 @@ export class Lane {
   }
 
   get state(): LaneState {
-    if (this.#halt.signal.aborted) return 'stopped';
+    if (this.#halt.signal.aborted || this.#blocked !== undefined) return 'stopped';
     if (this.#paused) return 'paused';
     if (this.#catchingUp) return 'catching_up';
     return this.#writer.opened ? 'live' : 'opening';
@@ -97,11 +99,11 @@ export class Lane {
 
   /** Whether the store took the last write, or opened and has not been written to yet. */
   get up(): boolean {
-    return this.#writer.up;
+    return this.#writer.up && this.#blocked === undefined;
   }
 
   get lastFailure(): StoreFailure | undefined {
-    return this.#writer.lastFailure;
+    return this.#blocked ?? this.#writer.lastFailure;
   }
 
   /** Start of the first window that is not confirmed. */
@@ -170,15 +172,47 @@ export class Lane {
   pause(): void {
     if (this.#paused) return;
     this.#paused = true;
+    this.#leaveAlone();
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#takeUp();
+  }
+
+  /** As `pause`, until `unblock`, and independent of it. End any catch-up first. */
+  block(failure: StoreFailure): void {
+    this.#blocked = failure;
+    this.#leaveAlone();
+  }
+
+  unblock(): void {
+    if (this.#blocked === undefined) return;
+    this.#blocked = undefined;
+    this.#takeUp();
+  }
+
+  /** Whether the store is left alone: the lane is paused or blocked. */
+  get resting(): boolean {
+    return this.#paused || this.#blocked !== undefined;
+  }
+
+  /** Whether a stored checkpoint that cannot be read keeps the lane from writing. */
+  get blocked(): boolean {
+    return this.#blocked !== undefined;
+  }
+
+  #leaveAlone(): void {
     this.#writer.pause();
     if (!this.#options.replayable) return;
     this.#queue.clear();
     this.#catchingUp = true;
   }
 
-  resume(): void {
-    if (!this.#paused) return;
-    this.#goOn();
+  #takeUp(): void {
+    if (this.resting) return;
+    this.#writer.resume();
     if (this.#options.replayable) this.#options.events.fellBehind();
   }
 
@@ -269,7 +303,7 @@ export class Lane {
   async stop(deadline: AbortSignal): Promise<void> {
     // Messages that cannot be read again must not be lost because of a pause.
     if (!this.#options.replayable) this.#goOn();
-    while (!this.#paused && !this.#queue.empty && !deadline.aborted) await this.#settled.wait(deadline);
+    while (!this.resting && !this.#queue.empty && !deadline.aborted) await this.#settled.wait(deadline);
     this.#halt.abort();
     await this.#options.keeper?.flush();
   }

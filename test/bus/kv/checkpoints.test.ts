@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { BusError } from '../../../src/bus/bus-error.ts';
+import { BusError, UnreadableCheckpoint } from '../../../src/bus/bus-error.ts';
 import type { Bus } from '../../../src/bus/connect.ts';
 import { BUCKET, openBucket } from '../../../src/bus/kv/bucket.ts';
 import { type Checkpoint, createCheckpointStore } from '../../../src/bus/kv/checkpoints.ts';
@@ -106,6 +106,8 @@ test.each([
   'null',
   '{"next":"10"}',
   '{"next":1,"sequence":1,"savedAt":"x","shape":{}}',
+  JSON.stringify({ ...at(1), next: 9e15 }),
+  JSON.stringify({ ...at(1), shape: { ...shape, windowMs: 0 } }),
 ])('a value that is none is an error, never overwritten: %j', async (value) => {
   const bucket = await openBucket(bus, 1);
   await bucket.put('odd.a.0-1', value);
@@ -116,6 +118,32 @@ test.each([
     expect((error as BusError).message).toContain('odd.a.0-1');
   }
   expect((await bucket.get('odd.a.0-1'))?.string()).toBe(value);
+});
+
+test('a survey names the sinks whose checkpoint cannot be read; none is overwritten until it is deleted', async () => {
+  const bucket = await openBucket(bus, 1);
+  await store('survey').save('well', at(1000));
+  await bucket.put('survey.own.0-1', 'garbage');
+  // Of another slicing: it says nothing about the one sink, and is all that is known of the other.
+  await bucket.put('survey.well.0-2', 'garbage');
+  await bucket.put('survey.other.0-2', 'garbage');
+  const one = store('survey');
+  const { stored, unreadable } = await one.survey();
+  expect(stored).toEqual([{ sink: 'well', slice: '0/1', checkpoint: at(1000) }]);
+  expect([...unreadable].map(([sink, { message }]) => `${sink}: ${message}`).sort()).toEqual([
+    'other: the checkpoint survey.other.0-2 in the key-value bucket fanout-checkpoints is not valid',
+    'own: the checkpoint survey.own.0-1 in the key-value bucket fanout-checkpoints is not valid',
+  ]);
+  expect(await one.save('well', at(2000))).toBe('saved');
+  for (const [sink, key] of [
+    ['own', 'survey.own.0-1'],
+    ['other', 'survey.other.0-2'],
+  ] as const) {
+    await expect(one.save(sink, at(1))).rejects.toThrow(UnreadableCheckpoint);
+    expect((await bucket.get(key))?.string()).toBe('garbage');
+    await bucket.delete(key);
+    expect(await one.save(sink, at(1))).toBe('saved');
+  }
 });
 
 test('a deleted key counts as none, and can be written again', async () => {

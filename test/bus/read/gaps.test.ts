@@ -3,10 +3,11 @@ import { getEventListeners } from 'node:events';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Bus } from '../../../src/bus/connect.ts';
 import type { ReadFrom } from '../../../src/bus/read/source.ts';
-import { ensureStream, manager } from '../../../src/bus/stream.ts';
+import { manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import {
   busAt,
+  makePurgeable,
   numbers,
   publishNumbers,
   publishStored,
@@ -27,7 +28,7 @@ beforeAll(async () => {
   core = settings({ NATS_URL: nats.url });
 });
 beforeEach(async () => {
-  await ensureStream(bus, core);
+  await makePurgeable(bus, core);
 });
 afterEach(async () => {
   while (running.length > 0) await running.pop()!();

@@ -11,6 +11,7 @@ import {
   expectMonotone,
   holding,
   losing,
+  makePurgeable,
   numbers,
   publishNumbers,
   publishStored,
@@ -134,7 +135,7 @@ test('what retention removed before the start is a gap', async () => {
 });
 
 test('what is removed while we read is a gap of exactly so many messages, between the times around it', async () => {
-  await ensureStream(bus, core);
+  await makePurgeable(bus, core);
   await publishNumbers(bus, 0, 10);
   const { source, reader } = read();
   await until('the first', () => reader.sequences.length === 10);
@@ -358,7 +359,7 @@ test('a stream that was made again and has grown beyond what was read is recogni
 });
 
 test('a purged stream is a gap, and reading goes on', async () => {
-  await ensureStream(bus, core);
+  await makePurgeable(bus, core);
   await publishStored(bus, 0, 10);
   const { source, reader } = read();
   await until('the first', () => reader.sequences.length === 10);

@@ -1,0 +1,105 @@
+/** Garbage under the key of a checkpoint: its sink stops, with words; the service and the other sinks go on. */
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import { connect, type KV, type NatsConnection } from 'nats';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
+import { eventually } from './control-support.ts';
+import { sample, WINDOWS } from './support.ts';
+
+const GARBAGE = '{"next":';
+const key = 'default.ill.0-1';
+const folder = temporaryFolder('spoiled');
+const file = (id: string) => join(folder.path, `${id}.db`);
+const sqlite = (id: string) => ({
+  [`SINK_${id}_ENABLED`]: 'true',
+  [`SINK_${id}_KIND`]: 'sqlite',
+  [`SINK_${id}_PATH`]: file(id),
+});
+let nats: NatsServer;
+let client: NatsConnection;
+let bucket: KV;
+let service: ServiceProgram;
+let sent = 0;
+
+beforeAll(async () => {
+  nats = await startNats();
+  client = await connect({ servers: nats.url });
+  service = await startServiceProgram(env());
+  bucket = await client.jetstream().views.kv('fanout-checkpoints');
+});
+afterAll(async () => {
+  await client?.close();
+  await service?.stop('SIGKILL');
+  await nats?.stop();
+  folder.remove();
+});
+
+const env = () => ({ NATS_URL: nats.url, ...WINDOWS, ...sqlite('WELL'), ...sqlite('ILL') });
+const sink = async (id: string) => (await service.status()).sinks.find((each) => each.id === id)!;
+
+async function publish(): Promise<void> {
+  for (let i = 0; i < 10; i++) client.publish('metrics', '{"name":"n","type":"counter","value":1}');
+  sent += 10;
+  await client.flush();
+}
+
+function counted(id: string): number {
+  const database = new DatabaseSync(file(id), { readOnly: true });
+  try {
+    return Number(database.prepare('SELECT sum(count) AS n FROM points').get()?.n ?? 0);
+  } finally {
+    database.close();
+  }
+}
+
+async function stoppedAndHeld(): Promise<void> {
+  await eventually('the sink is stopped', async () => (await sink('ill')).state === 'stopped');
+  const before = counted('ILL');
+  await publish();
+  await eventually('the other has all', async () => counted('WELL') === sent);
+  expect(await sink('ill')).toMatchObject({
+    state: 'stopped',
+    up: false,
+    next: null,
+    lastFailure: {
+      reason: 'checkpoint',
+      message: expect.stringContaining(`nats kv del fanout-checkpoints ${key}`),
+    },
+  });
+  expect(await service.status()).toMatchObject({ ready: true });
+  const metrics = await (await fetch(`${service.url}/metrics`)).text();
+  expect(sample(metrics, 'fanout_sink_up{sink="ill"}')).toBe(0);
+  expect(sample(metrics, 'fanout_sink_up{sink="well"}')).toBe(1);
+  expect(counted('ILL')).toBe(before);
+  expect((await bucket.get(key))?.string()).toBe(GARBAGE);
+  expect(service.output.stderr).toMatch(
+    /"level":"error".*the sink is stopped: its checkpoint cannot be read/,
+  );
+}
+
+test('while the service runs: the sink goes on where it was once the key is deleted', async () => {
+  await publish();
+  await service.untilConfirmed(Date.now() + 500);
+  await bucket.put(key, GARBAGE);
+  await publish();
+  await stoppedAndHeld();
+  await bucket.delete(key);
+  await eventually('it has caught up', async () => counted('ILL') === sent && (await sink('ill')).up);
+});
+
+test('at the start: the service starts without the sink, and never overwrites the key', async () => {
+  await service.stop();
+  await bucket.put(key, GARBAGE);
+  service = await startServiceProgram(env());
+  await stoppedAndHeld();
+  await service.stop();
+  expect((await bucket.get(key))?.string()).toBe(GARBAGE);
+  service = await startServiceProgram(env());
+  await bucket.delete(key);
+  await publish();
+  await eventually('it is filled from where METRICS_START says', async () => counted('ILL') === sent);
+  await eventually('and up', async () => (await sink('ill')).up);
+});
