@@ -106,8 +106,12 @@ async function answer(
     case '/healthz':
       return { code: 200, type: TEXT, body: 'ok\n' };
     case '/readyz': {
-      const { ready } = options.status();
-      return { code: ready ? 200 : 503, type: TEXT, body: ready ? 'ready\n' : 'not attached to the bus\n' };
+      const { ready, source } = options.status();
+      if (ready) return { code: 200, type: TEXT, body: 'ready\n' };
+      const why = source.unproven
+        ? 'the stream was replaced and has delivered nothing'
+        : 'not attached to the bus';
+      return { code: 503, type: TEXT, body: `${why}\n` };
     }
     case '/api/status':
       return { code: 200, type: 'application/json', body: `${JSON.stringify(options.status())}\n` };

@@ -54,7 +54,7 @@ export function snapshot(parts: Parts, now: number): Status {
     slice: `${core.slice.index}/${core.slice.of}`,
     startedAt: new Date(parts.startedAt).toISOString(),
     now: new Date(now).toISOString(),
-    ready: !parts.detached && bus?.connected === true && live?.source.stats.reading === true,
+    ready: !parts.detached && bus?.connected === true && isReading(engine),
     detached: parts.detached,
     control: parts.control(),
     bus: {
@@ -75,6 +75,13 @@ export function snapshot(parts: Parts, now: number): Status {
   };
 }
 
+/** Whether it reads a stream that stores what is published, and has somewhere to save its checkpoints. */
+function isReading(engine: Engine | undefined): boolean {
+  const stats = engine?.live.source.stats;
+  if (stats?.reading !== true || stats.unproven) return false;
+  return engine?.lanes.every(({ keeper }) => keeper?.isBucketGone !== true) ?? false;
+}
+
 function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
   const stats = engine?.live.source.stats;
   const behind = stats !== undefined && stats.pending > 0 && stats.lastStreamTime > 0;
@@ -92,6 +99,7 @@ function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
       to: new Date(to).toISOString(),
     })),
     resumptions: stats?.resumptions ?? 0,
+    unproven: stats?.unproven ?? false,
   };
 }
 
