@@ -17,6 +17,11 @@ import { uncovered } from './subjects.ts';
 
 /** How long a request to JetStream's API may take. */
 export const API_TIMEOUT_MS = 5_000;
+/**
+ * How long a stream must have been gone before it is made again. The server says that a stream is gone before it has
+ * removed its files: one that is made at once can lose its own, and then stores nothing.
+ */
+export const REMAKE_WAIT_MS = 3_000;
 const NANOS_PER_MS = 1_000_000;
 
 /** The settings that describe the stream that the sources read. */
@@ -72,7 +77,10 @@ export function manager(bus: Bus): Promise<JetStreamManager> {
 }
 
 /** Rejects with a `BusError` if the stream does not exist or cannot be used. */
-export async function describeStream(bus: Bus, core: StreamConfigured): Promise<StreamFacts> {
+export async function describeStream(
+  bus: Bus,
+  core: Pick<StreamConfigured, 'metricsStream' | 'metricsSubjects'>,
+): Promise<StreamFacts> {
   const info = await find(bus, core.metricsStream);
   if (info === undefined) {
     throw new BusError(
@@ -101,6 +109,19 @@ export async function ensureStream(bus: Bus, core: StreamConfigured): Promise<St
     if (raced) return checked(raced, core);
     throw await creationError(error, bus, core);
   }
+}
+
+/**
+ * Throws a `BusError` if a stream that was just made has a history: its messages are older than it is, or its sequences
+ * do not begin with 1. The server made it out of what was left of another.
+ */
+export function refuseHistory({ name, created, firstTime, messages, lastSequence }: StreamFacts): void {
+  const isOlder = firstTime !== undefined && firstTime < Date.parse(created);
+  if (!isOlder && (messages > 0 || lastSequence === 0)) return;
+  throw new BusError(
+    `the stream ${name} was made again, and has the history of another: ${messages} messages, the last sequence is ${lastSequence}`,
+    `Delete it (nats stream rm ${name}). If that does not help, restart nats-server.`,
+  );
 }
 
 /** Rejects with a `BusError` if it cannot find out. */
@@ -164,7 +185,7 @@ async function overlapping(bus: Bus, core: StreamConfigured): Promise<string | u
 }
 
 /** Returns the facts of a stream. Throws a `BusError` if it cannot serve as the source of truth. */
-function checked(info: StreamInfo, core: StreamConfigured): StreamFacts {
+function checked(info: StreamInfo, core: Pick<StreamConfigured, 'metricsSubjects'>): StreamFacts {
   const { name, retention, mirror, sealed, subjects = [] } = info.config;
   if (mirror) {
     throw new BusError(

@@ -3,7 +3,7 @@
 import type { Point } from '../aggregate/point.ts';
 import type { Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
-import { type BusError, UnreadableCheckpoint } from '../bus/bus-error.ts';
+import { BucketGone, type BusError, UnreadableCheckpoint } from '../bus/bus-error.ts';
 import type { Bus } from '../bus/connect.ts';
 import { publishRejected } from '../bus/rejected.ts';
 import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
@@ -48,11 +48,24 @@ export class Reports {
       this.checkpointUnreadable(sink, error);
       return;
     }
+    if (error instanceof BucketGone) {
+      this.#bucketGone(error);
+      return;
+    }
     const held = this.#seldom.admit(`checkpoint ${sink}`, this.#clock.steady());
     if (held === undefined && !atStop) return;
     const fields = { sink, next: new Date(next).toISOString(), error: String(error), heldBack: held ?? 0 };
     const then = atStop ? 'the next start will write the windows since the last one again' : 'trying again';
     this.#log.warn(fields, `could not save the checkpoint; ${then}`);
+  }
+
+  #bucketGone({ message, advice }: BusError): void {
+    const heldBack = this.#seldom.admit('bucket', this.#clock.steady());
+    if (heldBack === undefined) return;
+    this.#log.error(
+      { error: message, advice, heldBack },
+      'not ready: the bucket of the checkpoints was deleted',
+    );
   }
 
   /** The sink is stopped. The others go on. */

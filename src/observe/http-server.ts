@@ -25,8 +25,8 @@ export interface HttpOptions {
   /** HTTP_ALLOWED_HOSTS. */
   readonly allowedHosts: ReadonlySet<string> | undefined;
   readonly clock: Pick<Clock, 'now'>;
-  /** Attached to the bus and reading. Unlike `status`, it costs nothing. */
-  readonly ready: () => boolean;
+  /** Why the instance is not ready; undefined if it is. Unlike `status`, it costs nothing. */
+  readonly unready: () => string | undefined;
   readonly status: () => Status;
   readonly metrics: () => Promise<string>;
   readonly metricsType: string;
@@ -191,10 +191,12 @@ async function answer(
     case '/livez':
     case '/healthz':
       return { code: 200, type: TEXT, body: 'ok\n' };
-    case '/readyz':
-      return options.ready()
+    case '/readyz': {
+      const why = options.unready();
+      return why === undefined
         ? { code: 200, type: TEXT, body: 'ready\n' }
-        : { code: 503, type: TEXT, body: 'not attached to the bus\n' };
+        : { code: 503, type: TEXT, body: `${why}\n` };
+    }
     case '/api/status':
       return { code: 200, type: 'application/json', body: await status.get() };
     case '/api/events':

@@ -70,6 +70,8 @@ function headline(status: Status): View['headline'] {
   if (!status.bus.connected) {
     return { text: 'The bus cannot be reached. Nothing is read until it is back.', tone: 'bad' };
   }
+  if (status.source.unproven)
+    return { text: 'The stream was replaced, and has delivered no message yet.', tone: 'bad' };
   if (!status.ready) return { text: 'Connected to the bus, but not reading.', tone: 'warn' };
   const cards = status.sinks.map(sinkCard);
   const bad = cards.filter(({ tone }) => tone === 'bad').map(({ id, state }) => `${id} is ${state}`);

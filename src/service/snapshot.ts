@@ -41,9 +41,16 @@ export interface Parts {
   engine?: Engine;
 }
 
-/** Whether the instance is attached to the bus and reads. */
-export function isReady({ detached, bus, engine }: Parts): boolean {
-  return !detached && bus?.connected === true && engine?.live?.source.stats.reading === true;
+/**
+ * Why the instance is not ready; undefined if it is: attached to a stream that stores what is published, with somewhere
+ * to save its checkpoints.
+ */
+export function whyUnready({ detached, bus, engine }: Parts): string | undefined {
+  const stats = engine?.live?.source.stats;
+  if (stats?.unproven) return 'the stream was replaced and has delivered nothing';
+  if (detached || bus?.connected !== true || stats?.reading !== true) return 'not attached to the bus';
+  const isBucketGone = engine?.lanes.some(({ keeper }) => keeper?.isBucketGone === true);
+  return isBucketGone ? 'the bucket of the checkpoints was deleted' : undefined;
 }
 
 export function snapshot(parts: Parts, now: number): Status {
@@ -60,7 +67,7 @@ export function snapshot(parts: Parts, now: number): Status {
     slice: `${core.slice.index}/${core.slice.of}`,
     startedAt: new Date(parts.startedAt).toISOString(),
     now: new Date(now).toISOString(),
-    ready: isReady(parts),
+    ready: whyUnready(parts) === undefined,
     detached: parts.detached,
     control: parts.control(),
     bus: {
@@ -98,6 +105,7 @@ function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
       to: new Date(to).toISOString(),
     })),
     resumptions: stats?.resumptions ?? 0,
+    unproven: stats?.unproven ?? false,
   };
 }
 

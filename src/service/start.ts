@@ -16,7 +16,7 @@ import { Watch } from '../observe/watch.ts';
 import { Probes } from '../probe/probes.ts';
 import { WindowScan } from '../probe/window-scan.ts';
 import { Membership } from './membership.ts';
-import { isReady, type Parts, snapshot } from './snapshot.ts';
+import { type Parts, snapshot, whyUnready } from './snapshot.ts';
 
 /** Time between log lines about the same problem. */
 const QUIET_MS = 60_000;
@@ -73,7 +73,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     port: config.core.httpPort,
     allowedHosts: config.core.httpAllowedHosts,
     clock,
-    ready: () => isReady(parts),
+    unready: () => whyUnready(parts),
     status,
     metrics: () => telemetry.text(),
     metricsType: telemetry.contentType,

@@ -46,7 +46,7 @@ async function serve(): Promise<ServiceHttp> {
     port: 0,
     allowedHosts: undefined,
     clock: { now: Date.now },
-    ready: () => true,
+    unready: () => undefined,
     status: () => ({}) as Status,
     metrics: async () => '',
     metricsType: 'text/plain',

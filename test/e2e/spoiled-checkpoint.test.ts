@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
+import { LIMIT_MS } from '../limits.ts';
 import { eventually } from './control-support.ts';
 import { sample, WINDOWS } from './support.ts';
 
@@ -47,7 +48,7 @@ async function publish(): Promise<void> {
 }
 
 function counted(id: string): number {
-  const database = new DatabaseSync(file(id), { readOnly: true });
+  const database = new DatabaseSync(file(id), { readOnly: true, timeout: LIMIT_MS });
   try {
     return Number(database.prepare('SELECT sum(count) AS n FROM points').get()?.n ?? 0);
   } finally {

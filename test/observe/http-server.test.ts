@@ -28,7 +28,7 @@ async function serve(options: Partial<HttpOptions> = {}): Promise<ServiceHttp> {
     port: 0,
     allowedHosts: undefined,
     clock: { now: () => now },
-    ready: () => true,
+    unready: () => undefined,
     status: () => {
       rendered.status += 1;
       return { now: `status ${rendered.status}` } as Status;

@@ -2,10 +2,10 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ErrorCode, type KV, NatsError, StorageType } from 'nats';
-import { BusError } from '../bus-error.ts';
+import { BucketGone, BusError } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { apiErrorCode, jetstreamError } from '../errors.ts';
-import { API_TIMEOUT_MS, streamExists } from '../stream.ts';
+import { API_TIMEOUT_MS, describeStream, REMAKE_WAIT_MS, refuseHistory, streamExists } from '../stream.ts';
 
 export const BUCKET = 'fanout-checkpoints';
 
@@ -24,8 +24,43 @@ export function bucketExists(bus: Bus): Promise<boolean> {
   return streamExists(bus, `KV_${BUCKET}`);
 }
 
-/** Resolves to the bucket, which is created if missing. Rejects with a `BusError`. */
+/** By connection: whether the bucket was there, and since when (steady ms) it has been known to be gone. */
+const known = new WeakMap<Bus, { goneSince: number | undefined }>();
+
+/**
+ * Resolves to the bucket, which is created if missing. Rejects with a `BusError`. One that was deleted while this
+ * connection was in use is made again after a pause, as the stream is, and used once it keeps what is written to it.
+ */
 export async function openBucket(bus: Bus, replicas: number): Promise<KV> {
+  const before = known.get(bus);
+  if (before !== undefined && !(await bucketExists(bus))) {
+    before.goneSince ??= performance.now();
+    if (performance.now() - before.goneSince < REMAKE_WAIT_MS) {
+      throw new BucketGone(
+        `the key-value bucket ${BUCKET} is gone; it is made again after a pause`,
+        'Check who deletes it. The checkpoints are written again.',
+      );
+    }
+  }
+  const bucket = await makeOrFind(bus, replicas);
+  if (before?.goneSince !== undefined) await prove(bus, bucket);
+  known.set(bus, { goneSince: undefined });
+  return bucket;
+}
+
+/** Rejects with a `BucketGone` if the new bucket has a history, or does not keep what is written to it. */
+async function prove(bus: Bus, bucket: KV): Promise<void> {
+  try {
+    const of = { metricsStream: `KV_${BUCKET}`, metricsSubjects: [`$KV.${BUCKET}.>`] };
+    refuseHistory(await describeStream(bus, of));
+    await readServerTime(bucket);
+  } catch (error) {
+    const { message, advice } = jetstreamError(error, `trying the new key-value bucket ${BUCKET}`);
+    throw new BucketGone(message, advice, { cause: error });
+  }
+}
+
+async function makeOrFind(bus: Bus, replicas: number): Promise<KV> {
   try {
     return await bus.connection.jetstream({ timeout: API_TIMEOUT_MS, checkAPI: false }).views.kv(BUCKET, {
       description: 'how far each sink of metrics-fanout has got',

@@ -13,7 +13,16 @@ import type { Bus } from '../connect.ts';
 import { closedForGood, isTransient, jetstreamError } from '../errors.ts';
 import { openBucket, readServerTime } from '../kv/bucket.ts';
 import type { Envelope } from '../message.ts';
-import { describeStream, ensureStream, manager, type StreamConfigured, type StreamFacts } from '../stream.ts';
+import {
+  describeStream,
+  ensureStream,
+  manager,
+  REMAKE_WAIT_MS,
+  refuseHistory,
+  type StreamConfigured,
+  type StreamFacts,
+  streamExists,
+} from '../stream.ts';
 import { covers, uncovered } from '../subjects.ts';
 import { type ConsumerStart, NANOS_PER_MS, startAfter, startAt } from './consumer-start.ts';
 import { Pull, type PullEnd } from './pull.ts';
@@ -27,6 +36,7 @@ import {
   type Source,
   type SourceStats,
 } from './source.ts';
+import { untilProven } from './stream-proof.ts';
 
 /** The server removes our consumer after this long without requests. */
 const INACTIVE_THRESHOLD_MS = 300_000;
@@ -48,6 +58,9 @@ export interface JetStreamOptions {
    */
   readonly isPassive?: boolean;
 }
+
+/** By connection: when the stream was created that has yet to deliver a message. It outlives the sources. */
+const unproven = new WeakMap<Bus, string>();
 
 type Configured = StreamConfigured & Pick<CoreConfig, 'idleSlack'>;
 
@@ -107,7 +120,7 @@ class JetStreamSource implements Source {
       if (attempt > 0) await this.#pause(attempt, signal);
       await this.#bus.whenConnected(signal);
       if (signal.aborted) return;
-      const isReady = await this.#attach(reader).then(
+      const isReady = await this.#attach(reader, signal).then(
         () => true,
         (error: unknown) => this.#notAttached(error),
       );
@@ -134,10 +147,10 @@ class JetStreamSource implements Source {
   }
 
   /** Creates a consumer that delivers what comes next. */
-  async #attach(reader: Reader): Promise<void> {
-    // A stream that is deleted while we read is created again, as the service does when it starts.
-    const isToBeMade = this.#isAttached && !this.#isPassive;
-    const facts = await (isToBeMade ? ensureStream : describeStream)(this.#bus, this.#core);
+  async #attach(reader: Reader, signal: AbortSignal): Promise<void> {
+    const facts = await this.#findStream(signal);
+    const isReplaced = this.#isAttached && facts.created !== this.#created;
+    if (isReplaced) refuseHistory(facts);
     let consumerStart = await this.#consumerStart(facts);
     let info = await this.#makeConsumer(facts.name, consumerStart);
     const earlier = this.stats.lastSequence > 0 ? undefined : earlierSequence(this.#start, info);
@@ -158,6 +171,27 @@ class JetStreamSource implements Source {
     if (consumerStart.remark !== undefined) this.#bus.log.warn({ stream: facts.name }, consumerStart.remark);
     if (consumerStart.gap) this.#gap(reader, consumerStart.gap);
     this.#start = startAgain(this.#start, consumerStart, facts);
+    if (isReplaced) unproven.set(this.#bus, facts.created);
+    if (unproven.get(this.#bus) === facts.created && !this.#isPassive) this.#prove(signal);
+  }
+
+  /** A stream that is deleted while we read is created again, as the service does when it starts. */
+  async #findStream(signal: AbortSignal): Promise<StreamFacts> {
+    if (!this.#isAttached || this.#isPassive) return describeStream(this.#bus, this.#core);
+    const { metricsStream: stream } = this.#core;
+    if (!(await streamExists(this.#bus, stream))) {
+      this.#say('gone', { stream }, 'the stream is gone; it is made again after a pause');
+      await sleep(REMAKE_WAIT_MS, undefined, { signal }).catch(() => {});
+    }
+    return ensureStream(this.#bus, this.#core);
+  }
+
+  #prove(signal: AbortSignal): void {
+    const isUnderWay = this.stats.unproven;
+    this.stats.unproven = true;
+    if (isUnderWay) return;
+    const { metricsStream: stream, metricsSubjects: subjects } = this.#core;
+    void untilProven(this.#bus, { stream, subjects, isProven: () => !this.stats.unproven }, signal);
   }
 
   async #makeConsumer(stream: string, { deliver }: ConsumerStart): Promise<ConsumerInfo> {
@@ -224,6 +258,10 @@ class JetStreamSource implements Source {
 
   #onMessage(message: RawMessage, envelope: Envelope, reply: ReplySubject, reader: Reader): void {
     const { sequence, streamTime } = message;
+    if (this.stats.unproven) {
+      this.stats.unproven = false;
+      unproven.delete(this.#bus);
+    }
     if (sequence !== this.#next && this.#next !== 0) {
       const messages = sequence - this.#next;
       this.#gap(reader, { fromTime: this.stats.lastStreamTime, toTime: streamTime, messages });

@@ -56,6 +56,8 @@ export interface SourceStats {
    * attaches again.
    */
   reading: boolean;
+  /** The stream was replaced while we read, and the new one has not delivered a message yet. */
+  unproven: boolean;
   /** Messages that the stream holds for us and that have not been handed over; 0 in core mode. */
   pending: number;
   /** Stream sequence and time of the last message handed over; 0 before the first. */
@@ -77,6 +79,7 @@ export interface SourceStats {
 export function newSourceStats(): SourceStats {
   return {
     reading: false,
+    unproven: false,
     pending: 0,
     lastSequence: 0,
     readThrough: 0,

@@ -1,5 +1,5 @@
 import { Bell, backoffMs, type Clock } from '../../base/clock.ts';
-import { type BusError, UnreadableCheckpoint } from '../../bus/bus-error.ts';
+import { BucketGone, type BusError, UnreadableCheckpoint } from '../../bus/bus-error.ts';
 import type { Checkpoint, CheckpointStore } from '../../bus/kv/checkpoints.ts';
 
 /** A lane saves its checkpoint at most this often. After a crash, what it confirmed since the last save is replayed. */
@@ -18,6 +18,8 @@ export interface KeeperOptions {
 /** Saves a lane's checkpoint in the background: a checkpoint store that is down or slow does not stop the lane. */
 export class CheckpointKeeper {
   failures = 0;
+  /** Whether the bucket was deleted, and no checkpoint has been saved since. */
+  isBucketGone = false;
   /** Called when the stored checkpoint turns out to be unreadable, and with undefined when it is readable again. */
   onUnreadable: ((error: BusError | undefined) => void) | undefined;
   readonly #options: KeeperOptions;
@@ -63,10 +65,12 @@ export class CheckpointKeeper {
       const sequence = this.#sequence;
       await this.#options.store.save(this.#options.sink, { ...this.#options.describe(next), next, sequence });
       this.#saved = next;
+      this.isBucketGone = false;
       this.#found(undefined);
       return true;
     } catch (error) {
       this.failures += 1;
+      if (error instanceof BucketGone) this.isBucketGone = true;
       if (error instanceof UnreadableCheckpoint) this.#found(error);
       this.#options.failed(error, next, atStop);
       return false;
