@@ -68,16 +68,16 @@ describe('compare', () => {
     proxy.delay(ADDED_MS);
     const after = await measured('after');
     service = after.service;
-    for (const kind of KINDS) {
-      const [was, is] = [before, after].map(({ sinks }) => 1000 * sinks.get(kind)!.writeSeconds!.p50);
-      expect(was, kind).toBeLessThan(ADDED_MS * 0.95);
-      if (kind === 'influxdb') expect(is, kind).toBeGreaterThan(ADDED_MS * 0.95);
-      else expect(is, kind).toBeLessThan(ADDED_MS * 0.95);
-      expect([...after.sinks.values()].map(({ retries }) => Object.keys(retries))).toEqual([[], [], [], []]);
-    }
+    const p50 = ({ sinks }: typeof after, kind: string) => 1000 * sinks.get(kind)!.writeSeconds!.p50;
+    // A busy machine adds to every store: what is added to one comes on top of that.
+    expect(p50(after, 'influxdb')).toBeGreaterThan(ADDED_MS * 0.95);
+    expect(p50(after, 'influxdb')).toBeGreaterThan(p50(before, 'influxdb'));
+    for (const kind of KINDS.filter((each) => each !== 'influxdb'))
+      expect(p50(after, kind), kind).toBeLessThan(p50(after, 'influxdb'));
+    expect([...after.sinks.values()].map(({ retries }) => Object.keys(retries))).toEqual([[], [], [], []]);
     const query = (kind: string) => after.sinks.get(kind)!.queries.windows!.seconds!;
     expect(query('influxdb')).toBeGreaterThan((ADDED_MS * 0.95) / 1000);
-    expect(query('sqlite')).toBeLessThan(ADDED_MS / 1000);
+    expect(query('sqlite')).toBeLessThan(query('influxdb'));
   });
 
   test('agrees with what the stores say of themselves', async () => {
