@@ -52,6 +52,9 @@ async function measured(
   const service = await startServiceProgram({ ...env, PIPELINE: pipeline, METRICS_START: 'now' });
   const truth = await sendTraffic(stack, TRAFFIC);
   await service.untilConfirmed(endOf(truth));
+  const unasked = async () =>
+    (await service.status()).sinks.filter(({ queries }) => !queries.windows?.seconds).length;
+  await expect.poll(unasked).toBe(0);
   const { code, stdout } = await compare('--url', service.url, '--json');
   expect(code).toBe(0);
   const { services } = JSON.parse(stdout) as { services: { sinks: SinkStatus[] }[] };
