@@ -12,7 +12,7 @@ import {
 import { type Log, Quiet } from '../base/log.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { BusError } from './bus-error.ts';
-import { connectError, isUnreachable, refusedCertificate } from './errors.ts';
+import { connectError, isWorthWaiting } from './errors.ts';
 import { Frames } from './frames.ts';
 import { incoming } from './headers.ts';
 import type { Incoming } from './message.ts';
@@ -99,6 +99,8 @@ export interface ConnectOptions {
    * Whether to wait as long as no server can be reached (a refused sign-in or bad TLS still rejects). Default: reject.
    */
   readonly wait?: boolean;
+  /** Told once what it waits for, instead of the log. */
+  readonly onWaiting?: (error: BusError) => void;
   readonly signal?: AbortSignal;
   /** Shown in the server's list of connections. */
   readonly name?: string;
@@ -145,18 +147,24 @@ async function dialUntil(
     try {
       return await dial(shuffled(addresses), clientOptions);
     } catch (error) {
-      const refused = await refusedCertificate(error, addresses, core);
-      if (refused) throw refused;
-      const explained = connectError(error, addresses, core);
-      if (!options.wait || !isUnreachable(error) || options.signal?.aborted) throw explained;
-      if (!waiting) {
-        const { message: reason, advice } = explained;
-        log.warn({ servers: addresses, reason, advice }, 'waiting for the bus');
-      }
+      const explained = await connectError(error, addresses, core);
+      if (!options.wait || !isWorthWaiting(error, explained) || options.signal?.aborted) throw explained;
+      if (!waiting) tellWaiting(explained, addresses, log, options);
       const ms = RECONNECT_WAIT_MS + Math.random() * RECONNECT_JITTER_MS;
       await sleep(ms, undefined, options.signal ? { signal: options.signal } : {}).catch(() => {});
     }
   }
+}
+
+function tellWaiting(
+  error: BusError,
+  servers: readonly string[],
+  log: Log,
+  { onWaiting }: ConnectOptions,
+): void {
+  const { message: reason, advice } = error;
+  if (onWaiting === undefined) log.warn({ servers, reason, advice }, 'waiting for the bus');
+  else onWaiting(error);
 }
 
 /**

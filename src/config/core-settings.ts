@@ -52,6 +52,11 @@ export const CORE_SETTINGS = {
   }),
   natsTlsCertFile: setting.text({ meaning: 'file with the client certificate (mutual TLS)' }),
   natsTlsKeyFile: setting.text({ meaning: 'file with the private key of that certificate' }),
+  natsTlsHandshakeFirst: setting.boolean({
+    meaning:
+      'true: begins with TLS, before the server says anything, as one with handshake_first wants it; turns TLS on',
+    default: 'false',
+  }),
   metricsSource: setting.choice(['jetstream', 'core'], {
     meaning: 'jetstream: counts are exact; core: plain NATS, each message counts at most once',
     default: 'jetstream',
