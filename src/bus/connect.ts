@@ -15,6 +15,7 @@ import { BusError } from './bus-error.ts';
 import { connectError, isWorthWaiting } from './errors.ts';
 import { Frames } from './frames.ts';
 import { incoming } from './headers.ts';
+import { apiPrefixOf } from './jetstream-api.ts';
 import type { Incoming } from './message.ts';
 import { parseServers, signInOptions } from './sign-in.ts';
 
@@ -56,6 +57,8 @@ export interface Bus {
   readonly frames: Frames | undefined;
   /** Each of our inboxes starts with this and a dot. */
   readonly inboxPrefix: string;
+  /** The subjects of JetStream's API begin with this and a dot. */
+  readonly apiPrefix: string;
   /** host:port of the server. */
   readonly server: string;
   /** Resolves when connected or closed for good. If the signal aborts, resolves at once, whatever the state. */
@@ -190,6 +193,7 @@ class Connection implements Bus {
   readonly connection: NatsConnection;
   readonly log: Log;
   readonly inboxPrefix: string;
+  readonly apiPrefix: string;
   readonly stats: BusStats = {
     disconnects: 0,
     reconnects: 0,
@@ -211,6 +215,7 @@ class Connection implements Bus {
     this.connection = connection;
     this.log = log;
     this.inboxPrefix = core.natsInboxPrefix;
+    this.apiPrefix = apiPrefixOf(core);
     this.frames = core.metricsReceive === 'frames' ? new Frames(connection) : undefined;
     void this.#watch();
     void connection.closed().then((error) => {

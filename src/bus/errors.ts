@@ -174,7 +174,7 @@ export function jetstreamError(error: unknown, doing: string): BusError {
   if (code === ErrorCode.JetStreamNotEnabled || (api !== undefined && JETSTREAM_NOT_ENABLED.includes(api))) {
     return new BusError(
       `${doing}: the bus offers no JetStream to this account`,
-      'Enable JetStream on the server and for the account, or set METRICS_SOURCE=core.',
+      'Enable JetStream on the server and for the account, or set METRICS_SOURCE=core. If it is in a domain or in another account, check NATS_JETSTREAM_DOMAIN and NATS_JETSTREAM_API_PREFIX.',
     );
   }
   if (code === ErrorCode.PermissionsViolation) {

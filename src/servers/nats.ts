@@ -41,6 +41,8 @@ export interface NatsOptions {
   readonly tls?: NatsTls;
   /** Default true. */
   readonly jetstream?: boolean;
+  /** Of JetStream. */
+  readonly domain?: string;
   /** Storage that JetStream may use; default: the server's own choice. */
   readonly maxStoreBytes?: number;
   readonly maxPayloadBytes?: number;
@@ -111,11 +113,12 @@ export function isNatsOlder(version: string): boolean {
 }
 
 function configuration(options: NatsOptions, port: number, storePath: string): string {
-  const { auth, tls, jetstream = true, maxStoreBytes, maxPayloadBytes, extra } = options;
+  const { auth, tls, jetstream = true, domain, maxStoreBytes, maxPayloadBytes, extra } = options;
   const lines = [`host: "127.0.0.1"`, `port: ${port}`, `server_name: "fanout-${port}"`];
   if (jetstream) {
     const limit = maxStoreBytes === undefined ? '' : `, max_file_store: ${maxStoreBytes}`;
-    lines.push(`jetstream { store_dir: ${JSON.stringify(storePath)}${limit} }`);
+    const named = domain === undefined ? '' : `, domain: ${domain}`;
+    lines.push(`jetstream { store_dir: ${JSON.stringify(storePath)}${limit}${named} }`);
   }
   if (maxPayloadBytes !== undefined) lines.push(`max_payload: ${maxPayloadBytes}`);
   if (auth) lines.push(...authLines(auth));

@@ -11,6 +11,7 @@ import type { CoreConfig } from '../../config/core-settings.ts';
 import type { RawMessage } from '../../decode/raw-message.ts';
 import type { Bus } from '../connect.ts';
 import { closedForGood, isTransient, jetstreamError } from '../errors.ts';
+import { apiSubject } from '../jetstream-api.ts';
 import { openBucket, readServerTime } from '../kv/bucket.ts';
 import type { Envelope } from '../message.ts';
 import {
@@ -209,7 +210,7 @@ class JetStreamSource implements Source {
 
   /** Nobody waits for the answer: a consumer left behind ends by inactivity. */
   #deleteConsumer(stream: string, name: string): void {
-    this.#bus.publish(`$JS.API.CONSUMER.DELETE.${stream}.${name}`, '');
+    this.#bus.publish(apiSubject(this.#bus, 'CONSUMER.DELETE', stream, name), '');
   }
 
   #consumerStart(facts: StreamFacts): ConsumerStart | Promise<ConsumerStart> {
