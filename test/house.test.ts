@@ -140,7 +140,7 @@ describe('imports', () => {
 
   test('nothing but bus/ imports nats', () => {
     const users = sources.filter(({ imports }) =>
-      imports.some((module) => /^(nats|nkeys\.js)$/.test(module)),
+      imports.some((module) => /^(nats|nkeys\.js)(\/|$)/.test(module)),
     );
     expect(users.map(({ path }) => path).filter((path) => !path.startsWith('src/bus/'))).toEqual([]);
   });

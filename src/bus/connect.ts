@@ -1,17 +1,11 @@
 /** The connection to the bus: signs in, stays connected, and reports what happens to it in the log and the counters. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  type ConnectionOptions,
-  connect as connectClient,
-  ErrorCode,
-  Events,
-  type NatsConnection,
-  type Status,
-} from 'nats';
+import { type ConnectionOptions, ErrorCode, Events, type NatsConnection, type Status } from 'nats';
 import { type Log, Quiet } from '../base/log.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { BusError } from './bus-error.ts';
+import { connectClient, type Resolve } from './client.ts';
 import { connectError, isWorthWaiting } from './errors.ts';
 import { Frames } from './frames.ts';
 import { incoming } from './headers.ts';
@@ -105,6 +99,8 @@ export interface ConnectOptions {
   /** Told once what it waits for, instead of the log. */
   readonly onWaiting?: (error: BusError) => void;
   readonly signal?: AbortSignal;
+  /** For tests: resolves names, instead of the system. */
+  readonly resolve?: Resolve;
   /** Shown in the server's list of connections. */
   readonly name?: string;
 }
@@ -148,7 +144,7 @@ async function dialUntil(
 ): Promise<NatsConnection> {
   for (let waiting = false; ; waiting = true) {
     try {
-      return await dial(shuffled(addresses), clientOptions);
+      return await dial(shuffled(addresses), clientOptions, options.resolve);
     } catch (error) {
       const explained = await connectError(error, addresses, core);
       if (!options.wait || !isWorthWaiting(error, explained) || options.signal?.aborted) throw explained;
@@ -174,12 +170,17 @@ function tellWaiting(
  * The client forgets servers that it cannot reach at first, and would never try them again. So if it had to skip some,
  * connect once more, starting with the server that answered.
  */
-async function dial(servers: readonly string[], options: ConnectionOptions): Promise<NatsConnection> {
-  const connection = await connectClient({ ...options, servers: [...servers] });
+async function dial(
+  servers: readonly string[],
+  options: ConnectionOptions,
+  resolve?: Resolve,
+): Promise<NatsConnection> {
+  const connection = await connectClient({ ...options, servers: [...servers] }, resolve);
   const passed = servers.indexOf(connection.getServer());
   if (passed <= 0) return connection;
   await connection.close();
-  return connectClient({ ...options, servers: [...servers.slice(passed), ...servers.slice(0, passed)] });
+  const inOrder = [...servers.slice(passed), ...servers.slice(0, passed)];
+  return connectClient({ ...options, servers: inOrder }, resolve);
 }
 
 function shuffled<T>(items: readonly T[]): T[] {

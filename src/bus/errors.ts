@@ -3,6 +3,7 @@
 import { ErrorCode, NatsError } from 'nats';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { BusError } from './bus-error.ts';
+import { NAME_TIMEOUT } from './client.ts';
 import { greetingOf } from './server-info.ts';
 
 const REFUSED: readonly string[] = [
@@ -15,6 +16,9 @@ const REFUSED: readonly string[] = [
 
 const TLS_VERIFICATION =
   /^(CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|ERR_(SSL|TLS|OSSL)|HOSTNAME_MISMATCH|INVALID_CA|TLS$)/;
+
+/** What looking up a name ends with. */
+const NO_ADDRESS: readonly string[] = ['ENOTFOUND', 'EAI_AGAIN', NAME_TIMEOUT];
 
 /** What OpenSSL makes of a server that begins in the clear. */
 const NOT_TLS = 'ERR_SSL_WRONG_VERSION_NUMBER';
@@ -59,6 +63,12 @@ export async function connectError(
     return new BusError(
       `no TLS connection to the bus at ${where} (${code})`,
       "Set NATS_TLS_CA_FILE to the CA certificates that signed the server's certificate. If the server asks clients for a certificate, also set NATS_TLS_CERT_FILE and NATS_TLS_KEY_FILE.",
+    );
+  }
+  if (NO_ADDRESS.includes(code)) {
+    return new BusError(
+      `the bus cannot be reached at ${where}: the system finds no address (${code})`,
+      'Check the names in NATS_URL, the hosts file, and whether DNS answers.',
     );
   }
   const told = SILENT.includes(code) ? await toldByServers(code, servers, core) : undefined;
