@@ -6,7 +6,7 @@ import { type Log, Quiet } from '../base/log.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { BusError } from './bus-error.ts';
 import { connectClient, type Resolve } from './client.ts';
-import { connectError, isWorthWaiting } from './errors.ts';
+import { connectError, isWorthWaiting, signInAdvice } from './errors.ts';
 import { Frames } from './frames.ts';
 import { incoming } from './headers.ts';
 import { apiPrefixOf } from './jetstream-api.ts';
@@ -207,6 +207,7 @@ class Connection implements Bus {
   connected = true;
   readonly frames: Frames | undefined;
   readonly #listeners = new Set<() => void>();
+  readonly #signInAdvice: string;
   readonly #quiet = new Quiet(REPEAT_LOG_MS);
   #unflushedBytes = 0;
   #flushing = false;
@@ -217,6 +218,7 @@ class Connection implements Bus {
     this.log = log;
     this.inboxPrefix = core.natsInboxPrefix;
     this.apiPrefix = apiPrefixOf(core);
+    this.#signInAdvice = signInAdvice(core);
     this.frames = core.metricsReceive === 'frames' ? new Frames(connection) : undefined;
     void this.#watch();
     void connection.closed().then((error) => {
@@ -382,7 +384,8 @@ class Connection implements Bus {
       this.#trouble(operation, { code, operation, subject, advice }, 'the bus does not permit a subject');
       return;
     }
-    this.#trouble(code, { code }, isAuth ? 'the bus refuses the sign-in' : 'the bus sent an error');
+    if (isAuth) this.#trouble(code, { code, advice: this.#signInAdvice }, 'the bus refuses the sign-in');
+    else this.#trouble(code, { code }, 'the bus sent an error');
   }
 
   #trouble(key: string, fields: object, message: string): void {

@@ -133,7 +133,8 @@ async function toldByServers(
   );
 }
 
-function signInAdvice(core: CoreConfig): string {
+/** Returns which settings to check if the bus refuses the sign-in. */
+export function signInAdvice(core: CoreConfig): string {
   if (core.natsUser !== undefined) return 'Check NATS_USER and NATS_PASSWORD.';
   if (core.natsToken !== undefined) return 'Check NATS_TOKEN.';
   if (core.natsCredsFile !== undefined) return 'Check the credentials in NATS_CREDS_FILE.';
