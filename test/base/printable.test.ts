@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { printable, printableJson } from '../../src/base/printable.ts';
 import { matchesGlob } from '../../src/decode/glob.ts';
+import { effort } from '../effort.ts';
 import { workOf } from '../work.ts';
 
 /** Several times what it is; what tries all ways is without end. */
@@ -24,7 +25,7 @@ test('a glob matches as the regular expression that it stands for', () => {
         new RegExp(`^${source}$`, 's').test(given.join('')),
       );
     }),
-    { numRuns: 2000 },
+    { numRuns: effort(2000) },
   );
 });
 

@@ -11,6 +11,7 @@ import { Watch } from '../../src/observe/watch.ts';
 import { TopNames } from '../../src/probe/top-names.ts';
 import { WindowScan } from '../../src/probe/window-scan.ts';
 import { counterWindow } from '../deliver/fixtures.ts';
+import { effort } from '../effort.ts';
 
 describe('a rate', () => {
   test('is the mean over its period, and not over what was before', () => {
@@ -132,7 +133,7 @@ describe('top names', () => {
           expect(samplesPerSecond).toBeGreaterThanOrEqual(truth - error);
         }
       }),
-      { numRuns: 10 },
+      { numRuns: effort(10) },
     );
   });
 

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { decodeItem, encodeItem, keyOf, refusal, sortKeyRange } from '../../sinks/dynamodb/encode.ts';
 import { FIELDS, type Field, METRIC_TYPES, type Point } from '../../src/aggregate/point.ts';
 import { HOSTILE_TEXTS, makePoint, START, WINDOW_MS } from '../conformance/points.ts';
+import { effort } from '../effort.ts';
 
 const text = fc.oneof(
   fc.string({ unit: 'grapheme', minLength: 1 }),
@@ -23,7 +24,7 @@ describe('an item', () => {
       }
     };
     fc.assert(fc.property(text, dimensions, number, fc.constantFrom('', 'a', '#b'), property), {
-      numRuns: 300,
+      numRuns: effort(300),
     });
   });
 

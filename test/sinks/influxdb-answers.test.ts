@@ -13,6 +13,7 @@ import { startInfluxDb } from '../../src/servers/influxdb.ts';
 import type { Server } from '../../src/servers/server-process.ts';
 import type { Sink } from '../../src/sink/contract.ts';
 import { differences, EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
+import { effort } from '../effort.ts';
 
 const NEVER = new AbortController().signal;
 const open: Sink[] = [];
@@ -134,7 +135,7 @@ describe('a real server', () => {
       await sink.remove({ points }, NEVER);
       expect(await all(sink)).toEqual([]);
     };
-    await fc.assert(fc.asyncProperty(series, property), { numRuns: 5 });
+    await fc.assert(fc.asyncProperty(series, property), { numRuns: effort(5) });
   });
 
   it('leaves alone what is not ours', async () => {

@@ -14,6 +14,7 @@ import {
 import { ALL_FIELDS } from '../../src/aggregate/point.ts';
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { HOSTILE_TEXTS, makePoint } from '../conformance/points.ts';
+import { effort } from '../effort.ts';
 
 const text = fc.oneof(
   fc.string({ unit: 'binary' }),
@@ -29,7 +30,7 @@ describe('escaping', () => {
       for (const apply of [escapeName, escapeKey, instanceTag])
         expect(unescapeText(apply(given))).toBe(given);
     };
-    fc.assert(fc.property(text, property), { numRuns: 1_000 });
+    fc.assert(fc.property(text, property), { numRuns: effort(1_000) });
   });
 
   it('leaves nothing that a server could take for its own', () => {
@@ -40,7 +41,7 @@ describe('escaping', () => {
       }
       expect([...ALL_FIELDS, 'time', 'metric_type', 'instance']).not.toContain(escapeKey(given));
     };
-    fc.assert(fc.property(text, property), { numRuns: 1_000 });
+    fc.assert(fc.property(text, property), { numRuns: effort(1_000) });
   });
 
   it('keeps what needs none, and unescapes no more than it escaped', () => {
@@ -63,7 +64,7 @@ describe('escaping', () => {
       const stored = { ...tags, absent: '', instance: instanceTag(instance) };
       expect(decodeSeries(escapeName(name), stored)).toEqual({ series, instance });
     };
-    fc.assert(fc.property(text, dimensions, text, property), { numRuns: 300 });
+    fc.assert(fc.property(text, dimensions, text, property), { numRuns: effort(300) });
   });
 });
 

@@ -8,6 +8,7 @@ import { JsonDecoder } from '../../src/decode/json.ts';
 import { MAX_TRAFFIC_MESSAGE_BYTES, Traffic } from '../../src/load/traffic.ts';
 import { Truth, type TruthRow, type WindowSettings } from '../../src/verify/truth.ts';
 import { decodeMessage } from '../decode/decoded.ts';
+import { effort } from '../effort.ts';
 
 const NOW = Date.UTC(2026, 10, 23, 1, 30);
 const MAX_SERIES = 10_000;
@@ -130,6 +131,6 @@ it('agree on whatever comes', () => {
       });
       expect(byTruth(messages, windows)).toEqual(byService(messages, windows));
     }),
-    { numRuns: 300 },
+    { numRuns: effort(300) },
   );
 });
