@@ -61,7 +61,7 @@ function byTruth(messages: readonly Message[], settings: readonly WindowSettings
   return { rows: [...truth.rows()].map(fromTruth), late, ahead, rejected, samples };
 }
 
-it('agree on realistic traffic', () => {
+it('truth and service agree on realistic traffic', () => {
   const windows = { windowMs: 1_000, latenessMs: 300, maxAheadMs: 200 };
   const types = { counter: 2, gauge: 1, timer: 1 };
   const traffic = new Traffic({ seed: 5, series: 300, skew: 1, types, late: 0.05, ahead: 0.05, windows });
@@ -115,7 +115,7 @@ const settings = fc
     shapes.map((each, i) => (i === 0 ? each : { ...each, from: CHANGE + (i - 1) * COMMON_MS })),
   );
 
-it('agree on whatever comes', () => {
+it('truth and service agree on random messages and settings', () => {
   fc.assert(
     fc.property(traffic, settings, (sent, windows) => {
       let streamTime = NOW;
