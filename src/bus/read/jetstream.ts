@@ -24,8 +24,9 @@ import {
   streamExists,
 } from '../stream.ts';
 import { covers, uncovered } from '../subjects.ts';
+import { type Answer, consequenceOf } from './answers.ts';
 import { type ConsumerStart, NANOS_PER_MS, startAfter, startAt } from './consumer-start.ts';
-import { Pull, type PullEnd } from './pull.ts';
+import { Pull, type PullEnd, type RequestLimits, requestLimits } from './pull.ts';
 import type { ReplySubject } from './reply-subject.ts';
 import { ServerClock, steadyNow } from './server-clock.ts';
 import {
@@ -86,7 +87,7 @@ class JetStreamSource implements Source {
   #replicas = 1;
   /** See `StreamFacts`. */
   #created = '';
-  #consumer = '';
+  #consumer: { readonly name: string; readonly limits: RequestLimits } | undefined;
   /** The sequence that has to come next; 0 if unknown. */
   #next = 0;
   /** The nanoseconds below the millisecond of the last message's time, and how many messages were pending after it. */
@@ -159,7 +160,7 @@ class JetStreamSource implements Source {
       consumerStart = startAt(earlier, facts, this.#now());
       info = await this.#makeConsumer(facts.name, consumerStart);
     }
-    this.#consumer = info.name;
+    this.#consumer = { name: info.name, limits: requestLimits(info) };
     this.#isAttached = true;
     this.#replicas = facts.replicas;
     this.#created = facts.created;
@@ -232,13 +233,14 @@ class JetStreamSource implements Source {
   }
 
   async #read(reader: Reader, signal: AbortSignal): Promise<PullEnd> {
-    const consumer = { stream: this.#core.metricsStream, name: this.#consumer };
+    const consumer = { stream: this.#core.metricsStream, ...this.#consumer! };
     const handlers = {
       message: (message: RawMessage, envelope: Envelope, reply: ReplySubject) =>
         this.#onMessage(message, envelope, reply, reader),
       flush: reader.flush?.bind(reader),
       progress: () => this.#onProgress(reader),
       idle: (askedAt: number) => this.#onIdle(askedAt, reader),
+      answered: (answer: Answer, words: string) => this.#onAnswer(answer, words),
     };
     const pull = new Pull(this.#bus, consumer, handlers, this.#now);
     const { promise: stopped, resolve } = Promise.withResolvers<void>();
@@ -293,6 +295,18 @@ class JetStreamSource implements Source {
     if (serverTime === undefined || serverTime - this.#core.idleSlack <= this.#reported) return undefined;
     this.#reported = serverTime - this.#core.idleSlack;
     return reader.progress(this.#reported);
+  }
+
+  #onAnswer(answer: Answer, words: string): void {
+    const { answers } = this.stats;
+    answers.set(answer, (answers.get(answer) ?? 0) + 1);
+    if (consequenceOf(answer) !== 'pause') return;
+    // The words come from outside: one key for all of them, or there would be no end of keys.
+    this.#say(
+      answer,
+      { answer: words },
+      'the server refuses a request for messages; asking again after a pause',
+    );
   }
 
   /**
