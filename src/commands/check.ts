@@ -6,28 +6,20 @@ import { makeSeries } from '../aggregate/series.ts';
 import { createLog } from '../base/log.ts';
 import { printable, printableJson } from '../base/printable.ts';
 import { endProcess } from '../base/process-end.ts';
-import { BusError } from '../bus/bus-error.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { bucketExists } from '../bus/kv/bucket.ts';
 import { createCheckpointStore } from '../bus/kv/checkpoints.ts';
 import { createShapeStore } from '../bus/kv/window-shapes.ts';
-import { describeStream, streamExists } from '../bus/stream.ts';
 import { type Config, loadConfig, windowShape } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { isSameShape } from '../deliver/epochs.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import { type ReadBack, readBackOf, SinkError } from '../sink/contract.ts';
+import { type Finding, failed } from './check-finding.ts';
+import { checkStream, streamName } from './check-stream.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { print, warn } from './terminal/output.ts';
 import { renderLine } from './terminal/table.ts';
-
-/** One thing that was checked, and what to do about it if it failed. */
-interface Finding {
-  readonly what: string;
-  readonly state: 'ok' | 'failed';
-  readonly detail: string;
-  readonly advice: string;
-}
 
 const PROBE_NAME = 'fanout.check';
 /** After its timeout, a sink that heeds its signal has this long to say in its own words what it waited for. */
@@ -110,7 +102,6 @@ class Lines {
 
 const BUS_NAME = 'bus';
 const CHECKPOINTS_NAME = 'checkpoints';
-const streamName = ({ metricsStream }: Config['core']) => `stream ${metricsStream}`;
 const sinkName = ({ id, module }: SinkConfig) => `sink ${id} (${module.kind})`;
 
 function whatToDo(findings: readonly Finding[]): string {
@@ -131,30 +122,10 @@ async function* checkBus(config: Config): AsyncGenerator<Finding> {
   }
   yield { what, state: 'ok', detail: `connected to ${bus.server}`, advice: '' };
   if (core.metricsSource !== 'core') {
-    yield await checkStream(bus, config);
+    yield await checkStream(bus, config.core);
     yield await checkCheckpoints(bus, config);
   }
   await bus.close();
-}
-
-/** Only looks: `check` creates no stream. */
-async function checkStream(bus: Bus, { core }: Config): Promise<Finding> {
-  const what = streamName(core);
-  try {
-    if (!(await streamExists(bus, core.metricsStream))) {
-      return {
-        what,
-        state: 'ok',
-        detail: 'does not exist yet; the service creates it, if its user is permitted to',
-        advice: '',
-      };
-    }
-    const { messages, bytes, firstSequence, lastSequence, subjects } = await describeStream(bus, core);
-    const detail = `${messages} messages, ${bytes} bytes, sequence ${firstSequence} to ${lastSequence}, ${subjects.join(', ')}`;
-    return { what, state: 'ok', detail, advice: '' };
-  } catch (error) {
-    return failed(what, error);
-  }
 }
 
 async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
@@ -246,14 +217,4 @@ function probePoint(windowStart: number, windowMs: number): Point {
   const series = makeSeries(PROBE_NAME, 'counter', [['probe', randomBytes(8).toString('hex')]]);
   const none = { min: null, max: null, last: null, p50: null, p90: null, p95: null, p99: null };
   return { series, windowStart, windowMs, instance: '', count: 1, sum: 1, ...none };
-}
-
-function failed(what: string, error: unknown): Finding {
-  const known = error instanceof BusError || error instanceof SinkError ? error.advice : '';
-  const unreachable =
-    error instanceof SinkError && (error.reason === 'connection' || error.reason === 'timeout');
-  const advice =
-    known === '' && unreachable ? 'Check the address of the store, and that the store listens there.' : known;
-  const detail = error instanceof Error ? error.message : String(error);
-  return { what, state: 'failed', detail, advice };
 }

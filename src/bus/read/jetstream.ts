@@ -9,6 +9,7 @@ import { AckPolicy, type ConsumerInfo, nanos } from 'nats';
 import { Quiet } from '../../base/log.ts';
 import type { CoreConfig } from '../../config/core-settings.ts';
 import type { RawMessage } from '../../decode/raw-message.ts';
+import { filterOf } from '../capture.ts';
 import type { Bus } from '../connect.ts';
 import { closedForGood, isTransient, jetstreamError } from '../errors.ts';
 import { openBucket, readServerTime } from '../kv/bucket.ts';
@@ -23,7 +24,6 @@ import {
   type StreamFacts,
   streamExists,
 } from '../stream.ts';
-import { covers, uncovered } from '../subjects.ts';
 import { type Answer, consequenceOf } from './answers.ts';
 import { type ConsumerStart, NANOS_PER_MS, startAfter, startAt } from './consumer-start.ts';
 import { Pull, type PullEnd, type RequestLimits, requestLimits } from './pull.ts';
@@ -85,6 +85,8 @@ class JetStreamSource implements Source {
   #end = { sequence: 0, at: 0 };
   #isAttached = false;
   #replicas = 1;
+  /** The stream copies others. */
+  #isCopied = false;
   /** See `StreamFacts`. */
   #created = '';
   #consumer: { readonly name: string; readonly limits: RequestLimits } | undefined;
@@ -163,10 +165,11 @@ class JetStreamSource implements Source {
     this.#consumer = { name: info.name, limits: requestLimits(info) };
     this.#isAttached = true;
     this.#replicas = facts.replicas;
+    this.#isCopied = facts.sources.length > 0;
     this.#created = facts.created;
     this.stats.reading = true;
     this.#next = consumerStart.next;
-    this.#isWanted = filterOf(facts.subjects, this.#core.metricsSubjects);
+    this.#isWanted = filterOf(this.#core.metricsSubjects, facts.capture);
     this.stats.pending = info.num_pending;
     this.stats.readThrough = Math.max(this.stats.lastSequence, info.delivered.stream_seq);
     if (consumerStart.remark !== undefined) this.#bus.log.warn({ stream: facts.name }, consumerStart.remark);
@@ -180,6 +183,8 @@ class JetStreamSource implements Source {
   async #findStream(signal: AbortSignal): Promise<StreamFacts> {
     if (!this.#isAttached || this.#isPassive) return describeStream(this.#bus, this.#core);
     const { metricsStream: stream } = this.#core;
+    // As we make one, it would capture what the copies brought in, or nothing of it.
+    if (this.#isCopied) return describeStream(this.#bus, this.#core);
     if (!(await streamExists(this.#bus, stream))) {
       this.#say('gone', { stream }, 'the stream is gone; it is made again after a pause');
       await sleep(REMAKE_WAIT_MS, undefined, { signal }).catch(() => {});
@@ -361,16 +366,4 @@ function startAgain(start: ReadFrom, consumerStart: ConsumerStart, facts: Stream
     return { ...start, after: facts.firstSequence - 1, orSequence };
   }
   return consumerStart.next > 0 ? { kind: 'sequence', sequence: consumerStart.next } : start;
-}
-
-/**
- * Filters here and not on the server: a consumer with a filter skips sequences anyway, so messages that retention
- * removed before they were read could not be told apart from messages with other subjects.
- */
-function filterOf(
-  captured: readonly string[],
-  wanted: readonly string[],
-): ((subject: string) => boolean) | undefined {
-  if (uncovered(captured, wanted).length === 0) return undefined;
-  return (subject) => wanted.some((pattern) => covers(pattern, subject));
 }
