@@ -8,12 +8,15 @@ import {
   StorageType,
   type StreamConfig,
   type StreamInfo,
+  type StreamSource,
+  type StreamSourceInfo,
 } from 'nats';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { BusError } from './bus-error.ts';
 import { type Capture, captureOf, mixedUp, notCaptured, storedPatterns } from './capture.ts';
 import type { Bus } from './connect.ts';
 import { apiErrorCode, jetstreamError } from './errors.ts';
+import type { MirrorState } from './read/mirror-level.ts';
 
 /** How long a request to JetStream's API may take. */
 export const API_TIMEOUT_MS = 5_000;
@@ -34,8 +37,10 @@ export type StreamConfigured = Pick<
 export interface StreamFacts {
   readonly name: string;
   readonly subjects: readonly string[];
-  /** The streams that it copies. */
+  /** The streams that it copies, with sequences and times of its own. */
   readonly sources: readonly string[];
+  /** The stream whose sequences and times it has, and what it says about how far it is behind. */
+  readonly mirror: (MirrorState & { readonly origin: string }) | undefined;
   readonly capture: Capture;
   /** When it was created: distinguishes it from another stream of the same name. */
   readonly created: string;
@@ -118,10 +123,12 @@ export async function ensureStream(bus: Bus, core: StreamConfigured): Promise<St
 
 /**
  * Throws a `BusError` if a stream that was just made has a history: its messages are older than it is, or its sequences
- * do not begin where those of a new stream do. The server made it out of what was left of another.
+ * do not begin where those of a new stream do. The server made it out of what was left of another. (A mirror has the
+ * messages of its origin.)
  */
 export function refuseHistory(facts: StreamFacts): void {
   const { name, created, firstTime, messages, lastSequence, beginSequence } = facts;
+  if (facts.mirror !== undefined) return;
   const isOlder = firstTime !== undefined && firstTime < Date.parse(created);
   if (!isOlder && (messages > 0 || lastSequence < beginSequence)) return;
   throw new BusError(
@@ -198,10 +205,10 @@ async function overlapping(bus: Bus, core: StreamConfigured): Promise<string | u
 /** Returns the facts of a stream. Throws a `BusError` if it cannot serve as the source of truth. */
 function checked(info: StreamInfo, core: Pick<StreamConfigured, 'metricsSubjects'>): StreamFacts {
   const { name, retention, mirror, sealed } = info.config;
-  if (mirror) {
+  if (mirror && isFiltered(mirror)) {
     throw new BusError(
-      `the stream ${name} is a mirror of ${mirror.name}: a mirror lags, so no window could ever be known to be complete`,
-      `Set METRICS_STREAM to ${mirror.name}.`,
+      `the stream ${name} is a mirror of some subjects of ${mirror.name}: the messages that it skips could not be told from messages that are lost`,
+      `Set METRICS_STREAM to a mirror of all that ${mirror.name} holds, or to a stream with ${mirror.name} as a source.`,
     );
   }
   if (retention !== RetentionPolicy.Limits) {
@@ -229,15 +236,21 @@ function checked(info: StreamInfo, core: Pick<StreamConfigured, 'metricsSubjects
   return facts(info);
 }
 
+/** A mirror has the sequences of its origin. */
+function isFiltered({ filter_subject, subject_transforms = [] }: StreamSource): boolean {
+  const filters = [filter_subject, ...subject_transforms.map(({ src }) => src)];
+  return filters.some((filter) => filter && filter !== '>');
+}
+
 function missingError(
-  { name, subjects = [], sources = [] }: StreamConfig,
+  { name, subjects = [], sources = [], mirror }: StreamConfig,
   capture: Capture,
   missing: readonly string[],
 ): BusError {
   const them = missing.join(', ');
   const stored = storedPatterns(capture).join(', ');
   // A message that comes by a source and by a subject is stored twice: no advice to add subjects.
-  if (sources.length > 0) {
+  if (sources.length > 0 || mirror) {
     return new BusError(
       `the stream ${name} can hold nothing of ${them} (it stores: ${stored})`,
       `Remove ${them} from METRICS_SUBJECTS, or name there what the stream stores.`,
@@ -250,6 +263,10 @@ function missingError(
   );
 }
 
+function mirrorOf({ name, lag, active, error }: StreamSourceInfo): StreamFacts['mirror'] {
+  return { origin: name, lag, heardMsAgo: active / NANOS_PER_MS, isBroken: error !== undefined };
+}
+
 function facts(info: StreamInfo): StreamFacts {
   const { config, state } = info;
   const isEmpty = state.messages === 0;
@@ -258,6 +275,7 @@ function facts(info: StreamInfo): StreamFacts {
     name: config.name,
     subjects: config.subjects ?? [],
     sources: (config.sources ?? []).map(({ name }) => name),
+    mirror: info.mirror && mirrorOf(info.mirror),
     capture: captureOf(config),
     created: String(info.created),
     messages: state.messages,

@@ -27,11 +27,12 @@ export async function checkStream(bus: Bus, core: CoreConfig): Promise<Finding> 
 }
 
 function inWords({ messages, bytes, firstSequence, lastSequence, ...facts }: StreamFacts): string {
-  const { subjects, sources, capture } = facts;
+  const { subjects, sources, mirror, capture } = facts;
   const stored = storedPatterns(capture).join(', ');
   return [
     `${messages} messages, ${bytes} bytes, sequence ${firstSequence} to ${lastSequence}`,
     ...subjects,
+    ...(mirror === undefined ? [] : [`mirror of ${mirror.origin}, ${mirror.lag} messages behind`]),
     ...(sources.length > 0 ? [`from ${sources.join(' and ')}`] : []),
     ...(stored === subjects.join(', ') ? [] : [`stored as ${stored}`]),
   ].join(', ');

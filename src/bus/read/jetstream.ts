@@ -26,6 +26,7 @@ import {
 } from '../stream.ts';
 import { type Answer, consequenceOf } from './answers.ts';
 import { type ConsumerStart, NANOS_PER_MS, startAfter, startAt } from './consumer-start.ts';
+import { MirrorLevel } from './mirror-level.ts';
 import { Pull, type PullEnd, type RequestLimits, requestLimits } from './pull.ts';
 import type { ReplySubject } from './reply-subject.ts';
 import { ServerClock, steadyNow } from './server-clock.ts';
@@ -46,6 +47,10 @@ const RETRY_MAX_MS = 5_000;
 /** How often the server's clock is read while nothing arrives. */
 const CLOCK_REFRESH_MS = 15_000;
 const REPEAT_LOG_MS = 60_000;
+/** How often a mirror is asked how far it is behind, while nothing arrives. It hears from its origin once a second. */
+const MIRROR_ASK_MS = 1_000;
+/** How long a mirror may be behind before it is told. */
+const MIRROR_PATIENCE_MS = 30_000;
 
 export interface JetStreamOptions {
   readonly start: ReadFrom;
@@ -87,6 +92,10 @@ class JetStreamSource implements Source {
   #replicas = 1;
   /** The stream copies others. */
   #isCopied = false;
+  /** Present if the stream is a mirror. */
+  #mirror: MirrorLevel | undefined;
+  #mirrorAskedAt = Number.NEGATIVE_INFINITY;
+  #attachedAt = 0;
   /** See `StreamFacts`. */
   #created = '';
   #consumer: { readonly name: string; readonly limits: RequestLimits } | undefined;
@@ -164,8 +173,10 @@ class JetStreamSource implements Source {
     }
     this.#consumer = { name: info.name, limits: requestLimits(info) };
     this.#isAttached = true;
+    this.#attachedAt = this.#now();
     this.#replicas = facts.replicas;
-    this.#isCopied = facts.sources.length > 0;
+    this.#isCopied = facts.sources.length > 0 || facts.mirror !== undefined;
+    this.#mirror = facts.mirror && (this.#mirror ?? new MirrorLevel());
     this.#created = facts.created;
     this.stats.reading = true;
     this.#next = consumerStart.next;
@@ -296,7 +307,9 @@ class JetStreamSource implements Source {
     if (this.#end.at <= askedAt)
       this.stats.readThrough = Math.max(this.stats.readThrough, this.#end.sequence);
     void this.#refresh();
-    const serverTime = this.#clock.at(askedAt);
+    if (this.#mirror !== undefined) void this.#askMirror(this.#mirror);
+    const level = this.#mirror === undefined ? askedAt : this.#mirror.at(askedAt);
+    const serverTime = level === undefined ? undefined : this.#clock.at(level);
     if (serverTime === undefined || serverTime - this.#core.idleSlack <= this.#reported) return undefined;
     this.#reported = serverTime - this.#core.idleSlack;
     return reader.progress(this.#reported);
@@ -336,6 +349,23 @@ class JetStreamSource implements Source {
         "cannot read the server's clock; while nothing arrives, windows close by an older estimate",
       );
     }
+  }
+
+  async #askMirror(level: MirrorLevel): Promise<void> {
+    const askedAt = this.#now();
+    if (askedAt - this.#mirrorAskedAt < MIRROR_ASK_MS) return;
+    this.#mirrorAskedAt = askedAt;
+    try {
+      const { mirror } = await describeStream(this.#bus, this.#core);
+      if (mirror !== undefined) level.take(mirror, askedAt, this.#now());
+    } catch (error) {
+      const { message: reason } = jetstreamError(error, 'asking the mirror how far it is behind');
+      this.#say('mirror', { reason }, 'the mirror cannot be asked; while nothing arrives, windows wait');
+    }
+    const behind = this.#now() - (level.at(this.#now()) ?? this.#attachedAt);
+    if (behind < MIRROR_PATIENCE_MS) return;
+    const advice = 'Check its connection to its origin (nats stream info).';
+    this.#say('mirror', { advice }, 'the mirror is behind its origin; while nothing arrives, windows wait');
   }
 
   #gap(reader: Reader, gap: Gap): void {
