@@ -57,6 +57,8 @@ export interface StreamFacts {
   readonly maxAgeMs: number | undefined;
   readonly maxBytes: number | undefined;
   readonly maxMessages: number | undefined;
+  /** After how long without requests the server removes a consumer at the latest; undefined if there is no limit. */
+  readonly maxConsumerIdleMs: number | undefined;
   /** Number of servers in the cluster that hold the stream. */
   readonly replicas: number;
 }
@@ -288,6 +290,7 @@ function facts(info: StreamInfo): StreamFacts {
     maxAgeMs: limit(config.max_age / NANOS_PER_MS),
     maxBytes: limit(config.max_bytes),
     maxMessages: limit(config.max_msgs),
+    maxConsumerIdleMs: limit((config.consumer_limits?.inactive_threshold ?? 0) / NANOS_PER_MS),
     replicas: config.num_replicas,
   };
 }

@@ -1,10 +1,12 @@
 /** What `check` says about the stream. */
 import { isDoubled, storedPatterns } from '../bus/capture.ts';
 import type { Bus } from '../bus/connect.ts';
+import { tryReading } from '../bus/read/trial.ts';
 import { describeStream, type StreamFacts, streamExists } from '../bus/stream.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { type Finding, failed } from './check-finding.ts';
 
+export const READING_NAME = 'reading';
 export const streamName = ({ metricsStream }: Pick<CoreConfig, 'metricsStream'>) => `stream ${metricsStream}`;
 
 /** Only looks: `check` creates no stream. */
@@ -21,6 +23,20 @@ export async function checkStream(bus: Bus, core: CoreConfig): Promise<Finding> 
     }
     const facts = await describeStream(bus, core);
     return { what, state: 'ok', detail: inWords(facts), advice: remarks(facts, core).join(' ') };
+  } catch (error) {
+    return failed(what, error);
+  }
+}
+
+/** Makes two consumers, reads with one, and removes them. */
+export async function checkReading(bus: Bus, core: CoreConfig): Promise<Finding> {
+  const what = READING_NAME;
+  try {
+    if (!(await streamExists(bus, core.metricsStream)))
+      return { what, state: 'ok', detail: 'there is no stream yet', advice: '' };
+    const { consumers, messages } = await tryReading(bus, await describeStream(bus, core));
+    const detail = `made and removed ${consumers} consumers, read ${messages} messages`;
+    return { what, state: 'ok', detail, advice: '' };
   } catch (error) {
     return failed(what, error);
   }

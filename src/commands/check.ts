@@ -16,7 +16,7 @@ import { isSameShape } from '../deliver/epochs.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import { type ReadBack, readBackOf, SinkError } from '../sink/contract.ts';
 import { type Finding, failed } from './check-finding.ts';
-import { checkStream, streamName } from './check-stream.ts';
+import { checkReading, checkStream, READING_NAME, streamName } from './check-stream.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { print, warn } from './terminal/output.ts';
 import { renderLine } from './terminal/table.ts';
@@ -29,9 +29,10 @@ const COLUMNS = ['what', 'state', 'detail'] as const;
 const PAGE = {
   summary: 'connect to the bus and to every enabled sink; write, read and remove a probe point in each sink',
   text: `
-It changes nothing on the bus: the service creates a missing stream or missing checkpoints. In a store, it creates
-missing tables and the like, as the service would. Each line is printed as soon as it is known: a store that does not
-answer within its timeout holds up no other. Each failure comes with advice.`,
+It changes nothing on the bus: the service creates a missing stream or missing checkpoints, and the consumers with which
+it tries to read are removed. In a store, it creates missing tables and the like, as the service would. Each line is
+printed as soon as it is known: a store that does not answer within its timeout holds up no other. Each failure comes
+with advice.`,
   examples: [
     ['metrics-fanout check', 'before the first start, and before you add a store'],
     ['metrics-fanout check --json', 'the same, for a program to read'],
@@ -83,7 +84,7 @@ class Lines {
   constructor({ core, sinks }: Config) {
     const names = [
       BUS_NAME,
-      ...(core.metricsSource === 'core' ? [] : [streamName(core), CHECKPOINTS_NAME]),
+      ...(core.metricsSource === 'core' ? [] : [streamName(core), READING_NAME, CHECKPOINTS_NAME]),
       ...sinks.map(sinkName),
     ];
     this.#widths = [Math.max(...names.map((name) => name.length)), 'failed'.length];
@@ -122,7 +123,9 @@ async function* checkBus(config: Config): AsyncGenerator<Finding> {
   }
   yield { what, state: 'ok', detail: `connected to ${bus.server}`, advice: '' };
   if (core.metricsSource !== 'core') {
-    yield await checkStream(bus, config.core);
+    const found = await checkStream(bus, config.core);
+    yield found;
+    if (found.state === 'ok') yield await checkReading(bus, config.core);
     yield await checkCheckpoints(bus, config);
   }
   await bus.close();

@@ -5,7 +5,7 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AckPolicy, type ConsumerInfo, nanos } from 'nats';
+import type { ConsumerInfo } from 'nats';
 import { Quiet } from '../../base/log.ts';
 import type { CoreConfig } from '../../config/core-settings.ts';
 import type { RawMessage } from '../../decode/raw-message.ts';
@@ -17,7 +17,6 @@ import type { Envelope } from '../message.ts';
 import {
   describeStream,
   ensureStream,
-  manager,
   REMAKE_WAIT_MS,
   refuseHistory,
   type StreamConfigured,
@@ -25,6 +24,7 @@ import {
   streamExists,
 } from '../stream.ts';
 import { type Answer, consequenceOf } from './answers.ts';
+import { addConsumer, deleteConsumer } from './consumer.ts';
 import { type ConsumerStart, NANOS_PER_MS, startAfter, startAt } from './consumer-start.ts';
 import { MirrorLevel } from './mirror-level.ts';
 import { Pull, type PullEnd, type RequestLimits, requestLimits } from './pull.ts';
@@ -40,8 +40,6 @@ import {
 } from './source.ts';
 import { untilProven } from './stream-proof.ts';
 
-/** The server removes our consumer after this long without requests. */
-const INACTIVE_THRESHOLD_MS = 300_000;
 const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 5_000;
 /** How often the server's clock is read while nothing arrives. */
@@ -164,12 +162,12 @@ class JetStreamSource implements Source {
     const isReplaced = this.#isAttached && facts.created !== this.#created;
     if (isReplaced) refuseHistory(facts);
     let consumerStart = await this.#consumerStart(facts);
-    let info = await this.#makeConsumer(facts.name, consumerStart);
+    let info = await this.#makeConsumer(facts, consumerStart);
     const earlier = this.stats.lastSequence > 0 ? undefined : earlierSequence(this.#start, info);
     if (earlier !== undefined) {
-      this.#deleteConsumer(facts.name, info.name);
+      deleteConsumer(this.#bus, facts.name, info.name);
       consumerStart = startAt(earlier, facts, this.#now());
-      info = await this.#makeConsumer(facts.name, consumerStart);
+      info = await this.#makeConsumer(facts, consumerStart);
     }
     this.#consumer = { name: info.name, limits: requestLimits(info) };
     this.#isAttached = true;
@@ -211,22 +209,11 @@ class JetStreamSource implements Source {
     void untilProven(this.#bus, { stream, subjects, isProven: () => !this.stats.unproven }, signal);
   }
 
-  async #makeConsumer(stream: string, { deliver }: ConsumerStart): Promise<ConsumerInfo> {
+  async #makeConsumer(facts: StreamFacts, { deliver }: ConsumerStart): Promise<ConsumerInfo> {
     const before = this.#now();
-    const info = await (await manager(this.#bus)).consumers.add(stream, {
-      ...deliver,
-      ack_policy: AckPolicy.None,
-      mem_storage: true,
-      num_replicas: 1,
-      inactive_threshold: nanos(INACTIVE_THRESHOLD_MS),
-    });
+    const info = await addConsumer(this.#bus, facts, deliver);
     this.#clock.stamped(Date.parse(info.created), before, this.#now());
     return info;
-  }
-
-  /** Nobody waits for the answer: a consumer left behind ends by inactivity. */
-  #deleteConsumer(stream: string, name: string): void {
-    this.#bus.publish(`$JS.API.CONSUMER.DELETE.${stream}.${name}`, '');
   }
 
   #consumerStart(facts: StreamFacts): ConsumerStart | Promise<ConsumerStart> {
@@ -270,7 +257,7 @@ class JetStreamSource implements Source {
     // `progress` is not called again before its promise has resolved, whichever consumer the messages come from.
     if (end.kind === 'lost') await Promise.race([pull.held, stopped]);
     signal.removeEventListener('abort', stop);
-    this.#deleteConsumer(consumer.stream, consumer.name);
+    deleteConsumer(this.#bus, consumer.stream, consumer.name);
     return end;
   }
 
