@@ -12,7 +12,7 @@ import {
   type StreamSourceInfo,
 } from 'nats';
 import type { CoreConfig } from '../config/core-settings.ts';
-import { BusError } from './bus-error.ts';
+import { BusError, StreamUnfit } from './bus-error.ts';
 import { type Capture, captureOf, mixedUp, notCaptured, storedPatterns } from './capture.ts';
 import type { Bus } from './connect.ts';
 import { apiErrorCode, jetstreamError } from './errors.ts';
@@ -204,23 +204,23 @@ async function overlapping(bus: Bus, core: StreamConfigured): Promise<string | u
   return undefined;
 }
 
-/** Returns the facts of a stream. Throws a `BusError` if it cannot serve as the source of truth. */
+/** Returns the facts of a stream. Throws a `StreamUnfit` if it cannot serve as the source of truth. */
 function checked(info: StreamInfo, core: Pick<StreamConfigured, 'metricsSubjects'>): StreamFacts {
   const { name, retention, mirror, sealed } = info.config;
   if (mirror && isFiltered(mirror)) {
-    throw new BusError(
+    throw new StreamUnfit(
       `the stream ${name} is a mirror of some subjects of ${mirror.name}: the messages that it skips could not be told from messages that are lost`,
       `Set METRICS_STREAM to a mirror of all that ${mirror.name} holds, or to a stream with ${mirror.name} as a source.`,
     );
   }
   if (retention !== RetentionPolicy.Limits) {
-    throw new BusError(
+    throw new StreamUnfit(
       `the stream ${name} has ${retention} retention: messages cannot be replayed once they have been read`,
       'Set METRICS_STREAM to a stream with limits retention.',
     );
   }
   if (sealed) {
-    throw new BusError(
+    throw new StreamUnfit(
       `the stream ${name} is sealed: it takes no new messages`,
       'Set METRICS_STREAM to another stream.',
     );
@@ -230,7 +230,7 @@ function checked(info: StreamInfo, core: Pick<StreamConfigured, 'metricsSubjects
   if (missing.length > 0) throw missingError(info.config, capture, missing);
   const [mixed] = mixedUp(core.metricsSubjects, capture);
   if (mixed !== undefined) {
-    throw new BusError(
+    throw new StreamUnfit(
       `the stream ${name} stores ${mixed.subject} as ${mixed.stored}, together with other subjects`,
       `Set METRICS_SUBJECTS to what the stream stores: ${storedPatterns(capture).join(', ')}.`,
     );
@@ -248,18 +248,18 @@ function missingError(
   { name, subjects = [], sources = [], mirror }: StreamConfig,
   capture: Capture,
   missing: readonly string[],
-): BusError {
+): StreamUnfit {
   const them = missing.join(', ');
   const stored = storedPatterns(capture).join(', ');
   // A message that comes by a source and by a subject is stored twice: no advice to add subjects.
   if (sources.length > 0 || mirror) {
-    return new BusError(
+    return new StreamUnfit(
       `the stream ${name} can hold nothing of ${them} (it stores: ${stored})`,
       `Remove ${them} from METRICS_SUBJECTS, or name there what the stream stores.`,
     );
   }
   const asStored = stored === subjects.join(', ') ? '' : `; it stores: ${stored}`;
-  return new BusError(
+  return new StreamUnfit(
     `the stream ${name} does not capture ${them} (its subjects: ${subjects.join(', ')}${asStored})`,
     `Add ${them} to the stream's subjects, or remove the same subjects from METRICS_SUBJECTS.`,
   );

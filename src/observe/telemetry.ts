@@ -202,6 +202,12 @@ const SHOWN: readonly Shown[] = [
   },
   {
     kind: 'counter',
+    name: 'fanout_source_misfits_total',
+    help: 'Times that the stream was found changed so that it does not capture all of METRICS_SUBJECTS, or cannot be read.',
+    of: ({ source }) => one(source.misfits),
+  },
+  {
+    kind: 'counter',
     name: 'fanout_source_answers_total',
     help: 'Requests for messages that the server ended by an answer without a message, by answer.',
     labels: ['answer'],

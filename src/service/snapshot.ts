@@ -49,6 +49,7 @@ export interface Parts {
 export function whyUnready({ detached, bus, engine }: Parts): string | undefined {
   const stats = engine?.live?.source.stats;
   if (stats?.unproven) return 'the stream was replaced and has delivered nothing';
+  if (stats?.unfit !== undefined) return stats.unfit;
   if (detached || bus?.connected !== true || stats?.reading !== true) return 'not attached to the bus';
   const isBucketGone = engine?.lanes.some(({ keeper }) => keeper?.isBucketGone === true);
   return isBucketGone ? 'the bucket of the checkpoints was deleted' : undefined;
@@ -108,6 +109,8 @@ function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
     resumptions: stats?.resumptions ?? 0,
     answers: every(ANSWERS, stats?.answers),
     unproven: stats?.unproven ?? false,
+    unfit: stats?.unfit ?? null,
+    misfits: stats?.misfits ?? 0,
   };
 }
 

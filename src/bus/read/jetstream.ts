@@ -9,7 +9,8 @@ import type { ConsumerInfo } from 'nats';
 import { Quiet } from '../../base/log.ts';
 import type { CoreConfig } from '../../config/core-settings.ts';
 import type { RawMessage } from '../../decode/raw-message.ts';
-import { filterOf } from '../capture.ts';
+import { StreamUnfit } from '../bus-error.ts';
+import { type Capture, filterOf, storedPatterns } from '../capture.ts';
 import type { Bus } from '../connect.ts';
 import { closedForGood, isTransient, jetstreamError } from '../errors.ts';
 import { openBucket, readServerTime } from '../kv/bucket.ts';
@@ -45,6 +46,8 @@ const RETRY_MAX_MS = 5_000;
 /** How often the server's clock is read while nothing arrives. */
 const CLOCK_REFRESH_MS = 15_000;
 const REPEAT_LOG_MS = 60_000;
+/** How often the stream is looked at: somebody may change it. */
+const LOOK_MS = 15_000;
 /** How often a mirror is asked how far it is behind, while nothing arrives. It hears from its origin once a second. */
 const MIRROR_ASK_MS = 1_000;
 /** How long a mirror may be behind before it is told. */
@@ -104,6 +107,8 @@ class JetStreamSource implements Source {
   #lastPending = 0;
   /** The stream time last reported through `progress`. */
   #reported = 0;
+  /** What the stream stores. */
+  #stored = '';
   /** Selects subjects, if the stream captures more than what is wanted. */
   #isWanted: ((subject: string) => boolean) | undefined;
 
@@ -117,9 +122,11 @@ class JetStreamSource implements Source {
   }
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
+    const looking = this.#isPassive ? undefined : setInterval(() => void this.#look(), LOOK_MS);
     try {
       await this.#readOn(reader, signal);
     } finally {
+      clearInterval(looking);
       this.stats.reading = false;
     }
   }
@@ -178,7 +185,8 @@ class JetStreamSource implements Source {
     this.#created = facts.created;
     this.stats.reading = true;
     this.#next = consumerStart.next;
-    this.#isWanted = filterOf(this.#core.metricsSubjects, facts.capture);
+    this.#filter(facts.capture);
+    this.stats.unfit = undefined;
     this.stats.pending = info.num_pending;
     this.stats.readThrough = Math.max(this.stats.lastSequence, info.delivered.stream_seq);
     if (consumerStart.remark !== undefined) this.#bus.log.warn({ stream: facts.name }, consumerStart.remark);
@@ -230,6 +238,7 @@ class JetStreamSource implements Source {
     const explained = jetstreamError(error, `reading the stream ${this.#core.metricsStream}`);
     const mayPass = this.#isAttached || isTransient(error);
     if (!mayPass) throw explained;
+    if (error instanceof StreamUnfit) this.#isUnfit(error);
     const { message: reason, advice } = explained;
     this.#say(reason, { reason, advice }, 'cannot read the stream; trying again');
     return false;
@@ -314,9 +323,39 @@ class JetStreamSource implements Source {
     );
   }
 
+  /** Looks whether the stream still is what we read, and where it ends. What else fails shows elsewhere. */
+  async #look(): Promise<void> {
+    if (!this.#isAttached || !this.#bus.connected) return;
+    try {
+      const { created, capture, lastSequence: sequence } = await describeStream(this.#bus, this.#core);
+      if (created !== this.#created) return;
+      this.#end = { sequence, at: this.#now() };
+      if (this.stats.unfit !== undefined) this.#bus.log.info({}, 'the stream captures what it should again');
+      this.stats.unfit = undefined;
+      if (storedPatterns(capture).join() === this.#stored) return;
+      this.#filter(capture);
+      const advice = 'Replay the last minute: messages with new subjects may not have been counted.';
+      this.#bus.log.warn({ stored: this.#stored, advice }, 'the stream stores other subjects than before');
+    } catch (error) {
+      if (error instanceof StreamUnfit) this.#isUnfit(error);
+    }
+  }
+
+  #isUnfit({ message: reason, advice }: StreamUnfit): void {
+    if (this.stats.unfit === undefined) this.stats.misfits += 1;
+    this.stats.unfit = reason;
+    const held = this.#quiet.admit('unfit', this.#now());
+    if (held === undefined) return;
+    this.#bus.log.error({ reason, advice }, 'not ready: somebody changed the stream, and messages get lost');
+  }
+
+  #filter(capture: Capture): void {
+    this.#stored = storedPatterns(capture).join();
+    this.#isWanted = filterOf(this.#core.metricsSubjects, capture);
+  }
+
   /**
-   * Reads the server's clock, by having it timestamp an entry of ours, and where the stream ends. If that fails, the
-   * last estimate stays in use.
+   * Reads the server's clock, by having it timestamp an entry of ours. If that fails, the last estimate stays in use.
    */
   async #refresh(): Promise<void> {
     // The consumer's timestamp still gives a lower bound of the server's clock.
@@ -326,8 +365,6 @@ class JetStreamSource implements Source {
       const bucket = await openBucket(this.#bus, this.#replicas);
       const before = this.#now();
       this.#clock.stamped(await readServerTime(bucket), before, this.#now());
-      const { lastSequence: sequence } = await describeStream(this.#bus, this.#core);
-      this.#end = { sequence, at: this.#now() };
     } catch (error) {
       const { message: reason } = jetstreamError(error, "reading the server's clock");
       this.#say(

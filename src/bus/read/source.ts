@@ -74,6 +74,9 @@ export interface SourceStats {
   gapMessages: number;
   /** How often the consumer had to be created again: server restarted, consumer deleted, delivery out of step. */
   resumptions: number;
+  /** Why the stream no longer is what we read; undefined if it is. And how often that has come up. */
+  unfit: string | undefined;
+  misfits: number;
   /** How often the server ended a request for messages in each of these ways; empty in core mode. */
   readonly answers: Map<Answer, number>;
 }
@@ -90,6 +93,8 @@ export function newSourceStats(): SourceStats {
     gaps: 0,
     gapMessages: 0,
     resumptions: 0,
+    unfit: undefined,
+    misfits: 0,
     answers: new Map(),
   };
 }
