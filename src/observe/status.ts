@@ -57,8 +57,14 @@ export interface SourceStatus {
   /** The latest gaps, each with the range of windows that it touches. Those windows may be partial. */
   readonly latestGaps: readonly { readonly messages: number; readonly from: string; readonly to: string }[];
   readonly resumptions: number;
+  /** How the server ended requests for messages, other than by messages: by its words. */
+  readonly answers: Counts;
   /** The stream was replaced, and the new one has not delivered a message yet: the instance is not ready. */
   readonly unproven: boolean;
+  /** Why the stream cannot be read as it is now, or not all of it: the instance is not ready. Null if it can. */
+  readonly unfit: string | null;
+  /** How often the stream was found changed so that it could not be read, or not all of it. */
+  readonly misfits: number;
 }
 
 export interface MessageStatus {

@@ -201,6 +201,19 @@ const SHOWN: readonly Shown[] = [
     of: ({ source }) => one(source.resumptions),
   },
   {
+    kind: 'counter',
+    name: 'fanout_source_misfits_total',
+    help: 'Times that the stream was found changed so that it does not capture all of METRICS_SUBJECTS, or cannot be read.',
+    of: ({ source }) => one(source.misfits),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_source_answers_total',
+    help: 'Requests for messages that the server ended by an answer without a message, by answer.',
+    labels: ['answer'],
+    of: ({ source }) => Object.entries(source.answers).map(([answer, value]) => [{ answer }, value]),
+  },
+  {
     kind: 'gauge',
     name: 'fanout_bus_connected',
     help: '1 while connected to the bus.',

@@ -72,6 +72,12 @@ function headline(status: Status): View['headline'] {
   }
   if (status.source.unproven)
     return { text: 'The stream was replaced, and has delivered no message yet.', tone: 'bad' };
+  // Absent in what an older version says.
+  if (status.source.unfit)
+    return {
+      text: `Somebody changed the stream, and messages get lost: ${status.source.unfit}.`,
+      tone: 'bad',
+    };
   if (!status.ready) return { text: 'Connected to the bus, but not reading.', tone: 'warn' };
   const cards = status.sinks.map(sinkCard);
   const bad = cards.filter(({ tone }) => tone === 'bad').map(({ id, state }) => `${id} is ${state}`);

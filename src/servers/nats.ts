@@ -1,4 +1,5 @@
 /** A real nats-server for the demo and the tests, with its own port, store and configuration. */
+import { execFileSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { delimiter, join } from 'node:path';
@@ -41,6 +42,8 @@ export interface NatsOptions {
   /** Storage that JetStream may use; default: the server's own choice. */
   readonly maxStoreBytes?: number;
   readonly maxPayloadBytes?: number;
+  /** Inserted unchanged into the block of JetStream's configuration. */
+  readonly jetstreamExtra?: string;
   /** Lines of nats-server configuration, inserted unchanged. */
   readonly extra?: string;
 }
@@ -51,6 +54,8 @@ export interface NatsServer extends RestartableServer {
 }
 
 const COMMAND = 'nats-server';
+/** Names another nats-server than that of the machine: its path. */
+const PROGRAM_VARIABLE = 'FANOUT_NATS_SERVER';
 /** Debian's package installs it in this folder, which is not on every user's PATH. */
 const SYSTEM_FOLDER = '/usr/sbin';
 const PROBE_TIMEOUT_MS = 1_000;
@@ -80,7 +85,17 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsServer> 
   };
 }
 
+/** Returns the version of the nats-server that is started here, such as 2.9.10. */
+export function natsVersion(): string {
+  const text = execFileSync(findCommand(), ['--version'], { encoding: 'utf8' });
+  const version = /v(\d+\.\d+\.\d+)/.exec(text)?.[1];
+  if (version === undefined) throw new Error(`${COMMAND} --version says ${text.trim()}`);
+  return version;
+}
+
 function findCommand(): string {
+  const given = process.env[PROGRAM_VARIABLE];
+  if (given !== undefined) return given;
   const folders = [...(process.env.PATH ?? '').split(delimiter), SYSTEM_FOLDER];
   const found = folders.map((folder) => join(folder, COMMAND)).find((path) => existsSync(path));
   if (found !== undefined) return found;
@@ -88,11 +103,11 @@ function findCommand(): string {
 }
 
 function configuration(options: NatsOptions, port: number, storePath: string): string {
-  const { auth, tls, jetstream = true, maxStoreBytes, maxPayloadBytes, extra } = options;
+  const { auth, tls, jetstream = true, maxStoreBytes, maxPayloadBytes, jetstreamExtra = '', extra } = options;
   const lines = [`host: "127.0.0.1"`, `port: ${port}`, `server_name: "fanout-${port}"`];
   if (jetstream) {
     const limit = maxStoreBytes === undefined ? '' : `, max_file_store: ${maxStoreBytes}`;
-    lines.push(`jetstream { store_dir: ${JSON.stringify(storePath)}${limit} }`);
+    lines.push(`jetstream { store_dir: ${JSON.stringify(storePath)}${limit}, ${jetstreamExtra} }`);
   }
   if (maxPayloadBytes !== undefined) lines.push(`max_payload: ${maxPayloadBytes}`);
   if (auth) lines.push(...authLines(auth));
