@@ -133,9 +133,14 @@ describe('imports', () => {
     }
   });
 
+  test("one file knows how the subjects of JetStream's API begin", () => {
+    const knowing = sources.filter(({ text }) => text.includes('$JS.API')).map(({ path }) => path);
+    expect(knowing).toEqual(['src/bus/jetstream-api.ts']);
+  });
+
   test('nothing but bus/ imports nats', () => {
     const users = sources.filter(({ imports }) =>
-      imports.some((module) => /^(nats|nkeys\.js)$/.test(module)),
+      imports.some((module) => /^(nats|nkeys\.js)(\/|$)/.test(module)),
     );
     expect(users.map(({ path }) => path).filter((path) => !path.startsWith('src/bus/'))).toEqual([]);
   });

@@ -7,6 +7,7 @@ import { createLog } from '../base/log.ts';
 import { printable, printableJson } from '../base/printable.ts';
 import { endProcess } from '../base/process-end.ts';
 import { type Bus, connect } from '../bus/connect.ts';
+import { placeOfApi } from '../bus/jetstream-api.ts';
 import { bucketExists } from '../bus/kv/bucket.ts';
 import { createCheckpointStore } from '../bus/kv/checkpoints.ts';
 import { createShapeStore } from '../bus/kv/window-shapes.ts';
@@ -121,7 +122,9 @@ async function* checkBus(config: Config): AsyncGenerator<Finding> {
     yield failed(what, error);
     return;
   }
-  yield { what, state: 'ok', detail: `connected to ${bus.server}`, advice: '' };
+  const place = core.metricsSource === 'core' ? '' : placeOfApi(bus);
+  const detail = [`connected to ${bus.server}`, place].filter((text) => text !== '').join(', ');
+  yield { what, state: 'ok', detail, advice: '' };
   if (core.metricsSource !== 'core') {
     const found = await checkStream(bus, config.core);
     yield found;

@@ -103,6 +103,12 @@ describe('errors', () => {
     ['a queue group in jetstream mode', { METRICS_QUEUE_GROUP: 'x' }, 'METRICS_QUEUE_GROUP'],
     ['slices in core mode', { METRICS_SOURCE: 'core', SLICE: '0/2' }, 'SLICE'],
     ['two ways to sign in', { NATS_TOKEN: 'x', NATS_USER: 'y' }, 'NATS_USER, NATS_TOKEN'],
+    [
+      'a domain, and a prefix as well',
+      { NATS_JETSTREAM_DOMAIN: 'hub', NATS_JETSTREAM_API_PREFIX: 'hub.js' },
+      'NATS_JETSTREAM_DOMAIN, NATS_JETSTREAM_API_PREFIX',
+    ],
+    ['a prefix with wildcards', { NATS_JETSTREAM_API_PREFIX: 'hub.>' }, 'NATS_JETSTREAM_API_PREFIX'],
     ['a file that does not exist', { NATS_TOKEN_FILE: '/nonexistent' }, 'NATS_TOKEN_FILE'],
     ['a token that is too short', { CONTROL_TOKEN: 'fifteen-letters' }, 'CONTROL_TOKEN'],
     ['a host with a port', { HTTP_ALLOWED_HOSTS: 'a.example.com,b:9464' }, 'HTTP_ALLOWED_HOSTS'],

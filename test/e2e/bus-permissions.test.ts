@@ -5,7 +5,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { OPERATIONS } from '../../src/control/request.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import type { NatsServer } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { freePort, temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { as, Client, startExampleBus, type User } from './bus-users.ts';
@@ -231,6 +231,29 @@ test('in core mode the same user is enough', async () => {
   await eventually('they are written', async () => (await core.status()).sinks[0]!.written === 7);
   expect(await core.stop()).toBe(0);
   expect(core.output.stderr).not.toMatch(/PERMISSIONS|"level":"error"/);
+});
+
+test('behind a leaf node, the same subjects under the prefix of the domain are enough', async () => {
+  const port = await freePort();
+  const authorization = 'authorization { user: leaf, password: leaf, account: METRICS }';
+  const listening = `\nleafnodes { listen: "127.0.0.1:${port}", ${authorization} }`;
+  const hub = await startExampleBus((text) => text + listening, { domain: 'hub' });
+  const remotes = `\nleafnodes { remotes [ { url: "nats-leaf://leaf:leaf@127.0.0.1:${port}", account: METRICS } ] }`;
+  const inDomain = (text: string) =>
+    text.replace(/"\$JS\.API/g, '"$JS.hub.API').replace(/"\$KV/g, '"$JS.hub.API.$KV') + remotes;
+  const leaf = await startExampleBus(inDomain, { domain: 'leaf' });
+  const env = { ...onEarly, NATS_JETSTREAM_DOMAIN: 'hub', PIPELINE: 'domain' };
+  await eventually('the leaf node has found its hub, and all is made', async () => {
+    const first = startProgram(['run'], { ...as('setup', leaf), ...env, HTTP_PORT: '0' });
+    await eventually('it ended, or is up', async () => /is up|metrics-fanout:/.test(first.output.stderr));
+    return (await first.stop()) === 0;
+  });
+  const other = await startServiceProgram({ ...as('fanout', leaf), ...env });
+  await other.untilConfirmed(Date.now() + 1000);
+  expect((await other.status()).sinks).toMatchObject([{ checkpointFailures: 0 }]);
+  expect(await other.stop()).toBe(0);
+  expect(other.output.stderr).not.toMatch(/PERMISSIONS|"level":"error"/);
+  await Promise.all([leaf.stop(), hub.stop()]);
 });
 
 test('where the bus refuses control, the log says so once, and the data flow', async () => {

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { setImmediate as told } from 'node:timers/promises';
 import { connect, type NatsConnection } from 'nats';
-import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { type NatsOptions, type NatsServer, startNats } from '../../src/servers/nats.ts';
 
 const EXAMPLE = new URL('../../examples/nats/metrics-fanout.conf', import.meta.url);
 const USERS = ['producer', 'apps', 'fanout', 'setup', 'operator', 'viewer'] as const;
@@ -12,9 +12,12 @@ const passwordOf = (user: User) => `password-of-${user}`;
 const inboxPrefixOf = (user: User) => `_INBOX.${user}`;
 
 /** `change` is made to the example; it must make a difference. */
-export async function startExampleBus(change = (text: string) => text): Promise<NatsServer> {
+export async function startExampleBus(
+  change = (text: string) => text,
+  options: NatsOptions = {},
+): Promise<NatsServer> {
   for (const user of USERS) process.env[`${user.toUpperCase()}_PASSWORD`] = passwordOf(user);
-  return await startNats({ extra: change(readFileSync(EXAMPLE, 'utf8')) });
+  return await startNats({ ...options, extra: change(readFileSync(EXAMPLE, 'utf8')) });
 }
 
 /** With these the program signs in. */
