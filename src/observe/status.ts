@@ -1,5 +1,6 @@
 /** Everything there is to know about a running instance, as plain data: the source of `/api/status` and `/metrics`. */
 import type { WindowShape } from '../aggregate/tiling.ts';
+import type { WatchStatus } from '../bus/read/watch.ts';
 import type { LaneState } from '../deliver/lane/lane.ts';
 import type { StoreFailure } from '../deliver/lane/writer.ts';
 import type { CatchUpProgress } from '../deliver/replay/catch-up-progress.ts';
@@ -59,6 +60,8 @@ export interface SourceStatus {
   readonly resumptions: number;
   /** The stream was replaced, and the new one has not delivered a message yet: the instance is not ready. */
   readonly unproven: boolean;
+  /** Messages heard on the bus that the stream did not store, since the service attached. */
+  readonly watch: WatchStatus;
 }
 
 export interface MessageStatus {

@@ -3,6 +3,7 @@ import { Tiling } from '../aggregate/tiling.ts';
 import { systemClock } from '../base/clock.ts';
 import { VERSION } from '../base/version.ts';
 import type { Bus } from '../bus/connect.ts';
+import { NO_WATCH } from '../bus/read/watch.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
@@ -106,6 +107,7 @@ function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
     })),
     resumptions: stats?.resumptions ?? 0,
     unproven: stats?.unproven ?? false,
+    watch: engine?.watch ?? NO_WATCH,
   };
 }
 
