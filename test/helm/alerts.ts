@@ -104,6 +104,12 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     labels: {},
     quiet: [{ fanout_source_gaps_total: '0x60' }],
   },
+  FanoutMessagesUnstored: {
+    fires: { fanout_bus_unstored_messages_total: '0x20 7x60' },
+    at: 22,
+    labels: {},
+    quiet: [{ fanout_bus_unstored_messages_total: '0x60' }],
+  },
   FanoutMessagesRejected: {
     fires: {
       fanout_messages_received_total: '0+1000x60',
