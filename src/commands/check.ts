@@ -18,7 +18,9 @@ import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import { type ReadBack, readBackOf, SinkError } from '../sink/contract.ts';
 import { type Finding, failed } from './check-finding.ts';
 import { checkReading, checkStream, READING_NAME, streamName } from './check-stream.ts';
+import { checkWatch } from './check-watch.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { duration } from './terminal/option-values.ts';
 import { print, warn } from './terminal/output.ts';
 import { renderLine } from './terminal/table.ts';
 
@@ -37,6 +39,10 @@ with advice.`,
   examples: [
     ['metrics-fanout check', 'before the first start, and before you add a store'],
     ['metrics-fanout check --json', 'the same, for a program to read'],
+    [
+      'metrics-fanout check --watch 30s',
+      'also listen for 30 s: does the stream store all that is published?',
+    ],
   ],
   exit: [
     ['0', 'everything works'],
@@ -49,7 +55,12 @@ with advice.`,
 export function checkCommand(): Command {
   return describe('check', PAGE)
     .option('--json', 'print JSON')
-    .action(async (options: { json?: true }) => {
+    .option(
+      '--watch <duration>',
+      'also listen to the bus for this long: does the stream store all of it?',
+      duration,
+    )
+    .action(async (options: { json?: true; watch?: number }) => {
       const config = await loadConfig(process.env);
       warn(config.warnings);
       // A reader that stops early (`| head`) does not change the exit code: see main.ts.
@@ -58,7 +69,7 @@ export function checkCommand(): Command {
       await lines?.begin();
       const findings: Finding[] = [];
       const closing: Promise<void>[] = [];
-      for await (const finding of checkBus(config)) {
+      for await (const finding of checkBus(config, options.watch)) {
         findings.push(finding);
         await lines?.add(finding);
       }
@@ -112,7 +123,7 @@ function whatToDo(findings: readonly Finding[]): string {
   return todo === '' ? '' : `\nWhat to do:\n${todo}`;
 }
 
-async function* checkBus(config: Config): AsyncGenerator<Finding> {
+async function* checkBus(config: Config, watchMs: number | undefined): AsyncGenerator<Finding> {
   const { core } = config;
   const what = BUS_NAME;
   let bus: Bus;
@@ -130,6 +141,7 @@ async function* checkBus(config: Config): AsyncGenerator<Finding> {
     yield found;
     if (found.state === 'ok') yield await checkReading(bus, config.core);
     yield await checkCheckpoints(bus, config);
+    if (found.state === 'ok' && watchMs !== undefined) yield await checkWatch(bus, config.core, watchMs);
   }
   await bus.close();
 }

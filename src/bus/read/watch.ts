@@ -4,7 +4,7 @@
  * also hears the metrics by plain NATS, and looks for each message in what it reads from the stream anyway.
  */
 import { type Clock, systemClock } from '../../base/clock.ts';
-import { Quiet } from '../../base/log.ts';
+import { type Log, Quiet } from '../../base/log.ts';
 import type { CoreConfig } from '../../config/core-settings.ts';
 import type { RawMessage } from '../../decode/raw-message.ts';
 import type { Bus } from '../connect.ts';
@@ -62,6 +62,8 @@ export interface WatchOptions {
   /** Share of the time that is watched: above 0, at most 1. At 1, spans follow one another without a pause. */
   readonly share: number;
   readonly clock?: Clock;
+  /** Default: that of the bus. */
+  readonly log?: Pick<Log, 'warn' | 'error'>;
   /** For tests. */
   readonly settleMs?: number;
 }
@@ -85,7 +87,7 @@ export class BusWatch {
   constructor(bus: Bus, core: Configured, options: WatchOptions) {
     this.#bus = bus;
     this.#core = core;
-    this.#options = { clock: systemClock, settleMs: SETTLE_MS, ...options };
+    this.#options = { clock: systemClock, log: bus.log, settleMs: SETTLE_MS, ...options };
   }
 
   get status(): WatchStatus {
@@ -120,15 +122,19 @@ export class BusWatch {
     return { stats: source.stats, run: (reader, signal) => source.run(wrap(reader), signal) };
   }
 
-  /** Watches until the signal aborts. Resolves earlier if it can never tell anything. */
-  async run(signal: AbortSignal): Promise<void> {
+  /**
+   * Watches until the signal aborts, or for `forMs` and until what was heard is judged. Resolves earlier if the bus does
+   * not permit us to listen.
+   */
+  async run(signal: AbortSignal, forMs = Number.POSITIVE_INFINITY): Promise<void> {
     const { share, clock } = this.#options;
     const pauseMs = SPAN_MS * (1 / share - 1);
     // Instances that start together must not all listen at the same time.
     await clock.sleep(pauseMs * clock.random(), signal);
     const judged: Promise<void>[] = [];
     let stopHearing: (() => Promise<void>) | undefined;
-    while (!signal.aborted && !this.#isForbidden) {
+    const end = clock.steady() + forMs;
+    while (!signal.aborted && !this.#isForbidden && clock.steady() < end) {
       const span = new WatchSpan();
       this.#spans.add(span);
       const began = this.#source!.stats.resumptions + this.#source!.stats.gaps;
@@ -246,7 +252,7 @@ export class BusWatch {
     if (held === undefined) return;
     const advice = 'See docs/producers.md: publish with acknowledgements, or raise the limits of the stream.';
     const message = 'messages were published that the stream did not store';
-    this.#bus.log.error({ heard, unstored, inAll: this.#totals.unstored, advice }, message);
+    this.#options.log.error({ heard, unstored, inAll: this.#totals.unstored, advice }, message);
   }
 
   #tellNothing(reason: string): void {
@@ -259,6 +265,6 @@ export class BusWatch {
     this.#isForbidden = true;
     this.#tellNothing('the bus does not permit us to listen');
     const advice = `Allow it to subscribe to ${this.#core.metricsSubjects.join(', ')}, or set WATCH_SHARE=0.`;
-    this.#bus.log.warn({ advice }, 'cannot watch for messages that the stream does not store');
+    this.#options.log.warn({ advice }, 'cannot watch for messages that the stream does not store');
   }
 }
