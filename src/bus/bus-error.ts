@@ -13,5 +13,8 @@ export class BusError extends Error {
 /** The bucket of the checkpoints was deleted, and the new one does not keep what is written to it yet. */
 export class BucketGone extends BusError {}
 
+/** The stream exists, and is not one that can be read, or not for METRICS_SUBJECTS. */
+export class StreamUnfit extends BusError {}
+
 /** What is stored under a checkpoint's key is no checkpoint. Nobody but an operator may remove it. */
 export class UnreadableCheckpoint extends BusError {}

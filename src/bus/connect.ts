@@ -8,7 +8,7 @@ import { BusError } from './bus-error.ts';
 import { connectClient, type Resolve } from './client.ts';
 import { connectError, isWorthWaiting, signInAdvice } from './errors.ts';
 import { Frames } from './frames.ts';
-import { incoming } from './headers.ts';
+import { incoming, isConditional } from './headers.ts';
 import { apiPrefixOf } from './jetstream-api.ts';
 import type { Incoming } from './message.ts';
 import { parseServers, signInOptions } from './sign-in.ts';
@@ -87,6 +87,8 @@ export interface SubscribeOptions {
   readonly onFrame?: (bytes: Uint8Array, start: number, end: number) => void;
   /** See `FrameSink`. */
   readonly onFlush?: (() => void) | undefined;
+  /** Leaves out messages whose headers ask JetStream to store them only if something holds, such as not twice. */
+  readonly skipConditional?: boolean;
   /** The server refused the subscription, which is gone. */
   readonly onRefused?: (error: BusError) => void;
 }
@@ -262,7 +264,7 @@ class Connection implements Bus {
         // An exception that leaves this callback would silently end the client's reader for good.
         try {
           if (error) options.onRefused?.(refusedSubscription(subject));
-          else onMessage(incoming(message));
+          else if (!(options.skipConditional && isConditional(message))) onMessage(incoming(message));
         } catch (thrown) {
           this.#callbackThrew(subject, thrown);
         }

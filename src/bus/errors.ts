@@ -166,6 +166,7 @@ export function apiErrorCode(error: unknown): number | undefined {
   return error instanceof NatsError ? error.api_error?.err_code : undefined;
 }
 
+const MAX_CONSUMERS = 10026;
 const JETSTREAM_NOT_ENABLED: readonly number[] = [10039, 10076];
 
 /** Puts the error of a request to JetStream's API into our words. `doing`: what the request was for. */
@@ -186,6 +187,13 @@ export function jetstreamError(error: unknown, doing: string): BusError {
     return new BusError(
       `${doing}: the bus offers no JetStream to this account`,
       'Enable JetStream on the server and for the account, or set METRICS_SOURCE=core. If it is in a domain or in another account, check NATS_JETSTREAM_DOMAIN and NATS_JETSTREAM_API_PREFIX.',
+    );
+  }
+  if (api === MAX_CONSUMERS) {
+    return new BusError(
+      `${doing}: the stream, or the account, may have no more consumers`,
+      'Raise max_consumers of the stream (with older versions of nats-server a stream keeps it: make another), or the limit of the account. The service needs one, and one more for each sink that catches up, each verification and each command.',
+      { cause: error },
     );
   }
   if (code === ErrorCode.PermissionsViolation) {

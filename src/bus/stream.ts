@@ -8,13 +8,16 @@ import {
   StorageType,
   type StreamConfig,
   type StreamInfo,
+  type StreamSource,
+  type StreamSourceInfo,
 } from 'nats';
 import type { CoreConfig } from '../config/core-settings.ts';
-import { BusError } from './bus-error.ts';
+import { BusError, StreamUnfit } from './bus-error.ts';
+import { type Capture, captureOf, mixedUp, notCaptured, storedPatterns } from './capture.ts';
 import type { Bus } from './connect.ts';
 import { apiErrorCode, jetstreamError } from './errors.ts';
 import { jetStreamOptions, placeOfApi } from './jetstream-api.ts';
-import { uncovered } from './subjects.ts';
+import type { MirrorState } from './read/mirror-level.ts';
 
 /**
  * How long a stream must have been gone before it is made again. The server says that a stream is gone before it has
@@ -33,10 +36,17 @@ export type StreamConfigured = Pick<
 export interface StreamFacts {
   readonly name: string;
   readonly subjects: readonly string[];
+  /** The streams that it copies, with sequences and times of its own. */
+  readonly sources: readonly string[];
+  /** The stream whose sequences and times it has, and what it says about how far it is behind. */
+  readonly mirror: (MirrorState & { readonly origin: string }) | undefined;
+  readonly capture: Capture;
   /** When it was created: distinguishes it from another stream of the same name. */
   readonly created: string;
   readonly messages: number;
   readonly bytes: number;
+  /** The sequence of its first message ever, whether it has come yet or not. */
+  readonly beginSequence: number;
   /** The first sequence that it still holds; `lastSequence` + 1 if it is empty. */
   readonly firstSequence: number;
   readonly lastSequence: number;
@@ -46,6 +56,8 @@ export interface StreamFacts {
   readonly maxAgeMs: number | undefined;
   readonly maxBytes: number | undefined;
   readonly maxMessages: number | undefined;
+  /** After how long without requests the server removes a consumer at the latest; undefined if there is no limit. */
+  readonly maxConsumerIdleMs: number | undefined;
   /** Number of servers in the cluster that hold the stream. */
   readonly replicas: number;
 }
@@ -112,15 +124,23 @@ export async function ensureStream(bus: Bus, core: StreamConfigured): Promise<St
 
 /**
  * Throws a `BusError` if a stream that was just made has a history: its messages are older than it is, or its sequences
- * do not begin with 1. The server made it out of what was left of another.
+ * do not begin where those of a new stream do. The server made it out of what was left of another. (A mirror has the
+ * messages of its origin.)
  */
-export function refuseHistory({ name, created, firstTime, messages, lastSequence }: StreamFacts): void {
+export function refuseHistory(facts: StreamFacts): void {
+  const { name, created, firstTime, messages, lastSequence, beginSequence } = facts;
+  if (facts.mirror !== undefined) return;
   const isOlder = firstTime !== undefined && firstTime < Date.parse(created);
-  if (!isOlder && (messages > 0 || lastSequence === 0)) return;
+  if (!isOlder && (messages > 0 || lastSequence < beginSequence)) return;
   throw new BusError(
     `the stream ${name} was made again, and has the history of another: ${messages} messages, the last sequence is ${lastSequence}`,
     `Delete it (nats stream rm ${name}). If that does not help, restart nats-server.`,
   );
+}
+
+/** Returns whether earlier messages than those that it holds were removed. */
+export function isTruncated({ firstSequence, beginSequence }: StreamFacts): boolean {
+  return firstSequence > beginSequence;
 }
 
 /** Rejects with a `BusError` if it cannot find out. */
@@ -183,35 +203,69 @@ async function overlapping(bus: Bus, core: StreamConfigured): Promise<string | u
   return undefined;
 }
 
-/** Returns the facts of a stream. Throws a `BusError` if it cannot serve as the source of truth. */
+/** Returns the facts of a stream. Throws a `StreamUnfit` if it cannot serve as the source of truth. */
 function checked(info: StreamInfo, core: Pick<StreamConfigured, 'metricsSubjects'>): StreamFacts {
-  const { name, retention, mirror, sealed, subjects = [] } = info.config;
-  if (mirror) {
-    throw new BusError(
-      `the stream ${name} is a mirror of ${mirror.name}: a mirror lags, so no window could ever be known to be complete`,
-      `Set METRICS_STREAM to ${mirror.name}.`,
+  const { name, retention, mirror, sealed } = info.config;
+  if (mirror && isFiltered(mirror)) {
+    throw new StreamUnfit(
+      `the stream ${name} is a mirror of some subjects of ${mirror.name}: the messages that it skips could not be told from messages that are lost`,
+      `Set METRICS_STREAM to a mirror of all that ${mirror.name} holds, or to a stream with ${mirror.name} as a source.`,
     );
   }
   if (retention !== RetentionPolicy.Limits) {
-    throw new BusError(
+    throw new StreamUnfit(
       `the stream ${name} has ${retention} retention: messages cannot be replayed once they have been read`,
       'Set METRICS_STREAM to a stream with limits retention.',
     );
   }
   if (sealed) {
-    throw new BusError(
+    throw new StreamUnfit(
       `the stream ${name} is sealed: it takes no new messages`,
       'Set METRICS_STREAM to another stream.',
     );
   }
-  const missing = uncovered(core.metricsSubjects, subjects);
-  if (missing.length > 0) {
-    throw new BusError(
-      `the stream ${name} does not capture ${missing.join(', ')} (its subjects: ${subjects.join(', ')})`,
-      `Add ${missing.join(', ')} to the stream's subjects, or remove the same subjects from METRICS_SUBJECTS.`,
+  const capture = captureOf(info.config);
+  const missing = notCaptured(core.metricsSubjects, capture);
+  if (missing.length > 0) throw missingError(info.config, capture, missing);
+  const [mixed] = mixedUp(core.metricsSubjects, capture);
+  if (mixed !== undefined) {
+    throw new StreamUnfit(
+      `the stream ${name} stores ${mixed.subject} as ${mixed.stored}, together with other subjects`,
+      `Set METRICS_SUBJECTS to what the stream stores: ${storedPatterns(capture).join(', ')}.`,
     );
   }
   return facts(info);
+}
+
+/** A mirror has the sequences of its origin. */
+function isFiltered({ filter_subject, subject_transforms = [] }: StreamSource): boolean {
+  const filters = [filter_subject, ...subject_transforms.map(({ src }) => src)];
+  return filters.some((filter) => filter && filter !== '>');
+}
+
+function missingError(
+  { name, subjects = [], sources = [], mirror }: StreamConfig,
+  capture: Capture,
+  missing: readonly string[],
+): StreamUnfit {
+  const them = missing.join(', ');
+  const stored = storedPatterns(capture).join(', ');
+  // A message that comes by a source and by a subject is stored twice: no advice to add subjects.
+  if (sources.length > 0 || mirror) {
+    return new StreamUnfit(
+      `the stream ${name} can hold nothing of ${them} (it stores: ${stored})`,
+      `Remove ${them} from METRICS_SUBJECTS, or name there what the stream stores.`,
+    );
+  }
+  const asStored = stored === subjects.join(', ') ? '' : `; it stores: ${stored}`;
+  return new StreamUnfit(
+    `the stream ${name} does not capture ${them} (its subjects: ${subjects.join(', ')}${asStored})`,
+    `Add ${them} to the stream's subjects, or remove the same subjects from METRICS_SUBJECTS.`,
+  );
+}
+
+function mirrorOf({ name, lag, active, error }: StreamSourceInfo): StreamFacts['mirror'] {
+  return { origin: name, lag, heardMsAgo: active / NANOS_PER_MS, isBroken: error !== undefined };
 }
 
 function facts(info: StreamInfo): StreamFacts {
@@ -221,15 +275,21 @@ function facts(info: StreamInfo): StreamFacts {
   return {
     name: config.name,
     subjects: config.subjects ?? [],
+    sources: (config.sources ?? []).map(({ name }) => name),
+    mirror: info.mirror && mirrorOf(info.mirror),
+    capture: captureOf(config),
     created: String(info.created),
     messages: state.messages,
     bytes: state.bytes,
+    // From 2.10 on. Older servers do not know it.
+    beginSequence: Math.max(1, config.first_seq ?? 1),
     firstSequence: isEmpty ? state.last_seq + 1 : state.first_seq,
     lastSequence: state.last_seq,
     firstTime: isEmpty ? undefined : Date.parse(state.first_ts),
     maxAgeMs: limit(config.max_age / NANOS_PER_MS),
     maxBytes: limit(config.max_bytes),
     maxMessages: limit(config.max_msgs),
+    maxConsumerIdleMs: limit((config.consumer_limits?.inactive_threshold ?? 0) / NANOS_PER_MS),
     replicas: config.num_replicas,
   };
 }

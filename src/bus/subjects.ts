@@ -16,3 +16,18 @@ export function covers(cover: string, pattern: string): boolean {
 export function uncovered(patterns: readonly string[], covering: readonly string[]): string[] {
   return patterns.filter((pattern) => !covering.some((cover) => covers(cover, pattern)));
 }
+
+/** Returns the pattern of the subjects that match both patterns; undefined if there are none. */
+export function intersection(a: string, b: string): string | undefined {
+  const left = a.split('.');
+  const right = b.split('.');
+  const tokens: string[] = [];
+  for (let i = 0; ; i++) {
+    if (left[i] === '>' && i < right.length) return [...tokens, ...right.slice(i)].join('.');
+    if (right[i] === '>' && i < left.length) return [...tokens, ...left.slice(i)].join('.');
+    if (i === left.length || i === right.length)
+      return left.length === right.length ? tokens.join('.') : undefined;
+    if (left[i] !== '*' && right[i] !== '*' && left[i] !== right[i]) return undefined;
+    tokens.push(left[i] === '*' ? right[i]! : left[i]!);
+  }
+}

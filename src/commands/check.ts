@@ -6,29 +6,23 @@ import { makeSeries } from '../aggregate/series.ts';
 import { createLog } from '../base/log.ts';
 import { printable, printableJson } from '../base/printable.ts';
 import { endProcess } from '../base/process-end.ts';
-import { BusError } from '../bus/bus-error.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { placeOfApi } from '../bus/jetstream-api.ts';
 import { bucketExists } from '../bus/kv/bucket.ts';
 import { createCheckpointStore } from '../bus/kv/checkpoints.ts';
 import { createShapeStore } from '../bus/kv/window-shapes.ts';
-import { describeStream, streamExists } from '../bus/stream.ts';
 import { type Config, loadConfig, windowShape } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { isSameShape } from '../deliver/epochs.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import { type ReadBack, readBackOf, SinkError } from '../sink/contract.ts';
+import { type Finding, failed } from './check-finding.ts';
+import { checkReading, checkStream, READING_NAME, streamName } from './check-stream.ts';
+import { checkWatch } from './check-watch.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { duration } from './terminal/option-values.ts';
 import { print, warn } from './terminal/output.ts';
 import { renderLine } from './terminal/table.ts';
-
-/** One thing that was checked, and what to do about it if it failed. */
-interface Finding {
-  readonly what: string;
-  readonly state: 'ok' | 'failed';
-  readonly detail: string;
-  readonly advice: string;
-}
 
 const PROBE_NAME = 'fanout.check';
 /** After its timeout, a sink that heeds its signal has this long to say in its own words what it waited for. */
@@ -38,12 +32,17 @@ const COLUMNS = ['what', 'state', 'detail'] as const;
 const PAGE = {
   summary: 'connect to the bus and to every enabled sink; write, read and remove a probe point in each sink',
   text: `
-It changes nothing on the bus: the service creates a missing stream or missing checkpoints. In a store, it creates
-missing tables and the like, as the service would. Each line is printed as soon as it is known: a store that does not
-answer within its timeout holds up no other. Each failure comes with advice.`,
+It changes nothing on the bus: the service creates a missing stream or missing checkpoints, and the consumers with which
+it tries to read are removed. In a store, it creates missing tables and the like, as the service would. Each line is
+printed as soon as it is known: a store that does not answer within its timeout holds up no other. Each failure comes
+with advice.`,
   examples: [
     ['metrics-fanout check', 'before the first start, and before you add a store'],
     ['metrics-fanout check --json', 'the same, for a program to read'],
+    [
+      'metrics-fanout check --watch 30s',
+      'also listen for 30 s: does the stream store all that is published?',
+    ],
   ],
   exit: [
     ['0', 'everything works'],
@@ -56,7 +55,12 @@ answer within its timeout holds up no other. Each failure comes with advice.`,
 export function checkCommand(): Command {
   return describe('check', PAGE)
     .option('--json', 'print JSON')
-    .action(async (options: { json?: true }) => {
+    .option(
+      '--watch <duration>',
+      'also listen to the bus for this long: does the stream store all of it?',
+      duration,
+    )
+    .action(async (options: { json?: true; watch?: number }) => {
       const config = await loadConfig(process.env);
       warn(config.warnings);
       // A reader that stops early (`| head`) does not change the exit code: see main.ts.
@@ -65,7 +69,7 @@ export function checkCommand(): Command {
       await lines?.begin();
       const findings: Finding[] = [];
       const closing: Promise<void>[] = [];
-      for await (const finding of checkBus(config)) {
+      for await (const finding of checkBus(config, options.watch)) {
         findings.push(finding);
         await lines?.add(finding);
       }
@@ -92,7 +96,7 @@ class Lines {
   constructor({ core, sinks }: Config) {
     const names = [
       BUS_NAME,
-      ...(core.metricsSource === 'core' ? [] : [streamName(core), CHECKPOINTS_NAME]),
+      ...(core.metricsSource === 'core' ? [] : [streamName(core), READING_NAME, CHECKPOINTS_NAME]),
       ...sinks.map(sinkName),
     ];
     this.#widths = [Math.max(...names.map((name) => name.length)), 'failed'.length];
@@ -111,7 +115,6 @@ class Lines {
 
 const BUS_NAME = 'bus';
 const CHECKPOINTS_NAME = 'checkpoints';
-const streamName = ({ metricsStream }: Config['core']) => `stream ${metricsStream}`;
 const sinkName = ({ id, module }: SinkConfig) => `sink ${id} (${module.kind})`;
 
 function whatToDo(findings: readonly Finding[]): string {
@@ -120,7 +123,7 @@ function whatToDo(findings: readonly Finding[]): string {
   return todo === '' ? '' : `\nWhat to do:\n${todo}`;
 }
 
-async function* checkBus(config: Config): AsyncGenerator<Finding> {
+async function* checkBus(config: Config, watchMs: number | undefined): AsyncGenerator<Finding> {
   const { core } = config;
   const what = BUS_NAME;
   let bus: Bus;
@@ -134,30 +137,13 @@ async function* checkBus(config: Config): AsyncGenerator<Finding> {
   const detail = [`connected to ${bus.server}`, place].filter((text) => text !== '').join(', ');
   yield { what, state: 'ok', detail, advice: '' };
   if (core.metricsSource !== 'core') {
-    yield await checkStream(bus, config);
+    const found = await checkStream(bus, config.core);
+    yield found;
+    if (found.state === 'ok') yield await checkReading(bus, config.core);
     yield await checkCheckpoints(bus, config);
+    if (found.state === 'ok' && watchMs !== undefined) yield await checkWatch(bus, config.core, watchMs);
   }
   await bus.close();
-}
-
-/** Only looks: `check` creates no stream. */
-async function checkStream(bus: Bus, { core }: Config): Promise<Finding> {
-  const what = streamName(core);
-  try {
-    if (!(await streamExists(bus, core.metricsStream))) {
-      return {
-        what,
-        state: 'ok',
-        detail: 'does not exist yet; the service creates it, if its user is permitted to',
-        advice: '',
-      };
-    }
-    const { messages, bytes, firstSequence, lastSequence, subjects } = await describeStream(bus, core);
-    const detail = `${messages} messages, ${bytes} bytes, sequence ${firstSequence} to ${lastSequence}, ${subjects.join(', ')}`;
-    return { what, state: 'ok', detail, advice: '' };
-  } catch (error) {
-    return failed(what, error);
-  }
 }
 
 async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
@@ -249,14 +235,4 @@ function probePoint(windowStart: number, windowMs: number): Point {
   const series = makeSeries(PROBE_NAME, 'counter', [['probe', randomBytes(8).toString('hex')]]);
   const none = { min: null, max: null, last: null, p50: null, p90: null, p95: null, p99: null };
   return { series, windowStart, windowMs, instance: '', count: 1, sum: 1, ...none };
-}
-
-function failed(what: string, error: unknown): Finding {
-  const known = error instanceof BusError || error instanceof SinkError ? error.advice : '';
-  const unreachable =
-    error instanceof SinkError && (error.reason === 'connection' || error.reason === 'timeout');
-  const advice =
-    known === '' && unreachable ? 'Check the address of the store, and that the store listens there.' : known;
-  const detail = error instanceof Error ? error.message : String(error);
-  return { what, state: 'failed', detail, advice };
 }

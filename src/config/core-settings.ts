@@ -175,6 +175,11 @@ export const CORE_SETTINGS = {
     meaning: 'share of the confirmed windows to also compute again from the stream; at most VERIFY_SHARE',
     default: '0.01',
   }),
+  watchShare: setting.custom(parseShare, 'a share from 0 to 1', {
+    meaning:
+      'share of the time in which the service also listens to METRICS_SUBJECTS by plain NATS, to count messages that the stream does not store; 0: never, 1: always',
+    default: '0.0167',
+  }),
   fanoutRejected: setting.boolean({
     meaning: 'true: publishes points that a store refused for good on fanout.rejected.<sink>',
     default: 'false',

@@ -1,5 +1,6 @@
 /** Everything there is to know about a running instance, as plain data: the source of `/api/status` and `/metrics`. */
 import type { WindowShape } from '../aggregate/tiling.ts';
+import type { WatchStatus } from '../bus/read/watch.ts';
 import type { LaneState } from '../deliver/lane/lane.ts';
 import type { StoreFailure } from '../deliver/lane/writer.ts';
 import type { CatchUpProgress } from '../deliver/replay/catch-up-progress.ts';
@@ -57,8 +58,16 @@ export interface SourceStatus {
   /** The latest gaps, each with the range of windows that it touches. Those windows may be partial. */
   readonly latestGaps: readonly { readonly messages: number; readonly from: string; readonly to: string }[];
   readonly resumptions: number;
+  /** How the server ended requests for messages, other than by messages: by its words. */
+  readonly answers: Counts;
   /** The stream was replaced, and the new one has not delivered a message yet: the instance is not ready. */
   readonly unproven: boolean;
+  /** Why the stream cannot be read as it is now, or not all of it: the instance is not ready. Null if it can. */
+  readonly unfit: string | null;
+  /** How often the stream was found changed so that it could not be read, or not all of it. */
+  readonly misfits: number;
+  /** Messages heard on the bus that the stream did not store, since the service attached. */
+  readonly watch: WatchStatus;
 }
 
 export interface MessageStatus {

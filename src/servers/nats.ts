@@ -46,6 +46,8 @@ export interface NatsOptions {
   /** Storage that JetStream may use; default: the server's own choice. */
   readonly maxStoreBytes?: number;
   readonly maxPayloadBytes?: number;
+  /** Inserted unchanged into the block of JetStream's configuration. */
+  readonly jetstreamExtra?: string;
   /** Lines of nats-server configuration, inserted unchanged. */
   readonly extra?: string;
 }
@@ -113,12 +115,13 @@ export function isNatsOlder(version: string): boolean {
 }
 
 function configuration(options: NatsOptions, port: number, storePath: string): string {
-  const { auth, tls, jetstream = true, domain, maxStoreBytes, maxPayloadBytes, extra } = options;
+  const { auth, tls, jetstream = true, domain, maxStoreBytes, maxPayloadBytes } = options;
+  const { jetstreamExtra = '', extra } = options;
   const lines = [`host: "127.0.0.1"`, `port: ${port}`, `server_name: "fanout-${port}"`];
   if (jetstream) {
     const limit = maxStoreBytes === undefined ? '' : `, max_file_store: ${maxStoreBytes}`;
     const named = domain === undefined ? '' : `, domain: ${domain}`;
-    lines.push(`jetstream { store_dir: ${JSON.stringify(storePath)}${limit}${named} }`);
+    lines.push(`jetstream { store_dir: ${JSON.stringify(storePath)}${limit}${named}, ${jetstreamExtra} }`);
   }
   if (maxPayloadBytes !== undefined) lines.push(`max_payload: ${maxPayloadBytes}`);
   if (auth) lines.push(...authLines(auth));

@@ -8,7 +8,8 @@ import { type AgreedShapes, createShapeStore, type ShapeStore } from '../bus/kv/
 import { createCoreSource } from '../bus/read/core.ts';
 import { createJetStreamSource } from '../bus/read/jetstream.ts';
 import type { ReadFrom } from '../bus/read/source.ts';
-import { ensureStream } from '../bus/stream.ts';
+import { BusWatch } from '../bus/read/watch.ts';
+import { ensureStream, isTruncated } from '../bus/stream.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { Attachment } from '../deliver/engine.ts';
 import { EpochWatch, isSameShape, planEpochs } from '../deliver/epochs.ts';
@@ -60,7 +61,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
   const known = await agreeOnShapes(shapes, config, stored, log, announces);
   const epochs = new EpochWatch(shapes, known, systemClock, (error) => reports.epochsUnknown(error));
   const { tiling } = epochs;
-  const extent: StreamExtent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
+  const extent: StreamExtent = { firstTime: facts.firstTime, truncated: isTruncated(facts) };
   const now = systemClock.now();
   const from = new Map<string, number>();
   const began = new Map<string, number | undefined>();
@@ -92,6 +93,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
     closedThrough,
     unreadable,
     replayable: true,
+    watch: core.watchShare > 0 ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
     keepsMs: facts.maxAgeMs,
     instance: '',
     open: (first, closed) => createJetStreamSource(bus, core, { start: startOf(first, closed, tiling) }),

@@ -3,6 +3,8 @@ import { Tiling } from '../aggregate/tiling.ts';
 import { systemClock } from '../base/clock.ts';
 import { VERSION } from '../base/version.ts';
 import type { Bus } from '../bus/connect.ts';
+import { ANSWERS } from '../bus/read/answers.ts';
+import { NO_WATCH } from '../bus/read/watch.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
@@ -48,6 +50,7 @@ export interface Parts {
 export function whyUnready({ detached, bus, engine }: Parts): string | undefined {
   const stats = engine?.live?.source.stats;
   if (stats?.unproven) return 'the stream was replaced and has delivered nothing';
+  if (stats?.unfit !== undefined) return stats.unfit;
   if (detached || bus?.connected !== true || stats?.reading !== true) return 'not attached to the bus';
   const isBucketGone = engine?.lanes.some(({ keeper }) => keeper?.isBucketGone === true);
   return isBucketGone ? 'the bucket of the checkpoints was deleted' : undefined;
@@ -78,7 +81,7 @@ export function snapshot(parts: Parts, now: number): Status {
     source: sourceStatus(parts, now),
     messages: {
       received: live?.pipeline.stats.received ?? 0,
-      rejected: everyReason(live?.pipeline.stats.rejectedMessages),
+      rejected: every(REJECTIONS, live?.pipeline.stats.rejectedMessages),
       perSecond: rates.messagesPerSecond,
     },
     samples: sampleStatus(live, rates),
@@ -105,7 +108,11 @@ function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
       to: new Date(to).toISOString(),
     })),
     resumptions: stats?.resumptions ?? 0,
+    answers: every(ANSWERS, stats?.answers),
     unproven: stats?.unproven ?? false,
+    unfit: stats?.unfit ?? null,
+    misfits: stats?.misfits ?? 0,
+    watch: engine?.watch ?? NO_WATCH,
   };
 }
 
@@ -115,7 +122,7 @@ function sampleStatus(live: LiveParts | undefined, rates: SourceRates): SampleSt
     byType: Object.fromEntries(METRIC_TYPES.map((type) => [type, stats?.[type] ?? 0])),
     perSecond: rates.samplesPerSecond,
     lateShare: rates.lateShare,
-    rejected: everyReason(live?.pipeline.stats.rejectedSamples),
+    rejected: every(REJECTIONS, live?.pipeline.stats.rejectedSamples),
     late: stats?.late ?? 0,
     ahead: stats?.ahead ?? 0,
     overflowed: stats?.overflowed ?? 0,
@@ -194,8 +201,8 @@ function costOf(sink: SinkConfig | undefined, usage: Usage): Price {
   }
 }
 
-function everyReason(counts: ReadonlyMap<string, number> | undefined): Counts {
-  return Object.fromEntries(REJECTIONS.map((reason) => [reason, counts?.get(reason) ?? 0]));
+function every(keys: readonly string[], counts: ReadonlyMap<string, number> | undefined): Counts {
+  return Object.fromEntries(keys.map((key) => [key, counts?.get(key) ?? 0]));
 }
 
 function timeOf(ms: number | undefined): string | null {

@@ -1,4 +1,4 @@
-/** CPU time of processes and threads, medians, and what a benchmark has to say. */
+/** CPU time of processes and threads, medians, and the figures that a benchmark reports. */
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** One line of the report. */
@@ -9,7 +9,7 @@ export interface Figure {
   readonly value: number;
   readonly runs: readonly number[];
   readonly unit: 'ns/message' | 'times' | 'ns/point' | 'bytes/series' | 'ms' | 's' | 'MB';
-  /** The most that is wanted (`at least`: the least). */
+  /** The highest value that is acceptable (with `atLeast`: the lowest). */
   readonly bar?: number;
   readonly atLeast?: true;
   readonly remark?: string;
@@ -42,7 +42,7 @@ export interface CpuTime {
   readonly mainThread: number;
 }
 
-/** By Linux's scheduler, which counts nanoseconds (proc(5), /proc/pid/task/tid/schedstat). */
+/** From Linux's scheduler, which counts nanoseconds (proc(5), /proc/pid/task/tid/schedstat). */
 export function cpuTimeOf(pid: number): CpuTime {
   let process = 0;
   let mainThread = 0;

@@ -5,6 +5,7 @@ import type { Bus } from '../../src/bus/connect.ts';
 import { connect } from '../../src/bus/connect.ts';
 import { describeStream, ensureStream, manager } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { needsNats } from './server-version.ts';
 import { busAt, memoryLog, publishStored, settings } from './support.ts';
 
 let nats: NatsServer;
@@ -111,10 +112,13 @@ describe('is refused', () => {
     expect((await refusal(ensureStream(bus, core))).message).toContain(`${retention} retention`);
   });
 
-  test('where it is a mirror', async () => {
+  test('where it is a mirror with a filter', async (context) => {
+    needsNats(context, '2.10');
     await add({ name: 'ORIGIN', subjects: ['metrics', 'metrics.>'] });
-    await add({ name: 'METRICS', mirror: { name: 'ORIGIN' } });
-    expect((await refusal(ensureStream(bus, core))).advice).toBe('Set METRICS_STREAM to ORIGIN.');
+    await add({ name: 'METRICS', mirror: { name: 'ORIGIN', filter_subject: 'metrics.a' } });
+    const { message, advice } = await refusal(ensureStream(bus, core));
+    expect(message).toContain('is a mirror of some subjects of ORIGIN');
+    expect(advice).toContain('a stream with ORIGIN as a source');
   });
 
   test('where it is sealed', async () => {

@@ -82,7 +82,7 @@ function fromSequence(sequence: number, fromTime: number, facts: StreamFacts, no
         'the stream ends before the sequence to continue from, so it was replaced; reading starts with what it holds',
     };
   }
-  const removed = facts.firstSequence - sequence;
+  const removed = facts.firstSequence - Math.max(sequence, facts.beginSequence);
   const next = Math.max(sequence, facts.firstSequence);
   const deliver = { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: next };
   if (removed <= 0) return { deliver, next };
@@ -96,9 +96,9 @@ function gapAtTime(
   nowMs: number,
 ): Gap | undefined {
   const toTime = facts.firstTime ?? (start.after === undefined ? 0 : nowMs);
-  const nothingRemoved = facts.firstSequence <= (start.after ?? 0) + 1;
-  if (nothingRemoved || toTime <= start.ms) return undefined;
-  const messages = start.after === undefined ? 0 : facts.firstSequence - start.after - 1;
+  const after = Math.max(start.after ?? 0, facts.beginSequence - 1);
+  if (facts.firstSequence <= after + 1 || toTime <= start.ms) return undefined;
+  const messages = start.after === undefined ? 0 : facts.firstSequence - after - 1;
   return { fromTime: start.ms, toTime, messages };
 }
 

@@ -5,28 +5,30 @@
  */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import { AckPolicy, type ConsumerInfo, nanos } from 'nats';
+import type { ConsumerInfo } from 'nats';
 import { Quiet } from '../../base/log.ts';
 import type { CoreConfig } from '../../config/core-settings.ts';
 import type { RawMessage } from '../../decode/raw-message.ts';
+import { StreamUnfit } from '../bus-error.ts';
+import { type Capture, filterOf, storedPatterns } from '../capture.ts';
 import type { Bus } from '../connect.ts';
 import { closedForGood, isTransient, jetstreamError } from '../errors.ts';
-import { apiSubject } from '../jetstream-api.ts';
 import { openBucket, readServerTime } from '../kv/bucket.ts';
 import type { Envelope } from '../message.ts';
 import {
   describeStream,
   ensureStream,
-  manager,
   REMAKE_WAIT_MS,
   refuseHistory,
   type StreamConfigured,
   type StreamFacts,
   streamExists,
 } from '../stream.ts';
-import { covers, uncovered } from '../subjects.ts';
+import { type Answer, consequenceOf } from './answers.ts';
+import { addConsumer, deleteConsumer } from './consumer.ts';
 import { type ConsumerStart, NANOS_PER_MS, startAfter, startAt } from './consumer-start.ts';
-import { Pull, type PullEnd } from './pull.ts';
+import { MirrorLevel } from './mirror-level.ts';
+import { Pull, type PullEnd, type RequestLimits, requestLimits } from './pull.ts';
 import type { ReplySubject } from './reply-subject.ts';
 import { ServerClock, steadyNow } from './server-clock.ts';
 import {
@@ -39,13 +41,17 @@ import {
 } from './source.ts';
 import { untilProven } from './stream-proof.ts';
 
-/** The server removes our consumer after this long without requests. */
-const INACTIVE_THRESHOLD_MS = 300_000;
 const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 5_000;
 /** How often the server's clock is read while nothing arrives. */
 const CLOCK_REFRESH_MS = 15_000;
 const REPEAT_LOG_MS = 60_000;
+/** How often the stream is looked at: somebody may change it. */
+const LOOK_MS = 15_000;
+/** How often a mirror is asked how far it is behind, while nothing arrives. It hears from its origin once a second. */
+const MIRROR_ASK_MS = 1_000;
+/** How long a mirror may be behind before it is told. */
+const MIRROR_PATIENCE_MS = 30_000;
 
 export interface JetStreamOptions {
   readonly start: ReadFrom;
@@ -85,9 +91,15 @@ class JetStreamSource implements Source {
   #end = { sequence: 0, at: 0 };
   #isAttached = false;
   #replicas = 1;
+  /** The stream copies others. */
+  #isCopied = false;
+  /** Present if the stream is a mirror. */
+  #mirror: MirrorLevel | undefined;
+  #mirrorAskedAt = Number.NEGATIVE_INFINITY;
+  #attachedAt = 0;
   /** See `StreamFacts`. */
   #created = '';
-  #consumer = '';
+  #consumer: { readonly name: string; readonly limits: RequestLimits } | undefined;
   /** The sequence that has to come next; 0 if unknown. */
   #next = 0;
   /** The nanoseconds below the millisecond of the last message's time, and how many messages were pending after it. */
@@ -95,6 +107,8 @@ class JetStreamSource implements Source {
   #lastPending = 0;
   /** The stream time last reported through `progress`. */
   #reported = 0;
+  /** What the stream stores. */
+  #stored = '';
   /** Selects subjects, if the stream captures more than what is wanted. */
   #isWanted: ((subject: string) => boolean) | undefined;
 
@@ -108,9 +122,11 @@ class JetStreamSource implements Source {
   }
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
+    const looking = this.#isPassive ? undefined : setInterval(() => void this.#look(), LOOK_MS);
     try {
       await this.#readOn(reader, signal);
     } finally {
+      clearInterval(looking);
       this.stats.reading = false;
     }
   }
@@ -153,20 +169,24 @@ class JetStreamSource implements Source {
     const isReplaced = this.#isAttached && facts.created !== this.#created;
     if (isReplaced) refuseHistory(facts);
     let consumerStart = await this.#consumerStart(facts);
-    let info = await this.#makeConsumer(facts.name, consumerStart);
+    let info = await this.#makeConsumer(facts, consumerStart);
     const earlier = this.stats.lastSequence > 0 ? undefined : earlierSequence(this.#start, info);
     if (earlier !== undefined) {
-      this.#deleteConsumer(facts.name, info.name);
+      deleteConsumer(this.#bus, facts.name, info.name);
       consumerStart = startAt(earlier, facts, this.#now());
-      info = await this.#makeConsumer(facts.name, consumerStart);
+      info = await this.#makeConsumer(facts, consumerStart);
     }
-    this.#consumer = info.name;
+    this.#consumer = { name: info.name, limits: requestLimits(info) };
     this.#isAttached = true;
+    this.#attachedAt = this.#now();
     this.#replicas = facts.replicas;
+    this.#isCopied = facts.sources.length > 0 || facts.mirror !== undefined;
+    this.#mirror = facts.mirror && (this.#mirror ?? new MirrorLevel());
     this.#created = facts.created;
     this.stats.reading = true;
     this.#next = consumerStart.next;
-    this.#isWanted = filterOf(facts.subjects, this.#core.metricsSubjects);
+    this.#filter(facts.capture);
+    this.stats.unfit = undefined;
     this.stats.pending = info.num_pending;
     this.stats.readThrough = Math.max(this.stats.lastSequence, info.delivered.stream_seq);
     if (consumerStart.remark !== undefined) this.#bus.log.warn({ stream: facts.name }, consumerStart.remark);
@@ -180,6 +200,8 @@ class JetStreamSource implements Source {
   async #findStream(signal: AbortSignal): Promise<StreamFacts> {
     if (!this.#isAttached || this.#isPassive) return describeStream(this.#bus, this.#core);
     const { metricsStream: stream } = this.#core;
+    // As we make one, it would capture what the copies brought in, or nothing of it.
+    if (this.#isCopied) return describeStream(this.#bus, this.#core);
     if (!(await streamExists(this.#bus, stream))) {
       this.#say('gone', { stream }, 'the stream is gone; it is made again after a pause');
       await sleep(REMAKE_WAIT_MS, undefined, { signal }).catch(() => {});
@@ -195,22 +217,11 @@ class JetStreamSource implements Source {
     void untilProven(this.#bus, { stream, subjects, isProven: () => !this.stats.unproven }, signal);
   }
 
-  async #makeConsumer(stream: string, { deliver }: ConsumerStart): Promise<ConsumerInfo> {
+  async #makeConsumer(facts: StreamFacts, { deliver }: ConsumerStart): Promise<ConsumerInfo> {
     const before = this.#now();
-    const info = await (await manager(this.#bus)).consumers.add(stream, {
-      ...deliver,
-      ack_policy: AckPolicy.None,
-      mem_storage: true,
-      num_replicas: 1,
-      inactive_threshold: nanos(INACTIVE_THRESHOLD_MS),
-    });
+    const info = await addConsumer(this.#bus, facts, deliver);
     this.#clock.stamped(Date.parse(info.created), before, this.#now());
     return info;
-  }
-
-  /** Nobody waits for the answer: a consumer left behind ends by inactivity. */
-  #deleteConsumer(stream: string, name: string): void {
-    this.#bus.publish(apiSubject(this.#bus, 'CONSUMER.DELETE', stream, name), '');
   }
 
   #consumerStart(facts: StreamFacts): ConsumerStart | Promise<ConsumerStart> {
@@ -227,19 +238,21 @@ class JetStreamSource implements Source {
     const explained = jetstreamError(error, `reading the stream ${this.#core.metricsStream}`);
     const mayPass = this.#isAttached || isTransient(error);
     if (!mayPass) throw explained;
+    if (error instanceof StreamUnfit) this.#isUnfit(error);
     const { message: reason, advice } = explained;
     this.#say(reason, { reason, advice }, 'cannot read the stream; trying again');
     return false;
   }
 
   async #read(reader: Reader, signal: AbortSignal): Promise<PullEnd> {
-    const consumer = { stream: this.#core.metricsStream, name: this.#consumer };
+    const consumer = { stream: this.#core.metricsStream, ...this.#consumer! };
     const handlers = {
       message: (message: RawMessage, envelope: Envelope, reply: ReplySubject) =>
         this.#onMessage(message, envelope, reply, reader),
       flush: reader.flush?.bind(reader),
       progress: () => this.#onProgress(reader),
       idle: (askedAt: number) => this.#onIdle(askedAt, reader),
+      answered: (answer: Answer, words: string) => this.#onAnswer(answer, words),
     };
     const pull = new Pull(this.#bus, consumer, handlers, this.#now);
     const { promise: stopped, resolve } = Promise.withResolvers<void>();
@@ -253,7 +266,7 @@ class JetStreamSource implements Source {
     // `progress` is not called again before its promise has resolved, whichever consumer the messages come from.
     if (end.kind === 'lost') await Promise.race([pull.held, stopped]);
     signal.removeEventListener('abort', stop);
-    this.#deleteConsumer(consumer.stream, consumer.name);
+    deleteConsumer(this.#bus, consumer.stream, consumer.name);
     return end;
   }
 
@@ -290,15 +303,59 @@ class JetStreamSource implements Source {
     if (this.#end.at <= askedAt)
       this.stats.readThrough = Math.max(this.stats.readThrough, this.#end.sequence);
     void this.#refresh();
-    const serverTime = this.#clock.at(askedAt);
+    if (this.#mirror !== undefined) void this.#askMirror(this.#mirror);
+    const level = this.#mirror === undefined ? askedAt : this.#mirror.at(askedAt);
+    const serverTime = level === undefined ? undefined : this.#clock.at(level);
     if (serverTime === undefined || serverTime - this.#core.idleSlack <= this.#reported) return undefined;
     this.#reported = serverTime - this.#core.idleSlack;
     return reader.progress(this.#reported);
   }
 
+  #onAnswer(answer: Answer, words: string): void {
+    const { answers } = this.stats;
+    answers.set(answer, (answers.get(answer) ?? 0) + 1);
+    if (consequenceOf(answer) !== 'pause') return;
+    // The words come from outside: one key for all of them, or there would be no end of keys.
+    this.#say(
+      answer,
+      { answer: words },
+      'the server refuses a request for messages; asking again after a pause',
+    );
+  }
+
+  /** Looks whether the stream still is what we read, and where it ends. What else fails shows elsewhere. */
+  async #look(): Promise<void> {
+    if (!this.#isAttached || !this.#bus.connected) return;
+    try {
+      const { created, capture, lastSequence: sequence } = await describeStream(this.#bus, this.#core);
+      if (created !== this.#created) return;
+      this.#end = { sequence, at: this.#now() };
+      if (this.stats.unfit !== undefined) this.#bus.log.info({}, 'the stream captures what it should again');
+      this.stats.unfit = undefined;
+      if (storedPatterns(capture).join() === this.#stored) return;
+      this.#filter(capture);
+      const advice = 'Replay the last minute: messages with new subjects may not have been counted.';
+      this.#bus.log.warn({ stored: this.#stored, advice }, 'the stream stores other subjects than before');
+    } catch (error) {
+      if (error instanceof StreamUnfit) this.#isUnfit(error);
+    }
+  }
+
+  #isUnfit({ message: reason, advice }: StreamUnfit): void {
+    if (this.stats.unfit === undefined) this.stats.misfits += 1;
+    this.stats.unfit = reason;
+    const held = this.#quiet.admit('unfit', this.#now());
+    if (held === undefined) return;
+    this.#bus.log.error({ reason, advice }, 'not ready: somebody changed the stream, and messages get lost');
+  }
+
+  #filter(capture: Capture): void {
+    this.#stored = storedPatterns(capture).join();
+    this.#isWanted = filterOf(this.#core.metricsSubjects, capture);
+  }
+
   /**
-   * Reads the server's clock, by having it timestamp an entry of ours, and where the stream ends. If that fails, the
-   * last estimate stays in use.
+   * Reads the server's clock, by having it timestamp an entry of ours. If that fails, the last estimate stays in use.
    */
   async #refresh(): Promise<void> {
     // The consumer's timestamp still gives a lower bound of the server's clock.
@@ -308,8 +365,6 @@ class JetStreamSource implements Source {
       const bucket = await openBucket(this.#bus, this.#replicas);
       const before = this.#now();
       this.#clock.stamped(await readServerTime(bucket), before, this.#now());
-      const { lastSequence: sequence } = await describeStream(this.#bus, this.#core);
-      this.#end = { sequence, at: this.#now() };
     } catch (error) {
       const { message: reason } = jetstreamError(error, "reading the server's clock");
       this.#say(
@@ -318,6 +373,23 @@ class JetStreamSource implements Source {
         "cannot read the server's clock; while nothing arrives, windows close by an older estimate",
       );
     }
+  }
+
+  async #askMirror(level: MirrorLevel): Promise<void> {
+    const askedAt = this.#now();
+    if (askedAt - this.#mirrorAskedAt < MIRROR_ASK_MS) return;
+    this.#mirrorAskedAt = askedAt;
+    try {
+      const { mirror } = await describeStream(this.#bus, this.#core);
+      if (mirror !== undefined) level.take(mirror, askedAt, this.#now());
+    } catch (error) {
+      const { message: reason } = jetstreamError(error, 'asking the mirror how far it is behind');
+      this.#say('mirror', { reason }, 'the mirror cannot be asked; while nothing arrives, windows wait');
+    }
+    const behind = this.#now() - (level.at(this.#now()) ?? this.#attachedAt);
+    if (behind < MIRROR_PATIENCE_MS) return;
+    const advice = 'Check its connection to its origin (nats stream info).';
+    this.#say('mirror', { advice }, 'the mirror is behind its origin; while nothing arrives, windows wait');
   }
 
   #gap(reader: Reader, gap: Gap): void {
@@ -348,16 +420,4 @@ function startAgain(start: ReadFrom, consumerStart: ConsumerStart, facts: Stream
     return { ...start, after: facts.firstSequence - 1, orSequence };
   }
   return consumerStart.next > 0 ? { kind: 'sequence', sequence: consumerStart.next } : start;
-}
-
-/**
- * Filters here and not on the server: a consumer with a filter skips sequences anyway, so messages that retention
- * removed before they were read could not be told apart from messages with other subjects.
- */
-function filterOf(
-  captured: readonly string[],
-  wanted: readonly string[],
-): ((subject: string) => boolean) | undefined {
-  if (uncovered(captured, wanted).length === 0) return undefined;
-  return (subject) => wanted.some((pattern) => covers(pattern, subject));
 }

@@ -9,13 +9,14 @@
  * So it asks at a pace instead: for everything available, and again a little later.
  */
 
-import { createInbox, type Msg, nanos, type Subscription } from 'nats';
+import { type ConsumerInfo, createInbox, type Msg, nanos, type Subscription } from 'nats';
 import { newRawMessage, type RawMessage } from '../../decode/raw-message.ts';
 import type { Bus } from '../connect.ts';
 import type { FrameSink } from '../frames.ts';
 import { incoming } from '../headers.ts';
 import { apiSubject } from '../jetstream-api.ts';
 import type { Envelope } from '../message.ts';
+import { type Answer, answerOf, consequenceOf } from './answers.ts';
 import { prefixLength, ReplySubject } from './reply-subject.ts';
 
 /** Messages per request. A server drops a client that has 64 MB unread, so the bytes are bounded too. */
@@ -42,13 +43,9 @@ const PACE_MS = 20;
 const PACED_RATE = 10_000;
 /** A reader with no more than this many messages left is level with the stream. */
 const PACED_PENDING = 2_000;
-const STATUS = {
-  heartbeat: 100,
-  noMessages: 404,
-  conflict: 409,
-  noResponders: 503,
-  badRequest: 400,
-} as const;
+/** The longest pause after answers that promise nothing better for the next request. */
+const MAX_REFUSED_PAUSE_MS = 30_000;
+const NANOS_PER_MS = 1_000_000;
 
 /** Calls come one at a time. Whatever they throw or reject with ends the reading. */
 export interface PullHandlers {
@@ -59,6 +56,25 @@ export interface PullHandlers {
   progress(): void | Promise<void>;
   /** Called when all that the stream held when asked, at `askedAt` by the local clock, has been handed over. */
   idle(askedAt: number): void | Promise<void>;
+  /** Called for each answer that ends a request other than by messages, with the server's own code and words. */
+  answered(answer: Answer, words: string): void;
+}
+
+/** What one request may ask for. */
+export interface RequestLimits {
+  readonly messages: number;
+  readonly bytes: number;
+  readonly expiresMs: number;
+}
+
+/** Returns what is asked for: what we would like, or less if the server or the consumer allows less. */
+export function requestLimits({ config }: Pick<ConsumerInfo, 'config'>): RequestLimits {
+  const least = (wanted: number, allowed = 0) => (allowed > 0 ? Math.min(wanted, allowed) : wanted);
+  return {
+    messages: least(BATCH_MESSAGES, config.max_batch),
+    bytes: least(BATCH_BYTES, config.max_bytes),
+    expiresMs: least(REQUEST_EXPIRES_MS, Math.floor((config.max_expires ?? 0) / NANOS_PER_MS)),
+  };
 }
 
 export type PullEnd =
@@ -89,6 +105,7 @@ export class Pull {
   readonly ended: Promise<PullEnd>;
   readonly #bus: Bus;
   readonly #subject: string;
+  readonly #limits: RequestLimits;
   readonly #handlers: PullHandlers;
   readonly #now: () => number;
   readonly #requests: Request[];
@@ -114,15 +131,19 @@ export class Pull {
   /** Whether the next request is made at a pace. */
   #isPaced = false;
   #pause: NodeJS.Timeout | undefined;
+  /** Answers since the last message after which the next request waits, and until when by the local clock. */
+  #refused = 0;
+  #refusedUntil = Number.NEGATIVE_INFINITY;
 
   constructor(
     bus: Bus,
-    consumer: { stream: string; name: string },
+    consumer: { stream: string; name: string; limits: RequestLimits },
     handlers: PullHandlers,
     now: () => number,
   ) {
     this.#bus = bus;
     this.#subject = apiSubject(bus, 'CONSUMER.MSG.NEXT', consumer.stream, consumer.name);
+    this.#limits = consumer.limits;
     this.#handlers = handlers;
     this.#now = now;
     this.ended = new Promise((resolve) => {
@@ -135,8 +156,8 @@ export class Pull {
     this.#stopListening = bus.onReconnect(() => this.#lost('the connection was lost'));
     // Half a batch at first, so that from then on the two requests end alternately.
     this.#guard(() => {
-      this.#ask(this.#requests[0]!, BATCH_MESSAGES / 2);
-      this.#ask(this.#requests[1]!, BATCH_MESSAGES);
+      this.#ask(this.#requests[0]!, Math.ceil(this.#limits.messages / 2));
+      this.#ask(this.#requests[1]!, this.#limits.messages);
     });
   }
 
@@ -213,6 +234,7 @@ export class Pull {
       return;
     }
     this.#received += 1;
+    this.#refused = 0;
     request.received += 1;
     request.remaining -= 1;
     const message = this.#message;
@@ -235,20 +257,28 @@ export class Pull {
   #onStatus(request: Request, message: Msg): void {
     const code = message.headers?.code ?? 0;
     const text = message.headers?.description ?? '';
-    // A complete batch (nats-server from 2.10 on): the count showed it, and the inbox has been reused since.
-    if (code === STATUS.heartbeat || /batch completed/i.test(text)) return;
-    if (code === STATUS.noResponders || code === STATUS.badRequest || /deleted|push based/i.test(text)) {
-      this.#lost(`the consumer is gone (${code} ${text})`);
+    const answer = answerOf(code, text);
+    if (answer === undefined) return;
+    this.#handlers.answered(answer, `${code} ${text}`);
+    const consequence = consequenceOf(answer);
+    if (consequence === 'counted') return;
+    if (consequence === 'lost') {
+      this.#lost(`the consumer cannot go on (${code} ${text})`);
       return;
     }
+    if (consequence === 'pause') this.#refuse();
     request.remaining = 0;
     if (request === this.#probe) {
-      if (code === STATUS.noMessages) this.#idle();
+      if (answer === 'no_messages') this.#idle();
       return;
     }
-    if (code === STATUS.conflict && /message size/i.test(text) && request.received === 0)
-      this.#isOversized = true;
+    if (consequence === 'oversized' && request.received === 0) this.#isOversized = true;
     this.#over(request);
+  }
+
+  #refuse(): void {
+    this.#refusedUntil = this.#now() + Math.min(MAX_REFUSED_PAUSE_MS, TICK_MS * 2 ** this.#refused);
+    this.#refused += 1;
   }
 
   #over(request: Request): void {
@@ -268,6 +298,7 @@ export class Pull {
     if (this.#isHeld || !this.#bus.connected) return;
     this.#endStarved();
     if (this.#received > this.#reported) this.#report();
+    else if (this.#now() < this.#refusedUntil) return;
     else if (this.#probe.remaining === 0) this.#ask(this.#probe, 1);
     else if (++this.#silentTicks > SILENT_TICKS) this.#lost('the server does not answer');
     this.#refill();
@@ -291,12 +322,13 @@ export class Pull {
 
   #refill(): void {
     if (this.#isOver || this.#isHeld || this.#pause !== undefined) return;
+    if (this.#now() < this.#refusedUntil) return;
     if (this.#isPaced) {
       if (this.#requests.every(({ remaining }) => remaining === 0)) this.#askAfterPause(this.#now());
       return;
     }
     for (const request of this.#requests) {
-      if (request.remaining === 0) this.#ask(request, this.#isOversized ? 1 : BATCH_MESSAGES);
+      if (request.remaining === 0) this.#ask(request, this.#isOversized ? 1 : this.#limits.messages);
     }
   }
 
@@ -306,7 +338,7 @@ export class Pull {
       this.#guard(() => {
         // Otherwise the request is made when the reader is done, or the connection is back.
         if (!this.#isOver && !this.#isHeld && this.#bus.connected)
-          this.#ask(this.#requests[0]!, BATCH_MESSAGES, since);
+          this.#ask(this.#requests[0]!, this.#limits.messages, since);
       });
     }, PACE_MS);
   }
@@ -319,8 +351,8 @@ export class Pull {
     const isPaced = pacedSince !== undefined;
     const body = {
       batch,
-      ...(isProbe || isPaced ? { no_wait: true } : { expires: nanos(REQUEST_EXPIRES_MS) }),
-      ...(isUnbounded ? {} : { max_bytes: BATCH_BYTES }),
+      ...(isProbe || isPaced ? { no_wait: true } : { expires: nanos(this.#limits.expiresMs) }),
+      ...(isUnbounded ? {} : { max_bytes: this.#limits.bytes }),
     };
     request.remaining = batch;
     request.received = 0;

@@ -1,6 +1,7 @@
 /** The interface of a source of messages, whatever it reads from: JetStream, plain NATS, or the simulation. */
 import type { RawMessage } from '../../decode/raw-message.ts';
 import type { Envelope } from '../message.ts';
+import type { Answer } from './answers.ts';
 
 /** Where reading begins. Times are stream times in milliseconds since 1970. */
 export type ReadFrom =
@@ -73,6 +74,11 @@ export interface SourceStats {
   gapMessages: number;
   /** How often the consumer had to be created again: server restarted, consumer deleted, delivery out of step. */
   resumptions: number;
+  /** Why the stream no longer is what we read; undefined if it is. And how often that has come up. */
+  unfit: string | undefined;
+  misfits: number;
+  /** How often the server ended a request for messages in each of these ways; empty in core mode. */
+  readonly answers: Map<Answer, number>;
 }
 
 /** Returns the stats of a source that has not started. */
@@ -87,6 +93,9 @@ export function newSourceStats(): SourceStats {
     gaps: 0,
     gapMessages: 0,
     resumptions: 0,
+    unfit: undefined,
+    misfits: 0,
+    answers: new Map(),
   };
 }
 

@@ -9,7 +9,7 @@ import { BusError } from '../../bus/bus-error.ts';
 import type { Bus } from '../../bus/connect.ts';
 import { createJetStreamSource } from '../../bus/read/jetstream.ts';
 import type { Gap } from '../../bus/read/source.ts';
-import { describeStream } from '../../bus/stream.ts';
+import { describeStream, isTruncated } from '../../bus/stream.ts';
 import type { Config } from '../../config/config.ts';
 import type { WindowRange } from '../../sink/contract.ts';
 import { openPipeline } from '../pipeline.ts';
@@ -41,7 +41,7 @@ export async function wholeWindows(
 ): Promise<WholeWindows> {
   const facts = await describeStream(bus, core);
   const now = systemClock.now();
-  const extent = { firstTime: facts.firstTime, truncated: facts.firstSequence > 1 };
+  const extent = { firstTime: facts.firstTime, truncated: isTruncated(facts) };
   const whole = firstWholeWindow(extent, tiling, now);
   const complete = tiling.completeBefore(now - core.idleSlack);
   const asked = tiling.startOf(from ?? whole);

@@ -1,0 +1,62 @@
+/** What `check` says about the stream. */
+import { isDoubled, storedPatterns } from '../bus/capture.ts';
+import type { Bus } from '../bus/connect.ts';
+import { tryReading } from '../bus/read/trial.ts';
+import { describeStream, type StreamFacts, streamExists } from '../bus/stream.ts';
+import type { CoreConfig } from '../config/core-settings.ts';
+import { type Finding, failed } from './check-finding.ts';
+
+export const READING_NAME = 'reading';
+export const streamName = ({ metricsStream }: Pick<CoreConfig, 'metricsStream'>) => `stream ${metricsStream}`;
+
+/** Only looks: `check` creates no stream. */
+export async function checkStream(bus: Bus, core: CoreConfig): Promise<Finding> {
+  const what = streamName(core);
+  try {
+    if (!(await streamExists(bus, core.metricsStream))) {
+      return {
+        what,
+        state: 'ok',
+        detail: 'does not exist yet; the service creates it, if its user is permitted to',
+        advice: '',
+      };
+    }
+    const facts = await describeStream(bus, core);
+    return { what, state: 'ok', detail: inWords(facts), advice: remarks(facts, core).join(' ') };
+  } catch (error) {
+    return failed(what, error);
+  }
+}
+
+/** Makes two consumers, reads with one, and removes them. */
+export async function checkReading(bus: Bus, core: CoreConfig): Promise<Finding> {
+  const what = READING_NAME;
+  try {
+    if (!(await streamExists(bus, core.metricsStream)))
+      return { what, state: 'ok', detail: 'there is no stream yet', advice: '' };
+    const { consumers, messages } = await tryReading(bus, await describeStream(bus, core));
+    const detail = `made and removed ${consumers} consumers, read ${messages} messages`;
+    return { what, state: 'ok', detail, advice: '' };
+  } catch (error) {
+    return failed(what, error);
+  }
+}
+
+function inWords({ messages, bytes, firstSequence, lastSequence, ...facts }: StreamFacts): string {
+  const { subjects, sources, mirror, capture } = facts;
+  const stored = storedPatterns(capture).join(', ');
+  return [
+    `${messages} messages, ${bytes} bytes, sequence ${firstSequence} to ${lastSequence}`,
+    ...subjects,
+    ...(mirror === undefined ? [] : [`mirror of ${mirror.origin}, ${mirror.lag} messages behind`]),
+    ...(sources.length > 0 ? [`from ${sources.join(' and ')}`] : []),
+    ...(stored === subjects.join(', ') ? [] : [`stored as ${stored}`]),
+  ].join(', ');
+}
+
+function remarks({ name, capture }: StreamFacts, { metricsSubjects }: CoreConfig): string[] {
+  if (!isDoubled(metricsSubjects, capture)) return [];
+  return [
+    `The same message may reach this stream in two ways, and then counts twice. It shows as two messages with the same content, of which one has the header Nats-Stream-Source and the other has none, or that of another stream (nats stream view ${name}). If you find such, take away one of the two ways.`,
+  ];
+}
