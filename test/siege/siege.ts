@@ -102,6 +102,7 @@ export async function runSiege(options: SiegeOptions): Promise<SiegeReport> {
   const servers: Server[] = [];
   const children: Child[] = [];
   let service: ServiceProgram | undefined;
+  let others: Others | undefined;
   try {
     const nats = await startExampleBus();
     servers.push(nats);
@@ -109,7 +110,7 @@ export async function runSiege(options: SiegeOptions): Promise<SiegeReport> {
     servers.push(influxdb);
     const env = { ...settings(influxdb.url, folder.path), ...options.env };
     await makeStream({ ...as('setup', nats), ...env });
-    const others = await Others.at(nats);
+    others = await Others.at(nats);
     const extra = options.kinds.map((kind) => KINDS[kind]!.env ?? {});
     service = await startServiceProgram(Object.assign({ ...as('fanout', nats), ...env }, ...extra));
     await others.remember();
@@ -129,10 +130,9 @@ export async function runSiege(options: SiegeOptions): Promise<SiegeReport> {
     options.tell('comparing');
     const compared = await compare({ ...as('fanout', nats), ...env }, fought.sent);
     const changes = [...(await others.changes()), ...strayed(fought.first, fought.status)];
-    await others.close();
     return report(options, fought, compared, { bySubject, end, changes });
   } finally {
-    await Promise.all([...children.map((child) => child.stop()), service?.stop('SIGKILL')]);
+    await Promise.all([...children.map((child) => child.stop()), service?.stop('SIGKILL'), others?.close()]);
     await Promise.all(servers.map((server) => server.stop()));
     folder.remove();
   }
@@ -189,7 +189,7 @@ async function besiege(
   const order = { subject: HONEST_SUBJECT, rate, ms: seconds * 1000, ...HONEST };
   const produced = producer.ask(order) as Promise<Sent>;
   await attackers.ask({ kinds, bus: { url: bus.url }, httpPort: Number(new URL(service.url).port) });
-  const sent = await Promise.race([produced, watch.failed]);
+  const sent = await Promise.race([produced, watch.failed]).finally(watch.end);
   const used = busy();
   const outcomes = (await attackers.ask('end')) as Besieged['kinds'];
   const health = (await prober.ask('end')) as Health;
@@ -200,7 +200,7 @@ async function besiege(
     kinds: outcomes,
     health,
     busy: used,
-    watched: watch.end(),
+    watched: watch.most,
   };
 }
 
@@ -251,10 +251,10 @@ function watchService(service: ServiceProgram, tell: (line: string) => void) {
   void look();
   return {
     failed: failed.promise,
+    most,
     end() {
       isOver = true;
       clearInterval(memory);
-      return most;
     },
   };
 }
@@ -268,7 +268,7 @@ async function untilSettled(
   const inStream = Object.values(await others.messagesBySubject()).reduce((sum, count) => sum + count, 0);
   const began = performance.now();
   const end = Date.now();
-  for (; ; await sleep(LOOK_EVERY_MS)) {
+  for (let looks = 0; ; looks++, await sleep(LOOK_EVERY_MS)) {
     const waited = (performance.now() - began) / 1000;
     if (waited * 1000 > LIMIT_MS) throw new Error(`not settled in time: ${service.output.stderr}`);
     const status = await service.status().catch(() => undefined);
@@ -278,7 +278,8 @@ async function untilSettled(
     const behind = status.sinks.filter(isBehind).map(({ id }) => id);
     const isRead = status.messages.received >= inStream;
     if (behind.length === 0 && isRead) return { status, confirmedSeconds: waited };
-    tell(`waiting for ${behind}, ${status.source.pendingMessages} messages to read`);
+    if (looks % TELL_EVERY_LOOKS === 0)
+      tell(`waiting for ${behind}, ${status.source.pendingMessages} messages to read`);
   }
 }
 
