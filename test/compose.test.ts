@@ -1,4 +1,4 @@
-/** compose.yaml without an engine: its settings are the program's own, and what it names is there. */
+/** compose.yaml, checked without a container engine: the program accepts its settings, and what it names exists. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -31,13 +31,16 @@ const all = Object.entries(services);
 const ours = all.filter(([, { image }]) => image === services.fanout!.image);
 
 describe('our services', () => {
-  it.each(ours)('%s: the environment is one that the program accepts', async (_, { environment = {} }) => {
-    for (const value of Object.values(environment)) expect(value).toBeTypeOf('string');
-    const { warnings } = await loadConfig(environment);
-    expect(warnings).toEqual([]);
-  });
+  it.each(ours)(
+    '%s: the program accepts the environment, without a warning',
+    async (_, { environment = {} }) => {
+      for (const value of Object.values(environment)) expect(value).toBeTypeOf('string');
+      const { warnings } = await loadConfig(environment);
+      expect(warnings).toEqual([]);
+    },
+  );
 
-  it('are connected to the servers beside them, at the ports where these listen', async () => {
+  it('find the servers beside them by name and port, and have time to stop', async () => {
     const { core, sinks } = await loadConfig(services.fanout!.environment!);
     expect(sinks.map(({ id }) => id)).toEqual(['dynamodb', 'influxdb', 'redshift']);
     const urls = [...core.natsUrl, ...sinks.map(({ values }) => String(values.url ?? values.endpoint))];
@@ -48,7 +51,7 @@ describe('our services', () => {
     expect(core.stopTimeout).toBeLessThan(Number.parseInt(services.fanout!.stop_grace_period!, 10) * 1000);
   });
 
-  it('call commands with options that there are', () => {
+  it('call commands with options that exist', () => {
     for (const [, { command = ['run'] }] of ours) {
       const found = createProgram().commands.find((one) => one.name() === command[0]);
       const flags = found?.options.map(({ long }) => long);
@@ -56,12 +59,12 @@ describe('our services', () => {
     }
   });
 
-  it('write nowhere but where they are told to', () => {
+  it('have a read-only root file system', () => {
     for (const [name, service] of ours) expect(service.read_only, name).toBe(true);
   });
 });
 
-test('images have exact versions, ports are for this machine only, and every server says when it is ready', () => {
+test('images have exact versions, ports are open to this machine only, and every server has a health check', () => {
   for (const [name, { image, ports = [], healthcheck, depends_on = {} }] of all) {
     if (!ours.some(([one]) => one === name)) {
       expect(image, name).toMatch(/:v?\d+\.\d+(\.\d+)?(-\w+)?$/);
@@ -75,22 +78,22 @@ test('images have exact versions, ports are for this machine only, and every ser
   }
 });
 
-test('what is mounted is there', () => {
+test('everything that is mounted exists', () => {
   const mounts = all.flatMap(([, { volumes: mounted = [] }]) => mounted.map((mount) => mount.split(':')[0]!));
   for (const source of mounts) {
-    // Of the chart: its rules and dashboard.
+    // A file of this repository, such as the dashboard of the chart.
     if (source.startsWith('./')) expect(existsSync(join(root, source)), source).toBe(true);
     else expect(Object.keys(volumes)).toContain(source);
   }
 });
 
-test('Prometheus reads its configuration, and asks the service where it answers', () => {
+test('Prometheus accepts its configuration, and scrapes the service at its port', () => {
   execFileSync('promtool', ['check', 'config', join(root, 'compose/prometheus.yaml')]);
   const [job] = read('compose/prometheus.yaml').scrape_configs;
   expect(job.static_configs[0].targets).toEqual(['fanout:9464']);
 });
 
-test('Grafana finds its datasource and the folder of the dashboard', () => {
+test('Grafana finds its data source and the folder of its dashboard', () => {
   const [datasource] = read('compose/grafana/datasources.yaml').datasources;
   expect(datasource.url).toBe('http://prometheus:9090');
   const [provider] = read('compose/grafana/dashboards.yaml').providers;

@@ -1,7 +1,7 @@
 /**
  * The suite that every sink must pass against its real server, through the interface of src/sink/contract.ts only. A
- * test file of a sink calls `describeConformance` with a harness and adds what only its own store has. Authors of sinks
- * outside of this project have it as `metrics-fanout/conformance`; it runs in vitest.
+ * sink's test file calls `describeConformance` with a harness and adds tests of what only its own store has. Authors of
+ * sinks outside of this project import it as `metrics-fanout/conformance`; it runs in vitest.
  */
 import { afterAll, afterEach, beforeAll, describe, expect } from 'vitest';
 import { SINKS } from '../sinks/index.ts';
@@ -15,7 +15,7 @@ import { FaultProxy } from './faults/proxy.ts';
 
 export type { Harness, Variables } from './conformance/subject.ts';
 
-/** Declares the tests. `load` resolves to the sink's module; default: that of the registry under `kind`. */
+/** Declares the tests. `load` resolves to the sink's module; by default, the one that the registry has for `kind`. */
 export function describeConformance(
   kind: string,
   harness: Harness,
@@ -43,7 +43,7 @@ export function describeConformance(
         return subject;
       },
       proxy() {
-        if (proxy === undefined) throw new Error('no network lies between this sink and its store');
+        if (proxy === undefined) throw new Error('there is no network between this sink and its store');
         return proxy;
       },
     };

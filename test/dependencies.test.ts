@@ -1,6 +1,6 @@
 /**
- * What is installed is what was looked at: the lock file pins every package by its hash, and the bill of materials
- * lists it.
+ * What is installed is what was reviewed: the lock file pins every package by its hash, and the bill of materials
+ * lists all of them.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 
 const root = join(import.meta.dirname, '..');
-/** The first that knows `npm sbom`. */
+/** The first version that has `npm sbom`. */
 const NPM_WITH_SBOM = 10;
 
 interface Locked {
@@ -46,16 +46,16 @@ test('every package is pinned by its hash, and comes from a registry', () => {
   }
   const { dependencies, devDependencies, peerDependencies } = read('package.json');
   const ranges = Object.values<string>({ ...dependencies, ...devDependencies, ...peerDependencies });
-  // No address, no file, no tag that may mean something else tomorrow.
+  // No URL, file or tag: tomorrow it may mean something else.
   expect(ranges.filter((range) => !/^[\^~]?\d+\.\d+\.\d+(-[\w.]+)?$/.test(range))).toEqual([]);
 });
 
-test('npm ci takes the lock file', () => {
+test('npm ci accepts the lock file', () => {
   npm('ci', '--dry-run', '--offline', '--ignore-scripts', '--no-audit');
 });
 
 test.skipIf(Number(npm('--version').split('.')[0]) < NPM_WITH_SBOM)(
-  'the bill of materials lists what the lock file does, with the same hashes, and tells what is for development',
+  'the bill of materials lists the packages of the lock file with their hashes, and marks those for development',
   () => {
     const { components } = JSON.parse(npm('run', '-s', 'sbom')) as { components: Component[] };
     const listed = components.map(({ group, name, version, properties, hashes }) => ({
@@ -63,7 +63,7 @@ test.skipIf(Number(npm('--version').split('.')[0]) < NPM_WITH_SBOM)(
       dev: properties.some((property) => property.name === 'cdx:npm:package:development'),
       hash: hashes?.[0]?.content,
     }));
-    // The lock file has a package for each folder that it lies in, the list only once.
+    // The lock file lists a package once for each folder that has it, the bill of materials only once.
     const expected = new Map<string, { name: string; dev: boolean; hash: string }>();
     for (const [path, { version, integrity = '', dev = false }] of locked) {
       const name = `${path.slice(path.lastIndexOf('node_modules/') + 'node_modules/'.length)}@${version}`;

@@ -1,4 +1,4 @@
-/** What the documents say of the code, as far as a machine can tell. */
+/** What the documents say about the code, as far as a machine can check it. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import type { Command } from 'commander';
@@ -20,7 +20,7 @@ const DOCUMENTS = [
     .filter((name) => name.endsWith('.md'))
     .map((name) => join('docs', name)),
 ];
-/** Also what the package does not hold, so that nothing in it may lead there. */
+/** Also those that the package does not contain, so that nothing in it may link to them. */
 const ALL_DOCUMENTS = [...DOCUMENTS, 'examples/acme-sink/README.md'];
 const MAX_README_BYTES = 12 * 1024;
 
@@ -30,7 +30,7 @@ function blocks(text: string, language: string): string[] {
   );
 }
 
-/** As a shell splits it, up to a comment, a pipe or the like; what it would put in for variables stays as it is. */
+/** Splits a line as a shell does, up to a comment, a pipe or the like. Variables are not expanded. */
 function words(line: string): string[] {
   const all = [...line.matchAll(/(?:'[^']*'|"[^"]*"|[^\s'"])+/g)].map(([word]) => word);
   const end = all.findIndex((word) => /^[#&|<>;]/.test(word));
@@ -39,7 +39,7 @@ function words(line: string): string[] {
 
 const CALL = /(?:(?:^|[ (])(?:npx )?metrics-fanout|npm start -s --|npm run (demo)(?: --)?)(?= |$)(.*)/;
 
-/** The arguments of each call of ours: without any, it runs. */
+/** The arguments of each call of our program. Without arguments, the command is `run`. */
 function calls(block: string): string[][] {
   const lines = block.replaceAll('\\\n', ' ').split('\n');
   return lines.flatMap((line) => {
@@ -50,7 +50,7 @@ function calls(block: string): string[][] {
   });
 }
 
-/** Understands everything and does nothing. */
+/** Parses every command and runs none. */
 function commandTable(): Command {
   const program = createProgram();
   muzzle(program);
@@ -64,7 +64,7 @@ function muzzle(command: Command): void {
 }
 
 describe('commands in code blocks', () => {
-  test.each(ALL_DOCUMENTS)('%s: those that it shows are understood', async (path) => {
+  test.each(ALL_DOCUMENTS)('%s: the program understands all of them', async (path) => {
     for (const call of blocks(read(path), 'sh').flatMap(calls)) {
       const program = commandTable();
       await expect(
@@ -87,7 +87,7 @@ describe('commands in code blocks', () => {
   });
 });
 
-/** As forges make them of headings. */
+/** As forges derive them from headings. */
 function anchors(text: string): string[] {
   return [...text.replace(/^```[\s\S]*?^```/gm, '').matchAll(/^#+ (.*)$/gm)].map(([, heading]) =>
     heading!
@@ -119,7 +119,7 @@ describe('the README', () => {
     expect(DOCUMENTS.slice(1).filter((path) => !readme.includes(`](${path}`))).toEqual([]);
   });
 
-  test('lists every command, with its own words', () => {
+  test('lists every command, with its description', () => {
     const [, section = ''] = /^## Commands\n([\s\S]*?)^## /m.exec(readme) ?? [];
     const listed = section.split('\n').filter((line) => line.startsWith('- '));
     expect(listed).toEqual(
@@ -127,10 +127,10 @@ describe('the README', () => {
     );
   });
 
-  test('names settings that there are, with their defaults', () => {
+  test('names settings that exist, with their defaults', () => {
     const rows = [...readme.matchAll(/^\| `([A-Z_<>]+)` \| (`[^`]*`) \|/gm)];
     expect(rows.length).toBe(10);
-    // A sink's start is by default that of all.
+    // By default, a sink starts where METRICS_START says.
     const known = `${read('docs/settings.md')}| \`SINK_<ID>_START\` | \`now\` |`;
     expect(rows.map(([row]) => row).filter((row) => !known.includes(row))).toEqual([]);
   });
@@ -142,22 +142,22 @@ describe('the README', () => {
   });
 });
 
-/** Those in `...` that look like one of ours: a folder that ends in `/`, or a file with an ending. */
+/** What looks like a path of ours in backticks: a folder that ends in `/`, or a file with an extension. */
 const PATH = /`((?:src|sinks|test|scripts|helm|examples)\/[\w./-]*(?:\/|\.\w+))(?:#\S*)?`/g;
 
-test.each(ALL_DOCUMENTS)('%s: the paths that it names are there', (path) => {
+test.each(ALL_DOCUMENTS)('%s: the paths that it names exist', (path) => {
   const named = [...read(path).matchAll(PATH)].map(([, name]) => name!);
   expect(named.filter((name) => !existsSync(join(root, name)))).toEqual([]);
 });
 
-test('the documents start Node.js with the heap that package.json does', () => {
+test('the documents start Node.js with the same bound of the heap as package.json', () => {
   const bound = /--max-semi-space-size=\d+/g;
   const [ours] = read('package.json').match(bound) ?? [];
   const named = ALL_DOCUMENTS.flatMap((path) => read(path).match(bound) ?? []);
   expect(new Set(named)).toEqual(new Set([ours]));
 });
 
-test('the table of metrics is that of the code', () => {
+test('the table of metrics matches the code', () => {
   const [, table = ''] =
     /<!-- metrics -->\n.*\n.*\n([\s\S]*?)<!-- \/metrics -->/.exec(read('docs/interfaces.md')) ?? [];
   const rows = METRICS.map(({ kind, name, help, labels = [] }) => {
@@ -171,12 +171,12 @@ test.each([
   ['retries', RETRY_REASONS],
   ['refusals of the sink', REFUSE_REASONS],
   ['Reasons:', REJECT_REASONS],
-] as const)('the closed list of %s is that of the code', (what, reasons) => {
+] as const)('the closed list after "%s" matches the code', (what, reasons) => {
   const listed = reasons.map((reason) => `\`${reason}\``).join(', ');
   expect(read('docs/interfaces.md').replace(/\s+/g, ' ')).toContain(`${what} ${listed}`);
 });
 
-test('the sink that is written step by step is the example', () => {
+test('the sink in the step-by-step guide is the example', () => {
   const code = blocks(read('docs/adding-a-sink.md'), 'js');
   expect(code).toEqual(['sink.js', 'sink.test.js'].map((name) => read(`examples/acme-sink/${name}`)));
 });

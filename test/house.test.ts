@@ -1,4 +1,4 @@
-/** The rules of the house (docs/architecture.md), as far as a machine can hold them. */
+/** The rules of the house (docs/architecture.md), as far as a machine can check them. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -75,12 +75,12 @@ describe('floors', () => {
     expect([...floors].sort()).toEqual(FLOORS.map(([name]) => name).sort());
   });
 
-  test('the root of src/ holds bin.ts and main.ts', () => {
+  test('the root of src/ holds bin.ts and main.ts only', () => {
     const loose = sources.map(({ path }) => path).filter((path) => /^src\/[^/]+$/.test(path));
     expect(loose.sort()).toEqual(['src/bin.ts', 'src/main.ts']);
   });
 
-  test('no arrow goes up', () => {
+  test('no import goes up', () => {
     const up = sources.flatMap(({ path, imports }) =>
       imports
         .filter((module) => isOurs(module) && level(module) > level(path))
@@ -93,7 +93,7 @@ describe('floors', () => {
     expect(circles(new Map(sources.map(({ path, imports }) => [path, imports])))).toEqual([]);
   });
 
-  test('the picture of them in docs/ is this one (npx vitest run -u draws it anew)', async () => {
+  test('the picture in docs/ shows these floors (npx vitest run -u draws it again)', async () => {
     await expect(floorPlan(FLOORS)).toMatchFileSnapshot('../docs/floors.svg');
   });
 });
@@ -113,7 +113,7 @@ function circles(graph: ReadonlyMap<string, readonly string[]>): string[] {
 }
 
 describe('imports', () => {
-  // node:crypto and node:zlib are there for functions that only map bytes to bytes: hashes, and decompression in one
+  // node:crypto and node:zlib are allowed for functions that only map bytes to bytes: hashes, and decompression in one
   // call.
   test('decode/ and aggregate/ do no I/O: they import each other, node:crypto and node:zlib', () => {
     for (const { path, imports } of [...within('src/decode/'), ...within('src/aggregate/')]) {
@@ -124,7 +124,7 @@ describe('imports', () => {
     }
   });
 
-  test('decode/ and aggregate/ read no clock, know no chance and await nothing', () => {
+  test('decode/ and aggregate/ read no clock, use no randomness and await nothing', () => {
     for (const { path, text } of [...within('src/decode/'), ...within('src/aggregate/')]) {
       expect(
         text.match(/Date\.now|new Date\(\)|performance\.|Math\.random|\bawait\b|setTimeout/),
@@ -133,9 +133,14 @@ describe('imports', () => {
     }
   });
 
+  test("one file knows how the subjects of JetStream's API begin", () => {
+    const knowing = sources.filter(({ text }) => text.includes('$JS.API')).map(({ path }) => path);
+    expect(knowing).toEqual(['src/bus/jetstream-api.ts']);
+  });
+
   test('nothing but bus/ imports nats', () => {
     const users = sources.filter(({ imports }) =>
-      imports.some((module) => /^(nats|nkeys\.js)$/.test(module)),
+      imports.some((module) => /^(nats|nkeys\.js)(\/|$)/.test(module)),
     );
     expect(users.map(({ path }) => path).filter((path) => !path.startsWith('src/bus/'))).toEqual([]);
   });
@@ -173,22 +178,22 @@ describe('imports', () => {
   });
 });
 
-/** A sink's folder is a world of its own: nothing outside of it sees its names, but for those of the module. */
-test('an exported name stands in one file', () => {
+/** A sink's folder has names of its own: nothing outside of it sees them, except those of the module. */
+test('an exported name is defined in one file', () => {
   const places = new Map<string, string[]>();
   for (const { path, text } of sources.filter((file) => file.path !== 'sinks/index.ts')) {
-    const world = path.startsWith('sinks/') ? `${dirname(path)} ` : '';
+    const scope = path.startsWith('sinks/') ? `${dirname(path)} ` : '';
     const names = text.matchAll(
       /^export (?:abstract |async |declare )*(?:const|let|function\*?|class|interface|type|enum) (\w+)/gm,
     );
-    for (const [, name] of names) places.set(world + name, [...(places.get(world + name) ?? []), path]);
+    for (const [, name] of names) places.set(scope + name, [...(places.get(scope + name) ?? []), path]);
   }
   expect(places.size).toBeGreaterThan(300);
   expect([...places].filter(([, paths]) => paths.length > 1)).toEqual([]);
 });
 
-// That functions have 65 lines at most is a rule of the linter: biome.json.
-test(`comments have ${MAX_COMMENT_COLUMNS} columns at most`, () => {
+// The limit of 65 lines a function is a rule of the linter: biome.json.
+test(`comments have at most ${MAX_COMMENT_COLUMNS} columns`, () => {
   const wide = [...sources, ...load('test'), ...load('scripts')].flatMap(({ path, text }) =>
     text
       .split('\n')
@@ -205,18 +210,18 @@ test('every sink has a test that runs the conformance suite', () => {
   }
 });
 
-test('the tables of settings are those of the schema', async () => {
+test('the tables of settings match the schema', async () => {
   const text = read('docs/settings.md');
   const [, block] = /<!-- settings -->\n([\s\S]*?)<!-- \/settings -->/.exec(text) ?? [];
   expect(block?.trim()).toBe((await settingsMarkdown()).trim());
 });
 
-test('the table of commands is that of the commands themselves', () => {
+test('the table of commands matches the commands', () => {
   const [, block] = /<!-- commands -->\n([\s\S]*?)<!-- \/commands -->/.exec(read('docs/commands.md')) ?? [];
   expect(block?.trim()).toBe(commandsMarkdown(createProgram()).trim());
 });
 
-test("the dependencies' reasons are complete", () => {
+test('every dependency has a reason, and the version is that of package.json', () => {
   const { dependencies, devDependencies, version } = JSON.parse(read('package.json'));
   const reasons = read('docs/dependencies.md');
   const named = (name: string) =>

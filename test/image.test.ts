@@ -1,7 +1,7 @@
 /**
- * The image without an engine: the Dockerfile's own instructions are carried out in a bare tree, of which this machine
- * lends the base image's part (`layBase`). What is not tried: the base image itself, and `npm ci` from the registry,
- * for which the packages of this clone stand.
+ * The image, without a container engine: the Dockerfile's own instructions run in a bare tree. This machine lends what
+ * the base image would have (`layBase`). Not tested: the base image itself, and `npm ci` from the registry. The
+ * packages of this clone stand in for it.
  */
 import type { ChildProcess } from 'node:child_process';
 import { execFileSync, spawnSync } from 'node:child_process';
@@ -29,13 +29,13 @@ const root = join(import.meta.dirname, '..');
 const [base, builder, final] = stagesOf(join(root, 'Dockerfile')) as [Stage, Stage, Stage];
 type Stage = ReturnType<typeof stagesOf>[number];
 
-/** Mounting and changing the root take a superuser, and not every container lets its own. */
+/** Mounting and changing the root need a superuser, and not every container allows it even to that one. */
 const mayMount =
   spawnSync('unshare', ['--mount', '--pid', '--fork', 'mount', '--bind', '/tmp', '/tmp']).status === 0;
 const MAX_TREE_BYTES = 40_000_000;
 const POLL_MS = 50;
 
-test('the base is pinned, the user is a number that is not 0, and Node.js is what the package asks for', () => {
+test('the base is a pinned Node.js 24, the user is a number other than 0, and version and license are stated', () => {
   expect(allOf(base, 'FROM')).toEqual([
     expect.stringMatching(/^node:24\.\d+\.\d+-\w+-slim(@sha256:[0-9a-f]{64})? AS base$/),
   ]);
@@ -46,7 +46,7 @@ test('the base is pinned, the user is a number that is not 0, and Node.js is wha
   expect(allOf(final, 'LABEL').join()).toContain('org.opencontainers.image.licenses="Apache-2.0"');
 });
 
-test('the young heap has a bound, the same in the image, in npm start, in tests and in the documents', () => {
+test('the young heap has the same bound in the image, in npm start, in tests and in the documents', () => {
   const bound = /--max-semi-space-size=\d+/;
   const [dockerfile, ...others] = [
     'Dockerfile',
@@ -58,8 +58,8 @@ test('the young heap has a bound, the same in the image, in npm start, in tests 
   for (const other of others) expect(other).toBe(dockerfile);
 });
 
-/** What the context holds, by .dockerignore: everything is out but what is named. */
-test('the context is what the Dockerfile copies, and all of that', () => {
+/** The build context, by .dockerignore: it excludes everything except what it names. */
+test('the build context is exactly what the Dockerfile copies', () => {
   const [first, ...rest] = readFileSync(join(root, '.dockerignore'), 'utf8')
     .split('\n')
     .filter((line) => line !== '' && !line.startsWith('#'));
@@ -71,7 +71,7 @@ test('the context is what the Dockerfile copies, and all of that', () => {
   expect(rest.every((line) => line.startsWith('!'))).toBe(true);
 });
 
-describe.runIf(mayMount)('as it is built', () => {
+describe.runIf(mayMount)('the built image', () => {
   const folder = temporaryFolder('image');
   const context = join(folder.path, 'build');
   const tree = join(folder.path, 'tree');
@@ -107,7 +107,7 @@ describe.runIf(mayMount)('as it is built', () => {
     folder.remove();
   });
 
-  it('is small, and holds no package that is for development', () => {
+  it('is small, and has no packages for development', () => {
     const modules = readdirSync(join(tree, 'app/node_modules'));
     expect(modules).toContain('nats');
     for (const name of ['typescript', 'vitest', 'dynalite', 'node', '.bin'])
@@ -118,7 +118,7 @@ describe.runIf(mayMount)('as it is built', () => {
     expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThan(MAX_TREE_BYTES);
   });
 
-  it('runs as nobody in particular on a tree that cannot be written, is healthy, and stops on SIGTERM with 0', async () => {
+  it('runs unprivileged on a read-only tree, is healthy, and exits with 0 on SIGTERM', async () => {
     const port = await freePort();
     const env = { ...container.env, NATS_URL: nats.url, HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port) };
     const own = { ...container, env };
@@ -145,7 +145,7 @@ describe.runIf(mayMount)('as it is built', () => {
     expect(await late.ended, late.output()).toBe(1);
   });
 
-  it('ends on SIGTERM also where a command has no use for it', async () => {
+  it('ends on SIGTERM even if the command does not handle it', async () => {
     const mute = createServer(() => {}).listen(0, '127.0.0.1');
     await once(mute, 'listening');
     const asked = once(mute, 'connection');

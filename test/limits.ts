@@ -1,6 +1,6 @@
-/** How long tests wait. Only what hangs may reach it: a machine with other work to do takes its time. */
+/** How long tests wait. Only what hangs may reach a limit: a busy machine takes its time. */
 
-/** For what has to come. */
+/** For something that has to happen. */
 export const LIMIT_MS = 300_000;
-/** Of a test: it waits more than once. */
+/** For a whole test, which waits more than once. */
 export const TEST_LIMIT_MS = 900_000;

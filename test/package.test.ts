@@ -10,7 +10,7 @@ import { linksOf } from './links.ts';
 const root = join(import.meta.dirname, '..');
 /** Packed; its production dependencies are another 40 MB. */
 const MAX_PACKED_BYTES = 700_000;
-/** Of sysexits.h: EX_UNAVAILABLE. */
+/** EX_UNAVAILABLE of sysexits.h. */
 const EXIT_UNAVAILABLE = 69;
 
 function run(command: string, args: readonly string[]): string {
@@ -37,12 +37,12 @@ beforeAll(() => {
 });
 afterAll(() => folder.remove());
 
-test('what npm packs has the dashboard, and it is that of the clone', async () => {
+test('the package has the same dashboard as the clone', async () => {
   const built = await import(pathToFileURL(join(inPackage, 'dist/src/observe/page.js')).href);
   expect((built.loadPage as typeof loadPage)()).toEqual(loadPage());
 });
 
-test('it holds what is needed and nothing else', () => {
+test('it contains what is needed and nothing else', () => {
   const paths = packed.files.map(({ path }) => path);
   expect(paths).toContain('dist/src/bin.js');
   expect(paths.filter((path) => !/^(dist|docs|helm)\//.test(path)).sort()).toEqual([
@@ -50,18 +50,18 @@ test('it holds what is needed and nothing else', () => {
     'CONTRIBUTING.md',
     'LICENSE',
     'README.md',
-    // Read by what the README tells to run.
+    // A command in the README reads it.
     'examples/nats/metrics-fanout.conf',
     'package.json',
   ]);
-  // Sources are not in it, nor the tests, save for the suite that authors of sinks run.
+  // No sources and no tests, except the suite that authors of sinks run.
   const odd = paths.filter((path) => path.startsWith('dist/') && !/^dist\/(src|sinks|man)\//.test(path));
   expect(odd.filter((path) => !/^dist\/test\/(conformance|faults\/proxy\.)/.test(path))).toEqual([]);
   expect(paths.filter((path) => /(?<!\.d)\.ts$|\.map$|\.test\./.test(path))).toEqual([]);
   expect(packed.size).toBeLessThan(MAX_PACKED_BYTES);
 });
 
-test('what its documents lead to is in it', () => {
+test('it contains what its documents link to', () => {
   const documents = packed.files.map(({ path }) => path).filter((path) => path.endsWith('.md'));
   expect(documents).toContain('docs/how-it-works.md');
   const links = documents.flatMap((path) =>
@@ -75,7 +75,7 @@ test('what its documents lead to is in it', () => {
   expect(toFiles.filter(({ path, to }) => !existsSync(join(inPackage, dirname(path), to)))).toEqual([]);
 });
 
-test('its bin says what it needs on a Node.js that is too old, and reads nothing else before', () => {
+test('on a Node.js that is too old, its bin says what it needs, and loads nothing before that', () => {
   const old =
     "data:text/javascript,Object.defineProperty(process, 'versions', { value: { node: '20.20.2' } })";
   const bin = join(inPackage, 'dist/src/bin.js');
@@ -86,9 +86,9 @@ test('its bin says what it needs on a Node.js that is too old, and reads nothing
   expect(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).engines.node).toBe('>=22.18');
 });
 
-test('its manual page is one that man reads without complaint', () => {
+test('its manual page passes the lint of mandoc', () => {
   const { man } = JSON.parse(readFileSync(join(inPackage, 'package.json'), 'utf8'));
-  // npm links those of a list only.
+  // npm links manual pages only if they are in a list.
   expect(man).toHaveLength(1);
   const page = join(inPackage, man[0]);
   run('mandoc', ['-T', 'lint', '-W', 'warning', page]);

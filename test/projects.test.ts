@@ -1,4 +1,4 @@
-/** What is `unit` and what `servers`, by one rule and nowhere else. */
+/** Which test files are `unit` and which are `servers`: one rule decides it. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -21,7 +21,7 @@ test.each([
   [`import { program } from '../src/main.ts';`, undefined],
   [`import type { Nats } from '../src/servers/nats.ts';`, ['src/servers/nats.ts']],
   [`import { spawn } from 'node:child_process';`, ['node:child_process']],
-  // In two parts, or this file would be one of servers.
+  // In two parts, or this file itself would be in `servers`.
   [`const { startNats } = await import${`('../src/servers/nats.ts')`};`, ['src/servers/nats.ts']],
   [`import { startNats } from './start.ts';`, ['test/start.ts', 'src/servers/nats.ts']],
   [`import './again.ts';`, ['test/again.ts', 'test/start.ts', 'src/servers/nats.ts']],
@@ -35,7 +35,7 @@ test.each([
 const starting = serverTests();
 const pure = testFiles().filter((file) => !starting.includes(file));
 
-test('the two projects are those that start processes, and all others', () => {
+test('the project `servers` has the files that start processes, and `unit` all others', () => {
   const projects = config.test!.projects!.map((project) => {
     const { name, include, exclude = [] } = (project as { test: Record<string, unknown> }).test;
     return { name, include, exclude };
@@ -48,7 +48,7 @@ test('the two projects are those that start processes, and all others', () => {
   expect(Math.min(starting.length, pure.length)).toBeGreaterThan(30);
 });
 
-test('this file and the rules of the house are unit; what goes from end to end is not', () => {
+test('this file and the rules of the house are unit tests; end-to-end tests are not', () => {
   for (const file of ['test/projects.test.ts', 'test/house.test.ts'])
     expect(wayToProcesses(file, sourceReader()), file).toBeUndefined();
   expect(pure.filter((file) => file.startsWith('test/e2e/'))).toEqual([]);

@@ -1,6 +1,6 @@
 /**
- * Which test files need no server: `unit`. All others are `servers`. One rule says it, so that nobody keeps a list: a
- * file starts processes if it imports, itself or through helpers of tests, `node:child_process`, anything of
+ * Test files that start no processes are `unit`; all others are `servers`. A rule decides, so that nobody has to keep a
+ * list: a file starts processes if it imports, directly or through helpers of tests, `node:child_process`, anything in
  * `src/servers/`, or a source file that imports `node:child_process`.
  */
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
@@ -10,13 +10,13 @@ export const ROOT = join(import.meta.dirname, '..');
 const TESTS = 'test';
 const SERVERS = 'src/servers/';
 const STARTS_PROCESSES = 'node:child_process';
-/** As they stand at the beginning of a line, and wherever one is made while it runs. */
+/** Static imports and exports at the beginning of a line, and dynamic imports anywhere. */
 const IMPORT = /(?:^(?:import|export)\b[^;'"`]*?|\bimport\(\s*)['"]([^'"]+)['"]/gm;
 
-/** The text of a file, by its path from the root; undefined where there is none. */
+/** The text of a file, by its path from the root; undefined if there is none. */
 export type ReadFile = (path: string) => string | undefined;
 
-/** What decides that a test file starts processes, as the way of imports to it; undefined where it starts none. */
+/** Why a test file counts as one that starts processes: the chain of imports. Undefined if it starts none. */
 export function wayToProcesses(file: string, read: ReadFile): readonly string[] | undefined {
   const seen = new Set<string>();
   const look = (path: string): readonly string[] | undefined => {
@@ -24,7 +24,7 @@ export function wayToProcesses(file: string, read: ReadFile): readonly string[] 
     seen.add(path);
     for (const module of importsOf(path, read(path) ?? '')) {
       if (module === STARTS_PROCESSES || module.startsWith(SERVERS)) return [path, module];
-      // What tests share is part of them. What they test they call, or not: it counts if it is about processes itself.
+      // A helper is part of the test. Sources count only if they import it themselves: a test may not call the rest.
       if (module.startsWith(`${TESTS}/`)) {
         const way = look(module);
         if (way !== undefined) return [path, ...way];
@@ -38,7 +38,7 @@ export function wayToProcesses(file: string, read: ReadFile): readonly string[] 
 }
 
 /**
- * Packages as they are named, files of ours as paths from the root; those of types, too: who knows a server has one.
+ * Packages by name, our files as paths from the root. Imports of types count too: a test that names a server has one.
  */
 function importsOf(path: string, text: string): string[] {
   return [...text.matchAll(IMPORT)].map(([, module]) =>
@@ -46,7 +46,7 @@ function importsOf(path: string, text: string): string[] {
   );
 }
 
-/** Of this project; each file is read once. */
+/** Reads files of this project, each of them once. */
 export function sourceReader(): ReadFile {
   const texts = new Map<string, string | undefined>();
   return (path) => {
@@ -66,7 +66,7 @@ export function testFiles(): string[] {
     .sort();
 }
 
-/** Those that start processes. */
+/** The test files that start processes. */
 export function serverTests(): string[] {
   const read = sourceReader();
   return testFiles().filter((file) => wayToProcesses(file, read) !== undefined);

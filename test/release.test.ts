@@ -41,7 +41,7 @@ beforeAll(() => {
   write('Dockerfile', read('Dockerfile').replace(/ARG VERSION=.*/, 'ARG VERSION=0.1.0'));
   for (const path of ['README.md', 'examples/acme-sink/README.md'])
     write(path, read(path).replace(/metrics-fanout-[\d.]+\.tgz/g, 'metrics-fanout-0.1.0.tgz'));
-  // The build as such is tested with the package.
+  // package.test.ts tests the build itself.
   write(
     'scripts/build.ts',
     "import fs from 'node:fs';\nfs.cpSync('src/bin.ts', 'dist/src/bin.js', { recursive: true });\n",
@@ -54,7 +54,7 @@ beforeAll(() => {
 });
 afterAll(() => folder.remove());
 
-test('versions go up as they are told to', () => {
+test('finds the next version, which of two comes first, and what the changelog says is unreleased', () => {
   expect(nextVersion([1, 2, 3], 'major')).toEqual([2, 0, 0]);
   expect(nextVersion([1, 2, 3], 'minor')).toEqual([1, 3, 0]);
   expect(nextVersion([1, 2, 3], 'patch')).toEqual([1, 2, 4]);
@@ -70,7 +70,7 @@ test('versions go up as they are told to', () => {
 });
 
 describe('a release', () => {
-  it('asks which one, and takes no option that it does not know', () => {
+  it('needs to be told which one, and refuses unknown options', () => {
     for (const args of [[], ['big'], ['minor', '--exceute']]) {
       const { status, stderr } = release(...args);
       expect(status).toBe(64);
@@ -93,7 +93,7 @@ describe('a release', () => {
     expect([git('rev-parse', 'HEAD'), git('tag'), git('status', '--porcelain')]).toEqual([head, '', '']);
   });
 
-  it('is refused where something is amiss, and all of that is told', () => {
+  it('is refused if anything is amiss, and lists all of it', () => {
     git('switch', '--quiet', '--create', 'other');
     git('tag', 'v0.1.1');
     write('CHANGELOG.md', '# Changelog\n\n## [Unreleased]\n\n## [0.1.0] - 2026-01-01\n\n- All of it.\n');

@@ -9,7 +9,7 @@ function readOnce(): number {
   return sum;
 }
 
-/** Of the processor, in microseconds, whatever others do with it meanwhile. */
+/** CPU time in microseconds, whatever else the processor does meanwhile. */
 function costOf(work: () => unknown): number {
   const before = process.cpuUsage();
   work();
@@ -27,8 +27,8 @@ function least(attempts: () => number, isEnough: (cost: number) => boolean = () 
 let unit: number | undefined;
 
 /**
- * How much `work` is, in times of reading a megabyte byte by byte. Where it is more than `most` it is looked at again:
- * a collection of garbage, say, is no part of it.
+ * How much `work` costs, in multiples of reading a megabyte byte by byte. If that is more than `most`, it is measured
+ * again: a garbage collection, say, is not part of it.
  */
 export function workOf(work: () => unknown, most: number): number {
   unit ??= least(() =>

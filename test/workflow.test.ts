@@ -17,9 +17,9 @@ interface Job {
 
 const { permissions, jobs } = parse(text) as { permissions: unknown; jobs: Record<string, Job> };
 
-test('the linter has nothing to say', async () => {
+test('the linter finds nothing', async () => {
   const linter = await createLinter();
-  // It knows the runners of its own day only.
+  // It knows only the runners of its own day.
   const lint = (text: string) => linter(text, path).filter(({ kind }) => kind !== 'runner-label');
   expect(lint(text)).toEqual([]);
   expect(lint(text.replace('needs: [test,', 'needs: [tset,'))).toHaveLength(1);
@@ -39,7 +39,7 @@ test('actions are pinned by commit, next to the version: a tag can be moved', ()
   }
 });
 
-test('it runs what CI runs, on the oldest Node.js that the package takes and the newest', () => {
+test('it runs .ci/run, on the oldest Node.js that the package supports and later', () => {
   const { engines } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   const { strategy, steps } = jobs.test!;
   expect(steps.map(({ run }) => run)).toContain('bash .ci/run');

@@ -1,20 +1,15 @@
 /** The connection to the bus: signs in, stays connected, and reports what happens to it in the log and the counters. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  type ConnectionOptions,
-  connect as connectClient,
-  ErrorCode,
-  Events,
-  type NatsConnection,
-  type Status,
-} from 'nats';
+import { type ConnectionOptions, ErrorCode, Events, type NatsConnection, type Status } from 'nats';
 import { type Log, Quiet } from '../base/log.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { BusError } from './bus-error.ts';
-import { connectError, isUnreachable, refusedCertificate } from './errors.ts';
+import { connectClient, type Resolve } from './client.ts';
+import { connectError, isWorthWaiting, signInAdvice } from './errors.ts';
 import { Frames } from './frames.ts';
-import { incoming } from './headers.ts';
+import { incoming, isConditional } from './headers.ts';
+import { apiPrefixOf } from './jetstream-api.ts';
 import type { Incoming } from './message.ts';
 import { parseServers, signInOptions } from './sign-in.ts';
 
@@ -56,6 +51,8 @@ export interface Bus {
   readonly frames: Frames | undefined;
   /** Each of our inboxes starts with this and a dot. */
   readonly inboxPrefix: string;
+  /** The subjects of JetStream's API begin with this and a dot. */
+  readonly apiPrefix: string;
   /** host:port of the server. */
   readonly server: string;
   /** Resolves when connected or closed for good. If the signal aborts, resolves at once, whatever the state. */
@@ -90,6 +87,8 @@ export interface SubscribeOptions {
   readonly onFrame?: (bytes: Uint8Array, start: number, end: number) => void;
   /** See `FrameSink`. */
   readonly onFlush?: (() => void) | undefined;
+  /** Leaves out messages whose headers ask JetStream to store them only if something holds, such as not twice. */
+  readonly skipConditional?: boolean;
   /** The server refused the subscription, which is gone. */
   readonly onRefused?: (error: BusError) => void;
 }
@@ -99,7 +98,11 @@ export interface ConnectOptions {
    * Whether to wait as long as no server can be reached (a refused sign-in or bad TLS still rejects). Default: reject.
    */
   readonly wait?: boolean;
+  /** Told once what it waits for, instead of the log. */
+  readonly onWaiting?: (error: BusError) => void;
   readonly signal?: AbortSignal;
+  /** For tests: resolves names, instead of the system. */
+  readonly resolve?: Resolve;
   /** Shown in the server's list of connections. */
   readonly name?: string;
 }
@@ -143,32 +146,43 @@ async function dialUntil(
 ): Promise<NatsConnection> {
   for (let waiting = false; ; waiting = true) {
     try {
-      return await dial(shuffled(addresses), clientOptions);
+      return await dial(shuffled(addresses), clientOptions, options.resolve);
     } catch (error) {
-      const refused = await refusedCertificate(error, addresses, core);
-      if (refused) throw refused;
-      const explained = connectError(error, addresses, core);
-      if (!options.wait || !isUnreachable(error) || options.signal?.aborted) throw explained;
-      if (!waiting) {
-        const { message: reason, advice } = explained;
-        log.warn({ servers: addresses, reason, advice }, 'waiting for the bus');
-      }
+      const explained = await connectError(error, addresses, core);
+      if (!options.wait || !isWorthWaiting(error, explained) || options.signal?.aborted) throw explained;
+      if (!waiting) tellWaiting(explained, addresses, log, options);
       const ms = RECONNECT_WAIT_MS + Math.random() * RECONNECT_JITTER_MS;
       await sleep(ms, undefined, options.signal ? { signal: options.signal } : {}).catch(() => {});
     }
   }
 }
 
+function tellWaiting(
+  error: BusError,
+  servers: readonly string[],
+  log: Log,
+  { onWaiting }: ConnectOptions,
+): void {
+  const { message: reason, advice } = error;
+  if (onWaiting === undefined) log.warn({ servers, reason, advice }, 'waiting for the bus');
+  else onWaiting(error);
+}
+
 /**
  * The client forgets servers that it cannot reach at first, and would never try them again. So if it had to skip some,
  * connect once more, starting with the server that answered.
  */
-async function dial(servers: readonly string[], options: ConnectionOptions): Promise<NatsConnection> {
-  const connection = await connectClient({ ...options, servers: [...servers] });
+async function dial(
+  servers: readonly string[],
+  options: ConnectionOptions,
+  resolve?: Resolve,
+): Promise<NatsConnection> {
+  const connection = await connectClient({ ...options, servers: [...servers] }, resolve);
   const passed = servers.indexOf(connection.getServer());
   if (passed <= 0) return connection;
   await connection.close();
-  return connectClient({ ...options, servers: [...servers.slice(passed), ...servers.slice(0, passed)] });
+  const inOrder = [...servers.slice(passed), ...servers.slice(0, passed)];
+  return connectClient({ ...options, servers: inOrder }, resolve);
 }
 
 function shuffled<T>(items: readonly T[]): T[] {
@@ -182,6 +196,7 @@ class Connection implements Bus {
   readonly connection: NatsConnection;
   readonly log: Log;
   readonly inboxPrefix: string;
+  readonly apiPrefix: string;
   readonly stats: BusStats = {
     disconnects: 0,
     reconnects: 0,
@@ -194,6 +209,7 @@ class Connection implements Bus {
   connected = true;
   readonly frames: Frames | undefined;
   readonly #listeners = new Set<() => void>();
+  readonly #signInAdvice: string;
   readonly #quiet = new Quiet(REPEAT_LOG_MS);
   #unflushedBytes = 0;
   #flushing = false;
@@ -203,6 +219,8 @@ class Connection implements Bus {
     this.connection = connection;
     this.log = log;
     this.inboxPrefix = core.natsInboxPrefix;
+    this.apiPrefix = apiPrefixOf(core);
+    this.#signInAdvice = signInAdvice(core);
     this.frames = core.metricsReceive === 'frames' ? new Frames(connection) : undefined;
     void this.#watch();
     void connection.closed().then((error) => {
@@ -246,7 +264,7 @@ class Connection implements Bus {
         // An exception that leaves this callback would silently end the client's reader for good.
         try {
           if (error) options.onRefused?.(refusedSubscription(subject));
-          else onMessage(incoming(message));
+          else if (!(options.skipConditional && isConditional(message))) onMessage(incoming(message));
         } catch (thrown) {
           this.#callbackThrew(subject, thrown);
         }
@@ -368,7 +386,8 @@ class Connection implements Bus {
       this.#trouble(operation, { code, operation, subject, advice }, 'the bus does not permit a subject');
       return;
     }
-    this.#trouble(code, { code }, isAuth ? 'the bus refuses the sign-in' : 'the bus sent an error');
+    if (isAuth) this.#trouble(code, { code, advice: this.#signInAdvice }, 'the bus refuses the sign-in');
+    else this.#trouble(code, { code }, 'the bus sent an error');
   }
 
   #trouble(key: string, fields: object, message: string): void {

@@ -3,7 +3,8 @@
 import { ErrorCode, NatsError } from 'nats';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { BusError } from './bus-error.ts';
-import { asksForCertificate } from './server-info.ts';
+import { NAME_TIMEOUT } from './client.ts';
+import { greetingOf } from './server-info.ts';
 
 const REFUSED: readonly string[] = [
   ErrorCode.AuthorizationViolation,
@@ -16,20 +17,31 @@ const REFUSED: readonly string[] = [
 const TLS_VERIFICATION =
   /^(CERT_|DEPTH_ZERO|SELF_SIGNED|UNABLE_TO_(GET|VERIFY)|ERR_(SSL|TLS|OSSL)|HOSTNAME_MISMATCH|INVALID_CA|TLS$)/;
 
+/** What looking up a name ends with. */
+const NO_ADDRESS: readonly string[] = ['ENOTFOUND', 'EAI_AGAIN', NAME_TIMEOUT];
+
+/** What OpenSSL makes of a server that begins in the clear. */
+const NOT_TLS = 'ERR_SSL_WRONG_VERSION_NUMBER';
+
 function codeOf(error: unknown): string {
   const code = (error as { code?: unknown } | undefined)?.code;
   return typeof code === 'string' ? code : 'UNKNOWN';
 }
 
 /** Returns whether no server could be reached, as opposed to one that refused us. */
-export function isUnreachable(error: unknown): boolean {
+function isUnreachable(error: unknown): boolean {
   const code = codeOf(error);
   return (
     !REFUSED.includes(code) && !TLS_VERIFICATION.test(code) && code !== ErrorCode.ServerOptionNotAvailable
   );
 }
 
-export function connectError(error: unknown, servers: readonly string[], core: CoreConfig): BusError {
+/** Puts the error of an attempt to connect into our words. Where it says too little, asks the servers. */
+export async function connectError(
+  error: unknown,
+  servers: readonly string[],
+  core: CoreConfig,
+): Promise<BusError> {
   const code = codeOf(error);
   const where = servers.join(', ');
   if (REFUSED.includes(code)) {
@@ -41,16 +53,41 @@ export function connectError(error: unknown, servers: readonly string[], core: C
       'Unset NATS_TLS_* and use nats:// to connect without encryption, or enable TLS on the server.',
     );
   }
+  if (core.natsTlsHandshakeFirst && code === NOT_TLS) {
+    return new BusError(
+      `the bus at ${where} does not begin with TLS`,
+      'Unset NATS_TLS_HANDSHAKE_FIRST, or set handshake_first in the tls block of the server.',
+    );
+  }
   if (TLS_VERIFICATION.test(code)) {
     return new BusError(
       `no TLS connection to the bus at ${where} (${code})`,
       "Set NATS_TLS_CA_FILE to the CA certificates that signed the server's certificate. If the server asks clients for a certificate, also set NATS_TLS_CERT_FILE and NATS_TLS_KEY_FILE.",
     );
   }
+  if (NO_ADDRESS.includes(code)) {
+    return new BusError(
+      `the bus cannot be reached at ${where}: the system finds no address (${code})`,
+      'Check the names in NATS_URL, the hosts file, and whether DNS answers.',
+    );
+  }
+  const told = SILENT.includes(code) ? await toldByServers(code, servers, core) : undefined;
+  return told ?? unreachable(code, where);
+}
+
+function unreachable(code: string, where: string): BusError {
   return new BusError(
     `the bus cannot be reached at ${where} (${code})`,
     'Check NATS_URL, and check that a nats-server listens there.',
   );
+}
+
+/** The bus takes this client once somebody changes a setting, and not before. */
+class NeedsSetting extends BusError {}
+
+/** Returns whether another attempt may succeed without anyone changing a setting. */
+export function isWorthWaiting(error: unknown, explained: BusError): boolean {
+  return isUnreachable(error) && !(explained instanceof NeedsSetting);
 }
 
 /** The error for a client that has given up, as it does if it cannot even try to sign in. */
@@ -58,31 +95,46 @@ export function closedForGood(): BusError {
   return new BusError('the connection to the bus was closed for good', 'Start the service again.');
 }
 
-/**
- * Resolves to an error if a sign-in got no answer from a server that asks for certificates: the server did not accept
- * ours, or that we have none.
- */
-export async function refusedCertificate(
-  error: unknown,
+/** What the client also reports if a server hangs up without a word, or does not respond to our sign-in. */
+const SILENT: readonly string[] = [ErrorCode.Timeout, ErrorCode.ConnectionRefused];
+
+async function toldByServers(
+  code: string,
   servers: readonly string[],
   core: CoreConfig,
 ): Promise<BusError | undefined> {
-  if (codeOf(error) !== ErrorCode.Timeout) return undefined;
-  if (!(await Promise.all(servers.map(asksForCertificate))).includes(true)) return undefined;
   const where = servers.join(', ');
-  if (core.natsTlsCertFile === undefined) {
+  const greetings = await Promise.all(servers.map(greetingOf));
+  const refusal = greetings.find((greeting) => greeting.refusal !== undefined)?.refusal;
+  if (refusal !== undefined) {
     return new BusError(
+      `the bus at ${where} refuses connections (${refusal})`,
+      'End connections that nobody needs, or raise the limit on the server (max_connections).',
+    );
+  }
+  if (!core.natsTlsHandshakeFirst && greetings.some(({ isTlsFirst }) => isTlsFirst)) {
+    return new NeedsSetting(
+      `the bus at ${where} says nothing before TLS begins`,
+      'Set NATS_TLS_HANDSHAKE_FIRST=true, as the server has handshake_first in its tls block.',
+    );
+  }
+  // The server did not accept our certificate, or that we have none.
+  if (code !== ErrorCode.Timeout || !greetings.some(({ asksForCertificate }) => asksForCertificate))
+    return undefined;
+  if (core.natsTlsCertFile === undefined) {
+    return new NeedsSetting(
       `the bus at ${where} asks clients for a certificate`,
       'Set NATS_TLS_CERT_FILE and NATS_TLS_KEY_FILE.',
     );
   }
-  return new BusError(
+  return new NeedsSetting(
     `the bus at ${where} asks clients for a certificate, and does not respond to ours`,
     'Check that NATS_TLS_CERT_FILE is signed by a CA that the server knows, and has not expired.',
   );
 }
 
-function signInAdvice(core: CoreConfig): string {
+/** Returns which settings to check if the bus refuses the sign-in. */
+export function signInAdvice(core: CoreConfig): string {
   if (core.natsUser !== undefined) return 'Check NATS_USER and NATS_PASSWORD.';
   if (core.natsToken !== undefined) return 'Check NATS_TOKEN.';
   if (core.natsCredsFile !== undefined) return 'Check the credentials in NATS_CREDS_FILE.';
@@ -134,7 +186,7 @@ export function jetstreamError(error: unknown, doing: string): BusError {
   if (code === ErrorCode.JetStreamNotEnabled || (api !== undefined && JETSTREAM_NOT_ENABLED.includes(api))) {
     return new BusError(
       `${doing}: the bus offers no JetStream to this account`,
-      'Enable JetStream on the server and for the account, or set METRICS_SOURCE=core.',
+      'Enable JetStream on the server and for the account, or set METRICS_SOURCE=core. If it is in a domain or in another account, check NATS_JETSTREAM_DOMAIN and NATS_JETSTREAM_API_PREFIX.',
     );
   }
   if (api === MAX_CONSUMERS) {

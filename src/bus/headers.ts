@@ -10,6 +10,19 @@ export function incoming(message: Msg): Incoming {
   return { data, subject, reply, encoding };
 }
 
+/** Beginnings of the headers by which a producer tells JetStream to store a message only if something holds. */
+const CONDITIONS = ['nats-msg-id', 'nats-expected-'];
+
+/** Headers that cannot be read count as absent. */
+export function isConditional(message: Msg): boolean {
+  try {
+    const keys = message.headers?.keys() ?? [];
+    return keys.some((key) => CONDITIONS.some((begin) => key.toLowerCase().startsWith(begin)));
+  } catch {
+    return false;
+  }
+}
+
 /** Headers that cannot be read count as absent. */
 function encodingOf(message: Msg): string | undefined {
   try {

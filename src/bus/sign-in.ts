@@ -134,8 +134,9 @@ function tlsOptions(core: CoreConfig, servers: Servers): ConnectionOptions['tls'
     // The client reads the files again at every connection, so rotated certificates are picked up.
     given[key] = path;
   }
-  if (!servers.tls && Object.keys(given).length === 0) return undefined;
-  return { ...given, ...identityCheck(servers.hosts) };
+  const handshakeFirst = core.natsTlsHandshakeFirst;
+  if (!servers.tls && !handshakeFirst && Object.keys(given).length === 0) return undefined;
+  return { ...given, ...(handshakeFirst ? { handshakeFirst } : {}), ...identityCheck(servers.hosts) };
 }
 
 /**

@@ -17,10 +17,9 @@ import { type Capture, captureOf, mixedUp, notCaptured, storedPatterns } from '.
 import type { Bus } from './connect.ts';
 import { earlyRemovals } from './early-removal.ts';
 import { apiErrorCode, jetstreamError } from './errors.ts';
+import { jetStreamOptions, placeOfApi } from './jetstream-api.ts';
 import type { MirrorState } from './read/mirror-level.ts';
 
-/** How long a request to JetStream's API may take. */
-export const API_TIMEOUT_MS = 5_000;
 /**
  * How long a stream must have been gone before it is made again. The server says that a stream is gone before it has
  * removed its files: one that is made at once can lose its own, and then stores nothing.
@@ -88,7 +87,7 @@ const NO_ROOM: readonly (number | undefined)[] = [
 const IN_THE_WAY: readonly (number | undefined)[] = [ERROR.nameInUse, ERROR.subjectsOverlap];
 
 export function manager(bus: Bus): Promise<JetStreamManager> {
-  return bus.connection.jetstreamManager({ checkAPI: false, timeout: API_TIMEOUT_MS });
+  return bus.connection.jetstreamManager(jetStreamOptions(bus));
 }
 
 /** Rejects with a `BusError` if the stream does not exist or cannot be used. */
@@ -112,10 +111,10 @@ export async function ensureStream(bus: Bus, core: StreamConfigured): Promise<St
   if (existing) return checked(existing, core);
   try {
     const made = await (await manager(bus)).streams.add(configuration(core));
-    bus.log.info(
-      { stream: core.metricsStream, subjects: core.metricsSubjects, maxAgeMs: core.metricsStreamMaxAge },
-      'created the stream',
-    );
+    const { metricsStream: stream, metricsSubjects: subjects, metricsStreamMaxAge: maxAgeMs } = core;
+    const place = placeOfApi(bus);
+    const where = place === '' ? {} : { place };
+    bus.log.info({ stream, subjects, maxAgeMs, ...where }, 'created the stream');
     return facts(made);
   } catch (error) {
     // Another instance may have created it in the meantime, with other limits; the server reports that its name or its

@@ -7,6 +7,7 @@ import { createLog } from '../base/log.ts';
 import { printable, printableJson } from '../base/printable.ts';
 import { endProcess } from '../base/process-end.ts';
 import { type Bus, connect } from '../bus/connect.ts';
+import { placeOfApi } from '../bus/jetstream-api.ts';
 import { bucketExists } from '../bus/kv/bucket.ts';
 import { createCheckpointStore } from '../bus/kv/checkpoints.ts';
 import { createShapeStore } from '../bus/kv/window-shapes.ts';
@@ -17,7 +18,9 @@ import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import { type ReadBack, readBackOf, SinkError } from '../sink/contract.ts';
 import { type Finding, failed } from './check-finding.ts';
 import { checkReading, checkStream, READING_NAME, streamName } from './check-stream.ts';
+import { checkWatch } from './check-watch.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { duration } from './terminal/option-values.ts';
 import { print, warn } from './terminal/output.ts';
 import { renderLine } from './terminal/table.ts';
 
@@ -36,6 +39,10 @@ with advice.`,
   examples: [
     ['metrics-fanout check', 'before the first start, and before you add a store'],
     ['metrics-fanout check --json', 'the same, for a program to read'],
+    [
+      'metrics-fanout check --watch 30s',
+      'also listen for 30 s: does the stream store all that is published?',
+    ],
   ],
   exit: [
     ['0', 'everything works'],
@@ -48,7 +55,12 @@ with advice.`,
 export function checkCommand(): Command {
   return describe('check', PAGE)
     .option('--json', 'print JSON')
-    .action(async (options: { json?: true }) => {
+    .option(
+      '--watch <duration>',
+      'also listen to the bus for this long: does the stream store all of it?',
+      duration,
+    )
+    .action(async (options: { json?: true; watch?: number }) => {
       const config = await loadConfig(process.env);
       warn(config.warnings);
       // A reader that stops early (`| head`) does not change the exit code: see main.ts.
@@ -57,7 +69,7 @@ export function checkCommand(): Command {
       await lines?.begin();
       const findings: Finding[] = [];
       const closing: Promise<void>[] = [];
-      for await (const finding of checkBus(config)) {
+      for await (const finding of checkBus(config, options.watch)) {
         findings.push(finding);
         await lines?.add(finding);
       }
@@ -111,7 +123,7 @@ function whatToDo(findings: readonly Finding[]): string {
   return todo === '' ? '' : `\nWhat to do:\n${todo}`;
 }
 
-async function* checkBus(config: Config): AsyncGenerator<Finding> {
+async function* checkBus(config: Config, watchMs: number | undefined): AsyncGenerator<Finding> {
   const { core } = config;
   const what = BUS_NAME;
   let bus: Bus;
@@ -121,12 +133,15 @@ async function* checkBus(config: Config): AsyncGenerator<Finding> {
     yield failed(what, error);
     return;
   }
-  yield { what, state: 'ok', detail: `connected to ${bus.server}`, advice: '' };
+  const place = core.metricsSource === 'core' ? '' : placeOfApi(bus);
+  const detail = [`connected to ${bus.server}`, place].filter((text) => text !== '').join(', ');
+  yield { what, state: 'ok', detail, advice: '' };
   if (core.metricsSource !== 'core') {
     const found = await checkStream(bus, config.core);
     yield found;
     if (found.state === 'ok') yield await checkReading(bus, config.core);
     yield await checkCheckpoints(bus, config);
+    if (found.state === 'ok' && watchMs !== undefined) yield await checkWatch(bus, config.core, watchMs);
   }
   await bus.close();
 }

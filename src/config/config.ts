@@ -81,6 +81,10 @@ function checkCore(core: CoreConfig, errors: SettingError[]): void {
     const missing = core.natsTlsCertFile === undefined ? 'NATS_TLS_CERT_FILE' : 'NATS_TLS_KEY_FILE';
     errors.push({ variable: missing, expected: 'a certificate and its key together', got: undefined });
   }
+  if (core.natsJetstreamDomain !== undefined && core.natsJetstreamApiPrefix !== undefined) {
+    const [variable, expected] = ['NATS_JETSTREAM_DOMAIN, NATS_JETSTREAM_API_PREFIX', 'only one of them'];
+    errors.push({ variable, expected, got: 'both' });
+  }
   if (core.metricsQueueGroup !== undefined && core.metricsSource === 'jetstream') {
     const expected = 'METRICS_SOURCE=core as well (in jetstream mode, SLICE shares the load)';
     errors.push({ variable: 'METRICS_QUEUE_GROUP', expected, got: core.metricsQueueGroup });

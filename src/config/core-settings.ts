@@ -47,11 +47,23 @@ export const CORE_SETTINGS = {
       'how the subjects on which this user gets answers begin; with a prefix of its own, no other user can read them',
     default: '_INBOX.fanout',
   }),
+  natsJetstreamDomain: setting.custom(parseToken, 'a name: letters, digits, - and _', {
+    meaning:
+      'JetStream domain that has, or gets, the stream and the checkpoints; without one, that of the server',
+  }),
+  natsJetstreamApiPrefix: setting.custom(parseApiPrefix, 'a subject without wildcards, such as hub.js', {
+    meaning: "prefix under which this account imports another account's JetStream API",
+  }),
   natsTlsCaFile: setting.text({
     meaning: "file with the certificate authorities that may sign the server's certificate; turns TLS on",
   }),
   natsTlsCertFile: setting.text({ meaning: 'file with the client certificate (mutual TLS)' }),
   natsTlsKeyFile: setting.text({ meaning: 'file with the private key of that certificate' }),
+  natsTlsHandshakeFirst: setting.boolean({
+    meaning:
+      'true: begins with TLS, before the server says anything, as one with handshake_first wants it; turns TLS on',
+    default: 'false',
+  }),
   metricsSource: setting.choice(['jetstream', 'core'], {
     meaning: 'jetstream: counts are exact; core: plain NATS, each message counts at most once',
     default: 'jetstream',
@@ -163,6 +175,11 @@ export const CORE_SETTINGS = {
     meaning: 'share of the confirmed windows to also compute again from the stream; at most VERIFY_SHARE',
     default: '0.01',
   }),
+  watchShare: setting.custom(parseShare, 'a share from 0 to 1', {
+    meaning:
+      'share of the time in which the service also listens to METRICS_SUBJECTS by plain NATS, to count messages that the stream does not store; 0: never, 1: always',
+    default: '0.0167',
+  }),
   fanoutRejected: setting.boolean({
     meaning: 'true: publishes points that a store refused for good on fanout.rejected.<sink>',
     default: 'false',
@@ -251,6 +268,12 @@ export function overlap(a: string, b: string): boolean {
     if (left[i] === '>' || right[i] === '>') return true;
     if (left[i] !== '*' && right[i] !== '*' && left[i] !== right[i]) return false;
   }
+}
+
+/** Returns the prefix without a dot at its end. */
+function parseApiPrefix(text: string): string | undefined {
+  const prefix = text.replace(/\.$/, '');
+  return /^[^\s.*>]+(\.[^\s.*>]+)*$/.test(prefix) ? prefix : undefined;
 }
 
 function parseInboxPrefix(text: string): string | undefined {

@@ -5,6 +5,7 @@
 
 import { backoffMs, type Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
+import { BusError } from '../bus/bus-error.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { type ControlOptions, EVENTS, serveControl } from '../bus/control.ts';
 import type { Config } from '../config/config.ts';
@@ -15,6 +16,8 @@ import type { TaskReport } from './tasks.ts';
 const RETRY_MIN_MS = 5_000;
 const REPEAT_LOG_MS = 600_000;
 const REPEAT_UNANSWERED_MS = 60_000;
+const PERMISSIONS_ADVICE =
+  'Give the user of NATS_* the permissions in examples/nats/metrics-fanout.conf, or set CONTROL_ENABLED=false.';
 /** How much of a subject that somebody else chose the log shows. */
 const SHOWN_SUBJECT = 200;
 
@@ -86,7 +89,9 @@ export class Presence implements ControlOnBus {
 
   async #serveOnce(signal: AbortSignal): Promise<Error | undefined> {
     const name = `metrics-fanout control ${this.#options.identity.instance}`;
-    const bus = await connect(this.#core, quietly(this.#log), { wait: true, signal, name });
+    // It enters once the data has a connection: what keeps only this one from the bus, such as a limit, is told here.
+    const options = { wait: true, signal, name, onWaiting: (error: BusError) => this.#refused(error) };
+    const bus = await connect(this.#core, quietly(this.#log), options);
     try {
       const { ended } = await serveControl(bus, {
         ...this.#options,
@@ -124,10 +129,9 @@ export class Presence implements ControlOnBus {
   #refused(error: unknown): void {
     const held = this.#quiet.admit('refused', this.#clock.steady());
     if (held === undefined) return;
-    this.#log.warn(
-      { error: error instanceof Error ? error.message : String(error) },
-      'no control over the bus; give the user of NATS_* the permissions in examples/nats/metrics-fanout.conf, or set CONTROL_ENABLED=false',
-    );
+    const advice = error instanceof BusError ? error.advice : PERMISSIONS_ADVICE;
+    const fields = { error: error instanceof Error ? error.message : String(error), advice };
+    this.#log.warn(fields, 'no control over the bus');
   }
 }
 

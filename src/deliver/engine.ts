@@ -9,6 +9,7 @@ import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Clock } from '../base/clock.ts';
 import type { BusError } from '../bus/bus-error.ts';
 import type { Gap, Source } from '../bus/read/source.ts';
+import type { BusWatch, WatchStatus } from '../bus/read/watch.ts';
 import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
 import type { SinkLimits } from '../sink/contract.ts';
 import type { EpochWatch } from './epochs.ts';
@@ -53,6 +54,8 @@ export interface Attachment {
    */
   openAside?(from: number): Source;
   keeperOf(sink: string): CheckpointKeeper | undefined;
+  /** Counts messages that the stream did not store. Absent in core mode, and if nobody wants it. */
+  readonly watch?: Pick<BusWatch, 'watched' | 'run' | 'status'> | undefined;
 }
 
 export interface EngineSettings extends PipelineSettings {
@@ -168,7 +171,8 @@ export class Engine {
     };
     const reopened: OnReopened = (starts, through) => this.#reopen(this.#fanout.lanes, starts, through);
     const live = this.#pipeline(liveStart.from, liveStart.closedThrough, onWindows, reopened);
-    this.live = { source: attachment.open(liveStart.from, liveStart.closedThrough), ...live };
+    const source = attachment.open(liveStart.from, liveStart.closedThrough);
+    this.live = { source: attachment.watch?.watched(source) ?? source, ...live };
   }
 
   /**
@@ -186,8 +190,9 @@ export class Engine {
     }
     for (const { verifier } of this.lanes) this.#track(verifier.run(this.#over.signal));
     const { source, pipeline, aggregator } = this.live;
-    const { epochs } = this.#attachment;
+    const { epochs, watch } = this.#attachment;
     if (epochs !== undefined) this.#track(epochs.run(this.#over.signal));
+    if (watch !== undefined) this.#track(watch.run(this.#over.signal));
     const ends = [stop, broken.signal, ...(epochs === undefined ? [] : [epochs.changed])];
     try {
       await source.run(pipeline, AbortSignal.any(ends));
@@ -295,6 +300,11 @@ export class Engine {
   /** See `Attachment.keepsMs`. */
   get keepsMs(): number | undefined {
     return this.#attachment.keepsMs;
+  }
+
+  /** Undefined if nobody watches. */
+  get watch(): WatchStatus | undefined {
+    return this.#attachment.watch?.status;
   }
 
   get tiling(): Tiling {

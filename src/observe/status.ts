@@ -1,5 +1,6 @@
 /** Everything there is to know about a running instance, as plain data: the source of `/api/status` and `/metrics`. */
 import type { WindowShape } from '../aggregate/tiling.ts';
+import type { WatchStatus } from '../bus/read/watch.ts';
 import type { LaneState } from '../deliver/lane/lane.ts';
 import type { StoreFailure } from '../deliver/lane/writer.ts';
 import type { CatchUpProgress } from '../deliver/replay/catch-up-progress.ts';
@@ -65,6 +66,8 @@ export interface SourceStatus {
   readonly unfit: string | null;
   /** How often the stream was found changed so that it could not be read, or not all of it. */
   readonly misfits: number;
+  /** Messages heard on the bus that the stream did not store, since the service attached. */
+  readonly watch: WatchStatus;
 }
 
 export interface MessageStatus {

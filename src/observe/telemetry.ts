@@ -214,6 +214,40 @@ const SHOWN: readonly Shown[] = [
     of: ({ source }) => Object.entries(source.answers).map(([answer, value]) => [{ answer }, value]),
   },
   {
+    kind: 'counter',
+    name: 'fanout_bus_heard_messages_total',
+    help: 'Messages heard by plain NATS while the service watched the bus (WATCH_SHARE).',
+    of: ({ source }) => one(source.watch.heard),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_bus_unstored_messages_total',
+    help: 'Messages heard by plain NATS that the stream never stored.',
+    of: ({ source }) => one(source.watch.unstored),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_bus_unstored_share',
+    help: 'Estimated share of all messages that the stream did not store, 0 to 1; absent before anything was heard.',
+    of: ({ source }) => (source.watch.share === null ? [] : one(source.watch.share)),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_bus_unstored_share_error',
+    help: 'Error of fanout_bus_unstored_share at 95 % confidence.',
+    of: ({ source }) => (source.watch.error === null ? [] : one(source.watch.error)),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_bus_watch_spans_total',
+    help: 'Spans in which the service watched the bus, by whether they could tell anything.',
+    labels: ['result'],
+    of: ({ source: { watch } }) => [
+      [{ result: 'known' }, watch.spans],
+      [{ result: 'unknown' }, watch.unknownSpans],
+    ],
+  },
+  {
     kind: 'gauge',
     name: 'fanout_bus_connected',
     help: '1 while connected to the bus.',

@@ -11,6 +11,7 @@ import {
   seconds,
   total,
 } from '../base/number-format.ts';
+import type { WatchStatus } from '../bus/read/watch.ts';
 import type { QueryResult } from '../probe/probes.ts';
 import { REFUSE_REASONS } from '../sink/contract.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
@@ -116,6 +117,22 @@ export function sinkCard(sink: SinkStatus): SinkCard {
   );
 }
 
+/** What the stream did not store, of what was heard on the bus. */
+function unstoredFact({ state, heard, unstored }: WatchStatus): Fact {
+  switch (state) {
+    case 'off':
+      return fact('unstored', NO_VALUE, 'nobody watches the bus');
+    case 'forbidden':
+      return fact('unstored', NO_VALUE, 'the bus does not permit to listen', 'warn');
+    case 'watching':
+      return heard === 0
+        ? fact('unstored', NO_VALUE, 'nothing heard on the bus yet')
+        : fact('unstored', amount(unstored), `of ${amount(heard)} heard`, unstored > 0 ? 'bad' : 'plain');
+    default:
+      return state satisfies never;
+  }
+}
+
 function sourceFacts({ messages, samples, source, windows, bus }: Status): Fact[] {
   const rejected = total(messages.rejected) + total(samples.rejected);
   const allSamples = total(samples.perSecond);
@@ -142,6 +159,7 @@ function sourceFacts({ messages, samples, source, windows, bus }: Status): Fact[
       `${amount(source.gapMessages)} messages`,
       source.gaps > 0 ? 'bad' : 'plain',
     ),
+    unstoredFact(source.watch),
     fact(
       'series',
       amount(windows.series),

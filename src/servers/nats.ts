@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { delimiter, join } from 'node:path';
+import { delimiter, join, sep } from 'node:path';
 import {
   freePort,
   notInstalled,
@@ -31,6 +31,8 @@ export interface NatsTls {
   readonly certFile: string;
   readonly keyFile: string;
   readonly ca?: string;
+  /** TLS begins before the server says anything. */
+  readonly handshakeFirst?: true;
 }
 
 export interface NatsOptions {
@@ -39,6 +41,8 @@ export interface NatsOptions {
   readonly tls?: NatsTls;
   /** Default true. */
   readonly jetstream?: boolean;
+  /** Of JetStream. */
+  readonly domain?: string;
   /** Storage that JetStream may use; default: the server's own choice. */
   readonly maxStoreBytes?: number;
   readonly maxPayloadBytes?: number;
@@ -53,9 +57,8 @@ export interface NatsServer extends RestartableServer {
   readonly storePath: string;
 }
 
-const COMMAND = 'nats-server';
-/** Names another nats-server than that of the machine: its path. */
-const PROGRAM_VARIABLE = 'FANOUT_NATS_SERVER';
+/** A path, or a name to look for on the PATH. */
+const COMMAND = process.env.FANOUT_NATS_SERVER ?? 'nats-server';
 /** Debian's package installs it in this folder, which is not on every user's PATH. */
 const SYSTEM_FOLDER = '/usr/sbin';
 const PROBE_TIMEOUT_MS = 1_000;
@@ -68,7 +71,7 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsServer> 
   const file = join(folder.path, 'nats.conf');
   const storePath = join(folder.path, 'jetstream');
   writeFileSync(file, configuration(options, port, storePath), { mode: 0o600 });
-  const start = () => startProcess(command, ['-c', file], () => greets(port));
+  const start = () => startProcess(command, ['-c', file], () => greets(port, options));
   const server = await startRestartable(start).catch((error) => {
     folder.remove();
     throw error;
@@ -85,36 +88,48 @@ export async function startNats(options: NatsOptions = {}): Promise<NatsServer> 
   };
 }
 
-/** Returns the version of the nats-server that is started here, such as 2.9.10. */
-export function natsVersion(): string {
-  const text = execFileSync(findCommand(), ['--version'], { encoding: 'utf8' });
-  const version = /v(\d+\.\d+\.\d+)/.exec(text)?.[1];
-  if (version === undefined) throw new Error(`${COMMAND} --version says ${text.trim()}`);
-  return version;
-}
-
 function findCommand(): string {
-  const given = process.env[PROGRAM_VARIABLE];
-  if (given !== undefined) return given;
+  if (COMMAND.includes(sep)) {
+    if (existsSync(COMMAND)) return COMMAND;
+    throw new Error(`FANOUT_NATS_SERVER: there is no ${COMMAND}`);
+  }
   const folders = [...(process.env.PATH ?? '').split(delimiter), SYSTEM_FOLDER];
   const found = folders.map((folder) => join(folder, COMMAND)).find((path) => existsSync(path));
   if (found !== undefined) return found;
   throw new Error(`${COMMAND}: ${notInstalled(COMMAND)}`);
 }
 
+/** Of the server that `startNats` starts, such as 2.9.10. */
+export function natsVersion(): string {
+  const said = execFileSync(findCommand(), ['--version'], { encoding: 'utf8' });
+  const [, version] = /v(\d+\.\d+\.\d+)/.exec(said) ?? [];
+  if (version === undefined) throw new Error(`${COMMAND} --version says ${JSON.stringify(said)}`);
+  return version;
+}
+
+/** Whether it is older than `version`. */
+export function isNatsOlder(version: string): boolean {
+  const [ours, other] = [natsVersion(), version].map((text) => text.split('.').map(Number));
+  const at = ours!.findIndex((number, i) => number !== other![i]);
+  return at >= 0 && ours![at]! < other![at]!;
+}
+
 function configuration(options: NatsOptions, port: number, storePath: string): string {
-  const { auth, tls, jetstream = true, maxStoreBytes, maxPayloadBytes, jetstreamExtra = '', extra } = options;
+  const { auth, tls, jetstream = true, domain, maxStoreBytes, maxPayloadBytes } = options;
+  const { jetstreamExtra = '', extra } = options;
   const lines = [`host: "127.0.0.1"`, `port: ${port}`, `server_name: "fanout-${port}"`];
   if (jetstream) {
     const limit = maxStoreBytes === undefined ? '' : `, max_file_store: ${maxStoreBytes}`;
-    lines.push(`jetstream { store_dir: ${JSON.stringify(storePath)}${limit}, ${jetstreamExtra} }`);
+    const named = domain === undefined ? '' : `, domain: ${domain}`;
+    lines.push(`jetstream { store_dir: ${JSON.stringify(storePath)}${limit}${named}, ${jetstreamExtra} }`);
   }
   if (maxPayloadBytes !== undefined) lines.push(`max_payload: ${maxPayloadBytes}`);
   if (auth) lines.push(...authLines(auth));
   if (tls) {
     const verify = tls.ca === undefined ? '' : `, ca_file: ${JSON.stringify(tls.ca)}, verify: true`;
+    const first = tls.handshakeFirst ? ', handshake_first: true' : '';
     lines.push(
-      `tls { cert_file: ${JSON.stringify(tls.certFile)}, key_file: ${JSON.stringify(tls.keyFile)}${verify} }`,
+      `tls { cert_file: ${JSON.stringify(tls.certFile)}, key_file: ${JSON.stringify(tls.keyFile)}${verify}${first} }`,
     );
   }
   if (extra !== undefined) lines.push(extra);
@@ -146,8 +161,8 @@ function authLines(auth: NatsAuth): string[] {
   }
 }
 
-/** A server that is ready sends INFO first, whatever it requires of its clients. */
-function greets(port: number): Promise<boolean> {
+/** A server that is ready sends INFO first, whatever it requires of its clients, unless TLS begins before that. */
+function greets(port: number, { tls }: NatsOptions): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1');
     const settle = (ready: boolean) => {
@@ -155,6 +170,7 @@ function greets(port: number): Promise<boolean> {
       resolve(ready);
     };
     socket.setTimeout(PROBE_TIMEOUT_MS, () => settle(false));
+    if (tls?.handshakeFirst) socket.once('connect', () => settle(true));
     socket.once('data', (chunk) => settle(chunk.toString('latin1').startsWith('INFO')));
     socket.once('error', () => settle(false));
     socket.once('close', () => settle(false));

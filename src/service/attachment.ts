@@ -9,6 +9,7 @@ import { type AgreedShapes, createShapeStore, type ShapeStore } from '../bus/kv/
 import { createCoreSource } from '../bus/read/core.ts';
 import { createJetStreamSource } from '../bus/read/jetstream.ts';
 import type { ReadFrom } from '../bus/read/source.ts';
+import { BusWatch } from '../bus/read/watch.ts';
 import { ensureStream, isTruncated } from '../bus/stream.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { Attachment } from '../deliver/engine.ts';
@@ -97,6 +98,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
     closedThrough,
     unreadable,
     replayable: true,
+    watch: core.watchShare > 0 ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
     keepsMs: facts.maxAgeMs,
     instance: '',
     open: (first, closed) => createJetStreamSource(bus, core, { start: startOf(first, closed, tiling) }),

@@ -13,12 +13,19 @@ export class Membership implements Controlled {
   readonly #surroundings: Surroundings;
   readonly #comesBack = new Bell();
   readonly #announcement: Announcement = { due: true };
+  readonly #first: Session;
   /** The current session, or the last one. */
   #session: Session;
 
   constructor(surroundings: Surroundings) {
     this.#surroundings = surroundings;
-    this.#session = new Session(0, surroundings, this.#announcement);
+    this.#first = new Session(0, surroundings, this.#announcement);
+    this.#session = this.#first;
+  }
+
+  /** Resolves when the first session has a connection, or was left before that. Stays pending if the bus refuses it. */
+  get connected(): Promise<void> {
+    return this.#first.connected;
   }
 
   get detached(): boolean {

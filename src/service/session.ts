@@ -18,6 +18,7 @@ export class Session {
   readonly #surroundings: Surroundings;
   readonly #announcement: Announcement;
   readonly #leave = new AbortController();
+  readonly #connected = Promise.withResolvers<void>();
   readonly #attached = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
   #hasAttached = false;
@@ -27,6 +28,11 @@ export class Session {
     this.#surroundings = surroundings;
     this.#announcement = announcement;
     this.#attached.promise.catch(() => {});
+  }
+
+  /** Resolves when the session has a connection, or was left before that. Stays pending if the bus refuses it. */
+  get connected(): Promise<void> {
+    return this.#connected.promise;
   }
 
   /** Resolves when the session reads, or has ended before that. Rejects if it never will, with the reason. */
@@ -55,22 +61,24 @@ export class Session {
   async run(stop: AbortSignal): Promise<void> {
     const { log } = this.#surroundings;
     try {
-      await this.#connected(AbortSignal.any([stop, this.#leave.signal]));
+      await this.#stay(AbortSignal.any([stop, this.#leave.signal]));
     } catch (error) {
       if (this.number === 0 || this.#hasAttached) throw error;
       log.warn({ error: String(error) }, 'not attached to the bus');
       this.#attached.reject(error);
     }
+    this.#connected.resolve();
     this.end();
   }
 
-  async #connected(until: AbortSignal): Promise<void> {
+  async #stay(until: AbortSignal): Promise<void> {
     const { parts, log } = this.#surroundings;
     const options = { wait: true, signal: until, name: `metrics-fanout ${parts.instance}` };
     const bus = await unlessStopped(connect(parts.config.core, log, options), until);
     if (bus === undefined) return;
     try {
       parts.bus = bus;
+      this.#connected.resolve();
       while (!until.aborted) {
         const attachment = await unlessStopped(this.#attach(bus, until), until);
         if (attachment === undefined) return;

@@ -4,6 +4,7 @@ import { systemClock } from '../base/clock.ts';
 import { VERSION } from '../base/version.ts';
 import type { Bus } from '../bus/connect.ts';
 import { ANSWERS } from '../bus/read/answers.ts';
+import { NO_WATCH } from '../bus/read/watch.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
@@ -111,6 +112,7 @@ function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
     unproven: stats?.unproven ?? false,
     unfit: stats?.unfit ?? null,
     misfits: stats?.misfits ?? 0,
+    watch: engine?.watch ?? NO_WATCH,
   };
 }
 

@@ -83,7 +83,10 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     watch.stop();
     throw error;
   });
-  control?.start();
+  // Where the bus refuses both connections, that of the data says why.
+  void membership.connected.then(() => {
+    if (!stop.aborted) control?.start();
+  });
   const done = membership.run(stop).finally(async () => {
     watch.stop();
     await control?.stop();

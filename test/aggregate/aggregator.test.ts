@@ -6,6 +6,7 @@ import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling, type WindowShape } from '../../src/aggregate/tiling.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
 import { decodeMessage } from '../decode/decoded.ts';
+import { effort } from '../effort.ts';
 import { expectedSamples, expectedWindows, type OracleMessage, windowAt, windowStart } from './oracle.ts';
 import { pointsOf, run, settingsAndStream, tilingOf } from './stream.ts';
 
@@ -50,7 +51,7 @@ describe('against the oracle', () => {
           expect(inSteps.stats.reopened).toBe(0);
         },
       ),
-      { numRuns: 1500 },
+      { numRuns: effort(1500) },
     );
   });
 
@@ -102,7 +103,7 @@ describe('against the oracle', () => {
         const resumed = run(tail, { ...settings, from }, (i) => (i + seed) % 3 === 0);
         expect([...resumed.windows]).toEqual([...whole].filter(([start]) => start >= from));
       }),
-      { numRuns: 500 },
+      { numRuns: effort(500) },
     );
   });
 });

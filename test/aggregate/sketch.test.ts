@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { ALPHA, MAX_BINS, QUANTILES, Sketch } from '../../src/aggregate/sketch.ts';
+import { effort } from '../effort.ts';
 import { expectedQuantile } from './oracle.ts';
 
 /** What rounding may add to the bound. */
@@ -39,7 +40,7 @@ describe('sketch', () => {
           );
         });
       }),
-      { numRuns: 500 },
+      { numRuns: effort(500) },
     );
   });
 

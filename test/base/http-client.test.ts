@@ -1,4 +1,4 @@
-/** Services on ports that `fetch` refuses, and that HTTP_PORT may name all the same. */
+/** Services on ports that `fetch` refuses but HTTP_PORT allows. */
 
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
@@ -38,7 +38,7 @@ beforeAll(async () => {
 });
 afterAll(() => server.close());
 
-test('health, compare and ctl ask a service there', async () => {
+test('health, compare and ctl reach a service on such a port', async () => {
   await expect(fetch(`${url}/healthz`)).rejects.toThrow('fetch failed');
   const health = startProgram(['health'], { HTTP_PORT: String(port) });
   expect(await health.ended, health.output.stderr).toBe(0);
@@ -50,7 +50,7 @@ test('health, compare and ctl ask a service there', async () => {
   expect(await way.ask('all', 'status', {})).toMatchObject([{ instance: 'one', via: 'http' }]);
 });
 
-test('a service that does not answer in time, and one that is not there', async () => {
+test('a service that does not answer in time is reported, and so is one that is not there', async () => {
   const silent = createServer(() => {}).listen(0, '127.0.0.1');
   await once(silent, 'listening');
   const address = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;

@@ -4,7 +4,7 @@ import { expect, test } from 'vitest';
 
 const LOG = fileURLToPath(new URL('../../src/base/log.ts', import.meta.url));
 
-test('names in the log act on no terminal and hide nothing, and parse to what they were', () => {
+test('the log escapes what acts on a terminal or is invisible, and parses back to the same names', () => {
   const names = [
     'a\u00adb',
     'a\u200bb',

@@ -3,12 +3,13 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { printable, printableJson } from '../../src/base/printable.ts';
 import { matchesGlob } from '../../src/decode/glob.ts';
+import { effort } from '../effort.ts';
 import { workOf } from '../work.ts';
 
-/** Several times what it is; what tries all ways is without end. */
+/** Several times what it takes. Trying every way to match would never end. */
 const MAX_WORK = 500;
 
-test('a glob matches as the regular expression that it stands for', () => {
+test('a glob matches what the regular expression that it stands for matches', () => {
   const letters = fc.constantFrom('a', 'b', '.');
   const pattern = fc.array(fc.oneof(letters, fc.constantFrom('*', '?')), { maxLength: 8 });
   const text = fc.array(letters, { maxLength: 10 });
@@ -24,16 +25,16 @@ test('a glob matches as the regular expression that it stands for', () => {
         new RegExp(`^${source}$`, 's').test(given.join('')),
       );
     }),
-    { numRuns: 2000 },
+    { numRuns: effort(2000) },
   );
 });
 
-test('a glob made to be slow is not', () => {
+test('a glob that is made to be slow is not', () => {
   const slow = () => expect(matchesGlob(`${'*a'.repeat(30)}*b`, 'a'.repeat(4096))).toBe(false);
   expect(workOf(slow, MAX_WORK)).toBeLessThan(MAX_WORK);
 });
 
-test('nothing that acts on a terminal is left, and everything else is', () => {
+test('escapes what acts on a terminal, and leaves everything else as it is', () => {
   expect(printable('\x1b]0;owned\x07\u009b31m\r\n\t\u202etxt.exe\ud800x')).toBe(
     '\\u001b]0;owned\\u0007\\u009b31m\\u000d\\u000a\\u0009\\u202etxt.exe\\ud800x',
   );
@@ -53,7 +54,7 @@ const INVISIBLE = [
   ['a grapheme joiner', '\u034f', '\\u034f'],
 ] as const;
 
-test.each(INVISIBLE)('%s is shown, so that two names never look alike', (_, character, shown) => {
+test.each(INVISIBLE)('%s is escaped, so that two names never look alike', (_, character, shown) => {
   expect(printable(`a${character}b`)).toBe(`a${shown}b`);
   const json = printableJson({ name: `a${character}b` });
   expect(json).toContain(shown);

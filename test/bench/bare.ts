@@ -1,6 +1,6 @@
 /**
- * What the service is measured against, as a process of its own: `count` only counts what a plain subscription of the
- * client hands over; `obvious` aggregates it as one would at first.
+ * What the service is compared with, in a process of its own: `count` only counts what a plain subscription of the
+ * client delivers; `obvious` aggregates it in the obvious way.
  */
 import { connect } from 'nats';
 

@@ -1,11 +1,11 @@
-/** Processes of the benchmark's own, and what they are told and say. */
+/** The benchmark's own processes, and messages to and from them. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 
 export interface Child {
   readonly pid: number;
-  /** Says something and waits for the answer. */
+  /** Sends a message and waits for the answer. */
   ask(message: object | string): Promise<unknown>;
   stop(): Promise<void>;
 }

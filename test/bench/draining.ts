@@ -1,10 +1,10 @@
-/** The service in a process that also watches how long its draining thread stands still. */
+/** The service, in a process that also measures how long its draining thread stands still. */
 import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { createLog } from '../../src/base/log.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import { startService } from '../../src/service/start.ts';
 
-/** Of the event loop's delays since the last look, in ms, and the service's own memory, in bytes. */
+/** Delays of the event loop since the last look, in ms, and the memory of the process, in bytes. */
 export interface Look {
   readonly longest: number;
   readonly p999: number;

@@ -1,4 +1,4 @@
-/** (f) What each sink's encoder costs a point, without its client and its store. */
+/** (f) What each sink's encoder costs per point, without client and store. */
 
 import { encodeItem } from '../../sinks/dynamodb/encode.ts';
 import { encodePoint } from '../../sinks/influxdb/encode.ts';
@@ -26,7 +26,7 @@ export function measureEncoding(runs: number): Figure[] {
       const before = process.threadCpuUsage();
       for (const point of points) encode(point);
       const { user, system } = process.threadCpuUsage(before);
-      // The first one is for the engine to compile what is hot.
+      // The first run lets the engine compile what is hot.
       if (run > 0) costs.push(((user + system) * 1000) / POINTS);
     }
     return figure(`f ${sink}`, `encoding for ${sink}`, 'ns/point', costs);

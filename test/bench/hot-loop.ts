@@ -1,4 +1,4 @@
-/** (e) A process that decodes and aggregates, without a bus: CPU time a message, and memory a series. */
+/** (e) A process that decodes and aggregates, without a bus: CPU time per message. */
 
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
@@ -8,7 +8,7 @@ import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { Pipeline } from '../../src/deliver/pipeline.ts';
 import { BenchMessages, type Mix } from './messages.ts';
 
-/** As a socket brings them: about so many bytes at a time, with the protocol's own in between. */
+/** As a socket delivers them: about this many bytes at a time, with those of the protocol in between. */
 const CHUNK_BYTES = 65_536;
 const MAX_MESSAGE_BYTES = 512;
 const FRAME_BYTES = 90;

@@ -9,7 +9,7 @@ const TIMESTAMP_LENGTH = 30;
 
 export type Mix = 'counters' | 'all types';
 
-/** Counters only, or one gauge and one timer for eight counters. */
+/** Counters only, or a gauge and a timer for every eight counters. */
 function typeOf(series: number, mix: Mix): string {
   if (mix === 'counters' || series % 10 < 8) return 'counter';
   return series % 10 === 8 ? 'gauge' : 'timer';
@@ -27,7 +27,7 @@ function renderSeries(series: number, mix: Mix): { head: Buffer; middle: Buffer 
   };
 }
 
-/** Every series as often as every other, at random, so that no cache can guess the next. Deterministic. */
+/** Draws series at random, all equally often, so that no cache can guess the next. Deterministic. */
 export class BenchMessages {
   readonly #rendered: readonly { head: Buffer; middle: Buffer }[];
   readonly #random: Random = seededRandom(1);

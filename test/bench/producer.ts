@@ -17,7 +17,7 @@ const MAX_MESSAGE_BYTES = 512;
 const [, , url, series, mix] = process.argv;
 const connection = await connect({ servers: url! });
 const messages = new BenchMessages(Number(series), mix as Mix);
-// Two, in turn: the client may still hold the bytes of the burst before.
+// Two, in turn: the client may still hold the bytes of the previous burst.
 const arenas = [Buffer.alloc(BURST_BYTES), Buffer.alloc(BURST_BYTES)] as const;
 
 async function publish({ subject, messages: count, rate }: Order): Promise<void> {

@@ -1,15 +1,15 @@
-/** (a) to (d) and (g): what a message costs whoever receives it, by process and by thread. */
+/** (a) to (d) and (g): what a message costs its receiver, by process and by thread. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startNats } from '../../src/servers/nats.ts';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { type Child, startChild } from './children.ts';
-import { type CpuTime, cpuTimeOf, type Figure, figure } from './measure.ts';
+import { type CpuTime, cpuTimeOf, type Figure, figure, spentBetween } from './measure.ts';
 import type { Order } from './producer.ts';
 
 export interface ReceivingOptions {
   readonly rounds: number;
-  /** Of each measurement; as many come before it, for the engine to compile what is hot. */
+  /** Of each measurement. As many are sent before it, so that the engine compiles what is hot. */
   readonly messages: number;
   readonly rate: number;
   readonly series: number;
@@ -21,7 +21,7 @@ const STREAM_SUBJECT = 'metrics';
 const POLL_MS = 200;
 const RECEIVED_TIMEOUT_MS = 60_000;
 
-/** Something that receives, and how many messages it has. */
+/** A process that receives messages, and how many it has. */
 interface Receiver {
   readonly pid: number;
   readonly subject: string;
@@ -29,7 +29,7 @@ interface Receiver {
   stop(): Promise<unknown>;
 }
 
-/** `run`: of the names that it leaves at the bus. */
+/** `run`: a part of the names that it leaves on the bus. */
 type Start = (run: string) => Promise<Receiver>;
 
 async function startBare(url: string, kind: 'count' | 'obvious'): Promise<Receiver> {
@@ -80,7 +80,7 @@ async function untilReceived({ received }: Receiver, count: number): Promise<voi
   }
 }
 
-/** CPU time a message, in nanoseconds, of each of those who receive the same messages at the same time. */
+/** CPU time per message, in nanoseconds, of each receiver, when all receive the same messages at the same time. */
 async function costsOf(
   starts: readonly Start[],
   run: string,
@@ -100,10 +100,7 @@ async function costsOf(
     };
     const from = await send(1);
     const to = await send(2);
-    return from.map(({ process, mainThread }, i) => ({
-      process: (to[i]!.process - process) / messages,
-      mainThread: (to[i]!.mainThread - mainThread) / messages,
-    }));
+    return from.map((before, i) => spentBetween(before, to[i]!, messages));
   } finally {
     for (const receiver of receivers) await receiver.stop();
   }
@@ -115,14 +112,14 @@ export async function measureReceiving(options: ReceivingOptions): Promise<Figur
   const producer = await startChild('./producer.ts', [nats.url, String(options.series), 'counters']);
   const costs = new Map<string, CpuTime[]>();
   const note = (round: number, name: string, cost: CpuTime) => {
-    options.tell(`round ${round}: ${name}: ${cost.process.toFixed(0)} ns a message`);
+    options.tell(`round ${round}: ${name}: ${cost.process.toFixed(0)} ns per message`);
     costs.set(name, [...(costs.get(name) ?? []), cost]);
   };
   try {
     const all = receivers(nats.url, stack);
-    // The stores at work take the caches from whoever else there is: these two meet with the same.
+    // Stores at work take caches from everyone else. Side by side, these two lose the same.
     const pair = { streamBeside: all.stream!, fourSinksBeside: all.fourSinks! };
-    // In turns, so that whatever else the machine does falls on all of them alike.
+    // In turns, so that whatever else the machine does affects all of them alike.
     for (let round = 1; round <= options.rounds; round++) {
       for (const [name, start] of Object.entries(all)) {
         const [cost] = await costsOf([start], String(round), producer, options);
@@ -142,7 +139,7 @@ export async function measureReceiving(options: ReceivingOptions): Promise<Figur
 function figuresOf(costs: ReadonlyMap<string, readonly CpuTime[]>): Figure[] {
   const cost = (name: string) => costs.get(name)!.map(({ process }) => process);
   const mainThread = (name: string) => costs.get(name)!.map(({ mainThread: thread }) => thread);
-  /** Of two in the same round. */
+  /** Compares the two in each round. */
   const ratio = (over: readonly number[], under: readonly number[]) =>
     over.map((value, round) => value / under[round]!);
   const bare = cost('bare');

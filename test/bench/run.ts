@@ -1,8 +1,8 @@
 /**
  * `npm run bench [-- --only hot-loop,encoding,receiving,stalls,memory,telegraf] [--rounds N] [--messages N]
- * [--rate N] [--keep]`: every figure is a ratio of two things measured in turns, or CPU time per message, the median of
- * the rounds. `--only steady [--minutes N]` takes an hour and is not among the others. `--keep` stores the figures in
- * results/. Exit code 0 only if every bar is met.
+ * [--rate N] [--keep]`: every figure is a ratio of two things measured in turns, or CPU time per message; the median of
+ * the rounds. `--only steady [--minutes N]` takes an hour and is not run by default. `--keep` stores the figures in
+ * results/. The exit code is 0 only if every bar is met.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -47,7 +47,7 @@ async function measureHotLoop(): Promise<Figure[]> {
   const figures: Figure[] = [];
   for (const mix of ['counters', 'all types'] as const) {
     for (const { series, bar } of HOT_LOOPS) {
-      // A million timers have a million sketches: another thing to measure.
+      // A million timers have a million sketches, which is something else to measure.
       if (mix === 'all types' && series > SERIES) continue;
       const child = await startChild('./hot-loop.ts', [String(series), mix]);
       const results: HotLoopResult[] = [];

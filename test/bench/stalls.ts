@@ -1,6 +1,6 @@
 /**
- * A window of 100,000 points goes to four stores while messages go on coming: how long the draining thread stands
- * still, and how soon all four have confirmed it. And what a million live series take of memory.
+ * A window of 100,000 points goes to four stores while messages keep coming: how long the draining thread stands
+ * still, and how soon all four have confirmed the window. And how much memory a million live series take.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Status } from '../../src/observe/status.ts';
@@ -14,10 +14,10 @@ import { type Figure, figure } from './measure.ts';
 const WINDOW_MS = 10_000;
 const LATENESS_MS = 1_000;
 const POINTS = 100_000;
-/** Enough of them at random that nearly every series has one. */
+/** Enough, at random, that nearly every series gets one. */
 const MESSAGES = 500_000;
 const RATE = 80_000;
-/** What goes on while the window is written. */
+/** The traffic while the window is written. */
 const LIVE = { rate: 5_000, series: 1_000, messages: 150_000 };
 const LIVE_SERIES = 1_000_000;
 const CONFIRM_TIMEOUT_MS = 120_000;
@@ -39,7 +39,7 @@ async function startDraining(env: Readonly<Record<string, string>>): Promise<Chi
 
 const statusOf = async (draining: Child) => (await draining.ask('status')) as Status;
 
-/** Waits for the beginning of a window, publishes one that is full, and goes on publishing a little. */
+/** Waits for the beginning of a window, fills it, and then keeps publishing a little. */
 async function fillWindow(url: string): Promise<{ end: number; stop: () => Promise<unknown> }> {
   const many = await startChild('./producer.ts', [url, String(POINTS), 'counters']);
   const few = await startChild('./producer.ts', [url, String(LIVE.series), 'all types']);
@@ -54,7 +54,7 @@ async function fillWindow(url: string): Promise<{ end: number; stop: () => Promi
   return { end: start + WINDOW_MS, stop };
 }
 
-/** Resolves to when each sink had confirmed all windows before `end`, in seconds after that window was complete. */
+/** When each sink had confirmed all windows before `end`, in seconds after the last of them was complete. */
 async function untilConfirmed(draining: Child, end: number): Promise<Map<string, number>> {
   const confirmed = new Map<string, number>();
   const complete = end + LATENESS_MS;
@@ -72,7 +72,7 @@ async function untilConfirmed(draining: Child, end: number): Promise<Map<string,
 
 interface Written {
   readonly look: Look;
-  /** Of the sink that was the last, in seconds after the window was complete. */
+  /** When the last sink had confirmed the window, in seconds after it was complete. */
   readonly slowest: number;
 }
 
@@ -100,7 +100,7 @@ async function writeWindow(
 
 export async function measureStalls(tell: (line: string) => void): Promise<Figure[]> {
   const all = await writeWindow({}, tell);
-  // Its emulator keeps a processor busy for longer than all the others take.
+  // The emulator of DynamoDB keeps a processor busy for longer than all the others take.
   const others = await writeWindow({ SINK_DYNAMODB_ENABLED: 'false' }, tell);
   const stall = `longest stall of the draining thread, 99.9 % (longest: ${all.look.longest.toFixed(0)} ms)`;
   return [
@@ -110,7 +110,7 @@ export async function measureStalls(tell: (line: string) => void): Promise<Figur
   ];
 }
 
-/** Resident memory with a million live series less that with none, by series. */
+/** Resident memory with a million live series minus that with none, per series. */
 export async function measureMemory(): Promise<Figure[]> {
   const nats = await startNats();
   const env = { NATS_URL: nats.url, SINK_BLACKHOLE_ENABLED: 'true', METRICS_STREAM_MAX_BYTES: '2GiB' };

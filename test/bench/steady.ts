@@ -1,17 +1,16 @@
-/** A long time at a steady rate: whether the service's memory grows. */
-import { readFileSync } from 'node:fs';
+/** Whether the service's memory grows, over a long time at a steady rate. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { startStack } from '../../src/servers/stack.ts';
 import { startChild } from './children.ts';
-import { type Figure, figure, median } from './measure.ts';
+import { type Figure, figure, median, memoryOf } from './measure.ts';
 
 const SERIES = 1_000;
 const MINUTE_MS = 60_000;
 const LOOK_EVERY_MS = 10_000;
-/** What the first five minutes take is no growth. */
+/** What the first five minutes take does not count as growth. */
 const WARM_UP_MINUTES = 5;
-/** Of what is left, the first and the last so many are compared. */
+/** Of the rest, this many minutes at the beginning and at the end are compared. */
 const COMPARED_MINUTES = 5;
 const SHARE_OF_GROWTH = 1.05;
 const BYTES_PER_MB = 1e6;
@@ -28,12 +27,7 @@ interface Look {
   readonly megabytes: number;
 }
 
-function residentOf(pid: number): number {
-  const [, kilobytes] = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))!;
-  return (Number(kilobytes) * 1024) / BYTES_PER_MB;
-}
-
-/** Three stores: the emulator of DynamoDB keeps all it is sent in its own memory. */
+/** Three stores: the emulator of DynamoDB keeps everything in its own memory. */
 export async function measureSteady({ minutes, rate, tell }: SteadyOptions): Promise<Figure[]> {
   const stack = await startStack();
   const service = await startServiceProgram({ ...stack.env, SINK_DYNAMODB_ENABLED: 'false' });
@@ -46,13 +40,13 @@ export async function measureSteady({ minutes, rate, tell }: SteadyOptions): Pro
       isSent = true;
     });
     const looks: Look[] = [];
-    for (let told = -1; !isSent; await Promise.race([sent, sleep(LOOK_EVERY_MS)])) {
-      looks.push({ minute: minute(), megabytes: residentOf(service.child.pid!) });
-      if (Math.floor(minute()) === told) continue;
-      told = Math.floor(minute());
+    for (let reported = -1; !isSent; await Promise.race([sent, sleep(LOOK_EVERY_MS)])) {
+      looks.push({ minute: minute(), megabytes: memoryOf(service.child.pid!).resident / BYTES_PER_MB });
+      if (Math.floor(minute()) === reported) continue;
+      reported = Math.floor(minute());
       const { messages } = await service.status();
       tell(
-        `minute ${told}: ${looks.at(-1)!.megabytes.toFixed(0)} MB, ${messages.received} messages received`,
+        `minute ${reported}: ${looks.at(-1)!.megabytes.toFixed(0)} MB, ${messages.received} messages received`,
       );
     }
     const seconds = minute() * 60;

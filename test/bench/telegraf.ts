@@ -1,4 +1,4 @@
-/** (h) Telegraf doing the same job, where there is one: reads JSON from NATS, aggregates, writes to InfluxDB. */
+/** (h) Telegraf, if it is installed, doing the same job: reads JSON from NATS, aggregates, writes to InfluxDB. */
 
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** Chromium, as Debian has it, with a profile of its own, that asks nobody for anything. */
+/** Debian's Chromium, with a fresh profile, and without requests of its own. */
 import { spawnSync } from 'node:child_process';
 import { type Browser, chromium } from 'playwright-core';
 import { LIMIT_MS } from '../limits.ts';
@@ -14,7 +14,7 @@ const ARGUMENTS = [
   '--disable-sync',
 ];
 
-/** A fresh profile is made, and removed at the end, by playwright. */
+/** Playwright makes the profile, and removes it at the end. */
 export async function startBrowser(): Promise<Browser> {
   const found = spawnSync('sh', ['-c', 'command -v chromium'], { encoding: 'utf8' }).stdout.trim();
   if (found === '') throw new Error('chromium is not installed');

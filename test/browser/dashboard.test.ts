@@ -59,8 +59,8 @@ afterAll(async () => {
   await stack?.stop();
 });
 
-/** What went wrong on the pages of a test, and what they asked for. */
-const heard = { errors: [] as string[], requests: [] as string[] };
+/** What went wrong on the pages of a test, and what they requested. */
+const seen = { errors: [] as string[], requests: [] as string[] };
 
 const reportFile = () => join(stack.folder, 'report.html');
 
@@ -70,10 +70,10 @@ async function open(options: BrowserContextOptions = {}, url = service.url): Pro
   page.setDefaultTimeout(LIMIT_MS);
   page.setDefaultNavigationTimeout(LIMIT_MS);
   page.on('console', (message) => {
-    if (message.type() === 'error') heard.errors.push(message.text());
+    if (message.type() === 'error') seen.errors.push(message.text());
   });
-  page.on('pageerror', (error) => heard.errors.push(error.message));
-  page.on('request', (request) => heard.requests.push(request.url()));
+  page.on('pageerror', (error) => seen.errors.push(error.message));
+  page.on('request', (request) => seen.requests.push(request.url()));
   await page.goto(url);
   await page.waitForSelector('#comparison tbody tr');
   return page;
@@ -81,13 +81,13 @@ async function open(options: BrowserContextOptions = {}, url = service.url): Pro
 
 afterEach(async () => {
   await Promise.all((browser?.contexts() ?? []).map((context) => context.close()));
-  const { errors, requests } = heard;
+  const { errors, requests } = seen;
   const own = [`${service.url}/`, 'data:', pathToFileURL(reportFile()).href];
   const elsewhere = requests.filter((url) => !own.some((start) => url.startsWith(start)));
-  // That the service is gone shows in the console.
+  // The console also shows that the service is gone.
   const faults = errors.filter((text) => !text.includes('net::ERR_'));
-  heard.errors = [];
-  heard.requests = [];
+  seen.errors = [];
+  seen.requests = [];
   expect(elsewhere).toEqual([]);
   expect(faults).toEqual([]);
 });
@@ -97,19 +97,19 @@ const factText = (page: Page, what: string) => page.locator(`[data-fact="${what}
 const inSeconds = (text: string) => Number.parseFloat(text) / (text.endsWith('ms') ? 1000 : 1);
 const card = (page: Page, sink: string) => page.locator(`#cards [data-sink="${sink}"]`);
 
-describe('what it shows', () => {
-  test('is what the status says', async () => {
+describe('the page', () => {
+  test('shows what the status says', async () => {
     const page = await open();
     await expect.poll(() => factText(page, 'messages')).toMatch(/^(4|5)\d\d(\.\d)?\/s$/);
     await expect.poll(() => texts(page, '#headline')).toEqual(['All 4 sinks are healthy.']);
-    // Both go on: what the page shows is among what the service says meanwhile.
+    // Both keep changing: the page has to show something that the service says meanwhile.
     const statuses = [await service.status()];
     const [before] = statuses as [Status];
     const isOver = { yes: false };
     const watching = (async () => {
       for (; !isOver.yes; await sleep(100)) statuses.push(await service.status());
     })();
-    const amongst = (shown: number, of: (status: Status) => number, tolerance: number, what: string) => {
+    const expectAmong = (shown: number, of: (status: Status) => number, tolerance: number, what: string) => {
       expect(shown, what).toBeGreaterThan(Math.min(...statuses.map(of)) - tolerance);
       expect(shown, what).toBeLessThan(Math.max(...statuses.map(of)) + tolerance);
     };
@@ -139,19 +139,24 @@ describe('what it shows', () => {
     for (const [index, sink] of after.sinks.entries()) {
       expect(notes[index], sink.id).toBeGreaterThanOrEqual(before.sinks[index]!.written);
       expect(notes[index], sink.id).toBeLessThanOrEqual(sink.written);
-      amongst(inSeconds(lags![index]!), ({ sinks }) => sinks[index]!.lagSeconds, 1, sink.id);
-      amongst(Number.parseFloat(points![index]!), ({ sinks }) => sinks[index]!.pointsPerSecond, 10, sink.id);
+      expectAmong(inSeconds(lags![index]!), ({ sinks }) => sinks[index]!.lagSeconds, 1, sink.id);
+      expectAmong(
+        Number.parseFloat(points![index]!),
+        ({ sinks }) => sinks[index]!.pointsPerSecond,
+        10,
+        sink.id,
+      );
     }
-    // The last ones are nearly as frequent as those that are not shown.
+    // The last ones are hardly more frequent than those that are not shown.
     expect(names).toHaveLength(after.topNames.length);
     expect(after.topNames.map(({ name }) => name)).toEqual(expect.arrayContaining(names.slice(0, 3)));
     const rows = comparisonOf(after).rows.map(({ what }) => what);
     expect(await texts(page, '#comparison tbody th')).toEqual(rows);
-    amongst(lateShown, ({ samples }) => samples.lateShare * 100, 3, 'late');
+    expectAmong(lateShown, ({ samples }) => samples.lateShare * 100, 3, 'late');
     expect(await page.locator('#charts canvas').count()).toBe(await page.locator('#charts figure').count());
   });
 
-  test('a name is a text, whatever it holds', async () => {
+  test('shows a name as text, whatever it contains', async () => {
     const page = await open();
     const sample = { name: HOSTILE, type: 'counter', value: 1, dimensions: { app: HOSTILE } };
     const bytes = new TextEncoder().encode(JSON.stringify(sample));
@@ -174,7 +179,7 @@ describe('what it shows', () => {
     expect(page.byteLength).toBeLessThan(MAX_PAGE_BYTES);
   });
 
-  test('a report is the same page as a file: it asks nobody for anything', async () => {
+  test('is also the report, in one file that makes no requests', async () => {
     const recording = new Recording(service.url, await service.status());
     for (let i = 0; i < 3; i++) {
       await sleep(1000);
@@ -189,18 +194,18 @@ describe('what it shows', () => {
     expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(
       PHONE.width,
     );
-    expect(heard.requests.filter((url) => !url.startsWith('data:'))).toHaveLength(1);
+    expect(seen.requests.filter((url) => !url.startsWith('data:'))).toHaveLength(1);
   });
 
-  test('other clients get a text at the same address', async () => {
+  test('is plain text for clients that are not browsers', async () => {
     const response = await fetch(service.url);
     expect(response.headers.get('content-type')).toBe('text/plain; charset=utf-8');
     expect(await response.text()).toContain('/api/status');
   });
 });
 
-describe('troubles', () => {
-  test('a dead sink shows, in words, and no other; and when it is back', async () => {
+describe('in trouble, the page', () => {
+  test('says that a sink is down, and only that one, until it is back', async () => {
     const page = await open();
     await expect.poll(() => card(page, 'influxdb').locator('.state').innerText()).toBe('healthy');
     await influxdb.refuse();
@@ -217,7 +222,7 @@ describe('troubles', () => {
     await page.waitForSelector('#cards [data-sink="influxdb"][data-tone="good"]');
   });
 
-  test('without the bus it says so', async () => {
+  test('says that the bus cannot be reached', async () => {
     const page = await open();
     await stack.nats.halt();
     try {
@@ -228,7 +233,7 @@ describe('troubles', () => {
     await page.waitForSelector('[data-fact="bus"][data-tone="good"]');
   });
 
-  test('without the service it says so, and goes on with the next one', async () => {
+  test('says that the service does not answer, and goes on with the next one', async () => {
     const page = await open();
     await service.stop('SIGKILL');
     await page.waitForSelector('body.stale');
@@ -240,7 +245,7 @@ describe('troubles', () => {
   });
 });
 
-describe('whoever looks at it', () => {
+describe('accessibility', () => {
   const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
   test.each([
@@ -248,7 +253,7 @@ describe('whoever looks at it', () => {
     ['light', DESKTOP],
     ['dark', PHONE],
     ['dark', DESKTOP],
-  ] as const)('%s, %j: nothing to find for axe, no scrolling to the side', async (colorScheme, viewport) => {
+  ] as const)('%s, %j: axe finds nothing, and nothing scrolls sideways', async (colorScheme, viewport) => {
     const page = await open({ colorScheme, viewport });
     await page.waitForSelector('#charts canvas');
     const width = await page.evaluate<number>('document.documentElement.scrollWidth');
@@ -262,7 +267,7 @@ describe('whoever looks at it', () => {
     ).toEqual([]);
   });
 
-  test('the keyboard reaches all that can be scrolled or followed, and a screen reader all figures', async () => {
+  test('the keyboard reaches everything that scrolls and every link, and a screen reader all figures', async () => {
     const page = await open({ viewport: PHONE });
     const reached: string[] = [];
     for (let i = 0; i < 5; i++) {

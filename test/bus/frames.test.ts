@@ -12,6 +12,7 @@ import { ensureStream } from '../../src/bus/stream.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { effort } from '../effort.ts';
 import { FaultProxy } from '../faults/proxy.ts';
 import { makeCertificates } from './credentials.ts';
 import { losing, memoryLog, numbers, publishNumbers, Recorder, settings, until } from './support.ts';
@@ -134,7 +135,7 @@ describe('frames', () => {
           expect(events).toEqual(byClient([bytes]));
         },
       ),
-      { numRuns: 3000 },
+      { numRuns: effort(3000) },
     );
   });
 

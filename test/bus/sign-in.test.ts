@@ -6,8 +6,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { BusError } from '../../src/bus/bus-error.ts';
 import { type Bus, connect } from '../../src/bus/connect.ts';
 import { ensureStream } from '../../src/bus/stream.ts';
-import { type NatsOptions, type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { isNatsOlder, type NatsOptions, type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { freePort, temporaryFolder } from '../../src/servers/server-process.ts';
+import { startTlsFront } from '../faults/tls.ts';
 import { type Certificates, makeCertificates, makeDecentralised, makeNkey } from './credentials.ts';
 import { memoryLog, settings, until } from './support.ts';
 
@@ -192,6 +193,49 @@ describe('TLS', () => {
   });
 });
 
+describe('a server that begins with TLS', () => {
+  test.each([
+    ['without TLS', {}],
+    ['that waits for the server', { NATS_TLS_CA_FILE: 'ca' }],
+  ])('the advice to a client %s names the setting', async (_, more) => {
+    const nats = await server({});
+    const front = await startTlsFront(nats.port, certificates.server);
+    stops.push(async () => front.stop());
+    const env = Object.fromEntries(Object.keys(more).map((name) => [name, certificates.ca]));
+    const core = settings({ NATS_URL: `nats://127.0.0.1:${front.port}`, ...env });
+    // It waits for no server to change its mind.
+    await expect(connect(core, memoryLog(), { wait: true })).rejects.toMatchObject({
+      message: expect.stringMatching(/says nothing before TLS begins/),
+      advice: expect.stringMatching(/Set NATS_TLS_HANDSHAKE_FIRST=true/),
+    });
+  });
+
+  test.skipIf(isNatsOlder('2.10.4'))(
+    'is read once the setting is there, and trusted as any other',
+    async () => {
+      const nats = await server({ tls: { ...certificates.server, handshakeFirst: true } });
+      const env = { NATS_URL: `nats://127.0.0.1:${nats.port}`, NATS_TLS_HANDSHAKE_FIRST: 'true' };
+      const bus = await attach({ ...env, NATS_TLS_CA_FILE: certificates.ca });
+      await nats.halt();
+      await nats.resume();
+      await until('there again', () => bus.stats.reconnects === 1);
+      expect((await refusal({ ...env, NATS_TLS_CA_FILE: certificates.otherCa })).message).toMatch(
+        /no TLS conn/,
+      );
+      expect((await refusal(env)).message).toMatch(/no TLS connection/);
+    },
+  );
+
+  test('where the server does not, the advice is to unset it', async () => {
+    for (const { port } of [await server({ tls: certificates.server }), await server({})]) {
+      const env = { NATS_URL: `nats://127.0.0.1:${port}`, NATS_TLS_HANDSHAKE_FIRST: 'true' };
+      expect((await refusal({ ...env, NATS_TLS_CA_FILE: certificates.ca })).advice).toMatch(
+        /Unset NATS_TLS_HANDSHAKE_FIRST/,
+      );
+    }
+  });
+});
+
 test('no server: fails, or waits and says once what for', async () => {
   const port = await freePort();
   const env = { NATS_URL: `nats://127.0.0.1:${port}` };
@@ -254,8 +298,8 @@ test('disconnections, refused sign-ins and reconnections are counted and logged'
   await server({ port, auth: { kind: 'token', token: SECRET } });
   await until('back', () => bus.connected);
   expect(bus.stats).toMatchObject({ disconnects: 1, reconnects: 1 });
-  const messages = log.lines.map((line) => line.message);
-  expect(messages.filter((message) => message === 'the bus refuses the sign-in')).toHaveLength(1);
+  const refusals = log.lines.filter(({ message }) => message === 'the bus refuses the sign-in');
+  expect(refusals.map(({ fields }) => fields)).toMatchObject([{ advice: 'Check NATS_TOKEN.' }]);
   expect(JSON.stringify(log.lines)).not.toContain(SECRET);
 });
 

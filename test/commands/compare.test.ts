@@ -45,7 +45,7 @@ async function compareWith(settings: Readonly<Record<string, string>>, ...args: 
   return { code: await program.ended, ...program.output };
 }
 
-/** A service with traffic for some seconds, and what `compare` says of its sinks then. */
+/** A service that had traffic for some seconds, and what `compare` then says about its sinks. */
 async function measured(
   pipeline: string,
 ): Promise<{ service: ServiceProgram; sinks: Map<string, SinkStatus> }> {
@@ -65,14 +65,14 @@ describe('compare', () => {
   let service: ServiceProgram;
   afterAll(async () => void (await service?.stop('SIGKILL')));
 
-  test('what is added before one store shows in its column, and in no other', async () => {
+  test('a delay in front of one store shows in its column, and in no other', async () => {
     const before = await measured('before');
     await before.service.stop();
     proxy.delay(ADDED_MS);
     const after = await measured('after');
     service = after.service;
     const p50 = ({ sinks }: typeof after, kind: string) => 1000 * sinks.get(kind)!.writeSeconds!.p50;
-    // A busy machine adds to every store: what is added to one comes on top of that.
+    // A busy machine delays every store. What is added to one comes on top.
     expect(p50(after, 'influxdb')).toBeGreaterThan(ADDED_MS * 0.95);
     expect(p50(after, 'influxdb')).toBeGreaterThan(p50(before, 'influxdb'));
     for (const kind of KINDS.filter((each) => each !== 'influxdb'))
@@ -83,14 +83,14 @@ describe('compare', () => {
     expect(query('sqlite')).toBeLessThan(query('influxdb'));
   });
 
-  test('agrees with what the stores say of themselves', async () => {
+  test('agrees with what the stores say about themselves', async () => {
     const { sinks } = await service.status();
     const path = env.SINK_SQLITE_PATH!;
     const database = new DatabaseSync(path, { readOnly: true });
     const { rows } = database.prepare('SELECT count(*) AS rows FROM points').get() as { rows: number };
     database.close();
     const sqlite = sinks.find(({ id }) => id === 'sqlite')!;
-    // The first service wrote as many again, of other windows.
+    // The first service wrote about as many, of other windows.
     expect(rows).toBeGreaterThan(sqlite.written);
     const stored = async () => (await service.status()).sinks.find(({ id }) => id === 'sqlite')!.storedBytes;
     await expect
@@ -99,7 +99,7 @@ describe('compare', () => {
     // The emulator of DynamoDB does not count what it stores.
     const sizes = sinks.filter(({ id }) => id !== 'dynamodb').map(({ storedBytes }) => storedBytes);
     for (const bytes of sizes) expect(bytes).toBeGreaterThan(10_000);
-    // The table grows meanwhile: both are looked at until they are of about the same moment.
+    // The table grows meanwhile: both are read until they are of about the same moment.
     const ratio = async () => {
       const { rows: found } = await stack.postgres.execute(
         "SELECT pg_total_relation_size('fanout_points') AS bytes",
@@ -111,12 +111,12 @@ describe('compare', () => {
     await expect.poll(ratio).toBeCloseTo(1, 1);
   });
 
-  test('every store answers the same two questions, and with as many rows', async () => {
+  test('every store answers the same two questions, with the same number of rows', async () => {
     for (const kind of ['sums', 'windows'] as const) {
       const asked = async () => (await service.status()).sinks.map(({ queries }) => queries[kind]!);
       const countsOf = (results: Awaited<ReturnType<typeof asked>>) => results.map(({ rows }) => rows!);
       let results = await asked();
-      // Not all are asked at the same moment: until they are about level.
+      // They are not asked at the same moment: this waits until they are about level.
       await expect
         .poll(async () => {
           results = await asked();
@@ -131,7 +131,7 @@ describe('compare', () => {
     }
   });
 
-  test('a table with a column for each sink, where the output is no terminal, without colours', async () => {
+  test('prints a table with a column for each sink, without colours if the output is not a terminal', async () => {
     const { code, stdout } = await compare('--url', service.url);
     expect(code).toBe(0);
     const lines = stdout.split('\n');
@@ -158,7 +158,7 @@ describe('compare', () => {
     expect(stdout).not.toContain('\x1b');
   });
 
-  test('without --url, the service of the same environment is asked', async () => {
+  test('without --url, asks the service of the same environment', async () => {
     const { port } = new URL(service.url);
     const { code, stdout } = await compareWith({ HTTP_HOST: 'localhost', HTTP_PORT: port });
     expect(code).toBe(0);
@@ -167,7 +167,7 @@ describe('compare', () => {
     expect(wrong).toMatchObject({ code: 78, stderr: expect.stringContaining('HTTP_PORT') });
   });
 
-  test('on a terminal: within its width, on a screen of its own, which Ctrl-C leaves', async () => {
+  test('on a terminal, keeps to its width and uses a screen of its own, which Ctrl-C leaves', async () => {
     const main = join(import.meta.dirname, '../../src/main.ts');
     const command = `stty cols 60 rows 50; exec ${process.execPath} --no-warnings ${main} compare --url ${service.url}`;
     const { CI, NO_COLOR, NODE_DISABLE_COLORS, ...env } = process.env;
@@ -192,7 +192,7 @@ describe('compare', () => {
     for (const kind of KINDS) expect(left).toContain(kind);
   });
 
-  test('two services side by side; one that is not there is named, and the exit code is 1', async () => {
+  test('shows two services side by side; names one that is not there, and exits with 1', async () => {
     const both = await compare('--url', service.url, '--url', `${service.url}/`);
     expect(both.stdout.split('\n')[3]).toContain(`sqlite@${new URL(service.url).host}`);
     const nowhere = `http://127.0.0.1:${await freePort()}`;
@@ -204,7 +204,7 @@ describe('compare', () => {
     expect((await compare('--report', 'x.html')).stderr).toContain('--report needs --for');
   });
 
-  test('a report: the figures of the whole time, in one file; Ctrl-C writes what there is', async () => {
+  test('a report has the figures of the whole time, in one file; Ctrl-C writes what there is so far', async () => {
     const file = join(stack.folder, 'report.html');
     const { code, stdout } = await compare('--url', service.url, '--for', '3s', '--report', file);
     expect(code).toBe(0);
@@ -223,7 +223,7 @@ describe('compare', () => {
     const between = await FaultProxy.start(Number(new URL(service.url).port));
     const url = `http://127.0.0.1:${between.port}`;
     const program = startProgram(['compare', '--url', url, '--for', '10m', '--report', cut], {});
-    // Until it has been told something twice.
+    // Until it has had two answers.
     for (let looks = 0; looks < 2; looks++) {
       const before = between.passed.response;
       await expect.poll(() => between.passed.response).toBeGreaterThan(before);

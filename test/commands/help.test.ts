@@ -1,4 +1,4 @@
-/** The commands as a person at a shell meets them: help, slips of the pen, completions. */
+/** The commands as a person at a shell meets them: help, typing errors, completions. */
 
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -26,12 +26,12 @@ describe('the help', () => {
   it.each(helps)('of %s has all its parts', (_, help) => {
     for (const part of ['Usage: ', 'Options:', 'Examples:', 'Exit status:', '\n  0 '])
       expect(help).toContain(part);
-    // Defaults of which nothing can be learned.
+    // Defaults that say nothing.
     expect(help).not.toMatch(/default: (\[\]|undefined|Infinity)/);
     expect(help.split('\n').filter((line) => line.length > 80 && !/^ {2,3}/.test(line))).toEqual([]);
   });
 
-  it('has an example of each command that it would take itself', () => {
+  it('has examples that the commands would accept', () => {
     for (const command of commands) {
       for (const [, line] of command.helpInformation().matchAll(/^ {2}(?:\S+=\S+ )*metrics-fanout (.*)$/gm)) {
         const words = [...line!.matchAll(/'([^']*)'|(\S+)/g)].map((match) => match[1] ?? match[2]!);
@@ -49,7 +49,7 @@ describe('the help', () => {
     }
   });
 
-  it('of a process is what the tree says', () => {
+  it('is the same when the program prints it', () => {
     expect(called('count', '--help')).toEqual({
       status: 0,
       stdout: commands.find((command) => command.name() === 'count')!.helpInformation(),
@@ -63,7 +63,7 @@ test.each([
   [['ctl', 'puase', 'x'], "error: unknown command 'puase'\n(Did you mean pause?)\n"],
   [['check', '--jsn'], "error: unknown option '--jsn'\n(Did you mean --json?)\n"],
   [['completion', 'tcsh'], expect.stringContaining('Allowed choices are bash, zsh, fish.')],
-])('%j is told what was meant', (args, stderr) => {
+])('%j: the error says what was probably meant', (args, stderr) => {
   expect(called(...args)).toEqual({ status: 1, stdout: '', stderr });
 });
 
@@ -119,8 +119,7 @@ describe('the completion', () => {
     expect(names.filter((name) => name !== '').sort()).toEqual(offered);
   });
 
-  // What is typed at a terminal; each is answered by the rest of the one word that fits, or by the list of those that
-  // do.
+  // Types at a terminal. The answer is the rest of the one word that fits, or a list of those that do.
   it('zsh', () => {
     const answers = cases.map(
       ([line, offered]) => `ask $'${line}\\t' ${offered.map((word) => `'*${word}*'`).join(' ')}`,

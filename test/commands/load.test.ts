@@ -81,7 +81,7 @@ afterAll(async () => {
 });
 
 describe('load', () => {
-  it('writes the truth of what it sent, as the stream holds it', async () => {
+  it('writes the truth about what it sent, as the stream holds it', async () => {
     const file = join(folder.path, 'truth.jsonl');
     const args = ['--rate', '0', '--count', '20000', '--series', '200', '--late', '0.1', '--ahead', '0.05'];
     const run = await load([...args, '--truth', file, '--json'], { WINDOW: '200ms', LATENESS: '100ms' });
@@ -101,7 +101,7 @@ describe('load', () => {
     expect(keys).toEqual(keys.toSorted());
   });
 
-  it('starts from where the stream was, and reads its own subject only', async () => {
+  it('starts where the stream ends, and reads only its own subject', async () => {
     const file = join(folder.path, 'second.jsonl');
     const common = ['--rate', '0', '--late', '0'];
     const other = load([...common, '--count', '3000', '--subject', 'metrics.other', '--seed', '2']);
@@ -112,7 +112,7 @@ describe('load', () => {
     expect(total(await rowsOf(file))).toBe(500);
   });
 
-  it('stops at Ctrl-C, with the truth of what was sent so far', async () => {
+  it('stops on Ctrl-C, with the truth about what it sent so far', async () => {
     const file = join(folder.path, 'stopped.jsonl');
     const before = await held();
     const { child, ended } = start(['--rate', '500', '--truth', file, '--json']);
@@ -126,7 +126,7 @@ describe('load', () => {
     expect(total(await rowsOf(file))).toBe(messages);
   });
 
-  it('sends for as long as it is told to, and no more than it is told to', async () => {
+  it('keeps to the duration and to the rate', async () => {
     const run = await load(['--rate', '1000', '--duration', '1s', '--json']);
     expect(run).toMatchObject({ code: 0, stderr: '' });
     const { messages, elapsed_ms } = JSON.parse(run.stdout);
@@ -141,7 +141,7 @@ describe('load', () => {
     expect(JSON.parse(first.stdout).types).toEqual(JSON.parse(second.stdout).types);
   });
 
-  it('says so, and fails, when the stream holds something else', async () => {
+  it('fails, and says why, if the stream holds something else', async () => {
     const file = join(folder.path, 'disturbed.jsonl');
     const subject = ['--subject', 'metrics.shared', '--rate', '2000'];
     const before = await held();
@@ -154,7 +154,7 @@ describe('load', () => {
     expect(run.stdout).toMatch(/the stream does not hold what was sent; \d+ series differ/);
   });
 
-  it('core mode: totals per series, without windows', async () => {
+  it('in core mode, writes totals per series, without windows', async () => {
     const file = join(folder.path, 'core.jsonl');
     const run = await load(['--count', '300', '--rate', '0', '--truth', file], { METRICS_SOURCE: 'core' });
     expect(run).toMatchObject({ code: 0, stderr: '' });
@@ -183,7 +183,7 @@ describe('load', () => {
     expect(run.stderr).toContain('ENOENT');
   });
 
-  it('ends when there is no bus, saying so', async () => {
+  it('fails, and says why, if there is no bus', async () => {
     const run = await load(['--count', '1'], { NATS_URL: 'nats://127.0.0.1:1' });
     expect(run).toMatchObject({ code: 1, stdout: '' });
     expect(run.stderr).toContain('cannot be reached');
@@ -206,7 +206,7 @@ describe('load', () => {
     expect(run.stderr).toMatch(/^error: /);
   });
 
-  it('refuses to send what the service does not read', async () => {
+  it('refuses to send what the service would not read', async () => {
     const run = await load(['--count', '1'], { METRICS_FORMAT: 'statsd' });
     expect(run).toMatchObject({ code: 1, stdout: '' });
     expect(run.stderr).toContain('METRICS_FORMAT=statsd');
@@ -219,7 +219,7 @@ describe('load, when the server goes away', () => {
     await nats.resume();
   }
 
-  it('goes on when it is back, and fails: messages may be lost', async () => {
+  it('goes on when the server is back, but fails: messages may be lost', async () => {
     const before = await held();
     const { child, ended } = start(['--rate', '2000', '--json']);
     await untilHeld(before + 1_500);
@@ -252,16 +252,16 @@ describe('load, when the server goes away', () => {
   });
 });
 
-it('fails where the bus does not permit the subject', async () => {
+it('fails if the bus does not permit the subject', async () => {
   const user = '{ user: a, password: a, permissions: { publish: [ "other.>" ] } }';
   const server = await startNats({ jetstream: false, extra: `authorization { users: [ ${user} ] }` });
   const env = { NATS_URL: server.url, NATS_USER: 'a', NATS_PASSWORD: 'a' };
   const refused = await start(['--count', '20', '--rate', '1000', '--json'], env).ended;
   expect(refused.code).toBe(1);
   expect(JSON.parse(refused.stdout)).toMatchObject({ messages: 20, refusals: 20 });
-  const told = await start(['--count', '20', '--rate', '1000'], env).ended;
-  expect(told.stdout).toContain('the bus denied permission: 20 refusals');
-  expect(told.stderr).toContain('metrics.load');
+  const inWords = await start(['--count', '20', '--rate', '1000'], env).ended;
+  expect(inWords.stdout).toContain('the bus denied permission: 20 refusals');
+  expect(inWords.stderr).toContain('metrics.load');
   const good = await start(['--count', '20', '--subject', 'other.a'], env).ended;
   expect(good.code).toBe(0);
   await server.stop();

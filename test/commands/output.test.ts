@@ -1,4 +1,4 @@
-/** What commands print, and what is known of it where nobody reads. */
+/** What commands print, and their exit codes if nobody reads it. */
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -12,7 +12,7 @@ import { MAIN } from '../../src/base/own-program.ts';
 const SINKS = 5_000;
 const QUESTION = 'sum of \u009b2J\u202e, by app';
 
-/** What a service of so many sinks would tell. */
+/** Answers as a service with this many sinks would. */
 const service = createServer((_, response) => {
   const sinks = Array.from({ length: SINKS }, (_, i) => ({
     id: `sink${i}`,
@@ -29,7 +29,7 @@ beforeAll(async () => {
 });
 afterAll(() => service.close());
 
-/** `delayMs`: how late its output begins to be read; undefined: never, it is closed. */
+/** `delayMs`: how long its output is not read; undefined: never, it is closed. */
 async function called(args: readonly string[], delayMs: number | undefined, env: NodeJS.ProcessEnv = {}) {
   const child = spawn(process.execPath, ['--no-warnings', MAIN, ...args], {
     env: { ...process.env, ...env },
@@ -45,7 +45,7 @@ async function called(args: readonly string[], delayMs: number | undefined, env:
   return { code: (await exit)[0], text };
 }
 
-test('a long answer arrives whole, however late it is read, and nothing in it acts on a terminal', async () => {
+test('a long answer arrives in full, however late it is read, and nothing in it acts on a terminal', async () => {
   const { code, text } = await called(['compare', '--once', '--json', '--url', url], 2_000);
   expect(code).toBe(0);
   const [answer] = JSON.parse(text).services;
@@ -54,7 +54,7 @@ test('a long answer arrives whole, however late it is read, and nothing in it ac
   expect(text).not.toMatch(/[\u007f-\u009f\u202a-\u202e]/);
 });
 
-test('an output that nobody reads hides nothing that was found', async () => {
+test('the exit code says what was found even if nobody reads the output', async () => {
   // A bus that is not there.
   const env = { NATS_URL: 'nats://127.0.0.1:1', SINK_BLACKHOLE_ENABLED: 'true' };
   expect(await called(['check'], undefined, env)).toMatchObject({ code: 1 });

@@ -29,7 +29,7 @@ async function errorsOf(env: Record<string, string>): Promise<ConfigError> {
 }
 
 describe('defaults', () => {
-  test('an empty environment is a working one, with the embedded sink', async () => {
+  test('an empty environment works, with the embedded sink', async () => {
     const { core, sinks } = await loadConfig({});
     expect(core.natsUrl).toEqual(['nats://127.0.0.1:4222']);
     expect(core.metricsSubjects).toEqual(['metrics', 'metrics.>']);
@@ -47,14 +47,14 @@ describe('defaults', () => {
     expect(core.natsToken).toBeUndefined();
   });
 
-  test('the sink that is on where none is named is on by default, and says so', async () => {
+  test('the sink that runs if none is named is shown as on by default', async () => {
     const originOf = async (env: Record<string, string>) =>
       (await loadConfig(env)).resolved.find(({ variable }) => variable === 'SINK_SQLITE_ENABLED');
     expect(await originOf({})).toMatchObject({ shown: 'true', from: 'default' });
     expect(await originOf({ SINK_SQLITE_ENABLED: 'true' })).toMatchObject({ from: 'environment' });
   });
 
-  test('is frozen', async () => {
+  test('the configuration is frozen', async () => {
     const config = await loadConfig({});
     expect(() => Object.assign(config.core, { window: 1 })).toThrow(TypeError);
   });
@@ -87,37 +87,43 @@ describe('errors', () => {
   });
 
   test.each([
-    ['a sink that nothing switches on', { SINK_ACME_URL: 'x' }, 'SINK_ACME_URL'],
-    ['ENABLED that is neither', { SINK_INFLUXDB_ENABLED: 'yes' }, 'SINK_INFLUXDB_ENABLED'],
-    ['an id that is no kind', { SINK_ACME_ENABLED: 'true' }, 'SINK_ACME_ENABLED'],
+    ['a setting of a sink that is not enabled', { SINK_ACME_URL: 'x' }, 'SINK_ACME_URL'],
+    ['ENABLED that is neither true nor false', { SINK_INFLUXDB_ENABLED: 'yes' }, 'SINK_INFLUXDB_ENABLED'],
+    ['an id that is not a kind', { SINK_ACME_ENABLED: 'true' }, 'SINK_ACME_ENABLED'],
     ['an unknown kind', { SINK_ACME_ENABLED: 'true', SINK_ACME_KIND: 'acne' }, 'SINK_ACME_KIND'],
-    ['a module that is none', { SINK_X_ENABLED: 'true', SINK_X_KIND: './package.json' }, 'SINK_X_KIND'],
+    ['a module that is not a sink', { SINK_X_ENABLED: 'true', SINK_X_KIND: './package.json' }, 'SINK_X_KIND'],
     ['overlapping subjects', { METRICS_SUBJECTS: 'metrics.>,metrics.a' }, 'METRICS_SUBJECTS'],
     ['an empty subject', { METRICS_SUBJECTS: 'a,,b' }, 'METRICS_SUBJECTS'],
-    ['a subject of the server', { METRICS_SUBJECTS: '$JS.>' }, 'METRICS_SUBJECTS'],
+    ['a subject that the server reserves', { METRICS_SUBJECTS: '$JS.>' }, 'METRICS_SUBJECTS'],
     ['a slice out of range', { SLICE: '3/3' }, 'SLICE'],
-    ['a start that is no time', { METRICS_START: 'yesterday' }, 'METRICS_START'],
-    ['a server that is none', { NATS_URL: 'http://x' }, 'NATS_URL'],
+    ['a start that is not a time', { METRICS_START: 'yesterday' }, 'METRICS_START'],
+    ['a URL that is not for NATS', { NATS_URL: 'http://x' }, 'NATS_URL'],
     ['a password without a user', { NATS_PASSWORD: 'x' }, 'NATS_USER'],
     ['a certificate without its key', { NATS_TLS_CERT_FILE: 'x' }, 'NATS_TLS_KEY_FILE'],
     ['a queue group in jetstream mode', { METRICS_QUEUE_GROUP: 'x' }, 'METRICS_QUEUE_GROUP'],
     ['slices in core mode', { METRICS_SOURCE: 'core', SLICE: '0/2' }, 'SLICE'],
     ['two ways to sign in', { NATS_TOKEN: 'x', NATS_USER: 'y' }, 'NATS_USER, NATS_TOKEN'],
-    ['a file that is not there', { NATS_TOKEN_FILE: '/nonexistent' }, 'NATS_TOKEN_FILE'],
-    ['a token that can be guessed', { CONTROL_TOKEN: 'fifteen-letters' }, 'CONTROL_TOKEN'],
+    [
+      'a domain, and a prefix as well',
+      { NATS_JETSTREAM_DOMAIN: 'hub', NATS_JETSTREAM_API_PREFIX: 'hub.js' },
+      'NATS_JETSTREAM_DOMAIN, NATS_JETSTREAM_API_PREFIX',
+    ],
+    ['a prefix with wildcards', { NATS_JETSTREAM_API_PREFIX: 'hub.>' }, 'NATS_JETSTREAM_API_PREFIX'],
+    ['a file that does not exist', { NATS_TOKEN_FILE: '/nonexistent' }, 'NATS_TOKEN_FILE'],
+    ['a token that is too short', { CONTROL_TOKEN: 'fifteen-letters' }, 'CONTROL_TOKEN'],
     ['a host with a port', { HTTP_ALLOWED_HOSTS: 'a.example.com,b:9464' }, 'HTTP_ALLOWED_HOSTS'],
     ['a host that is a URL', { HTTP_ALLOWED_HOSTS: 'http://a' }, 'HTTP_ALLOWED_HOSTS'],
     ['an empty host', { HTTP_ALLOWED_HOSTS: 'a,' }, 'HTTP_ALLOWED_HOSTS'],
-    ['a socket in no folder', { CONTROL_SOCKET: 'control.sock' }, 'CONTROL_SOCKET'],
-    ['a socket that Linux cuts off', { CONTROL_SOCKET: `/${'x'.repeat(107)}` }, 'CONTROL_SOCKET'],
-    ['one in bytes', { CONTROL_SOCKET: `/${'ü'.repeat(54)}` }, 'CONTROL_SOCKET'],
-    ['a secret twice', { NATS_TOKEN: 'x', NATS_TOKEN_FILE: '/x' }, 'NATS_TOKEN_FILE'],
+    ['a socket with a relative path', { CONTROL_SOCKET: 'control.sock' }, 'CONTROL_SOCKET'],
+    ['a socket path that is too long', { CONTROL_SOCKET: `/${'x'.repeat(107)}` }, 'CONTROL_SOCKET'],
+    ['a socket path too long in bytes only', { CONTROL_SOCKET: `/${'ü'.repeat(54)}` }, 'CONTROL_SOCKET'],
+    ['a secret given twice', { NATS_TOKEN: 'x', NATS_TOKEN_FILE: '/x' }, 'NATS_TOKEN_FILE'],
   ])('%s', async (_, env, variable) => {
     expect((await errorsOf(env)).errors.map((error) => error.variable)).toContain(variable);
   });
 });
 
-describe('misspelt', () => {
+describe('misspelled names', () => {
   test.each([
     [{ SINK_INFLXUDB_ENABLED: 'true' }, 'SINK_INFLUXDB_ENABLED'],
     [{ SINK_A_ENABLED: 'true', SINK_A_KIND: 'redshfit' }, 'redshift'],
@@ -130,7 +136,7 @@ describe('misspelt', () => {
     if (meant !== undefined) expect(message).toContain(`(did you mean ${meant}?)`);
   });
 
-  test("variables that are no sink's are no errors, since the environment is not ours alone", async () => {
+  test('that do not belong to a sink are warnings, not errors: the environment is not ours alone', async () => {
     const { warnings } = await loadConfig({
       METRICS_STRAEM: 'x',
       METRICS_FOO: 'x',
@@ -154,7 +160,7 @@ describe('misspelt', () => {
 });
 
 describe('secrets', () => {
-  test('come from a file as well, without the newline at its end', async () => {
+  test('may come from a file, without the newline at its end', async () => {
     const { core, resolved } = await loadConfig({ NATS_TOKEN_FILE: file('token', 's3cret\n') });
     expect(core.natsToken).toBe('s3cret');
     expect(resolved.find(({ variable }) => variable === 'NATS_TOKEN')).toEqual({
@@ -164,7 +170,7 @@ describe('secrets', () => {
     });
   });
 
-  test('have a length that cannot be guessed, where strangers may try them', async () => {
+  test('must be too long to guess if strangers can try them', async () => {
     const token = file('short', 'fifteen-letters\n');
     for (const env of [{ CONTROL_TOKEN: 'fifteen-letters' }, { CONTROL_TOKEN_FILE: token }]) {
       const { message } = await errorsOf(env);
@@ -175,7 +181,7 @@ describe('secrets', () => {
     );
   });
 
-  test('are in no error and no resolved setting', async () => {
+  test('appear in no error and in no resolved setting', async () => {
     const secret = 'pl4nted';
     const env = {
       NATS_URL: `user:${secret}@host:4222,nats://u:${secret}@other`,
@@ -216,7 +222,7 @@ describe('values', () => {
   const parse = <T>(make: (options: { meaning: string }) => { parse(text: string): T }, text: string) =>
     make({ meaning: '' }).parse(text);
 
-  test('of sizes and durations are exact, with a fraction as without', () => {
+  test('of sizes and durations are exact, with or without a fraction', () => {
     for (let hundredths = 0; hundredths < 1000; hundredths++) {
       const text = `${Math.floor(hundredths / 100)}.${String(hundredths % 100).padStart(2, '0')}`;
       expect(parse(bytes, `${text}GB`), text).toBe(hundredths * 10_000_000);
@@ -228,7 +234,7 @@ describe('values', () => {
     );
   });
 
-  test('of what is done every now and then are no longer than a timer can wait', () => {
+  test('of intervals are no longer than a timer can wait', () => {
     expect(['0s', '24h', '25h', '25d'].map((text) => parse(interval, text))).toEqual([
       0,
       86_400_000,
@@ -237,7 +243,7 @@ describe('values', () => {
     ]);
   });
 
-  test('that are true or false are called so', () => {
+  test('of booleans are true or false, in any case', () => {
     expect(['TRUE', 'false', 'constructor', '__proto__'].map((text) => parse(boolean, text))).toEqual([
       true,
       false,
@@ -246,7 +252,7 @@ describe('values', () => {
     ]);
   });
 
-  test('that name servers of NATS can be signed in to', async () => {
+  test('of NATS_URL have a host, and credentials that can be decoded', async () => {
     const servers = async (text: string) => (await loadConfig({ NATS_URL: text })).core.natsUrl;
     expect(await servers('h, u:50%25@h:1')).toEqual(['h', 'u:50%25@h:1']);
     for (const text of [
@@ -260,14 +266,14 @@ describe('values', () => {
       expect((await errorsOf({ NATS_URL: text })).errors, text).toMatchObject([{ variable: 'NATS_URL' }]);
   });
 
-  test('that are URLs have an authority', () => {
+  test('of URLs have an authority', () => {
     const texts = ['http://h:1/x', 'http:u:secret@h', 'http:/u:secret@h', 'http:\\\\u:secret@h'];
     expect(texts.map((text) => parse(httpUrl, text))).toEqual([texts[0], undefined, undefined, undefined]);
     expect(texts.slice(1).map(maskUrl)).toEqual([undefined, undefined, undefined]);
   });
 });
 
-test('a time is one that there is', () => {
+test('a time must exist in the calendar', () => {
   expect(parseTime('2024-02-29t23:59:59.5+01:30')).toBe(Date.UTC(2024, 1, 29, 22, 29, 59, 500));
   expect(parseTime('0001-01-01T00:00:00Z')).toBe(Date.parse('0001-01-01T00:00:00Z'));
   for (const text of ['2026-02-29T00:00:00Z', '2026-04-31T12:00:00Z', '2026-11-23T24:00:00Z', '2026-11-23'])
@@ -277,7 +283,7 @@ test('a time is one that there is', () => {
 describe('headers', () => {
   const headers = (text: string) => setting.headers({ meaning: '' }).parse(text);
 
-  test('are read by name, in any case, with what a value needs to say encoded', () => {
+  test('are read by name, in any case, and their values decoded', () => {
     expect(headers('api-key=abc==, X-Scope-OrgID = a%2Cb%3D1 ,x=')).toEqual({
       'api-key': 'abc==',
       'x-scope-orgid': 'a,b=1',
@@ -288,18 +294,18 @@ describe('headers', () => {
   });
 
   test.each(['', 'a', '=b', 'a b=c', 'a=1,', 'a=1,A=2', 'a=b%0D%0Ac: d', 'a=\u{1F600}'])(
-    'are not %j',
+    'cannot be %j',
     (text) => {
       expect(headers(text)).toBeUndefined();
     },
   );
 });
 
-test('a URL is shown without what is secret in it, and a text that is none not at all', () => {
+test('a URL is shown without its secrets, and what is not a URL is not shown at all', () => {
   expect(maskUrl('postgres://u:p@h/d?sslmode=verify-full&sslpassword=p&Token=t#x')).toBe(
     'postgres://***@h/d?sslmode=verify-full&sslpassword=***&Token=***#x',
   );
-  // A password with a slash that nobody escaped.
+  // A password with an unescaped slash.
   expect(maskUrl('postgres://u:12/secret@h/db')).toBe('postgres://***@h/db');
   expect(maskUrl('p4ss')).toBeUndefined();
 });
@@ -353,7 +359,7 @@ describe('sinks', () => {
     ['42', 'must all be 1 or more'],
     ['size.nowhere.at', 'it failed: Cannot read properties of undefined'],
     ['{ throw new Error(size + token) }', 'it failed: 0***'],
-  ])('a module whose limitsBy makes %s is an error that names the sink', async (made, said) => {
+  ])('a module whose limitsBy is %s is an error that names the sink', async (made, expected) => {
     const setting = (name: string) =>
       `{ meaning: '', expected: '', parse: (text) => text, optional: false${name === 'token' ? ", mask: () => '***'" : ''} }`;
     const path = file(
@@ -369,7 +375,7 @@ describe('sinks', () => {
     expect(error.message).toMatch(
       /SINK_ACME_ENABLED: expected a sink module whose limitsBy accepts these settings/,
     );
-    expect(error.message).toContain(said);
+    expect(error.message).toContain(expected);
   });
 });
 

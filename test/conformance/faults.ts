@@ -1,4 +1,4 @@
-/** What a sink must do when its server, or the way there, fails: say so, soon, and work again afterwards. */
+/** What a sink must do when its server or the network fails: say so promptly, and work again afterwards. */
 import { describe, expect, it } from 'vitest';
 import { RETRY_REASONS, type WriteOutcome } from '../../src/sink/contract.ts';
 import type { Direction } from '../faults/proxy.ts';
@@ -26,7 +26,7 @@ export function describeFaults(bench: Bench): void {
   /** The same sink object must do everything again. */
   async function expectToRecover(subject: Subject): Promise<void> {
     await bench.proxy().pass();
-    // In the windows there were, where the store takes other values for them; in the next one otherwise.
+    // In the same window if the store accepts other values for it; otherwise in the next one.
     const nextWindow = START + WINDOW_MS;
     const { keepsFirst } = harness.differs ?? {};
     const later = manyPoints(200, 5).map((point) =>
@@ -38,7 +38,7 @@ export function describeFaults(bench: Bench): void {
   }
 
   function expectRetry(outcome: WriteOutcome | Error): void {
-    // A throw means "unknown": it is sent again as well.
+    // A throw means "unknown": the batch is sent again too.
     if (outcome instanceof Error) return;
     expect(outcome).toMatchObject({ kind: 'retry', reason: expect.toBeOneOf([...RETRY_REASONS]) });
   }
@@ -53,7 +53,7 @@ export function describeFaults(bench: Bench): void {
     expect(error.advice).not.toBe('');
   });
 
-  it.skipIf(!harness.missing)('is refused as not found where the database is missing', async () => {
+  it.skipIf(!harness.missing)('is refused as not found if the database is missing', async () => {
     const subject = await bench.subject({ change: harness.missing! });
     const error = await sinkError(subject.open());
     expect(error.reason).toBe('not_found');
@@ -89,18 +89,18 @@ export function describeFaults(bench: Bench): void {
       await expectToRecover(subject);
     });
 
-    it('leaves a write that hangs when its signal is aborted, and recovers', async () => {
+    it('gives up a write that hangs when its signal is aborted, and recovers', async () => {
       const subject = await opened();
       bench.proxy().hang();
       const writing = subject.write(points, AbortSignal.timeout(HANG_MS));
       await settlesPromptly(writing);
       expectRetry(await orError(writing));
-      // What hangs in the network would come behind later values of the same keys, which no stream has.
+      // What hangs in the network would otherwise arrive after the later values of the same keys.
       bench.proxy().reset();
       await expectToRecover(subject);
     });
 
-    it('leaves an open that hangs when its signal is aborted, and recovers', async () => {
+    it('gives up an open that hangs when its signal is aborted, and recovers', async () => {
       bench.proxy().hang();
       const subject = await bench.subject({ proxied: true });
       const opening = subject.open(AbortSignal.timeout(HANG_MS));
@@ -111,7 +111,7 @@ export function describeFaults(bench: Bench): void {
       await expectToRecover(subject);
     });
 
-    it('leaves a read that hangs when its signal is aborted, and recovers', async () => {
+    it('gives up a read that hangs when its signal is aborted, and recovers', async () => {
       const subject = await opened();
       bench.proxy().hang();
       const reading = subject.read(EVERYTHING, AbortSignal.timeout(HANG_MS));
@@ -135,7 +135,7 @@ export function describeFaults(bench: Bench): void {
         const subject = await opened();
         bench.proxy().cut(direction, bytes);
         const outcome = await orError(subject.write(points));
-        // Some clients send again by themselves where nothing was answered; what they call written must be there.
+        // Some clients retry by themselves if there is no answer. What they report as written must be there.
         if (!(outcome instanceof Error) && outcome.kind === 'written') {
           await bench.proxy().pass();
           expect(differences(await subject.read(EVERYTHING), points)).toEqual([]);
@@ -146,7 +146,7 @@ export function describeFaults(bench: Bench): void {
       });
     }
 
-    it('does not end a read early where it is cut', async () => {
+    it('fails a read that is cut, instead of ending it early', async () => {
       const subject = await opened();
       await subject.deliver(points);
       bench.proxy().cut('response', 10_000);

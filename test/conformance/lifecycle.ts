@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { makePoint, manyPoints } from './points.ts';
 import { type Bench, PROMPT_MS, type Subject } from './subject.ts';
 
-/** Fails unless `settling` settles of itself; how it settles is free. */
+/** Fails unless `settling` settles by itself. It may resolve or reject. */
 export async function settlesPromptly(settling: Promise<unknown>): Promise<void> {
   const waited = new AbortController();
   const late = sleep(PROMPT_MS, 'late', waited);
@@ -43,7 +43,7 @@ export function describeLifecycle(bench: Bench): void {
       await opened.sink.close();
     });
 
-    it('opens twice, one after the other and at once', async () => {
+    it('opens twice, one after the other or at once', async () => {
       const subject = await bench.subject();
       await subject.open();
       await subject.open();
@@ -65,7 +65,7 @@ export function describeLifecycle(bench: Bench): void {
       await expectToWork(subject);
     });
 
-    it('fails, rather than hangs, where it is used without open or after close', async () => {
+    it('does not hang if it is used without open or after close', async () => {
       const subject = await bench.subject();
       await settlesPromptly(subject.write([makePoint()]));
       await expectToWork(subject);
@@ -73,14 +73,14 @@ export function describeLifecycle(bench: Bench): void {
       await settlesPromptly(subject.write([makePoint()]));
     });
 
-    it('takes a batch of no points', async () => {
+    it('accepts a batch without points', async () => {
       const subject = await bench.subject();
       await subject.open();
       expect(await subject.write([])).toEqual({ kind: 'written' });
       await subject.remove([]);
     });
 
-    it('settles promptly where the signal is aborted already, and works afterwards', async () => {
+    it('settles promptly if the signal is already aborted, and works afterwards', async () => {
       const subject = await bench.subject();
       const aborted = AbortSignal.abort();
       await settlesPromptly(subject.open(aborted));
@@ -90,7 +90,7 @@ export function describeLifecycle(bench: Bench): void {
       await expectToWork(subject);
     });
 
-    it('settles promptly where the signal is aborted while it writes, and works afterwards', async () => {
+    it('settles promptly if the signal is aborted while it writes, and works afterwards', async () => {
       const subject = await bench.subject();
       await subject.open();
       const points = manyPoints(subject.limits.maxPoints);

@@ -40,7 +40,7 @@ export function makePoint(parts: PointParts = {}): Point {
   };
 }
 
-/** `count` points of as many series; the values tell them apart. */
+/** `count` points, each with a series and values of its own. */
 export function manyPoints(count: number, salt = 0): Point[] {
   const types = ['counter', 'gauge', 'timer'] as const;
   return Array.from({ length: count }, (_, index) =>
@@ -157,7 +157,7 @@ export const LOOKALIKES: readonly PointParts[] = [
   { name: 'requests ' },
 ];
 
-/** What one point is compared by, as text; floats differ in it if and only if Object.is tells them apart. */
+/** A point as a text to compare. Floats differ in it if and only if Object.is tells them apart. */
 function describe(point: StoredPoint): string {
   const { series } = point;
   const numbers = ALL_FIELDS.map((field) => (Object.is(point[field], -0) ? '-0' : String(point[field])));
@@ -172,7 +172,7 @@ function keyOf(point: StoredPoint): string {
 const SHOWN_DIFFERENCES = 5;
 const SHOWN_CHARACTERS = 400;
 
-/** What is wrong with `stored` as the image of `written`, in words; empty where nothing is. The order is free. */
+/** How `stored` differs from `written`, in words; empty if it does not. The order does not matter. */
 export function differences(stored: readonly StoredPoint[], written: readonly StoredPoint[]): string[] {
   const found = new Map<string, string>();
   const wrong: string[] = [];

@@ -91,7 +91,7 @@ export function describeQuestions(bench: Bench): void {
       }
     });
 
-    it('tells the windows of one series, and of none that has more dimensions or another type', async () => {
+    it('lists the windows of one series, but not of those with more dimensions or another type', async () => {
       const own = Array.from({ length: 12 }, (_, number) => counter([['app', 'a']], number));
       const parts = own.map((point) => ({ ...point, instance: 'boot-2' }));
       const alike = [
@@ -113,19 +113,19 @@ export function describeQuestions(bench: Bench): void {
       expect(await ask(subject, question)).toEqual(rows);
     });
 
-    it('answers with no row where nothing was written', async () => {
+    it('answers with no rows if nothing was written', async () => {
       const subject = await holding([]);
       expect(await ask(subject, sums(asked, 'app'))).toEqual([]);
       expect(await ask(subject, { kind: 'windows', series: asked[0]!.series, range: RANGE })).toEqual([]);
     });
 
-    it('leaves a question when its signal is aborted, and answers the next', async () => {
+    it('gives up a question when its signal is aborted, and answers the next', async () => {
       const subject = await holding(asked);
       await expect(subject.sink.ask!(sums(asked, 'app'), AbortSignal.abort())).rejects.toThrow();
       expect(await ask(subject, sums(asked, 'app'))).toEqual(expected(asked, dimensionValue('app')));
     });
 
-    it.skipIf(bench.harness.differs?.embedded)('says that the store is gone, soon', async () => {
+    it.skipIf(bench.harness.differs?.embedded)('says promptly that the store is gone', async () => {
       const subject = await holding(asked, true);
       await bench.proxy().refuse();
       const asking = sinkError(subject.sink.ask!(sums(asked, 'app'), NEVER));

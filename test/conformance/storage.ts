@@ -55,7 +55,7 @@ export function describeStorage(bench: Bench): void {
     expect(differences(await subject.read(EVERYTHING), points)).toEqual([]);
   }
 
-  /** Writes all of it; those that this store refuses must be rejected, each by its reason, the others stored. */
+  /** Writes all points. Those that this store refuses must be rejected, each with its reason, and the others stored. */
   async function expectTaken(points: readonly Point[]): Promise<void> {
     const subject = await opened();
     const rejected = await subject.deliver(points);
@@ -73,7 +73,7 @@ export function describeStorage(bench: Bench): void {
   }
 
   describe('storage', () => {
-    it('holds every field of every type, and null where there is none', async () => {
+    it('holds every field of every type, and null for fields that the type does not have', async () => {
       await expectTaken(METRIC_TYPES.map((type) => makePoint({ type })));
     });
 
@@ -94,7 +94,7 @@ export function describeStorage(bench: Bench): void {
       await expectTaken([...floats, ...counts]);
     });
 
-    it('finds points by their keys, where it looks them up', async () => {
+    it('finds points by their keys, if it can look them up', async () => {
       const subject = await opened();
       if (subject.sink.lookUp === undefined) return;
       const points = manyPoints(230);
@@ -131,7 +131,7 @@ export function describeStorage(bench: Bench): void {
       await expectTaken(texts.map((value) => makePoint({ dimensions: [['k', value]] })));
     });
 
-    it('holds them all in one series', async () => {
+    it('holds all of these texts in one series', async () => {
       const dimensions = HOSTILE_TEXTS.map((text) => [text, `${text}!`] as const);
       await expectTaken([makePoint({ dimensions }), makePoint()]);
     });
@@ -145,7 +145,7 @@ export function describeStorage(bench: Bench): void {
       await expectTaken(names.map((name) => makePoint({ name })));
     });
 
-    it('holds long dimensions, or rejects these and no others', async () => {
+    it('holds long dimensions, or rejects only those', async () => {
       const values = [KB, 16 * KB, 64 * KB, 64 * KB + 1].map((length) => `${length}`.padEnd(length, 'x'));
       await expectTaken([
         makePoint({ name: 'before' }),
@@ -157,7 +157,7 @@ export function describeStorage(bench: Bench): void {
       ]);
     });
 
-    it('rejects by index in the batch, in one write', async () => {
+    it('rejects points by their index in the batch, in one write', async () => {
       const subject = await opened();
       const points = manyPoints(7);
       points[2] = makePoint({ name: 'bad', values: { sum: Number.NaN } });
@@ -211,23 +211,20 @@ export function describeStorage(bench: Bench): void {
       await expectTaken(points);
     });
 
-    it.skipIf(keepsFirst)(
-      'leaves the windows and instances alone that lie between those it writes',
-      async () => {
-        const subject = await opened();
-        const row = (number: number, instance: string, count: number) =>
-          makePoint({ windowStart: START + number * WINDOW_MS, instance, values: { count } });
-        const before = [0, 1, 2].flatMap((number) =>
-          ['', 'a', 'b'].map((instance) => row(number, instance, 1)),
-        );
-        await subject.deliver(before);
-        const later = [row(0, '', 2), row(0, 'b', 2), row(2, 'a', 2)];
-        await subject.deliver(later);
-        await expectStored(subject, [...later, ...[1, 3, 4, 5, 6, 8].map((index) => before[index]!)]);
-      },
-    );
+    it.skipIf(keepsFirst)('leaves alone the windows and instances between those that it writes', async () => {
+      const subject = await opened();
+      const row = (number: number, instance: string, count: number) =>
+        makePoint({ windowStart: START + number * WINDOW_MS, instance, values: { count } });
+      const before = [0, 1, 2].flatMap((number) =>
+        ['', 'a', 'b'].map((instance) => row(number, instance, 1)),
+      );
+      await subject.deliver(before);
+      const later = [row(0, '', 2), row(0, 'b', 2), row(2, 'a', 2)];
+      await subject.deliver(later);
+      await expectStored(subject, [...later, ...[1, 3, 4, 5, 6, 8].map((index) => before[index]!)]);
+    });
 
-    it.skipIf(forgetsNothing)('removes by key, and again', async () => {
+    it.skipIf(forgetsNothing)('removes points by key, and again without effect', async () => {
       const subject = await opened();
       const points = [...manyPoints(10), makePoint({ instance: 'boot-1' }), makePoint()];
       await subject.deliver(points);
@@ -237,7 +234,7 @@ export function describeStorage(bench: Bench): void {
       await expectStored(subject, points.slice(5, -1));
     });
 
-    it('shows two sinks of one namespace the same, and of two namespaces nothing', async () => {
+    it('shows sinks of one namespace the same points, and sinks of another none of them', async () => {
       const namespace = bench.namespace();
       const [one, same, other] = [await opened(namespace), await opened(namespace), await opened()];
       await one.deliver(manyPoints(3));
@@ -249,16 +246,16 @@ export function describeStorage(bench: Bench): void {
     });
 
     it.skipIf(keepsFirst)(
-      'holds each row once and whole where two sinks write the same keys at once',
+      'holds each row once and whole if two sinks write the same keys at once',
       async () => {
         const namespace = bench.namespace();
         const writers = [await opened(namespace), await opened(namespace)];
         const rounds = 12;
         const keys = 600;
         const shared = 400;
-        /** Each window twice: once its rows are new to the store, once they are there. */
+        /** Each window twice: first its rows are new to the store, then they exist. */
         const windowOf = (number: number) => START + (number >> 1) * WINDOW_MS;
-        /** All fields hold the same number, which names the writer and the round. */
+        /** All fields hold the same number, which identifies the writer and the round. */
         const round = (writer: number, number: number) =>
           Array.from({ length: keys }, (_, index) => {
             const stamp = 1 + 1000 * writer + number;
@@ -275,7 +272,7 @@ export function describeStorage(bench: Bench): void {
         for (let number = 0; number < rounds; number += 1) {
           const written = [round(0, number), round(1, number)] as const;
           await Promise.all(writers.map((subject, writer) => subject.deliver(written[writer]!)));
-          // After every round: the next one would clear away the duplicates of this.
+          // After every round: the next one would clear away the duplicates of this one.
           const from = windowOf(number);
           const stored = await writers[0]!.read({ from, to: from + WINDOW_MS });
           const byId = written.map((points) => new Map(points.map((point) => [point.series.id, point])));
@@ -307,7 +304,7 @@ export function describeStorage(bench: Bench): void {
       expect(await range(10 * WINDOW_MS, 20 * WINDOW_MS)).toEqual([]);
     });
 
-    it('returns 10,000 points, may be left early, and again while the sink writes', async () => {
+    it('returns 10,000 points, and may be left early, again and again, while the sink writes', async () => {
       const subject = await opened();
       const points = manyPoints(10_000);
       await subject.deliver(points);
@@ -324,7 +321,7 @@ export function describeStorage(bench: Bench): void {
       await expectStored(subject, points);
     });
 
-    it('ends with an error, not early, where its signal is aborted', async () => {
+    it('fails, instead of ending early, if its signal is aborted', async () => {
       const subject = await opened();
       await subject.deliver(manyPoints(10_000));
       const controller = new AbortController();
@@ -338,7 +335,7 @@ export function describeStorage(bench: Bench): void {
   });
 
   describe('schema', () => {
-    it('is found by the next sink, with what is in it', async () => {
+    it('is found by the next sink, with its contents', async () => {
       const namespace = bench.namespace();
       const first = await opened(namespace);
       await first.deliver(manyPoints(3));
@@ -346,7 +343,7 @@ export function describeStorage(bench: Bench): void {
       await expectStored(await opened(namespace), manyPoints(3));
     });
 
-    it.skipIf(!bench.harness.older)('gains what an older one lacks, and keeps its rows', async () => {
+    it.skipIf(!bench.harness.older)('gets what an older version lacks, and keeps its rows', async () => {
       const namespace = bench.namespace();
       const before = await bench.harness.older!(namespace);
       expect(before.length).toBeGreaterThan(0);
@@ -357,7 +354,7 @@ export function describeStorage(bench: Bench): void {
       await expectStored(subject, [...before, ...points]);
     });
 
-    it.skipIf(!bench.harness.unusable)('is refused where it cannot be used, with advice', async () => {
+    it.skipIf(!bench.harness.unusable)('is refused, with advice, if it cannot be used', async () => {
       const namespace = bench.namespace();
       await bench.harness.unusable!(namespace);
       const subject = await bench.subject({ namespace });
@@ -366,7 +363,7 @@ export function describeStorage(bench: Bench): void {
       expect(error.advice).toMatch(/^[A-Z].+\.$/s);
     });
 
-    it.skipIf(!bench.harness.drop)('is made again by open where it vanished', async () => {
+    it.skipIf(!bench.harness.drop)('is created again by open if it has vanished', async () => {
       const namespace = bench.namespace();
       const subject = await opened(namespace);
       await subject.deliver(manyPoints(3));

@@ -1,4 +1,4 @@
-/** A sink under test, made as the composition root makes it and fed as a lane feeds it. */
+/** A sink under test, created as the service creates it and fed as a lane feeds it. */
 
 import { expect } from 'vitest';
 import type { Point } from '../../src/aggregate/point.ts';
@@ -24,34 +24,34 @@ export type Variables = Readonly<Record<string, string>>;
 
 /** What the suite must know about a store. */
 export interface Harness {
-  /** Starts the real server and returns its port, before which the suite puts its fault proxy. */
+  /** Starts the real server and returns its port. The suite puts its fault proxy in front of it. */
   start(): Promise<number>;
   stop(): Promise<void>;
   /**
-   * Settings of a sink whose data nobody else sees (a table, a database, a bucket), made if that is not the sink's
-   * work. The same namespace is the same data. `port` is the server's or that of the proxy before it.
+   * Settings of a sink whose data (a table, a database, a bucket) nobody else sees. Creates it unless the sink does so
+   * itself. The same namespace is the same data. `port` is the server's, or that of the proxy in front of it.
    */
   variables(namespace: string, port: number): Variables | Promise<Variables>;
-  /** Texts that no message and no log line may hold. */
+  /** Texts that no message and no log line may contain. */
   readonly secrets?: readonly string[];
   /** The same settings with credentials that the server does not know. */
   wrongCredentials?(variables: Variables): Variables;
-  /** The same settings with a database that is not there. */
+  /** The same settings with a database that does not exist. */
   missing?(variables: Variables): Variables;
-  /** Makes the schema as an earlier version had it, and returns the points in it. */
+  /** Creates the schema of an earlier version, and returns the points in it. */
   older?(namespace: string): Promise<readonly Point[]>;
-  /** Makes a schema that the sink cannot use. */
+  /** Creates a schema that the sink cannot use. */
   unusable?(namespace: string): Promise<void>;
-  /** Takes away what `open` made, under a sink that runs. */
+  /** Removes what `open` created, while the sink is running. */
   drop?(namespace: string): Promise<void>;
   /**
    * Where this store truly differs from what every sink must do.
    * - `keepsNothing`: there is no store; the tests of what is in it, and of faults, are skipped.
-   * - `embedded`: no network lies between, so no fault is played on one; the port is not used.
-   * - `answersNothing`: it has no `ask` and no `storage`. `saysNoSize`: it does not tell how much it stores.
+   * - `embedded`: there is no network in between, so network faults are not tested; the port is not used.
+   * - `answersNothing`: it has no `ask` and no `storage`. `saysNoSize`: it does not say how much it stores.
    * - `keepsFirst`: it refuses other values under a key that it holds. `forgetsNothing`: it cannot remove points.
-   * - `refuses`: points that this store cannot hold, with the reason by which they must be rejected. Non-finite
-   *   numbers are `invalid_value` in every sink: most stores have none, and all must hold the same.
+   * - `refuses`: the reason for which a point must be rejected, if this store cannot hold it. Non-finite numbers are
+   *   `invalid_value` in every sink: most stores have none, and all must hold the same.
    */
   readonly differs?: {
     readonly keepsNothing?: true;
@@ -65,17 +65,17 @@ export interface Harness {
 }
 
 /**
- * When a call that was left has to have settled: before any client would give up by itself, and long after the busiest
- * machine comes to it.
+ * How soon a call must settle after it is given up: before any client would give up by itself, but with time to spare
+ * on the busiest machine.
  */
 export const PROMPT_MS = 60_000;
-/** Of a test of the suite, whatever its author's vitest is set to. */
+/** Limit of a test of the suite, whatever the configuration of its author's vitest says. */
 export const TEST_MS = 900_000;
 /** How often a lane would send a batch before the test gives up. */
 const MAX_ATTEMPTS = 50;
 const NEVER = new AbortController().signal;
 
-/** One sink, with everything that it says collected for the search for secrets. */
+/** One sink. Collects everything that it says, to search it for secrets. */
 export class Subject {
   readonly sink: Sink;
   readonly limits: SinkLimits;
@@ -123,7 +123,7 @@ export class Subject {
     }
   }
 
-  /** Writes all of it as a lane would: within the limits, several at once, again where the sink says so. */
+  /** Writes all points as a lane would: within the limits, several batches at once, again if the sink says so. */
   async deliver(points: readonly Point[]): Promise<{ point: Point; rejection: Rejection }[]> {
     const rejected: { point: Point; rejection: Rejection }[] = [];
     const waiting = batches(points, this.limits);
@@ -175,7 +175,7 @@ export interface Bench {
   readonly harness: Harness;
   /** A namespace that no test has used. */
   namespace(): string;
-  /** A sink that is closed after the test; through the proxy where `proxied`. */
+  /** A sink that is closed after the test; through the proxy if `proxied`. */
   subject(options?: {
     namespace?: string;
     proxied?: boolean;

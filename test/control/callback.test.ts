@@ -25,7 +25,7 @@ interface Seen {
   readonly body: string;
 }
 
-/** A server that answers as told, and what came to it. */
+/** A server that answers with `answer`, and the requests that it got. */
 async function listen(answer: (response: ServerResponse, count: number) => void) {
   const seen: Seen[] = [];
   const server = createServer((request, response) => {
@@ -43,7 +43,7 @@ async function listen(answer: (response: ServerResponse, count: number) => void)
 }
 
 const sleeps: number[] = [];
-/** Waits for nothing. */
+/** Does not wait. */
 const clock: Clock = {
   now: Date.now,
   steady: () => performance.now(),
@@ -55,7 +55,7 @@ const clock: Clock = {
 const call = (url: URL, signal = new AbortController().signal, secret: string | undefined = SECRET) =>
   deliver({ url, id: 'x', body: BODY }, { secret, clock, signal });
 
-/** As a receiver would. */
+/** Checks it as a receiver would. */
 function isSigned(header: string, body: string, secret: string): boolean {
   const [, t, v1] = /^t=(\d+),v1=([0-9a-f]{64})$/.exec(header) ?? [];
   const expected = createHmac('sha256', secret).update(`${t}.${body}`).digest();
@@ -78,14 +78,14 @@ describe('a callback', () => {
     expect(sign(body, SECRET, 1000)).not.toBe(sign(body, SECRET, 2000));
   });
 
-  test('without a secret it has no signature', async () => {
+  test('has no signature without a secret', async () => {
     const { seen, url } = await listen((response) => response.end());
     const options = { secret: undefined, clock, signal: new AbortController().signal };
     expect(await deliver({ url, id: 'x', body: BODY }, options)).toMatchObject({ delivered: true });
     expect(seen[0]!.request.headers[SIGNATURE_HEADER]).toBeUndefined();
   });
 
-  test('is tried again where that may help, with growing waits', async () => {
+  test('is tried again if that may help, with growing waits', async () => {
     sleeps.length = 0;
     const { seen, url } = await listen((response, count) => {
       response.statusCode = [503, 429, 408][count - 1] ?? 204;
@@ -97,7 +97,7 @@ describe('a callback', () => {
     expect(new Set(sleeps).size).toBe(3);
   });
 
-  test('is given up after a while, and at once where it is refused', async () => {
+  test('is given up after a while, and at once if it is refused', async () => {
     const down = await listen((response) => {
       response.statusCode = 500;
       response.end();
@@ -113,22 +113,19 @@ describe('a callback', () => {
     expect(await call(nobody)).toMatchObject({ delivered: false, attempts: 8 });
   });
 
-  test.each([301, 302, 303, 307, 308])(
-    'a redirect (%i) is followed nowhere, not even to itself',
-    async (code) => {
-      const elsewhere = await listen((response) => response.end());
-      const there = await listen((response) => {
-        response.writeHead(code, { location: elsewhere.url.href });
-        response.end();
-      });
-      const outcome = await call(there.url);
-      expect(outcome).toMatchObject({ delivered: false, attempts: 1 });
-      expect(outcome.error).toContain('redirect');
-      expect([there.seen.length, elsewhere.seen.length]).toEqual([1, 0]);
-    },
-  );
+  test.each([301, 302, 303, 307, 308])('a redirect (%i) is not followed', async (code) => {
+    const elsewhere = await listen((response) => response.end());
+    const there = await listen((response) => {
+      response.writeHead(code, { location: elsewhere.url.href });
+      response.end();
+    });
+    const outcome = await call(there.url);
+    expect(outcome).toMatchObject({ delivered: false, attempts: 1 });
+    expect(outcome.error).toContain('redirect');
+    expect([there.seen.length, elsewhere.seen.length]).toEqual([1, 0]);
+  });
 
-  test('an endless answer is not read, and a stop ends what hangs', async () => {
+  test('an endless answer is not read, and a stop ends a call that hangs', async () => {
     const { url } = await listen((response) => {
       const timer = setInterval(() => response.write('x'.repeat(65_536)), 1);
       response.on('close', () => clearInterval(timer));
@@ -141,7 +138,7 @@ describe('a callback', () => {
   });
 });
 
-describe('hosts that are listed', () => {
+describe('by the list of hosts', () => {
   const hosts = parseCallbackHosts(
     'ci.example.com, Hooks.Example.com:8443,http://10.0.0.7:8080,[2001:db8::1],HTTP://old.example.com,http.example.com',
   )!;
@@ -180,11 +177,11 @@ describe('hosts that are listed', () => {
     'javascript:alert(1)',
     'data:,ci.example.com',
     'blob:https://ci.example.com/5f1c2d',
-  ])('%s is not', (url) => {
+  ])('%s is not called', (url) => {
     expect(() => checkCallback(url, hosts)).toThrow(expect.objectContaining({ code: 'callback_refused' }));
   });
 
-  test('with no list, nothing is called', () => {
+  test('without a list, nothing is called', () => {
     expect(() => checkCallback('https://ci.example.com/', new Set())).toThrow('CONTROL_CALLBACK_HOSTS');
   });
 
@@ -204,7 +201,7 @@ describe('hosts that are listed', () => {
     'HTTPS://a',
     'http:a',
     'httpx://a',
-  ])('%j is no list of hosts', (text) => {
+  ])('%j is not a list of hosts', (text) => {
     expect(parseCallbackHosts(text)).toBeUndefined();
   });
 });

@@ -1,4 +1,4 @@
-/** The control socket of a real HTTP server: who can open it, what it takes the place of, and what it leaves alone. */
+/** The control socket of a real HTTP server: who can open it, what it replaces, and what it leaves alone. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -30,7 +30,7 @@ let made = 0;
 beforeEach(() => {
   lines.length = 0;
   entrances = [];
-  // The default is made in the temporary folder.
+  // The default socket is created in the temporary folder.
   temporary = join(folder.path, `tmp-${made++}`);
   mkdirSync(temporary);
   vi.stubEnv('TMPDIR', temporary);
@@ -67,7 +67,7 @@ const modeOf = (path: string) => lstatSync(path).mode & 0o777;
 const ownFolder = () => join(temporary, `metrics-fanout-${process.getuid!()}`);
 
 describe('by default', () => {
-  test('it is in a folder of the user, open to nobody else, and gone after a stop', async () => {
+  test('it is in a folder that only the user can open, and is gone after a stop', async () => {
     const http = await serve();
     await openControlSocket(http, auto, log);
     const path = join(ownFolder(), `default-${http.port}.sock`);
@@ -91,7 +91,7 @@ describe('by default', () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test('a umask that is open to everybody changes nothing', async () => {
+  test('a umask that allows everything changes nothing', async () => {
     const umask = process.umask(0);
     try {
       const http = await serve();
@@ -107,9 +107,9 @@ describe('by default', () => {
     ['a folder that others may write to', () => mkdirSync(ownFolder()) ?? chmodSync(ownFolder(), 0o770)],
     ['a link to a folder', () => symlinkSync(folder.path, ownFolder())],
     ['a file', () => writeFileSync(ownFolder(), '')],
-    ['a temporary folder that is not there', () => vi.stubEnv('TMPDIR', join(temporary, 'absent'))],
+    ['a temporary folder that does not exist', () => vi.stubEnv('TMPDIR', join(temporary, 'absent'))],
     ['a path that is too long', () => vi.stubEnv('TMPDIR', join(temporary, 'x'.repeat(100)))],
-  ])('%s: there is none, and the log says so; ctl does not trust it either', async (_, prepare) => {
+  ])('%s: no socket is opened, and the log says so; ctl does not trust it either', async (_, prepare) => {
     prepare();
     const http = await serve();
     await openControlSocket(http, auto, log);
@@ -126,7 +126,7 @@ describe('by default', () => {
   });
 });
 
-/** A socket on which nobody listens any longer. */
+/** Leaves a socket on which nobody listens any longer. */
 async function leaveSocket(path: string): Promise<void> {
   const script = `require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))`;
   await once(spawn(process.execPath, ['-e', script, path]), 'close');
@@ -136,7 +136,7 @@ async function leaveSocket(path: string): Promise<void> {
 const within = () => ({ signal: AbortSignal.timeout(TIMEOUT_MS) });
 
 describe('at a path that is set', () => {
-  test('it takes the place of one that a killed process left, and of nothing else', async () => {
+  test('it replaces a socket that a killed process left, and nothing else', async () => {
     const path = join(temporary, 'control.sock');
     await leaveSocket(path);
     const first = await serve();
@@ -165,7 +165,7 @@ describe('at a path that is set', () => {
     expect([lines, existsSync(ownFolder())]).toEqual([[], false]);
   });
 
-  test('ctl passes over a socket on which nobody listens', async () => {
+  test('ctl skips a socket on which nobody listens', async () => {
     const path = join(temporary, 'dead.sock');
     await leaveSocket(path);
     const env = { NATS_URL: 'nats://127.0.0.1:1', CONTROL_SOCKET: path };

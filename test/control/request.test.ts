@@ -16,11 +16,11 @@ function refusal(name: string, text: string): Refusal {
     if (error instanceof Refusal) return error;
     throw error;
   }
-  throw new Error('it was taken');
+  throw new Error('the request was accepted');
 }
 
 describe('a request', () => {
-  test('is what it says; nothing at all is an empty one, and a null is what is left out', () => {
+  test('is parsed; an empty body is an empty request, and a null counts as left out', () => {
     expect(parse('status', '')).toEqual({ operation: 'status' });
     const verify = '{"name":"http.*","from":"2026-11-24T10:00:00Z"}';
     expect(parse('verify', verify)).toMatchObject({ operation: 'verify', name: 'http.*' });
@@ -75,7 +75,7 @@ describe('a request', () => {
     expect(status).toBeLessThan(500);
   });
 
-  test('whatever comes is taken or refused, in few words', () => {
+  test('is accepted or refused in few words, whatever it contains', () => {
     const names = Object.keys(OPERATIONS);
     const bytes = fc.oneof(
       fc.uint8Array({ maxLength: 200 }),

@@ -3,7 +3,7 @@ import { systemClock } from '../../src/base/clock.ts';
 import { type TaskReport, Tasks } from '../../src/control/tasks.ts';
 
 test('a task that is cancelled before it begins does nothing', async () => {
-  const { promise: told, resolve: tell } = Promise.withResolvers<TaskReport>();
+  const { promise: reported, resolve: tell } = Promise.withResolvers<TaskReport>();
   const tasks = new Tasks({
     instance: 'i',
     pipeline: 'p',
@@ -23,6 +23,6 @@ test('a task that is cancelled before it begins does nothing', async () => {
     },
   });
   tasks.cancel(id);
-  expect(await told).toMatchObject({ id, state: 'cancelled' });
+  expect(await reported).toMatchObject({ id, state: 'cancelled' });
   expect(runs).toBe(0);
 });

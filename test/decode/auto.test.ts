@@ -3,6 +3,7 @@ import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { formatOf } from '../../src/decode/auto.ts';
 import { makeDecoder } from '../../src/decode/formats.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
+import { effort } from '../effort.ts';
 import { workOf } from '../work.ts';
 import { decoding, type Heard, SETTINGS } from './formats.ts';
 
@@ -132,10 +133,11 @@ test('no long message takes long', () => {
   ];
   const ends = ['', 'x', ' v=1', 'x|c'];
   const starts = ['', 'm x=', 'a:', 'a:1|c|#'];
+  const frames = starts.flatMap((first) => ends.map((last) => [first, last] as const));
   for (const format of ['influx', 'statsd'] as const) {
     const decode = decoding({ metricsFormat: format });
     for (const piece of pieces) {
-      for (const [start, end] of starts.flatMap((first) => ends.map((last) => [first, last] as const))) {
+      for (const [start, end] of frames.slice(0, effort(frames.length))) {
         const message = Buffer.from(start + piece.repeat((LONG - 20) / piece.length) + end);
         const work = workOf(() => decode(message), MAX_WORK);
         expect(work, `${format}: ${JSON.stringify([start, piece, end])}`).toBeLessThan(MAX_WORK);

@@ -2,6 +2,7 @@ import { constants, createZstdCompress, gzipSync, zstdCompressSync } from 'node:
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { decompress } from '../../src/decode/encoding.ts';
+import { effort } from '../effort.ts';
 
 const MAX = 1000;
 const text = Buffer.from('a:1|c\n'.repeat(100));
@@ -53,7 +54,7 @@ describe.each(encodings)('%s', (encoding) => {
         if (typeof said !== 'string') expect(said.length).toBeLessThanOrEqual(MAX);
         else expect(said).toMatch(/^(bad_encoding|too_large)$/);
       }),
-      { numRuns: 1000 },
+      { numRuns: effort(1000) },
     );
   });
 });

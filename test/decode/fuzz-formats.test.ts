@@ -14,9 +14,10 @@ import { FORMATS, type Format, makeDecoder } from '../../src/decode/formats.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { type InputRejection, REJECTIONS } from '../../src/decode/rejection.ts';
 import { Pipeline } from '../../src/deliver/pipeline.ts';
+import { effort } from '../effort.ts';
 import { mutated, random } from './mutations.ts';
 
-const MESSAGES = Number(process.env.FANOUT_FUZZ_MESSAGES ?? 200_000);
+const MESSAGES = Number(process.env.FANOUT_FUZZ_MESSAGES ?? effort(200_000));
 /** Of 100 messages, so many are compressed before they are mutated: unpacking costs much more than decoding. */
 const COMPRESSED_PERCENT = 2;
 const MAX_MESSAGE_BYTES = 2000;

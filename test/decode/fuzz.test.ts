@@ -6,6 +6,7 @@ import type { SampleHandler } from '../../src/decode/decoder.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { REJECTIONS } from '../../src/decode/rejection.ts';
+import { effort } from '../effort.ts';
 import { decodeMessage, decodeWith } from './decoded.ts';
 import { mutated, random } from './mutations.ts';
 
@@ -16,7 +17,9 @@ const SEEDS = [
 ];
 /** Bytes that mean something, so that mutations get past the first check. */
 const TELLING = Buffer.from('{}[]",:\\0189-+.eEutfn \n\u0000\u001f\u007f\u0080\u00ff', 'latin1');
-const MUTATIONS = 120_000;
+const MUTATIONS = effort(120_000);
+const COMPARED = effort(30_000);
+const TOGETHER = effort(20_000);
 
 function setUp() {
   const table = new SeriesTable(200);
@@ -64,7 +67,7 @@ test('random mutations: nothing throws, all that is accepted is JSON, and every 
   expect(counts.decoded + counts.rejected).toBe(counts.received);
   expect(counts.samples + counts.rejectedElements).toBe(counts.elements);
   expect(counts.decoded).toBeGreaterThan(MUTATIONS / 40);
-  expect(counts.rejectedElements).toBeGreaterThan(1000);
+  expect(counts.rejectedElements).toBeGreaterThan(MUTATIONS / 120);
   const { counter, gauge, timer } = aggregator.stats;
   expect(counter + gauge + timer).toBe(counts.samples);
   const inWindows = aggregator
@@ -78,14 +81,14 @@ test('a message says the same whether its series was seen before or not', () => 
   const seen = new SeriesTable(10_000);
   for (const text of SEEDS) decodeWith(seen, text);
   let samples = 0;
-  for (let i = 0; i < 30_000; i++) {
+  for (let i = 0; i < COMPARED; i++) {
     const message = mutated(Buffer.from(SEEDS[next(4) === 0 ? next(SEEDS.length) : 0]!), TELLING, next);
     decodeWith(seen, message);
     const decoded = decodeWith(seen, message);
     samples += decoded.elements.length;
     expect(decoded).toEqual(decodeWith(new SeriesTable(10), message));
   }
-  expect(samples).toBeGreaterThan(500);
+  expect(samples).toBeGreaterThan(COMPARED / 60);
 });
 
 test('messages taken together say what each says by itself, in the same order', () => {
@@ -106,7 +109,7 @@ test('messages taken together say what each says by itself, in the same order', 
     rejected: (reason) => found.push(reason),
     rejectedMessage: (reason, message) => found.push(reason, Buffer.from(message)),
   };
-  for (let i = 0; i < 20_000; i++) {
+  for (let i = 0; i < TOGETHER; i++) {
     const known = `{"name":"n${next(6000)}","type":"counter","value":${i}}`;
     const message =
       next(3) > 0 ? Buffer.from(known) : mutated(Buffer.from(SEEDS[next(SEEDS.length)]!), TELLING, next);
@@ -121,7 +124,7 @@ test('messages taken together say what each says by itself, in the same order', 
     expect(found).toEqual(expected);
     [expected, found] = [[], []];
   }
-  expect(prepared).toBeGreaterThan(5000);
+  expect(prepared).toBeGreaterThan(TOGETHER / 4);
 });
 
 test('random bytes', () => {

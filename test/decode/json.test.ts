@@ -5,6 +5,7 @@ import { makeSeries } from '../../src/aggregate/series.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
 import { expectedSamples } from '../aggregate/oracle.ts';
+import { effort } from '../effort.ts';
 import { type Decoded, decodeMessage, decodeWith, withField } from './decoded.ts';
 import { spelled } from './spelled.ts';
 
@@ -86,7 +87,7 @@ describe('samples', () => {
           expect(decodeWith(table, text)).toEqual({ rejection: undefined, elements: expected });
         },
       ),
-      { numRuns: 3000 },
+      { numRuns: effort(3000) },
     );
   });
 

@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { MAX_MESSAGE_BYTES } from '../../src/decode/limits.ts';
 import type { InputRejection } from '../../src/decode/rejection.ts';
+import { effort } from '../effort.ts';
 import { workOf } from '../work.ts';
 import { decoding, type Heard } from './formats.ts';
 
@@ -292,6 +293,6 @@ test('lines say what they were made from, one by one and together, seen before o
         expect(known(text)).toEqual(given);
       },
     ),
-    { numRuns: 1000 },
+    { numRuns: effort(1000) },
   );
 });

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { FAILED, Scanner } from '../../src/decode/scanner.ts';
+import { effort } from '../effort.ts';
 import { spelled } from './spelled.ts';
 
 function scan<T>(text: string, read: (scanner: Scanner, start: number) => T): T {
@@ -14,6 +15,8 @@ function numberIn(text: string): number | undefined {
     scanner.readNumber(start) === text.length ? scanner.number : undefined,
   );
 }
+
+const TEXTS = effort(30_000);
 
 describe('numbers are read to the last bit as JSON.parse reads them', () => {
   test('doubles in every notation', () => {
@@ -29,7 +32,7 @@ describe('numbers are read to the last bit as JSON.parse reads them', () => {
           expect([json, numberIn(json)]).toEqual([json, JSON.parse(json) + 0]);
         }
       }),
-      { numRuns: 3000 },
+      { numRuns: effort(3000) },
     );
   });
 
@@ -39,7 +42,7 @@ describe('numbers are read to the last bit as JSON.parse reads them', () => {
       fc.property(literal, (json) => {
         expect([json, numberIn(json)]).toEqual([json, JSON.parse(json) + 0]);
       }),
-      { numRuns: 5000 },
+      { numRuns: effort(5000) },
     );
   });
 
@@ -85,7 +88,7 @@ describe('values', () => {
       fc.property(fc.jsonValue({ maxDepth: 6, stringUnit: 'grapheme-ascii' }), spelled, (value, spell) => {
         expect(accepted(spell(value))).toBe(true);
       }),
-      { numRuns: 1000 },
+      { numRuns: effort(1000) },
     );
   });
 
@@ -118,8 +121,8 @@ describe('values', () => {
         good += isJson(text) ? 1 : 0;
         expect([text, accepted(text)]).toEqual([text, isJson(text)]);
       }),
-      { numRuns: 30_000 },
+      { numRuns: TEXTS },
     );
-    expect(good).toBeGreaterThan(100);
+    expect(good).toBeGreaterThan(TEXTS / 300);
   });
 });

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { TimestampReader } from '../../src/decode/timestamp.ts';
 import { expectedTime } from '../aggregate/oracle.ts';
+import { effort } from '../effort.ts';
 
 /** One for all tests: what it read before must not matter. */
 const reader = new TimestampReader();
@@ -104,7 +105,7 @@ test('any time in any zone is what Date says', () => {
       const text = `${date.toISOString().slice(0, 19)}${fraction === null ? '' : `.${fraction}`}${zone}`;
       expect(parse(text)).toBe(expectedTime(text));
     }),
-    { numRuns: 2000 },
+    { numRuns: effort(2000) },
   );
 });
 

@@ -38,8 +38,13 @@ export class VirtualClock implements Clock {
   sleep(ms: number, signal: AbortSignal): Promise<void> {
     return new Promise((resolve) => {
       if (signal.aborted) return resolve();
-      signal.addEventListener('abort', () => resolve(), { once: true });
-      this.#sleepers.push({ at: this.#passed + Math.max(0, ms), wake: resolve });
+      const wake = () => {
+        // Each listener that stays makes adding the next one slower.
+        signal.removeEventListener('abort', wake);
+        resolve();
+      };
+      signal.addEventListener('abort', wake);
+      this.#sleepers.push({ at: this.#passed + Math.max(0, ms), wake });
     });
   }
 

@@ -5,10 +5,10 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { OPERATIONS } from '../../src/control/request.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import type { NatsServer } from '../../src/servers/nats.ts';
-import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { freePort, temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { LIMIT_MS } from '../limits.ts';
-import { as, Client, startExampleBus, type User } from './bus-users.ts';
+import { as, Client, ELSEWHERE, SCRATCH, startExampleBus, type User } from './bus-users.ts';
 import { ask, ctlOfAll, ended, eventually } from './control-support.ts';
 import { WINDOWS } from './support.ts';
 
@@ -163,7 +163,7 @@ test('whoever has the credentials of the service may read metrics, and neither p
 
 test('wherever a user wants the answer to a request that it may make: nothing changes there', async () => {
   const jsm = await setup.connection.jetstreamManager({ timeout: LIMIT_MS });
-  await jsm.streams.add({ name: 'SCRATCH', subjects: ['scratch', 'fanout.rejected.scratch'] });
+  await jsm.streams.add(SCRATCH);
   const { instance } = await service.status();
   const operations = Object.keys(OPERATIONS);
   const control = ['all', instance].flatMap((target) =>
@@ -177,21 +177,12 @@ test('wherever a user wants the answer to a request that it may make: nothing ch
     operator: [...control, '$SRV.PING.metrics-fanout'],
     viewer: [...control.filter(isLook), '$SRV.PING.metrics-fanout'],
   };
-  const replies = [
-    '$KV.fanout-checkpoints.scratch.a.0-1',
-    'scratch',
-    'fanout.rejected.scratch',
-    'metrics.scratch',
-    'fanout.control.all.detach',
-    '$JS.API.STREAM.PURGE.METRICS',
-    '$JS.API.STREAM.DELETE.SCRATCH',
-  ];
   const before = { metrics: await lastSequence('METRICS'), ...(await service.status()).control };
   let published = 0;
   const body = JSON.stringify({ sink: 'late', from: new Date().toISOString() });
   for (const [user, subjects] of Object.entries(requests)) {
     const { connection } = await client(user as User);
-    for (const reply of replies) {
+    for (const reply of ELSEWHERE) {
       for (const subject of subjects) connection.publish(subject, body, { reply });
       published += subjects.filter((subject) => metrics.includes(subject)).length;
     }
@@ -209,7 +200,7 @@ test('wherever a user wants the answer to a request that it may make: nothing ch
   ]);
   expect((await jsm.streams.info('METRICS')).state.first_seq).toBe(1);
   // Each request of operator and viewer was heard, and ignored.
-  const heard = replies.length * (requests.operator!.length + requests.viewer!.length);
+  const heard = ELSEWHERE.length * (requests.operator!.length + requests.viewer!.length);
   await eventually('all are counted', async () => {
     const { unanswered } = (await service.status()).control;
     return unanswered - before.unanswered >= heard;
@@ -231,6 +222,29 @@ test('in core mode the same user is enough', async () => {
   await eventually('they are written', async () => (await core.status()).sinks[0]!.written === 7);
   expect(await core.stop()).toBe(0);
   expect(core.output.stderr).not.toMatch(/PERMISSIONS|"level":"error"/);
+});
+
+test('behind a leaf node, the same subjects under the prefix of the domain are enough', async () => {
+  const port = await freePort();
+  const authorization = 'authorization { user: leaf, password: leaf, account: METRICS }';
+  const listening = `\nleafnodes { listen: "127.0.0.1:${port}", ${authorization} }`;
+  const hub = await startExampleBus((text) => text + listening, { domain: 'hub' });
+  const remotes = `\nleafnodes { remotes [ { url: "nats-leaf://leaf:leaf@127.0.0.1:${port}", account: METRICS } ] }`;
+  const inDomain = (text: string) =>
+    text.replace(/"\$JS\.API/g, '"$JS.hub.API').replace(/"\$KV/g, '"$JS.hub.API.$KV') + remotes;
+  const leaf = await startExampleBus(inDomain, { domain: 'leaf' });
+  const env = { ...onEarly, NATS_JETSTREAM_DOMAIN: 'hub', PIPELINE: 'domain' };
+  await eventually('the leaf node has found its hub, and all is made', async () => {
+    const first = startProgram(['run'], { ...as('setup', leaf), ...env, HTTP_PORT: '0' });
+    await eventually('it ended, or is up', async () => /is up|metrics-fanout:/.test(first.output.stderr));
+    return (await first.stop()) === 0;
+  });
+  const other = await startServiceProgram({ ...as('fanout', leaf), ...env });
+  await other.untilConfirmed(Date.now() + 1000);
+  expect((await other.status()).sinks).toMatchObject([{ checkpointFailures: 0 }]);
+  expect(await other.stop()).toBe(0);
+  expect(other.output.stderr).not.toMatch(/PERMISSIONS|"level":"error"/);
+  await Promise.all([leaf.stop(), hub.stop()]);
 });
 
 test('where the bus refuses control, the log says so once, and the data flow', async () => {

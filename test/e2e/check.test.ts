@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect } from '../../src/bus/connect.ts';
 import { bucketExists } from '../../src/bus/kv/bucket.ts';
-import { ensureStream, streamExists } from '../../src/bus/stream.ts';
+import { ensureStream, manager, streamExists } from '../../src/bus/stream.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
@@ -147,4 +147,33 @@ test('what is wrong is told for each, with what to do, and without a secret', as
   });
   expect(stdout).toContain('What to do:');
   expect(stdout).not.toContain('wr0ng-pass');
+});
+
+test('--watch: finds messages that the stream refuses, and nothing when it stores all', async () => {
+  const { core } = await loadConfig({ NATS_URL: stack.nats.url });
+  const bus = await connect(core, { debug() {}, info() {}, warn() {}, error() {} });
+  const jetstream = await manager(bus);
+  await jetstream.streams.add({ name: 'WATCHED', subjects: ['watched'], max_msg_size: 100 });
+  const env = {
+    NATS_URL: stack.nats.url,
+    METRICS_STREAM: 'WATCHED',
+    METRICS_SUBJECTS: 'watched',
+    SINK_BLACKHOLE_ENABLED: 'true',
+  };
+  const watched = async (size: number) => {
+    const sending = setInterval(() => bus.publish('watched', `${Math.random()}`.padEnd(size)), 5);
+    const { code, stdout } = await check(env, '--watch', '2s', '--json');
+    clearInterval(sending);
+    const findings = JSON.parse(stdout) as Finding[];
+    return { code, found: findings.find(({ what }) => what === 'what the stream stores')! };
+  };
+  const well = await watched(10);
+  expect([well.code, well.found.state]).toEqual([0, 'ok']);
+  expect(well.found.detail).toMatch(/^0 of [1-9]\d* messages heard on the bus were not stored$/);
+  const bad = await watched(200);
+  expect([bad.code, bad.found.state]).toEqual([1, 'failed']);
+  expect(bad.found.detail).toMatch(/^([1-9]\d*) of \1 messages heard on the bus were not stored$/);
+  expect(bad.found.advice).toContain('docs/producers.md');
+  await jetstream.streams.delete('WATCHED');
+  await bus.close();
 });

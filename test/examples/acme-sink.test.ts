@@ -1,4 +1,4 @@
-/** What an author of a sink outside of this project goes through: the package as it is packed, in an empty folder. */
+/** What an author of a sink outside of this project does: installs the packed package into an empty folder. */
 import { execFile } from 'node:child_process';
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 
 const run = promisify(execFile);
-/** Of the conformance suite, for a store without a network: far more than none, whatever is added to it. */
+/** Tests of the conformance suite for a store without a network. There are more; their number changes. */
 const TESTS_AT_LEAST = 30;
 
 const scratch = temporaryFolder('acme');
@@ -38,7 +38,7 @@ describe('a sink outside of the project', () => {
     expect(report.numPassedTests).toBeGreaterThan(TESTS_AT_LEAST);
   });
 
-  it('is found wanting by the suite where it is', async () => {
+  it('fails the suite if it has a fault', async () => {
     const file = join(project, 'sink.js');
     const text = readFileSync(file, 'utf8');
     try {
@@ -50,7 +50,7 @@ describe('a sink outside of the project', () => {
     }
   });
 
-  it('has its types from the package', async () => {
+  it('gets its types from the package', async () => {
     await inProject('npx', ['tsc']);
   });
 

@@ -1,4 +1,4 @@
-/** A TCP proxy in front of a real server, on which a test plays the faults of a network. */
+/** A TCP proxy in front of a real server, with which a test simulates faults of the network. */
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { pipeline } from 'node:stream/promises';
@@ -40,7 +40,7 @@ export class FaultProxy {
     return this.#sockets.size / 2;
   }
 
-  /** Ends every fault. Connections that hung go on where they stopped. */
+  /** Ends every fault. Connections that hung continue where they stopped. */
   async pass(): Promise<void> {
     this.#hang?.open();
     this.#hang = undefined;
@@ -51,7 +51,7 @@ export class FaultProxy {
     await once(this.#listener, 'listening');
   }
 
-  /** Resets the connections that there are and refuses new ones. */
+  /** Resets all connections and refuses new ones. */
   async refuse(): Promise<void> {
     this.reset();
     if (!this.#listener.listening) return;
@@ -61,23 +61,23 @@ export class FaultProxy {
     await closed;
   }
 
-  /** Takes connections and passes nothing on, not even on those that there are. */
+  /** Accepts connections but passes nothing on, not even on existing ones. */
   hang(): void {
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#hang ??= { gate: promise, open: resolve };
   }
 
-  /** Holds every chunk up for so long. */
+  /** Delays every chunk by this time. */
   delay(ms: number): void {
     this.#delayMs = ms;
   }
 
-  /** Once: resets the connection over which the byte after the next `bytes` ones of that direction would pass. */
+  /** Once: passes `bytes` more bytes in that direction, then resets the connection of the next one. */
   cut(direction: Direction, bytes: number): void {
     this.#cut = { direction, left: bytes };
   }
 
-  /** Resets the connections that there are. */
+  /** Resets all connections. */
   reset(): void {
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
@@ -90,7 +90,7 @@ export class FaultProxy {
   async #join(client: Socket, server: Socket): Promise<void> {
     for (const socket of [client, server]) {
       this.#sockets.add(socket);
-      // A reset shows as an error of the pipelines below; one that comes later has nobody left to hear of it.
+      // The pipelines below report a reset. One that comes later has nobody left to report it.
       socket.on('error', () => {});
       socket.once('close', () => this.#sockets.delete(socket));
     }

@@ -4,8 +4,8 @@ import { type AddressInfo, connect, createServer } from 'node:net';
 const ACK = /(\$JS\.ACK\.(?:[^.\s]+\.){3}(\d+)\.\d+\.)(\d{19})(?=\.\d+\s)/g;
 
 /**
- * A proxy before a NATS server that makes it look as if its clock had been set back, once: behind the stream sequence
- * `after`, messages have times `ms` earlier than they have there.
+ * A proxy in front of a NATS server that makes it look as if the server's clock had been set back, once: after the
+ * stream sequence `after`, the times of messages are `ms` earlier than on the server.
  */
 export async function setBack(
   target: URL,
@@ -18,7 +18,7 @@ export async function setBack(
     client.on('close', () => server.destroy());
     server.on('close', () => client.destroy());
     client.pipe(server);
-    // Every frame ends with a line: what is behind the last one is the beginning of one that goes on.
+    // Every frame ends with a line feed. What follows the last one is part of a frame that is still coming.
     let rest = '';
     server.setEncoding('latin1').on('data', (chunk: string) => {
       const text = rest + chunk;

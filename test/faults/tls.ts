@@ -1,4 +1,4 @@
-/** A server that speaks TLS, before a real one that does not. */
+/** A server that speaks TLS, in front of a real one that does not. */
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -25,7 +25,7 @@ export function makeCertificate(folder: string, name: string): Certificate {
   return { certFile, keyFile };
 }
 
-/** Ends with `stop`, and all connections with it. */
+/** `stop` ends it, with all connections. */
 export interface TlsFront {
   readonly port: number;
   /** Connections over which a request got to the server behind it. */

@@ -1,28 +1,28 @@
-/** For every alert, what it must fire on and what not, in promtool's notation: a value a minute. */
+/** For every alert, what it must fire on and what not, in promtool's notation: one value per minute. */
 
 export type Series = Readonly<Record<string, string>>;
 
 export interface AlertCase {
-  /** Fires at the minute `at`, with these labels beside job, instance and severity. */
+  /** Fires at the minute `at`, with these labels besides job, instance and severity. */
   readonly fires: Series;
   readonly at: number;
   readonly labels: Readonly<Record<string, string>>;
-  /** Of `labels`, what an aggregation leaves of job and instance. */
+  /** The alert is an aggregation: it has job and instance only if they are in `labels`. */
   readonly isAggregated?: true;
-  /** Each by itself leaves it quiet, all the time. */
+  /** With any one of these, the alert never fires. */
   readonly quiet: readonly Series[];
 }
 
 const sink = 'store';
 const SINK = '{sink="store"}';
-const WELL = '0x120';
+const ATTACHED = '0x120';
 
 const behind = (otherwise: Series): Series => ({
   [`fanout_sink_lag_seconds${SINK}`]: '130x60',
   [`fanout_sink_paused${SINK}`]: '0x60',
   fanout_window_seconds: '10x60',
   fanout_lateness_seconds: '2x60',
-  fanout_detached: WELL,
+  fanout_detached: ATTACHED,
   ...otherwise,
 });
 
@@ -52,7 +52,7 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
       {
         'fanout_slices{pipeline="p",slice="0"}': '2x60',
         'fanout_slices{pipeline="p",slice="1",instance="b"}': '2x60',
-        // A standby is no further slice.
+        // A standby is not another slice.
         'fanout_slices{pipeline="p",slice="1",instance="c"}': '2x60',
         'fanout_slices{pipeline="q",slice="0",instance="d"}': '1x60',
       },
@@ -65,11 +65,11 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     quiet: [{ process_start_time_seconds: '0x10 600x10 1200x10 1800x60' }],
   },
   FanoutBusDisconnected: {
-    fires: { fanout_bus_connected: '1x9 0x30', fanout_detached: WELL },
+    fires: { fanout_bus_connected: '1x9 0x30', fanout_detached: ATTACHED },
     at: 13,
     labels: {},
     quiet: [
-      { fanout_bus_connected: '1x9 0x1 1x60', fanout_detached: WELL },
+      { fanout_bus_connected: '1x9 0x1 1x60', fanout_detached: ATTACHED },
       { fanout_bus_connected: '0x60', fanout_detached: '1x60' },
     ],
   },
@@ -80,12 +80,16 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     quiet: [{ fanout_detached: '1x20 0x60' }],
   },
   FanoutNoMessages: {
-    fires: { fanout_messages_received_total: '100x60', fanout_bus_connected: '1x60', fanout_detached: WELL },
+    fires: {
+      fanout_messages_received_total: '100x60',
+      fanout_bus_connected: '1x60',
+      fanout_detached: ATTACHED,
+    },
     at: 25,
     labels: {},
     quiet: [
-      { fanout_messages_received_total: '0+1x60', fanout_bus_connected: '1x60', fanout_detached: WELL },
-      { fanout_messages_received_total: '100x60', fanout_bus_connected: '0x60', fanout_detached: WELL },
+      { fanout_messages_received_total: '0+1x60', fanout_bus_connected: '1x60', fanout_detached: ATTACHED },
+      { fanout_messages_received_total: '100x60', fanout_bus_connected: '0x60', fanout_detached: ATTACHED },
     ],
   },
   FanoutSourceBehind: {
@@ -99,6 +103,12 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     at: 22,
     labels: {},
     quiet: [{ fanout_source_gaps_total: '0x60' }],
+  },
+  FanoutMessagesUnstored: {
+    fires: { fanout_bus_unstored_messages_total: '0x20 7x60' },
+    at: 22,
+    labels: {},
+    quiet: [{ fanout_bus_unstored_messages_total: '0x60' }],
   },
   FanoutMessagesRejected: {
     fires: {
@@ -153,7 +163,7 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     fires: {
       [`fanout_sink_up${SINK}`]: '0x60',
       [`fanout_sink_paused${SINK}`]: '0x60',
-      fanout_detached: WELL,
+      fanout_detached: ATTACHED,
     },
     at: 6,
     labels: { sink },
@@ -161,14 +171,14 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
       {
         [`fanout_sink_up${SINK}`]: '0x60',
         [`fanout_sink_paused${SINK}`]: '1x60',
-        fanout_detached: WELL,
+        fanout_detached: ATTACHED,
       },
       {
         [`fanout_sink_up${SINK}`]: '0x3 1x60',
         [`fanout_sink_paused${SINK}`]: '0x60',
-        fanout_detached: WELL,
+        fanout_detached: ATTACHED,
       },
-      // What it was when the instance left the bus: nobody has asked the store since.
+      // The state when the instance was detached: nobody has asked the store since.
       {
         [`fanout_sink_up${SINK}`]: '0x60',
         [`fanout_sink_paused${SINK}`]: '0x60',
@@ -190,7 +200,7 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
       behind({ fanout_window_seconds: '60x60' }),
       behind({ fanout_lateness_seconds: '30x60' }),
       behind({ [`fanout_sink_paused${SINK}`]: '1x60' }),
-      // The lag of one that left the bus grows, whoever does its work meanwhile.
+      // The lag of a detached instance grows, even if another one does its work.
       behind({ fanout_detached: '1x60' }),
     ],
   },
@@ -202,7 +212,7 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
       { [`fanout_sink_lag_seconds${SINK}`]: '60000x60', fanout_source_keeps_seconds: '86400x60' },
       // A new sink, filled from the start of the stream.
       { [`fanout_sink_lag_seconds${SINK}`]: '86000-300x60', fanout_source_keeps_seconds: '86400x60' },
-      // The stream has no limit of time.
+      // The stream has no time limit.
       { [`fanout_sink_lag_seconds${SINK}`]: '70000x60' },
     ],
   },

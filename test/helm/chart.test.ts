@@ -17,8 +17,6 @@ import { clusterOf, podOf, processOf } from './pod.ts';
 import { problemsOf } from './validate.ts';
 import { CLUSTER, combinations, EVERY_SINK, EXTRAS, FROM_CLUSTER } from './values.ts';
 
-/** A thousand renders take seconds; much longer where others are at work. */
-
 let renderer: Renderer;
 beforeAll(() => {
   renderer = startRenderer();
@@ -36,7 +34,7 @@ const podSpec = (set: KubernetesObject) => set.spec.template.spec;
 const isSubset = (part: object, whole: object) =>
   Object.entries(part).every(([key, value]) => (whole as Record<string, unknown>)[key] === value);
 
-test('what is made from the settings and from values.yaml is as it would be made now: npm run chart', async () => {
+test('the generated files are up to date with the settings and values.yaml: npm run chart', async () => {
   for (const [name, text] of Object.entries(await generated())) {
     const written = readFileSync(join(CHART, name), 'utf8');
     if (name.endsWith('.json')) expect(JSON.parse(written), name).toEqual(JSON.parse(text));
@@ -44,7 +42,7 @@ test('what is made from the settings and from values.yaml is as it would be made
   }
 });
 
-test('chart and program have one version', () => {
+test('chart and program have the same version', () => {
   const { version } = JSON.parse(readFileSync(join(CHART, '..', 'package.json'), 'utf8'));
   expect(parse(readFileSync(join(CHART, 'Chart.yaml'), 'utf8'))).toMatchObject({
     version,
@@ -64,7 +62,7 @@ describe('every combination of toggles', () => {
     expect(results.filter((result) => typeof result === 'string')).toEqual([]);
   });
 
-  test('gives valid objects, each name once', () => {
+  test('gives valid objects with unique names', () => {
     const objects = new Set<KubernetesObject>();
     for (const result of results as Rendered[]) {
       const names = result.objects.map(({ kind, metadata }) => `${kind} ${metadata.name}`);
@@ -75,7 +73,7 @@ describe('every combination of toggles', () => {
     expect(problemsOf([...objects], renderer.folder)).toEqual([]);
   });
 
-  test('gives pods whose environment the service takes, their slices making up the whole', async () => {
+  test('gives pods whose environment the service accepts, and whose slices make up the whole', async () => {
     // Each environment once: most combinations differ in other objects.
     const seen = new Set<string>();
     for (const result of results as Rendered[]) {
@@ -127,7 +125,7 @@ describe('every combination of toggles', () => {
   });
 });
 
-test('the validation refuses fields that nobody knows, values that are wrong and fields that are missing', () => {
+test('the validation refuses unknown fields, wrong values and missing fields', () => {
   const set = () => structuredClone(ofKind(rendered(EVERY_SINK), 'StatefulSet')[0]!);
   const broken: readonly [(set: KubernetesObject) => void, RegExp][] = [
     [
@@ -167,7 +165,7 @@ describe('a pod', () => {
       if (shown === '***') expect(from, variable).toBe('file');
   });
 
-  test('has the address of the bus from a secret, where one is given', async () => {
+  test('takes the address of the bus from a secret, if one is given', async () => {
     const result = rendered({ secrets: { natsUrl: 'nats://u:p4ss@bus:4222' } });
     const [set] = ofKind(result, 'StatefulSet');
     const { env } = podOf(set!, 0, clusterOf(result.objects), join(renderer.folder, 'url'));
@@ -175,7 +173,7 @@ describe('a pod', () => {
     expect(result.notes).not.toContain('p4ss');
   });
 
-  test('takes what Secrets and ConfigMaps of others hold', async () => {
+  test('reads Secrets and ConfigMaps that are not of the chart', async () => {
     const { objects } = rendered(merged(EXTRAS, FROM_CLUSTER));
     const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
     const { env } = podOf(set!, 0, clusterOf(objects, CLUSTER), join(renderer.folder, 'others'));
@@ -189,7 +187,7 @@ describe('a pod', () => {
     expect(env.AWS_ACCESS_KEY_ID).toBe('id');
   });
 
-  test('runs as nobody in particular, may nothing, and writes into its volumes only', () => {
+  test('runs unprivileged, without capabilities, and writes only to its volumes', () => {
     const [set] = ofKind(rendered({ ...EVERY_SINK, profiles: { enabled: true } }), 'StatefulSet');
     const { securityContext, containers, volumes, automountServiceAccountToken, enableServiceLinks } =
       podSpec(set!);
@@ -210,7 +208,7 @@ describe('a pod', () => {
     ]);
   });
 
-  test('is controlled over a socket in its own /tmp, and not over its port without a token', async () => {
+  test('is controlled over a socket in its own /tmp, and has no token that would allow it over the port', async () => {
     const { objects } = rendered();
     const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
     const { env } = podOf(set!, 0, clusterOf(objects), join(renderer.folder, 'socket'));
@@ -224,7 +222,7 @@ describe('a pod', () => {
     expect(volumes.find(({ name }: { name: string }) => name === 'tmp')).toHaveProperty('emptyDir');
   });
 
-  test('is killed only if it has not answered /livez for two minutes, and starts at /healthz', () => {
+  test('is killed only if it has not answered /livez for two minutes, and has started once /healthz answers', () => {
     const [{ startupProbe, livenessProbe, readinessProbe }] = podSpec(
       ofKind(rendered(), 'StatefulSet')[0]!,
     ).containers;
@@ -247,7 +245,7 @@ describe('a pod', () => {
     expect(annotations({ secrets: { natsToken: 'a' }, dashboard: { enabled: true } })).toEqual(before);
   });
 
-  test('writes to a SQLite file where no sink is on, with the settings of that sink', async () => {
+  test('writes to a SQLite file if no sink is on, with the settings of that sink', async () => {
     const result = rendered({ sinks: { sqlite: { settings: { priceMonth: 5 } } } });
     const [set] = ofKind(result, 'StatefulSet');
     const { env } = podOf(set!, 0, clusterOf(result.objects), join(renderer.folder, 'default'));
@@ -262,7 +260,7 @@ describe('a pod', () => {
     expect(set!.spec.volumeClaimTemplates.length).toBe(1);
   });
 
-  test('of a standby has the slice of its ordinal as well', async () => {
+  test('of a standby has the slice of its ordinal too', async () => {
     const result = rendered({ replicas: 3, standby: 2, sinks: { blackhole: { enabled: true } } });
     const sets = ofKind(result, 'StatefulSet');
     expect(sets.map(({ metadata }) => metadata.name)).toEqual([
@@ -278,7 +276,7 @@ describe('a pod', () => {
     }
   });
 
-  test('of core mode shares the load by a queue group', async () => {
+  test('in core mode shares the load through a queue group', async () => {
     const result = rendered({ replicas: 2, settings: { metricsSource: 'core' } });
     const [set] = ofKind(result, 'StatefulSet');
     const { core } = await loadConfig(
@@ -287,7 +285,7 @@ describe('a pod', () => {
     expect(core).toMatchObject({ metricsQueueGroup: 'shop-metrics-fanout', slice: { index: 0, of: 1 } });
   });
 
-  test('of a release without the label of its ordinal does not start, and says why', async () => {
+  test('without the label of its ordinal does not start, and says why', async () => {
     const { objects } = rendered({ persistence: { enabled: false } });
     const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
     const { env } = processOf(podSpec(set!), {}, [], clusterOf(objects), renderer.folder);
@@ -310,7 +308,7 @@ test('helm test checks the bus and every sink with the settings of the pods', as
   expect((await loadConfig(env)).sinks.length).toBe(8);
 });
 
-test('what cannot work is refused with a reason', () => {
+test('values that cannot work are refused, with the reason', () => {
   const bad: readonly [Values, RegExp][] = [
     [{ settings: { httpHost: '127.0.0.1' } }, /settings.httpHost: the kubelet asks/],
     [{ standby: 1 }, /standby: a sqlite sink writes to a file in its pod/],
@@ -326,7 +324,7 @@ test('what cannot work is refused with a reason', () => {
     expect(result).toMatch(expected);
 });
 
-test('a URL with a user or a password does not get into the ConfigMap, nor into the message', () => {
+test('a URL with a user or a password appears neither in the ConfigMap nor in the error', () => {
   const urlOf = (sink: string, url: string, key = 'url') => ({
     sinks: { [sink]: { enabled: true, settings: { [key]: url } } },
   });
@@ -365,7 +363,7 @@ test('a URL with a user or a password does not get into the ConfigMap, nor into 
   }
 });
 
-test('the alerts are those of the file, with the address of the runbooks, less those that are unwanted', () => {
+test('the alerts are those of the file, with the address of the runbooks, without the disabled ones', () => {
   const file = parse(readFileSync(join(CHART, 'rules', 'metrics-fanout.yaml'), 'utf8'));
   const [plain] = ofKind(rendered({ prometheusRule: { enabled: true } }), 'PrometheusRule');
   expect(plain!.spec).toEqual(file);

@@ -1,4 +1,4 @@
-/** Renders the chart in helm/ with values on top of its own, as helm does, and checks values by its schema. */
+/** Renders the chart in helm/ with values on top of its own, as helm does, and checks values against its schema. */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
@@ -42,15 +42,15 @@ export interface KubernetesObject {
 }
 
 export interface Rendered {
-  /** Those that came out alike are the same: do not change them. */
+  /** Results share equal objects: do not change them. */
   readonly objects: readonly KubernetesObject[];
   readonly notes: string;
 }
 
 export interface Renderer {
-  /** For what a test writes; removed with it. */
+  /** For files of the test. `remove` deletes it. */
   readonly folder: string;
-  /** In the order of the values; a text is what the chart says is wrong with them. */
+  /** In the order of the values. A string says what is wrong with them. */
   render(values: readonly Values[], release?: Release): (Rendered | string)[];
   remove(): void;
 }
@@ -61,7 +61,7 @@ export const DEFAULTS: Values = parse(readFileSync(join(CHART, 'values.yaml'), '
 export function startRenderer(): Renderer {
   const folder = temporaryFolder('helm');
   const program = join(folder.path, 'render');
-  // Debian has left out the version's folder in some releases, and not in others.
+  // Some releases of Debian leave out the folder of the version.
   const sprig = 'src/github.com/Masterminds/sprig';
   const versioned = join(LIBRARIES, sprig, 'v3');
   mkdirSync(join(folder.path, sprig), { recursive: true });
@@ -88,7 +88,7 @@ export function startRenderer(): Renderer {
         input,
         encoding: 'utf8',
         maxBuffer: MAX_OUTPUT_BYTES,
-        // It ends soon: there is no need to tidy up for long.
+        // It ends soon: collecting garbage often is not worth it.
         env: { GOGC: '400' },
       });
       if (status !== 0) throw new Error(stderr);
@@ -98,7 +98,7 @@ export function startRenderer(): Renderer {
   };
 }
 
-/** As helm does it: maps are merged, all else is replaced, and null takes away. */
+/** As helm does it: maps are merged, everything else is replaced, and null removes a key. */
 export function merged(base: Values, over: Values): Values {
   const result: Record<string, unknown> = { ...base };
   for (const [key, value] of Object.entries(over)) {
@@ -112,7 +112,7 @@ function isMap(value: unknown): value is Values {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-/** Most files come out alike whatever the values. */
+/** Most files are the same whatever the values. */
 const parsed = new Map<string, readonly KubernetesObject[]>();
 
 function renderedOf({ [NOTES]: notes, ...files }: Files, texts: readonly string[]): Rendered {
@@ -125,7 +125,7 @@ function renderedOf({ [NOTES]: notes, ...files }: Files, texts: readonly string[
   return { objects, notes: texts[notes!]! };
 }
 
-/** Throws where it is no YAML, or has a key twice. */
+/** Throws if the text is not YAML, or has a key twice. */
 export function objectsOf(text: string): KubernetesObject[] {
   const documents = parseAllDocuments(text, { uniqueKeys: true });
   return (Array.isArray(documents) ? documents : []).flatMap((document) => {

@@ -1,6 +1,6 @@
 /**
- * Makes what the chart says twice from where it is said once: values.schema.json from the settings of the service, and
- * the table of helm/README.md from the comments of values.yaml. `npm run chart` writes them; a test compares them.
+ * Generates what the chart repeats from elsewhere: values.schema.json from the settings of the service, and the table
+ * of helm/README.md from the comments of values.yaml. `npm run chart` writes them; a test compares them.
  */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -11,7 +11,7 @@ const CHART = fileURLToPath(new URL('../../helm/', import.meta.url));
 const MARKED = /(<!-- values -->\n)[\s\S]*(<!-- \/values -->)/;
 const MEANING = '-- ';
 
-/** What the files should hold, by their names in the chart. */
+/** What the files should contain, by their names in the chart. */
 export async function generated(): Promise<Readonly<Record<string, string>>> {
   const readme = readFileSync(`${CHART}README.md`, 'utf8');
   return {
@@ -33,7 +33,7 @@ function valuesTable(): string {
   return ['| value | default | meaning |', '|---|---|---|', ...lines].join('\n');
 }
 
-/** Every value with a comment, and below it only those that have one too. Throws where a leaf has none at all. */
+/** Every value with a comment; of those below it, only the ones that have a comment too. Throws if a leaf has none. */
 function rowsOf(map: YAMLMap, prefix: string): Row[] {
   return map.items.flatMap((pair: Pair, index) => {
     const key = pair.key as { value: string; commentBefore?: string };

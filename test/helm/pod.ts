@@ -8,7 +8,7 @@ export type Cluster = Readonly<Record<string, Readonly<Record<string, string>>>>
 
 export interface Process {
   readonly args: readonly string[];
-  /** Paths in it lead into the folder. */
+  /** Paths in it are paths in the folder. */
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -26,7 +26,7 @@ export function clusterOf(objects: readonly KubernetesObject[], existing: Cluste
   return { ...existing, ...Object.fromEntries(own) };
 }
 
-/** Pod `ordinal` of a StatefulSet, its volumes being folders below `folder`. */
+/** Pod `ordinal` of a StatefulSet. Its volumes are folders below `folder`. */
 export function podOf(set: KubernetesObject, ordinal: number, cluster: Cluster, folder: string): Process {
   const { spec, metadata } = set.spec.template;
   const labels = {
@@ -41,7 +41,7 @@ export function podOf(set: KubernetesObject, ordinal: number, cluster: Cluster, 
   return processOf(spec, labels, claims, cluster, folder);
 }
 
-/** Throws where the pod would not start: what it refers to is not there. */
+/** Throws if the pod would not start, because something that it refers to does not exist. */
 export function processOf(
   // biome-ignore lint/suspicious/noExplicitAny: validated elsewhere.
   spec: any,
@@ -73,7 +73,7 @@ export function processOf(
 // biome-ignore lint/suspicious/noExplicitAny: validated elsewhere.
 function filesOf({ projected, claim, emptyDir }: any, cluster: Cluster): [path: string, text: string][] {
   if (claim !== undefined || emptyDir !== undefined) return [];
-  // Of a kind that only users add.
+  // A kind of volume that only users add.
   if (projected === undefined) return [];
   // biome-ignore lint/suspicious/noExplicitAny: validated elsewhere.
   return projected.sources.flatMap((source: any) => {

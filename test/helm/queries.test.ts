@@ -12,7 +12,7 @@ import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { snapshot } from '../../src/service/snapshot.ts';
 import { alertQueries, DASHBOARD, dashboardQueries, metricsOf } from './queries.ts';
 
-/** What the service exports before it is attached: every name is there. */
+/** What the service exports before it is attached, which has every name already. */
 async function exported(): Promise<readonly string[]> {
   const config = await loadConfig({});
   const probes = new Probes({ intervalMs: 0, clock: systemClock, questions: () => undefined });
@@ -34,7 +34,7 @@ async function exported(): Promise<readonly string[]> {
 }
 
 test('dashboard and alerts name only metrics that the service exports', async () => {
-  // Prometheus makes this one itself.
+  // Prometheus adds this one itself.
   const known = ['up', ...(await exported())];
   const queries = [...dashboardQueries('5m'), ...alertQueries()];
   expect(queries.length).toBeGreaterThan(60);
@@ -49,10 +49,10 @@ test('dashboard and alerts name only metrics that the service exports', async ()
     if (definition !== undefined) expect(known).toContain(/^label_values\((\w+)\{/.exec(definition)?.[1]);
 });
 
-test('every metric of ours is in the dashboard or an alert, but for those that say how reading is shared', async () => {
+test('every metric of ours is in the dashboard or an alert, except those that say how reading is shared', async () => {
   const used = new Set([...dashboardQueries('5m'), ...alertQueries()].flatMap(({ expr }) => metricsOf(expr)));
   const ours = (await exported()).filter((name) => name.startsWith('fanout_') && !/_(sum|count)$/.test(name));
-  // They say how the work is shared, or read again: nothing to act on.
+  // They say how work is shared, or done again: there is nothing to act on.
   const left = ['fanout_samples_ignored_total', 'fanout_samples_reopened_total'];
   expect(ours.filter((name) => !used.has(name)).sort()).toEqual(
     [...left, 'fanout_source_gap_messages_total'].sort(),
@@ -74,7 +74,7 @@ test('promtool can read every query of the dashboard', () => {
   }
 });
 
-test("the dashboard's panels have ids and places of their own, and what the queries need", () => {
+test("the dashboard's panels have unique ids and places, and use exactly the variables that it defines", () => {
   const { panels, templating } = DASHBOARD;
   expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length);
   expect(new Set(panels.map(({ gridPos }) => JSON.stringify(gridPos))).size).toBe(panels.length);

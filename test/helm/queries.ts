@@ -45,7 +45,7 @@ export function alertQueries(): Query[] {
 const LABEL_LISTS = /\b(?:by|on|without|group_left|group_right)\s*\([^)]*\)/g;
 const WORDS_OF_PROMQL = ['or', 'and', 'unless', 'offset'];
 
-/** All that is neither label, function, keyword, number nor duration. */
+/** Every word that is not a label, function, keyword, number or duration. */
 export function metricsOf(expr: string): string[] {
   const bare = expr
     .replace(/\{[^}]*\}|\[[^\]]*\]/g, '')

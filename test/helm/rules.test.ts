@@ -33,7 +33,7 @@ function promtool(args: readonly string[]): { status: number | null; output: str
   return { status, output: stdout + stderr };
 }
 
-/** With the labels of a scrape of ours, where the series does not have others. */
+/** With the labels of a scrape of the service, unless the series has its own. */
 function inputSeries(series: Series, instance: string): object[] {
   return Object.entries(series).map(([written, values]) => {
     const [, name, own = ''] = /^(\w+)(?:\{(.*)\})?$/.exec(written)!;
@@ -45,7 +45,7 @@ function inputSeries(series: Series, instance: string): object[] {
   });
 }
 
-/** A group of promtool's: a Prometheus of its own. */
+/** A test group of promtool, each of which has a database of its own. */
 interface Group {
   readonly interval: '1m';
   readonly input_series: object[];
@@ -80,7 +80,7 @@ function isQuiet({ alert }: Rule): Group[] {
   });
 }
 
-/** Every group costs a database: those of alerts that tell instances apart share one. */
+/** A group is expensive, so all alerts that tell instances apart share one. */
 function together(groups: readonly Group[]): Group {
   return {
     interval: '1m',
@@ -102,18 +102,18 @@ beforeAll(() => {
 afterAll(() => folder?.remove());
 
 describe('the alerts', () => {
-  test('are rules that promtool takes, without remarks', () => {
+  test('pass the lint of promtool', () => {
     const { status, output } = promtool(['check', 'rules', '--lint=all', '--lint-fatal', FILE]);
     expect(output).toContain(`${rules.length} rules found`);
     expect(status).toBe(0);
   });
 
-  test('tell what passes by itself from what does not', () => {
+  test('know which reasons pass by themselves', () => {
     const { expr } = rules.find(({ alert }) => alert === 'FanoutSinkRefused')!;
     expect(/reason!~"([^"]*)"/.exec(expr)?.[1]?.split('|')).toEqual([...RETRY_REASONS]);
   });
 
-  test('each have cases', () => {
+  test('all have cases', () => {
     expect(rules.map(({ alert }) => alert)).toEqual(Object.keys(ALERTS));
     for (const { quiet } of Object.values(ALERTS)) expect(quiet.length).toBeGreaterThan(0);
   });

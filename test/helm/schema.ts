@@ -25,7 +25,7 @@ function object(properties: Properties, more: Schema = {}): Schema {
   return { type: 'object', additionalProperties: false, properties, ...more };
 }
 
-/** Text of a setting, as what users write in YAML. */
+/** The schema of a setting's text, as users write it in YAML. */
 function accepts({ expected, meaning }: Setting<unknown>): Schema {
   return { description: meaning, ...shapeOf(expected) };
 }
@@ -57,12 +57,12 @@ function shapeOf(expected: string): Schema {
   }
 }
 
-/** Addresses may hold a password, so they can be secrets too; whatever else masks can be nothing else. */
+/** Addresses may contain a password, so they can be secrets too. What else is masked can only be a secret. */
 const isAddress = ({ expected }: Setting<unknown>) =>
   /^(a URL that starts with http|NATS servers)/.test(expected);
 const namesFile = (key: string) => key.endsWith('File');
 
-/** A text or a reference to one; a text may be held to a length. */
+/** A text or a reference to one. A text may have a minimum length. */
 function secretShape({ expected }: Setting<unknown>): Schema {
   const secret = { $ref: '#/definitions/secret' };
   const [, length] = /^a secret of at least (\d+) characters$/.exec(expected) ?? [];
@@ -92,7 +92,7 @@ function partsOf(all: Settings): { settings: Schema; secrets: Schema; files: Sch
   };
 }
 
-/** Where the sink is on, what its kind cannot do without must be there. */
+/** If the sink is on, the settings that its kind needs are required. */
 function required(all: Settings): Schema {
   const keys = Object.entries(all)
     .filter(([, one]) => one.default === undefined && !one.optional)
@@ -109,7 +109,7 @@ function required(all: Settings): Schema {
   };
 }
 
-/** Without `enabled` and `kind`, which the chart has beside the settings. */
+/** Without `enabled` and `kind`, which the chart has outside of the settings. */
 const { enabled: _enabled, kind: _kind, ...EVERY_SINK } = SINK_SETTINGS;
 
 async function sinksSchema(): Promise<Schema> {

@@ -42,7 +42,7 @@ const GOOD: readonly Values[] = [
   { sinks: { influxdb: null, archive: { enabled: true, kind: './archive.js', settings: { anything: 1 } } } },
 ];
 
-/** Each with what it must say. */
+/** Each with what the error must say. */
 const BAD: readonly (readonly [values: Values, says: RegExp])[] = [
   [{ replica: 3 }, /replica/],
   [{ replicas: 0 }, /\/replicas/],
@@ -81,7 +81,7 @@ const BAD: readonly (readonly [values: Values, says: RegExp])[] = [
 ];
 
 describe('the schema of the values', () => {
-  test('takes what is right', () => {
+  test('accepts valid values', () => {
     for (const values of [...GOOD, ...combinations()])
       expect(errorsOf(values), JSON.stringify(values)).toEqual([]);
   });
@@ -91,7 +91,7 @@ describe('the schema of the values', () => {
   });
 });
 
-/** A value that the setting takes: one of these, or an example out of the words that say what it expects. */
+/** A value that the setting accepts: one of these, or an example in the text that says what it expects. */
 function sampleOf({ expected, parse }: Setting<unknown>): string {
   const candidates = [
     '47',
@@ -110,7 +110,7 @@ function sampleOf({ expected, parse }: Setting<unknown>): string {
   return found;
 }
 
-/** All that `settings` has, as values of the chart. */
+/** All of `settings`, as values of the chart. */
 function everySetting(settings: Settings, without: readonly string[]): Values {
   const parts: Record<string, Record<string, string>> = { settings: {}, secrets: {}, files: {} };
   for (const [key, one] of Object.entries(settings)) {
@@ -128,7 +128,7 @@ describe('every setting reaches the program', () => {
     if (typeof result !== 'object') throw new Error(result);
     const [set] = result.objects.filter(({ kind }) => kind === 'StatefulSet');
     const { env } = podOf(set!, 0, clusterOf(result.objects), join(renderer.folder, 'pod'));
-    // What contradicts each other is none of the chart's business.
+    // That some settings contradict each other does not matter here.
     const config = await loadConfig(env).catch(
       (error: unknown) => error as { errors: { variable: string; got?: string }[] },
     );
@@ -150,7 +150,7 @@ describe('every setting reaches the program', () => {
 
   test.each(Object.entries(SINKS))('of sinks of kind %s', async (kind, load) => {
     const all = settingsOf(await load());
-    // The path of a SQLite file lies on the volume.
+    // The SQLite file is always on the volume.
     const values = everySetting(all, kind === 'sqlite' ? ['path'] : []);
     const { env, config } = await resolvedOf({ sinks: { [kind]: { enabled: true, ...values } } });
     if ('sinks' in config) expect(config.sinks.map(({ id }) => id)).toEqual([kind]);
@@ -179,7 +179,7 @@ describe.skipIf(!HAS_HELM)('helm itself', () => {
     });
   }
 
-  test('has nothing to say', () => {
+  test('finds nothing to lint', () => {
     const { status, stdout } = helm('lint', EVERY_SINK);
     expect(stdout).toContain('0 chart(s) failed');
     expect(status).toBe(0);
@@ -205,14 +205,14 @@ describe.skipIf(!HAS_HELM)('helm itself', () => {
   });
 
   test.skipIf(!HAS_KUBECONFORM)(
-    'kubeconform finds the objects valid, where it can fetch its schemas',
+    'kubeconform finds the objects valid, if it can fetch its schemas',
     (context) => {
       const { stdout } = helm('template', EVERY_SINK);
       const args = ['-strict', '-ignore-missing-schemas', '-kubernetes-version', '1.33.0'];
-      const { status, stdout: said } = spawnSync('kubeconform', args, { input: stdout, encoding: 'utf8' });
-      if (/failed (downloading|getting) schema|could not find schema/i.test(said))
+      const { status, stdout: report } = spawnSync('kubeconform', args, { input: stdout, encoding: 'utf8' });
+      if (/failed (downloading|getting) schema|could not find schema/i.test(report))
         context.skip('its schemas are out of reach');
-      expect(said).toBe('');
+      expect(report).toBe('');
       expect(status).toBe(0);
     },
   );

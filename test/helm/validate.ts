@@ -1,6 +1,6 @@
 /**
- * Checks objects by the models of Kubernetes and of the Prometheus operator, made from their own definitions: the
- * validators refuse wrong values and what is missing, the compiler refuses fields that nobody knows.
+ * Checks objects against the models of Kubernetes and of the Prometheus operator, which are generated from their own
+ * definitions: the validators refuse wrong and missing values, the compiler refuses unknown fields.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, symlinkSync, writeFileSync } from 'node:fs';
@@ -61,7 +61,7 @@ function unknownFields(objects: readonly KubernetesObject[], folder: string): st
   );
   const file = join(folder, 'objects.ts');
   writeFileSync(file, [...imports, ...lines].join(''));
-  // Modules are looked for beside the file.
+  // Modules are looked up next to the file.
   const modules = join(folder, 'node_modules');
   if (!existsSync(modules)) symlinkSync(MODULES, modules);
   const options = ['--noEmit', '--skipLibCheck', '--strict', '--module', 'nodenext', '--pretty', 'false'];

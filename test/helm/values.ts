@@ -1,4 +1,4 @@
-/** Values for the chart's tests: every sink as one would set it, everything that can be added, every toggle. */
+/** Values for the chart's tests: every sink with usual settings, everything that can be added, every toggle. */
 import { SINKS } from '../../sinks/index.ts';
 import { merged, type Values } from './chart.ts';
 
@@ -53,7 +53,7 @@ export const FROM_CLUSTER: Values = {
   },
 };
 
-/** What those have in them. */
+/** The contents of those. */
 export const CLUSTER: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   'secret nats': { password: 'the password' },
   'secret nats-tls': { 'tls.crt': 'a certificate', 'tls.key': 'a key' },
@@ -123,7 +123,7 @@ const TOGGLES = [
 const kinds = Object.keys(SINKS);
 const isSet = (number: number, bit: number) => ((number >> bit) & 1) === 1;
 
-/** The sinks of a number's bits. */
+/** Every kind of sink. Each is enabled if its bit of `number` is set. */
 export function sinksOf(number: number): Values {
   return Object.fromEntries(
     kinds.map((kind, i) => [kind, { ...SINK_VALUES[kind], enabled: isSet(number, i) }]),
@@ -132,13 +132,13 @@ export function sinksOf(number: number): Values {
 
 export const EVERY_SINK: Values = { sinks: sinksOf(2 ** kinds.length - 1) };
 
-/** Every combination of toggles; with each, other sinks, so that every set of sinks comes at least once. */
+/** Every combination of toggles, each with other sinks, so that every set of sinks occurs at least once. */
 export function combinations(): Values[] {
   return Array.from({ length: 2 ** TOGGLES.length }, (_, number) => {
     const toggles = TOGGLES.map(([part, key], i) => ({ [part]: { [key]: isSet(number, i) } }));
     const sets = 2 ** kinds.length;
     const sinks = { sinks: sinksOf(number % sets) };
-    // Neither shares a factor with the powers of two that the others go by.
+    // 3 and 5 share no factor with the powers of two that the others follow.
     const more = [...(number % 3 === 0 ? [EXTRAS] : []), ...(number % 5 === 0 ? [FROM_CLUSTER] : [])];
     return [sinks, ...more, ...toggles, { replicas: 1 + (number % 7) }].reduce(merged, {});
   });

@@ -4,7 +4,7 @@ const WIDTH = 760;
 const ROW = 30;
 const MARGIN = 16;
 const NAME_WIDTH = 120;
-/** So many floors up, a wall gets one step narrower: an arrow can only go down. */
+/** Each floor is narrower by this much on either side than the one below: an import can only go down. */
 const STEP = 6;
 
 const escaped = (text: string) => text.replaceAll('&', '&amp;').replaceAll('<', '&lt;');

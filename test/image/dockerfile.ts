@@ -1,5 +1,5 @@
 /**
- * The Dockerfile as it stands, instruction by instruction, and what it makes: in plain folders, for lack of an engine.
+ * The Dockerfile, instruction by instruction, and what it builds: in plain folders, without a container engine.
  */
 
 import { type ChildProcess, spawnSync } from 'node:child_process';
@@ -10,11 +10,11 @@ import { spawnTied } from '../../src/base/tied-process.ts';
 
 export interface Instruction {
   readonly keyword: string;
-  /** Without flags: what is copied from another stage is told by its absolute path. */
+  /** Without flags. What is copied from another stage has an absolute path. */
   readonly text: string;
 }
 
-/** Of each stage its instructions, FROM first. */
+/** The instructions of each stage, FROM first. */
 export function stagesOf(file: string): Instruction[][] {
   const stages: Instruction[][] = [];
   for (const instruction of DockerfileParser.parse(readFileSync(file, 'utf8')).getInstructions()) {
@@ -30,7 +30,7 @@ export function allOf(stage: readonly Instruction[], keyword: string): string[] 
   return stage.filter((instruction) => instruction.keyword === keyword).map(({ text }) => text);
 }
 
-/** `sources` lie in `from`; `to` is a folder where it ends in a slash, or where several go into it. */
+/** COPY, with sources in `from` and the target in `to`. A target that ends in a slash is a folder. */
 export function copy(text: string, from: string, to: string, workdir: string): void {
   const words = text.split(/\s+/);
   const target = join(to, words.at(-1)!.startsWith('/') ? '' : workdir, words.at(-1)!);
@@ -43,7 +43,7 @@ export function copy(text: string, from: string, to: string, workdir: string): v
   }
 }
 
-/** What the base image has, of this machine: its programs and libraries, and Node.js where that image keeps it. */
+/** What the base image has, taken from this machine: programs and libraries, and Node.js where that image has it. */
 export function layBase(tree: string): void {
   for (const folder of ['usr/local/bin', 'proc', 'dev', 'tmp', 'etc'])
     mkdirSync(join(tree, folder), { recursive: true });
@@ -66,7 +66,7 @@ export interface Container {
 
 const AS_BUILT: Container = { user: '0:0', workdir: '/', readOnly: false, env: {} };
 
-/** Mounts what a container has, and becomes the program: as process 1 of its own. */
+/** Mounts what a container has, and becomes the program, as process 1. */
 const ENTER = `
 set -e
 tree=$1 user=$2 workdir=$3 readonly=$4; shift 4
@@ -101,7 +101,7 @@ export function start(tree: string, container: Container, command: readonly stri
   return spawnTied('unshare', args, { env, signal: 'KILL' });
 }
 
-/** The number that this machine has for the process that is 1 in there. The one that ties it to us was there before. */
+/** The id, on this machine, of the container's process 1. The process that ties it to us started earlier. */
 export function firstProcessOf({ pid }: ChildProcess): number {
   return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim().split(' ').at(-1));
 }

@@ -28,7 +28,7 @@ function virtualClock(): Clock & { ms: number } {
 
 const UNTIL_STOPPED: Plan = { subject: 's', rate: 0, maxMessages: Infinity, maxMs: Infinity };
 
-/** Reads the bytes when they are flushed, as a socket would: those that were overwritten before show. */
+/** Reads the bytes when they are flushed, as a socket would: it shows if they were overwritten before. */
 class Recorder implements Outlet {
   readonly texts: string[] = [];
   queued: Uint8Array[] = [];
@@ -79,7 +79,7 @@ describe('send', () => {
     expect(progress.elapsedMs).toBe(10_000);
   });
 
-  it.each([0, 50, 1_000_000])('sends exactly so many messages (rate %i)', async (rate) => {
+  it.each([0, 50, 1_000_000])('sends exactly as many messages as planned (rate %i)', async (rate) => {
     const progress = newProgress();
     const outlet = new Recorder();
     const plan = { ...UNTIL_STOPPED, rate, maxMessages: 5_001 };
@@ -89,7 +89,7 @@ describe('send', () => {
     expect(progress.bytes).toBe(outlet.texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0));
   });
 
-  it('does not overwrite what is not flushed, nor queue more than two bursts', async () => {
+  it('overwrites nothing that is not flushed, and queues at most two bursts', async () => {
     const outlet = new Recorder();
     const plan = { ...UNTIL_STOPPED, maxMessages: 20_000 };
     await publishTraffic(
@@ -109,7 +109,7 @@ describe('send', () => {
     expect(outlet.mostUnflushed).toBeLessThanOrEqual(2 * 2_048);
   });
 
-  it('catches up at most a second when it was held up', async () => {
+  it('catches up on at most a second after a delay', async () => {
     const clock = virtualClock();
     const outlet = new Recorder();
     outlet.beforeFlush = () => {
@@ -122,7 +122,7 @@ describe('send', () => {
     expect(progress.messages).toBeGreaterThan(2_000);
   });
 
-  it('stops when it is told to, with all confirmed', async () => {
+  it('stops on abort, with everything confirmed', async () => {
     const controller = new AbortController();
     const outlet = new Recorder();
     outlet.beforeFlush = () => {
@@ -148,7 +148,7 @@ describe('send', () => {
     expect(outlet.texts).toHaveLength(20_000 - 2_048);
   });
 
-  it('counts what the bus did not take', async () => {
+  it('counts what the bus did not accept', async () => {
     const outlet = new Recorder();
     let calls = 0;
     const publish = outlet.publish.bind(outlet);

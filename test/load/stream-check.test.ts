@@ -25,7 +25,7 @@ function truthOf(payloads: readonly Uint8Array[]): Truth {
   return truth;
 }
 
-/** Hands over batches of messages, telling how many are pending after each. */
+/** Delivers batches of messages, and says how many are pending after each. */
 class FakeSource implements Source {
   readonly stats = { ...newSourceStats(), reading: true };
   readonly #batches: readonly (readonly Uint8Array[])[];
@@ -46,21 +46,21 @@ class FakeSource implements Source {
 }
 
 describe('readBack', () => {
-  it('ends when all messages are there', async () => {
+  it('ends when all messages have arrived', async () => {
     const { payloads } = generate(100);
     const truth = new Truth(windows);
     await readBack(new FakeSource([payloads.slice(0, 60), payloads.slice(60)]), truth, 100, systemClock);
     expect(truth.messages).toBe(100);
   });
 
-  it('reads on while messages are pending: more than were sent is a difference too', async () => {
+  it('keeps reading while messages are pending: more than were sent is a difference too', async () => {
     const { payloads } = generate(100);
     const truth = new Truth(windows);
     await readBack(new FakeSource([payloads.slice(0, 60), payloads.slice(60)]), truth, 50, systemClock);
     expect(truth.messages).toBe(100);
   });
 
-  it('ends when nothing comes any more', async () => {
+  it('ends when no more messages arrive', async () => {
     const { payloads } = generate(10);
     const truth = new Truth(windows);
     let ms = 0;
@@ -79,7 +79,7 @@ describe('readBack', () => {
 });
 
 describe('findDifferences', () => {
-  it('finds none where the stream holds what was sent', () => {
+  it('finds none if the stream holds what was sent', () => {
     const { traffic, payloads } = generate(5_000);
     expect(findDifferences(traffic.sent(), truthOf(payloads).totals())).toEqual([]);
   });

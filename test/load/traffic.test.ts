@@ -37,7 +37,7 @@ function messages(count: number, changes: Partial<TrafficOptions> = {}): Message
 }
 
 describe('Traffic', () => {
-  it('is decided by the seed', () => {
+  it('is determined by the seed', () => {
     expect(texts(2_000)).toEqual(texts(2_000));
     expect(texts(2_000)).not.toEqual(texts(2_000, { seed: 8 }));
   });
@@ -63,7 +63,7 @@ describe('Traffic', () => {
     }
   });
 
-  it('cuts the trailing zeros of a timestamp, and the fraction where it is 0', () => {
+  it('cuts the trailing zeros of a timestamp, and the fraction if it is 0', () => {
     const atZero = (ms: number) => {
       const traffic = new Traffic({ ...options, late: 0, ahead: 0 }, () => 0);
       const target = Buffer.alloc(MAX_TRAFFIC_MESSAGE_BYTES);
@@ -91,7 +91,7 @@ describe('Traffic', () => {
     ).toBe(true);
   });
 
-  it('keeps to the shares of late and ahead samples, and those really are', () => {
+  it('keeps to the shares of samples that are late or ahead, and these really are', () => {
     const traffic = new Traffic(options);
     const target = Buffer.alloc(MAX_TRAFFIC_MESSAGE_BYTES);
     const count = 20_000;
@@ -126,7 +126,7 @@ describe('Traffic', () => {
     expect(new Set(messages(2_000, { series: 3 }).map(identity)).size).toBe(3);
   });
 
-  it('says what it sent of each series', () => {
+  it('says what it sent for each series', () => {
     const traffic = new Traffic(options);
     const target = Buffer.alloc(MAX_TRAFFIC_MESSAGE_BYTES);
     const sums = new Map<string, [number, number]>();
@@ -164,7 +164,7 @@ describe('what Go writes', () => {
 });
 
 describe('catalogSeries', () => {
-  it('never gives one series twice', () => {
+  it('never gives the same series twice', () => {
     for (const type of METRIC_TYPES) {
       const seen = new Set(
         Array.from({ length: 60_000 }, (_, number) => {
@@ -191,7 +191,7 @@ describe('randomness', () => {
     for (const share of shares(0)) expect(share).toBeCloseTo(0.25, 2);
   });
 
-  it('shuffled: every number once', () => {
+  it('shuffled: has every number once', () => {
     expect([...shuffled(1_000, seededRandom(1))].sort((a, b) => a - b)).toEqual([...Array(1_000).keys()]);
   });
 });

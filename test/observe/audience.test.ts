@@ -5,7 +5,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest';
 import { Audience, encodeEvent } from '../../src/observe/audience.ts';
 
 const MAX_LISTENERS = 32;
-/** More than the system's buffers of one connection and ours take together. */
+/** More than our buffers and those of the system hold for one connection. */
 const ENOUGH_BYTES = 100_000_000;
 const PART_BYTES = 500_000;
 
@@ -28,7 +28,7 @@ afterEach(() => {
   server.closeAllConnections();
 });
 
-/** Connects and asks; what comes back is read only where somebody listens for it. */
+/** Connects and sends a request. The answer is read only if somebody listens for it. */
 async function ask(): Promise<Socket> {
   const socket = connect(port, '127.0.0.1');
   sockets.push(socket);
@@ -46,12 +46,12 @@ async function read(socket: Socket, until: string): Promise<string> {
   return text;
 }
 
-test('tells everybody, from the opening on, one event a time', async () => {
+test('sends everybody the opening, and then every event once', async () => {
   const [one, two] = [await ask(), await ask()];
-  const heard = [read(one, 'event: view\n'), read(two, 'event: view\n')];
+  const received = [read(one, 'event: view\n'), read(two, 'event: view\n')];
   await expect.poll(() => audience.size).toBe(2);
   audience.tell('view', () => ({ text: 'a\nb' }));
-  for (const text of await Promise.all(heard)) {
+  for (const text of await Promise.all(received)) {
     expect(text).toContain('content-type: text/event-stream');
     expect(text).toContain('event: opening\ndata: "hello"\n\n');
     expect(text).toContain('event: view\ndata: {"text":"a\\nb"}\n\n');
@@ -60,13 +60,13 @@ test('tells everybody, from the opening on, one event a time', async () => {
   await expect.poll(() => audience.size).toBe(1);
 });
 
-test('makes nothing where nobody listens', () => {
+test('renders nothing if nobody listens', () => {
   audience.tell('view', () => {
     throw new Error('made');
   });
 });
 
-test('turns away who comes when there is no room, and takes him when there is again', async () => {
+test('refuses a listener when it is full, and accepts one when there is room again', async () => {
   for (let i = 0; i < MAX_LISTENERS; i++) await ask();
   await expect.poll(() => audience.size).toBe(MAX_LISTENERS);
   expect(await read(await ask(), '\r\n')).toMatch(/^HTTP\/1\.1 503/);
@@ -75,17 +75,17 @@ test('turns away who comes when there is no room, and takes him when there is ag
   expect(await read(await ask(), '\r\n')).toMatch(/^HTTP\/1\.1 200/);
 });
 
-test('lets go of who does not read, and of nobody else', async () => {
+test('drops a listener that does not read, and no other', async () => {
   const reader = await ask();
   reader.resume();
   const sleeper = await ask();
   sleeper.pause();
   await expect.poll(() => audience.size).toBe(2);
   const part = 'x'.repeat(PART_BYTES);
-  for (let told = 0; told < ENOUGH_BYTES && audience.size === 2; told += PART_BYTES) {
+  for (let sent = 0; sent < ENOUGH_BYTES && audience.size === 2; sent += PART_BYTES) {
     audience.tell('view', () => part);
-    // Who reads has it all.
-    await expect.poll(() => reader.bytesRead, { interval: 1 }).toBeGreaterThan(told + PART_BYTES);
+    // A listener that reads gets everything.
+    await expect.poll(() => reader.bytesRead, { interval: 1 }).toBeGreaterThan(sent + PART_BYTES);
   }
   expect(audience.size).toBe(1);
   expect(reader.destroyed).toBe(false);

@@ -1,4 +1,4 @@
-/** What others can make the HTTP server do, by counts of renderings. */
+/** How much work others can make the HTTP server do, counted in renderings. */
 import { once } from 'node:events';
 import { createServer, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
@@ -11,9 +11,9 @@ import { SharedRendering } from '../../src/observe/shared-rendering.ts';
 import type { Status } from '../../src/observe/status.ts';
 
 const PIPELINED = 2_000;
-/** As many as there could be at all before. */
+/** The limit of connections in an earlier version: with this many, it answered nobody else. */
 const CROWD = 256;
-/** Long enough for a busy machine, and never waited for in full. */
+/** Long enough for a busy machine. Nothing waits for all of it. */
 const PATIENT = { timeout: 60_000 };
 
 const sockets: Socket[] = [];
@@ -85,14 +85,14 @@ async function answerTo(server: ServiceHttp, path: string): Promise<{ code: numb
 
 describe('a connection that pipelines', () => {
   test.each(['/metrics', '/api/status', '/api/events', '/control/all/status'])(
-    '%s: two thousand requests in one write, and gone: one is worked for at most',
+    '%s: of two thousand requests in one write, from a client that leaves, at most one is served',
     async (path) => {
       const server = await serve();
       const socket = await open(server);
       socket.write(get(path).repeat(PIPELINED));
       socket.destroySoon();
       await once(socket, 'close');
-      // Every connection after it is served as if nothing had been.
+      // Every later connection is served as if nothing had happened.
       for (let i = 0; i < 3; i++)
         expect(await answerTo(server, '/healthz')).toEqual({ code: 200, body: 'ok\n' });
       const { metrics, status, asked, listened } = rendered;
@@ -100,7 +100,7 @@ describe('a connection that pipelines', () => {
     },
   );
 
-  test('gets the first answer, is told that the connection ends, and no second answer', async () => {
+  test('gets the first answer, which says that the connection closes, and no second one', async () => {
     const socket = await open(await serve());
     socket.write(get('/control/all/a').repeat(3));
     const text = await all(socket);
@@ -109,7 +109,7 @@ describe('a connection that pipelines', () => {
     expect(rendered.asked).toBe(1);
   });
 
-  test('is ended while events go over it', async () => {
+  test('is closed even if it receives events', async () => {
     const socket = await open(await serve());
     socket.write(get('/api/events'));
     await once(socket, 'data');
@@ -118,7 +118,7 @@ describe('a connection that pipelines', () => {
     expect(rendered).toMatchObject({ listened: 1, metrics: 0 });
   });
 
-  test('one request after the other is answered on one connection', async () => {
+  test('requests that wait for each other on one connection are all answered', async () => {
     const socket = await open(await serve());
     for (let i = 1; i <= 5; i++) {
       socket.write(get('/control/all/a'));
@@ -130,7 +130,7 @@ describe('a connection that pipelines', () => {
 });
 
 describe('one rendering', () => {
-  test('is shared by all who ask at once and within a second', async () => {
+  test('is shared by all requests at once and within a second', async () => {
     const server = await serve();
     const bodies = async (path: string) => {
       const answers = await Promise.all(Array.from({ length: 20 }, () => answerTo(server, path)));
@@ -146,7 +146,7 @@ describe('one rendering', () => {
     expect(rendered).toMatchObject({ metrics: 2, status: 2 });
   });
 
-  test('is not begun again while it takes longer, and is thrown away when the clock is set back', async () => {
+  test('is not started again while it is running, and is discarded when the clock is set back', async () => {
     let made = 0;
     const { promise, resolve } = Promise.withResolvers<string>();
     const shared = new SharedRendering(
@@ -203,14 +203,14 @@ describe('health is answered', () => {
       expect((await answerTo(server, path)).code, path).toBe(200);
   };
 
-  test('with as many idle connections as there could be before, and five times as many', async () => {
+  test('with a crowd of idle connections, and with five crowds', async () => {
     const server = await serve();
     for (let i = 0; i < 5; i++) {
       await Promise.all(Array.from({ length: CROWD }, () => open(server)));
       await healthy(server);
     }
     const left = sockets.filter(({ destroyed }) => !destroyed);
-    // Those that have been there for the longest time had to go.
+    // The oldest ones had to go.
     expect(sockets.slice(-CROWD).every(({ destroyed }) => !destroyed)).toBe(true);
     await expect
       .poll(() => sockets.filter(({ destroyed }) => destroyed).length, PATIENT)
@@ -218,7 +218,7 @@ describe('health is answered', () => {
     expect(left.length).toBeLessThanOrEqual(5 * CROWD);
   }, 120_000);
 
-  test('with as many that are asked for and never read', async () => {
+  test('with a crowd of connections that never read their answer', async () => {
     const server = await serve({ metrics: async () => 'x'.repeat(8_000_000) });
     for (let i = 0; i < CROWD; i++) {
       const socket = await open(server);
@@ -228,15 +228,15 @@ describe('health is answered', () => {
     await healthy(server);
   }, 120_000);
 
-  test('while clients come again as soon as they are gone', async () => {
+  test('while a crowd of clients connects again and again', async () => {
     const server = await serve();
     let goesOn = true;
-    let come = 0;
+    let connects = 0;
     const again = async () => {
       while (goesOn) {
         const socket = connect(server.port, '127.0.0.1').on('error', () => {});
         await Promise.race([once(socket, 'connect').catch(() => {}), sleep(1000)]);
-        come += 1;
+        connects += 1;
         socket.destroy();
       }
     };
@@ -244,12 +244,12 @@ describe('health is answered', () => {
     for (let i = 0; i < 10; i++) await healthy(server);
     goesOn = false;
     await Promise.all(clients);
-    expect(come).toBeGreaterThan(CROWD);
+    expect(connects).toBeGreaterThan(CROWD);
   }, 120_000);
 });
 
 describe('beyond the limit of connections', () => {
-  test('the longest idle one goes; if none is idle, the one that asked the longest ago', async () => {
+  test('the longest idle one is closed; if none is idle, the one with the oldest request', async () => {
     const connections = new Connections(3);
     const answers: ServerResponse[] = [];
     const server = createServer((request, response) => {
@@ -270,7 +270,7 @@ describe('beyond the limit of connections', () => {
       busy.write(get('/never'));
       await expect.poll(() => answers.length, PATIENT).toBe(1);
       const [idle, recent] = [await open(there), await open(there)];
-      // `idle` asks later than `recent` came, and so outlives it.
+      // `idle` sends a request after `recent` connected, and so outlives it.
       idle.write(get('/at-once'));
       await once(idle, 'data');
       const fourth = await open(there);
@@ -309,7 +309,7 @@ describe('a Host', () => {
   ];
   const ADDRESSES = ['10.0.0.7:9464', '[2001:db8::1]:9464'];
 
-  test('other than those of this machine is not answered on a loopback address', async () => {
+  test('that is not of this machine is refused on a loopback address', async () => {
     const server = await serve();
     for (const host of OWN) expect((await codeFor(server, host)).code, host).toBe(200);
     for (const host of [...NAMES, ...ADDRESSES]) {
@@ -322,7 +322,7 @@ describe('a Host', () => {
     expect(rendered).toMatchObject({ metrics: 0, asked: 0, listened: 0 });
   });
 
-  test('that is listed is answered too', async () => {
+  test('that is listed is accepted too', async () => {
     const server = await serve({ allowedHosts: new Set(['metrics.example.com', '10.0.0.7']) });
     for (const host of [...OWN, 'Metrics.Example.com:80', '10.0.0.7:9464'])
       expect((await codeFor(server, host)).code, host).toBe(200);
@@ -330,7 +330,7 @@ describe('a Host', () => {
       expect((await codeFor(server, host)).code, host).toBe(421);
   });
 
-  test('is free on other addresses, unless there is a list: then names of this machine, listed ones, addresses', async () => {
+  test('may be anything on other addresses; with a list, only names of this machine, listed names, addresses', async () => {
     const free = new AllowedHosts('0.0.0.0', undefined);
     for (const host of [...OWN, ...NAMES, ...ADDRESSES]) expect(free.admits(host), host).toBe(true);
     const limited = new AllowedHosts('Fanout.internal', new Set(['metrics.example.com']));

@@ -11,9 +11,10 @@ import { Watch } from '../../src/observe/watch.ts';
 import { TopNames } from '../../src/probe/top-names.ts';
 import { WindowScan } from '../../src/probe/window-scan.ts';
 import { counterWindow } from '../deliver/fixtures.ts';
+import { effort } from '../effort.ts';
 
 describe('a rate', () => {
-  test('is the mean over its period, and not over what was before', () => {
+  test('is the mean over its period, without what was before', () => {
     const rate = new Rate(10_000);
     let value = 0;
     for (let second = 0; second <= 60; second++) {
@@ -23,7 +24,7 @@ describe('a rate', () => {
     expect(rate.perSecond).toBe(50);
   });
 
-  test('is over what there was so far, and 0 before there are two ticks', () => {
+  test('is the mean so far in its first period, and 0 before the second tick', () => {
     const rate = new Rate(10_000);
     expect(rate.perSecond).toBe(0);
     rate.tick(100, 0);
@@ -32,20 +33,20 @@ describe('a rate', () => {
     expect(rate.perSecond).toBe(2);
   });
 
-  test('begins anew where the counter went back', () => {
+  test('starts again if the counter goes back', () => {
     const rate = new Rate(10_000);
     for (const [second, value] of [0, 1000, 2000, 7, 9].entries()) rate.tick(value, second * 1000);
     expect(rate.perSecond).toBe(2);
   });
 
-  test('forgets what is older than its period where ticks are late', () => {
+  test('forgets what is older than its period, even if ticks are late', () => {
     const rate = new Rate(10_000);
     for (const second of [0, 100, 101, 102]) rate.tick(second < 100 ? 0 : 100_000 + second, second * 1000);
     expect(rate.perSecond).toBe(1);
   });
 });
 
-test('the share of late samples is of those that this slice puts into windows', () => {
+test('the share of late samples is a share of those that this slice puts into windows', () => {
   const meters = new Meters([], 1000, 0);
   for (let second = 0; second <= 5; second++) {
     // One of four slices: of 100 samples a second it puts 25 into its windows, 5 of them late.
@@ -58,7 +59,7 @@ test('the share of late samples is of those that this slice puts into windows', 
   expect(meters.source().samplesPerSecond).toMatchObject({ counter: 80, timer: 20 });
 });
 
-test('rates go on where the clock of the machine is set back', () => {
+test('rates continue if the clock of the machine is set back', () => {
   vi.useFakeTimers();
   const meters = new Meters([], 1000, 0);
   const clock = { seconds: 0, steady: () => clock.seconds * 1000 };
@@ -77,7 +78,7 @@ test('rates go on where the clock of the machine is set back', () => {
 });
 
 describe('recent quantiles', () => {
-  test('are those of the last half to whole period', () => {
+  test('cover the last half to whole period', () => {
     const recent = new RecentQuantiles(60_000, 0);
     expect(recent.read(0)).toBeUndefined();
     for (let ms = 0; ms < 100_000; ms += 100) recent.add(ms < 40_000 ? 9 : 1 + (ms % 1000) / 1000, ms);
@@ -94,7 +95,7 @@ describe('recent quantiles', () => {
     expect(recent.read(75_000)).toBeUndefined();
   });
 
-  test('begin anew where the clock is set back, and do not tell of before for as long', () => {
+  test('start again if the clock is set back', () => {
     const recent = new RecentQuantiles(60_000, 3_600_000);
     recent.add(5, 3_600_000);
     recent.add(1, 0);
@@ -102,14 +103,14 @@ describe('recent quantiles', () => {
   });
 });
 
-test('what is said seldom is said again where the clock is set back', () => {
+test('what is logged at most once per interval is logged again after the clock is set back', () => {
   const quiet = new Quiet(1000);
   const times = [3_600_000, 3_600_500, 0, 500, 1000];
   expect(times.map((now) => quiet.admit('a', now))).toEqual([0, undefined, 1, undefined, 1]);
 });
 
 describe('top names', () => {
-  test('find every name that is frequent, among more names than are kept', () => {
+  test('find every frequent name, among more names than are kept', () => {
     const names = fc.array(fc.record({ hot: fc.integer({ min: 0, max: 9 }), cold: fc.nat(5000) }), {
       minLength: 3000,
       maxLength: 4000,
@@ -124,7 +125,7 @@ describe('top names', () => {
         }
         const found = top.top(10);
         expect(found.map(({ name }) => name).every((name) => name.startsWith('hot'))).toBe(true);
-        // Too low by 1/256 of all at most, and never too high.
+        // Never too high, and too low by at most 1/256 of all.
         const error = (all.length * 4) / 256;
         for (const { name, samplesPerSecond } of found) {
           const truth = 3 * all.filter(({ hot }) => `hot ${hot}` === name).length;
@@ -132,7 +133,7 @@ describe('top names', () => {
           expect(samplesPerSecond).toBeGreaterThanOrEqual(truth - error);
         }
       }),
-      { numRuns: 10 },
+      { numRuns: effort(10) },
     );
   });
 
@@ -151,7 +152,7 @@ describe('top names', () => {
     expect(second!.share).toBeCloseTo(1 / 11);
   });
 
-  test('are counted from closed windows, a part of the points of a large one', async () => {
+  test('are counted from closed windows, a little later', async () => {
     const scan = new WindowScan();
     scan.take([counterWindow(0, 5)]);
     expect(scan.topNames(10)).toEqual([]);

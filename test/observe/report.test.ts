@@ -14,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(async () => void (await nats?.stop()));
 
-/** What the service would tell so many seconds later, of so many points. */
+/** What the service would report this many seconds later, with this many points. */
 function later(seconds: number, written: number): Status {
   const now = new Date(Date.parse(status.now) + 1000 * seconds).toISOString();
   const retries = { timeout: written / 100 };
@@ -22,7 +22,7 @@ function later(seconds: number, written: number): Status {
   return { ...status, now, sinks };
 }
 
-test('a service that was restarted meanwhile is counted on', () => {
+test('the totals continue after a restart of the service', () => {
   const recording = new Recording('http://h:1', later(0, 1000));
   for (const [seconds, written] of [
     [2, 1500],

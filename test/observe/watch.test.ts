@@ -12,7 +12,7 @@ import { type Parts, snapshot } from '../../src/service/snapshot.ts';
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
 
-/** A page that opens and leaves at once, as far as the watch can see. */
+/** Opens a page that leaves at once, as far as the watch can see. */
 function open(watch: Watch): string {
   const written: string[] = [];
   const response = {
@@ -24,7 +24,7 @@ function open(watch: Watch): string {
   return written.join('');
 }
 
-test('however many pages open, what they get is made once between two ticks', async () => {
+test('however many pages open, what they get is rendered once between two ticks', async () => {
   const meters = new Meters(['sqlite'], 10_000, 0);
   const scan = new WindowScan();
   const parts: Parts = {

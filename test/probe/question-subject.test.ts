@@ -45,7 +45,7 @@ const busy = (hosts: number, name = 'busy'): Row[] =>
   Array.from({ length: hosts }, (_, i) => [name, { app: `a${i % 2}`, host: `h${i}` }, 10 + i]);
 const quiet: Row = ['quiet', { app: 'a' }, 1];
 
-describe('what is asked about', () => {
+describe('the subject of the questions', () => {
   test('is the busiest counter, by its dimension with the most values, and its busiest series', async () => {
     const scan = await scanned(Array(3).fill([quiet, ...busy(5)]));
     const { sums, windows } = asked(scan, 3);
@@ -56,7 +56,7 @@ describe('what is asked about', () => {
     expect(windows.range).toEqual({ from: 3 * WINDOW_MS - 3_600_000, to: 3 * WINDOW_MS });
   });
 
-  test('stays the same while it is seen, and is another one later', async () => {
+  test('stays the same while it is seen, and changes when it is gone', async () => {
     const other = busy(3, 'other').map(([name, dimensions]): Row => [name, dimensions, 1000]);
     const scan = await scanned([...Array(3).fill(busy(5)), ...Array(20).fill([...other, ...busy(5)])]);
     expect(asked(scan, 23).sums.name).toBe('busy');
@@ -64,14 +64,14 @@ describe('what is asked about', () => {
     expect(asked(gone, 43).sums.name).toBe('other');
   });
 
-  test('has few enough series to be asked for one by one, where there is such a name', async () => {
+  test('has few enough series to be asked for one by one, if there is such a name', async () => {
     const scan = await scanned(Array(4).fill([quiet, ...busy(MAX_SERIES + 1)]));
     expect(asked(scan, 4).sums).toMatchObject({ name: 'quiet', series: [{ name: 'quiet' }] });
     const none = await scanned(Array(4).fill(busy(MAX_SERIES + 1)));
     expect(asked(none, 4).sums).toMatchObject({ name: 'busy', dimension: 'host', series: undefined });
   });
 
-  test('is nothing before there is a counter, or a window', async () => {
+  test('is undefined before there is a counter, or a window', async () => {
     expect(new WindowScan().subject.questions(0)).toBeUndefined();
     expect(
       (await scanned(Array(3).fill(busy(2)))).subject.questions(Number.NEGATIVE_INFINITY),

@@ -1,4 +1,4 @@
-/** What stands in for Redshift must refuse what Redshift refuses: else the tests through it show nothing. */
+/** The double must refuse what Redshift refuses. Otherwise the tests that use it show nothing. */
 import pg from 'pg';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
@@ -87,7 +87,7 @@ describe('the double refuses', () => {
     expect((await server.execute('SELECT * FROM t')).rows).toEqual([]);
   });
 
-  it('what is prepared, and what is bound', async () => {
+  it('prepared statements, and bound values that are too long', async () => {
     const prepared = client.query('INSERT INTO t VALUES ($1, $2) RETURNING a', [1, 'x']);
     await expect(prepared).rejects.toMatchObject({ code: '0A000' });
     const long = client.query('INSERT INTO t VALUES ($1, $2)', [1, 'ü'.repeat(32_768)]);
@@ -96,7 +96,7 @@ describe('the double refuses', () => {
     expect((await client.query('DELETE FROM t USING s WHERE t.a <> s.a')).rowCount).toBe(0);
   });
 
-  it('within a transaction, which is over then', async () => {
+  it('within a transaction, which then has failed', async () => {
     await client.query('BEGIN');
     await expect(client.query('LISTEN x')).rejects.toMatchObject({ code: '0A000' });
     await expect(client.query('SELECT a FROM t')).rejects.toMatchObject({ code: '25P02' });
@@ -117,7 +117,7 @@ describe('the double says', () => {
     expect((await client.query('SHOW server_version')).rows).toEqual([{ server_version: '8.0.2' }]);
   });
 
-  it('what a table takes', async () => {
+  it('how large a table is', async () => {
     await client.query(`INSERT INTO t VALUES (1, 'x')`);
     const { rows } = await client.query(`SELECT sum(size) AS mb FROM svv_table_info WHERE "table" = 't'`);
     expect(rows).toEqual([{ mb: '1' }]);

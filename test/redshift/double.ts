@@ -1,6 +1,6 @@
 /**
  * Stands in for Redshift: a real PostgreSQL behind a proxy that reads the protocol, says that it is Redshift 1.0,
- * refuses what Redshift does not have (`rules.ts`), copies from S3 (`load.ts`), and passes on all else.
+ * refuses what Redshift does not have (`rules.ts`), copies from S3 (`load.ts`), and passes on everything else.
  */
 import { once } from 'node:events';
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
@@ -14,7 +14,7 @@ const VERSION =
   'PostgreSQL 8.0.2 on i686-pc-linux-gnu, compiled by GCC gcc (GCC) 3.4.2 20041017 (Red Hat 3.4.2-6.fc3), Redshift 1.0.118718';
 const SSL_REQUEST = 80_877_103;
 const INTERNAL_ERROR = 'XX000';
-/** PostgreSQL takes it for nothing: its error gives way to the one that Redshift would have. */
+/** Not valid SQL. PostgreSQL's error is replaced by the one that Redshift would send. */
 const NONSENSE = 'redshift refuses';
 const CHUNK_ROWS = 2_000;
 
@@ -22,9 +22,9 @@ const SIZES = `(SELECT relname AS "table", nspname AS "schema", ceil(pg_total_re
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE relkind = 'r') AS svv_table_info`;
 
 export interface DoubleOptions {
-  /** Of the PostgreSQL behind. */
+  /** Port of the PostgreSQL behind it. */
   readonly port: number;
-  /** From which COPY reads; none: it cannot. */
+  /** Where COPY reads from. Without it, COPY fails. */
   readonly s3?: { readonly endpoint: string; readonly accessKeyId: string; readonly secretAccessKey: string };
   /** The roles that it may assume. */
   readonly roles?: readonly string[];
@@ -32,12 +32,12 @@ export interface DoubleOptions {
 
 export class RedshiftDouble {
   readonly port: number;
-  /** Every statement that was sent, and what was refused of them. */
+  /** Every statement that was sent, and the reasons for which some were refused. */
   readonly statements: string[] = [];
   readonly refused: string[] = [];
   /** What COPY could not load, and why. */
   readonly notLoaded: string[] = [];
-  /** Called before COPY reads its objects: a test waits there, or takes them away. */
+  /** Called before COPY reads its objects: a test may wait there, or delete them. */
   beforeCopy: () => Promise<void> = async () => {};
   readonly roles: readonly string[];
   readonly s3: S3Client | undefined;
@@ -87,14 +87,14 @@ export class RedshiftDouble {
   }
 }
 
-/** Takes the server's messages in place of the client, up to ReadyForQuery. */
+/** Gets the server's messages instead of the client, up to ReadyForQuery. */
 type Listener = (answer: Message) => void;
 
 class Session {
   readonly #double: RedshiftDouble;
   readonly #client: Socket;
   readonly #server: Socket;
-  /** Takes the place of the next error. */
+  /** Replaces the next error. */
   #refusal: Refusal | undefined;
   #listener: Listener | undefined;
   #inTransaction = false;
@@ -158,12 +158,12 @@ class Session {
       this.#server.write(bytes);
       return;
     }
-    // A portal of a statement that there is not.
+    // A portal of a statement that does not exist.
     this.#refuse(refusal);
     this.#server.write(message('B', '\0none\0\0\0\0\0\0\0'));
   }
 
-  /** As PostgreSQL takes it; undefined where Redshift does not. */
+  /** The text for PostgreSQL; undefined if Redshift would refuse it. */
   #checked(statements: readonly Statement[]): string | undefined {
     this.#double.statements.push(...statements.map(({ text }) => text));
     const refusal = refusalOf(statements, this.#inTransaction);
@@ -236,7 +236,7 @@ class Session {
     });
   }
 
-  /** Sends `request` and hears what is answered, up to the end of it. Throws what the server has against it. */
+  /** Sends `request` and passes the answers to `hear`, up to the last one. Throws the error that the server sends. */
   async #listen(request: Buffer, hear: Listener): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     let failure: Error | undefined;

@@ -1,5 +1,5 @@
 /**
- * What the conformance suite must know of the sink's tables, on PostgreSQL and on what stands in for Redshift alike.
+ * What the conformance suite must know about the sink's tables, on PostgreSQL and on the double of Redshift alike.
  */
 import type { Postgres } from '../../src/servers/postgres.ts';
 import { makePoint, START } from '../conformance/points.ts';
@@ -11,7 +11,7 @@ const OLD_COLUMNS = `window_start timestamp NOT NULL, window_ms int NOT NULL, se
   instance varchar(128) NOT NULL, name varchar(512) NOT NULL, type varchar(16) NOT NULL,
   dimensions varchar(65535) NOT NULL, count bigint NOT NULL, sum double precision NOT NULL`;
 
-/** `server` is asked for once it has started. The password stands in the URL, and the database at its end. */
+/** `server` is called only after it has started. The URL contains its password, and ends in the database. */
 export function tablesOf(server: () => Postgres): Omit<Harness, 'start' | 'stop' | 'variables'> {
   return {
     wrongCredentials: (variables) => ({

@@ -1,4 +1,4 @@
-/** Stands in for the two APIs that give temporary credentials of a database, as the SDK asks them. */
+/** Stands in for the two APIs that give temporary credentials for a database, as the SDK calls them. */
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -20,7 +20,7 @@ export interface Given {
 export interface Iam {
   readonly endpoint: string;
   readonly asked: Asked[];
-  /** What it answers; an error's name in place of credentials, or undefined for no answer at all. */
+  /** What it answers: credentials, the name of an error, or undefined for no answer at all. */
   give: (asked: Asked) => Promise<Given | string | undefined>;
   stop(): void;
 }
@@ -58,7 +58,7 @@ export async function startIam(): Promise<Iam> {
   return iam;
 }
 
-/** Of a cluster in the query protocol, of a workgroup in JSON. */
+/** Requests for a cluster use the query protocol, those for a workgroup use JSON. */
 function read({ headers }: IncomingMessage, body: string): Asked {
   const [, region, service] =
     /Credential=[^/]+\/\d+\/([^/]+)\/([^/]+)\//.exec(headers.authorization ?? '') ?? [];

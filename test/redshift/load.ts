@@ -1,4 +1,4 @@
-/** What COPY does with its objects, by Redshift's documentation: manifest, gzip, delimited text with escapes. */
+/** What COPY does with objects, as Redshift's documentation says: manifest, gzip, delimited text with escapes. */
 import { gunzipSync } from 'node:zlib';
 import { GetObjectCommand, type S3Client } from '@aws-sdk/client-s3';
 
@@ -11,7 +11,7 @@ export interface Copy {
   readonly nullAs: string;
 }
 
-/** An error as Redshift words it; all of COPY's have the same code. */
+/** An error as Redshift words it. All errors of COPY have the same code. */
 export class CopyError extends Error {}
 
 const OPTIONS = [
@@ -30,7 +30,7 @@ const COPY = new RegExp(
   's',
 );
 
-/** What the statement says. Throws where it is not one that Redshift would take, or one that is not played here. */
+/** What the statement says. Throws if Redshift would refuse it, or if the double does not support it. */
 export function parseCopy(text: string): Copy {
   const [, table, columns, bucket, key, role, rest] = COPY.exec(text) ?? [];
   const options = [...(rest ?? '').matchAll(/([A-Z]+(?: AS| OFF| ON)?)(?:\s+'([^']*)')?/g)].map(
@@ -56,7 +56,7 @@ export function parseCopy(text: string): Copy {
   };
 }
 
-/** The rows that the objects hold, as PostgreSQL's COPY takes them. `types`: of the columns, in their order. */
+/** The rows in the objects, as PostgreSQL's COPY reads them. `types`: those of the columns, in their order. */
 export async function loadedText(copy: Copy, types: readonly string[], s3: S3Client): Promise<string[]> {
   const rows: string[] = [];
   for (const { bucket, key } of entriesOf(await fetched(s3, copy.bucket, copy.key))) {

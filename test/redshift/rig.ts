@@ -1,4 +1,4 @@
-/** All that stands in for Redshift and what is around it, and the environment in which the SDK finds it. */
+/** Everything that stands in for Redshift and what it needs, and the environment in which the SDK finds it. */
 import { vi } from 'vitest';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
 import { RedshiftDouble } from './double.ts';
@@ -10,14 +10,14 @@ export interface Rig {
   readonly postgres: Postgres;
   readonly double: RedshiftDouble;
   readonly s3: S3;
-  /** Of the double, or of a proxy before it. */
+  /** Of the double, or of a proxy in front of it. */
   url(port?: number): string;
   stop(): Promise<void>;
 }
 
 export async function startRig(): Promise<Rig> {
   const postgres = await startPostgres();
-  // As on Redshift, where a transaction sees what there was at its first statement.
+  // As on Redshift, where a transaction sees the data as of its first statement.
   await postgres.execute(`ALTER SYSTEM SET default_transaction_isolation TO 'repeatable read'`);
   await postgres.execute('SELECT pg_reload_conf()');
   const s3 = await startS3();
@@ -44,5 +44,5 @@ export async function startRig(): Promise<Rig> {
   };
 }
 
-/** Settings with which batches go by way of S3. */
+/** Settings with which batches go through S3. */
 export const S3_SETTINGS = { s3: { bucket: BUCKET, prefix: 'to/redshift' }, iamRole: ROLE, s3MinPoints: 1 };

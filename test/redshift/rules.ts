@@ -1,5 +1,5 @@
 /**
- * What Redshift does not have, of that which PostgreSQL has: as its documentation says; none of it was tried on one.
+ * What PostgreSQL has and Redshift does not, as its documentation says. None of it was tried on a real one.
  */
 
 export interface Statement {
@@ -27,12 +27,12 @@ const MAX_TEXT_BYTES = 65_535;
 /** What a single-node cluster returns at once. */
 const MAX_FETCHED_ROWS = 1_000;
 
-/** How a statement may begin: those of Redshift's SQL reference that something here has a use for. */
+/** How a statement may begin: commands of Redshift's SQL reference, as far as they are used here. */
 const COMMANDS =
   /^(SELECT|INSERT INTO|DELETE FROM|UPDATE|CREATE( TEMP| TEMPORARY)? TABLE|ALTER TABLE|DROP TABLE|TRUNCATE|LOCK|BEGIN|COMMIT|ROLLBACK|SET|SHOW|DECLARE|FETCH|CLOSE|COPY)\b/i;
 const TYPES =
   /^(smallint|int2|integer|int|int4|bigint|int8|real|float4|double precision|float8|boolean|bool|char\(\d+\)|varchar\(\d+\)|date|timestamp|timestamptz|super)(?!\w)/i;
-/** Functions, and words that may stand before a bracket. */
+/** Functions, and words that may come before a parenthesis. */
 const FUNCTIONS =
   /^(count|sum|min|max|avg|coalesce|nullif|json_extract_path_text|version|pg_last_copy_count|char|varchar|distkey|sortkey|identity|in|values|as|and|or|not|exists|using|like|into|table|copy|by|on)$/i;
 const PARAMETERS =
@@ -42,11 +42,11 @@ export const RULES: readonly Rule[] = [
   { refuses: ({ bare }) => !COMMANDS.test(bare), reason: 'it has no such command' },
   {
     refuses: ({ text }) => Buffer.byteLength(text) > MAX_STATEMENT_BYTES,
-    reason: 'a statement has 16 MB at most',
+    reason: 'a statement has at most 16 MB',
   },
   {
     refuses: ({ bare }) => parametersOf(bare) > MAX_PARAMETERS,
-    reason: 'a statement has 32,767 parameters at most',
+    reason: 'a statement has at most 32,767 parameters',
   },
   { refuses: ({ text }) => /'[^']*\\/.test(text), reason: 'a backslash in a literal begins an escape there' },
   { refuses: /\bON CONFLICT\b/i, reason: 'INSERT has no ON CONFLICT' },
@@ -59,14 +59,14 @@ export const RULES: readonly Rule[] = [
     reason: 'there are no arrays as in PostgreSQL',
   },
   { refuses: /\bjsonb?\b|->>?|#>/i, reason: 'there is no type for JSON, and no operators on it' },
-  { refuses: /\b(CREATE|ALTER) (TYPE|DOMAIN)\b|\bENUM\b/i, reason: 'there are no types of the user' },
+  { refuses: /\b(CREATE|ALTER) (TYPE|DOMAIN)\b|\bENUM\b/i, reason: 'there are no user-defined types' },
   { refuses: /\bto_ts(vector|query)\b|\bts(vector|query)\b|@@/i, reason: 'there is no text search' },
   { refuses: /^(UN)?LISTEN\b|^NOTIFY\b|\bpg_notify\b/i, reason: 'there is no LISTEN and NOTIFY' },
   { refuses: /\bpg_(try_)?advisory/i, reason: 'there are no advisory locks' },
   { refuses: /^DO\b/i, reason: 'there are no DO blocks' },
   { refuses: /\bLATERAL\b/i, reason: 'there is no LATERAL' },
   { refuses: /\bgenerate_series\b/i, reason: 'it runs on the leader node only, without tables' },
-  { refuses: /\bFROM\s*\(\s*VALUES\b/i, reason: 'VALUES is no table' },
+  { refuses: /\bFROM\s*\(\s*VALUES\b/i, reason: 'VALUES is not a table' },
   { refuses: /\bDISTINCT ON\b/i, reason: 'there is no DISTINCT ON' },
   { refuses: /\bFILTER\s*\(\s*WHERE\b/i, reason: 'aggregates have no FILTER' },
   { refuses: /\b(string|array)_agg\b/i, reason: 'it is LISTAGG there' },
@@ -76,10 +76,10 @@ export const RULES: readonly Rule[] = [
     refuses: /\bCREATE\b.*\b(UNLOGGED|INHERITS|PARTITION BY|TABLESPACE|CHECK|EXCLUDE)\b/is,
     reason: 'CREATE TABLE has no such clause',
   },
-  { refuses: ({ bare }) => !hasKnownTypes(bare), reason: 'it has no column of such a type' },
+  { refuses: ({ bare }) => !hasKnownTypes(bare), reason: 'it has no such type of column' },
   {
     refuses: /^ALTER TABLE\b.*\bADD COLUMN\b.*\bADD COLUMN\b/is,
-    reason: 'ADD COLUMN adds one column a statement',
+    reason: 'ADD COLUMN adds one column per statement',
   },
   { refuses: /^ALTER TABLE\b.*\bIF NOT EXISTS\b/is, reason: 'ADD COLUMN has no IF NOT EXISTS' },
   { refuses: /^DELETE FROM \S+ (AS )?(?!USING|WHERE|AS)\w/i, reason: 'DELETE has no alias for its table' },
@@ -90,16 +90,16 @@ export const RULES: readonly Rule[] = [
   },
   {
     refuses: ({ bare }, inTransaction) => inTransaction && /^TRUNCATE\b/i.test(bare),
-    reason: 'TRUNCATE commits the transaction in which it stands',
+    reason: 'TRUNCATE commits the transaction that it is in',
   },
   {
     refuses: ({ bare }, inTransaction) => !inTransaction && /^DECLARE\b/i.test(bare),
-    reason: 'a cursor lives in a transaction',
+    reason: 'a cursor needs a transaction',
   },
   { refuses: /^DECLARE\b.*\b(WITH HOLD|SCROLL)\b/is, reason: 'cursors have neither WITH HOLD nor SCROLL' },
   {
     refuses: ({ bare }) => Number(/^FETCH FORWARD (\d+)/i.exec(bare)?.[1] ?? 0) > MAX_FETCHED_ROWS,
-    reason: 'a single node returns 1,000 rows a FETCH at most',
+    reason: 'a single node returns at most 1,000 rows per FETCH',
   },
   {
     refuses: ({ bare }) => {
@@ -110,14 +110,14 @@ export const RULES: readonly Rule[] = [
   },
   {
     refuses: ({ bare }) => Number(/\bextra_float_digits (?:TO|=) (-?\d+)/i.exec(bare)?.[1] ?? 0) > 2,
-    reason: 'extra_float_digits is 2 at most',
+    reason: 'extra_float_digits is at most 2',
   },
   {
     refuses: ({ bare }) =>
       [...bare.replace(/\b(INTO|TABLE|COPY) \S+/gi, '$1').matchAll(/(?<![."\w])(\w+)\s*\(/g)].some(
         ([, name]) => !FUNCTIONS.test(name ?? ''),
       ),
-    reason: 'no such function is known to it',
+    reason: 'it has no such function',
   },
 ];
 
@@ -125,7 +125,7 @@ export function breaks({ refuses }: Rule, statement: Statement, inTransaction: b
   return refuses instanceof RegExp ? refuses.test(statement.bare) : refuses(statement, inTransaction);
 }
 
-/** Why Redshift would refuse one of the statements; undefined where it would take them. */
+/** Why Redshift would refuse one of the statements; undefined if it would accept them. */
 export function refusalOf(statements: readonly Statement[], isOpen: boolean): Refusal | undefined {
   let inTransaction = isOpen;
   for (const statement of statements) {
@@ -149,7 +149,7 @@ function parametersOf(bare: string): number {
   return bare.match(/\$\d+/g)?.length ?? 0;
 }
 
-/** Of a table, behind its columns. */
+/** Clauses of a table, after its columns. */
 const CLAUSES = /( (DISTKEY|SORTKEY)\s?\([^)]*\))+$/i;
 
 function hasKnownTypes(bare: string): boolean {

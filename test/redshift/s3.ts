@@ -1,4 +1,4 @@
-/** A server that speaks S3 (`@20minutes/s3rver`), and a front on which a test plays S3's faults. */
+/** A server that speaks S3 (`@20minutes/s3rver`), and a front with which a test simulates faults of S3. */
 import { once } from 'node:events';
 import { readdirSync, utimesSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -9,7 +9,7 @@ import S3rver from '@20minutes/s3rver';
 import { DeleteObjectCommand, ListObjectsV2Command, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 
-/** Answers in the server's place, or never, and says so by true. */
+/** Returns true if it answers instead of the server, or if nobody is to answer. */
 export type S3Fault = (method: string, target: string, response: ServerResponse) => boolean;
 
 export const BUCKET = 'metrics';
@@ -17,17 +17,17 @@ export const BUCKET = 'metrics';
 export const KEYS = { accessKeyId: 'S3RVER', secretAccessKey: 'S3RVER' } as const;
 
 export interface S3 {
-  /** Of the server itself, and of the front before it. */
+  /** Addresses of the server itself, and of the front. */
   readonly endpoint: string;
   readonly front: string;
-  /** What reaches the front meets this first. */
+  /** Sees every request to the front first. */
   fault: S3Fault;
   /** Method and path of every request that reached the front. */
   readonly requests: string[];
   keys(): Promise<string[]>;
   put(key: string, body: string | Uint8Array): Promise<void>;
   delete(key: string): Promise<void>;
-  /** Makes everything that is there older. */
+  /** Makes all objects older. */
   age(ms: number): void;
   stop(): Promise<void>;
 }
@@ -39,11 +39,11 @@ export async function startS3(): Promise<S3> {
     port: 0,
     silent: true,
     directory: folder.path,
-    // It takes the slash at the end of a bucket's path out of what was signed; keys that it does not know are refused.
+    // It drops the slash at the end of a bucket's path from what was signed. It still refuses unknown keys.
     allowMismatchedSignatures: true,
     configureBuckets: [{ name: BUCKET, configs: [] }],
   });
-  // Its own also removes folders that were empty a moment ago, with what has been put there since.
+  // Its own method also removes folders that were empty a moment ago, with what has been put there since.
   server.store.deleteObject = async (bucket, key) => {
     for (const part of ['object', 'object.md5', 'metadata.json']) {
       await rm(server.store.getResourcePath(bucket, key, part), { force: true });

@@ -1,5 +1,5 @@
 declare module '@20minutes/s3rver' {
-  /** What is used of it; it comes without types. */
+  /** The part that is used here. The package has no types. */
   export default class S3rver {
     readonly store: {
       deleteObject(bucket: string, key: string): Promise<void>;

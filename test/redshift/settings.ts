@@ -1,6 +1,6 @@
 import type { RedshiftConfig } from '../../sinks/redshift/config.ts';
 
-/** All but the URL, as they are where nobody sets them. */
+/** The defaults of all settings except the URL. */
 export const DEFAULTS: Omit<RedshiftConfig, 'url'> = {
   table: 'points',
   caFile: undefined,

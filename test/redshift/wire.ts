@@ -2,16 +2,16 @@
 import type { Socket } from 'node:net';
 
 export interface Message {
-  /** One character; empty for those of the start, which have no type. */
+  /** One character; empty for startup messages, which have no type. */
   readonly type: string;
   readonly body: Buffer;
-  /** The whole, to be passed on. */
+  /** The whole message, to be passed on. */
   readonly bytes: Buffer;
 }
 
 const LENGTH_BYTES = 4;
 
-/** `startsBare`: the first message has no type, as a client's, and so has the one after `isLast` said false of it. */
+/** With `isLast`, as from a client: messages have no type up to the first one for which it returns true. */
 export async function* messages(
   socket: Socket,
   isLast?: (start: Message) => boolean,
@@ -46,7 +46,7 @@ export function message(type: string, ...parts: readonly (string | Buffer)[]): B
   return Buffer.concat([head, body]);
 }
 
-/** The text up to the NUL that ends it, and what comes behind. */
+/** The text up to the NUL that ends it, and what follows. */
 export function textOf(body: Buffer): { text: string; rest: Buffer } {
   const end = body.indexOf(0);
   return { text: body.toString('utf8', 0, end), rest: body.subarray(end + 1) };

@@ -6,7 +6,7 @@ import { startProcess } from '../../src/servers/server-process.ts';
 
 const STACK = new URL('../../src/servers/stack.ts', import.meta.url).href;
 
-/** Starts all servers, prints what it holds, and goes on for ever. */
+/** Starts all servers, prints their ports, and runs for ever. */
 const PROGRAM = `
 const { startStack } = await import('${STACK}');
 const { nats, influxdb, postgres, dynamodb, folder } = await startStack();
@@ -26,7 +26,7 @@ async function isListening(port: number): Promise<boolean> {
 }
 
 test.each(['SIGKILL', 'SIGTERM', 'SIGINT'] as const)(
-  'no server outlives the one who started it: %s',
+  'no server outlives the process that started it: %s',
   async (signal) => {
     const parent = spawn(process.execPath, ['--no-warnings', '--input-type=module', '-e', PROGRAM], {
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -40,7 +40,7 @@ test.each(['SIGKILL', 'SIGTERM', 'SIGINT'] as const)(
   },
 );
 
-test('a program that is not there, and one that ends early, are told with their last words', async () => {
+test('the error says that a program is not installed, or what it printed before it ended early', async () => {
   const never = async () => false;
   await expect(startProcess('no-such-program', [], never)).rejects.toThrow(
     'no-such-program: the program is not installed',

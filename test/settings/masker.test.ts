@@ -18,7 +18,7 @@ function masked(secrets: readonly string[], text: string, cuts: readonly number[
   return out + masker.end();
 }
 
-test('a secret is masked wherever a text is cut, as it is, in JSON and in URLs', () => {
+test('a secret is masked as it is, in JSON and in URLs, wherever the text is cut', () => {
   fc.assert(
     fc.property(
       fc.string({ minLength: 4, maxLength: 12, unit: 'grapheme' }),
@@ -34,7 +34,7 @@ test('a secret is masked wherever a text is cut, as it is, in JSON and in URLs',
   expect(masked(['p"ä\n/s'], 'a p\\"\\u00E4\\n/s b p%22%C3%A4%0A%2Fs c')).toBe('a *** b *** c');
 });
 
-test('a whole text is masked also where it was cut in the midst of a secret, and in base64', () => {
+test('a whole text is masked even if it was cut in the middle of a secret, and in base64', () => {
   fc.assert(
     fc.property(
       fc.string({ minLength: 6, maxLength: 20 }),
@@ -45,7 +45,7 @@ test('a whole text is masked also where it was cut in the midst of a secret, and
         const masker = new Masker([secret]);
         const text = before + secret + after;
         const kept = before.length + 4 + (cut % (secret.length - 4));
-        // With stars of its own, the mask would be taken for a part of it.
+        // If the secret has stars itself, the mask looks like a part of it.
         if (!before.includes(secret.slice(0, 4)) && !secret.slice(0, 4).includes('*'))
           expect(masker.mask(text.slice(0, kept))).not.toContain(secret.slice(0, 4));
         const encoded = Buffer.from(`user:${secret}`).toString('base64');
@@ -57,7 +57,7 @@ test('a whole text is masked also where it was cut in the midst of a secret, and
   expect(new Masker(['valu valu ']).mask('key=valu valu')).toBe('key=***');
 });
 
-test('a secret that lies in another, or overlaps one, does not give the other away', () => {
+test('a secret that is part of another one, or overlaps it, does not give the other away', () => {
   const secrets = ['hunter2-secret-XYZ', 'secret', 'XYZ-next'];
   const text = 'a=hunter2-secret-XYZ b=secret c=hunter2-secret-XYZ-next';
   for (let cut = 0; cut <= text.length; cut++) {
@@ -68,7 +68,7 @@ test('a secret that lies in another, or overlaps one, does not give the other aw
   expect(new Masker(secrets).mask('a=hunter2-secret-')).toBe('a=***');
 });
 
-test('what is no secret stays, to the last character', () => {
+test('what is not a secret stays, to the last character', () => {
   fc.assert(
     fc.property(fc.string(), fc.array(fc.nat()), (text, cuts) => {
       expect(masked([], text, cuts)).toBe(text);
@@ -107,7 +107,7 @@ test('the secrets of all settings are known: of the bus, of every sink, of URLs'
   expect(found).not.toContain('o');
 });
 
-test('a sink that cannot be made tells no secret', () => {
+test('a sink that cannot be created reveals no secret', () => {
   const module = defineSink({
     kind: 'broken',
     summary: 'for a test',

@@ -10,7 +10,7 @@ const usage = (parts: Partial<Usage> = {}): Usage => ({
   ...parts,
 });
 
-test('DynamoDB on demand: whole units a point, and what is stored', () => {
+test('DynamoDB on demand costs whole units per point, and what is stored', () => {
   const prices = { priceMillionWrites: 0.625, priceGbMonth: 0.25 };
   const small = onDemand.estimate(prices, usage({ pointsPerSecond: 1000, bytesPerSecond: 300_000 }));
   // 1,000 a second are 2,628 million in 730 hours.
@@ -23,7 +23,7 @@ test('DynamoDB on demand: whole units a point, and what is stored', () => {
   expect(onDemand.estimate(prices, usage()).usdPerMonth).toBe(0);
 });
 
-test('an instance costs what the settings say, and without any nothing is made up', () => {
+test('an instance costs what the settings say, and nothing is made up without them', () => {
   const none = { priceMonth: undefined, priceGbMonth: undefined };
   expect(instancePrice.estimate(none, usage())).toEqual({ usdPerMonth: null, assumption: 'no price set' });
   const both = instancePrice.estimate({ priceMonth: 100, priceGbMonth: 2 }, usage({ storedBytes: 3e9 }));

@@ -1,4 +1,4 @@
-/** What only ClickHouse does: merging rows, and every exception and status that it and what lies before it send. */
+/** What only ClickHouse does: it merges rows. And every exception and status that it, or a proxy before it, sends. */
 import type { RequestListener } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import clickhouse from '../../sinks/clickhouse/sink.ts';
@@ -34,7 +34,7 @@ describe('a real ClickHouse', () => {
   });
   afterAll(() => server.stop());
 
-  it('holds the last of equal keys, merged or not, and shows the time to people', async () => {
+  it('keeps the last row of each key, merged or not, and shows a readable time', async () => {
     const sink = sinkOf(server.url, 'merged');
     await sink.open(NEVER);
     const later = manyPoints(50, 7);
@@ -49,7 +49,7 @@ describe('a real ClickHouse', () => {
     expect(await server.execute(query)).toMatch(/^2026-11-23 \d\d:30:00\tapp-0\t\d+\n$/);
   });
 
-  it('takes windows of several months in one write', async () => {
+  it('accepts windows of several months in one write', async () => {
     const sink = sinkOf(server.url, 'months');
     await sink.open(NEVER);
     const month = 31 * 86_400_000;
@@ -58,7 +58,7 @@ describe('a real ClickHouse', () => {
     expect(differences(await readAll(sink, EVERYTHING, NEVER), points)).toEqual([]);
   });
 
-  it('is not asked to take half of a surrogate pair', async () => {
+  it('is never sent half of a surrogate pair', async () => {
     const sink = sinkOf(server.url, 'halves');
     await sink.open(NEVER);
     const points = [
@@ -70,7 +70,7 @@ describe('a real ClickHouse', () => {
     expect(await sink.write({ points }, NEVER)).toMatchObject({ kind: 'partial', retry: [], rejected });
   });
 
-  it('leaves a table alone that is not its own', async () => {
+  it('is refused if the table has another engine', async () => {
     const sink = sinkOf(server.url, 'others');
     await sink.open(NEVER);
     await server.execute('DROP TABLE others');
@@ -115,11 +115,11 @@ describe('an answer', () => {
     [429, '', 'retry', 'throttled'],
     [502, '', 'retry', 'server_error'],
     [503, '', 'retry', 'throttled'],
-  ])('of status %i with "%s" is told by it', async (status, body, kind, reason) => {
+  ])('of status %i with "%s" means %s: %s', async (status, body, kind, reason) => {
     expect(await outcomeOf(status, body)).toEqual({ kind, reason, message: `${status}: ${body}` });
   });
 
-  it('may say when to come again', async () => {
+  it('may say when to try again', async () => {
     expect(await outcomeOf(429, '', { 'retry-after': '3' })).toMatchObject({ afterMs: 3_000 });
   });
 
@@ -136,7 +136,7 @@ describe('an answer', () => {
     });
   });
 
-  it('that ends in an exception is no end of a read', async () => {
+  it('that ends in an exception fails the read', async () => {
     const row = {
       window_start: START,
       series_id: 'x',

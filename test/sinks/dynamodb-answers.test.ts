@@ -1,4 +1,4 @@
-/** What the emulator never does, played at the wire: throttling, refusals, errors and halves of answers. */
+/** What the emulator never does, simulated at the wire: throttling, refusals, errors and incomplete answers. */
 
 import { once } from 'node:events';
 import {
@@ -25,7 +25,7 @@ const warnings: unknown[] = [];
 let server: Server;
 let front: HttpServer;
 let url: string;
-/** Answers in the server's place, and says so by true. */
+/** Returns true if it answers instead of the server. */
 let fault: Fault = () => false;
 
 beforeAll(async () => {
@@ -111,7 +111,7 @@ describe('an answer to a write', () => {
     expect(outcome).toMatchObject({ ...expected, message: `${type}: because` });
   });
 
-  it('that leaves items unprocessed sends back these and no others', async () => {
+  it('that leaves items unprocessed: only these are retried', async () => {
     const sink = await opened({ table: 'unprocessed' });
     const points = manyPoints(25);
     fault = (_, body, response) => {
@@ -128,7 +128,7 @@ describe('an answer to a write', () => {
     await expect(sink.remove({ points }, NEVER)).rejects.toMatchObject({ name: 'SinkError' });
   });
 
-  it('that comes in half is none', async () => {
+  it('that is incomplete: the write is retried', async () => {
     const sink = await opened();
     fault = (_, __, response) => {
       response.writeHead(200, { 'content-length': '100' }).write('{"Unproc');
@@ -140,10 +140,10 @@ describe('an answer to a write', () => {
     expect(await sink.write({ points: [makePoint()] }, NEVER)).toMatchObject({ kind: 'retry' });
   });
 
-  it('that refuses the call for an item names the item; the others are written', async () => {
+  it('that refuses a call because of one item: that item is rejected, the others are written', async () => {
     const sink = await opened({ table: 'sizes' });
     const points = manyPoints(25);
-    // Just within what is refused unsent: the names and numbers of the attributes are over it.
+    // Just below what is refused before it is sent. With its names and numbers, the item is too large.
     points[7] = makePoint({ name: 'large', dimensions: [['k', 'x'.repeat(409_500)]] });
     const outcome = await sink.write({ points }, NEVER);
     expect(outcome).toMatchObject({
@@ -154,7 +154,7 @@ describe('an answer to a write', () => {
     expect(differences(await readAll(sink, EVERYTHING, NEVER), points.toSpliced(7, 1))).toEqual([]);
   });
 
-  it('that fails in the search for the item sends the rest again', async () => {
+  it('that fails during the search for the item: the rest is retried', async () => {
     const sink = await opened({ table: 'sizes' });
     const invalid = says(400, 'ValidationException', 'Item size has exceeded the maximum allowed size');
     const faults = [invalid, (): boolean => false, invalid, says(400, 'ThrottlingException')];
@@ -167,7 +167,7 @@ describe('an answer to a write', () => {
     });
   });
 
-  it('about the keys of the table is about no item', async () => {
+  it('about the keys of the table blames no item', async () => {
     const sink = await opened();
     fault = says(400, 'ValidationException', 'The provided key element does not match the schema');
     const outcome = await sink.write({ points: manyPoints(2) }, NEVER);
@@ -195,24 +195,27 @@ describe('open', () => {
     expect(warnings).toEqual([]);
   });
 
-  it.each(['AccessDeniedException', 'UnknownOperationException'])('goes on without it: %s', async (type) => {
-    fault = refusal(type);
-    await opened(expires);
-    expect(warnings).toEqual([{ table: 'faults', error: type }]);
-  });
+  it.each(['AccessDeniedException', 'UnknownOperationException'])(
+    'continues without it: %s',
+    async (type) => {
+      fault = refusal(type);
+      await opened(expires);
+      expect(warnings).toEqual([{ table: 'faults', error: type }]);
+    },
+  );
 
-  it('says what it may not do', async () => {
+  it('fails as unauthorized if access is denied', async () => {
     fault = says(400, 'AccessDeniedException');
     await expect(sinkOf().open(NEVER)).rejects.toMatchObject({ name: 'SinkError', reason: 'unauthorized' });
   });
 
-  it('asks for credentials and a region where there are none', async () => {
+  it('fails if there are no credentials or no region', async () => {
     vi.stubEnv('AWS_REGION', undefined);
     vi.stubEnv('AWS_DEFAULT_REGION', undefined);
     vi.stubEnv('AWS_CONFIG_FILE', '/nowhere');
     vi.stubEnv('AWS_EC2_METADATA_DISABLED', 'true');
-    const placeless = sinkOf({ region: undefined }).open(NEVER);
-    await expect(placeless).rejects.toMatchObject({ name: 'SinkError', reason: 'bad_request' });
+    const withoutRegion = sinkOf({ region: undefined }).open(NEVER);
+    await expect(withoutRegion).rejects.toMatchObject({ name: 'SinkError', reason: 'bad_request' });
     vi.stubEnv('AWS_ACCESS_KEY_ID', undefined);
     vi.stubEnv('AWS_SHARED_CREDENTIALS_FILE', '/nowhere');
     await expect(sinkOf().open(NEVER)).rejects.toMatchObject({ name: 'SinkError', reason: 'unauthorized' });

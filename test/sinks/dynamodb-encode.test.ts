@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { decodeItem, encodeItem, keyOf, refusal, sortKeyRange } from '../../sinks/dynamodb/encode.ts';
 import { FIELDS, type Field, METRIC_TYPES, type Point } from '../../src/aggregate/point.ts';
 import { HOSTILE_TEXTS, makePoint, START, WINDOW_MS } from '../conformance/points.ts';
+import { effort } from '../effort.ts';
 
 const text = fc.oneof(
   fc.string({ unit: 'grapheme', minLength: 1 }),
@@ -12,7 +13,7 @@ const dimensions = fc.uniqueArray(fc.tuple(text, text), { selector: ([key]) => k
 const number = fc.double({ noNaN: true, noDefaultInfinity: true });
 
 describe('an item', () => {
-  it('is decoded to the point that it was made of', () => {
+  it('is decoded to the point that it was made from', () => {
     const property = (name: string, pairs: [string, string][], value: number, instance: string) => {
       for (const type of METRIC_TYPES) {
         const values = Object.fromEntries(
@@ -23,7 +24,7 @@ describe('an item', () => {
       }
     };
     fc.assert(fc.property(text, dimensions, number, fc.constantFrom('', 'a', '#b'), property), {
-      numRuns: 300,
+      numRuns: effort(300),
     });
   });
 
@@ -60,11 +61,11 @@ describe('an item', () => {
     [1e126, { S: '1e+126' }],
     [5e-324, { S: '5e-324' }],
     [-1e300, { S: '-1e+300' }],
-  ])('holds %d exactly, as text where type N cannot', (sum, expected) => {
+  ])('holds %d exactly, as text if type N cannot', (sum, expected) => {
     expect(encodeItem(makePoint({ values: { sum } }), undefined).sum).toEqual(expected);
   });
 
-  it('that is not ours is none', () => {
+  it('that is not ours is not decoded', () => {
     const item = encodeItem(makePoint(), undefined);
     expect(decodeItem({ pk: { S: 'a' }, sk: { S: 'b' } })).toBeUndefined();
     expect(decodeItem({ ...item, type: { S: 'other' } })).toBeUndefined();
@@ -89,7 +90,7 @@ describe('refused before it is sent', () => {
 });
 
 describe('the range of sort keys', () => {
-  it('holds the windows of the half-open range, of every instance', () => {
+  it('has the windows of the half-open range, of every instance', () => {
     const time = fc.integer({ min: 0, max: 2_000_000_000_000 });
     const property = (from: number, to: number, windowStart: number, instance: string) => {
       const [first, end] = sortKeyRange({ from, to });
@@ -100,7 +101,7 @@ describe('the range of sort keys', () => {
     fc.assert(fc.property(time, (at) => property(at, at + 1, at, 'a')));
   });
 
-  it('is open to any time', () => {
+  it('accepts any time', () => {
     expect(sortKeyRange({ from: Number.NEGATIVE_INFINITY, to: Number.MAX_SAFE_INTEGER })).toEqual([
       '0000-01-01T00:00:00.000Z',
       '9999-12-31T23:59:59.999Z',

@@ -36,7 +36,7 @@ describeConformance('dynamodb', {
   async drop(namespace) {
     await admin.send(new DeleteTableCommand({ TableName: `table_${namespace}` }));
   },
-  // The emulator never counts.
+  // The emulator does not count what it stores.
   differs: { saysNoSize: true },
   secrets: ['a-secret-access-key'],
 });

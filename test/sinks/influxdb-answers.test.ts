@@ -1,5 +1,5 @@
 /**
- * What only InfluxDB does: points that it drops from a batch, and every status that it and what lies before it send.
+ * What only InfluxDB does: it drops points from a batch. And every status that it, or a proxy before it, sends.
  */
 
 import { once } from 'node:events';
@@ -13,6 +13,7 @@ import { startInfluxDb } from '../../src/servers/influxdb.ts';
 import type { Server } from '../../src/servers/server-process.ts';
 import type { Sink } from '../../src/sink/contract.ts';
 import { differences, EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
+import { effort } from '../effort.ts';
 
 const NEVER = new AbortController().signal;
 const open: Sink[] = [];
@@ -55,7 +56,7 @@ describe('a real server', () => {
   });
   afterAll(() => server.stop());
 
-  it('names the points that it drops for a type conflict, and writes the others', async () => {
+  it('names the points that it drops because of a type conflict, and writes the others', async () => {
     await ask('CREATE DATABASE "conflict"');
     await put(`bad,metric_type=counter sum=1i ${START}`, 'conflict');
     await put(`worse,metric_type=counter count=1.5 ${START}`, 'conflict');
@@ -97,7 +98,7 @@ describe('a real server', () => {
     expect((await all(sink, { from: 0, to: now + 1 })).length).toBe(3);
   });
 
-  it('gets a batch in parts where it is too large for it, and rejects a point that is', async () => {
+  it('gets a batch that is too large in parts, and rejects a point that is too large', async () => {
     const sink = sinkOf(server.url);
     await sink.open(NEVER);
     const points = manyPoints(500);
@@ -111,7 +112,7 @@ describe('a real server', () => {
     expect(differences(await all(sink), points.toSpliced(77, 1))).toEqual([]);
   });
 
-  it('gives any series back as it was', async () => {
+  it('returns any series as it was written', async () => {
     const text = fc.string({ unit: 'binary', minLength: 1, maxLength: 20 });
     const hostile = fc.string({
       unit: fc.constantFrom(...'%\\,= "\'\n\0_#\ud800a\udc001'),
@@ -134,10 +135,10 @@ describe('a real server', () => {
       await sink.remove({ points }, NEVER);
       expect(await all(sink)).toEqual([]);
     };
-    await fc.assert(fc.asyncProperty(series, property), { numRuns: 5 });
+    await fc.assert(fc.asyncProperty(series, property), { numRuns: effort(5) });
   });
 
-  it('leaves alone what is not ours', async () => {
+  it('may hold data that is not ours, which a read skips', async () => {
     await ask('CREATE DATABASE "shared"');
     const sink = sinkOf(server.url, { database: 'shared' });
     await put(`cpu,host=a usage=1,count=2 ${START}\nforeign,metric_type=other count=2i ${START}`, 'shared');
@@ -146,7 +147,7 @@ describe('a real server', () => {
     expect(differences(await all(sink), [makePoint()])).toEqual([]);
   });
 
-  it('says what is wrong with the database when it reads', async () => {
+  it('says on a read that the database does not exist', async () => {
     const reading = all(sinkOf(server.url, { database: 'nowhere' }));
     await expect(reading).rejects.toMatchObject({ name: 'SinkError', reason: 'not_found' });
   });
@@ -196,7 +197,7 @@ describe('an answer', () => {
     [502, '', { kind: 'retry', reason: 'server_error' }],
     [503, '', { kind: 'retry', reason: 'throttled' }],
     [200, { error: 'not done' }, { kind: 'retry', reason: 'unknown' }],
-  ])('%i is no acknowledgement', async (status, body, expected) => {
+  ])('of status %i is not an acknowledgement', async (status, body, expected) => {
     says(status, body);
     expect(await written()).toMatchObject(expected);
   });
@@ -211,12 +212,12 @@ describe('an answer', () => {
     [422, { message: 'partial write: points beyond retention policy dropped=1' }, 'out_of_retention'],
     [400, { error: 'partial write: max-values-per-tag limit exceeded dropped=1' }, 'refused'],
     [400, { message: 'unable to parse line 1' }, 'invalid_value'],
-  ])('%i rejects a point for good', async (status, body, reason) => {
+  ])('of status %i rejects a point for good', async (status, body, reason) => {
     says(status, body);
     expect(await written()).toMatchObject({ kind: 'partial', retry: [], rejected: [{ index: 0, reason }] });
   });
 
-  it('says when to come back, in seconds or as a date', async () => {
+  it('may say when to try again, in seconds or as a date', async () => {
     says(429, '', { 'retry-after': '7' });
     expect(await written()).toMatchObject({ afterMs: 7_000 });
     says(503, '', { 'retry-after': new Date(Date.now() + 60_000).toUTCString() });
@@ -224,7 +225,7 @@ describe('an answer', () => {
     expect(outcome.kind === 'retry' && outcome.afterMs! > 50_000 && outcome.afterMs! <= 60_000).toBe(true);
   });
 
-  it('that never helps to find the points ends the search; all go back', async () => {
+  it('that never helps to find the points ends the search; every point is retried or rejected', async () => {
     let requests = 0;
     answer = (request, response) => {
       requests += 1;
@@ -236,7 +237,7 @@ describe('an answer', () => {
     expect(outcome.kind === 'partial' && outcome.retry.length + outcome.rejected.length).toBe(500);
   });
 
-  it('that fails in the search for the points sends the rest again', async () => {
+  it('that fails during the search for the points: the rest is retried', async () => {
     const answers = [422, 204, 503];
     answer = (request, response) => {
       request.resume();
@@ -250,7 +251,7 @@ describe('an answer', () => {
     });
   });
 
-  it('follows a request that says everything, and signs in by header alone', async () => {
+  it('comes to a request that has all parameters, and credentials in a header only', async () => {
     const seen: { target: string; authorization: string; body: string }[] = [];
     answer = async (request, response) => {
       const chunks: Buffer[] = await request.toArray();
@@ -280,12 +281,15 @@ describe('an answer', () => {
     [401, { message: 'unauthorized access' }, 'unauthorized'],
     [404, { message: 'bucket "my/bucket" not found' }, 'not_found'],
     [503, '', 'throttled'],
-  ])('%i to a write of nothing tells whether the bucket can be written', async (status, body, reason) => {
-    says(status, body);
-    const opened = sinkOf(url, v2).open(NEVER);
-    if (reason === undefined) await opened;
-    else await expect(opened).rejects.toMatchObject({ name: 'SinkError', reason });
-  });
+  ])(
+    'of status %i to an empty write says whether the bucket can be written',
+    async (status, body, reason) => {
+      says(status, body);
+      const opened = sinkOf(url, v2).open(NEVER);
+      if (reason === undefined) await opened;
+      else await expect(opened).rejects.toMatchObject({ name: 'SinkError', reason });
+    },
+  );
 
   it('with an error in the middle of the rows fails the read', async () => {
     const rows = {

@@ -14,6 +14,7 @@ import {
 import { ALL_FIELDS } from '../../src/aggregate/point.ts';
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { HOSTILE_TEXTS, makePoint } from '../conformance/points.ts';
+import { effort } from '../effort.ts';
 
 const text = fc.oneof(
   fc.string({ unit: 'binary' }),
@@ -29,10 +30,10 @@ describe('escaping', () => {
       for (const apply of [escapeName, escapeKey, instanceTag])
         expect(unescapeText(apply(given))).toBe(given);
     };
-    fc.assert(fc.property(text, property), { numRuns: 1_000 });
+    fc.assert(fc.property(text, property), { numRuns: effort(1_000) });
   });
 
-  it('leaves nothing that a server could take for its own', () => {
+  it('leaves nothing that means something to the server', () => {
     const property = (given: string) => {
       for (const escaped of [escapeName(given), escapeKey(given)]) {
         expect(escaped).toMatch(/^[^_#\p{Cc}\\][^\p{Cc}\\]*$/u);
@@ -40,17 +41,17 @@ describe('escaping', () => {
       }
       expect([...ALL_FIELDS, 'time', 'metric_type', 'instance']).not.toContain(escapeKey(given));
     };
-    fc.assert(fc.property(text, property), { numRuns: 1_000 });
+    fc.assert(fc.property(text, property), { numRuns: effort(1_000) });
   });
 
-  it('keeps what needs none, and unescapes no more than it escaped', () => {
+  it('keeps what needs no escaping, and unescapes only what it escaped', () => {
     for (const plain of ['http.requests', 'Zürich 北京', 'a,b=c d', '"quoted"', 'a_b#c']) {
       expect(escapeKey(plain)).toBe(plain);
     }
     expect(unescapeText('100% of 5%zz')).toBe('100% of 5%zz');
   });
 
-  it('brings a series back from its tags', () => {
+  it('restores a series from its tags', () => {
     const dimensions = fc.uniqueArray(fc.tuple(text, text), { selector: ([key]) => key });
     const property = (name: string, pairs: [string, string][], instance: string) => {
       const series = makeSeries(
@@ -63,14 +64,14 @@ describe('escaping', () => {
       const stored = { ...tags, absent: '', instance: instanceTag(instance) };
       expect(decodeSeries(escapeName(name), stored)).toEqual({ series, instance });
     };
-    fc.assert(fc.property(text, dimensions, text, property), { numRuns: 300 });
+    fc.assert(fc.property(text, dimensions, text, property), { numRuns: effort(300) });
   });
 });
 
 describe('a line', () => {
   const line = (parts: Parameters<typeof makePoint>[0]) => encodePoint(makePoint(parts));
 
-  it('is measurement and tags in order, fields of the type, time in ms', () => {
+  it('has measurement and tags in order, the fields of the type, and the time in ms', () => {
     const dimensions = [
       ['z', 'a b'],
       ['app', 'x=1,y'],
@@ -84,7 +85,7 @@ describe('a line', () => {
     ).toBe('requests,metric_type=gauge count=1i,sum=-0,min=5e-324,max=1e+21,last=5 0');
   });
 
-  it('names metric_type and fields as dimensions by another name', () => {
+  it('escapes dimensions with the name of a field, or metric_type', () => {
     expect(
       line({
         dimensions: [
@@ -97,7 +98,7 @@ describe('a line', () => {
     ).toBe('requests,%63ount=b,%6Detric_type=a,%74ime=c,metric_type=counter count=1i,sum=2 0');
   });
 
-  it('is refused where the server would refuse it', () => {
+  it('is refused if the server would refuse it', () => {
     const name = 'n'.repeat(MAX_SERIES_KEY_BYTES - ',metric_type=counter'.length);
     expect(line({ name, dimensions: [] })).toBeTypeOf('string');
     expect(line({ name: `${name}n`, dimensions: [] })).toMatchObject({ reason: 'too_large' });

@@ -1,4 +1,4 @@
-/** What the tests of the influxdb sink stand on: a signed-in 1.x server, and the v2 API where the server lacks it. */
+/** Servers for the tests of the influxdb sink: 1.x with sign-in, and the v2 API if that server does not have it. */
 
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
@@ -6,13 +6,13 @@ import { startInfluxDb } from '../../src/servers/influxdb.ts';
 import type { Server } from '../../src/servers/server-process.ts';
 
 export const ADMIN = { user: 'ad"min', password: "pass'word\\" };
-/** How 1.8 wants a user and a password as a token. */
+/** A user and a password as a token, in the form of 1.8. */
 export const TOKEN = `${ADMIN.user}:${ADMIN.password}`;
 const SIGN_IN = { authorization: `Basic ${Buffer.from(TOKEN).toString('base64')}` };
 
 /**
- * One write at a time: InfluxDB writes the fields of a point one by one, so that two writers who give one key different
- * values at the same moment can leave some of each. Writers that compute from one stream never do (I3).
+ * One write at a time: InfluxDB writes the fields of a point one by one. If two writers have different values for the
+ * same key at the same moment, some of each can remain. Writers that compute from the same stream never do (I3).
  */
 export const startSignedIn = (): Promise<Server> => startInfluxDb({ admin: ADMIN, maxConcurrentWrites: 1 });
 
@@ -24,7 +24,7 @@ export async function influxQl(url: string, q: string, db = ''): Promise<string>
   return text;
 }
 
-/** 1.8 has the v2 API and signs in tokens; before it, see `startV2Front`. */
+/** 1.8 has the v2 API and accepts tokens. For older versions, see `startV2Front`. */
 export async function speaksV2(url: string): Promise<boolean> {
   const version = (await fetch(`${url}/ping`)).headers.get('x-influxdb-version') ?? '';
   const [major = 0, minor = 0] = version.replace(/^v/, '').split('.').map(Number);
@@ -32,9 +32,8 @@ export async function speaksV2(url: string): Promise<boolean> {
 }
 
 /**
- * The v2 API before a server of 1.7 or older, as 1.8 has it: a bucket is database/retention-policy, a token is
- * user:password. A stand-in for the interface only; what is written is stored, overwritten, refused and read by the
- * real server.
+ * The v2 API in front of a server of 1.7 or older, as 1.8 has it: a bucket is database/retention-policy, a token is
+ * user:password. It stands in for the interface only: the real server stores, overwrites, refuses and reads the data.
  */
 export async function startV2Front(target: Server): Promise<Server> {
   const front = createServer((incoming, outgoing) => forward(incoming, outgoing, target.port));

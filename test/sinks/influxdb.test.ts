@@ -4,10 +4,10 @@ import type { Server } from '../../src/servers/server-process.ts';
 import { describeConformance, type Harness, type Variables } from '../conformance.ts';
 import { ADMIN, influxQl, speaksV2, startSignedIn, startV2Front, TOKEN } from './influxdb-servers.ts';
 
-/** Near the server's limit on a series key; no point of the suite lies between the two. */
+/** Near the server's limit on a series key. No point of the suite is between the two. */
 const LARGE_BYTES = 65_000;
 
-/** What both APIs share; `serve` puts what the API needs before the server. */
+/** What both APIs share. `serve` puts in front of the server what the API needs. */
 function harness(
   serve: (server: Server) => Promise<Server>,
   variables: (namespace: string, url: string) => Variables,

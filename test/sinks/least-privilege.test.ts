@@ -1,4 +1,4 @@
-/** The rights that docs/stores.md gives for each store are enough for its sink, and no more than that. */
+/** The rights that docs/stores.md gives for each store are enough for its sink, and not more than it needs. */
 import { readFileSync } from 'node:fs';
 import { createServer, request } from 'node:http';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -54,7 +54,7 @@ async function sinkOf(kind: string, settings: Readonly<Record<string, string>>):
   return createSink(sinks[0]!, { info() {}, warn() {} }, {});
 }
 
-/** All that the service and `check` ever ask of a sink. */
+/** Everything that the service and `check` ever ask of a sink. */
 async function exercise(sink: Sink): Promise<void> {
   const points = manyPoints(60);
   await sink.open(NEVER);
@@ -153,7 +153,7 @@ test('DynamoDB: the sink calls what the policies allow, and nothing else', async
   expect([...seen].sort()).toEqual(allowed('iam policy'));
 });
 
-test('ClickHouse: with the table there, the sink needs SELECT and INSERT, and ALTER DELETE to take something back', async () => {
+test('ClickHouse: if the table exists, the sink needs SELECT and INSERT, and ALTER DELETE to remove rows', async () => {
   const { seen, url } = await startRecorder(clickhouse, (_, target, body) =>
     (/[?&]query=(\w+)/.exec(target)?.[1] ?? /\w+(?: TABLE \S+ DELETE)?/.exec(body)?.[0] ?? '').replace(
       /TABLE \S+ /,

@@ -1,4 +1,4 @@
-/** What OTLP says of a point, and what every answer of a receiver means. */
+/** How a point looks in OTLP, and what every answer of a receiver means. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import otlp from '../../sinks/otlp/sink.ts';
 import { readSettings, type SettingError } from '../../src/settings/setting.ts';
@@ -42,7 +42,7 @@ function sinkOf(more: Readonly<Record<string, string>> = {}): Sink {
   return sink;
 }
 
-/** What arrives of one write that the receiver takes. */
+/** What arrives of a write that the receiver accepts. */
 async function arriving(
   points: Parameters<Sink['write']>[0]['points'],
   more = {},
@@ -60,7 +60,7 @@ const kinds = (data: readonly Received[]) =>
   Object.fromEntries(data.map(({ metric, kind }) => [metric, kind]));
 
 describe('a data point', () => {
-  it('is a sum of delta temporality, or a gauge, by the field', async () => {
+  it('is a sum of delta temporality, or a gauge, depending on the field', async () => {
     const points = (['counter', 'gauge', 'timer'] as const).map((type) => makePoint({ name: type, type }));
     expect(kinds(await arriving(points))).toEqual({
       'counter.count': 'monotonic delta sum',
@@ -81,7 +81,7 @@ describe('a data point', () => {
     });
   });
 
-  it('is of a sum that is not monotonic where it is negative', async () => {
+  it('is of a sum that is not monotonic if it is negative', async () => {
     const points = [
       makePoint({ name: 'down', values: { sum: -1 } }),
       makePoint({ name: 'none', values: { sum: 0 } }),
@@ -93,7 +93,7 @@ describe('a data point', () => {
     });
   });
 
-  it('is a gauge throughout where the store takes no delta', async () => {
+  it('is always a gauge if the store does not accept deltas', async () => {
     const data = await arriving([makePoint({ type: 'timer' })], { SINK_T_SUMS: 'gauge' });
     expect(new Set(data.map(({ kind }) => kind))).toEqual(new Set(['gauge']));
     expect(data).toHaveLength(8);
@@ -113,7 +113,7 @@ describe('a data point', () => {
     expect(sum).toMatchObject({ value: 1.5, isInteger: false });
   });
 
-  it('comes gzipped, as protobuf', async () => {
+  it('is sent as gzipped protobuf', async () => {
     await sinkOf().write({ points: manyPoints(10) }, NEVER);
     expect(receiver.requests.at(-1)!.headers).toMatchObject({ 'content-encoding': 'gzip', ...PROTOBUF });
   });
@@ -133,7 +133,7 @@ describe('an answer', () => {
     ['protobuf', { status: 202, headers: PROTOBUF }],
     ['JSON', { status: 200, headers: { 'content-type': 'application/json' }, body: '{"partialSuccess":{}}' }],
     ['a warning', partialSuccess(0, 'mind the gap')],
-  ])('of success with %s acknowledges all', async (_, answer) => {
+  ])('of success with %s acknowledges all points', async (_, answer) => {
     expect(await outcomeOf(answer)).toEqual({ kind: 'written' });
   });
 
@@ -147,15 +147,18 @@ describe('an answer', () => {
         body: '{"partialSuccess":{"rejectedDataPoints":"3","errorMessage":"too old"}}',
       },
     ],
-  ])('of partial success, in %s, rejects what may be meant, and is not asked again', async (_, answer) => {
-    const outcome = await outcomeOf(answer);
-    const message = 'the receiver refused 3 data points of 8 points without saying which: too old';
-    const rejected = points.map((_, index) => ({ index, reason: 'refused', message }));
-    expect(outcome).toEqual({ kind: 'partial', retry: [], rejected });
-    expect(receiver.requests).toHaveLength(1);
-  });
+  ])(
+    'of partial success, in %s, rejects all points that it may mean, and nothing is sent again',
+    async (_, answer) => {
+      const outcome = await outcomeOf(answer);
+      const message = 'the receiver refused 3 data points of 8 points without saying which: too old';
+      const rejected = points.map((_, index) => ({ index, reason: 'refused', message }));
+      expect(outcome).toEqual({ kind: 'partial', retry: [], rejected });
+      expect(receiver.requests).toHaveLength(1);
+    },
+  );
 
-  it('of success by a web page acknowledges nothing', async () => {
+  it('of success with a web page acknowledges nothing', async () => {
     const answer = { status: 200, headers: { 'content-type': 'text/html' }, body: '<html>Sign in</html>' };
     expect(await outcomeOf(answer)).toMatchObject({ kind: 'retry', reason: 'unknown' });
   });
@@ -172,14 +175,14 @@ describe('an answer', () => {
     [502, { kind: 'retry', reason: 'server_error' }],
     [503, { kind: 'retry', reason: 'throttled' }],
     [504, { kind: 'retry', reason: 'server_error' }],
-  ])('of status %i is told by it', async (code, outcome) => {
+  ])('of status %i means %j', async (code, outcome) => {
     expect(await outcomeOf({ status: code, headers: PROTOBUF, body: status })).toMatchObject({
       ...outcome,
       message: `${code}: no`,
     });
   });
 
-  it('may say when to come again, in seconds or by a date', async () => {
+  it('may say when to try again, in seconds or as a date', async () => {
     const inSeconds = await outcomeOf({ status: 429, headers: { 'retry-after': '7' } });
     expect(inSeconds).toMatchObject({ kind: 'retry', afterMs: 7_000 });
     const date = new Date(Date.now() + 60_000).toUTCString();
@@ -192,26 +195,29 @@ describe('an answer', () => {
   it.each([
     [400, 'refused'],
     [413, 'too_large'],
-  ] as const)('of status %i to some points rejects these, and the others are taken', async (code, reason) => {
-    const bad = new Set(['host-2', 'host-5']);
-    const taken: string[] = [];
-    receiver.answerWith((data) => {
-      if (data.some(({ attributes }) => bad.has(attributes.host!))) return { status: code, body: 'bad' };
-      taken.push(...data.map(({ attributes }) => attributes.host!));
-      return undefined;
-    });
-    const outcome = await sinkOf().write({ points }, NEVER);
-    const rejected = [2, 5].map((index) => ({ index, reason, message: `${code}: bad` }));
-    expect(outcome).toEqual({
-      kind: 'partial',
-      retry: [],
-      rejected: expect.toSatisfy((found) => found.length === 2),
-    });
-    expect(outcome).toMatchObject({ rejected: expect.arrayContaining(rejected) });
-    expect([...new Set(taken)].sort()).toEqual([0, 1, 3, 4, 6, 7].map((index) => `host-${index}`));
-  });
+  ] as const)(
+    'of status %i to some points rejects these, and the others are written',
+    async (code, reason) => {
+      const bad = new Set(['host-2', 'host-5']);
+      const taken: string[] = [];
+      receiver.answerWith((data) => {
+        if (data.some(({ attributes }) => bad.has(attributes.host!))) return { status: code, body: 'bad' };
+        taken.push(...data.map(({ attributes }) => attributes.host!));
+        return undefined;
+      });
+      const outcome = await sinkOf().write({ points }, NEVER);
+      const rejected = [2, 5].map((index) => ({ index, reason, message: `${code}: bad` }));
+      expect(outcome).toEqual({
+        kind: 'partial',
+        retry: [],
+        rejected: expect.toSatisfy((found) => found.length === 2),
+      });
+      expect(outcome).toMatchObject({ rejected: expect.arrayContaining(rejected) });
+      expect([...new Set(taken)].sort()).toEqual([0, 1, 3, 4, 6, 7].map((index) => `host-${index}`));
+    },
+  );
 
-  it('of status 400 to an export of nothing too is no fault of the points', async () => {
+  it('of status 400 even to an empty export does not blame the points', async () => {
     expect(await outcomeOf({ status: 400, body: 'JSON only' })).toMatchObject({
       kind: 'refused',
       reason: 'bad_request',

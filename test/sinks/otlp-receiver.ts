@@ -1,6 +1,6 @@
 /**
- * A receiver of OTLP over HTTP: requests are decoded by OpenTelemetry's own code, which protobuf's compiler made from
- * the protocol's own descriptors, and kept by series, field and time. A GET returns what it keeps, as points.
+ * A receiver of OTLP over HTTP. OpenTelemetry's own code, generated from the protocol's descriptors, decodes the
+ * requests. They are kept by series, field and time, and `/read` returns them as points.
  */
 
 import { once } from 'node:events';
@@ -11,7 +11,7 @@ import { ALL_FIELDS, type Field, METRIC_TYPES, type Series } from '../../src/agg
 import { makeSeries } from '../../src/aggregate/series.ts';
 import type { StoredPoint } from '../../src/sink/contract.ts';
 
-/** What is used of the generated code, which comes without types. */
+/** The part of the generated code that is used here. It has no types. */
 interface Generated {
   readonly ExportMetricsServiceRequest: { decode(bytes: Uint8Array): Request };
   readonly ExportMetricsServiceResponse: { encode(response: object): { finish(): Uint8Array } };
@@ -51,7 +51,7 @@ const { ExportMetricsServiceRequest, ExportMetricsServiceResponse } = (
 /** AGGREGATION_TEMPORALITY_DELTA. */
 const DELTA = 1;
 
-/** A data point, with what its metric says of it. */
+/** A data point, with what its metric says about it. */
 export interface Received {
   readonly metric: string;
   readonly kind: 'gauge' | 'delta sum' | 'monotonic delta sum';
@@ -75,7 +75,7 @@ export interface Receiver {
   received(): readonly Received[];
   /** Of every request. */
   readonly requests: { readonly headers: IncomingMessage['headers']; readonly dataPoints: number }[];
-  /** What to answer in place of keeping the data points; undefined keeps them. */
+  /** What to answer instead of keeping the data points; undefined keeps them. */
   answerWith(answer: (dataPoints: readonly Received[]) => Answer | undefined): void;
   stop(): Promise<void>;
 }
@@ -89,7 +89,7 @@ interface RowKey {
 }
 
 export async function startReceiver(): Promise<Receiver> {
-  /** By namespace, which only a test has: the parameter of the URL. */
+  /** By namespace: a parameter of the URL that only tests have. */
   const kept = new Map<string, Map<string, Received>>();
   const requests: Receiver['requests'] = [];
   let answer: (data: readonly Received[]) => Answer | undefined = () => undefined;
@@ -139,7 +139,7 @@ export async function startReceiver(): Promise<Receiver> {
   };
 }
 
-/** The body of a success that is not whole. */
+/** The answer that says partial success. */
 export function partialSuccess(rejectedDataPoints: number, errorMessage: string): Answer {
   const body = ExportMetricsServiceResponse.encode({ partialSuccess: { rejectedDataPoints, errorMessage } });
   return { status: 200, headers: { 'content-type': 'application/x-protobuf' }, body: body.finish() };

@@ -7,7 +7,7 @@ import { KEY, startReceiver } from './otlp-receiver.ts';
 
 let receiver: Server | undefined;
 
-/** The sink, which can neither read nor remove, on a receiver that lets a test do both. */
+/** The sink can neither read nor remove. This one can do both, with help from the receiver. */
 const readable = defineSink({
   ...otlp,
   create(config, context): Sink {

@@ -48,7 +48,7 @@ async function realServer(options: ReceiverOptions = {}) {
 const at = (windowStart: number, host: string, sum = 1) =>
   makePoint({ windowStart, dimensions: [['host', host]], values: { sum } });
 
-/** The reasons by index of the points that are rejected; nothing may be left to retry. */
+/** The reasons of the rejected points, by index. Nothing may be left to retry. */
 async function rejections(sink: Sink, points: readonly Point[]): Promise<Record<number, string>> {
   const outcome = await sink.write({ points }, NEVER);
   expect(outcome).not.toMatchObject({ kind: expect.stringMatching(/retry|refused/) });
@@ -83,7 +83,7 @@ describe('a real Prometheus', () => {
     expect(data.result).toEqual([{ metric, value: [START / 1000, '7'] }]);
   });
 
-  it('refuses what comes out of order and what differs from what it holds; the others are written', async () => {
+  it('refuses points that are out of order or differ from what it holds; the others are written', async () => {
     const server = await realServer();
     const sink = sinkOf({ URL: `${server.url}/api/v1/write` });
     const later = START + 6 * WINDOW_MS;
@@ -95,7 +95,7 @@ describe('a real Prometheus', () => {
     expect(differences(await readAll(sink, EVERYTHING, NEVER), held)).toEqual([]);
   });
 
-  it('takes late windows where it has a window for them, and refuses what is older', async () => {
+  it('accepts late windows if out-of-order samples are allowed, and refuses older ones', async () => {
     const server = await realServer({ outOfOrder: '10m' });
     const sink = sinkOf({ URL: `${server.url}/api/v1/write` });
     const hour = 3_600_000;
@@ -105,7 +105,7 @@ describe('a real Prometheus', () => {
     expect(differences(await readAll(sink, EVERYTHING, NEVER), points)).toEqual([]);
   });
 
-  it('is read in slices that hold no more than so many points', async () => {
+  it('is read in slices, within its limit of samples per query', async () => {
     const server = await realServer({ flags: ['--query.max-samples=60000'] });
     const sink = sinkOf({ URL: `${server.url}/api/v1/write` });
     const windows = [0, 1, 2, 3, 4].map((number) => START + number * WINDOW_MS);
@@ -141,15 +141,15 @@ describe('an answer', () => {
     [429, { kind: 'retry', reason: 'throttled', message: '429: no' }],
     [500, { kind: 'retry', reason: 'server_error', message: '500: no' }],
     [503, { kind: 'retry', reason: 'throttled', message: '503: no' }],
-  ])('of status %i is told by it', async (status, outcome) => {
+  ])('of status %i means %j', async (status, outcome) => {
     expect(await outcomeOf(status, status < 300 ? '' : 'no')).toEqual(outcome);
   });
 
-  it('may say when to come again', async () => {
+  it('may say when to try again', async () => {
     expect(await outcomeOf(429, 'slow', { 'retry-after': '3' })).toMatchObject({ afterMs: 3_000 });
   });
 
-  it('comes from the host of the URL, whatever its path begins with', async () => {
+  it('comes from the host of the URL, even if its path begins with two slashes', async () => {
     const asked: unknown[] = [];
     const url = await startStandIn(({ url, headers }, outgoing) => {
       asked.push(`http://${headers.host} ${url}`);
@@ -161,7 +161,7 @@ describe('an answer', () => {
     expect(asked).toEqual([`${url} //api/v1/push?a=%20b`]);
   });
 
-  it('by a web page acknowledges nothing', async () => {
+  it('that is a web page acknowledges nothing', async () => {
     const answer = await outcomeOf(200, '<html>Sign in</html>', { 'content-type': 'text/html' });
     expect(answer).toMatchObject({ kind: 'retry', reason: 'unknown' });
   });
@@ -194,7 +194,7 @@ describe('settings', () => {
   });
 
   it.each(['job', 'a.b=c', '__a=b', 'a=', '1=a', 'job=a,instance=host1', 'name=a', 'metric_type=a'])(
-    'take no label such as %j',
+    'do not accept the label %j',
     (LABELS) => {
       expect(configOf({ URL: 'http://p', LABELS })).toMatchObject([{ variable: 'SINK_T_LABELS' }]);
     },
@@ -202,7 +202,7 @@ describe('settings', () => {
 });
 
 describe('names', () => {
-  it('come back from any text', () => {
+  it('can be decoded, whatever the text is', () => {
     const text = fc.string({ unit: 'binary', minLength: 1, maxLength: 8 });
     const tricky = fc.constantFrom(
       'job',

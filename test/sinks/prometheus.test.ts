@@ -2,7 +2,7 @@ import { startPrometheusReceiver } from '../../src/servers/prometheus.ts';
 import type { Server } from '../../src/servers/server-process.ts';
 import { describeConformance } from '../conformance.ts';
 
-/** The points of the suite lie in the past, and come in any order. */
+/** The suite's points are in the past, and come in any order. */
 const OUT_OF_ORDER = '3650d';
 
 let server: Server | undefined;

@@ -1,4 +1,4 @@
-/** The suite against what stands in for Redshift: once by INSERT, once by way of S3. */
+/** The suite against the double of Redshift: once by INSERT, once through S3. */
 import { expect } from 'vitest';
 import { SINKS } from '../../sinks/index.ts';
 import type { SinkModule } from '../../src/sink/index.ts';
@@ -7,8 +7,8 @@ import { tablesOf, WRONG_PASSWORD } from '../redshift/harness.ts';
 import { type Rig, ROLE, startRig } from '../redshift/rig.ts';
 import { BUCKET, KEYS } from '../redshift/s3.ts';
 
-/** The sink, and what it says that it could not remove from S3 in time: a later `open` does that. */
-async function telling(left: Set<unknown>): Promise<SinkModule> {
+/** The sink. Adds to `left` what it says it could not remove from S3 in time; a later `open` does that. */
+async function recordingLeft(left: Set<unknown>): Promise<SinkModule> {
   const redshift = await SINKS.redshift!();
   return {
     ...redshift,
@@ -31,13 +31,13 @@ for (const way of ['INSERT', 'COPY'] as const) {
       return rig.double.port;
     },
     async stop() {
-      // Redshift would have taken every statement of the suite.
+      // Redshift would have accepted every statement of the suite.
       expect(rig.double.refused).toEqual([]);
-      // Nor would a row have gone by INSERT since COPY could not load it.
+      // And no row went by INSERT because COPY could not load it.
       expect(rig.double.notLoaded).toEqual([]);
       const copies = rig.double.statements.filter((text) => text.startsWith('COPY'));
       expect(copies.length > 0).toBe(way === 'COPY');
-      // None, where the machine has time for it.
+      // None are left, if the machine has time for it.
       expect((await rig.s3.keys()).filter((key) => !left.has(key))).toEqual([]);
       await rig.stop();
     },
@@ -49,5 +49,5 @@ for (const way of ['INSERT', 'COPY'] as const) {
     secrets: [KEYS.secretAccessKey, WRONG_PASSWORD],
     ...tablesOf(() => rig.postgres),
   };
-  describeConformance('redshift', harness, () => telling(left));
+  describeConformance('redshift', harness, () => recordingLeft(left));
 }

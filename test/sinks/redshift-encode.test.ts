@@ -8,7 +8,7 @@ import { DEFAULTS } from '../redshift/settings.ts';
 
 describe('redshift', () => {
   it('distributes and sorts its table on Redshift only', () => {
-    // Nothing but Redshift takes this clause; it is not tested on one.
+    // Only Redshift accepts this clause. It is not tested on a real one.
     expect(createTable('metrics.points', true)).toBe(
       `CREATE TABLE "metrics"."points" ("window_start" timestamp NOT NULL, "window_ms" int NOT NULL, ` +
         `"series_id" char(32) NOT NULL, "instance" varchar(128) NOT NULL, "name" varchar(512) NOT NULL, ` +
@@ -104,7 +104,7 @@ describe('redshift', () => {
     ['s3://Bucket', undefined],
     [`s3://bucket/'; DROP TABLE x`, undefined],
     [`s3://bucket/${'p'.repeat(513)}`, undefined],
-  ])('takes %s for an address in S3, or not', (text, address) => {
+  ])('parses the S3 address %s as %j', (text, address) => {
     expect(redshift.settings.s3.parse(text)).toEqual(address);
   });
 
@@ -115,11 +115,11 @@ describe('redshift', () => {
     ['arn:aws:iam::123456789012:user/alice', false],
     [`arn:aws:iam::123456789012:role/x' CSV`, false],
     ['reads', false],
-  ])('takes %s for a role: %s', (text, isOne) => {
+  ])('accepts %s as a role: %s', (text, isOne) => {
     expect(redshift.settings.iamRole.parse(text)).toBe(isOne ? text : undefined);
   });
 
-  it('writes a row a line, with what would end a field escaped, and nothing for NULL', () => {
+  it('writes one row per line, escapes what would end a field, and writes nothing for NULL', () => {
     const name = 'a|b\\N"c\'\n\r\u2028\t';
     const point = makePoint({ name, dimensions: [['k', '"\n']], instance: '', values: { sum: 0.1 + 0.2 } });
     expect(partText([point, point]).split(/(?<!\\)\n/)).toEqual([

@@ -1,5 +1,5 @@
 /**
- * What only the way by S3 can do wrong: S3 that fails, COPY that fails, objects that stay, a process that is killed.
+ * What can go wrong only through S3: S3 fails, COPY fails, objects are left, a process is killed.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -48,7 +48,7 @@ function made(changed: object = {}): Sink {
   return sink;
 }
 
-/** A sink with a table of its own, in which `before` stands. */
+/** A sink with a table of its own that has the rows of `before`. */
 async function opened(changed: object = {}): Promise<{ sink: Sink; table: string }> {
   tables += 1;
   const table = `s3_${tables}`;
@@ -69,8 +69,8 @@ async function expectStored(sink: Sink, expected = points): Promise<void> {
 
 const copies = () => rig.double.statements.filter((text) => text.startsWith('COPY')).length;
 
-describe('by way of S3', () => {
-  it('goes a large batch, in parts, and a small one not', async () => {
+describe('writing through S3', () => {
+  it('is for a large batch, in parts, and not for a small one', async () => {
     const { sink, table } = await opened({ s3MinPoints: 51 });
     const copied = copies();
     await sink.write({ points: manyPoints(50) }, NEVER);
@@ -93,7 +93,7 @@ describe('by way of S3', () => {
     expect(rows).toEqual([{ rows: String(many.length), sum: String((many.length * (many.length + 1)) / 2) }]);
   });
 
-  it('goes text that is syntax to COPY, and numbers to the last bit', async () => {
+  it('keeps text that is syntax to COPY, and numbers to the last bit', async () => {
     const { sink, table } = await opened();
     await rig.postgres.execute(`DELETE FROM ${table}`);
     const texts = [
@@ -127,7 +127,7 @@ describe('by way of S3', () => {
     expect(redshift.limitsBy?.(config)).toEqual(redshift.limits);
   });
 
-  it('loads no SDK where S3 is not set', async () => {
+  it('loads no SDK if S3 is not set', async () => {
     const program = `
       import { createRequire } from 'node:module';
       const sink = (await import('./sinks/redshift/sink.ts')).default;
@@ -135,8 +135,8 @@ describe('by way of S3', () => {
       const loaded = Object.keys(createRequire(process.cwd() + '/').cache);
       console.log(loaded.some((path) => path.includes('/pg/')), loaded.some((path) => path.includes('@aws-sdk')));`;
     const child = spawn(process.execPath, ['--no-warnings', '--input-type=module', '-e', program]);
-    const said = Buffer.concat(await child.stdout.toArray()).toString();
-    expect(said.trim()).toBe('true false');
+    const printed = Buffer.concat(await child.stdout.toArray()).toString();
+    expect(printed.trim()).toBe('true false');
   });
 });
 
@@ -145,17 +145,17 @@ describe('S3', () => {
     ['is busy', says(503, 'SlowDown'), { kind: 'retry', reason: 'throttled' }],
     ['fails', says(500, 'InternalError'), { kind: 'retry', reason: 'server_error' }],
     ['refuses', says(403, 'AccessDenied'), { kind: 'refused', reason: 'unauthorized' }],
-    ['knows no such key', says(403, 'InvalidAccessKeyId'), { kind: 'refused', reason: 'unauthorized' }],
+    ['does not know the key', says(403, 'InvalidAccessKeyId'), { kind: 'refused', reason: 'unauthorized' }],
     ['has no such bucket', says(404, 'NoSuchBucket'), { kind: 'refused', reason: 'not_found' }],
     ['is elsewhere', says(301, 'PermanentRedirect'), { kind: 'refused', reason: 'bad_request' }],
     [
-      'cuts',
+      'cuts the connection',
       (_: string, __: string, response: ServerResponse) => Boolean(response.destroy()),
       { kind: 'retry' },
     ],
-  ] as const)('that %s', async (_, fault, expected) => {
+  ] as const)('that %s leaves neither rows nor objects', async (_, fault, expected) => {
     const { sink } = await opened();
-    // The parts get through and the manifest does not; then nothing.
+    // First the parts get through and the manifest does not, then nothing does.
     for (const isMet of [(target: string) => target.includes('manifest'), () => true]) {
       rig.s3.fault = (method, target, response) =>
         method === 'PUT' && isMet(target) && fault(method, target, response);
@@ -168,7 +168,7 @@ describe('S3', () => {
     await expectStored(sink);
   });
 
-  it('that hangs is left when the signal is aborted, and when the sink is closed', async () => {
+  it('that hangs is given up when the signal is aborted, and when the sink is closed', async () => {
     const { sink } = await opened();
     rig.s3.fault = (method) => method === 'PUT';
     const left = sink.write({ points }, AbortSignal.timeout(100));
@@ -184,7 +184,7 @@ describe('S3', () => {
     expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
   });
 
-  it('that does not remove is told of, and swept a day later', async () => {
+  it('that does not remove objects is reported, and they are removed a day later', async () => {
     const { sink, table } = await opened();
     rig.s3.fault = (method, ...rest) => method === 'POST' && says(403, 'AccessDenied')(method, ...rest);
     expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
@@ -205,7 +205,7 @@ describe('S3', () => {
     await rig.s3.delete('to/redshift/other');
   });
 
-  it('that does not list is told of, and no obstacle', async () => {
+  it('that does not list objects is reported, and is no obstacle', async () => {
     rig.s3.fault = (method, ...rest) => method === 'GET' && says(403, 'AccessDenied')(method, ...rest);
     await opened();
     expect(warnings).toMatchObject([[expect.stringMatching(/ListBucket/), { bucket: BUCKET }]]);
@@ -220,14 +220,14 @@ describe('open', () => {
       'unauthorized',
       /role/,
     ],
-    ['a bucket that is not there', { s3: { bucket: 'absent', prefix: '' } }, 'not_found', /bucket/],
-  ])('says so of %s', async (_, changed, reason, advice) => {
+    ['a bucket that does not exist', { s3: { bucket: 'absent', prefix: '' } }, 'not_found', /bucket/],
+  ])('fails with advice for %s', async (_, changed, reason, advice) => {
     const error = await sinkError(made(changed).open(NEVER));
     expect(error).toMatchObject({ reason, advice: expect.stringMatching(advice) });
     await noObjects();
   });
 
-  it('says so of a server that is no Redshift', async () => {
+  it('fails on a server that is not Redshift', async () => {
     const url = rig.url(rig.postgres.port);
     expect(await sinkError(made({ url }).open(NEVER))).toMatchObject({ reason: 'bad_request' });
   });
@@ -244,10 +244,10 @@ describe('COPY', () => {
       'finds no manifest',
       async () => rig.s3.delete((await rig.s3.keys()).find((key) => key.endsWith('manifest'))!),
     ],
-    ['finds a manifest that is none', damage('manifest', '{"entries":')],
-    ['finds a part that is cut', damage('gz', gzipSync('x'.repeat(1_000)).subarray(0, 20))],
-    ['finds fewer rows than were put', damage('gz', gzipSync(''))],
-  ])('that %s is tried again, and has written nothing', async (_, between) => {
+    ['finds a broken manifest', damage('manifest', '{"entries":')],
+    ['finds a part that is cut off', damage('gz', gzipSync('x'.repeat(1_000)).subarray(0, 20))],
+    ['finds fewer rows than were uploaded', damage('gz', gzipSync(''))],
+  ])('that %s is retried, and has written nothing', async (_, between) => {
     const { sink } = await opened();
     rig.double.beforeCopy = between;
     expect(await sink.write({ points }, NEVER)).toMatchObject({ kind: 'retry', reason: 'server_error' });
@@ -258,7 +258,7 @@ describe('COPY', () => {
     await expectStored(sink);
   });
 
-  it('that cannot load a row leaves it to INSERT to say which', async () => {
+  it('that cannot load a row leaves the batch to INSERT, which finds the row', async () => {
     const { sink: wide, table } = await opened();
     // Room for http.timer and http.gauge, and none for http.counter.
     await rig.postgres.execute(`DELETE FROM ${table}; ALTER TABLE ${table} ALTER name TYPE varchar(10)`);
@@ -282,9 +282,9 @@ describe('COPY', () => {
     );
   });
 
-  it('that a killed process had begun leaves no row, and what it put is swept a day later', async () => {
+  it('of a killed process leaves no rows, and its objects are removed a day later', async () => {
     const { sink, table } = await opened();
-    const { promise: begun, resolve: begin } = Promise.withResolvers<void>();
+    const { promise: started, resolve: start } = Promise.withResolvers<void>();
     const { promise: gate, resolve: pass } = Promise.withResolvers<void>();
     const config = JSON.stringify({ ...DEFAULTS, ...S3_SETTINGS, url: rig.url(), table, s3MinPoints: 2 });
     const program = `
@@ -296,10 +296,10 @@ describe('COPY', () => {
     const child = spawn(process.execPath, ['--no-warnings', '--input-type=module', '-e', program]);
     await once(child.stdout, 'data');
     rig.double.beforeCopy = () => {
-      begin();
+      start();
       return gate;
     };
-    await begun;
+    await started;
     child.kill('SIGKILL');
     await once(child, 'exit');
     pass();

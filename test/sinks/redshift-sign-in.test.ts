@@ -1,4 +1,4 @@
-/** Temporary credentials: asked for, used, asked for again, and what is said where there are none. */
+/** Temporary credentials: requested, used, requested again, and the errors if there are none. */
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { SignIn } from '../../sinks/redshift/sign-in.ts';
 import redshift from '../../sinks/redshift/sink.ts';
@@ -44,7 +44,7 @@ afterAll(async () => {
   await postgres.stop();
 });
 
-/** Another password each time, which the server then takes, and no other. */
+/** A new password each time. The server then accepts that one and no other. */
 async function password(user: string, validMs: number): Promise<Given> {
   given += 1;
   await postgres.execute(`ALTER ROLE "${user}" PASSWORD '${SECRET}${given}'`);
@@ -89,7 +89,7 @@ describe('signing in by IAM', () => {
       'GetCredentials',
       { workgroupName: 'w1', dbName: 'postgres', durationSeconds: 900 },
     ],
-  ])('%o as "%s"', async (changed, user, scope, action, parameters) => {
+  ])('%o as "%s" calls %s: %s', async (changed, user, scope, action, parameters) => {
     iam.give = () => password(user === '' ? 'IAMR:fanout' : 'IAM:alice', QUARTER_MS);
     const sink = made(changed, user);
     await sink.open(NEVER);
@@ -99,7 +99,7 @@ describe('signing in by IAM', () => {
     expect(iam.asked).toEqual([{ action, parameters, scope }]);
   });
 
-  it('asks again before they expire, for new sessions alone', async () => {
+  it('asks again before they expire, but only for new sessions', async () => {
     iam.give = () => password('IAMR:fanout', 60_000);
     const sink = made({ workgroup: 'w1' });
     await sink.open(NEVER);
@@ -109,7 +109,7 @@ describe('signing in by IAM', () => {
     expect(iam.asked).toHaveLength(2);
   });
 
-  it('asks again where the server does not take them any longer', async () => {
+  it('asks again if the server no longer accepts them', async () => {
     iam.give = () => password('IAMR:fanout', QUARTER_MS);
     const sink = made({ cluster: 'c1' });
     await sink.open(NEVER);
@@ -131,7 +131,7 @@ describe('signing in by IAM', () => {
     ['AccessDeniedException', 'unauthorized', { workgroup: 'w1' }],
     ['Throttling', 'throttled', { cluster: 'c1' }],
     ['ThrottlingException', 'throttled', { workgroup: 'w1' }],
-  ])('says %s as %s', async (name, reason, changed) => {
+  ])('reports %s as %s', async (name, reason, changed) => {
     iam.give = async () => name;
     const error = await sinkError(made(changed).open(NEVER));
     expect(error).toMatchObject({ reason, message: expect.stringMatching(/: because$/) });
@@ -144,21 +144,21 @@ describe('signing in by IAM', () => {
     await expect(opening).rejects.toThrow();
   });
 
-  it('says so where the service has no credentials of AWS, or no region', async () => {
+  it('fails if the service has no AWS credentials, or no region', async () => {
     vi.stubEnv('AWS_REGION', undefined);
     vi.stubEnv('AWS_DEFAULT_REGION', undefined);
     vi.stubEnv('AWS_CONFIG_FILE', '/nowhere');
     vi.stubEnv('AWS_SHARED_CREDENTIALS_FILE', '/nowhere');
     vi.stubEnv('AWS_EC2_METADATA_DISABLED', 'true');
-    const placeless = await sinkError(made({ cluster: 'c1', region: undefined }).open(NEVER));
-    expect(placeless).toMatchObject({ reason: 'bad_request', advice: expect.stringMatching(/REGION/) });
+    const withoutRegion = await sinkError(made({ cluster: 'c1', region: undefined }).open(NEVER));
+    expect(withoutRegion).toMatchObject({ reason: 'bad_request', advice: expect.stringMatching(/REGION/) });
     vi.stubEnv('AWS_ACCESS_KEY_ID', undefined);
     expect(await sinkError(made({ cluster: 'c1' }).open(NEVER))).toMatchObject({ reason: 'unauthorized' });
   });
 });
 
 describe('credentials', () => {
-  it('are kept until two minutes before they expire, asked for once, and not kept where asking failed', async () => {
+  it('are requested once, and kept until two minutes before they expire; a failure is not kept', async () => {
     let now = 0;
     let asked = 0;
     let fails = false;

@@ -85,7 +85,7 @@ describe('redshift on PostgreSQL', () => {
   const urlOf = (database: string, port = server.port) =>
     `postgres://postgres:${server.password}@127.0.0.1:${port}/${database}`;
 
-  it('has the table that is documented, without a primary key, in UTC whatever the session says', async () => {
+  it('has the documented table, without a primary key, and times in UTC whatever the session says', async () => {
     const sink = await opened('documented', `ALTER DATABASE documented SET timezone TO 'Asia/Kathmandu'`);
     await sink.write({ points: [makePoint({ type: 'gauge', windowStart: START + 500 })] }, signal);
     const { rows } = await server.execute('SELECT *, window_start::text AS text FROM points', 'documented');
@@ -107,7 +107,7 @@ describe('redshift on PostgreSQL', () => {
     expect(stored.map(({ windowStart }) => windowStart)).toEqual([START + 500]);
   });
 
-  // As on Redshift: the snapshot is taken at the first statement of a transaction that is not LOCK.
+  // As on Redshift: the snapshot of a transaction is taken at its first statement that is not LOCK.
   it.each(['repeatable read', 'serializable'])(
     'two writers of the same keys never conflict under %s',
     async (level) => {
@@ -158,7 +158,7 @@ describe('redshift on PostgreSQL', () => {
     expect(await readAll(sink, EVERYTHING, signal)).toHaveLength(14);
   });
 
-  it('reads a part at a time', async () => {
+  it('reads one part at a time', async () => {
     await opened('streamed');
     const sink = made({ url: urlOf('streamed', proxy.port) });
     await sink.open(signal);
@@ -172,7 +172,7 @@ describe('redshift on PostgreSQL', () => {
     expect(proxy.passed.response - before).toBeGreaterThan(8 * first);
   });
 
-  it('rejects what a constraint of the user refuses, and no more', async () => {
+  it("rejects what a user's constraint refuses, and nothing else", async () => {
     const sink = await opened('constrained');
     await server.execute('ALTER TABLE points ADD CHECK (count % 400 <> 7)', 'constrained');
     const points = manyPoints(1000);
@@ -185,7 +185,7 @@ describe('redshift on PostgreSQL', () => {
     expect(await readAll(sink, EVERYTHING, signal)).toHaveLength(997);
   });
 
-  it('hands back what it did not come to where nearly everything is refused', async () => {
+  it('returns for a retry what it did not get to, if nearly everything is refused', async () => {
     const sink = await opened('mostly_refused');
     await server.execute('ALTER TABLE points ALTER name TYPE varchar(4)', 'mostly_refused');
     let left: readonly Point[] = manyPoints(200);
@@ -203,7 +203,7 @@ describe('redshift on PostgreSQL', () => {
     expect(rejected).toBe(200);
   });
 
-  it('leaves at once a write that waits for a lock', async () => {
+  it('gives up a write that waits for a lock as soon as it is aborted', async () => {
     const sink = await opened('locked');
     const release = await holdLock('locked');
     const left = new AbortController();
@@ -217,7 +217,7 @@ describe('redshift on PostgreSQL', () => {
     expect(await sink.write({ points: manyPoints(3) }, signal)).toEqual({ kind: 'written' });
   });
 
-  it('keeps as many connections as calls were under way, and none after close', async () => {
+  it('keeps as many connections as there were calls at once, and none after close', async () => {
     const sink = await opened('counted');
     const count = async () => {
       const sql = `SELECT 1 FROM pg_stat_activity WHERE datname = 'counted' AND application_name = 'metrics-fanout'`;
@@ -232,7 +232,7 @@ describe('redshift on PostgreSQL', () => {
     await expect.poll(count).toBe(0);
   });
 
-  it('says so where the server ended its session, and recovers', async () => {
+  it('says that the server ended its session, and recovers', async () => {
     const sink = await opened('ended');
     const release = await holdLock('ended');
     const writing = sink.write({ points: manyPoints(3) }, signal);
@@ -247,7 +247,7 @@ describe('redshift on PostgreSQL', () => {
   it.each([
     ['CONNECTION LIMIT 0', 'throttled'],
     ['CONNECTION LIMIT 5', 'unauthorized'],
-  ])('opens for a role with %s as %s', async (limit, reason) => {
+  ])('reports a role with %s as %s', async (limit, reason) => {
     const role = `role_${reason}`;
     await server.execute(`CREATE ROLE ${role} LOGIN PASSWORD 'letmein' ${limit}`);
     const url = await server.createDatabase(role);
@@ -301,12 +301,12 @@ describe('redshift on PostgreSQL', () => {
       },
     );
 
-    it('trusts no certificate of an authority that nobody named', async () => {
+    it('trusts no certificate of an unknown authority', async () => {
       const sink = made({ url: url(good.port, '?sslmode=require') });
       expect(await sinkError(sink.open(signal))).toMatchObject({ reason: 'untrusted' });
     });
 
-    it('is unverified where no-verify asks for that', async () => {
+    it('is not verified if no-verify asks for that', async () => {
       await made({ url: url(foreign.port, '?sslmode=no-verify') }).open(signal);
     });
 
@@ -318,7 +318,7 @@ describe('redshift on PostgreSQL', () => {
       expect(endpoint({ ...DEFAULTS, url: address })).toMatchObject({ tls });
     });
 
-    it('is never given up for plain text', async () => {
+    it('never falls back to plain text', async () => {
       const sink = made({ url: url(server.port, '?sslmode=prefer') });
       expect(await sinkError(sink.open(signal))).toMatchObject({ reason: 'bad_request' });
     });

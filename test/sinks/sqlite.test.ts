@@ -22,14 +22,14 @@ import { describeConformance } from '../conformance.ts';
 let folder: ReturnType<typeof temporaryFolder>;
 const pathOf = (namespace: string) => join(folder.path, 'made', `${namespace}.db`);
 
-/** A connection beside the sink's. */
+/** Runs `sql` on a connection of its own, next to the sink's. */
 function run(path: string, sql: string): void {
   const database = new DatabaseSync(path);
   database.exec(sql);
   database.close();
 }
 
-/** Where a link points; undefined where it is gone by now. */
+/** Where a link points; undefined if it is gone by now. */
 function target(link: string): string | undefined {
   try {
     return readlinkSync(link);
@@ -83,7 +83,7 @@ describe('sqlite', () => {
     return { sink, path };
   }
 
-  it('has the table that is documented', async () => {
+  it('has the documented table', async () => {
     const { sink, path } = await opened();
     await sink.write({ points: [makePoint({ type: 'gauge', values: { count: 3, sum: 7 } })] }, signal);
     const database = new DatabaseSync(path, { readOnly: true });
@@ -111,7 +111,7 @@ describe('sqlite', () => {
   const modes = (path: string) =>
     ['', '-wal', '-shm'].map((suffix) => (statSync(path + suffix).mode & 0o777).toString(8));
 
-  it('makes files that only its user can read, also at the end of a link', async () => {
+  it('creates files that only its user can read, even through a link', async () => {
     const { sink, path } = await opened();
     await sink.write({ points: [makePoint()] }, signal);
     expect(modes(path)).toEqual(['600', '600', '600']);
@@ -123,7 +123,7 @@ describe('sqlite', () => {
     await linked.sink.close();
   });
 
-  it('leaves the mode of a file that is there', async () => {
+  it('keeps the mode of an existing file', async () => {
     const path = join(own.path, 'shared.db');
     writeFileSync(path, '');
     chmodSync(path, 0o664);
@@ -133,7 +133,7 @@ describe('sqlite', () => {
     await sink.close();
   });
 
-  it('says that another writer holds the file, and writes when it is gone', async () => {
+  it('says that another writer holds the file, and writes when that one is gone', async () => {
     const { sink, path } = await opened();
     const other = new DatabaseSync(path);
     other.exec('BEGIN IMMEDIATE');
@@ -183,7 +183,7 @@ describe('sqlite', () => {
     await sink.close();
   });
 
-  it('writes again by itself where the table is back', async () => {
+  it('writes again by itself once the table is back', async () => {
     const { sink, path } = await opened();
     run(path, 'ALTER TABLE points RENAME TO aside');
     expect(await sink.write({ points: [makePoint()] }, signal)).toMatchObject({ kind: 'refused' });
@@ -211,7 +211,7 @@ describe('sqlite', () => {
     },
   );
 
-  it('rejects what a constraint of the user refuses, and no more', async () => {
+  it("rejects what a user's constraint refuses, and nothing else", async () => {
     const path = join(own.path, 'constrained.db');
     run(path, OLD_TABLE.replace('count INTEGER NOT NULL', 'count INTEGER NOT NULL CHECK (count < 100)'));
     const { sink } = await opened(path);
@@ -225,7 +225,7 @@ describe('sqlite', () => {
     await sink.close();
   });
 
-  it('keeps its hands off what is not a database, and says what to do', async () => {
+  it('leaves alone a file that is not a database, and says what to do', async () => {
     const path = join(own.path, 'letter.txt');
     writeFileSync(path, 'Dear database, '.repeat(1000));
     const error = await opened(path).catch((reason: unknown) => reason);

@@ -1,4 +1,4 @@
-/** What a test of a sink's answers needs: a server that says what no real one says on demand, and an end for it all. */
+/** For tests of answers: a server that says what a real one does not say on demand, and tasks for the end of a test. */
 import { once } from 'node:events';
 import { createServer, type RequestListener } from 'node:http';
 import { afterEach } from 'vitest';

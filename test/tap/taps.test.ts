@@ -32,7 +32,7 @@ const SAMPLE = JSON.stringify({
   dims: { status: 200, app: 'api' },
 });
 
-test('a sample is a line; in JSON with all that is known of it', () => {
+test('a sample is one line; in JSON, with everything that is known about it', () => {
   expect(lines(SAMPLE)).toEqual([
     '2026-11-23T01:30:00.000Z metrics.a counter http.requests 3 {"app":"api","status":"200"}',
   ]);
@@ -52,14 +52,14 @@ test('a sample is a line; in JSON with all that is known of it', () => {
   ]);
 });
 
-test('what is no sample is shown with the reason, unless filters ask for something else', () => {
+test('what is not a sample is shown with the reason, unless there are filters', () => {
   expect(lines('{"name":"a"')).toEqual([
     '2026-11-23T01:30:00.000Z metrics.a rejected (not_json): {"name":"a"',
   ]);
   expect(lines('{"name":"a"', { name: '*' })).toEqual([]);
 });
 
-test('every format is shown as the service would take it, compressed or not', () => {
+test('every format is shown as the service would read it, compressed or not', () => {
   const show = (payload: Uint8Array | string, encoding?: string) => {
     const decoder = new TapDecoder({ ...SETTINGS, metricsCounters: ['net.*'] });
     const message = { ...received(''), payload: Buffer.from(payload as string), encoding };
@@ -98,7 +98,7 @@ test('nothing that a producer sends acts on the terminal', () => {
   });
 });
 
-test('filters: by name and by dimensions, of which an absent one is empty', () => {
+test('filters match names and dimensions; an absent dimension is empty', () => {
   const series = makeSeries('http.requests', 'counter', [
     ['app', 'api'],
     ['status', '503'],
@@ -127,7 +127,7 @@ function windowOf(rows: readonly [name: string, app: string, count: number, sum:
   });
 }
 
-test('a tally counts by name, type and the dimensions asked for, and sums without losing small ones', () => {
+test('a tally counts by name, type and the given dimensions, and its sums do not lose small values', () => {
   const tally = new Tally(['app'], { name: 'a*' });
   tally.add(
     windowOf([
@@ -152,7 +152,7 @@ test('a tally counts by name, type and the dimensions asked for, and sums withou
   ]);
 });
 
-test('rates are those since the last look; keys past the limit are counted together', () => {
+test('rates are since the last look; keys beyond the limit are counted together', () => {
   const rates = new Rates(0, 2);
   for (const [key, times] of [
     ['a', 1],
@@ -173,7 +173,7 @@ test('rates are those since the last look; keys past the limit are counted toget
   expect(first).toEqual({ key: 'a', perSecond: 1, bytesPerSecond: 1, total: 2, totalBytes: 101 });
 });
 
-test('a pace lets so many through a second, and counts the others', () => {
+test('a pace lets this many through per second, and counts the others', () => {
   const pace = new Pace(2);
   expect([0, 10, 20, 999, 1000, 1001, 1002].map((now) => pace.admit(now))).toEqual([
     true,

@@ -8,6 +8,7 @@ import { JsonDecoder } from '../../src/decode/json.ts';
 import { MAX_TRAFFIC_MESSAGE_BYTES, Traffic } from '../../src/load/traffic.ts';
 import { Truth, type TruthRow, type WindowSettings } from '../../src/verify/truth.ts';
 import { decodeMessage } from '../decode/decoded.ts';
+import { effort } from '../effort.ts';
 
 const NOW = Date.UTC(2026, 10, 23, 1, 30);
 const MAX_SERIES = 10_000;
@@ -60,7 +61,7 @@ function byTruth(messages: readonly Message[], settings: readonly WindowSettings
   return { rows: [...truth.rows()].map(fromTruth), late, ahead, rejected, samples };
 }
 
-it('agree on realistic traffic', () => {
+it('truth and service agree on realistic traffic', () => {
   const windows = { windowMs: 1_000, latenessMs: 300, maxAheadMs: 200 };
   const types = { counter: 2, gauge: 1, timer: 1 };
   const traffic = new Traffic({ seed: 5, series: 300, skew: 1, types, late: 0.05, ahead: 0.05, windows });
@@ -114,7 +115,7 @@ const settings = fc
     shapes.map((each, i) => (i === 0 ? each : { ...each, from: CHANGE + (i - 1) * COMMON_MS })),
   );
 
-it('agree on whatever comes', () => {
+it('truth and service agree on random messages and settings', () => {
   fc.assert(
     fc.property(traffic, settings, (sent, windows) => {
       let streamTime = NOW;
@@ -130,6 +131,6 @@ it('agree on whatever comes', () => {
       });
       expect(byTruth(messages, windows)).toEqual(byService(messages, windows));
     }),
-    { numRuns: 300 },
+    { numRuns: effort(300) },
   );
 });

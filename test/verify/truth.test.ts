@@ -35,13 +35,13 @@ function addText(text: string, at = T): Truth {
 
 describe('the window of a sample (I1)', () => {
   it.each([
-    ['in its own', T + 5_000, T + 4_000, T],
+    ['in its own window', T + 5_000, T + 4_000, T],
     ['first ms of a window', T, T, T],
     ['last ms of a window', T + 9_999, T + 9_999, T],
     ['last ms before late', T + 11_999, T + 9_999, T],
     ['first ms that is late', T + 12_000, T + 9_999, T + 10_000],
     ['late by years', T + 5_000, 0, T],
-    ['as far ahead as may be', T + 9_500, T + 10_500, T + 10_000],
+    ['as far ahead as allowed', T + 9_500, T + 10_500, T + 10_000],
     ['a ms too far ahead', T + 9_500, T + 10_501, T],
     ['before 1970', -1, -1, -10_000],
   ])('%s', (_, at, time, expected) => {
@@ -53,7 +53,7 @@ describe('the window of a sample (I1)', () => {
     expect([...addText(text, T).rows()][0]!.windowStart).toBe(T - 10_000);
   });
 
-  it('is that of the stream time where there is no timestamp', () => {
+  it('is that of the stream time if there is no timestamp', () => {
     expect(windowOf({ at: T + 3 })).toBe(T);
   });
 
@@ -76,7 +76,7 @@ describe('the values of a row', () => {
     expect(row).toMatchObject({ count: 4, sum: 2, min: -4, max: 3, last: 3 });
   });
 
-  it('has only what the type carries', () => {
+  it('has only the fields of the type', () => {
     const [counter] = truthOf({ at: T }).rows();
     expect(counter).toMatchObject({ count: 1, sum: 1, min: null, max: null, last: null });
     const [timer] = truthOf({ at: T, type: 'timer', value: 9 }).rows();
@@ -85,7 +85,7 @@ describe('the values of a row', () => {
 });
 
 describe('the series of a sample', () => {
-  it('is one whatever the spelling of its dimensions', () => {
+  it('is the same however its dimensions are spelled', () => {
     const rows = [
       ...truthOf(
         { at: T, dimensions: { a: 200, b: true, c: null } },
@@ -157,7 +157,7 @@ describe('the file', () => {
     );
   });
 
-  it('is refused where a series is not the one that its id says', async () => {
+  it('is refused if a series does not match its id', async () => {
     const [row] = truth.rows();
     const line = formatTruthRow(row!).replace(row!.series.id, '0'.repeat(32));
     await expect(readTruth([line]).next()).rejects.toThrow('line 1');

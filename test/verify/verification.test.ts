@@ -59,7 +59,7 @@ test('windows are judged in groups, and forgotten', async () => {
   });
 });
 
-test('rows of a window without samples, rows twice, and rows of an instance of core mode are extra', async () => {
+test('rows of a window without samples, duplicate rows, and rows of an instance in core mode are extra', async () => {
   const store = new Store([...windows(0, 3), ...windows(4, 5)]);
   store.points.push(store.points[0]!, { ...store.points[1]!, instance: 'boot' });
   const verification = verificationOf(store, { to: 5 });
@@ -70,20 +70,20 @@ test('rows of a window without samples, rows twice, and rows of an instance of c
   expect(examples).toHaveLength(5);
 });
 
-test('what messages are missing of is unknown, whatever the store has', async () => {
+test('windows with missing messages are unknown, whatever the store has', async () => {
   const store = new Store(windows(0, 4));
   const verification = verificationOf(store);
   await verification.onWindows(windows(0, 3), 3 * WINDOW_MS, 0);
   verification.gap({ fromTime: 3200, toTime: 5300, messages: 7 });
   await verification.onWindows(windows(6, 9), 10 * WINDOW_MS, 0);
   const { windows: judged, reasons, rows } = verdict(verification);
-  // Windows 3 to 5 are touched; the store has nothing of 6 to 8.
+  // The gap is in windows 3 to 5. The store has nothing of 6 to 8.
   expect(judged).toEqual({ equal: 4, different: 3, unknown: 3 });
   expect(rows).toMatchObject({ missing: 15, extra: 0 });
   expect(reasons).toEqual(['the stream lost messages that belong to these windows (retention)']);
 });
 
-test('a read that fails is tried once more, and nothing counts twice; then the store is given up', async () => {
+test('a read that fails is retried once, and nothing counts twice; then the store is given up', async () => {
   const store = new Store(windows(0, 10));
   store.points.splice(2, 1);
   store.failures = 1;
@@ -104,7 +104,7 @@ test('a read that fails is tried once more, and nothing counts twice; then the s
   });
 });
 
-test('a window that got samples after it was closed is judged again, by all that belongs to it', async () => {
+test('a window that got samples after it was closed is judged again, with everything that belongs to it', async () => {
   const sums = (i: number) => 7 + i;
   const store = new Store([counterWindow(0, 5, sums), ...windows(1, 3), counterWindow(3, 5, sums)]);
   const verification = verificationOf(store, { to: 4, groupPoints: 10 });
@@ -130,7 +130,7 @@ test('a window that got samples after it was closed is judged again, by all that
   expect(examples.map(({ windowStart }) => windowStart)).toEqual(Array(5).fill(3000));
 });
 
-test('by name', async () => {
+test('only series with a matching name are compared', async () => {
   const store = new Store(windows(0, 2));
   store.points.splice(0, 1);
   const range = { from: 0, to: 2 * WINDOW_MS };

@@ -5,7 +5,8 @@ import { ErrorCode, type KV, NatsError, StorageType } from 'nats';
 import { BucketGone, BusError } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { apiErrorCode, jetstreamError } from '../errors.ts';
-import { API_TIMEOUT_MS, describeStream, REMAKE_WAIT_MS, refuseHistory, streamExists } from '../stream.ts';
+import { API_TIMEOUT_MS, jetStreamOptions } from '../jetstream-api.ts';
+import { describeStream, manager, REMAKE_WAIT_MS, refuseHistory, streamExists } from '../stream.ts';
 
 export const BUCKET = 'fanout-checkpoints';
 
@@ -62,7 +63,7 @@ async function prove(bus: Bus, bucket: KV): Promise<void> {
 
 async function makeOrFind(bus: Bus, replicas: number): Promise<KV> {
   try {
-    return await bus.connection.jetstream({ timeout: API_TIMEOUT_MS, checkAPI: false }).views.kv(BUCKET, {
+    return await bus.connection.jetstream(jetStreamOptions(bus)).views.kv(BUCKET, {
       description: 'how far each sink of metrics-fanout has got',
       history: 1,
       storage: StorageType.File,
@@ -77,6 +78,17 @@ async function makeOrFind(bus: Bus, replicas: number): Promise<KV> {
   } catch (error) {
     throw jetstreamError(error, `opening the key-value bucket ${BUCKET}`);
   }
+}
+
+/**
+ * Resolves to the keys that begin with `prefix` and a dot, deleted ones included. Asks for the subjects of the bucket's
+ * stream: the client's own way, a consumer that the server pushes to us, does not work through an account's import.
+ */
+export async function keysUnder(bus: Bus, prefix: string): Promise<string[]> {
+  const all = `$KV.${BUCKET}.`;
+  const jsm = await manager(bus);
+  const { state } = await jsm.streams.info(`KV_${BUCKET}`, { subjects_filter: `${all}${prefix}.>` });
+  return Object.keys(state.subjects ?? {}).map((subject) => subject.slice(all.length));
 }
 
 /**

@@ -5,7 +5,7 @@ import type { WindowShape } from '../../aggregate/tiling.ts';
 import type { Config } from '../../config/config.ts';
 import { BusError, UnreadableCheckpoint } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
-import { BUCKET, Bucket, isConflict, MAX_CONFLICTS } from './bucket.ts';
+import { BUCKET, Bucket, isConflict, keysUnder, MAX_CONFLICTS } from './bucket.ts';
 
 /** How far a sink has got. */
 export interface Checkpoint {
@@ -79,6 +79,7 @@ interface Stored {
 }
 
 class BucketStore implements SurveyedStore {
+  readonly #bus: Bus;
   readonly #core: Configured;
   readonly #bucket: Bucket;
   readonly #known = new Map<string, Stored>();
@@ -86,6 +87,7 @@ class BucketStore implements SurveyedStore {
   readonly #inDoubt = new Map<string, readonly string[]>();
 
   constructor(bus: Bus, core: Configured, replicas: number) {
+    this.#bus = bus;
     this.#core = core;
     this.#bucket = new Bucket(bus, replicas);
   }
@@ -154,11 +156,9 @@ class BucketStore implements SurveyedStore {
   /** Reads all checkpoints of the pipeline. */
   #all() {
     return this.#call('listing the checkpoints', async (bucket) => {
-      const keys: string[] = [];
-      for await (const key of await bucket.keys(`${this.#core.pipeline}.>`)) keys.push(key);
       const found: (StoredCheckpoint & { readonly key: string })[] = [];
       const bad: { readonly sink: string; readonly key: string; readonly error: UnreadableCheckpoint }[] = [];
-      for (const key of keys) {
+      for (const key of await keysUnder(this.#bus, this.#core.pipeline)) {
         const [, sink, slice] = key.split('.');
         // A pipeline named `shapes` finds the shapes of all pipelines among its checkpoints.
         if (!sink || !slice) continue;

@@ -1,6 +1,7 @@
 /** The consumers of ours: ephemeral, in memory, without acknowledgements. */
 import { AckPolicy, type ConsumerConfig, type ConsumerInfo, nanos } from 'nats';
 import type { Bus } from '../connect.ts';
+import { apiSubject } from '../jetstream-api.ts';
 import { manager, type StreamFacts } from '../stream.ts';
 
 /** The server removes a consumer of ours after this long without requests. */
@@ -23,5 +24,5 @@ export async function addConsumer(
 
 /** Nobody waits for the answer: a consumer left behind ends by inactivity. */
 export function deleteConsumer(bus: Bus, stream: string, name: string): void {
-  bus.publish(`$JS.API.CONSUMER.DELETE.${stream}.${name}`, '');
+  bus.publish(apiSubject(bus, 'CONSUMER.DELETE', stream, name), '');
 }

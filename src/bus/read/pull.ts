@@ -14,6 +14,7 @@ import { newRawMessage, type RawMessage } from '../../decode/raw-message.ts';
 import type { Bus } from '../connect.ts';
 import type { FrameSink } from '../frames.ts';
 import { incoming } from '../headers.ts';
+import { apiSubject } from '../jetstream-api.ts';
 import type { Envelope } from '../message.ts';
 import { type Answer, answerOf, consequenceOf } from './answers.ts';
 import { prefixLength, ReplySubject } from './reply-subject.ts';
@@ -141,7 +142,7 @@ export class Pull {
     now: () => number,
   ) {
     this.#bus = bus;
-    this.#subject = `$JS.API.CONSUMER.MSG.NEXT.${consumer.stream}.${consumer.name}`;
+    this.#subject = apiSubject(bus, 'CONSUMER.MSG.NEXT', consumer.stream, consumer.name);
     this.#limits = consumer.limits;
     this.#handlers = handlers;
     this.#now = now;

@@ -3,7 +3,8 @@ import { type ConsumerInfo, createInbox, DeliverPolicy } from 'nats';
 import { BusError } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { jetstreamError } from '../errors.ts';
-import { API_TIMEOUT_MS, type StreamFacts } from '../stream.ts';
+import { API_TIMEOUT_MS, apiSubject } from '../jetstream-api.ts';
+import type { StreamFacts } from '../stream.ts';
 import { addConsumer, deleteConsumer } from './consumer.ts';
 import { requestLimits } from './pull.ts';
 
@@ -69,14 +70,15 @@ async function tryRequest(bus: Bus, stream: string, info: ConsumerInfo): Promise
   });
   const timer = setTimeout(resolve, API_TIMEOUT_MS);
   const body = JSON.stringify({ batch, no_wait: true });
-  bus.connection.publish(`$JS.API.CONSUMER.MSG.NEXT.${stream}.${info.name}`, body, { reply: inbox });
+  const next = (consumer: string) => apiSubject(bus, 'CONSUMER.MSG.NEXT', stream, consumer);
+  bus.connection.publish(next(info.name), body, { reply: inbox });
   await done;
   clearTimeout(timer);
   subscription.unsubscribe();
   if (answers === 0) {
     throw new BusError(
       `asking for messages of the stream ${stream}: no answer within ${API_TIMEOUT_MS} ms`,
-      `Let the user publish to $JS.API.CONSUMER.MSG.NEXT.${stream}.*, and subscribe to ${bus.inboxPrefix}.>.`,
+      `Let the user publish to ${next('*')}, and subscribe to ${bus.inboxPrefix}.>.`,
     );
   }
   if (messages < wanted || (messages < batch && answers === messages)) {

@@ -1,7 +1,8 @@
-// Renders a chart as `helm template` does, for machines without helm: text/template with sprig, helm's own functions and
-// its built-in objects. Reads from standard input {"chart": folder, "renders": [...]} and writes, in the same order, the
-// files that came out of each, or the error. Every text is written once, for most files come out alike. What helm is not asked for here (hooks' order, dependencies, lookup of a
-// cluster) is left out; the test compares the two where helm is on the PATH.
+// Renders a chart as `helm template` does, for machines without helm: text/template with sprig, helm's own functions
+// and its built-in objects. Reads from standard input {"chart": folder, "renders": [...]} and writes, in the same
+// order, the files of each, or its error. Every text is written once, because most files are the same in every render.
+// Features of helm that the chart does not use (the order of hooks, dependencies, lookup in a cluster) are left out.
+// A test compares the two if helm is on the PATH.
 package main
 
 import (
@@ -59,7 +60,7 @@ type kubeVersion struct{ Version, Major, Minor string }
 
 func (v kubeVersion) String() string { return v.Version }
 
-// files are those of the chart that are no templates.
+// files are those of the chart that are not templates.
 type files map[string]string
 
 func (f files) Get(name string) string { return f[name] }
@@ -73,26 +74,26 @@ func main() {
 	if err != nil {
 		fail(err)
 	}
-	told := answer{Results: make([]result, len(asked.Renders))}
+	reply := answer{Results: make([]result, len(asked.Renders))}
 	indices := map[string]int{}
 	for i, one := range asked.Renders {
 		out, err := chart.render(one)
 		if err != nil {
-			told.Results[i].Error = err.Error()
+			reply.Results[i].Error = err.Error()
 			continue
 		}
-		told.Results[i].Files = map[string]int{}
+		reply.Results[i].Files = map[string]int{}
 		for name, text := range out {
 			index, known := indices[text]
 			if !known {
-				index = len(told.Texts)
+				index = len(reply.Texts)
 				indices[text] = index
-				told.Texts = append(told.Texts, text)
+				reply.Texts = append(reply.Texts, text)
 			}
-			told.Results[i].Files[name] = index
+			reply.Results[i].Files[name] = index
 		}
 	}
-	if err := json.NewEncoder(os.Stdout).Encode(told); err != nil {
+	if err := json.NewEncoder(os.Stdout).Encode(reply); err != nil {
 		fail(err)
 	}
 }
@@ -166,7 +167,7 @@ func (c *chart) render(asked render) (map[string]string, error) {
 		if !strings.HasPrefix(name, "templates/") || strings.HasPrefix(filepath.Base(name), "_") {
 			continue
 		}
-		// Templates may change what they are given (set, merge): every file begins with the same.
+		// Templates may change their input (set, merge): every file starts with the same.
 		own := map[string]interface{}{
 			"Template": map[string]interface{}{"Name": c.about["Name"].(string) + "/" + name, "BasePath": "templates"},
 		}
@@ -190,10 +191,10 @@ func execute(t *template.Template, name string, data interface{}) (string, error
 	return strings.ReplaceAll(text.String(), "<no value>", ""), nil
 }
 
-// inJSON keeps what was YAML: the alerts are read for every render, which may change what it got.
+// inJSON caches YAML as JSON: every render reads the alerts, and may change the value that it gets.
 var inJSON = map[string][]byte{}
 
-// functions are sprig's and helm's; those that render need the templates, which are not there while these are parsed.
+// functions are sprig's and helm's. Those that render need the templates, which do not exist while these are parsed.
 func functions(t *template.Template) template.FuncMap {
 	all := sprig.TxtFuncMap()
 	delete(all, "env")

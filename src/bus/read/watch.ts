@@ -1,0 +1,270 @@
+/**
+ * Knows of messages that never reached the stream. nats-server drops plain publishes that come faster than a stream
+ * stores them (from 2.11 on), or that a limit of the stream refuses, and tells nobody. So for short spans the service
+ * also hears the metrics by plain NATS, and looks for each message in what it reads from the stream anyway.
+ */
+import { type Clock, systemClock } from '../../base/clock.ts';
+import { type Log, Quiet } from '../../base/log.ts';
+import type { CoreConfig } from '../../config/core-settings.ts';
+import type { RawMessage } from '../../decode/raw-message.ts';
+import type { Bus } from '../connect.ts';
+import { describeStream } from '../stream.ts';
+import type { Reader, Source } from './source.ts';
+import {
+  addSpan,
+  digestOf,
+  newWatchTotals,
+  unstoredShare,
+  WatchSpan,
+  type WatchTotals,
+} from './watch-span.ts';
+
+/** Length of a span. */
+const SPAN_MS = 1_000;
+/** What is read in this time before a span counts too: the stream may be faster than plain NATS. */
+const LEAD_MS = 500;
+/** How long the server may take to store a message that it holds in memory. */
+const SETTLE_MS = 10_000;
+/** A reader that has not come this far by then is too slow for the span to tell anything. */
+const READ_LIMIT_MS = 60_000;
+const POLL_MS = 250;
+const TURN_MS = 20;
+/** Spans that are over and wait for the stream. */
+const MAX_JUDGED = 100;
+/** A span ends early at this many messages. */
+const MAX_HEARD = 100_000;
+const REPEAT_LOG_MS = 600_000;
+
+export type WatchState = 'off' | 'watching' | 'forbidden';
+
+export interface WatchStatus extends Pick<WatchTotals, 'spans' | 'unknownSpans' | 'heard' | 'unstored'> {
+  readonly state: WatchState;
+  /** Estimated share of all messages that were not stored, and its error at 95 %. Null if nothing was heard. */
+  readonly share: number | null;
+  readonly error: number | null;
+  /** Why the last span that could tell nothing could not; null if there was none. */
+  readonly unknown: string | null;
+}
+
+/** The status while nobody watches. */
+export const NO_WATCH: WatchStatus = {
+  state: 'off',
+  spans: 0,
+  unknownSpans: 0,
+  heard: 0,
+  unstored: 0,
+  share: null,
+  error: null,
+  unknown: null,
+};
+
+export interface WatchOptions {
+  /** Share of the time that is watched: above 0, at most 1. At 1, spans follow one another without a pause. */
+  readonly share: number;
+  readonly clock?: Clock;
+  /** Default: that of the bus. */
+  readonly log?: Pick<Log, 'warn' | 'error'>;
+  /** For tests. */
+  readonly settleMs?: number;
+}
+
+type Configured = Pick<CoreConfig, 'metricsStream' | 'metricsSubjects'>;
+
+export class BusWatch {
+  readonly #bus: Bus;
+  readonly #core: Configured;
+  readonly #options: Required<WatchOptions>;
+  readonly #totals = newWatchTotals();
+  readonly #quiet = new Quiet(REPEAT_LOG_MS);
+  /** The spans that still look for messages, oldest first. */
+  readonly #spans = new Set<WatchSpan>();
+  /** The span to which what is heard belongs. */
+  #hearing: WatchSpan | undefined;
+  #isForbidden = false;
+  #unknown: string | undefined;
+  #source: Source | undefined;
+
+  constructor(bus: Bus, core: Configured, options: WatchOptions) {
+    this.#bus = bus;
+    this.#core = core;
+    this.#options = { clock: systemClock, log: bus.log, settleMs: SETTLE_MS, ...options };
+  }
+
+  get status(): WatchStatus {
+    const { spans, unknownSpans, heard, unstored } = this.#totals;
+    const estimate = unstoredShare(this.#totals);
+    return {
+      state: this.#isForbidden ? 'forbidden' : 'watching',
+      spans,
+      unknownSpans,
+      heard,
+      unstored,
+      share: estimate?.share ?? null,
+      // All that was published was heard.
+      error: estimate === undefined ? null : this.#options.share === 1 ? 0 : estimate.error,
+      unknown: this.#unknown ?? null,
+    };
+  }
+
+  /** Returns the source that the service reads, which from then on shows the watch what it reads. */
+  watched(source: Source): Source {
+    this.#source = source;
+    const spans = this.#spans;
+    const wrap = (reader: Reader): Reader => ({
+      message: (message, envelope) => {
+        if (spans.size > 0) this.#read(message);
+        reader.message(message, envelope);
+      },
+      progress: (streamTime) => reader.progress(streamTime),
+      ...(reader.flush && { flush: () => reader.flush!() }),
+      ...(reader.gap && { gap: (gap) => reader.gap!(gap) }),
+    });
+    return { stats: source.stats, run: (reader, signal) => source.run(wrap(reader), signal) };
+  }
+
+  /**
+   * Watches until the signal aborts, or for `forMs` and until what was heard is judged. Resolves earlier if the bus does
+   * not permit us to listen.
+   */
+  async run(signal: AbortSignal, forMs = Number.POSITIVE_INFINITY): Promise<void> {
+    const { share, clock } = this.#options;
+    const pauseMs = SPAN_MS * (1 / share - 1);
+    // Instances that start together must not all listen at the same time.
+    await clock.sleep(pauseMs * clock.random(), signal);
+    const judged: Promise<void>[] = [];
+    let stopHearing: (() => Promise<void>) | undefined;
+    const end = clock.steady() + forMs;
+    while (!signal.aborted && !this.#isForbidden && clock.steady() < end) {
+      const span = new WatchSpan();
+      this.#spans.add(span);
+      const began = this.#source!.stats.resumptions + this.#source!.stats.gaps;
+      if (stopHearing === undefined) {
+        await clock.sleep(LEAD_MS, signal);
+        stopHearing = await this.#hear(signal);
+      }
+      this.#hearing = span;
+      await this.#untilOver(span, signal);
+      if (pauseMs > 0) {
+        await stopHearing();
+        stopHearing = undefined;
+        this.#hearing = undefined;
+      }
+      judged.push(this.#judge(span, began, signal));
+      while (judged.length > MAX_JUDGED) await judged.shift();
+      if (pauseMs > 0) await clock.sleep(pauseMs * (0.5 + clock.random()), signal);
+    }
+    await stopHearing?.();
+    await Promise.all(judged);
+  }
+
+  /** Hears what is published. Returns a function that ends it, and resolves when what is on its way has come. */
+  async #hear(signal: AbortSignal): Promise<() => Promise<void>> {
+    const ends = this.#core.metricsSubjects.map((subject) =>
+      this.#bus.subscribe(subject, ({ data }) => this.#heard(data, 0, data.length), {
+        onFrame: (bytes, start, end) => this.#heard(bytes, start, end),
+        // Who publishes it waits for an acknowledgement, and the server may be right to refuse it.
+        skipConditional: true,
+        onRefused: () => this.#forbidden(),
+      }),
+    );
+    // Before the server has the subscription, nothing is heard; a lost connection shows as a resumption.
+    if (!signal.aborted) await this.#bus.flush().catch(() => {});
+    return async () => void (await Promise.all(ends.map((end) => end())));
+  }
+
+  #heard(bytes: Uint8Array, start: number, end: number): void {
+    const hearing = this.#hearing;
+    if (hearing === undefined) return;
+    const digest = digestOf(bytes, start, end);
+    for (const span of this.#spans) {
+      if (span === hearing) break;
+      // It was read just before this span began.
+      if (!span.takeSurplus(digest)) continue;
+      hearing.heard += 1;
+      return;
+    }
+    hearing.hear(digest);
+  }
+
+  #read({ bytes, start, end }: RawMessage): void {
+    const digest = digestOf(bytes, start, end);
+    let latest: WatchSpan | undefined;
+    for (const span of this.#spans) {
+      if (span.takeMissing(digest)) return;
+      latest = span;
+    }
+    if (!latest!.isOver) latest!.keepSurplus(digest);
+  }
+
+  async #untilOver(span: WatchSpan, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    const end = clock.steady() + SPAN_MS;
+    while (clock.steady() < end && span.heard < MAX_HEARD && !signal.aborted)
+      await clock.sleep(Math.min(TURN_MS, end - clock.steady()), signal);
+  }
+
+  /** Waits until all that the stream will ever have of the span has been read, and counts what is missing then. */
+  async #judge(span: WatchSpan, began: number, signal: AbortSignal): Promise<void> {
+    span.isOver = true;
+    const { stats } = this.#source!;
+    const unknown = await this.#untilRead(span, signal);
+    this.#spans.delete(span);
+    if (signal.aborted) return;
+    const isBroken = stats.resumptions + stats.gaps !== began || !stats.reading;
+    const reason =
+      unknown ??
+      span.unknown ??
+      (isBroken ? 'reading was interrupted' : undefined) ??
+      (span.heard === 0 && span.read > 0 ? 'the stream has messages that were not heard' : undefined);
+    if (reason !== undefined) {
+      this.#tellNothing(reason);
+      return;
+    }
+    const { missing } = span;
+    addSpan(this.#totals, span.heard, missing);
+    if (missing > 0) this.#lost(span.heard, missing);
+  }
+
+  /** Resolves to why the span can tell nothing; undefined if it can. */
+  async #untilRead(span: WatchSpan, signal: AbortSignal): Promise<string | undefined> {
+    const { clock, settleMs } = this.#options;
+    const { stats } = this.#source!;
+    for (const end = clock.steady() + settleMs; clock.steady() < end; ) {
+      if (span.missing === 0 || signal.aborted) return undefined;
+      await clock.sleep(POLL_MS, signal);
+    }
+    let last: number;
+    try {
+      last = (await describeStream(this.#bus, this.#core)).lastSequence;
+    } catch {
+      return 'the stream could not be asked';
+    }
+    for (const end = clock.steady() + READ_LIMIT_MS; clock.steady() < end; ) {
+      if (span.missing === 0 || signal.aborted) return undefined;
+      if (Math.max(stats.lastSequence, stats.readThrough) >= last) return undefined;
+      await clock.sleep(POLL_MS, signal);
+    }
+    return 'the stream is read too slowly';
+  }
+
+  #lost(heard: number, unstored: number): void {
+    const held = this.#quiet.admit('lost', this.#options.clock.steady());
+    if (held === undefined) return;
+    const advice = 'See docs/producers.md: publish with acknowledgements, or raise the limits of the stream.';
+    const message = 'messages were published that the stream did not store';
+    this.#options.log.error({ heard, unstored, inAll: this.#totals.unstored, advice }, message);
+  }
+
+  #tellNothing(reason: string): void {
+    this.#totals.unknownSpans += 1;
+    this.#unknown = reason;
+  }
+
+  #forbidden(): void {
+    if (this.#isForbidden) return;
+    this.#isForbidden = true;
+    this.#tellNothing('the bus does not permit us to listen');
+    const advice = `Allow it to subscribe to ${this.#core.metricsSubjects.join(', ')}, or set WATCH_SHARE=0.`;
+    this.#options.log.warn({ advice }, 'cannot watch for messages that the stream does not store');
+  }
+}

@@ -1,0 +1,95 @@
+/** A name in NATS_URL is resolved as the system does it, and not by asking DNS behind its back. */
+import { createSocket } from 'node:dgram';
+import { getServers, setServers } from 'node:dns';
+import { lookup } from 'node:dns/promises';
+import { once } from 'node:events';
+import { hostname } from 'node:os';
+import { afterEach, expect, test } from 'vitest';
+import { connect } from '../../src/bus/connect.ts';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { freePort } from '../../src/servers/server-process.ts';
+import { memoryLog, settings, until } from './support.ts';
+
+const stops: (() => unknown)[] = [];
+afterEach(async () => {
+  while (stops.length > 0) await stops.pop()!();
+});
+
+async function server(): Promise<NatsServer> {
+  const started = await startNats();
+  stops.push(() => started.stop());
+  return started;
+}
+
+/** What the system says of this machine's own name, which is in its hosts file as a rule. */
+const own = await lookup(hostname()).then(
+  ({ address }) => address,
+  () => undefined,
+);
+/** Of the name in DNS: an address of this machine on which nobody listens. */
+const ELSEWHERE = [127, 9, 9, 9];
+const ADDRESS_RECORD = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, ...ELSEWHERE];
+
+/** A DNS server that gives every name the address `ELSEWHERE`, or does not answer. Node.js asks it from now on. */
+async function startDns(answers: boolean): Promise<{ readonly asked: number }> {
+  const dns = { asked: 0 };
+  const socket = createSocket('udp4').bind(0, '127.0.0.1');
+  await once(socket, 'listening');
+  socket.on('message', (query, { port, address }) => {
+    dns.asked += 1;
+    if (!answers) return;
+    const answer = Buffer.concat([query, Buffer.from(ADDRESS_RECORD)]);
+    answer.writeUInt16BE(0x8180, 2);
+    answer.writeUInt16BE(1, 6);
+    socket.send(answer, port, address);
+  });
+  const before = getServers();
+  setServers([`127.0.0.1:${socket.address().port}`]);
+  stops.push(() => {
+    setServers(before);
+    socket.close();
+  });
+  return dns;
+}
+
+test.skipIf(own !== '127.0.0.1').each([
+  ['another address there', true],
+  ['a DNS server that does not answer', false],
+])('a name of the hosts file, and %s: it connects, and nobody asks DNS', async (_, answers) => {
+  const { port } = await server();
+  const dns = await startDns(answers);
+  const bus = await connect(settings({ NATS_URL: `nats://${hostname()}:${port}` }), memoryLog());
+  stops.push(() => bus.close());
+  expect(bus.connected).toBe(true);
+  expect(dns.asked).toBe(0);
+});
+
+test('all addresses of a name are tried, and looked up again when the connection is lost', async () => {
+  const nats = await server();
+  const asked: string[] = [];
+  const resolve = async (name: string) => {
+    asked.push(name);
+    return ['127.9.9.9', '127.0.0.1'];
+  };
+  const core = settings({ NATS_URL: `nats://bus.test:${nats.port}` });
+  const bus = await connect(core, memoryLog(), { resolve });
+  stops.push(() => bus.close());
+  expect(bus.server).toBe(`bus.test:${nats.port}`);
+  const before = asked.length;
+  await nats.halt();
+  await nats.resume();
+  await until('there again', () => bus.stats.reconnects === 1);
+  expect(asked.length).toBeGreaterThan(before);
+  expect(new Set(asked)).toEqual(new Set(['bus.test']));
+});
+
+test.each([
+  ['no address', () => Promise.reject(Object.assign(new Error(), { code: 'ENOTFOUND' })), 'ENOTFOUND'],
+  ['no answer', () => new Promise<never>(() => {}), 'NAME_TIMEOUT'],
+])('a name for which there is %s: the error says so, in bounded time', async (_, resolve, code) => {
+  const core = settings({ NATS_URL: `nats://bus.test:${await freePort()}` });
+  await expect(connect(core, memoryLog(), { resolve })).rejects.toMatchObject({
+    message: expect.stringContaining(`the system finds no address (${code})`),
+    advice: expect.stringMatching(/DNS/),
+  });
+});

@@ -1,0 +1,169 @@
+/** Messages that were published and never reached the stream are counted; nothing else is. */
+import { gzipSync } from 'node:zlib';
+import { connect as connectClient, headers, type NatsConnection } from 'nats';
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { type Bus, connect } from '../../../src/bus/connect.ts';
+import { createJetStreamSource } from '../../../src/bus/read/jetstream.ts';
+import { BusWatch } from '../../../src/bus/read/watch.ts';
+import { ensureStream, manager } from '../../../src/bus/stream.ts';
+import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { memoryLog, Recorder, settings, until } from '../support.ts';
+
+let nats: NatsServer;
+let bus: Bus;
+let producer: NatsConnection;
+let log: ReturnType<typeof memoryLog>;
+let stop: AbortController;
+let running: Promise<unknown>[];
+
+const core = (env: Record<string, string> = {}) => settings({ NATS_URL: nats.url, ...env });
+
+beforeAll(async () => {
+  nats = await startNats();
+  producer = await connectClient({ servers: nats.url });
+});
+afterAll(async () => {
+  await producer.close();
+  await nats.stop();
+});
+beforeEach(async () => {
+  log = memoryLog();
+  bus = await connect(core(), log);
+  stop = new AbortController();
+  running = [];
+});
+afterEach(async () => {
+  stop.abort();
+  await Promise.all(running);
+  await (await manager(bus)).streams.delete('METRICS').catch(() => {});
+  await bus.close();
+});
+
+/** A stream that refuses messages of more than 100 bytes, read and watched. */
+async function watching(configured = core(), share = 1) {
+  const { metricsSubjects: subjects, metricsStream: name } = configured;
+  await (await manager(bus)).streams.add({ name, subjects: ['metrics', 'metrics.>'], max_msg_size: 100 });
+  const watch = new BusWatch(
+    bus,
+    { metricsStream: name, metricsSubjects: subjects },
+    { share, settleMs: 500 },
+  );
+  const source = watch.watched(createJetStreamSource(bus, configured, { start: { kind: 'earliest' } }));
+  const reader = new Recorder();
+  running.push(source.run(reader, stop.signal), watch.run(stop.signal));
+  await until('it reads', () => source.stats.reading);
+  return { watch, reader };
+}
+
+/** Publishes until a span has heard something: from then on, all that is published is heard. */
+async function untilHeard(watch: BusWatch) {
+  await until('the watch hears', async () => {
+    producer.publish('metrics', `"before ${Math.random()}"`);
+    await producer.flush();
+    return watch.status.heard > 0;
+  });
+}
+
+test('counts exactly what the stream refuses, and logs it', async () => {
+  const { watch } = await watching();
+  await untilHeard(watch);
+  expect(watch.status.unstored).toBe(0);
+  for (let i = 0; i < 1000; i++) {
+    producer.publish('metrics.a', `${i}`);
+    if (i % 10 === 0) producer.publish('metrics.b', `${i}`.padEnd(200));
+  }
+  await producer.flush();
+  await until('all are counted', () => watch.status.unstored >= 100);
+  await until('all are heard', () => watch.status.heard >= 1100);
+  const { unstored, unknownSpans, share, error, state } = watch.status;
+  expect({ unstored, unknownSpans, error, state }).toEqual({
+    unstored: 100,
+    unknownSpans: 0,
+    error: 0,
+    state: 'watching',
+  });
+  expect(share).toBeGreaterThan(0.05);
+  expect(log.lines.filter(({ level }) => level === 'error')).toMatchObject([
+    { message: 'messages were published that the stream did not store' },
+  ]);
+});
+
+test('counts nothing when nothing is lost: duplicates, compressed and equal messages, other subjects', async () => {
+  const { watch, reader } = await watching(core({ METRICS_SUBJECTS: 'metrics.>' }));
+  await until('the watch hears', async () => {
+    producer.publish('metrics.a', `"before ${Math.random()}"`);
+    await producer.flush();
+    return watch.status.heard > 0;
+  });
+  const twice = headers();
+  twice.set('Nats-Msg-Id', 'one');
+  const packed = headers();
+  packed.set('Content-Encoding', 'gzip');
+  for (let i = 0; i < 200; i++) {
+    producer.publish('metrics.a', 'equal');
+    producer.publish('metrics.a', `twice ${i % 2}`, { headers: twice });
+    producer.publish('metrics.b', gzipSync(`${i}`), { headers: packed });
+    // Not ours: the stream has it, the watch does not hear it.
+    producer.publish('metrics', `${i}`);
+  }
+  await producer.flush();
+  producer.publish('metrics.a', 'the last');
+  await until('all is read', () => reader.payloads.includes('the last'));
+  await until('all is heard', () => watch.status.heard >= 401);
+  const { spans } = watch.status;
+  await until('two more spans', () => watch.status.spans >= spans + 2);
+  expect(watch.status).toMatchObject({ unstored: 0, unknownSpans: 0 });
+});
+
+test('now and then: each span is exact, and nothing is counted twice', async () => {
+  const { watch } = await watching(core(), 0.5);
+  let published = 0;
+  await until('five spans', async () => {
+    producer.publish('metrics', `${published}`.padEnd(published % 2 === 0 ? 10 : 200));
+    published += 1;
+    await producer.flush();
+    return watch.status.spans >= 5;
+  });
+  const { heard, unstored, unknownSpans, share, error } = watch.status;
+  expect(unknownSpans).toBe(0);
+  expect(heard).toBeLessThan(published);
+  expect(Math.abs(unstored - heard / 2)).toBeLessThanOrEqual(5);
+  expect(Math.abs(share! - 0.5)).toBeLessThanOrEqual(error!);
+});
+
+test('a reconnection makes a span say nothing, instead of something wrong', async () => {
+  const { watch } = await watching();
+  await untilHeard(watch);
+  await nats.halt('SIGKILL');
+  await nats.resume();
+  await until('a span that says nothing', () => watch.status.unknownSpans > 0);
+  const { heard } = watch.status;
+  await until('it goes on', async () => {
+    producer.publish('metrics', `"${Math.random()}"`);
+    await producer.flush().catch(() => {});
+    return watch.status.heard > heard;
+  });
+  expect(watch.status.unstored).toBe(0);
+});
+
+test('without the permission to listen, it says so once and counts nothing', async () => {
+  const permissions = '{ subscribe: { deny: ["metrics", "metrics.>"] } }';
+  const guarded = await startNats({
+    extra: `authorization { users: [{ user: "u", password: "p", permissions: ${permissions} }] }`,
+  });
+  const configured = settings({ NATS_URL: guarded.url, NATS_USER: 'u', NATS_PASSWORD: 'p' });
+  const guest = await connect(configured, log);
+  await ensureStream(guest, configured);
+  const watch = new BusWatch(guest, configured, { share: 1 });
+  const source = watch.watched(createJetStreamSource(guest, configured, { start: { kind: 'earliest' } }));
+  const ended = Promise.all([source.run(new Recorder(), stop.signal), watch.run(stop.signal)]);
+  await until('it says so', () => watch.status.state === 'forbidden');
+  expect(watch.status).toMatchObject({ spans: 0, heard: 0, unstored: 0, share: null });
+  expect(watch.status.unknown).toBe('the bus does not permit us to listen');
+  const said = log.lines.filter(({ message }) => message.startsWith('cannot watch'));
+  expect(said).toMatchObject([{ level: 'warn', fields: { advice: expect.stringContaining('metrics.>') } }]);
+  stop.abort();
+  await ended;
+  await guest.close();
+  await guarded.stop();
+});
