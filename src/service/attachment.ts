@@ -3,6 +3,7 @@ import { Tiling, type WindowShape } from '../aggregate/tiling.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Bus } from '../bus/connect.ts';
+import { EARLY_REMOVAL } from '../bus/early-removal.ts';
 import { createCheckpointStore, type StoredCheckpoint } from '../bus/kv/checkpoints.ts';
 import { type AgreedShapes, createShapeStore, type ShapeStore } from '../bus/kv/window-shapes.ts';
 import { createCoreSource } from '../bus/read/core.ts';
@@ -54,6 +55,10 @@ function attachToCore(bus: Bus, config: Config, instance: string): Attachment {
 async function attachToStream(bus: Bus, config: Config, log: Log, announces: boolean): Promise<Attachment> {
   const { core, sinks } = config;
   const facts = await ensureStream(bus, core);
+  if (facts.removesEarly.length > 0) {
+    const { message, advice } = EARLY_REMOVAL;
+    log.warn({ stream: facts.name, settings: facts.removesEarly, advice }, message);
+  }
   const store = createCheckpointStore(bus, core, facts.replicas);
   const { stored, unreadable } = await store.survey();
   const reports = new Reports(log, systemClock);
