@@ -191,7 +191,7 @@ async function startRecording(bus: Bus, subject: string, config: Config): Promis
     );
   }
   const core = { ...config.core, metricsSubjects: [subject] };
-  const { lastSequence } = await ensureStream(bus, config.core);
+  const { lastSequence } = await onceAnswered(() => ensureStream(bus, config.core));
   return {
     outlet: bus,
     async finish(progress) {

@@ -52,6 +52,7 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
   try {
     traffic = startTraffic(options, env, join(stack.folder, 'truth.jsonl'));
     instances.keep();
+    await traffic.begun();
     await sleep(WARM_UP_MS, undefined, { signal });
     const faults = await injectAll(options, stack, links, instances, signal);
     options.tell('all faults are healed');

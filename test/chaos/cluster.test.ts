@@ -57,6 +57,7 @@ test('three servers, of which the one that leads the stream is killed again and 
   traffic = startTraffic({ seed: 1, rate: 1_500, series: 300 }, env, join(folder.path, 'truth.jsonl'));
   instances = new Instances(env);
   instances.keep();
+  await traffic.begun();
   await sleep(BETWEEN_MS);
   for (let kill = 0; kill < KILLS; kill++) {
     // The checkpoints' leader as well: it may be another one.

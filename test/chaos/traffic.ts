@@ -1,6 +1,7 @@
 /** `load` in a process of its own, and what the stream holds of what it sent. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startProgram } from '../../src/servers/fanout-program.ts';
+import { connect } from 'nats';
+import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
 import { readTruthFile } from '../../src/verify/rows.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
 import { LIMIT_MS } from '../limits.ts';
@@ -31,6 +32,8 @@ export interface Sent {
 }
 
 export interface RunningTraffic {
+  /** Resolves when something of it is on the bus. Rejects if it ends before that. */
+  begun(): Promise<void>;
   /** Stops sending, and reads back what the stream holds. */
   end(signal: AbortSignal): Promise<Sent>;
   kill(): Promise<unknown>;
@@ -46,6 +49,7 @@ export function startTraffic(
   const amount = ['--rate', String(rate), '--series', String(series), '--seed', String(seed)];
   const load = startProgram(['load', ...amount, ...shape, '--truth', truthFile], env);
   return {
+    begun: () => heard(env.NATS_URL!, load),
     kill: () => load.stop('SIGKILL'),
     async end(signal) {
       load.child.kill('SIGINT');
@@ -65,6 +69,17 @@ export function startTraffic(
       return { messages, held, truth, end };
     },
   };
+}
+
+async function heard(url: string, load: Program): Promise<void> {
+  const connection = await connect({ servers: url.split(',') });
+  const { promise: came, resolve } = Promise.withResolvers<void>();
+  connection.subscribe('metrics.>', { max: 1, callback: () => resolve() });
+  const ended = load.ended.then((code) => {
+    throw new Error(`load ended with ${code}: ${load.output.stderr}${load.output.stdout}`);
+  });
+  ended.catch(() => {});
+  await Promise.race([came, ended]).finally(() => connection.close());
 }
 
 function numberBehind(words: string, text: string): number | undefined {
