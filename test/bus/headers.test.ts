@@ -15,7 +15,7 @@ beforeAll(async () => {
 afterAll(() => nats.stop());
 
 /** Of what the server stores in place of a message that it removed. */
-const MARKER = 'Nats-Marker-Reason: MaxAge\r\nNats-TTL: 60s\r\n';
+const MARKER = 'Nats-Marker-Reason: MaxAge\r\n';
 
 /** What the headers of a message say, and what a reader is told of it. */
 const ENCODED: readonly (readonly [
