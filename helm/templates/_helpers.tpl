@@ -128,9 +128,31 @@ its value.
 {{- end -}}
 {{- end -}}
 
+{{/* The bytes of a quantity of Kubernetes (1Gi) or of a size of ours (64MB, 1.5GiB). */}}
+{{- define "fanout.bytes" -}}
+{{- $text := include "fanout.text" . -}}
+{{- $unit := regexFind "[A-Za-z]*$" $text | upper | trimSuffix "B" -}}
+{{- $units := dict "" 1 "K" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 "KI" 1024 "MI" 1048576 "GI" 1073741824 "TI" 1099511627776 -}}
+{{- mulf (float64 (regexFind "^[0-9.]+" $text)) (get $units $unit | default 1) | toJson -}}
+{{- end -}}
+
+{{/* Fails if MAX_SERIES_BYTES does not fit the memory limit. The numbers are those of src/config/memory.ts. */}}
+{{- define "fanout.checkMemory" -}}
+{{- $limit := dig "limits" "memory" "" (default dict .Values.resources) -}}
+{{- if $limit -}}
+{{- $budget := default "48MB" .Values.settings.maxSeriesBytes -}}
+{{- $sinks := len (fromJson (include "fanout.sinks" .)) -}}
+{{- $needed := addf (mulf 14 (include "fanout.bytes" $budget | float64)) 110000000 (mulf 45000000 $sinks) -}}
+{{- if gt $needed (include "fanout.bytes" $limit | float64) -}}
+{{- fail (printf "settings.maxSeriesBytes: with %s, a pod may need %.0f MB, and resources.limits.memory is %s. Raise the limit, or lower maxSeriesBytes." $budget (divf $needed 1000000) (include "fanout.text" $limit)) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* Checks that a schema cannot express. */}}
 {{- define "fanout.check" -}}
 {{- if regexMatch "^(127\\.|::1$|localhost$)" (default "" .Values.settings.httpHost) }}{{ fail "settings.httpHost: the kubelet asks /livez from outside the pod, and would kill the pod. Remove the setting; networkPolicy limits who else can reach the port." }}{{ end -}}
+{{- include "fanout.checkMemory" . -}}
 {{- if .Values.standby -}}
 {{- if include "fanout.isCore" . }}{{ fail "standby: in core mode every instance has its own messages. Raise replicas instead." }}{{ end -}}
 {{- if include "fanout.hasFiles" . }}{{ fail "standby: a sqlite sink writes to a file in its pod, but a slice has one checkpoint, so each of its pods would miss windows. Disable the sqlite sinks, or set standby to 0." }}{{ end -}}

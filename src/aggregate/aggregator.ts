@@ -33,6 +33,8 @@ export interface AggregatorStats extends Record<MetricType, number> {
   ahead: number;
   /** Folded into an overflow series. */
   overflowed: number;
+  /** Of timers whose sketch got no more bins, so that the lowest values were counted together. */
+  coarse: number;
   /** Of windows before `from`, which already hold them. */
   ignored: number;
   /** Of windows of other slices. */
@@ -56,6 +58,7 @@ export class Aggregator implements SeriesHolder {
     late: 0,
     ahead: 0,
     overflowed: 0,
+    coarse: 0,
     ignored: 0,
     foreign: 0,
     reopened: 0,
@@ -66,8 +69,11 @@ export class Aggregator implements SeriesHolder {
   readonly #open = new Map<number, OpenWindow>();
   /** The window of the last sample, and usually that of the next one too. */
   #recent: OpenWindow | undefined;
-  /** The series of the last closed window, which will most likely appear again. */
+  /** The series of the last closed window, which will most likely appear again in those that are being filled. */
   #lastClosed: Int32Array = new Int32Array();
+  #completeAt = Number.POSITIVE_INFINITY;
+  /** What the series of that window cost. */
+  #lastSeriesBytes = 0;
   #sizes: WindowSizes = { values: 0, numbers: 0, points: 0 };
   #boundary: number;
   readonly #reopened = new Set<number>();
@@ -90,6 +96,16 @@ export class Aggregator implements SeriesHolder {
 
   get openWindows(): number {
     return this.#open.size;
+  }
+
+  /** The stream time from which on a window may be complete; Infinity if none is open. */
+  get completeAt(): number {
+    return this.#completeAt;
+  }
+
+  /** What the series of a window cost: the most of any open window and the last closed one. */
+  get seriesBytes(): number {
+    return Math.max(this.#lastSeriesBytes, ...[...this.#open.values()].map(({ budget }) => budget.used));
   }
 
   /** Adds a sample, whose series must be a number of this aggregator's table. `sequence` is that of its message. */
@@ -151,8 +167,13 @@ export class Aggregator implements SeriesHolder {
   }
 
   markSeries(mark: (series: number) => void): void {
-    for (const window of this.#open.values()) for (const series of window.numbers) mark(series);
-    for (const series of this.#lastClosed) mark(series);
+    let largest = 0;
+    for (const { numbers } of this.#open.values()) {
+      for (const series of numbers) mark(series);
+      largest = Math.max(largest, numbers.length);
+    }
+    // Of no use once a window has as many series: it has what appears again.
+    if (largest < this.#lastClosed.length) for (const series of this.#lastClosed) mark(series);
   }
 
   /** Returns the window of a sample by I1; undefined if the sample must not be added. */
@@ -199,8 +220,9 @@ export class Aggregator implements SeriesHolder {
     if (ahead) this.stats.ahead++;
     let window = this.#open.get(start);
     if (window === undefined) {
-      window = new OpenWindow(start, epoch, this.#sizes);
+      window = new OpenWindow(start, epoch, this.#sizes, this.stats);
       this.#open.set(start, window);
+      this.#completeAt = Math.min(this.#completeAt, window.completeAt);
     }
     this.#recent = window;
     return window;
@@ -228,14 +250,16 @@ export class Aggregator implements SeriesHolder {
   }
 
   /**
-   * Makes a row for a series that has none in the window, or finds that of its overflow series. The limit counts only
-   * the series of this window, in the order of the stream, so a window's points do not depend on its neighbors.
+   * Makes a row for a series that has none in the window, or finds that of its overflow series. The limits count only
+   * the series of this window, in the order of the stream, so a window's points do not depend on its neighbors. A
+   * series that does not fit never will, because a budget only shrinks.
    */
   #admit(window: OpenWindow, series: number, type: number): number {
-    const { maxSeries } = window.epoch;
+    const { budget, epoch } = window;
+    const { maxSeries } = epoch;
     const table = this.#table;
     if (!table.isOverflow(series)) {
-      if (window.ordinary < maxSeries) {
+      if (window.ordinary < maxSeries && budget.admit(table.costOf(series))) {
         window.ordinary++;
         return window.enter(series, type);
       }
@@ -244,8 +268,8 @@ export class Aggregator implements SeriesHolder {
       const row = window.rowOf(series);
       if (row !== 0) return row;
     }
-    // There is no limit on names either: after `maxSeries` overflow series, one per type takes the rest.
-    if (window.overflow >= maxSeries) {
+    // There is no limit on names either: if no more overflow series fit, one per type takes the rest, at no cost.
+    if (window.overflow >= maxSeries || !budget.admitOverflow(table.costOf(series))) {
       series = table.overflowOfAll(type);
       const row = window.rowOf(series);
       if (row !== 0) return row;
@@ -258,7 +282,9 @@ export class Aggregator implements SeriesHolder {
     if (!(boundary > this.#boundary)) return [];
     this.#boundary = boundary;
     const starts = [...this.#open.keys()].filter((start) => start < boundary).sort((a, b) => a - b);
-    return starts.map((start) => this.#closeOne(start));
+    const closed = starts.map((start) => this.#closeOne(start));
+    this.#completeAt = Math.min(...[...this.#open.values()].map(({ completeAt }) => completeAt));
+    return closed;
   }
 
   #closeOne(start: number): ClosedWindow {
@@ -266,6 +292,7 @@ export class Aggregator implements SeriesHolder {
     this.#open.delete(start);
     if (this.#recent === window) this.#recent = undefined;
     this.#lastClosed = window.numbers;
+    this.#lastSeriesBytes = window.budget.used;
     this.#sizes = window.sizes;
     return window.close(this.#table, this.#options.instance ?? '');
   }

@@ -14,8 +14,17 @@ const ID_BYTES = 16;
 /** A reference is the number of a chunk times this, plus the word within the chunk. */
 const CHUNK_WORDS = 1 << 18;
 const FIRST_CHUNK_WORDS = 1 << 12;
-/** How many series are kept as objects. When there are more, all objects are dropped and created again on demand. */
-const MAX_OBJECTS = 65_536;
+/**
+ * How much memory series may take as objects, with what a sink derives from them, in bytes. When they take more, all
+ * objects are dropped and created again on demand.
+ */
+const MAX_OBJECTS_BYTES = 32 * 1024 * 1024;
+/** What an object takes: so much, and so much for each character. The text is in it as JSON, in pieces, and encoded. */
+const OBJECT_BYTES = 400;
+const OBJECT_BYTES_PER_CHARACTER = 8;
+
+/** A chunk of which at least this share is in use is kept as it is. */
+const MIN_USED = 1 / 2;
 
 /** Where the record of a series is; 32 bits. */
 export type SeriesRef = number;
@@ -29,10 +38,16 @@ export function idWords(id: string): IdWords {
   return [word(0), word(1), word(2), word(3)];
 }
 
+/** By number of chunk: its memory, or undefined if nothing is left of it. */
+export type SharedMemory = readonly (SharedArrayBuffer | undefined)[];
+
 interface Chunk {
   readonly memory: SharedArrayBuffer;
   readonly words: Uint32Array;
   readonly text: Buffer;
+  usedWords: number;
+  /** Whether a reference into it was given away: then it must stay as it is, for as long as anybody has the records. */
+  isGiven: boolean;
 }
 
 /**
@@ -40,19 +55,51 @@ interface Chunk {
  * reference; an object is created only when a thread reads a point. A series takes its text plus 40 bytes.
  */
 export class SeriesRecords {
-  readonly #chunks: Chunk[];
-  /** Used words of the last chunk. */
+  /** Undefined: nothing is left of the chunk, and its number is free. */
+  readonly #chunks: (Chunk | undefined)[];
+  readonly #freeChunks: number[] = [];
+  /** The number of the chunk that takes new records; -1 if there is none. */
+  #newest = -1;
   #usedWords = 0;
+  /** Chunks that nobody reads any more, to be filled again. */
+  readonly #spare: Chunk[] = [];
+  #retiredBytes = 0;
   readonly #objects = new Map<SeriesRef, Series>();
+  #objectsBytes = 0;
 
   /** Starts with the records that are already in this memory. */
-  constructor(memory: readonly SharedArrayBuffer[] = []) {
-    this.#chunks = memory.map(chunkOf);
-    this.#usedWords = this.#chunks.at(-1)?.words.length ?? 0;
+  constructor(memory: SharedMemory = []) {
+    this.#chunks = memory.map((each) => each && chunkOf(each));
   }
 
-  get memory(): readonly SharedArrayBuffer[] {
-    return this.#chunks.map(({ memory }) => memory);
+  get memory(): SharedMemory {
+    return this.#chunks.map((chunk) => chunk?.memory);
+  }
+
+  /** Memory that the records take that were added here or taken over. */
+  get bytes(): number {
+    return 4 * this.#usedWords;
+  }
+
+  /**
+   * How much shared memory these records and all before them gave up that somebody else may still have. V8 does not
+   * count it, and is in no hurry to free it.
+   */
+  get retiredBytes(): number {
+    return this.#retiredBytes;
+  }
+
+  /** Marks the record as given away: it stays as it is while anybody has these records, even after `compacted`. */
+  give(ref: SeriesRef): SeriesRef {
+    this.#chunkOf(ref).isGiven = true;
+    return ref;
+  }
+
+  /** Adds the chunks that have come since. All others are the same. */
+  grow(memory: SharedMemory): void {
+    for (const [number, each] of memory.entries()) {
+      if (each !== undefined && this.#chunks[number] === undefined) this.#chunks[number] = chunkOf(each);
+    }
   }
 
   add({ id, name, type, dimensionsJson }: Series): SeriesRef {
@@ -76,11 +123,46 @@ export class SeriesRecords {
   addFrom(other: SeriesRecords, from: SeriesRef): SeriesRef {
     const { words } = other.#chunkOf(from);
     const first = from % CHUNK_WORDS;
-    const bytes = words[first + NAME_BYTES]! + words[first + DIMENSIONS_BYTES]!;
-    const length = HEADER_WORDS + Math.ceil(bytes / 4);
+    const length = other.#wordsOf(from);
     const ref = this.#allocate(length);
     this.#chunkOf(ref).words.set(words.subarray(first, first + length), ref % CHUNK_WORDS);
     return ref;
+  }
+
+  /**
+   * Returns new records with those whose entry in `isKept` is 1, and writes to `refs` where each of them is. Of these
+   * records, only references that were given away are valid afterwards. Chunks of which most is kept are shared, not
+   * copied; others are filled again if nothing in them was given away.
+   */
+  compacted(refs: Uint32Array, isKept: Uint8Array): SeriesRecords {
+    const kept = new Float64Array(this.#chunks.length);
+    for (let i = 0; i < refs.length; i++) {
+      if (isKept[i] === 1) kept[chunkNumber(refs[i]!)]! += this.#wordsOf(refs[i]!);
+    }
+    const compact = new SeriesRecords();
+    const unread: Chunk[] = [];
+    compact.#retiredBytes = this.#retiredBytes;
+    for (const [number, chunk] of this.#chunks.entries()) {
+      if (chunk !== undefined && (number === this.#newest || kept[number]! >= MIN_USED * chunk.usedWords)) {
+        compact.#chunks.push(chunk);
+        compact.#usedWords += chunk.usedWords;
+      } else {
+        compact.#chunks.push(undefined);
+        compact.#freeChunks.push(number);
+        if (chunk?.isGiven) compact.#retiredBytes += chunk.memory.byteLength;
+        else if (chunk !== undefined) unread.push(chunk);
+      }
+    }
+    compact.#newest = this.#newest;
+    // What is copied goes into chunks of its own, and these have free numbers too.
+    const shared = [...compact.#chunks];
+    for (let i = 0; i < refs.length; i++) {
+      if (isKept[i] === 1 && shared[chunkNumber(refs[i]!)] === undefined)
+        refs[i] = compact.addFrom(this, refs[i]!);
+    }
+    // Only now: what they held has been copied.
+    compact.#spare.push(...this.#spare, ...unread);
+    return compact;
   }
 
   /** Returns the series, usually as the same object each time. */
@@ -88,8 +170,10 @@ export class SeriesRecords {
     let series = this.#objects.get(ref);
     if (series === undefined) {
       series = this.#read(ref);
-      if (this.#objects.size >= MAX_OBJECTS) this.#objects.clear();
+      const bytes = OBJECT_BYTES + OBJECT_BYTES_PER_CHARACTER * this.sizeOf(ref);
+      if (this.#objectsBytes + bytes > MAX_OBJECTS_BYTES) this.#dropObjects();
       this.#objects.set(ref, series);
+      this.#objectsBytes += bytes;
     }
     return series;
   }
@@ -97,6 +181,13 @@ export class SeriesRecords {
   /** Returns the length in characters of its name and of its dimensions as JSON. */
   sizeOf(ref: SeriesRef): number {
     return this.#chunkOf(ref).words[(ref % CHUNK_WORDS) + SIZE]!;
+  }
+
+  /** Returns the length in bytes of its name and of its dimensions as JSON. */
+  textBytesOf(ref: SeriesRef): number {
+    const { words } = this.#chunkOf(ref);
+    const word = ref % CHUNK_WORDS;
+    return words[word + NAME_BYTES]! + words[word + DIMENSIONS_BYTES]!;
   }
 
   typeOf(ref: SeriesRef): number {
@@ -141,24 +232,50 @@ export class SeriesRecords {
     );
   }
 
+  #dropObjects(): void {
+    this.#objects.clear();
+    this.#objectsBytes = 0;
+  }
+
   #chunkOf(ref: SeriesRef): Chunk {
-    return this.#chunks[Math.floor(ref / CHUNK_WORDS)]!;
+    return this.#chunks[chunkNumber(ref)]!;
+  }
+
+  #newChunk(words: number): Chunk {
+    const length = Math.min(CHUNK_WORDS, FIRST_CHUNK_WORDS * 2 ** this.#chunks.length);
+    return chunkOf(new SharedArrayBuffer(4 * Math.max(length, words)));
+  }
+
+  #spareChunk(words: number): Chunk | undefined {
+    const spare = this.#spare.pop();
+    if (spare === undefined || spare.words.length < words) return undefined;
+    spare.usedWords = 0;
+    return spare;
+  }
+
+  #wordsOf(ref: SeriesRef): number {
+    return HEADER_WORDS + Math.ceil(this.textBytesOf(ref) / 4);
   }
 
   /** Reserves words within one chunk. A record that is larger than a chunk gets a chunk of its own. */
   #allocate(words: number): SeriesRef {
-    const last = this.#chunks.at(-1);
-    if (last === undefined || this.#usedWords + words > last.words.length) {
-      const length = Math.min(CHUNK_WORDS, FIRST_CHUNK_WORDS * 2 ** this.#chunks.length);
-      this.#chunks.push(chunkOf(new SharedArrayBuffer(4 * Math.max(length, words))));
-      this.#usedWords = 0;
+    let chunk = this.#chunks[this.#newest];
+    if (chunk === undefined || chunk.usedWords + words > chunk.words.length) {
+      chunk = this.#spareChunk(words) ?? this.#newChunk(words);
+      this.#newest = this.#freeChunks.pop() ?? this.#chunks.length;
+      this.#chunks[this.#newest] = chunk;
     }
-    const ref = (this.#chunks.length - 1) * CHUNK_WORDS + this.#usedWords;
+    const ref = this.#newest * CHUNK_WORDS + chunk.usedWords;
+    chunk.usedWords += words;
     this.#usedWords += words;
     return ref;
   }
 }
 
+function chunkNumber(ref: SeriesRef): number {
+  return Math.floor(ref / CHUNK_WORDS);
+}
+
 function chunkOf(memory: SharedArrayBuffer): Chunk {
-  return { memory, words: new Uint32Array(memory), text: Buffer.from(memory) };
+  return { memory, words: new Uint32Array(memory), text: Buffer.from(memory), usedWords: 0, isGiven: false };
 }

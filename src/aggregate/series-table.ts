@@ -12,9 +12,17 @@ import {
   NO_ENTRY,
   Spellings,
 } from './spelling-table.ts';
+import type { Tiling } from './tiling.ts';
+import { seriesCost } from './window-budget.ts';
 
-/** Memory for spellings per series to keep: enough for several of typical length. */
-const SPELLING_BYTES_PER_SERIES = 512;
+/** Memory per series to keep, if no other is named: enough for several spellings of typical length. */
+const BYTES_PER_SERIES = 512;
+
+/** What a series number takes in the tables, beside record and spellings: some 40 to 70 bytes. */
+const NUMBER_BYTES = 56;
+
+/** Room for new series after a sweep, as a share of what is in use: a full table must not sweep all the time. */
+const MIN_ROOM = 1 / 4;
 
 /** From this many series on, the table does not fit in the inner caches of a processor. */
 const PREFETCH_SERIES = 4096;
@@ -50,16 +58,23 @@ export class SeriesTable {
   #overflowOfAll: (number | undefined)[] = [];
   readonly #holders = new Set<SeriesHolder>();
   readonly #keep: number;
+  readonly #keepBytes: number;
   #maxSeries: number;
   #maxBytes: number;
 
-  /** `keep`: how many series the table may hold before it looks for series to forget. */
-  constructor(keep: number, keys: KeySource = systemKeys) {
+  /** `keep`: how many series the table may hold before it looks for series to forget; `keepBytes`: how much memory. */
+  constructor(keep: number, keepBytes: number = keep * BYTES_PER_SERIES, keys: KeySource = systemKeys) {
     this.#keep = keep;
+    this.#keepBytes = keepBytes;
     this.#spellings = new Spellings(new SpellingHash(keys));
     this.#index = new SeriesIndex(keys);
     this.#maxSeries = keep;
-    this.#maxBytes = keep * SPELLING_BYTES_PER_SERIES;
+    this.#maxBytes = keepBytes;
+  }
+
+  /** Returns a table for windows of these shapes. */
+  static of({ maxSeries, maxSeriesBytes }: Tiling): SeriesTable {
+    return new SeriesTable(maxSeries, maxSeriesBytes);
   }
 
   /** How many series the table knows. */
@@ -70,6 +85,11 @@ export class SeriesTable {
   /** Memory that the spellings take. */
   get spellingBytes(): number {
     return this.#spellings.bytes;
+  }
+
+  /** Memory that the series take, about. */
+  get bytes(): number {
+    return this.#records.bytes + this.#spellings.bytes + this.size * NUMBER_BYTES;
   }
 
   hold(holder: SeriesHolder): void {
@@ -106,7 +126,7 @@ export class SeriesTable {
 
   /** Adds a spelling that `find` did not know, and returns the number of its series. */
   add(spelling: Spelling, identity: Identity): number {
-    if (this.size >= this.#maxSeries || this.#spellings.bytes >= this.#maxBytes) this.#sweep();
+    if (this.size >= this.#maxSeries || this.bytes >= this.#maxBytes) this.#sweep();
     const series = this.#intern(spelling.type, identity);
     if (spelling.nameLength + spelling.dimensionsLength <= MAX_SPELLING_BYTES)
       this.#spelled[series] = this.#spellings.insert(spelling, series);
@@ -114,7 +134,7 @@ export class SeriesTable {
   }
 
   series(series: number): Series {
-    return this.#records.series(this.recordOf(series));
+    return this.#records.series(this.#refs[series]!);
   }
 
   /** The records to which `recordOf` refers. A sweep replaces them: to use a reference for longer, keep this object. */
@@ -122,15 +142,22 @@ export class SeriesTable {
     return this.#records;
   }
 
+  /** Returns where the record of the series is, in `records` as they are now. Valid for as long as these are kept. */
   recordOf(series: number): SeriesRef {
-    return this.#refs[series]!;
+    return this.#records.give(this.#refs[series]!);
+  }
+
+  /** What the series costs of a window's budget. */
+  costOf(series: number): number {
+    const ref = this.#refs[series]!;
+    return seriesCost(this.#records.typeOf(ref), this.#records.textBytesOf(ref));
   }
 
   /** Returns the series into which series of the same name and type are folded when they are over the limit. */
   overflowOf(series: number): number {
     let overflow = this.#overflow.get(series);
     if (overflow === undefined) {
-      const ref = this.recordOf(series);
+      const ref = this.#refs[series]!;
       const identity = identify(this.#records.nameOf(ref), OVERFLOW_DIMENSIONS);
       overflow = this.#intern(this.#records.typeOf(ref), identity);
       this.#overflow.set(series, overflow);
@@ -172,13 +199,13 @@ export class SeriesTable {
   /** Forgets the series that no holder marks, and all but one spelling of each other series. */
   #sweep(): void {
     const marked = this.#marked();
-    const [oldSpellings, oldRecords] = [this.#spellings, this.#records];
-    this.#spellings = new Spellings(oldSpellings.hash);
-    this.#records = new SeriesRecords();
+    const spellings = this.#spellings;
+    this.#spellings = new Spellings(spellings.hash);
+    this.#records = this.#records.compacted(this.#refs.subarray(0, this.#numbers), marked);
     this.#index = this.#index.emptied();
     this.#free = [];
     for (let series = 0; series < this.#numbers; series++) {
-      if (marked[series] === 1) this.#keepFrom(series, oldSpellings, oldRecords);
+      if (marked[series] === 1) this.#keepFrom(series, spellings);
       else this.#free.push(series);
     }
     this.#overflowOfAll = [];
@@ -186,9 +213,9 @@ export class SeriesTable {
       // A series may be kept while its overflow series is forgotten.
       if (series !== overflow || marked[series] === 0) this.#overflow.delete(series);
     }
-    // At least twice what is in use: otherwise, a table full of series in use would be swept for every new series.
+    // More than what is in use: otherwise, a table full of series in use would be swept for every new series.
     this.#maxSeries = Math.max(this.#keep, 2 * this.size);
-    this.#maxBytes = Math.max(this.#keep * SPELLING_BYTES_PER_SERIES, 2 * this.#spellings.bytes);
+    this.#maxBytes = this.bytes + Math.max(this.#keepBytes, MIN_ROOM * this.bytes);
   }
 
   #marked(): Uint8Array {
@@ -201,10 +228,9 @@ export class SeriesTable {
     return marked;
   }
 
-  #keepFrom(series: number, spellings: Spellings, records: SeriesRecords): void {
+  #keepFrom(series: number, spellings: Spellings): void {
     const entry: Entry = this.#spelled[series]!;
     if (entry !== NO_ENTRY) this.#spelled[series] = this.#spellings.insertFrom(spellings, entry);
-    this.#refs[series] = this.#records.addFrom(records, this.#refs[series]!);
     this.#index.add(series, this.#refs, this.#records);
   }
 }

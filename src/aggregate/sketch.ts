@@ -22,24 +22,43 @@ export const MAX_BINS = 2048;
 /** Bins are allocated in multiples of this, because most timers spread little. */
 const BIN_STEP = 32;
 
+/** Asks for this many bytes more, for bins. If the answer is false, the sketch must do with the bins it has. */
+export interface Growth {
+  grow(bytes: number): boolean;
+}
+
+const UNLIMITED: Growth = { grow: () => true };
+const BIN_BYTES = 8;
+
 /** The quantiles that a timer's point carries, in the order of its fields. */
 export const QUANTILES = [0.5, 0.9, 0.95, 0.99] as const;
 
 export class Sketch {
-  readonly #positive = new Bins();
+  #positive: Bins | undefined;
   #negative: Bins | undefined;
   #zeros = 0;
 
-  /** Counts the value `weight` times. */
-  add(value: number, weight = 1): void {
+  /** Counts the value `weight` times. The first bins are free; `growth` is asked for all others. */
+  add(value: number, weight = 1, growth = UNLIMITED): void {
     if (value === 0) {
       this.#zeros += weight;
-    } else if (value > 0) {
-      this.#positive.add(Math.ceil(Math.log(value) / LOG_GAMMA), weight);
-    } else {
-      this.#negative ??= new Bins();
-      this.#negative.add(Math.ceil(Math.log(-value) / LOG_GAMMA), weight);
+      return;
     }
+    const isPositive = value > 0;
+    const bins = (isPositive ? this.#positive : this.#negative) ?? this.#begin(isPositive, growth);
+    // A sign without bins: the nearest one there is, is that of the zeros.
+    if (bins === undefined) this.#zeros += weight;
+    else bins.add(Math.ceil(Math.log(Math.abs(value)) / LOG_GAMMA), weight, growth);
+  }
+
+  /** Makes the bins of a sign; returns undefined if they are refused. */
+  #begin(isPositive: boolean, growth: Growth): Bins | undefined {
+    const isFirst = this.#positive === undefined && this.#negative === undefined;
+    if (!isFirst && !growth.grow(BIN_STEP * BIN_BYTES)) return undefined;
+    const bins = new Bins();
+    if (isPositive) this.#positive = bins;
+    else this.#negative = bins;
+    return bins;
   }
 
   /**
@@ -62,7 +81,7 @@ export class Sketch {
     };
     this.#negative?.descend((index, bin) => pass(bin, -representative(index)));
     pass(this.#zeros, 0);
-    this.#positive.ascend((index, bin) => pass(bin, representative(index)));
+    this.#positive?.ascend((index, bin) => pass(bin, representative(index)));
     return out;
   }
 }
@@ -72,17 +91,17 @@ function representative(index: number): number {
 }
 
 /**
- * Counts by index, dense from the lowest to the highest. If they would span more than MAX_BINS, the lowest collapse
- * into one: only the smallest magnitudes lose accuracy.
+ * Counts by index, dense from the lowest to the highest. If they would span more than MAX_BINS, or must not grow, the
+ * lowest collapse into one: only the smallest magnitudes lose accuracy.
  */
 class Bins {
   #counts = new Float64Array(0);
   /** The index that `#counts[0]` counts. */
   #first = 0;
 
-  add(index: number, weight: number): void {
+  add(index: number, weight: number, growth: Growth): void {
     let at = index - this.#first;
-    if (at < 0 || at >= this.#counts.length) at = this.#makeRoom(index);
+    if (at < 0 || at >= this.#counts.length) at = this.#makeRoom(index, growth);
     this.#counts[at]! += weight;
   }
 
@@ -99,13 +118,15 @@ class Bins {
   }
 
   /** Extends the range to hold `index`, and returns its place in `#counts`. */
-  #makeRoom(index: number): number {
+  #makeRoom(index: number, growth: Growth): number {
     const old = this.#counts;
     const end = this.#first + old.length;
     const low = Math.floor(index / BIN_STEP) * BIN_STEP;
     const newEnd = old.length === 0 ? low + BIN_STEP : Math.max(end, low + BIN_STEP);
     const wanted = old.length === 0 ? low : Math.min(this.#first, low);
-    const first = Math.max(wanted, newEnd - MAX_BINS);
+    let first = Math.max(wanted, newEnd - MAX_BINS);
+    const more = newEnd - first - old.length;
+    if (old.length > 0 && more > 0 && !growth.grow(more * BIN_BYTES)) first = newEnd - old.length;
     if (first !== this.#first || newEnd !== end) {
       this.#counts = new Float64Array(newEnd - first);
       for (let i = 0; i < old.length; i++) this.#counts[Math.max(0, this.#first + i - first)]! += old[i]!;

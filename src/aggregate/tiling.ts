@@ -5,6 +5,21 @@ export interface WindowShape {
   readonly maxAheadMs: number;
   /** The limit of series per window. */
   readonly maxSeries: number;
+  /** What the series of a window may take, in bytes: see `WindowBudget`. Absent: there is no limit. */
+  readonly maxSeriesBytes?: number;
+}
+
+/** Returns the shape alone, of what has one. */
+export function shapeOf(shape: WindowShape): WindowShape {
+  const { windowMs, latenessMs, maxAheadMs, maxSeries, maxSeriesBytes } = shape;
+  // Absent, not undefined: shapes are compared with what was stored as JSON.
+  return {
+    windowMs,
+    latenessMs,
+    maxAheadMs,
+    maxSeries,
+    ...(maxSeriesBytes === undefined ? {} : { maxSeriesBytes }),
+  };
 }
 
 /** Windows of one shape, from a time (ms since 1970) until the next epoch begins. */
@@ -15,7 +30,8 @@ export interface Epoch extends WindowShape {
 /**
  * How time is cut into windows: one epoch after another, so that settings can change without losing a sample or
  * counting one twice. The epoch that contains a window decides everything about it (its bounds, its LATENESS, its
- * MAX_AHEAD, its MAX_SERIES), so I1 holds as before. Pure, and the same for everyone who knows the same epochs (I3).
+ * MAX_AHEAD, its MAX_SERIES and MAX_SERIES_BYTES), so I1 holds as before. Pure, and the same for everyone who knows the
+ * same epochs (I3).
  */
 export class Tiling {
   /** In ascending order. The first epoch reaches back to the beginning of time. */
@@ -24,6 +40,8 @@ export class Tiling {
   readonly latenessMs: number;
   readonly maxAheadMs: number;
   readonly maxSeries: number;
+  /** The highest value of any epoch that has one; undefined if none has. */
+  readonly maxSeriesBytes: number | undefined;
 
   /** Throws if an epoch begins inside a window, whether its own or one of the epoch before. */
   constructor(epochs: readonly Epoch[]) {
@@ -38,11 +56,13 @@ export class Tiling {
     this.latenessMs = Math.max(...epochs.map(({ latenessMs }) => latenessMs));
     this.maxAheadMs = Math.max(...epochs.map(({ maxAheadMs }) => maxAheadMs));
     this.maxSeries = Math.max(...epochs.map(({ maxSeries }) => maxSeries));
+    const budgets = epochs.flatMap(({ maxSeriesBytes }) => maxSeriesBytes ?? []);
+    this.maxSeriesBytes = budgets.length === 0 ? undefined : Math.max(...budgets);
   }
 
   /** Returns a tiling with the same shape for all time. */
-  static of({ windowMs, latenessMs, maxAheadMs, maxSeries }: WindowShape): Tiling {
-    return new Tiling([{ from: Number.NEGATIVE_INFINITY, windowMs, latenessMs, maxAheadMs, maxSeries }]);
+  static of(shape: WindowShape): Tiling {
+    return new Tiling([{ from: Number.NEGATIVE_INFINITY, ...shapeOf(shape) }]);
   }
 
   /** Returns the epoch of the window that holds `time`. */

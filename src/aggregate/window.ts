@@ -4,6 +4,7 @@ import type { SeriesRecords } from './series-records.ts';
 import type { SeriesTable } from './series-table.ts';
 import { Sketch } from './sketch.ts';
 import type { Epoch } from './tiling.ts';
+import { WindowBudget } from './window-budget.ts';
 
 /**
  * The numbers of a window are rows in one Float64Array, in the order in which the series first appear. A row holds the
@@ -37,6 +38,7 @@ export class OpenWindow {
   /** How many ordinary series it has, which count towards the limit, and how many overflow series. */
   ordinary = 0;
   overflow = 0;
+  readonly budget: WindowBudget;
   #values: Float64Array;
   #used = 1;
   /** By series number: its row. */
@@ -52,12 +54,13 @@ export class OpenWindow {
   /** By sketch: its row. */
   readonly #sketchRows: Row[] = [];
 
-  /** `sizes`: those of an earlier window, so that arrays seldom have to grow. */
-  constructor(start: number, epoch: Epoch, sizes: WindowSizes) {
+  /** `sizes`: those of an earlier window, so that arrays seldom have to grow. `counts`: see `WindowBudget`. */
+  constructor(start: number, epoch: Epoch, sizes: WindowSizes, counts: { coarse: number }) {
     this.start = start;
     this.end = start + epoch.windowMs;
     this.epoch = epoch;
     this.completeAt = this.end + epoch.latenessMs;
+    this.budget = new WindowBudget(epoch.maxSeriesBytes ?? Number.POSITIVE_INFINITY, counts);
     this.#values = sharedValues(sizes.values);
     this.#rowOf = new Int32Array(sizes.numbers);
     this.#numbers = new Int32Array(sizes.points);
@@ -130,7 +133,7 @@ export class OpenWindow {
     if (value < values[row + MIN]!) values[row + MIN] = value;
     if (value > values[row + MAX]!) values[row + MAX] = value;
     if (type !== GAUGE) {
-      this.#sketches[values[row + P50]!]!.add(value, weight);
+      this.#sketches[values[row + P50]!]!.add(value, weight, this.budget);
     } else if (eventTime >= values[row + LAST_TIME]!) {
       values[row + LAST] = value;
       values[row + LAST_TIME] = eventTime;
@@ -214,6 +217,11 @@ export class ClosedWindow implements WindowColumns {
   /** Returns the length in characters of the name and the dimensions of the point's series. */
   textSizeOf(index: number): number {
     return this.records.sizeOf(this.refs[index]!);
+  }
+
+  /** Returns their length in bytes: the memory that they take. */
+  textBytesOf(index: number): number {
+    return this.records.textBytesOf(this.refs[index]!);
   }
 
   nameOf(index: number): string {

@@ -1,9 +1,10 @@
 import { Match, type Msg } from 'nats';
+import { DELETE_MARKER } from '../decode/encoding.ts';
 import type { Incoming } from './message.ts';
 
 /** Returns a message as the client delivers it, with its encoding if a header gives one. */
 export function incoming(message: Msg): Incoming {
-  const encoding = contentEncoding(message);
+  const encoding = encodingOf(message);
   if (encoding === undefined) return message;
   const { data, subject, reply = '' } = message;
   return { data, subject, reply, encoding };
@@ -23,9 +24,13 @@ export function isConditional(message: Msg): boolean {
 }
 
 /** Headers that cannot be read count as absent. */
-function contentEncoding(message: Msg): string | undefined {
+function encodingOf(message: Msg): string | undefined {
   try {
-    const values = message.headers?.values('Content-Encoding', Match.IgnoreCase) ?? [];
+    const { headers } = message;
+    if (headers === undefined) return undefined;
+    // Only the server makes such messages. They have no content.
+    if (message.data.length === 0 && headers.has('Nats-Marker-Reason')) return DELETE_MARKER;
+    const values = headers.values('Content-Encoding', Match.IgnoreCase);
     return values.length === 0 ? undefined : values.join(',');
   } catch {
     return undefined;

@@ -15,6 +15,7 @@ import type { CoreConfig } from '../config/core-settings.ts';
 import { BusError, StreamUnfit } from './bus-error.ts';
 import { type Capture, captureOf, mixedUp, notCaptured, storedPatterns } from './capture.ts';
 import type { Bus } from './connect.ts';
+import { earlyRemovals } from './early-removal.ts';
 import { apiErrorCode, jetstreamError } from './errors.ts';
 import { jetStreamOptions, placeOfApi } from './jetstream-api.ts';
 import type { MirrorState } from './read/mirror-level.ts';
@@ -58,6 +59,8 @@ export interface StreamFacts {
   readonly maxMessages: number | undefined;
   /** After how long without requests the server removes a consumer at the latest; undefined if there is no limit. */
   readonly maxConsumerIdleMs: number | undefined;
+  /** The settings by which it lets messages go early. */
+  readonly removesEarly: readonly string[];
   /** Number of servers in the cluster that hold the stream. */
   readonly replicas: number;
 }
@@ -290,6 +293,7 @@ function facts(info: StreamInfo): StreamFacts {
     maxBytes: limit(config.max_bytes),
     maxMessages: limit(config.max_msgs),
     maxConsumerIdleMs: limit((config.consumer_limits?.inactive_threshold ?? 0) / NANOS_PER_MS),
+    removesEarly: earlyRemovals(config),
     replicas: config.num_replicas,
   };
 }

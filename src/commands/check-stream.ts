@@ -1,6 +1,7 @@
 /** What `check` says about the stream. */
 import { isDoubled, storedPatterns } from '../bus/capture.ts';
 import type { Bus } from '../bus/connect.ts';
+import { EARLY_REMOVAL } from '../bus/early-removal.ts';
 import { tryReading } from '../bus/read/trial.ts';
 import { describeStream, type StreamFacts, streamExists } from '../bus/stream.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
@@ -54,9 +55,14 @@ function inWords({ messages, bytes, firstSequence, lastSequence, ...facts }: Str
   ].join(', ');
 }
 
-function remarks({ name, capture }: StreamFacts, { metricsSubjects }: CoreConfig): string[] {
-  if (!isDoubled(metricsSubjects, capture)) return [];
+function remarks({ name, capture, removesEarly }: StreamFacts, { metricsSubjects }: CoreConfig): string[] {
+  const { message, advice } = EARLY_REMOVAL;
   return [
-    `The same message may reach this stream in two ways, and then counts twice. It shows as two messages with the same content, of which one has the header Nats-Stream-Source and the other has none, or that of another stream (nats stream view ${name}). If you find such, take away one of the two ways.`,
+    ...(removesEarly.length > 0 ? [`By ${removesEarly.join(', ')}, ${message}. ${advice}`] : []),
+    ...(isDoubled(metricsSubjects, capture)
+      ? [
+          `The same message may reach this stream in two ways, and then counts twice. It shows as two messages with the same content, of which one has the header Nats-Stream-Source and the other has none, or that of another stream (nats stream view ${name}). If you find such, take away one of the two ways.`,
+        ]
+      : []),
   ];
 }

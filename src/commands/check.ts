@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import type { Point } from '../aggregate/point.ts';
 import { makeSeries } from '../aggregate/series.ts';
 import { createLog } from '../base/log.ts';
+import { memoryLimit } from '../base/memory-limit.ts';
 import { printable, printableJson } from '../base/printable.ts';
 import { endProcess } from '../base/process-end.ts';
 import { type Bus, connect } from '../bus/connect.ts';
@@ -12,6 +13,7 @@ import { bucketExists } from '../bus/kv/bucket.ts';
 import { createCheckpointStore } from '../bus/kv/checkpoints.ts';
 import { createShapeStore } from '../bus/kv/window-shapes.ts';
 import { type Config, loadConfig, windowShape } from '../config/config.ts';
+import { memoryNeeded } from '../config/memory.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { isSameShape } from '../deliver/epochs.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
@@ -32,10 +34,10 @@ const COLUMNS = ['what', 'state', 'detail'] as const;
 const PAGE = {
   summary: 'connect to the bus and to every enabled sink; write, read and remove a probe point in each sink',
   text: `
-It changes nothing on the bus: the service creates a missing stream or missing checkpoints, and the consumers with which
-it tries to read are removed. In a store, it creates missing tables and the like, as the service would. Each line is
-printed as soon as it is known: a store that does not answer within its timeout holds up no other. Each failure comes
-with advice.`,
+It says whether the memory here suffices for MAX_SERIES_BYTES. It changes nothing on the bus: the service creates a
+missing stream or missing checkpoints, and the consumers with which it tries to read are removed. In a store, it creates
+missing tables and the like, as the service would. Each line is printed as soon as it is known: a store that does not
+answer within its timeout holds up no other. Each failure comes with advice.`,
   examples: [
     ['metrics-fanout check', 'before the first start, and before you add a store'],
     ['metrics-fanout check --json', 'the same, for a program to read'],
@@ -69,6 +71,9 @@ export function checkCommand(): Command {
       await lines?.begin();
       const findings: Finding[] = [];
       const closing: Promise<void>[] = [];
+      const memory = checkMemory(config);
+      findings.push(memory);
+      await lines?.add(memory);
       for await (const finding of checkBus(config, options.watch)) {
         findings.push(finding);
         await lines?.add(finding);
@@ -95,6 +100,7 @@ class Lines {
 
   constructor({ core, sinks }: Config) {
     const names = [
+      MEMORY_NAME,
       BUS_NAME,
       ...(core.metricsSource === 'core' ? [] : [streamName(core), READING_NAME, CHECKPOINTS_NAME]),
       ...sinks.map(sinkName),
@@ -113,6 +119,7 @@ class Lines {
   }
 }
 
+const MEMORY_NAME = 'memory';
 const BUS_NAME = 'bus';
 const CHECKPOINTS_NAME = 'checkpoints';
 const sinkName = ({ id, module }: SinkConfig) => `sink ${id} (${module.kind})`;
@@ -122,6 +129,17 @@ function whatToDo(findings: readonly Finding[]): string {
   const todo = advice.map((finding) => `  ${finding.what}: ${printable(finding.advice)}\n`).join('');
   return todo === '' ? '' : `\nWhat to do:\n${todo}`;
 }
+
+/** Of this machine or container: the service may run elsewhere. */
+function checkMemory(config: Config): Finding {
+  const [needed, limit] = [memoryNeeded(config), memoryLimit()];
+  const detail = `at most ${megabytes(needed)} with MAX_SERIES_BYTES, of ${megabytes(limit)} here`;
+  if (needed <= limit) return { what: MEMORY_NAME, state: 'ok', detail, advice: '' };
+  const advice = 'Lower MAX_SERIES_BYTES, or give the process more memory.';
+  return { what: MEMORY_NAME, state: 'failed', detail, advice };
+}
+
+const megabytes = (bytes: number) => `${Math.round(bytes / 1e6)} MB`;
 
 async function* checkBus(config: Config, watchMs: number | undefined): AsyncGenerator<Finding> {
   const { core } = config;
@@ -160,7 +178,7 @@ async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
       return `${id} ${next === undefined ? 'none yet' : `at ${new Date(next).toISOString()}`}`;
     });
     const change =
-      'at its start, the service will announce a new shape of its windows (WINDOW, LATENESS, MAX_AHEAD or MAX_SERIES)';
+      'at its start, the service will announce a new shape of its windows (WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES or MAX_SERIES_BYTES)';
     return { what, state: 'ok', detail: [...texts, ...(changes ? [change] : [])].join(', '), advice: '' };
   } catch (error) {
     return failed(what, error);

@@ -94,7 +94,7 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
   const remarks = new Set(range.lost > 0 ? [lostInWords(range)] : []);
   const state = { boundary: range.from, messages: 0 };
   const done = new AbortController();
-  const open = replays(config, bus, tiling, new SeriesTable(tiling.maxSeries), {
+  const open = replays(config, bus, tiling, SeriesTable.of(tiling), {
     onGap: () => remarks.add('the stream lost messages during the count (retention): some are missing here'),
     onReopened: () => remarks.add("the bus's clock was set back: late samples are missing here"),
     onProgress: (messages) => {

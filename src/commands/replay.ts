@@ -110,7 +110,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
   };
   const replayOptions = {
     tiling,
-    open: replays(config, bus, tiling, new SeriesTable(tiling.maxSeries), events),
+    open: replays(config, bus, tiling, SeriesTable.of(tiling), events),
     live: () => ({ boundary: range.to, sequence: 0 }),
     joined: () => {},
     clock: systemClock,

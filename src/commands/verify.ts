@@ -139,7 +139,7 @@ async function readAll(
   verification: Verification,
   { config, bus, tiling, range, stop }: Reading,
 ): Promise<void> {
-  const open = replays(config, bus, tiling, new SeriesTable(tiling.maxSeries), {
+  const open = replays(config, bus, tiling, SeriesTable.of(tiling), {
     onGap: (gap) => verification.gap(gap),
     onReopened: (starts, sequence) => verification.reopened(starts, sequence),
   });

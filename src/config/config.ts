@@ -111,5 +111,6 @@ export function windowShape({ core }: Config): WindowShape {
     latenessMs: core.lateness,
     maxAheadMs: core.maxAhead,
     maxSeries: core.maxSeries,
+    maxSeriesBytes: core.maxSeriesBytes,
   };
 }

@@ -128,9 +128,14 @@ export const CORE_SETTINGS = {
     meaning: 'series per window; each further series is folded into the overflow series of its name',
     default: '1000000',
   }),
+  maxSeriesBytes: setting.bytesFrom('1MB', {
+    meaning:
+      'memory for the series of a window, and for percentiles; what does not fit is folded as with MAX_SERIES. The process may need several times as much',
+    default: '48MB',
+  }),
   changeDelay: setting.timeout({
     meaning:
-      'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD or MAX_SERIES takes effect; if the checkpoints are out of reach for this long, windows wait',
+      'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES or MAX_SERIES_BYTES takes effect; if the checkpoints are out of reach for this long, windows wait',
     default: '2m',
   }),
   maxMessageBytes: setting.bytes({ meaning: 'larger messages are rejected', default: '1MiB' }),

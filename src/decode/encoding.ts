@@ -9,6 +9,8 @@ import type { InputRejection } from './rejection.ts';
 const MIN_WINDOW_LOG = 23;
 const MAX_WINDOW_LOG = 31;
 const TRAILER = Uint8Array.of(0);
+/** Stands for the encoding of what the server itself puts into a stream. No header can have a line break. */
+export const DELETE_MARKER = '\ndelete_marker';
 const TOO_LARGE = 'ERR_BUFFER_TOO_LARGE';
 
 /** Returns the decompressed message; a reason instead if it cannot be read or would be longer than `maxBytes`. */
@@ -17,6 +19,7 @@ export function decompress(
   encoding: string,
   maxBytes: number,
 ): Uint8Array | InputRejection {
+  if (encoding === DELETE_MARKER) return 'delete_marker';
   if (message.length > maxBytes) return 'too_large';
   try {
     switch (encoding.trim().toLowerCase()) {

@@ -42,6 +42,8 @@ export const REJECTIONS = [
   'unknown_encoding',
   /** The message is not in the encoding that its header names, or is truncated. */
   'bad_encoding',
+  /** What the server stores in place of the last message of a subject that it removed (`Nats-Marker-Reason`). */
+  'delete_marker',
 ] as const;
 
 export type InputRejection = (typeof REJECTIONS)[number];

@@ -7,6 +7,7 @@ import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Clock } from '../base/clock.ts';
+import { freeSharedMemory } from '../base/shared-memory.ts';
 import type { BusError } from '../bus/bus-error.ts';
 import type { Gap, Source } from '../bus/read/source.ts';
 import type { BusWatch, WatchStatus } from '../bus/read/watch.ts';
@@ -146,7 +147,7 @@ export class Engine {
     this.#settings = settings;
     this.#clock = clock;
     this.#events = events;
-    this.table = new SeriesTable(attachment.tiling.maxSeries);
+    this.table = SeriesTable.of(attachment.tiling);
     const liveStart = liveFrom(laneStarts(attachment), attachment.tiling, clock.now());
     this.lanes = sinks.map((sink) => this.#laneOf(sink, liveStart));
     this.#fanout = new FanOut(
@@ -226,7 +227,10 @@ export class Engine {
       this.#settings,
       { from, closedThrough, instance, tiling },
       {
-        onWindows,
+        onWindows: (windows, boundary, sequence) => {
+          freeSharedMemory(this.table.records.retiredBytes);
+          return onWindows(windows, boundary, sequence);
+        },
         untilShaped: epochs && ((streamTime) => epochs.untilShaped(streamTime)),
         onReopened,
         onRejected: (reason, message) => this.#events.messageRejected(reason, message),

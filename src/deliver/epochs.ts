@@ -1,13 +1,13 @@
 /**
- * Handles changes of WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES. These shape the windows, so a new value takes effect
- * at a boundary that every instance of the pipeline knows before reaching it.
+ * Handles changes of WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES and MAX_SERIES_BYTES. These shape the windows, so a new
+ * value takes effect at a boundary that every instance of the pipeline knows before reaching it.
  *
  * This is certain without any instance waiting for another: an epoch begins at least `delayMs` after it was announced,
  * by the server's clock, and no instance closes a window at a stream time more than `delayMs` after it last looked.
  */
 
 import { isDeepStrictEqual } from 'node:util';
-import { type Epoch, floorTo, Tiling, type WindowShape } from '../aggregate/tiling.ts';
+import { type Epoch, floorTo, shapeOf, Tiling, type WindowShape } from '../aggregate/tiling.ts';
 import { backoffMs, type Clock } from '../base/clock.ts';
 import { BusError } from '../bus/bus-error.ts';
 import type { AgreedShapes, KnownShapes, ShapeStore, Shapes } from '../bus/kv/window-shapes.ts';
@@ -57,12 +57,12 @@ export function planEpochs({ shapes, at }: KnownShapes, wanted: Wanted): Shapes 
   return { epochs: [...shapes.epochs, beginning(from, shape)].slice(-MAX_EPOCHS), delayMs };
 }
 
-function beginning(from: number, { windowMs, latenessMs, maxAheadMs, maxSeries }: WindowShape): Epoch {
-  return { from, windowMs, latenessMs, maxAheadMs, maxSeries };
+function beginning(from: number, shape: WindowShape): Epoch {
+  return { from, ...shapeOf(shape) };
 }
 
 export function isSameShape(a: WindowShape, b: WindowShape): boolean {
-  return (['windowMs', 'latenessMs', 'maxAheadMs', 'maxSeries'] as const).every((key) => a[key] === b[key]);
+  return isDeepStrictEqual(shapeOf(a), shapeOf(b));
 }
 
 function leastCommonMultiple(a: number, b: number): number {

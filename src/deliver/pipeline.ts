@@ -55,11 +55,32 @@ export interface PipelineStats {
   readonly rejectedSamples: Map<InputRejection, number>;
 }
 
-/** Messages in, complete windows out. The live path is one pipeline; so is every catch-up. */
+/** A message that has to wait. */
+interface Waiting {
+  readonly message: RawMessage;
+  readonly encoding: string | undefined;
+}
+
+/**
+ * Messages in, complete windows out. The live path is one pipeline; so is every catch-up.
+ *
+ * However many windows a batch of messages spans, only those are open that stream time says: windows are handed out as
+ * soon as they are complete. While they cannot be, messages of later windows wait as they are, which takes far less
+ * memory than what becomes of them.
+ */
 export class Pipeline implements Reader, SampleHandler {
   readonly stats: PipelineStats = { received: 0, rejectedMessages: new Map(), rejectedSamples: new Map() };
   readonly #options: PipelineOptions;
   #sequence: number;
+  /** See `Reader`. */
+  #completeAfter = 0;
+  /** The stream time from which on it is worth looking for complete windows again. */
+  #lookAt = Number.NEGATIVE_INFINITY;
+  /** Whether a look in the middle of a batch waits for a shape. */
+  #isShaping = false;
+  /** Resolves when the windows are taken that were handed out, and no message waits; undefined if that is so. */
+  #held: Promise<void> | undefined;
+  readonly #waiting: Waiting[] = [];
   #isReleased = false;
   #reportedThrough: number;
 
@@ -78,8 +99,42 @@ export class Pipeline implements Reader, SampleHandler {
 
   message(message: RawMessage, envelope?: Envelope): void {
     this.stats.received++;
+    // Nearly always: of a busy stream, many messages share a millisecond.
+    if (message.streamTime < this.#lookAt && this.#held === undefined) {
+      this.#take(message, envelope?.encoding);
+      return;
+    }
+    const mustWait = this.#held !== undefined && (this.#waiting.length > 0 || this.#isDue(message));
+    if (mustWait) this.#waiting.push({ message: copyOf(message), encoding: envelope?.encoding });
+    else this.#take(message, envelope?.encoding);
+    if (this.#held !== undefined) return;
+    this.#lookAt = message.streamTime + 1;
+    if (this.#isDue(message)) this.#hold(this.#closeAfter(message));
+  }
+
+  completeAfter(sequence: number): void {
+    this.#completeAfter = sequence;
+  }
+
+  /** Whether a window may be complete at the time of this message. */
+  #isDue({ streamTime }: RawMessage): boolean {
+    return streamTime >= this.#options.aggregator.completeAt;
+  }
+
+  /** Closes what is complete after a message, in the middle of a batch. */
+  #closeAfter({ streamTime, sequence }: RawMessage): void | Promise<void> {
+    if (sequence < this.#completeAfter || this.#isShaping) return undefined;
+    this.flush();
+    const shaped = this.#options.untilShaped?.(streamTime);
+    if (shaped === undefined) return this.#handOut(streamTime);
+    this.#isShaping = true;
+    void shaped.then(() => {
+      this.#isShaping = false;
+    });
+  }
+
+  #take(message: RawMessage, encoding: string | undefined): void {
     this.#sequence = message.sequence;
-    const encoding = envelope?.encoding;
     if (encoding === undefined) this.#options.decoder.take(message, this);
     else this.#encoded(message, encoding);
   }
@@ -114,6 +169,7 @@ export class Pipeline implements Reader, SampleHandler {
   }
 
   progress(streamTime: number): void | Promise<void> {
+    if (this.#held !== undefined) return this.#held.then(() => this.progress(streamTime));
     this.flush();
     const shaped = this.#options.untilShaped?.(streamTime);
     return shaped === undefined ? this.#close(streamTime) : shaped.then(() => this.#close(streamTime));
@@ -129,6 +185,12 @@ export class Pipeline implements Reader, SampleHandler {
   }
 
   #close(streamTime: number): void | Promise<void> {
+    this.#hold(this.#handOut(streamTime));
+    return this.#held;
+  }
+
+  /** Hands out what is complete at this stream time. */
+  #handOut(streamTime: number): void | Promise<void> {
     if (this.#isReleased) return undefined;
     // More messages may have arrived while the shape was unknown.
     this.flush();
@@ -138,7 +200,26 @@ export class Pipeline implements Reader, SampleHandler {
     this.#reportedThrough = this.#sequence;
     const before = aggregator.boundary;
     const windows = aggregator.close(streamTime);
-    if (aggregator.boundary !== before) return onWindows(windows, aggregator.boundary, this.#sequence);
+    if (aggregator.boundary === before) return undefined;
+    return onWindows(windows, aggregator.boundary, this.#sequence);
+  }
+
+  /** Has messages that are due wait until the windows are taken. */
+  #hold(taken: void | Promise<void>): void {
+    if (taken === undefined) return;
+    this.#held = taken.then(() => this.#takeWaiting());
+    // Whoever asks for progress gets the error.
+    this.#held.catch(() => {});
+  }
+
+  async #takeWaiting(): Promise<void> {
+    for (let next = 0; next < this.#waiting.length && !this.#isReleased; next++) {
+      const { message, encoding } = this.#waiting[next]!;
+      this.#take(message, encoding);
+      if (this.#isDue(message)) await this.#closeAfter(message);
+    }
+    this.#waiting.length = 0;
+    this.#held = undefined;
   }
 
   gap(gap: Gap): void {
@@ -176,4 +257,10 @@ export function openPipeline(
     pipeline: new Pipeline({ ...options, decoder, maxMessageBytes, aggregator, sequence }),
     aggregator,
   };
+}
+
+/** Whoever hands messages over uses their memory again. */
+function copyOf({ bytes, start, end, streamTime, sequence }: RawMessage): RawMessage {
+  // Not `slice`: that of a Buffer copies nothing.
+  return wholeMessage(new Uint8Array(bytes.subarray(start, end)), streamTime, sequence);
 }

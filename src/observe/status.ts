@@ -88,6 +88,8 @@ export interface SampleStatus {
   readonly late: number;
   readonly ahead: number;
   readonly overflowed: number;
+  /** Of timers whose sketch must not grow: low percentiles are less exact. */
+  readonly coarse: number;
   /** For windows before the first that any sink needs (I6). */
   readonly ignored: number;
   /** For windows of other slices. */
@@ -102,10 +104,14 @@ export interface WindowStatus {
   readonly maxAheadMs: number;
   /** Per window. */
   readonly maxSeries: number;
+  /** Per window; null: no limit. */
+  readonly maxSeriesBytes: number | null;
   /** The shape of later windows, from a time on. Null if no other shape was announced. */
   readonly next: (WindowShape & { readonly from: string }) | null;
   readonly open: number;
   readonly series: number;
+  /** What the series of a window cost, of `maxSeriesBytes`: the most of the open windows and the last closed one. */
+  readonly seriesBytes: number;
   /** Start of the first window that is not complete; null before the first message. */
   readonly boundary: string | null;
 }

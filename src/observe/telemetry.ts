@@ -1,8 +1,8 @@
 /** The Prometheus metrics: every scrape takes one Status and exposes it under the names that users rely on. */
 
-import { totalmem } from 'node:os';
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { METRIC_TYPES } from '../aggregate/point.ts';
+import { memoryLimit } from '../base/memory-limit.ts';
 import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../sink/contract.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
 
@@ -53,12 +53,6 @@ const perSinkAndReason =
       reasons.map((reason) => [{ sink: sink.id, reason }, counts(sink)[reason] ?? 0] as const),
     );
 
-/** If there is no container limit, Node.js reports either 0 or more than the machine has. */
-function memoryLimit(): number {
-  const [limit, machine] = [process.constrainedMemory(), totalmem()];
-  return limit > 0 ? Math.min(limit, machine) : machine;
-}
-
 const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
@@ -102,8 +96,14 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
     name: 'fanout_samples_overflowed_total',
-    help: 'Samples of series beyond MAX_SERIES, counted in the overflow series of their name.',
+    help: 'Samples of series beyond MAX_SERIES or MAX_SERIES_BYTES, counted in the overflow series of their name.',
     of: ({ samples }) => one(samples.overflowed),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_samples_coarse_total',
+    help: 'Samples of timers that needed more bins than MAX_SERIES_BYTES allowed: low percentiles are less exact.',
+    of: ({ samples }) => one(samples.coarse),
   },
   {
     kind: 'counter',
@@ -135,6 +135,18 @@ const SHOWN: readonly Shown[] = [
     name: 'fanout_series_limit',
     help: 'Upper limit of fanout_series (MAX_SERIES).',
     of: ({ windows }) => one(windows.maxSeries),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_series_bytes',
+    help: 'What the series of a window cost: the most of the open windows and the last closed one.',
+    of: ({ windows }) => one(windows.seriesBytes),
+  },
+  {
+    kind: 'gauge',
+    name: 'fanout_series_bytes_limit',
+    help: 'Upper limit of fanout_series_bytes (MAX_SERIES_BYTES); absent if there is none.',
+    of: ({ windows }) => (windows.maxSeriesBytes === null ? [] : one(windows.maxSeriesBytes)),
   },
   {
     kind: 'gauge',

@@ -8,6 +8,8 @@ import type { Question } from '../sink/contract.ts';
  * A name with more series is not asked about if there is another: a store that finds rows only by series cannot answer.
  */
 const MAX_SERIES = 250;
+/** Nor is a name whose series have more text, in characters: all of it goes along with each question. */
+const MAX_SERIES_CHARACTERS = 1_000_000;
 /** This many names with too many series are remembered; then all are forgotten at once. */
 const MAX_EXCLUDED = 1_000;
 const SUMS_MS = 5 * 60_000;
@@ -25,6 +27,7 @@ export class Subject {
   #name: string | undefined;
   #seenAt = Number.NEGATIVE_INFINITY;
   readonly #series = new Map<string, Known>();
+  #seriesCharacters = 0;
   /** Names with too many series. */
   readonly #excluded = new Set<string>();
 
@@ -35,7 +38,7 @@ export class Subject {
     if (name === undefined || (this.#name !== undefined && !isStale)) return;
     this.#name = name;
     this.#seenAt = windowStart;
-    this.#series.clear();
+    this.#forget();
   }
 
   /** Looks at one point of a window. */
@@ -46,13 +49,15 @@ export class Subject {
     const id = window.records.idOf(ref);
     let known = this.#series.get(id);
     if (known === undefined) {
-      if (this.#series.size >= MAX_SERIES) {
+      const characters = window.textSizeOf(index);
+      if (this.#series.size >= MAX_SERIES || this.#seriesCharacters + characters > MAX_SERIES_CHARACTERS) {
         if (!this.#excluded.has(name)) this.#exclude(name);
         return;
       }
       // Created only for these series: a window may have a million.
       known = { series: window.records.series(ref), seenAt: 0, samples: 0 };
       this.#series.set(id, known);
+      this.#seriesCharacters += characters;
     }
     known.seenAt = Math.max(known.seenAt, window.start);
     known.samples += window.countOf(index);
@@ -63,7 +68,11 @@ export class Subject {
    */
   questions(to: number): { readonly sums: Question; readonly windows: Question } | undefined {
     if (!Number.isFinite(to)) return undefined;
-    for (const [id, { seenAt }] of this.#series) if (seenAt < to - WINDOWS_MS) this.#series.delete(id);
+    for (const [id, { series, seenAt }] of this.#series) {
+      if (seenAt >= to - WINDOWS_MS) continue;
+      this.#series.delete(id);
+      this.#seriesCharacters -= series.name.length + series.dimensionsJson.length;
+    }
     const all = [...this.#series.values()];
     const name = this.#name;
     if (name === undefined || all.length === 0) return undefined;
@@ -87,7 +96,12 @@ export class Subject {
     if (this.#excluded.size >= MAX_EXCLUDED) this.#excluded.clear();
     this.#excluded.add(name);
     this.#name = undefined;
+    this.#forget();
+  }
+
+  #forget(): void {
     this.#series.clear();
+    this.#seriesCharacters = 0;
   }
 }
 

@@ -8,8 +8,11 @@ import { type TopName, TopNames } from './top-names.ts';
 const MAX_POINTS = 131_072;
 /** Points scanned before other work gets its turn: half a millisecond's work. */
 const POINTS_PER_TURN = 4_096;
-/** At most this many windows wait. If they arrive faster than they can be scanned, the oldest are skipped. */
-const MAX_WAITING = 4;
+/**
+ * At most this many windows wait, each with as much memory as a window may take. If they arrive faster than they can be
+ * scanned, the oldest are skipped.
+ */
+const MAX_WAITING = 1;
 
 /** This many of the top names are candidates for the questions. */
 const PROPOSED_NAMES = 50;

@@ -1,8 +1,9 @@
 /** Attaches the service to the bus: where each sink continues, and the source that reads from there. */
-import { Tiling, type WindowShape } from '../aggregate/tiling.ts';
+import { shapeOf, Tiling } from '../aggregate/tiling.ts';
 import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Bus } from '../bus/connect.ts';
+import { EARLY_REMOVAL } from '../bus/early-removal.ts';
 import { createCheckpointStore, type StoredCheckpoint } from '../bus/kv/checkpoints.ts';
 import { type AgreedShapes, createShapeStore, type ShapeStore } from '../bus/kv/window-shapes.ts';
 import { createCoreSource } from '../bus/read/core.ts';
@@ -54,6 +55,10 @@ function attachToCore(bus: Bus, config: Config, instance: string): Attachment {
 async function attachToStream(bus: Bus, config: Config, log: Log, announces: boolean): Promise<Attachment> {
   const { core, sinks } = config;
   const facts = await ensureStream(bus, core);
+  if (facts.removesEarly.length > 0) {
+    const { message, advice } = EARLY_REMOVAL;
+    log.warn({ stream: facts.name, settings: facts.removesEarly, advice }, message);
+  }
   const store = createCheckpointStore(bus, core, facts.replicas);
   const { stored, unreadable } = await store.survey();
   const reports = new Reports(log, systemClock);
@@ -105,7 +110,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
         store,
         clock: systemClock,
         describe: (next) => ({
-          shape: { ...shapeAt(next, tiling), slice },
+          shape: { ...shapeOf(tiling.epochAt(next)), slice },
           began: began.get(sink),
           savedAt: new Date(systemClock.now()).toISOString(),
         }),
@@ -117,11 +122,6 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
 function startOf(first: number, closedThrough: number | undefined, tiling: Tiling): ReadFrom {
   const orSequence = closedThrough === undefined ? undefined : closedThrough + 1;
   return { kind: 'time', ms: readFrom(first, tiling), orSequence };
-}
-
-function shapeAt(time: number, tiling: Tiling): WindowShape {
-  const { windowMs, latenessMs, maxAheadMs, maxSeries } = tiling.epochAt(time);
-  return { windowMs, latenessMs, maxAheadMs, maxSeries };
 }
 
 /** Announces the shape of our settings, if it differs from the pipeline's shape and `announces` is set. */

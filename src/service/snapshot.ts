@@ -126,6 +126,7 @@ function sampleStatus(live: LiveParts | undefined, rates: SourceRates): SampleSt
     late: stats?.late ?? 0,
     ahead: stats?.ahead ?? 0,
     overflowed: stats?.overflowed ?? 0,
+    coarse: stats?.coarse ?? 0,
     ignored: stats?.ignored ?? 0,
     foreign: stats?.foreign ?? 0,
     reopened: stats?.reopened ?? 0,
@@ -135,16 +136,24 @@ function sampleStatus(live: LiveParts | undefined, rates: SourceRates): SampleSt
 function windowStatus({ config, engine }: Parts): WindowStatus {
   const boundary = engine?.live.aggregator.boundary;
   const tiling = engine?.tiling ?? Tiling.of(windowShape(config));
-  const { windowMs, latenessMs, maxAheadMs, maxSeries } = tiling.epochAt(boundary ?? 0);
+  const {
+    windowMs,
+    latenessMs,
+    maxAheadMs,
+    maxSeries,
+    maxSeriesBytes = null,
+  } = tiling.epochAt(boundary ?? 0);
   const next = tiling.epochs.find(({ from }) => boundary !== undefined && from > boundary);
   return {
     windowMs,
     latenessMs,
     maxAheadMs,
     maxSeries,
+    maxSeriesBytes,
     next: next === undefined ? null : { ...next, from: new Date(next.from).toISOString() },
     open: engine?.live.aggregator.openWindows ?? 0,
     series: engine?.table.size ?? 0,
+    seriesBytes: engine?.live.aggregator.seriesBytes ?? 0,
     boundary: timeOf(boundary),
   };
 }

@@ -119,6 +119,11 @@ export const setting = {
     'a duration of at most 24h such as 10s or 5m, or 0s for never',
   ),
   bytes: maker<number>((text) => withUnit(text, BYTE_UNITS), 'a size such as 64MB or 8GiB'),
+  bytesFrom: <O extends Options>(least: string, options: O) =>
+    maker<number>((text) => {
+      const bytes = withUnit(text, BYTE_UNITS);
+      return bytes !== undefined && bytes >= withUnit(least, BYTE_UNITS)! ? bytes : undefined;
+    }, `a size of at least ${least} such as 64MB or 8GiB`)(options),
   boolean: maker<boolean>((text) => BOOLEANS.get(text.toLowerCase()), 'true or false'),
   list: maker<readonly string[]>((text) => {
     const items = text.split(',').map((item) => item.trim());

@@ -1,5 +1,6 @@
-/** The most keys that are counted separately. All further keys are counted together. */
+/** The most keys that are counted separately, and the most characters that they may have. All others count together. */
 const MAX_KEYS = 50_000;
+const MAX_CHARACTERS = 16_000_000;
 const OTHERS = '(others)';
 
 export interface RateRow {
@@ -29,6 +30,7 @@ interface Counts {
 export class Rates {
   readonly #keys = new Map<string, Counts>();
   readonly #maxKeys: number;
+  #characters = 0;
   #since: number;
 
   /** Times are in ms, from any clock. */
@@ -44,7 +46,9 @@ export class Rates {
   }
 
   #make(key: string): Counts {
-    const kept = this.#keys.size < this.#maxKeys ? key : OTHERS;
+    const isKept = this.#keys.size < this.#maxKeys && this.#characters < MAX_CHARACTERS;
+    if (isKept) this.#characters += key.length;
+    const kept = isKept ? key : OTHERS;
     const counts = this.#keys.get(kept) ?? { now: 0, nowBytes: 0, total: 0, totalBytes: 0 };
     this.#keys.set(kept, counts);
     return counts;

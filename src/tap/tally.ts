@@ -2,8 +2,12 @@ import type { MetricType } from '../aggregate/point.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import { dimensionOf, type Filters, matchesFilters } from './filters.ts';
 
-/** The most groups that are counted separately. After that, samples are counted by name and type alone. */
+/**
+ * The most groups that are counted separately, and the most characters that their names and values may have. After
+ * that, samples are counted by name and type alone.
+ */
 const MAX_GROUPS = 200_000;
+const MAX_GROUP_CHARACTERS = 64_000_000;
 
 export interface Group {
   readonly name: string;
@@ -20,6 +24,7 @@ export class Tally {
   readonly #keys: readonly string[];
   readonly #filters: Filters;
   readonly #groups = new Map<string, Group>();
+  #characters = 0;
   /**
    * What rounding took off each sum: adding many windows must not lose what each of them holds exactly (Neumaier 1974).
    */
@@ -32,7 +37,7 @@ export class Tally {
 
   /** Whether groups were folded together. */
   get isFolded(): boolean {
-    return this.#groups.size >= MAX_GROUPS;
+    return this.#groups.size >= MAX_GROUPS || this.#characters >= MAX_GROUP_CHARACTERS;
   }
 
   add(window: ClosedWindow): void {
@@ -71,7 +76,7 @@ export class Tally {
     const key = JSON.stringify([name, type, values]);
     const known = this.#groups.get(key);
     if (known !== undefined) return known;
-    if (this.#groups.size < MAX_GROUPS) return this.#make(key, { name, type, values, count: 0, sum: 0 });
+    if (!this.isFolded) return this.#make(key, { name, type, values, count: 0, sum: 0 });
     const none = values.map(() => null);
     const folded = JSON.stringify([name, type, none]);
     return this.#groups.get(folded) ?? this.#make(folded, { name, type, values: none, count: 0, sum: 0 });
@@ -79,6 +84,7 @@ export class Tally {
 
   #make(key: string, group: Group): Group {
     this.#groups.set(key, group);
+    this.#characters += key.length;
     return group;
   }
 }

@@ -178,11 +178,13 @@ export const READ_TIMEOUT_MS = 300_000;
 
 /**
  * Reads every sink with its store's own query and compares it with the truth. Resolves to the comparisons by sink id.
+ * `isCompared` sees every row, and says which of them the truth is about.
  */
 export async function compareSinks(
   sinks: readonly SinkConfig[],
   truth: readonly TruthRow[],
   windowMs: number,
+  isCompared: (sink: string, point: StoredPoint) => boolean = () => true,
 ): Promise<Map<string, RowComparison>> {
   const starts = truth.map(({ windowStart }) => windowStart!);
   const margin = MARGIN_WINDOWS * windowMs;
@@ -195,10 +197,18 @@ export async function compareSinks(
     try {
       await sink.open(signal);
       const stored = sink.read({ from: least - margin, to: most + margin }, signal);
-      results.set(config.id, await compareWithTruth(truth, stored));
+      const compared = only(stored, (point) => isCompared(config.id, point));
+      results.set(config.id, await compareWithTruth(truth, compared));
     } finally {
       await sink.close();
     }
   }
   return results;
+}
+
+async function* only(
+  points: AsyncIterable<StoredPoint>,
+  isMeant: (point: StoredPoint) => boolean,
+): AsyncGenerator<StoredPoint> {
+  for await (const point of points) if (isMeant(point)) yield point;
 }

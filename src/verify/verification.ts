@@ -6,14 +6,19 @@ import { ALL_FIELDS } from '../aggregate/point.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Gap } from '../bus/read/source.ts';
+import { windowBytes } from '../deliver/lane/queue.ts';
 import type { WindowHandler } from '../deliver/pipeline.ts';
 import { windowsTouched } from '../deliver/start-points.ts';
 import type { StoredPoint, WindowRange } from '../sink/contract.ts';
 import { ExpectedRows } from './rows.ts';
 import { type JudgedSink, SinkJudge } from './verdict.ts';
 
-/** A group takes no more windows once it has this many points: about 100 MB, including what the comparison creates. */
+/**
+ * A group takes no more windows once it has this many points or bytes: about 100 MB, including what the comparison
+ * creates.
+ */
 const GROUP_POINTS = 200_000;
+const GROUP_BYTES = 50_000_000;
 
 export interface VerificationOptions {
   readonly tiling: Tiling;
@@ -35,6 +40,7 @@ export class Verification {
   readonly #options: VerificationOptions;
   #windows: ClosedWindow[] = [];
   #points = 0;
+  #bytes = 0;
   /** Start of the group that is being collected. */
   #from: number;
   #boundary: number;
@@ -64,10 +70,11 @@ export class Verification {
       if (window.start >= range.to) continue;
       this.#windows.push(window);
       this.#points += window.size;
+      this.#bytes += windowBytes(window);
     }
     this.#boundary = Math.min(boundary, range.to);
     const isLast = this.#boundary === range.to;
-    if (!isLast && this.#points < groupPoints) return undefined;
+    if (!isLast && this.#points < groupPoints && this.#bytes < GROUP_BYTES) return undefined;
     return this.#judgeGroup().then(() => {
       if (isLast) this.#done.abort();
     });
@@ -123,6 +130,7 @@ export class Verification {
     const windows = this.#windows;
     this.#windows = [];
     this.#points = 0;
+    this.#bytes = 0;
     this.#from = this.#boundary;
     const excluded = [...this.#gaps, ...[...this.#again.keys()].map((start) => this.#windowAt(start))];
     // Usually one part, shared by all sinks.

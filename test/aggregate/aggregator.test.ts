@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Aggregator, type AggregatorOptions, MAX_REOPENED } from '../../src/aggregate/aggregator.ts';
+import type { Point } from '../../src/aggregate/point.ts';
 import { makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling, type WindowShape } from '../../src/aggregate/tiling.ts';
@@ -242,6 +243,61 @@ describe('overflow', () => {
       'fanout.overflow{"fanout.overflow":"true"} 5',
       'fanout.overflow{"fanout.overflow":"true"} 1',
     ]);
+  });
+
+  /** What a counter named `a` with one dimension `x` of one character costs. */
+  const COST = 200 + 2 * 'a{"x":"1"}'.length;
+
+  test('series past the budget fold as well, and a smaller one that still fits does not', () => {
+    const { aggregator, add } = setUp({ maxSeriesBytes: 3 * COST });
+    for (const x of ['1', '2', 'x'.repeat(100), '3', '4', 'x'.repeat(100), '1'])
+      add({ dimensions: { x } }, 5);
+    for (const x of ['4', '1']) add({ dimensions: { x } }, 15);
+    const [first, second] = aggregator.closeAll().map(pointsOf);
+    expect(named(first!)).toEqual([
+      'a{"x":"1"} 2',
+      'a{"x":"2"} 1',
+      // An eighth of the budget is too little for an overflow series of its own.
+      'fanout.overflow{"fanout.overflow":"true"} 3',
+      'a{"x":"3"} 1',
+    ]);
+    expect(named(second!)).toEqual(['a{"x":"4"} 1', 'a{"x":"1"} 1']);
+    expect(aggregator.stats.overflowed).toBe(3);
+  });
+
+  test('the text counts in UTF-8, and the types differ', () => {
+    const { aggregator, add } = setUp({ maxSeriesBytes: 10_000 });
+    const charged = (fields: object) => {
+      const before = aggregator.seriesBytes;
+      add(fields, 5);
+      return aggregator.seriesBytes - before;
+    };
+    expect(charged({ dimensions: { x: '1' } })).toBe(COST);
+    expect(charged({ dimensions: { x: '1' } })).toBe(0);
+    expect(charged({ dimensions: { x: 'é' } })).toBe(COST + 2);
+    expect(charged({ dimensions: { x: '1' }, type: 'gauge' })).toBe(COST + 32);
+    expect(charged({ dimensions: { x: '1' }, type: 'timer' })).toBe(COST + 600);
+    expect(charged({ dimensions: { x: '1' }, type: 'timer', value: 1000 })).toBe(8 * 320);
+  });
+
+  test('overflow series may cost an eighth more; then one for each type takes the rest', () => {
+    const { aggregator, add } = setUp({ maxSeriesBytes: 16 * COST });
+    for (let i = 0; i < 16; i++) add({ dimensions: { x: i.toString(16) } }, 5);
+    for (const name of ['n', 'm'.repeat(99), 'o', 'n']) add({ name, dimensions: { x: '1' } }, 5);
+    expect(named(aggregator.closeAll().flatMap(pointsOf)).slice(16)).toEqual([
+      'n{"fanout.overflow":"true"} 2',
+      'fanout.overflow{"fanout.overflow":"true"} 2',
+    ]);
+  });
+
+  test('a timer that may not grow keeps its highest values apart', () => {
+    const { aggregator, add } = setUp({ maxSeriesBytes: 820 });
+    for (const value of [1000, 1, 1000, 2, 5000, 1e6]) add({ name: 't', type: 'timer', value }, 5);
+    const [{ min, max, p50, p99, count }] = pointsOf(aggregator.closeAll()[0]!) as [Point];
+    expect([min, max, count]).toEqual([1, 1e6, 6]);
+    expect(p99! / 5000).toBeGreaterThan(100);
+    expect(p50).toBeGreaterThan(5e5);
+    expect(aggregator.stats).toMatchObject({ coarse: 4, overflowed: 0 });
   });
 
   test('a new series with every message leaves the table small', () => {

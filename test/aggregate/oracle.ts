@@ -17,6 +17,8 @@ export interface OracleShape {
   readonly latenessMs: number;
   readonly maxAheadMs: number;
   readonly maxSeries: number;
+  /** Absent: no limit. */
+  readonly maxSeriesBytes?: number;
 }
 
 export interface OracleSettings extends OracleShape {
@@ -132,35 +134,52 @@ export function windowStart(eventTime: number, streamTime: number, settings: Ora
 }
 
 function points(windowStart: number, placed: readonly Placed[], settings: OracleSettings): Point[] {
-  const bySeries = new Map<string, { series: ReturnType<typeof makeSeries>; placed: Placed[] }>();
-  const { windowMs, maxSeries } = shapeAt(windowStart, settings);
+  const bySeries = new Map<
+    string,
+    { series: ReturnType<typeof makeSeries>; placed: Placed[]; sketch: OracleSketch }
+  >();
+  const { windowMs, maxSeries, maxSeriesBytes = Number.POSITIVE_INFINITY } = shapeAt(windowStart, settings);
   let ordinary = 0;
   let overflow = 0;
+  let left = maxSeriesBytes;
+  let overflowLeft = Math.floor(maxSeriesBytes / 8);
   for (const each of placed) {
     const { name, type, dimensions } = each.sample;
     let series = makeSeries(name, type, dimensions);
     const isOverflow = () => series.dimensionsJson === `{"${OVERFLOW_DIMENSION}":"true"}`;
-    if (!bySeries.has(series.id) && !isOverflow() && ordinary >= maxSeries) {
+    if (!bySeries.has(series.id) && !isOverflow() && (ordinary >= maxSeries || costOf(series) > left)) {
       series = makeSeries(name, type, [[OVERFLOW_DIMENSION, 'true']]);
     }
-    if (!bySeries.has(series.id) && isOverflow() && overflow >= maxSeries) {
+    let isForTheRest = false;
+    if (
+      !bySeries.has(series.id) &&
+      isOverflow() &&
+      (overflow >= maxSeries || costOf(series) > overflowLeft)
+    ) {
       series = makeSeries(OVERFLOW_DIMENSION, type, [[OVERFLOW_DIMENSION, 'true']]);
+      isForTheRest = true;
     }
     if (!bySeries.has(series.id)) {
-      bySeries.set(series.id, { series, placed: [] });
-      if (isOverflow()) overflow++;
-      else ordinary++;
+      bySeries.set(series.id, { series, placed: [], sketch: new OracleSketch() });
+      if (isOverflow()) {
+        overflow++;
+        if (!isForTheRest) overflowLeft -= costOf(series);
+      } else {
+        ordinary++;
+        left -= costOf(series);
+      }
     }
     bySeries.get(series.id)!.placed.push(each);
+    if (type !== 'timer') continue;
+    left -= bySeries.get(series.id)!.sketch.add(each.sample.value, left);
   }
-  return Array.from(bySeries.values(), ({ series, placed }) => {
+  return Array.from(bySeries.values(), ({ series, placed, sketch }) => {
     const values = placed.map(({ sample }) => sample.value);
     const min = values.reduce((a, b) => Math.min(a, b));
     const max = values.reduce((a, b) => Math.max(a, b));
     const gauge = series.type === 'gauge';
     const timer = series.type === 'timer';
-    const quantile = (q: number) =>
-      timer ? Math.min(max, Math.max(min, expectedQuantile(values, q))) : null;
+    const quantile = (q: number) => (timer ? Math.min(max, Math.max(min, sketch.quantile(q))) : null);
     return {
       series,
       windowStart,
@@ -177,6 +196,53 @@ function points(windowStart: number, placed: readonly Placed[], settings: Oracle
       p99: quantile(0.99),
     };
   });
+}
+
+/** What a series costs of the budget of its window. */
+function costOf({ name, type, dimensionsJson }: ReturnType<typeof makeSeries>): number {
+  return { counter: 200, gauge: 232, timer: 800 }[type] + 2 * Buffer.byteLength(name + dimensionsJson);
+}
+
+/**
+ * DDSketch with a budget: it keeps the bin of every value, signed, and the range that the bins span. True as long as
+ * these need not collapse for being too many.
+ */
+class OracleSketch {
+  readonly #bins: { sign: number; index: number }[] = [];
+  readonly #ranges = new Map<number, { from: number; to: number }>();
+
+  /** Returns what it costs, at most `left`. The first range is free. */
+  add(value: number, left: number): number {
+    const sign = Math.sign(value);
+    if (sign === 0) {
+      this.#bins.push({ sign: 0, index: 0 });
+      return 0;
+    }
+    const index = Math.ceil(Math.log(Math.abs(value)) / Math.log(1.01 / 0.99));
+    const from = Math.floor(index / 32) * 32;
+    const range = this.#ranges.get(sign);
+    if (range === undefined) {
+      const cost = this.#ranges.size === 0 ? 0 : 32 * 8;
+      const fits = cost <= left;
+      if (fits) this.#ranges.set(sign, { from, to: from + 32 });
+      this.#bins.push(fits ? { sign, index } : { sign: 0, index: 0 });
+      return fits ? cost : 0;
+    }
+    const wanted = { from: Math.min(range.from, from), to: Math.max(range.to, from + 32) };
+    const cost = 8 * (wanted.to - wanted.from - (range.to - range.from));
+    const now = cost <= left ? wanted : { from: wanted.to - (range.to - range.from), to: wanted.to };
+    this.#ranges.set(sign, now);
+    this.#bins.push({ sign, index });
+    for (const bin of this.#bins) if (bin.sign === sign) bin.index = Math.max(bin.index, now.from);
+    return cost <= left ? cost : 0;
+  }
+
+  quantile(q: number): number {
+    const sorted = [...this.#bins].sort((a, b) => a.sign - b.sign || a.sign * (a.index - b.index));
+    const { sign, index } = sorted[Math.floor(q * (sorted.length - 1))]!;
+    const gamma = 1.01 / 0.99;
+    return sign * (gamma ** index * (2 / (gamma + 1)));
+  }
 }
 
 /**

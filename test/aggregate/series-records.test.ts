@@ -40,6 +40,71 @@ test('many, some of them larger than a chunk is: more memory is taken, and what 
   expect(new Set(refs).size).toBe(refs.length);
 });
 
+test('what is kept moves together, and what was given away stays where it was', () => {
+  fc.assert(
+    fc.property(
+      fc.array(
+        fc.record({
+          series: seriesArbitrary,
+          isKept: fc.boolean(),
+          isGiven: fc.boolean(),
+          isLong: fc.boolean(),
+        }),
+        { maxLength: 40 },
+      ),
+      fc.integer({ min: 1, max: 4 }),
+      (all, rounds) => {
+        let records = new SeriesRecords();
+        const made = all.map(({ series, isLong }) =>
+          isLong ? makeSeries(series.name, series.type, [['x', 'y'.repeat(9000)]]) : series,
+        );
+        const given: { records: SeriesRecords; ref: number; series: (typeof made)[0] }[] = [];
+        for (let round = 0; round < rounds; round++) {
+          const refs = Uint32Array.from(made, (series) => records.add(series));
+          for (const [i, { isGiven }] of all.entries())
+            if (isGiven) given.push({ records, ref: records.give(refs[i]!), series: made[i]! });
+          const isKept = Uint8Array.from(all, (each) => Number(each.isKept));
+          records = records.compacted(refs, isKept);
+          for (const [i, each] of all.entries())
+            if (each.isKept) expect(records.series(refs[i]!)).toEqual(made[i]);
+          const elsewhere = new SeriesRecords(records.memory);
+          for (const [i, each] of all.entries())
+            if (each.isKept) expect(elsewhere.series(refs[i]!)).toEqual(made[i]);
+        }
+        for (const { records, ref, series } of given) {
+          expect(records.idOf(ref)).toBe(series.id);
+          expect(new SeriesRecords(records.memory).series(ref)).toEqual(series);
+        }
+      },
+    ),
+  );
+});
+
+test('a thread learns of new chunks, and keeps its objects', () => {
+  const records = new SeriesRecords();
+  const first = records.add(makeSeries('a', 'counter', []));
+  const seen = new SeriesRecords(records.memory);
+  const object = seen.series(first);
+  const later = Array.from({ length: 1000 }, (_, i) =>
+    records.add(makeSeries('b', 'counter', [['x', `${i}`.padEnd(3000)]])),
+  );
+  seen.grow(records.memory);
+  expect(seen.series(first)).toBe(object);
+  expect(later.map((ref) => seen.idOf(ref))).toEqual(later.map((ref) => records.idOf(ref)));
+});
+
+test('series with much text are kept as objects by their memory, not by their number', () => {
+  const records = new SeriesRecords();
+  const refs = Array.from({ length: 400 }, (_, i) =>
+    records.add(makeSeries('a', 'counter', [['x', `${i}`.padEnd(30_000)]])),
+  );
+  const first = records.series(refs[0]!);
+  expect(records.series(refs[0]!)).toBe(first);
+  for (const ref of refs) records.series(ref);
+  expect(records.series(refs[0]!)).not.toBe(first);
+  expect(records.series(refs[0]!)).toEqual(first);
+});
+
 test('one object for each series', () => {
   const records = new SeriesRecords();
   const ref = records.add(makeSeries('a', 'counter', []));

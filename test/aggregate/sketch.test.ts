@@ -71,6 +71,19 @@ describe('sketch', () => {
     }
   });
 
+  test('without room to grow, the highest values keep the bins that there are', () => {
+    const asked: number[] = [];
+    const sketch = new Sketch();
+    const none = { grow: (bytes: number) => asked.push(bytes) < 0 };
+    for (const value of [1, 1.5, 1000, 1400, 2000, 0.001, -5]) sketch.add(value, 1, none);
+    const [p50, p90] = sketch.quantiles(7, -5, 2000, new Float64Array(4), 0);
+    // -5 is with the zeros, and what is below 1400 in the lowest of 32 bins.
+    expect(p50).toBeGreaterThan(1000);
+    expect(Math.abs(p90! / 2000 - 1)).toBeLessThan(0.4);
+    expect(asked.length).toBeGreaterThanOrEqual(3);
+    expect(asked.at(-1)).toBe(32 * 8);
+  });
+
   test('the number of bins is bounded; what collapses is the lowest, and the highest stays exact', () => {
     const values = Array.from({ length: 4000 }, (_, i) => 1.05 ** (i * 2 - 4000));
     for (const order of [values, [...values].reverse()]) {

@@ -55,12 +55,17 @@ export function pointsOf(window: ClosedWindow): Point[] {
 }
 
 /** Short lengths, so that a short stream meets every edge. Lateness may exceed the window: several are open at once. */
-const shapeArbitrary = fc.record({
-  windowMs: fc.constantFrom(1, 7, 10, 50),
-  latenessMs: fc.constantFrom(0, 3, 10, 25),
-  maxAheadMs: fc.constantFrom(0, 2, 10, 30),
-  maxSeries: fc.constantFrom(1, 2, 4, 1000),
-});
+const shapeArbitrary = fc.record(
+  {
+    windowMs: fc.constantFrom(1, 7, 10, 50),
+    latenessMs: fc.constantFrom(0, 3, 10, 25),
+    maxAheadMs: fc.constantFrom(0, 2, 10, 30),
+    maxSeries: fc.constantFrom(1, 2, 4, 1000),
+    // For a series or two, for one more with some bins, for all.
+    maxSeriesBytes: fc.constantFrom(300, 850, 1300, 3000, 8000, 1_000_000),
+  },
+  { requiredKeys: ['windowMs', 'latenessMs', 'maxAheadMs', 'maxSeries'] },
+);
 
 /** A boundary of windows of every length. */
 const COMMON_MS = 350;

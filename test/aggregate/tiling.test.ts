@@ -49,6 +49,16 @@ test('the most of any epoch', () => {
   expect(tiling.windowsBetween(0, 40)).toBe(2 + 4);
 });
 
+test('a budget of some epochs is that of their windows alone', () => {
+  const budgeted = { ...SHAPE, from: 20, maxSeriesBytes: 7 };
+  const tiling = new Tiling([FIRST, budgeted, { ...budgeted, from: 40, maxSeriesBytes: 5 }]);
+  expect([10, 20, 40].map((time) => tiling.epochAt(time).maxSeriesBytes)).toEqual([undefined, 7, 5]);
+  expect(tiling.maxSeriesBytes).toBe(7);
+  expect(new Tiling([FIRST]).maxSeriesBytes).toBeUndefined();
+  expect(Tiling.of({ ...SHAPE, maxSeriesBytes: 3 }).epochs[0]).toHaveProperty('maxSeriesBytes', 3);
+  expect(Tiling.of(SHAPE).epochs[0]).not.toHaveProperty('maxSeriesBytes');
+});
+
 test.each([
   ['none', []],
   ['one in the middle of the window before it', [FIRST, { ...SHAPE, windowMs: 5, from: 25 }]],

@@ -40,16 +40,38 @@ export function median(values: readonly number[]): number {
 export interface CpuTime {
   readonly process: number;
   readonly mainThread: number;
+  /** How long the main thread had something to do, and no processor. */
+  readonly mainThreadWaited: number;
 }
 
 /** From Linux's scheduler, which counts nanoseconds (proc(5), /proc/pid/task/tid/schedstat). */
 export function cpuTimeOf(pid: number): CpuTime {
   let process = 0;
   let mainThread = 0;
+  let mainThreadWaited = 0;
   for (const thread of readdirSync(`/proc/${pid}/task`)) {
-    const nanos = Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ')[0]);
+    const times = readFileSync(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').split(' ').map(Number);
+    const [nanos = 0, waited = 0] = times;
     process += nanos;
-    if (Number(thread) === pid) mainThread = nanos;
+    if (Number(thread) !== pid) continue;
+    mainThread = nanos;
+    mainThreadWaited = waited;
   }
-  return { process, mainThread };
+  return { process, mainThread, mainThreadWaited };
+}
+
+/** What was spent between two looks, divided by `by`: messages, or nanoseconds. */
+export function spentBetween(before: CpuTime, after: CpuTime, by: number): CpuTime {
+  return {
+    process: (after.process - before.process) / by,
+    mainThread: (after.mainThread - before.mainThread) / by,
+    mainThreadWaited: (after.mainThreadWaited - before.mainThreadWaited) / by,
+  };
+}
+
+/** Resident memory in bytes: now, and the most since the process began (proc(5), /proc/pid/status). */
+export function memoryOf(pid: number): { readonly resident: number; readonly most: number } {
+  const text = readFileSync(`/proc/${pid}/status`, 'utf8');
+  const bytes = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1]) * 1024;
+  return { resident: bytes('VmRSS'), most: bytes('VmHWM') };
 }

@@ -4,7 +4,7 @@ import { startNats } from '../../src/servers/nats.ts';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { type Child, startChild } from './children.ts';
-import { type CpuTime, cpuTimeOf, type Figure, figure } from './measure.ts';
+import { type CpuTime, cpuTimeOf, type Figure, figure, spentBetween } from './measure.ts';
 import type { Order } from './producer.ts';
 
 export interface ReceivingOptions {
@@ -100,10 +100,7 @@ async function costsOf(
     };
     const from = await send(1);
     const to = await send(2);
-    return from.map(({ process, mainThread }, i) => ({
-      process: (to[i]!.process - process) / messages,
-      mainThread: (to[i]!.mainThread - mainThread) / messages,
-    }));
+    return from.map((before, i) => spentBetween(before, to[i]!, messages));
   } finally {
     for (const receiver of receivers) await receiver.stop();
   }

@@ -1,10 +1,9 @@
 /** Whether the service's memory grows, over a long time at a steady rate. */
-import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { startStack } from '../../src/servers/stack.ts';
 import { startChild } from './children.ts';
-import { type Figure, figure, median } from './measure.ts';
+import { type Figure, figure, median, memoryOf } from './measure.ts';
 
 const SERIES = 1_000;
 const MINUTE_MS = 60_000;
@@ -28,11 +27,6 @@ interface Look {
   readonly megabytes: number;
 }
 
-function residentOf(pid: number): number {
-  const [, kilobytes] = /^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))!;
-  return (Number(kilobytes) * 1024) / BYTES_PER_MB;
-}
-
 /** Three stores: the emulator of DynamoDB keeps everything in its own memory. */
 export async function measureSteady({ minutes, rate, tell }: SteadyOptions): Promise<Figure[]> {
   const stack = await startStack();
@@ -47,7 +41,7 @@ export async function measureSteady({ minutes, rate, tell }: SteadyOptions): Pro
     });
     const looks: Look[] = [];
     for (let reported = -1; !isSent; await Promise.race([sent, sleep(LOOK_EVERY_MS)])) {
-      looks.push({ minute: minute(), megabytes: residentOf(service.child.pid!) });
+      looks.push({ minute: minute(), megabytes: memoryOf(service.child.pid!).resident / BYTES_PER_MB });
       if (Math.floor(minute()) === reported) continue;
       reported = Math.floor(minute());
       const { messages } = await service.status();

@@ -4,6 +4,7 @@ import { connect } from '../../src/bus/connect.ts';
 import { createCoreSource } from '../../src/bus/read/core.ts';
 import { createJetStreamSource } from '../../src/bus/read/jetstream.ts';
 import { ensureStream, manager } from '../../src/bus/stream.ts';
+import { DELETE_MARKER } from '../../src/decode/encoding.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { memoryLog, Recorder, settings, until } from './support.ts';
 
@@ -13,8 +14,15 @@ beforeAll(async () => {
 });
 afterAll(() => nats.stop());
 
+/** Of what the server stores in place of a message that it removed. */
+const MARKER = 'Nats-Marker-Reason: MaxAge\r\n';
+
 /** What the headers of a message say, and what a reader is told of it. */
-const ENCODED: readonly (readonly [headers: string | undefined, encoding: string | undefined])[] = [
+const ENCODED: readonly (readonly [
+  headers: string | undefined,
+  encoding: string | undefined,
+  payload?: string,
+])[] = [
   [undefined, undefined],
   ['', undefined],
   ['name: value\r\n', undefined],
@@ -22,6 +30,8 @@ const ENCODED: readonly (readonly [headers: string | undefined, encoding: string
   ['a: b\r\ncontent-encoding:zstd \r\nc: d\r\n', 'zstd'],
   ['Content-Encoding: a\r\nCONTENT-ENCODING: b\r\n', 'a,b'],
   ['Content-Encoding:\r\n', ''],
+  [MARKER, undefined],
+  [MARKER, DELETE_MARKER, ''],
   // No client would send these.
   ['two words: x\r\nContent-Encoding: gzip\r\n', undefined],
   ['no colon\r\n', undefined],
@@ -38,8 +48,7 @@ async function publishEncoded({ port }: NatsServer): Promise<void> {
     });
   });
   socket.write('CONNECT {"verbose":false,"headers":true}\r\n');
-  for (const [i, [headers]] of ENCODED.entries()) {
-    const payload = `${i}`;
+  for (const [i, [headers, , payload = `${i}`]] of ENCODED.entries()) {
     const block = headers === undefined ? '' : `NATS/1.0\r\n${headers}\r\n`;
     const sizes = headers === undefined ? payload.length : `${block.length} ${block.length + payload.length}`;
     const verb = headers === undefined ? 'PUB' : 'HPUB';
@@ -76,7 +85,7 @@ test.each([
     await bus.flush();
     await publishEncoded(nats);
     await until('all', () => reader.payloads.length === ENCODED.length);
-    expect(reader.payloads).toEqual(ENCODED.map((_, i) => `${i}`));
+    expect(reader.payloads).toEqual(ENCODED.map(([, , payload], i) => payload ?? `${i}`));
     expect(reader.encodings).toEqual(ENCODED.map(([, encoding]) => encoding));
     stop.abort();
     await reading;

@@ -31,6 +31,8 @@ const BEYOND: readonly InputRejection[] = [
   'too_deep',
   'too_many_dimensions',
   'too_long',
+  // Said by a header.
+  'delete_marker',
 ];
 
 const SEEDS = [

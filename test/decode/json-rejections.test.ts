@@ -16,7 +16,8 @@ type OfOthers =
   | 'bad_sample_rate'
   | 'not_a_metric'
   | 'unknown_encoding'
-  | 'bad_encoding';
+  | 'bad_encoding'
+  | 'delete_marker';
 type JsonRejection = Exclude<InputRejection, OfOthers>;
 
 function decode(message: string | Uint8Array): Decoded {

@@ -36,12 +36,21 @@ test.each([
   ['LATENESS', { latenessMs: 0 }],
   ['MAX_AHEAD', { maxAheadMs: 0 }],
   ['MAX_SERIES', { maxSeries: 7 }],
+  ['MAX_SERIES_BYTES', { maxSeriesBytes: 7_000_000 }],
 ])('a new %s begins where windows of both shapes do, after the delay', (_, change) => {
   const from = beginningOf(planEpochs(known(), wanted(change)));
   expect(from).toBeGreaterThanOrEqual(NOW + DELAY_MS + ANNOUNCE_MS);
   expect(from).toBeLessThanOrEqual(NOW + DELAY_MS + ANNOUNCE_MS + 20_000);
   expect(from % 10_000).toBe(0);
   expect(from % 4000 === 0 || !('windowMs' in change)).toBe(true);
+});
+
+test('a budget where there was none is news once, and so is another one', () => {
+  const announced = planEpochs(known(), wanted({ maxSeriesBytes: 7 }))!;
+  expect(announced.epochs.map(({ maxSeriesBytes }) => maxSeriesBytes)).toEqual([undefined, 7]);
+  const stored = { shapes: { ...announced, epochs: JSON.parse(JSON.stringify(announced.epochs)) }, at: NOW };
+  expect(planEpochs(stored, wanted({ maxSeriesBytes: 7 }))).toBeUndefined();
+  expect(planEpochs(stored, wanted({ maxSeriesBytes: 8 }))!.epochs).toHaveLength(3);
 });
 
 test('it begins after every checkpoint, after the epoch before it, and by the longer of two delays', () => {

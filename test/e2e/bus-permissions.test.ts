@@ -8,7 +8,7 @@ import type { NatsServer } from '../../src/servers/nats.ts';
 import { freePort, temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { LIMIT_MS } from '../limits.ts';
-import { as, Client, startExampleBus, type User } from './bus-users.ts';
+import { as, Client, ELSEWHERE, SCRATCH, startExampleBus, type User } from './bus-users.ts';
 import { ask, ctlOfAll, ended, eventually } from './control-support.ts';
 import { WINDOWS } from './support.ts';
 
@@ -166,7 +166,7 @@ test('whoever has the credentials of the service may read metrics, and neither p
 
 test('wherever a user wants the answer to a request that it may make: nothing changes there', async () => {
   const jsm = await setup.connection.jetstreamManager({ timeout: LIMIT_MS });
-  await jsm.streams.add({ name: 'SCRATCH', subjects: ['scratch', 'fanout.rejected.scratch'] });
+  await jsm.streams.add(SCRATCH);
   const { instance } = await service.status();
   const operations = Object.keys(OPERATIONS);
   const control = ['all', instance].flatMap((target) =>
@@ -180,21 +180,12 @@ test('wherever a user wants the answer to a request that it may make: nothing ch
     operator: [...control, '$SRV.PING.metrics-fanout'],
     viewer: [...control.filter(isLook), '$SRV.PING.metrics-fanout'],
   };
-  const replies = [
-    '$KV.fanout-checkpoints.scratch.a.0-1',
-    'scratch',
-    'fanout.rejected.scratch',
-    'metrics.scratch',
-    'fanout.control.all.detach',
-    '$JS.API.STREAM.PURGE.METRICS',
-    '$JS.API.STREAM.DELETE.SCRATCH',
-  ];
   const before = { metrics: await lastSequence('METRICS'), ...(await service.status()).control };
   let published = 0;
   const body = JSON.stringify({ sink: 'late', from: new Date().toISOString() });
   for (const [user, subjects] of Object.entries(requests)) {
     const { connection } = await client(user as User);
-    for (const reply of replies) {
+    for (const reply of ELSEWHERE) {
       for (const subject of subjects) connection.publish(subject, body, { reply });
       published += subjects.filter((subject) => metrics.includes(subject)).length;
     }
@@ -212,7 +203,7 @@ test('wherever a user wants the answer to a request that it may make: nothing ch
   ]);
   expect((await jsm.streams.info('METRICS')).state.first_seq).toBe(1);
   // Each request of operator and viewer was heard, and ignored.
-  const heard = replies.length * (requests.operator!.length + requests.viewer!.length);
+  const heard = ELSEWHERE.length * (requests.operator!.length + requests.viewer!.length);
   await eventually('all are counted', async () => {
     const { unanswered } = (await service.status()).control;
     return unanswered - before.unanswered >= heard;

@@ -8,7 +8,22 @@ const EXAMPLE = new URL('../../examples/nats/metrics-fanout.conf', import.meta.u
 const USERS = ['producer', 'apps', 'fanout', 'setup', 'operator', 'viewer'] as const;
 export type User = (typeof USERS)[number];
 
-const passwordOf = (user: User) => `password-of-${user}`;
+type Bus = Pick<NatsServer, 'url'>;
+
+/** Where whoever asks or publishes may want the answer to go, to do by it what it may not do itself. */
+export const ELSEWHERE = [
+  '$KV.fanout-checkpoints.scratch.a.0-1',
+  'scratch',
+  'fanout.rejected.scratch',
+  'metrics.scratch',
+  'fanout.control.all.detach',
+  '$JS.API.STREAM.PURGE.METRICS',
+  '$JS.API.STREAM.DELETE.SCRATCH',
+] as const;
+/** A stream that is nobody's business, and captures some of them. */
+export const SCRATCH = { name: 'SCRATCH', subjects: ['scratch', 'fanout.rejected.scratch'] };
+
+export const passwordOf = (user: User) => `password-of-${user}`;
 const inboxPrefixOf = (user: User) => `_INBOX.${user}`;
 
 /** `change` is made to the example; it must make a difference. */
@@ -21,7 +36,7 @@ export async function startExampleBus(
 }
 
 /** With these the program signs in. */
-export function as(user: User, { url }: NatsServer): Record<string, string> {
+export function as(user: User, { url }: Bus): Record<string, string> {
   return {
     NATS_URL: url,
     NATS_USER: user,
@@ -34,14 +49,16 @@ export function as(user: User, { url }: NatsServer): Record<string, string> {
 export class Client {
   readonly connection: NatsConnection;
   /** What the server refused, such as `publish orders`. */
+  readonly refused: ReadonlySet<string>;
   readonly #refused = new Set<string>();
 
   private constructor(connection: NatsConnection) {
     this.connection = connection;
+    this.refused = this.#refused;
     void this.#watch();
   }
 
-  static async connect(user: User, { url }: NatsServer): Promise<Client> {
+  static async connect(user: User, { url }: Bus): Promise<Client> {
     const inboxPrefix = inboxPrefixOf(user);
     return new Client(await connect({ servers: url, user, pass: passwordOf(user), inboxPrefix }));
   }

@@ -1,11 +1,12 @@
 /** What `check` says of streams of all kinds: before `run` finds out. */
-import { connect, type NatsConnection, nanos, type StreamConfig } from 'nats';
+import { connect, headers, type NatsConnection, nanos, type StreamConfig } from 'nats';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { needsNats } from '../bus/server-version.ts';
 import { LIMIT_MS } from '../limits.ts';
+import { eventually } from './control-support.ts';
 
 interface Finding {
   readonly what: string;
@@ -137,5 +138,43 @@ test('a stream that limits how long its consumers live without requests is read'
   const { consumers } = await client.jetstreamManager();
   const [info] = await consumers.list('METRICS').next();
   expect(info?.config.inactive_threshold).toBe(nanos(60_000));
+  expect(await service.stop()).toBe(0);
+});
+
+test('a stream that removes messages by subject is warned of, once', async () => {
+  await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], max_msgs_per_subject: 1_000 });
+  const { code, of } = await check();
+  expect(code).toBe(0);
+  expect(of('stream METRICS').advice).toMatch(
+    /^By max_msgs_per_subject: 1000, the stream may lose messages by subject, .* verify calls them unknown/,
+  );
+  const service = await startServiceProgram({ NATS_URL: nats.url, SINK_BLACKHOLE_ENABLED: 'true' });
+  expect(await service.stop()).toBe(0);
+  expect(
+    service.output.stderr.match(/"settings":\["max_msgs_per_subject: 1000"\].*may lose messages/g),
+  ).toHaveLength(1);
+});
+
+test('what the server stores in place of messages that it removed is no sample, and counted', async (context) => {
+  needsNats(context, '2.11');
+  const markers = { allow_msg_ttl: true, subject_delete_marker_ttl: nanos(5_000), allow_rollup_hdrs: true };
+  await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], ...markers } as never);
+  expect((await check()).of('stream METRICS').advice).toMatch(
+    /^By allow_msg_ttl, subject_delete_marker_ttl, allow_rollup_hdrs, /,
+  );
+  const env = { NATS_URL: nats.url, SINK_BLACKHOLE_ENABLED: 'true', METRICS_START: 'earliest' };
+  const service = await startServiceProgram(env);
+  const ttl = headers();
+  ttl.set('Nats-TTL', '1s');
+  const sample = JSON.stringify({ name: 'a', type: 'counter', value: 1 });
+  for (const subject of ['metrics.a', 'metrics.b'])
+    await client.jetstream().publish(subject, sample, { headers: ttl, timeout: LIMIT_MS });
+  await eventually('both markers', async () => {
+    const { rejected } = (await service.status()).messages;
+    return rejected.delete_marker === 2;
+  });
+  const { rejected, received } = (await service.status()).messages;
+  expect(received).toBe(4);
+  expect(rejected.empty).toBe(0);
   expect(await service.stop()).toBe(0);
 });

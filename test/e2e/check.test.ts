@@ -46,6 +46,18 @@ test('makes nothing on the bus, and says that the service will', async () => {
   await bus.close();
 });
 
+test('says if MAX_SERIES_BYTES does not fit the memory', async () => {
+  const env = { ...stack.env, MAX_SERIES_BYTES: '1TB' };
+  const { code, stdout } = await check(env, '--json');
+  const memory = (JSON.parse(stdout) as Finding[]).find(({ what }) => what === 'memory');
+  expect(code).toBe(1);
+  expect(memory).toMatchObject({
+    state: 'failed',
+    detail: expect.stringMatching(/^at most 14000290 MB with MAX_SERIES_BYTES, of \d+ MB here$/),
+    advice: 'Lower MAX_SERIES_BYTES, or give the process more memory.',
+  });
+});
+
 test('all well: writes, reads and removes a probe point in every store', async () => {
   const silent = { debug() {}, info() {}, warn() {}, error() {} };
   const { core } = await loadConfig({ NATS_URL: stack.nats.url });

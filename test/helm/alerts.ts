@@ -151,13 +151,27 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     fires: { fanout_series: '850x60', fanout_series_limit: '1000x60' },
     at: 16,
     labels: {},
-    quiet: [{ fanout_series: '750x60', fanout_series_limit: '1000x60' }],
+    quiet: [
+      { fanout_series: '750x60', fanout_series_limit: '1000x60' },
+      {
+        fanout_series: '750x60',
+        fanout_series_limit: '1000x60',
+        fanout_series_bytes: '750x60',
+        fanout_series_bytes_limit: '1000x60',
+      },
+    ],
   },
   FanoutSeriesOverflowed: {
     fires: { fanout_samples_overflowed_total: '0x20 5x60' },
     at: 22,
     labels: {},
     quiet: [{ fanout_samples_overflowed_total: '0x60' }],
+  },
+  FanoutTimersCoarse: {
+    fires: { fanout_samples_coarse_total: '0x20 5x60' },
+    at: 22,
+    labels: {},
+    quiet: [{ fanout_samples_coarse_total: '0x60' }],
   },
   FanoutSinkDown: {
     fires: {

@@ -3,6 +3,8 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { loadConfig } from '../../src/config/config.ts';
+import { CORE_SETTINGS } from '../../src/config/core-settings.ts';
+import { memoryNeeded } from '../../src/config/memory.ts';
 import {
   CHART,
   type KubernetesObject,
@@ -146,6 +148,32 @@ test('the validation refuses unknown fields, wrong values and missing fields', (
     change(object);
     expect(problemsOf([object], renderer.folder).join('\n')).toMatch(expected);
   }
+});
+
+describe('the memory limit', () => {
+  const needed = async (maxSeriesBytes: string) =>
+    memoryNeeded(await loadConfig({ MAX_SERIES_BYTES: maxSeriesBytes, SINK_SQLITE_ENABLED: 'true' }));
+  const render = (maxSeriesBytes: string | undefined, memory: unknown) => {
+    const settings = maxSeriesBytes === undefined ? {} : { settings: { maxSeriesBytes } };
+    const [result] = renderer.render([{ ...settings, resources: { limits: { memory } } }]);
+    return result;
+  };
+
+  test.each(['1MB', '48MB', '1.5GiB'])('fits MAX_SERIES_BYTES=%s, or the chart says so', async (budget) => {
+    const bytes = await needed(budget);
+    expect(typeof render(budget, bytes)).toBe('object');
+    expect(typeof render(budget, `${Math.ceil(bytes / 1024)}Ki`)).toBe('object');
+    expect(render(budget, bytes - 1)).toContain(
+      `settings.maxSeriesBytes: with ${budget}, a pod may need ${(bytes / 1e6).toFixed(0)} MB, and resources.limits.memory is`,
+    );
+  });
+
+  test('is compared with the default of the service, and may be absent', async () => {
+    const bytes = await needed(CORE_SETTINGS.maxSeriesBytes.default!);
+    expect(typeof render(undefined, bytes)).toBe('object');
+    expect(render(undefined, bytes - 1)).toContain(`with ${CORE_SETTINGS.maxSeriesBytes.default}`);
+    expect(typeof render('1GB', null)).toBe('object');
+  });
 });
 
 describe('a pod', () => {

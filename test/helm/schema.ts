@@ -46,6 +46,7 @@ function shapeOf(expected: string): Schema {
     case CORE_SETTINGS.window.expected:
       return { type: 'string', pattern: '^\\d+(\\.\\d+)?\\s*(ms|s|m|h|d)$' };
     case setting.bytes({ meaning: '' }).expected:
+    case CORE_SETTINGS.maxSeriesBytes.expected:
       return { type: 'string', pattern: '^\\d+(\\.\\d+)?\\s*([KMGT]i?)?B$' };
     case setting.httpUrl({ meaning: '' }).expected:
       return { type: 'string', pattern: '^https?://' };

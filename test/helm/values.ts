@@ -130,7 +130,10 @@ export function sinksOf(number: number): Values {
   );
 }
 
-export const EVERY_SINK: Values = { sinks: sinksOf(2 ** kinds.length - 1) };
+/** Enough for every sink, and for those of FROM_CLUSTER. */
+const ROOM: Values = { resources: { limits: { memory: '2Gi' } } };
+
+export const EVERY_SINK: Values = { ...ROOM, sinks: sinksOf(2 ** kinds.length - 1) };
 
 /** Every combination of toggles, each with other sinks, so that every set of sinks occurs at least once. */
 export function combinations(): Values[] {
@@ -140,6 +143,6 @@ export function combinations(): Values[] {
     const sinks = { sinks: sinksOf(number % sets) };
     // 3 and 5 share no factor with the powers of two that the others follow.
     const more = [...(number % 3 === 0 ? [EXTRAS] : []), ...(number % 5 === 0 ? [FROM_CLUSTER] : [])];
-    return [sinks, ...more, ...toggles, { replicas: 1 + (number % 7) }].reduce(merged, {});
+    return [ROOM, sinks, ...more, ...toggles, { replicas: 1 + (number % 7) }].reduce(merged, {});
   });
 }

@@ -71,6 +71,14 @@ describe('the subject of the questions', () => {
     expect(asked(none, 4).sums).toMatchObject({ name: 'busy', dimension: 'host', series: undefined });
   });
 
+  test('has little enough text to go along with each question', async () => {
+    const long = busy(100).map(
+      ([name, dimensions, count]): Row => [name, { ...dimensions, text: 'x'.repeat(20_000) }, count],
+    );
+    const scan = await scanned(Array(4).fill([quiet, ...long]));
+    expect(asked(scan, 4).sums.name).toBe('quiet');
+  });
+
   test('is undefined before there is a counter, or a window', async () => {
     expect(new WindowScan().subject.questions(0)).toBeUndefined();
     expect(

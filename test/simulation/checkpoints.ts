@@ -1,4 +1,5 @@
 /** The checkpoints that outlive the service, and one instance's way to them, with its faults. */
+import { shapeOf } from '../../src/aggregate/tiling.ts';
 import { BusError } from '../../src/bus/bus-error.ts';
 import type { Checkpoint, CheckpointStore, StoredCheckpoint } from '../../src/bus/kv/checkpoints.ts';
 import type { AgreedShapes, ShapeStore } from '../../src/bus/kv/window-shapes.ts';
@@ -107,10 +108,13 @@ export class SimShapeStore implements ShapeStore {
 
   #known(): AgreedShapes {
     const { timeline, scenario } = this.#world;
-    const { windowMs, latenessMs, maxAheadMs, maxSeries, later = [], change } = scenario;
-    const first = { from: Number.NEGATIVE_INFINITY, windowMs, latenessMs, maxAheadMs, maxSeries };
+    const { later = [], change } = scenario;
+    const first = { from: Number.NEGATIVE_INFINITY, ...shapeOf(scenario) };
     const isAnnounced = timeline.now >= change.announcedAt;
-    const epochs = isAnnounced ? [first, ...later] : [first];
+    const announced = isAnnounced ? [first, ...later] : [first];
+    const epochs = this.#world.options.forgetsBytes
+      ? announced.map(({ maxSeriesBytes: _, ...epoch }) => epoch)
+      : announced;
     return { shapes: { epochs, delayMs: change.delayMs }, at: this.#world.serverNow() };
   }
 }

@@ -167,6 +167,8 @@ function drawShape(chance: Chance, windowMs: number) {
     latenessMs: chance.pick([0, 200, 500, 1000, 2500]),
     maxAheadMs: chance.pick([0, 100, 500, 1500]),
     maxSeries: chance.pick([2, 5, 1000, 1000]),
+    // Absent in some epochs: they were agreed on by an earlier version.
+    ...chance.pick([{}, { maxSeriesBytes: 2000 }, { maxSeriesBytes: 6000 }, { maxSeriesBytes: 1_000_000 }]),
   };
 }
 

@@ -103,7 +103,7 @@ export class SimSource implements Source {
 
   async #read(reader: Reader, signal: AbortSignal): Promise<'stopped' | 'lost'> {
     // The contract: progress is not called again before the promise that it returned has resolved.
-    const held = this.#world.options.forgetsHold ? undefined : this.#held;
+    const held = this.#held;
     const pull = new SimPull(this.#world, this.#instance, this.next, held, {
       message: (sequence) => this.#message(reader, sequence),
       progress: () => this.#progress(reader),

@@ -16,11 +16,8 @@ const RESTART_MS = 1000;
 const STOP_MARGIN_MS = 26_000;
 
 export interface Options {
-  /**
-   * A fault of the code, to see that it is found: a source that, with a new consumer, forgets that the reader asked for
-   * time.
-   */
-  readonly forgetsHold?: boolean;
+  /** A fault of the code, to see that it is found: instances that know nothing of MAX_SERIES_BYTES. */
+  readonly forgetsBytes?: boolean;
   /** The server's clock is set back in every run: windows are reopened, and much may go wrong there. */
   readonly setsBack?: boolean;
   readonly print?: (line: string) => void;

@@ -198,3 +198,11 @@ test('a table fits the terminal: texts are cut, numbers are not', () => {
   expect(table[2]).toMatch(/^漢.*… {2}.* 1$/);
   expect(cut('漢字x', 4)).toBe('漢…');
 });
+
+test('keys and groups with much text are counted together sooner', () => {
+  const rates = new Rates(0);
+  for (let i = 0; i < 100; i++) rates.add(`${i}`.padEnd(1_000_000, 'x'), 1);
+  const { rows } = rates.take(1000);
+  expect(rows).toHaveLength(17);
+  expect(rows[0]).toMatchObject({ key: '(others)', total: 84 });
+});

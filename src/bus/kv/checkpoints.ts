@@ -228,6 +228,7 @@ function isCheckpoint(value: unknown): value is Checkpoint {
     isAtLeast(0, shape?.latenessMs) &&
     isAtLeast(0, shape?.maxAheadMs) &&
     isAtLeast(1, shape?.maxSeries) &&
+    isAtLeast(1, shape?.maxSeriesBytes ?? 1) &&
     typeof shape?.slice === 'string'
   );
 }

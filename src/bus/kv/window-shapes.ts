@@ -102,9 +102,9 @@ function parse(key: string, text: string): Shapes {
     const read = epochs.map((epoch) => ({ ...epoch, from: epoch.from ?? Number.NEGATIVE_INFINITY }));
     const isWhole = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
     const isRight = read.every(
-      ({ from, windowMs, latenessMs, maxAheadMs, maxSeries }, i) =>
+      ({ from, windowMs, latenessMs, maxAheadMs, maxSeries, maxSeriesBytes = 1 }, i) =>
         (i === 0 || isWhole(from)) &&
-        [windowMs, maxSeries].every((n) => isWhole(n) && n > 0) &&
+        [windowMs, maxSeries, maxSeriesBytes].every((n) => isWhole(n) && n > 0) &&
         [latenessMs, maxAheadMs].every(isWhole),
     );
     if (!isRight || !isWhole(delayMs)) throw new RangeError('not whole numbers');
@@ -113,7 +113,7 @@ function parse(key: string, text: string): Shapes {
   } catch (error) {
     throw new BusError(
       `the entry ${key} in the key-value bucket ${BUCKET} is not valid (${String(error)})`,
-      `Inspect it (nats kv get ${BUCKET} ${key}). It records which windows have which WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES. Without it, the current settings apply to all windows.`,
+      `Inspect it (nats kv get ${BUCKET} ${key}). It records which windows have which WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES and MAX_SERIES_BYTES. Without it, the current settings apply to all windows.`,
     );
   }
 }

@@ -46,6 +46,8 @@ export interface Reader {
    * Called when the bytes of all messages so far are about to be released: the reader must take what it still needs.
    */
   flush?(): void;
+  /** Until the message with this sequence, nothing is complete, whatever the stream times say. */
+  completeAfter?(sequence: number): void;
   /** Called before the first message after the gap. */
   gap?(gap: Gap): void;
 }

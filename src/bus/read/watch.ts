@@ -123,8 +123,8 @@ export class BusWatch {
   }
 
   /**
-   * Watches until the signal aborts, or for `forMs` and until what was heard is judged. Resolves earlier if the bus does
-   * not permit us to listen.
+   * Watches until the signal aborts, or for `forMs` and until what was heard is judged. Resolves earlier if the bus
+   * does not permit us to listen.
    */
   async run(signal: AbortSignal, forMs = Number.POSITIVE_INFINITY): Promise<void> {
     const { share, clock } = this.#options;

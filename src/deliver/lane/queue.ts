@@ -18,7 +18,7 @@ const POINT_MEMORY_BYTES = 120;
 /** Returns the memory that a window is taken to hold, in bytes: the `bytes` of `sizeWindow`. */
 export function windowBytes(window: ClosedWindow): number {
   let text = 0;
-  for (let i = 0; i < window.size; i++) text += window.textSizeOf(i);
+  for (let i = 0; i < window.size; i++) text += window.textBytesOf(i);
   return window.size * POINT_MEMORY_BYTES + text;
 }
 
@@ -26,9 +26,8 @@ export function sizeWindow(window: ClosedWindow): SizedWindow {
   const sizes = new Uint32Array(window.size);
   let text = 0;
   for (let i = 0; i < window.size; i++) {
-    const size = window.textSizeOf(i);
-    text += size;
-    sizes[i] = POINT_BYTES + size;
+    text += window.textBytesOf(i);
+    sizes[i] = POINT_BYTES + window.textSizeOf(i);
   }
   return { window, bytes: window.size * POINT_MEMORY_BYTES + text, sizes };
 }

@@ -76,6 +76,7 @@ export async function recomputeWindow(
  */
 function patient(reader: Reader, through: number): Reader {
   let read = 0;
+  reader.completeAfter?.(through);
   return {
     message(message, envelope) {
       read = message.sequence;

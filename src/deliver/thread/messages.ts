@@ -1,5 +1,6 @@
 /** The messages between a lane and the thread of its sink. */
 import type { Point } from '../../aggregate/point.ts';
+import type { SharedMemory } from '../../aggregate/series-records.ts';
 import type { Settings, Values } from '../../settings/setting.ts';
 import type {
   Question,
@@ -54,7 +55,12 @@ export type ToThread =
       readonly instance: string;
       readonly refs: Uint32Array;
       /** Records with the same number only grow: what they hold stays valid. */
-      readonly records: { readonly number: number; readonly memory: readonly SharedArrayBuffer[] };
+      readonly records: {
+        readonly number: number;
+        readonly memory: SharedMemory;
+        /** See `SeriesRecords`. */
+        readonly retiredBytes: number;
+      };
       readonly rows: Uint32Array;
       readonly values: Float64Array;
     }

@@ -4,6 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
 import { SeriesRecords } from '../../aggregate/series-records.ts';
 import { ClosedWindow } from '../../aggregate/window.ts';
+import { freeSharedMemory } from '../../base/shared-memory.ts';
 import { loadModule } from '../../config/sink-config.ts';
 import { hideEnvironment } from '../../settings/secrets.ts';
 import { type Sink, SinkError, type StoredPoint, type WriteOutcome } from '../../sink/contract.ts';
@@ -30,7 +31,7 @@ interface Reading {
 
 class SinkThread {
   readonly #sink: Sink;
-  #records = { number: 0, chunks: 0, series: new SeriesRecords() };
+  #records = { number: 0, series: new SeriesRecords() };
   readonly #windows = new Map<number, ClosedWindow>();
   readonly #calls = new Map<number, AbortController>();
   readonly #readings = new Map<number, Reading>();
@@ -142,11 +143,10 @@ class SinkThread {
 
   #keep({ window, records, ...columns }: Message<'window'>): void {
     // If the records have only grown, objects made from them stay valid.
-    const isKnown = this.#records.number === records.number && this.#records.chunks === records.memory.length;
-    if (!isKnown) {
-      const { number, memory } = records;
-      this.#records = { number, chunks: memory.length, series: new SeriesRecords(memory) };
-    }
+    const { number, memory, retiredBytes } = records;
+    if (this.#records.number === number) this.#records.series.grow(memory);
+    else this.#records = { number, series: new SeriesRecords(memory) };
+    freeSharedMemory(retiredBytes);
     this.#windows.set(window, new ClosedWindow({ ...columns, records: this.#records.series }));
   }
 

@@ -42,8 +42,8 @@ const TERMINATE_TIMEOUT_MS = 1000;
 export const GRACE_MS = 10_000;
 /** The time limit of a digest, which is work for the processor only. */
 const DIGEST_TIMEOUT_MS = 120_000;
-/** How many windows the thread keeps; those in use are kept regardless. */
-const KEPT_WINDOWS = 4;
+/** How many windows the thread keeps; those in use are kept regardless. Each may hold as much as a window may take. */
+const KEPT_WINDOWS = 1;
 
 type Call = {
   readonly resolve: (answer: ThreadAnswer) => void;
@@ -290,7 +290,7 @@ export class Thread {
       refs,
       rows,
       values,
-      records: { number: this.#recordsNumber, memory: records.memory },
+      records: { number: this.#recordsNumber, memory: records.memory, retiredBytes: records.retiredBytes },
     });
     return { number, uses: 0 };
   }

@@ -37,6 +37,10 @@ test('what was saved is loaded, by another store as well', async () => {
   expect(await one.save('influxdb', at(1000))).toBe('saved');
   expect(await one.save('influxdb', at(2000))).toBe('saved');
   expect(await store('basic').load('influxdb')).toEqual(at(2000));
+  // Of an earlier version there is none.
+  const budgeted = { ...at(3000), shape: { ...shape, maxSeriesBytes: 1000 } };
+  expect(await one.save('influxdb', budgeted)).toBe('saved');
+  expect(await store('basic').load('influxdb')).toEqual(budgeted);
 });
 
 test('sinks, slices and pipelines do not meet', async () => {

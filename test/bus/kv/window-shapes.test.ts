@@ -22,6 +22,10 @@ afterAll(async () => {
 
 const SHAPE = { windowMs: 1000, latenessMs: 200, maxAheadMs: 100, maxSeries: 10 };
 const first: Shapes = { delayMs: 5000, epochs: [{ ...SHAPE, from: Number.NEGATIVE_INFINITY }] };
+const budgeted: Shapes = {
+  delayMs: 5000,
+  epochs: [...first.epochs, { ...SHAPE, maxSeriesBytes: 1000, from: 5000 }],
+};
 const withAnother = ({ epochs, delayMs }: Shapes, from: number): Shapes => ({
   delayMs,
   epochs: [...epochs, { ...SHAPE, from }],
@@ -37,6 +41,11 @@ test("none at first; what is stored is read again, with the server's time", asyn
   expect(known.at).toBeGreaterThanOrEqual(before - 1);
   expect(known.at).toBeLessThanOrEqual(Date.now() + 1);
   expect((await createShapeStore(bus, 'b', 1).load()).shapes).toBeUndefined();
+});
+
+test('epochs with a budget, after one of an earlier version without, are what they were', async () => {
+  await createShapeStore(bus, 'budget', 1).change(() => budgeted);
+  expect((await createShapeStore(bus, 'budget', 1).load()).shapes).toStrictEqual(budgeted);
 });
 
 test('a clock that is not there yet, or is from before, passes by itself', async () => {
@@ -77,6 +86,7 @@ test.each([
   '{"delayMs":1,"epochs":[]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":0,"latenessMs":0,"maxAheadMs":0,"maxSeries":1}]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":-1,"maxAheadMs":0,"maxSeries":1}]}',
+  '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"maxSeriesBytes":0}]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1},{"from":5,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1}]}',
 ])('an entry that is not one of ours is an error that says where it is: %s', async (text) => {
   await (await openBucket(bus, 1)).put('shapes.foreign', text);

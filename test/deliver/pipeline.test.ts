@@ -1,0 +1,86 @@
+import { expect, test } from 'vitest';
+import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
+import { wholeMessage } from '../../src/decode/raw-message.ts';
+import { openPipeline, type PipelineOptions } from '../../src/deliver/pipeline.ts';
+
+const TILING = Tiling.of({ windowMs: 1000, latenessMs: 100, maxAheadMs: 0, maxSeries: 100 });
+const SETTINGS = {
+  metricsFormat: 'influx',
+  metricsCounters: undefined,
+  maxMessageBytes: 1_000_000,
+  slice: { index: 0, of: 1 },
+} as const;
+const START = { from: 0, instance: '', tiling: TILING, closedThrough: undefined };
+
+/** A pipeline that gets a message every 100 ms of stream time, all in one batch. */
+function setUp(options: Pick<PipelineOptions, 'onWindows' | 'untilShaped'>) {
+  const { pipeline, aggregator } = openPipeline(SeriesTable.of(TILING), SETTINGS, START, options);
+  let sequence = 0;
+  let mostOpen = 0;
+  const send = (messages: number) => {
+    for (let i = 0; i < messages; i++, sequence++) {
+      const bytes = Buffer.from(`a value=${sequence}`);
+      pipeline.message(wholeMessage(bytes, sequence * 100, sequence + 1));
+      bytes.fill(0);
+      mostOpen = Math.max(mostOpen, aggregator.openWindows);
+    }
+  };
+  return { pipeline, aggregator, send, mostOpen: () => mostOpen };
+}
+
+test('a batch that spans many windows has no more of them open than its times say', () => {
+  const starts: number[] = [];
+  const { pipeline, send, mostOpen } = setUp({
+    onWindows: (windows) => {
+      starts.push(...windows.map(({ start }) => start));
+    },
+  });
+  send(1000);
+  expect(starts).toEqual(Array.from({ length: 99 }, (_, i) => 1000 * i));
+  expect(pipeline.progress(99_900)).toBeUndefined();
+  expect(starts).toHaveLength(99);
+  expect(mostOpen()).toBeLessThanOrEqual(3);
+});
+
+test('while windows cannot be handed on, messages of later ones wait; all count, in order', async () => {
+  const taken: { readonly start: number; readonly sum: number; readonly sequence: number }[] = [];
+  const open: (() => void)[] = [];
+  const { pipeline, send, mostOpen } = setUp({
+    onWindows: async (windows, _, sequence) => {
+      for (const window of windows) taken.push({ start: window.start, sum: window.sumOf(0), sequence });
+      await new Promise<void>((resolve) => open.push(resolve));
+    },
+  });
+  send(1000);
+  const progress = pipeline.progress(99_900);
+  expect(progress).toBeInstanceOf(Promise);
+  expect(pipeline.stats.received).toBe(1000);
+  let isOver = false;
+  void Promise.resolve(progress).then(() => {
+    isOver = true;
+  });
+  while (!isOver) {
+    for (const resolve of open.splice(0)) resolve();
+    await new Promise<void>((resolve) => setImmediate(resolve));
+  }
+  expect(mostOpen()).toBeLessThanOrEqual(3);
+  expect(taken.map(({ start, sum }) => [start, sum])).toEqual(
+    Array.from({ length: 99 }, (_, i) => [1000 * i, 100 * i + 45]),
+  );
+  for (const { start, sequence } of taken) expect(sequence).toBeGreaterThanOrEqual(start / 100 + 10);
+});
+
+test('a window that must not be complete before a message is not, whatever the times say', () => {
+  const starts: number[] = [];
+  const { pipeline, send } = setUp({
+    onWindows: (windows) => {
+      starts.push(...windows.map(({ start }) => start));
+    },
+  });
+  pipeline.completeAfter(500);
+  send(499);
+  expect(starts).toEqual([]);
+  send(1);
+  expect(starts).toHaveLength(49);
+});
