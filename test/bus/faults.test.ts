@@ -12,6 +12,7 @@ import {
   memoryLog,
   numbers,
   publishNumbers,
+  publishStored,
   Recorder,
   settings,
   until,
@@ -64,7 +65,7 @@ test.each(['SIGTERM', 'SIGKILL'] as const)(
   'the server ends by %s in the middle of 200,000 messages, twice: none lost, none twice',
   async (signal) => {
     const { nats, core, bus } = await setUp();
-    await publishNumbers(bus, 0, 200_000);
+    await publishStored(bus, 0, 200_000);
     const { reader, source } = read(bus, core);
     reader.hold = () => new Promise((resolve) => setTimeout(resolve, 50));
     for (const at of [20_000, 120_000]) {
@@ -110,7 +111,7 @@ test('producers go on while the server crashes over and over: the reader has exa
 
 test('a connection that is lost while the server goes on: what was on its way is asked for again', async () => {
   const { core, bus } = await setUp();
-  await publishNumbers(bus, 0, 15_000);
+  await publishStored(bus, 0, 15_000);
   const { reader, source } = read(bus, core);
   // All that the stream has is on its way; without a look behind, the server would say that nothing is pending.
   reader.onMessage = (sequence) => {
@@ -123,7 +124,7 @@ test('a connection that is lost while the server goes on: what was on its way is
 
 test('a reader that asked for time gets it, also where the connection is lost meanwhile', async () => {
   const { nats, core, bus } = await setUp();
-  await publishNumbers(bus, 0, 30_000);
+  await publishStored(bus, 0, 30_000);
   const { reader, source } = read(bus, core);
   let release = () => {};
   let isHeld = false;
@@ -235,7 +236,7 @@ test('an event loop that stalls for longer than any answer may take loses nothin
   const { core, bus, nats } = await setUp();
   const publisher = await busAt(nats.url);
   stops.push(() => publisher.close());
-  await publishNumbers(publisher, 0, 50_000);
+  await publishStored(publisher, 0, 50_000);
   const { reader, source } = read(bus, core);
   let isStalled = false;
   reader.onMessage = (sequence) => {

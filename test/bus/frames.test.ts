@@ -15,7 +15,15 @@ import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { effort } from '../effort.ts';
 import { FaultProxy } from '../faults/proxy.ts';
 import { makeCertificates } from './credentials.ts';
-import { losing, memoryLog, numbers, publishNumbers, Recorder, settings, until } from './support.ts';
+import {
+  losing,
+  memoryLog,
+  numbers,
+  publishStored,
+  Recorder,
+  settings,
+  until,
+} from './support.ts';
 
 const STALL_MS = 1500;
 
@@ -284,14 +292,14 @@ describe.each(['frames', 'plain'])('%s, on a real server', (METRICS_RECEIVE) => 
     const { core, bus } = await attach({ NATS_URL: `nats://127.0.0.1:${proxy.port}` });
     await ensureStream(bus, core);
     const producer = await attach({ NATS_URL: nats.url });
-    await publishNumbers(producer.bus, 0, 60_000);
+    await publishStored(producer.bus, 0, 60_000);
     const source = createJetStreamSource(bus, core, { start: { kind: 'earliest' } });
     const reader = read(source);
     for (let breaks = 1; breaks <= 5; breaks++) {
       const { length } = reader.sequences;
       proxy.cut('response', 300_001 + 37 * breaks);
       await until('broken and on', () => bus.stats.reconnects >= breaks && reader.sequences.length > length);
-      await publishNumbers(producer.bus, 50_000 + 10_000 * breaks, 60_000 + 10_000 * breaks);
+      await publishStored(producer.bus, 50_000 + 10_000 * breaks, 60_000 + 10_000 * breaks);
     }
     await until('all', () => reader.sequences.length >= 110_000);
     expect(reader.sequences).toEqual(numbers(1, 110_001));

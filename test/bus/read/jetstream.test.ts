@@ -59,7 +59,7 @@ const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 test('every message once and in order, with its time; progress follows; the consumer goes at the end', async () => {
   await ensureStream(bus, core);
-  await publishNumbers(bus, 0, 35_000);
+  await publishStored(bus, 0, 35_000);
   const { source, reader, stop } = read();
   await until('what was there', () => reader.sequences.length === 35_000);
   await publishNumbers(bus, 35_000, 40_000, 'metrics.later');
@@ -226,7 +226,7 @@ test('progress never goes back, even for a message that it had passed', async ()
 
 test('a message that gets lost on the way is asked for again', async () => {
   await ensureStream(bus, core);
-  await publishNumbers(bus, 0, 30_000);
+  await publishStored(bus, 0, 30_000);
   let delivered = 0;
   const { source, reader } = read(
     { kind: 'earliest' },
@@ -293,11 +293,11 @@ test.each([
 test('of a stream that captures more, what retention removed before it was read is a gap as well', async () => {
   await add({ name: 'METRICS', subjects: ['metrics', 'other'], max_msgs: 50_000 });
   core = settings({ NATS_URL: nats.url, METRICS_SUBJECTS: 'metrics' });
-  await publishNumbers(bus, 0, 30_000);
+  await publishStored(bus, 0, 30_000);
   const { source, reader } = read();
   const release = holding(reader);
   await until('some', () => reader.sequences.length > 0);
-  await publishNumbers(bus, 0, 49_000, 'other');
+  await publishStored(bus, 0, 49_000, 'other');
   await publishStored(bus, 0, 30_000);
   release();
   await until('the last', () => reader.sequences.includes(109_000));
@@ -313,7 +313,7 @@ async function removeConsumers(): Promise<void> {
 
 test('a consumer removed by hand, again and again, costs nothing', async () => {
   await ensureStream(bus, core);
-  await publishNumbers(bus, 0, 100_000);
+  await publishStored(bus, 0, 100_000);
   const { source, reader } = read();
   for (const at of [10_000, 40_000, 70_000]) {
     await until('so many', () => reader.sequences.length >= at);

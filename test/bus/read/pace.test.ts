@@ -8,7 +8,16 @@ import { createJetStreamSource } from '../../../src/bus/read/jetstream.ts';
 import { steadyNow } from '../../../src/bus/read/server-clock.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
-import { busAt, losing, numbers, publishNumbers, Recorder, settings, until } from '../support.ts';
+import {
+  busAt,
+  losing,
+  numbers,
+  publishNumbers,
+  publishStored,
+  Recorder,
+  settings,
+  until,
+} from '../support.ts';
 
 interface Asked {
   readonly batch: number;
@@ -155,7 +164,7 @@ test('a server that says when a batch is complete, as nats-server does from 2.10
       inboxes.add(message.reply!);
     },
   });
-  await publishNumbers(producer, 0, 200_000);
+  await publishStored(producer, 0, 200_000);
   const { reader, source, end } = read(bus);
   await until('all', () => reader.sequences.length === 200_000);
   // Twenty that were filled, two that wait, and a few for a machine that is busy.
