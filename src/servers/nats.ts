@@ -107,13 +107,6 @@ export function natsVersion(): string {
   return version;
 }
 
-/** Whether it is older than `version`. */
-export function isNatsOlder(version: string): boolean {
-  const [ours, other] = [natsVersion(), version].map((text) => text.split('.').map(Number));
-  const at = ours!.findIndex((number, i) => number !== other![i]);
-  return at >= 0 && ours![at]! < other![at]!;
-}
-
 function configuration(options: NatsOptions, port: number, storePath: string): string {
   const { auth, tls, jetstream = true, domain, maxStoreBytes, maxPayloadBytes } = options;
   const { jetstreamExtra = '', extra } = options;

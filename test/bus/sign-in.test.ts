@@ -6,10 +6,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { BusError } from '../../src/bus/bus-error.ts';
 import { type Bus, connect } from '../../src/bus/connect.ts';
 import { ensureStream } from '../../src/bus/stream.ts';
-import { isNatsOlder, type NatsOptions, type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { type NatsOptions, type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { freePort, temporaryFolder } from '../../src/servers/server-process.ts';
 import { startTlsFront } from '../faults/tls.ts';
 import { type Certificates, makeCertificates, makeDecentralised, makeNkey } from './credentials.ts';
+import { needsNats } from './server-version.ts';
 import { memoryLog, settings, until } from './support.ts';
 
 const SECRET = 'swordfish-7741';
@@ -210,21 +211,19 @@ describe('a server that begins with TLS', () => {
     });
   });
 
-  test.skipIf(isNatsOlder('2.10.4'))(
-    'is read once the setting is there, and trusted as any other',
-    async () => {
-      const nats = await server({ tls: { ...certificates.server, handshakeFirst: true } });
-      const env = { NATS_URL: `nats://127.0.0.1:${nats.port}`, NATS_TLS_HANDSHAKE_FIRST: 'true' };
-      const bus = await attach({ ...env, NATS_TLS_CA_FILE: certificates.ca });
-      await nats.halt();
-      await nats.resume();
-      await until('there again', () => bus.stats.reconnects === 1);
-      expect((await refusal({ ...env, NATS_TLS_CA_FILE: certificates.otherCa })).message).toMatch(
-        /no TLS conn/,
-      );
-      expect((await refusal(env)).message).toMatch(/no TLS connection/);
-    },
-  );
+  test('is read once the setting is there, and trusted as any other', async (context) => {
+    needsNats(context, '2.10.4');
+    const nats = await server({ tls: { ...certificates.server, handshakeFirst: true } });
+    const env = { NATS_URL: `nats://127.0.0.1:${nats.port}`, NATS_TLS_HANDSHAKE_FIRST: 'true' };
+    const bus = await attach({ ...env, NATS_TLS_CA_FILE: certificates.ca });
+    await nats.halt();
+    await nats.resume();
+    await until('there again', () => bus.stats.reconnects === 1);
+    expect((await refusal({ ...env, NATS_TLS_CA_FILE: certificates.otherCa })).message).toMatch(
+      /no TLS conn/,
+    );
+    expect((await refusal(env)).message).toMatch(/no TLS connection/);
+  });
 
   test('where the server does not, the advice is to unset it', async () => {
     for (const { port } of [await server({ tls: certificates.server }), await server({})]) {
