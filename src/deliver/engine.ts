@@ -78,7 +78,8 @@ export interface EngineEvents extends CatchUpEvents {
   wrote(sink: string, seconds: number): void;
   pointsRejected(sink: string, rejected: readonly RejectedPoint[]): void;
   sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void;
-  messageRejected(reason: DecodeRejection, message: Uint8Array): void;
+  /** `count`: how many times for this reason, if it is for elements of the message. */
+  messageRejected(reason: DecodeRejection, message: Uint8Array, count: number): void;
   /** A window in the store is not what it should be. */
   differs(sink: string, difference: string, start: number): void;
   /** Windows got a sample after they were handed out. They are computed and written again. */
@@ -224,7 +225,7 @@ export class Engine {
         onWindows,
         untilShaped: epochs && ((streamTime) => epochs.untilShaped(streamTime)),
         onReopened,
-        onRejected: (reason, message) => this.#events.messageRejected(reason, message),
+        onRejected: (...rejected) => this.#events.messageRejected(...rejected),
         onGap: (gap: Gap) => this.#gap(gap),
       },
     );

@@ -44,7 +44,7 @@ export interface PipelineOptions {
   readonly onReopened?: (starts: readonly number[], sequence: number) => void;
   readonly onGap?: (gap: Gap) => void;
   /** A message, or an element of one, that is not a sample: for the log. */
-  readonly onRejected?: (reason: InputRejection, message: Uint8Array) => void;
+  readonly onRejected?: (reason: InputRejection, message: Uint8Array, count: number) => void;
 }
 
 /** I8: received = rejected + decoded. Every decoded sample is counted by the aggregator. */
@@ -105,12 +105,12 @@ export class Pipeline implements Reader, SampleHandler {
     this.#options.aggregator.add(sample, sample.streamTime, sample.sequence);
   }
 
-  rejected(reason: InputRejection, message: Uint8Array): void {
-    this.#reject(this.stats.rejectedSamples, reason, message);
+  rejected(reason: InputRejection, message: Uint8Array, count: number): void {
+    this.#reject(this.stats.rejectedSamples, reason, message, count);
   }
 
   rejectedMessage(reason: InputRejection, message: Uint8Array): void {
-    this.#reject(this.stats.rejectedMessages, reason, message);
+    this.#reject(this.stats.rejectedMessages, reason, message, 1);
   }
 
   progress(streamTime: number): void | Promise<void> {
@@ -145,9 +145,14 @@ export class Pipeline implements Reader, SampleHandler {
     this.#options.onGap?.(gap);
   }
 
-  #reject(counts: Map<InputRejection, number>, reason: InputRejection, message: Uint8Array): void {
-    counts.set(reason, (counts.get(reason) ?? 0) + 1);
-    this.#options.onRejected?.(reason, message);
+  #reject(
+    counts: Map<InputRejection, number>,
+    reason: InputRejection,
+    message: Uint8Array,
+    count: number,
+  ): void {
+    counts.set(reason, (counts.get(reason) ?? 0) + count);
+    this.#options.onRejected?.(reason, message, count);
   }
 }
 

@@ -60,6 +60,9 @@ function rig(metricsFormat: Format) {
   const decoder = makeDecoder(table, settings);
   const counted = { decoded: 0, samples: 0, rejected: 0, sampled: 0 };
   const watched: Decoder = {
+    steps: decoder.steps,
+    isPaused: false,
+    resume: () => {},
     take: (message, handler) => {
       const before = counted.samples + counted.rejected;
       let isRejected = false;
@@ -69,9 +72,9 @@ function rig(metricsFormat: Format) {
           check(sample);
           handler.sample(sample);
         },
-        rejected: (reason, message) => {
-          counted.rejected++;
-          handler.rejected(reason, message);
+        rejected: (reason, message, count) => {
+          counted.rejected += count;
+          handler.rejected(reason, message, count);
         },
         rejectedMessage: (reason, message) => {
           isRejected = true;
