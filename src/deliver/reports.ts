@@ -86,6 +86,11 @@ export class Reports {
     );
   }
 
+  leftUnread(messages: number): void {
+    const advice = 'Raise STOP_TIMEOUT if producers send that much.';
+    this.#log.error({ messages, advice }, 'stopped before all messages that had arrived were read');
+  }
+
   reopened(starts: readonly number[]): void {
     const held = this.#quiet.admit('reopened', this.#clock.steady());
     if (held === undefined) return;
