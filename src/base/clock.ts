@@ -1,4 +1,4 @@
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 
 /** Time and chance, passed in so that the whole pipeline can run on a virtual clock from a seed. */
 export interface Clock {
@@ -11,6 +11,8 @@ export interface Clock {
   steady(): number;
   /** Resolves after `ms`, or at once when the signal aborts. Never rejects: the caller checks its signal. */
   sleep(ms: number, signal: AbortSignal): Promise<void>;
+  /** Resolves when all other work of the thread that is due has had its turn. */
+  nextTurn(): Promise<void>;
   /** Returns a number in [0, 1). */
   random(): number;
 }
@@ -22,6 +24,7 @@ export const systemClock: Clock = {
   async sleep(ms, signal) {
     await setTimeout(ms, undefined, { signal }).catch(() => {});
   },
+  nextTurn: () => setImmediate(),
 };
 
 const BACKOFF_BASE_MS = 100;

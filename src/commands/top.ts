@@ -96,13 +96,14 @@ function counter(by: string, rates: Rates, { core }: Config): (message: Incoming
   const key = by.replace(/^dimension:/, '');
   return ({ data, encoding }) => {
     const { samples, rejections } = decoder.decode(data, encoding);
-    const bytes = data.length / (samples.length + rejections.length || 1);
+    const rejected = [...rejections.values()].reduce((sum, count) => sum + count, 0);
+    const bytes = data.length / (samples.length + rejected || 1);
     for (const { series, type } of samples) {
       if (by === 'name') rates.add(series.name, bytes);
       else if (by === 'type') rates.add(type, bytes);
       else rates.add(dimensionOf(series, key) || ABSENT, bytes);
     }
-    for (let i = 0; i < rejections.length; i++) rates.add(REJECTED, bytes);
+    if (rejected > 0) rates.add(REJECTED, bytes, rejected);
   };
 }
 

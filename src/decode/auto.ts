@@ -3,6 +3,7 @@ import { BAR, CR, EQUALS, HASH, LF, SPACE, TAB } from './line-decoder.ts';
 import type { RawMessage } from './raw-message.ts';
 import { COMMA, OPEN_ARRAY, OPEN_OBJECT } from './scanner.ts';
 import { EVENT } from './statsd.ts';
+import type { Steps } from './steps.ts';
 
 export interface Decoders {
   readonly json: Decoder;
@@ -23,8 +24,22 @@ export interface Decoders {
 export class AutoDecoder implements Decoder {
   readonly #decoders: Decoders;
 
+  /** All three must count the same steps. */
   constructor(decoders: Decoders) {
     this.#decoders = decoders;
+  }
+
+  get steps(): Steps {
+    return this.#decoders.json.steps;
+  }
+
+  get isPaused(): boolean {
+    return this.#paused !== undefined;
+  }
+
+  get #paused(): Decoder | undefined {
+    const { json, influx, statsd } = this.#decoders;
+    return [json, influx, statsd].find(({ isPaused }) => isPaused);
   }
 
   take(message: RawMessage, handler: SampleHandler): void {
@@ -34,6 +49,10 @@ export class AutoDecoder implements Decoder {
     // The other decoders hand over at once, and no sample may overtake an earlier one.
     if (decoder !== json) json.flush(handler);
     decoder.take(message, handler);
+  }
+
+  resume(message: RawMessage, handler: SampleHandler): void {
+    this.#paused?.resume(message, handler);
   }
 
   flush(handler: SampleHandler): void {

@@ -14,8 +14,8 @@ const POWERS_OF_TEN = Float64Array.from({ length: MAX_EXACT_DIGITS + 1 }, (_, ex
 /** Also takes `1.`, `.5` and leading zeros. There is only one way to match any text, so none takes long to fail. */
 const DECIMAL = /^[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?$/;
 
-/** Numbers of more digits than 2^64 has are out of range anyway. */
-const INTEGER = /^([+-]?)0*(\d{1,20})$/;
+/** As many as 2^64 has: a number of more is out of range. */
+const MAX_INTEGER_DIGITS = 20;
 export const INT64 = { min: -(2n ** 63n), max: 2n ** 63n - 1n } as const;
 export const UINT64 = { min: 0n, max: 2n ** 64n - 1n } as const;
 
@@ -69,9 +69,12 @@ export function readInteger(
     if (first >= end) return Number.NaN;
     return isNegative ? 0 - value : value;
   }
-  const [, sign, digits] = INTEGER.exec(scanner.text(start, end, false)) ?? [];
-  if (digits === undefined) return Number.NaN;
-  const value = sign === '-' ? -BigInt(digits) : BigInt(digits);
+  let i = first;
+  while (i < end - 1 && bytes[i] === ZERO) i++;
+  if (end - i > MAX_INTEGER_DIGITS) return Number.NaN;
+  for (let k = i; k < end; k++) if (!isDigit(bytes[k]!)) return Number.NaN;
+  const digits = BigInt(scanner.text(i, end, false));
+  const value = isNegative ? -digits : digits;
   return value >= bounds.min && value <= bounds.max ? Number(value) : Number.NaN;
 }
 

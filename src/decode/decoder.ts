@@ -1,6 +1,7 @@
 import type { Sample } from '../aggregate/sample.ts';
 import type { RawMessage } from './raw-message.ts';
 import type { InputRejection } from './rejection.ts';
+import type { Steps } from './steps.ts';
 
 /** Takes what the messages hold, in their order. */
 export interface SampleHandler {
@@ -8,19 +9,29 @@ export interface SampleHandler {
   expect?(series: Int32Array, count: number): void;
   /** Takes a sample, which is valid only during the call. */
   sample(sample: Sample): void;
-  /** Takes an element of a message (of an array, a line, a field) that is not a sample. The others are kept. */
-  rejected(reason: InputRejection, message: Uint8Array): void;
+  /**
+   * Takes the number of elements of a message (of an array, lines, fields) that are not samples for this reason. The
+   * others are kept. Called once for each reason, when the message is finished.
+   */
+  rejected(reason: InputRejection, message: Uint8Array, count: number): void;
   /** Takes a message of which nothing is kept. */
   rejectedMessage(reason: InputRejection, message: Uint8Array): void;
 }
 
 /** A wire format. */
 export interface Decoder {
+  /** What it may still do before it pauses in the middle of a message. */
+  readonly steps: Steps;
+  /** Whether the last message is not finished because no steps were left. `resume` goes on with it. */
+  readonly isPaused: boolean;
   /**
    * Takes the message. Hands its samples over during this call or a later one, at the latest
    * during `flush`; the bytes must not change until then. Never throws, whatever the bytes (unless the handler does).
+   * If it paused, no other message may be taken before that one is finished.
    */
   take(message: RawMessage, handler: SampleHandler): void;
+  /** Goes on with the message at which it paused. Its bytes may have moved to another place meanwhile. */
+  resume(message: RawMessage, handler: SampleHandler): void;
   /** Hands over all that was taken. */
   flush(handler: SampleHandler): void;
 }

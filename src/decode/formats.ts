@@ -4,6 +4,7 @@ import type { Decoder } from './decoder.ts';
 import { JsonDecoder } from './json.ts';
 import { LineProtocolDecoder } from './line-protocol.ts';
 import { StatsdDecoder } from './statsd.ts';
+import { Steps } from './steps.ts';
 
 /** The wire formats. `auto` detects that of each message from how it begins. */
 export const FORMATS = ['auto', 'json', 'influx', 'statsd'] as const;
@@ -19,9 +20,10 @@ export interface DecoderSettings {
 
 export function makeDecoder(table: SeriesTable, settings: DecoderSettings): Decoder {
   const { metricsFormat, metricsCounters: counters = [], maxMessageBytes } = settings;
-  const json = new JsonDecoder(table, { maxMessageBytes });
-  const influx = new LineProtocolDecoder(table, { counters, maxMessageBytes });
-  const statsd = new StatsdDecoder(table, { maxMessageBytes });
+  const options = { maxMessageBytes, steps: new Steps() };
+  const json = new JsonDecoder(table, options);
+  const influx = new LineProtocolDecoder(table, { ...options, counters });
+  const statsd = new StatsdDecoder(table, options);
   switch (metricsFormat) {
     case 'auto':
       return new AutoDecoder({ json, influx, statsd });

@@ -5,6 +5,7 @@ import {
   MAX_DIMENSIONS,
   MAX_IDENTITY_BYTES,
   MAX_NAME_BYTES,
+  MAX_SPELLED_KEYS,
 } from './limits.ts';
 import type { InputRejection } from './rejection.ts';
 import {
@@ -58,6 +59,7 @@ export function readDimensions(scanner: Scanner, start: number, end: number): Di
     const value = valueText(scanner, i, after);
     if (value === undefined) return 'bad_dimensions';
     dimensions.set(key, value);
+    if (dimensions.size > MAX_SPELLED_KEYS) return 'too_many_dimensions';
 
     i = scanner.space(after);
     const next = scanner.peek(i++);

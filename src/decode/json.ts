@@ -15,8 +15,9 @@ import {
   VALUE,
   wordAt,
 } from './json-words.ts';
-import { MAX_MESSAGE_BYTES } from './limits.ts';
+import { MAX_MESSAGE_BYTES, MAX_SPELLED_BYTES, MAX_SPELLED_KEYS } from './limits.ts';
 import type { RawMessage } from './raw-message.ts';
+import { RejectedElements } from './rejected-elements.ts';
 import type { InputRejection } from './rejection.ts';
 import {
   ascii,
@@ -31,6 +32,7 @@ import {
   QUOTE,
   Scanner,
 } from './scanner.ts';
+import { BYTES_PER_STEP, FOUND_STEPS, NEW_SPELLING_STEPS, REJECTED_STEPS, Steps } from './steps.ts';
 import { TimestampReader } from './timestamp.ts';
 
 /**
@@ -38,6 +40,17 @@ import { TimestampReader } from './timestamp.ts';
  * and the waits of a batch overlap.
  */
 const BATCH_MESSAGES = 128;
+
+/** A longer message is taken alone: 128 new series of a megabyte each would be much for one flush. */
+const MAX_BATCHED_BYTES = 4096;
+
+export interface JsonOptions {
+  readonly maxMessageBytes?: number;
+  readonly steps?: Steps;
+}
+
+/** What is being done to an array: its syntax is read before any element counts. */
+type Pass = 'syntax' | 'elements';
 
 /**
  * The wire format of nats_metrics: each message is an object or an array of objects.
@@ -49,8 +62,11 @@ const BATCH_MESSAGES = 128;
  * not depend on what the table happens to know. If several reasons apply to an element, the first one found counts.
  */
 export class JsonDecoder implements Decoder {
+  readonly steps: Steps;
   readonly #table: SeriesTable;
   readonly #maxMessageBytes: number;
+  /** Longer messages take the slow path. */
+  readonly #maxBatchedBytes: number;
   readonly #scanner = new Scanner();
   /** The first `#size` samples have been taken and not yet handed over. */
   readonly #batch = Array.from({ length: BATCH_MESSAGES }, () => new DecodedSample());
@@ -64,10 +80,21 @@ export class JsonDecoder implements Decoder {
   #rejection: InputRejection = 'not_json';
   /** The object's keys that are not fields of ours; undefined until there is one. */
   #unknownKeys: Set<string> | undefined;
+  /** Of the array that is being read. */
+  readonly #rejected = new RejectedElements();
+  #pass: Pass = 'syntax';
+  /** Where in the message it paused, between two elements; -1 if it did not. */
+  #pausedAt = -1;
 
-  constructor(table: SeriesTable, options: { readonly maxMessageBytes?: number } = {}) {
+  constructor(table: SeriesTable, options: JsonOptions = {}) {
     this.#table = table;
     this.#maxMessageBytes = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
+    this.#maxBatchedBytes = Math.min(this.#maxMessageBytes, MAX_BATCHED_BYTES);
+    this.steps = options.steps ?? new Steps();
+  }
+
+  get isPaused(): boolean {
+    return this.#pausedAt >= 0;
   }
 
   take(message: RawMessage, handler: SampleHandler): void {
@@ -80,13 +107,21 @@ export class JsonDecoder implements Decoder {
     sample.messageEnd = this.#scanner.end;
     sample.streamTime = message.streamTime;
     sample.sequence = message.sequence;
-    if (end - start <= this.#maxMessageBytes) {
+    if (end - start <= this.#maxBatchedBytes) {
       if (this.#goLayout.read(this.#scanner, sample, begin) || this.#readObject(begin)) {
         this.#enqueue(handler);
         return;
       }
     }
     this.#takeSlowly(bytes.subarray(start, end), handler);
+  }
+
+  resume({ bytes, start, end, streamTime, sequence }: RawMessage, handler: SampleHandler): void {
+    const at = this.#pausedAt;
+    this.#pausedAt = -1;
+    const message = bytes.subarray(start, end);
+    const begin = this.#load(message, streamTime, sequence);
+    this.#finish(this.#array(begin, begin + at, handler), message, handler);
   }
 
   flush(handler: SampleHandler): void {
@@ -128,45 +163,102 @@ export class JsonDecoder implements Decoder {
     const { bytes, messageStart, messageEnd } = sample;
     this.#sample = sample;
     this.#scanner.load(bytes, messageStart, messageEnd);
-    const rejection = this.#readObject(messageStart) ? this.#findSeries(sample) : this.#rejection;
-    if (rejection === undefined) {
-      handler.sample(sample);
-      return;
-    }
-    const reason = this.#brokenSyntax(this.#scanner.space(messageStart)) ?? rejection;
-    handler.rejectedMessage(reason, bytes.subarray(messageStart, messageEnd));
+    const reason = this.#object(messageStart);
+    if (reason === undefined) handler.sample(sample);
+    else handler.rejectedMessage(reason, bytes.subarray(messageStart, messageEnd));
   }
 
-  /** Takes a message that is an array, or that will be rejected, after handing over all earlier messages. */
+  /** Reads a message that should be one object, with its series. Returns why it is rejected. */
+  #object(begin: number): InputRejection | undefined {
+    const rejection = this.#readObject(begin) ? this.#findSeries(this.#sample) : this.#rejection;
+    if (rejection === undefined) return undefined;
+    this.steps.left -= REJECTED_STEPS;
+    return this.#brokenSyntax(this.#scanner.space(begin)) ?? rejection;
+  }
+
+  /**
+   * Takes a message that is an array, that is long, or that will be rejected, after handing over all earlier messages.
+   */
   #takeSlowly(message: Uint8Array, handler: SampleHandler): void {
     const { streamTime, sequence } = this.#sample;
     this.flush(handler);
     // The flush moved on to another sample of the batch; the message is the same.
-    this.#sample.streamTime = streamTime;
-    this.#sample.sequence = sequence;
-    const scanner = this.#scanner;
-    scanner.load(message, 0, message.length);
-    this.#sample.view = scanner.view;
-    const reason = this.#refusal(message, handler);
-    if (reason !== undefined) handler.rejectedMessage(reason, message);
+    const begin = this.#load(message, streamTime, sequence);
+    this.#finish(this.#slowly(begin, message, handler), message, handler);
   }
 
-  /** Returns why a message is rejected whole; undefined if it is an array whose elements were handed over. */
-  #refusal(message: Uint8Array, handler: SampleHandler): InputRejection | undefined {
+  /** Turns to a message, whose samples are read one after the other. Returns where it begins. */
+  #load(message: Uint8Array, streamTime: number, sequence: number): number {
+    const sample = this.#sample;
+    const begin = this.#scanner.load(message, 0, message.length);
+    sample.bytes = this.#scanner.bytes;
+    sample.view = this.#scanner.view;
+    sample.streamTime = streamTime;
+    sample.sequence = sequence;
+    return begin;
+  }
+
+  #finish(reason: InputRejection | undefined, message: Uint8Array, handler: SampleHandler): void {
+    if (reason !== undefined) handler.rejectedMessage(reason, message);
+    else if (!this.isPaused) this.#rejected.hand(handler, message);
+  }
+
+  /** Returns why a message is rejected whole; undefined if its samples were handed over, or if it paused. */
+  #slowly(begin: number, message: Uint8Array, handler: SampleHandler): InputRejection | undefined {
     if (message.length > this.#maxMessageBytes) return 'too_large';
     const scanner = this.#scanner;
-    const start = scanner.space(message.byteOffset);
+    const start = scanner.space(begin);
+    this.steps.left -= REJECTED_STEPS;
     if (start === scanner.end) return 'empty';
-    if (scanner.peek(start) === OPEN_OBJECT) {
-      // If anything follows the object, the syntax is broken.
-      this.#readElement(start, 0);
-      return this.#brokenSyntax(start) ?? this.#rejection;
+    if (scanner.peek(start) === OPEN_ARRAY) {
+      this.#pass = 'syntax';
+      return this.#array(begin, scanner.space(start + 1), handler);
     }
-    const broken = this.#brokenSyntax(start);
-    if (broken !== undefined) return broken;
-    if (scanner.peek(start) !== OPEN_ARRAY) return 'not_an_object';
-    this.#elements(start, message, handler);
+    this.steps.left -= message.length / BYTES_PER_STEP;
+    if (scanner.peek(start) !== OPEN_OBJECT) return this.#brokenSyntax(start) ?? 'not_an_object';
+    const reason = this.#object(begin);
+    if (reason === undefined) handler.sample(this.#sample);
+    return reason;
+  }
+
+  /**
+   * Reads an array from one of its elements on: first all of it for its syntax, then its elements. Returns why it is
+   * rejected whole.
+   */
+  #array(begin: number, from: number, handler: SampleHandler): InputRejection | undefined {
+    let i = from;
+    if (this.#pass === 'syntax') {
+      const broken = this.#elementsSyntax(begin, i);
+      if (broken !== undefined || this.isPaused) return broken;
+      this.#pass = 'elements';
+      i = this.#scanner.space(this.#scanner.space(begin) + 1);
+    }
+    this.#elements(begin, i, handler);
     return undefined;
+  }
+
+  /** Reads the elements from `i` on, to the end of the message, for their syntax only. */
+  #elementsSyntax(begin: number, from: number): InputRejection | undefined {
+    const { steps } = this;
+    const scanner = this.#scanner;
+    let i = from;
+    let isFirst = scanner.space(scanner.space(begin) + 1) === i;
+    while (!isFirst || scanner.peek(i) !== CLOSE_ARRAY) {
+      if (steps.left <= 0) {
+        this.#pausedAt = i - begin;
+        return undefined;
+      }
+      isFirst = false;
+      const after = scanner.value(i, 1);
+      if (after === FAILED) return scanner.tooDeep ? 'too_deep' : 'not_json';
+      steps.left -= FOUND_STEPS + (after - i) / BYTES_PER_STEP;
+      i = scanner.space(after);
+      const next = scanner.peek(i);
+      if (next === CLOSE_ARRAY) break;
+      if (next !== COMMA) return 'not_json';
+      i = scanner.space(i + 1);
+    }
+    return scanner.space(i + 1) === scanner.end ? undefined : 'not_json';
   }
 
   /** Reads the whole message for its syntax only. */
@@ -177,16 +269,26 @@ export class JsonDecoder implements Decoder {
     return scanner.space(after) === scanner.end ? undefined : 'not_json';
   }
 
-  /** Hands over the elements of an array whose syntax is known to be right. */
-  #elements(start: number, message: Uint8Array, handler: SampleHandler): void {
+  /** Hands over the elements from `i` on, of an array whose syntax is known to be right. */
+  #elements(begin: number, from: number, handler: SampleHandler): void {
+    const { steps } = this;
     const scanner = this.#scanner;
-    let i = scanner.space(start + 1);
+    let i = from;
     while (scanner.peek(i) !== CLOSE_ARRAY) {
+      if (steps.left <= 0) {
+        this.#pausedAt = i - begin;
+        return;
+      }
+      const start = i;
       const after = this.#element(i, 1);
       if (after !== FAILED) handler.sample(this.#sample);
-      else handler.rejected(this.#rejection, message);
+      else {
+        this.#rejected.add(this.#rejection);
+        steps.left -= REJECTED_STEPS;
+      }
       i = scanner.space(after === FAILED ? scanner.value(i, 1) : after);
       if (scanner.peek(i) === COMMA) i = scanner.space(i + 1);
+      steps.left -= 1 + (i - start) / BYTES_PER_STEP;
     }
   }
 
@@ -228,7 +330,8 @@ export class JsonDecoder implements Decoder {
       if (scanner.peek(i) !== COLON) return this.#reject('not_json');
       const field = wordAt(scanner, SAMPLE_MEMBERS, keyStart, keyEnd) ?? UNKNOWN;
       if ((seen & field) !== 0) return this.#reject('duplicate_key');
-      if (field === UNKNOWN && this.#isRepeated(keyStart)) return this.#reject('duplicate_key');
+      const problem = field === UNKNOWN ? this.#unknownKey(keyStart) : undefined;
+      if (problem !== undefined) return this.#reject(problem);
       seen |= field;
 
       i = this.#field(field, scanner.space(i + 1), depth);
@@ -323,12 +426,12 @@ export class JsonDecoder implements Decoder {
     return end === FAILED ? this.#reject('not_json') : end;
   }
 
-  #isRepeated(keyStart: number): boolean {
+  #unknownKey(keyStart: number): InputRejection | undefined {
     const key = keyText(this.#scanner, keyStart);
     this.#unknownKeys ??= new Set();
-    if (this.#unknownKeys.has(key)) return true;
+    if (this.#unknownKeys.has(key)) return 'duplicate_key';
     this.#unknownKeys.add(key);
-    return false;
+    return this.#unknownKeys.size > MAX_SPELLED_KEYS ? 'too_long' : undefined;
   }
 
   #missing(): InputRejection | undefined {
@@ -347,6 +450,9 @@ export class JsonDecoder implements Decoder {
   /** Parses a spelling that is new, or was forgotten, and adds it to the table. */
   #newSpelling(sample: DecodedSample): InputRejection | undefined {
     const scanner = this.#scanner;
+    const spelledBytes = sample.nameLength + sample.dimensionsLength;
+    this.steps.left -= NEW_SPELLING_STEPS + spelledBytes;
+    if (spelledBytes > MAX_SPELLED_BYTES) return 'too_long';
     const name = scanner.text(sample.nameStart, sample.nameStart + sample.nameLength, true);
     const { dimensionsStart: start, dimensionsLength: length } = sample;
     const dimensions = length === 0 ? [] : readDimensions(scanner, start, start + length);

@@ -12,6 +12,19 @@ export const MAX_NAME_BYTES = 512;
 /** Several times what producers use (about ten). With the limits below, it bounds the work for a new series. */
 export const MAX_DIMENSIONS = 64;
 
+/**
+ * How many keys one object of dimensions, or one line's tags, may spell, with those that come to nothing because their
+ * value is empty. Also how many fields an object may have that are none of ours. Each is kept until the end, to find
+ * duplicates, so without these limits one object of a megabyte took a third of a second.
+ */
+export const MAX_SPELLED_KEYS = 1024;
+
+/**
+ * How long the name and the dimensions of a sample may be as the message spells them, all together. With an escape of
+ * six bytes for each byte, MAX_IDENTITY_BYTES come to 192 KiB.
+ */
+export const MAX_SPELLED_BYTES = 256 * 1024;
+
 /** Keys are identifiers, perhaps dotted: a longer key is data in the wrong place. */
 export const MAX_DIMENSION_KEY_BYTES = 256;
 

@@ -3,10 +3,12 @@ import type { SeriesTable } from '../aggregate/series-table.ts';
 import { DecodedSample } from './decoded-sample.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { checkIdentity } from './identity.ts';
-import { MAX_MESSAGE_BYTES } from './limits.ts';
+import { MAX_MESSAGE_BYTES, MAX_SPELLED_BYTES, MAX_SPELLED_KEYS } from './limits.ts';
 import type { RawMessage } from './raw-message.ts';
+import { RejectedElements } from './rejected-elements.ts';
 import type { InputRejection } from './rejection.ts';
 import { Scanner } from './scanner.ts';
+import { BYTES_PER_STEP, NEW_SPELLING_STEPS, REJECTED_STEPS, Steps } from './steps.ts';
 
 export const TAB = 0x09;
 export const LF = 0x0a;
@@ -19,14 +21,20 @@ export const BAR = 0x7c;
 const NO_MESSAGE: Uint8Array = new Uint8Array(0);
 const NOBODY: SampleHandler = { sample() {}, rejected() {}, rejectedMessage() {} };
 
-/** The result of reading a line: `nothing` if it is blank. */
-export type Line = 'read' | 'nothing' | 'unreadable';
+/** The result of reading a line: `nothing` if it is blank, `paused` if there is more of it. */
+export type Line = 'read' | 'nothing' | 'unreadable' | 'paused';
+
+export interface LineOptions {
+  readonly maxMessageBytes?: number | undefined;
+  readonly steps?: Steps | undefined;
+}
 
 /**
  * The base of the formats whose messages are lines of text, each with samples. Samples are handed over as they are
  * read. An unreadable line is a rejected element; a message that has only such lines is rejected whole.
  */
 export abstract class LineDecoder implements Decoder {
+  readonly steps: Steps;
   protected readonly scanner = new Scanner();
   protected readonly sample = new DecodedSample();
   /** Where the current line ends: at a line feed, or at the end of the message. */
@@ -35,14 +43,27 @@ export abstract class LineDecoder implements Decoder {
   readonly #maxMessageBytes: number;
   readonly #unreadable: InputRejection;
   readonly #strictText = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+  readonly #rejected = new RejectedElements();
   #handler = NOBODY;
   #message = NO_MESSAGE;
+  /** Where the message begins in its buffer. */
+  #begin = 0;
+  #hasRead = false;
+  #unreadableLines = 0;
+  #isPaused = false;
+  /** It paused within a line, not before one. */
+  #isInLine = false;
 
   /** `unreadable`: the reason for a line that is not of this format. */
-  constructor(table: SeriesTable, unreadable: InputRejection, maxMessageBytes = MAX_MESSAGE_BYTES) {
+  constructor(table: SeriesTable, unreadable: InputRejection, options: LineOptions) {
     this.#table = table;
     this.#unreadable = unreadable;
-    this.#maxMessageBytes = maxMessageBytes;
+    this.#maxMessageBytes = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
+    this.steps = options.steps ?? new Steps();
+  }
+
+  get isPaused(): boolean {
+    return this.#isPaused;
   }
 
   take(raw: RawMessage, handler: SampleHandler): void {
@@ -52,33 +73,81 @@ export abstract class LineDecoder implements Decoder {
       handler.rejectedMessage('too_large', message);
       return;
     }
-    this.#handler = handler;
-    this.#message = message;
-    const begin = this.scanner.load(bytes, start, end);
-    this.sample.view = this.scanner.view;
+    this.#begin = this.scanner.load(bytes, start, end);
+    this.lineEnd = this.#begin - 1;
+    this.#hasRead = false;
+    this.#unreadableLines = 0;
     this.sample.streamTime = raw.streamTime;
     this.sample.sequence = raw.sequence;
-    this.#lines(begin);
-    this.#handler = NOBODY;
-    this.#message = NO_MESSAGE;
+    this.#goOn(message, handler);
+  }
+
+  resume({ bytes, start, end }: RawMessage, handler: SampleHandler): void {
+    const begin = this.scanner.load(bytes, start, end);
+    if (begin !== this.#begin) this.moved(begin - this.#begin);
+    this.#begin = begin;
+    this.#goOn(bytes.subarray(start, end), handler);
   }
 
   flush(): void {}
 
-  #lines(begin: number): void {
-    let isRead = false;
-    let unreadable = 0;
-    for (let i = begin; i < this.scanner.end; i = this.lineEnd + 1) {
-      const line = this.line(i);
-      if (line === 'read') isRead = true;
-      else if (line === 'unreadable') unreadable++;
+  #goOn(message: Uint8Array, handler: SampleHandler): void {
+    this.#handler = handler;
+    this.#message = message;
+    this.sample.view = this.scanner.view;
+    this.#isPaused = !this.#lines();
+    if (!this.#isPaused) this.#finish();
+    this.#handler = NOBODY;
+    this.#message = NO_MESSAGE;
+  }
+
+  /** Returns false if it paused. */
+  #lines(): boolean {
+    const { scanner, steps } = this;
+    let start = this.lineEnd + 1;
+    if (this.#isInLine && !this.#isRead(this.rest())) return false;
+    if (this.#isInLine) start = this.lineEnd + 1;
+    this.#isInLine = false;
+    for (; start < scanner.end; start = this.lineEnd + 1) {
+      if (steps.left <= 0) return false;
+      const isRead = this.#isRead(this.line(start));
+      steps.left -= 1 + (this.lineEnd - start) / BYTES_PER_STEP;
+      if (isRead) continue;
+      this.#isInLine = true;
+      return false;
     }
-    if (isRead) for (; unreadable > 0; unreadable--) this.reject(this.#unreadable);
-    else this.#handler.rejectedMessage(unreadable > 0 ? this.#unreadable : 'empty', this.#message);
+    return true;
+  }
+
+  /** Notes what a line gave. Returns false if there is more of it. */
+  #isRead(line: Line): boolean {
+    if (line === 'read') this.#hasRead = true;
+    else if (line === 'unreadable') this.#unreadableLines++;
+    return line !== 'paused';
+  }
+
+  #finish(): void {
+    const unreadable = this.#unreadableLines;
+    if (!this.#hasRead) {
+      this.#handler.rejectedMessage(unreadable > 0 ? this.#unreadable : 'empty', this.#message);
+      return;
+    }
+    if (unreadable > 0) this.#rejected.add(this.#unreadable, unreadable);
+    this.#rejected.hand(this.#handler, this.#message);
   }
 
   /** Reads the line that begins at `start`, hands over its samples, and sets `lineEnd`. */
   protected abstract line(start: number): Line;
+
+  /** Goes on with a line that paused. */
+  protected abstract rest(): Line;
+
+  /** While it paused, the message moved by so many bytes, and so do all positions in it that are kept. */
+  protected moved(by: number): void {
+    this.lineEnd += by;
+    this.sample.nameStart += by;
+    this.sample.dimensionsStart += by;
+  }
 
   /** Returns the series of the sample just read, whose spelling is new; or the reason why it has none. */
   protected abstract identity(): Identity | InputRejection;
@@ -100,11 +169,15 @@ export abstract class LineDecoder implements Decoder {
   }
 
   protected reject(reason: InputRejection): void {
-    this.#handler.rejected(reason, this.#message);
+    this.#rejected.add(reason);
+    this.steps.left -= REJECTED_STEPS;
   }
 
   /** Adds a new spelling to the table. */
   protected learn(): InputRejection | undefined {
+    const spelledBytes = this.sample.nameLength + this.sample.dimensionsLength;
+    this.steps.left -= NEW_SPELLING_STEPS + spelledBytes;
+    if (spelledBytes > MAX_SPELLED_BYTES) return 'too_long';
     const identity = this.identity();
     if (typeof identity === 'string') return identity;
     const rejection = checkIdentity(identity);
@@ -131,6 +204,7 @@ export function identifyTags(name: string, tags: Iterable<Dimension>): Identity 
     if (key === '') return 'bad_dimensions';
     if (dimensions.has(key)) return 'duplicate_key';
     dimensions.set(key, value);
+    if (dimensions.size > MAX_SPELLED_KEYS) return 'too_many_dimensions';
   }
   return identify(name, dimensions);
 }

@@ -3,10 +3,22 @@ import type { Dimension, Identity } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { INT64, readDecimal, readInteger, readNanos, UINT64 } from './decimal.ts';
 import { matchesGlob } from './glob.ts';
-import { MAX_LINE_SPREAD } from './limits.ts';
-import { CR, EQUALS, HASH, identifyTags, LF, type Line, LineDecoder, SPACE, TAB } from './line-decoder.ts';
+import { MAX_LINE_SPREAD, MAX_SPELLED_KEYS } from './limits.ts';
+import {
+  CR,
+  EQUALS,
+  HASH,
+  identifyTags,
+  LF,
+  type Line,
+  LineDecoder,
+  type LineOptions,
+  SPACE,
+  TAB,
+} from './line-decoder.ts';
 import type { InputRejection } from './rejection.ts';
 import { ascii, COMMA, FAILED, QUOTE } from './scanner.ts';
+import { BYTES_PER_STEP, FOUND_STEPS } from './steps.ts';
 
 const BACKSLASH = 0x5c;
 const LETTER_I = 0x69;
@@ -14,6 +26,7 @@ const LETTER_U = 0x75;
 
 const BOOLEANS = ['t', 'T', 'true', 'True', 'TRUE', 'f', 'F', 'false', 'False', 'FALSE'].map(ascii);
 const PLACES = 3;
+const USUAL_FIELDS = 64;
 /** The series of this field is named by the measurement alone. */
 const VALUE = 'value';
 
@@ -21,10 +34,9 @@ const VALUE = 'value';
 const UNESCAPED_COMMA = /(?<!\\),/;
 const UNESCAPED_EQUALS = /(?<!\\)=/;
 
-export interface LineProtocolOptions {
+export interface LineProtocolOptions extends LineOptions {
   /** Globs for the names of the series that are counters. */
   readonly counters: readonly string[];
-  readonly maxMessageBytes?: number;
 }
 
 /**
@@ -42,12 +54,15 @@ export interface LineProtocolOptions {
 export class LineProtocolDecoder extends LineDecoder {
   readonly #counters: readonly string[];
   /** PLACES numbers for each field of the line: where its key begins, where its value begins, where its value ends. */
-  readonly #places: number[] = [];
+  #places = new Int32Array(PLACES * USUAL_FIELDS);
+  #placesEnd = 0;
+  /** Where in the places the next field is. */
+  #nextPlace = 0;
   /** Whether the line has a timestamp, valid or not. */
   #hasTimestamp = false;
 
   constructor(table: SeriesTable, options: LineProtocolOptions) {
-    super(table, 'not_line_protocol', options.maxMessageBytes);
+    super(table, 'not_line_protocol', options);
     this.#counters = options.counters;
   }
 
@@ -72,10 +87,15 @@ export class LineProtocolDecoder extends LineDecoder {
     this.#endFrom(after === FAILED ? this.lineEnd : after);
     if (after === FAILED) return 'unreadable';
     sample.dimensionsLength = keyEnd + 1 - sample.dimensionsStart;
-    const spelledOut = (this.#places.length / PLACES) * sample.dimensionsLength;
+    const fields = this.#placesEnd / PLACES;
+    this.steps.left -= FOUND_STEPS * fields;
+    const spelledOut = fields * sample.dimensionsLength;
     if (spelledOut > MAX_LINE_SPREAD * (after - i)) this.reject('too_long');
     else if (Number.isNaN(sample.eventTime) && this.#hasTimestamp) this.reject('bad_timestamp');
-    else this.#fields();
+    else {
+      this.#nextPlace = 0;
+      return this.rest();
+    }
     return 'read';
   }
 
@@ -113,17 +133,29 @@ export class LineProtocolDecoder extends LineDecoder {
 
   /** Returns the position after the last field. */
   #findFields(start: number): number {
-    const places = this.#places;
-    places.length = 0;
+    this.#placesEnd = 0;
     for (let i = start; ; i++) {
       const valueStart = this.#fieldKey(i);
       if (valueStart === FAILED) return FAILED;
       const valueEnd = this.#valueEnd(valueStart);
       if (valueEnd === FAILED) return FAILED;
-      places.push(i, valueStart, valueEnd);
+      this.#place(i, valueStart, valueEnd);
       if (this.scanner.peek(valueEnd) !== COMMA) return valueEnd;
       i = valueEnd;
     }
+  }
+
+  #place(key: number, value: number, end: number): void {
+    const at = this.#placesEnd;
+    if (at === this.#places.length) {
+      const places = new Int32Array(2 * at);
+      places.set(this.#places);
+      this.#places = places;
+    }
+    this.#places[at] = key;
+    this.#places[at + 1] = value;
+    this.#places[at + 2] = end;
+    this.#placesEnd = at + PLACES;
   }
 
   /** Returns the position after the equals sign. */
@@ -171,10 +203,16 @@ export class LineProtocolDecoder extends LineDecoder {
     return this.#isEnd(i) ? i : this.#fail(i);
   }
 
-  #fields(): void {
-    const { sample } = this;
+  protected rest(): Line {
+    const { sample, steps } = this;
     const places = this.#places;
-    for (let p = 0; p < places.length; p += PLACES) {
+    const cost = 1 + sample.dimensionsLength / BYTES_PER_STEP;
+    for (let p = this.#nextPlace; p < this.#placesEnd; p += PLACES) {
+      if (steps.left <= 0) {
+        this.#nextPlace = p;
+        return 'paused';
+      }
+      steps.left -= cost;
       const valueStart = places[p + 1]!;
       const value = this.#value(valueStart, places[p + 2]!);
       if (typeof value === 'string') {
@@ -187,6 +225,12 @@ export class LineProtocolDecoder extends LineDecoder {
       sample.type = GAUGE;
       this.hand(this.find() || this.#findCounter() ? undefined : this.learn());
     }
+    return 'read';
+  }
+
+  protected override moved(by: number): void {
+    super.moved(by);
+    for (let p = this.#nextPlace; p < this.#placesEnd; p++) this.#places[p]! += by;
   }
 
   /** A known spelling carries its type, so the name is matched against the globs only when it is new. */
@@ -218,11 +262,11 @@ export class LineProtocolDecoder extends LineDecoder {
     const key = this.text(dimensionsStart, dimensionsStart + dimensionsLength - 1);
     const field = this.text(nameStart, nameStart + nameLength - 1);
     if (key === undefined || field === undefined) return 'bad_unicode';
-    const [measurement = '', ...tags] = key.split(UNESCAPED_COMMA);
+    const [measurement = '', ...tags] = key.split(UNESCAPED_COMMA, MAX_SPELLED_KEYS + 2);
     if (measurement === '') return 'missing_name';
     const dimensions: Dimension[] = [];
     for (const tag of tags) {
-      const [name = '', value, ...more] = tag.split(UNESCAPED_EQUALS);
+      const [name = '', value, ...more] = tag.split(UNESCAPED_EQUALS, 3);
       if (value === undefined || more.length > 0) return 'bad_dimensions';
       dimensions.push([unescaped(name), unescaped(value)]);
     }

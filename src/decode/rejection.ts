@@ -20,7 +20,7 @@ export const REJECTIONS = [
   'bad_value',
   'bad_dimensions',
   'too_many_dimensions',
-  /** A name, a key, a value, or all of them together. */
+  /** A name, a key, a value, or all of them together; or more unknown fields than an object may have. */
   'too_long',
   'bad_timestamp',
   /** No line of the message is line protocol; or this line is not, but others are. */

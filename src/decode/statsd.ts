@@ -2,7 +2,19 @@ import { COUNTER, GAUGE, TIMER } from '../aggregate/sample.ts';
 import type { Dimension, Identity } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { readDecimal } from './decimal.ts';
-import { BAR, CR, HASH, identifyTags, LF, type Line, LineDecoder, SPACE, TAB } from './line-decoder.ts';
+import { MAX_SPELLED_KEYS } from './limits.ts';
+import {
+  BAR,
+  CR,
+  HASH,
+  identifyTags,
+  LF,
+  type Line,
+  LineDecoder,
+  type LineOptions,
+  SPACE,
+  TAB,
+} from './line-decoder.ts';
 import type { InputRejection } from './rejection.ts';
 import { ascii, COLON, isDigit } from './scanner.ts';
 
@@ -59,13 +71,18 @@ export class StatsdDecoder extends LineDecoder {
   #tagsEnd = 0;
   /** How many measurements each sample of the line stands for. */
   #weight = 1;
+  /** Where the next value begins, and where the last one ends. */
+  #nextValue = 0;
+  #valuesEnd = 0;
+  /** Why the line's values have no series. */
+  #noSeries: InputRejection | undefined;
 
-  constructor(table: SeriesTable, options: { readonly maxMessageBytes?: number } = {}) {
-    super(table, 'not_statsd', options.maxMessageBytes);
+  constructor(table: SeriesTable, options: LineOptions = {}) {
+    super(table, 'not_statsd', options);
   }
 
   protected line(start: number): Line {
-    const { scanner } = this;
+    const { sample, scanner } = this;
     this.#findEnd(start);
     let i = start;
     while (i < this.#end && (scanner.bytes[i] === SPACE || scanner.bytes[i] === TAB)) i++;
@@ -78,7 +95,7 @@ export class StatsdDecoder extends LineDecoder {
     const bar = this.#indexOf(BAR, start, this.#end);
     if (bar === this.#end || colon > bar) return 'unreadable';
     const typeEnd = this.#indexOf(BAR, bar + 1, this.#end);
-    this.sample.clear();
+    sample.clear();
     const problem = this.#options(typeEnd);
     if (problem === 'not_statsd') return 'unreadable';
     const rejection = this.#type(bar + 1, typeEnd) ?? problem;
@@ -87,8 +104,12 @@ export class StatsdDecoder extends LineDecoder {
       return 'read';
     }
     this.#spell(start, colon, bar, typeEnd);
-    this.#values(colon + 1, bar);
-    return 'read';
+    sample.weight = sample.type === TIMER ? this.#weight : 1;
+    // All values share one series, so look it up once: a line may have very many values, and very long tags.
+    this.#noSeries = this.find() ? undefined : this.learn();
+    this.#nextValue = colon + 1;
+    this.#valuesEnd = bar;
+    return this.#values();
   }
 
   /** Finds the end of the line. A line feed, or a carriage return before it, is not part of the text. */
@@ -174,14 +195,27 @@ export class StatsdDecoder extends LineDecoder {
     sample.dimensionsLength = (hasTags ? this.#tagsEnd : typeEnd) - sample.dimensionsStart;
   }
 
-  /** Reads the values between the colons, up to `end`. */
-  #values(start: number, end: number): void {
-    const { sample, scanner } = this;
+  protected rest(): Line {
+    const { steps } = this;
+    // While it paused, the table may have forgotten the series. That is no work of the message's own: if it were
+    // charged again in every turn, little would be left for the values.
+    const { left } = steps;
+    if (this.#noSeries === undefined && !this.find()) this.learn();
+    steps.left = left;
+    return this.#values();
+  }
+
+  /** Reads the values between the colons. */
+  #values(): Line {
+    const { sample, scanner, steps } = this;
     const scale = sample.type === COUNTER ? this.#weight : 1;
-    sample.weight = sample.type === TIMER ? this.#weight : 1;
-    // All values share one series, so look it up once: a line may have very many values, and very long tags.
-    const rejection = this.find() ? undefined : this.learn();
-    for (let i = start; i <= end; i++) {
+    const end = this.#valuesEnd;
+    for (let i = this.#nextValue; i <= end; i++) {
+      if (steps.left <= 0) {
+        this.#nextValue = i;
+        return 'paused';
+      }
+      steps.left -= 1;
       const first = scanner.bytes[i];
       const valueEnd = this.#indexOf(COLON, i, end);
       sample.value = scale * readDecimal(scanner, i, valueEnd);
@@ -189,9 +223,16 @@ export class StatsdDecoder extends LineDecoder {
       // The value times its weight must be finite, so that it can be added.
       if (!Number.isFinite(sample.weight * sample.value)) this.reject('bad_value');
       else if (sample.type === GAUGE && isSigned) this.reject('delta_gauge');
-      else this.hand(rejection);
+      else this.hand(this.#noSeries);
       i = valueEnd;
     }
+    return 'read';
+  }
+
+  protected override moved(by: number): void {
+    super.moved(by);
+    this.#nextValue += by;
+    this.#valuesEnd += by;
   }
 
   protected identity(): Identity | InputRejection {
@@ -200,7 +241,7 @@ export class StatsdDecoder extends LineDecoder {
     const spelled = this.text(dimensionsStart, dimensionsStart + dimensionsLength);
     if (name === undefined || spelled === undefined) return 'bad_unicode';
     if (name === '') return 'missing_name';
-    const tags = spelled.startsWith('|#') ? spelled.slice(2).split(',') : [];
+    const tags = spelled.startsWith('|#') ? spelled.slice(2).split(',', MAX_SPELLED_KEYS + 1) : [];
     return identifyTags(name, tags.filter((tag) => tag !== '').map(keyAndValue));
   }
 

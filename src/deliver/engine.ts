@@ -82,7 +82,10 @@ export interface EngineEvents extends CatchUpEvents {
   wrote(sink: string, seconds: number): void;
   pointsRejected(sink: string, rejected: readonly RejectedPoint[]): void;
   sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void;
-  messageRejected(reason: DecodeRejection, message: Uint8Array): void;
+  /** `count`: how many times for this reason, if it is for elements of the message. */
+  messageRejected(reason: DecodeRejection, message: Uint8Array, count: number): void;
+  /** Core mode: there was no time for these messages when the engine stopped. They are lost. */
+  leftUnread(messages: number): void;
   /** A window in the store is not what it should be. */
   differs(sink: string, difference: string, start: number): void;
   /** Windows got a sample after they were handed out. They are computed and written again. */
@@ -195,24 +198,42 @@ export class Engine {
     if (epochs !== undefined) this.#track(epochs.run(this.#over.signal));
     if (watch !== undefined) this.#track(watch.run(this.#over.signal));
     const ends = [stop, broken.signal, ...(epochs === undefined ? [] : [epochs.changed])];
+    let stopped: number | undefined;
     try {
       await source.run(pipeline, AbortSignal.any(ends));
+      stopped = this.#clock.steady();
       // In core mode nothing can be read again: incomplete windows are handed out as they are, and parts add up.
       if (!this.#attachment.replayable) {
-        pipeline.flush();
+        await this.#finish(pipeline);
         this.#fanout.hand(aggregator.closeAll(), aggregator.boundary, 0);
       }
     } finally {
       this.#over.abort();
+      pipeline.release();
       const deadline = new AbortController();
       const drained = new AbortController();
+      const now = this.#clock.steady();
+      const left = this.#settings.stopTimeoutMs - (now - (stopped ?? now));
       // If the service starts again at once, replay does the rest: there is no need to wait for the slowest sink.
-      const patienceMs = epochs?.changed.aborted ? 0 : this.#settings.stopTimeoutMs;
+      const patienceMs = epochs?.changed.aborted ? 0 : Math.max(0, left);
       const late = this.#clock.sleep(patienceMs, drained.signal).then(() => deadline.abort());
       await Promise.all(lanes.map((lane) => lane.stop(deadline.signal)));
       drained.abort();
       await Promise.all([...running, ...this.#replays, late]);
     }
+  }
+
+  /** Takes what has arrived, as far as there is time. The rest is lost. */
+  async #finish(pipeline: Pipeline): Promise<void> {
+    const finished = new AbortController();
+    const late = this.#clock.sleep(this.#settings.stopTimeoutMs, finished.signal);
+    await Promise.race([pipeline.finish(), late]);
+    finished.abort();
+    const { waiting } = pipeline;
+    if (waiting === 0) return;
+    const { lastStreamTime } = this.live.source.stats;
+    this.#gap({ fromTime: lastStreamTime, toTime: lastStreamTime, messages: waiting });
+    this.#events.leftUnread(waiting);
   }
 
   #pipeline(
@@ -227,13 +248,16 @@ export class Engine {
       this.#settings,
       { from, closedThrough, instance, tiling },
       {
+        nextTurn: () => this.#clock.nextTurn(),
+        // The lanes of core mode hold nobody back either.
+        holdsBack: this.#attachment.replayable,
         onWindows: (windows, boundary, sequence) => {
           freeSharedMemory(this.table.records.retiredBytes);
           return onWindows(windows, boundary, sequence);
         },
         untilShaped: epochs && ((streamTime) => epochs.untilShaped(streamTime)),
         onReopened,
-        onRejected: (reason, message) => this.#events.messageRejected(reason, message),
+        onRejected: (...rejected) => this.#events.messageRejected(...rejected),
         onGap: (gap: Gap) => this.#gap(gap),
       },
     );
@@ -405,7 +429,8 @@ export class Engine {
         const onGap = () => {
           gaps += 1;
         };
-        const { pipeline } = openPipeline(this.table, this.#settings, start, { onWindows, onGap });
+        const options = { nextTurn: () => this.#clock.nextTurn(), onWindows, onGap };
+        const { pipeline } = openPipeline(this.table, this.#settings, start, options);
         return { source: openAside(from), reader: pipeline, release: () => pipeline.release() };
       };
       const failed = (error: unknown) => this.#events.replayFailed(sink, error);

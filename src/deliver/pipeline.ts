@@ -12,7 +12,9 @@ import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
 import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
 import { type RawMessage, wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
+import { BYTES_PER_STEP, REJECTED_STEPS } from '../decode/steps.ts';
 import type { LaneStart } from './start-points.ts';
+import { sizeOf, WaitingMessages } from './waiting-messages.ts';
 
 /**
  * Receives the windows that became complete, oldest first. All windows before `boundary` have been handed over, and all
@@ -24,8 +26,27 @@ export type WindowHandler = (
   sequence: number,
 ) => void | Promise<void>;
 
+/** How much is done before other work of the thread gets its turn, and how much may wait meanwhile. */
+export interface PipelinePace {
+  /** See `Steps`. */
+  readonly stepsPerTurn: number;
+  readonly maxWaitingBytes: number;
+}
+
+/**
+ * 40,000 steps are about 10 ms. What cannot be interrupted comes on top: unpacking a message of a megabyte takes 5 ms,
+ * looking for the fields of a line that long 15 ms. And a machine may be half as fast. What waits: the two batches that
+ * may be under way to a reader who holds back the bus, 8 MiB each, and what their copies take beside their bytes.
+ */
+const PACE: PipelinePace = { stepsPerTurn: 40_000, maxWaitingBytes: 20 * 1024 * 1024 };
+
 export interface PipelineOptions {
   readonly decoder: Decoder;
+  /** Resolves when other work of the thread has had its turn. */
+  readonly nextTurn: () => Promise<void>;
+  readonly pace?: PipelinePace;
+  /** Whether the source can wait. If not, `progress` returns no promise for messages that wait their turn. */
+  readonly holdsBack?: boolean;
   /** Limit for a compressed message, and for its decompressed content. */
   readonly maxMessageBytes?: number;
   readonly aggregator: Aggregator;
@@ -44,10 +65,10 @@ export interface PipelineOptions {
   readonly onReopened?: (starts: readonly number[], sequence: number) => void;
   readonly onGap?: (gap: Gap) => void;
   /** A message, or an element of one, that is not a sample: for the log. */
-  readonly onRejected?: (reason: InputRejection, message: Uint8Array) => void;
+  readonly onRejected?: (reason: InputRejection, message: Uint8Array, count: number) => void;
 }
 
-/** I8: received = rejected + decoded. Every decoded sample is counted by the aggregator. */
+/** I8: received = rejected + decoded + waiting. Every decoded sample is counted by the aggregator. */
 export interface PipelineStats {
   received: number;
   readonly rejectedMessages: Map<InputRejection, number>;
@@ -55,22 +76,30 @@ export interface PipelineStats {
   readonly rejectedSamples: Map<InputRejection, number>;
 }
 
-/** A message that has to wait. */
-interface Waiting {
-  readonly message: RawMessage;
-  readonly encoding: string | undefined;
+/** Work for when so many of the messages that came first are finished. */
+interface Mark {
+  messages: number;
+  readonly work: () => void;
+  readonly fail: (error: unknown) => void;
 }
 
 /**
  * Messages in, complete windows out. The live path is one pipeline; so is every catch-up.
  *
+ * Messages are decoded as they come, until they have cost as many steps as are meant for one turn of the event loop.
+ * What comes then waits, and is decoded in its order (I3) in later turns, each with as many steps: so no message, and
+ * no number of messages, holds the thread for long, whatever is in them.
+ *
  * However many windows a batch of messages spans, only those are open that stream time says: windows are handed out as
- * soon as they are complete. While they cannot be, messages of later windows wait as they are, which takes far less
- * memory than what becomes of them.
+ * soon as they are complete. Until they are taken, messages wait as they are, which takes far less memory than what
+ * becomes of them.
  */
 export class Pipeline implements Reader, SampleHandler {
   readonly stats: PipelineStats = { received: 0, rejectedMessages: new Map(), rejectedSamples: new Map() };
   readonly #options: PipelineOptions;
+  readonly #decoder: Decoder;
+  readonly #pace: PipelinePace;
+  /** Of the last finished message. */
   #sequence: number;
   /** See `Reader`. */
   #completeAfter = 0;
@@ -78,14 +107,28 @@ export class Pipeline implements Reader, SampleHandler {
   #lookAt = Number.NEGATIVE_INFINITY;
   /** Whether a look in the middle of a batch waits for a shape. */
   #isShaping = false;
-  /** Resolves when the windows are taken that were handed out, and no message waits; undefined if that is so. */
+  /** Settles when the windows that were handed out are taken; undefined if they are. */
   #held: Promise<void> | undefined;
-  readonly #waiting: Waiting[] = [];
   #isReleased = false;
+  /** What waited when it was released. */
+  #unread = 0;
   #reportedThrough: number;
+  /** Messages wait for a later turn, or would if there were any. */
+  #isBusy = false;
+  readonly #waiting = new WaitingMessages();
+  /** The message at which the decoder paused. */
+  #begun: RawMessage | undefined;
+  #mark: Mark | undefined;
+  /** Settles when nothing waits any longer. */
+  #turns: Promise<void> = Promise.resolve();
+  /** What the handlers threw in a turn of ours, for the next caller. */
+  #failure: { readonly error: unknown } | undefined;
 
   constructor(options: PipelineOptions) {
     this.#options = options;
+    this.#decoder = options.decoder;
+    this.#pace = options.pace ?? PACE;
+    this.#decoder.steps.left = this.#pace.stepsPerTurn;
     this.#sequence = options.sequence;
     this.#reportedThrough = options.sequence;
   }
@@ -97,59 +140,193 @@ export class Pipeline implements Reader, SampleHandler {
     return this.#reportedThrough;
   }
 
+  /** How many messages were received and are not finished. */
+  get waiting(): number {
+    return this.#unread + this.#waiting.count + (this.#begun === undefined ? 0 : 1);
+  }
+
+  /** Memory that the messages take that wait their turn. */
+  get waitingBytes(): number {
+    return this.#waiting.bytes;
+  }
+
   message(message: RawMessage, envelope?: Envelope): void {
     this.stats.received++;
-    // Nearly always: of a busy stream, many messages share a millisecond.
-    if (message.streamTime < this.#lookAt && this.#held === undefined) {
-      this.#take(message, envelope?.encoding);
-      return;
+    const encoding = envelope?.encoding;
+    if (this.#isBusy) this.#wait(message, encoding);
+    else if (encoding !== undefined) this.#take(message, encoding, false);
+    else {
+      this.#decoder.take(message, this);
+      if (this.#decoder.steps.left > 0) {
+        this.#sequence = message.sequence;
+        // Seldom: of a busy stream, many messages share a millisecond.
+        if (message.streamTime >= this.#lookAt) this.#look(message.streamTime);
+      } else this.#taken(message, message, false);
     }
-    const mustWait = this.#held !== undefined && (this.#waiting.length > 0 || this.#isDue(message));
-    if (mustWait) this.#waiting.push({ message: copyOf(message), encoding: envelope?.encoding });
-    else this.#take(message, envelope?.encoding);
-    if (this.#held !== undefined) return;
-    this.#lookAt = message.streamTime + 1;
-    if (this.#isDue(message)) this.#hold(this.#closeAfter(message));
   }
 
   completeAfter(sequence: number): void {
     this.#completeAfter = sequence;
   }
 
-  /** Whether a window may be complete at the time of this message. */
-  #isDue({ streamTime }: RawMessage): boolean {
-    return streamTime >= this.#options.aggregator.completeAt;
-  }
-
-  /** Closes what is complete after a message, in the middle of a batch. */
-  #closeAfter({ streamTime, sequence }: RawMessage): void | Promise<void> {
-    if (sequence < this.#completeAfter || this.#isShaping) return undefined;
+  /** Hands out what is complete after the message that was finished last, in the middle of a batch. */
+  #look(streamTime: number): void {
+    this.#lookAt = streamTime + 1;
+    if (streamTime < this.#options.aggregator.completeAt || this.#sequence < this.#completeAfter) return;
+    if (this.#isShaping || this.#held !== undefined) return;
     this.flush();
     const shaped = this.#options.untilShaped?.(streamTime);
-    if (shaped === undefined) return this.#handOut(streamTime);
+    if (shaped === undefined) {
+      this.#hold(this.#handOut(streamTime));
+      return;
+    }
     this.#isShaping = true;
     void shaped.then(() => {
       this.#isShaping = false;
     });
   }
 
-  #take(message: RawMessage, encoding: string | undefined): void {
-    this.#sequence = message.sequence;
-    if (encoding === undefined) this.#options.decoder.take(message, this);
-    else this.#encoded(message, encoding);
+  /** Has messages wait until the windows are taken. */
+  #hold(taken: void | Promise<void>): void {
+    if (taken === undefined) return;
+    this.#held = taken;
+    // A turn awaits it, and whoever asks for progress: either may come later.
+    taken.catch(() => {});
+    this.#startTurns();
   }
 
-  #encoded({ bytes, start, end, streamTime, sequence }: RawMessage, encoding: string): void {
-    const { decoder, maxMessageBytes = MAX_MESSAGE_BYTES } = this.#options;
+  /** `isOurs`: the bytes stay as they are after the call. */
+  #take(message: RawMessage, encoding: string | undefined, isOurs: boolean): void {
+    const plain = encoding === undefined ? message : this.#unpacked(message, encoding);
+    if (plain !== undefined) this.#decoder.take(plain, this);
+    this.#taken(message, plain, isOurs);
+  }
+
+  /** Returns undefined if the message is rejected. */
+  #unpacked(message: RawMessage, encoding: string): RawMessage | undefined {
+    const { bytes, start, end, streamTime, sequence } = message;
     const packed = bytes.subarray(start, end);
-    const unpacked = decompress(packed, encoding, maxMessageBytes);
-    if (typeof unpacked === 'string') this.rejectedMessage(unpacked, packed);
-    else decoder.take(wholeMessage(unpacked, streamTime, sequence), this);
+    const unpacked = decompress(packed, encoding, this.#options.maxMessageBytes ?? MAX_MESSAGE_BYTES);
+    if (typeof unpacked === 'string') {
+      this.rejectedMessage(unpacked, packed);
+      return undefined;
+    }
+    if (unpacked === packed) return message;
+    this.#decoder.steps.left -= unpacked.length / BYTES_PER_STEP;
+    return wholeMessage(unpacked, streamTime, sequence);
   }
 
-  /** Finishes all messages so far: each is rejected, or its samples have reached the aggregator. */
+  /** The decoder has taken a message, and has finished it or paused at it. `plain`: as the decoder knows it. */
+  #taken(message: RawMessage, plain: RawMessage | undefined, isOurs: boolean): void {
+    if (plain !== undefined && this.#decoder.isPaused)
+      this.#begun = plain === message && !isOurs ? copyOf(plain) : plain;
+    else this.#finished(message);
+    if (this.#decoder.steps.left <= 0) this.#startTurns();
+  }
+
+  #finished({ sequence, streamTime }: RawMessage): void {
+    this.#begun = undefined;
+    this.#sequence = sequence;
+    if (streamTime >= this.#lookAt) this.#look(streamTime);
+    const mark = this.#mark;
+    if (mark === undefined || --mark.messages > 0) return;
+    this.#mark = undefined;
+    if (this.#held === undefined) mark.work();
+    else this.#held.then(mark.work, mark.fail);
+  }
+
+  /** Keeps a message for later. */
+  #wait(message: RawMessage, encoding: string | undefined): void {
+    if (this.#isReleased) return;
+    if (this.#failure !== undefined) throw this.#failure.error;
+    const { maxWaitingBytes, stepsPerTurn } = this.#pace;
+    // A bus that cannot be held back is slowed down instead: nothing is dropped, and memory stays bounded.
+    while (this.#waiting.bytes + sizeOf(message) > maxWaitingBytes && this.#workOn()) {
+      if (this.#decoder.steps.left <= 0) this.#decoder.steps.left = stepsPerTurn;
+    }
+    this.#waiting.add(message, encoding);
+  }
+
+  #startTurns(): void {
+    if (this.#isBusy) return;
+    this.#isBusy = true;
+    this.#turns = this.#workInTurns().catch((error: unknown) => this.#fail(error));
+  }
+
+  /** The next caller is told. A source that waits for us is told now. */
+  #fail(error: unknown): void {
+    this.#failure = { error };
+    this.#mark?.fail(error);
+    this.#mark = undefined;
+  }
+
+  async #workInTurns(): Promise<void> {
+    while (this.#isBusy) {
+      await this.#options.nextTurn();
+      await this.#untilTaken();
+      if (this.#isReleased) return;
+      const { steps } = this.#decoder;
+      steps.left = this.#pace.stepsPerTurn;
+      while (steps.left > 0 && this.#held === undefined && this.#workOn());
+      this.#decoder.flush(this);
+      this.#isBusy = this.waiting > 0 || steps.left <= 0 || this.#held !== undefined;
+    }
+  }
+
+  async #untilTaken(): Promise<void> {
+    const held = this.#held;
+    await held;
+    // Progress that waited for the same may have handed out more.
+    if (this.#held === held) this.#held = undefined;
+  }
+
+  /** Goes on with the first message that is not finished. Returns false if there is none. */
+  #workOn(): boolean {
+    const begun = this.#begun;
+    if (begun !== undefined) {
+      this.#decoder.resume(begun, this);
+      if (!this.#decoder.isPaused) this.#finished(begun);
+      return true;
+    }
+    const next = this.#waiting.take();
+    if (next === undefined) return false;
+    const { message, encoding } = next;
+    this.#decoder.steps.left -= 1 + (message.end - message.start) / BYTES_PER_STEP;
+    this.#take(message, encoding, true);
+    return true;
+  }
+
+  /** Does the work between two messages, when this many of those that came first are finished. */
+  #after(messages: number, work: () => void | Promise<void>): void | Promise<void> {
+    if (messages === 0) return this.#held === undefined ? work() : this.#held.then(work);
+    // Only a source that cannot wait asks again before it is done, and its later questions are for more.
+    if (this.#mark !== undefined) return undefined;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const done = () => {
+      try {
+        resolve(this.#isReleased ? undefined : work());
+      } catch (error) {
+        reject(error);
+      }
+    };
+    this.#mark = { messages, work: done, fail: reject };
+    if (this.#options.holdsBack ?? true) return promise;
+    promise.catch((error: unknown) => this.#fail(error));
+  }
+
+  /**
+   * Hands over all samples that the decoder has, but for the messages that wait: those have copies of their bytes.
+   */
   flush(): void {
-    this.#options.decoder.flush(this);
+    this.#decoder.flush(this);
+    if (this.#decoder.steps.left <= 0) this.#startTurns();
+  }
+
+  /** Resolves when all messages are finished: each is rejected, or its samples have reached the aggregator. */
+  async finish(): Promise<void> {
+    while (this.#isBusy && !this.#isReleased && this.#failure === undefined) await this.#turns;
+    if (this.#failure !== undefined) throw this.#failure.error;
+    this.flush();
   }
 
   expect(series: Int32Array, count: number): void {
@@ -160,33 +337,46 @@ export class Pipeline implements Reader, SampleHandler {
     this.#options.aggregator.add(sample, sample.streamTime, sample.sequence);
   }
 
-  rejected(reason: InputRejection, message: Uint8Array): void {
-    this.#reject(this.stats.rejectedSamples, reason, message);
+  rejected(reason: InputRejection, message: Uint8Array, count: number): void {
+    this.#reject(this.stats.rejectedSamples, reason, message, count);
   }
 
   rejectedMessage(reason: InputRejection, message: Uint8Array): void {
-    this.#reject(this.stats.rejectedMessages, reason, message);
+    this.#decoder.steps.left -= REJECTED_STEPS;
+    this.#reject(this.stats.rejectedMessages, reason, message, 1);
   }
 
   progress(streamTime: number): void | Promise<void> {
-    if (this.#held !== undefined) return this.#held.then(() => this.progress(streamTime));
+    if (this.#failure !== undefined) throw this.#failure.error;
+    return this.#after(this.waiting, () => this.#progress(streamTime));
+  }
+
+  #progress(streamTime: number): void | Promise<void> {
     this.flush();
+    const close = () => this.#close(streamTime);
     const shaped = this.#options.untilShaped?.(streamTime);
-    return shaped === undefined ? this.#close(streamTime) : shaped.then(() => this.#close(streamTime));
+    // Not in the middle of a message: what it reopens is reported when all of it has been read.
+    return shaped === undefined ? close() : shaped.then(() => this.#after(this.#begun ? 1 : 0, close));
   }
 
   /**
-   * Ends the pipeline. Progress that still waits for a window shape closes no windows, and the table may forget the
-   * series.
+   * Ends the pipeline: messages that wait are not decoded, progress that still waits closes no windows, and the table
+   * may forget the series.
    */
   release(): void {
     this.#isReleased = true;
+    this.#unread = this.waiting;
+    this.#waiting.clear();
+    this.#begun = undefined;
+    this.#mark?.work();
+    this.#mark = undefined;
     this.#options.aggregator.release();
   }
 
   #close(streamTime: number): void | Promise<void> {
-    this.#hold(this.#handOut(streamTime));
-    return this.#held;
+    const taken = this.#handOut(streamTime);
+    this.#hold(taken);
+    return taken;
   }
 
   /** Hands out what is complete at this stream time. */
@@ -200,40 +390,32 @@ export class Pipeline implements Reader, SampleHandler {
     this.#reportedThrough = this.#sequence;
     const before = aggregator.boundary;
     const windows = aggregator.close(streamTime);
-    if (aggregator.boundary === before) return undefined;
-    return onWindows(windows, aggregator.boundary, this.#sequence);
-  }
-
-  /** Has messages that are due wait until the windows are taken. */
-  #hold(taken: void | Promise<void>): void {
-    if (taken === undefined) return;
-    this.#held = taken.then(() => this.#takeWaiting());
-    // Whoever asks for progress gets the error.
-    this.#held.catch(() => {});
-  }
-
-  async #takeWaiting(): Promise<void> {
-    for (let next = 0; next < this.#waiting.length && !this.#isReleased; next++) {
-      const { message, encoding } = this.#waiting[next]!;
-      this.#take(message, encoding);
-      if (this.#isDue(message)) await this.#closeAfter(message);
-    }
-    this.#waiting.length = 0;
-    this.#held = undefined;
+    if (aggregator.boundary !== before) return onWindows(windows, aggregator.boundary, this.#sequence);
   }
 
   gap(gap: Gap): void {
     this.#options.onGap?.(gap);
   }
 
-  #reject(counts: Map<InputRejection, number>, reason: InputRejection, message: Uint8Array): void {
-    counts.set(reason, (counts.get(reason) ?? 0) + 1);
-    this.#options.onRejected?.(reason, message);
+  #reject(
+    counts: Map<InputRejection, number>,
+    reason: InputRejection,
+    message: Uint8Array,
+    count: number,
+  ): void {
+    counts.set(reason, (counts.get(reason) ?? 0) + count);
+    this.#options.onRejected?.(reason, message, count);
   }
+}
+
+function copyOf({ bytes, start, end, streamTime, sequence }: RawMessage): RawMessage {
+  return wholeMessage(new Uint8Array(bytes.subarray(start, end)), streamTime, sequence);
 }
 
 export interface PipelineSettings extends DecoderSettings {
   readonly slice: Slice;
+  /** For tests: that what is paused everywhere comes to the same. */
+  readonly pace?: PipelinePace;
 }
 
 export interface PipelineStart extends LaneStart {
@@ -247,20 +429,24 @@ export function openPipeline(
   table: SeriesTable,
   settings: PipelineSettings,
   start: PipelineStart,
-  options: Pick<PipelineOptions, 'onWindows' | 'untilShaped' | 'onReopened' | 'onGap' | 'onRejected'>,
+  options: Pick<
+    PipelineOptions,
+    'nextTurn' | 'holdsBack' | 'onWindows' | 'untilShaped' | 'onReopened' | 'onGap' | 'onRejected'
+  >,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
-  const { maxMessageBytes, slice } = settings;
+  const { maxMessageBytes, slice, pace } = settings;
   const aggregator = new Aggregator(table, { ...start, slice });
   const decoder = makeDecoder(table, settings);
   const sequence = start.closedThrough ?? 0;
   return {
-    pipeline: new Pipeline({ ...options, decoder, maxMessageBytes, aggregator, sequence }),
+    pipeline: new Pipeline({
+      ...options,
+      decoder,
+      maxMessageBytes,
+      aggregator,
+      sequence,
+      ...(pace && { pace }),
+    }),
     aggregator,
   };
-}
-
-/** Whoever hands messages over uses their memory again. */
-function copyOf({ bytes, start, end, streamTime, sequence }: RawMessage): RawMessage {
-  // Not `slice`: that of a Buffer copies nothing.
-  return wholeMessage(new Uint8Array(bytes.subarray(start, end)), streamTime, sequence);
 }

@@ -26,11 +26,11 @@ export class Reports {
     this.#clock = clock;
   }
 
-  messageRejected(reason: DecodeRejection, message: Uint8Array): void {
+  messageRejected(reason: DecodeRejection, message: Uint8Array, count: number): void {
     const held = this.#quiet.admit(`message ${reason}`, this.#clock.steady());
     if (held === undefined) return;
     const start = Buffer.from(message.subarray(0, SHOWN_BYTES)).toString('utf8');
-    this.#log.warn({ reason, bytes: message.length, start, heldBack: held }, 'rejected a message');
+    this.#log.warn({ reason, count, bytes: message.length, start, heldBack: held }, 'rejected a message');
   }
 
   sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void {
@@ -84,6 +84,11 @@ export class Reports {
       { error: String(error), heldBack: held },
       'cannot reach the checkpoints; after CHANGE_DELAY, windows wait for them',
     );
+  }
+
+  leftUnread(messages: number): void {
+    const advice = 'Raise STOP_TIMEOUT if producers send that much.';
+    this.#log.error({ messages, advice }, 'stopped before all messages that had arrived were read');
   }
 
   reopened(starts: readonly number[]): void {

@@ -63,7 +63,8 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     },
     pointsRejected: (sink, points) => reports.pointsRejected(sink, points, publishTo),
     sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure),
-    messageRejected: (reason, message) => reports.messageRejected(reason, message),
+    messageRejected: (reason, message, count) => reports.messageRejected(reason, message, count),
+    leftUnread: (messages) => reports.leftUnread(messages),
     catchUpStarted: (sink, from) =>
       log.info({ sink, from: new Date(from).toISOString() }, 'sink is catching up by replay'),
     replayFailed: (sink, error) => log.warn({ sink, error: String(error) }, 'replay failed; trying again'),

@@ -39,10 +39,11 @@ export class Rates {
     this.#maxKeys = maxKeys;
   }
 
-  add(key: string, bytes: number): void {
+  /** Adds so many things, each of so many bytes. */
+  add(key: string, bytes: number, times = 1): void {
     const counts = this.#keys.get(key) ?? this.#make(key);
-    counts.now += 1;
-    counts.nowBytes += bytes;
+    counts.now += times;
+    counts.nowBytes += bytes * times;
   }
 
   #make(key: string): Counts {

@@ -32,9 +32,9 @@ export function linesOf(message: Received, decoder: TapDecoder, filters: Filters
       const weighed = weight === 1 ? sample : { ...sample, weight };
       return printableJson({ time, subject, sequence, ...weighed });
     });
-  if (rejections.length === 0 || hasFilters(filters)) return lines;
+  if (rejections.size === 0 || hasFilters(filters)) return lines;
   const start = Buffer.from(message.payload.subarray(0, SHOWN_BYTES)).toString('utf8');
-  for (const rejected of new Set(rejections)) {
+  for (const rejected of rejections.keys()) {
     lines.push(
       asJson
         ? printableJson({ time, subject, sequence, rejected, message: start })

@@ -19,10 +19,12 @@ export interface TappedSample {
   readonly weight: number;
 }
 
-/** What the service would read in a message: its samples, and the reasons why parts of it would be rejected. */
+/**
+ * What the service would read in a message: its samples, and how many parts of it would be rejected for which reason.
+ */
 export interface Contents {
   readonly samples: readonly TappedSample[];
-  readonly rejections: readonly InputRejection[];
+  readonly rejections: ReadonlyMap<InputRejection, number>;
 }
 
 export class TapDecoder {
@@ -38,19 +40,20 @@ export class TapDecoder {
   /** Decodes a message. `encoding` is the value of its header `Content-Encoding`. */
   decode(payload: Uint8Array, encoding?: string): Contents {
     const plain = encoding === undefined ? payload : decompress(payload, encoding, this.#maxMessageBytes);
-    return typeof plain === 'string' ? { samples: [], rejections: [plain] } : this.#decode(plain);
+    if (typeof plain === 'string') return { samples: [], rejections: new Map([[plain, 1]]) };
+    return this.#decode(plain);
   }
 
   #decode(payload: Uint8Array): Contents {
     const samples: TappedSample[] = [];
-    const rejections: InputRejection[] = [];
+    const rejections = new Map<InputRejection, number>();
     const handler: SampleHandler = {
       sample: ({ series: number, type, value, eventTime, weight }) => {
         const series = this.#table.series(number);
         samples.push({ series, type: METRIC_TYPES[type]!, value, eventTime, weight });
       },
-      rejected: (reason) => rejections.push(reason),
-      rejectedMessage: (reason) => rejections.push(reason),
+      rejected: (reason, _, count) => rejections.set(reason, count),
+      rejectedMessage: (reason) => rejections.set(reason, 1),
     };
     this.#decoder.take(wholeMessage(payload), handler);
     this.#decoder.flush(handler);

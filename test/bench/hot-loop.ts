@@ -3,6 +3,7 @@
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
+import { systemClock } from '../../src/base/clock.ts';
 import { makeDecoder } from '../../src/decode/formats.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { Pipeline } from '../../src/deliver/pipeline.ts';
@@ -49,7 +50,14 @@ function pipelineOf(): Pipeline {
   const tiling = Tiling.of({ windowMs: 10_000, latenessMs: 2000, maxAheadMs: 1000, maxSeries: MAX_SERIES });
   const table = new SeriesTable(MAX_SERIES);
   const aggregator = new Aggregator(table, { tiling, from: Number.NEGATIVE_INFINITY });
-  return new Pipeline({ decoder: makeDecoder(table, FORMAT), aggregator, sequence: 0, onWindows() {} });
+  const { nextTurn } = systemClock;
+  return new Pipeline({
+    decoder: makeDecoder(table, FORMAT),
+    nextTurn,
+    aggregator,
+    sequence: 0,
+    onWindows() {},
+  });
 }
 
 function pass(pipeline: Pipeline, chunks: readonly Chunk[]): number {
@@ -75,6 +83,8 @@ const bytes = chunks.reduce((sum, { places }) => {
 }, 0);
 const pipeline = pipelineOf();
 const inOnePass = pass(pipeline, chunks);
+// New series are read in turns. From here on there are none.
+await pipeline.finish();
 
 process.on('message', () => {
   const before = process.cpuUsage();

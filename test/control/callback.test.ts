@@ -48,6 +48,7 @@ const clock: Clock = {
   now: Date.now,
   steady: () => performance.now(),
   random: () => 1,
+  nextTurn: async () => {},
   sleep: async (ms) => {
     sleeps.push(ms);
   },

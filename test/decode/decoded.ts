@@ -19,9 +19,19 @@ export function decodeWith(table: SeriesTable, message: string | Uint8Array): De
   const rejection = decodeMessage(new JsonDecoder(table), padded.subarray(9, 9 + bytes.length), {
     sample: ({ series, value, eventTime }) =>
       elements.push({ series: table.series(series), value, eventTime }),
-    rejected: (reason) => elements.push(reason),
+    rejected: (reason, _, count) => elements.push(...Array<InputRejection>(count).fill(reason)),
   });
   return { rejection, elements };
+}
+
+/** What a message gives comes as its samples, in their order, and then how many were rejected for which reason. */
+export function grouped<T>(elements: readonly (T | InputRejection)[]): (T | InputRejection)[] {
+  const rejected = elements.filter((element) => typeof element === 'string');
+  const reasons = [...new Set(rejected)];
+  return [
+    ...elements.filter((element) => typeof element !== 'string'),
+    ...reasons.flatMap((reason) => rejected.filter((each) => each === reason)),
+  ];
 }
 
 /** One message by itself; returns why it was rejected whole, if it was. */

@@ -17,7 +17,7 @@ export interface Heard {
   readonly weight: number;
 }
 
-/** All that a message gave, in order; its own rejection where it was rejected whole. */
+/** All that a message gave, samples before rejections; its own rejection where it was rejected whole. */
 export interface Given {
   readonly rejection: InputRejection | undefined;
   readonly elements: readonly (InputRejection | Heard)[];
@@ -53,7 +53,7 @@ function decodeOne(decoder: Decoder, table: SeriesTable, message: string | Uint8
         weight,
       });
     },
-    rejected: (reason) => elements.push(reason),
+    rejected: (reason, _, count) => elements.push(...Array<InputRejection>(count).fill(reason)),
     rejectedMessage: (reason) => {
       if (rejection !== undefined) throw new Error('rejected twice');
       rejection = reason;

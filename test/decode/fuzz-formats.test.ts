@@ -22,6 +22,8 @@ const MESSAGES = Number(process.env.FANOUT_FUZZ_MESSAGES ?? effort(200_000));
 const COMPRESSED_PERCENT = 2;
 const MAX_MESSAGE_BYTES = 2000;
 const EVERY_MESSAGES = 1000;
+/** So few steps that nearly every message is read in several turns. */
+const PACE = { stepsPerTurn: 3, maxWaitingBytes: 100_000 };
 const MAX_SECONDS = 3 * 3600;
 const START = 1_700_000_000_000;
 /** Mutations of such short messages do not go so far. */
@@ -61,30 +63,47 @@ function rig(metricsFormat: Format) {
   const aggregator = new Aggregator(table, { tiling, from: 0 });
   const settings = { metricsFormat, metricsCounters: ['net.*'], maxMessageBytes: MAX_MESSAGE_BYTES };
   const decoder = makeDecoder(table, settings);
-  const counted = { decoded: 0, samples: 0, rejected: 0, sampled: 0 };
+  const counted = { decoded: 0, samples: 0, rejected: 0, sampled: 0, pauses: 0 };
+  let before = 0;
+  let isRejected = false;
+  const watch = (handler: SampleHandler): SampleHandler => ({
+    sample: (sample) => {
+      counted.samples++;
+      check(sample);
+      handler.sample(sample);
+    },
+    rejected: (reason, message, count) => {
+      counted.rejected += count;
+      handler.rejected(reason, message, count);
+    },
+    rejectedMessage: (reason, message) => {
+      isRejected = true;
+      handler.rejectedMessage(reason, message);
+    },
+  });
+  const end = (handler: SampleHandler) => {
+    if (decoder.isPaused) {
+      counted.pauses++;
+      return;
+    }
+    decoder.flush(handler);
+    if (!isRejected) counted.decoded++;
+    else if (counted.samples + counted.rejected !== before) throw new Error('something is kept of it');
+  };
   const watched: Decoder = {
+    steps: decoder.steps,
+    get isPaused() {
+      return decoder.isPaused;
+    },
     take: (message, handler) => {
-      const before = counted.samples + counted.rejected;
-      let isRejected = false;
-      const watch: SampleHandler = {
-        sample: (sample) => {
-          counted.samples++;
-          check(sample);
-          handler.sample(sample);
-        },
-        rejected: (reason, message) => {
-          counted.rejected++;
-          handler.rejected(reason, message);
-        },
-        rejectedMessage: (reason, message) => {
-          isRejected = true;
-          handler.rejectedMessage(reason, message);
-        },
-      };
-      decoder.take(message, watch);
-      decoder.flush(watch);
-      if (!isRejected) counted.decoded++;
-      else if (counted.samples + counted.rejected !== before) throw new Error('something is kept of it');
+      before = counted.samples + counted.rejected;
+      isRejected = false;
+      decoder.take(message, watch(handler));
+      end(watch(handler));
+    },
+    resume: (message, handler) => {
+      decoder.resume(message, watch(handler));
+      end(watch(handler));
     },
     flush: () => {},
   };
@@ -95,6 +114,8 @@ function rig(metricsFormat: Format) {
   };
   const options = {
     decoder: watched,
+    nextTurn: async () => {},
+    pace: PACE,
     maxMessageBytes: MAX_MESSAGE_BYTES,
     aggregator,
     sequence: 0,
@@ -107,7 +128,7 @@ const total = (counts: Iterable<number>) => [...counts].reduce((sum, count) => s
 
 test(
   `${MESSAGES} mutated messages of all formats: nothing throws, and all is counted`,
-  () => {
+  async () => {
     const next = random(2026);
     const rigs = FORMATS.map((format) => rig(format));
     const br = SEEDS.map((seed) => Buffer.from(seed));
@@ -125,8 +146,9 @@ test(
       const seed = encoding === undefined ? Buffer.from(SEEDS[pick]!) : packed[encoding][pick]!;
       const message = mutated(seed, TELLING, next);
       pipeline.message(wholeMessage(message, START + i, i + 1), { subject: 'metrics', encoding });
-      if (i % EVERY_MESSAGES === 0) void pipeline.progress(START + i);
+      if (i % EVERY_MESSAGES === 0) await pipeline.progress(START + i);
     }
+    for (const { pipeline } of rigs) await pipeline.finish();
     const seen = new Set<string>();
     for (const { pipeline, aggregator, counted } of rigs) {
       const { rejectedMessages, rejectedSamples, received } = pipeline.stats;
@@ -134,6 +156,7 @@ test(
       expect(total(rejectedMessages.values()) + counted.decoded).toBe(received);
       expect(total(rejectedSamples.values())).toBe(counted.rejected);
       expect(counted.samples).toBeGreaterThan(received / 40);
+      expect(counted.pauses).toBeGreaterThan(received / 10);
       const { counter, gauge, timer, ignored, reopened } = aggregator.stats;
       expect(counter + gauge + timer).toBe(counted.samples);
       expect(ignored + reopened).toBe(0);

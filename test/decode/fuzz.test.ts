@@ -38,9 +38,9 @@ function setUp() {
           throw new Error(`value ${sample.value}`);
         aggregator.add(sample, counts.received);
       },
-      rejected: (reason) => {
+      rejected: (reason, _, count) => {
         called = true;
-        counts.rejectedElements++;
+        counts.rejectedElements += count;
         if (!REJECTIONS.includes(reason)) throw new Error(reason);
       },
     });
@@ -106,7 +106,7 @@ test('messages taken together say what each says by itself, in the same order', 
     },
     sample: ({ series, value, eventTime, streamTime, sequence }) =>
       found.push({ series: table.series(series), value, eventTime }, streamTime, sequence),
-    rejected: (reason) => found.push(reason),
+    rejected: (reason, _, count) => found.push(...Array(count).fill(reason)),
     rejectedMessage: (reason, message) => found.push(reason, Buffer.from(message)),
   };
   for (let i = 0; i < TOGETHER; i++) {

@@ -277,6 +277,7 @@ describe('rejections', () => {
     expect(rejection).toBeUndefined();
     expect(decoded.map((element) => (typeof element === 'string' ? element : 'good'))).toEqual([
       'good',
+      'good',
       'not_an_object',
       'not_an_object',
       'not_an_object',
@@ -284,7 +285,6 @@ describe('rejections', () => {
       'bad_unicode',
       'bad_dimensions',
       'duplicate_key',
-      'good',
     ]);
   });
 });

@@ -5,6 +5,7 @@ import { MAX_MESSAGE_BYTES } from '../../src/decode/limits.ts';
 import type { InputRejection } from '../../src/decode/rejection.ts';
 import { effort } from '../effort.ts';
 import { workOf } from '../work.ts';
+import { grouped } from './decoded.ts';
 import { decoding, type Heard } from './formats.ts';
 
 /** Several times what it is; what grows with the square is far more. */
@@ -83,7 +84,7 @@ describe('line protocol', () => {
     ['m x="a\nm x=1', [gauge('m.x', 1), 'not_line_protocol']],
     ['m x=1\rm x=1\nm x=2', [gauge('m.x', 2), 'not_line_protocol']],
   ])('%j', (message, elements) => {
-    expect(decode(message)).toEqual({ rejection: undefined, elements });
+    expect(decode(message)).toEqual({ rejection: undefined, elements: grouped(elements) });
   });
 
   test.each<[InputRejection, string]>([
@@ -143,9 +144,8 @@ describe('line protocol', () => {
     ['18446744073709551615u', 2 ** 64],
     ...NONE.map((text): [string, undefined] => [text, undefined]),
   ])('the value %s is %s', (text, value) => {
-    const [element, last] = decode(`m v=${text},w=1`).elements;
-    expect(element).toEqual(value === undefined ? 'bad_value' : gauge('m.v', value));
-    expect(last).toEqual(gauge('m.w', 1));
+    const given = [value === undefined ? 'bad_value' : gauge('m.v', value), gauge('m.w', 1)];
+    expect(decode(`m v=${text},w=1`).elements).toEqual(grouped(given));
   });
 
   test.each(['t', 'T', 'true', 'True', 'TRUE', 'f', 'F', 'false', 'False', 'FALSE'])(
@@ -288,7 +288,7 @@ test('lines say what they were made from, one by one and together, seen before o
           nanos: each.nanos === undefined ? undefined : (each.nanos / 1_000_000n) * 1_000_000n,
         }));
         const text = nanosAreWhole.map(render).join(separator);
-        const given = { rejection: undefined, elements: nanosAreWhole.flatMap(expected) };
+        const given = { rejection: undefined, elements: grouped(nanosAreWhole.flatMap(expected)) };
         expect(known(text)).toEqual(given);
         expect(known(text)).toEqual(given);
       },

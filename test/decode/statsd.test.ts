@@ -5,6 +5,7 @@ import { MAX_MESSAGE_BYTES } from '../../src/decode/limits.ts';
 import type { InputRejection } from '../../src/decode/rejection.ts';
 import { effort } from '../effort.ts';
 import { workOf } from '../work.ts';
+import { grouped } from './decoded.ts';
 import { decoding, type Heard } from './formats.ts';
 
 /** Several times what it is; what grows with the square is far more. */
@@ -106,7 +107,7 @@ describe('StatsD', () => {
     ['a:1|c|@1|@1\nb:1|c', [counter('b', 1), 'not_statsd']],
     ['a:1|c|\nb:1|c', [counter('b', 1), 'not_statsd']],
   ])('%j', (message, elements) => {
-    expect(decode(message)).toEqual({ rejection: undefined, elements });
+    expect(decode(message)).toEqual({ rejection: undefined, elements: grouped(elements) });
   });
 
   test.each<[InputRejection, string]>([
@@ -198,7 +199,7 @@ test('lines say what they were made from, one by one and together, seen before o
   fc.assert(
     fc.property(fc.array(model, { minLength: 1, maxLength: 4 }), (models) => {
       const text = models.map(render).join('\n');
-      const given = { rejection: undefined, elements: models.flatMap(expected) };
+      const given = { rejection: undefined, elements: grouped(models.flatMap(expected)) };
       expect(known(text)).toEqual(given);
       expect(known(text)).toEqual(given);
     }),

@@ -62,6 +62,7 @@ const SILENT: EngineEvents = {
   pointsRejected() {},
   sinkChanged() {},
   messageRejected() {},
+  leftUnread() {},
   catchUpStarted() {},
   replayFailed(sink, error) {
     throw new Error(`${sink}: ${String(error)}`);

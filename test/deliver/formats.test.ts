@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest';
 import { METRIC_TYPES, type Point } from '../../src/aggregate/point.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
+import { systemClock } from '../../src/base/clock.ts';
 import { FORMATS, type Format } from '../../src/decode/formats.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { openPipeline } from '../../src/deliver/pipeline.ts';
@@ -16,6 +17,7 @@ import { effort } from '../effort.ts';
 const tiling = Tiling.of({ windowMs: 10_000, latenessMs: 2000, maxAheadMs: 1000, maxSeries: 150 });
 const NOW = Date.UTC(2026, 10, 24);
 const SAMPLES = effort(100_000);
+const AT_ONCE = { stepsPerTurn: Number.POSITIVE_INFINITY, maxWaitingBytes: 0 };
 
 interface Message {
   readonly payload: Uint8Array | string;
@@ -27,9 +29,10 @@ function rowsOf(messages: readonly Message[], metricsFormat: Format) {
   const points: Point[] = [];
   const { pipeline } = openPipeline(
     new SeriesTable(1000),
-    { ...SETTINGS, metricsFormat, metricsCounters: ['*.total'], slice: { index: 0, of: 1 } },
+    { ...SETTINGS, metricsFormat, metricsCounters: ['*.total'], slice: { index: 0, of: 1 }, pace: AT_ONCE },
     { from: Number.NEGATIVE_INFINITY, closedThrough: 0, instance: '', tiling },
     {
+      nextTurn: systemClock.nextTurn,
       onWindows: (windows) => {
         for (const window of windows) points.push(...pointsOf(window));
       },

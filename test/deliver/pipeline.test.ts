@@ -15,7 +15,11 @@ const START = { from: 0, instance: '', tiling: TILING, closedThrough: undefined 
 
 /** A pipeline that gets a message every 100 ms of stream time, all in one batch. */
 function setUp(options: Pick<PipelineOptions, 'onWindows' | 'untilShaped'>) {
-  const { pipeline, aggregator } = openPipeline(SeriesTable.of(TILING), SETTINGS, START, options);
+  const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
+  const { pipeline, aggregator } = openPipeline(SeriesTable.of(TILING), SETTINGS, START, {
+    ...options,
+    nextTurn,
+  });
   let sequence = 0;
   let mostOpen = 0;
   const send = (messages: number) => {

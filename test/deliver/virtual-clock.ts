@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import type { Clock } from '../../src/base/clock.ts';
 
 /** A clock that only moves when it is told to, and a random source with a seed: runs repeat to the last step. */
@@ -48,6 +49,10 @@ export class VirtualClock implements Clock {
     });
   }
 
+  nextTurn(): Promise<void> {
+    return setImmediate();
+  }
+
   /** Lets `ms` pass: wakes every sleeper at its time, and lets what it started run before the next. */
   async pass(ms: number): Promise<void> {
     const until = this.#passed + ms;
@@ -70,5 +75,5 @@ export class VirtualClock implements Clock {
 
 /** Until all that can run without time passing has run. */
 export async function settle(): Promise<void> {
-  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+  for (let i = 0; i < 5; i++) await setImmediate();
 }

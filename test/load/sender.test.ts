@@ -20,6 +20,7 @@ function virtualClock(): Clock & { ms: number } {
       return this.ms;
     },
     random: () => 0.5,
+    async nextTurn() {},
     async sleep(ms) {
       this.ms += ms;
     },

@@ -156,8 +156,8 @@ export class Instance {
         backlogBytes,
       }),
     );
-    const { stopTimeoutMs } = this.#world.scenario;
-    const settings = { ...FORMAT, slice, stopTimeoutMs, verify: VERIFY };
+    const { stopTimeoutMs, pace } = this.#world.scenario;
+    const settings = { ...FORMAT, slice, stopTimeoutMs, pace, verify: VERIFY };
     this.engine = new Engine(attachment, engineSinks, settings, this.clock, this.#events());
     for (const id of this.paused) this.engine.pause(id);
     this.startedAt = this.#world.timeline.now;
@@ -221,6 +221,7 @@ export class Instance {
       },
       sinkChanged: (sink, up) => log(up ? 'up' : 'down', sink),
       messageRejected: () => {},
+      leftUnread: (messages) => log('left-unread', `${messages}`),
       differs: (sink, difference) => {
         if (!this.dead) trace.fail('verify', `${this.name} ${sink}: ${difference}`);
       },
@@ -241,6 +242,7 @@ export class Instance {
       now: () => timeline.now + offsetMs,
       steady: () => timeline.now,
       random: () => chance.next(),
+      nextTurn: () => this.pause(0),
       sleep: (ms, signal) =>
         new Promise((resolve) => {
           if (this.dead) return;

@@ -1,5 +1,6 @@
 /** What a seed decides before a run begins: settings, sinks, and when which fault comes. */
 import type { StartSetting } from '../../src/base/time-text.ts';
+import type { PipelinePace } from '../../src/deliver/pipeline.ts';
 import type { SinkLimits } from '../../src/sink/contract.ts';
 import type { OracleSettings } from '../aggregate/oracle.ts';
 import type { Chance } from './chance.ts';
@@ -58,6 +59,8 @@ export interface Scenario extends OracleSettings {
   readonly change: ShapeChange;
   readonly idleSlackMs: number;
   readonly stopTimeoutMs: number;
+  /** Of every pipeline: with few steps, hardly a message is read in one turn. */
+  readonly pace: PipelinePace;
   /** 2: one instance for each slice. */
   readonly slices: number;
   readonly instances: number;
@@ -138,6 +141,7 @@ export function drawScenario(chance: Chance, setsBack = false): Scenario {
     // told.
     idleSlackMs: chance.int(setBack === undefined ? 0 : 100, 1000),
     stopTimeoutMs: chance.pick([500, 3000, 10_000]),
+    pace: { stepsPerTurn: chance.pick([1, 1, 30, 1000]), maxWaitingBytes: chance.pick([300, 1_000_000]) },
     slices,
     instances,
     serverOffsetMs,

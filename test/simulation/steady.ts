@@ -7,6 +7,8 @@ import type { World } from './world.ts';
 const MARGIN_MS = 1500;
 /** The first call of a lane to a sound checkpoint store. */
 const SAVED_MS = 100;
+/** What one message takes while it waits, at most. */
+const LARGEST_MESSAGE_BYTES = 20_000;
 /** The checkpoint store's calls that may still be under way. */
 const CALLS_MS = 22_000;
 
@@ -17,6 +19,12 @@ export function checkAccounts(world: World, instance: Instance): void {
   const { pipeline, aggregator } = live;
   // As whoever looks at the status does.
   pipeline.flush();
+  // Of these, some samples may have been counted, but not yet what was rejected.
+  if (pipeline.waiting > 0) {
+    if (pipeline.waitingBytes > Math.max(world.scenario.pace.maxWaitingBytes, LARGEST_MESSAGE_BYTES))
+      world.trace.fail('I7', `${instance.name}: ${pipeline.waitingBytes} bytes wait to be read`);
+    return;
+  }
   const { counter, gauge, timer } = aggregator.stats;
   const accounts: [what: string, actual: number, expected: number][] = [
     ['messages received', pipeline.stats.received, handed.messages],

@@ -134,7 +134,11 @@ function drawGap(chance: Chance, meanGap: number, { windowMs, latenessMs }: Scen
 function drawPayload(chance: Chance, scenario: Scenario, time: number): string {
   if (chance.bool(0.04)) return chance.pick(REJECTED);
   if (!chance.bool(0.12)) return drawSample(chance, scenario, time);
-  const elements = Array.from({ length: chance.int(0, 4) }, () =>
+  const length = chance.weighted([
+    [chance.int(0, 4), 20],
+    [chance.int(20, 60), 1],
+  ]);
+  const elements = Array.from({ length }, () =>
     chance.bool(0.1) ? '{"name":"a","type":"set","value":1}' : drawSample(chance, scenario, time),
   );
   return `[${elements.join(', ')}]`;

@@ -5,6 +5,7 @@ import { Aggregator } from '../../src/aggregate/aggregator.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
+import type { InputRejection } from '../../src/decode/rejection.ts';
 import { MAX_TRAFFIC_MESSAGE_BYTES, Traffic } from '../../src/load/traffic.ts';
 import { Truth, type TruthRow, type WindowSettings } from '../../src/verify/truth.ts';
 import { decodeMessage } from '../decode/decoded.ts';
@@ -36,8 +37,8 @@ function byService(messages: readonly Message[], settings: readonly WindowSettin
   for (const { payload, streamTime } of messages) {
     const handler = {
       sample: (sample: Parameters<Aggregator['add']>[0]) => aggregator.add(sample, streamTime),
-      rejected: () => {
-        rejected++;
+      rejected: (_reason: InputRejection, _message: Uint8Array, count: number) => {
+        rejected += count;
       },
     };
     if (decodeMessage(decoder, payload, handler) !== undefined) rejected++;

@@ -117,6 +117,7 @@ export class BusWatch {
       },
       progress: (streamTime) => reader.progress(streamTime),
       ...(reader.flush && { flush: () => reader.flush!() }),
+      ...(reader.completeAfter && { completeAfter: (sequence) => reader.completeAfter!(sequence) }),
       ...(reader.gap && { gap: (gap) => reader.gap!(gap) }),
     });
     return { stats: source.stats, run: (reader, signal) => source.run(wrap(reader), signal) };

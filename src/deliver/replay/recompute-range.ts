@@ -83,6 +83,7 @@ export function replays(
       settings,
       { from, closedThrough, instance: '', tiling },
       {
+        nextTurn: systemClock.nextTurn,
         onWindows: (windows, boundary, sequence) => {
           events.onProgress?.(pipeline.stats.received);
           return onWindows(windows, boundary, sequence);

@@ -13,6 +13,7 @@ test('a system clock that is set back holds up nobody for as long', async () => 
     steady: () => time.steady(),
     sleep: (ms, signal) => time.sleep(ms, signal),
     random: () => 1,
+    nextTurn: () => time.nextTurn(),
   };
   const breaker = new Breaker(clock);
   const { signal } = new AbortController();

@@ -1,0 +1,260 @@
+/** Long messages are read in turns: none holds the thread, and what comes of them is the same. */
+import { gzipSync, zstdCompressSync } from 'node:zlib';
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { Aggregator } from '../../src/aggregate/aggregator.ts';
+import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
+import { systemClock } from '../../src/base/clock.ts';
+import { makeDecoder } from '../../src/decode/formats.ts';
+import { Pipeline, type PipelineOptions } from '../../src/deliver/pipeline.ts';
+import { pointsOf } from '../aggregate/stream.ts';
+import { SETTINGS } from '../decode/formats.ts';
+import { effort } from '../effort.ts';
+
+const AT_ONCE = { stepsPerTurn: Number.POSITIVE_INFINITY, maxWaitingBytes: 0 };
+const ELEMENTS = 20_000;
+const START = 1_700_000_000_000;
+
+interface Sent {
+  readonly text: string;
+  readonly encoding?: string | undefined;
+  /** Milliseconds after START. */
+  readonly at: number;
+  /** The source tells how far it is after this message. */
+  readonly isLast?: boolean;
+}
+
+const PACKERS = {
+  gzip: (text: string) => gzipSync(text),
+  zstd: (text: string) => zstdCompressSync(text),
+  identity: (text: string) => Buffer.from(text),
+};
+
+function rig(options: Partial<PipelineOptions> = {}) {
+  const table = new SeriesTable(1000);
+  const tiling = Tiling.of({ windowMs: 1000, latenessMs: 200, maxAheadMs: 100, maxSeries: 20 });
+  const aggregator = new Aggregator(table, { tiling, from: Number.NEGATIVE_INFINITY });
+  const told: unknown[] = [];
+  const pipeline = new Pipeline({
+    decoder: makeDecoder(table, SETTINGS),
+    nextTurn: systemClock.nextTurn,
+    aggregator,
+    sequence: 0,
+    onWindows: (windows, boundary, sequence) => {
+      told.push(['windows', windows.map(pointsOf), boundary, sequence]);
+    },
+    onReopened: (starts, sequence) => told.push(['reopened', starts, sequence]),
+    onRejected: (reason, message, count) => told.push([reason, Buffer.from(message).toString(), count]),
+    ...options,
+  });
+  let sequence = 0;
+  /** As from a socket: the bytes are somewhere in a chunk, and change once they were given back. */
+  const send = ({ text, encoding, at }: Sent) => {
+    const bytes = encoding === undefined ? Buffer.from(text) : PACKERS[encoding as 'gzip'](text);
+    const chunk = Buffer.concat([Buffer.from('[1,'), bytes, Buffer.from(']')]);
+    sequence += 1;
+    const place = { bytes: chunk, start: 3, end: 3 + bytes.length };
+    pipeline.message({ ...place, streamTime: START + at, sequence }, { subject: 'metrics', encoding });
+    pipeline.flush();
+    chunk.fill('x');
+  };
+  const samples = () => {
+    const { counter, gauge, timer } = aggregator.stats;
+    return counter + gauge + timer;
+  };
+  return { pipeline, aggregator, told, send, samples };
+}
+
+const element = (name: string) => `{"name":"${name}","type":"counter","value":1}`;
+const array = (elements: readonly string[]) => `[${elements.join(',')}]`;
+
+/** In all formats, good and bad, with old and new series. */
+const texts = fc.oneof(
+  fc
+    .array(fc.constantFrom(element('a'), element('b'), '{"name":"a"}', '7', '{}', element('\\u0061')), {
+      maxLength: 12,
+    })
+    .map(array),
+  fc.constantFrom(
+    element('a'),
+    '{"name":',
+    `[${element('c')},]`,
+    '',
+    `{"x":1,"name":"g","type":"gauge","value":2,"timestamp":"2023-11-14T22:13:19.5Z"}`,
+  ),
+  fc
+    .array(fc.constantFrom('x=1', 'y=2i', 's="a"', 't=true', 'v=', 'z=1e9'), { minLength: 1, maxLength: 8 })
+    .map((fields) => `m,k=v ${fields.join(',')}\nm\nn,l=w ${fields.join(',')}`),
+  fc
+    .array(fc.constantFrom('1', '-2', 'x', '3.5'), { minLength: 1, maxLength: 8 })
+    .map(
+      (values) =>
+        `t:${values.join(':')}|ms|#k:v\n\nu:${values.join(':')}|g\nnothing\nd:${values.join(':')}|c|#`,
+    ),
+  fc.constantFrom('d:1:2:3|c|#a,a', `d:1:2:3|c|#${'k'.repeat(5000)}:v`),
+);
+const streams = fc.array(
+  fc.record({
+    text: texts,
+    encoding: fc.constantFrom(undefined, undefined, 'gzip', 'zstd', 'identity'),
+    // Also backwards, as when the server's clock is set back: windows are reopened.
+    step: fc.integer({ min: -1500, max: 900 }),
+    isLast: fc.boolean(),
+  }),
+  { maxLength: 40 },
+);
+
+describe('with and without pauses', () => {
+  test('the same messages make the same windows, counts and reports', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        streams,
+        fc.constantFrom(1, 7, 100),
+        fc.constantFrom(0, 400, 1e6),
+        async (drawn, stepsPerTurn, maxWaitingBytes) => {
+          const inTurns = rig({ pace: { stepsPerTurn, maxWaitingBytes } });
+          const atOnce = rig({ pace: AT_ONCE });
+          for (const { pipeline, send } of [inTurns, atOnce]) {
+            // Where in a batch a window is handed out depends on when samples are handed over: pipeline.test.ts.
+            pipeline.completeAfter(Number.POSITIVE_INFINITY);
+            let at = 0;
+            let most = 0;
+            let held: Promise<void> | undefined;
+            for (const { step, isLast, ...message } of drawn) {
+              at += step;
+              most = Math.max(most, at);
+              send({ ...message, at });
+              // What was under way to a reader who asked for time still comes, but no further question.
+              if (isLast) {
+                await held;
+                held = pipeline.progress(START + most) ?? undefined;
+              }
+            }
+            await held;
+            await pipeline.progress(START + most + 10_000);
+          }
+          expect(inTurns.told).toEqual(atOnce.told);
+          expect(inTurns.pipeline.stats).toEqual(atOnce.pipeline.stats);
+          expect(inTurns.aggregator.stats).toEqual(atOnce.aggregator.stats);
+          expect(inTurns.pipeline.reportedThrough).toBe(atOnce.pipeline.reportedThrough);
+          expect([inTurns.pipeline.waiting, inTurns.pipeline.waitingBytes]).toEqual([0, 0]);
+        },
+      ),
+      { numRuns: effort(300) },
+    );
+  });
+});
+
+test.each([
+  ['an array', array(Array(ELEMENTS).fill(element('a')))],
+  ['rejected elements', array(Array(ELEMENTS).fill('{"name":"a"}'))],
+  ['new series', array(Array.from({ length: ELEMENTS }, (_, i) => element(`n${i}`)))],
+  ['lines', Array(ELEMENTS).fill('m x=1').join('\n')],
+  ['fields of one line', `m ${Array(ELEMENTS).fill('x=1').join(',')}`],
+  ['values of one line', `a:${Array(ELEMENTS).fill('1').join(':')}|c`],
+  ['rejected values', `a:${Array(ELEMENTS).fill('x').join(':')}|c`],
+])('%s of 20,000: others have their turn in between, after no more than so many', async (_, text) => {
+  const STEPS = 1000;
+  for (const encoding of [undefined, 'gzip']) {
+    const { pipeline, send, samples } = rig({ pace: { stepsPerTurn: STEPS, maxWaitingBytes: 1e6 } });
+    let turns = 0;
+    let before = 0;
+    let most = 0;
+    let isOver = false;
+    const turn = () => {
+      turns += 1;
+      most = Math.max(most, samples() - before);
+      before = samples();
+      if (!isOver) setImmediate(turn);
+    };
+    setImmediate(turn);
+    send({ text, encoding, at: 0 });
+    expect(samples()).toBeLessThanOrEqual(STEPS);
+    await pipeline.finish();
+    isOver = true;
+    const rejected = [...pipeline.stats.rejectedSamples.values()].reduce((sum, count) => sum + count, 0);
+    expect(samples() + rejected).toBe(ELEMENTS);
+    expect(most).toBeLessThanOrEqual(STEPS);
+    expect(turns).toBeGreaterThanOrEqual(ELEMENTS / STEPS);
+  }
+});
+
+test('small messages that cost much are as one long one', async () => {
+  const { pipeline, send, samples } = rig({ pace: { stepsPerTurn: 1000, maxWaitingBytes: 1e6 } });
+  for (let i = 0; i < 1000; i++) send({ text: element(`n${i}`), at: 0 });
+  expect(samples()).toBeLessThan(20);
+  await pipeline.finish();
+  expect(samples()).toBe(1000);
+});
+
+test('elements that are rejected are counted in one step, one for each reason', async () => {
+  const { pipeline, told, send } = rig();
+  send({ text: array(Array.from({ length: ELEMENTS }, (_, i) => (i % 2 ? '7' : '{}'))), at: 0 });
+  await pipeline.finish();
+  expect(told.map((each) => (each as unknown[])[0])).toEqual(['missing_name', 'not_an_object']);
+  expect([...pipeline.stats.rejectedSamples]).toEqual([
+    ['missing_name', ELEMENTS / 2],
+    ['not_an_object', ELEMENTS / 2],
+  ]);
+});
+
+test('a bus that cannot be held back is slowed down: what waits is bounded, and nothing is dropped', async () => {
+  const maxWaitingBytes = 50_000;
+  const { pipeline, told, send, samples } = rig({
+    pace: { stepsPerTurn: 100, maxWaitingBytes },
+    holdsBack: false,
+  });
+  let most = 0;
+  for (let i = 0; i < 300; i++) {
+    send({ text: array(Array(100).fill(element('a'))), encoding: i % 3 ? 'gzip' : undefined, at: i * 100 });
+    expect(pipeline.progress(START + i * 100)).toBeUndefined();
+    most = Math.max(most, pipeline.waitingBytes);
+  }
+  expect(most).toBeGreaterThan(maxWaitingBytes / 2);
+  expect(most).toBeLessThanOrEqual(maxWaitingBytes);
+  await pipeline.finish();
+  expect(samples()).toBe(30_000);
+  void pipeline.progress(START + 1e6);
+  const counted = told.flatMap((each) => ((each as unknown[])[1] as { count: number }[][]).flat());
+  expect(counted.reduce((sum, { count }) => sum + count, 0)).toBe(30_000);
+});
+
+test('no window is closed in the middle of a message, even if its shape is known just then', async () => {
+  let know = () => {};
+  const { pipeline, told, send } = rig({
+    pace: { stepsPerTurn: 1000, maxWaitingBytes: 1e6 },
+    untilShaped: () => new Promise((resolve) => (know = resolve)),
+  });
+  send({ text: element('a'), at: 0 });
+  const held = pipeline.progress(START + 5000);
+  send({ text: array(Array(ELEMENTS).fill(element('b'))), at: 5000 });
+  expect(pipeline.waiting).toBe(1);
+  know();
+  await held;
+  expect(pipeline.reportedThrough).toBe(2);
+  expect(told).toEqual([['windows', [[expect.anything()]], expect.anything(), 2]]);
+});
+
+test('when it is released, what waits is left alone', async () => {
+  const { pipeline, told, send, samples } = rig({ pace: { stepsPerTurn: 10, maxWaitingBytes: 1e6 } });
+  send({ text: array(Array(100).fill(element('a'))), at: 0 });
+  send({ text: element('b'), at: 0 });
+  const held = pipeline.progress(START + 5000);
+  pipeline.release();
+  await held;
+  const before = samples();
+  await systemClock.nextTurn();
+  await systemClock.nextTurn();
+  expect([samples(), told, pipeline.waiting]).toEqual([before, [], 2]);
+});
+
+test('what a handler throws in a later turn reaches the source', async () => {
+  const onRejected = () => {
+    throw new Error('full');
+  };
+  const { pipeline, send } = rig({ pace: { stepsPerTurn: 10, maxWaitingBytes: 1e6 }, onRejected });
+  send({ text: array(Array(100).fill('7')), at: 0 });
+  await expect(pipeline.progress(START)).rejects.toThrow('full');
+  expect(() => send({ text: element('b'), at: 0 })).toThrow('full');
+});
