@@ -15,15 +15,7 @@ import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { effort } from '../effort.ts';
 import { FaultProxy } from '../faults/proxy.ts';
 import { makeCertificates } from './credentials.ts';
-import {
-  losing,
-  memoryLog,
-  numbers,
-  publishStored,
-  Recorder,
-  settings,
-  until,
-} from './support.ts';
+import { losing, memoryLog, numbers, publishStored, Recorder, settings, until } from './support.ts';
 
 const STALL_MS = 1500;
 
