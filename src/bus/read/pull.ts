@@ -35,6 +35,8 @@ const SILENT_TICKS = 40;
  * next request.
  */
 const STARVED_TICKS = 2;
+/** After this many ticks without a message, the reader is told of a pause. */
+const PAUSE_TICKS = 4;
 /** Pause between two requests at a pace. Far less than any useful lateness. */
 const PACE_MS = 20;
 /** From this many messages per second on, asking at a pace costs less than being woken for each message. */
@@ -56,6 +58,8 @@ export interface PullHandlers {
   readonly flush?: (() => void) | undefined;
   /** Called after each batch, and on every tick in which messages arrived. A promise holds back further requests. */
   progress(): void | Promise<void>;
+  /** Called when nothing has arrived for a second, once, also while the reader holds back further requests. */
+  readonly paused?: () => void;
   /** Called when all that the stream held when asked, at `askedAt` by the local clock, has been handed over. */
   idle(askedAt: number): void | Promise<void>;
 }
@@ -103,6 +107,9 @@ export class Pull {
   #seen = 0;
   /** How many of the received messages were reported through `progress`. */
   #reported = 0;
+  /** For how many ticks nothing has arrived, and how many messages had been received at the last one. */
+  #quietTicks = 0;
+  #receivedBefore = 0;
   #isOver = false;
   #isHeld = false;
   #held: Promise<void> = Promise.resolve();
@@ -211,10 +218,14 @@ export class Pull {
       this.#lost(`delivery ${this.#received + 1} did not arrive`);
       return;
     }
+    const message = this.#message;
+    if (reply.streamSequence <= message.sequence) {
+      this.#lost(`the stream's sequence fell from ${message.sequence} to ${reply.streamSequence}`);
+      return;
+    }
     this.#received += 1;
     request.received += 1;
     request.remaining -= 1;
-    const message = this.#message;
     message.bytes = bytes;
     message.start = start;
     message.end = end;
@@ -264,6 +275,9 @@ export class Pull {
   }
 
   #tick(): void {
+    this.#quietTicks = this.#received > this.#receivedBefore ? 0 : this.#quietTicks + 1;
+    this.#receivedBefore = this.#received;
+    if (this.#quietTicks === PAUSE_TICKS) this.#handlers.paused?.();
     if (this.#isHeld || !this.#bus.connected) return;
     this.#endStarved();
     if (this.#received > this.#reported) this.#report();
