@@ -69,6 +69,7 @@ const SILENT: EngineEvents = {
   catchingUp() {},
   caughtUp() {},
   reopened() {},
+  swept() {},
 };
 
 function setUp() {
