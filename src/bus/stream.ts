@@ -51,8 +51,9 @@ export interface StreamFacts {
   /** The first sequence that it still holds; `lastSequence` + 1 if it is empty. */
   readonly firstSequence: number;
   readonly lastSequence: number;
-  /** Undefined if it is empty. */
+  /** Undefined if it is empty, as is `lastTime`. */
   readonly firstTime: number | undefined;
+  readonly lastTime: number | undefined;
   /** Retention limits; undefined if there are none. */
   readonly maxAgeMs: number | undefined;
   readonly maxBytes: number | undefined;
@@ -289,6 +290,7 @@ function facts(info: StreamInfo): StreamFacts {
     firstSequence: isEmpty ? state.last_seq + 1 : state.first_seq,
     lastSequence: state.last_seq,
     firstTime: isEmpty ? undefined : Date.parse(state.first_ts),
+    lastTime: isEmpty ? undefined : Date.parse(state.last_ts),
     maxAgeMs: limit(config.max_age / NANOS_PER_MS),
     maxBytes: limit(config.max_bytes),
     maxMessages: limit(config.max_msgs),

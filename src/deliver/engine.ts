@@ -10,9 +10,10 @@ import type { Clock } from '../base/clock.ts';
 import { freeSharedMemory } from '../base/shared-memory.ts';
 import type { BusError } from '../bus/bus-error.ts';
 import type { Gap, Source } from '../bus/read/source.ts';
+import type { Trail } from '../bus/read/trail.ts';
 import type { BusWatch, WatchStatus } from '../bus/read/watch.ts';
 import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
-import type { SinkLimits } from '../sink/contract.ts';
+import type { SinkLimits, WindowRange } from '../sink/contract.ts';
 import type { EpochWatch } from './epochs.ts';
 import { FanOut } from './fanout.ts';
 import type { CheckpointKeeper } from './lane/checkpoint-saver.ts';
@@ -24,7 +25,9 @@ import type { CatchUpProgress } from './replay/catch-up-progress.ts';
 import { type CatchUpEvents, CatchUps } from './replay/catch-ups.ts';
 import { recomputeWindow, rewriteWindow } from './replay/recompute-window.ts';
 import type { RejectedPoint } from './reports.ts';
+import type { Rollback } from './rollback.ts';
 import { hasBegun, type LaneStart, liveFrom, windowsTouched } from './start-points.ts';
+import { type StrayWindows, Sweep } from './strays.ts';
 import { Verifier, type VerifierOptions, type VerifySettings } from './verifier.ts';
 
 /** What the engine reads, and where each sink resumes. */
@@ -44,11 +47,19 @@ export interface Attachment {
   readonly keepsMs?: number | undefined;
   /** See `Point.instance`. */
   readonly instance: string;
+  /** Sinks that do not begin now: their stores may hold more than their checkpoints say. Absent in core mode. */
+  readonly resumed?: ReadonlySet<string>;
+  /** What was read of the stream; absent in core mode. */
+  readonly trail?: Trail;
+  /** What the stream had taken back when we attached. The sinks begin early enough to compute it again. */
+  readonly rollback?: Rollback | undefined;
+  /** Windows that should be computed again but that the stream no longer holds whole. */
+  readonly lost?: readonly WindowRange[];
   /**
    * Returns a source with all messages that windows from `from` on can depend on (I6). If `closedThrough` is known,
-   * also with all messages after it: they may be news for earlier windows.
+   * also with all messages after it: they may be news for earlier windows. `isLive`: it is the live path's.
    */
-  open(from: number, closedThrough: number | undefined): Source;
+  open(from: number, closedThrough: number | undefined, isLive: boolean): Source;
   /**
    * Returns a source with all messages that the window starting at `from` can depend on, for a second look at that
    * window: gaps in it mean no loss to any sink. Absent in core mode.
@@ -86,6 +97,8 @@ export interface EngineEvents extends CatchUpEvents {
   messageRejected(reason: DecodeRejection, message: Uint8Array, count: number): void;
   /** Core mode: there was no time for these messages when the engine stopped. They are lost. */
   leftUnread(messages: number): void;
+  /** Rows were found in the store that the stream no longer gives. `why`: why some were left. */
+  swept(sink: string, windows: StrayWindows, why: string | undefined): void;
   /** A window in the store is not what it should be. */
   differs(sink: string, difference: string, start: number): void;
   /** Windows got a sample after they were handed out. They are computed and written again. */
@@ -98,6 +111,8 @@ export interface LaneParts {
   readonly kind: string;
   readonly keeper: CheckpointKeeper | undefined;
   readonly verifier: Verifier;
+  /** Absent if the sink begins, or if nothing can be read again. */
+  readonly sweep: Sweep | undefined;
 }
 
 /** The live path. */
@@ -118,6 +133,9 @@ export interface Gaps {
   readonly latest: { readonly messages: number; readonly from: number; readonly to: number }[];
 }
 
+/** Why the engine has ended: it was stopped, or has to attach again. */
+export type EngineEnd = 'stopped' | 'reshaped' | 'rolled_back';
+
 type OnReopened = (starts: readonly number[], through: number) => void;
 
 export class Engine {
@@ -136,6 +154,8 @@ export class Engine {
   readonly #replays = new Set<Promise<void>>();
   /** By lane: the windows to compute again, each with the sequence up to which all messages must be read. */
   readonly #owed = new Map<Lane, Map<number, number>>();
+  /** Aborts when a source notices that the stream was rolled back. */
+  readonly #rolledBack = new AbortController();
   /** Aborts when the live path ends; every catch-up ends with it. */
   readonly #over = new AbortController();
 
@@ -175,15 +195,17 @@ export class Engine {
     };
     const reopened: OnReopened = (starts, through) => this.#reopen(this.#fanout.lanes, starts, through);
     const live = this.#pipeline(liveStart.from, liveStart.closedThrough, onWindows, reopened);
-    const source = attachment.open(liveStart.from, liveStart.closedThrough);
-    this.live = { source: attachment.watch?.watched(source) ?? source, ...live };
+    const source = attachment.open(liveStart.from, liveStart.closedThrough, true);
+    this.live = { source: this.#watched(attachment.watch?.watched(source) ?? source), ...live };
+    for (const range of attachment.lost ?? []) this.#countGap(0, range);
   }
 
   /**
-   * Runs until `stop` aborts or the attachment's epochs change. Then stops pulling, gives the lanes time to finish, and
-   * saves the checkpoints. If an operator has to fix something, rejects after all that with the reason.
+   * Runs until `stop` aborts, the attachment's epochs change, or the stream turns out to be rolled back. Then stops
+   * pulling, gives the lanes time to finish, and saves the checkpoints. If an operator has to fix something, rejects
+   * after all that with the reason.
    */
-  async run(stop: AbortSignal): Promise<void> {
+  async run(stop: AbortSignal): Promise<EngineEnd> {
     const lanes = this.#fanout.lanes;
     const broken = new AbortController();
     const running = lanes.map((lane) => lane.run());
@@ -192,12 +214,20 @@ export class Engine {
     for (const lane of lanes) {
       if (!lane.resting) this.#catchUp(lane);
     }
-    for (const { verifier } of this.lanes) this.#track(verifier.run(this.#over.signal));
+    for (const { verifier, sweep } of this.lanes) {
+      this.#track(verifier.run(this.#over.signal));
+      if (sweep !== undefined) this.#track(sweep.run(this.#over.signal));
+    }
     const { source, pipeline, aggregator } = this.live;
     const { epochs, watch } = this.#attachment;
     if (epochs !== undefined) this.#track(epochs.run(this.#over.signal));
     if (watch !== undefined) this.#track(watch.run(this.#over.signal));
-    const ends = [stop, broken.signal, ...(epochs === undefined ? [] : [epochs.changed])];
+    const ends = [
+      stop,
+      broken.signal,
+      this.#rolledBack.signal,
+      ...(epochs === undefined ? [] : [epochs.changed]),
+    ];
     let stopped: number | undefined;
     try {
       await source.run(pipeline, AbortSignal.any(ends));
@@ -215,12 +245,32 @@ export class Engine {
       const now = this.#clock.steady();
       const left = this.#settings.stopTimeoutMs - (now - (stopped ?? now));
       // If the service starts again at once, replay does the rest: there is no need to wait for the slowest sink.
-      const patienceMs = epochs?.changed.aborted ? 0 : Math.max(0, left);
+      const startsAgain = epochs?.changed.aborted === true || this.#rolledBack.signal.aborted;
+      const patienceMs = startsAgain ? 0 : Math.max(0, left);
       const late = this.#clock.sleep(patienceMs, drained.signal).then(() => deadline.abort());
       await Promise.all(lanes.map((lane) => lane.stop(deadline.signal)));
       drained.abort();
       await Promise.all([...running, ...this.#replays, late]);
     }
+    if (this.#rolledBack.signal.aborted) return 'rolled_back';
+    return epochs?.changed.aborted ? 'reshaped' : 'stopped';
+  }
+
+  /**
+   * Returns the source, such that whoever runs it waits for the end of the engine once the stream was rolled back:
+   * what was read is worth nothing then.
+   */
+  #watched(source: Source): Source {
+    return {
+      stats: source.stats,
+      run: async (reader, signal) => {
+        await source.run(reader, signal);
+        if (!source.stats.rolledBack) return;
+        this.#rolledBack.abort();
+        if (!signal.aborted)
+          await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+      },
+    };
   }
 
   /** Takes what has arrived, as far as there is time. The rest is lost. */
@@ -293,7 +343,9 @@ export class Engine {
       ...(this.#settings.verify ?? VERIFY_NOTHING),
       digests: sink.digests,
       isUsable: () => lane.state === 'live' && lane.up,
-      isWhole: (start) => !this.gaps.latest.some(({ from, to }) => start >= from && start < to),
+      // Until the store is swept, it may hold rows that are about to be removed.
+      isWhole: (start) =>
+        sweep?.isOver !== false && !this.gaps.latest.some(({ from, to }) => start >= from && start < to),
       recompute: this.#recomputeFor(id),
       closedThrough: () => lane.closedThrough ?? this.live.source.stats.lastSequence,
       position: () => {
@@ -303,10 +355,30 @@ export class Engine {
       clock: this.#clock,
       differs: (difference, start) => events.differs(id, difference, start),
     });
+    const sweep = this.#sweepOf(lane, sink, from);
     const unreadable = this.#attachment.unreadable?.get(id);
     if (unreadable !== undefined) lane.block(this.#failureOf(unreadable));
     if (keeper !== undefined) keeper.onUnreadable = (error) => this.#checkpointUnreadable(lane, error);
-    return { lane, kind, keeper, verifier };
+    return { lane, kind, keeper, verifier, sweep };
+  }
+
+  #sweepOf(lane: Lane, { strays }: LaneSink, from: number): Sweep | undefined {
+    const { resumed, rollback, instance, tiling } = this.#attachment;
+    const recompute = this.#recomputeFor(lane.id);
+    if (resumed?.has(lane.id) !== true || recompute === undefined) return undefined;
+    return new Sweep({
+      lane,
+      from,
+      instance,
+      strays,
+      rolledBack: rollback,
+      tiling,
+      slice: this.#settings.slice,
+      recompute,
+      rewrite: (start, through) => this.#reopen([lane], [start], through),
+      clock: this.#clock,
+      swept: (windows, why) => this.#events.swept(lane.id, windows, why),
+    });
   }
 
   /** Without its checkpoint, what the sink confirms would be forgotten, and nobody else may decide where it begins. */
@@ -345,9 +417,13 @@ export class Engine {
   }
 
   #gap({ fromTime, toTime, messages }: Gap): void {
+    this.#countGap(messages, windowsTouched(fromTime, toTime, this.#attachment.tiling));
+  }
+
+  #countGap(messages: number, touched: WindowRange): void {
     this.gaps.times += 1;
     this.gaps.messages += messages;
-    this.gaps.latest.push({ messages, ...windowsTouched(fromTime, toTime, this.#attachment.tiling) });
+    this.gaps.latest.push({ messages, ...touched });
     if (this.gaps.latest.length > MAX_GAPS) this.gaps.latest.shift();
   }
 
@@ -374,9 +450,12 @@ export class Engine {
   #reopen(lanes: readonly Lane[], starts: readonly number[], through: number): void {
     if (!this.#attachment.replayable) return;
     this.#events.reopened(starts);
-    for (const { lane, verifier } of this.lanes) {
+    for (const { lane, verifier, sweep } of this.lanes) {
       if (!lanes.includes(lane)) continue;
-      for (const start of starts) verifier.reopened(start, through);
+      for (const start of starts) {
+        verifier.reopened(start, through);
+        sweep?.reopened(start, through);
+      }
       const owed = this.#owed.get(lane) ?? new Map<number, number>();
       for (const start of starts) owed.set(start, Math.max(through, owed.get(start) ?? 0));
       if (this.#owed.has(lane)) continue;
@@ -411,7 +490,7 @@ export class Engine {
       const reopened: OnReopened = (starts, through) => this.#reopen([lane], starts, through);
       const { pipeline } = this.#pipeline(from, closedThrough, onWindows, reopened);
       return {
-        source: this.#attachment.open(from, closedThrough),
+        source: this.#watched(this.#attachment.open(from, closedThrough, false)),
         reader: pipeline,
         release: () => pipeline.release(),
       };
@@ -431,7 +510,11 @@ export class Engine {
         };
         const options = { nextTurn: () => this.#clock.nextTurn(), onWindows, onGap };
         const { pipeline } = openPipeline(this.table, this.#settings, start, options);
-        return { source: openAside(from), reader: pipeline, release: () => pipeline.release() };
+        return {
+          source: this.#watched(openAside(from)),
+          reader: pipeline,
+          release: () => pipeline.release(),
+        };
       };
       const failed = (error: unknown) => this.#events.replayFailed(sink, error);
       const recomputed = await recomputeWindow(

@@ -9,6 +9,8 @@ import { publishRejected } from '../bus/rejected.ts';
 import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
 import type { Rejection } from '../sink/contract.ts';
 import type { StoreFailure } from './lane/writer.ts';
+import type { Rollback } from './rollback.ts';
+import type { StrayWindows } from './strays.ts';
 
 const INTERVAL_MS = 1000;
 const CHECKPOINT_INTERVAL_MS = 60_000;
@@ -74,6 +76,36 @@ export class Reports {
     if (heldBack === undefined) return;
     const fields = { sink, error: message, advice, heldBack };
     this.#log.error(fields, 'the sink is stopped: its checkpoint cannot be read');
+  }
+
+  resumes(sink: string, next: number, hasCheckpoint: boolean): void {
+    this.#log.info(
+      { sink, next: new Date(next).toISOString() },
+      hasCheckpoint ? 'the sink continues from its checkpoint' : 'the sink has no checkpoint yet',
+    );
+  }
+
+  /** The stream no longer holds what was read of it. */
+  rolledBack({ after, through, from, to }: Rollback): void {
+    this.#log.warn(
+      { after, through, from: new Date(from).toISOString(), to: new Date(to).toISOString() },
+      'the stream was rolled back: it no longer holds the messages that were read after this sequence; their windows are computed again',
+    );
+  }
+
+  /** Rows of windows that a rollback of the stream touched, and that it no longer gives. */
+  swept(sink: string, { removed, left }: StrayWindows, why: string | undefined): void {
+    if (removed > 0)
+      this.#log.warn(
+        { sink, windows: removed },
+        'removed rows from the store that the stream no longer gives',
+      );
+    if (left === 0) return;
+    const advice = `Run metrics-fanout verify --sink ${sink} to list rows that are too many.`;
+    this.#log.warn(
+      { sink, windows: left, reason: why, advice },
+      'left rows in the store that the stream may no longer give',
+    );
   }
 
   /** The store that announces window shapes is out of reach. Windows are closed only as far as the shape is known. */

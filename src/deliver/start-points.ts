@@ -20,7 +20,7 @@ export interface StreamExtent {
  * The clocks of server and service are assumed to differ by no more than this. Starting too early is harmless: windows
  * without samples cost nothing.
  */
-const CLOCK_MARGIN_MS = 60_000;
+export const CLOCK_MARGIN_MS = 60_000;
 
 /**
  * Returns the start of the first window that the stream holds completely. An untruncated stream holds every window that
@@ -77,7 +77,7 @@ export function resumeFrom(
   return known.length > 0 ? known.reduce((most, one) => (one.next > most.next ? one : most)) : undefined;
 }
 
-type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began'>;
+export type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began'>;
 
 /** The slices began at different times. The sink has all windows from the latest of these starts on. */
 function lowest(positions: readonly SinkPosition[]): SinkPosition {

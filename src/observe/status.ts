@@ -4,6 +4,7 @@ import type { WatchStatus } from '../bus/read/watch.ts';
 import type { LaneState } from '../deliver/lane/lane.ts';
 import type { StoreFailure } from '../deliver/lane/writer.ts';
 import type { CatchUpProgress } from '../deliver/replay/catch-up-progress.ts';
+import type { StrayWindows } from '../deliver/strays.ts';
 import type { VerifiedWindows } from '../deliver/verifier.ts';
 import type { ProbeResult } from '../probe/probes.ts';
 import type { TopName } from '../probe/top-names.ts';
@@ -57,6 +58,18 @@ export interface SourceStatus {
   readonly keepsSeconds: number | null;
   /** The latest gaps, each with the range of windows that it touches. Those windows may be partial. */
   readonly latestGaps: readonly { readonly messages: number; readonly from: string; readonly to: string }[];
+  /** Times that the stream no longer held what had been read of it, since the start of the process. */
+  readonly rollbacks: number;
+  /**
+   * The latest: messages after the sequence `after`, up to `through`, were taken back. The windows from..to are
+   * computed again.
+   */
+  readonly latestRollbacks: readonly {
+    readonly after: number;
+    readonly through: number;
+    readonly from: string;
+    readonly to: string;
+  }[];
   readonly resumptions: number;
   /** How the server ended requests for messages, other than by messages: by its words. */
   readonly answers: Counts;
@@ -157,4 +170,6 @@ export interface SinkStatus {
   readonly stalls: number;
   readonly lastFailure: StoreFailure | null;
   readonly verified: VerifiedWindows;
+  /** Windows with rows that the stream no longer gives: where they were removed, and where they were left. */
+  readonly strayWindows: StrayWindows;
 }

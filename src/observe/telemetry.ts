@@ -34,6 +34,7 @@ const MISNAMED = [
   'nodejs_active_resources_total',
 ];
 
+const STRAY_RESULTS = ['removed', 'left'] as const;
 const VERIFY_RESULTS = ['equal', 'different', 'unknown'] as const;
 
 const one = (value: number): Values => [[{}, value]];
@@ -205,6 +206,12 @@ const SHOWN: readonly Shown[] = [
     name: 'fanout_source_gap_messages_total',
     help: 'Messages that were no longer in the stream when they should have been read.',
     of: ({ source }) => one(source.gapMessages),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_source_rollbacks_total',
+    help: 'Times that the stream took back messages that had been read; their windows are computed again.',
+    of: ({ source }) => one(source.rollbacks),
   },
   {
     kind: 'counter',
@@ -387,6 +394,16 @@ const SHOWN: readonly Shown[] = [
     help: 'Windows that the replay is behind the live path; 0 if the sink is not catching up.',
     labels: ['sink'],
     of: perSink((sink) => sink.catchUp?.windowsBehind ?? 0),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_sink_stray_windows_total',
+    help: 'Windows with rows that the stream no longer gives after a rollback, by whether these were removed or left.',
+    labels: ['sink', 'result'],
+    of: ({ sinks }) =>
+      sinks.flatMap(({ id, strayWindows }) =>
+        STRAY_RESULTS.map((result) => [{ sink: id, result }, strayWindows[result]] as const),
+      ),
   },
   {
     kind: 'counter',

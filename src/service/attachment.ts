@@ -8,15 +8,33 @@ import { createCheckpointStore, type StoredCheckpoint } from '../bus/kv/checkpoi
 import { type AgreedShapes, createShapeStore, type ShapeStore } from '../bus/kv/window-shapes.ts';
 import { createCoreSource } from '../bus/read/core.ts';
 import { createJetStreamSource } from '../bus/read/jetstream.ts';
+import { compareMarks } from '../bus/read/parting.ts';
 import type { ReadFrom } from '../bus/read/source.ts';
+import { type Mark, marksOf, mergeMarks, Trail } from '../bus/read/trail.ts';
 import { BusWatch } from '../bus/read/watch.ts';
-import { ensureStream, isTruncated } from '../bus/stream.ts';
+import { ensureStream, isTruncated, type StreamFacts } from '../bus/stream.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { Attachment } from '../deliver/engine.ts';
 import { EpochWatch, isSameShape, planEpochs } from '../deliver/epochs.ts';
 import { CheckpointKeeper } from '../deliver/lane/checkpoint-saver.ts';
 import { Reports } from '../deliver/reports.ts';
-import { firstWanted, readFrom, resumeFrom, type StreamExtent } from '../deliver/start-points.ts';
+import {
+  marksHeld,
+  mergeRollbacks,
+  type Resumption,
+  type Rollback,
+  resume,
+  rollbackOf,
+} from '../deliver/rollback.ts';
+import { firstWanted, readFrom } from '../deliver/start-points.ts';
+
+/** What outlives an attachment. */
+export interface Attached {
+  /** Whether our settings are to be announced. */
+  readonly announces: boolean;
+  /** What this process has read of the stream; undefined at first. */
+  readonly trail: Trail | undefined;
+}
 
 /**
  * `announces`: our settings will shape the windows, if other settings do so now; otherwise the announced settings
@@ -27,11 +45,11 @@ export async function attach(
   config: Config,
   instance: string,
   log: Log,
-  announces: boolean,
+  before: Attached,
 ): Promise<Attachment> {
   switch (config.core.metricsSource) {
     case 'jetstream':
-      return await attachToStream(bus, config, log, announces);
+      return await attachToStream(bus, config, log, before);
     case 'core':
       return attachToCore(bus, config, instance);
     default:
@@ -52,7 +70,7 @@ function attachToCore(bus: Bus, config: Config, instance: string): Attachment {
   };
 }
 
-async function attachToStream(bus: Bus, config: Config, log: Log, announces: boolean): Promise<Attachment> {
+async function attachToStream(bus: Bus, config: Config, log: Log, before: Attached): Promise<Attachment> {
   const { core, sinks } = config;
   const facts = await ensureStream(bus, core);
   if (facts.removesEarly.length > 0) {
@@ -63,32 +81,32 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
   const { stored, unreadable } = await store.survey();
   const reports = new Reports(log, systemClock);
   const shapes = createShapeStore(bus, core.pipeline, facts.replicas);
-  const known = await agreeOnShapes(shapes, config, stored, log, announces);
+  const known = await agreeOnShapes(shapes, config, stored, log, before.announces);
   const epochs = new EpochWatch(shapes, known, systemClock, (error) => reports.epochsUnknown(error));
   const { tiling } = epochs;
-  const extent: StreamExtent = { firstTime: facts.firstTime, truncated: isTruncated(facts) };
+  const { trail, resumptions, rollback, extent } = await lookBack(
+    bus,
+    config,
+    facts,
+    stored,
+    before.trail,
+    tiling,
+  );
+  if (rollback !== undefined) reports.rolledBack(rollback);
   const now = systemClock.now();
   const from = new Map<string, number>();
   const began = new Map<string, number | undefined>();
   const closedThrough = new Map<string, number>();
   for (const { id, start } of sinks) {
-    const ofSink = stored.filter(({ sink }) => sink === id);
-    const known = resumeFrom(ofSink, core.slice);
-    const next = known?.next ?? firstWanted(start, extent, tiling, now);
+    const { position } = resumptions.get(id)!;
+    const next = position?.next ?? firstWanted(start, extent, tiling, now);
     from.set(id, next);
-    began.set(id, known === undefined ? next : known.began);
+    began.set(id, position === undefined ? next : position.began);
     // 0 means that nothing had been read when the checkpoint was made. It does not say where new messages begin.
-    if (known !== undefined && known.sequence > 0) closedThrough.set(id, known.sequence);
+    if (position !== undefined && position.sequence > 0) closedThrough.set(id, position.sequence);
     const unknown = unreadable.get(id);
-    if (unknown !== undefined) {
-      reports.checkpointUnreadable(id, unknown);
-      continue;
-    }
-    const begins = { sink: id, next: new Date(next).toISOString() };
-    log.info(
-      begins,
-      known === undefined ? 'the sink has no checkpoint yet' : 'the sink continues from its checkpoint',
-    );
+    if (unknown !== undefined) reports.checkpointUnreadable(id, unknown);
+    else reports.resumes(id, next, position !== undefined);
   }
   const slice = `${core.slice.index}/${core.slice.of}`;
   return {
@@ -101,9 +119,14 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
     watch: core.watchShare > 0 ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
     keepsMs: facts.maxAgeMs,
     instance: '',
-    open: (first, closed) => createJetStreamSource(bus, core, { start: startOf(first, closed, tiling) }),
+    resumed: new Set(sinks.flatMap(({ id }) => (resumptions.get(id)!.position === undefined ? [] : [id]))),
+    trail,
+    rollback,
+    lost: [...resumptions.values()].flatMap(({ lost }) => lost ?? []),
+    open: (first, closed, isLive) =>
+      createJetStreamSource(bus, core, { start: startOf(first, closed, tiling), trail, isLive }),
     openAside: (first) =>
-      createJetStreamSource(bus, core, { start: startOf(first, undefined, tiling), isPassive: true }),
+      createJetStreamSource(bus, core, { start: startOf(first, undefined, tiling), isPassive: true, trail }),
     keeperOf: (sink) =>
       new CheckpointKeeper({
         sink,
@@ -112,11 +135,41 @@ async function attachToStream(bus: Bus, config: Config, log: Log, announces: boo
         describe: (next) => ({
           shape: { ...shapeOf(tiling.epochAt(next)), slice },
           began: began.get(sink),
+          trail: trail.stored(),
           savedAt: new Date(systemClock.now()).toISOString(),
         }),
         failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),
       }),
   };
+}
+
+/** Compares what was read of the stream, by this process and before it, with what the stream holds. */
+async function lookBack(
+  bus: Bus,
+  { core, sinks }: Config,
+  facts: StreamFacts,
+  stored: readonly StoredCheckpoint[],
+  known: Trail | undefined,
+  tiling: Tiling,
+) {
+  const { created, firstSequence } = facts;
+  const read: readonly Mark[] = known?.created === created ? known.marks : [];
+  const ofSinks = sinks.map(({ id }) => stored.filter(({ sink }) => sink === id));
+  const marks = mergeMarks([
+    read,
+    ...ofSinks.flat().map(({ checkpoint }) => marksOf(checkpoint.trail, created)),
+  ]);
+  const held = await compareMarks(bus, core, facts, marks);
+  const extent = { firstTime: facts.firstTime, truncated: isTruncated(facts) };
+  const stream = { ...extent, created, firstSequence, held };
+  const frame = { tiling, now: systemClock.now() };
+  const resumptions = new Map<string, Resumption>();
+  for (const [i, { id }] of sinks.entries())
+    resumptions.set(id, resume(ofSinks[i]!, core.slice, read, stream, frame));
+  const ofProcess = rollbackOf(read, held, tiling);
+  const rollbacks = [ofProcess, ...[...resumptions.values()].map(({ rollback }) => rollback)];
+  const rollback: Rollback | undefined = mergeRollbacks(rollbacks.flatMap((one) => one ?? []));
+  return { trail: new Trail(created, marksHeld(marks, held)), resumptions, rollback, extent };
 }
 
 function startOf(first: number, closedThrough: number | undefined, tiling: Tiling): ReadFrom {

@@ -28,6 +28,7 @@ export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surro
   const engineSinks = parts.config.sinks.map(({ id, kind, module, timeoutMs, backlogBytes, values }) => {
     const sink = new ThreadedSink({ id, kind, values, timeoutMs }, log, {
       readBack: readBackOf(module, values),
+      removes: module.removes !== false,
     });
     threads.set(id, sink);
     return { id, kind: module.kind, sink, limits: limitsOf(module, values), timeoutMs, backlogBytes };
@@ -68,6 +69,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     catchUpStarted: (sink, from) =>
       log.info({ sink, from: new Date(from).toISOString() }, 'sink is catching up by replay'),
     replayFailed: (sink, error) => log.warn({ sink, error: String(error) }, 'replay failed; trying again'),
+    swept: (sink, windows, why) => reports.swept(sink, windows, why),
     differs: (sink, difference, start) => reports.differs(sink, difference, start),
     reopened: (starts) => reports.reopened(starts),
     catchingUp: (sink, progress) => log.info({ sink, ...progress }, 'catching up'),

@@ -2,9 +2,13 @@
 import { backoffMs, systemClock } from '../base/clock.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { isTransient } from '../bus/errors.ts';
-import type { Attachment, Engine } from '../deliver/engine.ts';
+import type { Trail } from '../bus/read/trail.ts';
+import type { Attachment, Engine, EngineEnd } from '../deliver/engine.ts';
 import { attach } from './attachment.ts';
 import { makeEngine, type SessionEngine, type Surroundings } from './session-engine.ts';
+
+/** Two rollbacks within this time are one that has not settled. */
+const SOON_MS = 30_000;
 
 /** Whether to announce our settings if the windows have another shape. */
 export interface Announcement {
@@ -22,6 +26,8 @@ export class Session {
   readonly #attached = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
   #hasAttached = false;
+  /** What this session has read of the stream. */
+  #trail: Trail | undefined;
 
   constructor(number: number, surroundings: Surroundings, announcement: Announcement) {
     this.number = number;
@@ -79,18 +85,28 @@ export class Session {
     try {
       parts.bus = bus;
       this.#connected.resolve();
-      while (!until.aborted) {
+      for (let rollbacks = 0; !until.aborted; ) {
         const attachment = await unlessStopped(this.#attach(bus, until), until);
         if (attachment === undefined) return;
         this.#announcement.due = false;
+        this.#trail = attachment.trail;
+        if (attachment.rollback !== undefined) parts.rollbacks.add(attachment.rollback);
         const made = makeEngine(attachment, bus, this.#surroundings);
         for (const sink of parts.paused) made.engine.pause(sink);
         parts.engine = made.engine;
         if (!until.aborted) parts.detached = false;
         this.#hasAttached = true;
         this.#attached.resolve();
-        await this.#read(made, until);
-        if (!until.aborted) log.info({}, 'windows of a new shape were announced; attaching again');
+        const attachedAt = systemClock.steady();
+        const end = await this.#read(made, until);
+        if (until.aborted) return;
+        if (end === 'rolled_back')
+          log.warn({}, 'the stream no longer holds what it handed out; attaching again');
+        else log.info({}, 'windows of a new shape were announced; attaching again');
+        // A bus that has not settled yet may say the same again.
+        const isSoon = systemClock.steady() - attachedAt < SOON_MS;
+        rollbacks = end === 'rolled_back' && isSoon ? rollbacks + 1 : 0;
+        if (rollbacks > 0) await systemClock.sleep(backoffMs(rollbacks, systemClock.random()), until);
       }
     } finally {
       await bus.close();
@@ -104,7 +120,8 @@ export class Session {
     const instance = this.number === 0 ? parts.instance : `${parts.instance}-${this.number}`;
     for (let attempt = 1; ; attempt++) {
       try {
-        return await attach(bus, parts.config, instance, log, this.#announcement.due);
+        const before = { announces: this.#announcement.due, trail: this.#trail };
+        return await attach(bus, parts.config, instance, log, before);
       } catch (error) {
         if (!isTransient(error) || stop.aborted) throw error;
         log.warn({ error: String(error), attempt }, 'not attached to the bus yet; trying again');
@@ -114,7 +131,7 @@ export class Session {
   }
 
   /** Runs the engine, and the probes alongside. */
-  async #read({ engine, sinks }: SessionEngine, stop: AbortSignal): Promise<void> {
+  async #read({ engine, sinks }: SessionEngine, stop: AbortSignal): Promise<EngineEnd> {
     const { parts } = this.#surroundings;
     const over = new AbortController();
     const probed = engine.lanes.map(({ lane }) => ({
@@ -124,12 +141,12 @@ export class Session {
     }));
     const probing = parts.probes.run(probed, AbortSignal.any([stop, over.signal]));
     try {
-      await engine.run(stop);
+      return await engine.run(stop);
     } finally {
       over.abort();
       await probing;
+      if (parts.config.core.metricsSource === 'core') this.#reportLost(engine);
     }
-    if (parts.config.core.metricsSource === 'core') this.#reportLost(engine);
   }
 
   /** In core mode only: otherwise the stream still has what the stores did not take. */

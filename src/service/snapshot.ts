@@ -9,6 +9,7 @@ import { type Config, windowShape } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
 import type { Engine, LaneParts, LiveParts } from '../deliver/engine.ts';
+import type { RollbackLog } from '../deliver/rollback.ts';
 import type { Meters, SourceRates } from '../observe/meters.ts';
 import type {
   ControlStatus,
@@ -39,6 +40,8 @@ export interface Parts {
   /** Is leaving the bus, or has left it. */
   detached: boolean;
   readonly control: () => ControlStatus;
+  /** Rollbacks of the stream since the start. */
+  readonly rollbacks: RollbackLog;
   bus?: Bus;
   engine?: Engine;
 }
@@ -91,7 +94,7 @@ export function snapshot(parts: Parts, now: number): Status {
   };
 }
 
-function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
+function sourceStatus({ config, engine, rollbacks }: Parts, now: number): SourceStatus {
   const stats = engine?.live.source.stats;
   const behind = stats !== undefined && stats.pending > 0 && stats.lastStreamTime > 0;
   return {
@@ -104,6 +107,13 @@ function sourceStatus({ config, engine }: Parts, now: number): SourceStatus {
     keepsSeconds: engine?.keepsMs === undefined ? null : engine.keepsMs / 1000,
     latestGaps: (engine?.gaps.latest ?? []).map(({ messages, from, to }) => ({
       messages,
+      from: new Date(from).toISOString(),
+      to: new Date(to).toISOString(),
+    })),
+    rollbacks: rollbacks.times,
+    latestRollbacks: rollbacks.latest.map(({ after, through, from, to }) => ({
+      after,
+      through,
       from: new Date(from).toISOString(),
       to: new Date(to).toISOString(),
     })),
@@ -160,7 +170,7 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
 
 function sinkStatus(
   { config, meters, probes, engine, paused }: Parts,
-  { lane, kind, keeper, verifier }: LaneParts,
+  { lane, kind, keeper, verifier, sweep }: LaneParts,
   now: number,
 ): SinkStatus {
   const { stats } = lane;
@@ -198,6 +208,7 @@ function sinkStatus(
     stalls: stats.stalls,
     lastFailure: lane.lastFailure ?? null,
     verified: verifier.stats,
+    strayWindows: sweep?.stats ?? { removed: 0, left: 0 },
   };
 }
 

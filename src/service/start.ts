@@ -8,6 +8,7 @@ import { type Log, Quiet } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import { ControlPlane } from '../control/control-plane.ts';
 import { openControlSocket } from '../control/control-socket.ts';
+import { RollbackLog } from '../deliver/rollback.ts';
 import { type HttpOptions, type ServiceHttp, serveHttp } from '../observe/http-server.ts';
 import { Meters } from '../observe/meters.ts';
 import type { Status } from '../observe/status.ts';
@@ -51,6 +52,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     }),
     paused: new Set(),
     detached: false,
+    rollbacks: new RollbackLog(),
     control: () => control?.status ?? { enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 },
   };
   const status = () => snapshot(parts, clock.now());

@@ -132,7 +132,10 @@ export interface Sink {
    * everything.
    */
   lookUp?(points: Iterable<Point>, signal: AbortSignal): AsyncIterable<StoredPoint>;
-  /** Deletes the points of the batch by key; an absent point is not an error. `check` removes its probe with it. */
+  /**
+   * Deletes the points of the batch by key; an absent point is not an error. `check` removes its probe with it, and the
+   * service what a rollback of the stream took back.
+   */
   remove(batch: Batch, signal: AbortSignal): Promise<void>;
   /** Closes the connections. May be called twice, and without `open`. Writes under way may fail. */
   close(): Promise<void>;

@@ -70,6 +70,7 @@ const SILENT: EngineEvents = {
   catchingUp() {},
   caughtUp() {},
   reopened() {},
+  swept() {},
 };
 
 function setUp() {

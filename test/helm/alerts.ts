@@ -110,6 +110,23 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     labels: {},
     quiet: [{ fanout_bus_unstored_messages_total: '0x60' }],
   },
+  FanoutRollback: {
+    fires: { fanout_source_rollbacks_total: '0x20 1x60' },
+    at: 22,
+    labels: {},
+    quiet: [{ fanout_source_rollbacks_total: '0x60' }],
+  },
+  FanoutStrayRows: {
+    fires: { 'fanout_sink_stray_windows_total{sink="otlp",result="left"}': '0x20 3x60' },
+    at: 22,
+    labels: { sink: 'otlp', result: 'left' },
+    quiet: [
+      {
+        'fanout_sink_stray_windows_total{sink="sqlite",result="left"}': '0x60',
+        'fanout_sink_stray_windows_total{sink="sqlite",result="removed"}': '0x20 3x60',
+      },
+    ],
+  },
   FanoutMessagesRejected: {
     fires: {
       fanout_messages_received_total: '0+1000x60',

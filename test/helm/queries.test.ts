@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { loadConfig } from '../../src/config/config.ts';
+import { RollbackLog } from '../../src/deliver/rollback.ts';
 import { Meters } from '../../src/observe/meters.ts';
 import { Telemetry } from '../../src/observe/telemetry.ts';
 import { Probes } from '../../src/probe/probes.ts';
@@ -24,6 +25,7 @@ async function exported(): Promise<readonly string[]> {
     scan: new WindowScan(),
     probes,
     paused: new Set<string>(),
+    rollbacks: new RollbackLog(),
     detached: false,
     control: () => ({ enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 }),
   };

@@ -2,6 +2,7 @@ import type { ServerResponse } from 'node:http';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
 import { loadConfig } from '../../src/config/config.ts';
+import { RollbackLog } from '../../src/deliver/rollback.ts';
 import { Meters } from '../../src/observe/meters.ts';
 import type { Status } from '../../src/observe/status.ts';
 import { Watch } from '../../src/observe/watch.ts';
@@ -35,6 +36,7 @@ test('however many pages open, what they get is rendered once between two ticks'
     scan,
     probes: new Probes({ intervalMs: 0, clock: systemClock, questions: () => scan.subject.questions(0) }),
     paused: new Set(),
+    rollbacks: new RollbackLog(),
     detached: false,
     control: () => ({ enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 }),
   };

@@ -1,11 +1,20 @@
 /** How an instance is attached: src/service/attachment.ts over the simulated stream and checkpoints. */
 
 import { Tiling } from '../../src/aggregate/tiling.ts';
+import type { StoredCheckpoint } from '../../src/bus/kv/checkpoints.ts';
+import { keyOfMark, marksOf, mergeMarks, Trail } from '../../src/bus/read/trail.ts';
 import type { Slice } from '../../src/config/core-settings.ts';
 import type { Attachment } from '../../src/deliver/engine.ts';
 import { EpochWatch } from '../../src/deliver/epochs.ts';
 import { CheckpointKeeper } from '../../src/deliver/lane/checkpoint-saver.ts';
-import { firstWanted, readFrom, resumeFrom } from '../../src/deliver/start-points.ts';
+import {
+  marksHeld,
+  mergeRollbacks,
+  type Resumption,
+  resume,
+  rollbackOf,
+} from '../../src/deliver/rollback.ts';
+import { firstWanted, readFrom, type StreamExtent } from '../../src/deliver/start-points.ts';
 import { SimCheckpointStore, SimShapeStore } from './checkpoints.ts';
 import { SimCoreSource } from './core-source.ts';
 import { sliceOf } from './end.ts';
@@ -13,6 +22,8 @@ import type { Instance } from './instance.ts';
 import type { SinkPlan } from './scenario.ts';
 import { SimSource } from './source.ts';
 import type { World } from './world.ts';
+
+const CREATED = 'once';
 
 export async function attachToStream(
   world: World,
@@ -34,12 +45,15 @@ export async function attachToStream(
   const now = instance.clock.now();
   const from = new Map<string, number>();
   const closedThrough = new Map<string, number>();
+  const lookedBack = lookBack(world, instance, sinks, stored, slice, tiling, extent);
+  const began = new Map<string, number | undefined>();
   for (const { id, begin } of sinks) {
     const ofSink = stored.filter(({ sink }) => sink === id);
     const first = firstWanted(begin, extent, tiling, now);
     // Only what this slice itself has confirmed is no longer owed.
     const isOwn = ofSink.some(({ slice: other }) => other === sliceName);
-    const known = resumeFrom(ofSink, slice);
+    const known = lookedBack.resumptions.get(id)!.position;
+    began.set(id, known === undefined ? first : known.began);
     from.set(id, known?.next ?? first);
     if (known !== undefined && known.sequence > 0) closedThrough.set(id, known.sequence);
     if (isOwn) continue;
@@ -51,6 +65,7 @@ export async function attachToStream(
     else world.invariants.begins(id, sliceName, first, firstSequence);
   }
   const shape = { ...world.scenario, slice: sliceName };
+  const trail = world.options.forgetsTrail ? undefined : lookedBack.trail;
   return {
     tiling,
     epochs,
@@ -58,18 +73,61 @@ export async function attachToStream(
     closedThrough,
     replayable: true,
     instance: '',
-    open: (first, closed) =>
-      instance.tracked(new SimSource(world, instance, readFrom(first, tiling), closed)),
+    resumed: new Set(
+      [...lookedBack.resumptions].flatMap(([id, { position }]) => (trail && position ? [id] : [])),
+    ),
+    ...(trail && { trail }),
+    rollback: lookedBack.rollback,
+    open: (first, closed, isLive) =>
+      instance.tracked(new SimSource(world, instance, readFrom(first, tiling), closed, { isLive, trail })),
     openAside: (first) =>
-      instance.mortal(new SimSource(world, instance, readFrom(first, tiling), undefined, true)),
+      instance.mortal(
+        new SimSource(world, instance, readFrom(first, tiling), undefined, { isAside: true, trail }),
+      ),
     keeperOf: (sink) =>
       new CheckpointKeeper({
         sink,
         store,
         clock: instance.clock,
-        describe: () => ({ shape, savedAt: '' }),
+        describe: () => ({ shape, savedAt: '', began: began.get(sink), trail: trail?.stored() }),
         failed: () => {},
       }),
+  };
+}
+
+/** As src/service/attachment.ts does. */
+function lookBack(
+  world: World,
+  instance: Instance,
+  sinks: readonly SinkPlan[],
+  stored: readonly StoredCheckpoint[],
+  slice: Slice,
+  tiling: Tiling,
+  extent: StreamExtent,
+) {
+  const read = instance.trail?.marks ?? [];
+  const ofSinks = sinks.map(({ id }) => stored.filter(({ sink }) => sink === id));
+  const marks = mergeMarks([
+    read,
+    ...ofSinks.flat().map(({ checkpoint }) => marksOf(checkpoint.trail, CREATED)),
+  ]);
+  const held = new Map(
+    marks.map((mark) => [keyOfMark(mark), world.isOther(mark) ? 'other' : 'same'] as const),
+  );
+  const firstSequence = world.stream.firstSequence(world.timeline.now);
+  const now = { ...extent, created: CREATED, firstSequence, held };
+  const frame = { tiling, now: instance.clock.now() };
+  const resumptions = new Map<string, Resumption>();
+  for (const [i, { id }] of sinks.entries())
+    resumptions.set(id, resume(ofSinks[i]!, slice, read, now, frame));
+  const rollbacks = [
+    rollbackOf(read, held, tiling),
+    ...[...resumptions.values()].map(({ rollback }) => rollback),
+  ];
+  return {
+    resumptions,
+    rollback: mergeRollbacks(rollbacks.flatMap((one) => one ?? [])),
+    trail: new Trail(CREATED, marksHeld(marks, held)),
   };
 }
 

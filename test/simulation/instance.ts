@@ -3,6 +3,7 @@
 import { backoffMs, type Clock } from '../../src/base/clock.ts';
 import { BusError } from '../../src/bus/bus-error.ts';
 import type { Source } from '../../src/bus/read/source.ts';
+import type { Trail } from '../../src/bus/read/trail.ts';
 import type { Slice } from '../../src/config/core-settings.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSink } from '../../src/deliver/engine.ts';
 import { attachToCore, attachToStream } from './attach.ts';
@@ -33,6 +34,8 @@ export class Instance {
   stoppedAt: number | undefined;
   /** Some windows were written more than once. */
   hasRewritten = false;
+  /** What it has read of the stream. */
+  trail: Trail | undefined;
   /** Sinks that are to be left alone, and those that ever were: their windows are written more than once. */
   readonly paused = new Set<string>();
   readonly everPaused = new Set<string>();
@@ -145,6 +148,11 @@ export class Instance {
 
   async #operate(attachment: Attachment, sinks: readonly SinkPlan[], slice: Slice): Promise<void> {
     this.sources.splice(0, this.sources.length);
+    this.trail = attachment.trail;
+    if (attachment.rollback !== undefined) {
+      const { after, through } = attachment.rollback;
+      this.#world.trace.add('rolled-back', `${this.name} after ${after}, through ${through}`);
+    }
     this.from = attachment.from;
     const engineSinks = sinks.map(
       ({ id, limits, timeoutMs, backlogBytes }): EngineSink => ({
@@ -169,7 +177,8 @@ export class Instance {
     });
     this.#world.invariants.engineStarted(this);
     try {
-      await this.engine.run(this.#stop.signal);
+      const end = await this.engine.run(this.#stop.signal);
+      if (end === 'rolled_back') this.hasRewritten = true;
     } catch (error) {
       if (!(error instanceof BusError)) throw error;
       this.#gaveUp = true;
@@ -186,7 +195,12 @@ export class Instance {
   /** A source that ends with its instance. */
   mortal(source: SimSource | SimCoreSource): Source {
     const { stats } = source;
-    return { stats, run: (reader, signal) => Promise.race([source.run(reader, signal), this.#buried]) };
+    const run = async (...[reader, signal]: Parameters<Source['run']>) => {
+      await source.run(reader, signal);
+      // Between two engines, nothing is at the head.
+      if (stats.rolledBack) this.startedAt = Number.POSITIVE_INFINITY;
+    };
+    return { stats, run: (reader, signal) => Promise.race([run(reader, signal), this.#buried]) };
   }
 
   get isStopping(): boolean {
@@ -222,8 +236,14 @@ export class Instance {
       sinkChanged: (sink, up) => log(up ? 'up' : 'down', sink),
       messageRejected: () => {},
       leftUnread: (messages) => log('left-unread', `${messages}`),
-      differs: (sink, difference) => {
-        if (!this.dead) trace.fail('verify', `${this.name} ${sink}: ${difference}`);
+      differs: (sink, difference, start) => {
+        // Until it has noticed a rollback, it finds what it is about to repair.
+        if (!this.dead && !invariants.isUnsettled(start))
+          trace.fail('verify', `${this.name} ${sink}: ${difference}`);
+      },
+      swept: (sink, { removed, left }, why) => {
+        log(left > 0 ? 'left' : 'swept', `${sink} ${removed} removed, ${left} left: ${why}`);
+        if (!this.dead && left > 0) invariants.rowsLeft(sink);
       },
       catchUpStarted: (sink, from) => log('catch-up', `${sink} from ${this.#world.windowName(from)}`),
       replayFailed: (sink, error) => log('replay-failed', `${sink} ${String(error)}`),

@@ -8,11 +8,13 @@ import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';
 import { checkAccounts, checkBeginnings, checkLags, checkLastCheckpoints } from './steady.ts';
 import type { SimStore } from './store.ts';
-import { difference, keyOf, nameOf, type Truth } from './truth.ts';
+import { difference, keyOf, nameOf, Truth } from './truth.ts';
 import type { World } from './world.ts';
 
 export class Invariants {
   readonly truth: Truth;
+  /** As `Truth.largestWindowBytes`, of what the stream held before it was rolled back. */
+  readonly largestTakenBack: number;
   readonly #world: World;
   /** By sink and slice: start of the first window that it is owed. */
   readonly #owedFrom = new Map<string, number>();
@@ -22,17 +24,27 @@ export class Invariants {
   readonly #unsettled = new Set<number>();
   /** Known: one that ends can have written a window that was closed too early over another's rewrite of it. */
   readonly #staleBy = new Map<number, Instance>();
+  /** Sinks with rows that the stream does not give, which is said and counted. */
+  readonly #leftIn = new Set<string>();
   /** The boundary of the live path when it was looked at last. */
   readonly #boundaries = new WeakMap<Engine, number>();
 
   constructor(world: World, truth: Truth) {
     this.#world = world;
     this.truth = truth;
+    this.largestTakenBack = new Truth(world.stream.before, world.scenario).largestWindowBytes;
+    const { taken, put } = world.stream.parted;
+    for (const { windows } of [...taken, ...put]) for (const start of windows) this.#unsettled.add(start);
     const { setBack } = world.scenario;
     if (setBack === undefined) return;
     for (const { publishedAt, windows } of world.stream.messages) {
       if (publishedAt >= setBack.at) for (const start of windows) this.#unsettled.add(start);
     }
+  }
+
+  /** On the way, the store may hold something else. */
+  isUnsettled(start: number): boolean {
+    return this.#unsettled.has(start);
   }
 
   owedFrom(sink: string, slice: string): number {
@@ -136,19 +148,38 @@ export class Invariants {
     if (this.#world.scenario.mode === 'core' || this.#holed.has(point.windowStart)) return;
     const expected = this.truth.byKey.get(keyOf(point));
     const where = `${store.plan.id} ${this.#world.windowName(point.windowStart)} ${nameOf(point)} by ${instance.name}`;
-    if (expected === undefined) {
-      this.#world.trace.fail('I1', `${where}: the oracle has no such point`);
-      return;
-    }
-    const wrong = difference(point, expected);
+    const wrong = expected === undefined ? 'the oracle has no such point' : difference(point, expected);
     if (wrong === undefined) return;
     if (!this.#unsettled.has(point.windowStart)) {
       this.#world.trace.fail('I3', `${where}: ${wrong}`);
       return;
     }
     const before = store.rows.get(keyOf(point));
-    if (before !== undefined && difference(before, expected) === undefined)
-      this.#staleBy.set(point.windowStart, instance);
+    const wasRight =
+      expected === undefined
+        ? before === undefined
+        : before !== undefined && difference(before, expected) === undefined;
+    if (wasRight) this.#staleBy.set(point.windowStart, instance);
+  }
+
+  /** Somebody said that rows are left in the store which a rollback took back. */
+  rowsLeft(sink: string): void {
+    this.#leftIn.add(sink);
+  }
+
+  mayBeLeft(sink: string, start: number): boolean {
+    return this.#leftIn.has(sink) && this.#unsettled.has(start);
+  }
+
+  /** What is removed is nothing that must be there. */
+  rowRemoved(store: SimStore, point: Point, instance: Instance): void {
+    if (this.#holed.has(point.windowStart) || !this.truth.byKey.has(keyOf(point))) return;
+    if (this.#unsettled.has(point.windowStart)) this.#staleBy.set(point.windowStart, instance);
+    else
+      this.#world.trace.fail(
+        'I3',
+        `${store.plan.id} ${this.#world.windowName(point.windowStart)} ${nameOf(point)}: removed by ${instance.name}`,
+      );
   }
 
   /** I5: what is refused for good is refused for a reason, and on record. */
@@ -208,8 +239,10 @@ export class Invariants {
   /** I2: every message below this stream time has been consumed, or is no longer there. */
   #checkBoundary({ name, sources: [source] }: Instance, boundary: number): void {
     const { scenario, stream, timeline, trace } = this.#world;
-    const { setBack, latencyMs } = scenario;
+    const { setBack, rollback, latencyMs } = scenario;
     if (source === undefined || !('next' in source)) return;
+    // Until it has noticed a rollback, it goes by sequences that mean something else by now.
+    if (rollback !== undefined && timeline.now >= rollback.at) return;
     const through = boundary + shapeAt(boundary - 1, scenario).latenessMs;
     const isRead = Math.max(source.next, stream.firstSequence(timeline.now)) >= stream.firstAt(through);
     if (setBack === undefined && !isRead)

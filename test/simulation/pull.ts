@@ -3,13 +3,17 @@
  * order.
  */
 import type { Instance } from './instance.ts';
+import type { SimMessage } from './stream.ts';
 import type { World } from './world.ts';
 
 const TICK_MS = 250;
+const PAUSE_TICKS = 4;
 
 export interface PullHandlers {
-  message(sequence: number): void;
+  message(message: SimMessage): void;
   progress(): Promise<void> | undefined;
+  /** Nothing has arrived for a second. */
+  paused(): void;
   /** Nothing was pending when the server was asked, at `askedAt` by the local clock; `last` is the stream's last. */
   idle(askedAt: number, last: number): Promise<void> | undefined;
 }
@@ -33,6 +37,8 @@ export class SimPull {
   #isPumping = false;
   #received = 0;
   #reported = 0;
+  #quietTicks = 0;
+  #receivedBefore = 0;
   /** Nothing sent later arrives before. */
   #arrivesLast = 0;
   #end: (end: 'stopped' | 'lost') => void = () => {};
@@ -71,6 +77,11 @@ export class SimPull {
     forget();
     connection.offLoss(lose);
     return end;
+  }
+
+  /** As if the consumer were asked to stop. */
+  stop(): void {
+    this.#finish('stopped');
   }
 
   #finish(end: 'stopped' | 'lost'): void {
@@ -113,7 +124,8 @@ export class SimPull {
     const first = this.#waiting[0];
     if (first === undefined) return;
     if (this.#position > last) {
-      const at = stream.nextAt(last);
+      // A consumer that lives through a rollback waits for the stream to reach its position.
+      const at = stream.nextAt(this.#position - 1);
       if (at !== undefined) this.#pumpLater(at - timeline.now);
       return;
     }
@@ -122,7 +134,9 @@ export class SimPull {
     this.#position += count;
     first.left -= count;
     if (first.left === 0) this.#waiting.shift();
-    this.#arrive(() => this.#receive(first.request, from, count));
+    // As they are now: the stream may be rolled back while they are on their way.
+    const messages = Array.from({ length: count }, (_, i) => stream.at(from + i));
+    this.#arrive(() => this.#receive(first.request, messages));
     if (this.#waiting.length > 0) this.#pumpLater(timeline.now % 2);
   }
 
@@ -134,11 +148,11 @@ export class SimPull {
     });
   }
 
-  #receive(request: Request, from: number, count: number): void {
-    for (let i = 0; i < count; i++) {
+  #receive(request: Request, messages: readonly SimMessage[]): void {
+    for (const message of messages) {
       this.#received += 1;
       request.remaining -= 1;
-      this.#handlers.message(from + i);
+      this.#handlers.message(message);
       if (request.remaining === 0) this.#batchDone();
     }
   }
@@ -151,6 +165,9 @@ export class SimPull {
   #tickLater(): void {
     this.#locally(TICK_MS, () => {
       this.#tickLater();
+      this.#quietTicks = this.#received > this.#receivedBefore ? 0 : this.#quietTicks + 1;
+      this.#receivedBefore = this.#received;
+      if (this.#quietTicks === PAUSE_TICKS) this.#handlers.paused();
       if (this.#held !== undefined) return;
       if (this.#received > this.#reported) this.#report();
       else if (!this.#isProbing) this.#probe();
@@ -177,12 +194,12 @@ export class SimPull {
         this.#arrive(() => this.#idle(askedAt, last));
         return;
       }
-      const from = this.#position;
+      const message = stream.at(this.#position);
       this.#position += 1;
       this.#arrive(() => {
         this.#isProbing = false;
         this.#received += 1;
-        this.#handlers.message(from);
+        this.#handlers.message(message);
       });
     });
   }

@@ -1,6 +1,6 @@
 /**
  * The long run: `npm run simulate -- --seeds 100000 [--from N]`, or one seed with all that happens: `--seed N`.
- * `--set-back`: other runs, in all of which the server's clock is set back.
+ * `--set-back`: other runs, in all of which the server's clock is set back. `--roll-back`: the stream is rolled back.
  */
 import { parseArgs } from 'node:util';
 import { describeFailure, simulate } from './simulation.ts';
@@ -13,17 +13,18 @@ const { values } = parseArgs({
     from: { type: 'string', default: '1' },
     seed: { type: 'string' },
     'set-back': { type: 'boolean', default: false },
+    'roll-back': { type: 'boolean', default: false },
   },
 });
 
-const setsBack = values['set-back'];
+const forced = { setsBack: values['set-back'], rollsBack: values['roll-back'] };
 
 function say(text: string): void {
   process.stdout.write(`${text}\n`);
 }
 
 async function one(seed: number): Promise<boolean> {
-  const outcome = await simulate(seed, { print: say, setsBack });
+  const outcome = await simulate(seed, { print: say, ...forced });
   say(
     outcome.failure === undefined ? `seed ${seed}: all is well (${outcome.hash})` : describeFailure(outcome),
   );
@@ -36,7 +37,7 @@ async function many(from: number, seeds: number): Promise<boolean> {
   let failed = 0;
   let toldAt = began;
   for (let i = 0; i < seeds; i++) {
-    const outcome = await simulate(from + i, { setsBack });
+    const outcome = await simulate(from + i, forced);
     for (const [kind, count] of outcome.counts) counts.set(kind, (counts.get(kind) ?? 0) + count);
     if (outcome.failure !== undefined) {
       failed += 1;

@@ -54,6 +54,17 @@ export interface ShapeChange {
   readonly delayMs: number;
 }
 
+export interface RollbackPlan {
+  /** By the true clock. */
+  readonly at: number;
+  /** Of the messages stored by then, so many of the last ones are taken back. */
+  readonly depth: number;
+  /** So many others are in their place at once, as if a new leader had them: with stream times from before. */
+  readonly others: number;
+  /** Some consumers do not notice, and go on when the stream reaches their position again. */
+  readonly consumersLive: boolean;
+}
+
 export interface Scenario extends OracleSettings {
   readonly mode: 'stream' | 'core';
   readonly change: ShapeChange;
@@ -70,6 +81,8 @@ export interface Scenario extends OracleSettings {
   readonly serverOffsetMs: number;
   /** The server's clock is set back, once. */
   readonly setBack: { readonly at: number; readonly ms: number } | undefined;
+  /** The stream is rolled back, once. */
+  readonly rollback: RollbackPlan | undefined;
   /** By instance: its clock less the true one. */
   readonly clockOffsetsMs: readonly number[];
   readonly batchMessages: number;
@@ -96,9 +109,16 @@ const COMMON_MS = 2000;
 /** The server's clock, at most. */
 const SET_BACK_MS = 3000;
 
-/** `setsBack`: the server's clock is set back in every run, not only in some. */
-export function drawScenario(chance: Chance, setsBack = false): Scenario {
-  const core = !setsBack && chance.bool(0.12);
+/** Which faults come in every run, not only in some. */
+export interface Forced {
+  /** The server's clock is set back. */
+  readonly setsBack?: boolean;
+  /** The stream is rolled back. */
+  readonly rollsBack?: boolean;
+}
+
+export function drawScenario(chance: Chance, { setsBack = false, rollsBack = false }: Forced = {}): Scenario {
+  const core = !setsBack && !rollsBack && chance.bool(0.12);
   const windowMs = chance.pick(WINDOWS_MS);
   const activeMs = chance.int(15_000, 40_000);
   const calmAt = START + activeMs;
@@ -128,6 +148,8 @@ export function drawScenario(chance: Chance, setsBack = false): Scenario {
           at: START + chance.int(3000, activeMs - 1000),
           slices: chance.pick([1, 2, 3].filter((n) => n !== slices)),
         };
+  const rollback = core || !(rollsBack || chance.bool(0.12)) ? undefined : drawRollback(chance, activeMs);
+  const isRewritten = setBack !== undefined || rollback !== undefined;
   const clocks = Math.max(instances, reslice?.slices ?? 0);
   // A hot standby that begins with `now` begins with another now.
   const begin = drawBegin(chance, streamBegins, standby);
@@ -146,6 +168,7 @@ export function drawScenario(chance: Chance, setsBack = false): Scenario {
     instances,
     serverOffsetMs,
     setBack,
+    rollback,
     reslice,
     clockOffsetsMs: Array.from({ length: clocks }, () => (chance.bool(0.7) ? 0 : chance.int(-2000, 2000))),
     batchMessages: chance.pick([3, 10, 40, 200]),
@@ -155,13 +178,29 @@ export function drawScenario(chance: Chance, setsBack = false): Scenario {
     streamEnds: healedAt + chance.int(0, 5000),
     messagesPerSecond: chance.pick([1, 4, 8, 12]),
     maxAgeOfMessagesMs:
-      !core && setBack === undefined && chance.bool(0.2)
-        ? chance.int(4000, 20_000)
-        : Number.POSITIVE_INFINITY,
+      !core && !isRewritten && chance.bool(0.2) ? chance.int(4000, 20_000) : Number.POSITIVE_INFINITY,
     sinks,
-    faults: drawFaults(chance, { activeMs, instances: clocks, setBack, sinks }),
+    faults: drawFaults(chance, {
+      activeMs,
+      instances: clocks,
+      disturbedAt: [setBack?.at, rollback?.at],
+      sinks,
+    }),
     calmAt,
     healedAt,
+  };
+}
+
+function drawRollback(chance: Chance, activeMs: number): RollbackPlan {
+  return {
+    at: START + chance.int(3000, activeMs),
+    depth: chance.weighted<() => number>([
+      [() => chance.int(0, 5), 3],
+      [() => chance.int(5, 40), 3],
+      [() => chance.int(40, 400), 1],
+    ])(),
+    others: chance.bool(0.5) ? 0 : chance.int(1, 40),
+    consumersLive: chance.bool(0.3),
   };
 }
 
@@ -226,12 +265,14 @@ function drawPhases(chance: Chance, { calmAt, healedAt }: SinkFrame): Phase[] {
   return phases;
 }
 
-interface FaultFrame extends Pick<Scenario, 'instances' | 'setBack' | 'sinks'> {
+interface FaultFrame extends Pick<Scenario, 'instances' | 'sinks'> {
   readonly activeMs: number;
+  /** When something happens to the stream. */
+  readonly disturbedAt: readonly (number | undefined)[];
 }
 
 function drawFaults(chance: Chance, frame: FaultFrame): Scenario['faults'] {
-  const { activeMs, instances, setBack, sinks } = frame;
+  const { activeMs, instances, disturbedAt, sinks } = frame;
   const at = () => START + chance.int(0, activeMs);
   const instance = () => chance.int(0, instances - 1);
   const faults: (Fault & { at: number })[] = [];
@@ -249,8 +290,9 @@ function drawFaults(chance: Chance, frame: FaultFrame): Scenario['faults'] {
     faults.push({ at: at(), kind: 'disconnect', instance: instance(), ms: chance.int(50, 8000) });
   for (let i = times(3); i > 0; i--) faults.push({ at: at(), kind: 'lose-consumers', instance: instance() });
   // Windows that got more samples are not written anew yet, or nobody has read those samples: a restart must find them.
-  if (setBack !== undefined && chance.bool(0.5)) {
-    const meanwhile = Math.min(setBack.at + chance.int(-1000, 3000), START + activeMs);
+  for (const disturbed of disturbedAt) {
+    if (disturbed === undefined || chance.bool(0.5)) continue;
+    const meanwhile = Math.min(disturbed + chance.int(-1000, 3000), START + activeMs);
     faults.push({ at: meanwhile, kind: 'kill', instance: instance(), downMs: downMs() });
   }
   for (let i = times(4); i > 0; i--) {

@@ -11,6 +11,7 @@ const TELLING_SEEDS = 50;
 /** As many as there is time for: at least so many on any machine, at most so many. */
 const SEEDS = { least: effort(TELLING_SEEDS), most: 1000 } as const;
 const BUDGET_MS = effort(120_000);
+const ROLLBACK_BUDGET_MS = effort(30_000);
 /** What a run may meet: each of it more often than in one seed of a hundred, or they test less than they seem to. */
 const MET_SHARE = 0.01;
 const MET = [
@@ -38,6 +39,9 @@ const MET = [
   'replay-failed',
   'reopened',
   'set-back',
+  'roll-back',
+  'rolled-back',
+  'remove',
   'reshaped',
   'reslice',
   'pause',
@@ -77,6 +81,35 @@ test.runIf(only === undefined)(
 test.runIf(only === undefined)('it finds instances that know nothing of a budget', async () => {
   for (let seed = 1; seed <= 300; seed++) {
     if ((await simulate(seed, { forgetsBytes: true })).failure !== undefined) return;
+  }
+  expect.unreachable('the simulation does not see what it is there to see');
+});
+
+test.runIf(only === undefined)(
+  'the stream takes back what it handed out: every store holds what it has in the end, and no more',
+  async ({ annotate }) => {
+    const met = new Map<string, number>();
+    const began = performance.now();
+    let seeds = 0;
+    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < ROLLBACK_BUDGET_MS)) {
+      seeds += 1;
+      const outcome = await simulate(seeds, { rollsBack: true });
+      expect(await failureOf(outcome)).toBeUndefined();
+      for (const [kind, count] of outcome.counts) met.set(kind, (met.get(kind) ?? 0) + count);
+    }
+    await annotate(`${seeds} seeds`);
+    if (seeds < TELLING_SEEDS) return;
+    expect(met.get('rolled-back')).toBeGreaterThan(seeds / 2);
+    expect(met.get('remove')).toBeGreaterThan(seeds / 10);
+    // Where nothing tells whether others write to a store: of three stores, and more instances, few.
+    expect(met.get('left') ?? 0).toBeLessThan(seeds);
+  },
+);
+
+test.runIf(only === undefined)('it finds a service that does not notice a rollback', async () => {
+  for (let seed = 1; seed <= 30; seed++) {
+    const { failure } = await simulate(seed, { rollsBack: true, forgetsTrail: true });
+    if (failure?.invariant === 'I3' || failure?.invariant === 'liveness') return;
   }
   expect.unreachable('the simulation does not see what it is there to see');
 });

@@ -82,9 +82,12 @@ async function untilStopped(world: World): Promise<void> {
 /** For people: what failed, how to see it again, and what happened before. */
 export function describeFailure({ seed, failure, history, world }: Outcome): string {
   if (failure === undefined) return `seed ${seed}: all is well`;
-  const again = world.options.setsBack
-    ? `npm run simulate -- --set-back --seed ${seed}`
-    : `SIM_SEED=${seed} npx vitest run test/simulation, or npm run simulate -- --seed ${seed}`;
+  const { setsBack, rollsBack } = world.options;
+  const forced = `${setsBack ? '--set-back ' : ''}${rollsBack ? '--roll-back ' : ''}`;
+  const again =
+    forced !== ''
+      ? `npm run simulate -- ${forced}--seed ${seed}`
+      : `SIM_SEED=${seed} npx vitest run test/simulation, or npm run simulate -- --seed ${seed}`;
   return [
     `seed ${seed}: ${failure.invariant}: ${failure.message}`,
     `after ${(failure.at / 1000).toFixed(3)} s; again: ${again}`,

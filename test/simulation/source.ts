@@ -6,14 +6,17 @@
 import { BusError } from '../../src/bus/bus-error.ts';
 import { ServerClock } from '../../src/bus/read/server-clock.ts';
 import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/read/source.ts';
+import type { Mark, Trail } from '../../src/bus/read/trail.ts';
 import type { Instance } from './instance.ts';
 import { SimPull } from './pull.ts';
-import { handOver } from './stream.ts';
+import { handOver, type SimMessage } from './stream.ts';
 import type { World } from './world.ts';
 
 const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 5000;
 const CLOCK_REFRESH_MS = 15_000;
+/** As src/bus/read/rollback-watch.ts has it. */
+const COMPARE_MS = 15_000;
 
 export class SimSource implements Source {
   readonly stats: SourceStats = newSourceStats();
@@ -39,6 +42,12 @@ export class SimSource implements Source {
   #isAttached = false;
   #reported = 0;
   #held: Promise<void> | undefined;
+  readonly #trail: Trail | undefined;
+  readonly #isLive: boolean;
+  #pull: SimPull | undefined;
+  #comparedAt = Number.NaN;
+  #lastMark: Mark | undefined;
+  #least: number | undefined;
 
   /** Reads from the first message with this stream time or a later one on, and all behind `closedThrough`. */
   constructor(
@@ -46,9 +55,15 @@ export class SimSource implements Source {
     instance: Instance,
     startTime: number,
     closedThrough: number | undefined,
-    isAside = false,
+    {
+      isAside = false,
+      isLive = false,
+      trail,
+    }: { isAside?: boolean; isLive?: boolean; trail: Trail | undefined },
   ) {
     this.#isAside = isAside;
+    this.#isLive = isLive;
+    this.#trail = trail;
     this.#world = world;
     this.#instance = instance;
     this.#startTime = startTime;
@@ -65,9 +80,10 @@ export class SimSource implements Source {
       await connection.whenConnected(signal, (aborting, call) => this.#instance.onAbort(aborting, call));
       if (signal.aborted) return;
       if (!(await this.#attach(reader))) continue;
-      if (signal.aborted) return;
+      if (signal.aborted || this.stats.rolledBack) return;
       const before = this.#reported;
-      if ((await this.#read(reader, signal)) === 'stopped') return;
+      const end = await this.#read(reader, signal);
+      if (end === 'stopped' || this.stats.rolledBack) return;
       if (this.#reported > before) attempt = -1;
       this.stats.reading = false;
       this.stats.resumptions += 1;
@@ -87,7 +103,9 @@ export class SimSource implements Source {
       throw new BusError('cannot read the stream', '');
     }
     const stamp = this.#stamp();
+    this.stats.rolledBack = this.#isParted();
     await instance.pause(chance.int(1, scenario.latencyMs));
+    if (this.stats.rolledBack) return true;
     this.#clock.stamped(stamp, before, instance.clock.now());
     const first = Math.min(stream.firstAt(this.#startTime), (this.#closedThrough ?? Infinity) + 1);
     const wanted = this.next > 0 ? this.next : first;
@@ -104,16 +122,68 @@ export class SimSource implements Source {
   async #read(reader: Reader, signal: AbortSignal): Promise<'stopped' | 'lost'> {
     // The contract: progress is not called again before the promise that it returned has resolved.
     const held = this.#held;
+    this.#comparedAt = this.#instance.clock.now();
     const pull = new SimPull(this.#world, this.#instance, this.next, held, {
-      message: (sequence) => this.#message(reader, sequence),
+      message: (message) => this.#message(reader, message),
       progress: () => this.#progress(reader),
+      paused: () => this.#paused(),
       idle: (askedAt, last) => this.#idle(reader, askedAt, last),
     });
+    this.#pull = pull;
     return await pull.run(signal);
   }
 
-  #message(reader: Reader, sequence: number): void {
-    const message = this.#world.stream.at(sequence);
+  /** Whether the newest of what is known to have been read is not there any more. */
+  #isParted(): boolean {
+    if (this.#trail === undefined) return false;
+    const { lastSequence: sequence, lastStreamTime: time } = this.stats;
+    const own = sequence > 0 ? [{ sequence, time }] : [];
+    const marks = [...this.#trail.marks, ...own].sort((a, b) => b.sequence - a.sequence);
+    if (marks[0] !== undefined && this.#world.isOther(marks[0])) {
+      for (const mark of own) this.#trail.pin(mark);
+      return true;
+    }
+    const { stream, timeline } = this.#world;
+    const last = stream.lastSequence(timeline.now);
+    if (this.#isLive && last >= stream.firstSequence(timeline.now))
+      this.#trail.pin({ sequence: last, time: stream.at(last).streamTime });
+    return false;
+  }
+
+  async #compare(): Promise<void> {
+    const { clock, connection } = this.#instance;
+    if (!this.#isLive || this.#trail === undefined || clock.now() - this.#comparedAt < COMPARE_MS) return;
+    this.#comparedAt = clock.now();
+    const { pinned } = this.#trail;
+    const marks = [...pinned, ...(this.#lastMark === undefined ? [] : [this.#lastMark])];
+    await this.#instance.pause(this.#world.chance.int(1, this.#world.scenario.latencyMs));
+    const others = marks.filter((mark) => this.#world.isOther(mark));
+    await this.#instance.pause(this.#world.chance.int(1, this.#world.scenario.latencyMs));
+    if (!connection.connected) return;
+    this.#trail.unpin(pinned.filter((mark) => !others.includes(mark)));
+    for (const mark of others) if (!pinned.includes(mark)) this.#trail.pin(mark);
+    if (others.length === 0) return;
+    this.stats.rolledBack = true;
+    this.#pull?.stop();
+  }
+
+  #note(): void {
+    const { lastSequence: sequence, lastStreamTime: time } = this.stats;
+    if (!this.#isLive || this.#trail === undefined || this.#lastMark?.sequence === sequence) return;
+    this.#lastMark = { sequence, time, least: this.#least };
+    this.#trail.note(this.#lastMark);
+    this.#least = undefined;
+  }
+
+  #paused(): void {
+    const { lastSequence: sequence, lastStreamTime: time } = this.stats;
+    if (this.#isLive && sequence > 0) this.#trail?.pin({ sequence, time });
+  }
+
+  #message(reader: Reader, message: SimMessage): void {
+    const { sequence } = message;
+    if (message.streamTime < this.stats.lastStreamTime)
+      this.#least = Math.min(this.#least ?? message.streamTime, message.streamTime);
     if (sequence > this.next) this.#gap(reader, sequence, message.streamTime);
     this.next = sequence + 1;
     this.stats.lastSequence = sequence;
@@ -130,6 +200,8 @@ export class SimSource implements Source {
     this.#clock.arrived(this.stats.lastStreamTime, this.#instance.clock.now());
     if (this.stats.lastStreamTime > this.#world.serverNow()) this.readAheadAt = this.#world.timeline.now;
     this.#reported = Math.max(this.#reported, this.stats.lastStreamTime);
+    this.#note();
+    void this.#compare();
     return this.#hold(reader.progress(this.#reported));
   }
 
@@ -139,6 +211,7 @@ export class SimSource implements Source {
     if (this.#end.at <= askedAt)
       this.stats.readThrough = Math.max(this.stats.readThrough, this.#end.sequence);
     void this.#refresh();
+    void this.#compare();
     const serverTime = this.#clock.at(askedAt);
     const { idleSlackMs } = this.#world.scenario;
     if (serverTime === undefined || serverTime - idleSlackMs <= this.#reported) return undefined;

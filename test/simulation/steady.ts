@@ -40,7 +40,8 @@ export function checkAccounts(world: World, instance: Instance): void {
   for (const { lane } of lanes) {
     const { backlogBytes, limits } = world.stores.get(lane.id)!.plan;
     // A window larger than the backlog comes alone.
-    const largest = world.invariants.truth.largestWindowBytes;
+    // One that has read both sides of a rollback may have put both into one window.
+    const largest = world.invariants.truth.largestWindowBytes + world.invariants.largestTakenBack;
     const inFlight = world.scenario.mode === 'core' ? (limits.inFlight + 1) * largest : 0;
     if (lane.backlogBytes > Math.max(backlogBytes, largest) + inFlight)
       world.trace.fail('I7', `${instance.name} ${lane.id} holds ${lane.backlogBytes} bytes`);
@@ -49,7 +50,8 @@ export function checkAccounts(world: World, instance: Instance): void {
 
 /** I8 of a lane that has nothing left to write: every point offered is written or rejected, once. */
 export function checkPoints(world: World, instance: Instance): void {
-  if (world.scenario.mode === 'core' || world.invariants.holes > 0) return;
+  if (world.scenario.mode === 'core' || world.invariants.holes > 0 || world.scenario.rollback !== undefined)
+    return;
   const slice = sliceOf(world, instance.index);
   for (const { lane } of instance.engine?.lanes ?? []) {
     if (lane.stats.overflows > 0 || lane.backlogPoints > 0 || instance.hasRewritten) continue;
@@ -110,7 +112,8 @@ export function checkLastCheckpoints(world: World, instance: Instance): void {
   const { stoppedAt, connection } = instance;
   if (scenario.mode === 'core' || stoppedAt === undefined || !connection.connected) return;
   if (Math.max(checkpoints.healthySince, connection.goodSince) > stoppedAt - CALLS_MS) return;
-  for (const { lane } of instance.engine?.lanes ?? []) {
+  for (const { lane, sweep } of instance.engine?.lanes ?? []) {
+    if (sweep?.isOver === false) continue;
     const saved = checkpoints.get(lane.id, sliceOf(world, instance.index))?.next;
     if (saved === undefined || (saved < lane.next && !instance.hasRewritten))
       world.trace.fail(

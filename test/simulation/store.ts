@@ -2,7 +2,8 @@
 import type { Point } from '../../src/aggregate/point.ts';
 import { BACKOFF_CAP_MS } from '../../src/base/clock.ts';
 import { digestOfRows, digestOfWindow } from '../../src/deliver/lane/digest.ts';
-import type { SinkDigests } from '../../src/deliver/lane/writer.ts';
+import { heldWindows, straysOf } from '../../src/deliver/lane/stray-rows.ts';
+import type { SinkDigests, StraySink } from '../../src/deliver/lane/writer.ts';
 import type {
   Batch,
   Rejection,
@@ -57,7 +58,7 @@ export class SimStore {
   land(points: readonly Point[], ms: number, instance: Instance): void {
     this.#world.timeline.after(ms, () => {
       // Of a window that is computed anew, what lands late may be the old one: no store can tell. Not with such runs.
-      const isLost = this.#world.scenario.setBack !== undefined || this.#world.chance.bool(0.5);
+      const isLost = this.#world.isRewritten || this.#world.chance.bool(0.5);
       if (instance.dead && isLost) return;
       if (instance.dead) this.#world.trace.add('landed-late', `${this.plan.id} ${points.length}`);
       for (const point of points) {
@@ -147,8 +148,40 @@ export class SimSink implements Sink {
     },
   };
 
-  async remove(): Promise<void> {
-    throw new Error('not part of the simulation');
+  /** As good as reading is. */
+  readonly strays: StraySink = {
+    windows: async (range) => {
+      await this.#asked();
+      return await heldWindows(this.read(range));
+    },
+    count: async ({ start, windowMs, instance }, keys, remove) => {
+      await this.#asked();
+      const strays = await straysOf(this.read({ from: start, to: start + windowMs }), keys, {
+        windowMs,
+        instance,
+      });
+      if (remove && strays.length > 0) await this.remove({ points: strays });
+      return strays.length;
+    },
+  };
+
+  async remove({ points }: Batch): Promise<void> {
+    await this.#asked();
+    const { id } = this.#store.plan;
+    this.#world.trace.add(
+      'remove',
+      `${this.#instance.name} ${id} ${this.#world.windowName(points[0]!.windowStart)} ${points.length}`,
+    );
+    for (const point of points) {
+      this.#world.invariants.rowRemoved(this.#store, point, this.#instance);
+      this.#store.rows.delete(keyOf(point));
+    }
+  }
+
+  async #asked(): Promise<void> {
+    if (!this.#instance.enters()) return await never();
+    await this.#instance.pause(READ_MS);
+    if (this.#store.profile !== 'healthy') throw new Error('no answer');
   }
 
   async close(): Promise<void> {
@@ -198,8 +231,7 @@ export class SimSink implements Sink {
 
   /** Applies what is not refused for good on the way, and answers at the end. */
   async #take(points: readonly Point[], ms: number): Promise<WriteOutcome> {
-    const latest =
-      this.#world.scenario.setBack === undefined ? ms : Math.min(ms, this.#store.plan.timeoutMs - 1);
+    const latest = this.#world.isRewritten ? Math.min(ms, this.#store.plan.timeoutMs - 1) : ms;
     this.#land(points, this.#world.chance.int(0, latest));
     await this.#instance.pause(ms);
     const rejected = this.#rejections(points);
@@ -230,7 +262,7 @@ export class SimSink implements Sink {
 
   /** `ms`: not more than the answer takes, or nobody waits for it any more. */
   #landLater(points: readonly Point[], ms: number): void {
-    if (this.#world.scenario.setBack === undefined) this.#land(points, ms);
+    if (!this.#world.isRewritten) this.#land(points, ms);
   }
 
   #land(points: readonly Point[], ms: number): void {

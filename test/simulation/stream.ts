@@ -26,6 +26,9 @@ export interface SimMessage {
   readonly windows: readonly number[];
 }
 
+/** While a leader is elected, nothing is stored and nothing is delivered. */
+const OUTAGE_MS = 2_000;
+
 const encoder = new TextEncoder();
 
 /** Not JSON, no object, no type, no number, a duplicate key: none of these is a sample, whatever else is right. */
@@ -39,20 +42,60 @@ const REJECTED = [
 ];
 
 export class SimStream {
-  /** All that is ever published; `messages[i]` has sequence i + 1. */
+  /** All that the stream holds at the end, had nothing been removed; `messages[i]` has sequence i + 1. */
   readonly messages: readonly SimMessage[];
+  /** What a rollback takes back, and what is there in its place, at once or later. */
+  readonly parted: { readonly taken: readonly SimMessage[]; readonly put: readonly SimMessage[] };
   readonly #scenario: Scenario;
+  /** As far as anybody can know by now. */
+  #current: readonly SimMessage[];
   #last = 0;
   #first = 1;
 
+  /** What was in it before the rollback, if there is one. */
+  get before(): readonly SimMessage[] {
+    const { taken } = this.parted;
+    return taken.length === 0 ? [] : [...this.messages.slice(0, taken[0]!.sequence - 1), ...taken];
+  }
+
   constructor(chance: Chance, scenario: Scenario) {
     this.#scenario = scenario;
-    this.messages = publish(chance, scenario);
+    const { rollback, streamBegins } = scenario;
+    this.#current = publish(chance, scenario, streamBegins, 1);
+    this.messages = this.#current;
+    this.parted = { taken: [], put: [] };
+    if (rollback === undefined) return;
+    const stored = this.#current.filter(({ publishedAt }) => publishedAt <= rollback.at);
+    const kept = stored.slice(0, Math.max(0, stored.length - rollback.depth));
+    const resumesAt = rollback.at + (rollback.consumersLive ? OUTAGE_MS : 1);
+    // A new leader may have stored others meanwhile.
+    const since = kept.at(-1)?.publishedAt ?? streamBegins;
+    const stamped = publish(chance, scenario, since, kept.length + 1)
+      .slice(0, rollback.others)
+      .filter(({ publishedAt }) => publishedAt <= rollback.at)
+      .map((message) => ({ ...message, publishedAt: resumesAt }));
+    const taken = stored.slice(kept.length);
+    // No election takes less than a millisecond.
+    const isTooSoon = stamped.some(({ streamTime }, i) => streamTime === taken[i]?.streamTime);
+    const others = isTooSoon ? [] : stamped;
+    const rest = publish(chance, scenario, resumesAt, kept.length + others.length + 1);
+    this.messages = [...kept, ...others, ...rest];
+    const put = this.messages.slice(kept.length, kept.length + Math.max(taken.length, others.length));
+    this.parted = { taken, put };
+  }
+
+  /** From now on, the stream is as it is at the end. */
+  rollBack(now: number): { readonly after: number; readonly through: number } {
+    const through = this.lastSequence(now);
+    this.#current = this.messages;
+    const after = through - this.parted.taken.length;
+    this.#last = after;
+    return { after, through };
   }
 
   /** Sequence of the last message stored by now. */
   lastSequence(now: number): number {
-    while (this.#last < this.messages.length && this.messages[this.#last]!.publishedAt <= now) this.#last++;
+    while (this.#last < this.#current.length && this.#current[this.#last]!.publishedAt <= now) this.#last++;
     return this.#last;
   }
 
@@ -65,25 +108,26 @@ export class SimStream {
   }
 
   at(sequence: number): SimMessage {
-    return this.messages[sequence - 1]!;
+    return this.#current[sequence - 1]!;
   }
 
   /** When the message after `sequence` comes; undefined if none does. */
   nextAt(sequence: number): number | undefined {
-    return this.messages[sequence]?.publishedAt;
+    return this.#current[sequence]?.publishedAt;
   }
 
   /** The first sequence, of all ever published, with this stream time or a later one. */
   firstAt(streamTime: number): number {
+    const messages = this.#current;
     if (this.#scenario.setBack !== undefined) {
-      const index = this.messages.findIndex((message) => message.streamTime >= streamTime);
-      return (index < 0 ? this.messages.length : index) + 1;
+      const index = messages.findIndex((message) => message.streamTime >= streamTime);
+      return (index < 0 ? messages.length : index) + 1;
     }
     let low = 0;
-    let high = this.messages.length;
+    let high = messages.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if (this.messages[middle]!.streamTime < streamTime) low = middle + 1;
+      if (messages[middle]!.streamTime < streamTime) low = middle + 1;
       else high = middle;
     }
     return low + 1;
@@ -95,10 +139,10 @@ export function serverTime(now: number, { serverOffsetMs, setBack }: Scenario): 
   return now + serverOffsetMs - (setBack !== undefined && now >= setBack.at ? setBack.ms : 0);
 }
 
-function publish(chance: Chance, scenario: Scenario): SimMessage[] {
+function publish(chance: Chance, scenario: Scenario, from: number, firstSequence: number): SimMessage[] {
   const messages: SimMessage[] = [];
   const meanGap = 1000 / scenario.messagesPerSecond;
-  let publishedAt = scenario.streamBegins;
+  let publishedAt = from;
   while (publishedAt < scenario.streamEnds) {
     const time = serverTime(publishedAt, scenario);
     const text = drawPayload(chance, scenario, time);
@@ -106,7 +150,7 @@ function publish(chance: Chance, scenario: Scenario): SimMessage[] {
     const windows = samples.map(({ eventTime }) => windowStart(eventTime ?? time, time, scenario));
     const elements = text.startsWith('[') ? (JSON.parse(text) as unknown[]).length : undefined;
     messages.push({
-      sequence: messages.length + 1,
+      sequence: firstSequence + messages.length,
       payload: encoder.encode(text),
       packed: messages.length % PACKED_EVERY === 0 ? gzipSync(text) : undefined,
       publishedAt,
@@ -163,10 +207,10 @@ function drawSample(chance: Chance, scenario: Scenario, time: number): string {
   return JSON.stringify(fields);
 }
 
-function drawValue(chance: Chance, { setBack }: Scenario, type: string): number {
+function drawValue(chance: Chance, { setBack, rollback }: Scenario, type: string): number {
   if (type === 'timer') return chance.int(1, 1_000_000_000);
   // Of a window that is computed anew, what was a number before may be none now: the old row stays. Not with such runs.
-  const isLarge = type === 'counter' && setBack === undefined;
+  const isLarge = type === 'counter' && setBack === undefined && rollback === undefined;
   return chance.weighted<number>([
     [chance.int(-3, 100), 10],
     // In which order these are added shows in the last bits.

@@ -18,8 +18,11 @@ const STOP_MARGIN_MS = 26_000;
 export interface Options {
   /** A fault of the code, to see that it is found: instances that know nothing of MAX_SERIES_BYTES. */
   readonly forgetsBytes?: boolean;
-  /** The server's clock is set back in every run: windows are reopened, and much may go wrong there. */
+  /** The same: a service that keeps no record of what it read, and goes on by sequence after a rollback. */
+  readonly forgetsTrail?: boolean;
+  /** See `Forced`: windows are reopened or computed again, and much may go wrong there. */
   readonly setsBack?: boolean;
+  readonly rollsBack?: boolean;
   readonly print?: (line: string) => void;
 }
 
@@ -45,13 +48,13 @@ export class World {
   constructor(seed: number, options: Options = {}) {
     this.options = options;
     this.chance = new Chance(seed);
-    this.scenario = drawScenario(this.chance, options.setsBack);
+    this.scenario = drawScenario(this.chance, options);
     this.trace = new Trace(() => this.timeline.now - START, options.print);
     this.stream = new SimStream(this.chance, this.scenario);
     this.checkpoints = new SimCheckpoints(this);
     this.stores = new Map(this.scenario.sinks.map((plan) => [plan.id, new SimStore(this, plan)]));
     this.invariants = new Invariants(this, new Truth(this.stream.messages, this.scenario));
-    const { instances, slices, faults, calmAt, setBack, reslice } = this.scenario;
+    const { instances, slices, faults, calmAt, setBack, rollback, reslice } = this.scenario;
     this.slices = slices;
     this.#running = Array.from({ length: instances }, () => undefined);
     this.#starts = Array.from({ length: instances }, () => 0);
@@ -68,8 +71,14 @@ export class World {
     if (reslice !== undefined) this.timeline.at(reslice.at, () => this.#reslice(reslice.slices));
     if (setBack !== undefined)
       this.timeline.at(setBack.at, () => this.trace.add('set-back', `${setBack.ms} ms`));
+    if (rollback !== undefined) this.timeline.at(rollback.at, () => this.#rollBack(rollback.consumersLive));
     this.timeline.onError = (error) => this.trace.fail('engine', String((error as Error).stack));
     if (this.scenario.mode === 'core') this.#sendNext(0);
+  }
+
+  /** Whether windows are computed again that stores have already: what lands late may be older than what is there. */
+  get isRewritten(): boolean {
+    return this.scenario.setBack !== undefined || this.scenario.rollback !== undefined;
   }
 
   get running(): readonly Instance[] {
@@ -83,6 +92,12 @@ export class World {
 
   serverNow(): number {
     return serverTime(this.timeline.now, this.scenario);
+  }
+
+  /** Whether the stream holds another message in the place of this one, or none yet. */
+  isOther({ sequence, time }: { readonly sequence: number; readonly time: number }): boolean {
+    if (sequence > this.stream.lastSequence(this.timeline.now)) return true;
+    return this.stream.at(sequence).streamTime !== time;
   }
 
   /** Short, for people: windows by number from the first start. */
@@ -138,6 +153,14 @@ export class World {
       // Not a first start of the service: all its sinks are there.
       this.#starts[index] = Math.max(1, this.#starts[index] ?? 0);
       this.#start(index);
+    }
+  }
+
+  #rollBack(consumersLive: boolean): void {
+    const { after, through } = this.stream.rollBack(this.timeline.now);
+    this.trace.add('roll-back', `after ${after}, through ${through}`);
+    for (const { connection } of this.running) {
+      if (!consumersLive || this.chance.bool(0.3)) connection.loseConsumers(this.timeline.now);
     }
   }
 

@@ -5,6 +5,7 @@ import type { WindowShape } from '../../aggregate/tiling.ts';
 import type { Config } from '../../config/config.ts';
 import { BusError, UnreadableCheckpoint } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
+import type { StoredTrail } from '../read/trail.ts';
 import { BUCKET, Bucket, isConflict, keysUnder, MAX_CONFLICTS } from './bucket.ts';
 
 /** How far a sink has got. */
@@ -18,6 +19,11 @@ export interface Checkpoint {
    * news.
    */
   readonly sequence: number;
+  /**
+   * What was read of the stream until then, to notice a rollback; absent if an older version saved the checkpoint.
+   * Until everything that a rollback touches is rewritten, the stored checkpoint keeps the trail that shows it.
+   */
+  readonly trail?: StoredTrail | undefined;
   /** The settings that shaped the windows. */
   readonly shape: CheckpointShape;
   /** RFC 3339. */
@@ -223,6 +229,7 @@ function isCheckpoint(value: unknown): value is Checkpoint {
     isTime(checkpoint?.next) &&
     Number.isSafeInteger(checkpoint?.sequence) &&
     (checkpoint?.began === undefined || isTime(checkpoint.began)) &&
+    (checkpoint?.trail === undefined || isTrail(checkpoint.trail)) &&
     typeof checkpoint?.savedAt === 'string' &&
     isAtLeast(1, shape?.windowMs) &&
     isAtLeast(0, shape?.latenessMs) &&
@@ -230,6 +237,15 @@ function isCheckpoint(value: unknown): value is Checkpoint {
     isAtLeast(1, shape?.maxSeries) &&
     isAtLeast(1, shape?.maxSeriesBytes ?? 1) &&
     typeof shape?.slice === 'string'
+  );
+}
+
+function isTrail(value: unknown): value is StoredTrail {
+  const trail = value as Partial<StoredTrail> | null;
+  if (typeof trail?.created !== 'string' || !Array.isArray(trail.marks)) return false;
+  return trail.marks.every(
+    (mark) =>
+      Array.isArray(mark) && Number.isSafeInteger(mark[0]) && mark.slice(1).every(isTime) && mark.length > 1,
   );
 }
 

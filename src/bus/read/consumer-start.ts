@@ -1,7 +1,8 @@
 /** Decides where in the stream a new consumer begins, so that no message is delivered twice and none is skipped. */
 import { type ConsumerConfig, DeliverPolicy } from 'nats';
 import type { Bus } from '../connect.ts';
-import { manager, type StreamFacts } from '../stream.ts';
+import type { StreamConfigured, StreamFacts } from '../stream.ts';
+import { isRolledBack } from './parting.ts';
 import type { Gap, ReadFrom } from './source.ts';
 
 export const NANOS_PER_MS = 1_000_000n;
@@ -49,13 +50,18 @@ export function startAt(start: ReadFrom, facts: StreamFacts, nowMs: number): Con
 export async function startAfter(
   last: LastRead,
   facts: StreamFacts,
-  bus: Bus,
+  {
+    bus,
+    core,
+  }: { readonly bus: Bus; readonly core: Pick<StreamConfigured, 'metricsStream' | 'metricsSubjects'> },
   nowMs: number,
 ): Promise<ConsumerStart> {
   const lastMs = Number(last.nanos / NANOS_PER_MS);
   // Our clock may be behind the server's.
   const latestMs = Math.max(lastMs, Math.floor(nowMs));
-  if (!(await isReplaced(last, facts, bus))) {
+  const isCutShort = last.created !== facts.created && last.sequence > facts.lastSequence;
+  const mark = { sequence: last.sequence, time: lastMs };
+  if (!isCutShort && !(await isRolledBack(bus, core, facts, [mark]))) {
     // In a stream that was set back, messages reported as gone may be there again.
     const isGone = last.next <= facts.firstSequence;
     const next = isGone ? Math.max(last.next, last.sequence + 1) : last.sequence + 1;
@@ -67,7 +73,8 @@ export async function startAfter(
   return {
     deliver,
     next: 0,
-    gap: { fromTime: lastMs, toTime: facts.firstTime ?? latestMs, messages: 0 },
+    // Of a stream that was rolled back, it is not known which messages are missing between the last one and now.
+    gap: { fromTime: lastMs, toTime: Math.max(facts.firstTime ?? 0, latestMs), messages: 0 },
     remark: 'the stream was replaced, or lost messages that it had delivered; reading continues by time',
   };
 }
@@ -100,28 +107,6 @@ function gapAtTime(
   if (facts.firstSequence <= after + 1 || toTime <= start.ms) return undefined;
   const messages = start.after === undefined ? 0 : facts.firstSequence - after - 1;
   return { fromTime: start.ms, toTime, messages };
-}
-
-/**
- * Resolves to whether this is not the stream that was read so far: it was deleted and created again, or set back by a
- * server that lost what it had not yet written. Then the last message is gone, or its sequence belongs to another
- * message.
- */
-async function isReplaced(last: LastRead, facts: StreamFacts, bus: Bus): Promise<boolean> {
-  if (last.sequence > facts.lastSequence) return true;
-  if (last.sequence < facts.firstSequence) return false;
-  try {
-    const stored = await (await manager(bus)).streams.getMessage(facts.name, { seq: last.sequence });
-    return stored.time.getTime() !== Number(last.nanos / NANOS_PER_MS);
-  } catch (error) {
-    // The message was deleted individually: that does not make it another stream.
-    if (isNotFound(error)) return false;
-    throw error;
-  }
-}
-
-function isNotFound(error: unknown): boolean {
-  return (error as { api_error?: { code?: number } }).api_error?.code === 404;
 }
 
 function rfc3339(nanos: bigint): string {

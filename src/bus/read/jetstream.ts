@@ -30,6 +30,7 @@ import { type ConsumerStart, NANOS_PER_MS, startAfter, startAt } from './consume
 import { MirrorLevel } from './mirror-level.ts';
 import { Pull, type PullEnd, type RequestLimits, requestLimits } from './pull.ts';
 import type { ReplySubject } from './reply-subject.ts';
+import { RollbackWatch } from './rollback-watch.ts';
 import { ServerClock, steadyNow } from './server-clock.ts';
 import {
   type Gap,
@@ -40,6 +41,7 @@ import {
   type SourceStats,
 } from './source.ts';
 import { untilProven } from './stream-proof.ts';
+import type { Trail } from './trail.ts';
 
 const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 5_000;
@@ -64,6 +66,13 @@ export interface JetStreamOptions {
    * timestamped.
    */
   readonly isPassive?: boolean;
+  /**
+   * What was read of the stream so far. With it, reading ends if the stream was rolled back (`SourceStats`); without,
+   * it continues by time.
+   */
+  readonly trail?: Trail | undefined;
+  /** Whether the source notes in the trail what it reads. One source does. */
+  readonly isLive?: boolean | undefined;
 }
 
 /** By connection: when the stream was created that has yet to deliver a message. It outlives the sources. */
@@ -86,6 +95,7 @@ class JetStreamSource implements Source {
   readonly #isPassive: boolean;
   readonly #clock = new ServerClock();
   readonly #quiet = new Quiet(REPEAT_LOG_MS);
+  readonly #rollbacks: RollbackWatch | undefined;
   #clockReadAt = Number.NEGATIVE_INFINITY;
   /** The stream's last sequence, as of a time by the local clock. */
   #end = { sequence: 0, at: 0 };
@@ -100,6 +110,7 @@ class JetStreamSource implements Source {
   /** See `StreamFacts`. */
   #created = '';
   #consumer: { readonly name: string; readonly limits: RequestLimits } | undefined;
+  #pull: Pull | undefined;
   /** The sequence that has to come next; 0 if unknown. */
   #next = 0;
   /** The nanoseconds below the millisecond of the last message's time, and how many messages were pending after it. */
@@ -119,6 +130,8 @@ class JetStreamSource implements Source {
     this.#now = options.now ?? steadyNow;
     this.#random = options.random ?? Math.random;
     this.#isPassive = options.isPassive ?? false;
+    const { trail, isLive = false } = options;
+    this.#rollbacks = trail && new RollbackWatch({ bus, core, trail, isLive, now: this.#now });
   }
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
@@ -142,8 +155,10 @@ class JetStreamSource implements Source {
         (error: unknown) => this.#notAttached(error),
       );
       if (!isReady) continue;
+      if (this.stats.rolledBack) return;
       const before = this.#reported;
       const end = await this.#read(reader, signal);
+      if (this.stats.rolledBack) return;
       if (end.kind === 'failed') throw end.error;
       if (end.kind === 'stopped') return;
       // The consumer made progress: continue at once.
@@ -168,6 +183,10 @@ class JetStreamSource implements Source {
     const facts = await this.#findStream(signal);
     const isReplaced = this.#isAttached && facts.created !== this.#created;
     if (isReplaced) refuseHistory(facts);
+    if (await this.#rollbacks?.attaches(facts, this.stats)) {
+      this.stats.rolledBack = true;
+      return;
+    }
     let consumerStart = await this.#consumerStart(facts);
     let info = await this.#makeConsumer(facts, consumerStart);
     const earlier = this.stats.lastSequence > 0 ? undefined : earlierSequence(this.#start, info);
@@ -228,7 +247,7 @@ class JetStreamSource implements Source {
     const { lastSequence: sequence } = this.stats;
     const nanos = BigInt(this.stats.lastStreamTime) * NANOS_PER_MS + BigInt(this.#lastSubMsNanos);
     const last = { sequence, nanos, next: this.#next, created: this.#created };
-    if (sequence > 0) return startAfter(last, facts, this.#bus, this.#now());
+    if (sequence > 0) return startAfter(last, facts, { bus: this.#bus, core: this.#core }, this.#now());
     return startAt(this.#start, facts, this.#now());
   }
 
@@ -251,10 +270,12 @@ class JetStreamSource implements Source {
         this.#onMessage(message, envelope, reply, reader),
       flush: reader.flush?.bind(reader),
       progress: () => this.#onProgress(reader),
+      paused: () => this.#rollbacks?.paused(this.stats),
       idle: (askedAt: number) => this.#onIdle(askedAt, reader),
       answered: (answer: Answer, words: string) => this.#onAnswer(answer, words),
     };
     const pull = new Pull(this.#bus, consumer, handlers, this.#now);
+    this.#pull = pull;
     const { promise: stopped, resolve } = Promise.withResolvers<void>();
     const stop = () => {
       pull.stop();
@@ -281,6 +302,7 @@ class JetStreamSource implements Source {
       this.#gap(reader, { fromTime: this.stats.lastStreamTime, toTime: streamTime, messages });
     }
     this.#next = sequence + 1;
+    if (streamTime < this.stats.lastStreamTime) this.#rollbacks?.wentBack(streamTime);
     this.stats.lastSequence = sequence;
     this.stats.lastStreamTime = streamTime;
     this.#lastSubMsNanos = reply.subMsNanos;
@@ -294,6 +316,8 @@ class JetStreamSource implements Source {
     this.stats.readThrough = this.stats.lastSequence;
     this.#clock.arrived(lastStreamTime, this.#now());
     this.#reported = Math.max(this.#reported, lastStreamTime);
+    this.#rollbacks?.progress(this.stats);
+    this.#lookForRollback();
     return reader.progress(this.#reported);
   }
 
@@ -304,6 +328,7 @@ class JetStreamSource implements Source {
       this.stats.readThrough = Math.max(this.stats.readThrough, this.#end.sequence);
     void this.#refresh();
     if (this.#mirror !== undefined) void this.#askMirror(this.#mirror);
+    this.#lookForRollback();
     const level = this.#mirror === undefined ? askedAt : this.#mirror.at(askedAt);
     const serverTime = level === undefined ? undefined : this.#clock.at(level);
     if (serverTime === undefined || serverTime - this.#core.idleSlack <= this.#reported) return undefined;
@@ -352,6 +377,21 @@ class JetStreamSource implements Source {
   #filter(capture: Capture): void {
     this.#stored = storedPatterns(capture).join();
     this.#isWanted = filterOf(this.#core.metricsSubjects, capture);
+  }
+
+  #lookForRollback(): void {
+    if (this.#rollbacks?.isDue() !== true) return;
+    this.#rollbacks.compare().then(
+      (isRolledBack) => {
+        if (!isRolledBack) return;
+        this.stats.rolledBack = true;
+        this.#pull?.stop();
+      },
+      (error: unknown) => {
+        const { message: reason } = jetstreamError(error, 'comparing what was read with the stream');
+        this.#say('compare', { reason }, 'cannot tell whether the stream was rolled back; trying again');
+      },
+    );
   }
 
   /**

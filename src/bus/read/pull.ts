@@ -37,6 +37,8 @@ const SILENT_TICKS = 40;
  * next request.
  */
 const STARVED_TICKS = 2;
+/** After this many ticks without a message, the reader is told of a pause. */
+const PAUSE_TICKS = 4;
 /** Pause between two requests at a pace. Far less than any useful lateness. */
 const PACE_MS = 20;
 /** From this many messages per second on, asking at a pace costs less than being woken for each message. */
@@ -54,6 +56,8 @@ export interface PullHandlers {
   readonly flush?: (() => void) | undefined;
   /** Called after each batch, and on every tick in which messages arrived. A promise holds back further requests. */
   progress(): void | Promise<void>;
+  /** Called when nothing has arrived for a second, once, also while the reader holds back further requests. */
+  readonly paused?: () => void;
   /** Called when all that the stream held when asked, at `askedAt` by the local clock, has been handed over. */
   idle(askedAt: number): void | Promise<void>;
   /** Called for each answer that ends a request other than by messages, with the server's own code and words. */
@@ -121,6 +125,9 @@ export class Pull {
   #seen = 0;
   /** How many of the received messages were reported through `progress`. */
   #reported = 0;
+  /** For how many ticks nothing has arrived, and how many messages had been received at the last one. */
+  #quietTicks = 0;
+  #receivedBefore = 0;
   #isOver = false;
   #isHeld = false;
   #held: Promise<void> = Promise.resolve();
@@ -233,11 +240,15 @@ export class Pull {
       this.#lost(`delivery ${this.#received + 1} did not arrive`);
       return;
     }
+    const message = this.#message;
+    if (reply.streamSequence <= message.sequence) {
+      this.#lost(`the stream's sequence fell from ${message.sequence} to ${reply.streamSequence}`);
+      return;
+    }
     this.#received += 1;
     this.#refused = 0;
     request.received += 1;
     request.remaining -= 1;
-    const message = this.#message;
     message.bytes = bytes;
     message.start = start;
     message.end = end;
@@ -295,6 +306,9 @@ export class Pull {
   }
 
   #tick(): void {
+    this.#quietTicks = this.#received > this.#receivedBefore ? 0 : this.#quietTicks + 1;
+    this.#receivedBefore = this.#received;
+    if (this.#quietTicks === PAUSE_TICKS) this.#handlers.paused?.();
     if (this.#isHeld || !this.#bus.connected) return;
     this.#endStarved();
     if (this.#received > this.#reported) this.#report();

@@ -61,6 +61,11 @@ export interface SourceStats {
   reading: boolean;
   /** The stream was replaced while we read, and the new one has not delivered a message yet. */
   unproven: boolean;
+  /**
+   * The stream holds other messages in the place of some that it handed out. Reading has ended, or ends at once: what
+   * was computed from them has to be computed again.
+   */
+  rolledBack: boolean;
   /** Messages that the stream holds for us and that have not been handed over; 0 in core mode. */
   pending: number;
   /** Stream sequence and time of the last message handed over; 0 before the first. */
@@ -88,6 +93,7 @@ export function newSourceStats(): SourceStats {
   return {
     reading: false,
     unproven: false,
+    rolledBack: false,
     pending: 0,
     lastSequence: 0,
     readThrough: 0,
@@ -104,8 +110,8 @@ export function newSourceStats(): SourceStats {
 export interface Source {
   readonly stats: SourceStats;
   /**
-   * Reads until `signal` aborts, then resolves. Rejects with a `BusError` only if an operator has to fix something, and
-   * with anything that the reader throws.
+   * Reads until `signal` aborts or the stream turns out to be rolled back, then resolves. Rejects with a `BusError`
+   * only if an operator has to fix something, and with anything that the reader throws.
    */
   run(reader: Reader, signal: AbortSignal): Promise<void>;
 }

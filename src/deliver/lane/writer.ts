@@ -5,7 +5,7 @@
 import type { Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
 import { BACKOFF_CAP_MS, Bell, backoffMs, type Clock } from '../../base/clock.ts';
-import type { Rejection, RejectReason, Sink, WriteOutcome } from '../../sink/contract.ts';
+import type { Rejection, RejectReason, Sink, WindowRange, WriteOutcome } from '../../sink/contract.ts';
 import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS, SinkError } from '../../sink/contract.ts';
 import type { WindowBatch } from './batch.ts';
 import { type Attempt, Breaker } from './breaker.ts';
@@ -19,6 +19,8 @@ export interface LaneSink extends Pick<Sink, 'open' | 'close'> {
   write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome>;
   /** Absent if the store cannot be read back. */
   readonly digests?: SinkDigests | undefined;
+  /** Absent if the store cannot be read by range, or cannot remove single rows. */
+  readonly strays?: StraySink | undefined;
   /** How often the sink stood still, so that its thread was ended. Absent if it has no thread. */
   readonly stalls?: number;
 }
@@ -37,6 +39,19 @@ export interface SinkDigests {
     signal: AbortSignal,
   ): Promise<Digest>;
   readonly needsKeys: boolean;
+}
+
+/** How rows are found and removed that the stream no longer gives. Every call rejects if it fails. */
+export interface StraySink {
+  /** Resolves to the starts of the windows in the range that the store holds rows of, in ascending order. */
+  windows(range: WindowRange, signal: AbortSignal): Promise<readonly number[]>;
+  /** Resolves to the number of rows of the window under keys that `keys` lacks. Removes them with `remove`. */
+  count(
+    window: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>,
+    keys: ClosedWindow | undefined,
+    remove: boolean,
+    signal: AbortSignal,
+  ): Promise<number>;
 }
 
 type PartialOutcome = WriteOutcome & { readonly kind: 'partial' };

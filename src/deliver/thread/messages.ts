@@ -36,6 +36,17 @@ export type ToThread =
   | { readonly kind: 'read_rows'; readonly call: number; readonly reading: number }
   | { readonly kind: 'end_reading'; readonly reading: number }
   | { readonly kind: 'abort'; readonly call: number }
+  | { readonly kind: 'held_windows'; readonly call: number; readonly range: WindowRange }
+  | {
+      readonly kind: 'strays';
+      readonly call: number;
+      readonly start: number;
+      readonly windowMs: number;
+      readonly instance: string;
+      /** The window that has all the keys there should be; undefined if there should be none. */
+      readonly window: number | undefined;
+      readonly remove: boolean;
+    }
   | { readonly kind: 'digest'; readonly call: number; readonly window: number }
   | {
       readonly kind: 'read_back';
@@ -73,8 +84,18 @@ export interface Answered {
   readonly rows: number;
 }
 
-/** The outcome of a write, a digest, the answer to a question, the bytes stored, rows, or nothing. */
-export type ThreadAnswer = WriteOutcome | Digest | Answered | number | readonly StoredPoint[] | undefined;
+/**
+ * The outcome of a write, a digest, the answer to a question, a number of bytes or rows, rows, starts of windows, or
+ * nothing.
+ */
+export type ThreadAnswer =
+  | WriteOutcome
+  | Digest
+  | Answered
+  | number
+  | readonly number[]
+  | readonly StoredPoint[]
+  | undefined;
 
 export type FromThread =
   | { readonly kind: 'done'; readonly call: number; readonly answer: ThreadAnswer }

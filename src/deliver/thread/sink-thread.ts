@@ -11,6 +11,7 @@ import { type Sink, SinkError, type StoredPoint, type WriteOutcome } from '../..
 import { cleaned, createSink, maskerOf } from '../../sink/masked-sink.ts';
 import { WindowBatch } from '../lane/batch.ts';
 import { type Digest, digestOfRows, digestOfWindow } from '../lane/digest.ts';
+import { heldWindows, straysOf } from '../lane/stray-rows.ts';
 import {
   type Answered,
   type FromThread,
@@ -20,6 +21,8 @@ import {
   type ThrownError,
   type ToThread,
 } from './messages.ts';
+
+const REMOVED_AT_ONCE = 1_000;
 
 type Message<K extends ToThread['kind']> = Extract<ToThread, { readonly kind: K }>;
 
@@ -71,6 +74,12 @@ class SinkThread {
       case 'read_back':
         this.#answer(message.call, (signal) => this.#readBack(message, signal));
         break;
+      case 'held_windows':
+        this.#answer(message.call, (signal) => heldWindows(this.#sink.read(message.range, signal)));
+        break;
+      case 'strays':
+        this.#answer(message.call, (signal) => this.#strays(message, signal));
+        break;
       case 'ask':
         this.#answer(message.call, (signal) => this.#ask(message, signal));
         break;
@@ -105,6 +114,18 @@ class SinkThread {
         ? this.#sink.lookUp(pointsOf(keys), signal)
         : this.#sink.read({ from, to }, signal);
     return digestOfRows(stored, instance);
+  }
+
+  async #strays(
+    { start, windowMs, instance, window, remove }: Message<'strays'>,
+    signal: AbortSignal,
+  ): Promise<number> {
+    const keys = window === undefined ? undefined : this.#windows.get(window)!;
+    const stored = this.#sink.read({ from: start, to: start + windowMs }, signal);
+    const strays = await straysOf(stored, keys, { windowMs, instance });
+    for (let i = 0; remove && i < strays.length; i += REMOVED_AT_ONCE)
+      await this.#sink.remove({ points: strays.slice(i, i + REMOVED_AT_ONCE) }, signal);
+    return strays.length;
   }
 
   #startReading(message: Message<'start_reading'>): void {

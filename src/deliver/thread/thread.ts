@@ -171,6 +171,22 @@ export class Thread {
     return (await (keys === undefined ? ask(undefined) : this.#with(keys, ask))) as Digest;
   }
 
+  async heldWindows(range: WindowRange, signal: AbortSignal): Promise<readonly number[]> {
+    return (await this.#call(signal, (call) => ({ kind: 'held_windows', call, range }))) as readonly number[];
+  }
+
+  /** See `StraySink`. */
+  async strays(
+    { start, windowMs, instance }: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>,
+    keys: ClosedWindow | undefined,
+    remove: boolean,
+    signal: AbortSignal,
+  ): Promise<number> {
+    const ask = (window: number | undefined) =>
+      this.#call(signal, (call) => ({ kind: 'strays', call, start, windowMs, instance, window, remove }));
+    return (await (keys === undefined ? ask(undefined) : this.#with(keys, ask))) as number;
+  }
+
   /** Makes sure that the thread has the window while `work` runs. */
   async #with(window: ClosedWindow, work: (number: number) => Promise<ThreadAnswer>): Promise<ThreadAnswer> {
     const kept = this.#tell(window);

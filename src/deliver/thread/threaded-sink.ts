@@ -10,7 +10,7 @@ import {
   type WriteOutcome,
 } from '../../sink/contract.ts';
 import type { WindowBatch } from '../lane/batch.ts';
-import type { LaneSink, SinkDigests } from '../lane/writer.ts';
+import type { LaneSink, SinkDigests, StraySink } from '../lane/writer.ts';
 import type { Answered, ThreadData } from './messages.ts';
 import { GRACE_MS, Thread } from './thread.ts';
 
@@ -23,6 +23,8 @@ const MAX_UNENDED = 3;
 export interface ThreadedSinkOptions {
   /** See `SinkModule`. Default: `ranges`. */
   readonly readBack?: ReadBack;
+  /** Whether the store can remove single rows. Default: true. */
+  readonly removes?: boolean;
   /** How long a call may take to settle after its signal has aborted, in milliseconds. Default: `GRACE_MS`. */
   readonly graceMs?: number;
 }
@@ -32,6 +34,7 @@ export class ThreadedSink implements LaneSink {
   readonly #log: SinkLog;
   readonly #graceMs: number;
   readonly digests: SinkDigests | undefined;
+  readonly strays: StraySink | undefined;
   #thread: Thread | undefined;
   #stalls = 0;
   /** Threads that stood still, until they end. */
@@ -40,11 +43,18 @@ export class ThreadedSink implements LaneSink {
   constructor(
     data: ThreadData,
     log: SinkLog,
-    { readBack = 'ranges', graceMs = GRACE_MS }: ThreadedSinkOptions = {},
+    { readBack = 'ranges', removes = true, graceMs = GRACE_MS }: ThreadedSinkOptions = {},
   ) {
     this.#data = data;
     this.#log = log;
     this.#graceMs = graceMs;
+    if (readBack === 'ranges' && removes) {
+      this.strays = {
+        windows: async (range, signal) => (await this.#opened(signal)).heldWindows(range, signal),
+        count: async (window, keys, remove, signal) =>
+          (await this.#opened(signal)).strays(window, keys, remove, signal),
+      };
+    }
     if (readBack === 'none') return;
     this.digests = {
       ofWindow: async (window) => this.#running().digest(window),

@@ -1,0 +1,92 @@
+/**
+ * Notices that the stream which a source reads was rolled back: it holds other messages, or none, in the place of some
+ * that it handed out. A leader that is lost can do that, and a server that comes back with older files.
+ */
+import type { Bus } from '../connect.ts';
+import { describeStream, type StreamConfigured, type StreamFacts } from '../stream.ts';
+import { compareMarks, isRolledBack } from './parting.ts';
+import type { SourceStats } from './source.ts';
+import { keyOfMark, type Mark, type Trail } from './trail.ts';
+
+/** How often what was read is compared with the stream while the consumer lives: it may have outlived a rollback. */
+const COMPARE_MS = 15_000;
+export interface RollbackWatchOptions {
+  readonly bus: Bus;
+  readonly core: Pick<StreamConfigured, 'metricsStream' | 'metricsSubjects'>;
+  readonly trail: Trail;
+  /** Whether this source notes what it reads. Others only compare when they attach. */
+  readonly isLive: boolean;
+  readonly now: () => number;
+}
+
+export class RollbackWatch {
+  readonly #options: RollbackWatchOptions;
+  #comparedAt: number;
+  /** What was noted last. */
+  #last: Mark | undefined;
+  #least: number | undefined;
+
+  constructor(options: RollbackWatchOptions) {
+    this.#options = options;
+    this.#comparedAt = options.now();
+  }
+
+  /** A message had this stream time, which is earlier than that of the message before. */
+  wentBack(time: number): void {
+    this.#least = Math.min(time, this.#least ?? time);
+  }
+
+  /** Notes what was read so far. */
+  progress({ lastSequence: sequence, lastStreamTime: time }: SourceStats): void {
+    if (!this.#options.isLive || this.#last?.sequence === sequence) return;
+    this.#last = { sequence, time, least: this.#least };
+    this.#options.trail.note(this.#last);
+    this.#least = undefined;
+  }
+
+  /** Nothing arrives: perhaps the consumer waits for the stream to reach its position again. */
+  paused({ lastSequence: sequence, lastStreamTime: time }: SourceStats): void {
+    if (this.#options.isLive && sequence > 0) this.#options.trail.pin({ sequence, time });
+  }
+
+  /** Resolves to whether the stream was rolled back, as far as a new consumer is concerned. */
+  async attaches(
+    facts: StreamFacts,
+    { lastSequence: sequence, lastStreamTime: time }: SourceStats,
+  ): Promise<boolean> {
+    const { bus, core, trail, isLive } = this.#options;
+    if (facts.created !== trail.created) {
+      if (isLive) trail.restart(facts.created);
+      return false;
+    }
+    const own = sequence > 0 ? [{ sequence, time }] : [];
+    if (await isRolledBack(bus, core, facts, [...trail.marks, ...own])) {
+      for (const mark of own) trail.pin(mark);
+      return true;
+    }
+    // The new consumer may have nothing to read, and wait for the message after this one.
+    if (isLive && facts.lastTime !== undefined)
+      trail.pin({ sequence: facts.lastSequence, time: facts.lastTime });
+    return false;
+  }
+
+  /** Whether it is time to compare. */
+  isDue(): boolean {
+    return this.#options.isLive && this.#options.now() - this.#comparedAt >= COMPARE_MS;
+  }
+
+  /** Resolves to whether the stream was rolled back since the last comparison. */
+  async compare(): Promise<boolean> {
+    const { bus, core, trail, now } = this.#options;
+    this.#comparedAt = now();
+    const { pinned } = trail;
+    const marks = [...pinned, ...(this.#last === undefined ? [] : [this.#last])];
+    const facts = await describeStream(bus, core);
+    if (facts.created !== trail.created) return false;
+    const held = await compareMarks(bus, core, facts, marks);
+    const others = marks.filter((mark) => held.get(keyOfMark(mark)) === 'other');
+    trail.unpin(pinned.filter((mark) => !others.includes(mark)));
+    for (const mark of others) if (!pinned.includes(mark)) trail.pin(mark);
+    return others.length > 0;
+  }
+}

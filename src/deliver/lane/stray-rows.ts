@@ -1,0 +1,26 @@
+/** Finds rows of a window in a store under other keys than those that the window has. */
+import type { Point } from '../../aggregate/point.ts';
+import type { ClosedWindow } from '../../aggregate/window.ts';
+import type { StoredPoint } from '../../sink/contract.ts';
+
+/** Returns the starts of the windows that rows belong to, in ascending order. */
+export async function heldWindows(stored: AsyncIterable<StoredPoint>): Promise<number[]> {
+  const starts = new Set<number>();
+  for await (const { windowStart, instance } of stored) if (instance === '') starts.add(windowStart);
+  return [...starts].sort((a, b) => a - b);
+}
+
+/** Returns the rows under other keys, as points: `remove` takes these. `window`: undefined if it has no point. */
+export async function straysOf(
+  stored: AsyncIterable<StoredPoint>,
+  window: ClosedWindow | undefined,
+  { windowMs, instance }: { readonly windowMs: number; readonly instance: string },
+): Promise<Point[]> {
+  const keys = new Set<string>();
+  for (let i = 0; window !== undefined && i < window.size; i++) keys.add(window.point(i).series.id);
+  const strays: Point[] = [];
+  for await (const row of stored) {
+    if (row.instance === instance && !keys.has(row.series.id)) strays.push({ ...row, windowMs });
+  }
+  return strays;
+}
