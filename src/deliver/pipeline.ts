@@ -237,7 +237,10 @@ export class Pipeline implements Reader, SampleHandler {
 
   /** Keeps a message for later. */
   #wait(message: RawMessage, encoding: string | undefined): void {
-    if (this.#isReleased) return;
+    if (this.#isReleased) {
+      this.#unread += 1;
+      return;
+    }
     if (this.#failure !== undefined) throw this.#failure.error;
     const { maxWaitingBytes, stepsPerTurn } = this.#pace;
     // A bus that cannot be held back is slowed down instead: nothing is dropped, and memory stays bounded.
@@ -318,6 +321,7 @@ export class Pipeline implements Reader, SampleHandler {
    * Hands over all samples that the decoder has, but for the messages that wait: those have copies of their bytes.
    */
   flush(): void {
+    if (this.#isReleased) return;
     this.#decoder.flush(this);
     if (this.#decoder.steps.left <= 0) this.#startTurns();
   }
@@ -360,11 +364,15 @@ export class Pipeline implements Reader, SampleHandler {
   }
 
   /**
-   * Ends the pipeline: messages that wait are not decoded, progress that still waits closes no windows, and the table
-   * may forget the series.
+   * Ends the pipeline: messages that wait, or still come, are not decoded, progress that still waits closes no windows,
+   * and the table may forget the series.
    */
   release(): void {
+    if (this.#isReleased) return;
+    // Not later: their series could be others by then.
+    this.#decoder.flush(this);
     this.#isReleased = true;
+    this.#isBusy = true;
     this.#unread = this.waiting;
     this.#waiting.clear();
     this.#begun = undefined;

@@ -7,6 +7,7 @@ import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import { systemClock } from '../../src/base/clock.ts';
 import { makeDecoder } from '../../src/decode/formats.ts';
+import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { Pipeline, type PipelineOptions } from '../../src/deliver/pipeline.ts';
 import { pointsOf } from '../aggregate/stream.ts';
 import { SETTINGS } from '../decode/formats.ts';
@@ -247,6 +248,19 @@ test('when it is released, what waits is left alone', async () => {
   await systemClock.nextTurn();
   await systemClock.nextTurn();
   expect([samples(), told, pipeline.waiting]).toEqual([before, [], 2]);
+});
+
+test('once it is released, nothing more reaches the aggregator, and every message is accounted for', () => {
+  const { pipeline, samples } = rig();
+  const text = Buffer.from(element('a'));
+  const take = (sequence: number) => pipeline.message(wholeMessage(text, START, sequence));
+  // The decoder keeps the first for a batch.
+  take(1);
+  pipeline.release();
+  expect(samples()).toBe(1);
+  take(2);
+  pipeline.flush();
+  expect([samples(), pipeline.waiting, pipeline.stats.received]).toEqual([1, 1, 2]);
 });
 
 test('what a handler throws in a later turn reaches the source', async () => {
