@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ErrorCode } from 'nats';
 import type { Bus } from '../connect.ts';
+import { apiSubject } from '../jetstream-api.ts';
 import { describeStream, manager, type StreamConfigured, type StreamFacts } from '../stream.ts';
 import { keyOfMark, type Mark } from './trail.ts';
 
@@ -80,7 +81,7 @@ const said = new WeakSet<Bus>();
 function sayOnce(bus: Bus, stream: string): void {
   if (said.has(bus)) return;
   said.add(bus);
-  const advice = `Let the user publish to $JS.API.STREAM.MSG.GET.${stream}.`;
+  const advice = `Let the user publish to ${apiSubject(bus, 'STREAM.MSG.GET', stream)}.`;
   bus.log.warn(
     { stream, advice },
     'a rollback of the stream would not be noticed: its messages cannot be looked at',
