@@ -12,7 +12,7 @@ import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
 import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
 import { type RawMessage, wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
-import { BYTES_PER_STEP, REJECTED_STEPS } from '../decode/steps.ts';
+import { BYTES_PER_STEP, REJECTED_STEPS, type Steps } from '../decode/steps.ts';
 import type { LaneStart } from './start-points.ts';
 import { sizeOf, WaitingMessages } from './waiting-messages.ts';
 
@@ -94,6 +94,7 @@ export class Pipeline implements Reader, SampleHandler {
   readonly stats: PipelineStats = { received: 0, rejectedMessages: new Map(), rejectedSamples: new Map() };
   readonly #options: PipelineOptions;
   readonly #decoder: Decoder;
+  readonly #steps: Steps;
   readonly #pace: PipelinePace;
   /** Of the last finished message. */
   #sequence: number;
@@ -116,7 +117,8 @@ export class Pipeline implements Reader, SampleHandler {
     this.#options = options;
     this.#decoder = options.decoder;
     this.#pace = options.pace ?? PACE;
-    this.#decoder.steps.left = this.#pace.stepsPerTurn;
+    this.#steps = this.#decoder.steps;
+    this.#steps.left = this.#pace.stepsPerTurn;
     this.#sequence = options.sequence;
     this.#reportedThrough = options.sequence;
   }
@@ -140,14 +142,18 @@ export class Pipeline implements Reader, SampleHandler {
 
   message(message: RawMessage, envelope?: Envelope): void {
     this.stats.received++;
-    const encoding = envelope?.encoding;
-    if (this.#isBusy) this.#wait(message, encoding);
-    else if (encoding !== undefined) this.#take(message, encoding, false);
+    // Kept short: the compiler then puts the decoder into the caller.
+    if (this.#isBusy || envelope?.encoding !== undefined) this.#receive(message, envelope?.encoding);
     else {
       this.#decoder.take(message, this);
-      if (this.#decoder.steps.left > 0) this.#sequence = message.sequence;
+      if (this.#steps.left > 0) this.#sequence = message.sequence;
       else this.#taken(message, message, false);
     }
+  }
+
+  #receive(message: RawMessage, encoding: string | undefined): void {
+    if (this.#isBusy) this.#wait(message, encoding);
+    else this.#take(message, encoding, false);
   }
 
   /** `isOurs`: the bytes stay as they are after the call. */
@@ -167,7 +173,7 @@ export class Pipeline implements Reader, SampleHandler {
       return undefined;
     }
     if (unpacked === packed) return message;
-    this.#decoder.steps.left -= unpacked.length / BYTES_PER_STEP;
+    this.#steps.left -= unpacked.length / BYTES_PER_STEP;
     return wholeMessage(unpacked, streamTime, sequence);
   }
 
@@ -176,7 +182,7 @@ export class Pipeline implements Reader, SampleHandler {
     if (plain !== undefined && this.#decoder.isPaused)
       this.#begun = plain === message && !isOurs ? copyOf(plain) : plain;
     else this.#finished(message.sequence);
-    if (this.#decoder.steps.left <= 0) this.#startTurns();
+    if (this.#steps.left <= 0) this.#startTurns();
   }
 
   #finished(sequence: number): void {
@@ -195,7 +201,7 @@ export class Pipeline implements Reader, SampleHandler {
     const { maxWaitingBytes, stepsPerTurn } = this.#pace;
     // A bus that cannot be held back is slowed down instead: nothing is dropped, and memory stays bounded.
     while (this.#waiting.bytes + sizeOf(message) > maxWaitingBytes && this.#workOn()) {
-      if (this.#decoder.steps.left <= 0) this.#decoder.steps.left = stepsPerTurn;
+      if (this.#steps.left <= 0) this.#steps.left = stepsPerTurn;
     }
     this.#waiting.add(message, encoding);
   }
@@ -217,7 +223,7 @@ export class Pipeline implements Reader, SampleHandler {
     while (this.#isBusy) {
       await this.#options.nextTurn();
       if (this.#isReleased) return;
-      const { steps } = this.#decoder;
+      const steps = this.#steps;
       steps.left = this.#pace.stepsPerTurn;
       while (steps.left > 0 && this.#workOn());
       this.#decoder.flush(this);
@@ -236,7 +242,7 @@ export class Pipeline implements Reader, SampleHandler {
     const next = this.#waiting.take();
     if (next === undefined) return false;
     const { message, encoding } = next;
-    this.#decoder.steps.left -= 1 + (message.end - message.start) / BYTES_PER_STEP;
+    this.#steps.left -= 1 + (message.end - message.start) / BYTES_PER_STEP;
     this.#take(message, encoding, true);
     return true;
   }
@@ -264,7 +270,7 @@ export class Pipeline implements Reader, SampleHandler {
    */
   flush(): void {
     this.#decoder.flush(this);
-    if (this.#decoder.steps.left <= 0) this.#startTurns();
+    if (this.#steps.left <= 0) this.#startTurns();
   }
 
   /** Resolves when all messages are finished: each is rejected, or its samples have reached the aggregator. */
@@ -287,7 +293,7 @@ export class Pipeline implements Reader, SampleHandler {
   }
 
   rejectedMessage(reason: InputRejection, message: Uint8Array): void {
-    this.#decoder.steps.left -= REJECTED_STEPS;
+    this.#steps.left -= REJECTED_STEPS;
     this.#reject(this.stats.rejectedMessages, reason, message, 1);
   }
 
