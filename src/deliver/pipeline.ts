@@ -12,7 +12,7 @@ import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
 import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
 import { type RawMessage, wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
-import { BYTES_PER_STEP, REJECTED_STEPS } from '../decode/steps.ts';
+import { BYTES_PER_STEP, REJECTED_STEPS, type Steps } from '../decode/steps.ts';
 import type { LaneStart } from './start-points.ts';
 import { sizeOf, WaitingMessages } from './waiting-messages.ts';
 
@@ -98,6 +98,7 @@ export class Pipeline implements Reader, SampleHandler {
   readonly stats: PipelineStats = { received: 0, rejectedMessages: new Map(), rejectedSamples: new Map() };
   readonly #options: PipelineOptions;
   readonly #decoder: Decoder;
+  readonly #steps: Steps;
   readonly #pace: PipelinePace;
   /** Of the last finished message. */
   #sequence: number;
@@ -128,7 +129,8 @@ export class Pipeline implements Reader, SampleHandler {
     this.#options = options;
     this.#decoder = options.decoder;
     this.#pace = options.pace ?? PACE;
-    this.#decoder.steps.left = this.#pace.stepsPerTurn;
+    this.#steps = this.#decoder.steps;
+    this.#steps.left = this.#pace.stepsPerTurn;
     this.#sequence = options.sequence;
     this.#reportedThrough = options.sequence;
   }
@@ -152,12 +154,11 @@ export class Pipeline implements Reader, SampleHandler {
 
   message(message: RawMessage, envelope?: Envelope): void {
     this.stats.received++;
-    const encoding = envelope?.encoding;
-    if (this.#isBusy) this.#wait(message, encoding);
-    else if (encoding !== undefined) this.#take(message, encoding, false);
+    // Kept short: the compiler then puts the decoder into the caller.
+    if (this.#isBusy || envelope?.encoding !== undefined) this.#receive(message, envelope?.encoding);
     else {
       this.#decoder.take(message, this);
-      if (this.#decoder.steps.left > 0) {
+      if (this.#steps.left > 0) {
         this.#sequence = message.sequence;
         // Seldom: of a busy stream, many messages share a millisecond.
         if (message.streamTime >= this.#lookAt) this.#look(message.streamTime);
@@ -195,6 +196,11 @@ export class Pipeline implements Reader, SampleHandler {
     this.#startTurns();
   }
 
+  #receive(message: RawMessage, encoding: string | undefined): void {
+    if (this.#isBusy) this.#wait(message, encoding);
+    else this.#take(message, encoding, false);
+  }
+
   /** `isOurs`: the bytes stay as they are after the call. */
   #take(message: RawMessage, encoding: string | undefined, isOurs: boolean): void {
     const plain = encoding === undefined ? message : this.#unpacked(message, encoding);
@@ -212,7 +218,7 @@ export class Pipeline implements Reader, SampleHandler {
       return undefined;
     }
     if (unpacked === packed) return message;
-    this.#decoder.steps.left -= unpacked.length / BYTES_PER_STEP;
+    this.#steps.left -= unpacked.length / BYTES_PER_STEP;
     return wholeMessage(unpacked, streamTime, sequence);
   }
 
@@ -221,7 +227,7 @@ export class Pipeline implements Reader, SampleHandler {
     if (plain !== undefined && this.#decoder.isPaused)
       this.#begun = plain === message && !isOurs ? copyOf(plain) : plain;
     else this.#finished(message);
-    if (this.#decoder.steps.left <= 0) this.#startTurns();
+    if (this.#steps.left <= 0) this.#startTurns();
   }
 
   #finished({ sequence, streamTime }: RawMessage): void {
@@ -245,7 +251,7 @@ export class Pipeline implements Reader, SampleHandler {
     const { maxWaitingBytes, stepsPerTurn } = this.#pace;
     // A bus that cannot be held back is slowed down instead: nothing is dropped, and memory stays bounded.
     while (this.#waiting.bytes + sizeOf(message) > maxWaitingBytes && this.#workOn()) {
-      if (this.#decoder.steps.left <= 0) this.#decoder.steps.left = stepsPerTurn;
+      if (this.#steps.left <= 0) this.#steps.left = stepsPerTurn;
     }
     this.#waiting.add(message, encoding);
   }
@@ -268,7 +274,7 @@ export class Pipeline implements Reader, SampleHandler {
       await this.#options.nextTurn();
       await this.#untilTaken();
       if (this.#isReleased) return;
-      const { steps } = this.#decoder;
+      const steps = this.#steps;
       steps.left = this.#pace.stepsPerTurn;
       while (steps.left > 0 && this.#held === undefined && this.#workOn());
       this.#decoder.flush(this);
@@ -294,7 +300,7 @@ export class Pipeline implements Reader, SampleHandler {
     const next = this.#waiting.take();
     if (next === undefined) return false;
     const { message, encoding } = next;
-    this.#decoder.steps.left -= 1 + (message.end - message.start) / BYTES_PER_STEP;
+    this.#steps.left -= 1 + (message.end - message.start) / BYTES_PER_STEP;
     this.#take(message, encoding, true);
     return true;
   }
@@ -323,7 +329,7 @@ export class Pipeline implements Reader, SampleHandler {
   flush(): void {
     if (this.#isReleased) return;
     this.#decoder.flush(this);
-    if (this.#decoder.steps.left <= 0) this.#startTurns();
+    if (this.#steps.left <= 0) this.#startTurns();
   }
 
   /** Resolves when all messages are finished: each is rejected, or its samples have reached the aggregator. */
@@ -346,7 +352,7 @@ export class Pipeline implements Reader, SampleHandler {
   }
 
   rejectedMessage(reason: InputRejection, message: Uint8Array): void {
-    this.#decoder.steps.left -= REJECTED_STEPS;
+    this.#steps.left -= REJECTED_STEPS;
     this.#reject(this.stats.rejectedMessages, reason, message, 1);
   }
 
