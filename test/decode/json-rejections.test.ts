@@ -138,6 +138,7 @@ describe('rejections', () => {
     too_many_dimensions: [
       withField('dimensions', dims(limits.MAX_DIMENSIONS + 1)),
       withField('dimensions', dims(10_000)),
+      withField('dimensions', dims(limits.MAX_SPELLED_KEYS + 1, null)),
     ],
     too_long: [
       withField('name', text(limits.MAX_NAME_BYTES + 1)),
@@ -149,6 +150,8 @@ describe('rejections', () => {
         '111',
       ),
       withField('dimensions', dims(9, 'x'.repeat(limits.MAX_DIMENSION_VALUE_BYTES - 100))),
+      withField('dimensions', `{${' '.repeat(limits.MAX_SPELLED_BYTES)}}`),
+      `${GOOD.slice(0, -1)},${dims(limits.MAX_SPELLED_KEYS + 1).slice(1)}`,
     ],
     bad_timestamp: [
       withField('timestamp', '1764000000'),
@@ -184,6 +187,8 @@ describe('rejections', () => {
       withField('dimensions', `{${text(limits.MAX_DIMENSION_KEY_BYTES)}:1}`),
       withField('dimensions', `{"a":${text(limits.MAX_DIMENSION_VALUE_BYTES)}}`),
       withField('extra', nested(limits.MAX_DEPTH - 1)),
+      withField('dimensions', dims(limits.MAX_SPELLED_KEYS, null)),
+      `${GOOD.slice(0, -1)},${dims(limits.MAX_SPELLED_KEYS).slice(1)}`,
     ]) {
       expect(decode(message).elements).toMatchObject([{ value: 1 }]);
     }

@@ -74,6 +74,9 @@ describe('line protocol', () => {
     [`${'m'.repeat(511)} x=1`, ['too_long']],
     [`m,a=${'v'.repeat(4097)} x=1`, ['too_long']],
     [`m,${Array.from({ length: 65 }, (_, i) => `k${i}=v`)} x=1`, ['too_many_dimensions']],
+    [`m,${Array.from({ length: 1024 }, (_, i) => `k${i}=`)} x=1`, [gauge('m.x', 1)]],
+    [`m,${Array.from({ length: 1025 }, (_, i) => `k${i}=`)} x=1`, ['too_many_dimensions']],
+    [`m,a=${'v'.repeat(256 * 1024)} x=1`, ['too_long']],
     // What is wrong with the time is the line's.
     ['m x=1,y=2 1.5', ['bad_timestamp']],
     ['m x=1,y=2 yesterday', ['bad_timestamp']],
@@ -114,7 +117,15 @@ describe('line protocol', () => {
   const NONE: readonly string[] = [
     ...['1e400', '', '.', '-', '+', 'e1', '1e', '1e+', '--1', '1_0', '0x10', 'Infinity', 'inf'],
     ...['i', '-i', '1.5i', '1e3i', '9223372036854775808i', '-9223372036854775809i'],
-    ...['u', '-1u', '-0u', '18446744073709551616u', '99999999999999999999999u', '1ui'],
+    ...[
+      'u',
+      '-1u',
+      '-0u',
+      '18446744073709551616u',
+      '99999999999999999999999u',
+      '1ui',
+      `${'0'.repeat(100_000)}xi`,
+    ],
     ...['tru', 'TrUe', 'yes', 'tt'],
   ];
   test.each<[string, number | undefined]>([
@@ -140,6 +151,7 @@ describe('line protocol', () => {
     ['9223372036854775807i', 2 ** 63],
     ['-9223372036854775808i', -(2 ** 63)],
     ['000000000000000000000012i', 12],
+    [`-${'0'.repeat(100_000)}12i`, -12],
     ['12u', 12],
     ['18446744073709551615u', 2 ** 64],
     ...NONE.map((text): [string, undefined] => [text, undefined]),

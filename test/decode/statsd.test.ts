@@ -104,6 +104,8 @@ describe('StatsD', () => {
     ['a\nb:1|c\nc:1\nd|c\n|e:1|c', [counter('b', 1), ...Array(4).fill('not_statsd')]],
     ['a:1|c|k:v\nb:1|c', [counter('b', 1), 'not_statsd']],
     ['a:1|c|#k:v|#l:w\nb:1|c', [counter('b', 1), 'not_statsd']],
+    [`a:1|c|#${Array.from({ length: 1024 }, (_, i) => `k${i}:`)}`, [counter('a', 1)]],
+    [`a:1|c|#${Array.from({ length: 1025 }, (_, i) => `k${i}:`)}`, ['too_many_dimensions']],
     ['a:1|c|@1|@1\nb:1|c', [counter('b', 1), 'not_statsd']],
     ['a:1|c|\nb:1|c', [counter('b', 1), 'not_statsd']],
   ])('%j', (message, elements) => {
