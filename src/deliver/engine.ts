@@ -413,6 +413,7 @@ export class Engine {
       return {
         source: this.#attachment.open(from, closedThrough),
         reader: pipeline,
+        waiting: () => pipeline.waiting,
         release: () => pipeline.release(),
       };
     };
@@ -431,7 +432,12 @@ export class Engine {
         };
         const options = { nextTurn: () => this.#clock.nextTurn(), onWindows, onGap };
         const { pipeline } = openPipeline(this.table, this.#settings, start, options);
-        return { source: openAside(from), reader: pipeline, release: () => pipeline.release() };
+        return {
+          source: openAside(from),
+          reader: pipeline,
+          waiting: () => pipeline.waiting,
+          release: () => pipeline.release(),
+        };
       };
       const failed = (error: unknown) => this.#events.replayFailed(sink, error);
       const recomputed = await recomputeWindow(
