@@ -492,6 +492,7 @@ export class Engine {
       return {
         source: this.#watched(this.#attachment.open(from, closedThrough, false)),
         reader: pipeline,
+        waiting: () => pipeline.waiting,
         release: () => pipeline.release(),
       };
     };
@@ -513,6 +514,7 @@ export class Engine {
         return {
           source: this.#watched(openAside(from)),
           reader: pipeline,
+          waiting: () => pipeline.waiting,
           release: () => pipeline.release(),
         };
       };

@@ -148,8 +148,8 @@ export class BusWatch {
       if (pauseMs > 0) {
         await stopHearing();
         stopHearing = undefined;
-        this.#hearing = undefined;
       }
+      this.#hearing = undefined;
       judged.push(this.#judge(span, began, signal));
       while (judged.length > MAX_JUDGED) await judged.shift();
       if (pauseMs > 0) await clock.sleep(pauseMs * (0.5 + clock.random()), signal);
@@ -208,6 +208,8 @@ export class BusWatch {
   async #judge(span: WatchSpan, began: number, signal: AbortSignal): Promise<void> {
     span.isOver = true;
     const { stats } = this.#source!;
+    // What was read in this span may be heard in the next one.
+    await this.#options.clock.sleep(LEAD_MS, signal);
     const unknown = await this.#untilRead(span, signal);
     this.#spans.delete(span);
     if (signal.aborted) return;

@@ -13,7 +13,15 @@ export type OpenReplay = (
   from: number,
   closedThrough: number | undefined,
   onWindows: WindowHandler,
-) => { readonly source: Source; readonly reader: Reader; readonly release: () => void };
+) => Replay;
+
+export interface Replay {
+  readonly source: Source;
+  readonly reader: Reader;
+  /** How many messages the reader has received and not finished. */
+  readonly waiting: () => number;
+  readonly release: () => void;
+}
 
 export interface CatchUpOptions {
   readonly open: OpenReplay;
@@ -47,10 +55,13 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
     return handing;
   };
   let readThrough = () => 0;
+  let waiting = () => 0;
   /** Windows closed by this replay but not yet by the live path: its clock may be ahead of the live path's. */
   let ahead: readonly ClosedWindow[] = [];
   const handOver = async (...[windows, boundary, sequence]: Parameters<WindowHandler>): Promise<void> => {
     ahead = [...ahead, ...windows];
+    // What the source has handed over while messages wait, these may have yet to reopen.
+    const read = waiting() > 0 ? sequence : Math.max(sequence, readThrough());
     for (;;) {
       const limit = Math.min(boundary, options.live().boundary);
       const due = ahead.filter(({ start }) => start < limit);
@@ -60,7 +71,7 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
       const live = options.live();
       // Nothing that the live path has read may be missed: if the server's clock was set back, it may belong to earlier
       // windows.
-      const hasRead = Math.max(sequence, readThrough()) >= live.sequence;
+      const hasRead = read >= live.sequence;
       // No await between the comparison and the join: the live path cannot hand out a window in between.
       if (lane.offeredTo >= live.boundary && hasRead) {
         lane.join();
@@ -72,9 +83,11 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
     }
   };
   for (let attempt = 1; !until.aborted; attempt++) {
-    const { source, reader, release } = options.open(lane.offeredTo, lane.closedThrough, onWindows);
+    const replay = options.open(lane.offeredTo, lane.closedThrough, onWindows);
+    const { source, reader, release } = replay;
     ahead = [];
     readThrough = () => source.stats.readThrough;
+    waiting = replay.waiting;
     try {
       await source.run(reader, until);
     } catch (error) {

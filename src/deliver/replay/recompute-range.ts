@@ -96,6 +96,7 @@ export function replays(
     return {
       source: createJetStreamSource(bus, core, { start, isPassive: true }),
       reader: pipeline,
+      waiting: () => pipeline.waiting,
       release: () => pipeline.release(),
     };
   };

@@ -40,11 +40,11 @@ afterEach(async () => {
 });
 
 /** A stream that refuses messages of more than 100 bytes, read and watched. */
-async function watching(configured = core(), share = 1) {
+async function watching(configured = core(), share = 1, heardBy = bus) {
   const { metricsSubjects: subjects, metricsStream: name } = configured;
   await (await manager(bus)).streams.add({ name, subjects: ['metrics', 'metrics.>'], max_msg_size: 100 });
   const watch = new BusWatch(
-    bus,
+    heardBy,
     { metricsStream: name, metricsSubjects: subjects },
     { share, settleMs: 500 },
   );
@@ -166,4 +166,32 @@ test('without the permission to listen, it says so once and counts nothing', asy
   await ended;
   await guest.close();
   await guarded.stop();
+});
+
+test('a message that is read before it is heard may be heard in the next span', async () => {
+  const plain = bus;
+  const late = <Args extends unknown[]>(tell: (...args: Args) => void) => {
+    return (...args: Args) => void setTimeout(() => tell(...args), 30);
+  };
+  // The stream is on a server that is closer than the producer's.
+  const distant = {
+    ...plain,
+    connection: plain.connection,
+    flush: () => plain.flush(),
+    subscribe: ((subject, onMessage, options) => {
+      const onFrame = late((bytes: Uint8Array) => options!.onFrame!(bytes, 0, bytes.length));
+      return plain.subscribe(subject, late(onMessage), {
+        ...options,
+        onFrame: (bytes, start, end) => onFrame(bytes.slice(start, end)),
+      });
+    }) satisfies Bus['subscribe'],
+  } as Bus;
+  const { watch } = await watching(core(), 1, distant);
+  let published = 0;
+  await until('five spans', async () => {
+    for (let i = 0; i < 10; i++) producer.publish('metrics', `${published++}`);
+    await producer.flush();
+    return watch.status.spans >= 5;
+  });
+  expect(watch.status).toMatchObject({ unstored: 0, unknownSpans: 0 });
 });
