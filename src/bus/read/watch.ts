@@ -9,7 +9,7 @@ import type { CoreConfig } from '../../config/core-settings.ts';
 import type { RawMessage } from '../../decode/raw-message.ts';
 import type { Bus } from '../connect.ts';
 import { describeStream } from '../stream.ts';
-import type { Reader, Source } from './source.ts';
+import type { Reader, Source, SourceStats } from './source.ts';
 import {
   addSpan,
   digestOf,
@@ -69,6 +69,12 @@ export interface WatchOptions {
 }
 
 type Configured = Pick<CoreConfig, 'metricsStream' | 'metricsSubjects'>;
+
+/** How far the source was when a span began, and how often it had been interrupted. */
+interface SpanStart {
+  readonly breaks: number;
+  readonly read: number;
+}
 
 export class BusWatch {
   readonly #bus: Bus;
@@ -138,7 +144,8 @@ export class BusWatch {
     while (!signal.aborted && !this.#isForbidden && clock.steady() < end) {
       const span = new WatchSpan();
       this.#spans.add(span);
-      const began = this.#source!.stats.resumptions + this.#source!.stats.gaps;
+      const { stats } = this.#source!;
+      const began = { breaks: stats.resumptions + stats.gaps, read: readThrough(stats) };
       if (stopHearing === undefined) {
         await clock.sleep(LEAD_MS, signal);
         stopHearing = await this.#hear(signal);
@@ -205,15 +212,15 @@ export class BusWatch {
   }
 
   /** Waits until all that the stream will ever have of the span has been read, and counts what is missing then. */
-  async #judge(span: WatchSpan, began: number, signal: AbortSignal): Promise<void> {
+  async #judge(span: WatchSpan, began: SpanStart, signal: AbortSignal): Promise<void> {
     span.isOver = true;
     const { stats } = this.#source!;
     // What was read in this span may be heard in the next one.
     await this.#options.clock.sleep(LEAD_MS, signal);
-    const unknown = await this.#untilRead(span, signal);
+    const unknown = await this.#untilRead(span, began, signal);
     this.#spans.delete(span);
     if (signal.aborted) return;
-    const isBroken = stats.resumptions + stats.gaps !== began || !stats.reading;
+    const isBroken = stats.resumptions + stats.gaps !== began.breaks || !stats.reading;
     const reason =
       unknown ??
       span.unknown ??
@@ -229,7 +236,7 @@ export class BusWatch {
   }
 
   /** Resolves to why the span can tell nothing; undefined if it can. */
-  async #untilRead(span: WatchSpan, signal: AbortSignal): Promise<string | undefined> {
+  async #untilRead(span: WatchSpan, began: SpanStart, signal: AbortSignal): Promise<string | undefined> {
     const { clock, settleMs } = this.#options;
     const { stats } = this.#source!;
     for (const end = clock.steady() + settleMs; clock.steady() < end; ) {
@@ -244,7 +251,9 @@ export class BusWatch {
     }
     for (const end = clock.steady() + READ_LIMIT_MS; clock.steady() < end; ) {
       if (span.missing === 0 || signal.aborted) return undefined;
-      if (Math.max(stats.lastSequence, stats.readThrough) >= last) return undefined;
+      if (stats.lastSequence >= last || last <= began.read) return undefined;
+      // No gap shows until another message comes.
+      if (stats.readThrough >= last) return 'messages were removed from the stream before they were read';
       await clock.sleep(POLL_MS, signal);
     }
     return 'the stream is read too slowly';
@@ -270,4 +279,8 @@ export class BusWatch {
     const advice = `Allow it to subscribe to ${this.#core.metricsSubjects.join(', ')}, or set WATCH_SHARE=0.`;
     this.#options.log.warn({ advice }, 'cannot watch for messages that the stream does not store');
   }
+}
+
+function readThrough({ lastSequence, readThrough }: SourceStats): number {
+  return Math.max(lastSequence, readThrough);
 }
