@@ -93,6 +93,8 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     tiling,
   );
   if (rollback !== undefined) reports.rolledBack(rollback);
+  // What it copies comes as late as its origin lets it: that says nothing about what is lost.
+  const isCopy = facts.mirror !== undefined || facts.sources.length > 0;
   const now = systemClock.now();
   const from = new Map<string, number>();
   const began = new Map<string, number | undefined>();
@@ -116,7 +118,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     closedThrough,
     unreadable,
     replayable: true,
-    watch: core.watchShare > 0 ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
+    watch: core.watchShare > 0 && !isCopy ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
     keepsMs: facts.maxAgeMs,
     instance: '',
     resumed: new Set(sinks.flatMap(({ id }) => (resumptions.get(id)!.position === undefined ? [] : [id]))),
