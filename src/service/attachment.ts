@@ -93,8 +93,6 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     tiling,
   );
   if (rollback !== undefined) reports.rolledBack(rollback);
-  // What it copies comes as late as its origin lets it: that says nothing about what is lost.
-  const isCopy = facts.mirror !== undefined || facts.sources.length > 0;
   const now = systemClock.now();
   const from = new Map<string, number>();
   const began = new Map<string, number | undefined>();
@@ -118,7 +116,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     closedThrough,
     unreadable,
     replayable: true,
-    watch: core.watchShare > 0 && !isCopy ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
+    watch: watchOf(bus, core, facts),
     keepsMs: facts.maxAgeMs,
     instance: '',
     resumed: new Set(sinks.flatMap(({ id }) => (resumptions.get(id)!.position === undefined ? [] : [id]))),
@@ -143,6 +141,12 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
         failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),
       }),
   };
+}
+
+/** What a stream copies comes as late as its origin lets it, so that it would seem lost: such a stream is not watched. */
+function watchOf(bus: Bus, core: Config['core'], { mirror, sources }: StreamFacts): BusWatch | undefined {
+  if (core.watchShare === 0 || mirror !== undefined || sources.length > 0) return undefined;
+  return new BusWatch(bus, core, { share: core.watchShare });
 }
 
 /** Compares what was read of the stream, by this process and before it, with what the stream holds. */
