@@ -143,7 +143,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
   };
 }
 
-/** What a stream copies comes as late as its origin lets it, so that it would seem lost: such a stream is not watched. */
+/** What a stream copies comes as late as its origin lets it, and would seem lost: such a stream is not watched. */
 function watchOf(bus: Bus, core: Config['core'], { mirror, sources }: StreamFacts): BusWatch | undefined {
   if (core.watchShare === 0 || mirror !== undefined || sources.length > 0) return undefined;
   return new BusWatch(bus, core, { share: core.watchShare });
