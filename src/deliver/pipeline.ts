@@ -238,7 +238,7 @@ export class Pipeline implements Reader, SampleHandler {
     if (mark === undefined || --mark.messages > 0) return;
     this.#mark = undefined;
     if (this.#held === undefined) mark.work();
-    else this.#held.then(mark.work, mark.fail);
+    else this.#whenTaken(mark.work).catch(mark.fail);
   }
 
   /** Keeps a message for later. */
@@ -289,6 +289,11 @@ export class Pipeline implements Reader, SampleHandler {
     if (this.#held === held) this.#held = undefined;
   }
 
+  /** Does the work when the windows are taken: not in the middle of a message, which may have been begun meanwhile. */
+  #whenTaken(work: () => void | Promise<void>): Promise<void> {
+    return this.#untilTaken().then(() => this.#after(this.#begun === undefined ? 0 : 1, work));
+  }
+
   /** Goes on with the first message that is not finished. Returns false if there is none. */
   #workOn(): boolean {
     const begun = this.#begun;
@@ -307,7 +312,7 @@ export class Pipeline implements Reader, SampleHandler {
 
   /** Does the work between two messages, when this many of those that came first are finished. */
   #after(messages: number, work: () => void | Promise<void>): void | Promise<void> {
-    if (messages === 0) return this.#held === undefined ? work() : this.#held.then(work);
+    if (messages === 0) return this.#held === undefined ? work() : this.#whenTaken(work);
     // Only a source that cannot wait asks again before it is done, and its later questions are for more.
     if (this.#mark !== undefined) return undefined;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
@@ -366,7 +371,9 @@ export class Pipeline implements Reader, SampleHandler {
     const close = () => this.#close(streamTime);
     const shaped = this.#options.untilShaped?.(streamTime);
     // Not in the middle of a message: what it reopens is reported when all of it has been read.
-    return shaped === undefined ? close() : shaped.then(() => this.#after(this.#begun ? 1 : 0, close));
+    return shaped === undefined
+      ? close()
+      : shaped.then(() => this.#after(this.#begun === undefined ? 0 : 1, close));
   }
 
   /**

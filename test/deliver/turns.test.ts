@@ -237,6 +237,38 @@ test('no window is closed in the middle of a message, even if its shape is known
   expect(told).toEqual([['windows', [[expect.anything()]], expect.anything(), 2]]);
 });
 
+test.each([
+  ['a question that came while they were', 0],
+  ['a question that waited for messages first', 1],
+])(
+  'no window is closed in the middle of a message, even if the last are taken just then: %s',
+  async (_, waiting) => {
+    const taking = Promise.withResolvers<void>();
+    const handed: unknown[] = [];
+    const { pipeline, send } = rig({
+      pace: { stepsPerTurn: 9000, maxWaitingBytes: 300_000 },
+      holdsBack: false,
+      onWindows: (windows, _, sequence) => {
+        handed.push([windows.flatMap((window) => pointsOf(window).map(({ count }) => count)), sequence]);
+        return handed.length === 1 ? taking.promise : undefined;
+      },
+    });
+    send({ text: element('a'), at: 0 });
+    void pipeline.progress(START + 5000);
+    for (let i = 0; i < waiting; i++) send({ text: element('b'), at: 5000 });
+    void pipeline.progress(START + 20_000);
+    // More than may wait: the first of them is begun, and not finished.
+    for (let i = 0; i < 2; i++) send({ text: array(Array(5000).fill(element('b'))), at: 5000 });
+    expect(pipeline.waitingBytes).toBeGreaterThan(0);
+    taking.resolve();
+    await pipeline.finish();
+    expect(handed).toEqual([
+      [[1], 1],
+      [[5000 + waiting], 2 + waiting],
+    ]);
+  },
+);
+
 test('when it is released, what waits is left alone', async () => {
   const { pipeline, told, send, samples } = rig({ pace: { stepsPerTurn: 10, maxWaitingBytes: 1e6 } });
   send({ text: array(Array(100).fill(element('a'))), at: 0 });
