@@ -25,7 +25,7 @@ import type { CatchUpProgress } from './replay/catch-up-progress.ts';
 import { type CatchUpEvents, CatchUps } from './replay/catch-ups.ts';
 import { recomputeWindow, rewriteWindow } from './replay/recompute-window.ts';
 import type { RejectedPoint } from './reports.ts';
-import type { Rollback } from './rollback.ts';
+import { type Rollback, spanOf } from './rollback.ts';
 import { hasBegun, type LaneStart, liveFrom, windowsTouched } from './start-points.ts';
 import { type StrayWindows, Sweep } from './strays.ts';
 import { Verifier, type VerifierOptions, type VerifySettings } from './verifier.ts';
@@ -39,6 +39,8 @@ export interface Attachment {
   readonly from: ReadonlyMap<string, number>;
   /** By sink: the sequence read through when the windows before `from` were closed; no entry if unknown. */
   readonly closedThrough?: ReadonlyMap<string, number>;
+  /** By sink: start of the first window that it ever gets; no entry if unknown. */
+  readonly began?: ReadonlyMap<string, number>;
   /** By sink: why its lane must not begin. It does when the keeper can save its checkpoint. */
   readonly unreadable?: ReadonlyMap<string, BusError>;
   /** Whether messages that were read can be read again. */
@@ -51,6 +53,8 @@ export interface Attachment {
   readonly resumed?: ReadonlySet<string>;
   /** What was read of the stream; absent in core mode. */
   readonly trail?: Trail;
+  /** By sink: a rollback that this process met before, and after which the sink has not been swept to the end. */
+  readonly unswept?: ReadonlyMap<string, WindowRange>;
   /** What the stream had taken back when we attached. The sinks begin early enough to compute it again. */
   readonly rollback?: Rollback | undefined;
   /** Windows that should be computed again but that the stream no longer holds whole. */
@@ -292,7 +296,7 @@ export class Engine {
     onWindows: WindowHandler,
     onReopened: OnReopened,
   ): { pipeline: Pipeline; aggregator: Aggregator } {
-    const { instance, tiling, epochs } = this.#attachment;
+    const { instance, tiling, epochs, trail } = this.#attachment;
     return openPipeline(
       this.table,
       this.#settings,
@@ -305,6 +309,8 @@ export class Engine {
           freeSharedMemory(this.table.records.retiredBytes);
           return onWindows(windows, boundary, sequence);
         },
+        // The source notes how far it is only after a batch. Whoever resumes at a checkpoint needs a mark to go by.
+        onLook: trail && ((sequence, time) => trail.note({ sequence, time })),
         untilShaped: epochs && ((streamTime) => epochs.untilShaped(streamTime)),
         onReopened,
         onRejected: (...rejected) => this.#events.messageRejected(...rejected),
@@ -328,6 +334,8 @@ export class Engine {
       backlogBytes,
       from,
       closedThrough,
+      // The live path may begin earlier. But nobody would repair windows that no checkpoint speaks of.
+      began: Math.min(own.from, this.#attachment.began?.get(id) ?? Number.NEGATIVE_INFINITY),
       replayable: this.#attachment.replayable,
       keeper,
       clock: this.#clock,
@@ -363,7 +371,7 @@ export class Engine {
   }
 
   #sweepOf(lane: Lane, { strays }: LaneSink, from: number): Sweep | undefined {
-    const { resumed, rollback, instance, tiling } = this.#attachment;
+    const { resumed, rollback, unswept, instance, tiling } = this.#attachment;
     const recompute = this.#recomputeFor(lane.id);
     if (resumed?.has(lane.id) !== true || recompute === undefined) return undefined;
     return new Sweep({
@@ -371,7 +379,7 @@ export class Engine {
       from,
       instance,
       strays,
-      rolledBack: rollback,
+      rolledBack: spanOf([rollback, unswept?.get(lane.id)]),
       tiling,
       slice: this.#settings.slice,
       recompute,
@@ -395,6 +403,16 @@ export class Engine {
 
   #failureOf({ message, advice }: BusError): StoreFailure {
     return { at: this.#clock.now(), reason: 'checkpoint', message: `${message}. ${advice}` };
+  }
+
+  /** See `Attachment.unswept`: for the next engine of this process. */
+  get unswept(): ReadonlyMap<string, WindowRange> {
+    return new Map(
+      this.lanes.flatMap(({ lane, sweep }) => {
+        const { isOver = true, rolledBack } = sweep ?? {};
+        return isOver || rolledBack === undefined ? [] : [[lane.id, rolledBack] as const];
+      }),
+    );
   }
 
   /** See `Attachment.keepsMs`. */

@@ -53,6 +53,8 @@ export interface PipelineOptions {
   /** All messages up to this sequence were read before. */
   readonly sequence: number;
   readonly onWindows: WindowHandler;
+  /** Called before windows are handed out in the middle of a batch: this was the last message. Must not throw. */
+  readonly onLook?: ((sequence: number, streamTime: number) => void) | undefined;
   /**
    * Resolves when it is certain that the windows complete at this stream time have the shape in the tiling; undefined
    * if that is already certain.
@@ -175,6 +177,7 @@ export class Pipeline implements Reader, SampleHandler {
     this.#lookAt = streamTime + 1;
     if (streamTime < this.#options.aggregator.completeAt || this.#sequence < this.#completeAfter) return;
     if (this.#isShaping || this.#held !== undefined) return;
+    this.#options.onLook?.(this.#sequence, streamTime);
     this.flush();
     const shaped = this.#options.untilShaped?.(streamTime);
     if (shaped === undefined) {
@@ -452,7 +455,7 @@ export function openPipeline(
   start: PipelineStart,
   options: Pick<
     PipelineOptions,
-    'nextTurn' | 'holdsBack' | 'onWindows' | 'untilShaped' | 'onReopened' | 'onGap' | 'onRejected'
+    'nextTurn' | 'holdsBack' | 'onWindows' | 'onLook' | 'untilShaped' | 'onReopened' | 'onGap' | 'onRejected'
   >,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
   const { maxMessageBytes, slice, pace } = settings;

@@ -94,7 +94,7 @@ export function resume(
   const partings: Parting[] = [];
   const lost: WindowRange[] = [];
   const rewound = stored.map(({ slice, checkpoint }) => {
-    let position: SinkPosition = checkpoint;
+    let position = beforeReading(checkpoint, stream, tiling, now);
     // Each record by itself: what was read after a rollback is in no history but the new one.
     for (const marks of [marksOf(checkpoint.trail, stream.created), read]) {
       const parting = partingOf(marks, stream.held);
@@ -113,8 +113,8 @@ export function resume(
     return { position, rollback: undefined, lost: undefined };
   return {
     position,
-    rollback: toldOf(partings, position.next, tiling),
-    lost: lost.length === 0 ? undefined : spanOf(lost),
+    rollback: partings.length === 0 ? undefined : toldOf(partings, position.next, tiling),
+    lost: spanOf(lost),
   };
 }
 
@@ -130,12 +130,14 @@ export function rollbackOf(read: readonly Mark[], held: HeldMarks, tiling: Tilin
 }
 
 export function mergeRollbacks(rollbacks: readonly Rollback[]): Rollback | undefined {
-  if (rollbacks.length === 0) return undefined;
-  return {
-    after: Math.min(...rollbacks.map(({ after }) => after)),
-    through: Math.max(...rollbacks.map(({ through }) => through)),
-    ...spanOf(rollbacks),
-  };
+  const span = spanOf(rollbacks);
+  return (
+    span && {
+      after: Math.min(...rollbacks.map(({ after }) => after)),
+      through: Math.max(...rollbacks.map(({ through }) => through)),
+      ...span,
+    }
+  );
 }
 
 function toldOf(partings: readonly Parting[], from: number, tiling: Tiling): Rollback {
@@ -145,6 +147,17 @@ function toldOf(partings: readonly Parting[], from: number, tiling: Tiling): Rol
     from,
     to: tiling.endOf(Math.max(from, ...partings.map(({ through }) => through.time + tiling.maxAheadMs))),
   };
+}
+
+/**
+ * Windows that were closed before anything had been read have no mark that tells whether they are still empty. There is
+ * nothing in the stream for them, or they have to be computed.
+ */
+function beforeReading(position: SinkPosition, stream: StreamNow, tiling: Tiling, now: number): SinkPosition {
+  const { next, sequence, began } = position;
+  if (sequence > 0 || began === undefined) return position;
+  const possible = stream.truncated ? Math.max(began, firstWholeWindow(stream, tiling, now)) : began;
+  return { ...position, next: Math.min(next, possible) };
 }
 
 function rewind(
@@ -173,6 +186,9 @@ function isSamePosition(one: SinkPosition, other: SinkPosition): boolean {
   return one.next === other.next && one.sequence === other.sequence;
 }
 
-function spanOf(ranges: readonly WindowRange[]): WindowRange {
-  return { from: Math.min(...ranges.map(({ from }) => from)), to: Math.max(...ranges.map(({ to }) => to)) };
+/** Returns the range from the first to the last; undefined if there is none. */
+export function spanOf(ranges: readonly (WindowRange | undefined)[]): WindowRange | undefined {
+  const known = ranges.filter((range) => range !== undefined);
+  if (known.length === 0) return undefined;
+  return { from: Math.min(...known.map(({ from }) => from)), to: Math.max(...known.map(({ to }) => to)) };
 }

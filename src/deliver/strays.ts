@@ -32,6 +32,8 @@ const MAX_FAILURES = 20;
 const MAX_IDLE_FAILURES = 3;
 /** How often to look whether the lane has passed a window. */
 const POLL_MS = 250;
+/** How many places of the lane are kept. Of more, the earliest are forgotten, and more is read than needed. */
+const MAX_PASSED = 4000;
 
 /** Counts of windows since the start. */
 export interface StrayWindows {
@@ -71,11 +73,18 @@ export class Sweep {
   readonly #reopened = new Map<number, number>();
   /** Whether others write to the same table. */
   #others: 'none' | 'found' | 'unknown' | undefined;
+  /** Where the lane was from time to time, and what had been read when earlier windows were closed; ascending. */
+  readonly #passed: { readonly next: number; readonly through: number }[] = [];
   /** Whether everything is swept: the checkpoint does not wait any more. */
   isOver = false;
 
   constructor(options: SweepOptions) {
     this.#options = options;
+  }
+
+  /** See `SweepOptions`. */
+  get rolledBack(): WindowRange | undefined {
+    return this.#options.rolledBack;
   }
 
   /** See `Verifier`. */
@@ -92,12 +101,14 @@ export class Sweep {
       why = 'this kind of store cannot be asked for them, or cannot remove single rows';
     } else {
       lane.hold();
+      void this.#follow(signal);
       why = await this.#sweep(strays, signal).catch((error: unknown) => String(error));
       if (signal.aborted) return;
       lane.release();
     }
     this.isOver = true;
     this.#reopened.clear();
+    this.#passed.length = 0;
     if (this.stats.removed + this.stats.left > 0) swept(this.stats, why);
   }
 
@@ -123,6 +134,16 @@ export class Sweep {
       this.stats.left += 1;
     }
     return why;
+  }
+
+  async #follow(signal: AbortSignal): Promise<void> {
+    const { lane, clock } = this.#options;
+    while (!this.isOver && !signal.aborted) {
+      const { next, closedThrough: through = 0 } = lane;
+      if (this.#passed.at(-1)?.next !== next) this.#passed.push({ next, through });
+      if (this.#passed.length > MAX_PASSED) this.#passed.splice(0, MAX_PASSED / 2);
+      await clock.sleep(POLL_MS, signal);
+    }
   }
 
   /** Nobody can tell what the windows of a rollback hold. */
@@ -161,7 +182,8 @@ export class Sweep {
     const { lane, recompute, rolledBack, tiling, instance } = this.#options;
     // If the server's clock was set back, the lane may have closed the window with more messages than its stream times
     // say. To read them all is expensive, so it is done only where something is removed.
-    const closedThrough = remove ? (lane.closedThrough ?? 0) : 0;
+    const passed = this.#passed.find(({ next }) => next > start)?.through ?? lane.closedThrough ?? 0;
+    const closedThrough = remove ? passed : 0;
     const through = Math.max(closedThrough, this.#reopened.get(start) ?? 0);
     const recomputeMs = rolledBack === undefined ? IDLE_RECOMPUTE_MS : RECOMPUTE_MS;
     const found = await this.#bounded(recomputeMs, signal, (until) => recompute(start, through, until));

@@ -26,7 +26,8 @@ import {
   resume,
   rollbackOf,
 } from '../deliver/rollback.ts';
-import { firstWanted, readFrom } from '../deliver/start-points.ts';
+import { firstWanted, readFrom, type StreamExtent } from '../deliver/start-points.ts';
+import type { WindowRange } from '../sink/contract.ts';
 
 /** What outlives an attachment. */
 export interface Attached {
@@ -34,6 +35,8 @@ export interface Attached {
   readonly announces: boolean;
   /** What this process has read of the stream; undefined at first. */
   readonly trail: Trail | undefined;
+  /** See `Attachment`. */
+  readonly unswept: ReadonlyMap<string, WindowRange> | undefined;
 }
 
 /**
@@ -93,27 +96,17 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     tiling,
   );
   if (rollback !== undefined) reports.rolledBack(rollback);
-  const now = systemClock.now();
-  const from = new Map<string, number>();
-  const began = new Map<string, number | undefined>();
-  const closedThrough = new Map<string, number>();
-  for (const { id, start } of sinks) {
-    const { position } = resumptions.get(id)!;
-    const next = position?.next ?? firstWanted(start, extent, tiling, now);
-    from.set(id, next);
-    began.set(id, position === undefined ? next : position.began);
-    // 0 means that nothing had been read when the checkpoint was made. It does not say where new messages begin.
-    if (position !== undefined && position.sequence > 0) closedThrough.set(id, position.sequence);
+  const starts = startsOf(config, resumptions, extent, tiling);
+  for (const { id } of sinks) {
     const unknown = unreadable.get(id);
     if (unknown !== undefined) reports.checkpointUnreadable(id, unknown);
-    else reports.resumes(id, next, position !== undefined);
+    else reports.resumes(id, starts.from.get(id)!, resumptions.get(id)!.position !== undefined);
   }
   const slice = `${core.slice.index}/${core.slice.of}`;
   return {
     tiling,
     epochs,
-    from,
-    closedThrough,
+    ...starts,
     unreadable,
     replayable: true,
     watch: watchOf(bus, core, facts),
@@ -121,6 +114,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     instance: '',
     resumed: new Set(sinks.flatMap(({ id }) => (resumptions.get(id)!.position === undefined ? [] : [id]))),
     trail,
+    ...(before.unswept && { unswept: before.unswept }),
     rollback,
     lost: [...resumptions.values()].flatMap(({ lost }) => lost ?? []),
     open: (first, closed, isLive) =>
@@ -134,13 +128,36 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
         clock: systemClock,
         describe: (next) => ({
           shape: { ...shapeOf(tiling.epochAt(next)), slice },
-          began: began.get(sink),
+          began: starts.began.get(sink),
           trail: trail.stored(),
           savedAt: new Date(systemClock.now()).toISOString(),
         }),
         failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),
       }),
   };
+}
+
+/** Returns where each sink begins, or resumes: the fields of an `Attachment`. */
+function startsOf(
+  { sinks }: Config,
+  resumptions: ReadonlyMap<string, Resumption>,
+  extent: StreamExtent,
+  tiling: Tiling,
+) {
+  const from = new Map<string, number>();
+  const began = new Map<string, number>();
+  const closedThrough = new Map<string, number>();
+  const now = systemClock.now();
+  for (const { id, start } of sinks) {
+    const { position } = resumptions.get(id)!;
+    const next = position?.next ?? firstWanted(start, extent, tiling, now);
+    from.set(id, next);
+    const first = position === undefined ? next : position.began;
+    if (first !== undefined) began.set(id, first);
+    // 0 means that nothing had been read when the checkpoint was made. It does not say where new messages begin.
+    if (position !== undefined && position.sequence > 0) closedThrough.set(id, position.sequence);
+  }
+  return { from, began, closedThrough };
 }
 
 /** What a stream copies comes as late as its origin lets it, and would seem lost: such a stream is not watched. */

@@ -4,6 +4,7 @@ import { type Bus, connect } from '../bus/connect.ts';
 import { isTransient } from '../bus/errors.ts';
 import type { Trail } from '../bus/read/trail.ts';
 import type { Attachment, Engine, EngineEnd } from '../deliver/engine.ts';
+import type { WindowRange } from '../sink/contract.ts';
 import { attach } from './attachment.ts';
 import { makeEngine, type SessionEngine, type Surroundings } from './session-engine.ts';
 
@@ -28,6 +29,8 @@ export class Session {
   #hasAttached = false;
   /** What this session has read of the stream. */
   #trail: Trail | undefined;
+  /** See `Attachment`. */
+  #unswept: ReadonlyMap<string, WindowRange> | undefined;
 
   constructor(number: number, surroundings: Surroundings, announcement: Announcement) {
     this.number = number;
@@ -99,6 +102,7 @@ export class Session {
         this.#attached.resolve();
         const attachedAt = systemClock.steady();
         const end = await this.#read(made, until);
+        this.#unswept = made.engine.unswept;
         if (until.aborted) return;
         if (end === 'rolled_back')
           log.warn({}, 'the stream no longer holds what it handed out; attaching again');
@@ -120,7 +124,7 @@ export class Session {
     const instance = this.number === 0 ? parts.instance : `${parts.instance}-${this.number}`;
     for (let attempt = 1; ; attempt++) {
       try {
-        const before = { announces: this.#announcement.due, trail: this.#trail };
+        const before = { announces: this.#announcement.due, trail: this.#trail, unswept: this.#unswept };
         return await attach(bus, parts.config, instance, log, before);
       } catch (error) {
         if (!isTransient(error) || stop.aborted) throw error;

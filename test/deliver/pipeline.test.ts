@@ -14,7 +14,7 @@ const SETTINGS = {
 const START = { from: 0, instance: '', tiling: TILING, closedThrough: undefined };
 
 /** A pipeline that gets a message every 100 ms of stream time, all in one batch. */
-function setUp(options: Pick<PipelineOptions, 'onWindows' | 'untilShaped'>) {
+function setUp(options: Pick<PipelineOptions, 'onWindows' | 'onLook' | 'untilShaped'>) {
   const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve));
   const { pipeline, aggregator } = openPipeline(SeriesTable.of(TILING), SETTINGS, START, {
     ...options,
@@ -45,6 +45,23 @@ test('a batch that spans many windows has no more of them open than its times sa
   expect(pipeline.progress(99_900)).toBeUndefined();
   expect(starts).toHaveLength(99);
   expect(mostOpen()).toBeLessThanOrEqual(3);
+});
+
+test('whoever keeps a record of what was read knows the message before windows are handed out after it', () => {
+  const looked: number[] = [];
+  const handed: number[] = [];
+  const { send } = setUp({
+    onLook: (sequence, streamTime) => {
+      expect(streamTime).toBe(100 * (sequence - 1));
+      looked.push(sequence);
+    },
+    onWindows: (_windows, _boundary, sequence) => {
+      expect(looked.at(-1)).toBe(sequence);
+      handed.push(sequence);
+    },
+  });
+  send(1000);
+  expect(handed).toHaveLength(99);
 });
 
 test('while windows cannot be handed on, messages of later ones wait; all count, in order', async () => {

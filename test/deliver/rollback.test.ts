@@ -127,6 +127,14 @@ describe('where a sink resumes', () => {
     });
   });
 
+  test('at its beginning, if nothing had been read: no mark tells whether the windows since are still empty', () => {
+    const idle = stored(INTACT, 20_000, 0, 5_000);
+    const expected = { position: { next: 5_000, sequence: 0 }, rollback: undefined, lost: undefined };
+    expect(resumed(streamWith(INTACT), [idle])).toMatchObject(expected);
+    // As far as the stream still holds them whole.
+    expect(resumed(streamWith(INTACT, 9, 9_100), [idle])).toMatchObject({ position: { next: 10_000 } });
+  });
+
   test('at the first window that the stream still holds whole: those before stay as they are, which is a gap', () => {
     const cases: Case[] = [
       [10, 10_000, 'gone'],

@@ -44,7 +44,7 @@ class Store extends ScriptedSink {
 }
 
 /** The stream gives two series in each of these windows. */
-async function swept(options: Partial<SweepOptions>, store: Store, given: readonly number[]) {
+function sweeping(options: Partial<SweepOptions>, store: Store, given: readonly number[]) {
   const clock = new VirtualClock((FROM + 3) * WINDOW_MS);
   const { lane } = laneOf(clock, store, { from: FROM * WINDOW_MS });
   void lane.run();
@@ -70,15 +70,23 @@ async function swept(options: Partial<SweepOptions>, store: Store, given: readon
   store.beforeNext = () => {
     if (options.rewrite !== undefined) sweep.reopened(FROM * WINDOW_MS, 7);
   };
-  const stop = new AbortController();
-  const run = sweep.run(stop.signal);
+  const over = new AbortController();
+  const run = sweep.run(over.signal);
+  const stop = async () => {
+    over.abort();
+    await run;
+    await lane.stop(AbortSignal.abort());
+  };
+  return { clock, lane, sweep, told, rewritten, stop };
+}
+
+async function swept(options: Partial<SweepOptions>, store: Store, given: readonly number[]) {
+  const { clock, lane, sweep, told, rewritten, stop } = sweeping(options, store, given);
   await clock.pass(1_000);
   const before = { isOver: sweep.isOver, rows: store.rowsOf(FROM) };
   lane.advance((FROM + 5) * WINDOW_MS, 9);
   await clock.pass(900_000);
-  stop.abort();
-  await run;
-  await lane.stop(AbortSignal.abort());
+  await stop();
   return { told, sweep, rewritten, before };
 }
 
@@ -102,6 +110,27 @@ test('rows of a window that has others now, and of one that has none any more; n
   ]).toEqual([2, 0, 2, 2]);
   expect(told).toEqual([[{ removed: 2, left: 0 }, undefined]]);
   expect(sweep.isOver).toBe(true);
+});
+
+test('what the lane had read when it was past a window is enough to compute it again', async () => {
+  const throughs: number[] = [];
+  const recompute: SweepOptions['recompute'] = async (start, through) => {
+    throughs.push(through);
+    const number = start / WINDOW_MS;
+    return { windows: number < FROM ? [counterWindow(number, 2)] : [], read: through };
+  };
+  const store = storeWith([FROM]);
+  const { clock, lane, sweep, stop } = sweeping({ recompute }, store, []);
+  lane.advance((FROM + 1) * WINDOW_MS, 9);
+  // While it does not answer, the lane goes on.
+  store.answers = false;
+  await clock.pass(1_000);
+  lane.advance((FROM + 5) * WINDOW_MS, 900);
+  store.answers = true;
+  await clock.pass(900_000);
+  expect(sweep.stats.removed).toBe(1);
+  expect(Math.max(...throughs)).toBe(9);
+  await stop();
 });
 
 test('also without a rollback that is known: the checkpoints may have been set back with the stream', async () => {

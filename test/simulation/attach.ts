@@ -46,14 +46,15 @@ export async function attachToStream(
   const from = new Map<string, number>();
   const closedThrough = new Map<string, number>();
   const lookedBack = lookBack(world, instance, sinks, stored, slice, tiling, extent);
-  const began = new Map<string, number | undefined>();
+  const began = new Map<string, number>();
   for (const { id, begin } of sinks) {
     const ofSink = stored.filter(({ sink }) => sink === id);
     const first = firstWanted(begin, extent, tiling, now);
     // Only what this slice itself has confirmed is no longer owed.
     const isOwn = ofSink.some(({ slice: other }) => other === sliceName);
     const known = lookedBack.resumptions.get(id)!.position;
-    began.set(id, known === undefined ? first : known.began);
+    const beginning = known === undefined ? first : known.began;
+    if (beginning !== undefined) began.set(id, beginning);
     from.set(id, known?.next ?? first);
     if (known !== undefined && known.sequence > 0) closedThrough.set(id, known.sequence);
     if (isOwn) continue;
@@ -71,6 +72,8 @@ export async function attachToStream(
     epochs,
     from,
     closedThrough,
+    began,
+    ...(instance.unswept && { unswept: instance.unswept }),
     replayable: true,
     instance: '',
     resumed: new Set(

@@ -6,6 +6,7 @@ import type { Source } from '../../src/bus/read/source.ts';
 import type { Trail } from '../../src/bus/read/trail.ts';
 import type { Slice } from '../../src/config/core-settings.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSink } from '../../src/deliver/engine.ts';
+import type { WindowRange } from '../../src/sink/contract.ts';
 import { attachToCore, attachToStream } from './attach.ts';
 import { Connection } from './connection.ts';
 import type { SimCoreSource } from './core-source.ts';
@@ -36,6 +37,7 @@ export class Instance {
   hasRewritten = false;
   /** What it has read of the stream. */
   trail: Trail | undefined;
+  unswept: ReadonlyMap<string, WindowRange> | undefined;
   /** Sinks that are to be left alone, and those that ever were: their windows are written more than once. */
   readonly paused = new Set<string>();
   readonly everPaused = new Set<string>();
@@ -178,6 +180,7 @@ export class Instance {
     this.#world.invariants.engineStarted(this);
     try {
       const end = await this.engine.run(this.#stop.signal);
+      this.unswept = this.engine.unswept;
       if (end === 'rolled_back') this.hasRewritten = true;
     } catch (error) {
       if (!(error instanceof BusError)) throw error;

@@ -47,7 +47,6 @@ export class SimSource implements Source {
   #pull: SimPull | undefined;
   #comparedAt = Number.NaN;
   #lastMark: Mark | undefined;
-  #least: number | undefined;
 
   /** Reads from the first message with this stream time or a later one on, and all behind `closedThrough`. */
   constructor(
@@ -170,9 +169,8 @@ export class SimSource implements Source {
   #note(): void {
     const { lastSequence: sequence, lastStreamTime: time } = this.stats;
     if (!this.#isLive || this.#trail === undefined || this.#lastMark?.sequence === sequence) return;
-    this.#lastMark = { sequence, time, least: this.#least };
+    this.#lastMark = { sequence, time };
     this.#trail.note(this.#lastMark);
-    this.#least = undefined;
   }
 
   #paused(): void {
@@ -182,8 +180,8 @@ export class SimSource implements Source {
 
   #message(reader: Reader, message: SimMessage): void {
     const { sequence } = message;
-    if (message.streamTime < this.stats.lastStreamTime)
-      this.#least = Math.min(this.#least ?? message.streamTime, message.streamTime);
+    if (message.streamTime < this.stats.lastStreamTime && this.#isLive)
+      this.#trail?.wentBack({ sequence, time: message.streamTime });
     if (sequence > this.next) this.#gap(reader, sequence, message.streamTime);
     this.next = sequence + 1;
     this.stats.lastSequence = sequence;

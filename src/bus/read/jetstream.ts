@@ -302,7 +302,7 @@ class JetStreamSource implements Source {
       this.#gap(reader, { fromTime: this.stats.lastStreamTime, toTime: streamTime, messages });
     }
     this.#next = sequence + 1;
-    if (streamTime < this.stats.lastStreamTime) this.#rollbacks?.wentBack(streamTime);
+    if (streamTime < this.stats.lastStreamTime) this.#rollbacks?.wentBack({ sequence, time: streamTime });
     this.stats.lastSequence = sequence;
     this.stats.lastStreamTime = streamTime;
     this.#lastSubMsNanos = reply.subMsNanos;

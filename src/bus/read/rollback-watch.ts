@@ -10,6 +10,7 @@ import { keyOfMark, type Mark, type Trail } from './trail.ts';
 
 /** How often what was read is compared with the stream while the consumer lives: it may have outlived a rollback. */
 const COMPARE_MS = 15_000;
+
 export interface RollbackWatchOptions {
   readonly bus: Bus;
   readonly core: Pick<StreamConfigured, 'metricsStream' | 'metricsSubjects'>;
@@ -24,24 +25,22 @@ export class RollbackWatch {
   #comparedAt: number;
   /** What was noted last. */
   #last: Mark | undefined;
-  #least: number | undefined;
 
   constructor(options: RollbackWatchOptions) {
     this.#options = options;
     this.#comparedAt = options.now();
   }
 
-  /** A message had this stream time, which is earlier than that of the message before. */
-  wentBack(time: number): void {
-    this.#least = Math.min(time, this.#least ?? time);
+  /** A message had an earlier stream time than the one before. */
+  wentBack(mark: Mark): void {
+    if (this.#options.isLive) this.#options.trail.wentBack(mark);
   }
 
   /** Notes what was read so far. */
   progress({ lastSequence: sequence, lastStreamTime: time }: SourceStats): void {
     if (!this.#options.isLive || this.#last?.sequence === sequence) return;
-    this.#last = { sequence, time, least: this.#least };
+    this.#last = { sequence, time };
     this.#options.trail.note(this.#last);
-    this.#least = undefined;
   }
 
   /** Nothing arrives: perhaps the consumer waits for the stream to reach its position again. */

@@ -29,6 +29,8 @@ export class Trail {
   /** Ascending by sequence. */
   #marks: Mark[] = [];
   #pinned: Mark[] = [];
+  /** Messages from `first` to `last` went back in time, `least` the furthest, and no mark says so yet. */
+  #dip: { readonly first: number; readonly last: number; readonly least: number } | undefined;
 
   constructor(created: string, marks: readonly Mark[] = []) {
     this.#created = created;
@@ -60,11 +62,24 @@ export class Trail {
     this.#pinned = this.#pinned.filter((mark) => !marks.includes(mark));
   }
 
-  /** Takes what was read last. */
+  /** This message had an earlier stream time than the one before. Marks from it on will say so. */
+  wentBack({ sequence, time }: Mark): void {
+    const { first = sequence, least = time } = this.#dip ?? {};
+    this.#dip = { first, last: sequence, least: Math.min(time, least) };
+  }
+
+  /** Takes a message that was read: the last one, or one that windows were closed after. */
   note(mark: Mark): void {
     const at = this.#marks.findLastIndex(({ sequence }) => sequence <= mark.sequence);
     if (this.#marks[at]?.sequence === mark.sequence) return;
-    this.#marks.splice(at + 1, 0, mark);
+    const dip = this.#dip;
+    const isBack = dip !== undefined && mark.sequence >= dip.first && at === this.#marks.length - 1;
+    this.#marks.splice(
+      at + 1,
+      0,
+      isBack ? { ...mark, least: Math.min(dip.least, mark.least ?? dip.least) } : mark,
+    );
+    if (isBack && mark.sequence >= dip.last) this.#dip = undefined;
     if (this.#marks.length > MAX_MARKS) this.#thin();
   }
 
@@ -73,6 +88,7 @@ export class Trail {
     this.#created = created;
     this.#marks = [];
     this.#pinned = [];
+    this.#dip = undefined;
   }
 
   stored(): StoredTrail {

@@ -52,6 +52,8 @@ export interface LaneOptions {
    * unknown.
    */
   readonly closedThrough?: number | undefined;
+  /** Start of the first window that the sink ever gets; undefined if unknown. */
+  readonly began?: number | undefined;
   /** Whether the stream can be read again. If not, the oldest windows are dropped and counted. */
   readonly replayable: boolean;
   /** Absent in core mode, where nothing can be read again. */
@@ -81,7 +83,7 @@ export class Lane {
     const { id, sink, timeoutMs, clock, events } = options;
     this.id = id;
     this.#options = options;
-    this.#queue = new WindowQueue(options.limits, options.from, options.closedThrough);
+    this.#queue = new WindowQueue(options.limits, options.from, options.closedThrough, options.began);
     this.#writer = new StoreWriter({ sink, timeoutMs, clock, events, halt: this.#halt.signal });
   }
 
@@ -333,12 +335,15 @@ export class Lane {
         continue;
       }
       const refused = await this.#writer.deliver(job.batch, () => this.#queue.holds(job));
+      const isReleased = !this.#queue.holds(job);
       if (!signal.aborted) {
         for (const done of this.#queue.settle(job, refused))
           this.#options.events.confirmed?.(done.window, done.refused);
         this.#confirm();
       }
       this.#settled.ring();
+      // Other writers may wait for its window to be free.
+      if (isReleased) this.#work.ring();
     }
   }
 }

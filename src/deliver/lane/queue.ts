@@ -71,15 +71,27 @@ export class WindowQueue {
   #entries: Entry[] = [];
   /** Windows that were confirmed before and are being rewritten. They do not move `next`. */
   #rewrites: Entry[] = [];
+  /** Windows that were released with batches in flight: until those are over, they are not written again. */
+  #released: Entry[] = [];
   /** The closed boundaries from `next` on, ascending. */
   #closed: ClosedBoundary[] = [];
+  readonly #began: number;
   #offeredTo: number;
   #bytes = 0;
   #points = 0;
 
-  /** `from`: start of the first window needed; -Infinity for all. `closedThrough`: see the getter. */
-  constructor(limits: SinkLimits, from: number, closedThrough?: number) {
+  /**
+   * `from`: start of the first window needed; -Infinity for all. `closedThrough`: see the getter. `began`: start of the
+   * first window that the sink ever gets.
+   */
+  constructor(
+    limits: SinkLimits,
+    from: number,
+    closedThrough?: number,
+    began: number = Number.NEGATIVE_INFINITY,
+  ) {
     this.#limits = limits;
+    this.#began = began;
     this.#offeredTo = from;
     if (closedThrough !== undefined) this.#closed.push({ boundary: from, sequence: closedThrough });
   }
@@ -122,7 +134,7 @@ export class WindowQueue {
     const { start, windowMs } = sized.window;
     if (start < this.#offeredTo) return;
     this.#offeredTo = start + windowMs;
-    this.#entries.push(this.#entryOf(sized));
+    if (start >= this.#began) this.#entries.push(this.#entryOf(sized));
   }
 
   /**
@@ -139,7 +151,7 @@ export class WindowQueue {
 
   /** Appends a window that was confirmed before, to be rewritten. */
   rewrite(sized: SizedWindow): void {
-    this.#rewrites.push(this.#entryOf(sized));
+    if (sized.window.start >= this.#began) this.#rewrites.push(this.#entryOf(sized));
   }
 
   /** Returns whether the window still has to be rewritten. */
@@ -149,7 +161,8 @@ export class WindowQueue {
 
   /** Returns the next batch within the sink's limits, from one window; undefined if nothing waits. */
   take(): Job | undefined {
-    const waits = ({ cursor, sized }: Entry) => cursor < sized.window.size;
+    // A batch that is still in flight could land after a newer one of the same window.
+    const waits = (entry: Entry) => entry.cursor < entry.sized.window.size && !this.#isInFlight(entry);
     const entry = this.#rewrites.find(waits) ?? this.#entries.find(waits);
     if (entry === undefined) return undefined;
     const { window, sizes } = entry.sized;
@@ -175,7 +188,10 @@ export class WindowQueue {
     entry.open -= 1;
     entry.left -= batch.size;
     entry.refused += refused;
-    if (!this.#has(entry)) return [];
+    if (!this.#has(entry)) {
+      if (entry.open === 0) this.#released = this.#released.filter((other) => other !== entry);
+      return [];
+    }
     this.#points -= batch.size;
     const done: Entry[] = [];
     while (this.#entries[0]?.left === 0) done.push(this.#entries.shift()!);
@@ -210,6 +226,7 @@ export class WindowQueue {
     const { closedThrough } = this;
     this.#offeredTo = this.next;
     this.#closed = closedThrough === undefined ? [] : [{ boundary: this.next, sequence: closedThrough }];
+    this.#released.push(...this.#entries.filter(({ open }) => open > 0));
     this.#entries = [];
     this.#bytes = this.#rewrites.reduce((sum, { sized }) => sum + sized.bytes, 0);
     this.#points = this.#rewrites.reduce((sum, { left }) => sum + left, 0);
@@ -220,6 +237,11 @@ export class WindowQueue {
     this.#bytes += sized.bytes;
     this.#points += left;
     return { sized, cursor: 0, open: 0, left, refused: 0 };
+  }
+
+  /** Returns whether batches of the same window are in flight that were taken before it was released. */
+  #isInFlight({ sized }: Entry): boolean {
+    return this.#released.some((other) => other.sized.window.start === sized.window.start);
   }
 
   #has(entry: Entry): boolean {

@@ -1,7 +1,7 @@
 import type { Tiling } from '../../aggregate/tiling.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
 import { backoffMs, type Clock } from '../../base/clock.ts';
-import type { Reader } from '../../bus/read/source.ts';
+import type { Reader, SourceStats } from '../../bus/read/source.ts';
 import type { Lane } from '../lane/lane.ts';
 import { sizeWindow } from '../lane/queue.ts';
 import type { OpenReplay } from './catch-up.ts';
@@ -59,7 +59,7 @@ export async function recomputeWindow(
       if (boundary >= end) done.abort();
     });
     try {
-      await source.run(patient(reader, through), until);
+      await source.run(patient(reader, through, source.stats), until);
       return signal.aborted ? undefined : { windows: found, read };
     } catch (error) {
       failed(error);
@@ -74,7 +74,7 @@ export async function recomputeWindow(
 /**
  * Returns a reader that closes nothing until everything up to `through` has been read, whatever the stream times say.
  */
-function patient(reader: Reader, through: number): Reader {
+function patient(reader: Reader, through: number, stats: Readonly<SourceStats>): Reader {
   let read = 0;
   reader.completeAfter?.(through);
   return {
@@ -83,7 +83,9 @@ function patient(reader: Reader, through: number): Reader {
       reader.message(message, envelope);
     },
     ...(reader.flush && { flush: () => reader.flush!() }),
-    progress: (streamTime) => (read >= through ? reader.progress(streamTime) : undefined),
+    // What the window does not depend on is not handed over, if it came before.
+    progress: (streamTime) =>
+      Math.max(read, stats.readThrough) >= through ? reader.progress(streamTime) : undefined,
     gap: (gap) => reader.gap?.(gap),
   };
 }

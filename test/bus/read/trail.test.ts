@@ -47,6 +47,23 @@ test('the earliest stream time of a block survives the marks that are left out',
   );
 });
 
+test('a message that went back in time shows in every mark that may come after it, until one does for certain', () => {
+  const trail = new Trail(CREATED, marks(1));
+  trail.wentBack({ sequence: 5, time: 400 });
+  trail.wentBack({ sequence: 9, time: 300 });
+  for (const sequence of [4, 6, 10, 11]) trail.note({ sequence, time: 1000 * sequence });
+  // Marks in between are of messages that others have read again.
+  trail.note({ sequence: 7, time: 7000 });
+  expect(trail.marks.map(({ sequence, least }) => [sequence, least])).toEqual([
+    [1, undefined],
+    [4, undefined],
+    [6, 300],
+    [7, undefined],
+    [10, 300],
+    [11, undefined],
+  ]);
+});
+
 test('what is stored comes back, but not as a trail of another stream', () => {
   const trail = new Trail(CREATED, [...marks(1, 2), { sequence: 3, time: 2500, least: 1500 }]);
   trail.pin({ sequence: 9, time: 9000 });

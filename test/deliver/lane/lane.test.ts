@@ -331,6 +331,47 @@ describe('the backlog', () => {
   });
 });
 
+describe('what is written again', () => {
+  test('does not pass a batch of the same window that is still under way: that one could land last', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const landing = Promise.withResolvers<void>();
+    const write = sink.write.bind(sink);
+    let writes = 0;
+    sink.write = async (batch, signal) => {
+      writes += 1;
+      if (writes === 1) await landing.promise;
+      return await write(batch, signal);
+    };
+    const { lane, told } = laneOf(clock, sink, { backlogBytes: 1.5 * sizedWindow(0, 3).bytes });
+    void lane.run();
+    lane.offer(sizedWindow(0, 3, () => 1));
+    await clock.pass(1000);
+    lane.offer(sizedWindow(1, 3));
+    expect(told.fellBehind).toBe(1);
+    void lane.replay([sizedWindow(0, 3, () => 2)], WINDOW_MS, 0, new AbortController().signal);
+    await clock.pass(1000);
+    expect(writes).toBe(1);
+    landing.resolve();
+    await clock.pass(1000);
+    expect([...sink.rows.values()]).toEqual([2, 2, 2]);
+    expect(lane.next).toBe(WINDOW_MS);
+  });
+
+  test('is nothing from before the first window of the sink', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const { lane } = laneOf(clock, sink, { began: 2 * WINDOW_MS });
+    void lane.run();
+    for (const number of [1, 2]) lane.offer(sizedWindow(number, 1));
+    lane.advance(3 * WINDOW_MS, 0);
+    await clock.pass(1000);
+    await lane.rewrite([sizedWindow(1, 1), sizedWindow(2, 1)], new AbortController().signal);
+    expect([...sink.rows.keys()]).toEqual(['2:s0']);
+    expect(lane.next).toBe(3 * WINDOW_MS);
+  });
+});
+
 describe('isolation', () => {
   test('I7: one lane hangs, one refuses; the third is not a moment behind', async () => {
     const clock = new VirtualClock();
