@@ -9,8 +9,8 @@ export default defineConfig({
     testTimeout: TEST_LIMIT_MS,
     hookTimeout: TEST_LIMIT_MS,
     expect: { poll: { timeout: LIMIT_MS } },
-    // Most of a test's time it waits for real servers: two forks leave half of two processors idle.
-    maxWorkers: 3,
+    // Most of a test's time it waits for real servers: so few forks as processors leave half of these idle.
+    maxWorkers: 4,
     passWithNoTests: false,
     projects: [
       // They change nothing that others see: no need for a process each, which would take a third of the time.

@@ -331,7 +331,7 @@ describe('over HTTP, without a token', () => {
       method: 'POST',
       headers,
       body: '{}',
-      signal: AbortSignal.timeout(20_000),
+      signal: AbortSignal.timeout(LIMIT_MS),
       ...asking,
     });
   const socketPath = () =>

@@ -8,14 +8,14 @@ import { type Program, startProgram } from '../../src/servers/fanout-program.ts'
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
+import { LIMIT_MS } from '../limits.ts';
 import { endOf, sample, sendTraffic, WINDOWS } from './support.ts';
 
 const KIND = fileURLToPath(new URL('./blocking-sink.ts', import.meta.url));
 const TIMEOUT_MS = 3000;
 const STOP_TIMEOUT_MS = 2000;
-/** For a busy machine: the start of the program and of its threads, and the end of those that stand still. */
-const SPARE_MS = 30_000;
-const TEST_MS = 180_000;
+/** Than any wait here. Whoever waits for it does not end at once. */
+const LONGER = '1h';
 
 const folder = temporaryFolder('standstill');
 const pipe = join(folder.path, 'pipe');
@@ -42,17 +42,16 @@ afterAll(async () => {
 });
 
 async function until(program: Program, stream: 'stdout' | 'stderr', text: string): Promise<void> {
-  for (const deadline = Date.now() + SPARE_MS; !program.output[stream].includes(text); await sleep(20)) {
+  for (const deadline = Date.now() + LIMIT_MS; !program.output[stream].includes(text); await sleep(20)) {
     if (Date.now() > deadline) throw new Error(`no ${text}: ${JSON.stringify(program.output)}`);
   }
 }
 
-/** The exit code, and how long it took. */
-async function ended(program: Program): Promise<{ code: number | NodeJS.Signals; ms: number }> {
-  const started = performance.now();
-  const killed = AbortSignal.timeout(TIMEOUT_MS + SPARE_MS);
+/** The exit code: SIGKILL if it did not end by itself. */
+async function ended(program: Program): Promise<number | NodeJS.Signals> {
+  const killed = AbortSignal.timeout(LIMIT_MS);
   killed.addEventListener('abort', () => program.child.kill('SIGKILL'));
-  return { code: await program.ended, ms: performance.now() - started };
+  return await program.ended;
 }
 
 test.each([
@@ -61,37 +60,28 @@ test.each([
   ['write', ''],
   ['read', ''],
   ['remove', ''],
-])(
-  'check names a sink that blocks its thread in %s, and shows the others before',
-  async (call, at) => {
-    const blocked = { ...env, SINK_STILL_CALL: call, ...(at !== '' && { SINK_STILL_PIPE: at }) };
-    const program = startProgram(['check'], blocked);
-    const whole = ended(program);
-    await until(program, 'stdout', 'sink sqlite');
-    expect(program.output.stdout).not.toContain('sink still');
-    await until(program, 'stdout', 'sink still');
-    const { code } = await whole;
-    expect(code).toBe(1);
-    expect(program.output.stdout).toMatch(/^sink sqlite \(sqlite\) +ok +written, read back, removed/m);
-    expect(program.output.stdout).toMatch(/^sink still \(blocking\) +failed +no answer within 3000 ms$/m);
-    expect(program.output.stdout).toContain('What to do:');
-  },
-  TEST_MS,
-);
+])('check names a sink that blocks its thread in %s, and shows the others before', async (call, at) => {
+  const blocked = { ...env, SINK_STILL_CALL: call, ...(at !== '' && { SINK_STILL_PIPE: at }) };
+  const program = startProgram(['check'], blocked);
+  const whole = ended(program);
+  await until(program, 'stdout', 'sink sqlite');
+  expect(program.output.stdout).not.toContain('sink still');
+  await until(program, 'stdout', 'sink still');
+  expect(await whole).toBe(1);
+  expect(program.output.stdout).toMatch(/^sink sqlite \(sqlite\) +ok +written, read back, removed/m);
+  expect(program.output.stdout).toMatch(/^sink still \(blocking\) +failed +no answer within 3000 ms$/m);
+  expect(program.output.stdout).toContain('What to do:');
+});
 
-test(
-  'check --json is one object, also with a sink that blocks',
-  async () => {
-    const program = startProgram(['check', '--json'], env);
-    expect((await ended(program)).code).toBe(1);
-    const findings = JSON.parse(program.output.stdout) as { what: string; state: string }[];
-    expect(findings.map(({ what, state }) => `${what}: ${state}`).slice(-2)).toEqual([
-      'sink sqlite (sqlite): ok',
-      'sink still (blocking): failed',
-    ]);
-  },
-  TEST_MS,
-);
+test('check --json is one object, also with a sink that blocks', async () => {
+  const program = startProgram(['check', '--json'], env);
+  expect(await ended(program)).toBe(1);
+  const findings = JSON.parse(program.output.stdout) as { what: string; state: string }[];
+  expect(findings.map(({ what, state }) => `${what}: ${state}`).slice(-2)).toEqual([
+    'sink sqlite (sqlite): ok',
+    'sink still (blocking): failed',
+  ]);
+});
 
 test.each([
   ['open', ''],
@@ -105,7 +95,7 @@ test.each([
     const truth = await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
     const stalls = async () =>
       sample(await (await fetch(`${service.url}/metrics`)).text(), 'fanout_sink_stalls_total{sink="still"}');
-    for (const deadline = Date.now() + 4 * SPARE_MS; ; await sleep(100)) {
+    for (const deadline = Date.now() + LIMIT_MS; ; await sleep(100)) {
       expect((await fetch(`${service.url}/healthz`)).status).toBe(200);
       const { sinks } = await service.status();
       const [sqlite, still] = sinks;
@@ -119,36 +109,27 @@ test.each([
     expect(sinks[1]!.written).toBe(0);
     expect(service.output.stderr).toContain('the sink stood still');
     service.child.kill('SIGTERM');
-    const { code, ms } = await ended(service);
-    expect(code, service.output.stderr).toBe(0);
-    expect(ms).toBeLessThan(STOP_TIMEOUT_MS + 8000);
+    expect(await ended(service), service.output.stderr).toBe(0);
   },
-  TEST_MS,
 );
 
-test(
-  'the first Ctrl-C says that a second one ends the service at once, and it does',
-  async () => {
-    const service = await startServiceProgram({ ...env, STOP_TIMEOUT: '60s', SINK_STILL_CALL: 'write' });
-    await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
-    await sleep(2000);
-    service.child.kill('SIGINT');
-    await until(service, 'stderr', 'press Ctrl-C again to end at once');
-    await sleep(1000);
-    expect(service.child.exitCode).toBeNull();
-    service.child.kill('SIGINT');
-    const { code, ms } = await ended(service);
-    expect(code).toBe(130);
-    expect(ms).toBeLessThan(3000);
-  },
-  TEST_MS,
-);
+test('the first Ctrl-C says that a second one ends the service at once, and it does', async () => {
+  const service = await startServiceProgram({ ...env, STOP_TIMEOUT: LONGER, SINK_STILL_CALL: 'write' });
+  await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
+  await sleep(2000);
+  service.child.kill('SIGINT');
+  await until(service, 'stderr', 'press Ctrl-C again to end at once');
+  await sleep(1000);
+  expect(service.child.exitCode).toBeNull();
+  service.child.kill('SIGINT');
+  expect(await ended(service)).toBe(130);
+});
 
 /** So that there is something to verify. */
-async function confirmWindows(): Promise<void> {
-  const service = await startServiceProgram({ ...env, SINK_STILL_CALL: 'read', VERIFY_SHARE: '0' });
+async function confirmWindows(own: Record<string, string>): Promise<void> {
+  const service = await startServiceProgram({ ...own, SINK_STILL_CALL: 'read', VERIFY_SHARE: '0' });
   const truth = await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
-  await service.untilConfirmed(endOf(truth), 2 * SPARE_MS);
+  await service.untilConfirmed(endOf(truth));
   expect(await service.stop()).toBe(0);
 }
 
@@ -160,17 +141,16 @@ test.each([
   async (command, args) => {
     const before = new Date(Date.now() - 3_600_000).toISOString();
     const given = args.map((arg) => (arg.startsWith('2026') ? before : arg));
-    await confirmWindows();
+    // Where the sink has been before, the service would look for rows of a rollback first, and find out nothing.
+    const own = { ...env, PIPELINE: command };
+    await confirmWindows(own);
     const calls = { SINK_STILL_CALL: command === 'verify' ? 'read' : 'open', SINK_STILL_PIPE: pipe };
-    const program = startProgram([command, ...given], { ...env, ...calls, SINK_STILL_TIMEOUT: '60s' });
+    const program = startProgram([command, ...given], { ...own, ...calls, SINK_STILL_TIMEOUT: LONGER });
     await sleep(6000);
     expect(program.child.exitCode, JSON.stringify(program.output)).toBeNull();
     program.child.kill('SIGINT');
     await until(program, 'stderr', 'stopping; press Ctrl-C again to end at once');
     program.child.kill('SIGINT');
-    const { code, ms } = await ended(program);
-    expect(code).toBe(130);
-    expect(ms).toBeLessThan(3000);
+    expect(await ended(program)).toBe(130);
   },
-  TEST_MS,
 );
