@@ -1,4 +1,4 @@
-/** A store that stands still: whatever call it blocks, it holds up nobody else, no stop and no command. */
+/** A store that stands still: whatever call it blocks, it delays no other sink, no stop and no command. */
 import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -13,7 +13,7 @@ import { endOf, sample, sendTraffic, WINDOWS } from './support.ts';
 const KIND = fileURLToPath(new URL('./blocking-sink.ts', import.meta.url));
 const TIMEOUT_MS = 3000;
 const STOP_TIMEOUT_MS = 2000;
-/** For a busy machine: the start of the program and of its threads, and the end of those that stand still. */
+/** A margin for a busy machine: to start the program and its threads, and to end threads that stand still. */
 const SPARE_MS = 30_000;
 const TEST_MS = 180_000;
 
@@ -47,7 +47,7 @@ async function until(program: Program, stream: 'stdout' | 'stderr', text: string
   }
 }
 
-/** The exit code, and how long it took. */
+/** Waits for the end. Returns the exit code, and how long it took. */
 async function ended(program: Program): Promise<{ code: number | NodeJS.Signals; ms: number }> {
   const started = performance.now();
   const killed = AbortSignal.timeout(TIMEOUT_MS + SPARE_MS);
@@ -62,7 +62,7 @@ test.each([
   ['read', ''],
   ['remove', ''],
 ])(
-  'check names a sink that blocks its thread in %s, and shows the others before',
+  'check names a sink that blocks its thread in %s, and shows the others before it',
   async (call, at) => {
     const blocked = { ...env, SINK_STILL_CALL: call, ...(at !== '' && { SINK_STILL_PIPE: at }) };
     const program = startProgram(['check'], blocked);
@@ -80,7 +80,7 @@ test.each([
 );
 
 test(
-  'check --json is one object, also with a sink that blocks',
+  'check --json is one object, even with a sink that blocks',
   async () => {
     const program = startProgram(['check', '--json'], env);
     expect((await ended(program)).code).toBe(1);
@@ -98,7 +98,7 @@ test.each([
   ['open', pipe],
   ['write', ''],
 ])(
-  'the service with a sink that blocks its thread in %s stays well, and ends when it is stopped',
+  'a service with a sink that blocks its thread in %s stays healthy, and ends when it is stopped',
   async (call, at) => {
     const blocked = { ...env, SINK_STILL_CALL: call, ...(at !== '' && { SINK_STILL_PIPE: at }) };
     const service = await startServiceProgram(blocked);
@@ -144,7 +144,7 @@ test(
   TEST_MS,
 );
 
-/** So that there is something to verify. */
+/** Confirms some windows, so that there is something to verify. */
 async function confirmWindows(): Promise<void> {
   const service = await startServiceProgram({ ...env, SINK_STILL_CALL: 'read', VERIFY_SHARE: '0' });
   const truth = await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
@@ -156,7 +156,7 @@ test.each([
   ['verify', ['--sink', 'still']],
   ['replay', ['--sink', 'still', '--from', '2026-01-01T00:00:00Z']],
 ])(
-  '%s with a store that stands still: Ctrl-C says what a second one does, which ends it at once',
+  '%s with a store that stands still: Ctrl-C says that a second one ends it at once, and it does',
   async (command, args) => {
     const before = new Date(Date.now() - 3_600_000).toISOString();
     const given = args.map((arg) => (arg.startsWith('2026') ? before : arg));
