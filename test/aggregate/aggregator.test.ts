@@ -36,7 +36,7 @@ function setUp(options: Partial<AggregatorOptions & WindowShape> = {}) {
 const at = (ms: number) => ({ timestamp: new Date(ms).toISOString() });
 
 describe('against the oracle', () => {
-  test('every window holds the points that the design says, whenever windows are closed', () => {
+  test('every window holds the points that the design prescribes, whenever windows are closed', () => {
     fc.assert(
       fc.property(
         settingsAndStream,
@@ -56,7 +56,7 @@ describe('against the oracle', () => {
     );
   });
 
-  test('the slices have every window once, and each is as it would be without slices', () => {
+  test('together, the slices have every window once, and it is the same as without slices', () => {
     fc.assert(
       fc.property(settingsAndStream, fc.integer({ min: 2, max: 5 }), ([settings, messages], of) => {
         const whole = run(messages, settings);
@@ -93,7 +93,7 @@ describe('against the oracle', () => {
     );
   });
 
-  test('resumed at any window, the windows from there on are the same to the last bit', () => {
+  test('resumed at any window, an aggregator gives the same windows from there on, to the last bit', () => {
     fc.assert(
       fc.property(settingsAndStream, fc.nat(20), fc.nat(), ([settings, messages], skip, seed) => {
         const whole = run(messages, settings).windows;
@@ -119,11 +119,11 @@ describe('assignment (I1)', () => {
 
   test.each([
     ['inside', 15, 15, { start: 10, late: 0, ahead: 0 }],
-    ['first of a window', 10, 12, { start: 10, late: 0, ahead: 0 }],
-    ['last before end + lateness', 9, 13, { start: 0, late: 0, ahead: 0 }],
-    ['on end + lateness', 9, 14, { start: 10, late: 1, ahead: 0 }],
-    ['on t + max ahead', 20, 17, { start: 20, late: 0, ahead: 0 }],
-    ['past t + max ahead', 20, 16, { start: 10, late: 0, ahead: 1 }],
+    ['at the start of a window', 10, 12, { start: 10, late: 0, ahead: 0 }],
+    ['just before end + lateness', 9, 13, { start: 0, late: 0, ahead: 0 }],
+    ['at end + lateness', 9, 14, { start: 10, late: 1, ahead: 0 }],
+    ['at t + max ahead', 20, 17, { start: 20, late: 0, ahead: 0 }],
+    ['just past t + max ahead', 20, 16, { start: 10, late: 0, ahead: 1 }],
     ['before 1970', -1, -1, { start: -10, late: 0, ahead: 0 }],
     ['far in the past', -62_135_596_800_000, 5, { start: 0, late: 1, ahead: 0 }],
     ['far in the future', 253_402_300_799_999, 5, { start: 0, late: 0, ahead: 1 }],
@@ -131,7 +131,7 @@ describe('assignment (I1)', () => {
     expect(windowsOf(eventTime, streamTime)).toEqual(expected);
   });
 
-  test('without a timestamp the stream time counts', () => {
+  test('a sample without a timestamp gets the stream time', () => {
     const { aggregator, add } = setUp();
     add({}, 25);
     expect(aggregator.closeAll()[0]!.start).toBe(20);
@@ -147,7 +147,7 @@ describe('closing (I2)', () => {
     expect(aggregator.close(14)).toEqual([]);
   });
 
-  test('the boundary moves over empty windows and never goes back', () => {
+  test('the boundary moves past empty windows and never goes back', () => {
     const { aggregator } = setUp({ from: 0 });
     expect(aggregator.boundary).toBe(0);
     expect(aggregator.close(1000)).toEqual([]);
@@ -156,7 +156,7 @@ describe('closing (I2)', () => {
     expect(aggregator.boundary).toBe(990);
   });
 
-  test('windows come oldest first', () => {
+  test('windows are closed oldest first', () => {
     const { aggregator, add } = setUp({ latenessMs: 100 });
     for (const time of [25, 5, 35, 15]) add(at(time), 36);
     expect(aggregator.openWindows).toBe(4);
@@ -166,7 +166,7 @@ describe('closing (I2)', () => {
     expect(aggregator.closeAll()).toEqual([]);
   });
 
-  test('a closed window does not change when its series go on', () => {
+  test('a closed window does not change when its series get more samples', () => {
     const { aggregator, add } = setUp();
     for (const type of ['counter', 'gauge', 'timer']) add({ type, value: 3 }, 5);
     const [first] = aggregator.close(20);
@@ -187,7 +187,7 @@ describe('closing (I2)', () => {
 });
 
 describe('samples of other windows', () => {
-  test('those before `from` are ignored and counted', () => {
+  test('samples before `from` are ignored and counted', () => {
     const { aggregator, add } = setUp({ from: 20 });
     add({}, 19);
     add({}, 20);
@@ -196,7 +196,7 @@ describe('samples of other windows', () => {
     expect(aggregator.takeReopened()).toEqual([]);
   });
 
-  test('those of closed windows are counted, not added, and the windows remembered once', () => {
+  test('samples of closed windows are counted, not added, and each window is remembered once', () => {
     const { aggregator, add } = setUp({ from: 0 });
     add({}, 5);
     aggregator.close(40);
@@ -207,7 +207,7 @@ describe('samples of other windows', () => {
     expect(aggregator.closeAll()).toEqual([]);
   });
 
-  test('the set of windows to compute again is bounded, and what it loses is counted', () => {
+  test('the set of windows to recompute is bounded, and those that do not fit are counted', () => {
     const { aggregator, add } = setUp({ from: 0 });
     aggregator.close(10 * MAX_REOPENED + 100);
     for (let i = 0; i < MAX_REOPENED + 3; i++) add({}, 10 * i);
@@ -220,7 +220,7 @@ describe('overflow', () => {
   const named = (windows: readonly { series: { name: string; dimensionsJson: string }; count: number }[]) =>
     windows.map(({ series, count }) => `${series.name}${series.dimensionsJson} ${count}`);
 
-  test('series past the limit fold by name and type; the limit counts each window by itself', () => {
+  test('series past the limit are folded by name and type; the limit applies to each window separately', () => {
     const { aggregator, add } = setUp({ maxSeries: 2 });
     for (const x of ['1', '2', '3', '4', '1', '3']) add({ dimensions: { x } }, 5);
     for (const x of ['4', '3', '2', '1']) add({ dimensions: { x } }, 15);
@@ -231,7 +231,7 @@ describe('overflow', () => {
     expect(first![2]!.series).toEqual(makeSeries('a', 'counter', [[OVERFLOW_DIMENSION, 'true']]));
   });
 
-  test('past as many overflow series, one for each type takes the rest', () => {
+  test('past the same number of overflow series, one series per type takes the rest', () => {
     const { aggregator, add } = setUp({ maxSeries: 2 });
     for (let i = 0; i < 9; i++) add({ name: `n${i}` }, 5);
     add({ name: 'n9', type: 'gauge' }, 5);
@@ -245,10 +245,10 @@ describe('overflow', () => {
     ]);
   });
 
-  /** What a counter named `a` with one dimension `x` of one character costs. */
+  /** The cost of a counter named `a` with one dimension `x` of one character. */
   const COST = 200 + 2 * 'a{"x":"1"}'.length;
 
-  test('series past the budget fold as well, and a smaller one that still fits does not', () => {
+  test('series past the budget are folded too, except a smaller one that still fits', () => {
     const { aggregator, add } = setUp({ maxSeriesBytes: 3 * COST });
     for (const x of ['1', '2', 'x'.repeat(100), '3', '4', 'x'.repeat(100), '1'])
       add({ dimensions: { x } }, 5);
@@ -257,7 +257,7 @@ describe('overflow', () => {
     expect(named(first!)).toEqual([
       'a{"x":"1"} 2',
       'a{"x":"2"} 1',
-      // An eighth of the budget is too little for an overflow series of its own.
+      // An eighth of the budget is not enough for an overflow series per name.
       'fanout.overflow{"fanout.overflow":"true"} 3',
       'a{"x":"3"} 1',
     ]);
@@ -265,7 +265,7 @@ describe('overflow', () => {
     expect(aggregator.stats.overflowed).toBe(3);
   });
 
-  test('the text counts in UTF-8, and the types differ', () => {
+  test('the cost of a series depends on its text in UTF-8 and on its type', () => {
     const { aggregator, add } = setUp({ maxSeriesBytes: 10_000 });
     const charged = (fields: object) => {
       const before = aggregator.seriesBytes;
@@ -280,7 +280,7 @@ describe('overflow', () => {
     expect(charged({ dimensions: { x: '1' }, type: 'timer', value: 1000 })).toBe(8 * 320);
   });
 
-  test('overflow series may cost an eighth more; then one for each type takes the rest', () => {
+  test('overflow series may cost an eighth of the budget more; then one series per type takes the rest', () => {
     const { aggregator, add } = setUp({ maxSeriesBytes: 16 * COST });
     for (let i = 0; i < 16; i++) add({ dimensions: { x: i.toString(16) } }, 5);
     for (const name of ['n', 'm'.repeat(99), 'o', 'n']) add({ name, dimensions: { x: '1' } }, 5);
@@ -290,7 +290,7 @@ describe('overflow', () => {
     ]);
   });
 
-  test('a timer that may not grow keeps its highest values apart', () => {
+  test('a timer that may not grow still tells its highest values apart', () => {
     const { aggregator, add } = setUp({ maxSeriesBytes: 820 });
     for (const value of [1000, 1, 1000, 2, 5000, 1e6]) add({ name: 't', type: 'timer', value }, 5);
     const [{ min, max, p50, p99, count }] = pointsOf(aggregator.closeAll()[0]!) as [Point];
@@ -300,7 +300,7 @@ describe('overflow', () => {
     expect(aggregator.stats).toMatchObject({ coarse: 4, overflowed: 0 });
   });
 
-  test('a new series with every message leaves the table small', () => {
+  test('the table stays small even if every message has a new series', () => {
     const table = new SeriesTable(100);
     const decoder = new JsonDecoder(table);
     const aggregator = new Aggregator(table, optionsOf({ maxSeries: 20 }));
@@ -324,7 +324,7 @@ describe('overflow', () => {
   });
 });
 
-test('windows before its own that somebody was given elsewhere are reopened by what is news for them', () => {
+test('earlier windows that another aggregator closed are reopened by later messages only', () => {
   const table = new SeriesTable(1000);
   const aggregator = new Aggregator(table, optionsOf({ from: 100 }));
   const add = (eventTime: number, sequence: number) => {
@@ -338,7 +338,7 @@ test('windows before its own that somebody was given elsewhere are reopened by w
   add(85, 9);
   add(55, 9);
   expect(aggregator.takeReopened()).toEqual([]);
-  // Those from 60 on were closed when all up to sequence 8 had been read.
+  // The windows from 60 on were closed when everything up to sequence 8 had been read.
   aggregator.adoptWindows(60, 8);
   expect(aggregator.takeReopened()).toEqual([80]);
   add(75, 8);
@@ -355,7 +355,7 @@ describe('values', () => {
     expect(aggregator.closeAll()[0]!.point(0).sum).toBe(0.1 + 0.2 + 0.3 + 1e16 - 1e16);
   });
 
-  test('the last of a gauge is that of the latest event time; among equals, the last in the stream', () => {
+  test('`last` of a gauge is the value with the latest event time; of equal times, the last in the stream', () => {
     const { aggregator, add } = setUp();
     const gauge = (value: number, time: number): OracleMessage['streamTime'] => {
       add({ type: 'gauge', value, ...at(time) }, 9);
@@ -369,7 +369,7 @@ describe('values', () => {
     expect(point).toMatchObject({ last: 3, count: 4, sum: 10, min: 1, max: 4, p50: null });
   });
 
-  test('a counter carries count and sum only', () => {
+  test('a counter has only count and sum', () => {
     const { aggregator, add } = setUp();
     add({ value: -2.5 }, 5);
     expect(aggregator.closeAll()[0]!.point(0)).toEqual({

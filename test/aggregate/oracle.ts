@@ -1,7 +1,7 @@
 /**
- * The slow, obvious twin of decode/ and aggregate/: JSON.parse, Map and the invariants of the design as they read. It
- * shares no code with what it checks but `makeSeries`, which defines a series. It is told messages that are right
- * (it rejects the plainest faults, and neither looks for duplicate keys nor for limits).
+ * The slow, obvious twin of decode/ and aggregate/: JSON.parse, Map and the invariants of the design, taken literally.
+ * The only code that it shares with what it checks is `makeSeries`, which defines a series. Its input must be valid
+ * messages: it rejects only the most obvious faults, and checks neither duplicate keys nor limits.
  */
 import type { MetricType, Point } from '../../src/aggregate/point.ts';
 import { makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
@@ -22,9 +22,9 @@ export interface OracleShape {
 }
 
 export interface OracleSettings extends OracleShape {
-  /** Of windows from a time on, ascending. */
+  /** The shapes of windows from a given time on, in ascending order of time. */
   readonly later?: readonly (OracleShape & { readonly from: number })[];
-  /** Start of the first window to compute; all, where absent. */
+  /** Start of the first window to compute. Absent: all windows. */
   readonly from?: number;
   readonly instance?: string;
 }
@@ -34,11 +34,11 @@ export interface OracleSample {
   readonly type: MetricType;
   readonly value: number;
   readonly dimensions: [string, string][];
-  /** Undefined: the stream time counts. */
+  /** Undefined: the stream time is used. */
   readonly eventTime: number | undefined;
 }
 
-/** The points of each window, in the order of first appearance, by window start in ascending order. */
+/** The points of each window in the order of first appearance. The windows are in ascending order of their start. */
 export function expectedWindows(
   messages: Iterable<OracleMessage>,
   settings: OracleSettings,
@@ -73,7 +73,7 @@ interface Placed {
   readonly time: number;
 }
 
-/** An integer literal with all its digits, which a number would lose. */
+/** An integer literal with all its digits: a number would lose some. */
 class Integer {
   readonly source: string;
   constructor(source: string) {
@@ -108,7 +108,7 @@ function dimensionText(raw: unknown): string {
   return String(raw);
 }
 
-/** An RFC 3339 time that is known to be right. */
+/** Parses an RFC 3339 time that is known to be valid. */
 export function expectedTime(text: string): number {
   const [, seconds, fraction = '', zone] = /^(.{19})(\.\d+)?(.*)$/.exec(text)!;
   const whole = Date.parse(`${seconds!.replace(/:60$/, ':59').toUpperCase()}${zone!.toUpperCase()}`);
@@ -198,20 +198,20 @@ function points(windowStart: number, placed: readonly Placed[], settings: Oracle
   });
 }
 
-/** What a series costs of the budget of its window. */
+/** What a series takes from the budget of its window. */
 function costOf({ name, type, dimensionsJson }: ReturnType<typeof makeSeries>): number {
   return { counter: 200, gauge: 232, timer: 800 }[type] + 2 * Buffer.byteLength(name + dimensionsJson);
 }
 
 /**
- * DDSketch with a budget: it keeps the bin of every value, signed, and the range that the bins span. True as long as
- * these need not collapse for being too many.
+ * DDSketch with a budget: it keeps the signed bin of every value, and the range that the bins span. It is correct as
+ * long as there are not so many bins that they must collapse.
  */
 class OracleSketch {
   readonly #bins: { sign: number; index: number }[] = [];
   readonly #ranges = new Map<number, { from: number; to: number }>();
 
-  /** Returns what it costs, at most `left`. The first range is free. */
+  /** Returns the cost, which is at most `left`. The first range is free. */
   add(value: number, left: number): number {
     const sign = Math.sign(value);
     if (sign === 0) {
@@ -246,8 +246,8 @@ class OracleSketch {
 }
 
 /**
- * What DDSketch says, without bins: the value of the rank floor(q (n - 1)), rounded to the representative of its bin.
- * True as long as the sketch need not collapse bins.
+ * The result of DDSketch, without bins: the value of the rank floor(q (n - 1)), rounded to the representative of its
+ * bin. It is correct as long as the sketch does not have to collapse bins.
  */
 export function expectedQuantile(values: readonly number[], q: number): number {
   const exact = [...values].sort((a, b) => a - b)[Math.floor(q * (values.length - 1))]!;

@@ -12,7 +12,7 @@ const seriesArbitrary = fc
   })
   .map(({ name, type, dimensions }) => makeSeries(name, type, Object.entries(dimensions)));
 
-test('series come back as they went in, also where another thread sees the memory, and where they moved', () => {
+test('series are read back unchanged, also by another thread that shares the memory, and after a move', () => {
   fc.assert(
     fc.property(fc.array(seriesArbitrary, { maxLength: 20 }), (all) => {
       const records = new SeriesRecords();
@@ -29,7 +29,7 @@ test('series come back as they went in, also where another thread sees the memor
   );
 });
 
-test('many, some of them larger than a chunk is: more memory is taken, and what is there stays', () => {
+test('many series, some larger than a chunk: memory is added, and what is there stays', () => {
   const records = new SeriesRecords();
   const make = (i: number) =>
     makeSeries(`s${i}`, 'gauge', [['x', 'y'.repeat(i % 5000 === 0 ? 2_000_000 : i % 50)]]);
@@ -40,7 +40,7 @@ test('many, some of them larger than a chunk is: more memory is taken, and what 
   expect(new Set(refs).size).toBe(refs.length);
 });
 
-test('what is kept moves together, and what was given away stays where it was', () => {
+test('kept series are compacted, and series that were given away stay where they were', () => {
   fc.assert(
     fc.property(
       fc.array(
@@ -80,7 +80,7 @@ test('what is kept moves together, and what was given away stays where it was', 
   );
 });
 
-test('a thread learns of new chunks, and keeps its objects', () => {
+test('another thread gets new chunks, and keeps its objects', () => {
   const records = new SeriesRecords();
   const first = records.add(makeSeries('a', 'counter', []));
   const seen = new SeriesRecords(records.memory);
@@ -93,7 +93,7 @@ test('a thread learns of new chunks, and keeps its objects', () => {
   expect(later.map((ref) => seen.idOf(ref))).toEqual(later.map((ref) => records.idOf(ref)));
 });
 
-test('series with much text are kept as objects by their memory, not by their number', () => {
+test('the cache of objects is bounded by memory, not by number, if series have much text', () => {
   const records = new SeriesRecords();
   const refs = Array.from({ length: 400 }, (_, i) =>
     records.add(makeSeries('a', 'counter', [['x', `${i}`.padEnd(30_000)]])),
@@ -105,7 +105,7 @@ test('series with much text are kept as objects by their memory, not by their nu
   expect(records.series(refs[0]!)).toEqual(first);
 });
 
-test('one object for each series', () => {
+test('each series has one object', () => {
   const records = new SeriesRecords();
   const ref = records.add(makeSeries('a', 'counter', []));
   expect(records.series(ref)).toBe(records.series(ref));

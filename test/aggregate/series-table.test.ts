@@ -31,7 +31,7 @@ function spellingOf(dimensions: Uint8Array): Spelling {
   return { view, type: COUNTER, ...none, dimensionsStart: 0, dimensionsLength: dimensions.length };
 }
 
-/** A key of zeros, as somebody may have found it out; another one, once the table asks for it. */
+/** A key of zeros first, as if an attacker had found it out; a random one when the table asks again. */
 function knownAtFirst(): KeySource {
   let isFirst = true;
   return (key) => {
@@ -41,7 +41,7 @@ function knownAtFirst(): KeySource {
   };
 }
 
-/** Under a key of zeros, words of which one half is 0 count for nothing. */
+/** With a key of zeros, words of which one half is 0 do not change the hash. */
 function colliding(number: number): Spelling {
   const words = new Int32Array(3).fill(number << 16);
   return spellingOf(new Uint8Array(words.buffer));
@@ -55,7 +55,7 @@ function expectFewSteps(steps: readonly number[]): void {
 const newSpellings = (keys: KeySource = systemKeys) => new Spellings(new SpellingHash(keys));
 
 describe('spellings', () => {
-  test('are a map by name, dimensions and type', () => {
+  test('map name, dimensions and type to a series', () => {
     const part = fc.string({ unit: fc.constantFrom('a', 'b', 'é'), maxLength: 9 });
     fc.assert(
       fc.property(
@@ -77,7 +77,7 @@ describe('spellings', () => {
     );
   });
 
-  test('grow, and are taken over', () => {
+  test('grow, and can be copied into another table', () => {
     const spellings = newSpellings();
     const entries = Array.from({ length: 20_000 }, (_, i) =>
       spellings.insert(spelling(`n${i}`, `{${i % 7}}`), i),
@@ -93,7 +93,7 @@ describe('spellings', () => {
     expect(copy.bytes).toBeLessThan(0.51 * spellings.bytes);
   });
 
-  test('with one and the same hash are compared byte for byte', () => {
+  test('with the same hash are compared byte by byte', () => {
     const spellings = newSpellings(knownAtFirst());
     const pair = [colliding(1), colliding(2)] as const;
     expect(spellings.hashOf(pair[0])).toBe(spellings.hashOf(pair[1]));
@@ -103,7 +103,7 @@ describe('spellings', () => {
     expect(pair.map((each) => spellings.seriesOf(spellings.find(each)))).toEqual([1, 2]);
   });
 
-  test('2,000 with one hash value cost no more than others: the key changes', () => {
+  test('2,000 with the same hash value cost no more than others: the key changes', () => {
     const spellings = newSpellings(knownAtFirst());
     const all = Array.from({ length: 2000 }, (_, i) => colliding(i));
     expect(new Set(all.map((each) => spellings.hashOf(each))).size).toBe(1);
@@ -111,14 +111,14 @@ describe('spellings', () => {
     expect(new Set(all.map((each) => spellings.hashOf(each))).size).toBeGreaterThan(1900);
     expect(all.map((each) => spellings.seriesOf(spellings.find(each)))).toEqual(all.map((_, i) => i));
     expectFewSteps(all.map((each) => spellings.stepsTo(each)));
-    // What is taken over into a table with another key is found there as well.
+    // Entries that are copied into a table with another key are found there too.
     const other = newSpellings();
     for (const each of all) other.insertFrom(spellings, spellings.find(each));
     expect(all.map((each) => other.seriesOf(other.find(each)))).toEqual(all.map((_, i) => i));
   });
 
-  test('that differ in the highest bits of two words collide by chance only', () => {
-    // With a key that is only mixed in at the beginning, these are 2^16 texts with one hash, whatever the key.
+  test('that differ in the highest bits of two words collide only by chance', () => {
+    // If the key were mixed in only at the beginning, 2^16 such texts would have the same hash, whatever the key.
     const spellings = newSpellings();
     const all = Array.from({ length: 2000 }, (_, i) => {
       const bytes = Buffer.alloc(128, 'x');
@@ -144,12 +144,12 @@ describe('the index by id', () => {
     return ids.map((id) => index.stepsTo(id, refs, records));
   };
 
-  test('finds 2,000 ids with one prefix in as few steps as others', () => {
+  test('finds 2,000 ids with the same prefix in as few steps as others', () => {
     const ids = Array.from({ length: 2000 }, (_, i) => `00c0ffee00c0ffee${i.toString(16).padStart(16, '0')}`);
     expectFewSteps(filled(ids, systemKeys));
   });
 
-  test('and 2,000 with one hash value: the key changes', () => {
+  test('finds 2,000 ids with the same hash value in as few steps: the key changes', () => {
     const ids = Array.from({ length: 2000 }, (_, i) => `${i.toString(16).padStart(4, '0')}0000`.repeat(4));
     expectFewSteps(filled(ids, knownAtFirst()));
   });
@@ -169,7 +169,7 @@ test('I3: a window has the same points whatever the keys', () => {
       from: 0,
     });
     const closed: Point[] = [];
-    // More series than the table keeps and than a window may have: it is swept, and series are folded.
+    // More series than the table keeps and a window may have: the table is swept, and series are folded.
     for (let i = 0; i < 3000; i++) {
       const number = (i * 7919) % 400;
       const spelled = spelling('a', `{"x":${number}}`);
@@ -190,7 +190,7 @@ test('I3: a window has the same points whatever the keys', () => {
 });
 
 describe('series table', () => {
-  test('forgets what nobody marks, gives its numbers away, and keeps the rest with its last spelling', () => {
+  test('forgets series that nobody marks, reuses their numbers, and keeps the rest with its last spelling', () => {
     const table = new SeriesTable(10);
     const kept = [0, 1, 2].map((i) => table.add(spelling(`kept${i}`, '{ }'), identify(`kept${i}`, [])));
     const objects = kept.map((series) => table.series(series));
@@ -206,12 +206,12 @@ describe('series table', () => {
       expect(table.find(spelling(`kept${i}`, '{ }'))).toBe(series);
       expect(table.series(series)).toEqual(objects[i]);
     });
-    // What somebody was given before is what it was.
+    // The records that were handed out before have not changed.
     expect(table.records).not.toBe(records);
     expect(refs.map((ref) => records.series(ref))).toEqual(objects);
   });
 
-  test('the spellings of one series are bounded', () => {
+  test('bounds the spellings of a series', () => {
     const table = new SeriesTable(10);
     const series = table.add(spelling('a', '{}'), identify('a', []));
     table.hold({ markSeries: (mark) => mark(series) });
@@ -223,7 +223,7 @@ describe('series table', () => {
     expect(table.spellingBytes).toBeLessThan(20_000);
   });
 
-  test('is swept by the memory of the series, whatever they are spelled like', () => {
+  test('is swept by the memory of its series, however they are spelled', () => {
     const table = new SeriesTable(1000, 1_000_000);
     const kept = table.add(spelling('kept', '{}'), identify('kept', []));
     table.hold({ markSeries: (mark) => mark(kept) });
@@ -235,15 +235,15 @@ describe('series table', () => {
       expect(table.series(series).dimensions).toEqual([['x', value]]);
       largest = Math.max(largest, table.bytes);
     }
-    // A chunk that is being filled counts as a whole.
+    // A chunk that is being filled counts in full.
     expect(largest).toBeLessThan(2_100_000);
     expect([table.series(kept).name, records.series(given).name]).toEqual(['kept', 'kept']);
-    // What is given away stays; the rest of the memory is used again.
+    // Records that were given away stay; the rest of the memory is reused.
     const chunks = table.records.memory.filter((chunk) => chunk !== undefined);
     expect(chunks.reduce((sum, { byteLength }) => sum + byteLength, 0)).toBeLessThan(4_000_000);
   });
 
-  test('very long spellings are not remembered', () => {
+  test('does not remember very long spellings', () => {
     const table = new SeriesTable(1000);
     const long = spelling('a', `{${' '.repeat(5000)}}`);
     const series = table.add(long, identify('a', []));
@@ -251,7 +251,7 @@ describe('series table', () => {
     expect(table.add(long, identify('a', []))).toBe(series);
   });
 
-  test('makes the same series as makeSeries, of whatever text', () => {
+  test('makes the same series as makeSeries, from any text', () => {
     const text = fc.string({ unit: 'binary', minLength: 1 });
     const table = new SeriesTable(1000);
     fc.assert(
@@ -267,7 +267,7 @@ describe('series table', () => {
     );
   });
 
-  test('an overflow series is its own, however it came about', () => {
+  test('has one overflow series, whether it was folded or sent, which is its own overflow series', () => {
     const table = new SeriesTable(10);
     const series = table.add(spelling('a', '{"x":1}', GAUGE), identify('a', [['x', '1']]));
     const overflow = table.overflowOf(series);

@@ -4,7 +4,7 @@ import { ALPHA, MAX_BINS, QUANTILES, Sketch } from '../../src/aggregate/sketch.t
 import { effort } from '../effort.ts';
 import { expectedQuantile } from './oracle.ts';
 
-/** What rounding may add to the bound. */
+/** How much rounding may add to the bound. */
 const ROUNDING = 1e-9;
 
 function quantilesOf(values: readonly number[]): number[] {
@@ -44,7 +44,7 @@ describe('sketch', () => {
     );
   });
 
-  test('quantiles are, bit for bit, the representatives that the paper says', () => {
+  test('quantiles are, bit for bit, the representatives that the paper defines', () => {
     fc.assert(
       fc.property(fc.array(anyValue, { minLength: 1, maxLength: 100 }), (values) => {
         const min = Math.min(...values);
@@ -63,7 +63,7 @@ describe('sketch', () => {
     });
   });
 
-  test('a single value, whatever its size, is its own quantile', () => {
+  test('a single value of any size is its own quantile', () => {
     for (const value of [
       0, 1, -1, 5e-324, -5e-324, 1.7976931348623157e308, -1.7976931348623157e308, 1e-300,
     ]) {
@@ -71,20 +71,20 @@ describe('sketch', () => {
     }
   });
 
-  test('without room to grow, the highest values keep the bins that there are', () => {
+  test('without room to grow, the existing bins go to the highest values', () => {
     const asked: number[] = [];
     const sketch = new Sketch();
     const none = { grow: (bytes: number) => asked.push(bytes) < 0 };
     for (const value of [1, 1.5, 1000, 1400, 2000, 0.001, -5]) sketch.add(value, 1, none);
     const [p50, p90] = sketch.quantiles(7, -5, 2000, new Float64Array(4), 0);
-    // -5 is with the zeros, and what is below 1400 in the lowest of 32 bins.
+    // -5 counts as zero, and the values below 1400 are in the lowest of 32 bins.
     expect(p50).toBeGreaterThan(1000);
     expect(Math.abs(p90! / 2000 - 1)).toBeLessThan(0.4);
     expect(asked.length).toBeGreaterThanOrEqual(3);
     expect(asked.at(-1)).toBe(32 * 8);
   });
 
-  test('the number of bins is bounded; what collapses is the lowest, and the highest stays exact', () => {
+  test('the number of bins is bounded: the lowest ones collapse, and the highest stay exact', () => {
     const values = Array.from({ length: 4000 }, (_, i) => 1.05 ** (i * 2 - 4000));
     for (const order of [values, [...values].reverse()]) {
       const [p50, p90, , p99] = quantilesOf(order);

@@ -1,4 +1,4 @@
-/** Streams of messages for property tests, and the way from them to points. */
+/** Streams of messages for property tests, and a run that turns them into points. */
 import fc from 'fast-check';
 import { Aggregator, type AggregatorOptions, type AggregatorStats } from '../../src/aggregate/aggregator.ts';
 import type { Point } from '../../src/aggregate/point.ts';
@@ -17,7 +17,7 @@ export interface Run {
   readonly table: SeriesTable;
 }
 
-/** Decodes and aggregates; closes after the messages for which `closeAfter` says so, and all at the end. */
+/** Decodes and aggregates. Closes windows after the messages that `closeAfter` selects, and all at the end. */
 export function run(
   messages: readonly OracleMessage[],
   settings: OracleSettings & Pick<AggregatorOptions, 'slice'>,
@@ -61,13 +61,13 @@ const shapeArbitrary = fc.record(
     latenessMs: fc.constantFrom(0, 3, 10, 25),
     maxAheadMs: fc.constantFrom(0, 2, 10, 30),
     maxSeries: fc.constantFrom(1, 2, 4, 1000),
-    // For a series or two, for one more with some bins, for all.
+    // Enough for one or two series, for one more with some bins, for all.
     maxSeriesBytes: fc.constantFrom(300, 850, 1300, 3000, 8000, 1_000_000),
   },
   { requiredKeys: ['windowMs', 'latenessMs', 'maxAheadMs', 'maxSeries'] },
 );
 
-/** A boundary of windows of every length. */
+/** A multiple of every window length. */
 const COMMON_MS = 350;
 
 /** Settings that change up to twice while the stream lasts. */
@@ -78,7 +78,7 @@ export const settingsArbitrary: fc.Arbitrary<OracleSettings> = fc
     later: later.map((each, i) => ({ ...each, from: (first + i) * COMMON_MS })),
   }));
 
-/** Of a range that a sketch holds without collapsing bins, for the oracle does not. */
+/** In a range that a sketch holds without collapsing bins, as the oracle does not collapse any. */
 const valueArbitrary = fc.oneof(
   fc.integer({ min: -5, max: 1000 }),
   fc.double({ noNaN: true, min: -1e9, max: 1e9 }).map((value) => (Math.abs(value) < 0.1 ? 0 : value)),
@@ -112,7 +112,7 @@ interface Draft {
   readonly array: boolean;
 }
 
-/** Messages in stream order, from a little before 1970 on. */
+/** Messages in stream order, starting a little before 1970. */
 export function streamArbitrary(settings: OracleSettings): fc.Arbitrary<OracleMessage[]> {
   const sample = fc.record({
     name: fc.constantFrom('a', 'b', 'c.d', 'fanout.overflow'),

@@ -6,7 +6,7 @@ import { settingsArbitrary, tilingOf } from './stream.ts';
 const SHAPE = { windowMs: 10, latenessMs: 4, maxAheadMs: 3, maxSeries: 100 };
 const FIRST = { ...SHAPE, from: Number.NEGATIVE_INFINITY };
 
-/** Windows one after the other, by walking: the obvious way. */
+/** Walks from window to window: the obvious way. */
 function* windowsFrom(tiling: Tiling, from: number) {
   for (let start = tiling.startOf(from); ; start = tiling.endOf(start)) {
     const epoch = tiling.epochs.findLast((each) => each.from <= start)!;
@@ -14,7 +14,7 @@ function* windowsFrom(tiling: Tiling, from: number) {
   }
 }
 
-test('time is cut without gap and overlap, whatever changes', () => {
+test('windows have no gaps and no overlaps, whatever changes', () => {
   fc.assert(
     fc.property(settingsArbitrary, fc.integer({ min: -400, max: 1500 }), (settings, time) => {
       const tiling = tilingOf(settings);
@@ -28,7 +28,7 @@ test('time is cut without gap and overlap, whatever changes', () => {
   );
 });
 
-test('I2: all before `completeBefore` are complete, the one behind is not, and it never goes back', () => {
+test('I2: all windows before `completeBefore` are complete, the next one is not, and it never goes back', () => {
   fc.assert(
     fc.property(settingsArbitrary, fc.integer({ min: -400, max: 1500 }), (settings, streamTime) => {
       const tiling = tilingOf(settings);
@@ -43,13 +43,13 @@ test('I2: all before `completeBefore` are complete, the one behind is not, and i
   );
 });
 
-test('the most of any epoch', () => {
+test('a tiling has the largest lateness, maximum ahead and series limit of all its epochs', () => {
   const tiling = new Tiling([FIRST, { from: 20, windowMs: 5, latenessMs: 9, maxAheadMs: 1, maxSeries: 200 }]);
   expect([tiling.latenessMs, tiling.maxAheadMs, tiling.maxSeries]).toEqual([9, 3, 200]);
   expect(tiling.windowsBetween(0, 40)).toBe(2 + 4);
 });
 
-test('a budget of some epochs is that of their windows alone', () => {
+test('the budget of an epoch applies only to its own windows', () => {
   const budgeted = { ...SHAPE, from: 20, maxSeriesBytes: 7 };
   const tiling = new Tiling([FIRST, budgeted, { ...budgeted, from: 40, maxSeriesBytes: 5 }]);
   expect([10, 20, 40].map((time) => tiling.epochAt(time).maxSeriesBytes)).toEqual([undefined, 7, 5]);
@@ -60,10 +60,16 @@ test('a budget of some epochs is that of their windows alone', () => {
 });
 
 test.each([
-  ['none', []],
-  ['one in the middle of the window before it', [FIRST, { ...SHAPE, windowMs: 5, from: 25 }]],
-  ['one in the middle of its own', [FIRST, { ...SHAPE, windowMs: 30, from: 20 }]],
-  ['one that begins before another', [FIRST, { ...SHAPE, from: 40 }, { ...SHAPE, from: 40 }]],
-])('no tiling: %s', (_, epochs) => {
+  ['no epoch', []],
+  [
+    'an epoch that starts in the middle of a window of the previous one',
+    [FIRST, { ...SHAPE, windowMs: 5, from: 25 }],
+  ],
+  [
+    'an epoch that starts in the middle of one of its own windows',
+    [FIRST, { ...SHAPE, windowMs: 30, from: 20 }],
+  ],
+  ['two epochs that start at the same time', [FIRST, { ...SHAPE, from: 40 }, { ...SHAPE, from: 40 }]],
+])('refused: %s', (_, epochs) => {
   expect(() => new Tiling(epochs)).toThrow(RangeError);
 });

@@ -1,4 +1,4 @@
-/** Control answers to inboxes, and acts for nobody who wants the answer elsewhere. */
+/** Control answers only to inboxes, and refuses requests that want the answer elsewhere. */
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Bus } from '../../src/bus/connect.ts';
 import { isInbox, serveControl } from '../../src/bus/control.ts';
@@ -67,7 +67,7 @@ test.each(subjects)('%s answers to inboxes only', async (subject) => {
   const request = () => client.connection.request(subject, '', { timeout: LIMIT_MS });
   for (const reply of elsewhere) client.connection.publish(subject, '', { reply });
   client.connection.publish(subject, '');
-  // Whatever was asked before it has been handled when this is answered, and heard after two round trips.
+  // When this is answered, all earlier requests have been handled. After two round trips, all answers have arrived.
   await request();
   await bus.flush();
   await client.flush();
@@ -78,7 +78,7 @@ test.each(subjects)('%s answers to inboxes only', async (subject) => {
   expect(handled).toEqual(subject.startsWith('fanout') ? ['pause'] : []);
 });
 
-test('a prefix is whole tokens', () => {
+test('a prefix consists of whole tokens', () => {
   const { controlReplyPrefixes } = settings({ CONTROL_REPLY_PREFIXES: '_INBOX.operator, in' });
   expect(controlReplyPrefixes).toEqual(['_INBOX.operator.', 'in.']);
   const isTaken = (subject: string) => isInbox(subject, controlReplyPrefixes);

@@ -1,4 +1,4 @@
-/** Certificates and JWTs that the tests sign in with, made afresh for every run. */
+/** Certificates and JWTs for the sign-in tests. They are made for each run. */
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -70,7 +70,7 @@ function jwt(name: string, subject: string, issuer: nkeys.KeyPair, claims: objec
   return `${signed}.${base64(issuer.sign(new TextEncoder().encode(signed)))}`;
 }
 
-/** An operator with an account, and credentials of a user in it: what a creds file holds. */
+/** An operator with an account, and the credentials of a user in it, as the content of a creds file. */
 export function makeDecentralised(): { readonly auth: NatsAuth; newCreds(): string } {
   const [operator, account, system] = [nkeys.createOperator(), nkeys.createAccount(), nkeys.createAccount()];
   const unlimited = {

@@ -47,7 +47,7 @@ function read(bus: Bus, core: ReturnType<typeof settings>) {
 }
 
 /**
- * Publishes with acknowledgement, again and again until the server has it: what is counted is what the stream holds.
+ * Publishes with acknowledgements, and retries until the server has the message: the stream holds each exactly once.
  */
 async function publishThrough(bus: Bus, from: number, to: number): Promise<void> {
   const js = bus.connection.jetstream();
@@ -62,14 +62,14 @@ async function publishThrough(bus: Bus, from: number, to: number): Promise<void>
 }
 
 test.each(['SIGTERM', 'SIGKILL'] as const)(
-  'the server ends by %s in the middle of 200,000 messages, twice: none lost, none twice',
+  'the server ends with %s twice within 200,000 messages: none is lost, none comes twice',
   async (signal) => {
     const { nats, core, bus } = await setUp();
     await publishStored(bus, 0, 200_000);
     const { reader, source } = read(bus, core);
     reader.hold = () => new Promise((resolve) => setTimeout(resolve, 50));
     for (const at of [20_000, 120_000]) {
-      await until('so many', () => reader.sequences.length >= at);
+      await until(`${at} messages`, () => reader.sequences.length >= at);
       expect(reader.sequences.length).toBeLessThan(200_000);
       await nats.halt(signal);
       await nats.resume();
@@ -87,7 +87,7 @@ test.each(['SIGTERM', 'SIGKILL'] as const)(
   },
 );
 
-test('producers go on while the server crashes over and over: the reader has exactly what the stream has', async () => {
+test('producers go on while the server keeps crashing: the reader gets exactly what the stream has', async () => {
   const { nats, core, bus } = await setUp();
   const { reader, source } = read(bus, core);
   const publisher = await busAt(nats.url);
@@ -109,11 +109,11 @@ test('producers go on while the server crashes over and over: the reader has exa
   expectMonotone(reader.progressTimes);
 });
 
-test('a connection that is lost while the server goes on: what was on its way is asked for again', async () => {
+test('a connection is lost while the server goes on: messages in flight are requested again', async () => {
   const { core, bus } = await setUp();
   await publishStored(bus, 0, 15_000);
   const { reader, source } = read(bus, core);
-  // All that the stream has is on its way; without a look behind, the server would say that nothing is pending.
+  // Everything in the stream is in flight, so the server itself would report that nothing is pending.
   reader.onMessage = (sequence) => {
     if (sequence === 5_000) void bus.connection.reconnect();
   };
@@ -122,7 +122,7 @@ test('a connection that is lost while the server goes on: what was on its way is
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 1 });
 });
 
-test('a reader that asked for time gets it, also where the connection is lost meanwhile', async () => {
+test('a reader that asks the source to wait is left alone, even if the connection is lost in the meantime', async () => {
   const { nats, core, bus } = await setUp();
   await publishStored(bus, 0, 30_000);
   const { reader, source } = read(bus, core);
@@ -140,7 +140,7 @@ test('a reader that asked for time gets it, also where the connection is lost me
   await nats.halt('SIGKILL');
   await nats.resume();
   await until('back', () => bus.stats.reconnects > 0);
-  // So long that a consumer made after the reconnection can bring all; to the one who asked for time it must not.
+  // Long enough for a new consumer to deliver everything. It must not deliver to the reader that asked to wait.
   const other = read(bus, core);
   await until('another has read all', () => other.reader.sequences.length >= 30_000);
   expect(toldMeanwhile).toBe(0);
@@ -151,7 +151,7 @@ test('a reader that asked for time gets it, also where the connection is lost me
   expect(reader.sequences).toEqual(numbers(1, 30_001));
 });
 
-test('what a reader rejects with ends the reading, also where the connection was lost meanwhile', async () => {
+test('a rejection by the reader ends the reading, even if the connection was lost in the meantime', async () => {
   const { core, bus } = await setUp();
   await publishNumbers(bus, 0, 100);
   const reader = new Recorder();
@@ -183,7 +183,7 @@ test.each(['jetstream', 'core'])(
   },
 );
 
-test('a server that lost what it had handed out: nothing comes twice, and nothing new is missed', async () => {
+test('a server lost messages that it had delivered: nothing comes twice, and nothing new is missed', async () => {
   const { nats, core, bus } = await setUp();
   const backup = temporaryFolder('nats-backup');
   stops.push(async () => backup.remove());
@@ -206,12 +206,12 @@ test('a server that lost what it had handed out: nothing comes twice, and nothin
   expect(reader.payloads).toEqual(numbers(0, 400).map(String));
 });
 
-test('a server that hangs is waited for; idle time does not move meanwhile', async () => {
+test('the source waits for a server that hangs; idle time does not advance in the meantime', async () => {
   const { nats, core, bus } = await setUp();
   await publishNumbers(bus, 0, 100);
   const { reader } = read(bus, core);
   await until('idle', () => reader.progressTimes.length > 3);
-  // One beside it that goes on: its time tells how long ours stands still.
+  // A second server that goes on: its time shows how long ours has been standing still.
   const other = await setUp();
   const { progressTimes } = read(other.bus, other.core).reader;
   const untilMoved = (times: number, from = progressTimes.length) =>
@@ -232,7 +232,7 @@ async function suspended(nats: NatsServer, run: () => Promise<void>): Promise<vo
   await run().finally(() => nats.signal('SIGCONT'));
 }
 
-test('an event loop that stalls for longer than any answer may take loses nothing', async () => {
+test('nothing is lost if the event loop stalls for longer than any answer may take', async () => {
   const { core, bus, nats } = await setUp();
   const publisher = await busAt(nats.url);
   stops.push(() => publisher.close());

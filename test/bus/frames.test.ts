@@ -19,7 +19,7 @@ import { losing, memoryLog, numbers, publishStored, Recorder, settings, until } 
 
 const STALL_MS = 1500;
 
-/** What came, in order: messages with all that is known of them, and everything else by its kind. */
+/** What arrived, in order: messages with everything that is known about them, and anything else by its kind. */
 type Event = string;
 
 const text = (bytes: Uint8Array | undefined) => Buffer.from(bytes ?? []).toString('latin1');
@@ -31,7 +31,7 @@ function clientEvent({ kind, msg, data }: ParserEvent): Event {
   return messageEvent(msg!.sid, text(msg!.subject), text(data), msg!.hdr);
 }
 
-/** By the package's own parser alone. */
+/** Parses with the package's own parser alone. */
 function byClient(chunks: readonly Uint8Array[]): Event[] {
   const events: Event[] = [];
   const parser = new Parser({ push: (event) => events.push(clientEvent(event)) });
@@ -39,12 +39,12 @@ function byClient(chunks: readonly Uint8Array[]): Event[] {
   return events;
 }
 
-/** Plain ones, and one that wants reply subjects of a form. */
+/** Subscriptions without a check of the reply subject, and one that expects a form of it. */
 const PLAIN_SIDS = [1, 12];
 const REPLY_SID = 3;
 const REPLY_FORM = /^\$JS\.ACK\.\d+/;
 
-/** Looks at the bytes as late as may be: those of sinks when they are about to go, the client's at the end. */
+/** Reads the bytes as late as possible: those of sinks just before they are freed, those of the client at the end. */
 function byFrames(chunks: readonly Uint8Array[]): { events: Event[]; replies: string[]; taken: number } {
   const seen: (() => Event)[] = [];
   const replies: string[] = [];
@@ -117,14 +117,14 @@ const frame = fc.oneof(
   },
 );
 
-/** The same bytes, cut at the places given. */
+/** The same bytes, cut at the given positions. */
 function cut(bytes: Buffer, places: readonly number[]): Uint8Array[] {
   const ends = [...new Set(places.map((place) => place % (bytes.length + 1)))].sort((a, b) => a - b);
   return [0, ...ends].map((start, i) => Uint8Array.from(bytes.subarray(start, ends[i] ?? bytes.length)));
 }
 
 describe('frames', () => {
-  test('come as by the client, in the same order, however the chunks cut them', () => {
+  test('are the same as those of the client, in the same order, however the chunks cut them', () => {
     fc.assert(
       fc.property(
         fc.array(frame, { maxLength: 12 }),
@@ -139,7 +139,7 @@ describe('frames', () => {
     );
   });
 
-  test('cut at every single byte', () => {
+  test('can be cut at every single byte', () => {
     const replied = 'MSG a.b 3 $JS.ACK.42.x 5\r\nhello\r\n';
     const bytes = Buffer.from(
       `PING\r\nMSG a.b 1 2\r\nhi\r\n${replied}MSG a 2 r 1\r\nx\r\nHMSG a 3 r 12 13\r\nNATS/1.0\r\n\r\n!\r\n${replied}`,
@@ -154,14 +154,14 @@ describe('frames', () => {
     expect(byFrames(Array.from(bytes, (byte) => Uint8Array.of(byte))).events).toEqual(expected);
   });
 
-  test('a reply subject is read again where the client was given something in between', () => {
+  test('a reply subject is read again if the client got something in between', () => {
     const message = (reply: string) => `MSG a 3 $JS.ACK.${reply}.x 1\r\nx\r\n`;
     const other = 'HMSG a 3 $JS.ACK.2.x 12 13\r\nNATS/1.0\r\n\r\n!\r\n';
     const { replies } = byFrames([Buffer.from(message('1') + other + message('3'))]);
     expect(replies).toEqual(['$JS.ACK.1', '$JS.ACK.3', '$JS.ACK.3']);
   });
 
-  test('what the client is given may end the sink of the message behind it', () => {
+  test('a message for the client may remove the sink of the message after it', () => {
     const other = 'HMSG a 9 r 12 13\r\nNATS/1.0\r\n\r\n!\r\n';
     const ours = 'MSG a 1 2\r\nhi\r\n';
     const bytes = Buffer.from(other + ours + ours);
@@ -182,13 +182,13 @@ describe('frames', () => {
     }
   });
 
-  test('the memory of a chunk is given back when nobody needs it any more', () => {
+  test('the memory of a chunk is freed when nobody needs it any more', () => {
     const ours = 'MSG a 1 2\r\nhi\r\n';
     const cases = [
       { chunk: ours, isGone: true },
-      { chunk: ours + ours.replace(' 1 ', ' 2 '), isGone: false, why: 'of a taker who keeps what it gets' },
+      { chunk: ours + ours.replace(' 1 ', ' 2 '), isGone: false, why: 'a sink keeps what it gets' },
       { chunk: `${ours}PING\r\n${ours}`, isGone: true, why: 'the client has a copy of its part' },
-      { chunk: 'PING\r\n', isGone: false, why: "all the client's" },
+      { chunk: 'PING\r\n', isGone: false, why: 'all of it goes to the client' },
     ];
     for (const { chunk, isGone, why } of cases) {
       let flushed = 0;
@@ -210,7 +210,7 @@ describe('frames', () => {
     expect(shared.buffer.detached, 'somebody else has a part of it').toBe(false);
   });
 
-  test("what is not understood is all the client's", () => {
+  test('after bytes that are not understood, everything goes to the client', () => {
     const good = 'MSG a 1 2\r\nhi\r\n';
     const events: string[] = [];
     const client = { parse: (bytes: Uint8Array) => events.push(text(bytes)) };
@@ -225,7 +225,7 @@ describe('frames', () => {
   });
 });
 
-test('is refused on a version of the package that it was not tested with', () => {
+test('reading by frames is refused on a version of the package that was not tested', () => {
   const protocol = { parser: { parse: () => {} }, transport: { version: '2.99.0' } };
   const make = (version: string) =>
     new Frames({ protocol: { ...protocol, transport: { version } } } as unknown as NatsConnection);
@@ -276,7 +276,7 @@ describe.each(['frames', 'plain'])('%s, on a real server', (METRICS_RECEIVE) => 
     expect(reader.payloads).toEqual(expected);
   });
 
-  test('a connection that breaks in the middle of frames, over and over', async () => {
+  test('a connection that breaks again and again in the middle of frames', async () => {
     const nats = await startNats();
     stops.push(() => nats.stop());
     const proxy = await FaultProxy.start(nats.port);
@@ -290,7 +290,10 @@ describe.each(['frames', 'plain'])('%s, on a real server', (METRICS_RECEIVE) => 
     for (let breaks = 1; breaks <= 5; breaks++) {
       const { length } = reader.sequences;
       proxy.cut('response', 300_001 + 37 * breaks);
-      await until('broken and on', () => bus.stats.reconnects >= breaks && reader.sequences.length > length);
+      await until(
+        'broken and reading again',
+        () => bus.stats.reconnects >= breaks && reader.sequences.length > length,
+      );
       await publishStored(producer.bus, 50_000 + 10_000 * breaks, 60_000 + 10_000 * breaks);
     }
     await until('all', () => reader.sequences.length >= 110_000);
@@ -299,7 +302,7 @@ describe.each(['frames', 'plain'])('%s, on a real server', (METRICS_RECEIVE) => 
     expect(source.stats).toMatchObject({ gaps: 0 });
   });
 
-  test('a request that the server ends without a word is made again', async () => {
+  test('a request that the server ends silently is repeated', async () => {
     const nats = await startNats();
     stops.push(() => nats.stop());
     const { core, bus } = await attach({ NATS_URL: nats.url });
@@ -310,7 +313,7 @@ describe.each(['frames', 'plain'])('%s, on a real server', (METRICS_RECEIVE) => 
       if (i % 1000 === 999) await bus.flush();
     }
     let swallowed = 0;
-    // As the server does where a request's bytes are used up to the last one.
+    // As the server does if the messages use up the bytes of a request exactly.
     const isSwallowed = (code: number) => {
       if (code === 409) swallowed += 1;
       return code === 409;
@@ -324,14 +327,14 @@ describe.each(['frames', 'plain'])('%s, on a real server', (METRICS_RECEIVE) => 
     expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   });
 
-  test('a slow consumer is thrown out by the server, and goes on behind the gap', async () => {
+  test('a slow consumer is disconnected by the server, and goes on after the gap', async () => {
     const nats = await startNats({ jetstream: false, extra: 'max_pending: 1MB\nwrite_deadline: "200ms"' });
     stops.push(() => nats.stop());
     const { core, bus } = await attach({ NATS_URL: nats.url });
     const source = createCoreSource(bus, core);
     const reader = read(source);
     await bus.flush();
-    // Again with every turn of the event loop: how much comes in one stall is up to the machine.
+    // Stalls in every turn of the event loop: how much arrives during one stall depends on the machine.
     let isStalled = false;
     reader.onMessage = () => {
       if (isStalled || bus.stats.disconnects > 0) return;
@@ -343,9 +346,9 @@ describe.each(['frames', 'plain'])('%s, on a real server', (METRICS_RECEIVE) => 
     };
     const flood = startProgram(['load', '--rate', '0'], { NATS_URL: nats.url, METRICS_SOURCE: 'core' });
     stops.push(() => flood.stop('SIGKILL'));
-    await until('thrown out', () => bus.stats.reconnects > 0);
+    await until('disconnected', () => bus.stats.reconnects > 0);
     await until('a gap', () => source.stats.gaps > 0);
     await flood.stop('SIGINT');
-    await until('on', () => bus.publish('metrics', 'again') && reader.payloads.includes('again'));
+    await until('reading again', () => bus.publish('metrics', 'again') && reader.payloads.includes('again'));
   });
 });

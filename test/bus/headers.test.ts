@@ -14,10 +14,10 @@ beforeAll(async () => {
 });
 afterAll(() => nats.stop());
 
-/** Of what the server stores in place of a message that it removed. */
+/** The header of what the server stores in place of a message that it removed. */
 const MARKER = 'Nats-Marker-Reason: MaxAge\r\n';
 
-/** What the headers of a message say, and what a reader is told of it. */
+/** The headers of a message, and the encoding that the reader gets. */
 const ENCODED: readonly (readonly [
   headers: string | undefined,
   encoding: string | undefined,
@@ -32,14 +32,14 @@ const ENCODED: readonly (readonly [
   ['Content-Encoding:\r\n', ''],
   [MARKER, undefined],
   [MARKER, DELETE_MARKER, ''],
-  // No client would send these.
+  // No client sends these.
   ['two words: x\r\nContent-Encoding: gzip\r\n', undefined],
   ['no colon\r\n', undefined],
   ['\xff\xfe: x\r\n', undefined],
   [undefined, undefined],
 ];
 
-/** Publishes a message for each of ENCODED, whatever a client would say to its headers. */
+/** Publishes a message for each of ENCODED, including headers that a client would refuse. */
 async function publishEncoded({ port }: NatsServer): Promise<void> {
   const socket = connectSocket(port, '127.0.0.1');
   const answer = new Promise<void>((resolve) => {
@@ -65,7 +65,7 @@ test.each([
   ['core', 'frames'],
   ['core', 'plain'],
 ])(
-  '%s, %s: a reader is told how a message is encoded; headers that cannot be read say nothing',
+  '%s, %s: a reader gets the encoding of a message; headers that cannot be read are ignored',
   async (source, receive) => {
     const core = settings({
       NATS_URL: nats.url,

@@ -1,4 +1,4 @@
-/** A name in NATS_URL is resolved as the system does it, and not by asking DNS behind its back. */
+/** A name in NATS_URL is resolved by the system's own means, not by asking DNS directly. */
 import { createSocket } from 'node:dgram';
 import { getServers, setServers } from 'node:dns';
 import { lookup } from 'node:dns/promises';
@@ -21,16 +21,16 @@ async function server(): Promise<NatsServer> {
   return started;
 }
 
-/** What the system says of this machine's own name, which is in its hosts file as a rule. */
+/** The address that the system gives for this machine's own name, which is usually in its hosts file. */
 const own = await lookup(hostname()).then(
   ({ address }) => address,
   () => undefined,
 );
-/** Of the name in DNS: an address of this machine on which nobody listens. */
+/** The address of the name in DNS: one of this machine on which nobody listens. */
 const ELSEWHERE = [127, 9, 9, 9];
 const ADDRESS_RECORD = [0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, ...ELSEWHERE];
 
-/** A DNS server that gives every name the address `ELSEWHERE`, or does not answer. Node.js asks it from now on. */
+/** Starts a DNS server that answers `ELSEWHERE` for every name, or nothing. Node.js asks it from then on. */
 async function startDns(answers: boolean): Promise<{ readonly asked: number }> {
   const dns = { asked: 0 };
   const socket = createSocket('udp4').bind(0, '127.0.0.1');
@@ -53,9 +53,9 @@ async function startDns(answers: boolean): Promise<{ readonly asked: number }> {
 }
 
 test.skipIf(own !== '127.0.0.1').each([
-  ['another address there', true],
+  ['a DNS server with another address', true],
   ['a DNS server that does not answer', false],
-])('a name of the hosts file, and %s: it connects, and nobody asks DNS', async (_, answers) => {
+])('a name in the hosts file, and %s: the client connects, and nobody asks DNS', async (_, answers) => {
   const { port } = await server();
   const dns = await startDns(answers);
   const bus = await connect(settings({ NATS_URL: `nats://${hostname()}:${port}` }), memoryLog());
@@ -64,7 +64,7 @@ test.skipIf(own !== '127.0.0.1').each([
   expect(dns.asked).toBe(0);
 });
 
-test('all addresses of a name are tried, and looked up again when the connection is lost', async () => {
+test('all addresses of a name are tried, and they are looked up again when the connection is lost', async () => {
   const nats = await server();
   const asked: string[] = [];
   const resolve = async (name: string) => {
@@ -78,7 +78,7 @@ test('all addresses of a name are tried, and looked up again when the connection
   const before = asked.length;
   await nats.halt();
   await nats.resume();
-  await until('there again', () => bus.stats.reconnects === 1);
+  await until('connected again', () => bus.stats.reconnects === 1);
   expect(asked.length).toBeGreaterThan(before);
   expect(new Set(asked)).toEqual(new Set(['bus.test']));
 });
@@ -86,7 +86,7 @@ test('all addresses of a name are tried, and looked up again when the connection
 test.each([
   ['no address', () => Promise.reject(Object.assign(new Error(), { code: 'ENOTFOUND' })), 'ENOTFOUND'],
   ['no answer', () => new Promise<never>(() => {}), 'NAME_TIMEOUT'],
-])('a name for which there is %s: the error says so, in bounded time', async (_, resolve, code) => {
+])('if there is %s for a name, the error says so in bounded time', async (_, resolve, code) => {
   const core = settings({ NATS_URL: `nats://bus.test:${await freePort()}` });
   await expect(connect(core, memoryLog(), { resolve })).rejects.toMatchObject({
     message: expect.stringContaining(`the system finds no address (${code})`),

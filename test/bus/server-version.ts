@@ -1,15 +1,15 @@
-/** Which nats-server the tests run on. docs/nats-servers.md has every version that is asked for. */
+/** The nats-server that the tests run on. docs/nats-servers.md has every version that tests ask for. */
 import type { NatsConnection } from 'nats';
 import type { TestContext } from 'vitest';
 import { natsVersion } from '../../src/servers/nats.ts';
 
-/** Skips the test, with words, if the nats-server at hand is older. */
+/** Skips the test, with a message, if the installed nats-server is older. */
 export function needsNats(context: Pick<TestContext, 'skip'>, version: string): void {
   const have = natsVersion();
   context.skip(isOlder(have, version), `needs nats-server ${version}; this is ${have}`);
 }
 
-/** Such as 2.9.10 than 2.10: what one of them does not say does not count. */
+/** For example, 2.9.10 is older than 2.10. Only the parts that both versions have are compared. */
 function isOlder(have: string, version: string): boolean {
   const [ours, other] = [have, version].map((text) => text.split('.').map(Number));
   const at = other!.findIndex((number, i) => number !== ours![i]);
@@ -18,7 +18,7 @@ function isOlder(have: string, version: string): boolean {
 
 const PROBE = 'probe.reply';
 
-/** Those of the subjects to which the server lets an answer go: some refuse a message that names JetStream's API. */
+/** The reply subjects that the server accepts: some versions refuse a message whose reply is in JetStream's API. */
 export async function repliesTaken(
   connection: NatsConnection,
   replies: readonly string[],

@@ -38,7 +38,7 @@ async function attach(env: Record<string, string>, log = memoryLog()): Promise<B
   return bus;
 }
 
-/** The error must explain itself to an operator, and must never hold a secret. */
+/** The error must make sense to an operator, and must never contain a secret. */
 async function refusal(env: Record<string, string>): Promise<BusError> {
   const error = await attach(env).then(
     () => new Error('the bus let us in'),
@@ -95,7 +95,7 @@ test('NKey seed', async () => {
 });
 
 test.each(['', 'garbage\n'])(
-  'a file of credentials that holds %j for a while does not end a running service',
+  'a file of credentials that contains %j for a while does not end a running service',
   async (bad) => {
     const { publicKey, seed } = makeNkey();
     const nats = await server({ auth: { kind: 'nkey', publicKeys: [publicKey] } });
@@ -108,7 +108,7 @@ test.each(['', 'garbage\n'])(
   },
 );
 
-test('credentials of a decentralised account, JetStream included; rotated while running', async () => {
+test('credentials of a decentralised account with JetStream; they can be rotated at runtime', async () => {
   const { auth, newCreds } = makeDecentralised();
   const nats = await server({ auth });
   const path = file('user.creds', newCreds());
@@ -120,7 +120,7 @@ test('credentials of a decentralised account, JetStream included; rotated while 
   const refused = await refusal({ NATS_URL: nats.url, NATS_CREDS_FILE: file('stranger.creds', stranger) });
   expect(refused.advice).toMatch(/NATS_CREDS_FILE/);
   await refusal({ NATS_URL: nats.url });
-  // New content is used at the next sign-in; a file that is gone does not end a running service.
+  // New content is used at the next sign-in. A file that is gone does not end a running service.
   await nats.halt();
   writeFileSync(path, newCreds());
   await nats.resume();
@@ -128,7 +128,7 @@ test('credentials of a decentralised account, JetStream included; rotated while 
   unlinkSync(path);
   await nats.halt();
   await nats.resume();
-  await until('signed in with what was read last', () => bus.stats.reconnects === 2);
+  await until('signed in with the content that was read last', () => bus.stats.reconnects === 2);
 });
 
 describe('files that cannot be used are named', () => {
@@ -163,7 +163,7 @@ describe('TLS', () => {
     await refusal({ NATS_URL: url });
   });
 
-  test('a certificate has to be valid for what NATS_URL names, an address included', async () => {
+  test('a certificate has to be valid for the name or the address in NATS_URL', async () => {
     const [byAddress, byName] = [
       await server({ tls: certificates.server }),
       await server({ tls: certificates.named }),
@@ -175,7 +175,7 @@ describe('TLS', () => {
     await refusal({ NATS_URL: `tls://127.0.0.1:${byName.port}`, ...ca });
   });
 
-  test('no password goes to a server without TLS where TLS was asked for', async () => {
+  test('if TLS is required, no password is sent to a server without TLS', async () => {
     const { url } = await server({});
     const error = await refusal({ NATS_URL: url, NATS_TLS_CA_FILE: certificates.ca, NATS_TOKEN: SECRET });
     expect(error.message).toMatch(/does not offer TLS/);
@@ -194,7 +194,7 @@ describe('TLS', () => {
   });
 });
 
-describe('a server that begins with TLS', () => {
+describe('a server that starts with the TLS handshake', () => {
   test.each([
     ['without TLS', {}],
     ['that waits for the server', { NATS_TLS_CA_FILE: 'ca' }],
@@ -204,28 +204,28 @@ describe('a server that begins with TLS', () => {
     stops.push(async () => front.stop());
     const env = Object.fromEntries(Object.keys(more).map((name) => [name, certificates.ca]));
     const core = settings({ NATS_URL: `nats://127.0.0.1:${front.port}`, ...env });
-    // It waits for no server to change its mind.
+    // The client does not wait for the server to change.
     await expect(connect(core, memoryLog(), { wait: true })).rejects.toMatchObject({
       message: expect.stringMatching(/says nothing before TLS begins/),
       advice: expect.stringMatching(/Set NATS_TLS_HANDSHAKE_FIRST=true/),
     });
   });
 
-  test('is read once the setting is there, and trusted as any other', async (context) => {
+  test('can be used with the setting, and is trusted like any other', async (context) => {
     needsNats(context, '2.10.4');
     const nats = await server({ tls: { ...certificates.server, handshakeFirst: true } });
     const env = { NATS_URL: `nats://127.0.0.1:${nats.port}`, NATS_TLS_HANDSHAKE_FIRST: 'true' };
     const bus = await attach({ ...env, NATS_TLS_CA_FILE: certificates.ca });
     await nats.halt();
     await nats.resume();
-    await until('there again', () => bus.stats.reconnects === 1);
+    await until('connected again', () => bus.stats.reconnects === 1);
     expect((await refusal({ ...env, NATS_TLS_CA_FILE: certificates.otherCa })).message).toMatch(
       /no TLS conn/,
     );
     expect((await refusal(env)).message).toMatch(/no TLS connection/);
   });
 
-  test('where the server does not, the advice is to unset it', async () => {
+  test('if the server does not, the advice is to unset the setting', async () => {
     for (const { port } of [await server({ tls: certificates.server }), await server({})]) {
       const env = { NATS_URL: `nats://127.0.0.1:${port}`, NATS_TLS_HANDSHAKE_FIRST: 'true' };
       expect((await refusal({ ...env, NATS_TLS_CA_FILE: certificates.ca })).advice).toMatch(
@@ -235,14 +235,14 @@ describe('a server that begins with TLS', () => {
   });
 });
 
-test('no server: fails, or waits and says once what for', async () => {
+test('without a server, connecting fails, or waits and logs this once', async () => {
   const port = await freePort();
   const env = { NATS_URL: `nats://127.0.0.1:${port}` };
   expect((await refusal(env)).message).toMatch(
     /cannot be reached at 127\.0\.0\.1:\d+ \(CONNECTION_REFUSED\)/,
   );
   const log = memoryLog();
-  // Takes every attempt to connect, counts it, and is no server.
+  // Accepts every connection and counts it, but is not a NATS server.
   let attempts = 0;
   const nobody = createServer((socket) => {
     attempts += 1;
@@ -250,7 +250,7 @@ test('no server: fails, or waits and says once what for', async () => {
   }).listen(port, '127.0.0.1');
   await once(nobody, 'listening');
   const waiting = connect(settings(env), log, { wait: true });
-  await until('tried again and again', () => attempts >= 4);
+  await until('several attempts', () => attempts >= 4);
   expect(log.lines.map((line) => line.message)).toEqual(['waiting for the bus']);
   nobody.close();
   await once(nobody, 'close');
@@ -260,7 +260,7 @@ test('no server: fails, or waits and says once what for', async () => {
   expect(log.lines.map((line) => line.message)).toEqual(['waiting for the bus', 'connected to the bus']);
 });
 
-test('waiting ends with the signal, and at once where the sign-in is refused', async () => {
+test('waiting ends on abort, and at once if the sign-in is refused', async () => {
   const abort = new AbortController();
   const waiting = connect(settings({ NATS_URL: 'nats://127.0.0.1:1' }), memoryLog(), {
     wait: true,
@@ -272,7 +272,7 @@ test('waiting ends with the signal, and at once where the sign-in is refused', a
   await expect(connect(settings({ NATS_URL: url }), memoryLog(), { wait: true })).rejects.toThrow(/refused/);
 });
 
-test('a server that was down at first is still used later', async () => {
+test('a server that was down at first can still be used later', async () => {
   const early = await server({});
   const port = await freePort();
   const urls = `nats://127.0.0.1:${port},${early.url}`;
@@ -280,7 +280,7 @@ test('a server that was down at first is still used later', async () => {
   expect(bus.server).toBe(`127.0.0.1:${early.port}`);
   await server({ port });
   await early.halt();
-  await until('moved over', () => bus.stats.reconnects === 1);
+  await until('on the other server', () => bus.stats.reconnects === 1);
   expect(bus.server).toBe(`127.0.0.1:${port}`);
 });
 
@@ -292,7 +292,7 @@ test('disconnections, refused sign-ins and reconnections are counted and logged'
   await first.stop();
   await until('lost', () => !bus.connected);
   const second = await server({ port, auth: { kind: 'token', token: 'changed' } });
-  await until('refused more often than the client would bear by itself', () => bus.stats.authErrors >= 3);
+  await until('more refusals than the client would accept by itself', () => bus.stats.authErrors >= 3);
   await second.stop();
   await server({ port, auth: { kind: 'token', token: SECRET } });
   await until('back', () => bus.connected);
@@ -317,7 +317,7 @@ test('a callback that throws is counted, and reading goes on', async () => {
   stop();
 });
 
-test('publish never throws and never gathers without bound', async () => {
+test('publish never throws, and its buffer is bounded', async () => {
   const nats = await server({ maxPayloadBytes: 1024 * 1024 });
   const bus = await attach({ NATS_URL: nats.url });
   expect(bus.publish('x', 'y')).toBe(true);

@@ -37,7 +37,7 @@ async function refusal(of: Promise<unknown>): Promise<BusError> {
   return error as BusError;
 }
 
-test('is made where it is missing, with the limits of the settings', async () => {
+test('the stream is created if it is missing, with the limits of the settings', async () => {
   expect((await refusal(describeStream(bus, core))).message).toBe('there is no stream METRICS');
   const made = await ensureStream(bus, core);
   expect(made).toMatchObject({ firstSequence: 1, lastSequence: 0, maxAgeMs: 5_400_000, maxBytes: 2 ** 29 });
@@ -51,7 +51,7 @@ test('is made where it is missing, with the limits of the settings', async () =>
   expect(config.no_ack ?? false).toBe(false);
 });
 
-test('nobody can have it lose messages by having an answer sent somewhere', async () => {
+test('nobody can make it lose messages with a reply subject', async () => {
   await ensureStream(bus, core);
   await publishStored(bus, 0, 3);
   const { streams } = await manager(bus);
@@ -64,7 +64,7 @@ test('nobody can have it lose messages by having an answer sent somewhere', asyn
   expect(await describeStream(bus, core)).toMatchObject({ messages: 4 + length, firstSequence: 1 });
 });
 
-test('with METRICS_STREAM_NO_ACK it acknowledges nothing, wherever the acknowledgement would go', async () => {
+test('with METRICS_STREAM_NO_ACK, it acknowledges nothing, whatever the reply subject', async () => {
   const silent = settings({ METRICS_STREAM_NO_ACK: 'true' });
   await ensureStream(bus, silent);
   const scratch = await add({ name: 'SCRATCH', subjects: ['scratch'] });
@@ -74,7 +74,7 @@ test('with METRICS_STREAM_NO_ACK it acknowledges nothing, wherever the acknowled
   expect((await (await manager(bus)).streams.info(scratch.config.name)).state.messages).toBe(0);
 });
 
-test('made by many at once', async () => {
+test('it can be created by many at once', async () => {
   const buses = await Promise.all([1, 2, 3, 4].map(() => busAt(nats.url)));
   const ages = ['1h', '2h', '3h', '4h'].map((age) => settings({ METRICS_STREAM_MAX_AGE: age }));
   const all = await Promise.all(buses.map((each, i) => ensureStream(each, ages[i]!)));
@@ -82,7 +82,7 @@ test('made by many at once', async () => {
   await Promise.all(buses.map((each) => each.close()));
 });
 
-test('is never altered where it exists; its facts are told', async () => {
+test('an existing stream is never changed; its facts are returned', async () => {
   await add({ name: 'METRICS', subjects: ['metrics.>', 'metrics', 'more'], max_msgs: 100 });
   const before = (await (await manager(bus)).streams.info('METRICS')).config;
   const start = Date.now();
@@ -100,20 +100,23 @@ test('is never altered where it exists; its facts are told', async () => {
   });
 });
 
-describe('is refused', () => {
-  test('where it does not capture all subjects', async () => {
+describe('an existing stream is refused', () => {
+  test('if it does not capture all subjects', async () => {
     await add({ name: 'METRICS', subjects: ['metrics.*'] });
     const error = await refusal(ensureStream(bus, core));
     expect(error.message).toContain('does not capture metrics, metrics.>');
     expect(error.advice).toContain("Add metrics, metrics.> to the stream's subjects");
   });
 
-  test.each([RetentionPolicy.Workqueue, RetentionPolicy.Interest])('with %s retention', async (retention) => {
-    await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], retention });
-    expect((await refusal(ensureStream(bus, core))).message).toContain(`${retention} retention`);
-  });
+  test.each([RetentionPolicy.Workqueue, RetentionPolicy.Interest])(
+    'if it has %s retention',
+    async (retention) => {
+      await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], retention });
+      expect((await refusal(ensureStream(bus, core))).message).toContain(`${retention} retention`);
+    },
+  );
 
-  test('where it is a mirror with a filter', async (context) => {
+  test('if it is a mirror with a filter', async (context) => {
     needsNats(context, '2.10');
     await add({ name: 'ORIGIN', subjects: ['metrics', 'metrics.>'] });
     await add({ name: 'METRICS', mirror: { name: 'ORIGIN', filter_subject: 'metrics.a' } });
@@ -122,13 +125,13 @@ describe('is refused', () => {
     expect(advice).toContain('a stream with ORIGIN as a source');
   });
 
-  test('where it is sealed', async () => {
+  test('if it is sealed', async () => {
     await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] });
     await (await manager(bus)).streams.update('METRICS', { sealed: true } as object);
     expect((await refusal(ensureStream(bus, core))).message).toContain('sealed');
   });
 
-  test('where another stream has the subjects', async () => {
+  test('if another stream has the subjects', async () => {
     await add({ name: 'OTHER', subjects: ['metrics.>'] });
     const error = await refusal(ensureStream(bus, core));
     expect(error.message).toContain('another stream, OTHER,');

@@ -1,4 +1,4 @@
-/** What the tests of the bus share. */
+/** Shared by the tests of the bus. */
 
 import type { SubscriptionOptions } from 'nats';
 import { expect } from 'vitest';
@@ -21,7 +21,7 @@ export interface Line {
   readonly message: string;
 }
 
-/** Keeps what is logged. */
+/** A log that keeps its lines in memory. */
 export function memoryLog(): Log & { readonly lines: Line[] } {
   const lines: Line[] = [];
   const at = (level: string) => (fields: object, message: string) => {
@@ -30,7 +30,7 @@ export function memoryLog(): Log & { readonly lines: Line[] } {
   return { lines, debug: at('debug'), info: at('info'), warn: at('warn'), error: at('error') };
 }
 
-/** Set where all is to be received by the client alone. */
+/** Set if all messages are to be received by the client alone. */
 const RECEIVE = process.env.FANOUT_TEST_RECEIVE;
 
 /** The settings as the service reads them. */
@@ -50,7 +50,7 @@ export async function busAt(url: string): Promise<Bus> {
   return connect(settings({ NATS_URL: url }), memoryLog());
 }
 
-/** Makes the stream without what keeps it from being purged. */
+/** Creates the stream without the protection from purges. */
 export async function makePurgeable(
   bus: Bus,
   { metricsStream: name, metricsSubjects }: CoreConfig,
@@ -58,7 +58,7 @@ export async function makePurgeable(
   await (await manager(bus)).streams.add({ name, subjects: [...metricsSubjects] });
 }
 
-/** Remembers all that it is told. */
+/** A reader that records everything it gets. */
 export class Recorder implements Reader {
   readonly sequences: number[] = [];
   readonly payloads: string[] = [];
@@ -87,7 +87,7 @@ export class Recorder implements Reader {
   }
 }
 
-/** The reader asks for time from now on, and has it until what is returned is called. */
+/** From now on, the reader asks the source to wait. The returned function lets it go on. */
 export function holding(reader: Recorder): () => void {
   const { promise, resolve } = Promise.withResolvers<void>();
   reader.hold = () => promise;
@@ -99,7 +99,7 @@ export function holding(reader: Recorder): () => void {
 
 export type Reading = ReturnType<typeof startReading>;
 
-/** A stream that is read until it is stopped; `stop` settles as the reading does. */
+/** Reads a stream until `stop` is called, which settles as the reading does. */
 export function startReading(bus: Bus, core: CoreConfig, start: ReadFrom, reader = new Recorder()) {
   const abort = new AbortController();
   const { signal } = abort;
@@ -120,7 +120,7 @@ export async function until(what: string, isTrue: () => boolean | Promise<boolea
   }
 }
 
-/** Publishes `from`..`to` (exclusive), the number being the payload; resolves when the server has read them. */
+/** Publishes the numbers `from`..`to` (exclusive) as payloads; resolves when the server has read them. */
 export async function publishNumbers(bus: Bus, from: number, to: number, subject = 'metrics'): Promise<void> {
   for (let i = from; i < to; i++) {
     bus.connection.publish(subject, String(i));
@@ -129,10 +129,10 @@ export async function publishNumbers(bus: Bus, from: number, to: number, subject
   await bus.flush();
 }
 
-/** From nats-server 2.11 on, more than 10,000 messages that wait for a stream may be dropped. */
+/** From nats-server 2.11 on, messages may be dropped if more than 10,000 wait for a stream. */
 const MAX_WAITING = 5_000;
 
-/** The same; resolves when the stream holds them. The server takes them in one after the other, and reads ahead. */
+/** The same, but resolves when the stream holds them. The server reads ahead, and stores them one by one. */
 export async function publishStored(bus: Bus, from: number, to: number, subject = 'metrics'): Promise<void> {
   for (let last = from; last < to; ) {
     const first = last;
@@ -150,7 +150,7 @@ export function numbers(from: number, to: number): number[] {
   return Array.from({ length: to - from }, (_, i) => from + i);
 }
 
-/** The bus, but messages for which `isLost` says so do not arrive. */
+/** The bus, except that the messages selected by `isLost` do not arrive. */
 export function losing(
   bus: Bus,
   isLost: () => boolean,

@@ -1,4 +1,4 @@
-/** Streams that get their messages in other ways than by the subjects that producers publish. */
+/** Streams that get their messages in other ways than from the subjects that producers publish to. */
 import type { JetStreamManager, StreamConfig } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { BusError } from '../../src/bus/bus-error.ts';
@@ -37,7 +37,7 @@ function read(core = wanting('metrics,metrics.>')) {
   return reading;
 }
 
-/** Reads to the end of what there is; returns the payloads. */
+/** Reads to the current end of the stream; returns the payloads. */
 async function readAll(subjects: string): Promise<readonly string[]> {
   const { reader, source, stop } = read(wanting(subjects));
   const { lastSequence } = await describeStream(bus, wanting(subjects));
@@ -65,7 +65,7 @@ const holds = (name: string, messages: number) =>
   until(`${name} holds ${messages}`, async () => (await streams.info(name)).state.messages === messages);
 
 describe('a stream whose first sequence is not 1', () => {
-  test('begins there, and misses nothing', async (context) => {
+  test('is read from there, and nothing is missed', async (context) => {
     needsNats(context, '2.10');
     await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], first_seq: 1_000 });
     const empty = await describeStream(bus, wanting('metrics'));
@@ -89,7 +89,7 @@ describe('a stream whose first sequence is not 1', () => {
     }
   });
 
-  test('has lost what it once held', async (context) => {
+  test('has a gap if it has lost messages', async (context) => {
     needsNats(context, '2.10');
     await add({ name: 'METRICS', subjects: ['metrics'], first_seq: 1_000, max_msgs: 5 });
     await publishStored(bus, 0, 10);
@@ -102,10 +102,10 @@ describe('a stream whose first sequence is not 1', () => {
   });
 });
 
-describe('a stream that stores other subjects than those that are published', () => {
+describe('a stream that stores messages under other subjects than the published ones', () => {
   const published = ['metrics.a', 'metrics.b', 'metrics.b.c', 'other.a', 'other.b.c'];
   const cases = [
-    // [pattern, destination, wanted, what of the published is wanted]
+    // [pattern, destination, wanted, which of the published subjects are wanted]
     ['metrics.>', 'stored.>', 'metrics.>', ['metrics.a', 'metrics.b', 'metrics.b.c']],
     ['metrics.>', 'stored.>', 'stored.>', ['metrics.a', 'metrics.b', 'metrics.b.c']],
     ['metrics.>', 'stored.>', 'metrics.b.>', ['metrics.b.c']],
@@ -129,7 +129,7 @@ describe('a stream that stores other subjects than those that are published', ()
     expect(await readAll(wanted)).toEqual(expected);
   });
 
-  test('is refused subjects of which it can hold nothing', async (context) => {
+  test('is refused if it can hold no message of a wanted subject', async (context) => {
     needsNats(context, '2.10');
     const subject_transform = { src: 'metrics.*', dest: 'm.$1' };
     await add({ name: 'METRICS', subjects: ['metrics.*'], subject_transform });
@@ -140,7 +140,7 @@ describe('a stream that stores other subjects than those that are published', ()
     }
   });
 
-  test('is refused subjects that it does not tell apart from others', async (context) => {
+  test('is refused if it does not tell a wanted subject apart from others', async (context) => {
     needsNats(context, '2.10');
     const subject_transform = { src: 'metrics.*', dest: 'm.{{partition(3,1)}}' };
     await add({ name: 'METRICS', subjects: ['metrics.*'], subject_transform });
@@ -165,7 +165,7 @@ describe('a stream made of sources', () => {
     expect(source.stats).toMatchObject({ gaps: 0, unproven: false });
   });
 
-  test('only what is wanted counts of what comes by subjects and by sources', async () => {
+  test('gives only the wanted messages, whether they come from subjects or from sources', async () => {
     await add({ name: 'EDGE', subjects: ['edge.>', 'orders.>'] });
     await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], sources: [{ name: 'EDGE' }] });
     await publish('metrics.a', 'edge.a', 'metrics', 'orders.a');
@@ -174,7 +174,7 @@ describe('a stream made of sources', () => {
     expect([...(await readAll('metrics.>,edge.*'))].sort()).toEqual(['edge.a', 'metrics.a']);
   });
 
-  test('is not made again as one that captures subjects', async () => {
+  test('is not created again as a stream that captures subjects', async () => {
     await add({ name: 'EDGE', subjects: ['metrics.>'] });
     const config = { name: 'METRICS', sources: [{ name: 'EDGE' }] };
     await add(config);
@@ -182,7 +182,7 @@ describe('a stream made of sources', () => {
     const { reader, source } = read();
     await until('the first', () => reader.sequences.length === 1);
     await streams.delete('METRICS');
-    await until('tried again', () =>
+    await until('another attempt', () =>
       log.lines.some(
         ({ fields }) => 'reason' in fields && /there is no stream METRICS/.test(String(fields.reason)),
       ),
@@ -193,7 +193,7 @@ describe('a stream made of sources', () => {
     await until('the second', () => reader.payloads.at(-1) === 'metrics.b');
   });
 
-  test('is refused subjects of which its filters let nothing through; not with the advice to add them', async () => {
+  test('is refused if its filters let nothing of a subject through; the advice is not to add the subject', async () => {
     await add({ name: 'EDGE', subjects: ['edge.>'] });
     await add({ name: 'METRICS', sources: [{ name: 'EDGE', filter_subject: 'edge.metrics.>' }] });
     const { message, advice } = await refusal(ensureStream(bus, wanting('metrics,edge.metrics.>')));
@@ -207,15 +207,18 @@ describe('a stream made of sources', () => {
     ['all.leaf.*', ['edge.a', 'edge.b']],
     ['all.leaf.b,metrics.>', ['edge.b', 'metrics.a']],
     ['metrics.>', ['metrics.a']],
-  ] as const)('its transforms and those of its sources count: %s', async ([wanted, expected], context) => {
-    needsNats(context, '2.10');
-    await add({ name: 'EDGE', subjects: ['edge.>', 'orders.>'] });
-    const subject_transforms = [{ src: 'edge.*', dest: 'leaf.$1' }];
-    const sources = [{ name: 'EDGE', subject_transforms }];
-    const subject_transform = { src: '>', dest: 'all.>' };
-    await add({ name: 'METRICS', subjects: ['metrics.>'], sources, subject_transform });
-    await publish('edge.a', 'orders.a', 'edge.b', 'metrics.a');
-    await holds('METRICS', 3);
-    expect([...(await readAll(wanted))].sort()).toEqual(expected);
-  });
+  ] as const)(
+    'has its own transforms and those of its sources applied: %s',
+    async ([wanted, expected], context) => {
+      needsNats(context, '2.10');
+      await add({ name: 'EDGE', subjects: ['edge.>', 'orders.>'] });
+      const subject_transforms = [{ src: 'edge.*', dest: 'leaf.$1' }];
+      const sources = [{ name: 'EDGE', subject_transforms }];
+      const subject_transform = { src: '>', dest: 'all.>' };
+      await add({ name: 'METRICS', subjects: ['metrics.>'], sources, subject_transform });
+      await publish('edge.a', 'orders.a', 'edge.b', 'metrics.a');
+      await holds('METRICS', 3);
+      expect([...(await readAll(wanted))].sort()).toEqual(expected);
+    },
+  );
 });

@@ -12,7 +12,7 @@ describe('reply subjects', () => {
   };
   test.each(Object.entries(forms))('%s', (_, reply) => {
     const parsed = new ReplySubject(prefixLength(reply)!);
-    // In the middle of other bytes, which belong to others.
+    // In the middle of other bytes, which do not belong to it.
     const bytes = Buffer.from(`1.2${reply} 345`);
     const behind = parsed.read(bytes, 3, 3 + reply.length);
     expect(bytes.toString('latin1', behind)).toMatch(/^(\.r4nd0m)? 345$/);
@@ -21,16 +21,16 @@ describe('reply subjects', () => {
   });
 
   test.each(['', 'metrics', '$JS.ACK.a.b', '$JS.API.a.b.1.2.3.4.5', '$JS.ACK.a.b.1.2.3.4.5.6'])(
-    'not one: %j',
+    'not a reply subject: %j',
     (reply) => {
       expect(prefixLength(reply)).toBeUndefined();
     },
   );
 
-  test('one cut off ends, and says nothing', () => {
+  test('reading a truncated one stops at its end, and gives no values', () => {
     const parsed = new ReplySubject(prefixLength(forms.short)!);
     for (let length = 0; length < forms.short.length; length++) {
-      // What is behind the end is not read.
+      // The bytes after the end are not read.
       expect(parsed.read(Buffer.from(`${forms.short}99`), 0, length)).toBeLessThanOrEqual(length);
     }
     parsed.read(Buffer.from(''), 0, 0);
@@ -39,7 +39,7 @@ describe('reply subjects', () => {
 });
 
 describe("the server's clock", () => {
-  /** Round trips of a server whose clock is `skew` ahead: when it was asked, how long it took to and fro. */
+  /** Round trips to a server: the pause before the request, and the time there and back. */
   const trips = fc.array(
     fc.record({
       pause: fc.nat(60_000),
@@ -50,7 +50,7 @@ describe("the server's clock", () => {
     { minLength: 1, maxLength: 30 },
   );
 
-  test('is never ahead, whatever the delays and the skew, with clocks that drift', () => {
+  test('is never ahead, whatever the delays, the skew and the drift of the clocks', () => {
     fc.assert(
       fc.property(
         trips,
@@ -76,7 +76,7 @@ describe("the server's clock", () => {
     );
   });
 
-  test('is close after one quick answer, and stays so after slow ones', () => {
+  test('is close after one quick answer, and stays close after slow ones', () => {
     const clock = new ServerClock();
     expect(clock.at(0)).toBeUndefined();
     clock.stamped(5_000, 1_000, 1_001);
@@ -86,7 +86,7 @@ describe("the server's clock", () => {
     expect(clock.at(9_000)).toBeLessThanOrEqual(12_999);
   });
 
-  test('follows a server whose clock is set back', () => {
+  test('follows a server that sets its clock back', () => {
     const clock = new ServerClock();
     clock.stamped(500_000, 1_000, 1_002);
     clock.stamped(2_100, 2_000, 2_002);
@@ -112,7 +112,7 @@ describe('subjects', () => {
     expect(covers(cover, pattern)).toBe(expected);
   });
 
-  test('names those that nothing covers', () => {
+  test('that nothing covers are named', () => {
     expect(uncovered(['metrics', 'metrics.>', 'other'], ['metrics.>', 'other'])).toEqual(['metrics']);
   });
 });

@@ -4,14 +4,14 @@ import { LIMIT_MS } from '../limits.ts';
 import { runChaos } from './chaos.ts';
 import { findings, renderReport } from './report.ts';
 
-/** `npm run chaos` goes on for as long as one likes; this is a taste of it. */
+/** `npm run chaos` can run for any length of time; this is a short run. */
 const RUN = { ms: 15_000, kills: 10, rate: 1_500, series: 150, healMs: LIMIT_MS } as const;
 const FIXED_SEED = 1;
 
 test.each([
   ['a fixed seed', FIXED_SEED],
   ['a random seed', randomInt(2 ** 31)],
-])('faults in everything, %s (%i): every store ends with exactly the truth', async (_, seed) => {
+])('with faults everywhere, %s (%i): every store ends with exactly the truth', async (_, seed) => {
   const log: string[] = [];
   const report = await runChaos(
     { ...RUN, seed, tell: (line) => log.push(line) },

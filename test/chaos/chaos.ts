@@ -1,4 +1,4 @@
-/** Real servers, `load` and the service as processes of their own, faults in all of them, and then the comparison. */
+/** Runs real servers, `load` and the service in their own processes, with faults in all of them, and then compares. */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { loadConfig } from '../../src/config/config.ts';
@@ -24,12 +24,12 @@ export interface ChaosOptions extends TrafficOptions {
   readonly ms: number;
   /** `kill -9` of the service, on top of the faults of all kinds. */
   readonly kills: number;
-  /** How long a sink may take to be at the head again, and at the end to confirm all. */
+  /** How long a sink may take to be at the head of the stream again, and in the end to confirm everything. */
   readonly healMs: number;
   readonly tell: (line: string) => void;
 }
 
-/** Short, so that a store that hangs shows; and so little memory that lanes go over it and replay. */
+/** Timeouts so short that a hanging store has an effect, and backlogs so small that lanes overflow and replay. */
 const LANES = {
   SINK_INFLUXDB_TIMEOUT: '3s',
   SINK_REDSHIFT_TIMEOUT: '3s',
@@ -38,10 +38,10 @@ const LANES = {
   SINK_REDSHIFT_BACKLOG: '150KB',
 } as const;
 const WARM_UP_MS = 1_000;
-/** Traffic goes on for so long after all sinks are at the head again. */
+/** How long traffic goes on after all sinks are at the head again. */
 const CALM_MS = 3_000;
 
-/** Rejects where it could not be carried out, and where `signal` aborts. Leaves no process. */
+/** Rejects if the run is not possible, or when `signal` aborts. Leaves no processes. */
 export async function runChaos(options: ChaosOptions, signal: AbortSignal): Promise<ChaosReport> {
   const began = performance.now();
   const stack = await startStack();
@@ -89,7 +89,7 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
   }
 }
 
-/** What the command says of the same stores: rows that are equal, by sink; undefined where not all is. */
+/** What the command `verify` says about the same stores: equal rows by sink; undefined if not all are equal. */
 async function verify(env: Readonly<Record<string, string>>): Promise<ChaosReport['verified']> {
   const program = startProgram(['verify', '--json'], env);
   if ((await program.ended) !== 0) return undefined;
@@ -144,12 +144,12 @@ async function injectAll(
     serverTarget('nats', stack.nats, true, { orderly: 'SIGTERM', crash: 'SIGKILL' }),
     serverTarget('influxdb', stack.influxdb, false, { orderly: 'SIGTERM', crash: 'SIGKILL' }),
     serverTarget('redshift', stack.postgres, false, { orderly: 'SIGINT', crash: 'SIGKILL' }),
-    // It keeps its data in memory only.
+    // Only paused, as it keeps its data in memory.
     serverTarget('dynamodb', stack.dynamodb, false),
     ...Object.entries(links).map(([name, link]) => linkTarget(name, link)),
     serviceTarget(instances),
   ];
-  // A fault that cannot be healed ends all the others, and they are healed before that is told.
+  // A fault that cannot be healed ends all the others. They are healed before the error is reported.
   const failed = new AbortController();
   const over = AbortSignal.any([signal, failed.signal, AbortSignal.timeout(ms)]);
   const injected = [

@@ -16,10 +16,10 @@ const BUCKET_STREAM = 'KV_fanout-checkpoints';
 const KILLS = Number(process.env.CLUSTER_KILLS ?? 3);
 const DOWN_MS = 4_000;
 const BETWEEN_MS = 3_000;
-/** Enough to compare: while it elects a leader the bus takes nothing, for longer where the machine is busy. */
+/** Enough to compare: the bus accepts nothing while it elects a leader, which takes longer on a busy machine. */
 const LEAST_MESSAGES = 3_000;
 /**
- * A server that stood still while others wrote, and answers before it has made up for it, does so in a third of these.
+ * Rounds. In a third of them, a server that stood still while others wrote answers before it has caught up.
  */
 const LAGS = 20;
 const WRITES = 50;
@@ -46,7 +46,7 @@ async function leader(stream: string) {
   }
 }
 
-test('three servers, of which the one that leads the stream is killed again and again: the store ends equal', async () => {
+test('the leader of three servers is killed again and again: in the end, the store equals the truth', async () => {
   await cluster.addStream('METRICS', ['metrics', 'metrics.>']);
   const env = {
     NATS_URL: cluster.url,
@@ -60,10 +60,10 @@ test('three servers, of which the one that leads the stream is killed again and 
   await traffic.begun();
   await sleep(BETWEEN_MS);
   for (let kill = 0; kill < KILLS; kill++) {
-    // The checkpoints' leader as well: it may be another one.
+    // The leader of the checkpoints too, which may be another server.
     const victim = await leader(kill % 2 === 0 ? 'METRICS' : BUCKET_STREAM);
     await victim.halt('SIGKILL');
-    // A service that starts now finds two servers, and perhaps no leader yet.
+    // A service that starts now finds two servers, and possibly no leader yet.
     if (kill % 2 === 1) await instances.end(instances.running[0]!, 'SIGKILL');
     await sleep(DOWN_MS);
     await victim.resume();
@@ -73,7 +73,7 @@ test('three servers, of which the one that leads the stream is killed again and 
   await expect.poll(async () => (await cluster.messagesOf('METRICS')) ?? 0).toBeGreaterThan(LEAST_MESSAGES);
   const { held, truth, end } = await traffic.end(new AbortController().signal);
   expect(await untilConfirmed(instances, end, LIMIT_MS, new AbortController().signal)).toEqual([]);
-  // Or it would be lost together with the server that holds it.
+  // Otherwise, the bucket would be lost together with the only server that holds it.
   expect(await cluster.replicasOf(BUCKET_STREAM)).toBe(cluster.servers.length);
   await instances.stop('SIGTERM');
   expect(instances.failures).toEqual([]);
@@ -83,7 +83,7 @@ test('three servers, of which the one that leads the stream is killed again and 
   expect(sqlite.points).toBe(truth.length);
 });
 
-test('what is read of the bucket is what was written last, whichever server is asked and however it lags', async () => {
+test('a read of the bucket returns the last write, whichever server is asked and however much it lags', async () => {
   const anywhere = await busAt(cluster.url);
   await expect.poll(() => openBucket(anywhere, cluster.servers.length)).toBeDefined();
   const leading = await leader(BUCKET_STREAM);

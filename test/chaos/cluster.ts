@@ -1,4 +1,4 @@
-/** Three nats-servers that hold one stream among them. */
+/** A cluster of three nats-servers that share a stream. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, nanos, StorageType, type StreamConfig } from 'nats';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
@@ -7,21 +7,21 @@ import { LIMIT_MS } from '../limits.ts';
 
 const SERVERS = 3;
 const POLL_MS = 250;
-/** Of one attempt, of which there are more. */
+/** For one attempt. There may be several. */
 const API_TIMEOUT_MS = 20_000;
 const MAX_AGE_MS = 24 * 3_600_000;
 
 export interface Cluster {
   readonly servers: readonly NatsServer[];
-  /** Of all servers, comma separated. */
+  /** The URLs of all servers, separated by commas. */
   readonly url: string;
-  /** Makes the stream on all servers; the service never alters one that is there. */
+  /** Creates the stream on all servers. The service never changes an existing stream. */
   addStream(name: string, subjects: readonly string[]): Promise<void>;
-  /** The server that leads a stream now; undefined while none does. */
+  /** The current leader of a stream; undefined while there is none. */
   leaderOf(stream: string): Promise<NatsServer | undefined>;
-  /** How many messages a stream holds; undefined while nobody can say. */
+  /** How many messages a stream holds; undefined while this is unknown. */
   messagesOf(stream: string): Promise<number | undefined>;
-  /** On how many servers a stream is. */
+  /** The number of servers that hold a stream. */
   replicasOf(stream: string): Promise<number>;
   stop(): Promise<void>;
 }
@@ -54,7 +54,7 @@ export async function startCluster(): Promise<Cluster> {
         num_replicas: SERVERS,
         max_age: nanos(MAX_AGE_MS),
       };
-      // There is no leader yet.
+      // Retries, as there may be no leader yet.
       for (const deadline = Date.now() + LIMIT_MS; ; await sleep(POLL_MS)) {
         const made = await asking(url, (jsm) => jsm.streams.add(config)).catch((error) => error);
         if (!(made instanceof Error)) return;

@@ -1,14 +1,14 @@
-/** What goes wrong, when and for how long: all drawn from a seed. */
+/** What goes wrong, when and for how long. All of it is drawn from a seed. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Random, seededRandom } from '../../src/load/random.ts';
 import type { RestartableServer } from '../../src/servers/server-process.ts';
 import type { Instances } from './instances.ts';
 import type { Link } from './link.ts';
 
-/** Injects itself, lasts a while and heals itself; at once where `signal` aborts. */
+/** Injects a fault, waits for a while and heals it, at once if `signal` aborts. */
 type Inject = (random: Random, signal: AbortSignal) => Promise<void>;
 
-/** Something that has one fault at a time; different ones have theirs at the same time. */
+/** Something that has one fault at a time. Different targets have faults at the same time. */
 export interface Target {
   readonly name: string;
   readonly faultsPerMinute: number;
@@ -24,7 +24,7 @@ const MAX_HANG_MS = 6_000;
 const MAX_SLOW_MS = 6_000;
 const MAX_DELAY_MS = 250;
 const MAX_CUT_BYTES = 60_000;
-/** Bytes a second; the service's share of the traffic is more than the lower bound, and less than the upper one. */
+/** Bytes per second. The traffic of the service is above the lower limit and below the upper one. */
 const THROTTLE = { least: 20_000, most: 400_000 } as const;
 const MAX_SECOND_INSTANCE_MS = 12_000;
 const RESUME_ATTEMPTS = 5;
@@ -37,12 +37,12 @@ const between = (random: Random, least: number, most: number) => least + random(
 const oneOf = <T>(random: Random, items: readonly T[]): T | undefined =>
   items[Math.floor(random() * items.length)];
 
-/** Resolves after so long, or when the signal aborts. */
+/** Resolves after `ms`, or when the signal aborts. */
 async function last(ms: number, signal: AbortSignal): Promise<void> {
   await sleep(ms, undefined, { signal }).catch(() => {});
 }
 
-/** What ends a server's process in good order, and what does not. */
+/** The signals for an orderly end and for a crash of a server. */
 export interface Ends {
   readonly orderly: NodeJS.Signals;
   readonly crash: NodeJS.Signals;
@@ -65,7 +65,7 @@ export function serverTarget(name: string, server: RestartableServer, isBus: boo
   return { name, faultsPerMinute: isBus ? PER_MINUTE.bus : PER_MINUTE.store, faults: { pause, ...restarts } };
 }
 
-/** What a crash left behind may be in the way for a moment. */
+/** Retries, as the remains of a crash may be in the way for a moment. */
 async function resume(server: RestartableServer): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
@@ -110,7 +110,7 @@ export function linkTarget(name: string, { proxy, throttle }: Link): Target {
         proxy.cut('request', Math.floor(between(random, 0, MAX_CUT_BYTES)));
         await last(between(random, 500, MAX_SLOW_MS), signal);
       }),
-      // The store has it and the service does not know.
+      // The store has the points, but the service does not know.
       'cut response': healing(async (random, signal) => {
         proxy.cut('response', Math.floor(between(random, 0, random() < 0.5 ? 200 : MAX_CUT_BYTES)));
         await last(between(random, 500, MAX_SLOW_MS), signal);
@@ -128,7 +128,7 @@ export function serviceTarget(instances: Instances): Target {
         const instance = oneOf(random, instances.running);
         if (instance) await instances.end(instance, 'SIGTERM');
       },
-      // It goes on with what it knew, and another may have moved the checkpoints meanwhile.
+      // The instance goes on with what it knew, but another may have moved the checkpoints in the meantime.
       async pause(random, signal) {
         const instance = oneOf(random, instances.running);
         instance?.program.child.kill('SIGSTOP');
@@ -147,7 +147,7 @@ export function serviceTarget(instances: Instances): Target {
   };
 }
 
-/** For each target: until `signal` aborts and its fault is healed. Rejects where that cannot be. */
+/** One promise per target. It resolves after `signal` aborts and the fault is healed, or rejects if it cannot be. */
 export function injectFaults(
   seed: number,
   targets: readonly Target[],
@@ -167,7 +167,7 @@ export function injectFaults(
   });
 }
 
-/** `kill -9` at `kills` instants, uniform over `ms`. */
+/** Sends `kill -9` at `kills` instants, distributed uniformly over `ms`. */
 export async function injectKills(
   seed: number,
   kills: number,
@@ -182,7 +182,7 @@ export async function injectKills(
   for (const instant of instants) {
     await last(Math.max(0, began + instant - performance.now()), signal);
     if (signal.aborted) return;
-    // The next one is about to start.
+    // The next instance is about to start.
     while (instances.running.length === 0 && !signal.aborted) await last(START_POLL_MS, signal);
     const instance = oneOf(random, instances.running);
     if (instance === undefined) return;

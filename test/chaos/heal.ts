@@ -1,18 +1,18 @@
-/** How long the service takes to be well again when nothing is wrong any more. */
+/** How long the service takes to recover after the last fault. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Instances } from './instances.ts';
 
 const POLL_MS = 200;
 export interface Healing {
-  /** By sink: from the end of the faults until it was at the head of the stream; null: not in time. */
+  /** By sink: the time from the end of the faults until it was at the head of the stream; null: not in time. */
   readonly headAfterMs: Record<string, number | null>;
-  /** The worst lag of a sink that was seen meanwhile, in seconds. */
+  /** The worst lag of a sink in the meantime, in seconds. */
   worstLagSeconds: number;
 }
 
 /**
- * Resolves when every sink is at the head of the stream, or the time is over: it has confirmed what was sent until now,
- * when nothing is wrong any more, and goes on with what is sent meanwhile.
+ * Resolves when every sink is at the head of the stream, or after the timeout. At the head means: it has confirmed
+ * everything that was sent before this call, and is not catching up.
  */
 export async function atHead(instances: Instances, timeoutMs: number, signal: AbortSignal): Promise<Healing> {
   const healing: Healing = { headAfterMs: {}, worstLagSeconds: 0 };
@@ -35,7 +35,7 @@ export async function atHead(instances: Instances, timeoutMs: number, signal: Ab
   return healing;
 }
 
-/** Returns the sinks that have not confirmed all windows before `end` in time. */
+/** Waits until all windows before `end` are confirmed. Returns the sinks that have not done so in time. */
 export async function untilConfirmed(
   instances: Instances,
   end: number,

@@ -1,4 +1,4 @@
-/** Instances of the service that are killed and started again at once, and what they said of themselves meanwhile. */
+/** Instances of the service that are killed and restarted at once, and the status that they reported. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Status } from '../../src/observe/status.ts';
 import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
@@ -6,19 +6,19 @@ import { freePort } from '../../src/servers/server-process.ts';
 
 const POLL_MS = 500;
 const STATUS_TIMEOUT_MS = 10_000;
-/** After SIGTERM: STOP_TIMEOUT, what closing takes, and a busy machine. */
+/** After SIGTERM: STOP_TIMEOUT, the time to close, and a margin for a busy machine. */
 const TERM_GRACE_MS = 120_000;
 const LOG_CHARACTERS = 2_000;
 
-/** Sums over all instances that there were. Of one that was killed, what it said last counts. */
+/** Sums over all instances. For a killed one, its last status counts. */
 export interface InstanceTotals {
   starts: number;
-  /** Times that reading went on after the connection or the consumer was lost. */
+  /** How many times reading went on after the connection or the consumer was lost. */
   resumptions: number;
   gaps: number;
   reopened: number;
   checkpointFailures: number;
-  /** Lanes that went over their backlog, and so caught up by replay. */
+  /** How many times a lane exceeded its backlog, and so caught up by a replay. */
   overflows: number;
   retries: number;
   rejectedPoints: number;
@@ -28,7 +28,7 @@ export interface InstanceTotals {
 interface Instance {
   readonly program: Program;
   readonly url: string;
-  /** When this aborts, no other takes its place. */
+  /** When this aborts, no other instance takes its place. */
   readonly keptUntil: AbortSignal;
   /** The signal that we sent to end it. */
   ending?: NodeJS.Signals;
@@ -47,7 +47,7 @@ export class Instances {
     rejectedPoints: 0,
     rejectedMessages: 0,
   };
-  /** Ends that nobody asked for, or that were not clean. */
+  /** Instances that ended when nobody asked them to, or not cleanly. */
   readonly failures: string[] = [];
   readonly #env: Readonly<Record<string, string>>;
   readonly #running = new Set<Instance>();
@@ -58,12 +58,12 @@ export class Instances {
     this.#env = env;
   }
 
-  /** Those that run, in the order in which they were started. */
+  /** The running instances, in the order of their start. */
   get running(): readonly Instance[] {
     return [...this.#running];
   }
 
-  /** Keeps one instance alive: where it ends, another takes its place at once. Until `until` aborts. */
+  /** Keeps one instance running until `until` aborts: if it ends, another takes its place at once. */
   keep(until: AbortSignal = this.#stopping.signal): void {
     const { signal: stopping } = this.#stopping;
     const loop = async () => {
@@ -74,7 +74,7 @@ export class Instances {
 
   /** Sends the signal and resolves when the process has ended. */
   async end(instance: Instance, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
-    // One that is killed while it stops has been killed.
+    // An instance that is killed while it stops counts as killed.
     instance.ending = signal;
     instance.program.child.kill(signal);
     const timer = setTimeout(() => {
@@ -85,14 +85,14 @@ export class Instances {
     clearTimeout(timer);
   }
 
-  /** Ends all of them for good. */
+  /** Ends all instances for good. */
   async stop(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
     this.#stopping.abort();
     await Promise.all(this.running.map((instance) => this.end(instance, signal)));
     await Promise.all(this.#kept);
   }
 
-  /** What the first one says now; undefined where it does not answer. */
+  /** The current status of the first instance; undefined if it does not answer. */
   async status(): Promise<Status | undefined> {
     const [instance] = this.#running;
     return instance && (await this.#ask(instance));
@@ -100,7 +100,7 @@ export class Instances {
 
   async #run(keptUntil: AbortSignal): Promise<void> {
     const port = await freePort();
-    // While we looked for a port, it may have been the end.
+    // The end may have come while we looked for a port.
     if (this.#stopping.signal.aborted || keptUntil.aborted) return;
     const program = startProgram(['run'], { ...this.#env, HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port) });
     const instance: Instance = { program, url: `http://127.0.0.1:${port}/api/status`, keptUntil };
@@ -154,9 +154,9 @@ export class Instances {
     const { ending, status } = instance;
     if (ending === 'SIGKILL') return;
     if (ending === 'SIGTERM' && result === 0) return;
-    // So early that it did not listen for signals yet.
+    // It was too early: the process did not listen for signals yet.
     if (ending === 'SIGTERM' && result === 'SIGTERM' && status === undefined) return;
-    const what = ending === undefined ? 'ended by itself' : `was to end by ${ending} and ended`;
+    const what = ending === undefined ? 'ended by itself' : `should end on ${ending} but ended`;
     this.failures.push(`an instance ${what} with ${result}: ${logOf(instance)}`);
   }
 }

@@ -1,4 +1,4 @@
-/** The way from the service to one server: a fault proxy, and behind it a bound of what passes in a second. */
+/** The link from the service to one server: a fault proxy, followed by a throttle. */
 import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { pipeline } from 'node:stream/promises';
@@ -8,10 +8,10 @@ import { FaultProxy } from '../faults/proxy.ts';
 const TICK_MS = 20;
 
 export interface Link {
-  /** Where the service connects. */
+  /** The port to which the service connects. */
   readonly port: number;
   readonly proxy: FaultProxy;
-  /** Bytes a second in each direction of each connection; Infinity: unbounded. */
+  /** Sets the bytes per second in each direction of each connection; Infinity: no limit. */
   throttle(bytesPerSecond: number): void;
   stop(): Promise<void>;
 }

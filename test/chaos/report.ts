@@ -1,4 +1,4 @@
-/** What a run of chaos did and found. */
+/** What a chaos run did and found. */
 
 import type { Status } from '../../src/observe/status.ts';
 import { isEqual, type RowComparison } from '../../src/verify/rows.ts';
@@ -10,15 +10,15 @@ export interface ChaosReport {
   readonly seed: number;
   readonly seconds: number;
   readonly faults: FaultCounts;
-  /** In the stream. */
+  /** Number of messages in the stream. */
   readonly messages: number;
-  /** Sent by `load` while the bus was down or crashed: in no stream, so no part of the truth. */
+  /** Messages that `load` sent while the bus was down or crashed. They are not in the stream, so not in the truth. */
   readonly lostByTheBus: number;
-  /** Of the truth. */
+  /** Number of rows in the truth. */
   readonly rows: number;
   readonly samples: number;
   readonly sinks: Readonly<Record<string, RowComparison>>;
-  /** By sink: rows that `verify` found equal; undefined where it did not find all equal. */
+  /** By sink: rows that `verify` found equal; undefined if it did not find all rows equal. */
   readonly verified: Readonly<Record<string, number>> | undefined;
   readonly healing: Healing;
   /** Sinks that had not confirmed everything in time. */
@@ -26,11 +26,11 @@ export interface ChaosReport {
   readonly totals: InstanceTotals;
   /** Instances that ended when they should not, or not cleanly. */
   readonly failures: readonly string[];
-  /** Of the last instance, when all was confirmed. */
+  /** The status of the last instance when everything was confirmed. */
   readonly lastStatus: Status | undefined;
 }
 
-/** What must not be: an empty list is a run without a finding. */
+/** Lists everything that is wrong. The list is empty if all is well. */
 export function findings(report: ChaosReport): string[] {
   const { sinks, totals, lostByTheBus } = report;
   const unequal = Object.entries(sinks).filter(([, sink]) => !isEqual(sink) || sink.points !== report.rows);
@@ -43,8 +43,8 @@ export function findings(report: ChaosReport): string[] {
     ...(report.rows === 0 ? ['there was no traffic'] : []),
     ...(lostByTheBus < 0 ? ['the stream held more than was sent'] : []),
     ...report.unconfirmed.map((id) => `not confirmed in time: ${id}`),
-    ...late.map(([id]) => `${id} did not come back to the head of the stream in time`),
-    ...(totals.rejectedPoints > 0 ? [`${totals.rejectedPoints} points were given up`] : []),
+    ...late.map(([id]) => `${id} did not reach the head of the stream again in time`),
+    ...(totals.rejectedPoints > 0 ? [`${totals.rejectedPoints} points were refused`] : []),
     ...(totals.rejectedMessages > 0 ? [`${totals.rejectedMessages} messages were rejected`] : []),
     ...(totals.gaps > 0 ? [`${totals.gaps} gaps in a stream that held everything`] : []),
     ...report.failures,
@@ -65,7 +65,7 @@ export function renderReport(report: ChaosReport): string {
     const head = healing.headAfterMs[id];
     const healed =
       head == null
-        ? 'never at the head again'
+        ? 'not at the head again'
         : `at the head ${(head / 1000).toFixed(1)} s after the last fault`;
     return `  ${id}: ${count(points)} points, ${missing} missing, ${extra} too many, ${different} different; ${healed}`;
   });
@@ -77,8 +77,8 @@ export function renderReport(report: ChaosReport): string {
     `the truth: ${count(report.samples)} samples in ${count(report.rows)} rows`,
     ...sinks,
     `verify: ${report.verified === undefined ? 'not all is equal' : 'all is equal'}`,
-    `instances started ${totals.starts}, reading resumed ${totals.resumptions}, windows' samples reopened ${totals.reopened}, ` +
-      `backlogs overflowed ${totals.overflows}, retries ${totals.retries}, checkpoints not written ${totals.checkpointFailures}`,
+    `starts of instances ${totals.starts}, resumptions of reading ${totals.resumptions}, samples for closed windows ${totals.reopened}, ` +
+      `overflows of backlogs ${totals.overflows}, retries ${totals.retries}, failed saves of checkpoints ${totals.checkpointFailures}`,
     `worst lag after healing: ${healing.worstLagSeconds.toFixed(1)} s`,
     found.length === 0 ? 'all is equal' : `FOUND (seed ${report.seed}):\n  ${found.join('\n  ')}`,
   ].join('\n');

@@ -1,4 +1,4 @@
-/** `load` in a process of its own, and what the stream holds of what it sent. */
+/** Runs `load` in a process of its own, and finds out which of its messages the stream holds. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from 'nats';
 import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
@@ -16,30 +16,30 @@ export const WINDOWS = {
 
 export interface TrafficOptions {
   readonly seed: number;
-  /** Messages a second. */
+  /** Messages per second. */
   readonly rate: number;
   readonly series: number;
 }
 
-/** What came of it. A bus that crashes may lose messages: those are no part of the truth. */
+/** What was sent. A bus that crashes may lose messages, which are not in the truth. */
 export interface Sent {
   readonly messages: number;
-  /** Of these, those that the stream holds. */
+  /** How many of them the stream holds. */
   readonly held: number;
   readonly truth: readonly TruthRow[];
-  /** Of the last window, in ms since 1970. */
+  /** The end of the last window, in ms since 1970. */
   readonly end: number;
 }
 
 export interface RunningTraffic {
-  /** Resolves when something of it is on the bus. Rejects if it ends before that. */
+  /** Resolves when the first message is on the bus. Rejects if the process ends before that. */
   begun(): Promise<void>;
   /** Stops sending, and reads back what the stream holds. */
   end(signal: AbortSignal): Promise<Sent>;
   kill(): Promise<unknown>;
 }
 
-/** Sends until it is ended. */
+/** Sends until `end` or `kill` is called. */
 export function startTraffic(
   { seed, rate, series }: TrafficOptions,
   env: Readonly<Record<string, string>>,
@@ -55,7 +55,7 @@ export function startTraffic(
       load.child.kill('SIGINT');
       const timer = new AbortController();
       const late = sleep(LIMIT_MS, undefined, { signal: AbortSignal.any([signal, timer.signal]) });
-      // The exit code says whether the bus lost something, which it may.
+      // The exit code is not checked: it says whether the bus lost something, which may happen.
       const code = await Promise.race([load.ended, late.then(() => 'no end in time')]);
       timer.abort();
       late.catch(() => {});

@@ -7,7 +7,7 @@ import { effort } from '../effort.ts';
 import { workOf } from '../work.ts';
 import { decoding, type Heard, SETTINGS } from './formats.ts';
 
-describe('the format of a message is told by how it begins', () => {
+describe('the format of a message is detected by its beginning', () => {
   test.each([
     ['json', '{"name":"a=b|c"}'],
     ['json', ' \r\n\t[ '],
@@ -39,11 +39,11 @@ describe('the format of a message is told by how it begins', () => {
 });
 
 const LONG = 65_536;
-/** Several times the most of them; what is quadratic is far more. */
+/** Several times the work of the worst of them. Anything quadratic is far above it. */
 const MAX_WORK = 500;
 const NOW = { time: Number.NaN, weight: 1, dimensions: { k: 'v' } };
 
-test('each is decoded as what it is, into the same series', () => {
+test('each format is recognized, and gives the same series', () => {
   const table = new SeriesTable(100);
   const decode = decoding({ metricsCounters: ['a'] }, table);
   const sample: Heard = { name: 'a', type: 'counter', value: 1, ...NOW };
@@ -60,7 +60,7 @@ test('each is decoded as what it is, into the same series', () => {
   expect(decode('nonsense')).toEqual({ rejection: 'not_json', elements: [] });
 });
 
-test('spellings of different formats are kept apart, though they may be alike', () => {
+test('spellings of different formats are told apart, even if their bytes are the same', () => {
   const table = new SeriesTable(100);
   const decode = {
     json: decoding({ metricsFormat: 'json' }, table),
@@ -87,7 +87,7 @@ test('spellings of different formats are kept apart, though they may be alike', 
   expect(names()).toEqual(expected.map((name) => [name]));
 });
 
-test('nothing overtakes what came before in another format', () => {
+test('samples stay in order when the format changes from message to message', () => {
   const table = new SeriesTable(100);
   const decoder = makeDecoder(table, SETTINGS);
   const found: number[] = [];
@@ -110,7 +110,7 @@ test('nothing overtakes what came before in another format', () => {
   expect(found).toEqual(Array.from({ length: 400 }, (_, i) => i));
 });
 
-test('no long message takes long', () => {
+test('no long message takes a long time', () => {
   const pieces = [
     ...[
       'm x="\n',

@@ -5,7 +5,7 @@ import { JsonDecoder } from '../../src/decode/json.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
 import type { InputRejection } from '../../src/decode/rejection.ts';
 
-/** All that a message gave: its own rejection, or a sample or a rejection for each element. */
+/** The result of a message: its rejection as a whole, or a sample or a rejection for each element. */
 export interface Decoded {
   readonly rejection: InputRejection | undefined;
   readonly elements: readonly (InputRejection | { series: Series; value: number; eventTime: number })[];
@@ -14,7 +14,7 @@ export interface Decoded {
 export function decodeWith(table: SeriesTable, message: string | Uint8Array): Decoded {
   const elements: Decoded['elements'][number][] = [];
   const bytes = typeof message === 'string' ? Buffer.from(message) : message;
-  // Between bytes that would make another message of it, were they read.
+  // The bytes around it would make it a different message if they were read.
   const padded = Buffer.concat([Buffer.from('{"name":"'), bytes, Buffer.from('"}]}1 ')]);
   const rejection = decodeMessage(new JsonDecoder(table), padded.subarray(9, 9 + bytes.length), {
     sample: ({ series, value, eventTime }) =>
@@ -24,7 +24,7 @@ export function decodeWith(table: SeriesTable, message: string | Uint8Array): De
   return { rejection, elements };
 }
 
-/** What a message gives comes as its samples, in their order, and then how many were rejected for which reason. */
+/** The elements in the order that decoders report them: first the samples, then the rejections grouped by reason. */
 export function grouped<T>(elements: readonly (T | InputRejection)[]): (T | InputRejection)[] {
   const rejected = elements.filter((element) => typeof element === 'string');
   const reasons = [...new Set(rejected)];
@@ -34,7 +34,7 @@ export function grouped<T>(elements: readonly (T | InputRejection)[]): (T | Inpu
   ];
 }
 
-/** One message by itself; returns why it was rejected whole, if it was. */
+/** Decodes a single message. If it was rejected as a whole, returns the reason. */
 export function decodeMessage(
   decoder: Decoder,
   message: Uint8Array,
@@ -52,7 +52,7 @@ export function decodeMessage(
   return rejection;
 }
 
-/** A good message but for one field, which is written as given; undefined leaves it out. */
+/** A valid message except for one field, which is written as given. Undefined leaves it out. */
 export function withField(field: string, json: string | undefined): string {
   const fields: Record<string, string | undefined> = { name: '"a"', type: '"counter"', value: '1' };
   fields[field] = json;

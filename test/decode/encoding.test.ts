@@ -12,11 +12,11 @@ const encodings = ['gzip', 'zstd'] as const;
 describe.each(encodings)('%s', (encoding) => {
   const compress = (bytes: Uint8Array) => COMPRESS[encoding](bytes);
 
-  test('comes out as it went in', () => {
+  test('is unpacked to the original bytes', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: MAX }), (bytes) => {
         const packed = compress(bytes);
-        // Noise grows: then it is too large before it is unpacked.
+        // Noise gets larger when it is compressed, so it can be too large before it is unpacked.
         if (packed.length <= MAX) expect(decompress(packed, encoding, MAX)).toEqual(Buffer.from(bytes));
         else expect(decompress(packed, encoding, MAX)).toBe('too_large');
       }),
@@ -24,7 +24,7 @@ describe.each(encodings)('%s', (encoding) => {
     expect(decompress(compress(text), ` ${encoding.toUpperCase()} `, MAX)).toEqual(text);
   });
 
-  test('is bounded by what comes out, to the byte; a bomb is refused', () => {
+  test('is limited by its unpacked size, to the byte; a bomb is refused', () => {
     expect(decompress(compress(Buffer.alloc(MAX)), encoding, MAX)).toHaveLength(MAX);
     expect(decompress(compress(Buffer.alloc(MAX + 1)), encoding, MAX)).toBe('too_large');
     const bomb = compress(Buffer.alloc(100_000_000));
@@ -33,7 +33,7 @@ describe.each(encodings)('%s', (encoding) => {
     expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(20_000_000);
   });
 
-  test('what is cut off, changed or something else is refused', () => {
+  test('is refused if it is truncated, has trailing bytes or is not compressed', () => {
     const packed = compress(text);
     for (let length = 0; length < packed.length; length++) {
       expect([length, decompress(packed.subarray(0, length), encoding, MAX)]).toEqual([
@@ -45,7 +45,7 @@ describe.each(encodings)('%s', (encoding) => {
     expect(decompress(Buffer.concat([packed, Buffer.from('more')]), encoding, MAX)).toBe('bad_encoding');
   });
 
-  test('whatever comes, it is bytes or a reason', () => {
+  test('gives bytes or a reason, whatever the input', () => {
     fc.assert(
       fc.property(fc.array(fc.tuple(fc.nat(), fc.nat(255)), { maxLength: 4 }), (changes) => {
         const packed = compress(text);
@@ -59,17 +59,17 @@ describe.each(encodings)('%s', (encoding) => {
   });
 });
 
-test('several members of gzip are one message; of zstd, only one frame is', () => {
+test('a message may have several members of gzip, but only one frame of zstd', () => {
   const twice = (packed: Buffer) => Buffer.concat([packed, packed]);
   expect(decompress(twice(gzipSync('a')), 'gzip', MAX)).toEqual(Buffer.from('aa'));
   expect(decompress(twice(zstdCompressSync('a')), 'zstd', MAX)).toBe('bad_encoding');
 });
 
-test('a frame of zstd that wants more memory than a message may have is refused', async () => {
+test('a frame of zstd that needs more memory than a message may have is refused', async () => {
   const framed = async (windowLog: number) => {
     const stream = createZstdCompress({ params: { [constants.ZSTD_c_windowLog]: windowLog } });
     stream.write('a:1');
-    // The size is not known yet when the frame begins, so that it asks for all of the window.
+    // The size is not known when the frame begins, so the frame asks for the whole window.
     await new Promise<void>((resolve) => stream.flush(resolve));
     stream.end('|c');
     return Buffer.concat(await Array.fromAsync(stream));
@@ -91,7 +91,7 @@ test.each([
   expect(decompress(encoding === 'x-gzip' ? gzipSync(text) : text, encoding, MAX)).toEqual(said);
 });
 
-test('a message that is too large as it comes is not unpacked', () => {
+test('a message that is too large when it arrives is not unpacked', () => {
   expect(decompress(Buffer.alloc(MAX + 1), '', MAX)).toBe('too_large');
   expect(decompress(Buffer.alloc(MAX + 1), 'gzip', MAX)).toBe('too_large');
 });

@@ -1,4 +1,4 @@
-/** What the tests of the formats share. */
+/** Shared by the tests of the formats. */
 
 import type { MetricType } from '../../src/aggregate/point.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
@@ -12,12 +12,12 @@ export interface Heard {
   readonly type: MetricType;
   readonly dimensions: Readonly<Record<string, string>>;
   readonly value: number;
-  /** NaN where the message has none. */
+  /** NaN if the message has none. */
   readonly time: number;
   readonly weight: number;
 }
 
-/** All that a message gave, samples before rejections; its own rejection where it was rejected whole. */
+/** The result of a message: its rejection if it was rejected as a whole; otherwise samples, then rejections. */
 export interface Given {
   readonly rejection: InputRejection | undefined;
   readonly elements: readonly (InputRejection | Heard)[];
@@ -29,7 +29,7 @@ export const SETTINGS: DecoderSettings = {
   maxMessageBytes: 1_048_576,
 };
 
-/** A decoder that is used for one message after the other, each in the middle of bytes that mean something. */
+/** One decoder for all messages. Each of them is surrounded by bytes that have a meaning in the format. */
 export function decoding(settings: Partial<DecoderSettings>, table = new SeriesTable(1000)) {
   const decoder = makeDecoder(table, { ...SETTINGS, ...settings });
   return (message: string | Uint8Array): Given => decodeOne(decoder, table, message);

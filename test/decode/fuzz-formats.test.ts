@@ -1,6 +1,6 @@
 /**
- * Random mutations of messages of all formats. FANOUT_FUZZ_MESSAGES says how many (default: 200,000); the same ones in
- * every run.
+ * Random mutations of messages of all formats, the same ones in every run. FANOUT_FUZZ_MESSAGES sets how many
+ * (default: 200,000).
  */
 
 import { gzipSync, zstdCompressSync } from 'node:zlib';
@@ -18,22 +18,22 @@ import { effort } from '../effort.ts';
 import { mutated, random } from './mutations.ts';
 
 const MESSAGES = Number(process.env.FANOUT_FUZZ_MESSAGES ?? effort(200_000));
-/** Of 100 messages, so many are compressed before they are mutated: unpacking costs much more than decoding. */
+/** This share of messages is compressed before the mutation. It is small because unpacking is much more expensive. */
 const COMPRESSED_PERCENT = 2;
 const MAX_MESSAGE_BYTES = 2000;
 const EVERY_MESSAGES = 1000;
-/** So few steps that nearly every message is read in several turns. */
+/** Few enough steps that nearly every message takes several turns. */
 const PACE = { stepsPerTurn: 3, maxWaitingBytes: 100_000 };
 const MAX_SECONDS = 3 * 3600;
 const START = 1_700_000_000_000;
-/** Mutations of such short messages do not go so far. */
+/** Rejections that mutations of such short messages do not reach. */
 const BEYOND: readonly InputRejection[] = [
   'empty',
   'too_large',
   'too_deep',
   'too_many_dimensions',
   'too_long',
-  // Said by a header.
+  // This one comes from a header.
   'delete_marker',
 ];
 
@@ -45,10 +45,10 @@ const SEEDS = [
   'http.requests:1|c|@0.1|#route:/v1,cached',
   'lat:320:298.5:-1|ms|@0.3|#route:/v1|c:abc|T1656581400\nusers:42|s\r\n\ntemp:+4|g\n_e{1,1}:a|b\nmem:12|g|#a:b,c:d',
 ];
-/** Bytes that mean something, so that mutations get past the first check. */
+/** Bytes that have a meaning in some format, so that mutations get past the first check. */
 const TELLING = Buffer.from('{}[]",:\\0189-+.eEutfnisgcmhd=|#@T_ \n\r\t\u0000\u007f\u0080\u00ff', 'latin1');
 
-/** Of SEEDS, those that are in the format. */
+/** The SEEDS that are in each format. */
 const OF_FORMAT: Record<Format, readonly number[]> = {
   auto: [0, 1, 2, 3, 4, 5],
   json: [0, 1],
@@ -56,7 +56,7 @@ const OF_FORMAT: Record<Format, readonly number[]> = {
   statsd: [4, 5],
 };
 
-/** A pipeline, and what its decoder did, counted beside it. */
+/** A pipeline, and independent counts of what its decoder did. */
 function rig(metricsFormat: Format) {
   const table = new SeriesTable(200);
   const tiling = Tiling.of({ windowMs: 1000, latenessMs: 0, maxAheadMs: 0, maxSeries: 50 });
@@ -88,7 +88,8 @@ function rig(metricsFormat: Format) {
     }
     decoder.flush(handler);
     if (!isRejected) counted.decoded++;
-    else if (counted.samples + counted.rejected !== before) throw new Error('something is kept of it');
+    else if (counted.samples + counted.rejected !== before)
+      throw new Error('part of a rejected message was kept');
   };
   const watched: Decoder = {
     steps: decoder.steps,
@@ -127,7 +128,7 @@ function rig(metricsFormat: Format) {
 const total = (counts: Iterable<number>) => [...counts].reduce((sum, count) => sum + count, 0);
 
 test(
-  `${MESSAGES} mutated messages of all formats: nothing throws, and all is counted`,
+  `${MESSAGES} mutated messages of all formats: nothing throws, and everything is counted`,
   async () => {
     const next = random(2026);
     const rigs = FORMATS.map((format) => rig(format));

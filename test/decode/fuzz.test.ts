@@ -15,7 +15,7 @@ const SEEDS = [
   '[{"name":"a","type":"gauge","value":-1.5e3,"tags":{"k":"\\u00e9\\n"}},{"x":[1,{"y":null}],"name":"b","type":"timer","value":7}]',
   ' { "labels" : { "é" : true } , "value" : 0.25 , "type" : "timer" , "name" : "\\ud83d\\ude00" } ',
 ];
-/** Bytes that mean something, so that mutations get past the first check. */
+/** Bytes that have a meaning in JSON, so that mutations get past the first check. */
 const TELLING = Buffer.from('{}[]",:\\0189-+.eEutfn \n\u0000\u001f\u007f\u0080\u00ff', 'latin1');
 const MUTATIONS = effort(120_000);
 const COMPARED = effort(30_000);
@@ -53,13 +53,13 @@ function setUp() {
   return { decode, counts, aggregator };
 }
 
-/** Throws if the message was accepted but is no JSON. */
+/** Throws if the message is not JSON, although it was accepted. */
 function elementsOf(message: Uint8Array): number {
   const parsed: unknown = JSON.parse(new TextDecoder('utf-8', { ignoreBOM: true }).decode(message));
   return Array.isArray(parsed) ? parsed.length : 1;
 }
 
-test('random mutations: nothing throws, all that is accepted is JSON, and every message and element is counted', () => {
+test('random mutations: nothing throws, only JSON is accepted, and every message and element is counted', () => {
   const next = random(42);
   const { decode, counts, aggregator } = setUp();
   for (let i = 0; i < MUTATIONS; i++) decode(mutated(Buffer.from(SEEDS[next(SEEDS.length)]!), TELLING, next));
@@ -76,7 +76,7 @@ test('random mutations: nothing throws, all that is accepted is JSON, and every 
   expect(inWindows.reduce((sum, count) => sum + count, 0)).toBe(counts.samples);
 });
 
-test('a message says the same whether its series was seen before or not', () => {
+test('a message gives the same result whether its series was seen before or not', () => {
   const next = random(3);
   const seen = new SeriesTable(10_000);
   for (const text of SEEDS) decodeWith(seen, text);
@@ -91,9 +91,9 @@ test('a message says the same whether its series was seen before or not', () => 
   expect(samples).toBeGreaterThan(COMPARED / 60);
 });
 
-test('messages taken together say what each says by itself, in the same order', () => {
+test('messages decoded together give the same results as one by one, in the same order', () => {
   const next = random(11);
-  // So many series that lookups are prepared together.
+  // Enough series that lookups are prepared together.
   const table = new SeriesTable(10_000);
   for (let i = 0; i < 5000; i++) decodeWith(table, `{"name":"n${i}","type":"counter","value":1}`);
   const decoder = new JsonDecoder(table);
@@ -116,7 +116,7 @@ test('messages taken together say what each says by itself, in the same order', 
     const { rejection, elements } = decodeWith(table, message);
     const each = elements.map((element) => (typeof element === 'string' ? element : [element, i, -i]));
     expected.push(...(rejection === undefined ? each.flat() : [rejection, message]));
-    // Somewhere in a buffer, as messages come from a socket.
+    // In the middle of a buffer, as messages arrive from a socket.
     const chunk = Buffer.concat([Buffer.from('{"name":'), message, Buffer.from('}')]);
     decoder.take({ ...wholeMessage(chunk, i, -i), start: 8, end: 8 + message.length }, handler);
     if (next(300) > 0) continue;

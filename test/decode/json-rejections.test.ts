@@ -5,7 +5,7 @@ import * as limits from '../../src/decode/limits.ts';
 import type { InputRejection } from '../../src/decode/rejection.ts';
 import { type Decoded, decodeMessage, decodeWith, GOOD, withField } from './decoded.ts';
 
-/** Those that no JSON is rejected for. */
+/** Reasons that do not apply to JSON. */
 type OfOthers =
   | 'not_line_protocol'
   | 'not_statsd'
@@ -70,7 +70,7 @@ describe('rejections', () => {
       withField('dimensions', '{"a":1 "b":2}'),
       withField('dimensions', '{"a":[}'),
       withField('dimensions', '{,}'),
-      // Broken syntax counts before what is wrong with the sample.
+      // A syntax error takes precedence over a fault of the sample.
       '{"name":1,"type":"x",',
     ],
     not_an_object: ['1', '"x"', 'null', 'true', ' -0.5e1 '],
@@ -170,7 +170,7 @@ describe('rejections', () => {
     }
   });
 
-  test('an integer past the range of a double is a bad value, and good as a dimension', () => {
+  test('an integer past the range of a double is refused as a value, but accepted as a dimension', () => {
     const digits = '9'.repeat(400);
     expect(decode(withField('value', digits)).rejection).toBe('bad_value');
     expect(decode(withField('dimensions', `{"a":${digits}}`)).elements).toMatchObject([
@@ -178,7 +178,7 @@ describe('rejections', () => {
     ]);
   });
 
-  test('what is exactly at a limit is good', () => {
+  test('a message that is exactly at a limit is accepted', () => {
     for (const message of [
       GOOD.padEnd(limits.MAX_MESSAGE_BYTES),
       withField('name', text(limits.MAX_NAME_BYTES)),
@@ -194,7 +194,7 @@ describe('rejections', () => {
     }
   });
 
-  test('the limit of a message is an option', () => {
+  test('the maximum size of a message is an option', () => {
     const decoder = new JsonDecoder(new SeriesTable(10), { maxMessageBytes: 20_000_000 });
     let samples = 0;
     const handler = { sample: () => samples++, rejected: () => {} };
@@ -233,7 +233,7 @@ describe('rejections', () => {
     }
   });
 
-  test('the edges of UTF-8 are good', () => {
+  test('characters at the edges of UTF-8 are accepted', () => {
     const name = '\u007f\u0080\u07ff\u0800\ud7ff\ue000\uffff\u{10000}\u{10ffff}\ufeff';
     expect(decode(withField('name', JSON.stringify(name))).elements).toMatchObject([{ series: { name } }]);
     expect(decode(withField('name', '"\\ud83d\\ude00"')).elements).toMatchObject([
@@ -241,7 +241,7 @@ describe('rejections', () => {
     ]);
   });
 
-  test("are the same in Go's layout, for a series seen before", () => {
+  test("are the same in the layout of Go's encoder, for a series seen before", () => {
     const table = new SeriesTable(100);
     const message = (value: string, dimensions: string, timestamp: string) =>
       `{"name":"a","type":"gauge","value":${value},"dimensions":${dimensions},"timestamp":"${timestamp}"}`;

@@ -68,7 +68,7 @@ describe('samples', () => {
     });
   });
 
-  test('agree with JSON.parse, however they are spelled, seen before or not', () => {
+  test('agree with JSON.parse, however they are spelled, whether seen before or not', () => {
     const table = new SeriesTable(50);
     fc.assert(
       fc.property(
@@ -91,7 +91,7 @@ describe('samples', () => {
     );
   });
 
-  test('spellings of one series meet in one number', () => {
+  test('all spellings of a series get the same number', () => {
     const table = new SeriesTable(100);
     const decoder = new JsonDecoder(table);
     const numbers = [
@@ -109,7 +109,7 @@ describe('samples', () => {
     expect(table.size).toBe(1);
   });
 
-  test('a spelling is remembered once, also where fields of others stand behind the dimensions', () => {
+  test('a spelling is remembered once, even if unknown fields follow the dimensions', () => {
     const table = new SeriesTable(100);
     const bytes = ['', ',"unit":"ms"', ',"host":{"a":1}'].map((field) => {
       const text = `{"name":"a","type":"counter","value":1,"dimensions":{"k":1}${field},"timestamp":"2026-11-23T01:30:00Z"}`;
@@ -120,7 +120,7 @@ describe('samples', () => {
     expect(table.size).toBe(1);
   });
 
-  test('spellings that run together otherwise are kept apart', () => {
+  test('spellings that would be equal without their boundaries are told apart', () => {
     const table = new SeriesTable(100);
     const texts = ['counter', 'timer'].flatMap((type) =>
       [
@@ -160,7 +160,7 @@ describe('samples', () => {
     else expect(elements).toMatchObject([{ series: { dimensions: text === '' ? [] : [['k', text]] } }]);
   });
 
-  test('null means absent where a field may be absent', () => {
+  test('null means absent for an optional field', () => {
     expect(decode('{"name":"a","type":"timer","value":1,"dimensions":null,"timestamp":null}')).toMatchObject({
       elements: [{ series: { dimensionsJson: '{}' }, eventTime: Number.NaN }],
     });

@@ -8,7 +8,7 @@ import { workOf } from '../work.ts';
 import { grouped } from './decoded.ts';
 import { decoding, type Heard } from './formats.ts';
 
-/** Several times what it is; what grows with the square is far more. */
+/** Several times the actual work. Anything quadratic is far above it. */
 const MAX_WORK = 500;
 
 const decode = decoding({ metricsFormat: 'influx' });
@@ -24,7 +24,7 @@ const gauge = (name: string, value: number, rest: Partial<Heard> = {}): Heard =>
 });
 
 describe('line protocol', () => {
-  test('what Telegraf sends', () => {
+  test('a line of Telegraf', () => {
     const line = 'cpu,cpu=cpu0,host=web\\ 1 usage_idle=98.5,usage_user=1i,active=true 1556813561098765432\n';
     const of = { dimensions: { cpu: 'cpu0', host: 'web 1' }, time: 1556813561098 };
     expect(decode(line)).toEqual({
@@ -36,7 +36,7 @@ describe('line protocol', () => {
   test.each<[string, (InputRejection | Heard)[]]>([
     ['m value=1', [gauge('m', 1)]],
     ['m value=1,v=2', [gauge('m', 1), gauge('m.v', 2)]],
-    // Spaces and ends of lines.
+    // Spaces and line endings.
     ['  \t m v=1   7000000  \r\n', [gauge('m.v', 1, { time: 7 })]],
     ['m v=1 ', [gauge('m.v', 1)]],
     ['m   v=1', [gauge('m.v', 1)]],
@@ -44,7 +44,7 @@ describe('line protocol', () => {
     ['m v=1\r', [gauge('m.v', 1)]],
     ['# a comment, with=a value=1\nm v=1', [gauge('m.v', 1)]],
     ['m v=1\n#', [gauge('m.v', 1)]],
-    // Escapes: of what would end a name, and of nothing else.
+    // Only characters that would end a name can be escaped.
     ['a\\,b\\ c\\=d value=1', [gauge('a,b c\\=d', 1)]],
     ['m,k\\,\\=\\ =a\\,b\\=c\\ d v\\,\\=\\ =1', [gauge('m.v,= ', 1, { dimensions: { 'k,= ': 'a,b=c d' } })]],
     ['m\\n,t=\\x\\\\y v=1', [gauge('m\\n.v', 1, { dimensions: { t: '\\x\\\\y' } })]],
@@ -59,11 +59,11 @@ describe('line protocol', () => {
     ['m s="a, b=c d \\" \\\\",v=1', ['string_field', gauge('m.v', 1)]],
     ['m s="two\nlines # of=it",v=1\nn v=2', ['string_field', gauge('m.v', 1), gauge('n.v', 2)]],
     ['m s="\\x\\" v=1",v=2', ['string_field', gauge('m.v', 2)]],
-    // What is wrong with one field is not the others'.
+    // A fault of one field does not affect the others.
     ['m a=x,b=1,c=,d=NaN,e=1.2.3', ['bad_value', gauge('m.b', 1), 'bad_value', 'bad_value', 'bad_value']],
     ['m a=1"b",c=2', ['bad_value', gauge('m.c', 2)]],
     ['m a=1,a=2', [gauge('m.a', 1), gauge('m.a', 2)]],
-    // What is wrong with the series is every field's.
+    // A fault of the series affects every field.
     ['m,a=1,a=1 x=1,y=2', ['duplicate_key', 'duplicate_key']],
     ['m,a x=1', ['bad_dimensions']],
     ['m,=a x=1', ['bad_dimensions']],
@@ -77,11 +77,11 @@ describe('line protocol', () => {
     [`m,${Array.from({ length: 1024 }, (_, i) => `k${i}=`)} x=1`, [gauge('m.x', 1)]],
     [`m,${Array.from({ length: 1025 }, (_, i) => `k${i}=`)} x=1`, ['too_many_dimensions']],
     [`m,a=${'v'.repeat(256 * 1024)} x=1`, ['too_long']],
-    // What is wrong with the time is the line's.
+    // A bad timestamp affects the whole line.
     ['m x=1,y=2 1.5', ['bad_timestamp']],
     ['m x=1,y=2 yesterday', ['bad_timestamp']],
     ['m x=1 9223372036854775808', ['bad_timestamp']],
-    // A line that cannot be read, among others.
+    // One unreadable line among others.
     ['m\nm x=1\nm \nm x\nm x=1 2 3\nm =1\nm x=1,', [gauge('m.x', 1), ...Array(6).fill('not_line_protocol')]],
     ['m x="a"b\nm x=1', [gauge('m.x', 1), 'not_line_protocol']],
     ['m x="a\nm x=1', [gauge('m.x', 1), 'not_line_protocol']],
@@ -98,7 +98,7 @@ describe('line protocol', () => {
     ['not_line_protocol', '{"name":"a"}'],
     ['not_line_protocol', 'm x="'],
     ['too_large', `m x=1${' '.repeat(MAX_MESSAGE_BYTES)}`],
-  ])('rejected whole: %s: %j', (rejection, message) => {
+  ])('rejected as a whole: %s: %j', (rejection, message) => {
     expect(decode(message)).toEqual({ rejection, elements: [] });
   });
 
@@ -106,7 +106,7 @@ describe('line protocol', () => {
     expect(decode('# one\n # two')).toEqual({ rejection: undefined, elements: [] });
   });
 
-  test('bytes that are no text', () => {
+  test('bytes that are not UTF-8', () => {
     expect(decode(Buffer.from('m\xff x=1', 'latin1'))).toMatchObject({ elements: ['bad_unicode'] });
     expect(decode(Buffer.from('m,a=\xff x=1,s="\xff"', 'latin1'))).toMatchObject({
       elements: ['bad_unicode', 'string_field'],
@@ -184,7 +184,7 @@ describe('line protocol', () => {
     expect(decode(`m v=1 ${text}`).elements).toEqual([gauge('m.v', 1, { time })]);
   });
 
-  test('counters are those whose name matches', () => {
+  test('samples whose name matches are counters', () => {
     const table = new SeriesTable(100);
     const counting = decoding(
       { metricsFormat: 'influx', metricsCounters: ['net.bytes_*', 'hits', '?.n'] },
@@ -207,11 +207,11 @@ describe('line protocol', () => {
   });
 });
 
-test('a line that would become much more than it is, is refused at once', () => {
+test('a line that would expand to much more than its size is refused at once', () => {
   const line = (tagBytes: number, fields: number) =>
     `m,t=${'v'.repeat(tagBytes)} ${Array.from({ length: fields }, (_, i) => `f${i}=1`).join(',')}`;
   const names = (message: string) => decode(message).elements.length;
-  // As wide as anybody has seen, and as long as tags may be.
+  // More fields than real lines have, and tags as long as they may be.
   expect(names(line(300, 400))).toBe(400);
   expect(names(line(4000, 60))).toBe(60);
   const [long, longer] = [line(4000, 10_000), line(500_000, 60_000)];
@@ -235,7 +235,7 @@ interface Model {
   readonly nanos: bigint | undefined;
 }
 
-/** No line feed, and no backslash at the end or before what is escaped: line protocol cannot say these. */
+/** No line feed, and no backslash at the end or before an escaped character: line protocol cannot express these. */
 const word = fc
   .oneof(
     fc.string({ unit: 'grapheme', minLength: 1, maxLength: 8 }),
@@ -287,7 +287,7 @@ function expected({ measurement, tags, fields, nanos }: Model): (InputRejection 
   });
 }
 
-test('lines say what they were made from, one by one and together, seen before or not', () => {
+test('rendered lines are decoded to their models, in any combination, whether seen before or not', () => {
   const known = decoding({ metricsFormat: 'influx' }, new SeriesTable(50));
   fc.assert(
     fc.property(
@@ -296,7 +296,7 @@ test('lines say what they were made from, one by one and together, seen before o
       (models, separator) => {
         const nanosAreWhole = models.map((each) => ({
           ...each,
-          // Rounding down is looked at above: here no more than a double's digits are compared.
+          // Rounding down is tested above. Here, the times have no more digits than a double.
           nanos: each.nanos === undefined ? undefined : (each.nanos / 1_000_000n) * 1_000_000n,
         }));
         const text = nanosAreWhole.map(render).join(separator);

@@ -1,4 +1,4 @@
-/** Messages as no producer writes them. */
+/** Messages that no producer writes. */
 
 export type Random = (below: number) => number;
 
@@ -11,7 +11,7 @@ export function random(seed: number): Random {
   };
 }
 
-/** A copy with one to four changes: any byte, one of `telling`, a piece somewhere else, a byte less. */
+/** A copy with one to four changes: a random byte, a byte of `telling`, a moved piece, or a removed byte. */
 export function mutated(seed: Uint8Array, telling: Uint8Array, next: Random): Buffer {
   const message = Buffer.from(seed);
   for (let m = next(4); m >= 0; m--) {

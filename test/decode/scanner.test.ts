@@ -18,7 +18,7 @@ function numberIn(text: string): number | undefined {
 
 const TEXTS = effort(30_000);
 
-describe('numbers are read to the last bit as JSON.parse reads them', () => {
+describe('numbers are the same as those of JSON.parse to the last bit', () => {
   test('doubles in every notation', () => {
     fc.assert(
       fc.property(fc.double({ noNaN: true, noDefaultInfinity: true }), fc.nat(20), (value, places) => {
@@ -83,7 +83,7 @@ describe('values', () => {
     }
   };
 
-  test('what JSON.stringify writes, spelled in any way, is read to its end', () => {
+  test('any JSON value, spelled in any way, is read to its end', () => {
     fc.assert(
       fc.property(fc.jsonValue({ maxDepth: 6, stringUnit: 'grapheme-ascii' }), spelled, (value, spell) => {
         expect(accepted(spell(value))).toBe(true);
@@ -92,7 +92,7 @@ describe('values', () => {
     );
   });
 
-  test('any text of JSON tokens is accepted if JSON.parse accepts it, and only then', () => {
+  test('a text of JSON tokens is accepted if and only if JSON.parse accepts it', () => {
     const token = fc.constantFrom(
       '{',
       '}',

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 
-/** Writes a JSON value with white space, key order, escapes and forms of numbers of its own choice. */
+/** Writes a JSON value with a random choice of white space, key order, escapes and forms of numbers. */
 export const spelled: fc.Arbitrary<(value: unknown) => string> = fc
   .infiniteStream(fc.nat(999))
   .map((choices) => (value: unknown) => {

@@ -8,7 +8,7 @@ import { workOf } from '../work.ts';
 import { grouped } from './decoded.ts';
 import { decoding, type Heard } from './formats.ts';
 
-/** Several times what it is; what grows with the square is far more. */
+/** Several times the actual work. Anything quadratic is far above it. */
 const MAX_WORK = 500;
 
 const decode = decoding({ metricsFormat: 'statsd' });
@@ -37,7 +37,7 @@ describe('StatsD', () => {
     ['a:-1|d', [timer('a', -1)]],
     ['a:333|g', [gauge('a', 333)]],
     ['a:0|g', [gauge('a', 0)]],
-    // Packets of several lines.
+    // Packets with several lines.
     ['a:1|c\nb:2|g\n', [counter('a', 1), gauge('b', 2)]],
     ['\r\n \na:1|c\r\nb:2|g\r\n\n', [counter('a', 1), gauge('b', 2)]],
     // Several values.
@@ -53,7 +53,7 @@ describe('StatsD', () => {
     ['é:1|c|#ü:ß', [counter('é', 1, tagged({ ü: 'ß' }))]],
     ['a:1|c|#:v', ['bad_dimensions']],
     ['a:1|c|#k:v,k:w', ['duplicate_key']],
-    // What else follows the type.
+    // Other parts after the type.
     ['a:1|c|c:ci-1234|#k:v', [counter('a', 1, tagged({ k: 'v' }))]],
     ['a:1|c|#k:v|c:x|e:it-false,pu-1|card:low', [counter('a', 1, tagged({ k: 'v' }))]],
     ['a:1|g|T1656581400|#k:v', [gauge('a', 1, { ...tagged({ k: 'v' }), time: 1656581400000 })]],
@@ -79,7 +79,7 @@ describe('StatsD', () => {
     ]),
     ['a:1e308|c|@0.1', ['bad_value']],
     ['a:1e308|ms|@0.1', ['bad_value']],
-    // What has no sample in it.
+    // Lines without a sample.
     ['a:+5|g', ['delta_gauge']],
     ['a:-5|g', ['delta_gauge']],
     ['a:-x|g', ['bad_value']],
@@ -100,7 +100,7 @@ describe('StatsD', () => {
     [':1|c', ['missing_name']],
     ['a\0:1|c', ['bad_name']],
     [`${'a'.repeat(513)}:1|c`, ['too_long']],
-    // A line that cannot be read, among others.
+    // One unreadable line among others.
     ['a\nb:1|c\nc:1\nd|c\n|e:1|c', [counter('b', 1), ...Array(4).fill('not_statsd')]],
     ['a:1|c|k:v\nb:1|c', [counter('b', 1), 'not_statsd']],
     ['a:1|c|#k:v|#l:w\nb:1|c', [counter('b', 1), 'not_statsd']],
@@ -119,17 +119,17 @@ describe('StatsD', () => {
     ['not_statsd', 'a b=1\n\na:1\n'],
     ['not_statsd', '{"name":"a"}'],
     ['too_large', `a:1|c${'\n'.repeat(MAX_MESSAGE_BYTES)}`],
-  ])('rejected whole: %s: %j', (rejection, message) => {
+  ])('rejected as a whole: %s: %j', (rejection, message) => {
     expect(decode(message)).toEqual({ rejection, elements: [] });
   });
 
-  test('bytes that are no text', () => {
+  test('bytes that are not UTF-8', () => {
     expect(decode(Buffer.from('a\xff:1|c', 'latin1')).elements).toEqual(['bad_unicode']);
     expect(decode(Buffer.from('a:1|c|#k:\xff', 'latin1')).elements).toEqual(['bad_unicode']);
   });
 });
 
-test('many values with long tags are not much work', () => {
+test('many values with long tags are little work', () => {
   const long = (tags: string) => decode(`a:${'1:'.repeat(30_000)}1|c|#${tags}`).elements;
   const work = workOf(() => {
     expect(new Set(long('k,'.repeat(50_000)))).toEqual(new Set(['duplicate_key']));
@@ -138,16 +138,16 @@ test('many values with long tags are not much work', () => {
   expect(work).toBeLessThan(MAX_WORK);
 });
 
-/** What a line was made from. */
+/** What a line is rendered from. */
 interface Model {
   readonly name: string;
   readonly values: readonly number[];
   readonly type: 'c' | 'g' | 'ms' | 'h' | 'd';
-  /** Measurements behind each sample: 1/rate. */
+  /** Number of measurements that each sample stands for: 1/rate. */
   readonly each: number | undefined;
   readonly tags: Readonly<Record<string, string>> | undefined;
   readonly seconds: number | undefined;
-  /** Of the parts behind the type. */
+  /** Decides the order of the parts after the type. */
   readonly order: readonly number[];
 }
 
@@ -196,7 +196,7 @@ function expected({ name, values, type, each = 1, tags = {}, seconds }: Model): 
   });
 }
 
-test('lines say what they were made from, one by one and together, seen before or not', () => {
+test('rendered lines are decoded to their models, in any combination, whether seen before or not', () => {
   const known = decoding({ metricsFormat: 'statsd' }, new SeriesTable(50));
   fc.assert(
     fc.property(fc.array(model, { minLength: 1, maxLength: 4 }), (models) => {

@@ -4,11 +4,11 @@ import { TimestampReader } from '../../src/decode/timestamp.ts';
 import { expectedTime } from '../aggregate/oracle.ts';
 import { effort } from '../effort.ts';
 
-/** One for all tests: what it read before must not matter. */
+/** Shared by all tests: what it read before must not matter. */
 const reader = new TimestampReader();
 
 function parse(text: string): number {
-  // What surrounds the text must not be read.
+  // The bytes around the text must not be read.
   const bytes = new TextEncoder().encode(`0${text}0`);
   return reader.read(new DataView(bytes.buffer), 1, bytes.length - 1);
 }
@@ -66,11 +66,11 @@ test.each([
   '12026-11-23T01:30:00Z',
   '2026-11-23T01-30:00Z',
   '2026-11-23T01:30-00Z',
-])('"%s" is no timestamp', (text) => {
+])('"%s" is not a timestamp', (text) => {
   expect(parse(text)).toBeNaN();
 });
 
-test('a minute is not taken for another, nor a bad one for a good one', () => {
+test('a remembered minute is not mistaken for another one, nor a bad one for a good one', () => {
   for (const text of [
     '2026-11-23T01:30:00Z',
     '2026-11-23T01:31:00Z',
@@ -86,7 +86,7 @@ test('a minute is not taken for another, nor a bad one for a good one', () => {
   }
 });
 
-test('any time in any zone is what Date says', () => {
+test('any time in any zone is the same as with Date', () => {
   const time = fc.record({
     date: fc.date({
       noInvalidDate: true,

@@ -2,12 +2,12 @@
 import type { MetricType } from '../../src/aggregate/point.ts';
 
 export interface Sent {
-  /** Of line protocol, what is behind the last dot is the field. */
+  /** In line protocol, the part after the last dot is the field. */
   readonly name: string;
   readonly type: MetricType;
   readonly value: number;
   readonly dimensions: Readonly<Record<string, string>>;
-  /** Event time, since 1970; undefined: none is given. */
+  /** Event time, since 1970. Undefined: none is given. */
   readonly seconds: number | undefined;
 }
 
@@ -20,7 +20,7 @@ export const WRITERS = {
     );
     return JSON.stringify(objects.length === 1 ? objects[0] : objects);
   },
-  /** Counters only where the settings list their names; no timers. */
+  /** Counters only if the settings list their names; no timers. */
   influx: (samples: readonly Sent[]): string => lines(samples, influxLine),
   statsd: (samples: readonly Sent[]): string => lines(samples, statsdLine),
 } as const;

@@ -1,4 +1,4 @@
-/** A lane joins the live path only when its replay has read what the live path had read. */
+/** A lane joins the live path only when its replay has read everything that the live path has read. */
 import { expect, test } from 'vitest';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
@@ -17,7 +17,7 @@ const SETTINGS = {
   slice: { index: 0, of: 1 },
 } as const;
 
-test('messages that wait for their turn have not been read', async () => {
+test('messages that wait for their turn do not count as read', async () => {
   const clock = new VirtualClock();
   const reopened: number[] = [];
   const opened: (() => void)[] = [];
@@ -34,7 +34,7 @@ test('messages that wait for their turn have not been read', async () => {
       lane.joined = true;
     },
   };
-  /** The clock of the server was set back after the message that closes the windows. */
+  /** The server's clock was set back after the message that closes the windows. */
   const times = [100, 1100, 2100, 3100, 500, 3200, 3300, 4100];
   const stats = newSourceStats();
   const source: Source = {
@@ -71,7 +71,7 @@ test('messages that wait for their turn have not been read', async () => {
           release: () => pipeline.release(),
         };
       },
-      // It waited for the shape of the windows, so that it had read more when it closed them.
+      // The live path waited for the shape of the windows, so it had read more when it closed them.
       live: () => ({ boundary: 3000, sequence: 7 }),
       joined: () => {},
       clock,

@@ -20,7 +20,7 @@ const SETTINGS: EngineSettings = {
   verify: { share: 1, replayShare: 0.5, delayMs: 3000 },
 };
 
-/** A stream in memory, whose stream times are as given: a server's clock may step back. */
+/** A stream in memory. The stream times are as given: a server's clock may step back. */
 class Stream {
   readonly messages: { readonly payload: Uint8Array; readonly time: number }[] = [];
 
@@ -30,7 +30,7 @@ class Stream {
     this.messages.push({ payload, time });
   }
 
-  /** Hands over what there is message by message, with progress behind each, and waits for more. */
+  /** Hands over the messages one by one, reports progress after each, and waits for more. */
   source(from: number, clock: VirtualClock): Source {
     const stats: SourceStats = { ...newSourceStats(), reading: true };
     const first = this.messages.findIndex(({ time }) => time >= from);
@@ -130,14 +130,14 @@ function setUp() {
   return { clock, stream, sinks, saved, spoiled, start, rows };
 }
 
-test('a message for a window that was handed out: computed again and written over, in every store', async () => {
+test('a message for a window that was handed out: the window is recomputed and overwritten in every store', async () => {
   const { clock, stream, sinks, start, rows } = setUp();
   const { stop } = start();
   stream.publish(500, 500, 1);
   stream.publish(1200, 1200, 10);
   await clock.pass(100);
   expect(rows(sinks.a)).toEqual({ '0:a': 1 });
-  // The server's clock steps back: this one belongs to window 0, which is in the stores already.
+  // The server's clock steps back: this message belongs to window 0, which is already in the stores.
   stream.publish(900, 900, 2);
   stream.publish(2500, 2500, 100);
   await clock.pass(5000);
@@ -145,7 +145,7 @@ test('a message for a window that was handed out: computed again and written ove
   for (const sink of Object.values(sinks)) expect(rows(sink)).toEqual({ '0:a': 3, '1:a': 10 });
 });
 
-test('a sink that begins later has missed nothing when it is resumed, and is given nothing before', async () => {
+test('a sink that starts later has missed nothing after a resume, and gets nothing from before its start', async () => {
   const { clock, stream, sinks, start, rows } = setUp();
   const { engine, stop } = start({ b: clock.now() + 86_400_000 });
   stream.publish(500, 500, 1);
@@ -164,7 +164,7 @@ test('a sink that begins later has missed nothing when it is resumed, and is giv
 });
 
 test.each(['before the start', 'while it runs'])(
-  'a checkpoint spoiled %s stops its sink and no other, until it is gone; nothing is lost',
+  'a checkpoint that is spoiled %s stops only its own sink, until it is deleted; nothing is lost',
   async (when) => {
     const { clock, stream, sinks, saved, spoiled, start, rows } = setUp();
     if (when === 'before the start') spoiled.add('a');
@@ -181,7 +181,7 @@ test.each(['before the start', 'while it runs'])(
       reason: 'checkpoint',
       message: expect.stringContaining('a is garbage'),
     });
-    // Nobody but the checkpoint's absence lets it go on.
+    // Only deleting the checkpoint lets it go on.
     engine.pause('a');
     engine.resume('a');
     stream.publish(3500, 3500, 1000);
@@ -199,7 +199,7 @@ test.each(['before the start', 'while it runs'])(
   },
 );
 
-test('a crash before the window is written anew: the next start finds the message again', async () => {
+test('a crash before a window is rewritten: the next start finds the message again', async () => {
   const { clock, stream, sinks, saved, start, rows } = setUp();
   start();
   stream.publish(500, 500, 1);
@@ -209,7 +209,7 @@ test('a crash before the window is written anew: the next start finds the messag
     [1000, 2],
     [1000, 2],
   ]);
-  // Store a hangs with what is to be written anew: the checkpoint must not move, though all behind it is written.
+  // Store a hangs on the rewrite: its checkpoint must not move, although all later windows are written.
   sinks.a.answer = ({ points }) => (points[0]!.windowStart === 0 ? 'hang' : undefined);
   stream.publish(900, 900, 2);
   stream.publish(2500, 2500, 100);
@@ -218,7 +218,7 @@ test('a crash before the window is written anew: the next start finds the messag
   expect(saved.get('a')?.next).toBe(1000);
   expect(saved.get('b')?.next).toBe(2000);
   expect(rows(sinks.b)).toEqual({ '0:a': 3, '1:a': 10 });
-  // The first instance is left where it hangs, as a crash would leave it.
+  // The first instance is left hanging, which is what a crash looks like to the next one.
   const dead = sinks.a;
   sinks.a = new ScriptedSink();
   for (const [key, value] of dead.rows) sinks.a.rows.set(key, value);
@@ -228,7 +228,7 @@ test('a crash before the window is written anew: the next start finds the messag
   expect(rows(sinks.a)).toEqual({ '0:a': 3, '1:a': 10 });
 });
 
-test('a restart takes nothing for news that was in its window before', async () => {
+test('a restart does not take a message for new if it was already in its window', async () => {
   const { clock, stream, sinks, start } = setUp();
   const first = start();
   for (let i = 0; i < 50; i++) stream.publish(i * 100, i * 100 - 50, 1);
@@ -243,7 +243,7 @@ test('a restart takes nothing for news that was in its window before', async () 
   expect(sinks.a.batches.length).toBe(written);
 });
 
-test('every window is verified, in every store; one that is written anew meanwhile is no difference', async () => {
+test('every window is verified in every store; one that is rewritten in the meantime is not a difference', async () => {
   const { clock, stream, sinks, start } = setUp();
   differences.length = 0;
   const { engine, stop } = start();
@@ -252,14 +252,14 @@ test('every window is verified, in every store; one that is written anew meanwhi
     stream.publish(i * 100, i * 100 - 50, 1);
     await clock.pass(100);
   }
-  // The server's clock steps back: window 8 is written anew before it would have been read back.
+  // The server's clock steps back: window 8 is rewritten before it is due to be read back.
   stream.publish(8900, 8900, 2);
   stream.publish(10_200, 10_200, 1);
   await clock.pass(20_000);
   expect(verified()).toEqual(Array(2).fill({ equal: 10, different: 0, unknown: 0, lastDifference: null }));
   expect(differences).toEqual([]);
 
-  // From here on, store b has another value than it acknowledged.
+  // From here on, the value in store b is not the one that it acknowledged.
   const key = '10:a';
   sinks.b.answer = () => {
     queueMicrotask(() => {
@@ -278,7 +278,7 @@ test('every window is verified, in every store; one that is written anew meanwhi
   await stop();
 });
 
-test('a pause at any moment, short or long, in the middle of a catch-up too: nothing is lost, and nobody else waits', async () => {
+test('a pause of any length at any time, even during a catch-up: nothing is lost, and no other sink waits', async () => {
   const { clock, stream, sinks, start, rows } = setUp();
   const { engine, stop } = start();
   const expected: Record<string, number> = {};
@@ -286,7 +286,7 @@ test('a pause at any moment, short or long, in the middle of a catch-up too: not
   for (let i = 0; i < 200; i++) {
     stream.publish(i * 100, i * 100 - 50, 1);
     const window = Math.floor((i * 100 - 50) / 1000);
-    // The first message is of a window before the first that is wanted.
+    // The first message belongs to a window before the first one that is wanted.
     if (window >= 0) expected[`${window}:a`] = (expected[`${window}:a`] ?? 0) + 1;
     await clock.pass(Math.floor(60 * clock.random()));
     if (clock.random() < 0.2) {

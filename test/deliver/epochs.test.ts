@@ -6,7 +6,7 @@ import { settle, VirtualClock } from './virtual-clock.ts';
 const SHAPE = { windowMs: 10_000, latenessMs: 2000, maxAheadMs: 1000, maxSeries: 100 };
 const NOW = 1_700_000_005_000;
 const DELAY_MS = 60_000;
-/** What an announcement may take. */
+/** How long an announcement may take. */
 const ANNOUNCE_MS = 10_000;
 const wanted = (shape = {}, more: Partial<Wanted> = {}): Wanted => ({
   shape: { ...SHAPE, ...shape },
@@ -37,7 +37,7 @@ test.each([
   ['MAX_AHEAD', { maxAheadMs: 0 }],
   ['MAX_SERIES', { maxSeries: 7 }],
   ['MAX_SERIES_BYTES', { maxSeriesBytes: 7_000_000 }],
-])('a new %s begins where windows of both shapes do, after the delay', (_, change) => {
+])('a new %s takes effect where windows of both shapes start, after the delay', (_, change) => {
   const from = beginningOf(planEpochs(known(), wanted(change)));
   expect(from).toBeGreaterThanOrEqual(NOW + DELAY_MS + ANNOUNCE_MS);
   expect(from).toBeLessThanOrEqual(NOW + DELAY_MS + ANNOUNCE_MS + 20_000);
@@ -45,7 +45,7 @@ test.each([
   expect(from % 4000 === 0 || !('windowMs' in change)).toBe(true);
 });
 
-test('a budget where there was none is news once, and so is another one', () => {
+test('a first budget is announced once, and so is a changed one', () => {
   const announced = planEpochs(known(), wanted({ maxSeriesBytes: 7 }))!;
   expect(announced.epochs.map(({ maxSeriesBytes }) => maxSeriesBytes)).toEqual([undefined, 7]);
   const stored = { shapes: { ...announced, epochs: JSON.parse(JSON.stringify(announced.epochs)) }, at: NOW };
@@ -53,7 +53,7 @@ test('a budget where there was none is news once, and so is another one', () => 
   expect(planEpochs(stored, wanted({ maxSeriesBytes: 8 }))!.epochs).toHaveLength(3);
 });
 
-test('it begins after every checkpoint, after the epoch before it, and by the longer of two delays', () => {
+test('an epoch begins after every checkpoint, after the previous epoch, and after the longer of two delays', () => {
   const next = NOW + 1_000_000;
   expect(
     beginningOf(planEpochs(known(), wanted({ windowMs: 5000 }, { nexts: [NOW, next] }))),
@@ -65,21 +65,21 @@ test('it begins after every checkpoint, after the epoch before it, and by the lo
   expect(planEpochs(known(), wanted({ latenessMs: 1 }, { delayMs: 1 }))!.delayMs).toBe(1);
 });
 
-test('a longer delay holds at once, a shorter one from the next epoch on', () => {
+test('a longer delay applies at once, a shorter one from the next epoch on', () => {
   const { shapes } = known();
   const delayMs = 5 * DELAY_MS;
   expect(planEpochs(known(), wanted({}, { delayMs }))).toEqual({ ...shapes, delayMs });
   expect(planEpochs(known(), wanted({}, { delayMs: 1 }))).toBeUndefined();
 });
 
-test('checkpoints of another shape, but no epochs: what is confirmed keeps its shape', () => {
+test('checkpoints of another shape without epochs: confirmed windows keep their shape', () => {
   const before = { ...SHAPE, windowMs: 2000 };
   const { epochs } = planEpochs(none, wanted({}, { before, nexts: [NOW] }))!;
   expect(epochs.map(({ windowMs }) => windowMs)).toEqual([2000, 10_000]);
   expect(epochs[1]!.from).toBeGreaterThanOrEqual(NOW + DELAY_MS + ANNOUNCE_MS);
 });
 
-test('windows that begin together only in years are refused, with advice', () => {
+test('window lengths that have a common start only once in years are refused, with advice', () => {
   const change = wanted({ windowMs: 86_399_999 });
   expect(() => planEpochs(known({ windowMs: 86_399_993 }), change)).toThrow(/cannot follow/);
 });
@@ -111,7 +111,7 @@ function setUp(delayMs = 8000) {
   return { clock, store, watch, failures, stop };
 }
 
-test('with a store that answers, no window ever waits', async () => {
+test('while the store answers, no window ever waits', async () => {
   const { clock, watch, failures, stop } = setUp();
   for (let i = 0; i < 100; i++) {
     expect(watch.untilShaped(clock.now())).toBeUndefined();
@@ -121,7 +121,7 @@ test('with a store that answers, no window ever waits', async () => {
   await stop();
 });
 
-test('what the store says in another order is no change', async () => {
+test('the same epochs with their fields in another order are not a change', async () => {
   const { clock, store, watch, stop } = setUp();
   const { epochs, delayMs } = store.known.shapes!;
   const turned = epochs.map((epoch) => Object.fromEntries(Object.entries(epoch).reverse()));
@@ -134,10 +134,10 @@ test('what the store says in another order is no change', async () => {
 
 test.each([
   ['since the start', 0, 7900],
-  // The last look was a second before at most.
+  // The last look was at most a second earlier.
   ['after some looks', 20_500, 6900],
 ])(
-  'with the store out of reach %s, windows wait after the delay, and go on when it is back',
+  'if the store is out of reach %s, windows wait after the delay, and go on when it is back',
   async (_, upMs, knownMs) => {
     const { clock, store, watch, failures, stop } = setUp();
     await clock.pass(upMs);
@@ -158,7 +158,7 @@ test.each([
   },
 );
 
-test('an epoch that somebody announced is seen long before it can begin, and nothing more is closed', async () => {
+test('an epoch that another instance announces is seen long before it begins, and no more windows close', async () => {
   const { clock, store, watch, stop } = setUp();
   const shapes = { ...known({ from: NOW + 100_000, latenessMs: 1 }).shapes, delayMs: 8000 };
   store.known = { shapes, at: 0 };

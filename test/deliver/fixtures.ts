@@ -18,7 +18,7 @@ import type { VirtualClock } from './virtual-clock.ts';
 
 export const WINDOW_MS = 1000;
 
-/** A window of `size` counters, series `<prefix>0`..., each with count 1 and a sum that tells window and series. */
+/** A window of `size` counters `s0`, `s1`..., each with count 1 and a sum that identifies window and series. */
 export function counterWindow(
   number: number,
   size: number,
@@ -44,16 +44,16 @@ export const sizedWindow = (number: number, size: number, sum?: (i: number) => n
 
 type Answer = WriteOutcome | Error | 'hang';
 
-/** A store in memory that answers as told: faults that no real store produces on demand. */
+/** A store in memory with scripted answers: faults that no real store produces on demand. */
 export class ScriptedSink implements Sink {
   readonly rows = new Map<string, number>();
-  /** What can be read back of it. */
+  /** What can be read back from it. */
   readonly stored = new Map<string, Point>();
   readonly batches: Batch[] = [];
   opens = 0;
   closes = 0;
   openError: Error | undefined;
-  /** Asked for every write; `undefined` takes the batch. */
+  /** Called for every write; `undefined` accepts the batch. */
   answer: (batch: Batch) => Answer | undefined = () => undefined;
 
   async open(): Promise<void> {
@@ -101,7 +101,7 @@ export function keyOf(point: Point): string {
   return `${point.windowStart / WINDOW_MS}:${point.series.name}`;
 }
 
-/** A lane over a scripted sink, and what it told. */
+/** A lane with a scripted sink, and the events that it reported. */
 export function laneOf(clock: VirtualClock, sink: Sink, options: Partial<LaneOptions> = {}) {
   const told = {
     changes: [] as [up: boolean, failure: StoreFailure | undefined][],

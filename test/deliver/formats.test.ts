@@ -48,7 +48,7 @@ function rowsOf(messages: readonly Message[], metricsFormat: Format) {
   return { points, received, rejected: [...rejectedMessages, ...rejectedSamples] };
 }
 
-/** In groups, one for each message; all of what all formats can say. */
+/** Samples in groups, one group per message. They use only what all formats can express. */
 function samples(types: readonly Sent['type'][]): { readonly group: Sent[]; readonly time: number }[] {
   const random = seededRandom(5);
   const pick = (below: number) => Math.floor(random() * below);
@@ -65,7 +65,7 @@ function samples(types: readonly Sent['type'][]): { readonly group: Sent[]; read
         type,
         value: type === 'counter' ? pick(200) - 50 : pick(3) === 0 ? pick(1000) / 8 : random() * 1e6,
         dimensions: { app, host: `web-${pick(4)}`, ...(pick(2) === 0 ? { zone: 'a:b' } : {}) },
-        // Of whole seconds, which is all that StatsD can say; some too old for their window, some ahead.
+        // In whole seconds, as StatsD has no smaller unit. Some are too old for their window, some are ahead.
         seconds: pick(4) === 0 ? undefined : Math.floor(time / 1000) + pick(30) - 25,
       };
     });
@@ -82,7 +82,7 @@ describe('the same 100,000 samples give the same rows', () => {
     'json',
   );
 
-  test('as JSON, there is something to compare', () => {
+  test('as JSON, which is the reference', () => {
     expect(expected.rejected).toEqual([]);
     expect(expected.received).toBe(inAll.length);
     expect(expected.points.reduce((sum, { count }) => sum + count, 0)).toBe(SAMPLES);
@@ -98,7 +98,7 @@ describe('the same 100,000 samples give the same rows', () => {
     expect(rowsOf(messages, 'auto')).toEqual(expected);
   });
 
-  test('as all formats in turns, compressed or not', () => {
+  test('as a mix of all formats, compressed or not', () => {
     const formats = ['json', 'influx', 'statsd'] as const;
     const messages = inAll.map(({ group, time }, i): Message => {
       const payload = WRITERS[formats[(i * 7) % 3]!](group);
@@ -109,7 +109,7 @@ describe('the same 100,000 samples give the same rows', () => {
     expect(rowsOf(messages, 'auto')).toEqual(expected);
   });
 
-  test('timers, which line protocol has none of', () => {
+  test('with timers, which line protocol does not have', () => {
     const timed = samples(METRIC_TYPES);
     const rows = (['json', 'statsd'] as const).map((format) =>
       rowsOf(
@@ -123,14 +123,14 @@ describe('the same 100,000 samples give the same rows', () => {
   });
 });
 
-describe('a timer that was sampled', () => {
+describe('a sampled timer', () => {
   const rows = (lines: readonly string[]) =>
     rowsOf(
       lines.map((payload) => ({ payload, time: NOW })),
       'statsd',
     ).points;
 
-  test('counts as often as it stands for, in every field', () => {
+  test('counts once per measurement that it stands for, in every field', () => {
     const sampled = fc.record({
       value: fc.integer({ min: -100, max: 10_000 }),
       each: fc.integer({ min: 1, max: 40 }),
@@ -144,19 +144,19 @@ describe('a timer that was sampled', () => {
     );
   });
 
-  test('in fractions is rounded once, when all are added', () => {
+  test('has its fractions rounded once, after all are added', () => {
     expect(rows(Array(3).fill('a:6|ms|@0.3'))).toMatchObject([{ count: 10, min: 6, max: 6, p50: 6, p99: 6 }]);
     expect(rows(Array(3).fill('a:6|ms|@0.3'))[0]!.sum).toBeCloseTo(60, 9);
     expect(rows(['a:6|ms|@0.7'])).toMatchObject([{ count: 1, sum: 6 * (1 / 0.7) }]);
     expect(rows(['a:1|ms|@0.4', 'a:2|ms'])).toMatchObject([{ count: 4, sum: 4.5 }]);
   });
 
-  test('a counter is one sample with all of its value', () => {
+  test('is unlike a sampled counter, which is one sample with the whole value', () => {
     expect(rows(['a:3|c|@0.1', 'a:1|c'])).toMatchObject([{ count: 2, sum: 31 }]);
   });
 });
 
-test('what cannot be unpacked, and what is too large when it is, is rejected and counted', () => {
+test('a message that cannot be unpacked, or is too large after unpacking, is rejected and counted', () => {
   const json = '{"name":"a","type":"counter","value":1}';
   const bomb = gzipSync(Buffer.alloc(50_000_000, ' '));
   const messages: Message[] = [

@@ -6,7 +6,7 @@ import { VirtualClock } from './virtual-clock.ts';
 const DOWN: WriteOutcome = { kind: 'retry', reason: 'server_error', message: 'no' };
 
 describe('a paused lane', () => {
-  test('leaves its store alone, holds nothing, and wants a replay from its checkpoint when it is resumed', async () => {
+  test('writes nothing, holds nothing, and asks for a replay from its checkpoint when it is resumed', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     const { lane, told } = laneOf(clock, sink);
@@ -27,7 +27,7 @@ describe('a paused lane', () => {
     expect(told.fellBehind).toBe(1);
   });
 
-  test('a write that was under way comes to its end and counts for nothing; no further attempt is made', async () => {
+  test('lets a write in flight end, ignores its outcome, and makes no further attempt', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.answer = () => 'hang';
@@ -46,7 +46,7 @@ describe('a paused lane', () => {
   test.each([
     ['that is down', () => DOWN],
     ['that refuses the sink', () => ({ kind: 'refused', reason: 'unauthorized', message: 'no' }) as const],
-  ])('a store %s is asked no more, neither to open', async (_, answer) => {
+  ])('does not call a store %s any more, not even to open it', async (_, answer) => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.answer = answer;
@@ -62,7 +62,7 @@ describe('a paused lane', () => {
     expect([sink.batches.length, sink.opens]).toEqual([batches, opens]);
   });
 
-  test('a store that does not open is asked again only when it is resumed', async () => {
+  test('tries a store that does not open again only after the resume', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.openError = new Error('no');
@@ -80,7 +80,7 @@ describe('a paused lane', () => {
     expect(sink.opens).toBe(opens + 1);
   });
 
-  test('what is written anew waits for its end', async () => {
+  test('rewrites windows only after the pause', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     const { lane } = laneOf(clock, sink);
@@ -98,7 +98,7 @@ describe('a paused lane', () => {
     expect([...sink.rows.values()]).toEqual([2, 2, 2]);
   });
 
-  test('a replay that was ended moves nothing on', async () => {
+  test('is not advanced by a replay that was aborted', async () => {
     const clock = new VirtualClock();
     const { lane } = laneOf(clock, new ScriptedSink());
     void lane.run();
@@ -110,7 +110,7 @@ describe('a paused lane', () => {
     expect([lane.offeredTo, lane.next]).toEqual([0, 0]);
   });
 
-  test('holds up no stop', async () => {
+  test('does not delay a stop', async () => {
     const clock = new VirtualClock();
     const { lane } = laneOf(clock, new ScriptedSink());
     const running = lane.run();
@@ -121,7 +121,7 @@ describe('a paused lane', () => {
     expect(lane.state).toBe('stopped');
   });
 
-  test('core mode: what a store that is down was to take waits, and is taken afterwards', async () => {
+  test('core mode: keeps the windows for a store that is down, and writes them after the resume', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.answer = () => DOWN;
@@ -139,7 +139,7 @@ describe('a paused lane', () => {
     expect(lane.stats.written).toBe(20);
   });
 
-  test('core mode: it keeps what its backlog holds, and a stop writes that, for nothing can be read again', async () => {
+  test('core mode: keeps its backlog, and a stop writes it, as nothing can be read again', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     const { lane, told } = laneOf(clock, sink, { replayable: false, backlogBytes: 2000 });

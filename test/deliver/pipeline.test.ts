@@ -33,7 +33,7 @@ function setUp(options: Pick<PipelineOptions, 'onWindows' | 'onLook' | 'untilSha
   return { pipeline, aggregator, send, mostOpen: () => mostOpen };
 }
 
-test('a batch that spans many windows has no more of them open than its times say', () => {
+test('in a batch that spans many windows, only as many are open as its times require', () => {
   const starts: number[] = [];
   const { pipeline, send, mostOpen } = setUp({
     onWindows: (windows) => {
@@ -47,7 +47,7 @@ test('a batch that spans many windows has no more of them open than its times sa
   expect(mostOpen()).toBeLessThanOrEqual(3);
 });
 
-test('whoever keeps a record of what was read knows the message before windows are handed out after it', () => {
+test('onLook gets the last message before windows are handed out', () => {
   const looked: number[] = [];
   const handed: number[] = [];
   const { send } = setUp({
@@ -64,7 +64,7 @@ test('whoever keeps a record of what was read knows the message before windows a
   expect(handed).toHaveLength(99);
 });
 
-test('while windows cannot be handed on, messages of later ones wait; all count, in order', async () => {
+test('while windows cannot be handed on, later messages wait; all are counted, in order', async () => {
   const taken: { readonly start: number; readonly sum: number; readonly sequence: number }[] = [];
   const open: (() => void)[] = [];
   const { pipeline, send, mostOpen } = setUp({
@@ -92,7 +92,7 @@ test('while windows cannot be handed on, messages of later ones wait; all count,
   for (const { start, sequence } of taken) expect(sequence).toBeGreaterThanOrEqual(start / 100 + 10);
 });
 
-test('a window that must not be complete before a message is not, whatever the times say', () => {
+test('a window that must not be complete before a given message is not, whatever the times are', () => {
   const starts: number[] = [];
   const { pipeline, send } = setUp({
     onWindows: (windows) => {

@@ -1,4 +1,4 @@
-/** Where the histories of a stream part, and where sinks begin again. */
+/** Where the histories of a stream part, and where sinks resume. */
 import { describe, expect, test } from 'vitest';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { Held } from '../../src/bus/read/parting.ts';
@@ -40,7 +40,7 @@ const INTACT: Case[] = [
 const PARTED: Case[] = [...INTACT, [30, 30_000, 'other'], [40, 40_000, 'other']];
 
 describe('where the histories part', () => {
-  test('nowhere, if the stream holds everything or no longer holds it', () => {
+  test('nowhere, if the stream still holds all of the messages or none of them', () => {
     for (const cases of [
       [],
       INTACT,
@@ -55,20 +55,20 @@ describe('where the histories part', () => {
     }
   });
 
-  test('after the last message that is in both', () => {
+  test('after the last message that is in both histories', () => {
     const { marks, held } = marksAndHeld(PARTED);
     expect(partingOf(marks, held)).toMatchObject({ after: { sequence: 20 }, least: 20_000 });
     expect(rollbackOf(marks, held, TILING)).toEqual({ after: 20, through: 40, from: 19_000, to: 41_000 });
     expect(marksHeld(marks, held).map(({ sequence }) => sequence)).toEqual([10, 20]);
   });
 
-  test('a consumer that lived on read the other history from some sequence on', () => {
+  test('a consumer that survived reads the new history from some sequence on', () => {
     const { marks, held } = marksAndHeld([...PARTED, [50, 50_000, 'same']]);
     expect(partingOf(marks, held)).toMatchObject({ after: { sequence: 20 }, through: { sequence: 40 } });
     expect(marksHeld(marks, held).map(({ sequence }) => sequence)).toEqual([10, 20, 50]);
   });
 
-  test('what retention or a deletion removed tells nothing, but for want of better it is the parting', () => {
+  test('removed messages prove nothing; the last of them is the parting only if there is nothing better', () => {
     const deleted = marksAndHeld([
       [10, 10_000, 'same'],
       [20, 20_000, 'gone'],
@@ -83,7 +83,7 @@ describe('where the histories part', () => {
     expect(partingOf(removed.marks, removed.held)?.after?.sequence).toBe(20);
   });
 
-  test('a clock that was set back after it counts', () => {
+  test('the earliest time after the parting counts, even if the clock was set back', () => {
     const { marks, held } = marksAndHeld([...INTACT, [30, 30_000, 'other', 12_345]]);
     expect(partingOf(marks, held)?.least).toBe(12_345);
   });
@@ -93,19 +93,19 @@ describe('where a sink resumes', () => {
   const resumed = (stream: ReturnType<typeof streamWith>, checkpoints: Parameters<typeof resume>[0]) =>
     resume(checkpoints, OWN, [], stream, FRAME);
 
-  test('at its checkpoint, if nothing was taken back of what it has', () => {
+  test('at its checkpoint, if nothing that it has was taken back', () => {
     const intact = stored(INTACT, 20_000, 20);
     expect(resumed(streamWith(INTACT), [intact])).toMatchObject({
       position: { next: 20_000, sequence: 20 },
       rollback: undefined,
       lost: undefined,
     });
-    // It had not confirmed anything after the parting.
+    // The sink had not confirmed anything after the parting.
     const early = stored(PARTED, 19_000, 20);
     expect(resumed(streamWith(PARTED), [early])).toMatchObject({ position: { next: 19_000, sequence: 20 } });
   });
 
-  test('at the first window that was touched, and everything after the parting is news', () => {
+  test('at the first window that was touched, and everything after the parting is new', () => {
     expect(resumed(streamWith(PARTED), [stored(PARTED, 40_000, 40)])).toMatchObject({
       position: { next: 19_000, sequence: 20 },
       rollback: { after: 20, through: 40, from: 19_000, to: 41_000 },
@@ -119,7 +119,7 @@ describe('where a sink resumes', () => {
     expect(rollback).toMatchObject({ from: 25_000 });
   });
 
-  test('at its beginning, if nothing is left of what was read', () => {
+  test('at its beginning, if nothing that was read is left', () => {
     const cases = PARTED.map(([sequence, time]): Case => [sequence, time, 'other']);
     expect(resumed(streamWith(cases), [stored(cases, 40_000, 40, 5_000)])).toMatchObject({
       position: { next: 5_000, sequence: 0 },
@@ -127,15 +127,15 @@ describe('where a sink resumes', () => {
     });
   });
 
-  test('at its beginning, if nothing had been read: no mark tells whether the windows since are still empty', () => {
+  test('at its beginning, if nothing had been read: no mark shows if the windows since then are still empty', () => {
     const idle = stored(INTACT, 20_000, 0, 5_000);
     const expected = { position: { next: 5_000, sequence: 0 }, rollback: undefined, lost: undefined };
     expect(resumed(streamWith(INTACT), [idle])).toMatchObject(expected);
-    // As far as the stream still holds them whole.
+    // But not before the first window that the stream still holds in full.
     expect(resumed(streamWith(INTACT, 9, 9_100), [idle])).toMatchObject({ position: { next: 10_000 } });
   });
 
-  test('at the first window that the stream still holds whole: those before stay as they are, which is a gap', () => {
+  test('at the first window that the stream still holds in full; earlier ones stay unchanged, which is a gap', () => {
     const cases: Case[] = [
       [10, 10_000, 'gone'],
       [20, 20_000, 'gone'],
@@ -148,7 +148,7 @@ describe('where a sink resumes', () => {
     });
   });
 
-  test('what this process has read counts too: the bucket may have been set back with the stream', () => {
+  test('with the trail of this process too, as the bucket may have been rolled back with the stream', () => {
     const { marks, held } = marksAndHeld(PARTED);
     const old = stored(INTACT, 20_000, 20);
     const stream = { ...streamWith(PARTED), held };
@@ -157,7 +157,7 @@ describe('where a sink resumes', () => {
     });
   });
 
-  test('what was read after the rollback says nothing about where the histories part', () => {
+  test('without regard to messages that were read after the rollback', () => {
     const old: Case[] = [
       [10, 10_000, 'same'],
       [30, 30_000, 'other'],
@@ -177,7 +177,7 @@ describe('where a sink resumes', () => {
     expect(resumption).toMatchObject({ position: { next: 9_000, sequence: 10 }, rollback: { after: 10 } });
   });
 
-  test('the trail of a stream that was deleted and made again is none', () => {
+  test('without the trail, if the stream was deleted and created again', () => {
     const another = { ...streamWith(PARTED), created: 'again' };
     expect(resumed(another, [stored(PARTED, 40_000, 40)])).toMatchObject({
       position: { next: 40_000, sequence: 40 },
@@ -185,7 +185,7 @@ describe('where a sink resumes', () => {
     });
   });
 
-  test('after a change of slices, the slice that is furthest back decides', () => {
+  test('after a change of slices, where the slice that is furthest back says', () => {
     const slices = [
       stored(PARTED, 40_000, 40, undefined, '0/2'),
       stored(INTACT, 22_000, 20, undefined, '1/2'),
@@ -194,7 +194,7 @@ describe('where a sink resumes', () => {
       position: { next: 19_000 },
       rollback: { after: 20 },
     });
-    // They keep what they say for good, also when the new slice is far past it.
+    // The old slices keep their checkpoints for good, even when the new slice is far past them.
     const own = stored([...INTACT, [60, 60_000, 'same']], 60_000, 60);
     const stream = streamWith([...PARTED, [60, 60_000, 'same']]);
     expect(resumed(stream, [...slices, own])).toMatchObject({

@@ -21,7 +21,7 @@ describe('stopping and checkpoints', () => {
     });
   }
 
-  test('a stop lets what is queued be written, saves where it is, and closes the sink', async () => {
+  test('a stop writes what is queued, saves the checkpoint, and closes the sink', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     const saved: number[] = [];
@@ -36,7 +36,7 @@ describe('stopping and checkpoints', () => {
     expect(sink.closes).toBe(1);
   });
 
-  test('at the deadline a stop leaves what the store did not take, and the checkpoint says so', async () => {
+  test('at the deadline, a stop gives up what the store has not accepted, and the checkpoint stays before it', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.answer = ({ points }) => (points[0]!.windowStart === 0 ? undefined : 'hang');
@@ -56,7 +56,7 @@ describe('stopping and checkpoints', () => {
     expect(saved.at(-1)).toBe(WINDOW_MS);
   });
 
-  test('where a sink without a checkpoint begins is saved before its first window is written', async () => {
+  test('the start of a sink without a checkpoint is saved before its first window is written', async () => {
     const clock = new VirtualClock();
     const saved: number[] = [];
     const keeper = keeperOf(clock, async (next) => void saved.push(next));
@@ -68,7 +68,7 @@ describe('stopping and checkpoints', () => {
     expect(saved).toEqual([7 * WINDOW_MS]);
   });
 
-  test('a checkpoint store that is down stops nothing, is tried again, and gets the latest', async () => {
+  test('a checkpoint store that is down blocks nothing, is retried, and gets the latest checkpoint', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     const saved: number[] = [];

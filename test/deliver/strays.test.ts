@@ -1,4 +1,4 @@
-/** Rows that a rollback took back: removed where nobody else can have written them, else left and told. */
+/** Rows that a rollback took back: removed if nobody else can have written them, otherwise left and reported. */
 import { expect, test } from 'vitest';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import { heldWindows, straysOf } from '../../src/deliver/lane/stray-rows.ts';
@@ -32,7 +32,7 @@ class Store extends ScriptedSink {
   };
   beforeNext: (() => void) | undefined;
 
-  /** Holds this many series in a window. */
+  /** Puts this many series into a window. */
   hold(number: number, size: number): void {
     const window = counterWindow(number, size);
     for (let i = 0; i < size; i++) this.stored.set(keyOf(window.point(i)), window.point(i));
@@ -43,7 +43,7 @@ class Store extends ScriptedSink {
   }
 }
 
-/** The stream gives two series in each of these windows. */
+/** Sets up a sweep with a stream that has two series in each window of `given`. */
 function sweeping(options: Partial<SweepOptions>, store: Store, given: readonly number[]) {
   const clock = new VirtualClock((FROM + 3) * WINDOW_MS);
   const { lane } = laneOf(clock, store, { from: FROM * WINDOW_MS });
@@ -99,7 +99,7 @@ function storeWith(strayIn: readonly number[]): Store {
   return store;
 }
 
-test('rows of a window that has others now, and of one that has none any more; not before the lane is past them', async () => {
+test('stray rows are removed from a window that changed and from one that is gone, once the lane is past them', async () => {
   const store = storeWith([FROM, FROM + 1]);
   const { told, before, sweep } = await swept({}, store, [...BEFORE, FROM]);
   expect(before).toEqual({ isOver: false, rows: 4 });
@@ -112,7 +112,7 @@ test('rows of a window that has others now, and of one that has none any more; n
   expect(sweep.isOver).toBe(true);
 });
 
-test('what the lane had read when it was past a window is enough to compute it again', async () => {
+test('a window is recomputed from what the lane had read when it was past the window', async () => {
   const throughs: number[] = [];
   const recompute: SweepOptions['recompute'] = async (start, through) => {
     throughs.push(through);
@@ -122,7 +122,7 @@ test('what the lane had read when it was past a window is enough to compute it a
   const store = storeWith([FROM]);
   const { clock, lane, sweep, stop } = sweeping({ recompute }, store, []);
   lane.advance((FROM + 1) * WINDOW_MS, 9);
-  // While it does not answer, the lane goes on.
+  // While the store does not answer, the lane goes on.
   store.answers = false;
   await clock.pass(1_000);
   lane.advance((FROM + 5) * WINDOW_MS, 900);
@@ -133,25 +133,25 @@ test('what the lane had read when it was past a window is enough to compute it a
   await stop();
 });
 
-test('also without a rollback that is known: the checkpoints may have been set back with the stream', async () => {
+test('this works without a known rollback too: the checkpoints may have been rolled back with the stream', async () => {
   const store = storeWith([FROM]);
   const { told } = await swept({ rolledBack: undefined }, store, [...BEFORE, FROM]);
   expect(store.rowsOf(FROM)).toBe(2);
   expect(told).toEqual([[{ removed: 1, left: 0 }, undefined]]);
 });
 
-test('others write to the same table: nothing is removed, and it is told', async () => {
+test('others write to the same table: nothing is removed, and this is reported', async () => {
   const store = storeWith([FROM]);
   store.hold(FROM - 2, 3);
   const { told } = await swept({}, store, [...BEFORE, FROM]);
   expect(store.rowsOf(FROM)).toBe(4);
   expect(told).toEqual([[{ removed: 0, left: 1 }, 'others write to the same table']]);
-  // Every start looks. Without a rollback there is nothing to tell.
+  // Every start looks. Without a rollback there is nothing to report.
   const { told: idle } = await swept({ rolledBack: undefined }, store, [...BEFORE, FROM]);
   expect([store.rowsOf(FROM), idle]).toEqual([4, []]);
 });
 
-test('no window before tells whether others write there: nothing is removed', async () => {
+test('no earlier window shows whether others write there: nothing is removed', async () => {
   const store = new Store();
   store.hold(FROM, 4);
   const { told } = await swept({}, store, [FROM]);
@@ -159,20 +159,20 @@ test('no window before tells whether others write there: nothing is removed', as
   expect(told[0]![0]).toEqual({ removed: 0, left: 1 });
 });
 
-test('rows of other slices are left to them', async () => {
+test('rows of other slices are left alone', async () => {
   const store = storeWith([FROM, FROM + 1]);
   await swept({ slice: { index: 1, of: 2 } }, store, [...BEFORE, FROM, FROM + 1]);
   expect([store.rowsOf(FROM), store.rowsOf(FROM + 1)]).toEqual([4, 2]);
 });
 
-test('a window that got a message meanwhile is written again: its new row may have been removed', async () => {
+test('a window that got a message in the meantime is rewritten: its new row may have been removed', async () => {
   const rewritten: number[] = [];
   const rewrite = (start: number) => rewritten.push(start / WINDOW_MS);
   await swept({ rewrite }, storeWith([FROM]), [...BEFORE, FROM]);
   expect(rewritten).toEqual([FROM]);
 });
 
-test('a store that cannot do it, or does not answer: its windows are told of once, and the lane goes on', async () => {
+test('a store that cannot do it, or does not answer: its windows are reported once, and the lane goes on', async () => {
   const { told } = await swept({ strays: undefined }, new Store(), []);
   expect(told).toEqual([[{ removed: 0, left: 3 }, expect.stringContaining('this kind of store')]]);
   const silent = storeWith([FROM]);

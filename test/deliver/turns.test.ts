@@ -1,4 +1,4 @@
-/** Long messages are read in turns: none holds the thread, and what comes of them is the same. */
+/** Long messages are read in several turns: none blocks the thread, and the results are the same. */
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
@@ -22,7 +22,7 @@ interface Sent {
   readonly encoding?: string | undefined;
   /** Milliseconds after START. */
   readonly at: number;
-  /** The source tells how far it is after this message. */
+  /** The source reports its progress after this message. */
   readonly isLast?: boolean;
 }
 
@@ -50,7 +50,7 @@ function rig(options: Partial<PipelineOptions> = {}) {
     ...options,
   });
   let sequence = 0;
-  /** As from a socket: the bytes are somewhere in a chunk, and change once they were given back. */
+  /** As from a socket: the bytes are in the middle of a chunk, which is overwritten after the call. */
   const send = ({ text, encoding, at }: Sent) => {
     const bytes = encoding === undefined ? Buffer.from(text) : PACKERS[encoding as 'gzip'](text);
     const chunk = Buffer.concat([Buffer.from('[1,'), bytes, Buffer.from(']')]);
@@ -70,7 +70,7 @@ function rig(options: Partial<PipelineOptions> = {}) {
 const element = (name: string) => `{"name":"${name}","type":"counter","value":1}`;
 const array = (elements: readonly string[]) => `[${elements.join(',')}]`;
 
-/** In all formats, good and bad, with old and new series. */
+/** Messages of all formats, valid and invalid, with known and new series. */
 const texts = fc.oneof(
   fc
     .array(fc.constantFrom(element('a'), element('b'), '{"name":"a"}', '7', '{}', element('\\u0061')), {
@@ -99,7 +99,7 @@ const streams = fc.array(
   fc.record({
     text: texts,
     encoding: fc.constantFrom(undefined, undefined, 'gzip', 'zstd', 'identity'),
-    // Also backwards, as when the server's clock is set back: windows are reopened.
+    // Negative too, as if the server's clock were set back: windows are reopened.
     step: fc.integer({ min: -1500, max: 900 }),
     isLast: fc.boolean(),
   }),
@@ -117,7 +117,7 @@ describe('with and without pauses', () => {
           const inTurns = rig({ pace: { stepsPerTurn, maxWaitingBytes } });
           const atOnce = rig({ pace: AT_ONCE });
           for (const { pipeline, send } of [inTurns, atOnce]) {
-            // Where in a batch a window is handed out depends on when samples are handed over: pipeline.test.ts.
+            // When a window is handed out within a batch depends on when samples are handed over: pipeline.test.ts.
             pipeline.completeAfter(Number.POSITIVE_INFINITY);
             let at = 0;
             let most = 0;
@@ -126,7 +126,7 @@ describe('with and without pauses', () => {
               at += step;
               most = Math.max(most, at);
               send({ ...message, at });
-              // What was under way to a reader who asked for time still comes, but no further question.
+              // While the reader asks the source to wait, messages in flight still arrive, but no call of progress.
               if (isLast) {
                 await held;
                 held = pipeline.progress(START + most) ?? undefined;
@@ -148,14 +148,14 @@ describe('with and without pauses', () => {
 });
 
 test.each([
-  ['an array', array(Array(ELEMENTS).fill(element('a')))],
+  ['elements of an array', array(Array(ELEMENTS).fill(element('a')))],
   ['rejected elements', array(Array(ELEMENTS).fill('{"name":"a"}'))],
   ['new series', array(Array.from({ length: ELEMENTS }, (_, i) => element(`n${i}`)))],
   ['lines', Array(ELEMENTS).fill('m x=1').join('\n')],
   ['fields of one line', `m ${Array(ELEMENTS).fill('x=1').join(',')}`],
   ['values of one line', `a:${Array(ELEMENTS).fill('1').join(':')}|c`],
   ['rejected values', `a:${Array(ELEMENTS).fill('x').join(':')}|c`],
-])('%s of 20,000: others have their turn in between, after no more than so many', async (_, text) => {
+])('20,000 %s: other work gets a turn in between, after a bounded number of steps', async (_, text) => {
   const STEPS = 1000;
   for (const encoding of [undefined, 'gzip']) {
     const { pipeline, send, samples } = rig({ pace: { stepsPerTurn: STEPS, maxWaitingBytes: 1e6 } });
@@ -181,7 +181,7 @@ test.each([
   }
 });
 
-test('small messages that cost much are as one long one', async () => {
+test('small messages that are expensive are paced like a long one', async () => {
   const { pipeline, send, samples } = rig({ pace: { stepsPerTurn: 1000, maxWaitingBytes: 1e6 } });
   for (let i = 0; i < 1000; i++) send({ text: element(`n${i}`), at: 0 });
   expect(samples()).toBeLessThan(20);
@@ -189,7 +189,7 @@ test('small messages that cost much are as one long one', async () => {
   expect(samples()).toBe(1000);
 });
 
-test('elements that are rejected are counted in one step, one for each reason', async () => {
+test('rejected elements are reported once for each reason', async () => {
   const { pipeline, told, send } = rig();
   send({ text: array(Array.from({ length: ELEMENTS }, (_, i) => (i % 2 ? '7' : '{}'))), at: 0 });
   await pipeline.finish();
@@ -200,7 +200,7 @@ test('elements that are rejected are counted in one step, one for each reason', 
   ]);
 });
 
-test('a bus that cannot be held back is slowed down: what waits is bounded, and nothing is dropped', async () => {
+test('with a bus that cannot be held back, the waiting bytes are bounded, and nothing is dropped', async () => {
   const maxWaitingBytes = 50_000;
   const { pipeline, told, send, samples } = rig({
     pace: { stepsPerTurn: 100, maxWaitingBytes },
@@ -221,7 +221,7 @@ test('a bus that cannot be held back is slowed down: what waits is bounded, and 
   expect(counted.reduce((sum, { count }) => sum + count, 0)).toBe(30_000);
 });
 
-test('no window is closed in the middle of a message, even if its shape is known just then', async () => {
+test('no window is closed in the middle of a message, even if its shape becomes known just then', async () => {
   let know = () => {};
   const { pipeline, told, send } = rig({
     pace: { stepsPerTurn: 1000, maxWaitingBytes: 1e6 },
@@ -238,10 +238,10 @@ test('no window is closed in the middle of a message, even if its shape is known
 });
 
 test.each([
-  ['a question that came while they were', 0],
-  ['a question that waited for messages first', 1],
+  ['progress reported while they were being taken', 0],
+  ['progress reported after messages that wait', 1],
 ])(
-  'no window is closed in the middle of a message, even if the last are taken just then: %s',
+  'no window is closed in the middle of a message, even if the last windows are taken just then: %s',
   async (_, waiting) => {
     const taking = Promise.withResolvers<void>();
     const handed: unknown[] = [];
@@ -257,7 +257,7 @@ test.each([
     void pipeline.progress(START + 5000);
     for (let i = 0; i < waiting; i++) send({ text: element('b'), at: 5000 });
     void pipeline.progress(START + 20_000);
-    // More than may wait: the first of them is begun, and not finished.
+    // More than may wait: the first of them is begun, but not finished.
     for (let i = 0; i < 2; i++) send({ text: array(Array(5000).fill(element('b'))), at: 5000 });
     expect(pipeline.waitingBytes).toBeGreaterThan(0);
     taking.resolve();
@@ -269,7 +269,7 @@ test.each([
   },
 );
 
-test('when it is released, what waits is left alone', async () => {
+test('after a release, messages that wait are not read', async () => {
   const { pipeline, told, send, samples } = rig({ pace: { stepsPerTurn: 10, maxWaitingBytes: 1e6 } });
   send({ text: array(Array(100).fill(element('a'))), at: 0 });
   send({ text: element('b'), at: 0 });
@@ -282,11 +282,11 @@ test('when it is released, what waits is left alone', async () => {
   expect([samples(), told, pipeline.waiting]).toEqual([before, [], 2]);
 });
 
-test('once it is released, nothing more reaches the aggregator, and every message is accounted for', () => {
+test('after a release, nothing more reaches the aggregator, and every message is accounted for', () => {
   const { pipeline, samples } = rig();
   const text = Buffer.from(element('a'));
   const take = (sequence: number) => pipeline.message(wholeMessage(text, START, sequence));
-  // The decoder keeps the first for a batch.
+  // The decoder keeps the first message for a batch.
   take(1);
   pipeline.release();
   expect(samples()).toBe(1);
@@ -295,7 +295,7 @@ test('once it is released, nothing more reaches the aggregator, and every messag
   expect([samples(), pipeline.waiting, pipeline.stats.received]).toEqual([1, 1, 2]);
 });
 
-test('what a handler throws in a later turn reaches the source', async () => {
+test('an error of a handler in a later turn reaches the source', async () => {
   const onRejected = () => {
     throw new Error('full');
   };

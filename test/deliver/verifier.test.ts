@@ -21,7 +21,7 @@ async function* rowsOf(points: readonly StoredPoint[]) {
 const pointsOf = (window: ReturnType<typeof counterWindow>): StoredPoint[] =>
   Array.from(window.refs, (_, i) => window.point(i));
 
-test('a digest is the same for the same rows in any order, and another for any other', async () => {
+test('a digest is the same for the same rows in any order, and different for any other rows', async () => {
   const window = counterWindow(3, 20);
   const whole = await digestOfWindow(window);
   const points = pointsOf(window);
@@ -36,17 +36,17 @@ test('a digest is the same for the same rows in any order, and another for any o
     [...points, first!],
     [{ ...first!, sum: first!.sum + 2 ** -40 }, ...points.slice(1)],
     [{ ...first!, min: 0 }, ...points.slice(1)],
-    // The values of two rows, the other way round.
+    // The values of two rows, swapped.
     [{ ...first!, sum: second!.sum }, { ...second!, sum: first!.sum }, ...points.slice(2)],
     [{ ...first!, instance: 'x' }, ...points.slice(1)],
   ];
   for (const other of others) expect(isSameDigest(await digestOfRows(rowsOf(other), ''), whole)).toBe(false);
-  // What other instances have written in core mode is theirs.
+  // In core mode, the rows of other instances do not count.
   const mine = { ...first!, instance: 'me' };
   expect(await digestOfRows(rowsOf([mine, second!]), 'me')).toEqual(await digestOfRows(rowsOf([mine]), ''));
 });
 
-test('a share is chosen by the window alone, and a smaller one is part of it', () => {
+test('the choice depends only on the window and the share, and a larger share includes a smaller one', () => {
   const starts = Array.from({ length: 20_000 }, (_, i) => 1_763_861_400_000 + i * 10_000);
   const chosen = (share: number) => starts.filter((start) => isChosen(start, share));
   expect(chosen(1)).toHaveLength(starts.length);
@@ -56,7 +56,7 @@ test('a share is chosen by the window alone, and a smaller one is part of it', (
   expect(chosen(0.01).every((start) => tenth.includes(start))).toBe(true);
 });
 
-/** A store that holds what `windows` say, and answers as told. */
+/** A verifier of a store that holds `held` and answers as `state.answer` says. */
 function setUp(options: Partial<VerifierOptions> = {}) {
   const clock = new VirtualClock(0);
   const held = new Map([1, 2, 3].map((number) => [number * 1000, counterWindow(number, 5)]));
@@ -101,7 +101,7 @@ function setUp(options: Partial<VerifierOptions> = {}) {
   return { clock, held, state, told, verifier, counts, digests };
 }
 
-test('after the delay, one window at a time', async () => {
+test('windows are read back after the delay, one at a time', async () => {
   const { clock, state, verifier, counts } = setUp();
   for (const number of [1, 2, 3]) verifier.confirmed(counterWindow(number, 5), 0);
   await clock.pass(900);
@@ -110,7 +110,7 @@ test('after the delay, one window at a time', async () => {
   await clock.pass(10_000);
   expect(state.reads).toEqual([1000]);
   state.answer = 'rows';
-  // It is given up in the end, and the others have their turn.
+  // The first read is given up in the end, and the others get their turn.
   await clock.pass(120_000);
   expect(state.reads).toEqual([1000, 2000, 3000]);
   expect(counts()).toEqual({ equal: 2, different: 0, unknown: 1 });
@@ -138,14 +138,14 @@ test('windows that are read back by their keys take bounded memory: those that d
     return { before: before.unknown, after: counts() };
   };
   expect(await confirmAll(true)).toEqual({ before: 2, after: { equal: fits + 1, different: 0, unknown: 2 } });
-  // A store that is asked for a range keeps none.
+  // For a store that is read by range, no window has to be kept.
   expect(await confirmAll(false)).toEqual({
     before: 0,
     after: { equal: fits + 3, different: 0, unknown: 0 },
   });
 });
 
-test('a clock that is set back, or forward, changes nothing about when a window is verified', async () => {
+test('setting the clock back or forward does not change when a window is verified', async () => {
   const { clock, state, verifier, counts } = setUp();
   verifier.confirmed(counterWindow(1, 5), 0);
   await clock.pass(500);
@@ -161,7 +161,7 @@ test('a clock that is set back, or forward, changes nothing about when a window 
   expect(counts()).toEqual({ equal: 3, different: 0, unknown: 0 });
 });
 
-test('unknown: the store is away or catching up, refused points, cannot be read, or does not answer', async () => {
+test('unknown: the store is down or catching up, refused points, cannot be read, or does not answer', async () => {
   const { clock, state, verifier, counts } = setUp();
   state.usable = false;
   verifier.confirmed(counterWindow(1, 5), 0);
@@ -187,7 +187,7 @@ test('unknown: the store is away or catching up, refused points, cannot be read,
   expect(blind.counts()).toEqual({ equal: 0, different: 0, unknown: 1 });
 });
 
-test('what is written anew is verified as it was written last, also where it was just being read', async () => {
+test('a rewritten window is verified as it was last written, even if it was just being read', async () => {
   const { clock, held, state, told, verifier, counts, digests } = setUp();
   const sums = (i: number) => i + 0.5;
   verifier.confirmed(counterWindow(1, 5), 0);
@@ -217,7 +217,7 @@ test('what is written anew is verified as it was written last, also where it was
   expect(told).toEqual([]);
 });
 
-test('a difference is told only where the stream says so too', async () => {
+test('a difference is reported only if the stream confirms it', async () => {
   const asked: [number, number][] = [];
   const sums = (i: number) => i + 0.5;
   let truth = [counterWindow(1, 5, sums)];
@@ -227,7 +227,7 @@ test('a difference is told only where the stream says so too', async () => {
       return { windows: truth, read: 5 };
     },
   });
-  // Another instance has written it anew, and we have not heard of the message yet.
+  // Another instance has rewritten the window, and we have not read the message yet.
   held.set(1000, counterWindow(1, 5, sums));
   verifier.confirmed(counterWindow(1, 5), 0);
   await clock.pass(2000);
@@ -239,7 +239,7 @@ test('a difference is told only where the stream says so too', async () => {
   state.closedThrough = 7;
   verifier.confirmed(counterWindow(2, 5), 0);
   await clock.pass(2000);
-  // It is read once more, some time later.
+  // The window is read once more, some time later.
   expect(counts().different).toBe(0);
   await clock.pass(5000);
   expect(counts()).toEqual({ equal: 1, different: 1, unknown: 0 });
@@ -254,20 +254,20 @@ test('a difference is told only where the stream says so too', async () => {
   ]);
 });
 
-test('what another instance is writing anew, for a message that we have not read yet, is no difference', async () => {
+test('a window that another instance is rewriting, for a message that we have not read yet, is not a difference', async () => {
   const sums = (i: number) => i + 0.5;
   let read = 5;
   const { clock, held, state, told, verifier, counts } = setUp({
     recompute: async (start) => ({ windows: [counterWindow(start / 1000, 5)], read }),
   });
-  // It had written half of it.
+  // The other instance had written half of it.
   held.set(1000, counterWindow(1, 5, sums));
   verifier.confirmed(counterWindow(1, 5), 0);
   await clock.pass(2000);
   held.set(1000, counterWindow(1, 5));
   await clock.pass(5000);
   expect(counts()).toEqual({ equal: 1, different: 0, unknown: 0 });
-  // We hear of the message in time, or not.
+  // We get the message in time, or not.
   held.set(2000, counterWindow(2, 5, sums));
   verifier.confirmed(counterWindow(2, 5), 0);
   await clock.pass(2000);
@@ -286,7 +286,7 @@ test('what another instance is writing anew, for a message that we have not read
   expect(told).toEqual([]);
 });
 
-test('a share is computed again from the stream, also where the store has what was written', async () => {
+test('a share is recomputed from the stream, even if the store has what was written', async () => {
   const { clock, told, verifier, counts } = setUp({
     replayShare: 1,
     recompute: async () => ({ windows: [counterWindow(1, 6)], read: 5 }),
@@ -295,14 +295,14 @@ test('a share is computed again from the stream, also where the store has what w
   await clock.pass(10_000);
   expect(counts()).toEqual({ equal: 0, different: 1, unknown: 0 });
   expect(told[0]).toContain('it has 5 rows in the store, not the 6 computed from the stream');
-  // Where the stream does not hold it any more, what was written has to do.
+  // If the stream no longer holds the window, the store is compared with what was written.
   const old = setUp({ replayShare: 1, recompute: async () => undefined });
   old.verifier.confirmed(counterWindow(1, 5), 0);
   old.held.set(2000, counterWindow(2, 4));
   old.verifier.confirmed(counterWindow(2, 5), 0);
   await old.clock.pass(2000);
   expect(old.counts()).toEqual({ equal: 1, different: 0, unknown: 1 });
-  // In core mode nothing else is known than what was written.
+  // In core mode, only what was written is known.
   const core = setUp({ recompute: undefined });
   core.held.set(2000, counterWindow(2, 4));
   core.verifier.confirmed(counterWindow(2, 5), 0);

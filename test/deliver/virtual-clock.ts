@@ -1,11 +1,11 @@
 import { setImmediate } from 'node:timers/promises';
 import type { Clock } from '../../src/base/clock.ts';
 
-/** A clock that only moves when it is told to, and a random source with a seed: runs repeat to the last step. */
+/** A clock that moves only on demand, and a random source with a seed: runs are exactly repeatable. */
 export class VirtualClock implements Clock {
-  /** What has passed, by the steady clock. */
+  /** The time that has passed, by the steady clock. */
   #passed = 0;
-  /** What the clock of the machine shows more than that. */
+  /** How much more the machine's clock shows. */
   #offset: number;
   #seed: number;
   #sleepers: { readonly at: number; readonly wake: () => void }[] = [];
@@ -23,7 +23,7 @@ export class VirtualClock implements Clock {
     return this.#passed;
   }
 
-  /** As somebody does who sets the clock of the machine. */
+  /** Sets the machine's clock back. */
   setBack(ms: number): void {
     this.#offset -= ms;
   }
@@ -40,7 +40,7 @@ export class VirtualClock implements Clock {
     return new Promise((resolve) => {
       if (signal.aborted) return resolve();
       const wake = () => {
-        // Each listener that stays makes adding the next one slower.
+        // Each listener that is left makes adding the next one slower.
         signal.removeEventListener('abort', wake);
         resolve();
       };
@@ -53,7 +53,7 @@ export class VirtualClock implements Clock {
     return setImmediate();
   }
 
-  /** Lets `ms` pass: wakes every sleeper at its time, and lets what it started run before the next. */
+  /** Lets `ms` pass: wakes every sleeper at its time, and lets its work run before the next one wakes. */
   async pass(ms: number): Promise<void> {
     const until = this.#passed + ms;
     await settle();
@@ -73,7 +73,7 @@ export class VirtualClock implements Clock {
   }
 }
 
-/** Until all that can run without time passing has run. */
+/** Waits until everything that can run without time passing has run. */
 export async function settle(): Promise<void> {
   for (let i = 0; i < 5; i++) await setImmediate();
 }

@@ -1,4 +1,4 @@
-/** Producers that do what they should not, beside an honest one, which must not lose a sample by it in any store. */
+/** Producers that misbehave, next to an honest one. It must not lose a sample because of them in any store. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connect, type JsMsg, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -18,8 +18,8 @@ import { sample, WINDOW_MS, WINDOWS } from './support.ts';
 
 const MAX_SERIES = 1000;
 /**
- * The table forgets once it holds twice what is in use: the series of two open windows and of the one closed last, each
- * with fewer overflow series than a tenth of that.
+ * The table is swept when it holds twice the series that are in use: those of two open windows and of the last closed
+ * one. The overflow series of each window are fewer than a tenth of MAX_SERIES.
  */
 const MAX_KNOWN_SERIES = 2 * 3 * 1.1 * MAX_SERIES;
 const FLOOD = 'flood';
@@ -28,11 +28,11 @@ const NOISE_MESSAGES = 15_000;
 const MAX_MESSAGE_BYTES = 1024 * 1024;
 const MAX_PAYLOAD_BYTES = 2 * MAX_MESSAGE_BYTES;
 const MAX_GROWTH_BYTES = 150e6;
-/** Between doubles of the size of today's nanoseconds since 1970. */
+/** The distance between neighbouring doubles at the size of today's nanoseconds since 1970. */
 const DOUBLE_STEP_NANOS = 256;
-/** What should not be there is looked for so long after; and before, in Prometheus, which is asked second by second. */
+/** How far after the end (and in Prometheus, before the start) rows are searched that should not be there. */
 const MARGIN_MS = 20_000;
-/** Of WINDOWS. */
+/** As in WINDOWS. */
 const LATENESS_MS = 500;
 const CLICKHOUSE = { user: 'fanout', password: 'pass' };
 
@@ -53,7 +53,7 @@ beforeAll(async () => {
     startPrometheusReceiver({ outOfOrder: '1h' }),
   ]);
   bus = await connect({ servers: stack.nats.url });
-  // Captures more than metrics, too.
+  // The stream captures more than metrics.
   const subjects = ['metrics', 'metrics.>', 'noise.>'];
   await (await bus.jetstreamManager({ timeout: LIMIT_MS })).streams.add({ name: 'METRICS', subjects });
   env = {
@@ -94,23 +94,23 @@ function publishHonest(value: number): void {
     });
 }
 
-/** A name with a NUL is refused to all stores, since some cannot hold it. */
+/** A name with a NUL is rejected for all stores, as some cannot hold it. */
 const isName = (name: string) => !name.includes('\0');
 
-/** Whether a message of an honest producer came when its window was over: on a busy machine it may. */
+/** Whether a message of an honest producer came after the end of its window, which may happen on a busy machine. */
 function isTooLate({ name, timestamp }: { name?: string; timestamp?: string }, streamTime: number): boolean {
   if (!name?.startsWith('honest.') || timestamp === undefined) return false;
   const end = (Math.floor(Date.parse(timestamp) / WINDOW_MS) + 1) * WINDOW_MS;
   return streamTime >= end + LATENESS_MS;
 }
 
-/** Of the stream, computed slowly and without the service's code: it knows no MAX_SERIES. */
+/** The truth, computed from the stream slowly and without code of the service. It does not know MAX_SERIES. */
 async function truthOfStream(): Promise<{ truth: Truth; lateHonest: number }> {
   const truth = new Truth({ windowMs: WINDOW_MS, latenessMs: LATENESS_MS, maxAheadMs: 500 });
   let lateHonest = 0;
   const { streams } = await bus.jetstreamManager({ timeout: LIMIT_MS });
   const { state } = await streams.info('METRICS');
-  // In whole milliseconds. The client says it in nanoseconds, in a double: too coarse right before a millisecond.
+  // In whole milliseconds. The client gives nanoseconds as a double, which is too coarse just before a millisecond.
   const timeOf = async ({ seq, info: { timestampNanos } }: JsMsg) => {
     const ms = Math.floor((timestampNanos - DOUBLE_STEP_NANOS) / 1e6);
     if (ms === Math.floor((timestampNanos + DOUBLE_STEP_NANOS) / 1e6)) return ms;
@@ -135,7 +135,7 @@ async function untilConfirmed(): Promise<void> {
   await service.untilConfirmed(Math.ceil(Date.now() / WINDOW_MS) * WINDOW_MS);
 }
 
-/** What every store holds, by sink. */
+/** The rows of every store, by sink. */
 async function stored(): Promise<Map<string, StoredPoint[]>> {
   for (const [name, value] of Object.entries(env)) if (name.startsWith('AWS_')) process.env[name] = value;
   const rows = new Map<string, StoredPoint[]>();
@@ -164,7 +164,7 @@ async function* asStream<T>(items: Iterable<T>): AsyncGenerator<T> {
   yield* items;
 }
 
-/** Counts and sums by name and window: what holds whatever was folded. */
+/** Counts and sums by name and window: these are right whatever was folded. */
 function byName(rows: Iterable<Pick<TruthRow, 'series' | 'windowStart' | 'count' | 'sum'>>) {
   const sums = new Map<string, number[]>();
   for (const { series, windowStart, count, sum } of rows) {
@@ -199,7 +199,7 @@ test('odd names, wrong clocks, huge messages and other traffic: every store hold
     await bus.flush();
     await sleep(WINDOW_MS / 2);
   }
-  // The server refuses it; whoever sends it has to connect again, and nobody else is disturbed.
+  // Too large for the bus: it is refused, and nobody else is disturbed.
   const large = await connect({ servers: stack.nats.url });
   expect(() => large.publish('metrics', new Uint8Array(MAX_PAYLOAD_BYTES + 1))).toThrow(/MAX_PAYLOAD/);
   await large.close();
@@ -225,7 +225,7 @@ test('odd names, wrong clocks, huge messages and other traffic: every store hold
   for (const { id, rejected, up } of sinks) expect([id, up, total(rejected)]).toEqual([id, true, 0]);
 });
 
-test('a new series with every message: memory is bounded, and no name loses a sample', async () => {
+test('every message has a new series: memory is bounded, and no name loses a sample', async () => {
   const memory = async () =>
     sample(await (await fetch(`${service.url}/metrics`)).text(), 'process_resident_memory_bytes')!;
   const before = await memory();

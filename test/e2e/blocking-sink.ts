@@ -1,4 +1,4 @@
-/** A sink whose store stands still: one of its calls blocks the thread for ever. */
+/** A sink whose store stands still: one of its calls blocks the thread forever. */
 import { openSync } from 'node:fs';
 import { setting } from '../../src/settings/builders.ts';
 import { defineSink, type Sink, type StoredPoint, type WriteOutcome } from '../../src/sink/contract.ts';
@@ -14,7 +14,7 @@ export default defineSink({
   create({ call, pipe }): Sink {
     const blockIn = (name: string) => {
       if (name !== call) return;
-      // Nothing in the process interrupts the opening of a pipe, as nothing interrupts a network drive.
+      // Like a hanging network drive, the opening of a pipe cannot be interrupted from inside the process.
       if (pipe !== undefined) openSync(pipe, 'r');
       else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
     };

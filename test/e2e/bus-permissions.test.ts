@@ -1,4 +1,4 @@
-/** What examples/nats/metrics-fanout.conf permits is enough for everybody, and no more than that. */
+/** The permissions in examples/nats/metrics-fanout.conf are enough for every user, and no more than enough. */
 
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -72,12 +72,12 @@ afterAll(async () => {
 test('the service reads, catches up, keeps its checkpoints, verifies and replays, and the bus refuses it nothing', async () => {
   await produce();
   await service.untilConfirmed(Date.now() + 1000);
-  // While the server is away, a checkpoint may fail to be saved.
+  // This is checked now because saving a checkpoint may fail while the server is down.
   expect((await service.status()).sinks).toMatchObject([
     { checkpointFailures: 0 },
     { checkpointFailures: 0 },
   ]);
-  // The last message that was read is asked for when the server is back.
+  // When the server is back, the service asks for the last message that it read.
   await nats.halt();
   await nats.resume();
   await eventually('the producer is back', () =>
@@ -101,7 +101,7 @@ test('an operator may do everything', async () => {
   const { connection } = await client('operator');
   for (const operation of ['sink.pause', 'sink.resume'])
     expect(await ask(connection, 'all', operation, { sink: 'late' })).toMatchObject({ ok: true });
-  // Finds the instance on the bus, and hears the end of the task there.
+  // This ctl finds the instance on the bus, and gets the end of the task there.
   const env = { ...as('operator', nats), HTTP_PORT: '1' };
   const detached = await ctlOfAll(1, env, 'detach', '--all', '--keep-control', '--json');
   expect(detached).toMatchObject({ code: 0, stderr: '', answers: [{ task: { state: 'done' } }] });
@@ -109,7 +109,7 @@ test('an operator may do everything', async () => {
   expect(await ended(connection, 'all', answer)).toMatchObject({ state: 'done' });
 });
 
-test('a viewer may look, and no more', async () => {
+test('a viewer may look, and do nothing else', async () => {
   const viewer = await client('viewer');
   expect(await ask(viewer.connection, 'all', 'status')).toMatchObject({ ok: true });
   expect(await ask(viewer.connection, 'all', 'config')).toMatchObject({ ok: true });
@@ -125,14 +125,14 @@ test('a producer may publish metrics and do nothing else', async () => {
   const api = ['$JS.API.STREAM.DELETE.METRICS', '$KV.fanout-checkpoints.default.early.0-1'];
   expect(await producer.publishes(['orders', ...control, ...api], '{"sink":"late"}')).toEqual([]);
   expect(await producer.subscribes(['>', 'metrics.>', 'orders', '_INBOX.>', '_INBOX.fanout.>'])).toEqual([]);
-  // The account of the others may publish these, and nobody there hears it.
+  // The account of the other applications may publish to these subjects, but nobody there listens.
   const apps = await client('apps');
   expect(await apps.publishes(control, '{"sink":"late"}')).toEqual(control);
   const [paused, detached] = [(await service.status()).sinks.map((sink) => sink.paused), false];
   expect({ paused, detached }).toEqual({ paused: [false, false], detached: false });
 });
 
-test('whoever has the credentials of the service may read metrics, and neither publish them, nor read, change or delete anything else', async () => {
+test('with the credentials of the service, one may read metrics, but not publish them, nor touch anything else', async () => {
   const jsm = await setup.connection.jetstreamManager();
   await jsm.streams.add({ name: 'OTHER', subjects: ['other.>', '$KV.other.>'] });
   const before = await lastSequence('METRICS');
@@ -150,7 +150,7 @@ test('whoever has the credentials of the service may read metrics, and neither p
   const closed = ['>', 'other.>', 'orders', '$KV.>', '$JS.API.>', '$JS.>', '_INBOX.>', '_INBOX.operator.>'];
   expect(await rogue.subscribes(closed)).toEqual([]);
   expect(await rogue.subscribes(['metrics', 'metrics.>'])).toEqual(['metrics', 'metrics.>']);
-  // A consumer may have the server deliver messages elsewhere: in its account, but not out of it.
+  // A consumer may have messages delivered elsewhere in its own account, but not outside of it.
   const delivered = Promise.withResolvers<void>();
   setup.connection.subscribe('_INBOX.setup.rogue', { callback: () => delivered.resolve() });
   await setup.connection.flush();
@@ -165,7 +165,7 @@ test('whoever has the credentials of the service may read metrics, and neither p
   expect([await lastSequence('METRICS'), await lastSequence('OTHER')]).toEqual([before, 0]);
 });
 
-test('wherever a user wants the answer to a request that it may make: nothing changes there', async () => {
+test('whatever the reply subject of a permitted request, nothing changes there', async () => {
   const jsm = await setup.connection.jetstreamManager({ timeout: LIMIT_MS });
   await jsm.streams.add(SCRATCH);
   const { instance } = await service.status();
@@ -204,7 +204,7 @@ test('wherever a user wants the answer to a request that it may make: nothing ch
     0,
   ]);
   expect((await jsm.streams.info('METRICS')).state.first_seq).toBe(1);
-  // Each request of operator and viewer was heard, and ignored.
+  // Every request of operator and viewer arrived, and was ignored.
   const heard = taken.length * (requests.operator!.length + requests.viewer!.length);
   await eventually('all are counted', async () => {
     const { unanswered } = (await service.status()).control;
@@ -223,7 +223,10 @@ test('in core mode the same user is enough', async () => {
   const env = { ...as('fanout', nats), ...windows, ...sqlite('CORE'), METRICS_SOURCE: 'core' };
   const core = await startServiceProgram({ ...env, PIPELINE: 'core' });
   await produce();
-  await eventually('all are there', async () => (await core.status()).messages.received === MESSAGES);
+  await eventually(
+    'all messages are received',
+    async () => (await core.status()).messages.received === MESSAGES,
+  );
   await eventually('they are written', async () => (await core.status()).sinks[0]!.written === 7);
   expect(await core.stop()).toBe(0);
   expect(core.output.stderr).not.toMatch(/PERMISSIONS|"level":"error"/);
@@ -239,9 +242,11 @@ test('behind a leaf node, the same subjects under the prefix of the domain are e
     text.replace(/"\$JS\.API/g, '"$JS.hub.API').replace(/"\$KV/g, '"$JS.hub.API.$KV') + remotes;
   const leaf = await startExampleBus(inDomain, { domain: 'leaf' });
   const env = { ...onEarly, NATS_JETSTREAM_DOMAIN: 'hub', PIPELINE: 'domain' };
-  await eventually('the leaf node has found its hub, and all is made', async () => {
+  await eventually('the leaf node has found its hub, and everything is created', async () => {
     const first = startProgram(['run'], { ...as('setup', leaf), ...env, HTTP_PORT: '0' });
-    await eventually('it ended, or is up', async () => /is up|metrics-fanout:/.test(first.output.stderr));
+    await eventually('the service has ended or is up', async () =>
+      /is up|metrics-fanout:/.test(first.output.stderr),
+    );
     return (await first.stop()) === 0;
   });
   const other = await startServiceProgram({ ...as('fanout', leaf), ...env });
@@ -252,12 +257,12 @@ test('behind a leaf node, the same subjects under the prefix of the domain are e
   await Promise.all([leaf.stop(), hub.stop()]);
 });
 
-test('where the bus refuses control, the log says so once, and the data flow', async () => {
+test('if the bus refuses control, the log says so once, and data keeps flowing', async () => {
   const bus = await startExampleBus((text) => text.replace(/"\$SRV[^"]*"|"fanout\.control\.>"/g, ''));
   const env = { ...as('fanout', bus), METRICS_SOURCE: 'core' };
   const other = await startServiceProgram({ ...env, ...onEarly });
   await other.untilConfirmed(Date.now() + 1000);
-  await eventually('it is told', async () => other.output.stderr.includes('no control over the bus'));
+  await eventually('it is logged', async () => other.output.stderr.includes('no control over the bus'));
   expect(await other.status()).toMatchObject({ ready: true, control: { enabled: true, onBus: false } });
   expect(other.output.stderr.match(/no control over the bus/g)).toHaveLength(1);
   expect(other.output.stderr).not.toContain('"level":"error"');

@@ -10,7 +10,7 @@ export type User = (typeof USERS)[number];
 
 type Bus = Pick<NatsServer, 'url'>;
 
-/** Where whoever asks or publishes may want the answer to go, to do by it what it may not do itself. */
+/** Reply subjects that a user may choose, to have something done that it may not do itself. */
 export const ELSEWHERE = [
   '$KV.fanout-checkpoints.scratch.a.0-1',
   'scratch',
@@ -20,13 +20,13 @@ export const ELSEWHERE = [
   '$JS.API.STREAM.PURGE.METRICS',
   '$JS.API.STREAM.DELETE.SCRATCH',
 ] as const;
-/** A stream that is nobody's business, and captures some of them. */
+/** A stream that nobody uses, which captures some of these subjects. */
 export const SCRATCH = { name: 'SCRATCH', subjects: ['scratch', 'fanout.rejected.scratch'] };
 
 export const passwordOf = (user: User) => `password-of-${user}`;
 const inboxPrefixOf = (user: User) => `_INBOX.${user}`;
 
-/** `change` is made to the example; it must make a difference. */
+/** `change` is applied to the example. */
 export async function startExampleBus(
   change = (text: string) => text,
   options: NatsOptions = {},
@@ -35,7 +35,7 @@ export async function startExampleBus(
   return await startNats({ ...options, extra: change(readFileSync(EXAMPLE, 'utf8')) });
 }
 
-/** With these the program signs in. */
+/** Settings for the program to sign in as a user. */
 export function as(user: User, { url }: Bus): Record<string, string> {
   return {
     NATS_URL: url,
@@ -45,10 +45,10 @@ export function as(user: User, { url }: Bus): Record<string, string> {
   };
 }
 
-/** By hand, free to try what it may not. */
+/** A raw client, free to try what its user may not do. */
 export class Client {
   readonly connection: NatsConnection;
-  /** What the server refused, such as `publish orders`. */
+  /** What the server refused, for example `publish orders`. */
   readonly refused: ReadonlySet<string>;
   readonly #refused = new Set<string>();
 
@@ -69,13 +69,13 @@ export class Client {
     }
   }
 
-  /** Those of the subjects on which the server lets us publish. */
+  /** Returns the subjects to which the server lets us publish. */
   async publishes(subjects: readonly string[], payload = '{}'): Promise<string[]> {
     for (const subject of subjects) this.connection.publish(subject, payload);
     return await this.#notRefused('publish', subjects);
   }
 
-  /** Those of the subjects to which the server lets us subscribe. */
+  /** Returns the subjects to which the server lets us subscribe. */
   async subscribes(subjects: readonly string[]): Promise<string[]> {
     for (const subject of subjects) this.connection.subscribe(subject, { callback: () => {} });
     return await this.#notRefused('subscription', subjects);
@@ -83,7 +83,7 @@ export class Client {
 
   async #notRefused(operation: string, subjects: readonly string[]): Promise<string[]> {
     await this.connection.flush();
-    // What was refused has arrived, and is told of next.
+    // The refusals have arrived, and are reported in the next turn.
     await told();
     return subjects.filter((subject) => !this.#refused.has(`${operation} ${subject}`));
   }

@@ -1,4 +1,4 @@
-/** A stream that somebody changes under the service, as a producer does that writes its own idea of it. */
+/** Somebody changes the stream while the service runs, like a producer that writes its own configuration. */
 import { connect, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
@@ -35,7 +35,7 @@ const update = async (config: object) => {
 const misfits = async () =>
   sample(await (await fetch(`${service.url}/metrics`)).text(), 'fanout_source_misfits_total');
 
-test('its subjects are narrowed: not ready, said and counted, while what still comes is read', async () => {
+test('fewer subjects: the service is not ready, logs and counts this, and reads what still comes', async () => {
   expect(await misfits()).toBe(0);
   await update({ subjects: ['metrics.telegraf'] });
   await eventually('not ready', async () => (await readyz()).code === 503);
@@ -55,11 +55,11 @@ test('its subjects are narrowed: not ready, said and counted, while what still c
   expect((await service.status()).source).toMatchObject({ unfit: null, misfits: 1 });
 });
 
-test('its subjects are stored as others: these are read', async (context) => {
+test('messages stored under other subjects are read', async (context) => {
   needsNats(context, '2.10');
   const { received } = (await service.status()).messages;
   await update({ subject_transform: { src: 'metrics.>', dest: 'stored.>' } });
-  await eventually('told', async () => service.output.stderr.includes('stores other subjects than before'));
+  await eventually('logged', async () => service.output.stderr.includes('stores other subjects than before'));
   client.publish('metrics.a', JSON.stringify({ name: 'a', type: 'counter', value: 1 }));
   await eventually('read', async () => (await service.status()).messages.received > received);
   expect((await readyz()).code).toBe(200);

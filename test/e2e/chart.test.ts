@@ -1,4 +1,4 @@
-/** The chart with every sink on and three replicas: its pods, run as processes of their own against real servers. */
+/** The chart with every sink and three replicas. Its pods run as processes of their own against real servers. */
 
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -23,7 +23,7 @@ import { endOf, startTraffic, WINDOW_MS } from './support.ts';
 
 const REPLICAS = 3;
 const CLICKHOUSE = { user: 'fanout', password: 'a <secret> & more' };
-/** Of the three sinks that no other pod sees, or nobody can read. */
+/** Sinks that no other pod sees, or that nobody can read. */
 const NOT_SHARED = ['sqlite', 'otlp', 'blackhole'];
 
 interface Pod {
@@ -40,7 +40,7 @@ let cluster: Cluster;
 const pods: Pod[] = [];
 let prometheus: Prometheus | undefined;
 
-/** As somebody would write them who has these servers: secrets partly in the values, partly in a Secret of theirs. */
+/** Values as a user of these servers would write them: some secrets in the values, some in a Secret of their own. */
 function valuesFor(stack: Stack): Values {
   const { env } = stack;
   return {
@@ -52,7 +52,7 @@ function valuesFor(stack: Stack): Values {
       window: '1s',
       lateness: '500ms',
       maxAhead: '500ms',
-      // Eight sinks do not fit the default limit of memory beside the default budget.
+      // With the default budget, eight sinks do not fit the default memory limit.
       maxSeriesBytes: '32MB',
       verifyShare: 1,
       verifyDelay: '1s',
@@ -78,7 +78,7 @@ function valuesFor(stack: Stack): Values {
   };
 }
 
-/** Every pod has a network of its own, where the port is free; here they share one. */
+/** In a cluster, every pod has its own network, where the port is free. Here they share one network. */
 async function startPod(ordinal: number): Promise<Pod> {
   const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
   const pod = podOf(set!, ordinal, cluster, join(stack.folder, `pod-${ordinal}`));
@@ -117,8 +117,8 @@ afterAll(async () => {
   await Promise.all([prometheus, stack, clickhouse, remote, receiver].map((one) => one?.stop()));
 });
 
-/** As `kubectl exec` runs it: in the environment of the pod. The bus is away, so that only the socket is left. */
-test('ctl in a pod reaches its instance without a token; over the port, nobody does', async () => {
+/** As with `kubectl exec`: in the environment of the pod. The bus is out of reach, so only the socket is left. */
+test('ctl in a pod reaches its instance without a token; over the port, it does not', async () => {
   const [{ env, service }] = pods as [Pod];
   const asked = await ctl({ ...env, NATS_URL: 'nats://127.0.0.1:1' }, 'status', '--json');
   const { instance } = await service.status();
@@ -135,7 +135,7 @@ let truth: TruthRow[];
 const equal = (result: Parameters<typeof isEqual>[0], name: string) =>
   expect(isEqual(result), `${name}: ${JSON.stringify(result)}`).toBe(true);
 
-test('the pods, one of them killed in between, give every store the truth', async () => {
+test('the pods write the truth to every store, even if one of them is killed', async () => {
   const traffic = startTraffic(stack, ['--rate', '1500', '--series', '100', '--late', '0.05']);
   await sleep(3000);
   await pods[1]!.service.stop('SIGKILL');
@@ -190,12 +190,12 @@ test('a real Prometheus follows the alerts, none of which fires, and answers eve
   expect(rules.filter(({ health, state }) => health !== 'ok' || state === 'firing')).toEqual([]);
   for (const { title, expr } of dashboardQueries('30s')) {
     const values = await prometheus!.query(expr);
-    // Those that show only trouble have nothing to show.
+    // Queries that show only trouble have no result.
     if (!expr.endsWith('> 0')) expect(values.length, `${title}: ${expr}`).toBeGreaterThan(0);
   }
 });
 
-test('the pod of helm test finds all well', async () => {
+test('the pod of helm test finds no problem', async () => {
   const [check] = objects.filter(({ kind, metadata }) => kind === 'Pod' && metadata.name.endsWith('-check'));
   const { args, env } = processOf(check!.spec, {}, [], cluster, join(stack.folder, 'check'));
   const program = startProgram([...args, '--json'], env);
@@ -207,7 +207,7 @@ test('the pod of helm test finds all well', async () => {
   expect(code).toBe(0);
 });
 
-test('the pods end by themselves, and are to do so before Kubernetes would kill them', async () => {
+test('the pods end cleanly on SIGTERM, with a timeout shorter than the grace period of Kubernetes', async () => {
   const [set] = objects.filter(({ kind }) => kind === 'StatefulSet');
   const graceMs = set!.spec.template.spec.terminationGracePeriodSeconds * 1000;
   for (const { env } of pods) expect((await loadConfig(env)).core.stopTimeout).toBeLessThan(graceMs);
@@ -215,7 +215,7 @@ test('the pods end by themselves, and are to do so before Kubernetes would kill 
   for (const { service } of pods) expect(service.output.stderr).toContain('"msg":"stopped"');
 });
 
-/** JSON knows no undefined, and no order of fields. */
+/** JSON has no undefined and no order of fields. */
 async function* toStream(points: readonly StoredPoint[]): AsyncGenerator<StoredPoint> {
   for (const point of points)
     yield { ...point, ...Object.fromEntries(ALL_FIELDS.map((f) => [f, point[f] ?? null])) };

@@ -1,4 +1,4 @@
-/** What `check` says of streams of all kinds: before `run` finds out. */
+/** What `check` says about all kinds of streams, before `run` finds out. */
 import { connect, headers, type NatsConnection, nanos, type StreamConfig } from 'nats';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { startProgram } from '../../src/servers/fanout-program.ts';
@@ -36,7 +36,7 @@ async function add(config: Partial<StreamConfig> & { name: string }): Promise<vo
   await streams.add(config);
 }
 
-/** Returns the exit code, and what was found by what was looked at. */
+/** Returns the exit code, and a lookup of findings by what was checked. */
 async function check(env: Record<string, string> = {}) {
   const sink = { SINK_BLACKHOLE_ENABLED: 'true' };
   const program = startProgram(['check', '--json'], { NATS_URL: nats.url, ...sink, ...env });
@@ -45,7 +45,7 @@ async function check(env: Record<string, string> = {}) {
   return { code, of: (what: string) => findings.find((finding) => finding.what === what)! };
 }
 
-test('what it stores, if that is not what it captures', async (context) => {
+test('check says what the stream stores, if that is not what it captures', async (context) => {
   needsNats(context, '2.10');
   await add({
     name: 'METRICS',
@@ -61,7 +61,7 @@ test('what it stores, if that is not what it captures', async (context) => {
   });
 });
 
-test('where it comes from, and how it would look if messages came in twice', async () => {
+test('check names the sources of the stream, and how to notice messages that come in twice', async () => {
   await add({ name: 'EDGE', subjects: ['edge.>'] });
   await add({ name: 'METRICS', sources: [{ name: 'EDGE' }] });
   const single = (await check()).of('stream METRICS');
@@ -75,7 +75,7 @@ test('where it comes from, and how it would look if messages came in twice', asy
   expect(of('stream METRICS').advice).toContain('one has the header Nats-Stream-Source');
 });
 
-test('whether the service and its commands can read at the same time', async () => {
+test('check finds out if the service and its commands can read at the same time', async () => {
   await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] });
   expect((await check()).of('reading')).toMatchObject({
     state: 'ok',
@@ -99,7 +99,7 @@ test('whether the service and its commands can read at the same time', async () 
   expect(limited.of('reading').advice).toContain('Raise max_consumers of the stream');
 });
 
-test("whether more than one answer comes through an import of JetStream's API", async () => {
+test("check finds out if more than one answer comes through an import of JetStream's API", async () => {
   const imported = async (response: string) => {
     const extra = `accounts {
       A { jetstream: enabled, users: [ { user: a, password: a } ], exports: [ { service: "$JS.API.>"${response} } ] }
@@ -126,7 +126,7 @@ test("whether more than one answer comes through an import of JetStream's API", 
   });
 });
 
-test('a stream that limits how long its consumers live without requests is read', async (context) => {
+test('a stream that limits how long a consumer may be inactive is read', async (context) => {
   needsNats(context, '2.10');
   const consumer_limits = { inactive_threshold: nanos(60_000) };
   await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], consumer_limits });
@@ -141,7 +141,7 @@ test('a stream that limits how long its consumers live without requests is read'
   expect(await service.stop()).toBe(0);
 });
 
-test('a stream that removes messages by subject is warned of, once', async () => {
+test('there is one warning if the stream removes messages by subject', async () => {
   await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], max_msgs_per_subject: 1_000 });
   const { code, of } = await check();
   expect(code).toBe(0);
@@ -155,7 +155,7 @@ test('a stream that removes messages by subject is warned of, once', async () =>
   ).toHaveLength(1);
 });
 
-test('what the server stores in place of messages that it removed is no sample, and counted', async (context) => {
+test('markers that the server stores in place of removed messages are counted, not decoded', async (context) => {
   needsNats(context, '2.11');
   const markers = { allow_msg_ttl: true, subject_delete_marker_ttl: nanos(5_000), allow_rollup_hdrs: true };
   await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], ...markers } as never);

@@ -31,7 +31,7 @@ interface Finding {
   readonly advice: string;
 }
 
-test('makes nothing on the bus, and says that the service will', async () => {
+test('check creates nothing on the bus, and says that the service will', async () => {
   const { code, stdout } = await check({ ...stack.env }, '--json');
   const findings = JSON.parse(stdout) as Finding[];
   expect(code).toBe(0);
@@ -46,7 +46,7 @@ test('makes nothing on the bus, and says that the service will', async () => {
   await bus.close();
 });
 
-test('says if MAX_SERIES_BYTES does not fit the memory', async () => {
+test('check says if MAX_SERIES_BYTES does not fit into the memory', async () => {
   const env = { ...stack.env, MAX_SERIES_BYTES: '1TB' };
   const { code, stdout } = await check(env, '--json');
   const memory = (JSON.parse(stdout) as Finding[]).find(({ what }) => what === 'memory');
@@ -58,7 +58,7 @@ test('says if MAX_SERIES_BYTES does not fit the memory', async () => {
   });
 });
 
-test('all well: writes, reads and removes a probe point in every store', async () => {
+test('if all is well, check writes, reads and removes a probe point in every store', async () => {
   const silent = { debug() {}, info() {}, warn() {}, error() {} };
   const { core } = await loadConfig({ NATS_URL: stack.nats.url });
   const bus = await connect(core, silent);
@@ -71,7 +71,7 @@ test('all well: writes, reads and removes a probe point in every store', async (
   expect(rows.rows).toEqual([{ n: 0 }]);
 });
 
-test('the probe is found by its key where a look at all that the store holds would take long', async () => {
+test('the probe is looked up by its key if reading the whole store would take long', async () => {
   const asked: unknown[] = [];
   const between = createServer((coming, answer) => {
     asked.push(coming.headers['x-amz-target']);
@@ -92,7 +92,7 @@ test('the probe is found by its key where a look at all that the store holds wou
   expect(asked).not.toContain('DynamoDB_20120810.Scan');
 });
 
-test('what a store says does not act on the terminal', async () => {
+test('control characters in the answer of a store do not reach the terminal', async () => {
   const said = 'no \u001b[2J\u009b2J\u202e entry';
   const hostile = createServer((_, answer) => {
     answer.writeHead(401).end(said);
@@ -125,7 +125,7 @@ test('a store that can neither be read nor cleared is only written to', async ()
   expect(receiver.received().map(({ metric }) => metric)).toEqual(['fanout.check.count', 'fanout.check.sum']);
 });
 
-test('other windows than those of the checkpoints are told of before `run` announces them', async () => {
+test('check reports a change of the windows before `run` announces it', async () => {
   const service = await startServiceProgram({ ...stack.env, WINDOW: '1s' });
   await service.untilConfirmed(Date.now() + 1500);
   expect(await service.stop()).toBe(0);
@@ -134,7 +134,7 @@ test('other windows than those of the checkpoints are told of before `run` annou
   expect(stdout).toContain('will announce a new shape of its windows');
 });
 
-test('what is wrong is told for each, with what to do, and without a secret', async () => {
+test('every problem is reported, with advice and without secrets', async () => {
   const env = {
     ...stack.env,
     NATS_URL: 'nats://127.0.0.1:1',
@@ -161,7 +161,7 @@ test('what is wrong is told for each, with what to do, and without a secret', as
   expect(stdout).not.toContain('wr0ng-pass');
 });
 
-test('--watch: finds messages that the stream refuses, and nothing when it stores all', async () => {
+test('--watch finds messages that the stream refuses, and nothing if it stores all', async () => {
   const { core } = await loadConfig({ NATS_URL: stack.nats.url });
   const bus = await connect(core, { debug() {}, info() {}, warn() {}, error() {} });
   const jetstream = await manager(bus);

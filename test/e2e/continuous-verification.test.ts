@@ -8,7 +8,7 @@ import { editByHand } from './hand-edits.ts';
 import { endOf, sample, sendTraffic, WINDOWS } from './support.ts';
 
 /**
- * From a window's confirmation on, so long is there to change rows before they are read back, on a busy machine too.
+ * The time to change rows between the confirmation of a window and reading it back, enough for a busy machine.
  */
 const DELAY_MS = 20_000;
 
@@ -29,7 +29,7 @@ afterAll(async () => {
   await stack?.stop();
 });
 
-/** Resolves to what every sink has verified, when that is so many windows. */
+/** Waits until every sink has verified this many windows, and resolves to its counts. */
 async function untilVerified(windows: number) {
   for (const deadline = Date.now() + LIMIT_MS; ; await sleep(200)) {
     const { sinks } = await service.status();
@@ -40,12 +40,12 @@ async function untilVerified(windows: number) {
   }
 }
 
-test('every window is verified; rows changed, deleted and added in the stores show', async () => {
+test('every window is verified; changed, deleted and added rows in the stores are found', async () => {
   const args = ['--count', '12000', '--rate', '4000', '--series', '100', '--late', '0.02'];
   const truth = await sendTraffic(stack, args);
   await service.untilConfirmed(endOf(truth));
   const starts = [...new Set(truth.map(({ windowStart }) => windowStart))];
-  // The last ones are read back last.
+  // The last windows are read back last.
   const [second, last] = [starts.at(-2), starts.at(-1)].map((start) =>
     truth.filter(({ windowStart, series }) => windowStart === start && series.type === 'counter'),
   );
@@ -68,7 +68,7 @@ test('every window is verified; rows changed, deleted and added in the stores sh
   expect([metric('equal'), metric('different'), metric('unknown')]).toEqual([starts.length - 2, 2, 0]);
 });
 
-test('a store that is down holds nobody up: its windows are unknown', async () => {
+test('a store that is down delays nobody: its windows are unknown', async () => {
   await stack.postgres.halt();
   const before = await untilVerified(0);
   const truth = await sendTraffic(stack, [

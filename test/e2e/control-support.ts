@@ -1,4 +1,4 @@
-/** Instances under control, and what asks them: by hand over the bus, or by `ctl`. */
+/** Requests to instances: raw ones over the bus, or with `ctl`. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createInbox, type Msg, type NatsConnection } from 'nats';
 import type { AnswerBody } from '../../src/control/controller.ts';
@@ -6,7 +6,7 @@ import type { TaskReport } from '../../src/control/tasks.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { LIMIT_MS } from '../limits.ts';
 
-/** What a test looks at: whatever is there. */
+/** An answer that a test looks into without types. */
 // biome-ignore lint/suspicious/noExplicitAny: the tests say what they expect of it
 export type Anything = any;
 
@@ -25,13 +25,13 @@ export async function ask(
 
 interface Everybody {
   readonly body?: string;
-  /** How many answer; default 1. */
+  /** How many answers are expected; default 1. */
   readonly answers?: number;
-  /** How many instances there are; default: as many as answer. */
+  /** How many instances there are; default: as many as answers. */
   readonly instances?: number;
 }
 
-/** Every answer to a raw request: those that must come, and whatever came before the answers to a later request. */
+/** All answers to a raw request: the expected ones, and any others that came before the answers to a later request. */
 export async function askEverybody(
   client: NatsConnection,
   subject: string,
@@ -44,7 +44,7 @@ export async function askEverybody(
   return first.map((message) => message.json());
 }
 
-/** The answers, as they come. */
+/** Publishes a request. The result collects the answers as they arrive. */
 function publishFor(client: NatsConnection, subject: string, body: string): readonly Msg[] {
   const answers: Msg[] = [];
   const reply = createInbox();
@@ -53,7 +53,7 @@ function publishFor(client: NatsConnection, subject: string, body: string): read
   return answers;
 }
 
-/** The report of the task that an answer names. */
+/** Waits for the end of the task that an answer names, and returns its report. */
 export async function ended(
   client: NatsConnection,
   target: string,
@@ -67,7 +67,7 @@ export async function ended(
   return report;
 }
 
-/** Waits for answers as long as they take; where none will come, `args` have a `--timeout` of their own. */
+/** Waits for the answers, however long they take. If none will come, `args` must contain a `--timeout`. */
 export async function ctl(env: Readonly<Record<string, string>>, ...args: readonly string[]) {
   const patience = args.includes('--timeout') ? [] : ['--timeout', `${LIMIT_MS}ms`];
   const program = startProgram(['ctl', ...args, ...patience], env);
@@ -77,7 +77,7 @@ export async function ctl(env: Readonly<Record<string, string>>, ...args: readon
   return { code, stdout, stderr, answers };
 }
 
-/** Again until so many have answered: `ctl` takes those for all that say at once that they are there. */
+/** Repeats the command until this many have answered: `ctl` only waits for instances that it discovers at once. */
 export async function ctlOfAll(
   answers: number,
   env: Readonly<Record<string, string>>,

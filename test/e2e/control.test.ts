@@ -1,4 +1,4 @@
-/** One instance under control, on a real bus: by raw requests of the micro protocol, by `ctl`, and with callbacks. */
+/** Control of one instance on a real bus: with raw requests of the micro protocol, with `ctl`, and with callbacks. */
 
 import { once } from 'node:events';
 import { readFileSync, statSync } from 'node:fs';
@@ -108,7 +108,7 @@ test('nats micro sees it: PING, INFO and STATS', async () => {
   expect(found).toMatchObject({ name: 'status', num_requests: 2, data: { refused: 1 } });
 });
 
-test('a request that wants its answer in no inbox changes nothing, and shows in status, metrics and log', async () => {
+test('a request without an inbox for its answer changes nothing, and shows in status, metrics and log', async () => {
   const before = (await service.status()).control.unanswered;
   const heard: string[] = [];
   const listening = client.subscribe('scratch.>', { callback: (_, { subject }) => heard.push(subject) });
@@ -128,7 +128,7 @@ test('a request that wants its answer in no inbox changes nothing, and shows in 
   expect(service.output.stderr.match(/ignored a request to control/g)).toHaveLength(1);
 });
 
-test('status is that of /api/status, config that of `config --json`, with no secret in it', async () => {
+test('status is the same as /api/status, and config as `config --json`, without secrets', async () => {
   const { ok, result } = await request('status');
   expect(ok).toBe(true);
   const { now, source, samples, messages, ...plain } = await service.status();
@@ -148,7 +148,7 @@ test('status is that of /api/status, config that of `config --json`, with no sec
   expect(JSON.stringify(config)).not.toContain(SECRET);
 });
 
-test('a paused sink is left alone, the others go on; resumed, it has every row', async () => {
+test('nothing is written to a paused sink, and the others go on; after the resume, it has every row', async () => {
   expect(await request('sink.pause', { sink: 'sqlite' })).toMatchObject({
     ok: true,
     result: { sink: 'sqlite', paused: true },
@@ -156,7 +156,7 @@ test('a paused sink is left alone, the others go on; resumed, it has every row',
   const before = await sqlite();
   expect(before).toMatchObject({ state: 'paused', paused: true });
   const more = await traffic();
-  await eventually('the other sink has confirmed all', async () => {
+  await eventually('the other sink has confirmed everything', async () => {
     const { sinks } = await service.status();
     return Date.parse(sinks.find(({ id }) => id === 'hole')!.next!) >= endOf(more);
   });
@@ -179,11 +179,11 @@ test('a paused sink is left alone, the others go on; resumed, it has every row',
   await expectEqual({ SINK_SQLITE_ENABLED: 'true', SINK_SQLITE_PATH: database }, truth);
 });
 
-describe('long ones', () => {
+describe('tasks', () => {
   const from = () => new Date(truth[0]!.windowStart!).toISOString();
   const to = () => new Date(endOf(truth)).toISOString();
 
-  test('a replay mends what was lost; a verification finds it before, and nothing afterwards', async () => {
+  test('a verification finds a lost window, a replay restores it, and then a verification finds nothing', async () => {
     const edit = new DatabaseSync(database);
     edit.prepare('DELETE FROM points WHERE window_start = ?').run(truth[0]!.windowStart!);
     edit.close();
@@ -227,7 +227,7 @@ describe('long ones', () => {
     await subscription.drain();
   });
 
-  test('they report to the URL that was given, signed', async () => {
+  test('send a signed report to the given URL', async () => {
     called.length = 0;
     const callback = `http://${host}/done?key=1`;
     const report = await ended(client, instance, await request('profile.cpu', { seconds: 1, callback }));
@@ -237,7 +237,7 @@ describe('long ones', () => {
     expect(signature).toMatch(/^t=\d+,v1=[0-9a-f]{64}$/);
     const { callback: outcome, ...told } = report;
     expect(JSON.parse(body)).toEqual(told);
-    await eventually('it is known to be delivered', async () => {
+    await eventually('the status says that it was delivered', async () => {
       const known = await request('task.status', { id: report.id });
       return known.result.callback.delivered === true && known.result.callback.attempts === 1;
     });
@@ -252,11 +252,11 @@ describe('long ones', () => {
     expect(called).toHaveLength(1);
   });
 
-  test('a CPU profile as long as was asked for', async () => {
+  test('record a CPU profile of the requested length', async () => {
     const began = performance.now();
     const { result } = await ended(client, instance, await request('profile.cpu', { seconds: 1 }));
     const { startTime, endTime, nodes } = JSON.parse(readFileSync(result.file, 'utf8'));
-    // Not less, and it ended by itself: the next one would go on for a minute.
+    // Not shorter. No upper limit is needed: the profile ended by itself.
     expect((endTime - startTime) / 1e6).toBeGreaterThan(0.9);
     expect((endTime - startTime) / 1e3).toBeLessThan(performance.now() - began);
     expect(nodes.length).toBeGreaterThan(1);
@@ -264,7 +264,7 @@ describe('long ones', () => {
     expect(statSync(result.file).mode & 0o777).toBe(0o600);
   });
 
-  test('a heap snapshot, without the secrets that are known', async () => {
+  test('write a heap snapshot without the known secrets', async () => {
     const { state, result } = await ended(client, instance, await request('profile.heap'));
     expect(state).toBe('done');
     const text = readFileSync(result.file, 'utf8');
@@ -274,7 +274,7 @@ describe('long ones', () => {
     expect(text).not.toContain(SECRET);
   });
 
-  test('one at a time; one that is cancelled ends, and says so', async () => {
+  test('run one at a time; a cancelled one ends, and says so', async () => {
     const started = await request('profile.cpu', { seconds: 60 });
     expect(await request('profile.heap')).toMatchObject({ ok: false, error: { code: 'busy' } });
     expect(await request('task.cancel', { id: started.result.id })).toMatchObject({ ok: true });
@@ -308,14 +308,14 @@ test.each<[string, string, unknown]>([
   expect(await service.status()).toMatchObject({ ready: true });
 });
 
-test('what fails says why: a range that the stream does not hold', async () => {
+test('a failed task says why: the stream does not hold the range', async () => {
   const asked = { sink: 'sqlite', from: '2026-01-01T00:00:00Z', to: '2026-01-02T00:00:00Z' };
   const report = await ended(client, instance, await request('replay', asked));
   expect(report).toMatchObject({ state: 'failed', result: null, error: { code: 'failed' } });
   expect(report.error?.message).toContain('no complete window');
 });
 
-test('a flood of rubbish changes nothing for the data', async () => {
+test('a flood of invalid requests does not affect the data', async () => {
   for (let i = 0; i < 20_000; i++) client.publish(`fanout.control.${instance}.sink.pause`, `{"sink":${i}}`);
   await client.flush();
   expect(await request('status')).toMatchObject({ ok: true, result: { ready: true } });
@@ -338,7 +338,7 @@ describe('over HTTP, without a token', () => {
     findControlSocket({ controlSocket: 'auto', pipeline: 'default', httpPort: port() })!;
   const port = () => Number(new URL(service.url).port);
 
-  test('nobody may over TCP, this machine neither, and the answer says what to do', async () => {
+  test('every request over TCP is refused, even from this machine, and the answer says what to do', async () => {
     for (const more of [{}, { 'x-forwarded-for': '127.0.0.1' }, { authorization: 'Bearer anything' }]) {
       for (const path of ['all/status', `${instance}/detach`, 'all/nothing']) {
         const { status, text } = await post(path, { headers: { ...headers, ...more } });
@@ -353,12 +353,12 @@ describe('over HTTP, without a token', () => {
     expect(await sqlite()).toMatchObject({ paused: false });
   });
 
-  test('a name that leads here is not answered', async () => {
+  test('a request with a foreign host name is refused', async () => {
     const { status, text } = await post('all/status', { headers: { ...headers, host: 'evil.example.org' } });
     expect([status, text]).toEqual([421, expect.stringContaining('HTTP_ALLOWED_HOSTS')]);
   });
 
-  test('the user of the service may over its socket', async () => {
+  test('the user of the service may send requests over its socket', async () => {
     expect(statSync(socketPath()).mode & 0o777).toBe(0o600);
     const over = (path: string, asking: Partial<Asking> = {}) =>
       post(path, { socketPath: socketPath(), ...asking });
@@ -378,7 +378,7 @@ describe('over HTTP, without a token', () => {
   });
 });
 
-test('a pause ends with the process, and the log has said so', async () => {
+test('a pause ends with the process, as the log says', async () => {
   await request('sink.pause', { sink: 'sqlite' });
   expect(await service.stop()).toBe(0);
   expect(service.output.stderr).toContain(
@@ -389,7 +389,7 @@ test('a pause ends with the process, and the log has said so', async () => {
   await service.untilConfirmed(endOf(more));
   expect(await sqlite()).toMatchObject({ state: 'live', paused: false });
 
-  // With a token, only who shows it gets in over TCP, from this machine too.
+  // If there is a token, only requests with it are accepted over TCP, even from this machine.
   const url = `${service.url}/control/all/status`;
   const headers = { 'content-type': 'application/json' };
   const without = await fetch(url, { method: 'POST', headers, body: '{}' });
@@ -405,10 +405,10 @@ test('a pause ends with the process, and the log has said so', async () => {
   expect(service.output.stderr).not.toContain(SECRET);
 });
 
-test('CONTROL_ENABLED=false switches all of it off', async () => {
+test('CONTROL_ENABLED=false switches control off completely', async () => {
   await service.stop();
   service = await startServiceProgram({ ...env, CONTROL_ENABLED: 'false' });
-  // It does its work: whatever else it does on the bus, it does by now.
+  // The service is working, so everything else that it does on the bus is running by now.
   await service.untilConfirmed(Date.now());
   const ping = client.request('$SRV.PING.metrics-fanout', '', { timeout: LIMIT_MS });
   await expect(ping).rejects.toThrow('503');

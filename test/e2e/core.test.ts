@@ -46,7 +46,7 @@ async function stored(): Promise<Map<string, StoredPoint[]>> {
   return all;
 }
 
-test('instances of a queue group share the load; parts of one window, restarts included, add up in every store', async () => {
+test('a queue group shares the load; the parts of a window add up in every store, even after restarts', async () => {
   const first = await start();
   await start();
   let sent = 0;
@@ -85,7 +85,7 @@ test('instances of a queue group share the load; parts of one window, restarts i
   }
 });
 
-test('what comes before and after a detachment adds up as well', async () => {
+test('samples before and after a detachment add up too', async () => {
   const CONTROL_TOKEN = 'a token of the test';
   const service = await start({ WINDOW: '1h', CONTROL_TOKEN });
   const url = service.url;
@@ -105,7 +105,7 @@ test('what comes before and after a detachment adds up as well', async () => {
   }
 });
 
-test('a stop tells of what it loses, since nothing can be read again', async () => {
+test('a stop logs what it loses, as nothing can be read again', async () => {
   const service = await startServiceProgram({
     NATS_URL: stack.nats.url,
     METRICS_SOURCE: 'core',
@@ -115,7 +115,7 @@ test('a stop tells of what it loses, since nothing can be read again', async () 
   });
   running.push(service);
   for (const name of ['a', 'b']) bus.publish('metrics.core', `{"name":"${name}","type":"counter","value":1}`);
-  await eventually('it has them', async () => (await service.status()).messages.received === 2);
+  await eventually('both are received', async () => (await service.status()).messages.received === 2);
   expect(await service.stop()).toBe(0);
   expect(service.output.stderr).toMatch(
     /"level":"error".*"sink":"clickhouse","points":2,"msg":"points are lost/,

@@ -1,4 +1,4 @@
-/** A stream deleted under the service: rows arrive again, or the service is not ready and says why. Never neither. */
+/** The stream is deleted while the service runs: either rows arrive again, or it is not ready and says why. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -55,13 +55,13 @@ function hasRow(name: string): boolean {
 test(`deleted ${TIMES} times`, async () => {
   const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
   publish('before');
-  await eventually('it stores', async () => hasRow('before'));
+  await eventually('a row is stored', async () => hasRow('before'));
   for (let time = 0; time < TIMES; time++) {
     for (let i = 0; i < 20_000; i++) publish('filler');
     await client.flush();
     await streams.delete('METRICS');
     await eventually('not ready', async () => (await readyz()).code === 503);
-    await eventually('made again', async () => (await service.status()).source.unproven);
+    await eventually('the stream is created again', async () => (await service.status()).source.unproven);
     expect(await readyz()).toEqual({
       code: 503,
       text: 'the stream was replaced and has delivered nothing\n',
@@ -71,13 +71,13 @@ test(`deleted ${TIMES} times`, async () => {
       publish(name);
       return hasRow(name) || service.output.stderr.includes('the stream stores nothing of what is published');
     };
-    await eventually('rows, or a line that says why not', isSettled);
+    await eventually('rows, or a log line that says why not', isSettled);
     expect((await readyz()).code).toBe(hasRow(name) ? 200 : 503);
     if (!hasRow(name)) return;
   }
 });
 
-test('the bucket of the checkpoints: not ready and a line that says why, until it is made again and keeps them', async () => {
+test('the bucket of the checkpoints is deleted: not ready, and a log line says why, until it works again', async () => {
   const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
   await streams.delete('KV_fanout-checkpoints');
   await eventually('not ready', async () => {
@@ -95,18 +95,18 @@ test('the bucket of the checkpoints: not ready and a line that says why, until i
   expect((await bucket.get('default.sqlite.0-1'))?.string()).toContain('"next"');
 });
 
-test('a stream in its place that takes nothing: not ready, and a line says why', async () => {
+test('a new stream that stores nothing: not ready, and a log line says why', async () => {
   const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
   await streams.delete('METRICS');
   await streams.add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], max_msg_size: 1 });
-  await eventually('it is found', async () => (await service.status()).source.unproven);
+  await eventually('the new stream is found', async () => (await service.status()).source.unproven);
   await eventually('it is logged', async () => {
     publish('lost');
     return /"level":"error".*the stream stores nothing of what is published/.test(service.output.stderr);
   });
   expect((await readyz()).code).toBe(503);
   await streams.delete('METRICS');
-  await eventually('one that works', async () => {
+  await eventually('a stream that works', async () => {
     publish('found');
     await sleep(100);
     return hasRow('found');

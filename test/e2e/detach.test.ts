@@ -1,4 +1,4 @@
-/** Three instances of one pipeline: all asked at once, one leaves the bus and comes back. As the bus itself sees it. */
+/** Three instances of a pipeline get requests; one leaves the bus and comes back. All as the bus itself sees it. */
 import { join } from 'node:path';
 import { connect, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -18,7 +18,7 @@ let monitor: string;
 let client: NatsConnection;
 let env: Record<string, string>;
 
-/** Of the first instance: its own slice is 0/1, so that its store must hold everything. */
+/** The store of the first instance. Its slice is 0/1, so the store must hold everything. */
 const own = () => ({ SINK_SQLITE_ENABLED: 'true', SINK_SQLITE_PATH: join(folder.path, 'a.db') });
 const traffic = () =>
   sendTraffic({ folder: folder.path, nats }, ['--count', '6000', '--rate', '6000', '--series', '50']);
@@ -44,7 +44,7 @@ afterAll(async () => {
   folder.remove();
 });
 
-/** What the server knows of an instance: its connections, with their subscriptions. */
+/** The connections of an instance with their subscriptions, as the server knows them. */
 async function connectionsOf(id: string): Promise<{ name: string; subscriptions_list?: string[] }[]> {
   const { connections }: Anything = await (await fetch(`${monitor}/connz?subs=1`)).json();
   return connections.filter(({ name = '' }: Anything) => name.includes(id));
@@ -58,7 +58,7 @@ async function consumers(): Promise<number> {
 const subscriptionsOf = async (id: string) =>
   (await connectionsOf(id)).flatMap(({ subscriptions_list = [] }) => subscriptions_list);
 
-test('a request to all is answered by each, and by ctl each is shown', async () => {
+test('every instance answers a request to all, and ctl shows each of them', async () => {
   const answers = await askEverybody(client, 'fanout.control.all.status', { answers: 3 });
   expect(answers.map(({ instance }) => instance).sort()).toEqual([...ids].sort());
   const asked = await ctlOfAll(3, env, 'status', '--json');
@@ -88,7 +88,7 @@ test('a request to all is answered by each, and by ctl each is shown', async () 
   expect(await askEverybody(client, 'fanout.control.all.status', another)).toEqual([]);
 });
 
-test('one that changes something has to be addressed; nobody there is an error', async () => {
+test('a request that changes something needs an address; if nobody is there, it is an error', async () => {
   const vague = await ctl(env, 'detach');
   expect(vague).toMatchObject({ code: 1, stderr: expect.stringContaining('--instance') });
   const nobody = await ctl({ ...env, HTTP_PORT: '1' }, 'status', '--instance', 'nobody', '--timeout', '5s');
@@ -101,7 +101,7 @@ test('one that changes something has to be addressed; nobody there is an error',
   expect(other).toMatchObject({ code: 1, stderr: expect.stringContaining('pipeline another') });
 });
 
-test('detached, it leaves nothing on the bus and answers over its socket; attached again, it has every row', async () => {
+test('a detached instance leaves nothing on the bus and answers over its socket; reattached, it has every row', async () => {
   const [id] = ids as [string];
   const [service] = services as [ServiceProgram];
   const local = { ...env, HTTP_PORT: new URL(service.url).port };
@@ -122,7 +122,7 @@ test('detached, it leaves nothing on the bus and answers over its socket; attach
   expect(viewOf(await service.status()).headline.text).toContain('Detached from the bus');
   expect((await fetch(`${service.url}/healthz`)).status).toBe(200);
 
-  // ctl finds it in its own environment, beside those on the bus; alone by its address.
+  // With the instance's own environment, ctl finds it together with those on the bus.
   const all = await ctlOfAll(3, local, 'status', '--json');
   expect(all.answers.find(({ instance }) => instance === id)).toMatchObject({
     via: 'socket',
@@ -144,7 +144,7 @@ test('detached, it leaves nothing on the bus and answers over its socket; attach
   expect(refused).toMatchObject({ code: 1, stdout: expect.stringContaining('detached') });
 
   const meanwhile = await traffic();
-  // All of them: the one that is not on the bus is the one that is meant.
+  // To all of them, including the one that is not on the bus.
   const attached = await ctlOfAll(3, local, 'attach', '--all', '--json');
   expect([attached.code, attached.answers.length]).toEqual([0, 3]);
   expect(attached.answers.find(({ instance }) => instance === id)).toMatchObject({
@@ -171,7 +171,7 @@ test('detached with control kept, only control is left', async () => {
   expect((await connectionsOf(id)).map(({ name }) => name)).toEqual([`metrics-fanout control ${id}`]);
   const [other] = [ids[2]!];
   expect(await ask(client, other, 'status')).toMatchObject({ result: { ready: true } });
-  // Attaching twice is fine.
+  // Attaching twice is allowed.
   for (let i = 0; i < 2; i++) {
     const back = await ended(client, id, await ask(client, id, 'attach'));
     expect(back).toMatchObject({ state: 'done', result: { detached: false } });
@@ -187,13 +187,13 @@ test('a pause outlives a detachment', async () => {
   const { result } = await ask(client, id, 'status');
   expect(result.sinks).toMatchObject([{ id: 'hole', paused: true, state: 'paused' }]);
   await ask(client, id, 'sink.resume', { sink: 'hole' });
-  await eventually('it goes on', async () => {
+  await eventually('the sink goes on', async () => {
     const [sink] = (await ask(client, id, 'status')).result.sinks;
     return sink.state === 'live' && !sink.paused;
   });
 });
 
-test('with the bus gone, an attachment waits and can be cancelled; a stop ends a detached one', async () => {
+test('without the bus, an attachment waits and can be cancelled; a detached instance can be stopped', async () => {
   const [service] = services as [ServiceProgram];
   const local = { ...env, HTTP_PORT: new URL(service.url).port };
   expect((await ctl(env, 'detach', '--instance', ids[0]!)).code).toBe(0);

@@ -1,4 +1,4 @@
-/** JetStream is not where the service signs in: in the domain of a hub, behind a leaf node, or in another account. */
+/** JetStream is elsewhere than the service signs in: in the domain of a hub of a leaf node, or in another account. */
 import { join } from 'node:path';
 import { connect, type NatsConnection } from 'nats';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -14,11 +14,11 @@ const MESSAGES = 5_000;
 const USER = 'fanout';
 
 interface Topology {
-  /** With these the service signs in and finds JetStream. */
+  /** Settings with which the service signs in and finds JetStream. */
   readonly env: Readonly<Record<string, string>>;
   /** Where JetStream is. */
   readonly home: NatsConnection;
-  /** Where the service signs in: where producers are. */
+  /** Where the service signs in, and where the producers are. */
   readonly away: NatsConnection;
   readonly servers: readonly NatsServer[];
 }
@@ -41,7 +41,7 @@ async function startLeaf(): Promise<Topology> {
   return { env, home, away, servers: [leaf, hub] };
 }
 
-/** As docs/security.md shows it. Here the producers are in the account of the service. */
+/** As in docs/security.md, except that the producers are in the account of the service. */
 async function startImport(): Promise<Topology> {
   const nats = await startNats({
     extra: `accounts {
@@ -120,7 +120,7 @@ describe.each([
     return { code: await program.ended, ...program.output };
   }
 
-  test('it reads, goes on after a restart at its checkpoints, and answers control', async () => {
+  test('the service reads, continues at its checkpoints after a restart, and answers control', async () => {
     await produce();
     await service.untilConfirmed(Date.now() + 1000);
     expect(await service.stop()).toBe(0);
@@ -146,7 +146,7 @@ describe.each([
     expect(await run('replay', '--sink', 'sqlite', '--from', from)).toMatchObject({ code: 0, stderr: '' });
   });
 
-  test('all that was made is there, and no consumer is left', async () => {
+  test('everything was created there, and no consumer is left', async () => {
     expect(await service.stop()).toBe(0);
     const jsm = await manager();
     const streams = await jsm.streams.list().next();
@@ -154,7 +154,7 @@ describe.each([
     await eventually('no consumer', async () =>
       (await jsm.streams.list().next()).every(({ state }) => state.consumer_count === 0),
     );
-    // The leaf node has its own JetStream, the other account has none.
+    // The leaf node has its own JetStream; the other account has none.
     const local = await topology.away.jetstreamManager({ checkAPI: false, timeout: LIMIT_MS });
     const found = await local.streams
       .list()
@@ -163,7 +163,7 @@ describe.each([
     expect(found).toEqual(topology.servers.length > 1 ? [] : '503');
   });
 
-  test('where nothing answers, the advice names the settings', async () => {
+  test('if nothing answers, the advice names the settings', async () => {
     const { NATS_JETSTREAM_DOMAIN, NATS_JETSTREAM_API_PREFIX, ...plain } = env;
     const program = startProgram(['run'], { ...plain, HTTP_PORT: '0', NATS_JETSTREAM_DOMAIN: 'nowhere' });
     expect(await program.ended).toBe(1);

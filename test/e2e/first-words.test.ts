@@ -1,4 +1,4 @@
-/** What a service that the bus turns away says first: the cause, and not what follows from it. */
+/** The first message of a service that the bus refuses: the cause, not its consequences. */
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startProgram } from '../../src/servers/fanout-program.ts';
@@ -30,7 +30,7 @@ async function bus(options: NatsOptions): Promise<NatsServer> {
   return server;
 }
 
-/** The lines of a service that ends, without those that say how it goes. */
+/** The output of a service that ends, without the info lines. */
 async function complaints(env: Record<string, string>): Promise<string[]> {
   const program = startProgram(['run'], { HTTP_HOST: '127.0.0.1', HTTP_PORT: '0', ...sqlite, ...env });
   expect(await program.ended).toBe(1);
@@ -47,11 +47,11 @@ test.each([
   const password = what === 'a wrong password' ? 'wrong' : 'right';
   const said = await complaints({ NATS_URL: url, NATS_USER: 'fan', NATS_PASSWORD: password });
   expect(said[0]).toMatch(cause);
-  // With what to do, and no more.
+  // The other line is the advice.
   expect(said).toHaveLength(2);
 });
 
-test.each(['otherCa', 'ca'] as const)('a certificate that one of the two does not trust: %s', async (ca) => {
+test.each(['otherCa', 'ca'] as const)('one side does not trust the other: %s', async (ca) => {
   const isMutual = ca === 'ca';
   const tls = { ...certificates.server, ...(isMutual ? { ca: certificates.ca } : {}) };
   const { port } = await bus({ tls });
@@ -63,11 +63,11 @@ test.each(['otherCa', 'ca'] as const)('a certificate that one of the two does no
   expect(said).toHaveLength(2);
 });
 
-test('what keeps control alone from the bus is told with its own advice', async () => {
+test('a fault that keeps only control off the bus is logged with its own advice', async () => {
   const { url } = await bus({ extra: 'max_connections: 1' });
   const service = await startServiceProgram({ NATS_URL: url, ...WINDOWS, ...sqlite });
   services.push(service);
-  await eventually('it is told', async () => service.output.stderr.includes('no control over the bus'));
+  await eventually('it is logged', async () => service.output.stderr.includes('no control over the bus'));
   const [line] = service.output.stderr.split('\n').filter((text) => text.includes('no control over the bus'));
   expect(JSON.parse(line!)).toMatchObject({
     level: 'warn',

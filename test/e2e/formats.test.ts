@@ -1,4 +1,4 @@
-/** Every format through a real bus, compressed and not, live and read back. */
+/** Every format over a real bus, compressed or not, live and read back. */
 import { join } from 'node:path';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
 import { headers } from 'nats';
@@ -19,7 +19,7 @@ const PACKED = [
   ['gzip', gzipSync],
   ['zstd', zstdCompressSync],
 ] as const;
-/** By the first part of the name. */
+/** The kinds of messages. The id is the first part of the name. */
 const KINDS = (['json', 'influx', 'statsd'] as const).flatMap((format) =>
   PACKED.map(([encoding, pack]) => ({ id: `${format}-${encoding}`, format, encoding, pack })),
 );
@@ -34,7 +34,7 @@ beforeAll(async () => {
   nats = await startNats();
   env = {
     ...WINDOWS,
-    // A window that all samples fall into.
+    // Long enough that all samples fall into one window.
     LATENESS: '30s',
     NATS_URL: nats.url,
     METRICS_COUNTERS: '*.hits',
@@ -51,7 +51,7 @@ afterAll(async () => {
   folder.remove();
 });
 
-/** The same for every kind, but for the names. */
+/** The same samples for every kind, except for their names. */
 function samplesOf(id: string, seconds: number): Sent[] {
   return Array.from({ length: SAMPLES }, (_, i) => ({
     name: `${id}.${i % 3 === 0 ? 'level' : 'hits'}`,
@@ -62,7 +62,7 @@ function samplesOf(id: string, seconds: number): Sent[] {
   }));
 }
 
-test('the same samples in each format are the same rows, and what is read back equals them', async () => {
+test('the same samples give the same rows in every format, and they are read back equal', async () => {
   const seconds = Math.floor(Date.now() / 1000);
   for (const { id, format, encoding, pack } of KINDS) {
     const samples = samplesOf(id, seconds);

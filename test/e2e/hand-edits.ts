@@ -1,4 +1,4 @@
-/** Changes rows in each store by its own means, behind the back of the service. */
+/** Changes rows in each store by the store's own means, without the service knowing. */
 import { DatabaseSync } from 'node:sqlite';
 import {
   DeleteItemCommand,
@@ -12,9 +12,9 @@ import type { TruthRow } from '../../src/verify/truth.ts';
 /** A row that no producer sent. */
 export const ADDED = { id: 'f'.repeat(32), name: 'added.by.hand' } as const;
 
-/** Rows of counters, so that they have the same fields everywhere. */
+/** The rows to edit. They are counters, which have the same fields everywhere. */
 export interface Edits {
-  /** Gets the sum 987654. */
+  /** Gets the sum `CHANGED_SUM`. */
   readonly changed: TruthRow;
   readonly deleted: TruthRow;
   /** Its window gets `ADDED`. */

@@ -41,7 +41,7 @@ afterAll(async () => {
   folder.remove();
 });
 
-/** What is no sample, by the reason it is counted under. */
+/** Messages that are not samples, by the reason for which they are counted. */
 const BAD: Record<string, (string | Uint8Array)[]> = {
   empty: ['', ' \n'],
   not_json: [
@@ -79,7 +79,7 @@ const BAD: Record<string, (string | Uint8Array)[]> = {
   not_statsd: ['a|c', 'a:1|c|b', '|'],
 };
 
-/** The bus refuses what goes beyond its bound on unsent bytes: then it is sent again. */
+/** Publishes, and retries if the limit of unsent bytes is exceeded. */
 async function publish(subject: string, payload: string | Uint8Array): Promise<void> {
   while (!bus.publish(subject, payload)) await bus.flush();
   await bus.flush();
@@ -95,12 +95,12 @@ async function stored(id: string): Promise<StoredPoint[]> {
   return points;
 }
 
-test('what is no sample is counted by its reason, logged seldom, and takes nothing good with it', async () => {
+test('rejected messages are counted by reason, rarely logged, and do not affect good ones', async () => {
   const good = (value: number) => `{"name":"good","type":"counter","value":${value}}`;
   const rounds = 20;
   for (let round = 0; round < rounds; round++) {
     for (const [reason, messages] of Object.entries(BAD)) {
-      // Ten megabytes a time: once is enough.
+      // Ten megabytes each time: once is enough.
       if (reason === 'too_large' && round > 0) continue;
       for (const message of messages) {
         await publish('metrics.bad', message);

@@ -22,17 +22,17 @@ afterAll(async () => {
   await stack?.stop();
 });
 
-/** What the others confirm while the two are broken. */
+/** How many windows the others confirm while the two are broken. */
 const WINDOWS_MEANWHILE = 8;
 const BROKEN = ['redshift', 'influxdb'];
 
-test('one store hangs and one refuses connections: the others go on, and all end equal', async () => {
+test('one store hangs and one refuses connections: the others go on, and in the end all are equal', async () => {
   const env = {
     ...stack.env,
     ...WINDOWS,
     SINK_REDSHIFT_URL: stack.env.SINK_REDSHIFT_URL!.replace(`:${stack.postgres.port}/`, `:${hanging.port}/`),
     SINK_REDSHIFT_TIMEOUT: '2s',
-    // So little that the lanes go over it: their windows are then owed by replay.
+    // Small enough that the lanes overflow: their windows then come from a replay.
     SINK_REDSHIFT_BACKLOG: '150KB',
     SINK_INFLUXDB_URL: `http://127.0.0.1:${refusing.port}`,
     SINK_INFLUXDB_BACKLOG: '150KB',
@@ -51,7 +51,7 @@ test('one store hangs and one refuses connections: the others go on, and all end
   for (const deadline = Date.now() + LIMIT_MS; !isSo(broken) && Date.now() < deadline; await sleep(200))
     broken = await service.status();
   for (const { id, next } of broken.sinks) {
-    // Whoever waited for those that are broken would stand still with them.
+    // If a sink waited for a broken one, it would stand still too.
     if (BROKEN.includes(id)) expect(Date.parse(next!), id).toBeLessThan(meanwhile);
     else expect(Date.parse(next!), id).toBeGreaterThanOrEqual(meanwhile);
   }

@@ -1,4 +1,4 @@
-/** A sink is switched on when the stream is long already: it is filled from its beginning, at nobody else's cost. */
+/** A sink is switched on when the stream is already long: it is filled from the start, at no cost to the others. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
@@ -7,13 +7,13 @@ import { FaultProxy } from '../faults/proxy.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { countOf, endOf, expectEqual, startTraffic, WINDOW_MS, WINDOWS } from './support.ts';
 
-/** An hour's worth: `HISTORY_MS=3600000 HISTORY_RATE=1000`. */
+/** For a history of an hour: `HISTORY_MS=3600000 HISTORY_RATE=1000`. */
 const HISTORY_MS = Number(process.env.HISTORY_MS ?? 6000);
 const RATE = Number(process.env.HISTORY_RATE ?? 2000);
 const SERIES = Number(process.env.HISTORY_SERIES ?? 100);
 const POLL_MS = 100;
 const LATE = 'redshift';
-/** Windows that the others have to confirm while the late one is not done, and how slow it is until they have. */
+/** How many windows the others have to confirm before the late sink is done, and how much it is slowed down. */
 const WINDOWS_MEANWHILE = 5;
 const SLOW_MS = 1_000;
 
@@ -32,7 +32,7 @@ afterAll(async () => {
 
 interface Look {
   readonly isLive: boolean;
-  /** Of all others: up to where each has confirmed, the least of it; and the largest lag, in seconds. */
+  /** For the other sinks: the earliest confirmed position, and the largest lag in seconds. */
   readonly next: number;
   readonly lag: number;
 }
@@ -47,7 +47,7 @@ async function look({ status }: ServiceProgram): Promise<Look> {
   };
 }
 
-/** Looks until that is enough; the last look, and the largest lag of the others that was seen. */
+/** Looks until `isEnough`. Returns the last look, and the largest lag of the others. */
 async function watch(of: ServiceProgram, isEnough: (look: Look) => boolean) {
   let worstLag = 0;
   for (const deadline = Date.now() + LIMIT_MS + HISTORY_MS; ; await sleep(POLL_MS)) {
@@ -58,7 +58,7 @@ async function watch(of: ServiceProgram, isEnough: (look: Look) => boolean) {
   }
 }
 
-test('a sink is switched on late: it gets all that the stream holds, and the others go on meanwhile', async () => {
+test('a sink is switched on late: it gets everything in the stream, and meanwhile the others go on', async () => {
   const url = stack.env.SINK_REDSHIFT_URL!.replace(`:${stack.postgres.port}/`, `:${late.port}/`);
   const env = { ...stack.env, ...WINDOWS, SINK_REDSHIFT_START: 'earliest', SINK_REDSHIFT_TIMEOUT: '10m' };
   const traffic = startTraffic(stack, ['--rate', `${RATE}`, '--series', `${SERIES}`, '--late', '0.02']);
@@ -73,7 +73,7 @@ test('a sink is switched on late: it gets all that the stream holds, and the oth
   service = await startServiceProgram({ ...env, SINK_REDSHIFT_URL: url });
   const start = await look(service);
   expect(start.isLive).toBe(false);
-  // Where they waited for it, it would be done before they come so far.
+  // If the others waited for it, it would be done before they get this far.
   const enough = Math.max(start.next, before.next) + WINDOWS_MEANWHILE * WINDOW_MS;
   const meanwhile = await watch(service, ({ next, isLive }) => isLive || next >= enough);
   expect(meanwhile).toMatchObject({ isLive: false });

@@ -1,4 +1,4 @@
-/** A sink outside the project, as its users write them: it refuses points of one name for good. */
+/** A sink outside the project, as users write them. It refuses points with a certain name for good. */
 import {
   type Batch,
   defineSink,

@@ -1,4 +1,4 @@
-/** Series whose names, keys and values break the quoting, the keys or the limits of one store or another. */
+/** Series with names, keys and values that may break the quoting, the keys or the limits of some store. */
 import { HOSTILE_TEXTS } from '../conformance/points.ts';
 
 const TEXTS = [
@@ -33,7 +33,7 @@ export function oddSeries(): OddSeries[] {
   const odd = 'odd';
   return [
     ...[...TEXTS, LONG.name].map((name) => ({ name, dimensions: { odd } })),
-    // Not by assignment, which would make a prototype of `__proto__`.
+    // Not by assignment: assigning to `__proto__` would set the prototype.
     ...[...TEXTS, LONG.key].map((key) => ({ name: odd, dimensions: Object.fromEntries([[key, odd]]) })),
     ...[...TEXTS, LONG.value].map((value) => ({ name: odd, dimensions: { odd: value } })),
   ];

@@ -1,4 +1,4 @@
-/** A store is down for a while at a high rate: in bounded memory, at nobody else's cost, and made up for meanwhile. */
+/** A store is down at a high rate: memory is bounded, the others are not affected, and it catches up under load. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
@@ -6,7 +6,7 @@ import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { endOf, expectEqual, sample, startTraffic, WINDOWS } from './support.ts';
 
-/** A long run of the same: `OUTAGE_MS=600000 OUTAGE_RATE=50000 OUTAGE_WINDOW_MS=10000`. */
+/** For a long run: `OUTAGE_MS=600000 OUTAGE_RATE=50000 OUTAGE_WINDOW_MS=10000`. */
 const OUTAGE_MS = Number(process.env.OUTAGE_MS ?? 8000);
 const RATE = Number(process.env.OUTAGE_RATE ?? 5000);
 const WINDOW_MS = Number(process.env.OUTAGE_WINDOW_MS ?? 1000);
@@ -30,7 +30,7 @@ interface Look {
   readonly at: number;
   readonly rss: number;
   readonly worstLag: number;
-  /** Up to where all others have confirmed, and the one that is down. */
+  /** The position up to which all others have confirmed, and that of the sink that is down. */
   readonly others: number;
   readonly next: number;
   readonly catchingUp: boolean;
@@ -51,7 +51,7 @@ async function look({ status, url }: ServiceProgram): Promise<Look> {
   };
 }
 
-/** Stream time made up for, per time that it took: from the first window that was confirmed to the joining. */
+/** Stream time per elapsed time, from the first window that is confirmed again to the end of the catch-up. */
 function catchUpFactor(looks: readonly Look[]): number {
   const last = looks.findIndex(({ catchingUp }, i) => i > 0 && !catchingUp && looks[i - 1]!.catchingUp);
   const first = looks.findIndex(({ next }) => next > looks[0]!.next);
@@ -60,15 +60,15 @@ function catchUpFactor(looks: readonly Look[]): number {
   return (to.next - from.next) / (to.at - from.at);
 }
 
-test('a store is down: little memory, the others go on, and it catches up faster than time goes by', async () => {
+test('a store is down: memory stays small, the others go on, and it catches up faster than real time', async () => {
   const env = {
     ...stack.env,
     ...WINDOWS,
     WINDOW: `${WINDOW_MS}ms`,
     METRICS_STREAM_MAX_BYTES: '32GiB',
-    // So little that what it missed is owed by replay.
+    // Small enough that the missed windows come from a replay.
     SINK_REDSHIFT_BACKLOG: '500KB',
-    // Its emulator takes the processor from everybody else.
+    // Its emulator takes too much CPU from the others.
     SINK_DYNAMODB_ENABLED: 'false',
   };
   service = await startServiceProgram(env);
@@ -87,12 +87,12 @@ test('a store is down: little memory, the others go on, and it catches up faster
   await stack.postgres.halt('SIGINT');
   looks.length = 0;
   const down = Date.now();
-  // While it is down, the others confirm all that comes, for so long; and what it misses is more than memory may hold.
+  // While it is down, the others confirm everything for OUTAGE_MS, and it misses more than its backlog may hold.
   const last = await watch(({ others, catchingUp }) => others >= down + OUTAGE_MS && catchingUp);
   expect(last.next).toBeLessThanOrEqual(down);
   await stack.postgres.resume();
   const resumed = looks.length;
-  // The traffic goes on: it would never catch up if it were not faster.
+  // The traffic goes on, so it can only catch up if it is faster.
   await watch(({ catchingUp }) => !catchingUp);
   const factor = catchUpFactor(looks.slice(resumed - 1));
   const worst = {

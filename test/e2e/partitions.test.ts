@@ -1,4 +1,4 @@
-/** docs/scale-out.md: subjects spread over several streams by the server, a pipeline for each. */
+/** docs/scale-out.md: the server spreads subjects over several streams, with a pipeline for each. */
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -9,7 +9,7 @@ import { type ServiceProgram, startServiceProgram } from '../../src/servers/serv
 import { verifyConfirmed, WINDOW_MS, WINDOWS } from './support.ts';
 
 const MESSAGES = 1000;
-/** One for each partition. */
+/** One subject for each partition. */
 const SUBJECTS = ['metrics.a', 'metrics.b'];
 const folder = temporaryFolder('partitions');
 
@@ -51,7 +51,7 @@ function countsIn(partition: number): number {
   }
 }
 
-test('two streams by partition, a pipeline and a file each: every sample once, every row equal', async () => {
+test('two partitions with a stream, a pipeline and a file each: every sample once, every row equal', async () => {
   running.push(
     ...(await Promise.all([0, 1].map((partition) => startServiceProgram(environment(partition))))),
   );

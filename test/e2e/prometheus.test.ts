@@ -56,7 +56,7 @@ describe('metrics', () => {
     expect(await prometheus.query('fanout_sink_write_duration_seconds_count > 0')).toHaveLength(4);
   });
 
-  test('promtool has nothing to say', async () => {
+  test('promtool has no complaints', async () => {
     const { code, type, text } = await get('/metrics');
     expect([code, type]).toEqual([200, 'text/plain; version=0.0.4; charset=utf-8']);
     const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], {
@@ -67,7 +67,7 @@ describe('metrics', () => {
     expect(status).toBe(0);
   });
 
-  test('have every name of the interface, every reason at zero before it happens', async () => {
+  test('have every documented name, and every reason is zero before it happens', async () => {
     const { text } = await get('/metrics');
     const names = `messages_received_total messages_rejected_total samples_total samples_late_total
       samples_overflowed_total open_windows series source_pending_messages source_lag_seconds source_gaps_total
@@ -91,7 +91,7 @@ describe('metrics', () => {
 });
 
 describe('HTTP', () => {
-  test('health, readiness, status, and nothing else', async () => {
+  test('has health, readiness, status, and nothing else', async () => {
     expect(await get('/healthz')).toMatchObject({ code: 200, text: 'ok\n' });
     expect(await get('/readyz?x=1')).toMatchObject({ code: 200, text: 'ready\n' });
     expect(await get('/')).toMatchObject({ code: 200 });
@@ -106,12 +106,12 @@ describe('HTTP', () => {
     ]);
   });
 
-  test('no secret is in a log, the status or the metrics', async () => {
+  test('reveals no secret in the status or the metrics, nor does the log', async () => {
     const text = (await get('/api/status')).text + (await get('/metrics')).text + service.output.stderr;
     expect(text).not.toContain(stack.postgres.password);
   });
 
-  test('without the bus the process works and is not ready; it is again when the bus is back', async () => {
+  test('says that the process is healthy but not ready without the bus, and ready when it is back', async () => {
     await stack.nats.halt();
     await expect.poll(async () => (await get('/readyz')).code).not.toBe(200);
     expect(await get('/readyz')).toMatchObject({ code: 503, text: 'not attached to the bus\n' });
@@ -121,7 +121,7 @@ describe('HTTP', () => {
   });
 });
 
-test('broken configuration: every error at once, exit code 78', async () => {
+test('an invalid configuration: all errors at once, exit code 78', async () => {
   const { startProgram } = await import('../../src/servers/fanout-program.ts');
   writeFileSync(join(stack.folder, 'empty'), '');
   const program = startProgram(['run'], {

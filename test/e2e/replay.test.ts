@@ -46,7 +46,7 @@ async function verify(...args: string[]): Promise<Report> {
   return (await verifyConfirmed(args, only('REDSHIFT', 'SQLITE', 'DYNAMODB'))).report!;
 }
 
-test('a sink that is switched on later with START=earliest ends equal to the others', async () => {
+test('a sink that is switched on later with START=earliest ends up equal to the others', async () => {
   await service!.stop();
   const env = {
     ...only('REDSHIFT', 'SQLITE', 'DYNAMODB'),
@@ -56,9 +56,9 @@ test('a sink that is switched on later with START=earliest ends equal to the oth
   service = await startServiceProgram(env);
   await service.untilConfirmed(endOf(truth));
   await expectEqual(only('REDSHIFT', 'SQLITE'), truth);
-  // The other new one began now, and has nothing of what was before.
+  // The other new sink started now, and has nothing from before.
   await expect(expectEqual(only('DYNAMODB'), truth)).rejects.toThrow('dynamodb');
-  // Which is as it should be, unless somebody asks for what was before. With nothing confirmed, nothing is equal.
+  // That is correct, unless `--from` asks for earlier windows. As nothing is confirmed there, nothing is equal.
   await service.untilConfirmed(Date.now() + WINDOW_MS);
   const byDefault = await verify();
   expect(byDefault.equal, JSON.stringify(byDefault)).toBe(true);
@@ -70,7 +70,7 @@ test('a sink that is switched on later with START=earliest ends equal to the oth
   expect(asked.sinks[0]!.remarks[0]).toContain('it began at');
 });
 
-test('a range is written anew over what was changed, lost or doubled in the store, while the service runs', async () => {
+test('a replay overwrites changed, lost and duplicate rows of a range while the service runs', async () => {
   const run = (sql: string) => stack.postgres.execute(sql, 'fanout');
   const middle = new Date(truth[Math.floor(truth.length / 2)]!.windowStart!);
   const from = new Date(truth[0]!.windowStart!).toISOString();
@@ -86,7 +86,7 @@ test('a range is written anew over what was changed, lost or doubled in the stor
   expect(answer).toMatchObject({ sink: 'redshift', done: true, gaps: 0, rejected: 0 });
   expect(answer.windows).toBe((middle.getTime() - truth[0]!.windowStart!) / WINDOW_MS);
   expect(answer.points).toBe(truth.filter(({ windowStart }) => windowStart! < middle.getTime()).length);
-  // What is behind --to was left as it was.
+  // Rows after --to are unchanged.
   await expect(expectEqual(only('REDSHIFT'), truth)).rejects.toThrow('redshift');
 
   expect((await replay('--sink', 'redshift', '--from', from)).code).toBe(0);

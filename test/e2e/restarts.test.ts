@@ -12,7 +12,7 @@ afterAll(async () => {
   await stack?.stop();
 });
 
-/** A long run of the same, over a million messages: `RESTARTS=8 RESTARTS_EVERY_MS=10000 RESTARTS_RATE=12000`. */
+/** For a long run, with more than a million messages: `RESTARTS=8 RESTARTS_EVERY_MS=10000 RESTARTS_RATE=12000`. */
 const RESTARTS = Number(process.env.RESTARTS ?? 4);
 const EVERY_MS = Number(process.env.RESTARTS_EVERY_MS ?? 2000);
 const SERIES = Number(process.env.RESTARTS_SERIES ?? 300);
@@ -20,7 +20,7 @@ const RATE = Number(process.env.RESTARTS_RATE ?? 6000);
 
 test('restarts by SIGTERM under load: every store ends with exactly the truth, and every exit is clean', async () => {
   const env = { ...stack.env, ...WINDOWS };
-  // Until it is ended: however long a start takes, messages come meanwhile.
+  // The traffic has no fixed length: however long a start takes, messages arrive in the meantime.
   const options = ['--rate', String(RATE), '--series', String(SERIES), '--late', '0.05'];
   const traffic = startTraffic(stack, [...options, '--types', 'counter:6,gauge:2,timer:2']);
   for (let restarts = 0; restarts < RESTARTS; restarts++) {

@@ -1,4 +1,4 @@
-/** A server that comes back with an older copy of its files: the stream takes back what it handed out. */
+/** A server comes back with an older copy of its files: the stream takes back messages that it delivered. */
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -14,10 +14,10 @@ import { verifyConfirmed, WINDOWS } from './support.ts';
 
 const WINDOW_MS = 3_000;
 const PAUSE_MS = 20;
-/** Of messages, which are some windows. */
+/** How long messages are published: some windows. */
 const SPAN_MS = 2 * WINDOW_MS;
 
-/** Of one attempt, of which there are more. */
+/** For one attempt. There are several. */
 const ANSWER_MS = 2_000;
 
 const folder = temporaryFolder('rollback');
@@ -41,7 +41,7 @@ afterAll(async () => {
   folder.remove();
 });
 
-/** Of a series of its own, and of one that is always there. Resolves when the stream holds them. */
+/** Publishes to a series of its own, and to one that is always there. Resolves when the stream holds the messages. */
 async function publish(name: string, forMs = SPAN_MS): Promise<void> {
   const until = performance.now() + forMs;
   for (let i = 0; performance.now() < until; i++) {
@@ -63,7 +63,7 @@ function rows(name: string): number {
   }
 }
 
-/** Of the whole server, or of the stream alone: its checkpoints stay as they are. */
+/** The files of the whole server, or only those of the stream: then the checkpoints stay as they are. */
 const PARTS = { server: '', stream: join('jetstream', '$G', 'streams', 'METRICS') } as const;
 
 async function withServerDown(work: () => void): Promise<void> {
@@ -71,7 +71,7 @@ async function withServerDown(work: () => void): Promise<void> {
   work();
   await nats.resume();
   await eventually('the client is back', async () => {
-    // What was sent to the server that is gone is never answered.
+    // A request to the old server is never answered.
     const manager = await client.jetstreamManager({ checkAPI: false, timeout: ANSWER_MS });
     return (await manager.streams.info('METRICS').catch(() => undefined)) !== undefined;
   });
@@ -90,7 +90,7 @@ test.for(CASES)('the files of the %s are set back while the service %s', async (
   await publish(`taken-back-${id}`);
   await service!.untilConfirmed(Date.now());
   expect(rows(`taken-back-${id}`)).toBeGreaterThan(0);
-  // Some of what was written is not confirmed yet.
+  // Some rows are written but not confirmed yet.
   if (meanwhile === 'is killed') await publish(`taken-back-${id}`, 1.5 * WINDOW_MS);
   if (meanwhile !== 'runs') await service!.stop(meanwhile === 'is killed' ? 'SIGKILL' : 'SIGTERM');
   await withServerDown(() => {
@@ -105,7 +105,7 @@ test.for(CASES)('the files of the %s are set back while the service %s', async (
     await publish(`new-${id}`);
   }
   await service!.untilConfirmed(Date.now());
-  await eventually('what was taken back is gone', async () => rows(`taken-back-${id}`) === 0);
+  await eventually('the rows of removed messages are gone', async () => rows(`taken-back-${id}`) === 0);
   expect(rows(`kept-${id}`)).toBeGreaterThan(0);
   expect(rows(`new-${id}`)).toBeGreaterThan(0);
   const { code, report, stderr } = await verifyConfirmed([], env);
@@ -116,7 +116,7 @@ test.for(CASES)('the files of the %s are set back while the service %s', async (
   const { source, sinks } = await service!.status();
   expect(sinks[0]!.verified.different).toBe(0);
   expect(source.gaps).toBe(0);
-  // If the checkpoints are set back too, only an instance that was there knows that something was taken back.
+  // If the checkpoints are set back too, only an instance that was running knows that something was taken back.
   const isKnown = part === 'stream' || meanwhile === 'runs';
   expect(source.rollbacks - (meanwhile === 'runs' ? before : 0)).toBe(isKnown ? 1 : 0);
   for (const { from, to, after, through } of source.latestRollbacks) {

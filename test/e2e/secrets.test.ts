@@ -1,6 +1,6 @@
 /**
- * Secrets are planted in every setting that can hold one, then everything goes wrong that can: whatever the program
- * writes, answers or leaves behind must hold none of them.
+ * Secrets are planted in every setting that can hold one. Then everything goes wrong that can. Nothing that the program
+ * writes, answers or leaves behind may contain a secret.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
@@ -25,7 +25,7 @@ let env: Record<string, string>;
 let service: ServiceProgram;
 let client: NatsConnection;
 
-/** Not a word that anything else would hold, with what URLs and JSON escape. */
+/** Makes a text that does not occur anywhere else, with characters that URLs and JSON escape. */
 function secret(of: string): string {
   const made = `pl4nted/${of}"7c41`;
   planted.set(of, made);
@@ -34,11 +34,11 @@ function secret(of: string): string {
 
 const inUrl = (of: string) => encodeURIComponent(secret(of));
 
-/** What holds none of the secrets, as they are or as URLs, JSON and Basic authorization write them. */
+/** The text must not contain a secret, neither plain nor as in URLs, JSON or Basic authorization. */
 function expectClean(what: string, text: string): void {
   expect(text.length, what).toBeGreaterThan(0);
   for (const [of, value] of planted) {
-    // Whatever stands before it, one of the three shifts is how base64 writes its middle.
+    // Whatever precedes the secret, base64 encodes its middle like one of these three shifts.
     const shifts = [0, 1, 2].map((shift) =>
       Buffer.from(' '.repeat(shift) + value)
         .toString('base64')
@@ -53,12 +53,12 @@ function expectClean(what: string, text: string): void {
     ];
     expect(
       forms.filter((form) => text.includes(form)),
-      `${what} holds the secret of ${of}`,
+      `${what} contains the secret of ${of}`,
     ).toEqual([]);
   }
 }
 
-/** A proxy that refuses everything, and says what it was asked, headers and all. */
+/** A proxy that refuses everything, and echoes the request with its headers. */
 async function startEcho(): Promise<number> {
   const server = createServer(({ url, headers }, response) => {
     response.writeHead(401, { 'content-type': 'text/plain' });
@@ -69,7 +69,7 @@ async function startEcho(): Promise<number> {
   return (server.address() as { port: number }).port;
 }
 
-/** Throws when it is told to by SIGUSR2. */
+/** Throws on SIGUSR2. */
 const CRASH = `
 import { isMainThread } from 'node:worker_threads';
 if (isMainThread) process.on('SIGUSR2', () => { throw new Error('told to crash'); });
@@ -161,7 +161,7 @@ afterAll(async () => {
   folder.remove();
 });
 
-test('no route of HTTP tells a secret', async () => {
+test('no HTTP route reveals a secret', async () => {
   for (const path of ['/', '/metrics', '/healthz', '/readyz', '/api/status', '/absent?token=1']) {
     const headers = path === '/' ? { accept: 'text/html' } : {};
     expectClean(path, await (await fetch(service.url + path, { headers })).text());
@@ -184,7 +184,7 @@ test('no route of HTTP tells a secret', async () => {
   }
 });
 
-test('no answer on the bus tells a secret, nor do the reports of tasks', async () => {
+test('no answer on the bus and no report of a task reveals a secret', async () => {
   for (const operation of ['config', 'status'])
     expectClean(operation, JSON.stringify(await ask(client, 'all', operation)));
   for (const verb of ['PING', 'INFO', 'STATS'])
@@ -223,7 +223,7 @@ test('no command prints a secret, whatever is wrong', async () => {
   );
 });
 
-test('neither the list of processes, nor the log, nor what a crash leaves behind holds a secret', async () => {
+test('there is no secret in the list of processes, in the log, or in what a crash leaves behind', async () => {
   const pid = service.child.pid!;
   expectClean('the command line', readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
   process.kill(pid, 'SIGUSR2');

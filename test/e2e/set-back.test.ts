@@ -1,4 +1,4 @@
-/** Commands that compute windows again, over a stream in which the server's clock was set back. */
+/** Commands that recompute windows from a stream in which the server's clock was set back. */
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,7 +9,7 @@ import { startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { setBack } from '../faults/set-back.ts';
 
-/** More than the reader takes in one breath: windows are closed in between. */
+/** More messages than the reader takes at once: windows are closed in between. */
 const HALF = 24_000;
 const BURSTS = 40;
 const SAMPLE = '{"name":"a","type":"counter","value":1}';
@@ -49,7 +49,7 @@ afterAll(async () => {
   folder.remove();
 });
 
-test('replay writes windows with all that belongs to them', async () => {
+test('replay writes windows with all of their samples', async () => {
   const program = startProgram(
     ['replay', '--sink', 'sqlite', '--from', '2026-01-01T00:00:00Z', '--json'],
     env,
@@ -61,7 +61,7 @@ test('replay writes windows with all that belongs to them', async () => {
   expect(samples).toBe(2 * HALF);
 });
 
-test('count says that some are missing', async () => {
+test('count says that samples are missing', async () => {
   const program = startProgram(['count', '--json'], env);
   expect(await program.ended).toBe(1);
   const { count, remarks } = JSON.parse(program.output.stdout);

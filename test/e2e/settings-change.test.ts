@@ -23,7 +23,7 @@ async function start(settings: Record<string, string>): Promise<ServiceProgram> 
 
 const CHANGED = { WINDOW: '3s', LATENESS: '100ms', MAX_AHEAD: '2s' };
 
-test('a new shape, with kill -9, and a standby that still has the old settings: equal', async () => {
+test('a new shape, kill -9, and a standby that still has the old settings: all stores are equal', async () => {
   const options = ['--rate', '2000', '--series', '200', '--late', '0.05', '--ahead', '0.02'];
   const traffic = startTraffic(stack, options);
   const [first, standby] = await Promise.all([start({}), start({})]);
@@ -35,7 +35,7 @@ test('a new shape, with kill -9, and a standby that still has the old settings: 
   await sleep(3000);
   await second.stop('SIGKILL');
   const third = await start(CHANGED);
-  // The one that was never told takes over what was announced, and says so.
+  // The standby, which has the old settings, adopts the announced shape, and says so.
   await standby.untilConfirmed(Date.parse(windows.next!.from));
   expect((await standby.status()).windows).toMatchObject({ windowMs: 3000, latenessMs: 100, next: null });
   expect(standby.output.stderr).toContain('another instance has different settings');

@@ -22,11 +22,11 @@ async function startSlices(of: number): Promise<ServiceProgram[]> {
   return started;
 }
 
-test('three slices, kill -9, then two slices and a hot standby: equal', async () => {
+test('three slices, kill -9, then two slices and a hot standby: all stores are equal', async () => {
   const traffic = startTraffic(stack, ['--rate', '3000', '--series', '200', '--late', '0.05']);
   const three = await startSlices(3);
   await sleep(4000);
-  // Not all at once: each dies in the middle of something else.
+  // One after the other, so that each dies in the middle of something else.
   for (const service of three) {
     await service.stop('SIGKILL');
     await sleep(150);

@@ -1,4 +1,4 @@
-/** Garbage under the key of a checkpoint: its sink stops, with words; the service and the other sinks go on. */
+/** Garbage in the key of a checkpoint: its sink stops, with a message; the service and the other sinks go on. */
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { connect, type KV, type NatsConnection } from 'nats';
@@ -60,7 +60,7 @@ async function stoppedAndHeld(): Promise<void> {
   await eventually('the sink is stopped', async () => (await sink('ill')).state === 'stopped');
   const before = counted('ILL');
   await publish();
-  await eventually('the other has all', async () => counted('WELL') === sent);
+  await eventually('the other sink has everything', async () => counted('WELL') === sent);
   expect(await sink('ill')).toMatchObject({
     state: 'stopped',
     up: false,
@@ -81,14 +81,14 @@ async function stoppedAndHeld(): Promise<void> {
   );
 }
 
-test('while the service runs: the sink goes on where it was once the key is deleted', async () => {
+test('while the service runs: once the key is deleted, the sink continues where it was', async () => {
   await publish();
   await service.untilConfirmed(Date.now() + 500);
   await bucket.put(key, GARBAGE);
   await publish();
   await stoppedAndHeld();
   await bucket.delete(key);
-  await eventually('it has caught up', async () => counted('ILL') === sent && (await sink('ill')).up);
+  await eventually('the sink has caught up', async () => counted('ILL') === sent && (await sink('ill')).up);
 });
 
 test('at the start: the service starts without the sink, and never overwrites the key', async () => {
@@ -101,6 +101,6 @@ test('at the start: the service starts without the sink, and never overwrites th
   service = await startServiceProgram(env());
   await bucket.delete(key);
   await publish();
-  await eventually('it is filled from where METRICS_START says', async () => counted('ILL') === sent);
-  await eventually('and up', async () => (await sink('ill')).up);
+  await eventually('the sink is filled from METRICS_START on', async () => counted('ILL') === sent);
+  await eventually('the sink is up', async () => (await sink('ill')).up);
 });

@@ -125,7 +125,7 @@ test('the first Ctrl-C says that a second one ends the service at once, and it d
   expect(await ended(service)).toBe(130);
 });
 
-/** So that there is something to verify. */
+/** Confirms some windows, so that there is something to verify. */
 async function confirmWindows(own: Record<string, string>): Promise<void> {
   const service = await startServiceProgram({ ...own, SINK_STILL_CALL: 'read', VERIFY_SHARE: '0' });
   const truth = await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
@@ -137,7 +137,7 @@ test.each([
   ['verify', ['--sink', 'still']],
   ['replay', ['--sink', 'still', '--from', '2026-01-01T00:00:00Z']],
 ])(
-  '%s with a store that stands still: Ctrl-C says what a second one does, which ends it at once',
+  '%s with a store that stands still: Ctrl-C says that a second one ends it at once, and it does',
   async (command, args) => {
     const before = new Date(Date.now() - 3_600_000).toISOString();
     const given = args.map((arg) => (arg.startsWith('2026') ? before : arg));

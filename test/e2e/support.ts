@@ -1,4 +1,4 @@
-/** The whole, as its users run it: real servers, the service and `load` as processes of their own. */
+/** Runs everything as users do: real servers, with the service and `load` in processes of their own. */
 import { join } from 'node:path';
 import { expect } from 'vitest';
 import type { Report } from '../../src/commands/verify-report.ts';
@@ -10,7 +10,7 @@ import type { TruthRow } from '../../src/verify/truth.ts';
 import { LIMIT_MS } from '../limits.ts';
 
 export const WINDOW_MS = 1000;
-/** Short windows, so that a few seconds have many. */
+/** Short windows, so that a few seconds contain many. */
 export const WINDOWS = {
   WINDOW: '1s',
   LATENESS: '500ms',
@@ -28,12 +28,12 @@ interface Verified {
 
 type Bus = Pick<Stack, 'folder'> & { readonly nats: Pick<Stack['nats'], 'url'> };
 
-/** Sends traffic, of a given length, and returns what every store must hold afterwards. */
+/** Sends traffic of a given length, and returns what every store must hold afterwards. */
 export async function sendTraffic(bus: Bus, args: readonly string[]): Promise<TruthRow[]> {
   return await startLoad(bus, args).truth();
 }
 
-/** Sends traffic until it is ended, for what takes as long as the machine needs. */
+/** Sends traffic until `end`, for tests that take as long as the machine needs. */
 export function startTraffic(bus: Bus, args: readonly string[]): { end(): Promise<TruthRow[]> } {
   const { load, truth } = startLoad(bus, args);
   return {
@@ -56,8 +56,8 @@ function startLoad({ nats, folder }: Bus, args: readonly string[]) {
 }
 
 /**
- * Runs `verify --json`, again while it finds windows that are not confirmed: the bucket, which it reads, learns of a
- * confirmation a moment after the status does.
+ * Runs `verify --json`, and repeats it while it finds unconfirmed windows: a confirmation shows in the bucket, which
+ * the command reads, a moment after it shows in the status.
  */
 export async function verifyConfirmed(args: readonly string[], env: Env): Promise<Verified> {
   for (const deadline = Date.now() + LIMIT_MS; ; ) {
@@ -78,7 +78,7 @@ export function countOf(truth: readonly TruthRow[]): number {
   return truth.reduce((sum, { count }) => sum + count, 0);
 }
 
-/** Every sink that is on in `env` holds every row of the truth, and no other, to the last bit. */
+/** Every sink in `env` must hold every row of the truth, to the last bit, and no other row. */
 export async function expectEqual(env: Env, truth: readonly TruthRow[]): Promise<void> {
   for (const [name, value] of Object.entries(env)) if (name.startsWith('AWS_')) process.env[name] = value;
   const { sinks } = await loadConfig(env);
@@ -90,7 +90,7 @@ export async function expectEqual(env: Env, truth: readonly TruthRow[]): Promise
   }
 }
 
-/** The value of a series in the Prometheus text format; undefined where it is not there. */
+/** The value of a series in the Prometheus text format; undefined if it is missing. */
 export function sample(text: string, series: string): number | undefined {
   const line = text.split('\n').find((candidate) => candidate.startsWith(`${series} `));
   return line === undefined ? undefined : Number(line.slice(series.length + 1));

@@ -1,4 +1,4 @@
-/** The taps against a real bus, on which no service runs. */
+/** The taps on a real bus, without a service. */
 
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,7 +17,7 @@ let nats: NatsServer;
 let truth: TruthRow[];
 beforeAll(async () => {
   nats = await startNats();
-  // The service would make one that nobody can purge.
+  // Created here because nobody can purge a stream that the service creates.
   const client = await connect({ servers: nats.url });
   const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
   await streams.add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] });
@@ -32,7 +32,7 @@ beforeAll(async () => {
     '--late',
     '0.05',
   ]);
-  // Until its last window is complete, it does not count.
+  // `count` leaves out a window until it is complete.
   await sleep(endOf(truth) + 1500 - Date.now());
 });
 afterAll(async () => {
@@ -47,10 +47,10 @@ async function run(...args: string[]) {
   return { code, ...program.output };
 }
 
-/** So many at once: however seldom this process comes to it, some come in every interval. */
+/** Enough at once that some arrive in every interval, however rarely this process gets a turn. */
 const BURST = 20;
 
-/** Publishes until the program has ended; it is ended when its output is enough. */
+/** Publishes until the program has ended. The program is stopped when its output is enough. */
 async function publishUntil(
   program: Program,
   publish: (i: number) => [subject: string, payload: string][],
@@ -71,7 +71,7 @@ async function publishUntil(
   return await program.ended;
 }
 
-/** The first line that is what is waited for. */
+/** The first wanted line. */
 const lineWith = (stdout: string, isWanted: (line: Anything) => boolean): Anything =>
   stdout
     .split('\n')
@@ -79,7 +79,7 @@ const lineWith = (stdout: string, isWanted: (line: Anything) => boolean): Anythi
     .map((line) => JSON.parse(line))
     .find(isWanted);
 
-test('count says what every store must hold, by name and dimension', async () => {
+test('count gives what every store must hold, by name and dimension', async () => {
   const to = new Date(endOf(truth)).toISOString();
   const all = await run('count', '--json', '--to', to);
   expect(all.stderr).toBe('');
@@ -131,7 +131,7 @@ test('tail --from shows every message of the stream once, in its order', async (
   expect(counts(lines.map(({ name }) => name))).toEqual(expected);
 });
 
-test('tail shows what comes, filtered, at most so fast, and tells what it held back', async () => {
+test('tail shows new messages, filtered and at a limited rate, and says how many it did not show', async () => {
   const sample = (i: number) =>
     `{"name":"live.${i % 2}","type":"counter","value":${i},"dimensions":{"app":"x"}}`;
   const args = [
@@ -171,7 +171,7 @@ test('top shows rates by subject, name and dimension', async () => {
     return program.output.stdout;
   };
   const keysOf = ({ rows }: Anything): string[] => rows.map(({ key }: { key: string }) => key);
-  // Many of each: where the interval cuts what is published together makes little difference.
+  // Many of each, so that it matters little where an interval splits a burst.
   const hasMany = ({ rows }: Anything) =>
     rows.length >= 2 && rows.every((row: Anything) => row.per_second > 100);
   const bySubject = await look((stdout) => lineWith(stdout, hasMany), '--json');
@@ -189,7 +189,7 @@ test('top shows rates by subject, name and dimension', async () => {
   expect(plain).not.toContain('\x1b');
 });
 
-test('nothing is left on the bus, and Ctrl-C ends a tap well', async () => {
+test('Ctrl-C ends a tap cleanly, and nothing is left on the bus', async () => {
   const tail = start('tail', '--from', '2020-01-01T00:00:00Z', '--name', 'nothing.*');
   const top = start('top', '--interval', '200ms');
   const connection = await connect({ servers: nats.url });
@@ -197,7 +197,7 @@ test('nothing is left on the bus, and Ctrl-C ends a tap well', async () => {
   const consumers = async () =>
     (await manager.streams.list().next()).map(({ config, state }) => [config.name, state.consumer_count]);
   await once(top.child.stdout!, 'data');
-  // top subscribes to what comes, tail reads the stream.
+  // top subscribes to new messages, tail reads the stream.
   await expect.poll(consumers).toEqual([['METRICS', 1]]);
   expect(await tail.stop('SIGINT')).toBe(0);
   expect(await top.stop('SIGINT')).toBe(0);
@@ -206,7 +206,7 @@ test('nothing is left on the bus, and Ctrl-C ends a tap well', async () => {
   expect(left).toEqual([['METRICS', 0]]);
 });
 
-test('nothing is left on the bus of a tap whose output nobody reads any more', async () => {
+test('a tap leaves nothing on the bus when nobody reads its output any more', async () => {
   const connection = await connect({ servers: nats.url });
   const manager = await connection.jetstreamManager({ timeout: LIMIT_MS });
   const tail = start('tail', '--from', '2020-01-01T00:00:00Z');
@@ -218,10 +218,10 @@ test('nothing is left on the bus of a tap whose output nobody reads any more', a
   await connection.close();
 });
 
-test('what a tap cannot do is said', async () => {
+test('a tap says what it cannot do', async () => {
   const overlap = await run('tail', 'metrics.>', 'metrics.a');
   expect(overlap).toMatchObject({ code: 1, stderr: expect.stringContaining('do not overlap') });
-  // Longer than a timer can wait: it would look without a pause.
+  // Longer than a timer can wait: it would fire without a pause.
   const seldom = await run('top', '--interval', '25d', '--times', '3');
   expect(seldom).toMatchObject({ code: 1, stderr: expect.stringContaining('from 1ms to 24h') });
   const core = startProgram(['count'], { NATS_URL: nats.url, METRICS_SOURCE: 'core' });
@@ -229,7 +229,7 @@ test('what a tap cannot do is said', async () => {
   expect(core.output.stderr).toContain('keeps no messages to count');
 });
 
-test('what the stream no longer holds of a range is missing, and said to be', async () => {
+test('count and replay say if the stream no longer holds a part of the range', async () => {
   const connection = await connect({ servers: nats.url });
   const manager = await connection.jetstreamManager({ timeout: LIMIT_MS });
   await manager.streams.purge('METRICS', { seq: 6_000 });

@@ -1,4 +1,4 @@
-/** Systems of others beside each other, behind the service: real ones that can be read, and a receiver that cannot. */
+/** Third-party stores side by side: real ones that can be read, and a receiver that cannot. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
@@ -44,7 +44,7 @@ afterAll(async () => {
   folder.remove();
 });
 
-test('those that can be read hold every row, the other was sent every row; verify tells them apart', async () => {
+test('readable stores hold every row, and the other one was sent every row; verify tells them apart', async () => {
   const args = ['--count', '12000', '--rate', '4000', '--series', '100', '--late', '0.05'];
   const truth = await sendTraffic({ folder: folder.path, nats }, args);
   await service.untilConfirmed(endOf(truth));

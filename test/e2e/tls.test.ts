@@ -1,4 +1,4 @@
-/** Every store over TLS: trusted by the authority that signed its certificate only, and verified by default. */
+/** Every store over TLS. Certificates are verified by default, and only those of a known authority are trusted. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startClickHouse } from '../../src/servers/clickhouse.ts';
 import { startDynamoDb } from '../../src/servers/dynamodb.ts';
@@ -15,7 +15,7 @@ const CLICKHOUSE = { user: 'fanout', password: 'pass' };
 const folder = temporaryFolder('tls');
 const ends: (() => unknown)[] = [];
 let certificates: Certificates;
-/** By kind of sink. */
+/** Ports by kind of sink. */
 let ports: Readonly<Record<string, number>>;
 let postgresUrl: string;
 
@@ -51,7 +51,7 @@ afterAll(async () => {
   folder.remove();
 });
 
-/** All stores behind TLS with that certificate. */
+/** Puts all stores behind TLS with this certificate. */
 async function startFronts(certificate: Certificate): Promise<Record<string, TlsFront>> {
   const fronts: Record<string, TlsFront> = {};
   for (const [kind, port] of Object.entries(ports)) {
@@ -61,7 +61,7 @@ async function startFronts(certificate: Certificate): Promise<Record<string, Tls
   return fronts;
 }
 
-/** What `check` finds of each sink. */
+/** What `check` finds for each sink. */
 async function check(fronts: Record<string, TlsFront>, env: Record<string, string> = {}) {
   const url = (kind: string) => `https://127.0.0.1:${fronts[kind]!.port}`;
   const program = startProgram(['check', '--json'], {
@@ -98,7 +98,7 @@ async function check(fronts: Record<string, TlsFront>, env: Record<string, strin
   );
 }
 
-test('a certificate of an unknown authority is refused, and nothing is sent; NODE_EXTRA_CA_CERTS makes it known', async () => {
+test('a certificate of an unknown authority is refused before anything is sent, unless NODE_EXTRA_CA_CERTS has it', async () => {
   const fronts = await startFronts(certificates.server);
   const unknown = await check(fronts);
   expect([...unknown.keys()].sort()).toEqual(Object.keys(ports).sort());
@@ -113,7 +113,7 @@ test('a certificate of an unknown authority is refused, and nothing is sent; NOD
   );
 });
 
-test('a certificate of a known authority for another name is refused, and nothing is sent', async () => {
+test('a certificate of a known authority for another name is refused before anything is sent', async () => {
   const fronts = await startFronts(certificates.named);
   for (const [kind, found] of await check(fronts, { NODE_EXTRA_CA_CERTS: certificates.ca })) {
     expect(found, kind).toEqual({ state: 'failed', advice: expect.stringMatching(/name/) });

@@ -1,4 +1,4 @@
-/** `verify` against four real stores, of which rows are changed by hand. */
+/** `verify` with four real stores, in which rows are changed by hand. */
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startProgram } from '../../src/servers/fanout-program.ts';
@@ -45,7 +45,7 @@ async function verify(args: readonly string[], env: Readonly<Record<string, stri
 const window = (row: TruthRow) => new Date(row.windowStart!).toISOString();
 const range = () => ['--to', new Date(endOf(truth)).toISOString()];
 
-test('every row of every store is equal, the percentiles included: exit code 0', async () => {
+test('every row of every store is equal, including the percentiles: exit code 0', async () => {
   const { code, stderr, report } = await verifyConfirmed(range(), settings());
   expect(stderr).toBe('');
   expect(report!.sinks.map(({ sink }) => sink)).toEqual(STORES);
@@ -58,7 +58,7 @@ test('every row of every store is equal, the percentiles included: exit code 0',
   expect(code).toBe(0);
 });
 
-test('a store that is not there, and one that keeps nothing: unknown, and never equal', async () => {
+test('a store out of reach, and one that keeps nothing: unknown, never equal', async () => {
   const { code, report } = await verify(
     [...range(), '--sink', 'sqlite', '--sink', 'gone', '--sink', 'hole'],
     {
@@ -69,13 +69,13 @@ test('a store that is not there, and one that keeps nothing: unknown, and never 
       SINK_HOLE_KIND: 'blackhole',
     },
   );
-  // No checkpoint names them: nothing of theirs is confirmed.
+  // They have no checkpoints, so none of their windows is confirmed.
   const [gone, hole, sqlite] = report.sinks;
   expect([gone.windows.equal, hole.windows.equal]).toEqual([0, 0]);
   expect(gone.windows.unconfirmed).toBeGreaterThan(3);
   expect(sqlite.windows).toMatchObject({ different: 0, unknown: 0 });
   expect(code).toBe(1);
-  // The same store, found at another address where nobody is.
+  // A sink with checkpoints, at an address where nobody listens.
   const moved = await verify([...range(), '--sink', 'redshift'], {
     SINK_REDSHIFT_URL: 'postgres://nobody@127.0.0.1:1/none',
   });
@@ -86,7 +86,7 @@ test('a store that is not there, and one that keeps nothing: unknown, and never 
   expect(redshift.remarks[0]).toContain('cannot be read');
 });
 
-test('what is not equal is not well, also where nobody reads of it', async () => {
+test('the exit code is 1 if not everything is equal, even if nobody reads the output', async () => {
   const program = startProgram(['verify', ...range(), '--sink', 'redshift'], {
     ...settings(),
     SINK_REDSHIFT_URL: 'postgres://nobody@127.0.0.1:1/none',
@@ -95,7 +95,7 @@ test('what is not equal is not well, also where nobody reads of it', async () =>
   expect(await program.ended).toBe(1);
 });
 
-test('one row changed, one deleted and one added by hand in each store: exactly these are found, exit code 1', async () => {
+test('a row is changed, one deleted and one added in each store: exactly these are found, exit code 1', async () => {
   const starts = [...new Set(truth.map(({ windowStart }) => windowStart))];
   const counters = starts.map((start) =>
     truth.filter(({ windowStart, series }) => windowStart === start && series.type === 'counter'),
@@ -119,12 +119,12 @@ test('one row changed, one deleted and one added by hand in each store: exactly 
   }
   expect(code).toBe(1);
 
-  // Only what is asked for: one sink, by name.
+  // Only the requested part: one sink and one name.
   const added = await verify([...range(), '--sink', 'dynamodb', '--name', 'added.*']);
   expect(added.report.sinks).toMatchObject([
     { sink: 'dynamodb', rows: { equal: 0, missing: 0, extra: 1, different: 0 } },
   ]);
-  // And before the first of them, all is well.
+  // Before the first of these rows, all is well.
   const before = await verify(['--to', window(changed)]);
   expect(before).toMatchObject({ code: 0, report: { equal: true } });
 
@@ -134,7 +134,7 @@ test('one row changed, one deleted and one added by hand in each store: exactly 
   expect(words.output.stdout).not.toContain('\x1b');
 });
 
-test('an identity changed in the store is told as well', async () => {
+test('a changed identity of a series in the store is reported too', async () => {
   const database = new DatabaseSync(stack.env.SINK_SQLITE_PATH!);
   const [first] = truth;
   database
@@ -146,7 +146,7 @@ test('an identity changed in the store is told as well', async () => {
   expect(words.output.stdout).toContain(`name is renamed\\u001b[2J, not ${first!.series.name}`);
 });
 
-test('what cannot be verified is said', async () => {
+test('verify says what it cannot verify', async () => {
   const core = await verify([], { METRICS_SOURCE: 'core' });
   expect(core).toMatchObject({ code: 1, stderr: expect.stringContaining('cannot be verified') });
   const nobody = await verify(['--sink', 'nobody']);

@@ -1,4 +1,4 @@
-/** How an instance is attached: src/service/attachment.ts over the simulated stream and checkpoints. */
+/** Attaches an instance, as src/service/attachment.ts does, to the simulated stream and checkpoints. */
 
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { StoredCheckpoint } from '../../src/bus/kv/checkpoints.ts';
@@ -50,7 +50,7 @@ export async function attachToStream(
   for (const { id, begin } of sinks) {
     const ofSink = stored.filter(({ sink }) => sink === id);
     const first = firstWanted(begin, extent, tiling, now);
-    // Only what this slice itself has confirmed is no longer owed.
+    // A sink is still owed everything that this slice itself has not confirmed.
     const isOwn = ofSink.some(({ slice: other }) => other === sliceName);
     const known = lookedBack.resumptions.get(id)!.position;
     const beginning = known === undefined ? first : known.began;

@@ -1,9 +1,9 @@
-/** The only source of chance in a run: one seed decides everything. */
+/** The only source of randomness in a run: one seed decides everything. */
 export class Chance {
   #state: number;
 
   constructor(seed: number) {
-    // Neighbouring seeds must not give neighbouring runs.
+    // Neighbouring seeds must not give similar runs.
     this.#state = Math.imul(seed ^ (seed >>> 16), 0x45d9f3b) ^ 0x9e3779b9;
   }
 
@@ -15,7 +15,7 @@ export class Chance {
     return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** A whole number, both ends included. */
+  /** An integer from `min` to `max`, both included. */
   int(min: number, max: number): number {
     return min + Math.floor(this.next() * (max - min + 1));
   }
@@ -37,7 +37,7 @@ export class Chance {
     return from[0]![0];
   }
 
-  /** Each with this probability, in order. */
+  /** Picks each element with this probability, in order. */
   some<T>(from: readonly T[], probability: number): T[] {
     return from.filter(() => this.bool(probability));
   }

@@ -1,4 +1,4 @@
-/** The checkpoints that outlive the service, and one instance's way to them, with its faults. */
+/** The checkpoints, which outlive the service, and the faulty access of one instance to them. */
 import { shapeOf } from '../../src/aggregate/tiling.ts';
 import { BusError } from '../../src/bus/bus-error.ts';
 import type { Checkpoint, CheckpointStore, StoredCheckpoint } from '../../src/bus/kv/checkpoints.ts';
@@ -8,12 +8,12 @@ import type { Instance } from './instance.ts';
 import type { CheckpointMode } from './scenario.ts';
 import type { World } from './world.ts';
 
-/** What the contract calls bounded time: the real store gives up after this. */
+/** The bounded time of the contract: the real store gives up after this. */
 const CALL_TIMEOUT_MS = 10_000;
 
-/** Compare-and-set at one point of time: two writers never undo each other's. */
+/** Compare-and-set at one instant: two writers never undo each other's work. */
 export class SimCheckpoints {
-  /** Virtual time since which it has been well. */
+  /** Virtual time since which it has been healthy. */
   healthySince = 0;
   #mode: CheckpointMode = 'healthy';
   readonly #world: World;
@@ -57,7 +57,7 @@ export class SimCheckpointStore implements CheckpointStore {
   readonly #world: World;
   readonly #instance: Instance;
   readonly #slice: string;
-  /** What each sink asked to be saved last: a lane never takes anything back (I5). */
+  /** The last checkpoint that each sink asked to save: a lane never goes back (I5). */
   readonly #asked = new Map<string, number>();
 
   constructor(world: World, instance: Instance, slice: Slice) {
@@ -88,7 +88,7 @@ export class SimCheckpointStore implements CheckpointStore {
   }
 }
 
-/** What shapes the windows, in the same bucket: somebody announces the change of the scenario when its time comes. */
+/** The shapes of windows, in the same bucket. The scenario's change is announced there when its time comes. */
 export class SimShapeStore implements ShapeStore {
   readonly #world: World;
   readonly #instance: Instance;
@@ -119,7 +119,7 @@ export class SimShapeStore implements ShapeStore {
   }
 }
 
-/** `work` is done at the server at one point of time, if the call gets there; the caller may never hear of it. */
+/** Does `work` on the server at one instant, if the call gets there. The caller may never get the answer. */
 async function callStore<T>(world: World, instance: Instance, work: () => T): Promise<T> {
   const { chance, checkpoints } = world;
   if (!instance.enters()) return await never();
@@ -133,7 +133,7 @@ async function callStore<T>(world: World, instance: Instance, work: () => T): Pr
     await instance.pause(CALL_TIMEOUT_MS);
     throw new BusError('no answer', '');
   }
-  // Under way: it gets there, or not, even if the instance dies meanwhile.
+  // The call is in flight: if the instance dies in the meantime, it may get there or not.
   const done = new Promise<T>((resolve) => {
     world.timeline.after(latency, () => {
       if (!instance.dead || chance.bool(0.5)) resolve(work());

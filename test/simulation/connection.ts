@@ -3,7 +3,7 @@ import type { Instance } from './instance.ts';
 /** One instance's connection to the bus. */
 export class Connection {
   connected = true;
-  /** Virtual time since which nothing was wrong with it. */
+  /** Virtual time since which it has been healthy. */
   goodSince: number;
   #waiting: (() => void)[] = [];
   readonly #onLoss = new Set<() => void>();
@@ -29,7 +29,7 @@ export class Connection {
     this.#onLoss.delete(lose);
   }
 
-  /** Every consumer on it is lost; the connection itself may be whole. */
+  /** All its consumers are lost. The connection itself may be fine. */
   loseConsumers(now: number): void {
     this.goodSince = now;
     for (const lose of [...this.#onLoss]) lose();

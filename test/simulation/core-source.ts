@@ -1,5 +1,5 @@
 /**
- * Plain NATS, as src/bus/read/core.ts reads it: at most once, by the time of arrival, one member of a group for each
+ * Plain NATS, as src/bus/read/core.ts reads it: at most once, with the time of arrival; one member of a group gets each
  * message.
  */
 import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/read/source.ts';
@@ -29,7 +29,7 @@ export class SimCoreSource implements Source {
     this.#tickLater();
     await new Promise<void>((resolve) => this.#instance.onAbort(signal, resolve));
     coreReaders.delete(this);
-    // What is on its way when the reading ends is still taken.
+    // Messages in flight when the reading ends are still accepted.
     await this.#instance.pause(this.#world.scenario.latencyMs + 1);
     this.#reader = undefined;
   }
@@ -38,7 +38,7 @@ export class SimCoreSource implements Source {
     return !this.#instance.dead && this.#instance.connection.connected;
   }
 
-  /** The server sends it, once. */
+  /** The server sends the message, once. */
   send(message: SimMessage): void {
     this.#world.timeline.after(this.#world.chance.int(1, this.#world.scenario.latencyMs), () => {
       if (this.#reader === undefined || !this.#instance.connection.connected) return;
@@ -57,7 +57,7 @@ export class SimCoreSource implements Source {
   #tickLater(): void {
     this.#world.timeline.after(TICK_MS, () => {
       if (this.#reader === undefined || !this.#instance.enters()) return;
-      // The lanes of core mode hold nobody back.
+      // In core mode, a lane holds nobody back.
       const held = this.#reader.progress(Math.floor(this.#instance.clock.now()));
       if (held !== undefined) this.#world.trace.fail('I7', 'the live path waits for a lane in core mode');
       this.#tickLater();

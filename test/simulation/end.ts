@@ -1,10 +1,10 @@
-/** What must be true when all faults are over and the service has had its time. */
+/** What must be true some time after all faults are over. */
 import type { Point } from '../../src/aggregate/point.ts';
 import type { Instance } from './instance.ts';
 import { difference, keyOf, nameOf, Truth } from './truth.ts';
 import type { World } from './world.ts';
 
-/** Whether all instances run, and every lane has written, and saved, all that there is. */
+/** Whether all instances run, and every lane has written everything and saved its checkpoint. */
 export function hasConverged(world: World): boolean {
   const { scenario, timeline } = world;
   if (world.running.length < world.instances || timeline.now < scenario.healedAt) return false;
@@ -22,10 +22,10 @@ export function hasConverged(world: World): boolean {
   );
 }
 
-/** Every store, slice by slice, against the truth. */
+/** Compares every store with the truth, slice by slice. */
 export function checkStreamEnd(world: World, invariant: string): void {
   if (world.scenario.mode === 'core') {
-    world.trace.fail(invariant, 'what was handed out is never all written');
+    world.trace.fail(invariant, 'some windows that were handed out are never written');
     return;
   }
   const end = endOf(world);
@@ -46,9 +46,9 @@ export function checkStreamEnd(world: World, invariant: string): void {
     }
     for (const key of rejected) {
       const row = rows.get(key);
-      // With a part of its samples gone before one of two has read them, a sum may be a number to that one.
+      // If retention removes some samples before one of two instances has read them, its sum may be finite.
       if (row !== undefined && !world.invariants.isHoled(row.windowStart))
-        world.trace.fail('I5', `${id} holds a point that it refused: ${key}`);
+        world.trace.fail('I5', `${id} has a point that it refused: ${key}`);
     }
   }
 }
@@ -60,7 +60,7 @@ function wrongAbout(world: World, sink: string, key: string, row: Point): string
   return expected === undefined ? 'the oracle has no such point' : difference(row, expected);
 }
 
-/** Windows that were closed too early are written again, some time after everything else. */
+/** Windows that were closed too early are rewritten some time after everything else. */
 function isTrue(world: World): boolean {
   return world.scenario.sinks.every(({ id }) => {
     for (let index = 0; index < world.slices; index++) {
@@ -75,8 +75,8 @@ function isTrue(world: World): boolean {
 }
 
 /**
- * Core mode: each instance's part of a window is the truth of what that instance received; what is not there is what
- * died with it, what was dropped and counted, or what a stop had no time for.
+ * Core mode: each instance's part of a window is the truth for what that instance received. Missing points died with
+ * the instance, were dropped and counted, or did not fit into the time of a stop.
  */
 export function checkCoreEnd(world: World): void {
   for (const instance of world.everyInstance) {
@@ -94,7 +94,7 @@ export function checkCoreEnd(world: World): void {
   }
 }
 
-/** I8 in core mode: offered = written + rejected + dropped + what the stop left. */
+/** I8 in core mode: offered = written + rejected + dropped + left by the stop. */
 function checkCoreAccounts(world: World, instance: Instance, truth: Truth): void {
   for (const { lane } of instance.engine?.lanes ?? []) {
     const { rows, rejected } = world.stores.get(lane.id)!;
@@ -113,11 +113,14 @@ function checkCoreAccounts(world: World, instance: Instance, truth: Truth): void
       if (!rows.has(keyOf(point)) && !rejected.has(keyOf(point))) absent += 1;
     }
     if (absent > dropped + lane.backlogPoints)
-      world.trace.fail('I8', `${instance.name} ${lane.id}: ${absent} points are gone, ${dropped} counted`);
+      world.trace.fail(
+        'I8',
+        `${instance.name} ${lane.id}: ${absent} points are lost, ${dropped} are counted`,
+      );
   }
 }
 
-/** Core mode: nothing that was handed out waits. */
+/** Core mode: whether everything that was handed out has been written. */
 function hasWritten({ engine }: Instance): boolean {
   return (
     engine!.lanes.every(({ lane }) => lane.backlogPoints === 0) && engine!.live.aggregator.openWindows === 0
@@ -128,7 +131,7 @@ export function sliceOf({ slices }: Pick<World, 'slices'>, index: number): strin
   return slices > 1 ? `${index}/${slices}` : '0/1';
 }
 
-/** Behind the last window that the stream has. */
+/** The end of the last window in the stream. */
 function endOf({ invariants }: World): number {
   const [start, points] = invariants.truth.windows.at(-1) ?? [];
   return start === undefined ? Number.NEGATIVE_INFINITY : start + points![0]!.windowMs;

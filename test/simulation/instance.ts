@@ -1,4 +1,4 @@
-/** One process of the service: what it is made of dies with it, what it has sent may still arrive. */
+/** One process of the service. Its parts die with it, but what it has sent may still arrive. */
 
 import { backoffMs, type Clock } from '../../src/base/clock.ts';
 import { BusError } from '../../src/bus/bus-error.ts';
@@ -22,14 +22,14 @@ export class Instance {
   readonly name: string;
   readonly connection: Connection;
   readonly clock: Clock;
-  /** Its live path's first, those of catch-ups after it. */
+  /** First the source of its live path, then those of catch-ups. */
   readonly sources: (SimSource | SimCoreSource)[] = [];
-  /** Core mode: what came, and when. */
+  /** Core mode: what it received, and when. */
   readonly received: { payload: Uint8Array; streamTime: number }[] = [];
   engine: Engine | undefined;
-  /** By sink: start of the first window that its lane was to write. */
+  /** By sink: start of the first window that its lane had to write. */
   from: ReadonlyMap<string, number> = new Map();
-  /** By sink: start of the first window that its lane took. */
+  /** By sink: start of the first window that its lane accepted. */
   laneFrom: ReadonlyMap<string, number> = new Map();
   startedAt = Number.POSITIVE_INFINITY;
   stoppedAt: number | undefined;
@@ -38,10 +38,10 @@ export class Instance {
   /** What it has read of the stream. */
   trail: Trail | undefined;
   unswept: ReadonlyMap<string, WindowRange> | undefined;
-  /** Sinks that are to be left alone, and those that ever were: their windows are written more than once. */
+  /** Sinks that are paused, and those that ever were: their windows are written more than once. */
   readonly paused = new Set<string>();
   readonly everPaused = new Set<string>();
-  /** It came to its end. */
+  /** It has ended in an orderly way. */
   hasEnded = false;
   dead = false;
   readonly #world: World;
@@ -53,7 +53,7 @@ export class Instance {
   #stepsLeft = Number.POSITIVE_INFINITY;
   #gaveUp = false;
 
-  /** `start`: how often the service was started before. */
+  /** `start`: how many times the service was started before. */
   constructor(world: World, index: number, start: number) {
     this.#world = world;
     this.#start = start;
@@ -66,7 +66,7 @@ export class Instance {
     this.clock = this.#makeClock(world.scenario.clockOffsetsMs[index]!);
   }
 
-  /** Every call from the inside to the outside: false if it does not get there because the process is dead. */
+  /** Guards every call to the outside. False: the process is dead, so the call does not get there. */
   enters(): boolean {
     if (this.dead) return false;
     this.#stepsLeft -= 1;
@@ -75,7 +75,7 @@ export class Instance {
     return false;
   }
 
-  /** Dies at its so-manieth call to the outside from now on. */
+  /** Dies at the call to the outside with this number, counted from now on. */
   dieAfter(steps: number): void {
     this.#stepsLeft = steps;
   }
@@ -87,14 +87,14 @@ export class Instance {
   }
 
   /**
-   * When all is over: ends what still waits inside a dead one, for Node keeps signals alive that somebody listens to.
+   * After the run: ends what still waits inside a dead instance, as Node.js keeps signals alive that have listeners.
    */
   bury(): void {
     this.kill();
     this.#bury();
   }
 
-  /** Calls when the signal aborts, if this lives then. Returns what takes it back. */
+  /** Calls `call` when the signal aborts, if the instance is alive then. Returns a function that cancels this. */
   onAbort(signal: AbortSignal, call: () => void): () => void {
     const forget = () => {
       signal.removeEventListener('abort', call);
@@ -105,7 +105,7 @@ export class Instance {
     return forget;
   }
 
-  /** Resolves after `ms` of virtual time, or never if it does not live so long. */
+  /** Resolves after `ms` of virtual time, or never if the instance is dead by then. */
   pause(ms: number): Promise<void> {
     return new Promise((resolve) => {
       this.#world.timeline.after(ms, () => {
@@ -119,7 +119,7 @@ export class Instance {
     this.#stop.abort();
   }
 
-  /** As src/service/session-engine.ts does: over all its engines. */
+  /** As src/service/session-engine.ts does: a pause outlives the engine. */
   pauseSink(id: string): void {
     this.paused.add(id);
     this.everPaused.add(id);
@@ -132,12 +132,12 @@ export class Instance {
     this.engine?.resume(id);
   }
 
-  /** As src/service/session.ts does. Resolves when it has stopped, never when it dies. */
+  /** As src/service/session.ts does. Resolves when the instance has stopped, but never if it dies. */
   async run(): Promise<void> {
     const { scenario, slices } = this.#world;
     const slice = slices > 1 ? { index: this.index, of: slices } : { index: 0, of: 1 };
     const sinks = scenario.sinks.filter(({ fromStart }) => fromStart <= this.#start);
-    // Anew when windows of another shape were announced.
+    // Starts again when windows of another shape were announced.
     do {
       this.engine = undefined;
       const attachment =
@@ -172,7 +172,7 @@ export class Instance {
     for (const id of this.paused) this.engine.pause(id);
     this.startedAt = this.#world.timeline.now;
     this.laneFrom = new Map(this.engine.lanes.map(({ lane }) => [lane.id, lane.next]));
-    // Between two engines, nothing is at the head.
+    // Between two engines, no lane is at the head of the stream.
     attachment.epochs?.changed.addEventListener('abort', () => {
       this.startedAt = Number.POSITIVE_INFINITY;
       this.#world.trace.add('reshaped', this.name);
@@ -189,7 +189,7 @@ export class Instance {
     }
   }
 
-  /** A source that the invariants look at, and that ends with its instance. */
+  /** A source that the invariants check, and that ends with its instance. */
   tracked(source: SimSource | SimCoreSource): Source {
     this.sources.push(source);
     return this.mortal(source);
@@ -200,7 +200,7 @@ export class Instance {
     const { stats } = source;
     const run = async (...[reader, signal]: Parameters<Source['run']>) => {
       await source.run(reader, signal);
-      // Between two engines, nothing is at the head.
+      // Between two engines, no lane is at the head of the stream.
       if (stats.rolledBack) this.startedAt = Number.POSITIVE_INFINITY;
     };
     return { stats, run: (reader, signal) => Promise.race([run(reader, signal), this.#buried]) };
@@ -240,7 +240,7 @@ export class Instance {
       messageRejected: () => {},
       leftUnread: (messages) => log('left-unread', `${messages}`),
       differs: (sink, difference, start) => {
-        // Until it has noticed a rollback, it finds what it is about to repair.
+        // Before an instance notices a rollback, it finds differences that it is about to repair.
         if (!this.dead && !invariants.isUnsettled(start))
           trace.fail('verify', `${this.name} ${sink}: ${difference}`);
       },
@@ -281,5 +281,5 @@ export class Instance {
   }
 }
 
-/** More than in service: what is not looked at cannot be found. */
+/** A larger share than in production: what is not verified cannot be found. */
 const VERIFY = { share: 0.5, replayShare: 0.2, delayMs: 3000 };

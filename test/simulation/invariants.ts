@@ -1,4 +1,4 @@
-/** What must be true at every step of a run in stream mode, each by its name in the design. */
+/** The invariants that must hold at every step of a run in stream mode, by their names in the design. */
 import type { Point } from '../../src/aggregate/point.ts';
 import type { Engine } from '../../src/deliver/engine.ts';
 import type { SinkLimits } from '../../src/sink/contract.ts';
@@ -13,20 +13,20 @@ import type { World } from './world.ts';
 
 export class Invariants {
   readonly truth: Truth;
-  /** As `Truth.largestWindowBytes`, of what the stream held before it was rolled back. */
+  /** Like `Truth.largestWindowBytes`, but for the stream before it was rolled back. */
   readonly largestTakenBack: number;
   readonly #world: World;
-  /** By sink and slice: start of the first window that it is owed. */
+  /** By sink and slice: start of the first window that is owed. */
   readonly #owedFrom = new Map<string, number>();
-  /** Windows with a message that some reader never saw, because retention took it: nothing is promised of these. */
+  /** Windows with a message that retention removed before some reader saw it: nothing is guaranteed for these. */
   readonly #holed = new Set<number>();
-  /** Windows that a server's clock set back may have had closed too early: right at the end, not on the way. */
+  /** Windows that may have closed too early because the server's clock was set back: they are right only at the end. */
   readonly #unsettled = new Set<number>();
-  /** Known: one that ends can have written a window that was closed too early over another's rewrite of it. */
+  /** A known limitation: an instance that ends may have overwritten another's rewrite of a window with an older one. */
   readonly #staleBy = new Map<number, Instance>();
-  /** Sinks with rows that the stream does not give, which is said and counted. */
+  /** Sinks with rows that are not in the stream. These are reported and counted. */
   readonly #leftIn = new Set<string>();
-  /** The boundary of the live path when it was looked at last. */
+  /** The boundary of the live path at the last check. */
   readonly #boundaries = new WeakMap<Engine, number>();
 
   constructor(world: World, truth: Truth) {
@@ -42,7 +42,7 @@ export class Invariants {
     }
   }
 
-  /** On the way, the store may hold something else. */
+  /** Whether the store may hold something else until the end. */
   isUnsettled(start: number): boolean {
     return this.#unsettled.has(start);
   }
@@ -51,7 +51,7 @@ export class Invariants {
     return this.#owedFrom.get(`${sink} ${slice}`) ?? Number.POSITIVE_INFINITY;
   }
 
-  /** Nothing is promised of such a window. */
+  /** Whether nothing is guaranteed for a window. */
   isHoled(start: number): boolean {
     const writer = this.#staleBy.get(start);
     return this.#holed.has(start) || writer?.dead === true || writer?.isStopping === true;
@@ -61,14 +61,14 @@ export class Invariants {
     return this.#holed.size;
   }
 
-  /** Without a checkpoint of its own, a sink is owed all from here. Two that start at once: from the later one. */
+  /** A sink without a checkpoint of its own is owed everything from here on. If two start at once: from the later. */
   begins(sink: string, slice: string, from: number, firstSequence: number): void {
     for (let sequence = 1; sequence < firstSequence; sequence++) {
       const start = this.#world.stream.at(sequence).windows.find((window) => window >= from);
       if (start !== undefined)
         this.#world.trace.fail(
           'I3',
-          `${sink} begins with ${this.#world.windowName(start)}, which is not whole`,
+          `${sink} begins with ${this.#world.windowName(start)}, which is incomplete`,
         );
     }
     const before = this.#owedFrom.get(`${sink} ${slice}`);
@@ -76,7 +76,7 @@ export class Invariants {
     this.#owedFrom.set(`${sink} ${slice}`, both ? Math.max(before, from) : from);
   }
 
-  /** In the place of slices that are no more, each with a checkpoint: what all of them were owed, it is owed. */
+  /** Replaces old slices that each had a checkpoint: the new slice is owed what all of them were owed. */
   inherits(sink: string, slice: string, old: readonly string[]): void {
     const from = Math.max(...old.map((each) => this.owedFrom(sink, each)));
     this.#owedFrom.set(`${sink} ${slice}`, from);
@@ -94,20 +94,20 @@ export class Invariants {
     checkLastCheckpoints(this.#world, instance);
   }
 
-  /** Messages [from, to) will never reach some reader. */
+  /** Some reader will never get the messages [from, to). */
   lost(from: number, to: number): void {
     for (let sequence = from; sequence < to; sequence++) {
       for (const start of this.#world.stream.at(sequence).windows) this.#holed.add(start);
     }
   }
 
-  /** I8: a gap is counted, and kept with the windows that it touches. */
+  /** I8: a gap is counted, and recorded with the windows that it touches. */
   gapTold({ engine, name }: Instance, from: number, to: number): void {
     const { messages, ...touched } = engine!.gaps.latest.at(-1) ?? { messages: 0, from: 0, to: 0 };
     for (let sequence = from; sequence < to; sequence++) {
       const start = this.#world.stream.at(sequence).windows.find((w) => w < touched.from || w >= touched.to);
       if (messages !== to - from || start !== undefined)
-        this.#world.trace.fail('I8', `${name}: the gap ${from} to ${to} is told with other windows`);
+        this.#world.trace.fail('I8', `${name}: the gap ${from} to ${to} is reported with the wrong windows`);
     }
   }
 
@@ -124,8 +124,8 @@ export class Invariants {
       return;
     }
     const slice = sliceOf(this.#world, instance.index);
-    // A lane near the live path goes along with it from where that begins: some windows earlier than its own. After a
-    // change of slices, it begins where the hindmost of the old ones was.
+    // A lane close to the live path follows it from its start: some windows earlier than the lane's own. After a
+    // change of slices, it begins at the oldest position of the old slices.
     const isNew = this.#world.slices !== scenario.slices;
     const earliest = Math.min(
       ...(isNew ? this.#owedFrom.values() : scenario.sinks.map(({ id }) => this.owedFrom(id, slice))),
@@ -134,7 +134,7 @@ export class Invariants {
       const completeAt = windowStart + windowMs + shapeAt(windowStart, scenario).latenessMs;
       if (scenario.setBack === undefined && completeAt > this.#world.serverNow())
         trace.fail('I2', `${sink} gets ${this.#world.windowName(windowStart)} before it can be complete`);
-      // With a clock set back, one before it may get more samples, and is written again: as the truth has it.
+      // If the clock was set back, an earlier window may get more samples. It is rewritten as it is in the truth.
       if (scenario.setBack === undefined && windowStart < earliest)
         trace.fail(
           'I6',
@@ -143,7 +143,7 @@ export class Invariants {
     }
   }
 
-  /** I3, I4: whoever computed it, and whenever it lands, a row is that of the truth. */
+  /** I3, I4: whoever computed a row, and whenever it arrives, it equals the truth. */
   rowStored(store: SimStore, point: Point, instance: Instance): void {
     if (this.#world.scenario.mode === 'core' || this.#holed.has(point.windowStart)) return;
     const expected = this.truth.byKey.get(keyOf(point));
@@ -162,7 +162,7 @@ export class Invariants {
     if (wasRight) this.#staleBy.set(point.windowStart, instance);
   }
 
-  /** Somebody said that rows are left in the store which a rollback took back. */
+  /** An instance reported that it left rows in the store that a rollback took back. */
   rowsLeft(sink: string): void {
     this.#leftIn.add(sink);
   }
@@ -171,7 +171,7 @@ export class Invariants {
     return this.#leftIn.has(sink) && this.#unsettled.has(start);
   }
 
-  /** What is removed is nothing that must be there. */
+  /** No row is removed that must be there. */
   rowRemoved(store: SimStore, point: Point, instance: Instance): void {
     if (this.#holed.has(point.windowStart) || !this.truth.byKey.has(keyOf(point))) return;
     if (this.#unsettled.has(point.windowStart)) this.#staleBy.set(point.windowStart, instance);
@@ -182,7 +182,7 @@ export class Invariants {
       );
   }
 
-  /** I5: what is refused for good is refused for a reason, and on record. */
+  /** I5: a point that is refused for good is refused for a reason, and recorded. */
   pointsRejected(sink: string, points: readonly Point[]): void {
     const store = this.#world.stores.get(sink)!;
     for (const point of points) {
@@ -204,7 +204,7 @@ export class Invariants {
       );
   }
 
-  /** The first point in [from, to) that is neither in the store nor on record as refused; in words. */
+  /** Describes the first point in [from, to) that is neither in the store nor recorded as refused. */
   missing(
     sink: string,
     slice: string,
@@ -223,7 +223,7 @@ export class Invariants {
     return undefined;
   }
 
-  /** After every event. */
+  /** Called after every event. */
   step(instance: Instance): void {
     const { engine } = instance;
     if (engine === undefined || this.#world.scenario.mode === 'core') return;
@@ -236,12 +236,12 @@ export class Invariants {
     this.#checkBoundary(instance, boundary);
   }
 
-  /** I2: every message below this stream time has been consumed, or is no longer there. */
+  /** I2: every message before this stream time has been consumed, or is no longer in the stream. */
   #checkBoundary({ name, sources: [source] }: Instance, boundary: number): void {
     const { scenario, stream, timeline, trace } = this.#world;
     const { setBack, rollback, latencyMs } = scenario;
     if (source === undefined || !('next' in source)) return;
-    // Until it has noticed a rollback, it goes by sequences that mean something else by now.
+    // Before an instance notices a rollback, it uses sequences that now have another meaning.
     if (rollback !== undefined && timeline.now >= rollback.at) return;
     const through = boundary + shapeAt(boundary - 1, scenario).latenessMs;
     const isRead = Math.max(source.next, stream.firstSequence(timeline.now)) >= stream.firstAt(through);
@@ -250,14 +250,14 @@ export class Invariants {
         'I2',
         `${name}: the live path is at ${this.#world.windowName(boundary)} without having read ${source.next}`,
       );
-    // What a clock showed before it was set back is ahead of it, until it has been read anew and has made up for it.
+    // Times from before the clock was set back are ahead of it, until it has been read again and has caught up.
     const isKnown = setBack === undefined || source.clockReadAt >= Math.max(setBack.at, source.readAheadAt);
     const settledAt = setBack === undefined ? 0 : source.clockReadAt + setBack.ms + latencyMs;
     if (isKnown && timeline.now >= settledAt && through > this.#world.serverNow())
       trace.fail('I2', `${name}: the live path is ahead of the server's clock`);
   }
 
-  /** From time to time. */
+  /** Called from time to time. */
   look(instance: Instance): void {
     if (instance.engine === undefined || instance.dead) return;
     checkAccounts(this.#world, instance);

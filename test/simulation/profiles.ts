@@ -1,12 +1,13 @@
-/** How a store behaves for a while: what becomes of a write, and with which weight. */
+/** How a store behaves for a while: the possible outcomes of a write, and their weights. */
 
 /**
- * What becomes of one write:
- * - take, crawl: applied and acknowledged, soon or after long;
- * - fail-before, fail-after, fail-part: answered with an error, of which none, all or some were applied;
- * - hang: no answer until the lane gives up; deaf: not even then; either may be applied much later;
- * - late: applied, and acknowledged after the lane has given up;
- * - partial: some are to be sent again; throttle: all, not before a while; refuse: the sink itself, until opened anew.
+ * The outcome of one write:
+ * - take, crawl: applied and acknowledged, soon or after a long time;
+ * - fail-before, fail-after, fail-part: answered with an error, after none, all or some of the points were applied;
+ * - hang: no answer until the lane gives up; deaf: not even then; both may be applied much later;
+ * - late: applied, but acknowledged only after the lane has given up;
+ * - partial: some points are to be retried; throttle: all of them, after a while;
+ * - refuse: the sink itself is refused, until it is opened again.
  */
 export type Fate =
   | 'take'

@@ -1,5 +1,5 @@
 /**
- * One consumer of the stream and its two requests, as src/bus/read/pull.ts has them, over a network that keeps the
+ * One consumer of the stream with two requests, as in src/bus/read/pull.ts, over a network that keeps messages in
  * order.
  */
 import type { Instance } from './instance.ts';
@@ -14,7 +14,7 @@ export interface PullHandlers {
   progress(): Promise<void> | undefined;
   /** Nothing has arrived for a second. */
   paused(): void;
-  /** Nothing was pending when the server was asked, at `askedAt` by the local clock; `last` is the stream's last. */
+  /** Nothing was pending at `askedAt` by the local clock. `last`: the last sequence of the stream. */
   idle(askedAt: number, last: number): Promise<void> | undefined;
 }
 
@@ -39,7 +39,7 @@ export class SimPull {
   #reported = 0;
   #quietTicks = 0;
   #receivedBefore = 0;
-  /** Nothing sent later arrives before. */
+  /** The last time of arrival: nothing that is sent later arrives earlier. */
   #arrivesLast = 0;
   #end: (end: 'stopped' | 'lost') => void = () => {};
 
@@ -79,7 +79,7 @@ export class SimPull {
     return end;
   }
 
-  /** As if the consumer were asked to stop. */
+  /** Stops as if the consumer were told to. */
   stop(): void {
     this.#finish('stopped');
   }
@@ -93,14 +93,14 @@ export class SimPull {
     return this.#world.chance.int(1, this.#world.scenario.latencyMs);
   }
 
-  /** Runs at this side, if it is still there. */
+  /** Runs on the side of the client, if it is still there. */
   #locally(ms: number, work: () => void): void {
     this.#world.timeline.after(ms, () => {
       if (!this.#isOver && this.#instance.enters()) work();
     });
   }
 
-  /** What the server sends arrives in the order in which it was sent. */
+  /** Messages from the server arrive in the order in which they were sent. */
   #arrive(work: () => void): void {
     const { now } = this.#world.timeline;
     this.#arrivesLast = Math.max(this.#arrivesLast, now + this.#latency());
@@ -115,7 +115,7 @@ export class SimPull {
     });
   }
 
-  /** The server's side: sends what there is for the requests that wait, in pieces. */
+  /** The side of the server: sends the available messages for the waiting requests, in pieces. */
   #pump(): void {
     if (this.#isOver || this.#isPumping) return;
     const { stream, chance, timeline } = this.#world;
@@ -124,7 +124,7 @@ export class SimPull {
     const first = this.#waiting[0];
     if (first === undefined) return;
     if (this.#position > last) {
-      // A consumer that lives through a rollback waits for the stream to reach its position.
+      // A consumer that survives a rollback waits for the stream to reach its position.
       const at = stream.nextAt(this.#position - 1);
       if (at !== undefined) this.#pumpLater(at - timeline.now);
       return;
@@ -134,7 +134,7 @@ export class SimPull {
     this.#position += count;
     first.left -= count;
     if (first.left === 0) this.#waiting.shift();
-    // As they are now: the stream may be rolled back while they are on their way.
+    // As they are now: the stream may be rolled back while they are in flight.
     const messages = Array.from({ length: count }, (_, i) => stream.at(from + i));
     this.#arrive(() => this.#receive(first.request, messages));
     if (this.#waiting.length > 0) this.#pumpLater(timeline.now % 2);
@@ -182,7 +182,7 @@ export class SimPull {
     }
   }
 
-  /** Asks for one message without waiting for it: the answer that there is none comes behind all that was sent. */
+  /** Asks for one message without waiting. The answer that there is none comes after everything that was sent. */
   #probe(): void {
     const askedAt = this.#instance.clock.now();
     this.#isProbing = true;

@@ -1,6 +1,7 @@
 /**
- * The long run: `npm run simulate -- --seeds 100000 [--from N]`, or one seed with all that happens: `--seed N`.
- * `--set-back`: other runs, in all of which the server's clock is set back. `--roll-back`: the stream is rolled back.
+ * The long run: `npm run simulate -- --seeds 100000 [--from N]`. `--seed N` runs one seed and prints everything that
+ * happens. `--set-back`: in all runs, the server's clock is set back. `--roll-back`: in all runs, the stream is rolled
+ * back. These are other runs than those without the option.
  */
 import { parseArgs } from 'node:util';
 import { describeFailure, simulate } from './simulation.ts';
@@ -49,7 +50,7 @@ async function many(from: number, seeds: number): Promise<boolean> {
     toldAt = now;
     const pace = ((i + 1) / ((now - began) / 1000)).toFixed(0);
     process.stderr.write(`\r${i + 1} of ${seeds} seeds, ${failed} failed, ${pace} seeds/s `);
-    // Lets Ctrl-C through.
+    // Gives Ctrl-C a chance.
     await new Promise((resolve) => setImmediate(resolve));
   }
   process.stderr.write('\n');

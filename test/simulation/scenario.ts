@@ -1,4 +1,4 @@
-/** What a seed decides before a run begins: settings, sinks, and when which fault comes. */
+/** What a seed decides before a run begins: the settings, the sinks, and the time of each fault. */
 import type { StartSetting } from '../../src/base/time-text.ts';
 import type { PipelinePace } from '../../src/deliver/pipeline.ts';
 import type { SinkLimits } from '../../src/sink/contract.ts';
@@ -10,7 +10,7 @@ import { PROFILES, type Profile } from './profiles.ts';
 export const START = 1_700_000_000_000;
 
 export interface Phase {
-  /** Virtual time from which on the store behaves so. */
+  /** Virtual time from which the store behaves like this. */
   readonly at: number;
   readonly profile: Profile;
 }
@@ -21,18 +21,18 @@ export interface SinkPlan {
   readonly timeoutMs: number;
   readonly backlogBytes: number;
   readonly begin: StartSetting;
-  /** From which start of the service on it is configured: 0 is the first. */
+  /** The start of the service from which it is configured: 0 is the first. */
   readonly fromStart: number;
   readonly phases: readonly Phase[];
-  /** Always healthy: nothing that happens to the others may hold it up. */
+  /** Always healthy: nothing that happens to the others may delay it. */
   readonly steady: boolean;
-  /** Of a hundred series, so many are refused for good. */
+  /** How many of a hundred series are refused for good. */
   readonly poison: number;
 }
 
 export type Fault =
   | { readonly kind: 'kill'; readonly instance: number; readonly downMs: number }
-  /** Dies at a later step, whatever it then does: the crash points that no clock hits. */
+  /** Dies at a later step, whatever it is doing then: this covers crash points that no clock hits. */
   | {
       readonly kind: 'kill-at-step';
       readonly instance: number;
@@ -40,7 +40,7 @@ export type Fault =
       readonly steps: number;
     }
   | { readonly kind: 'stop'; readonly instance: number; readonly downMs: number }
-  /** Somebody pauses a sink, and resumes it later. */
+  /** An operator pauses a sink, and resumes it later. */
   | { readonly kind: 'pause'; readonly instance: number; readonly sink: string; readonly ms: number }
   | { readonly kind: 'disconnect'; readonly instance: number; readonly ms: number }
   | { readonly kind: 'lose-consumers'; readonly instance: number }
@@ -48,7 +48,7 @@ export type Fault =
 
 export type CheckpointMode = 'healthy' | 'slow' | 'down' | 'hanging' | 'lying';
 
-/** The windows' shape changes: stored at `announcedAt` by the true clock, to begin at `later`. */
+/** A change of the windows' shape. It is stored at `announcedAt` by the true clock, and begins at `later`. */
 export interface ShapeChange {
   readonly announcedAt: number;
   readonly delayMs: number;
@@ -57,11 +57,11 @@ export interface ShapeChange {
 export interface RollbackPlan {
   /** By the true clock. */
   readonly at: number;
-  /** Of the messages stored by then, so many of the last ones are taken back. */
+  /** How many of the last messages are taken back. */
   readonly depth: number;
-  /** So many others are in their place at once, as if a new leader had them: with stream times from before. */
+  /** How many others take their place at once, as if a new leader had them: with stream times from before. */
   readonly others: number;
-  /** Some consumers do not notice, and go on when the stream reaches their position again. */
+  /** Whether some consumers do not notice, and go on when the stream reaches their position again. */
   readonly consumersLive: boolean;
 }
 
@@ -70,46 +70,46 @@ export interface Scenario extends OracleSettings {
   readonly change: ShapeChange;
   readonly idleSlackMs: number;
   readonly stopTimeoutMs: number;
-  /** Of every pipeline: with few steps, hardly a message is read in one turn. */
+  /** For every pipeline. With few steps, hardly any message is read in one turn. */
   readonly pace: PipelinePace;
   /** 2: one instance for each slice. */
   readonly slices: number;
   readonly instances: number;
-  /** All instances end at once, and so many begin instead, each with a slice of its own. */
+  /** All instances end at once, and this many start instead, each with a slice of its own. */
   readonly reslice: { readonly at: number; readonly slices: number } | undefined;
-  /** The server's clock less the true one. */
+  /** The server's clock minus the true one. */
   readonly serverOffsetMs: number;
   /** The server's clock is set back, once. */
   readonly setBack: { readonly at: number; readonly ms: number } | undefined;
   /** The stream is rolled back, once. */
   readonly rollback: RollbackPlan | undefined;
-  /** By instance: its clock less the true one. */
+  /** By instance: its clock minus the true one. */
   readonly clockOffsetsMs: readonly number[];
   readonly batchMessages: number;
-  /** The network's, at most. */
+  /** The maximum latency of the network. */
   readonly latencyMs: number;
-  /** Of attempts to attach, one in so many fails while faults last; 0: none. */
+  /** While faults last, one in this many attempts to attach fails; 0: none. */
   readonly attachFailures: number;
   readonly streamBegins: number;
   readonly streamEnds: number;
   readonly messagesPerSecond: number;
-  /** Messages older than this leave the stream; Infinity: none. */
+  /** Messages older than this are removed from the stream; Infinity: none. */
   readonly maxAgeOfMessagesMs: number;
   readonly sinks: readonly SinkPlan[];
   readonly faults: readonly (Fault & { readonly at: number })[];
-  /** All faults of instances and bus are over. */
+  /** From then on, all faults of instances and bus are over. */
   readonly calmAt: number;
-  /** All stores are healthy as well. */
+  /** From then on, all stores are healthy too. */
   readonly healedAt: number;
 }
 
 const WINDOWS_MS = [500, 1000, 1000, 2000];
-/** A boundary of windows of all lengths. */
+/** A multiple of all window lengths. */
 const COMMON_MS = 2000;
-/** The server's clock, at most. */
+/** The most by which the server's clock is set back. */
 const SET_BACK_MS = 3000;
 
-/** Which faults come in every run, not only in some. */
+/** Faults that happen in every run, not only in some. */
 export interface Forced {
   /** The server's clock is set back. */
   readonly setsBack?: boolean;
@@ -151,7 +151,7 @@ export function drawScenario(chance: Chance, { setsBack = false, rollsBack = fal
   const rollback = core || !(rollsBack || chance.bool(0.12)) ? undefined : drawRollback(chance, activeMs);
   const isRewritten = setBack !== undefined || rollback !== undefined;
   const clocks = Math.max(instances, reslice?.slices ?? 0);
-  // A hot standby that begins with `now` begins with another now.
+  // A hot standby that begins with `now` would begin at another time.
   const begin = drawBegin(chance, streamBegins, standby);
   const sinks = drawSinks(chance, { windowMs, calmAt, healedAt, core, begin });
   return {
@@ -159,8 +159,8 @@ export function drawScenario(chance: Chance, { setsBack = false, rollsBack = fal
     mode: core ? 'core' : 'stream',
     later,
     change,
-    // An estimate of the server's clock is never ahead of it, but for a clock that was set back by less than can be
-    // told.
+    // An estimate of the server's clock is never ahead of it, unless the clock was set back by less than can be
+    // noticed.
     idleSlackMs: chance.int(setBack === undefined ? 0 : 100, 1000),
     stopTimeoutMs: chance.pick([500, 3000, 10_000]),
     pace: { stepsPerTurn: chance.pick([1, 1, 30, 1000]), maxWaitingBytes: chance.pick([300, 1_000_000]) },
@@ -210,7 +210,7 @@ function drawShape(chance: Chance, windowMs: number) {
     latenessMs: chance.pick([0, 200, 500, 1000, 2500]),
     maxAheadMs: chance.pick([0, 100, 500, 1500]),
     maxSeries: chance.pick([2, 5, 1000, 1000]),
-    // Absent in some epochs: they were agreed on by an earlier version.
+    // Absent in some epochs, as if they were agreed on by an earlier version.
     ...chance.pick([{}, { maxSeriesBytes: 2000 }, { maxSeriesBytes: 6000 }, { maxSeriesBytes: 1_000_000 }]),
   };
 }
@@ -259,7 +259,7 @@ function drawPhases(chance: Chance, { calmAt, healedAt }: SinkFrame): Phase[] {
   for (let at = START + chance.int(-1000, calm); at < calmAt; at += chance.int(500, 2 * calm)) {
     phases.push({ at, profile: chance.pick(PROFILES) });
   }
-  // Where the others have calmed down, some stores stay as they are for a while: isolation shows best then.
+  // After the other faults are over, some stores stay faulty for a while: this is the best test of isolation.
   if (healedAt > calmAt) phases.push({ at: calmAt, profile: chance.pick(PROFILES) });
   phases.push({ at: healedAt, profile: 'healthy' });
   return phases;
@@ -289,7 +289,7 @@ function drawFaults(chance: Chance, frame: FaultFrame): Scenario['faults'] {
   for (let i = times(3); i > 0; i--)
     faults.push({ at: at(), kind: 'disconnect', instance: instance(), ms: chance.int(50, 8000) });
   for (let i = times(3); i > 0; i--) faults.push({ at: at(), kind: 'lose-consumers', instance: instance() });
-  // Windows that got more samples are not written anew yet, or nobody has read those samples: a restart must find them.
+  // Windows with new samples are not rewritten yet, or nobody has read these samples: a restart must find them.
   for (const disturbed of disturbedAt) {
     if (disturbed === undefined || chance.bool(0.5)) continue;
     const meanwhile = Math.min(disturbed + chance.int(-1000, 3000), START + activeMs);
@@ -299,7 +299,7 @@ function drawFaults(chance: Chance, frame: FaultFrame): Scenario['faults'] {
     const modes: CheckpointMode[] = ['slow', 'down', 'hanging', 'lying', 'healthy'];
     faults.push({ at: at(), kind: 'checkpoints', mode: chance.pick(modes) });
   }
-  // Nobody pauses those whose pace is looked at.
+  // Sinks whose lag is checked are not paused.
   const pausable = sinks.filter(({ steady }) => !steady);
   for (let i = pausable.length > 0 ? times(4) : 0; i > 0; i--) {
     const ms = chance.bool(0.5) ? chance.int(0, 500) : chance.int(500, 10_000);

@@ -1,18 +1,18 @@
 /**
- * The whole engine on a virtual clock, with faults from a seed. A failure names its seed: SIM_SEED=<seed> runs that one
- * alone. Longer: npm run simulate -- --seeds 100000.
+ * The whole engine on a virtual clock, with faults from a seed. A failure names its seed: SIM_SEED=<seed> runs only
+ * that one. For a longer run: npm run simulate -- --seeds 100000.
  */
 import { expect, test } from 'vitest';
 import { effort } from '../effort.ts';
 import { describeFailure, type Outcome, simulate } from './simulation.ts';
 
-/** So few may not meet everything. */
+/** Fewer seeds than this may not cover everything. */
 const TELLING_SEEDS = 50;
-/** As many as there is time for: at least so many on any machine, at most so many. */
+/** As many seeds as there is time for, within these limits on any machine. */
 const SEEDS = { least: effort(TELLING_SEEDS), most: 1000 } as const;
 const BUDGET_MS = effort(120_000);
 const ROLLBACK_BUDGET_MS = effort(30_000);
-/** What a run may meet: each of it more often than in one seed of a hundred, or they test less than they seem to. */
+/** Each of these must happen more often than once in a hundred seeds, or the runs test less than they seem to. */
 const MET_SHARE = 0.01;
 const MET = [
   'take',
@@ -51,7 +51,7 @@ const MET = [
 const only = process.env.SIM_SEED;
 
 async function failureOf(outcome: Outcome): Promise<string | undefined> {
-  // Others of this process get their turn: nothing in a run waits for the event loop.
+  // Gives other work of this process a turn: nothing in a run waits for the event loop.
   await new Promise((resolve) => setImmediate(resolve));
   return outcome.failure === undefined ? undefined : describeFailure(outcome);
 }
@@ -78,7 +78,7 @@ test.runIf(only === undefined)(
   },
 );
 
-test.runIf(only === undefined)('it finds instances that know nothing of a budget', async () => {
+test.runIf(only === undefined)('the simulation detects instances that do not know the budget', async () => {
   for (let seed = 1; seed <= 300; seed++) {
     if ((await simulate(seed, { forgetsBytes: true })).failure !== undefined) return;
   }
@@ -86,7 +86,7 @@ test.runIf(only === undefined)('it finds instances that know nothing of a budget
 });
 
 test.runIf(only === undefined)(
-  'the stream takes back what it handed out: every store holds what it has in the end, and no more',
+  'the stream takes back messages that it delivered: in the end, every store holds what the stream has, and no more',
   async ({ annotate }) => {
     const met = new Map<string, number>();
     const began = performance.now();
@@ -101,20 +101,23 @@ test.runIf(only === undefined)(
     if (seeds < TELLING_SEEDS) return;
     expect(met.get('rolled-back')).toBeGreaterThan(seeds / 2);
     expect(met.get('remove')).toBeGreaterThan(seeds / 10);
-    // Where nothing tells whether others write to a store: of three stores, and more instances, few.
+    // Rows are left if nothing shows whether others write to a store. This is rare.
     expect(met.get('left') ?? 0).toBeLessThan(seeds);
   },
 );
 
-test.runIf(only === undefined)('it finds a service that does not notice a rollback', async () => {
-  for (let seed = 1; seed <= 30; seed++) {
-    const { failure } = await simulate(seed, { rollsBack: true, forgetsTrail: true });
-    if (failure?.invariant === 'I3' || failure?.invariant === 'liveness') return;
-  }
-  expect.unreachable('the simulation does not see what it is there to see');
-});
+test.runIf(only === undefined)(
+  'the simulation detects a service that does not notice a rollback',
+  async () => {
+    for (let seed = 1; seed <= 30; seed++) {
+      const { failure } = await simulate(seed, { rollsBack: true, forgetsTrail: true });
+      if (failure?.invariant === 'I3' || failure?.invariant === 'liveness') return;
+    }
+    expect.unreachable('the simulation does not see what it is there to see');
+  },
+);
 
-test.runIf(only === undefined)('a seed is one run: the same steps to the last', async () => {
+test.runIf(only === undefined)('a seed always gives the same run, step by step', async () => {
   for (const seed of [1, 2, 3, 1001, 123_456_789]) {
     const [first, second] = [await simulate(seed), await simulate(seed)];
     expect(second.hash).toBe(first.hash);

@@ -1,4 +1,4 @@
-/** One seed, from the first start of the service to the comparison of every store with the truth. */
+/** Runs one seed, from the first start of the service to the comparison of every store with the truth. */
 
 import { checkCoreEnd, checkStreamEnd, hasConverged } from './end.ts';
 import { checkPoints } from './steady.ts';
@@ -7,7 +7,7 @@ import type { Failure } from './trace.ts';
 import { type Options, World } from './world.ts';
 
 /**
- * With all faults over: the longest wait of a lane, a breaker, a keeper and a replay, one after the other, and more.
+ * After all faults are over: more than the longest waits of a lane, a breaker, a keeper and a replay together.
  */
 const LIVENESS_MS = 180_000;
 const LOOK_MS = 500;
@@ -18,13 +18,13 @@ export interface Outcome {
   readonly hash: string;
   readonly failure: Failure | undefined;
   readonly history: readonly string[];
-  /** How often what happened. */
+  /** How often each kind of thing happened. */
   readonly counts: ReadonlyMap<string, number>;
   readonly world: World;
 }
 
 export async function simulate(seed: number, options: Options = {}): Promise<Outcome> {
-  // Every abort makes an error: with the stack traces that a test runner asks for, they cost a third of a run.
+  // Every abort makes an error. With the stack traces that a test runner asks for, they take a third of a run.
   const { stackTraceLimit } = Error;
   Error.stackTraceLimit = 3;
   try {
@@ -41,7 +41,7 @@ async function run(seed: number, options: Options): Promise<Outcome> {
   await untilConverged(world, deadline);
   if (trace.failure === undefined && !hasConverged(world)) {
     checkStreamEnd(world, 'liveness');
-    trace.fail('liveness', 'some lane never joins the live path, or some instance never comes up');
+    trace.fail('liveness', 'some lane never joins the live path, or some instance never starts');
   }
   for (const instance of world.running) {
     if (trace.failure === undefined) checkPoints(world, instance);
@@ -53,7 +53,7 @@ async function run(seed: number, options: Options): Promise<Outcome> {
     else checkStreamEnd(world, 'I5');
   }
   const { hash, failure, history, counts } = trace;
-  // What was left hanging is nobody's any more.
+  // Ends everything that is still waiting.
   for (const instance of world.everyInstance) instance.bury();
   await drained();
   return { seed, hash, failure, history, counts, world };
@@ -79,7 +79,7 @@ async function untilStopped(world: World): Promise<void> {
   }
 }
 
-/** For people: what failed, how to see it again, and what happened before. */
+/** For people: what failed, how to repeat it, and what happened before. */
 export function describeFailure({ seed, failure, history, world }: Outcome): string {
   if (failure === undefined) return `seed ${seed}: all is well`;
   const { setsBack, rollsBack } = world.options;
@@ -90,7 +90,7 @@ export function describeFailure({ seed, failure, history, world }: Outcome): str
       : `SIM_SEED=${seed} npx vitest run test/simulation, or npm run simulate -- --seed ${seed}`;
   return [
     `seed ${seed}: ${failure.invariant}: ${failure.message}`,
-    `after ${(failure.at / 1000).toFixed(3)} s; again: ${again}`,
+    `after ${(failure.at / 1000).toFixed(3)} s; to repeat: ${again}`,
     ...history.map((line) => `  ${line}`),
   ].join('\n');
 }

@@ -1,7 +1,7 @@
 /**
- * A reader of the stream that behaves as src/bus/read/jetstream.ts and src/bus/read/pull.ts do, over a network with
- * delays: two requests outstanding, so that up to two batches still come to a reader who asked for time; a probe that
- * tells when all has been read; a new consumer behind the last message whenever the old one is lost.
+ * A source that behaves like src/bus/read/jetstream.ts and src/bus/read/pull.ts, over a network with delays. It has two
+ * outstanding requests, so up to two batches still reach a reader that asked it to wait; a probe that shows when
+ * everything has been read; and a new consumer after the last message whenever the old one is lost.
  */
 import { BusError } from '../../src/bus/bus-error.ts';
 import { ServerClock } from '../../src/bus/read/server-clock.ts';
@@ -15,26 +15,26 @@ import type { World } from './world.ts';
 const RETRY_MIN_MS = 100;
 const RETRY_MAX_MS = 5000;
 const CLOCK_REFRESH_MS = 15_000;
-/** As src/bus/read/rollback-watch.ts has it. */
+/** The same as in src/bus/read/rollback-watch.ts. */
 const COMPARE_MS = 15_000;
 
 export class SimSource implements Source {
   readonly stats: SourceStats = newSourceStats();
-  /** Of what was handed over: what a decoder must make of it (I8). */
+  /** What a decoder must make of the messages that were handed over (I8). */
   readonly handed = { messages: 0, samples: 0, rejectedMessages: 0, rejectedSamples: 0 };
-  /** The sequence that comes next: all before it was handed over, or will never be. */
+  /** The next sequence: everything before it was handed over, or will never be. */
   next = 0;
-  /** Virtual time at which the server's clock was read last. */
+  /** Virtual time at which the server's clock was last read. */
   clockReadAt = Number.NEGATIVE_INFINITY;
-  /** When it last took a stamp for the server's clock that is later than what that shows: it was set back meanwhile. */
+  /** When it last read a stream time ahead of the server's clock: the clock was set back in the meantime. */
   readAheadAt = Number.NEGATIVE_INFINITY;
-  /** Messages of each gap that its reader told the engine of. */
+  /** Number of messages in each gap that its reader reported to the engine. */
   readonly toldGaps: number[] = [];
   readonly #world: World;
   readonly #instance: Instance;
   readonly #startTime: number;
   readonly #closedThrough: number | undefined;
-  /** Of a look at windows that are in the stores already: what it misses is lost to nobody. */
+  /** It only checks windows that are already in the stores: what it misses is not lost. */
   readonly #isAside: boolean;
   readonly #clock = new ServerClock();
   #refreshedAt = Number.NEGATIVE_INFINITY;
@@ -48,7 +48,7 @@ export class SimSource implements Source {
   #comparedAt = Number.NaN;
   #lastMark: Mark | undefined;
 
-  /** Reads from the first message with this stream time or a later one on, and all behind `closedThrough`. */
+  /** Reads from the first message with this stream time or a later one, and everything after `closedThrough`. */
   constructor(
     world: World,
     instance: Instance,
@@ -96,7 +96,7 @@ export class SimSource implements Source {
     await instance.pause(chance.int(1, 3 * scenario.latencyMs));
     const faulty = scenario.attachFailures > 0 && timeline.now < scenario.calmAt;
     if (!instance.connection.connected || (faulty && chance.bool(1 / scenario.attachFailures))) {
-      // An operator has to know of what is more than a passing fault; a replay may end so at any time.
+      // An operator has to know about a fault that does not pass by itself. A replay may end like this at any time.
       const mayPass = this.#isAttached && this === instance.sources[0];
       if (mayPass || !faulty || chance.bool(0.7)) return false;
       throw new BusError('cannot read the stream', '');
@@ -119,7 +119,7 @@ export class SimSource implements Source {
   }
 
   async #read(reader: Reader, signal: AbortSignal): Promise<'stopped' | 'lost'> {
-    // The contract: progress is not called again before the promise that it returned has resolved.
+    // By contract, progress is not called again before the promise that it returned has resolved.
     const held = this.#held;
     this.#comparedAt = this.#instance.clock.now();
     const pull = new SimPull(this.#world, this.#instance, this.next, held, {
@@ -132,7 +132,7 @@ export class SimSource implements Source {
     return await pull.run(signal);
   }
 
-  /** Whether the newest of what is known to have been read is not there any more. */
+  /** Whether the newest message that is known to have been read is no longer there. */
   #isParted(): boolean {
     if (this.#trail === undefined) return false;
     const { lastSequence: sequence, lastStreamTime: time } = this.stats;
@@ -204,7 +204,7 @@ export class SimSource implements Source {
   }
 
   #idle(reader: Reader, askedAt: number, last: number): Promise<void> | undefined {
-    // What retention removed before it could be read is told of with the next message: the windows close without it.
+    // Messages that retention removed unread are reported with the next message: the windows close without them.
     if (last >= this.next && !this.#isAside) this.#world.invariants.lost(this.next, last + 1);
     if (this.#end.at <= askedAt)
       this.stats.readThrough = Math.max(this.stats.readThrough, this.#end.sequence);
@@ -218,7 +218,7 @@ export class SimSource implements Source {
   }
 
   /**
-   * Reads the server's clock from time to time, as the source does by having it stamp something, and the stream's end.
+   * From time to time, reads the end of the stream and the server's clock. The source has the server stamp something.
    */
   async #refresh(): Promise<void> {
     const { clock } = this.#instance;
@@ -257,7 +257,7 @@ export class SimSource implements Source {
     const { gaps } = this.#instance.engine!;
     const before = gaps.times;
     reader.gap?.({ fromTime: this.stats.lastStreamTime, toTime, messages });
-    // What a verification misses is nobody's loss: only what the live path misses must be told.
+    // What a verification misses is not lost: only gaps of the live path must be reported.
     const isTold = gaps.times > before;
     if (isTold) this.toldGaps.push(messages);
     if (isTold || this === this.#instance.sources[0])

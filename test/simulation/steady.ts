@@ -1,15 +1,15 @@
-/** What must be true of an instance whenever one looks at it: its accounts (I8), its bounds and its pace (I7). */
+/** What must be true of an instance at any time: its accounts (I8), its limits and its lag (I7). */
 import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';
 import type { World } from './world.ts';
 
-/** Ticks of the source, the way there and back. */
+/** Ticks of the source, and the round trip. */
 const MARGIN_MS = 1500;
-/** The first call of a lane to a sound checkpoint store. */
+/** The first call of a lane to a healthy checkpoint store. */
 const SAVED_MS = 100;
-/** What one message takes while it waits, at most. */
+/** The most bytes that one message takes while it waits. */
 const LARGEST_MESSAGE_BYTES = 20_000;
-/** The checkpoint store's calls that may still be under way. */
+/** How long calls to the checkpoint store may still be in flight. */
 const CALLS_MS = 22_000;
 
 export function checkAccounts(world: World, instance: Instance): void {
@@ -17,9 +17,9 @@ export function checkAccounts(world: World, instance: Instance): void {
   const { handed } = instance.sources[0]!;
   const told = instance.sources.flatMap((source) => ('toldGaps' in source ? source.toldGaps : []));
   const { pipeline, aggregator } = live;
-  // As whoever looks at the status does.
+  // The same as for a request of the status.
   pipeline.flush();
-  // Of these, some samples may have been counted, but not yet what was rejected.
+  // Some samples of the waiting messages may have been counted, but not yet the rejected ones.
   if (pipeline.waiting > 0) {
     if (pipeline.waitingBytes > Math.max(world.scenario.pace.maxWaitingBytes, LARGEST_MESSAGE_BYTES))
       world.trace.fail('I7', `${instance.name}: ${pipeline.waitingBytes} bytes wait to be read`);
@@ -32,15 +32,15 @@ export function checkAccounts(world: World, instance: Instance): void {
     ['samples rejected', sum(pipeline.stats.rejectedSamples), handed.rejectedSamples],
     ['samples', counter + gauge + timer, handed.samples],
     ['gaps', gaps.times, told.length],
-    ['messages gone', gaps.messages, told.reduce((total, messages) => total + messages, 0)],
+    ['messages lost', gaps.messages, told.reduce((total, messages) => total + messages, 0)],
   ];
   for (const [what, actual, expected] of accounts) {
     if (actual !== expected) world.trace.fail('I8', `${instance.name}: ${what}: ${actual}, not ${expected}`);
   }
   for (const { lane } of lanes) {
     const { backlogBytes, limits } = world.stores.get(lane.id)!.plan;
-    // A window larger than the backlog comes alone.
-    // One that has read both sides of a rollback may have put both into one window.
+    // A window larger than the backlog is accepted alone.
+    // An instance that has read both sides of a rollback may have put both into one window.
     const largest = world.invariants.truth.largestWindowBytes + world.invariants.largestTakenBack;
     const inFlight = world.scenario.mode === 'core' ? (limits.inFlight + 1) * largest : 0;
     if (lane.backlogBytes > Math.max(backlogBytes, largest) + inFlight)
@@ -48,7 +48,7 @@ export function checkAccounts(world: World, instance: Instance): void {
   }
 }
 
-/** I8 of a lane that has nothing left to write: every point offered is written or rejected, once. */
+/** I8 for a lane that has nothing left to write: every point offered is written or rejected, once. */
 export function checkPoints(world: World, instance: Instance): void {
   if (world.scenario.mode === 'core' || world.invariants.holes > 0 || world.scenario.rollback !== undefined)
     return;
@@ -68,7 +68,7 @@ export function checkPoints(world: World, instance: Instance): void {
   }
 }
 
-/** I6: where a sink without a checkpoint begins is on record soon, or a restart would choose anew. */
+/** I6: the start of a sink without a checkpoint is saved soon. Otherwise, a restart would choose another one. */
 export function checkBeginnings(world: World, instance: Instance): void {
   const { checkpoints, scenario, timeline } = world;
   const { engine, connection, startedAt } = instance;
@@ -76,11 +76,11 @@ export function checkBeginnings(world: World, instance: Instance): void {
   if (Math.max(checkpoints.healthySince, connection.goodSince) > startedAt) return;
   for (const { lane } of engine!.lanes) {
     if (checkpoints.get(lane.id, sliceOf(world, instance.index)) === undefined)
-      world.trace.fail('I6', `${instance.name} ${lane.id}: where it began is not saved`);
+      world.trace.fail('I6', `${instance.name} ${lane.id}: its start is not saved`);
   }
 }
 
-/** I7: with a sound bus, the live path and every sound sink are at the head, whatever the other sinks do. */
+/** I7: with a healthy bus, the live path and every healthy sink are at the head, whatever the other sinks do. */
 export function checkLags(world: World, instance: Instance): void {
   const { checkpoints, scenario, timeline } = world;
   const { engine, connection } = instance;
@@ -88,7 +88,7 @@ export function checkLags(world: World, instance: Instance): void {
   const troubled = scenario.attachFailures > 0 ? scenario.calmAt : 0;
   const since = Math.max(instance.startedAt, connection.goodSince, troubled);
   if (timeline.now < since + replayMs(world)) return;
-  // Out of sight of the checkpoints for so long, windows wait: another shape may have been announced.
+  // If the checkpoints are out of reach for this long, windows wait: another shape may have been announced.
   if (timeline.now < checkpoints.healthySince + CALLS_MS && scenario.change.delayMs < CALLS_MS) return;
   const shapes = [scenario, ...(scenario.later ?? [])];
   const due =
@@ -102,11 +102,14 @@ export function checkLags(world: World, instance: Instance): void {
     if (!world.stores.get(lane.id)!.plan.steady) continue;
     const behind = world.serverNow() - lane.next;
     if (behind > due + 2 * MARGIN_MS)
-      world.trace.fail('I7', `${instance.name} ${lane.id} is sound and ${behind} ms behind (${lane.state})`);
+      world.trace.fail(
+        'I7',
+        `${instance.name} ${lane.id} is healthy but ${behind} ms behind (${lane.state})`,
+      );
   }
 }
 
-/** A stop in good order leaves nothing that is confirmed to be written again. */
+/** After an orderly stop, nothing that was confirmed has to be written again. */
 export function checkLastCheckpoints(world: World, instance: Instance): void {
   const { checkpoints, scenario } = world;
   const { stoppedAt, connection } = instance;
@@ -123,7 +126,7 @@ export function checkLastCheckpoints(world: World, instance: Instance): void {
   }
 }
 
-/** How long reading and writing the whole stream may take at the worst. */
+/** How long it may take in the worst case to read and write the whole stream. */
 function replayMs({ scenario, stream }: World): number {
   const rounds = stream.messages.length / Math.min(scenario.batchMessages, 6);
   return 12_000 + 2 * rounds * scenario.latencyMs + stream.messages.length * 5;

@@ -1,4 +1,4 @@
-/** A store: a keyed table that overwrites, outlives the service, and behaves as its phases say. */
+/** A store: a table with keys that overwrites rows, outlives the service, and behaves as its phases say. */
 import type { Point } from '../../src/aggregate/point.ts';
 import { BACKOFF_CAP_MS } from '../../src/base/clock.ts';
 import { digestOfRows, digestOfWindow } from '../../src/deliver/lane/digest.ts';
@@ -23,14 +23,14 @@ import type { World } from './world.ts';
 const FAST_MS = 20;
 const READ_MS = 10;
 const CRAWL_MS = 2000;
-/** A write that nobody waits for any more may still be applied for so long. */
+/** How long a write that nobody waits for any more may still be applied. */
 const LATEST_MS = 20_000;
 const ERRORS: readonly RetryReason[] = ['connection', 'server_error', 'conflict', 'unknown'];
 
 export class SimStore {
   readonly plan: SinkPlan;
   readonly rows = new Map<string, Point>();
-  /** Keys of points that the lane told it was refused. */
+  /** Keys of points that the lane recorded as refused. */
   readonly rejected = new Set<string>();
   profile: Profile = 'healthy';
   /** Virtual time since which it has been healthy. */
@@ -49,15 +49,15 @@ export class SimStore {
     return this.#world.chance.weighted(FATES[this.profile]);
   }
 
-  /** Refused for good: always the same points, or the sinks could not be compared. */
+  /** Refused for good. These are always the same points, or the sinks could not be compared. */
   isPoison({ series }: Point): boolean {
     return Number.parseInt(series.id.slice(0, 4), 16) % 100 < this.plan.poison;
   }
 
-  /** Applies the points after `ms`, whatever becomes of the instance; if that dies first, they may not have left it. */
+  /** Applies the points after `ms`. If the instance dies before that, they may never have left it. */
   land(points: readonly Point[], ms: number, instance: Instance): void {
     this.#world.timeline.after(ms, () => {
-      // Of a window that is computed anew, what lands late may be the old one: no store can tell. Not with such runs.
+      // A late write may be the old version of a recomputed window, which no store can know: not in such runs.
       const isLost = this.#world.isRewritten || this.#world.chance.bool(0.5);
       if (instance.dead && isLost) return;
       if (instance.dead) this.#world.trace.add('landed-late', `${this.plan.id} ${points.length}`);
@@ -123,12 +123,12 @@ export class SimSink implements Sink {
     return await this.#meet(fate, points, signal);
   }
 
-  /** Core mode writes at a stop what would be lost. */
+  /** In core mode, a stop writes what would be lost otherwise. */
   #mustNotBePaused(what: string): void {
     const { name, paused, isStopping } = this.#instance;
     const { id } = this.#store.plan;
     if (paused.has(id) && !isStopping)
-      this.#world.trace.fail('pause', `${name} ${id} is paused, and ${what}`);
+      this.#world.trace.fail('pause', `${name} ${id} is paused, but ${what}`);
   }
 
   async *read({ from, to }: WindowRange): AsyncGenerator<StoredPoint> {
@@ -136,7 +136,7 @@ export class SimSink implements Sink {
     yield* [...rows.values()].filter(({ windowStart }) => windowStart >= from && windowStart < to);
   }
 
-  /** Reading takes its time, and is as good as the store is. */
+  /** Reading takes some time, and fails unless the store is healthy. */
   readonly digests: SinkDigests = {
     needsKeys: false,
     ofWindow: (window) => digestOfWindow(window),
@@ -148,7 +148,7 @@ export class SimSink implements Sink {
     },
   };
 
-  /** As good as reading is. */
+  /** Fails when reading fails. */
   readonly strays: StraySink = {
     windows: async (range) => {
       await this.#asked();
@@ -229,7 +229,7 @@ export class SimSink implements Sink {
     }
   }
 
-  /** Applies what is not refused for good on the way, and answers at the end. */
+  /** Applies the points that are not refused for good within `ms`, and answers after `ms`. */
   async #take(points: readonly Point[], ms: number): Promise<WriteOutcome> {
     const latest = this.#world.isRewritten ? Math.min(ms, this.#store.plan.timeoutMs - 1) : ms;
     this.#land(points, this.#world.chance.int(0, latest));
@@ -260,7 +260,7 @@ export class SimSink implements Sink {
     return { kind: 'retry', reason, message: 'no' };
   }
 
-  /** `ms`: not more than the answer takes, or nobody waits for it any more. */
+  /** Applies points that may arrive after the answer. Not in runs that rewrite windows. */
   #landLater(points: readonly Point[], ms: number): void {
     if (!this.#world.isRewritten) this.#land(points, ms);
   }

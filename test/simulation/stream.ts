@@ -1,4 +1,4 @@
-/** The truth: what producers publish, decided before the run begins, and what of it the stream holds at any time. */
+/** What producers publish, which is decided before the run begins, and what the stream holds of it at any time. */
 
 import { gzipSync } from 'node:zlib';
 import type { Reader } from '../../src/bus/read/source.ts';
@@ -7,15 +7,15 @@ import { expectedSamples, shapeAt, windowStart } from '../aggregate/oracle.ts';
 import type { Chance } from './chance.ts';
 import type { Scenario } from './scenario.ts';
 
-/** One of so many messages is compressed: whoever reads it must be told. */
+/** One in this many messages is compressed: its reader must get to know this. */
 const PACKED_EVERY = 9;
 
 export interface SimMessage {
   readonly sequence: number;
   readonly payload: Uint8Array;
-  /** As it was sent, where a producer compressed it. */
+  /** As it was sent, if the producer compressed it. */
   readonly packed: Uint8Array | undefined;
-  /** When the server stored it: by the true clock, and by its own. */
+  /** When the server stored it: by the true clock, and by the server's. */
   readonly publishedAt: number;
   readonly streamTime: number;
   /** What a decoder must make of it (I8). */
@@ -31,7 +31,7 @@ const OUTAGE_MS = 2_000;
 
 const encoder = new TextEncoder();
 
-/** Not JSON, no object, no type, no number, a duplicate key: none of these is a sample, whatever else is right. */
+/** Not JSON, not an object, no type, not a number, no name: none of these is a sample, even if the rest is valid. */
 const REJECTED = [
   'hello',
   '{"name":"a","type":"counter","value":1',
@@ -42,17 +42,17 @@ const REJECTED = [
 ];
 
 export class SimStream {
-  /** All that the stream holds at the end, had nothing been removed; `messages[i]` has sequence i + 1. */
+  /** What the stream would hold at the end if nothing were removed; `messages[i]` has sequence i + 1. */
   readonly messages: readonly SimMessage[];
-  /** What a rollback takes back, and what is there in its place, at once or later. */
+  /** What a rollback takes back, and what takes its place, at once or later. */
   readonly parted: { readonly taken: readonly SimMessage[]; readonly put: readonly SimMessage[] };
   readonly #scenario: Scenario;
-  /** As far as anybody can know by now. */
+  /** The messages as they are known at the current time. */
   #current: readonly SimMessage[];
   #last = 0;
   #first = 1;
 
-  /** What was in it before the rollback, if there is one. */
+  /** What the stream held before the rollback, if there is one. */
   get before(): readonly SimMessage[] {
     const { taken } = this.parted;
     return taken.length === 0 ? [] : [...this.messages.slice(0, taken[0]!.sequence - 1), ...taken];
@@ -68,7 +68,7 @@ export class SimStream {
     const stored = this.#current.filter(({ publishedAt }) => publishedAt <= rollback.at);
     const kept = stored.slice(0, Math.max(0, stored.length - rollback.depth));
     const resumesAt = rollback.at + (rollback.consumersLive ? OUTAGE_MS : 1);
-    // A new leader may have stored others meanwhile.
+    // A new leader may have stored other messages in the meantime.
     const since = kept.at(-1)?.publishedAt ?? streamBegins;
     const stamped = publish(chance, scenario, since, kept.length + 1)
       .slice(0, rollback.others)
@@ -84,7 +84,7 @@ export class SimStream {
     this.parted = { taken, put };
   }
 
-  /** From now on, the stream is as it is at the end. */
+  /** From now on, the stream has its final history. */
   rollBack(now: number): { readonly after: number; readonly through: number } {
     const through = this.lastSequence(now);
     this.#current = this.messages;
@@ -99,7 +99,7 @@ export class SimStream {
     return this.#last;
   }
 
-  /** Sequence of the first message that is still there; the last one's + 1 where there is none. */
+  /** Sequence of the first message that is still there. If there is none: the last sequence + 1. */
   firstSequence(now: number): number {
     const last = this.lastSequence(now);
     const oldest = now - this.#scenario.maxAgeOfMessagesMs;
@@ -111,12 +111,12 @@ export class SimStream {
     return this.#current[sequence - 1]!;
   }
 
-  /** When the message after `sequence` comes; undefined if none does. */
+  /** When the message after `sequence` is published; undefined if there is none. */
   nextAt(sequence: number): number | undefined {
     return this.#current[sequence]?.publishedAt;
   }
 
-  /** The first sequence, of all ever published, with this stream time or a later one. */
+  /** The first sequence of all published ones with this stream time or a later one. */
   firstAt(streamTime: number): number {
     const messages = this.#current;
     if (this.#scenario.setBack !== undefined) {
@@ -165,7 +165,7 @@ function publish(chance: Chance, scenario: Scenario, from: number, firstSequence
   return messages;
 }
 
-/** Bursts in one millisecond, a steady flow, and pauses long enough for windows to close by the clock alone. */
+/** Bursts within a millisecond, a steady flow, and pauses long enough for windows to close by the clock alone. */
 function drawGap(chance: Chance, meanGap: number, { windowMs, latenessMs }: Scenario): number {
   return chance.weighted<() => number>([
     [() => 0, 2],
@@ -209,18 +209,18 @@ function drawSample(chance: Chance, scenario: Scenario, time: number): string {
 
 function drawValue(chance: Chance, { setBack, rollback }: Scenario, type: string): number {
   if (type === 'timer') return chance.int(1, 1_000_000_000);
-  // Of a window that is computed anew, what was a number before may be none now: the old row stays. Not with such runs.
+  // When a window is recomputed, a sum may become infinite, and the old row would stay: not in such runs.
   const isLarge = type === 'counter' && setBack === undefined && rollback === undefined;
   return chance.weighted<number>([
     [chance.int(-3, 100), 10],
-    // In which order these are added shows in the last bits.
+    // The order in which these are added shows in the last bits.
     [chance.next() * 10 ** chance.int(-3, 12), 5],
-    // Two of them in a window are no number any more: refused by every lane alike.
+    // The sum of two of these in a window is infinite: every lane refuses it.
     [isLarge ? 1.7e308 : 0, 1],
   ]);
 }
 
-/** On both sides of every edge of I1. */
+/** Draws event times on both sides of every edge of I1. */
 function drawEventTime(chance: Chance, scenario: Scenario, time: number): number | undefined {
   const { windowMs, latenessMs, maxAheadMs } = shapeAt(time, scenario);
   const edge = Math.floor((time - latenessMs) / windowMs) * windowMs;

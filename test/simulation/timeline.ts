@@ -1,4 +1,4 @@
-/** Virtual time: events in a heap, by time and then by the order in which they were planned. */
+/** Virtual time: events in a heap, by time and then by the order in which they were scheduled. */
 
 interface Event {
   readonly at: number;
@@ -8,7 +8,7 @@ interface Event {
 
 export class Timeline {
   now: number;
-  /** Told what an event threw. */
+  /** Called with the error of an event. */
   onError: (error: unknown) => void = () => {};
   #order = 0;
   readonly #heap: Event[] = [];
@@ -34,7 +34,7 @@ export class Timeline {
     this.at(this.now + ms, run);
   }
 
-  /** Runs the next event, and all that can run because of it without time passing. False: nothing is planned. */
+  /** Runs the next event, and everything that can run after it without time passing. False: nothing is scheduled. */
   async step(): Promise<boolean> {
     const event = this.#take();
     if (event === undefined) return false;
@@ -72,8 +72,9 @@ function isBefore(a: Event, b: Event): boolean {
 }
 
 /**
- * Until every promise that can go on has gone on: Node runs what is queued for the next tick only when no microtask is
- * left. The engine waits for nothing but promises, so no turn of the event loop is needed, which would cost five times.
+ * Waits until every promise that can settle has settled: Node.js runs the queue of the next tick only when no microtask
+ * is left. The engine waits only for promises, so no turn of the event loop is needed, which would take five times as
+ * long.
  */
 export function drained(): Promise<void> {
   return new Promise((resolve) => process.nextTick(resolve));

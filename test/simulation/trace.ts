@@ -1,9 +1,9 @@
-/** What happened, in order: its hash tells whether two runs are the same one, its end is shown when one fails. */
+/** What happened, in order. Its hash shows whether two runs are the same; its end is shown if a run fails. */
 
 const SHOWN_LINES = 60;
 
 export interface Failure {
-  /** Such as I5, or liveness. */
+  /** For example I5 or liveness. */
   readonly invariant: string;
   readonly message: string;
   /** Virtual milliseconds since the run began. */
@@ -11,7 +11,7 @@ export interface Failure {
 }
 
 export class Trace {
-  /** How often each kind of thing happened: shows that a run tests what it is meant to. */
+  /** How often each kind of thing happened: this shows that a run tests what it should. */
   readonly counts = new Map<string, number>();
   failure: Failure | undefined;
   readonly #now: () => number;
@@ -45,7 +45,7 @@ export class Trace {
     if (this.#lines.length > 2 * SHOWN_LINES) this.#lines = this.#lines.slice(-SHOWN_LINES);
   }
 
-  /** The first failure counts: what follows may be its consequence. */
+  /** Only the first failure counts: later ones may be its consequences. */
   fail(invariant: string, message: string): void {
     if (this.failure !== undefined) return;
     this.add('FAILED', `${invariant}: ${message}`);

@@ -10,7 +10,7 @@ export class Truth {
   readonly byKey = new Map<string, Point>();
   /** In ascending order of their start. */
   readonly windows: readonly (readonly [start: number, points: readonly Point[]])[];
-  /** As a lane's backlog counts them. */
+  /** In bytes as a lane's backlog counts them. */
   readonly largestWindowBytes: number;
 
   constructor(messages: readonly { payload: Uint8Array; streamTime: number }[], settings: OracleSettings) {
@@ -30,7 +30,7 @@ export class Truth {
   }
 }
 
-/** What a point is taken to hold in memory besides its series' text. */
+/** The memory that a point is assumed to take besides the text of its series. */
 const POINT_MEMORY_BYTES = 120;
 
 function backlogBytes(points: readonly Point[]): number {
@@ -52,10 +52,10 @@ const VALUES = [
   'instance',
 ] as const;
 
-/** What differs between the two, down to the last bit; undefined if nothing does. */
+/** Describes a difference between the two, down to the last bit; undefined if there is none. */
 export function difference(actual: Point, expected: Point): string | undefined {
   for (const key of VALUES) {
-    if (!Object.is(actual[key], expected[key])) return `${key} is ${actual[key]} and not ${expected[key]}`;
+    if (!Object.is(actual[key], expected[key])) return `${key} is ${actual[key]}, not ${expected[key]}`;
   }
   for (const key of ['name', 'type', 'dimensionsJson'] as const) {
     if (actual.series[key] !== expected.series[key]) return `${key} is ${actual.series[key]}`;

@@ -1,4 +1,4 @@
-/** Everything that a run consists of, and the faults that come over it. */
+/** Everything that a run consists of, and the faults that happen in it. */
 import { Chance } from './chance.ts';
 import { SimCheckpoints } from './checkpoints.ts';
 import type { SimCoreSource } from './core-source.ts';
@@ -12,15 +12,15 @@ import { Trace } from './trace.ts';
 import { Truth } from './truth.ts';
 
 const RESTART_MS = 1000;
-/** How long a stop may take beyond its own time-out: closing the sinks, and the checkpoint store's two last calls. */
+/** How long a stop may take beyond its own timeout: to close the sinks, and for the last two checkpoint calls. */
 const STOP_MARGIN_MS = 26_000;
 
 export interface Options {
-  /** A fault of the code, to see that it is found: instances that know nothing of MAX_SERIES_BYTES. */
+  /** A deliberate bug, to see that it is detected: instances that do not know MAX_SERIES_BYTES. */
   readonly forgetsBytes?: boolean;
-  /** The same: a service that keeps no record of what it read, and goes on by sequence after a rollback. */
+  /** Another bug: a service that keeps no trail, and goes on by sequence after a rollback. */
   readonly forgetsTrail?: boolean;
-  /** See `Forced`: windows are reopened or computed again, and much may go wrong there. */
+  /** See `Forced`. Windows are reopened or recomputed, where much may go wrong. */
   readonly setsBack?: boolean;
   readonly rollsBack?: boolean;
   readonly print?: (line: string) => void;
@@ -37,11 +37,11 @@ export class World {
   readonly checkpoints: SimCheckpoints;
   readonly invariants: Invariants;
   slices: number;
-  /** Those that listen in core mode. */
+  /** The sources that listen in core mode. */
   readonly coreReaders = new Set<SimCoreSource>();
-  /** All that ever ran, in the order of their start. */
+  /** All instances that ever ran, in the order of their start. */
   readonly everyInstance: Instance[] = [];
-  /** By index: the one that runs, and how often there was one. */
+  /** By index: the running instance, and the number of starts. */
   readonly #running: (Instance | undefined)[];
   readonly #starts: number[];
 
@@ -63,7 +63,7 @@ export class World {
       this.timeline.at(START + later, () => this.#start(index));
     }
     for (const fault of faults) this.timeline.at(fault.at, () => this.#meet(fault));
-    // Those that are configured from the second start on must get one.
+    // Sinks that are configured from the second start on need one.
     this.timeline.at(calmAt - 1, () => this.#restartOnce());
     this.timeline.at(calmAt, () => {
       this.checkpoints.mode = 'healthy';
@@ -76,7 +76,7 @@ export class World {
     if (this.scenario.mode === 'core') this.#sendNext(0);
   }
 
-  /** Whether windows are computed again that stores have already: what lands late may be older than what is there. */
+  /** Whether windows that stores already have are recomputed: a late write may be older than what is there. */
   get isRewritten(): boolean {
     return this.scenario.setBack !== undefined || this.scenario.rollback !== undefined;
   }
@@ -85,7 +85,7 @@ export class World {
     return this.#running.filter((instance) => instance !== undefined);
   }
 
-  /** How many are to run. */
+  /** How many instances should run. */
   get instances(): number {
     return this.#running.length;
   }
@@ -94,18 +94,18 @@ export class World {
     return serverTime(this.timeline.now, this.scenario);
   }
 
-  /** Whether the stream holds another message in the place of this one, or none yet. */
+  /** Whether the stream holds another message in this place, or none yet. */
   isOther({ sequence, time }: { readonly sequence: number; readonly time: number }): boolean {
     if (sequence > this.stream.lastSequence(this.timeline.now)) return true;
     return this.stream.at(sequence).streamTime !== time;
   }
 
-  /** Short, for people: windows by number from the first start. */
+  /** A short name for people: the number of the window, counted from the first start. */
   windowName(start: number): string {
     return `w${Math.floor((start - START) / this.scenario.windowMs)}`;
   }
 
-  /** Ends it as kill -9 does. */
+  /** Ends an instance as kill -9 does. */
   died(instance: Instance, downMs = this.chance.int(0, 3000)): void {
     if (instance.dead) return;
     this.trace.add('kill', instance.name);
@@ -113,14 +113,14 @@ export class World {
     this.#restart(instance, downMs);
   }
 
-  /** Ends it as SIGTERM does, for good. */
+  /** Ends an instance for good, as SIGTERM does. */
   stopForGood(instance: Instance): void {
     this.#starts[instance.index] = Number.POSITIVE_INFINITY;
     this.#stop(instance, 0);
   }
 
   #start(index: number): void {
-    // Of the slices that there were before.
+    // An instance of an old slicing.
     if (index >= this.instances) return;
     const start = this.#starts[index]!++;
     if (!Number.isFinite(start)) return;
@@ -141,7 +141,7 @@ export class World {
     this.#restart(instance, RESTART_MS);
   }
 
-  /** Those with another slicing begin at once: what the old ones have sent may still arrive. */
+  /** Instances with the new slicing start at once: what the old ones have sent may still arrive. */
   #reslice(slices: number): void {
     this.trace.add('reslice', `${this.slices} to ${slices}`);
     for (const instance of this.running) this.died(instance);
@@ -150,7 +150,7 @@ export class World {
     this.#running.length = slices;
     for (let index = before; index < slices; index++) {
       this.#running[index] = undefined;
-      // Not a first start of the service: all its sinks are there.
+      // This is not the first start of the service: all its sinks are configured.
       this.#starts[index] = Math.max(1, this.#starts[index] ?? 0);
       this.#start(index);
     }
@@ -178,7 +178,7 @@ export class World {
     this.trace.add('stop', instance.name);
     instance.stop(this.timeline.now);
     this.timeline.after(this.scenario.stopTimeoutMs + STOP_MARGIN_MS, () => {
-      if (!instance.dead) this.trace.fail('stop', `${instance.name} does not come to an end`);
+      if (!instance.dead) this.trace.fail('stop', `${instance.name} does not end`);
     });
   }
 
@@ -227,7 +227,7 @@ export class World {
     }
   }
 
-  /** Core mode: the server hands each message, once, to one of those that listen. */
+  /** Core mode: the server sends each message once, to one of the listening sources. */
   #sendNext(index: number): void {
     const message = this.stream.messages[index];
     if (message === undefined) return;

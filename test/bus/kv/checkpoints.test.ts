@@ -31,19 +31,19 @@ const at = (next: number): Checkpoint => ({
 const store = (pipeline: string, slice = '0/1', on = bus) =>
   createCheckpointStore(on, settings({ PIPELINE: pipeline, SLICE: slice }), 1);
 
-test('what was saved is loaded, by another store as well', async () => {
+test('a saved checkpoint can be loaded, by another store too', async () => {
   const one = store('basic');
   expect(await one.load('influxdb')).toBeUndefined();
   expect(await one.save('influxdb', at(1000))).toBe('saved');
   expect(await one.save('influxdb', at(2000))).toBe('saved');
   expect(await store('basic').load('influxdb')).toEqual(at(2000));
-  // Of an earlier version there is none.
+  // Checkpoints of an earlier version have no budget.
   const budgeted = { ...at(3000), shape: { ...shape, maxSeriesBytes: 1000 } };
   expect(await one.save('influxdb', budgeted)).toBe('saved');
   expect(await store('basic').load('influxdb')).toEqual(budgeted);
 });
 
-test('sinks, slices and pipelines do not meet', async () => {
+test('sinks, slices and pipelines are kept apart', async () => {
   await store('p1').save('a', at(1));
   await store('p1').save('b', at(2));
   await store('p1', '1/3').save('a', at(3));
@@ -61,14 +61,14 @@ test('sinks, slices and pipelines do not meet', async () => {
   expect(await store('nobody').list()).toEqual([]);
 });
 
-test('a pipeline may be called shapes: those of all pipelines are no checkpoints', async () => {
+test('a pipeline may be called shapes: the shapes of pipelines are not taken for checkpoints', async () => {
   const epochs = [{ ...shape, from: Number.NEGATIVE_INFINITY }];
   await createShapeStore(bus, 'shapes', 1).change(() => ({ epochs, delayMs: 1000 }));
   await store('shapes').save('a', at(1));
   expect(await store('shapes').list()).toEqual([{ sink: 'a', slice: '0/1', checkpoint: at(1) }]);
 });
 
-test('never moves backwards', async () => {
+test('a checkpoint never moves backwards', async () => {
   const [one, two] = [store('back'), store('back')];
   expect(await one.save('a', at(5000))).toBe('saved');
   expect(await one.save('a', at(4000))).toBe('superseded');
@@ -79,7 +79,7 @@ test('never moves backwards', async () => {
   expect(await two.load('a')).toEqual(at(6000));
 });
 
-test('of many writers that race, the furthest wins and none goes back', async () => {
+test('if many writers race, the furthest wins and the checkpoint never goes back', async () => {
   const buses = await Promise.all([1, 2, 3].map(() => busAt(nats.url)));
   const stores = buses.map((each) => store('race', '0/1', each));
   const seen: number[] = [];
@@ -112,7 +112,7 @@ test.each([
   '{"next":1,"sequence":1,"savedAt":"x","shape":{}}',
   JSON.stringify({ ...at(1), next: 9e15 }),
   JSON.stringify({ ...at(1), shape: { ...shape, windowMs: 0 } }),
-])('a value that is none is an error, never overwritten: %j', async (value) => {
+])('a value that is not a checkpoint is an error, and is never overwritten: %j', async (value) => {
   const bucket = await openBucket(bus, 1);
   await bucket.put('odd.a.0-1', value);
   const one = store('odd');
@@ -124,11 +124,11 @@ test.each([
   expect((await bucket.get('odd.a.0-1'))?.string()).toBe(value);
 });
 
-test('a survey names the sinks whose checkpoint cannot be read; none is overwritten until it is deleted', async () => {
+test('a survey names the sinks with an unreadable checkpoint; none is overwritten until it is deleted', async () => {
   const bucket = await openBucket(bus, 1);
   await store('survey').save('well', at(1000));
   await bucket.put('survey.own.0-1', 'garbage');
-  // Of another slicing: it says nothing about the one sink, and is all that is known of the other.
+  // Of another slicing: it does not matter for the one sink, and is all that is known about the other.
   await bucket.put('survey.well.0-2', 'garbage');
   await bucket.put('survey.other.0-2', 'garbage');
   const one = store('survey');
@@ -150,7 +150,7 @@ test('a survey names the sinks whose checkpoint cannot be read; none is overwrit
   }
 });
 
-test('a deleted key counts as none, and can be written again', async () => {
+test('a deleted key counts as absent, and can be written again', async () => {
   const one = store('deleted');
   await one.save('a', at(1000));
   await (await openBucket(bus, 1)).delete('deleted.a.0-1');
@@ -159,15 +159,15 @@ test('a deleted key counts as none, and can be written again', async () => {
   expect(await store('deleted').load('a')).toEqual(at(500));
 });
 
-test('a bucket deleted under us is made again after a pause', async () => {
+test('a bucket that is deleted while we use it is created again after a pause', async () => {
   const one = store('lost');
   await one.save('a', at(1000));
   await (await manager(bus)).streams.delete(`KV_${BUCKET}`);
   const deletedAt = performance.now();
   await expect(one.save('a', at(2000))).rejects.toThrow(BusError);
-  // Nobody else who uses the connection makes it sooner.
+  // No other user of the connection creates it sooner.
   await expect(store('other').save('a', at(1))).rejects.toThrow(BucketGone);
-  await until('it is made again', () =>
+  await until('the bucket is created again', () =>
     one.save('a', at(2000)).then(
       () => true,
       (error: unknown) => {
@@ -180,7 +180,7 @@ test('a bucket deleted under us is made again after a pause', async () => {
   expect(await store('lost').load('a')).toEqual(at(2000));
 });
 
-test('a store that is down is an error, though nobody brings it back, and works again afterwards', async () => {
+test('a save is an error while the server is down, and works again afterwards', async () => {
   const server = await startNats();
   const own = await busAt(server.url);
   const one = store('down', '0/1', own);

@@ -31,7 +31,7 @@ const withAnother = ({ epochs, delayMs }: Shapes, from: number): Shapes => ({
   epochs: [...epochs, { ...SHAPE, from }],
 });
 
-test("none at first; what is stored is read again, with the server's time", async () => {
+test("there are no shapes at first; stored ones are read back, with the server's time", async () => {
   const store = createShapeStore(bus, 'a', 1);
   const before = Date.now();
   expect((await store.load()).shapes).toBeUndefined();
@@ -43,12 +43,12 @@ test("none at first; what is stored is read again, with the server's time", asyn
   expect((await createShapeStore(bus, 'b', 1).load()).shapes).toBeUndefined();
 });
 
-test('epochs with a budget, after one of an earlier version without, are what they were', async () => {
+test('epochs with a budget, after one without from an earlier version, are read back unchanged', async () => {
   await createShapeStore(bus, 'budget', 1).change(() => budgeted);
   expect((await createShapeStore(bus, 'budget', 1).load()).shapes).toStrictEqual(budgeted);
 });
 
-test('a clock that is not there yet, or is from before, passes by itself', async () => {
+test('a clock entry that is missing or old is a transient error', async () => {
   const bucket = await openBucket(bus, 1);
   await readServerTime(bucket);
   const before = await bucket.get('clock');
@@ -59,7 +59,7 @@ test('a clock that is not there yet, or is from before, passes by itself', async
   }
 });
 
-test('many change it at once: each builds upon the one before, and none is lost', async () => {
+test('with many changes at once, each builds on the previous one, and none is lost', async () => {
   const writers = Array.from({ length: 4 }, () => createShapeStore(bus, 'many', 1));
   await writers[0]!.change(() => first);
   await Promise.all(
@@ -71,7 +71,7 @@ test('many change it at once: each builds upon the one before, and none is lost'
   expect(shapes!.epochs.map(({ from }) => from)).toEqual([Number.NEGATIVE_INFINITY, 1000, 2000, 3000, 4000]);
 });
 
-test('nothing to change: nothing is written', async () => {
+test('without a change, nothing is written', async () => {
   const store = createShapeStore(bus, 'still', 1);
   await store.change(() => first);
   const bucket = await openBucket(bus, 1);
@@ -88,7 +88,7 @@ test.each([
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":-1,"maxAheadMs":0,"maxSeries":1}]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"maxSeriesBytes":0}]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1},{"from":5,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1}]}',
-])('an entry that is not one of ours is an error that says where it is: %s', async (text) => {
+])('an invalid entry is an error that says where it is: %s', async (text) => {
   await (await openBucket(bus, 1)).put('shapes.foreign', text);
   const error = await createShapeStore(bus, 'foreign', 1)
     .load()

@@ -1,4 +1,4 @@
-/** What a server says to a request for messages, other than by messages. */
+/** Answers of a server to a request for messages that are not messages. */
 import { headers } from 'nats';
 import { afterEach, expect, test } from 'vitest';
 import { type Bus, connect } from '../../../src/bus/connect.ts';
@@ -37,7 +37,7 @@ async function setUp(options: NatsOptions = {}) {
   return { bus, other, core, log, read };
 }
 
-/** Answers each request for more than one message as long as `isRefused`; the server's own answers follow. */
+/** Answers each request for more than one message while `isRefused`. The server's own answers follow. */
 function answering(bus: Bus, code: number, words: string, isRefused: () => boolean): () => number {
   let asked = 0;
   bus.connection.subscribe('$JS.API.CONSUMER.MSG.NEXT.>', {
@@ -50,13 +50,13 @@ function answering(bus: Bus, code: number, words: string, isRefused: () => boole
   return () => asked;
 }
 
-test('a server that limits what a request may ask for is asked for no more than that', async () => {
+test('requests respect the limit that a server sets for a request', async () => {
   const { bus, read } = await setUp({ jetstreamExtra: 'limits { max_request_batch: 256 }' });
   await publishStored(bus, 0, 20_000);
   const { source, reader } = read();
   await until('all', () => reader.sequences.length === 20_000);
   await publishNumbers(bus, 20_000, 20_100);
-  await until('what came later', () => reader.sequences.length === 20_100);
+  await until('the later ones', () => reader.sequences.length === 20_100);
   const told = reader.progressTimes.length;
   await until('idle', () => reader.progressTimes.length > told + 2);
   expect(reader.sequences).toEqual(numbers(1, 20_101));
@@ -65,7 +65,7 @@ test('a server that limits what a request may ask for is asked for no more than 
   expect(source.stats.answers.get('no_messages')).toBeGreaterThan(0);
 });
 
-test('a limit that came up while we read is kept by a new consumer, which is told of it', async () => {
+test('if a limit appears while we read, a new consumer gets to know it and respects it', async () => {
   const { other, read } = await setUp();
   let isRefused = true;
   answering(other, 409, 'Exceeded MaxRequestBatch of 256', () => isRefused);
@@ -79,7 +79,7 @@ test('a limit that came up while we read is kept by a new consumer, which is tol
   expect(source.stats.answers.get('limit_exceeded')).toBe(source.stats.resumptions);
 });
 
-test('an answer that nobody knows is counted, told, and followed by a pause; then reading goes on', async () => {
+test('an unknown answer is counted, logged, and followed by a pause; then reading goes on', async () => {
   const { bus, other, log, read } = await setUp();
   let isRefused = true;
   const asked = answering(other, 499, 'Come Back Later', () => isRefused);

@@ -34,7 +34,7 @@ function read(on: Bus, configured = core(), reader = new Recorder()) {
   return { source, reader, run, stop };
 }
 
-test('hands over what arrives, with the time of arrival; progress comes with and without messages', async () => {
+test('messages are handed over with their time of arrival; progress comes with and without messages', async () => {
   const { reader, source, stop } = read(bus);
   await bus.flush();
   const start = steadyNow();
@@ -61,7 +61,7 @@ test('hands over what arrives, with the time of arrival; progress comes with and
   expect(reader.payloads).toHaveLength(length);
 });
 
-test('a queue group shares the messages, each one once', async () => {
+test('the members of a queue group share the messages, and each message comes once', async () => {
   const buses = await Promise.all([1, 2, 3].map(() => busAt(nats.url)));
   const members = buses.map((each) => read(each, core({ METRICS_QUEUE_GROUP: 'fanout' })));
   const alone = read(bus);
@@ -76,7 +76,7 @@ test('a queue group shares the messages, each one once', async () => {
   await Promise.all(buses.map((each) => each.close()));
 });
 
-test('a reader that asks for time gets some, then loses messages, which are counted', async () => {
+test('the source waits for a slow reader up to a limit, then loses messages, which are counted', async () => {
   const { reader, source, stop } = read(bus);
   let release = () => {};
   reader.hold = () =>
@@ -87,11 +87,11 @@ test('a reader that asks for time gets some, then loses messages, which are coun
   const publisher = await busAt(nats.url);
   await publishNumbers(publisher, 0, 150_000);
   await publisher.close();
-  await until('the bound', () => reader.payloads.length === 100_000);
+  await until('the limit', () => reader.payloads.length === 100_000);
   await bus.flush();
   reader.hold = undefined;
   release();
-  await until('told', () => reader.gaps.length === 1);
+  await until('a gap', () => reader.gaps.length === 1);
   expect(reader.gaps[0]!.messages).toBe(50_000);
   expect(reader.gaps[0]!.fromTime).toBeLessThanOrEqual(reader.gaps[0]!.toTime);
   expect(source.stats).toMatchObject({ gaps: 1, gapMessages: 50_000 });
@@ -116,7 +116,7 @@ test('a lost connection is a gap', async () => {
   await server.stop();
 });
 
-test('what the reader throws ends the reading, loudly', async () => {
+test('an error of the reader ends the reading, and is passed on', async () => {
   const reader = new Recorder();
   reader.onMessage = () => {
     throw new RangeError('reader broke');
@@ -143,7 +143,7 @@ test('a subscription that the server refuses is an error for the operator', asyn
   await server.stop();
 });
 
-test('rejected records are published, within bounds', async () => {
+test('rejected records are published, within limits', async () => {
   const seen: string[] = [];
   const stop = bus.subscribe('fanout.rejected.*', ({ data, subject }) => {
     seen.push(`${subject} ${Buffer.from(data)}`);
@@ -160,7 +160,7 @@ test('rejected records are published, within bounds', async () => {
   stop();
 });
 
-test('what is on its way when the reading ends is still handed over', async () => {
+test('messages in flight at the end of the reading are still handed over', async () => {
   const proxy = await FaultProxy.start(nats.port);
   const [producer, reading] = await Promise.all([busAt(nats.url), busAt(`nats://127.0.0.1:${proxy.port}`)]);
   const reader = new Recorder();
@@ -172,7 +172,7 @@ test('what is on its way when the reading ends is still handed over', async () =
     };
   });
   await reading.flush();
-  // All of them are on their way when the first one ends the reading.
+  // All of them are in flight when the first one ends the reading.
   proxy.hang();
   await publishNumbers(producer, 0, 5_000);
   await proxy.pass();

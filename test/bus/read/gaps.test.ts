@@ -1,4 +1,4 @@
-/** What a source finds when its consumer is made again: all gaps, and each once. */
+/** The gaps that a source finds when it creates its consumer again: all of them, and each once. */
 import { getEventListeners } from 'node:events';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Bus } from '../../../src/bus/connect.ts';
@@ -45,7 +45,7 @@ function read(start: ReadFrom): Reading {
   return reading;
 }
 
-/** All consumers go while their readers are held; `meanwhile` nobody reads. */
+/** Deletes all consumers while their readers are held. Nobody reads during `meanwhile`. */
 async function lose(readings: readonly Reading[], meanwhile = async () => {}): Promise<void> {
   const { promise: held, resolve: release } = Promise.withResolvers<void>();
   const before = readings.map(({ reader, source }) => [
@@ -62,12 +62,12 @@ async function lose(readings: readonly Reading[], meanwhile = async () => {}): P
   release();
   const isBack = ({ source: { stats } }: Reading, i: number) =>
     stats.resumptions > before[i]![1]! && stats.reading;
-  await until('read anew', () => readings.every(isBack));
+  await until('reading again', () => readings.every(isBack));
 }
 
 const purge = async () => (await manager(bus)).streams.purge('METRICS');
 
-test('a gap that a new consumer begins with is told once, and reaches to where it was seen', async () => {
+test('a gap at the start of a new consumer is reported once, and extends to the time when it was seen', async () => {
   await publishNumbers(bus, 0, 10);
   const reading = read({ kind: 'earliest' });
   const { reader } = reading;
@@ -89,7 +89,7 @@ test('a gap that a new consumer begins with is told once, and reaches to where i
   expect(reader.gaps).toEqual([gap]);
 });
 
-test('before the first message, too', async () => {
+test('a gap before the first message is reported once too', async () => {
   await publishStored(bus, 0, 10);
   await purge();
   const ms = Date.now() - 60_000;
@@ -117,13 +117,13 @@ test('before the first message, too', async () => {
   ]);
 });
 
-test('a stream that was replaced is told of once', async () => {
+test('the replacement of a stream is reported once', async () => {
   await publishNumbers(bus, 0, 10);
   const reading = read({ kind: 'earliest' });
   const { reader, source } = reading;
   await until('the first', () => reader.sequences.length === 10);
   await (await manager(bus)).streams.delete('METRICS');
-  await until('made again', () => source.stats.gaps === 1 && source.stats.reading);
+  await until('the new stream', () => source.stats.gaps === 1 && source.stats.reading);
   for (let times = 0; times < 2; times++) await lose([reading]);
   expect(reader.gaps).toHaveLength(1);
   await publishNumbers(bus, 10, 20);
@@ -131,7 +131,7 @@ test('a stream that was replaced is told of once', async () => {
   expect(reader.payloads).toEqual(numbers(0, 20).map(String));
 });
 
-test('nothing is left behind by a consumer that is gone', async () => {
+test('a consumer that is gone leaves no listeners', async () => {
   const reading = read({ kind: 'earliest' });
   for (let times = 0; times < 3; times++) await lose([reading]);
   expect(getEventListeners(reading.signal, 'abort').length).toBeLessThanOrEqual(1);

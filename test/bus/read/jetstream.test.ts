@@ -46,7 +46,7 @@ afterAll(async () => {
 
 function read(start: ReadFrom = { kind: 'earliest' }, reader = new Recorder(), on = bus): Reading {
   const reading = startReading(on, core, start, reader);
-  // Some are to fail: the test itself looks at `run`.
+  // Some are supposed to fail: then the test itself looks at `run`.
   reading.run.catch(() => {});
   const stop = () => reading.stop().catch(() => {});
   running.push(stop);
@@ -57,13 +57,13 @@ const add = async (config: Partial<StreamConfig> & { name: string }) =>
   (await manager(bus)).streams.add(config);
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-test('every message once and in order, with its time; progress follows; the consumer goes at the end', async () => {
+test('every message comes once, in order, with its time; then progress; the consumer is removed at the end', async () => {
   await ensureStream(bus, core);
   await publishStored(bus, 0, 35_000);
   const { source, reader, stop } = read();
-  await until('what was there', () => reader.sequences.length === 35_000);
+  await until('the stored ones', () => reader.sequences.length === 35_000);
   await publishNumbers(bus, 35_000, 40_000, 'metrics.later');
-  await until('what came later', () => reader.sequences.length === 40_000);
+  await until('the later ones', () => reader.sequences.length === 40_000);
   expect(reader.sequences).toEqual(numbers(1, 40_001));
   expect(reader.payloads).toEqual(numbers(0, 40_000).map(String));
   const { streams, consumers } = await manager(bus);
@@ -81,7 +81,7 @@ test('every message once and in order, with its time; progress follows; the cons
   await until('no consumer is left', async () => (await consumers.list('METRICS').next()).length === 0);
 });
 
-test('begins at a time, at a sequence, or earliest', async () => {
+test('reading starts at a time, at a sequence, or at the earliest message', async () => {
   await ensureStream(bus, core);
   await publishStored(bus, 0, 100);
   await sleep(50);
@@ -97,20 +97,20 @@ test('begins at a time, at a sequence, or earliest', async () => {
     read({ kind: 'sequence', sequence: 201 }),
   ];
   await until('all', () => readings.slice(0, 4).every(({ reader }) => reader.sequences.includes(200)));
-  // Who is told that time goes by has been given all that there is for him.
+  // A reader that gets progress has got all its messages.
   await until('idle', () => readings.every(({ reader }) => reader.progressTimes.length > 1));
   const firsts = readings.map(({ reader }) => reader.sequences[0]);
   expect(firsts).toEqual([101, 150, 1, 1, undefined, undefined]);
   expect(readings.map(({ source }) => source.stats.gaps)).toEqual([0, 0, 0, 0, 0, 0]);
 });
 
-test('a stream that is missing is told at once', async () => {
+test('a missing stream is reported at once', async () => {
   const error = await read().run.catch((thrown: unknown) => thrown);
   expect(error).toBeInstanceOf(BusError);
   expect((error as BusError).message).toBe('there is no stream METRICS');
 });
 
-test('what retention removed before the start is a gap', async () => {
+test('messages that retention removed before the start are a gap', async () => {
   await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], max_msgs: 100 });
   const ms = Date.now() - 1_000;
   await publishStored(bus, 0, 1_000);
@@ -134,7 +134,7 @@ test('what retention removed before the start is a gap', async () => {
   expect(readings[0]!.reader.sequences[0]).toBe(901);
 });
 
-test('what is removed while we read is a gap of exactly so many messages, between the times around it', async () => {
+test('messages removed while we read are a gap with their exact number, between the times around it', async () => {
   await makePurgeable(bus, core);
   await publishNumbers(bus, 0, 10);
   const { source, reader } = read();
@@ -156,7 +156,7 @@ test('what is removed while we read is a gap of exactly so many messages, betwee
   ]);
 });
 
-test('a reader that is slow holds its source back: little comes meanwhile, and nothing is lost', async () => {
+test('a slow reader holds its source back: few messages come in the meantime, and nothing is lost', async () => {
   await ensureStream(bus, core);
   const { source, reader } = read();
   const release = holding(reader);
@@ -180,7 +180,7 @@ test('a reader that is slow holds its source back: little comes meanwhile, and n
   await publisher.close();
 });
 
-test('what is on its way to a slow reader is bounded in bytes', async () => {
+test('the bytes in flight to a slow reader are bounded', async () => {
   await ensureStream(bus, core);
   const large = new Uint8Array(900_000);
   for (let i = 0; i < 60; i++) bus.connection.publish('metrics', large);
@@ -196,7 +196,7 @@ test('what is on its way to a slow reader is bounded in bytes', async () => {
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0, lastSequence: 60 });
 });
 
-test('messages larger than a batch may be come through', async () => {
+test('messages larger than the limit of a batch get through', async () => {
   const roomy = await startNats({ maxPayloadBytes: 16 * 1024 * 1024 });
   const own = await busAt(roomy.url);
   await ensureStream(own, core);
@@ -212,19 +212,19 @@ test('messages larger than a batch may be come through', async () => {
   await roomy.stop();
 });
 
-test('progress never goes back, even for a message that it had passed', async () => {
-  // A slack below zero makes idle time run ahead, as a clock that is set back would.
+test('progress never goes back, even for a message that is earlier', async () => {
+  // A negative slack makes idle time run ahead, as if the clock were set back.
   core = { ...core, idleSlack: -5_000 };
   await ensureStream(bus, core);
   const { reader } = read();
   await until('idle', () => reader.progressTimes.length > 0);
   await publishNumbers(bus, 0, 10);
-  await until('told', () => reader.sequences.length === 10 && reader.progressTimes.length > 3);
+  await until('progress', () => reader.sequences.length === 10 && reader.progressTimes.length > 3);
   expect(reader.progressTimes[0]).toBeGreaterThan(reader.times[0]!);
   expectMonotone(reader.progressTimes);
 });
 
-test('a message that gets lost on the way is asked for again', async () => {
+test('a message that is lost on the way is requested again', async () => {
   await ensureStream(bus, core);
   await publishStored(bus, 0, 30_000);
   let delivered = 0;
@@ -238,12 +238,12 @@ test('a message that gets lost on the way is asked for again', async () => {
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 1 });
 });
 
-test('while nothing arrives, progress follows the clock of the server and is never ahead of it', async () => {
+test("while nothing arrives, progress follows the server's clock and is never ahead of it", async () => {
   core = settings({ NATS_URL: nats.url, IDLE_SLACK: '50ms' });
   await ensureStream(bus, core);
   const { reader } = read();
-  await until('told', () => reader.progressTimes.length > 0);
-  // What had been told when a message was stored must not be above its time.
+  await until('progress', () => reader.progressTimes.length > 0);
+  // The progress reported before a message was stored must not be later than its time.
   const told: number[] = [];
   for (let i = 0; i < 40; i++) {
     await sleep(i % 4 === 0 ? 400 : 30);
@@ -257,7 +257,7 @@ test('while nothing arrives, progress follows the clock of the server and is nev
   const { length } = reader.progressTimes;
   const idle = () => reader.progressTimes.slice(length);
   const now = Date.now();
-  // The server is of this machine. What is told passes now, and what is now then, again and again.
+  // The server is on this machine. Progress passes the current time, and then each later time.
   for (const later of [0, 500, 1_000]) {
     await until(`${later} ms later`, () => (idle().at(-1) ?? 0) > now + later);
     expect(idle().at(-1)).toBeLessThanOrEqual(Date.now());
@@ -269,7 +269,7 @@ test('while nothing arrives, progress follows the clock of the server and is nev
 test.each([
   ['one subject', 'metrics.>', ['metrics.a']],
   ['several subjects', 'metrics,metrics.b.>', ['metrics', 'metrics.b.c']],
-])('of a stream that captures more, only %s are handed over', async (_, subjects, wanted) => {
+])('if the stream captures more, only the messages of %s are handed over', async (_, subjects, wanted) => {
   await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>', 'other'] });
   core = settings({ NATS_URL: nats.url, METRICS_SUBJECTS: subjects });
   for (let i = 0; i < 100; i++) {
@@ -281,7 +281,7 @@ test.each([
   expect(new Set(reader.payloads.map((payload) => payload.split(' ')[0]))).toEqual(new Set(wanted));
   await until('idle', () => source.stats.pending === 0);
   expect(source.stats.gaps).toBe(0);
-  // A consumer made again goes on behind the last message, and sees no gap in what is not ours.
+  // A new consumer goes on after the last message, and does not take the other subjects for a gap.
   await removeConsumers();
   await publishNumbers(bus, 0, 50, 'other');
   await publishNumbers(bus, 0, 10, wanted[0]);
@@ -290,7 +290,7 @@ test.each([
   expect(new Set(reader.sequences).size).toBe(reader.sequences.length);
 });
 
-test('of a stream that captures more, what retention removed before it was read is a gap as well', async () => {
+test('if the stream captures more, messages that retention removed before they were read are a gap too', async () => {
   await add({ name: 'METRICS', subjects: ['metrics', 'other'], max_msgs: 50_000 });
   core = settings({ NATS_URL: nats.url, METRICS_SUBJECTS: 'metrics' });
   await publishStored(bus, 0, 30_000);
@@ -301,7 +301,7 @@ test('of a stream that captures more, what retention removed before it was read 
   await publishStored(bus, 0, 30_000);
   release();
   await until('the last', () => reader.sequences.includes(109_000));
-  // Whose they were is not known any more.
+  // Their subjects are no longer known.
   expect(source.stats.gapMessages).toBeGreaterThanOrEqual(60_000 - reader.sequences.length);
   expect(source.stats.gapMessages).toBeGreaterThan(0);
 });
@@ -311,12 +311,12 @@ async function removeConsumers(): Promise<void> {
   for (const { name } of await consumers.list('METRICS').next()) await consumers.delete('METRICS', name);
 }
 
-test('a consumer removed by hand, again and again, costs nothing', async () => {
+test('no message is lost if somebody removes the consumer again and again', async () => {
   await ensureStream(bus, core);
   await publishStored(bus, 0, 100_000);
   const { source, reader } = read();
   for (const at of [10_000, 40_000, 70_000]) {
-    await until('so many', () => reader.sequences.length >= at);
+    await until(`${at} messages`, () => reader.sequences.length >= at);
     await removeConsumers();
   }
   await publishNumbers(bus, 100_000, 101_000);
@@ -326,13 +326,13 @@ test('a consumer removed by hand, again and again, costs nothing', async () => {
   expect(source.stats.resumptions).toBeGreaterThan(0);
 });
 
-test('a stream that is deleted while we read is made again, and read from its first message', async () => {
+test('a stream that is deleted while we read is created again, and read from its first message', async () => {
   await ensureStream(bus, core);
   await publishNumbers(bus, 0, 1_000);
   const { source, reader } = read();
   await until('the first', () => reader.sequences.length === 1_000);
   await (await manager(bus)).streams.delete('METRICS');
-  await until('made again', () => source.stats.resumptions > 0 && source.stats.gaps > 0);
+  await until('the new stream', () => source.stats.resumptions > 0 && source.stats.gaps > 0);
   await publishNumbers(bus, 1_000, 1_500);
   await until('the rest', () => reader.sequences.length === 1_500);
   expect(reader.payloads).toEqual(numbers(0, 1_500).map(String));
@@ -340,7 +340,7 @@ test('a stream that is deleted while we read is made again, and read from its fi
   expect(reader.gaps).toHaveLength(1);
 });
 
-test('a stream that was made again and has grown beyond what was read is recognised', async () => {
+test('a new stream is recognised even if it has grown past the last sequence that was read', async () => {
   await ensureStream(bus, core);
   await publishNumbers(bus, 0, 100);
   const { reader, stop } = read();
@@ -366,11 +366,11 @@ test('a purged stream is a gap, and reading goes on', async () => {
   await (await manager(bus)).streams.purge('METRICS');
   await publishNumbers(bus, 10, 20);
   await until('the rest', () => reader.sequences.length === 20);
-  // All of it had been read before.
+  // All of its messages had been read before.
   expect(source.stats.gaps).toBe(0);
 });
 
-test('what a reader throws or rejects with ends the reading, loudly', async () => {
+test('an error or a rejection of the reader ends the reading, and is passed on', async () => {
   await ensureStream(bus, core);
   await publishNumbers(bus, 0, 100);
   const inMessage = new Recorder();
@@ -382,7 +382,7 @@ test('what a reader throws or rejects with ends the reading, loudly', async () =
   const inProgress = new Recorder();
   inProgress.hold = () => Promise.reject(new RangeError('progress broke'));
   await expect(read({ kind: 'earliest' }, inProgress).run).rejects.toThrow('progress broke');
-  // The connection is still of use.
+  // The connection still works.
   const { reader } = read();
   await until('all', () => reader.sequences.length === 100);
 });

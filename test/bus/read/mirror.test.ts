@@ -1,4 +1,4 @@
-/** A mirror, which has what its origin has, only later: read from a leaf node whose way to its hub breaks. */
+/** A mirror has the messages of its origin, only later. Here it is on a leaf node that loses the link to its hub. */
 import type { StreamConfig } from 'nats';
 import { afterEach, expect, test } from 'vitest';
 import type { Bus } from '../../../src/bus/connect.ts';
@@ -19,7 +19,7 @@ const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 const add = async (bus: Bus, config: Partial<StreamConfig> & { name: string }) =>
   (await manager(bus)).streams.add(config);
 
-/** ORIGIN is at the hub, METRICS, its mirror, at the leaf. */
+/** ORIGIN is on the hub; its mirror METRICS is on the leaf. */
 async function setUp() {
   const port = await freePort();
   const hub = await startNats({
@@ -43,7 +43,7 @@ async function setUp() {
   return { atHub, way, ...reading };
 }
 
-test('is read like its origin; idle time moves while it has no lag, and waits while its origin is out of reach', async () => {
+test('a mirror is read like its origin; idle time moves without lag, and waits while the origin is out of reach', async () => {
   const { atHub, way, reader, source } = await setUp();
   const told: number[] = [];
   const publish = async (from: number, to: number) => {
@@ -70,12 +70,12 @@ test('is read like its origin; idle time moves while it has no lag, and waits wh
   }
   expect(reader.sequences).toEqual(numbers(1, 141));
   expect(reader.payloads).toEqual(numbers(0, 140).map(String));
-  // Nothing had to be opened again.
+  // No window had to be opened again.
   for (const [i, time] of reader.times.entries()) expect(told[i]).toBeLessThanOrEqual(time);
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
 });
 
-test('its level is what it said before, once it has heard from its origin again', () => {
+test('the level of a mirror is its previous report, once it has heard from its origin again', () => {
   const level = new MirrorLevel();
   const well = { lag: 0, heardMsAgo: 10, isBroken: false };
   level.take(well, 1_000, 1_005);
@@ -86,7 +86,7 @@ test('its level is what it said before, once it has heard from its origin again'
   level.take(well, 3_000, 3_005);
   expect(level.at(3_004)).toBeUndefined();
   expect(level.at(3_005)).toBe(990);
-  // What was known stays true; from here on, it begins anew.
+  // The known level stays valid. From here on, it needs two good reports again.
   for (const bad of [{ lag: 1 }, { isBroken: true }, { heardMsAgo: -1 }]) {
     level.take({ ...well, ...bad }, 4_000, 4_005);
     level.take(well, 5_000, 5_005);

@@ -1,4 +1,4 @@
-/** How a reader who is level with a busy stream asks for more, seen by whoever listens to what it asks. */
+/** How often a reader that has caught up with a busy stream sends requests, as seen by a client that watches them. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { headers } from 'nats';
@@ -24,7 +24,7 @@ interface Asked {
   readonly no_wait?: boolean;
 }
 
-/** A clock that goes so slowly that a busy machine has a busy stream, too; a quiet one is quiet by it all the same. */
+/** A slow clock: by it, the stream is busy even on a busy machine, and a quiet stream is still quiet. */
 const SLOWER = 50;
 const began = steadyNow();
 const now = () => began + (steadyNow() - began) / SLOWER;
@@ -32,7 +32,7 @@ const now = () => began + (steadyNow() - began) / SLOWER;
 const BURST = 400;
 const BURST_EVERY_MS = 10;
 const MAX_MESSAGES = 400_000;
-/** Longer than a request at a pace may be without a word. */
+/** Longer than a paced request may go without an answer. */
 const HANG_MS = 1_000;
 
 let nats: NatsServer;
@@ -47,7 +47,7 @@ beforeAll(async () => {
   producer.connection.subscribe('$JS.API.CONSUMER.MSG.NEXT.>', {
     callback: (_, message) => {
       const request = message.json<Asked>();
-      // Of one message: whether all is read.
+      // A request for one message only asks whether everything has been read.
       if (request.batch > 1) asked.push(request);
     },
   });
@@ -79,8 +79,8 @@ function read(on: Bus) {
 }
 
 /**
- * Publishes numbers until that is enough, and not for ever; returns which one is next. Only a reader who is level is
- * paced: on a busy machine the next burst waits for it.
+ * Publishes numbers until `isEnough`, up to a maximum; returns the next number. Only a reader that has caught up is
+ * paced: on a busy machine, the next burst waits for it.
  */
 async function publishUntil(reader: Recorder, isEnough: () => boolean, from = 0): Promise<number> {
   let published = from;
@@ -94,7 +94,7 @@ async function publishUntil(reader: Recorder, isEnough: () => boolean, from = 0)
 
 const atAPace = () => asked.filter((request) => request.no_wait);
 
-test('a busy stream is asked at a pace, a quiet one waited for', async () => {
+test('requests to a busy stream are paced; a quiet one has a request waiting', async () => {
   const { reader, source, end } = read(bus);
   const published = await publishUntil(reader, () => atAPace().length > 20);
   await until('all', () => reader.sequences.length >= published);
@@ -106,17 +106,17 @@ test('a busy stream is asked at a pace, a quiet one waited for', async () => {
     await publishNumbers(producer, i, i + 1);
     await until('the one', () => reader.sequences.length > i);
   }
-  // They came as they were published: by what had been asked before.
+  // They were delivered as they were published, for the requests that were already waiting.
   expect(asked).toHaveLength(length);
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
   await end();
 });
 
-test('what the server ends without a word is asked again', async () => {
+test('a request that the server ends silently is repeated', async () => {
   let swallowed = 0;
   let probe: string | undefined;
   const isSwallowed = (code: number, inbox: string) => {
-    // Whether all is read is asked of an empty stream, too: the first answer is to that.
+    // An empty stream too is asked whether everything has been read: the first answer is for that.
     probe ??= inbox;
     if (inbox === probe) return false;
     const isEnd = code === 408 || code === 404;
@@ -135,7 +135,7 @@ test('what the server ends without a word is asked again', async () => {
   await end();
 });
 
-test('a server that hangs for a moment has not ended what it was asked', async () => {
+test('if a server hangs for a moment, its requests are not taken for ended', async () => {
   const { reader, source, end } = read(bus);
   for (let hangs = 1; hangs <= 3; hangs++) {
     const { length } = atAPace();
@@ -153,13 +153,13 @@ test('a server that hangs for a moment has not ended what it was asked', async (
   await end();
 });
 
-test('a server that says when a batch is complete, as nats-server does from 2.10 on, is not asked for more by that', async () => {
+test('the report of a complete batch, as from nats-server 2.10 on, does not cause more requests', async () => {
   const inboxes = new Set<string>();
   const completed = { headers: headers(409, 'Batch Completed') };
   const subscription = producer.connection.subscribe('$JS.API.CONSUMER.MSG.NEXT.>', {
     callback: (_, message) => {
       if (message.json<Asked>().batch === 1) return;
-      // The reader has counted, and asked again, by the time that it is told.
+      // By the time of this report, the reader has counted the messages and sent the next request.
       if (inboxes.has(message.reply!)) producer.connection.publish(message.reply!, '', completed);
       inboxes.add(message.reply!);
     },
@@ -167,7 +167,7 @@ test('a server that says when a batch is complete, as nats-server does from 2.10
   await publishStored(producer, 0, 200_000);
   const { reader, source, end } = read(bus);
   await until('all', () => reader.sequences.length === 200_000);
-  // Twenty that were filled, two that wait, and a few for a machine that is busy.
+  // Twenty that were filled, two that wait, and a few more on a busy machine.
   expect(asked.filter((request) => !request.no_wait).length).toBeLessThan(27);
   expect(reader.sequences).toEqual(numbers(1, 200_001));
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });

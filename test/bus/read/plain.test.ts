@@ -1,4 +1,4 @@
-/** The sources once more, with messages received by the client alone (METRICS_RECEIVE=plain). */
+/** Tests the sources again, with messages received only by the client (METRICS_RECEIVE=plain). */
 import { afterAll } from 'vitest';
 
 process.env.FANOUT_TEST_RECEIVE = 'plain';

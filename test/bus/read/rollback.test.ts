@@ -1,4 +1,4 @@
-/** A stream that takes back what it handed out, as its readers see it. */
+/** A stream that takes back messages that it has delivered, as its readers see it. */
 import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { SubscriptionOptions } from 'nats';
@@ -66,7 +66,7 @@ async function madeAnew(): Promise<{ created: string }> {
   return await describeStream(bus, core);
 }
 
-test('with a record of what was read, reading ends; without, it goes on by time, and the gap runs forwards', async () => {
+test('with a trail, reading ends; without one, it goes on by time, and the gap runs forwards', async () => {
   const { created } = await madeAnew();
   const trail = new Trail(created);
   const start = { kind: 'earliest' } as const;
@@ -95,14 +95,14 @@ test('with a record of what was read, reading ends; without, it goes on by time,
   const others = trail.marks.filter((mark) => held.get(keyOfMark(mark)) === 'other');
   expect(others.length).toBeGreaterThan(0);
   expect(others.every(({ sequence }) => sequence > 10)).toBe(true);
-  // A reader that begins now knows by the record that it must not.
+  // A reader that starts now knows by the trail that it must not read.
   const late = read(createJetStreamSource(bus, core, { start, trail }));
   await late.run;
   expect(late.reader.sequences).toEqual([]);
   expect(late.source.stats.rolledBack).toBe(true);
 });
 
-test('a consumer that lives on: what it read last before a pause is compared from time to time', async () => {
+test('if the consumer survives, its last message before a pause is compared from time to time', async () => {
   const { created } = await madeAnew();
   await publishStored(bus, 0, 5);
   const trail = new Trail(created);
@@ -120,7 +120,7 @@ test('a consumer that lives on: what it read last before a pause is compared fro
   expect(watch.isDue()).toBe(true);
   expect(await watch.compare()).toBe(false);
   expect(trail.pinned).toEqual([]);
-  // The next time, the stream has another message there, and the consumer has gone past it.
+  // Next time, the stream has another message there, and the consumer has gone past it.
   watch.paused({ ...stats, lastSequence: 6, lastStreamTime: 1 });
   await publishStored(bus, 5, 8);
   watch.progress({ ...stats, lastSequence: 8, lastStreamTime: await timeOf(8) });
@@ -128,7 +128,7 @@ test('a consumer that lives on: what it read last before a pause is compared fro
   expect(trail.pinned.map(({ sequence }) => sequence)).toEqual([6]);
 });
 
-test('a stream that was deleted and made again was not rolled back', async () => {
+test('a stream that was deleted and created again does not count as rolled back', async () => {
   await madeAnew();
   const trail = new Trail('2026-01-01T00:00:00Z', [{ sequence: 1_000, time: 1 }]);
   await publishStored(bus, 0, 3);
@@ -137,10 +137,10 @@ test('a stream that was deleted and made again was not rolled back', async () =>
   );
   await until('all', () => reader.sequences.length === 3);
   expect(source.stats.rolledBack).toBe(false);
-  await until('a new record', () => trail.marks.at(-1)?.sequence === 3);
+  await until('a new trail', () => trail.marks.at(-1)?.sequence === 3);
 });
 
-test('a sequence that does not rise is no delivery: the consumer is made again', async () => {
+test('a sequence that does not rise is not taken for a delivery: the consumer is created again', async () => {
   await madeAnew();
   let isDue = true;
   const falling = fallingAt(bus, () => isDue);
@@ -153,7 +153,7 @@ test('a sequence that does not rise is no delivery: the consumer is made again',
   expect(reader.sequences).toEqual(numbers(1, 11));
 });
 
-/** The bus, but the message with sequence 8 says that it has sequence 3. */
+/** The bus, except that the message with sequence 8 says that it has sequence 3. */
 function fallingAt(bus: Bus, isDue: () => boolean): Bus {
   const connection = new Proxy(bus.connection, {
     get(target, name) {

@@ -1,4 +1,4 @@
-/** A stream that replaced another counts for nothing until it has delivered a message. */
+/** A stream that replaced another one is unproven until it has delivered a message. */
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import type { Bus } from '../../../src/bus/connect.ts';
 import { connect } from '../../../src/bus/connect.ts';
@@ -48,10 +48,10 @@ async function readAndDelete(): Promise<Reading> {
   return started;
 }
 
-test('a deleted stream is made again after a pause, and is unproven until it delivers', async () => {
+test('a deleted stream is created again after a pause, and is unproven until it delivers a message', async () => {
   const deletedAt = Date.now();
   const { source, reader } = await readAndDelete();
-  await until('made again', () => source.stats.unproven);
+  await until('the new stream', () => source.stats.unproven);
   const { created } = (await (await manager(bus)).streams.info('METRICS')) as unknown as { created: string };
   expect(Date.parse(created) - deletedAt).toBeGreaterThanOrEqual(2_900);
   expect(source.stats.reading).toBe(true);
@@ -68,7 +68,7 @@ test('a deleted stream is made again after a pause, and is unproven until it del
   ]);
 });
 
-test('one that takes nothing of what is published stays unproven', async () => {
+test('a stream that stores none of the published messages stays unproven', async () => {
   const { source } = await readAndDelete();
   await (await manager(bus)).streams.add({
     name: 'METRICS',
@@ -80,7 +80,7 @@ test('one that takes nothing of what is published stays unproven', async () => {
   await bus.flush();
   expect((await (await manager(bus)).streams.info('METRICS')).state.last_seq).toBe(0);
   expect(source.stats).toMatchObject({ reading: true, pending: 0, unproven: true });
-  // Another source on this connection, as after a change of the windows, does not take it for a good one.
+  // Another source on this connection, as after a change of the windows, does not take it for proven.
   await reading!.stop();
   reading = startReading(bus, core, { kind: 'earliest' });
   await until('read again', () => reading!.source.stats.reading);

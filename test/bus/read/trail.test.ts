@@ -6,7 +6,7 @@ const CREATED = '2026-11-23T01:00:00Z';
 const marks = (...sequences: number[]): Mark[] =>
   sequences.map((sequence) => ({ sequence, time: 1000 * sequence }));
 
-test('however much is read, the marks are bounded, and the distance of two is in proportion to their age', () => {
+test('however much is read, the marks are bounded, and their distance is in proportion to their age', () => {
   const trail = new Trail(CREATED);
   const last = 200_000;
   for (let sequence = 1; sequence <= last; sequence++) trail.note({ sequence, time: sequence });
@@ -19,7 +19,7 @@ test('however much is read, the marks are bounded, and the distance of two is in
   }
 });
 
-test('the earliest stream time of a block survives the marks that are left out', () => {
+test('the earliest stream time of a block survives when marks are dropped', () => {
   const steps = fc.array(fc.record({ by: fc.integer({ min: 1, max: 9 }), time: fc.nat(100_000) }), {
     minLength: 1,
     maxLength: 300,
@@ -47,12 +47,12 @@ test('the earliest stream time of a block survives the marks that are left out',
   );
 });
 
-test('a message that went back in time shows in every mark that may come after it, until one does for certain', () => {
+test('a message that went back in time shows in each mark that may be later, until one is later for certain', () => {
   const trail = new Trail(CREATED, marks(1));
   trail.wentBack({ sequence: 5, time: 400 });
   trail.wentBack({ sequence: 9, time: 300 });
   for (const sequence of [4, 6, 10, 11]) trail.note({ sequence, time: 1000 * sequence });
-  // Marks in between are of messages that others have read again.
+  // Marks in between come from messages that somebody else has read again.
   trail.note({ sequence: 7, time: 7000 });
   expect(trail.marks.map(({ sequence, least }) => [sequence, least])).toEqual([
     [1, undefined],
@@ -64,7 +64,7 @@ test('a message that went back in time shows in every mark that may come after i
   ]);
 });
 
-test('what is stored comes back, but not as a trail of another stream', () => {
+test('a stored trail is read back, but not as the trail of another stream', () => {
   const trail = new Trail(CREATED, [...marks(1, 2), { sequence: 3, time: 2500, least: 1500 }]);
   trail.pin({ sequence: 9, time: 9000 });
   const stored = JSON.parse(JSON.stringify(trail.stored()));
@@ -77,7 +77,7 @@ test('what is stored comes back, but not as a trail of another stream', () => {
   expect(marksOf(undefined, CREATED)).toEqual([]);
 });
 
-test('a pinned mark is kept until it is unpinned, however much is read meanwhile', () => {
+test('a pinned mark is kept until it is unpinned, however much is read in the meantime', () => {
   const trail = new Trail(CREATED);
   for (let sequence = 1; sequence <= 1000; sequence++) {
     trail.note({ sequence, time: sequence });
@@ -88,7 +88,7 @@ test('a pinned mark is kept until it is unpinned, however much is read meanwhile
   expect(trail.marks.length).toBe(MAX_MARKS);
 });
 
-test('marks of one sequence with two times are those of two histories', () => {
+test('marks with the same sequence and different times belong to two histories, and both are kept', () => {
   const merged = mergeMarks([marks(1, 5), [{ sequence: 5, time: 5001 }, ...marks(5)]]);
   expect(merged).toEqual([...marks(1, 5), { sequence: 5, time: 5001 }]);
 });

@@ -1,4 +1,4 @@
-/** What nats-server does only from some version on, and with a setting of its own: docs/nats-servers.md. */
+/** What nats-server does only from a certain version on, with a setting of its own: docs/nats-servers.md. */
 import { expect, test } from 'vitest';
 import { ensureStream } from '../../../src/bus/stream.ts';
 import { startNats } from '../../../src/servers/nats.ts';

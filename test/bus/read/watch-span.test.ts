@@ -11,7 +11,7 @@ import { effort } from '../../effort.ts';
 
 const digest = (text: string) => digestOf(Buffer.from(text), 0, Buffer.byteLength(text));
 
-test('what is missing is what was heard and not read, in whatever order both come', () => {
+test('missing messages are those that were heard but not read, in whatever order the two happen', () => {
   const event = fc.record({
     message: fc.integer({ min: 0, max: 30 }),
     isLost: fc.boolean(),
@@ -40,14 +40,14 @@ test('what is missing is what was heard and not read, in whatever order both com
   );
 });
 
-test('equal messages are counted, not told apart', () => {
+test('equal messages are counted', () => {
   const span = new WatchSpan();
   for (let i = 0; i < 5; i++) span.hear(digest('same'));
   for (let i = 0; i < 3; i++) expect(span.takeMissing(digest('same'))).toBe(true);
   expect(span.missing).toBe(2);
 });
 
-test('a digest depends on the bytes of the message alone', () => {
+test('a digest depends only on the bytes of the message', () => {
   const chunk = Buffer.from('[{"a":1}]');
   expect(digestOf(chunk, 1, 8)).toBe(digest('{"a":1}'));
   expect(digest('a')).not.toBe(digest('b'));
@@ -62,11 +62,11 @@ test('the share and its error', () => {
   addSpan(totals, 300, 60);
   const { share, error } = unstoredShare(totals)!;
   expect(share).toBeCloseTo(0.1, 12);
-  // By hand: residuals -30 and 30; sqrt(2 / 1 x 1,800) / 600 = 0.1; 1.96 of it.
+  // By hand: residuals -30 and 30; sqrt(2 / 1 x 1,800) / 600 = 0.1; 1.96 times that.
   expect(error).toBeCloseTo(0.196, 12);
 });
 
-test('of many spans, the true share is within the error about 95 times in 100', () => {
+test('with many spans, the true share is within the error about 95 times in 100', () => {
   let seed = 1;
   const random = () => {
     seed = (seed * 48_271) % 2_147_483_647;
@@ -76,7 +76,7 @@ test('of many spans, the true share is within the error about 95 times in 100', 
   const rounds = 400;
   for (let round = 0; round < rounds; round++) {
     const totals = newWatchTotals();
-    // One span in five meets a burst of which 40 % is lost: 20 % of the messages are in such bursts.
+    // One span in five has a burst of which 40 % is lost: 20 % of the messages are in such bursts.
     for (let i = 0; i < 100; i++) addSpan(totals, 1000, random() < 0.2 ? 400 : 0);
     const { share, error } = unstoredShare(totals)!;
     if (Math.abs(share - 0.08) <= error) within += 1;

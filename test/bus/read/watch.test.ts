@@ -1,4 +1,4 @@
-/** Messages that were published and never reached the stream are counted; nothing else is. */
+/** Messages that were published but never reached the stream are counted, and nothing else. */
 import { gzipSync } from 'node:zlib';
 import { connect as connectClient, headers, type NatsConnection } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
@@ -40,7 +40,7 @@ afterEach(async () => {
   await bus.close();
 });
 
-/** A stream that refuses messages of more than 100 bytes, read and watched. */
+/** Reads and watches a stream that refuses messages of more than 100 bytes. */
 async function watching(configured = core(), share = 1, heardBy = bus) {
   const { metricsSubjects: subjects, metricsStream: name } = configured;
   await (await manager(bus)).streams.add({ name, subjects: ['metrics', 'metrics.>'], max_msg_size: 100 });
@@ -56,7 +56,7 @@ async function watching(configured = core(), share = 1, heardBy = bus) {
   return { watch, reader };
 }
 
-/** Publishes until a span has heard something: from then on, all that is published is heard. */
+/** Publishes until a span has heard something. From then on, everything that is published is heard. */
 async function untilHeard(watch: BusWatch) {
   await until('the watch hears', async () => {
     producer.publish('metrics', `"before ${Math.random()}"`);
@@ -104,7 +104,7 @@ test('counts nothing when nothing is lost: duplicates, compressed and equal mess
     producer.publish('metrics.a', 'equal');
     producer.publish('metrics.a', `twice ${i % 2}`, { headers: twice });
     producer.publish('metrics.b', gzipSync(`${i}`), { headers: packed });
-    // Not ours: the stream has it, the watch does not hear it.
+    // A subject that we do not read: the stream has it, the watch does not hear it.
     producer.publish('metrics', `${i}`);
   }
   await producer.flush();
@@ -116,7 +116,7 @@ test('counts nothing when nothing is lost: duplicates, compressed and equal mess
   expect(watch.status).toMatchObject({ unstored: 0, unknownSpans: 0 });
 });
 
-test('now and then: each span is exact, and nothing is counted twice', async () => {
+test('with a watch for part of the time, each span is exact, and nothing is counted twice', async () => {
   const { watch } = await watching(core(), 0.5);
   let published = 0;
   await until('five spans', async () => {
@@ -132,12 +132,12 @@ test('now and then: each span is exact, and nothing is counted twice', async () 
   expect(Math.abs(share! - 0.5)).toBeLessThanOrEqual(error!);
 });
 
-test('a reconnection makes a span say nothing, instead of something wrong', async () => {
+test('a reconnection makes the result of a span unknown, not wrong', async () => {
   const { watch } = await watching();
   await untilHeard(watch);
   await nats.halt('SIGKILL');
   await nats.resume();
-  await until('a span that says nothing', () => watch.status.unknownSpans > 0);
+  await until('a span with an unknown result', () => watch.status.unknownSpans > 0);
   const { heard } = watch.status;
   await until('it goes on', async () => {
     producer.publish('metrics', `"${Math.random()}"`);
@@ -147,7 +147,7 @@ test('a reconnection makes a span say nothing, instead of something wrong', asyn
   expect(watch.status.unstored).toBe(0);
 });
 
-test('without the permission to listen, it says so once and counts nothing', async () => {
+test('without the permission to listen, the watch logs this once and counts nothing', async () => {
   const permissions = '{ subscribe: { deny: ["metrics", "metrics.>"] } }';
   const guarded = await startNats({
     extra: `authorization { users: [{ user: "u", password: "p", permissions: ${permissions} }] }`,
@@ -158,7 +158,7 @@ test('without the permission to listen, it says so once and counts nothing', asy
   const watch = new BusWatch(guest, configured, { share: 1 });
   const source = watch.watched(createJetStreamSource(guest, configured, { start: { kind: 'earliest' } }));
   const ended = Promise.all([source.run(new Recorder(), stop.signal), watch.run(stop.signal)]);
-  await until('it says so', () => watch.status.state === 'forbidden');
+  await until('the watch knows', () => watch.status.state === 'forbidden');
   expect(watch.status).toMatchObject({ spans: 0, heard: 0, unstored: 0, share: null });
   expect(watch.status.unknown).toBe('the bus does not permit us to listen');
   const said = log.lines.filter(({ message }) => message.startsWith('cannot watch'));
@@ -174,7 +174,7 @@ test('a message that is read before it is heard may be heard in the next span', 
   const late = <Args extends unknown[]>(tell: (...args: Args) => void) => {
     return (...args: Args) => void setTimeout(() => tell(...args), 30);
   };
-  // The stream is on a server that is closer than the producer's.
+  // The stream is on a nearer server than the producer.
   const distant = {
     ...plain,
     connection: plain.connection,
@@ -197,13 +197,13 @@ test('a message that is read before it is heard may be heard in the next span', 
   expect(watch.status).toMatchObject({ unstored: 0, unknownSpans: 0 });
 });
 
-test('what was removed from the stream before it was read was stored', async (context) => {
-  // An earlier server says that messages are pending which are gone, until our requests for them expire.
+test('a message that was removed from the stream before it was read counts as stored', async (context) => {
+  // An earlier server reports removed messages as pending until our requests for them expire.
   needsNats(context, '2.10');
   const { watch, reader } = await watching();
   await untilHeard(watch);
   const release = holding(reader);
-  // More than comes after the reader has asked for time.
+  // More messages than arrive after the reader has asked the source to wait.
   await publishNumbers(bus, 0, 30_000);
   const { streams } = await manager(bus);
   await until('all are stored', async () => (await streams.info('METRICS')).state.last_seq > 30_000);

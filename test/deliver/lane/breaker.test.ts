@@ -5,7 +5,7 @@ import { VirtualClock } from '../virtual-clock.ts';
 
 const HOUR_MS = 3_600_000;
 
-test('a system clock that is set back holds up nobody for as long', async () => {
+test('if the system clock is set back, nobody waits for that long', async () => {
   const time = new VirtualClock();
   let setBack = 0;
   const clock: Clock = {
@@ -31,7 +31,7 @@ test('a system clock that is set back holds up nobody for as long', async () => 
   };
   const over = probe();
   await time.pass(10_000);
-  // Nor is it asked without a pause then.
+  // There are still pauses between the attempts.
   expect(tried).toBeLessThan(3);
   await time.pass(120_000);
   expect(tried).toBe(3);

@@ -7,7 +7,7 @@ import { settle, VirtualClock } from '../virtual-clock.ts';
 const RETRY: WriteOutcome = { kind: 'retry', reason: 'server_error', message: 'no' };
 
 describe('writing', () => {
-  test('splits a window to the limits and confirms it when all of it is acknowledged', async () => {
+  test('splits a window at the limits and confirms it when all of it is acknowledged', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     const { lane } = laneOf(clock, sink);
@@ -22,7 +22,7 @@ describe('writing', () => {
     expect([lane.backlogPoints, lane.backlogBytes]).toEqual([0, 0]);
   });
 
-  test('I5: the checkpoint stays at a window of which one point is not settled, though later ones are', async () => {
+  test('I5: the checkpoint stays at a window with an unsettled point, even if later windows are complete', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.answer = ({ points }) => (points.some((point) => keyOf(point) === '1:s12') ? RETRY : undefined);
@@ -39,7 +39,7 @@ describe('writing', () => {
     expect(lane.next).toBe(10 * WINDOW_MS);
   });
 
-  test('of a partial answer only the points to be sent again are sent again', async () => {
+  test('after a partial answer, only the points to retry are sent again', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     let first = true;
@@ -67,7 +67,7 @@ describe('writing', () => {
     expect(lane.next).toBe(WINDOW_MS);
   });
 
-  test('a sum that is no number is refused for every store alike, and recorded', async () => {
+  test('a sum that is not finite is refused for every store, and recorded', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     const { lane, told } = laneOf(clock, sink);
@@ -81,7 +81,7 @@ describe('writing', () => {
 });
 
 describe('failures', () => {
-  test('are tried again with growing waits until they succeed; one event down, one up', async () => {
+  test('are retried with growing waits until they succeed; there is one event down and one up', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.answer = () => RETRY;
@@ -126,7 +126,7 @@ describe('failures', () => {
     expect(most).toBe(1);
   });
 
-  test('a store that hangs is given up after the timeout, and counted', async () => {
+  test('a write that hangs is given up after the timeout, and counted', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.answer = () => 'hang';
@@ -140,7 +140,7 @@ describe('failures', () => {
     expect(lane.lastFailure?.message).toBe('no answer within 2000 ms');
   });
 
-  test('a throw is an unknown outcome and tried again', async () => {
+  test('a throw is an unknown outcome and is retried', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     let times = 0;
@@ -154,7 +154,7 @@ describe('failures', () => {
     expect(sink.rows.size).toBe(5);
   });
 
-  test('a store that refuses the sink is opened anew before each try, at the slowest pace', async () => {
+  test('a store that refuses the sink is opened again before each retry, at the slowest pace', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.answer = () => ({ kind: 'refused', reason: 'unauthorized', message: 'who are you' });
@@ -169,7 +169,7 @@ describe('failures', () => {
     expect(lane.next).toBe(WINDOW_MS);
   });
 
-  test('writes that fail together are one failure: a blip of a moment costs a moment', async () => {
+  test('writes that fail together count as one failure: a short blip causes a short wait', async () => {
     for (let seed = 1; seed <= 20; seed++) {
       const clock = new VirtualClock(undefined, seed);
       const sink = new ScriptedSink();
@@ -186,7 +186,7 @@ describe('failures', () => {
   });
 
   test.each([86_400_000, Number.POSITIVE_INFINITY, Number.NaN])(
-    'a store that asks to be left alone for %d ms is asked again before long',
+    'a store that asks for a pause of %d ms is retried much sooner',
     async (afterMs) => {
       const clock = new VirtualClock();
       const sink = new ScriptedSink();
@@ -202,7 +202,7 @@ describe('failures', () => {
     },
   );
 
-  test('an open that hangs and ignores its signal is left behind, and tried again', async () => {
+  test('an open that hangs and ignores its signal is abandoned and retried', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     const open = sink.open.bind(sink);
@@ -228,7 +228,7 @@ describe('failures', () => {
     { kind: 'refused', reason: 'no such token: 17', message: '' },
     { kind: 'what?' },
     undefined,
-  ])('an answer that makes no sense is an unknown outcome: %j', async (answer) => {
+  ])('an invalid answer is an unknown outcome: %j', async (answer) => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     const write = sink.write.bind(sink);
@@ -237,7 +237,7 @@ describe('failures', () => {
     void lane.run();
     lane.offer(sizedWindow(0, 5));
     await clock.pass(1000);
-    // The reasons are a closed list: they label a counter.
+    // The reasons are a closed list because they label a counter.
     expect([...lane.stats.retries.keys()]).toEqual(['unknown']);
     expect(lane.stats.rejected.size).toBe(0);
     expect(lane.stats.written).toBe(0);
@@ -246,7 +246,7 @@ describe('failures', () => {
     expect(sink.rows.size).toBe(5);
   });
 
-  test('open is tried until it resolves, and its advice is kept for the operator', async () => {
+  test('open is retried until it resolves, and its advice is kept for the operator', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.openError = new SinkError('not_found', 'no such database.', 'Create it.');
@@ -262,7 +262,7 @@ describe('failures', () => {
 });
 
 describe('the backlog', () => {
-  test('I7: over its bound, a lane leaves its windows to replay from the checkpoint, and takes no more', async () => {
+  test('I7: over its limit, a lane drops its copies for a replay from the checkpoint, and takes no more', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     sink.answer = () => RETRY;
@@ -321,7 +321,7 @@ describe('the backlog', () => {
     await clock.pass(60_000);
     expect(done).toBe(true);
     lane.join();
-    // The live path comes along with windows that the replay has brought already: not written again.
+    // The live path offers a window that the replay has already delivered: it is not written again.
     const before = sink.batches.length;
     for (const number of [5, 6]) lane.offer(sizedWindow(number, 10));
     await clock.pass(1000);
@@ -331,8 +331,8 @@ describe('the backlog', () => {
   });
 });
 
-describe('what is written again', () => {
-  test('does not pass a batch of the same window that is still under way: that one could land last', async () => {
+describe('a rewrite', () => {
+  test('waits for a batch of the same window that is still in flight, which could land last', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     const landing = Promise.withResolvers<void>();
@@ -358,7 +358,7 @@ describe('what is written again', () => {
     expect(lane.next).toBe(WINDOW_MS);
   });
 
-  test('is nothing from before the first window of the sink', async () => {
+  test('leaves out windows before the first window of the sink', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
     const { lane } = laneOf(clock, sink, { began: 2 * WINDOW_MS });
@@ -373,7 +373,7 @@ describe('what is written again', () => {
 });
 
 describe('isolation', () => {
-  test('I7: one lane hangs, one refuses; the third is not a moment behind', async () => {
+  test('I7: one lane hangs, and one store refuses; the third lane has no lag at all', async () => {
     const clock = new VirtualClock();
     const [hanging, refusing, good] = [new ScriptedSink(), new ScriptedSink(), new ScriptedSink()];
     hanging.answer = () => 'hang';

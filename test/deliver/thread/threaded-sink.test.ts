@@ -65,7 +65,7 @@ const lines = () => {
 };
 const plain = (points: readonly StoredPoint[]) => JSON.parse(JSON.stringify(points));
 
-test('points arrive as they are, whatever the batches, and whatever series there were before', async () => {
+test('points arrive unchanged, whatever the batches, and whatever series came before', async () => {
   await sink.open(never);
   expect(logged).toEqual(['opened{"opened":1,"timeoutMs":5000,"signIn":[{"token":"***"}]}']);
   const records = new SeriesRecords();
@@ -80,7 +80,7 @@ test('points arrive as they are, whatever the batches, and whatever series there
   expect(lines()).toEqual(plain(batches.flatMap(({ points }) => points)));
 });
 
-test('many windows at once, more than the thread keeps: each write gets its own', async () => {
+test('with more windows at once than the thread keeps, each write gets its own', async () => {
   await sink.open(never);
   const records = new SeriesRecords();
   const windows = Array.from({ length: 40 }, (_, i) =>
@@ -93,7 +93,7 @@ test('many windows at once, more than the thread keeps: each write gets its own'
   expect(sorted(lines())).toEqual(sorted(plain(expected)));
 });
 
-test('what the sink answers and throws comes back as it was', async () => {
+test('answers and errors of the sink come back unchanged', async () => {
   await sink.open(never);
   expect(await sink.write(all(windowOf(0, ['partial', 'b'])), never)).toEqual({
     kind: 'partial',
@@ -109,7 +109,7 @@ test('what the sink answers and throws comes back as it was', async () => {
   await expect(sink.write(all(windowOf(0, ['throw'])), never)).rejects.toThrow('a fault');
 });
 
-test('an abort gets there', async () => {
+test('an abort reaches the sink', async () => {
   await sink.open(never);
   const abort = new AbortController();
   const hanging = sink.write(all(windowOf(0, ['hang'])), abort.signal);
@@ -118,7 +118,7 @@ test('an abort gets there', async () => {
   expect(lines()[0]).toBe('aborted');
 });
 
-test('a thread that dies is an error of what it was doing; the next one opens the sink and knows every series', async () => {
+test('if a thread dies, its calls fail; the next one opens the sink and knows every series', async () => {
   await sink.open(never);
   await sink.write(all(windowOf(0, ['a'])), never);
   await expect(sink.write(all(windowOf(10, ['die'])), never)).rejects.toThrow('thread');
@@ -127,19 +127,19 @@ test('a thread that dies is an error of what it was doing; the next one opens th
   expect(lines().slice(1)).toEqual(plain(all(window).points));
 });
 
-test('what a sink does not catch ends its thread, and tells no secret', async () => {
+test('an error that a sink does not catch ends its thread, and reveals no secret', async () => {
   await sink.open(never);
   await expect(sink.write(all(windowOf(0, ['crash'])), never)).rejects.toThrow('failed: a crash with ***');
   expect(await sink.write(all(windowOf(10, ['a'])), never)).toEqual({ kind: 'written' });
 });
 
-test('a module that is not there is an error, not the end', async () => {
+test('a missing module is an error, not a crash', async () => {
   const nowhere = new ThreadedSink({ id: 'x', kind: './nowhere.ts', values: {} }, { info() {}, warn() {} });
   await expect(nowhere.open(never)).rejects.toThrow('nowhere');
   await nowhere.close();
 });
 
-test('what the sink does with the processor holds up nobody else', async () => {
+test('a sink that is busy does not block the main thread', async () => {
   await sink.open(never);
   const names = Array.from({ length: 50_000 }, (_, i) => `s${i}`);
   const window = windowOf(0, ['spin', ...names]);
@@ -148,7 +148,7 @@ test('what the sink does with the processor holds up nobody else', async () => {
     isWritten = true;
     return outcome;
   });
-  // It spins until it is told to end, which only somebody can who is not held up.
+  // The sink spins until it is told to end. That is only possible if the main thread is not blocked.
   for (let turns = 0; turns < 1000; turns++) await setImmediate();
   expect(isWritten).toBe(false);
   writeFileSync(join(folder.path, 'told.end'), '');
@@ -156,7 +156,7 @@ test('what the sink does with the processor holds up nobody else', async () => {
 });
 
 test.each(['block', 'ignore'])(
-  'a call that does not settle after its abort (%s) ends the thread; the next one takes everything again',
+  'a call that does not settle after its abort (%s) ends the thread; the next thread accepts everything again',
   async (told) => {
     const warned: string[] = [];
     const log = {
@@ -187,7 +187,7 @@ test.each(['block', 'ignore'])(
   },
 );
 
-test('threads that nothing can end are not piled up', async () => {
+test('threads that nothing can end do not pile up', async () => {
   const pipe = join(folder.path, 'pipe');
   execFileSync('mkfifo', [pipe]);
   const values = { file: join(folder.path, 'told'), pipe };
@@ -202,7 +202,7 @@ test('threads that nothing can end are not piled up', async () => {
   }
   expect(still.stalls).toBe(3);
   expect(messages.at(-1)).toContain('3 of its threads wait in calls that nothing interrupts');
-  // A thread that gets through in the end makes room for another one.
+  // When the call of such a thread finally returns, there is room for another thread.
   for (let writer = 0; writer < 3; writer++) closeSync(openSync(pipe, 'r+'));
   await expect
     .poll(
@@ -239,14 +239,14 @@ test('points one by one: written, read in several parts, looked up, removed', as
   await expect(rows(sink.read({ from: 0, to: 1 }, over))).rejects.toThrow('abort');
 });
 
-test('closing ends the thread, after the sink was closed; it may be closed twice', async () => {
+test('closing closes the sink, then ends the thread; it can be called twice', async () => {
   await sink.open(never);
   await sink.close();
   await sink.close();
   expect(lines()).toEqual(['closed']);
 });
 
-test('a thread that stands still for ever ends when it is closed, and all that was asked of it fails', async () => {
+test('a thread that is blocked forever ends on close, and all its calls fail', async () => {
   await sink.open(never);
   const written = sink.write(all(windowOf(0, ['block'])), never);
   await setImmediate();

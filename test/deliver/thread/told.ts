@@ -1,4 +1,4 @@
-/** A sink that does what the names of its series say, in its thread: see threaded-sink.test.ts. */
+/** A sink that runs in its thread and does what the name of the first series says: see threaded-sink.test.ts. */
 
 import { appendFileSync, existsSync, openSync } from 'node:fs';
 import type { Point } from '../../../src/aggregate/point.ts';
@@ -11,9 +11,9 @@ export default defineSink({
   kind: 'told',
   summary: 'for a test',
   settings: {
-    file: setting.text({ meaning: 'where to write down what comes', required: true }),
+    file: setting.text({ meaning: 'where to record what it gets', required: true }),
     pipe: setting.text({ meaning: 'a pipe that `open` waits for' }),
-    token: setting.secret({ meaning: 'what nobody may see' }),
+    token: setting.secret({ meaning: 'a value that nobody may see' }),
   },
   limits: { maxPoints: 100, maxBytes: 1_000_000, inFlight: 2 },
   create({ file, token, pipe }, { log, timeoutMs }) {
@@ -44,7 +44,7 @@ export default defineSink({
         if (told === 'block') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
         if (told === 'ignore') await new Promise(() => {});
         if (told === 'spin') {
-          // Not for ever: where that is the thread of the test, nobody else could end it.
+          // Not forever: if this ran in the thread of the test, nobody could end it.
           const until = Date.now() + SPIN_MS;
           while (!existsSync(`${file}.end`)) if (Date.now() > until) throw new Error('nobody ended it');
         }
