@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import type { Point } from '../aggregate/point.ts';
-import { makeSeries } from '../aggregate/series.ts';
 import { createLog } from '../base/log.ts';
 import { memoryLimit } from '../base/memory-limit.ts';
 import { printable, printableJson } from '../base/printable.ts';
@@ -17,6 +16,7 @@ import { memoryNeeded } from '../config/memory.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { isSameShape } from '../deliver/epochs.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
+import { checkProbe } from '../sink/check-probe.ts';
 import { type ReadBack, readBackOf, SinkError } from '../sink/contract.ts';
 import { type Finding, failed } from './check-finding.ts';
 import { checkReading, checkStream, READING_NAME, streamName } from './check-stream.ts';
@@ -26,7 +26,6 @@ import { duration } from './terminal/option-values.ts';
 import { print, warn } from './terminal/output.ts';
 import { renderLine } from './terminal/table.ts';
 
-const PROBE_NAME = 'fanout.check';
 /** After its timeout, a sink that heeds its signal has this long to say in its own words what it waited for. */
 const LAST_WORD_MS = 500;
 const COLUMNS = ['what', 'state', 'detail'] as const;
@@ -215,7 +214,7 @@ async function probe(
   const started = performance.now();
   await sink.open(signal);
   const windowStart = Math.floor(Date.now() / windowMs) * windowMs;
-  const point = probePoint(windowStart, windowMs);
+  const point = checkProbe(windowStart, windowMs, randomBytes(8).toString('hex'));
   const outcome = await sink.writePoints([point], signal);
   if (outcome.kind === 'retry' || outcome.kind === 'refused')
     throw new SinkError(outcome.reason, outcome.message);
@@ -226,9 +225,12 @@ async function probe(
   let readBack = 'read back';
   try {
     if (reads === 'none' || !(await holds(sink, point, reads, signal))) readBack = 'cannot be read back';
-  } finally {
-    await sink.remove([point], signal);
+  } catch (error) {
+    // Whatever else fails while cleaning up, the first error is the one to tell.
+    await sink.remove([point], signal).catch(() => {});
+    throw error;
   }
+  await sink.remove([point], signal);
   return `written, ${readBack}, ${removes ? 'removed' : 'not removed'}, in ${Math.round(performance.now() - started)} ms`;
 }
 
@@ -247,10 +249,4 @@ async function holds(
     return true;
   }
   return false;
-}
-
-function probePoint(windowStart: number, windowMs: number): Point {
-  const series = makeSeries(PROBE_NAME, 'counter', [['probe', randomBytes(8).toString('hex')]]);
-  const none = { min: null, max: null, last: null, p50: null, p90: null, p95: null, p99: null };
-  return { series, windowStart, windowMs, instance: '', count: 1, sum: 1, ...none };
 }

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect } from '../../src/bus/connect.ts';
 import { bucketExists } from '../../src/bus/kv/bucket.ts';
@@ -123,6 +124,20 @@ test('a store that can neither be read nor cleared is only written to', async ()
   expect(code, stdout).toBe(0);
   expect(stdout).toMatch(/written, cannot be read back, not removed, in \d+ ms/);
   expect(receiver.received().map(({ metric }) => metric)).toEqual(['fanout.check.count', 'fanout.check.sum']);
+});
+
+test('the first error is told, not that of the cleaning up', async () => {
+  const kind = fileURLToPath(new URL('./unreadable-sink.ts', import.meta.url));
+  const { code, stdout } = await check(
+    { NATS_URL: stack.nats.url, SINK_X_ENABLED: 'true', SINK_X_KIND: kind },
+    '--json',
+  );
+  expect(code).toBe(1);
+  expect((JSON.parse(stdout) as Finding[]).at(-1)).toMatchObject({
+    state: 'failed',
+    detail: 'no permission to read',
+    advice: 'Grant SELECT.',
+  });
 });
 
 test('check reports a change of the windows before `run` announces it', async () => {

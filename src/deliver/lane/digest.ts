@@ -5,6 +5,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { ALL_FIELDS, type Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
+import { isCheckProbe } from '../../sink/check-probe.ts';
 import type { StoredPoint } from '../../sink/contract.ts';
 
 export interface Digest {
@@ -56,6 +57,7 @@ class Digester {
   readonly #words = new Uint32Array(this.#values.buffer);
 
   add(point: StoredPoint | Point): void {
+    if (isCheckProbe(point.series)) return;
     // + 0 turns -0 into 0, because stores do not distinguish them.
     ALL_FIELDS.forEach((field, i) => {
       this.#values[i] = (point[field] ?? Number.NaN) + 0;

@@ -1,12 +1,15 @@
 /** Finds rows of a window in a store under other keys than those that the window has. */
 import type { Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
+import { isCheckProbe } from '../../sink/check-probe.ts';
 import type { StoredPoint } from '../../sink/contract.ts';
 
 /** Returns the starts of the windows that rows belong to, in ascending order. */
 export async function heldWindows(stored: AsyncIterable<StoredPoint>): Promise<number[]> {
   const starts = new Set<number>();
-  for await (const { windowStart, instance } of stored) if (instance === '') starts.add(windowStart);
+  for await (const { windowStart, instance, series } of stored) {
+    if (instance === '' && !isCheckProbe(series)) starts.add(windowStart);
+  }
   return [...starts].sort((a, b) => a - b);
 }
 
@@ -20,7 +23,8 @@ export async function straysOf(
   for (let i = 0; window !== undefined && i < window.size; i++) keys.add(window.point(i).series.id);
   const strays: Point[] = [];
   for await (const row of stored) {
-    if (row.instance === instance && !keys.has(row.series.id)) strays.push({ ...row, windowMs });
+    if (row.instance === instance && !keys.has(row.series.id) && !isCheckProbe(row.series))
+      strays.push({ ...row, windowMs });
   }
   return strays;
 }
