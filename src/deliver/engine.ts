@@ -336,6 +336,7 @@ export class Engine {
       closedThrough,
       // The live path may begin earlier. But nobody would repair windows that no checkpoint speaks of.
       began: Math.min(own.from, this.#attachment.began?.get(id) ?? Number.NEGATIVE_INFINITY),
+      begins: this.#attachment.resumed?.has(id) === false,
       replayable: this.#attachment.replayable,
       keeper,
       clock: this.#clock,

@@ -36,6 +36,27 @@ describe('stopping and checkpoints', () => {
     expect(sink.closes).toBe(1);
   });
 
+  test('a sink that begins is written to only when its beginning is stored: a restart could not know of the rows', async () => {
+    for (const begins of [false, true]) {
+      const clock = new VirtualClock();
+      const sink = new ScriptedSink();
+      let isUp = false;
+      const keeper = keeperOf(clock, async () => {
+        if (!isUp) throw new Error('no answer');
+      });
+      const { lane } = laneOf(clock, sink, { keeper, begins });
+      const run = lane.run();
+      lane.offer(sizedWindow(0, 3));
+      await clock.pass(60_000);
+      expect(sink.rows.size).toBe(begins ? 0 : 3);
+      isUp = true;
+      await clock.pass(60_000);
+      expect(sink.rows.size).toBe(3);
+      await lane.stop(AbortSignal.abort());
+      await run;
+    }
+  });
+
   test('at the deadline, a stop gives up what the store has not accepted, and the checkpoint stays before it', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();

@@ -24,6 +24,7 @@ export class CheckpointKeeper {
   onUnreadable: ((error: BusError | undefined) => void) | undefined;
   readonly #options: KeeperOptions;
   readonly #moved = new Bell();
+  readonly #stored = Promise.withResolvers<void>();
   #next: number | undefined;
   #sequence = 0;
   #saved: number | undefined;
@@ -39,6 +40,11 @@ export class CheckpointKeeper {
     this.#next = next;
     this.#sequence = sequence;
     this.#moved.ring();
+  }
+
+  /** Resolves when a checkpoint is stored, ours or that of another instance. */
+  get stored(): Promise<void> {
+    return this.#stored.promise;
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -65,6 +71,7 @@ export class CheckpointKeeper {
       const sequence = this.#sequence;
       await this.#options.store.save(this.#options.sink, { ...this.#options.describe(next), next, sequence });
       this.#saved = next;
+      this.#stored.resolve();
       this.isBucketGone = false;
       this.#found(undefined);
       return true;

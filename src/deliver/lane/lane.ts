@@ -54,6 +54,8 @@ export interface LaneOptions {
   readonly closedThrough?: number | undefined;
   /** Start of the first window that the sink ever gets; undefined if unknown. */
   readonly began?: number | undefined;
+  /** Whether the sink has no checkpoint yet. It is written to only when it has one: see `Lane.run`. */
+  readonly begins?: boolean;
   /** Whether the stream can be read again. If not, the oldest windows are dropped and counted. */
   readonly replayable: boolean;
   /** Absent in core mode, where nothing can be read again. */
@@ -136,7 +138,8 @@ export class Lane {
   /** Runs until `stop`: opens the sink, writes what is offered, keeps the checkpoint. */
   async run(): Promise<void> {
     const { limits, keeper } = this.#options;
-    // The start of a sink without a checkpoint is decided once. A restart before its first window must not forget it.
+    // The start of a sink without a checkpoint is decided once. A restart must not forget it: nobody would repair the
+    // rows that were written before another start.
     this.#confirm();
     const tasks = Array.from({ length: limits.inFlight }, () => this.#write());
     await Promise.all([this.#writer.keepOpen(), keeper?.run(this.#halt.signal), ...tasks]);
@@ -328,6 +331,8 @@ export class Lane {
   /** Runs one of the lane's writers: one batch in flight at a time. */
   async #write(): Promise<void> {
     const { signal } = this.#halt;
+    const { begins = false, keeper } = this.#options;
+    if (begins && keeper !== undefined) await untilAborted(keeper.stored, signal);
     while (!signal.aborted) {
       const job = this.#queue.take();
       if (job === undefined) {
@@ -346,4 +351,12 @@ export class Lane {
       if (isReleased) this.#work.ring();
     }
   }
+}
+
+/** Resolves with the promise, or when the signal aborts. */
+async function untilAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  const { promise: aborted, resolve } = Promise.withResolvers<void>();
+  signal.addEventListener('abort', () => resolve(), { once: true });
+  await Promise.race([promise, aborted]);
 }
