@@ -64,7 +64,8 @@ export class SeriesRecords {
   #usedWords = 0;
   /** Chunks that nobody reads any more, to be filled again. */
   readonly #spare: Chunk[] = [];
-  /** By number of chunk: 1 if its records move to other chunks, see `compact`. */
+  /** By number of chunk, see `compact`: how many words of it are kept, and 1 if what is kept moves to other chunks. */
+  #kept = new Float64Array();
   #leaving = new Uint8Array();
   #retiredBytes = 0;
   readonly #objects = new Map<SeriesRef, Series>();
@@ -133,20 +134,30 @@ export class SeriesRecords {
   }
 
   /**
-   * Begins to give up what is not kept. `refs` are all records in use; kept are those whose entry in `isKept` is not 0.
-   * Each of these must be `moved` before `compacted` ends this. Chunks of which most is kept stay as they are.
+   * Begins to give up what is not kept, in three steps: `keep` every record that is kept of those that are here now,
+   * then `decide`, then let each of them be `moved`. `compacted` ends this.
    */
-  compact(refs: Uint32Array, isKept: Uint8Array): void {
-    const kept = new Float64Array(this.#chunks.length);
-    for (let i = 0; i < isKept.length; i++) {
-      if (isKept[i] !== 0) kept[chunkNumber(refs[i]!)]! += this.#wordsOf(refs[i]!);
-    }
-    this.#leaving = Uint8Array.from(this.#chunks, (chunk, number) =>
-      Number(chunk !== undefined && number !== this.#newest && kept[number]! < MIN_USED * chunk.usedWords),
+  compact(): void {
+    // All chunks but those that take what comes meanwhile.
+    this.#kept = Float64Array.from(this.#chunks, (chunk, number) =>
+      chunk === undefined || number === this.#newest ? Number.POSITIVE_INFINITY : 0,
     );
+    this.#leaving = new Uint8Array();
   }
 
-  /** Returns where the record is from now on. Until all have moved, it can be read at both places. */
+  keep(ref: SeriesRef): void {
+    this.#kept[chunkNumber(ref)]! += this.#wordsOf(ref);
+  }
+
+  /** Chunks of which most is kept stay as they are. */
+  decide(): void {
+    this.#leaving = Uint8Array.from(this.#kept, (kept, number) => {
+      const chunk = this.#chunks[number];
+      return Number(chunk !== undefined && kept < MIN_USED * chunk.usedWords);
+    });
+  }
+
+  /** Returns where the record is from now on. Until `compacted`, it can be read at both places. */
   moved(ref: SeriesRef): SeriesRef {
     return this.#leaving[chunkNumber(ref)] === 1 ? this.addFrom(this, ref) : ref;
   }

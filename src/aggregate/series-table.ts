@@ -30,9 +30,10 @@ const PREFETCH_SERIES = 4096;
 const INITIAL_NUMBERS = 1 << 10;
 
 /**
- * With each spelling that is added during a sweep, this many numbers are looked at, and so many of the series that are
- * kept move to the new tables: some 10 us.
+ * What a sweep does with each spelling that is added, until it is through: it counts what is kept of so many numbers.
+ * Then it looks at so many again, and moves so many of the series that are kept. Each takes some 10 us.
  */
+const COUNTED_NUMBERS = 256;
 const SWEPT_NUMBERS = 128;
 const SWEPT_SERIES = 16;
 
@@ -55,6 +56,8 @@ export interface SeriesHolder {
 interface Sweep {
   /** By series number, up to the largest when the sweep began. */
   readonly fates: Uint8Array;
+  /** All numbers before this one are counted. */
+  counted: number;
   /** All numbers before this one have had their turn. */
   next: number;
   readonly spellings: Spellings;
@@ -185,6 +188,7 @@ export class SeriesTable {
 
   /** Returns the series into which series of the same name and type are folded when they are over the limit. */
   overflowOf(series: number): number {
+    if (this.#sweep?.fates[series] === KEPT) this.#move(series, this.#sweep);
     const known = this.#overflow[series]!;
     if (known !== 0) return known - 1;
     const ref = this.#refs[series]!;
@@ -227,38 +231,30 @@ export class SeriesTable {
 
   /** Begins to forget the series that no holder marks, and all but one spelling of each other series. */
   #startSweep(): Sweep {
-    const fates = this.#fates();
-    const [spellings, index] = [this.#spellings, this.#index];
+    const fates = new Uint8Array(this.#numbers);
     let kept = 0;
-    for (let series = 0; series < fates.length; series++) kept += fates[series]!;
-    // And for what is added meanwhile.
-    const room = kept + Math.ceil(kept / SWEPT_SERIES + fates.length / SWEPT_NUMBERS);
+    const mark = (series: number) => {
+      if (fates[series] === FORGOTTEN) kept++;
+      fates[series] = KEPT;
+    };
+    for (const holder of this.#holders) holder.markSeries(mark);
+    const [spellings, index] = [this.#spellings, this.#index];
+    const adds = fates.length / COUNTED_NUMBERS + fates.length / SWEPT_NUMBERS + kept / SWEPT_SERIES;
+    const room = kept + Math.ceil(adds);
     this.#spellings = new Spellings(spellings.hash, room, spellings.bytes + this.#keepBytes);
     this.#index = index.emptied(room);
-    this.#records.compact(this.#refs, fates);
+    this.#records.compact();
     this.#size = kept;
     this.#free = [];
     this.#overflowOfAll = [];
-    for (let series = 0; series < fates.length; series++) {
-      // A series may be kept while its overflow series is forgotten.
-      if (this.#overflow[series] !== series + 1) this.#overflow[series] = 0;
-    }
-    this.#sweep = { fates, next: 0, spellings, index };
+    this.#sweep = { fates, counted: 0, next: 0, spellings, index };
     return this.#sweep;
-  }
-
-  #fates(): Uint8Array {
-    const fates = new Uint8Array(this.#numbers);
-    for (const holder of this.#holders) {
-      holder.markSeries((series) => {
-        fates[series] = KEPT;
-      });
-    }
-    return fates;
   }
 
   #sweepOn(sweep: Sweep): void {
     const { fates } = sweep;
+    if (sweep.counted < fates.length) this.#countOn(sweep);
+    if (sweep.counted < fates.length) return;
     const end = Math.min(sweep.next + SWEPT_NUMBERS, fates.length);
     let moves = 0;
     while (sweep.next < end && moves < SWEPT_SERIES) {
@@ -267,9 +263,19 @@ export class SeriesTable {
       else if (fates[series] === KEPT) {
         this.#move(series, sweep);
         moves++;
-      }
+        // It moved while others were still counted: its record did not.
+      } else this.#refs[series] = this.#records.moved(this.#refs[series]!);
     }
     if (sweep.next === fates.length) this.#endSweep();
+  }
+
+  #countOn(sweep: Sweep): void {
+    const { fates } = sweep;
+    const end = Math.min(sweep.counted + COUNTED_NUMBERS, fates.length);
+    for (let series = sweep.counted; series < end; series++)
+      if (fates[series] !== FORGOTTEN) this.#records.keep(this.#refs[series]!);
+    sweep.counted = end;
+    if (end === fates.length) this.#records.decide();
   }
 
   #endSweep(): void {
@@ -284,6 +290,8 @@ export class SeriesTable {
   #move(series: number, { fates, spellings }: Sweep): void {
     fates[series] = KEPT_AND_MOVED;
     this.#refs[series] = this.#records.moved(this.#refs[series]!);
+    // A series may be kept while its overflow series is forgotten.
+    if (!this.isOverflow(series)) this.#overflow[series] = 0;
     const entry: Entry = this.#spelled[series]!;
     if (entry !== NO_ENTRY) this.#spelled[series] = this.#spellings.insertFrom(spellings, entry);
     this.#index.add(series, this.#refs, this.#records);
