@@ -21,6 +21,8 @@ export interface AggregatorOptions {
   readonly instance?: string;
   /** Compute only the windows whose number is `index` modulo `of`; other instances compute the rest. */
   readonly slice?: { readonly index: number; readonly of: number };
+  /** Told when a sample made a series into which its own is folded: that costs as much as a new spelling. */
+  readonly onFolded?: () => void;
 }
 
 /**
@@ -264,7 +266,9 @@ export class Aggregator implements SeriesHolder {
         return window.enter(series, type);
       }
       this.stats.overflowed++;
+      const before = table.size;
       series = table.overflowOf(series);
+      if (table.size !== before) this.#options.onFolded?.();
       const row = window.rowOf(series);
       if (row !== 0) return row;
     }
