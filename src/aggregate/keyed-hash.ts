@@ -13,12 +13,25 @@
 import { randomFillSync } from 'node:crypto';
 
 /**
- * How far an entry may be from where its hash says, in slots: what a lookup costs at most. If an entry would be further
- * away, the table takes another key.
+ * How far an entry may be from where its hash says, in slots: what a lookup in one table costs at most. If an entry
+ * would be further away, the table takes another key.
  */
 export const MAX_PROBES = 64;
 /** Slots for each entry of a table. Beyond this, more slots would not help; only another key does. */
 export const MAX_SLOTS_PER_ENTRY = 16;
+
+/**
+ * A table does not grow in one go, which would hold the thread: with each entry that is added, this many slots move to
+ * the new table. So a table of n slots has moved after n / 32 entries.
+ */
+export const MOVED_SLOTS = 32;
+
+/** Returns a power of two: slots for this many entries, at most half of them taken. */
+export function slotsFor(entries: number, atLeast: number): number {
+  let slots = atLeast;
+  while (slots < 2 * entries) slots *= 2;
+  return slots;
+}
 
 /** Fills an array with numbers that nobody can guess. Tests pass in others. */
 export type KeySource = (key: Int32Array) => void;

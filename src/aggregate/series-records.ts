@@ -12,7 +12,8 @@ const ID_BYTE = 16;
 const ID_BYTES = 16;
 
 /** A reference is the number of a chunk times this, plus the word within the chunk. */
-const CHUNK_WORDS = 1 << 18;
+const CHUNK_BITS = 18;
+const CHUNK_WORDS = 1 << CHUNK_BITS;
 const FIRST_CHUNK_WORDS = 1 << 12;
 /**
  * How much memory series may take as objects, with what a sink derives from them, in bytes. When they take more, all
@@ -63,6 +64,9 @@ export class SeriesRecords {
   #usedWords = 0;
   /** Chunks that nobody reads any more, to be filled again. */
   readonly #spare: Chunk[] = [];
+  /** By number of chunk, see `compact`: how many words of it are kept, and 1 if what is kept moves to other chunks. */
+  #kept = new Float64Array();
+  #leaving = new Uint8Array();
   #retiredBytes = 0;
   readonly #objects = new Map<SeriesRef, Series>();
   #objectsBytes = 0;
@@ -130,38 +134,53 @@ export class SeriesRecords {
   }
 
   /**
-   * Returns new records with those whose entry in `isKept` is 1, and writes to `refs` where each of them is. Of these
-   * records, only references that were given away are valid afterwards. Chunks of which most is kept are shared, not
-   * copied; others are filled again if nothing in them was given away.
+   * Begins to give up what is not kept, in three steps: `keep` every record that is kept of those that are here now,
+   * then `decide`, then let each of them be `moved`. `compacted` ends this.
    */
-  compacted(refs: Uint32Array, isKept: Uint8Array): SeriesRecords {
-    const kept = new Float64Array(this.#chunks.length);
-    for (let i = 0; i < refs.length; i++) {
-      if (isKept[i] === 1) kept[chunkNumber(refs[i]!)]! += this.#wordsOf(refs[i]!);
-    }
+  compact(): void {
+    // All chunks but those that take what comes meanwhile.
+    this.#kept = Float64Array.from(this.#chunks, (chunk, number) =>
+      chunk === undefined || number === this.#newest ? Number.POSITIVE_INFINITY : 0,
+    );
+    this.#leaving = new Uint8Array();
+  }
+
+  keep(ref: SeriesRef): void {
+    this.#kept[chunkNumber(ref)]! += this.#wordsOf(ref);
+  }
+
+  /** Chunks of which most is kept stay as they are. */
+  decide(): void {
+    this.#leaving = Uint8Array.from(this.#kept, (kept, number) => {
+      const chunk = this.#chunks[number];
+      return Number(chunk !== undefined && kept < MIN_USED * chunk.usedWords);
+    });
+  }
+
+  /** Returns where the record is from now on. Until `compacted`, it can be read at both places. */
+  moved(ref: SeriesRef): SeriesRef {
+    return this.#leaving[chunkNumber(ref)] === 1 ? this.addFrom(this, ref) : ref;
+  }
+
+  /**
+   * Returns new records without the chunks that all have left. Of these records, only references that were given away
+   * are valid afterwards. If there are none in a chunk, its memory is filled again.
+   */
+  compacted(): SeriesRecords {
     const compact = new SeriesRecords();
-    const unread: Chunk[] = [];
     compact.#retiredBytes = this.#retiredBytes;
+    compact.#spare.push(...this.#spare);
     for (const [number, chunk] of this.#chunks.entries()) {
-      if (chunk !== undefined && (number === this.#newest || kept[number]! >= MIN_USED * chunk.usedWords)) {
-        compact.#chunks.push(chunk);
-        compact.#usedWords += chunk.usedWords;
-      } else {
-        compact.#chunks.push(undefined);
+      const isLeft = chunk === undefined || this.#leaving[number] === 1;
+      compact.#chunks.push(isLeft ? undefined : chunk);
+      if (!isLeft) compact.#usedWords += chunk.usedWords;
+      else {
         compact.#freeChunks.push(number);
         if (chunk?.isGiven) compact.#retiredBytes += chunk.memory.byteLength;
-        else if (chunk !== undefined) unread.push(chunk);
+        else if (chunk !== undefined) compact.#spare.push(chunk);
       }
     }
     compact.#newest = this.#newest;
-    // What is copied goes into chunks of its own, and these have free numbers too.
-    const shared = [...compact.#chunks];
-    for (let i = 0; i < refs.length; i++) {
-      if (isKept[i] === 1 && shared[chunkNumber(refs[i]!)] === undefined)
-        refs[i] = compact.addFrom(this, refs[i]!);
-    }
-    // Only now: what they held has been copied.
-    compact.#spare.push(...this.#spare, ...unread);
     return compact;
   }
 
@@ -273,7 +292,7 @@ export class SeriesRecords {
 }
 
 function chunkNumber(ref: SeriesRef): number {
-  return Math.floor(ref / CHUNK_WORDS);
+  return ref >>> CHUNK_BITS;
 }
 
 function chunkOf(memory: SharedArrayBuffer): Chunk {

@@ -29,6 +29,19 @@ const PREFETCH_SERIES = 4096;
 
 const INITIAL_NUMBERS = 1 << 10;
 
+/**
+ * What a sweep does with each spelling that is added, until it is through: it counts what is kept of so many numbers.
+ * Then it looks at so many again, and moves so many of the series that are kept. Each takes some 10 us.
+ */
+const COUNTED_NUMBERS = 256;
+const SWEPT_NUMBERS = 128;
+const SWEPT_SERIES = 16;
+
+/** What a sweep does with a number. */
+const FORGOTTEN = 0;
+const KEPT = 1;
+const KEPT_AND_MOVED = 2;
+
 const OVERFLOW_DIMENSIONS: readonly Dimension[] = [[OVERFLOW_DIMENSION, 'true']];
 
 /** Keeps series numbers beyond a call. The next sweep reuses every number that no holder marks. */
@@ -37,10 +50,26 @@ export interface SeriesHolder {
 }
 
 /**
+ * A sweep under way. All that is new goes to new tables. A series that is kept moves there, and until then it is found
+ * in these. What is to be forgotten is not found at once, but its number is free only when its turn comes.
+ */
+interface Sweep {
+  /** By series number, up to the largest when the sweep began. */
+  readonly fates: Uint8Array;
+  /** All numbers before this one are counted. */
+  counted: number;
+  /** All numbers before this one have had their turn. */
+  next: number;
+  readonly spellings: Spellings;
+  readonly index: SeriesIndex;
+}
+
+/**
  * Numbers the series, 0, 1, 2..., and remembers how messages spell them.
  *
  * A series is kept as its record, which is found by its id: all spellings of a series lead to the same number. When the
- * table is full, it forgets what no holder marks, so producers that invent series or spellings cannot make it grow.
+ * table is full, it forgets what no holder marks, so producers that invent series or spellings cannot make it grow. It
+ * does so little by little: nothing that is done in one go takes longer than a few milliseconds.
  */
 export class SeriesTable {
   #spellings: Spellings;
@@ -51,9 +80,10 @@ export class SeriesTable {
   #spelled = new Int32Array(INITIAL_NUMBERS);
   #numbers = 0;
   #free: number[] = [];
+  #size = 0;
   #index: SeriesIndex;
-  /** By series number: its overflow series, once asked for. An overflow series has itself. */
-  readonly #overflow = new Map<number, number>();
+  /** By series number: its overflow series plus 1, once asked for; else 0. An overflow series has itself. */
+  #overflow = new Uint32Array(INITIAL_NUMBERS);
   /** By type: the series that takes the rest; undefined until it is needed. */
   #overflowOfAll: (number | undefined)[] = [];
   readonly #holders = new Set<SeriesHolder>();
@@ -61,12 +91,13 @@ export class SeriesTable {
   readonly #keepBytes: number;
   #maxSeries: number;
   #maxBytes: number;
+  #sweep: Sweep | undefined;
 
   /** `keep`: how many series the table may hold before it looks for series to forget; `keepBytes`: how much memory. */
   constructor(keep: number, keepBytes: number = keep * BYTES_PER_SERIES, keys: KeySource = systemKeys) {
     this.#keep = keep;
     this.#keepBytes = keepBytes;
-    this.#spellings = new Spellings(new SpellingHash(keys));
+    this.#spellings = new Spellings(new SpellingHash(keys), 0, keepBytes);
     this.#index = new SeriesIndex(keys);
     this.#maxSeries = keep;
     this.#maxBytes = keepBytes;
@@ -79,7 +110,7 @@ export class SeriesTable {
 
   /** How many series the table knows. */
   get size(): number {
-    return this.#numbers - this.#free.length;
+    return this.#size;
   }
 
   /** Memory that the spellings take. */
@@ -111,7 +142,8 @@ export class SeriesTable {
   /** Returns the number of the series with this spelling; -1 if the spelling is new. */
   find(spelling: Spelling, hash?: number): number {
     const entry = this.#spellings.find(spelling, hash);
-    return entry === NO_ENTRY ? -1 : this.#spellings.seriesOf(entry);
+    if (entry !== NO_ENTRY) return this.#spellings.seriesOf(entry);
+    return this.#sweep === undefined ? -1 : findUnmoved(this.#sweep, spelling);
   }
 
   /**
@@ -126,7 +158,8 @@ export class SeriesTable {
 
   /** Adds a spelling that `find` did not know, and returns the number of its series. */
   add(spelling: Spelling, identity: Identity): number {
-    if (this.size >= this.#maxSeries || this.bytes >= this.#maxBytes) this.#sweep();
+    if (this.#sweep !== undefined) this.#sweepOn(this.#sweep);
+    else if (this.size >= this.#maxSeries || this.bytes >= this.#maxBytes) this.#sweepOn(this.#startSweep());
     const series = this.#intern(spelling.type, identity);
     if (spelling.nameLength + spelling.dimensionsLength <= MAX_SPELLING_BYTES)
       this.#spelled[series] = this.#spellings.insert(spelling, series);
@@ -155,13 +188,13 @@ export class SeriesTable {
 
   /** Returns the series into which series of the same name and type are folded when they are over the limit. */
   overflowOf(series: number): number {
-    let overflow = this.#overflow.get(series);
-    if (overflow === undefined) {
-      const ref = this.#refs[series]!;
-      const identity = identify(this.#records.nameOf(ref), OVERFLOW_DIMENSIONS);
-      overflow = this.#intern(this.#records.typeOf(ref), identity);
-      this.#overflow.set(series, overflow);
-    }
+    if (this.#sweep?.fates[series] === KEPT) this.#move(series, this.#sweep);
+    const known = this.#overflow[series]!;
+    if (known !== 0) return known - 1;
+    const ref = this.#refs[series]!;
+    const identity = identify(this.#records.nameOf(ref), OVERFLOW_DIMENSIONS);
+    const overflow = this.#intern(this.#records.typeOf(ref), identity);
+    this.#overflow[series] = overflow + 1;
     return overflow;
   }
 
@@ -172,67 +205,120 @@ export class SeriesTable {
   }
 
   isOverflow(series: number): boolean {
-    return this.#overflow.get(series) === series;
+    return this.#overflow[series] === series + 1;
   }
 
   #intern(type: number, identity: Identity): number {
     const made = seriesOf(identity, METRIC_TYPES[type]!);
-    const known = this.#index.find(made.id, this.#refs, this.#records);
+    const known = this.#index.find(made.id, this.#refs, this.#records) ?? this.#findUnmoved(made.id);
     if (known !== undefined) return known;
+    this.#size += 1;
     const series = this.#free.pop() ?? this.#numbers++;
     if (series >= this.#refs.length) this.#growNumbers();
     this.#refs[series] = this.#records.add(made);
     this.#spelled[series] = NO_ENTRY;
-    if (isOverflow(identity)) this.#overflow.set(series, series);
+    this.#overflow[series] = isOverflow(identity) ? series + 1 : 0;
     this.#index.add(series, this.#refs, this.#records);
     return series;
   }
 
   #growNumbers(): void {
-    const [refs, spelled] = [this.#refs, this.#spelled];
-    this.#refs = new Uint32Array(2 * refs.length);
-    this.#refs.set(refs);
-    this.#spelled = new Int32Array(2 * spelled.length);
-    this.#spelled.set(spelled);
+    const size = 2 * this.#refs.length;
+    this.#refs = longer(this.#refs, new Uint32Array(size));
+    this.#spelled = longer(this.#spelled, new Int32Array(size));
+    this.#overflow = longer(this.#overflow, new Uint32Array(size));
   }
 
-  /** Forgets the series that no holder marks, and all but one spelling of each other series. */
-  #sweep(): void {
-    const marked = this.#marked();
-    const spellings = this.#spellings;
-    this.#spellings = new Spellings(spellings.hash);
-    this.#records = this.#records.compacted(this.#refs.subarray(0, this.#numbers), marked);
-    this.#index = this.#index.emptied();
+  /** Begins to forget the series that no holder marks, and all but one spelling of each other series. */
+  #startSweep(): Sweep {
+    const fates = new Uint8Array(this.#numbers);
+    let kept = 0;
+    const mark = (series: number) => {
+      if (fates[series] === FORGOTTEN) kept++;
+      fates[series] = KEPT;
+    };
+    for (const holder of this.#holders) holder.markSeries(mark);
+    const [spellings, index] = [this.#spellings, this.#index];
+    const adds = fates.length / COUNTED_NUMBERS + fates.length / SWEPT_NUMBERS + kept / SWEPT_SERIES;
+    const room = kept + Math.ceil(adds);
+    this.#spellings = new Spellings(spellings.hash, room, spellings.bytes + this.#keepBytes);
+    this.#index = index.emptied(room);
+    this.#records.compact();
+    this.#size = kept;
     this.#free = [];
-    for (let series = 0; series < this.#numbers; series++) {
-      if (marked[series] === 1) this.#keepFrom(series, spellings);
-      else this.#free.push(series);
-    }
     this.#overflowOfAll = [];
-    for (const [series, overflow] of this.#overflow) {
-      // A series may be kept while its overflow series is forgotten.
-      if (series !== overflow || marked[series] === 0) this.#overflow.delete(series);
+    this.#sweep = { fates, counted: 0, next: 0, spellings, index };
+    return this.#sweep;
+  }
+
+  #sweepOn(sweep: Sweep): void {
+    const { fates } = sweep;
+    if (sweep.counted < fates.length) this.#countOn(sweep);
+    if (sweep.counted < fates.length) return;
+    const end = Math.min(sweep.next + SWEPT_NUMBERS, fates.length);
+    let moves = 0;
+    while (sweep.next < end && moves < SWEPT_SERIES) {
+      const series = sweep.next++;
+      if (fates[series] === FORGOTTEN) this.#free.push(series);
+      else if (fates[series] === KEPT) {
+        this.#move(series, sweep);
+        moves++;
+        // It moved while others were still counted: its record did not.
+      } else this.#refs[series] = this.#records.moved(this.#refs[series]!);
     }
+    if (sweep.next === fates.length) this.#endSweep();
+  }
+
+  #countOn(sweep: Sweep): void {
+    const { fates } = sweep;
+    const end = Math.min(sweep.counted + COUNTED_NUMBERS, fates.length);
+    for (let series = sweep.counted; series < end; series++)
+      if (fates[series] !== FORGOTTEN) this.#records.keep(this.#refs[series]!);
+    sweep.counted = end;
+    if (end === fates.length) this.#records.decide();
+  }
+
+  #endSweep(): void {
+    this.#sweep = undefined;
+    this.#records = this.#records.compacted();
     // More than what is in use: otherwise, a table full of series in use would be swept for every new series.
     this.#maxSeries = Math.max(this.#keep, 2 * this.size);
     this.#maxBytes = this.bytes + Math.max(this.#keepBytes, MIN_ROOM * this.bytes);
   }
 
-  #marked(): Uint8Array {
-    const marked = new Uint8Array(this.#numbers);
-    for (const holder of this.#holders) {
-      holder.markSeries((series) => {
-        marked[series] = 1;
-      });
-    }
-    return marked;
-  }
-
-  #keepFrom(series: number, spellings: Spellings): void {
+  /** Moves a series that is kept to the new tables. */
+  #move(series: number, { fates, spellings }: Sweep): void {
+    fates[series] = KEPT_AND_MOVED;
+    this.#refs[series] = this.#records.moved(this.#refs[series]!);
+    // A series may be kept while its overflow series is forgotten.
+    if (!this.isOverflow(series)) this.#overflow[series] = 0;
     const entry: Entry = this.#spelled[series]!;
     if (entry !== NO_ENTRY) this.#spelled[series] = this.#spellings.insertFrom(spellings, entry);
     this.#index.add(series, this.#refs, this.#records);
   }
+
+  /** Finds a series that a sweep keeps and has not moved yet, and moves it. */
+  #findUnmoved(id: string): number | undefined {
+    const sweep = this.#sweep;
+    if (sweep === undefined) return undefined;
+    const series = sweep.index.find(id, this.#refs, this.#records);
+    if (series === undefined || sweep.fates[series] !== KEPT) return undefined;
+    this.#move(series, sweep);
+    return series;
+  }
+}
+
+function longer<T extends Int32Array | Uint32Array>(array: T, into: T): T {
+  into.set(array);
+  return into;
+}
+
+/** Returns -1 if the sweep found no series with this spelling that it keeps. */
+function findUnmoved({ spellings, fates }: Sweep, spelling: Spelling): number {
+  const entry = spellings.find(spelling);
+  if (entry === NO_ENTRY) return -1;
+  const series = spellings.seriesOf(entry);
+  return fates[series] === FORGOTTEN ? -1 : series;
 }
 
 function isOverflow({ dimensions }: Identity): boolean {

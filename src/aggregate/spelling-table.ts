@@ -1,4 +1,4 @@
-import { MAX_PROBES, MAX_SLOTS_PER_ENTRY } from './keyed-hash.ts';
+import { MAX_PROBES, MAX_SLOTS_PER_ENTRY, MOVED_SLOTS, slotsFor } from './keyed-hash.ts';
 import type { Spelling } from './sample.ts';
 import { LITTLE_ENDIAN, type SpellingHash } from './spelling-hash.ts';
 
@@ -18,8 +18,11 @@ const CACHE_LINE_WORDS = 16;
 const INITIAL_SLOTS = 1 << 10;
 const INITIAL_WORDS = 1 << 14;
 
-/** How many keys are tried for entries that find no place. */
-const MAX_KEYS = 4;
+/**
+ * The most memory that is reserved for entries, in bytes. The system gives it only as it is written to. If there are
+ * more entries, all are copied to twice the memory.
+ */
+const MAX_RESERVED_BYTES = 256 * 1024 * 1024;
 
 /** A spelling with room for its hash. */
 export interface HashedSpelling extends Spelling {
@@ -30,27 +33,47 @@ export interface HashedSpelling extends Spelling {
 export type Entry = number;
 export const NO_ENTRY = 0;
 
+/** Where a table moves its entries from. */
+interface OldSlots {
+  readonly slots: Int32Array;
+  readonly mask: number;
+  readonly hash: SpellingHash;
+}
+
 /**
  * A flat hash table from spellings to series numbers: a lookup touches one slot and one run of bytes, and creates no
  * object. The hash only finds candidates. An entry matches only if every byte does, so two series never merge.
- * Producers choose the spellings. So the hash has a secret key, and no lookup takes more than `MAX_PROBES` steps.
+ * Producers choose the spellings. So the hash has a secret key, and no lookup takes more than `MAX_PROBES` steps, or
+ * twice as many while the table grows or takes another key.
  */
 export class Spellings {
   #hash: SpellingHash;
   /** Open addressing. A slot is a hash and an entry, which is NO_ENTRY if the slot is free. At most half are taken. */
-  #slots = new Int32Array(2 * INITIAL_SLOTS);
-  #mask = INITIAL_SLOTS - 1;
+  #slots: Int32Array;
+  #mask: number;
   #count = 0;
+  /** While the table moves: where it moves from, and how far it has come. What has moved stays in there. */
+  #old: OldSlots | undefined;
+  #moved = 0;
   /** The entries, each aligned to a word. Word 0 is unused, so that no entry is at NO_ENTRY. */
-  #words = new Int32Array(INITIAL_WORDS);
-  #bytes = new Uint8Array(this.#words.buffer);
-  #view = new DataView(this.#words.buffer);
+  #words: Int32Array;
+  #bytes: Uint8Array;
+  #view: DataView;
   #used = 1;
   /** Has no meaning. It uses what `prefetch` reads, so that the compiler does not drop the reads. */
   #touched = 0;
 
-  constructor(hash: SpellingHash) {
+  /** `room`: how many entries find slots from the start; `reserve`: how many bytes, at most, they should take. */
+  constructor(hash: SpellingHash, room = 0, reserve = 0) {
     this.#hash = hash;
+    const slots = slotsFor(room, INITIAL_SLOTS);
+    this.#slots = new Int32Array(2 * slots);
+    this.#mask = slots - 1;
+    this.#words = new Int32Array(
+      Math.max(INITIAL_WORDS, Math.ceil(Math.min(reserve, MAX_RESERVED_BYTES) / 4)),
+    );
+    this.#bytes = new Uint8Array(this.#words.buffer);
+    this.#view = new DataView(this.#words.buffer);
   }
 
   get hash(): SpellingHash {
@@ -80,6 +103,16 @@ export class Spellings {
     const mask = this.#mask;
     for (let step = 0, slot = hash & mask; step < MAX_PROBES; step++, slot = (slot + 1) & mask) {
       const entry = slots[2 * slot + 1]!;
+      if (entry === NO_ENTRY) break;
+      if (slots[2 * slot] === hash && this.#matches(entry, spelling)) return entry;
+    }
+    return this.#old === undefined ? NO_ENTRY : this.#findOld(this.#old, spelling);
+  }
+
+  #findOld({ slots, mask, hash: keyed }: OldSlots, spelling: Spelling): Entry {
+    const hash = keyed.of(spelling);
+    for (let step = 0, slot = hash & mask; step < MAX_PROBES; step++, slot = (slot + 1) & mask) {
+      const entry = slots[2 * slot + 1]!;
       if (entry === NO_ENTRY) return NO_ENTRY;
       if (slots[2 * slot] === hash && this.#matches(entry, spelling)) return entry;
     }
@@ -89,13 +122,10 @@ export class Spellings {
   /** Returns how many slots `find` looks at. */
   stepsTo(spelling: Spelling): number {
     const found = this.find(spelling);
-    let slot = this.hashOf(spelling) & this.#mask;
-    let steps = 1;
-    while (steps < MAX_PROBES && this.#slots[2 * slot + 1] !== found) {
-      slot = (slot + 1) & this.#mask;
-      steps++;
-    }
-    return steps;
+    const steps = stepsIn(this.#slots, this.#mask, this.hashOf(spelling), found);
+    if (this.#old === undefined || steps.isFound) return steps.count;
+    const { slots, mask, hash } = this.#old;
+    return steps.count + stepsIn(slots, mask, hash.of(spelling), found).count;
   }
 
   /**
@@ -149,8 +179,9 @@ export class Spellings {
     const length = HEADER_WORDS + nameWords + wordsFor(shape & LENGTH_MASK);
     const entry = this.#allocate(length);
     this.#words.set(other.#words.subarray(from, from + length), entry);
-    // Both tables usually have the same key.
-    if (other.#hash !== this.#hash) this.#words[entry + HASH] = this.#hash.of(this.#spellingAt(entry));
+    // Both tables usually have the same key. An entry of a table that takes another one may still have the old hash.
+    if (other.#hash !== this.#hash || other.#old !== undefined)
+      this.#words[entry + HASH] = this.#hash.of(this.#spellingAt(entry));
     this.#link(entry, this.#words[entry + HASH]!);
     return entry;
   }
@@ -193,50 +224,49 @@ export class Spellings {
     return entry;
   }
 
+  /** An entry that finds no place is forgotten: messages with its spelling are parsed each time. */
   #link(entry: Entry, hash: number): void {
     this.#count++;
     const size = this.#mask + 1;
-    const isRoomy = 2 * this.#count <= size || this.#moveTo(2 * size);
-    if (!isRoomy || !place(this.#slots, this.#mask, entry, hash)) this.#changeKey(entry);
+    const old = this.#old;
+    if (old !== undefined) this.#moveOn(old);
+    else if (2 * this.#count > size) this.#moveTo(2 * size);
+    if (place(this.#slots, this.#mask, entry, hash)) return;
+    if (old === undefined) this.#changeKey(entry);
   }
 
-  /** Returns false, and changes nothing, if an entry finds no place within `MAX_PROBES` steps. */
-  #moveTo(size: number): boolean {
-    const old = this.#slots;
-    const slots = new Int32Array(2 * size);
-    for (let i = 0; i < old.length; i += 2) {
-      if (old[i + 1] !== NO_ENTRY && !place(slots, size - 1, old[i + 1]!, old[i]!)) return false;
-    }
-    this.#slots = slots;
-    this.#mask = size - 1;
-    return true;
-  }
-
-  /**
-   * Places all entries by another key, after one found no place: by chance, in a table that is full, or because
-   * somebody found out the key. Entries that find no place under several keys are forgotten: their messages are parsed
-   * each time.
-   */
+  /** By chance, in a table that is full, or because somebody found out the key: the entry finds no place under it. */
   #changeKey(added: Entry): void {
-    const entries = [added];
-    for (let i = 1; i < this.#slots.length; i += 2) {
-      if (this.#slots[i] !== NO_ENTRY) entries.push(this.#slots[i]!);
-    }
-    let size = this.#mask + 1;
-    for (let attempt = 1; attempt <= MAX_KEYS; attempt++) {
-      this.#hash = this.#hash.rekeyed();
-      if (size < MAX_SLOTS_PER_ENTRY * this.#count) size *= 2;
-      this.#slots = new Int32Array(2 * size);
-      this.#mask = size - 1;
-      this.#count = entries.filter((entry) => this.#placeByKey(entry)).length;
-      if (this.#count === entries.length) return;
-    }
+    const size = this.#mask + 1;
+    this.#moveTo(size < MAX_SLOTS_PER_ENTRY * this.#count ? 2 * size : size);
+    this.#hash = this.#hash.rekeyed();
+    this.#placeByKey(added);
   }
 
-  #placeByKey(entry: Entry): boolean {
+  #moveTo(size: number): void {
+    this.#old = { slots: this.#slots, mask: this.#mask, hash: this.#hash };
+    this.#slots = new Int32Array(2 * size);
+    this.#mask = size - 1;
+    this.#moved = 0;
+  }
+
+  #moveOn({ slots, mask, hash }: OldSlots): void {
+    const end = Math.min(this.#moved + MOVED_SLOTS, mask + 1);
+    const isSameKey = hash === this.#hash;
+    for (let i = this.#moved; i < end; i++) {
+      const entry = slots[2 * i + 1]!;
+      if (entry === NO_ENTRY) continue;
+      if (isSameKey) place(this.#slots, this.#mask, entry, slots[2 * i]!);
+      else this.#placeByKey(entry);
+    }
+    this.#moved = end;
+    if (end > mask) this.#old = undefined;
+  }
+
+  #placeByKey(entry: Entry): void {
     const hash = this.#hash.of(this.#spellingAt(entry));
     this.#words[entry + HASH] = hash;
-    return place(this.#slots, this.#mask, entry, hash);
+    place(this.#slots, this.#mask, entry, hash);
   }
 
   /** Returns the spelling that an entry holds. */
@@ -264,6 +294,20 @@ function place(slots: Int32Array, mask: number, entry: Entry, hash: number): boo
     return true;
   }
   return false;
+}
+
+/** Looks for an entry as `find` does. */
+function stepsIn(
+  slots: Int32Array,
+  mask: number,
+  hash: number,
+  entry: Entry,
+): { count: number; isFound: boolean } {
+  for (let step = 0; step < MAX_PROBES; step++) {
+    const at = slots[2 * ((hash + step) & mask) + 1]!;
+    if (at === entry || at === NO_ENTRY) return { count: step + 1, isFound: at === entry };
+  }
+  return { count: MAX_PROBES, isFound: false };
 }
 
 function shapeOf({ type, nameLength, dimensionsLength }: Spelling): number {

@@ -10,7 +10,8 @@ export class Steps {
 
 /**
  * A spelling that is not in the table takes this many steps, and one more for each of its bytes: it is parsed, sorted,
- * hashed and stored, which takes 10 to 15 us without dimensions, and 70 us with 40 short ones (200 bytes).
+ * hashed and stored, which takes 10 to 15 us without dimensions, and 70 us with 40 short ones (200 bytes). Making a
+ * series into which others are folded takes as many.
  */
 export const NEW_SPELLING_STEPS = 60;
 /** Why something is not a sample is found by reading it again. */

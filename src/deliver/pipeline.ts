@@ -12,7 +12,7 @@ import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
 import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
 import { type RawMessage, wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
-import { BYTES_PER_STEP, REJECTED_STEPS, type Steps } from '../decode/steps.ts';
+import { BYTES_PER_STEP, NEW_SPELLING_STEPS, REJECTED_STEPS, type Steps } from '../decode/steps.ts';
 import type { LaneStart } from './start-points.ts';
 import { sizeOf, WaitingMessages } from './waiting-messages.ts';
 
@@ -459,8 +459,11 @@ export function openPipeline(
   >,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
   const { maxMessageBytes, slice, pace } = settings;
-  const aggregator = new Aggregator(table, { ...start, slice });
   const decoder = makeDecoder(table, settings);
+  const onFolded = () => {
+    decoder.steps.left -= NEW_SPELLING_STEPS;
+  };
+  const aggregator = new Aggregator(table, { ...start, slice, onFolded });
   const sequence = start.closedThrough ?? 0;
   return {
     pipeline: new Pipeline({

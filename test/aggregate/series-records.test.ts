@@ -63,8 +63,14 @@ test('kept series are compacted, and series that were given away stay where they
           const refs = Uint32Array.from(made, (series) => records.add(series));
           for (const [i, { isGiven }] of all.entries())
             if (isGiven) given.push({ records, ref: records.give(refs[i]!), series: made[i]! });
-          const isKept = Uint8Array.from(all, (each) => Number(each.isKept));
-          records = records.compacted(refs, isKept);
+          records.compact();
+          for (const [i, each] of all.entries()) if (each.isKept) records.keep(refs[i]!);
+          // What comes meanwhile stays where it is.
+          const later = records.add(makeSeries('later', 'counter', [['x', 'y'.repeat(9000)]]));
+          records.decide();
+          expect(records.moved(later)).toBe(later);
+          for (const [i, each] of all.entries()) if (each.isKept) refs[i] = records.moved(refs[i]!);
+          records = records.compacted();
           for (const [i, each] of all.entries())
             if (each.isKept) expect(records.series(refs[i]!)).toEqual(made[i]);
           const elsewhere = new SeriesRecords(records.memory);

@@ -2,9 +2,15 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
 import { type KeySource, MAX_PROBES, systemKeys } from '../../src/aggregate/keyed-hash.ts';
-import type { Point } from '../../src/aggregate/point.ts';
+import type { Point, Series } from '../../src/aggregate/point.ts';
 import { COUNTER, GAUGE, type Spelling } from '../../src/aggregate/sample.ts';
-import { identify, makeSeries, OVERFLOW_DIMENSION, storedSeries } from '../../src/aggregate/series.ts';
+import {
+  type Dimension,
+  identify,
+  makeSeries,
+  OVERFLOW_DIMENSION,
+  storedSeries,
+} from '../../src/aggregate/series.ts';
 import { SeriesIndex } from '../../src/aggregate/series-index.ts';
 import { SeriesRecords } from '../../src/aggregate/series-records.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
@@ -134,11 +140,31 @@ describe('spellings', () => {
   });
 });
 
+test('spellings are found at every moment while the table grows or takes another key', () => {
+  for (const of of [(i: number) => spelling(`n${i}`, '{}'), colliding]) {
+    const spellings = newSpellings(knownAtFirst());
+    const all: Spelling[] = [];
+    for (let i = 0; i < 3000; i++) {
+      const spelled = of(i);
+      expect(spellings.find(spelled)).toBe(NO_ENTRY);
+      spellings.insert(spelled, i);
+      all.push(spelled);
+      for (let at = i; at >= 0; at -= 97) {
+        expect(spellings.seriesOf(spellings.find(all[at]!))).toBe(at);
+        expect(spellings.stepsTo(all[at]!)).toBeLessThanOrEqual(2 * MAX_PROBES);
+      }
+    }
+  }
+});
+
 describe('the index by id', () => {
   const filled = (ids: readonly string[], keys: KeySource) => {
     const [index, records] = [new SeriesIndex(keys), new SeriesRecords()];
     const refs = Uint32Array.from(ids, (id) => records.add(storedSeries(id, 'a', 'counter', '{}')));
-    for (let i = 0; i < ids.length; i++) index.add(i, refs, records);
+    for (let i = 0; i < ids.length; i++) {
+      index.add(i, refs, records);
+      for (let at = i; at >= 0; at -= 97) expect(index.find(ids[at]!, refs, records)).toBe(at);
+    }
     expect(ids.map((id) => index.find(id, refs, records))).toEqual(ids.map((_, i) => i));
     expect(index.find('f'.repeat(32), refs, records)).toBeUndefined();
     return ids.map((id) => index.stepsTo(id, refs, records));
@@ -241,6 +267,97 @@ describe('series table', () => {
     // Records that were given away stay; the rest of the memory is reused.
     const chunks = table.records.memory.filter((chunk) => chunk !== undefined);
     expect(chunks.reduce((sum, { byteLength }) => sum + byteLength, 0)).toBeLessThan(4_000_000);
+  });
+
+  test('whatever is added, in whatever state of a sweep: what is held stays, and no two series share a number', () => {
+    interface Held {
+      readonly number: number;
+      readonly spelled: Spelling;
+      readonly object: Series;
+      readonly records: SeriesRecords;
+      readonly ref: number;
+    }
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 40, max: 1200 }),
+        fc.array(
+          fc.record({
+            // What comes again, and how soon: series of these names, in one of five spellings.
+            names: fc.integer({ min: 1, max: 2000 }),
+            count: fc.integer({ min: 1, max: 1000 }),
+            held: fc.integer({ min: 0, max: 900 }),
+            long: fc.boolean(),
+            overflows: fc.boolean(),
+          }),
+          { minLength: 1, maxLength: 10 },
+        ),
+        (keep, phases) => {
+          const table = new SeriesTable(keep, 300 * keep);
+          let held = new Map<string, Held>();
+          table.hold({
+            markSeries(mark) {
+              for (const { number } of held.values()) mark(number);
+            },
+          });
+          let step = 0;
+          const hold = (name: string, spelled: Spelling, number: number) => {
+            const [records, ref] = [table.records, table.recordOf(number)];
+            const known = held.get(name);
+            if (known !== undefined) expect(number).toBe(known.number);
+            held.set(name, { number, spelled, object: table.series(number), records, ref });
+          };
+          for (const { names, count, held: most, long, overflows } of phases) {
+            held = new Map([...held].slice(-most));
+            for (let i = 0; i < count; i++, step++) {
+              const name = `${(step * 7919) % names}${long ? 'x'.repeat(500) : ''}`;
+              const spelled = spelling(name, `{${' '.repeat((step * 31) % 5)}}`);
+              const found = table.find(spelled);
+              const number = found < 0 ? table.add(spelled, identify(name, [])) : found;
+              expect(table.series(number).name).toBe(name);
+              hold(name, spelled, number);
+              if (overflows) {
+                const overflow = table.overflowOf(number);
+                expect(table.series(overflow)).toEqual(
+                  makeSeries(name, 'counter', [[OVERFLOW_DIMENSION, 'true']]),
+                );
+                expect(table.isOverflow(overflow)).toBe(true);
+                expect(table.isOverflow(number)).toBe(false);
+                hold(`all of ${name}`, spelling(`all of ${name}`, '{}'), overflow);
+              }
+            }
+            expect(new Set([...held.values()].map(({ number }) => number)).size).toBe(held.size);
+            for (const { number, spelled, object, records, ref } of held.values()) {
+              expect([number, -1]).toContain(table.find(spelled));
+              expect(table.series(number)).toEqual(object);
+              expect(records.series(ref)).toEqual(object);
+            }
+          }
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  test('an overflow series that a sweep forgets is made again, even for a series whose turn is still to come', () => {
+    const table = new SeriesTable(1500);
+    const add = (name: string, ...of: Dimension[]) =>
+      table.add(spelling(name, JSON.stringify(of)), identify(name, of));
+    const forgotten = add('z', [OVERFLOW_DIMENSION, 'true']);
+    const held = Array.from({ length: 1498 }, (_, i) => add(`${i}`));
+    held.push(add('z', ['x', '1']));
+    expect(table.overflowOf(held.at(-1)!)).toBe(forgotten);
+    table.hold({
+      markSeries(mark) {
+        for (const series of held) mark(series);
+      },
+    });
+    const expected = makeSeries('z', 'counter', [[OVERFLOW_DIMENSION, 'true']]);
+    let isReused = false;
+    for (let i = 0; i < 40 && !isReused; i++) {
+      isReused = add(`new ${i}`) === forgotten;
+      if (isReused) expect(table.series(table.overflowOf(held.at(-1)!))).toEqual(expected);
+    }
+    expect(isReused).toBe(true);
   });
 
   test('does not remember very long spellings', () => {

@@ -8,7 +8,7 @@ import { Tiling } from '../../src/aggregate/tiling.ts';
 import { systemClock } from '../../src/base/clock.ts';
 import { makeDecoder } from '../../src/decode/formats.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
-import { Pipeline, type PipelineOptions } from '../../src/deliver/pipeline.ts';
+import { openPipeline, Pipeline, type PipelineOptions } from '../../src/deliver/pipeline.ts';
 import { pointsOf } from '../aggregate/stream.ts';
 import { SETTINGS } from '../decode/formats.ts';
 import { effort } from '../effort.ts';
@@ -187,6 +187,28 @@ test('small messages that are expensive are paced like a long one', async () => 
   expect(samples()).toBeLessThan(20);
   await pipeline.finish();
   expect(samples()).toBe(1000);
+});
+
+test('series that are folded cost a turn as new ones do, even if their spellings are known', async () => {
+  const names = (letter: string) => Array.from({ length: 100 }, (_, i) => element(`${letter}${i}`));
+  const tiling = Tiling.of({ windowMs: 1000, latenessMs: 200, maxAheadMs: 100, maxSeries: 100 });
+  const { pipeline, aggregator } = openPipeline(
+    new SeriesTable(1000),
+    { ...SETTINGS, slice: { index: 0, of: 1 }, pace: { stepsPerTurn: 5000, maxWaitingBytes: 1e6 } },
+    { tiling, from: 0, instance: '', closedThrough: undefined },
+    { nextTurn: systemClock.nextTurn, onWindows() {} },
+  );
+  const send = (text: string, at: number) =>
+    pipeline.message(wholeMessage(Buffer.from(text), START + at, at));
+  send(array(names('a')), 0);
+  await pipeline.finish();
+  send(array(names('b')), 1000);
+  await pipeline.finish();
+  expect(aggregator.stats.overflowed).toBe(0);
+  send(array(names('a')), 1001);
+  expect(aggregator.stats.overflowed).toBeLessThan(90);
+  await pipeline.finish();
+  expect(aggregator.stats.overflowed).toBe(100);
 });
 
 test('rejected elements are reported once for each reason', async () => {
