@@ -56,6 +56,17 @@ function storedOf(wanted: string, { pattern, stages }: Inflow): readonly Flow[] 
   );
 }
 
+/**
+ * Returns the subjects under which the stream stores what is published on `subject`: none if it stores nothing of it,
+ * undefined if they are not known exactly.
+ */
+export function storedAs(subject: string, capture: Capture): string[] | undefined {
+  const flows = capture.flatMap((inflow) => storedOf(subject, inflow));
+  return flows.every(({ isExact }) => isExact)
+    ? [...new Set(flows.map(({ pattern }) => pattern))]
+    : undefined;
+}
+
 /** Returns the patterns of everything that the stream stores. */
 export function storedPatterns(capture: Capture): string[] {
   const patterns = capture.flatMap((inflow) => storedOf('>', inflow).map(({ pattern }) => pattern));

@@ -75,8 +75,11 @@ export interface Bus {
    * Publishes by plain NATS, at most once. Never throws. Returns false if the message was not sent; that is counted.
    */
   publish(subject: string, payload: Uint8Array | string): boolean;
-  /** Resolves when the server has read everything published so far. Rejects when the connection is lost. */
-  flush(): Promise<void>;
+  /**
+   * Resolves when the server has read everything published so far. Rejects when the connection is lost: a server that
+   * hangs is noticed only after half a minute. Resolves at once, whatever the server does, when the signal aborts.
+   */
+  flush(signal?: AbortSignal): Promise<void>;
   /** Sends what is still unsent, for at most two seconds, and closes the connection. */
   close(): Promise<void>;
 }
@@ -330,8 +333,16 @@ class Connection implements Bus {
     this.#flushing = false;
   }
 
-  flush(): Promise<void> {
-    return this.connection.flush();
+  async flush(signal?: AbortSignal): Promise<void> {
+    const flushed = this.connection.flush();
+    if (signal === undefined) return flushed;
+    const { promise: aborted, resolve } = Promise.withResolvers<void>();
+    const stop = () => resolve();
+    signal.addEventListener('abort', stop);
+    if (signal.aborted) stop();
+    // What nobody waits for any more may still reject.
+    flushed.catch(() => {});
+    await Promise.race([flushed, aborted]).finally(() => signal.removeEventListener('abort', stop));
   }
 
   async close(): Promise<void> {

@@ -12,7 +12,8 @@ interface NewerConfig {
 export function earlyRemovals(config: Partial<StreamConfig> & NewerConfig): string[] {
   const { max_msgs_per_subject: perSubject = 0, persist_mode: mode = 'default' } = config;
   return [
-    ...(perSubject > 0 ? [`max_msgs_per_subject: ${perSubject}`] : []),
+    // Or else it refuses the newest.
+    ...(perSubject > 0 && !config.discard_new_per_subject ? [`max_msgs_per_subject: ${perSubject}`] : []),
     ...(config.allow_msg_ttl ? ['allow_msg_ttl'] : []),
     ...(config.subject_delete_marker_ttl ? ['subject_delete_marker_ttl'] : []),
     ...(config.allow_rollup_hdrs ? ['allow_rollup_hdrs'] : []),

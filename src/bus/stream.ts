@@ -96,7 +96,7 @@ export async function describeStream(
   bus: Bus,
   core: Pick<StreamConfigured, 'metricsStream' | 'metricsSubjects'>,
 ): Promise<StreamFacts> {
-  const info = await find(bus, core.metricsStream);
+  const info = await findStream(bus, core.metricsStream);
   if (info === undefined) {
     throw new BusError(
       `there is no stream ${core.metricsStream}`,
@@ -108,7 +108,7 @@ export async function describeStream(
 
 /** Creates the stream if it is missing. Rejects with a `BusError` if it cannot be used. */
 export async function ensureStream(bus: Bus, core: StreamConfigured): Promise<StreamFacts> {
-  const existing = await find(bus, core.metricsStream);
+  const existing = await findStream(bus, core.metricsStream);
   if (existing) return checked(existing, core);
   try {
     const made = await (await manager(bus)).streams.add(configuration(core));
@@ -120,7 +120,9 @@ export async function ensureStream(bus: Bus, core: StreamConfigured): Promise<St
   } catch (error) {
     // Another instance may have created it in the meantime, with other limits; the server reports that its name or its
     // subjects are taken.
-    const raced = IN_THE_WAY.includes(apiErrorCode(error)) ? await find(bus, core.metricsStream) : undefined;
+    const raced = IN_THE_WAY.includes(apiErrorCode(error))
+      ? await findStream(bus, core.metricsStream)
+      : undefined;
     if (raced) return checked(raced, core);
     throw await creationError(error, bus, core);
   }
@@ -149,10 +151,11 @@ export function isTruncated({ firstSequence, beginSequence }: StreamFacts): bool
 
 /** Rejects with a `BusError` if it cannot find out. */
 export async function streamExists(bus: Bus, name: string): Promise<boolean> {
-  return (await find(bus, name)) !== undefined;
+  return (await findStream(bus, name)) !== undefined;
 }
 
-async function find(bus: Bus, name: string): Promise<StreamInfo | undefined> {
+/** Undefined if there is none. Rejects with a `BusError` if it cannot find out. */
+export async function findStream(bus: Bus, name: string): Promise<StreamInfo | undefined> {
   try {
     return await (await manager(bus)).streams.info(name);
   } catch (error) {

@@ -4,10 +4,12 @@ import type { Bus } from '../bus/connect.ts';
 import { EARLY_REMOVAL } from '../bus/early-removal.ts';
 import { tryReading } from '../bus/read/trial.ts';
 import { describeStream, type StreamFacts, streamExists } from '../bus/stream.ts';
+import { findLosses } from '../bus/stream-losses.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { type Finding, failed } from './check-finding.ts';
 
 export const READING_NAME = 'reading';
+export const LIMITS_NAME = 'limits';
 export const streamName = ({ metricsStream }: Pick<CoreConfig, 'metricsStream'>) => `stream ${metricsStream}`;
 
 /** Only looks: `check` creates no stream. */
@@ -38,6 +40,27 @@ export async function checkReading(bus: Bus, core: CoreConfig): Promise<Finding>
     const { consumers, messages } = await tryReading(bus, await describeStream(bus, core));
     const detail = `made and removed ${consumers} consumers, read ${messages} messages`;
     return { what, state: 'ok', detail, advice: '' };
+  } catch (error) {
+    return failed(what, error);
+  }
+}
+
+/** What may be published and not stored. It fails only if that is so now: most limits are never reached. */
+export async function checkLimits(bus: Bus, core: CoreConfig): Promise<Finding> {
+  const what = LIMITS_NAME;
+  try {
+    const found = await findLosses(bus, core);
+    if (found === undefined) return { what, state: 'ok', detail: 'there is no stream yet', advice: '' };
+    const { losses, unknown } = found;
+    const details = losses.map(({ detail }) => detail);
+    const doubt = unknown === undefined ? [] : [`of the account: unknown (${unknown})`];
+    const advice = new Set(losses.map((loss) => loss.advice).filter((text) => text !== ''));
+    return {
+      what,
+      state: losses.some(({ isNow }) => isNow) ? 'failed' : 'ok',
+      detail: [...(losses.length > 0 ? details : ['none loses messages']), ...doubt].join('; '),
+      advice: [...advice].join(' '),
+    };
   } catch (error) {
     return failed(what, error);
   }

@@ -19,7 +19,14 @@ import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import { checkProbe } from '../sink/check-probe.ts';
 import { type ReadBack, readBackOf, SinkError } from '../sink/contract.ts';
 import { type Finding, failed } from './check-finding.ts';
-import { checkReading, checkStream, READING_NAME, streamName } from './check-stream.ts';
+import {
+  checkLimits,
+  checkReading,
+  checkStream,
+  LIMITS_NAME,
+  READING_NAME,
+  streamName,
+} from './check-stream.ts';
 import { checkWatch } from './check-watch.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { duration } from './terminal/option-values.ts';
@@ -33,10 +40,10 @@ const COLUMNS = ['what', 'state', 'detail'] as const;
 const PAGE = {
   summary: 'connect to the bus and to every enabled sink; write, read and remove a probe point in each sink',
   text: `
-It says whether the memory here suffices for MAX_SERIES_BYTES. It changes nothing on the bus: the service creates a
-missing stream or missing checkpoints, and the consumers with which it tries to read are removed. In a store, it creates
-missing tables and the like, as the service would. Each line is printed as soon as it is known: a store that does not
-answer within its timeout holds up no other. Each failure comes with advice.`,
+It says whether the memory here suffices for MAX_SERIES_BYTES, and which limits of the bus can lose messages. It changes
+nothing on the bus: the service creates a missing stream or missing checkpoints, and the consumers with which it tries
+to read are removed. In a store, it creates missing tables and the like, as the service would. Each line is printed as
+soon as it is known: a store that does not answer within its timeout holds up no other. Each failure comes with advice.`,
   examples: [
     ['metrics-fanout check', 'before the first start, and before you add a store'],
     ['metrics-fanout check --json', 'the same, for a program to read'],
@@ -101,7 +108,9 @@ class Lines {
     const names = [
       MEMORY_NAME,
       BUS_NAME,
-      ...(core.metricsSource === 'core' ? [] : [streamName(core), READING_NAME, CHECKPOINTS_NAME]),
+      ...(core.metricsSource === 'core'
+        ? []
+        : [streamName(core), LIMITS_NAME, READING_NAME, CHECKPOINTS_NAME]),
       ...sinks.map(sinkName),
     ];
     this.#widths = [Math.max(...names.map((name) => name.length)), 'failed'.length];
@@ -156,7 +165,10 @@ async function* checkBus(config: Config, watchMs: number | undefined): AsyncGene
   if (core.metricsSource !== 'core') {
     const found = await checkStream(bus, config.core);
     yield found;
-    if (found.state === 'ok') yield await checkReading(bus, config.core);
+    if (found.state === 'ok') {
+      yield await checkLimits(bus, config.core);
+      yield await checkReading(bus, config.core);
+    }
     yield await checkCheckpoints(bus, config);
     if (found.state === 'ok' && watchMs !== undefined) yield await checkWatch(bus, config.core, watchMs);
   }

@@ -1,19 +1,20 @@
 import { type FileHandle, open } from 'node:fs/promises';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate } from 'node:timers/promises';
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { METRIC_TYPES, type MetricType } from '../aggregate/point.ts';
 import { systemClock } from '../base/clock.ts';
 import { createLog } from '../base/log.ts';
 import { BusError } from '../bus/bus-error.ts';
 import { type Bus, connect } from '../bus/connect.ts';
-import { isTransient } from '../bus/errors.ts';
 import { pipelineTiling } from '../bus/kv/window-shapes.ts';
 import { createJetStreamSource } from '../bus/read/jetstream.ts';
 import { ensureStream } from '../bus/stream.ts';
 import { uncovered } from '../bus/subjects.ts';
 import { type Config, loadConfig } from '../config/config.ts';
+import { type NotStored, notStored, watchStored } from '../load/not-stored.ts';
+import { onceAnswered } from '../load/once-answered.ts';
 import { newProgress, type Outlet, type Progress, publishTraffic } from '../load/sender.ts';
 import { findDifferences, readBack, type SeriesDifference } from '../load/stream-check.ts';
 import { Traffic, type TrafficTotals } from '../load/traffic.ts';
@@ -44,8 +45,6 @@ const MAX_LOAD_SERIES = 10_000_000;
 const MAX_SKEW = 10;
 const DEFAULT_TYPES = 'counter:8,gauge:1,timer:1';
 const PROGRESS_INTERVAL_MS = 1_000;
-const ELECTION_TIMEOUT_MS = 60_000;
-const ELECTION_POLL_MS = 500;
 /** How many differences are listed; the others are only counted. */
 const SHOWN_DIFFERENCES = 10;
 /** With --json. */
@@ -54,6 +53,9 @@ const LISTED_DIFFERENCES = 100;
 const PAGE = {
   summary: 'publish realistic metrics at a given rate, for a test or a demonstration',
   text: `
+At its end it says how many of its messages the stream has not stored, or that this is unknown, because the stream may
+not be asked or others publish on the subject. With --truth it reads them back; otherwise the server counts them.
+
 The same seed sends the same names, dimensions, types, values and timestamps relative to the clock. Without --count or
 --duration it runs until Ctrl-C. A second Ctrl-C ends it at once, even while it reads back.
 
@@ -76,8 +78,8 @@ the windows cannot be known. Then there is one row per series with its totals, a
     ],
   ],
   exit: [
-    ['0', 'nothing was lost: the stream holds what was sent (--truth), or the connection stayed up'],
-    ['1', 'something may be lost; the report says what'],
+    ['0', 'nothing was lost: the stream stored all, or it cannot be asked and the connection stayed up'],
+    ['1', 'something is or may be lost; the report says what'],
     WRONG_SETTINGS,
   ],
   environment: [...BUS, ...STREAM, ...settingRows('window', 'lateness', 'maxAhead')],
@@ -144,26 +146,35 @@ async function sendAndReport(
   file: FileHandle | undefined,
   signal: AbortSignal,
 ): Promise<void> {
-  const windows = windowSettings(config);
-  const traffic = new Traffic({ ...options, windows });
+  const traffic = new Traffic({ ...options, windows: windowSettings(config) });
+  const { core } = config;
   const progress = newProgress();
   const recorder = file && (await startRecording(bus, options.subject, config));
+  const isReadBack = recorder !== undefined && core.metricsSource === 'jetstream';
+  const watch = isReadBack ? undefined : await watchStored(core, options.subject, systemClock);
   const endDisplay = displayProgress(progress);
   await publishTraffic(traffic, plan(options), recorder?.outlet ?? bus, systemClock, progress, signal);
   endDisplay();
   const truth = await recorder?.finish(progress);
   if (file && truth) await writeTruth(file, truth);
-  const isReadBack = truth !== undefined && config.core.metricsSource === 'jetstream';
-  const differences = isReadBack ? findDifferences(traffic.sent(), truth.totals()) : [];
+  const unstored = watch
+    ? await watch.finish(progress.messages)
+    : notStored(progress.messages, truth!.messages);
+  await watch?.close();
+  const differences = isReadBack ? findDifferences(traffic.sent(), truth!.totals()) : [];
   // The server reports a refusal before it confirms, but the client passes the report on a moment later.
   await setImmediate();
   const { disconnects, permissionErrors: refusals } = bus.stats;
-  // A server that crashes can lose even what it confirmed. Only reading back shows that.
-  const isWell = isReadBack
-    ? differences.length === 0
-    : disconnects === 0 && refusals === 0 && progress.unconfirmed === 0;
-  const result = { options, progress, disconnects, refusals, totals: traffic.totals(), truth, differences };
-  await print(textOf(result), isWell && !progress.gaveUp ? 0 : 1);
+  const totals = traffic.totals();
+  const result = { options, progress, disconnects, refusals, totals, unstored, truth, differences };
+  await print(textOf(result), isWell(result) && !progress.gaveUp ? 0 : 1);
+}
+
+/** A server that crashes can lose even what it confirmed. Only the stream shows that, if it can be asked. */
+function isWell({ progress, disconnects, refusals, unstored, differences }: Result): boolean {
+  if (differences.length > 0) return false;
+  if (unstored.messages !== undefined) return unstored.messages === 0;
+  return disconnects === 0 && refusals === 0 && progress.unconfirmed === 0;
 }
 
 function plan({ subject, rate, count, duration }: LoadOptions) {
@@ -203,17 +214,6 @@ async function startRecording(bus: Bus, subject: string, config: Config): Promis
       return truth;
     },
   };
-}
-
-/** Retries while the bus elects a leader: it answers again soon, and what was sent must still be read back. */
-async function onceAnswered<T>(ask: () => Promise<T>): Promise<T> {
-  for (const deadline = Date.now() + ELECTION_TIMEOUT_MS; ; await sleep(ELECTION_POLL_MS)) {
-    try {
-      return await ask();
-    } catch (error) {
-      if (!isTransient(error) || Date.now() > deadline) throw error;
-    }
-  }
 }
 
 /** Without a stream there is nothing to read back, so the truth is what was published. */
@@ -263,6 +263,7 @@ interface Result {
   /** How often the server said that something is not permitted. */
   readonly refusals: number;
   readonly totals: TrafficTotals;
+  readonly unstored: NotStored;
   readonly truth: Truth | undefined;
   readonly differences: readonly SeriesDifference[];
 }
@@ -271,7 +272,8 @@ function textOf(result: Result): string {
   return `${result.options.json ? JSON.stringify(toJson(result), null, 2) : toText(result).join('\n')}\n`;
 }
 
-function toJson({ options, progress, disconnects, refusals, totals, truth, differences }: Result): object {
+function toJson(result: Result): object {
+  const { options, progress, disconnects, refusals, totals, unstored, truth, differences } = result;
   return {
     subject: options.subject,
     seed: options.seed,
@@ -282,6 +284,8 @@ function toJson({ options, progress, disconnects, refusals, totals, truth, diffe
     unconfirmed: progress.unconfirmed,
     disconnects,
     refusals,
+    not_stored: unstored.messages ?? null,
+    not_stored_unknown: unstored.unknown ?? null,
     types: totals.types,
     late: totals.late,
     ahead: totals.ahead,
@@ -300,7 +304,8 @@ function toJson({ options, progress, disconnects, refusals, totals, truth, diffe
   };
 }
 
-function toText({ options, progress, disconnects, refusals, totals, truth, differences }: Result): string[] {
+function toText(result: Result): string[] {
+  const { options, progress, disconnects, refusals, totals, unstored, truth, differences } = result;
   const rate = grouped(ratePerSecond(progress));
   const seconds = (progress.elapsedMs / 1_000).toFixed(1);
   const types = METRIC_TYPES.map((type) => {
@@ -320,8 +325,15 @@ function toText({ options, progress, disconnects, refusals, totals, truth, diffe
       ? [`the bus denied permission: ${grouped(refusals)} refusals; refused messages did not arrive`]
       : []),
     ...(progress.gaveUp ? ['the connection did not come back'] : []),
+    storedText(unstored),
     ...(truth ? truthText(options, truth, differences) : []),
   ];
+}
+
+function storedText({ messages, unknown }: NotStored): string {
+  if (messages === undefined) return `whether the stream stored them is unknown: ${unknown}`;
+  if (messages === 0) return 'the stream stored all of them';
+  return `the stream did not store ${grouped(messages)} of them (docs/producers.md says what to do)`;
 }
 
 function truthText(

@@ -118,13 +118,14 @@ export function sinkCard(sink: SinkStatus): SinkCard {
 }
 
 /** What the stream did not store, of what was heard on the bus. */
-function unstoredFact({ state, heard, unstored }: WatchStatus): Fact {
+function unstoredFact({ state, heard, unstored, unknown }: WatchStatus): Fact {
   switch (state) {
     case 'off':
       return fact('unstored', NO_VALUE, 'nobody watches the bus');
     case 'forbidden':
       return fact('unstored', NO_VALUE, 'the bus does not permit to listen', 'warn');
     case 'watching':
+      if (heard === 0 && unknown !== null) return fact('unstored', NO_VALUE, `unknown: ${unknown}`, 'warn');
       return heard === 0
         ? fact('unstored', NO_VALUE, 'nothing heard on the bus yet')
         : fact('unstored', amount(unstored), `of ${amount(heard)} heard`, unstored > 0 ? 'bad' : 'plain');

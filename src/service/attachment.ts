@@ -109,7 +109,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     ...starts,
     unreadable,
     replayable: true,
-    watch: watchOf(bus, core, facts),
+    watch: core.watchShare > 0 ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
     keepsMs: facts.maxAgeMs,
     instance: '',
     resumed: new Set(sinks.flatMap(({ id }) => (resumptions.get(id)!.position === undefined ? [] : [id]))),
@@ -158,12 +158,6 @@ function startsOf(
     if (position !== undefined && position.sequence > 0) closedThrough.set(id, position.sequence);
   }
   return { from, began, closedThrough };
-}
-
-/** What a stream copies comes as late as its origin lets it, and would seem lost: such a stream is not watched. */
-function watchOf(bus: Bus, core: Config['core'], { mirror, sources }: StreamFacts): BusWatch | undefined {
-  if (core.watchShare === 0 || mirror !== undefined || sources.length > 0) return undefined;
-  return new BusWatch(bus, core, { share: core.watchShare });
 }
 
 /** Compares what was read of the stream, by this process and before it, with what the stream holds. */

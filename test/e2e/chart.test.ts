@@ -202,8 +202,8 @@ test('the pod of helm test finds no problem', async () => {
   const code = await program.ended;
   const findings: { what: string; state: string; detail: string }[] = JSON.parse(program.output.stdout);
   expect(findings.filter(({ state }) => state !== 'ok')).toEqual([]);
-  // Bus, stream, reading, checkpoints and memory.
-  expect(findings.length).toBe(8 + 5);
+  // Bus, stream, limits, reading, checkpoints and memory.
+  expect(findings.length).toBe(8 + 6);
   expect(code).toBe(0);
 });
 

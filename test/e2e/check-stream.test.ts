@@ -1,8 +1,17 @@
 /** What `check` says about all kinds of streams, before `run` finds out. */
-import { connect, headers, type NatsConnection, nanos, type StreamConfig } from 'nats';
-import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import {
+  connect,
+  DiscardPolicy,
+  headers,
+  type NatsConnection,
+  nanos,
+  StorageType,
+  type StreamConfig,
+} from 'nats';
+import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { isNatsOlder } from '../../src/bus/nats-version.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
-import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { type NatsServer, natsVersion, startNats } from '../../src/servers/nats.ts';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { needsNats } from '../bus/server-version.ts';
 import { LIMIT_MS } from '../limits.ts';
@@ -177,4 +186,104 @@ test('markers that the server stores in place of removed messages are counted, n
   expect(received).toBe(4);
   expect(rejected.empty).toBe(0);
   expect(await service.stop()).toBe(0);
+});
+
+describe('limits', () => {
+  /** What every server with such a limit is said to do. */
+  const BUFFERED =
+    /^nats-server [\d.]+ drops plain publishes when [\d,]+ messages or 128 MB wait [^;]*?otherwise(; )?/;
+  const limits = async (env: Record<string, string> = {}) => {
+    const { code, of } = await check(env);
+    const { state, detail, advice } = of('limits');
+    return { code, state, detail: detail.replace(BUFFERED, ''), advice };
+  };
+  const publish = async (many: number, subject = 'metrics') => {
+    for (let i = 0; i < many; i++) await client.jetstream().publish(subject, `${i}`, { timeout: LIMIT_MS });
+  };
+
+  test('nothing is said of a stream as the service makes it', async () => {
+    const service = await startServiceProgram({ NATS_URL: nats.url, SINK_BLACKHOLE_ENABLED: 'true' });
+    expect(await service.stop()).toBe(0);
+    const { code, of } = await check();
+    expect(code).toBe(0);
+    const { state, detail, advice } = of('limits');
+    expect({ state, advice }).toEqual({ state: 'ok', advice: '' });
+    expect(detail).toMatch(isNatsOlder(natsVersion(), '2.11') ? /^none loses messages$/ : BUFFERED);
+    if (!isNatsOlder(natsVersion(), '2.12')) expect(detail).toContain('when 100,000 messages or 128 MB');
+  });
+
+  test('a stream that refuses the newest, before it is full and when it is', async () => {
+    const subjects = ['metrics', 'metrics.>'];
+    await add({ name: 'METRICS', subjects, discard: DiscardPolicy.New, max_msgs: 10 });
+    await publish(4);
+    expect(await limits()).toEqual({
+      code: 0,
+      state: 'ok',
+      detail: 'when max_msgs (10 messages) is reached, discard: new refuses what comes: now 40 %',
+      advice: 'Set discard: old. Raise max_msgs of the stream.',
+    });
+    await publish(6);
+    expect(await limits()).toEqual({
+      code: 1,
+      state: 'failed',
+      detail: 'max_msgs is reached, and discard: new refuses what comes',
+      advice: 'Set discard: old. Raise max_msgs of the stream.',
+    });
+  });
+
+  test('messages that are refused or go by other settings of the stream', async () => {
+    const subjects = ['metrics', 'metrics.>'];
+    const short = { max_msg_size: 1_000, max_age: nanos(600_000), duplicate_window: nanos(30_000) };
+    await add({ name: 'METRICS', subjects, storage: StorageType.Memory, ...short });
+    const { code, state, detail, advice } = await limits();
+    expect({ code, state }).toEqual({ code: 0, state: 'ok' });
+    expect(detail.split('; ')).toEqual([
+      'messages of more than 1 KB are refused (max_msg_size)',
+      'messages are removed after 10 min (max_age)',
+      'a restart of the server loses what the stream holds (storage: memory)',
+      'a message that is published again after more than 30 s counts twice (duplicate_window)',
+    ]);
+    expect(advice).toContain('Unset max_msg_size of the stream. Raise max_age of the stream');
+  });
+
+  test('a stream that holds less than max_age, as it is full before that', async () => {
+    await add({ name: 'METRICS', subjects: ['metrics'], max_msgs: 10, max_age: nanos(24 * 3_600_000) });
+    await publish(20);
+    const { code, detail, advice } = await limits({ METRICS_SUBJECTS: 'metrics' });
+    expect(code).toBe(0);
+    expect(detail).toMatch(/^max_msgs \(10 messages\) leaves about the last [\d.]+ m?s, not 24 h$/);
+    expect(advice).toMatch(/^Raise max_msgs of the stream: /);
+  });
+
+  test('what the server takes, the account stores, and whoever may not ask', async () => {
+    const user = (name: string, more = '') => `{ user: ${name}, password: ${name}${more} }`;
+    const blind = user('b', ', permissions: { publish: { deny: ["$JS.API.INFO"] } }');
+    const account = `jetstream: { max_mem: 1M, max_file: 100K }, users: [ ${user('a')}, ${blind} ]`;
+    const server = await startNats({ maxPayloadBytes: 4_096, extra: `accounts { A { ${account} } }` });
+    const owner = await connect({ servers: server.url, user: 'a', pass: 'a' });
+    const { streams } = await owner.jetstreamManager({ timeout: LIMIT_MS });
+    await streams.add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] });
+    const fill = async (many: number) => {
+      for (let i = 0; i < many; i++)
+        await owner.jetstream().publish('metrics', ''.padEnd(4_000), { timeout: LIMIT_MS });
+      return await limits({ NATS_URL: server.url, NATS_USER: 'a', NATS_PASSWORD: 'a' });
+    };
+    const payload =
+      'the server takes no message of more than 4.1 KB (max_payload), and ends the connection of whoever sends one';
+    expect(await fill(1)).toMatchObject({ code: 0, state: 'ok', detail: payload });
+    const nearly = await fill(20);
+    expect(nearly).toMatchObject({ code: 0, state: 'ok' });
+    expect(nearly.detail).toMatch(
+      /^when max_file of the account \(100 KB\) is reached, no stream of it stores anything: now 8\d(\.\d)? %; the server takes/,
+    );
+    expect(nearly.advice).toMatch(/^Raise max_file of the account, or set a lower max_bytes or max_age/);
+    const full = await fill(3);
+    expect(full).toMatchObject({ code: 1, state: 'failed' });
+    expect(full.detail).toMatch(/^max_file of the account is reached, and no stream of it stores anything; /);
+    const unknown = await limits({ NATS_URL: server.url, NATS_USER: 'b', NATS_PASSWORD: 'b' });
+    expect(unknown).toMatchObject({ code: 0, state: 'ok' });
+    expect(unknown.detail).toMatch(/; of the account: unknown \(asking for the limits of the account: /);
+    await owner.close();
+    await server.stop();
+  });
 });

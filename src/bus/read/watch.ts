@@ -8,7 +8,7 @@ import { type Log, Quiet } from '../../base/log.ts';
 import type { CoreConfig } from '../../config/core-settings.ts';
 import type { RawMessage } from '../../decode/raw-message.ts';
 import type { Bus } from '../connect.ts';
-import { describeStream } from '../stream.ts';
+import { describeStream, type StreamFacts } from '../stream.ts';
 import type { Reader, Source, SourceStats } from './source.ts';
 import {
   addSpan,
@@ -34,6 +34,8 @@ const MAX_JUDGED = 100;
 /** A span ends early at this many messages. */
 const MAX_HEARD = 100_000;
 const REPEAT_LOG_MS = 600_000;
+/** It comes as late as the other stream, and the way from there, let it. */
+const COPIES = 'the stream copies others, and may get later what it lacks';
 
 export type WatchState = 'off' | 'watching' | 'forbidden';
 
@@ -176,7 +178,7 @@ export class BusWatch {
       }),
     );
     // Before the server has the subscription, nothing is heard; a lost connection shows as a resumption.
-    if (!signal.aborted) await this.#bus.flush().catch(() => {});
+    await this.#bus.flush(signal).catch(() => {});
     return async () => void (await Promise.all(ends.map((end) => end())));
   }
 
@@ -243,12 +245,14 @@ export class BusWatch {
       if (span.missing === 0 || signal.aborted) return undefined;
       await clock.sleep(POLL_MS, signal);
     }
-    let last: number;
+    let facts: StreamFacts;
     try {
-      last = (await describeStream(this.#bus, this.#core)).lastSequence;
+      facts = await describeStream(this.#bus, this.#core);
     } catch {
       return 'the stream could not be asked';
     }
+    if (facts.mirror !== undefined || facts.sources.length > 0) return COPIES;
+    const { lastSequence: last } = facts;
     for (const end = clock.steady() + READ_LIMIT_MS; clock.steady() < end; ) {
       if (span.missing === 0 || signal.aborted) return undefined;
       if (stats.lastSequence >= last || last <= began.read) return undefined;

@@ -212,3 +212,63 @@ test('a message that was removed from the stream before it was read counts as st
   await until('the span is judged', () => watch.status.unknownSpans + watch.status.unstored > 0);
   expect(watch.status.unstored).toBe(0);
 });
+
+test('a server that hangs holds up no end', async () => {
+  const hanging = await startNats();
+  const configured = settings({ NATS_URL: hanging.url });
+  const guest = await connect(configured, log);
+  await ensureStream(guest, configured);
+  const over = new AbortController();
+  const watch = new BusWatch(guest, configured, { share: 1 });
+  const source = watch.watched(createJetStreamSource(guest, configured, { start: { kind: 'earliest' } }));
+  const read = source.run(new Recorder(), stop.signal);
+  await until('it reads', () => source.stats.reading);
+  hanging.signal('SIGSTOP');
+  const { promise: flushing, resolve } = Promise.withResolvers<void>();
+  const { flush } = guest;
+  guest.flush = (signal) => {
+    resolve();
+    return flush.call(guest, signal);
+  };
+  const watched = watch.run(over.signal);
+  await flushing;
+  over.abort();
+  // The client would notice after half a minute.
+  await watched;
+  expect(guest.stats.disconnects).toBe(0);
+  hanging.signal('SIGCONT');
+  stop.abort();
+  await read;
+  await guest.close();
+  await hanging.stop();
+});
+
+test('what a stream lacks that copies others is unknown, and not lost', async () => {
+  const { streams } = await manager(bus);
+  await streams.add({ name: 'EDGE', subjects: ['metrics.edge.>'], max_msg_size: 100 });
+  await streams.add({ name: 'METRICS', subjects: ['metrics'], sources: [{ name: 'EDGE' }] });
+  const configured = core();
+  const watch = new BusWatch(bus, configured, { share: 1, settleMs: 500 });
+  const source = watch.watched(createJetStreamSource(bus, configured, { start: { kind: 'earliest' } }));
+  running.push(source.run(new Recorder(), stop.signal), watch.run(stop.signal));
+  await until('it reads', () => source.stats.reading);
+  const publish = async (subject: string, size: number) => {
+    producer.publish(subject, `${Math.random()}`.padEnd(size));
+    await producer.flush();
+  };
+  await until('spans in which all came', async () => {
+    await publish('metrics', 10);
+    await publish('metrics.edge.a', 10);
+    return watch.status.heard > 0;
+  });
+  expect(watch.status).toMatchObject({ unstored: 0, unknown: null });
+  await until('a span in which something did not', async () => {
+    await publish('metrics.edge.a', 200);
+    return watch.status.unknownSpans > 0;
+  });
+  expect(watch.status).toMatchObject({
+    unstored: 0,
+    unknown: 'the stream copies others, and may get later what it lacks',
+  });
+  await streams.delete('EDGE');
+});
