@@ -1,7 +1,4 @@
-import { randomBytes } from 'node:crypto';
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
-import type { Point } from '../aggregate/point.ts';
 import { createLog } from '../base/log.ts';
 import { memoryLimit } from '../base/memory-limit.ts';
 import { printable, printableJson } from '../base/printable.ts';
@@ -16,9 +13,9 @@ import { memoryNeeded } from '../config/memory.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { isSameShape } from '../deliver/epochs.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
-import { checkProbe } from '../sink/check-probe.ts';
-import { type ReadBack, readBackOf, SinkError } from '../sink/contract.ts';
+import { readBackOf } from '../sink/contract.ts';
 import { type Finding, failed } from './check-finding.ts';
+import { trySink } from './check-sink.ts';
 import {
   checkLimits,
   checkReading,
@@ -33,8 +30,6 @@ import { duration } from './terminal/option-values.ts';
 import { print, warn } from './terminal/output.ts';
 import { renderLine } from './terminal/table.ts';
 
-/** After its timeout, a sink that heeds its signal has this long to say in its own words what it waited for. */
-const LAST_WORD_MS = 500;
 const COLUMNS = ['what', 'state', 'detail'] as const;
 
 const PAGE = {
@@ -196,69 +191,18 @@ async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
   }
 }
 
-/** Ends soon after the sink's timeout, whatever the sink does. */
 async function checkSink(sink: ThreadedSink, config: SinkConfig, { core }: Config): Promise<Finding> {
   const { module, values, timeoutMs } = config;
   const what = sinkName(config);
-  const answered = new AbortController();
-  const late = sleep(timeoutMs + LAST_WORD_MS, undefined, { signal: answered.signal }).then((): never => {
-    throw new SinkError('timeout', `no answer within ${timeoutMs} ms`);
-  });
-  late.catch(() => {});
   try {
-    const answers = { reads: readBackOf(module, values), removes: module.removes !== false };
-    const probed = probe(sink, answers, core.window, AbortSignal.timeout(timeoutMs));
-    return { what, state: 'ok', detail: await Promise.race([probed, late]), advice: '' };
+    const detail = await trySink(sink, {
+      reads: readBackOf(module, values),
+      removes: module.removes !== false,
+      windowMs: core.window,
+      timeoutMs,
+    });
+    return { what, state: 'ok', detail, advice: '' };
   } catch (error) {
     return failed(what, error);
-  } finally {
-    answered.abort();
   }
-}
-
-/** Writes a point that no producer makes, then reads it back by the store's own query and removes it, if possible. */
-async function probe(
-  sink: ThreadedSink,
-  { reads, removes }: { readonly reads: ReadBack; readonly removes: boolean },
-  windowMs: number,
-  signal: AbortSignal,
-): Promise<string> {
-  const started = performance.now();
-  await sink.open(signal);
-  const windowStart = Math.floor(Date.now() / windowMs) * windowMs;
-  const point = checkProbe(windowStart, windowMs, randomBytes(8).toString('hex'));
-  const outcome = await sink.writePoints([point], signal);
-  if (outcome.kind === 'retry' || outcome.kind === 'refused')
-    throw new SinkError(outcome.reason, outcome.message);
-  if (outcome.kind === 'partial') {
-    const [rejection] = outcome.rejected;
-    throw new SinkError('unknown', rejection ? rejection.message : 'the store did not take the probe point');
-  }
-  let readBack = 'read back';
-  try {
-    if (reads === 'none' || !(await holds(sink, point, reads, signal))) readBack = 'cannot be read back';
-  } catch (error) {
-    // Whatever else fails while cleaning up, the first error is the one to tell.
-    await sink.remove([point], signal).catch(() => {});
-    throw error;
-  }
-  await sink.remove([point], signal);
-  return `written, ${readBack}, ${removes ? 'removed' : 'not removed'}, in ${Math.round(performance.now() - started)} ms`;
-}
-
-async function holds(
-  sink: ThreadedSink,
-  wanted: Point,
-  reads: ReadBack,
-  signal: AbortSignal,
-): Promise<boolean> {
-  const range = { from: wanted.windowStart, to: wanted.windowStart + wanted.windowMs };
-  // If `read` scans everything that the store holds, a large store would not answer in time.
-  const found = reads === 'keys' ? sink.lookUp([wanted], signal) : sink.read(range, signal);
-  for await (const { series, sum } of found) {
-    if (series.id !== wanted.series.id) continue;
-    if (sum !== wanted.sum) throw new SinkError('unknown', `the probe point has the sum ${sum} in the store`);
-    return true;
-  }
-  return false;
 }

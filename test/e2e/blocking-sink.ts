@@ -18,17 +18,19 @@ export default defineSink({
       if (pipe !== undefined) openSync(pipe, 'r');
       else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
     };
+    let held: readonly StoredPoint[] = [];
     return {
       async open() {
         blockIn('open');
       },
-      async write(): Promise<WriteOutcome> {
+      async write({ points }): Promise<WriteOutcome> {
         blockIn('write');
+        held = points;
         return { kind: 'written' };
       },
       async *read(): AsyncGenerator<StoredPoint> {
         blockIn('read');
-        yield* [];
+        yield* held;
       },
       async remove() {
         blockIn('remove');

@@ -1,0 +1,106 @@
+/** Tries a sink: writes a point that no producer makes, reads it back, and removes it. */
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Point } from '../aggregate/point.ts';
+import type { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
+import { checkProbe } from '../sink/check-probe.ts';
+import { type ReadBack, SinkError } from '../sink/contract.ts';
+
+/** After its timeout, a sink that heeds its signal has this long to say in its own words what it waited for. */
+const LAST_WORD_MS = 500;
+/** How long a store may take to show what it has acknowledged. VictoriaMetrics takes up to 20 seconds. */
+const PATIENCE_MS = 30_000;
+const LOOK_EVERY_MS = 500;
+
+const NOT_THERE = 'the store acknowledged the probe point, but does not have it';
+const NOT_THERE_ADVICE =
+  'Look for what drops points on the way: a proxy, a relabelling rule, a limit of the store on names or labels. What it drops in silence, nobody counts.';
+
+type TriedSink = Pick<ThreadedSink, 'open' | 'writePoints' | 'read' | 'lookUp' | 'remove'>;
+
+export interface TrialOptions {
+  readonly reads: ReadBack;
+  /** Whether the store can remove points. */
+  readonly removes: boolean;
+  readonly windowMs: number;
+  /** For one call. */
+  readonly timeoutMs: number;
+  readonly patienceMs?: number;
+}
+
+/** Resolves to what was done. Rejects with what failed first. Each call ends soon after its timeout. */
+export async function trySink(sink: TriedSink, options: TrialOptions): Promise<string> {
+  const { reads, removes, windowMs, timeoutMs } = options;
+  const started = performance.now();
+  await bounded(timeoutMs, (signal) => sink.open(signal));
+  const windowStart = Math.floor(Date.now() / windowMs) * windowMs;
+  const point = checkProbe(windowStart, windowMs, randomBytes(8).toString('hex'));
+  await bounded(timeoutMs, (signal) => write(sink, point, signal));
+  const remove = () => bounded(timeoutMs, (signal) => sink.remove([point], signal));
+  try {
+    if (reads !== 'none') await find(sink, point, reads, options);
+  } catch (error) {
+    // Whatever else fails while cleaning up, the first error is the one to tell.
+    await remove().catch(() => {});
+    throw error;
+  }
+  await remove();
+  const readBack = reads === 'none' ? 'cannot be read back' : 'read back';
+  return `written, ${readBack}, ${removes ? 'removed' : 'not removed'}, in ${Math.round(performance.now() - started)} ms`;
+}
+
+async function write(sink: TriedSink, point: Point, signal: AbortSignal): Promise<void> {
+  const outcome = await sink.writePoints([point], signal);
+  switch (outcome.kind) {
+    case 'written':
+      return;
+    case 'retry':
+    case 'refused':
+      throw new SinkError(outcome.reason, outcome.message);
+    case 'partial': {
+      const [rejection] = outcome.rejected;
+      throw new SinkError('unknown', rejection?.message ?? 'the store did not take the probe point');
+    }
+    default:
+      outcome satisfies never;
+  }
+}
+
+/** Resolves when the store has the point. */
+async function find(
+  sink: TriedSink,
+  point: Point,
+  reads: ReadBack,
+  { timeoutMs, patienceMs = PATIENCE_MS }: TrialOptions,
+): Promise<void> {
+  const until = performance.now() + patienceMs;
+  while (!(await bounded(timeoutMs, (signal) => holds(sink, point, reads, signal)))) {
+    if (performance.now() >= until) throw new SinkError('unknown', NOT_THERE, NOT_THERE_ADVICE);
+    await sleep(Math.min(LOOK_EVERY_MS, patienceMs));
+  }
+}
+
+async function holds(sink: TriedSink, wanted: Point, reads: ReadBack, signal: AbortSignal): Promise<boolean> {
+  const range = { from: wanted.windowStart, to: wanted.windowStart + wanted.windowMs };
+  // If `read` scans everything that the store holds, a large store would not answer in time.
+  const found = reads === 'keys' ? sink.lookUp([wanted], signal) : sink.read(range, signal);
+  for await (const { series, sum } of found) {
+    if (series.id !== wanted.series.id) continue;
+    if (sum !== wanted.sum) throw new SinkError('unknown', `the probe point has the sum ${sum} in the store`);
+    return true;
+  }
+  return false;
+}
+
+async function bounded<T>(timeoutMs: number, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const answered = new AbortController();
+  const late = sleep(timeoutMs + LAST_WORD_MS, undefined, { signal: answered.signal }).then((): never => {
+    throw new SinkError('timeout', `no answer within ${timeoutMs} ms`);
+  });
+  late.catch(() => {});
+  try {
+    return await Promise.race([call(AbortSignal.timeout(timeoutMs)), late]);
+  } finally {
+    answered.abort();
+  }
+}

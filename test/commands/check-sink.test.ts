@@ -1,0 +1,60 @@
+/** What `check` does with a sink. The stores here misbehave as no real one does on demand. */
+import { expect, test } from 'vitest';
+import type { Point } from '../../src/aggregate/point.ts';
+import { type TrialOptions, trySink } from '../../src/commands/check-sink.ts';
+import { SinkError, type StoredPoint, type WriteOutcome } from '../../src/sink/contract.ts';
+
+const OPTIONS: TrialOptions = { reads: 'ranges', removes: true, windowMs: 1000, timeoutMs: 60_000 };
+
+/** Shows what was written when it is read for the `shownAt`-th time. */
+function store(shownAt: number) {
+  let held: readonly Point[] = [];
+  let reads = 0;
+  return {
+    removed: 0,
+    async open() {},
+    async writePoints(points: readonly Point[]): Promise<WriteOutcome> {
+      held = points;
+      return { kind: 'written' };
+    },
+    async *read(): AsyncGenerator<StoredPoint> {
+      reads += 1;
+      if (reads >= shownAt) yield* held;
+    },
+    async *lookUp(): AsyncGenerator<StoredPoint> {
+      yield* this.read();
+    },
+    async remove() {
+      this.removed += 1;
+    },
+  };
+}
+
+test('a store may take a while to show what it has', async () => {
+  expect(await trySink(store(3), OPTIONS)).toMatch(/^written, read back, removed, in \d+ ms$/);
+});
+
+test('what was acknowledged and is not there is a failure, and is cleaned up all the same', async () => {
+  const forgetful = store(Number.POSITIVE_INFINITY);
+  const failure = await trySink(forgetful, { ...OPTIONS, patienceMs: 50 }).catch((error: unknown) => error);
+  expect(failure).toBeInstanceOf(SinkError);
+  expect(failure).toMatchObject({
+    message: 'the store acknowledged the probe point, but does not have it',
+    advice: expect.stringContaining('Look for what drops points'),
+  });
+  expect(forgetful.removed).toBe(1);
+});
+
+test('a store that cannot be read is only written to', async () => {
+  const detail = await trySink(store(Number.POSITIVE_INFINITY), {
+    ...OPTIONS,
+    reads: 'none',
+    removes: false,
+  });
+  expect(detail).toMatch(/^written, cannot be read back, not removed, in \d+ ms$/);
+});
+
+test('a call that never ends is given up, and the failure says so', async () => {
+  const still = { ...store(1), open: () => new Promise<void>(() => {}) };
+  await expect(trySink(still, { ...OPTIONS, timeoutMs: 20 })).rejects.toThrow('no answer within 20 ms');
+});
