@@ -74,8 +74,8 @@ export class Instances {
 
   /** Sends the signal and resolves when the process has ended. */
   async end(instance: Instance, signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
-    // An instance that is killed while it stops counts as killed.
-    instance.ending = signal;
+    // An instance that is killed while it stops, or before it is told to, counts as killed.
+    if (instance.ending !== 'SIGKILL') instance.ending = signal;
     instance.program.child.kill(signal);
     const timer = setTimeout(() => {
       this.failures.push(`did not end within ${TERM_GRACE_MS} ms of ${signal}: ${logOf(instance)}`);
