@@ -171,7 +171,11 @@ export class Instance {
     this.engine = new Engine(attachment, engineSinks, settings, this.clock, this.#events());
     for (const id of this.paused) this.engine.pause(id);
     this.startedAt = this.#world.timeline.now;
-    this.laneFrom = new Map(this.engine.lanes.map(({ lane }) => [lane.id, lane.next]));
+    // One near the live path follows it from where that begins, but gets nothing from before its own first window.
+    const first = (id: string) => Math.min(attachment.from.get(id)!, attachment.began?.get(id) ?? -Infinity);
+    this.laneFrom = new Map(
+      this.engine.lanes.map(({ lane }) => [lane.id, Math.max(lane.next, first(lane.id))]),
+    );
     // Between two engines, no lane is at the head of the stream.
     attachment.epochs?.changed.addEventListener('abort', () => {
       this.startedAt = Number.POSITIVE_INFINITY;
