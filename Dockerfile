@@ -29,6 +29,8 @@ LABEL org.opencontainers.image.title="metrics-fanout" \
 ENV NODE_ENV=production
 # Otherwise the young heap grows to 200 MB if the machine has the memory: docs/sizing.md.
 ENV NODE_OPTIONS=--max-semi-space-size=8
+# Blocks of this size go back to the system when they are free, instead of leaving holes: docs/sizing.md.
+ENV MALLOC_MMAP_THRESHOLD_=262144
 RUN install -d -o 1000 -g 1000 /data \
   && ln -s /app/dist/src/bin.js /usr/local/bin/metrics-fanout
 COPY package.json LICENSE /app/

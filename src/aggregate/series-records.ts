@@ -16,8 +16,8 @@ const CHUNK_BITS = 18;
 const CHUNK_WORDS = 1 << CHUNK_BITS;
 const FIRST_CHUNK_WORDS = 1 << 12;
 /**
- * How much memory series may take as objects, with what a sink derives from them, in bytes. When they take more, all
- * objects are dropped and created again on demand.
+ * How much memory series may take as objects in a thread, with what a sink derives from them, in bytes. When they take
+ * more, all objects are dropped and created again on demand.
  */
 const MAX_OBJECTS_BYTES = 32 * 1024 * 1024;
 /** What an object takes: so much, and so much for each character. The text is in it as JSON, in pieces, and encoded. */
@@ -37,6 +37,25 @@ export type IdWords = readonly [number, number, number, number];
 export function idWords(id: string): IdWords {
   const word = (i: number) => Number.parseInt(id.slice(8 * i, 8 * i + 8), 16) | 0;
   return [word(0), word(1), word(2), word(3)];
+}
+
+/** The series that a thread has as objects, of all its records: older ones are read until their windows are gone. */
+export class SeriesObjects {
+  readonly #maps = new Set<Map<SeriesRef, Series>>();
+  #bytes = 0;
+
+  set(map: Map<SeriesRef, Series>, ref: SeriesRef, series: Series, bytes: number): void {
+    if (this.#bytes + bytes > MAX_OBJECTS_BYTES) this.#drop();
+    map.set(ref, series);
+    this.#maps.add(map);
+    this.#bytes += bytes;
+  }
+
+  #drop(): void {
+    for (const map of this.#maps) map.clear();
+    this.#maps.clear();
+    this.#bytes = 0;
+  }
 }
 
 /** By number of chunk: its memory, or undefined if nothing is left of it. */
@@ -68,11 +87,12 @@ export class SeriesRecords {
   #kept = new Float64Array();
   #leaving = new Uint8Array();
   #retiredBytes = 0;
-  readonly #objects = new Map<SeriesRef, Series>();
-  #objectsBytes = 0;
+  readonly #objects: SeriesObjects;
+  readonly #series = new Map<SeriesRef, Series>();
 
   /** Starts with the records that are already in this memory. */
-  constructor(memory: SharedMemory = []) {
+  constructor(memory: SharedMemory = [], objects = new SeriesObjects()) {
+    this.#objects = objects;
     this.#chunks = memory.map((each) => each && chunkOf(each));
   }
 
@@ -167,7 +187,7 @@ export class SeriesRecords {
    * are valid afterwards. If there are none in a chunk, its memory is filled again.
    */
   compacted(): SeriesRecords {
-    const compact = new SeriesRecords();
+    const compact = new SeriesRecords([], this.#objects);
     compact.#retiredBytes = this.#retiredBytes;
     compact.#spare.push(...this.#spare);
     for (const [number, chunk] of this.#chunks.entries()) {
@@ -186,13 +206,11 @@ export class SeriesRecords {
 
   /** Returns the series, usually as the same object each time. */
   series(ref: SeriesRef): Series {
-    let series = this.#objects.get(ref);
+    let series = this.#series.get(ref);
     if (series === undefined) {
       series = this.#read(ref);
       const bytes = OBJECT_BYTES + OBJECT_BYTES_PER_CHARACTER * this.sizeOf(ref);
-      if (this.#objectsBytes + bytes > MAX_OBJECTS_BYTES) this.#dropObjects();
-      this.#objects.set(ref, series);
-      this.#objectsBytes += bytes;
+      this.#objects.set(this.#series, ref, series, bytes);
     }
     return series;
   }
@@ -249,11 +267,6 @@ export class SeriesRecords {
       METRIC_TYPES[words[word + TYPE]!]!,
       text.toString('utf8', nameEnd, nameEnd + words[word + DIMENSIONS_BYTES]!),
     );
-  }
-
-  #dropObjects(): void {
-    this.#objects.clear();
-    this.#objectsBytes = 0;
   }
 
   #chunkOf(ref: SeriesRef): Chunk {

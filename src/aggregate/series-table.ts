@@ -21,8 +21,12 @@ const BYTES_PER_SERIES = 512;
 /** What a series number takes in the tables, beside record and spellings: some 40 to 70 bytes. */
 const NUMBER_BYTES = 56;
 
-/** Room for new series after a sweep, as a share of what is in use: a full table must not sweep all the time. */
+/**
+ * Room for new series after a sweep, as a share of what is in use, and of what the table may keep: a full table must
+ * not sweep all the time.
+ */
 const MIN_ROOM = 1 / 4;
+const MIN_ROOM_KEPT = 1 / 2;
 
 /** From this many series on, the table does not fit in the inner caches of a processor. */
 const PREFETCH_SERIES = 4096;
@@ -151,6 +155,8 @@ export class SeriesTable {
    * probably are, -1 for none. Returns false, and does nothing, if the table is so small that the caches hold it.
    */
   prefetch(spellings: readonly { readonly hash: number }[], count: number, series: Int32Array): boolean {
+    // Otherwise, a sweep that began would keep the memory of the old tables for as long as nothing new comes.
+    if (this.#sweep !== undefined) this.#sweepOn(this.#sweep);
     if (this.size < PREFETCH_SERIES) return false;
     this.#spellings.prefetch(spellings, count, series);
     return true;
@@ -283,7 +289,8 @@ export class SeriesTable {
     this.#records = this.#records.compacted();
     // More than what is in use: otherwise, a table full of series in use would be swept for every new series.
     this.#maxSeries = Math.max(this.#keep, 2 * this.size);
-    this.#maxBytes = this.bytes + Math.max(this.#keepBytes, MIN_ROOM * this.bytes);
+    const room = Math.max(MIN_ROOM_KEPT * this.#keepBytes, MIN_ROOM * this.bytes);
+    this.#maxBytes = Math.max(this.#keepBytes, this.bytes + room);
   }
 
   /** Moves a series that is kept to the new tables. */

@@ -138,7 +138,8 @@ export const CORE_SETTINGS = {
       'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES or MAX_SERIES_BYTES takes effect; if the checkpoints are out of reach for this long, windows wait',
     default: '2m',
   }),
-  maxMessageBytes: setting.bytes({ meaning: 'larger messages are rejected', default: '1MiB' }),
+  // What JetStream is asked for at a time. A message that long already holds the thread for longer than others like.
+  maxMessageBytes: setting.bytesUpTo('8MiB', { meaning: 'larger messages are rejected', default: '1MiB' }),
   slice: setting.custom(parseSlice, 'a time slice and how many there are, such as 0/1 or 2/3', {
     meaning: 'the time slice of this instance, and how many slices there are',
     default: '0/1',

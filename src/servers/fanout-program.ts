@@ -5,8 +5,9 @@ import { once } from 'node:events';
 import { MAIN } from '../base/own-program.ts';
 import { spawnTied } from '../base/tied-process.ts';
 
-/** Limits the main thread's young heap, as `npm start` and the image do: docs/sizing.md. */
+/** Limits memory as `npm start` and the image do: docs/sizing.md. */
 const NODE_OPTIONS = ['--no-warnings', '--max-semi-space-size=8'];
+const ENVIRONMENT = { MALLOC_MMAP_THRESHOLD_: '262144' } as const;
 const KEPT_CHARACTERS = 65_536;
 /** Longer than STOP_TIMEOUT and what closing takes: a machine with other work to do takes its time. */
 const TERM_GRACE_MS = 120_000;
@@ -27,7 +28,7 @@ export function startProgram(args: readonly string[], env: Readonly<Record<strin
     ([name]) => !/^(SINK|METRICS|NATS|FANOUT|CONTROL)_/.test(name),
   );
   const child = spawnTied(process.execPath, [...NODE_OPTIONS, MAIN, ...args], {
-    env: { ...Object.fromEntries(inherited), ...env },
+    env: { ...ENVIRONMENT, ...Object.fromEntries(inherited), ...env },
   });
   const output = { stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const) {

@@ -124,6 +124,11 @@ export const setting = {
       const bytes = withUnit(text, BYTE_UNITS);
       return bytes !== undefined && bytes >= withUnit(least, BYTE_UNITS)! ? bytes : undefined;
     }, `a size of at least ${least} such as 64MB or 8GiB`)(options),
+  bytesUpTo: <O extends Options>(most: string, options: O) =>
+    maker<number>((text) => {
+      const bytes = withUnit(text, BYTE_UNITS);
+      return bytes !== undefined && bytes <= withUnit(most, BYTE_UNITS)! ? bytes : undefined;
+    }, `a size of at most ${most} such as 64KB or 2MiB`)(options),
   boolean: maker<boolean>((text) => BOOLEANS.get(text.toLowerCase()), 'true or false'),
   list: maker<readonly string[]>((text) => {
     const items = text.split(',').map((item) => item.trim());

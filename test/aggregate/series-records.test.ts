@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { makeSeries } from '../../src/aggregate/series.ts';
-import { SeriesRecords } from '../../src/aggregate/series-records.ts';
+import { SeriesObjects, SeriesRecords } from '../../src/aggregate/series-records.ts';
 
 const text = fc.string({ unit: 'binary', minLength: 1, maxLength: 12 });
 const seriesArbitrary = fc
@@ -109,6 +109,22 @@ test('the cache of objects is bounded by memory, not by number, if series have m
   for (const ref of refs) records.series(ref);
   expect(records.series(refs[0]!)).not.toBe(first);
   expect(records.series(refs[0]!)).toEqual(first);
+});
+
+test('the records of a thread share what their objects may take', () => {
+  const objects = new SeriesObjects();
+  const both = [new SeriesRecords([], objects), new SeriesRecords([], objects)] as const;
+  const [first, second] = both.map((records) =>
+    Array.from({ length: 80 }, (_, i) =>
+      records.add(makeSeries('a', 'counter', [['x', `${i}`.padEnd(30_000)]])),
+    ),
+  );
+  const object = both[0].series(first![0]!);
+  for (const ref of first!) both[0].series(ref);
+  expect(both[0].series(first![0]!)).toBe(object);
+  for (const ref of second!) both[1].series(ref);
+  expect(both[0].series(first![0]!)).not.toBe(object);
+  expect(both[0].series(first![0]!)).toEqual(object);
 });
 
 test('each series has one object', () => {

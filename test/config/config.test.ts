@@ -95,6 +95,7 @@ describe('errors', () => {
     ['overlapping subjects', { METRICS_SUBJECTS: 'metrics.>,metrics.a' }, 'METRICS_SUBJECTS'],
     ['an empty subject', { METRICS_SUBJECTS: 'a,,b' }, 'METRICS_SUBJECTS'],
     ['a subject that the server reserves', { METRICS_SUBJECTS: '$JS.>' }, 'METRICS_SUBJECTS'],
+    ['longer messages than the bus is asked for', { MAX_MESSAGE_BYTES: '9MiB' }, 'MAX_MESSAGE_BYTES'],
     ['a slice out of range', { SLICE: '3/3' }, 'SLICE'],
     ['a start that is not a time', { METRICS_START: 'yesterday' }, 'METRICS_START'],
     ['a URL that is not for NATS', { NATS_URL: 'http://x' }, 'NATS_URL'],

@@ -2,7 +2,7 @@
 
 import { parentPort, workerData } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
-import { SeriesRecords } from '../../aggregate/series-records.ts';
+import { SeriesObjects, SeriesRecords } from '../../aggregate/series-records.ts';
 import { ClosedWindow } from '../../aggregate/window.ts';
 import { freeSharedMemory } from '../../base/shared-memory.ts';
 import { loadModule } from '../../config/sink-config.ts';
@@ -34,7 +34,8 @@ interface Reading {
 
 class SinkThread {
   readonly #sink: Sink;
-  #records = { number: 0, series: new SeriesRecords() };
+  readonly #objects = new SeriesObjects();
+  #records = { number: 0, series: new SeriesRecords([], this.#objects) };
   readonly #windows = new Map<number, ClosedWindow>();
   readonly #calls = new Map<number, AbortController>();
   readonly #readings = new Map<number, Reading>();
@@ -166,7 +167,7 @@ class SinkThread {
     // If the records have only grown, objects made from them stay valid.
     const { number, memory, retiredBytes } = records;
     if (this.#records.number === number) this.#records.series.grow(memory);
-    else this.#records = { number, series: new SeriesRecords(memory) };
+    else this.#records = { number, series: new SeriesRecords(memory, this.#objects) };
     freeSharedMemory(retiredBytes);
     this.#windows.set(window, new ClosedWindow({ ...columns, records: this.#records.series }));
   }

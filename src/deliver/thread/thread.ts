@@ -1,6 +1,7 @@
 /** The thread of a sink, seen from outside, and what ends it if it stands still. */
 import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { getHeapStatistics } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
 import type { SeriesRecords } from '../../aggregate/series-records.ts';
@@ -31,6 +32,12 @@ import {
  * back late.
  */
 const YOUNG_HEAP_MB = 24;
+
+/**
+ * At most, for all other objects. A thread needs some 40 MB. If V8 may take 2 GB or more, it lets the heap grow to four
+ * times what is in use before it looks for garbage; with this bound, to 1.4 times.
+ */
+const MAX_OLD_HEAP_MB = 512;
 /** A thread that does not report in time that its sink is closed is ended anyway. */
 const CLOSE_TIMEOUT_MS = 2000;
 /** How long to wait for a thread that was ended. One that is blocked in the operating system is left behind. */
@@ -89,7 +96,7 @@ export class Thread {
     this.#worker = new Worker(url, {
       workerData: data,
       name: `sink ${data.id}`,
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_HEAP_MB },
+      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_HEAP_MB, maxOldGenerationSizeMb: oldHeapMb() },
     });
     this.#worker.on('message', (message: FromThread) => this.#take(message, log));
     this.#worker.on('error', (thrown: unknown) => {
@@ -323,4 +330,9 @@ export class Thread {
 
 function errorOf({ reason, message, advice }: ThrownError): Error {
   return reason === undefined ? new Error(message) : new SinkError(reason, message, advice);
+}
+
+/** In a small container, the whole process has less. */
+function oldHeapMb(): number {
+  return Math.min(MAX_OLD_HEAP_MB, Math.floor(getHeapStatistics().heap_size_limit / 2 ** 20));
 }
