@@ -31,6 +31,11 @@ export const TICK_MS = 250;
 /** After this many ticks without any response from the server, although it was asked, the consumer counts as gone. */
 const SILENT_TICKS = 40;
 /**
+ * After this many answers to probes that messages are pending, none of which comes although requests wait for them, the
+ * consumer counts as gone: nats-server 2.9 goes on saying so when the messages were purged.
+ */
+const UNSERVED_PROBES = 20;
+/**
  * A request whose byte limit is used up exactly is over, but the server does not say so. A request counts as such if it
  * gets nothing for this many ticks while messages are pending and others get some. At a pace there are no others: it is
  * enough that the server answers a later probe. If it answers nothing, it hangs, and late messages would count for the
@@ -132,6 +137,7 @@ export class Pull {
   #isHeld = false;
   #held: Promise<void> = Promise.resolve();
   #silentTicks = 0;
+  #unservedProbes = 0;
   /** The next message exceeds a request's byte limit: request it alone, without the limit. */
   #isOversized = false;
   readonly #message = newRawMessage();
@@ -247,6 +253,7 @@ export class Pull {
     }
     this.#received += 1;
     this.#refused = 0;
+    this.#unservedProbes = 0;
     request.received += 1;
     request.remaining -= 1;
     message.bytes = bytes;
@@ -280,11 +287,18 @@ export class Pull {
     if (consequence === 'pause') this.#refuse();
     request.remaining = 0;
     if (request === this.#probe) {
-      if (answer === 'no_messages') this.#idle();
+      this.#onProbed(answer);
       return;
     }
     if (consequence === 'oversized' && request.received === 0) this.#isOversized = true;
     this.#over(request);
+  }
+
+  #onProbed(answer: Answer): void {
+    this.#unservedProbes = answer === 'requests_pending' ? this.#unservedProbes + 1 : 0;
+    if (answer === 'no_messages') this.#idle();
+    else if (this.#unservedProbes >= UNSERVED_PROBES)
+      this.#lost('the server says that messages are pending, and sends none');
   }
 
   #refuse(): void {

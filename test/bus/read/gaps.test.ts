@@ -7,6 +7,7 @@ import { manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import {
   busAt,
+  holding,
   makePurgeable,
   numbers,
   publishNumbers,
@@ -87,6 +88,22 @@ test('a gap at the start of a new consumer is reported once, and extends to the 
   await until('the rest', () => reader.sequences.length === 15);
   expect(reader.sequences.slice(10)).toEqual(numbers(16, 21));
   expect(reader.gaps).toEqual([gap]);
+});
+
+test('what was purged behind a reader is not waited for until the requests for it expire', async () => {
+  const { reader, source } = read({ kind: 'earliest' });
+  await until('it reads', () => source.stats.reading);
+  const release = holding(reader);
+  // More than comes after the reader has asked for time.
+  await publishStored(bus, 0, 30_000);
+  await until('held', () => reader.progressTimes.length > 0);
+  await purge();
+  release();
+  await until('the end', () => source.stats.readThrough >= 30_000);
+  expect(source.stats.answers.get('request_timeout') ?? 0).toBe(0);
+  await publishNumbers(bus, 30_000, 30_001);
+  await until('the next', () => reader.payloads.includes('30000'));
+  expect(reader.gaps).toMatchObject([{ messages: 30_001 - reader.sequences.length }]);
 });
 
 test('a gap before the first message is reported once too', async () => {
