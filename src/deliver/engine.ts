@@ -39,8 +39,8 @@ export interface Attachment {
   readonly from: ReadonlyMap<string, number>;
   /** By sink: the sequence read through when the windows before `from` were closed; no entry if unknown. */
   readonly closedThrough?: ReadonlyMap<string, number>;
-  /** By sink: start of the first window that it ever gets; no entry if unknown. */
-  readonly began?: ReadonlyMap<string, number>;
+  /** By sink: see `firstGiven`. Absent in core mode. */
+  readonly first?: ReadonlyMap<string, number>;
   /** By sink: why its lane must not begin. It does when the keeper can save its checkpoint. */
   readonly unreadable?: ReadonlyMap<string, BusError>;
   /** Whether messages that were read can be read again. */
@@ -335,7 +335,7 @@ export class Engine {
       from,
       closedThrough,
       // The live path may begin earlier. But nobody would repair windows that no checkpoint speaks of.
-      began: Math.min(own.from, this.#attachment.began?.get(id) ?? Number.NEGATIVE_INFINITY),
+      first: this.#attachment.first?.get(id),
       begins: this.#attachment.resumed?.has(id) === false,
       replayable: this.#attachment.replayable,
       keeper,

@@ -79,6 +79,14 @@ export function resumeFrom(
 
 export type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began'>;
 
+/**
+ * Returns the start of the first window that the sink was ever given, by whichever slice: -Infinity if unknown. `from`:
+ * where it begins now, if it has not begun before.
+ */
+export function firstGiven(stored: readonly { readonly checkpoint: SinkPosition }[], from: number): number {
+  return Math.min(from, ...stored.map(({ checkpoint }) => checkpoint.began ?? Number.NEGATIVE_INFINITY));
+}
+
 /** The slices began at different times. The sink has all windows from the latest of these starts on. */
 function lowest(positions: readonly SinkPosition[]): SinkPosition {
   const least = positions.reduce((a, b) => (b.next < a.next ? b : a));

@@ -15,6 +15,7 @@ import { backoffMs } from '../base/clock.ts';
 import type { Slice } from '../config/core-settings.ts';
 import type { WindowRange } from '../sink/contract.ts';
 import type { Lane } from './lane/lane.ts';
+import type { ClosedBoundary } from './lane/queue.ts';
 import type { StraySink } from './lane/writer.ts';
 import type { Recomputed } from './replay/recompute-window.ts';
 import { CLOCK_MARGIN_MS } from './start-points.ts';
@@ -32,7 +33,7 @@ const MAX_FAILURES = 20;
 const MAX_IDLE_FAILURES = 3;
 /** How often to look whether the lane has passed a window. */
 const POLL_MS = 250;
-/** How many places of the lane are kept. Of more, the earliest are forgotten, and more is read than needed. */
+/** How many boundaries are kept. Of more, the earliest are forgotten, and more is read than needed. */
 const MAX_PASSED = 4000;
 
 /** Counts of windows since the start. */
@@ -73,8 +74,8 @@ export class Sweep {
   readonly #reopened = new Map<number, number>();
   /** Whether others write to the same table. */
   #others: 'none' | 'found' | 'unknown' | undefined;
-  /** Where the lane was from time to time, and what had been read when earlier windows were closed; ascending. */
-  readonly #passed: { readonly next: number; readonly through: number }[] = [];
+  /** The boundaries of the lane from time to time, ascending. */
+  readonly #passed: ClosedBoundary[] = [];
   /** Whether everything is swept: the checkpoint does not wait any more. */
   isOver = false;
 
@@ -114,7 +115,7 @@ export class Sweep {
 
   /** Resolves to why rows were left, if any were. */
   async #sweep(strays: StraySink, signal: AbortSignal): Promise<string | undefined> {
-    const { from, lane, clock, tiling } = this.#options;
+    const { from, clock, tiling } = this.#options;
     // Nobody can have written a window that begins later, whatever the server's clock says.
     const to = tiling.endOf(clock.now() + tiling.maxAheadMs + CLOCK_MARGIN_MS);
     const held = await this.#tried(signal, (until) => strays.windows({ from, to }, until));
@@ -124,7 +125,7 @@ export class Sweep {
     }
     let why: string | undefined;
     for (const start of held.filter((one) => this.#isOurs(one))) {
-      while (lane.next <= start && !signal.aborted) await clock.sleep(POLL_MS, signal);
+      while (!this.#isPast(start) && !signal.aborted) await clock.sleep(POLL_MS, signal);
       if (signal.aborted) return undefined;
       const left = await this.#sweepOne(start, strays, signal);
       if (left === undefined) continue;
@@ -136,11 +137,18 @@ export class Sweep {
     return why;
   }
 
+  /** Whether the lane has written the window, and it is known what had been read when it was closed. */
+  #isPast(start: number): boolean {
+    const { next, closed } = this.#options.lane;
+    return next > start && (closed === undefined || closed.boundary > start);
+  }
+
   async #follow(signal: AbortSignal): Promise<void> {
     const { lane, clock } = this.#options;
     while (!this.isOver && !signal.aborted) {
-      const { next, closedThrough: through = 0 } = lane;
-      if (this.#passed.at(-1)?.next !== next) this.#passed.push({ next, through });
+      const { closed } = lane;
+      if (closed !== undefined && this.#passed.at(-1)?.boundary !== closed.boundary)
+        this.#passed.push(closed);
       if (this.#passed.length > MAX_PASSED) this.#passed.splice(0, MAX_PASSED / 2);
       await clock.sleep(POLL_MS, signal);
     }
@@ -182,8 +190,8 @@ export class Sweep {
     const { lane, recompute, rolledBack, tiling, instance } = this.#options;
     // If the server's clock was set back, the lane may have closed the window with more messages than its stream times
     // say. To read them all is expensive, so it is done only where something is removed.
-    const passed = this.#passed.find(({ next }) => next > start)?.through ?? lane.closedThrough ?? 0;
-    const closedThrough = remove ? passed : 0;
+    const closed = this.#passed.find(({ boundary }) => boundary > start) ?? lane.closed;
+    const closedThrough = remove ? (closed?.sequence ?? 0) : 0;
     const through = Math.max(closedThrough, this.#reopened.get(start) ?? 0);
     const recomputeMs = rolledBack === undefined ? IDLE_RECOMPUTE_MS : RECOMPUTE_MS;
     const found = await this.#bounded(recomputeMs, signal, (until) => recompute(start, through, until));

@@ -26,7 +26,7 @@ import {
   resume,
   rollbackOf,
 } from '../deliver/rollback.ts';
-import { firstWanted, readFrom, type StreamExtent } from '../deliver/start-points.ts';
+import { firstGiven, firstWanted, readFrom, type StreamExtent } from '../deliver/start-points.ts';
 import type { WindowRange } from '../sink/contract.ts';
 
 /** What outlives an attachment. */
@@ -96,7 +96,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     tiling,
   );
   if (rollback !== undefined) reports.rolledBack(rollback);
-  const starts = startsOf(config, resumptions, extent, tiling);
+  const starts = startsOf(config, stored, resumptions, extent, tiling);
   for (const { id } of sinks) {
     const unknown = unreadable.get(id);
     if (unknown !== undefined) reports.checkpointUnreadable(id, unknown);
@@ -106,7 +106,9 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
   return {
     tiling,
     epochs,
-    ...starts,
+    from: starts.from,
+    closedThrough: starts.closedThrough,
+    first: starts.first,
     unreadable,
     replayable: true,
     watch: core.watchShare > 0 ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
@@ -137,27 +139,31 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
   };
 }
 
-/** Returns where each sink begins, or resumes: the fields of an `Attachment`. */
+/** Returns where each sink begins, or resumes. `began`: for its checkpoint; the others as in an `Attachment`. */
 function startsOf(
   { sinks }: Config,
+  stored: readonly StoredCheckpoint[],
   resumptions: ReadonlyMap<string, Resumption>,
   extent: StreamExtent,
   tiling: Tiling,
 ) {
   const from = new Map<string, number>();
   const began = new Map<string, number>();
+  const first = new Map<string, number>();
   const closedThrough = new Map<string, number>();
   const now = systemClock.now();
   for (const { id, start } of sinks) {
     const { position } = resumptions.get(id)!;
     const next = position?.next ?? firstWanted(start, extent, tiling, now);
     from.set(id, next);
-    const first = position === undefined ? next : position.began;
-    if (first !== undefined) began.set(id, first);
+    const ofSink = stored.filter(({ sink }) => sink === id);
+    first.set(id, firstGiven(ofSink, next));
+    const beginning = position === undefined ? next : position.began;
+    if (beginning !== undefined) began.set(id, beginning);
     // 0 means that nothing had been read when the checkpoint was made. It does not say where new messages begin.
     if (position !== undefined && position.sequence > 0) closedThrough.set(id, position.sequence);
   }
-  return { from, began, closedThrough };
+  return { from, began, first, closedThrough };
 }
 
 /** Compares what was read of the stream, by this process and before it, with what the stream holds. */

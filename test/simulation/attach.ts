@@ -14,7 +14,7 @@ import {
   resume,
   rollbackOf,
 } from '../../src/deliver/rollback.ts';
-import { firstWanted, readFrom, type StreamExtent } from '../../src/deliver/start-points.ts';
+import { firstGiven, firstWanted, readFrom, type StreamExtent } from '../../src/deliver/start-points.ts';
 import { SimCheckpointStore, SimShapeStore } from './checkpoints.ts';
 import { SimCoreSource } from './core-source.ts';
 import { sliceOf } from './end.ts';
@@ -47,15 +47,17 @@ export async function attachToStream(
   const closedThrough = new Map<string, number>();
   const lookedBack = lookBack(world, instance, sinks, stored, slice, tiling, extent);
   const began = new Map<string, number>();
+  const first = new Map<string, number>();
   for (const { id, begin } of sinks) {
     const ofSink = stored.filter(({ sink }) => sink === id);
-    const first = firstWanted(begin, extent, tiling, now);
+    const wanted = firstWanted(begin, extent, tiling, now);
     // A sink is still owed everything that this slice itself has not confirmed.
     const isOwn = ofSink.some(({ slice: other }) => other === sliceName);
     const known = lookedBack.resumptions.get(id)!.position;
-    const beginning = known === undefined ? first : known.began;
+    const beginning = known === undefined ? wanted : known.began;
     if (beginning !== undefined) began.set(id, beginning);
-    from.set(id, known?.next ?? first);
+    from.set(id, known?.next ?? wanted);
+    first.set(id, firstGiven(ofSink, from.get(id)!));
     if (known !== undefined && known.sequence > 0) closedThrough.set(id, known.sequence);
     if (isOwn) continue;
     const old = slicesOf(world.scenario.slices);
@@ -63,7 +65,7 @@ export async function attachToStream(
       world.slices !== world.scenario.slices &&
       old.every((each) => ofSink.some(({ slice }) => slice === each));
     if (inherits) world.invariants.inherits(id, sliceName, old);
-    else world.invariants.begins(id, sliceName, first, firstSequence);
+    else world.invariants.begins(id, sliceName, wanted, firstSequence);
   }
   const shape = { ...world.scenario, slice: sliceName };
   const trail = world.options.forgetsTrail ? undefined : lookedBack.trail;
@@ -72,7 +74,7 @@ export async function attachToStream(
     epochs,
     from,
     closedThrough,
-    began,
+    first,
     ...(instance.unswept && { unswept: instance.unswept }),
     replayable: true,
     instance: '',

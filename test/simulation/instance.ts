@@ -172,9 +172,9 @@ export class Instance {
     for (const id of this.paused) this.engine.pause(id);
     this.startedAt = this.#world.timeline.now;
     // One near the live path follows it from where that begins, but gets nothing from before its own first window.
-    const first = (id: string) => Math.min(attachment.from.get(id)!, attachment.began?.get(id) ?? -Infinity);
+    const { first } = attachment;
     this.laneFrom = new Map(
-      this.engine.lanes.map(({ lane }) => [lane.id, Math.max(lane.next, first(lane.id))]),
+      this.engine.lanes.map(({ lane }) => [lane.id, Math.max(lane.next, first?.get(lane.id) ?? lane.next)]),
     );
     // Between two engines, no lane is at the head of the stream.
     attachment.epochs?.changed.addEventListener('abort', () => {

@@ -6,7 +6,7 @@ import type { ClosedWindow } from '../../aggregate/window.ts';
 import { Bell, type Clock } from '../../base/clock.ts';
 import type { SinkLimits } from '../../sink/contract.ts';
 import type { CheckpointKeeper } from './checkpoint-saver.ts';
-import { type SizedWindow, WindowQueue } from './queue.ts';
+import { type ClosedBoundary, type SizedWindow, WindowQueue } from './queue.ts';
 import {
   type LaneSink,
   type StoreFailure,
@@ -53,7 +53,7 @@ export interface LaneOptions {
    */
   readonly closedThrough?: number | undefined;
   /** Start of the first window that the sink ever gets; undefined if unknown. */
-  readonly began?: number | undefined;
+  readonly first?: number | undefined;
   /** Whether the sink has no checkpoint yet. It is written to only when it has one: see `Lane.run`. */
   readonly begins?: boolean;
   /** Whether the stream can be read again. If not, the oldest windows are dropped and counted. */
@@ -85,7 +85,7 @@ export class Lane {
     const { id, sink, timeoutMs, clock, events } = options;
     this.id = id;
     this.#options = options;
-    this.#queue = new WindowQueue(options.limits, options.from, options.closedThrough, options.began);
+    this.#queue = new WindowQueue(options.limits, options.from, options.closedThrough, options.first);
     this.#writer = new StoreWriter({ sink, timeoutMs, clock, events, halt: this.#halt.signal });
   }
 
@@ -125,6 +125,11 @@ export class Lane {
    */
   get closedThrough(): number | undefined {
     return this.#queue.closedThrough;
+  }
+
+  /** See `WindowQueue`. */
+  get closed(): ClosedBoundary | undefined {
+    return this.#queue.closed;
   }
 
   get backlogPoints(): number {

@@ -39,7 +39,7 @@ export interface Job {
 }
 
 /** All windows before `boundary` were closed after everything up to `sequence` had been read. */
-interface ClosedBoundary {
+export interface ClosedBoundary {
   readonly boundary: number;
   readonly sequence: number;
 }
@@ -75,23 +75,23 @@ export class WindowQueue {
   #released: Entry[] = [];
   /** The closed boundaries from `next` on, ascending. */
   #closed: ClosedBoundary[] = [];
-  readonly #began: number;
+  readonly #first: number;
   #offeredTo: number;
   #bytes = 0;
   #points = 0;
 
   /**
-   * `from`: start of the first window needed; -Infinity for all. `closedThrough`: see the getter. `began`: start of the
+   * `from`: start of the first window needed; -Infinity for all. `closedThrough`: see the getter. `first`: start of the
    * first window that the sink ever gets.
    */
   constructor(
     limits: SinkLimits,
     from: number,
     closedThrough?: number,
-    began: number = Number.NEGATIVE_INFINITY,
+    first: number = Number.NEGATIVE_INFINITY,
   ) {
     this.#limits = limits;
-    this.#began = began;
+    this.#first = first;
     this.#offeredTo = from;
     if (closedThrough !== undefined) this.#closed.push({ boundary: from, sequence: closedThrough });
   }
@@ -115,6 +115,11 @@ export class WindowQueue {
     return (this.#closed.find(({ boundary }) => boundary >= this.next) ?? this.#closed.at(-1))?.sequence;
   }
 
+  /** The latest boundary that is known: see `advance`. Windows after it may have been offered. */
+  get closed(): ClosedBoundary | undefined {
+    return this.#closed.at(-1);
+  }
+
   /** Size of the windows offered and not confirmed. Batches in flight count until their window is confirmed. */
   get bytes(): number {
     return this.#bytes;
@@ -134,7 +139,7 @@ export class WindowQueue {
     const { start, windowMs } = sized.window;
     if (start < this.#offeredTo) return;
     this.#offeredTo = start + windowMs;
-    if (start >= this.#began) this.#entries.push(this.#entryOf(sized));
+    if (start >= this.#first) this.#entries.push(this.#entryOf(sized));
   }
 
   /**
@@ -151,7 +156,7 @@ export class WindowQueue {
 
   /** Appends a window that was confirmed before, to be rewritten. */
   rewrite(sized: SizedWindow): void {
-    if (sized.window.start >= this.#began) this.#rewrites.push(this.#entryOf(sized));
+    if (sized.window.start >= this.#first) this.#rewrites.push(this.#entryOf(sized));
   }
 
   /** Returns whether the window still has to be rewritten. */

@@ -361,7 +361,7 @@ describe('a rewrite', () => {
   test('leaves out windows before the first window of the sink', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
-    const { lane } = laneOf(clock, sink, { began: 2 * WINDOW_MS });
+    const { lane } = laneOf(clock, sink, { first: 2 * WINDOW_MS });
     void lane.run();
     for (const number of [1, 2]) lane.offer(sizedWindow(number, 1));
     lane.advance(3 * WINDOW_MS, 0);
