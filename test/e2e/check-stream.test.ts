@@ -108,30 +108,82 @@ test('check finds out if the service and its commands can read at the same time'
   expect(limited.of('reading').advice).toContain('Raise max_consumers of the stream');
 });
 
-test("check finds out if more than one answer comes through an import of JetStream's API", async () => {
-  const imported = async (response: string) => {
+describe("an import of JetStream's API from another account", () => {
+  const ADVICE =
+    "Give the export of JetStream's API response_type: stream in the account that has the stream.";
+  const LOST = 'messages of the stream METRICS: only the first answer comes through';
+  const env = { NATS_USER: 'b', NATS_PASSWORD: 'b' };
+
+  /** `response`: of the export. `use` gets the account that has the stream. */
+  async function imported<T>(
+    response: string,
+    use: (owner: NatsConnection, env: Record<string, string>) => Promise<T>,
+  ): Promise<T> {
     const extra = `accounts {
-      A { jetstream: enabled, users: [ { user: a, password: a } ], exports: [ { service: "$JS.API.>"${response} } ] }
-      B { users: [ { user: b, password: b } ], imports: [ { service: { account: A, subject: "$JS.API.>" } } ] }
+      A { jetstream: enabled, users: [ { user: a, password: a } ], exports: [ { service: "$JS.API.>"${response} }, { service: "$KV.>" } ] }
+      B { users: [ { user: b, password: b } ], imports: [ { service: { account: A, subject: "$JS.API.>" } }, { service: { account: A, subject: "$KV.>" } } ] }
     }`;
     const server = await startNats({ extra });
     const owner = await connect({ servers: server.url, user: 'a', pass: 'a' });
     const { streams } = await owner.jetstreamManager({ timeout: LIMIT_MS });
     await streams.add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] });
-    await owner.jetstream().publish('metrics', '1', { timeout: LIMIT_MS });
-    const { of } = await check({ NATS_URL: server.url, NATS_USER: 'b', NATS_PASSWORD: 'b' });
-    await owner.close();
-    await server.stop();
-    return of('reading');
+    try {
+      return await use(owner, { ...env, NATS_URL: server.url });
+    } finally {
+      await owner.close();
+      await server.stop();
+    }
+  }
+
+  const publish = async (owner: NatsConnection, many: number) => {
+    const sample = '{"name":"a","type":"counter","value":1}';
+    for (let i = 0; i < many; i++) await owner.jetstream().publish('metrics', sample, { timeout: LIMIT_MS });
   };
-  expect(await imported(', response_type: stream')).toMatchObject({
-    state: 'ok',
-    detail: 'made and removed 2 consumers, read 1 messages',
+  const checked = (response: string) =>
+    imported(response, async (owner, on) => {
+      await publish(owner, 1);
+      return (await check(on)).of('reading');
+    });
+
+  test('check says whether more than one answer comes through', async () => {
+    expect(await checked(', response_type: stream')).toMatchObject({
+      state: 'ok',
+      detail: 'made and removed 2 consumers, read 1 messages',
+    });
+    const detail = `asking for 11 ${LOST}`;
+    expect(await checked('')).toMatchObject({ state: 'failed', detail, advice: ADVICE });
   });
-  expect(await imported('')).toMatchObject({
-    state: 'failed',
-    detail: 'asking for 11 messages of the stream METRICS: only the first answer comes through',
-    advice: "Give the export of JetStream's API response_type: stream in the account that has the stream.",
+
+  test('if not, nothing that reads goes on as if it had read all', async () => {
+    await imported('', async (owner, on) => {
+      const blackhole = { SINK_BLACKHOLE_ENABLED: 'true', METRICS_START: 'earliest' };
+      const service = await startServiceProgram({ ...on, ...blackhole });
+      await eventually('the end of an empty stream', async () => (await service.status()).ready);
+      await publish(owner, 50);
+      expect(await service.ended).toBe(1);
+      expect(service.output.stderr).toContain(LOST);
+      expect(service.output.stderr).toContain(ADVICE);
+      const count = startProgram(['count'], on);
+      expect(await count.ended).toBe(1);
+      expect(count.output.stderr).toContain(ADVICE);
+      expect(count.output.stdout).toBe('');
+    });
+  });
+
+  test('if so, a single message is proof enough', async () => {
+    await imported(', response_type: stream', async (owner, on) => {
+      await publish(owner, 1);
+      let counted = '';
+      await eventually('the window is complete', async () => {
+        const count = startProgram(['count'], { ...on, WINDOW: '100ms', LATENESS: '100ms' });
+        const code = await count.ended;
+        counted = count.output.stdout;
+        return code === 0;
+      });
+      expect(counted).toContain('1 samples from 1 messages');
+      const { consumers } = await owner.jetstreamManager();
+      expect(await consumers.list('METRICS').next()).toEqual([]);
+    });
   });
 });
 

@@ -24,6 +24,7 @@ import {
   type StreamFacts,
   streamExists,
 } from '../stream.ts';
+import { AnswerProof } from './answer-proof.ts';
 import { type Answer, consequenceOf } from './answers.ts';
 import { addConsumer, deleteConsumer } from './consumer.ts';
 import { type ConsumerStart, NANOS_PER_MS, startAfter, startAt } from './consumer-start.ts';
@@ -96,6 +97,7 @@ class JetStreamSource implements Source {
   readonly #clock = new ServerClock();
   readonly #quiet = new Quiet(REPEAT_LOG_MS);
   readonly #rollbacks: RollbackWatch | undefined;
+  readonly #proof: AnswerProof;
   #clockReadAt = Number.NEGATIVE_INFINITY;
   /** The stream's last sequence, as of a time by the local clock. */
   #end = { sequence: 0, at: 0 };
@@ -131,6 +133,7 @@ class JetStreamSource implements Source {
     this.#random = options.random ?? Math.random;
     this.#isPassive = options.isPassive ?? false;
     const { trail, isLive = false } = options;
+    this.#proof = new AnswerProof(bus, core, this.#now);
     this.#rollbacks = trail && new RollbackWatch({ bus, core, trail, isLive, now: this.#now });
   }
 
@@ -322,6 +325,13 @@ class JetStreamSource implements Source {
   }
 
   #onIdle(askedAt: number, reader: Reader): void | Promise<void> {
+    if (this.stats.lastSequence === 0 || !this.#proof.isDue) return this.#atEnd(askedAt, reader);
+    if (!this.#pull!.hasGotSeveral) return this.#proof.find();
+    this.#proof.given();
+    return this.#atEnd(askedAt, reader);
+  }
+
+  #atEnd(askedAt: number, reader: Reader): void | Promise<void> {
     this.stats.pending = 0;
     // Messages that the stream had before it was asked, and that it did not hand over, were removed by retention.
     if (this.#end.at <= askedAt)

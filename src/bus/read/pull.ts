@@ -126,6 +126,8 @@ export class Pull {
   #reply: ReplySubject | undefined;
   readonly #replyBytes = Buffer.alloc(MAX_REPLY_BYTES);
   #received = 0;
+  /** How many requests were made. */
+  #asked = 0;
   /** How many messages had been received at the last tick. */
   #seen = 0;
   /** How many of the received messages were reported through `progress`. */
@@ -181,6 +183,11 @@ export class Pull {
   /** Settles when, and as, the reader's last promise does; resolved if it did not ask for time. */
   get held(): Promise<void> {
     return this.#held;
+  }
+
+  /** Whether some request got more than one message: then all that the server sends comes through. */
+  get hasGotSeveral(): boolean {
+    return this.#received > this.#asked;
   }
 
   #subscribe(): Request {
@@ -382,6 +389,7 @@ export class Pull {
       ...(isProbe || isPaced ? { no_wait: true } : { expires: nanos(this.#limits.expiresMs) }),
       ...(isUnbounded ? {} : { max_bytes: this.#limits.bytes }),
     };
+    this.#asked += 1;
     request.remaining = batch;
     request.received = 0;
     request.isPaced = isPaced;

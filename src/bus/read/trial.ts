@@ -1,6 +1,6 @@
 /** Tries what the service and its commands do with a stream, for `check`: two consumers at once, and reading. */
 import { type ConsumerInfo, createInbox, DeliverPolicy } from 'nats';
-import { BusError } from '../bus-error.ts';
+import { BusError, StreamUnfit } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { jetstreamError } from '../errors.ts';
 import { API_TIMEOUT_MS, apiSubject } from '../jetstream-api.ts';
@@ -18,8 +18,11 @@ export interface Trial {
   readonly messages: number;
 }
 
-/** Rejects with a `BusError` that says what is missing. Leaves nothing behind. */
-export async function tryReading(bus: Bus, facts: StreamFacts): Promise<Trial> {
+/**
+ * Rejects with a `BusError` that says what is missing; a `StreamUnfit` if only one answer to each request comes
+ * through. Leaves nothing behind.
+ */
+export async function tryReading(bus: Bus, facts: StreamFacts, consumers = CONSUMERS): Promise<Trial> {
   const made: ConsumerInfo[] = [];
   const first = Math.max(facts.firstSequence, facts.lastSequence + 1 - MESSAGES);
   const deliver =
@@ -27,7 +30,7 @@ export async function tryReading(bus: Bus, facts: StreamFacts): Promise<Trial> {
       ? { deliver_policy: DeliverPolicy.All }
       : { deliver_policy: DeliverPolicy.StartSequence, opt_start_seq: first };
   try {
-    for (let i = 1; i <= CONSUMERS; i++) made.push(await tryConsumer(bus, facts, deliver, i));
+    for (let i = 1; i <= consumers; i++) made.push(await tryConsumer(bus, facts, deliver, i));
     const messages = await tryRequest(bus, facts.name, made[0]!);
     return { consumers: made.length, messages };
   } finally {
@@ -82,7 +85,7 @@ async function tryRequest(bus: Bus, stream: string, info: ConsumerInfo): Promise
     );
   }
   if (messages < wanted || (messages < batch && answers === messages)) {
-    throw new BusError(
+    throw new StreamUnfit(
       `asking for ${batch} messages of the stream ${stream}: only the first answer comes through`,
       "Give the export of JetStream's API response_type: stream in the account that has the stream.",
     );
