@@ -2,8 +2,6 @@
  * DynamoDB by BatchWriteItem: one item per point, which a put of the same key replaces whole. One write of the lane is
  * one call, so the lane's concurrency is that of the store.
  */
-import http from 'node:http';
-import https from 'node:https';
 import {
   BatchGetItemCommand,
   BatchWriteItemCommand,
@@ -18,6 +16,7 @@ import {
   addUp,
   type Batch,
   defineSink,
+  makeAgents,
   type Point,
   type Question,
   type Rejection,
@@ -78,12 +77,11 @@ class DynamoDbSink implements Sink {
   /** Creates the client on first use, and again after `close`. The lane retries, so the SDK must not. */
   #connect(): DynamoDBClient {
     const { region, endpoint } = this.#config;
-    const agent = { keepAlive: true, maxSockets: SOCKETS };
     this.#client ??= new DynamoDBClient({
       ...(region === undefined ? {} : { region }),
       ...(endpoint === undefined ? {} : { endpoint }),
       maxAttempts: 1,
-      requestHandler: { httpAgent: new http.Agent(agent), httpsAgent: new https.Agent(agent) },
+      requestHandler: makeAgents(SOCKETS),
       logger: QUIET as Logger,
     });
     return this.#client;

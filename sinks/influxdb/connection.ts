@@ -1,7 +1,7 @@
 /** Signed-in requests to one server, over keep-alive connections, by the transport of InfluxDB's own client. */
-import http from 'node:http';
-import https from 'node:https';
+import type { Agent } from 'node:http';
 import { InfluxDB, setLogger, type Transport } from '@influxdata/influxdb-client';
+import { makeAgent } from '../../src/sink/index.ts';
 import type { Config } from './config.ts';
 
 const FORM = 'application/x-www-form-urlencoded';
@@ -15,7 +15,7 @@ const NO_TIMEOUT_MS = 0;
 setLogger({ error() {}, warn() {} });
 
 export class Connection {
-  readonly #agent: http.Agent;
+  readonly #agent: Agent;
   readonly #transport: Transport;
   readonly #writePath: string;
   readonly #source: Source;
@@ -23,8 +23,7 @@ export class Connection {
 
   constructor(config: Config, sockets: number) {
     const secure = new URL(config.url).protocol === 'https:';
-    const options = { keepAlive: true, maxSockets: sockets };
-    this.#agent = secure ? new https.Agent(options) : new http.Agent(options);
+    this.#agent = makeAgent(new URL(config.url).protocol, sockets);
     this.#gzip = secure ? { gzipThreshold: GZIP_THRESHOLD_BYTES } : {};
     this.#source = sourceOf(config);
     this.#writePath = writePath(config);

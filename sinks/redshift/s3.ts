@@ -3,11 +3,13 @@ import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
 import { constants, gzip } from 'node:zlib';
 import type { S3Client } from '@aws-sdk/client-s3';
-import type { Point, SinkLog } from '../../src/sink/index.ts';
+import { makeAgents, type Point, type SinkLog } from '../../src/sink/index.ts';
 import { awsError } from './classify.ts';
 import type { S3Address } from './config.ts';
 import { attemptPrefix, manifest, partText, ROWS_PER_PART, s3Url, stagePrefix } from './copy.ts';
 
+/** Connections to S3. */
+const SOCKETS = 50;
 const REMOVE_TIMEOUT_MS = 5_000;
 /** No attempt lasts this long: a killed process left any older object behind. */
 const LEFTOVER_AGE_MS = 86_400_000;
@@ -162,6 +164,7 @@ export class S3Stage {
       sdk,
       client: new sdk.S3Client({
         maxAttempts: 1,
+        requestHandler: makeAgents(SOCKETS),
         ...(this.#region === undefined ? {} : { region: this.#region }),
       }),
     }));

@@ -1,5 +1,6 @@
 /** Temporary credentials from IAM for a provisioned cluster or a serverless workgroup. */
 
+import { makeAgents } from '../../src/sink/index.ts';
 import { awsError } from './classify.ts';
 import { type RedshiftConfig, signsInBy } from './config.ts';
 
@@ -71,7 +72,11 @@ async function orAborted<T>(settling: Promise<T>, signal: AbortSignal): Promise<
 export function makeSignIn(config: RedshiftConfig): SignIn | undefined {
   const by = signsInBy(config);
   if (by === 'password') return undefined;
-  const options = { maxAttempts: 1, ...(config.region === undefined ? {} : { region: config.region }) };
+  const options = {
+    maxAttempts: 1,
+    requestHandler: makeAgents(1),
+    ...(config.region === undefined ? {} : { region: config.region }),
+  };
   const url = new URL(config.url);
   const database = decodeURIComponent(url.pathname.slice(1));
   const user = decodeURIComponent(url.username);
@@ -82,7 +87,11 @@ export function makeSignIn(config: RedshiftConfig): SignIn | undefined {
   );
 }
 
-type Options = { readonly maxAttempts: number; readonly region?: string };
+type Options = {
+  readonly maxAttempts: number;
+  readonly region?: string;
+  readonly requestHandler: ReturnType<typeof makeAgents>;
+};
 
 async function askServerless(
   options: Options,

@@ -1,6 +1,7 @@
 /** Turns the environment into one frozen, typed Config. Reports all errors at once. */
 
 import type { WindowShape } from '../aggregate/tiling.ts';
+import { proxyProblems } from '../base/http-agent.ts';
 import {
   type Environment,
   type ResolvedSetting,
@@ -53,7 +54,7 @@ export async function loadConfig(env: Environment): Promise<Config> {
   checkCore(core, errors);
   const sinks = await loadSinks(env, core.metricsStart ?? { kind: 'now' }, errors, resolved);
   if (errors.length > 0) throw new ConfigError(errors);
-  const warnings = unknownVariables(env, variablesOf(CORE_SETTINGS, ''));
+  const warnings = [...unknownVariables(env, variablesOf(CORE_SETTINGS, '')), ...proxyProblems(env)];
   return Object.freeze({ core: Object.freeze(core), sinks: Object.freeze(sinks), resolved, warnings });
 }
 

@@ -1,6 +1,8 @@
 /** Reports the end of a task to a URL: at least once, signed, to that URL only, with a limited number of attempts. */
 import { createHmac } from 'node:crypto';
 import { backoffMs, type Clock } from '../base/clock.ts';
+import { makeAgent } from '../base/http-agent.ts';
+import { openRequest } from '../base/http-client.ts';
 import { VERSION } from '../base/version.ts';
 
 const ATTEMPTS = 8;
@@ -60,32 +62,36 @@ async function attemptOnce(
   { url, id, body }: Callback,
   { secret, clock, signal }: CallbackOptions,
 ): Promise<{ readonly error: string; readonly mayPass: boolean } | undefined> {
+  const agent = makeAgent(url.protocol, 1);
   try {
-    const response = await fetch(url, {
+    const requested = {
       method: 'POST',
-      body,
-      // The target of a redirect is on no list of allowed hosts, so a redirect counts as a failure.
-      redirect: 'manual',
+      agent,
       headers: {
+        'content-length': Buffer.byteLength(body),
         'content-type': 'application/json',
         'user-agent': `metrics-fanout/${VERSION}`,
         'fanout-task': id,
         ...(secret === undefined ? {} : { [SIGNATURE_HEADER]: sign(body, secret, clock.now()) }),
       },
       signal: AbortSignal.any([signal, AbortSignal.timeout(ATTEMPT_TIMEOUT_MS)]),
-    });
-    // Only the status of the answer is read.
-    await response.body?.cancel();
-    if (response.ok) return undefined;
-    const isRedirect = response.status >= 300 && response.status < 400;
+    };
+    const { statusCode: status = 0 } = await openRequest(url, requested, body);
+    if (status >= 200 && status < 300) return undefined;
+    // The target of a redirect is on no list of allowed hosts, so a redirect counts as a failure.
+    const isRedirect = status >= 300 && status < 400;
     return {
       error: isRedirect
-        ? `it answered with a redirect (${response.status}), which is not followed`
-        : `it answered ${response.status}`,
-      mayPass: response.status >= 500 || RETRIED.includes(response.status),
+        ? `it answered with a redirect (${status}), which is not followed`
+        : `it answered ${status}`,
+      mayPass: status >= 500 || RETRIED.includes(status),
     };
   } catch (error) {
-    const cause = error instanceof Error && error.cause instanceof Error ? error.cause : error;
-    return { error: cause instanceof Error ? cause.message : String(cause), mayPass: true };
+    const { message } =
+      error instanceof Error && error.cause instanceof Error ? error.cause : (error as Error);
+    return { error: message, mayPass: true };
+  } finally {
+    // Only the status of the answer is read.
+    agent.destroy();
   }
 }

@@ -5,6 +5,8 @@ import { MASK, secretsOfUrl } from './url-secrets.ts';
 
 /** Credentials that are not settings of ours: those that AWS's own chain reads. */
 const FOREIGN = ['AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN'];
+/** Their URLs may hold a password. */
+const PROXIES = ['HTTP_PROXY', 'HTTPS_PROXY'];
 
 export function secretsIn(settings: Settings, values: Readonly<Record<string, unknown>>): string[] {
   return Object.entries(settings).flatMap(([key, { mask }]) => {
@@ -25,7 +27,11 @@ export function hideEnvironment(): void {
 }
 
 export function foreignSecrets(env: Environment): string[] {
-  return FOREIGN.flatMap((name) => env[name] || []);
+  const ofProxies = PROXIES.flatMap((name) => [name, name.toLowerCase()]).flatMap((name) => env[name] || []);
+  return [
+    ...FOREIGN.flatMap((name) => env[name] || []),
+    ...ofProxies.flatMap(secretsOfUrl).flatMap((part) => [part, decoded(part)]),
+  ];
 }
 
 /** Returns every text in the value. A header's value counts twice: whole, and without a first word such as Bearer. */

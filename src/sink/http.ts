@@ -1,6 +1,6 @@
 /** HTTP for sinks: each has its own connections, answers are bounded, and only the caller's signal limits the time. */
-import http, { type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
-import https from 'node:https';
+import type { Agent, IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import { makeAgent } from '../base/http-agent.ts';
 import { openRequest } from '../base/http-client.ts';
 import type { RetryReason } from './contract.ts';
 import type { Verdict } from './partial-writes.ts';
@@ -26,7 +26,7 @@ export class HttpServer {
   readonly #url: URL;
   readonly #headers: Readonly<Record<string, string>>;
   readonly #sockets: number;
-  #agent: http.Agent | undefined;
+  #agent: Agent | undefined;
 
   /** `headers` go with every request; `sockets` is how many requests may be under way at once. */
   constructor(url: string, headers: Readonly<Record<string, string>>, sockets: number) {
@@ -62,9 +62,7 @@ export class HttpServer {
   }
 
   #send(target: string, { body, headers }: HttpRequest, signal: AbortSignal): Promise<IncomingMessage> {
-    const isSecure = this.#url.protocol === 'https:';
-    const options = { keepAlive: true, maxSockets: this.#sockets };
-    this.#agent ??= isSecure ? new https.Agent(options) : new http.Agent(options);
+    this.#agent ??= makeAgent(this.#url.protocol, this.#sockets);
     const requested = {
       method: 'POST',
       // Not resolved against the URL: a target that begins with two slashes would name another host.

@@ -3,6 +3,7 @@
 export type { Field, MetricType, Point, PointValues, Series } from '../aggregate/point.ts';
 export { ALL_FIELDS, FIELDS, METRIC_TYPES } from '../aggregate/point.ts';
 export { makeSeries, storedSeries } from '../aggregate/series.ts';
+export { makeAgent, makeAgents } from '../base/http-agent.ts';
 export { setting } from '../settings/builders.ts';
 export type { Settings, Values } from '../settings/setting.ts';
 export type { AwsVerdict } from './aws.ts';
