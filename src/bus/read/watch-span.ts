@@ -111,13 +111,24 @@ export function addSpan(totals: WatchTotals, heard: number, unstored: number): v
 
 /** 95 % of a normal distribution. */
 const Z = 1.96;
+/**
+ * The same of Student's distribution, for a few spans (M. Abramowitz, I. Stegun, "Handbook of Mathematical Functions",
+ * 1964, 26.7.5).
+ */
+function studentT(freedom: number): number {
+  const second = (Z ** 3 + Z) / 4;
+  const third = (5 * Z ** 5 + 16 * Z ** 3 + 3 * Z) / 96;
+  return Z + second / freedom + third / freedom ** 2;
+}
+
 /** The rule of three: with none in n, the share is below 3/n with 95 % confidence. */
 const RULE_OF_THREE = 3;
 
 /**
  * The share of messages that were not stored, and its error at 95 %, both from 0 to 1. Losses come in bursts, so the
  * spans are the sample and not the messages: the ratio estimator of cluster sampling (W. G. Cochran, "Sampling
- * Techniques", 3rd ed., 1977, chapter 9A). Returns undefined if nothing was heard.
+ * Techniques", 3rd ed., 1977, chapter 9A). A few spans may agree by chance, so the error is at least that of as many
+ * messages drawn one by one. Returns undefined if nothing was heard.
  */
 export function unstoredShare(totals: WatchTotals): { share: number; error: number } | undefined {
   const { spans, heard, unstored } = totals;
@@ -127,5 +138,7 @@ export function unstoredShare(totals: WatchTotals): { share: number; error: numb
   if (spans === 1) return { share, error: 1 };
   const residuals = totals.unstoredSquared - 2 * share * totals.product + share * share * totals.heardSquared;
   const variance = ((spans / (spans - 1)) * Math.max(0, residuals)) / (heard * heard);
-  return { share, error: Math.min(1, Z * Math.sqrt(variance)) };
+  const ofSpans = studentT(spans - 1) * Math.sqrt(variance);
+  const ofMessages = Z * Math.sqrt((share * (1 - share)) / heard);
+  return { share, error: Math.min(1, Math.max(ofSpans, ofMessages)) };
 }

@@ -62,8 +62,16 @@ test('the share and its error', () => {
   addSpan(totals, 300, 60);
   const { share, error } = unstoredShare(totals)!;
   expect(share).toBeCloseTo(0.1, 12);
-  // By hand: residuals -30 and 30; sqrt(2 / 1 x 1,800) / 600 = 0.1; 1.96 times that.
-  expect(error).toBeCloseTo(0.196, 12);
+  // By hand: residuals -30 and 30; sqrt(2 / 1 x 1,800) / 600 = 0.1; times 1.96 + 2.372 + 2.823, for two spans.
+  expect(error).toBeCloseTo(0.7155, 4);
+});
+
+test('a few spans that agree by chance: the error is at least that of as many messages', () => {
+  const totals = newWatchTotals();
+  for (let i = 0; i < 5; i++) addSpan(totals, 60, 30);
+  const { share, error } = unstoredShare(totals)!;
+  expect(share).toBe(0.5);
+  expect(error).toBeCloseTo(1.96 * Math.sqrt(0.25 / 300), 12);
 });
 
 test('with many spans, the true share is within the error about 95 times in 100', () => {
