@@ -181,8 +181,9 @@ describe("an import of JetStream's API from another account", () => {
         return code === 0;
       });
       expect(counted).toContain('1 samples from 1 messages');
-      const { consumers } = await owner.jetstreamManager();
-      expect(await consumers.list('METRICS').next()).toEqual([]);
+      const { consumers } = await owner.jetstreamManager({ timeout: LIMIT_MS });
+      // They are removed without waiting for the answer.
+      await expect.poll(() => consumers.list('METRICS').next()).toEqual([]);
     });
   });
 });
