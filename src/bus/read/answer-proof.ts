@@ -46,9 +46,10 @@ export class AnswerProof {
   async find(): Promise<void> {
     this.#nextAt = this.#now() + RETRY_MS;
     for (let trial = 1; trial <= TRIALS; trial++) {
+      // Somebody may have changed the stream meanwhile.
+      const facts = await describeStream(this.#bus, this.#core).catch(() => undefined);
+      if (facts === undefined || facts.messages === 0) return;
       try {
-        const facts = await describeStream(this.#bus, this.#core);
-        if (facts.messages === 0) return;
         await tryReading(this.#bus, facts, 1);
         this.given();
         return;
