@@ -169,6 +169,16 @@ export function apiErrorCode(error: unknown): number | undefined {
 const MAX_CONSUMERS = 10026;
 const JETSTREAM_NOT_ENABLED: readonly number[] = [10039, 10076];
 
+/** Returns whether nobody answers for JetStream: it is not there, or the server that answered is gone. */
+export function isJetStreamAway(error: unknown): boolean {
+  const cause = error instanceof BusError ? error.cause : error;
+  const api = apiErrorCode(cause);
+  return (
+    codeOf(cause) === ErrorCode.JetStreamNotEnabled ||
+    (api !== undefined && JETSTREAM_NOT_ENABLED.includes(api))
+  );
+}
+
 /** Puts the error of a request to JetStream's API into our words. `doing`: what the request was for. */
 export function jetstreamError(error: unknown, doing: string): BusError {
   if (error instanceof BusError) return error;
@@ -183,10 +193,11 @@ export function jetstreamError(error: unknown, doing: string): BusError {
       },
     );
   }
-  if (code === ErrorCode.JetStreamNotEnabled || (api !== undefined && JETSTREAM_NOT_ENABLED.includes(api))) {
+  if (isJetStreamAway(error)) {
     return new BusError(
       `${doing}: the bus offers no JetStream to this account`,
       'Enable JetStream on the server and for the account, or set METRICS_SOURCE=core. If it is in a domain or in another account, check NATS_JETSTREAM_DOMAIN and NATS_JETSTREAM_API_PREFIX.',
+      { cause: error },
     );
   }
   if (api === MAX_CONSUMERS) {

@@ -206,7 +206,7 @@ async function startRecording(bus: Bus, subject: string, config: Config): Promis
   return {
     outlet: bus,
     async finish(progress) {
-      const { epochs } = await onceAnswered(() => pipelineTiling(bus, config));
+      const { epochs } = await onceAnswered(() => pipelineTiling(bus, config), true);
       const truth = new Truth(...epochs);
       const start = { kind: 'sequence', sequence: lastSequence + 1 } as const;
       const source = createJetStreamSource(bus, core, { start });

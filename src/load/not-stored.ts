@@ -45,7 +45,7 @@ function notWatched(unknown: string): StoredWatch {
 function watching(bus: Bus, count: StoredCount, clock: Clock): StoredWatch {
   return {
     finish: (sent) =>
-      untilStored(() => onceAnswered(() => count.read()), sent, clock).catch((error: unknown) => ({
+      untilStored(() => onceAnswered(() => count.read(), true), sent, clock).catch((error: unknown) => ({
         messages: undefined,
         unknown: reasonOf(error),
       })),
