@@ -197,11 +197,16 @@ test('threads that nothing can end do not pile up', async () => {
     { graceMs: 2000 },
   );
   const messages: string[] = [];
-  for (let attempt = 0; attempt < 5; attempt++) {
+  const FULL = '3 of its threads wait in calls that nothing interrupts';
+  // A thread that has not reached its call yet, as on a busy machine, can be ended: it does not count.
+  for (let attempt = 0; attempt < 50 && !messages.at(-1)?.includes(FULL); attempt++) {
     await still.open(AbortSignal.timeout(1)).catch((error: Error) => messages.push(error.message));
   }
-  expect(still.stalls).toBe(3);
-  expect(messages.at(-1)).toContain('3 of its threads wait in calls that nothing interrupts');
+  expect(messages.at(-1)).toContain(FULL);
+  const { stalls } = still;
+  expect(stalls).toBeGreaterThanOrEqual(3);
+  await expect(still.open(AbortSignal.timeout(1))).rejects.toThrow(FULL);
+  expect(still.stalls).toBe(stalls);
   // When the call of such a thread finally returns, there is room for another thread. On a busy machine, it may reach
   // that call only now.
   const wake = () => closeSync(openSync(pipe, 'r+'));
