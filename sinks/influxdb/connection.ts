@@ -22,9 +22,9 @@ export class Connection {
   readonly #gzip: { readonly gzipThreshold?: number };
 
   constructor(config: Config, sockets: number) {
-    const secure = new URL(config.url).protocol === 'https:';
-    this.#agent = makeAgent(new URL(config.url).protocol, sockets);
-    this.#gzip = secure ? { gzipThreshold: GZIP_THRESHOLD_BYTES } : {};
+    const { protocol } = new URL(config.url);
+    this.#agent = makeAgent(protocol, sockets);
+    this.#gzip = protocol === 'https:' ? { gzipThreshold: GZIP_THRESHOLD_BYTES } : {};
     this.#source = sourceOf(config);
     this.#writePath = writePath(config);
     this.#transport = new InfluxDB({

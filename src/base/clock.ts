@@ -46,6 +46,19 @@ export function backoffMs(attempt: number, random: number): number {
   return Math.round(random * Math.min(BACKOFF_CAP_MS, BACKOFF_BASE_MS * 2 ** Math.min(attempt, 20)));
 }
 
+/**
+ * Resolves as the promise does, or to undefined when the signal aborts. Nobody waits for the promise then: whether it
+ * rejects does not matter.
+ */
+export async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  promise.catch(() => {});
+  const { promise: aborted, resolve } = Promise.withResolvers<undefined>();
+  const stop = () => resolve(undefined);
+  signal.addEventListener('abort', stop);
+  if (signal.aborted) stop();
+  return await Promise.race([promise, aborted]).finally(() => signal.removeEventListener('abort', stop));
+}
+
 /** Lets one task sleep until another has something for it. A ring that nobody waits for is kept, once. */
 export class Bell {
   #pending = false;

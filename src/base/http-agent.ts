@@ -12,6 +12,8 @@ import { isIPv4, isIPv6 } from 'node:net';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
+/** Name a proxy by URL, in upper or lower case. */
+export const PROXY_VARIABLES = ['HTTP_PROXY', 'HTTPS_PROXY'] as const;
 const LOOPBACK = ['localhost', '127.0.0.0/8', '::1', '[::1]'];
 const IPV4_BITS = 32;
 
@@ -40,7 +42,7 @@ export function makeAgents(maxSockets: number) {
 
 /** Returns what Node.js is given; undefined if there is no proxy. */
 export function proxyEnvironment(env: Environment): NodeJS.ProcessEnv | undefined {
-  const [forHttp, forHttps] = [proxyOf(env, 'HTTP_PROXY'), proxyOf(env, 'HTTPS_PROXY')];
+  const [forHttp, forHttps] = PROXY_VARIABLES.map((name) => proxyOf(env, name));
   if (forHttp === undefined && forHttps === undefined) return undefined;
   return {
     ...(forHttp !== undefined && { http_proxy: forHttp }),
@@ -52,8 +54,10 @@ export function proxyEnvironment(env: Environment): NodeJS.ProcessEnv | undefine
 /** Returns what of these variables has no effect, without the values of proxies. `version`: of Node.js. */
 export function proxyProblems(env: Environment, version: string = process.versions.node): string[] {
   if (proxyEnvironment(env) !== undefined && !knowsProxies(version))
-    return [`HTTP_PROXY, HTTPS_PROXY: Node.js ${version} ignores them. Use 22.21, 24.5 or a newer one.`];
-  const bad = ['HTTP_PROXY', 'HTTPS_PROXY'].filter((name) => {
+    return [
+      `${PROXY_VARIABLES.join(', ')}: Node.js ${version} ignores them. Use 22.21, 24.5 or a newer one.`,
+    ];
+  const bad = PROXY_VARIABLES.filter((name) => {
     const value = proxyOf(env, name);
     return value !== undefined && !/^https?:$/.test(URL.parse(value)?.protocol ?? '');
   });

@@ -2,6 +2,7 @@
 
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ConnectionOptions, ErrorCode, Events, type NatsConnection, type Status } from 'nats';
+import { unlessAborted } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { BusError } from './bus-error.ts';
@@ -335,14 +336,7 @@ class Connection implements Bus {
 
   async flush(signal?: AbortSignal): Promise<void> {
     const flushed = this.connection.flush();
-    if (signal === undefined) return flushed;
-    const { promise: aborted, resolve } = Promise.withResolvers<void>();
-    const stop = () => resolve();
-    signal.addEventListener('abort', stop);
-    if (signal.aborted) stop();
-    // What nobody waits for any more may still reject.
-    flushed.catch(() => {});
-    await Promise.race([flushed, aborted]).finally(() => signal.removeEventListener('abort', stop));
+    await (signal === undefined ? flushed : unlessAborted(flushed, signal));
   }
 
   async close(): Promise<void> {

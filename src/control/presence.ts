@@ -3,7 +3,7 @@
  * data.
  */
 
-import { backoffMs, type Clock } from '../base/clock.ts';
+import { backoffMs, type Clock, unlessAborted } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import { BusError } from '../bus/bus-error.ts';
 import { type Bus, connect } from '../bus/connect.ts';
@@ -98,11 +98,7 @@ export class Presence implements ControlOnBus {
         unanswerable: (subject, reply) => this.#ignored(subject, reply),
       });
       this.#bus = bus;
-      const left = new Promise<undefined>((resolve) => {
-        signal.addEventListener('abort', () => resolve(undefined), { once: true });
-        if (signal.aborted) resolve(undefined);
-      });
-      return await Promise.race([ended, left]);
+      return await unlessAborted(ended, signal);
     } finally {
       this.#bus = undefined;
       await bus.close();

@@ -292,9 +292,14 @@ export class Pipeline implements Reader, SampleHandler {
     if (this.#held === held) this.#held = undefined;
   }
 
-  /** Does the work when the windows are taken: not in the middle of a message, which may have been begun meanwhile. */
+  /** Does the work when the windows are taken. */
   #whenTaken(work: () => void | Promise<void>): Promise<void> {
-    return this.#untilTaken().then(() => this.#after(this.#begun === undefined ? 0 : 1, work));
+    return this.#untilTaken().then(() => this.#afterBegun(work));
+  }
+
+  /** Not in the middle of a message, which may have been begun meanwhile: what it reopens is reported as a whole. */
+  #afterBegun(work: () => void | Promise<void>): void | Promise<void> {
+    return this.#after(this.#begun === undefined ? 0 : 1, work);
   }
 
   /** Goes on with the first message that is not finished. Returns false if there is none. */
@@ -373,10 +378,7 @@ export class Pipeline implements Reader, SampleHandler {
     this.flush();
     const close = () => this.#close(streamTime);
     const shaped = this.#options.untilShaped?.(streamTime);
-    // Not in the middle of a message: what it reopens is reported when all of it has been read.
-    return shaped === undefined
-      ? close()
-      : shaped.then(() => this.#after(this.#begun === undefined ? 0 : 1, close));
+    return shaped === undefined ? close() : shaped.then(() => this.#afterBegun(close));
   }
 
   /**

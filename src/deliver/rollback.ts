@@ -156,8 +156,13 @@ function toldOf(partings: readonly Parting[], from: number, tiling: Tiling): Rol
 function beforeReading(position: SinkPosition, stream: StreamNow, tiling: Tiling, now: number): SinkPosition {
   const { next, sequence, began } = position;
   if (sequence > 0 || began === undefined) return position;
-  const possible = stream.truncated ? Math.max(began, firstWholeWindow(stream, tiling, now)) : began;
-  return { ...position, next: Math.min(next, possible) };
+  return { ...position, next: Math.min(next, firstPossible(began, stream, tiling, now)) };
+}
+
+/** Returns the first window from `wanted` on that the stream holds whole. */
+function firstPossible(wanted: number, stream: StreamNow, tiling: Tiling, now: number): number {
+  if (!stream.truncated && Number.isFinite(wanted)) return wanted;
+  return Math.max(wanted, firstWholeWindow(stream, tiling, now));
 }
 
 function rewind(
@@ -167,12 +172,10 @@ function rewind(
   tiling: Tiling,
   now: number,
 ): SinkPosition & { readonly lost?: WindowRange } {
-  const whole = firstWholeWindow(stream, tiling, now);
   const touched = after === undefined ? Number.NEGATIVE_INFINITY : tiling.startOf(least - tiling.latenessMs);
   // A sink gets no window before its first one.
   const first = Math.max(touched, position.began ?? Number.NEGATIVE_INFINITY);
-  const possible = stream.truncated || !Number.isFinite(first) ? Math.max(first, whole) : first;
-  const next = Math.min(position.next, possible);
+  const next = Math.min(position.next, firstPossible(first, stream, tiling, now));
   // It has no window before its first one, so there is no news for it there.
   const hasNews = after !== undefined && next !== position.began;
   const sequence = hasNews

@@ -1,12 +1,11 @@
 /** The secrets among the values of settings, which must not appear in anything that people see. */
 
+import { PROXY_VARIABLES } from '../base/http-agent.ts';
 import type { Environment, Settings } from './setting.ts';
 import { MASK, secretsOfUrl } from './url-secrets.ts';
 
 /** Credentials that are not settings of ours: those that AWS's own chain reads. */
 const FOREIGN = ['AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN'];
-/** Their URLs may hold a password. */
-const PROXIES = ['HTTP_PROXY', 'HTTPS_PROXY'];
 
 export function secretsIn(settings: Settings, values: Readonly<Record<string, unknown>>): string[] {
   return Object.entries(settings).flatMap(([key, { mask }]) => {
@@ -27,10 +26,10 @@ export function hideEnvironment(): void {
 }
 
 export function foreignSecrets(env: Environment): string[] {
-  const ofProxies = PROXIES.flatMap((name) => [name, name.toLowerCase()]).flatMap((name) => env[name] || []);
+  const proxies = PROXY_VARIABLES.flatMap((name) => [env[name] || [], env[name.toLowerCase()] || []].flat());
   return [
     ...FOREIGN.flatMap((name) => env[name] || []),
-    ...ofProxies.flatMap(secretsOfUrl).flatMap((part) => [part, decoded(part)]),
+    ...proxies.flatMap(secretsOfUrl).flatMap((part) => [part, decoded(part)]),
   ];
 }
 

@@ -3,7 +3,7 @@
  * waits for another lane (I7), and the path that feeds it never waits for it.
  */
 import type { ClosedWindow } from '../../aggregate/window.ts';
-import { Bell, type Clock } from '../../base/clock.ts';
+import { Bell, type Clock, unlessAborted } from '../../base/clock.ts';
 import type { SinkLimits } from '../../sink/contract.ts';
 import type { CheckpointKeeper } from './checkpoint-saver.ts';
 import { type ClosedBoundary, type SizedWindow, WindowQueue } from './queue.ts';
@@ -337,7 +337,7 @@ export class Lane {
   async #write(): Promise<void> {
     const { signal } = this.#halt;
     const { begins = false, keeper } = this.#options;
-    if (begins && keeper !== undefined) await untilAborted(keeper.stored, signal);
+    if (begins && keeper !== undefined) await unlessAborted(keeper.stored, signal);
     while (!signal.aborted) {
       const job = this.#queue.take();
       if (job === undefined) {
@@ -356,12 +356,4 @@ export class Lane {
       if (isReleased) this.#work.ring();
     }
   }
-}
-
-/** Resolves with the promise, or when the signal aborts. */
-async function untilAborted(promise: Promise<void>, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const { promise: aborted, resolve } = Promise.withResolvers<void>();
-  signal.addEventListener('abort', () => resolve(), { once: true });
-  await Promise.race([promise, aborted]);
 }

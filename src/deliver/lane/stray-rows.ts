@@ -7,9 +7,7 @@ import type { StoredPoint } from '../../sink/contract.ts';
 /** Returns the starts of the windows that rows belong to, in ascending order. */
 export async function heldWindows(stored: AsyncIterable<StoredPoint>): Promise<number[]> {
   const starts = new Set<number>();
-  for await (const { windowStart, instance, series } of stored) {
-    if (instance === '' && !isCheckProbe(series)) starts.add(windowStart);
-  }
+  for await (const { windowStart } of rowsOf('', stored)) starts.add(windowStart);
   return [...starts].sort((a, b) => a - b);
 }
 
@@ -22,9 +20,11 @@ export async function straysOf(
   const keys = new Set<string>();
   for (let i = 0; window !== undefined && i < window.size; i++) keys.add(window.point(i).series.id);
   const strays: Point[] = [];
-  for await (const row of stored) {
-    if (row.instance === instance && !keys.has(row.series.id) && !isCheckProbe(row.series))
-      strays.push({ ...row, windowMs });
-  }
+  for await (const row of rowsOf(instance, stored))
+    if (!keys.has(row.series.id)) strays.push({ ...row, windowMs });
   return strays;
+}
+
+async function* rowsOf(instance: string, stored: AsyncIterable<StoredPoint>): AsyncGenerator<StoredPoint> {
+  for await (const row of stored) if (row.instance === instance && !isCheckProbe(row.series)) yield row;
 }
