@@ -10,6 +10,10 @@ export const settings = {
     meaning: 'true: creates the table, billed on demand, if it is missing',
     default: 'true',
   }),
+  warmWrites: setting.integer(4_000, 40_000, {
+    meaning:
+      'how many write units a second a table that we create takes at once (AWS bills this once); without it, AWS decides: 4,000',
+  }),
   ttl: setting.duration({
     meaning: 'how long after the end of its window DynamoDB may delete a row; without it, rows are kept',
   }),

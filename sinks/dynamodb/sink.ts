@@ -2,6 +2,7 @@
  * DynamoDB by BatchWriteItem: one item per point, which a put of the same key replaces whole. One write of the lane is
  * one call, so the lane's concurrency is that of the store.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   BatchGetItemCommand,
   BatchWriteItemCommand,
@@ -18,6 +19,7 @@ import {
   defineSink,
   makeAgents,
   type Point,
+  pointBytes,
   type Question,
   type Rejection,
   type Series,
@@ -40,14 +42,18 @@ import {
   refusal,
   sortKeyRange,
 } from './encode.ts';
+import { HotSeries } from './hot-series.ts';
+import { Pace } from './pace.ts';
 import { onDemand } from './price.ts';
-import { ensureTable } from './table.ts';
+import { ensureTable, writeUnits } from './table.ts';
 
 /** The most items that BatchWriteItem takes. */
 const MAX_ITEMS = 25;
 /** The most keys that BatchGetItem takes. */
 const MAX_KEYS = 100;
 const LIMITS = { maxPoints: MAX_ITEMS, maxBytes: 4_000_000, inFlight: 16 };
+/** A write takes a unit for each kilobyte of an item, or a part of one. */
+const UNIT_BYTES = 1024;
 /** How many series of one question are queried at once. */
 const QUERIES_AT_ONCE = 4;
 /** More sockets than writes, so that a read, a question or an open never waits for a write. */
@@ -67,11 +73,14 @@ interface Row {
 class DynamoDbSink implements Sink {
   readonly #config: Config;
   readonly #log: SinkLog;
+  readonly #hot: HotSeries;
+  #pace = new Pace();
   #client: DynamoDBClient | undefined;
 
   constructor(config: Config, log: SinkLog) {
     this.#config = config;
     this.#log = log;
+    this.#hot = new HotSeries(log);
   }
 
   /** Creates the client on first use, and again after `close`. The lane retries, so the SDK must not. */
@@ -90,7 +99,8 @@ class DynamoDbSink implements Sink {
   async open(signal: AbortSignal): Promise<void> {
     try {
       signal.throwIfAborted();
-      await ensureTable(this.#connect(), this.#config, this.#log, signal);
+      const table = await ensureTable(this.#connect(), this.#config, this.#log, signal);
+      this.#pace = new Pace(writeUnits(table));
     } catch (error) {
       throw sinkError(error, signal);
     }
@@ -133,17 +143,34 @@ class DynamoDbSink implements Sink {
 
   /** Resolves to the indexes of the rows that DynamoDB was too busy for. All others are written. */
   async #put(rows: readonly Row[], signal: AbortSignal): Promise<number[] | ItemVerdict> {
+    const pace = this.#pace;
     const requests = rows.map(({ point }) => ({ PutRequest: { Item: encodeItem(point, this.#config.ttl) } }));
     try {
+      const units = rows.reduce((sum, { point }) => sum + Math.ceil(pointBytes(point) / UNIT_BYTES), 0);
+      const waitMs = pace.take(units, performance.now());
+      if (waitMs > 0) await sleep(waitMs, undefined, { signal });
       const unprocessed = await this.#send(requests, signal);
-      if (unprocessed.length === 0) return [];
+      if (unprocessed.length === 0) {
+        if (waitMs > 0) pace.raise(units);
+        return [];
+      }
       const left = new Set(unprocessed.map((request) => keyText(request.PutRequest?.Item)));
-      return rows
-        .filter((_, at) => left.has(keyText(requests[at]!.PutRequest.Item)))
-        .map(({ index }) => index);
+      const busy = rows.filter((_, at) => left.has(keyText(requests[at]!.PutRequest.Item)));
+      this.#slowDown(pace, busy);
+      return busy.map(({ index }) => index);
     } catch (error) {
-      return classify(error, signal);
+      const verdict = classify(error, signal);
+      if (verdict.kind === 'retry' && verdict.reason === 'throttled') this.#slowDown(pace, rows);
+      return verdict;
     }
+  }
+
+  #slowDown(pace: Pace, busy: readonly Row[]): void {
+    const now = performance.now();
+    pace.lower(now);
+    const { table } = this.#config;
+    const series = busy.map(({ point }) => point.series);
+    this.#hot.add(series, now, { table, unitsPerSecond: pace.unitsPerSecond });
   }
 
   async #send(requests: WriteRequest[], signal: AbortSignal): Promise<WriteRequest[]> {

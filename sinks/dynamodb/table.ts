@@ -20,15 +20,25 @@ export async function ensureTable(
   config: Config,
   log: SinkLog,
   signal: AbortSignal,
-): Promise<void> {
-  checkKeys(await usableTable(client, config, signal), config.table);
+): Promise<TableDescription> {
+  const table = await usableTable(client, config, signal);
+  checkKeys(table, config.table);
   if (config.ttl !== undefined) await enableTimeToLive(client, config.table, log, signal);
+  return table;
+}
+
+/**
+ * Returns how many write units a second the table takes, as it says: what it is provisioned with, or what it is warm
+ * for if it is billed on demand. Undefined if it does not say.
+ */
+export function writeUnits({ ProvisionedThroughput, WarmThroughput }: TableDescription): number | undefined {
+  return ProvisionedThroughput?.WriteCapacityUnits || WarmThroughput?.WriteUnitsPerSecond || undefined;
 }
 
 /** Waits while the table is being created, or is being deleted before it can be created again. */
 async function usableTable(
   client: DynamoDBClient,
-  { table, create }: Config,
+  { table, create, warmWrites }: Config,
   signal: AbortSignal,
 ): Promise<TableDescription> {
   const deadline = Date.now() + ACTIVE_TIMEOUT_MS;
@@ -37,7 +47,7 @@ async function usableTable(
     if (found?.TableStatus === 'ACTIVE' || found?.TableStatus === 'UPDATING') return found;
     if (found === undefined) {
       if (!create) throw new SinkError('not_found', `there is no table ${table}`, ADVICE.not_found);
-      await createTable(client, table, signal);
+      await createTable(client, table, warmWrites, signal);
     }
     await sleep(ACTIVE_POLL_MS, undefined, { signal });
   }
@@ -58,7 +68,12 @@ async function describe(
   }
 }
 
-async function createTable(client: DynamoDBClient, table: string, signal: AbortSignal): Promise<void> {
+async function createTable(
+  client: DynamoDBClient,
+  table: string,
+  warmWrites: number | undefined,
+  signal: AbortSignal,
+): Promise<void> {
   const command = new CreateTableCommand({
     TableName: table,
     BillingMode: 'PAY_PER_REQUEST',
@@ -70,6 +85,7 @@ async function createTable(client: DynamoDBClient, table: string, signal: AbortS
       { AttributeName: 'pk', KeyType: 'HASH' },
       { AttributeName: 'sk', KeyType: 'RANGE' },
     ],
+    ...(warmWrites !== undefined && { WarmThroughput: { WriteUnitsPerSecond: warmWrites } }),
   });
   try {
     await client.send(command, { abortSignal: signal });

@@ -61,6 +61,13 @@ interface Failure {
   readonly code?: unknown;
   readonly $fault?: string;
   readonly $metadata?: { readonly httpStatusCode?: number };
+  /** Why DynamoDB throttles. Errors of it have one or the other. */
+  readonly ThrottlingReasons?: readonly ThrottlingReason[];
+  readonly throttlingReasons?: readonly ThrottlingReason[];
+}
+
+interface ThrottlingReason {
+  readonly reason?: string;
 }
 
 export function awsErrorName(error: unknown): string {
@@ -98,8 +105,10 @@ function retryReason({ code, $metadata, $fault, name }: Failure): RetryReason {
   return 'unknown';
 }
 
-function oneLine({ name, message }: Failure): string {
-  return `${name ?? 'unknown'}: ${message ?? ''}`
+function oneLine({ name, message, ThrottlingReasons, throttlingReasons }: Failure): string {
+  const given = [...(ThrottlingReasons ?? throttlingReasons ?? [])].flatMap(({ reason }) => reason ?? []);
+  const reasons = given.length === 0 ? '' : ` (${[...new Set(given)].join(', ')})`;
+  return `${name ?? 'unknown'}: ${message ?? ''}${reasons}`
     .replace(/\s+/g, ' ')
     .trim()
     .slice(0, MAX_MESSAGE_CHARACTERS);

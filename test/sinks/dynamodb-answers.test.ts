@@ -9,6 +9,8 @@ import {
   type ServerResponse,
 } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout } from 'node:timers/promises';
+import { CreateTableCommand, DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import module from '../../sinks/dynamodb/sink.ts';
 import { startDynamoDb } from '../../src/servers/dynamodb.ts';
@@ -67,6 +69,7 @@ function sinkOf(changed: object = {}): Sink {
     region: 'us-east-1',
     endpoint: url,
     create: true,
+    warmWrites: undefined,
     ttl: undefined,
     ...changed,
   };
@@ -175,7 +178,117 @@ describe('an answer to a write', () => {
   });
 });
 
+describe('a table that takes less than is to be written', () => {
+  const CALLS = 80;
+  const UNITS = 1_000;
+  const UNDER_WAY = 16;
+  /** Without the pace, three calls of four are refused on a machine that is not busy. */
+  const FEW = 0.2;
+
+  /** The same writes as a lane's. Resolves to how many calls were refused. */
+  async function writeAll(sink: Sink): Promise<number> {
+    const batches = Array.from({ length: CALLS }, (_, call) =>
+      manyPoints(25).map((point) => ({ ...point, windowStart: point.windowStart + call * 10_000 })),
+    );
+    let refused = 0;
+    const drain = async () => {
+      for (let points = batches.shift(); points !== undefined; points = batches.shift()) {
+        for (;;) {
+          const outcome = await sink.write({ points }, NEVER);
+          if (outcome.kind === 'written') break;
+          refused++;
+          await setTimeout(100);
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: UNDER_WAY }, drain));
+    return refused;
+  }
+
+  /** Takes so many items a second. All that is under way may come at once, if the machine was busy with other work. */
+  function limited(units: number): Fault {
+    const most = UNDER_WAY * 25;
+    let saved = most;
+    let last = performance.now();
+    return (operation, body, response) => {
+      if (operation !== 'BatchWriteItem') return false;
+      const now = performance.now();
+      saved = Math.min(most, saved + ((now - last) / 1000) * units);
+      last = now;
+      const { RequestItems } = JSON.parse(body);
+      const items = Object.values(RequestItems).flat().length;
+      if (saved < items) return Boolean(response.end(JSON.stringify({ UnprocessedItems: RequestItems })));
+      saved -= items;
+      return false;
+    };
+  }
+
+  it('is written at the pace that it takes: few calls are refused, and nothing is missing', async () => {
+    const admin = new DynamoDBClient({ region: 'us-east-1', endpoint: server.url });
+    await admin.send(
+      new CreateTableCommand({
+        TableName: 'provisioned',
+        AttributeDefinitions: [
+          { AttributeName: 'pk', AttributeType: 'S' },
+          { AttributeName: 'sk', AttributeType: 'S' },
+        ],
+        KeySchema: [
+          { AttributeName: 'pk', KeyType: 'HASH' },
+          { AttributeName: 'sk', KeyType: 'RANGE' },
+        ],
+        ProvisionedThroughput: { ReadCapacityUnits: UNITS, WriteCapacityUnits: UNITS },
+      }),
+    );
+    admin.destroy();
+    const sink = await opened({ table: 'provisioned' });
+    fault = limited(UNITS * 1.2);
+    expect(await writeAll(sink)).toBeLessThan(FEW * CALLS);
+    fault = () => false;
+    expect((await readAll(sink, EVERYTHING, NEVER)).length).toBe(25 * CALLS);
+  });
+
+  it('is named with the series that came back most, and with why', async () => {
+    const sink = await opened({ table: 'hot' });
+    const hot = makePoint({ name: 'hot', dimensions: [['app', 'a']] });
+    fault = (_, body, response) => {
+      const all = JSON.parse(body).RequestItems.hot as { PutRequest: { Item: { pk: { S: string } } } }[];
+      const some = all.filter(({ PutRequest }) => PutRequest.Item.pk.S.startsWith('hot#'));
+      return Boolean(response.end(JSON.stringify({ UnprocessedItems: { hot: some } })));
+    };
+    await sink.write({ points: [hot, ...manyPoints(5)] }, NEVER);
+    expect(warnings).toMatchObject([
+      { table: 'hot', items: 1, series: [{ name: 'hot', dimensions: '{"app":"a"}', items: 1 }] },
+    ]);
+    fault = (_, __, response) => {
+      response.writeHead(400, { 'content-type': 'application/x-amz-json-1.0' });
+      const ThrottlingReasons = [{ reason: 'TableWriteKeyRangeThroughputExceeded', resource: 'arn' }];
+      const __type = 'com.amazonaws.dynamodb.v20120810#ProvisionedThroughputExceededException';
+      return Boolean(response.end(JSON.stringify({ __type, message: 'because', ThrottlingReasons })));
+    };
+    expect(await sink.write({ points: [hot] }, NEVER)).toEqual({
+      kind: 'retry',
+      reason: 'throttled',
+      message: 'ProvisionedThroughputExceededException: because (TableWriteKeyRangeThroughputExceeded)',
+    });
+    expect(warnings.length, 'once a minute').toBe(1);
+  });
+});
+
 describe('open', () => {
+  it('makes a table that is warm for as many writes as the setting says', async () => {
+    const asked: unknown[] = [];
+    fault = (operation, body, response) => {
+      if (operation !== 'CreateTable') return false;
+      asked.push(JSON.parse(body).WarmThroughput);
+      return says(400, 'LimitExceededException')(operation, body, response);
+    };
+    await expect(sinkOf({ table: 'warm', warmWrites: 12_000 }).open(NEVER)).rejects.toMatchObject({
+      reason: 'throttled',
+    });
+    await expect(sinkOf({ table: 'warm' }).open(NEVER)).rejects.toMatchObject({ reason: 'throttled' });
+    expect(asked).toEqual([{ WriteUnitsPerSecond: 12_000 }, undefined]);
+  });
+
   const expires = { ttl: 86_400_000 };
   const refusal = (type: string): Fault => {
     const answer = says(400, type);
