@@ -8,6 +8,11 @@ const LINE_FEED = 0x0a;
 const MAX_LINE_BYTES = 16_777_216;
 
 export class Connection {
+  /**
+   * Settings for inserts that not every version knows. `async_insert` is on by default in versions of 2026. With it, a
+   * profile may say that an insert is acknowledged before it is stored, and two inserts may be stored in any order.
+   */
+  insertSettings: Readonly<Record<string, string>> = {};
   readonly #server: HttpServer;
   readonly #database: string;
 
@@ -21,7 +26,7 @@ export class Connection {
   async insert(statement: string, rows: Uint8Array, signal: AbortSignal): Promise<HttpAnswer> {
     // No deduplication: a later equal block is not a repetition, because a block in between may have overwritten it.
     return await this.#server.post(
-      this.#target({ query: statement, insert_deduplicate: '0' }),
+      this.#target({ query: statement, insert_deduplicate: '0', ...this.insertSettings }),
       { body: rows },
       signal,
     );

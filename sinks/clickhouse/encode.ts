@@ -42,21 +42,39 @@ export const COLUMNS = {
 
 const NAMES = Object.keys(COLUMNS).join(', ');
 
-/** `window_start` as a time, for people and for the partitions. */
+/** `window_start` as a time, for people. */
 const TIME = 'time DateTime MATERIALIZED toDateTime(intDiv(window_start, 1000))';
+
+/**
+ * Rows with the same key must be in the same partition, because ClickHouse merges only within one. So it follows from
+ * the key alone, in UTC: the time zone of the server may change.
+ */
+const PARTITION = "toYYYYMM(toDateTime(intDiv(window_start, 1000)), 'UTC')";
 
 export const createTable = (table: string) =>
   `CREATE TABLE IF NOT EXISTS ${table} (${Object.entries(COLUMNS)
     .map(([name, type]) => `${name} ${type}`)
     .join(
       ', ',
-    )}, ${TIME}) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(time) ORDER BY (${KEY.join(', ')})`;
+    )}, ${TIME}) ENGINE = ReplacingMergeTree PARTITION BY ${PARTITION} ORDER BY (${KEY.join(', ')})`;
 
 export const addColumn = (table: string, name: keyof typeof COLUMNS) =>
   `ALTER TABLE ${table} ADD COLUMN ${name} ${COLUMNS[name]}`;
 
 export const describeTable = (database: string, table: string) =>
-  `SELECT engine, sorting_key FROM system.tables WHERE database = ${quote(database)} AND name = ${quote(table)} FORMAT JSONEachRow`;
+  `SELECT engine, sorting_key, partition_key FROM system.tables WHERE database = ${quote(database)} AND name = ${quote(table)} FORMAT JSONEachRow`;
+
+/** Columns whose value may be another one when a row is written again. */
+const VALUES = new Set<string>(['window_ms', ...ALL_FIELDS]);
+
+/** Returns a column that may move a row to another partition when it is written again; undefined if there is none. */
+export function unstablePartition(partitionKey: string): string | undefined {
+  return partitionKey.match(/[A-Za-z_]\w*(?!\w*\()/g)?.find((word) => VALUES.has(word));
+}
+
+/** Selects the settings of the server that exist from one version on. */
+export const KNOWN_SETTINGS =
+  "SELECT name FROM system.settings WHERE name = 'async_insert' FORMAT JSONEachRow";
 
 export const describeColumns = (database: string, table: string) =>
   `SELECT name, type FROM system.columns WHERE database = ${quote(database)} AND table = ${quote(table)} FORMAT JSONEachRow`;

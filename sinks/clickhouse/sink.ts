@@ -34,6 +34,7 @@ import {
   encodeRows,
   insert,
   KEY,
+  KNOWN_SETTINGS,
   quoteName,
   type Row,
   refusal,
@@ -41,6 +42,7 @@ import {
   selectAnswer,
   tableBytes,
   unfinishedMutations,
+  unstablePartition,
 } from './encode.ts';
 
 /** Few and large inserts, because each one makes a part that ClickHouse has to merge. */
@@ -68,18 +70,23 @@ class ClickHouseSink implements Sink {
       await this.#isOurs(signal);
     }
     await this.#addColumns(signal);
+    for await (const { name } of this.#connection.query<{ name: string }>(KNOWN_SETTINGS, signal)) {
+      this.#connection.insertSettings = { [name]: '0' };
+    }
   }
 
   /** Resolves to false if there is no table. Asked first, so that an existing table needs no right to create one. */
   async #isOurs(signal: AbortSignal): Promise<boolean> {
     const { database, table } = this.#config;
-    const described = this.#connection.query<{ engine: string; sorting_key: string }>(
+    const described = this.#connection.query<{ engine: string; sorting_key: string; partition_key: string }>(
       describeTable(database, table),
       signal,
     );
-    for await (const { engine, sorting_key: key } of described) {
+    for await (const { engine, sorting_key: key, partition_key: partition } of described) {
       if (!engine.endsWith('ReplacingMergeTree')) throw mismatch(table, `its engine is ${engine}`);
       if (key !== KEY.join(', ')) throw mismatch(table, `its sorting key is ${key}`);
+      const column = unstablePartition(partition);
+      if (column !== undefined) throw mismatch(table, `its partitions depend on ${column}, which may change`);
       return true;
     }
     return false;

@@ -1,6 +1,7 @@
 /** What only ClickHouse does: it merges rows. And every exception and status that it, or a proxy before it, sends. */
 import type { RequestListener } from 'node:http';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { COLUMNS } from '../../sinks/clickhouse/encode.ts';
 import clickhouse from '../../sinks/clickhouse/sink.ts';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
 import type { Sink } from '../../src/sink/contract.ts';
@@ -70,6 +71,21 @@ describe('a real ClickHouse', () => {
     expect(await sink.write({ points }, NEVER)).toMatchObject({ kind: 'partial', retry: [], rejected });
   });
 
+  it('keeps all rows of a key in one partition, in whatever time zone the server is', async () => {
+    const sink = sinkOf(server.url, 'partitions');
+    await sink.open(NEVER);
+    const query = "SELECT partition_key FROM system.tables WHERE name = 'partitions'";
+    expect(await server.execute(query)).toContain("\\'UTC\\'");
+    await server.execute('DROP TABLE partitions');
+    await sink.open(NEVER);
+    const made = await server.execute('SHOW CREATE TABLE partitions FORMAT TSVRaw');
+    await server.execute('DROP TABLE partitions');
+    await server.execute(made.replace(/PARTITION BY .*? ORDER BY/s, 'PARTITION BY window_ms ORDER BY'));
+    const error = await sinkError(sink.open(NEVER));
+    expect(error.reason).toBe('schema_mismatch');
+    expect(error.message).toContain('its partitions depend on window_ms');
+  });
+
   it('is refused if the table has another engine', async () => {
     const sink = sinkOf(server.url, 'others');
     await sink.open(NEVER);
@@ -117,6 +133,21 @@ describe('an answer', () => {
     [503, '', 'retry', 'throttled'],
   ])('of status %i with "%s" means %s: %s', async (status, body, kind, reason) => {
     expect(await outcomeOf(status, body)).toEqual({ kind, reason, message: `${status}: ${body}` });
+  });
+
+  it('means that the rows are stored: inserts are never asynchronous where the server knows these', async () => {
+    const inserts: (string | null)[] = [];
+    const sink = await serve(async (incoming, outgoing) => {
+      const body = Buffer.concat(await Array.fromAsync(incoming as AsyncIterable<Buffer>)).toString();
+      const url = new URL(incoming.url!, 'http://h');
+      if (url.searchParams.has('query')) inserts.push(url.searchParams.get('async_insert'));
+      const columns = Object.entries(COLUMNS).map(([name, type]) => `${JSON.stringify({ name, type })}\n`);
+      if (body.includes('system.columns')) outgoing.end(columns.join(''));
+      else outgoing.end(body.includes('system.settings') ? '{"name":"async_insert"}\n' : '');
+    });
+    await sink.open(NEVER);
+    await sink.write({ points }, NEVER);
+    expect(inserts).toEqual(['0']);
   });
 
   it('may say when to try again', async () => {
