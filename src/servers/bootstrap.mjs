@@ -1,6 +1,6 @@
-// The first command in a fresh clone: `npm test`, `npm run test:bus` and `npm run demo` start here, on whatever Node.js
-// the machine has (18 or newer), with nothing installed. It installs the npm packages (including a current Node.js)
-// and, as root on Debian, the servers. It says what it does, then continues with the Node.js of node_modules.
+// The first command in a fresh clone: `npm test`, `test:bus`, `test:stores` and `npm run demo` start here, on whatever
+// Node.js the machine has (18 or newer), with nothing installed. It installs the npm packages (including a current
+// Node.js) and, as root on Debian, the servers. It says what it does, then continues with the Node.js of node_modules.
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -21,6 +21,10 @@ const NEWER_NATS = new URL('./nats-server.requirements.txt', import.meta.url);
 /** Which tests depend on the nats-server: those that `npm test` runs on a second one (`always`), and the others. */
 const BUS_TESTS = join(root, 'test/bus-tests.json');
 const BUS_RESULTS = join(root, 'test/nats-servers.json');
+
+/** Which tests need which store, and what their runs have shown. */
+const STORE_TESTS = join(root, 'test/store-tests.json');
+const STORE_RESULTS = join(root, 'test/stores.json');
 
 const own = join(modules, '.bin');
 // For its scripts, npm puts our folder first.
@@ -236,6 +240,62 @@ function keep(nats, counts) {
   writeFileSync(BUS_RESULTS, `${JSON.stringify(Object.fromEntries(sorted), null, 2)}\n`);
 }
 
+/** Runs the tests of every store that the machine has. With `--keep`, notes down how many passed on which version. */
+function testStores(args) {
+  const names = args.filter((arg) => arg !== '--keep').map((arg) => arg.toLowerCase());
+  const isWanted = ({ store }) =>
+    names.length === 0 || names.some((name) => store.toLowerCase().includes(name));
+  const rows = [];
+  const all = { ...NOTHING };
+  for (const each of JSON.parse(readFileSync(STORE_TESTS, 'utf8')).filter(isWanted)) {
+    const store = { name: each.store, ...origin(each) };
+    if (store.version === undefined) {
+      rows.push(`${each.store}: skipped, since there is no ${each.program ?? each.package} here`);
+      continue;
+    }
+    say(`${store.name} ${store.version}, from ${store.from} ...`);
+    const counts = vitest(['--project', 'servers', ...each.tests]);
+    rows.push(`${store.name} ${store.version}, from ${store.from}: ${summary(counts)}`);
+    for (const kind of Object.keys(all)) all[kind] += counts[kind];
+    if (args.includes('--keep')) keepStore(store, counts);
+  }
+  say(['', ...rows].join('\n'));
+  return closingLine(all);
+}
+
+function summary({ passed, skipped, failed }) {
+  return `${passed} passed, ${failed} failed, ${skipped} skipped`;
+}
+
+/** Returns which version of the store this is and where it comes from; no version if it is not here. */
+function origin({ program, package: name, version = [] }) {
+  const numbers = (text) => /\d+\.\d+(\.\d+)*/.exec(text)?.[0] ?? 'unknown';
+  if (name !== undefined) {
+    const path = join(modules, name, 'package.json');
+    const installed = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')).version : undefined;
+    return { version: installed && numbers(installed), from: 'npm' };
+  }
+  const folder = env.PATH.split(delimiter).find((each) => each !== '' && existsSync(join(each, program)));
+  if (folder === undefined) return { from: 'nowhere' };
+  const isDebians = /^\/usr\/s?bin$/.test(folder) && SERVERS.test[program] !== undefined;
+  const dpkg = ['dpkg-query', '--show', SERVERS.test[program]];
+  const [command, ...args] = isDebians ? dpkg : version;
+  const { stdout, stderr } = spawnSync(command, args, { env, encoding: 'utf8' });
+  const found = numbers(`${stdout}${stderr}`);
+  if (program === 'node') return { version: found, from: 'Node.js' };
+  return { version: found, from: isDebians ? 'Debian' : 'the PATH' };
+}
+
+function keepStore({ name, version, from }, counts) {
+  const kept = JSON.parse(readFileSync(STORE_RESULTS, 'utf8'));
+  const others = kept.filter((each) => each.store !== name || each.version !== version);
+  const all = [...others, { store: name, version, from, ...counts }];
+  all.sort(
+    (a, b) => a.store.localeCompare(b.store) || a.version.localeCompare(b.version, 'en', { numeric: true }),
+  );
+  writeFileSync(STORE_RESULTS, `${JSON.stringify(all, null, 2)}\n`);
+}
+
 /** Runs the program as a child. Ctrl-C reaches both processes, but only the program decides when to end. */
 function demo(args) {
   const child = spawn('node', [join(root, 'src/main.ts'), 'demo', ...args], {
@@ -249,11 +309,12 @@ function demo(args) {
 }
 
 const [command, ...args] = process.argv.slice(2);
-if (!['test', 'bus', 'demo'].includes(command))
-  giveUp(`usage: node ${process.argv[1]} test|bus|demo [arguments]`);
+if (!['test', 'bus', 'stores', 'demo'].includes(command))
+  giveUp(`usage: node ${process.argv[1]} test|bus|stores|demo [arguments]`);
 const nats = command === 'bus' ? serverOf(args) : undefined;
 installPackages();
 installServers(command === 'demo' ? SERVERS.demo : SERVERS.test);
 if (command === 'test') process.exitCode = test(args);
 else if (command === 'bus') process.exitCode = testBus(nats, args);
+else if (command === 'stores') process.exitCode = testStores(args);
 else demo(args);
