@@ -2,7 +2,7 @@ import { FIELDS, type Point } from './point.ts';
 import { COUNTER, GAUGE, type Sample, TIMER } from './sample.ts';
 import type { SeriesRecords } from './series-records.ts';
 import type { SeriesTable } from './series-table.ts';
-import { Sketch } from './sketch.ts';
+import { Sketches } from './sketch.ts';
 import type { Epoch } from './tiling.ts';
 import { WindowBudget } from './window-budget.ts';
 
@@ -50,7 +50,7 @@ export class OpenWindow {
   /** Has no meaning. It uses what `prefetch` reads, so that the compiler does not drop the reads. */
   #touched = 0;
   readonly #prefetched = new Int32Array(MAX_PREFETCHED);
-  readonly #sketches: Sketch[] = [];
+  readonly #sketches = new Sketches();
   /** By sketch: its row. */
   readonly #sketchRows: Row[] = [];
 
@@ -116,7 +116,7 @@ export class OpenWindow {
       this.#values[row + MAX] = Number.NEGATIVE_INFINITY;
       if (type === GAUGE) this.#values[row + LAST_TIME] = Number.NEGATIVE_INFINITY;
       else {
-        this.#values[row + P50] = this.#sketches.push(new Sketch()) - 1;
+        this.#values[row + P50] = this.#sketches.begin();
         this.#sketchRows.push(row);
       }
     }
@@ -133,7 +133,7 @@ export class OpenWindow {
     if (value < values[row + MIN]!) values[row + MIN] = value;
     if (value > values[row + MAX]!) values[row + MAX] = value;
     if (type !== GAUGE) {
-      this.#sketches[values[row + P50]!]!.add(value, weight, this.budget);
+      this.#sketches.add(values[row + P50]!, value, weight, this.budget);
     } else if (eventTime >= values[row + LAST_TIME]!) {
       values[row + LAST] = value;
       values[row + LAST_TIME] = eventTime;
@@ -143,10 +143,10 @@ export class OpenWindow {
   /** Closes the window. It must take no sample afterwards, because the closed window owns its arrays. */
   close(table: SeriesTable, instance: string): ClosedWindow {
     const values = this.#values;
-    for (let i = 0; i < this.#sketches.length; i++) {
+    for (let i = 0; i < this.#sketches.size; i++) {
       const row = this.#sketchRows[i]!;
-      const sketch = this.#sketches[i]!;
-      sketch.quantiles(values[row + COUNT]!, values[row + MIN]!, values[row + MAX]!, values, row + P50);
+      const [count, min, max] = [values[row + COUNT]!, values[row + MIN]!, values[row + MAX]!];
+      this.#sketches.quantiles(i, count, min, max, values, row + P50);
       // Weights need not be whole, but stores hold whole counts, so round once, after adding all.
       values[row + COUNT] = Math.round(values[row + COUNT]!);
     }
