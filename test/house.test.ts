@@ -145,6 +145,13 @@ describe('imports', () => {
     expect(users.map(({ path }) => path).filter((path) => !path.startsWith('src/bus/'))).toEqual([]);
   });
 
+  test('tests connect to nats with their own limits, because those of the client are too short for a busy machine', () => {
+    const short = /import \{[^}]*\bconnect\b[^}]*\} from 'nats'/;
+    const tests = load('test').filter(({ path }) => !path.startsWith('test/bench/'));
+    const wrong = tests.filter(({ path, text }) => path !== 'test/bus-client.ts' && short.test(text));
+    expect(wrong.map(({ path }) => path)).toEqual([]);
+  });
+
   test('a sink imports the contract, its own folder and packages', () => {
     for (const { path, imports } of within('sinks/').filter((file) => file.path !== 'sinks/index.ts')) {
       const folder = `${dirname(path)}/`;

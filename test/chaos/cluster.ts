@@ -1,8 +1,9 @@
 /** A cluster of three nats-servers that share a stream. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect, nanos, StorageType, type StreamConfig } from 'nats';
+import { nanos, StorageType, type StreamConfig } from 'nats';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { freePort } from '../../src/servers/server-process.ts';
+import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 
 const SERVERS = 3;

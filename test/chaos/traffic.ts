@@ -1,9 +1,9 @@
 /** Runs `load` in a process of its own, and finds out which of its messages the stream holds. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect } from 'nats';
 import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
 import { readTruthFile } from '../../src/verify/rows.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
+import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 
 export const WINDOW_MS = 1_000;

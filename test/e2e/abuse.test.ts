@@ -1,6 +1,6 @@
 /** Producers that misbehave, next to an honest one. It must not lose a sample because of them in any store. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect, type JsMsg, type NatsConnection } from 'nats';
+import type { JsMsg, NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/config.ts';
 import { type ClickHouse, startClickHouse } from '../../src/servers/clickhouse.ts';
@@ -12,6 +12,7 @@ import { type Stack, startStack } from '../../src/servers/stack.ts';
 import type { StoredPoint } from '../../src/sink/contract.ts';
 import { compareWithTruth, isEqual } from '../../src/verify/rows.ts';
 import { Truth, type TruthRow } from '../../src/verify/truth.ts';
+import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { oddSeries } from './odd-names.ts';
 import { sample, WINDOW_MS, WINDOWS } from './support.ts';

@@ -1,12 +1,13 @@
 /** Bursts of plain publishes of which the server drops some: the watch counts what `load --truth` says is missing. */
 import { join } from 'node:path';
-import { connect, type NatsConnection } from 'nats';
+import type { NatsConnection } from 'nats';
 import { afterAll, afterEach, beforeEach, expect, test } from 'vitest';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { needsNats } from '../bus/server-version.ts';
+import { connect } from '../bus-client.ts';
 import { eventually } from './control-support.ts';
 
 /** FANOUT_BURSTS=10 repeats each of them. */

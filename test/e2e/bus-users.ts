@@ -1,8 +1,9 @@
 /** A bus with the users of examples/nats/metrics-fanout.conf. */
 import { readFileSync } from 'node:fs';
 import { setImmediate as told } from 'node:timers/promises';
-import { connect, type NatsConnection } from 'nats';
+import type { NatsConnection } from 'nats';
 import { type NatsOptions, type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { connect } from '../bus-client.ts';
 
 const EXAMPLE = new URL('../../examples/nats/metrics-fanout.conf', import.meta.url);
 const USERS = ['producer', 'apps', 'fanout', 'setup', 'operator', 'viewer'] as const;

@@ -1,9 +1,10 @@
 /** Somebody changes the stream while the service runs, like a producer that writes its own configuration. */
-import { connect, type NatsConnection } from 'nats';
+import type { NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { needsNats } from '../bus/server-version.ts';
+import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { eventually } from './control-support.ts';
 import { sample, WINDOWS } from './support.ts';

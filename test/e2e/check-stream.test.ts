@@ -1,19 +1,12 @@
 /** What `check` says about all kinds of streams, before `run` finds out. */
-import {
-  connect,
-  DiscardPolicy,
-  headers,
-  type NatsConnection,
-  nanos,
-  StorageType,
-  type StreamConfig,
-} from 'nats';
+import { DiscardPolicy, headers, type NatsConnection, nanos, StorageType, type StreamConfig } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { isNatsOlder } from '../../src/bus/nats-version.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, natsVersion, startNats } from '../../src/servers/nats.ts';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { needsNats } from '../bus/server-version.ts';
+import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { eventually } from './control-support.ts';
 

@@ -1,12 +1,13 @@
 /** Three instances of a pipeline get requests; one leaves the bus and comes back. All as the bus itself sees it. */
 import { join } from 'node:path';
-import { connect, type NatsConnection } from 'nats';
+import type { NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { viewOf } from '../../src/observe/view.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { freePort, temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
+import { connect } from '../bus-client.ts';
 import { type Anything, ask, askEverybody, ctl, ctlOfAll, ended, eventually } from './control-support.ts';
 import { endOf, expectEqual, sendTraffic, WINDOWS } from './support.ts';
 

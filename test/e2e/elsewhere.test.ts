@@ -1,11 +1,12 @@
 /** JetStream is elsewhere than the service signs in: in the domain of a hub of a leaf node, or in another account. */
 import { join } from 'node:path';
-import { connect, type NatsConnection } from 'nats';
+import type { NatsConnection } from 'nats';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { freePort, temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
+import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { eventually } from './control-support.ts';
 import { verifyConfirmed, WINDOWS } from './support.ts';

@@ -5,7 +5,7 @@
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
-import { connect, type NatsConnection } from 'nats';
+import type { NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { startInfluxDb } from '../../src/servers/influxdb.ts';
@@ -13,6 +13,7 @@ import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { startPostgres } from '../../src/servers/postgres.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
+import { connect } from '../bus-client.ts';
 import { makeCertificate, startTlsFront } from '../faults/tls.ts';
 import { ask, askEverybody, ended, eventually } from './control-support.ts';
 import { WINDOWS } from './support.ts';

@@ -2,11 +2,11 @@
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { connect } from '../bus-client.ts';
 import { setBack } from '../faults/set-back.ts';
 
 /** More messages than the reader takes at once: windows are closed in between. */

@@ -1,11 +1,12 @@
 /** Garbage in the key of a checkpoint: its sink stops, with a message; the service and the other sinks go on. */
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
-import { connect, type KV, type NatsConnection } from 'nats';
+import type { KV, NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
+import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { eventually } from './control-support.ts';
 import { sample, WINDOWS } from './support.ts';

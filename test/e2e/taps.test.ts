@@ -2,12 +2,12 @@
 
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
+import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 import type { Anything } from './control-support.ts';
 import { endOf, sendTraffic, WINDOWS } from './support.ts';

@@ -1,12 +1,13 @@
 /** Messages that were published but never reached the stream are counted, and nothing else. */
 import { gzipSync } from 'node:zlib';
-import { connect as connectClient, headers, type NatsConnection } from 'nats';
+import { headers, type NatsConnection } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import { type Bus, connect } from '../../../src/bus/connect.ts';
 import { createJetStreamSource } from '../../../src/bus/read/jetstream.ts';
 import { BusWatch } from '../../../src/bus/read/watch.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { connect as connectClient } from '../../bus-client.ts';
 import { holding, memoryLog, publishNumbers, Recorder, settings, until } from '../support.ts';
 
 let nats: NatsServer;
