@@ -29,6 +29,11 @@ import { encodeRequest } from './encode.ts';
 
 /** Small, because receivers may take only a megabyte, gzipped, and report only how many points they refused. */
 const LIMITS = { maxPoints: 1_000, maxBytes: 1_000_000, inFlight: 2 };
+/**
+ * Whoever adds deltas up to a running total drops what is older than the newest that it has of a series, and
+ * acknowledges it all the same. So no write may overtake another one.
+ */
+const DELTA_LIMITS = { ...LIMITS, inFlight: 1 };
 const SOCKETS = LIMITS.inFlight + 1;
 const HEADERS = { 'content-type': 'application/x-protobuf', 'content-encoding': 'gzip' };
 
@@ -113,6 +118,7 @@ export default defineSink({
   summary: 'OpenTelemetry collectors, and stores that accept OTLP over HTTP',
   settings,
   limits: LIMITS,
+  limitsBy: ({ sums }) => (sums === 'delta' ? DELTA_LIMITS : LIMITS),
   readBack: 'none',
   removes: false,
   price: instancePrice,
