@@ -39,6 +39,14 @@ const HEADERS = {
   'user-agent': 'metrics-fanout',
 };
 
+/** Rows of a batch that the store was found to hold already, and why that may be too few. */
+interface Held {
+  readonly indexes: ReadonlySet<number>;
+  readonly doubt: string;
+}
+
+const isTooOld = (verdict: Verdict) => verdict.kind === 'unfit' && verdict.reason === 'out_of_retention';
+
 class PrometheusSink implements Sink {
   readonly #config: Config;
   readonly #server: HttpServer;
@@ -63,12 +71,48 @@ class PrometheusSink implements Sink {
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
     const rows = fitting(batch, unfitNumber, rejected);
+    let held: Held | undefined;
     return await writeInParts(rows, rejected, async (part) => {
-      const verdict = await this.#send(part, signal);
-      const isClear =
-        verdict.kind !== 'unfit' || verdict.reason !== 'refused' || namesSamples(verdict.message);
-      return isClear ? verdict : await blame(verdict, () => this.#send([], signal));
+      let verdict = await this.#sendOthers(part, held, signal);
+      if (held === undefined && isTooOld(verdict)) {
+        held = await this.#heldOf(rows, signal);
+        if (held.indexes.size > 0) verdict = await this.#sendOthers(part, held, signal);
+      }
+      return await this.#judge(verdict, held, signal);
     });
+  }
+
+  /** Sends the rows that the store is not known to hold. */
+  async #sendOthers(
+    part: readonly IndexedPoint[],
+    held: Held | undefined,
+    signal: AbortSignal,
+  ): Promise<Verdict> {
+    const others = part.filter(({ index }) => held === undefined || !held.indexes.has(index));
+    return others.length === 0 ? { kind: 'written' } : await this.#send(others, signal);
+  }
+
+  /**
+   * Prometheus refuses a sample that is older than its newest one even if it holds that sample, as it does after a
+   * restart of the service. What it holds is written.
+   */
+  async #heldOf(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<Held> {
+    if (this.#queries === undefined) return { indexes: new Set(), doubt: '' };
+    try {
+      return { indexes: await this.#queries.held(rows, signal), doubt: '' };
+    } catch (error) {
+      signal.throwIfAborted();
+      const reason = error instanceof SinkError ? error.reason : 'unknown';
+      const doubt = `; what the store holds could not be read (${reason})`;
+      return { indexes: new Set(), doubt };
+    }
+  }
+
+  async #judge(verdict: Verdict, held: Held | undefined, signal: AbortSignal): Promise<Verdict> {
+    if (verdict.kind !== 'unfit') return verdict;
+    if (isTooOld(verdict)) return { ...verdict, message: `${verdict.message}${held?.doubt ?? ''}` };
+    const isClear = verdict.reason !== 'refused' || namesSamples(verdict.message);
+    return isClear ? verdict : await blame(verdict, () => this.#send([], signal));
   }
 
   /** Sends rows. Without rows, it only checks that a receiver is there and lets us in. */

@@ -13,6 +13,7 @@ import { readBackOf, type Sink } from '../../src/sink/contract.ts';
 import {
   differences,
   EVERYTHING,
+  HOSTILE_TEXTS,
   makePoint,
   manyPoints,
   readAll,
@@ -93,6 +94,47 @@ describe('a real Prometheus', () => {
     expect(await rejections(sink, second)).toEqual({ 1: 'out_of_retention', 3: 'refused' });
     const held = [...first, second[2]!, second[4]!];
     expect(differences(await readAll(sink, EVERYTHING, NEVER), held)).toEqual([]);
+  });
+
+  it('says of what it refuses as too old, but holds with the same values, that it is written', async () => {
+    const server = await realServer();
+    const sink = sinkOf({ URL: `${server.url}/api/v1/write` });
+    const windows = [0, 1, 2].map((number) =>
+      manyPoints(40).map((point) => ({ ...point, windowStart: START + number * WINDOW_MS })),
+    );
+    for (const points of windows) expect(await rejections(sink, points)).toEqual({});
+    // As after a restart, from the last checkpoint on.
+    for (const points of windows) expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), windows.flat())).toEqual([]);
+
+    const again = windows[0]!.slice(0, 8);
+    const others = again.map((point, index) =>
+      index % 4 === 1 ? { ...point, count: point.count + 1 } : point,
+    );
+    const unknown = makePoint({
+      name: 'http.counter',
+      dimensions: [
+        ['app', 'app-0'],
+        ['host', 'host-0'],
+      ],
+      instance: 'x',
+    });
+    const all = [...others, { ...again[0]!, windowStart: START - WINDOW_MS }, unknown];
+    expect(await rejections(sink, all)).toEqual({
+      1: 'out_of_retention',
+      5: 'out_of_retention',
+      8: 'out_of_retention',
+    });
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), [...windows.flat(), unknown])).toEqual([]);
+  });
+
+  it('finds names that look like patterns', async () => {
+    const server = await realServer();
+    const sink = sinkOf({ URL: `${server.url}/api/v1/write` });
+    const points = HOSTILE_TEXTS.map((name) => makePoint({ name }));
+    const later = points.map((point) => ({ ...point, windowStart: START + WINDOW_MS }));
+    for (const window of [points, later]) expect(await rejections(sink, window)).toEqual({});
+    expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
   });
 
   it('accepts late windows if out-of-order samples are allowed, and refuses older ones', async () => {
@@ -178,6 +220,34 @@ describe('an answer', () => {
     const rejected = points.map((_, index) => ({ index, reason, message: `400: ${message}` }));
     const outcome = await outcomeOf(400, message);
     expect(outcome).toMatchObject({ kind: 'partial', retry: [], rejected: expect.arrayContaining(rejected) });
+  });
+});
+
+describe('samples that a receiver refuses as too old', () => {
+  const points = manyPoints(2);
+  const serve = async (answerQuery: RequestListener) => {
+    const url = await startStandIn((incoming, outgoing) => {
+      if (incoming.url === '/api/v1/query') answerQuery(incoming, outgoing);
+      else outgoing.writeHead(400).end('out of order sample');
+    }, atEnd);
+    return sinkOf({ URL: `${url}/api/v1/write` });
+  };
+
+  it('are rejected, with a word about it, if what it holds cannot be read', async () => {
+    const sink = await serve((_, outgoing) => outgoing.writeHead(500).end('no'));
+    const message = '400: out of order sample; what the store holds could not be read (server_error)';
+    const rejected = points.map((_, index) => ({ index, reason: 'out_of_retention', message }));
+    expect(await sink.write({ points }, NEVER)).toMatchObject({
+      kind: 'partial',
+      retry: [],
+      rejected: expect.arrayContaining(rejected),
+    });
+  });
+
+  it('come again if the time is up before the answer', async () => {
+    const abort = new AbortController();
+    const sink = await serve(() => abort.abort());
+    await expect(sink.write({ points }, abort.signal)).rejects.toThrow();
   });
 });
 
