@@ -20,6 +20,7 @@ import {
   START,
   WINDOW_MS,
 } from '../conformance/points.ts';
+import { judged } from '../verify/judged.ts';
 import { endAfterEach, startStandIn } from './stand-in.ts';
 
 const NEVER = new AbortController().signal;
@@ -220,6 +221,53 @@ describe('an answer', () => {
     const rejected = points.map((_, index) => ({ index, reason, message: `400: ${message}` }));
     const outcome = await outcomeOf(400, message);
     expect(outcome).toMatchObject({ kind: 'partial', retry: [], rejected: expect.arrayContaining(rejected) });
+  });
+});
+
+describe('what is read', () => {
+  const point = makePoint({ values: { count: 1, sum: 2 } });
+  const labels = { job: 'metrics-fanout', name: 'requests', metric_type: 'counter', app: 'api' };
+
+  /** Reads from a store that holds these samples of the two fields of the point. */
+  async function readOf(samples: { count: readonly string[]; sum: readonly string[] }) {
+    const seconds = point.windowStart / 1000;
+    const result = Object.entries(samples).map(([field, values]) => ({
+      metric: { ...labels, __name__: `requests_${field}` },
+      values: values.map((value) => [seconds, value]),
+    }));
+    const url = await startStandIn((incoming, outgoing) => {
+      let body = '';
+      incoming.on('data', (chunk) => {
+        body += chunk;
+      });
+      incoming.on('end', () => {
+        const isCount = decodeURIComponent(body).includes('count_over_time');
+        const counted = [{ metric: {}, value: [seconds, `${samples.count.length}`] }];
+        outgoing.end(JSON.stringify({ data: { result: isCount ? counted : result } }));
+      });
+    }, atEnd);
+    return await readAll(sinkOf({ URL: `${url}/api/v1/write` }), EVERYTHING, NEVER);
+  }
+
+  it.each([
+    ['once', { count: ['1'], sum: ['2'] }, { equal: 1, extra: 0, different: 0, sameDigest: true }],
+    [
+      'twice',
+      { count: ['1', '1'], sum: ['2', '2'] },
+      { equal: 1, extra: 1, different: 0, sameDigest: false },
+    ],
+    [
+      'twice in part',
+      { count: ['1'], sum: ['2', '2'] },
+      { equal: 1, extra: 1, different: 0, sameDigest: false },
+    ],
+    [
+      'with two values',
+      { count: ['1', '1'], sum: ['3', '2'] },
+      { equal: 0, extra: 1, different: 1, sameDigest: false },
+    ],
+  ])('is a difference unless a sample is there once: %s', async (_, samples, verdict) => {
+    expect(await judged(await readOf(samples), [point])).toMatchObject(verdict);
   });
 });
 
