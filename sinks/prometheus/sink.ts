@@ -13,6 +13,7 @@ import {
   HttpServer,
   type IndexedPoint,
   instancePrice,
+  type Point,
   type Rejection,
   type Sink,
   SinkError,
@@ -27,6 +28,7 @@ import {
 import { ADVICE, classifyAnswer, namesSamples } from './classify.ts';
 import { type Config, queryUrlOf, settings } from './config.ts';
 import { encodeRequest } from './encode.ts';
+import { excess, isVictoria, type LabelLimits, labelLimits } from './limits.ts';
 import { QueryApi } from './query.ts';
 
 /** One write at a time: a second one could overtake it, and then its samples would be out of order. */
@@ -52,12 +54,15 @@ class PrometheusSink implements Sink {
   readonly #server: HttpServer;
   readonly #target: string;
   readonly #queries: QueryApi | undefined;
+  /** Those of the server are known from its first answer on, which the sink gets when it opens. */
+  #limits: LabelLimits;
 
   constructor(config: Config) {
     const { url, headers = {}, labels } = config;
     const { pathname, search } = new URL(url);
     const queryUrl = queryUrlOf(config);
     this.#config = config;
+    this.#limits = labelLimits(config, false);
     this.#target = pathname + search;
     this.#server = new HttpServer(url, headers, SOCKETS);
     this.#queries = queryUrl && new QueryApi(queryUrl, headers, labels, SOCKETS);
@@ -70,7 +75,9 @@ class PrometheusSink implements Sink {
 
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
-    const rows = fitting(batch, unfitNumber, rejected);
+    const { labels } = this.#config;
+    const refusal = (point: Point) => unfitNumber(point) ?? excess(point, labels, this.#limits);
+    const rows = fitting(batch, refusal, rejected);
     let held: Held | undefined;
     return await writeInParts(rows, rejected, async (part) => {
       let verdict = await this.#sendOthers(part, held, signal);
@@ -120,7 +127,9 @@ class PrometheusSink implements Sink {
     try {
       const points = rows.map(({ point }) => point);
       const body = await compress(encodeRequest(points, this.#config.labels));
-      return classifyAnswer(await this.#server.post(this.#target, { body, headers: HEADERS }, signal));
+      const answer = await this.#server.post(this.#target, { body, headers: HEADERS }, signal);
+      if (isVictoria(answer.headers)) this.#limits = labelLimits(this.#config, true);
+      return classifyAnswer(answer);
     } catch (error) {
       return transportFailure(error, signal);
     }

@@ -271,6 +271,59 @@ describe('what is read', () => {
   });
 });
 
+describe('labels', () => {
+  const dimensions = (count: number) =>
+    Array.from({ length: count }, (_, index) => [`k${index}`, 'v'] as [string, string]);
+  // With those of the metric, the name, the type and the job.
+  const withLabels = (count: number) => makePoint({ name: 'many', dimensions: dimensions(count - 4) });
+  const points = [
+    withLabels(40),
+    withLabels(41),
+    makePoint({ dimensions: [['k', 'x'.repeat(4096)]] }),
+    makePoint({ dimensions: [['k', `${'x'.repeat(4095)}é`]] }),
+    makePoint({ dimensions: [['k'.repeat(256), 'v']] }),
+    makePoint({ dimensions: [['k'.repeat(257), 'v']] }),
+    makePoint({ name: 'n'.repeat(4096 - '_count'.length) }),
+    makePoint({ name: 'm'.repeat(4096 - '_sum'.length) }),
+    makePoint({ name: 'in core mode', dimensions: dimensions(36), instance: 'boot-1' }),
+  ];
+  const EXCESSIVE = { 1: 'too_large', 3: 'too_large', 5: 'too_large', 7: 'too_large', 8: 'too_large' };
+  const serve =
+    (headers: Record<string, string>, variables: Record<string, string> = {}) =>
+    async () => {
+      const url = await startStandIn((_, outgoing) => outgoing.writeHead(204, headers).end(), atEnd);
+      const sink = sinkOf({ URL: `${url}/api/v1/write`, ...variables });
+      await sink.open(NEVER);
+      return sink;
+    };
+  const victoria = { 'x-server-hostname': 'vm-0' };
+
+  it.each([
+    ['of any server have no limit', serve({}), {}],
+    ['of VictoriaMetrics are rejected where it would drop them in silence', serve(victoria), EXCESSIVE],
+    [
+      'of any server have the limits of the settings',
+      serve({}, { MAX_LABELS: '40' }),
+      { 1: 'too_large', 8: 'too_large' },
+    ],
+    [
+      'of VictoriaMetrics have the limits of the settings first',
+      serve(victoria, { MAX_LABELS: '41', MAX_LABEL_BYTES: '0', MAX_LABEL_NAME_BYTES: '300' }),
+      {},
+    ],
+  ])('%s', async (_, sink, expected) => {
+    expect(await rejections(await sink(), points)).toEqual(expected);
+  });
+
+  it('that are too many say which limit it is', async () => {
+    const outcome = await (await serve(victoria)()).write({ points: points.slice(1, 2) }, NEVER);
+    const message = expect.stringMatching(
+      /^41 labels, of at most 40: .*-maxLabelsPerTimeseries .*MAX_LABELS$/,
+    );
+    expect(outcome).toMatchObject({ rejected: [{ index: 0, message }] });
+  });
+});
+
 describe('samples that a receiver refuses as too old', () => {
   const points = manyPoints(2);
   const serve = async (answerQuery: RequestListener) => {

@@ -5,8 +5,9 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import prometheus from '../../sinks/prometheus/sink.ts';
 import type { Point } from '../../src/aggregate/point.ts';
+import { trySink } from '../../src/commands/check-sink.ts';
 import { freePort, type Server, startProcess, temporaryFolder } from '../../src/servers/server-process.ts';
-import type { Sink } from '../../src/sink/contract.ts';
+import type { Sink, WindowRange } from '../../src/sink/contract.ts';
 import { EVERYTHING, makePoint, readAll, START, WINDOW_MS } from '../conformance/points.ts';
 import { judged } from '../verify/judged.ts';
 import { isOnPath, sinkSettings } from './stand-in.ts';
@@ -94,6 +95,51 @@ describe.skipIf(!isThere)(title, () => {
     expect((await readAll(sink, EVERYTHING, NEVER)).map(({ sum }) => sum)).toEqual([2, 2, 2]);
     await written(merging, sink, windows(3));
     expect((await readAll(sink, EVERYTHING, NEVER)).map(({ sum }) => sum)).toEqual([3, 3, 3]);
+  });
+
+  it('holds what is within its limits of labels, and what exceeds them is rejected', async () => {
+    const sink = await opened(merging, 'labels');
+    const dimensions = (count: number) =>
+      Array.from({ length: count }, (_, index) => [`k${index}`, 'v'] as [string, string]);
+    const fit = [
+      makePoint({ name: 'labels', dimensions: dimensions(36) }),
+      makePoint({ name: 'value', dimensions: [['k', 'é'.repeat(2048)]] }),
+      makePoint({ name: 'key', dimensions: [['k'.repeat(256), 'v']] }),
+      makePoint({ name: 'n'.repeat(4090), dimensions: [] }),
+    ];
+    const unfit = [
+      makePoint({ name: 'labels', dimensions: dimensions(37) }),
+      makePoint({ name: 'value', dimensions: [['k', `${'é'.repeat(2048)}x`]] }),
+      makePoint({ name: 'key', dimensions: [['k'.repeat(257), 'v']] }),
+      makePoint({ name: 'n'.repeat(4091), dimensions: [] }),
+    ];
+    const outcome = await sink.write({ points: [...fit, ...unfit] }, NEVER);
+    await fetch(`${merging.url}/internal/force_flush`);
+    const reason = 'too_large';
+    expect(outcome).toMatchObject({ retry: [], rejected: [4, 5, 6, 7].map((index) => ({ index, reason })) });
+    expect(await judged(await readAll(sink, EVERYTHING, NEVER), fit)).toMatchObject({ equal: 4, extra: 0 });
+  });
+
+  it.each([
+    ['has advice if it keeps twice what comes twice', () => keeping, /read back 2 times/, /-dedup/],
+    ['has none if it merges that', () => merging, /read back, not removed/, /^$/],
+  ])('%s', async (_, server, detail, advice) => {
+    const sink = await opened(server(), 'check');
+    const tried = {
+      open: (signal: AbortSignal) => sink.open(signal),
+      writePoints: (points: readonly Point[], signal: AbortSignal) => sink.write({ points }, signal),
+      async *read(range: WindowRange, signal: AbortSignal) {
+        yield* sink.read(range, signal);
+      },
+      async *lookUp() {
+        yield* [];
+      },
+      async remove() {},
+    };
+    const options = { reads: 'ranges', removes: false, windowMs: WINDOW_MS, timeoutMs: 60_000 } as const;
+    const trial = await trySink(tried, options);
+    expect(trial.detail).toMatch(detail);
+    expect(trial.advice).toMatch(advice);
   });
 
   it('shows a window of this moment', async () => {
