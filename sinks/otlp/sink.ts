@@ -103,7 +103,8 @@ class OtlpSink implements Sink {
 
 /**
  * Returns every point of the batch as rejected. The receiver took the other points, so the batch must not be sent
- * again, but any point may be one that it refused. Better to count too many rejections than too few.
+ * again, but any point may be one that it refused. Better to count too many rejections than too few. Nothing else here
+ * turns a number without names into rejections.
  */
 function doubtful(
   rows: readonly IndexedPoint[],

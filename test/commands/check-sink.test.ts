@@ -103,3 +103,18 @@ test('what cannot be read is written once: nobody would see what comes of it', a
   await trySink(counting, { ...OPTIONS, reads: 'none' });
   expect(writes).toBe(1);
 });
+
+test('a store that does not take the point again fails, and is cleaned up', async () => {
+  let writes = 0;
+  const once = {
+    ...store(1),
+    async writePoints(): Promise<WriteOutcome> {
+      writes += 1;
+      return writes === 1
+        ? { kind: 'written' }
+        : { kind: 'refused', reason: 'bad_request', message: 'again?' };
+    },
+  };
+  await expect(trySink(once, OPTIONS)).rejects.toThrow('again?');
+  expect(once.removed).toBe(1);
+});
