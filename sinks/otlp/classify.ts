@@ -18,6 +18,8 @@ const STATUS = { message: 2 } as const;
 const NO_DELTAS = /invalid temporality/i;
 const DELTA_ADVICE =
   'The receiver takes no deltas: set SUMS=gauge, or let it take them (Prometheus: --enable-feature=otlp-deltatocumulative from 3.2 on, or otlp-native-delta-ingestion from 3.4 on).';
+/** The wording of Prometheus and Mimir. */
+const TOO_OLD = /out[- ]of[- ]order|out of bounds|too old/i;
 
 /** A partial success: the receiver says how many data points it refused, but not which. */
 export interface PartialSuccess {
@@ -34,7 +36,10 @@ export function classifyAnswer(answer: HttpAnswer): Verdict | PartialSuccess {
   if (NO_DELTAS.test(message)) {
     return { kind: 'refused', reason: 'bad_request', message: `${message}. ${DELTA_ADVICE}` };
   }
-  return verdictOfStatus(answer, message);
+  const verdict = verdictOfStatus(answer, message);
+  return verdict.kind === 'unfit' && TOO_OLD.test(message)
+    ? { ...verdict, reason: 'out_of_retention' }
+    : verdict;
 }
 
 function classifySuccess({ status, headers, body }: HttpAnswer): Verdict | PartialSuccess {

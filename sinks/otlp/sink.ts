@@ -27,13 +27,12 @@ import { ADVICE, classifyAnswer, type PartialSuccess } from './classify.ts';
 import { type Config, settings, targetOf } from './config.ts';
 import { encodeRequest } from './encode.ts';
 
-/** Small, because receivers may take only a megabyte, gzipped, and report only how many points they refused. */
-const LIMITS = { maxPoints: 1_000, maxBytes: 1_000_000, inFlight: 2 };
 /**
- * Whoever adds deltas up to a running total drops what is older than the newest that it has of a series, and
- * acknowledges it all the same. So no write may overtake another one.
+ * Small, because receivers may take only a megabyte, gzipped, and report only how many points they refused. One write
+ * at a time: whoever adds deltas up to a running total drops what is older than the newest that it has of a series, and
+ * acknowledges it all the same. Prometheus refuses it, gauges too.
  */
-const DELTA_LIMITS = { ...LIMITS, inFlight: 1 };
+const LIMITS = { maxPoints: 1_000, maxBytes: 1_000_000, inFlight: 1 };
 const SOCKETS = LIMITS.inFlight + 1;
 const HEADERS = { 'content-type': 'application/x-protobuf', 'content-encoding': 'gzip' };
 
@@ -119,7 +118,6 @@ export default defineSink({
   summary: 'OpenTelemetry collectors, and stores that accept OTLP over HTTP',
   settings,
   limits: LIMITS,
-  limitsBy: ({ sums }) => (sums === 'delta' ? DELTA_LIMITS : LIMITS),
   readBack: 'none',
   removes: false,
   price: instancePrice,

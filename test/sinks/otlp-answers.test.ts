@@ -224,8 +224,24 @@ describe('a receiver that adds deltas up', () => {
     for (let i = 0; i < SERIES; i++) expect(totals.of(`s${i}.count`)).toEqual([WINDOWS]);
   });
 
-  it('is not needed by gauges, which go out two batches at a time', () => {
-    expect(limitsOf(otlp as never, { sums: 'gauge' } as never).inFlight).toBe(2);
+  it('may as well be a Prometheus, which refuses gauges that are older than its newest', async () => {
+    const newest = new Map<string, bigint>();
+    const failing = new Map([[0, 2]]);
+    let refused = 0;
+    receiver.answerWith((data) => {
+      const number = windowOf(data);
+      const left = failing.get(number) ?? 0;
+      failing.set(number, left - 1);
+      if (left > 0) return { status: 503 };
+      if (data.some(({ metric, time }) => time < (newest.get(metric) ?? 0n))) {
+        refused += 1;
+        return { status: 400, body: 'out of order sample' };
+      }
+      for (const { metric, time } of data) newest.set(metric, time);
+      return undefined;
+    });
+    await writeWindows(sinkOf({ SINK_T_SUMS: 'gauge' }), limitsOf(otlp as never, { sums: 'gauge' } as never));
+    expect(refused).toBe(0);
   });
 });
 
@@ -289,6 +305,18 @@ describe('an answer', () => {
     expect(await outcomeOf({ status: code, headers: PROTOBUF, body: status })).toMatchObject({
       ...outcome,
       message: `${code}: no`,
+    });
+  });
+
+  it('of status 400 that samples are out of order rejects them as too old', async () => {
+    const body = 'out of order sample\nout of order sample\n';
+    receiver.answerWith((data) => (data.length > 0 ? { status: 400, body } : undefined));
+    const outcome = await sinkOf().write({ points: points.slice(0, 1) }, NEVER);
+    const message = '400: out of order sample out of order sample';
+    expect(outcome).toEqual({
+      kind: 'partial',
+      retry: [],
+      rejected: [{ index: 0, reason: 'out_of_retention', message }],
     });
   });
 
