@@ -14,6 +14,13 @@ const RESPONSE = { partialSuccess: 1 } as const;
 const PARTIAL_SUCCESS = { rejectedDataPoints: 1, errorMessage: 2 } as const;
 const STATUS = { message: 2 } as const;
 
+/** The wording of Prometheus, with status 500, and of stores that share its code. */
+const NO_DELTAS = /invalid temporality/i;
+const DELTA_ADVICE =
+  'The receiver takes no deltas: set SUMS=gauge, or let it take them (Prometheus: --enable-feature=otlp-deltatocumulative from 3.2 on, or otlp-native-delta-ingestion from 3.4 on).';
+/** The wording of Prometheus and Mimir. */
+const TOO_OLD = /out[- ]of[- ]order|out of bounds|too old/i;
+
 /** A partial success: the receiver says how many data points it refused, but not which. */
 export interface PartialSuccess {
   readonly kind: 'partial';
@@ -24,7 +31,15 @@ export interface PartialSuccess {
 export function classifyAnswer(answer: HttpAnswer): Verdict | PartialSuccess {
   const { status } = answer;
   if (status >= 200 && status < 300) return classifySuccess(answer);
-  return verdictOfStatus(answer, `${status}: ${oneLine(messageOf(answer))}`);
+  const message = `${status}: ${oneLine(messageOf(answer))}`;
+  // No part of the batch will ever be taken, however small, until somebody changes a setting.
+  if (NO_DELTAS.test(message)) {
+    return { kind: 'refused', reason: 'bad_request', message: `${message}. ${DELTA_ADVICE}` };
+  }
+  const verdict = verdictOfStatus(answer, message);
+  return verdict.kind === 'unfit' && TOO_OLD.test(message)
+    ? { ...verdict, reason: 'out_of_retention' }
+    : verdict;
 }
 
 function classifySuccess({ status, headers, body }: HttpAnswer): Verdict | PartialSuccess {

@@ -11,6 +11,11 @@ export const settings = {
       'delta: count and sum are sums of delta temporality; gauge: they are gauges, for stores that do not accept delta (Prometheus, Mimir, Grafana Cloud)',
     default: 'delta',
   }),
+  monotonic: setting.choice(['all', 'counters', 'none'], {
+    meaning:
+      'with SUMS=delta: which sums are said to be monotonic, whatever the sign of a value. all: of every type; counters: of counters and timers, not of gauges; none: of no type, if counters go down too. count always is',
+    default: 'all',
+  }),
   service: setting.text({
     meaning: 'service.name of the resource that all metrics belong to',
     default: 'metrics-fanout',

@@ -1,8 +1,9 @@
 /**
  * Points as an OTLP ExportMetricsServiceRequest, in protobuf. Every field is a metric of its own, `<name>.<field>`:
  *
- *   - `count` and `sum` are Sums of delta temporality over the window, and `count` is a whole number. They are
- *     monotonic, as most stores require of a delta sum, unless the value is negative, which only a `sum` can be;
+ *   - `count` and `sum` are Sums of delta temporality over the window, and `count` is a whole number. `count` is
+ *     monotonic; whether `sum` is depends on the type and the settings, never on the value, since stores make it part
+ *     of a series' identity;
  *   - all others are Gauges, rather than one Summary: some stores take its count and sum for running totals;
  *   - the time of a data point is the end of its window, and its start time is the start;
  *   - its attributes are the dimensions, `metric_type` and, in core mode, `instance`.
@@ -12,7 +13,7 @@
  * keys is escaped too.
  */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { FIELDS, type Field, type Point, type Series } from '../../src/sink/index.ts';
+import { FIELDS, type Field, type MetricType, type Point, type Series } from '../../src/sink/index.ts';
 
 const TYPE_KEY = 'metric_type';
 const INSTANCE_KEY = 'instance';
@@ -35,18 +36,20 @@ const ANY_VALUE = { string: 1 } as const;
 
 export interface EncodeOptions {
   readonly sums: 'delta' | 'gauge';
+  /** Which types have a `sum` that is monotonic. `counters`: timers too, but not gauges. */
+  readonly monotonic: 'all' | 'counters' | 'none';
   readonly service: string;
 }
 
-export function encodeRequest(points: readonly Point[], { sums, service }: EncodeOptions): Uint8Array {
+export function encodeRequest(points: readonly Point[], options: EncodeOptions): Uint8Array {
   const writer = new BinaryWriter();
   message(writer, REQUEST.resourceMetrics, () => {
     message(writer, RESOURCE_METRICS.resource, () => {
-      attribute(writer, RESOURCE.attributes, 'service.name', service);
+      attribute(writer, RESOURCE.attributes, 'service.name', options.service);
     });
     message(writer, RESOURCE_METRICS.scopeMetrics, () => {
       message(writer, SCOPE_METRICS.scope, () => text(writer, SCOPE_FIELDS.name, SCOPE));
-      for (const metric of metricsOf(points, sums)) {
+      for (const metric of metricsOf(points, options)) {
         message(writer, SCOPE_METRICS.metrics, () => writeMetric(writer, metric));
       }
     });
@@ -64,11 +67,11 @@ interface Metric {
 }
 
 /** A metric holds the data points of all series that share its name and kind. */
-function metricsOf(points: readonly Point[], sums: EncodeOptions['sums']): Iterable<Metric> {
+function metricsOf(points: readonly Point[], options: EncodeOptions): Iterable<Metric> {
   const metrics = new Map<string, Metric>();
   for (const point of points) {
     for (const field of FIELDS[point.series.type]) {
-      const kind = kindOf(field, point, sums);
+      const kind = kindOf(field, point.series.type, options);
       const name = `${escapeText(point.series.name)}.${field}`;
       const key = `${kind} ${name}`;
       let metric = metrics.get(key);
@@ -82,9 +85,10 @@ function metricsOf(points: readonly Point[], sums: EncodeOptions['sums']): Itera
   return metrics.values();
 }
 
-function kindOf(field: Field, point: Point, sums: EncodeOptions['sums']): Kind {
+function kindOf(field: Field, type: MetricType, { sums, monotonic }: EncodeOptions): Kind {
   if ((field !== 'count' && field !== 'sum') || sums === 'gauge') return 'gauge';
-  return point[field] < 0 ? 'sum' : 'monotonic sum';
+  if (field === 'count' || monotonic === 'all') return 'monotonic sum';
+  return monotonic === 'counters' && type !== 'gauge' ? 'monotonic sum' : 'sum';
 }
 
 function writeMetric(writer: BinaryWriter, { name, field, kind, points }: Metric): void {

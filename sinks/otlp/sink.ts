@@ -27,8 +27,12 @@ import { ADVICE, classifyAnswer, type PartialSuccess } from './classify.ts';
 import { type Config, settings, targetOf } from './config.ts';
 import { encodeRequest } from './encode.ts';
 
-/** Small, because receivers may take only a megabyte, gzipped, and report only how many points they refused. */
-const LIMITS = { maxPoints: 1_000, maxBytes: 1_000_000, inFlight: 2 };
+/**
+ * Small, because receivers may take only a megabyte, gzipped, and report only how many points they refused. One write
+ * at a time: whoever adds deltas up to a running total drops what is older than the newest that it has of a series, and
+ * acknowledges it all the same. Prometheus refuses it, gauges too.
+ */
+const LIMITS = { maxPoints: 1_000, maxBytes: 1_000_000, inFlight: 1 };
 const SOCKETS = LIMITS.inFlight + 1;
 const HEADERS = { 'content-type': 'application/x-protobuf', 'content-encoding': 'gzip' };
 
@@ -98,7 +102,8 @@ class OtlpSink implements Sink {
 
 /**
  * Returns every point of the batch as rejected. The receiver took the other points, so the batch must not be sent
- * again, but any point may be one that it refused. Better to count too many rejections than too few.
+ * again, but any point may be one that it refused. Better to count too many rejections than too few. Nothing else here
+ * turns a number without names into rejections.
  */
 function doubtful(
   rows: readonly IndexedPoint[],

@@ -6,6 +6,9 @@ const QUERY_PATH = '/api/v1/query';
 /** The path of a receiver that has its query API under the same base. */
 const WRITE_PATH = /\/api\/v1\/write\/?$/;
 
+/** The largest limit of labels that VictoriaMetrics knows. */
+const MOST = 65_535;
+
 const LABEL_NAME = /^[a-zA-Z_][a-zA-Z0-9_]*$/;
 
 /** Parses `NAME=value,NAME2=value2`. */
@@ -39,6 +42,18 @@ export const settings = {
       default: 'job=metrics-fanout',
     },
   ),
+  maxLabels: setting.integer(0, MOST, {
+    meaning:
+      'points whose series have more labels than this, with name, metric_type, LABELS and that of the metric, are rejected; 0: no limit; default: 40 if the server is VictoriaMetrics, which drops them in silence (-maxLabelsPerTimeseries), else 0',
+  }),
+  maxLabelBytes: setting.integer(0, MOST, {
+    meaning:
+      'points with a longer label, or a longer name of a metric, are rejected; 0: no limit; default: 4096 if the server is VictoriaMetrics (-maxLabelValueLen), else 0',
+  }),
+  maxLabelNameBytes: setting.integer(0, MOST, {
+    meaning:
+      'points with a longer name of a label are rejected; 0: no limit; default: 256 if the server is VictoriaMetrics (-maxLabelNameLen), else 0',
+  }),
 };
 
 export type Config = Values<typeof settings>;

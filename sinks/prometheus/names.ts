@@ -47,6 +47,11 @@ function escapeValue(text: string): string {
   return text !== '' && text.isWellFormed() && !text.startsWith(ESCAPED) ? text : escapeText(text);
 }
 
+/** Returns the value of the label that holds the name as it was. */
+export function nameValue(name: string): string {
+  return escapeValue(name);
+}
+
 function metricName(name: string): string {
   const fit = name.replace(/[^a-zA-Z0-9_:]/gu, '_');
   return /^[a-zA-Z_:]/.test(fit) ? fit : `_${fit}`;
@@ -61,7 +66,7 @@ export function metricOf({ name }: Series, field: Field): string {
 export function labelsOf(series: Series, instance: string, own: Readonly<Record<string, string>>): Label[] {
   const { name, type, dimensions } = series;
   const labels: Label[] = dimensions.map(([key, value]) => [escapeKey(key, own), escapeValue(value)]);
-  labels.push([NAME_LABEL, escapeValue(name)], [TYPE_LABEL, type], ...Object.entries(own));
+  labels.push([NAME_LABEL, nameValue(name)], [TYPE_LABEL, type], ...Object.entries(own));
   if (instance !== '') labels.push([INSTANCE_LABEL, escapeValue(instance)]);
   return labels.sort(([a], [b]) => (a < b ? -1 : 1));
 }

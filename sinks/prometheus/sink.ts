@@ -13,6 +13,7 @@ import {
   HttpServer,
   type IndexedPoint,
   instancePrice,
+  type Point,
   type Rejection,
   type Sink,
   SinkError,
@@ -27,6 +28,7 @@ import {
 import { ADVICE, classifyAnswer, namesSamples } from './classify.ts';
 import { type Config, queryUrlOf, settings } from './config.ts';
 import { encodeRequest } from './encode.ts';
+import { excess, isVictoria, type LabelLimits, labelLimits } from './limits.ts';
 import { QueryApi } from './query.ts';
 
 /** One write at a time: a second one could overtake it, and then its samples would be out of order. */
@@ -39,17 +41,28 @@ const HEADERS = {
   'user-agent': 'metrics-fanout',
 };
 
+/** Rows of a batch that the store was found to hold already, and why that may be too few. */
+interface Held {
+  readonly indexes: ReadonlySet<number>;
+  readonly doubt: string;
+}
+
+const isTooOld = (verdict: Verdict) => verdict.kind === 'unfit' && verdict.reason === 'out_of_retention';
+
 class PrometheusSink implements Sink {
   readonly #config: Config;
   readonly #server: HttpServer;
   readonly #target: string;
   readonly #queries: QueryApi | undefined;
+  /** Those of the server are known from its first answer on, which the sink gets when it opens. */
+  #limits: LabelLimits;
 
   constructor(config: Config) {
     const { url, headers = {}, labels } = config;
     const { pathname, search } = new URL(url);
     const queryUrl = queryUrlOf(config);
     this.#config = config;
+    this.#limits = labelLimits(config, false);
     this.#target = pathname + search;
     this.#server = new HttpServer(url, headers, SOCKETS);
     this.#queries = queryUrl && new QueryApi(queryUrl, headers, labels, SOCKETS);
@@ -62,13 +75,51 @@ class PrometheusSink implements Sink {
 
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
-    const rows = fitting(batch, unfitNumber, rejected);
+    const { labels } = this.#config;
+    const refusal = (point: Point) => unfitNumber(point) ?? excess(point, labels, this.#limits);
+    const rows = fitting(batch, refusal, rejected);
+    let held: Held | undefined;
     return await writeInParts(rows, rejected, async (part) => {
-      const verdict = await this.#send(part, signal);
-      const isClear =
-        verdict.kind !== 'unfit' || verdict.reason !== 'refused' || namesSamples(verdict.message);
-      return isClear ? verdict : await blame(verdict, () => this.#send([], signal));
+      let verdict = await this.#sendOthers(part, held, signal);
+      if (held === undefined && isTooOld(verdict)) {
+        held = await this.#heldOf(rows, signal);
+        if (held.indexes.size > 0) verdict = await this.#sendOthers(part, held, signal);
+      }
+      return await this.#judge(verdict, held, signal);
     });
+  }
+
+  /** Sends the rows that the store is not known to hold. */
+  async #sendOthers(
+    part: readonly IndexedPoint[],
+    held: Held | undefined,
+    signal: AbortSignal,
+  ): Promise<Verdict> {
+    const others = part.filter(({ index }) => held === undefined || !held.indexes.has(index));
+    return others.length === 0 ? { kind: 'written' } : await this.#send(others, signal);
+  }
+
+  /**
+   * Prometheus refuses a sample that is older than its newest one even if it holds that sample, as it does after a
+   * restart of the service. What it holds is written.
+   */
+  async #heldOf(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<Held> {
+    if (this.#queries === undefined) return { indexes: new Set(), doubt: '' };
+    try {
+      return { indexes: await this.#queries.held(rows, signal), doubt: '' };
+    } catch (error) {
+      signal.throwIfAborted();
+      const reason = error instanceof SinkError ? error.reason : 'unknown';
+      const doubt = `; what the store holds could not be read (${reason})`;
+      return { indexes: new Set(), doubt };
+    }
+  }
+
+  async #judge(verdict: Verdict, held: Held | undefined, signal: AbortSignal): Promise<Verdict> {
+    if (verdict.kind !== 'unfit') return verdict;
+    if (isTooOld(verdict)) return { ...verdict, message: `${verdict.message}${held?.doubt ?? ''}` };
+    const isClear = verdict.reason !== 'refused' || namesSamples(verdict.message);
+    return isClear ? verdict : await blame(verdict, () => this.#send([], signal));
   }
 
   /** Sends rows. Without rows, it only checks that a receiver is there and lets us in. */
@@ -76,7 +127,9 @@ class PrometheusSink implements Sink {
     try {
       const points = rows.map(({ point }) => point);
       const body = await compress(encodeRequest(points, this.#config.labels));
-      return classifyAnswer(await this.#server.post(this.#target, { body, headers: HEADERS }, signal));
+      const answer = await this.#server.post(this.#target, { body, headers: HEADERS }, signal);
+      if (isVictoria(answer.headers)) this.#limits = labelLimits(this.#config, true);
+      return classifyAnswer(answer);
     } catch (error) {
       return transportFailure(error, signal);
     }

@@ -1,4 +1,4 @@
-/** Tries a sink: writes a point that no producer makes, reads it back, and removes it. */
+/** Tries a sink: writes a point that no producer makes, twice, reads it back, and removes it. */
 import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Point } from '../aggregate/point.ts';
@@ -8,13 +8,18 @@ import { type ReadBack, SinkError } from '../sink/contract.ts';
 
 /** After its timeout, a sink that heeds its signal has this long to say in its own words what it waited for. */
 const LAST_WORD_MS = 500;
-/** How long a store may take to show what it has acknowledged. VictoriaMetrics takes up to 20 seconds. */
+/** How long a store may take to show what it has acknowledged. VictoriaMetrics takes a few seconds. */
 const PATIENCE_MS = 30_000;
 const LOOK_EVERY_MS = 500;
+/** A store that takes a while to show the first write may take this much longer to show the second one. */
+const SECOND_WRITE_MS = 3_000;
 
 const NOT_THERE = 'the store acknowledged the probe point, but does not have it';
 const NOT_THERE_ADVICE =
   'Look for what drops points on the way: a proxy, a relabelling rule, a limit of the store on names or labels. What it drops in silence, nobody counts.';
+
+const TWICE_ADVICE =
+  'The store counts twice what is written twice, as is a batch whose acknowledgement was lost. Let it keep one sample for each series and time: VictoriaMetrics does with -dedup.minScrapeInterval=1ms.';
 
 type TriedSink = Pick<ThreadedSink, 'open' | 'writePoints' | 'read' | 'lookUp' | 'remove'>;
 
@@ -28,17 +33,29 @@ export interface TrialOptions {
   readonly patienceMs?: number;
 }
 
-/** Resolves to what was done. Rejects with what failed first. Each call ends soon after its timeout. */
-export async function trySink(sink: TriedSink, options: TrialOptions): Promise<string> {
+/** What was done, and what to know about it; empty if there is nothing. */
+export interface SinkTrial {
+  readonly detail: string;
+  readonly advice: string;
+}
+
+/** Rejects with what failed first. Each call ends soon after its timeout. */
+export async function trySink(sink: TriedSink, options: TrialOptions): Promise<SinkTrial> {
   const { reads, removes, windowMs, timeoutMs } = options;
   const started = performance.now();
   await bounded(timeoutMs, (signal) => sink.open(signal));
   const windowStart = Math.floor(Date.now() / windowMs) * windowMs;
   const point = checkProbe(windowStart, windowMs, randomBytes(8).toString('hex'));
-  await bounded(timeoutMs, (signal) => write(sink, point, signal));
+  const put = () => bounded(timeoutMs, (signal) => write(sink, point, signal));
+  await put();
   const remove = () => bounded(timeoutMs, (signal) => sink.remove([point], signal));
+  let rows = 0;
   try {
-    if (reads !== 'none') await find(sink, point, reads, options);
+    if (reads !== 'none') {
+      // As a lane does that got no answer. Of a store that cannot be read, nobody would see what comes of it.
+      await put();
+      rows = await find(sink, point, reads, options);
+    }
   } catch (error) {
     // Whatever else fails while cleaning up, the first error is the one to tell.
     await remove().catch(() => {});
@@ -46,7 +63,14 @@ export async function trySink(sink: TriedSink, options: TrialOptions): Promise<s
   }
   await remove();
   const readBack = reads === 'none' ? 'cannot be read back' : 'read back';
-  return `written, ${readBack}, ${removes ? 'removed' : 'not removed'}, in ${Math.round(performance.now() - started)} ms`;
+  const done = [
+    `written, ${rows > 1 ? `read back ${rows} times` : readBack}`,
+    removes ? 'removed' : 'not removed',
+  ];
+  return {
+    detail: `${done.join(', ')}, in ${Math.round(performance.now() - started)} ms`,
+    advice: rows > 1 ? TWICE_ADVICE : '',
+  };
 }
 
 async function write(sink: TriedSink, point: Point, signal: AbortSignal): Promise<void> {
@@ -66,30 +90,36 @@ async function write(sink: TriedSink, point: Point, signal: AbortSignal): Promis
   }
 }
 
-/** Resolves when the store has the point. */
+/** Resolves when the store has the point, to how often it has it. */
 async function find(
   sink: TriedSink,
   point: Point,
   reads: ReadBack,
   { timeoutMs, patienceMs = PATIENCE_MS }: TrialOptions,
-): Promise<void> {
+): Promise<number> {
+  const count = () => bounded(timeoutMs, (signal) => rowsOf(sink, point, reads, signal));
   const until = performance.now() + patienceMs;
-  while (!(await bounded(timeoutMs, (signal) => holds(sink, point, reads, signal)))) {
+  const atOnce = await count();
+  if (atOnce > 0) return atOnce;
+  do {
     if (performance.now() >= until) throw new SinkError('unknown', NOT_THERE, NOT_THERE_ADVICE);
     await sleep(Math.min(LOOK_EVERY_MS, patienceMs));
-  }
+  } while ((await count()) === 0);
+  await sleep(Math.min(SECOND_WRITE_MS, patienceMs));
+  return await count();
 }
 
-async function holds(sink: TriedSink, wanted: Point, reads: ReadBack, signal: AbortSignal): Promise<boolean> {
+async function rowsOf(sink: TriedSink, wanted: Point, reads: ReadBack, signal: AbortSignal): Promise<number> {
   const range = { from: wanted.windowStart, to: wanted.windowStart + wanted.windowMs };
   // If `read` scans everything that the store holds, a large store would not answer in time.
   const found = reads === 'keys' ? sink.lookUp([wanted], signal) : sink.read(range, signal);
+  let rows = 0;
   for await (const { series, sum } of found) {
     if (series.id !== wanted.series.id) continue;
     if (sum !== wanted.sum) throw new SinkError('unknown', `the probe point has the sum ${sum} in the store`);
-    return true;
+    rows += 1;
   }
-  return false;
+  return rows;
 }
 
 async function bounded<T>(timeoutMs: number, call: (signal: AbortSignal) => Promise<T>): Promise<T> {

@@ -195,13 +195,13 @@ async function checkSink(sink: ThreadedSink, config: SinkConfig, { core }: Confi
   const { module, values, timeoutMs } = config;
   const what = sinkName(config);
   try {
-    const detail = await trySink(sink, {
+    const { detail, advice } = await trySink(sink, {
       reads: readBackOf(module, values),
       removes: module.removes !== false,
       windowMs: core.window,
       timeoutMs,
     });
-    return { what, state: 'ok', detail, advice: '' };
+    return { what, state: 'ok', detail, advice };
   } catch (error) {
     return failed(what, error);
   }

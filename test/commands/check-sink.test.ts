@@ -31,7 +31,7 @@ function store(shownAt: number) {
 }
 
 test('a store may take a while to show what it has', async () => {
-  expect(await trySink(store(3), OPTIONS)).toMatch(/^written, read back, removed, in \d+ ms$/);
+  expect((await trySink(store(3), OPTIONS)).detail).toMatch(/^written, read back, removed, in \d+ ms$/);
 });
 
 test('what was acknowledged and is not there is a failure, and is cleaned up all the same', async () => {
@@ -46,15 +46,75 @@ test('what was acknowledged and is not there is a failure, and is cleaned up all
 });
 
 test('a store that cannot be read is only written to', async () => {
-  const detail = await trySink(store(Number.POSITIVE_INFINITY), {
+  const { detail, advice } = await trySink(store(Number.POSITIVE_INFINITY), {
     ...OPTIONS,
     reads: 'none',
     removes: false,
   });
+  expect(advice).toBe('');
   expect(detail).toMatch(/^written, cannot be read back, not removed, in \d+ ms$/);
 });
 
 test('a call that never ends is given up, and the failure says so', async () => {
   const still = { ...store(1), open: () => new Promise<void>(() => {}) };
   await expect(trySink(still, { ...OPTIONS, timeoutMs: 20 })).rejects.toThrow('no answer within 20 ms');
+});
+
+/** Adds what comes to what it holds, and shows it from the `shownAt`-th read on, the last write one read later. */
+function adding(shownAt: number) {
+  const held: Point[] = [];
+  let reads = 0;
+  return {
+    ...store(1),
+    async writePoints(points: readonly Point[]): Promise<WriteOutcome> {
+      held.push(...points);
+      return { kind: 'written' };
+    },
+    async *read(): AsyncGenerator<StoredPoint> {
+      reads += 1;
+      if (reads < shownAt) return;
+      yield* shownAt > 1 && reads === shownAt ? held.slice(0, -1) : held;
+    },
+  };
+}
+
+test.each([1, 3])(
+  'a store that keeps twice what is written twice works, with advice (look %i)',
+  async (shownAt) => {
+    const { detail, advice } = await trySink(adding(shownAt), {
+      ...OPTIONS,
+      removes: false,
+      patienceMs: 1_500,
+    });
+    expect(detail).toMatch(/^written, read back 2 times, not removed, in \d+ ms$/);
+    expect(advice).toContain('-dedup.minScrapeInterval=1ms');
+  },
+);
+
+test('what cannot be read is written once: nobody would see what comes of it', async () => {
+  let writes = 0;
+  const counting = {
+    ...store(1),
+    async writePoints(): Promise<WriteOutcome> {
+      writes += 1;
+      return { kind: 'written' };
+    },
+  };
+  await trySink(counting, { ...OPTIONS, reads: 'none' });
+  expect(writes).toBe(1);
+});
+
+test('a store that does not take the point again fails, and is cleaned up', async () => {
+  let writes = 0;
+  const once = {
+    ...store(1),
+    async writePoints(): Promise<WriteOutcome> {
+      writes += 1;
+      return writes === 1
+        ? { kind: 'written' }
+        : { kind: 'refused', reason: 'bad_request', message: 'again?' };
+    },
+  };
+  await expect(trySink(once, OPTIONS)).rejects.toThrow('again?');
+  expect(once.removed).toBe(1);
 });

@@ -2,6 +2,7 @@ import type { Point } from '../../src/aggregate/point.ts';
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { SeriesRecords } from '../../src/aggregate/series-records.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
+import type { Clock } from '../../src/base/clock.ts';
 import { digestOfRows, digestOfWindow } from '../../src/deliver/lane/digest.ts';
 import { Lane, type LaneOptions } from '../../src/deliver/lane/lane.ts';
 import { sizeWindow } from '../../src/deliver/lane/queue.ts';
@@ -14,7 +15,6 @@ import type {
   WindowRange,
   WriteOutcome,
 } from '../../src/sink/contract.ts';
-import type { VirtualClock } from './virtual-clock.ts';
 
 export const WINDOW_MS = 1000;
 
@@ -102,7 +102,7 @@ export function keyOf(point: Point): string {
 }
 
 /** A lane with a scripted sink, and the events that it reported. */
-export function laneOf(clock: VirtualClock, sink: Sink, options: Partial<LaneOptions> = {}) {
+export function laneOf(clock: Clock, sink: Sink, options: Partial<LaneOptions> = {}) {
   const told = {
     changes: [] as [up: boolean, failure: StoreFailure | undefined][],
     rejected: [] as Rejection[],

@@ -1,9 +1,11 @@
 /** How a point looks in OTLP, and what every answer of a receiver means. */
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import otlp from '../../sinks/otlp/sink.ts';
+import { systemClock } from '../../src/base/clock.ts';
 import { readSettings, type SettingError } from '../../src/settings/setting.ts';
-import type { Sink, SinkError } from '../../src/sink/contract.ts';
+import { limitsOf, type Sink, type SinkError, type SinkLimits } from '../../src/sink/contract.ts';
 import { makePoint, manyPoints, START, WINDOW_MS } from '../conformance/points.ts';
+import { WINDOW_MS as LANE_WINDOW_MS, laneOf, sizedWindow } from '../deliver/fixtures.ts';
 import {
   type Answer,
   KEY,
@@ -56,6 +58,35 @@ async function arriving(
   return arrived;
 }
 
+/**
+ * Adds up deltas as the collector's processor `deltatocumulative` does: what is not newer than the newest of its series
+ * is dropped, and acknowledged. A series is a metric with its kind and its attributes.
+ */
+function runningTotals() {
+  const series = new Map<string, { readonly metric: string; time: bigint; total: number }>();
+  const totals = {
+    dropped: 0,
+    take(data: readonly Received[]): undefined {
+      for (const { metric, kind, attributes, time, value } of data) {
+        if (kind === 'gauge') continue;
+        const key = JSON.stringify([metric, kind, attributes]);
+        const known = series.get(key);
+        if (known === undefined) series.set(key, { metric, time, total: value });
+        else if (time <= known.time) totals.dropped += 1;
+        else series.set(key, { metric, time, total: known.total + value });
+      }
+    },
+    /** The totals of all series of the metric. */
+    of: (metric: string) =>
+      [...series.values()].filter((one) => one.metric === metric).map(({ total }) => total),
+  };
+  return totals;
+}
+
+/** The number of the window; NaN if there are no data, as when the sink opens. */
+const windowOf = ([first]: readonly Received[]) =>
+  first === undefined ? Number.NaN : Number(first.start / 1_000_000n) / LANE_WINDOW_MS;
+
 const kinds = (data: readonly Received[]) =>
   Object.fromEntries(data.map(({ metric, kind }) => [metric, kind]));
 
@@ -81,16 +112,45 @@ describe('a data point', () => {
     });
   });
 
-  it('is of a sum that is not monotonic if it is negative', async () => {
-    const points = [
-      makePoint({ name: 'down', values: { sum: -1 } }),
-      makePoint({ name: 'none', values: { sum: 0 } }),
-    ];
-    expect(kinds(await arriving(points))).toMatchObject({
-      'down.sum': 'delta sum',
-      'down.count': 'monotonic delta sum',
-      'none.sum': 'monotonic delta sum',
-    });
+  it.each([
+    ['all', ['counter', 'gauge', 'timer']],
+    ['counters', ['counter', 'timer']],
+    ['none', []],
+  ])(
+    'says by its type that a sum is monotonic (%s), not by the sign of its value',
+    async (setting, types) => {
+      const signs = { down: -1, none: 0, up: 1 };
+      const points = (['counter', 'gauge', 'timer'] as const).flatMap((type) =>
+        Object.entries(signs).map(([sign, sum]) =>
+          makePoint({ name: type, type, dimensions: [['sign', sign]], values: { sum } }),
+        ),
+      );
+      const arrived = await arriving(points, { SINK_T_MONOTONIC: setting });
+      const sums = arrived.filter(({ metric }) => metric.endsWith('.sum'));
+      expect(sums).toHaveLength(9);
+      for (const { metric, kind } of sums) {
+        const isMonotonic = types.includes(metric.slice(0, -'.sum'.length));
+        expect(kind, metric).toBe(isMonotonic ? 'monotonic delta sum' : 'delta sum');
+      }
+      const counts = arrived.filter(({ metric }) => metric.endsWith('.count'));
+      expect(new Set(counts.map(({ kind }) => kind))).toEqual(new Set(['monotonic delta sum']));
+    },
+  );
+
+  it('has one running total whatever the sign of its values', async () => {
+    const totals = runningTotals();
+    receiver.answerWith(totals.take);
+    const sink = sinkOf();
+    for (const [number, sum] of [5, -3, 7].entries()) {
+      const point = makePoint({
+        name: 'temp',
+        type: 'gauge',
+        windowStart: number * WINDOW_MS,
+        values: { sum },
+      });
+      expect(await sink.write({ points: [point] }, NEVER)).toEqual({ kind: 'written' });
+    }
+    expect(totals.of('temp.sum')).toEqual([9]);
   });
 
   it('is always a gauge if the store does not accept deltas', async () => {
@@ -116,6 +176,72 @@ describe('a data point', () => {
   it('is sent as gzipped protobuf', async () => {
     await sinkOf().write({ points: manyPoints(10) }, NEVER);
     expect(receiver.requests.at(-1)!.headers).toMatchObject({ 'content-encoding': 'gzip', ...PROTOBUF });
+  });
+});
+
+describe('a receiver that adds deltas up', () => {
+  /** A clock without waits: what fails is tried again at once. */
+  const clock = { ...systemClock, random: () => 0 };
+  const WINDOWS = 20;
+  const SERIES = 5;
+
+  /** Writes windows through a lane, as the service does. */
+  async function writeWindows(sink: Sink, limits: SinkLimits): Promise<void> {
+    const { lane } = laneOf(clock, sink, { limits });
+    const running = lane.run();
+    for (let number = 0; number < WINDOWS; number++) lane.offer(sizedWindow(number, SERIES, () => 1));
+    lane.advance(WINDOWS * LANE_WINDOW_MS, 1);
+    await lane.stop(NEVER);
+    await running;
+  }
+
+  it('gets the windows of a series in order, also after it was down', async () => {
+    const totals = runningTotals();
+    const failing = new Map([
+      [0, 2],
+      [3, 1],
+      [4, 4],
+    ]);
+    receiver.answerWith((data) => {
+      const number = windowOf(data);
+      const left = failing.get(number) ?? 0;
+      failing.set(number, left - 1);
+      return left > 0 ? { status: 503 } : totals.take(data);
+    });
+    await writeWindows(sinkOf(), limitsOf(otlp as never, { sums: 'delta' } as never));
+    expect(totals.dropped).toBe(0);
+    for (let i = 0; i < SERIES; i++) expect(totals.of(`s${i}.sum`)).toEqual([WINDOWS]);
+  });
+
+  it('counts a window once whose acknowledgement was lost', async () => {
+    const totals = runningTotals();
+    const lost = new Set([2, 7]);
+    receiver.answerWith((data) => {
+      totals.take(data);
+      return lost.delete(windowOf(data)) ? { status: 502 } : undefined;
+    });
+    await writeWindows(sinkOf(), limitsOf(otlp as never, { sums: 'delta' } as never));
+    for (let i = 0; i < SERIES; i++) expect(totals.of(`s${i}.count`)).toEqual([WINDOWS]);
+  });
+
+  it('may as well be a Prometheus, which refuses gauges that are older than its newest', async () => {
+    const newest = new Map<string, bigint>();
+    const failing = new Map([[0, 2]]);
+    let refused = 0;
+    receiver.answerWith((data) => {
+      const number = windowOf(data);
+      const left = failing.get(number) ?? 0;
+      failing.set(number, left - 1);
+      if (left > 0) return { status: 503 };
+      if (data.some(({ metric, time }) => time < (newest.get(metric) ?? 0n))) {
+        refused += 1;
+        return { status: 400, body: 'out of order sample' };
+      }
+      for (const { metric, time } of data) newest.set(metric, time);
+      return undefined;
+    });
+    await writeWindows(sinkOf({ SINK_T_SUMS: 'gauge' }), limitsOf(otlp as never, { sums: 'gauge' } as never));
+    expect(refused).toBe(0);
   });
 });
 
@@ -180,6 +306,30 @@ describe('an answer', () => {
       ...outcome,
       message: `${code}: no`,
     });
+  });
+
+  it('of status 400 that samples are out of order rejects them as too old', async () => {
+    const body = 'out of order sample\nout of order sample\n';
+    receiver.answerWith((data) => (data.length > 0 ? { status: 400, body } : undefined));
+    const outcome = await sinkOf().write({ points: points.slice(0, 1) }, NEVER);
+    const message = '400: out of order sample out of order sample';
+    expect(outcome).toEqual({
+      kind: 'partial',
+      retry: [],
+      rejected: [{ index: 0, reason: 'out_of_retention', message }],
+    });
+  });
+
+  it.each([500, 400])('of status %i that deltas are invalid asks for another setting', async (code) => {
+    const body = 'invalid temporality and type combination for metric "http.counter.count"\n';
+    expect(await outcomeOf({ status: code, headers: { 'content-type': 'text/plain' }, body })).toEqual({
+      kind: 'refused',
+      reason: 'bad_request',
+      message: expect.stringMatching(
+        /^\d+: invalid temporality .* set SUMS=gauge, .*otlp-deltatocumulative .*otlp-native-delta-ingestion/,
+      ),
+    });
+    expect(receiver.requests).toHaveLength(1);
   });
 
   it('may say when to try again, in seconds or as a date', async () => {

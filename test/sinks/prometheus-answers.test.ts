@@ -13,12 +13,14 @@ import { readBackOf, type Sink } from '../../src/sink/contract.ts';
 import {
   differences,
   EVERYTHING,
+  HOSTILE_TEXTS,
   makePoint,
   manyPoints,
   readAll,
   START,
   WINDOW_MS,
 } from '../conformance/points.ts';
+import { judged } from '../verify/judged.ts';
 import { endAfterEach, startStandIn } from './stand-in.ts';
 
 const NEVER = new AbortController().signal;
@@ -93,6 +95,47 @@ describe('a real Prometheus', () => {
     expect(await rejections(sink, second)).toEqual({ 1: 'out_of_retention', 3: 'refused' });
     const held = [...first, second[2]!, second[4]!];
     expect(differences(await readAll(sink, EVERYTHING, NEVER), held)).toEqual([]);
+  });
+
+  it('says of what it refuses as too old, but holds with the same values, that it is written', async () => {
+    const server = await realServer();
+    const sink = sinkOf({ URL: `${server.url}/api/v1/write` });
+    const windows = [0, 1, 2].map((number) =>
+      manyPoints(40).map((point) => ({ ...point, windowStart: START + number * WINDOW_MS })),
+    );
+    for (const points of windows) expect(await rejections(sink, points)).toEqual({});
+    // As after a restart, from the last checkpoint on.
+    for (const points of windows) expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), windows.flat())).toEqual([]);
+
+    const again = windows[0]!.slice(0, 8);
+    const others = again.map((point, index) =>
+      index % 4 === 1 ? { ...point, count: point.count + 1 } : point,
+    );
+    const unknown = makePoint({
+      name: 'http.counter',
+      dimensions: [
+        ['app', 'app-0'],
+        ['host', 'host-0'],
+      ],
+      instance: 'x',
+    });
+    const all = [...others, { ...again[0]!, windowStart: START - WINDOW_MS }, unknown];
+    expect(await rejections(sink, all)).toEqual({
+      1: 'out_of_retention',
+      5: 'out_of_retention',
+      8: 'out_of_retention',
+    });
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), [...windows.flat(), unknown])).toEqual([]);
+  });
+
+  it('finds names that look like patterns', async () => {
+    const server = await realServer();
+    const sink = sinkOf({ URL: `${server.url}/api/v1/write` });
+    const points = HOSTILE_TEXTS.map((name) => makePoint({ name }));
+    const later = points.map((point) => ({ ...point, windowStart: START + WINDOW_MS }));
+    for (const window of [points, later]) expect(await rejections(sink, window)).toEqual({});
+    expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
   });
 
   it('accepts late windows if out-of-order samples are allowed, and refuses older ones', async () => {
@@ -178,6 +221,134 @@ describe('an answer', () => {
     const rejected = points.map((_, index) => ({ index, reason, message: `400: ${message}` }));
     const outcome = await outcomeOf(400, message);
     expect(outcome).toMatchObject({ kind: 'partial', retry: [], rejected: expect.arrayContaining(rejected) });
+  });
+});
+
+describe('what is read', () => {
+  const point = makePoint({ values: { count: 1, sum: 2 } });
+  const labels = { job: 'metrics-fanout', name: 'requests', metric_type: 'counter', app: 'api' };
+
+  /** Reads from a store that holds these samples of the two fields of the point. */
+  async function readOf(samples: { count: readonly string[]; sum: readonly string[] }) {
+    const seconds = point.windowStart / 1000;
+    const result = Object.entries(samples).map(([field, values]) => ({
+      metric: { ...labels, __name__: `requests_${field}` },
+      values: values.map((value) => [seconds, value]),
+    }));
+    const url = await startStandIn((incoming, outgoing) => {
+      let body = '';
+      incoming.on('data', (chunk) => {
+        body += chunk;
+      });
+      incoming.on('end', () => {
+        const isCount = decodeURIComponent(body).includes('count_over_time');
+        const counted = [{ metric: {}, value: [seconds, `${samples.count.length}`] }];
+        outgoing.end(JSON.stringify({ data: { result: isCount ? counted : result } }));
+      });
+    }, atEnd);
+    return await readAll(sinkOf({ URL: `${url}/api/v1/write` }), EVERYTHING, NEVER);
+  }
+
+  it.each([
+    ['once', { count: ['1'], sum: ['2'] }, { equal: 1, extra: 0, different: 0, sameDigest: true }],
+    [
+      'twice',
+      { count: ['1', '1'], sum: ['2', '2'] },
+      { equal: 1, extra: 1, different: 0, sameDigest: false },
+    ],
+    [
+      'twice in part',
+      { count: ['1'], sum: ['2', '2'] },
+      { equal: 1, extra: 1, different: 0, sameDigest: false },
+    ],
+    [
+      'with two values',
+      { count: ['1', '1'], sum: ['3', '2'] },
+      { equal: 0, extra: 1, different: 1, sameDigest: false },
+    ],
+  ])('is a difference unless a sample is there once: %s', async (_, samples, verdict) => {
+    expect(await judged(await readOf(samples), [point])).toMatchObject(verdict);
+  });
+});
+
+describe('labels', () => {
+  const dimensions = (count: number) =>
+    Array.from({ length: count }, (_, index) => [`k${index}`, 'v'] as [string, string]);
+  // With those of the metric, the name, the type and the job.
+  const withLabels = (count: number) => makePoint({ name: 'many', dimensions: dimensions(count - 4) });
+  const points = [
+    withLabels(40),
+    withLabels(41),
+    makePoint({ dimensions: [['k', 'x'.repeat(4096)]] }),
+    makePoint({ dimensions: [['k', `${'x'.repeat(4095)}é`]] }),
+    makePoint({ dimensions: [['k'.repeat(256), 'v']] }),
+    makePoint({ dimensions: [['k'.repeat(257), 'v']] }),
+    makePoint({ name: 'n'.repeat(4096 - '_count'.length) }),
+    makePoint({ name: 'm'.repeat(4096 - '_sum'.length) }),
+    makePoint({ name: 'in core mode', dimensions: dimensions(36), instance: 'boot-1' }),
+  ];
+  const EXCESSIVE = { 1: 'too_large', 3: 'too_large', 5: 'too_large', 7: 'too_large', 8: 'too_large' };
+  const serve =
+    (headers: Record<string, string>, variables: Record<string, string> = {}) =>
+    async () => {
+      const url = await startStandIn((_, outgoing) => outgoing.writeHead(204, headers).end(), atEnd);
+      const sink = sinkOf({ URL: `${url}/api/v1/write`, ...variables });
+      await sink.open(NEVER);
+      return sink;
+    };
+  const victoria = { 'x-server-hostname': 'vm-0' };
+
+  it.each([
+    ['of any server have no limit', serve({}), {}],
+    ['of VictoriaMetrics are rejected where it would drop them in silence', serve(victoria), EXCESSIVE],
+    [
+      'of any server have the limits of the settings',
+      serve({}, { MAX_LABELS: '40' }),
+      { 1: 'too_large', 8: 'too_large' },
+    ],
+    [
+      'of VictoriaMetrics have the limits of the settings first',
+      serve(victoria, { MAX_LABELS: '41', MAX_LABEL_BYTES: '0', MAX_LABEL_NAME_BYTES: '300' }),
+      {},
+    ],
+  ])('%s', async (_, sink, expected) => {
+    expect(await rejections(await sink(), points)).toEqual(expected);
+  });
+
+  it('that are too many say which limit it is', async () => {
+    const outcome = await (await serve(victoria)()).write({ points: points.slice(1, 2) }, NEVER);
+    const message = expect.stringMatching(
+      /^41 labels, of at most 40: .*-maxLabelsPerTimeseries .*MAX_LABELS$/,
+    );
+    expect(outcome).toMatchObject({ rejected: [{ index: 0, message }] });
+  });
+});
+
+describe('samples that a receiver refuses as too old', () => {
+  const points = manyPoints(2);
+  const serve = async (answerQuery: RequestListener) => {
+    const url = await startStandIn((incoming, outgoing) => {
+      if (incoming.url === '/api/v1/query') answerQuery(incoming, outgoing);
+      else outgoing.writeHead(400).end('out of order sample');
+    }, atEnd);
+    return sinkOf({ URL: `${url}/api/v1/write` });
+  };
+
+  it('are rejected, with a word about it, if what it holds cannot be read', async () => {
+    const sink = await serve((_, outgoing) => outgoing.writeHead(500).end('no'));
+    const message = '400: out of order sample; what the store holds could not be read (server_error)';
+    const rejected = points.map((_, index) => ({ index, reason: 'out_of_retention', message }));
+    expect(await sink.write({ points }, NEVER)).toMatchObject({
+      kind: 'partial',
+      retry: [],
+      rejected: expect.arrayContaining(rejected),
+    });
+  });
+
+  it('come again if the time is up before the answer', async () => {
+    const abort = new AbortController();
+    const sink = await serve(() => abort.abort());
+    await expect(sink.write({ points }, abort.signal)).rejects.toThrow();
   });
 });
 

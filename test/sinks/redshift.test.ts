@@ -16,6 +16,7 @@ import { FaultProxy } from '../faults/proxy.ts';
 import { makeCertificate, startTlsFront, type TlsFront } from '../faults/tls.ts';
 import { tablesOf, WRONG_PASSWORD } from '../redshift/harness.ts';
 import { DEFAULTS } from '../redshift/settings.ts';
+import { judged } from '../verify/judged.ts';
 
 let server: Postgres;
 const secrets = [WRONG_PASSWORD];
@@ -105,6 +106,16 @@ describe('redshift on PostgreSQL', () => {
     expect(keys.rows).toEqual([]);
     const stored = await readAll(sink, { from: START + 500, to: START + 501 }, signal);
     expect(stored.map(({ windowStart }) => windowStart)).toEqual([START + 500]);
+  });
+
+  it('that has a row twice is different', async () => {
+    const sink = await opened('twice');
+    const points = manyPoints(5);
+    expect(await sink.write({ points }, signal)).toEqual({ kind: 'written' });
+    const read = async () => judged(await readAll(sink, EVERYTHING, signal), points);
+    expect(await read()).toMatchObject({ equal: 5, extra: 0, sameDigest: true });
+    await server.execute('INSERT INTO points SELECT * FROM points LIMIT 1', 'twice');
+    expect(await read()).toMatchObject({ equal: 5, extra: 1, sameDigest: false });
   });
 
   // As on Redshift: the snapshot of a transaction is taken at its first statement that is not LOCK.

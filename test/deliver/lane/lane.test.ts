@@ -67,6 +67,26 @@ describe('writing', () => {
     expect(lane.next).toBe(WINDOW_MS);
   });
 
+  test('with one write in flight, nothing overtakes a batch that is tried again, whole or in part', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const answers = new Map<number, WriteOutcome>([
+      [0, RETRY],
+      [1, { kind: 'partial', retry: [0, 2], rejected: [] }],
+      [3, { kind: 'partial', retry: [1], rejected: [], reason: 'unknown' }],
+      [4, { kind: 'refused', reason: 'bad_request', message: 'no' }],
+    ]);
+    sink.answer = () => answers.get(sink.batches.length - 1);
+    const { lane } = laneOf(clock, sink, { limits: { maxPoints: 4, maxBytes: 1e6, inFlight: 1 } });
+    void lane.run();
+    for (const number of [0, 1, 2]) lane.offer(sizedWindow(number, 6));
+    lane.advance(3 * WINDOW_MS, 0);
+    await clock.pass(300_000);
+    expect(lane.next).toBe(3 * WINDOW_MS);
+    const sent = sink.batches.map(({ points }) => points[0]!.windowStart / WINDOW_MS);
+    expect(sent).toEqual([0, 0, 0, 0, 0, 0, 1, 1, 2, 2]);
+  });
+
   test('a sum that is not finite is refused for every store, and recorded', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
