@@ -18,6 +18,7 @@ import {
   type Batch,
   defineSink,
   makeAgents,
+  onLiveConnection,
   type Point,
   pointBytes,
   type Question,
@@ -175,7 +176,10 @@ class DynamoDbSink implements Sink {
 
   async #send(requests: WriteRequest[], signal: AbortSignal): Promise<WriteRequest[]> {
     const command = new BatchWriteItemCommand({ RequestItems: { [this.#config.table]: requests } });
-    const answer = await this.#connect().send(command, { abortSignal: signal });
+    const answer = await onLiveConnection(
+      () => this.#connect().send(command, { abortSignal: signal }),
+      signal,
+    );
     return Object.values(answer.UnprocessedItems ?? {}).flat();
   }
 
@@ -205,7 +209,7 @@ class DynamoDbSink implements Sink {
     });
     try {
       signal.throwIfAborted();
-      return await this.#connect().send(command, { abortSignal: signal });
+      return await onLiveConnection(() => this.#connect().send(command, { abortSignal: signal }), signal);
     } catch (error) {
       throw sinkError(error, signal);
     }
@@ -228,7 +232,10 @@ class DynamoDbSink implements Sink {
       RequestItems: { [table]: { Keys: keys, ConsistentRead: true } },
     });
     try {
-      const answer = await this.#connect().send(command, { abortSignal: signal });
+      const answer = await onLiveConnection(
+        () => this.#connect().send(command, { abortSignal: signal }),
+        signal,
+      );
       const left = answer.UnprocessedKeys?.[table]?.Keys?.length ?? 0;
       if (left > 0) throw new SinkError('throttled', `DynamoDB did not read ${left} items`);
       return (answer.Responses?.[table] ?? []).flatMap((item) => decodeItem(item) ?? []);
@@ -275,7 +282,10 @@ class DynamoDbSink implements Sink {
       });
       try {
         signal.throwIfAborted();
-        const page = await this.#connect().send(command, { abortSignal: signal });
+        const page = await onLiveConnection(
+          () => this.#connect().send(command, { abortSignal: signal }),
+          signal,
+        );
         rows.push(...(page.Items ?? []).map(answerRow));
         next = page.LastEvaluatedKey;
       } catch (error) {
@@ -289,7 +299,10 @@ class DynamoDbSink implements Sink {
   async storage(signal: AbortSignal): Promise<number | undefined> {
     try {
       const command = new DescribeTableCommand({ TableName: this.#config.table });
-      const { Table } = await this.#connect().send(command, { abortSignal: signal });
+      const { Table } = await onLiveConnection(
+        () => this.#connect().send(command, { abortSignal: signal }),
+        signal,
+      );
       // DynamoDB has not counted yet.
       return Table?.TableSizeBytes === 0 ? undefined : Table?.TableSizeBytes;
     } catch (error) {

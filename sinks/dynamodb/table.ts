@@ -8,7 +8,7 @@ import {
   type TableDescription,
   UpdateTimeToLiveCommand,
 } from '@aws-sdk/client-dynamodb';
-import { awsErrorName, SinkError, type SinkLog } from '../../src/sink/index.ts';
+import { awsErrorName, onLiveConnection, SinkError, type SinkLog } from '../../src/sink/index.ts';
 import { ADVICE } from './classify.ts';
 import type { Config } from './config.ts';
 
@@ -60,7 +60,10 @@ async function describe(
   signal: AbortSignal,
 ): Promise<TableDescription | undefined> {
   try {
-    const answer = await client.send(new DescribeTableCommand({ TableName: table }), { abortSignal: signal });
+    const answer = await onLiveConnection(
+      () => client.send(new DescribeTableCommand({ TableName: table }), { abortSignal: signal }),
+      signal,
+    );
     return answer.Table;
   } catch (error) {
     if (awsErrorName(error) === 'ResourceNotFoundException') return undefined;
@@ -88,7 +91,7 @@ async function createTable(
     ...(warmWrites !== undefined && { WarmThroughput: { WriteUnitsPerSecond: warmWrites } }),
   });
   try {
-    await client.send(command, { abortSignal: signal });
+    await onLiveConnection(() => client.send(command, { abortSignal: signal }), signal);
   } catch (error) {
     // Another process was faster.
     if (awsErrorName(error) !== 'ResourceInUseException') throw error;
@@ -120,9 +123,15 @@ async function enableTimeToLive(
   const TimeToLiveSpecification = { Enabled: true, AttributeName: 'expires_at' };
   const options = { abortSignal: signal };
   try {
-    const found = await client.send(new DescribeTimeToLiveCommand({ TableName: table }), options);
+    const found = await onLiveConnection(
+      () => client.send(new DescribeTimeToLiveCommand({ TableName: table }), options),
+      signal,
+    );
     if (found.TimeToLiveDescription?.TimeToLiveStatus?.startsWith('ENABL')) return;
-    await client.send(new UpdateTimeToLiveCommand({ TableName: table, TimeToLiveSpecification }), options);
+    await onLiveConnection(
+      () => client.send(new UpdateTimeToLiveCommand({ TableName: table, TimeToLiveSpecification }), options),
+      signal,
+    );
   } catch (error) {
     if (!NO_TIME_TO_LIVE.has(awsErrorName(error))) throw error;
     log.warn({ table, error: awsErrorName(error) }, 'could not turn on time to live on expires_at');

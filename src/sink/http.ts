@@ -1,5 +1,6 @@
 /** HTTP for sinks: each has its own connections, answers are bounded, and only the caller's signal limits the time. */
 import type { Agent, IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import { setImmediate } from 'node:timers/promises';
 import { makeAgent } from '../base/http-agent.ts';
 import { openRequest } from '../base/http-client.ts';
 import type { RetryReason } from './contract.ts';
@@ -71,12 +72,34 @@ export class HttpServer {
       signal,
       headers: { ...this.#headers, ...headers, 'content-length': Buffer.byteLength(body) },
     };
-    return openRequest(this.#url, requested, body);
+    return onLiveConnection(() => openRequest(this.#url, requested, body), signal);
   }
 
   close(): void {
     this.#agent?.destroy();
     this.#agent = undefined;
+  }
+}
+
+/** How often a request is sent before a connection that breaks counts as a failure. */
+const MAX_CONNECTIONS_TRIED = 3;
+const BROKEN_CONNECTION = new Set(['ECONNRESET', 'EPIPE']);
+
+/**
+ * Sends a request again if its connection breaks before there is an answer. A server ends connections that nobody uses,
+ * and may do so at the moment when one is used again: then it has not seen the request (RFC 9112, 9.3.1). Whatever
+ * sinks send may be sent twice.
+ */
+export async function onLiveConnection<T>(send: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  for (let tried = 1; ; tried++) {
+    try {
+      return await send();
+    } catch (error) {
+      const isBroken = error instanceof Error && 'code' in error && BROKEN_CONNECTION.has(String(error.code));
+      if (!isBroken || signal.aborted || tried === MAX_CONNECTIONS_TRIED) throw error;
+      // The others that the server has ended are noticed meanwhile.
+      await setImmediate();
+    }
   }
 }
 

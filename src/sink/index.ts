@@ -40,6 +40,7 @@ export {
   HttpServer,
   isUntrusted,
   oneLine,
+  onLiveConnection,
   retryAfter,
   TRUST_ADVICE,
   transportFailure,

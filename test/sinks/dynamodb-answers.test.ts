@@ -114,6 +114,23 @@ describe('an answer to a write', () => {
     expect(outcome).toMatchObject({ ...expected, message: `${type}: because` });
   });
 
+  it('that does not come, since the connection ends: the call is sent again on another one', async () => {
+    const sink = await opened();
+    const points = manyPoints(2);
+    const once = () => {
+      fault = (_, __, response) => {
+        fault = () => false;
+        return Boolean(response.destroy());
+      };
+    };
+    once();
+    expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
+    once();
+    expect((await readAll(sink, EVERYTHING, NEVER)).length).toBe(2);
+    once();
+    await sink.open(NEVER);
+  });
+
   it('that leaves items unprocessed: only these are retried', async () => {
     const sink = await opened({ table: 'unprocessed' });
     const points = manyPoints(25);
