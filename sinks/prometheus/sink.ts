@@ -6,13 +6,15 @@
 import { compress } from 'snappy';
 import {
   type Batch,
-  blame,
+  blameOnce,
   defineSink,
   errorOf,
   fitting,
   HttpServer,
+  halves,
   type IndexedPoint,
   instancePrice,
+  RefusedSeries,
   type Rejection,
   type Sink,
   SinkError,
@@ -44,6 +46,7 @@ class PrometheusSink implements Sink {
   readonly #server: HttpServer;
   readonly #target: string;
   readonly #queries: QueryApi | undefined;
+  readonly #refused = new RefusedSeries<IndexedPoint>(({ point }) => point.series.id);
 
   constructor(config: Config) {
     const { url, headers = {}, labels } = config;
@@ -63,12 +66,14 @@ class PrometheusSink implements Sink {
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
     const rows = fitting(batch, unfitNumber, rejected);
-    return await writeInParts(rows, rejected, async (part) => {
+    const blame = blameOnce(() => this.#send([], signal));
+    const send = async (part: readonly IndexedPoint[]) => {
       const verdict = await this.#send(part, signal);
       const isClear =
         verdict.kind !== 'unfit' || verdict.reason !== 'refused' || namesSamples(verdict.message);
-      return isClear ? verdict : await blame(verdict, () => this.#send([], signal));
-    });
+      return isClear ? verdict : await blame(verdict);
+    };
+    return await writeInParts(rows, rejected, send, halves, this.#refused);
   }
 
   /** Sends rows. Without rows, it only checks that a receiver is there and lets us in. */

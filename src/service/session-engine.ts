@@ -63,6 +63,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
       parts.meters.wrote(sink, seconds, systemClock.steady());
     },
     pointsRejected: (sink, points) => reports.pointsRejected(sink, points, publishTo),
+    pointsLost: (sink, lost) => reports.pointsLost(sink, lost),
     sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure),
     messageRejected: (reason, message, count) => reports.messageRejected(reason, message, count),
     leftUnread: (messages) => reports.leftUnread(messages),

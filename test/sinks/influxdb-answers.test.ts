@@ -233,7 +233,7 @@ describe('an answer', () => {
       request.on('end', () => response.writeHead(422, json).end('{"message":"partial write: of some"}'));
     };
     const outcome = await written(manyPoints(500));
-    expect(requests).toBe(64);
+    expect(requests).toBe(20);
     expect(outcome.kind === 'partial' && outcome.retry.length + outcome.rejected.length).toBe(500);
   });
 
