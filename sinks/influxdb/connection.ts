@@ -65,6 +65,12 @@ export class Connection {
     });
   }
 
+  /** Yields the answer to a GET request. */
+  async *get(target: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    signal.throwIfAborted();
+    yield* this.#transport.iterate(target, '', { method: 'GET', signal });
+  }
+
   close(): void {
     this.#agent.destroy();
   }

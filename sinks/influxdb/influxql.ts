@@ -7,6 +7,7 @@ import {
   type Point,
   type Question,
   type Series,
+  SinkError,
   type StoredPoint,
   type WindowRange,
 } from '../../src/sink/index.ts';
@@ -134,14 +135,19 @@ export async function* readRows(body: AsyncIterable<Uint8Array>): AsyncGenerator
   }
 }
 
+const NO_DBRP =
+  'Make a DBRP mapping for the bucket, because InfluxDB 2 deletes by InfluxQL only through a default one: influx v1 dbrp create --db DATABASE --rp POLICY --bucket-id ID --default, where the name of the bucket is DATABASE/POLICY.';
+
 function answerError(error: string): Error {
   const message = oneLine(error);
+  if (/^default retention policy not set for/.test(message))
+    return new SinkError('bad_request', message, NO_DBRP);
   if (/not found/i.test(message)) return refusal('not_found', message);
   if (/authorized|permission|forbidden/i.test(message)) return refusal('unauthorized', message);
   return refusal('bad_request', message);
 }
 
-async function* readLines(body: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
+export async function* readLines(body: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let rest = '';
   for await (const chunk of body) {

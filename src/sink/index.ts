@@ -47,7 +47,16 @@ export {
   verdictOfStatus,
 } from './http.ts';
 export type { IndexedPoint, Unfit, Verdict } from './partial-writes.ts';
-export { blame, blameOnce, errorOf, fitting, halves, RefusedSeries, writeInParts } from './partial-writes.ts';
+export {
+  blame,
+  blameOnce,
+  errorOf,
+  fitting,
+  halves,
+  RefusedSeries,
+  RememberedSeries,
+  writeInParts,
+} from './partial-writes.ts';
 export type { Price, PriceModel, Usage } from './price.ts';
 export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
 export { addUp, columnValues, POINT_BYTES, pointBytes, unfitNumber } from './rows.ts';

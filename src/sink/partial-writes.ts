@@ -164,9 +164,12 @@ class Search<R extends { readonly index: number }, U extends Unfit> {
     const sibling = this.#groups.at(-1);
     // If one part was fit, the other is not: there is no need to ask. A request that was too large says nothing.
     if (sibling === undefined || parent === undefined || sibling.parent !== parent) return;
-    if (parent.verdict.reason === 'too_large' || sibling.rows.length === 1) return;
+    const { verdict } = parent;
+    const areAllUnfit = verdict.unfit === sibling.rows.length;
+    if (verdict.reason === 'too_large' || (sibling.rows.length === 1 && !areAllUnfit)) return;
     this.#groups.pop();
-    this.#take(sibling, parent.verdict);
+    if (areAllUnfit) this.#reject(sibling, verdict);
+    else this.#take(sibling, verdict);
   }
 
   unfit(group: Group<R, U>, verdict: U): void {
@@ -270,19 +273,15 @@ function isCountOf(count: number | undefined, rows: number): count is number {
   return count !== undefined && count > 0 && count <= rows;
 }
 
-/** How many series a sink remembers as refused. */
-const MAX_REFUSED_SERIES = 1_000;
-
-/**
- * The series of which a store refused a point alone, the latest ones. Only a hint of what to send apart, so that one
- * bad series does not make every batch cost a search: a point is rejected only if the store refuses it.
- */
-export class RefusedSeries<R> {
+/** Remembers series, the latest ones: only a hint of what to send apart. */
+export class RememberedSeries<R> {
   readonly #ids = new Set<string>();
   readonly #idOf: (row: R) => string;
+  readonly #max: number;
 
-  constructor(idOf: (row: R) => string) {
+  constructor(idOf: (row: R) => string, max: number) {
     this.#idOf = idOf;
+    this.#max = max;
   }
 
   among(rows: readonly R[]): R[] {
@@ -295,13 +294,26 @@ export class RefusedSeries<R> {
       this.#ids.delete(id);
       this.#ids.add(id);
       const [oldest] = this.#ids;
-      if (this.#ids.size > MAX_REFUSED_SERIES) this.#ids.delete(oldest!);
+      if (this.#ids.size > this.#max) this.#ids.delete(oldest!);
     }
   }
 
   forget(rows: readonly R[]): void {
     if (this.#ids.size === 0) return;
     for (const row of rows) this.#ids.delete(this.#idOf(row));
+  }
+}
+
+/** How many series a sink remembers as refused. */
+const MAX_REFUSED_SERIES = 1_000;
+
+/**
+ * The series of which a store refused a point alone, so that one bad series does not make every batch cost a search.
+ * Such a point is still sent: it is rejected only if the store refuses it.
+ */
+export class RefusedSeries<R> extends RememberedSeries<R> {
+  constructor(idOf: (row: R) => string) {
+    super(idOf, MAX_REFUSED_SERIES);
   }
 }
 
