@@ -1,6 +1,7 @@
 /**
  * InfluxDB by line protocol, written by /api/v2/write (InfluxDB 2, 3, Cloud, 1.8) or /write (1.x) and read by InfluxQL
- * over /query, which all of them have. Measurement, tags and time identify a point, so writing it again overwrites it.
+ * over /query, which all of them have; or by the API of InfluxDB 3 alone. Measurement, tags and time identify a point,
+ * so writing it again overwrites it.
  */
 import {
   type AnswerRow,
@@ -35,6 +36,7 @@ import {
   measurementOf,
   type Rows,
   readRows,
+  readRowsV3,
   SHOW_SHARDS,
   selectPoints,
   selectSums,
@@ -80,6 +82,7 @@ class InfluxDbSink implements Sink {
     try {
       if (this.#config.api === 'v1') await this.#ensureDatabase(this.#config.database ?? '', signal);
       else await this.#writeNothing(signal);
+      if (this.#config.api === 'v3') await this.#connect().createDatabase(signal);
     } catch (error) {
       throw sinkError(error, signal);
     }
@@ -170,6 +173,7 @@ class InfluxDbSink implements Sink {
   }
 
   async remove(batch: Batch, signal: AbortSignal): Promise<void> {
+    if (!removes(this.#config)) return;
     const keys = new Map<string, string[]>();
     for (const measurement of new Set(batch.points.map(measurementOf))) {
       const found: string[] = [];
@@ -195,8 +199,11 @@ class InfluxDbSink implements Sink {
     return addUp(rows);
   }
 
-  /** On 1.x, only an administrator is told; on 2, the token must be allowed to read the bucket's description. */
+  /**
+   * 1.x tells only an administrator; on 2, the token must be allowed to read the bucket's description; 3 tells nobody.
+   */
   async storage(signal: AbortSignal): Promise<number | undefined> {
+    if (this.#config.api === 'v3') return undefined;
     const { db } = sourceOf(this.#config);
     const get = (target: string) => this.#connect().get(target, signal);
     let bytes = 0;
@@ -219,7 +226,12 @@ class InfluxDbSink implements Sink {
 
   async *#query(statements: string, signal: AbortSignal): AsyncGenerator<Rows> {
     try {
-      for await (const rows of readRows(this.#connect().query(statements, CHUNK_ROWS, signal))) {
+      const connection = this.#connect();
+      const answer =
+        this.#config.api === 'v3'
+          ? readRowsV3(connection.queryV3(statements, signal))
+          : readRows(connection.query(statements, CHUNK_ROWS, signal));
+      for await (const rows of answer) {
         yield rows;
         signal.throwIfAborted();
       }
@@ -281,12 +293,18 @@ function parted(rows: readonly Row[], test: (row: Row) => boolean): readonly (re
   return [rows.filter((row) => !test(row)), chosen];
 }
 
+/** InfluxDB 3 deletes only whole tables and databases. */
+function removes({ api }: Config): boolean {
+  return api !== 'v3';
+}
+
 export default defineSink({
   kind: 'influxdb',
   summary: 'InfluxDB 1.x, 2, 3 and Cloud',
   settings,
   limits: LIMITS,
   validate,
+  removesBy: removes,
   create: (config): Sink => new InfluxDbSink(config),
   price: instancePrice,
 });

@@ -219,6 +219,8 @@ export interface SinkModule<S extends Settings = Settings> {
   readBackBy?(config: Values<S>): ReadBack;
   /** False if the store cannot delete single points: then `remove` does nothing, and what `check` writes stays. */
   readonly removes?: false;
+  /** The same, if it depends on the settings. */
+  removesBy?(config: Values<S>): boolean;
   /** Checks what spans several variables, such as "required when API is v1". Returns the keys of the wrong settings. */
   validate?(config: Values<S>): readonly { readonly key: keyof S & string; readonly expected: string }[];
   create(config: Values<S>, context: SinkContext): Sink;
@@ -233,6 +235,10 @@ export function defineSink<S extends Settings>(module: SinkModule<S>): SinkModul
 
 export function readBackOf(module: SinkModule, config: Values<Settings>): ReadBack {
   return module.readBackBy?.(config) ?? module.readBack ?? 'ranges';
+}
+
+export function removesOf(module: SinkModule, config: Values<Settings>): boolean {
+  return module.removesBy?.(config) ?? module.removes !== false;
 }
 
 export function limitsOf(module: SinkModule, config: Values<Settings>): SinkLimits {

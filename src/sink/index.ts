@@ -34,6 +34,7 @@ export {
   REJECT_REASONS,
   RETRY_REASONS,
   readBackOf,
+  removesOf,
   SinkError,
 } from './contract.ts';
 export type { HttpAnswer, HttpRequest } from './http.ts';
