@@ -1,6 +1,6 @@
 /** The search for the points that a store cannot take, against stores that refuse in different ways. */
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
+import { describe, expect, test, vi } from 'vitest';
 import type { Rejection, WriteOutcome } from '../../src/sink/contract.ts';
 import { RefusedSeries, type Verdict, writeInParts } from '../../src/sink/partial-writes.ts';
 
@@ -219,6 +219,26 @@ describe('a store that refuses all for one row', () => {
     expect(await writeInParts(numbered(1_000), [], send)).toEqual({ kind: 'written' });
     expect(sizes).toEqual([1_000, 500, 250, 250, 500, 250, 250]);
   });
+});
+
+test('a slow store: the search ends before the write times out, once it has found something', async () => {
+  let now = 0;
+  const clock = vi.spyOn(performance, 'now').mockImplementation(() => now);
+  try {
+    for (const kind of ['counts', 'whole'] as const) {
+      const store = new Store(kind, ['0', '700']);
+      const send = async (rows: readonly Row[]): Promise<Verdict> => {
+        now += 2_000;
+        return await store.send(rows);
+      };
+      const { retry, rejected, lost } = partsOf(await writeInParts(numbered(1_000), [], send));
+      if (kind === 'counts') expect([store.requests, retry, rejected, lost]).toEqual([3, [], [], 2]);
+      // It first has to get down to a row.
+      else expect([store.requests, retry.length, rejected]).toEqual([10, 999, [0]]);
+    }
+  } finally {
+    clock.mockRestore();
+  }
 });
 
 test('a failure in the middle of the search: what was not reached is sent again, written or not', async () => {
