@@ -8,9 +8,11 @@ import {
   type Batch,
   defineSink,
   fitting,
+  halves,
   type IndexedPoint,
   instancePrice,
   type Question,
+  RefusedSeries,
   type Rejection,
   type Sink,
   type StoredPoint,
@@ -57,6 +59,7 @@ class ClickHouseSink implements Sink {
   readonly #config: Config;
   readonly #connection: Connection;
   readonly #table: string;
+  readonly #refused = new RefusedSeries<IndexedPoint>(({ point }) => point.series.id);
 
   constructor(config: Config) {
     this.#config = config;
@@ -115,7 +118,7 @@ class ClickHouseSink implements Sink {
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
     const rows = fitting(batch, refusal, rejected);
-    return await writeInParts(rows, rejected, (part) => this.#insert(part, signal));
+    return await writeInParts(rows, rejected, (part) => this.#insert(part, signal), halves, this.#refused);
   }
 
   async #insert(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<Verdict> {

@@ -2,17 +2,17 @@ import { setting, type Values } from '../../src/sink/index.ts';
 
 export const settings = {
   url: setting.httpUrl({ meaning: 'URL of the server, such as http://influxdb:8086', required: true }),
-  api: setting.choice(['v2', 'v1'], {
-    meaning: 'API to write with: v2 for InfluxDB 2, 3, Cloud and 1.8; v1 for 1.x',
+  api: setting.choice(['v2', 'v1', 'v3'], {
+    meaning: 'API to write with: v2 for InfluxDB 2, 3, Cloud and 1.8; v1 for 1.x; v3 for InfluxDB 3',
     default: 'v2',
   }),
-  token: setting.secret({ meaning: 'for v2: the token; on 1.8, user:password' }),
+  token: setting.secret({ meaning: 'for v2 and v3: the token; on 1.8, user:password' }),
   org: setting.text({ meaning: 'for v2: the organization; any text if the server has no organizations' }),
   bucket: setting.text({
     meaning: 'for v2: the bucket; on 3, the database; on 1.8, database/retention-policy',
   }),
   database: setting.text({
-    meaning: 'for v1: the database; created if it is missing and the user is allowed to',
+    meaning: 'for v1 and v3: the database; created if it is missing and the user is allowed to',
   }),
   user: setting.text({ meaning: 'for v1: the user, if the server requires one' }),
   password: setting.secret({ meaning: 'for v1: the password of that user' }),
@@ -29,6 +29,7 @@ interface Problem {
 const NEEDED = {
   v1: ['database'],
   v2: ['token', 'org', 'bucket'],
+  v3: ['database'],
 } as const satisfies Record<Config['api'], readonly (keyof Config)[]>;
 
 export function validate(config: Config): Problem[] {

@@ -1,7 +1,13 @@
 /** Signed-in requests to one server, over keep-alive connections, by the transport of InfluxDB's own client. */
 import type { Agent } from 'node:http';
-import { InfluxDB, setLogger, type Transport } from '@influxdata/influxdb-client';
-import { makeAgent } from '../../src/sink/index.ts';
+import {
+  HttpError,
+  InfluxDB,
+  type SendOptions,
+  setLogger,
+  type Transport,
+} from '@influxdata/influxdb-client';
+import { makeAgent, onLiveConnection } from '../../src/sink/index.ts';
 import type { Config } from './config.ts';
 
 const FORM = 'application/x-www-form-urlencoded';
@@ -30,7 +36,7 @@ export class Connection {
     this.#transport = new InfluxDB({
       url: config.url,
       timeout: NO_TIMEOUT_MS,
-      headers: basicAuthorization(config),
+      headers: authorization(config),
       ...(config.api === 'v2' && config.token !== undefined ? { token: config.token } : {}),
       transportOptions: { agent: this.#agent },
     }).transport;
@@ -41,9 +47,11 @@ export class Connection {
     signal.throwIfAborted();
     let status = 0;
     const options = { method: 'POST', headers: { 'content-type': TEXT }, signal, ...this.#gzip };
-    await this.#transport.request(this.#writePath, lines, options, (_, code) => {
-      status = code ?? 0;
-    });
+    const send = () =>
+      this.#transport.request(this.#writePath, lines, options, (_, code) => {
+        status = code ?? 0;
+      });
+    await onLiveConnection(send, signal);
     return status;
   }
 
@@ -57,12 +65,53 @@ export class Connection {
       chunked: 'true',
       chunk_size: `${chunkRows}`,
     };
-    const headers = { 'content-type': FORM, accept: 'application/json' };
-    yield* this.#transport.iterate('/query', `${new URLSearchParams(form)}`, {
-      method: 'POST',
-      headers,
-      signal,
+    const options = { method: 'POST', headers: { 'content-type': FORM, accept: 'application/json' } };
+    yield* this.#iterate('/query', `${new URLSearchParams(form)}`, options, signal);
+  }
+
+  /** Yields the answer of InfluxDB 3 to one InfluxQL statement: a line of JSON for each row. */
+  async *queryV3(statement: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    signal.throwIfAborted();
+    const question = JSON.stringify({ db: this.#source.db, q: statement, format: 'jsonl' });
+    const headers = { 'content-type': 'application/json', accept: 'application/jsonl' };
+    yield* this.#iterate('/api/v3/query_influxql', question, { method: 'POST', headers }, signal);
+  }
+
+  /**
+   * Creates the database in InfluxDB 3, which a first write would do as well; but until then, a read would fail. It is
+   * there already, or the token may not create it, if the server refuses.
+   */
+  async createDatabase(signal: AbortSignal): Promise<void> {
+    const options = { method: 'POST', headers: { 'content-type': 'application/json' }, signal };
+    const body = JSON.stringify({ db: this.#source.db });
+    const send = () => this.#transport.request('/api/v3/configure/database', body, options);
+    await onLiveConnection(send, signal).catch((error: unknown) => {
+      if (!(error instanceof HttpError) || error.statusCode >= 500) throw error;
     });
+  }
+
+  /** Yields the answer to a GET request. */
+  async *get(target: string, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+    signal.throwIfAborted();
+    yield* this.#iterate(target, '', { method: 'GET' }, signal);
+  }
+
+  async *#iterate(
+    target: string,
+    body: string,
+    options: Omit<SendOptions, 'signal'>,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array> {
+    const begin = async () => {
+      const answer = this.#transport.iterate(target, body, { ...options, signal })[Symbol.asyncIterator]();
+      return { answer, first: await answer.next() };
+    };
+    const { answer, first } = await onLiveConnection(begin, signal);
+    try {
+      for (let next = first; !next.done; next = await answer.next()) yield next.value;
+    } finally {
+      await answer.return?.();
+    }
   }
 
   close(): void {
@@ -80,19 +129,25 @@ interface Source {
 }
 
 export function sourceOf({ api, database = '', bucket = '' }: Config): Source {
-  if (api === 'v1') return { db: database };
+  if (api !== 'v2') return { db: database };
   const [, db, rp] = /^(.*?)\/(.*)$/s.exec(bucket) ?? [];
   return db === undefined || rp === undefined ? { db: bucket } : { db, rp };
 }
 
 function writePath(config: Config): string {
-  if (config.api === 'v1')
-    return `/write?${new URLSearchParams({ db: config.database ?? '', precision: 'ms' })}`;
+  const { api, database = '' } = config;
+  if (api === 'v3') {
+    const query = { db: database, precision: 'millisecond', accept_partial: 'true' };
+    return `/api/v3/write_lp?${new URLSearchParams(query)}`;
+  }
+  if (api === 'v1') return `/write?${new URLSearchParams({ db: database, precision: 'ms' })}`;
   const { org = '', bucket = '' } = config;
   return `/api/v2/write?${new URLSearchParams({ org, bucket, precision: 'ms' })}`;
 }
 
-function basicAuthorization({ api, user, password }: Config): Record<string, string> {
+/** The header, unless the client makes it itself, which it does for v2. */
+function authorization({ api, user, password, token }: Config): Record<string, string> {
+  if (api === 'v3' && token !== undefined) return { authorization: `Bearer ${token}` };
   if (api !== 'v1' || user === undefined) return {};
   const credentials = Buffer.from(`${user}:${password ?? ''}`).toString('base64');
   return { authorization: `Basic ${credentials}` };

@@ -30,7 +30,13 @@ export const INSTANCE_TAG = 'instance';
  * Tag keys with a meaning of their own: our tags, the columns of the servers, and fields, because a tag and a field
  * cannot share a name.
  */
-const RESERVED_KEYS: ReadonlySet<string> = new Set([TYPE_TAG, INSTANCE_TAG, 'time', ...ALL_FIELDS]);
+const RESERVED_KEYS: ReadonlySet<string> = new Set([
+  TYPE_TAG,
+  INSTANCE_TAG,
+  'time',
+  'iox::measurement',
+  ...ALL_FIELDS,
+]);
 const UNFIT = /[\p{Cc}\p{Surrogate}\\%]/gu;
 const ESCAPED = /%(?:u([0-9A-F]{4})|([0-9A-F]{2}))/g;
 

@@ -7,6 +7,7 @@ import {
   type Point,
   type Question,
   type Series,
+  SinkError,
   type StoredPoint,
   type WindowRange,
 } from '../../src/sink/index.ts';
@@ -134,14 +135,49 @@ export async function* readRows(body: AsyncIterable<Uint8Array>): AsyncGenerator
   }
 }
 
+/** The column of InfluxDB 3 that says which measurement a row is of. */
+const MEASUREMENT_COLUMN = 'iox::measurement';
+const FIELD_NAMES: ReadonlySet<string> = new Set(ALL_FIELDS);
+
+/**
+ * Yields the rows of an answer of InfluxDB 3, a line of JSON each. Tags and fields are columns like any other, and a
+ * column without a value is absent. No tag has the name of a field: see `escapeKey`.
+ */
+export async function* readRowsV3(body: AsyncIterable<Uint8Array>): AsyncGenerator<Rows> {
+  for await (const line of readLines(body)) {
+    const { [MEASUREMENT_COLUMN]: name, time, ...others } = JSON.parse(line) as Record<string, unknown>;
+    if (typeof name !== 'string') continue;
+    const tags: Record<string, string> = Object.create(null);
+    const columns = ['time'];
+    const row: unknown[] = [timeOf(time)];
+    for (const [column, value] of Object.entries(others)) {
+      if (FIELD_NAMES.has(column)) {
+        columns.push(column);
+        row.push(value);
+      } else if (typeof value === 'string' && value !== '') tags[column] = value;
+    }
+    yield { name, tags, columns, values: [row] };
+  }
+}
+
+/** A time has no zone, which means UTC. */
+function timeOf(text: unknown): number {
+  return Date.parse(/(?:Z|[+-]\d\d:?\d\d)$/.test(String(text)) ? String(text) : `${text}Z`);
+}
+
+const NO_DBRP =
+  'Make a DBRP mapping for the bucket, because InfluxDB 2 deletes by InfluxQL only through a default one: influx v1 dbrp create --db DATABASE --rp POLICY --bucket-id ID --default, where the name of the bucket is DATABASE/POLICY.';
+
 function answerError(error: string): Error {
   const message = oneLine(error);
+  if (/^default retention policy not set for/.test(message))
+    return new SinkError('bad_request', message, NO_DBRP);
   if (/not found/i.test(message)) return refusal('not_found', message);
   if (/authorized|permission|forbidden/i.test(message)) return refusal('unauthorized', message);
   return refusal('bad_request', message);
 }
 
-async function* readLines(body: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
+export async function* readLines(body: AsyncIterable<Uint8Array>): AsyncGenerator<string> {
   const decoder = new TextDecoder();
   let rest = '';
   for await (const chunk of body) {

@@ -1,16 +1,21 @@
 /**
  * InfluxDB by line protocol, written by /api/v2/write (InfluxDB 2, 3, Cloud, 1.8) or /write (1.x) and read by InfluxQL
- * over /query, which all of them have. Measurement, tags and time identify a point, so writing it again overwrites it.
+ * over /query, which all of them have; or by the API of InfluxDB 3 alone. Measurement, tags and time identify a point,
+ * so writing it again overwrites it.
  */
 import {
   type AnswerRow,
   addUp,
   type Batch,
+  blameOnce,
   defineSink,
   halves,
+  type IndexedPoint,
   instancePrice,
   type Question,
+  RefusedSeries,
   type Rejection,
+  RememberedSeries,
   type Sink,
   type StoredPoint,
   type Verdict,
@@ -18,7 +23,7 @@ import {
   type WriteOutcome,
   writeInParts,
 } from '../../src/sink/index.ts';
-import { classify, type DroppedRows, sinkError } from './classify.ts';
+import { blamesPoints, classify, type DroppedRows, sinkError } from './classify.ts';
 import { type Config, settings, validate } from './config.ts';
 import { Connection, sourceOf } from './connection.ts';
 import { encodePoint } from './encode.ts';
@@ -31,6 +36,7 @@ import {
   measurementOf,
   type Rows,
   readRows,
+  readRowsV3,
   SHOW_SHARDS,
   selectPoints,
   selectSums,
@@ -38,6 +44,7 @@ import {
   shardBytes,
   showTagKeys,
 } from './influxql.ts';
+import { bucketBytes } from './metrics.ts';
 
 const LIMITS = { maxPoints: 5_000, maxBytes: 4_000_000, inFlight: 2 };
 /** More sockets than writes, so that a read or an open never waits for a write. */
@@ -45,15 +52,20 @@ const SOCKETS = LIMITS.inFlight + 2;
 const CHUNK_ROWS = 1_000;
 const DELETES_PER_REQUEST = 100;
 
-interface Row {
-  /** Index of the point in the batch. */
-  readonly index: number;
-  readonly measurement: string;
+/** How many series to remember of a server that takes no new ones: about 10 MB. */
+const MAX_TAKEN_SERIES = 100_000;
+
+interface Row extends IndexedPoint {
   readonly line: string;
 }
 
+const idOf = ({ point }: Row) => point.series.id;
+
 class InfluxDbSink implements Sink {
   readonly #config: Config;
+  readonly #refused = new RefusedSeries(idOf);
+  /** Series of which the server took a point since it first had as many as it may have. */
+  #taken: RememberedSeries<Row> | undefined;
   #connection: Connection | undefined;
 
   constructor(config: Config) {
@@ -69,7 +81,8 @@ class InfluxDbSink implements Sink {
   async open(signal: AbortSignal): Promise<void> {
     try {
       if (this.#config.api === 'v1') await this.#ensureDatabase(this.#config.database ?? '', signal);
-      else await this.#probeBucket(signal);
+      else await this.#writeNothing(signal);
+      if (this.#config.api === 'v3') await this.#connect().createDatabase(signal);
     } catch (error) {
       throw sinkError(error, signal);
     }
@@ -83,7 +96,7 @@ class InfluxDbSink implements Sink {
   }
 
   /** Writes nothing: the server checks the bucket and the right to write before it notices that there are no points. */
-  async #probeBucket(signal: AbortSignal): Promise<void> {
+  async #writeNothing(signal: AbortSignal): Promise<void> {
     try {
       await this.#connect().write('', signal);
     } catch (error) {
@@ -97,18 +110,62 @@ class InfluxDbSink implements Sink {
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
     const rows = encode(batch, rejected);
-    return await writeInParts(rows, rejected, (part) => this.#send(part, signal), split);
+    const blame = blameOnce(() => this.#control(signal));
+    const send = (part: readonly Row[]) => this.#send(part, blame, signal);
+    const split = (part: readonly Row[], verdict: DroppedRows) => this.#split(part, verdict);
+    return await writeInParts(rows, rejected, send, split, this.#refused);
   }
 
-  async #send(rows: readonly Row[], signal: AbortSignal): Promise<Verdict<DroppedRows>> {
+  /** Whether the server takes a request without points. */
+  async #control(signal: AbortSignal): Promise<Verdict> {
     try {
-      const status = await this.#connect().write(rows.map(({ line }) => line).join('\n'), signal);
-      if (status === 204) return { kind: 'written' };
-      // Old servers answer 200 to a request that they understood but did not carry out; so does any web page.
-      return { kind: 'retry', reason: 'unknown', message: `status ${status} does not acknowledge a write` };
+      await this.#writeNothing(signal);
+      return { kind: 'written' };
     } catch (error) {
       return classify(error, signal);
     }
+  }
+
+  async #send(
+    rows: readonly Row[],
+    blame: ReturnType<typeof blameOnce>,
+    signal: AbortSignal,
+  ): Promise<Verdict<DroppedRows>> {
+    try {
+      const status = await this.#connect().write(rows.map(({ line }) => line).join('\n'), signal);
+      if (status === 204) {
+        this.#taken?.add(rows);
+        return { kind: 'written' };
+      }
+      // Old servers answer 200 to a request that they understood but did not carry out; so does any web page.
+      return { kind: 'retry', reason: 'unknown', message: `status ${status} does not acknowledge a write` };
+    } catch (error) {
+      const failure = classify(error, signal);
+      if (failure.kind === 'unfit') {
+        if (failure.isLimit) this.#taken ??= new RememberedSeries(idOf, MAX_TAKEN_SERIES);
+        return named(rows, failure);
+      }
+      const unfit = blamesPoints(error, failure);
+      if (unfit === undefined) return failure;
+      const verdict = await blame(unfit);
+      return verdict.kind === 'unfit' ? unfit : verdict;
+    }
+  }
+
+  /**
+   * Returns the parts in which to send rows again if the server cannot take some of them: by series, time, measurement
+   * or line if it says anything of these. It mostly says how many rows it dropped, not which.
+   */
+  #split(rows: readonly Row[], verdict: DroppedRows): readonly (readonly Row[])[] {
+    const { isLimit = false, keepsFrom = 0, measurement, suspect = 0 } = verdict;
+    const taken = isLimit ? new Set(this.#taken?.among(rows)) : undefined;
+    return (
+      (taken && parted(rows, (row) => taken.has(row))) ??
+      parted(rows, ({ point }) => point.windowStart < keepsFrom) ??
+      (isLimit ? undefined : parted(rows, ({ point }) => measurementOf(point) === measurement)) ??
+      parted(rows, (row) => row === rows[suspect - 1]) ??
+      halves(rows)
+    );
   }
 
   async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
@@ -116,6 +173,7 @@ class InfluxDbSink implements Sink {
   }
 
   async remove(batch: Batch, signal: AbortSignal): Promise<void> {
+    if (!removes(this.#config)) return;
     const keys = new Map<string, string[]>();
     for (const measurement of new Set(batch.points.map(measurementOf))) {
       const found: string[] = [];
@@ -141,11 +199,17 @@ class InfluxDbSink implements Sink {
     return addUp(rows);
   }
 
-  /** Resolves to a size only on 1.x, for an administrator. */
+  /**
+   * 1.x tells only an administrator; on 2, the token must be allowed to read the bucket's description; 3 tells nobody.
+   */
   async storage(signal: AbortSignal): Promise<number | undefined> {
+    if (this.#config.api === 'v3') return undefined;
     const { db } = sourceOf(this.#config);
+    const get = (target: string) => this.#connect().get(target, signal);
     let bytes = 0;
     try {
+      const found = this.#config.api === 'v2' ? await bucketBytes(get, this.#config) : undefined;
+      if (found !== undefined) return found;
       for await (const rows of this.#query(SHOW_SHARDS, signal)) {
         bytes += shardBytes(rows, db);
       }
@@ -162,7 +226,12 @@ class InfluxDbSink implements Sink {
 
   async *#query(statements: string, signal: AbortSignal): AsyncGenerator<Rows> {
     try {
-      for await (const rows of readRows(this.#connect().query(statements, CHUNK_ROWS, signal))) {
+      const connection = this.#connect();
+      const answer =
+        this.#config.api === 'v3'
+          ? readRowsV3(connection.queryV3(statements, signal))
+          : readRows(connection.query(statements, CHUNK_ROWS, signal));
+      for await (const rows of answer) {
         yield rows;
         signal.throwIfAborted();
       }
@@ -186,24 +255,47 @@ function encode(batch: Batch, rejected: Rejection[]): Row[] {
   const rows: Row[] = [];
   for (const [index, point] of batch.points.entries()) {
     const line = encodePoint(point);
-    if (typeof line === 'string') rows.push({ index, line, measurement: measurementOf(point) });
+    if (typeof line === 'string') rows.push({ index, point, line });
     else rejected.push({ index, ...line });
   }
   return rows;
 }
 
-/**
- * Returns the parts in which to send rows again if the server cannot take some of them. Returns one part if the server
- * dropped every row, or there is only one. The server says how many rows it dropped, not which; sometimes it names a
- * measurement.
- */
-function split(rows: readonly Row[], verdict: DroppedRows): readonly (readonly Row[])[] {
-  if (verdict.dropped === rows.length) return [rows];
-  const named = rows.filter(({ measurement }) => measurement === verdict.measurement);
-  if (named.length > 0 && named.length < rows.length) {
-    return [rows.filter(({ measurement }) => measurement !== verdict.measurement), named];
+/** How many lines InfluxDB 3 names at most, by the documentation of its cloud. */
+const MAX_NAMED_LINES = 100;
+
+/** Returns the verdict with the rows that the server names, or that are beyond the retention by the bound it names. */
+function named(rows: readonly Row[], verdict: DroppedRows): DroppedRows {
+  const { lines = [], keepsFrom = Number.NEGATIVE_INFINITY, unfit: count, ...rest } = verdict;
+  if (lines.length > 0) {
+    const refused = lines.flatMap(({ line, reason, message }) => {
+      const index = rows[line - 1]?.index;
+      return index === undefined ? [] : [{ index, reason, message }];
+    });
+    const all = lines.length < MAX_NAMED_LINES && refused.length === lines.length;
+    return { ...rest, named: refused, ...(all ? { unfit: refused.length } : {}) };
   }
-  return halves(rows);
+  const old = rows.filter(({ point }) => point.windowStart < keepsFrom);
+  if (count !== undefined && old.length === count) {
+    const { reason, message } = verdict;
+    return { ...rest, unfit: count, named: old.map(({ index }) => ({ index, reason, message })) };
+  }
+  // The server counts by shard, which is a range of time, and tells of one shard only.
+  const [first] = rows;
+  const areOfOneWindow = rows.every(({ point }) => point.windowStart === first?.point.windowStart);
+  return { ...rest, keepsFrom, ...(count !== undefined && areOfOneWindow ? { unfit: count } : {}) };
+}
+
+/** Returns the two parts of the rows, that for which `test` is true last; undefined if there is only one. */
+function parted(rows: readonly Row[], test: (row: Row) => boolean): readonly (readonly Row[])[] | undefined {
+  const chosen = rows.filter(test);
+  if (chosen.length === 0 || chosen.length === rows.length) return undefined;
+  return [rows.filter((row) => !test(row)), chosen];
+}
+
+/** InfluxDB 3 deletes only whole tables and databases. */
+function removes({ api }: Config): boolean {
+  return api !== 'v3';
 }
 
 export default defineSink({
@@ -212,6 +304,7 @@ export default defineSink({
   settings,
   limits: LIMITS,
   validate,
+  removesBy: removes,
   create: (config): Sink => new InfluxDbSink(config),
   price: instancePrice,
 });

@@ -6,18 +6,21 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import {
   type Batch,
-  blame,
+  blameOnce,
   defineSink,
   errorOf,
   fitting,
   HttpServer,
+  halves,
   type IndexedPoint,
   instancePrice,
   type Point,
+  RefusedSeries,
   type Rejection,
   type Sink,
   type StoredPoint,
   transportFailure,
+  type Unidentified,
   unfitNumber,
   type Verdict,
   type WriteOutcome,
@@ -42,6 +45,7 @@ class OtlpSink implements Sink {
   readonly #config: Config;
   readonly #server: HttpServer;
   readonly #target: string;
+  readonly #refused = new RefusedSeries<IndexedPoint>(({ point }) => point.series.id);
 
   constructor(config: Config) {
     this.#config = config;
@@ -63,23 +67,22 @@ class OtlpSink implements Sink {
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
     const rows = fitting(batch, unfitNumber, rejected);
-    return await writeInParts(rows, rejected, (part) => this.#send(part, rejected, signal));
-  }
-
-  async #send(rows: readonly IndexedPoint[], rejected: Rejection[], signal: AbortSignal): Promise<Verdict> {
-    const verdict = await this.#export(
-      rows.map(({ point }) => point),
-      signal,
-    );
-    switch (verdict.kind) {
-      case 'partial':
-        rejected.push(...doubtful(rows, verdict));
-        return { kind: 'written' };
-      case 'unfit':
-        return verdict.reason === 'too_large' ? verdict : await blame(verdict, () => this.#probe(signal));
-      default:
-        return verdict;
-    }
+    const blame = blameOnce(() => this.#probe(signal));
+    const lost: Unidentified[] = [];
+    const send = async (part: readonly IndexedPoint[]): Promise<Verdict> => {
+      const points = part.map(({ point }) => point);
+      const verdict = await this.#export(points, signal);
+      switch (verdict.kind) {
+        case 'partial':
+          lost.push(lostBy(verdict, part.length));
+          return { kind: 'written' };
+        case 'unfit':
+          return verdict.reason === 'too_large' ? verdict : await blame(verdict);
+        default:
+          return verdict;
+      }
+    };
+    return withLost(await writeInParts(rows, rejected, send, halves, this.#refused), lost);
   }
 
   async #export(points: readonly Point[], signal: AbortSignal): Promise<Verdict | PartialSuccess> {
@@ -101,16 +104,19 @@ class OtlpSink implements Sink {
 }
 
 /**
- * Returns every point of the batch as rejected. The receiver took the other points, so the batch must not be sent
- * again, but any point may be one that it refused. Better to count too many rejections than too few. Nothing else here
- * turns a number without names into rejections.
+ * Returns how many points are lost. The receiver took the others, and as OTLP has no keys, a search for the lost ones
+ * would make some receivers count those twice. A point has several data points: better to count too many than too few.
  */
-function doubtful(
-  rows: readonly IndexedPoint[],
-  { rejectedDataPoints, message }: PartialSuccess,
-): Rejection[] {
-  const text = `the receiver refused ${rejectedDataPoints} data points of ${rows.length} points without saying which: ${message}`;
-  return rows.map(({ index }) => ({ index, reason: 'refused', message: text }));
+function lostBy({ rejectedDataPoints, message }: PartialSuccess, points: number): Unidentified {
+  const text = `the receiver refused ${rejectedDataPoints} data points of ${points} points without saying which: ${message}`;
+  return { count: Math.min(rejectedDataPoints, points), message: text };
+}
+
+function withLost(outcome: WriteOutcome, lost: readonly Unidentified[]): WriteOutcome {
+  const [first] = lost;
+  if (first === undefined || (outcome.kind !== 'written' && outcome.kind !== 'partial')) return outcome;
+  const count = lost.reduce((sum, one) => sum + one.count, 0);
+  return { retry: [], rejected: [], ...outcome, kind: 'partial', unidentified: { ...first, count } };
 }
 
 export default defineSink({

@@ -6,14 +6,16 @@
 import { compress } from 'snappy';
 import {
   type Batch,
-  blame,
+  blameOnce,
   defineSink,
   errorOf,
   fitting,
   HttpServer,
+  halves,
   type IndexedPoint,
   instancePrice,
   type Point,
+  RefusedSeries,
   type Rejection,
   type Sink,
   SinkError,
@@ -56,6 +58,7 @@ class PrometheusSink implements Sink {
   readonly #queries: QueryApi | undefined;
   /** Those of the server are known from its first answer on, which the sink gets when it opens. */
   #limits: LabelLimits;
+  readonly #refused = new RefusedSeries<IndexedPoint>(({ point }) => point.series.id);
 
   constructor(config: Config) {
     const { url, headers = {}, labels } = config;
@@ -78,15 +81,20 @@ class PrometheusSink implements Sink {
     const { labels } = this.#config;
     const refusal = (point: Point) => unfitNumber(point) ?? excess(point, labels, this.#limits);
     const rows = fitting(batch, refusal, rejected);
+    const blame = blameOnce(() => this.#send([], signal));
     let held: Held | undefined;
-    return await writeInParts(rows, rejected, async (part) => {
+    const send = async (part: readonly IndexedPoint[]) => {
       let verdict = await this.#sendOthers(part, held, signal);
       if (held === undefined && isTooOld(verdict)) {
         held = await this.#heldOf(rows, signal);
         if (held.indexes.size > 0) verdict = await this.#sendOthers(part, held, signal);
       }
-      return await this.#judge(verdict, held, signal);
-    });
+      if (verdict.kind !== 'unfit') return verdict;
+      if (isTooOld(verdict)) return { ...verdict, message: `${verdict.message}${held?.doubt ?? ''}` };
+      const isClear = verdict.reason !== 'refused' || namesSamples(verdict.message);
+      return isClear ? verdict : await blame(verdict);
+    };
+    return await writeInParts(rows, rejected, send, halves, this.#refused);
   }
 
   /** Sends the rows that the store is not known to hold. */
@@ -113,13 +121,6 @@ class PrometheusSink implements Sink {
       const doubt = `; what the store holds could not be read (${reason})`;
       return { indexes: new Set(), doubt };
     }
-  }
-
-  async #judge(verdict: Verdict, held: Held | undefined, signal: AbortSignal): Promise<Verdict> {
-    if (verdict.kind !== 'unfit') return verdict;
-    if (isTooOld(verdict)) return { ...verdict, message: `${verdict.message}${held?.doubt ?? ''}` };
-    const isClear = verdict.reason !== 'refused' || namesSamples(verdict.message);
-    return isClear ? verdict : await blame(verdict, () => this.#send([], signal));
   }
 
   /** Sends rows. Without rows, it only checks that a receiver is there and lets us in. */

@@ -82,8 +82,9 @@ async function write(sink: TriedSink, point: Point, signal: AbortSignal): Promis
     case 'refused':
       throw new SinkError(outcome.reason, outcome.message);
     case 'partial': {
-      const [rejection] = outcome.rejected;
-      throw new SinkError('unknown', rejection?.message ?? 'the store did not take the probe point');
+      const { message = 'the store did not take the probe point' } =
+        outcome.rejected[0] ?? outcome.unidentified ?? {};
+      throw new SinkError('unknown', message);
     }
     default:
       outcome satisfies never;

@@ -13,7 +13,7 @@ import { memoryNeeded } from '../config/memory.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { isSameShape } from '../deliver/epochs.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
-import { readBackOf } from '../sink/contract.ts';
+import { readBackOf, removesOf } from '../sink/contract.ts';
 import { type Finding, failed } from './check-finding.ts';
 import { trySink } from './check-sink.ts';
 import {
@@ -197,7 +197,7 @@ async function checkSink(sink: ThreadedSink, config: SinkConfig, { core }: Confi
   try {
     const { detail, advice } = await trySink(sink, {
       reads: readBackOf(module, values),
-      removes: module.removes !== false,
+      removes: removesOf(module, values),
       windowMs: core.window,
       timeoutMs,
     });

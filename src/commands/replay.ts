@@ -191,6 +191,7 @@ function laneOf(config: SinkConfig, { from }: WindowRange, log: Log): Lane {
     events: {
       wrote() {},
       rejected: (points) => reports.pointsRejected(id, points, undefined),
+      unidentified: (points) => reports.pointsLost(id, points),
       changed: (up, failure) => reports.sinkChanged(id, up, failure),
       fellBehind() {},
     },

@@ -13,7 +13,7 @@ import type { Gap, Source } from '../bus/read/source.ts';
 import type { Trail } from '../bus/read/trail.ts';
 import type { BusWatch, WatchStatus } from '../bus/read/watch.ts';
 import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
-import type { SinkLimits, WindowRange } from '../sink/contract.ts';
+import type { SinkLimits, Unidentified, WindowRange } from '../sink/contract.ts';
 import type { EpochWatch } from './epochs.ts';
 import { FanOut } from './fanout.ts';
 import type { CheckpointKeeper } from './lane/checkpoint-saver.ts';
@@ -96,6 +96,8 @@ export interface EngineEvents extends CatchUpEvents {
   closed(windows: readonly ClosedWindow[]): void;
   wrote(sink: string, seconds: number): void;
   pointsRejected(sink: string, rejected: readonly RejectedPoint[]): void;
+  /** The store refused points for good, and nobody knows which. */
+  pointsLost(sink: string, lost: Unidentified): void;
   sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void;
   /** `count`: how many times for this reason, if it is for elements of the message. */
   messageRejected(reason: DecodeRejection, message: Uint8Array, count: number): void;
@@ -343,6 +345,7 @@ export class Engine {
       events: {
         wrote: (seconds) => events.wrote(id, seconds),
         rejected: (points) => events.pointsRejected(id, points),
+        unidentified: (points) => events.pointsLost(id, points),
         changed: (up, failure) => events.sinkChanged(id, up, failure),
         fellBehind: () => this.#catchUp(lane),
         confirmed: (window, refused) => verifier.confirmed(window, refused),

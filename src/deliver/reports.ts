@@ -7,7 +7,7 @@ import { BucketGone, type BusError, UnreadableCheckpoint } from '../bus/bus-erro
 import type { Bus } from '../bus/connect.ts';
 import { publishRejected } from '../bus/rejected.ts';
 import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
-import type { Rejection } from '../sink/contract.ts';
+import type { Rejection, Unidentified } from '../sink/contract.ts';
 import type { StoreFailure } from './lane/writer.ts';
 import type { Rollback } from './rollback.ts';
 import type { StrayWindows } from './strays.ts';
@@ -158,6 +158,16 @@ export class Reports {
     this.#log.warn(
       { sink, points: rejected.length, example, heldBack: held },
       'the store refused points for good',
+    );
+  }
+
+  /** Like `pointsRejected`, for points that nobody can name, so that none can be published. */
+  pointsLost(sink: string, { count, message }: Unidentified): void {
+    const held = this.#quiet.admit(`lost ${sink}`, this.#clock.steady());
+    if (held === undefined) return;
+    this.#log.warn(
+      { sink, points: count, error: message, heldBack: held },
+      'the store refused points for good without saying which',
     );
   }
 }

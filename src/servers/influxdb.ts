@@ -16,6 +16,8 @@ export interface InfluxDbOptions {
   readonly maxBodyBytes?: number;
   /** How many writes the server handles at once; unlimited if absent. */
   readonly maxConcurrentWrites?: number;
+  /** Points with a further value of a tag are dropped; unlimited if absent. */
+  readonly maxValuesPerTag?: number;
 }
 
 const DEFAULT_MAX_BODY_BYTES = 25_000_000;
@@ -69,6 +71,7 @@ bind-address = "127.0.0.1:${rpcPort}"
   dir = "${folder}/data"
   wal-dir = "${folder}/wal"
   query-log-enabled = false
+  max-values-per-tag = ${options.maxValuesPerTag ?? 0}
 [monitor]
   store-enabled = false
 [continuous_queries]

@@ -6,7 +6,7 @@ import { type Attachment, Engine, type EngineEvents, type EngineSettings } from 
 import { Reports } from '../deliver/reports.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import type { Telemetry } from '../observe/telemetry.ts';
-import { limitsOf, readBackOf } from '../sink/contract.ts';
+import { limitsOf, readBackOf, removesOf } from '../sink/contract.ts';
 import type { Parts } from './snapshot.ts';
 
 /** What outlives every session. */
@@ -28,7 +28,7 @@ export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surro
   const engineSinks = parts.config.sinks.map(({ id, kind, module, timeoutMs, backlogBytes, values }) => {
     const sink = new ThreadedSink({ id, kind, values, timeoutMs }, log, {
       readBack: readBackOf(module, values),
-      removes: module.removes !== false,
+      removes: removesOf(module, values),
     });
     threads.set(id, sink);
     return { id, kind: module.kind, sink, limits: limitsOf(module, values), timeoutMs, backlogBytes };
@@ -63,6 +63,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
       parts.meters.wrote(sink, seconds, systemClock.steady());
     },
     pointsRejected: (sink, points) => reports.pointsRejected(sink, points, publishTo),
+    pointsLost: (sink, lost) => reports.pointsLost(sink, lost),
     sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure),
     messageRejected: (reason, message, count) => reports.messageRejected(reason, message, count),
     leftUnread: (messages) => reports.leftUnread(messages),

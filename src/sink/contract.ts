@@ -28,6 +28,8 @@ export const REJECT_REASONS = [
   'type_conflict',
   'out_of_retention',
   'refused',
+  /** The store dropped the point, and nobody knows which one it was. */
+  'unidentified',
 ] as const;
 export type RejectReason = (typeof REJECT_REASONS)[number];
 
@@ -53,6 +55,14 @@ export const REFUSE_REASONS = [
 ] as const;
 export type RefuseReason = (typeof REFUSE_REASONS)[number];
 
+/** Points that are lost in the store, and that nobody can name. */
+export interface Unidentified {
+  /** How many, as far as it is known; at least 1. */
+  readonly count: number;
+  /** What the store said, without secrets, on one line. */
+  readonly message: string;
+}
+
 export type WriteOutcome =
   /** The store acknowledged every point of the batch durably. */
   | { readonly kind: 'written' }
@@ -63,11 +73,16 @@ export type WriteOutcome =
       readonly message: string;
       readonly afterMs?: number;
     }
-  /** The lane sends the points at `retry` again, and never those in `rejected`. All others are written. */
+  /**
+   * The lane sends the points at `retry` again, and never those in `rejected`. All others are written, except as many
+   * as `unidentified` says.
+   */
   | {
       readonly kind: 'partial';
       readonly retry: readonly number[];
       readonly rejected: readonly Rejection[];
+      /** Points that the store dropped for good without saying which. They count as rejected. */
+      readonly unidentified?: Unidentified;
       /** Why the store did not take the points at `retry`. Default: `throttled`. */
       readonly reason?: RetryReason;
     }
@@ -204,6 +219,8 @@ export interface SinkModule<S extends Settings = Settings> {
   readBackBy?(config: Values<S>): ReadBack;
   /** False if the store cannot delete single points: then `remove` does nothing, and what `check` writes stays. */
   readonly removes?: false;
+  /** The same, if it depends on the settings. */
+  removesBy?(config: Values<S>): boolean;
   /** Checks what spans several variables, such as "required when API is v1". Returns the keys of the wrong settings. */
   validate?(config: Values<S>): readonly { readonly key: keyof S & string; readonly expected: string }[];
   create(config: Values<S>, context: SinkContext): Sink;
@@ -218,6 +235,10 @@ export function defineSink<S extends Settings>(module: SinkModule<S>): SinkModul
 
 export function readBackOf(module: SinkModule, config: Values<Settings>): ReadBack {
   return module.readBackBy?.(config) ?? module.readBack ?? 'ranges';
+}
+
+export function removesOf(module: SinkModule, config: Values<Settings>): boolean {
+  return module.removesBy?.(config) ?? module.removes !== false;
 }
 
 export function limitsOf(module: SinkModule, config: Values<Settings>): SinkLimits {

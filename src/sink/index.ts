@@ -23,6 +23,7 @@ export type {
   SinkLog,
   SinkModule,
   StoredPoint,
+  Unidentified,
   WindowRange,
   WriteOutcome,
 } from './contract.ts';
@@ -33,6 +34,7 @@ export {
   REJECT_REASONS,
   RETRY_REASONS,
   readBackOf,
+  removesOf,
   SinkError,
 } from './contract.ts';
 export type { HttpAnswer, HttpRequest } from './http.ts';
@@ -47,7 +49,16 @@ export {
   verdictOfStatus,
 } from './http.ts';
 export type { IndexedPoint, Unfit, Verdict } from './partial-writes.ts';
-export { blame, errorOf, fitting, halves, writeInParts } from './partial-writes.ts';
+export {
+  blame,
+  blameOnce,
+  errorOf,
+  fitting,
+  halves,
+  RefusedSeries,
+  RememberedSeries,
+  writeInParts,
+} from './partial-writes.ts';
 export type { Price, PriceModel, Usage } from './price.ts';
 export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
 export { addUp, columnValues, POINT_BYTES, pointBytes, unfitNumber } from './rows.ts';

@@ -78,7 +78,10 @@ function cleanOutcome(outcome: WriteOutcome, masker: Masker): WriteOutcome {
         ...rejection,
         message: masker.mask(String(rejection.message)),
       }));
-      return { ...outcome, rejected };
+      const { unidentified } = outcome;
+      if (unidentified === undefined) return { ...outcome, rejected };
+      const message = masker.mask(String(unidentified.message));
+      return { ...outcome, rejected, unidentified: { ...unidentified, message } };
     }
     default:
       return outcome;

@@ -45,6 +45,17 @@ test('what was acknowledged and is not there is a failure, and is cleaned up all
   expect(forgetful.removed).toBe(1);
 });
 
+test('a store that dropped the probe without naming it is quoted', async () => {
+  const unidentified = { count: 1, message: 'dropped 1 of 1' };
+  const writePoints = async (): Promise<WriteOutcome> => ({
+    kind: 'partial',
+    retry: [],
+    rejected: [],
+    unidentified,
+  });
+  await expect(trySink({ ...store(1), writePoints }, OPTIONS)).rejects.toThrow('dropped 1 of 1');
+});
+
 test('a store that cannot be read is only written to', async () => {
   const { detail, advice } = await trySink(store(Number.POSITIVE_INFINITY), {
     ...OPTIONS,

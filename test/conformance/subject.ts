@@ -144,6 +144,8 @@ export class Subject {
       if (outcome.kind === 'written') return rejected;
       if (outcome.kind === 'refused') throw new Error(`refused: ${outcome.message}`);
       if (outcome.kind === 'partial') {
+        // Every store of the suite can be asked point by point, so nothing may be lost without a name.
+        if (outcome.unidentified) throw new Error(`unidentified: ${outcome.unidentified.message}`);
         const sent = left;
         for (const rejection of outcome.rejected) rejected.push({ point: sent[rejection.index]!, rejection });
         left = outcome.retry.map((index) => sent[index]!);

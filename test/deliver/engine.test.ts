@@ -60,6 +60,7 @@ const SILENT: EngineEvents = {
   differs: (sink, difference) => differences.push(`${sink}: ${difference}`),
   wrote() {},
   pointsRejected() {},
+  pointsLost() {},
   sinkChanged() {},
   messageRejected() {},
   leftUnread() {},

@@ -12,6 +12,7 @@ import type {
   Rejection,
   Sink,
   StoredPoint,
+  Unidentified,
   WindowRange,
   WriteOutcome,
 } from '../../src/sink/contract.ts';
@@ -106,6 +107,7 @@ export function laneOf(clock: Clock, sink: Sink, options: Partial<LaneOptions> =
   const told = {
     changes: [] as [up: boolean, failure: StoreFailure | undefined][],
     rejected: [] as Rejection[],
+    unidentified: [] as Unidentified[],
     confirmed: [] as [start: number, refused: number][],
     fellBehind: 0,
     writes: 0,
@@ -126,6 +128,9 @@ export function laneOf(clock: Clock, sink: Sink, options: Partial<LaneOptions> =
       },
       rejected: (points) => {
         told.rejected.push(...points.map(({ rejection }) => rejection));
+      },
+      unidentified: (points) => {
+        told.unidentified.push(points);
       },
       changed: (up, failure) => {
         told.changes.push([up, failure]);

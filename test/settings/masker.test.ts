@@ -4,6 +4,7 @@ import { loadConfig } from '../../src/config/config.ts';
 import { secretsOf } from '../../src/config/config-secrets.ts';
 import { setting } from '../../src/settings/builders.ts';
 import { Masker } from '../../src/settings/masker.ts';
+import type { WriteOutcome } from '../../src/sink/contract.ts';
 import { defineSink } from '../../src/sink/contract.ts';
 import { createSink } from '../../src/sink/masked-sink.ts';
 
@@ -119,4 +120,21 @@ test('a sink that cannot be created reveals no secret', () => {
   });
   const described = { id: 'broken', module, values: { token: 'hunter2-hunter2' } };
   expect(() => createSink(described as never, { info() {}, warn() {} }, {})).toThrow('no such token: ***');
+});
+
+test('what a store says of points that it dropped holds no secret', async () => {
+  const told = (message: string): WriteOutcome => ({
+    kind: 'partial',
+    retry: [],
+    rejected: [{ index: 0, reason: 'refused', message }],
+    unidentified: { count: 2, message },
+  });
+  const module = {
+    settings: { token: setting.secret({ meaning: 'a token' }) },
+    create: () => ({ write: async () => told('no such token: hunter2-hunter2') }),
+  };
+  const described = { id: 't', module, values: { token: 'hunter2-hunter2' } };
+  const sink = createSink(described as never, { info() {}, warn() {} }, {});
+  const outcome = await sink.write({ points: [] }, new AbortController().signal);
+  expect(outcome).toEqual(told('no such token: ***'));
 });

@@ -240,6 +240,8 @@ export class Instance {
             rejected.map(({ point }) => point),
           );
       },
+      // The simulated stores name every point that they refuse.
+      pointsLost: (sink) => this.#world.trace.fail('I5', `${sink}: nobody knows which points were refused`),
       sinkChanged: (sink, up) => log(up ? 'up' : 'down', sink),
       messageRejected: () => {},
       leftUnread: (messages) => log('left-unread', `${messages}`),

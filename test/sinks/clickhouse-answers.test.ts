@@ -167,6 +167,31 @@ describe('an answer', () => {
     });
   });
 
+  it('that names a constraint is expected again: the next batch costs two requests', async () => {
+    let requests = 0;
+    const sink = await serve(async (incoming, outgoing) => {
+      const body = Buffer.concat(await Array.fromAsync(incoming as AsyncIterable<Buffer>));
+      const breaks = body.includes('host-2345');
+      requests += 1;
+      outgoing.writeHead(breaks ? 500 : 200).end(breaks ? 'Code: 469. DB::Exception: Constraint' : '');
+    });
+    const many = manyPoints(5_000);
+    let left = many;
+    while (left.length > 0) {
+      const sent = left;
+      requests = 0;
+      const outcome = await sink.write({ points: sent }, NEVER);
+      expect(requests).toBeLessThanOrEqual(20);
+      left = outcome.kind === 'partial' ? outcome.retry.map((index) => sent[index]!) : [];
+    }
+    requests = 0;
+    expect(await sink.write({ points: many }, NEVER)).toMatchObject({
+      retry: [],
+      rejected: [{ index: 2_345 }],
+    });
+    expect(requests).toBe(2);
+  });
+
   it('that ends in an exception fails the read', async () => {
     const row = {
       window_start: START,

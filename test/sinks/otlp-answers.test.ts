@@ -274,15 +274,48 @@ describe('an answer', () => {
       },
     ],
   ])(
-    'of partial success, in %s, rejects all points that it may mean, and nothing is sent again',
+    'of partial success, in %s, counts the points that are lost at most, and nothing is sent again',
     async (_, answer) => {
       const outcome = await outcomeOf(answer);
       const message = 'the receiver refused 3 data points of 8 points without saying which: too old';
-      const rejected = points.map((_, index) => ({ index, reason: 'refused', message }));
-      expect(outcome).toEqual({ kind: 'partial', retry: [], rejected });
+      expect(outcome).toEqual({
+        kind: 'partial',
+        retry: [],
+        rejected: [],
+        unidentified: { count: 3, message },
+      });
       expect(receiver.requests).toHaveLength(1);
     },
   );
+
+  it('of partial success never counts more points than were sent', async () => {
+    const outcome = await outcomeOf(partialSuccess(24, 'too old'));
+    expect(outcome).toMatchObject({ kind: 'partial', retry: [], rejected: [], unidentified: { count: 8 } });
+  });
+
+  it('of status 400 to a series is expected again: the next batch costs few requests', async () => {
+    let sizes: number[] = [];
+    receiver.answerWith((data) => {
+      const hosts = new Set(data.map(({ attributes }) => attributes.host!));
+      sizes.push(hosts.size);
+      return hosts.has('host-301') ? { status: 400, body: 'bad' } : undefined;
+    });
+    const sink = sinkOf();
+    const many = manyPoints(500);
+    let left = many;
+    while (left.length > 0) {
+      const sent = left;
+      const outcome = await sink.write({ points: sent }, NEVER);
+      left = outcome.kind === 'partial' ? outcome.retry.map((index) => sent[index]!) : [];
+    }
+    sizes = [];
+    expect(await sink.write({ points: many }, NEVER)).toMatchObject({
+      retry: [],
+      rejected: [{ index: 301 }],
+    });
+    // The last one is the empty export that shows who is at fault.
+    expect(sizes).toEqual([499, 1, 0]);
+  });
 
   it('of success with a web page acknowledges nothing', async () => {
     const answer = { status: 200, headers: { 'content-type': 'text/html' }, body: '<html>Sign in</html>' };

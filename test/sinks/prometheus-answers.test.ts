@@ -2,6 +2,7 @@
 
 import type { RequestListener } from 'node:http';
 import fc from 'fast-check';
+import { uncompress } from 'snappy';
 import { describe, expect, it } from 'vitest';
 import { decodeLabels, labelsOf, METRIC_LABEL, metricOf } from '../../sinks/prometheus/names.ts';
 import prometheus from '../../sinks/prometheus/sink.ts';
@@ -349,6 +350,31 @@ describe('samples that a receiver refuses as too old', () => {
     const abort = new AbortController();
     const sink = await serve(() => abort.abort());
     await expect(sink.write({ points }, abort.signal)).rejects.toThrow();
+  });
+});
+
+describe('a receiver that refuses a request for one series', () => {
+  it('gets the others without it: in the next window by two requests and one that shows who is at fault', async () => {
+    let sizes: number[] = [];
+    const url = await startStandIn(async (incoming, outgoing) => {
+      const body = Buffer.concat(await Array.fromAsync(incoming as AsyncIterable<Buffer>));
+      const text = (await uncompress(body)).toString('latin1');
+      sizes.push(new Set(text.match(/host-\d+/g)).size);
+      outgoing.writeHead(/host-321\b/.test(text) ? 400 : 204).end('label value too long');
+    }, atEnd);
+    const sink = sinkOf({ URL: `${url}/api/v1/push` });
+    const points = manyPoints(1_000);
+    let left: readonly Point[] = points;
+    while (left.length > 0) {
+      const sent = left;
+      const outcome = await sink.write({ points: sent }, NEVER);
+      left = outcome.kind === 'partial' ? outcome.retry.map((index) => sent[index]!) : [];
+      // 20 requests, and one without samples.
+      expect(sizes.length).toBeLessThanOrEqual(21);
+    }
+    sizes = [];
+    expect(await sink.write({ points }, NEVER)).toMatchObject({ retry: [], rejected: [{ index: 321 }] });
+    expect(sizes).toEqual([999, 1, 0]);
   });
 });
 

@@ -5,7 +5,14 @@
 import type { Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
 import { BACKOFF_CAP_MS, Bell, backoffMs, type Clock } from '../../base/clock.ts';
-import type { Rejection, RejectReason, Sink, WindowRange, WriteOutcome } from '../../sink/contract.ts';
+import type {
+  Rejection,
+  RejectReason,
+  Sink,
+  Unidentified,
+  WindowRange,
+  WriteOutcome,
+} from '../../sink/contract.ts';
 import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS, SinkError } from '../../sink/contract.ts';
 import type { WindowBatch } from './batch.ts';
 import { type Attempt, Breaker } from './breaker.ts';
@@ -76,6 +83,8 @@ export interface WriterEvents {
   /** A write ended, successfully or not, after this many seconds. */
   wrote(seconds: number): void;
   rejected(points: readonly { readonly point: Point; readonly rejection: Rejection }[]): void;
+  /** Some points were rejected, and nobody knows which. */
+  unidentified(points: Unidentified): void;
   /** The store went down or came back up. */
   changed(up: boolean, failure: StoreFailure | undefined): void;
 }
@@ -177,7 +186,7 @@ export class StoreWriter {
         return {
           left: this.#takePartial(batch, outcome, ticket),
           waitMs: 0,
-          refused: outcome.rejected.length,
+          refused: rejectedBy(outcome),
         };
       case 'retry': {
         const waitMs = waitOf(outcome.afterMs);
@@ -199,12 +208,15 @@ export class StoreWriter {
   }
 
   #takePartial(batch: WindowBatch, outcome: PartialOutcome, ticket: Attempt): WindowBatch {
-    const { retry, rejected, reason = 'throttled' } = outcome;
+    const { retry, rejected, unidentified, reason = 'throttled' } = outcome;
     this.#reject(batch, rejected);
-    const written = batch.size - retry.length - rejected.length;
+    if (unidentified !== undefined && unidentified.count > 0) {
+      this.#countRejected('unidentified', unidentified.count);
+      this.#options.events.unidentified(unidentified);
+    }
     // A store that takes part of a batch is alive. Only an answer without any progress counts against it.
-    if (written + rejected.length > 0) {
-      this.#succeed(batch, written);
+    if (retry.length < batch.size) {
+      this.#succeed(batch, batch.size - retry.length - rejectedBy(outcome));
       if (retry.length > 0) this.#countRetry(reason);
     } else {
       this.#fail(reason, 'the store took no point of the batch');
@@ -284,11 +296,14 @@ export class StoreWriter {
 
   #reject(batch: WindowBatch, rejections: readonly Rejection[]): void {
     if (rejections.length === 0) return;
-    const { rejected } = this.stats;
-    for (const { reason } of rejections) rejected.set(reason, (rejected.get(reason) ?? 0) + 1);
+    for (const { reason } of rejections) this.#countRejected(reason, 1);
     this.#options.events.rejected(
       rejections.map((rejection) => ({ point: batch.point(rejection.index), rejection })),
     );
+  }
+
+  #countRejected(reason: RejectReason, points: number): void {
+    this.stats.rejected.set(reason, (this.stats.rejected.get(reason) ?? 0) + points);
   }
 
   #countRetry(reason: string): void {
@@ -348,13 +363,23 @@ function makesSense(outcome: WriteOutcome, points: number): boolean {
   }
 }
 
-function isPartOf({ retry, rejected, reason = 'unknown' }: PartialOutcome, points: number): boolean {
+/** Returns how many points the store refused for good, whether anybody knows which or not. */
+function rejectedBy({ rejected, unidentified }: PartialOutcome): number {
+  return rejected.length + (unidentified?.count ?? 0);
+}
+
+function isPartOf(outcome: PartialOutcome, points: number): boolean {
+  const { retry, rejected, unidentified = NOTHING, reason = 'unknown' } = outcome;
   if (!Array.isArray(retry) || !Array.isArray(rejected) || !RETRY_REASONS.includes(reason)) return false;
   const named = [...retry, ...rejected.map(({ index }) => index)];
   const isPoint = (index: number) => Number.isInteger(index) && index >= 0 && index < points;
   const isKnown = rejected.every(({ reason }) => REJECT_REASONS.includes(reason));
+  const isCount = Number.isInteger(unidentified?.count) && unidentified.count >= 0;
+  if (!isCount || named.length + unidentified.count > points) return false;
   return isKnown && named.every(isPoint) && new Set(named).size === named.length;
 }
+
+const NOTHING: Unidentified = { count: 0, message: '' };
 
 /**
  * A store, or a proxy in front of it, may ask for a wait of a day, and a sink for a wait that is not a number. The lane

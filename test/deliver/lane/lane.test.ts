@@ -87,6 +87,29 @@ describe('writing', () => {
     expect(sent).toEqual([0, 0, 0, 0, 0, 0, 1, 1, 2, 2]);
   });
 
+  test('points that the store dropped without saying which count as rejected, and the window has lost some', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const unidentified = { count: 3, message: 'partial write: dropped=4' };
+    sink.answer = () => ({
+      kind: 'partial',
+      retry: [],
+      rejected: [{ index: 2, reason: 'refused', message: '' }],
+      unidentified,
+    });
+    const { lane, told } = laneOf(clock, sink);
+    void lane.run();
+    lane.offer(sizedWindow(0, 10));
+    await clock.pass(60_000);
+    expect(sink.batches).toHaveLength(1);
+    expect(lane.stats.written).toBe(6);
+    expect(Object.fromEntries(lane.stats.rejected)).toEqual({ refused: 1, unidentified: 3 });
+    expect(told.unidentified).toEqual([unidentified]);
+    // With a loss, a window is never verified as equal.
+    expect(told.confirmed).toEqual([[0, 4]]);
+    expect(lane.next).toBe(WINDOW_MS);
+  });
+
   test('a sum that is not finite is refused for every store, and recorded', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
@@ -244,6 +267,10 @@ describe('failures', () => {
     { kind: 'partial', retry: [1], rejected: [{ index: 1, reason: 'refused', message: '' }] },
     { kind: 'partial', retry: [], rejected: [{ index: 1, reason: 'row 17', message: '' }] },
     { kind: 'partial', retry: [1], rejected: [], reason: 'row 17' },
+    { kind: 'partial', retry: [1], rejected: [], unidentified: { count: 5, message: '' } },
+    { kind: 'partial', retry: [], rejected: [], unidentified: { count: -1, message: '' } },
+    { kind: 'partial', retry: [], rejected: [], unidentified: {} },
+    { kind: 'partial', retry: [], rejected: [], unidentified: null },
     { kind: 'retry', reason: 'no answer within 17 ms', message: '' },
     { kind: 'refused', reason: 'no such token: 17', message: '' },
     { kind: 'what?' },
