@@ -1,9 +1,12 @@
-/** Publishing with acknowledgements, to somebody who stands in for the stream and decides when they come. */
+/** Publishing with acknowledgements, to a stream, and to somebody who stands in for one and decides when they come. */
 import type { Msg } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { AckedPublisher } from '../../src/bus/acked-publisher.ts';
 import type { Bus } from '../../src/bus/connect.ts';
+import { manager } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { FaultProxy } from '../faults/proxy.ts';
+import { LIMIT_MS } from '../limits.ts';
 import { busAt, until } from './support.ts';
 
 const IN_FLIGHT = 256;
@@ -47,4 +50,25 @@ test('256 messages wait for their acknowledgement; each acknowledgement lets ano
   await publisher.flush();
   clearInterval(answering);
   expect(publisher.result).toMatchObject({ acknowledged: MESSAGES, refused: 0, unanswered: 0 });
+});
+
+test('what is not acknowledged is published again, and a stream takes it once', async () => {
+  const { streams } = await manager(stream);
+  await streams.add({ name: 'METRICS', subjects: ['metrics'] });
+  const way = await FaultProxy.start(nats.port);
+  const producer = await busAt(`nats://127.0.0.1:${way.port}`);
+  const publisher = new AckedPublisher(producer);
+  const many = 10;
+  way.hang();
+  for (let i = 0; i < many; i++) publisher.publish('metrics', Buffer.from(String(i)));
+  await until('all are published again', () => publisher.result.repeated >= many);
+  // Both copies of each arrive.
+  await way.pass();
+  await publisher.flush();
+  expect(publisher.result).toMatchObject({ acknowledged: many, refused: 0, unanswered: 0 });
+  // What was published before it has been stored by then.
+  await producer.connection.jetstream().publish('metrics', 'last', { timeout: LIMIT_MS });
+  expect((await streams.info('METRICS')).state.messages).toBe(many + 1);
+  await producer.close();
+  await way.stop();
 });
