@@ -145,6 +145,12 @@ describe('the README', () => {
 /** What looks like a path of ours in backticks: a folder that ends in `/`, or a file with an extension. */
 const PATH = /`((?:src|sinks|test|scripts|helm|examples)\/[\w./-]*(?:\/|\.\w+))(?:#\S*)?`/g;
 
+test("Telegraf's section for JetStream is named together with the setting that keeps it from changing the stream", () => {
+  const naming = ALL_DOCUMENTS.filter((path) => read(path).includes('outputs.nats.jetstream'));
+  expect(naming).toContain('README.md');
+  for (const path of naming) expect(read(path), path).toContain('disable_stream_creation = true');
+});
+
 test.each(ALL_DOCUMENTS)('%s: the paths that it names exist', (path) => {
   const named = [...read(path).matchAll(PATH)].map(([, name]) => name!);
   expect(named.filter((name) => !existsSync(join(root, name)))).toEqual([]);

@@ -166,6 +166,12 @@ export function apiErrorCode(error: unknown): number | undefined {
   return error instanceof NatsError ? error.api_error?.err_code : undefined;
 }
 
+/** Returns JetStream's own words, if it has any: the client's are no more than a number for some errors. */
+export function reasonInWords(error: unknown): string {
+  const own = error instanceof NatsError ? error.api_error?.description : undefined;
+  return own ?? (error instanceof Error ? error.message : String(error));
+}
+
 const MAX_CONSUMERS = 10026;
 const JETSTREAM_NOT_ENABLED: readonly number[] = [10039, 10076];
 
@@ -173,10 +179,10 @@ const JETSTREAM_NOT_ENABLED: readonly number[] = [10039, 10076];
 export function isJetStreamAway(error: unknown): boolean {
   const cause = error instanceof BusError ? error.cause : error;
   const api = apiErrorCode(cause);
-  return (
-    codeOf(cause) === ErrorCode.JetStreamNotEnabled ||
-    (api !== undefined && JETSTREAM_NOT_ENABLED.includes(api))
-  );
+  // JetStream answers 503 itself too, when it has no room, say.
+  return api === undefined
+    ? codeOf(cause) === ErrorCode.JetStreamNotEnabled
+    : JETSTREAM_NOT_ENABLED.includes(api);
 }
 
 /** Puts the error of a request to JetStream's API into our words. `doing`: what the request was for. */
@@ -220,6 +226,5 @@ export function jetstreamError(error: unknown, doing: string): BusError {
       { cause: error },
     );
   }
-  const reason = error instanceof Error ? error.message : String(error);
-  return new BusError(`${doing}: ${reason}`, 'Check the server and its log.', { cause: error });
+  return new BusError(`${doing}: ${reasonInWords(error)}`, 'Check the server and its log.', { cause: error });
 }

@@ -6,6 +6,7 @@ import { type Command, InvalidArgumentError, Option } from 'commander';
 import { METRIC_TYPES, type MetricType } from '../aggregate/point.ts';
 import { systemClock } from '../base/clock.ts';
 import { createLog } from '../base/log.ts';
+import { AckedPublisher, type Acknowledgements } from '../bus/acked-publisher.ts';
 import { BusError } from '../bus/bus-error.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { pipelineTiling } from '../bus/kv/window-shapes.ts';
@@ -38,6 +39,7 @@ interface LoadOptions {
   readonly seed: number;
   readonly subject: string;
   readonly truth?: string;
+  readonly acks?: true;
   readonly json?: true;
 }
 
@@ -55,6 +57,9 @@ const PAGE = {
   text: `
 At its end it says how many of its messages the stream has not stored, or that this is unknown, because the stream may
 not be asked or others publish on the subject. With --truth it reads them back; otherwise the server counts them.
+
+With --acks it publishes as a producer should that must not lose anything: the stream acknowledges each message, at most
+256 wait for that at a time, and what is not acknowledged is published again, with the same Nats-Msg-Id.
 
 The same seed sends the same names, dimensions, types, values and timestamps relative to the clock. Without --count or
 --duration it runs until Ctrl-C. A second Ctrl-C ends it at once, even while it reads back.
@@ -110,13 +115,16 @@ export function loadCommand(): Command {
     .option('--seed <n>', 'determines everything except the clock', integer(0, Number.MAX_SAFE_INTEGER), 1)
     .option('--subject <subject>', 'where to publish', subject, 'metrics.load')
     .addOption(suggest(new Option('--truth <file>', 'write what every store must hold (see below)'), 'file'))
+    .option('--acks', 'wait for the acknowledgement of each message (see below)')
     .option('--json', 'print JSON')
     .action(async (options: LoadOptions, command: Command) => {
       if (options.late + options.ahead > 1) command.error('error: --late plus --ahead is more than 1');
       const types = METRIC_TYPES.filter((type) => options.types[type] > 0).length;
       if (options.series < types) command.error(`error: ${types} types need --series ${types} or more`);
       const config = await loadConfig(process.env);
-      const { metricsFormat } = config.core;
+      const { metricsFormat, metricsSource } = config.core;
+      if (options.acks && metricsSource === 'core')
+        command.error('error: --acks needs a stream, and METRICS_SOURCE=core has none');
       if (metricsFormat !== 'auto' && metricsFormat !== 'json')
         command.error(`error: load sends JSON, which METRICS_FORMAT=${metricsFormat} does not read`);
       await load(options, config);
@@ -152,21 +160,31 @@ async function sendAndReport(
   const recorder = file && (await startRecording(bus, options.subject, config));
   const isReadBack = recorder !== undefined && core.metricsSource === 'jetstream';
   const watch = isReadBack ? undefined : await watchStored(core, options.subject, systemClock);
+  const acked = options.acks && new AckedPublisher(bus);
   const endDisplay = displayProgress(progress);
-  await publishTraffic(traffic, plan(options), recorder?.outlet ?? bus, systemClock, progress, signal);
+  await publishTraffic(
+    traffic,
+    plan(options),
+    acked ?? recorder?.outlet ?? bus,
+    systemClock,
+    progress,
+    signal,
+  );
   endDisplay();
   const truth = await recorder?.finish(progress);
   if (file && truth) await writeTruth(file, truth);
-  const unstored = watch
+  const acks = acked?.result;
+  const counted = watch
     ? await watch.finish(progress.messages)
     : notStored(progress.messages, truth!.messages);
+  const unstored = withAcks(counted, progress.messages, acks);
   await watch?.close();
   const differences = isReadBack ? findDifferences(traffic.sent(), truth!.totals()) : [];
   // The server reports a refusal before it confirms, but the client passes the report on a moment later.
   await setImmediate();
   const { disconnects, permissionErrors: refusals } = bus.stats;
   const totals = traffic.totals();
-  const result = { options, progress, disconnects, refusals, totals, unstored, truth, differences };
+  const result = { options, progress, disconnects, refusals, totals, unstored, acks, truth, differences };
   await print(textOf(result), isWell(result) && !progress.gaveUp ? 0 : 1);
 }
 
@@ -175,6 +193,11 @@ function isWell({ progress, disconnects, refusals, unstored, differences }: Resu
   if (differences.length > 0) return false;
   if (unstored.messages !== undefined) return unstored.messages === 0;
   return disconnects === 0 && refusals === 0 && progress.unconfirmed === 0;
+}
+
+/** Who has every acknowledgement need not ask the stream. */
+function withAcks(counted: NotStored, sent: number, acks: Acknowledgements | undefined): NotStored {
+  return counted.messages === undefined && acks?.acknowledged === sent ? { messages: 0 } : counted;
 }
 
 function plan({ subject, rate, count, duration }: LoadOptions) {
@@ -264,6 +287,8 @@ interface Result {
   readonly refusals: number;
   readonly totals: TrafficTotals;
   readonly unstored: NotStored;
+  /** With --acks. */
+  readonly acks: Acknowledgements | undefined;
   readonly truth: Truth | undefined;
   readonly differences: readonly SeriesDifference[];
 }
@@ -273,7 +298,7 @@ function textOf(result: Result): string {
 }
 
 function toJson(result: Result): object {
-  const { options, progress, disconnects, refusals, totals, unstored, truth, differences } = result;
+  const { options, progress, disconnects, refusals, totals, unstored, acks, truth, differences } = result;
   return {
     subject: options.subject,
     seed: options.seed,
@@ -286,6 +311,7 @@ function toJson(result: Result): object {
     refusals,
     not_stored: unstored.messages ?? null,
     not_stored_unknown: unstored.unknown ?? null,
+    ...(acks && { acks: { ...acks, refusal: acks.refusal ?? null } }),
     types: totals.types,
     late: totals.late,
     ahead: totals.ahead,
@@ -305,7 +331,7 @@ function toJson(result: Result): object {
 }
 
 function toText(result: Result): string[] {
-  const { options, progress, disconnects, refusals, totals, unstored, truth, differences } = result;
+  const { options, progress, disconnects, refusals, totals, unstored, acks, truth, differences } = result;
   const rate = grouped(ratePerSecond(progress));
   const seconds = (progress.elapsedMs / 1_000).toFixed(1);
   const types = METRIC_TYPES.map((type) => {
@@ -325,6 +351,7 @@ function toText(result: Result): string[] {
       ? [`the bus denied permission: ${grouped(refusals)} refusals; refused messages did not arrive`]
       : []),
     ...(progress.gaveUp ? ['the connection did not come back'] : []),
+    ...(acks ? [ackText(acks)] : []),
     storedText(unstored),
     ...(truth ? truthText(options, truth, differences) : []),
   ];
@@ -334,6 +361,11 @@ function storedText({ messages, unknown }: NotStored): string {
   if (messages === undefined) return `whether the stream stored them is unknown: ${unknown}`;
   if (messages === 0) return 'the stream stored all of them';
   return `the stream did not store ${grouped(messages)} of them (docs/producers.md says what to do)`;
+}
+
+function ackText({ acknowledged, repeated, refused, refusal, unanswered }: Acknowledgements): string {
+  const why = refusal === undefined ? '' : ` (${refusal})`;
+  return `acknowledged: ${grouped(acknowledged)}, refused: ${grouped(refused)}${why}, without an answer: ${grouped(unanswered)}; published again: ${grouped(repeated)} times`;
 }
 
 function truthText(

@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { readTruth, type TruthRow } from '../../src/verify/truth.ts';
+import { needsNats } from '../bus/server-version.ts';
 import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 
@@ -146,6 +147,74 @@ describe('load', () => {
     await load(['--count', '50', '--rate', '0']);
     child.kill('SIGINT');
     expect((await ended).stdout).toContain('is unknown: the stream got more on that subject than was sent');
+  });
+
+  it('with --acks, knows of every message what the stream did with it', async () => {
+    const env = { METRICS_STREAM: 'ACKED', METRICS_SUBJECTS: 'acked' };
+    const owner = await connect({ servers: nats.url });
+    const { streams } = await owner.jetstreamManager({ timeout: LIMIT_MS });
+    const config = { name: 'ACKED', subjects: ['acked'], max_msgs: 500, discard: DiscardPolicy.New };
+    await streams.add(config);
+    const args = ['--subject', 'acked', '--count', '300', '--rate', '0', '--acks'];
+    const all = await load([...args, '--json'], env);
+    expect(all).toMatchObject({ code: 0, stderr: '' });
+    expect(JSON.parse(all.stdout)).toMatchObject({
+      messages: 300,
+      not_stored: 0,
+      acks: { acknowledged: 300, refused: 0, unanswered: 0, refusal: null },
+    });
+    const some = await load([...args, '--truth', join(folder.path, 'acked.jsonl'), '--json'], env);
+    expect(some).toMatchObject({ code: 1, stderr: '' });
+    expect(JSON.parse(some.stdout)).toMatchObject({
+      not_stored: 100,
+      acks: { acknowledged: 200, refused: 100, unanswered: 0, refusal: 'maximum messages exceeded' },
+    });
+    expect((await load(args, env)).stdout).toContain(
+      'acknowledged: 0, refused: 300 (maximum messages exceeded), without an answer: 0',
+    );
+    await streams.delete('ACKED');
+    await owner.close();
+  });
+
+  it('with --acks, need not ask a stream that it may not ask', async () => {
+    const user = '{ user: a, password: a, permissions: { publish: [ "metrics.>" ] } }';
+    const server = await startNats({
+      extra: `authorization { users: [ { user: s, password: s }, ${user} ] }`,
+    });
+    const owner = await connect({ servers: server.url, user: 's', pass: 's' });
+    const { streams } = await owner.jetstreamManager({ timeout: LIMIT_MS });
+    await streams.add({ name: 'METRICS', subjects: ['metrics.>'] });
+    const env = { NATS_URL: server.url, NATS_USER: 'a', NATS_PASSWORD: 'a' };
+    const acked = await load(['--count', '20', '--acks', '--json'], env);
+    expect(acked).toMatchObject({ code: 0, stderr: '' });
+    expect(JSON.parse(acked.stdout)).toMatchObject({ not_stored: 0, acks: { acknowledged: 20 } });
+    expect((await streams.info('METRICS')).state.messages).toBe(20);
+    // Nobody acknowledges it.
+    await streams.delete('METRICS');
+    const gone = await load(['--count', '20', '--acks', '--json'], env);
+    expect(gone.code).toBe(0);
+    const { not_stored, acks } = JSON.parse(gone.stdout);
+    expect(not_stored).toBeNull();
+    expect(acks).toMatchObject({ acknowledged: 0, refused: 0, unanswered: 20 });
+    await owner.close();
+    await server.stop();
+  });
+
+  it('with --acks, loses nothing to a server that drops what comes too fast', async (context) => {
+    needsNats(context, '2.11');
+    const server = await startNats({ jetstreamExtra: 'max_buffered_msgs: 500' });
+    const env = { NATS_URL: server.url };
+    const burst = ['--count', '20000', '--rate', '0', '--json'];
+    // It makes the stream.
+    await load([...burst, '--truth', join(folder.path, 'first.jsonl')], env);
+    const acked = await load([...burst, '--acks'], env);
+    expect(acked).toMatchObject({ code: 0, stderr: '' });
+    expect(JSON.parse(acked.stdout)).toMatchObject({
+      messages: 20_000,
+      not_stored: 0,
+      acks: { acknowledged: 20_000, refused: 0, unanswered: 0 },
+    });
+    await server.stop();
   });
 
   it('writes the truth about what it sent, as the stream holds it', async () => {

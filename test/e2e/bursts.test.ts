@@ -9,6 +9,7 @@ import { type ServiceProgram, startServiceProgram } from '../../src/servers/serv
 import { needsNats } from '../bus/server-version.ts';
 import { connect } from '../bus-client.ts';
 import { eventually } from './control-support.ts';
+import { sample } from './support.ts';
 
 /** FANOUT_BURSTS=10 repeats each of them. */
 const RUNS = Array.from({ length: Number(process.env.FANOUT_BURSTS ?? 1) }, (_, i) => i + 1);
@@ -24,20 +25,28 @@ afterEach(async () => {
 });
 afterAll(() => folder.remove());
 
-/** The service on a server. It listens all the time. */
-async function watching(jetstreamExtra = ''): Promise<{ nats: NatsServer; service: ServiceProgram }> {
+/** Slices of the service on a server. Each listens all the time, and to all that is published. */
+async function watching(
+  jetstreamExtra = '',
+): Promise<{ nats: NatsServer; slices: readonly ServiceProgram[] }> {
   const nats = await startNats({ jetstreamExtra });
   stops.push(() => nats.stop());
   const env = { NATS_URL: nats.url, SINK_BLACKHOLE_ENABLED: 'true', WATCH_SHARE: '1' };
-  const service = await startServiceProgram(env);
-  stops.push(() => service.stop());
+  const slices: ServiceProgram[] = [];
+  for (const SLICE of ['0/2', '1/2']) {
+    const service = await startServiceProgram({ ...env, SLICE });
+    stops.push(() => service.stop());
+    slices.push(service);
+  }
   const client = await connect({ servers: nats.url });
   stops.push(() => client.close());
-  await eventually('it listens', async () => {
-    await publish(client, 1);
-    return (await service.status()).source.watch.heard > 0;
-  });
-  return { nats, service };
+  for (const { status } of slices) {
+    await eventually('it listens', async () => {
+      await publish(client, 1);
+      return (await status()).source.watch.heard > 0;
+    });
+  }
+  return { nats, slices };
 }
 
 async function publish(client: NatsConnection, many: number): Promise<void> {
@@ -56,7 +65,7 @@ async function load(nats: NatsServer, run: number): Promise<{ readonly lost: num
 }
 
 /** What the watch says when it has judged the burst, and what came after it. */
-async function judged({ status }: ServiceProgram, atLeast: number) {
+async function judged({ status, url }: ServiceProgram, atLeast: number) {
   const watch = async () => (await status()).source.watch;
   await eventually('the burst is judged', async () => {
     const { heard, unstored } = await watch();
@@ -65,23 +74,30 @@ async function judged({ status }: ServiceProgram, atLeast: number) {
   const { spans } = await watch();
   // A span waits for the stream; by then, those of the burst are over.
   await eventually('the spans after it', async () => (await watch()).spans >= spans + 12);
-  return await watch();
+  const found = await watch();
+  await eventually('the metric says so', async () => {
+    const text = await (await fetch(`${url}/metrics`)).text();
+    return sample(text, 'fanout_bus_unstored_messages_total') === found.unstored;
+  });
+  return found;
 }
 
 test.for(RUNS)(
   'of a burst that is heard whole, each message that is dropped counts: run %i',
   async (run, context) => {
     needsNats(context, '2.11');
-    const { nats, service } = await watching('max_buffered_msgs: 500');
+    const { nats, slices } = await watching('max_buffered_msgs: 500');
     const { lost } = await load(nats, run);
     expect(lost).toBeGreaterThan(0);
-    expect(await judged(service, lost)).toMatchObject({ unstored: lost, unknownSpans: 0, error: 0 });
+    for (const service of slices)
+      expect(await judged(service, lost)).toMatchObject({ unstored: lost, unknownSpans: 0, error: 0 });
   },
 );
 
 test.for(RUNS)('of a burst of which the stream stores all, none: run %i', async (run) => {
-  const { nats, service } = await watching();
+  const { nats, slices } = await watching();
   const { lost } = await load(nats, run);
   expect(lost).toBe(0);
-  expect(await judged(service, 0)).toMatchObject({ unstored: 0, unknownSpans: 0 });
+  for (const service of slices)
+    expect(await judged(service, 0)).toMatchObject({ unstored: 0, unknownSpans: 0 });
 });

@@ -9,6 +9,7 @@ import { needsNats } from '../bus/server-version.ts';
 import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { eventually } from './control-support.ts';
+import { sample as sampleOf } from './support.ts';
 
 interface Finding {
   readonly what: string;
@@ -206,6 +207,33 @@ test('a stream that limits how long a consumer may be inactive is read', async (
   expect(await service.stop()).toBe(0);
 });
 
+test('a server that limits requests is asked for what it allows', async () => {
+  const limit = 8;
+  const messages = 200;
+  const server = await startNats({ jetstreamExtra: `limits { max_request_batch: ${limit} }` });
+  const owner = await connect({ servers: server.url });
+  const { streams } = await owner.jetstreamManager({ timeout: LIMIT_MS });
+  await streams.add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] });
+  const sample = JSON.stringify({ name: 'a', type: 'counter', value: 1 });
+  for (let i = 0; i < messages; i++)
+    await owner.jetstream().publish('metrics', sample, { timeout: LIMIT_MS });
+  const on = { NATS_URL: server.url, METRICS_START: 'earliest' };
+  expect((await check(on)).of('reading')).toMatchObject({
+    state: 'ok',
+    detail: `made and removed 2 consumers, read ${limit} messages`,
+  });
+  const service = await startServiceProgram({ ...on, SINK_BLACKHOLE_ENABLED: 'true' });
+  await eventually('all are read', async () => (await service.status()).messages.received === messages);
+  await eventually('answers are counted', async () => {
+    const text = await (await fetch(`${service.url}/metrics`)).text();
+    return (sampleOf(text, 'fanout_source_answers_total{answer="no_messages"}') ?? 0) > 0;
+  });
+  expect((await service.status()).source.answers).toMatchObject({ limit_exceeded: 0, unknown: 0 });
+  expect(await service.stop()).toBe(0);
+  await owner.close();
+  await server.stop();
+});
+
 test('there is one warning if the stream removes messages by subject', async () => {
   await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], max_msgs_per_subject: 1_000 });
   const { code, of } = await check();
@@ -218,6 +246,16 @@ test('there is one warning if the stream removes messages by subject', async () 
   expect(
     service.output.stderr.match(/"settings":\["max_msgs_per_subject: 1000"\].*may lose messages/g),
   ).toHaveLength(1);
+});
+
+test('check says if a crash of the server may lose messages', async (context) => {
+  needsNats(context, '2.12');
+  await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], persist_mode: 'async' } as never);
+  const { code, of } = await check();
+  expect(code).toBe(0);
+  expect(of('stream METRICS').advice).toMatch(
+    /^By persist_mode: async, the stream may lose messages .* crash/,
+  );
 });
 
 test('markers that the server stores in place of removed messages are counted, not decoded', async (context) => {

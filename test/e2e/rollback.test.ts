@@ -11,7 +11,7 @@ import { type ServiceProgram, startServiceProgram } from '../../src/servers/serv
 import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { eventually } from './control-support.ts';
-import { verifyConfirmed, WINDOWS } from './support.ts';
+import { sample, verifyConfirmed, WINDOWS } from './support.ts';
 
 const WINDOW_MS = 3_000;
 const PAUSE_MS = 20;
@@ -120,6 +120,10 @@ test.for(CASES)('the files of the %s are set back while the service %s', async (
   // If the checkpoints are set back too, only an instance that was running knows that something was taken back.
   const isKnown = part === 'stream' || meanwhile === 'runs';
   expect(source.rollbacks - (meanwhile === 'runs' ? before : 0)).toBe(isKnown ? 1 : 0);
+  await eventually('the metric says so', async () => {
+    const text = await (await fetch(`${service!.url}/metrics`)).text();
+    return sample(text, 'fanout_source_rollbacks_total') === source.rollbacks;
+  });
   for (const { from, to, after, through } of source.latestRollbacks) {
     expect(Date.parse(from)).toBeLessThan(Date.parse(to));
     expect(after).toBeLessThan(through);

@@ -169,6 +169,48 @@ test('without the permission to listen, the watch logs this once and counts noth
   await guarded.stop();
 });
 
+test('what comes from another account, under other subjects, is heard and found there', async () => {
+  const from = { account: 'PRODUCERS', subject: 'app.*' };
+  const server = await startNats({
+    extra: `accounts {
+      PRODUCERS { users: [ { user: p, password: p } ], exports: [ { stream: "${from.subject}" } ] }
+      METRICS {
+        jetstream: enabled
+        users: [ { user: m, password: m } ]
+        imports: [ { stream: { account: ${from.account}, subject: "${from.subject}" }, to: "metrics.app.$1" } ]
+      }
+    }`,
+  });
+  const configured = settings({ NATS_URL: server.url, NATS_USER: 'm', NATS_PASSWORD: 'm' });
+  const guest = await connect(configured, log);
+  const application = await connectClient({ servers: server.url, user: 'p', pass: 'p' });
+  const subjects = ['metrics', 'metrics.>'];
+  await (await manager(guest)).streams.add({ name: 'METRICS', subjects, max_msg_size: 100 });
+  const watch = new BusWatch(guest, configured, { share: 1, settleMs: 500 });
+  const source = watch.watched(createJetStreamSource(guest, configured, { start: { kind: 'earliest' } }));
+  const ended = Promise.all([source.run(new Recorder(), stop.signal), watch.run(stop.signal)]);
+  const publish = async (size: number) => {
+    application.publish('app.a', `${Math.random()}`.padEnd(size));
+    await application.flush();
+  };
+  await until('the watch hears', async () => {
+    await publish(10);
+    return watch.status.heard > 0;
+  });
+  for (let i = 0; i < 200; i++) await publish(10);
+  const { spans } = watch.status;
+  await until('two more spans', () => watch.status.spans >= spans + 2);
+  expect(watch.status).toMatchObject({ unstored: 0, unknownSpans: 0 });
+  for (let i = 0; i < 20; i++) await publish(200);
+  await until('all are counted', () => watch.status.unstored >= 20);
+  await until('more spans', () => watch.status.spans >= spans + 6);
+  expect(watch.status).toMatchObject({ unstored: 20, unknownSpans: 0 });
+  stop.abort();
+  await ended;
+  await Promise.all([guest.close(), application.close()]);
+  await server.stop();
+});
+
 test('a message that is read before it is heard may be heard in the next span', async () => {
   const plain = bus;
   const late = <Args extends unknown[]>(tell: (...args: Args) => void) => {
