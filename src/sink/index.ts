@@ -45,6 +45,7 @@ export {
   transportFailure,
   verdictOfStatus,
 } from './http.ts';
+export { loadSqlite } from './node-sqlite.ts';
 export type { IndexedPoint, Unfit, Verdict } from './partial-writes.ts';
 export { blame, errorOf, fitting, halves, writeInParts } from './partial-writes.ts';
 export type { Price, PriceModel, Usage } from './price.ts';
