@@ -23,7 +23,6 @@ import {
 
 /** Connections to S3. */
 const SOCKETS = 50;
-/** A file up to this size is read with one request, a larger one row group by row group. */
 const WHOLE_BYTES = 8 * 1024 * 1024;
 /** More than so many pages of 1,000 files are not counted. */
 const MAX_COUNTED_PAGES = 1_000;
@@ -46,6 +45,8 @@ export interface BucketOptions {
   readonly place: Extract<Place, { kind: 'bucket' }>;
   readonly region: string | undefined;
   readonly endpoint: string | undefined;
+  /** A file up to this size is read with one request, a larger one row group by row group. Default: 8 MiB. */
+  readonly wholeBytes?: number;
 }
 
 export class BucketStore implements FileStore {
@@ -151,7 +152,11 @@ export class BucketStore implements FileStore {
   }
 
   async read(file: string, signal: AbortSignal): Promise<Reading | undefined> {
-    const first = await this.#get(file, { Range: `bytes=0-${WHOLE_BYTES - 1}` }, signal);
+    const first = await this.#get(
+      file,
+      { Range: `bytes=0-${(this.#options.wholeBytes ?? WHOLE_BYTES) - 1}` },
+      signal,
+    );
     if (first === undefined) return undefined;
     const { size, etag } = first;
     const start = inMemory(first.bytes);

@@ -25,6 +25,15 @@ export function fileOf(point: Point, by: PartitionBy): string {
   return by === 'date' ? file : `${nameFolder(point.series.name)}/${file}`;
 }
 
+/** Whether the points are certain to be in the same file. */
+export function shareFile(one: Point, other: Point, by: PartitionBy): boolean {
+  return (
+    one.windowStart === other.windowStart &&
+    one.instance === other.instance &&
+    (by === 'date' || one.series.name === other.series.name)
+  );
+}
+
 /** Not `name=`: readers would take the column `name` twice, once escaped. */
 export const NAME_KEY = 'metric=';
 export const DATE_KEY = 'date=';

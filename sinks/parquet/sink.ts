@@ -37,7 +37,7 @@ import { type ParquetConfig, settings, validate } from './config.ts';
 import { keyOf, pointOf, type Row, refusal } from './encode.ts';
 import { type Change, groups } from './file.ts';
 import { FolderStore } from './folder.ts';
-import { fileOf, nameFolder } from './layout.ts';
+import { fileOf, nameFolder, shareFile } from './layout.ts';
 import { Merger, unreadable } from './merger.ts';
 import type { FileStore, Reading } from './store.ts';
 
@@ -104,10 +104,18 @@ class ParquetSink implements Sink {
     becomes: (point: Point) => Point | undefined,
   ): Map<string, Map<string, Point | undefined>> {
     const changes = new Map<string, Map<string, Point | undefined>>();
+    const { partitionBy } = this.#config;
+    let last: Point | undefined;
+    let change = new Map<string, Point | undefined>();
     for (const point of points) {
-      const file = fileOf(point, this.#config.partitionBy);
-      const change = changes.get(file) ?? new Map<string, Point | undefined>();
-      changes.set(file, change.set(keyOf(point.series.id, point.instance), becomes(point)));
+      // Neighbours mostly share a file: to name it costs as much as to encode the row.
+      if (last === undefined || !shareFile(point, last, partitionBy)) {
+        const file = fileOf(point, partitionBy);
+        change = changes.get(file) ?? new Map();
+        changes.set(file, change);
+        last = point;
+      }
+      change.set(keyOf(point.series.id, point.instance), becomes(point));
     }
     return changes;
   }

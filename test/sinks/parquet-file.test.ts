@@ -105,6 +105,20 @@ describe('a Parquet file', () => {
     expect(differences(await pointsIn(file), again)).toEqual([]);
   });
 
+  it('gets a batch without even decoding the row groups that it leaves alone', async () => {
+    const points = manyPoints(100);
+    const file = (await changed(undefined, puts(points.slice(0, 50)), NEVER, 50))!;
+    const sums = parquetMetadata(new Uint8Array(file).buffer).row_groups[0]!.columns[8]!.meta_data!;
+    expect(sums.path_in_schema).toEqual(['sum']);
+    // Nobody could decode these.
+    const start = Number(sums.data_page_offset);
+    const broken = file.slice().fill(0xff, start, start + Number(sums.total_compressed_size));
+    await expect(pointsIn(broken)).rejects.toThrow();
+    const after = (await changed(broken, puts(points.slice(50)), NEVER, 50))!;
+    expect(groupSizes(after)).toEqual([50, 50]);
+    await expect(changed(broken, puts(points.slice(49)), NEVER, 50)).rejects.toThrow();
+  });
+
   it('tells a reader that skips by statistics the truth, also of copied row groups', async () => {
     const points = manyPoints(300);
     let file: Uint8Array | undefined;

@@ -1,14 +1,25 @@
 /** What only a folder of Parquet files can get wrong: processes that are killed, several writers, foreign files. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, globSync, mkdirSync, readdirSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  globSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { open as openHandle } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { DuckDBInstance } from '@duckdb/node-api';
 import fc from 'fast-check';
-import { afterAll, describe, expect, it } from 'vitest';
+import { parquetMetadata } from 'hyparquet';
+import { afterAll, describe, expect, it, vi } from 'vitest';
 import { explainFile } from '../../sinks/parquet/classify.ts';
 import { type ParquetConfig, settings, validate } from '../../sinks/parquet/config.ts';
 import { fileOf, nameFolder, windowOf } from '../../sinks/parquet/layout.ts';
@@ -156,9 +167,36 @@ describe('writing', () => {
       'date=2026-11-23/20261123T013000000Z.parquet',
       'date=2026-11-23/20261123T013010000Z-a%20b.parquet',
     ]);
-    await sink.remove({ points: later }, NEVER);
+    const beside = manyPoints(7).map((point) => ({ ...point, instance: 'a b' }));
+    const mixed = [...points, ...later, ...beside].sort((a, b) => (a.series.id < b.series.id ? -1 : 1));
+    expect(await sink.write({ points: mixed }, NEVER)).toEqual(WRITTEN);
+    expect(filesIn(root)).toEqual([
+      'date=2026-11-23/20261123T013000000Z-a%20b.parquet',
+      'date=2026-11-23/20261123T013000000Z.parquet',
+      'date=2026-11-23/20261123T013010000Z-a%20b.parquet',
+    ]);
+    expect(filesIn(root).map((file) => rowsIn(join(root, file)))).toEqual([7, 20, 3]);
+    await sink.remove({ points: [...later, ...beside] }, NEVER);
     expect(filesIn(root)).toHaveLength(1);
     expect(differences(await readAll(sink, EVERYTHING, NEVER), points)).toEqual([]);
+    await sink.close();
+  });
+
+  it('syncs the file, its folder and, if that is new, the one above', async () => {
+    const sink = await opened();
+    const handle = await openHandle(own.path);
+    const sync = vi.spyOn(Object.getPrototypeOf(handle), 'sync');
+    await handle.close();
+    try {
+      await sink.write({ points: [makePoint()] }, NEVER);
+      expect(sync).toHaveBeenCalledTimes(3);
+      await sink.write({ points: [makePoint()] }, NEVER);
+      expect(sync).toHaveBeenCalledTimes(5);
+      await sink.remove({ points: [makePoint()] }, NEVER);
+      expect(sync).toHaveBeenCalledTimes(6);
+    } finally {
+      sync.mockRestore();
+    }
     await sink.close();
   });
 
@@ -210,6 +248,11 @@ function startWriter(root: string, from: number, salt: number) {
       await once(child, 'close');
     },
   };
+}
+
+function rowsIn(file: string): number {
+  const bytes = readFileSync(file);
+  return Number(parquetMetadata(new Uint8Array(bytes).buffer).num_rows);
 }
 
 async function rowsByWindow(root: string): Promise<Map<number, number>> {
@@ -314,7 +357,6 @@ describe('what is in the way', () => {
     const root = newRoot();
     const sink = await opened(root);
     await sink.write({ points: [makePoint()] }, NEVER);
-    const { rmSync } = await import('node:fs');
     rmSync(join(root, 'date=2026-11-23'), { recursive: true });
     rmSync(join(root, '_tmp'), { recursive: true });
     expect(await deliverTwice(sink)).toEqual(WRITTEN);
