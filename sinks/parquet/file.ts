@@ -58,13 +58,18 @@ export async function changed(
     compressors,
     createdBy: 'metrics-fanout',
   });
-  const rows: Row[] = before === undefined ? [] : await keep(before, change, file, groupRows, signal);
-  for (const point of change.values()) if (point !== undefined) rows.push(rowOf(point));
-  for (let from = 0; from < rows.length; from += groupRows) {
+  const kept: Row[] = before === undefined ? [] : await keep(before, change, file, groupRows, signal);
+  const points = [...change.values()].filter((point) => point !== undefined);
+  const count = kept.length + points.length;
+  for (let from = 0; from < count; from += groupRows) {
     // Encoding blocks the thread: an abort, or another file, gets a turn after each row group.
     await yieldToEvents();
     signal.throwIfAborted();
-    file.write({ columnData: columnsOf(rows.slice(from, from + groupRows)), rowGroupSize: groupRows });
+    // Rows take many times the memory of points: only those of one row group are made at a time.
+    const rows = kept.slice(from, from + groupRows);
+    const first = from + rows.length - kept.length;
+    rows.push(...points.slice(first, first + groupRows - rows.length).map(rowOf));
+    file.write({ columnData: columnsOf(rows), rowGroupSize: groupRows });
   }
   if (file.num_rows === 0n) return undefined;
   file.finish();

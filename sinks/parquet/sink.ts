@@ -250,6 +250,7 @@ export default defineSink({
   settings,
   validate,
   price: instancePrice,
-  limits: { maxPoints: 100_000, maxBytes: 32_000_000, inFlight: 2 },
+  // Twice as much of either takes 150 MB more.
+  limits: { maxPoints: 50_000, maxBytes: 16_000_000, inFlight: 1 },
   create: (config) => new ParquetSink(config),
 });
