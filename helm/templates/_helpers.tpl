@@ -60,6 +60,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- define "fanout.hasFiles" -}}
 {{- range $id, $sink := fromJson (include "fanout.sinks" .) -}}
 {{- if eq (default $id $sink.kind) "sqlite" }}true{{ end -}}
+{{- if and (eq (default $id $sink.kind) "parquet") (hasPrefix "file:" (default "" (default dict $sink.settings).url)) }}true{{ end -}}
 {{- end -}}
 {{- end -}}
 
@@ -155,7 +156,7 @@ its value.
 {{- include "fanout.checkMemory" . -}}
 {{- if .Values.standby -}}
 {{- if include "fanout.isCore" . }}{{ fail "standby: in core mode every instance has its own messages. Raise replicas instead." }}{{ end -}}
-{{- if include "fanout.hasFiles" . }}{{ fail "standby: a sqlite sink writes to a file in its pod, but a slice has one checkpoint, so each of its pods would miss windows. Disable the sqlite sinks, or set standby to 0." }}{{ end -}}
+{{- if include "fanout.hasFiles" . }}{{ fail "standby: a sqlite sink writes to a file in its pod, and a parquet sink with a folder to files there, but a slice has one checkpoint, so each of its pods would miss windows. Disable these sinks, or set standby to 0." }}{{ end -}}
 {{- end -}}
 {{- range $key, $value := .Values.settings -}}
 {{- if not (hasKey (default dict $.Values.secrets) $key) }}{{ include "fanout.checkUserInfo" (dict "path" "" "key" $key "value" $value) }}{{ end -}}

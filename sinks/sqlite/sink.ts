@@ -12,6 +12,7 @@ import {
   type Batch,
   defineSink,
   instancePrice,
+  loadSqlite,
   type Question,
   type Rejection,
   type Sink,
@@ -37,7 +38,8 @@ import {
   toRow,
   UPSERT,
 } from './encode.ts';
-import { DatabaseSync } from './node-sqlite.ts';
+
+const { DatabaseSync } = await loadSqlite();
 
 /**
  * How long SQLite waits for another writer. The thread that reads the bus is blocked meanwhile, so this is short; the

@@ -86,9 +86,9 @@ const MAX_CONNECTIONS_TRIED = 3;
 const BROKEN_CONNECTION = new Set(['ECONNRESET', 'EPIPE']);
 
 /**
- * Sends a request again if its connection breaks before `send` has its answer. A server ends connections that nobody uses,
- * and may do so at the moment when one is used again: then it has not seen the request (RFC 9112, 9.3.1). Whatever
- * sinks send may be sent twice.
+ * Sends a request again if its connection breaks before `send` has its answer. A server ends connections that nobody
+ * uses, and may do so at the moment when one is used again: then it has not seen the request (RFC 9112, 9.3.1).
+ * Whatever sinks send may be sent twice.
  */
 export async function onLiveConnection<T>(send: () => Promise<T>, signal: AbortSignal): Promise<T> {
   for (let tried = 1; ; tried++) {

@@ -48,6 +48,7 @@ export {
   transportFailure,
   verdictOfStatus,
 } from './http.ts';
+export { loadSqlite } from './node-sqlite.ts';
 export type { IndexedPoint, Unfit, Verdict } from './partial-writes.ts';
 export {
   blame,

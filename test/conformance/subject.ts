@@ -50,6 +50,7 @@ export interface Harness {
    * - `embedded`: there is no network in between, so network faults are not tested; the port is not used.
    * - `answersNothing`: it has no `ask` and no `storage`. `saysNoSize`: it does not say how much it stores.
    * - `keepsFirst`: it refuses other values under a key that it holds. `forgetsNothing`: it cannot remove points.
+   * - `compact`: 200 points travel in fewer than 10,000 bytes.
    * - `refuses`: the reason for which a point must be rejected, if this store cannot hold it. Non-finite numbers are
    *   `invalid_value` in every sink: most stores have none, and all must hold the same.
    */
@@ -58,6 +59,7 @@ export interface Harness {
     readonly embedded?: true;
     readonly keepsFirst?: true;
     readonly forgetsNothing?: true;
+    readonly compact?: true;
     readonly refuses?: (point: Point) => Rejection['reason'] | undefined;
     readonly answersNothing?: true;
     readonly saysNoSize?: true;

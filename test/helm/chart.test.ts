@@ -333,13 +333,17 @@ test('helm test checks the bus and every sink with the settings of the pods', as
     join(renderer.folder, 'check'),
   );
   expect(args).toEqual(['check']);
-  expect((await loadConfig(env)).sinks.length).toBe(8);
+  expect((await loadConfig(env)).sinks.length).toBe(9);
 });
 
 test('values that cannot work are refused, with the reason', () => {
   const bad: readonly [Values, RegExp][] = [
     [{ settings: { httpHost: '127.0.0.1' } }, /settings.httpHost: the kubelet asks/],
     [{ standby: 1 }, /standby: a sqlite sink writes to a file in its pod/],
+    [
+      { standby: 1, sinks: { parquet: { enabled: true, settings: { url: 'file:///data/lake' } } } },
+      /standby: .* a parquet sink with a folder/,
+    ],
     [{ standby: 1, settings: { metricsSource: 'core' } }, /standby: in core mode/],
     [
       { sinks: { influxdb: { enabled: true, settings: { url: 'http://a' }, secrets: { url: 'http://b' } } } },

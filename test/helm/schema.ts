@@ -122,6 +122,13 @@ async function sinksSchema(): Promise<Schema> {
         const { properties } = parts.settings as { properties: Properties };
         parts.settings = object({ ...properties, path: { type: 'string', pattern: '^/data/' } });
       }
+      if (kind === 'parquet') {
+        const { properties } = parts.settings as { properties: Properties };
+        parts.settings = object({
+          ...properties,
+          url: { type: 'string', pattern: '^(s3://|file:///data/)' },
+        });
+      }
       return { kind, parts, needs: required(all) };
     }),
   );

@@ -69,6 +69,7 @@ const BAD: readonly (readonly [values: Values, says: RegExp])[] = [
   [{ sinks: { influxdb: { settings: { url: 'influxdb:8086' } } } }, /\/sinks\/influxdb\/settings\/url/],
   [{ sinks: { influxdb: { settings: { token: 't' } } } }, /token/],
   [{ sinks: { redshift: { settings: { url: 'postgres://u:p@h/d' } } } }, /url/],
+  [{ sinks: { parquet: { settings: { url: 'file:///var/x' } } } }, /\/sinks\/parquet\/settings\/url/],
   [{ sinks: { sqlite: { settings: { path: '/var/fanout.db' } } } }, /\/sinks\/sqlite\/settings\/path/],
   [{ sinks: { dynamodb: { settings: { ttl: 'forever' } } } }, /\/sinks\/dynamodb\/settings\/ttl/],
   [{ sinks: { second: { enabled: true } } }, /kind/],

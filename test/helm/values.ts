@@ -24,6 +24,7 @@ export const SINK_VALUES: Readonly<Record<string, Values>> = {
     settings: { url: 'http://collector:4318', sums: 'gauge' },
     secrets: { headers: 'api-key=k,b=c%2Cd' },
   },
+  parquet: { settings: { url: 's3://acme-lake/metrics', region: 'eu-west-1' } },
   blackhole: { settings: { delay: '5ms' } },
 };
 

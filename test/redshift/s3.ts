@@ -1,12 +1,27 @@
-/** A server that speaks S3 (`@20minutes/s3rver`), and a front with which a test simulates faults of S3. */
+/**
+ * A server that speaks S3 (`@20minutes/s3rver`), and a front with which a test simulates faults of S3. The front also
+ * checks the conditions of requests, which the server ignores: one request for an object at a time.
+ */
 import { once } from 'node:events';
 import { readdirSync, utimesSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type IncomingHttpHeaders,
+  type IncomingMessage,
+  request,
+  type ServerResponse,
+} from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import S3rver from '@20minutes/s3rver';
-import { DeleteObjectCommand, ListObjectsV2Command, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import {
+  DeleteObjectCommand,
+  HeadObjectCommand,
+  ListObjectsV2Command,
+  PutObjectCommand,
+  S3Client,
+} from '@aws-sdk/client-s3';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 
 /** Returns true if it answers instead of the server, or if nobody is to answer. */
@@ -22,6 +37,8 @@ export interface S3 {
   readonly front: string;
   /** Sees every request to the front first. */
   fault: S3Fault;
+  /** Whether conditions are checked. Some stores that speak S3 ignore them. */
+  checksConditions: boolean;
   /** Method and path of every request that reached the front. */
   readonly requests: string[];
   keys(): Promise<string[]>;
@@ -60,6 +77,7 @@ export async function startS3(): Promise<S3> {
     endpoint,
     front: `http://127.0.0.1:${(front.address() as AddressInfo).port}`,
     fault: () => false,
+    checksConditions: true,
     requests: [],
     async keys() {
       const { Contents = [] } = await client.send(new ListObjectsV2Command({ Bucket: BUCKET }));
@@ -91,12 +109,46 @@ export async function startS3(): Promise<S3> {
     s3.requests.push(`${method} ${url}`);
     if (s3.fault(method, url, outgoing)) return;
     const body = Buffer.concat(await incoming.toArray());
-    const passed = request({ port, host: '127.0.0.1', method, path: url, headers }, (answer) => {
-      outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
-      answer.pipe(outgoing);
-    });
+    const path = url.split('?')[0]!;
+    const before = turns.get(path);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    turns.set(path, promise);
+    try {
+      await before;
+      if (s3.checksConditions && !(await holds(path, headers)))
+        says(412, 'PreconditionFailed')(method, url, outgoing);
+      else await forward(method, url, headers, body, outgoing);
+    } finally {
+      resolve();
+    }
+  }
+
+  /** The last request for each object. */
+  const turns = new Map<string, Promise<void>>();
+
+  async function holds(path: string, headers: IncomingHttpHeaders): Promise<boolean> {
+    const { 'if-match': etag, 'if-none-match': none } = headers;
+    if (etag === undefined && none === undefined) return true;
+    const Key = decodeURIComponent(path.slice(`/${BUCKET}/`.length));
+    const found = await client.send(new HeadObjectCommand({ Bucket: BUCKET, Key })).catch(() => undefined);
+    return none === '*' ? found === undefined : found?.ETag === etag;
+  }
+
+  /** Resolves when the server has answered, even if nobody listens any more. */
+  async function forward(
+    method: string,
+    path: string,
+    headers: IncomingHttpHeaders,
+    body: Buffer,
+    outgoing: ServerResponse,
+  ): Promise<void> {
+    const passed = request({ port, host: '127.0.0.1', method, path, headers });
     passed.on('error', () => outgoing.destroy());
     passed.end(body);
+    const [answer] = (await once(passed, 'response')) as [IncomingMessage];
+    const text = Buffer.concat(await answer.toArray());
+    outgoing.writeHead(answer.statusCode ?? 500, answer.headers);
+    outgoing.end(text);
   }
 
   return s3;

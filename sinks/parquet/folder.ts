@@ -1,0 +1,256 @@
+/**
+ * A folder. A file is written beside its place, synced, and renamed; then its folder is synced. What decides whether it
+ * is still the file that was read, and the renaming, happen under a lock that all processes on the folder share: it is
+ * held for microseconds, and ends with the process that holds it.
+ */
+import { randomUUID } from 'node:crypto';
+import { renameSync, rmSync, statSync } from 'node:fs';
+import { type FileHandle, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { SinkError, WindowRange } from '../../src/sink/index.ts';
+import { explainFile } from './classify.ts';
+import { DATE_KEY, EXTENSION, isDateWithin, NAME_KEY, windowOf } from './layout.ts';
+import { FolderLock } from './lock.ts';
+import {
+  checkMarker,
+  type FileStore,
+  type Listed,
+  MARKER,
+  MAX_FILE_BYTES,
+  markerOf,
+  type Reading,
+  type Stored,
+  tooLarge,
+} from './store.ts';
+
+/** Within the root, so that renaming is within one file system. */
+const TEMPORARY = '_tmp';
+/** How many folders are remembered as made and synced. */
+const MAX_KNOWN_FOLDERS = 10_000;
+
+export class FolderStore implements FileStore {
+  readonly #root: string;
+  readonly #lock: FolderLock;
+  readonly #known = new Set<string>();
+
+  constructor(root: string) {
+    this.#root = root;
+    this.#lock = new FolderLock(join(root, '_metrics-fanout.lock'));
+  }
+
+  async open(layout: string, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted();
+    this.#known.clear();
+    const made = await mkdir(this.#root, { recursive: true });
+    if (made !== undefined) await syncAbove(this.#root, dirname(made));
+    await mkdir(join(this.#root, TEMPORARY), { recursive: true });
+    await this.#lock.open();
+    await this.#sweep();
+    const marker = join(this.#root, MARKER);
+    let found = await textOf(marker);
+    if (found === undefined) {
+      await this.#put(marker, Buffer.from(markerOf(layout)), undefined, signal);
+      found = await textOf(marker);
+    }
+    checkMarker(found ?? '', layout);
+  }
+
+  /** Removes what killed processes left. If it was another's that is alive, that one writes it again. */
+  async #sweep(): Promise<void> {
+    const folder = join(this.#root, TEMPORARY);
+    for (const name of await readdir(folder)) await rm(join(folder, name), { force: true });
+  }
+
+  async close(): Promise<void> {
+    this.#lock.close();
+  }
+
+  async get(file: string, signal: AbortSignal): Promise<Stored | undefined> {
+    const handle = await openOrNot(join(this.#root, file));
+    if (handle === undefined) return undefined;
+    // The handle stays open, so that no new file gets the inode of this one.
+    try {
+      const found = await handle.stat({ bigint: true });
+      if (found.size > MAX_FILE_BYTES) throw tooLarge(file, Number(found.size));
+      const bytes = await handle.readFile({ signal });
+      return { bytes, version: versionOf(found), release: () => handle.close() };
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  async replace(
+    file: string,
+    bytes: Uint8Array | undefined,
+    before: Stored | undefined,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const path = join(this.#root, file);
+    if (bytes !== undefined) return await this.#put(path, bytes, before, signal);
+    const isGone = await this.#lock.hold(() => {
+      if (!this.#is(path, before)) return false;
+      rmSync(path);
+      return true;
+    }, signal);
+    if (isGone) await syncFolder(dirname(path));
+    return isGone;
+  }
+
+  async #put(
+    path: string,
+    bytes: Uint8Array,
+    before: Stored | undefined,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    const temporary = join(this.#root, TEMPORARY, `${randomUUID()}.tmp`);
+    const folder = dirname(path);
+    let isPut = false;
+    try {
+      await writeSynced(temporary, bytes, signal);
+      await this.#makeFolder(folder);
+      isPut = await this.#lock.hold(() => {
+        if (!this.#is(path, before)) return false;
+        renameSync(temporary, path);
+        return true;
+      }, signal);
+      if (isPut) await syncFolder(folder);
+      return isPut;
+    } catch (error) {
+      // Somebody removed the folder, or what is temporary: nothing was done.
+      if (!isPut && codeOf(error) === 'ENOENT') {
+        this.#known.clear();
+        await mkdir(join(this.#root, TEMPORARY), { recursive: true });
+        return false;
+      }
+      throw error;
+    } finally {
+      if (!isPut) await rm(temporary, { force: true });
+    }
+  }
+
+  #is(path: string, before: Stored | undefined): boolean {
+    const found = statSync(path, { bigint: true, throwIfNoEntry: false });
+    return (found === undefined ? undefined : versionOf(found)) === before?.version;
+  }
+
+  /** Makes the folder, and all above it down from the root durable: another process may have made them just now. */
+  async #makeFolder(folder: string): Promise<void> {
+    if (this.#known.has(folder)) return;
+    await mkdir(folder, { recursive: true });
+    await syncAbove(folder, this.#root);
+    if (this.#known.size >= MAX_KNOWN_FOLDERS) this.#known.clear();
+    this.#known.add(folder);
+  }
+
+  async *list(range: WindowRange, folder: string | undefined, signal: AbortSignal): AsyncGenerator<Listed> {
+    for await (const dates of this.#parents(folder)) {
+      const within = (await namesIn(join(this.#root, dates))).filter((name) => isDateWithin(name, range));
+      for (const date of within) {
+        signal.throwIfAborted();
+        for (const name of await namesIn(join(this.#root, dates, date))) {
+          const windowStart = windowOf(name);
+          if (windowStart === undefined || windowStart < range.from || windowStart >= range.to) continue;
+          yield { file: [dates, date, name].filter(Boolean).join('/'), windowStart };
+        }
+      }
+    }
+  }
+
+  /** Yields the folders with dates: the root, or those of names. */
+  async *#parents(folder: string | undefined): AsyncGenerator<string> {
+    if (folder !== undefined) yield folder;
+    else {
+      yield '';
+      yield* (await namesIn(this.#root)).filter((name) => name.startsWith(NAME_KEY));
+    }
+  }
+
+  async read(file: string, signal: AbortSignal): Promise<Reading | undefined> {
+    const handle = await openOrNot(join(this.#root, file));
+    if (handle === undefined) return undefined;
+    const { size } = await handle.stat();
+    return {
+      byteLength: size,
+      async slice(start, end = size) {
+        signal.throwIfAborted();
+        const bytes = new Uint8Array(end - start);
+        let read = 0;
+        while (read < bytes.length) {
+          const { bytesRead } = await handle.read(bytes, read, bytes.length - read, start + read);
+          if (bytesRead === 0) throw new Error('the file ends early');
+          read += bytesRead;
+        }
+        return bytes.buffer;
+      },
+      close: () => handle.close(),
+    };
+  }
+
+  async bytes(signal: AbortSignal): Promise<number> {
+    let bytes = 0;
+    for await (const dates of this.#parents(undefined)) {
+      for (const date of await namesIn(join(this.#root, dates))) {
+        if (!date.startsWith(DATE_KEY)) continue;
+        signal.throwIfAborted();
+        const folder = join(this.#root, dates, date);
+        for (const name of await namesIn(folder)) {
+          if (name.endsWith(EXTENSION)) bytes += await sizeOf(join(folder, name));
+        }
+      }
+    }
+    return bytes;
+  }
+
+  explain(error: unknown, signal: AbortSignal): SinkError {
+    return explainFile(error, signal);
+  }
+}
+
+function versionOf({ ino, size, ctimeNs }: { ino: bigint; size: bigint; ctimeNs: bigint }): string {
+  return `${ino} ${size} ${ctimeNs}`;
+}
+
+async function writeSynced(path: string, bytes: Uint8Array, signal: AbortSignal): Promise<void> {
+  const handle = await open(path, 'wx');
+  try {
+    await handle.writeFile(bytes, { signal });
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Makes the names of the folder, and of those above it up to `top`, durable. */
+async function syncAbove(folder: string, top: string): Promise<void> {
+  for (let at = folder; at.length > top.length; at = dirname(at)) await syncFolder(dirname(at));
+}
+
+/** Makes the names in the folder durable. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
+}
+
+/** Resolves to undefined if there is nothing at the path. */
+async function unlessAbsent<T>(looking: Promise<T>): Promise<T | undefined> {
+  try {
+    return await looking;
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+const openOrNot = (path: string): Promise<FileHandle | undefined> => unlessAbsent(open(path, 'r'));
+const textOf = (path: string) => unlessAbsent(readFile(path, 'utf8'));
+const namesIn = async (folder: string) => (await unlessAbsent(readdir(folder)))?.sort() ?? [];
+const sizeOf = async (path: string) => (await unlessAbsent(stat(path)))?.size ?? 0;
