@@ -8,19 +8,32 @@ import {
   TRUST_ADVICE,
 } from '../../src/sink/index.ts';
 
+import { MISCOUNTED } from './encode.ts';
+
 type Verdict = readonly [reason: SinkError['reason'], advice?: string];
 
 const GRANT = "Check the user and the password in the URL, and the user's privileges.";
+const DATABASE = 'Create the database, or correct its name in the URL.';
 const CERTIFICATE =
   "Set CA_FILE or NODE_EXTRA_CA_CERTS to the authority that signed the server's certificate, and use a host name that the certificate has.";
+const LIMIT = 'Raise the connection limit of the server, of its pooler, or of the user.';
+const POOLER =
+  'Look for the cause in the log of the pooler: it cannot get a connection to the server, or not in time.';
+const POOL_MODE =
+  'Set the pooler to transactions or sessions: it must not give each statement another session.';
+const MISCOUNTING = 'Look for a trigger or a rule on the table that leaves out rows.';
 const TABLE = 'Rename that table, or set TABLE to another name: the sink creates its own table.';
 
 /** By SQLSTATE: looked up whole, then by its first three characters, then by its class, the first two. */
 const VERDICTS: Readonly<Record<string, Verdict>> = {
   '08': ['connection'],
+  // A prepared statement that is not there, or is: a pooler gave us another session in the middle of a transaction.
+  '26': ['connection'],
+  '42P05': ['connection'],
   '25006': ['unauthorized', 'Point the URL at a server that takes writes.'],
+  '25P03': ['timeout'],
   '28': ['unauthorized', GRANT],
-  '3D': ['not_found', 'Create the database, or correct its name in the URL.'],
+  '3D': ['not_found', DATABASE],
   '3F': ['not_found', 'Create the schema, or correct TABLE.'],
   '40': ['conflict'],
   '42': ['bad_request', 'Report this as a bug.'],
@@ -29,11 +42,30 @@ const VERDICTS: Readonly<Record<string, Verdict>> = {
   '42804': ['schema_mismatch', TABLE],
   '42P01': ['not_found', 'Leave the table to this sink, which creates it again.'],
   '53': ['server_error'],
-  '53300': ['throttled', 'Raise the connection limit of the server, or of the user.'],
+  '53300': ['throttled', LIMIT],
   '55P03': ['conflict'],
   '57014': ['timeout'],
   '57P': ['connection'],
 };
+
+/**
+ * By message of a pooler: PgBouncer up to 1.18 gives all of its errors the code of a protocol violation, RDS Proxy,
+ * PgCat and Supavisor give theirs that of an internal error. The first match counts.
+ */
+const POOLER_VERDICTS: readonly (readonly [pattern: RegExp, verdict: Verdict])[] = [
+  [
+    /^no more connections allowed|max(imum number of)? client(s| connections)? (reached|exceeded)/i,
+    ['throttled', LIMIT],
+  ],
+  [/^(SASL|password) authentication failed|^no such user|Tenant or user not found/i, ['unauthorized', GRANT]],
+  [/^no such database|^database "[^"]*" does not exist/i, ['not_found', DATABASE]],
+  [/in statement pooling mode/i, ['bad_request', POOL_MODE]],
+  [
+    /^query_wait_timeout|wait(ing)? to acquire (a )?(database )?connection|from the pool/i,
+    ['throttled', POOLER],
+  ],
+  [/^server login (has been )?fail|cannot connect to server|servers? (is|are) down/i, ['connection', POOLER]],
+];
 
 const ROLE =
   'Allow Redshift to assume the role, associate the role with the cluster, and allow it to list and read the bucket.';
@@ -83,7 +115,7 @@ export function sqlState(error: unknown): string | undefined {
 
 /** Whether the store cannot hold a value (class 22), or a value breaks a constraint that somebody added (class 23). */
 export function isAboutData(error: unknown): boolean {
-  return /^2[23]/.test(sqlState(error) ?? '');
+  return /^2[23]/.test(sqlState(error) ?? '') && !oneLine(error).includes(MISCOUNTED);
 }
 
 /** Whether COPY could not load a row. It does not say which row in a way that a program could read. */
@@ -121,8 +153,10 @@ function verdict(error: unknown, message: string): Verdict {
   const state = sqlState(error);
   // Redshift's error 1023 has no SQLSTATE of its own.
   if (/serializable isolation violation/i.test(message)) return ['conflict'];
-  const copying = COPY_VERDICTS.find(([pattern]) => pattern.test(message));
-  if (copying !== undefined) return copying[1];
+  if (message.includes(MISCOUNTED)) return ['server_error', MISCOUNTING];
+  const worded = [...COPY_VERDICTS, ...(isOfPooler(state) ? POOLER_VERDICTS : [])];
+  const known = worded.find(([pattern]) => pattern.test(message));
+  if (known !== undefined) return known[1];
   if (state !== undefined) {
     return VERDICTS[state] ?? VERDICTS[state.slice(0, 3)] ?? VERDICTS[state.slice(0, 2)] ?? ['server_error'];
   }
@@ -135,6 +169,11 @@ function verdict(error: unknown, message: string): Verdict {
     return ['bad_request', 'Enable TLS on the server, or set sslmode=disable.'];
   }
   return /password|SASL|SCRAM/.test(message) ? ['unauthorized', GRANT] : ['unknown'];
+}
+
+/** Whether the error may be that of a pooler. PostgreSQL itself uses these states only for faults of its own. */
+function isOfPooler(state: string | undefined): boolean {
+  return state === undefined || /^(08|58|XX)/.test(state);
 }
 
 function codeOf(error: unknown): string | undefined {

@@ -5,7 +5,6 @@ import pg from 'pg';
 import { SinkError } from '../../src/sink/index.ts';
 import { isAboutSignIn } from './classify.ts';
 import { endpoint, type RedshiftConfig } from './config.ts';
-import { session } from './encode.ts';
 import { type Credentials, makeSignIn, type SignIn } from './sign-in.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -14,8 +13,6 @@ const KEEP_ALIVE_DELAY_MS = 30_000;
 export type Row = Readonly<Record<string, string | null>>;
 
 export class Connection {
-  /** Whether the temporary table was created. It lasts as long as the connection. */
-  staged = false;
   readonly #client: pg.Client;
   /** Created here, so that an abort can destroy it without waiting for a server that hangs. */
   readonly #socket = new Socket();
@@ -30,9 +27,8 @@ export class Connection {
     this.#client.on('error', () => {});
   }
 
-  async connect(timeoutMs: number | undefined): Promise<void> {
+  async connect(): Promise<void> {
     await this.#client.connect();
-    await this.query(session(timeoutMs));
   }
 
   /** From now on, the connection ends when `signal` aborts, and no longer when an earlier signal does. */
@@ -42,9 +38,15 @@ export class Connection {
     signal?.addEventListener('abort', this.#abort);
   }
 
-  async query(text: string, values?: unknown[], name?: string): Promise<pg.QueryResult<Row>> {
-    const query = { text, ...(values && { values }), ...(name !== undefined && { name }) };
-    return await this.#client.query<Row>(query);
+  /** A statement with values has no name: behind a pooler, the session that knows the name may be another one. */
+  async query(text: string, values?: unknown[]): Promise<pg.QueryResult<Row>> {
+    return await this.#client.query<Row>({ text, ...(values && { values }) });
+  }
+
+  /** Sends a text of several statements without values. Resolves to the rows of the last one that returns any. */
+  async run(text: string): Promise<pg.QueryResult<Row> | undefined> {
+    const results = await this.#client.query<Row>(text);
+    return [results].flat().findLast(({ fields }) => fields.length > 0);
   }
 
   /** Tells the server goodbye and closes the socket, without waiting for an answer. */
@@ -62,49 +64,46 @@ export class Connection {
 
 export class Connections {
   readonly #config: RedshiftConfig;
-  readonly #timeoutMs: number | undefined;
   readonly #signIn: SignIn | undefined;
   readonly #all = new Set<Connection>();
   readonly #idle: Connection[] = [];
   #closings = 0;
 
-  /** `timeoutMs` is the time limit of a write. */
-  constructor(config: RedshiftConfig, timeoutMs: number | undefined) {
+  constructor(config: RedshiftConfig) {
     this.#config = config;
-    this.#timeoutMs = timeoutMs;
     this.#signIn = makeSignIn(config);
   }
 
   /** Lends `use` a connection. After an error, or when `signal` aborts, the connection ends instead of being reused. */
   async lend<T>(signal: AbortSignal, use: (connection: Connection) => Promise<T>): Promise<T> {
-    const connection = await this.acquire(signal);
+    const connection = await this.#acquire(signal);
     try {
       const result = await use(connection);
       this.#release(connection);
       return result;
     } catch (error) {
-      this.discard(connection);
+      this.#discard(connection);
       throw error;
     }
   }
 
-  /** Resolves to a connection that ends when `signal` aborts. The caller must discard it. */
-  async acquire(signal: AbortSignal): Promise<Connection> {
+  /** Resolves to a connection that ends when `signal` aborts. */
+  async #acquire(signal: AbortSignal): Promise<Connection> {
     signal.throwIfAborted();
     const kept = this.#idle.pop();
     const connection = kept ?? this.#make(await this.#credentials(signal));
     connection.obey(signal);
     try {
-      if (kept === undefined) await connection.connect(this.#timeoutMs);
+      if (kept === undefined) await connection.connect();
       return connection;
     } catch (error) {
       if (isAboutSignIn(error)) this.#signIn?.forget();
-      this.discard(connection);
+      this.#discard(connection);
       throw error;
     }
   }
 
-  discard(connection: Connection): void {
+  #discard(connection: Connection): void {
     this.#forget(connection);
     connection.close();
   }
@@ -141,6 +140,8 @@ export class Connections {
         keepAlive: true,
         keepAliveInitialDelayMillis: KEEP_ALIVE_DELAY_MS,
         application_name: 'metrics-fanout',
+        // A query is sent when it is made, not when the one before it is answered.
+        pipeline: true,
         types: { getTypeParser: () => (text: string) => text },
       },
       () => this.#forget(connection),

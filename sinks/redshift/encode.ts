@@ -1,6 +1,6 @@
 /**
  * Points to rows and back, and the statements. Pure. Every statement is valid on both Redshift and PostgreSQL, except
- * what `createTable` adds for one of them.
+ * where it depends on `isRedshift`.
  */
 import {
   ALL_FIELDS,
@@ -11,6 +11,7 @@ import {
   type Rejection,
   type StoredPoint,
   storedSeries,
+  UNNESTED,
   type WindowRange,
 } from '../../src/sink/index.ts';
 
@@ -58,22 +59,54 @@ export const COLUMNS: readonly Column[] = [
 
 export const NAMES = COLUMNS.map(({ name }) => `"${name}"`).join(', ');
 const KEY = ['window_start', 'series_id', 'instance'];
-/** The temporary table of a connection. LIKE gives it the columns of the table. */
-export const STAGE = 'fanout_stage';
-const READ = 'fanout_read';
+/** The temporary table of a transaction. */
+export const STAGE = 'fanout_batch';
 /** A statement takes 32,767 parameters. 500 rows of 16 values are the fastest. */
 export const ROWS_PER_INSERT = 500;
 
+/** What the statements depend on. */
+export interface Server {
+  readonly isRedshift: boolean;
+  /** Whether it can end a session that is idle in a transaction: PostgreSQL since 9.6. */
+  readonly endsIdle: boolean;
+}
+
+export const SELECT_VERSION = 'SELECT version() AS version';
+export const SELECT_ENDS_IDLE = `SELECT 1 FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'`;
+
 /** The lowest statement timeout. It is longer if the timeout of a write is longer. */
 const STATEMENT_TIMEOUT_MS = 60_000;
+/** How long the server waits for our next statement in a transaction. */
+const IDLE_TIMEOUT_MS = 30_000;
+
+/** The time limit of a statement. A statement can outlive an aborted write by at most that. */
+export function statementTimeout(timeoutMs = 0): number {
+  return Math.max(timeoutMs, STATEMENT_TIMEOUT_MS);
+}
+
 /**
- * Returns the statements that begin a session. A statement can outlive an aborted write by at most its timeout. With
- * two extra digits, a double comes back unchanged. PostgreSQL writes them by default, Redshift does not.
+ * Begins a transaction. Nothing that we set outlives it, nor does any table, cursor or statement of ours: behind a
+ * pooler, the next transaction may run in another session, and somebody else's in this one. Every statement sees what
+ * was committed before it, whatever the database's default; on Redshift, what was committed before the transaction's
+ * first CREATE, INSERT or DELETE.
  */
-export function session(timeoutMs = 0): string {
-  return `SET statement_timeout TO ${Math.max(timeoutMs, STATEMENT_TIMEOUT_MS)};
-SET extra_float_digits TO 2;
-SET datestyle TO ISO`;
+export function begin({ isRedshift, endsIdle }: Server, timeoutMs: number): string {
+  const idle = endsIdle ? `;\nSET LOCAL idle_in_transaction_session_timeout TO ${IDLE_TIMEOUT_MS}` : '';
+  const level = isRedshift ? '' : ' ISOLATION LEVEL READ COMMITTED';
+  return `BEGIN${level};\nSET LOCAL statement_timeout TO ${timeoutMs}${idle}`;
+}
+
+/**
+ * Begins a transaction that reads. With two extra digits, a double comes back unchanged. PostgreSQL writes them by
+ * default, Redshift does not.
+ */
+export function beginReading(server: Server, timeoutMs: number): string {
+  return `${begin(server, timeoutMs)};\nSET LOCAL extra_float_digits TO 2;\nSET LOCAL datestyle TO ISO`;
+}
+
+/** Returns a transaction in one text, which is sent whole. */
+export function transaction(server: Server, timeoutMs: number, statements: string): string {
+  return `${begin(server, timeoutMs)};\n${statements};\nCOMMIT`;
 }
 
 function quoted(table: string): string {
@@ -88,10 +121,7 @@ function quoted(table: string): string {
  * sorted by time. On PostgreSQL, an index saves the merge from reading the whole table.
  */
 export function createTable(table: string, isRedshift: boolean): string {
-  const columns = COLUMNS.map(
-    ({ name, type, required }) => `"${name}" ${type}${required ? ' NOT NULL' : ''}`,
-  );
-  const create = `CREATE TABLE ${quoted(table)} (${columns.join(', ')})`;
+  const create = `CREATE TABLE ${quoted(table)} (${columnList()})`;
   return isRedshift
     ? `${create} DISTKEY("series_id") SORTKEY("window_start")`
     : `${create}; CREATE INDEX ON ${quoted(table)} ("window_start")`;
@@ -106,69 +136,125 @@ export function addColumn(table: string, column: Column): string {
   return `ALTER TABLE ${quoted(table)} ADD COLUMN "${column.name}" ${column.type}`;
 }
 
-export function createStage(table: string): string {
-  return `CREATE TEMP TABLE ${STAGE} (LIKE ${quoted(table)})`;
+/**
+ * Returns the statements that make the stage. LIKE gives it the columns and the encodings of a table on Redshift. On
+ * PostgreSQL it would hold a lock on the table while rows are staged, so there we name the columns.
+ */
+export function createStage(table: string, { isRedshift }: Server): string {
+  if (isRedshift) return `CREATE TEMP TABLE ${STAGE} (LIKE ${quoted(table)})`;
+  return `CREATE TEMP TABLE ${stageOf(isRedshift)} (${columnList()}) ON COMMIT DROP`;
 }
 
-/** TRUNCATE commits on Redshift, so it must be outside a transaction. */
-export const CLEAR_STAGE = `TRUNCATE ${STAGE}`;
+/**
+ * Returns the statements by which a transaction begins to stage. Redshift takes the transaction's snapshot at its first
+ * CREATE, INSERT or DELETE, and would neither see nor delete what another writer commits after that. So there the lock
+ * comes first, and is held while rows are staged. PostgreSQL gets its lock in `mergeStage`.
+ */
+export function beginStage(table: string, server: Server, timeoutMs: number): string {
+  const lock = server.isRedshift ? `;\nLOCK ${quoted(table)}` : '';
+  return `${begin(server, timeoutMs)}${lock};\n${createStage(table, server)}`;
+}
+
+/** Names the schema where another table of that name could come first on the search path. */
+function stageOf(isRedshift: boolean): string {
+  return isRedshift ? STAGE : `pg_temp.${STAGE}`;
+}
+
+function columnList(): string {
+  return COLUMNS.map(({ name, type, required }) => `"${name}" ${type}${required ? ' NOT NULL' : ''}`).join(
+    ', ',
+  );
+}
 
 const TUPLES = new Map<number, string>();
 
+/** For PostgreSQL, which has arrays. Parameters: an array for each column. */
+export const INSERT_ARRAYS = `INSERT INTO ${stageOf(false)} (${NAMES}) SELECT * FROM ${UNNESTED}`;
+
+/** For Redshift, which has none. Parameters: the values of the rows. */
 export function insertIntoStage(rows: number): string {
-  let text = TUPLES.get(rows);
-  if (text === undefined) {
+  let tuples = TUPLES.get(rows);
+  if (tuples === undefined) {
     const tuple = (row: number) => `(${COLUMNS.map((_, i) => `$${row * COLUMNS.length + i + 1}`).join(',')})`;
-    text = `INSERT INTO ${STAGE} (${NAMES}) VALUES ${Array.from({ length: rows }, (_, row) => tuple(row)).join(',')}`;
-    TUPLES.set(rows, text);
+    tuples = Array.from({ length: rows }, (_, row) => tuple(row)).join(',');
+    TUPLES.set(rows, tuples);
   }
-  return text;
+  return `INSERT INTO ${STAGE} (${NAMES}) VALUES ${tuples}`;
 }
 
 /**
- * Deletes the staged keys from the table, in a transaction that begins with the lock. Redshift takes a transaction's
- * snapshot at its first CREATE, INSERT or DELETE, and would neither see nor delete what another writer commits after
- * that. The statements are one text, sent whole, so that no network failure leaves the lock held. The range lets the
- * store skip blocks.
+ * Returns the statements that end the staging transaction: they delete the staged keys from the table, insert what
+ * `insert` says, and commit. They are one text, sent whole, so that on PostgreSQL no network failure leaves the lock
+ * held. Its mode keeps out other writers, not readers. The range lets the store skip blocks.
  */
-function replaceStaged(table: string, points: readonly Point[], insert: string): string {
+function replaceStaged(
+  table: string,
+  points: readonly Point[],
+  { isRedshift }: Server,
+  insert: string,
+): string {
   const [from, to] = span(points);
   const t = quoted(table);
   const column = (name: string) => `"${table.split('.').at(-1)}"."${name}"`;
-  return `BEGIN;
-LOCK ${t};
-DELETE FROM ${t} USING ${STAGE} s
+  return `${isRedshift ? '' : `LOCK TABLE ${t} IN SHARE ROW EXCLUSIVE MODE;\n`}DELETE FROM ${t} USING ${stageOf(isRedshift)} s
 WHERE ${column('window_start')} >= '${timestamp(from)}' AND ${column('window_start')} <= '${timestamp(to)}'
 AND ${KEY.map((name) => `${column(name)} = s."${name}"`).join(' AND ')};
-${insert}COMMIT`;
-}
-
-export function mergeStage(table: string, points: readonly Point[]): string {
-  const insert = `INSERT INTO ${quoted(table)} (${NAMES}) SELECT ${NAMES} FROM ${STAGE};\n`;
-  return replaceStaged(table, points, insert);
-}
-
-export function deleteStaged(table: string, points: readonly Point[]): string {
-  return replaceStaged(table, points, '');
+${insert};
+${isRedshift ? `DROP TABLE ${STAGE};\n` : ''}COMMIT`;
 }
 
 /**
- * Copies the range into a temporary table, to be read at any pace. A cursor on the table itself would hold a lock for
- * as long as the reader takes, and so block the LOCK of every writer. Redshift materializes a cursor's rows anyway.
+ * The merge proves its own count: unless it inserts as many rows as there are points, it fails and commits nothing.
+ * Redshift has no RETURNING, nor anything that could drop rows between the stage and the table.
  */
-export function copyRange(table: string, range: WindowRange): string {
-  return `CREATE TEMP TABLE ${READ} AS SELECT ${NAMES} FROM ${quoted(table)} WHERE ${within(range.from, range.to)}`;
+export function mergeStage(table: string, points: readonly Point[], server: Server): string {
+  const insert = `INSERT INTO ${quoted(table)} (${NAMES}) SELECT ${NAMES} FROM ${stageOf(server.isRedshift)}`;
+  const proven = server.isRedshift
+    ? `${proveStaged(points.length, server)};\n${insert}`
+    : `WITH merged AS (${insert} RETURNING 1) ${proveCount(points.length, 'merged')}`;
+  return replaceStaged(table, points, server, proven);
 }
 
-export const OPEN_CURSOR = `BEGIN; DECLARE fanout_cursor CURSOR FOR SELECT ${NAMES} FROM ${READ}`;
-
-export function fetchRows(rows: number): string {
-  return `FETCH FORWARD ${rows} FROM fanout_cursor`;
+export function deleteStaged(table: string, points: readonly Point[], server: Server): string {
+  return replaceStaged(table, points, server, proveStaged(points.length, server));
 }
 
-/** Begins the transaction that answers a question. It is limited, because it holds a lock that writers wait for. */
-export function beginQuestion(timeoutMs: number): string {
-  return `BEGIN; SET LOCAL statement_timeout TO ${timeoutMs}`;
+/** Returns a statement that fails unless the stage has so many rows. */
+export function proveStaged(rows: number, { isRedshift }: Server): string {
+  return proveCount(rows, stageOf(isRedshift));
+}
+
+/** How the error of a wrong count begins: PostgreSQL quotes the text that is not a number. */
+export const MISCOUNTED = 'rows of the batch:';
+
+function proveCount(rows: number, source: string): string {
+  const wrong = `'${MISCOUNTED} ' || CAST(count(*) AS varchar(20)) || ' of ${rows}'`;
+  return `SELECT CAST(CASE WHEN count(*) = ${rows} THEN '1' ELSE ${wrong} END AS int) FROM ${source}`;
+}
+
+/** The key of a row, as the server writes it. */
+export type RowKey = readonly [windowStart: string, seriesId: string, instance: string];
+
+export function keyOf(row: Readonly<Record<string, string | null>>): RowKey {
+  return [row.window_start ?? '', row.series_id ?? '', row.instance ?? ''];
+}
+
+export function isSameKey(a: RowKey, b: RowKey): boolean {
+  return a.every((cell, index) => cell === b[index]);
+}
+
+/**
+ * Selects a page of the range, in the order of the keys: from the start, or from the key in the parameters on, which
+ * belongs to the page if `inclusive`. Each page is a transaction, so however slow the reader, it holds no lock that
+ * writers wait for.
+ */
+export function selectPage(table: string, range: WindowRange, rows: number, from?: 'at' | 'after'): string {
+  const [w, s, i] = KEY.map((name) => `"${name}"`);
+  const past = `"instance" ${from === 'at' ? '>=' : '>'} $3`;
+  const rest =
+    from === undefined ? '' : ` AND ${w} >= $1 AND (${w} > $1 OR ${s} > $2 OR (${s} = $2 AND ${past}))`;
+  return `SELECT ${NAMES} FROM ${quoted(table)} WHERE ${within(range.from, range.to)}${rest}
+ORDER BY ${w}, ${s}, ${i} LIMIT ${rows}`;
 }
 
 /** Parameters: the dimension, the name, the type. PostgreSQL has a type for JSON; Redshift does not. */

@@ -47,6 +47,7 @@ export {
 } from './http.ts';
 export type { IndexedPoint, Unfit, Verdict } from './partial-writes.ts';
 export { blame, errorOf, fitting, halves, writeInParts } from './partial-writes.ts';
+export { columnArrays, UNNESTED } from './pg/arrays.ts';
 export type { Price, PriceModel, Usage } from './price.ts';
 export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
 export { addUp, columnValues, POINT_BYTES, pointBytes, unfitNumber } from './rows.ts';
