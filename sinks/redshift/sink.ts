@@ -2,61 +2,68 @@
  * Amazon Redshift or PostgreSQL, over the PostgreSQL protocol. Redshift enforces no keys, so a batch is staged in a
  * temporary table and then, under a lock, replaces by key what the table holds.
  */
+import pg from 'pg';
 import {
   type AnswerRow,
   type Batch,
+  begin,
+  beginReading,
   columnArrays,
   defineSink,
+  describeTable,
   instancePrice,
+  isAboutData,
+  isRefusal,
+  isSameKey,
+  keyOfRow,
   makeSeries,
+  type PgConnection,
+  PgConnections,
+  type PgRow,
+  type PgServer,
   type Point,
+  pgAnswer,
+  pgQuestion,
+  pgRejectReason,
+  pointOfRow,
   type Question,
   type Rejection,
+  type RowKey,
   type Sink,
   type SinkContext,
   SinkError,
   type SinkLog,
   type StoredPoint,
+  sqlState,
+  statementTimeout,
+  transaction,
   type WindowRange,
   type WriteOutcome,
 } from '../../src/sink/index.ts';
-import { classify, isAboutData, isLoadFailure, isRefusal, rejectReason, sqlState } from './classify.ts';
+import { classify, isLoadFailure } from './classify.ts';
 import { MAX_COPIED_POINTS, type RedshiftConfig, settings, validate } from './config.ts';
-import { type Connection, Connections, type Row } from './connection.ts';
 import { copyIntoStage } from './copy.ts';
 import {
   addColumn,
-  begin,
-  beginReading,
   beginStage,
   COLUMNS,
   createStage,
   createTable,
   deleteStaged,
-  describeTable,
-  fromRow,
-  fromTimestamp,
   INSERT_ARRAYS,
   insertIntoStage,
-  isSameKey,
-  keyOf,
   mergeStage,
   proveStaged,
   ROWS_PER_INSERT,
-  type RowKey,
   refusal,
   SELECT_ENDS_IDLE,
   SELECT_VERSION,
-  type Server,
   selectPage,
   selectSize,
-  selectSums,
-  selectWindows,
-  statementTimeout,
   toRow,
-  transaction,
 } from './encode.ts';
 import { S3Stage } from './s3.ts';
+import { makeSignIn } from './sign-in.ts';
 
 const LIMITS = { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 2 };
 /** Limits of batches that go through S3. */
@@ -96,17 +103,17 @@ class RedshiftSink implements Sink {
   readonly #table: string;
   /** The time limit of a statement. */
   readonly #timeoutMs: number;
-  readonly #connections: Connections;
+  readonly #connections: PgConnections;
   readonly #s3: S3Stage | undefined;
   /** What the server said when the sink was opened; undefined while it is closed. */
-  #server: Server | undefined;
+  #server: PgServer | undefined;
 
   constructor(config: RedshiftConfig, { log, timeoutMs }: SinkContext) {
     this.#config = config;
     this.#log = log;
     this.#table = config.table;
     this.#timeoutMs = statementTimeout(timeoutMs);
-    this.#connections = new Connections(config);
+    this.#connections = new PgConnections(pg.Client, config, makeSignIn(config));
     this.#s3 = config.s3 === undefined ? undefined : new S3Stage(config.s3, config.region, log);
   }
 
@@ -133,7 +140,7 @@ class RedshiftSink implements Sink {
       else rejected.push({ index, ...refused });
     }
     try {
-      const merge = (connection: Connection, server: Server) =>
+      const merge = (connection: PgConnection, server: PgServer) =>
         this.#mergeAll({ connection, server, signal }, batch.points, indices, rejected);
       const retry = indices.length === 0 ? [] : await this.#lend(signal, merge);
       if (retry.length === 0 && rejected.length === 0) return { kind: 'written' };
@@ -152,12 +159,12 @@ class RedshiftSink implements Sink {
       for (;;) {
         const page = await this.#page(range, limit, from, signal);
         const isLast = page.length < limit;
-        const lastKey = keyOf(page.at(-1) ?? {});
+        const lastKey = keyOfRow(page.at(-1) ?? {});
         // The page may have cut off duplicates of its last key, so those rows come with the next page.
-        const isWhole = isLast || isSameKey(keyOf(page[0]!), lastKey);
+        const isWhole = isLast || isSameKey(keyOfRow(page[0]!), lastKey);
         for (const row of page) {
-          if (!isWhole && isSameKey(keyOf(row), lastKey)) continue;
-          yield fromRow(row);
+          if (!isWhole && isSameKey(keyOfRow(row), lastKey)) continue;
+          yield pointOfRow(row);
           signal.throwIfAborted();
         }
         if (isLast) return;
@@ -175,7 +182,7 @@ class RedshiftSink implements Sink {
     limit: number,
     from: readonly ['at' | 'after', RowKey] | undefined,
     signal: AbortSignal,
-  ): Promise<readonly Row[]> {
+  ): Promise<readonly PgRow[]> {
     return await this.#lend(signal, async (connection, server) => {
       await connection.run(beginReading(server, this.#timeoutMs));
       const [how, key = []] = from ?? [];
@@ -202,20 +209,9 @@ class RedshiftSink implements Sink {
     try {
       return await this.#lend(signal, async (connection, server) => {
         await connection.run(beginReading(server, QUESTION_TIMEOUT_MS));
-        const isSums = question.kind === 'sums';
-        const { rows } = isSums
-          ? await connection.query(selectSums(this.#table, question.range, server.isRedshift), [
-              question.dimension,
-              question.name,
-              question.type,
-            ])
-          : await connection.query(selectWindows(this.#table, question.range), [question.series.id]);
+        const { rows } = await connection.query(...pgQuestion(this.#table, question, server));
         await connection.run('COMMIT');
-        return rows.map(({ key, count, sum }) => ({
-          key: isSums ? (key ?? '') : String(fromTimestamp(key ?? '')),
-          count: Number(count),
-          sum: Number(sum),
-        }));
+        return rows.map((row) => pgAnswer(question, row));
       });
     } catch (error) {
       signal.throwIfAborted();
@@ -245,7 +241,7 @@ class RedshiftSink implements Sink {
 
   async #lend<T>(
     signal: AbortSignal,
-    use: (connection: Connection, server: Server) => Promise<T>,
+    use: (connection: PgConnection, server: PgServer) => Promise<T>,
   ): Promise<T> {
     const server = this.#server;
     if (server === undefined) throw new SinkError('connection', 'the sink is not open');
@@ -288,7 +284,7 @@ class RedshiftSink implements Sink {
         if (middle > 0) {
           parts.push(part.slice(middle), part.slice(0, middle));
         } else {
-          rejected.push({ index: part[0]!, reason: rejectReason(error), message: classify(error).message });
+          rejected.push({ index: part[0]!, reason: pgRejectReason(error), message: classify(error).message });
         }
       }
     }
@@ -332,7 +328,7 @@ class RedshiftSink implements Sink {
   }
 
   /** On Redshift, no row of a stage can be to blame for a merge that fails: the table has the same columns. */
-  async #runOnRedshift(connection: Connection, text: string): Promise<void> {
+  async #runOnRedshift(connection: PgConnection, text: string): Promise<void> {
     try {
       await connection.run(text);
     } catch (error) {
@@ -341,7 +337,12 @@ class RedshiftSink implements Sink {
   }
 
   /** Checks the bucket, the role and the rights of both now, rather than at the first large batch. Writes nothing. */
-  async #tryCopy(s3: S3Stage, connection: Connection, server: Server, signal: AbortSignal): Promise<void> {
+  async #tryCopy(
+    s3: S3Stage,
+    connection: PgConnection,
+    server: PgServer,
+    signal: AbortSignal,
+  ): Promise<void> {
     if (!server.isRedshift) {
       throw new SinkError(
         'bad_request',
@@ -365,13 +366,13 @@ class RedshiftSink implements Sink {
 
 /** By which connection and until when a batch is written. */
 interface Way {
-  readonly connection: Connection;
-  readonly server: Server;
+  readonly connection: PgConnection;
+  readonly server: PgServer;
   readonly signal: AbortSignal;
 }
 
 /** Asks in a transaction of several messages, which a pooler that gives every statement another session refuses. */
-async function askServer(connection: Connection): Promise<Server> {
+async function askServer(connection: PgConnection): Promise<PgServer> {
   await connection.run('BEGIN');
   const version = await connection.run(SELECT_VERSION);
   const isRedshift = /redshift/i.test(version?.rows[0]?.version ?? '');
@@ -382,12 +383,12 @@ async function askServer(connection: Connection): Promise<Server> {
 
 /** The table. Every statement is a transaction of its own. */
 class Schema {
-  readonly #connection: Connection;
+  readonly #connection: PgConnection;
   readonly #table: string;
-  readonly #server: Server;
+  readonly #server: PgServer;
   readonly #timeoutMs: number;
 
-  constructor(connection: Connection, table: string, server: Server, timeoutMs: number) {
+  constructor(connection: PgConnection, table: string, server: PgServer, timeoutMs: number) {
     this.#connection = connection;
     this.#table = table;
     this.#server = server;
@@ -426,7 +427,7 @@ class Schema {
   async #unless(
     states: readonly string[],
     statements: string,
-  ): Promise<Awaited<ReturnType<Connection['run']>>> {
+  ): Promise<Awaited<ReturnType<PgConnection['run']>>> {
     try {
       return await this.#connection.run(transaction(this.#server, this.#timeoutMs, statements));
     } catch (error) {

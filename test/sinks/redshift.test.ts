@@ -2,12 +2,12 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { endpoint } from '../../sinks/redshift/config.ts';
 import redshift from '../../sinks/redshift/sink.ts';
 import type { Point } from '../../src/aggregate/point.ts';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import type { Sink } from '../../src/sink/contract.ts';
+import { pgEndpoint } from '../../src/sink/pg/address.ts';
 import { settlesPromptly } from '../conformance/lifecycle.ts';
 import { differences, EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
 import { sinkError } from '../conformance/subject.ts';
@@ -170,10 +170,13 @@ describe('redshift on PostgreSQL', () => {
     await far.open(signal);
     const before = proxy.passed.request;
     const left = new AbortController();
+    // So that the batch is on its way for long enough.
+    proxy.delay(50);
     const writing = far.write({ points: manyPoints(10_000, 1) }, left.signal).catch(() => {});
     await expect.poll(() => proxy.passed.request - before).toBeGreaterThan(100_000);
     proxy.hang();
-    const staging = `SELECT 1 FROM pg_stat_activity WHERE datname = 'unlocked' AND state = 'idle in transaction'`;
+    proxy.delay(0);
+    const staging = `SELECT 1 FROM pg_stat_activity WHERE datname = 'unlocked' AND xact_start IS NOT NULL AND wait_event = 'ClientRead'`;
     await expect.poll(async () => (await server.execute(staging)).rows.length).toBe(1);
     await server.execute(`SET lock_timeout TO '5s'; LOCK points`, 'unlocked');
     expect(await sink.write({ points: manyPoints(100, 2) }, signal)).toEqual({ kind: 'written' });
@@ -397,7 +400,7 @@ describe('redshift on PostgreSQL', () => {
       ['postgres://u:p@c.x.eu-west-1.redshift.amazonaws.com:5439/d?sslmode=disable', 'off'],
       ['postgres://u:p@amazonaws.com.example.org:5439/d', 'off'],
     ])('by default, %s: %s', (address, tls) => {
-      expect(endpoint({ ...DEFAULTS, url: address })).toMatchObject({ tls });
+      expect(pgEndpoint({ ...DEFAULTS, url: address })).toMatchObject({ tls });
     });
 
     it('never falls back to plain text', async () => {

@@ -22,11 +22,25 @@ const MAX_BYTES_PER_UNIT = 3;
 const EPOCH_MS = 946_684_800_000;
 const MICROSECONDS = 1_000n;
 
-/** The types of the arrays. */
-const TYPES = ['timestamp', 'int8', ...Array(5).fill('text'), 'int8', ...Array(8).fill('float8')];
+/** The types of the arrays, by column. */
+const TYPES: Readonly<Record<string, string>> = {
+  window_start: 'timestamp',
+  window_ms: 'int8',
+  series_id: 'text',
+  instance: 'text',
+  name: 'text',
+  type: 'text',
+  dimensions: 'text',
+  ...Object.fromEntries(ALL_FIELDS.map((field) => [field, field === 'count' ? 'int8' : 'float8'])),
+};
 
-/** The rows of the arrays that are parameters of a statement, from $1 on: a source for its FROM. */
-export const UNNESTED = `unnest(${TYPES.map((type, index) => `$${index + 1}::${type}[]`).join(', ')})`;
+/**
+ * Selects the rows of the arrays, which are its parameters from $1 on. In the list of columns, unlike in FROM, unnest
+ * keeps no copy of the rows.
+ */
+export const SELECT_ARRAYS = `SELECT ${Object.entries(TYPES)
+  .map(([name, type], index) => `unnest($${index + 1}::${type}[]) AS "${name}"`)
+  .join(', ')}`;
 
 /** Returns the arrays, in the order of the columns of a row: see `columnValues`. */
 export function columnArrays(points: readonly Point[]): Buffer[] {
@@ -38,8 +52,9 @@ export function columnArrays(points: readonly Point[]): Buffer[] {
     textArray(points, ({ series }) => series.name),
     textArray(points, ({ series }) => series.type),
     textArray(points, ({ series }) => series.dimensionsJson),
-    integerArray(points, ({ count }) => count),
-    ...ALL_FIELDS.filter((field) => field !== 'count').map((field) => doubleArray(points, field)),
+    ...ALL_FIELDS.map((field) =>
+      field === 'count' ? integerArray(points, ({ count }) => count) : doubleArray(points, field),
+    ),
   ];
 }
 

@@ -1,26 +1,65 @@
-/** Connections of one sink: one for each call under way, kept for the next call, discarded at the first error. */
+/**
+ * Connections to PostgreSQL, or what speaks its protocol: one for each call under way, kept for the next call,
+ * discarded at the first error. Whoever uses this brings the client, the package `pg`.
+ */
 import { readFileSync } from 'node:fs';
 import { Socket } from 'node:net';
-import pg from 'pg';
-import { SinkError } from '../../src/sink/index.ts';
+import { SinkError } from '../contract.ts';
+import { type PgAddress, type PgCredentials, pgEndpoint } from './address.ts';
 import { isAboutSignIn } from './classify.ts';
-import { endpoint, type RedshiftConfig } from './config.ts';
-import { type Credentials, makeSignIn, type SignIn } from './sign-in.ts';
 
 const CONNECT_TIMEOUT_MS = 10_000;
 const KEEP_ALIVE_DELAY_MS = 30_000;
 
-export type Row = Readonly<Record<string, string | null>>;
+/** Cells are the server's own text. */
+export type PgRow = Readonly<Record<string, string | null>>;
 
-export class Connection {
-  readonly #client: pg.Client;
+export interface PgResult {
+  readonly rows: readonly PgRow[];
+  readonly fields: readonly { readonly name: string; readonly dataTypeID: number }[];
+  /** How many rows a statement has read, inserted, updated or deleted. */
+  readonly rowCount: number | null;
+}
+
+/** What we use of a client of `pg`. */
+interface PgClient {
+  connect(): Promise<unknown>;
+  query(query: { text: string; values?: unknown[] }): Promise<unknown>;
+  end(): Promise<void>;
+  once(event: 'end', listener: () => void): unknown;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+}
+
+interface PgClientConfig {
+  readonly connectionString: string;
+  readonly ssl: false | { readonly rejectUnauthorized: boolean; readonly ca?: string };
+  readonly connectionTimeoutMillis: number;
+  readonly keepAlive: boolean;
+  readonly keepAliveInitialDelayMillis: number;
+  readonly application_name: string;
+  readonly pipeline: boolean;
+  readonly types: { getTypeParser(): (text: string) => string };
+}
+
+/** The class `Client` of `pg`. */
+export type PgClientClass = new (config: PgClientConfig & { readonly stream: () => Socket }) => PgClient;
+
+/** Where passwords come from that are not in the URL. */
+export interface PgSignIn {
+  credentials(signal: AbortSignal): Promise<PgCredentials>;
+  /** Drops what the server refused. */
+  forget(): void;
+}
+
+export class PgConnection {
+  readonly #client: PgClient;
   /** Created here, so that an abort can destroy it without waiting for a server that hangs. */
   readonly #socket = new Socket();
   readonly #onEnd: () => void;
   #signal: AbortSignal | undefined;
 
-  constructor(config: pg.ClientConfig, onEnd: () => void) {
-    this.#client = new pg.Client({ ...config, stream: () => this.#socket });
+  constructor(Client: PgClientClass, config: PgClientConfig, onEnd: () => void) {
+    this.#client = new Client({ ...config, stream: () => this.#socket });
     this.#onEnd = onEnd;
     this.#client.once('end', onEnd);
     // The queries under way fail too, and report the error to their callers.
@@ -39,13 +78,13 @@ export class Connection {
   }
 
   /** A statement with values has no name: behind a pooler, the session that knows the name may be another one. */
-  async query(text: string, values?: unknown[]): Promise<pg.QueryResult<Row>> {
-    return await this.#client.query<Row>({ text, ...(values && { values }) });
+  async query(text: string, values: unknown[]): Promise<PgResult> {
+    return (await this.#client.query({ text, values })) as PgResult;
   }
 
   /** Sends a text of several statements without values. Resolves to the rows of the last one that returns any. */
-  async run(text: string): Promise<pg.QueryResult<Row> | undefined> {
-    const results = await this.#client.query<Row>(text);
+  async run(text: string): Promise<PgResult | undefined> {
+    const results = (await this.#client.query({ text })) as PgResult | PgResult[];
     return [results].flat().findLast(({ fields }) => fields.length > 0);
   }
 
@@ -62,20 +101,22 @@ export class Connection {
   };
 }
 
-export class Connections {
-  readonly #config: RedshiftConfig;
-  readonly #signIn: SignIn | undefined;
-  readonly #all = new Set<Connection>();
-  readonly #idle: Connection[] = [];
+export class PgConnections {
+  readonly #Client: PgClientClass;
+  readonly #address: PgAddress;
+  readonly #signIn: PgSignIn | undefined;
+  readonly #all = new Set<PgConnection>();
+  readonly #idle: PgConnection[] = [];
   #closings = 0;
 
-  constructor(config: RedshiftConfig) {
-    this.#config = config;
-    this.#signIn = makeSignIn(config);
+  constructor(Client: PgClientClass, address: PgAddress, signIn?: PgSignIn) {
+    this.#Client = Client;
+    this.#address = address;
+    this.#signIn = signIn;
   }
 
   /** Lends `use` a connection. After an error, or when `signal` aborts, the connection ends instead of being reused. */
-  async lend<T>(signal: AbortSignal, use: (connection: Connection) => Promise<T>): Promise<T> {
+  async lend<T>(signal: AbortSignal, use: (connection: PgConnection) => Promise<T>): Promise<T> {
     const connection = await this.#acquire(signal);
     try {
       const result = await use(connection);
@@ -88,7 +129,7 @@ export class Connections {
   }
 
   /** Resolves to a connection that ends when `signal` aborts. */
-  async #acquire(signal: AbortSignal): Promise<Connection> {
+  async #acquire(signal: AbortSignal): Promise<PgConnection> {
     signal.throwIfAborted();
     const kept = this.#idle.pop();
     const connection = kept ?? this.#make(await this.#credentials(signal));
@@ -103,7 +144,7 @@ export class Connections {
     }
   }
 
-  #discard(connection: Connection): void {
+  #discard(connection: PgConnection): void {
     this.#forget(connection);
     connection.close();
   }
@@ -115,12 +156,12 @@ export class Connections {
     this.#idle.length = 0;
   }
 
-  #release(connection: Connection): void {
+  #release(connection: PgConnection): void {
     connection.obey(undefined);
     if (this.#all.has(connection)) this.#idle.push(connection);
   }
 
-  async #credentials(signal: AbortSignal): Promise<Credentials | undefined> {
+  async #credentials(signal: AbortSignal): Promise<PgCredentials | undefined> {
     const before = this.#closings;
     const signedIn = await this.#signIn?.credentials(signal);
     // If the sink was closed meanwhile, nothing would close a new connection.
@@ -128,10 +169,11 @@ export class Connections {
     return signedIn;
   }
 
-  #make(signedIn: Credentials | undefined): Connection {
-    const { connectionString, tls } = endpoint(this.#config, signedIn);
+  #make(signedIn: PgCredentials | undefined): PgConnection {
+    const { connectionString, tls } = pgEndpoint(this.#address, signedIn);
     const ca = tls === 'verify' ? this.#authority() : undefined;
-    const connection = new Connection(
+    const connection = new PgConnection(
+      this.#Client,
       {
         connectionString,
         ssl:
@@ -150,14 +192,14 @@ export class Connections {
     return connection;
   }
 
-  #forget(connection: Connection): void {
+  #forget(connection: PgConnection): void {
     this.#all.delete(connection);
     const index = this.#idle.indexOf(connection);
     if (index >= 0) this.#idle.splice(index, 1);
   }
 
   #authority(): string | undefined {
-    const { caFile } = this.#config;
+    const { caFile } = this.#address;
     if (caFile === undefined) return undefined;
     try {
       return readFileSync(caFile, 'utf8');
