@@ -8,6 +8,7 @@ export const SINKS: Readonly<Record<string, () => Promise<SinkModule>>> = {
   influxdb: async () => (await import('./influxdb/sink.ts')).default,
   otlp: async () => (await import('./otlp/sink.ts')).default,
   parquet: async () => (await import('./parquet/sink.ts')).default,
+  postgres: async () => (await import('./postgres/sink.ts')).default,
   prometheus: async () => (await import('./prometheus/sink.ts')).default,
   redshift: async () => (await import('./redshift/sink.ts')).default,
   sqlite: async () => (await import('./sqlite/sink.ts')).default,

@@ -1,39 +1,14 @@
-/** What an error means to the lane, whether of `pg`, the network or the server (its SQLSTATE). Pure. */
+/** What an error means to the lane: that of any server of the protocol, or one of COPY or AWS. Pure. */
 import {
   awsVerdict,
-  REFUSE_REASONS,
+  classifyPg,
+  pgMessage,
   type RefuseReason,
-  type RejectReason,
   SinkError,
+  sqlState,
   TRUST_ADVICE,
+  type WordedVerdict,
 } from '../../src/sink/index.ts';
-
-type Verdict = readonly [reason: SinkError['reason'], advice?: string];
-
-const GRANT = "Check the user and the password in the URL, and the user's privileges.";
-const CERTIFICATE =
-  "Set CA_FILE or NODE_EXTRA_CA_CERTS to the authority that signed the server's certificate, and use a host name that the certificate has.";
-const TABLE = 'Rename that table, or set TABLE to another name: the sink creates its own table.';
-
-/** By SQLSTATE: looked up whole, then by its first three characters, then by its class, the first two. */
-const VERDICTS: Readonly<Record<string, Verdict>> = {
-  '08': ['connection'],
-  '25006': ['unauthorized', 'Point the URL at a server that takes writes.'],
-  '28': ['unauthorized', GRANT],
-  '3D': ['not_found', 'Create the database, or correct its name in the URL.'],
-  '3F': ['not_found', 'Create the schema, or correct TABLE.'],
-  '40': ['conflict'],
-  '42': ['bad_request', 'Report this as a bug.'],
-  '42501': ['unauthorized', GRANT],
-  '42703': ['schema_mismatch', TABLE],
-  '42804': ['schema_mismatch', TABLE],
-  '42P01': ['not_found', 'Leave the table to this sink, which creates it again.'],
-  '53': ['server_error'],
-  '53300': ['throttled', 'Raise the connection limit of the server, or of the user.'],
-  '55P03': ['conflict'],
-  '57014': ['timeout'],
-  '57P': ['connection'],
-};
 
 const ROLE =
   'Allow Redshift to assume the role, associate the role with the cluster, and allow it to list and read the bucket.';
@@ -41,7 +16,7 @@ const BUCKET = 'Create the bucket, or correct its name in S3.';
 const REGION = 'Use a bucket in the region of the cluster, and set REGION to it.';
 
 /** By message of COPY about S3 and the role, because these errors have no code of their own. The first match counts. */
-const COPY_VERDICTS: readonly (readonly [pattern: RegExp, verdict: Verdict])[] = [
+const COPY_VERDICTS: readonly WordedVerdict[] = [
   [/not authorized to (assume|get credentials of) (IAM )?role/i, ['unauthorized', ROLE]],
   [/S3ServiceException.*(PermanentRedirect|AuthorizationHeaderMalformed)/, ['bad_request', REGION]],
   [/S3ServiceException.*NoSuchBucket/, ['not_found', BUCKET]],
@@ -69,44 +44,13 @@ const AWS_ADVICE: Readonly<Record<'s3' | 'signIn', Readonly<Record<RefuseReason,
   },
 };
 
-/** Error codes of Node.js. A code that names TLS or a certificate means that the server was not trusted. */
-const NETWORK = /^E(?!RR_)[A-Z_]+$/;
-const TLS = /CERT|SIGNATURE|ISSUER|TLS|SSL/;
-
-/** A longer message is cut. */
-const MAX_MESSAGE_CHARACTERS = 300;
-
-export function sqlState(error: unknown): string | undefined {
-  const code = codeOf(error);
-  return code !== undefined && /^[0-9A-Z]{5}$/.test(code) && !NETWORK.test(code) ? code : undefined;
-}
-
-/** Whether the store cannot hold a value (class 22), or a value breaks a constraint that somebody added (class 23). */
-export function isAboutData(error: unknown): boolean {
-  return /^2[23]/.test(sqlState(error) ?? '');
-}
-
 /** Whether COPY could not load a row. It does not say which row in a way that a program could read. */
 export function isLoadFailure(error: unknown): boolean {
-  return sqlState(error) !== undefined && /stl_load_errors|sys_load_error_detail/i.test(oneLine(error));
-}
-
-/** Whether the server refused the user or the password. */
-export function isAboutSignIn(error: unknown): boolean {
-  return /^28/.test(sqlState(error) ?? '');
-}
-
-export function rejectReason(error: unknown): RejectReason {
-  const state = sqlState(error) ?? '';
-  if (state.startsWith('23')) return 'refused';
-  return state === '22001' ? 'too_large' : 'invalid_value';
+  return sqlState(error) !== undefined && /stl_load_errors|sys_load_error_detail/i.test(pgMessage(error));
 }
 
 export function classify(error: unknown): SinkError {
-  if (error instanceof SinkError) return error;
-  const message = oneLine(error);
-  const [reason, advice = ''] = verdict(error, message);
-  return new SinkError(reason, message, advice, { cause: error });
+  return classifyPg(error, COPY_VERDICTS);
 }
 
 /** Classifies an error of the AWS SDK. `signal` is that of the failed call. */
@@ -115,39 +59,4 @@ export function awsError(error: unknown, what: keyof typeof AWS_ADVICE, signal: 
   const verdict = awsVerdict(error, signal);
   const advice = verdict.kind === 'refused' ? AWS_ADVICE[what][verdict.reason] : '';
   return new SinkError(verdict.reason, verdict.message, advice, { cause: error });
-}
-
-function verdict(error: unknown, message: string): Verdict {
-  const state = sqlState(error);
-  // Redshift's error 1023 has no SQLSTATE of its own.
-  if (/serializable isolation violation/i.test(message)) return ['conflict'];
-  const copying = COPY_VERDICTS.find(([pattern]) => pattern.test(message));
-  if (copying !== undefined) return copying[1];
-  if (state !== undefined) {
-    return VERDICTS[state] ?? VERDICTS[state.slice(0, 3)] ?? VERDICTS[state.slice(0, 2)] ?? ['server_error'];
-  }
-  const code = codeOf(error) ?? '';
-  if (TLS.test(code)) return ['untrusted', CERTIFICATE];
-  if (NETWORK.test(code) || /connection (was )?(terminated|closed|ended)|not queryable/i.test(message))
-    return ['connection'];
-  if (message === 'timeout expired') return ['timeout'];
-  if (message.includes('does not support SSL')) {
-    return ['bad_request', 'Enable TLS on the server, or set sslmode=disable.'];
-  }
-  return /password|SASL|SCRAM/.test(message) ? ['unauthorized', GRANT] : ['unknown'];
-}
-
-function codeOf(error: unknown): string | undefined {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
-}
-
-/** Returns the message on one line. An AggregateError, for a host with several addresses, has no message of its own. */
-function oneLine(error: unknown): string {
-  const first = error instanceof AggregateError && error.message === '' ? error.errors[0] : error;
-  const message = first instanceof Error ? first.message : String(first);
-  return (message.split('\n')[0] ?? '').slice(0, MAX_MESSAGE_CHARACTERS);
-}
-
-export function isRefusal(reason: SinkError['reason']): reason is (typeof REFUSE_REASONS)[number] {
-  return (REFUSE_REASONS as readonly string[]).includes(reason);
 }

@@ -1,10 +1,15 @@
-import { setting, type Values } from '../../src/sink/index.ts';
+import {
+  CA_FILE_MEANS,
+  PG_TABLE,
+  parsePgTable,
+  pgTlsProblems,
+  SSL_MODES_MEAN,
+  setting,
+  type Values,
+} from '../../src/sink/index.ts';
 
 /** The most points of a batch that goes through S3. Each batch costs Redshift a COPY and a commit, however large. */
 export const MAX_COPIED_POINTS = 100_000;
-
-/** A name that needs no quotes on Redshift or PostgreSQL. Redshift folds every other name to lower case anyway. */
-const IDENTIFIER = /^[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?$/;
 
 /** Where batches are put for COPY. The prefix has no slash at either end. */
 export interface S3Address {
@@ -26,23 +31,14 @@ function parseS3(text: string): S3Address | undefined {
 
 export const settings = {
   url: setting.url(['postgres:', 'postgresql:'], {
-    meaning:
-      'postgres://user:password@host:5439/database; with ?sslmode=require, verify-ca or verify-full, the connection is ' +
-      "encrypted and the server's certificate and name are verified; with no-verify, it is only encrypted; without " +
-      "sslmode, connections to Amazon's own hosts are encrypted and verified, all others are not encrypted",
+    meaning: `postgres://user:password@host:5439/database; ${SSL_MODES_MEAN}`,
     required: true,
   }),
-  table: setting.custom(
-    (text) => (IDENTIFIER.test(text) ? text : undefined),
-    'a table or schema.table in lower case',
-    {
-      meaning: 'the table, with its schema if that is not on the search path; created if it is missing',
-      default: 'fanout_points',
-    },
-  ),
-  caFile: setting.text({
-    meaning: "PEM file of the authority that signed the server's certificate; also turns TLS on",
+  table: setting.custom(parsePgTable, PG_TABLE, {
+    meaning: 'the table, with its schema if that is not on the search path; created if it is missing',
+    default: 'fanout_points',
   }),
+  caFile: setting.text({ meaning: CA_FILE_MEANS }),
   s3: setting.custom(parseS3, 'an address such as s3://bucket/prefix', {
     meaning:
       'where large batches are put as files for COPY, which are then removed; without it, all batches are sent by INSERT',
@@ -78,16 +74,13 @@ export function signsInBy({ cluster, workgroup }: RedshiftConfig): 'password' | 
   return workgroup === undefined ? 'password' : 'workgroup';
 }
 
-const SSL_MODES = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full', 'no-verify'] as const;
-type SslMode = (typeof SSL_MODES)[number];
-
 interface Problem {
   readonly key: keyof typeof settings;
   readonly expected: string;
 }
 
 export function validate(config: RedshiftConfig): readonly Problem[] {
-  return [...problemsOfTls(config), ...problemsOfS3(config), ...problemsOfSignIn(config)];
+  return [...pgTlsProblems(config), ...problemsOfS3(config), ...problemsOfSignIn(config)];
 }
 
 function problemsOfS3({ s3, iamRole }: RedshiftConfig): Problem[] {
@@ -114,52 +107,4 @@ function problemsOfSignIn(config: RedshiftConfig): Problem[] {
   }
   if (pathname.length <= 1) problems.push({ key: 'url', expected: 'a URL that names the database' });
   return problems;
-}
-
-function problemsOfTls(config: RedshiftConfig): Problem[] {
-  const parameters = new URL(config.url).searchParams;
-  const mode = parameters.get('sslmode');
-  const problems: Problem[] = [];
-  if (mode !== null && !(SSL_MODES as readonly string[]).includes(mode)) {
-    problems.push({ key: 'url', expected: `an sslmode of ${SSL_MODES.join(', ')}` });
-  }
-  for (const name of parameters.keys()) {
-    if (name === 'sslmode' || !name.startsWith('ssl')) continue;
-    problems.push({
-      key: 'url',
-      expected: `a URL without ${name}: use sslmode and CA_FILE instead`,
-    });
-  }
-  if (config.caFile !== undefined && (mode === 'disable' || mode === 'no-verify')) {
-    problems.push({ key: 'caFile', expected: `no CA file when sslmode is ${mode}` });
-  }
-  return problems;
-}
-
-export interface Endpoint {
-  /** Without the parameters about TLS, because versions of `pg` differ in how they read them. */
-  readonly connectionString: string;
-  readonly tls: 'off' | 'verify' | 'no-verify';
-}
-
-/** Hosts whose certificates Node.js already trusts. */
-const AMAZON = /\.amazonaws\.com(\.cn)?$/i;
-
-/** Returns how to connect. `signedIn`, from IAM, replaces the user and the password in the URL. */
-export function endpoint(
-  config: RedshiftConfig,
-  signedIn?: { readonly user: string; readonly password: string },
-): Endpoint {
-  const url = new URL(config.url);
-  if (signedIn !== undefined) {
-    url.username = encodeURIComponent(signedIn.user);
-    url.password = encodeURIComponent(signedIn.password);
-  }
-  const mode = (url.searchParams.get('sslmode') ?? undefined) as SslMode | undefined;
-  url.searchParams.delete('sslmode');
-  const connectionString = url.toString();
-  if (mode === 'no-verify') return { connectionString, tls: 'no-verify' };
-  const isAsked = mode !== undefined || config.caFile !== undefined || AMAZON.test(url.hostname);
-  const off = mode === 'disable' || !isAsked;
-  return { connectionString, tls: off ? 'off' : 'verify' };
 }

@@ -56,6 +56,3 @@ export function copyIntoStage(manifestUrl: string, role: string, id: string): st
   return `COPY ${STAGE} (${NAMES}) FROM '${manifestUrl}' IAM_ROLE ${iamRole}
 MANIFEST GZIP DELIMITER '|' ESCAPE NULL AS '${id}' TIMEFORMAT 'auto' COMPUPDATE OFF STATUPDATE OFF`;
 }
-
-/** Selects how many rows the session's last COPY loaded. */
-export const COPIED_ROWS = 'SELECT pg_last_copy_count() AS rows';

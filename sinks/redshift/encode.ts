@@ -1,25 +1,28 @@
 /**
  * Points to rows and back, and the statements. Pure. Every statement is valid on both Redshift and PostgreSQL, except
- * what `createTable` adds for one of them.
+ * where it depends on `isRedshift`.
  */
 import {
-  ALL_FIELDS,
+  begin,
   columnValues,
   FIELDS,
-  type MetricType,
+  MAX_TIME_MS,
+  MIN_TIME_MS,
+  MISCOUNTED,
+  PG_TYPES,
+  type PgServer,
   type Point,
+  quotedTable,
   type Rejection,
-  type StoredPoint,
-  storedSeries,
+  SELECT_ARRAYS,
+  timestamp,
   type WindowRange,
+  within,
 } from '../../src/sink/index.ts';
 
 const NAME_BYTES = 512;
 const INSTANCE_BYTES = 128;
 const DIMENSIONS_BYTES = 65_535;
-/** The years 1 to 9999. Outside them, a year does not have four digits. */
-const MIN_TIME_MS = -62_135_596_800_000;
-const MAX_TIME_MS = 253_402_300_799_999;
 /** A UTF-16 code unit takes at most three bytes in UTF-8. */
 const MAX_BYTES_PER_UNIT = 3;
 
@@ -31,11 +34,8 @@ interface Column {
   readonly required: boolean;
 }
 
-const INT4 = 23;
-const INT8 = 20;
-const FLOAT8 = 701;
-const TEXTS = [1043, 1042, 25];
-const TIMESTAMP = 1114;
+const { int4: INT4, int8: INT8, float8: FLOAT8, timestamp: TIMESTAMP } = PG_TYPES;
+const TEXTS = [PG_TYPES.varchar, PG_TYPES.bpchar, PG_TYPES.text];
 
 /** In the order in which `toRow` returns the values. */
 export const COLUMNS: readonly Column[] = [
@@ -58,140 +58,139 @@ export const COLUMNS: readonly Column[] = [
 
 export const NAMES = COLUMNS.map(({ name }) => `"${name}"`).join(', ');
 const KEY = ['window_start', 'series_id', 'instance'];
-/** The temporary table of a connection. LIKE gives it the columns of the table. */
-export const STAGE = 'fanout_stage';
-const READ = 'fanout_read';
+/** The temporary table of a transaction. */
+export const STAGE = 'fanout_batch';
 /** A statement takes 32,767 parameters. 500 rows of 16 values are the fastest. */
 export const ROWS_PER_INSERT = 500;
 
-/** The lowest statement timeout. It is longer if the timeout of a write is longer. */
-const STATEMENT_TIMEOUT_MS = 60_000;
-/**
- * Returns the statements that begin a session. A statement can outlive an aborted write by at most its timeout. With
- * two extra digits, a double comes back unchanged. PostgreSQL writes them by default, Redshift does not.
- */
-export function session(timeoutMs = 0): string {
-  return `SET statement_timeout TO ${Math.max(timeoutMs, STATEMENT_TIMEOUT_MS)};
-SET extra_float_digits TO 2;
-SET datestyle TO ISO`;
-}
-
-function quoted(table: string): string {
-  return table
-    .split('.')
-    .map((part) => `"${part}"`)
-    .join('.');
-}
+export const SELECT_VERSION = 'SELECT version() AS version';
+export const SELECT_ENDS_IDLE = `SELECT 1 FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'`;
 
 /**
  * Returns the statement that creates the table. Redshift enforces no keys; it keeps the rows of a series on one node,
  * sorted by time. On PostgreSQL, an index saves the merge from reading the whole table.
  */
 export function createTable(table: string, isRedshift: boolean): string {
-  const columns = COLUMNS.map(
-    ({ name, type, required }) => `"${name}" ${type}${required ? ' NOT NULL' : ''}`,
-  );
-  const create = `CREATE TABLE ${quoted(table)} (${columns.join(', ')})`;
+  const create = `CREATE TABLE ${quotedTable(table)} (${columnList()})`;
   return isRedshift
     ? `${create} DISTKEY("series_id") SORTKEY("window_start")`
-    : `${create}; CREATE INDEX ON ${quoted(table)} ("window_start")`;
-}
-
-/** Returns a statement that selects no row, only the columns. */
-export function describeTable(table: string): string {
-  return `SELECT * FROM ${quoted(table)} WHERE 1 = 0`;
+    : `${create}; CREATE INDEX ON ${quotedTable(table)} ("window_start")`;
 }
 
 export function addColumn(table: string, column: Column): string {
-  return `ALTER TABLE ${quoted(table)} ADD COLUMN "${column.name}" ${column.type}`;
+  return `ALTER TABLE ${quotedTable(table)} ADD COLUMN "${column.name}" ${column.type}`;
 }
 
-export function createStage(table: string): string {
-  return `CREATE TEMP TABLE ${STAGE} (LIKE ${quoted(table)})`;
+/**
+ * Returns the statements that make the stage. LIKE gives it the columns and the encodings of a table on Redshift. On
+ * PostgreSQL it would hold a lock on the table while rows are staged, so there we name the columns.
+ */
+export function createStage(table: string, { isRedshift }: PgServer): string {
+  if (isRedshift) return `CREATE TEMP TABLE ${STAGE} (LIKE ${quotedTable(table)})`;
+  return `CREATE TEMP TABLE ${stageOf(isRedshift)} (${columnList()}) ON COMMIT DROP`;
 }
 
-/** TRUNCATE commits on Redshift, so it must be outside a transaction. */
-export const CLEAR_STAGE = `TRUNCATE ${STAGE}`;
+/**
+ * Returns the statements by which a transaction begins to stage. Redshift takes the transaction's snapshot at its first
+ * CREATE, INSERT or DELETE, and would neither see nor delete what another writer commits after that. So there the lock
+ * comes first, and is held while rows are staged. PostgreSQL gets its lock in `mergeStage`.
+ */
+export function beginStage(table: string, server: PgServer, timeoutMs: number): string {
+  const lock = server.isRedshift ? `;\nLOCK ${quotedTable(table)}` : '';
+  return `${begin(server, timeoutMs)}${lock};\n${createStage(table, server)}`;
+}
+
+/** Names the schema where another table of that name could come first on the search path. */
+function stageOf(isRedshift: boolean): string {
+  return isRedshift ? STAGE : `pg_temp.${STAGE}`;
+}
+
+function columnList(): string {
+  return COLUMNS.map(({ name, type, required }) => `"${name}" ${type}${required ? ' NOT NULL' : ''}`).join(
+    ', ',
+  );
+}
 
 const TUPLES = new Map<number, string>();
 
+/** For PostgreSQL, which has arrays. Parameters: an array for each column. */
+export const INSERT_ARRAYS = `INSERT INTO ${stageOf(false)} (${NAMES}) ${SELECT_ARRAYS}`;
+
+/** For Redshift, which has none. Parameters: the values of the rows. */
 export function insertIntoStage(rows: number): string {
-  let text = TUPLES.get(rows);
-  if (text === undefined) {
+  let tuples = TUPLES.get(rows);
+  if (tuples === undefined) {
     const tuple = (row: number) => `(${COLUMNS.map((_, i) => `$${row * COLUMNS.length + i + 1}`).join(',')})`;
-    text = `INSERT INTO ${STAGE} (${NAMES}) VALUES ${Array.from({ length: rows }, (_, row) => tuple(row)).join(',')}`;
-    TUPLES.set(rows, text);
+    tuples = Array.from({ length: rows }, (_, row) => tuple(row)).join(',');
+    TUPLES.set(rows, tuples);
   }
-  return text;
+  return `INSERT INTO ${STAGE} (${NAMES}) VALUES ${tuples}`;
 }
 
 /**
- * Deletes the staged keys from the table, in a transaction that begins with the lock. Redshift takes a transaction's
- * snapshot at its first CREATE, INSERT or DELETE, and would neither see nor delete what another writer commits after
- * that. The statements are one text, sent whole, so that no network failure leaves the lock held. The range lets the
- * store skip blocks.
+ * Returns the statements that end the staging transaction: they delete the staged keys from the table, insert what
+ * `insert` says, and commit. They are one text, sent whole, so that on PostgreSQL no network failure leaves the lock
+ * held. Its mode keeps out other writers, not readers. The range lets the store skip blocks.
  */
-function replaceStaged(table: string, points: readonly Point[], insert: string): string {
+function replaceStaged(
+  table: string,
+  points: readonly Point[],
+  { isRedshift }: PgServer,
+  insert: string,
+): string {
   const [from, to] = span(points);
-  const t = quoted(table);
+  const t = quotedTable(table);
   const column = (name: string) => `"${table.split('.').at(-1)}"."${name}"`;
-  return `BEGIN;
-LOCK ${t};
-DELETE FROM ${t} USING ${STAGE} s
+  return `${isRedshift ? '' : `LOCK TABLE ${t} IN SHARE ROW EXCLUSIVE MODE;\n`}DELETE FROM ${t} USING ${stageOf(isRedshift)} s
 WHERE ${column('window_start')} >= '${timestamp(from)}' AND ${column('window_start')} <= '${timestamp(to)}'
 AND ${KEY.map((name) => `${column(name)} = s."${name}"`).join(' AND ')};
-${insert}COMMIT`;
-}
-
-export function mergeStage(table: string, points: readonly Point[]): string {
-  const insert = `INSERT INTO ${quoted(table)} (${NAMES}) SELECT ${NAMES} FROM ${STAGE};\n`;
-  return replaceStaged(table, points, insert);
-}
-
-export function deleteStaged(table: string, points: readonly Point[]): string {
-  return replaceStaged(table, points, '');
+${insert};
+${isRedshift ? `DROP TABLE ${STAGE};\n` : ''}COMMIT`;
 }
 
 /**
- * Copies the range into a temporary table, to be read at any pace. A cursor on the table itself would hold a lock for
- * as long as the reader takes, and so block the LOCK of every writer. Redshift materializes a cursor's rows anyway.
+ * The merge proves its own count: unless it inserts as many rows as there are points, it fails and commits nothing.
+ * Redshift has no RETURNING, nor anything that could drop rows between the stage and the table.
  */
-export function copyRange(table: string, range: WindowRange): string {
-  return `CREATE TEMP TABLE ${READ} AS SELECT ${NAMES} FROM ${quoted(table)} WHERE ${within(range.from, range.to)}`;
+export function mergeStage(table: string, points: readonly Point[], server: PgServer): string {
+  const insert = `INSERT INTO ${quotedTable(table)} (${NAMES}) SELECT ${NAMES} FROM ${stageOf(server.isRedshift)}`;
+  const proven = server.isRedshift
+    ? `${proveStaged(points.length, server)};\n${insert}`
+    : `WITH merged AS (${insert} RETURNING 1) ${proveCount(points.length, 'merged')}`;
+  return replaceStaged(table, points, server, proven);
 }
 
-export const OPEN_CURSOR = `BEGIN; DECLARE fanout_cursor CURSOR FOR SELECT ${NAMES} FROM ${READ}`;
-
-export function fetchRows(rows: number): string {
-  return `FETCH FORWARD ${rows} FROM fanout_cursor`;
+export function deleteStaged(table: string, points: readonly Point[], server: PgServer): string {
+  return replaceStaged(table, points, server, proveStaged(points.length, server));
 }
 
-/** Begins the transaction that answers a question. It is limited, because it holds a lock that writers wait for. */
-export function beginQuestion(timeoutMs: number): string {
-  return `BEGIN; SET LOCAL statement_timeout TO ${timeoutMs}`;
+/** Returns a statement that fails unless the stage has so many rows. */
+export function proveStaged(rows: number, { isRedshift }: PgServer): string {
+  return proveCount(rows, stageOf(isRedshift));
 }
 
-/** Parameters: the dimension, the name, the type. PostgreSQL has a type for JSON; Redshift does not. */
-export function selectSums(table: string, { from, to }: WindowRange, isRedshift: boolean): string {
-  const json = isRedshift ? '"dimensions"' : '"dimensions"::json';
-  return `SELECT coalesce(json_extract_path_text(${json}, $1), '') AS key, sum("count") AS count, sum("sum") AS sum
-FROM ${quoted(table)} WHERE ${within(from, to)} AND "name" = $2 AND "type" = $3 GROUP BY 1`;
+function proveCount(rows: number, source: string): string {
+  const wrong = `'${MISCOUNTED} ' || CAST(count(*) AS varchar(20)) || ' of ${rows}'`;
+  return `SELECT CAST(CASE WHEN count(*) = ${rows} THEN '1' ELSE ${wrong} END AS int) FROM ${source}`;
 }
 
-/** Parameter: the id of the series. */
-export function selectWindows(table: string, { from, to }: WindowRange): string {
-  return `SELECT "window_start" AS key, sum("count") AS count, sum("sum") AS sum
-FROM ${quoted(table)} WHERE ${within(from, to)} AND "series_id" = $1 GROUP BY 1`;
-}
-
-function within(from: number, to: number): string {
-  const first = timestamp(Math.max(from, MIN_TIME_MS));
-  return `"window_start" >= '${first}' AND "window_start" < '${timestamp(Math.min(to, MAX_TIME_MS))}'`;
+/**
+ * Selects a page of the range, in the order of the keys: from the start, or from the key in the parameters on, which
+ * belongs to the page if `inclusive`. Each page is a transaction, so however slow the reader, it holds no lock that
+ * writers wait for.
+ */
+export function selectPage(table: string, range: WindowRange, rows: number, from?: 'at' | 'after'): string {
+  const [w, s, i] = KEY.map((name) => `"${name}"`);
+  const past = `"instance" ${from === 'at' ? '>=' : '>'} $3`;
+  const rest =
+    from === undefined ? '' : ` AND ${w} >= $1 AND (${w} > $1 OR ${s} > $2 OR (${s} = $2 AND ${past}))`;
+  return `SELECT ${NAMES} FROM ${quotedTable(table)} WHERE ${within(range.from, range.to)}${rest}
+ORDER BY ${w}, ${s}, ${i} LIMIT ${rows}`;
 }
 
 /** Selects the size in bytes; null or no row if the server does not say. Redshift counts in blocks of 1 MB. */
 export function selectSize(table: string, isRedshift: boolean): string {
-  if (!isRedshift) return `SELECT pg_total_relation_size('${quoted(table)}') AS bytes`;
+  if (!isRedshift) return `SELECT pg_total_relation_size('${quotedTable(table)}') AS bytes`;
   const [name, schema] = table.split('.').reverse();
   const ofSchema = schema === undefined ? '' : ` AND "schema" = '${schema}'`;
   return `SELECT sum(size) * 1048576 AS bytes FROM svv_table_info WHERE "table" = '${name}'${ofSchema}`;
@@ -205,15 +204,6 @@ function span(points: readonly Point[]): [from: number, to: number] {
     if (windowStart > to) to = windowStart;
   }
   return [from, to];
-}
-
-/** Returns the time in UTC without a zone, so that the time zone of the session does not matter. */
-export function timestamp(ms: number): string {
-  return new Date(ms).toISOString().slice(0, -1).replace('T', ' ');
-}
-
-export function fromTimestamp(text: string): number {
-  return Date.parse(`${text.replace(' ', 'T')}Z`);
 }
 
 /** Returns why a row cannot hold the point unchanged; undefined if it can. */
@@ -256,18 +246,4 @@ export type Cell = string | number | null;
 
 export function toRow(point: Point): Cell[] {
   return [timestamp(point.windowStart), ...columnValues(point)];
-}
-
-/** Returns the point of a row. Cells are the server's own text: `pg` would parse timestamps in our time zone. */
-export function fromRow(row: Readonly<Record<string, string | null>>): StoredPoint {
-  const numbers = ALL_FIELDS.map((field) => {
-    const text = row[field] ?? null;
-    return [field, text === null ? null : Number(text)];
-  });
-  return {
-    ...(Object.fromEntries(numbers) as Pick<StoredPoint, (typeof ALL_FIELDS)[number]>),
-    series: storedSeries(row.series_id ?? '', row.name ?? '', row.type as MetricType, row.dimensions ?? '{}'),
-    windowStart: fromTimestamp(row.window_start ?? ''),
-    instance: row.instance ?? '',
-  };
 }

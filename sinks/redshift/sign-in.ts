@@ -1,6 +1,6 @@
 /** Temporary credentials from IAM for a provisioned cluster or a serverless workgroup. */
 
-import { makeAgents } from '../../src/sink/index.ts';
+import { makeAgents, type PgCredentials, type PgSignIn } from '../../src/sink/index.ts';
 import { awsError } from './classify.ts';
 import { type RedshiftConfig, signsInBy } from './config.ts';
 
@@ -9,17 +9,12 @@ const REFRESH_BEFORE_MS = 120_000;
 const VALID_SECONDS = 900;
 const TIMEOUT_MS = 10_000;
 
-export interface Credentials {
-  readonly user: string;
-  readonly password: string;
-}
-
-interface Issued extends Credentials {
+interface Issued extends PgCredentials {
   /** In ms since 1970. */
   readonly expiresAt: number;
 }
 
-export class SignIn {
+export class SignIn implements PgSignIn {
   readonly #ask: (signal: AbortSignal) => Promise<Issued>;
   readonly #now: () => number;
   #held: Issued | undefined;
@@ -31,7 +26,7 @@ export class SignIn {
   }
 
   /** Resolves to the current credentials, or new ones: one request, however many wait. Throws a SinkError. */
-  async credentials(signal: AbortSignal): Promise<Credentials> {
+  async credentials(signal: AbortSignal): Promise<PgCredentials> {
     if (this.#held !== undefined && this.#now() < this.#held.expiresAt - REFRESH_BEFORE_MS) return this.#held;
     this.#asking ??= this.#issue().finally(() => {
       this.#asking = undefined;

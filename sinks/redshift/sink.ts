@@ -2,57 +2,76 @@
  * Amazon Redshift or PostgreSQL, over the PostgreSQL protocol. Redshift enforces no keys, so a batch is staged in a
  * temporary table and then, under a lock, replaces by key what the table holds.
  */
+import pg from 'pg';
 import {
   type AnswerRow,
   type Batch,
+  begin,
+  beginReading,
+  columnArrays,
   defineSink,
+  describeTable,
   instancePrice,
+  isAboutData,
+  isRefusal,
+  isSameKey,
+  keyOfRow,
   makeSeries,
+  type PgConnection,
+  PgConnections,
+  type PgRow,
+  type PgServer,
   type Point,
+  pgAnswer,
+  pgQuestion,
+  pgRejectReason,
+  pointOfRow,
   type Question,
   type Rejection,
+  type RowKey,
   type Sink,
   type SinkContext,
   SinkError,
   type SinkLog,
   type StoredPoint,
+  sqlState,
+  statementTimeout,
+  transaction,
   type WindowRange,
   type WriteOutcome,
 } from '../../src/sink/index.ts';
-import { classify, isAboutData, isLoadFailure, isRefusal, rejectReason, sqlState } from './classify.ts';
+import { classify, isLoadFailure } from './classify.ts';
 import { MAX_COPIED_POINTS, type RedshiftConfig, settings, validate } from './config.ts';
-import { type Connection, Connections } from './connection.ts';
-import { COPIED_ROWS, copyIntoStage } from './copy.ts';
+import { copyIntoStage } from './copy.ts';
 import {
   addColumn,
-  beginQuestion,
-  CLEAR_STAGE,
+  beginStage,
   COLUMNS,
-  copyRange,
   createStage,
   createTable,
   deleteStaged,
-  describeTable,
-  fetchRows,
-  fromRow,
-  fromTimestamp,
+  INSERT_ARRAYS,
   insertIntoStage,
   mergeStage,
-  OPEN_CURSOR,
+  proveStaged,
   ROWS_PER_INSERT,
   refusal,
+  SELECT_ENDS_IDLE,
+  SELECT_VERSION,
+  selectPage,
   selectSize,
-  selectSums,
-  selectWindows,
   toRow,
 } from './encode.ts';
 import { S3Stage } from './s3.ts';
+import { makeSignIn } from './sign-in.ts';
 
 const LIMITS = { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 2 };
 /** Limits of batches that go through S3. */
 const COPY_LIMITS = { maxPoints: MAX_COPIED_POINTS, maxBytes: 32_000_000, inFlight: 2 };
-const ROWS_PER_FETCH = 1_000;
-/** Limits a question, so that an abandoned one does not keep holding the lock that writers wait for. */
+/** Rows of the first page of a read, and of the largest one. Each page has twice as many rows as the one before. */
+const FIRST_PAGE_ROWS = 1_000;
+const MAX_PAGE_ROWS = 16_000;
+/** Limits a question, so that on Redshift an abandoned one does not keep holding the lock that writers wait for. */
 const QUESTION_TIMEOUT_MS = 5_000;
 /** How many merges of one write may fail because of their data. After that, the rest is left to the next write. */
 const MAX_FAILED_MERGES = 64;
@@ -82,27 +101,30 @@ class RedshiftSink implements Sink {
   readonly #config: RedshiftConfig;
   readonly #log: SinkLog;
   readonly #table: string;
-  readonly #connections: Connections;
+  /** The time limit of a statement. */
+  readonly #timeoutMs: number;
+  readonly #connections: PgConnections;
   readonly #s3: S3Stage | undefined;
-  #isOpen = false;
-  /** Undefined until the server was asked. */
-  #isRedshift: boolean | undefined;
+  /** What the server said when the sink was opened; undefined while it is closed. */
+  #server: PgServer | undefined;
 
   constructor(config: RedshiftConfig, { log, timeoutMs }: SinkContext) {
     this.#config = config;
     this.#log = log;
     this.#table = config.table;
-    this.#connections = new Connections(config, timeoutMs);
+    this.#timeoutMs = statementTimeout(timeoutMs);
+    this.#connections = new PgConnections(pg.Client, config, makeSignIn(config));
     this.#s3 = config.s3 === undefined ? undefined : new S3Stage(config.s3, config.region, log);
   }
 
   async open(signal: AbortSignal): Promise<void> {
     try {
-      await this.#connections.lend(signal, async (connection) => {
-        await ensureTable(connection, this.#table);
-        if (this.#s3 !== undefined) await this.#tryCopy(this.#s3, connection, signal);
+      this.#server = await this.#connections.lend(signal, async (connection) => {
+        const server = await askServer(connection);
+        await new Schema(connection, this.#table, server, this.#timeoutMs).ensure();
+        if (this.#s3 !== undefined) await this.#tryCopy(this.#s3, connection, server, signal);
+        return server;
       });
-      this.#isOpen = true;
     } catch (error) {
       signal.throwIfAborted();
       throw classify(error);
@@ -118,8 +140,8 @@ class RedshiftSink implements Sink {
       else rejected.push({ index, ...refused });
     }
     try {
-      const merge = (connection: Connection) =>
-        this.#mergeAll(connection, batch.points, indices, rejected, signal);
+      const merge = (connection: PgConnection, server: PgServer) =>
+        this.#mergeAll({ connection, server, signal }, batch.points, indices, rejected);
       const retry = indices.length === 0 ? [] : await this.#lend(signal, merge);
       if (retry.length === 0 && rejected.length === 0) return { kind: 'written' };
       return { kind: 'partial', retry, rejected, reason: 'server_error' };
@@ -131,36 +153,52 @@ class RedshiftSink implements Sink {
   }
 
   async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
-    let connection: Connection | undefined;
+    let limit = FIRST_PAGE_ROWS;
+    let from: readonly ['at' | 'after', RowKey] | undefined;
     try {
-      this.#mustBeOpen();
-      connection = await this.#connections.acquire(signal);
-      await connection.query(copyRange(this.#table, range));
-      await connection.query(OPEN_CURSOR);
       for (;;) {
-        const { rows } = await connection.query(fetchRows(ROWS_PER_FETCH));
-        for (const row of rows) {
-          yield fromRow(row);
+        const page = await this.#page(range, limit, from, signal);
+        const isLast = page.length < limit;
+        const lastKey = keyOfRow(page.at(-1) ?? {});
+        // The page may have cut off duplicates of its last key, so those rows come with the next page.
+        const isWhole = isLast || isSameKey(keyOfRow(page[0]!), lastKey);
+        for (const row of page) {
+          if (!isWhole && isSameKey(keyOfRow(row), lastKey)) continue;
+          yield pointOfRow(row);
           signal.throwIfAborted();
         }
-        if (rows.length < ROWS_PER_FETCH) return;
+        if (isLast) return;
+        from = [isWhole ? 'after' : 'at', lastKey];
+        limit = Math.min(2 * limit, MAX_PAGE_ROWS);
       }
     } catch (error) {
       signal.throwIfAborted();
       throw classify(error);
-    } finally {
-      // The temporary table ends with the connection.
-      if (connection !== undefined) this.#connections.discard(connection);
     }
   }
 
+  async #page(
+    range: WindowRange,
+    limit: number,
+    from: readonly ['at' | 'after', RowKey] | undefined,
+    signal: AbortSignal,
+  ): Promise<readonly PgRow[]> {
+    return await this.#lend(signal, async (connection, server) => {
+      await connection.run(beginReading(server, this.#timeoutMs));
+      const [how, key = []] = from ?? [];
+      const { rows } = await connection.query(selectPage(this.#table, range, limit, how), [...key]);
+      await connection.run('COMMIT');
+      return rows;
+    });
+  }
+
   async remove(batch: Batch, signal: AbortSignal): Promise<void> {
-    if (batch.points.length === 0) return;
+    const { points } = batch;
+    if (points.length === 0) return;
     try {
-      await this.#lend(signal, async (connection) => {
-        await this.#stage(connection, batch.points);
-        await connection.query(deleteStaged(this.#table, batch.points));
-      });
+      await this.#lend(signal, (connection, server) =>
+        this.#withStage({ connection, server, signal }, points, deleteStaged(this.#table, points, server)),
+      );
     } catch (error) {
       signal.throwIfAborted();
       throw classify(error);
@@ -169,23 +207,11 @@ class RedshiftSink implements Sink {
 
   async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
     try {
-      return await this.#lend(signal, async (connection) => {
-        const isRedshift = await this.#knowServer(connection);
-        await connection.query(beginQuestion(QUESTION_TIMEOUT_MS));
-        const isSums = question.kind === 'sums';
-        const { rows } = isSums
-          ? await connection.query(selectSums(this.#table, question.range, isRedshift), [
-              question.dimension,
-              question.name,
-              question.type,
-            ])
-          : await connection.query(selectWindows(this.#table, question.range), [question.series.id]);
-        await connection.query('COMMIT');
-        return rows.map(({ key, count, sum }) => ({
-          key: isSums ? (key ?? '') : String(fromTimestamp(key ?? '')),
-          count: Number(count),
-          sum: Number(sum),
-        }));
+      return await this.#lend(signal, async (connection, server) => {
+        await connection.run(beginReading(server, QUESTION_TIMEOUT_MS));
+        const { rows } = await connection.query(...pgQuestion(this.#table, question, server));
+        await connection.run('COMMIT');
+        return rows.map((row) => pgAnswer(question, row));
       });
     } catch (error) {
       signal.throwIfAborted();
@@ -195,9 +221,10 @@ class RedshiftSink implements Sink {
 
   async storage(signal: AbortSignal): Promise<number | undefined> {
     try {
-      return await this.#lend(signal, async (connection) => {
-        const { rows } = await connection.query(selectSize(this.#table, await this.#knowServer(connection)));
-        const bytes = rows[0]?.bytes ?? null;
+      return await this.#lend(signal, async (connection, server) => {
+        const select = selectSize(this.#table, server.isRedshift);
+        const found = await connection.run(transaction(server, this.#timeoutMs, select));
+        const bytes = found?.rows[0]?.bytes ?? null;
         return bytes === null ? undefined : Number(bytes);
       });
     } catch {
@@ -206,24 +233,19 @@ class RedshiftSink implements Sink {
     }
   }
 
-  async #knowServer(connection: Connection): Promise<boolean> {
-    this.#isRedshift ??= await isRedshift(connection);
-    return this.#isRedshift;
-  }
-
   async close(): Promise<void> {
-    this.#isOpen = false;
+    this.#server = undefined;
     this.#connections.close();
     await this.#s3?.close();
   }
 
-  async #lend<T>(signal: AbortSignal, use: (connection: Connection) => Promise<T>): Promise<T> {
-    this.#mustBeOpen();
-    return await this.#connections.lend(signal, use);
-  }
-
-  #mustBeOpen(): void {
-    if (!this.#isOpen) throw new SinkError('connection', 'the sink is not open');
+  async #lend<T>(
+    signal: AbortSignal,
+    use: (connection: PgConnection, server: PgServer) => Promise<T>,
+  ): Promise<T> {
+    const server = this.#server;
+    if (server === undefined) throw new SinkError('connection', 'the sink is not open');
+    return await this.#connections.lend(signal, (connection) => use(connection, server));
   }
 
   /**
@@ -231,11 +253,10 @@ class RedshiftSink implements Sink {
    * points. Resolves to the indices of the points that it did not get to.
    */
   async #mergeAll(
-    connection: Connection,
+    way: Way,
     points: readonly Point[],
     indices: readonly number[],
     rejected: Rejection[],
-    signal: AbortSignal,
   ): Promise<number[]> {
     const parts = [indices];
     let failed = 0;
@@ -244,11 +265,12 @@ class RedshiftSink implements Sink {
       if (failed === MAX_FAILED_MERGES) return [...parts.flat(), ...part];
       const chosen = part.map((index) => points[index]!);
       try {
-        if (s3 === undefined || chosen.length < this.#config.s3MinPoints)
-          await this.#stage(connection, chosen);
-        else await this.#stageByCopy(s3, connection, chosen, signal);
-        await connection.query(mergeStage(this.#table, chosen));
+        if (s3 === undefined || chosen.length < this.#config.s3MinPoints) await this.#merge(way, chosen);
+        else await this.#mergeByCopy(s3, way, chosen);
       } catch (error) {
+        if (!isLoadFailure(error) && !isAboutData(error)) throw error;
+        // Ends the transaction, and with it the stage.
+        await way.connection.run('ROLLBACK');
         if (isLoadFailure(error)) {
           // INSERT, unlike COPY, says what is wrong with a row.
           s3 = undefined;
@@ -257,59 +279,71 @@ class RedshiftSink implements Sink {
           parts.push(part);
           continue;
         }
-        if (!isAboutData(error)) throw error;
-        await connection.query('ROLLBACK');
         failed += 1;
         const middle = part.length >> 1;
         if (middle > 0) {
           parts.push(part.slice(middle), part.slice(0, middle));
         } else {
-          rejected.push({ index: part[0]!, reason: rejectReason(error), message: classify(error).message });
+          rejected.push({ index: part[0]!, reason: pgRejectReason(error), message: classify(error).message });
         }
       }
     }
     return [];
   }
 
-  async #clearStage(connection: Connection): Promise<void> {
-    await connection.query(connection.staged ? CLEAR_STAGE : createStage(this.#table));
-    connection.staged = true;
-  }
-
-  async #stage(connection: Connection, points: readonly Point[]): Promise<void> {
-    await this.#clearStage(connection);
-    // One commit for all inserts, because each commit costs Redshift as much as an insert.
-    await connection.query('BEGIN');
+  /** Runs a transaction that has the points in its stage. `end` is how it ends. */
+  async #withStage({ connection, server }: Way, points: readonly Point[], end: string): Promise<void> {
+    const begun = connection.run(beginStage(this.#table, server, this.#timeoutMs));
+    if (!server.isRedshift) {
+      // In one go: if a statement fails, so do those after it, and the error of the first is thrown.
+      await Promise.all([begun, connection.query(INSERT_ARRAYS, columnArrays(points)), connection.run(end)]);
+      return;
+    }
+    await begun;
     for (let from = 0; from < points.length; from += ROWS_PER_INSERT) {
       const chunk = points.slice(from, from + ROWS_PER_INSERT);
-      const name = chunk.length === ROWS_PER_INSERT ? 'fanout_insert' : undefined;
-      await connection.query(insertIntoStage(chunk.length), chunk.flatMap(toRow), name);
+      await connection.query(insertIntoStage(chunk.length), chunk.flatMap(toRow));
     }
-    await connection.query('COMMIT');
+    await this.#runOnRedshift(connection, end);
   }
 
-  /** Runs before the merging transaction, so that Redshift does not hold its lock while it reads from S3. */
-  async #stageByCopy(
+  async #merge(way: Way, points: readonly Point[]): Promise<void> {
+    await this.#withStage(way, points, mergeStage(this.#table, points, way.server));
+  }
+
+  /** The whole transaction is one text, because it holds the lock while Redshift reads from S3. */
+  async #mergeByCopy(
     s3: S3Stage,
-    connection: Connection,
+    { connection, server, signal }: Way,
     points: readonly Point[],
-    signal: AbortSignal,
   ): Promise<void> {
     await s3.lend(points, signal, async ({ url, id }) => {
-      await this.#clearStage(connection);
-      await connection.query(copyIntoStage(url, this.#config.iamRole!, id));
-      const { rows } = await connection.query(COPIED_ROWS);
-      if (Number(rows[0]?.rows) === points.length) return;
-      throw new SinkError('server_error', `COPY loaded ${rows[0]?.rows} rows of ${points.length}`);
+      const statements = [
+        beginStage(this.#table, server, this.#timeoutMs),
+        copyIntoStage(url, this.#config.iamRole!, id),
+        mergeStage(this.#table, points, server),
+      ];
+      await this.#runOnRedshift(connection, statements.join(';\n'));
     });
   }
 
-  /**
-   * Checks the bucket, the role and the rights of both now, rather than at the first large batch. The row stays in the
-   * stage.
-   */
-  async #tryCopy(s3: S3Stage, connection: Connection, signal: AbortSignal): Promise<void> {
-    if (!(await this.#knowServer(connection))) {
+  /** On Redshift, no row of a stage can be to blame for a merge that fails: the table has the same columns. */
+  async #runOnRedshift(connection: PgConnection, text: string): Promise<void> {
+    try {
+      await connection.run(text);
+    } catch (error) {
+      throw isAboutData(error) ? classify(error) : error;
+    }
+  }
+
+  /** Checks the bucket, the role and the rights of both now, rather than at the first large batch. Writes nothing. */
+  async #tryCopy(
+    s3: S3Stage,
+    connection: PgConnection,
+    server: PgServer,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (!server.isRedshift) {
       throw new SinkError(
         'bad_request',
         'this server is not Redshift, and only Redshift can copy from S3',
@@ -317,53 +351,90 @@ class RedshiftSink implements Sink {
       );
     }
     await s3.open(signal);
-    await this.#stageByCopy(s3, connection, [PROBE], signal);
+    await s3.lend([PROBE], signal, async ({ url, id }) => {
+      const statements = [
+        begin(server, this.#timeoutMs),
+        createStage(this.#table, server),
+        copyIntoStage(url, this.#config.iamRole!, id),
+        proveStaged(1, server),
+        'ROLLBACK',
+      ];
+      await connection.run(statements.join(';\n'));
+    });
   }
 }
 
-/** Creates the table, or adds the columns that an older version did not have. */
-async function ensureTable(connection: Connection, table: string): Promise<void> {
-  const found = (await columnsOf(connection, table)) ?? (await createMissingTable(connection, table));
-  for (const column of COLUMNS) {
-    const type = found.get(column.name);
-    if (type === undefined && column.required) throw mismatch(table, `it has no column ${column.name}`);
-    if (type === undefined) {
-      await unlessPresent(connection.query(addColumn(table, column)));
-    } else if (!column.oids.includes(type)) {
-      throw mismatch(table, `its column ${column.name} is not of type ${column.type}`);
+/** By which connection and until when a batch is written. */
+interface Way {
+  readonly connection: PgConnection;
+  readonly server: PgServer;
+  readonly signal: AbortSignal;
+}
+
+/** Asks in a transaction of several messages, which a pooler that gives every statement another session refuses. */
+async function askServer(connection: PgConnection): Promise<PgServer> {
+  await connection.run('BEGIN');
+  const version = await connection.run(SELECT_VERSION);
+  const isRedshift = /redshift/i.test(version?.rows[0]?.version ?? '');
+  const found = isRedshift ? undefined : await connection.run(SELECT_ENDS_IDLE);
+  await connection.run('COMMIT');
+  return { isRedshift, endsIdle: found !== undefined && found.rows.length > 0 };
+}
+
+/** The table. Every statement is a transaction of its own. */
+class Schema {
+  readonly #connection: PgConnection;
+  readonly #table: string;
+  readonly #server: PgServer;
+  readonly #timeoutMs: number;
+
+  constructor(connection: PgConnection, table: string, server: PgServer, timeoutMs: number) {
+    this.#connection = connection;
+    this.#table = table;
+    this.#server = server;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /** Creates the table, or adds the columns that an older version did not have. */
+  async ensure(): Promise<void> {
+    const table = this.#table;
+    const found = (await this.#columns()) ?? (await this.#create());
+    for (const column of COLUMNS) {
+      const type = found.get(column.name);
+      if (type === undefined && column.required) throw mismatch(table, `it has no column ${column.name}`);
+      if (type === undefined) {
+        await this.#unless(ALREADY_EXISTS, addColumn(table, column));
+      } else if (!column.oids.includes(type)) {
+        throw mismatch(table, `its column ${column.name} is not of type ${column.type}`);
+      }
     }
   }
-}
 
-async function isRedshift(connection: Connection): Promise<boolean> {
-  const { rows } = await connection.query('SELECT version() AS version');
-  return /redshift/i.test(rows[0]?.version ?? '');
-}
-
-async function createMissingTable(connection: Connection, table: string): Promise<Map<string, number>> {
-  await unlessPresent(connection.query(createTable(table, await isRedshift(connection))));
-  const found = await columnsOf(connection, table);
-  if (found === undefined)
-    throw new SinkError('conflict', `the table ${table} vanished while it was being created`);
-  return found;
-}
-
-/** Resolves to the columns by name, with the OIDs of their types; undefined if there is no such table. */
-async function columnsOf(connection: Connection, table: string): Promise<Map<string, number> | undefined> {
-  try {
-    const { fields } = await connection.query(describeTable(table));
-    return new Map(fields.map(({ name, dataTypeID }) => [name, dataTypeID]));
-  } catch (error) {
-    if (sqlState(error) === UNDEFINED_TABLE) return undefined;
-    throw error;
+  async #create(): Promise<Map<string, number>> {
+    await this.#unless(ALREADY_EXISTS, createTable(this.#table, this.#server.isRedshift));
+    const found = await this.#columns();
+    if (found !== undefined) return found;
+    throw new SinkError('conflict', `the table ${this.#table} vanished while it was being created`);
   }
-}
 
-async function unlessPresent(making: Promise<unknown>): Promise<void> {
-  try {
-    await making;
-  } catch (error) {
-    if (!ALREADY_EXISTS.includes(sqlState(error) ?? '')) throw error;
+  /** Resolves to the columns by name, with the OIDs of their types; undefined if there is no such table. */
+  async #columns(): Promise<Map<string, number> | undefined> {
+    const result = await this.#unless([UNDEFINED_TABLE], describeTable(this.#table));
+    return result && new Map(result.fields.map(({ name, dataTypeID }) => [name, dataTypeID]));
+  }
+
+  /** Runs a transaction. Resolves to undefined if it fails with one of these states. */
+  async #unless(
+    states: readonly string[],
+    statements: string,
+  ): Promise<Awaited<ReturnType<PgConnection['run']>>> {
+    try {
+      return await this.#connection.run(transaction(this.#server, this.#timeoutMs, statements));
+    } catch (error) {
+      if (!states.includes(sqlState(error) ?? '')) throw error;
+      await this.#connection.run('ROLLBACK');
+      return undefined;
+    }
   }
 }
 

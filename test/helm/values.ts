@@ -8,6 +8,11 @@ export const SINK_VALUES: Readonly<Record<string, Values>> = {
     settings: { url: 'http://influxdb:8086', org: 'acme', bucket: 'metrics', timeout: '20s', priceMonth: 80 },
     secrets: { token: 'a token: "quoted" $(NOT_EXPANDED) $HOME' },
   },
+  postgres: {
+    settings: { table: 'metrics.points', partition: 'day', keep: '90d' },
+    secrets: { url: 'postgres://user:pa%24s@postgres:5432/metrics' },
+    files: { caFile: '-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n' },
+  },
   redshift: {
     settings: { table: 'metrics.points' },
     secrets: { url: 'postgres://user:pa%24s@redshift:5439/metrics' },

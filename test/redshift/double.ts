@@ -97,8 +97,8 @@ class Session {
   /** Replaces the next error. */
   #refusal: Refusal | undefined;
   #listener: Listener | undefined;
-  #inTransaction = false;
-  #copiedRows = 0;
+  /** What ReadyForQuery said last: I, T, or E in a transaction that has failed. */
+  #status = 'I';
 
   constructor(double: RedshiftDouble, client: Socket, server: Socket) {
     this.#double = double;
@@ -119,7 +119,7 @@ class Session {
 
   async fromServer(): Promise<void> {
     for await (const answer of messages(this.#server)) {
-      if (answer.type === 'Z') this.#inTransaction = answer.body.toString() !== 'I';
+      if (answer.type === 'Z') this.#status = answer.body.toString();
       if (this.#listener !== undefined) this.#listener(answer);
       else this.#client.write(this.#asRedshift(answer));
     }
@@ -140,9 +140,26 @@ class Session {
   async #query(sql: string): Promise<void> {
     const statements = statementsOf(sql);
     const text = this.#checked(statements) ?? NONSENSE;
-    const copy = statements.find(({ bare }) => /^COPY\b/i.test(bare));
-    if (text !== NONSENSE && copy !== undefined) await this.#copy(sql);
-    else this.#server.write(message('Q', `${text}\0`));
+    const copy = statements.findIndex(({ bare }) => /^COPY\b/i.test(bare));
+    if (text === NONSENSE || copy < 0) {
+      this.#server.write(message('Q', `${text}\0`));
+      return;
+    }
+    const [before, after] = [statements.slice(0, copy), statements.slice(copy + 1)];
+    if (!(await this.#pass(before)) || !(await this.#copy(statements[copy]!.text))) return;
+    if (await this.#pass(after)) this.#client.write(message('Z', this.#status));
+  }
+
+  /** Runs statements, and passes on all answers up to the last one. Resolves to false after an error. */
+  async #pass(statements: readonly Statement[]): Promise<boolean> {
+    if (statements.length === 0) return true;
+    const text = statements.map((statement) => this.#translated(statement.text)).join(';\n');
+    const failure = await this.#listen(message('Q', `${text}\0`), (answer) => {
+      if (answer.type !== 'Z') this.#client.write(this.#asRedshift(answer));
+    }).catch((error: unknown) => error);
+    if (failure === undefined) return true;
+    this.#client.write(message('Z', this.#status));
+    return false;
   }
 
   #parse(body: Buffer): void {
@@ -166,7 +183,7 @@ class Session {
   /** The text for PostgreSQL; undefined if Redshift would refuse it. */
   #checked(statements: readonly Statement[]): string | undefined {
     this.#double.statements.push(...statements.map(({ text }) => text));
-    const refusal = refusalOf(statements, this.#inTransaction);
+    const refusal = refusalOf(statements, this.#status !== 'I');
     if (refusal === undefined) return statements.map(({ text }) => this.#translated(text)).join(';\n');
     this.#refuse(refusal);
     return undefined;
@@ -181,13 +198,13 @@ class Session {
     if (/^SHOW server_version$/i.test(text)) return `SELECT '${SERVER_VERSION}' AS server_version`;
     return text
       .replace(/\bversion\(\)/gi, `'${VERSION}'::text`)
-      .replace(/\bpg_last_copy_count\(\)/gi, `${this.#copiedRows}::bigint`)
       .replace(/\s(DISTKEY|SORTKEY)\s*\([^)]*\)/gi, '')
       .replace(/\bjson_extract_path_text\(("\w+")/gi, 'json_extract_path_text($1::json')
       .replace(/\bFROM svv_table_info\b/gi, `FROM ${SIZES}`);
   }
 
-  async #copy(text: string): Promise<void> {
+  /** Resolves to false after an error. Otherwise, what comes after it is passed on next. */
+  async #copy(text: string): Promise<boolean> {
     try {
       const copy = parseCopy(text);
       const { s3, roles } = this.#double;
@@ -206,14 +223,14 @@ class Session {
       await this.#load(`COPY ${copy.table} (${columns}) FROM STDIN`, rows).catch((error: Error) => {
         throw error instanceof CopyError ? loadFailure(copy, error.message) : error;
       });
-      this.#copiedRows = rows.length;
       this.#client.write(message('C', 'COPY\0'));
-      this.#client.write(message('Z', this.#inTransaction ? 'T' : 'I'));
+      return true;
     } catch (error) {
       if (!(error instanceof CopyError)) throw error;
       if (error.cause instanceof Error) this.#double.notLoaded.push(error.cause.message);
       this.#refusal = { code: INTERNAL_ERROR, message: error.message };
       this.#server.write(message('Q', `${NONSENSE}\0`));
+      return false;
     }
   }
 

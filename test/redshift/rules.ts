@@ -34,7 +34,7 @@ const TYPES =
   /^(smallint|int2|integer|int|int4|bigint|int8|real|float4|double precision|float8|boolean|bool|char\(\d+\)|varchar\(\d+\)|date|timestamp|timestamptz|super)(?!\w)/i;
 /** Functions, and words that may come before a parenthesis. */
 const FUNCTIONS =
-  /^(count|sum|min|max|avg|coalesce|nullif|json_extract_path_text|version|pg_last_copy_count|char|varchar|distkey|sortkey|identity|in|values|as|and|or|not|exists|using|like|into|table|copy|by|on)$/i;
+  /^(count|sum|min|max|avg|cast|coalesce|nullif|json_extract_path_text|version|char|varchar|distkey|sortkey|identity|in|values|as|and|or|not|exists|using|like|into|table|copy|by|on)$/i;
 const PARAMETERS =
   /^(statement_timeout|extra_float_digits|datestyle|search_path|query_group|timezone|application_name)$/i;
 

@@ -98,6 +98,25 @@ test('PostgreSQL: the grants are enough, and the role may do nothing else', asyn
   }
 });
 
+test('PostgreSQL, kind postgres: the grants are enough, and the role may do nothing else', async () => {
+  const owner = await postgres.createDatabase('keyed');
+  const first = await sinkOf('postgres', { URL: owner });
+  await first.open(NEVER);
+  await first.close();
+  await postgres.execute(documented('postgres grants').replaceAll('metrics', 'keyed'), 'keyed');
+  const own = new URL(owner);
+  [own.username, own.password] = ['fanout_pg', 'change-me'];
+  await exercise(await sinkOf('postgres', { URL: own.href }));
+  for (const statement of [
+    'CREATE TABLE mine (a int)',
+    'CREATE TEMP TABLE mine (a int)',
+    'TRUNCATE fanout_points',
+  ]) {
+    const refused = postgres.execute(`SET ROLE fanout_pg; ${statement}`, 'keyed');
+    await expect(refused, statement).rejects.toMatchObject({ code: '42501' });
+  }
+});
+
 test('InfluxDB 1.x: the grants are enough, and the user reaches no other database', async () => {
   const admin = { authorization: `Basic ${Buffer.from('admin:admin').toString('base64')}` };
   const run = async (q: string, headers: Record<string, string> = admin) =>

@@ -54,6 +54,9 @@ describe('redshift', () => {
     ['55P03', 'conflict'],
     ['57014', 'timeout'],
     ['XX000', 'server_error'],
+    ['25P03', 'timeout'],
+    ['26000', 'connection'],
+    ['42P05', 'connection'],
     ['EPIPE', 'connection'],
     ['EAI_AGAIN', 'connection'],
     ['ECONNREFUSED', 'connection'],
@@ -61,6 +64,31 @@ describe('redshift', () => {
     ['SELF_SIGNED_CERT_IN_CHAIN', 'untrusted'],
   ])('classifies %s as %s', (code, reason) => {
     expect(classify(Object.assign(new Error('x'), { code })).reason).toBe(reason);
+  });
+
+  // As PgBouncer 1.18, RDS Proxy, PgCat and Supavisor word them. The first ones were seen, the others are documented.
+  it.each([
+    ['08P01', 'query_wait_timeout', 'throttled'],
+    ['08P01', 'no more connections allowed (max_client_conn)', 'throttled'],
+    ['08P01', 'server login has been failing, try again later (server_login_retry)', 'connection'],
+    ['08P01', 'pgbouncer cannot connect to server', 'connection'],
+    ['08P01', 'the database system is starting up', 'connection'],
+    ['08P01', 'server conn crashed?', 'connection'],
+    ['08P01', 'client_login_timeout (server down)', 'connection'],
+    ['57P01', 'terminating connection due to administrator command', 'connection'],
+    ['08P01', 'SASL authentication failed', 'unauthorized'],
+    ['08P01', 'password authentication failed for user "fanout"', 'unauthorized'],
+    ['08P01', 'database "absent" does not exist', 'not_found'],
+    ['08P01', 'no such database: absent', 'not_found'],
+    ['08P01', 'transaction blocks not allowed in statement pooling mode', 'bad_request'],
+    ['58000', 'could not get connection from the pool - AllServersDown', 'throttled'],
+    ['XX000', 'Max client connections reached', 'throttled'],
+    ['XX000', 'Tenant or user not found', 'unauthorized'],
+    ['08000', 'Timed-out waiting to acquire database connection', 'throttled'],
+  ])('classifies what a pooler says: %s %s', (code, message, reason) => {
+    const { reason: found, advice } = classify(Object.assign(new Error(message), { code }));
+    expect(found).toBe(reason);
+    expect(advice === '').toBe(/crashed|starting|login_timeout|administrator/.test(message));
   });
 
   it("classifies Redshift's error 1023, which has no code of its own", () => {

@@ -2,14 +2,14 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { endpoint } from '../../sinks/redshift/config.ts';
 import redshift from '../../sinks/redshift/sink.ts';
 import type { Point } from '../../src/aggregate/point.ts';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import type { Sink } from '../../src/sink/contract.ts';
+import { pgEndpoint } from '../../src/sink/pg/address.ts';
 import { settlesPromptly } from '../conformance/lifecycle.ts';
-import { EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
+import { differences, EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
 import { sinkError } from '../conformance/subject.ts';
 import { describeConformance } from '../conformance.ts';
 import { FaultProxy } from '../faults/proxy.ts';
@@ -157,6 +157,91 @@ describe('redshift on PostgreSQL', () => {
     await sink.open(signal);
     expect(await sink.write({ points: [makePoint()] }, signal)).toEqual({ kind: 'written' });
     expect((await server.execute('SELECT * FROM seen', database)).rows).toEqual([{ value: allowed }]);
+  });
+
+  it('has the server end a transaction that it leaves, and nothing else', async () => {
+    const sink = await opened('left');
+    await server.execute(
+      `CREATE TABLE seen (value text);
+       CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN INSERT INTO public.seen VALUES (current_setting('idle_in_transaction_session_timeout')); RETURN NULL; END $$;
+       CREATE TRIGGER see AFTER INSERT ON points EXECUTE FUNCTION see()`,
+      'left',
+    );
+    expect(await sink.write({ points: [makePoint()] }, signal)).toEqual({ kind: 'written' });
+    expect((await server.execute('SELECT * FROM seen', 'left')).rows).toEqual([{ value: '30s' }]);
+  });
+
+  it('holds no lock while a reader takes its time, or while the network is gone in the middle of a batch', async () => {
+    const sink = await opened('unlocked');
+    await sink.write({ points: manyPoints(5_000) }, signal);
+    const reading = sink.read(EVERYTHING, signal)[Symbol.asyncIterator]();
+    await reading.next();
+    const far = made({ url: urlOf('unlocked', proxy.port) });
+    await far.open(signal);
+    const before = proxy.passed.request;
+    const left = new AbortController();
+    // So that the batch is on its way for long enough.
+    proxy.delay(50);
+    const writing = far.write({ points: manyPoints(10_000, 1) }, left.signal).catch(() => {});
+    await expect.poll(() => proxy.passed.request - before).toBeGreaterThan(100_000);
+    proxy.hang();
+    proxy.delay(0);
+    const staging = `SELECT 1 FROM pg_stat_activity WHERE datname = 'unlocked' AND xact_start IS NOT NULL AND wait_event = 'ClientRead'`;
+    await expect.poll(async () => (await server.execute(staging)).rows.length).toBe(1);
+    await server.execute(`SET lock_timeout TO '5s'; LOCK points`, 'unlocked');
+    expect(await sink.write({ points: manyPoints(100, 2) }, signal)).toEqual({ kind: 'written' });
+    left.abort();
+    await writing;
+    await proxy.pass();
+    await reading.return?.(undefined);
+  });
+
+  it('does not keep readers waiting while it merges', async () => {
+    const sink = await opened('read_meanwhile');
+    await server.execute(
+      `CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN PERFORM pg_sleep(3600); RETURN NULL; END $$;
+       CREATE TRIGGER wait AFTER INSERT ON points EXECUTE FUNCTION wait()`,
+      'read_meanwhile',
+    );
+    const left = new AbortController();
+    const writing = sink.write({ points: [makePoint()] }, left.signal).catch(() => {});
+    const merging = `SELECT 1 FROM pg_stat_activity WHERE datname = 'read_meanwhile' AND wait_event = 'PgSleep'`;
+    await expect.poll(async () => (await server.execute(merging)).rows.length).toBe(1);
+    expect(await readAll(sink, EVERYTHING, signal)).toEqual([]);
+    left.abort();
+    await writing;
+    await server.execute(
+      `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'`,
+    );
+  });
+
+  it('commits nothing, and tries again, if not every row of the batch gets into the table', async () => {
+    const sink = await opened('dropping');
+    await sink.write({ points: manyPoints(10) }, signal);
+    await server.execute(
+      `CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RETURN CASE WHEN NEW.count = 107 THEN NULL ELSE NEW END; END $$;
+       CREATE TRIGGER leave_out BEFORE INSERT ON points FOR EACH ROW EXECUTE FUNCTION leave_out()`,
+      'dropping',
+    );
+    expect(await sink.write({ points: manyPoints(10, 100) }, signal)).toMatchObject({
+      kind: 'retry',
+      reason: 'server_error',
+      message: expect.stringMatching(/rows of the batch: 9 of 10/),
+    });
+    expect(differences(await readAll(sink, EVERYTHING, signal), manyPoints(10))).toEqual([]);
+  });
+
+  it('reads every duplicate that somebody else left, wherever a page ends', async () => {
+    const sink = await opened('paged');
+    const points = manyPoints(1_500).map((point) => ({ ...point, series: manyPoints(1)[0]!.series }));
+    const spread = points.map((point, n) => ({ ...point, instance: `${n % 499}`, windowStart: START + n }));
+    await sink.write({ points: spread }, signal);
+    // Three of each key: no page ends between two keys by chance.
+    await server.execute('INSERT INTO points SELECT p.* FROM points p, generate_series(1, 2)', 'paged');
+    expect(await readAll(sink, EVERYTHING, signal)).toHaveLength(4_500);
   });
 
   it('clears the duplicates that somebody else left', async () => {
@@ -326,7 +411,7 @@ describe('redshift on PostgreSQL', () => {
       ['postgres://u:p@c.x.eu-west-1.redshift.amazonaws.com:5439/d?sslmode=disable', 'off'],
       ['postgres://u:p@amazonaws.com.example.org:5439/d', 'off'],
     ])('by default, %s: %s', (address, tls) => {
-      expect(endpoint({ ...DEFAULTS, url: address })).toMatchObject({ tls });
+      expect(pgEndpoint({ ...DEFAULTS, url: address })).toMatchObject({ tls });
     });
 
     it('never falls back to plain text', async () => {

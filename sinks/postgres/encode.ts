@@ -1,0 +1,148 @@
+/** Points to parameters, and the statements. Pure. */
+import {
+  MAX_TIME_MS,
+  MIN_TIME_MS,
+  PG_TYPES,
+  type Point,
+  quotedTable,
+  type Rejection,
+  SELECT_ARRAYS,
+  unfitNumber,
+  type WindowRange,
+  within,
+} from '../../src/sink/index.ts';
+import type { Partitioning } from './config.ts';
+
+interface Column {
+  readonly name: string;
+  readonly type: string;
+  /** The types that we accept in an existing table. */
+  readonly oids: readonly number[];
+  readonly required: boolean;
+}
+
+const { int4, int8, float8, text, bpchar, varchar, timestamp } = PG_TYPES;
+const TEXTS = [text, varchar, bpchar];
+/** Compared byte by byte: faster than by the rules of a language, and the same on every server. */
+const KEY_TEXT = 'text COLLATE "C"';
+
+/** In the order of `columnArrays`. */
+export const COLUMNS: readonly Column[] = [
+  { name: 'window_start', type: 'timestamp', oids: [timestamp], required: true },
+  { name: 'window_ms', type: 'int', oids: [int4, int8], required: true },
+  { name: 'series_id', type: KEY_TEXT, oids: TEXTS, required: true },
+  { name: 'instance', type: KEY_TEXT, oids: TEXTS, required: true },
+  { name: 'name', type: 'text', oids: TEXTS, required: true },
+  { name: 'type', type: 'text', oids: TEXTS, required: true },
+  { name: 'dimensions', type: 'text', oids: TEXTS, required: true },
+  { name: 'count', type: 'bigint', oids: [int8], required: true },
+  { name: 'sum', type: 'double precision', oids: [float8], required: true },
+  ...['min', 'max', 'last', 'p50', 'p90', 'p95', 'p99'].map((name) => ({
+    name,
+    type: 'double precision',
+    oids: [float8],
+    required: false,
+  })),
+];
+
+/** The most bytes of an instance: a key of an index has at most 2,704. */
+const INSTANCE_BYTES = 1_024;
+const KEY = ['window_start', 'series_id', 'instance'];
+const KEY_COLUMNS = KEY.map((name) => `"${name}"`).join(', ');
+const NAMES = COLUMNS.map(({ name }) => `"${name}"`).join(', ');
+const VALUES = COLUMNS.map(({ name }) => name).filter((name) => !KEY.includes(name));
+
+export function createTable(table: string, partitioning: Partitioning): string {
+  const columns = COLUMNS.map(
+    ({ name, type, required }) => `"${name}" ${type}${required ? ' NOT NULL' : ''}`,
+  ).join(', ');
+  const divided =
+    partitioning === 'off' || partitioning === 'hypertable' ? '' : ' PARTITION BY RANGE ("window_start")';
+  return `CREATE TABLE ${quotedTable(table)} (${columns}, PRIMARY KEY (${KEY_COLUMNS}))${divided}`;
+}
+
+export function addColumn(table: string, column: Column): string {
+  return `ALTER TABLE ${quotedTable(table)} ADD COLUMN "${column.name}" ${column.type}`;
+}
+
+/**
+ * Selects what kind of table it is, in which schema, and whether the columns of our key are unique in it. The name is
+ * looked up on the search path, as in every other statement.
+ */
+export function selectShape(table: string): string {
+  return `SELECT c.relkind AS kind, n.nspname AS schema, EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = c.oid
+AND i.indisunique AND i.indisvalid AND i.indimmediate AND i.indpred IS NULL AND i.indexprs IS NULL
+AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute a
+  WHERE a.attrelid = c.oid AND a.attnum = ANY(i.indkey)) = ARRAY['instance', 'series_id', 'window_start']) AS has_key
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = '${quotedTable(table)}'::regclass`;
+}
+
+export const SELECT_TIMESCALE = `SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'`;
+
+/**
+ * Writes the rows of the arrays. They are sorted by key, so that writers of the same keys lock them in the same order,
+ * and none waits for one that waits for it.
+ */
+export function upsert(table: string): string {
+  const set = VALUES.map((name) => `"${name}" = excluded."${name}"`).join(', ');
+  return `INSERT INTO ${quotedTable(table)} (${NAMES}) SELECT * FROM (${SELECT_ARRAYS}) AS rows
+ORDER BY "window_start", "series_id" COLLATE "C", "instance" COLLATE "C"
+ON CONFLICT (${KEY_COLUMNS}) DO UPDATE SET ${set}`;
+}
+
+/** Parameters: those of the arrays that hold the key. */
+export function deleteKeys(table: string): string {
+  const alias = `"${table.split('.').at(-1)}"`;
+  const same = KEY.map((name) => `${alias}."${name}" = k."${name}"`).join(' AND ');
+  return `DELETE FROM ${quotedTable(table)}
+USING unnest($1::timestamp[], $2::text[], $3::text[]) AS k (${KEY_COLUMNS}) WHERE ${same}`;
+}
+
+/** Indices of the arrays that hold the key. */
+export const KEY_ARRAYS = [0, 2, 3] as const;
+
+/**
+ * Selects a page of the range, in the order of the key: from the start, or after the key in the parameters. Each page
+ * is a transaction, so however slow the reader, it holds no lock and no snapshot.
+ */
+export function selectPage(table: string, { from, to }: WindowRange, rows: number, isFirst: boolean): string {
+  const after = isFirst ? '' : ` AND (${KEY_COLUMNS}) > ($1::timestamp, $2::text, $3::text)`;
+  return `SELECT ${NAMES} FROM ${quotedTable(table)} WHERE ${within(from, to)}${after}
+ORDER BY ${KEY_COLUMNS} LIMIT ${rows}`;
+}
+
+/** Selects the size in bytes, with all partitions. The tree of a table without partitions is empty. */
+export function selectSize(table: string): string {
+  const name = `'${quotedTable(table)}'::regclass`;
+  return `SELECT pg_total_relation_size(${name}) + coalesce(sum(pg_total_relation_size(relid)), 0) AS bytes
+FROM pg_partition_tree(${name}) WHERE relid <> ${name}`;
+}
+
+export function selectHypertableSize(table: string): string {
+  return `SELECT hypertable_size('${quotedTable(table)}') AS bytes`;
+}
+
+/** Returns why a row cannot hold the point unchanged; undefined if it can. */
+export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
+  const unfit = unfitNumber(point);
+  if (unfit !== undefined) return unfit;
+  const { series, instance, windowStart } = point;
+  if (!(windowStart >= MIN_TIME_MS && windowStart < MAX_TIME_MS)) {
+    return {
+      reason: 'invalid_value',
+      message: `the window ${windowStart} is not within the years 1 to 9999`,
+    };
+  }
+  // In `dimensions`, JSON escapes both. Halves of surrogate pairs would all become the same character.
+  for (const [what, value] of [
+    ['name', series.name],
+    ['instance', instance],
+  ] as const) {
+    if (!value.isWellFormed() || value.includes('\0')) {
+      return { reason: 'invalid_value', message: `the ${what} has a NUL or is not well-formed Unicode` };
+    }
+  }
+  const bytes = Buffer.byteLength(instance);
+  if (bytes <= INSTANCE_BYTES) return undefined;
+  return { reason: 'too_large', message: `instance takes ${bytes} bytes, over ${INSTANCE_BYTES}` };
+}

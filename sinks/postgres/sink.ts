@@ -1,0 +1,323 @@
+/**
+ * PostgreSQL, with a real primary key: a batch is one statement and one round trip. The statement takes an array for
+ * each column, and overwrites the rows whose keys the table has. Nothing is kept in a session, so a pooler may give
+ * every transaction another one.
+ */
+import pg from 'pg';
+import {
+  type AnswerRow,
+  type Batch,
+  begin,
+  beginReading,
+  classifyPg,
+  columnArrays,
+  defineSink,
+  fitting,
+  type IndexedPoint,
+  instancePrice,
+  isAboutData,
+  isRefusal,
+  keyOfRow,
+  MISCOUNTED,
+  type PgConnection,
+  PgConnections,
+  type PgRow,
+  type PgServer,
+  type Point,
+  pgAnswer,
+  pgQuestion,
+  pgRejectReason,
+  pointOfRow,
+  type Question,
+  type Rejection,
+  type RowKey,
+  type Sink,
+  type SinkContext,
+  SinkError,
+  type SinkLog,
+  type StoredPoint,
+  sqlState,
+  statementTimeout,
+  transaction,
+  type Verdict,
+  type WindowRange,
+  type WriteOutcome,
+  writeInParts,
+} from '../../src/sink/index.ts';
+import { type PostgresConfig, settings, validate } from './config.ts';
+import {
+  deleteKeys,
+  KEY_ARRAYS,
+  refusal,
+  selectHypertableSize,
+  selectPage,
+  selectSize,
+  upsert,
+} from './encode.ts';
+import { Partitions } from './partitioned.ts';
+import { dropChunks, type Place } from './partitions.ts';
+import { Schema } from './schema.ts';
+
+const LIMITS = { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 2 };
+/** Rows of the first page of a read, and of the largest one. Each page has twice as many rows as the one before. */
+const FIRST_PAGE_ROWS = 1_000;
+const MAX_PAGE_ROWS = 8_000;
+const QUESTION_TIMEOUT_MS = 5_000;
+/** A key comes twice in one statement: halved, each half takes it. */
+const TWICE = '21000';
+/** A row breaks a constraint; if the server names none, it has no partition. */
+const CHECK_VIOLATION = '23514';
+const SWEEP_EVERY_MS = 3_600_000;
+
+const SERVER: PgServer = { isRedshift: false, endsIdle: true };
+
+interface Opened {
+  readonly place: Place;
+  readonly partitions: Partitions | undefined;
+}
+
+class PostgresSink implements Sink {
+  readonly #config: PostgresConfig;
+  readonly #log: SinkLog;
+  readonly #timeoutMs: number;
+  readonly #connections: PgConnections;
+  #opened: Opened | undefined;
+  /** When the chunks of a hypertable are dropped next. */
+  #dropAt = 0;
+
+  constructor(config: PostgresConfig, { log, timeoutMs }: SinkContext) {
+    this.#config = config;
+    this.#log = log;
+    this.#timeoutMs = statementTimeout(timeoutMs);
+    this.#connections = new PgConnections(pg.Client, config);
+  }
+
+  async open(signal: AbortSignal): Promise<void> {
+    const { table, partition, keep } = this.#config;
+    try {
+      this.#opened = await this.#connections.lend(signal, async (connection) => {
+        await mustBePostgres(connection);
+        const place = await new Schema(connection, table, partition, SERVER, this.#timeoutMs).ensure();
+        if (partition === 'off' || partition === 'hypertable') return { place, partitions: undefined };
+        const options = { place, unit: partition, keepMs: keep, server: SERVER };
+        const partitions = new Partitions({ ...options, timeoutMs: this.#timeoutMs, log: this.#log });
+        await partitions.prepare(connection, [Date.now()]);
+        return { place, partitions };
+      });
+    } catch (error) {
+      signal.throwIfAborted();
+      throw classifyPg(error);
+    }
+  }
+
+  async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
+    const rejected: Rejection[] = [];
+    const rows = fitting(batch, refusal, rejected);
+    const outcome = await writeInParts(rows, rejected, (part) => this.#send(part, signal));
+    if (outcome.kind === 'written' && this.#config.keep !== undefined) await this.#dropOld(signal);
+    return outcome;
+  }
+
+  async #send(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<Verdict> {
+    const points = rows.map(({ point }) => point);
+    try {
+      return await this.#lend(signal, async (connection, { partitions }) => {
+        const write = () => this.#upsert(connection, points, partitions);
+        return partitions === undefined ? await write() : await partitions.using(points, write);
+      });
+    } catch (error) {
+      signal.throwIfAborted();
+      const { reason, message } = classifyPg(error);
+      return isRefusal(reason) ? { kind: 'refused', reason, message } : { kind: 'retry', reason, message };
+    }
+  }
+
+  async #upsert(
+    connection: PgConnection,
+    points: readonly Point[],
+    partitions: Partitions | undefined,
+  ): Promise<Verdict> {
+    await partitions?.prepare(connection, startsOf(points));
+    try {
+      // In one go. If the statement fails, COMMIT rolls back, and the connection is as it was.
+      const [, result] = await Promise.all([
+        connection.run(begin(SERVER, this.#timeoutMs)),
+        connection.query(upsert(this.#config.table), columnArrays(points)),
+        connection.run('COMMIT'),
+      ]);
+      if (result.rowCount === points.length) return { kind: 'written' };
+      return {
+        kind: 'retry',
+        reason: 'server_error',
+        message: `${MISCOUNTED} ${result.rowCount} of ${points.length} were written`,
+      };
+    } catch (error) {
+      if (lacksPartition(error)) {
+        partitions?.forget();
+        const { message } = classifyPg(error);
+        if (partitions !== undefined) return { kind: 'retry', reason: 'conflict', message };
+        return { kind: 'refused', reason: 'not_found', message: `${message}; set PARTITION, or make it` };
+      }
+      if (!isAboutData(error) && sqlState(error) !== TWICE) throw error;
+      return { kind: 'unfit', reason: pgRejectReason(error), message: classifyPg(error).message };
+    }
+  }
+
+  /** At most once an hour, after a write. What fails is tried again after a later write. */
+  async #dropOld(signal: AbortSignal): Promise<void> {
+    const now = Date.now();
+    try {
+      const { place, partitions } = this.#mustBeOpen();
+      if (partitions?.isSweepDue(now) === true) {
+        await this.#lend(signal, (connection) => partitions.sweep(connection, now));
+      } else if (this.#config.partition === 'hypertable' && now >= this.#dropAt) {
+        this.#dropAt = now + SWEEP_EVERY_MS;
+        const drop = transaction(SERVER, this.#timeoutMs, dropChunks(place, now - this.#config.keep!));
+        const dropped = await this.#lend(signal, (connection) => connection.run(drop));
+        for (const { name } of dropped?.rows ?? [])
+          this.#log.info({ name }, 'dropped a chunk older than KEEP');
+      }
+    } catch (error) {
+      const { message } = classifyPg(error);
+      this.#log.warn({ error: message }, 'could not drop what is older than KEEP; trying again later');
+    }
+  }
+
+  async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
+    let limit = FIRST_PAGE_ROWS;
+    let after: RowKey | undefined;
+    try {
+      for (;;) {
+        const page = await this.#page(range, limit, after, signal);
+        for (const row of page) {
+          yield pointOfRow(row);
+          signal.throwIfAborted();
+        }
+        if (page.length < limit) return;
+        after = keyOfRow(page.at(-1)!);
+        limit = Math.min(2 * limit, MAX_PAGE_ROWS);
+      }
+    } catch (error) {
+      signal.throwIfAborted();
+      throw classifyPg(error);
+    }
+  }
+
+  async #page(
+    range: WindowRange,
+    limit: number,
+    after: RowKey | undefined,
+    signal: AbortSignal,
+  ): Promise<readonly PgRow[]> {
+    const select = selectPage(this.#config.table, range, limit, after === undefined);
+    const begun = beginReading(SERVER, this.#timeoutMs);
+    return await this.#lend(signal, (connection) => inOneGo(connection, begun, select, [...(after ?? [])]));
+  }
+
+  async remove(batch: Batch, signal: AbortSignal): Promise<void> {
+    const { points } = batch;
+    if (points.length === 0) return;
+    const arrays = columnArrays(points);
+    const keys = KEY_ARRAYS.map((index) => arrays[index]!);
+    const begun = begin(SERVER, this.#timeoutMs);
+    try {
+      await this.#lend(signal, (connection) =>
+        inOneGo(connection, begun, deleteKeys(this.#config.table), keys),
+      );
+    } catch (error) {
+      signal.throwIfAborted();
+      throw classifyPg(error);
+    }
+  }
+
+  async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
+    const [select, values] = pgQuestion(this.#config.table, question, SERVER);
+    const begun = beginReading(SERVER, QUESTION_TIMEOUT_MS);
+    try {
+      const rows = await this.#lend(signal, (connection) => inOneGo(connection, begun, select, values));
+      return rows.map((row) => pgAnswer(question, row));
+    } catch (error) {
+      signal.throwIfAborted();
+      throw classifyPg(error);
+    }
+  }
+
+  async storage(signal: AbortSignal): Promise<number | undefined> {
+    const { table, partition } = this.#config;
+    const select = partition === 'hypertable' ? selectHypertableSize(table) : selectSize(table);
+    try {
+      return await this.#lend(signal, async (connection) => {
+        const found = await connection.run(transaction(SERVER, this.#timeoutMs, select));
+        const bytes = found?.rows[0]?.bytes ?? null;
+        return bytes === null ? undefined : Number(bytes);
+      });
+    } catch {
+      return undefined;
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#opened = undefined;
+    this.#connections.close();
+  }
+
+  #mustBeOpen(): Opened {
+    if (this.#opened === undefined) throw new SinkError('connection', 'the sink is not open');
+    return this.#opened;
+  }
+
+  async #lend<T>(
+    signal: AbortSignal,
+    use: (connection: PgConnection, opened: Opened) => Promise<T>,
+  ): Promise<T> {
+    const opened = this.#mustBeOpen();
+    return await this.#connections.lend(signal, (connection) => use(connection, opened));
+  }
+}
+
+/** Asks in a transaction of several messages, which a pooler that gives every statement another session refuses. */
+async function mustBePostgres(connection: PgConnection): Promise<void> {
+  await connection.run('BEGIN');
+  const version = (await connection.run('SELECT version() AS version'))?.rows[0]?.version ?? '';
+  await connection.run('COMMIT');
+  if (!/redshift/i.test(version)) return;
+  throw new SinkError(
+    'bad_request',
+    'this server is Amazon Redshift',
+    'Set KIND to redshift for this server.',
+  );
+}
+
+/** Runs a transaction of one statement, in one round trip. */
+async function inOneGo(
+  connection: PgConnection,
+  begun: string,
+  text: string,
+  values: unknown[],
+): Promise<readonly PgRow[]> {
+  const [, { rows }] = await Promise.all([
+    connection.run(begun),
+    connection.query(text, values),
+    connection.run('COMMIT'),
+  ]);
+  return rows;
+}
+
+function* startsOf(points: readonly Point[]): Generator<number> {
+  for (const { windowStart } of points) yield windowStart;
+}
+
+function lacksPartition(error: unknown): boolean {
+  if (sqlState(error) !== CHECK_VIOLATION) return false;
+  return (error as { constraint?: string }).constraint === undefined;
+}
+
+export default defineSink({
+  kind: 'postgres',
+  summary: 'PostgreSQL, with a primary key and, if wanted, partitions by time',
+  settings,
+  validate,
+  limits: LIMITS,
+  create: (config, context): Sink => new PostgresSink(config, context),
+  price: instancePrice,
+});

@@ -1,0 +1,141 @@
+/** Statements and rows that the sinks for the PostgreSQL protocol share. Pure. */
+import { ALL_FIELDS, type MetricType } from '../../aggregate/point.ts';
+import { storedSeries } from '../../aggregate/series.ts';
+import type { AnswerRow, Question, StoredPoint } from '../contract.ts';
+
+/** The years 1 to 9999. Outside them, a year does not have four digits. */
+export const MIN_TIME_MS = -62_135_596_800_000;
+export const MAX_TIME_MS = 253_402_300_799_999;
+
+/** Type OIDs of the wire protocol. */
+export const PG_TYPES = {
+  int4: 23,
+  int8: 20,
+  float8: 701,
+  text: 25,
+  bpchar: 1042,
+  varchar: 1043,
+  timestamp: 1114,
+} as const;
+
+/** The lowest statement timeout. It is longer if the timeout of a write is longer. */
+const STATEMENT_TIMEOUT_MS = 60_000;
+/** How long the server waits for our next statement in a transaction. */
+const IDLE_TIMEOUT_MS = 30_000;
+
+/** What the statements depend on. */
+export interface PgServer {
+  readonly isRedshift: boolean;
+  /** Whether it can end a session that is idle in a transaction: PostgreSQL since 9.6. */
+  readonly endsIdle: boolean;
+}
+
+/** The time limit of a statement. A statement can outlive an aborted write by at most that. */
+export function statementTimeout(timeoutMs = 0): number {
+  return Math.max(timeoutMs, STATEMENT_TIMEOUT_MS);
+}
+
+export function quotedTable(table: string): string {
+  return table
+    .split('.')
+    .map((part) => `"${part}"`)
+    .join('.');
+}
+
+/**
+ * Begins a transaction. Nothing that we set outlives it, nor does any table, cursor or statement of ours: behind a
+ * pooler, the next transaction may run in another session, and somebody else's in this one. Every statement sees what
+ * was committed before it, whatever the database's default; on Redshift, what was committed before the transaction's
+ * first CREATE, INSERT or DELETE.
+ */
+export function begin({ isRedshift, endsIdle }: PgServer, timeoutMs: number): string {
+  const idle = endsIdle ? `;\nSET LOCAL idle_in_transaction_session_timeout TO ${IDLE_TIMEOUT_MS}` : '';
+  const level = isRedshift ? '' : ' ISOLATION LEVEL READ COMMITTED';
+  return `BEGIN${level};\nSET LOCAL statement_timeout TO ${timeoutMs}${idle}`;
+}
+
+/**
+ * Begins a transaction that reads. With two extra digits, a double comes back unchanged. PostgreSQL writes them by
+ * default, Redshift does not.
+ */
+export function beginReading(server: PgServer, timeoutMs: number): string {
+  return `${begin(server, timeoutMs)};\nSET LOCAL extra_float_digits TO 2;\nSET LOCAL datestyle TO ISO`;
+}
+
+/** Returns a transaction in one text, which is sent whole. */
+export function transaction(server: PgServer, timeoutMs: number, statements: string): string {
+  return `${begin(server, timeoutMs)};\n${statements};\nCOMMIT`;
+}
+
+/** Returns the time in UTC without a zone, so that the time zone of the session does not matter. */
+export function timestamp(ms: number): string {
+  return new Date(ms).toISOString().slice(0, -1).replace('T', ' ');
+}
+
+export function fromTimestamp(text: string): number {
+  return Date.parse(`${text.replace(' ', 'T')}Z`);
+}
+
+/** Returns a statement that selects no row, only the columns. */
+export function describeTable(table: string): string {
+  return `SELECT * FROM ${quotedTable(table)} WHERE 1 = 0`;
+}
+
+/** Returns the condition for the rows of a range. */
+export function within(from: number, to: number): string {
+  const first = timestamp(Math.max(from, MIN_TIME_MS));
+  return `"window_start" >= '${first}' AND "window_start" < '${timestamp(Math.min(to, MAX_TIME_MS))}'`;
+}
+
+/** Returns the statement that answers a question, and its parameters. Redshift has no type for JSON. */
+export function pgQuestion(
+  table: string,
+  question: Question,
+  { isRedshift }: PgServer,
+): readonly [text: string, values: string[]] {
+  const { from, to } = question.range;
+  const source = `sum("count") AS count, sum("sum") AS sum\nFROM ${quotedTable(table)} WHERE ${within(from, to)}`;
+  if (question.kind === 'windows') {
+    const text = `SELECT "window_start" AS key, ${source} AND "series_id" = $1 GROUP BY 1`;
+    return [text, [question.series.id]];
+  }
+  const json = isRedshift ? '"dimensions"' : '"dimensions"::json';
+  const key = `coalesce(json_extract_path_text(${json}, $1), '') AS key`;
+  const text = `SELECT ${key}, ${source} AND "name" = $2 AND "type" = $3 GROUP BY 1`;
+  return [text, [question.dimension, question.name, question.type]];
+}
+
+type Cells = Readonly<Record<string, string | null>>;
+
+export function pgAnswer(question: Question, { key, count, sum }: Cells): AnswerRow {
+  return {
+    key: question.kind === 'sums' ? (key ?? '') : String(fromTimestamp(key ?? '')),
+    count: Number(count),
+    sum: Number(sum),
+  };
+}
+
+/** The key of a row, as the server writes it. */
+export type RowKey = readonly [windowStart: string, seriesId: string, instance: string];
+
+export function keyOfRow(row: Cells): RowKey {
+  return [row.window_start ?? '', row.series_id ?? '', row.instance ?? ''];
+}
+
+export function isSameKey(a: RowKey, b: RowKey): boolean {
+  return a.every((cell, index) => cell === b[index]);
+}
+
+/** Returns the point of a row. Cells are the server's own text: `pg` would parse timestamps in our time zone. */
+export function pointOfRow(row: Cells): StoredPoint {
+  const numbers = ALL_FIELDS.map((field) => {
+    const text = row[field] ?? null;
+    return [field, text === null ? null : Number(text)];
+  });
+  return {
+    ...(Object.fromEntries(numbers) as Pick<StoredPoint, (typeof ALL_FIELDS)[number]>),
+    series: storedSeries(row.series_id ?? '', row.name ?? '', row.type as MetricType, row.dimensions ?? '{}'),
+    windowStart: fromTimestamp(row.window_start ?? ''),
+    instance: row.instance ?? '',
+  };
+}

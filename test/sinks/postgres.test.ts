@@ -1,0 +1,385 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
+import type { PostgresConfig } from '../../sinks/postgres/config.ts';
+import { partitionOf, type Unit } from '../../sinks/postgres/partitions.ts';
+import postgres from '../../sinks/postgres/sink.ts';
+import redshift from '../../sinks/redshift/sink.ts';
+import type { Point } from '../../src/aggregate/point.ts';
+import { type PgBouncer, startPgBouncer } from '../../src/servers/pgbouncer.ts';
+import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
+import type { Sink } from '../../src/sink/contract.ts';
+import { differences, EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
+import { sinkError, TEST_MS } from '../conformance/subject.ts';
+import { describeConformance, type Harness } from '../conformance.ts';
+import { expectExactRows } from '../poolers/writers.ts';
+import { RedshiftDouble } from '../redshift/double.ts';
+import { WRONG_PASSWORD } from '../redshift/harness.ts';
+import { DEFAULTS as REDSHIFT_DEFAULTS } from '../redshift/settings.ts';
+
+const NEVER = new AbortController().signal;
+const DAY_MS = 86_400_000;
+const DEFAULTS: Omit<PostgresConfig, 'url'> = {
+  table: 'points',
+  caFile: undefined,
+  partition: 'off',
+  keep: undefined,
+};
+
+const OLD_COLUMNS = `window_start timestamp, window_ms int NOT NULL, series_id text, instance text, name text NOT NULL,
+  type text NOT NULL, dimensions text NOT NULL, count bigint NOT NULL, sum double precision NOT NULL`;
+
+function harnessOf(mode?: 'transaction', settings: Readonly<Record<string, string>> = {}): Harness {
+  let server: Postgres;
+  let bouncer: PgBouncer | undefined;
+  const secrets = [WRONG_PASSWORD];
+  return {
+    async start() {
+      server = await startPostgres();
+      secrets.push(server.password);
+      const { port, password } = server;
+      if (mode !== undefined) bouncer = await startPgBouncer({ port, password, mode, poolSize: 3 });
+      return bouncer?.port ?? port;
+    },
+    async stop() {
+      await bouncer?.stop();
+      await server.stop();
+    },
+    variables: (namespace, port) => ({
+      URL: `postgres://postgres:${server.password}@127.0.0.1:${port}/postgres`,
+      TABLE: namespace,
+      ...settings,
+    }),
+    secrets,
+    wrongCredentials: (variables) => ({
+      ...variables,
+      URL: variables.URL!.replace(server.password, WRONG_PASSWORD),
+    }),
+    missing: (variables) => ({ ...variables, URL: variables.URL!.replace(/postgres$/, 'absent') }),
+    async older(namespace) {
+      const point = makePoint({ values: { count: 4, sum: 2.5 } });
+      const divided = settings.PARTITION === undefined ? '' : 'PARTITION BY RANGE (window_start)';
+      const part =
+        divided === '' ? '' : `CREATE TABLE ${namespace}_default PARTITION OF ${namespace} DEFAULT;`;
+      await server.execute(`CREATE TABLE ${namespace} (${OLD_COLUMNS},
+          PRIMARY KEY (window_start, series_id, instance)) ${divided}; ${part}
+        INSERT INTO ${namespace} VALUES ('${new Date(START).toISOString()}', 10000, '${point.series.id}', '', 'requests',
+          'counter', '{"app":"api"}', 4, 2.5)`);
+      return [point];
+    },
+    async unusable(namespace) {
+      await server.execute(`CREATE TABLE ${namespace} (${OLD_COLUMNS})`);
+    },
+    async drop(namespace) {
+      await server.execute(`DROP TABLE ${namespace}`);
+    },
+  };
+}
+
+describe('direct', () => describeConformance('postgres', harnessOf()));
+describe('behind PgBouncer with pool_mode transaction', () =>
+  describeConformance('postgres', harnessOf('transaction')));
+describe('with partitions', () =>
+  describeConformance('postgres', harnessOf(undefined, { PARTITION: 'day' })));
+
+describe('postgres', { timeout: TEST_MS }, () => {
+  let server: Postgres;
+  const open: Sink[] = [];
+  const stops: (() => Promise<void>)[] = [];
+  const said: unknown[] = [];
+
+  beforeAll(async () => {
+    server = await startPostgres();
+  });
+  afterEach(async () => {
+    for (const sink of open.splice(0)) await sink.close();
+    for (const stop of stops.splice(0)) await stop();
+    said.length = 0;
+  });
+  afterAll(() => server.stop());
+
+  function made(url: string, changed: Partial<PostgresConfig> = {}): Sink {
+    const config = { ...DEFAULTS, url, ...changed };
+    expect(postgres.validate?.(config)).toEqual([]);
+    const say = (fields: object, message: string) => void said.push([message, fields]);
+    const sink = postgres.create(config, { id: 't', log: { info: say, warn: say } });
+    open.push(sink);
+    return sink;
+  }
+
+  async function opened(
+    database: string,
+    sql = '',
+    changed: Partial<PostgresConfig> = {},
+  ): Promise<{ sink: Sink; url: string }> {
+    const url = await server.createDatabase(database);
+    if (sql !== '') await server.execute(sql, database);
+    const sink = made(url, changed);
+    await sink.open(NEVER);
+    return { sink, url };
+  }
+
+  const tables = async (database: string, schema = 'public') => {
+    const select = `SELECT tablename FROM pg_tables WHERE schemaname = '${schema}' ORDER BY 1`;
+    return (await server.execute(select, database)).rows.map(({ tablename }) => tablename);
+  };
+
+  it('has the documented table, with its primary key, and times in UTC whatever the session says', async () => {
+    const { sink } = await opened('documented', `ALTER DATABASE documented SET timezone TO 'Asia/Kathmandu'`);
+    await sink.write({ points: [makePoint({ type: 'gauge', windowStart: START + 500 })] }, NEVER);
+    const { rows } = await server.execute('SELECT *, window_start::text AS text FROM points', 'documented');
+    expect(rows).toMatchObject([
+      {
+        text: '2026-11-23 01:30:00.5',
+        window_ms: 10_000,
+        name: 'requests',
+        dimensions: '{"app":"api"}',
+        p99: null,
+      },
+    ]);
+    const key = await server.execute(
+      `SELECT pg_get_constraintdef(oid) AS key FROM pg_constraint WHERE contype = 'p' AND conrelid = 'points'::regclass`,
+      'documented',
+    );
+    expect(key.rows).toEqual([{ key: 'PRIMARY KEY (window_start, series_id, instance)' }]);
+  });
+
+  it('mixes up no rows of several writers behind a pooler with transaction pooling', async () => {
+    const url = await server.createDatabase('writers');
+    const { port, password } = server;
+    const bouncer = await startPgBouncer({ port, password, mode: 'transaction', poolSize: 3 });
+    stops.push(bouncer.stop);
+    const pooled = bouncer.url.replace(/postgres$/, new URL(url).pathname.slice(1));
+    const [one, other, same] = [made(pooled), made(pooled, { table: 'other' }), made(pooled)];
+    for (const sink of [one, other, same]) await sink.open(NEVER);
+    await expectExactRows(one, other, same);
+  });
+
+  it('sends a batch in one round trip, and keeps nothing in the session', async () => {
+    const { sink } = await opened('one_trip');
+    await sink.write({ points: manyPoints(10) }, NEVER);
+    const { port, password } = server;
+    const bouncer = await startPgBouncer({ port, password, mode: 'transaction', poolSize: 1 });
+    stops.push(bouncer.stop);
+    const far = made(bouncer.url.replace(/postgres$/, 'one_trip'));
+    await far.open(NEVER);
+    await far.write({ points: manyPoints(10, 1) }, NEVER);
+    await readAll(far, EVERYTHING, NEVER);
+    const held = `SELECT current_setting('statement_timeout') AS timeout, current_setting('datestyle') AS style,
+      (SELECT count(*) FROM pg_prepared_statements WHERE statement NOT LIKE '%pg_prepared%') AS prepared,
+      (SELECT count(*) FROM pg_class WHERE relpersistence = 't') AS tables`;
+    const fresh = await server.execute(held, 'one_trip');
+    const { default: pg } = await import('pg');
+    const client = new pg.Client(bouncer.url.replace(/postgres$/, 'one_trip'));
+    await client.connect();
+    expect((await client.query(held)).rows).toEqual(fresh.rows);
+    await client.end();
+  });
+
+  it.each(['repeatable read', 'serializable'])(
+    'two writers of the same keys, in any order, never conflict under %s',
+    async (level) => {
+      const database = level.replace(' ', '_');
+      const set = `ALTER DATABASE ${database} SET default_transaction_isolation TO '${level}'`;
+      const { sink, url } = await opened(database, set);
+      const second = made(url);
+      await second.open(NEVER);
+      for (let round = 0; round < 20; round += 1) {
+        const points = manyPoints(200, round);
+        const writing = [sink.write({ points }, NEVER), second.write({ points: points.toReversed() }, NEVER)];
+        expect(await Promise.all(writing)).toEqual([{ kind: 'written' }, { kind: 'written' }]);
+      }
+      expect(await readAll(sink, EVERYTHING, NEVER)).toHaveLength(200);
+    },
+  );
+
+  it('rejects text that is not well-formed, which would fold keys into one', async () => {
+    const { sink } = await opened('folded');
+    const points = [makePoint({ instance: 'a\ud800' }), makePoint({ instance: 'a\udfff' }), makePoint()];
+    expect(await sink.write({ points }, NEVER)).toMatchObject({
+      kind: 'partial',
+      retry: [],
+      rejected: [0, 1].map((index) => ({ index, reason: 'invalid_value' })),
+    });
+    expect(await readAll(sink, EVERYTHING, NEVER)).toHaveLength(1);
+  });
+
+  it("rejects what a user's constraint refuses, and nothing else", async () => {
+    const { sink } = await opened('constrained');
+    await server.execute('ALTER TABLE points ADD CHECK (count % 400 <> 7)', 'constrained');
+    const outcome = await sink.write({ points: manyPoints(1000) }, NEVER);
+    expect(outcome).toMatchObject({ kind: 'partial', retry: [] });
+    const rejected = outcome.kind === 'partial' ? outcome.rejected : [];
+    expect(rejected.map(({ index, reason }) => [index, reason]).sort()).toEqual(
+      [6, 406, 806].map((index) => [index, 'refused']).sort(),
+    );
+    expect(await readAll(sink, EVERYTHING, NEVER)).toHaveLength(997);
+  });
+
+  it('does not say that a batch is written if a trigger left out a row', async () => {
+    const { sink } = await opened('dropping');
+    await server.execute(
+      `CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RETURN CASE WHEN NEW.count = 7 THEN NULL ELSE NEW END; END $$;
+       CREATE TRIGGER leave_out BEFORE INSERT ON points FOR EACH ROW EXECUTE FUNCTION leave_out()`,
+      'dropping',
+    );
+    const outcome = await sink.write({ points: manyPoints(10) }, NEVER);
+    expect(outcome).toMatchObject({ kind: 'retry', message: expect.stringMatching(/9 of 10/) });
+  });
+
+  it('finds its table where the search path says, and nowhere else', async () => {
+    const sql = `CREATE SCHEMA hidden; CREATE SCHEMA shown; CREATE TABLE hidden.points (a int);
+      ALTER DATABASE paths SET search_path TO shown, public`;
+    const { sink, url } = await opened('paths', sql);
+    await sink.write({ points: manyPoints(3) }, NEVER);
+    expect(await tables('paths', 'shown')).toEqual(['points']);
+    const named = made(url, { table: 'metrics.points' });
+    expect(await sinkError(named.open(NEVER))).toMatchObject({ reason: 'not_found' });
+    await server.execute('CREATE SCHEMA metrics', 'paths');
+    await named.open(NEVER);
+    expect(await named.write({ points: manyPoints(4) }, NEVER)).toEqual({ kind: 'written' });
+    await named.remove({ points: manyPoints(1) }, NEVER);
+    expect(await tables('paths', 'metrics')).toEqual(['points']);
+    expect(await readAll(named, EVERYTHING, NEVER)).toHaveLength(3);
+    expect(await readAll(sink, EVERYTHING, NEVER)).toHaveLength(3);
+  });
+
+  it('refuses the table of the kind redshift, which has no key, and says what to do', async () => {
+    const url = await server.createDatabase('of_redshift');
+    const other = redshift.create({ ...REDSHIFT_DEFAULTS, url }, { id: 't', log: { info() {}, warn() {} } });
+    open.push(other);
+    await other.open(NEVER);
+    await other.write({ points: manyPoints(20) }, NEVER);
+    const sink = made(url);
+    const error = await sinkError(sink.open(NEVER));
+    expect(error).toMatchObject({
+      reason: 'schema_mismatch',
+      advice: expect.stringMatching(/ADD|add PRIMARY KEY/),
+    });
+    await server.execute(
+      'ALTER TABLE points ADD PRIMARY KEY (window_start, series_id, instance)',
+      'of_redshift',
+    );
+    await sink.open(NEVER);
+    expect(await sink.write({ points: manyPoints(20, 5) }, NEVER)).toEqual({ kind: 'written' });
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), manyPoints(20, 5))).toEqual([]);
+  });
+
+  it('refuses Redshift, and names the other kind', async () => {
+    const double = await RedshiftDouble.start({ port: server.port });
+    stops.push(() => double.stop());
+    const error = await sinkError(
+      made(`postgres://postgres:${server.password}@127.0.0.1:${double.port}/postgres`).open(NEVER),
+    );
+    expect(error).toMatchObject({ reason: 'bad_request', advice: expect.stringMatching(/redshift/) });
+  });
+
+  describe('partitions', () => {
+    const at = (windowStart: number, count = 20): Point[] =>
+      manyPoints(count).map((point) => ({ ...point, windowStart }));
+
+    it.each([
+      ['day', '2026-11-29T23:59:59.999Z', 'points_d20261129', '2026-11-29', '2026-11-30'],
+      ['week', '2026-11-29T23:59:59.999Z', 'points_w20261123', '2026-11-23', '2026-11-30'],
+      ['week', '1969-12-30T00:00:00.000Z', 'points_w19691229', '1969-12-29', '1970-01-05'],
+      ['month', '2026-12-31T12:00:00.000Z', 'points_m20261201', '2026-12-01', '2027-01-01'],
+    ] as const)('by %s: %s is in %s', (unit: Unit, time, name, from, to) => {
+      const place = { schema: 'public', table: 'points' };
+      expect(partitionOf(place, unit, Date.parse(time))).toEqual({
+        name,
+        from: Date.parse(from),
+        to: Date.parse(to),
+      });
+    });
+
+    it.each([
+      [{ keep: DAY_MS }, ['keep']],
+      [{ keep: DAY_MS, partition: 'week' }, ['keep']],
+      [{ keep: 90 * DAY_MS, partition: 'day' }, []],
+      [{ table: 't'.repeat(60), partition: 'day' }, ['table']],
+    ] as const)('checks %o', (changed, keys) => {
+      const problems = postgres.validate?.({ ...DEFAULTS, url: 'postgres://h/d', ...changed }) ?? [];
+      expect(problems.map(({ key }) => key)).toEqual(keys);
+    });
+
+    it('are made ahead of the writes that need them, by several writers at once', async () => {
+      const { url } = await opened('ahead', '', { partition: 'day' });
+      const sinks = [0, 1, 2, 3].map(() => made(url, { partition: 'day' }));
+      await Promise.all(sinks.map((sink) => sink.open(NEVER)));
+      for (let day = 0; day < 5; day += 1) {
+        const writing = sinks.map((sink) => sink.write({ points: at(START + day * DAY_MS) }, NEVER));
+        expect(await Promise.all(writing)).toEqual(sinks.map(() => ({ kind: 'written' })));
+      }
+      const made5 = (await tables('ahead')).filter((name) => /^points_d202611(2[3-8])$/.test(name));
+      // The day after the last one is there already.
+      expect(made5).toHaveLength(6);
+      const all = await readAll(sinks[0]!, { from: START, to: START + 6 * DAY_MS }, NEVER);
+      expect(all).toHaveLength(100);
+      expect(await sinks[0]!.storage?.(NEVER)).toBeGreaterThan(8_192);
+    });
+
+    it('are in the schema of the table, whatever the search path begins with', async () => {
+      const { sink } = await opened(
+        'schemas',
+        `CREATE SCHEMA metrics; ALTER DATABASE schemas SET search_path TO public, metrics`,
+        { partition: 'day', table: 'metrics.points' },
+      );
+      await sink.close();
+      const found = made(server.url.replace(/postgres$/, 'schemas'), { partition: 'day' });
+      await found.open(NEVER);
+      expect(await found.write({ points: at(START) }, NEVER)).toEqual({ kind: 'written' });
+      expect(await tables('schemas', 'metrics')).toContain('points_d20261123');
+      expect(await tables('schemas')).toEqual([]);
+    });
+
+    it('may change their length: days fill what weeks leave open', async () => {
+      const { sink, url } = await opened('changed', '', { partition: 'week' });
+      expect(await sink.write({ points: at(START) }, NEVER)).toEqual({ kind: 'written' });
+      const monthly = made(url, { partition: 'month' });
+      await monthly.open(NEVER);
+      for (const day of [-20, 0, 20])
+        expect(await monthly.write({ points: at(START + day * DAY_MS) }, NEVER)).toEqual({ kind: 'written' });
+    });
+
+    it('that somebody dropped are made again, and a table without any needs none', async () => {
+      const { sink } = await opened('lost', '', { partition: 'day' });
+      await sink.write({ points: at(START) }, NEVER);
+      await server.execute('DROP TABLE points_d20261123', 'lost');
+      expect(await sink.write({ points: at(START) }, NEVER)).toMatchObject({ kind: 'retry' });
+      expect(await sink.write({ points: at(START) }, NEVER)).toEqual({ kind: 'written' });
+      const { url } = await opened('undivided');
+      expect(await sinkError(made(url, { partition: 'day' }).open(NEVER))).toMatchObject({
+        reason: 'schema_mismatch',
+      });
+    });
+
+    it('older than KEEP as a whole are dropped, but no others, and it is logged', async () => {
+      const now = Date.now();
+      const options = { partition: 'day', keep: 10 * DAY_MS } as const;
+      const { sink, url } = await opened('kept', '', options);
+      const foreign = `CREATE TABLE archive PARTITION OF points FOR VALUES FROM ('2001-01-01') TO ('2001-01-02')`;
+      await server.execute(foreign, 'kept');
+      const days = [-30, -12, -9, 0].map((day) => now + day * DAY_MS);
+      // A replay: the newest window is old, so nothing is old compared with it.
+      expect(await sink.write({ points: at(days[0]!) }, NEVER)).toEqual({ kind: 'written' });
+      expect(said).toEqual([]);
+      const next = made(url, options);
+      await next.open(NEVER);
+      for (const day of days.slice(1)) await sink.write({ points: at(day) }, NEVER);
+      expect(await next.write({ points: at(now) }, NEVER)).toEqual({ kind: 'written' });
+      const dropped = said.map((line) => (line as [string, { partition: string }])[1].partition);
+      const place = { schema: 'public', table: 'points' };
+      const nameOf = (day: number) => partitionOf(place, 'day', now + day * DAY_MS).name;
+      expect(dropped.sort()).toEqual([-30, -29, -12, -11].map(nameOf).sort());
+      const left = await tables('kept');
+      expect(left).toEqual(expect.arrayContaining(['archive', nameOf(-9), nameOf(0)]));
+      expect(left).not.toContain(nameOf(-12));
+      expect(await next.write({ points: at(days[0]!) }, NEVER)).toEqual({ kind: 'written' });
+    });
+
+    it('of TimescaleDB need the extension', async () => {
+      const url = await server.createDatabase('no_extension');
+      const error = await sinkError(made(url, { partition: 'hypertable' }).open(NEVER));
+      expect(error).toMatchObject({ reason: 'not_found', advice: expect.stringMatching(/CREATE EXTENSION/) });
+    });
+  });
+});
