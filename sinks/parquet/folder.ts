@@ -7,7 +7,7 @@ import { randomUUID } from 'node:crypto';
 import { renameSync, rmSync, statSync } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import type { SinkError, WindowRange } from '../../src/sink/index.ts';
+import { SinkError, type WindowRange } from '../../src/sink/index.ts';
 import { explainFile } from './classify.ts';
 import { DATE_KEY, EXTENSION, isDateWithin, NAME_KEY, windowOf } from './layout.ts';
 import { FolderLock } from './lock.ts';
@@ -25,6 +25,7 @@ import {
 
 /** Within the root, so that renaming is within one file system. */
 const TEMPORARY = '_tmp';
+const MAX_MARKERS_TRIED = 20;
 /** How many folders are remembered as made and synced. */
 const MAX_KNOWN_FOLDERS = 10_000;
 
@@ -47,12 +48,13 @@ export class FolderStore implements FileStore {
     await this.#lock.open();
     await this.#sweep();
     const marker = join(this.#root, MARKER);
-    let found = await textOf(marker);
-    if (found === undefined) {
+    // Others that open the folder may remove the temporary file.
+    for (let tried = 0; tried < MAX_MARKERS_TRIED; tried++) {
+      const found = await textOf(marker);
+      if (found !== undefined) return checkMarker(found, layout);
       await this.#put(marker, Buffer.from(markerOf(layout)), undefined, signal);
-      found = await textOf(marker);
     }
-    checkMarker(found ?? '', layout);
+    throw new SinkError('conflict', `others remove ${MARKER} from the folder`);
   }
 
   /** Removes what killed processes left. If it was another's that is alive, that one writes it again. */

@@ -13,6 +13,7 @@ import {
   columnArrays,
   defineSink,
   fitting,
+  halves,
   type IndexedPoint,
   instancePrice,
   isAboutData,
@@ -29,6 +30,7 @@ import {
   pgRejectReason,
   pointOfRow,
   type Question,
+  RefusedSeries,
   type Rejection,
   type RowKey,
   type Sink,
@@ -81,6 +83,7 @@ class PostgresSink implements Sink {
   readonly #log: SinkLog;
   readonly #timeoutMs: number;
   readonly #connections: PgConnections;
+  readonly #refused = new RefusedSeries<IndexedPoint>(({ point }) => point.series.id);
   #opened: Opened | undefined;
   /** When the chunks of a hypertable are dropped next. */
   #dropAt = 0;
@@ -113,7 +116,13 @@ class PostgresSink implements Sink {
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
     const rows = fitting(batch, refusal, rejected);
-    const outcome = await writeInParts(rows, rejected, (part) => this.#send(part, signal));
+    const outcome = await writeInParts(
+      rows,
+      rejected,
+      (part) => this.#send(part, signal),
+      halves,
+      this.#refused,
+    );
     if (outcome.kind === 'written' && this.#config.keep !== undefined) await this.#dropOld(signal);
     return outcome;
   }

@@ -11,6 +11,9 @@ import {
   columnArrays,
   defineSink,
   describeTable,
+  fitting,
+  halves,
+  type IndexedPoint,
   instancePrice,
   isAboutData,
   isRefusal,
@@ -27,7 +30,9 @@ import {
   pgRejectReason,
   pointOfRow,
   type Question,
+  RefusedSeries,
   type Rejection,
+  type RetryReason,
   type RowKey,
   type Sink,
   type SinkContext,
@@ -37,8 +42,10 @@ import {
   sqlState,
   statementTimeout,
   transaction,
+  type Verdict,
   type WindowRange,
   type WriteOutcome,
+  writeInParts,
 } from '../../src/sink/index.ts';
 import { classify, isLoadFailure } from './classify.ts';
 import { MAX_COPIED_POINTS, type RedshiftConfig, settings, validate } from './config.ts';
@@ -73,8 +80,6 @@ const FIRST_PAGE_ROWS = 1_000;
 const MAX_PAGE_ROWS = 16_000;
 /** Limits a question, so that on Redshift an abandoned one does not keep holding the lock that writers wait for. */
 const QUESTION_TIMEOUT_MS = 5_000;
-/** How many merges of one write may fail because of their data. After that, the rest is left to the next write. */
-const MAX_FAILED_MERGES = 64;
 const COPY_FAILED = 'COPY could not load a batch; sending it by INSERT';
 const UNDEFINED_TABLE = '42P01';
 /** Another writer was faster: a table, a type or an index of this name exists, or a column. */
@@ -97,6 +102,13 @@ const PROBE: Point = {
   p99: null,
 };
 
+/** COPY could not load the rows. */
+interface NotCopied {
+  readonly kind: 'not_copied';
+  readonly reason: RetryReason;
+  readonly message: string;
+}
+
 class RedshiftSink implements Sink {
   readonly #config: RedshiftConfig;
   readonly #log: SinkLog;
@@ -105,6 +117,7 @@ class RedshiftSink implements Sink {
   readonly #timeoutMs: number;
   readonly #connections: PgConnections;
   readonly #s3: S3Stage | undefined;
+  readonly #refused = new RefusedSeries<IndexedPoint>(({ point }) => point.series.id);
   /** What the server said when the sink was opened; undefined while it is closed. */
   #server: PgServer | undefined;
 
@@ -133,18 +146,44 @@ class RedshiftSink implements Sink {
 
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
-    const indices: number[] = [];
-    for (const [index, point] of batch.points.entries()) {
-      const refused = refusal(point);
-      if (refused === undefined) indices.push(index);
-      else rejected.push({ index, ...refused });
-    }
+    const rows = fitting(batch, refusal, rejected);
+    let s3 = this.#s3;
+    const send = async (part: readonly IndexedPoint[]): Promise<Verdict> => {
+      const copies = s3 !== undefined && part.length >= this.#config.s3MinPoints;
+      const verdict = await this.#send(part, copies ? s3 : undefined, signal);
+      if (verdict.kind !== 'not_copied') return verdict;
+      // INSERT, unlike COPY, says what is wrong with a row.
+      s3 = undefined;
+      this.#log.warn({ points: part.length, error: verdict.message }, COPY_FAILED);
+      const inserted = await this.#send(part, undefined, signal);
+      return inserted.kind === 'not_copied' ? { ...inserted, kind: 'retry' } : inserted;
+    };
+    return await writeInParts(rows, rejected, send, halves, this.#refused);
+  }
+
+  /** Writes the rows in one transaction, which goes through S3 if it is given. */
+  async #send(
+    rows: readonly IndexedPoint[],
+    s3: S3Stage | undefined,
+    signal: AbortSignal,
+  ): Promise<Verdict | NotCopied> {
+    const points = rows.map(({ point }) => point);
     try {
-      const merge = (connection: PgConnection, server: PgServer) =>
-        this.#mergeAll({ connection, server, signal }, batch.points, indices, rejected);
-      const retry = indices.length === 0 ? [] : await this.#lend(signal, merge);
-      if (retry.length === 0 && rejected.length === 0) return { kind: 'written' };
-      return { kind: 'partial', retry, rejected, reason: 'server_error' };
+      return await this.#lend(signal, async (connection, server) => {
+        const way = { connection, server, signal };
+        try {
+          if (s3 === undefined) await this.#merge(way, points);
+          else await this.#mergeByCopy(s3, way, points);
+          return { kind: 'written' };
+        } catch (error) {
+          if (!isLoadFailure(error) && !isAboutData(error)) throw error;
+          // Ends the transaction, and with it the stage.
+          await connection.run('ROLLBACK');
+          const { message } = classify(error);
+          if (isLoadFailure(error)) return { kind: 'not_copied', reason: 'server_error', message };
+          return { kind: 'unfit', reason: pgRejectReason(error), message };
+        }
+      });
     } catch (error) {
       signal.throwIfAborted();
       const { reason, message } = classify(error);
@@ -246,49 +285,6 @@ class RedshiftSink implements Sink {
     const server = this.#server;
     if (server === undefined) throw new SinkError('connection', 'the sink is not open');
     return await this.#connections.lend(signal, (connection) => use(connection, server));
-  }
-
-  /**
-   * Writes the points at `indices`. Halves what the server refuses because of its data until it has found the bad
-   * points. Resolves to the indices of the points that it did not get to.
-   */
-  async #mergeAll(
-    way: Way,
-    points: readonly Point[],
-    indices: readonly number[],
-    rejected: Rejection[],
-  ): Promise<number[]> {
-    const parts = [indices];
-    let failed = 0;
-    let s3 = this.#s3;
-    for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
-      if (failed === MAX_FAILED_MERGES) return [...parts.flat(), ...part];
-      const chosen = part.map((index) => points[index]!);
-      try {
-        if (s3 === undefined || chosen.length < this.#config.s3MinPoints) await this.#merge(way, chosen);
-        else await this.#mergeByCopy(s3, way, chosen);
-      } catch (error) {
-        if (!isLoadFailure(error) && !isAboutData(error)) throw error;
-        // Ends the transaction, and with it the stage.
-        await way.connection.run('ROLLBACK');
-        if (isLoadFailure(error)) {
-          // INSERT, unlike COPY, says what is wrong with a row.
-          s3 = undefined;
-          const { message } = classify(error);
-          this.#log.warn({ points: part.length, error: message }, COPY_FAILED);
-          parts.push(part);
-          continue;
-        }
-        failed += 1;
-        const middle = part.length >> 1;
-        if (middle > 0) {
-          parts.push(part.slice(middle), part.slice(0, middle));
-        } else {
-          rejected.push({ index: part[0]!, reason: pgRejectReason(error), message: classify(error).message });
-        }
-      }
-    }
-    return [];
   }
 
   /** Runs a transaction that has the points in its stage. `end` is how it ends. */

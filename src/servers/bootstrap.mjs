@@ -242,13 +242,16 @@ function keep(nats, counts) {
 
 /** Runs the tests of every store that the machine has. With `--keep`, notes down how many passed on which version. */
 function testStores(args) {
-  const names = args.filter((arg) => arg !== '--keep').map((arg) => arg.toLowerCase());
-  const isWanted = ({ store }) =>
-    names.length === 0 || names.some((name) => store.toLowerCase().includes(name));
+  const named = args.filter((arg) => arg !== '--keep').map((arg) => arg.toLowerCase().split('='));
+  const asked = ({ store }) => named.find(([name]) => store.toLowerCase().includes(name));
   const rows = [];
   const all = { ...NOTHING };
-  for (const each of JSON.parse(readFileSync(STORE_TESTS, 'utf8')).filter(isWanted)) {
+  for (const each of JSON.parse(readFileSync(STORE_TESTS, 'utf8')).filter(
+    (each) => named.length === 0 || asked(each),
+  )) {
     const store = { name: each.store, ...origin(each) };
+    // A build from source may not know its version.
+    if (store.version !== undefined) store.version = asked(each)?.[1] ?? store.version;
     if (store.version === undefined) {
       rows.push(`${each.store}: skipped, since there is no ${each.program ?? each.package} here`);
       continue;
