@@ -4,7 +4,13 @@
  */
 import { addAbortSignal, type Readable } from 'node:stream';
 import type { S3Client } from '@aws-sdk/client-s3';
-import { awsErrorName, makeAgents, SinkError, type WindowRange } from '../../src/sink/index.ts';
+import {
+  awsErrorName,
+  makeAgents,
+  onLiveConnection,
+  SinkError,
+  type WindowRange,
+} from '../../src/sink/index.ts';
 import { explainBucket } from './classify.ts';
 import type { Place } from './config.ts';
 import { inMemory } from './file.ts';
@@ -93,13 +99,12 @@ export class BucketStore implements FileStore {
     const abortSignal = this.#either(signal);
     try {
       if (bytes === undefined) {
-        await client.send(new sdk.DeleteObjectCommand({ ...object, IfMatch: before?.version }), {
-          abortSignal,
-        });
+        const command = new sdk.DeleteObjectCommand({ ...object, IfMatch: before?.version });
+        await onLiveConnection(() => client.send(command, { abortSignal }), abortSignal);
       } else {
-        await client.send(new sdk.PutObjectCommand({ ...object, ...condition, Body: bytes }), {
-          abortSignal,
-        });
+        // If the one before has put it all the same, this one is refused, and the file is read again.
+        const command = new sdk.PutObjectCommand({ ...object, ...condition, Body: bytes });
+        await onLiveConnection(() => client.send(command, { abortSignal }), abortSignal);
       }
       return true;
     } catch (error) {
@@ -145,7 +150,8 @@ export class BucketStore implements FileStore {
     let token: string | undefined;
     do {
       const command = new sdk.ListObjectsV2Command({ Bucket: bucket, ...query, ContinuationToken: token });
-      const page = await client.send(command, { abortSignal: this.#either(signal) });
+      const abortSignal = this.#either(signal);
+      const page = await onLiveConnection(() => client.send(command, { abortSignal }), abortSignal);
       yield page;
       token = page.NextContinuationToken;
     } while (token !== undefined);
@@ -192,7 +198,7 @@ export class BucketStore implements FileStore {
         ETag = '',
         ContentLength = 0,
         ContentRange,
-      } = await client.send(command, { abortSignal });
+      } = await onLiveConnection(() => client.send(command, { abortSignal }), abortSignal);
       // The SDK's own signal ends with the headers.
       const body = addAbortSignal(abortSignal, Body as Readable);
       if (ContentLength > MAX_FILE_BYTES) {
