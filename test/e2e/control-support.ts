@@ -67,10 +67,13 @@ export async function ended(
   return report;
 }
 
+/** The default would lead to the control socket of a service that somebody else runs on this machine. */
+const NOBODYS_PORT = '1';
+
 /** Waits for the answers, however long they take. If none will come, `args` must contain a `--timeout`. */
 export async function ctl(env: Readonly<Record<string, string>>, ...args: readonly string[]) {
   const patience = args.includes('--timeout') ? [] : ['--timeout', `${LIMIT_MS}ms`];
-  const program = startProgram(['ctl', ...args, ...patience], env);
+  const program = startProgram(['ctl', ...args, ...patience], { HTTP_PORT: NOBODYS_PORT, ...env });
   const code = await program.ended;
   const { stdout, stderr } = program.output;
   const answers: Anything[] = stdout.startsWith('{') ? JSON.parse(stdout).answers : [];
