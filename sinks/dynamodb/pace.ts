@@ -41,6 +41,11 @@ export class Pace {
     return Math.max(0, start - now);
   }
 
+  /** A write of so many units does not begin. Otherwise, writes that give up would leave a queue of nobody. */
+  giveBack(units: number): void {
+    this.#next -= (units / this.#units) * 1000;
+  }
+
   /** The table took a write of so many units that had to wait for the pace. */
   raise(units: number): void {
     this.#units += INCREASE * this.#firstUnits * (units / this.#units);

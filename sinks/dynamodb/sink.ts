@@ -149,7 +149,12 @@ class DynamoDbSink implements Sink {
     try {
       const units = rows.reduce((sum, { point }) => sum + Math.ceil(pointBytes(point) / UNIT_BYTES), 0);
       const waitMs = pace.take(units, performance.now());
-      if (waitMs > 0) await sleep(waitMs, undefined, { signal });
+      if (waitMs > 0) {
+        await sleep(waitMs, undefined, { signal }).catch((error: unknown) => {
+          pace.giveBack(units);
+          throw error;
+        });
+      }
       const unprocessed = await this.#send(requests, signal);
       if (unprocessed.length === 0) {
         if (waitMs > 0) pace.raise(units);

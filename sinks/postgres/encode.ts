@@ -47,6 +47,8 @@ export const COLUMNS: readonly Column[] = [
 
 /** The most bytes of an instance: a key of an index has at most 2,704. */
 const INSTANCE_BYTES = 1_024;
+/** Our table within a statement. No table of the settings has this name, because theirs are in lower case. */
+const TARGET = '"Target"';
 const KEY = ['window_start', 'series_id', 'instance'];
 const KEY_COLUMNS = KEY.map((name) => `"${name}"`).join(', ');
 const NAMES = COLUMNS.map(({ name }) => `"${name}"`).join(', ');
@@ -85,16 +87,15 @@ export const SELECT_TIMESCALE = `SELECT 1 FROM pg_extension WHERE extname = 'tim
  */
 export function upsert(table: string): string {
   const set = VALUES.map((name) => `"${name}" = excluded."${name}"`).join(', ');
-  return `INSERT INTO ${quotedTable(table)} (${NAMES}) SELECT * FROM (${SELECT_ARRAYS}) AS rows
+  return `INSERT INTO ${quotedTable(table)} AS ${TARGET} (${NAMES}) SELECT * FROM (${SELECT_ARRAYS}) AS rows
 ORDER BY "window_start", "series_id" COLLATE "C", "instance" COLLATE "C"
 ON CONFLICT (${KEY_COLUMNS}) DO UPDATE SET ${set}`;
 }
 
 /** Parameters: those of the arrays that hold the key. */
 export function deleteKeys(table: string): string {
-  const alias = `"${table.split('.').at(-1)}"`;
-  const same = KEY.map((name) => `${alias}."${name}" = k."${name}"`).join(' AND ');
-  return `DELETE FROM ${quotedTable(table)}
+  const same = KEY.map((name) => `${TARGET}."${name}" = k."${name}"`).join(' AND ');
+  return `DELETE FROM ${quotedTable(table)} AS ${TARGET}
 USING unnest($1::timestamp[], $2::text[], $3::text[]) AS k (${KEY_COLUMNS}) WHERE ${same}`;
 }
 

@@ -1,5 +1,7 @@
 /** The partitions of the table: made before the writes that need them, dropped when they are old. */
 import {
+  classifyPg,
+  MAX_TIME_MS,
   type PgConnection,
   type PgServer,
   type Point,
@@ -64,8 +66,10 @@ export class Partitions {
     for (const start of starts) {
       if (last !== undefined && start >= last.from && start < last.to) continue;
       last = partitionOf(place, unit, start);
-      for (const partition of [last, partitionOf(place, unit, last.to)])
-        wanted.set(partition.name, partition);
+      wanted.set(last.name, last);
+      if (last.to > MAX_TIME_MS) continue;
+      const next = partitionOf(place, unit, last.to);
+      wanted.set(next.name, next);
     }
     for (const partition of wanted.values()) {
       if (this.#known.has(partition.name)) continue;
@@ -115,12 +119,32 @@ export class Partitions {
       .map((row) => foundPartition(place, row))
       .filter((found) => found !== undefined)
       .filter((found) => found.to <= before && !this.#isInUse(found));
+    let left = 0;
     for (const found of old) {
-      this.#known.delete(found.name);
-      await connection.run(transaction(server, timeoutMs, dropPartition(found)));
-      log.info({ partition: found.name, rows: found.rows }, 'dropped a partition older than KEEP');
+      // A write may have begun since.
+      if (this.#isInUse(found)) continue;
+      if (await this.#drop(connection, found)) {
+        log.info({ partition: found.name, rows: found.rows }, 'dropped a partition older than KEEP');
+      } else left += 1;
     }
-    this.#sweepAt = now + SWEEP_EVERY_MS;
+    if (left === 0) this.#sweepAt = now + SWEEP_EVERY_MS;
+  }
+
+  /** Resolves to false if the server refuses: it may drop the others all the same. */
+  async #drop(connection: PgConnection, found: Found): Promise<boolean> {
+    const { server, timeoutMs, log } = this.#options;
+    this.#known.delete(found.name);
+    try {
+      await connection.run(transaction(server, timeoutMs, dropPartition(found)));
+      return true;
+    } catch (error) {
+      // Others depend on it, or it is somebody else's. After any other error, the next would fail too.
+      if (!/^(2B|42501)/.test(sqlState(error) ?? '')) throw error;
+      await connection.run('ROLLBACK');
+      const { message } = classifyPg(error);
+      log.warn({ partition: found.name, error: message }, 'could not drop a partition; trying again later');
+      return false;
+    }
   }
 
   #isInUse({ from, to }: Found): boolean {

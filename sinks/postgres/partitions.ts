@@ -1,5 +1,5 @@
 /** Which partition a time belongs to, and the statements about partitions. Pure. */
-import { fromTimestamp, timestamp } from '../../src/sink/index.ts';
+import { fromTimestamp, MAX_TIME_MS, timestamp } from '../../src/sink/index.ts';
 import type { Partitioning } from './config.ts';
 
 /** How a table is divided by us. */
@@ -52,8 +52,12 @@ function bounds(unit: Unit, ms: number): readonly [from: number, to: number] {
       return [from, from + WEEK_MS];
     }
     case 'month': {
-      const date = new Date(ms);
-      const month = (next: number) => Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + next);
+      // Not Date.UTC, which takes a year below 100 for one of the 20th century.
+      const month = (next: number) => {
+        const date = new Date(0);
+        const of = new Date(ms);
+        return date.setUTCFullYear(of.getUTCFullYear(), of.getUTCMonth() + next, 1);
+      };
       return [month(0), month(1)];
     }
   }
@@ -66,7 +70,12 @@ function bounds(unit: Unit, ms: number): readonly [from: number, to: number] {
 export function makePartition({ schema, table }: Place, { name, from, to }: Partition): string {
   const [parent, part] = [quoted(schema, table), quoted(schema, name)];
   return `CREATE TABLE ${part} (LIKE ${parent} INCLUDING DEFAULTS INCLUDING CONSTRAINTS);
-ALTER TABLE ${parent} ATTACH PARTITION ${part} FOR VALUES FROM ('${timestamp(from)}') TO ('${timestamp(to)}')`;
+ALTER TABLE ${parent} ATTACH PARTITION ${part} FOR VALUES FROM ('${timestamp(from)}') TO (${end(to)})`;
+}
+
+/** No window begins after the year 9999, whose end has no four digits. */
+function end(ms: number): string {
+  return ms > MAX_TIME_MS ? 'MAXVALUE' : `'${timestamp(ms)}'`;
 }
 
 /** Selects the partitions: where their ranges end, whether names are ours, and about how many rows they have. */

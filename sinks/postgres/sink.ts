@@ -87,6 +87,8 @@ class PostgresSink implements Sink {
   #opened: Opened | undefined;
   /** When the chunks of a hypertable are dropped next. */
   #dropAt = 0;
+  /** The newest window written, for a hypertable. */
+  #newest = Number.NEGATIVE_INFINITY;
 
   constructor(config: PostgresConfig, { log, timeoutMs }: SinkContext) {
     this.#config = config;
@@ -123,7 +125,10 @@ class PostgresSink implements Sink {
       halves,
       this.#refused,
     );
-    if (outcome.kind === 'written' && this.#config.keep !== undefined) await this.#dropOld(signal);
+    if (outcome.kind === 'written' && this.#config.keep !== undefined) {
+      for (const { windowStart } of batch.points) this.#newest = Math.max(this.#newest, windowStart);
+      await this.#dropOld(signal);
+    }
     return outcome;
   }
 
@@ -181,7 +186,9 @@ class PostgresSink implements Sink {
         await this.#lend(signal, (connection) => partitions.sweep(connection, now));
       } else if (this.#config.partition === 'hypertable' && now >= this.#dropAt) {
         this.#dropAt = now + SWEEP_EVERY_MS;
-        const drop = transaction(SERVER, this.#timeoutMs, dropChunks(place, now - this.#config.keep!));
+        // As in `Partitions.sweep`: a clock that is ahead drops nothing.
+        const before = Math.min(now, this.#newest) - this.#config.keep!;
+        const drop = transaction(SERVER, this.#timeoutMs, dropChunks(place, before));
         const dropped = await this.#lend(signal, (connection) => connection.run(drop));
         for (const { name } of dropped?.rows ?? [])
           this.#log.info({ name }, 'dropped a chunk older than KEEP');

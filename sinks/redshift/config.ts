@@ -8,6 +8,9 @@ import {
   type Values,
 } from '../../src/sink/index.ts';
 
+/** The temporary table of a transaction. */
+export const STAGE = 'fanout_batch';
+
 /** The most points of a batch that goes through S3. Each batch costs Redshift a COPY and a commit, however large. */
 export const MAX_COPIED_POINTS = 100_000;
 
@@ -80,7 +83,20 @@ interface Problem {
 }
 
 export function validate(config: RedshiftConfig): readonly Problem[] {
-  return [...pgTlsProblems(config), ...problemsOfS3(config), ...problemsOfSignIn(config)];
+  return [
+    ...problemsOfTable(config),
+    ...pgTlsProblems(config),
+    ...problemsOfS3(config),
+    ...problemsOfSignIn(config),
+  ];
+}
+
+/** The temporary table would hide it. */
+function problemsOfTable({ table }: RedshiftConfig): Problem[] {
+  const isHidden = table.split('.').at(-1) === STAGE;
+  return isHidden
+    ? [{ key: 'table', expected: `another name than ${STAGE}, which the sink itself uses` }]
+    : [];
 }
 
 function problemsOfS3({ s3, iamRole }: RedshiftConfig): Problem[] {

@@ -1,7 +1,8 @@
 /** The COPY statement, and the files that it reads: the rows of a batch as text, delimited and escaped. Pure. */
 import type { Point } from '../../src/sink/index.ts';
 import type { S3Address } from './config.ts';
-import { NAMES, STAGE, toRow } from './encode.ts';
+import { STAGE } from './config.ts';
+import { NAMES, toRow } from './encode.ts';
 
 /**
  * The slices of a cluster load the parts of a batch in parallel. Smaller parts would cost more time in requests than

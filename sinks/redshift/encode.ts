@@ -19,6 +19,7 @@ import {
   type WindowRange,
   within,
 } from '../../src/sink/index.ts';
+import { STAGE } from './config.ts';
 
 const NAME_BYTES = 512;
 const INSTANCE_BYTES = 128;
@@ -58,8 +59,6 @@ export const COLUMNS: readonly Column[] = [
 
 export const NAMES = COLUMNS.map(({ name }) => `"${name}"`).join(', ');
 const KEY = ['window_start', 'series_id', 'instance'];
-/** The temporary table of a transaction. */
-export const STAGE = 'fanout_batch';
 /** A statement takes 32,767 parameters. 500 rows of 16 values are the fastest. */
 export const ROWS_PER_INSERT = 500;
 
@@ -141,9 +140,9 @@ function replaceStaged(
   const [from, to] = span(points);
   const t = quotedTable(table);
   const column = (name: string) => `"${table.split('.').at(-1)}"."${name}"`;
-  return `${isRedshift ? '' : `LOCK TABLE ${t} IN SHARE ROW EXCLUSIVE MODE;\n`}DELETE FROM ${t} USING ${stageOf(isRedshift)} s
+  return `${isRedshift ? '' : `LOCK TABLE ${t} IN SHARE ROW EXCLUSIVE MODE;\n`}DELETE FROM ${t} USING ${stageOf(isRedshift)}
 WHERE ${column('window_start')} >= '${timestamp(from)}' AND ${column('window_start')} <= '${timestamp(to)}'
-AND ${KEY.map((name) => `${column(name)} = s."${name}"`).join(' AND ')};
+AND ${KEY.map((name) => `${column(name)} = ${STAGE}."${name}"`).join(' AND ')};
 ${insert};
 ${isRedshift ? `DROP TABLE ${STAGE};\n` : ''}COMMIT`;
 }

@@ -264,6 +264,22 @@ describe('a table that takes less than is to be written', () => {
     expect((await readAll(sink, EVERYTHING, NEVER)).length).toBe(25 * CALLS);
   });
 
+  it('waits for no write that has given up', async () => {
+    const sink = await opened({ table: 'given_up' });
+    const dimensions = Array.from({ length: 7 }, (_, key): [string, string] => [
+      `k${key}`,
+      'v'.repeat(4_000),
+    ]);
+    const points = Array.from({ length: 25 }, (_, index) => makePoint({ name: `n${index}`, dimensions }));
+    const over = new AbortController();
+    // At the pace of a new table, these take 17 seconds.
+    const given = Array.from({ length: 100 }, () => sink.write({ points }, over.signal));
+    over.abort();
+    for (const outcome of await Promise.all(given)) expect(outcome).toMatchObject({ reason: 'timeout' });
+    const outcome = await sink.write({ points: manyPoints(3) }, AbortSignal.timeout(5_000));
+    expect(outcome).toEqual({ kind: 'written' });
+  });
+
   it('is named with the series that came back most, and with why', async () => {
     const sink = await opened({ table: 'hot' });
     const hot = makePoint({ name: 'hot', dimensions: [['app', 'a']] });

@@ -75,6 +75,15 @@ describe('the pace of writes to DynamoDB', () => {
     expect(waits).toEqual([0, 0, 0, 0, 0, 25, 50, 75]);
   });
 
+  it('the place of a write that gives up is free again', () => {
+    const pace = new Pace(1_000);
+    for (let tries = 0; tries < 1_000; tries += 1) {
+      pace.take(ITEMS, 10_000);
+      pace.giveBack(ITEMS);
+    }
+    expect(pace.take(ITEMS, 10_000)).toBe(0);
+  });
+
   it('however often the table refuses, the rate stays where a write ends in time', () => {
     const pace = new Pace(5);
     for (let now = 0; now < 100_000; now += 100) pace.lower(now);

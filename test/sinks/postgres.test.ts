@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { PostgresConfig } from '../../sinks/postgres/config.ts';
 import { partitionOf, type Unit } from '../../sinks/postgres/partitions.ts';
@@ -26,6 +27,8 @@ const DEFAULTS: Omit<PostgresConfig, 'url'> = {
 
 const OLD_COLUMNS = `window_start timestamp, window_ms int NOT NULL, series_id text, instance text, name text NOT NULL,
   type text NOT NULL, dimensions text NOT NULL, count bigint NOT NULL, sum double precision NOT NULL`;
+
+const WHOLE_TABLE = `CREATE TABLE points (${OLD_COLUMNS}, PRIMARY KEY (window_start, series_id, instance))`;
 
 function harnessOf(mode?: 'transaction', settings: Readonly<Record<string, string>> = {}): Harness {
   let server: Postgres;
@@ -221,6 +224,27 @@ describe('postgres', { timeout: TEST_MS }, () => {
     expect(await readAll(sink, EVERYTHING, NEVER)).toHaveLength(997);
   });
 
+  it('rejects a row that is too long for an index that somebody added, and writes the others', async () => {
+    const { sink } = await opened('indexed');
+    await server.execute('CREATE INDEX ON points (dimensions)', 'indexed');
+    const dimensions = Array.from({ length: 4 }, (_, key): [string, string] => [
+      `k${key}`,
+      randomBytes(3_000).toString('base64'),
+    ]);
+    const outcome = await sink.write({ points: [makePoint({ dimensions }), ...manyPoints(3)] }, NEVER);
+    expect(outcome).toMatchObject({ kind: 'partial', rejected: [{ index: 0, reason: 'too_large' }] });
+    expect(await readAll(sink, EVERYTHING, NEVER)).toHaveLength(3);
+  });
+
+  it.each(['k', 'rows', 'excluded', 'user', 'points_d20261123'])('takes a table named %s', async (table) => {
+    const { sink } = await opened(`named_${table}`, '', { table });
+    const points = manyPoints(3);
+    for (const _ of [1, 2]) expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), points)).toEqual([]);
+    await sink.remove({ points }, NEVER);
+    expect(await readAll(sink, EVERYTHING, NEVER)).toEqual([]);
+  });
+
   it('does not say that a batch is written if a trigger left out a row', async () => {
     const { sink } = await opened('dropping');
     await server.execute(
@@ -289,6 +313,7 @@ describe('postgres', { timeout: TEST_MS }, () => {
       ['week', '2026-11-29T23:59:59.999Z', 'points_w20261123', '2026-11-23', '2026-11-30'],
       ['week', '1969-12-30T00:00:00.000Z', 'points_w19691229', '1969-12-29', '1970-01-05'],
       ['month', '2026-12-31T12:00:00.000Z', 'points_m20261201', '2026-12-01', '2027-01-01'],
+      ['month', '0099-12-31T12:00:00.000Z', 'points_m00991201', '0099-12-01', '0100-01-01'],
     ] as const)('by %s: %s is in %s', (unit: Unit, time, name, from, to) => {
       const place = { schema: 'public', table: 'points' };
       expect(partitionOf(place, unit, Date.parse(time))).toEqual({
@@ -381,6 +406,61 @@ describe('postgres', { timeout: TEST_MS }, () => {
       expect(left).toEqual(expect.arrayContaining(['archive', nameOf(-9), nameOf(0)]));
       expect(left).not.toContain(nameOf(-12));
       expect(await next.write({ points: at(days[0]!) }, NEVER)).toEqual({ kind: 'written' });
+    });
+
+    it('older than KEEP are dropped even if others depend on one of them', async () => {
+      const now = Date.now();
+      const options = { partition: 'day', keep: 10 * DAY_MS } as const;
+      const { sink, url } = await opened('viewed', '', options);
+      const nameOf = (day: number) =>
+        partitionOf({ schema: 'public', table: 'points' }, 'day', now + day * DAY_MS).name;
+      for (const day of [-30, -20]) await sink.write({ points: at(now + day * DAY_MS) }, NEVER);
+      await server.execute(`CREATE VIEW of_one AS SELECT * FROM ${nameOf(-30)}`, 'viewed');
+      const next = made(url, options);
+      await next.open(NEVER);
+      expect(await next.write({ points: at(now) }, NEVER)).toEqual({ kind: 'written' });
+      const left = await tables('viewed');
+      expect(left).toContain(nameOf(-30));
+      expect(left).not.toContain(nameOf(-20));
+      expect(said).toContainEqual([
+        expect.stringMatching(/could not drop a partition/),
+        { partition: nameOf(-30), error: expect.stringMatching(/depend/) },
+      ]);
+    });
+
+    it.each(['day', 'week', 'month'] as const)(
+      'by %s are made for the first and the last windows',
+      async (partition) => {
+        const { sink } = await opened(`ends_${partition}`, '', { partition });
+        const times = [
+          '0001-01-01T00:00:00.000Z',
+          '0099-12-31T23:59:50Z',
+          '1969-12-31T23:59:50Z',
+          '1970-01-01T00:00:00Z',
+        ];
+        const starts = [...times, '9999-12-30T00:00:00Z', '9999-12-31T23:59:50Z'].map((time) =>
+          Date.parse(time),
+        );
+        const points = starts.flatMap((start) => at(start, 2));
+        expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
+        const all = { from: Date.parse('0001-01-01T00:00:00Z'), to: Date.parse('9999-12-31T23:59:59.999Z') };
+        expect(differences(await readAll(sink, all, NEVER), points)).toEqual([]);
+      },
+    );
+
+    it('of TimescaleDB are dropped as seen from the newest window, so that a clock that is ahead drops nothing', async () => {
+      const keep = 10 * DAY_MS;
+      const asked = `CREATE TABLE asked (before timestamp);
+        CREATE FUNCTION create_hypertable(regclass, text, chunk_time_interval interval, create_default_indexes boolean,
+          if_not_exists boolean) RETURNS int LANGUAGE sql AS 'SELECT 1';
+        CREATE FUNCTION drop_chunks(regclass, older_than timestamp) RETURNS SETOF text LANGUAGE sql AS
+          'INSERT INTO asked VALUES (older_than) RETURNING NULL::text'`;
+      const { sink } = await opened('chunks', `${asked}; ${WHOLE_TABLE}`, { partition: 'hypertable', keep });
+      expect(await sink.write({ points: at(Date.parse('2020-01-11T00:00:00Z')) }, NEVER)).toEqual({
+        kind: 'written',
+      });
+      const { rows } = await server.execute('SELECT before::text FROM asked', 'chunks');
+      expect(rows).toEqual([{ before: '2020-01-01 00:00:00' }]);
     });
 
     it('of TimescaleDB need the extension', async () => {

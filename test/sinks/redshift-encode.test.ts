@@ -109,6 +109,8 @@ describe('redshift', () => {
   const s3 = { bucket: 'b-1', prefix: 'p' };
   const iamRole = 'default';
   it.each([
+    ['postgres://h/d', { table: 'fanout_batch' }, ['table']],
+    ['postgres://h/d', { table: 'metrics.fanout_batch' }, ['table']],
     ['postgres://h/d', { s3 }, ['iamRole']],
     ['postgres://h/d', { iamRole }, ['s3']],
     ['postgres://h/d', { s3, iamRole }, []],

@@ -197,6 +197,16 @@ describe('redshift on PostgreSQL', () => {
     await reading.return?.(undefined);
   });
 
+  it.each(['s', 'k', 'merged', 'user'])('takes a table named %s', async (table) => {
+    const sink = made({ url: await server.createDatabase(`named_${table}`), table });
+    await sink.open(signal);
+    const points = manyPoints(3);
+    for (const _ of [1, 2]) expect(await sink.write({ points }, signal)).toEqual({ kind: 'written' });
+    expect(differences(await readAll(sink, EVERYTHING, signal), points)).toEqual([]);
+    await sink.remove({ points }, signal);
+    expect(await readAll(sink, EVERYTHING, signal)).toEqual([]);
+  });
+
   it('does not keep readers waiting while it merges', async () => {
     const sink = await opened('read_meanwhile');
     await server.execute(

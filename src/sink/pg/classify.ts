@@ -75,9 +75,16 @@ export function sqlState(error: unknown): string | undefined {
   return code !== undefined && /^[0-9A-Z]{5}$/.test(code) && !NETWORK.test(code) ? code : undefined;
 }
 
-/** Whether the store cannot hold a value (class 22), or a value breaks a constraint that somebody added (class 23). */
+/** A limit of the server: mostly a row that does not fit into an index that somebody added. */
+const LIMIT_EXCEEDED = '54000';
+
+/**
+ * Whether the store cannot hold a value (class 22), or a value breaks a constraint that somebody added (class 23), or
+ * is too long for an index.
+ */
 export function isAboutData(error: unknown): boolean {
-  return /^2[23]/.test(sqlState(error) ?? '') && !pgMessage(error).includes(MISCOUNTED);
+  const state = sqlState(error) ?? '';
+  return (/^2[23]/.test(state) || state === LIMIT_EXCEEDED) && !pgMessage(error).includes(MISCOUNTED);
 }
 
 /** Whether the server refused the user or the password. */
@@ -88,7 +95,7 @@ export function isAboutSignIn(error: unknown): boolean {
 export function pgRejectReason(error: unknown): RejectReason {
   const state = sqlState(error) ?? '';
   if (state.startsWith('23')) return 'refused';
-  return state === '22001' ? 'too_large' : 'invalid_value';
+  return state === '22001' || state === LIMIT_EXCEEDED ? 'too_large' : 'invalid_value';
 }
 
 /** `worded` are verdicts by message, of which the first match counts. */
