@@ -1,5 +1,5 @@
 import { Match, type Msg } from 'nats';
-import { DELETE_MARKER } from '../decode/encoding.ts';
+import { DELETE_MARKER, SCHEDULE } from '../decode/encoding.ts';
 import type { Incoming } from './message.ts';
 
 /** Returns a message as the client delivers it, with its encoding if a header gives one. */
@@ -30,6 +30,8 @@ function encodingOf(message: Msg): string | undefined {
     if (headers === undefined) return undefined;
     // Only the server makes such messages. They have no content.
     if (message.data.length === 0 && headers.has('Nats-Marker-Reason')) return DELETE_MARKER;
+    // The message that the server makes of it has the same content, and comes by itself.
+    if (headers.has('Nats-Schedule')) return SCHEDULE;
     const values = headers.values('Content-Encoding', Match.IgnoreCase);
     return values.length === 0 ? undefined : values.join(',');
   } catch {

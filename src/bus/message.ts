@@ -4,7 +4,7 @@
 export interface Envelope {
   /** Decoded when accessed. */
   readonly subject: string;
-  /** The header `Content-Encoding`, or `DELETE_MARKER`; undefined if absent. The bytes are as they were sent. */
+  /** The header `Content-Encoding`, `DELETE_MARKER` or `SCHEDULE`; undefined if absent. The bytes are as sent. */
   readonly encoding?: string | undefined;
 }
 

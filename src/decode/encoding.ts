@@ -9,8 +9,9 @@ import type { InputRejection } from './rejection.ts';
 const MIN_WINDOW_LOG = 23;
 const MAX_WINDOW_LOG = 31;
 const TRAILER = Uint8Array.of(0);
-/** Stands for the encoding of what the server itself puts into a stream. No header can have a line break. */
+/** Stand for the encoding of what is in a stream for the server's own use. No header can have a line break. */
 export const DELETE_MARKER = '\ndelete_marker';
+export const SCHEDULE = '\nschedule';
 const TOO_LARGE = 'ERR_BUFFER_TOO_LARGE';
 
 /** Returns the decompressed message; a reason instead if it cannot be read or would be longer than `maxBytes`. */
@@ -20,6 +21,7 @@ export function decompress(
   maxBytes: number,
 ): Uint8Array | InputRejection {
   if (encoding === DELETE_MARKER) return 'delete_marker';
+  if (encoding === SCHEDULE) return 'schedule';
   if (message.length > maxBytes) return 'too_large';
   try {
     switch (encoding.trim().toLowerCase()) {

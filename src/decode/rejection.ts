@@ -44,6 +44,8 @@ export const REJECTIONS = [
   'bad_encoding',
   /** What the server stores in place of the last message of a subject that it removed (`Nats-Marker-Reason`). */
   'delete_marker',
+  /** What tells the server to publish a message later (`Nats-Schedule`): that message counts, once it is there. */
+  'schedule',
 ] as const;
 
 export type InputRejection = (typeof REJECTIONS)[number];

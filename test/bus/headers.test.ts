@@ -1,10 +1,12 @@
 import { connect as connectSocket } from 'node:net';
+import { headers, type Msg } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect } from '../../src/bus/connect.ts';
+import { incoming } from '../../src/bus/headers.ts';
 import { createCoreSource } from '../../src/bus/read/core.ts';
 import { createJetStreamSource } from '../../src/bus/read/jetstream.ts';
 import { ensureStream, manager } from '../../src/bus/stream.ts';
-import { DELETE_MARKER } from '../../src/decode/encoding.ts';
+import { DELETE_MARKER, SCHEDULE } from '../../src/decode/encoding.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { memoryLog, Recorder, settings, until } from './support.ts';
 
@@ -93,3 +95,16 @@ test.each([
     await bus.close();
   },
 );
+
+// From 2.12 on, a server refuses these headers where they mean nothing.
+test('an order to publish something later is none to count; what comes of it is', () => {
+  const encodingWith = (name: string, value: string) => {
+    const block = headers();
+    block.set(name, value);
+    return incoming({ data: Buffer.from('{}'), subject: 'metrics', headers: block } as Partial<Msg> as Msg)
+      .encoding;
+  };
+  expect(encodingWith('Nats-Schedule', '@at 2026-11-23T01:30:00Z')).toBe(SCHEDULE);
+  expect(encodingWith('Nats-Scheduler', 'metrics.later')).toBeUndefined();
+  expect(encodingWith('Nats-Schedule-Next', 'purge')).toBeUndefined();
+});

@@ -33,8 +33,9 @@ const BEYOND: readonly InputRejection[] = [
   'too_deep',
   'too_many_dimensions',
   'too_long',
-  // This one comes from a header.
+  // These come from a header.
   'delete_marker',
+  'schedule',
 ];
 
 const SEEDS = [

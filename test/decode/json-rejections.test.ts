@@ -17,7 +17,8 @@ type OfOthers =
   | 'not_a_metric'
   | 'unknown_encoding'
   | 'bad_encoding'
-  | 'delete_marker';
+  | 'delete_marker'
+  | 'schedule';
 type JsonRejection = Exclude<InputRejection, OfOthers>;
 
 function decode(message: string | Uint8Array): Decoded {

@@ -282,6 +282,22 @@ test('markers that the server stores in place of removed messages are counted, n
   expect(await service.stop()).toBe(0);
 });
 
+test('a message that the server publishes later counts once', async (context) => {
+  needsNats(context, '2.12');
+  const schedules = { allow_msg_schedules: true, allow_msg_ttl: true, allow_rollup_hdrs: true };
+  await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], ...schedules } as never);
+  const env = { NATS_URL: nats.url, SINK_BLACKHOLE_ENABLED: 'true', METRICS_START: 'earliest' };
+  const service = await startServiceProgram(env);
+  const later = headers();
+  later.set('Nats-Schedule', `@at ${new Date(Date.now() + 1_000).toISOString()}`);
+  later.set('Nats-Schedule-Target', 'metrics.now');
+  const sample = JSON.stringify({ name: 'a', type: 'counter', value: 1 });
+  await client.jetstream().publish('metrics.later', sample, { headers: later, timeout: LIMIT_MS });
+  await eventually('both messages', async () => (await service.status()).messages.received === 2);
+  expect((await service.status()).messages.rejected.schedule).toBe(1);
+  expect(await service.stop()).toBe(0);
+});
+
 describe('limits', () => {
   /** What every server with such a limit is said to do. */
   const BUFFERED =

@@ -25,6 +25,8 @@ export class RollbackWatch {
   #comparedAt: number;
   /** What was noted last. */
   #last: Mark | undefined;
+  /** The last message of the stream that this one replaced. It stays in the stats until this one delivers something. */
+  #foreign: Mark | undefined;
 
   constructor(options: RollbackWatchOptions) {
     this.#options = options;
@@ -37,28 +39,28 @@ export class RollbackWatch {
   }
 
   /** Notes what was read so far. */
-  progress({ lastSequence: sequence, lastStreamTime: time }: SourceStats): void {
-    if (!this.#options.isLive || this.#last?.sequence === sequence) return;
-    this.#last = { sequence, time };
-    this.#options.trail.note(this.#last);
+  progress(stats: SourceStats): void {
+    const read = this.#read(stats);
+    if (!this.#options.isLive || read === undefined || this.#last?.sequence === read.sequence) return;
+    this.#last = read;
+    this.#options.trail.note(read);
   }
 
   /** Nothing arrives: perhaps the consumer waits for the stream to reach its position again. */
-  paused({ lastSequence: sequence, lastStreamTime: time }: SourceStats): void {
-    if (this.#options.isLive && sequence > 0) this.#options.trail.pin({ sequence, time });
+  paused(stats: SourceStats): void {
+    const read = this.#read(stats);
+    if (this.#options.isLive && read !== undefined) this.#options.trail.pin(read);
   }
 
   /** Resolves to whether the stream was rolled back, as far as a new consumer is concerned. */
-  async attaches(
-    facts: StreamFacts,
-    { lastSequence: sequence, lastStreamTime: time }: SourceStats,
-  ): Promise<boolean> {
+  async attaches(facts: StreamFacts, stats: SourceStats): Promise<boolean> {
     const { bus, core, trail, isLive } = this.#options;
     if (facts.created !== trail.created) {
-      if (isLive) trail.restart(facts.created);
+      if (isLive) this.#restart(facts.created, stats);
       return false;
     }
-    const own = sequence > 0 ? [{ sequence, time }] : [];
+    const read = this.#read(stats);
+    const own = read === undefined ? [] : [read];
     if (await isRolledBack(bus, core, facts, [...trail.marks, ...own])) {
       for (const mark of own) trail.pin(mark);
       return true;
@@ -87,5 +89,17 @@ export class RollbackWatch {
     trail.unpin(pinned.filter((mark) => !others.includes(mark)));
     for (const mark of others) if (!pinned.includes(mark)) trail.pin(mark);
     return others.length > 0;
+  }
+
+  /** The last message of this stream that was read; undefined if there was none yet. */
+  #read({ lastSequence: sequence, lastStreamTime: time }: SourceStats): Mark | undefined {
+    const isForeign = this.#foreign?.sequence === sequence && this.#foreign.time === time;
+    return sequence > 0 && !isForeign ? { sequence, time } : undefined;
+  }
+
+  #restart(created: string, { lastSequence: sequence, lastStreamTime: time }: SourceStats): void {
+    this.#options.trail.restart(created);
+    this.#last = undefined;
+    this.#foreign = { sequence, time };
   }
 }

@@ -140,6 +140,30 @@ test('a stream that was deleted and created again does not count as rolled back'
   await until('a new trail', () => trail.marks.at(-1)?.sequence === 3);
 });
 
+test('nor does it while it has not delivered anything: what was read is of the stream before', async () => {
+  const { created } = await madeAnew();
+  await publishStored(bus, 0, 5);
+  const trail = new Trail(created);
+  const watch = new RollbackWatch({ bus, core, trail, isLive: true, now: () => 0 });
+  const stats = { ...createJetStreamSource(bus, core, { start: { kind: 'earliest' } }).stats };
+  const { time } = await (await manager(bus)).streams.getMessage('METRICS', { seq: 5 });
+  const read = { ...stats, lastSequence: 5, lastStreamTime: time.getTime() };
+  watch.progress(read);
+  const other = await madeAnew();
+  expect(other.created).not.toBe(created);
+  const facts = await describeStream(bus, core);
+  expect(await watch.attaches(facts, read)).toBe(false);
+  watch.paused(read);
+  watch.progress(read);
+  expect(await watch.compare()).toBe(false);
+  // The consumer is lost before the first message.
+  expect(await watch.attaches(facts, read)).toBe(false);
+  expect(trail.marks).toEqual([]);
+  await publishStored(bus, 0, 3);
+  watch.progress({ ...stats, lastSequence: 3, lastStreamTime: 1 });
+  expect(await watch.compare()).toBe(true);
+});
+
 test('a sequence that does not rise is not taken for a delivery: the consumer is created again', async () => {
   await madeAnew();
   let isDue = true;
