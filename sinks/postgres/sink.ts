@@ -67,7 +67,7 @@ const MAX_PAGE_ROWS = 8_000;
 const QUESTION_TIMEOUT_MS = 5_000;
 /** A key comes twice in one statement: halved, each half takes it. */
 const TWICE = '21000';
-/** A row breaks a constraint; if the server names none, it has no partition. */
+/** A row breaks a constraint; if the server names none, and no trigger that says so, it has no partition. */
 const CHECK_VIOLATION = '23514';
 const SWEEP_EVERY_MS = 3_600_000;
 
@@ -325,7 +325,8 @@ function* startsOf(points: readonly Point[]): Generator<number> {
 
 function lacksPartition(error: unknown): boolean {
   if (sqlState(error) !== CHECK_VIOLATION) return false;
-  return (error as { constraint?: string }).constraint === undefined;
+  const { constraint, where } = error as { constraint?: string; where?: string };
+  return constraint === undefined && where === undefined;
 }
 
 export default defineSink({

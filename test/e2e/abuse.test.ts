@@ -1,5 +1,7 @@
 /** Producers that misbehave, next to an honest one. It must not lose a sample because of them in any store. */
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import type { JsMsg, NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/config.ts';
@@ -68,6 +70,11 @@ beforeAll(async () => {
     SINK_CLICKHOUSE_URL: clickhouse.url,
     SINK_CLICKHOUSE_USER: CLICKHOUSE.user,
     SINK_CLICKHOUSE_PASSWORD: CLICKHOUSE.password,
+    SINK_POSTGRES_ENABLED: 'true',
+    SINK_POSTGRES_URL: await stack.postgres.createDatabase('abuse'),
+    SINK_POSTGRES_PARTITION: 'day',
+    SINK_PARQUET_ENABLED: 'true',
+    SINK_PARQUET_URL: pathToFileURL(join(stack.folder, 'parquet')).href,
     SINK_PROMETHEUS_ENABLED: 'true',
     SINK_PROMETHEUS_URL: `${prometheus.url}/api/v1/write`,
   };

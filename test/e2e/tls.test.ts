@@ -9,6 +9,7 @@ import { startPrometheusReceiver } from '../../src/servers/prometheus.ts';
 import { type Server, temporaryFolder } from '../../src/servers/server-process.ts';
 import { type Certificates, makeCertificates } from '../bus/credentials.ts';
 import { type Certificate, startTlsFront, type TlsFront } from '../faults/tls.ts';
+import { BUCKET, KEYS, startS3 } from '../redshift/s3.ts';
 import { KEY, startReceiver } from '../sinks/otlp-receiver.ts';
 
 const CLICKHOUSE = { user: 'fanout', password: 'pass' };
@@ -28,14 +29,18 @@ async function started<S extends Pick<Server, 'port'>>(starting: Promise<S & { s
 beforeAll(async () => {
   certificates = makeCertificates(folder.path);
   const postgres = await started(startPostgres());
-  const [influxdb, dynamodb, clickhouse, prometheus, otlp] = await Promise.all([
+  const [influxdb, dynamodb, clickhouse, prometheus, otlp, s3] = await Promise.all([
     started(startInfluxDb()),
     started(startDynamoDb()),
     started(startClickHouse(CLICKHOUSE)),
     started(startPrometheusReceiver({})),
     startReceiver(),
+    startS3(),
   ]);
-  ends.push(() => otlp.stop());
+  ends.push(
+    () => otlp.stop(),
+    () => s3.stop(),
+  );
   postgresUrl = postgres.url;
   ports = {
     influxdb: influxdb.port,
@@ -44,6 +49,8 @@ beforeAll(async () => {
     prometheus: prometheus.port,
     otlp: otlp.port,
     redshift: postgres.port,
+    postgres: postgres.port,
+    parquet: Number(new URL(s3.front).port),
   };
 });
 afterAll(async () => {
@@ -55,7 +62,8 @@ afterAll(async () => {
 async function startFronts(certificate: Certificate): Promise<Record<string, TlsFront>> {
   const fronts: Record<string, TlsFront> = {};
   for (const [kind, port] of Object.entries(ports)) {
-    fronts[kind] = await startTlsFront(port, certificate, kind === 'redshift' ? 'postgres' : 'any');
+    const speaks = kind === 'redshift' || kind === 'postgres' ? 'postgres' : 'any';
+    fronts[kind] = await startTlsFront(port, certificate, speaks);
     ends.push(fronts[kind].stop);
   }
   return fronts;
@@ -64,6 +72,7 @@ async function startFronts(certificate: Certificate): Promise<Record<string, Tls
 /** What `check` finds for each sink. */
 async function check(fronts: Record<string, TlsFront>, env: Record<string, string> = {}) {
   const url = (kind: string) => `https://127.0.0.1:${fronts[kind]!.port}`;
+  const postgres = (kind: string) => postgresUrl.replace(/:\d+\//, `:${fronts[kind]!.port}/`);
   const program = startProgram(['check', '--json'], {
     NATS_URL: 'nats://127.0.0.1:1',
     SINK_INFLUXDB_ENABLED: 'true',
@@ -73,8 +82,8 @@ async function check(fronts: Record<string, TlsFront>, env: Record<string, strin
     SINK_DYNAMODB_ENABLED: 'true',
     SINK_DYNAMODB_ENDPOINT: url('dynamodb'),
     SINK_DYNAMODB_REGION: 'us-east-1',
-    AWS_ACCESS_KEY_ID: 'emulator',
-    AWS_SECRET_ACCESS_KEY: 'emulator',
+    AWS_ACCESS_KEY_ID: KEYS.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: KEYS.secretAccessKey,
     SINK_CLICKHOUSE_ENABLED: 'true',
     SINK_CLICKHOUSE_URL: url('clickhouse'),
     SINK_CLICKHOUSE_USER: CLICKHOUSE.user,
@@ -85,7 +94,14 @@ async function check(fronts: Record<string, TlsFront>, env: Record<string, strin
     SINK_OTLP_URL: url('otlp'),
     SINK_OTLP_HEADERS: `api-key=${KEY}`,
     SINK_REDSHIFT_ENABLED: 'true',
-    SINK_REDSHIFT_URL: `${postgresUrl.replace(/:\d+\//, `:${fronts.redshift!.port}/`)}?sslmode=require`,
+    SINK_REDSHIFT_URL: `${postgres('redshift')}?sslmode=require`,
+    SINK_POSTGRES_ENABLED: 'true',
+    SINK_POSTGRES_URL: `${postgres('postgres')}?sslmode=require`,
+    SINK_POSTGRES_TABLE: 'points_of_postgres',
+    SINK_PARQUET_ENABLED: 'true',
+    SINK_PARQUET_URL: `s3://${BUCKET}/tls`,
+    SINK_PARQUET_ENDPOINT: url('parquet'),
+    SINK_PARQUET_REGION: 'us-east-1',
     ...env,
   });
   await program.ended;

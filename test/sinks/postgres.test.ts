@@ -224,6 +224,20 @@ describe('postgres', { timeout: TEST_MS }, () => {
     expect(await readAll(sink, EVERYTHING, NEVER)).toHaveLength(997);
   });
 
+  it('rejects what a trigger refuses as a constraint would, and nothing else', async () => {
+    const { sink } = await opened('refusing', '', { partition: 'day' });
+    await server.execute(
+      `CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+         IF NEW.count = 7 THEN RAISE 'no sevens' USING ERRCODE = 'check_violation'; END IF; RETURN NEW; END $$;
+       CREATE TRIGGER refuse BEFORE INSERT ON points FOR EACH ROW EXECUTE FUNCTION refuse()`,
+      'refusing',
+    );
+    const outcome = await sink.write({ points: manyPoints(10) }, NEVER);
+    const rejected = [{ index: 6, reason: 'refused', message: 'no sevens' }];
+    expect(outcome).toEqual({ kind: 'partial', retry: [], rejected });
+    expect(await readAll(sink, EVERYTHING, NEVER)).toHaveLength(9);
+  });
+
   it('rejects a row that is too long for an index that somebody added, and writes the others', async () => {
     const { sink } = await opened('indexed');
     await server.execute('CREATE INDEX ON points (dimensions)', 'indexed');
