@@ -2,7 +2,7 @@
 
 import { ErrorCode, NatsError } from 'nats';
 import type { CoreConfig } from '../config/core-settings.ts';
-import { BusError } from './bus-error.ts';
+import { BucketGone, BusError } from './bus-error.ts';
 import { NAME_TIMEOUT } from './client.ts';
 import { greetingOf } from './server-info.ts';
 
@@ -156,6 +156,8 @@ const TRANSIENT: readonly string[] = [
 
 /** Returns whether the same request may well succeed later, without anyone fixing anything. */
 export function isTransient(error: unknown): boolean {
+  // It is made again after a pause.
+  if (error instanceof BucketGone) return true;
   const cause = error instanceof BusError ? error.cause : error;
   const api = apiErrorCode(cause);
   return TRANSIENT.includes(codeOf(cause)) || (api !== undefined && JETSTREAM_NOT_YET.includes(api));

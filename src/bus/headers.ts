@@ -10,8 +10,11 @@ export function incoming(message: Msg): Incoming {
   return { data, subject, reply, encoding };
 }
 
-/** Beginnings of the headers by which a producer tells JetStream to store a message only if something holds. */
-const CONDITIONS = ['nats-msg-id', 'nats-expected-'];
+/**
+ * Beginnings of the headers by which a producer tells JetStream to store a message only if something holds. A batch is
+ * stored if it is complete, and its end perhaps not even then.
+ */
+const CONDITIONS = ['nats-msg-id', 'nats-expected-', 'nats-batch-'];
 
 /** Headers that cannot be read count as absent. */
 export function isConditional(message: Msg): boolean {

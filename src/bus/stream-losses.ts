@@ -2,7 +2,14 @@
  * What can keep a published message out of a stream, or take it out before it is read: as far as the limits of the
  * stream, of its account and of the server tell.
  */
-import { DiscardPolicy, type JetStreamAccountStats, nanos, StorageType, type StreamInfo } from 'nats';
+import {
+  DiscardPolicy,
+  type JetStreamAccountStats,
+  nanos,
+  StorageType,
+  type StreamConfig,
+  type StreamInfo,
+} from 'nats';
 import { amount, bytes, percent, seconds } from '../base/number-format.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import type { Bus } from './connect.ts';
@@ -264,7 +271,9 @@ function inMemory({ config }: StreamInfo): Loss | undefined {
   );
 }
 
-function deduplication({ config: { duplicate_window: window, max_age: age } }: StreamInfo): Loss | undefined {
+function deduplication({ config }: StreamInfo): Loss | undefined {
+  // From 2.10 on, a stream without subjects has none.
+  const { duplicate_window: window = 0, max_age: age } = config as Partial<StreamConfig>;
   // The server makes it no longer than max_age.
   if (window === DEFAULT_DEDUPLICATION || window === 0 || window === age) return undefined;
   const length = seconds(window / nanos(SECOND_MS));

@@ -55,7 +55,7 @@ export class ListenError extends Error {
   constructor(
     where: string,
     cause: unknown,
-    advice = 'Set HTTP_HOST and HTTP_PORT to a free address of this machine.',
+    advice = 'Stop what listens there, perhaps another metrics-fanout, or set HTTP_HOST and HTTP_PORT to a free address of this machine.',
   ) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     super(`cannot listen on ${where}: ${reason}`, { cause });

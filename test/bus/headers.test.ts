@@ -2,7 +2,7 @@ import { connect as connectSocket } from 'node:net';
 import { headers, type Msg } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect } from '../../src/bus/connect.ts';
-import { incoming } from '../../src/bus/headers.ts';
+import { incoming, isConditional } from '../../src/bus/headers.ts';
 import { createCoreSource } from '../../src/bus/read/core.ts';
 import { createJetStreamSource } from '../../src/bus/read/jetstream.ts';
 import { ensureStream, manager } from '../../src/bus/stream.ts';
@@ -107,4 +107,15 @@ test('an order to publish something later is none to count; what comes of it is'
   expect(encodingWith('Nats-Schedule', '@at 2026-11-23T01:30:00Z')).toBe(SCHEDULE);
   expect(encodingWith('Nats-Scheduler', 'metrics.later')).toBeUndefined();
   expect(encodingWith('Nats-Schedule-Next', 'purge')).toBeUndefined();
+});
+
+test.each([
+  ['Nats-Msg-Id', true],
+  ['Nats-Expected-Last-Sequence', true],
+  ['Nats-Batch-Id', true],
+  ['Nats-Batched', false],
+])('whether the header %s lets the stream refuse a message', (name, expected) => {
+  const block = headers();
+  block.set(name, '1');
+  expect(isConditional({ headers: block } as Partial<Msg> as Msg)).toBe(expected);
 });

@@ -111,6 +111,10 @@ test('a limit of the service or of a subject', () => {
   ]);
 });
 
+test('a stream that only copies others has no window for duplicates, and loses nothing by that', () => {
+  expect(details(facts({ duplicate_window: undefined } as object))).toEqual([]);
+});
+
 test('a sealed stream stores nothing', () => {
   expect(lossesOf(facts({ sealed: true }), WANTED)).toMatchObject([{ isNow: true }]);
 });

@@ -430,7 +430,13 @@ class JetStreamSource implements Source {
     if (askedAt - this.#mirrorAskedAt < MIRROR_ASK_MS) return;
     this.#mirrorAskedAt = askedAt;
     try {
-      const { mirror } = await describeStream(this.#bus, this.#core);
+      const { mirror, sources, created } = await describeStream(this.#bus, this.#core);
+      if (mirror === undefined && created === this.#created) {
+        // Somebody made a stream of its own of it. It lacks nothing any more.
+        this.#mirror = undefined;
+        this.#isCopied = sources.length > 0;
+        return;
+      }
       if (mirror !== undefined) level.take(mirror, askedAt, this.#now());
     } catch (error) {
       const { message: reason } = jetstreamError(error, 'asking the mirror how far it is behind');

@@ -2,12 +2,14 @@
 import type { StreamConfig } from 'nats';
 import { afterEach, expect, test } from 'vitest';
 import type { Bus } from '../../../src/bus/connect.ts';
+import { apiSubject } from '../../../src/bus/jetstream-api.ts';
 import { MirrorLevel } from '../../../src/bus/read/mirror-level.ts';
 import { manager } from '../../../src/bus/stream.ts';
 import { startNats } from '../../../src/servers/nats.ts';
 import { freePort } from '../../../src/servers/server-process.ts';
 import { FaultProxy } from '../../faults/proxy.ts';
 import { LIMIT_MS } from '../../limits.ts';
+import { needsNats } from '../server-version.ts';
 import { busAt, numbers, publishStored, settings, startReading, until } from '../support.ts';
 
 const stops: (() => Promise<unknown>)[] = [];
@@ -73,6 +75,33 @@ test('a mirror is read like its origin; idle time moves without lag, and waits w
   // No window had to be opened again.
   for (const [i, time] of reader.times.entries()) expect(told[i]).toBeLessThanOrEqual(time);
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+});
+
+test('a mirror of which somebody makes a stream of its own moves on by itself', async (context) => {
+  needsNats(context, '2.12');
+  const nats = await startNats();
+  stops.push(() => nats.stop());
+  const bus = await busAt(nats.url);
+  stops.push(() => bus.close());
+  await add(bus, { name: 'ORIGIN', subjects: ['metrics', 'metrics.>'] });
+  await add(bus, { name: 'METRICS', mirror: { name: 'ORIGIN' } });
+  const core = settings({ NATS_URL: nats.url, IDLE_SLACK: '50ms' });
+  const { reader, stop } = startReading(bus, core, { kind: 'earliest' });
+  stops.push(stop);
+  await publishStored(bus, 0, 10);
+  await until('the first', () => reader.sequences.length === 10);
+  const { streams } = await manager(bus);
+  await streams.delete('ORIGIN');
+  const { config } = await streams.info('METRICS');
+  const { mirror: _, ...own } = config;
+  // The client cannot say that there is no mirror any more.
+  const changed = JSON.stringify({ ...own, subjects: ['metrics', 'metrics.>'] });
+  await bus.connection.request(apiSubject(bus, 'STREAM.UPDATE', 'METRICS'), changed);
+  await sleep(1_500);
+  await publishStored(bus, 10, 20);
+  await until('the rest', () => reader.sequences.length === 20);
+  const now = Date.now();
+  await until('idle', () => reader.progressTimes.at(-1)! > now);
 });
 
 test('the level of a mirror is its previous report, once it has heard from its origin again', () => {
