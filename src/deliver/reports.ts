@@ -7,7 +7,7 @@ import { BucketGone, type BusError, UnreadableCheckpoint } from '../bus/bus-erro
 import type { Bus } from '../bus/connect.ts';
 import { publishRejected } from '../bus/rejected.ts';
 import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
-import type { Rejection, Unidentified } from '../sink/contract.ts';
+import type { Rejection, Unidentified, WindowRange } from '../sink/contract.ts';
 import type { StoreFailure } from './lane/writer.ts';
 import type { Rollback } from './rollback.ts';
 import type { StrayWindows } from './strays.ts';
@@ -90,6 +90,16 @@ export class Reports {
     this.#log.warn(
       { after, through, from: new Date(from).toISOString(), to: new Date(to).toISOString() },
       'the stream was rolled back: it no longer holds the messages that were read after this sequence; their windows are computed again',
+    );
+  }
+
+  /** The checkpoints are of a stream that is gone. */
+  orphaned({ from, to }: WindowRange): void {
+    const advice =
+      'These windows may lack messages for good, unless a copy of that stream is left to replay.';
+    this.#log.error(
+      { from: new Date(from).toISOString(), to: new Date(to).toISOString(), advice },
+      'the stream is another one than that of the checkpoints: what that one held for these windows was not read',
     );
   }
 

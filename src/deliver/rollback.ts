@@ -61,6 +61,8 @@ export interface Resumption {
   readonly rollback: Rollback | undefined;
   /** Windows that the rollback touched and that the stream no longer holds whole: they stay as they are. */
   readonly lost: WindowRange | undefined;
+  /** Windows for which a stream that is gone may have held more than the sink has: the checkpoint is of that one. */
+  readonly orphaned: WindowRange | undefined;
 }
 
 /** `marks`: of one trail, ascending by sequence. Returns undefined if the stream still holds what it handed out. */
@@ -108,14 +110,37 @@ export function resume(
   });
   const before = resumeFrom(stored, own);
   const position = resumeFrom(rewound, own);
+  const orphaned = before && orphanedSince(before, stored, stream, tiling, now);
   // Checkpoints of a slicing that is no longer in use keep their trails for good.
   if (position === undefined || before === undefined || isSamePosition(position, before))
-    return { position, rollback: undefined, lost: undefined };
+    return { position, rollback: undefined, lost: undefined, orphaned };
   return {
     position,
     rollback: partings.length === 0 ? undefined : toldOf(partings, position.next, tiling),
     lost: spanOf(lost),
+    orphaned,
   };
+}
+
+/**
+ * Returns the windows from the checkpoint to where this stream begins, if the checkpoint is of another stream; to the
+ * present if this one is older. Nobody can tell what else the other one held.
+ */
+function orphanedSince(
+  { next, sequence }: SinkPosition,
+  stored: Stored,
+  stream: StreamNow,
+  tiling: Tiling,
+  now: number,
+): WindowRange | undefined {
+  const ofPosition = stored.find(
+    ({ checkpoint }) => checkpoint.next === next && checkpoint.sequence === sequence,
+  );
+  const { trail } = ofPosition?.checkpoint ?? {};
+  if (trail === undefined || trail.created === stream.created || !Number.isFinite(next)) return undefined;
+  const created = Date.parse(stream.created);
+  const to = tiling.endOf(created > next ? created : now);
+  return to > next ? { from: next, to } : undefined;
 }
 
 /** Returns the marks that the stream still holds: what a new trail begins with. */

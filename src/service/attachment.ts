@@ -25,6 +25,7 @@ import {
   type Rollback,
   resume,
   rollbackOf,
+  spanOf,
 } from '../deliver/rollback.ts';
 import { firstGiven, firstWanted, readFrom, type StreamExtent } from '../deliver/start-points.ts';
 import type { WindowRange } from '../sink/contract.ts';
@@ -87,7 +88,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
   const known = await agreeOnShapes(shapes, config, stored, log, before.announces);
   const epochs = new EpochWatch(shapes, known, systemClock, (error) => reports.epochsUnknown(error));
   const { tiling } = epochs;
-  const { trail, resumptions, rollback, extent } = await lookBack(
+  const { trail, resumptions, rollback, orphaned, extent } = await lookBack(
     bus,
     config,
     facts,
@@ -96,6 +97,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     tiling,
   );
   if (rollback !== undefined) reports.rolledBack(rollback);
+  if (orphaned !== undefined) reports.orphaned(orphaned);
   const starts = startsOf(config, stored, resumptions, extent, tiling);
   for (const { id } of sinks) {
     const unknown = unreadable.get(id);
@@ -118,7 +120,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     trail,
     ...(before.unswept && { unswept: before.unswept }),
     rollback,
-    lost: [...resumptions.values()].flatMap(({ lost }) => lost ?? []),
+    lost: [...[...resumptions.values()].map(({ lost }) => lost), orphaned].flatMap((range) => range ?? []),
     open: (first, closed, isLive) =>
       createJetStreamSource(bus, core, { start: startOf(first, closed, tiling), trail, isLive }),
     openAside: (first) =>
@@ -192,7 +194,10 @@ async function lookBack(
   const ofProcess = rollbackOf(read, held, tiling);
   const rollbacks = [ofProcess, ...[...resumptions.values()].map(({ rollback }) => rollback)];
   const rollback: Rollback | undefined = mergeRollbacks(rollbacks.flatMap((one) => one ?? []));
-  return { trail: new Trail(created, marksHeld(marks, held)), resumptions, rollback, extent };
+  // If this process was there when the stream was replaced, its source has told of it.
+  const isKnown = known?.created === created;
+  const orphaned = isKnown ? undefined : spanOf([...resumptions.values()].map(({ orphaned }) => orphaned));
+  return { trail: new Trail(created, marksHeld(marks, held)), resumptions, rollback, orphaned, extent };
 }
 
 function startOf(first: number, closedThrough: number | undefined, tiling: Tiling): ReadFrom {

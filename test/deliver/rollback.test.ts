@@ -89,6 +89,34 @@ describe('where the histories part', () => {
   });
 });
 
+describe('windows that a stream which is gone may have held more of', () => {
+  const orphanedBy = (created: string, checkpoints = [stored(INTACT, 20_000, 20)]) =>
+    resume(checkpoints, OWN, [], { ...streamWith(INTACT), created }, FRAME).orphaned;
+
+  test('none, if the checkpoint is of this stream, or knows of none', () => {
+    expect(orphanedBy(CREATED)).toBeUndefined();
+    const { slice, checkpoint } = stored(INTACT, 20_000, 20);
+    const { trail: _, ...old } = checkpoint;
+    expect(resume([{ slice, checkpoint: old }], OWN, [], streamWith(INTACT), FRAME).orphaned).toBeUndefined();
+  });
+
+  test('from the checkpoint to where this stream begins', () => {
+    const created = new Date(35_250).toISOString();
+    expect(orphanedBy(created)).toEqual({ from: 20_000, to: 36_000 });
+    // A slicing that is no longer in use has checkpoints of a stream from long ago.
+    const old = stored(INTACT, 5_000, 5, undefined, '0/2');
+    const current = stored(INTACT, 20_000, 20);
+    const trail = { ...current.checkpoint.trail, created };
+    expect(
+      orphanedBy(created, [old, { ...current, checkpoint: { ...current.checkpoint, trail } }]),
+    ).toBeUndefined();
+  });
+
+  test('up to now, if this stream is older than that', () => {
+    expect(orphanedBy(new Date(5_000).toISOString())).toEqual({ from: 20_000, to: 101_000 });
+  });
+});
+
 describe('where a sink resumes', () => {
   const resumed = (stream: ReturnType<typeof streamWith>, checkpoints: Parameters<typeof resume>[0]) =>
     resume(checkpoints, OWN, [], stream, FRAME);

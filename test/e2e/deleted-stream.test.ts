@@ -1,4 +1,4 @@
-/** The stream is deleted while the service runs: either rows arrive again, or it is not ready and says why. */
+/** The stream is deleted: either rows arrive again, or the service is not ready and says why. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
@@ -20,11 +20,17 @@ let nats: NatsServer;
 let client: NatsConnection;
 let service: ServiceProgram;
 
+const variables = () => ({
+  NATS_URL: nats.url,
+  ...WINDOWS,
+  SINK_SQLITE_ENABLED: 'true',
+  SINK_SQLITE_PATH: file,
+});
+
 beforeAll(async () => {
   nats = await startNats();
   client = await connect({ servers: nats.url });
-  const sqlite = { SINK_SQLITE_ENABLED: 'true', SINK_SQLITE_PATH: file };
-  service = await startServiceProgram({ NATS_URL: nats.url, ...WINDOWS, ...sqlite });
+  service = await startServiceProgram(variables());
 });
 afterAll(async () => {
   await client?.close();
@@ -98,8 +104,15 @@ test('the bucket of the checkpoints is deleted: not ready, and a log line says w
 
 test('a new stream that stores nothing: not ready, and a log line says why', async () => {
   const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
-  await streams.delete('METRICS');
-  await streams.add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], max_msg_size: 1 });
+  const tiny = { name: 'METRICS', subjects: ['metrics', 'metrics.>'], max_msg_size: 1 };
+  // The service may make it again in between.
+  await eventually('a stream that takes nothing', async () => {
+    await streams.delete('METRICS').catch(() => {});
+    return await streams.add(tiny).then(
+      () => true,
+      () => false,
+    );
+  });
   await eventually('the new stream is found', async () => (await service.status()).source.unproven);
   await eventually('it is logged', async () => {
     publish('lost');
@@ -113,4 +126,30 @@ test('a new stream that stores nothing: not ready, and a log line says why', asy
     return hasRow('found');
   });
   expect((await readyz()).code).toBe(200);
+});
+
+test('replaced while the service was down: what the old one held is a gap, counted and logged, once', async () => {
+  const { streams } = await client.jetstreamManager();
+  publish('read');
+  await eventually('a row is stored', async () => hasRow('read'));
+  await service.stop();
+  publish('unread');
+  await client.flush();
+  const { config } = await streams.info('METRICS');
+  await streams.delete('METRICS');
+  await streams.add(config);
+  service = await startServiceProgram(variables());
+  const { gaps, latestGaps } = (await service.status()).source;
+  expect(gaps).toBe(1);
+  expect(Date.parse(latestGaps[0]!.from)).toBeLessThan(Date.parse(latestGaps[0]!.to));
+  expect(service.output.stderr).toMatch(
+    /"level":"error".*the stream is another one than that of the checkpoints/,
+  );
+  await eventually('rows of the new one', async () => {
+    publish('new');
+    return hasRow('new');
+  });
+  await service.stop();
+  service = await startServiceProgram(variables());
+  expect((await service.status()).source.gaps).toBe(0);
 });
