@@ -1,11 +1,5 @@
 /** What errors of the file system and of S3 mean to the lane. Pure. */
-import {
-  awsVerdict,
-  REFUSE_REASONS,
-  type RefuseReason,
-  SinkError,
-  TRUST_ADVICE,
-} from '../../src/sink/index.ts';
+import { awsVerdict, type RefuseReason, SinkError, TRUST_ADVICE } from '../../src/sink/index.ts';
 
 type Verdict = readonly [reason: SinkError['reason'], advice?: string];
 
@@ -70,10 +64,6 @@ export function explainBucket(error: unknown, signal: AbortSignal): SinkError {
   const verdict = awsVerdict(error, signal);
   const advice = verdict.kind === 'refused' ? BUCKET_ADVICE[verdict.reason] : '';
   return new SinkError(verdict.reason, verdict.message, advice, { cause: error });
-}
-
-export function isRefusal(reason: SinkError['reason']): reason is RefuseReason {
-  return (REFUSE_REASONS as readonly string[]).includes(reason);
 }
 
 function oneLineOf(error: unknown): string {

@@ -22,6 +22,7 @@ import {
   defineSink,
   fitting,
   instancePrice,
+  outcomeOf,
   type Point,
   type Question,
   type Rejection,
@@ -32,7 +33,6 @@ import {
   type WriteOutcome,
 } from '../../src/sink/index.ts';
 import { BucketStore } from './bucket.ts';
-import { isRefusal } from './classify.ts';
 import { type ParquetConfig, settings, validate } from './config.ts';
 import { keyOf, pointOf, type Row, refusal } from './encode.ts';
 import { type Change, groups } from './file.ts';
@@ -80,8 +80,7 @@ class ParquetSink implements Sink {
       );
       return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
     } catch (error) {
-      const { reason, message } = this.#store.explain(error, signal);
-      return isRefusal(reason) ? { kind: 'refused', reason, message } : { kind: 'retry', reason, message };
+      return outcomeOf(this.#store.explain(error, signal));
     }
   }
 

@@ -17,9 +17,9 @@ import {
   type IndexedPoint,
   instancePrice,
   isAboutData,
-  isRefusal,
   keyOfRow,
   MISCOUNTED,
+  outcomeOf,
   type PgConnection,
   PgConnections,
   type PgRow,
@@ -141,8 +141,7 @@ class PostgresSink implements Sink {
       });
     } catch (error) {
       signal.throwIfAborted();
-      const { reason, message } = classifyPg(error);
-      return isRefusal(reason) ? { kind: 'refused', reason, message } : { kind: 'retry', reason, message };
+      return outcomeOf(classifyPg(error));
     }
   }
 

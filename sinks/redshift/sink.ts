@@ -16,10 +16,10 @@ import {
   type IndexedPoint,
   instancePrice,
   isAboutData,
-  isRefusal,
   isSameKey,
   keyOfRow,
   makeSeries,
+  outcomeOf,
   type PgConnection,
   PgConnections,
   type PgRow,
@@ -186,8 +186,7 @@ class RedshiftSink implements Sink {
       });
     } catch (error) {
       signal.throwIfAborted();
-      const { reason, message } = classify(error);
-      return isRefusal(reason) ? { kind: 'refused', reason, message } : { kind: 'retry', reason, message };
+      return outcomeOf(classify(error));
     }
   }
 

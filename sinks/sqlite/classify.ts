@@ -1,5 +1,5 @@
 /** What the result codes of SQLite (https://sqlite.org/rescode.html) mean to the lane. Pure. */
-import { REFUSE_REASONS, SinkError } from '../../src/sink/index.ts';
+import { SinkError } from '../../src/sink/index.ts';
 
 type Verdict = readonly [reason: SinkError['reason'], advice: string];
 
@@ -37,8 +37,4 @@ export function classify(error: unknown): SinkError {
   }
   const [reason, advice] = VERDICTS[resultCode(error) ?? -1] ?? ['unknown', ''];
   return new SinkError(reason, message, advice, { cause: error });
-}
-
-export function isRefusal(reason: SinkError['reason']): reason is (typeof REFUSE_REASONS)[number] {
-  return (REFUSE_REASONS as readonly string[]).includes(reason);
 }

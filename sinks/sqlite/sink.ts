@@ -13,6 +13,7 @@ import {
   defineSink,
   instancePrice,
   loadSqlite,
+  outcomeOf,
   type Question,
   type Rejection,
   type Sink,
@@ -21,7 +22,7 @@ import {
   type WindowRange,
   type WriteOutcome,
 } from '../../src/sink/index.ts';
-import { CONSTRAINT, classify, isRefusal, resultCode } from './classify.ts';
+import { CONSTRAINT, classify, resultCode } from './classify.ts';
 import { type SqliteConfig, settings } from './config.ts';
 import {
   COLUMNS,
@@ -102,8 +103,7 @@ class SqliteSink implements Sink {
       inTransaction(database, () => upsertAll(batch, upsert, rejected));
       return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
     } catch (error) {
-      const { reason, message } = classify(error);
-      return isRefusal(reason) ? { kind: 'refused', reason, message } : { kind: 'retry', reason, message };
+      return outcomeOf(classify(error));
     }
   }
 

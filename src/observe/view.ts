@@ -13,7 +13,7 @@ import {
 } from '../base/number-format.ts';
 import type { WatchStatus } from '../bus/read/watch.ts';
 import type { QueryResult } from '../probe/probes.ts';
-import { REFUSE_REASONS } from '../sink/contract.ts';
+import { isRefusal } from '../sink/contract.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
 
 export type Tone = 'good' | 'warn' | 'bad' | 'plain';
@@ -196,8 +196,6 @@ const cell = (text: string, note = '', tone: Tone = 'plain'): Cell => ({ text, n
 const latency = (value: number | undefined): Cell => cell(value === undefined ? NO_VALUE : seconds(value));
 const counted = (count: number, note: string, tone: Tone): Cell =>
   cell(amount(count), note, count > 0 ? tone : 'plain');
-
-const isRefusal = (reason: string): boolean => (REFUSE_REASONS as readonly string[]).includes(reason);
 
 function only(counts: Counts, keep: (reason: string) => boolean): Counts {
   return Object.fromEntries(Object.entries(counts).filter(([reason]) => keep(reason)));

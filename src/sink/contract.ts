@@ -55,6 +55,11 @@ export const REFUSE_REASONS = [
 ] as const;
 export type RefuseReason = (typeof REFUSE_REASONS)[number];
 
+/** Whether it is a reason for which only an operator can help. */
+export function isRefusal(reason: string): reason is RefuseReason {
+  return (REFUSE_REASONS as readonly string[]).includes(reason);
+}
+
 /** Points that are lost in the store, and that nobody can name. */
 export interface Unidentified {
   /** How many, as far as it is known; at least 1. */

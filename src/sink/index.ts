@@ -56,6 +56,7 @@ export {
   errorOf,
   fitting,
   halves,
+  outcomeOf,
   RefusedSeries,
   RememberedSeries,
   writeInParts,
@@ -74,7 +75,6 @@ export type { WordedVerdict } from './pg/classify.ts';
 export {
   classifyPg,
   isAboutData,
-  isRefusal,
   MISCOUNTED,
   pgMessage,
   pgRejectReason,

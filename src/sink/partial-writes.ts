@@ -2,6 +2,7 @@
 import type { Point } from '../aggregate/point.ts';
 import {
   type Batch,
+  isRefusal,
   type RefuseReason,
   type Rejection,
   type RejectReason,
@@ -58,6 +59,11 @@ export function errorOf(
   if (verdict.kind === 'retry') return new SinkError(verdict.reason, verdict.message);
   const reason = verdict.kind === 'refused' ? verdict.reason : 'bad_request';
   return new SinkError(reason, verdict.message, advice[reason]);
+}
+
+/** Returns what a write resolves to that failed with this error. */
+export function outcomeOf({ reason, message }: SinkError): Exclude<Verdict<never>, { kind: 'written' }> {
+  return isRefusal(reason) ? { kind: 'refused', reason, message } : { kind: 'retry', reason, message };
 }
 
 /**

@@ -1,5 +1,5 @@
 /** What an error means to the lane, whether of `pg`, the network or the server (its SQLSTATE). Pure. */
-import { REFUSE_REASONS, type RefuseReason, type RejectReason, SinkError } from '../contract.ts';
+import { type RejectReason, SinkError } from '../contract.ts';
 
 type PgVerdict = readonly [reason: SinkError['reason'], advice?: string];
 
@@ -142,8 +142,4 @@ export function pgMessage(error: unknown): string {
   const first = error instanceof AggregateError && error.message === '' ? error.errors[0] : error;
   const message = first instanceof Error ? first.message : String(first);
   return (message.split('\n')[0] ?? '').slice(0, MAX_MESSAGE_CHARACTERS);
-}
-
-export function isRefusal(reason: SinkError['reason']): reason is RefuseReason {
-  return (REFUSE_REASONS as readonly string[]).includes(reason);
 }
