@@ -201,3 +201,20 @@ export async function readAll(sink: Sink, range: WindowRange, signal: AbortSigna
   for await (const point of sink.read(range, signal)) points.push(point);
   return points;
 }
+
+/** Writes until nothing is left to be tried again. Resolves to which points were rejected, by index, and why. */
+export async function writeAll(
+  sink: Sink,
+  points: readonly Point[],
+  signal: AbortSignal,
+): Promise<[index: number, reason: string][]> {
+  const rejected: [number, string][] = [];
+  for (let left = points; left.length > 0; ) {
+    const sent = left;
+    const outcome = await sink.write({ points: sent }, signal);
+    if (outcome.kind !== 'partial') throw new Error(outcome.kind);
+    for (const { index, reason } of outcome.rejected) rejected.push([points.indexOf(sent[index]!), reason]);
+    left = outcome.retry.map((index) => sent[index]!);
+  }
+  return rejected;
+}

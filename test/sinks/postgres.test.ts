@@ -8,7 +8,15 @@ import type { Point } from '../../src/aggregate/point.ts';
 import { type PgBouncer, startPgBouncer } from '../../src/servers/pgbouncer.ts';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
 import type { Sink } from '../../src/sink/contract.ts';
-import { differences, EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
+import {
+  differences,
+  EVERYTHING,
+  makePoint,
+  manyPoints,
+  readAll,
+  START,
+  writeAll,
+} from '../conformance/points.ts';
 import { sinkError, TEST_MS } from '../conformance/subject.ts';
 import { describeConformance, type Harness } from '../conformance.ts';
 import { expectExactRows } from '../poolers/writers.ts';
@@ -209,14 +217,7 @@ describe('postgres', { timeout: TEST_MS }, () => {
     const { sink } = await opened('constrained');
     await server.execute('ALTER TABLE points ADD CHECK (count % 400 <> 7)', 'constrained');
     const points = manyPoints(1000);
-    const rejected: unknown[] = [];
-    for (let left: readonly Point[] = points; left.length > 0; ) {
-      const sent = left;
-      const outcome = await sink.write({ points: sent }, NEVER);
-      if (outcome.kind !== 'partial') throw new Error(outcome.kind);
-      rejected.push(...outcome.rejected.map(({ index, reason }) => [points.indexOf(sent[index]!), reason]));
-      left = outcome.retry.map((index) => sent[index]!);
-    }
+    const rejected = await writeAll(sink, points, NEVER);
     expect(rejected.sort()).toEqual([6, 406, 806].map((index) => [index, 'refused']).sort());
     // The series are known now: the others go at once.
     const again = await sink.write({ points }, NEVER);

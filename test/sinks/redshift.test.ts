@@ -9,7 +9,15 @@ import { temporaryFolder } from '../../src/servers/server-process.ts';
 import type { Sink } from '../../src/sink/contract.ts';
 import { pgEndpoint } from '../../src/sink/pg/address.ts';
 import { settlesPromptly } from '../conformance/lifecycle.ts';
-import { differences, EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
+import {
+  differences,
+  EVERYTHING,
+  makePoint,
+  manyPoints,
+  readAll,
+  START,
+  writeAll,
+} from '../conformance/points.ts';
 import { sinkError } from '../conformance/subject.ts';
 import { describeConformance } from '../conformance.ts';
 import { FaultProxy } from '../faults/proxy.ts';
@@ -282,14 +290,7 @@ describe('redshift on PostgreSQL', () => {
     const sink = await opened('constrained');
     await server.execute('ALTER TABLE points ADD CHECK (count % 400 <> 7)', 'constrained');
     const points = manyPoints(1000);
-    const rejected: unknown[] = [];
-    for (let left: readonly Point[] = points; left.length > 0; ) {
-      const sent = left;
-      const outcome = await sink.write({ points: sent }, signal);
-      if (outcome.kind !== 'partial') throw new Error(outcome.kind);
-      rejected.push(...outcome.rejected.map(({ index, reason }) => [points.indexOf(sent[index]!), reason]));
-      left = outcome.retry.map((index) => sent[index]!);
-    }
+    const rejected = await writeAll(sink, points, signal);
     expect(rejected.sort()).toEqual([6, 406, 806].map((index) => [index, 'refused']).sort());
     // The series are known now: the others go at once.
     const again = await sink.write({ points }, signal);
