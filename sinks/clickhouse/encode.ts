@@ -85,6 +85,17 @@ export const unfinishedMutations = (database: string, table: string) =>
 export const tableBytes = (database: string, table: string) =>
   `SELECT sum(bytes) AS bytes FROM system.parts WHERE active AND database = ${quote(database)} AND table = ${quote(table)} FORMAT JSONEachRow`;
 
+/**
+ * Holds the identities that the table has had, and an empty one each time that it was created. If several sinks gave it
+ * one since then, the first counts. `made` is in us since 1970.
+ */
+export const createStore = (store: string) =>
+  `CREATE TABLE IF NOT EXISTS ${store} (made UInt64, identity String) ENGINE = MergeTree ORDER BY made`;
+export const nameStore = (store: string, made: number, identity: string) =>
+  `INSERT INTO ${store} (made, identity) SELECT ${made}, ${quote(identity)}`;
+export const selectStore = (store: string) =>
+  `SELECT identity FROM ${store} WHERE identity != '' AND made > (SELECT max(made) FROM ${store} WHERE identity = '') ORDER BY made, identity LIMIT 1 FORMAT JSONEachRow`;
+
 export const insert = (table: string) => `INSERT INTO ${table} (${NAMES}) FORMAT RowBinary`;
 
 const within = ({ from, to }: WindowRange) =>

@@ -2,6 +2,7 @@
  * ClickHouse over its HTTP interface. A row that is inserted again replaces the earlier one: at once for queries with
  * FINAL, and for all others when ClickHouse merges the parts.
  */
+import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type AnswerRow,
@@ -15,6 +16,8 @@ import {
   RefusedSeries,
   type Rejection,
   type Sink,
+  SinkError,
+  type SinkLog,
   type StoredPoint,
   transportFailure,
   type Verdict,
@@ -28,6 +31,7 @@ import { Connection } from './connection.ts';
 import {
   addColumn,
   COLUMNS,
+  createStore,
   createTable,
   decodeRow,
   deleteRows,
@@ -37,11 +41,13 @@ import {
   insert,
   KEY,
   KNOWN_SETTINGS,
+  nameStore,
   quoteName,
   type Row,
   refusal,
   select,
   selectAnswer,
+  selectStore,
   tableBytes,
   unfinishedMutations,
   unstablePartition,
@@ -59,16 +65,25 @@ class ClickHouseSink implements Sink {
   readonly #config: Config;
   readonly #connection: Connection;
   readonly #table: string;
+  /** Of the table that holds the identity. */
+  readonly #store: string;
+  readonly #log: SinkLog;
+  /** Whether the rows are on this server alone: behind one address, others may have an identity of their own. */
+  #isAlone = false;
   readonly #refused = new RefusedSeries<IndexedPoint>(({ point }) => point.series.id);
 
-  constructor(config: Config) {
+  constructor(config: Config, log: SinkLog) {
     this.#config = config;
+    this.#log = log;
     this.#connection = new Connection(config, SOCKETS);
     this.#table = quoteName(config.table);
+    this.#store = quoteName(`${config.table}_store`);
   }
 
   async open(signal: AbortSignal): Promise<void> {
     if (!(await this.#isOurs(signal))) {
+      // An identity that is left was that of a table that is gone.
+      await this.#nameStore('', signal).catch(unlessUnauthorized);
       await this.#connection.run(createTable(this.#table), signal);
       await this.#isOurs(signal);
     }
@@ -86,6 +101,7 @@ class ClickHouseSink implements Sink {
       signal,
     );
     for await (const { engine, sorting_key: key, partition_key: partition } of described) {
+      this.#isAlone = engine === 'ReplacingMergeTree';
       if (!engine.endsWith('ReplacingMergeTree')) throw mismatch(table, `its engine is ${engine}`);
       if (key !== KEY.join(', ')) throw mismatch(table, `its sorting key is ${key}`);
       const column = unstablePartition(partition);
@@ -142,6 +158,38 @@ class ClickHouseSink implements Sink {
     );
   }
 
+  async identity(signal: AbortSignal): Promise<string | undefined> {
+    if (!this.#isAlone) return undefined;
+    try {
+      const known = await this.#stored(signal);
+      if (known !== undefined) return known;
+      await this.#nameStore(randomUUID(), signal);
+      return await this.#stored(signal);
+    } catch (error) {
+      unlessUnauthorized(error);
+      const advice = `Let the user create, insert into and select from ${this.#store}.`;
+      this.#log.warn({ advice }, 'the sink would not notice if the table was replaced');
+      return undefined;
+    }
+  }
+
+  async #nameStore(identity: string, signal: AbortSignal): Promise<void> {
+    const made = Math.round(1000 * (performance.timeOrigin + performance.now()));
+    await this.#connection.run(createStore(this.#store), signal);
+    await this.#connection.run(nameStore(this.#store, made, identity), signal);
+  }
+
+  /** Resolves to undefined if there is no identity yet. */
+  async #stored(signal: AbortSignal): Promise<string | undefined> {
+    try {
+      const found = this.#connection.query<{ identity: string }>(selectStore(this.#store), signal);
+      for await (const { identity } of found) return identity;
+    } catch (error) {
+      if (!(error instanceof SinkError) || error.reason !== 'not_found') throw error;
+    }
+    return undefined;
+  }
+
   async storage(signal: AbortSignal): Promise<number | undefined> {
     const { database, table } = this.#config;
     const sizes = this.#connection.query<{ bytes: number }>(tableBytes(database, table), signal);
@@ -166,6 +214,10 @@ class ClickHouseSink implements Sink {
   }
 }
 
+function unlessUnauthorized(error: unknown): void {
+  if (!(error instanceof SinkError) || error.reason !== 'unauthorized') throw error;
+}
+
 export default defineSink({
   kind: 'clickhouse',
   summary: 'ClickHouse, over its HTTP interface',
@@ -173,5 +225,5 @@ export default defineSink({
   limits: LIMITS,
   validate,
   price: instancePrice,
-  create: (config): Sink => new ClickHouseSink(config),
+  create: (config, { log }): Sink => new ClickHouseSink(config, log),
 });

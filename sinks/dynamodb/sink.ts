@@ -46,7 +46,7 @@ import {
 import { HotSeries } from './hot-series.ts';
 import { Pace } from './pace.ts';
 import { onDemand } from './price.ts';
-import { ensureTable, writeUnits } from './table.ts';
+import { describe, ensureTable, identityOf, writeUnits } from './table.ts';
 
 /** The most items that BatchWriteItem takes. */
 const MAX_ITEMS = 25;
@@ -298,6 +298,16 @@ class DynamoDbSink implements Sink {
       }
     } while (next !== undefined);
     return rows;
+  }
+
+  async identity(signal: AbortSignal): Promise<string | undefined> {
+    try {
+      const table = await describe(this.#connect(), this.#config.table, signal);
+      if (table === undefined) throw new SinkError('not_found', `there is no table ${this.#config.table}`);
+      return identityOf(table);
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
   }
 
   /** Resolves to the size some hours ago: DynamoDB counts only from time to time. */

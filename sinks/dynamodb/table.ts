@@ -35,6 +35,11 @@ export function writeUnits({ ProvisionedThroughput, WarmThroughput }: TableDescr
   return ProvisionedThroughput?.WriteCapacityUnits || WarmThroughput?.WriteUnitsPerSecond || undefined;
 }
 
+/** Returns what tells the table from one of the same name that was created before or after it. */
+export function identityOf({ TableId, CreationDateTime }: TableDescription): string | undefined {
+  return TableId ?? CreationDateTime?.toISOString();
+}
+
 /** Waits while the table is being created, or is being deleted before it can be created again. */
 async function usableTable(
   client: DynamoDBClient,
@@ -54,7 +59,7 @@ async function usableTable(
   throw new SinkError('timeout', `table ${table} was not active within ${ACTIVE_TIMEOUT_MS} ms`);
 }
 
-async function describe(
+export async function describe(
   client: DynamoDBClient,
   table: string,
   signal: AbortSignal,

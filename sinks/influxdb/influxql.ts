@@ -92,6 +92,26 @@ function countAndSum(columns: readonly string[], row: readonly unknown[]): { cou
   return { count: of('count'), sum: of('sum') };
 }
 
+/**
+ * The measurement that holds the identity of the database, as a tag. Its points are in the year 2100, beyond every
+ * retention; the first one that was made counts.
+ */
+const STORE = 'fanout_store';
+const STORE_TIME_MS = 4_102_444_800_000;
+export const SELECT_STORE = `SELECT "made" FROM ${identifier(STORE)} WHERE time = ${time(STORE_TIME_MS)} GROUP BY "identity"`;
+
+export function storeLine(identity: string, now: number): string {
+  return `${STORE},identity=${identity} made=${now}i ${STORE_TIME_MS}`;
+}
+
+/** Returns the identity that was made first; undefined if there is none. */
+export function decodeStore(found: readonly Rows[]): string | undefined {
+  const made = found.flatMap(({ tags = {}, columns, values = [] }) =>
+    values.map((row) => ({ identity: tags.identity ?? '', at: Number(row[columns.indexOf('made')]) })),
+  );
+  return made.sort((a, b) => a.at - b.at || (a.identity < b.identity ? -1 : 1))[0]?.identity;
+}
+
 /** On 1.x, returns statistics of each shard, with its database among the tags. */
 export const SHOW_SHARDS = "SHOW STATS FOR 'shard'";
 

@@ -3,6 +3,7 @@
  * over /query, which all of them have; or by the API of InfluxDB 3 alone. Measurement, tags and time identify a point,
  * so writing it again overwrites it.
  */
+import { randomUUID } from 'node:crypto';
 import {
   type AnswerRow,
   addUp,
@@ -12,11 +13,14 @@ import {
   halves,
   type IndexedPoint,
   instancePrice,
+  isRefusal,
   type Question,
   RefusedSeries,
   type Rejection,
   RememberedSeries,
   type Sink,
+  SinkError,
+  type SinkLog,
   type StoredPoint,
   type Verdict,
   type WindowRange,
@@ -29,6 +33,7 @@ import { Connection, sourceOf } from './connection.ts';
 import { encodePoint } from './encode.ts';
 import {
   decodeRows,
+  decodeStore,
   decodeSums,
   decodeWindows,
   deletePoint,
@@ -37,12 +42,14 @@ import {
   type Rows,
   readRows,
   readRowsV3,
+  SELECT_STORE,
   SHOW_SHARDS,
   selectPoints,
   selectSums,
   selectWindows,
   shardBytes,
   showTagKeys,
+  storeLine,
 } from './influxql.ts';
 import { bucketBytes } from './metrics.ts';
 
@@ -63,13 +70,15 @@ const idOf = ({ point }: Row) => point.series.id;
 
 class InfluxDbSink implements Sink {
   readonly #config: Config;
+  readonly #log: SinkLog;
   readonly #refused = new RefusedSeries(idOf);
   /** Series of which the server took a point since it first had as many as it may have. */
   #taken: RememberedSeries<Row> | undefined;
   #connection: Connection | undefined;
 
-  constructor(config: Config) {
+  constructor(config: Config, log: SinkLog) {
     this.#config = config;
+    this.#log = log;
   }
 
   /** Creates the connection on first use, and again after `close`. */
@@ -199,6 +208,28 @@ class InfluxDbSink implements Sink {
     return addUp(rows);
   }
 
+  /** InfluxDB 3 has no type of answer in which we find it. A user who may not read has no identity either. */
+  async identity(signal: AbortSignal): Promise<string | undefined> {
+    if (this.#config.api === 'v3') return undefined;
+    try {
+      const known = await this.#stored(signal);
+      if (known !== undefined) return known;
+      await this.#connect().write(storeLine(randomUUID(), Date.now()), signal);
+      return await this.#stored(signal);
+    } catch (error) {
+      const failure = sinkError(error, signal);
+      if (!(failure instanceof SinkError) || !isRefusal(failure.reason)) throw failure;
+      if (failure.reason === 'not_found') throw failure;
+      const fields = { error: failure.message };
+      this.#log.warn(fields, 'the sink would not notice if the database was replaced');
+      return undefined;
+    }
+  }
+
+  async #stored(signal: AbortSignal): Promise<string | undefined> {
+    return decodeStore(await Array.fromAsync(this.#query(SELECT_STORE, signal)));
+  }
+
   /**
    * 1.x tells only an administrator; on 2, the token must be allowed to read the bucket's description; 3 tells nobody.
    */
@@ -305,6 +336,6 @@ export default defineSink({
   limits: LIMITS,
   validate,
   removesBy: removes,
-  create: (config): Sink => new InfluxDbSink(config),
+  create: (config, { log }): Sink => new InfluxDbSink(config, log),
   price: instancePrice,
 });

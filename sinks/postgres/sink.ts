@@ -26,6 +26,7 @@ import {
   type PgServer,
   type Point,
   pgAnswer,
+  pgIdentity,
   pgQuestion,
   pgRejectReason,
   pointOfRow,
@@ -251,6 +252,17 @@ class PostgresSink implements Sink {
     try {
       const rows = await this.#lend(signal, (connection) => inOneGo(connection, begun, select, values));
       return rows.map((row) => pgAnswer(question, row));
+    } catch (error) {
+      signal.throwIfAborted();
+      throw classifyPg(error);
+    }
+  }
+
+  async identity(signal: AbortSignal): Promise<string | undefined> {
+    const { table } = this.#config;
+    const options = { table, server: SERVER, timeoutMs: this.#timeoutMs, log: this.#log };
+    try {
+      return await this.#lend(signal, (connection) => pgIdentity(connection, options));
     } catch (error) {
       signal.throwIfAborted();
       throw classifyPg(error);

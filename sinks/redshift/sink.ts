@@ -26,6 +26,7 @@ import {
   type PgServer,
   type Point,
   pgAnswer,
+  pgIdentity,
   pgQuestion,
   pgRejectReason,
   pointOfRow,
@@ -251,6 +252,17 @@ class RedshiftSink implements Sink {
         await connection.run('COMMIT');
         return rows.map((row) => pgAnswer(question, row));
       });
+    } catch (error) {
+      signal.throwIfAborted();
+      throw classify(error);
+    }
+  }
+
+  async identity(signal: AbortSignal): Promise<string | undefined> {
+    try {
+      return await this.#lend(signal, (connection, server) =>
+        pgIdentity(connection, { table: this.#table, server, timeoutMs: this.#timeoutMs, log: this.#log }),
+      );
     } catch (error) {
       signal.throwIfAborted();
       throw classify(error);

@@ -42,6 +42,12 @@ export const CREATE_TABLE = `CREATE TABLE IF NOT EXISTS points (${Object.entries
   .map(([name, type]) => `${name} ${type}`)
   .join(', ')}, PRIMARY KEY (${KEY.join(', ')})) WITHOUT ROWID`;
 
+/** Holds one row: the identity of the file. It goes when the points go. */
+export const CREATE_STORE = 'CREATE TABLE IF NOT EXISTS fanout_store (identity TEXT NOT NULL)';
+export const NAME_STORE =
+  'INSERT INTO fanout_store (identity) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM fanout_store)';
+export const SELECT_STORE = 'SELECT identity FROM fanout_store';
+
 export const UPSERT = `INSERT INTO points (${NAMES.join(', ')}) VALUES (${NAMES.map(() => '?').join(', ')})
 ON CONFLICT (${KEY.join(', ')}) DO UPDATE SET ${CHANGED.map((name) => `${name} = excluded.${name}`).join(', ')}`;
 

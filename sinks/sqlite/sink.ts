@@ -2,6 +2,7 @@
  * An SQLite file: the store that needs nothing else. node:sqlite is synchronous, so a write blocks its thread, and is
  * there as a whole or not at all. Other processes may read the file meanwhile (WAL).
  */
+import { randomUUID } from 'node:crypto';
 import { closeSync, constants, existsSync, mkdirSync, openSync, statSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import type { DatabaseSync as Database, StatementSync } from 'node:sqlite';
@@ -26,12 +27,15 @@ import { CONSTRAINT, classify, resultCode } from './classify.ts';
 import { type SqliteConfig, settings } from './config.ts';
 import {
   COLUMNS,
+  CREATE_STORE,
   CREATE_TABLE,
   DELETE,
   fromRow,
   KEY,
+  NAME_STORE,
   refusal,
   SELECT,
+  SELECT_STORE,
   SELECT_SUMS,
   SELECT_WINDOWS,
   toAnswer,
@@ -155,6 +159,15 @@ class SqliteSink implements Sink {
     }
   }
 
+  async identity(signal: AbortSignal): Promise<string> {
+    signal.throwIfAborted();
+    try {
+      return String(this.#connection().database.prepare(SELECT_STORE).get()?.identity);
+    } catch (error) {
+      throw classify(error);
+    }
+  }
+
   /** Resolves to the size, including what is not yet in the main file. */
   async storage(): Promise<number> {
     const sizes = ['', '-wal'].map(
@@ -251,7 +264,11 @@ function upsertAll(batch: Batch, upsert: StatementSync, rejected: Rejection[]): 
 
 /** Creates the table, or adds the columns that an older version did not have. */
 function migrate(database: Database): void {
+  const isNew = database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'points'").get() === undefined;
   database.exec(CREATE_TABLE);
+  database.exec(CREATE_STORE);
+  if (isNew) database.exec('DELETE FROM fanout_store');
+  database.prepare(NAME_STORE).run(randomUUID());
   const found = database.prepare('SELECT name, pk FROM pragma_table_info(?)').all('points');
   const key = found.filter(({ pk }) => pk !== 0).sort((a, b) => Number(a.pk) - Number(b.pk));
   if (key.map(({ name }) => name).join() !== KEY.join())

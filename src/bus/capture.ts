@@ -116,28 +116,46 @@ export function isDoubled(wanted: readonly string[], capture: Capture): boolean 
   );
 }
 
+/** Which of the stored subjects are wanted. */
+export interface SubjectFilter {
+  /** Of all that is wanted, as it is published and as it is stored. */
+  readonly patterns: readonly string[];
+  /** Undefined if all that the stream stores is wanted. */
+  readonly isWanted: ((subject: string) => boolean) | undefined;
+}
+
 /**
- * Returns which stored subjects are wanted; undefined if all are. Filters here and not on the server: a consumer with a
- * filter skips sequences anyway, so messages that retention removed before they were read could not be told apart from
- * messages with other subjects.
+ * Filters here and not on the server: a consumer with a filter skips sequences anyway, so messages that retention
+ * removed before they were read could not be told apart from messages with other subjects.
+ *
+ * `earlier`: patterns of what the stream stored of it before it was changed. It still holds that.
  */
 export function filterOf(
   wanted: readonly string[],
   capture: Capture,
-): ((subject: string) => boolean) | undefined {
+  earlier: readonly string[] = [],
+): SubjectFilter {
   const images = wanted.flatMap((subject) =>
     capture.flatMap((inflow) => storedOf(subject, inflow).map(({ pattern }) => pattern)),
   );
-  const patterns = [...new Set([...wanted, ...images])];
-  const isWanted = (subject: string) => patterns.some((pattern) => covers(pattern, subject));
-  if (storedPatterns(capture).every(isWanted)) return undefined;
+  const patterns = [...new Set([...wanted, ...earlier, ...images])];
+  const isCovered = (subject: string) => patterns.some((pattern) => covers(pattern, subject));
+  if (storedPatterns(capture).every(isCovered)) return { patterns, isWanted: undefined };
   const known = new Map<string, boolean>();
-  return (subject) => {
+  const isWanted = (subject: string) => {
     const seen = known.get(subject);
     if (seen !== undefined) return seen;
     if (known.size >= MAX_KNOWN_SUBJECTS) known.clear();
-    const answer = isWanted(subject);
+    const answer = isCovered(subject);
     known.set(subject, answer);
     return answer;
   };
+  return { patterns, isWanted };
+}
+
+/** Returns whether the filter from `before` a change of the stream may be wrong about messages stored after it. */
+export function misjudges(before: SubjectFilter, { patterns, isWanted }: SubjectFilter): boolean {
+  // It took all there was, and some of it is not wanted.
+  if (before.isWanted === undefined) return isWanted !== undefined;
+  return !patterns.every((pattern) => before.patterns.some((known) => covers(known, pattern)));
 }

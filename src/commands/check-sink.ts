@@ -21,7 +21,8 @@ const NOT_THERE_ADVICE =
 const TWICE_ADVICE =
   'The store counts twice what is written twice, as is a batch whose acknowledgement was lost. Let it keep one sample for each series and time: VictoriaMetrics does with -dedup.minScrapeInterval=1ms.';
 
-type TriedSink = Pick<ThreadedSink, 'open' | 'writePoints' | 'read' | 'lookUp' | 'remove'>;
+type TriedSink = Pick<ThreadedSink, 'open' | 'writePoints' | 'read' | 'lookUp' | 'remove'> &
+  Partial<Pick<ThreadedSink, 'identity'>>;
 
 export interface TrialOptions {
   readonly reads: ReadBack;
@@ -44,6 +45,8 @@ export async function trySink(sink: TriedSink, options: TrialOptions): Promise<S
   const { reads, removes, windowMs, timeoutMs } = options;
   const started = performance.now();
   await bounded(timeoutMs, (signal) => sink.open(signal));
+  // Makes it, where only whoever may make the table can do so.
+  await bounded(timeoutMs, async (signal) => sink.identity?.(signal));
   const windowStart = Math.floor(Date.now() / windowMs) * windowMs;
   const point = checkProbe(windowStart, windowMs, randomBytes(8).toString('hex'));
   const put = () => bounded(timeoutMs, (signal) => write(sink, point, signal));

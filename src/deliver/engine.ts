@@ -6,7 +6,7 @@ import type { Aggregator } from '../aggregate/aggregator.ts';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
-import type { Clock } from '../base/clock.ts';
+import { backoffMs, type Clock } from '../base/clock.ts';
 import { freeSharedMemory } from '../base/shared-memory.ts';
 import type { BusError } from '../bus/bus-error.ts';
 import type { Gap, Source } from '../bus/read/source.ts';
@@ -41,6 +41,13 @@ export interface Attachment {
   readonly closedThrough?: ReadonlyMap<string, number>;
   /** By sink: see `firstGiven`. Absent in core mode. */
   readonly first?: ReadonlyMap<string, number>;
+  /** By sink: the identity of the store that its checkpoint is about; no entry if unknown. */
+  readonly stores?: ReadonlyMap<string, string>;
+  /**
+   * Resolves to where a sink begins whose store has lost everything: at its first window, or the first one that the
+   * stream still holds whole. `lost`: the windows between these. Absent in core mode.
+   */
+  beginAgain?(sink: string): Promise<{ readonly from: number; readonly lost: WindowRange | undefined }>;
   /** By sink: why its lane must not begin. It does when the keeper can save its checkpoint. */
   readonly unreadable?: ReadonlyMap<string, BusError>;
   /** Whether messages that were read can be read again. */
@@ -105,6 +112,11 @@ export interface EngineEvents extends CatchUpEvents {
   leftUnread(messages: number): void;
   /** Rows were found in the store that the stream no longer gives. `why`: why some were left. */
   swept(sink: string, windows: StrayWindows, why: string | undefined): void;
+  /**
+   * The store is another one than that of the checkpoint, or was emptied. It gets all windows from `from` on again;
+   * `lost` is no longer in the stream.
+   */
+  storeReplaced(sink: string, from: number, lost: WindowRange | undefined): void;
   /** A window in the store is not what it should be. */
   differs(sink: string, difference: string, start: number): void;
   /** Windows got a sample after they were handed out. They are computed and written again. */
@@ -130,7 +142,7 @@ export interface LiveParts {
 
 const VERIFY_NOTHING: VerifySettings = { share: 0, replayShare: 0, delayMs: 0 };
 /** How many of the latest gaps are kept. */
-const MAX_GAPS = 20;
+export const MAX_GAPS = 20;
 
 export interface Gaps {
   times: number;
@@ -338,6 +350,7 @@ export class Engine {
       closedThrough,
       // The live path may begin earlier. But nobody would repair windows that no checkpoint speaks of.
       first: this.#attachment.first?.get(id),
+      identity: this.#attachment.stores?.get(id),
       begins: this.#attachment.resumed?.has(id) === false,
       replayable: this.#attachment.replayable,
       keeper,
@@ -348,6 +361,7 @@ export class Engine {
         unidentified: (points) => events.pointsLost(id, points),
         changed: (up, failure) => events.sinkChanged(id, up, failure),
         fellBehind: () => this.#catchUp(lane),
+        storeReplaced: () => this.#track(this.#refill(lane)),
         confirmed: (window, refused) => verifier.confirmed(window, refused),
       },
     });
@@ -356,8 +370,11 @@ export class Engine {
       digests: sink.digests,
       isUsable: () => lane.state === 'live' && lane.up,
       // Until the store is swept, it may hold rows that are about to be removed.
+      // One that was emptied gets the window again.
       isWhole: (start) =>
-        sweep?.isOver !== false && !this.gaps.latest.some(({ from, to }) => start >= from && start < to),
+        start < lane.next &&
+        sweep?.isOver !== false &&
+        !this.gaps.latest.some(({ from, to }) => start >= from && start < to),
       recompute: this.#recomputeFor(id),
       closedThrough: () => lane.closedThrough ?? this.live.source.stats.lastSequence,
       position: () => {
@@ -466,6 +483,29 @@ export class Engine {
     // A lane that begins at or after the live path's boundary has missed nothing.
     if (lane.next >= this.#fanout.boundary) lane.join();
     else this.#track(this.#catchUps.start(lane));
+  }
+
+  /** The lane's store is another one than that of the checkpoint, or was emptied. */
+  async #refill(lane: Lane): Promise<void> {
+    const { beginAgain } = this.#attachment;
+    const { signal } = this.#over;
+    this.#catchUps.end(lane);
+    if (beginAgain === undefined) return;
+    for (let attempt = 1; !signal.aborted; attempt++) {
+      try {
+        const { from, lost } = await beginAgain(lane.id);
+        if (signal.aborted) return;
+        // Somebody may have resumed the lane meanwhile.
+        this.#catchUps.end(lane);
+        if (lost !== undefined) this.#countGap(0, lost);
+        this.#events.storeReplaced(lane.id, from, lost);
+        lane.beginAgain(from);
+        return;
+      } catch (error) {
+        this.#events.replayFailed(lane.id, error);
+        await this.#clock.sleep(backoffMs(attempt, this.#clock.random()), signal);
+      }
+    }
   }
 
   /** Holds the checkpoints at once, before the live path goes on, so that the message is found again after a crash. */

@@ -81,15 +81,31 @@ export class Reports {
   resumes(sink: string, next: number, hasCheckpoint: boolean): void {
     this.#log.info(
       { sink, next: new Date(next).toISOString() },
-      hasCheckpoint ? 'the sink continues from its checkpoint' : 'the sink has no checkpoint yet',
+      hasCheckpoint
+        ? 'the sink continues from its checkpoint; METRICS_START and SINK_<ID>_START have no effect'
+        : 'the sink has no checkpoint yet',
     );
   }
 
-  /** The stream no longer holds what was read of it. */
-  rolledBack({ after, through, from, to }: Rollback): void {
+  storeReplaced(sink: string, from: number, lost: WindowRange | undefined): void {
+    const fields = { sink, from: new Date(from).toISOString() };
+    const message =
+      'the store is not the one of the checkpoint, or was emptied: all windows from here on are written to it again';
+    if (lost === undefined) this.#log.warn(fields, message);
+    else
+      this.#log.error(
+        { ...fields, lost: { from: new Date(lost.from).toISOString(), to: new Date(lost.to).toISOString() } },
+        `${message}; the stream no longer holds earlier ones`,
+      );
+  }
+
+  /** The stream no longer holds what was read of it. `isMisread`: it does, but was changed. */
+  rolledBack({ after, through, from, to }: Rollback, isMisread: boolean): void {
     this.#log.warn(
       { after, through, from: new Date(from).toISOString(), to: new Date(to).toISOString() },
-      'the stream was rolled back: it no longer holds the messages that were read after this sequence; their windows are computed again',
+      isMisread
+        ? 'the stream was changed: messages that were read after this sequence may have been counted or left out wrongly; their windows are computed again'
+        : 'the stream was rolled back: it no longer holds the messages that were read after this sequence; their windows are computed again',
     );
   }
 

@@ -7,7 +7,7 @@ import type { HeldMarks } from '../bus/read/parting.ts';
 import { keyOfMark, type Mark, marksOf, type StoredTrail } from '../bus/read/trail.ts';
 import type { Slice } from '../config/core-settings.ts';
 import type { WindowRange } from '../sink/contract.ts';
-import { firstWholeWindow, resumeFrom, type SinkPosition, type StreamExtent } from './start-points.ts';
+import { firstPossible, resumeFrom, type SinkPosition, type StreamExtent } from './start-points.ts';
 
 /** Where two histories of a stream part. */
 export interface Parting {
@@ -143,6 +143,17 @@ function orphanedSince(
   return to > next ? { from: next, to } : undefined;
 }
 
+/** What was read after this sequence was read wrongly: that counts as taken back, whatever the stream holds. */
+export function withMisread(
+  held: HeldMarks,
+  marks: readonly Mark[],
+  misreadAfter: number | undefined,
+): HeldMarks {
+  if (misreadAfter === undefined) return held;
+  const misread = marks.filter(({ sequence }) => sequence > misreadAfter);
+  return new Map([...held, ...misread.map((mark) => [keyOfMark(mark), 'other'] as const)]);
+}
+
 /** Returns the marks that the stream still holds: what a new trail begins with. */
 export function marksHeld(marks: readonly Mark[], held: HeldMarks): Mark[] {
   return marks.filter((mark) => held.get(keyOfMark(mark)) === 'same');
@@ -182,12 +193,6 @@ function beforeReading(position: SinkPosition, stream: StreamNow, tiling: Tiling
   const { next, sequence, began } = position;
   if (sequence > 0 || began === undefined) return position;
   return { ...position, next: Math.min(next, firstPossible(began, stream, tiling, now)) };
-}
-
-/** Returns the first window from `wanted` on that the stream holds whole. */
-function firstPossible(wanted: number, stream: StreamNow, tiling: Tiling, now: number): number {
-  if (!stream.truncated && Number.isFinite(wanted)) return wanted;
-  return Math.max(wanted, firstWholeWindow(stream, tiling, now));
 }
 
 function rewind(

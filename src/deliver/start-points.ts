@@ -5,8 +5,9 @@
 
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { StartSetting } from '../base/time-text.ts';
-import type { Checkpoint } from '../bus/kv/checkpoints.ts';
+import type { Checkpoint, StoredCheckpoint } from '../bus/kv/checkpoints.ts';
 import type { Slice } from '../config/core-settings.ts';
+import type { WindowRange } from '../sink/contract.ts';
 
 /** What a stream holds. */
 export interface StreamExtent {
@@ -31,6 +32,26 @@ export const CLOCK_MARGIN_MS = 60_000;
 export function firstWholeWindow(extent: StreamExtent, tiling: Tiling, now: number): number {
   if (extent.truncated) return tiling.endOf((extent.firstTime ?? now) + tiling.maxAheadMs);
   return tiling.startOf((extent.firstTime ?? now - CLOCK_MARGIN_MS) - tiling.latenessMs);
+}
+
+/** Returns the first window from `wanted` on that the stream holds whole. */
+export function firstPossible(wanted: number, stream: StreamExtent, tiling: Tiling, now: number): number {
+  if (!stream.truncated && Number.isFinite(wanted)) return wanted;
+  return Math.max(wanted, firstWholeWindow(stream, tiling, now));
+}
+
+/**
+ * Returns where a sink begins whose first window was `began` (undefined: unknown), and whose store has nothing any
+ * more. `lost`: the windows that the stream no longer holds whole.
+ */
+export function beginAgain(
+  began: number | undefined,
+  extent: StreamExtent,
+  tiling: Tiling,
+  now: number,
+): { readonly from: number; readonly lost: WindowRange | undefined } {
+  const from = firstPossible(began ?? Number.NEGATIVE_INFINITY, extent, tiling, now);
+  return { from, lost: began !== undefined && began < from ? { from: began, to: from } : undefined };
 }
 
 /** Returns the start of the first window that a sink without a checkpoint gets: always a whole window (I3). */
@@ -70,9 +91,12 @@ export function resumeFrom(
     slicings.set(of, slicing.set(index, checkpoint));
   }
   const whole = [...slicings].filter(([of, positions]) => positions.size === of);
-  const known = whole.map(([, positions]) => lowest([...positions.values()]));
   const ofOwn = own && slicings.get(own.of)?.get(own.index);
-  if (ofOwn !== undefined) known.push(ofOwn);
+  // Its own comes first: at the same window, the others may have begun later.
+  const known = [
+    ...(ofOwn === undefined ? [] : [ofOwn]),
+    ...whole.map(([, positions]) => lowest([...positions.values()])),
+  ];
   // A slice without a checkpoint has confirmed nothing, whatever its neighbours have: START decides where it begins.
   return known.length > 0 ? known.reduce((most, one) => (one.next > most.next ? one : most)) : undefined;
 }
@@ -85,6 +109,28 @@ export type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began'>;
  */
 export function firstGiven(stored: readonly { readonly checkpoint: SinkPosition }[], from: number): number {
   return Math.min(from, ...stored.map(({ checkpoint }) => checkpoint.began ?? Number.NEGATIVE_INFINITY));
+}
+
+/**
+ * By sink: the identity of the store that its checkpoint is about, that of its slice, or if it has none, of all others.
+ * If these differ, nobody knows which store has what, and no store is the right one. A sink that begins now has none.
+ */
+export function storesOf(
+  stored: readonly Pick<StoredCheckpoint, 'sink' | 'slice' | 'checkpoint'>[],
+  slice: string,
+  resumptions: ReadonlyMap<string, { readonly position: SinkPosition | undefined }>,
+): ReadonlyMap<string, string> {
+  const stores = new Map<string, string>();
+  for (const [sink, { position }] of resumptions) {
+    if (position === undefined) continue;
+    const ofSink = stored.filter((other) => other.sink === sink);
+    const own = ofSink.filter((other) => other.slice === slice);
+    const known = new Set(
+      (own.length > 0 ? own : ofSink).flatMap(({ checkpoint }) => checkpoint.store ?? []),
+    );
+    if (known.size > 0) stores.set(sink, [...known].sort().join(' and '));
+  }
+  return stores;
 }
 
 /** The slices began at different times. The sink has all windows from the latest of these starts on. */

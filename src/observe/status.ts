@@ -79,7 +79,7 @@ export interface SourceStatus {
   readonly unfit: string | null;
   /** How often the stream was found changed so that it could not be read, or not all of it. */
   readonly misfits: number;
-  /** Messages heard on the bus that the stream did not store, since the service attached. */
+  /** Messages heard on the bus that the stream did not store; the share since the service attached. */
   readonly watch: WatchStatus;
 }
 
@@ -168,6 +168,8 @@ export interface SinkStatus {
   readonly overflows: number;
   /** How often the sink stood still, so that its thread was ended and started again. */
   readonly stalls: number;
+  /** How often the store was found replaced or emptied, so that it got all windows again. */
+  readonly refills: number;
   readonly lastFailure: StoreFailure | null;
   readonly verified: VerifiedWindows;
   /** Windows with rows that the stream no longer gives: where they were removed, and where they were left. */

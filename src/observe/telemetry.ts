@@ -334,6 +334,13 @@ const SHOWN: readonly Shown[] = [
   },
   {
     kind: 'counter',
+    name: 'fanout_sink_refills_total',
+    help: 'Times that the store was not the one of the checkpoint, or was emptied, and got all windows again.',
+    labels: ['sink'],
+    of: perSink((sink) => sink.refills),
+  },
+  {
+    kind: 'counter',
     name: 'fanout_sink_checkpoint_failures_total',
     help: 'Failed attempts to save a checkpoint, which are tried again.',
     labels: ['sink'],

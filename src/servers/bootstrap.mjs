@@ -33,6 +33,8 @@ const given = (process.env.PATH ?? '')
   .filter((folder) => !folder.endsWith('node_modules/.bin'));
 const env = {
   ...process.env,
+  // The tests start the program hundreds of times: compiling it each time would take a sixth of their time.
+  NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? join(modules, '.compile-cache'),
   PATH: [
     // FANOUT_NODE=machine: the programs of node_modules, but on the machine's own Node.js.
     ...(process.env.FANOUT_NODE === 'machine' ? [...given, own] : [own, ...given]),

@@ -4,7 +4,11 @@ import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Bus } from '../bus/connect.ts';
 import { EARLY_REMOVAL } from '../bus/early-removal.ts';
-import { createCheckpointStore, type StoredCheckpoint } from '../bus/kv/checkpoints.ts';
+import {
+  type CheckpointSurvey,
+  createCheckpointStore,
+  type StoredCheckpoint,
+} from '../bus/kv/checkpoints.ts';
 import { type AgreedShapes, createShapeStore, type ShapeStore } from '../bus/kv/window-shapes.ts';
 import { createCoreSource } from '../bus/read/core.ts';
 import { createJetStreamSource } from '../bus/read/jetstream.ts';
@@ -12,7 +16,7 @@ import { compareMarks } from '../bus/read/parting.ts';
 import type { ReadFrom } from '../bus/read/source.ts';
 import { type Mark, marksOf, mergeMarks, Trail } from '../bus/read/trail.ts';
 import { BusWatch } from '../bus/read/watch.ts';
-import { ensureStream, isTruncated, type StreamFacts } from '../bus/stream.ts';
+import { describeStream, ensureStream, isTruncated, type StreamFacts } from '../bus/stream.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { Attachment } from '../deliver/engine.ts';
 import { EpochWatch, isSameShape, planEpochs } from '../deliver/epochs.ts';
@@ -26,8 +30,16 @@ import {
   resume,
   rollbackOf,
   spanOf,
+  withMisread,
 } from '../deliver/rollback.ts';
-import { firstGiven, firstWanted, readFrom, type StreamExtent } from '../deliver/start-points.ts';
+import {
+  beginAgain,
+  firstGiven,
+  firstWanted,
+  readFrom,
+  type StreamExtent,
+  storesOf,
+} from '../deliver/start-points.ts';
 import type { WindowRange } from '../sink/contract.ts';
 
 /** What outlives an attachment. */
@@ -88,7 +100,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
   const known = await agreeOnShapes(shapes, config, stored, log, before.announces);
   const epochs = new EpochWatch(shapes, known, systemClock, (error) => reports.epochsUnknown(error));
   const { tiling } = epochs;
-  const { trail, resumptions, rollback, orphaned, extent } = await lookBack(
+  const { trail, resumptions, rollback, isMisread, orphaned, extent } = await lookBack(
     bus,
     config,
     facts,
@@ -96,14 +108,10 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     before.trail,
     tiling,
   );
-  if (rollback !== undefined) reports.rolledBack(rollback);
+  if (rollback !== undefined) reports.rolledBack(rollback, isMisread);
   if (orphaned !== undefined) reports.orphaned(orphaned);
   const starts = startsOf(config, stored, resumptions, extent, tiling);
-  for (const { id } of sinks) {
-    const unknown = unreadable.get(id);
-    if (unknown !== undefined) reports.checkpointUnreadable(id, unknown);
-    else reports.resumes(id, starts.from.get(id)!, resumptions.get(id)!.position !== undefined);
-  }
+  tellBeginnings(reports, starts.from, resumptions, unreadable);
   const slice = `${core.slice.index}/${core.slice.of}`;
   return {
     tiling,
@@ -116,6 +124,14 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     watch: core.watchShare > 0 ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
     keepsMs: facts.maxAgeMs,
     instance: '',
+    stores: storesOf(stored, slice, resumptions),
+    beginAgain: async (sink) =>
+      beginAgain(
+        starts.began.get(sink),
+        extentOf(await describeStream(bus, core)),
+        tiling,
+        systemClock.now(),
+      ),
     resumed: new Set(sinks.flatMap(({ id }) => (resumptions.get(id)!.position === undefined ? [] : [id]))),
     trail,
     ...(before.unswept && { unswept: before.unswept }),
@@ -139,6 +155,19 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
         failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),
       }),
   };
+}
+
+function tellBeginnings(
+  reports: Reports,
+  from: ReadonlyMap<string, number>,
+  resumptions: ReadonlyMap<string, Resumption>,
+  unreadable: CheckpointSurvey['unreadable'],
+): void {
+  for (const [id, start] of from) {
+    const unknown = unreadable.get(id);
+    if (unknown !== undefined) reports.checkpointUnreadable(id, unknown);
+    else reports.resumes(id, start, resumptions.get(id)!.position !== undefined);
+  }
 }
 
 /** Returns where each sink begins, or resumes. `began`: for its checkpoint; the others as in an `Attachment`. */
@@ -184,8 +213,9 @@ async function lookBack(
     read,
     ...ofSinks.flat().map(({ checkpoint }) => marksOf(checkpoint.trail, created)),
   ]);
-  const held = await compareMarks(bus, core, facts, marks);
-  const extent = { firstTime: facts.firstTime, truncated: isTruncated(facts) };
+  const misreadAfter = known?.created === created ? known.misreadAfter : undefined;
+  const held = withMisread(await compareMarks(bus, core, facts, marks), marks, misreadAfter);
+  const extent = extentOf(facts);
   const stream = { ...extent, created, firstSequence, held };
   const frame = { tiling, now: systemClock.now() };
   const resumptions = new Map<string, Resumption>();
@@ -197,7 +227,18 @@ async function lookBack(
   // If this process was there when the stream was replaced, its source has told of it.
   const isKnown = known?.created === created;
   const orphaned = isKnown ? undefined : spanOf([...resumptions.values()].map(({ orphaned }) => orphaned));
-  return { trail: new Trail(created, marksHeld(marks, held)), resumptions, rollback, orphaned, extent };
+  return {
+    trail: new Trail(created, marksHeld(marks, held)),
+    resumptions,
+    rollback,
+    isMisread: misreadAfter !== undefined,
+    orphaned,
+    extent,
+  };
+}
+
+function extentOf(facts: StreamFacts): StreamExtent {
+  return { firstTime: facts.firstTime, truncated: isTruncated(facts) };
 }
 
 function startOf(first: number, closedThrough: number | undefined, tiling: Tiling): ReadFrom {

@@ -87,6 +87,7 @@ export class Session {
     if (bus === undefined) return;
     try {
       parts.bus = bus;
+      parts.totals.connected(bus);
       this.#connected.resolve();
       for (let rollbacks = 0; !until.aborted; ) {
         const attachment = await unlessStopped(this.#attach(bus, until), until);
@@ -97,6 +98,7 @@ export class Session {
         const made = makeEngine(attachment, bus, this.#surroundings);
         for (const sink of parts.paused) made.engine.pause(sink);
         parts.engine = made.engine;
+        parts.totals.attached(made.engine);
         if (!until.aborted) parts.detached = false;
         this.#hasAttached = true;
         this.#attached.resolve();
@@ -105,7 +107,7 @@ export class Session {
         this.#unswept = made.engine.unswept;
         if (until.aborted) return;
         if (end === 'rolled_back')
-          log.warn({}, 'the stream no longer holds what it handed out; attaching again');
+          log.warn({}, 'what was read of the stream does not hold any more; attaching again');
         else log.info({}, 'windows of a new shape were announced; attaching again');
         // A bus that has not settled yet may say the same again.
         const isSoon = systemClock.steady() - attachedAt < SOON_MS;

@@ -8,7 +8,7 @@ import { NO_WATCH } from '../bus/read/watch.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
-import type { Engine, LaneParts, LiveParts } from '../deliver/engine.ts';
+import type { Engine, LaneParts } from '../deliver/engine.ts';
 import type { RollbackLog } from '../deliver/rollback.ts';
 import type { Meters, SourceRates } from '../observe/meters.ts';
 import type {
@@ -23,6 +23,7 @@ import type {
 import type { Probes } from '../probe/probes.ts';
 import type { WindowScan } from '../probe/window-scan.ts';
 import type { Price, Usage } from '../sink/price.ts';
+import type { EngineTotals, SinkTotals, Totals } from './totals.ts';
 
 const NO_PRICE: Price = { usdPerMonth: null, assumption: 'no price known' };
 const TOP_NAMES = 10;
@@ -42,6 +43,7 @@ export interface Parts {
   readonly control: () => ControlStatus;
   /** Rollbacks of the stream since the start. */
   readonly rollbacks: RollbackLog;
+  readonly totals: Totals;
   bus?: Bus;
   engine?: Engine;
 }
@@ -66,6 +68,7 @@ export function snapshot(parts: Parts, now: number): Status {
   live?.pipeline.flush();
   const { core } = config;
   const rates = parts.meters.source();
+  const counts = parts.totals.counts;
   return {
     version: VERSION,
     pipeline: core.pipeline,
@@ -78,23 +81,27 @@ export function snapshot(parts: Parts, now: number): Status {
     control: parts.control(),
     bus: {
       connected: bus?.connected ?? false,
-      reconnects: bus?.stats.reconnects ?? 0,
+      reconnects: parts.totals.reconnects,
       server: bus?.server ?? '',
     },
-    source: sourceStatus(parts, now),
+    source: sourceStatus(parts, counts, now),
     messages: {
-      received: live?.pipeline.stats.received ?? 0,
-      rejected: every(REJECTIONS, live?.pipeline.stats.rejectedMessages),
+      received: counts?.received ?? 0,
+      rejected: counts?.rejectedMessages ?? zeros(REJECTIONS),
       perSecond: rates.messagesPerSecond,
     },
-    samples: sampleStatus(live, rates),
+    samples: sampleStatus(counts, rates),
     topNames: parts.scan.topNames(TOP_NAMES),
     windows: windowStatus(parts),
-    sinks: (engine?.lanes ?? []).map((lane) => sinkStatus(parts, lane, now)),
+    sinks: (engine?.lanes ?? []).map((lane) => sinkStatus(parts, lane, counts!.sinks[lane.lane.id]!, now)),
   };
 }
 
-function sourceStatus({ config, engine, rollbacks }: Parts, now: number): SourceStatus {
+function sourceStatus(
+  { config, engine, rollbacks, totals }: Parts,
+  counts: EngineTotals | undefined,
+  now: number,
+): SourceStatus {
   const stats = engine?.live.source.stats;
   const behind = stats !== undefined && stats.pending > 0 && stats.lastStreamTime > 0;
   return {
@@ -102,10 +109,10 @@ function sourceStatus({ config, engine, rollbacks }: Parts, now: number): Source
     pendingMessages: stats?.pending ?? 0,
     lagSeconds: behind ? Math.max(0, now - stats.lastStreamTime) / 1000 : 0,
     lastSequence: stats?.lastSequence ?? 0,
-    gaps: engine?.gaps.times ?? 0,
-    gapMessages: engine?.gaps.messages ?? 0,
+    gaps: counts?.gaps ?? 0,
+    gapMessages: counts?.gapMessages ?? 0,
     keepsSeconds: engine?.keepsMs === undefined ? null : engine.keepsMs / 1000,
-    latestGaps: (engine?.gaps.latest ?? []).map(({ messages, from, to }) => ({
+    latestGaps: totals.latestGaps.map(({ messages, from, to }) => ({
       messages,
       from: new Date(from).toISOString(),
       to: new Date(to).toISOString(),
@@ -117,22 +124,22 @@ function sourceStatus({ config, engine, rollbacks }: Parts, now: number): Source
       from: new Date(from).toISOString(),
       to: new Date(to).toISOString(),
     })),
-    resumptions: stats?.resumptions ?? 0,
-    answers: every(ANSWERS, stats?.answers),
+    resumptions: counts?.resumptions ?? 0,
+    answers: counts?.answers ?? zeros(ANSWERS),
     unproven: stats?.unproven ?? false,
     unfit: stats?.unfit ?? null,
-    misfits: stats?.misfits ?? 0,
-    watch: engine?.watch ?? NO_WATCH,
+    misfits: counts?.misfits ?? 0,
+    watch: { ...(engine?.watch ?? NO_WATCH), ...counts?.watch },
   };
 }
 
-function sampleStatus(live: LiveParts | undefined, rates: SourceRates): SampleStatus {
-  const stats = live?.aggregator.stats;
+function sampleStatus(counts: EngineTotals | undefined, rates: SourceRates): SampleStatus {
+  const stats = counts?.samples;
   return {
-    byType: Object.fromEntries(METRIC_TYPES.map((type) => [type, stats?.[type] ?? 0])),
+    byType: counts?.byType ?? zeros(METRIC_TYPES),
     perSecond: rates.samplesPerSecond,
     lateShare: rates.lateShare,
-    rejected: every(REJECTIONS, live?.pipeline.stats.rejectedSamples),
+    rejected: counts?.rejectedSamples ?? zeros(REJECTIONS),
     late: stats?.late ?? 0,
     ahead: stats?.ahead ?? 0,
     overflowed: stats?.overflowed ?? 0,
@@ -169,11 +176,11 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
 }
 
 function sinkStatus(
-  { config, meters, probes, engine, paused }: Parts,
-  { lane, kind, keeper, verifier, sweep }: LaneParts,
+  { config, meters, probes, engine, paused, totals }: Parts,
+  { lane, kind }: LaneParts,
+  counts: SinkTotals,
   now: number,
 ): SinkStatus {
-  const { stats } = lane;
   const rates = meters.sink(lane.id, systemClock.steady());
   const { storedBytes, ...queries } = probes.of(lane.id);
   const sink = config.sinks.find(({ id }) => id === lane.id);
@@ -191,8 +198,8 @@ function sinkStatus(
     backlogPoints: lane.backlogPoints,
     backlogBytes: lane.backlogBytes,
     backlogLimitBytes: sink?.backlogBytes ?? 0,
-    written: stats.written,
-    writtenBytes: Math.round(stats.writtenBytes),
+    written: counts.written,
+    writtenBytes: Math.round(counts.writtenBytes),
     rateSeconds: rates.overSeconds,
     pointsPerSecond: rates.pointsPerSecond,
     bytesPerSecond: rates.bytesPerSecond,
@@ -200,15 +207,16 @@ function sinkStatus(
     queries,
     storedBytes,
     cost: costOf(sink, { ...rates, storedBytes: storedBytes ?? undefined }),
-    rejected: Object.fromEntries(stats.rejected),
-    dropped: stats.dropped,
-    retries: Object.fromEntries(stats.retries),
-    checkpointFailures: keeper?.failures ?? 0,
-    overflows: stats.overflows,
-    stalls: stats.stalls,
+    rejected: counts.rejected,
+    dropped: counts.dropped,
+    retries: counts.retries,
+    checkpointFailures: counts.checkpointFailures,
+    overflows: counts.overflows,
+    stalls: counts.stalls,
+    refills: counts.refills,
     lastFailure: lane.lastFailure ?? null,
-    verified: verifier.stats,
-    strayWindows: sweep?.stats ?? { removed: 0, left: 0 },
+    verified: { ...counts.verified, lastDifference: totals.lastDifference(lane.id) },
+    strayWindows: counts.strayWindows,
   };
 }
 
@@ -221,8 +229,8 @@ function costOf(sink: SinkConfig | undefined, usage: Usage): Price {
   }
 }
 
-function every(keys: readonly string[], counts: ReadonlyMap<string, number> | undefined): Counts {
-  return Object.fromEntries(keys.map((key) => [key, counts?.get(key) ?? 0]));
+function zeros(keys: readonly string[]): Counts {
+  return Object.fromEntries(keys.map((key) => [key, 0]));
 }
 
 function timeOf(ms: number | undefined): string | null {

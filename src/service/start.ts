@@ -18,6 +18,7 @@ import { Probes } from '../probe/probes.ts';
 import { WindowScan } from '../probe/window-scan.ts';
 import { Membership } from './membership.ts';
 import { type Parts, snapshot, whyUnready } from './snapshot.ts';
+import { Totals } from './totals.ts';
 
 /** Time between log lines about the same problem. */
 const QUIET_MS = 60_000;
@@ -53,6 +54,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     paused: new Set(),
     detached: false,
     rollbacks: new RollbackLog(),
+    totals: new Totals(),
     control: () => control?.status ?? { enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 },
   };
   const status = () => snapshot(parts, clock.now());

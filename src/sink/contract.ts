@@ -161,6 +161,13 @@ export interface Sink {
   close(): Promise<void>;
   /** Answers the question by the store's own query, without holding up writes. Throws if it cannot. */
   ask?(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]>;
+  /**
+   * Resolves to what tells this store from every other one, and from itself before it was emptied: random, made when it
+   * is first asked for, and kept where it goes when the rows go. The same for everyone who writes to the same rows. At
+   * most 100 characters. Called after `open`, and again before the first write after a failure: if it differs from that
+   * of the checkpoint, the store gets all windows again. Undefined if the store cannot keep one, or does not let us.
+   */
+  identity?(signal: AbortSignal): Promise<string | undefined>;
   /** Resolves to how many bytes the data take in the store; undefined if the store does not say. */
   storage?(signal: AbortSignal): Promise<number | undefined>;
 }

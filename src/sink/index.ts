@@ -29,6 +29,7 @@ export type {
 } from './contract.ts';
 export {
   defineSink,
+  isRefusal,
   limitsOf,
   REFUSE_REASONS,
   REJECT_REASONS,
@@ -82,6 +83,7 @@ export {
 } from './pg/classify.ts';
 export type { PgResult, PgRow, PgSignIn } from './pg/connection.ts';
 export { PgConnection, PgConnections } from './pg/connection.ts';
+export { pgIdentity } from './pg/identity.ts';
 export type { PgServer, RowKey } from './pg/sql.ts';
 export {
   begin,

@@ -44,7 +44,7 @@ function masked(sink: Sink, masker: Masker): Sink {
       throw cleaned(error, masker);
     }
   }
-  const { lookUp, ask, storage } = sink;
+  const { lookUp, ask, identity, storage } = sink;
   return {
     open: (signal) => clean(() => sink.open(signal)),
     write: async (batch, signal) => cleanOutcome(await clean(() => sink.write(batch, signal)), masker),
@@ -53,6 +53,7 @@ function masked(sink: Sink, masker: Masker): Sink {
     close: () => clean(() => sink.close()),
     ...(lookUp && { lookUp: (points, signal) => rows(() => lookUp.call(sink, points, signal)) }),
     ...(ask && { ask: (question, signal) => clean(() => ask.call(sink, question, signal)) }),
+    ...(identity && { identity: (signal) => clean(() => identity.call(sink, signal)) }),
     ...(storage && { storage: (signal) => clean(() => storage.call(sink, signal)) }),
   };
 }

@@ -363,6 +363,29 @@ export function describeStorage(bench: Bench): void {
       expect(error.advice).toMatch(/^[A-Z].+\.$/s);
     });
 
+    it('has one identity for everyone, whatever is in it, and another one if it has vanished', async (context) => {
+      const namespace = bench.namespace();
+      const many = await Promise.all([1, 2, 3].map(() => opened(namespace)));
+      const isKnown = many[0]!.sink.identity !== undefined && !bench.harness.differs?.hasNoIdentity;
+      context.skip(!isKnown, 'the sink does not know its store again');
+      const identities = await Promise.all(many.map((subject) => subject.identity()));
+      expect(identities[0]).toMatch(/^.{8,100}$/);
+      expect(new Set(identities).size).toBe(1);
+      const [subject] = many as [Subject];
+      await subject.deliver(manyPoints(3));
+      await subject.sink.close();
+      await subject.open();
+      expect(await subject.identity()).toBe(identities[0]);
+      expect(await (await opened()).identity()).not.toBe(identities[0]);
+      await expectStored(subject, manyPoints(3));
+      if (bench.harness.drop === undefined) return;
+      await bench.harness.drop(namespace);
+      await Promise.allSettled([subject.write(manyPoints(3))]);
+      await subject.open();
+      expect(await subject.identity()).not.toBe(identities[0]);
+      expect(await (await opened(namespace)).identity()).toBe(await subject.identity());
+    });
+
     it.skipIf(!bench.harness.drop)('is created again by open if it has vanished', async () => {
       const namespace = bench.namespace();
       const subject = await opened(namespace);

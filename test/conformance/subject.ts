@@ -49,6 +49,7 @@ export interface Harness {
    * - `keepsNothing`: there is no store; the tests of what is in it, and of faults, are skipped.
    * - `embedded`: there is no network in between, so network faults are not tested; the port is not used.
    * - `answersNothing`: it has no `ask` and no `storage`. `saysNoSize`: it does not say how much it stores.
+   * - `hasNoIdentity`: it has `identity`, but this kind of server keeps none.
    * - `keepsFirst`: it refuses other values under a key that it holds. `forgetsNothing`: it cannot remove points.
    * - `compact`: 200 points travel in fewer than 10,000 bytes.
    * - `refuses`: the reason for which a point must be rejected, if this store cannot hold it. Non-finite numbers are
@@ -63,6 +64,7 @@ export interface Harness {
     readonly refuses?: (point: Point) => Rejection['reason'] | undefined;
     readonly answersNothing?: true;
     readonly saysNoSize?: true;
+    readonly hasNoIdentity?: true;
   };
 }
 
@@ -110,6 +112,10 @@ export class Subject {
 
   async read(range: WindowRange, signal: AbortSignal = NEVER): Promise<StoredPoint[]> {
     return await this.#listen(readAll(this.sink, range, signal));
+  }
+
+  async identity(): Promise<string | undefined> {
+    return await this.#listen(Promise.resolve(this.sink.identity?.(NEVER)));
   }
 
   async #listen<T>(settling: Promise<T>): Promise<T> {

@@ -72,6 +72,7 @@ const SILENT: EngineEvents = {
   caughtUp() {},
   reopened() {},
   swept() {},
+  storeReplaced() {},
 };
 
 function setUp() {

@@ -11,6 +11,7 @@ import { Probes } from '../../src/probe/probes.ts';
 import { WindowScan } from '../../src/probe/window-scan.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { snapshot } from '../../src/service/snapshot.ts';
+import { Totals } from '../../src/service/totals.ts';
 import { alertQueries, DASHBOARD, dashboardQueries, metricsOf } from './queries.ts';
 
 /** What the service exports before it is attached, which has every name already. */
@@ -26,6 +27,7 @@ async function exported(): Promise<readonly string[]> {
     probes,
     paused: new Set<string>(),
     rollbacks: new RollbackLog(),
+    totals: new Totals(),
     detached: false,
     control: () => ({ enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 }),
   };

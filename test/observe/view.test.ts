@@ -9,6 +9,7 @@ import { viewOf } from '../../src/observe/view.ts';
 import { Probes } from '../../src/probe/probes.ts';
 import { WindowScan } from '../../src/probe/window-scan.ts';
 import { snapshot } from '../../src/service/snapshot.ts';
+import { Totals } from '../../src/service/totals.ts';
 
 test.each<[Partial<WatchStatus>, string]>([
   [{}, '–, nobody watches the bus'],
@@ -28,6 +29,7 @@ test.each<[Partial<WatchStatus>, string]>([
       probes: new Probes({ intervalMs: 0, clock: systemClock, questions: () => undefined }),
       paused: new Set(),
       rollbacks: new RollbackLog(),
+      totals: new Totals(),
       detached: false,
       control: () => ({ enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 }),
     },

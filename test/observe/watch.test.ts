@@ -9,6 +9,7 @@ import { Watch } from '../../src/observe/watch.ts';
 import { Probes } from '../../src/probe/probes.ts';
 import { WindowScan } from '../../src/probe/window-scan.ts';
 import { type Parts, snapshot } from '../../src/service/snapshot.ts';
+import { Totals } from '../../src/service/totals.ts';
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -37,6 +38,7 @@ test('however many pages open, what they get is rendered once between two ticks'
     probes: new Probes({ intervalMs: 0, clock: systemClock, questions: () => scan.subject.questions(0) }),
     paused: new Set(),
     rollbacks: new RollbackLog(),
+    totals: new Totals(),
     detached: false,
     control: () => ({ enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 }),
   };

@@ -29,7 +29,7 @@ const MAX_FETCHED_ROWS = 1_000;
 
 /** How a statement may begin: commands of Redshift's SQL reference, as far as they are used here. */
 const COMMANDS =
-  /^(SELECT|INSERT INTO|DELETE FROM|UPDATE|CREATE( TEMP| TEMPORARY)? TABLE|ALTER TABLE|DROP TABLE|TRUNCATE|LOCK|BEGIN|COMMIT|ROLLBACK|SET|SHOW|DECLARE|FETCH|CLOSE|COPY)\b/i;
+  /^(SELECT|INSERT INTO|DELETE FROM|UPDATE|CREATE( TEMP| TEMPORARY)? TABLE|ALTER TABLE|DROP TABLE|TRUNCATE|LOCK|BEGIN|COMMIT|ROLLBACK|SET|SHOW|DECLARE|FETCH|CLOSE|COPY|COMMENT ON TABLE)\b/i;
 const TYPES =
   /^(smallint|int2|integer|int|int4|bigint|int8|real|float4|double precision|float8|boolean|bool|char\(\d+\)|varchar\(\d+\)|date|timestamp|timestamptz|super)(?!\w)/i;
 /** Functions, and words that may come before a parenthesis. */

@@ -14,7 +14,14 @@ import {
   resume,
   rollbackOf,
 } from '../../src/deliver/rollback.ts';
-import { firstGiven, firstWanted, readFrom, type StreamExtent } from '../../src/deliver/start-points.ts';
+import {
+  beginAgain,
+  firstGiven,
+  firstWanted,
+  readFrom,
+  type StreamExtent,
+  storesOf,
+} from '../../src/deliver/start-points.ts';
 import { SimCheckpointStore, SimShapeStore } from './checkpoints.ts';
 import { SimCoreSource } from './core-source.ts';
 import { sliceOf } from './end.ts';
@@ -83,6 +90,11 @@ export async function attachToStream(
     ),
     ...(trail && { trail }),
     rollback: lookedBack.rollback,
+    stores: storesOf(stored, sliceName, lookedBack.resumptions),
+    beginAgain: async (sink) => {
+      await instance.pause(world.chance.int(1, 20));
+      return beginAgain(began.get(sink), extent, tiling, instance.clock.now());
+    },
     open: (first, closed, isLive) =>
       instance.tracked(new SimSource(world, instance, readFrom(first, tiling), closed, { isLive, trail })),
     openAside: (first) =>

@@ -41,14 +41,14 @@ export class SimCheckpoints {
   }
 
   put(sink: string, slice: string, checkpoint: Checkpoint): 'saved' | 'superseded' {
-    const before = this.get(sink, slice)?.next;
-    if (before !== undefined && before >= checkpoint.next) return 'superseded';
+    const before = this.get(sink, slice);
+    if (before !== undefined && before.next >= checkpoint.next) return 'superseded';
     this.#stored.set(`${sink} ${slice}`, { sink, slice, checkpoint });
     this.#world.trace.add(
       'checkpoint',
       `${sink} ${slice} ${this.#world.windowName(checkpoint.next)} ${checkpoint.sequence}`,
     );
-    this.#world.invariants.checkpointStored(sink, slice, before, checkpoint.next);
+    this.#world.invariants.checkpointStored(sink, slice, before, checkpoint);
     return 'saved';
   }
 }

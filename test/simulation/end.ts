@@ -18,7 +18,7 @@ export function hasConverged(world: World): boolean {
         return lane.next >= end && lane.state === 'live' && saved !== undefined && saved.next >= end;
       }),
     ) &&
-    (!world.isRewritten || isTrue(world))
+    (!(world.isRewritten || world.emptiesStore) || isTrue(world))
   );
 }
 

@@ -254,6 +254,7 @@ export class Instance {
         log(left > 0 ? 'left' : 'swept', `${sink} ${removed} removed, ${left} left: ${why}`);
         if (!this.dead && left > 0) invariants.rowsLeft(sink);
       },
+      storeReplaced: (sink, from) => log('refill', `${sink} from ${this.#world.windowName(from)}`),
       catchUpStarted: (sink, from) => log('catch-up', `${sink} from ${this.#world.windowName(from)}`),
       replayFailed: (sink, error) => log('replay-failed', `${sink} ${String(error)}`),
       reopened: (starts) => {

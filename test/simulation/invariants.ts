@@ -1,5 +1,6 @@
 /** The invariants that must hold at every step of a run in stream mode, by their names in the design. */
 import type { Point } from '../../src/aggregate/point.ts';
+import type { Checkpoint } from '../../src/bus/kv/checkpoints.ts';
 import type { Engine } from '../../src/deliver/engine.ts';
 import type { SinkLimits } from '../../src/sink/contract.ts';
 import { pointBytes } from '../../src/sink/rows.ts';
@@ -192,10 +193,14 @@ export class Invariants {
     }
   }
 
-  checkpointStored(sink: string, slice: string, before: number | undefined, next: number): void {
-    if (before !== undefined && next < before)
+  checkpointStored(sink: string, slice: string, before: Checkpoint | undefined, after: Checkpoint): void {
+    const { next, store } = after;
+    if (before !== undefined && next < before.next)
       this.#world.trace.fail('I5', `${sink}: its checkpoint goes back to ${this.#world.windowName(next)}`);
-    const from = Math.max(before ?? Number.NEGATIVE_INFINITY, this.owedFrom(sink, slice));
+    // Of a store that was emptied, and that nobody has looked at since: it says which one it is about.
+    if (store !== undefined && store !== this.#world.stores.get(sink)!.identity) return;
+    const known = before !== undefined && before.store === store ? before.next : Number.NEGATIVE_INFINITY;
+    const from = Math.max(known, this.owedFrom(sink, slice));
     const missing = this.missing(sink, slice, from, next, this.#unsettled);
     if (missing !== undefined)
       this.#world.trace.fail(

@@ -28,6 +28,8 @@ export interface SinkPlan {
   readonly steady: boolean;
   /** How many of a hundred series are refused for good. */
   readonly poison: number;
+  /** When it loses everything, once. */
+  readonly emptiedAt?: number;
 }
 
 export type Fault =
@@ -115,10 +117,15 @@ export interface Forced {
   readonly setsBack?: boolean;
   /** The stream is rolled back. */
   readonly rollsBack?: boolean;
+  /** A store is emptied. */
+  readonly emptiesStore?: boolean;
 }
 
-export function drawScenario(chance: Chance, { setsBack = false, rollsBack = false }: Forced = {}): Scenario {
-  const core = !setsBack && !rollsBack && chance.bool(0.12);
+export function drawScenario(
+  chance: Chance,
+  { setsBack = false, rollsBack = false, emptiesStore = false }: Forced = {},
+): Scenario {
+  const core = !setsBack && !rollsBack && !emptiesStore && chance.bool(0.12);
   const windowMs = chance.pick(WINDOWS_MS);
   const activeMs = chance.int(15_000, 40_000);
   const calmAt = START + activeMs;
@@ -153,7 +160,13 @@ export function drawScenario(chance: Chance, { setsBack = false, rollsBack = fal
   const clocks = Math.max(instances, reslice?.slices ?? 0);
   // A hot standby that begins with `now` would begin at another time.
   const begin = drawBegin(chance, streamBegins, standby);
-  const sinks = drawSinks(chance, { windowMs, calmAt, healedAt, core, begin });
+  const drawn = drawSinks(chance, { windowMs, calmAt, healedAt, core, begin });
+  const maxAgeOfMessagesMs =
+    !core && !isRewritten && chance.bool(0.2) ? chance.int(4000, 20_000) : Number.POSITIVE_INFINITY;
+  // Of the windows that a truncated stream no longer has, and of rewritten ones, less is known.
+  const mayBeEmptied = !core && !isRewritten && !Number.isFinite(maxAgeOfMessagesMs);
+  const empties = mayBeEmptied && (emptiesStore || chance.bool(0.12));
+  const sinks = empties ? emptyOne(chance, drawn, activeMs) : drawn;
   return {
     ...shape,
     mode: core ? 'core' : 'stream',
@@ -177,8 +190,7 @@ export function drawScenario(chance: Chance, { setsBack = false, rollsBack = fal
     streamBegins,
     streamEnds: healedAt + chance.int(0, 5000),
     messagesPerSecond: chance.pick([1, 4, 8, 12]),
-    maxAgeOfMessagesMs:
-      !core && !isRewritten && chance.bool(0.2) ? chance.int(4000, 20_000) : Number.POSITIVE_INFINITY,
+    maxAgeOfMessagesMs,
     sinks,
     faults: drawFaults(chance, {
       activeMs,
@@ -189,6 +201,13 @@ export function drawScenario(chance: Chance, { setsBack = false, rollsBack = fal
     calmAt,
     healedAt,
   };
+}
+
+/** The first sink that is not steady, if there is one, loses everything. */
+function emptyOne(chance: Chance, sinks: readonly SinkPlan[], activeMs: number): readonly SinkPlan[] {
+  const emptiedAt = START + chance.int(0, activeMs);
+  const emptied = sinks.find(({ steady }) => !steady);
+  return sinks.map((sink) => (sink === emptied ? { ...sink, emptiedAt } : sink));
 }
 
 function drawRollback(chance: Chance, activeMs: number): RollbackPlan {

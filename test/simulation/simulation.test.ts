@@ -12,6 +12,7 @@ const TELLING_SEEDS = 50;
 const SEEDS = { least: effort(TELLING_SEEDS), most: 1000 } as const;
 const BUDGET_MS = effort(120_000);
 const ROLLBACK_BUDGET_MS = effort(30_000);
+const EMPTIED_BUDGET_MS = effort(20_000);
 /** Each of these must happen more often than once in a hundred seeds, or the runs test less than they seem to. */
 const MET_SHARE = 0.01;
 const MET = [
@@ -46,6 +47,8 @@ const MET = [
   'reslice',
   'pause',
   'resume',
+  'emptied',
+  'refill',
 ];
 
 const only = process.env.SIM_SEED;
@@ -116,6 +119,31 @@ test.runIf(only === undefined)(
     expect.unreachable('the simulation does not see what it is there to see');
   },
 );
+
+test.runIf(only === undefined)(
+  'a store loses everything: it gets everything again, whatever else happens',
+  async ({ annotate }) => {
+    let refills = 0;
+    const began = performance.now();
+    let seeds = 0;
+    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < EMPTIED_BUDGET_MS)) {
+      seeds += 1;
+      const outcome = await simulate(seeds, { emptiesStore: true });
+      expect(await failureOf(outcome)).toBeUndefined();
+      refills += outcome.counts.get('refill') ?? 0;
+    }
+    await annotate(`${seeds} seeds`);
+    if (seeds >= TELLING_SEEDS) expect(refills).toBeGreaterThan(seeds / 3);
+  },
+);
+
+test.runIf(only === undefined)('the simulation detects a service that does not know its stores', async () => {
+  for (let seed = 1; seed <= 100; seed++) {
+    const { failure } = await simulate(seed, { emptiesStore: true, forgetsStore: true });
+    if (failure?.invariant === 'I5' || failure?.invariant === 'liveness') return;
+  }
+  expect.unreachable('the simulation does not see what it is there to see');
+});
 
 test.runIf(only === undefined)('a seed always gives the same run, step by step', async () => {
   for (const seed of [1, 2, 3, 1001, 123_456_789]) {

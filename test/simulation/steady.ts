@@ -1,4 +1,5 @@
 /** What must be true of an instance at any time: its accounts (I8), its limits and its lag (I7). */
+import type { Lane } from '../../src/deliver/lane/lane.ts';
 import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';
 import type { World } from './world.ts';
@@ -55,7 +56,7 @@ export function checkPoints(world: World, instance: Instance): void {
   const slice = sliceOf(world, instance.index);
   for (const { lane } of instance.engine?.lanes ?? []) {
     if (lane.stats.overflows > 0 || lane.backlogPoints > 0 || instance.hasRewritten) continue;
-    if (instance.everPaused.has(lane.id)) continue;
+    if (instance.everPaused.has(lane.id) || lane.stats.refills > 0) continue;
     let offered = 0;
     const windows = world.invariants.truth.between(instance.laneFrom.get(lane.id)!, lane.offeredTo, slice);
     for (const [, points] of windows) offered += points.length;
@@ -68,16 +69,26 @@ export function checkPoints(world: World, instance: Instance): void {
   }
 }
 
-/** I6: the start of a sink without a checkpoint is saved soon. Otherwise, a restart would choose another one. */
+/** I6: the start of a sink without a checkpoint is saved soon after it was open: a restart would choose another one. */
 export function checkBeginnings(world: World, instance: Instance): void {
   const { checkpoints, scenario, timeline } = world;
   const { engine, connection, startedAt } = instance;
   if (scenario.mode === 'core' || !connection.connected || timeline.now < startedAt + SAVED_MS) return;
   if (Math.max(checkpoints.healthySince, connection.goodSince) > startedAt) return;
   for (const { lane } of engine!.lanes) {
-    if (checkpoints.get(lane.id, sliceOf(world, instance.index)) === undefined)
+    const isLate = lane.hasOpened && hasLongOpened(lane, timeline.now);
+    if (isLate && checkpoints.get(lane.id, sliceOf(world, instance.index)) === undefined)
       world.trace.fail('I6', `${instance.name} ${lane.id}: its start is not saved`);
   }
+}
+
+/** By lane: when it was first seen open. */
+const openedAt = new WeakMap<Lane, number>();
+
+function hasLongOpened(lane: Lane, now: number): boolean {
+  const since = openedAt.get(lane) ?? now;
+  openedAt.set(lane, since);
+  return now > since + SAVED_MS;
 }
 
 /** I7: with a healthy bus, the live path and every healthy sink are at the head, whatever the other sinks do. */

@@ -33,6 +33,8 @@ export class SimStore {
   /** Keys of points that the lane recorded as refused. */
   readonly rejected = new Set<string>();
   profile: Profile = 'healthy';
+  /** How often it was emptied. It has no schema until somebody opens it again. */
+  generation = 0;
   /** Virtual time since which it has been healthy. */
   healthySince = 0;
   readonly #world: World;
@@ -43,6 +45,18 @@ export class SimStore {
     for (const { at, profile } of plan.phases) {
       world.timeline.at(at, () => this.#enter(profile));
     }
+    if (plan.emptiedAt !== undefined) world.timeline.at(plan.emptiedAt, () => this.#empty());
+  }
+
+  get identity(): string {
+    return `${this.plan.id} ${this.generation}`;
+  }
+
+  #empty(): void {
+    this.#world.trace.add('emptied', this.plan.id);
+    this.generation += 1;
+    this.rows.clear();
+    this.rejected.clear();
   }
 
   draw(): Fate {
@@ -80,7 +94,8 @@ export class SimSink implements Sink {
   readonly #world: World;
   readonly #store: SimStore;
   readonly #instance: Instance;
-  #isOpen = false;
+  /** The generation that was opened. */
+  #opened = -1;
 
   constructor(world: World, store: SimStore, instance: Instance) {
     this.#world = world;
@@ -106,8 +121,21 @@ export class SimSink implements Sink {
         throw new Error('aborted');
       default:
         await this.#instance.pause(chance.int(1, this.#store.profile === 'slow' ? CRAWL_MS : FAST_MS));
-        this.#isOpen = true;
+        this.#opened = this.#store.generation;
     }
+  }
+
+  async identity(): Promise<string | undefined> {
+    if (this.#world.options.forgetsStore) return undefined;
+    if (!this.#instance.enters()) return await never();
+    await this.#instance.pause(this.#world.chance.int(1, FAST_MS));
+    if (this.#store.profile === 'down') throw new SinkError('connection', 'no connection');
+    if (!this.#isOpen) throw new SinkError('not_found', 'no schema');
+    return this.#store.identity;
+  }
+
+  get #isOpen(): boolean {
+    return this.#opened === this.#store.generation;
   }
 
   async write({ points }: Batch, signal: AbortSignal): Promise<WriteOutcome> {
@@ -143,7 +171,7 @@ export class SimSink implements Sink {
     ofStore: async ({ start, windowMs, instance }) => {
       if (!this.#instance.enters()) return await never();
       await this.#instance.pause(READ_MS);
-      if (this.#store.profile !== 'healthy') throw new Error('no answer');
+      if (this.#store.profile !== 'healthy' || !this.#isOpen) throw new Error('no answer');
       return await digestOfRows(this.read({ from: start, to: start + windowMs }), instance);
     },
   };
@@ -181,7 +209,7 @@ export class SimSink implements Sink {
   async #asked(): Promise<void> {
     if (!this.#instance.enters()) return await never();
     await this.#instance.pause(READ_MS);
-    if (this.#store.profile !== 'healthy') throw new Error('no answer');
+    if (this.#store.profile !== 'healthy' || !this.#isOpen) throw new Error('no answer');
   }
 
   async close(): Promise<void> {
@@ -221,7 +249,7 @@ export class SimSink implements Sink {
         await this.#instance.pause(chance.int(1, FAST_MS));
         return { kind: 'retry', reason: 'throttled', message: 'slow down', afterMs: chance.int(0, 3000) };
       case 'refuse':
-        this.#isOpen = false;
+        this.#opened = -1;
         await this.#instance.pause(chance.int(1, FAST_MS));
         return { kind: 'refused', reason: 'unauthorized', message: 'who are you' };
       default:

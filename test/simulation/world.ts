@@ -20,9 +20,12 @@ export interface Options {
   readonly forgetsBytes?: boolean;
   /** Another bug: a service that keeps no trail, and goes on by sequence after a rollback. */
   readonly forgetsTrail?: boolean;
+  /** A third: a service that does not know which store its checkpoints are about. */
+  readonly forgetsStore?: boolean;
   /** See `Forced`. Windows are reopened or recomputed, where much may go wrong. */
   readonly setsBack?: boolean;
   readonly rollsBack?: boolean;
+  readonly emptiesStore?: boolean;
   readonly print?: (line: string) => void;
 }
 
@@ -79,6 +82,10 @@ export class World {
   /** Whether windows that stores already have are recomputed: a late write may be older than what is there. */
   get isRewritten(): boolean {
     return this.scenario.setBack !== undefined || this.scenario.rollback !== undefined;
+  }
+
+  get emptiesStore(): boolean {
+    return this.scenario.sinks.some(({ emptiedAt }) => emptiedAt !== undefined);
   }
 
   get running(): readonly Instance[] {

@@ -27,6 +27,7 @@ describeConformance('influxdb', {
   secrets: [TOKEN],
   differs: {
     forgetsNothing: true,
+    hasNoIdentity: true,
     saysNoSize: true,
     refuses: ({ series }) =>
       Buffer.byteLength(series.dimensionsJson) > LARGE_BYTES ? 'too_large' : undefined,

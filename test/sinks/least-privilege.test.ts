@@ -67,6 +67,7 @@ async function exercise(sink: Sink): Promise<void> {
   await sink.ask?.({ kind: 'sums', name, type, dimension: 'app', series: [series], range: RANGE }, NEVER);
   await sink.ask?.({ kind: 'windows', series, range: RANGE }, NEVER);
   await sink.storage?.(NEVER);
+  await sink.identity?.(NEVER);
   await sink.remove({ points }, NEVER);
   expect(await readAll(sink, EVERYTHING, NEVER)).toEqual([]);
   await sink.close();
@@ -76,12 +77,25 @@ test('PostgreSQL: the grants are enough, and the role may do nothing else', asyn
   const owner = await postgres.createDatabase('metrics');
   const first = await sinkOf('redshift', { URL: owner });
   await first.open(NEVER);
+  const identity = await first.identity!(NEVER);
   await first.close();
   await postgres.execute('CREATE TABLE secrets (a int)', 'metrics');
   await postgres.execute(documented('sql grants'), 'metrics');
   const own = new URL(owner);
   [own.username, own.password] = ['fanout', 'change-me'];
   await exercise(await sinkOf('redshift', { URL: own.href }));
+  const limited = await sinkOf('redshift', { URL: own.href });
+  await limited.open(NEVER);
+  expect(await limited.identity!(NEVER)).toBe(identity);
+  await postgres.execute('COMMENT ON TABLE fanout_points IS NULL', 'metrics');
+  expect(await limited.identity!(NEVER)).toBeUndefined();
+  await postgres.execute("COMMENT ON TABLE fanout_points IS 'who''s there?'", 'metrics');
+  await first.open(NEVER);
+  const another = await first.identity!(NEVER);
+  expect(another).not.toBe(identity);
+  expect(await limited.identity!(NEVER)).toBe(another);
+  await first.close();
+  await limited.close();
   const elsewhere = await sinkOf('redshift', { URL: own.href, TABLE: 'other_points' });
   await expect(elsewhere.open(NEVER)).rejects.toMatchObject({ reason: 'unauthorized' });
   await elsewhere.close();
@@ -182,8 +196,10 @@ test('ClickHouse: if the table exists, the sink needs SELECT and INSERT, and ALT
   const settings = { URL: url, USER: ADMIN.user, PASSWORD: ADMIN.password };
   const maker = await sinkOf('clickhouse', settings);
   await maker.open(NEVER);
+  await maker.identity!(NEVER);
   await maker.close();
-  expect([...seen].sort()).toEqual(['CREATE', 'SELECT']);
+  // It inserts the identity of the table.
+  expect([...seen].sort()).toEqual(['CREATE', 'INSERT', 'SELECT']);
   seen.clear();
   await exercise(await sinkOf('clickhouse', settings));
   expect([...seen].sort()).toEqual(['ALTER DELETE', 'INSERT', 'SELECT']);

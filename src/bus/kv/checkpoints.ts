@@ -24,6 +24,8 @@ export interface Checkpoint {
    * Until everything that a rollback touches is rewritten, the stored checkpoint keeps the trail that shows it.
    */
   readonly trail?: StoredTrail | undefined;
+  /** The identity of the store that has these windows; absent if it has none, or an older version saved this. */
+  readonly store?: string | undefined;
   /** The settings that shaped the windows. */
   readonly shape: CheckpointShape;
   /** RFC 3339. */
@@ -230,6 +232,7 @@ function isCheckpoint(value: unknown): value is Checkpoint {
     Number.isSafeInteger(checkpoint?.sequence) &&
     (checkpoint?.began === undefined || isTime(checkpoint.began)) &&
     (checkpoint?.trail === undefined || isTrail(checkpoint.trail)) &&
+    ['string', 'undefined'].includes(typeof checkpoint?.store) &&
     typeof checkpoint?.savedAt === 'string' &&
     isAtLeast(1, shape?.windowMs) &&
     isAtLeast(0, shape?.latenessMs) &&

@@ -12,7 +12,7 @@ import { closedForGood } from '../errors.ts';
 import type { Envelope, Incoming } from '../message.ts';
 import { TICK_MS } from './pull.ts';
 import { steadyNow } from './server-clock.ts';
-import { newSourceStats, type Reader, type Source, type SourceStats } from './source.ts';
+import { gapFields, newSourceStats, type Reader, type Source, type SourceStats } from './source.ts';
 
 /**
  * How many messages a reader that asked for time is still given. The bus cannot be held back, so the rest is dropped.
@@ -177,7 +177,7 @@ class CoreSource implements Source {
     this.stats.gaps += 1;
     this.stats.gapMessages += messages;
     const gap = { fromTime, toTime: Math.floor(this.#now()), messages };
-    this.#bus.log.warn(gap, what);
+    this.#bus.log.warn(gapFields(gap), what);
     reader.gap?.(gap);
   }
 }

@@ -10,7 +10,7 @@ import { Quiet } from '../../base/log.ts';
 import type { CoreConfig } from '../../config/core-settings.ts';
 import type { RawMessage } from '../../decode/raw-message.ts';
 import { StreamUnfit } from '../bus-error.ts';
-import { type Capture, filterOf, storedPatterns } from '../capture.ts';
+import { filterOf, misjudges, type SubjectFilter } from '../capture.ts';
 import type { Bus } from '../connect.ts';
 import { closedForGood, isTransient, jetstreamError } from '../errors.ts';
 import { openBucket, readServerTime } from '../kv/bucket.ts';
@@ -35,6 +35,7 @@ import { RollbackWatch } from './rollback-watch.ts';
 import { ServerClock, steadyNow } from './server-clock.ts';
 import {
   type Gap,
+  gapFields,
   newSourceStats,
   type Reader,
   type ReadFrom,
@@ -78,6 +79,8 @@ export interface JetStreamOptions {
 
 /** By connection: when the stream was created that has yet to deliver a message. It outlives the sources. */
 const unproven = new WeakMap<Bus, string>();
+/** By connection: as what the stream has stored what is wanted. It outlives the sources. */
+const storedBefore = new WeakMap<Bus, readonly string[]>();
 
 type Configured = StreamConfigured & Pick<CoreConfig, 'idleSlack'>;
 
@@ -120,10 +123,10 @@ class JetStreamSource implements Source {
   #lastPending = 0;
   /** The stream time last reported through `progress`. */
   #reported = 0;
-  /** What the stream stores. */
-  #stored = '';
-  /** Selects subjects, if the stream captures more than what is wanted. */
-  #isWanted: ((subject: string) => boolean) | undefined;
+  /** Selects subjects. Undefined before the first attachment. */
+  #filter: SubjectFilter | undefined;
+  /** Messages up to this sequence were stored before the stream was last looked at: the filter is right about them. */
+  #knownThrough = 0;
 
   constructor(bus: Bus, core: Configured, options: JetStreamOptions) {
     this.#bus = bus;
@@ -190,6 +193,10 @@ class JetStreamSource implements Source {
       this.stats.rolledBack = true;
       return;
     }
+    if (this.#adopt(facts)) {
+      this.stats.rolledBack = true;
+      return;
+    }
     let consumerStart = await this.#consumerStart(facts);
     let info = await this.#makeConsumer(facts, consumerStart);
     const earlier = this.stats.lastSequence > 0 ? undefined : earlierSequence(this.#start, info);
@@ -207,7 +214,6 @@ class JetStreamSource implements Source {
     this.#created = facts.created;
     this.stats.reading = true;
     this.#next = consumerStart.next;
-    this.#filter(facts.capture);
     this.stats.unfit = undefined;
     this.stats.pending = info.num_pending;
     this.stats.readThrough = Math.max(this.stats.lastSequence, info.delivered.stream_seq);
@@ -310,7 +316,8 @@ class JetStreamSource implements Source {
     this.stats.lastStreamTime = streamTime;
     this.#lastSubMsNanos = reply.subMsNanos;
     this.#lastPending = reply.pending;
-    if (this.#isWanted === undefined || this.#isWanted(envelope.subject)) reader.message(message, envelope);
+    const isWanted = this.#filter?.isWanted;
+    if (isWanted === undefined || isWanted(envelope.subject)) reader.message(message, envelope);
   }
 
   #onProgress(reader: Reader): void | Promise<void> {
@@ -362,15 +369,14 @@ class JetStreamSource implements Source {
   async #look(): Promise<void> {
     if (!this.#isAttached || !this.#bus.connected) return;
     try {
-      const { created, capture, lastSequence: sequence } = await describeStream(this.#bus, this.#core);
-      if (created !== this.#created) return;
-      this.#end = { sequence, at: this.#now() };
+      const facts = await describeStream(this.#bus, this.#core);
+      if (facts.created !== this.#created) return;
+      this.#end = { sequence: facts.lastSequence, at: this.#now() };
       if (this.stats.unfit !== undefined) this.#bus.log.info({}, 'the stream captures what it should again');
       this.stats.unfit = undefined;
-      if (storedPatterns(capture).join() === this.#stored) return;
-      this.#filter(capture);
-      const advice = 'Replay the last minute: messages with new subjects may not have been counted.';
-      this.#bus.log.warn({ stored: this.#stored, advice }, 'the stream stores other subjects than before');
+      if (!this.#adopt(facts)) return;
+      this.stats.rolledBack = true;
+      this.#pull?.stop();
     } catch (error) {
       if (error instanceof StreamUnfit) this.#isUnfit(error);
     }
@@ -384,9 +390,20 @@ class JetStreamSource implements Source {
     this.#bus.log.error({ reason, advice }, 'not ready: somebody changed the stream, and messages get lost');
   }
 
-  #filter(capture: Capture): void {
-    this.#stored = storedPatterns(capture).join();
-    this.#isWanted = filterOf(this.#core.metricsSubjects, capture);
+  /**
+   * Takes what the stream stores now. Returns whether messages were read since the last look that this source, with the
+   * filter of before, may have counted or left out wrongly, so that their windows have to be computed again.
+   */
+  #adopt({ capture, created, lastSequence }: StreamFacts): boolean {
+    const before = this.#filter;
+    const filter = filterOf(this.#core.metricsSubjects, capture, storedBefore.get(this.#bus));
+    const knownThrough = this.#knownThrough;
+    this.#filter = filter;
+    this.#knownThrough = lastSequence;
+    storedBefore.set(this.#bus, filter.patterns);
+    if (before === undefined || !misjudges(before, filter)) return false;
+    if (created !== this.#created) return false;
+    return this.#rollbacks?.misread(knownThrough, this.stats) === true;
   }
 
   #lookForRollback(): void {
@@ -451,7 +468,7 @@ class JetStreamSource implements Source {
   #gap(reader: Reader, gap: Gap): void {
     this.stats.gaps += 1;
     this.stats.gapMessages += gap.messages;
-    this.#say('gap', { ...gap }, 'messages were removed from the stream before they were read');
+    this.#say('gap', gapFields(gap), 'messages were removed from the stream before they were read');
     reader.gap?.(gap);
   }
 

@@ -71,6 +71,17 @@ export class RollbackWatch {
     return false;
   }
 
+  /**
+   * The stream was found changed, and what was read of it after this sequence may have been judged wrongly. Returns
+   * whether anything was, and has to be read again.
+   */
+  misread(after: number, stats: SourceStats): boolean {
+    const read = this.#read(stats);
+    if (!this.#options.isLive || read === undefined || read.sequence <= after) return false;
+    this.#options.trail.misread(after, read);
+    return true;
+  }
+
   /** Whether it is time to compare. */
   isDue(): boolean {
     return this.#options.isLive && this.#options.now() - this.#comparedAt >= COMPARE_MS;

@@ -52,6 +52,12 @@ export interface Reader {
   gap?(gap: Gap): void;
 }
 
+/** A gap as a log line shows it. Its start is unknown (null) if nothing was read before it. */
+export function gapFields({ messages, fromTime, toTime }: Gap) {
+  const time = (ms: number) => (ms > 0 && Number.isFinite(ms) ? new Date(ms).toISOString() : null);
+  return { messages, fromTime: time(fromTime), toTime: time(toTime) };
+}
+
 /** Counters of one source; only the source changes them. */
 export interface SourceStats {
   /**
@@ -62,8 +68,8 @@ export interface SourceStats {
   /** The stream was replaced while we read, and the new one has not delivered a message yet. */
   unproven: boolean;
   /**
-   * The stream holds other messages in the place of some that it handed out. Reading has ended, or ends at once: what
-   * was computed from them has to be computed again.
+   * The stream holds other messages in the place of some that it handed out, or was changed so that some were counted
+   * or left out wrongly. Reading has ended, or ends at once: what was computed from them has to be computed again.
    */
   rolledBack: boolean;
   /** Messages that the stream holds for us and that have not been handed over; 0 in core mode. */

@@ -29,6 +29,7 @@ export class Trail {
   /** Ascending by sequence. */
   #marks: Mark[] = [];
   #pinned: Mark[] = [];
+  #misreadAfter: number | undefined;
   /** Messages from `first` to `last` went back in time, `least` the furthest, and no mark says so yet. */
   #dip: { readonly first: number; readonly last: number; readonly least: number } | undefined;
 
@@ -62,6 +63,20 @@ export class Trail {
     this.#pinned = this.#pinned.filter((mark) => !marks.includes(mark));
   }
 
+  /**
+   * Messages after `after`, up to `through` at least, were read wrongly: as if the stream had taken them back, they are
+   * to be read again.
+   */
+  misread(after: number, through: Mark): void {
+    this.#misreadAfter = Math.min(after, this.#misreadAfter ?? after);
+    this.pin(through);
+  }
+
+  /** See `misread`; undefined if nothing was. */
+  get misreadAfter(): number | undefined {
+    return this.#misreadAfter;
+  }
+
   /** This message had an earlier stream time than the one before. Marks from it on will say so. */
   wentBack({ sequence, time }: Mark): void {
     const { first = sequence, least = time } = this.#dip ?? {};
@@ -88,6 +103,7 @@ export class Trail {
     this.#created = created;
     this.#marks = [];
     this.#pinned = [];
+    this.#misreadAfter = undefined;
     this.#dip = undefined;
   }
 

@@ -9,7 +9,7 @@ export interface KeeperOptions {
   readonly sink: string;
   readonly store: CheckpointStore;
   /** Returns what a checkpoint at `next` records about the settings and the time. */
-  readonly describe: (next: number) => Omit<Checkpoint, 'next' | 'sequence'>;
+  readonly describe: (next: number) => Omit<Checkpoint, 'next' | 'sequence' | 'store'>;
   readonly clock: Clock;
   /** A checkpoint could not be saved. It is tried again, except `atStop`. */
   readonly failed: (error: unknown, next: number, atStop: boolean) => void;
@@ -27,6 +27,7 @@ export class CheckpointKeeper {
   readonly #stored = Promise.withResolvers<void>();
   #next: number | undefined;
   #sequence = 0;
+  #store: string | undefined;
   #saved: number | undefined;
   #isUnreadable = false;
 
@@ -34,11 +35,16 @@ export class CheckpointKeeper {
     this.#options = options;
   }
 
-  /** I5: every window before `next` is confirmed, and was closed when everything up to `sequence` had been read. */
-  confirmed(next: number, sequence: number): void {
-    if (next === this.#next) return;
+  /**
+   * I5: every window before `next` is confirmed, and was closed when everything up to `sequence` had been read.
+   * `store`: the identity of the store that has them; undefined if unknown. A checkpoint never moves backwards: while a
+   * lane fills an empty store again, the last one stays, and says of which store it is.
+   */
+  confirmed(next: number, sequence: number, store?: string): void {
+    if (this.#next !== undefined && next <= this.#next) return;
     this.#next = next;
     this.#sequence = sequence;
+    this.#store = store;
     this.#moved.ring();
   }
 
@@ -68,8 +74,9 @@ export class CheckpointKeeper {
     const next = this.#next;
     if (next === undefined || !Number.isFinite(next)) return true;
     try {
-      const sequence = this.#sequence;
-      await this.#options.store.save(this.#options.sink, { ...this.#options.describe(next), next, sequence });
+      const { store, sink, describe } = this.#options;
+      const checkpoint = { ...describe(next), store: this.#store, next, sequence: this.#sequence };
+      await store.save(sink, checkpoint);
       this.#saved = next;
       this.#stored.resolve();
       this.isBucketGone = false;

@@ -29,10 +29,14 @@ export interface LaneStats extends Readonly<WriterStats> {
   readonly overflows: number;
   /** See `LaneSink`. */
   readonly stalls: number;
+  /** How often the store was found replaced or emptied, so that it gets all windows again. */
+  readonly refills: number;
 }
 
 /** What the lane reports to the rest of the service. All calls are synchronous and must not throw. */
-export interface LaneEvents extends WriterEvents {
+export interface LaneEvents extends Omit<WriterEvents, 'identified' | 'opened'> {
+  /** The store is not the one of the checkpoint: the lane waits for `beginAgain`. */
+  storeReplaced?(): void;
   /** The lane has released windows and needs a replay from `next`. */
   fellBehind(): void;
   /** Every point of the window was acknowledged, except `refused` points that were refused for good. */
@@ -54,6 +58,8 @@ export interface LaneOptions {
   readonly closedThrough?: number | undefined;
   /** Start of the first window that the sink ever gets; undefined if unknown. */
   readonly first?: number | undefined;
+  /** The identity of the store that the checkpoint is about; undefined if unknown. */
+  readonly identity?: string | undefined;
   /** Whether the sink has no checkpoint yet. It is written to only when it has one: see `Lane.run`. */
   readonly begins?: boolean;
   /** Whether the stream can be read again. If not, the oldest windows are dropped and counted. */
@@ -80,13 +86,26 @@ export class Lane {
   #holds = 0;
   #dropped = 0;
   #overflows = 0;
+  #identity: string | undefined;
+  #refills = 0;
 
   constructor(options: LaneOptions) {
     const { id, sink, timeoutMs, clock, events } = options;
     this.id = id;
     this.#options = options;
     this.#queue = new WindowQueue(options.limits, options.from, options.closedThrough, options.first);
-    this.#writer = new StoreWriter({ sink, timeoutMs, clock, events, halt: this.#halt.signal });
+    this.#identity = options.identity;
+    this.#writer = new StoreWriter({
+      sink,
+      timeoutMs,
+      clock,
+      events: {
+        ...events,
+        opened: () => this.#begin(),
+        identified: (identity) => this.#identified(identity),
+      },
+      halt: this.#halt.signal,
+    });
   }
 
   get state(): LaneState {
@@ -98,12 +117,23 @@ export class Lane {
 
   get stats(): LaneStats {
     const { stalls = 0 } = this.#options.sink;
-    return { ...this.#writer.stats, dropped: this.#dropped, overflows: this.#overflows, stalls };
+    return {
+      ...this.#writer.stats,
+      dropped: this.#dropped,
+      overflows: this.#overflows,
+      stalls,
+      refills: this.#refills,
+    };
   }
 
   /** Whether the store took the last write, or opened and has not been written to yet. */
   get up(): boolean {
     return this.#writer.up && this.#blocked === undefined;
+  }
+
+  /** Whether the sink was ever open. */
+  get hasOpened(): boolean {
+    return this.#writer.hasOpened;
   }
 
   get lastFailure(): StoreFailure | undefined {
@@ -143,8 +173,8 @@ export class Lane {
   /** Runs until `stop`: opens the sink, writes what is offered, keeps the checkpoint. */
   async run(): Promise<void> {
     const { limits, keeper } = this.#options;
-    // The start of a sink without a checkpoint is decided once. A restart must not forget it: nobody would repair the
-    // rows that were written before another start.
+    // The start of a sink without a checkpoint is decided once: when it is first open. A restart after that must not
+    // forget it: nobody would repair the rows that were written before another start.
     this.#confirm();
     const tasks = Array.from({ length: limits.inFlight }, () => this.#write());
     await Promise.all([this.#writer.keepOpen(), keeper?.run(this.#halt.signal), ...tasks]);
@@ -211,6 +241,23 @@ export class Lane {
   /** Whether a stored checkpoint that cannot be read keeps the lane from writing. */
   get blocked(): boolean {
     return this.#blocked !== undefined;
+  }
+
+  /** The store said which one it is. */
+  #identified(identity: string): void {
+    const known = this.#identity;
+    this.#identity = identity;
+    if (known === undefined || known === identity || !this.#options.replayable) return;
+    this.#refills += 1;
+    this.#queue.clear();
+    this.#catchingUp = true;
+    this.#options.events.storeReplaced?.();
+  }
+
+  /** The store gets all windows from `from` on again, from a replay. The checkpoint stays until they have passed it. */
+  beginAgain(from: number): void {
+    this.#queue.restart(from);
+    if (!this.resting) this.#options.events.fellBehind();
   }
 
   #leaveAlone(): void {
@@ -299,9 +346,18 @@ export class Lane {
     this.#work.ring();
   }
 
+  /** Saves where a sink begins without a checkpoint. Nothing was written, whatever holds the checkpoint later. */
+  #begin(): void {
+    const { begins, keeper, from, closedThrough = 0 } = this.#options;
+    if (!begins) return;
+    keeper?.confirmed(from, closedThrough, this.#identity);
+    this.#confirm();
+  }
+
   #confirm(): void {
     if (this.#holds > 0) return;
-    this.#options.keeper?.confirmed(this.next, this.#queue.closedThrough ?? 0);
+    if (this.#options.begins && !this.#writer.hasOpened) return;
+    this.#options.keeper?.confirmed(this.next, this.#queue.closedThrough ?? 0, this.#identity);
   }
 
   /** Returns the lane to the live path, whose next window must not start after `offeredTo`. */

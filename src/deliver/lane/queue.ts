@@ -237,6 +237,13 @@ export class WindowQueue {
     this.#points = this.#rewrites.reduce((sum, { left }) => sum + left, 0);
   }
 
+  /** Forgets everything that is not confirmed, and what was confirmed from `from` on. */
+  restart(from: number): void {
+    this.clear();
+    this.#offeredTo = from;
+    this.#closed = [];
+  }
+
   #entryOf(sized: SizedWindow): Entry {
     const left = sized.window.size;
     this.#bytes += sized.bytes;

@@ -8,6 +8,7 @@ import { BACKOFF_CAP_MS, Bell, backoffMs, type Clock } from '../../base/clock.ts
 import type {
   Rejection,
   RejectReason,
+  RetryReason,
   Sink,
   Unidentified,
   WindowRange,
@@ -22,7 +23,7 @@ import type { Digest } from './digest.ts';
 const CLOSE_TIMEOUT_MS = 2000;
 
 /** What a lane needs from a sink, whichever thread the sink runs in. */
-export interface LaneSink extends Pick<Sink, 'open' | 'close'> {
+export interface LaneSink extends Pick<Sink, 'open' | 'close' | 'identity'> {
   write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome>;
   /** Absent if the store cannot be read back. */
   readonly digests?: SinkDigests | undefined;
@@ -61,6 +62,11 @@ export interface StraySink {
   ): Promise<number>;
 }
 
+/** A longer identity is ignored: every checkpoint holds it. */
+const MAX_IDENTITY_CHARACTERS = 100;
+/** Failures after which the store is still the same. */
+const OF_THE_SAME_STORE: readonly string[] = ['throttled', 'conflict'] satisfies RetryReason[];
+
 type PartialOutcome = WriteOutcome & { readonly kind: 'partial' };
 
 export interface StoreFailure {
@@ -85,6 +91,10 @@ export interface WriterEvents {
   rejected(points: readonly { readonly point: Point; readonly rejection: Rejection }[]): void;
   /** Some points were rejected, and nobody knows which. */
   unidentified(points: Unidentified): void;
+  /** The sink is open, perhaps again. */
+  opened(): void;
+  /** See `Sink.identity`. */
+  identified(identity: string): void;
   /** The store went down or came back up. */
   changed(up: boolean, failure: StoreFailure | undefined): void;
 }
@@ -117,6 +127,9 @@ export class StoreWriter {
   readonly #resumed = new Bell();
   #paused = false;
   #opened = false;
+  #hasOpened = false;
+  /** Whether the store may have become another one since it last said which it is. */
+  #isDoubtful = true;
   /** Undefined until the store first answered or failed. */
   #up: boolean | undefined;
   #lastFailure: StoreFailure | undefined;
@@ -128,6 +141,11 @@ export class StoreWriter {
 
   get opened(): boolean {
     return this.#opened;
+  }
+
+  /** Whether the sink was ever open. */
+  get hasOpened(): boolean {
+    return this.#hasOpened;
   }
 
   /** Whether the store took the last write, or opened and has not been written to yet. */
@@ -162,6 +180,9 @@ export class StoreWriter {
       while (!this.#opened && !halt.aborted) await this.#becameOpen.wait(halt);
       const ticket = await this.#breaker.enter(halt);
       if (halt.aborted) break;
+      const isKnown = !this.#isDoubtful || (await this.#isKnownAgain(ticket));
+      if (!isKnown) await clock.sleep(backoffMs(attempt, clock.random()), halt);
+      if (!isKnown || halt.aborted) continue;
       if (this.#paused || !matters()) {
         this.#breaker.release();
         continue;
@@ -257,6 +278,7 @@ export class StoreWriter {
       if (halt.aborted) return;
       const outcome = await this.#bounded(async (signal): Promise<WriteOutcome> => {
         await sink.open(signal);
+        await this.#identify(signal);
         return { kind: 'written' };
       });
       if (outcome.kind === 'retry' || outcome.kind === 'refused') {
@@ -265,12 +287,37 @@ export class StoreWriter {
         continue;
       }
       this.#opened = true;
+      this.#hasOpened = true;
+      this.#options.events.opened();
       // After a refusal, only a write shows that the store is healthy again.
       if (this.#up === undefined || attempt > 1) this.#setUp(true);
       this.#becameOpen.ring();
       while (this.#opened && !halt.aborted) await this.#mustOpen.wait(halt);
       attempt = 0;
     }
+  }
+
+  async #identify(signal: AbortSignal): Promise<void> {
+    const { sink, events } = this.#options;
+    const identity = await sink.identity?.(signal);
+    if (signal.aborted) return;
+    this.#isDoubtful = false;
+    if (typeof identity === 'string' && identity.length <= MAX_IDENTITY_CHARACTERS)
+      events.identified(identity);
+  }
+
+  /** Asks a store that failed which one it is. If it does not say, it may lack what `open` makes. */
+  async #isKnownAgain(ticket: Attempt): Promise<boolean> {
+    const outcome = await this.#bounded(async (signal): Promise<WriteOutcome> => {
+      await this.#identify(signal);
+      return { kind: 'written' };
+    });
+    if (outcome.kind !== 'retry' && outcome.kind !== 'refused') return true;
+    this.#opened = false;
+    this.#mustOpen.ring();
+    this.#fail(outcome.reason, outcome.message);
+    this.#breaker.failure(ticket);
+    return false;
   }
 
   async #untilResumed(): Promise<void> {
@@ -321,6 +368,7 @@ export class StoreWriter {
     // An attempt cut short by the halt says nothing about the store.
     if (this.#options.halt.aborted) return;
     this.#countRetry(reason);
+    if (!OF_THE_SAME_STORE.includes(reason)) this.#isDoubtful = true;
     this.#lastFailure = { at: this.#options.clock.now(), reason, message };
     this.#setUp(false);
   }

@@ -26,7 +26,7 @@ export interface ThreadData {
 }
 
 export type ToThread =
-  | { readonly kind: 'open' | 'close' | 'storage'; readonly call: number }
+  | { readonly kind: 'open' | 'close' | 'storage' | 'identity'; readonly call: number }
   | { readonly kind: 'ask'; readonly call: number; readonly question: Question }
   | { readonly kind: 'write'; readonly call: number; readonly window: number; readonly indices: Uint32Array }
   /** Commands write, read and remove single points; a lane has windows. */
@@ -85,8 +85,8 @@ export interface Answered {
 }
 
 /**
- * The outcome of a write, a digest, the answer to a question, a number of bytes or rows, rows, starts of windows, or
- * nothing.
+ * The outcome of a write, a digest, the answer to a question, a number of bytes or rows, rows, starts of windows, an
+ * identity, or nothing.
  */
 export type ThreadAnswer =
   | WriteOutcome
@@ -95,6 +95,7 @@ export type ThreadAnswer =
   | number
   | readonly number[]
   | readonly StoredPoint[]
+  | string
   | undefined;
 
 export type FromThread =

@@ -87,6 +87,9 @@ class SinkThread {
       case 'storage':
         this.#answer(message.call, async (signal) => this.#sink.storage?.(signal));
         break;
+      case 'identity':
+        this.#answer(message.call, async (signal) => this.#sink.identity?.(signal));
+        break;
       case 'close':
         this.#answer(message.call, () => this.#sink.close().then(() => undefined));
         break;

@@ -213,6 +213,10 @@ export class Thread {
     return (await this.#call(signal, (call) => ({ kind: 'storage', call }))) as number | undefined;
   }
 
+  async identity(signal: AbortSignal): Promise<string | undefined> {
+    return (await this.#call(signal, (call) => ({ kind: 'identity', call }))) as string | undefined;
+  }
+
   /** Calls under way then fail, so that no caller waits for a thread that stands still. */
   async end(): Promise<void> {
     const closed = new AbortController();

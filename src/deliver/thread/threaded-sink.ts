@@ -72,6 +72,10 @@ export class ThreadedSink implements LaneSink {
     await this.#running().open(signal);
   }
 
+  async identity(signal: AbortSignal): Promise<string | undefined> {
+    return (await this.#opened(signal)).identity(signal);
+  }
+
   async write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome> {
     return (await this.#opened(signal)).write(batch, signal);
   }

@@ -1,0 +1,119 @@
+/**
+ * What the process has counted since its start. An engine and a connection count for themselves, and a process has more
+ * than one after another: when windows of a new shape begin, after a rollback, when somebody attaches it again. If its
+ * counters began again, what the next engine counts first could not be seen: from 1 to 1 is no step.
+ */
+import { METRIC_TYPES } from '../aggregate/point.ts';
+import type { Bus } from '../bus/connect.ts';
+import { ANSWERS } from '../bus/read/answers.ts';
+import { REJECTIONS } from '../decode/rejection.ts';
+import { type Engine, type Gaps, MAX_GAPS } from '../deliver/engine.ts';
+
+type Tally = { readonly [name: string]: number | Tally };
+
+export type EngineTotals = ReturnType<typeof totalsOf>;
+export type SinkTotals = ReturnType<typeof sinkTotalsOf>;
+
+/** The engine and the connection that count now, and what those before them have counted. */
+export class Totals {
+  #bus: Bus | undefined;
+  #engine: Engine | undefined;
+  #reconnects = 0;
+  #earlier: EngineTotals | undefined;
+  #latestGaps: Gaps['latest'] = [];
+  readonly #lastDifferences = new Map<string, string>();
+
+  connected(bus: Bus): void {
+    this.#reconnects = this.reconnects;
+    this.#bus = bus;
+  }
+
+  attached(engine: Engine): void {
+    this.#earlier = this.counts;
+    this.#latestGaps = [...this.latestGaps];
+    for (const { lane, verifier } of this.#engine?.lanes ?? []) {
+      const { lastDifference } = verifier.stats;
+      if (lastDifference !== null) this.#lastDifferences.set(lane.id, lastDifference);
+    }
+    this.#engine = engine;
+  }
+
+  get reconnects(): number {
+    return this.#reconnects + (this.#bus?.stats.reconnects ?? 0);
+  }
+
+  /** Undefined before the first engine. */
+  get counts(): EngineTotals | undefined {
+    if (this.#engine === undefined) return undefined;
+    const counts = totalsOf(this.#engine);
+    return this.#earlier === undefined ? counts : addUp(this.#earlier, counts);
+  }
+
+  get latestGaps(): Gaps['latest'] {
+    return [...this.#latestGaps, ...(this.#engine?.gaps.latest ?? [])].slice(-MAX_GAPS);
+  }
+
+  /** Of a sink, in words; null if there was none. */
+  lastDifference(sink: string): string | null {
+    const current = this.#engine?.lanes.find(({ lane }) => lane.id === sink)?.verifier.stats.lastDifference;
+    return current ?? this.#lastDifferences.get(sink) ?? null;
+  }
+}
+
+function totalsOf({ live, gaps, watch, lanes }: Engine) {
+  const { stats } = live.source;
+  const { received, rejectedMessages, rejectedSamples } = live.pipeline.stats;
+  const { late, ahead, overflowed, coarse, ignored, foreign, reopened, ...samples } = live.aggregator.stats;
+  return {
+    gaps: gaps.times,
+    gapMessages: gaps.messages,
+    resumptions: stats.resumptions,
+    misfits: stats.misfits,
+    answers: every(ANSWERS, stats.answers),
+    watch: {
+      spans: watch?.spans ?? 0,
+      unknownSpans: watch?.unknownSpans ?? 0,
+      heard: watch?.heard ?? 0,
+      unstored: watch?.unstored ?? 0,
+    },
+    received,
+    rejectedMessages: every(REJECTIONS, rejectedMessages),
+    byType: Object.fromEntries(METRIC_TYPES.map((type) => [type, samples[type]])),
+    rejectedSamples: every(REJECTIONS, rejectedSamples),
+    samples: { late, ahead, overflowed, coarse, ignored, foreign, reopened },
+    sinks: Object.fromEntries(lanes.map((parts) => [parts.lane.id, sinkTotalsOf(parts)])),
+  };
+}
+
+function sinkTotalsOf({ lane: { stats }, keeper, verifier, sweep }: Engine['lanes'][number]) {
+  const { equal, different, unknown } = verifier.stats;
+  const { removed, left } = sweep?.stats ?? { removed: 0, left: 0 };
+  return {
+    written: stats.written,
+    writtenBytes: stats.writtenBytes,
+    rejected: Object.fromEntries<number>(stats.rejected),
+    dropped: stats.dropped,
+    retries: Object.fromEntries<number>(stats.retries),
+    checkpointFailures: keeper?.failures ?? 0,
+    overflows: stats.overflows,
+    stalls: stats.stalls,
+    refills: stats.refills,
+    verified: { equal, different, unknown },
+    strayWindows: { removed, left },
+  };
+}
+
+function every<K extends string>(keys: readonly K[], counts: ReadonlyMap<K, number>) {
+  return Object.fromEntries(keys.map((key) => [key, counts.get(key) ?? 0]));
+}
+
+/** Adds up what has the same name. A name may be in only one of them. */
+function addUp<T extends Tally>(one: T, other: T): T {
+  const sums: Record<string, number | Tally> = { ...one };
+  for (const [name, value] of Object.entries(other)) {
+    const before = sums[name];
+    if (before === undefined) sums[name] = value;
+    else sums[name] = typeof value === 'number' ? (before as number) + value : addUp(before as Tally, value);
+  }
+  return sums as T;
+}

@@ -1,0 +1,124 @@
+/** A store is lost, or another one is in its place: it gets everything again that the stream still gives. */
+import { existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { NatsConnection } from 'nats';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
+import { connect } from '../bus-client.ts';
+import { LIMIT_MS } from '../limits.ts';
+import { eventually } from './control-support.ts';
+import { sample, WINDOWS } from './support.ts';
+
+const SAMPLES = 30;
+
+const folder = temporaryFolder('lost-store');
+const before = join(folder.path, 'before.db');
+const after = join(folder.path, 'after.db');
+let nats: NatsServer;
+let client: NatsConnection;
+let service: ServiceProgram | undefined;
+
+beforeAll(async () => {
+  nats = await startNats();
+  client = await connect({ servers: nats.url });
+  // The service's own stream cannot be purged.
+  const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
+  await streams.add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] });
+});
+afterEach(async () => {
+  await service?.stop('SIGKILL');
+});
+afterAll(async () => {
+  await client?.close();
+  await nats?.stop();
+  folder.remove();
+});
+
+const start = async (path: string, more: Readonly<Record<string, string>> = {}) => {
+  service = await startServiceProgram({
+    ...WINDOWS,
+    ...more,
+    NATS_URL: nats.url,
+    SINK_SQLITE_ENABLED: 'true',
+    SINK_SQLITE_PATH: path,
+  });
+  return service;
+};
+const publish = async () => {
+  const body = JSON.stringify({ name: 'a', type: 'counter', value: 1 });
+  for (let i = 0; i < SAMPLES; i++) await client.jetstream({ timeout: LIMIT_MS }).publish('metrics', body);
+};
+const sumIn = (path: string) => {
+  if (!existsSync(path)) return undefined;
+  const database = new DatabaseSync(path, { readOnly: true, timeout: LIMIT_MS });
+  try {
+    return database.prepare('SELECT coalesce(sum(sum), 0) AS sum FROM points').get()!.sum;
+  } catch {
+    return undefined;
+  } finally {
+    database.close();
+  }
+};
+const refills = async ({ url }: ServiceProgram) =>
+  sample(await (await fetch(`${url}/metrics`)).text(), 'fanout_sink_refills_total{sink="sqlite"}');
+
+test('another file at the next start', async () => {
+  const first = await start(before);
+  await publish();
+  await first.untilConfirmed(Date.now());
+  expect(sumIn(before)).toBe(SAMPLES);
+  expect(await refills(first)).toBe(0);
+  await first.stop('SIGTERM');
+  const second = await start(after, { METRICS_START: 'now' });
+  await eventually('all of it', async () => sumIn(after) === SAMPLES);
+  expect(await refills(second)).toBe(1);
+  expect(second.output.stderr).toMatch(/"from":"[^"]+".*the store is not the one of the checkpoint/);
+  await second.untilConfirmed(Date.now());
+  await second.stop('SIGTERM');
+  // The checkpoint now belongs to that file.
+  const third = await start(after);
+  await publish();
+  await third.untilConfirmed(Date.now());
+  expect(await refills(third)).toBe(0);
+  expect(sumIn(after)).toBe(2 * SAMPLES);
+});
+
+test('a file that is deleted under the service', async () => {
+  const running = await start(after);
+  await running.untilConfirmed(Date.now());
+  for (const suffix of ['', '-wal', '-shm']) rmSync(after + suffix, { force: true });
+  await publish();
+  await eventually('all of it', async () => sumIn(after) === 3 * SAMPLES);
+  expect(await refills(running)).toBe(1);
+  expect((await running.status()).source).toMatchObject({ gaps: 0, latestGaps: [] });
+});
+
+test('what the stream no longer holds is a gap', async () => {
+  const running = await start(after);
+  await running.untilConfirmed(Date.now());
+  await running.stop('SIGTERM');
+  const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
+  await streams.purge('METRICS', { keep: 1 });
+  for (const suffix of ['', '-wal', '-shm']) rmSync(after + suffix, { force: true });
+  const second = await start(after);
+  await eventually('told', async () =>
+    second.output.stderr.includes('the stream no longer holds earlier ones'),
+  );
+  expect((await second.status()).source.gaps).toBe(1);
+  expect((await second.status()).source.latestGaps).toHaveLength(1);
+});
+
+test('the start of a sink that was never open is not decided', async () => {
+  const env = { PIPELINE: 'unopened', METRICS_START: 'now' };
+  const nowhere = join(folder.path, 'no', 'folder');
+  const first = await start('/dev/null/fanout.db', env);
+  await eventually('tried', async () => (await first.status()).sinks[0]!.lastFailure !== null);
+  await publish();
+  await first.stop('SIGTERM');
+  const second = await start(join(nowhere, 'fanout.db'), { ...env, METRICS_START: 'earliest' });
+  await eventually('from the beginning', async () => Number(sumIn(join(nowhere, 'fanout.db'))) >= SAMPLES);
+  expect(await refills(second)).toBe(0);
+});

@@ -1,0 +1,97 @@
+/** The stream is changed under the service, and messages arrive before the service has looked at it again. */
+import { join } from 'node:path';
+import { DatabaseSync } from 'node:sqlite';
+import type { NatsConnection } from 'nats';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { temporaryFolder } from '../../src/servers/server-process.ts';
+import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
+import { needsNats } from '../bus/server-version.ts';
+import { connect } from '../bus-client.ts';
+import { LIMIT_MS } from '../limits.ts';
+import { eventually } from './control-support.ts';
+import { sample, WINDOW_MS, WINDOWS } from './support.ts';
+
+const folder = temporaryFolder('misread');
+const file = join(folder.path, 'fanout.db');
+let nats: NatsServer;
+let client: NatsConnection;
+let service: ServiceProgram;
+
+beforeAll(async () => {
+  nats = await startNats();
+  client = await connect({ servers: nats.url });
+  service = await start();
+});
+afterAll(async () => {
+  await client?.close();
+  await service?.stop('SIGKILL');
+  await nats?.stop();
+  folder.remove();
+});
+
+const start = () =>
+  startServiceProgram({
+    ...WINDOWS,
+    NATS_URL: nats.url,
+    METRICS_SUBJECTS: 'metrics.>',
+    SINK_SQLITE_ENABLED: 'true',
+    SINK_SQLITE_PATH: file,
+  });
+const update = async (config: object) => {
+  const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
+  await streams.update('METRICS', config);
+};
+const publish = async (subject: string, name: string, times: number) => {
+  const body = JSON.stringify({ name, type: 'counter', value: 1 });
+  for (let i = 0; i < times; i++) await client.jetstream({ timeout: LIMIT_MS }).publish(subject, body);
+};
+const readThrough = async (sequence: number) =>
+  await eventually('read', async () => (await service.status()).source.lastSequence >= sequence);
+const countOf = (name: string) => {
+  const database = new DatabaseSync(file, { readOnly: true, timeout: LIMIT_MS });
+  try {
+    return database.prepare('SELECT coalesce(sum(sum), 0) AS sum FROM points WHERE name = ?').get(name)!.sum;
+  } finally {
+    database.close();
+  }
+};
+const rollbacks = async () =>
+  sample(await (await fetch(`${service.url}/metrics`)).text(), 'fanout_source_rollbacks_total');
+
+const BEFORE = 10;
+
+test('messages of subjects that nobody wants are taken out again', async () => {
+  // Windows with rows of ours alone, some of them before all that is computed again, so that rows may be removed.
+  await publish('metrics.before', 'before', 1);
+  await service.untilConfirmed(Date.now() + 3 * WINDOW_MS);
+  await publish('metrics.before', 'before', BEFORE - 1);
+  await service.untilConfirmed(Date.now());
+  // It has looked at the stream when there was something in it.
+  await service.stop('SIGTERM');
+  service = await start();
+  await publish('metrics.a', 'a', 3);
+  await update({ subjects: ['metrics', 'metrics.>', 'audit.>'] });
+  await publish('audit.a', 'audit', 4);
+  await publish('metrics.a', 'a', 5);
+  await readThrough(BEFORE + 12);
+  await eventually('told', async () => service.output.stderr.includes('the stream was changed: messages'));
+  expect(await rollbacks()).toBe(1);
+  await eventually('right', async () => countOf('a') === 8 && countOf('audit') === 0);
+  expect(countOf('before')).toBe(BEFORE);
+  expect((await service.status()).source.gaps).toBe(0);
+});
+
+test('messages that are stored under other subjects are counted later', async (context) => {
+  needsNats(context, '2.10');
+  // The stream holds more than what is wanted, so the service leaves out what it does not know.
+  await update({ subject_transform: { src: 'metrics.>', dest: 'stored.>' } });
+  await publish('metrics.a', 'a', 6);
+  await publish('audit.a', 'audit', 1);
+  await readThrough(BEFORE + 19);
+  await eventually('all of them', async () => countOf('a') === 14);
+  expect(countOf('audit')).toBe(0);
+  expect(await rollbacks()).toBe(2);
+  // What was stored before still counts, under its own subject.
+  expect(countOf('before')).toBe(BEFORE);
+});
