@@ -1,9 +1,9 @@
 /** argv -> command. */
 import { constants } from 'node:os';
+import { hideEnvironment } from './base/hidden-environment.ts';
 import { endProcess } from './base/process-end.ts';
 import { createProgram } from './commands/program.ts';
 import { ConfigError, EXIT_CONFIG } from './config/config.ts';
-import { hideEnvironment } from './settings/secrets.ts';
 
 const RUN = 'run';
 

@@ -45,6 +45,9 @@ test('the package has the same dashboard as the clone', async () => {
 test('it contains what is needed and nothing else', () => {
   const paths = packed.files.map(({ path }) => path);
   expect(paths).toContain('dist/src/bin.js');
+  // Threads begin in files that nothing imports.
+  expect(paths).toContain('dist/src/deliver/thread/sink-thread.js');
+  expect(paths).toContain('dist/src/observe/thread/http-thread.js');
   expect(paths.filter((path) => !/^(dist|docs|helm)\//.test(path)).sort()).toEqual([
     'CHANGELOG.md',
     'CONTRIBUTING.md',

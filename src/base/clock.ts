@@ -19,7 +19,8 @@ export interface Clock {
 
 /**
  * libuv accepts one connection in each round of the event loop. If there were one round between two long pieces of
- * work, health checks would wait behind all other connections, and be lost once 511 wait. An idle round takes 2 us.
+ * work, requests over the control socket would wait behind all other connections to it, and be lost once 511 wait. An
+ * idle round takes 2 us.
  */
 const ROUNDS_PER_TURN = 16;
 

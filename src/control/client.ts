@@ -1,6 +1,7 @@
 /** Asks instances from outside, over the bus or one of them over HTTP or its socket, and waits for their tasks. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ask } from '../base/http-client.ts';
+import { printable } from '../base/printable.ts';
 import type { Bus } from '../bus/connect.ts';
 import { EVERY_INSTANCE } from '../bus/control.ts';
 import { askAll, askInstance, hearTasks, instancesOnBus } from '../bus/control-client.ts';
@@ -12,6 +13,10 @@ const POLL_MS = 250;
 /** The report may get lost on the bus, so the instance is also asked. After MAX_SILENT_POLLS it counts as gone. */
 const BUS_POLL_MS = 2_000;
 const MAX_SILENT_POLLS = 3;
+/** What the service says in words: its main thread has too much to do, or stands still. */
+const UNANSWERED = [503, 504];
+/** A proxy may answer in its place, with a page. */
+const MAX_REASON_CHARACTERS = 300;
 
 /** The answer of one instance. Without a body, the instance is present but did not answer. */
 export interface Reply {
@@ -107,7 +112,7 @@ export class HttpWay implements Way {
   async ask(target: string, operation: OperationName, request: object): Promise<Reply[]> {
     const { token, socketPath, timeoutMs } = this.#options;
     const showsToken = token !== undefined && socketPath === undefined;
-    const { text } = await ask(`${this.#url}/control/${target}/${operation}`, {
+    const { status, text } = await ask(`${this.#url}/control/${target}/${operation}`, {
       method: 'POST',
       body: JSON.stringify({ ...request, pipeline: this.#pipeline }),
       headers: {
@@ -117,6 +122,7 @@ export class HttpWay implements Way {
       socketPath,
       signal: AbortSignal.timeout(timeoutMs),
     });
+    if (UNANSWERED.includes(status)) throw new Error(printable(text.trim().slice(0, MAX_REASON_CHARACTERS)));
     return [replyOf(JSON.parse(text), socketPath === undefined ? 'http' : 'socket')];
   }
 

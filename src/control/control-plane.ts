@@ -1,15 +1,14 @@
 /** Puts control together: the controller, its presence on the bus, and HTTP. */
-import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import { secretsOf } from '../config/config-secrets.ts';
-import type { Entrance, HttpReply } from '../observe/http-server.ts';
+import type { ControlRoute } from '../observe/http-server.ts';
 import type { ControlStatus } from '../observe/status.ts';
 import { type Controlled, Controller } from './controller.ts';
 import { answerControl } from './http-control.ts';
 import { Presence } from './presence.ts';
-import { OPERATIONS } from './request.ts';
+import { MAX_REQUEST_BYTES, OPERATIONS } from './request.ts';
 
 export class ControlPlane {
   readonly #controller: Controller;
@@ -38,9 +37,13 @@ export class ControlPlane {
     return { enabled: true, onBus, tasksRunning: this.#controller.tasksRunning, unanswered };
   }
 
-  answerHttp(request: IncomingMessage, entrance: Entrance): Promise<HttpReply> {
+  /** What answers over HTTP. */
+  get route(): ControlRoute {
     const [controller, instance, token] = [this.#controller, this.#instance, this.#token];
-    return answerControl(request, { controller, instance, token, entrance });
+    return {
+      maxBodyBytes: MAX_REQUEST_BYTES,
+      answer: async (request, entrance) => answerControl(request, { controller, instance, token, entrance }),
+    };
   }
 
   /** Enters the bus. */

@@ -9,7 +9,8 @@ import { dirname, join } from 'node:path';
 import type { Log } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import { isSocketPath } from '../config/socket-path.ts';
-import { ListenError, type ServiceHttp } from '../observe/http-server.ts';
+import type { ServiceHttp } from '../observe/http-server.ts';
+import { ListenError } from '../observe/listen-error.ts';
 
 const FOLDER_MODE = 0o700;
 const NOT_OURS = 0o077;

@@ -3,9 +3,8 @@
  * takes CONTROL_TOKEN, wherever the request comes from; over the control socket it takes none.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
-import type { IncomingMessage } from 'node:http';
 import { EVERY_INSTANCE } from '../bus/control.ts';
-import type { Entrance, HttpReply } from '../observe/http-server.ts';
+import type { Entrance, HttpReply, RequestHead, ServiceRequest } from '../observe/http-routes.ts';
 import type { ControlAnswer, Controller } from './controller.ts';
 import { Refusal } from './refusal.ts';
 import { MAX_REQUEST_BYTES } from './request.ts';
@@ -22,30 +21,27 @@ export interface HttpControlOptions {
   readonly entrance: Entrance;
 }
 
-/** Never rejects. */
-export async function answerControl(
-  request: IncomingMessage,
-  options: HttpControlOptions,
-): Promise<HttpReply> {
-  const { status, body } = await answerOf(request, options);
+/** Never throws. */
+export function answerControl(request: ServiceRequest, options: HttpControlOptions): HttpReply {
+  const { status, body } = answerOf(request, options);
   return { code: status, type: TYPE, body: `${body}\n` };
 }
 
-async function answerOf(
-  request: IncomingMessage,
+function answerOf(
+  request: ServiceRequest,
   { controller, instance, token, entrance }: HttpControlOptions,
-): Promise<ControlAnswer> {
+): ControlAnswer {
   try {
     // Only the user of the service can open the socket.
     if (entrance === 'tcp') admit(request, token);
-    const [, target, operation] = PATH.exec(request.url ?? '') ?? [];
+    const [, target, operation] = PATH.exec(request.url) ?? [];
     if (request.method !== 'POST' || target === undefined || operation === undefined)
       throw new Refusal('unknown_operation', `POST /control/<instance or ${EVERY_INSTANCE}>/<operation>`);
     // A page of another origin cannot send this type without asking first, and this server never agrees.
     if (request.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() !== TYPE)
       throw new Refusal('bad_content_type', `the content-type must be ${TYPE}`);
     const isMeant = target === EVERY_INSTANCE || target === instance;
-    const answer = isMeant ? controller.handle(operation, await bodyOf(request)) : undefined;
+    const answer = isMeant ? controller.handle(operation, bodyOf(request)) : undefined;
     if (answer === undefined) throw new Refusal('unknown_instance', 'another instance runs at this address');
     return answer;
   } catch (error) {
@@ -53,7 +49,7 @@ async function answerOf(
   }
 }
 
-function admit({ headers }: IncomingMessage, token: string | undefined): void {
+function admit({ headers }: RequestHead, token: string | undefined): void {
   if (token === undefined) throw new Refusal('forbidden', NO_TOKEN);
   const given = /^Bearer (.+)$/i.exec(headers.authorization ?? '')?.[1] ?? '';
   if (timingSafeEqual(digest(given), digest(token))) return;
@@ -67,15 +63,8 @@ function digest(text: string): Buffer {
   return createHash('sha256').update(text).digest();
 }
 
-async function bodyOf(request: IncomingMessage): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  // The connection stays open, so that a sender of too much gets the refusal.
-  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
-    bytes += (chunk as Buffer).length;
-    if (bytes > MAX_REQUEST_BYTES)
-      throw new Refusal('too_large', `the request has more than ${MAX_REQUEST_BYTES} bytes`);
-    chunks.push(chunk as Buffer);
-  }
-  return Buffer.concat(chunks);
+function bodyOf({ body }: ServiceRequest): Uint8Array {
+  if (body === 'too_large')
+    throw new Refusal('too_large', `the request has more than ${MAX_REQUEST_BYTES} bytes`);
+  return body;
 }

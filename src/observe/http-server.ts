@@ -1,23 +1,26 @@
 /**
- * Health, Prometheus metrics and status over HTTP, which are read-only, and control if it is enabled.
- *
- * What others can make it do is bounded: a connection has one request at a time, `/metrics` and `/api/status` are
- * rendered once a second at most, and health is answered however many connections there are.
+ * Health, Prometheus metrics and status over HTTP, which are read-only, and control if it is enabled: on the port, by a
+ * thread of its own, and on the control socket. `/metrics` and `/api/status` are rendered once a second at most.
  */
-import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo, ListenOptions } from 'node:net';
 import type { Clock } from '../base/clock.ts';
-import { Connections } from './http-connections.ts';
+import type { Heartbeat } from '../base/heartbeat.ts';
+import { Audience } from './audience.ts';
 import { AllowedHosts } from './http-hosts.ts';
-import { loadPage, type WebPage } from './page.ts';
+import { closeServer, listenPrivately, makeServer } from './http-listener.ts';
+import {
+  type Entrance,
+  EVENT_STREAM,
+  failureReply,
+  type HttpReply,
+  type ServiceCall,
+  type ServiceRequest,
+  textReply,
+} from './http-routes.ts';
+import { loadPage } from './page.ts';
 import { SharedRendering } from './shared-rendering.ts';
 import type { Status } from './status.ts';
-
-/** For receiving one request, from the headers to the last byte. Scrapes take milliseconds. */
-const REQUEST_TIMEOUT_MS = 10_000;
-/** A peer that neither sends nor reads anything for this long is disconnected. Open pages get an event every second. */
-const SILENCE_TIMEOUT_MS = 30_000;
+import { WAIT_LIMITS, type WaitLimits } from './thread/messages.ts';
+import { ThreadedHttp } from './thread/threaded-http.ts';
 
 export interface HttpOptions {
   readonly host: string;
@@ -25,204 +28,119 @@ export interface HttpOptions {
   /** HTTP_ALLOWED_HOSTS. */
   readonly allowedHosts: ReadonlySet<string> | undefined;
   readonly clock: Pick<Clock, 'now'>;
+  /** That of the main thread, by which health is judged. */
+  readonly heartbeat: Heartbeat;
   /** Why the instance is not ready; undefined if it is. Unlike `status`, it costs nothing. */
   readonly unready: () => string | undefined;
   readonly status: () => Status;
   readonly metrics: () => Promise<string>;
   readonly metricsType: string;
-  /** Keeps the connection and sends events over it. Returns false if too many pages are open already. */
-  readonly listen: (response: ServerResponse) => boolean;
+  readonly events: PageSource;
   /** Answers paths that begin with /control/. Absent if control is off. */
-  readonly control?: ((request: IncomingMessage, entrance: Entrance) => Promise<HttpReply>) | undefined;
+  readonly control?: ControlRoute | undefined;
+  /** The HTTP thread ended, and another one is started. */
+  readonly replaced: (reason: string) => void;
+  readonly waitLimits?: WaitLimits;
 }
 
-/** Over the network, or over a socket that only the user of the service can open. */
-export type Entrance = 'tcp' | 'socket';
+/** What pages are told. Events are encoded. */
+export interface PageSource {
+  opening(): Uint8Array;
+  /** Events are made only while somebody is subscribed. */
+  subscribe(send: (event: string) => void): () => void;
+}
+
+export interface ControlRoute {
+  readonly maxBodyBytes: number;
+  readonly answer: (request: ServiceRequest, entrance: Entrance) => Promise<HttpReply>;
+}
 
 export interface ServiceHttp {
   /** The actual port, also if port 0 was requested. */
   readonly port: number;
+  /** Rejects if nothing answers on the port any longer, and nothing can be done about it. */
+  readonly failed: Promise<never>;
   /** Serves the same on a Unix socket with mode 0600, until `close`. Rejects if it cannot listen there. */
   listenOn(path: string): Promise<void>;
   close(): Promise<void>;
 }
 
-/** The address is in use, or not one of this machine. */
-export class ListenError extends Error {
-  override readonly name = 'ListenError';
-  readonly advice: string;
-
-  constructor(
-    where: string,
-    cause: unknown,
-    advice = 'Stop what listens there, perhaps another metrics-fanout, or set HTTP_HOST and HTTP_PORT to a free address of this machine.',
-  ) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    super(`cannot listen on ${where}: ${reason}`, { cause });
-    this.advice = advice;
-  }
-}
-
-export interface HttpReply {
-  readonly code: number;
-  readonly type: string;
-  readonly body: string | Buffer;
-  readonly headers?: Readonly<Record<string, string>>;
-}
-
-const TEXT = 'text/plain; charset=utf-8';
-const HTML = 'text/html; charset=utf-8';
-const INDEX = `metrics-fanout
-
-/metrics      Prometheus
-/livez        200 while the process runs
-/healthz      200 if the process works
-/readyz       200 if attached to the bus
-/api/status   everything, as JSON
-/api/events   what the dashboard shows, as server-sent events
-
-A browser gets the dashboard here.
-`;
-const OWNER_ONLY_UMASK = 0o177;
-
-/** What all requests share. */
-interface Shared {
-  readonly options: HttpOptions;
-  readonly hosts: AllowedHosts;
-  readonly page: WebPage;
-  readonly metrics: SharedRendering;
-  readonly status: SharedRendering;
-}
-
 /** Listens; rejects with a `ListenError`. */
 export async function serveHttp(options: HttpOptions): Promise<ServiceHttp> {
-  const { host, port, clock } = options;
-  const shared: Shared = {
-    options,
-    hosts: new AllowedHosts(host, options.allowedHosts),
-    page: loadPage(),
-    metrics: new SharedRendering(options.metrics, clock),
-    status: new SharedRendering(() => `${JSON.stringify(options.status())}\n`, clock),
-  };
-  const servers = [makeServer(shared, 'tcp')];
-  await listen(servers[0]!, { host, port }).catch((cause: unknown) => {
-    throw new ListenError(`${host}:${port}`, cause);
-  });
+  const { host, port, allowedHosts, heartbeat, events, control, replaced } = options;
+  const answer = answersOf(options);
+  heartbeat.beat();
+  const thread = await ThreadedHttp.start(
+    {
+      host,
+      port,
+      allowedHosts,
+      maxBodyBytes: control?.maxBodyBytes,
+      waitLimits: options.waitLimits ?? WAIT_LIMITS,
+      heartbeat: heartbeat.memory,
+    },
+    { answer, subscribe: (send) => events.subscribe(send), replaced },
+  );
+  const sockets: ReturnType<typeof makeServer>[] = [];
   return {
-    port: (servers[0]!.address() as AddressInfo).port,
+    port: thread.port,
+    failed: thread.failed,
     async listenOn(path) {
-      const server = makeServer(shared, 'socket');
+      const server = makeSocketServer(options, answer);
       await listenPrivately(server, path);
-      servers.push(server);
+      sockets.push(server);
     },
     async close() {
-      await Promise.all(servers.map((server) => closeServer(server)));
+      await Promise.all([thread.close(), ...sockets.map((server) => closeServer(server))]);
     },
   };
 }
 
-function makeServer(shared: Shared, entrance: Entrance): Server {
-  const connections = new Connections();
-  const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
-    if (connections.begin(request.socket, response)) void respond(request, response, shared, entrance);
+/** The server of the control socket, on the main thread. If it answers, the main thread does not stand still. */
+function makeSocketServer(options: HttpOptions, answer: (call: ServiceCall) => Promise<HttpReply>) {
+  const { host, allowedHosts, clock, events, control } = options;
+  return makeServer({
+    routing: {
+      entrance: 'socket',
+      hosts: new AllowedHosts(host, allowedHosts),
+      page: loadPage(),
+      hasControl: control !== undefined,
+      stillMs: () => 0,
+      now: clock.now,
+    },
+    maxBodyBytes: control?.maxBodyBytes ?? 0,
+    audience: new Audience({
+      opening: () => answer({ kind: 'opening' }),
+      subscribe: (send) => events.subscribe(send),
+    }),
+    ask: answer,
   });
-  server.on('connection', (socket) => connections.add(socket));
-  server.timeout = SILENCE_TIMEOUT_MS;
-  return server;
 }
 
-async function listen(server: Server, where: ListenOptions): Promise<void> {
-  const listening = once(server, 'listening');
-  server.listen(where);
-  await listening;
-}
-
-/** The socket is made during the call, so it never has another mode than 0600. */
-async function listenPrivately(server: Server, path: string): Promise<void> {
-  const umask = process.umask(OWNER_ONLY_UMASK);
-  let listening: Promise<void>;
-  try {
-    listening = listen(server, { path });
-  } finally {
-    process.umask(umask);
-  }
-  await listening;
-}
-
-/** Also removes the file of a Unix socket. */
-async function closeServer(server: Server): Promise<void> {
-  const closed = once(server, 'close');
-  server.close();
-  server.closeAllConnections();
-  await closed;
-}
-
-async function respond(
-  request: IncomingMessage,
-  response: ServerResponse,
-  shared: Shared,
-  entrance: Entrance,
-): Promise<void> {
-  const answered = await answer(request, response, shared, entrance).catch((error: unknown): HttpReply => {
-    return { code: 500, type: TEXT, body: `${error instanceof Error ? error.message : 'failed'}\n` };
-  });
-  if (answered === 'kept' || response.destroyed) return;
-  const { code, type, body, headers: more } = answered;
-  const headers = { 'content-type': type, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' };
-  response.writeHead(code, { ...headers, ...more });
-  response.end(request.method === 'HEAD' ? undefined : body);
-}
-
-/** Returns `kept` if `listen` has taken over the connection. */
-async function answer(
-  request: IncomingMessage,
-  response: ServerResponse,
-  { options, hosts, page, metrics, status }: Shared,
-  entrance: Entrance,
-): Promise<HttpReply | 'kept'> {
-  if (entrance === 'tcp' && !hosts.admits(request.headers.host)) return MISDIRECTED;
-  if (options.control !== undefined && request.url?.startsWith('/control/'))
-    return await options.control(request, entrance);
-  if (request.method !== 'GET' && request.method !== 'HEAD')
-    return { code: 405, type: TEXT, body: 'GET only\n' };
-  switch ((request.url ?? '/').split('?', 1)[0]) {
-    case '/metrics':
-      return { code: 200, type: options.metricsType, body: await metrics.get() };
-    case '/livez':
-    case '/healthz':
-      return { code: 200, type: TEXT, body: 'ok\n' };
-    case '/readyz': {
-      const why = options.unready();
-      return why === undefined
-        ? { code: 200, type: TEXT, body: 'ready\n' }
-        : { code: 503, type: TEXT, body: `${why}\n` };
+/** Returns what answers the calls of both entrances. It never rejects. */
+function answersOf(options: HttpOptions): (call: ServiceCall) => Promise<HttpReply> {
+  const { clock, metricsType, events, control } = options;
+  const metrics = new SharedRendering(options.metrics, clock);
+  const status = new SharedRendering(() => `${JSON.stringify(options.status())}\n`, clock);
+  const answer = async (call: ServiceCall): Promise<HttpReply> => {
+    switch (call.kind) {
+      case 'metrics':
+        return { code: 200, type: metricsType, body: await metrics.get() };
+      case 'status':
+        return { code: 200, type: 'application/json', body: await status.get() };
+      case 'ready': {
+        const why = options.unready();
+        return why === undefined ? textReply(200, 'ready') : textReply(503, why);
+      }
+      case 'opening':
+        return { code: 200, type: EVENT_STREAM, body: events.opening() };
+      case 'control':
+        return control === undefined
+          ? textReply(404, 'not found')
+          : await control.answer(call.request, call.entrance);
+      default:
+        return call satisfies never;
     }
-    case '/api/status':
-      return { code: 200, type: 'application/json', body: await status.get() };
-    case '/api/events':
-      return request.method === 'GET' && options.listen(response) ? 'kept' : NO_ROOM;
-    case '/':
-      return wantsHtml(request)
-        ? { code: 200, type: HTML, body: page.html, headers: { ...page.headers, vary: 'accept' } }
-        : { code: 200, type: TEXT, body: INDEX, headers: { vary: 'accept' } };
-    default:
-      return { code: 404, type: TEXT, body: 'not found\n' };
-  }
-}
-
-const MISDIRECTED: HttpReply = {
-  code: 421,
-  type: TEXT,
-  body: 'this Host is not answered. To have it answered, add its name to HTTP_ALLOWED_HOSTS.\n',
-};
-const NO_ROOM: HttpReply = {
-  code: 503,
-  type: TEXT,
-  body: 'too many pages are open already\n',
-  headers: { 'retry-after': '10' },
-};
-
-/** Browsers ask for HTML explicitly; `curl` and probes accept anything. */
-function wantsHtml(request: IncomingMessage): boolean {
-  return /\btext\/html\b/.test(request.headers.accept ?? '');
+  };
+  return (call) => answer(call).catch(failureReply);
 }

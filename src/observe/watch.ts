@@ -1,8 +1,9 @@
 /** Looks at the service once a second, for the rates, the last hour of the charts, and the open pages. */
-import type { ServerResponse } from 'node:http';
 import type { Clock } from '../base/clock.ts';
-import { Audience, encodeEvent } from './audience.ts';
+import type { Heartbeat } from '../base/heartbeat.ts';
+import { encodeEvent } from './audience.ts';
 import { type Charts, History, type Moment, momentOf, STEP_MS } from './history.ts';
+import type { PageSource } from './http-server.ts';
 import type { Meters } from './meters.ts';
 import type { Status } from './status.ts';
 import { type View, viewOf } from './view.ts';
@@ -19,31 +20,30 @@ export interface PageEvents {
   readonly moment: Moment;
 }
 
-export class Watch {
-  readonly #status: () => Status;
-  readonly #meters: Meters;
-  readonly #clock: Pick<Clock, 'steady'>;
+export interface PageWatchOptions {
+  readonly status: () => Status;
+  readonly meters: Meters;
+  readonly clock: Pick<Clock, 'steady'>;
+  /** Their ids. */
+  readonly sinks: readonly string[];
+  /** Beats with every look: as long as it does, the main thread does not stand still. */
+  readonly heartbeat: Heartbeat;
+  readonly failed: (error: unknown) => void;
+}
+
+export class Watch implements PageSource {
+  readonly #options: PageWatchOptions;
   readonly #history: History;
-  readonly #audience = new Audience();
+  readonly #subscribers = new Set<(event: string) => void>();
   readonly #timer: NodeJS.Timeout;
-  readonly #failed: (error: unknown) => void;
   #ticks = 0;
   /** What a page that opens before the next tick gets, encoded. */
-  #opening: string | undefined;
+  #opening: Buffer | undefined;
 
   /** Runs until `stop`. */
-  constructor(
-    status: () => Status,
-    meters: Meters,
-    clock: Pick<Clock, 'steady'>,
-    sinks: readonly string[],
-    failed: (error: unknown) => void,
-  ) {
-    this.#failed = failed;
-    this.#status = status;
-    this.#meters = meters;
-    this.#clock = clock;
-    this.#history = new History(sinks);
+  constructor(options: PageWatchOptions) {
+    this.#options = options;
+    this.#history = new History(options.sinks);
     this.#timer = setInterval(() => this.#tryTick(), TICK_MS).unref();
   }
 
@@ -51,37 +51,50 @@ export class Watch {
     clearInterval(this.#timer);
   }
 
-  /** Keeps the connection and sends events over it. Returns false if too many pages are open already. */
-  listen(response: ServerResponse): boolean {
-    return this.#audience.join(response, () => {
-      this.#opening ??= this.#makeOpening();
-      return this.#opening;
-    });
+  opening(): Uint8Array {
+    this.#opening ??= this.#makeOpening();
+    return this.#opening;
   }
 
-  #makeOpening(): string {
-    const opening: PageEvents['opening'] = { view: viewOf(this.#status()), charts: this.#history.charts };
-    return encodeEvent('opening', opening);
+  subscribe(send: (event: string) => void): () => void {
+    this.#subscribers.add(send);
+    return () => this.#subscribers.delete(send);
+  }
+
+  #makeOpening(): Buffer {
+    const opening: PageEvents['opening'] = {
+      view: viewOf(this.#options.status()),
+      charts: this.#history.charts,
+    };
+    return Buffer.from(encodeEvent('opening', opening));
   }
 
   /** A third-party sink may put anything into the status. An error here must not end the service. */
   #tryTick(): void {
+    this.#options.heartbeat.beat();
     try {
       this.#tick();
     } catch (error) {
-      this.#failed(error);
+      this.#options.failed(error);
     }
   }
 
   #tick(): void {
+    const { status, meters, clock } = this.#options;
     this.#opening = undefined;
-    const status = this.#status();
-    this.#meters.tick(status, this.#clock.steady());
+    meters.tick(status(), clock.steady());
     this.#ticks += 1;
-    this.#audience.tell('view', () => viewOf(this.#status()));
+    this.#tell('view', () => viewOf(status()));
     if (this.#ticks % (STEP_MS / TICK_MS) !== 0) return;
-    const moment = momentOf(this.#status());
+    const moment = momentOf(status());
     this.#history.add(moment);
-    this.#audience.tell('moment', () => moment);
+    this.#tell('moment', () => moment);
+  }
+
+  /** Calls `data` only if somebody is subscribed. */
+  #tell(event: string, data: () => unknown): void {
+    if (this.#subscribers.size === 0) return;
+    const text = encodeEvent(event, data());
+    for (const send of this.#subscribers) send(text);
   }
 }

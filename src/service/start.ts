@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { systemClock } from '../base/clock.ts';
+import { Heartbeat } from '../base/heartbeat.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
 import { ControlPlane } from '../control/control-plane.ts';
@@ -60,48 +61,59 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
   const status = () => snapshot(parts, clock.now());
   const telemetry = new Telemetry(status);
   const quiet = new Quiet(QUIET_MS);
-  const watch = new Watch(
+  const heartbeat = new Heartbeat();
+  const watch = new Watch({
     status,
-    parts.meters,
+    meters: parts.meters,
     clock,
-    config.sinks.map(({ id }) => id),
-    (error) => {
+    sinks: config.sinks.map(({ id }) => id),
+    heartbeat,
+    failed: (error) => {
       if (quiet.admit('watch', clock.steady()) !== undefined)
         log.error({ error: String(error) }, 'the status cannot be shown');
     },
-  );
+  });
   const membership = new Membership({ parts, log, telemetry });
   if (config.core.controlEnabled) control = new ControlPlane(config, parts.instance, membership, clock, log);
   const http = await openHttp(config, log, {
-    host: config.core.httpHost,
-    port: config.core.httpPort,
-    allowedHosts: config.core.httpAllowedHosts,
     clock,
+    heartbeat,
     unready: () => whyUnready(parts),
     status,
     metrics: () => telemetry.text(),
     metricsType: telemetry.contentType,
-    listen: (response) => watch.listen(response),
-    control: control && ((request, entrance) => control.answerHttp(request, entrance)),
+    events: watch,
+    control: control?.route,
   }).catch((error: unknown) => {
     watch.stop();
     throw error;
   });
+  const unheard = new AbortController();
+  http.failed.catch((error: unknown) => unheard.abort(error));
+  const stopping = AbortSignal.any([stop, unheard.signal]);
   // Where the bus refuses both connections, that of the data says why.
   void membership.connected.then(() => {
-    if (!stop.aborted) control?.start();
+    if (!stopping.aborted) control?.start();
   });
-  const done = membership.run(stop).finally(async () => {
-    watch.stop();
-    await control?.stop();
-    await http.close();
-  });
+  const done = membership
+    .run(stopping)
+    .then(() => unheard.signal.throwIfAborted())
+    .finally(async () => {
+      await control?.stop();
+      await http.close();
+      watch.stop();
+    });
   return { port: http.port, status, done };
 }
 
-async function openHttp({ core, sinks }: Config, log: Log, options: HttpOptions): Promise<ServiceHttp> {
-  const http = await serveHttp(options);
-  log.info({ host: core.httpHost, port: http.port, sinks: sinks.map(({ id }) => id) }, 'listening');
+type HttpParts = Omit<HttpOptions, 'host' | 'port' | 'allowedHosts' | 'replaced'>;
+
+async function openHttp({ core, sinks }: Config, log: Log, parts: HttpParts): Promise<ServiceHttp> {
+  const { httpHost: host, httpPort: port, httpAllowedHosts: allowedHosts } = core;
+  const replaced = (reason: string) =>
+    log.error({ reason }, 'the thread that answers over HTTP ended; another one takes its place');
+  const http = await serveHttp({ ...parts, host, port, allowedHosts, replaced });
+  log.info({ host, port: http.port, sinks: sinks.map(({ id }) => id) }, 'listening');
   if (!core.controlEnabled) return http;
   try {
     await openControlSocket(http, core, log);

@@ -20,11 +20,6 @@ export function secretsIn(settings: Settings, values: Readonly<Record<string, un
   });
 }
 
-/** Keeps the environment, and so its secrets, out of Node.js's diagnostic reports. Every thread must call it. */
-export function hideEnvironment(): void {
-  if (process.report) process.report.excludeEnv = true;
-}
-
 export function foreignSecrets(env: Environment): string[] {
   const proxies = PROXY_VARIABLES.flatMap((name) => [env[name] || [], env[name.toLowerCase()] || []].flat());
   return [

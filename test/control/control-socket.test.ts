@@ -4,12 +4,13 @@ import { once } from 'node:events';
 import { chmodSync, existsSync, lstatSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { afterAll, afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { Heartbeat } from '../../src/base/heartbeat.ts';
 import { ask } from '../../src/base/http-client.ts';
 import type { Log } from '../../src/base/log.ts';
 import { HttpWay } from '../../src/control/client.ts';
 import { findControlSocket, openControlSocket } from '../../src/control/control-socket.ts';
-import type { Entrance, ServiceHttp } from '../../src/observe/http-server.ts';
-import { serveHttp } from '../../src/observe/http-server.ts';
+import type { Entrance } from '../../src/observe/http-routes.ts';
+import { type HttpOptions, type ServiceHttp, serveHttp } from '../../src/observe/http-server.ts';
 import type { Status } from '../../src/observe/status.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
@@ -40,7 +41,7 @@ afterEach(async () => {
   await Promise.all(services.splice(0).map((service) => service.close()));
 });
 
-async function serve(): Promise<ServiceHttp> {
+async function serve(options: Partial<HttpOptions> = {}): Promise<ServiceHttp> {
   const http = await serveHttp({
     host: '127.0.0.1',
     port: 0,
@@ -50,12 +51,18 @@ async function serve(): Promise<ServiceHttp> {
     status: () => ({}) as Status,
     metrics: async () => '',
     metricsType: 'text/plain',
-    listen: () => false,
-    control: async ({ headers }, entrance) => {
-      entrances.push(entrance);
-      const body = JSON.stringify({ instance: 'one', pipeline: 'p', ok: true, result: headers });
-      return { code: 200, type: 'application/json', body };
+    heartbeat: new Heartbeat(),
+    events: { opening: () => Buffer.from('opening'), subscribe: () => () => {} },
+    control: {
+      maxBodyBytes: 1000,
+      answer: async ({ headers }, entrance) => {
+        entrances.push(entrance);
+        const body = JSON.stringify({ instance: 'one', pipeline: 'p', ok: true, result: headers });
+        return { code: 200, type: 'application/json', body };
+      },
     },
+    replaced: (reason) => expect.unreachable(reason),
+    ...options,
   });
   services.push(http);
   return http;
@@ -173,4 +180,13 @@ describe('at a path that is set', () => {
     expect(await program.ended).toBe(1);
     expect(program.output.stderr).toContain('127.0.0.1:1');
   });
+});
+
+test('ctl shows what the service says in place of an answer', async () => {
+  const control = { maxBodyBytes: 1000, answer: () => new Promise<never>(() => {}) };
+  const { port } = await serve({ control, waitLimits: { readyMs: 1, otherMs: 1 } });
+  const way = new HttpWay(`http://127.0.0.1:${port}`, 'p', { token: undefined, timeoutMs: TIMEOUT_MS });
+  await expect(way.ask('all', 'status', {})).rejects.toThrow(
+    'the main thread has not answered within 0.001 s. What was asked may still be done',
+  );
 });

@@ -4,6 +4,7 @@ import { createServer, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
+import { Heartbeat } from '../../src/base/heartbeat.ts';
 import { Connections } from '../../src/observe/http-connections.ts';
 import { AllowedHosts, isLoopback } from '../../src/observe/http-hosts.ts';
 import { type HttpOptions, type ServiceHttp, serveHttp } from '../../src/observe/http-server.ts';
@@ -13,6 +14,7 @@ import type { Status } from '../../src/observe/status.ts';
 const PIPELINED = 2_000;
 /** The limit of connections in an earlier version: with this many, it answered nobody else. */
 const CROWD = 256;
+const MAX_BODY_BYTES = 1000;
 /** Long enough for a busy machine. Nothing waits for all of it. */
 const PATIENT = { timeout: 60_000 };
 
@@ -38,15 +40,22 @@ async function serve(options: Partial<HttpOptions> = {}): Promise<ServiceHttp> {
       return `metrics ${rendered.metrics}`;
     },
     metricsType: 'text/plain',
-    listen: (response: ServerResponse) => {
-      rendered.listened += 1;
-      response.writeHead(200).write('event');
-      return true;
+    heartbeat: new Heartbeat(),
+    events: {
+      opening: () => {
+        rendered.listened += 1;
+        return Buffer.from('event');
+      },
+      subscribe: () => () => {},
     },
-    control: async () => {
-      rendered.asked += 1;
-      return { code: 200, type: 'text/plain', body: 'asked' };
+    control: {
+      maxBodyBytes: MAX_BODY_BYTES,
+      answer: async ({ body }) => {
+        rendered.asked += 1;
+        return { code: 200, type: 'text/plain', body: body === 'too_large' ? body : `asked ${body.length}` };
+      },
     },
+    replaced: (reason) => expect.unreachable(reason),
     ...options,
   });
   return http;
@@ -245,6 +254,34 @@ describe('health is answered', () => {
     goesOn = false;
     await Promise.all(clients);
     expect(connects).toBeGreaterThan(CROWD);
+  });
+});
+
+test('what is sent to control arrives whole, or not at all if it is too large', async () => {
+  const server = await serve();
+  const post = async (bytes: number) => {
+    const answer = await fetch(`http://127.0.0.1:${server.port}/control/all/status`, {
+      method: 'POST',
+      body: 'x'.repeat(bytes),
+    });
+    return await answer.text();
+  };
+  expect(await post(0)).toBe('asked 0');
+  expect(await post(MAX_BODY_BYTES)).toBe(`asked ${MAX_BODY_BYTES}`);
+  expect(await post(MAX_BODY_BYTES + 1)).toBe('too_large');
+  expect(await post(1000 * MAX_BODY_BYTES)).toBe('too_large');
+});
+
+test('a port that is in use is an error with advice', async () => {
+  const { port } = await serve();
+  const { promise, resolve } = Promise.withResolvers<unknown>();
+  const first = http;
+  await serve({ port }).catch(resolve);
+  http = first;
+  expect(await promise).toMatchObject({
+    name: 'ListenError',
+    message: expect.stringMatching(`^cannot listen on 127.0.0.1:${port}: .*EADDRINUSE`),
+    advice: expect.stringContaining('HTTP_PORT'),
   });
 });
 

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
 import { ALPHA } from '../../src/aggregate/sketch.ts';
+import { Heartbeat } from '../../src/base/heartbeat.ts';
 import { Quiet } from '../../src/base/log.ts';
 import { History, type Moment } from '../../src/observe/history.ts';
 import { Meters } from '../../src/observe/meters.ts';
@@ -69,7 +70,14 @@ test('rates continue if the clock of the machine is set back', () => {
     return { now, messages: { received: 50 * clock.seconds }, samples, sinks: [] } as unknown as Status;
   };
   const failed: unknown[] = [];
-  const watch = new Watch(status, meters, clock, [], (error) => failed.push(error));
+  const watch = new Watch({
+    status,
+    meters,
+    clock,
+    sinks: [],
+    heartbeat: new Heartbeat(),
+    failed: (error) => failed.push(error),
+  });
   for (clock.seconds = 1; clock.seconds <= 6; clock.seconds++) vi.advanceTimersByTime(1000);
   watch.stop();
   vi.useRealTimers();

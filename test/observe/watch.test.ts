@@ -1,6 +1,6 @@
-import type { ServerResponse } from 'node:http';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { systemClock } from '../../src/base/clock.ts';
+import { Heartbeat } from '../../src/base/heartbeat.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import { RollbackLog } from '../../src/deliver/rollback.ts';
 import { Meters } from '../../src/observe/meters.ts';
@@ -11,22 +11,18 @@ import { WindowScan } from '../../src/probe/window-scan.ts';
 import { type Parts, snapshot } from '../../src/service/snapshot.ts';
 import { Totals } from '../../src/service/totals.ts';
 
-beforeEach(() => void vi.useFakeTimers());
-afterEach(() => void vi.useRealTimers());
+const NS_PER_MS = 1_000_000n;
 
-/** Opens a page that leaves at once, as far as the watch can see. */
-function open(watch: Watch): string {
-  const written: string[] = [];
-  const response = {
-    writeHead() {},
-    write: (text: string) => written.push(text),
-    on: (_: string, left: () => void) => left(),
-  };
-  expect(watch.listen(response as unknown as ServerResponse)).toBe(true);
-  return written.join('');
-}
+let made: number;
+let isBroken: boolean;
+let failures: unknown[];
+let heartbeat: Heartbeat;
+let now: bigint;
+let watch: Watch;
 
-test('however many pages open, what they get is rendered once between two ticks', async () => {
+beforeEach(async () => {
+  vi.useFakeTimers();
+  [made, isBroken, failures, now] = [0, false, [], 0n];
   const meters = new Meters(['sqlite'], 10_000, 0);
   const scan = new WindowScan();
   const parts: Parts = {
@@ -42,20 +38,57 @@ test('however many pages open, what they get is rendered once between two ticks'
     detached: false,
     control: () => ({ enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 }),
   };
-  let made = 0;
   const status = (): Status => {
     made += 1;
+    if (isBroken) throw new Error('a sink of somebody else');
     return snapshot(parts, Date.now());
   };
-  const watch = new Watch(status, meters, systemClock, ['sqlite'], (error) =>
-    expect.unreachable(String(error)),
-  );
-  const texts = new Set(Array.from({ length: 100 }, () => open(watch)));
-  expect([texts.size, made]).toEqual([1, 1]);
-  expect([...texts][0]).toContain('event: opening\n');
+  heartbeat = new Heartbeat(undefined, () => now);
+  const failed = (error: unknown) => failures.push(error);
+  watch = new Watch({ status, meters, clock: systemClock, sinks: ['sqlite'], heartbeat, failed });
+});
+afterEach(() => {
+  watch.stop();
+  vi.useRealTimers();
+});
+
+test('however many pages open, what they get is rendered once between two ticks', () => {
+  const openings = Array.from({ length: 100 }, () => watch.opening());
+  // The very same bytes: they are copied to the HTTP thread once.
+  expect([new Set(openings).size, made]).toEqual([1, 1]);
+  expect(String(openings[0])).toContain('event: opening\n');
   vi.advanceTimersByTime(1000);
   const before = made;
-  for (let i = 0; i < 100; i++) open(watch);
+  for (let i = 0; i < 100; i++) watch.opening();
   expect(made - before).toBe(1);
-  watch.stop();
+  expect(failures).toEqual([]);
+});
+
+test('events are rendered only while somebody is subscribed, once for all', () => {
+  vi.advanceTimersByTime(1000);
+  const unheard = made;
+  const heard: string[][] = [[], []];
+  const leave = heard.map((events) => watch.subscribe((event) => events.push(event)));
+  vi.advanceTimersByTime(1000);
+  // One status more than for the rates alone.
+  expect(made - unheard).toBe(unheard + 1);
+  expect(heard[0]).toEqual([expect.stringMatching(/^event: view\ndata: \{.*\}\n\n$/)]);
+  expect(heard[1]).toEqual(heard[0]);
+  for (const end of leave) end();
+  const before = made;
+  vi.advanceTimersByTime(1000);
+  expect([made - before, heard[0]!.length]).toEqual([unheard, 1]);
+  expect(failures).toEqual([]);
+});
+
+test('the heart beats once a second, even if the status cannot be made', () => {
+  heartbeat.beat();
+  now += 5_000n * NS_PER_MS;
+  expect(heartbeat.silentMs).toBe(5_000);
+  vi.advanceTimersByTime(1000);
+  expect(heartbeat.silentMs).toBe(0);
+  isBroken = true;
+  now += 5_000n * NS_PER_MS;
+  vi.advanceTimersByTime(1000);
+  expect([heartbeat.silentMs, failures.length]).toEqual([0, 1]);
 });

@@ -1,0 +1,127 @@
+/**
+ * An HTTP server of this service, in whichever thread it runs. What others can make it do is bounded: a connection has
+ * one request at a time, and health is answered however many connections there are.
+ */
+import { once } from 'node:events';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { ListenOptions } from 'node:net';
+import type { Audience } from './audience.ts';
+import { Connections } from './http-connections.ts';
+import {
+  failureReply,
+  type HttpReply,
+  type RoutingOptions,
+  routeOf,
+  type ServiceCall,
+  type ServiceRequest,
+} from './http-routes.ts';
+
+/** For receiving one request, from the headers to the last byte. Scrapes take milliseconds. */
+const REQUEST_TIMEOUT_MS = 10_000;
+/** A peer that neither sends nor reads anything for this long is disconnected. Open pages get an event every second. */
+const SILENCE_TIMEOUT_MS = 30_000;
+const OWNER_ONLY_UMASK = 0o177;
+/** Making an error for each request would cost more than answering it. */
+const PEER_LEFT = 'the peer has left';
+
+export interface ListenerOptions {
+  readonly routing: RoutingOptions;
+  /** Of a request to control. */
+  readonly maxBodyBytes: number;
+  readonly audience: Audience;
+  /** Never rejects. When the signal aborts, nobody waits for the reply any longer. */
+  readonly ask: (call: ServiceCall, left: AbortSignal) => Promise<HttpReply>;
+}
+
+export function makeServer(options: ListenerOptions): Server {
+  const connections = new Connections();
+  const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
+    if (connections.begin(request.socket, response)) void respond(request, response, options);
+  });
+  server.on('connection', (socket) => connections.add(socket));
+  server.timeout = SILENCE_TIMEOUT_MS;
+  return server;
+}
+
+export async function startListening(server: Server, where: ListenOptions): Promise<void> {
+  const listening = once(server, 'listening');
+  server.listen(where);
+  await listening;
+}
+
+/**
+ * Listens on a Unix socket. It is made during the call, so it never has another mode than 0600. Only the main thread
+ * can do that: the umask is that of the whole process.
+ */
+export async function listenPrivately(server: Server, path: string): Promise<void> {
+  const umask = process.umask(OWNER_ONLY_UMASK);
+  let listening: Promise<void>;
+  try {
+    listening = startListening(server, { path });
+  } finally {
+    process.umask(umask);
+  }
+  await listening;
+}
+
+/** Also removes the file of a Unix socket. */
+export async function closeServer(server: Server): Promise<void> {
+  const closed = once(server, 'close');
+  server.close();
+  server.closeAllConnections();
+  await closed;
+}
+
+async function respond(
+  request: IncomingMessage,
+  response: ServerResponse,
+  options: ListenerOptions,
+): Promise<void> {
+  const left = new AbortController();
+  response.once('close', () => left.abort(PEER_LEFT));
+  const answered = await answer(request, response, options, left.signal).catch(failureReply);
+  if (answered === 'kept' || response.destroyed) return;
+  const { code, type, body, headers: more } = answered;
+  const headers = { 'content-type': type, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' };
+  response.writeHead(code, { ...headers, ...more });
+  response.end(request.method === 'HEAD' ? undefined : body);
+}
+
+/** Returns `kept` if the connection now belongs to the audience. */
+async function answer(
+  request: IncomingMessage,
+  response: ServerResponse,
+  { routing, maxBodyBytes, audience, ask }: ListenerOptions,
+  left: AbortSignal,
+): Promise<HttpReply | 'kept'> {
+  const { method = '', url = '/', headers } = request;
+  const route = routeOf({ method, url, headers }, routing);
+  switch (route.kind) {
+    case 'reply':
+      return route.reply;
+    case 'call':
+      return await ask(route.call, left);
+    case 'control': {
+      const body = await bodyOf(request, maxBodyBytes);
+      const { entrance } = routing;
+      return await ask({ kind: 'control', entrance, request: { method, url, headers, body } }, left);
+    }
+    case 'events':
+      return await audience.join(response, left);
+    default:
+      return route satisfies never;
+  }
+}
+
+async function bodyOf(request: IncomingMessage, maxBytes: number): Promise<ServiceRequest['body']> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  // The connection stays open, so that a sender of too much gets the refusal.
+  for await (const chunk of request.iterator({ destroyOnReturn: false })) {
+    bytes += (chunk as Buffer).length;
+    if (bytes > maxBytes) return 'too_large';
+    chunks.push(chunk as Buffer);
+  }
+  // In memory of its own: of a part of Node.js's pool, the whole pool would be posted.
+  return new Uint8Array(Buffer.concat(chunks));
+}
