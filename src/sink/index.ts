@@ -104,6 +104,7 @@ export {
   transaction,
   within,
 } from './pg/sql.ts';
+export { WriteOrder } from './pg/write-order.ts';
 export type { Price, PriceModel, Usage } from './price.ts';
 export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
 export { addUp, columnValues, POINT_BYTES, pointBytes, unfitNumber } from './rows.ts';

@@ -19,6 +19,7 @@ import {
 } from '../conformance/points.ts';
 import { sinkError, TEST_MS } from '../conformance/subject.ts';
 import { describeConformance, type Harness } from '../conformance.ts';
+import { expectLateWriteLost, expectOrder } from '../poolers/given-up.ts';
 import { expectExactRows } from '../poolers/writers.ts';
 import { RedshiftDouble } from '../redshift/double.ts';
 import { WRONG_PASSWORD } from '../redshift/harness.ts';
@@ -164,7 +165,34 @@ describe('postgres', { timeout: TEST_MS }, () => {
     await expectExactRows(one, other, same);
   });
 
-  it('sends a batch in one round trip, and keeps nothing in the session', async () => {
+  it.each([
+    ['directly', 'by the same sink'],
+    ['directly', 'by another one, as after a restart'],
+    ['behind PgBouncer', 'by the same sink'],
+    ['behind PgBouncer', 'by another one, as after a restart'],
+  ])('a write that was given up while it ran, %s, does not overwrite a newer one %s', async (way, by) => {
+    const database = `given_up_${way}_${by}`.replace(/\W/g, '_').slice(0, 50);
+    const { sink, url } = await opened(database);
+    await sink.write({ points: manyPoints(2) }, NEVER);
+    const { port, password } = server;
+    let near = url;
+    if (way !== 'directly') {
+      const bouncer = await startPgBouncer({ port, password, mode: 'transaction', poolSize: 5 });
+      stops.push(bouncer.stop);
+      near = bouncer.url.replace(/postgres$/, database);
+    }
+    const one = made(near);
+    await one.open(NEVER);
+    const other = by === 'by the same sink' ? one : made(near);
+    await other.open(NEVER);
+    await expectOrder(server, url, one, other);
+  });
+
+  it('a write that was given up and reaches the server later does nothing', async () => {
+    await expectLateWriteLost(server, await server.createDatabase('late'), made);
+  });
+
+  it('keeps nothing in the session', async () => {
     const { sink } = await opened('one_trip');
     await sink.write({ points: manyPoints(10) }, NEVER);
     const { port, password } = server;

@@ -22,6 +22,7 @@ import { sinkError } from '../conformance/subject.ts';
 import { describeConformance } from '../conformance.ts';
 import { FaultProxy } from '../faults/proxy.ts';
 import { makeCertificate, startTlsFront, type TlsFront } from '../faults/tls.ts';
+import { expectLateWriteLost } from '../poolers/given-up.ts';
 import { tablesOf, WRONG_PASSWORD } from '../redshift/harness.ts';
 import { DEFAULTS } from '../redshift/settings.ts';
 import { judged } from '../verify/judged.ts';
@@ -329,6 +330,10 @@ describe('redshift on PostgreSQL', () => {
     await expect(writing).rejects.toThrow('left');
     await release();
     expect(await sink.write({ points: manyPoints(3) }, signal)).toEqual({ kind: 'written' });
+  });
+
+  it('a write that was given up and reaches the server later does nothing', async () => {
+    await expectLateWriteLost(server, await server.createDatabase('late'), (url) => made({ url }));
   });
 
   it('keeps as many connections as there were calls at once, and none after close', async () => {

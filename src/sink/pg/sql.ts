@@ -67,6 +67,18 @@ export function transaction(server: PgServer, timeoutMs: number, statements: str
   return `${begin(server, timeoutMs)};\n${statements};\nCOMMIT`;
 }
 
+/** The first half of the key of our advisory locks: FANO in ASCII, which nobody else has. The second is the table. */
+const LOCK_SPACE = 0x46_41_4e_4f;
+
+/**
+ * Takes an advisory lock on the table until the transaction ends: a lock that conflicts with no statement but this one.
+ * PostgreSQL only.
+ */
+export function lockWrites(table: string, how: 'shared' | 'alone'): string {
+  const suffix = how === 'shared' ? '_shared' : '';
+  return `SELECT pg_advisory_xact_lock${suffix}(${LOCK_SPACE}, '${quotedTable(table)}'::regclass::oid::int)`;
+}
+
 /** Returns the time in UTC without a zone, so that the time zone of the session does not matter. */
 export function timestamp(ms: number): string {
   return new Date(ms).toISOString().slice(0, -1).replace('T', ' ');
