@@ -16,6 +16,7 @@ import {
   instancePrice,
   isAboutData,
   keyOfRow,
+  lacksPartition,
   MISCOUNTED,
   outcomeOf,
   type PgConnection,
@@ -68,8 +69,6 @@ const MAX_PAGE_ROWS = 8_000;
 const QUESTION_TIMEOUT_MS = 5_000;
 /** A key comes twice in one statement: halved, each half takes it. */
 const TWICE = '21000';
-/** A row breaks a constraint; if the server names none, and no trigger that says so, it has no partition. */
-const CHECK_VIOLATION = '23514';
 const SWEEP_EVERY_MS = 3_600_000;
 
 const SERVER: PgServer = { isRedshift: false, endsIdle: true };
@@ -169,11 +168,9 @@ class PostgresSink implements Sink {
         message: `${MISCOUNTED} ${rowCount} of ${points.length} were written`,
       };
     } catch (error) {
-      if (lacksPartition(error)) {
-        partitions?.forget();
-        const { message } = classifyPg(error);
-        if (partitions !== undefined) return { kind: 'retry', reason: 'conflict', message };
-        return { kind: 'refused', reason: 'not_found', message: `${message}; set PARTITION, or make it` };
+      if (partitions !== undefined && lacksPartition(error)) {
+        await partitions.mustBeMissing(connection, startsOf(points));
+        return { kind: 'retry', reason: 'conflict', message: classifyPg(error).message };
       }
       if (!isAboutData(error) && sqlState(error) !== TWICE) throw error;
       return { kind: 'unfit', reason: pgRejectReason(error), message: classifyPg(error).message };
@@ -348,12 +345,6 @@ async function inOneGo(
 
 function* startsOf(points: readonly Point[]): Generator<number> {
   for (const { windowStart } of points) yield windowStart;
-}
-
-function lacksPartition(error: unknown): boolean {
-  if (sqlState(error) !== CHECK_VIOLATION) return false;
-  const { constraint, where } = error as { constraint?: string; where?: string };
-  return constraint === undefined && where === undefined;
 }
 
 export default defineSink({

@@ -23,7 +23,7 @@ import {
   type WindowRange,
   type WriteOutcome,
 } from '../../src/sink/index.ts';
-import { CONSTRAINT, classify, resultCode } from './classify.ts';
+import { CONSTRAINT, classify, lacksValue, resultCode } from './classify.ts';
 import { type SqliteConfig, settings } from './config.ts';
 import {
   COLUMNS,
@@ -256,7 +256,7 @@ function upsertAll(batch: Batch, upsert: StatementSync, rejected: Rejection[]): 
       upsert.run(...toRow(point));
     } catch (error) {
       // Somebody added a constraint to the table. SQLite undid only this row.
-      if (resultCode(error) !== CONSTRAINT) throw error;
+      if (resultCode(error) !== CONSTRAINT || lacksValue(error)) throw error;
       rejected.push({ index, reason: 'refused', message: classify(error).message });
     }
   }

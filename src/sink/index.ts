@@ -76,6 +76,7 @@ export type { WordedVerdict } from './pg/classify.ts';
 export {
   classifyPg,
   isAboutData,
+  lacksPartition,
   MISCOUNTED,
   pgMessage,
   pgRejectReason,

@@ -253,6 +253,19 @@ describe('postgres', { timeout: TEST_MS }, () => {
     expect(await readAll(sink, EVERYTHING, NEVER)).toHaveLength(997);
   });
 
+  it('rejects no row for a column without a default that somebody added, and says what to do', async () => {
+    const { sink } = await opened('with_region');
+    await server.execute(`ALTER TABLE points ADD region text NOT NULL`, 'with_region');
+    const points = manyPoints(20);
+    expect(await sink.write({ points }, NEVER)).toMatchObject({
+      kind: 'refused',
+      reason: 'schema_mismatch',
+      message: expect.stringMatching(/"region".*Give that column a default/),
+    });
+    await server.execute(`ALTER TABLE points ALTER region SET DEFAULT 'eu'`, 'with_region');
+    expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
+  });
+
   it('rejects what a trigger refuses as a constraint would, and nothing else', async () => {
     const { sink } = await opened('refusing', '', { partition: 'day' });
     await server.execute(
@@ -424,6 +437,36 @@ describe('postgres', { timeout: TEST_MS }, () => {
       const { url } = await opened('undivided');
       expect(await sinkError(made(url, { partition: 'day' }).open(NEVER))).toMatchObject({
         reason: 'schema_mismatch',
+      });
+    });
+
+    it('that somebody detached are not made again while their table is in the way, and the error says what to do', async () => {
+      const { sink } = await opened('detached', '', { partition: 'day' });
+      await sink.write({ points: at(START) }, NEVER);
+      await server.execute('ALTER TABLE points DETACH PARTITION points_d20261123', 'detached');
+      for (const _ of [1, 2]) {
+        expect(await sink.write({ points: at(START) }, NEVER)).toMatchObject({
+          kind: 'refused',
+          reason: 'not_found',
+          message: expect.stringMatching(
+            /points_d20261123 is not a partition of points.*Attach that table again/,
+          ),
+        });
+        await sink.open(NEVER);
+      }
+      // Windows of other days have their partitions.
+      expect(await sink.write({ points: at(START + DAY_MS) }, NEVER)).toEqual({ kind: 'written' });
+      await server.execute('ALTER TABLE points_d20261123 RENAME TO archive', 'detached');
+      expect(await sink.write({ points: at(START) }, NEVER)).toEqual({ kind: 'written' });
+      expect(await readAll(sink, { from: START, to: START + 2 * DAY_MS }, NEVER)).toHaveLength(40);
+    });
+
+    it('of a table that somebody else divides are missing, and the error says so', async () => {
+      const { sink } = await opened('not_ours', `${WHOLE_TABLE} PARTITION BY RANGE (window_start)`);
+      expect(await sink.write({ points: at(START) }, NEVER)).toMatchObject({
+        kind: 'refused',
+        reason: 'not_found',
+        message: expect.stringMatching(/no partition.*Make the partition/),
       });
     });
 

@@ -83,6 +83,18 @@ describe('sqlite', () => {
     return { sink, path };
   }
 
+  it('rejects no row for a column without a default that somebody added, and says what to do', async () => {
+    const path = join(own.path, `${randomUUID()}.db`);
+    run(path, OLD_TABLE.replace('sum REAL NOT NULL', 'sum REAL NOT NULL, region TEXT NOT NULL'));
+    const { sink } = await opened(path);
+    expect(await sink.write({ points: [makePoint()] }, signal)).toMatchObject({
+      kind: 'refused',
+      reason: 'schema_mismatch',
+      message: expect.stringMatching(/points\.region.*Give that column a default/),
+    });
+    await sink.close();
+  });
+
   it('has the documented table', async () => {
     const { sink, path } = await opened();
     await sink.write({ points: [makePoint({ type: 'gauge', values: { count: 3, sum: 7 } })] }, signal);
