@@ -25,6 +25,7 @@ import {
   type Reading,
   type Stored,
   tooLarge,
+  unmarked,
 } from './store.ts';
 
 /** Connections to S3. */
@@ -51,6 +52,8 @@ export interface BucketOptions {
   readonly place: Extract<Place, { kind: 'bucket' }>;
   readonly region: string | undefined;
   readonly endpoint: string | undefined;
+  /** Whether a prefix that was not used before is taken. Default: true. */
+  readonly create?: boolean;
   /** A file up to this size is read with one request, a larger one row group by row group. Default: 8 MiB. */
   readonly wholeBytes?: number;
 }
@@ -67,12 +70,13 @@ export class BucketStore implements FileStore {
   async open(layout: string, signal: AbortSignal): Promise<void> {
     if (this.#closing.signal.aborted) this.#closing = new AbortController();
     const marker = Buffer.from(markerOf(layout));
-    if (await this.replace(MARKER, marker, undefined, signal)) {
+    if (this.#options.create !== false && (await this.replace(MARKER, marker, undefined, signal))) {
       // Nobody had put it. A store that lets it be put again as a new one does not check conditions.
       if (await this.replace(MARKER, marker, undefined, signal)) throw unconditional();
     }
     const found = await this.#get(MARKER, {}, signal);
-    checkMarker(Buffer.from(found?.bytes ?? []).toString(), layout);
+    if (found === undefined) throw unmarked();
+    checkMarker(Buffer.from(found.bytes).toString(), layout);
   }
 
   async close(): Promise<void> {

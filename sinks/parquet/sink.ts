@@ -50,10 +50,12 @@ class ParquetSink implements Sink {
   readonly #merger: Merger;
 
   constructor(config: ParquetConfig) {
-    const { url, region, endpoint } = config;
+    const { url, region, endpoint, create } = config;
     this.#config = config;
     this.#store =
-      url.kind === 'folder' ? new FolderStore(url.path) : new BucketStore({ place: url, region, endpoint });
+      url.kind === 'folder'
+        ? new FolderStore(url.path, create)
+        : new BucketStore({ place: url, region, endpoint, create });
     this.#merger = new Merger(this.#store);
   }
 

@@ -58,17 +58,28 @@ export interface FileStore {
 /** Says in the root which layout the files have. Readers skip names that begin with an underscore. */
 export const MARKER = '_metrics-fanout.json';
 
-export function markerOf(layout: string): string {
-  return `${JSON.stringify({ writer: 'metrics-fanout', partition_by: layout })}\n`;
+/** `id` tells folders apart. Older ones, and buckets, have none. */
+export function markerOf(layout: string, id?: string): string {
+  return `${JSON.stringify({ writer: 'metrics-fanout', partition_by: layout, id })}\n`;
 }
 
 /** Throws if the marker is that of another layout: rows would be in two files. */
 export function checkMarker(text: string, layout: string): void {
-  if (text === markerOf(layout)) return;
+  const [, id] = /"id":"([^"]*)"/.exec(text) ?? [];
+  if (text === markerOf(layout, id)) return;
   throw new SinkError(
     'schema_mismatch',
     `${MARKER} says that the files there are laid out in another way`,
     'Set SINK_<ID>_PARTITION_BY to what it was, or SINK_<ID>_URL to another place.',
+  );
+}
+
+/** The error of a place that was to be in use already, and has no marker. */
+export function unmarked(): SinkError {
+  return new SinkError(
+    'not_found',
+    `there is no ${MARKER}`,
+    'Mount the file system, or correct SINK_<ID>_URL. For a new place, set SINK_<ID>_CREATE=true.',
   );
 }
 
