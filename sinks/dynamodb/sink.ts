@@ -38,6 +38,7 @@ import {
   decodeItem,
   encodeItem,
   type Item,
+  isStorable,
   keyOf,
   partitionKey,
   refusal,
@@ -272,6 +273,7 @@ class DynamoDbSink implements Sink {
   }
 
   async #querySeries(series: Series, range: WindowRange, signal: AbortSignal): Promise<AnswerRow[]> {
+    if (!isStorable(series)) return [];
     const [from, to] = sortKeyRange(range);
     const rows: AnswerRow[] = [];
     let next: Item | undefined;

@@ -20,6 +20,7 @@ import {
   addUp,
   type Batch,
   defineSink,
+  dimensionIn,
   fitting,
   instancePrice,
   outcomeOf,
@@ -237,8 +238,7 @@ function sumsKey(
   row: Row,
 ): string | undefined {
   if (row.name !== name || row.type !== type) return undefined;
-  const dimensions = JSON.parse(row.dimensions as string) as Record<string, string>;
-  return Object.hasOwn(dimensions, dimension) ? dimensions[dimension] : '';
+  return dimensionIn(row.dimensions as string, dimension);
 }
 
 function windowsKey({ series }: Extract<Question, { kind: 'windows' }>, row: Row): string | undefined {

@@ -260,11 +260,12 @@ class PostgresSink implements Sink {
   }
 
   async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
-    const [select, values] = pgQuestion(this.#config.table, question, SERVER);
+    const asked = pgQuestion(this.#config.table, question, SERVER);
+    if (asked === undefined) return [];
     const begun = beginReading(SERVER, QUESTION_TIMEOUT_MS);
     try {
-      const rows = await this.#lend(signal, (connection) => inOneGo(connection, begun, select, values));
-      return rows.map((row) => pgAnswer(question, row));
+      const rows = await this.#lend(signal, (connection) => inOneGo(connection, begun, ...asked));
+      return pgAnswer(question, rows);
     } catch (error) {
       signal.throwIfAborted();
       throw classifyPg(error);

@@ -6,6 +6,7 @@ import {
   begin,
   columnValues,
   FIELDS,
+  isPgText,
   MAX_TIME_MS,
   MIN_TIME_MS,
   MISCOUNTED,
@@ -222,7 +223,7 @@ export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
     };
   }
   // In `dimensions`, JSON escapes both.
-  if (!series.name.isWellFormed() || series.name.includes('\0')) {
+  if (!isPgText(series.name)) {
     return { reason: 'invalid_value', message: 'the name has a NUL or is not well-formed Unicode' };
   }
   return (

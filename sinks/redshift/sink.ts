@@ -250,10 +250,12 @@ class RedshiftSink implements Sink {
   async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
     try {
       return await this.#lend(signal, async (connection, server) => {
+        const asked = pgQuestion(this.#table, question, server);
+        if (asked === undefined) return [];
         await connection.run(beginReading(server, QUESTION_TIMEOUT_MS));
-        const { rows } = await connection.query(...pgQuestion(this.#table, question, server));
+        const { rows } = await connection.query(...asked);
         await connection.run('COMMIT');
-        return rows.map((row) => pgAnswer(question, row));
+        return pgAnswer(question, rows);
       });
     } catch (error) {
       signal.throwIfAborted();

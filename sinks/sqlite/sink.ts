@@ -152,7 +152,10 @@ class SqliteSink implements Sink {
       const { range } = question;
       if (question.kind === 'windows') {
         const named = { from: range.from, to: range.to, series: question.series.id };
-        return database.prepare(SELECT_WINDOWS).all(named).map(toAnswer);
+        return database
+          .prepare(SELECT_WINDOWS)
+          .all(named)
+          .map((row) => toAnswer(row));
       }
       return addUp(await sumsBySlices(database, question, signal));
     } catch (error) {
@@ -210,11 +213,14 @@ async function sumsBySlices(
   { name, type, dimension, range }: Extract<Question, { kind: 'sums' }>,
   signal: AbortSignal,
 ): Promise<AnswerRow[]> {
+  // What is no UTF-8 would be asked for as U+FFFD, which other rows may have.
+  if (!name.isWellFormed()) return [];
+  const key = dimension.isWellFormed() ? dimension : null;
   const select = database.prepare(SELECT_SUMS);
   const rows: AnswerRow[] = [];
   for (let from = range.from; from < range.to; from += SLICE_MS) {
     const to = Math.min(range.to, from + SLICE_MS);
-    rows.push(...select.all(dimension, from, to, name, type).map(toAnswer));
+    rows.push(...select.all(key, from, to, name, type).map((row) => toAnswer(row, dimension)));
     await yieldToEvents();
     signal.throwIfAborted();
   }

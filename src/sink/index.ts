@@ -91,6 +91,7 @@ export {
   beginReading,
   describeTable,
   fromTimestamp,
+  isPgText,
   isSameKey,
   keyOfRow,
   MAX_TIME_MS,
@@ -108,4 +109,4 @@ export {
 export { WriteOrder } from './pg/write-order.ts';
 export type { Price, PriceModel, Usage } from './price.ts';
 export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
-export { addUp, columnValues, POINT_BYTES, pointBytes, unfitNumber } from './rows.ts';
+export { addUp, columnValues, dimensionIn, POINT_BYTES, pointBytes, unfitNumber } from './rows.ts';
