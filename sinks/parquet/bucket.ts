@@ -16,6 +16,7 @@ import type { Place } from './config.ts';
 import { inMemory } from './file.ts';
 import { DATE_KEY, dateFolder, EXTENSION, NAME_KEY, stamp, windowOf } from './layout.ts';
 import {
+  type Admit,
   checkMarker,
   type FileStore,
   type Listed,
@@ -86,8 +87,8 @@ export class BucketStore implements FileStore {
     (await connected?.catch(() => undefined))?.client.destroy();
   }
 
-  async get(file: string, signal: AbortSignal): Promise<Stored | undefined> {
-    const found = await this.#get(file, {}, signal);
+  async get(file: string, signal: AbortSignal, admit?: Admit): Promise<Stored | undefined> {
+    const found = await this.#get(file, {}, signal, admit);
     return found && { bytes: found.bytes, version: found.etag, release: async () => {} };
   }
 
@@ -188,6 +189,7 @@ export class BucketStore implements FileStore {
     file: string,
     options: { Range?: string; IfMatch?: string },
     signal: AbortSignal,
+    admit?: Admit,
   ): Promise<Answer | undefined> {
     const { sdk, client } = await this.#connect();
     const abortSignal = this.#either(signal);
@@ -209,6 +211,7 @@ export class BucketStore implements FileStore {
         body.destroy();
         throw tooLarge(file, ContentLength);
       }
+      await admit?.(ContentLength);
       return {
         bytes: await collect(body, ContentLength),
         etag: ETag,

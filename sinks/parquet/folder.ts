@@ -12,6 +12,7 @@ import { explainFile } from './classify.ts';
 import { DATE_KEY, EXTENSION, isDateWithin, NAME_KEY, windowOf } from './layout.ts';
 import { FolderLock } from './lock.ts';
 import {
+  type Admit,
   checkMarker,
   type FileStore,
   type Listed,
@@ -97,13 +98,14 @@ export class FolderStore implements FileStore {
     this.#lock.close();
   }
 
-  async get(file: string, signal: AbortSignal): Promise<Stored | undefined> {
+  async get(file: string, signal: AbortSignal, admit?: Admit): Promise<Stored | undefined> {
     const handle = await openOrNot(join(this.#root, file));
     if (handle === undefined) return undefined;
     // The handle stays open, so that no new file gets the inode of this one.
     try {
       const found = await handle.stat({ bigint: true });
       if (found.size > MAX_FILE_BYTES) throw tooLarge(file, Number(found.size));
+      await admit?.(Number(found.size));
       const bytes = await handle.readFile({ signal });
       return { bytes, version: versionOf(found), release: () => handle.close() };
     } catch (error) {

@@ -3,8 +3,8 @@ import type { AsyncBuffer } from 'hyparquet';
 import { SinkError, type WindowRange } from '../../src/sink/index.ts';
 
 /**
- * A larger file is not merged: the old one, the new one and the rows between them are in memory at once. At 25 to 60
- * bytes a row, it holds more than four million series.
+ * A larger file is not merged: the old one, the new one and a row group are in memory at once. At 25 to 60 bytes a row,
+ * it holds more than four million series.
  */
 export const MAX_FILE_BYTES = 256 * 1024 * 1024;
 
@@ -16,6 +16,8 @@ export interface Stored {
   /** Lets go of it. Until then, no other file gets its version. */
   release(): Promise<void>;
 }
+
+export type Admit = (bytes: number) => Promise<void>;
 
 export interface Listed {
   /** Relative to the root, with slashes. */
@@ -33,8 +35,8 @@ export interface FileStore {
   /** Makes sure that the root is there and holds files of this layout, or none. */
   open(layout: string, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
-  /** Resolves to undefined if there is no such file. */
-  get(file: string, signal: AbortSignal): Promise<Stored | undefined>;
+  /** Resolves to undefined if there is no such file. Reads it when `admit` has resolved, which gets its size. */
+  get(file: string, signal: AbortSignal, admit?: Admit): Promise<Stored | undefined>;
   /**
    * Puts the file, or removes it if `bytes` is undefined. Resolves to true when that is durable, and to false, with
    * nothing done, if the file is no longer `before`. A reader sees either the old file or the new one.
