@@ -4,13 +4,7 @@
  */
 import { addAbortSignal, type Readable } from 'node:stream';
 import type { S3Client } from '@aws-sdk/client-s3';
-import {
-  awsErrorName,
-  makeAgents,
-  onLiveConnection,
-  SinkError,
-  type WindowRange,
-} from '../../src/sink/index.ts';
+import { awsErrorName, makeAgents, resending, SinkError, type WindowRange } from '../../src/sink/index.ts';
 import { explainBucket } from './classify.ts';
 import type { Place } from './config.ts';
 import { inMemory } from './file.ts';
@@ -105,11 +99,11 @@ export class BucketStore implements FileStore {
     try {
       if (bytes === undefined) {
         const command = new sdk.DeleteObjectCommand({ ...object, IfMatch: before?.version });
-        await onLiveConnection(() => client.send(command, { abortSignal }), abortSignal);
+        await client.send(command, { abortSignal });
       } else {
         // If the one before has put it all the same, this one is refused, and the file is read again.
         const command = new sdk.PutObjectCommand({ ...object, ...condition, Body: bytes });
-        await onLiveConnection(() => client.send(command, { abortSignal }), abortSignal);
+        await client.send(command, { abortSignal });
       }
       return true;
     } catch (error) {
@@ -156,7 +150,7 @@ export class BucketStore implements FileStore {
     do {
       const command = new sdk.ListObjectsV2Command({ Bucket: bucket, ...query, ContinuationToken: token });
       const abortSignal = this.#either(signal);
-      const page = await onLiveConnection(() => client.send(command, { abortSignal }), abortSignal);
+      const page = await client.send(command, { abortSignal });
       yield page;
       token = page.NextContinuationToken;
     } while (token !== undefined);
@@ -204,7 +198,7 @@ export class BucketStore implements FileStore {
         ETag = '',
         ContentLength = 0,
         ContentRange,
-      } = await onLiveConnection(() => client.send(command, { abortSignal }), abortSignal);
+      } = await client.send(command, { abortSignal });
       // The SDK's own signal ends with the headers.
       const body = addAbortSignal(abortSignal, Body as Readable);
       if (ContentLength > MAX_FILE_BYTES) {
@@ -252,12 +246,14 @@ export class BucketStore implements FileStore {
     const { region, endpoint } = this.#options;
     this.#connected ??= import('@aws-sdk/client-s3').then((sdk) => ({
       sdk,
-      client: new sdk.S3Client({
-        maxAttempts: 1,
-        requestHandler: makeAgents(SOCKETS),
-        ...(region !== undefined && { region }),
-        ...(endpoint !== undefined && { endpoint, forcePathStyle: true }),
-      }),
+      client: resending(
+        new sdk.S3Client({
+          maxAttempts: 1,
+          requestHandler: makeAgents(SOCKETS),
+          ...(region !== undefined && { region }),
+          ...(endpoint !== undefined && { endpoint, forcePathStyle: true }),
+        }),
+      ),
     }));
     return this.#connected;
   }

@@ -7,7 +7,7 @@ export { makeAgent, makeAgents } from '../base/http-agent.ts';
 export { setting } from '../settings/builders.ts';
 export type { Settings, Values } from '../settings/setting.ts';
 export type { AwsVerdict } from './aws.ts';
-export { awsErrorName, awsVerdict } from './aws.ts';
+export { awsErrorName, awsVerdict, resending } from './aws.ts';
 export type {
   AnswerRow,
   Batch,
