@@ -114,7 +114,10 @@ export function selectAnswer(table: string, question: Question): string {
           `series_id = ${quote(question.series.id)}`,
         ]
       : [
-          `dimension_values[indexOf(dimension_keys, ${quote(question.dimension)})]`,
+          // What is no UTF-8 would be asked for as U+FFFD, which other rows may have.
+          question.dimension.isWellFormed()
+            ? `dimension_values[indexOf(dimension_keys, ${quote(question.dimension)})]`
+            : "''",
           `name = ${quote(question.name)}`,
           `type = ${quote(question.type)}`,
         ];

@@ -153,6 +153,8 @@ class ClickHouseSink implements Sink {
   }
 
   async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
+    const name = question.kind === 'sums' ? question.name : question.series.name;
+    if (!name.isWellFormed()) return [];
     return await Array.fromAsync(
       this.#connection.query<AnswerRow>(selectAnswer(this.#table, question), signal),
     );

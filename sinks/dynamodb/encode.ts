@@ -93,6 +93,11 @@ function number(value: number): AttributeValue {
   return fits ? { N: String(value) } : { S: Object.is(value, -0) ? '-0' : String(value) };
 }
 
+/** Whether the table can hold points of the series. */
+export function isStorable(series: Series): boolean {
+  return attributesOf(series).refusal === undefined;
+}
+
 export function partitionKey(series: Series): AttributeValue {
   return attributesOf(series).attributes.pk!;
 }

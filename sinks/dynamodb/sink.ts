@@ -17,12 +17,14 @@ import {
   addUp,
   type Batch,
   defineSink,
+  fitting,
+  type IndexedPoint,
   makeAgents,
-  onLiveConnection,
   type Point,
   pointBytes,
   type Question,
   type Rejection,
+  resending,
   type Series,
   type Sink,
   SinkError,
@@ -38,6 +40,7 @@ import {
   decodeItem,
   encodeItem,
   type Item,
+  isStorable,
   keyOf,
   partitionKey,
   refusal,
@@ -65,12 +68,6 @@ type Logger = NonNullable<DynamoDBClient['config']['logger']>;
 /** Without `info`, the SDK does not copy the input and output of every call for a log that we do not keep. */
 const QUIET: Omit<Logger, 'info'> = { debug() {}, trace() {}, warn() {}, error() {} };
 
-interface Row {
-  /** Index of the point in the batch. */
-  readonly index: number;
-  readonly point: Point;
-}
-
 class DynamoDbSink implements Sink {
   readonly #config: Config;
   readonly #log: SinkLog;
@@ -87,13 +84,15 @@ class DynamoDbSink implements Sink {
   /** Creates the client on first use, and again after `close`. The lane retries, so the SDK must not. */
   #connect(): DynamoDBClient {
     const { region, endpoint } = this.#config;
-    this.#client ??= new DynamoDBClient({
-      ...(region === undefined ? {} : { region }),
-      ...(endpoint === undefined ? {} : { endpoint }),
-      maxAttempts: 1,
-      requestHandler: makeAgents(SOCKETS),
-      logger: QUIET as Logger,
-    });
+    this.#client ??= resending(
+      new DynamoDBClient({
+        ...(region === undefined ? {} : { region }),
+        ...(endpoint === undefined ? {} : { endpoint }),
+        maxAttempts: 1,
+        requestHandler: makeAgents(SOCKETS),
+        logger: QUIET as Logger,
+      }),
+    );
     return this.#client;
   }
 
@@ -109,12 +108,7 @@ class DynamoDbSink implements Sink {
 
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
-    const rows: Row[] = [];
-    for (const [index, point] of batch.points.entries()) {
-      const reason = refusal(point);
-      if (reason === undefined) rows.push({ index, point });
-      else rejected.push({ index, ...reason });
-    }
+    const rows = fitting(batch, refusal, rejected);
     const first = rows.length === 0 ? [] : await this.#put(rows, signal);
     if (Array.isArray(first)) return outcome(first, rejected);
     if (first.kind !== 'unfit') return first;
@@ -123,7 +117,7 @@ class DynamoDbSink implements Sink {
 
   /** Writes each item alone, to find the bad ones: DynamoDB refuses a whole call because of a single item. */
   async #putOneByOne(
-    rows: readonly Row[],
+    rows: readonly IndexedPoint[],
     rejected: Rejection[],
     signal: AbortSignal,
   ): Promise<WriteOutcome> {
@@ -143,7 +137,7 @@ class DynamoDbSink implements Sink {
   }
 
   /** Resolves to the indexes of the rows that DynamoDB was too busy for. All others are written. */
-  async #put(rows: readonly Row[], signal: AbortSignal): Promise<number[] | ItemVerdict> {
+  async #put(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<number[] | ItemVerdict> {
     const pace = this.#pace;
     const requests = rows.map(({ point }) => ({ PutRequest: { Item: encodeItem(point, this.#config.ttl) } }));
     try {
@@ -171,7 +165,7 @@ class DynamoDbSink implements Sink {
     }
   }
 
-  #slowDown(pace: Pace, busy: readonly Row[]): void {
+  #slowDown(pace: Pace, busy: readonly IndexedPoint[]): void {
     const now = performance.now();
     pace.lower(now);
     const { table } = this.#config;
@@ -181,10 +175,7 @@ class DynamoDbSink implements Sink {
 
   async #send(requests: WriteRequest[], signal: AbortSignal): Promise<WriteRequest[]> {
     const command = new BatchWriteItemCommand({ RequestItems: { [this.#config.table]: requests } });
-    const answer = await onLiveConnection(
-      () => this.#connect().send(command, { abortSignal: signal }),
-      signal,
-    );
+    const answer = await this.#connect().send(command, { abortSignal: signal });
     return Object.values(answer.UnprocessedItems ?? {}).flat();
   }
 
@@ -214,7 +205,7 @@ class DynamoDbSink implements Sink {
     });
     try {
       signal.throwIfAborted();
-      return await onLiveConnection(() => this.#connect().send(command, { abortSignal: signal }), signal);
+      return await this.#connect().send(command, { abortSignal: signal });
     } catch (error) {
       throw sinkError(error, signal);
     }
@@ -237,10 +228,7 @@ class DynamoDbSink implements Sink {
       RequestItems: { [table]: { Keys: keys, ConsistentRead: true } },
     });
     try {
-      const answer = await onLiveConnection(
-        () => this.#connect().send(command, { abortSignal: signal }),
-        signal,
-      );
+      const answer = await this.#connect().send(command, { abortSignal: signal });
       const left = answer.UnprocessedKeys?.[table]?.Keys?.length ?? 0;
       if (left > 0) throw new SinkError('throttled', `DynamoDB did not read ${left} items`);
       return (answer.Responses?.[table] ?? []).flatMap((item) => decodeItem(item) ?? []);
@@ -272,6 +260,7 @@ class DynamoDbSink implements Sink {
   }
 
   async #querySeries(series: Series, range: WindowRange, signal: AbortSignal): Promise<AnswerRow[]> {
+    if (!isStorable(series)) return [];
     const [from, to] = sortKeyRange(range);
     const rows: AnswerRow[] = [];
     let next: Item | undefined;
@@ -287,10 +276,7 @@ class DynamoDbSink implements Sink {
       });
       try {
         signal.throwIfAborted();
-        const page = await onLiveConnection(
-          () => this.#connect().send(command, { abortSignal: signal }),
-          signal,
-        );
+        const page = await this.#connect().send(command, { abortSignal: signal });
         rows.push(...(page.Items ?? []).map(answerRow));
         next = page.LastEvaluatedKey;
       } catch (error) {
@@ -314,10 +300,7 @@ class DynamoDbSink implements Sink {
   async storage(signal: AbortSignal): Promise<number | undefined> {
     try {
       const command = new DescribeTableCommand({ TableName: this.#config.table });
-      const { Table } = await onLiveConnection(
-        () => this.#connect().send(command, { abortSignal: signal }),
-        signal,
-      );
+      const { Table } = await this.#connect().send(command, { abortSignal: signal });
       // DynamoDB has not counted yet.
       return Table?.TableSizeBytes === 0 ? undefined : Table?.TableSizeBytes;
     } catch (error) {

@@ -8,7 +8,7 @@ import {
   type TableDescription,
   UpdateTimeToLiveCommand,
 } from '@aws-sdk/client-dynamodb';
-import { awsErrorName, onLiveConnection, SinkError, type SinkLog } from '../../src/sink/index.ts';
+import { awsErrorName, SinkError, type SinkLog } from '../../src/sink/index.ts';
 import { ADVICE } from './classify.ts';
 import type { Config } from './config.ts';
 
@@ -65,10 +65,7 @@ export async function describe(
   signal: AbortSignal,
 ): Promise<TableDescription | undefined> {
   try {
-    const answer = await onLiveConnection(
-      () => client.send(new DescribeTableCommand({ TableName: table }), { abortSignal: signal }),
-      signal,
-    );
+    const answer = await client.send(new DescribeTableCommand({ TableName: table }), { abortSignal: signal });
     return answer.Table;
   } catch (error) {
     if (awsErrorName(error) === 'ResourceNotFoundException') return undefined;
@@ -96,7 +93,7 @@ async function createTable(
     ...(warmWrites !== undefined && { WarmThroughput: { WriteUnitsPerSecond: warmWrites } }),
   });
   try {
-    await onLiveConnection(() => client.send(command, { abortSignal: signal }), signal);
+    await client.send(command, { abortSignal: signal });
   } catch (error) {
     // Another process was faster.
     if (awsErrorName(error) !== 'ResourceInUseException') throw error;
@@ -128,15 +125,9 @@ async function enableTimeToLive(
   const TimeToLiveSpecification = { Enabled: true, AttributeName: 'expires_at' };
   const options = { abortSignal: signal };
   try {
-    const found = await onLiveConnection(
-      () => client.send(new DescribeTimeToLiveCommand({ TableName: table }), options),
-      signal,
-    );
+    const found = await client.send(new DescribeTimeToLiveCommand({ TableName: table }), options);
     if (found.TimeToLiveDescription?.TimeToLiveStatus?.startsWith('ENABL')) return;
-    await onLiveConnection(
-      () => client.send(new UpdateTimeToLiveCommand({ TableName: table, TimeToLiveSpecification }), options),
-      signal,
-    );
+    await client.send(new UpdateTimeToLiveCommand({ TableName: table, TimeToLiveSpecification }), options);
   } catch (error) {
     if (!NO_TIME_TO_LIVE.has(awsErrorName(error))) throw error;
     log.warn({ table, error: awsErrorName(error) }, 'could not turn on time to live on expires_at');

@@ -4,18 +4,13 @@
  */
 import { addAbortSignal, type Readable } from 'node:stream';
 import type { S3Client } from '@aws-sdk/client-s3';
-import {
-  awsErrorName,
-  makeAgents,
-  onLiveConnection,
-  SinkError,
-  type WindowRange,
-} from '../../src/sink/index.ts';
+import { awsErrorName, makeAgents, resending, SinkError, type WindowRange } from '../../src/sink/index.ts';
 import { explainBucket } from './classify.ts';
 import type { Place } from './config.ts';
 import { inMemory } from './file.ts';
 import { DATE_KEY, dateFolder, EXTENSION, NAME_KEY, stamp, windowOf } from './layout.ts';
 import {
+  type Admit,
   checkMarker,
   type FileStore,
   type Listed,
@@ -25,6 +20,7 @@ import {
   type Reading,
   type Stored,
   tooLarge,
+  unmarked,
 } from './store.ts';
 
 /** Connections to S3. */
@@ -51,6 +47,8 @@ export interface BucketOptions {
   readonly place: Extract<Place, { kind: 'bucket' }>;
   readonly region: string | undefined;
   readonly endpoint: string | undefined;
+  /** Whether a prefix that was not used before is taken. Default: true. */
+  readonly create?: boolean;
   /** A file up to this size is read with one request, a larger one row group by row group. Default: 8 MiB. */
   readonly wholeBytes?: number;
 }
@@ -67,12 +65,13 @@ export class BucketStore implements FileStore {
   async open(layout: string, signal: AbortSignal): Promise<void> {
     if (this.#closing.signal.aborted) this.#closing = new AbortController();
     const marker = Buffer.from(markerOf(layout));
-    if (await this.replace(MARKER, marker, undefined, signal)) {
+    if (this.#options.create !== false && (await this.replace(MARKER, marker, undefined, signal))) {
       // Nobody had put it. A store that lets it be put again as a new one does not check conditions.
       if (await this.replace(MARKER, marker, undefined, signal)) throw unconditional();
     }
     const found = await this.#get(MARKER, {}, signal);
-    checkMarker(Buffer.from(found?.bytes ?? []).toString(), layout);
+    if (found === undefined) throw unmarked();
+    checkMarker(Buffer.from(found.bytes).toString(), layout);
   }
 
   async close(): Promise<void> {
@@ -82,8 +81,8 @@ export class BucketStore implements FileStore {
     (await connected?.catch(() => undefined))?.client.destroy();
   }
 
-  async get(file: string, signal: AbortSignal): Promise<Stored | undefined> {
-    const found = await this.#get(file, {}, signal);
+  async get(file: string, signal: AbortSignal, admit?: Admit): Promise<Stored | undefined> {
+    const found = await this.#get(file, {}, signal, admit);
     return found && { bytes: found.bytes, version: found.etag, release: async () => {} };
   }
 
@@ -100,11 +99,11 @@ export class BucketStore implements FileStore {
     try {
       if (bytes === undefined) {
         const command = new sdk.DeleteObjectCommand({ ...object, IfMatch: before?.version });
-        await onLiveConnection(() => client.send(command, { abortSignal }), abortSignal);
+        await client.send(command, { abortSignal });
       } else {
         // If the one before has put it all the same, this one is refused, and the file is read again.
         const command = new sdk.PutObjectCommand({ ...object, ...condition, Body: bytes });
-        await onLiveConnection(() => client.send(command, { abortSignal }), abortSignal);
+        await client.send(command, { abortSignal });
       }
       return true;
     } catch (error) {
@@ -151,7 +150,7 @@ export class BucketStore implements FileStore {
     do {
       const command = new sdk.ListObjectsV2Command({ Bucket: bucket, ...query, ContinuationToken: token });
       const abortSignal = this.#either(signal);
-      const page = await onLiveConnection(() => client.send(command, { abortSignal }), abortSignal);
+      const page = await client.send(command, { abortSignal });
       yield page;
       token = page.NextContinuationToken;
     } while (token !== undefined);
@@ -184,6 +183,7 @@ export class BucketStore implements FileStore {
     file: string,
     options: { Range?: string; IfMatch?: string },
     signal: AbortSignal,
+    admit?: Admit,
   ): Promise<Answer | undefined> {
     const { sdk, client } = await this.#connect();
     const abortSignal = this.#either(signal);
@@ -198,13 +198,14 @@ export class BucketStore implements FileStore {
         ETag = '',
         ContentLength = 0,
         ContentRange,
-      } = await onLiveConnection(() => client.send(command, { abortSignal }), abortSignal);
+      } = await client.send(command, { abortSignal });
       // The SDK's own signal ends with the headers.
       const body = addAbortSignal(abortSignal, Body as Readable);
       if (ContentLength > MAX_FILE_BYTES) {
         body.destroy();
         throw tooLarge(file, ContentLength);
       }
+      await admit?.(ContentLength);
       return {
         bytes: await collect(body, ContentLength),
         etag: ETag,
@@ -245,12 +246,14 @@ export class BucketStore implements FileStore {
     const { region, endpoint } = this.#options;
     this.#connected ??= import('@aws-sdk/client-s3').then((sdk) => ({
       sdk,
-      client: new sdk.S3Client({
-        maxAttempts: 1,
-        requestHandler: makeAgents(SOCKETS),
-        ...(region !== undefined && { region }),
-        ...(endpoint !== undefined && { endpoint, forcePathStyle: true }),
-      }),
+      client: resending(
+        new sdk.S3Client({
+          maxAttempts: 1,
+          requestHandler: makeAgents(SOCKETS),
+          ...(region !== undefined && { region }),
+          ...(endpoint !== undefined && { endpoint, forcePathStyle: true }),
+        }),
+      ),
     }));
     return this.#connected;
   }

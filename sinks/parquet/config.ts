@@ -38,6 +38,12 @@ export const settings = {
       'costs a file, and on S3 two requests, for every window',
     default: 'date',
   }),
+  create: setting.boolean({
+    meaning:
+      'false: takes only a place that has the file _metrics-fanout.json, so that nothing is written where a file system ' +
+      'should be mounted and is not',
+    default: 'true',
+  }),
   region: setting.text({
     meaning: 'region of the bucket; default: AWS_REGION, or wherever else the AWS SDK finds one',
   }),

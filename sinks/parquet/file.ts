@@ -13,11 +13,22 @@ import {
   type RowGroup,
 } from 'hyparquet';
 import { ByteWriter, ParquetWriter } from 'hyparquet-writer';
-import { type Point, SinkError } from '../../src/sink/index.ts';
+import { POINT_BYTES, type Point, pointBytes, SinkError } from '../../src/sink/index.ts';
 import { COLUMNS, columnsOf, keyOf, type Row, rowOf, SCHEMA } from './encode.ts';
 
-/** Rows of a full row group: what a reader decodes at once, and what is decoded again for one changed row. */
-const GROUP_ROWS = 20_000;
+/** What a full row group has: what a reader decodes at once, and what is decoded again for one changed row. */
+interface GroupLimits {
+  readonly rows: number;
+  /** Measured by `pointBytes`. */
+  readonly bytes: number;
+  /**
+   * A row group that takes more memory is not decoded. This sink writes none, but an older version may have, which
+   * counted only rows, with very long dimensions.
+   */
+  readonly decodedBytes: number;
+}
+
+const LIMITS: GroupLimits = { rows: 20_000, bytes: 16_000_000, decodedBytes: 256 * 1024 * 1024 };
 /** A smaller part of a full group is merged with new rows, so that a file never has many small groups. */
 const SMALL_GROUP = 0.5;
 /** How much of a file's end is read first: the footer takes about 2 KB for each row group. */
@@ -43,12 +54,12 @@ const compressors = {
     zstdCompressSync(input, { params: { [constants.ZSTD_c_compressionLevel]: ZSTD_LEVEL } }),
 };
 
-/** Resolves to the file after the change; to undefined if no row is left. `groupRows`: of a full row group. */
+/** Resolves to the file after the change; to undefined if no row is left. */
 export async function changed(
   before: Uint8Array | undefined,
   change: Change,
   signal: AbortSignal,
-  groupRows = GROUP_ROWS,
+  limits: GroupLimits = LIMITS,
 ): Promise<Uint8Array | undefined> {
   const writer = new ByteWriter((before?.byteLength ?? 0) + 1024);
   const file = new ParquetWriter({
@@ -58,47 +69,74 @@ export async function changed(
     compressors,
     createdBy: 'metrics-fanout',
   });
-  const kept: Row[] = before === undefined ? [] : await keep(before, change, file, groupRows, signal);
-  const points = [...change.values()].filter((point) => point !== undefined);
-  const count = kept.length + points.length;
-  for (let from = 0; from < count; from += groupRows) {
-    // Encoding blocks the thread: an abort, or another file, gets a turn after each row group.
-    await yieldToEvents();
-    signal.throwIfAborted();
-    // Rows take many times the memory of points: only those of one row group are made at a time.
-    const rows = kept.slice(from, from + groupRows);
-    const first = from + rows.length - kept.length;
-    rows.push(...points.slice(first, first + groupRows - rows.length).map(rowOf));
-    file.write({ columnData: columnsOf(rows), rowGroupSize: groupRows });
-  }
+  const packer = new Packer(file, limits, signal);
+  if (before !== undefined) await keep(before, change, packer, file);
+  for (const point of change.values()) if (point !== undefined) await packer.add(point);
+  await packer.end();
   if (file.num_rows === 0n) return undefined;
   file.finish();
   return writer.getBytes();
 }
 
-/** Copies the row groups that stay as they are. Resolves to the rows that stay of the others. */
-async function keep(
-  before: Uint8Array,
-  change: Change,
-  file: ParquetWriter,
-  groupRows: number,
-  signal: AbortSignal,
-): Promise<Row[]> {
+/** Encodes rows as soon as they fill a row group, so that no more are in memory than one group has. */
+class Packer {
+  readonly limits: GroupLimits;
+  readonly signal: AbortSignal;
+  readonly #file: ParquetWriter;
+  /** Rows take many times the memory of points: those of points are made when they are encoded. */
+  #waiting: (Row | Point)[] = [];
+  #bytes = 0;
+
+  constructor(file: ParquetWriter, limits: GroupLimits, signal: AbortSignal) {
+    this.#file = file;
+    this.limits = limits;
+    this.signal = signal;
+  }
+
+  /** Resolves at once, unless a row group is full. */
+  add(row: Row | Point): Promise<void> | undefined {
+    this.#waiting.push(row);
+    this.#bytes += isPoint(row) ? pointBytes(row) : rowBytes(row);
+    const { rows, bytes } = this.limits;
+    return this.#waiting.length >= rows || this.#bytes >= bytes ? this.end() : undefined;
+  }
+
+  async end(): Promise<void> {
+    if (this.#waiting.length === 0) return;
+    // Encoding blocks the thread: an abort, or another file, gets a turn before each row group.
+    await yieldToEvents();
+    this.signal.throwIfAborted();
+    const rows = this.#waiting.map((row) => (isPoint(row) ? rowOf(row) : row));
+    this.#file.write({ columnData: columnsOf(rows), rowGroupSize: this.limits.rows });
+    this.#waiting = [];
+    this.#bytes = 0;
+  }
+}
+
+function isPoint(row: Row | Point): row is Point {
+  return 'series' in row;
+}
+
+function rowBytes({ name, dimensions }: Row): number {
+  return POINT_BYTES + (name as string).length + (dimensions as string).length;
+}
+
+/** Copies the row groups that stay as they are. The rows that stay of the others go to the packer. */
+async function keep(before: Uint8Array, change: Change, packer: Packer, file: ParquetWriter): Promise<void> {
   const source = inMemory(before);
-  const kept: Row[] = [];
+  const { rows, bytes, decodedBytes: most } = packer.limits;
   for (const group of groupsOf(await footer(source))) {
     await yieldToEvents();
-    signal.throwIfAborted();
-    if (group.rows >= SMALL_GROUP * groupRows) {
-      const ids = await rowsOf(source, group, ['series_id', 'instance']);
+    packer.signal.throwIfAborted();
+    if (group.rows >= SMALL_GROUP * rows || decodedBytes(group) >= SMALL_GROUP * bytes) {
+      const ids = await rowsOf(source, group, most, ['series_id', 'instance']);
       if (!ids.some((row) => change.has(rowKey(row)))) {
         copy(before, group, file);
         continue;
       }
     }
-    for (const row of await rowsOf(source, group)) if (!change.has(rowKey(row))) kept.push(row);
+    for (const row of await rowsOf(source, group, most)) if (!change.has(rowKey(row))) await packer.add(row);
   }
-  return kept;
 }
 
 const rowKey = ({ series_id, instance }: Row) => keyOf(series_id as string, instance as string);
@@ -151,7 +189,7 @@ export async function* groups(file: AsyncBuffer, columns?: readonly string[]): A
   for (const group of groupsOf(await footer(file))) {
     const bytes = await file.slice(group.start, group.end);
     const slice = (start: number, end = group.end) => bytes.slice(start - group.start, end - group.start);
-    yield await rowsOf({ byteLength: file.byteLength, slice }, group, columns);
+    yield await rowsOf({ byteLength: file.byteLength, slice }, group, LIMITS.decodedBytes, columns);
   }
 }
 
@@ -165,7 +203,26 @@ async function footer(file: AsyncBuffer): Promise<FileMetaData> {
   return metadata;
 }
 
-async function rowsOf(file: AsyncBuffer, group: Group, columns?: readonly string[]): Promise<Row[]> {
+/** Returns how many bytes the columns of a row group take in memory, or all of them, as far as the file says. */
+function decodedBytes({ meta, rows }: Group, columns?: readonly string[]): number {
+  const sizes = meta.columns.map(({ meta_data }) => {
+    const name = meta_data?.path_in_schema[0] ?? '';
+    return columns?.includes(name) === false ? 0 : Number(meta_data?.total_uncompressed_size);
+  });
+  return sizes.reduce((sum, size) => sum + size, rows * POINT_BYTES);
+}
+
+async function rowsOf(
+  file: AsyncBuffer,
+  group: Group,
+  maxBytes: number,
+  columns?: readonly string[],
+): Promise<Row[]> {
+  const bytes = decodedBytes(group, columns);
+  if (bytes > maxBytes) {
+    const what = `a row group takes ${bytes} bytes in memory, of at most ${maxBytes}`;
+    throw new SinkError('schema_mismatch', what);
+  }
   return await parquetReadObjects({
     ...reading,
     file,

@@ -12,6 +12,7 @@ import { explainFile } from './classify.ts';
 import { DATE_KEY, EXTENSION, isDateWithin, NAME_KEY, windowOf } from './layout.ts';
 import { FolderLock } from './lock.ts';
 import {
+  type Admit,
   checkMarker,
   type FileStore,
   type Listed,
@@ -21,6 +22,7 @@ import {
   type Reading,
   type Stored,
   tooLarge,
+  unmarked,
 } from './store.ts';
 
 /** Within the root, so that renaming is within one file system. */
@@ -31,30 +33,59 @@ const MAX_KNOWN_FOLDERS = 10_000;
 
 export class FolderStore implements FileStore {
   readonly #root: string;
+  readonly #create: boolean;
   readonly #lock: FolderLock;
   readonly #known = new Set<string>();
+  /** The folder that was opened first: its marker, and on which file system it was. */
+  #first: { readonly marker: string; readonly device: bigint } | undefined;
 
-  constructor(root: string) {
+  /** `create`: whether a folder that was not used before is taken. */
+  constructor(root: string, create = true) {
     this.#root = root;
+    this.#create = create;
     this.#lock = new FolderLock(join(root, '_metrics-fanout.lock'));
   }
 
   async open(layout: string, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     this.#known.clear();
+    const marker = join(this.#root, MARKER);
+    await this.#mustBeTheFirst(await textOf(marker));
     const made = await mkdir(this.#root, { recursive: true });
     if (made !== undefined) await syncAbove(this.#root, dirname(made));
     await mkdir(join(this.#root, TEMPORARY), { recursive: true });
     await this.#lock.open();
     await this.#sweep();
-    const marker = join(this.#root, MARKER);
     // Others that open the folder may remove the temporary file.
     for (let tried = 0; tried < MAX_MARKERS_TRIED; tried++) {
       const found = await textOf(marker);
-      if (found !== undefined) return checkMarker(found, layout);
-      await this.#put(marker, Buffer.from(markerOf(layout)), undefined, signal);
+      if (found !== undefined) {
+        checkMarker(found, layout);
+        this.#first ??= { marker: found, device: await deviceOf(this.#root) };
+        return;
+      }
+      await this.#put(marker, Buffer.from(markerOf(layout, randomUUID())), undefined, signal);
     }
     throw new SinkError('conflict', `others remove ${MARKER} from the folder`);
+  }
+
+  /**
+   * Throws if what is there now may be what was underneath the file system of the folder that was opened first: nothing
+   * must be made or written there. Who removes the folder as a whole gets a new one, which another process may make.
+   */
+  async #mustBeTheFirst(marker: string | undefined): Promise<void> {
+    if (marker === undefined && !this.#create) throw unmarked();
+    if (this.#first === undefined || marker === this.#first.marker) return;
+    const isEmptied = marker === undefined && (await unlessAbsent(stat(this.#root))) !== undefined;
+    if (!isEmptied && (await deviceOf(this.#root)) === this.#first.device) {
+      this.#first = undefined;
+      return;
+    }
+    throw new SinkError(
+      'not_found',
+      `${this.#root} is not the folder that it was: ${MARKER} is ${marker === undefined ? 'missing' : 'another one'}`,
+      'Mount its file system again. If you want to begin anew there, restart the service.',
+    );
   }
 
   /** Removes what killed processes left. If it was another's that is alive, that one writes it again. */
@@ -67,13 +98,14 @@ export class FolderStore implements FileStore {
     this.#lock.close();
   }
 
-  async get(file: string, signal: AbortSignal): Promise<Stored | undefined> {
+  async get(file: string, signal: AbortSignal, admit?: Admit): Promise<Stored | undefined> {
     const handle = await openOrNot(join(this.#root, file));
     if (handle === undefined) return undefined;
     // The handle stays open, so that no new file gets the inode of this one.
     try {
       const found = await handle.stat({ bigint: true });
       if (found.size > MAX_FILE_BYTES) throw tooLarge(file, Number(found.size));
+      await admit?.(Number(found.size));
       const bytes = await handle.readFile({ signal });
       return { bytes, version: versionOf(found), release: () => handle.close() };
     } catch (error) {
@@ -108,6 +140,7 @@ export class FolderStore implements FileStore {
     const temporary = join(this.#root, TEMPORARY, `${randomUUID()}.tmp`);
     const folder = dirname(path);
     let isPut = false;
+    this.#lock.check();
     try {
       await writeSynced(temporary, bytes, signal);
       await this.#makeFolder(folder);
@@ -122,6 +155,7 @@ export class FolderStore implements FileStore {
       // Somebody removed the folder, or what is temporary: nothing was done.
       if (!isPut && codeOf(error) === 'ENOENT') {
         this.#known.clear();
+        this.#lock.check();
         await mkdir(join(this.#root, TEMPORARY), { recursive: true });
         return false;
       }
@@ -146,6 +180,7 @@ export class FolderStore implements FileStore {
   }
 
   async *list(range: WindowRange, folder: string | undefined, signal: AbortSignal): AsyncGenerator<Listed> {
+    this.#lock.check();
     for await (const dates of this.#parents(folder)) {
       const within = (await namesIn(join(this.#root, dates))).filter((name) => isDateWithin(name, range));
       for (const date of within) {
@@ -190,6 +225,7 @@ export class FolderStore implements FileStore {
   }
 
   async bytes(signal: AbortSignal): Promise<number> {
+    this.#lock.check();
     let bytes = 0;
     for await (const dates of this.#parents(undefined)) {
       for (const date of await namesIn(join(this.#root, dates))) {
@@ -250,6 +286,12 @@ async function unlessAbsent<T>(looking: Promise<T>): Promise<T | undefined> {
     if (codeOf(error) === 'ENOENT') return undefined;
     throw error;
   }
+}
+
+/** Resolves to the file system that the path is on, or would be if it were made. */
+async function deviceOf(path: string): Promise<bigint> {
+  const found = await unlessAbsent(stat(path, { bigint: true }));
+  return found?.dev ?? (await deviceOf(dirname(path)));
 }
 
 const openOrNot = (path: string): Promise<FileHandle | undefined> => unlessAbsent(open(path, 'r'));

@@ -13,7 +13,7 @@ const LOOK_EVERY_MS = 5;
 
 export class FolderLock {
   readonly #path: string;
-  #opened: { readonly database: Database; readonly inode: bigint } | undefined;
+  #opened: { readonly database: Database; readonly file: string } | undefined;
 
   constructor(path: string) {
     this.#path = path;
@@ -33,8 +33,7 @@ export class FolderLock {
         throw error;
       }
     }
-    const { ino } = statSync(this.#path, { bigint: true });
-    this.#opened = { database, inode: ino };
+    this.#opened = { database, file: this.#file() ?? '' };
   }
 
   close(): void {
@@ -42,16 +41,27 @@ export class FolderLock {
     this.#opened = undefined;
   }
 
+  /** Throws if the file is no longer the one that was opened. */
+  check(): void {
+    // Who deletes the folder, or mounts another one over it, must not be answered that its rows are there.
+    if (this.#opened !== undefined && this.#file() !== this.#opened.file) {
+      throw new SinkError('not_found', `${this.#path} was deleted or replaced while it was open`);
+    }
+  }
+
+  /** Says which file is at the path. Another file system may have a file with the same inode. */
+  #file(): string | undefined {
+    const found = statSync(this.#path, { bigint: true, throwIfNoEntry: false });
+    return found && `${found.dev} ${found.ino}`;
+  }
+
   /** Calls `work` while no other process holds the lock. */
   async hold<T>(work: () => T, signal: AbortSignal): Promise<T> {
     for (;;) {
       signal.throwIfAborted();
-      const { database, inode } = this.#opened ?? {};
+      const { database } = this.#opened ?? {};
       if (database === undefined) throw new SinkError('connection', 'the folder is not open');
-      // Who deletes the folder, or mounts another one over it, must not be answered that its rows are there.
-      if (statSync(this.#path, { bigint: true, throwIfNoEntry: false })?.ino !== inode) {
-        throw new SinkError('not_found', `${this.#path} was deleted or replaced while it was open`);
-      }
+      this.check();
       if (take(database)) {
         try {
           return work();

@@ -4,7 +4,8 @@
  */
 import { SinkError } from '../../src/sink/index.ts';
 import { type Change, changed } from './file.ts';
-import { type FileStore, MAX_FILE_BYTES, tooLarge } from './store.ts';
+import { Room } from './room.ts';
+import { type Admit, type FileStore, MAX_FILE_BYTES, tooLarge } from './store.ts';
 
 /** How often a file may turn out to have been replaced meanwhile before the lane is to try again, after a pause. */
 const MAX_ATTEMPTS = 4;
@@ -19,9 +20,12 @@ export class Merger {
   readonly #store: FileStore;
   /** What waits, by file. A file is in here as long as it is worked on. */
   readonly #waiting = new Map<string, Job[]>();
+  readonly #room: Room;
 
-  constructor(store: FileStore) {
+  /** `mergedBytes`: how large the files that are merged at once may be in all. One file alone may be larger. */
+  constructor(store: FileStore, mergedBytes = MAX_FILE_BYTES) {
     this.#store = store;
+    this.#room = new Room(mergedBytes);
   }
 
   /** Resolves when the change is in the file, durably. Rejects as soon as the signal aborts. */
@@ -70,18 +74,31 @@ export class Merger {
 
   async #merge(file: string, change: Change, signal: AbortSignal): Promise<void> {
     for (let attempt = 1; attempt <= MAX_ATTEMPTS; attempt += 1) {
-      const before = await this.#store.get(file, signal);
+      let leave = () => {};
+      const admit = async (bytes: number) => {
+        leave = await this.#room.take(bytes, signal);
+      };
       try {
-        const after = await changedIn(file, before?.bytes, change, signal);
-        if (after !== undefined && after.byteLength > MAX_FILE_BYTES) throw tooLarge(file, after.byteLength);
-        // Nothing was there, and nothing is to be.
-        if (before === undefined && after === undefined) return;
-        if (await this.#store.replace(file, after, before, signal)) return;
+        if (await this.#replace(file, change, signal, admit)) return;
       } finally {
-        await before?.release();
+        leave();
       }
     }
     throw new SinkError('conflict', `another process keeps writing ${file}`);
+  }
+
+  /** Resolves to false if another process was faster. */
+  async #replace(file: string, change: Change, signal: AbortSignal, admit: Admit): Promise<boolean> {
+    const before = await this.#store.get(file, signal, admit);
+    try {
+      const after = await changedIn(file, before?.bytes, change, signal);
+      if (after !== undefined && after.byteLength > MAX_FILE_BYTES) throw tooLarge(file, after.byteLength);
+      // Nothing was there, and nothing is to be.
+      if (before === undefined && after === undefined) return true;
+      return await this.#store.replace(file, after, before, signal);
+    } finally {
+      await before?.release();
+    }
   }
 }
 

@@ -20,6 +20,7 @@ import {
   addUp,
   type Batch,
   defineSink,
+  dimensionIn,
   fitting,
   instancePrice,
   outcomeOf,
@@ -50,10 +51,12 @@ class ParquetSink implements Sink {
   readonly #merger: Merger;
 
   constructor(config: ParquetConfig) {
-    const { url, region, endpoint } = config;
+    const { url, region, endpoint, create } = config;
     this.#config = config;
     this.#store =
-      url.kind === 'folder' ? new FolderStore(url.path) : new BucketStore({ place: url, region, endpoint });
+      url.kind === 'folder'
+        ? new FolderStore(url.path, create)
+        : new BucketStore({ place: url, region, endpoint, create });
     this.#merger = new Merger(this.#store);
   }
 
@@ -235,8 +238,7 @@ function sumsKey(
   row: Row,
 ): string | undefined {
   if (row.name !== name || row.type !== type) return undefined;
-  const dimensions = JSON.parse(row.dimensions as string) as Record<string, string>;
-  return Object.hasOwn(dimensions, dimension) ? dimensions[dimension] : '';
+  return dimensionIn(row.dimensions as string, dimension);
 }
 
 function windowsKey({ series }: Extract<Question, { kind: 'windows' }>, row: Row): string | undefined {

@@ -3,8 +3,8 @@ import type { AsyncBuffer } from 'hyparquet';
 import { SinkError, type WindowRange } from '../../src/sink/index.ts';
 
 /**
- * A larger file is not merged: the old one, the new one and the rows between them are in memory at once. At 25 to 60
- * bytes a row, it holds more than four million series.
+ * A larger file is not merged: the old one, the new one and a row group are in memory at once. At 25 to 60 bytes a row,
+ * it holds more than four million series.
  */
 export const MAX_FILE_BYTES = 256 * 1024 * 1024;
 
@@ -16,6 +16,8 @@ export interface Stored {
   /** Lets go of it. Until then, no other file gets its version. */
   release(): Promise<void>;
 }
+
+export type Admit = (bytes: number) => Promise<void>;
 
 export interface Listed {
   /** Relative to the root, with slashes. */
@@ -33,8 +35,8 @@ export interface FileStore {
   /** Makes sure that the root is there and holds files of this layout, or none. */
   open(layout: string, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
-  /** Resolves to undefined if there is no such file. */
-  get(file: string, signal: AbortSignal): Promise<Stored | undefined>;
+  /** Resolves to undefined if there is no such file. Reads it when `admit` has resolved, which gets its size. */
+  get(file: string, signal: AbortSignal, admit?: Admit): Promise<Stored | undefined>;
   /**
    * Puts the file, or removes it if `bytes` is undefined. Resolves to true when that is durable, and to false, with
    * nothing done, if the file is no longer `before`. A reader sees either the old file or the new one.
@@ -58,17 +60,28 @@ export interface FileStore {
 /** Says in the root which layout the files have. Readers skip names that begin with an underscore. */
 export const MARKER = '_metrics-fanout.json';
 
-export function markerOf(layout: string): string {
-  return `${JSON.stringify({ writer: 'metrics-fanout', partition_by: layout })}\n`;
+/** `id` tells folders apart. Older ones, and buckets, have none. */
+export function markerOf(layout: string, id?: string): string {
+  return `${JSON.stringify({ writer: 'metrics-fanout', partition_by: layout, id })}\n`;
 }
 
 /** Throws if the marker is that of another layout: rows would be in two files. */
 export function checkMarker(text: string, layout: string): void {
-  if (text === markerOf(layout)) return;
+  const [, id] = /"id":"([^"]*)"/.exec(text) ?? [];
+  if (text === markerOf(layout, id)) return;
   throw new SinkError(
     'schema_mismatch',
     `${MARKER} says that the files there are laid out in another way`,
     'Set SINK_<ID>_PARTITION_BY to what it was, or SINK_<ID>_URL to another place.',
+  );
+}
+
+/** The error of a place that was to be in use already, and has no marker. */
+export function unmarked(): SinkError {
+  return new SinkError(
+    'not_found',
+    `there is no ${MARKER}`,
+    'Mount the file system, or correct SINK_<ID>_URL. For a new place, set SINK_<ID>_CREATE=true.',
   );
 }
 

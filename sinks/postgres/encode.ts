@@ -1,5 +1,6 @@
 /** Points to parameters, and the statements. Pure. */
 import {
+  isPgText,
   MAX_TIME_MS,
   MIN_TIME_MS,
   PG_TYPES,
@@ -139,7 +140,7 @@ export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
     ['name', series.name],
     ['instance', instance],
   ] as const) {
-    if (!value.isWellFormed() || value.includes('\0')) {
+    if (!isPgText(value)) {
       return { reason: 'invalid_value', message: `the ${what} has a NUL or is not well-formed Unicode` };
     }
   }

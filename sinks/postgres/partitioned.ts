@@ -5,6 +5,7 @@ import {
   type PgConnection,
   type PgServer,
   type Point,
+  SinkError,
   type SinkLog,
   sqlState,
   transaction,
@@ -17,6 +18,7 @@ import {
   type Partition,
   type Place,
   partitionOf,
+  selectDetached,
   selectPartitions,
   type Unit,
 } from './partitions.ts';
@@ -94,9 +96,21 @@ export class Partitions {
     }
   }
 
-  /** Forgets what exists, because a row found no partition. */
-  forget(): void {
+  /** Forgets what exists, because a row found no partition. Throws if a table that is none stands in its place. */
+  async mustBeMissing(connection: PgConnection, starts: Iterable<number>): Promise<void> {
     this.#known.clear();
+    const { place, unit, server, timeoutMs } = this.#options;
+    const names = new Set<string>();
+    for (const start of starts)
+      for (const each of [unit, 'day'] as const) names.add(partitionOf(place, each, start).name);
+    const found = await connection.run(transaction(server, timeoutMs, selectDetached(place, [...names])));
+    const name = found?.rows[0]?.name;
+    if (name === undefined) return;
+    throw new SinkError(
+      'not_found',
+      `the table ${name} is not a partition of ${place.table}, so rows of its time have none`,
+      'Attach that table again, or rename or drop it: then the sink makes a new partition.',
+    );
   }
 
   isSweepDue(now: number): boolean {

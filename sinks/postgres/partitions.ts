@@ -86,6 +86,15 @@ FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON 
 WHERE i.inhparent = ${literal(place)}::regclass`;
 }
 
+/** Selects a table that has one of these names of partitions and is none. */
+export function selectDetached(place: Place, names: readonly string[]): string {
+  const schema = `'${place.schema.replaceAll("'", "''")}'`;
+  return `SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = ${schema} AND c.relname IN (${names.map((name) => `'${name}'`).join(', ')})
+AND NOT EXISTS (SELECT 1 FROM pg_inherits i WHERE i.inhrelid = c.oid AND i.inhparent = ${literal(place)}::regclass)
+ORDER BY 1 LIMIT 1`;
+}
+
 export interface Found {
   readonly schema: string;
   readonly name: string;

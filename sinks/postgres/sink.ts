@@ -1,13 +1,11 @@
 /**
- * PostgreSQL, with a real primary key: a batch is one statement and one round trip. The statement takes an array for
- * each column, and overwrites the rows whose keys the table has. Nothing is kept in a session, so a pooler may give
- * every transaction another one.
+ * PostgreSQL, with a real primary key: a batch is one statement. It takes an array for each column, and overwrites
+ * the rows whose keys the table has. Nothing is kept in a session, so a pooler may give every transaction another one.
  */
 import pg from 'pg';
 import {
   type AnswerRow,
   type Batch,
-  begin,
   beginReading,
   classifyPg,
   columnArrays,
@@ -18,10 +16,12 @@ import {
   instancePrice,
   isAboutData,
   keyOfRow,
+  lacksPartition,
   MISCOUNTED,
   outcomeOf,
   type PgConnection,
   PgConnections,
+  type PgResult,
   type PgRow,
   type PgServer,
   type Point,
@@ -44,6 +44,7 @@ import {
   transaction,
   type Verdict,
   type WindowRange,
+  WriteOrder,
   type WriteOutcome,
   writeInParts,
 } from '../../src/sink/index.ts';
@@ -68,8 +69,6 @@ const MAX_PAGE_ROWS = 8_000;
 const QUESTION_TIMEOUT_MS = 5_000;
 /** A key comes twice in one statement: halved, each half takes it. */
 const TWICE = '21000';
-/** A row breaks a constraint; if the server names none, and no trigger that says so, it has no partition. */
-const CHECK_VIOLATION = '23514';
 const SWEEP_EVERY_MS = 3_600_000;
 
 const SERVER: PgServer = { isRedshift: false, endsIdle: true };
@@ -84,6 +83,7 @@ class PostgresSink implements Sink {
   readonly #log: SinkLog;
   readonly #timeoutMs: number;
   readonly #connections: PgConnections;
+  readonly #order: WriteOrder;
   readonly #refused = new RefusedSeries<IndexedPoint>(({ point }) => point.series.id);
   #opened: Opened | undefined;
   /** When the chunks of a hypertable are dropped next. */
@@ -96,6 +96,7 @@ class PostgresSink implements Sink {
     this.#log = log;
     this.#timeoutMs = statementTimeout(timeoutMs);
     this.#connections = new PgConnections(pg.Client, config);
+    this.#order = new WriteOrder(config.table, this.#timeoutMs);
   }
 
   async open(signal: AbortSignal): Promise<void> {
@@ -137,7 +138,7 @@ class PostgresSink implements Sink {
     const points = rows.map(({ point }) => point);
     try {
       return await this.#lend(signal, async (connection, { partitions }) => {
-        const write = () => this.#upsert(connection, points, partitions);
+        const write = () => this.#upsert(connection, points, partitions, signal);
         return partitions === undefined ? await write() : await partitions.using(points, write);
       });
     } catch (error) {
@@ -150,31 +151,44 @@ class PostgresSink implements Sink {
     connection: PgConnection,
     points: readonly Point[],
     partitions: Partitions | undefined,
+    signal: AbortSignal,
   ): Promise<Verdict> {
     await partitions?.prepare(connection, startsOf(points));
     try {
-      // In one go. If the statement fails, COMMIT rolls back, and the connection is as it was.
-      const [, result] = await Promise.all([
-        connection.run(begin(SERVER, this.#timeoutMs)),
-        connection.query(upsert(this.#config.table), columnArrays(points)),
-        connection.run('COMMIT'),
-      ]);
-      if (result.rowCount === points.length) return { kind: 'written' };
+      const { rowCount } = await this.#runInTurn(
+        connection,
+        upsert(this.#config.table),
+        columnArrays(points),
+        signal,
+      );
+      if (rowCount === points.length) return { kind: 'written' };
       return {
         kind: 'retry',
         reason: 'server_error',
-        message: `${MISCOUNTED} ${result.rowCount} of ${points.length} were written`,
+        message: `${MISCOUNTED} ${rowCount} of ${points.length} were written`,
       };
     } catch (error) {
-      if (lacksPartition(error)) {
-        partitions?.forget();
-        const { message } = classifyPg(error);
-        if (partitions !== undefined) return { kind: 'retry', reason: 'conflict', message };
-        return { kind: 'refused', reason: 'not_found', message: `${message}; set PARTITION, or make it` };
+      if (partitions !== undefined && lacksPartition(error)) {
+        await partitions.mustBeMissing(connection, startsOf(points));
+        return { kind: 'retry', reason: 'conflict', message: classifyPg(error).message };
       }
       if (!isAboutData(error) && sqlState(error) !== TWICE) throw error;
       return { kind: 'unfit', reason: pgRejectReason(error), message: classifyPg(error).message };
     }
+  }
+
+  /** Runs a transaction of one statement that writes. */
+  async #runInTurn(
+    connection: PgConnection,
+    text: string,
+    values: unknown[],
+    signal: AbortSignal,
+  ): Promise<PgResult> {
+    return await this.#order.inTurn(connection, SERVER, signal, async () => {
+      // In one go. If the statement fails, COMMIT rolls back, and the connection is as it was.
+      const [result] = await Promise.all([connection.query(text, values), connection.run('COMMIT')]);
+      return result;
+    });
   }
 
   /** At most once an hour, after a write. What fails is tried again after a later write. */
@@ -235,10 +249,9 @@ class PostgresSink implements Sink {
     if (points.length === 0) return;
     const arrays = columnArrays(points);
     const keys = KEY_ARRAYS.map((index) => arrays[index]!);
-    const begun = begin(SERVER, this.#timeoutMs);
     try {
       await this.#lend(signal, (connection) =>
-        inOneGo(connection, begun, deleteKeys(this.#config.table), keys),
+        this.#runInTurn(connection, deleteKeys(this.#config.table), keys, signal),
       );
     } catch (error) {
       signal.throwIfAborted();
@@ -247,11 +260,12 @@ class PostgresSink implements Sink {
   }
 
   async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
-    const [select, values] = pgQuestion(this.#config.table, question, SERVER);
+    const asked = pgQuestion(this.#config.table, question, SERVER);
+    if (asked === undefined) return [];
     const begun = beginReading(SERVER, QUESTION_TIMEOUT_MS);
     try {
-      const rows = await this.#lend(signal, (connection) => inOneGo(connection, begun, select, values));
-      return rows.map((row) => pgAnswer(question, row));
+      const rows = await this.#lend(signal, (connection) => inOneGo(connection, begun, ...asked));
+      return pgAnswer(question, rows);
     } catch (error) {
       signal.throwIfAborted();
       throw classifyPg(error);
@@ -315,7 +329,7 @@ async function mustBePostgres(connection: PgConnection): Promise<void> {
   );
 }
 
-/** Runs a transaction of one statement, in one round trip. */
+/** Runs a transaction of one statement that reads, in one round trip. */
 async function inOneGo(
   connection: PgConnection,
   begun: string,
@@ -332,12 +346,6 @@ async function inOneGo(
 
 function* startsOf(points: readonly Point[]): Generator<number> {
   for (const { windowStart } of points) yield windowStart;
-}
-
-function lacksPartition(error: unknown): boolean {
-  if (sqlState(error) !== CHECK_VIOLATION) return false;
-  const { constraint, where } = error as { constraint?: string; where?: string };
-  return constraint === undefined && where === undefined;
 }
 
 export default defineSink({

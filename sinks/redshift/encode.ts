@@ -6,6 +6,7 @@ import {
   begin,
   columnValues,
   FIELDS,
+  isPgText,
   MAX_TIME_MS,
   MIN_TIME_MS,
   MISCOUNTED,
@@ -90,13 +91,12 @@ export function createStage(table: string, { isRedshift }: PgServer): string {
 }
 
 /**
- * Returns the statements by which a transaction begins to stage. Redshift takes the transaction's snapshot at its first
- * CREATE, INSERT or DELETE, and would neither see nor delete what another writer commits after that. So there the lock
- * comes first, and is held while rows are staged. PostgreSQL gets its lock in `mergeStage`.
+ * Returns the statements by which a transaction on Redshift begins to stage. Redshift takes the transaction's snapshot
+ * at its first CREATE, INSERT or DELETE, and would neither see nor delete what another writer commits after that. So
+ * there the lock comes first, and is held while rows are staged. PostgreSQL gets its lock in `mergeStage`.
  */
-export function beginStage(table: string, server: PgServer, timeoutMs: number): string {
-  const lock = server.isRedshift ? `;\nLOCK ${quotedTable(table)}` : '';
-  return `${begin(server, timeoutMs)}${lock};\n${createStage(table, server)}`;
+export function beginOnRedshift(table: string, server: PgServer, timeoutMs: number): string {
+  return `${begin(server, timeoutMs)};\nLOCK ${quotedTable(table)};\n${createStage(table, server)}`;
 }
 
 /** Names the schema where another table of that name could come first on the search path. */
@@ -223,7 +223,7 @@ export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
     };
   }
   // In `dimensions`, JSON escapes both.
-  if (!series.name.isWellFormed() || series.name.includes('\0')) {
+  if (!isPgText(series.name)) {
     return { reason: 'invalid_value', message: 'the name has a NUL or is not well-formed Unicode' };
   }
   return (

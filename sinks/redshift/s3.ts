@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { promisify } from 'node:util';
 import { constants, gzip } from 'node:zlib';
 import type { S3Client } from '@aws-sdk/client-s3';
-import { makeAgents, onLiveConnection, type Point, type SinkLog } from '../../src/sink/index.ts';
+import { makeAgents, type Point, resending, type SinkLog } from '../../src/sink/index.ts';
 import { awsError } from './classify.ts';
 import type { S3Address } from './config.ts';
 import { attemptPrefix, manifest, partText, ROWS_PER_PART, s3Url, stagePrefix } from './copy.ts';
@@ -85,7 +85,7 @@ export class S3Stage {
     const { sdk, client } = await this.#connect();
     keys.push(key);
     const command = new sdk.PutObjectCommand({ Bucket: this.#address.bucket, Key: key, Body: body });
-    await onLiveConnection(() => client.send(command, { abortSignal: signal }), signal);
+    await client.send(command, { abortSignal: signal });
   }
 
   /** Never throws: a later `open` removes what is left. */
@@ -110,10 +110,7 @@ export class S3Stage {
       Bucket: this.#address.bucket,
       Delete: { Objects: objects, Quiet: true },
     });
-    const { Errors = [] } = await onLiveConnection(
-      () => client.send(command, { abortSignal: signal }),
-      signal,
-    );
+    const { Errors = [] } = await client.send(command, { abortSignal: signal });
     const [first] = Errors;
     if (first !== undefined) throw Object.assign(new Error(first.Message ?? ''), { name: first.Code ?? '' });
   }
@@ -145,10 +142,7 @@ export class S3Stage {
     const { sdk, client } = await this.#connect();
     const { bucket } = this.#address;
     const command = new sdk.ListObjectsV2Command({ Bucket: bucket, Prefix: stagePrefix(this.#address) });
-    const { Contents = [], IsTruncated = false } = await onLiveConnection(
-      () => client.send(command, { abortSignal: signal }),
-      signal,
-    );
+    const { Contents = [], IsTruncated = false } = await client.send(command, { abortSignal: signal });
     const before = Date.now() - LEFTOVER_AGE_MS;
     const old = Contents.filter(({ LastModified }) => (LastModified?.getTime() ?? Infinity) < before);
     const leftovers = old.flatMap(({ Key }) => Key ?? []);
@@ -168,11 +162,13 @@ export class S3Stage {
   #connect(): Promise<Connected> {
     this.#connected ??= import('@aws-sdk/client-s3').then((sdk) => ({
       sdk,
-      client: new sdk.S3Client({
-        maxAttempts: 1,
-        requestHandler: makeAgents(SOCKETS),
-        ...(this.#region === undefined ? {} : { region: this.#region }),
-      }),
+      client: resending(
+        new sdk.S3Client({
+          maxAttempts: 1,
+          requestHandler: makeAgents(SOCKETS),
+          ...(this.#region === undefined ? {} : { region: this.#region }),
+        }),
+      ),
     }));
     return this.#connected;
   }

@@ -45,6 +45,7 @@ import {
   transaction,
   type Verdict,
   type WindowRange,
+  WriteOrder,
   type WriteOutcome,
   writeInParts,
 } from '../../src/sink/index.ts';
@@ -53,7 +54,7 @@ import { MAX_COPIED_POINTS, type RedshiftConfig, settings, validate } from './co
 import { copyIntoStage } from './copy.ts';
 import {
   addColumn,
-  beginStage,
+  beginOnRedshift,
   COLUMNS,
   createStage,
   createTable,
@@ -117,6 +118,7 @@ class RedshiftSink implements Sink {
   /** The time limit of a statement. */
   readonly #timeoutMs: number;
   readonly #connections: PgConnections;
+  readonly #order: WriteOrder;
   readonly #s3: S3Stage | undefined;
   readonly #refused = new RefusedSeries<IndexedPoint>(({ point }) => point.series.id);
   /** What the server said when the sink was opened; undefined while it is closed. */
@@ -128,6 +130,7 @@ class RedshiftSink implements Sink {
     this.#table = config.table;
     this.#timeoutMs = statementTimeout(timeoutMs);
     this.#connections = new PgConnections(pg.Client, config, makeSignIn(config));
+    this.#order = new WriteOrder(config.table, this.#timeoutMs);
     this.#s3 = config.s3 === undefined ? undefined : new S3Stage(config.s3, config.region, log);
   }
 
@@ -247,10 +250,12 @@ class RedshiftSink implements Sink {
   async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
     try {
       return await this.#lend(signal, async (connection, server) => {
+        const asked = pgQuestion(this.#table, question, server);
+        if (asked === undefined) return [];
         await connection.run(beginReading(server, QUESTION_TIMEOUT_MS));
-        const { rows } = await connection.query(...pgQuestion(this.#table, question, server));
+        const { rows } = await connection.query(...asked);
         await connection.run('COMMIT');
-        return rows.map((row) => pgAnswer(question, row));
+        return pgAnswer(question, rows);
       });
     } catch (error) {
       signal.throwIfAborted();
@@ -299,14 +304,24 @@ class RedshiftSink implements Sink {
   }
 
   /** Runs a transaction that has the points in its stage. `end` is how it ends. */
-  async #withStage({ connection, server }: Way, points: readonly Point[], end: string): Promise<void> {
-    const begun = connection.run(beginStage(this.#table, server, this.#timeoutMs));
+  async #withStage(
+    { connection, server, signal }: Way,
+    points: readonly Point[],
+    end: string,
+  ): Promise<void> {
     if (!server.isRedshift) {
-      // In one go: if a statement fails, so do those after it, and the error of the first is thrown.
-      await Promise.all([begun, connection.query(INSERT_ARRAYS, columnArrays(points)), connection.run(end)]);
+      await this.#order.inTurn(connection, server, signal, async () => {
+        // In one go: if a statement fails, so do those after it, and the error of the first is thrown.
+        await Promise.all([
+          connection.run(createStage(this.#table, server)),
+          connection.query(INSERT_ARRAYS, columnArrays(points)),
+          connection.run(end),
+        ]);
+      });
       return;
     }
-    await begun;
+    // Nothing is sent before the lock is there, and so nothing of a write that was given up before that.
+    await connection.run(beginOnRedshift(this.#table, server, this.#timeoutMs));
     for (let from = 0; from < points.length; from += ROWS_PER_INSERT) {
       const chunk = points.slice(from, from + ROWS_PER_INSERT);
       await connection.query(insertIntoStage(chunk.length), chunk.flatMap(toRow));
@@ -326,7 +341,7 @@ class RedshiftSink implements Sink {
   ): Promise<void> {
     await s3.lend(points, signal, async ({ url, id }) => {
       const statements = [
-        beginStage(this.#table, server, this.#timeoutMs),
+        beginOnRedshift(this.#table, server, this.#timeoutMs),
         copyIntoStage(url, this.#config.iamRole!, id),
         mergeStage(this.#table, points, server),
       ];

@@ -1,10 +1,13 @@
 /** What the result codes of SQLite (https://sqlite.org/rescode.html) mean to the lane. Pure. */
 import { SinkError } from '../../src/sink/index.ts';
+import { COLUMNS } from './encode.ts';
 
 type Verdict = readonly [reason: SinkError['reason'], advice: string];
 
 const WRITABLE =
   'Make the file and its folder writable for this process, or set SINK_<ID>_PATH to another file.';
+
+const COLUMN = 'Give that column a default, or let it be NULL: this sink does not write it.';
 
 const VERDICTS: Readonly<Record<number, Verdict>> = {
   3: ['unauthorized', WRITABLE], // PERM
@@ -27,9 +30,20 @@ export function resultCode(error: unknown): number | undefined {
 
 export const CONSTRAINT = 19;
 
+/** Whether a column that somebody added must have a value, and has no default: that refuses every row. */
+export function lacksValue(error: unknown): boolean {
+  const [, column] = /^NOT NULL constraint failed: points\.(.+)$/.exec(messageOf(error)) ?? [];
+  return column !== undefined && !Object.hasOwn(COLUMNS, column);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 export function classify(error: unknown): SinkError {
   if (error instanceof SinkError) return error;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
+  if (lacksValue(error)) return new SinkError('schema_mismatch', message, COLUMN, { cause: error });
   if (/^no such (table|column)|has no column named/.test(message)) {
     return new SinkError('not_found', message, 'Leave the table to this sink, which creates it again.', {
       cause: error,

@@ -4,6 +4,7 @@ import {
   ALL_FIELDS,
   type AnswerRow,
   columnValues,
+  dimensionIn,
   type MetricType,
   type Point,
   type Rejection,
@@ -55,10 +56,17 @@ export const DELETE = `DELETE FROM points WHERE ${KEY.map((name) => `${name} = ?
 
 export const SELECT = `SELECT ${NAMES.join(', ')} FROM points WHERE window_start >= ? AND window_start < ?`;
 
-/** Selects the sums of a slice of time. A dimension's key may be any text, so it cannot become a JSON path. */
-export const SELECT_SUMS = `SELECT coalesce(d.value, '') AS key, sum(p.count) AS count, sum(p.sum) AS sum
-FROM points p LEFT JOIN json_each(p.dimensions) d ON d.key = ?
-WHERE p.window_start >= ? AND p.window_start < ? AND p.name = ? AND p.type = ? GROUP BY 1`;
+/** Whether the JSON has a NUL, where SQLite's functions end a text, or half of a surrogate pair, which is no UTF-8. */
+const IS_ODD = `(instr(p.dimensions, '\\u0000') > 0 OR instr(p.dimensions, '\\ud') > 0)`;
+
+/**
+ * Selects the sums of a slice of time; of rows that SQLite cannot take apart, with all dimensions. A dimension's key
+ * may be any text, so it cannot become a JSON path.
+ */
+export const SELECT_SUMS = `SELECT CASE WHEN ${IS_ODD} THEN NULL ELSE coalesce(d.value, '') END AS key,
+  CASE WHEN ${IS_ODD} THEN p.dimensions END AS odd, sum(p.count) AS count, sum(p.sum) AS sum
+FROM points p LEFT JOIN json_each(p.dimensions) d ON d.key = ? AND NOT ${IS_ODD}
+WHERE p.window_start >= ? AND p.window_start < ? AND p.name = ? AND p.type = ? GROUP BY 1, 2`;
 
 /** Steps from window to window, because the primary key begins with time: this reads no rows of other series. */
 export const SELECT_WINDOWS = `WITH RECURSIVE windows(start) AS (
@@ -70,8 +78,15 @@ export const SELECT_WINDOWS = `WITH RECURSIVE windows(start) AS (
 SELECT p.window_start AS key, sum(p.count) AS count, sum(p.sum) AS sum
 FROM windows JOIN points p ON p.window_start = windows.start AND p.series_id = :series GROUP BY 1`;
 
-export function toAnswer({ key, count, sum }: Record<string, SQLOutputValue>): AnswerRow {
-  return { key: String(key), count: Number(count), sum: Number(sum) };
+export function toAnswer(
+  { key, odd, count, sum }: Record<string, SQLOutputValue>,
+  dimension?: string,
+): AnswerRow {
+  return {
+    key: dimension !== undefined && key === null ? dimensionIn(String(odd), dimension) : String(key),
+    count: Number(count),
+    sum: Number(sum),
+  };
 }
 
 /** Returns why a row cannot hold the point unchanged; undefined if it can. */

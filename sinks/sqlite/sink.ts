@@ -23,7 +23,7 @@ import {
   type WindowRange,
   type WriteOutcome,
 } from '../../src/sink/index.ts';
-import { CONSTRAINT, classify, resultCode } from './classify.ts';
+import { CONSTRAINT, classify, lacksValue, resultCode } from './classify.ts';
 import { type SqliteConfig, settings } from './config.ts';
 import {
   COLUMNS,
@@ -62,13 +62,15 @@ interface Opened {
   readonly database: Database;
   readonly upsert: StatementSync;
   readonly remove: StatementSync;
-  /** Inode of the open file, which may no longer be the file at the path. */
-  readonly inode: bigint;
+  /** The open file, which may no longer be the file at the path. */
+  readonly file: string;
 }
 
 class SqliteSink implements Sink {
   readonly #path: string;
   #opened: Opened | undefined;
+  /** The file system that the file was on when it was first opened. */
+  #device: bigint | undefined;
 
   constructor(config: SqliteConfig) {
     // Resolved, so that even `:memory:` names a file: what we acknowledge must outlive the process.
@@ -78,6 +80,7 @@ class SqliteSink implements Sink {
   async open(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     await this.close();
+    this.#mustBeMounted();
     makeFolder(this.#path);
     makeFile(this.#path);
     let database: Database | undefined;
@@ -90,8 +93,9 @@ class SqliteSink implements Sink {
         database,
         upsert: database.prepare(UPSERT),
         remove: database.prepare(DELETE),
-        inode: statSync(this.#path, { bigint: true }).ino,
+        file: fileAt(this.#path) ?? '',
       };
+      this.#device = deviceOf(this.#path);
     } catch (error) {
       database?.close();
       const { reason, message, advice } = classify(error);
@@ -148,7 +152,10 @@ class SqliteSink implements Sink {
       const { range } = question;
       if (question.kind === 'windows') {
         const named = { from: range.from, to: range.to, series: question.series.id };
-        return database.prepare(SELECT_WINDOWS).all(named).map(toAnswer);
+        return database
+          .prepare(SELECT_WINDOWS)
+          .all(named)
+          .map((row) => toAnswer(row));
       }
       return addUp(await sumsBySlices(database, question, signal));
     } catch (error) {
@@ -181,11 +188,20 @@ class SqliteSink implements Sink {
     this.#opened = undefined;
   }
 
+  /** Throws if the file is gone together with its file system: a new one would be underneath. */
+  #mustBeMounted(): void {
+    if (this.#device === undefined || existsSync(this.#path) || deviceOf(this.#path) === this.#device) return;
+    throw new SinkError(
+      'not_found',
+      `${this.#path} is gone, and what is at its place is on another file system`,
+      'Mount its file system again. If you want a new file there, restart the service.',
+    );
+  }
+
   #connection(): Opened {
     if (this.#opened === undefined) throw new SinkError('connection', 'the database is not open');
-    const found = statSync(this.#path, { bigint: true, throwIfNoEntry: false });
     // SQLite goes on writing to a deleted file, and would acknowledge rows that nobody can read.
-    if (found?.ino !== this.#opened.inode) {
+    if (fileAt(this.#path) !== this.#opened.file) {
       throw new SinkError('not_found', `${this.#path} was deleted or replaced while it was open`);
     }
     return this.#opened;
@@ -197,15 +213,30 @@ async function sumsBySlices(
   { name, type, dimension, range }: Extract<Question, { kind: 'sums' }>,
   signal: AbortSignal,
 ): Promise<AnswerRow[]> {
+  // What is no UTF-8 would be asked for as U+FFFD, which other rows may have.
+  if (!name.isWellFormed()) return [];
+  const key = dimension.isWellFormed() ? dimension : null;
   const select = database.prepare(SELECT_SUMS);
   const rows: AnswerRow[] = [];
   for (let from = range.from; from < range.to; from += SLICE_MS) {
     const to = Math.min(range.to, from + SLICE_MS);
-    rows.push(...select.all(dimension, from, to, name, type).map(toAnswer));
+    rows.push(...select.all(key, from, to, name, type).map((row) => toAnswer(row, dimension)));
     await yieldToEvents();
     signal.throwIfAborted();
   }
   return rows;
+}
+
+/** Says which file is at the path. Another file system may have a file with the same inode. */
+function fileAt(path: string): string | undefined {
+  const found = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return found && `${found.dev} ${found.ino}`;
+}
+
+/** Returns the file system that the path is on, or would be if it were made. */
+function deviceOf(path: string): bigint {
+  const found = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return found?.dev ?? deviceOf(dirname(path));
 }
 
 function makeFolder(path: string): void {
@@ -256,7 +287,7 @@ function upsertAll(batch: Batch, upsert: StatementSync, rejected: Rejection[]): 
       upsert.run(...toRow(point));
     } catch (error) {
       // Somebody added a constraint to the table. SQLite undid only this row.
-      if (resultCode(error) !== CONSTRAINT) throw error;
+      if (resultCode(error) !== CONSTRAINT || lacksValue(error)) throw error;
       rejected.push({ index, reason: 'refused', message: classify(error).message });
     }
   }

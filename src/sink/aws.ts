@@ -1,11 +1,29 @@
-/** What an error of the AWS SDK means to the lane, for any AWS service. The sink itself loads the SDK. */
+/** What clients of the AWS SDK, and their errors, have in common for any AWS service. The sink itself loads the SDK. */
 
 import type { RefuseReason, RetryReason } from './contract.ts';
-import { isUntrusted } from './http.ts';
+import { isUntrusted, onLiveConnection } from './http.ts';
 
 export type AwsVerdict =
   | { readonly kind: 'retry'; readonly reason: RetryReason; readonly message: string }
   | { readonly kind: 'refused'; readonly reason: RefuseReason; readonly message: string };
+
+/** What of a client is used here. */
+interface AwsClient {
+  readonly middlewareStack: {
+    add(
+      middleware: <I, O>(next: (args: I) => Promise<O>) => (args: I) => Promise<O>,
+      where: { readonly step: 'initialize'; readonly priority: 'high' },
+    ): void;
+  };
+}
+
+/** Has the client send each request on another connection if that of the first breaks. Returns the client. */
+export function resending<C extends AwsClient>(client: C): C {
+  // The outermost step: a request is signed and its answer read anew each time.
+  const where = { step: 'initialize', priority: 'high' } as const;
+  client.middlewareStack.add((next) => (args) => onLiveConnection(() => next(args)), where);
+  return client;
+}
 
 const MAX_MESSAGE_CHARACTERS = 300;
 

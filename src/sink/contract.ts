@@ -186,6 +186,11 @@ export class SinkError extends Error {
   }
 }
 
+/** Returns what happened and what to do about it. */
+export function withAdvice({ message, advice }: SinkError): string {
+  return advice === '' ? message : `${message} ${advice}`;
+}
+
 /** The most that one write may hold. The lane splits windows accordingly. */
 export interface SinkLimits {
   readonly maxPoints: number;

@@ -90,13 +90,13 @@ const BROKEN_CONNECTION = new Set(['ECONNRESET', 'EPIPE']);
  * uses, and may do so at the moment when one is used again: then it has not seen the request (RFC 9112, 9.3.1).
  * Whatever sinks send may be sent twice.
  */
-export async function onLiveConnection<T>(send: () => Promise<T>, signal: AbortSignal): Promise<T> {
+export async function onLiveConnection<T>(send: () => Promise<T>, signal?: AbortSignal): Promise<T> {
   for (let tried = 1; ; tried++) {
     try {
       return await send();
     } catch (error) {
       const isBroken = error instanceof Error && 'code' in error && BROKEN_CONNECTION.has(String(error.code));
-      if (!isBroken || signal.aborted || tried === MAX_CONNECTIONS_TRIED) throw error;
+      if (!isBroken || signal?.aborted || tried === MAX_CONNECTIONS_TRIED) throw error;
       // The others that the server has ended are noticed meanwhile.
       await setImmediate();
     }

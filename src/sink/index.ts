@@ -7,7 +7,7 @@ export { makeAgent, makeAgents } from '../base/http-agent.ts';
 export { setting } from '../settings/builders.ts';
 export type { Settings, Values } from '../settings/setting.ts';
 export type { AwsVerdict } from './aws.ts';
-export { awsErrorName, awsVerdict } from './aws.ts';
+export { awsErrorName, awsVerdict, resending } from './aws.ts';
 export type {
   AnswerRow,
   Batch,
@@ -76,6 +76,7 @@ export type { WordedVerdict } from './pg/classify.ts';
 export {
   classifyPg,
   isAboutData,
+  lacksPartition,
   MISCOUNTED,
   pgMessage,
   pgRejectReason,
@@ -90,6 +91,7 @@ export {
   beginReading,
   describeTable,
   fromTimestamp,
+  isPgText,
   isSameKey,
   keyOfRow,
   MAX_TIME_MS,
@@ -104,6 +106,7 @@ export {
   transaction,
   within,
 } from './pg/sql.ts';
+export { WriteOrder } from './pg/write-order.ts';
 export type { Price, PriceModel, Usage } from './price.ts';
 export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
-export { addUp, columnValues, POINT_BYTES, pointBytes, unfitNumber } from './rows.ts';
+export { addUp, columnValues, dimensionIn, POINT_BYTES, pointBytes, unfitNumber } from './rows.ts';

@@ -9,6 +9,7 @@ import {
   type RetryReason,
   SinkError,
   type WriteOutcome,
+  withAdvice,
 } from './contract.ts';
 
 /** A point and its index in the batch. */
@@ -61,9 +62,11 @@ export function errorOf(
   return new SinkError(reason, verdict.message, advice[reason]);
 }
 
-/** Returns what a write resolves to that failed with this error. */
-export function outcomeOf({ reason, message }: SinkError): Exclude<Verdict<never>, { kind: 'written' }> {
-  return isRefusal(reason) ? { kind: 'refused', reason, message } : { kind: 'retry', reason, message };
+/** Returns what a write resolves to that failed with this error. Only an operator can help a store that refuses. */
+export function outcomeOf(error: SinkError): Exclude<Verdict<never>, { kind: 'written' }> {
+  const { reason, message } = error;
+  if (!isRefusal(reason)) return { kind: 'retry', reason, message };
+  return { kind: 'refused', reason, message: withAdvice(error) };
 }
 
 /**

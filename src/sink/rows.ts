@@ -34,6 +34,12 @@ export function addUp(rows: Iterable<AnswerRow>): AnswerRow[] {
   return [...sums.values()];
 }
 
+/** Returns the value of a dimension in the JSON of all; empty if it is not there. */
+export function dimensionIn(dimensionsJson: string, dimension: string): string {
+  const dimensions = JSON.parse(dimensionsJson) as Record<string, string>;
+  return Object.hasOwn(dimensions, dimension) ? dimensions[dimension]! : '';
+}
+
 /** Returns the columns of a table row after `window_start`, in the order of the README. All SQL stores share them. */
 export function columnValues(point: Point): (string | number | null)[] {
   const { series, windowMs, instance } = point;

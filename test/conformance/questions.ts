@@ -91,6 +91,51 @@ export function describeQuestions(bench: Bench): void {
       }
     });
 
+    it('counts whatever it holds with a NUL or half of a surrogate pair, and takes it for nothing else', async () => {
+      const keys = ['a\0b', 'a', '\0', 'half\ud800', 'half\udfff', 'half\ufffd', '\\u0000', '\\ud800'];
+      const values = ['plain', 'x\0y', 'x', '\udc00', '\ufffd', '\\u0000', '\\\0'];
+      const named = (name: string) => counter([['app', 'api']], 1, { name });
+      const points = [
+        ...keys.map((key, number) =>
+          counter(
+            [
+              [key, 'v'],
+              ['app', 'api'],
+            ],
+            number,
+          ),
+        ),
+        ...values.map((value, number) =>
+          counter(
+            [
+              ['app', value],
+              ['n', String(number)],
+            ],
+            number,
+          ),
+        ),
+        ...[`${NAME}\0`, `${NAME}\ud800`, `${NAME}\ufffd`].map(named),
+      ];
+      const subject = await bench.subject();
+      await subject.open();
+      const rejected = new Set((await subject.deliver(points)).map(({ point }) => point));
+      for (const name of new Set(points.map(({ series }) => series.name))) {
+        const own = points.filter(({ series }) => series.name === name);
+        const held = own.filter((point) => !rejected.has(point));
+        for (const key of [...keys, 'app']) {
+          const rows = expected(held, dimensionValue(key));
+          const question = { ...sums(own, key), name } as Question;
+          expect(await ask(subject, question), JSON.stringify([name, key])).toEqual(rows);
+        }
+        for (const { series } of own) {
+          const same = held.filter((point) => point.series.id === series.id);
+          const rows = expected(same, ({ windowStart }) => String(windowStart));
+          const question: Question = { kind: 'windows', series, range: RANGE };
+          expect(await ask(subject, question), series.dimensionsJson).toEqual(rows);
+        }
+      }
+    });
+
     it('lists the windows of one series, but not of those with more dimensions or another type', async () => {
       const own = Array.from({ length: 12 }, (_, number) => counter([['app', 'a']], number));
       const parts = own.map((point) => ({ ...point, instance: 'boot-2' }));

@@ -2,6 +2,7 @@
 
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { ALL_FIELDS } from '../../src/aggregate/point.ts';
 import { loadConfig } from '../../src/config/config.ts';
@@ -52,7 +53,7 @@ function valuesFor(stack: Stack): Values {
       window: '1s',
       lateness: '500ms',
       maxAhead: '500ms',
-      // With the default budget, eight sinks do not fit the default memory limit.
+      // With the default budget, ten sinks do not fit the default memory limit.
       maxSeriesBytes: '32MB',
       verifyShare: 1,
       verifyDelay: '1s',
@@ -60,6 +61,13 @@ function valuesFor(stack: Stack): Values {
     sinks: {
       influxdb: { enabled: true, settings: { api: 'v1', url: stack.influxdb.url, database: 'fanout' } },
       redshift: { enabled: true, secrets: { url: { secretName: 'stores', key: 'redshift' } } },
+      postgres: {
+        enabled: true,
+        settings: { partition: 'day' },
+        secrets: { url: { secretName: 'stores', key: 'postgres' } },
+      },
+      // On a volume that all pods mount.
+      parquet: { enabled: true, settings: { url: pathToFileURL(join(stack.folder, 'lake')).href } },
       dynamodb: {
         enabled: true,
         settings: { endpoint: stack.dynamodb.url, region: env.SINK_DYNAMODB_REGION },
@@ -103,7 +111,10 @@ beforeAll(async () => {
   }
   const { AWS_ACCESS_KEY_ID = '', AWS_SECRET_ACCESS_KEY = '', SINK_REDSHIFT_URL = '' } = stack.env;
   cluster = clusterOf(objects, {
-    'secret stores': { redshift: SINK_REDSHIFT_URL },
+    'secret stores': {
+      redshift: SINK_REDSHIFT_URL,
+      postgres: await stack.postgres.createDatabase('fanout_pg'),
+    },
     'secret aws': { AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY },
   });
   pods.push(...(await Promise.all(Array.from({ length: REPLICAS }, (_, ordinal) => startPod(ordinal)))));
@@ -148,7 +159,7 @@ test('the pods write the truth to every store, even if one of them is killed', a
   for (const [name, value] of Object.entries(pods[0]!.env))
     if (name.startsWith('AWS_')) process.env[name] = value;
   const { sinks } = await loadConfig(pods[0]!.env);
-  expect(sinks.length).toBe(8);
+  expect(sinks.length).toBe(10);
   const shared = sinks.filter(({ id }) => !NOT_SHARED.includes(id));
   for (const [id, result] of await compareSinks(shared, truth, WINDOW_MS)) {
     equal(result, id);
@@ -203,7 +214,7 @@ test('the pod of helm test finds no problem', async () => {
   const findings: { what: string; state: string; detail: string }[] = JSON.parse(program.output.stdout);
   expect(findings.filter(({ state }) => state !== 'ok')).toEqual([]);
   // Bus, stream, limits, reading, checkpoints and memory.
-  expect(findings.length).toBe(8 + 6);
+  expect(findings.length).toBe(10 + 6);
   expect(code).toBe(0);
 });
 

@@ -13,6 +13,8 @@ export class FaultProxy {
   readonly port: number;
   /** Bytes passed on since the start. */
   readonly passed: Record<Direction, number> = { request: 0, response: 0 };
+  /** Chunks that came while it hung. */
+  held = 0;
   readonly #listener: Server;
   readonly #sockets = new Set<Socket>();
   #hang: Mode | undefined;
@@ -108,6 +110,7 @@ export class FaultProxy {
   async *#pass(chunks: AsyncIterable<Buffer>, direction: Direction): AsyncGenerator<Buffer> {
     for await (const chunk of chunks) {
       if (this.#delayMs > 0) await sleep(this.#delayMs);
+      if (this.#hang !== undefined) this.held += 1;
       await this.#hang?.gate;
       const cut = this.#cut;
       if (cut?.direction === direction) {

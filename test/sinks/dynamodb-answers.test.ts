@@ -307,6 +307,29 @@ describe('a table that takes less than is to be written', () => {
   });
 });
 
+describe('a question', () => {
+  it.each([
+    ['half of a surrogate pair', '\ud800'],
+    ['a name that is too long for a key', 'x'.repeat(3_000)],
+  ])(
+    'about a series that no table holds, with %s, is answered without asking: DynamoDB would refuse it',
+    async (_, name) => {
+      const sink = sinkOf();
+      await sink.open(NEVER);
+      const asked: string[] = [];
+      fault = (operation) => {
+        asked.push(operation);
+        return false;
+      };
+      const { series } = makePoint({ name });
+      const sums = { kind: 'sums', name, type: 'counter', dimension: 'app', series: [series] } as const;
+      expect(await sink.ask?.({ ...sums, range: EVERYTHING }, NEVER)).toEqual([]);
+      expect(await sink.ask?.({ kind: 'windows', series, range: EVERYTHING }, NEVER)).toEqual([]);
+      expect(asked).toEqual([]);
+    },
+  );
+});
+
 describe('open', () => {
   it('makes a table that is warm for as many writes as the setting says', async () => {
     const asked: unknown[] = [];

@@ -40,8 +40,8 @@ function newPlace(): Extract<Place, { kind: 'bucket' }> {
   return { kind: 'bucket', bucket: BUCKET, prefix: `lake-${prefixes}/` };
 }
 
-function made(place = newPlace()): Sink {
-  const config = { url: place, partitionBy: 'date', region: undefined, endpoint: s3.front } as const;
+function made(place = newPlace(), create = true): Sink {
+  const config = { url: place, partitionBy: 'date', create, region: undefined, endpoint: s3.front } as const;
   const sink = parquet.create(config, { id: 't', log: { info() {}, warn() {} } });
   open.push(sink);
   return sink;
@@ -113,6 +113,19 @@ describe('requests', () => {
       request.includes('list-type=2') ? 's3:ListBucket' : names[request.split(' ')[0] as keyof typeof names],
     );
     expect([...new Set(needed)].sort()).toEqual([...allowed].sort());
+  });
+});
+
+describe('a prefix', () => {
+  it('that was not used before is refused, if it must have been', async () => {
+    const place = newPlace();
+    const error = await sinkError(made(place, false).open(NEVER));
+    expect(error).toMatchObject({
+      reason: 'not_found',
+      advice: expect.stringMatching(/SINK_<ID>_CREATE=true/),
+    });
+    await opened(place);
+    await made(place, false).open(NEVER);
   });
 });
 

@@ -46,6 +46,8 @@ async function askDuckDb(file: Uint8Array, sql: string): Promise<unknown> {
 describe('a Parquet file', () => {
   const KEYS = 40;
   const GROUP_ROWS = 6;
+  const GROUPS = { rows: GROUP_ROWS, bytes: 1e6, decodedBytes: 1e6 };
+  const GROUPS_OF_50 = { ...GROUPS, rows: 50 };
   const step = fc.record({
     keys: fc.uniqueArray(fc.nat(KEYS - 1), { minLength: 1, maxLength: 25 }),
     removes: fc.boolean(),
@@ -64,7 +66,7 @@ describe('a Parquet file', () => {
           );
           const change = new Map(points.map((point) => [keyOfPoint(point), removes ? undefined : point]));
           const before = file;
-          file = await changed(before, change, NEVER, GROUP_ROWS);
+          file = await changed(before, change, NEVER, GROUPS);
           for (const [key, point] of change) {
             if (point === undefined) map.delete(key);
             else map.set(key, point);
@@ -88,7 +90,7 @@ describe('a Parquet file', () => {
     let file: Uint8Array | undefined;
     for (let from = 0; from < points.length; from += 50) {
       const before: Uint8Array | undefined = file;
-      file = await changed(before, puts(points.slice(from, from + 50)), NEVER, 50);
+      file = await changed(before, puts(points.slice(from, from + 50)), NEVER, GROUPS_OF_50);
       if (before === undefined) continue;
       // All row groups, up to the footer, stand there as they did.
       const end = parquetMetadata(new Uint8Array(before).buffer).metadata_length + 8;
@@ -100,30 +102,30 @@ describe('a Parquet file', () => {
     // Rewritten, in other pieces and another order.
     const again = manyPoints(500, 9).reverse();
     for (let from = 0; from < again.length; from += 70) {
-      file = await changed(file, puts(again.slice(from, from + 70)), NEVER, 50);
+      file = await changed(file, puts(again.slice(from, from + 70)), NEVER, GROUPS_OF_50);
     }
     expect(differences(await pointsIn(file), again)).toEqual([]);
   });
 
   it('gets a batch without even decoding the row groups that it leaves alone', async () => {
     const points = manyPoints(100);
-    const file = (await changed(undefined, puts(points.slice(0, 50)), NEVER, 50))!;
+    const file = (await changed(undefined, puts(points.slice(0, 50)), NEVER, GROUPS_OF_50))!;
     const sums = parquetMetadata(new Uint8Array(file).buffer).row_groups[0]!.columns[8]!.meta_data!;
     expect(sums.path_in_schema).toEqual(['sum']);
     // Nobody could decode these.
     const start = Number(sums.data_page_offset);
     const broken = file.slice().fill(0xff, start, start + Number(sums.total_compressed_size));
     await expect(pointsIn(broken)).rejects.toThrow();
-    const after = (await changed(broken, puts(points.slice(50)), NEVER, 50))!;
+    const after = (await changed(broken, puts(points.slice(50)), NEVER, GROUPS_OF_50))!;
     expect(groupSizes(after)).toEqual([50, 50]);
-    await expect(changed(broken, puts(points.slice(49)), NEVER, 50)).rejects.toThrow();
+    await expect(changed(broken, puts(points.slice(49)), NEVER, GROUPS_OF_50)).rejects.toThrow();
   });
 
   it('tells a reader that skips by statistics the truth, also of copied row groups', async () => {
     const points = manyPoints(300);
     let file: Uint8Array | undefined;
     for (let from = 0; from < 300; from += 50) {
-      file = await changed(file, puts(points.slice(from, from + 50)), NEVER, 50);
+      file = await changed(file, puts(points.slice(from, from + 50)), NEVER, GROUPS_OF_50);
     }
     expect(groupSizes(file!)).toHaveLength(6);
     for (const index of [0, 77, 149, 150, 299]) {
@@ -195,6 +197,33 @@ describe('a Parquet file', () => {
     expect(await askDuckDb(file!, codecs.replace('FILE', join(folder.path, 'codec.parquet')))).toEqual([
       { compression: 'ZSTD' },
     ]);
+  });
+
+  it('has row groups of so many bytes at most, and one point more, however it is changed', async () => {
+    // Ten points, each with a dimension of so many characters.
+    const limits = { rows: 1_000, bytes: 20_000, decodedBytes: 50_000 };
+    const TEXT = 2_000;
+    const wide = (salt: number) =>
+      manyPoints(60, salt).map(({ count }, index) =>
+        makePoint({ dimensions: [['text', String(index).padEnd(TEXT, 'x')]], values: { count } }),
+      );
+    const points = wide(0);
+    let file: Uint8Array | undefined;
+    for (let from = 0; from < 60; from += 5) {
+      file = await changed(file, puts(points.slice(from, from + 5)), NEVER, limits);
+    }
+    expect(groupSizes(file!)).toEqual(Array(12).fill(5));
+    const again = wide(7);
+    for (const half of [0, 1]) {
+      const some = again.filter((_, index) => index % 2 === half);
+      file = await changed(file, puts(some), NEVER, limits);
+    }
+    expect(differences(await pointsIn(file), again)).toEqual([]);
+    expect(groupSizes(file!)).toEqual(Array(6).fill(10));
+    // As an older version may have left it: too large to be decoded.
+    await expect(changed(file, puts(points), NEVER, { ...limits, decodedBytes: 20_000 })).rejects.toThrow(
+      /a row group takes \d+ bytes in memory, of at most 20000/,
+    );
   });
 
   it('is undefined once the last row is gone', async () => {

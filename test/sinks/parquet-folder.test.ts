@@ -8,6 +8,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -37,6 +38,7 @@ import {
 } from '../conformance/points.ts';
 import { sinkError } from '../conformance/subject.ts';
 import { effort } from '../effort.ts';
+import { hasOtherFileSystem, temporaryOnOtherFileSystem } from './other-file-system.ts';
 
 const NEVER = new AbortController().signal;
 const own = temporaryFolder('parquet-own');
@@ -48,10 +50,11 @@ function newRoot(): string {
   return join(own.path, `root-${roots}`);
 }
 
-function made(path: string, partitionBy: ParquetConfig['partitionBy'] = 'date'): Sink {
+function made(path: string, partitionBy: ParquetConfig['partitionBy'] = 'date', create = true): Sink {
   const config = {
     url: { kind: 'folder', path },
     partitionBy,
+    create,
     region: undefined,
     endpoint: undefined,
   } as const;
@@ -339,6 +342,75 @@ describe('what is in the way', () => {
     await (await opened(root)).close();
   });
 
+  it.skipIf(!hasOtherFileSystem()).each(['', 'metrics'])(
+    'is said of a file system that was unmounted from the folder above /%s, and nothing is written underneath',
+    async (below) => {
+      const disk = temporaryOnOtherFileSystem();
+      const mount = newRoot();
+      symlinkSync(disk, mount);
+      const sink = await opened(join(mount, below));
+      expect(await sink.write({ points: manyPoints(3) }, NEVER)).toEqual(WRITTEN);
+      rmSync(mount);
+      mkdirSync(mount);
+      for (let time = 0; time < 3; time += 1) {
+        const refused = { kind: 'refused', reason: 'not_found' };
+        expect(await sink.write({ points: manyPoints(3, 1) }, NEVER)).toMatchObject(refused);
+        expect(await sinkError(readAll(sink, EVERYTHING, NEVER))).toMatchObject({ reason: 'not_found' });
+        expect(await sinkError(sink.open(NEVER))).toMatchObject({
+          reason: 'not_found',
+          advice: expect.stringMatching(/^Mount/),
+        });
+      }
+      expect(readdirSync(mount)).toEqual([]);
+      // As after an accident with an older version, which wrote there.
+      await (await opened(join(mount, below))).close();
+      expect(await sinkError(sink.open(NEVER))).toMatchObject({ reason: 'not_found' });
+      rmSync(mount, { recursive: true });
+      symlinkSync(disk, mount);
+      await sink.open(NEVER);
+      expect(await sink.write({ points: manyPoints(2, 2) }, NEVER)).toEqual(WRITTEN);
+      expect(await readAll(sink, EVERYTHING, NEVER)).toHaveLength(3);
+      await sink.close();
+      rmSync(disk, { recursive: true });
+    },
+  );
+
+  it('is said of a folder that was emptied while it was in use', async () => {
+    const root = newRoot();
+    const sink = await opened(root);
+    for (const name of readdirSync(root)) rmSync(join(root, name), { recursive: true });
+    expect(await sink.write({ points: [makePoint()] }, NEVER)).toMatchObject({ kind: 'refused' });
+    expect((await sinkError(sink.open(NEVER))).message).toContain('_metrics-fanout.json is missing');
+    expect(readdirSync(root)).toEqual([]);
+    await sink.close();
+  });
+
+  it('is said of a folder that was not used before, if it must have been', async () => {
+    const root = newRoot();
+    const sink = made(root, 'date', false);
+    expect(await sinkError(sink.open(NEVER))).toMatchObject({
+      reason: 'not_found',
+      advice: expect.stringMatching(/SINK_<ID>_CREATE=true/),
+    });
+    expect(existsSync(root)).toBe(false);
+    await (await opened(root)).close();
+    await sink.open(NEVER);
+    expect(await sink.write({ points: [makePoint()] }, NEVER)).toEqual(WRITTEN);
+    await sink.close();
+  });
+
+  it('does not include a folder that an older version made', async () => {
+    const root = newRoot();
+    mkdirSync(root);
+    const marker = '{"writer":"metrics-fanout","partition_by":"date"}\n';
+    writeFileSync(join(root, '_metrics-fanout.json'), marker);
+    const sink = await opened(root);
+    await sink.open(NEVER);
+    expect(await sink.write({ points: [makePoint()] }, NEVER)).toEqual(WRITTEN);
+    expect(readFileSync(join(root, '_metrics-fanout.json'), 'utf8')).toBe(marker);
+    await sink.close();
+  });
+
   it.each([
     ['ENOSPC', 'server_error', 'Free some space'],
     ['EACCES', 'unauthorized', 'Make the folder writable'],
@@ -415,6 +487,7 @@ describe('names of files', () => {
     const folder = {
       url: read('file:///x')!,
       partitionBy: 'date',
+      create: true,
       region: 'eu',
       endpoint: undefined,
     } as const;

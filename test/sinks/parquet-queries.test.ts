@@ -61,6 +61,7 @@ describe.each(['date', 'name,date'] as const)('with partitions by %s', (partitio
     const config = {
       url: { kind: 'folder', path: join(folder.path, 'lake') },
       partitionBy,
+      create: true,
       region: undefined,
       endpoint: undefined,
     } as const;

@@ -19,6 +19,7 @@ import {
 } from '../conformance/points.ts';
 import { sinkError, TEST_MS } from '../conformance/subject.ts';
 import { describeConformance, type Harness } from '../conformance.ts';
+import { expectLateWriteLost, expectOrder } from '../poolers/given-up.ts';
 import { expectExactRows } from '../poolers/writers.ts';
 import { RedshiftDouble } from '../redshift/double.ts';
 import { WRONG_PASSWORD } from '../redshift/harness.ts';
@@ -164,7 +165,34 @@ describe('postgres', { timeout: TEST_MS }, () => {
     await expectExactRows(one, other, same);
   });
 
-  it('sends a batch in one round trip, and keeps nothing in the session', async () => {
+  it.each([
+    ['directly', 'by the same sink'],
+    ['directly', 'by another one, as after a restart'],
+    ['behind PgBouncer', 'by the same sink'],
+    ['behind PgBouncer', 'by another one, as after a restart'],
+  ])('a write that was given up while it ran, %s, does not overwrite a newer one %s', async (way, by) => {
+    const database = `given_up_${way}_${by}`.replace(/\W/g, '_').slice(0, 50);
+    const { sink, url } = await opened(database);
+    await sink.write({ points: manyPoints(2) }, NEVER);
+    const { port, password } = server;
+    let near = url;
+    if (way !== 'directly') {
+      const bouncer = await startPgBouncer({ port, password, mode: 'transaction', poolSize: 5 });
+      stops.push(bouncer.stop);
+      near = bouncer.url.replace(/postgres$/, database);
+    }
+    const one = made(near);
+    await one.open(NEVER);
+    const other = by === 'by the same sink' ? one : made(near);
+    await other.open(NEVER);
+    await expectOrder(server, url, one, other);
+  });
+
+  it('a write that was given up and reaches the server later does nothing', async () => {
+    await expectLateWriteLost(server, await server.createDatabase('late'), made);
+  });
+
+  it('keeps nothing in the session', async () => {
     const { sink } = await opened('one_trip');
     await sink.write({ points: manyPoints(10) }, NEVER);
     const { port, password } = server;
@@ -223,6 +251,19 @@ describe('postgres', { timeout: TEST_MS }, () => {
     const again = await sink.write({ points }, NEVER);
     expect(again).toMatchObject({ kind: 'partial', retry: [], rejected: { length: 3 } });
     expect(await readAll(sink, EVERYTHING, NEVER)).toHaveLength(997);
+  });
+
+  it('rejects no row for a column without a default that somebody added, and says what to do', async () => {
+    const { sink } = await opened('with_region');
+    await server.execute(`ALTER TABLE points ADD region text NOT NULL`, 'with_region');
+    const points = manyPoints(20);
+    expect(await sink.write({ points }, NEVER)).toMatchObject({
+      kind: 'refused',
+      reason: 'schema_mismatch',
+      message: expect.stringMatching(/"region".*Give that column a default/),
+    });
+    await server.execute(`ALTER TABLE points ALTER region SET DEFAULT 'eu'`, 'with_region');
+    expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
   });
 
   it('rejects what a trigger refuses as a constraint would, and nothing else', async () => {
@@ -396,6 +437,36 @@ describe('postgres', { timeout: TEST_MS }, () => {
       const { url } = await opened('undivided');
       expect(await sinkError(made(url, { partition: 'day' }).open(NEVER))).toMatchObject({
         reason: 'schema_mismatch',
+      });
+    });
+
+    it('that somebody detached are not made again while their table is in the way, and the error says what to do', async () => {
+      const { sink } = await opened('detached', '', { partition: 'day' });
+      await sink.write({ points: at(START) }, NEVER);
+      await server.execute('ALTER TABLE points DETACH PARTITION points_d20261123', 'detached');
+      for (const _ of [1, 2]) {
+        expect(await sink.write({ points: at(START) }, NEVER)).toMatchObject({
+          kind: 'refused',
+          reason: 'not_found',
+          message: expect.stringMatching(
+            /points_d20261123 is not a partition of points.*Attach that table again/,
+          ),
+        });
+        await sink.open(NEVER);
+      }
+      // Windows of other days have their partitions.
+      expect(await sink.write({ points: at(START + DAY_MS) }, NEVER)).toEqual({ kind: 'written' });
+      await server.execute('ALTER TABLE points_d20261123 RENAME TO archive', 'detached');
+      expect(await sink.write({ points: at(START) }, NEVER)).toEqual({ kind: 'written' });
+      expect(await readAll(sink, { from: START, to: START + 2 * DAY_MS }, NEVER)).toHaveLength(40);
+    });
+
+    it('of a table that somebody else divides are missing, and the error says so', async () => {
+      const { sink } = await opened('not_ours', `${WHOLE_TABLE} PARTITION BY RANGE (window_start)`);
+      expect(await sink.write({ points: at(START) }, NEVER)).toMatchObject({
+        kind: 'refused',
+        reason: 'not_found',
+        message: expect.stringMatching(/no partition.*Make the partition/),
       });
     });
 

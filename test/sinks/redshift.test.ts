@@ -22,6 +22,7 @@ import { sinkError } from '../conformance/subject.ts';
 import { describeConformance } from '../conformance.ts';
 import { FaultProxy } from '../faults/proxy.ts';
 import { makeCertificate, startTlsFront, type TlsFront } from '../faults/tls.ts';
+import { expectLateWriteLost } from '../poolers/given-up.ts';
 import { tablesOf, WRONG_PASSWORD } from '../redshift/harness.ts';
 import { DEFAULTS } from '../redshift/settings.ts';
 import { judged } from '../verify/judged.ts';
@@ -298,6 +299,28 @@ describe('redshift on PostgreSQL', () => {
     expect(await readAll(sink, EVERYTHING, signal)).toHaveLength(997);
   });
 
+  it.each([
+    [
+      'a column without a default',
+      'ALTER TABLE points ADD region text NOT NULL',
+      'schema_mismatch',
+      /"region".*default/,
+    ],
+    [
+      'partitions',
+      `CREATE TABLE divided (LIKE points) PARTITION BY RANGE (window_start); DROP TABLE points;
+       ALTER TABLE divided RENAME TO points`,
+      'not_found',
+      /no partition.*Make the partition/,
+    ],
+  ])('rejects no row for %s that somebody added, and says what to do', async (what, sql, reason, message) => {
+    const database = `added_${what.replaceAll(' ', '_')}`;
+    const sink = await opened(database);
+    await server.execute(sql, database);
+    const outcome = await sink.write({ points: manyPoints(20) }, signal);
+    expect(outcome).toMatchObject({ kind: 'refused', reason, message: expect.stringMatching(message) });
+  });
+
   it('returns for a retry what it did not get to, if nearly everything is refused', async () => {
     const sink = await opened('mostly_refused');
     await server.execute('ALTER TABLE points ALTER name TYPE varchar(4)', 'mostly_refused');
@@ -329,6 +352,10 @@ describe('redshift on PostgreSQL', () => {
     await expect(writing).rejects.toThrow('left');
     await release();
     expect(await sink.write({ points: manyPoints(3) }, signal)).toEqual({ kind: 'written' });
+  });
+
+  it('a write that was given up and reaches the server later does nothing', async () => {
+    await expectLateWriteLost(server, await server.createDatabase('late'), (url) => made({ url }));
   });
 
   it('keeps as many connections as there were calls at once, and none after close', async () => {

@@ -17,7 +17,9 @@ import sqlite from '../../sinks/sqlite/sink.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type Sink, SinkError } from '../../src/sink/contract.ts';
 import { EVERYTHING, makePoint, manyPoints, readAll, START } from '../conformance/points.ts';
+import { sinkError } from '../conformance/subject.ts';
 import { describeConformance } from '../conformance.ts';
+import { hasOtherFileSystem, temporaryOnOtherFileSystem } from './other-file-system.ts';
 
 let folder: ReturnType<typeof temporaryFolder>;
 const pathOf = (namespace: string) => join(folder.path, 'made', `${namespace}.db`);
@@ -82,6 +84,18 @@ describe('sqlite', () => {
     await sink.open(signal);
     return { sink, path };
   }
+
+  it('rejects no row for a column without a default that somebody added, and says what to do', async () => {
+    const path = join(own.path, `${randomUUID()}.db`);
+    run(path, OLD_TABLE.replace('sum REAL NOT NULL', 'sum REAL NOT NULL, region TEXT NOT NULL'));
+    const { sink } = await opened(path);
+    expect(await sink.write({ points: [makePoint()] }, signal)).toMatchObject({
+      kind: 'refused',
+      reason: 'schema_mismatch',
+      message: expect.stringMatching(/points\.region.*Give that column a default/),
+    });
+    await sink.close();
+  });
 
   it('has the documented table', async () => {
     const { sink, path } = await opened();
@@ -182,6 +196,31 @@ describe('sqlite', () => {
     expect(await sink.write({ points: [makePoint()] }, signal)).toEqual({ kind: 'written' });
     await sink.close();
   });
+
+  it.skipIf(!hasOtherFileSystem())(
+    'makes no new file underneath a file system that was unmounted',
+    async () => {
+      const disk = temporaryOnOtherFileSystem();
+      const mount = join(own.path, 'mount');
+      symlinkSync(disk, mount);
+      const { sink } = await opened(join(mount, 'data', 'fanout.db'));
+      expect(await sink.write({ points: [makePoint()] }, signal)).toEqual({ kind: 'written' });
+      rmSync(mount);
+      mkdirSync(mount);
+      expect(await sink.write({ points: [makePoint()] }, signal)).toMatchObject({ reason: 'not_found' });
+      expect(await sinkError(sink.open(signal))).toMatchObject({
+        reason: 'not_found',
+        advice: expect.stringMatching(/^Mount/),
+      });
+      expect(readdirSync(mount)).toEqual([]);
+      rmSync(mount, { recursive: true });
+      symlinkSync(disk, mount);
+      await sink.open(signal);
+      expect(await readAll(sink, EVERYTHING, signal)).toHaveLength(1);
+      await sink.close();
+      rmSync(disk, { recursive: true });
+    },
+  );
 
   it('writes again by itself once the table is back', async () => {
     const { sink, path } = await opened();

@@ -1,7 +1,7 @@
 /**
- * `npm run soak -- [--minutes 60] [--rate N] [--series N]`: every store that this machine can run, side by side, with two
- * instances of the service that write to all of them. Both are killed twice, and each store is out of reach once. Then
- * every row of every store is compared with what was sent. Exit code 0 only if all are equal.
+ * `npm run soak -- [--minutes 60] [--rate N] [--series N]`: every store that this machine can run, side by side, with
+ * two instances of the service that write to all of them. Both are killed twice, and each store is out of reach once.
+ * Then every row of every store is compared with what was sent. Exit code 0 only if all are equal.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';

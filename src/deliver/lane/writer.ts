@@ -14,7 +14,7 @@ import type {
   WindowRange,
   WriteOutcome,
 } from '../../sink/contract.ts';
-import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS, SinkError } from '../../sink/contract.ts';
+import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS, SinkError, withAdvice } from '../../sink/contract.ts';
 import type { WindowBatch } from './batch.ts';
 import { type Attempt, Breaker } from './breaker.ts';
 import type { Digest } from './digest.ts';
@@ -445,7 +445,7 @@ function outcomeOfError(error: unknown): WriteOutcome {
       message: error instanceof Error ? error.message : String(error),
     };
   }
-  const message = error.advice === '' ? error.message : `${error.message} ${error.advice}`;
+  const message = withAdvice(error);
   switch (error.reason) {
     case 'unauthorized':
     case 'untrusted':

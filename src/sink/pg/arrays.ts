@@ -34,6 +34,9 @@ const TYPES: Readonly<Record<string, string>> = {
   ...Object.fromEntries(ALL_FIELDS.map((field) => [field, field === 'count' ? 'int8' : 'float8'])),
 };
 
+/** The columns that we write. */
+export const PG_COLUMNS: ReadonlySet<string> = new Set(Object.keys(TYPES));
+
 /**
  * Selects the rows of the arrays, which are its parameters from $1 on. In the list of columns, unlike in FROM, unnest
  * keeps no copy of the rows.

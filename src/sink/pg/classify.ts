@@ -1,5 +1,6 @@
 /** What an error means to the lane, whether of `pg`, the network or the server (its SQLSTATE). Pure. */
 import { type RejectReason, SinkError } from '../contract.ts';
+import { PG_COLUMNS } from './arrays.ts';
 
 type PgVerdict = readonly [reason: SinkError['reason'], advice?: string];
 
@@ -18,6 +19,8 @@ const POOL_MODE =
 /** How the error of a wrong count begins: PostgreSQL quotes the text that is not a number. */
 export const MISCOUNTED = 'rows of the batch:';
 const MISCOUNTING = 'Look for a trigger or a rule on the table that leaves out rows.';
+const COLUMN = 'Give that column a default, or let it be NULL: this sink does not write it.';
+const PARTITION = 'Make the partition that is missing. The kind postgres does so if PARTITION is set.';
 const TABLE = 'Rename that table, or set TABLE to another name: the sink creates its own table.';
 
 /** By SQLSTATE: looked up whole, then by its first three characters, then by its class, the first two. */
@@ -27,6 +30,7 @@ const VERDICTS: Readonly<Record<string, PgVerdict>> = {
   '26': ['connection'],
   '42P05': ['connection'],
   '25006': ['unauthorized', 'Point the URL at a server that takes writes.'],
+  '23502': ['schema_mismatch', COLUMN],
   '25P03': ['timeout'],
   '28': ['unauthorized', GRANT],
   '3D': ['not_found', DATABASE],
@@ -80,11 +84,30 @@ const LIMIT_EXCEEDED = '54000';
 
 /**
  * Whether the store cannot hold a value (class 22), or a value breaks a constraint that somebody added (class 23), or
- * is too long for an index.
+ * is too long for an index. What would refuse every row is not about data.
  */
 export function isAboutData(error: unknown): boolean {
   const state = sqlState(error) ?? '';
-  return (/^2[23]/.test(state) || state === LIMIT_EXCEEDED) && !pgMessage(error).includes(MISCOUNTED);
+  const mayBe = /^2[23]/.test(state) || state === LIMIT_EXCEEDED;
+  return mayBe && !pgMessage(error).includes(MISCOUNTED) && !lacksPartition(error) && !lacksValue(error);
+}
+
+const NOT_NULL_VIOLATION = '23502';
+/** A row breaks a constraint; if the server names none, and no trigger that says so, it has no partition. */
+const CHECK_VIOLATION = '23514';
+
+/** Whether the table has no partition for a row. */
+export function lacksPartition(error: unknown): boolean {
+  if (sqlState(error) !== CHECK_VIOLATION) return false;
+  const { constraint, where } = error as { constraint?: string; where?: string };
+  return constraint === undefined && where === undefined;
+}
+
+/** Whether a column that somebody added must have a value, and has no default. */
+function lacksValue(error: unknown): boolean {
+  if (sqlState(error) !== NOT_NULL_VIOLATION) return false;
+  const { column } = error as { column?: string };
+  return column !== undefined && !PG_COLUMNS.has(column);
 }
 
 /** Whether the server refused the user or the password. */
@@ -111,6 +134,7 @@ function verdict(error: unknown, message: string, worded: readonly WordedVerdict
   // Redshift's error 1023 has no SQLSTATE of its own.
   if (/serializable isolation violation/i.test(message)) return ['conflict'];
   if (message.includes(MISCOUNTED)) return ['server_error', MISCOUNTING];
+  if (lacksPartition(error)) return ['not_found', PARTITION];
   const all = [...worded, ...(isOfPooler(state) ? POOLER_VERDICTS : [])];
   const known = all.find(([pattern]) => pattern.test(message));
   if (known !== undefined) return known[1];

@@ -2,6 +2,7 @@
 import { ALL_FIELDS, type MetricType } from '../../aggregate/point.ts';
 import { storedSeries } from '../../aggregate/series.ts';
 import type { AnswerRow, Question, StoredPoint } from '../contract.ts';
+import { addUp, dimensionIn } from '../rows.ts';
 
 /** The years 1 to 9999. Outside them, a year does not have four digits. */
 export const MIN_TIME_MS = -62_135_596_800_000;
@@ -67,6 +68,18 @@ export function transaction(server: PgServer, timeoutMs: number, statements: str
   return `${begin(server, timeoutMs)};\n${statements};\nCOMMIT`;
 }
 
+/** The first half of the key of our advisory locks: FANO in ASCII, which nobody else has. The second is the table. */
+const LOCK_SPACE = 0x46_41_4e_4f;
+
+/**
+ * Takes an advisory lock on the table until the transaction ends: a lock that conflicts with no statement but this one.
+ * PostgreSQL only.
+ */
+export function lockWrites(table: string, how: 'shared' | 'alone'): string {
+  const suffix = how === 'shared' ? '_shared' : '';
+  return `SELECT pg_advisory_xact_lock${suffix}(${LOCK_SPACE}, '${quotedTable(table)}'::regclass::oid::int)`;
+}
+
 /** Returns the time in UTC without a zone, so that the time zone of the session does not matter. */
 export function timestamp(ms: number): string {
   return new Date(ms).toISOString().slice(0, -1).replace('T', ' ');
@@ -87,32 +100,50 @@ export function within(from: number, to: number): string {
   return `"window_start" >= '${first}' AND "window_start" < '${timestamp(Math.min(to, MAX_TIME_MS))}'`;
 }
 
-/** Returns the statement that answers a question, and its parameters. Redshift has no type for JSON. */
+/** Whether a text of the server's can be the same: it has no NUL and no half of a surrogate pair. */
+export function isPgText(text: string): boolean {
+  return text.isWellFormed() && !text.includes('\0');
+}
+
+/** What stands for other text in JSON. The server's functions for JSON fail if a row has it anywhere. */
+const NO_PG_TEXT = '\\\\u(0000|d[89a-f])';
+
+/**
+ * Returns the statement that answers a question, and its parameters; undefined if no row can be asked for. Of rows that
+ * the server cannot take apart, it selects all dimensions. Redshift has no type for JSON.
+ */
 export function pgQuestion(
   table: string,
   question: Question,
   { isRedshift }: PgServer,
-): readonly [text: string, values: string[]] {
+): readonly [text: string, values: string[]] | undefined {
   const { from, to } = question.range;
   const source = `sum("count") AS count, sum("sum") AS sum\nFROM ${quotedTable(table)} WHERE ${within(from, to)}`;
   if (question.kind === 'windows') {
     const text = `SELECT "window_start" AS key, ${source} AND "series_id" = $1 GROUP BY 1`;
     return [text, [question.series.id]];
   }
+  const { name, type, dimension } = question;
+  if (!isPgText(name)) return undefined;
   const json = isRedshift ? '"dimensions"' : '"dimensions"::json';
-  const key = `coalesce(json_extract_path_text(${json}, $1), '') AS key`;
-  const text = `SELECT ${key}, ${source} AND "name" = $2 AND "type" = $3 GROUP BY 1`;
-  return [text, [question.dimension, question.name, question.type]];
+  const [value, values] = isPgText(dimension)
+    ? [`coalesce(json_extract_path_text(${json}, $4), '')`, [dimension]]
+    : ["CAST('' AS varchar(1))", []];
+  const isOdd = '"dimensions" ~ $1';
+  const key = `CASE WHEN ${isOdd} THEN NULL ELSE ${value} END AS key`;
+  const odd = `CASE WHEN ${isOdd} THEN "dimensions" END AS odd`;
+  const text = `SELECT ${key}, ${odd}, ${source} AND "name" = $2 AND "type" = $3 GROUP BY 1, 2`;
+  return [text, [NO_PG_TEXT, name, type, ...values]];
 }
 
 type Cells = Readonly<Record<string, string | null>>;
 
-export function pgAnswer(question: Question, { key, count, sum }: Cells): AnswerRow {
-  return {
-    key: question.kind === 'sums' ? (key ?? '') : String(fromTimestamp(key ?? '')),
-    count: Number(count),
-    sum: Number(sum),
+export function pgAnswer(question: Question, rows: readonly Cells[]): AnswerRow[] {
+  const keyOf = ({ key, odd }: Cells) => {
+    if (question.kind === 'windows') return String(fromTimestamp(key ?? ''));
+    return key ?? dimensionIn(odd ?? '{}', question.dimension);
   };
+  return addUp(rows.map((row) => ({ key: keyOf(row), count: Number(row.count), sum: Number(row.sum) })));
 }
 
 /** The key of a row, as the server writes it. */
