@@ -2,6 +2,7 @@
  * A bucket in S3. An object is put on the condition that it is still the one that was read, which S3 checks: two
  * processes, or a request that arrives late, cannot undo what another one wrote.
  */
+import { randomUUID } from 'node:crypto';
 import { addAbortSignal, type Readable } from 'node:stream';
 import type { S3Client } from '@aws-sdk/client-s3';
 import { awsErrorName, makeAgents, resending, SinkError, type WindowRange } from '../../src/sink/index.ts';
@@ -64,14 +65,19 @@ export class BucketStore implements FileStore {
 
   async open(layout: string, signal: AbortSignal): Promise<void> {
     if (this.#closing.signal.aborted) this.#closing = new AbortController();
-    const marker = Buffer.from(markerOf(layout));
+    const marker = Buffer.from(markerOf(layout, randomUUID()));
     if (this.#options.create !== false && (await this.replace(MARKER, marker, undefined, signal))) {
       // Nobody had put it. A store that lets it be put again as a new one does not check conditions.
       if (await this.replace(MARKER, marker, undefined, signal)) throw unconditional();
     }
-    const found = await this.#get(MARKER, {}, signal);
+    const found = await this.marker(signal);
     if (found === undefined) throw unmarked();
-    checkMarker(Buffer.from(found.bytes).toString(), layout);
+    checkMarker(found, layout);
+  }
+
+  async marker(signal: AbortSignal): Promise<string | undefined> {
+    const found = await this.#get(MARKER, {}, signal);
+    return found && Buffer.from(found.bytes).toString();
   }
 
   async close(): Promise<void> {

@@ -94,6 +94,10 @@ export class FolderStore implements FileStore {
     for (const name of await readdir(folder)) await rm(join(folder, name), { force: true });
   }
 
+  async marker(): Promise<string | undefined> {
+    return await textOf(join(this.#root, MARKER));
+  }
+
   async close(): Promise<void> {
     this.#lock.close();
   }

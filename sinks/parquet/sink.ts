@@ -40,7 +40,7 @@ import { type Change, groups } from './file.ts';
 import { FolderStore } from './folder.ts';
 import { fileOf, nameFolder, shareFile } from './layout.ts';
 import { Merger, unreadable } from './merger.ts';
-import type { FileStore, Reading } from './store.ts';
+import { type FileStore, idIn, type Reading, unmarked } from './store.ts';
 
 /** How many files of a batch are worked on at once: with names as partitions, there are many. */
 const FILES_AT_ONCE = 8;
@@ -172,6 +172,16 @@ class ParquetSink implements Sink {
     } catch (error) {
       signal.throwIfAborted();
       throw explain(error);
+    }
+  }
+
+  async identity(signal: AbortSignal): Promise<string | undefined> {
+    try {
+      const marker = await this.#store.marker(signal);
+      if (marker === undefined) throw unmarked();
+      return idIn(marker);
+    } catch (error) {
+      throw this.#store.explain(error, signal);
     }
   }
 

@@ -51,6 +51,8 @@ export interface FileStore {
   list(range: WindowRange, folder: string | undefined, signal: AbortSignal): AsyncIterable<Listed>;
   /** Resolves to undefined if the file is gone. */
   read(file: string, signal: AbortSignal): Promise<Reading | undefined>;
+  /** Resolves to the text of the marker; undefined if there is none. */
+  marker(signal: AbortSignal): Promise<string | undefined>;
   /** Resolves to the bytes of all files; undefined if there are too many to count. */
   bytes(signal: AbortSignal): Promise<number | undefined>;
   /** Says what an error of this store means. */
@@ -60,14 +62,19 @@ export interface FileStore {
 /** Says in the root which layout the files have. Readers skip names that begin with an underscore. */
 export const MARKER = '_metrics-fanout.json';
 
-/** `id` tells folders apart. Older ones, and buckets, have none. */
+/** `id` tells one place from another, and from itself before it was emptied. Older places have none. */
 export function markerOf(layout: string, id?: string): string {
   return `${JSON.stringify({ writer: 'metrics-fanout', partition_by: layout, id })}\n`;
 }
 
+/** Returns the id in a marker; undefined if it has none. */
+export function idIn(marker: string): string | undefined {
+  return /"id":"([^"]*)"/.exec(marker)?.[1];
+}
+
 /** Throws if the marker is that of another layout: rows would be in two files. */
 export function checkMarker(text: string, layout: string): void {
-  const [, id] = /"id":"([^"]*)"/.exec(text) ?? [];
+  const id = idIn(text);
   if (text === markerOf(layout, id)) return;
   throw new SinkError(
     'schema_mismatch',
