@@ -79,8 +79,8 @@ export interface JetStreamOptions {
 
 /** By connection: when the stream was created that has yet to deliver a message. It outlives the sources. */
 const unproven = new WeakMap<Bus, string>();
-/** By connection: as what the stream has stored what is wanted. It outlives the sources. */
-const storedBefore = new WeakMap<Bus, readonly string[]>();
+/** By connection: the patterns of what is wanted of a stream, as it has stored it. They outlive the sources. */
+const storedBefore = new WeakMap<Bus, { readonly of: string; readonly patterns: readonly string[] }>();
 
 type Configured = StreamConfigured & Pick<CoreConfig, 'idleSlack'>;
 
@@ -396,11 +396,14 @@ class JetStreamSource implements Source {
    */
   #adopt({ capture, created, lastSequence }: StreamFacts): boolean {
     const before = this.#filter;
-    const filter = filterOf(this.#core.metricsSubjects, capture, storedBefore.get(this.#bus));
+    const { metricsSubjects } = this.#core;
+    const of = [created, ...metricsSubjects].join(' ');
+    const known = storedBefore.get(this.#bus);
+    const filter = filterOf(metricsSubjects, capture, known?.of === of ? known.patterns : []);
     const knownThrough = this.#knownThrough;
     this.#filter = filter;
     this.#knownThrough = lastSequence;
-    storedBefore.set(this.#bus, filter.patterns);
+    storedBefore.set(this.#bus, { of, patterns: filter.patterns });
     if (before === undefined || !misjudges(before, filter)) return false;
     if (created !== this.#created) return false;
     return this.#rollbacks?.misread(knownThrough, this.stats) === true;

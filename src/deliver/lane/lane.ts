@@ -356,7 +356,8 @@ export class Lane {
 
   #confirm(): void {
     if (this.#holds > 0) return;
-    if (this.#options.begins && !this.#writer.hasOpened) return;
+    // Only by saving its checkpoint does a blocked lane learn that it may go on.
+    if (this.#options.begins && !this.#writer.hasOpened && !this.blocked) return;
     this.#options.keeper?.confirmed(this.next, this.#queue.closedThrough ?? 0, this.#identity);
   }
 
