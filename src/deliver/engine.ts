@@ -117,6 +117,8 @@ export interface EngineEvents extends CatchUpEvents {
    * `lost` is no longer in the stream.
    */
   storeReplaced(sink: string, from: number, lost: WindowRange | undefined): void;
+  /** The sink cannot say which store it has. */
+  storeUnnamed(sink: string, reason: string): void;
   /** A window in the store is not what it should be. */
   differs(sink: string, difference: string, start: number): void;
   /** Windows got a sample after they were handed out. They are computed and written again. */
@@ -362,6 +364,7 @@ export class Engine {
         changed: (up, failure) => events.sinkChanged(id, up, failure),
         fellBehind: () => this.#catchUp(lane),
         storeReplaced: () => this.#track(this.#refill(lane)),
+        unnamed: (reason) => events.storeUnnamed(id, reason),
         confirmed: (window, refused) => verifier.confirmed(window, refused),
       },
     });

@@ -87,6 +87,13 @@ export class Reports {
     );
   }
 
+  storeUnnamed(sink: string, reason: string): void {
+    const heldBack = this.#seldom.admit(`unnamed ${sink}`, this.#clock.steady());
+    if (heldBack === undefined) return;
+    const fields = { sink, reason, heldBack };
+    this.#log.warn(fields, 'the sink cannot tell which store it has: it would not notice if it was replaced');
+  }
+
   storeReplaced(sink: string, from: number, lost: WindowRange | undefined): void {
     const fields = { sink, from: new Date(from).toISOString() };
     const message =

@@ -72,6 +72,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     replayFailed: (sink, error) => log.warn({ sink, error: String(error) }, 'replay failed; trying again'),
     swept: (sink, windows, why) => reports.swept(sink, windows, why),
     storeReplaced: (sink, from, lost) => reports.storeReplaced(sink, from, lost),
+    storeUnnamed: (sink, reason) => reports.storeUnnamed(sink, reason),
     differs: (sink, difference, start) => reports.differs(sink, difference, start),
     reopened: (starts) => reports.reopened(starts),
     catchingUp: (sink, progress) => log.info({ sink, ...progress }, 'catching up'),

@@ -73,6 +73,7 @@ const SILENT: EngineEvents = {
   reopened() {},
   swept() {},
   storeReplaced() {},
+  storeUnnamed() {},
 };
 
 function setUp() {

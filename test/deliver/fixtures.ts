@@ -4,7 +4,7 @@ import { SeriesRecords } from '../../src/aggregate/series-records.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
 import type { Clock } from '../../src/base/clock.ts';
 import { digestOfRows, digestOfWindow } from '../../src/deliver/lane/digest.ts';
-import { Lane, type LaneOptions } from '../../src/deliver/lane/lane.ts';
+import { Lane, type LaneEvents, type LaneOptions } from '../../src/deliver/lane/lane.ts';
 import { sizeWindow } from '../../src/deliver/lane/queue.ts';
 import type { SinkDigests, StoreFailure } from '../../src/deliver/lane/writer.ts';
 import type {
@@ -103,7 +103,12 @@ export function keyOf(point: Point): string {
 }
 
 /** A lane with a scripted sink, and the events that it reported. */
-export function laneOf(clock: Clock, sink: Sink, options: Partial<LaneOptions> = {}) {
+export function laneOf(
+  clock: Clock,
+  sink: Sink,
+  options: Partial<LaneOptions> = {},
+  events: Partial<LaneEvents> = {},
+) {
   const told = {
     changes: [] as [up: boolean, failure: StoreFailure | undefined][],
     rejected: [] as Rejection[],
@@ -141,6 +146,7 @@ export function laneOf(clock: Clock, sink: Sink, options: Partial<LaneOptions> =
       confirmed: (window, refused) => {
         told.confirmed.push([window.start, refused]);
       },
+      ...events,
     },
     ...options,
   });

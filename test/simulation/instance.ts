@@ -255,6 +255,7 @@ export class Instance {
         if (!this.dead && left > 0) invariants.rowsLeft(sink);
       },
       storeReplaced: (sink, from) => log('refill', `${sink} from ${this.#world.windowName(from)}`),
+      storeUnnamed: (sink) => log('unnamed', sink),
       catchUpStarted: (sink, from) => log('catch-up', `${sink} from ${this.#world.windowName(from)}`),
       replayFailed: (sink, error) => log('replay-failed', `${sink} ${String(error)}`),
       reopened: (starts) => {

@@ -34,9 +34,11 @@ export interface LaneStats extends Readonly<WriterStats> {
 }
 
 /** What the lane reports to the rest of the service. All calls are synchronous and must not throw. */
-export interface LaneEvents extends Omit<WriterEvents, 'identified' | 'opened'> {
+export interface LaneEvents extends Omit<WriterEvents, 'identified' | 'opened' | 'unnamed'> {
   /** The store is not the one of the checkpoint: the lane waits for `beginAgain`. */
   storeReplaced?(): void;
+  /** The sink would not notice if its store was replaced. */
+  unnamed?(reason: string): void;
   /** The lane has released windows and needs a replay from `next`. */
   fellBehind(): void;
   /** Every point of the window was acknowledged, except `refused` points that were refused for good. */
@@ -103,6 +105,7 @@ export class Lane {
         ...events,
         opened: () => this.#begin(),
         identified: (identity) => this.#identified(identity),
+        unnamed: (reason) => events.unnamed?.(reason),
       },
       halt: this.#halt.signal,
     });

@@ -64,6 +64,8 @@ export interface StraySink {
 
 /** A longer identity is ignored: every checkpoint holds it. */
 const MAX_IDENTITY_CHARACTERS = 100;
+/** How often in a row a store may fail to say which one it is, before it is written to all the same. */
+const MAX_UNNAMED = 5;
 /** Failures after which the store is still the same. */
 const OF_THE_SAME_STORE: readonly string[] = ['throttled', 'conflict'] satisfies RetryReason[];
 
@@ -95,6 +97,8 @@ export interface WriterEvents {
   opened(): void;
   /** See `Sink.identity`. */
   identified(identity: string): void;
+  /** The sink cannot say which store it has, and why. It is written to all the same. */
+  unnamed(reason: string): void;
   /** The store went down or came back up. */
   changed(up: boolean, failure: StoreFailure | undefined): void;
 }
@@ -130,6 +134,8 @@ export class StoreWriter {
   #hasOpened = false;
   /** Whether the store may have become another one since it last said which it is. */
   #isDoubtful = true;
+  /** How often in a row it did not say. */
+  #unnamed = 0;
   /** Undefined until the store first answered or failed. */
   #up: boolean | undefined;
   #lastFailure: StoreFailure | undefined;
@@ -278,11 +284,11 @@ export class StoreWriter {
       if (halt.aborted) return;
       const outcome = await this.#bounded(async (signal): Promise<WriteOutcome> => {
         await sink.open(signal);
-        await this.#identify(signal);
         return { kind: 'written' };
       });
-      if (outcome.kind === 'retry' || outcome.kind === 'refused') {
-        this.#fail(outcome.reason, outcome.message);
+      const failure = failureIn(outcome) ?? (await this.#identify('opened'));
+      if (failure !== undefined) {
+        this.#fail(failure.reason, failure.message);
         await clock.sleep(backoffMs(attempt, clock.random()), halt);
         continue;
       }
@@ -297,25 +303,40 @@ export class StoreWriter {
     }
   }
 
-  async #identify(signal: AbortSignal): Promise<void> {
-    const { sink, events } = this.#options;
-    const identity = await sink.identity?.(signal);
-    if (signal.aborted) return;
+  /**
+   * Asks the store which one it is. Resolves to a failure that may pass. A sink that can never say is written to all
+   * the same: that is worth more than knowing when its store was replaced.
+   */
+  async #identify(when: 'opened' | 'failed'): Promise<Failure | undefined> {
+    const { sink, events, halt } = this.#options;
+    let identity: string | undefined;
+    const outcome = await this.#bounded(async (signal): Promise<WriteOutcome> => {
+      identity = await sink.identity?.(signal);
+      return { kind: 'written' };
+    });
+    if (halt.aborted) return undefined;
+    const failure = failureIn(outcome);
+    if (failure !== undefined) {
+      this.#unnamed += 1;
+      // A store that has failed may lack what `open` makes.
+      const mayLackSchema = failure.reason === 'not_found' && when === 'failed';
+      const mayPass = mayLackSchema || (failure.kind === 'retry' && failure.reason !== 'unknown');
+      if (mayPass && this.#unnamed <= MAX_UNNAMED) return failure;
+      events.unnamed(failure.message);
+    }
+    this.#unnamed = 0;
     this.#isDoubtful = false;
     if (typeof identity === 'string' && identity.length <= MAX_IDENTITY_CHARACTERS)
       events.identified(identity);
+    return undefined;
   }
 
-  /** Asks a store that failed which one it is. If it does not say, it may lack what `open` makes. */
   async #isKnownAgain(ticket: Attempt): Promise<boolean> {
-    const outcome = await this.#bounded(async (signal): Promise<WriteOutcome> => {
-      await this.#identify(signal);
-      return { kind: 'written' };
-    });
-    if (outcome.kind !== 'retry' && outcome.kind !== 'refused') return true;
+    const failure = await this.#identify('failed');
+    if (failure === undefined) return true;
     this.#opened = false;
     this.#mustOpen.ring();
-    this.#fail(outcome.reason, outcome.message);
+    this.#fail(failure.reason, failure.message);
     this.#breaker.failure(ticket);
     return false;
   }
@@ -386,6 +407,12 @@ export class StoreWriter {
     await Promise.race([closed, this.#options.clock.sleep(CLOSE_TIMEOUT_MS, abort.signal)]);
     abort.abort();
   }
+}
+
+type Failure = Extract<WriteOutcome, { readonly kind: 'retry' | 'refused' }>;
+
+function failureIn(outcome: WriteOutcome): Failure | undefined {
+  return outcome.kind === 'retry' || outcome.kind === 'refused' ? outcome : undefined;
 }
 
 /** A third-party sink may return anything. A nonsensical answer is an unknown outcome, like a throw. */

@@ -437,3 +437,67 @@ describe('isolation', () => {
     expect(lanes[1]!.next).toBe(0);
   });
 });
+
+describe('which store it is', () => {
+  const named = (identity: () => Promise<string | undefined>) =>
+    Object.assign(new ScriptedSink(), { identity: () => identity() });
+
+  test('a store that is not the one of the checkpoint is reported, and gets nothing until the lane begins again', async () => {
+    const clock = new VirtualClock();
+    const sink = named(async () => 'another');
+    let replaced = 0;
+    const { lane, told } = laneOf(
+      clock,
+      sink,
+      { identity: 'the one', from: 5 * WINDOW_MS },
+      { storeReplaced: () => replaced++ },
+    );
+    void lane.run();
+    lane.offer(sizedWindow(5, 3));
+    await clock.pass(1000);
+    expect([replaced, sink.rows.size, lane.state]).toEqual([1, 0, 'catching_up']);
+    lane.beginAgain(2 * WINDOW_MS);
+    expect([told.fellBehind, lane.next, lane.stats.refills]).toEqual([1, 2 * WINDOW_MS, 1]);
+  });
+
+  test('it is asked again after a failure, and not after being told to slow down', async () => {
+    const clock = new VirtualClock();
+    let asked = 0;
+    const sink = named(async () => {
+      asked += 1;
+      return 'the one';
+    });
+    const answers: WriteOutcome[] = [{ kind: 'retry', reason: 'throttled', message: 'slower' }];
+    sink.answer = () => answers.pop();
+    const { lane } = laneOf(clock, sink, { identity: 'the one' });
+    void lane.run();
+    lane.offer(sizedWindow(0, 3));
+    await clock.pass(60_000);
+    expect([asked, sink.rows.size]).toEqual([1, 3]);
+    answers.push(RETRY);
+    lane.offer(sizedWindow(1, 3));
+    await clock.pass(60_000);
+    expect([asked, sink.rows.size]).toEqual([2, 6]);
+  });
+
+  test.each([
+    ['throws', () => Promise.reject(new TypeError('no such thing'))],
+    ['is refused', () => Promise.reject(new SinkError('unauthorized', 'not you'))],
+    ['lacks what it asks for', () => Promise.reject(new SinkError('not_found', 'no such catalog'))],
+    ['never gets an answer in time', () => new Promise<undefined>(() => {})],
+    ['always fails', () => Promise.reject(new SinkError('server_error', 'no'))],
+    ['says nothing of use', async () => 'x'.repeat(101)],
+  ])('a sink that %s when asked is written to all the same', async (_, identity) => {
+    const clock = new VirtualClock();
+    const sink = named(identity);
+    let unnamed = 0;
+    const { lane } = laneOf(clock, sink, { identity: 'the one' }, { unnamed: () => unnamed++ });
+    void lane.run();
+    lane.offer(sizedWindow(0, 3));
+    await clock.pass(600_000);
+    expect(sink.rows.size).toBe(3);
+    expect(lane.state).toBe('live');
+    expect(lane.up).toBe(true);
+    expect(unnamed).toBeLessThanOrEqual(1);
+  });
+});
