@@ -2,12 +2,17 @@
 import type { NatsConnection } from 'nats';
 import type { TestContext } from 'vitest';
 import { isNatsOlder } from '../../src/bus/nats-version.ts';
-import { natsVersion } from '../../src/servers/nats.ts';
+import { type NatsOptions, natsVersion } from '../../src/servers/nats.ts';
 
 /** Skips the test, with a message, if the installed nats-server is older. */
 export function needsNats(context: Pick<TestContext, 'skip'>, version: string): void {
   const have = natsVersion();
   context.skip(isNatsOlder(have, version), `needs nats-server ${version}; this is ${have}`);
+}
+
+/** Options of a server that drops no plain publish while so many wait for the stream: 2.11 holds 10,000 by default. */
+export function takingPlain(messages: number): NatsOptions {
+  return isNatsOlder(natsVersion(), '2.11') ? {} : { jetstreamExtra: `max_buffered_msgs: ${messages}` };
 }
 
 const PROBE = 'probe.reply';

@@ -54,7 +54,7 @@ test('check says if MAX_SERIES_BYTES does not fit into the memory', async () => 
   expect(code).toBe(1);
   expect(memory).toMatchObject({
     state: 'failed',
-    detail: expect.stringMatching(/^at most 14000290 MB with MAX_SERIES_BYTES, of \d+ MB here$/),
+    detail: expect.stringMatching(/^at most 14000305 MB with MAX_SERIES_BYTES, of \d+ MB here$/),
     advice: 'Lower MAX_SERIES_BYTES, or give the process more memory.',
   });
 });

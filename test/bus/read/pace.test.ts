@@ -4,11 +4,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { headers } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Bus } from '../../../src/bus/connect.ts';
-import { isNatsOlder } from '../../../src/bus/nats-version.ts';
 import { createJetStreamSource } from '../../../src/bus/read/jetstream.ts';
 import { steadyNow } from '../../../src/bus/read/server-clock.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
-import { type NatsServer, natsVersion, startNats } from '../../../src/servers/nats.ts';
+import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { takingPlain } from '../server-version.ts';
 import {
   busAt,
   losing,
@@ -45,9 +45,7 @@ let asked: Asked[];
 const stop = new AbortController();
 
 beforeAll(async () => {
-  // 2.11 drops plain publishes beyond 10,000 that wait for the stream; a server that hangs has more.
-  const isUnlimited = isNatsOlder(natsVersion(), '2.11');
-  nats = await startNats(isUnlimited ? {} : { jetstreamExtra: `max_buffered_msgs: ${2 * HELD}` });
+  nats = await startNats(takingPlain(2 * HELD));
   [bus, producer] = [await busAt(nats.url), await busAt(nats.url)];
   producer.connection.subscribe('$JS.API.CONSUMER.MSG.NEXT.>', {
     callback: (_, message) => {

@@ -1,5 +1,5 @@
 /** A stream that takes back messages that it has delivered, as its readers see it. */
-import { cpSync, rmSync } from 'node:fs';
+import { cpSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { SubscriptionOptions } from 'nats';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
@@ -62,6 +62,9 @@ function read(source: Source, reader = new Recorder()) {
 
 async function madeAnew(): Promise<{ created: string }> {
   await (await manager(bus)).streams.delete('METRICS').catch(() => {});
+  // A stream that is made before the server has removed the files of the old one may come out broken.
+  const files = join(nats.storePath, 'jetstream', '$G', 'streams', 'METRICS');
+  await until('its files are gone', () => !existsSync(files));
   await makePurgeable(bus, core);
   return await describeStream(bus, core);
 }

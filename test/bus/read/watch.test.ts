@@ -8,7 +8,11 @@ import { BusWatch } from '../../../src/bus/read/watch.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import { connect as connectClient } from '../../bus-client.ts';
+import { takingPlain } from '../server-version.ts';
 import { holding, memoryLog, publishNumbers, Recorder, settings, until } from '../support.ts';
+
+/** More than arrive after the reader has asked the source to wait. */
+const MANY = 30_000;
 
 let nats: NatsServer;
 let bus: Bus;
@@ -20,7 +24,7 @@ let running: Promise<unknown>[];
 const core = (env: Record<string, string> = {}) => settings({ NATS_URL: nats.url, ...env });
 
 beforeAll(async () => {
-  nats = await startNats();
+  nats = await startNats(takingPlain(2 * MANY));
   producer = await connectClient({ servers: nats.url });
 });
 afterAll(async () => {
@@ -243,10 +247,9 @@ test('a message that was removed from the stream before it was read counts as st
   const { watch, reader } = await watching();
   await untilHeard(watch);
   const release = holding(reader);
-  // More messages than arrive after the reader has asked the source to wait.
-  await publishNumbers(bus, 0, 30_000);
+  await publishNumbers(bus, 0, MANY);
   const { streams } = await manager(bus);
-  await until('all are stored', async () => (await streams.info('METRICS')).state.last_seq > 30_000);
+  await until('all are stored', async () => (await streams.info('METRICS')).state.last_seq > MANY);
   await streams.purge('METRICS');
   release();
   await until('the span is judged', () => watch.status.unknownSpans + watch.status.unstored > 0);
