@@ -128,19 +128,21 @@ export interface SubjectFilter {
  * Filters here and not on the server: a consumer with a filter skips sequences anyway, so messages that retention
  * removed before they were read could not be told apart from messages with other subjects.
  *
- * `earlier`: patterns of what the stream stored of it before it was changed. It still holds that.
+ * `earlier`: the filter from before the stream was changed. It still holds what it stored until then: what was wanted,
+ * and what was not.
  */
 export function filterOf(
   wanted: readonly string[],
   capture: Capture,
-  earlier: readonly string[] = [],
+  earlier?: SubjectFilter,
 ): SubjectFilter {
   const images = wanted.flatMap((subject) =>
     capture.flatMap((inflow) => storedOf(subject, inflow).map(({ pattern }) => pattern)),
   );
-  const patterns = [...new Set([...wanted, ...earlier, ...images])];
+  const patterns = [...new Set([...wanted, ...(earlier?.patterns ?? []), ...images])];
   const isCovered = (subject: string) => patterns.some((pattern) => covers(pattern, subject));
-  if (storedPatterns(capture).every(isCovered)) return { patterns, isWanted: undefined };
+  const holdsOthers = earlier?.isWanted !== undefined;
+  if (!holdsOthers && storedPatterns(capture).every(isCovered)) return { patterns, isWanted: undefined };
   const known = new Map<string, boolean>();
   const isWanted = (subject: string) => {
     const seen = known.get(subject);

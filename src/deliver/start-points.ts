@@ -5,7 +5,7 @@
 
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { StartSetting } from '../base/time-text.ts';
-import type { Checkpoint, StoredCheckpoint } from '../bus/kv/checkpoints.ts';
+import type { Checkpoint } from '../bus/kv/checkpoints.ts';
 import type { Slice } from '../config/core-settings.ts';
 import type { WindowRange } from '../sink/contract.ts';
 
@@ -101,7 +101,7 @@ export function resumeFrom(
   return known.length > 0 ? known.reduce((most, one) => (one.next > most.next ? one : most)) : undefined;
 }
 
-export type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began'>;
+export type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began' | 'store'>;
 
 /**
  * Returns the start of the first window that the sink was ever given, by whichever slice: -Infinity if unknown. `from`:
@@ -111,33 +111,29 @@ export function firstGiven(stored: readonly { readonly checkpoint: SinkPosition 
   return Math.min(from, ...stored.map(({ checkpoint }) => checkpoint.began ?? Number.NEGATIVE_INFINITY));
 }
 
-/**
- * By sink: the identity of the store that its checkpoint is about, that of its slice, or if it has none, of all others.
- * If these differ, nobody knows which store has what, and no store is the right one. A sink that begins now has none.
- */
+/** By sink: the identity of the store that its position is about. A sink that begins now has none. */
 export function storesOf(
-  stored: readonly Pick<StoredCheckpoint, 'sink' | 'slice' | 'checkpoint'>[],
-  slice: string,
   resumptions: ReadonlyMap<string, { readonly position: SinkPosition | undefined }>,
 ): ReadonlyMap<string, string> {
   const stores = new Map<string, string>();
-  for (const [sink, { position }] of resumptions) {
-    if (position === undefined) continue;
-    const ofSink = stored.filter((other) => other.sink === sink);
-    const own = ofSink.filter((other) => other.slice === slice);
-    const known = new Set(
-      (own.length > 0 ? own : ofSink).flatMap(({ checkpoint }) => checkpoint.store ?? []),
-    );
-    if (known.size > 0) stores.set(sink, [...known].sort().join(' and '));
-  }
+  for (const [sink, { position }] of resumptions)
+    if (position?.store !== undefined) stores.set(sink, position.store);
   return stores;
 }
 
-/** The slices began at different times. The sink has all windows from the latest of these starts on. */
+/**
+ * The slices began at different times. The sink has all windows from the latest of these starts on. If they are about
+ * different stores, nobody knows which one has what, and no store is the right one.
+ */
 function lowest(positions: readonly SinkPosition[]): SinkPosition {
   const least = positions.reduce((a, b) => (b.next < a.next ? b : a));
   const begins = positions.flatMap(({ began }) => began ?? []);
-  return begins.length === 0 ? least : { ...least, began: Math.max(...begins) };
+  const stores = [...new Set(positions.flatMap(({ store }) => store ?? []))].sort();
+  return {
+    ...least,
+    ...(begins.length > 0 && { began: Math.max(...begins) }),
+    ...(stores.length > 0 && { store: stores.join(' and ') }),
+  };
 }
 
 /**

@@ -124,7 +124,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     watch: core.watchShare > 0 ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
     keepsMs: facts.maxAgeMs,
     instance: '',
-    stores: storesOf(stored, slice, resumptions),
+    stores: storesOf(resumptions),
     beginAgain: async (sink) =>
       beginAgain(
         starts.began.get(sink),

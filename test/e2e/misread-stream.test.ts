@@ -1,4 +1,5 @@
 /** The stream is changed under the service, and messages arrive before the service has looked at it again. */
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { NatsConnection } from 'nats';
@@ -94,4 +95,20 @@ test('messages that are stored under other subjects are counted later', async (c
   expect(await rollbacks()).toBe(2);
   // What was stored before still counts, under its own subject.
   expect(countOf('before')).toBe(BEFORE);
+});
+
+test('a stream that was narrowed still holds what nobody wants', async () => {
+  await update({ subjects: ['metrics', 'metrics.>'] });
+  const looked = async () => (await service.status()).source.lastSequence;
+  await publish('metrics.a', 'a', 1);
+  const { last_seq: last } = (
+    await (await client.jetstreamManager({ timeout: LIMIT_MS })).streams.info('METRICS')
+  ).state;
+  await eventually('read', async () => (await looked()) >= last);
+  // It has looked at the stream since then, and goes back to before it was narrowed.
+  await service.untilConfirmed(Date.now() + 20 * WINDOW_MS);
+  for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true });
+  await publish('metrics.a', 'a', 1);
+  await eventually('filled again', async () => existsSync(file) && countOf('before') === BEFORE);
+  expect(countOf('audit')).toBe(0);
 });

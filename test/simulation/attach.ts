@@ -90,7 +90,7 @@ export async function attachToStream(
     ),
     ...(trail && { trail }),
     rollback: lookedBack.rollback,
-    stores: storesOf(stored, sliceName, lookedBack.resumptions),
+    stores: storesOf(lookedBack.resumptions),
     beginAgain: async (sink) => {
       await instance.pause(world.chance.int(1, 20));
       return beginAgain(began.get(sink), extent, tiling, instance.clock.now());

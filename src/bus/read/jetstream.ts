@@ -79,8 +79,8 @@ export interface JetStreamOptions {
 
 /** By connection: when the stream was created that has yet to deliver a message. It outlives the sources. */
 const unproven = new WeakMap<Bus, string>();
-/** By connection: the patterns of what is wanted of a stream, as it has stored it. They outlive the sources. */
-const storedBefore = new WeakMap<Bus, { readonly of: string; readonly patterns: readonly string[] }>();
+/** By connection: the filter of a stream. It outlives the sources. */
+const filters = new WeakMap<Bus, { readonly of: string; readonly filter: SubjectFilter }>();
 
 type Configured = StreamConfigured & Pick<CoreConfig, 'idleSlack'>;
 
@@ -398,12 +398,12 @@ class JetStreamSource implements Source {
     const before = this.#filter;
     const { metricsSubjects } = this.#core;
     const of = [created, ...metricsSubjects].join(' ');
-    const known = storedBefore.get(this.#bus);
-    const filter = filterOf(metricsSubjects, capture, known?.of === of ? known.patterns : []);
+    const known = filters.get(this.#bus);
+    const filter = filterOf(metricsSubjects, capture, known?.of === of ? known.filter : undefined);
     const knownThrough = this.#knownThrough;
     this.#filter = filter;
     this.#knownThrough = lastSequence;
-    storedBefore.set(this.#bus, { of, patterns: filter.patterns });
+    filters.set(this.#bus, { of, filter });
     if (before === undefined || !misjudges(before, filter)) return false;
     if (created !== this.#created) return false;
     return this.#rollbacks?.misread(knownThrough, this.stats) === true;

@@ -89,6 +89,8 @@ export class Lane {
   #dropped = 0;
   #overflows = 0;
   #identity: string | undefined;
+  /** The identity of the store that has taken the place of that one, until it is known where to begin again. */
+  #replacedBy: string | undefined;
   #refills = 0;
 
   constructor(options: LaneOptions) {
@@ -248,9 +250,10 @@ export class Lane {
 
   /** The store said which one it is. */
   #identified(identity: string): void {
-    const known = this.#identity;
-    this.#identity = identity;
+    const known = this.#replacedBy ?? this.#identity;
+    if (known === undefined) this.#identity = identity;
     if (known === undefined || known === identity || !this.#options.replayable) return;
+    this.#replacedBy = identity;
     this.#refills += 1;
     this.#queue.clear();
     this.#catchingUp = true;
@@ -260,6 +263,8 @@ export class Lane {
   /** The store gets all windows from `from` on again, from a replay. The checkpoint stays until they have passed it. */
   beginAgain(from: number): void {
     this.#queue.restart(from);
+    this.#identity = this.#replacedBy;
+    this.#replacedBy = undefined;
     if (!this.resting) this.#options.events.fellBehind();
   }
 
@@ -273,7 +278,8 @@ export class Lane {
   #takeUp(): void {
     if (this.resting) return;
     this.#writer.resume();
-    if (this.#options.replayable) this.#options.events.fellBehind();
+    // Otherwise, what it begins again with follows.
+    if (this.#options.replayable && this.#replacedBy === undefined) this.#options.events.fellBehind();
   }
 
   #goOn(): void {
@@ -358,7 +364,7 @@ export class Lane {
   }
 
   #confirm(): void {
-    if (this.#holds > 0) return;
+    if (this.#holds > 0 || this.#replacedBy !== undefined) return;
     // Only by saving its checkpoint does a blocked lane learn that it may go on.
     if (this.#options.begins && !this.#writer.hasOpened && !this.blocked) return;
     this.#options.keeper?.confirmed(this.next, this.#queue.closedThrough ?? 0, this.#identity);

@@ -64,6 +64,8 @@ export interface StraySink {
 
 /** A longer identity is ignored: every checkpoint holds it. */
 const MAX_IDENTITY_CHARACTERS = 100;
+/** A store is asked again which one it is before the first write after this time. */
+const NAMED_FOR_MS = 30_000;
 /** How often in a row a store may fail to say which one it is, before it is written to all the same. */
 const MAX_UNNAMED = 5;
 /** Failures after which the store is still the same. */
@@ -132,8 +134,11 @@ export class StoreWriter {
   #paused = false;
   #opened = false;
   #hasOpened = false;
-  /** Whether the store may have become another one since it last said which it is. */
-  #isDoubtful = true;
+  /** How often the store may have become another one, and how often it had when it last said which it is. */
+  #doubts = 1;
+  #settledDoubts = 0;
+  /** When it last said so, by the steady clock. */
+  #namedAt = Number.NEGATIVE_INFINITY;
   /** How often in a row it did not say. */
   #unnamed = 0;
   /** Undefined until the store first answered or failed. */
@@ -186,7 +191,7 @@ export class StoreWriter {
       while (!this.#opened && !halt.aborted) await this.#becameOpen.wait(halt);
       const ticket = await this.#breaker.enter(halt);
       if (halt.aborted) break;
-      const isKnown = !this.#isDoubtful || (await this.#isKnownAgain(ticket));
+      const isKnown = !this.#isDoubtful() || (await this.#isKnownAgain(ticket));
       if (!isKnown) await clock.sleep(backoffMs(attempt, clock.random()), halt);
       if (!isKnown || halt.aborted) continue;
       if (this.#paused || !matters()) {
@@ -287,6 +292,7 @@ export class StoreWriter {
         return { kind: 'written' };
       });
       const failure = failureIn(outcome) ?? (await this.#identify('opened'));
+      if (halt.aborted) return;
       if (failure !== undefined) {
         this.#fail(failure.reason, failure.message);
         await clock.sleep(backoffMs(attempt, clock.random()), halt);
@@ -308,8 +314,9 @@ export class StoreWriter {
    * the same: that is worth more than knowing when its store was replaced.
    */
   async #identify(when: 'opened' | 'failed'): Promise<Failure | undefined> {
-    const { sink, events, halt } = this.#options;
+    const { sink, events, halt, clock } = this.#options;
     let identity: string | undefined;
+    const doubts = this.#doubts;
     const outcome = await this.#bounded(async (signal): Promise<WriteOutcome> => {
       identity = await sink.identity?.(signal);
       return { kind: 'written' };
@@ -325,10 +332,19 @@ export class StoreWriter {
       events.unnamed(failure.message);
     }
     this.#unnamed = 0;
-    this.#isDoubtful = false;
+    // What failed while it was asked may be of another store.
+    this.#settledDoubts = doubts;
+    this.#namedAt = clock.steady();
     if (typeof identity === 'string' && identity.length <= MAX_IDENTITY_CHARACTERS)
       events.identified(identity);
     return undefined;
+  }
+
+  /** Another writer may have made the store anew, and then it fails no write of ours. */
+  #isDoubtful(): boolean {
+    const { sink, clock } = this.#options;
+    if (sink.identity === undefined) return false;
+    return this.#doubts > this.#settledDoubts || clock.steady() - this.#namedAt >= NAMED_FOR_MS;
   }
 
   async #isKnownAgain(ticket: Attempt): Promise<boolean> {
@@ -389,7 +405,7 @@ export class StoreWriter {
     // An attempt cut short by the halt says nothing about the store.
     if (this.#options.halt.aborted) return;
     this.#countRetry(reason);
-    if (!OF_THE_SAME_STORE.includes(reason)) this.#isDoubtful = true;
+    if (!OF_THE_SAME_STORE.includes(reason)) this.#doubts += 1;
     this.#lastFailure = { at: this.#options.clock.now(), reason, message };
     this.#setUp(false);
   }

@@ -1,9 +1,11 @@
 import { describe, expect, test } from 'vitest';
 import { FanOut } from '../../../src/deliver/fanout.ts';
+import { CheckpointKeeper } from '../../../src/deliver/lane/checkpoint-saver.ts';
 import { SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
 import { keyOf, laneOf, ScriptedSink, sizedWindow, WINDOW_MS } from '../fixtures.ts';
 import { settle, VirtualClock } from '../virtual-clock.ts';
 
+const SHAPE = { windowMs: WINDOW_MS, latenessMs: 0, maxAheadMs: 0, maxSeries: 10 };
 const RETRY: WriteOutcome = { kind: 'retry', reason: 'server_error', message: 'no' };
 
 describe('writing', () => {
@@ -460,7 +462,7 @@ describe('which store it is', () => {
     expect([told.fellBehind, lane.next, lane.stats.refills]).toEqual([1, 2 * WINDOW_MS, 1]);
   });
 
-  test('it is asked again after a failure, and not after being told to slow down', async () => {
+  test('it is asked again after a failure, and from time to time, and not after being told to slow down', async () => {
     const clock = new VirtualClock();
     let asked = 0;
     const sink = named(async () => {
@@ -472,12 +474,90 @@ describe('which store it is', () => {
     const { lane } = laneOf(clock, sink, { identity: 'the one' });
     void lane.run();
     lane.offer(sizedWindow(0, 3));
-    await clock.pass(60_000);
+    await clock.pass(10_000);
     expect([asked, sink.rows.size]).toEqual([1, 3]);
     answers.push(RETRY);
     lane.offer(sizedWindow(1, 3));
-    await clock.pass(60_000);
+    await clock.pass(10_000);
     expect([asked, sink.rows.size]).toEqual([2, 6]);
+    await clock.pass(60_000);
+    expect(asked).toBe(2);
+    // Another writer may have made the store anew.
+    lane.offer(sizedWindow(2, 3));
+    await clock.pass(1000);
+    expect([asked, sink.rows.size]).toEqual([3, 9]);
+  });
+
+  test('until it is known where to begin again, nothing is confirmed for the new store, whoever resumes the lane', async () => {
+    const clock = new VirtualClock();
+    const saved: [next: number, store: string | undefined][] = [];
+    const keeper = new CheckpointKeeper({
+      sink: 'test',
+      clock,
+      store: {
+        load: async () => undefined,
+        list: async () => [],
+        save: async (_, { next, store }) => {
+          saved.push([next, store]);
+          return 'saved';
+        },
+      },
+      describe: () => ({ savedAt: '', shape: { ...SHAPE, slice: '0/1' } }),
+      failed: () => {},
+    });
+    let identity = 'the one';
+    const sink = named(async () => identity);
+    const { lane, told } = laneOf(clock, sink, { identity, keeper });
+    void lane.run();
+    lane.hold();
+    lane.offer(sizedWindow(0, 3));
+    lane.advance(WINDOW_MS, 1);
+    await clock.pass(31_000);
+    identity = 'another';
+    lane.offer(sizedWindow(1, 3));
+    lane.advance(2 * WINDOW_MS, 2);
+    await clock.pass(1000);
+    expect(lane.stats.refills).toBe(1);
+    lane.pause();
+    lane.resume();
+    lane.release();
+    await clock.pass(5000);
+    expect(told.fellBehind).toBe(0);
+    expect(saved.filter(([, store]) => store === 'another')).toEqual([]);
+    lane.beginAgain(0);
+    expect(told.fellBehind).toBe(1);
+    lane.advance(3 * WINDOW_MS, 3);
+    lane.join();
+    lane.advance(4 * WINDOW_MS, 4);
+    await clock.pass(5000);
+    expect(saved.at(-1)).toEqual([4 * WINDOW_MS, 'another']);
+  });
+
+  test('what fails while it is asked may be of another store', async () => {
+    const clock = new VirtualClock();
+    let identity = 'the one';
+    let delayMs = 0;
+    const sink = named(async () => {
+      const said = identity;
+      await clock.sleep(delayMs, new AbortController().signal);
+      return said;
+    });
+    const outcomes: WriteOutcome[] = [];
+    sink.answer = () => outcomes.shift();
+    let replaced = 0;
+    const options = { identity, limits: { maxPoints: 3, maxBytes: 1e6, inFlight: 2 } };
+    const { lane } = laneOf(clock, sink, options, { storeReplaced: () => replaced++ });
+    void lane.run();
+    await clock.pass(100);
+    delayMs = 2000;
+    outcomes.push(RETRY, RETRY);
+    lane.offer(sizedWindow(0, 6));
+    await clock.pass(1500);
+    identity = 'another';
+    await clock.pass(120_000);
+    lane.offer(sizedWindow(1, 3));
+    await clock.pass(10_000);
+    expect(replaced).toBe(1);
   });
 
   test.each([
