@@ -1,7 +1,8 @@
 /**
  * `npm run bench [-- --only hot-loop,encoding,receiving,stalls,memory,telegraf] [--rounds N] [--messages N]
  * [--rate N] [--keep]`: every figure is a ratio of two things measured in turns, or CPU time per message; the median of
- * the rounds. `--only steady [--minutes N]` takes an hour and is not run by default. `--keep` stores the figures in
+ * the rounds. Not run by default: `--only steady [--minutes N]`, which takes an hour, and `--only sinks`: every store,
+ * as a ratio to SQLite. `--keep` stores the figures in
  * results/. The exit code is 0 only if every bar is met.
  */
 import { execFileSync } from 'node:child_process';
@@ -14,6 +15,7 @@ import { measureEncoding } from './encoding.ts';
 import type { HotLoopResult } from './hot-loop.ts';
 import { type Figure, figure, meetsBar } from './measure.ts';
 import { measureReceiving } from './receiving.ts';
+import { measureSinks } from './sinks.ts';
 import { measureMemory, measureStalls } from './stalls.ts';
 import { measureSteady } from './steady.ts';
 import { isTelegrafHere, measureTelegraf } from './telegraf.ts';
@@ -83,6 +85,7 @@ const SUITES: Readonly<Record<string, () => Figure[] | Promise<Figure[]>>> = {
   stalls: () => measureStalls(tell),
   memory: measureMemory,
   steady: () => measureSteady({ minutes: Number(values.minutes), rate: Number(values.rate), tell }),
+  sinks: () => measureSinks(rounds, tell),
   telegraf: measureTelegrafIfHere,
 };
 
