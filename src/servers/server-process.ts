@@ -6,7 +6,7 @@
 import { type ChildProcess, execFile } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -43,13 +43,16 @@ const PROGRAMS: Readonly<Record<string, string>> = PACKAGES.test;
 
 /**
  * These ports are below those that the system gives to clients, so that no connection takes one before its server does.
- * They are chosen at random, so that test files that run in parallel do not take the same one.
+ * They are chosen at random.
  */
 const PORTS = { from: 20_000, to: 32_000 } as const;
+/** For so long nobody else takes a port that was given out: its server may take a while to start, or start again. */
+const RESERVED_MS = 600_000;
 
 export async function freePort(): Promise<number> {
   for (;;) {
     const port = randomInt(PORTS.from, PORTS.to);
+    if (!reserve(port)) continue;
     const server = createServer();
     const isFree = await new Promise<boolean>((resolve) => {
       server.once('error', () => resolve(false));
@@ -57,6 +60,23 @@ export async function freePort(): Promise<number> {
     });
     server.close();
     if (isFree) return port;
+  }
+}
+
+/** Returns false if another process of this user has reserved the port: an empty file for each port says so. */
+function reserve(port: number): boolean {
+  const folder = join(tmpdir(), `fanout-ports-${process.getuid?.() ?? 0}`);
+  const file = join(folder, String(port));
+  try {
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(file, '', { flag: 'wx' });
+    return true;
+  } catch (error) {
+    // Where nothing can be reserved, chance has to do.
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) return true;
+    if (Date.now() - statSync(file).mtimeMs < RESERVED_MS) return false;
+    utimesSync(file, new Date(), new Date());
+    return true;
   }
 }
 
