@@ -1,17 +1,11 @@
 /** Every store that this machine can run: rows a second, and our CPU per point, as ratios to SQLite, in turns. */
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { pathToFileURL } from 'node:url';
 import type { Point } from '../../src/aggregate/point.ts';
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import type { SinkConfig } from '../../src/config/sink-config.ts';
-import { startClickHouse } from '../../src/servers/clickhouse.ts';
-import { startPgBouncer } from '../../src/servers/pgbouncer.ts';
-import { startPrometheusReceiver } from '../../src/servers/prometheus.ts';
-import { startStack } from '../../src/servers/stack.ts';
 import { limitsOf, type Sink } from '../../src/sink/contract.ts';
 import { createSink } from '../../src/sink/masked-sink.ts';
+import { startServers } from '../soak/stores.ts';
 import { type Figure, figure } from './measure.ts';
 
 const SERIES = 2_000;
@@ -19,8 +13,6 @@ const WINDOWS = 10;
 const WINDOW_MS = 10_000;
 /** DynamoDB's emulator takes a hundredth of what the others take. */
 const SLOW = { windows: 1, ids: ['dynamodb'] } as const;
-const CLICKHOUSE = { user: 'fanout', password: 'bench' };
-const POOL_SIZE = 20;
 const BASE = 'sqlite';
 const NEVER = new AbortController().signal;
 const SILENT = { info() {}, warn() {} };
@@ -32,7 +24,7 @@ interface Cost {
 
 /** `measureSinks` rejects if a sink does not take everything. */
 export async function measureSinks(rounds: number, tell: (line: string) => void): Promise<Figure[]> {
-  const stores = await startStores();
+  const stores = await startServers();
   try {
     for (const [name, value] of Object.entries(stores.env))
       if (name.startsWith('AWS_')) process.env[name] = value;
@@ -68,43 +60,6 @@ export async function measureSinks(rounds: number, tell: (line: string) => void)
   } finally {
     await stores.stop();
   }
-}
-
-async function startStores() {
-  const stack = await startStack();
-  const clickhouse = await startClickHouse(CLICKHOUSE);
-  const prometheus = await startPrometheusReceiver({ outOfOrder: '2h' });
-  const password = new URL(stack.postgres.url).password;
-  const pool = { password, mode: 'transaction', poolSize: POOL_SIZE } as const;
-  const pooler = await startPgBouncer({ port: stack.postgres.port, ...pool });
-  const pooled = new URL(await stack.postgres.createDatabase('pooled'));
-  pooled.port = String(pooler.port);
-  const folder = join(stack.folder, 'parquet');
-  mkdirSync(folder);
-  const env = {
-    ...stack.env,
-    SINK_POSTGRES_ENABLED: 'true',
-    SINK_POSTGRES_URL: await stack.postgres.createDatabase('keyed'),
-    SINK_POOLED_ENABLED: 'true',
-    SINK_POOLED_KIND: 'redshift',
-    SINK_POOLED_URL: pooled.href,
-    SINK_CLICKHOUSE_ENABLED: 'true',
-    SINK_CLICKHOUSE_URL: clickhouse.url,
-    SINK_CLICKHOUSE_USER: CLICKHOUSE.user,
-    SINK_CLICKHOUSE_PASSWORD: CLICKHOUSE.password,
-    SINK_PROMETHEUS_ENABLED: 'true',
-    SINK_PROMETHEUS_URL: `${prometheus.url}/api/v1/write`,
-    SINK_PARQUET_ENABLED: 'true',
-    SINK_PARQUET_URL: pathToFileURL(folder).href,
-    SINK_BLACKHOLE_ENABLED: 'true',
-  };
-  return {
-    env,
-    async stop() {
-      await Promise.all([pooler.stop(), prometheus.stop(), clickhouse.stop()]);
-      await stack.stop();
-    },
-  };
 }
 
 /** Writes the windows from `start` on, as many batches at once as the sink takes. */

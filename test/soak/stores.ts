@@ -13,7 +13,7 @@ import { BUCKET, KEYS, startS3 } from '../redshift/s3.ts';
 
 /** Two writers with ten connections each. */
 const POOL_SIZE = 20;
-const CLICKHOUSE = { user: 'fanout', password: 'soak' };
+const CLICKHOUSE = { user: 'fanout', password: 'stores' };
 /** One write in so many is refused because there are too many. */
 const THROTTLED_SHARE = 0.2;
 
@@ -38,28 +38,23 @@ export interface Stores {
 /** Where a setting names a server, and the port of it. */
 type Place = readonly [variable: string, port: number];
 
-export async function startStores(): Promise<Stores> {
+/** The servers of all stores but S3, and the settings with which a sink finds each of them. */
+export async function startServers() {
   const stack = await startStack();
   const clickhouse = await startClickHouse(CLICKHOUSE);
   const prometheus = await startPrometheusReceiver({ outOfOrder: '2h' });
-  const s3 = await startS3();
   const pooler = await startPgBouncer({
     port: stack.postgres.port,
     password: new URL(stack.postgres.url).password,
     mode: 'transaction',
     poolSize: POOL_SIZE,
   });
-  const throttle = await startThrottle(stack.dynamodb.port);
   const pooled = new URL(await stack.postgres.createDatabase('pooled'));
   pooled.port = String(pooler.port);
   const parquet = join(stack.folder, 'parquet');
   mkdirSync(parquet);
-  const direct = {
+  const env = {
     ...stack.env,
-    SINK_DYNAMODB_ENDPOINT: stack.env.SINK_DYNAMODB_ENDPOINT!.replace(
-      `:${stack.dynamodb.port}`,
-      `:${throttle.port}`,
-    ),
     SINK_POSTGRES_ENABLED: 'true',
     SINK_POSTGRES_URL: await stack.postgres.createDatabase('keyed'),
     SINK_POOLED_ENABLED: 'true',
@@ -74,6 +69,29 @@ export async function startStores(): Promise<Stores> {
     SINK_FOLDER_ENABLED: 'true',
     SINK_FOLDER_KIND: 'parquet',
     SINK_FOLDER_URL: pathToFileURL(parquet).href,
+  };
+  return {
+    stack,
+    clickhouse,
+    prometheus,
+    pooler,
+    parquet,
+    env,
+    async stop() {
+      await Promise.all([pooler.stop(), prometheus.stop(), clickhouse.stop()]);
+      await stack.stop();
+    },
+  };
+}
+
+export async function startStores(): Promise<Stores> {
+  const servers = await startServers();
+  const { stack, clickhouse, prometheus, pooler, parquet, env } = servers;
+  const s3 = await startS3();
+  const throttle = await startThrottle(stack.dynamodb.port);
+  const direct = {
+    ...env,
+    SINK_DYNAMODB_ENDPOINT: stack.dynamodb.url.replace(`:${stack.dynamodb.port}`, `:${throttle.port}`),
     SINK_BUCKET_ENABLED: 'true',
     SINK_BUCKET_KIND: 'parquet',
     SINK_BUCKET_URL: `s3://${BUCKET}/soak`,
@@ -101,8 +119,8 @@ export async function startStores(): Promise<Stores> {
     async stop() {
       await links.stop();
       throttle.close();
-      await Promise.all([pooler.stop(), s3.stop(), prometheus.stop(), clickhouse.stop()]);
-      await stack.stop();
+      await s3.stop();
+      await servers.stop();
     },
   };
 }

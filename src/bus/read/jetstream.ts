@@ -189,11 +189,7 @@ class JetStreamSource implements Source {
     const facts = await this.#findStream(signal);
     const isReplaced = this.#isAttached && facts.created !== this.#created;
     if (isReplaced) refuseHistory(facts);
-    if (await this.#rollbacks?.attaches(facts, this.stats)) {
-      this.stats.rolledBack = true;
-      return;
-    }
-    if (this.#adopt(facts)) {
+    if ((await this.#rollbacks?.attaches(facts, this.stats)) || this.#adopt(facts)) {
       this.stats.rolledBack = true;
       return;
     }
