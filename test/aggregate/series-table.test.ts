@@ -17,6 +17,7 @@ import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { SpellingHash } from '../../src/aggregate/spelling-hash.ts';
 import { NO_ENTRY, Spellings } from '../../src/aggregate/spelling-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
+import { effort } from '../effort.ts';
 
 function spelling(name: string, dimensions: string, type = COUNTER): Spelling {
   const bytes = Buffer.from(`#${name}${dimensions}`);
@@ -390,6 +391,8 @@ describe('series table', () => {
           expect(table.series(series)).toEqual(makeSeries(name, 'counter', entries));
         },
       ),
+      // The default of fast-check.
+      { numRuns: effort(100) },
     );
   });
 
