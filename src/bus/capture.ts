@@ -4,7 +4,7 @@
  */
 import type { StreamConfig, StreamSource } from 'nats';
 import { type Flow, type SubjectTransform, transformed } from './subject-transform.ts';
-import { covers, intersection } from './subjects.ts';
+import { covers, intersection, uncovered } from './subjects.ts';
 
 /** Where messages come from, and what happens to their subjects on the way. */
 interface Inflow {
@@ -116,48 +116,73 @@ export function isDoubled(wanted: readonly string[], capture: Capture): boolean 
   );
 }
 
-/** Which of the stored subjects are wanted. */
-export interface SubjectFilter {
-  /** Of all that is wanted, as it is published and as it is stored. */
+/** Which subjects count of what a stream has stored so far. */
+export interface CountedSubjects {
+  /** Of all that is wanted, as it is published and as it is stored, now or earlier. */
   readonly patterns: readonly string[];
-  /** Undefined if all that the stream stores is wanted. */
-  readonly isWanted: ((subject: string) => boolean) | undefined;
+  /** Everything that the stream stores, and has stored, is wanted. */
+  readonly areAll: boolean;
+}
+
+/**
+ * `other`: the stream stores it beside what is wanted. `strange`: as the stream is now, it stores no such subject, and
+ * nobody knows whether it was wanted when it came.
+ */
+export type SubjectVerdict = 'wanted' | 'other' | 'strange';
+
+export interface SubjectFilter extends CountedSubjects {
+  readonly judge: (subject: string) => SubjectVerdict;
 }
 
 /**
  * Filters here and not on the server: a consumer with a filter skips sequences anyway, so messages that retention
  * removed before they were read could not be told apart from messages with other subjects.
  *
- * `earlier`: the filter from before the stream was changed. It still holds what it stored until then: what was wanted,
- * and what was not.
+ * `earlier`: what counted before the stream was changed. It still holds what it stored until then: what was wanted, and
+ * what was not.
  */
 export function filterOf(
   wanted: readonly string[],
   capture: Capture,
-  earlier?: SubjectFilter,
+  earlier: CountedSubjects = { patterns: [], areAll: true },
 ): SubjectFilter {
   const images = wanted.flatMap((subject) =>
     capture.flatMap((inflow) => storedOf(subject, inflow).map(({ pattern }) => pattern)),
   );
-  const patterns = [...new Set([...wanted, ...(earlier?.patterns ?? []), ...images])];
-  const isCovered = (subject: string) => patterns.some((pattern) => covers(pattern, subject));
-  const holdsOthers = earlier?.isWanted !== undefined;
-  if (!holdsOthers && storedPatterns(capture).every(isCovered)) return { patterns, isWanted: undefined };
-  const known = new Map<string, boolean>();
-  const isWanted = (subject: string) => {
+  const patterns = withoutCovered([...wanted, ...earlier.patterns, ...images]);
+  const stored = storedPatterns(capture);
+  if (earlier.areAll && uncovered(stored, patterns).length === 0)
+    return { patterns, areAll: true, judge: () => 'wanted' };
+  const isIn = (subject: string, among: readonly string[]) => among.some((one) => covers(one, subject));
+  const known = new Map<string, SubjectVerdict>();
+  const judge = (subject: string) => {
     const seen = known.get(subject);
     if (seen !== undefined) return seen;
     if (known.size >= MAX_KNOWN_SUBJECTS) known.clear();
-    const answer = isCovered(subject);
-    known.set(subject, answer);
-    return answer;
+    const verdict = isIn(subject, patterns) ? 'wanted' : isIn(subject, stored) ? 'other' : 'strange';
+    known.set(subject, verdict);
+    return verdict;
   };
-  return { patterns, isWanted };
+  return { patterns, areAll: false, judge };
 }
 
-/** Returns whether the filter from `before` a change of the stream may be wrong about messages stored after it. */
-export function misjudges(before: SubjectFilter, { patterns, isWanted }: SubjectFilter): boolean {
+/** Returns what counts by any of these: each knows of some time in which the stream was read. */
+export function mergeSubjects(some: readonly CountedSubjects[]): CountedSubjects {
+  return {
+    patterns: withoutCovered(some.flatMap(({ patterns }) => patterns)),
+    areAll: some.every(({ areAll }) => areAll),
+  };
+}
+
+/** Returns whether a reader that knew this much may have been wrong about messages stored since then. */
+export function misjudges(before: CountedSubjects, now: CountedSubjects): boolean {
   // It took all there was, and some of it is not wanted.
-  if (before.isWanted === undefined) return isWanted !== undefined;
-  return !patterns.every((pattern) => before.patterns.some((known) => covers(known, pattern)));
+  if (before.areAll) return !now.areAll;
+  return uncovered(now.patterns, before.patterns).length > 0;
+}
+
+/** Returns those that no other one covers. */
+function withoutCovered(patterns: readonly string[]): string[] {
+  const each = [...new Set(patterns)];
+  return each.filter((one) => !each.some((other) => other !== one && covers(other, one)));
 }

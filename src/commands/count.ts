@@ -3,6 +3,7 @@ import { SeriesTable } from '../aggregate/series-table.ts';
 import { createLog } from '../base/log.ts';
 import { printable, printableJson } from '../base/printable.ts';
 import { connect } from '../bus/connect.ts';
+import { learnSubjects } from '../bus/kv/checkpoints.ts';
 import { pipelineTiling } from '../bus/kv/window-shapes.ts';
 import { type Config, loadConfig } from '../config/config.ts';
 import type { WindowHandler } from '../deliver/pipeline.ts';
@@ -89,6 +90,7 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
   const stop = stopSignal();
   const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout count' });
   const tiling = await pipelineTiling(bus, config);
+  await learnSubjects(bus, config.core);
   const range = await wholeWindows(options, config, bus, tiling);
   const tally = new Tally(options.by, options);
   const remarks = new Set(range.lost > 0 ? [lostInWords(range)] : []);

@@ -4,6 +4,7 @@ import { systemClock } from '../base/clock.ts';
 import { createLog, type Log } from '../base/log.ts';
 import { endProcess } from '../base/process-end.ts';
 import { connect } from '../bus/connect.ts';
+import { learnSubjects } from '../bus/kv/checkpoints.ts';
 import { pipelineTiling } from '../bus/kv/window-shapes.ts';
 import { type Config, loadConfig } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
@@ -83,6 +84,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
   const log = createLog('warn');
   const bus = await connect(config.core, log, { name: 'metrics-fanout replay' });
   const tiling = await pipelineTiling(bus, config);
+  await learnSubjects(bus, config.core);
   // A partial window must not replace a good one.
   const range = await wholeWindows(options, config, bus, tiling);
   const state = { gaps: 0, messages: 0 };

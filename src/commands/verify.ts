@@ -6,7 +6,7 @@ import { createLog } from '../base/log.ts';
 import { endProcess } from '../base/process-end.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { bucketExists } from '../bus/kv/bucket.ts';
-import { createCheckpointStore, type StoredCheckpoint } from '../bus/kv/checkpoints.ts';
+import { createCheckpointStore, learnSubjects, type StoredCheckpoint } from '../bus/kv/checkpoints.ts';
 import { pipelineTiling } from '../bus/kv/window-shapes.ts';
 import { type Config, loadConfig } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
@@ -99,6 +99,7 @@ async function verify(options: VerifyOptions, config: Config): Promise<Report> {
   const stop = stopSignal();
   const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout verify' });
   const tiling = await pipelineTiling(bus, config);
+  await learnSubjects(bus, config.core);
   const whole = await wholeWindows(options, config, bus, tiling);
   const stored = await checkpoints(bus, config);
   const chosen = config.sinks.filter(({ id }) => options.sink.length === 0 || options.sink.includes(id));

@@ -52,7 +52,15 @@ export interface StreamNow extends StreamExtent {
 type Stored = readonly {
   readonly slice: string;
   readonly checkpoint: SinkPosition & { readonly trail?: StoredTrail | undefined };
+  /** What was read after this sequence was misread: see `withMisread`. */
+  readonly misreadAfter?: number | undefined;
 }[];
+
+/** What this process has read so far. */
+export interface ReadSoFar {
+  readonly marks: readonly Mark[];
+  readonly misreadAfter?: number | undefined;
+}
 
 export interface Resumption {
   /** Undefined if nothing is known of the sink. */
@@ -89,17 +97,17 @@ export function partingOf(marks: readonly Mark[], held: HeldMarks): Parting | un
 export function resume(
   stored: Stored,
   own: Slice | undefined,
-  read: readonly Mark[],
+  read: ReadSoFar,
   stream: StreamNow,
   { tiling, now }: { readonly tiling: Tiling; readonly now: number },
 ): Resumption {
   const partings: Parting[] = [];
   const lost: WindowRange[] = [];
-  const rewound = stored.map(({ slice, checkpoint }) => {
+  const rewound = stored.map(({ slice, checkpoint, misreadAfter }) => {
     let position = beforeReading(checkpoint, stream, tiling, now);
     // Each record by itself: what was read after a rollback is in no history but the new one.
-    for (const marks of [marksOf(checkpoint.trail, stream.created), read]) {
-      const parting = partingOf(marks, stream.held);
+    for (const record of [{ marks: marksOf(checkpoint.trail, stream.created), misreadAfter }, read]) {
+      const parting = partingOf(record.marks, withMisread(stream.held, record));
       if (parting === undefined) continue;
       const { lost: lostBy, ...earlier } = rewind(position, parting, stream, tiling, now);
       partings.push(parting);
@@ -144,11 +152,7 @@ function orphanedSince(
 }
 
 /** What was read after this sequence was read wrongly: that counts as taken back, whatever the stream holds. */
-export function withMisread(
-  held: HeldMarks,
-  marks: readonly Mark[],
-  misreadAfter: number | undefined,
-): HeldMarks {
+function withMisread(held: HeldMarks, { marks, misreadAfter }: ReadSoFar): HeldMarks {
   if (misreadAfter === undefined) return held;
   const misread = marks.filter(({ sequence }) => sequence > misreadAfter);
   return new Map([...held, ...misread.map((mark) => [keyOfMark(mark), 'other'] as const)]);
@@ -160,8 +164,8 @@ export function marksHeld(marks: readonly Mark[], held: HeldMarks): Mark[] {
 }
 
 /** Returns what was taken back of what was read, whether a sink had it or not; undefined if nothing was. */
-export function rollbackOf(read: readonly Mark[], held: HeldMarks, tiling: Tiling): Rollback | undefined {
-  const parting = partingOf(read, held);
+export function rollbackOf(read: ReadSoFar, held: HeldMarks, tiling: Tiling): Rollback | undefined {
+  const parting = partingOf(read.marks, withMisread(held, read));
   return parting && toldOf([parting], tiling.startOf(parting.least - tiling.latenessMs), tiling);
 }
 

@@ -227,6 +227,12 @@ const SHOWN: readonly Shown[] = [
   },
   {
     kind: 'counter',
+    name: 'fanout_source_left_out_messages_total',
+    help: 'Messages that were left out, with subjects that the stream as it is now does not store: perhaps they were wanted.',
+    of: ({ source }) => one(source.leftOut),
+  },
+  {
+    kind: 'counter',
     name: 'fanout_source_answers_total',
     help: 'Requests for messages that the server ended by an answer without a message, by answer.',
     labels: ['answer'],

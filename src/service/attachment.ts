@@ -12,26 +12,16 @@ import {
 import { type AgreedShapes, createShapeStore, type ShapeStore } from '../bus/kv/window-shapes.ts';
 import { createCoreSource } from '../bus/read/core.ts';
 import { createJetStreamSource } from '../bus/read/jetstream.ts';
-import { compareMarks } from '../bus/read/parting.ts';
 import type { ReadFrom } from '../bus/read/source.ts';
-import { type Mark, marksOf, mergeMarks, Trail } from '../bus/read/trail.ts';
+import type { Trail } from '../bus/read/trail.ts';
 import { BusWatch } from '../bus/read/watch.ts';
-import { describeStream, ensureStream, isTruncated, type StreamFacts } from '../bus/stream.ts';
+import { describeStream, ensureStream } from '../bus/stream.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { Attachment } from '../deliver/engine.ts';
 import { EpochWatch, isSameShape, planEpochs } from '../deliver/epochs.ts';
 import { CheckpointKeeper } from '../deliver/lane/checkpoint-saver.ts';
 import { Reports } from '../deliver/reports.ts';
-import {
-  marksHeld,
-  mergeRollbacks,
-  type Resumption,
-  type Rollback,
-  resume,
-  rollbackOf,
-  spanOf,
-  withMisread,
-} from '../deliver/rollback.ts';
+import type { Resumption } from '../deliver/rollback.ts';
 import {
   beginAgain,
   firstGiven,
@@ -41,6 +31,7 @@ import {
   storesOf,
 } from '../deliver/start-points.ts';
 import type { WindowRange } from '../sink/contract.ts';
+import { extentOf, lookBack } from './look-back.ts';
 
 /** What outlives an attachment. */
 export interface Attached {
@@ -101,12 +92,8 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
   const epochs = new EpochWatch(shapes, known, systemClock, (error) => reports.epochsUnknown(error));
   const { tiling } = epochs;
   const { trail, resumptions, rollback, isMisread, orphaned, extent } = await lookBack(
-    bus,
-    config,
-    facts,
-    stored,
+    { bus, config, facts, stored, tiling },
     before.trail,
-    tiling,
   );
   if (rollback !== undefined) reports.rolledBack(rollback, isMisread);
   if (orphaned !== undefined) reports.orphaned(orphaned);
@@ -195,50 +182,6 @@ function startsOf(
     if (position !== undefined && position.sequence > 0) closedThrough.set(id, position.sequence);
   }
   return { from, began, first, closedThrough };
-}
-
-/** Compares what was read of the stream, by this process and before it, with what the stream holds. */
-async function lookBack(
-  bus: Bus,
-  { core, sinks }: Config,
-  facts: StreamFacts,
-  stored: readonly StoredCheckpoint[],
-  known: Trail | undefined,
-  tiling: Tiling,
-) {
-  const { created, firstSequence } = facts;
-  const read: readonly Mark[] = known?.created === created ? known.marks : [];
-  const ofSinks = sinks.map(({ id }) => stored.filter(({ sink }) => sink === id));
-  const marks = mergeMarks([
-    read,
-    ...ofSinks.flat().map(({ checkpoint }) => marksOf(checkpoint.trail, created)),
-  ]);
-  const misreadAfter = known?.created === created ? known.misreadAfter : undefined;
-  const held = withMisread(await compareMarks(bus, core, facts, marks), marks, misreadAfter);
-  const extent = extentOf(facts);
-  const stream = { ...extent, created, firstSequence, held };
-  const frame = { tiling, now: systemClock.now() };
-  const resumptions = new Map<string, Resumption>();
-  for (const [i, { id }] of sinks.entries())
-    resumptions.set(id, resume(ofSinks[i]!, core.slice, read, stream, frame));
-  const ofProcess = rollbackOf(read, held, tiling);
-  const rollbacks = [ofProcess, ...[...resumptions.values()].map(({ rollback }) => rollback)];
-  const rollback: Rollback | undefined = mergeRollbacks(rollbacks.flatMap((one) => one ?? []));
-  // If this process was there when the stream was replaced, its source has told of it.
-  const isKnown = known?.created === created;
-  const orphaned = isKnown ? undefined : spanOf([...resumptions.values()].map(({ orphaned }) => orphaned));
-  return {
-    trail: new Trail(created, marksHeld(marks, held)),
-    resumptions,
-    rollback,
-    isMisread: misreadAfter !== undefined,
-    orphaned,
-    extent,
-  };
-}
-
-function extentOf(facts: StreamFacts): StreamExtent {
-  return { firstTime: facts.firstTime, truncated: isTruncated(facts) };
 }
 
 function startOf(first: number, closedThrough: number | undefined, tiling: Tiling): ReadFrom {

@@ -129,6 +129,7 @@ function sourceStatus(
     unproven: stats?.unproven ?? false,
     unfit: stats?.unfit ?? null,
     misfits: counts?.misfits ?? 0,
+    leftOut: counts?.leftOut ?? 0,
     watch: { ...(engine?.watch ?? NO_WATCH), ...counts?.watch },
   };
 }

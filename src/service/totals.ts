@@ -69,6 +69,7 @@ function totalsOf({ live, gaps, watch, lanes }: Engine) {
     gapMessages: gaps.messages,
     resumptions: stats.resumptions,
     misfits: stats.misfits,
+    leftOut: stats.leftOut,
     answers: every(ANSWERS, stats.answers),
     watch: {
       spans: watch?.spans ?? 0,

@@ -33,6 +33,8 @@ const streamWith = (cases: readonly Case[], firstSequence = 1, firstTime = 1000)
 });
 
 const OWN = { index: 0, of: 1 };
+/** This process has read nothing yet. */
+const NOTHING = { marks: [] };
 const INTACT: Case[] = [
   [10, 10_000, 'same'],
   [20, 20_000, 'same'],
@@ -51,14 +53,14 @@ describe('where the histories part', () => {
     ]) {
       const { marks, held } = marksAndHeld(cases);
       expect(partingOf(marks, held)).toBeUndefined();
-      expect(rollbackOf(marks, held, TILING)).toBeUndefined();
+      expect(rollbackOf({ marks }, held, TILING)).toBeUndefined();
     }
   });
 
   test('after the last message that is in both histories', () => {
     const { marks, held } = marksAndHeld(PARTED);
     expect(partingOf(marks, held)).toMatchObject({ after: { sequence: 20 }, least: 20_000 });
-    expect(rollbackOf(marks, held, TILING)).toEqual({ after: 20, through: 40, from: 19_000, to: 41_000 });
+    expect(rollbackOf({ marks }, held, TILING)).toEqual({ after: 20, through: 40, from: 19_000, to: 41_000 });
     expect(marksHeld(marks, held).map(({ sequence }) => sequence)).toEqual([10, 20]);
   });
 
@@ -91,13 +93,15 @@ describe('where the histories part', () => {
 
 describe('windows that a stream which is gone may have held more of', () => {
   const orphanedBy = (created: string, checkpoints = [stored(INTACT, 20_000, 20)]) =>
-    resume(checkpoints, OWN, [], { ...streamWith(INTACT), created }, FRAME).orphaned;
+    resume(checkpoints, OWN, NOTHING, { ...streamWith(INTACT), created }, FRAME).orphaned;
 
   test('none, if the checkpoint is of this stream, or knows of none', () => {
     expect(orphanedBy(CREATED)).toBeUndefined();
     const { slice, checkpoint } = stored(INTACT, 20_000, 20);
     const { trail: _, ...old } = checkpoint;
-    expect(resume([{ slice, checkpoint: old }], OWN, [], streamWith(INTACT), FRAME).orphaned).toBeUndefined();
+    expect(
+      resume([{ slice, checkpoint: old }], OWN, NOTHING, streamWith(INTACT), FRAME).orphaned,
+    ).toBeUndefined();
   });
 
   test('from the checkpoint to where this stream begins', () => {
@@ -119,7 +123,7 @@ describe('windows that a stream which is gone may have held more of', () => {
 
 describe('where a sink resumes', () => {
   const resumed = (stream: ReturnType<typeof streamWith>, checkpoints: Parameters<typeof resume>[0]) =>
-    resume(checkpoints, OWN, [], stream, FRAME);
+    resume(checkpoints, OWN, NOTHING, stream, FRAME);
 
   test('at its checkpoint, if nothing that it has was taken back', () => {
     const intact = stored(INTACT, 20_000, 20);
@@ -180,7 +184,7 @@ describe('where a sink resumes', () => {
     const { marks, held } = marksAndHeld(PARTED);
     const old = stored(INTACT, 20_000, 20);
     const stream = { ...streamWith(PARTED), held };
-    expect(resume([old], OWN, marks, stream, FRAME)).toMatchObject({
+    expect(resume([old], OWN, { marks }, stream, FRAME)).toMatchObject({
       position: { next: 19_000, sequence: 20 },
     });
   });
@@ -195,14 +199,26 @@ describe('where a sink resumes', () => {
       [25, 50_000, 'same'],
     ]);
     const held = new Map([...streamWith(old).held, ...read.held]);
-    const resumption = resume(
-      [stored(old, 30_000, 30)],
+    const resumption = resume([stored(old, 30_000, 30)], OWN, read, { ...streamWith(old), held }, FRAME);
+    expect(resumption).toMatchObject({ position: { next: 9_000, sequence: 10 }, rollback: { after: 10 } });
+  });
+
+  test('before what it misread, though the stream still holds it all', () => {
+    const one = { ...stored(INTACT, 22_000, 20), misreadAfter: 10 };
+    const another = stored(INTACT, 22_000, 20, undefined, '1/2');
+    expect(resume([one, another], OWN, NOTHING, streamWith(INTACT), FRAME)).toMatchObject({
+      position: { next: 9_000, sequence: 10 },
+      rollback: { after: 10, through: 20 },
+    });
+    // Another slice knew better, or has nothing to do with ours any more.
+    const ofOther = resume(
+      [stored(INTACT, 22_000, 20), { ...another, misreadAfter: 10 }],
       OWN,
-      read.marks,
-      { ...streamWith(old), held },
+      NOTHING,
+      streamWith(INTACT),
       FRAME,
     );
-    expect(resumption).toMatchObject({ position: { next: 9_000, sequence: 10 }, rollback: { after: 10 } });
+    expect(ofOther).toMatchObject({ position: { next: 22_000 }, rollback: undefined });
   });
 
   test('without the trail, if the stream was deleted and created again', () => {

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { NatsConnection } from 'nats';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
@@ -31,14 +32,19 @@ afterAll(async () => {
   folder.remove();
 });
 
-const start = () =>
-  startServiceProgram({
-    ...WINDOWS,
-    NATS_URL: nats.url,
-    METRICS_SUBJECTS: 'metrics.>',
-    SINK_SQLITE_ENABLED: 'true',
-    SINK_SQLITE_PATH: file,
-  });
+const environment = () => ({
+  ...WINDOWS,
+  NATS_URL: nats.url,
+  METRICS_SUBJECTS: 'metrics.>',
+  SINK_SQLITE_ENABLED: 'true',
+  SINK_SQLITE_PATH: file,
+});
+const start = () => startServiceProgram(environment());
+const run = async (...args: readonly string[]) => {
+  const { ended, output } = startProgram(args, environment());
+  expect(await ended, output.stdout + output.stderr).toBe(0);
+  return JSON.parse(output.stdout);
+};
 const update = async (config: object) => {
   const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
   await streams.update('METRICS', config);
@@ -116,4 +122,50 @@ test('a stream that was narrowed still holds what nobody wants', async () => {
   await publish('metrics.a', 'a', 1);
   await eventually('filled again', async () => countOf('before') === BEFORE);
   expect(countOf('audit')).toBe(0);
+});
+
+/** Closes the windows of what was published so far, and has checkpoints say so. */
+const confirm = async () => await service.untilConfirmed(Date.now() + 2 * WINDOW_MS);
+const leftOut = async () =>
+  sample(await (await fetch(`${service.url}/metrics`)).text(), 'fanout_source_left_out_messages_total');
+
+test('a restart before the next look at the stream forgets nothing', async (context) => {
+  needsNats(context, '2.10');
+  await eventually('all so far', async () => countOf('a') === 16);
+  await update({ subject_transform: { src: 'metrics.a', dest: 'moved.a' } });
+  await publish('metrics.a', 'a', 6);
+  // It is read after those that nobody knows yet, so the checkpoint says that they were read too.
+  await publish('metrics.b', 'b', 1);
+  await readThrough(BEFORE + 28);
+  await confirm();
+  // With a last checkpoint, which says that these windows are done.
+  await service.stop('SIGTERM');
+  service = await start();
+  await eventually('counted', async () => countOf('a') === 22 && countOf('b') === 1);
+  expect(await leftOut()).toBe(0);
+});
+
+test('after a restart, what was stored under an earlier transform still counts', async (context) => {
+  needsNats(context, '2.10');
+  const all = 22;
+  await confirm();
+  await service.stop('SIGTERM');
+  service = await start();
+  expect(await run('count', '--name', 'a', '--json')).toMatchObject({ groups: [{ count: all }] });
+  expect(await run('verify', '--json')).toMatchObject({ equal: true });
+  for (const suffix of ['', '-wal', '-shm']) rmSync(file + suffix, { force: true });
+  await publish('metrics.a', 'a', 1);
+  await eventually('filled again', async () => countOf('a') === all + 1);
+  expect(countOf('audit')).toBe(0);
+});
+
+test('messages that only a stream that nobody saw could store are counted as left out', async (context) => {
+  needsNats(context, '2.10');
+  await service.stop('SIGTERM');
+  await update({ subject_transform: { src: 'metrics.>', dest: 'elsewhere.>' } });
+  await publish('metrics.a', 'a', 2);
+  await update({ subject_transform: { src: 'metrics.>', dest: 'moved.>' } });
+  service = await start();
+  await eventually('told', async () => (await leftOut()) === 2);
+  expect(service.output.stderr).toContain('left out messages with subjects that the stream no longer stores');
 });

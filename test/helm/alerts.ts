@@ -110,6 +110,12 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     labels: {},
     quiet: [{ fanout_source_misfits_total: '0x60' }],
   },
+  FanoutMessagesLeftOut: {
+    fires: { fanout_source_left_out_messages_total: '0x20 3x60' },
+    at: 22,
+    labels: {},
+    quiet: [{ fanout_source_left_out_messages_total: '0x60' }],
+  },
   FanoutMessagesUnstored: {
     fires: { fanout_bus_unstored_messages_total: '0x20 7x60' },
     at: 22,

@@ -122,10 +122,10 @@ function lookBack(
   tiling: Tiling,
   extent: StreamExtent,
 ) {
-  const read = instance.trail?.marks ?? [];
+  const read = { marks: instance.trail?.marks ?? [] };
   const ofSinks = sinks.map(({ id }) => stored.filter(({ sink }) => sink === id));
   const marks = mergeMarks([
-    read,
+    read.marks,
     ...ofSinks.flat().map(({ checkpoint }) => marksOf(checkpoint.trail, CREATED)),
   ]);
   const held = new Map(

@@ -5,8 +5,10 @@ import type { WindowShape } from '../../aggregate/tiling.ts';
 import type { Config } from '../../config/config.ts';
 import { BusError, UnreadableCheckpoint } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
+import { jetstreamError } from '../errors.ts';
+import { isKnownSubjects, rememberSubjects } from '../read/known-subjects.ts';
 import type { StoredTrail } from '../read/trail.ts';
-import { BUCKET, Bucket, isConflict, keysUnder, MAX_CONFLICTS } from './bucket.ts';
+import { BUCKET, Bucket, bucketExists, isConflict, keysUnder, MAX_CONFLICTS } from './bucket.ts';
 
 /** How far a sink has got. */
 export interface Checkpoint {
@@ -79,6 +81,28 @@ type Configured = Pick<Config['core'], 'pipeline' | 'slice'>;
  */
 export function createCheckpointStore(bus: Bus, core: Configured, replicas: number): SurveyedStore {
   return new BucketStore(bus, core, replicas);
+}
+
+/**
+ * Lets the sources of this connection count what the service, by its checkpoints, knows to count: a stream that was
+ * changed holds messages under subjects that it stores no longer. Never rejects: then they are left out, and that is
+ * said.
+ */
+export async function learnSubjects(bus: Bus, core: Configured): Promise<void> {
+  try {
+    const stored = (await bucketExists(bus)) ? await createCheckpointStore(bus, core, 1).survey() : undefined;
+    for (const { checkpoint } of stored?.stored ?? []) {
+      const { trail } = checkpoint;
+      if (trail?.subjects !== undefined)
+        rememberSubjects(bus, trail.created, trail.subjects.wanted, trail.subjects);
+    }
+  } catch (error) {
+    const { message: reason } = jetstreamError(error, 'reading the checkpoints');
+    bus.log.warn(
+      { reason },
+      'what the stream stored under other subjects, before somebody changed it, is not counted here',
+    );
+  }
 }
 
 interface Stored {
@@ -246,6 +270,7 @@ function isCheckpoint(value: unknown): value is Checkpoint {
 function isTrail(value: unknown): value is StoredTrail {
   const trail = value as Partial<StoredTrail> | null;
   if (typeof trail?.created !== 'string' || !Array.isArray(trail.marks)) return false;
+  if (trail.subjects !== undefined && !isKnownSubjects(trail.subjects)) return false;
   return trail.marks.every(
     (mark) =>
       Array.isArray(mark) && Number.isSafeInteger(mark[0]) && mark.slice(1).every(isTime) && mark.length > 1,

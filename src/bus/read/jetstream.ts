@@ -28,6 +28,7 @@ import { AnswerProof } from './answer-proof.ts';
 import { type Answer, consequenceOf } from './answers.ts';
 import { addConsumer, deleteConsumer } from './consumer.ts';
 import { type ConsumerStart, NANOS_PER_MS, startAfter, startAt } from './consumer-start.ts';
+import { type KnownSubjects, knownSubjects, recallSubjects, rememberSubjects } from './known-subjects.ts';
 import { MirrorLevel } from './mirror-level.ts';
 import { Pull, type PullEnd, type RequestLimits, requestLimits } from './pull.ts';
 import type { ReplySubject } from './reply-subject.ts';
@@ -79,8 +80,6 @@ export interface JetStreamOptions {
 
 /** By connection: when the stream was created that has yet to deliver a message. It outlives the sources. */
 const unproven = new WeakMap<Bus, string>();
-/** By connection: the filter of a stream. It outlives the sources. */
-const filters = new WeakMap<Bus, { readonly of: string; readonly filter: SubjectFilter }>();
 
 type Configured = StreamConfigured & Pick<CoreConfig, 'idleSlack'>;
 
@@ -123,10 +122,12 @@ class JetStreamSource implements Source {
   #lastPending = 0;
   /** The stream time last reported through `progress`. */
   #reported = 0;
-  /** Selects subjects. Undefined before the first attachment. */
-  #filter: SubjectFilter | undefined;
-  /** Messages up to this sequence were stored before the stream was last looked at: the filter is right about them. */
-  #knownThrough = 0;
+  /** Selects subjects. Undefined before the first attachment, and if all are wanted. */
+  #judge: SubjectFilter['judge'] | undefined;
+  /** What it knows, as of the last look at the stream. */
+  #known: KnownSubjects | undefined;
+  /** See `SourceStats`: since then. */
+  #strange = 0;
 
   constructor(bus: Bus, core: Configured, options: JetStreamOptions) {
     this.#bus = bus;
@@ -312,8 +313,9 @@ class JetStreamSource implements Source {
     this.stats.lastStreamTime = streamTime;
     this.#lastSubMsNanos = reply.subMsNanos;
     this.#lastPending = reply.pending;
-    const isWanted = this.#filter?.isWanted;
-    if (isWanted === undefined || isWanted(envelope.subject)) reader.message(message, envelope);
+    const verdict = this.#judge === undefined ? 'wanted' : this.#judge(envelope.subject);
+    if (verdict === 'wanted') reader.message(message, envelope);
+    else if (verdict === 'strange') this.#strange += 1;
   }
 
   #onProgress(reader: Reader): void | Promise<void> {
@@ -391,18 +393,33 @@ class JetStreamSource implements Source {
    * filter of before, may have counted or left out wrongly, so that their windows have to be computed again.
    */
   #adopt({ capture, created, lastSequence }: StreamFacts): boolean {
-    const before = this.#filter;
-    const { metricsSubjects } = this.#core;
-    const of = [created, ...metricsSubjects].join(' ');
-    const known = filters.get(this.#bus);
-    const filter = filterOf(metricsSubjects, capture, known?.of === of ? known.filter : undefined);
-    const knownThrough = this.#knownThrough;
-    this.#filter = filter;
-    this.#knownThrough = lastSequence;
-    filters.set(this.#bus, { of, filter });
-    if (before === undefined || !misjudges(before, filter)) return false;
-    if (created !== this.#created) return false;
-    return this.#rollbacks?.misread(knownThrough, this.stats) === true;
+    const before = this.#known;
+    const { metricsSubjects: wanted } = this.#core;
+    const filter = filterOf(wanted, capture, recallSubjects(this.#bus, created, wanted));
+    rememberSubjects(this.#bus, created, wanted, filter);
+    this.#judge = filter.areAll ? undefined : filter.judge;
+    this.#known = knownSubjects(wanted, filter, lastSequence);
+    const strange = this.#strange;
+    this.#strange = 0;
+    const isSame = before !== undefined && created === this.#created;
+    // What was read until now is told apart by the trail: it goes on saying what was known then.
+    if (isSame && misjudges(before, filter) && this.#rollbacks?.misread(before.through, this.stats))
+      return true;
+    this.#rollbacks?.judgedBy(this.#known);
+    this.#leftOut(strange);
+    return false;
+  }
+
+  #leftOut(strange: number): void {
+    if (strange === 0) return;
+    this.stats.leftOut += strange;
+    const advice =
+      'Name their subjects in METRICS_SUBJECTS if they are metrics: the stream had other subjects or another transform when it stored them.';
+    this.#say(
+      'strange',
+      { messages: strange, advice },
+      'left out messages with subjects that the stream no longer stores',
+    );
   }
 
   #lookForRollback(): void {

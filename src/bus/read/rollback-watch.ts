@@ -4,6 +4,7 @@
  */
 import type { Bus } from '../connect.ts';
 import { describeStream, type StreamConfigured, type StreamFacts } from '../stream.ts';
+import type { KnownSubjects } from './known-subjects.ts';
 import { compareMarks, isRolledBack } from './parting.ts';
 import type { SourceStats } from './source.ts';
 import { keyOfMark, type Mark, type Trail } from './trail.ts';
@@ -80,6 +81,11 @@ export class RollbackWatch {
     if (!this.#options.isLive || read === undefined || read.sequence <= after) return false;
     this.#options.trail.misread(after, read);
     return true;
+  }
+
+  /** What was read so far was judged with this knowledge. */
+  judgedBy(subjects: KnownSubjects): void {
+    if (this.#options.isLive) this.#options.trail.subjects = subjects;
   }
 
   /** Whether it is time to compare. */

@@ -90,6 +90,11 @@ export interface SourceStats {
   /** Why the stream no longer is what we read; undefined if it is. And how often that has come up. */
   unfit: string | undefined;
   misfits: number;
+  /**
+   * Messages that were left out though nobody knows whether they are wanted: they have subjects that the stream, as it
+   * is now, does not store. Those since the last look at the stream are not among them yet.
+   */
+  leftOut: number;
   /** How often the server ended a request for messages in each of these ways; empty in core mode. */
   readonly answers: Map<Answer, number>;
 }
@@ -109,6 +114,7 @@ export function newSourceStats(): SourceStats {
     resumptions: 0,
     unfit: undefined,
     misfits: 0,
+    leftOut: 0,
     answers: new Map(),
   };
 }

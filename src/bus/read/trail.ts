@@ -2,6 +2,7 @@
  * A bounded record of what was read of a stream. It tells later, also after a restart, whether the stream still holds
  * what it handed out, and if not, where the histories part.
  */
+import { canBeKept, type KnownSubjects } from './known-subjects.ts';
 
 /** The message with this sequence had this stream time (ms since 1970). */
 export interface Mark {
@@ -16,6 +17,8 @@ export interface StoredTrail {
   /** When the stream was created: sequences of another stream mean nothing. */
   readonly created: string;
   readonly marks: readonly (readonly [sequence: number, time: number, least?: number])[];
+  /** Absent if they are unknown, too many, or an older version saved this. */
+  readonly subjects?: KnownSubjects | undefined;
 }
 
 /** Spread exponentially, this many reach back over months, and the distance between two is less than half their age. */
@@ -29,6 +32,8 @@ export class Trail {
   /** Ascending by sequence. */
   #marks: Mark[] = [];
   #pinned: Mark[] = [];
+  /** Which subjects counted for what was read so far. */
+  subjects: KnownSubjects | undefined;
   #misreadAfter: number | undefined;
   /** Messages from `first` to `last` went back in time, `least` the furthest, and no mark says so yet. */
   #dip: { readonly first: number; readonly last: number; readonly least: number } | undefined;
@@ -105,13 +110,16 @@ export class Trail {
     this.#pinned = [];
     this.#misreadAfter = undefined;
     this.#dip = undefined;
+    this.subjects = undefined;
   }
 
   stored(): StoredTrail {
     const marks = this.marks.map(({ sequence, time, least }) =>
       least === undefined ? ([sequence, time] as const) : ([sequence, time, least] as const),
     );
-    return { created: this.#created, marks };
+    const { subjects } = this;
+    const isKept = subjects !== undefined && canBeKept(subjects);
+    return { created: this.#created, marks, ...(isKept && { subjects }) };
   }
 
   /** Removes the mark whose neighbours are closest, measured by how far back they are. The ends stay. */
