@@ -183,7 +183,35 @@ describe('imports', () => {
       ).toEqual([]);
     }
   });
+
+  test('help loads no package but commander: the work of a command is loaded when it runs', () => {
+    const byPath = new Map(sources.map((file) => [file.path, file]));
+    const reached = new Set<string>();
+    const packages = new Set<string>();
+    const walk = (path: string) => {
+      if (reached.has(path)) return;
+      reached.add(path);
+      for (const module of loadedWith(byPath.get(path)!)) {
+        if (isOurs(module)) walk(module);
+        else if (!module.startsWith('node:')) packages.add(module);
+      }
+    };
+    walk('src/main.ts');
+    expect([...packages]).toEqual(['commander']);
+    expect([...reached].filter((path) => /^src\/(bus|deliver|observe|service)\//.test(path))).toEqual([]);
+    expect(reached).toContain('src/commands/run.ts');
+    expect(reached).not.toContain('src/commands/work/run.ts');
+  });
 });
+
+/** What a file imports besides types, and not only when it calls `import()`. */
+function loadedWith({ path, text }: File): string[] {
+  const written = text.matchAll(/^(?:import|export) (?!type )[^;]*?from '([^']+)'|^import '([^']+)'/gm);
+  return [...written].map(([, from, bare]) => {
+    const module = (from ?? bare)!;
+    return module.startsWith('.') ? relative(root, join(root, dirname(path), module)) : module;
+  });
+}
 
 /** A sink's folder has names of its own: nothing outside of it sees them, except those of the module. */
 test('an exported name is defined in one file', () => {

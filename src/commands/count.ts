@@ -1,32 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { SeriesTable } from '../aggregate/series-table.ts';
-import { createLog } from '../base/log.ts';
-import { printable, printableJson } from '../base/printable.ts';
-import { connect } from '../bus/connect.ts';
-import { learnSubjects } from '../bus/kv/checkpoints.ts';
-import { pipelineTiling } from '../bus/kv/window-shapes.ts';
-import { type Config, loadConfig } from '../config/config.ts';
-import type { WindowHandler } from '../deliver/pipeline.ts';
-import { lostInWords, replays, wholeWindows } from '../deliver/replay/recompute-range.ts';
-import type { WindowRange } from '../sink/contract.ts';
-import type { Filters } from '../tap/filters.ts';
-import { type Group, Tally } from '../tap/tally.ts';
 import { BUS, describe, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { loaded } from './terminal/loaded.ts';
 import { dimensionFilter, time } from './terminal/option-values.ts';
-import { print } from './terminal/output.ts';
-import { showProgress } from './terminal/progress-bar.ts';
-import { stopSignal } from './terminal/stop-signal.ts';
-import { renderTable } from './terminal/table.ts';
-
-interface CountOptions extends Filters {
-  readonly from?: number;
-  readonly to?: number;
-  readonly by: readonly string[];
-  readonly json?: true;
-}
-
-/** The least width of the table, in columns. Names that do not fit are cut, so that a row stays one line. */
-const MIN_WIDTH = 60;
 
 const PAGE = {
   summary: 'count samples in the stream and sum their values, exactly',
@@ -66,104 +41,7 @@ export function countCommand(): Command {
     .option('--where <key=glob>', 'only series with this dimension; may be repeated', dimensionFilter, [])
     .option('--by <keys>', 'dimensions to count by, comma separated', keys, [])
     .option('--json', 'print JSON')
-    .action(async (options: CountOptions, command: Command) => {
-      const config = await loadConfig(process.env);
-      if (config.core.metricsSource === 'core')
-        command.error('error: plain NATS (METRICS_SOURCE=core) keeps no messages to count');
-      const result = await count(options, config);
-      await print(options.json ? toJson(result) : toText(result), result.isComplete ? 0 : 1);
-      process.exit();
-    });
-}
-
-interface Result {
-  readonly by: readonly string[];
-  readonly range: WindowRange;
-  readonly messages: number;
-  readonly samples: number;
-  readonly groups: readonly Group[];
-  readonly remarks: readonly string[];
-  readonly isComplete: boolean;
-}
-
-async function count(options: CountOptions, config: Config): Promise<Result> {
-  const stop = stopSignal();
-  const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout count' });
-  const tiling = await pipelineTiling(bus, config);
-  await learnSubjects(bus, config.core);
-  const range = await wholeWindows(options, config, bus, tiling);
-  const tally = new Tally(options.by, options);
-  const remarks = new Set(range.lost > 0 ? [lostInWords(range)] : []);
-  const state = { boundary: range.from, messages: 0 };
-  const done = new AbortController();
-  const open = replays(config, bus, tiling, SeriesTable.of(tiling), {
-    onGap: () => remarks.add('the stream lost messages during the count (retention): some are missing here'),
-    onReopened: () => remarks.add("the bus's clock was set back: late samples are missing here"),
-    onProgress: (messages) => {
-      state.messages = messages;
-    },
-  });
-  const onWindows: WindowHandler = (windows, boundary) => {
-    for (const window of windows) if (window.start < range.to) tally.add(window);
-    state.boundary = Math.min(boundary, range.to);
-    if (boundary >= range.to) done.abort();
-  };
-  const endDisplay = showProgress(
-    () => (state.boundary - range.from) / (range.to - range.from),
-    () => `${tally.count} samples`,
-  );
-  const { source, reader } = open(range.from, undefined, onWindows);
-  await source.run(reader, AbortSignal.any([stop, done.signal])).finally(endDisplay);
-  await bus.close();
-  if (state.boundary < range.to)
-    remarks.add(`stopped at ${new Date(state.boundary).toISOString()}, before the end`);
-  const isComplete = remarks.size === 0;
-  if (tally.isFolded) remarks.add('there were too many groups: the rest is counted by name and type');
-  return {
-    by: options.by,
-    range: { from: range.from, to: state.boundary },
-    messages: state.messages,
-    samples: tally.count,
-    groups: tally.groups(),
-    remarks: [...remarks],
-    isComplete,
-  };
-}
-
-function toJson({ by, range, messages, samples, groups, remarks, isComplete }: Result): string {
-  const rows = groups.map(({ name, type, values, count, sum }) => ({
-    name,
-    type,
-    dimensions: Object.fromEntries(by.map((key, i) => [key, values[i]])),
-    count,
-    sum,
-  }));
-  const { from, to } = iso(range);
-  const answer = { from, to, complete: isComplete, messages, count: samples, groups: rows, remarks };
-  return `${printableJson(answer, 2)}\n`;
-}
-
-function toText({ by, range, messages, samples, groups, remarks }: Result): string {
-  const { from, to } = iso(range);
-  const rows = groups.map(({ name, type, values, count, sum }) => [
-    printable(name),
-    type,
-    ...values.map((value) => printable(value ?? '(others)')),
-    String(count),
-    String(sum),
-  ]);
-  const header = ['name', 'type', ...by.map(printable), 'count', 'sum'];
-  const width = process.stdout.isTTY ? Math.max(MIN_WIDTH, process.stdout.columns) : undefined;
-  const lines = [
-    `${from} to ${to}: ${samples} samples from ${messages} messages`,
-    ...(rows.length === 0 ? [] : ['', renderTable(header, rows, { width })]),
-    ...remarks,
-  ];
-  return `${lines.join('\n')}\n`;
-}
-
-function iso({ from, to }: WindowRange) {
-  return { from: new Date(from).toISOString(), to: new Date(to).toISOString() };
+    .action(loaded(() => import('./work/count.ts')));
 }
 
 function keys(text: string): string[] {

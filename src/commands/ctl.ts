@@ -1,14 +1,5 @@
 import { Argument, type Command, Option } from 'commander';
-import { createLog } from '../base/log.ts';
-import { BusError } from '../bus/bus-error.ts';
-import { type Bus, connect } from '../bus/connect.ts';
-import { EVERY_INSTANCE } from '../bus/control.ts';
-import { type Config, loadConfig } from '../config/config.ts';
-import { BusWay, HttpWay, type Reply, type Way } from '../control/client.ts';
-import { findControlSocket } from '../control/control-socket.ts';
 import { MAX_PROFILE_SECONDS, OPERATIONS, type OperationName } from '../control/request.ts';
-import type { TaskReport } from '../control/tasks.ts';
-import { type Outcome, outcomesJson, outcomesText } from './ctl-report.ts';
 import {
   BUS,
   describe,
@@ -18,18 +9,8 @@ import {
   suggest,
   WRONG_SETTINGS,
 } from './terminal/help-page.ts';
-import { localUrl, number, time, timeout } from './terminal/option-values.ts';
-import { print } from './terminal/output.ts';
-import { stopSignal } from './terminal/stop-signal.ts';
-
-interface Options {
-  readonly instance?: string;
-  readonly all?: true;
-  readonly url?: string;
-  readonly timeout: number;
-  readonly wait?: boolean;
-  readonly json?: true;
-}
+import { number, time, timeout } from './terminal/option-values.ts';
+import type { CtlOptions } from './work/ctl.ts';
 
 /** A command and the operation that it asks for. Its options have the names of the request's fields. */
 interface Asking {
@@ -46,7 +27,6 @@ interface Asking {
 }
 
 const TIMEOUT_MS = 5_000;
-const UNREACHED: readonly (string | undefined)[] = ['ECONNREFUSED', 'ENOENT', 'EACCES'];
 const TEXT = `
 It finds instances on the bus, by PIPELINE; --instance and --all say which of them it asks. An instance that has left
 the bus is found without being told if it runs on this machine, as this user, with the PIPELINE and the HTTP_PORT of
@@ -226,153 +206,10 @@ function commandOf(asking: Asking): Command {
     .addOption(TIMEOUT)
     .option('--json', 'print JSON')
     .action(async () => {
-      const given: Options & Readonly<Record<string, unknown>> = command.opts();
+      const given: CtlOptions & Readonly<Record<string, unknown>> = command.opts();
       const value = (key: string) => (key === argument ? command.args[0] : given[key]);
       const request = Object.fromEntries(Object.keys(fields).map((key) => [key, value(key)]));
-      await control({ ...asking, request }, given, command);
+      const { control } = await import('./work/ctl.ts');
+      await control({ operation, unaddressed: asking.unaddressed, request }, given, command);
     });
-}
-
-type Asked = Asking & { readonly request: object };
-
-async function control(asking: Asked, options: Options, command: Command): Promise<void> {
-  if (options.instance !== undefined && options.all)
-    command.error('error: give --instance or --all, not both');
-  const isAddressed = options.instance !== undefined || options.all || options.url !== undefined;
-  if (!isAddressed && asking.unaddressed === 'refused')
-    command.error(
-      'error: say which instance: --instance <id> (ctl status shows the ids), --all or --url <url>',
-    );
-  const config = await loadConfig(process.env);
-  const outcomes = await askAndWait(asking, options, config, stopSignal());
-  const { columns } = process.stdout;
-  const text = options.json ? outcomesJson(outcomes) : outcomesText(asking.operation, outcomes, columns);
-  await print(text, outcomes.length > 0 && outcomes.every((one) => isWell(one, asking.operation)) ? 0 : 1);
-  process.exit();
-}
-
-async function askAndWait(
-  asking: Asked,
-  options: Options,
-  config: Config,
-  stop: AbortSignal,
-): Promise<Outcome[]> {
-  const { way, replies } = await askInstances(asking, options, config);
-  return await Promise.all(
-    replies.map(async (reply): Promise<Outcome> => {
-      const id = taskIdOf(reply);
-      if (id === undefined || asking.operation === 'task.status' || options.wait !== true) return { reply };
-      const task = await way(reply).untilEnded(reply.instance, id, stop);
-      return { reply, task: task ?? 'unknown' };
-    }),
-  );
-}
-
-interface Found {
-  readonly way: (reply: Reply) => Way;
-  readonly replies: readonly Reply[];
-}
-
-/**
- * Asks on the bus. If no instance answers there, or an instance that matters may not be there, it also asks the
- * instance of this environment on this machine.
- */
-async function askInstances(asking: Asked, options: Options, config: Config): Promise<Found> {
-  const { operation, request, unaddressed } = asking;
-  const { timeout: timeoutMs, url, instance } = options;
-  const { pipeline, controlToken: token } = config.core;
-  if (url !== undefined) {
-    const http = new HttpWay(url, undefined, { token, timeoutMs });
-    const replies = await http.ask(instance ?? EVERY_INSTANCE, operation, request);
-    return { way: () => http, replies };
-  }
-  const opened = await openBus(config, timeoutMs, 'callback' in OPERATIONS[operation].fields);
-  const any = unaddressed === 'any' && instance === undefined && !options.all;
-  let target = instance ?? EVERY_INSTANCE;
-  if (any && opened instanceof BusWay) target = (await opened.first()) ?? EVERY_INSTANCE;
-  const found = opened instanceof BusWay ? await opened.ask(target, operation, request) : [];
-  // `status` also shows an instance that has left the bus, and `attach` is for such an instance.
-  const isComplete = found.length > 0 && operation !== 'status' && operation !== 'attach';
-  const { way: local, replies: answers } = isComplete
-    ? { way: undefined, replies: [] }
-    : await askLocally(config, timeoutMs, (way) => way.ask(target, operation, request));
-  const own = answers.filter(
-    ({ instance, body }) =>
-      isOf(body, instance, target) && !found.some((other) => other.instance === instance),
-  );
-  const replies = known(operation, [...found, ...own]);
-  if (replies.length === 0) throw opened instanceof BusWay ? nobody(instance, pipeline) : opened;
-  // A reply has come by one of the two.
-  return { way: ({ via }) => (via === 'bus' ? opened : local) as Way, replies };
-}
-
-/** Asks the instance of this environment over its socket, or over HTTP if there is a token to show. */
-async function askLocally(
-  { core }: Config,
-  timeoutMs: number,
-  ask: (way: HttpWay) => Promise<Reply[]>,
-): Promise<{ readonly way: HttpWay | undefined; readonly replies: readonly Reply[] }> {
-  const { pipeline, controlToken: token } = core;
-  const [url, socketPath] = [localUrl(core), findControlSocket(core)];
-  const ways: HttpWay[] = [];
-  if (socketPath !== undefined) ways.push(new HttpWay(url, pipeline, { token, socketPath, timeoutMs }));
-  if (token !== undefined) ways.push(new HttpWay(url, pipeline, { token, timeoutMs }));
-  for (const way of ways) {
-    try {
-      return { way, replies: await ask(way) };
-    } catch (error) {
-      // An instance that was reached may have done it without answering in time, so it must not be asked twice.
-      if (!UNREACHED.includes((error as NodeJS.ErrnoException).code)) break;
-    }
-  }
-  return { way: undefined, replies: [] };
-}
-
-/** The instance at the local address may not be one that was asked for. Then its refusal is not worth showing. */
-function isOf(body: Reply['body'], instance: string, target: string): boolean {
-  const isMeant = target === EVERY_INSTANCE || target === instance;
-  return isMeant && !(body?.ok === false && body.error.code === 'unknown_instance');
-}
-
-/** Only one instance knows a task. If it answers, the others' refusals are dropped. */
-function known(operation: OperationName, replies: readonly Reply[]): readonly Reply[] {
-  if (operation !== 'task.status' && operation !== 'task.cancel') return replies;
-  const knowing = replies.filter(({ body }) => body?.ok !== false || body.error.code !== 'unknown_task');
-  return knowing.length > 0 ? knowing : replies;
-}
-
-async function openBus({ core }: Config, timeoutMs: number, hears: boolean): Promise<BusWay | BusError> {
-  try {
-    const bus: Bus = await connect(core, createLog('error'), { name: 'metrics-fanout ctl' });
-    return await BusWay.open(bus, core.pipeline, timeoutMs, hears);
-  } catch (error) {
-    if (error instanceof BusError) return error;
-    throw error;
-  }
-}
-
-function nobody(instance: string | undefined, pipeline: string): BusError {
-  return new BusError(
-    instance === undefined
-      ? `no instance of the pipeline ${pipeline} answers on the bus`
-      : `no instance ${instance} of the pipeline ${pipeline} answers on the bus`,
-    'Check PIPELINE, CONTROL_ENABLED and the permissions on the bus. A detached instance answers only its own user on its machine, and with CONTROL_TOKEN over HTTP: use --url http://its-address:9464.',
-  );
-}
-
-function taskIdOf({ body }: Reply): string | undefined {
-  if (!body?.ok) return undefined;
-  const { id, state } = body.result as Partial<TaskReport>;
-  return state === undefined ? undefined : id;
-}
-
-/** Whether the instance did what was asked, and found nothing wrong. */
-function isWell({ reply: { body }, task: awaited }: Outcome, operation: OperationName): boolean {
-  if (!body?.ok) return false;
-  const reported = operation === 'task.status' ? (body.result as TaskReport) : undefined;
-  const task = reported?.state === 'running' ? undefined : (awaited ?? reported);
-  if (task === undefined) return true;
-  if (task === 'unknown' || task.state !== 'done' || task.error !== null) return false;
-  const { equal = true, done = true } = (task.result ?? {}) as { equal?: boolean; done?: boolean };
-  return equal && done;
 }

@@ -1,10 +1,6 @@
 import type { Command } from 'commander';
-import { createLog } from '../base/log.ts';
-import { endProcess } from '../base/process-end.ts';
-import { loadConfig } from '../config/config.ts';
-import { startService } from '../service/start.ts';
 import { BUS, describe, SINK_VARIABLES, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
-import { AGAIN, stopSignal } from './terminal/stop-signal.ts';
+import { loaded } from './terminal/loaded.ts';
 
 const PAGE = {
   summary: 'read the bus and write every window to every enabled sink (the default command)',
@@ -44,18 +40,5 @@ logs JSON lines to stderr, and serves a dashboard, health checks and Prometheus 
 } as const;
 
 export function runCommand(): Command {
-  return describe('run', PAGE).action(async () => {
-    const config = await loadConfig(process.env);
-    const log = createLog(config.core.logLevel);
-    for (const warning of config.warnings) log.warn({}, warning);
-    const stop = stopSignal((signal) => {
-      const again = signal === 'SIGINT' ? `; ${AGAIN}` : '';
-      log.info({ signal, deadlineMs: config.core.stopTimeout }, `stopping${again}`);
-    });
-    const service = await startService(config, log, stop);
-    await service.done;
-    log.info({}, 'stopped');
-    // A store's client may keep its sockets open. Everything is saved by now.
-    endProcess(0);
-  });
+  return describe('run', PAGE).action(loaded(() => import('./work/run.ts')));
 }

@@ -1,0 +1,168 @@
+import type { Command } from 'commander';
+import { SeriesTable } from '../../aggregate/series-table.ts';
+import type { Tiling } from '../../aggregate/tiling.ts';
+import { systemClock } from '../../base/clock.ts';
+import { createLog } from '../../base/log.ts';
+import { endProcess } from '../../base/process-end.ts';
+import { type Bus, connect } from '../../bus/connect.ts';
+import { bucketExists } from '../../bus/kv/bucket.ts';
+import { createCheckpointStore, learnSubjects, type StoredCheckpoint } from '../../bus/kv/checkpoints.ts';
+import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
+import { type Config, loadConfig } from '../../config/config.ts';
+import type { SinkConfig } from '../../config/sink-config.ts';
+import { matchesGlob } from '../../decode/glob.ts';
+import { replays, wholeWindows } from '../../deliver/replay/recompute-range.ts';
+import { recomputeWindow } from '../../deliver/replay/recompute-window.ts';
+import { resumeFrom } from '../../deliver/start-points.ts';
+import { ThreadedSink } from '../../deliver/thread/threaded-sink.ts';
+import { readBackOf, type WindowRange } from '../../sink/contract.ts';
+import { READ_TIMEOUT_MS } from '../../verify/rows.ts';
+import type { JudgedSink } from '../../verify/verdict.ts';
+import { onlyMatching, Verification } from '../../verify/verification.ts';
+import { print } from '../terminal/output.ts';
+import { showProgress } from '../terminal/progress-bar.ts';
+import { stopSignal } from '../terminal/stop-signal.ts';
+import { type Report, reportJson, reportOf, reportText } from '../verify-report.ts';
+
+interface VerifyOptions {
+  readonly sink: readonly string[];
+  readonly from?: number;
+  readonly to?: number;
+  readonly name?: string;
+  readonly json?: true;
+}
+
+export default async function runVerify(options: VerifyOptions, command: Command): Promise<void> {
+  const config = await loadConfig(process.env);
+  if (config.core.metricsSource === 'core') {
+    command.error(
+      'error: plain NATS (METRICS_SOURCE=core) cannot be verified: the bus keeps no messages to recompute the truth from',
+    );
+  }
+  const ids = config.sinks.map(({ id }) => id);
+  const unknown = options.sink.find((id) => !ids.includes(id));
+  if (unknown !== undefined)
+    command.error(`error: no sink ${unknown} is enabled. Enabled sinks: ${ids.join(', ')}`);
+  const report = await verify(options, config);
+  await print(options.json ? reportJson(report) : reportText(report), report.equal ? 0 : 1);
+  endProcess();
+}
+
+async function verify(options: VerifyOptions, config: Config): Promise<Report> {
+  const stop = stopSignal();
+  const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout verify' });
+  const tiling = await pipelineTiling(bus, config);
+  await learnSubjects(bus, config.core);
+  const whole = await wholeWindows(options, config, bus, tiling);
+  const stored = await checkpoints(bus, config);
+  const chosen = config.sinks.filter(({ id }) => options.sink.length === 0 || options.sink.includes(id));
+  const sinks = chosen.map((sink) => new VerifiedSink(sink, options, whole, stored, stop));
+  const judged = sinks.filter(({ range }) => range.from < range.to);
+  const range = {
+    from: Math.min(...judged.map(({ range }) => range.from)),
+    to: Math.max(...judged.map(({ range }) => range.to)),
+  };
+  const matches = matcher(options);
+  const verification = new Verification({ tiling, range, sinks: judged, matches, signal: stop });
+  if (judged.length > 0) await readAll(verification, { config, bus, tiling, range, stop });
+  await Promise.all(sinks.map((sink) => sink.close()));
+  await bus.close();
+  for (const judge of verification.judges) if (stop.aborted) judge.doubt('stopped before the end');
+  return reportOf(
+    sinks.map(({ id, range, began }) => ({
+      id,
+      range,
+      began,
+      lost: whole.lost,
+      unconfirmed: Math.round(tiling.windowsBetween(Math.max(range.to, whole.from), whole.to)),
+      verdict: verification.judges.find(({ sink }) => sink.id === id)?.verdict(),
+    })),
+  );
+}
+
+interface Reading {
+  readonly config: Config;
+  readonly bus: Bus;
+  readonly tiling: Tiling;
+  readonly range: WindowRange;
+  readonly stop: AbortSignal;
+}
+
+/** Computes the windows of the range and has them judged. */
+async function readAll(
+  verification: Verification,
+  { config, bus, tiling, range, stop }: Reading,
+): Promise<void> {
+  const open = replays(config, bus, tiling, SeriesTable.of(tiling), {
+    onGap: (gap) => verification.gap(gap),
+    onReopened: (starts, sequence) => verification.reopened(starts, sequence),
+  });
+  const endDisplay = showProgress(
+    () => (verification.boundary - range.from) / (range.to - range.from),
+    () => `${Math.max(...verification.judges.map(({ rows }) => rows))} rows`,
+  );
+  const { source, reader, release } = open(range.from, undefined, verification.onWindows);
+  await source.run(reader, AbortSignal.any([stop, verification.done])).finally(endDisplay);
+  release();
+  const failed = (error: unknown) => bus.log.warn({ error: String(error) }, 'reading failed; trying again');
+  const options = { open, tiling, clock: systemClock, failed };
+  await verification.judgeAgain(
+    async (start, through) => (await recomputeWindow(start, through, options, stop))?.windows,
+  );
+}
+
+async function checkpoints(bus: Bus, config: Config): Promise<StoredCheckpoint[]> {
+  return (await bucketExists(bus)) ? await createCheckpointStore(bus, config.core, 1).list() : [];
+}
+
+function matcher({ name }: VerifyOptions): ((text: string) => boolean) | undefined {
+  if (name === undefined) return undefined;
+  return (text) => matchesGlob(name, text);
+}
+
+/** A sink that is being verified, in a thread of its own. It is opened when it is first read. */
+class VerifiedSink implements JudgedSink {
+  readonly id: string;
+  readonly range: WindowRange;
+  /** Where the sink began, if its checkpoint says so. */
+  readonly began: number | undefined;
+  readonly #sink: ThreadedSink;
+  readonly #config: SinkConfig;
+  readonly #matches: ((name: string) => boolean) | undefined;
+  readonly #stop: AbortSignal;
+
+  constructor(
+    config: SinkConfig,
+    options: VerifyOptions,
+    whole: WindowRange,
+    stored: readonly StoredCheckpoint[],
+    stop: AbortSignal,
+  ) {
+    this.id = config.id;
+    this.#config = config;
+    this.#stop = stop;
+    this.#matches = matcher(options);
+    const { kind, values, timeoutMs } = config;
+    this.#sink = new ThreadedSink({ id: config.id, kind, values, timeoutMs }, { info() {}, warn() {} });
+    const known = resumeFrom(
+      stored.filter(({ sink }) => sink === config.id),
+      undefined,
+    );
+    this.began = known?.began;
+    const from = options.from === undefined ? Math.max(whole.from, known?.began ?? whole.from) : whole.from;
+    const confirmed = Math.min(whole.to, known?.next ?? from);
+    this.range = { from, to: Math.max(from, confirmed) };
+  }
+
+  async *read(range: WindowRange) {
+    if (readBackOf(this.#config.module, this.#config.values) === 'none')
+      throw new Error('it keeps nothing to read');
+    const signal = AbortSignal.any([this.#stop, AbortSignal.timeout(READ_TIMEOUT_MS)]);
+    const points = this.#sink.read(range, signal);
+    yield* this.#matches ? onlyMatching(points, this.#matches) : points;
+  }
+
+  async close(): Promise<void> {
+    await this.#sink.close().catch(() => {});
+  }
+}
