@@ -3,7 +3,7 @@ import { constants } from 'node:os';
 import { hideEnvironment } from './base/hidden-environment.ts';
 import { endProcess } from './base/process-end.ts';
 import { createProgram } from './commands/program.ts';
-import { ConfigError, EXIT_CONFIG } from './config/config.ts';
+import { failureOf, failureText } from './commands/terminal/failure.ts';
 
 const RUN = 'run';
 
@@ -21,9 +21,10 @@ const args = process.argv.slice(2);
 try {
   await createProgram().parseAsync(args.length > 0 ? args : [RUN], { from: 'user' });
 } catch (error) {
-  process.stderr.write(`metrics-fanout: ${failureText(error)}\n`);
+  const failure = failureOf(error);
+  process.stderr.write(`metrics-fanout: ${failureText(failure)}\n`);
   // A client of a store may hold on to its sockets: do not wait for it.
-  endProcess(error instanceof ConfigError ? EXIT_CONFIG : 1);
+  endProcess(failure.code);
 }
 
 /**
@@ -36,14 +37,4 @@ function endBySignal(): void {
       if (process.listenerCount(signal) === 1) endProcess(128 + constants.signals[signal]);
     });
   }
-}
-
-/** Errors of the bus and the sinks come with advice. Anything else is our bug, and its stack trace helps. */
-function failureText(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  if (error instanceof ConfigError) return error.message;
-  if ('advice' in error) return `${error.message}\n  ${error.advice}`;
-  // Such as a file that cannot be opened: the message names it.
-  if ('syscall' in error) return error.message;
-  return error.stack ?? error.message;
 }

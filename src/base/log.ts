@@ -1,9 +1,10 @@
 import { destination, pino } from 'pino';
+import { type LogFormat, lineForPeople } from './log-line.ts';
 import { printable } from './printable.ts';
 
 export type LogLevel = 'debug' | 'info' | 'warn' | 'error';
 
-/** JSON lines. They never hold a secret: the errors of the bus and of the sinks are built without any. */
+/** JSON lines, or text. They never hold a secret: the errors of the bus and of the sinks are built without any. */
 export interface Log {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;
@@ -17,8 +18,11 @@ const STDERR = 2;
  * Creates a log on stderr. It is synchronous, so that the last line before an exit is not lost. Names and errors come
  * from outside: what would act on a terminal, or what nobody sees, is written as an escape of JSON.
  */
-export function createLog(level: LogLevel): Log {
+export function createLog(level: LogLevel, format: LogFormat = 'auto'): Log {
   const stderr = destination({ dest: STDERR, sync: true });
+  const write = isForPeople(format)
+    ? (line: string) => stderr.write(`${lineForPeople(JSON.parse(line), hasColours())}\n`)
+    : (line: string) => stderr.write(`${printable(line.trimEnd())}\n`);
   return pino(
     {
       level,
@@ -26,8 +30,16 @@ export function createLog(level: LogLevel): Log {
       formatters: { level: (label) => ({ level: label }) },
       timestamp: () => `,"time":"${new Date().toISOString()}"`,
     },
-    { write: (line) => stderr.write(`${printable(line.trimEnd())}\n`) },
+    { write },
   );
+}
+
+export function isForPeople(format: LogFormat): boolean {
+  return format === 'text' || (format === 'auto' && process.stderr.isTTY);
+}
+
+function hasColours(): boolean {
+  return process.stderr.isTTY && process.stderr.hasColors();
 }
 
 /** Lets one line through per key and interval, and says with the next line how many it held back. */

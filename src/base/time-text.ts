@@ -13,6 +13,24 @@ export function parseTime(text: string): number | undefined {
   return isTime && isDay(text.slice(0, 'yyyy-mm-dd'.length)) && Number.isFinite(ms) ? ms : undefined;
 }
 
+const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const DAY_MS = 86_400_000;
+
+/**
+ * Converts what people type for a time in the past to milliseconds since 1970: RFC 3339, a day (its first moment), a
+ * time of day (the last one before `now`) or how long ago (`90s`, `10m`, `2h`, `7d`). Days and times of day are UTC.
+ */
+export function parsePast(text: string, now: number): number | undefined {
+  const [, amount, unit] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
+  if (unit !== undefined) return now - Number(amount) * UNIT_MS[unit]!;
+  if (/^\d{4}-\d\d-\d\d$/.test(text)) return parseTime(`${text}T00:00:00Z`);
+  const [, hours, seconds = ':00'] = /^(\d\d:\d\d)(:\d\d)?$/.exec(text) ?? [];
+  if (hours === undefined) return parseTime(text);
+  const today = new Date(now).toISOString().slice(0, 'yyyy-mm-dd'.length);
+  const ms = parseTime(`${today}T${hours}${seconds}Z`);
+  return ms !== undefined && ms > now ? ms - DAY_MS : ms;
+}
+
 /** Whether the day exists: `Date` reads 30 February as 2 March. */
 function isDay(text: string): boolean {
   const ms = Date.parse(text);

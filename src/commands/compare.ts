@@ -19,7 +19,7 @@ the service over HTTP, and needs no bus.`,
     ['0', 'every service answered'],
     ['1', 'one did not'],
     WRONG_SETTINGS,
-    ['130', 'stopped before the end of --for; the report covers the time until then'],
+    ['130', 'ended by Ctrl-C; with --for, the report covers the time until then'],
   ],
   environment: settingRows('httpHost', 'httpPort'),
 } as const;

@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { BUS, describe, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { BUS, describe, INTERRUPTED, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
-import { dimensionFilter, time } from './terminal/option-values.ts';
+import { dimensionFilter, TIME_FORMS, time } from './terminal/option-values.ts';
 
 const PAGE = {
   summary: 'count samples in the stream and sum their values, exactly',
@@ -21,6 +21,7 @@ be running.`,
     ['0', 'nothing in the range is missing'],
     ['1', 'something in the range is missing, or the bus cannot be reached'],
     WRONG_SETTINGS,
+    INTERRUPTED,
   ],
   environment: [...BUS, ...STREAM, ...settingRows('metricsFormat', 'metricsCounters')],
 } as const;
@@ -29,14 +30,10 @@ export function countCommand(): Command {
   return describe('count', PAGE)
     .option(
       '--from <time>',
-      'RFC 3339; the window of this time is the first (default: the first whole window)',
+      `${TIME_FORMS}; the window of this time is the first (default: the first whole window)`,
       time,
     )
-    .option(
-      '--to <time>',
-      'RFC 3339; the window of this time is excluded (default: all complete windows)',
-      time,
-    )
+    .option('--to <time>', 'the window of this time is excluded (default: all complete windows)', time)
     .option('--name <glob>', 'only series whose name matches the glob, such as http.*')
     .option('--where <key=glob>', 'only series with this dimension; may be repeated', dimensionFilter, [])
     .option('--by <keys>', 'dimensions to count by, comma separated', keys, [])

@@ -4,12 +4,13 @@ import {
   BUS,
   describe,
   type HelpPage,
+  INTERRUPTED,
   SINK_KINDS,
   settingRows,
   suggest,
   WRONG_SETTINGS,
 } from './terminal/help-page.ts';
-import { number, time, timeout } from './terminal/option-values.ts';
+import { number, TIME_FORMS, time, timeout } from './terminal/option-values.ts';
 import type { CtlOptions } from './work/ctl.ts';
 
 /** A command and the operation that it asks for. Its options have the names of the request's fields. */
@@ -38,6 +39,7 @@ const COMMON = {
     ['0', 'every instance did what it was asked, and found nothing wrong'],
     ['1', 'an instance did not, or none answered'],
     WRONG_SETTINGS,
+    INTERRUPTED,
   ],
   environment: [...BUS, ...settingRows('pipeline', 'httpHost', 'httpPort', 'controlToken', 'controlSocket')],
 } as const;
@@ -54,7 +56,7 @@ const PAGE: HelpPage = {
 
 const rfc3339 = (text: string) => new Date(time(text)).toISOString();
 const timeOption = (flags: string, description: string) =>
-  new Option(flags, `RFC 3339; the window of this time is ${description}`).argParser(rfc3339);
+  new Option(flags, `${TIME_FORMS}; the window of this time is ${description}`).argParser(rfc3339);
 const FROM = timeOption('--from <time>', 'the first').makeOptionMandatory();
 
 const TIMEOUT = new Option('--timeout <time>', 'how long to wait for answers, such as 10s')

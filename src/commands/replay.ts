@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import {
   BUS,
   describe,
+  INTERRUPTED,
   SINK_KINDS,
   SINK_VARIABLES,
   STREAM,
@@ -9,7 +10,7 @@ import {
   WRONG_SETTINGS,
 } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
-import { time } from './terminal/option-values.ts';
+import { TIME_FORMS, time } from './terminal/option-values.ts';
 
 const PAGE = {
   summary: 'recompute a range of windows from the stream and overwrite them in a sink',
@@ -24,6 +25,7 @@ const PAGE = {
     ['0', 'every window of the range is in the store'],
     ['1', 'some are not, or the bus cannot be reached'],
     WRONG_SETTINGS,
+    INTERRUPTED,
   ],
   environment: [...BUS, ...STREAM, ...SINK_VARIABLES],
 } as const;
@@ -32,12 +34,8 @@ export function replayCommand(): Command {
   const sink = new Option('--sink <id>', 'an enabled sink');
   return describe('replay', PAGE)
     .addOption(suggest(sink, SINK_KINDS).makeOptionMandatory())
-    .requiredOption('--from <time>', 'RFC 3339; the window of this time is the first', time)
-    .option(
-      '--to <time>',
-      'RFC 3339; the window of this time is excluded (default: all complete windows)',
-      time,
-    )
+    .requiredOption('--from <time>', `${TIME_FORMS}; the window of this time is the first`, time)
+    .option('--to <time>', 'the window of this time is excluded (default: all complete windows)', time)
     .option('--json', 'print JSON')
     .action(loaded(() => import('./work/replay.ts')));
 }

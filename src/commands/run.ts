@@ -7,7 +7,7 @@ const PAGE = {
   text: `
 It runs until SIGTERM or Ctrl-C. Then it stops reading, gives the sinks up to STOP_TIMEOUT to write what is complete,
 saves the checkpoints and exits. A second Ctrl-C ends it at once. Nothing is lost: the next start reads it again. It
-logs JSON lines to stderr, and serves a dashboard, health checks and Prometheus metrics on HTTP_PORT.`,
+logs to stderr, as text on a terminal and as JSON lines elsewhere, and serves a dashboard, health checks and Prometheus metrics on HTTP_PORT.`,
   examples: [
     ['metrics-fanout', 'reads the local bus and writes to ./fanout.db'],
     [
@@ -33,6 +33,7 @@ logs JSON lines to stderr, and serves a dashboard, health checks and Prometheus 
       'httpPort',
       'stopTimeout',
       'logLevel',
+      'logFormat',
     ),
     ...SINK_VARIABLES,
     ['...', 'and all other variables that metrics-fanout config shows'],

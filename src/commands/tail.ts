@@ -1,7 +1,7 @@
 import type { Command } from 'commander';
-import { BUS, describe, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { BUS, describe, INTERRUPTED, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
-import { dimensionFilter, integer, subjects, time } from './terminal/option-values.ts';
+import { dimensionFilter, integer, subjects, TIME_FORMS, time } from './terminal/option-values.ts';
 
 const MAX_RATE = 1_000_000;
 
@@ -20,9 +20,10 @@ stderr. With --from, messages come from the stream, in its order, and then live.
     ],
   ],
   exit: [
-    ['0', 'stopped, or --limit reached'],
+    ['0', '--limit reached'],
     ['1', 'the bus cannot be reached, or the options are invalid'],
     WRONG_SETTINGS,
+    INTERRUPTED,
   ],
   environment: [...BUS, ...STREAM, ...settingRows('metricsFormat', 'metricsCounters')],
 } as const;
@@ -34,7 +35,7 @@ export function tailCommand(): Command {
     .option('--where <key=glob>', 'only series with this dimension; may be repeated', dimensionFilter, [])
     .option('--rate <n>', 'at most this many lines a second', integer(1, MAX_RATE))
     .option('--limit <n>', 'end after this many lines', integer(1, Number.MAX_SAFE_INTEGER))
-    .option('--from <time>', 'RFC 3339; start at this time in the stream', time)
+    .option('--from <time>', `${TIME_FORMS}; start there in the stream`, time)
     .option('--json', 'print JSON, one line per sample')
     .action(loaded(() => import('./work/tail.ts')));
 }

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { BUS, describe, settingRows, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { BUS, describe, INTERRUPTED, settingRows, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
 import { integer, subjects, timeout } from './terminal/option-values.ts';
 
@@ -15,7 +15,7 @@ would reject count as (rejected). For a dimension called subject, name or type, 
     ['metrics-fanout top --by app --interval 5s', 'samples a second, by the dimension app'],
     ['metrics-fanout top --by name --times 1 --json', 'one update, as JSON'],
   ],
-  exit: [['0', 'stopped, or --times reached'], ['1', 'the bus cannot be reached'], WRONG_SETTINGS],
+  exit: [['0', '--times reached'], ['1', 'the bus cannot be reached'], WRONG_SETTINGS, INTERRUPTED],
   environment: [...BUS, ...settingRows('metricsSubjects', 'metricsFormat', 'metricsCounters')],
 } as const;
 

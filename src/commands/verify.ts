@@ -2,6 +2,7 @@ import { type Command, Option } from 'commander';
 import {
   BUS,
   describe,
+  INTERRUPTED,
   SINK_KINDS,
   SINK_VARIABLES,
   STREAM,
@@ -9,7 +10,7 @@ import {
   WRONG_SETTINGS,
 } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
-import { collect, time } from './terminal/option-values.ts';
+import { collect, TIME_FORMS, time } from './terminal/option-values.ts';
 
 const PAGE = {
   summary: 'recompute windows from the stream and compare every store with them, row by row',
@@ -27,6 +28,7 @@ and the id of the sink determine whose checkpoint counts. For every 200,000 poin
     ['0', 'windows of every sink were judged, and all of them are equal'],
     ['1', 'some differ or could not be judged, or the bus cannot be reached'],
     WRONG_SETTINGS,
+    INTERRUPTED,
   ],
   environment: [...BUS, ...STREAM, ...SINK_VARIABLES],
 } as const;
@@ -37,14 +39,10 @@ export function verifyCommand(): Command {
     .addOption(suggest(sink, SINK_KINDS).argParser(collect).default([]))
     .option(
       '--from <time>',
-      'RFC 3339; the window of this time is the first (default: where the sink began)',
+      `${TIME_FORMS}; the window of this time is the first (default: where the sink began)`,
       time,
     )
-    .option(
-      '--to <time>',
-      'RFC 3339; the window of this time is excluded (default: all confirmed windows)',
-      time,
-    )
+    .option('--to <time>', 'the window of this time is excluded (default: all confirmed windows)', time)
     .option('--name <glob>', 'only series whose name matches the glob, such as http.*')
     .option('--json', 'print JSON')
     .action(loaded(() => import('./work/verify.ts')));

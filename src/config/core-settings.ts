@@ -1,5 +1,6 @@
 /** The settings of the service, except those of the sinks. */
 
+import { LOG_FORMATS } from '../base/log-line.ts';
 import { parseStart } from '../base/time-text.ts';
 import { FORMATS } from '../decode/formats.ts';
 import { setting } from '../settings/builders.ts';
@@ -165,8 +166,12 @@ export const CORE_SETTINGS = {
     default: '30s',
   }),
   logLevel: setting.choice(['debug', 'info', 'warn', 'error'], {
-    meaning: 'lowest level to log; the log is JSON lines on stderr',
+    meaning: 'lowest level to log; the log is on stderr',
     default: 'info',
+  }),
+  logFormat: setting.choice(LOG_FORMATS, {
+    meaning: 'lines of the log as JSON or as text for people; auto: text if stderr is a terminal',
+    default: 'auto',
   }),
   stopTimeout: setting.timeout({ meaning: 'how long a graceful stop waits for the sinks', default: '10s' }),
   verifyShare: setting.custom(parseShare, 'a share from 0 to 1', {

@@ -7,6 +7,7 @@ import { systemClock } from '../base/clock.ts';
 import { Heartbeat } from '../base/heartbeat.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
+import { localUrl } from '../config/local-url.ts';
 import { ControlPlane } from '../control/control-plane.ts';
 import { openControlSocket } from '../control/control-socket.ts';
 import { RollbackLog } from '../deliver/rollback.ts';
@@ -113,7 +114,8 @@ async function openHttp({ core, sinks }: Config, log: Log, parts: HttpParts): Pr
   const replaced = (reason: string) =>
     log.error({ reason }, 'the thread that answers over HTTP ended; another one takes its place');
   const http = await serveHttp({ ...parts, host, port, allowedHosts, replaced });
-  log.info({ host, port: http.port, sinks: sinks.map(({ id }) => id) }, 'listening');
+  const dashboard = `${localUrl({ httpHost: host, httpPort: http.port })}/`;
+  log.info({ host, port: http.port, dashboard, sinks: sinks.map(({ id }) => id) }, 'listening');
   if (!core.controlEnabled) return http;
   try {
     await openControlSocket(http, core, log);

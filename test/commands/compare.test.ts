@@ -182,7 +182,7 @@ describe('compare', () => {
     await expect.poll(() => shown.split('All 4 sinks are healthy.').length).toBeGreaterThan(2);
     child.stdin.write('\x03');
     const [code] = await once(child, 'exit');
-    expect(code).toBe(0);
+    expect(code).toBe(130);
     expect(shown.startsWith('\x1b[?1049h')).toBe(true);
     const [live, left] = shown.split('\x1b[?1049l');
     expect(live).toContain('\x1b[32mhealthy');

@@ -148,7 +148,7 @@ describe('misspelled names', () => {
       METRICS_SERVICE_HOST: '10.0.0.1',
       NATS_VERSION: '2',
       HTTPS_PROXY: 'x',
-      LOG_FORMAT: 'x',
+      LOG_FILE: 'x',
       WINDOWID: '7',
     });
     expect(warnings).toEqual([

@@ -46,9 +46,11 @@ test.each([
   const { url } = await bus(options);
   const password = what === 'a wrong password' ? 'wrong' : 'right';
   const said = await complaints({ NATS_URL: url, NATS_USER: 'fan', NATS_PASSWORD: password });
-  expect(said[0]).toMatch(cause);
-  // The other line is the advice.
-  expect(said).toHaveLength(2);
+  expect(said).toHaveLength(1);
+  expect(JSON.parse(said[0]!)).toMatchObject({
+    msg: expect.stringMatching(cause),
+    advice: expect.any(String),
+  });
 });
 
 test.each(['otherCa', 'ca'] as const)('one side does not trust the other: %s', async (ca) => {
@@ -59,8 +61,12 @@ test.each(['otherCa', 'ca'] as const)('one side does not trust the other: %s', a
     NATS_URL: `tls://127.0.0.1:${port}`,
     NATS_TLS_CA_FILE: certificates[ca],
   });
-  expect(said[0]).toMatch(isMutual ? /asks clients for a certificate/ : /no TLS connection/);
-  expect(said).toHaveLength(2);
+  const cause = isMutual ? /asks clients for a certificate/ : /no TLS connection/;
+  expect(said).toHaveLength(1);
+  expect(JSON.parse(said[0]!)).toMatchObject({
+    msg: expect.stringMatching(cause),
+    advice: expect.any(String),
+  });
 });
 
 test('a fault that keeps only control off the bus is logged with its own advice', async () => {
@@ -75,4 +81,19 @@ test('a fault that keeps only control off the bus is logged with its own advice'
     advice: expect.stringMatching(/max_connections/),
   });
   expect(await service.status()).toMatchObject({ ready: true, control: { onBus: false } });
+});
+
+test('for people, lines of the log are text, and the last one says what to do below it', async () => {
+  const { url } = await bus({ extra: NO_JETSTREAM });
+  const said = await complaints({
+    NATS_URL: url,
+    NATS_USER: 'fan',
+    NATS_PASSWORD: 'right',
+    LOG_FORMAT: 'text',
+  });
+  const lines = said.join('\n');
+  expect(lines).toMatch(
+    /^\d\d:\d\d:\d\d\.\d{3} INFO {2}listening .*dashboard="?http:\/\/127\.0\.0\.1:\d+\/"?/,
+  );
+  expect(lines).toMatch(/metrics-fanout: .*no JetStream to this account\n {2}Enable JetStream/);
 });

@@ -130,5 +130,10 @@ test('an invalid configuration: all errors at once, exit code 78', async () => {
     NATS_TOKEN_FILE: join(stack.folder, 'empty'),
   });
   expect(await program.ended).toBe(78);
-  expect(program.output.stderr.split('\n').filter((line) => line.startsWith('  '))).toHaveLength(3);
+  const variables = ['WINDOW', 'HTTP_PORT', 'NATS_TOKEN_FILE'].map((name) => expect.stringContaining(name));
+  expect(JSON.parse(program.output.stderr)).toMatchObject({
+    level: 'error',
+    msg: 'the settings have 3 errors',
+    errors: expect.arrayContaining(variables),
+  });
 });

@@ -167,7 +167,7 @@ test('top shows rates by subject, name and dimension', async () => {
   const look = async (isEnough: (stdout: string) => boolean, ...args: string[]) => {
     const program = start('top', '--interval', '500ms', ...args);
     const code = await publishUntil(program, publish, isEnough);
-    expect(code, program.output.stderr).toBe(0);
+    expect(code, program.output.stderr).toBe(130);
     return program.output.stdout;
   };
   const keysOf = ({ rows }: Anything): string[] => rows.map(({ key }: { key: string }) => key);
@@ -199,8 +199,8 @@ test('Ctrl-C ends a tap cleanly, and nothing is left on the bus', async () => {
   await once(top.child.stdout!, 'data');
   // top subscribes to new messages, tail reads the stream.
   await expect.poll(consumers).toEqual([['METRICS', 1]]);
-  expect(await tail.stop('SIGINT')).toBe(0);
-  expect(await top.stop('SIGINT')).toBe(0);
+  expect(await tail.stop('SIGINT')).toBe(130);
+  expect(await top.stop('SIGINT')).toBe(130);
   const left = await consumers();
   await connection.close();
   expect(left).toEqual([['METRICS', 0]]);

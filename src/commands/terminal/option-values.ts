@@ -1,9 +1,10 @@
 /** Parsers for the values of options. For an invalid value they throw an error that says what was expected. */
 
 import { InvalidArgumentError } from 'commander';
-import { parseTime } from '../../base/time-text.ts';
-import { type Config, ConfigError } from '../../config/config.ts';
+import { parsePast } from '../../base/time-text.ts';
+import { ConfigError } from '../../config/config.ts';
 import { CORE_SETTINGS } from '../../config/core-settings.ts';
+import { localUrl } from '../../config/local-url.ts';
 import { setting } from '../../settings/builders.ts';
 import { readSettings, type SettingError } from '../../settings/setting.ts';
 import { type DimensionFilter, parseFilter } from '../../tap/filters.ts';
@@ -38,11 +39,16 @@ export const duration = milliseconds(setting.duration({ meaning: '' }));
 /** At most as long as a timer can wait. */
 export const timeout = milliseconds(setting.timeout({ meaning: '' }));
 
+/** The forms of a time, for the help of an option. */
+export const TIME_FORMS = '10m (ago), 18:36, 2026-11-23 or RFC 3339, in UTC';
+
 /** Milliseconds since 1970. */
 export function time(text: string): number {
-  const ms = parseTime(text);
+  const ms = parsePast(text, Date.now());
   if (ms === undefined)
-    throw new InvalidArgumentError('Expected an RFC 3339 time such as 2026-11-23T01:30:00Z.');
+    throw new InvalidArgumentError(
+      'Expected an RFC 3339 time such as 2026-11-23T01:30:00Z, a day such as 2026-11-23, a time of day such as 18:36, or how long ago, such as 10m. Days and times of day are UTC.',
+    );
   return ms;
 }
 
@@ -67,14 +73,7 @@ export function subjects(text: string, before: readonly string[] = []): readonly
   return parsed;
 }
 
-/** Returns the URL of the service on this machine that has the same environment. */
-export function localUrl({ httpHost, httpPort }: Pick<Config['core'], 'httpHost' | 'httpPort'>): string {
-  const everywhere: Readonly<Record<string, string>> = { '0.0.0.0': '127.0.0.1', '::': '::1' };
-  const host = everywhere[httpHost] ?? httpHost;
-  return `http://${host.includes(':') ? `[${host}]` : host}:${httpPort}`;
-}
-
-/** Returns the same URL, but reads only these two settings of the environment. Throws a `ConfigError`. */
+/** Returns the URL of the service on this machine that has the same environment. Throws a `ConfigError`. */
 export function localUrlOf(env: NodeJS.ProcessEnv): string {
   const { httpHost, httpPort } = CORE_SETTINGS;
   const errors: SettingError[] = [];

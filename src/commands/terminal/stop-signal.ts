@@ -6,6 +6,15 @@ const STOP_SIGNALS = ['SIGINT', 'SIGTERM'] as const;
 type StopSignal = (typeof STOP_SIGNALS)[number];
 
 export const AGAIN = 'press Ctrl-C again to end at once';
+/** Of a process that Ctrl-C ended, as a shell has it. */
+export const EXIT_INTERRUPTED = 128 + constants.signals.SIGINT;
+let isInterrupted = false;
+
+/** Returns the exit code of a command that reports this one, unless Ctrl-C ended it before its end. */
+export function exitCodeOf(code: number): number {
+  return isInterrupted ? EXIT_INTERRUPTED : code;
+}
+
 /** A command that ends sooner than this, in milliseconds, does not say that it is stopping. */
 const SILENT_MS = 200;
 
@@ -18,6 +27,7 @@ export function stopSignal(stopping: (signal: StopSignal) => void = sayIfSlow): 
   for (const signal of STOP_SIGNALS) {
     process.on(signal, () => {
       if (stop.signal.aborted) endProcess(128 + constants.signals[signal]);
+      isInterrupted = signal === 'SIGINT';
       stopping(signal);
       stop.abort();
     });

@@ -8,7 +8,7 @@ import { MAX_SAMPLES, Recording } from '../../observe/report.ts';
 import { comparisonOf, notesOf, type SinkComparison, type Tone, viewOf } from '../../observe/view.ts';
 import { localUrlOf } from '../terminal/option-values.ts';
 import { print } from '../terminal/output.ts';
-import { stopSignal } from '../terminal/stop-signal.ts';
+import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { type Cell, renderTable } from '../terminal/table.ts';
 
 interface CompareOptions {
@@ -25,8 +25,6 @@ type GivenOptions = Omit<CompareOptions, 'url'> & Partial<Pick<CompareOptions, '
 
 const BAR_CHARACTERS = 30;
 
-const EXIT_INTERRUPTED = 130;
-
 const ALTERNATE_SCREEN = '\x1b[?1049h\x1b[?25l';
 
 const NORMAL_SCREEN = '\x1b[?25h\x1b[?1049l';
@@ -40,7 +38,7 @@ export default async function runCompare(
   if (options.report !== undefined && url.length > 1)
     command.error('error: a report covers one service: give one --url');
   const asked = url.length > 0 ? url : [localUrlOf(process.env)];
-  process.exit(await compare({ ...options, url: asked }, stopSignal()));
+  process.exit(exitCodeOf(await compare({ ...options, url: asked }, stopSignal())));
 }
 
 async function compare(options: CompareOptions, stop: AbortSignal): Promise<number> {
@@ -118,7 +116,7 @@ async function compareFor(options: CompareOptions, forMs: number, stop: AbortSig
     process.stderr.write(`The report is in ${options.report}.\n`);
   }
   if (missed > 0) process.stderr.write(`The service did not answer ${missed} times.\n`);
-  return stop.aborted ? EXIT_INTERRUPTED : exitCode(heard);
+  return exitCode(heard);
 }
 
 function progress(share: number, leftMs: number, missed: number): void {

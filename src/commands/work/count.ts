@@ -13,7 +13,7 @@ import type { Filters } from '../../tap/filters.ts';
 import { type Group, Tally } from '../../tap/tally.ts';
 import { print } from '../terminal/output.ts';
 import { showProgress } from '../terminal/progress-bar.ts';
-import { stopSignal } from '../terminal/stop-signal.ts';
+import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { renderTable } from '../terminal/table.ts';
 
 interface CountOptions extends Filters {
@@ -31,7 +31,7 @@ export default async function runCount(options: CountOptions, command: Command):
   if (config.core.metricsSource === 'core')
     command.error('error: plain NATS (METRICS_SOURCE=core) keeps no messages to count');
   const result = await count(options, config);
-  await print(options.json ? toJson(result) : toText(result), result.isComplete ? 0 : 1);
+  await print(options.json ? toJson(result) : toText(result), exitCodeOf(result.isComplete ? 0 : 1));
   process.exit();
 }
 

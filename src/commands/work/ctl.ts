@@ -4,14 +4,14 @@ import { BusError } from '../../bus/bus-error.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
 import { EVERY_INSTANCE } from '../../bus/control.ts';
 import { type Config, loadConfig } from '../../config/config.ts';
+import { localUrl } from '../../config/local-url.ts';
 import { BusWay, HttpWay, type Reply, type Way } from '../../control/client.ts';
 import { findControlSocket } from '../../control/control-socket.ts';
 import { OPERATIONS, type OperationName } from '../../control/request.ts';
 import type { TaskReport } from '../../control/tasks.ts';
 import { type Outcome, outcomesJson, outcomesText } from '../ctl-report.ts';
-import { localUrl } from '../terminal/option-values.ts';
 import { print } from '../terminal/output.ts';
-import { stopSignal } from '../terminal/stop-signal.ts';
+import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 
 export interface CtlOptions {
   readonly instance?: string;
@@ -44,7 +44,8 @@ export async function control(asking: Asked, options: CtlOptions, command: Comma
   const outcomes = await askAndWait(asking, options, config, stopSignal());
   const { columns } = process.stdout;
   const text = options.json ? outcomesJson(outcomes) : outcomesText(asking.operation, outcomes, columns);
-  await print(text, outcomes.length > 0 && outcomes.every((one) => isWell(one, asking.operation)) ? 0 : 1);
+  const areWell = outcomes.length > 0 && outcomes.every((one) => isWell(one, asking.operation));
+  await print(text, exitCodeOf(areWell ? 0 : 1));
   process.exit();
 }
 

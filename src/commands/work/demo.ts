@@ -8,7 +8,7 @@ import { type ServiceProgram, startServiceProgram } from '../../servers/service-
 import { type Stack, startStack } from '../../servers/stack.ts';
 import { compareSinks, describeDifference, isEqual, readTruthFile } from '../../verify/rows.ts';
 import type { TruthRow } from '../../verify/truth.ts';
-import { AGAIN } from '../terminal/stop-signal.ts';
+import { AGAIN, EXIT_INTERRUPTED } from '../terminal/stop-signal.ts';
 import { type Cell, renderTable } from '../terminal/table.ts';
 
 interface DemoOptions {
@@ -33,8 +33,6 @@ const LINE_INTERVAL_MS = 5000;
 
 /** How long the stores may take for the last windows after the last message. */
 const SETTLE_TIMEOUT_MS = 60_000;
-
-const EXIT_INTERRUPTED = 130;
 
 export default async function runDemo(options: DemoOptions): Promise<void> {
   requireClone();

@@ -21,7 +21,7 @@ import { findDifferences, readBack, type SeriesDifference } from '../../load/str
 import { Traffic, type TrafficTotals } from '../../load/traffic.ts';
 import { formatTruthRow, Truth } from '../../verify/truth.ts';
 import { print } from '../terminal/output.ts';
-import { stopSignal } from '../terminal/stop-signal.ts';
+import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { renderTable } from '../terminal/table.ts';
 
 interface LoadOptions {
@@ -116,7 +116,10 @@ async function sendAndReport(
   const { disconnects, permissionErrors: refusals } = bus.stats;
   const totals = traffic.totals();
   const result = { options, progress, disconnects, refusals, totals, unstored, acks, truth, differences };
-  await print(textOf(result), isWell(result) && !progress.gaveUp ? 0 : 1);
+  // Without an end, Ctrl-C is the end.
+  const hasEnd = Math.min(options.count, options.duration) < Number.POSITIVE_INFINITY;
+  const code = isWell(result) && !progress.gaveUp ? 0 : 1;
+  await print(textOf(result), hasEnd && code === 0 ? exitCodeOf(code) : code);
 }
 
 /** A server that crashes can lose even what it confirmed. Only the stream shows that, if it can be asked. */

@@ -17,7 +17,7 @@ import { ThreadedSink } from '../../deliver/thread/threaded-sink.ts';
 import { limitsOf, type WindowRange } from '../../sink/contract.ts';
 import { print } from '../terminal/output.ts';
 import { showProgress } from '../terminal/progress-bar.ts';
-import { stopSignal } from '../terminal/stop-signal.ts';
+import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 
 interface ReplayOptions {
   readonly sink: string;
@@ -100,7 +100,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
     lost: range.lost,
     done: isDone,
   };
-  await print(options.json ? `${JSON.stringify(result)}\n` : resultText(result), isDone ? 0 : 1);
+  await print(options.json ? `${JSON.stringify(result)}\n` : resultText(result), isDone ? 0 : exitCodeOf(1));
 }
 
 interface Result {

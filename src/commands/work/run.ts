@@ -1,12 +1,28 @@
-import { createLog } from '../../base/log.ts';
+import { createLog, isForPeople, type Log } from '../../base/log.ts';
+import { LOG_FORMATS, type LogFormat } from '../../base/log-line.ts';
 import { endProcess } from '../../base/process-end.ts';
-import { loadConfig } from '../../config/config.ts';
+import { type Config, loadConfig } from '../../config/config.ts';
 import { startService } from '../../service/start.ts';
+import { failureOf } from '../terminal/failure.ts';
 import { AGAIN, stopSignal } from '../terminal/stop-signal.ts';
 
 export default async function runService(): Promise<void> {
-  const config = await loadConfig(process.env);
-  const log = createLog(config.core.logLevel);
+  try {
+    const config = await loadConfig(process.env);
+    await run(config, createLog(config.core.logLevel, config.core.logFormat));
+  } catch (error) {
+    const format = formatOf(process.env);
+    // For people, main prints it.
+    if (isForPeople(format)) throw error;
+    const { message, fields, code } = failureOf(error);
+    createLog('error', format).error(fields, message);
+    endProcess(code);
+  }
+  // A store's client may keep its sockets open. Everything is saved by now.
+  endProcess(0);
+}
+
+async function run(config: Config, log: Log): Promise<void> {
   for (const warning of config.warnings) log.warn({}, warning);
   const stop = stopSignal((signal) => {
     const again = signal === 'SIGINT' ? `; ${AGAIN}` : '';
@@ -15,6 +31,9 @@ export default async function runService(): Promise<void> {
   const service = await startService(config, log, stop);
   await service.done;
   log.info({}, 'stopped');
-  // A store's client may keep its sockets open. Everything is saved by now.
-  endProcess(0);
+}
+
+/** Of the environment, which may be wrong. */
+function formatOf({ LOG_FORMAT: given }: NodeJS.ProcessEnv): LogFormat {
+  return LOG_FORMATS.find((format) => format === given) ?? 'auto';
 }

@@ -12,7 +12,7 @@ import { Pace } from '../../tap/pace.ts';
 import { linesOf, type Received } from '../../tap/sample-lines.ts';
 import { TapDecoder } from '../../tap/tap-decoder.ts';
 import { print } from '../terminal/output.ts';
-import { stopSignal } from '../terminal/stop-signal.ts';
+import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 
 interface TailOptions extends Filters {
   readonly rate?: number;
@@ -25,6 +25,8 @@ interface TailOptions extends Filters {
 const MAX_UNREAD_BYTES = 1024 * 1024;
 
 const REPORT_INTERVAL_MS = 1000;
+/** After so long without a line, it says that it listens. */
+const SILENCE_MS = 3000;
 
 const NO_ENVELOPE: Envelope = { subject: '' };
 
@@ -37,7 +39,7 @@ export default async function runTail(
   if (options.from !== undefined && config.core.metricsSource === 'core')
     command.error('error: --from needs a stream: plain NATS (METRICS_SOURCE=core) has no history');
   await tail(given.length > 0 ? given : config.core.metricsSubjects, options, config);
-  process.exit(0);
+  process.exit(exitCodeOf(0));
 }
 
 async function tail(wanted: readonly string[], options: TailOptions, config: Config): Promise<void> {
@@ -47,6 +49,7 @@ async function tail(wanted: readonly string[], options: TailOptions, config: Con
   const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout tail' });
   const output = new Output(options, new TapDecoder(config.core), () => over.abort());
   const timer = setInterval(() => output.reportHeld(), REPORT_INTERVAL_MS);
+  const silence = setTimeout(() => output.reportSilence(wanted), SILENCE_MS);
   if (options.from === undefined) {
     const take = ({ data: payload, subject, encoding }: Incoming) =>
       output.take({ payload, subject, time: Date.now(), sequence: undefined, encoding });
@@ -55,6 +58,7 @@ async function tail(wanted: readonly string[], options: TailOptions, config: Con
     await readFrom(options.from, wanted, config, bus, output, stop);
   }
   clearInterval(timer);
+  clearTimeout(silence);
   output.reportHeld();
   await bus.close();
   await print('');
@@ -89,6 +93,7 @@ class Output {
   readonly #pace: Pace;
   readonly #ended: () => void;
   #lines = 0;
+  #messages = 0;
 
   constructor(options: TailOptions, decoder: TapDecoder, ended: () => void) {
     this.#options = options;
@@ -98,6 +103,7 @@ class Output {
   }
 
   take(message: Received): void {
+    this.#messages += 1;
     const { limit = Number.POSITIVE_INFINITY, from, json } = this.#options;
     const isLive = from === undefined;
     for (const line of linesOf(message, this.#decoder, this.#options, json === true)) {
@@ -109,6 +115,12 @@ class Output {
       }
     }
     if (this.#lines >= limit) this.#ended();
+  }
+
+  reportSilence(subjects: readonly string[]): void {
+    if (this.#lines > 0) return;
+    const heard = this.#messages === 0 ? 'no message yet' : `${this.#messages} messages, none matches`;
+    process.stderr.write(`(listening on ${subjects.join(', ')}: ${heard})\n`);
   }
 
   reportHeld(): void {

@@ -9,7 +9,7 @@ import { dimensionOf } from '../../tap/filters.ts';
 import { type RateRow, Rates, type Snapshot } from '../../tap/rates.ts';
 import { TapDecoder } from '../../tap/tap-decoder.ts';
 import { print } from '../terminal/output.ts';
-import { stopSignal } from '../terminal/stop-signal.ts';
+import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { cut, renderTable } from '../terminal/table.ts';
 
 interface TopOptions {
@@ -36,7 +36,7 @@ const ABSENT = '(none)';
 export default async function runTop(given: string[], options: TopOptions): Promise<void> {
   const config = await loadConfig(process.env);
   await top(given.length > 0 ? given : config.core.metricsSubjects, options, config);
-  process.exit(0);
+  process.exit(exitCodeOf(0));
 }
 
 async function top(wanted: readonly string[], options: TopOptions, config: Config): Promise<void> {

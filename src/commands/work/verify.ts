@@ -21,7 +21,7 @@ import type { JudgedSink } from '../../verify/verdict.ts';
 import { onlyMatching, Verification } from '../../verify/verification.ts';
 import { print } from '../terminal/output.ts';
 import { showProgress } from '../terminal/progress-bar.ts';
-import { stopSignal } from '../terminal/stop-signal.ts';
+import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { type Report, reportJson, reportOf, reportText } from '../verify-report.ts';
 
 interface VerifyOptions {
@@ -44,7 +44,7 @@ export default async function runVerify(options: VerifyOptions, command: Command
   if (unknown !== undefined)
     command.error(`error: no sink ${unknown} is enabled. Enabled sinks: ${ids.join(', ')}`);
   const report = await verify(options, config);
-  await print(options.json ? reportJson(report) : reportText(report), report.equal ? 0 : 1);
+  await print(options.json ? reportJson(report) : reportText(report), exitCodeOf(report.equal ? 0 : 1));
   endProcess();
 }
 

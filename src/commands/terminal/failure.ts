@@ -1,0 +1,29 @@
+/** What a command says, and how it ends, if it cannot go on. */
+import { ConfigError, EXIT_CONFIG } from '../../config/config.ts';
+
+/** The message, and what belongs to it, for a log of JSON lines. */
+export interface Failure {
+  readonly message: string;
+  readonly fields: { readonly advice?: string; readonly errors?: readonly string[]; readonly stack?: string };
+  readonly code: number;
+}
+
+/** Errors of the bus and the sinks come with advice. Anything else is our bug, and its stack trace helps. */
+export function failureOf(error: unknown): Failure {
+  if (!(error instanceof Error)) return { message: String(error), fields: {}, code: 1 };
+  const { message } = error;
+  if (error instanceof ConfigError) {
+    const [headline = '', ...errors] = message.split('\n').map((line) => line.trim());
+    return { message: headline, fields: { errors }, code: EXIT_CONFIG };
+  }
+  if ('advice' in error) return { message, fields: { advice: String(error.advice) }, code: 1 };
+  // Such as a file that cannot be opened: the message names it.
+  if ('syscall' in error) return { message, fields: {}, code: 1 };
+  return { message, fields: { stack: error.stack ?? message }, code: 1 };
+}
+
+/** For people: the message, and what belongs to it in lines of their own. */
+export function failureText({ message, fields: { advice, errors = [], stack } }: Failure): string {
+  if (stack !== undefined) return stack;
+  return [message, ...errors, ...(advice === undefined ? [] : [advice])].join('\n  ');
+}
