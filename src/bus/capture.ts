@@ -93,12 +93,20 @@ export function mixedUp(
   wanted: readonly string[],
   capture: Capture,
 ): readonly { readonly subject: string; readonly stored: string }[] {
+  const isWanted = (pattern: string) => wanted.some((other) => covers(other, pattern));
+  // Of what comes in by itself: what other streams have, nobody knows.
+  const isStoredToo = (pattern: string, { isCopied, ...other }: Inflow) =>
+    !isCopied &&
+    !isWanted(other.pattern) &&
+    storedOf('>', { ...other, isCopied }).some((flow) => intersection(flow.pattern, pattern) !== undefined);
   return wanted.flatMap((subject) =>
-    capture.flatMap((inflow) =>
-      storedOf(subject, inflow)
-        .filter(({ isExact, pattern }) => !isExact && !wanted.some((other) => covers(other, pattern)))
-        .map(({ pattern }) => ({ subject, stored: pattern })),
-    ),
+    capture.flatMap((inflow) => {
+      const others = capture.filter((other) => other !== inflow);
+      return storedOf(subject, inflow)
+        .filter(({ pattern }) => !isWanted(pattern))
+        .filter(({ isExact, pattern }) => !isExact || others.some((other) => isStoredToo(pattern, other)))
+        .map(({ pattern }) => ({ subject, stored: pattern }));
+    }),
   );
 }
 
@@ -116,73 +124,75 @@ export function isDoubled(wanted: readonly string[], capture: Capture): boolean 
   );
 }
 
-/** Which subjects count of what a stream has stored so far. */
-export interface CountedSubjects {
-  /** Of all that is wanted, as it is published and as it is stored, now or earlier. */
-  readonly patterns: readonly string[];
-  /** Everything that the stream stores, and has stored, is wanted. */
-  readonly areAll: boolean;
-}
-
 /**
- * `other`: the stream stores it beside what is wanted. `strange`: as the stream is now, it stores no such subject, and
- * nobody knows whether it was wanted when it came.
+ * `other`: the stream stores it beside what is wanted, or was seen to. `strange`: nobody saw a stream that stores such
+ * a subject, so nobody knows whether it was wanted when it came.
  */
 export type SubjectVerdict = 'wanted' | 'other' | 'strange';
 
-export interface SubjectFilter extends CountedSubjects {
+/** Which of the messages of a stream count. */
+export interface SubjectFilter {
+  /** Of all that is wanted, as it is published and as it is stored, now or earlier. None covers another. */
+  readonly patterns: readonly string[];
+  /** Of all that the stream stores, wanted or not, now or earlier. None covers another. */
+  readonly stored: readonly string[];
+  /** Every subject that begins with one of these bytes is wanted. */
+  readonly prefixes: readonly Uint8Array[];
   readonly judge: (subject: string) => SubjectVerdict;
 }
 
 /**
  * Filters here and not on the server: a consumer with a filter skips sequences anyway, so messages that retention
- * removed before they were read could not be told apart from messages with other subjects.
+ * removed before they were read could not be told apart from messages with other subjects. What the stream stores now
+ * says nothing about what it stored before it was changed, so every message is judged.
  *
- * `earlier`: what counted before the stream was changed. It still holds what it stored until then: what was wanted, and
- * what was not.
+ * `earlier`: what was known before the stream was changed. It still holds what it stored until then.
  */
 export function filterOf(
   wanted: readonly string[],
   capture: Capture,
-  earlier: CountedSubjects = { patterns: [], areAll: true },
+  earlier: Pick<SubjectFilter, 'patterns' | 'stored'> = { patterns: [], stored: [] },
 ): SubjectFilter {
   const images = wanted.flatMap((subject) =>
     capture.flatMap((inflow) => storedOf(subject, inflow).map(({ pattern }) => pattern)),
   );
   const patterns = withoutCovered([...wanted, ...earlier.patterns, ...images]);
-  const stored = storedPatterns(capture);
-  if (earlier.areAll && uncovered(stored, patterns).length === 0)
-    return { patterns, areAll: true, judge: () => 'wanted' };
+  const stored = withoutCovered([...storedPatterns(capture), ...earlier.stored]);
   const isIn = (subject: string, among: readonly string[]) => among.some((one) => covers(one, subject));
-  const known = new Map<string, SubjectVerdict>();
-  const judge = (subject: string) => {
-    const seen = known.get(subject);
+  const verdictOf = (subject: string) =>
+    isIn(subject, patterns) ? 'wanted' : isIn(subject, stored) ? 'other' : 'strange';
+  return { patterns, stored, prefixes: patterns.flatMap(prefixOf), judge: remembering(verdictOf) };
+}
+
+/** Returns what all subjects of the pattern begin with, if no other subject does. */
+function prefixOf(pattern: string): Uint8Array[] {
+  return /^([^*>]+\.)?>$/.test(pattern) ? [Buffer.from(pattern.slice(0, -'>'.length))] : [];
+}
+
+/** Forgets the older half of what it remembers when that is too much. */
+function remembering(verdictOf: (subject: string) => SubjectVerdict): SubjectFilter['judge'] {
+  let recent = new Map<string, SubjectVerdict>();
+  let older = new Map<string, SubjectVerdict>();
+  return (subject) => {
+    const seen = recent.get(subject);
     if (seen !== undefined) return seen;
-    if (known.size >= MAX_KNOWN_SUBJECTS) known.clear();
-    const verdict = isIn(subject, patterns) ? 'wanted' : isIn(subject, stored) ? 'other' : 'strange';
-    known.set(subject, verdict);
+    const verdict = older.get(subject) ?? verdictOf(subject);
+    if (recent.size >= MAX_KNOWN_SUBJECTS / 2) {
+      older = recent;
+      recent = new Map();
+    }
+    recent.set(subject, verdict);
     return verdict;
   };
-  return { patterns, areAll: false, judge };
 }
 
-/** Returns what counts by any of these: each knows of some time in which the stream was read. */
-export function mergeSubjects(some: readonly CountedSubjects[]): CountedSubjects {
-  return {
-    patterns: withoutCovered(some.flatMap(({ patterns }) => patterns)),
-    areAll: some.every(({ areAll }) => areAll),
-  };
-}
-
-/** Returns whether a reader that knew this much may have been wrong about messages stored since then. */
-export function misjudges(before: CountedSubjects, now: CountedSubjects): boolean {
-  // It took all there was, and some of it is not wanted.
-  if (before.areAll) return !now.areAll;
-  return uncovered(now.patterns, before.patterns).length > 0;
+/** Returns whether a reader that counted these patterns may have left out what counts now. */
+export function misjudges(before: readonly string[], now: readonly string[]): boolean {
+  return uncovered(now, before).length > 0;
 }
 
 /** Returns those that no other one covers. */
-function withoutCovered(patterns: readonly string[]): string[] {
+export function withoutCovered(patterns: readonly string[]): string[] {
   const each = [...new Set(patterns)];
   return each.filter((one) => !each.some((other) => other !== one && covers(other, one)));
 }

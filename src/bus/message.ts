@@ -4,6 +4,8 @@
 export interface Envelope {
   /** Decoded when accessed. */
   readonly subject: string;
+  /** Whether the subject begins so, without decoding it; absent if it is decoded anyway. */
+  startsWith?(prefix: Uint8Array): boolean;
   /** The header `Content-Encoding`, `DELETE_MARKER` or `SCHEDULE`; undefined if absent. The bytes are as sent. */
   readonly encoding?: string | undefined;
 }

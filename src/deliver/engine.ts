@@ -445,6 +445,11 @@ export class Engine {
   }
 
   /** Undefined if nobody watches. */
+  /** Messages that sources other than the live one left out: see `SourceStats`. */
+  get leftOutAside(): number {
+    return this.#attachment.trail?.leftOutAside ?? 0;
+  }
+
   get watch(): WatchStatus | undefined {
     return this.#attachment.watch?.status;
   }

@@ -79,7 +79,7 @@ export interface SourceStatus {
   readonly unfit: string | null;
   /** How often the stream was found changed so that it could not be read, or not all of it. */
   readonly misfits: number;
-  /** Messages left out, with subjects that the stream, as it is now, does not store: perhaps they were wanted. */
+  /** Messages left out, with subjects that nobody saw the stream store: perhaps they were wanted. */
   readonly leftOut: number;
   /** Messages heard on the bus that the stream did not store; the share since the service attached. */
   readonly watch: WatchStatus;

@@ -228,7 +228,7 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
     name: 'fanout_source_left_out_messages_total',
-    help: 'Messages that were left out, with subjects that the stream as it is now does not store: perhaps they were wanted.',
+    help: 'Messages that were left out, with subjects that nobody saw the stream store: perhaps they were wanted.',
     of: ({ source }) => one(source.leftOut),
   },
   {

@@ -4,11 +4,17 @@
  */
 import type { Tiling } from '../aggregate/tiling.ts';
 import { systemClock } from '../base/clock.ts';
-import { filterOf, misjudges } from '../bus/capture.ts';
 import type { Bus } from '../bus/connect.ts';
 import type { StoredCheckpoint } from '../bus/kv/checkpoints.ts';
-import { knownSubjects, recallSubjects, rememberSubjects, subjectsOf } from '../bus/read/known-subjects.ts';
+import {
+  type KnownSubjects,
+  knownSubjects,
+  misreadAfter,
+  rememberSubjects,
+  takeCapture,
+} from '../bus/read/known-subjects.ts';
 import { compareMarks } from '../bus/read/parting.ts';
+import { latestStrange, StrangeMessages } from '../bus/read/strange-messages.ts';
 import { marksOf, mergeMarks, Trail } from '../bus/read/trail.ts';
 import { isTruncated, type StreamFacts } from '../bus/stream.ts';
 import type { Config } from '../config/config.ts';
@@ -33,25 +39,22 @@ interface Looking {
   readonly tiling: Tiling;
 }
 
-type SomeTrail = Parameters<typeof subjectsOf>[0];
-
 /** Compares what was read of the stream with what it holds. `known`: what this process has read so far. */
 export async function lookBack(looking: Looking, known: Trail | undefined) {
   const { bus, config, facts, stored, tiling } = looking;
   const { core, sinks } = config;
   const { created, firstSequence } = facts;
   const own = known?.created === created ? known : undefined;
-  const { subjects, misreadAfter } = judgeAgain(looking, own);
-  const read: ReadSoFar = { marks: own?.marks ?? [], misreadAfter: own?.misreadAfter ?? misreadAfter(own) };
+  const { subjects, misreadOf } = judgeAgain(looking, own);
+  const read: ReadSoFar = { marks: own?.marks ?? [], misreadAfter: own?.misreadAfter ?? misreadOf(own) };
   const ofSinks = sinks.map(({ id }) =>
     stored
       .filter(({ sink }) => sink === id)
-      .map((one) => ({ ...one, misreadAfter: misreadAfter(one.checkpoint.trail) })),
+      .map((one) => ({ ...one, misreadAfter: misreadOf(one.checkpoint.trail) })),
   );
-  const inStores = ofSinks.flat();
   const marks = mergeMarks([
     read.marks,
-    ...inStores.map(({ checkpoint }) => marksOf(checkpoint.trail, created)),
+    ...ofSinks.flat().map(({ checkpoint }) => marksOf(checkpoint.trail, created)),
   ]);
   const held = await compareMarks(bus, core, facts, marks);
   const extent = extentOf(facts);
@@ -66,11 +69,15 @@ export async function lookBack(looking: Looking, known: Trail | undefined) {
   // If this process was there when the stream was replaced, its source has told of it.
   const orphaned =
     own === undefined ? spanOf([...resumptions.values()].map(({ orphaned }) => orphaned)) : undefined;
-  const trail = new Trail(created, marksHeld(marks, held));
+  // Checkpoints of a slicing that is no longer in use say nothing of what is read again.
+  const moved = ofSinks.filter((_, i) => resumptions.get(sinks[i]!.id)!.rollback !== undefined).flat();
+  const misread = [read, ...moved].flatMap(({ misreadAfter }) => misreadAfter ?? []);
+  const trail = new Trail(created, marksHeld(marks, held), strangeOf(looking, own, misread));
   trail.subjects = subjects;
-  const isMisread = [read, ...inStores].some(({ misreadAfter }) => misreadAfter !== undefined);
-  return { trail, resumptions, rollback, isMisread, orphaned, extent };
+  return { trail, resumptions, rollback, isMisread: misread.length > 0, orphaned, extent };
 }
+
+type SomeTrail = { readonly created: string; readonly subjects?: KnownSubjects | undefined } | undefined;
 
 /**
  * Returns which subjects count from now on, by all that is known of the stream, and a function that tells after which
@@ -79,18 +86,31 @@ export async function lookBack(looking: Looking, known: Trail | undefined) {
 function judgeAgain({ bus, config: { core }, facts, stored }: Looking, own: Trail | undefined) {
   const { created, capture, lastSequence } = facts;
   const { metricsSubjects: wanted } = core;
-  const knewOf = (trail: SomeTrail) => subjectsOf(trail, created, wanted);
-  const trails = [own, ...stored.map(({ checkpoint }) => checkpoint.trail)];
-  for (const trail of trails) {
-    const { subjects } = trail ?? {};
-    if (subjects !== undefined) rememberSubjects(bus, trail!.created, subjects.wanted, subjects);
-  }
-  const subjects = filterOf(wanted, capture, recallSubjects(bus, created, wanted));
-  const misreadAfter = (trail: SomeTrail) => {
+  const knewOf = (trail: SomeTrail) => (trail?.created === created ? trail.subjects : undefined);
+  for (const trail of [own, ...stored.map(({ checkpoint }) => checkpoint.trail)]) {
     const knew = knewOf(trail);
-    return knew !== undefined && misjudges(knew, subjects) ? knew.through : undefined;
+    if (knew !== undefined) rememberSubjects(bus, created, knew);
+  }
+  const { filter } = takeCapture(bus, created, wanted, capture);
+  const misreadOf = (trail: SomeTrail) => {
+    const knew = knewOf(trail);
+    return knew && misreadAfter(bus, created, knew, capture);
   };
-  return { subjects: knownSubjects(wanted, subjects, lastSequence), misreadAfter };
+  return { subjects: knownSubjects(wanted, filter, lastSequence), misreadOf };
+}
+
+/** `misread`: what comes after these sequences will be read again. */
+function strangeOf(
+  { config: { core }, facts: { created }, stored }: Looking,
+  own: Trail | undefined,
+  misread: readonly number[],
+): StrangeMessages {
+  const slice = `${core.slice.index}/${core.slice.of}`;
+  const trails = stored.filter((one) => one.slice === slice).map(({ checkpoint }) => checkpoint.trail);
+  const records = trails.filter((trail) => trail?.created === created).map((trail) => trail?.strange);
+  const strange = new StrangeMessages(own?.strange.stored() ?? latestStrange(records));
+  if (misread.length > 0) strange.forget(Math.min(...misread));
+  return strange;
 }
 
 export function extentOf(facts: StreamFacts): StreamExtent {

@@ -60,7 +60,7 @@ export class Totals {
   }
 }
 
-function totalsOf({ live, gaps, watch, lanes }: Engine) {
+function totalsOf({ live, gaps, watch, lanes, leftOutAside }: Engine) {
   const { stats } = live.source;
   const { received, rejectedMessages, rejectedSamples } = live.pipeline.stats;
   const { late, ahead, overflowed, coarse, ignored, foreign, reopened, ...samples } = live.aggregator.stats;
@@ -69,7 +69,7 @@ function totalsOf({ live, gaps, watch, lanes }: Engine) {
     gapMessages: gaps.messages,
     resumptions: stats.resumptions,
     misfits: stats.misfits,
-    leftOut: stats.leftOut,
+    leftOut: stats.leftOut + leftOutAside,
     answers: every(ANSWERS, stats.answers),
     watch: {
       spans: watch?.spans ?? 0,

@@ -7,6 +7,7 @@ import { BusError, UnreadableCheckpoint } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { jetstreamError } from '../errors.ts';
 import { isKnownSubjects, rememberSubjects } from '../read/known-subjects.ts';
+import { isStoredStrange } from '../read/strange-messages.ts';
 import type { StoredTrail } from '../read/trail.ts';
 import { BUCKET, Bucket, bucketExists, isConflict, keysUnder, MAX_CONFLICTS } from './bucket.ts';
 
@@ -93,8 +94,7 @@ export async function learnSubjects(bus: Bus, core: Configured): Promise<void> {
     const stored = (await bucketExists(bus)) ? await createCheckpointStore(bus, core, 1).survey() : undefined;
     for (const { checkpoint } of stored?.stored ?? []) {
       const { trail } = checkpoint;
-      if (trail?.subjects !== undefined)
-        rememberSubjects(bus, trail.created, trail.subjects.wanted, trail.subjects);
+      if (trail?.subjects !== undefined) rememberSubjects(bus, trail.created, trail.subjects);
     }
   } catch (error) {
     const { message: reason } = jetstreamError(error, 'reading the checkpoints');
@@ -271,6 +271,7 @@ function isTrail(value: unknown): value is StoredTrail {
   const trail = value as Partial<StoredTrail> | null;
   if (typeof trail?.created !== 'string' || !Array.isArray(trail.marks)) return false;
   if (trail.subjects !== undefined && !isKnownSubjects(trail.subjects)) return false;
+  if (trail.strange !== undefined && !isStoredStrange(trail.strange)) return false;
   return trail.marks.every(
     (mark) =>
       Array.isArray(mark) && Number.isSafeInteger(mark[0]) && mark.slice(1).every(isTime) && mark.length > 1,

@@ -10,7 +10,7 @@ import { Quiet } from '../../base/log.ts';
 import type { CoreConfig } from '../../config/core-settings.ts';
 import type { RawMessage } from '../../decode/raw-message.ts';
 import { StreamUnfit } from '../bus-error.ts';
-import { filterOf, misjudges, type SubjectFilter } from '../capture.ts';
+import { misjudges, type SubjectFilter, type SubjectVerdict } from '../capture.ts';
 import type { Bus } from '../connect.ts';
 import { closedForGood, isTransient, jetstreamError } from '../errors.ts';
 import { openBucket, readServerTime } from '../kv/bucket.ts';
@@ -28,7 +28,7 @@ import { AnswerProof } from './answer-proof.ts';
 import { type Answer, consequenceOf } from './answers.ts';
 import { addConsumer, deleteConsumer } from './consumer.ts';
 import { type ConsumerStart, NANOS_PER_MS, startAfter, startAt } from './consumer-start.ts';
-import { type KnownSubjects, knownSubjects, recallSubjects, rememberSubjects } from './known-subjects.ts';
+import { canBeKept, type KnownSubjects, knownSubjects, takeCapture } from './known-subjects.ts';
 import { MirrorLevel } from './mirror-level.ts';
 import { Pull, type PullEnd, type RequestLimits, requestLimits } from './pull.ts';
 import type { ReplySubject } from './reply-subject.ts';
@@ -43,6 +43,7 @@ import {
   type Source,
   type SourceStats,
 } from './source.ts';
+import { StrangeMessages } from './strange-messages.ts';
 import { untilProven } from './stream-proof.ts';
 import type { Trail } from './trail.ts';
 
@@ -122,12 +123,13 @@ class JetStreamSource implements Source {
   #lastPending = 0;
   /** The stream time last reported through `progress`. */
   #reported = 0;
-  /** Selects subjects. Undefined before the first attachment, and if all are wanted. */
-  #judge: SubjectFilter['judge'] | undefined;
-  /** What it knows, as of the last look at the stream. */
+  /** Says which messages count. Undefined before the first attachment. */
+  #subjects: { readonly filter: SubjectFilter } | undefined;
+  /** What it knew when the stream was last looked at. */
   #known: KnownSubjects | undefined;
-  /** See `SourceStats`: since then. */
-  #strange = 0;
+  readonly #trail: Trail | undefined;
+  readonly #isLive: boolean;
+  readonly #strange = new StrangeMessages();
 
   constructor(bus: Bus, core: Configured, options: JetStreamOptions) {
     this.#bus = bus;
@@ -137,6 +139,8 @@ class JetStreamSource implements Source {
     this.#random = options.random ?? Math.random;
     this.#isPassive = options.isPassive ?? false;
     const { trail, isLive = false } = options;
+    this.#trail = trail;
+    this.#isLive = isLive;
     this.#proof = new AnswerProof(bus, core, this.#now);
     this.#rollbacks = trail && new RollbackWatch({ bus, core, trail, isLive, now: this.#now });
   }
@@ -148,6 +152,8 @@ class JetStreamSource implements Source {
     } finally {
       clearInterval(looking);
       this.stats.reading = false;
+      // Those of the live source wait in the trail, for whoever reads on.
+      if (!this.#isLive) this.#settle();
     }
   }
 
@@ -187,10 +193,11 @@ class JetStreamSource implements Source {
 
   /** Creates a consumer that delivers what comes next. */
   async #attach(reader: Reader, signal: AbortSignal): Promise<void> {
+    const { lastSequence: read } = this.stats;
     const facts = await this.#findStream(signal);
     const isReplaced = this.#isAttached && facts.created !== this.#created;
     if (isReplaced) refuseHistory(facts);
-    if ((await this.#rollbacks?.attaches(facts, this.stats)) || this.#adopt(facts)) {
+    if ((await this.#rollbacks?.attaches(facts, this.stats)) || this.#adopt(facts, read)) {
       this.stats.rolledBack = true;
       return;
     }
@@ -308,14 +315,15 @@ class JetStreamSource implements Source {
       this.#gap(reader, { fromTime: this.stats.lastStreamTime, toTime: streamTime, messages });
     }
     this.#next = sequence + 1;
+    if (this.stats.lastSequence === 0 && this.#isLive && this.#trail) this.#trail.first ??= sequence;
     if (streamTime < this.stats.lastStreamTime) this.#rollbacks?.wentBack({ sequence, time: streamTime });
     this.stats.lastSequence = sequence;
     this.stats.lastStreamTime = streamTime;
     this.#lastSubMsNanos = reply.subMsNanos;
     this.#lastPending = reply.pending;
-    const verdict = this.#judge === undefined ? 'wanted' : this.#judge(envelope.subject);
+    const verdict = verdictOn(envelope, this.#subjects!.filter);
     if (verdict === 'wanted') reader.message(message, envelope);
-    else if (verdict === 'strange') this.#strange += 1;
+    else if (verdict === 'strange') this.#leaveOut(envelope.subject, sequence);
   }
 
   #onProgress(reader: Reader): void | Promise<void> {
@@ -366,58 +374,81 @@ class JetStreamSource implements Source {
   /** Looks whether the stream still is what we read, and where it ends. What else fails shows elsewhere. */
   async #look(): Promise<void> {
     if (!this.#isAttached || !this.#bus.connected) return;
+    const { lastSequence: read } = this.stats;
     try {
       const facts = await describeStream(this.#bus, this.#core);
       if (facts.created !== this.#created) return;
       this.#end = { sequence: facts.lastSequence, at: this.#now() };
       if (this.stats.unfit !== undefined) this.#bus.log.info({}, 'the stream captures what it should again');
       this.stats.unfit = undefined;
-      if (!this.#adopt(facts)) return;
+      if (!this.#adopt(facts, read)) return;
       this.stats.rolledBack = true;
       this.#pull?.stop();
     } catch (error) {
-      if (error instanceof StreamUnfit) this.#isUnfit(error);
+      if (error instanceof StreamUnfit) return this.#isUnfit(error);
+      const { message: reason } = jetstreamError(error, 'looking at the stream');
+      this.#say('look', { reason }, 'cannot look at the stream: a change of it goes unnoticed; trying again');
     }
   }
 
   #isUnfit({ message: reason, advice }: StreamUnfit): void {
     if (this.stats.unfit === undefined) this.stats.misfits += 1;
     this.stats.unfit = reason;
+    this.#settle();
     const held = this.#quiet.admit('unfit', this.#now());
     if (held === undefined) return;
     this.#bus.log.error({ reason, advice }, 'not ready: somebody changed the stream, and messages get lost');
   }
 
   /**
-   * Takes what the stream stores now. Returns whether messages were read since the last look that this source, with the
-   * filter of before, may have counted or left out wrongly, so that their windows have to be computed again.
+   * Takes what the stream stores now. Returns whether messages were read since the last look that this source may have
+   * left out wrongly, so that their windows have to be computed again. `read`: the last sequence that had been read
+   * when the stream was asked.
    */
-  #adopt({ capture, created, lastSequence }: StreamFacts): boolean {
+  #adopt({ capture, created, lastSequence }: StreamFacts, read: number): boolean {
     const before = this.#known;
     const { metricsSubjects: wanted } = this.#core;
-    const filter = filterOf(wanted, capture, recallSubjects(this.#bus, created, wanted));
-    rememberSubjects(this.#bus, created, wanted, filter);
-    this.#judge = filter.areAll ? undefined : filter.judge;
-    this.#known = knownSubjects(wanted, filter, lastSequence);
-    const strange = this.#strange;
-    this.#strange = 0;
+    this.#subjects = takeCapture(this.#bus, created, wanted, capture);
+    const { filter } = this.#subjects;
+    this.#known = knownSubjects(wanted, filter, read > 0 ? Math.min(read, lastSequence) : lastSequence);
     const isSame = before !== undefined && created === this.#created;
+    const isMisjudged = isSame && misjudges([...before.wanted, ...before.patterns], filter.patterns);
     // What was read until now is told apart by the trail: it goes on saying what was known then.
-    if (isSame && misjudges(before, filter) && this.#rollbacks?.misread(before.through, this.stats))
-      return true;
+    if (isMisjudged && this.#rollbacks?.misread(before.through, this.stats)) return true;
     this.#rollbacks?.judgedBy(this.#known);
-    this.#leftOut(strange);
+    if (!canBeKept(this.#known))
+      this.#say(
+        'kept',
+        {},
+        'too many subjects for the checkpoints: a restart forgets how the stream was changed',
+      );
+    this.#settle();
     return false;
   }
 
-  #leftOut(strange: number): void {
-    if (strange === 0) return;
-    this.stats.leftOut += strange;
+  #leaveOut(subject: string, sequence: number): void {
+    // What the live source has read, or will read, it counts itself.
+    const isCounted = !this.#isLive && sequence >= (this.#trail?.first ?? Number.POSITIVE_INFINITY);
+    if (!isCounted) this.#leftOut.add(subject, sequence);
+  }
+
+  get #leftOut(): StrangeMessages {
+    if (this.#trail === undefined) return this.#strange;
+    return this.#isLive ? this.#trail.strange : this.#trail.aside;
+  }
+
+  /** Counts those messages that were left out and that the last look at the stream has not explained. */
+  #settle(): void {
+    const trail = this.#trail;
+    const messages = this.#leftOut.settle((subject) => this.#subjects?.filter.judge(subject) === 'strange');
+    if (messages === 0) return;
+    if (trail === undefined || this.#isLive) this.stats.leftOut += messages;
+    else trail.leftOutAside += messages;
     const advice =
       'Name their subjects in METRICS_SUBJECTS if they are metrics: the stream had other subjects or another transform when it stored them.';
     this.#say(
       'strange',
-      { messages: strange, advice },
+      { messages, advice },
       'left out messages with subjects that the stream no longer stores',
     );
   }
@@ -509,4 +540,9 @@ function startAgain(start: ReadFrom, consumerStart: ConsumerStart, facts: Stream
     return { ...start, after: facts.firstSequence - 1, orSequence };
   }
   return consumerStart.next > 0 ? { kind: 'sequence', sequence: consumerStart.next } : start;
+}
+
+function verdictOn(envelope: Envelope, { prefixes, judge }: SubjectFilter): SubjectVerdict {
+  for (const prefix of prefixes) if (envelope.startsWith?.(prefix)) return 'wanted';
+  return judge(envelope.subject);
 }

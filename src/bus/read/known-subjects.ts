@@ -1,76 +1,107 @@
 /**
  * Which subjects counted when a stream was read. It may be changed meanwhile: what it stored under an earlier transform
- * still counts, and what a reader took or left out before it knew of a change has to be read again. Checkpoints keep
- * this, so that a restart between the change and the next look forgets nothing.
+ * still counts, and what a reader left out before it knew of a change has to be read again. Checkpoints keep this, so
+ * that a restart between the change and the next look forgets nothing.
  */
-import { type CountedSubjects, mergeSubjects } from '../capture.ts';
+import { type Capture, filterOf, misjudges, type SubjectFilter } from '../capture.ts';
 import type { Bus } from '../connect.ts';
 import { uncovered } from '../subjects.ts';
 
-export interface KnownSubjects extends CountedSubjects {
-  /** METRICS_SUBJECTS, sorted. */
+export interface KnownSubjects {
+  /** METRICS_SUBJECTS. */
   readonly wanted: readonly string[];
-  /** The last sequence of the stream when it was looked at: what it had stored until then was judged rightly. */
+  /** What else counts: how the stream stored some of that, now or earlier. */
+  readonly patterns: readonly string[];
+  /** What else the stream stores, or stored, that nobody wants. */
+  readonly others: readonly string[];
+  /** The last sequence that was surely judged with all of this. */
   readonly through: number;
 }
 
 /** What is longer, as JSON, is not kept in checkpoints: they are written once a second. */
-export const MAX_KEPT_CHARACTERS = 16_384;
+export const MAX_KEPT_CHARACTERS = 32_768;
 
 export function knownSubjects(
   wanted: readonly string[],
-  { patterns, areAll }: CountedSubjects,
+  { patterns, stored }: Pick<SubjectFilter, 'patterns' | 'stored'>,
   through: number,
 ): KnownSubjects {
-  return { wanted: [...wanted].sort(), patterns, areAll, through };
+  const others = uncovered(stored, patterns);
+  return { wanted, patterns: uncovered(patterns, wanted), others, through };
 }
 
 export function canBeKept(known: KnownSubjects): boolean {
   return JSON.stringify(known).length <= MAX_KEPT_CHARACTERS;
 }
 
-/** Returns what was known of the stream that was created then, by one who wanted the same subjects. */
-export function subjectsOf(
-  trail: { readonly created: string; readonly subjects?: KnownSubjects | undefined } | undefined,
-  created: string,
-  wanted: readonly string[],
-): KnownSubjects | undefined {
-  if (trail?.created !== created || trail.subjects === undefined) return undefined;
-  return areSame(trail.subjects.wanted, wanted) ? trail.subjects : undefined;
-}
-
-interface Memory extends CountedSubjects {
+/** What counts of a stream, by what is known of it. One for all sources of a connection: any of them may learn more. */
+interface Memory {
   readonly created: string;
   readonly wanted: readonly string[];
+  filter: SubjectFilter;
 }
 
 /** By connection. It outlives the sources. */
 const memories = new WeakMap<Bus, Memory[]>();
 
-/** Returns what a source, or a checkpoint, knew of the stream before. What was wanted then has to be wanted now. */
-export function recallSubjects(
+/**
+ * Takes what the stream stores now. Returns which of its messages count, and goes on to say so when another source of
+ * this connection learns of a change.
+ */
+export function takeCapture(
   bus: Bus,
   created: string,
   wanted: readonly string[],
-): CountedSubjects | undefined {
-  const known = memories.get(bus) ?? [];
-  const of = known.filter((one) => one.created === created && uncovered(one.wanted, wanted).length === 0);
-  return of.length === 0 ? undefined : mergeSubjects(of);
+  capture: Capture,
+): { readonly filter: SubjectFilter } {
+  const earlier = recall(bus, created, wanted);
+  const memory = memoryOf(bus, created, wanted, capture);
+  memory.filter = filterOf(wanted, capture, earlier);
+  return memory;
 }
 
-/** All sources of this connection will count these subjects too. */
-export function rememberSubjects(
+/** All sources of this connection will count what others, who wanted the same or less, knew of this stream. */
+export function rememberSubjects(bus: Bus, created: string, known: KnownSubjects): void {
+  const { wanted, patterns, others } = known;
+  const memory = memoryOf(bus, created, wanted, []);
+  const { filter } = memory;
+  memory.filter = filterOf(wanted, [], {
+    patterns: [...filter.patterns, ...patterns],
+    stored: [...filter.stored, ...others],
+  });
+}
+
+/** Returns the last sequence that a reader who knew this much judged rightly, if it may have been wrong since then. */
+export function misreadAfter(
   bus: Bus,
   created: string,
-  wanted: readonly string[],
-  counted: CountedSubjects,
-): void {
-  const others: Memory[] = [];
-  const same: CountedSubjects[] = [counted];
-  for (const one of memories.get(bus) ?? [])
-    if (one.created === created && areSame(one.wanted, wanted)) same.push(one);
-    else others.push(one);
-  memories.set(bus, [...others, { created, wanted, ...mergeSubjects(same) }]);
+  known: KnownSubjects,
+  capture: Capture,
+): number | undefined {
+  const { wanted, patterns, through } = known;
+  const now = filterOf(wanted, capture, recall(bus, created, wanted));
+  return misjudges([...wanted, ...patterns], now.patterns) ? through : undefined;
+}
+
+/** Returns what is known of the stream by those who wanted nothing that is not wanted now. */
+function recall(bus: Bus, created: string, wanted: readonly string[]) {
+  const known = (memories.get(bus) ?? []).filter(
+    (one) => one.created === created && uncovered(one.wanted, wanted).length === 0,
+  );
+  return {
+    patterns: known.flatMap(({ filter }) => filter.patterns),
+    stored: known.flatMap(({ filter }) => filter.stored),
+  };
+}
+
+function memoryOf(bus: Bus, created: string, wanted: readonly string[], capture: Capture): Memory {
+  const known = memories.get(bus) ?? [];
+  memories.set(bus, known);
+  const found = known.find((one) => one.created === created && areSame(one.wanted, wanted));
+  if (found !== undefined) return found;
+  const made = { created, wanted, filter: filterOf(wanted, capture) };
+  known.push(made);
+  return made;
 }
 
 function areSame(some: readonly string[], others: readonly string[]): boolean {
@@ -81,9 +112,6 @@ export function isKnownSubjects(value: unknown): value is KnownSubjects {
   const known = value as Partial<KnownSubjects> | null;
   const areTexts = (list: unknown) => Array.isArray(list) && list.every((one) => typeof one === 'string');
   return (
-    areTexts(known?.wanted) &&
-    areTexts(known?.patterns) &&
-    typeof known?.areAll === 'boolean' &&
-    Number.isSafeInteger(known.through)
+    [known?.wanted, known?.patterns, known?.others].every(areTexts) && Number.isSafeInteger(known?.through)
   );
 }

@@ -471,6 +471,12 @@ class FrameSubject implements Envelope {
     this.#end = end;
   }
 
+  startsWith(prefix: Uint8Array): boolean {
+    if (this.#end - this.#start < prefix.length) return false;
+    for (let i = 0; i < prefix.length; i++) if (this.#bytes[this.#start + i] !== prefix[i]) return false;
+    return true;
+  }
+
   get subject(): string {
     return Buffer.from(this.#bytes.subarray(this.#start, this.#end)).toString();
   }

@@ -91,8 +91,8 @@ export interface SourceStats {
   unfit: string | undefined;
   misfits: number;
   /**
-   * Messages that were left out though nobody knows whether they are wanted: they have subjects that the stream, as it
-   * is now, does not store. Those since the last look at the stream are not among them yet.
+   * Messages that were left out though nobody knows whether they are wanted: nobody saw a stream that stores their
+   * subjects. Those since the last look at the stream are not among them yet.
    */
   leftOut: number;
   /** How often the server ended a request for messages in each of these ways; empty in core mode. */

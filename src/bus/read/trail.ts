@@ -3,6 +3,7 @@
  * what it handed out, and if not, where the histories part.
  */
 import { canBeKept, type KnownSubjects } from './known-subjects.ts';
+import { type StoredStrange, StrangeMessages } from './strange-messages.ts';
 
 /** The message with this sequence had this stream time (ms since 1970). */
 export interface Mark {
@@ -19,6 +20,8 @@ export interface StoredTrail {
   readonly marks: readonly (readonly [sequence: number, time: number, least?: number])[];
   /** Absent if they are unknown, too many, or an older version saved this. */
   readonly subjects?: KnownSubjects | undefined;
+  /** Absent if there was none. */
+  readonly strange?: StoredStrange | undefined;
 }
 
 /** Spread exponentially, this many reach back over months, and the distance between two is less than half their age. */
@@ -34,18 +37,29 @@ export class Trail {
   #pinned: Mark[] = [];
   /** Which subjects counted for what was read so far. */
   subjects: KnownSubjects | undefined;
+  #strange: StrangeMessages;
+  /** The first sequence that the live source of this process read; undefined before that. */
+  first: number | undefined;
+  /** Of what other sources read before that: see `StrangeMessages`, and how many of them were left out for good. */
+  readonly aside = new StrangeMessages();
+  leftOutAside = 0;
   #misreadAfter: number | undefined;
   /** Messages from `first` to `last` went back in time, `least` the furthest, and no mark says so yet. */
   #dip: { readonly first: number; readonly last: number; readonly least: number } | undefined;
 
-  constructor(created: string, marks: readonly Mark[] = []) {
+  constructor(created: string, marks: readonly Mark[] = [], strange = new StrangeMessages()) {
     this.#created = created;
+    this.#strange = strange;
     for (const mark of marks) this.note(mark);
   }
 
   /** See `StoredTrail`. */
   get created(): string {
     return this.#created;
+  }
+
+  get strange(): StrangeMessages {
+    return this.#strange;
   }
 
   /** Ascending by sequence. */
@@ -111,6 +125,8 @@ export class Trail {
     this.#misreadAfter = undefined;
     this.#dip = undefined;
     this.subjects = undefined;
+    this.#strange = new StrangeMessages();
+    this.first = undefined;
   }
 
   stored(): StoredTrail {
@@ -119,7 +135,8 @@ export class Trail {
     );
     const { subjects } = this;
     const isKept = subjects !== undefined && canBeKept(subjects);
-    return { created: this.#created, marks, ...(isKept && { subjects }) };
+    const strange = this.#strange.stored();
+    return { created: this.#created, marks, ...(isKept && { subjects }), ...(strange && { strange }) };
   }
 
   /** Removes the mark whose neighbours are closest, measured by how far back they are. The ends stay. */

@@ -73,6 +73,9 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
   );
   const { source, reader } = open(range.from, undefined, onWindows);
   await source.run(reader, AbortSignal.any([stop, done.signal])).finally(endDisplay);
+  const { leftOut } = source.stats;
+  if (leftOut > 0)
+    remarks.add(`${leftOut} messages were left out: the stream stores no such subjects any more`);
   await bus.close();
   if (state.boundary < range.to)
     remarks.add(`stopped at ${new Date(state.boundary).toISOString()}, before the end`);

@@ -1,13 +1,13 @@
 /** Which subjects count of a stream that was changed, and what checkpoints keep of that. */
 import { expect, test } from 'vitest';
-import { captureOf, filterOf, misjudges } from '../../../src/bus/capture.ts';
+import { captureOf, filterOf, misjudges, mixedUp } from '../../../src/bus/capture.ts';
 import type { Bus } from '../../../src/bus/connect.ts';
 import {
   knownSubjects,
   MAX_KEPT_CHARACTERS,
-  recallSubjects,
+  misreadAfter,
   rememberSubjects,
-  subjectsOf,
+  takeCapture,
 } from '../../../src/bus/read/known-subjects.ts';
 import { Trail } from '../../../src/bus/read/trail.ts';
 
@@ -18,55 +18,83 @@ const MOVED = captureOf({
   subject_transform: { src: 'metrics.a.>', dest: 'moved.>' },
 });
 
-test('what was stored under an earlier transform counts, and what nobody stores is strange', () => {
-  const moved = filterOf(WANTED, MOVED);
-  const { judge } = filterOf(WANTED, PLAIN, moved);
-  expect(['metrics.a.x', 'moved.x', 'metrics.c', 'else'].map(judge)).toEqual([
-    'wanted',
-    'wanted',
-    'other',
-    'strange',
-  ]);
+test('what was stored under an earlier transform counts, and what no stream was seen to store is strange', () => {
+  const { judge } = filterOf(WANTED, PLAIN, filterOf(WANTED, MOVED));
+  const subjects = ['metrics.a.x', 'moved.x', 'metrics.c', 'else', 'metrics.a'];
+  expect(subjects.map(judge)).toEqual(['wanted', 'wanted', 'other', 'strange', 'other']);
+});
+
+test('what a stream stored beside what is wanted is not strange after it was narrowed', () => {
+  const wide = captureOf({ subjects: ['metrics.>', 'audit.>'] });
+  const { judge } = filterOf(['metrics.>'], PLAIN, filterOf(['metrics.>'], wide));
+  expect(['audit.x', 'other.x'].map(judge)).toEqual(['other', 'strange']);
+});
+
+test('however many subjects there are, the verdicts are the same', () => {
+  const { judge } = filterOf(WANTED, PLAIN);
+  for (const round of [0, 1])
+    for (let i = 0; i < 25_000; i++)
+      expect(judge(`metrics.a.${(i * 7919) % 12_007}`), `${round}`).toBe('wanted');
+  expect(judge('metrics.c')).toBe('other');
+});
+
+test('a prefix says no more than the patterns', () => {
+  const prefixes = (...wanted: string[]) => filterOf(wanted, []).prefixes.map(String);
+  expect(prefixes('metrics.>', 'a.b.>')).toEqual(['metrics.', 'a.b.']);
+  expect(prefixes('metrics', 'metrics.*', 'm.*.>', 'a*.>')).toEqual([]);
+  expect(prefixes('>')).toEqual(['']);
 });
 
 test('a reader misjudges what it did not know, and nothing else', () => {
   const before = filterOf(WANTED, PLAIN);
   const after = filterOf(WANTED, MOVED, before);
-  expect([misjudges(before, after), misjudges(after, after), misjudges(after, before)]).toEqual([
-    true,
-    false,
-    false,
-  ]);
-  const all = filterOf(['metrics.>'], PLAIN);
-  const wider = filterOf(['metrics.>'], captureOf({ subjects: ['metrics.>', 'audit.>'] }), all);
-  expect([all.areAll, misjudges(all, wider)]).toEqual([true, true]);
-  // The stream was narrowed again, and still holds the others.
-  const narrowed = filterOf(['metrics.>'], PLAIN, wider);
-  expect([narrowed.areAll, misjudges(wider, narrowed)]).toEqual([false, false]);
+  expect(misjudges(before.patterns, after.patterns)).toBe(true);
+  expect(misjudges(after.patterns, after.patterns)).toBe(false);
+  expect(misjudges(after.patterns, before.patterns)).toBe(false);
 });
 
-test('a trail keeps it for the same stream and the same METRICS_SUBJECTS, in whatever order', () => {
+test('a transform onto subjects that others publish is refused, unless both are wanted', () => {
+  const mixed = captureOf({
+    subjects: ['metrics.>', 'audit.>'],
+    subject_transform: { src: 'metrics.>', dest: 'audit.>' },
+  });
+  expect(mixedUp(['metrics.>'], mixed)).toEqual([{ subject: 'metrics.>', stored: 'audit.>' }]);
+  expect(mixedUp(['metrics.>', 'audit.>'], mixed)).toEqual([]);
+  expect(mixedUp(WANTED, MOVED)).toEqual([]);
+});
+
+test('a reader who wanted less, or the same in another order, is told what it misread', () => {
+  const bus = {} as Bus;
+  const known = knownSubjects(WANTED, filterOf(WANTED, PLAIN), 7);
+  rememberSubjects(bus, 'once', known);
+  const wanted = ['metrics.>', 'more'];
+  const { filter } = takeCapture(bus, 'once', wanted, MOVED);
+  expect(filter.patterns.toSorted()).toEqual(['metrics.>', 'more', 'moved.>']);
+  expect(misreadAfter(bus, 'once', known, MOVED)).toBe(7);
+  expect(misreadAfter(bus, 'once', known, PLAIN)).toBeUndefined();
+  expect(misreadAfter(bus, 'once', { ...known, wanted: WANTED.toReversed() }, MOVED)).toBe(7);
+});
+
+test('sources of a connection share what they learn', () => {
+  const bus = {} as Bus;
+  const one = takeCapture(bus, 'once', WANTED, PLAIN);
+  expect(one.filter.judge('moved.x')).toBe('strange');
+  takeCapture(bus, 'once', WANTED.toReversed(), MOVED);
+  expect(one.filter.judge('moved.x')).toBe('wanted');
+  // Of another stream, or with other subjects, it says nothing.
+  expect(takeCapture(bus, 'again', WANTED, PLAIN).filter.judge('moved.x')).toBe('strange');
+  expect(takeCapture(bus, 'once', ['metrics.b.>'], PLAIN).filter.judge('moved.x')).toBe('strange');
+});
+
+test('a trail keeps it, but no more than its limit', () => {
   const trail = new Trail('once');
   trail.subjects = knownSubjects(WANTED, filterOf(WANTED, MOVED), 7);
-  const stored = JSON.parse(JSON.stringify(trail.stored()));
-  expect(subjectsOf(stored, 'once', WANTED.toReversed())).toEqual(trail.subjects);
-  expect(subjectsOf(stored, 'again', WANTED)).toBeUndefined();
-  expect(subjectsOf(stored, 'once', ['metrics.>'])).toBeUndefined();
-});
-
-test('a trail does not keep more than its limit', () => {
-  const trail = new Trail('once');
+  expect(JSON.parse(JSON.stringify(trail.stored())).subjects).toEqual({
+    wanted: WANTED,
+    patterns: ['moved.>'],
+    others: ['metrics.>'],
+    through: 7,
+  });
   trail.subjects = knownSubjects(['x'.repeat(MAX_KEPT_CHARACTERS)], filterOf(WANTED, PLAIN), 7);
   expect(trail.stored().subjects).toBeUndefined();
-});
-
-test('a connection recalls what was wanted and still is', () => {
-  const bus = {} as Bus;
-  rememberSubjects(bus, 'once', WANTED, filterOf(WANTED, MOVED));
-  rememberSubjects(bus, 'once', WANTED, filterOf(WANTED, PLAIN));
-  const counted = ['metrics.a.>', 'metrics.b.>', 'moved.>'];
-  expect(recallSubjects(bus, 'once', WANTED)?.patterns.toSorted()).toEqual(counted);
-  expect(recallSubjects(bus, 'once', ['metrics.>'])?.patterns.toSorted()).toEqual(counted);
-  expect(recallSubjects(bus, 'once', ['metrics.a.>'])).toBeUndefined();
-  expect(recallSubjects(bus, 'again', WANTED)).toBeUndefined();
 });
