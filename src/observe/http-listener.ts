@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { ListenOptions } from 'node:net';
 import type { Audience } from './audience.ts';
+import { HealthFirst } from './health-first.ts';
 import { Connections } from './http-connections.ts';
 import {
   failureReply,
@@ -36,10 +37,22 @@ export interface ListenerOptions {
 
 export function makeServer(options: ListenerOptions): Server {
   const connections = new Connections();
+  const healthFirst = new HealthFirst();
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
-    if (connections.begin(request.socket, response)) void respond(request, response, options);
+    if (!connections.begin(request.socket, response)) return;
+    const { method = '', url = '/', headers } = request;
+    const route = routeOf({ method, url, headers }, options.routing);
+    if (route.isHealth) void respond(route, request, response, options);
+    else
+      response.once(
+        'close',
+        healthFirst.later(() => void respond(route, request, response, options)),
+      );
   });
-  server.on('connection', (socket) => connections.add(socket));
+  server.on('connection', (socket) => {
+    healthFirst.newcomer();
+    connections.add(socket);
+  });
   server.timeout = SILENCE_TIMEOUT_MS;
   return server;
 }
@@ -74,12 +87,11 @@ export async function closeServer(server: Server): Promise<void> {
 }
 
 async function respond(
+  route: Route,
   request: IncomingMessage,
   response: ServerResponse,
   options: ListenerOptions,
 ): Promise<void> {
-  const { method = '', url = '/', headers } = request;
-  const route = routeOf({ method, url, headers }, options.routing);
   if (route.kind === 'reply') {
     send(route.reply, request, response);
     return;
