@@ -6,10 +6,12 @@ import { once } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { ListenOptions } from 'node:net';
 import type { Audience } from './audience.ts';
+import { HealthFirst } from './health-first.ts';
 import { Connections } from './http-connections.ts';
 import {
   failureReply,
   type HttpReply,
+  type Route,
   type RoutingOptions,
   routeOf,
   type ServiceCall,
@@ -35,10 +37,22 @@ export interface ListenerOptions {
 
 export function makeServer(options: ListenerOptions): Server {
   const connections = new Connections();
+  const healthFirst = new HealthFirst();
   const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
-    if (connections.begin(request.socket, response)) void respond(request, response, options);
+    if (!connections.begin(request.socket, response)) return;
+    const { method = '', url = '/', headers } = request;
+    const route = routeOf({ method, url, headers }, options.routing);
+    if (route.isHealth) void respond(route, request, response, options);
+    else
+      response.once(
+        'close',
+        healthFirst.later(() => void respond(route, request, response, options)),
+      );
   });
-  server.on('connection', (socket) => connections.add(socket));
+  server.on('connection', (socket) => {
+    healthFirst.newcomer();
+    connections.add(socket);
+  });
   server.timeout = SILENCE_TIMEOUT_MS;
   return server;
 }
@@ -73,32 +87,48 @@ export async function closeServer(server: Server): Promise<void> {
 }
 
 async function respond(
+  route: Route,
   request: IncomingMessage,
   response: ServerResponse,
   options: ListenerOptions,
 ): Promise<void> {
+  if (route.kind === 'reply') {
+    send(route.reply, request, response);
+    return;
+  }
   const left = new AbortController();
   response.once('close', () => left.abort(PEER_LEFT));
-  const answered = await answer(request, response, options, left.signal).catch(failureReply);
-  if (answered === 'kept' || response.destroyed) return;
-  const { code, type, body, headers: more } = answered;
-  const headers = { 'content-type': type, 'cache-control': 'no-store', 'x-content-type-options': 'nosniff' };
-  response.writeHead(code, { ...headers, ...more });
-  response.end(request.method === 'HEAD' ? undefined : body);
+  const answered = await answer(route, request, response, options, left.signal).catch(failureReply);
+  if (answered !== 'kept') send(answered, request, response);
+}
+
+function send(
+  { code, type, body, headers: more }: HttpReply,
+  { method }: IncomingMessage,
+  response: ServerResponse,
+): void {
+  if (response.destroyed) return;
+  response.writeHead(code, {
+    'content-type': type,
+    // Without it, the body would go out in chunks: twice the work for a small one.
+    'content-length': Buffer.byteLength(body),
+    'cache-control': 'no-store',
+    'x-content-type-options': 'nosniff',
+    ...more,
+  });
+  response.end(method === 'HEAD' ? undefined : body);
 }
 
 /** Returns `kept` if the connection now belongs to the audience. */
 async function answer(
+  route: Exclude<Route, { kind: 'reply' }>,
   request: IncomingMessage,
   response: ServerResponse,
   { routing, maxBodyBytes, audience, ask }: ListenerOptions,
   left: AbortSignal,
 ): Promise<HttpReply | 'kept'> {
   const { method = '', url = '/', headers } = request;
-  const route = routeOf({ method, url, headers }, routing);
   switch (route.kind) {
-    case 'reply':
-      return route.reply;
     case 'call':
       return await ask(route.call, left);
     case 'control': {

@@ -35,11 +35,15 @@ export type ServiceCall =
   | { readonly kind: 'control'; readonly entrance: Entrance; readonly request: ServiceRequest };
 
 /** A reply that needs nobody, a call of the service, or what needs the rest of the request or the connection first. */
-export type Route =
+export type Route = (
   | { readonly kind: 'reply'; readonly reply: HttpReply }
   | { readonly kind: 'call'; readonly call: ServiceCall }
   | { readonly kind: 'control' }
-  | { readonly kind: 'events' };
+  | { readonly kind: 'events' }
+) & {
+  /** It is answered before all others. */
+  readonly isHealth?: true;
+};
 
 /** For how long the main thread may stand still before health says so, in milliseconds. */
 export interface StillLimits {
@@ -94,9 +98,9 @@ export function routeOf(head: RequestHead, options: RoutingOptions): Route {
     case '/metrics':
       return METRICS;
     case '/livez':
-      return replied(health(STILL_LIMITS.livezMs, options));
+      return { ...replied(health(STILL_LIMITS.livezMs, options)), isHealth: true };
     case '/healthz':
-      return replied(health(STILL_LIMITS.healthzMs, options));
+      return { ...replied(health(STILL_LIMITS.healthzMs, options)), isHealth: true };
     case '/readyz':
       return READY;
     case '/api/status':
@@ -114,10 +118,10 @@ export function routeOf(head: RequestHead, options: RoutingOptions): Route {
   }
 }
 
-const replied = (reply: HttpReply): Route => ({ kind: 'reply', reply });
+const replied = (reply: HttpReply) => ({ kind: 'reply', reply }) as const;
 
 const METRICS: Route = { kind: 'call', call: { kind: 'metrics' } };
-const READY: Route = { kind: 'call', call: { kind: 'ready' } };
+const READY: Route = { kind: 'call', call: { kind: 'ready' }, isHealth: true };
 const STATUS: Route = { kind: 'call', call: { kind: 'status' } };
 const NOT_FOUND = replied(textReply(404, 'not found'));
 const MISDIRECTED = replied(

@@ -11,7 +11,8 @@ import type { Charts } from './history.ts';
 import type { View } from './view.ts';
 
 export interface WebPage {
-  readonly html: string;
+  /** Encoded, because many may ask for it at once. */
+  readonly html: Uint8Array;
   readonly headers: Readonly<Record<string, string>>;
 }
 
@@ -84,7 +85,7 @@ export function loadPage(): WebPage {
     'content-security-policy': `${policy(parts, "'self'")}; frame-ancestors 'none'`,
     'referrer-policy': 'no-referrer',
   };
-  return { html: fill(parts, '', ''), headers };
+  return { html: Buffer.from(fill(parts, '', '')), headers };
 }
 
 /** Returns the same page with its data in it, to be opened as a file. */

@@ -92,6 +92,21 @@ async function answerTo(server: ServiceHttp, path: string): Promise<{ code: numb
   return { code: response.status, body: await response.text() };
 }
 
+test.each(['/', '/healthz', '/metrics', '/api/status'])(
+  '%s: the answer says how long it is',
+  async (path) => {
+    const server = await serve();
+    const response = await fetch(`http://127.0.0.1:${server.port}${path}`, {
+      headers: { accept: 'text/html' },
+    });
+    const { byteLength } = await response.arrayBuffer();
+    expect(byteLength).toBeGreaterThan(0);
+    expect(response.headers.get('content-length')).toBe(`${byteLength}`);
+    const head = await fetch(response.url, { method: 'HEAD', headers: { accept: 'text/html' } });
+    expect(head.headers.get('content-length')).toBe(`${byteLength}`);
+  },
+);
+
 describe('a connection that pipelines', () => {
   test.each(['/metrics', '/api/status', '/api/events', '/control/all/status'])(
     '%s: of two thousand requests in one write, from a client that leaves, at most one is served',

@@ -2,10 +2,11 @@
 import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getHeapStatistics } from 'node:v8';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
 import type { SeriesRecords } from '../../aggregate/series-records.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
+import { startThread } from '../../base/limited-thread.ts';
 import { threadEnded, threadStarted } from '../../base/process-end.ts';
 import {
   type Question,
@@ -93,11 +94,7 @@ export class Thread {
     this.#events = events;
     // Next to this file, with the same extension, because the sources run as they are or compiled.
     const url = new URL(`./sink-thread${extname(import.meta.url)}`, import.meta.url);
-    this.#worker = new Worker(url, {
-      workerData: data,
-      name: `sink ${data.id}`,
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_HEAP_MB, maxOldGenerationSizeMb: oldHeapMb() },
-    });
+    this.#worker = startThread(url, `sink ${data.id}`, data, { young: YOUNG_HEAP_MB, old: oldHeapMb() });
     this.#worker.on('message', (message: FromThread) => this.#take(message, log));
     this.#worker.on('error', (thrown: unknown) => {
       this.#ended = new Error(

@@ -15,6 +15,8 @@ import { MainThread } from './main-thread.ts';
 import type { FromHttpThread, HttpThreadData, ToHttpThread } from './messages.ts';
 
 hideEnvironment();
+// Node.js makes an error whenever a peer leaves before its answer. The stack would take longer than the answer.
+Error.stackTraceLimit = 0;
 const { host, port, allowedHosts, maxBodyBytes, waitLimits, heartbeat, taken } = workerData as HttpThreadData;
 const mainHeartbeat = new Heartbeat(heartbeat);
 const stillMs = () => mainHeartbeat.silentMs;

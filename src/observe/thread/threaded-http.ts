@@ -1,7 +1,8 @@
 /** The HTTP thread, as the main thread sees it. One that ends is replaced, so that the port never goes unanswered. */
 import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
+import { startThread } from '../../base/limited-thread.ts';
 import type { HttpReply, ServiceCall } from '../http-routes.ts';
 import { ListenError } from '../listen-error.ts';
 import type { FromHttpThread, HttpThreadData, ToHttpThread } from './messages.ts';
@@ -44,11 +45,8 @@ class HttpThread {
     this.#taken = taken;
     // Next to this file, with the same extension, because the sources run as they are or compiled.
     const url = new URL(`./http-thread${extname(import.meta.url)}`, import.meta.url);
-    this.#worker = new Worker(url, {
-      workerData: { ...data, taken } satisfies HttpThreadData,
-      name: 'http',
-      resourceLimits: { maxYoungGenerationSizeMb: YOUNG_HEAP_MB, maxOldGenerationSizeMb: OLD_HEAP_MB },
-    });
+    const threadData: HttpThreadData = { ...data, taken };
+    this.#worker = startThread(url, 'http', threadData, { young: YOUNG_HEAP_MB, old: OLD_HEAP_MB });
     const listening = Promise.withResolvers<number>();
     const ended = Promise.withResolvers<string>();
     this.listening = listening.promise;

@@ -1,0 +1,26 @@
+import { once } from 'node:events';
+import { setFlagsFromString } from 'node:v8';
+import { expect, test } from 'vitest';
+import { startThread } from '../../src/base/limited-thread.ts';
+
+const OLD_MB = 96;
+const WAITS = new URL('data:text/javascript,setInterval(() => {}, 1000)');
+
+/** How much the heap of a thread may take in all, in MB. */
+async function heapOf(young: number): Promise<number> {
+  const thread = startThread(WAITS, 'test', undefined, { young, old: OLD_MB });
+  try {
+    await once(thread, 'online');
+    return (await thread.getHeapStatistics()).heap_size_limit / 2 ** 20;
+  } finally {
+    await thread.terminate();
+  }
+}
+
+test('the limit of a thread counts, also where the process was started with one for its main thread', async () => {
+  setFlagsFromString('--max-semi-space-size=8');
+  const small = await heapOf(6);
+  const large = await heapOf(24);
+  expect(small).toBeGreaterThan(OLD_MB);
+  expect(large - small).toBeGreaterThanOrEqual(12);
+});
