@@ -4,6 +4,7 @@
  * so writing it again overwrites it.
  */
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type AnswerRow,
   addUp,
@@ -58,6 +59,9 @@ const LIMITS = { maxPoints: 5_000, maxBytes: 4_000_000, inFlight: 2 };
 const SOCKETS = LIMITS.inFlight + 2;
 const CHUNK_ROWS = 1_000;
 const DELETES_PER_REQUEST = 100;
+
+/** How long after a new identity was written those of others that begin at the same time have been written too. */
+const SETTLE_MS = 1_000;
 
 /** How many series to remember of a server that takes no new ones: about 10 MB. */
 const MAX_TAKEN_SERIES = 100_000;
@@ -215,6 +219,8 @@ class InfluxDbSink implements Sink {
       const known = await this.#stored(signal);
       if (known !== undefined) return known;
       await this.#connect().write(storeLine(randomUUID(), Date.now()), signal);
+      // Others may be about to write one that was made earlier, and that will count.
+      await sleep(SETTLE_MS, undefined, { signal });
       return await this.#stored(signal);
     } catch (error) {
       const failure = sinkError(error, signal);
