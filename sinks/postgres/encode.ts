@@ -130,12 +130,20 @@ const PREFIX_DIGITS = 8;
  */
 export function inKeyOrder(points: readonly Point[]): Point[] {
   if (points.length > MAX_ORDERED) return points.toSorted(byKey);
-  const numbers = Float64Array.from(points, ({ series }, index) => {
-    const beginning = Number.parseInt(series.id.slice(0, PREFIX_DIGITS), 16) || 0;
-    return beginning * MAX_ORDERED + index;
-  }).sort();
-  const ordered = Array.from(numbers, (number) => points[number % MAX_ORDERED]!);
-  const isOrdered = ordered.every((point, index) => index === 0 || byKey(ordered[index - 1]!, point) <= 0);
+  // Loops: mapping functions would take twice as long.
+  const numbers = new Float64Array(points.length);
+  for (let i = 0; i < points.length; i++) {
+    const beginning = Number.parseInt(points[i]!.series.id.slice(0, PREFIX_DIGITS), 16) || 0;
+    numbers[i] = beginning * MAX_ORDERED + i;
+  }
+  numbers.sort();
+  const ordered: Point[] = [];
+  let isOrdered = true;
+  for (const number of numbers) {
+    const point = points[number % MAX_ORDERED]!;
+    isOrdered &&= ordered.length === 0 || byKey(ordered.at(-1)!, point) <= 0;
+    ordered.push(point);
+  }
   return isOrdered ? ordered : ordered.sort(byKey);
 }
 

@@ -8,7 +8,8 @@ import { MAX_BYTES_PER_UNIT, PG_COLUMNS, serverMicroseconds } from './arrays.ts'
 const SIGNATURE = Buffer.from('PGCOPY\n\xff\r\n\0', 'latin1');
 /** The signature, no flags, and no extension of the head. */
 const HEAD_BYTES = SIGNATURE.length + 8;
-const END_BYTES = 2;
+/** Of the number of columns before a row, or what stands there at the end. */
+const COUNT_BYTES = 2;
 const END = -1;
 const LENGTH_BYTES = 4;
 const NULL_LENGTH = -1;
@@ -16,7 +17,7 @@ const INT_BYTES = 4;
 const WORD_BYTES = 8;
 const WORD = 2 ** 32;
 /** What a row takes beside its text. */
-const ROW_BYTES = 2 + PG_COLUMNS.size * (LENGTH_BYTES + WORD_BYTES);
+const ROW_BYTES = COUNT_BYTES + PG_COLUMNS.size * (LENGTH_BYTES + WORD_BYTES);
 
 /** Returns the rows, with the columns in the order of `columnArrays`. `isLong`: `window_ms` has 64 bits, not 32. */
 export function copyRows(points: readonly Point[], isLong: boolean): Buffer {
@@ -25,7 +26,7 @@ export function copyRows(points: readonly Point[], isLong: boolean): Buffer {
     units += series.id.length + series.name.length + series.type.length;
     units += series.dimensionsJson.length + instance.length;
   }
-  const most = HEAD_BYTES + points.length * ROW_BYTES + units * MAX_BYTES_PER_UNIT + END_BYTES;
+  const most = HEAD_BYTES + points.length * ROW_BYTES + units * MAX_BYTES_PER_UNIT + COUNT_BYTES;
   const rows = new Rows(Buffer.allocUnsafe(most));
   for (const point of points) rows.add(point, isLong);
   return rows.end();
@@ -33,19 +34,22 @@ export function copyRows(points: readonly Point[], isLong: boolean): Buffer {
 
 class Rows {
   readonly #bytes: Buffer;
+  readonly #view: DataView;
   #at = HEAD_BYTES;
   #start = Number.NaN;
   #word = 0n;
 
   constructor(bytes: Buffer) {
     this.#bytes = bytes;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     SIGNATURE.copy(bytes);
     bytes.fill(0, SIGNATURE.length, HEAD_BYTES);
   }
 
   add(point: Point, isLong: boolean): void {
     const { series, windowStart, windowMs, instance } = point;
-    this.#at = this.#bytes.writeInt16BE(PG_COLUMNS.size, this.#at);
+    this.#view.setInt16(this.#at, PG_COLUMNS.size);
+    this.#at += COUNT_BYTES;
     this.#time(windowStart);
     if (isLong) this.#integer(windowMs);
     else this.#short(windowMs);
@@ -61,8 +65,8 @@ class Rows {
   }
 
   end(): Buffer {
-    this.#at = this.#bytes.writeInt16BE(END, this.#at);
-    return this.#bytes.subarray(0, this.#at);
+    this.#view.setInt16(this.#at, END);
+    return this.#bytes.subarray(0, this.#at + COUNT_BYTES);
   }
 
   /** The points of a batch have few starts, which mostly come in a row. */
@@ -71,31 +75,40 @@ class Rows {
       this.#start = start;
       this.#word = serverMicroseconds(start);
     }
-    this.#at = this.#bytes.writeInt32BE(WORD_BYTES, this.#at);
-    this.#at = this.#bytes.writeBigInt64BE(this.#word, this.#at);
+    this.#view.setInt32(this.#at, WORD_BYTES);
+    this.#view.setBigInt64(this.#at + LENGTH_BYTES, this.#word);
+    this.#at += LENGTH_BYTES + WORD_BYTES;
   }
 
   #short(value: number): void {
-    this.#at = this.#bytes.writeInt32BE(INT_BYTES, this.#at);
-    this.#at = this.#bytes.writeInt32BE(value, this.#at);
+    this.#view.setInt32(this.#at, INT_BYTES);
+    this.#view.setInt32(this.#at + LENGTH_BYTES, value);
+    this.#at += LENGTH_BYTES + INT_BYTES;
   }
 
   #integer(value: number): void {
     const high = Math.floor(value / WORD);
-    this.#at = this.#bytes.writeInt32BE(WORD_BYTES, this.#at);
-    this.#at = this.#bytes.writeInt32BE(high, this.#at);
-    this.#at = this.#bytes.writeUInt32BE(value - high * WORD, this.#at);
+    this.#view.setInt32(this.#at, WORD_BYTES);
+    this.#view.setInt32(this.#at + LENGTH_BYTES, high);
+    this.#view.setUint32(this.#at + LENGTH_BYTES + INT_BYTES, value - high * WORD);
+    this.#at += LENGTH_BYTES + WORD_BYTES;
   }
 
   #double(value: number | null): void {
-    this.#at = this.#bytes.writeInt32BE(value === null ? NULL_LENGTH : WORD_BYTES, this.#at);
-    if (value !== null) this.#at = this.#bytes.writeDoubleBE(value, this.#at);
+    if (value === null) {
+      this.#view.setInt32(this.#at, NULL_LENGTH);
+      this.#at += LENGTH_BYTES;
+      return;
+    }
+    this.#view.setInt32(this.#at, WORD_BYTES);
+    this.#view.setFloat64(this.#at + LENGTH_BYTES, value);
+    this.#at += LENGTH_BYTES + WORD_BYTES;
   }
 
   #text(text: string): void {
     const from = this.#at + LENGTH_BYTES;
     const length = this.#bytes.write(text, from);
-    this.#bytes.writeInt32BE(length, this.#at);
+    this.#view.setInt32(this.#at, length);
     this.#at = from + length;
   }
 }
