@@ -333,6 +333,18 @@ describe('identity', () => {
 });
 
 describe('QuestDB', () => {
+  it('answers no queries in this language: the sink opens all the same, if writes are answered', async () => {
+    let status = 204;
+    const url = await startStandIn((incoming, outgoing) => {
+      incoming.resume();
+      const isWrite = incoming.url!.startsWith('/write');
+      outgoing.writeHead(isWrite ? status : 405).end(isWrite ? '' : 'Method POST not supported\r\n');
+    }, atEnd);
+    await sinkOf(url).open(NEVER);
+    status = 401;
+    await expect(sinkOf(url).open(NEVER)).rejects.toMatchObject({ reason: 'unauthorized' });
+  });
+
   it('refuses a whole batch for one key, and names its line: the others are written', async () => {
     const server = await double((lines) => {
       const line = 1 + lines.findIndex(({ key }) => key.includes('a.b'));
