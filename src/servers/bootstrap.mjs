@@ -25,6 +25,8 @@ const BUS_RESULTS = join(root, 'test/nats-servers.json');
 /** Which tests need which store, and what their runs have shown. */
 const STORE_TESTS = join(root, 'test/store-tests.json');
 const STORE_RESULTS = join(root, 'test/stores.json');
+/** The table between the marks `tested` has the results. */
+const STORE_TABLE = join(root, 'docs/stores.md');
 
 const own = join(modules, '.bin');
 // For its scripts, npm puts our folder first.
@@ -308,6 +310,16 @@ function keepStore({ name, version, from }, counts) {
     (a, b) => a.store.localeCompare(b.store) || a.version.localeCompare(b.version, 'en', { numeric: true }),
   );
   writeFileSync(STORE_RESULTS, `${JSON.stringify(all, null, 2)}\n`);
+  const rows = all.map(
+    (row) =>
+      `| ${row.store} | ${row.version} | ${row.from} | ${row.passed} | ${row.failed} | ${row.skipped} |\n`,
+  );
+  const text = readFileSync(STORE_TABLE, 'utf8');
+  const table = /(<!-- tested -->\n.*\n.*\n)[\s\S]*?(?=<!-- \/tested -->)/;
+  writeFileSync(
+    STORE_TABLE,
+    text.replace(table, (_, head) => head + rows.join('')),
+  );
 }
 
 /** Runs the program as a child. Ctrl-C reaches both processes, but only the program decides when to end. */
