@@ -19,54 +19,66 @@ const WORD = 2 ** 32;
 /** What a row takes beside its text. */
 const ROW_BYTES = COUNT_BYTES + PG_COLUMNS.size * (LENGTH_BYTES + WORD_BYTES);
 
-/** Returns the rows, with the columns in the order of `columnArrays`. `isLong`: `window_ms` has 64 bits, not 32. */
-export function copyRows(points: readonly Point[], isLong: boolean): Buffer {
-  let units = 0;
-  for (const { series, instance } of points) {
-    units += series.id.length + series.name.length + series.type.length;
-    units += series.dimensionsJson.length + instance.length;
-  }
-  const most = HEAD_BYTES + points.length * ROW_BYTES + units * MAX_BYTES_PER_UNIT + COUNT_BYTES;
-  const rows = new Rows(Buffer.allocUnsafe(most));
+/** A part is no larger, unless a row is: memory of this size is soon used again, larger memory is new each time. */
+const PART_BYTES = 65_536;
+
+/**
+ * Returns the rows in parts, with the columns in the order of `columnArrays`. `isLong`: `window_ms` has 64 bits, not
+ * 32.
+ */
+export function copyRows(points: readonly Point[], isLong: boolean): Buffer[] {
+  const rows = new Rows();
   for (const point of points) rows.add(point, isLong);
   return rows.end();
 }
 
 class Rows {
-  readonly #bytes: Buffer;
-  readonly #view: DataView;
+  readonly #parts: Buffer[] = [];
+  #bytes = Buffer.allocUnsafe(PART_BYTES);
+  #view = viewOf(this.#bytes);
   #at = HEAD_BYTES;
   #start = Number.NaN;
   #word = 0n;
 
-  constructor(bytes: Buffer) {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-    SIGNATURE.copy(bytes);
-    bytes.fill(0, SIGNATURE.length, HEAD_BYTES);
+  constructor() {
+    SIGNATURE.copy(this.#bytes);
+    this.#bytes.fill(0, SIGNATURE.length, HEAD_BYTES);
   }
 
   add(point: Point, isLong: boolean): void {
     const { series, windowStart, windowMs, instance } = point;
+    const { id, name, type, dimensionsJson } = series;
+    const units = id.length + instance.length + name.length + type.length + dimensionsJson.length;
+    this.#reserve(ROW_BYTES + units * MAX_BYTES_PER_UNIT);
     this.#view.setInt16(this.#at, PG_COLUMNS.size);
     this.#at += COUNT_BYTES;
     this.#time(windowStart);
     if (isLong) this.#integer(windowMs);
     else this.#short(windowMs);
-    this.#text(series.id);
+    this.#text(id);
     this.#text(instance);
-    this.#text(series.name);
-    this.#text(series.type);
-    this.#text(series.dimensionsJson);
+    this.#text(name);
+    this.#text(type);
+    this.#text(dimensionsJson);
     for (const field of ALL_FIELDS) {
       if (field === 'count') this.#integer(point.count);
       else this.#double(point[field]);
     }
   }
 
-  end(): Buffer {
+  end(): Buffer[] {
+    this.#reserve(COUNT_BYTES);
     this.#view.setInt16(this.#at, END);
-    return this.#bytes.subarray(0, this.#at + COUNT_BYTES);
+    return [...this.#parts, this.#bytes.subarray(0, this.#at + COUNT_BYTES)];
+  }
+
+  /** Begins another part if this one may not have so many bytes left. */
+  #reserve(bytes: number): void {
+    if (this.#at + bytes <= this.#bytes.length) return;
+    this.#parts.push(this.#bytes.subarray(0, this.#at));
+    this.#bytes = Buffer.allocUnsafe(Math.max(bytes, PART_BYTES));
+    this.#view = viewOf(this.#bytes);
+    this.#at = 0;
   }
 
   /** The points of a batch have few starts, which mostly come in a row. */
@@ -111,4 +123,8 @@ class Rows {
     this.#view.setInt32(this.#at, length);
     this.#at = from + length;
   }
+}
+
+function viewOf({ buffer, byteOffset, length }: Buffer): DataView {
+  return new DataView(buffer, byteOffset, length);
 }
