@@ -38,7 +38,7 @@ export function describeConformance(
       async subject({ namespace = bench.namespace(), proxied = false, change } = {}) {
         const through = proxied ? bench.proxy().port : port;
         const variables = await harness.variables(namespace, through);
-        const subject = new Subject(module, change ? change(variables) : variables, said);
+        const subject = new Subject(module, change ? change(variables) : variables, said, harness);
         open.push(subject);
         return subject;
       },

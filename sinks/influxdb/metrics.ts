@@ -8,7 +8,10 @@ const MAX_DESCRIPTION_BYTES = 1_048_576;
 
 type Get = (target: string) => AsyncIterable<Uint8Array>;
 
-/** Resolves to undefined on 1.8, which has the API but no such metrics. */
+/**
+ * Resolves to undefined on 1.8, which has the API but no such metrics, and until the server has looked: it does so
+ * every ten seconds, and says 0 of a new shard.
+ */
 export async function bucketBytes(get: Get, config: Config): Promise<number | undefined> {
   const id = await bucketId(get, config).catch(() => undefined);
   if (id === undefined) return undefined;
@@ -17,7 +20,7 @@ export async function bucketBytes(get: Get, config: Config): Promise<number | un
     const [, bucket, size] = SHARD.exec(line) ?? [];
     if (bucket === id) bytes = (bytes ?? 0) + Number(size);
   }
-  return bytes;
+  return bytes === 0 ? undefined : bytes;
 }
 
 async function bucketId(get: Get, { org = '', bucket = '' }: Config): Promise<string | undefined> {

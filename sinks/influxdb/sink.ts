@@ -4,6 +4,7 @@
  * so writing it again overwrites it.
  */
 import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type AnswerRow,
   addUp,
@@ -59,6 +60,12 @@ const SOCKETS = LIMITS.inFlight + 2;
 const CHUNK_ROWS = 1_000;
 const DELETES_PER_REQUEST = 100;
 
+/** How a message begins if the server answers no POST at the address of queries: with its status. */
+const NO_SUCH_METHOD = '405: ';
+
+/** How long after a new identity was written those of others that begin at the same time have been written too. */
+const SETTLE_MS = 1_000;
+
 /** How many series to remember of a server that takes no new ones: about 10 MB. */
 const MAX_TAKEN_SERIES = 100_000;
 
@@ -89,11 +96,21 @@ class InfluxDbSink implements Sink {
 
   async open(signal: AbortSignal): Promise<void> {
     try {
-      if (this.#config.api === 'v1') await this.#ensureDatabase(this.#config.database ?? '', signal);
+      if (this.#config.api === 'v1') await this.#openV1(this.#config.database ?? '', signal);
       else await this.#writeNothing(signal);
       if (this.#config.api === 'v3') await this.#connect().createDatabase(signal);
     } catch (error) {
       throw sinkError(error, signal);
+    }
+  }
+
+  /** QuestDB takes writes, but has no databases, and no queries in this language. */
+  async #openV1(database: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.#ensureDatabase(database, signal);
+    } catch (error) {
+      if (!(error instanceof SinkError && error.message.startsWith(NO_SUCH_METHOD))) throw error;
+      await this.#writeNothing(signal);
     }
   }
 
@@ -215,6 +232,8 @@ class InfluxDbSink implements Sink {
       const known = await this.#stored(signal);
       if (known !== undefined) return known;
       await this.#connect().write(storeLine(randomUUID(), Date.now()), signal);
+      // Others may be about to write one that was made earlier, and that will count.
+      await sleep(SETTLE_MS, undefined, { signal });
       return await this.#stored(signal);
     } catch (error) {
       const failure = sinkError(error, signal);

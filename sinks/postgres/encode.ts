@@ -5,9 +5,11 @@ import {
   MIN_TIME_MS,
   PG_TYPES,
   type Point,
+  pgLiteral,
   quotedTable,
   type Rejection,
   SELECT_ARRAYS,
+  timestamp,
   unfitNumber,
   type WindowRange,
   within,
@@ -22,14 +24,14 @@ interface Column {
   readonly required: boolean;
 }
 
-const { int4, int8, float8, text, bpchar, varchar, timestamp } = PG_TYPES;
+const { int4, int8, float8, text, bpchar, varchar } = PG_TYPES;
 const TEXTS = [text, varchar, bpchar];
 /** Compared byte by byte: faster than by the rules of a language, and the same on every server. */
 const KEY_TEXT = 'text COLLATE "C"';
 
 /** In the order of `columnArrays`. */
 export const COLUMNS: readonly Column[] = [
-  { name: 'window_start', type: 'timestamp', oids: [timestamp], required: true },
+  { name: 'window_start', type: 'timestamp', oids: [PG_TYPES.timestamp], required: true },
   { name: 'window_ms', type: 'int', oids: [int4, int8], required: true },
   { name: 'series_id', type: KEY_TEXT, oids: TEXTS, required: true },
   { name: 'instance', type: KEY_TEXT, oids: TEXTS, required: true },
@@ -82,15 +84,74 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = '${q
 
 export const SELECT_TIMESCALE = `SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'`;
 
-/**
- * Writes the rows of the arrays. They are sorted by key, so that writers of the same keys lock them in the same order,
- * and none waits for one that waits for it.
- */
+/** Writes the rows of the arrays, in the order of `inKeyOrder`. */
 export function upsert(table: string): string {
   const set = VALUES.map((name) => `"${name}" = excluded."${name}"`).join(', ');
   return `INSERT INTO ${quotedTable(table)} AS ${TARGET} (${NAMES}) SELECT * FROM (${SELECT_ARRAYS}) AS rows
 ORDER BY "window_start", "series_id" COLLATE "C", "instance" COLLATE "C"
 ON CONFLICT (${KEY_COLUMNS}) DO UPDATE SET ${set}`;
+}
+
+/** In what follows COPY, a row each. */
+export function copyInto(table: string): string {
+  return `COPY ${quotedTable(table)} (${NAMES}) FROM STDIN (FORMAT binary)`;
+}
+
+/** How many keys of a batch are looked up before it is written. */
+const LOOKED_UP = 4;
+
+/**
+ * Selects a row if the table has some of the keys: of a batch that was written before, it has all. Each key is a
+ * condition of its own, which the server looks up in the index whatever it knows of the table.
+ */
+export function selectHeld(table: string, points: readonly Point[]): string {
+  const step = Math.max(1, (points.length - 1) / (LOOKED_UP - 1));
+  const some = Array.from(
+    { length: Math.min(LOOKED_UP, points.length) },
+    (_, i) => points[Math.floor(i * step)]!,
+  );
+  const exists = some.map(({ windowStart, series, instance }) => {
+    const values = [timestamp(windowStart), series.id, instance].map(pgLiteral);
+    const same = KEY.map((name, index) => `"${name}" = ${values[index]}`).join(' AND ');
+    return `EXISTS (SELECT 1 FROM ${quotedTable(table)} WHERE ${same})`;
+  });
+  return `SELECT 1 AS held WHERE ${exists.join(' OR ')}`;
+}
+
+/** More points than a batch has. */
+const MAX_ORDERED = 2 ** 20;
+/** So many digits of a series' id make 32 bits. */
+const PREFIX_DIGITS = 8;
+
+/**
+ * Returns the points in the order of their keys: writers of the same keys lock them in the same order, and none waits
+ * for one that waits for it. The points of one window are sorted as numbers, of the beginning of the id and the index:
+ * that takes a fifth of the time. What is then not in order yet, such as several windows, is sorted by the whole key.
+ */
+export function inKeyOrder(points: readonly Point[]): Point[] {
+  if (points.length > MAX_ORDERED) return points.toSorted(byKey);
+  // Loops: mapping functions would take twice as long.
+  const numbers = new Float64Array(points.length);
+  for (let i = 0; i < points.length; i++) {
+    const beginning = Number.parseInt(points[i]!.series.id.slice(0, PREFIX_DIGITS), 16) || 0;
+    numbers[i] = beginning * MAX_ORDERED + i;
+  }
+  numbers.sort();
+  const ordered: Point[] = [];
+  let isOrdered = true;
+  for (const number of numbers) {
+    const point = points[number % MAX_ORDERED]!;
+    isOrdered &&= ordered.length === 0 || byKey(ordered.at(-1)!, point) <= 0;
+    ordered.push(point);
+  }
+  return isOrdered ? ordered : ordered.sort(byKey);
+}
+
+function byKey(a: Point, b: Point): number {
+  if (a.windowStart !== b.windowStart) return a.windowStart - b.windowStart;
+  if (a.series.id !== b.series.id) return a.series.id < b.series.id ? -1 : 1;
+  if (a.instance === b.instance) return 0;
+  return a.instance < b.instance ? -1 : 1;
 }
 
 /** Parameters: those of the arrays that hold the key. */

@@ -1,6 +1,7 @@
 /** The table: found where the search path says, created if it is missing, and checked. */
 import {
   describeTable,
+  PG_TYPES,
   type PgConnection,
   type PgResult,
   type PgServer,
@@ -19,6 +20,12 @@ const ALREADY_EXISTS = ['42P07', '42710', '23505', '42701'];
 const PARTITIONED = 'p';
 
 const OWN_TABLE = 'Rename that table, or set TABLE to another name: the sink creates its own table.';
+
+export interface Shape {
+  readonly place: Place;
+  /** Whether `window_ms` has 64 bits. We make it with 32. */
+  readonly hasLongWindows: boolean;
+}
 
 export class Schema {
   readonly #connection: PgConnection;
@@ -41,8 +48,8 @@ export class Schema {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** Creates the table, or adds the columns that an older version did not have. Resolves to where it is. */
-  async ensure(): Promise<Place> {
+  /** Creates the table, or adds the columns that an older version did not have. */
+  async ensure(): Promise<Shape> {
     const found = (await this.#columns()) ?? (await this.#create());
     for (const column of COLUMNS) {
       const type = found.get(column.name);
@@ -53,7 +60,7 @@ export class Schema {
         throw this.#mismatch(`its column ${column.name} is not of type ${column.type}`);
       }
     }
-    return await this.#place();
+    return { place: await this.#place(), hasLongWindows: found.get('window_ms') === PG_TYPES.int8 };
   }
 
   async #place(): Promise<Place> {

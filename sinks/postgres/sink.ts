@@ -1,6 +1,7 @@
 /**
- * PostgreSQL, with a real primary key: a batch is one statement. It takes an array for each column, and overwrites
- * the rows whose keys the table has. Nothing is kept in a session, so a pooler may give every transaction another one.
+ * PostgreSQL, with a real primary key. A batch goes by COPY if the table has none of its keys; otherwise by a statement
+ * that takes an array for each column, and overwrites the rows whose keys the table has. Nothing is kept in a session,
+ * so a pooler may give every transaction another one.
  */
 import pg from 'pg';
 import {
@@ -9,6 +10,7 @@ import {
   beginReading,
   classifyPg,
   columnArrays,
+  copyRows,
   defineSink,
   fitting,
   halves,
@@ -49,18 +51,22 @@ import {
   writeInParts,
 } from '../../src/sink/index.ts';
 import { type PostgresConfig, settings, validate } from './config.ts';
+import { CopyQuery } from './copy-query.ts';
 import {
+  copyInto,
   deleteKeys,
+  inKeyOrder,
   KEY_ARRAYS,
   refusal,
+  selectHeld,
   selectHypertableSize,
   selectPage,
   selectSize,
   upsert,
 } from './encode.ts';
 import { Partitions } from './partitioned.ts';
-import { dropChunks, type Place } from './partitions.ts';
-import { Schema } from './schema.ts';
+import { dropChunks } from './partitions.ts';
+import { Schema, type Shape } from './schema.ts';
 
 const LIMITS = { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 2 };
 /** Rows of the first page of a read, and of the largest one. Each page has twice as many rows as the one before. */
@@ -69,12 +75,21 @@ const MAX_PAGE_ROWS = 8_000;
 const QUESTION_TIMEOUT_MS = 5_000;
 /** A key comes twice in one statement: halved, each half takes it. */
 const TWICE = '21000';
+/**
+ * COPY says of these that it cannot store a row, or that the other statement must be used: the table has a key, a value
+ * or a constraint is not met, a row is too long, rows are secured one by one, or it is no table.
+ */
+const NOT_BY_COPY = /^(2[23]|54000|0A000|42809)/;
+/**
+ * How long nothing goes by COPY after it failed, as it may if another instance writes the same rows: each failure is in
+ * the server's log.
+ */
+const NO_COPY_MS = 3_600_000;
 const SWEEP_EVERY_MS = 3_600_000;
 
 const SERVER: PgServer = { isRedshift: false, endsIdle: true };
 
-interface Opened {
-  readonly place: Place;
+interface Opened extends Shape {
   readonly partitions: Partitions | undefined;
 }
 
@@ -86,6 +101,8 @@ class PostgresSink implements Sink {
   readonly #order: WriteOrder;
   readonly #refused = new RefusedSeries<IndexedPoint>(({ point }) => point.series.id);
   #opened: Opened | undefined;
+  /** When COPY is tried again. */
+  #copyAgainAt = 0;
   /** When the chunks of a hypertable are dropped next. */
   #dropAt = 0;
   /** The newest window written, for a hypertable. */
@@ -104,12 +121,12 @@ class PostgresSink implements Sink {
     try {
       this.#opened = await this.#connections.lend(signal, async (connection) => {
         await mustBePostgres(connection);
-        const place = await new Schema(connection, table, partition, SERVER, this.#timeoutMs).ensure();
-        if (partition === 'off' || partition === 'hypertable') return { place, partitions: undefined };
-        const options = { place, unit: partition, keepMs: keep, server: SERVER };
+        const shape = await new Schema(connection, table, partition, SERVER, this.#timeoutMs).ensure();
+        if (partition === 'off' || partition === 'hypertable') return { ...shape, partitions: undefined };
+        const options = { place: shape.place, unit: partition, keepMs: keep, server: SERVER };
         const partitions = new Partitions({ ...options, timeoutMs: this.#timeoutMs, log: this.#log });
         await partitions.prepare(connection, [Date.now()]);
-        return { place, partitions };
+        return { ...shape, partitions };
       });
     } catch (error) {
       signal.throwIfAborted();
@@ -135,10 +152,11 @@ class PostgresSink implements Sink {
   }
 
   async #send(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<Verdict> {
-    const points = rows.map(({ point }) => point);
+    const points = inKeyOrder(rows.map(({ point }) => point));
     try {
-      return await this.#lend(signal, async (connection, { partitions }) => {
-        const write = () => this.#upsert(connection, points, partitions, signal);
+      return await this.#lend(signal, async (connection, opened) => {
+        const { partitions } = opened;
+        const write = () => this.#store(connection, points, opened, signal);
         return partitions === undefined ? await write() : await partitions.using(points, write);
       });
     } catch (error) {
@@ -147,20 +165,17 @@ class PostgresSink implements Sink {
     }
   }
 
-  async #upsert(
+  async #store(
     connection: PgConnection,
     points: readonly Point[],
-    partitions: Partitions | undefined,
+    { partitions, hasLongWindows }: Opened,
     signal: AbortSignal,
   ): Promise<Verdict> {
     await partitions?.prepare(connection, startsOf(points));
     try {
-      const { rowCount } = await this.#runInTurn(
-        connection,
-        upsert(this.#config.table),
-        columnArrays(points),
-        signal,
-      );
+      const rowCount =
+        (await this.#copy(connection, points, hasLongWindows, signal)) ??
+        (await this.#order.inTurn(connection, SERVER, signal, () => this.#upsert(connection, points)));
       if (rowCount === points.length) return { kind: 'written' };
       return {
         kind: 'retry',
@@ -177,6 +192,41 @@ class PostgresSink implements Sink {
     }
   }
 
+  /**
+   * Writes the points, by COPY if the table has none of them. Resolves to how many rows were written; to undefined if
+   * COPY cannot write them, and nothing was written.
+   */
+  async #copy(
+    connection: PgConnection,
+    points: readonly Point[],
+    hasLongWindows: boolean,
+    signal: AbortSignal,
+  ): Promise<number | null | undefined> {
+    const { table, partition } = this.#config;
+    // Not tried with TimescaleDB.
+    if (partition === 'hypertable' || Date.now() < this.#copyAgainAt) return undefined;
+    const write = async ([held]: readonly PgRow[]) => {
+      if (held !== undefined) return await this.#upsert(connection, points);
+      const copy = new CopyQuery(`${copyInto(table)};\nCOMMIT`, copyRows(points, hasLongWindows));
+      try {
+        const [copied] = await connection.send(copy);
+        return copied?.rowCount;
+      } catch (error) {
+        if (!NOT_BY_COPY.test(sqlState(error) ?? '')) throw error;
+        this.#copyAgainAt = Date.now() + NO_COPY_MS;
+        await connection.run('ROLLBACK');
+        return undefined;
+      }
+    };
+    return await this.#order.inTurn(connection, SERVER, signal, write, selectHeld(table, points));
+  }
+
+  /** Resolves to how many rows were written. */
+  async #upsert(connection: PgConnection, points: readonly Point[]): Promise<number | null> {
+    const { rowCount } = await commit(connection, upsert(this.#config.table), columnArrays(points));
+    return rowCount;
+  }
+
   /** Runs a transaction of one statement that writes. */
   async #runInTurn(
     connection: PgConnection,
@@ -184,11 +234,7 @@ class PostgresSink implements Sink {
     values: unknown[],
     signal: AbortSignal,
   ): Promise<PgResult> {
-    return await this.#order.inTurn(connection, SERVER, signal, async () => {
-      // In one go. If the statement fails, COMMIT rolls back, and the connection is as it was.
-      const [result] = await Promise.all([connection.query(text, values), connection.run('COMMIT')]);
-      return result;
-    });
+    return await this.#order.inTurn(connection, SERVER, signal, () => commit(connection, text, values));
   }
 
   /** At most once an hour, after a write. What fails is tried again after a later write. */
@@ -327,6 +373,15 @@ async function mustBePostgres(connection: PgConnection): Promise<void> {
     'this server is Amazon Redshift',
     'Set KIND to redshift for this server.',
   );
+}
+
+/**
+ * Ends a transaction with one more statement, in one go. If that fails, COMMIT rolls back, and the connection is as it
+ * was.
+ */
+async function commit(connection: PgConnection, text: string, values: unknown[]): Promise<PgResult> {
+  const [result] = await Promise.all([connection.query(text, values), connection.run('COMMIT')]);
+  return result;
 }
 
 /** Runs a transaction of one statement that reads, in one round trip. */

@@ -25,6 +25,8 @@ const BUS_RESULTS = join(root, 'test/nats-servers.json');
 /** Which tests need which store, and what their runs have shown. */
 const STORE_TESTS = join(root, 'test/store-tests.json');
 const STORE_RESULTS = join(root, 'test/stores.json');
+/** The table between the marks `tested` has the results. */
+const STORE_TABLE = join(root, 'docs/stores.md');
 
 const own = join(modules, '.bin');
 // For its scripts, npm puts our folder first.
@@ -255,7 +257,10 @@ function testStores(args) {
     // A build from source may not know its version.
     if (store.version !== undefined) store.version = asked(each)?.[1] ?? store.version;
     if (store.version === undefined) {
-      rows.push(`${each.store}: skipped, since there is no ${each.program ?? each.package} here`);
+      const wanted = [each.program ?? each.package, each.major]
+        .filter((part) => part !== undefined)
+        .join(' ');
+      rows.push(`${each.store}: skipped, since there is no ${wanted} here`);
       continue;
     }
     say(`${store.name} ${store.version}, from ${store.from} ...`);
@@ -272,23 +277,29 @@ function summary({ passed, skipped, failed }) {
   return `${passed} passed, ${failed} failed, ${skipped} skipped`;
 }
 
-/** Returns which version of the store this is and where it comes from; no version if it is not here. */
-function origin({ program, package: name, version = [] }) {
+/**
+ * Returns which version of the store this is and where it comes from; no version if it is not here. `major`: of several
+ * programs of this name, the first one of that version.
+ */
+function origin({ program, package: name, version = [], major }) {
   const numbers = (text) => /\d+\.\d+(\.\d+)*/.exec(text)?.[0] ?? 'unknown';
   if (name !== undefined) {
     const path = join(modules, name, 'package.json');
     const installed = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')).version : undefined;
     return { version: installed && numbers(installed), from: 'npm' };
   }
-  const folder = env.PATH.split(delimiter).find((each) => each !== '' && existsSync(join(each, program)));
-  if (folder === undefined) return { from: 'nowhere' };
-  const isDebians = /^\/usr\/s?bin$/.test(folder) && SERVERS.test[program] !== undefined;
-  const dpkg = ['dpkg-query', '--show', SERVERS.test[program]];
-  const [command, ...args] = isDebians ? dpkg : version;
-  const { stdout, stderr } = spawnSync(command, args, { env, encoding: 'utf8' });
-  const found = numbers(`${stdout}${stderr}`);
-  if (program === 'node') return { version: found, from: 'Node.js' };
-  return { version: found, from: isDebians ? 'Debian' : 'the PATH' };
+  for (const folder of env.PATH.split(delimiter)) {
+    if (folder === '' || !existsSync(join(folder, program))) continue;
+    const isDebians = /^\/usr\/s?bin$/.test(folder) && SERVERS.test[program] !== undefined;
+    const dpkg = ['dpkg-query', '--show', SERVERS.test[program]];
+    const [command, ...args] = isDebians ? dpkg : version;
+    const path = command === program ? join(folder, program) : command;
+    const { stdout, stderr } = spawnSync(path, args, { env, encoding: 'utf8' });
+    const found = numbers(`${stdout}${stderr}`);
+    if (major !== undefined && !found.startsWith(`${major}.`)) continue;
+    return { version: found, from: program === 'node' ? 'Node.js' : isDebians ? 'Debian' : 'the PATH' };
+  }
+  return { from: 'nowhere' };
 }
 
 function keepStore({ name, version, from }, counts) {
@@ -299,6 +310,16 @@ function keepStore({ name, version, from }, counts) {
     (a, b) => a.store.localeCompare(b.store) || a.version.localeCompare(b.version, 'en', { numeric: true }),
   );
   writeFileSync(STORE_RESULTS, `${JSON.stringify(all, null, 2)}\n`);
+  const rows = all.map(
+    (row) =>
+      `| ${row.store} | ${row.version} | ${row.from} | ${row.passed} | ${row.failed} | ${row.skipped} |\n`,
+  );
+  const text = readFileSync(STORE_TABLE, 'utf8');
+  const table = /(<!-- tested -->\n.*\n.*\n)[\s\S]*?(?=<!-- \/tested -->)/;
+  writeFileSync(
+    STORE_TABLE,
+    text.replace(table, (_, head) => head + rows.join('')),
+  );
 }
 
 /** Runs the program as a child. Ctrl-C reaches both processes, but only the program decides when to end. */

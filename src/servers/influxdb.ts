@@ -1,6 +1,7 @@
 /** A real InfluxDB 1.x (`influxd`) for the demo and the tests. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { influxdOf, programsNamed } from './programs.ts';
 import {
   freePort,
   type RestartableServer,
@@ -30,7 +31,8 @@ export async function startInfluxDb(options: InfluxDbOptions = {}): Promise<Rest
     const url = `http://127.0.0.1:${port}`;
     const config = join(folder.path, 'influxdb.conf');
     await writeFile(config, configText(folder.path, port, await freePort(), options));
-    const start = () => startProcess('influxd', ['run', '-config', config], () => answersPing(url));
+    const program = influxd1();
+    const start = () => startProcess(program, ['run', '-config', config], () => answersPing(url));
     const server = await startRestartable(start);
     const stop = async () => {
       await server.halt();
@@ -46,6 +48,11 @@ export async function startInfluxDb(options: InfluxDbOptions = {}): Promise<Rest
     folder.remove();
     throw error;
   }
+}
+
+/** The one that is there, without asking for its version; of several, the first 1.x. */
+function influxd1(): string {
+  return (programsNamed('influxd').length > 1 ? influxdOf(1) : undefined) ?? 'influxd';
 }
 
 async function answersPing(url: string): Promise<boolean> {

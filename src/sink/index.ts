@@ -82,8 +82,9 @@ export {
   pgRejectReason,
   sqlState,
 } from './pg/classify.ts';
-export type { PgResult, PgRow, PgSignIn } from './pg/connection.ts';
+export type { PgQuery, PgResult, PgRow, PgSignIn } from './pg/connection.ts';
 export { PgConnection, PgConnections } from './pg/connection.ts';
+export { copyRows } from './pg/copy.ts';
 export { pgIdentity } from './pg/identity.ts';
 export type { PgServer, RowKey } from './pg/sql.ts';
 export {
@@ -98,6 +99,7 @@ export {
   MIN_TIME_MS,
   PG_TYPES,
   pgAnswer,
+  pgLiteral,
   pgQuestion,
   pointOfRow,
   quotedTable,

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { RETRY_REASONS, type WriteOutcome } from '../../src/sink/contract.ts';
 import type { Direction } from '../faults/proxy.ts';
 import { settlesPromptly } from './lifecycle.ts';
-import { differences, EVERYTHING, manyPoints, START, WINDOW_MS } from './points.ts';
+import { EVERYTHING, manyPoints, START, WINDOW_MS } from './points.ts';
 import { type Bench, PROMPT_MS, type Subject, sinkError } from './subject.ts';
 
 const HANG_MS = 200;
@@ -37,7 +37,7 @@ export function describeFaults(bench: Bench): void {
     );
     await subject.deliver(later);
     const range = keepsFirst ? { ...EVERYTHING, from: nextWindow } : EVERYTHING;
-    expect(differences(await subject.read(range), later)).toEqual([]);
+    expect(subject.differences(await subject.read(range), later)).toEqual([]);
   }
 
   function expectRetry(outcome: WriteOutcome | Error): void {
@@ -141,7 +141,7 @@ export function describeFaults(bench: Bench): void {
         // Some clients retry by themselves if there is no answer. What they report as written must be there.
         if (!(outcome instanceof Error) && outcome.kind === 'written') {
           await bench.proxy().pass();
-          expect(differences(await subject.read(EVERYTHING), points)).toEqual([]);
+          expect(subject.differences(await subject.read(EVERYTHING), points)).toEqual([]);
         } else {
           expectRetry(outcome);
         }
@@ -154,7 +154,7 @@ export function describeFaults(bench: Bench): void {
       await subject.deliver(points);
       bench.proxy().cut('response', harness.differs?.compact ? COMPACT_CUT : READ_CUT);
       const rows = await subject.read(EVERYTHING).catch(() => undefined);
-      if (rows !== undefined) expect(differences(rows, points)).toEqual([]);
+      if (rows !== undefined) expect(subject.differences(rows, points)).toEqual([]);
       await expectToRecover(subject);
     });
 

@@ -172,20 +172,36 @@ function keyOf(point: StoredPoint): string {
 const SHOWN_DIFFERENCES = 5;
 const SHOWN_CHARACTERS = 400;
 
+type IsSame = (stored: number, written: number) => boolean;
+
+/** Returns the point with those numbers of `written` that are the same. */
+function withSame(point: StoredPoint, written: StoredPoint, isSame: IsSame): StoredPoint {
+  const values = ALL_FIELDS.map((field) => {
+    const [own, other] = [point[field], written[field]];
+    return [field, own !== null && other !== null && isSame(own, other) ? other : own];
+  });
+  return { ...point, ...(Object.fromEntries(values) as Pick<StoredPoint, Field>) };
+}
+
 /** How `stored` differs from `written`, in words; empty if it does not. The order does not matter. */
-export function differences(stored: readonly StoredPoint[], written: readonly StoredPoint[]): string[] {
-  const found = new Map<string, string>();
+export function differences(
+  stored: readonly StoredPoint[],
+  written: readonly StoredPoint[],
+  isSame?: IsSame,
+): string[] {
+  const found = new Map<string, StoredPoint>();
   const wrong: string[] = [];
   const say = (what: string, key: string, more = '') =>
     wrong.push(`${what}: ${key.slice(0, SHOWN_CHARACTERS)}${more.slice(0, 2 * SHOWN_CHARACTERS)}`);
   for (const point of stored) {
     const key = keyOf(point);
     if (found.has(key)) say('twice', key);
-    found.set(key, describe(point));
+    found.set(key, point);
   }
   for (const point of written) {
     const key = keyOf(point);
-    const text = found.get(key);
+    const other = found.get(key);
+    const text = other && describe(isSame === undefined ? other : withSame(other, point, isSame));
     if (text === undefined) say('missing', key);
     else if (text !== describe(point)) say('differs', key, `\n  has ${text}\n  not ${describe(point)}`);
     found.delete(key);

@@ -17,7 +17,7 @@ import {
 } from '../../src/sink/contract.ts';
 import { pointBytes } from '../../src/sink/rows.ts';
 import type { FaultProxy } from '../faults/proxy.ts';
-import { readAll } from './points.ts';
+import { differences, readAll } from './points.ts';
 
 /** Variables without their prefix: `{ URL: '...', TABLE: '...' }`. */
 export type Variables = Readonly<Record<string, string>>;
@@ -44,6 +44,8 @@ export interface Harness {
   unusable?(namespace: string): Promise<void>;
   /** Removes what `open` created, while the sink is running. */
   drop?(namespace: string): Promise<void>;
+  /** Resolves when what was acknowledged can be read, for a store that takes a while. */
+  visible?(): Promise<void>;
   /**
    * Where this store truly differs from what every sink must do.
    * - `keepsNothing`: there is no store; the tests of what is in it, and of faults, are skipped.
@@ -51,6 +53,7 @@ export interface Harness {
    * - `answersNothing`: it has no `ask` and no `storage`. `saysNoSize`: it does not say how much it stores.
    * - `hasNoIdentity`: it has `identity`, but this kind of server keeps none.
    * - `keepsFirst`: it refuses other values under a key that it holds. `forgetsNothing`: it cannot remove points.
+   * - `isSame`: whether a number is what became of another one in this store. Without it, both must be equal.
    * - `compact`: 200 points travel in fewer than 10,000 bytes.
    * - `refuses`: the reason for which a point must be rejected, if this store cannot hold it. Non-finite numbers are
    *   `invalid_value` in every sink: most stores have none, and all must hold the same.
@@ -60,6 +63,7 @@ export interface Harness {
     readonly embedded?: true;
     readonly keepsFirst?: true;
     readonly forgetsNothing?: true;
+    readonly isSame?: (stored: number, written: number) => boolean;
     readonly compact?: true;
     readonly refuses?: (point: Point) => Rejection['reason'] | undefined;
     readonly answersNothing?: true;
@@ -84,8 +88,10 @@ export class Subject {
   readonly sink: Sink;
   readonly limits: SinkLimits;
   readonly #said: string[];
+  readonly #harness: Harness;
 
-  constructor(module: SinkModule, variables: Variables, said: string[]) {
+  constructor(module: SinkModule, variables: Variables, said: string[], harness: Harness) {
+    this.#harness = harness;
     const env = Object.fromEntries(
       Object.entries(variables).map(([name, value]) => [`SINK_T_${name}`, value]),
     );
@@ -110,8 +116,19 @@ export class Subject {
     await this.#listen(this.sink.remove({ points }, NEVER));
   }
 
+  /** Everything that was acknowledged. */
   async read(range: WindowRange, signal: AbortSignal = NEVER): Promise<StoredPoint[]> {
+    await this.visible();
     return await this.#listen(readAll(this.sink, range, signal));
+  }
+
+  async visible(): Promise<void> {
+    await this.#harness.visible?.();
+  }
+
+  /** How `stored` differs from `written`, as this store keeps numbers. */
+  differences(stored: readonly StoredPoint[], written: readonly StoredPoint[]): string[] {
+    return differences(stored, written, this.#harness.differs?.isSame);
   }
 
   async identity(): Promise<string | undefined> {

@@ -292,7 +292,59 @@ describe('InfluxDB 2, beside writes', () => {
   });
 });
 
+describe('identity', () => {
+  it('is the same for two that begin at once, also if the write of the one that was first is slow', async () => {
+    const stored: { identity: string; made: number }[] = [];
+    let release: (value?: unknown) => void = () => {};
+    const released = new Promise((resolve) => {
+      release = resolve;
+    });
+    const url = await startStandIn(async (incoming, outgoing) => {
+      const body = Buffer.concat(await incoming.toArray()).toString();
+      const [, identity, made] = /^fanout_store,identity=(\S+) made=(\d+)i/.exec(body) ?? [];
+      if (identity !== undefined) {
+        writes += 1;
+        if (writes === 1) await released;
+        stored.push({ identity, made: Number(made) });
+        outgoing.writeHead(204).end();
+        return;
+      }
+      const series = stored.map(({ identity, made }) => ({
+        name: 'fanout_store',
+        tags: { identity },
+        columns: ['time', 'made'],
+        values: [[4_102_444_800_000, made]],
+      }));
+      outgoing.writeHead(200, { 'content-type': 'application/json' });
+      outgoing.end(`${JSON.stringify({ results: [{ statement_id: 0, series }] })}\n`);
+    }, atEnd);
+    let writes = 0;
+    const slow = sinkOf(url, v2).identity!(NEVER);
+    await expect.poll(() => writes).toBe(1);
+    const began = Date.now();
+    await expect.poll(() => Date.now()).toBeGreaterThan(began);
+    const fast = sinkOf(url, v2).identity!(NEVER);
+    await expect.poll(() => stored.length).toBe(1);
+    // At the latest now, or when the fast one has its answer.
+    await Promise.race([fast, new Promise((resolve) => setTimeout(resolve, 100))]);
+    release();
+    expect(await fast).toBe(await slow);
+  });
+});
+
 describe('QuestDB', () => {
+  it('answers no queries in this language: the sink opens all the same, if writes are answered', async () => {
+    let status = 204;
+    const url = await startStandIn((incoming, outgoing) => {
+      incoming.resume();
+      const isWrite = incoming.url!.startsWith('/write');
+      outgoing.writeHead(isWrite ? status : 405).end(isWrite ? '' : 'Method POST not supported\r\n');
+    }, atEnd);
+    await sinkOf(url).open(NEVER);
+    status = 401;
+    await expect(sinkOf(url).open(NEVER)).rejects.toMatchObject({ reason: 'unauthorized' });
+  });
+
   it('refuses a whole batch for one key, and names its line: the others are written', async () => {
     const server = await double((lines) => {
       const line = 1 + lines.findIndex(({ key }) => key.includes('a.b'));

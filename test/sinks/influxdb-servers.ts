@@ -2,6 +2,7 @@
 
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, request, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { startInfluxDb } from '../../src/servers/influxdb.ts';
 import type { Server } from '../../src/servers/server-process.ts';
 
@@ -46,6 +47,45 @@ export async function startV2Front(target: Server): Promise<Server> {
     front.closeAllConnections();
   };
   return { url: `http://127.0.0.1:${address.port}`, port: address.port, stop };
+}
+
+/**
+ * In front of InfluxDB 2, which has no such setting: passes on one write at a time. Why: see `startSignedIn`.
+ */
+export async function startOneWriteFront(target: Server): Promise<Server> {
+  let last: Promise<unknown> = Promise.resolve();
+  const front = createServer((incoming, outgoing) => {
+    const pass = () => passOn(incoming, outgoing, target.port);
+    if (incoming.url?.startsWith('/api/v2/write')) last = last.then(pass);
+    else void pass();
+  });
+  front.listen(0, '127.0.0.1');
+  await once(front, 'listening');
+  const { port } = front.address() as AddressInfo;
+  const stop = async () => {
+    front.close();
+    front.closeAllConnections();
+  };
+  return { url: `http://127.0.0.1:${port}`, port, stop };
+}
+
+/** Resolves when the answer is over, or either side has gone. */
+export async function passOn(
+  incoming: IncomingMessage,
+  outgoing: ServerResponse,
+  port: number,
+): Promise<void> {
+  const { method, url: path, headers } = incoming;
+  const onward = request({ port, host: '127.0.0.1', path, method, headers }, (answer) => {
+    outgoing.writeHead(answer.statusCode ?? 502, answer.headers);
+    answer.pipe(outgoing);
+    answer.on('error', () => outgoing.destroy());
+  });
+  onward.on('error', () => outgoing.destroy());
+  incoming.on('error', () => onward.destroy());
+  outgoing.on('close', () => onward.destroy());
+  incoming.pipe(onward);
+  if (!outgoing.closed) await once(outgoing, 'close');
 }
 
 function forward(incoming: IncomingMessage, outgoing: ServerResponse, port: number): void {

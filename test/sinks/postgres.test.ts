@@ -188,6 +188,98 @@ describe('postgres', { timeout: TEST_MS }, () => {
     await expectOrder(server, url, one, other);
   });
 
+  it('a write of new rows that was given up while it ran does not overwrite a newer one', async () => {
+    const { sink, url } = await opened('given_up_new');
+    await sink.write({ points: manyPoints(2) }, NEVER);
+    await expectOrder(server, url, sink, sink, true);
+  });
+
+  /** Notes down how each statement that inserts begins. */
+  const NOTED = `CREATE TABLE noted (word text); CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
+      $$ BEGIN INSERT INTO noted VALUES (split_part(current_query(), ' ', 1)); RETURN NULL; END $$;
+    CREATE TRIGGER note BEFORE INSERT ON points EXECUTE FUNCTION note()`;
+  const noted = async (database: string) =>
+    (await server.execute('SELECT word FROM noted', database)).rows.map(({ word }) => word);
+
+  it('writes new rows by COPY, and overwrites others without an error in the log of the server', async () => {
+    const { sink } = await opened(
+      'copied',
+      'ALTER DATABASE copied SET standard_conforming_strings TO off; ALTER DATABASE copied SET backslash_quote TO off',
+    );
+    await server.execute(NOTED, 'copied');
+    /** How many transactions have failed: known once their session is over. */
+    const failed = async () => {
+      await sink.close();
+      const ours = `SELECT 1 FROM pg_stat_activity WHERE datname = 'copied'`;
+      await expect.poll(async () => (await server.execute(ours)).rows).toEqual([]);
+      const counted = `SELECT xact_rollback AS count FROM pg_stat_database WHERE datname = 'copied'`;
+      return (await server.execute(counted)).rows[0].count;
+    };
+    const before = await failed();
+    await sink.open(NEVER);
+    const pointsOf = (salt: number) => [
+      ...manyPoints(20, salt),
+      ...['', `it's`, '\\', `\\'`, '\\\\x'].map((instance) =>
+        makePoint({ instance, values: { count: 1 + salt } }),
+      ),
+    ];
+    for (const salt of [0, 1])
+      expect(await sink.write({ points: pointsOf(salt) }, NEVER)).toEqual({ kind: 'written' });
+    // Each alone is one that is looked up.
+    for (const point of pointsOf(2))
+      expect(await sink.write({ points: [point] }, NEVER)).toEqual({ kind: 'written' });
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), pointsOf(2))).toEqual([]);
+    expect(await noted('copied')).toEqual(['COPY', ...Array.from({ length: 26 }, () => 'INSERT')]);
+    expect(await failed()).toBe(before);
+  });
+
+  it('writes a batch of which the table has any row, whether it is one that is looked up or not', async () => {
+    const { sink, url } = await opened('in_part');
+    for (const held of [0, 1, 5, 10, 18, 19]) {
+      const points = manyPoints(20, held).map((point) => ({ ...point, windowStart: START + held * 10_000 }));
+      await sink.write({ points: [{ ...points[held]!, count: 1_000 }] }, NEVER);
+      const other = made(url);
+      await other.open(NEVER);
+      expect(await other.write({ points }, NEVER)).toEqual({ kind: 'written' });
+      const range = { from: points[0]!.windowStart, to: points[0]!.windowStart + 1 };
+      expect(differences(await readAll(sink, range, NEVER), points)).toEqual([]);
+    }
+  });
+
+  it('writes otherwise where COPY is refused, as with security by row', async () => {
+    const { sink, url } = await opened('secured');
+    await server.execute(
+      `${NOTED}; CREATE ROLE secured LOGIN PASSWORD 'secured'; GRANT ALL ON points, noted TO secured;
+       ALTER TABLE points ENABLE ROW LEVEL SECURITY; CREATE POLICY all_rows ON points USING (true) WITH CHECK (true)`,
+      'secured',
+    );
+    await sink.close();
+    const own = new URL(url);
+    [own.username, own.password] = ['secured', 'secured'];
+    const limited = made(own.href);
+    await limited.open(NEVER);
+    for (const salt of [0, 1]) {
+      const points = manyPoints(20).map((point) => ({ ...point, windowStart: START + salt * 10_000 }));
+      expect(await limited.write({ points }, NEVER)).toEqual({ kind: 'written' });
+    }
+    expect(await readAll(limited, EVERYTHING, NEVER)).toHaveLength(40);
+    expect(await noted('secured')).toEqual(['INSERT', 'INSERT']);
+  });
+
+  it('writes new rows into columns of the other types that it takes', async () => {
+    const table = WHOLE_TABLE.replace('window_ms int', 'window_ms bigint')
+      .replace('series_id text', 'series_id char(32)')
+      .replaceAll(' text', ' varchar(200)');
+    const { sink } = await opened('other_types', table);
+    await server.execute(NOTED, 'other_types');
+    const points = manyPoints(20);
+    expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
+    expect(differences(await readAll(sink, EVERYTHING, NEVER), points)).toEqual([]);
+    const { rows } = await server.execute('SELECT DISTINCT window_ms FROM points', 'other_types');
+    expect(rows).toEqual([{ window_ms: '10000' }]);
+    expect(await noted('other_types')).toEqual(['COPY']);
+  });
+
   it('a write that was given up and reaches the server later does nothing', async () => {
     await expectLateWriteLost(server, await server.createDatabase('late'), made);
   });

@@ -9,10 +9,20 @@ import { trySink } from '../../src/commands/check-sink.ts';
 import { freePort, type Server, startProcess, temporaryFolder } from '../../src/servers/server-process.ts';
 import type { Sink, WindowRange } from '../../src/sink/contract.ts';
 import { EVERYTHING, makePoint, readAll, START, WINDOW_MS } from '../conformance/points.ts';
+import { describeConformance } from '../conformance.ts';
 import { judged } from '../verify/judged.ts';
 import { isOnPath, sinkSettings } from './stand-in.ts';
 
 const PROGRAM = 'victoria-metrics';
+/** Fractions keep about 12 digits, and what is closer to zero becomes zero. */
+const TOLERANCE = 1e-11;
+const LEAST = 1e-307;
+const MAX_LABELS = 40;
+const MAX_LABEL_BYTES = 4_096;
+/** The metric of a field has the name of the point, `_`, and that of the field. */
+const MAX_NAME_BYTES = MAX_LABEL_BYTES - 6;
+/** The name of the metric, the name, the type, and the label of the test. */
+const OWN_LABELS = 4;
 const NEVER = new AbortController().signal;
 const isThere = isOnPath(PROGRAM);
 
@@ -34,9 +44,50 @@ async function start(flags: readonly string[]): Promise<Server> {
   return { url, port, stop };
 }
 
+/** Its limits, with the names of the metrics: see the test of them below. */
+function isWithinLimits({ series, instance }: Point): boolean {
+  const labels = series.dimensions.length + OWN_LABELS + (instance === '' ? 0 : 1);
+  return (
+    labels <= MAX_LABELS &&
+    series.dimensions.every(([, value]) => Buffer.byteLength(value) <= MAX_LABEL_BYTES) &&
+    Buffer.byteLength(series.name) <= MAX_NAME_BYTES
+  );
+}
+
 const title = isThere ? 'VictoriaMetrics' : `VictoriaMetrics (skipped: no ${PROGRAM} on the PATH)`;
 
 describe.skipIf(!isThere)(title, () => {
+  let server: Server;
+  describeConformance('prometheus', {
+    async start() {
+      server = await start(['-dedup.minScrapeInterval=1ms']);
+      return server.port;
+    },
+    async stop() {
+      await server?.stop();
+    },
+    async visible() {
+      await fetch(`${server.url}/internal/force_flush`);
+    },
+    variables: (namespace, port) => ({
+      URL: `http://127.0.0.1:${port}/api/v1/write`,
+      HEADERS: 'authorization=Bearer s3cret',
+      LABELS: `job=${namespace}`,
+    }),
+    secrets: ['s3cret'],
+    differs: {
+      // Of two values it keeps the larger one.
+      keepsFirst: true,
+      forgetsNothing: true,
+      answersNothing: true,
+      isSame: (stored, written) =>
+        Math.abs(stored - written) <= Math.max(LEAST, Math.abs(written) * TOLERANCE),
+      refuses: (point) => (isWithinLimits(point) ? undefined : 'too_large'),
+    },
+  });
+});
+
+describe.skipIf(!isThere)(`what is peculiar: ${title}`, () => {
   const sinks: Sink[] = [];
   let keeping: Server;
   let merging: Server;

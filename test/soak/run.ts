@@ -1,7 +1,8 @@
 /**
  * `npm run soak -- [--minutes 60] [--rate N] [--series N]`: every store that this machine can run, side by side, with
  * two instances of the service that write to all of them. Both are killed twice, and each store is out of reach once.
- * Then every row of every store is compared with what was sent. Exit code 0 only if all are equal.
+ * Then every row of every store is compared with what was sent. Exit code 0 only if all are equal. Of a server that
+ * Debian has too, the version that is first on the PATH is taken; InfluxDB 2 is taken where it is on the PATH.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -36,6 +37,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => 
 const { signal } = stopping;
 
 const stores = await startStores();
+for (const line of stores.said) say(line);
 const instances = new Instances({ ...stores.throughLinks, ...WINDOWS });
 for (const [name, value] of Object.entries(stores.direct))
   if (name.startsWith('AWS_')) process.env[name] = value;

@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { startClickHouse } from '../../src/servers/clickhouse.ts';
+import { type InfluxDb2, influxd2, startInfluxDb2 } from '../../src/servers/influxdb2.ts';
 import { startPgBouncer } from '../../src/servers/pgbouncer.ts';
 import { startPrometheusReceiver } from '../../src/servers/prometheus.ts';
 import { startStack } from '../../src/servers/stack.ts';
@@ -14,6 +15,8 @@ import { BUCKET, KEYS, startS3 } from '../redshift/s3.ts';
 /** Two writers with ten connections each. */
 const POOL_SIZE = 20;
 const CLICKHOUSE = { user: 'fanout', password: 'stores' };
+/** The bucket of InfluxDB 2. */
+const SOAKED = 'soak';
 /** One write in so many is refused because there are too many. */
 const THROTTLED_SHARE = 0.2;
 
@@ -31,6 +34,8 @@ export interface Stores {
   /** For whoever compares. */
   readonly direct: Variables;
   readonly folder: string;
+  /** Which versions these are, and what is left out. */
+  readonly said: readonly string[];
   readonly outages: readonly Outage[];
   stop(): Promise<void>;
 }
@@ -53,8 +58,11 @@ export async function startServers() {
   pooled.port = String(pooler.port);
   const parquet = join(stack.folder, 'parquet');
   mkdirSync(parquet);
+  // Debian has none.
+  const influxdb2 = influxd2() === undefined ? undefined : await startInfluxDb2();
   const env = {
     ...stack.env,
+    ...(await settingsOf(influxdb2)),
     SINK_POSTGRES_ENABLED: 'true',
     SINK_POSTGRES_URL: await stack.postgres.createDatabase('keyed'),
     SINK_POOLED_ENABLED: 'true',
@@ -74,19 +82,49 @@ export async function startServers() {
     stack,
     clickhouse,
     prometheus,
+    influxdb2,
     pooler,
     parquet,
     env,
     async stop() {
-      await Promise.all([pooler.stop(), prometheus.stop(), clickhouse.stop()]);
+      await Promise.all([pooler.stop(), prometheus.stop(), clickhouse.stop(), influxdb2?.stop()]);
       await stack.stop();
     },
   };
 }
 
+async function settingsOf(influxdb2: InfluxDb2 | undefined): Promise<Variables> {
+  if (influxdb2 === undefined) return {};
+  await influxdb2.createBucket(SOAKED);
+  return {
+    SINK_INFLUXDB2_ENABLED: 'true',
+    SINK_INFLUXDB2_KIND: 'influxdb',
+    SINK_INFLUXDB2_API: 'v2',
+    SINK_INFLUXDB2_URL: influxdb2.url,
+    SINK_INFLUXDB2_TOKEN: influxdb2.token,
+    SINK_INFLUXDB2_ORG: influxdb2.org,
+    SINK_INFLUXDB2_BUCKET: SOAKED,
+  };
+}
+
+/** What the real servers say of their versions, and what is left out because it is not here. */
+async function saidOf({ prometheus, clickhouse, influxdb2 }: Awaited<ReturnType<typeof startServers>>) {
+  const build = (await fetch(`${prometheus.url}/api/v1/status/buildinfo`)).json();
+  const { version } = ((await build) as { data: { version: string } }).data;
+  const health = async (url: string) =>
+    ((await (await fetch(`${url}/health`)).json()) as { version: string }).version;
+  return [
+    `Prometheus ${version}`,
+    `ClickHouse ${(await clickhouse.execute('SELECT version()')).trim()}`,
+    influxdb2 === undefined
+      ? 'skipped: InfluxDB 2, since there is no influxd of version 2 on the PATH'
+      : `InfluxDB ${await health(influxdb2.url)}, beside 1.x`,
+  ];
+}
+
 export async function startStores(): Promise<Stores> {
   const servers = await startServers();
-  const { stack, clickhouse, prometheus, pooler, parquet, env } = servers;
+  const { stack, clickhouse, prometheus, influxdb2, pooler, parquet, env } = servers;
   const s3 = await startS3();
   const throttle = await startThrottle(stack.dynamodb.port);
   const direct = {
@@ -100,7 +138,7 @@ export async function startStores(): Promise<Stores> {
     AWS_SECRET_ACCESS_KEY: KEYS.secretAccessKey,
     AWS_REGION: 'us-east-1',
   };
-  const places: Readonly<Record<string, Place>> = {
+  const places: Record<string, Place> = {
     influxdb: ['SINK_INFLUXDB_URL', stack.influxdb.port],
     redshift: ['SINK_REDSHIFT_URL', stack.postgres.port],
     postgres: ['SINK_POSTGRES_URL', stack.postgres.port],
@@ -110,8 +148,10 @@ export async function startStores(): Promise<Stores> {
     prometheus: ['SINK_PROMETHEUS_URL', Number(new URL(prometheus.url).port)],
     bucket: ['SINK_BUCKET_ENDPOINT', Number(new URL(s3.front).port)],
   };
+  if (influxdb2 !== undefined) places.influxdb2 = ['SINK_INFLUXDB2_URL', influxdb2.port];
   const links = await linksTo(direct, places);
   return {
+    said: await saidOf(servers),
     throughLinks: links.variables,
     direct,
     folder: stack.folder,

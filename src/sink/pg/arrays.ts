@@ -17,7 +17,7 @@ const NULL_LENGTH = -1;
 const WORD_BYTES = 8;
 const WORD = 2 ** 32;
 /** A UTF-16 code unit takes at most three bytes in UTF-8. */
-const MAX_BYTES_PER_UNIT = 3;
+export const MAX_BYTES_PER_UNIT = 3;
 /** The server counts from 2000-01-01, in microseconds. */
 const EPOCH_MS = 946_684_800_000;
 const MICROSECONDS = 1_000n;
@@ -44,6 +44,11 @@ export const PG_COLUMNS: ReadonlySet<string> = new Set(Object.keys(TYPES));
 export const SELECT_ARRAYS = `SELECT ${Object.entries(TYPES)
   .map(([name, type], index) => `unnest($${index + 1}::${type}[]) AS "${name}"`)
   .join(', ')}`;
+
+/** Returns the time as the server has it. */
+export function serverMicroseconds(ms: number): bigint {
+  return BigInt(ms - EPOCH_MS) * MICROSECONDS;
+}
 
 /** Returns the arrays, in the order of the columns of a row: see `columnValues`. */
 export function columnArrays(points: readonly Point[]): Buffer[] {
@@ -84,7 +89,7 @@ function startArray(points: readonly Point[]): Buffer {
   for (const { windowStart } of points) {
     if (windowStart !== known) {
       known = windowStart;
-      word = BigInt(windowStart - EPOCH_MS) * MICROSECONDS;
+      word = serverMicroseconds(windowStart);
     }
     at = bytes.writeInt32BE(WORD_BYTES, at);
     at = bytes.writeBigInt64BE(word, at);

@@ -21,10 +21,16 @@ export interface PgResult {
   readonly rowCount: number | null;
 }
 
+/** A query that sends more than its text: an object of a class derived from the class `Query` of `pg`. */
+export interface PgQuery {
+  submit(connection: never): unknown;
+}
+
 /** What we use of a client of `pg`. */
 interface PgClient {
   connect(): Promise<unknown>;
   query(query: { text: string; values?: unknown[] }): Promise<unknown>;
+  query(query: PgQuery, done: (error: Error | null, results: unknown) => void): unknown;
   end(): Promise<void>;
   once(event: 'end', listener: () => void): unknown;
   on(event: 'error', listener: (error: Error) => void): unknown;
@@ -86,6 +92,14 @@ export class PgConnection {
   async run(text: string): Promise<PgResult | undefined> {
     const results = (await this.#client.query({ text })) as PgResult | PgResult[];
     return [results].flat().findLast(({ fields }) => fields.length > 0);
+  }
+
+  /** Resolves to what each of its statements returned. */
+  async send(query: PgQuery): Promise<readonly PgResult[]> {
+    const results = await new Promise<unknown>((resolve, reject) => {
+      this.#client.query(query, (error, results) => (error ? reject(error) : resolve(results)));
+    });
+    return [results as PgResult | PgResult[]].flat();
   }
 
   /** Tells the server goodbye and closes the socket, without waiting for an answer. */

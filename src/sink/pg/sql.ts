@@ -80,6 +80,11 @@ export function lockWrites(table: string, how: 'shared' | 'alone'): string {
   return `SELECT pg_advisory_xact_lock${suffix}(${LOCK_SPACE}, '${quotedTable(table)}'::regclass::oid::int)`;
 }
 
+/** Returns the text as a literal that does not depend on the settings of the session. */
+export function pgLiteral(text: string): string {
+  return `E'${text.replace(/['\\]/g, (character) => character + character)}'`;
+}
+
 /** Returns the time in UTC without a zone, so that the time zone of the session does not matter. */
 export function timestamp(ms: number): string {
   return new Date(ms).toISOString().slice(0, -1).replace('T', ' ');

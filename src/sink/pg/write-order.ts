@@ -7,7 +7,7 @@
  * the server by then never does anything: its rows were not sent yet.
  */
 import { isAboutData } from './classify.ts';
-import type { PgConnection } from './connection.ts';
+import type { PgConnection, PgRow } from './connection.ts';
 import { begin, lockWrites, type PgServer, transaction } from './sql.ts';
 
 export class WriteOrder {
@@ -24,12 +24,16 @@ export class WriteOrder {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** Begins a transaction and, once it has its turn, calls `write`, which must end it. PostgreSQL only. */
+  /**
+   * Begins a transaction and, once it has its turn, calls `write`, which must end it, with what the statement `first`
+   * selects in it. PostgreSQL only.
+   */
   async inTurn<T>(
     connection: PgConnection,
     server: PgServer,
     signal: AbortSignal,
-    write: () => Promise<T>,
+    write: (found: readonly PgRow[]) => Promise<T>,
+    first?: string,
   ): Promise<T> {
     const giveUp = () => {
       this.#givenUp += 1;
@@ -42,9 +46,10 @@ export class WriteOrder {
       const statements = [begin(server, this.#timeoutMs), lockWrites(table, 'shared')];
       if (givenUp > this.#over)
         statements.unshift(transaction(server, this.#timeoutMs, lockWrites(table, 'alone')));
-      await connection.run(statements.join(';\n'));
+      if (first !== undefined) statements.push(first);
+      const found = await connection.run(statements.join(';\n'));
       this.#over = Math.max(this.#over, givenUp);
-      return await write();
+      return await write(found?.rows ?? []);
     } catch (error) {
       if (!isAboutData(error)) giveUp();
       throw error;
