@@ -11,7 +11,8 @@ if (major > NEEDED[0] || (major === NEEDED[0] && minor >= NEEDED[1])) {
   import('./main.ts');
 } else {
   process.stderr.write(
-    `metrics-fanout: needs Node.js ${NEEDED.join('.')} or newer; this is ${process.versions.node}\n`,
+    `metrics-fanout: needs Node.js ${NEEDED.join('.')} or newer; this is ${process.versions.node}\n` +
+      '  npm install node@24, in the same folder, gets one beside this package: npx metrics-fanout uses it.\n',
   );
   process.exitCode = EXIT_UNAVAILABLE;
 }

@@ -83,7 +83,9 @@ test('on a Node.js that is too old, its bin says what it needs, and loads nothin
     "data:text/javascript,Object.defineProperty(process, 'versions', { value: { node: '20.20.2' } })";
   const bin = join(inPackage, 'dist/src/bin.js');
   const { status, stderr } = spawnSync(process.execPath, ['--import', old, bin], { encoding: 'utf8' });
-  expect(stderr).toBe('metrics-fanout: needs Node.js 22.18 or newer; this is 20.20.2\n');
+  expect(stderr).toBe(
+    'metrics-fanout: needs Node.js 22.18 or newer; this is 20.20.2\n  npm install node@24, in the same folder, gets one beside this package: npx metrics-fanout uses it.\n',
+  );
   expect(status).toBe(EXIT_UNAVAILABLE);
   expect(readFileSync(bin, 'utf8')).not.toMatch(/^import |\bawait\b|\?\./m);
   expect(JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).engines.node).toBe('>=22.18');

@@ -141,7 +141,7 @@ const ADVICE: Readonly<Record<RefuseReason, string>> = {
     'Check the token (v2) or the user and password (v1), and that they are allowed to write and read here.',
   untrusted: TRUST_ADVICE,
   not_found:
-    'Check the URL, the organization and the bucket (v2) or the database (v1), or create what is missing.',
+    "Check the URL, the organization and the bucket (v2) or the database (v1), or create what is missing. InfluxDB 1.x has no v2 API: set the sink's API to v1 (SINK_INFLUXDB_API=v1).",
   bad_request: 'Check the URL and the API: v2 for InfluxDB 2, 3 and Cloud, v1 for 1.x.',
   schema_mismatch: '',
 };

@@ -4,11 +4,14 @@
 const MAX_SHARE = 0.4;
 const MAX_EDITS = 3;
 
-/** Returns the candidate that is the fewest edits away; undefined if none is near. */
+/** Returns the candidate that the text abbreviates, or that is the fewest edits away; undefined if none is near. */
 export function nearest(text: string, candidates: Iterable<string>): string | undefined {
   let best: string | undefined;
   let fewest = MAX_EDITS + 1;
-  for (const candidate of candidates) {
+  const all = [...candidates];
+  const long = all.filter((candidate) => abbreviates(text, candidate));
+  if (long.length === 1 && !all.some((candidate) => edits(text, candidate) <= 1)) return long[0];
+  for (const candidate of all) {
     const count = edits(text, candidate);
     if (count < fewest && count <= MAX_SHARE * Math.max(text.length, candidate.length)) {
       best = candidate;
@@ -16,6 +19,18 @@ export function nearest(text: string, candidates: Iterable<string>): string | un
     }
   }
   return best;
+}
+
+/** `SINK_A_DB` for `SINK_A_DATABASE`: the last word begins alike, and has fewer of its letters, in order. */
+function abbreviates(text: string, candidate: string): boolean {
+  const at = text.lastIndexOf('_') + 1;
+  const [short, word] = [text.slice(at), candidate.slice(at)];
+  if (text.slice(0, at) !== candidate.slice(0, at) || short.length < 2 || word.length <= short.length)
+    return false;
+  if (short[0] !== word[0] || word.includes('_')) return false;
+  let found = 0;
+  for (const letter of word) if (letter === short[found]) found += 1;
+  return found === short.length;
 }
 
 /** Returns how many characters to insert, delete, replace or swap with a neighbor (optimal string alignment). */

@@ -201,8 +201,8 @@ async function creationError(error: unknown, bus: Bus, core: StreamConfigured): 
   return jetstreamError(error, doing);
 }
 
-/** Finds the name of the stream that is in the way; used only in the message. */
-async function overlapping(bus: Bus, core: StreamConfigured): Promise<string | undefined> {
+/** Finds the name of the stream that is in the way; undefined if there is none, or it cannot be found out. */
+export async function overlapping(bus: Bus, core: StreamConfigured): Promise<string | undefined> {
   for (const subject of core.metricsSubjects) {
     const name = await (await manager(bus)).streams.find(subject).catch(() => undefined);
     if (name !== undefined) return name;

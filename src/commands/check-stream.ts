@@ -1,9 +1,10 @@
 /** What `check` says about the stream. */
+import { bytes, seconds } from '../base/number-format.ts';
 import { isDoubled, storedPatterns } from '../bus/capture.ts';
 import type { Bus } from '../bus/connect.ts';
 import { EARLY_REMOVAL } from '../bus/early-removal.ts';
 import { tryReading } from '../bus/read/trial.ts';
-import { describeStream, type StreamFacts, streamExists } from '../bus/stream.ts';
+import { describeStream, overlapping, type StreamFacts, streamExists } from '../bus/stream.ts';
 import { findLosses } from '../bus/stream-losses.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import { type Finding, failed } from './check-finding.ts';
@@ -16,19 +17,27 @@ export const streamName = ({ metricsStream }: Pick<CoreConfig, 'metricsStream'>)
 export async function checkStream(bus: Bus, core: CoreConfig): Promise<Finding> {
   const what = streamName(core);
   try {
-    if (!(await streamExists(bus, core.metricsStream))) {
-      return {
-        what,
-        state: 'ok',
-        detail: 'does not exist yet; the service creates it, if its user is permitted to',
-        advice: '',
-      };
-    }
+    if (!(await streamExists(bus, core.metricsStream))) return await wouldBeMade(bus, core);
     const facts = await describeStream(bus, core);
     return { what, state: 'ok', detail: inWords(facts), advice: remarks(facts, core).join(' ') };
   } catch (error) {
     return failed(what, error);
   }
+}
+
+async function wouldBeMade(bus: Bus, core: CoreConfig): Promise<Finding> {
+  const { metricsStream, metricsSubjects, metricsStreamMaxAge, metricsStreamMaxBytes } = core;
+  const what = streamName(core);
+  const other = await overlapping(bus, core);
+  if (other !== undefined) {
+    const detail = `does not exist, and cannot be made: ${other} captures some of ${metricsSubjects.join(', ')}`;
+    const advice = `Set METRICS_STREAM to ${other}, or METRICS_SUBJECTS to subjects that no other stream captures.`;
+    return { what, state: 'failed', detail, advice };
+  }
+  const kept = `${seconds(metricsStreamMaxAge / 1000)} and at most ${bytes(metricsStreamMaxBytes)} on disk`;
+  const detail = `does not exist yet; the service creates it, if its user is permitted to: ${metricsSubjects.join(', ')}, kept for ${kept}`;
+  const advice = `To keep more or less, set METRICS_STREAM_MAX_AGE and METRICS_STREAM_MAX_BYTES, or make ${metricsStream} yourself.`;
+  return { what, state: 'ok', detail, advice };
 }
 
 /** Makes two consumers, reads with one, and removes them. */
@@ -66,11 +75,11 @@ export async function checkLimits(bus: Bus, core: CoreConfig): Promise<Finding> 
   }
 }
 
-function inWords({ messages, bytes, firstSequence, lastSequence, ...facts }: StreamFacts): string {
+function inWords({ messages, bytes: size, firstSequence, lastSequence, ...facts }: StreamFacts): string {
   const { subjects, sources, mirror, capture } = facts;
   const stored = storedPatterns(capture).join(', ');
   return [
-    `${messages} messages, ${bytes} bytes, sequence ${firstSequence} to ${lastSequence}`,
+    `${messages} messages, ${bytes(size)}, sequence ${firstSequence} to ${lastSequence}`,
     ...subjects,
     ...(mirror === undefined ? [] : [`mirror of ${mirror.origin}, ${mirror.lag} messages behind`]),
     ...(sources.length > 0 ? [`from ${sources.join(' and ')}`] : []),

@@ -46,13 +46,20 @@ function settingErrorText({ variable, expected, got, unknown, meant }: SettingEr
   return `${variable}: expected ${expected}; ${given}`;
 }
 
+/** Of a command that writes to no store, and reads none: what is wrong with a sink is no reason to refuse it. */
+export const WITHOUT_SINKS = { sinks: false } as const;
+
 /** Reads, checks and freezes everything. Throws a `ConfigError` that lists every error. */
-export async function loadConfig(env: Environment): Promise<Config> {
+export async function loadConfig(
+  env: Environment,
+  { sinks: isWithSinks }: { readonly sinks: boolean } = { sinks: true },
+): Promise<Config> {
   const errors: SettingError[] = [];
   const resolved: ResolvedSetting[] = [];
   const core = readSettings(CORE_SETTINGS, '', env, errors, resolved);
   checkCore(core, errors);
-  const sinks = await loadSinks(env, core.metricsStart ?? { kind: 'now' }, errors, resolved);
+  const start = core.metricsStart ?? { kind: 'now' };
+  const sinks = isWithSinks ? await loadSinks(env, start, errors, resolved) : [];
   if (errors.length > 0) throw new ConfigError(errors);
   const warnings = [...unknownVariables(env, variablesOf(CORE_SETTINGS, '')), ...proxyProblems(env)];
   return Object.freeze({ core: Object.freeze(core), sinks: Object.freeze(sinks), resolved, warnings });

@@ -65,10 +65,13 @@ export async function loadSinks(
   return sinks;
 }
 
-/** Returns the ids that the environment may use: those with an ENABLED variable, and the kinds of the registry. */
+/**
+ * Returns the ids that the environment may use: those with an ENABLED or KIND variable, and the kinds of the registry.
+ * With a KIND alone, a sink is off.
+ */
 function sinkIds(env: Environment): string[] {
   const named = Object.keys(env).flatMap(
-    (variable) => /^SINK_([A-Z0-9_]+)_ENABLED$/.exec(variable)?.[1] ?? [],
+    (variable) => /^SINK_([A-Z0-9_]+)_(?:ENABLED|KIND)$/.exec(variable)?.[1] ?? [],
   );
   return [...new Set([...named, ...Object.keys(SINKS).map((kind) => kind.toUpperCase())])].sort();
 }

@@ -115,6 +115,9 @@ export function isUntrusted(error: unknown): boolean {
   return error instanceof Error && 'code' in error && BAD_CERTIFICATE.test(String(error.code));
 }
 
+/** The words of OpenSSL for an answer that is none of TLS, with a line of its source. */
+const NO_TLS = /wrong version number|packet length too long/;
+
 /** Classifies the error of a request that got no answer. */
 export function transportFailure(
   error: unknown,
@@ -125,7 +128,10 @@ export function transportFailure(
   if (signal.aborted) return { kind: 'retry', reason: 'timeout', message: 'no answer in time' };
   // An AggregateError, for a host with several addresses, has no message of its own.
   const first = error instanceof AggregateError && error.message === '' ? error.errors[0] : error;
-  const message = first instanceof Error ? oneLine(first.message) : 'unknown error';
+  const said = first instanceof Error ? oneLine(first.message) : 'unknown error';
+  const message = NO_TLS.test(said)
+    ? 'the store does not speak TLS at this address: use http:// instead of https://, or its port for TLS'
+    : said;
   if (isUntrusted(first)) return { kind: 'refused', reason: 'untrusted', message };
   const isLost = first instanceof Error && 'code' in first;
   return { kind: 'retry', reason: isLost ? 'connection' : 'unknown', message };

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { parseTime } from '../../src/base/time-text.ts';
-import { ConfigError, loadConfig } from '../../src/config/config.ts';
+import { ConfigError, loadConfig, WITHOUT_SINKS } from '../../src/config/config.ts';
 import { overlap } from '../../src/config/core-settings.ts';
 import { setting } from '../../src/settings/builders.ts';
 import { maskUrl } from '../../src/settings/url-secrets.ts';
@@ -130,6 +130,8 @@ describe('misspelled names', () => {
     [{ SINK_A_ENABLED: 'true', SINK_A_KIND: 'redshfit' }, 'redshift'],
     [{ SINK_SQLTE_PATH: 'x' }, 'SINK_SQLITE_PATH'],
     [{ SINK_SQLITE_PTAH: 'x' }, 'SINK_SQLITE_PATH'],
+    [{ SINK_INFLUXDB_DB: 'x' }, 'SINK_INFLUXDB_DATABASE'],
+    [{ SINK_INFLUXDB_ULR: 'x' }, 'SINK_INFLUXDB_URL'],
     [{ SINK_REDSHIFT_ENABLED: 'false', SINK_REDSHIFT_PASWORD_FILE: 'x' }, undefined],
   ])('%j: did you mean %s?', async (env, meant) => {
     const { errors, message } = await errorsOf(env);
@@ -404,4 +406,17 @@ test('two patterns overlap exactly if some subject matches both', () => {
       expect(overlap(a, b)).toBe(subjects.some((s) => matches(a, s) && matches(b, s)));
     }),
   );
+});
+
+test('a sink that has a KIND and is not ENABLED is off', async () => {
+  const { sinks } = await loadConfig({ SINK_PG_KIND: 'postgres', SINK_PG_URL: 'postgres://h/d' });
+  expect(sinks.map(({ id }) => id)).toEqual(['sqlite']);
+  const { errors } = await errorsOf({ SINK_PG_KIND: 'postgres', SINK_PG_ULR: 'x' });
+  expect(errors).toMatchObject([{ variable: 'SINK_PG_ULR', meant: 'SINK_PG_URL' }]);
+});
+
+test('what is wrong with a sink is no reason to refuse a command that needs none', async () => {
+  const env = { SINK_REDSHIFT_ENABLED: 'true', SINK_NOSUCH_URL: 'x' };
+  expect((await loadConfig(env, WITHOUT_SINKS)).sinks).toEqual([]);
+  await expect(loadConfig({ ...env, WINDOW: 'x' }, WITHOUT_SINKS)).rejects.toThrow(/1 error/);
 });

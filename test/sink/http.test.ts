@@ -2,7 +2,7 @@
 import type { RequestListener } from 'node:http';
 import type { Socket } from 'node:net';
 import { afterEach, describe, expect, it } from 'vitest';
-import { HttpServer, onLiveConnection } from '../../src/sink/http.ts';
+import { HttpServer, onLiveConnection, transportFailure } from '../../src/sink/http.ts';
 import { endAfterEach, startStandIn } from '../sinks/stand-in.ts';
 
 const NEVER = new AbortController().signal;
@@ -64,5 +64,16 @@ describe('onLiveConnection', () => {
     const reset = Object.assign(new Error('reset'), { code: 'ECONNRESET' });
     await expect(onLiveConnection(failing(reset), AbortSignal.abort())).rejects.toBe(reset);
     expect(requests).toBe(2);
+  });
+});
+
+it('TLS to a plain port: the failure says which address would do', async () => {
+  const url = await startStandIn((_, outgoing) => outgoing.end(), atEnd);
+  const server = new HttpServer(url.replace('http:', 'https:'), {}, 1);
+  atEnd(() => server.close());
+  const error = await server.post('/', { body: 'a' }, NEVER).catch((reason: unknown) => reason);
+  expect(transportFailure(error, NEVER)).toMatchObject({
+    reason: 'connection',
+    message: expect.stringContaining('use http:// instead of https://'),
   });
 });

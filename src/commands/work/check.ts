@@ -1,5 +1,6 @@
 import { createLog } from '../../base/log.ts';
 import { memoryLimit } from '../../base/memory-limit.ts';
+import { bytes } from '../../base/number-format.ts';
 import { printable, printableJson } from '../../base/printable.ts';
 import { endProcess } from '../../base/process-end.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
@@ -104,13 +105,11 @@ function whatToDo(findings: readonly Finding[]): string {
 /** Of this machine or container: the service may run elsewhere. */
 function checkMemory(config: Config): Finding {
   const [needed, limit] = [memoryNeeded(config), memoryLimit()];
-  const detail = `at most ${megabytes(needed)} with MAX_SERIES_BYTES, of ${megabytes(limit)} here`;
+  const detail = `at most ${bytes(needed)} with MAX_SERIES_BYTES, of ${bytes(limit)} here`;
   if (needed <= limit) return { what: MEMORY_NAME, state: 'ok', detail, advice: '' };
   const advice = 'Lower MAX_SERIES_BYTES, or give the process more memory.';
   return { what: MEMORY_NAME, state: 'failed', detail, advice };
 }
-
-const megabytes = (bytes: number) => `${Math.round(bytes / 1e6)} MB`;
 
 async function* checkBus(config: Config, watchMs: number | undefined): AsyncGenerator<Finding> {
   const { core } = config;

@@ -5,7 +5,7 @@ import { printable, printableJson } from '../../base/printable.ts';
 import { connect } from '../../bus/connect.ts';
 import { learnSubjects } from '../../bus/kv/checkpoints.ts';
 import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
-import { type Config, loadConfig } from '../../config/config.ts';
+import { type Config, loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import type { WindowHandler } from '../../deliver/pipeline.ts';
 import { lostInWords, replays, wholeWindows } from '../../deliver/replay/recompute-range.ts';
 import type { WindowRange } from '../../sink/contract.ts';
@@ -27,7 +27,7 @@ interface CountOptions extends Filters {
 const MIN_WIDTH = 60;
 
 export default async function runCount(options: CountOptions, command: Command): Promise<void> {
-  const config = await loadConfig(process.env);
+  const config = await loadConfig(process.env, WITHOUT_SINKS);
   if (config.core.metricsSource === 'core')
     command.error('error: plain NATS (METRICS_SOURCE=core) keeps no messages to count');
   const result = await count(options, config);

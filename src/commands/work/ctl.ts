@@ -3,7 +3,7 @@ import { createLog } from '../../base/log.ts';
 import { BusError } from '../../bus/bus-error.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
 import { EVERY_INSTANCE } from '../../bus/control.ts';
-import { type Config, loadConfig } from '../../config/config.ts';
+import { type Config, loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import { localUrl } from '../../config/local-url.ts';
 import { BusWay, HttpWay, type Reply, type Way } from '../../control/client.ts';
 import { findControlSocket } from '../../control/control-socket.ts';
@@ -40,7 +40,7 @@ export async function control(asking: Asked, options: CtlOptions, command: Comma
     command.error(
       'error: say which instance: --instance <id> (ctl status shows the ids), --all or --url <url>',
     );
-  const config = await loadConfig(process.env);
+  const config = await loadConfig(process.env, WITHOUT_SINKS);
   const outcomes = await askAndWait(asking, options, config, stopSignal());
   const { columns } = process.stdout;
   const text = options.json ? outcomesJson(outcomes) : outcomesText(asking.operation, outcomes, columns);

@@ -6,6 +6,7 @@ import type { Command } from 'commander';
 import { METRIC_TYPES, type MetricType } from '../../aggregate/point.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
+import { bytes } from '../../base/number-format.ts';
 import { AckedPublisher, type Acknowledgements } from '../../bus/acked-publisher.ts';
 import { BusError } from '../../bus/bus-error.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
@@ -13,7 +14,7 @@ import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
 import { createJetStreamSource } from '../../bus/read/jetstream.ts';
 import { ensureStream } from '../../bus/stream.ts';
 import { uncovered } from '../../bus/subjects.ts';
-import { type Config, loadConfig } from '../../config/config.ts';
+import { type Config, loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import { type NotStored, notStored, watchStored } from '../../load/not-stored.ts';
 import { onceAnswered } from '../../load/once-answered.ts';
 import { newProgress, type Outlet, type Progress, publishTraffic } from '../../load/sender.ts';
@@ -53,7 +54,7 @@ export default async function runLoad(options: LoadOptions, command: Command): P
   if (options.late + options.ahead > 1) command.error('error: --late plus --ahead is more than 1');
   const types = METRIC_TYPES.filter((type) => options.types[type] > 0).length;
   if (options.series < types) command.error(`error: ${types} types need --series ${types} or more`);
-  const config = await loadConfig(process.env);
+  const config = await loadConfig(process.env, WITHOUT_SINKS);
   const { metricsFormat, metricsSource } = config.core;
   if (options.acks && metricsSource === 'core')
     command.error('error: --acks needs a stream, and METRICS_SOURCE=core has none');
@@ -273,7 +274,7 @@ function toText(result: Result): string[] {
     return [type, String(series), String(samples), String(sum)];
   });
   return [
-    `sent ${grouped(progress.messages)} messages (${grouped(progress.bytes)} bytes) to ${options.subject} in ${seconds} s: ${rate}/s`,
+    `sent ${grouped(progress.messages)} messages (${bytes(progress.bytes)}) to ${options.subject} in ${seconds} s: ${rate}/s`,
     renderTable(['type', 'series', 'samples', 'sum'], types),
     `of these, late: ${grouped(totals.late)}, ahead: ${grouped(totals.ahead)}`,
     ...(disconnects > 0 || progress.unconfirmed > 0

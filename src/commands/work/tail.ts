@@ -6,7 +6,7 @@ import type { Envelope, Incoming } from '../../bus/message.ts';
 import { createJetStreamSource } from '../../bus/read/jetstream.ts';
 import type { Reader } from '../../bus/read/source.ts';
 import { listen } from '../../bus/subscribe.ts';
-import { type Config, loadConfig } from '../../config/config.ts';
+import { type Config, loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import type { Filters } from '../../tap/filters.ts';
 import { Pace } from '../../tap/pace.ts';
 import { linesOf, type Received } from '../../tap/sample-lines.ts';
@@ -35,7 +35,7 @@ export default async function runTail(
   options: TailOptions,
   command: Command,
 ): Promise<void> {
-  const config = await loadConfig(process.env);
+  const config = await loadConfig(process.env, WITHOUT_SINKS);
   if (options.from !== undefined && config.core.metricsSource === 'core')
     command.error('error: --from needs a stream: plain NATS (METRICS_SOURCE=core) has no history');
   await tail(given.length > 0 ? given : config.core.metricsSubjects, options, config);

@@ -4,7 +4,7 @@ import { printable, printableJson } from '../../base/printable.ts';
 import { connect } from '../../bus/connect.ts';
 import type { Incoming } from '../../bus/message.ts';
 import { listen } from '../../bus/subscribe.ts';
-import { type Config, loadConfig } from '../../config/config.ts';
+import { type Config, loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import { dimensionOf } from '../../tap/filters.ts';
 import { type RateRow, Rates, type Snapshot } from '../../tap/rates.ts';
 import { TapDecoder } from '../../tap/tap-decoder.ts';
@@ -34,7 +34,7 @@ const REJECTED = '(rejected)';
 const ABSENT = '(none)';
 
 export default async function runTop(given: string[], options: TopOptions): Promise<void> {
-  const config = await loadConfig(process.env);
+  const config = await loadConfig(process.env, WITHOUT_SINKS);
   await top(given.length > 0 ? given : config.core.metricsSubjects, options, config);
   process.exit(exitCodeOf(0));
 }
