@@ -3,7 +3,7 @@ import { constants } from 'node:os';
 import { hideEnvironment } from './base/hidden-environment.ts';
 import { endProcess } from './base/process-end.ts';
 import { createProgram } from './commands/program.ts';
-import { ConfigError, EXIT_CONFIG } from './config/config.ts';
+import { ConfigError, EXIT_CONFIG } from './config/config-error.ts';
 
 const RUN = 'run';
 

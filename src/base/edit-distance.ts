@@ -9,6 +9,8 @@ export function nearest(text: string, candidates: Iterable<string>): string | un
   let best: string | undefined;
   let fewest = MAX_EDITS + 1;
   for (const candidate of candidates) {
+    // Each character that one of them has more is an edit.
+    if (Math.abs(text.length - candidate.length) >= fewest) continue;
     const count = edits(text, candidate);
     if (count < fewest && count <= MAX_SHARE * Math.max(text.length, candidate.length)) {
       best = candidate;

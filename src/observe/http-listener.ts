@@ -3,8 +3,9 @@
  * one request at a time, and health is answered however many connections there are.
  */
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { ListenOptions } from 'node:net';
+import { http } from '../base/node-http.ts';
 import type { Audience } from './audience.ts';
 import { Connections } from './http-connections.ts';
 import {
@@ -35,7 +36,7 @@ export interface ListenerOptions {
 
 export function makeServer(options: ListenerOptions): Server {
   const connections = new Connections();
-  const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
+  const server = http.createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     if (connections.begin(request.socket, response)) void respond(request, response, options);
   });
   server.on('connection', (socket) => connections.add(socket));

@@ -2,7 +2,8 @@
 
 import { InvalidArgumentError } from 'commander';
 import { parseTime } from '../../base/time-text.ts';
-import { type Config, ConfigError } from '../../config/config.ts';
+import type { Config } from '../../config/config.ts';
+import { ConfigError } from '../../config/config-error.ts';
 import { CORE_SETTINGS } from '../../config/core-settings.ts';
 import { setting } from '../../settings/builders.ts';
 import { readSettings, type SettingError } from '../../settings/setting.ts';
