@@ -1,11 +1,11 @@
 /** The thread of a sink, seen from outside, and what ends it if it stands still. */
-import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getHeapStatistics } from 'node:v8';
 import { Worker } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
 import type { SeriesRecords } from '../../aggregate/series-records.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
+import { ownModule } from '../../base/own-program.ts';
 import { threadEnded, threadStarted } from '../../base/process-end.ts';
 import {
   type Question,
@@ -91,9 +91,7 @@ export class Thread {
   constructor(data: ThreadData, log: SinkLog, graceMs: number, events: ThreadEvents) {
     this.#graceMs = graceMs;
     this.#events = events;
-    // Next to this file, with the same extension, because the sources run as they are or compiled.
-    const url = new URL(`./sink-thread${extname(import.meta.url)}`, import.meta.url);
-    this.#worker = new Worker(url, {
+    this.#worker = new Worker(ownModule('deliver/thread/sink-thread'), {
       workerData: data,
       name: `sink ${data.id}`,
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_HEAP_MB, maxOldGenerationSizeMb: oldHeapMb() },

@@ -1,7 +1,7 @@
 /** The HTTP thread, as the main thread sees it. One that ends is replaced, so that the port never goes unanswered. */
-import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Worker } from 'node:worker_threads';
+import { ownModule } from '../../base/own-program.ts';
 import type { HttpReply, ServiceCall } from '../http-routes.ts';
 import { ListenError } from '../listen-error.ts';
 import type { FromHttpThread, HttpThreadData, ToHttpThread } from './messages.ts';
@@ -42,9 +42,7 @@ class HttpThread {
     this.#service = service;
     const taken = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
     this.#taken = taken;
-    // Next to this file, with the same extension, because the sources run as they are or compiled.
-    const url = new URL(`./http-thread${extname(import.meta.url)}`, import.meta.url);
-    this.#worker = new Worker(url, {
+    this.#worker = new Worker(ownModule('observe/thread/http-thread'), {
       workerData: { ...data, taken } satisfies HttpThreadData,
       name: 'http',
       resourceLimits: { maxYoungGenerationSizeMb: YOUNG_HEAP_MB, maxOldGenerationSizeMb: OLD_HEAP_MB },
