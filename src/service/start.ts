@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { systemClock } from '../base/clock.ts';
+import { shrinkWhenSettled } from '../base/garbage.ts';
 import { Heartbeat } from '../base/heartbeat.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
@@ -106,6 +107,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
       await http.close();
       watch.stop();
     });
+  shrinkWhenSettled();
   return { port: http.port, status, done };
 }
 
