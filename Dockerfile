@@ -6,7 +6,7 @@ FROM base AS build
 WORKDIR /build
 COPY package.json package-lock.json ./
 RUN npm ci --ignore-scripts --no-audit --no-fund
-COPY tsconfig.json tsconfig.build.json tsconfig.types.json ./
+COPY tsconfig.json tsconfig.types.json ./
 COPY scripts/build.ts scripts/
 COPY sinks sinks/
 COPY src src/
@@ -15,7 +15,9 @@ COPY test/conformance test/conformance/
 COPY test/faults/proxy.ts test/faults/
 RUN npm run build \
   && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
-  && find node_modules -type f \( -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' -o -name '*.map' \) -delete
+  && find node_modules -type f \( -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' -o -name '*.map' \) -delete \
+  && find node_modules -depth -type d \( -name dist-es -o -name dist-types -o -path '*/api/build/es*' -o -path '*/bintrees/test' \) \
+    -exec rm -r {} +
 
 FROM base
 ARG VERSION=0.1.0
@@ -35,7 +37,7 @@ RUN install -d -o 1000 -g 1000 /data \
   && ln -s /app/dist/src/bin.js /usr/local/bin/metrics-fanout
 COPY package.json LICENSE /app/
 COPY --from=build /build/node_modules /app/node_modules/
-COPY --from=build /build/dist/sinks /app/dist/sinks/
+COPY --from=build /build/dist/NOTICES /app/dist/NOTICES
 COPY --from=build /build/dist/src /app/dist/src/
 USER 1000:1000
 # The only file written without a mount: ./fanout.db, if no sink is enabled.

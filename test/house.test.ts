@@ -4,9 +4,9 @@ import { dirname, join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { SINKS } from '../sinks/index.ts';
 import { VERSION } from '../src/base/version.ts';
-import { settingsMarkdown } from '../src/commands/config.ts';
 import { commandsMarkdown } from '../src/commands/manual.ts';
 import { createProgram } from '../src/commands/program.ts';
+import { settingsMarkdown } from '../src/commands/work/config.ts';
 import { floorPlan } from './house/floor-plan.ts';
 
 /** The floors from the ground up, and what is on them. Each imports only itself and those before it. */
@@ -133,6 +133,18 @@ describe('imports', () => {
     }
   });
 
+  test("one file loads Node.js's HTTP, without what an import of it would load as well", () => {
+    const importing = sources.filter((file) =>
+      loadedWith(file).some((module) => /^node:https?$/.test(module)),
+    );
+    expect(importing.map(({ path }) => path)).toEqual([]);
+    expect(
+      within('src/base/')
+        .map(({ text }) => text)
+        .join(),
+    ).toContain("getBuiltinModule('node:http')");
+  });
+
   test("one file knows how the subjects of JetStream's API begin", () => {
     const knowing = sources.filter(({ text }) => text.includes('$JS.API')).map(({ path }) => path);
     expect(knowing).toEqual(['src/bus/jetstream-api.ts']);
@@ -188,16 +200,19 @@ describe('imports', () => {
     const byPath = new Map(sources.map((file) => [file.path, file]));
     const reached = new Set<string>();
     const packages = new Set<string>();
+    const builtIns = new Set<string>();
     const walk = (path: string) => {
       if (reached.has(path)) return;
       reached.add(path);
       for (const module of loadedWith(byPath.get(path)!)) {
         if (isOurs(module)) walk(module);
-        else if (!module.startsWith('node:')) packages.add(module);
+        else (module.startsWith('node:') ? builtIns : packages).add(module);
       }
     };
     walk('src/main.ts');
     expect([...packages]).toEqual(['commander']);
+    // node:http alone takes as long to load as all that help needs.
+    expect([...builtIns].filter((module) => /^node:(https?|worker_threads)$/.test(module))).toEqual([]);
     expect([...reached].filter((path) => /^src\/(bus|deliver|observe|service)\//.test(path))).toEqual([]);
     expect(reached).toContain('src/commands/run.ts');
     expect(reached).not.toContain('src/commands/work/run.ts');

@@ -32,7 +32,7 @@ type Stage = ReturnType<typeof stagesOf>[number];
 /** Mounting and changing the root need a superuser, and not every container allows it even to that one. */
 const mayMount =
   spawnSync('unshare', ['--mount', '--pid', '--fork', 'mount', '--bind', '/tmp', '/tmp']).status === 0;
-const MAX_TREE_BYTES = 40_000_000;
+const MAX_TREE_BYTES = 12_000_000;
 const POLL_MS = 50;
 
 test('the base is a pinned Node.js 24, the user is a number other than 0, and version and license are stated', () => {

@@ -1,5 +1,5 @@
 /** What an answer of the server, or no answer, means to the lane. */
-import { AbortError, HttpError } from '@influxdata/influxdb-client';
+import type { HttpError as HttpFailure } from '@influxdata/influxdb-client';
 import {
   oneLine,
   type RefuseReason,
@@ -12,6 +12,7 @@ import {
   type Verdict,
   verdictOfStatus,
 } from '../../src/sink/index.ts';
+import { AbortError, HttpError } from './client.ts';
 
 /** The server can never take some of the rows sent. */
 export interface DroppedRows extends Unfit {
@@ -119,7 +120,7 @@ function rejectReason(text: string): RejectReason {
 }
 
 /** The lines that InfluxDB 3 names, with the reason for each. */
-function linesOf({ json }: HttpError): RefusedLine[] {
+function linesOf({ json }: HttpFailure): RefusedLine[] {
   const { data } = (json ?? {}) as { data?: unknown };
   if (!Array.isArray(data)) return [];
   return data.flatMap((entry: { line_number?: unknown; error_message?: unknown } | null) => {
@@ -131,7 +132,7 @@ function linesOf({ json }: HttpError): RefusedLine[] {
 }
 
 /** Returns what the server said. 1.x and 3 use another member for it than 2, and proxies send a page. */
-function textOf({ json, body, statusMessage }: HttpError): string {
+function textOf({ json, body, statusMessage }: HttpFailure): string {
   const found: unknown = json?.error ?? json?.message ?? body;
   return (typeof found === 'string' && found !== '' ? found : (statusMessage ?? '')).trim();
 }

@@ -1,13 +1,8 @@
 /** Signed-in requests to one server, over keep-alive connections, by the transport of InfluxDB's own client. */
 import type { Agent } from 'node:http';
-import {
-  HttpError,
-  InfluxDB,
-  type SendOptions,
-  setLogger,
-  type Transport,
-} from '@influxdata/influxdb-client';
+import type { SendOptions, Transport } from '@influxdata/influxdb-client';
 import { makeAgent, onLiveConnection } from '../../src/sink/index.ts';
+import { HttpError, InfluxDB, setLogger } from './client.ts';
 import type { Config } from './config.ts';
 
 const FORM = 'application/x-www-form-urlencoded';

@@ -10,7 +10,6 @@
  *
  * Any other text is left unchanged.
  */
-import { escape as lineProtocol } from '@influxdata/influxdb-client';
 import {
   ALL_FIELDS,
   FIELDS,
@@ -22,6 +21,7 @@ import {
   type Rejection,
   type Series,
 } from '../../src/sink/index.ts';
+import { escapeLineProtocol as lineProtocol } from './client.ts';
 
 export const TYPE_TAG = 'metric_type';
 export const INSTANCE_TAG = 'instance';

@@ -30,7 +30,7 @@ const WHOLE_BYTES = 8 * 1024 * 1024;
 /** More than so many pages of 1,000 files are not counted. */
 const MAX_COUNTED_PAGES = 1_000;
 
-type Sdk = typeof import('@aws-sdk/client-s3');
+type Sdk = typeof import('./s3-sdk.ts');
 
 interface Connected {
   readonly sdk: Sdk;
@@ -250,7 +250,7 @@ export class BucketStore implements FileStore {
   /** The lane retries, so the SDK must not. The SDK is loaded here, because a folder does not need it. */
   #connect(): Promise<Connected> {
     const { region, endpoint } = this.#options;
-    this.#connected ??= import('@aws-sdk/client-s3').then((sdk) => ({
+    this.#connected ??= import('./s3-sdk.ts').then((sdk) => ({
       sdk,
       client: resending(
         new sdk.S3Client({

@@ -3,7 +3,7 @@
  * keyed by its series and time, so sending it again does no harm. But a receiver refuses a new value for a key that it
  * holds, and refuses samples out of order unless it is configured to take them.
  */
-import { compress } from 'snappy';
+import { snappyCompress } from 'hyparquet-writer/src/snappy.js';
 import {
   type Batch,
   blameOnce,
@@ -127,7 +127,7 @@ class PrometheusSink implements Sink {
   async #send(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<Verdict> {
     try {
       const points = rows.map(({ point }) => point);
-      const body = await compress(encodeRequest(points, this.#config.labels));
+      const body = snappyCompress(encodeRequest(points, this.#config.labels));
       const answer = await this.#server.post(this.#target, { body, headers: HEADERS }, signal);
       if (isVictoria(answer.headers)) this.#limits = labelLimits(this.#config, true);
       return classifyAnswer(answer);

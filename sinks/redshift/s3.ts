@@ -17,7 +17,7 @@ const LEFTOVER_AGE_MS = 86_400_000;
 const MAX_SWEPT_PAGES = 10;
 
 const compress = promisify(gzip);
-type Sdk = typeof import('@aws-sdk/client-s3');
+type Sdk = typeof import('./aws-sdk.ts');
 
 interface Connected {
   readonly sdk: Sdk;
@@ -160,7 +160,7 @@ export class S3Stage {
 
   /** The lane retries, so the SDK must not. The SDK is loaded here, because most services do not need it. */
   #connect(): Promise<Connected> {
-    this.#connected ??= import('@aws-sdk/client-s3').then((sdk) => ({
+    this.#connected ??= import('./aws-sdk.ts').then((sdk) => ({
       sdk,
       client: resending(
         new sdk.S3Client({

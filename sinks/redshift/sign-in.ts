@@ -94,7 +94,7 @@ async function askServerless(
   dbName: string,
   abortSignal: AbortSignal,
 ): Promise<Issued> {
-  const sdk = await import('@aws-sdk/client-redshift-serverless');
+  const sdk = await import('./aws-sdk.ts');
   const client = new sdk.RedshiftServerlessClient(options);
   try {
     const command = new sdk.GetCredentialsCommand({ workgroupName, dbName, durationSeconds: VALID_SECONDS });
@@ -113,7 +113,7 @@ async function askCluster(
   user: string,
   abortSignal: AbortSignal,
 ): Promise<Issued> {
-  const sdk = await import('@aws-sdk/client-redshift');
+  const sdk = await import('./aws-sdk.ts');
   const client = new sdk.RedshiftClient(options);
   const asked = { ClusterIdentifier, DbName, DurationSeconds: VALID_SECONDS };
   try {

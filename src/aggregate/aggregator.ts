@@ -105,6 +105,12 @@ export class Aggregator implements SeriesHolder {
     return this.#completeAt;
   }
 
+  /** The stream time at which the boundary moves next. */
+  get boundaryMovesAt(): number {
+    const { tiling } = this.#options;
+    return tiling.endOf(this.#boundary) + tiling.epochAt(this.#boundary).latenessMs;
+  }
+
   /** What the series of a window cost: the most of any open window and the last closed one. */
   get seriesBytes(): number {
     return Math.max(this.#lastSeriesBytes, ...[...this.#open.values()].map(({ budget }) => budget.used));

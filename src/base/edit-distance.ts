@@ -12,6 +12,8 @@ export function nearest(text: string, candidates: Iterable<string>): string | un
   const long = all.filter((candidate) => abbreviates(text, candidate));
   if (long.length === 1 && !all.some((candidate) => edits(text, candidate) <= 1)) return long[0];
   for (const candidate of all) {
+    // Each character that one of them has more is an edit.
+    if (Math.abs(text.length - candidate.length) >= fewest) continue;
     const count = edits(text, candidate);
     if (count < fewest && count <= MAX_SHARE * Math.max(text.length, candidate.length)) {
       best = candidate;

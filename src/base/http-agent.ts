@@ -6,9 +6,10 @@
  * block for its addresses, and this machine is never reached through a proxy. Node.js, which does the work, takes a
  * bare domain for itself alone, and knows ranges of IPv4 addresses, but no blocks: NO_PROXY is rewritten for it.
  */
-import http from 'node:http';
-import https from 'node:https';
+import type { Agent } from 'node:http';
+import type { Agent as SecureAgent } from 'node:https';
 import { isIPv4, isIPv6 } from 'node:net';
+import { http, https } from './node-http.ts';
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -22,7 +23,7 @@ export function makeAgent(
   protocol: string,
   maxSockets: number,
   env: Environment = process.env,
-): http.Agent | https.Agent {
+): Agent | SecureAgent {
   const proxyEnv = proxyEnvironment(env);
   const isSecure = protocol === 'https:';
   // Some proxies, such as tinyproxy, end a connection after one request without saying so: the next one would be lost.
@@ -36,7 +37,7 @@ export function makeAgent(
 export function makeAgents(maxSockets: number) {
   return {
     httpAgent: makeAgent('http:', maxSockets),
-    httpsAgent: makeAgent('https:', maxSockets) as https.Agent,
+    httpsAgent: makeAgent('https:', maxSockets) as SecureAgent,
   };
 }
 

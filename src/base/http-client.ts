@@ -1,7 +1,7 @@
 /** HTTP to our own service on any port: `fetch` refuses some that HTTP_PORT may name, such as 6000 and 10080. */
-import http, { type IncomingMessage, type RequestOptions } from 'node:http';
-import https from 'node:https';
+import type { IncomingMessage, RequestOptions } from 'node:http';
 import { text } from 'node:stream/consumers';
+import { http, https } from './node-http.ts';
 
 export interface Asking {
   readonly method?: 'GET' | 'POST';

@@ -2,13 +2,11 @@
  * Frees memory that threads share. V8 does not count it: a thread that has little else to do collects no garbage, and
  * keeps all that it was ever given.
  */
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
+import { collectGarbage } from './garbage.ts';
 
 /** Garbage is collected once this much may be free, in bytes: it takes some 10 to 40 ms. */
 const MIN_RETIRED_BYTES = 32 * 1024 * 1024;
 
-let collectGarbage: (() => void) | undefined;
 let freedBytes = 0;
 
 /** `retiredBytes`: how much was given up so far, of which somebody in this thread may have had a part. */
@@ -17,11 +15,5 @@ export function freeSharedMemory(retiredBytes: number): void {
   if (retiredBytes < freedBytes) freedBytes = 0;
   if (retiredBytes - freedBytes < MIN_RETIRED_BYTES) return;
   freedBytes = retiredBytes;
-  collectGarbage ??= collector();
   collectGarbage();
-}
-
-function collector(): () => void {
-  setFlagsFromString('--expose-gc');
-  return runInNewContext('gc') as () => void;
 }

@@ -1,6 +1,5 @@
 import type { Argument, Command, Option } from 'commander';
 import { RELEASED, VERSION } from '../base/version.ts';
-import { settingGroups } from '../config/setting-groups.ts';
 import type { Setting } from '../settings/setting.ts';
 import { describe, type HelpPage, type HelpRow, pageOf } from './terminal/help-page.ts';
 
@@ -52,6 +51,7 @@ async function manualPage(program: Command): Promise<string> {
       commandSection(sub, [program.name(), command.name(), sub.name()], pageOf(command)),
     ),
   ]);
+  const { settingGroups } = await import('../config/setting-groups.ts');
   const groups = (await settingGroups()).flatMap(({ title, settings }) => [
     `.SS "${roff(title.replaceAll('`', ''))}"`,
     ...settings.flatMap(({ variable, setting }) => row([variable, meaningOf(setting)])),

@@ -9,12 +9,10 @@ import {
   type SettingError,
   variablesOf,
 } from '../settings/setting.ts';
+import { ConfigError } from './config-error.ts';
 import { CORE_SETTINGS, type CoreConfig } from './core-settings.ts';
 import { unknownVariables } from './misspelled.ts';
 import { loadSinks, type SinkConfig } from './sink-config.ts';
-
-/** EX_CONFIG of sysexits.h. */
-export const EXIT_CONFIG = 78;
 
 export interface Config {
   readonly core: CoreConfig;
@@ -23,27 +21,6 @@ export interface Config {
   readonly resolved: readonly ResolvedSetting[];
   /** What is odd but not an error, a sentence each: variables that look like ours but that nothing reads. */
   readonly warnings: readonly string[];
-}
-
-/** Everything that is wrong with the environment. The message lists one error a line. */
-export class ConfigError extends Error {
-  override readonly name = 'ConfigError';
-  readonly errors: readonly SettingError[];
-
-  constructor(errors: readonly SettingError[]) {
-    const lines = errors.map((error) => `  ${settingErrorText(error)}`);
-    super(
-      `the settings have ${errors.length} ${errors.length === 1 ? 'error' : 'errors'}:\n${lines.join('\n')}`,
-    );
-    this.errors = errors;
-  }
-}
-
-function settingErrorText({ variable, expected, got, unknown, meant }: SettingError): string {
-  const question = meant === undefined ? '' : ` (did you mean ${meant}?)`;
-  if (unknown) return `${variable}: unknown variable${question}; expected ${expected}`;
-  const given = got === undefined ? 'it is not set' : `got ${JSON.stringify(got)}${question}`;
-  return `${variable}: expected ${expected}; ${given}`;
 }
 
 /** Of a command that writes to no store, and reads none: what is wrong with a sink is no reason to refuse it. */

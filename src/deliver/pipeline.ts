@@ -154,6 +154,10 @@ export class Pipeline implements Reader, SampleHandler {
     return this.#waiting.bytes;
   }
 
+  get awaited(): number {
+    return this.#options.aggregator.boundaryMovesAt;
+  }
+
   message(message: RawMessage, envelope?: Envelope): void {
     this.stats.received++;
     // Kept short: the compiler then puts the decoder into the caller.

@@ -3,8 +3,9 @@
  * one request at a time, and health is answered however many connections there are.
  */
 import { once } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { ListenOptions } from 'node:net';
+import { http } from '../base/node-http.ts';
 import type { Audience } from './audience.ts';
 import { HealthFirst } from './health-first.ts';
 import { Connections } from './http-connections.ts';
@@ -38,7 +39,7 @@ export interface ListenerOptions {
 export function makeServer(options: ListenerOptions): Server {
   const connections = new Connections();
   const healthFirst = new HealthFirst();
-  const server = createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
+  const server = http.createServer({ requestTimeout: REQUEST_TIMEOUT_MS }, (request, response) => {
     if (!connections.begin(request.socket, response)) return;
     const { method = '', url = '/', headers } = request;
     const route = routeOf({ method, url, headers }, options.routing);

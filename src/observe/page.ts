@@ -3,10 +3,10 @@
  * else, and a report is a single file. Only scripts and styles with the right hash are accepted in it.
  */
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { ownFile } from '../base/own-program.ts';
 import type { Charts } from './history.ts';
 import type { View } from './view.ts';
 
@@ -26,7 +26,7 @@ export interface ReportData {
   readonly url: string;
 }
 
-const FOLDER = fileURLToPath(new URL('./page/', import.meta.url));
+const FOLDER = ownFile('observe/page/');
 /** Modules, each after those that it imports: in the page they become one. */
 const MODULES = ['dom.js', 'charts.js', 'tables.js', 'main.js'];
 
@@ -39,14 +39,19 @@ interface Parts {
 
 function readParts(): Parts {
   const ours = (name: string) => readFileSync(join(FOLDER, name), 'utf8');
-  const { resolve } = createRequire(import.meta.url);
-  const library = (name: string) => readFileSync(resolve(`uplot/dist/${name}`), 'utf8');
   return {
     template: ours('page.html'),
     style: library('uPlot.min.css') + ours('page.css'),
     library: library('uPlot.iife.min.js'),
     script: asOneModule(MODULES.map(ours)),
   };
+}
+
+/** A file of the chart library: the package has it beside ours, a clone where npm installed it. */
+function library(name: string): string {
+  const packaged = join(FOLDER, name);
+  const path = existsSync(packaged) ? packaged : createRequire(import.meta.url).resolve(`uplot/dist/${name}`);
+  return readFileSync(path, 'utf8');
 }
 
 /** The modules share no names, so imports and exports can simply be removed. */

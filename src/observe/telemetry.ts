@@ -4,6 +4,7 @@ import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { memoryLimit } from '../base/memory-limit.ts';
 import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../sink/contract.ts';
+import { type LagFigures, LoopLag } from './loop-lag.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
 
 type Labels = Readonly<Record<string, string>>;
@@ -437,6 +438,19 @@ const WRITE_DURATION = {
   labels: ['sink'],
 } as const satisfies Described;
 
+/** prom-client's own measure of the event loop has a timer; this one (11 days) does not wake the process. */
+const NEVER_MS = 1_000_000_000;
+
+const LAGS: readonly (readonly [key: keyof LagFigures, help: string])[] = [
+  ['min', 'The least by which a timer of the main thread was late, since the last scrape.'],
+  ['max', 'The most by which a timer of the main thread was late, since the last scrape.'],
+  ['mean', 'The mean by which timers of the main thread were late, since the last scrape.'],
+  ['stddev', 'The standard deviation of how late timers of the main thread were, since the last scrape.'],
+  ['p50', 'The 50th percentile of how late timers of the main thread were, since the last scrape.'],
+  ['p90', 'The 90th percentile of how late timers of the main thread were, since the last scrape.'],
+  ['p99', 'The 99th percentile of how late timers of the main thread were, since the last scrape.'],
+];
+
 /** All our metrics. prom-client adds those of Node.js. */
 export const METRICS: readonly Described[] = [...SHOWN, WRITE_DURATION];
 
@@ -447,10 +461,11 @@ export class Telemetry {
   /** The status of the current scrape, so that its figures belong together. */
   #shown: Status;
 
-  constructor(status: () => Status) {
+  constructor(status: () => Status, lag: LoopLag = new LoopLag()) {
     this.#status = status;
     this.#shown = status();
-    collectDefaultMetrics({ register: this.#registry });
+    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: NEVER_MS });
+    this.#showLag(lag);
     for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
     for (const shown of SHOWN) this.#register(shown);
     this.#writes = new Histogram({
@@ -473,6 +488,25 @@ export class Telemetry {
   async text(): Promise<string> {
     this.#shown = this.#status();
     return await this.#registry.metrics();
+  }
+
+  /** Under the names that prom-client has for them. */
+  #showLag(lag: LoopLag): void {
+    let figures = lag.take();
+    const lagOf = (key: keyof LagFigures) => figures[key];
+    for (const [index, [key, help]] of LAGS.entries()) {
+      const name = `nodejs_eventloop_lag_${key}_seconds`;
+      this.#registry.removeSingleMetric(name);
+      new Gauge({
+        name,
+        help,
+        registers: [this.#registry],
+        collect() {
+          if (index === 0) figures = lag.take();
+          this.set(lagOf(key));
+        },
+      });
+    }
   }
 
   #register({ kind, name, help, labels = [], of }: Shown): void {

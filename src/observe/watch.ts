@@ -4,6 +4,7 @@ import type { Heartbeat } from '../base/heartbeat.ts';
 import { encodeEvent } from './audience.ts';
 import { type Charts, History, type Moment, momentOf, STEP_MS } from './history.ts';
 import type { PageSource } from './http-server.ts';
+import type { LoopLag } from './loop-lag.ts';
 import type { Meters } from './meters.ts';
 import type { Status } from './status.ts';
 import { type View, viewOf } from './view.ts';
@@ -28,6 +29,8 @@ export interface PageWatchOptions {
   readonly sinks: readonly string[];
   /** Beats with every look: as long as it does, the main thread does not stand still. */
   readonly heartbeat: Heartbeat;
+  /** Is told of every look, which has a timer. */
+  readonly lag?: LoopLag;
   readonly failed: (error: unknown) => void;
 }
 
@@ -71,7 +74,9 @@ export class Watch implements PageSource {
 
   /** A third-party sink may put anything into the status. An error here must not end the service. */
   #tryTick(): void {
-    this.#options.heartbeat.beat();
+    const { heartbeat, lag, clock } = this.#options;
+    heartbeat.beat();
+    lag?.ran(clock.steady(), TICK_MS);
     try {
       this.#tick();
     } catch (error) {

@@ -22,12 +22,19 @@ export interface Program {
   stop(signal?: NodeJS.Signals): Promise<number | NodeJS.Signals>;
 }
 
-/** Adds `env` to our environment, without our own settings: a demo must not write into somebody's real store. */
-export function startProgram(args: readonly string[], env: Readonly<Record<string, string>>): Program {
+/**
+ * Adds `env` to our environment, without our own settings: a demo must not write into somebody's real store. `main`:
+ * where the program begins, if it is not this one.
+ */
+export function startProgram(
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  main: string = MAIN,
+): Program {
   const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(SINK|METRICS|NATS|FANOUT|CONTROL)_/.test(name),
   );
-  const child = spawnTied(process.execPath, [...NODE_OPTIONS, MAIN, ...args], {
+  const child = spawnTied(process.execPath, [...NODE_OPTIONS, main, ...args], {
     env: { ...ENVIRONMENT, ...Object.fromEntries(inherited), ...env },
   });
   const output = { stdout: '', stderr: '' };

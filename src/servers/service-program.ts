@@ -17,10 +17,16 @@ export interface ServiceProgram extends Program {
   untilConfirmed(end: number, timeoutMs?: number): Promise<void>;
 }
 
-/** Resolves when the service is attached to the bus. Rejects with its log if it ends before that. */
-export async function startServiceProgram(env: Readonly<Record<string, string>>): Promise<ServiceProgram> {
+/**
+ * Resolves when the service is attached to the bus. Rejects with its log if it ends before that. `main`: where it
+ * begins, if it is not this program.
+ */
+export async function startServiceProgram(
+  env: Readonly<Record<string, string>>,
+  main?: string,
+): Promise<ServiceProgram> {
   const port = env.HTTP_PORT === undefined ? await freePort() : Number(env.HTTP_PORT);
-  const program = startProgram(['run'], { HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port), ...env });
+  const program = startProgram(['run'], { HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port), ...env }, main);
   const url = `http://127.0.0.1:${port}`;
   const status = () => freshStatus(url);
   const untilConfirmed = async (end: number, timeoutMs = CONFIRMED_TIMEOUT_MS) => {

@@ -4,6 +4,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { systemClock } from '../base/clock.ts';
+import { shrinkWhenSettled } from '../base/garbage.ts';
 import { Heartbeat } from '../base/heartbeat.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import type { Config } from '../config/config.ts';
@@ -12,6 +13,7 @@ import { ControlPlane } from '../control/control-plane.ts';
 import { openControlSocket } from '../control/control-socket.ts';
 import { RollbackLog } from '../deliver/rollback.ts';
 import { type HttpOptions, type ServiceHttp, serveHttp } from '../observe/http-server.ts';
+import { LoopLag } from '../observe/loop-lag.ts';
 import { Meters } from '../observe/meters.ts';
 import type { Status } from '../observe/status.ts';
 import { Telemetry } from '../observe/telemetry.ts';
@@ -60,7 +62,8 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     control: () => control?.status ?? { enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 },
   };
   const status = () => snapshot(parts, clock.now());
-  const telemetry = new Telemetry(status);
+  const lag = new LoopLag();
+  const telemetry = new Telemetry(status, lag);
   const quiet = new Quiet(QUIET_MS);
   const heartbeat = new Heartbeat();
   const watch = new Watch({
@@ -69,6 +72,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     clock,
     sinks: config.sinks.map(({ id }) => id),
     heartbeat,
+    lag,
     failed: (error) => {
       if (quiet.admit('watch', clock.steady()) !== undefined)
         log.error({ error: String(error) }, 'the status cannot be shown');
@@ -104,6 +108,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
       await http.close();
       watch.stop();
     });
+  shrinkWhenSettled();
   return { port: http.port, status, done };
 }
 

@@ -2,35 +2,15 @@ import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { systemClock } from '../../src/base/clock.ts';
-import { loadConfig } from '../../src/config/config.ts';
-import { RollbackLog } from '../../src/deliver/rollback.ts';
-import { Meters } from '../../src/observe/meters.ts';
 import { Telemetry } from '../../src/observe/telemetry.ts';
-import { Probes } from '../../src/probe/probes.ts';
-import { WindowScan } from '../../src/probe/window-scan.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { snapshot } from '../../src/service/snapshot.ts';
-import { Totals } from '../../src/service/totals.ts';
+import { detachedParts } from '../observe/parts.ts';
 import { alertQueries, DASHBOARD, dashboardQueries, metricsOf } from './queries.ts';
 
 /** What the service exports before it is attached, which has every name already. */
 async function exported(): Promise<readonly string[]> {
-  const config = await loadConfig({});
-  const probes = new Probes({ intervalMs: 0, clock: systemClock, questions: () => undefined });
-  const parts = {
-    config,
-    instance: 'a',
-    startedAt: 0,
-    meters: new Meters([], 1000, 0),
-    scan: new WindowScan(),
-    probes,
-    paused: new Set<string>(),
-    rollbacks: new RollbackLog(),
-    totals: new Totals(),
-    detached: false,
-    control: () => ({ enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 }),
-  };
+  const parts = await detachedParts();
   const text = await new Telemetry(() => snapshot(parts, 0)).text();
   return [...text.matchAll(/^# TYPE (\S+) (\S+)$/gm)].flatMap(([, name, type]) =>
     type === 'histogram' ? ['bucket', 'sum', 'count'].map((part) => `${name}_${part}`) : [name!],

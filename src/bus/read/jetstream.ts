@@ -285,6 +285,7 @@ class JetStreamSource implements Source {
       progress: () => this.#onProgress(reader),
       paused: () => this.#rollbacks?.paused(this.stats),
       idle: (askedAt: number) => this.#onIdle(askedAt, reader),
+      idleDueAt: () => this.#idleDueAt(reader),
       answered: (answer: Answer, words: string) => this.#onAnswer(answer, words),
     };
     const pull = new Pull(this.#bus, consumer, handlers, this.#now);
@@ -357,6 +358,14 @@ class JetStreamSource implements Source {
     if (serverTime === undefined || serverTime - this.#core.idleSlack <= this.#reported) return undefined;
     this.#reported = serverTime - this.#core.idleSlack;
     return reader.progress(this.#reported);
+  }
+
+  /** When the server's clock, by the estimate, shows what the reader waits for. Of a copy, that is not known. */
+  #idleDueAt({ awaited }: Reader): number {
+    const now = this.#now();
+    const serverTime = this.#isCopied ? undefined : this.#clock.at(now);
+    if (awaited === undefined || serverTime === undefined) return now;
+    return now + awaited + this.#core.idleSlack - serverTime + 1;
   }
 
   #onAnswer(answer: Answer, words: string): void {

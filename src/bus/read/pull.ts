@@ -28,6 +28,14 @@ const MAX_REPLY_BYTES = 4096;
 const REQUEST_EXPIRES_MS = 30_000;
 /** How often partial batches are reported, and how often the server is asked whether everything has been read. */
 export const TICK_MS = 250;
+/**
+ * After this many ticks without a message, the server is asked when the answer is of use, and otherwise this often. An
+ * answer costs as much as all else that an idle service does in a tick.
+ */
+const IDLE_TICKS = 8;
+const IDLE_TICK_MS = 1_000;
+/** The least pause before that. The estimate of the server's clock may be a little behind. */
+const MIN_IDLE_TICK_MS = 25;
 /** After this many ticks without any response from the server, although it was asked, the consumer counts as gone. */
 const SILENT_TICKS = 40;
 /**
@@ -65,6 +73,8 @@ export interface PullHandlers {
   readonly paused?: () => void;
   /** Called when all that the stream held when asked, at `askedAt` by the local clock, has been handed over. */
   idle(askedAt: number): void | Promise<void>;
+  /** By the local clock, when `idle` is of use next. Without it, always. */
+  readonly idleDueAt?: () => number;
   /** Called for each answer that ends a request other than by messages, with the server's own code and words. */
   answered(answer: Answer, words: string): void;
 }
@@ -119,7 +129,9 @@ export class Pull {
   readonly #now: () => number;
   readonly #requests: Request[];
   readonly #probe: Request;
-  readonly #timer: NodeJS.Timeout;
+  #timer: NodeJS.Timeout | undefined;
+  /** Whether the next tick comes later than usual. */
+  #isIdle = false;
   readonly #stopListening: () => void;
   #resolveEnd: (end: PullEnd) => void = () => {};
   /** The reply subject of the last message; undefined before the first. */
@@ -166,7 +178,7 @@ export class Pull {
     });
     this.#requests = [this.#subscribe(), this.#subscribe()];
     this.#probe = this.#subscribe();
-    this.#timer = setInterval(() => this.#guard(() => this.#tick()), TICK_MS);
+    this.#tickIn(TICK_MS);
     // The server may have sent messages over the lost connection that it will not send again.
     this.#stopListening = bus.onReconnect(() => this.#lost('the connection was lost'));
     // Half a batch at first, so that from then on the two requests end alternately.
@@ -188,6 +200,20 @@ export class Pull {
   /** Whether some request got more than one message: then all that the server sends comes through. */
   get hasGotSeveral(): boolean {
     return this.#received > this.#asked;
+  }
+
+  #tickIn(ms: number): void {
+    clearTimeout(this.#timer);
+    this.#isIdle = ms > TICK_MS;
+    this.#timer = setTimeout(() => {
+      this.#tickIn(TICK_MS);
+      this.#guard(() => this.#tick());
+    }, ms);
+  }
+
+  /** There is something to do: half a tick is how long it waits on average while ticks come as usual. */
+  #endIdleness(): void {
+    if (this.#isIdle && !this.#isOver) this.#tickIn(TICK_MS / 2);
   }
 
   #subscribe(): Request {
@@ -258,6 +284,7 @@ export class Pull {
       this.#lost(`the stream's sequence fell from ${message.sequence} to ${reply.streamSequence}`);
       return;
     }
+    if (this.#isIdle) this.#endIdleness();
     this.#received += 1;
     this.#refused = 0;
     this.#unservedProbes = 0;
@@ -297,15 +324,25 @@ export class Pull {
       this.#onProbed(answer);
       return;
     }
+    this.#endIdleness();
     if (consequence === 'oversized' && request.received === 0) this.#isOversized = true;
     this.#over(request);
   }
 
   #onProbed(answer: Answer): void {
     this.#unservedProbes = answer === 'requests_pending' ? this.#unservedProbes + 1 : 0;
-    if (answer === 'no_messages') this.#idle();
-    else if (this.#unservedProbes >= UNSERVED_PROBES)
+    if (answer === 'no_messages') {
+      this.#idle();
+      this.#beIdle();
+    } else if (this.#unservedProbes >= UNSERVED_PROBES)
       this.#lost('the server says that messages are pending, and sends none');
+  }
+
+  /** All is read, and it has been quiet for a while: the next tick comes when it is of use. */
+  #beIdle(): void {
+    if (this.#isOver || this.#isHeld || this.#quietTicks < IDLE_TICKS) return;
+    const leftMs = (this.#handlers.idleDueAt?.() ?? 0) - this.#now();
+    if (leftMs > 0) this.#tickIn(Math.min(IDLE_TICK_MS, Math.max(MIN_IDLE_TICK_MS, leftMs)));
   }
 
   #refuse(): void {
@@ -447,7 +484,7 @@ export class Pull {
   #end(end: PullEnd): void {
     if (this.#isOver) return;
     this.#isOver = true;
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
     clearTimeout(this.#pause);
     this.#stopListening();
     for (const { subscription, endFrames } of [...this.#requests, this.#probe]) {

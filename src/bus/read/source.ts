@@ -43,6 +43,11 @@ export interface Reader {
    */
   progress(streamTime: number): void | Promise<void>;
   /**
+   * The stream time of which a report of progress is of use next, while nothing arrives. The source may report less
+   * often until then. Without it, every report is of use.
+   */
+  readonly awaited?: number;
+  /**
    * Called when the bytes of all messages so far are about to be released: the reader must take what it still needs.
    */
   flush?(): void;

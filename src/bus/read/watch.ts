@@ -124,6 +124,9 @@ export class BusWatch {
         reader.message(message, envelope);
       },
       progress: (streamTime) => reader.progress(streamTime),
+      get awaited() {
+        return reader.awaited ?? Number.NEGATIVE_INFINITY;
+      },
       ...(reader.flush && { flush: () => reader.flush!() }),
       ...(reader.completeAfter && { completeAfter: (sequence) => reader.completeAfter!(sequence) }),
       ...(reader.gap && { gap: (gap) => reader.gap!(gap) }),

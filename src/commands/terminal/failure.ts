@@ -1,5 +1,5 @@
 /** What a command says, and how it ends, if it cannot go on. */
-import { ConfigError, EXIT_CONFIG } from '../../config/config.ts';
+import { ConfigError, EXIT_CONFIG } from '../../config/config-error.ts';
 
 /** The message, and what belongs to it, for a log of JSON lines. */
 export interface Failure {

@@ -2,7 +2,7 @@
 
 import { InvalidArgumentError } from 'commander';
 import { parsePast } from '../../base/time-text.ts';
-import { ConfigError } from '../../config/config.ts';
+import { ConfigError } from '../../config/config-error.ts';
 import { CORE_SETTINGS } from '../../config/core-settings.ts';
 import { localUrl } from '../../config/local-url.ts';
 import { setting } from '../../settings/builders.ts';

@@ -4,6 +4,7 @@ import { parentPort, workerData } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
 import { SeriesObjects, SeriesRecords } from '../../aggregate/series-records.ts';
 import { ClosedWindow } from '../../aggregate/window.ts';
+import { shrinkWhenSettled } from '../../base/garbage.ts';
 import { hideEnvironment } from '../../base/hidden-environment.ts';
 import { freeSharedMemory } from '../../base/shared-memory.ts';
 import { loadModule } from '../../config/sink-config.ts';
@@ -219,3 +220,4 @@ process.on('uncaughtException', (error) => {
 });
 const thread = new SinkThread(createSink(sinkOf, log, process.env));
 parentPort!.on('message', (message: ToThread) => thread.take(message));
+shrinkWhenSettled();

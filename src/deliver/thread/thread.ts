@@ -1,5 +1,4 @@
 /** The thread of a sink, seen from outside, and what ends it if it stands still. */
-import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { getHeapStatistics } from 'node:v8';
 import type { Worker } from 'node:worker_threads';
@@ -7,6 +6,7 @@ import type { Point } from '../../aggregate/point.ts';
 import type { SeriesRecords } from '../../aggregate/series-records.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
 import { startThread } from '../../base/limited-thread.ts';
+import { ownModule } from '../../base/own-program.ts';
 import { threadEnded, threadStarted } from '../../base/process-end.ts';
 import {
   type Question,
@@ -92,9 +92,8 @@ export class Thread {
   constructor(data: ThreadData, log: SinkLog, graceMs: number, events: ThreadEvents) {
     this.#graceMs = graceMs;
     this.#events = events;
-    // Next to this file, with the same extension, because the sources run as they are or compiled.
-    const url = new URL(`./sink-thread${extname(import.meta.url)}`, import.meta.url);
-    this.#worker = startThread(url, `sink ${data.id}`, data, { young: YOUNG_HEAP_MB, old: oldHeapMb() });
+    const limits = { young: YOUNG_HEAP_MB, old: oldHeapMb() };
+    this.#worker = startThread(ownModule('deliver/thread/sink-thread'), `sink ${data.id}`, data, limits);
     this.#worker.on('message', (message: FromThread) => this.#take(message, log));
     this.#worker.on('error', (thrown: unknown) => {
       this.#ended = new Error(

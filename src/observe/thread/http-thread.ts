@@ -5,6 +5,7 @@
  */
 import type { AddressInfo } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
+import { shrinkWhenSettled } from '../../base/garbage.ts';
 import { Heartbeat } from '../../base/heartbeat.ts';
 import { hideEnvironment } from '../../base/hidden-environment.ts';
 import { Audience } from '../audience.ts';
@@ -68,6 +69,7 @@ parentPort!.on('message', (message: ToHttpThread) => {
 try {
   await startListening(server, { host, port });
   post({ kind: 'listening', port: (server.address() as AddressInfo).port });
+  shrinkWhenSettled();
 } catch (error) {
   post({ kind: 'cannot_listen', reason: error instanceof Error ? error.message : String(error) });
 }

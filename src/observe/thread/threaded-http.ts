@@ -1,8 +1,8 @@
 /** The HTTP thread, as the main thread sees it. One that ends is replaced, so that the port never goes unanswered. */
-import { extname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Worker } from 'node:worker_threads';
 import { startThread } from '../../base/limited-thread.ts';
+import { ownModule } from '../../base/own-program.ts';
 import type { HttpReply, ServiceCall } from '../http-routes.ts';
 import { ListenError } from '../listen-error.ts';
 import type { FromHttpThread, HttpThreadData, ToHttpThread } from './messages.ts';
@@ -43,10 +43,9 @@ class HttpThread {
     this.#service = service;
     const taken = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
     this.#taken = taken;
-    // Next to this file, with the same extension, because the sources run as they are or compiled.
-    const url = new URL(`./http-thread${extname(import.meta.url)}`, import.meta.url);
     const threadData: HttpThreadData = { ...data, taken };
-    this.#worker = startThread(url, 'http', threadData, { young: YOUNG_HEAP_MB, old: OLD_HEAP_MB });
+    const limits = { young: YOUNG_HEAP_MB, old: OLD_HEAP_MB };
+    this.#worker = startThread(ownModule('observe/thread/http-thread'), 'http', threadData, limits);
     const listening = Promise.withResolvers<number>();
     const ended = Promise.withResolvers<string>();
     this.listening = listening.promise;

@@ -1,0 +1,26 @@
+/** What is wrong with the settings. */
+import type { SettingError } from '../settings/setting.ts';
+
+/** EX_CONFIG of sysexits.h. */
+export const EXIT_CONFIG = 78;
+
+/** Everything that is wrong with the environment. The message lists one error a line. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly errors: readonly SettingError[];
+
+  constructor(errors: readonly SettingError[]) {
+    const lines = errors.map((error) => `  ${settingErrorText(error)}`);
+    super(
+      `the settings have ${errors.length} ${errors.length === 1 ? 'error' : 'errors'}:\n${lines.join('\n')}`,
+    );
+    this.errors = errors;
+  }
+}
+
+function settingErrorText({ variable, expected, got, unknown, meant }: SettingError): string {
+  const question = meant === undefined ? '' : ` (did you mean ${meant}?)`;
+  if (unknown) return `${variable}: unknown variable${question}; expected ${expected}`;
+  const given = got === undefined ? 'it is not set' : `got ${JSON.stringify(got)}${question}`;
+  return `${variable}: expected ${expected}; ${given}`;
+}
