@@ -92,7 +92,7 @@ test(
     const service = await startServiceProgram(env, join(inPackage, 'dist/src/bin.js'));
     try {
       expect(await (await fetch(`${service.url}/`, { headers: { accept: 'text/html' } })).text()).toBe(
-        loadPage().html,
+        Buffer.from(loadPage().html).toString(),
       );
       const client = await connect({ servers: nats.url });
       const end = Date.now();
