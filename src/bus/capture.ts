@@ -88,25 +88,39 @@ export function notCaptured(wanted: readonly string[], capture: Capture): string
   return wanted.filter((subject) => !capture.some((inflow) => isIn(subject, inflow)));
 }
 
-/** Returns the wanted subjects that the stream stores under subjects that others share, with those. */
+/**
+ * Returns the wanted subjects that the stream stores under subjects that others share, with those. Of what is published
+ * to it: what other streams have, nobody knows.
+ */
 export function mixedUp(
   wanted: readonly string[],
   capture: Capture,
 ): readonly { readonly subject: string; readonly stored: string }[] {
   const isWanted = (pattern: string) => wanted.some((other) => covers(other, pattern));
-  // Of what comes in by itself: what other streams have, nobody knows.
-  const isStoredToo = (pattern: string, { isCopied, ...other }: Inflow) =>
-    !isCopied &&
-    !isWanted(other.pattern) &&
-    storedOf('>', { ...other, isCopied }).some((flow) => intersection(flow.pattern, pattern) !== undefined);
+  const isMixed = (pattern: string, inflow: Inflow) =>
+    !inflow.isCopied &&
+    capture.some((other) => other !== inflow && !isWanted(other.pattern) && collides(pattern, other, wanted));
   return wanted.flatMap((subject) =>
-    capture.flatMap((inflow) => {
-      const others = capture.filter((other) => other !== inflow);
-      return storedOf(subject, inflow)
+    capture.flatMap((inflow) =>
+      storedOf(subject, inflow)
         .filter(({ pattern }) => !isWanted(pattern))
-        .filter(({ isExact, pattern }) => !isExact || others.some((other) => isStoredToo(pattern, other)))
-        .map(({ pattern }) => ({ subject, stored: pattern }));
-    }),
+        .filter(({ isExact, pattern }) => !isExact || isMixed(pattern, inflow))
+        .map(({ pattern }) => ({ subject, stored: pattern })),
+    ),
+  );
+}
+
+/**
+ * Whether a subject under which something wanted is stored is also one of another inflow's, and not for what is wanted
+ * of it. Patterns that only overlap may never meet: then nobody is refused.
+ */
+function collides(pattern: string, other: Inflow, wanted: readonly string[]): boolean {
+  if (other.isCopied) return false;
+  const own = wanted.flatMap((subject) => storedOf(subject, other).filter(({ isExact }) => isExact));
+  return storedOf('>', other).some(
+    (flow) =>
+      (covers(flow.pattern, pattern) || covers(pattern, flow.pattern)) &&
+      !own.some((one) => covers(one.pattern, intersection(flow.pattern, pattern)!)),
   );
 }
 
@@ -134,7 +148,7 @@ export type SubjectVerdict = 'wanted' | 'other' | 'strange';
 export interface SubjectFilter {
   /** Of all that is wanted, as it is published and as it is stored, now or earlier. None covers another. */
   readonly patterns: readonly string[];
-  /** Of all that the stream stores, wanted or not, now or earlier. None covers another. */
+  /** Of all that the stream stores, wanted or not, now or earlier. */
   readonly stored: readonly string[];
   /** Every subject that begins with one of these bytes is wanted. */
   readonly prefixes: readonly Uint8Array[];
@@ -157,7 +171,7 @@ export function filterOf(
     capture.flatMap((inflow) => storedOf(subject, inflow).map(({ pattern }) => pattern)),
   );
   const patterns = withoutCovered([...wanted, ...earlier.patterns, ...images]);
-  const stored = withoutCovered([...storedPatterns(capture), ...earlier.stored]);
+  const stored = [...new Set([...storedPatterns(capture), ...earlier.stored])];
   const isIn = (subject: string, among: readonly string[]) => among.some((one) => covers(one, subject));
   const verdictOf = (subject: string) =>
     isIn(subject, patterns) ? 'wanted' : isIn(subject, stored) ? 'other' : 'strange';
@@ -186,13 +200,29 @@ function remembering(verdictOf: (subject: string) => SubjectVerdict): SubjectFil
   };
 }
 
+/**
+ * Returns a pattern under which something wanted is stored now, and under which the stream is known to hold messages of
+ * others; undefined if there is none.
+ */
+export function takenOver(
+  wanted: readonly string[],
+  { patterns }: Pick<SubjectFilter, 'patterns'>,
+  earlier: Pick<SubjectFilter, 'patterns' | 'stored'>,
+): string | undefined {
+  const others = uncovered(earlier.stored, earlier.patterns).filter(
+    (pattern) => !wanted.some((one) => intersection(one, pattern) !== undefined),
+  );
+  const learned = uncovered(patterns, [...wanted, ...earlier.patterns]);
+  return learned.find((one) => others.some((other) => covers(other, one) || covers(one, other)));
+}
+
 /** Returns whether a reader that counted these patterns may have left out what counts now. */
 export function misjudges(before: readonly string[], now: readonly string[]): boolean {
   return uncovered(now, before).length > 0;
 }
 
 /** Returns those that no other one covers. */
-export function withoutCovered(patterns: readonly string[]): string[] {
+function withoutCovered(patterns: readonly string[]): string[] {
   const each = [...new Set(patterns)];
   return each.filter((one) => !each.some((other) => other !== one && covers(other, one)));
 }

@@ -72,7 +72,8 @@ export async function lookBack(looking: Looking, known: Trail | undefined) {
   // Checkpoints of a slicing that is no longer in use say nothing of what is read again.
   const moved = ofSinks.filter((_, i) => resumptions.get(sinks[i]!.id)!.rollback !== undefined).flat();
   const misread = [read, ...moved].flatMap(({ misreadAfter }) => misreadAfter ?? []);
-  const trail = new Trail(created, marksHeld(marks, held), strangeOf(looking, own, misread));
+  const again = rollback === undefined ? misread : [...misread, rollback.after];
+  const trail = new Trail(created, marksHeld(marks, held), strangeOf(looking, own, again));
   trail.subjects = subjects;
   return { trail, resumptions, rollback, isMisread: misread.length > 0, orphaned, extent };
 }
@@ -99,17 +100,17 @@ function judgeAgain({ bus, config: { core }, facts, stored }: Looking, own: Trai
   return { subjects: knownSubjects(wanted, filter, lastSequence), misreadOf };
 }
 
-/** `misread`: what comes after these sequences will be read again. */
+/** `again`: what comes after these sequences will be read again, or is another message now. */
 function strangeOf(
   { config: { core }, facts: { created }, stored }: Looking,
   own: Trail | undefined,
-  misread: readonly number[],
+  again: readonly number[],
 ): StrangeMessages {
   const slice = `${core.slice.index}/${core.slice.of}`;
   const trails = stored.filter((one) => one.slice === slice).map(({ checkpoint }) => checkpoint.trail);
   const records = trails.filter((trail) => trail?.created === created).map((trail) => trail?.strange);
   const strange = new StrangeMessages(own?.strange.stored() ?? latestStrange(records));
-  if (misread.length > 0) strange.forget(Math.min(...misread));
+  if (again.length > 0) strange.forget(Math.min(...again));
   return strange;
 }
 

@@ -28,7 +28,7 @@ import { AnswerProof } from './answer-proof.ts';
 import { type Answer, consequenceOf } from './answers.ts';
 import { addConsumer, deleteConsumer } from './consumer.ts';
 import { type ConsumerStart, NANOS_PER_MS, startAfter, startAt } from './consumer-start.ts';
-import { canBeKept, type KnownSubjects, knownSubjects, takeCapture } from './known-subjects.ts';
+import { type KnownSubjects, keepable, knownSubjects, takeCapture } from './known-subjects.ts';
 import { MirrorLevel } from './mirror-level.ts';
 import { Pull, type PullEnd, type RequestLimits, requestLimits } from './pull.ts';
 import type { ReplySubject } from './reply-subject.ts';
@@ -146,7 +146,7 @@ class JetStreamSource implements Source {
   }
 
   async run(reader: Reader, signal: AbortSignal): Promise<void> {
-    const looking = this.#isPassive ? undefined : setInterval(() => void this.#look(), LOOK_MS);
+    const looking = setInterval(() => void this.#look(), LOOK_MS);
     try {
       await this.#readOn(reader, signal);
     } finally {
@@ -316,7 +316,7 @@ class JetStreamSource implements Source {
       this.#gap(reader, { fromTime: this.stats.lastStreamTime, toTime: streamTime, messages });
     }
     this.#next = sequence + 1;
-    if (this.stats.lastSequence === 0 && this.#isLive && this.#trail) this.#trail.first ??= sequence;
+    if (this.#isLive && this.#trail) this.#trail.first ??= sequence;
     if (streamTime < this.stats.lastStreamTime) this.#rollbacks?.wentBack({ sequence, time: streamTime });
     this.stats.lastSequence = sequence;
     this.stats.lastStreamTime = streamTime;
@@ -324,7 +324,8 @@ class JetStreamSource implements Source {
     this.#lastPending = reply.pending;
     const verdict = verdictOn(envelope, this.#subjects!.filter);
     if (verdict === 'wanted') reader.message(message, envelope);
-    else if (verdict === 'strange') this.#leaveOut(envelope.subject, sequence);
+    else reader.leftOut?.(message);
+    if (verdict === 'strange') this.#leaveOut(envelope.subject, sequence);
   }
 
   #onProgress(reader: Reader): void | Promise<void> {
@@ -394,6 +395,8 @@ class JetStreamSource implements Source {
       this.stats.rolledBack = true;
       this.#pull?.stop();
     } catch (error) {
+      // The live source says it, or a command that does not need to know.
+      if (this.#isPassive) return;
       if (error instanceof StreamUnfit) return this.#isUnfit(error);
       const { message: reason } = jetstreamError(error, 'looking at the stream');
       this.#say('look', { reason }, 'cannot look at the stream: a change of it goes unnoticed; trying again');
@@ -425,7 +428,7 @@ class JetStreamSource implements Source {
     // What was read until now is told apart by the trail: it goes on saying what was known then.
     if (isMisjudged && this.#rollbacks?.misread(before.through, this.stats)) return true;
     this.#rollbacks?.judgedBy(this.#known);
-    if (!canBeKept(this.#known))
+    if (keepable(this.#known) === undefined)
       this.#say(
         'kept',
         {},
@@ -442,14 +445,15 @@ class JetStreamSource implements Source {
   }
 
   get #leftOut(): StrangeMessages {
-    if (this.#trail === undefined) return this.#strange;
-    return this.#isLive ? this.#trail.strange : this.#trail.aside;
+    return this.#isLive && this.#trail !== undefined ? this.#trail.strange : this.#strange;
   }
 
   /** Counts those messages that were left out and that the last look at the stream has not explained. */
   #settle(): void {
     const trail = this.#trail;
-    const messages = this.#leftOut.settle((subject) => this.#subjects?.filter.judge(subject) === 'strange');
+    const judge = this.#subjects?.filter.judge;
+    if (judge === undefined) return;
+    const messages = this.#leftOut.settle((subject) => judge(subject) === 'strange');
     if (messages === 0) return;
     if (trail === undefined || this.#isLive) this.stats.leftOut += messages;
     else trail.leftOutAside += messages;

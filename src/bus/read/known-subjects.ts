@@ -3,7 +3,8 @@
  * still counts, and what a reader left out before it knew of a change has to be read again. Checkpoints keep this, so
  * that a restart between the change and the next look forgets nothing.
  */
-import { type Capture, filterOf, misjudges, type SubjectFilter } from '../capture.ts';
+import { StreamUnfit } from '../bus-error.ts';
+import { type Capture, filterOf, misjudges, type SubjectFilter, takenOver } from '../capture.ts';
 import type { Bus } from '../connect.ts';
 import { uncovered } from '../subjects.ts';
 
@@ -26,12 +27,15 @@ export function knownSubjects(
   { patterns, stored }: Pick<SubjectFilter, 'patterns' | 'stored'>,
   through: number,
 ): KnownSubjects {
-  const others = uncovered(stored, patterns);
+  // Behind a source without a filter may be anything. It says nothing of what comes when that source is gone.
+  const others = uncovered(stored, patterns).filter((pattern) => pattern !== '>');
   return { wanted, patterns: uncovered(patterns, wanted), others, through };
 }
 
-export function canBeKept(known: KnownSubjects): boolean {
-  return JSON.stringify(known).length <= MAX_KEPT_CHARACTERS;
+/** Returns what of it a checkpoint can keep: what counts goes before what does not. Undefined if it is too much. */
+export function keepable(known: KnownSubjects): KnownSubjects | undefined {
+  const fits = (some: KnownSubjects) => JSON.stringify(some).length <= MAX_KEPT_CHARACTERS;
+  return [known, { ...known, others: [] }].find(fits);
 }
 
 /** What counts of a stream, by what is known of it. One for all sources of a connection: any of them may learn more. */
@@ -39,6 +43,8 @@ interface Memory {
   readonly created: string;
   readonly wanted: readonly string[];
   filter: SubjectFilter;
+  /** What the filter was made of. */
+  of: string;
 }
 
 /** By connection. It outlives the sources. */
@@ -46,7 +52,8 @@ const memories = new WeakMap<Bus, Memory[]>();
 
 /**
  * Takes what the stream stores now. Returns which of its messages count, and goes on to say so when another source of
- * this connection learns of a change.
+ * this connection learns of a change. Throws a `StreamUnfit` if what is wanted and what is not can no longer be told
+ * apart.
  */
 export function takeCapture(
   bus: Bus,
@@ -56,8 +63,20 @@ export function takeCapture(
 ): { readonly filter: SubjectFilter } {
   const earlier = recall(bus, created, wanted);
   const memory = memoryOf(bus, created, wanted, capture);
-  memory.filter = filterOf(wanted, capture, earlier);
-  return memory;
+  const of = JSON.stringify([capture, earlier]);
+  // Most looks find nothing new, and what it has judged stays judged.
+  if (memory.of === of) return memory;
+  const filter = filterOf(wanted, capture, earlier);
+  const taken = takenOver(wanted, filter, earlier);
+  if (taken !== undefined) throw mixedUpLater(taken, wanted);
+  return Object.assign(memory, { of, filter });
+}
+
+function mixedUpLater(stored: string, wanted: readonly string[]): StreamUnfit {
+  return new StreamUnfit(
+    `the stream stores some of ${wanted.join(', ')} as ${stored}, under which it holds messages of others`,
+    `Take back the transform, or add ${stored} to METRICS_SUBJECTS if all of these are metrics.`,
+  );
 }
 
 /** All sources of this connection will count what others, who wanted the same or less, knew of this stream. */
@@ -65,10 +84,14 @@ export function rememberSubjects(bus: Bus, created: string, known: KnownSubjects
   const { wanted, patterns, others } = known;
   const memory = memoryOf(bus, created, wanted, []);
   const { filter } = memory;
+  const isNew =
+    uncovered(patterns, filter.patterns).length > 0 || others.some((other) => !filter.stored.includes(other));
+  if (!isNew) return;
   memory.filter = filterOf(wanted, [], {
     patterns: [...filter.patterns, ...patterns],
     stored: [...filter.stored, ...others],
   });
+  memory.of = '';
 }
 
 /** Returns the last sequence that a reader who knew this much judged rightly, if it may have been wrong since then. */
@@ -83,14 +106,20 @@ export function misreadAfter(
   return misjudges([...wanted, ...patterns], now.patterns) ? through : undefined;
 }
 
-/** Returns what is known of the stream by those who wanted nothing that is not wanted now. */
+/**
+ * Returns what is known of the stream: what counted for those who wanted nothing that is not wanted now, and what it
+ * stored. What others wanted by name is nothing strange.
+ */
 function recall(bus: Bus, created: string, wanted: readonly string[]) {
-  const known = (memories.get(bus) ?? []).filter(
-    (one) => one.created === created && uncovered(one.wanted, wanted).length === 0,
-  );
+  const known = (memories.get(bus) ?? []).filter((one) => one.created === created);
+  const alike = known.filter((one) => uncovered(one.wanted, wanted).length === 0);
+  const stored = [
+    ...alike.flatMap(({ filter }) => filter.stored),
+    ...known.flatMap((one) => uncovered(one.wanted, wanted)),
+  ];
   return {
-    patterns: known.flatMap(({ filter }) => filter.patterns),
-    stored: known.flatMap(({ filter }) => filter.stored),
+    patterns: [...new Set(alike.flatMap(({ filter }) => filter.patterns))],
+    stored: [...new Set(stored)].filter((pattern) => pattern !== '>'),
   };
 }
 
@@ -99,7 +128,7 @@ function memoryOf(bus: Bus, created: string, wanted: readonly string[], capture:
   memories.set(bus, known);
   const found = known.find((one) => one.created === created && areSame(one.wanted, wanted));
   if (found !== undefined) return found;
-  const made = { created, wanted, filter: filterOf(wanted, capture) };
+  const made = { created, wanted, filter: filterOf(wanted, capture), of: '' };
   known.push(made);
   return made;
 }

@@ -34,6 +34,8 @@ export interface Reader {
    * Synchronous; must not throw. Without an envelope, the subject is unknown and there is no encoding.
    */
   message(message: RawMessage, envelope?: Envelope): void;
+  /** Shows a message whose subject nobody wants, or nobody knows. */
+  leftOut?(message: RawMessage): void;
   /**
    * Reports that every message with a stream time below `streamTime` has been handed over (I2). After a batch, that is
    * the time of its last message; when nothing is pending, the server's clock minus the slack. The source asks for no

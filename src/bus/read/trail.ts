@@ -2,7 +2,7 @@
  * A bounded record of what was read of a stream. It tells later, also after a restart, whether the stream still holds
  * what it handed out, and if not, where the histories part.
  */
-import { canBeKept, type KnownSubjects } from './known-subjects.ts';
+import { type KnownSubjects, keepable } from './known-subjects.ts';
 import { type StoredStrange, StrangeMessages } from './strange-messages.ts';
 
 /** The message with this sequence had this stream time (ms since 1970). */
@@ -40,8 +40,7 @@ export class Trail {
   #strange: StrangeMessages;
   /** The first sequence that the live source of this process read; undefined before that. */
   first: number | undefined;
-  /** Of what other sources read before that: see `StrangeMessages`, and how many of them were left out for good. */
-  readonly aside = new StrangeMessages();
+  /** How many messages other sources left out of what they read before that: see `StrangeMessages`. */
   leftOutAside = 0;
   #misreadAfter: number | undefined;
   /** Messages from `first` to `last` went back in time, `least` the furthest, and no mark says so yet. */
@@ -133,10 +132,9 @@ export class Trail {
     const marks = this.marks.map(({ sequence, time, least }) =>
       least === undefined ? ([sequence, time] as const) : ([sequence, time, least] as const),
     );
-    const { subjects } = this;
-    const isKept = subjects !== undefined && canBeKept(subjects);
+    const subjects = this.subjects && keepable(this.subjects);
     const strange = this.#strange.stored();
-    return { created: this.#created, marks, ...(isKept && { subjects }), ...(strange && { strange }) };
+    return { created: this.#created, marks, ...(subjects && { subjects }), ...(strange && { strange }) };
   }
 
   /** Removes the mark whose neighbours are closest, measured by how far back they are. The ends stay. */

@@ -123,6 +123,10 @@ export class BusWatch {
         if (spans.size > 0) this.#read(message);
         reader.message(message, envelope);
       },
+      // Its subject may be that of another time: the stream stored it all the same.
+      leftOut: (message) => {
+        if (spans.size > 0) this.#read(message);
+      },
       progress: (streamTime) => reader.progress(streamTime),
       get awaited() {
         return reader.awaited ?? Number.NEGATIVE_INFINITY;

@@ -75,7 +75,9 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
   await source.run(reader, AbortSignal.any([stop, done.signal])).finally(endDisplay);
   const { leftOut } = source.stats;
   if (leftOut > 0)
-    remarks.add(`${leftOut} messages were left out: the stream stores no such subjects any more`);
+    remarks.add(
+      `${leftOut} messages in or next to the range were left out: nobody saw the stream store their subjects`,
+    );
   await bus.close();
   if (state.boundary < range.to)
     remarks.add(`stopped at ${new Date(state.boundary).toISOString()}, before the end`);

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import type { Command } from 'commander';
 import { createLog } from '../../base/log.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
+import { learnSubjects } from '../../bus/kv/checkpoints.ts';
 import type { Envelope, Incoming } from '../../bus/message.ts';
 import { createJetStreamSource } from '../../bus/read/jetstream.ts';
 import type { Reader } from '../../bus/read/source.ts';
@@ -72,6 +73,7 @@ async function readFrom(
   output: Output,
   stop: AbortSignal,
 ): Promise<void> {
+  await learnSubjects(bus, core);
   const start = { kind: 'time', ms } as const;
   const source = createJetStreamSource(bus, { ...core, metricsSubjects }, { start, isPassive: true });
   const reader: Reader = {

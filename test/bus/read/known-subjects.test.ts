@@ -63,6 +63,49 @@ test('a transform onto subjects that others publish is refused, unless both are 
   expect(mixedUp(WANTED, MOVED)).toEqual([]);
 });
 
+test.each([
+  ['patterns that overlap and never meet', ['metrics.>'], ['metrics.>', 'logs.>'], '*.*.>', '$2.$1.>'],
+  ['all of it is wanted', ['m.a.>'], ['m.*.cpu', 'm.*.mem'], 'm.*.*', 's.$1'],
+])('a transform is not refused: %s', (_, wanted, subjects, src, dest) => {
+  expect(mixedUp(wanted, captureOf({ subjects, subject_transform: { src, dest } }))).toEqual([]);
+});
+
+test('what comes from other streams is not refused for what may be published here', () => {
+  const copied = { name: 'LEAF', subject_transforms: [{ src: 'metrics.>', dest: 'metrics.leaf1.>' }] };
+  const capture = captureOf({ subjects: ['metrics.>'], sources: [copied] as never });
+  expect(mixedUp(['metrics.host.>'], capture)).toEqual([]);
+});
+
+test('a transform onto subjects that the stream holds of others is refused, though it stores none any more', () => {
+  const bus = {} as Bus;
+  const wide = captureOf({ subjects: ['metrics.>', 'audit.>'] });
+  takeCapture(bus, 'once', ['metrics.>'], wide);
+  const onto = captureOf({
+    subjects: ['metrics.>'],
+    subject_transform: { src: 'metrics.>', dest: 'audit.>' },
+  });
+  expect(() => takeCapture(bus, 'once', ['metrics.>'], onto)).toThrow(
+    'under which it holds messages of others',
+  );
+  expect(takeCapture(bus, 'once', ['metrics.>', 'audit.>'], onto).filter.judge('audit.x')).toBe('wanted');
+  // Nothing was learned from that.
+  expect(takeCapture(bus, 'once', ['metrics.>'], wide).filter.judge('audit.x')).toBe('other');
+});
+
+test('what others wanted by name, or what was behind a source without a filter, explains itself and nothing else', () => {
+  const bus = {} as Bus;
+  rememberSubjects(
+    bus,
+    'once',
+    knownSubjects(['metrics.>', 'old.>'], filterOf(['metrics.>', 'old.>'], MOVED), 7),
+  );
+  const { filter } = takeCapture(bus, 'once', ['metrics.>'], PLAIN);
+  expect(['old.x', 'moved.x'].map(filter.judge)).toEqual(['other', 'strange']);
+  const all = filterOf(['metrics.>'], captureOf({ sources: [{ name: 'ANY' }] as never }));
+  expect(all.judge('x')).toBe('other');
+  expect(knownSubjects(['metrics.>'], all, 1).others).toEqual([]);
+});
+
 test('a reader who wanted less, or the same in another order, is told what it misread', () => {
   const bus = {} as Bus;
   const known = knownSubjects(WANTED, filterOf(WANTED, PLAIN), 7);
@@ -95,6 +138,10 @@ test('a trail keeps it, but no more than its limit', () => {
     others: ['metrics.>'],
     through: 7,
   });
+  // What counts goes before what does not.
+  const many = Array.from({ length: MAX_KEPT_CHARACTERS / 8 }, (_, i) => `other.${i}`);
+  trail.subjects = { ...trail.subjects, others: many };
+  expect(trail.stored().subjects).toMatchObject({ patterns: ['moved.>'], others: [] });
   trail.subjects = knownSubjects(['x'.repeat(MAX_KEPT_CHARACTERS)], filterOf(WANTED, PLAIN), 7);
   expect(trail.stored().subjects).toBeUndefined();
 });
