@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
 import { checkCommand } from './check.ts';
+import { checkpointCommand } from './checkpoint.ts';
 import { compareCommand } from './compare.ts';
 import { completionCommand } from './completion.ts';
 import { configCommand } from './config.ts';
@@ -49,6 +50,7 @@ export function createProgram(): Command {
     .addCommand(replayCommand())
     .addCommand(compareCommand())
     .addCommand(loadCommand())
+    .addCommand(checkpointCommand())
     .addCommand(ctlCommand())
     .addCommand(configCommand())
     .addCommand(healthCommand())

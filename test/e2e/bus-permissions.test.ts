@@ -92,6 +92,10 @@ test('the service reads, catches up, keeps its checkpoints, verifies and replays
   const from = new Date(Date.now() - 60_000).toISOString();
   expect(await run('fanout', 'replay', '--sink', 'late', '--from', from)).toMatchObject({ code: 0 });
   expect(await run('fanout', 'verify', '--from', from)).toMatchObject({ code: 0, stderr: '' });
+  expect(await run('fanout', 'checkpoint', 'list')).toMatchObject({ code: 0, stderr: '' });
+  const reset = await run('fanout', 'checkpoint', 'reset', '--sink', 'late', '--yes');
+  const { instance } = await service.status();
+  expect(reset, reset.stdout).toMatchObject({ code: 1, stderr: expect.stringContaining(instance) });
   const held = (await service.status()).messages;
   expect(held.received).toBe(3 * MESSAGES);
   expect(service.output.stderr).not.toMatch(/PERMISSIONS|"level":"error"/);

@@ -191,15 +191,14 @@ class BucketStore implements SurveyedStore {
       const found: (StoredCheckpoint & { readonly key: string })[] = [];
       const bad: { readonly sink: string; readonly key: string; readonly error: UnreadableCheckpoint }[] = [];
       for (const key of await keysUnder(this.#bus, this.#core.pipeline)) {
-        const [, sink, slice] = key.split('.');
-        // A pipeline named `shapes` finds the shapes of all pipelines among its checkpoints.
-        if (!sink || !slice) continue;
+        const owner = ownerOf(key);
+        if (owner === undefined) continue;
         try {
           const { checkpoint } = await read(bucket, key);
-          if (checkpoint) found.push({ key, sink, slice: slice.replace('-', '/'), checkpoint });
+          if (checkpoint) found.push({ key, ...owner, checkpoint });
         } catch (error) {
           if (!(error instanceof UnreadableCheckpoint)) throw error;
-          bad.push({ sink, key, error });
+          bad.push({ sink: owner.sink, key, error });
         }
       }
       return { found: found.sort((a, b) => (a.sink + a.slice < b.sink + b.slice ? -1 : 1)), bad };
@@ -231,10 +230,18 @@ async function read(bucket: KV, key: string): Promise<Stored> {
   const entry = await bucket.get(key);
   if (entry === null) return { revision: 0, checkpoint: undefined };
   if (entry.operation !== 'PUT') return { revision: entry.revision, checkpoint: undefined };
-  return { revision: entry.revision, checkpoint: parse(key, entry.string()) };
+  return { revision: entry.revision, checkpoint: parseCheckpoint(key, entry.string()) };
 }
 
-function parse(key: string, text: string): Checkpoint {
+/** Returns whose checkpoint a key of the bucket holds; undefined if it is not the key of a checkpoint. */
+export function ownerOf(key: string): { readonly sink: string; readonly slice: string } | undefined {
+  const [, sink, slice] = key.split('.');
+  // A pipeline named `shapes` finds the shapes of all pipelines among its checkpoints.
+  return sink && slice ? { sink, slice: slice.replace('-', '/') } : undefined;
+}
+
+/** Throws an `UnreadableCheckpoint`. */
+export function parseCheckpoint(key: string, text: string): Checkpoint {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -242,9 +249,10 @@ function parse(key: string, text: string): Checkpoint {
     value = undefined;
   }
   if (isCheckpoint(value)) return value;
+  const { sink = '', slice = '' } = ownerOf(key) ?? {};
   throw new UnreadableCheckpoint(
     `the checkpoint ${key} in the key-value bucket ${BUCKET} is not valid`,
-    `Inspect it (nats kv get ${BUCKET} ${key}). Delete it (nats kv del ${BUCKET} ${key}): a running service that has used the checkpoint goes on where it was, and a sink that was stopped at the start begins as if it never had one.`,
+    `Remove it: metrics-fanout checkpoint reset --sink ${sink} --slice ${slice} shows what that does, and does it with --yes. Or use nats kv get ${BUCKET} ${key} and nats kv del ${BUCKET} ${key}. A running service that has used the checkpoint goes on where it was, and a sink that was stopped at the start begins as if it never had one.`,
   );
 }
 
