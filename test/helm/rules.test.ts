@@ -1,15 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Command } from 'commander';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
-import { checkCommand } from '../../src/commands/check.ts';
-import { compareCommand } from '../../src/commands/compare.ts';
-import { ctlCommand } from '../../src/commands/ctl.ts';
-import { tailCommand } from '../../src/commands/tail.ts';
-import { topCommand } from '../../src/commands/top.ts';
-import { verifyCommand } from '../../src/commands/verify.ts';
+import { createProgram } from '../../src/commands/program.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { RETRY_REASONS } from '../../src/sink/contract.ts';
 import { ALERTS, type Series } from './alerts.ts';
@@ -145,9 +139,7 @@ describe('the alerts', () => {
 });
 
 test('the runbooks name only commands and options that exist', () => {
-  const program = new Command('metrics-fanout');
-  for (const command of [checkCommand, compareCommand, ctlCommand, tailCommand, topCommand, verifyCommand])
-    program.addCommand(command());
+  const program = createProgram();
   const written = [...RUNBOOKS.matchAll(/`metrics-fanout ([^`]+)`/g)].map(([, text]) => text!.split(/\s+/));
   expect(written.length).toBeGreaterThan(20);
   for (const words of written) {

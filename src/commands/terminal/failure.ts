@@ -14,7 +14,7 @@ export function failureOf(error: unknown): Failure {
   const { message } = error;
   if (error instanceof ConfigError) {
     const [headline = '', ...errors] = message.split('\n').map((line) => line.trim());
-    return { message: headline, fields: { errors }, code: EXIT_CONFIG };
+    return { message: headline.replace(/:$/, ''), fields: { errors }, code: EXIT_CONFIG };
   }
   if ('advice' in error) return { message, fields: { advice: String(error.advice) }, code: 1 };
   // Such as a file that cannot be opened: the message names it.
@@ -25,5 +25,6 @@ export function failureOf(error: unknown): Failure {
 /** For people: the message, and what belongs to it in lines of their own. */
 export function failureText({ message, fields: { advice, errors = [], stack } }: Failure): string {
   if (stack !== undefined) return stack;
-  return [message, ...errors, ...(advice === undefined ? [] : [advice])].join('\n  ');
+  const headline = errors.length > 0 ? `${message}:` : message;
+  return [headline, ...errors, ...(advice === undefined ? [] : [advice])].join('\n  ');
 }
