@@ -12,7 +12,7 @@ if (major > NEEDED[0] || (major === NEEDED[0] && minor >= NEEDED[1])) {
 } else {
   process.stderr.write(
     `metrics-fanout: needs Node.js ${NEEDED.join('.')} or newer; this is ${process.versions.node}\n` +
-      '  npm install node@24, in the same folder, gets one beside this package: npx metrics-fanout uses it.\n',
+      '  npm install node@24, in the same folder, gets one beside this package: npx metrics-fanout uses it, or put node_modules/.bin first on the PATH.\n',
   );
   process.exitCode = EXIT_UNAVAILABLE;
 }

@@ -172,7 +172,7 @@ test('on a Node.js that is too old, its bin says what it needs, and loads nothin
   const bin = join(inPackage, 'dist/src/bin.js');
   const { status, stderr } = spawnSync(process.execPath, ['--import', old, bin], { encoding: 'utf8' });
   expect(stderr).toBe(
-    'metrics-fanout: needs Node.js 22.18 or newer; this is 20.20.2\n  npm install node@24, in the same folder, gets one beside this package: npx metrics-fanout uses it.\n',
+    'metrics-fanout: needs Node.js 22.18 or newer; this is 20.20.2\n  npm install node@24, in the same folder, gets one beside this package: npx metrics-fanout uses it, or put node_modules/.bin first on the PATH.\n',
   );
   expect(status).toBe(EXIT_UNAVAILABLE);
   expect(readFileSync(bin, 'utf8')).not.toMatch(/^import |\bawait\b|\?\./m);

@@ -1,4 +1,4 @@
-// The first command in a fresh clone: `npm test`, `test:bus`, `test:stores` and `npm run demo` start here, on whatever
+// The first command in a fresh clone: `npm test`, `test:bus`, `test:stores`, `npm run demo` and `npm pack` start here, on whatever
 // Node.js the machine has (18 or newer), with nothing installed. It installs the npm packages (including a current
 // Node.js) and, as root on Debian, the servers. It says what it does, then continues with the Node.js of node_modules.
 import { spawn, spawnSync } from 'node:child_process';
@@ -335,8 +335,13 @@ function demo(args) {
 }
 
 const [command, ...args] = process.argv.slice(2);
-if (!['test', 'bus', 'stores', 'demo'].includes(command))
-  giveUp(`usage: node ${process.argv[1]} test|bus|stores|demo [arguments]`);
+if (!['test', 'bus', 'stores', 'demo', 'build'].includes(command))
+  giveUp(`usage: node ${process.argv[1]} test|bus|stores|demo|build [arguments]`);
+// For `npm pack`.
+if (command === 'build') {
+  if (!existsSync(modules)) installPackages();
+  process.exit(run('node', [join(root, 'scripts/build.ts'), ...args]));
+}
 const nats = command === 'bus' ? serverOf(args) : undefined;
 installPackages();
 installServers(command === 'demo' ? SERVERS.demo : SERVERS.test);

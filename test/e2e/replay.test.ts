@@ -97,6 +97,7 @@ test.each([
   [['--sink', 'nope', '--from', '2026-01-01T00:00:00Z'], 'no sink nope is enabled. Enabled sinks: redshift'],
   [['--sink', 'redshift', '--from', 'yesterday'], 'Expected an RFC 3339 time'],
   [['--sink', 'redshift', '--from', '2099-01-01T00:00:00Z'], 'no complete window in that range'],
+  [['--sink', 'redshift', '--from', '5m', '--to', '10m'], '--from is not before --to'],
 ])('%j is an error that says what to do', async (args, message) => {
   const { code, stderr } = await replay(...args);
   expect(code).toBe(1);

@@ -77,7 +77,7 @@ export const SINK_VARIABLES: readonly HelpRow[] = [
 /** The exit code that every command has if it reads the settings. */
 export const WRONG_SETTINGS: HelpRow = ['78', 'settings are wrong or missing; all of them are listed'];
 /** The exit code that every command has if Ctrl-C ends it. */
-export const INTERRUPTED: HelpRow = ['130', 'ended by Ctrl-C'];
+export const INTERRUPTED: HelpRow = ['130', 'ended by Ctrl-C (143: by SIGTERM)'];
 
 function formatHelp(command: Command, helper: Help): string {
   const page = pages.get(command);

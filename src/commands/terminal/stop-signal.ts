@@ -8,11 +8,11 @@ type StopSignal = (typeof STOP_SIGNALS)[number];
 export const AGAIN = 'press Ctrl-C again to end at once';
 /** Of a process that Ctrl-C ended, as a shell has it. */
 export const EXIT_INTERRUPTED = 128 + constants.signals.SIGINT;
-let isInterrupted = false;
+let stoppedBy: StopSignal | undefined;
 
-/** Returns the exit code of a command that reports this one, unless Ctrl-C ended it before its end. */
+/** Returns the exit code of a command that reports this one, unless a signal ended it before its end. */
 export function exitCodeOf(code: number): number {
-  return isInterrupted ? EXIT_INTERRUPTED : code;
+  return stoppedBy === undefined ? code : 128 + constants.signals[stoppedBy];
 }
 
 /** A command that ends sooner than this, in milliseconds, does not say that it is stopping. */
@@ -27,7 +27,7 @@ export function stopSignal(stopping: (signal: StopSignal) => void = sayIfSlow): 
   for (const signal of STOP_SIGNALS) {
     process.on(signal, () => {
       if (stop.signal.aborted) endProcess(128 + constants.signals[signal]);
-      isInterrupted = signal === 'SIGINT';
+      stoppedBy = signal;
       stopping(signal);
       stop.abort();
     });

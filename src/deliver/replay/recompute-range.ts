@@ -39,6 +39,8 @@ export async function wholeWindows(
   bus: Bus,
   tiling: Tiling,
 ): Promise<WholeWindows> {
+  if (from !== undefined && to !== undefined && from >= to)
+    throw new BusError('--from is not before --to', 'Give an earlier --from, or a later --to.');
   const facts = await describeStream(bus, core);
   const now = systemClock.now();
   const extent = { firstTime: facts.firstTime, truncated: isTruncated(facts) };
