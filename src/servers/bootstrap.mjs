@@ -1,5 +1,5 @@
-// The first command in a fresh clone: `npm test`, `test:bus`, `test:stores`, `npm run demo` and `npm pack` start here, on
-// whatever Node.js the machine has (18 or newer), with nothing installed. It installs the npm packages (including a
+// The first command in a fresh clone: `npm test`, `test:bus`, `test:stores`, `npm run demo` and `npm pack` start here,
+// on whatever Node.js the machine has (18 or newer), with nothing installed. It installs the npm packages (including a
 // current Node.js) and, as root on Debian, the servers. It says what it does, then continues with the Node.js of
 // node_modules.
 import { spawn, spawnSync } from 'node:child_process';
