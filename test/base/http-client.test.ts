@@ -23,7 +23,9 @@ let url: string;
 beforeAll(async () => {
   server = createServer((request, response) => {
     const answer = ANSWERS[request.url ?? ''];
-    response.writeHead(answer ? 200 : 503).end(JSON.stringify(answer ?? {}));
+    response
+      .writeHead(answer ? 200 : 503)
+      .end(answer ? JSON.stringify(answer) : 'not attached\u009b2J\nmore');
   });
   for (const wanted of REFUSED_BY_FETCH) {
     server.listen(wanted, '127.0.0.1');
@@ -44,7 +46,7 @@ test('health, compare and ctl reach a service on such a port', async () => {
   expect(await health.ended, health.output.stderr).toBe(0);
   const ready = startProgram(['health', '--ready'], { HTTP_PORT: String(port) });
   expect(await ready.ended).toBe(1);
-  expect(ready.output.stderr).toBe(`metrics-fanout: ${url}/readyz: status 503\n`);
+  expect(ready.output.stderr).toBe(`metrics-fanout: ${url}/readyz: status 503: not attached\\u009b2J\n`);
   expect(await hear(url, AbortSignal.timeout(LIMIT_MS))).toEqual({ kind: 'status', url, status: STATUS });
   const way = new HttpWay(url, undefined, { token: undefined, timeoutMs: LIMIT_MS });
   expect(await way.ask('all', 'status', {})).toMatchObject([{ instance: 'one', via: 'http' }]);

@@ -1,8 +1,10 @@
 import { ask } from '../../base/http-client.ts';
+import { printable } from '../../base/printable.ts';
 import { localUrlOf } from '../terminal/option-values.ts';
 import { print } from '../terminal/output.ts';
 
 const TIMEOUT_MS = 5_000;
+const MAX_REASON_CHARACTERS = 500;
 
 export default async function runHealth(options: { ready?: true }): Promise<void> {
   // Health checks are frequent: this one reads only the settings it needs, and loads no sink.
@@ -15,8 +17,12 @@ export default async function runHealth(options: { ready?: true }): Promise<void
 
 async function failureOf(url: string): Promise<string | undefined> {
   try {
-    const { status } = await ask(url, { signal: AbortSignal.timeout(TIMEOUT_MS) });
-    return status === 200 ? undefined : `status ${status}`;
+    const { status, text } = await ask(url, { signal: AbortSignal.timeout(TIMEOUT_MS) });
+    if (status === 200) return undefined;
+    // The reason. It may not be our service that answers.
+    const [reason = ''] = text.trim().split('\n', 1);
+    const isShown = reason !== '' && reason.length <= MAX_REASON_CHARACTERS;
+    return isShown ? `status ${status}: ${printable(reason)}` : `status ${status}`;
   } catch (error) {
     const { message, code } = error as NodeJS.ErrnoException;
     // If a name has several addresses, the error that combines theirs has no message.
