@@ -62,7 +62,7 @@ export function takeCapture(
   capture: Capture,
 ): { readonly filter: SubjectFilter } {
   const earlier = recall(bus, created, wanted);
-  const memory = memoryOf(bus, created, wanted, capture);
+  const memory = memoryOf(bus, created, wanted);
   const of = JSON.stringify([capture, earlier]);
   // Most looks find nothing new, and what it has judged stays judged.
   if (memory.of === of) return memory;
@@ -82,7 +82,7 @@ function mixedUpLater(stored: string, wanted: readonly string[]): StreamUnfit {
 /** All sources of this connection will count what others, who wanted the same or less, knew of this stream. */
 export function rememberSubjects(bus: Bus, created: string, known: KnownSubjects): void {
   const { wanted, patterns, others } = known;
-  const memory = memoryOf(bus, created, wanted, []);
+  const memory = memoryOf(bus, created, wanted);
   const { filter } = memory;
   const isNew =
     uncovered(patterns, filter.patterns).length > 0 || others.some((other) => !filter.stored.includes(other));
@@ -123,12 +123,12 @@ function recall(bus: Bus, created: string, wanted: readonly string[]) {
   };
 }
 
-function memoryOf(bus: Bus, created: string, wanted: readonly string[], capture: Capture): Memory {
+function memoryOf(bus: Bus, created: string, wanted: readonly string[]): Memory {
   const known = memories.get(bus) ?? [];
   memories.set(bus, known);
   const found = known.find((one) => one.created === created && areSame(one.wanted, wanted));
   if (found !== undefined) return found;
-  const made = { created, wanted, filter: filterOf(wanted, capture), of: '' };
+  const made = { created, wanted, filter: filterOf(wanted, []), of: '' };
   known.push(made);
   return made;
 }

@@ -88,7 +88,9 @@ test('a transform onto subjects that the stream holds of others is refused, thou
     'under which it holds messages of others',
   );
   expect(takeCapture(bus, 'once', ['metrics.>', 'audit.>'], onto).filter.judge('audit.x')).toBe('wanted');
-  // Nothing was learned from that.
+  // Nothing was learned from that, whoever asks and however often.
+  for (const wanted of [['metrics.>'], ['metrics.>', 'more'], ['metrics.>', 'more']])
+    expect(() => takeCapture(bus, 'once', wanted, onto)).toThrow('under which it holds messages of others');
   expect(takeCapture(bus, 'once', ['metrics.>'], wide).filter.judge('audit.x')).toBe('other');
 });
 
