@@ -1,6 +1,9 @@
 /** CPU time of processes and threads, medians, and the figures that a benchmark reports. */
 import { readdirSync, readFileSync } from 'node:fs';
 
+/** USER_HZ: the same on all machines. */
+const NANOS_PER_TICK = 10_000_000;
+
 /** One line of the report. */
 export interface Figure {
   readonly id: string;
@@ -8,7 +11,16 @@ export interface Figure {
   /** The median of the runs, and the runs. */
   readonly value: number;
   readonly runs: readonly number[];
-  readonly unit: 'ns/message' | 'times' | 'ns/point' | 'bytes/series' | 'ms' | 's' | 'MB';
+  readonly unit:
+    | 'ns/message'
+    | 'times'
+    | 'ns/point'
+    | 'bytes/series'
+    | 'ms'
+    | 's'
+    | 'MB'
+    | 'ms/s'
+    | 'switches/s';
   /** The highest value that is acceptable (with `atLeast`: the lowest). */
   readonly bar?: number;
   readonly atLeast?: true;
@@ -74,4 +86,24 @@ export function memoryOf(pid: number): { readonly resident: number; readonly mos
   const text = readFileSync(`/proc/${pid}/status`, 'utf8');
   const bytes = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(text)?.[1]) * 1024;
   return { resident: bytes('VmRSS'), most: bytes('VmHWM') };
+}
+
+/** Since a process began: nanoseconds of CPU of all its threads, and how often those that are there have waited. */
+export interface Spent {
+  readonly cpu: number;
+  readonly switches: number;
+}
+
+/** The CPU time includes threads that have ended; Linux gives it in ticks of 10 ms (proc(5), /proc/pid/stat). */
+export function spentBy(pid: number): Spent {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  // The name of the program, in brackets, may contain anything.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const cpu = (Number(fields[11]) + Number(fields[12])) * NANOS_PER_TICK;
+  let switches = 0;
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    const status = readFileSync(`/proc/${pid}/task/${thread}/status`, 'utf8');
+    switches += Number(/^voluntary_ctxt_switches:\s+(\d+)/m.exec(status)?.[1]);
+  }
+  return { cpu, switches };
 }

@@ -1,9 +1,9 @@
 /**
  * `npm run bench [-- --only hot-loop,encoding,receiving,stalls,memory,telegraf] [--rounds N] [--messages N]
  * [--rate N] [--keep]`: every figure is a ratio of two things measured in turns, or CPU time per message; the median of
- * the rounds. Not run by default: `--only steady [--minutes N]`, which takes an hour, and `--only sinks`: every store,
- * as a ratio to SQLite. `--keep` stores the figures in
- * results/. The exit code is 0 only if every bar is met.
+ * the rounds. Not run by default: `--only steady [--minutes N]`, which takes an hour, `--only sinks`: every store,
+ * as a ratio to SQLite, and `--only peers`: beside a program in Go and Telegraf, three minutes a round, three rounds if
+ * `--rounds` says nothing else. `--keep` stores the figures in results/. The exit code is 0 only if every bar is met.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -14,6 +14,7 @@ import { startChild } from './children.ts';
 import { measureEncoding } from './encoding.ts';
 import type { HotLoopResult } from './hot-loop.ts';
 import { type Figure, figure, meetsBar } from './measure.ts';
+import { measurePeers } from './peers.ts';
 import { measureReceiving } from './receiving.ts';
 import { measureSinks } from './sinks.ts';
 import { measureMemory, measureStalls } from './stalls.ts';
@@ -23,6 +24,7 @@ import { isTelegrafHere, measureTelegraf } from './telegraf.ts';
 const EXIT_USAGE = 64;
 const TELEGRAF = { messages: 100_000, rate: 20_000 } as const;
 const SERIES = 1000;
+const PEERS_ROUNDS = 3;
 /** (e): series, and what a message may cost. */
 const HOT_LOOPS = [
   { series: 1000, bar: 200 },
@@ -33,7 +35,8 @@ const HOT_LOOPS = [
 const { values } = parseArgs({
   options: {
     only: { type: 'string', default: 'hot-loop,encoding,receiving,stalls,memory,telegraf' },
-    rounds: { type: 'string', default: '5' },
+    /** 5, and 3 of the peers. */
+    rounds: { type: 'string' },
     /** Of one measurement of receiving. */
     messages: { type: 'string', default: '800000' },
     rate: { type: 'string', default: '120000' },
@@ -42,7 +45,7 @@ const { values } = parseArgs({
     json: { type: 'boolean', default: false },
   },
 });
-const rounds = Number(values.rounds);
+const rounds = Number(values.rounds ?? 5);
 const tell = (line: string) => void process.stderr.write(`${line}\n`);
 
 async function measureHotLoop(): Promise<Figure[]> {
@@ -87,11 +90,12 @@ const SUITES: Readonly<Record<string, () => Figure[] | Promise<Figure[]>>> = {
   steady: () => measureSteady({ minutes: Number(values.minutes), rate: Number(values.rate), tell }),
   sinks: () => measureSinks(rounds, tell),
   telegraf: measureTelegrafIfHere,
+  peers: () => measurePeers({ rounds: Number(values.rounds ?? PEERS_ROUNDS), series: SERIES, tell }),
 };
 
 function toRow(each: Figure): string[] {
   const { id, what, value, runs, unit, bar, atLeast } = each;
-  const digits = unit === 'times' ? 2 : unit === 's' ? 1 : 0;
+  const digits = unit === 'times' ? 2 : unit === 's' || unit === 'ms/s' ? 1 : 0;
   const spread =
     runs.length > 1 ? `${Math.min(...runs).toFixed(digits)}-${Math.max(...runs).toFixed(digits)}` : '';
   const isMet = meetsBar(each);

@@ -15,7 +15,17 @@ const SUBJECT = 'bench';
 const STARTED_MS = 3_000;
 const DRAINED_MS = 3_000;
 
-const configuration = (nats: string, influxdb: string) => `
+export interface TelegrafPlace {
+  readonly subject: string;
+  readonly source: 'core' | 'jetstream';
+  readonly database: string;
+}
+
+export const telegrafConfiguration = (
+  nats: string,
+  influxdb: string,
+  { subject, source, database }: TelegrafPlace,
+) => `
 [agent]
   interval = "10s"
   flush_interval = "10s"
@@ -24,7 +34,7 @@ const configuration = (nats: string, influxdb: string) => `
   omit_hostname = true
 [[inputs.nats_consumer]]
   servers = ["${nats}"]
-  subjects = ["${SUBJECT}"]
+  ${source === 'core' ? 'subjects' : 'jetstream_subjects'} = ["${subject}"]
   max_undelivered_messages = 1000000
   pending_message_limit = 1000000
   pending_bytes_limit = 1000000000
@@ -43,7 +53,7 @@ ${['app', 'host', 'route', 'status'].map((tag) => `    [[inputs.nats_consumer.js
   stats = ["count", "sum"]
 [[outputs.influxdb]]
   urls = ["${influxdb}"]
-  database = "telegraf"
+  database = "${database}"
 `;
 
 export function isTelegrafHere(): boolean {
@@ -60,7 +70,8 @@ export async function measureTelegraf(rounds: number, messages: number, rate: nu
   const influxdb = await startInfluxDb();
   const folder = temporaryFolder('telegraf');
   const file = join(folder.path, 'telegraf.conf');
-  writeFileSync(file, configuration(nats.url, influxdb.url));
+  const place = { subject: SUBJECT, source: 'core', database: 'telegraf' } as const;
+  writeFileSync(file, telegrafConfiguration(nats.url, influxdb.url, place));
   const producer = await startChild('./producer.ts', [nats.url, '1000', 'counters']);
   const telegraf = spawnTied('telegraf', ['--config', file]);
   try {
