@@ -22,7 +22,7 @@ export function digestOf(bytes: Uint8Array, start: number, end: number): Message
 export class WatchSpan {
   /** Messages heard in this span. */
   heard = 0;
-  /** Messages read since this span began, which other spans had not heard. */
+  /** Messages read since this span began that nobody has heard, in this span or another. */
   read = 0;
   /** Nothing more is heard in it. */
   isOver = false;
@@ -48,7 +48,9 @@ export class WatchSpan {
 
   /** Pairs a message that was heard with one that was read. Returns false if there is none. */
   takeSurplus(digest: MessageDigest): boolean {
-    return takeOne(this.#surplus, digest);
+    const isTaken = takeOne(this.#surplus, digest);
+    if (isTaken) this.read -= 1;
+    return isTaken;
   }
 
   /** How many of the messages heard have not been read. */

@@ -91,3 +91,12 @@ test('with many spans, the true share is within the error about 95 times in 100'
   }
   expect(within / rounds).toBeGreaterThan(0.9);
 });
+
+test('what is read at the end of a span and heard in the next one is no message that was not heard', () => {
+  const [one, next] = [new WatchSpan(), new WatchSpan()];
+  one.keepSurplus(1);
+  one.keepSurplus(2);
+  expect(one.read).toBe(2);
+  expect([one.takeSurplus(1), one.takeSurplus(1)]).toEqual([true, false]);
+  expect([one.read, one.heard, next.missing]).toEqual([1, 0, 0]);
+});
