@@ -13,8 +13,15 @@ export function parseTime(text: string): number | undefined {
   return isTime && isDay(text.slice(0, 'yyyy-mm-dd'.length)) && Number.isFinite(ms) ? ms : undefined;
 }
 
-const UNIT_MS: Readonly<Record<string, number>> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 const DAY_MS = 86_400_000;
+/** In milliseconds, as settings and options name them. */
+export const DURATION_UNITS: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: DAY_MS,
+};
 
 /**
  * Converts what people type for a time in the past to milliseconds since 1970: RFC 3339, a day (its first moment), a
@@ -22,7 +29,7 @@ const DAY_MS = 86_400_000;
  */
 export function parsePast(text: string, now: number): number | undefined {
   const [, amount, unit] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
-  if (unit !== undefined) return now - Number(amount) * UNIT_MS[unit]!;
+  if (unit !== undefined) return now - Number(amount) * DURATION_UNITS[unit]!;
   if (/^\d{4}-\d\d-\d\d$/.test(text)) return parseTime(`${text}T00:00:00Z`);
   const [, hours, seconds = ':00'] = /^(\d\d:\d\d)(:\d\d)?$/.exec(text) ?? [];
   if (hours === undefined) return parseTime(text);

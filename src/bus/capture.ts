@@ -4,7 +4,7 @@
  */
 import type { StreamConfig, StreamSource } from 'nats';
 import { type Flow, type SubjectTransform, transformed } from './subject-transform.ts';
-import { covers, intersection, uncovered } from './subjects.ts';
+import { covers, intersection, isCovered, nests, uncovered } from './subjects.ts';
 
 /** Where messages come from, and what happens to their subjects on the way. */
 interface Inflow {
@@ -96,7 +96,7 @@ export function mixedUp(
   wanted: readonly string[],
   capture: Capture,
 ): readonly { readonly subject: string; readonly stored: string }[] {
-  const isWanted = (pattern: string) => wanted.some((other) => covers(other, pattern));
+  const isWanted = (pattern: string) => isCovered(pattern, wanted);
   const isMixed = (pattern: string, inflow: Inflow) =>
     !inflow.isCopied &&
     capture.some((other) => other !== inflow && !isWanted(other.pattern) && collides(pattern, other, wanted));
@@ -116,11 +116,10 @@ export function mixedUp(
  */
 function collides(pattern: string, other: Inflow, wanted: readonly string[]): boolean {
   if (other.isCopied) return false;
-  const own = wanted.flatMap((subject) => storedOf(subject, other).filter(({ isExact }) => isExact));
+  const flows = wanted.flatMap((subject) => storedOf(subject, other).filter(({ isExact }) => isExact));
+  const own = flows.map((flow) => flow.pattern);
   return storedOf('>', other).some(
-    (flow) =>
-      (covers(flow.pattern, pattern) || covers(pattern, flow.pattern)) &&
-      !own.some((one) => covers(one.pattern, intersection(flow.pattern, pattern)!)),
+    (flow) => nests(flow.pattern, pattern) && !isCovered(intersection(flow.pattern, pattern)!, own),
   );
 }
 
@@ -172,9 +171,8 @@ export function filterOf(
   );
   const patterns = withoutCovered([...wanted, ...earlier.patterns, ...images]);
   const stored = [...new Set([...storedPatterns(capture), ...earlier.stored])];
-  const isIn = (subject: string, among: readonly string[]) => among.some((one) => covers(one, subject));
   const verdictOf = (subject: string) =>
-    isIn(subject, patterns) ? 'wanted' : isIn(subject, stored) ? 'other' : 'strange';
+    isCovered(subject, patterns) ? 'wanted' : isCovered(subject, stored) ? 'other' : 'strange';
   return { patterns, stored, prefixes: patterns.flatMap(prefixOf), judge: remembering(verdictOf) };
 }
 
@@ -213,7 +211,7 @@ export function takenOver(
     (pattern) => !wanted.some((one) => intersection(one, pattern) !== undefined),
   );
   const learned = uncovered(patterns, [...wanted, ...earlier.patterns]);
-  return learned.find((one) => others.some((other) => covers(other, one) || covers(one, other)));
+  return learned.find((one) => others.some((other) => nests(one, other)));
 }
 
 /** Returns whether a reader that counted these patterns may have left out what counts now. */

@@ -12,9 +12,19 @@ export function covers(cover: string, pattern: string): boolean {
   }
 }
 
+/** Returns whether a single one of `covering` covers the pattern, or the subject. */
+export function isCovered(pattern: string, covering: readonly string[]): boolean {
+  return covering.some((cover) => covers(cover, pattern));
+}
+
 /** Returns the `patterns` that no single one of `covering` covers. */
 export function uncovered(patterns: readonly string[], covering: readonly string[]): string[] {
-  return patterns.filter((pattern) => !covering.some((cover) => covers(cover, pattern)));
+  return patterns.filter((pattern) => !isCovered(pattern, covering));
+}
+
+/** Returns whether one of the two patterns covers the other. */
+export function nests(one: string, other: string): boolean {
+  return covers(one, other) || covers(other, one);
 }
 
 /** Returns the pattern of the subjects that match both patterns; undefined if there are none. */

@@ -1,4 +1,5 @@
 /** Setting builders: each parses, documents and masks the text of one kind of variable. */
+import { DURATION_UNITS } from '../base/time-text.ts';
 import type { Setting } from './setting.ts';
 import { isUrl, MASK, maskUrl } from './url-secrets.ts';
 
@@ -29,14 +30,6 @@ function maker<T>(parse: Parser<T>, expected: string, mask?: Parser<string>) {
     return made as Built<T, O>;
   };
 }
-
-const DURATION_UNITS: Readonly<Record<string, number>> = {
-  ms: 1,
-  s: 1000,
-  m: 60_000,
-  h: 3_600_000,
-  d: 86_400_000,
-};
 
 const MAX_TIMEOUT_MS = 86_400_000;
 

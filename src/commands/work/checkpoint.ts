@@ -1,4 +1,3 @@
-import { constants } from 'node:os';
 import type { Command } from 'commander';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
@@ -21,7 +20,7 @@ import {
 import { readFrom } from '../../deliver/start-points.ts';
 import { type Asked, changeJson, changeText, listJson, listText } from '../checkpoint-report.ts';
 import { print } from '../terminal/output.ts';
-import { stopSignal } from '../terminal/stop-signal.ts';
+import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 
 export interface ListOptions {
   readonly sink?: string;
@@ -79,7 +78,7 @@ async function open(command: Command): Promise<{ readonly config: Config; readon
   if (config.core.metricsSource === 'core')
     command.error('error: plain NATS (METRICS_SOURCE=core) has no checkpoints');
   // Each key is changed in one step: there is nothing to end first.
-  stopSignal((signal) => endProcess(128 + constants.signals[signal]));
+  stopSignal(() => endProcess(exitCodeOf(0)));
   const bus = await connect(config.core, createLog('warn'), { name: 'metrics-fanout checkpoint' });
   return { config, bus };
 }
