@@ -74,8 +74,9 @@ export class Aggregator implements SeriesHolder {
   /** The series of the last closed window, which will most likely appear again in those that are being filled. */
   #lastClosed: Int32Array = new Int32Array();
   #completeAt = Number.POSITIVE_INFINITY;
-  /** What the series of that window cost. */
+  /** What the series of that window cost, and what they might have cost. */
   #lastSeriesBytes = 0;
+  #lastBudget = Number.POSITIVE_INFINITY;
   #sizes: WindowSizes = { values: 0, numbers: 0, points: 0 };
   #boundary: number;
   readonly #reopened = new Set<number>();
@@ -176,12 +177,21 @@ export class Aggregator implements SeriesHolder {
 
   markSeries(mark: (series: number) => void): void {
     let largest = 0;
-    for (const { numbers } of this.#open.values()) {
+    let used = 0;
+    let budgeted = this.#lastBudget;
+    for (const { numbers, budget } of this.#open.values()) {
       markAll(numbers, mark);
       largest = Math.max(largest, numbers.length);
+      used += budget.used;
+      budgeted = Math.max(budgeted, budget.total);
     }
+    const last = this.#lastClosed;
     // Of no use once a window has as many series: it has what appears again.
-    if (largest < this.#lastClosed.length) markAll(this.#lastClosed, mark);
+    if (largest >= last.length) return;
+    // Series usually appear in the same order, so those from the end have yet to. If all of them and those of the open
+    // windows cost more than a window may, the windows have not the same series, and few will appear again.
+    const fitting = Math.floor((last.length * Math.max(0, budgeted - used)) / this.#lastSeriesBytes);
+    markAll(fitting < last.length ? last.subarray(last.length - fitting) : last, mark);
   }
 
   /** Returns the window of a sample by I1; undefined if the sample must not be added. */
@@ -303,6 +313,7 @@ export class Aggregator implements SeriesHolder {
     if (this.#recent === window) this.#recent = undefined;
     this.#lastClosed = window.numbers;
     this.#lastSeriesBytes = window.budget.used;
+    this.#lastBudget = window.budget.total;
     this.#sizes = window.sizes;
     return window.close(this.#table, this.#options.instance ?? '');
   }

@@ -19,7 +19,7 @@ const FIRST_CHUNK_WORDS = 1 << 12;
  * How much memory series may take as objects in a thread, with what a sink derives from them, in bytes. When they take
  * more, all objects are dropped and created again on demand.
  */
-const MAX_OBJECTS_BYTES = 32 * 1024 * 1024;
+const MAX_OBJECTS_BYTES = 24 * 1024 * 1024;
 /** What an object takes: so much, and so much for each character. The text is in it as JSON, in pieces, and encoded. */
 const OBJECT_BYTES = 400;
 const OBJECT_BYTES_PER_CHARACTER = 8;
@@ -88,7 +88,8 @@ export class SeriesRecords {
   #leaving = new Uint8Array();
   #retiredBytes = 0;
   readonly #objects: SeriesObjects;
-  readonly #series = new Map<SeriesRef, Series>();
+  #series = new Map<SeriesRef, Series>();
+  #origin: object = this;
 
   /** Starts with the records that are already in this memory. */
   constructor(memory: SharedMemory = [], objects = new SeriesObjects()) {
@@ -96,8 +97,26 @@ export class SeriesRecords {
     this.#chunks = memory.map((each) => each && chunkOf(each));
   }
 
+  /** Returns what is needed to read these records, so that nobody who has it keeps the memory of all others. */
+  partOf(refs: Uint32Array): SeriesRecords {
+    const part = new SeriesRecords([], this.#objects);
+    for (let i = 0; i < refs.length; i++) {
+      const number = chunkNumber(refs[i]!);
+      part.#chunks[number] ??= this.#chunks[number];
+    }
+    part.#series = this.#series;
+    part.#retiredBytes = this.#retiredBytes;
+    part.#origin = this.#origin;
+    return part;
+  }
+
+  /** The same object for these records and every `partOf` them: a reference has one meaning in all of them. */
+  get origin(): object {
+    return this.#origin;
+  }
+
   get memory(): SharedMemory {
-    return this.#chunks.map((chunk) => chunk?.memory);
+    return Array.from(this.#chunks, (chunk) => chunk?.memory);
   }
 
   /** Memory that the records take that were added here or taken over. */

@@ -26,7 +26,7 @@ const NUMBER_BYTES = 56;
  * not sweep all the time.
  */
 const MIN_ROOM = 1 / 4;
-const MIN_ROOM_KEPT = 1 / 2;
+const MIN_ROOM_KEPT = 1 / 4;
 
 /** From this many series on, the table does not fit in the inner caches of a processor. */
 const PREFETCH_SERIES = 4096;
@@ -285,6 +285,7 @@ export class SeriesTable {
   }
 
   #endSweep(): void {
+    this.#sweep?.spellings.free();
     this.#sweep = undefined;
     this.#records = this.#records.compacted();
     // More than what is in use: otherwise, a table full of series in use would be swept for every new series.

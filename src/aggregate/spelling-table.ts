@@ -76,6 +76,11 @@ export class Spellings {
     this.#view = new DataView(this.#words.buffer);
   }
 
+  /** Gives the memory back at once; V8 would keep it until it collects garbage. Nothing may use the table afterwards. */
+  free(): void {
+    for (const { buffer } of [this.#words, this.#slots]) (buffer as ArrayBuffer).transfer(0);
+  }
+
   get hash(): SpellingHash {
     return this.#hash;
   }
@@ -215,11 +220,12 @@ export class Spellings {
     const entry = this.#used;
     this.#used += words;
     if (this.#used > this.#words.length) {
-      const grown = new Int32Array(Math.max(2 * this.#words.length, this.#used));
-      grown.set(this.#words.subarray(0, entry));
-      this.#words = grown;
-      this.#bytes = new Uint8Array(grown.buffer);
-      this.#view = new DataView(grown.buffer);
+      // The memory of the shorter array is free at once.
+      const length = Math.max(2 * this.#words.length, this.#used);
+      const grown = (this.#words.buffer as ArrayBuffer).transfer(4 * length);
+      this.#words = new Int32Array(grown);
+      this.#bytes = new Uint8Array(grown);
+      this.#view = new DataView(grown);
     }
     return entry;
   }

@@ -21,21 +21,22 @@ export function seriesCost(type: number, textBytes: number): number {
  */
 export class WindowBudget {
   readonly #counts: { coarse: number };
-  readonly #total: number;
+  /** Infinity for no limit. */
+  readonly total: number;
   #left: number;
   #overflowLeft: number;
 
-  /** `total`: Infinity for no limit. `counts.coarse`: how often `grow` refused. */
+  /** `counts.coarse`: how often `grow` refused. */
   constructor(total: number, counts: { coarse: number }) {
     this.#counts = counts;
-    this.#total = total;
+    this.total = total;
     this.#left = total;
     this.#overflowLeft = Math.floor(total * OVERFLOW_SHARE);
   }
 
   /** What was charged, without overflow series; 0 if there is no limit. */
   get used(): number {
-    return Number.isFinite(this.#total) ? this.#total - this.#left : 0;
+    return Number.isFinite(this.total) ? this.total - this.#left : 0;
   }
 
   /** Charges an ordinary series. Returns false, and charges nothing, if it does not fit. */

@@ -159,7 +159,7 @@ export class OpenWindow {
       start: this.start,
       windowMs: this.end - this.start,
       instance,
-      records: table.records,
+      records: table.records.partOf(refs),
       refs,
       rows,
       // Copy a small window out of a large array: otherwise, it would keep the memory of a large earlier window.
@@ -212,6 +212,11 @@ export class ClosedWindow implements WindowColumns {
   /** How many points the window has. */
   get size(): number {
     return this.refs.length;
+  }
+
+  /** Memory that the window takes without its records. */
+  get ownBytes(): number {
+    return this.refs.byteLength + this.rows.byteLength + this.values.byteLength;
   }
 
   /** Returns the length in characters of the name and the dimensions of the point's series. */

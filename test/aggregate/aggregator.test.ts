@@ -35,6 +35,37 @@ function setUp(options: Partial<AggregatorOptions & WindowShape> = {}) {
 
 const at = (ms: number) => ({ timestamp: new Date(ms).toISOString() });
 
+describe('the series that a sweep of the table keeps', () => {
+  /** 100 series cost a little less than the budget. */
+  const marked = (last: readonly number[], next: readonly number[]) => {
+    const { table, aggregator, add } = setUp({ maxSeriesBytes: 25_000 });
+    const names = (numbers: readonly number[], time: number) => {
+      for (const number of numbers) add({ name: `s${100 + number}`, ...at(time) }, time);
+    };
+    names(last, 5);
+    expect(aggregator.close(14)).toHaveLength(1);
+    names(next, 15);
+    const found = new Set<string>();
+    aggregator.markSeries((series) => found.add(table.series(series).name));
+    return [...found].map((name) => Number(name.slice(1)) - 100).sort((a, b) => a - b);
+  };
+  const range = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
+
+  test('are those of the window before, if they appear again: all of them', () => {
+    expect(marked(range(0, 100), range(0, 40))).toEqual(range(0, 100));
+    expect(marked(range(0, 100), [])).toEqual(range(0, 100));
+  });
+
+  test('are no more than a window may have, if others appear', () => {
+    const kept = marked(range(0, 100), range(100, 180));
+    expect(kept.filter((number) => number >= 100)).toEqual(range(100, 180));
+    // About as many as have still room, and those that would appear last.
+    expect(kept.filter((number) => number < 100).length).toBeGreaterThan(10);
+    expect(kept.length).toBeLessThan(130);
+    expect(kept[0]).toBe(100 - kept.filter((number) => number < 100).length);
+  });
+});
+
 describe('against the oracle', () => {
   test('every window holds the points that the design prescribes, whenever windows are closed', () => {
     fc.assert(

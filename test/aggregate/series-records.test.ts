@@ -40,6 +40,27 @@ test('many series, some larger than a chunk: memory is added, and what is there 
   expect(new Set(refs).size).toBe(refs.length);
 });
 
+test('a part has what is needed to read some of the records, and keeps no other memory', () => {
+  const records = new SeriesRecords();
+  const large = (i: number) => makeSeries(`s${i}`, 'gauge', [['x', 'y'.repeat(2_000_000)]]);
+  const refs = [0, 1, 2, 3].map((i) => records.add(large(i)));
+  const part = records.partOf(Uint32Array.from([refs[1]!, refs[3]!]));
+  expect(part.memory.filter((each) => each !== undefined)).toHaveLength(2);
+  expect(part.origin).toBe(records.origin);
+  const elsewhere = new SeriesRecords(part.memory);
+  for (const i of [1, 3]) {
+    expect(part.series(refs[i]!)).toEqual(large(i));
+    expect(elsewhere.series(refs[i]!)).toEqual(large(i));
+  }
+  const other = records.partOf(Uint32Array.from([refs[0]!]));
+  elsewhere.grow(other.memory);
+  expect([0, 1, 3].map((i) => elsewhere.series(refs[i]!))).toEqual([large(0), large(1), large(3)]);
+  // Of the records after a sweep, a reference has another meaning.
+  records.compact();
+  records.decide();
+  expect(records.compacted().origin).not.toBe(records.origin);
+});
+
 test('kept series are compacted, and series that were given away stay where they were', () => {
   fc.assert(
     fc.property(

@@ -30,6 +30,7 @@ test('messages that wait for their turn do not count as read', async () => {
       await new Promise<void>((resolve) => opened.push(resolve));
       lane.offeredTo = boundary;
     },
+    async untilReplayed() {},
     join() {
       lane.joined = true;
     },

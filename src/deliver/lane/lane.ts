@@ -16,6 +16,12 @@ import {
 } from './writer.ts';
 
 /**
+ * What a replay may put into the backlog beside a first window. The stream holds the rest: more would take memory from
+ * the live path, and the store would get nothing sooner.
+ */
+const REPLAYED_BYTES = 16 * 1024 * 1024;
+
+/**
  * `catching_up`: the live path is ignored, and windows come from the lane's own replay. `paused`: the store is left
  * alone until the lane is resumed. `stopped`: the lane has ended, or an operator must first remove its checkpoint.
  */
@@ -313,6 +319,15 @@ export class Lane {
   }
 
   /**
+   * Resolves when it is time for a replay to read on: the backlog is small, or most of it is written. While a store
+   * takes nothing, what the replay would read next had only to wait in memory.
+   */
+  async untilReplayed(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted && this.#queue.bytes > REPLAYED_BYTES / 2 && this.#queue.mostlyWaits)
+      await this.#settled.wait(signal);
+  }
+
+  /**
    * Holds the checkpoint where it is until `release`, because a window that was handed out has to be computed again: a
    * restart then finds the reason again.
    */
@@ -343,13 +358,9 @@ export class Lane {
    * take the same room.
    */
   async #enqueue(sized: SizedWindow, signal: AbortSignal, add: () => void): Promise<void> {
-    while (
-      !signal.aborted &&
-      !this.#queue.empty &&
-      this.#queue.bytes + sized.bytes > this.#options.backlogBytes
-    ) {
+    const room = Math.min(REPLAYED_BYTES, this.#options.backlogBytes);
+    while (!signal.aborted && !this.#queue.empty && this.#queue.bytes + sized.bytes > room)
       await this.#settled.wait(signal);
-    }
     if (signal.aborted) return;
     add();
     this.#work.ring();

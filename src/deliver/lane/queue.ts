@@ -130,6 +130,12 @@ export class WindowQueue {
     return this.#points;
   }
 
+  /** Whether more than half of the points of these windows are neither written nor refused so far. */
+  get mostlyWaits(): boolean {
+    const sum = (entries: readonly Entry[]) => entries.reduce((all, { sized }) => all + sized.window.size, 0);
+    return 2 * this.#points > sum(this.#entries) + sum(this.#rewrites);
+  }
+
   get empty(): boolean {
     return this.#entries.length + this.#rewrites.length === 0;
   }

@@ -79,7 +79,7 @@ export async function catchUp(lane: Lane, options: CatchUpOptions, signal: Abort
         joined.abort();
         return;
       }
-      if (limit === boundary || lane.offeredTo >= live.boundary) return;
+      if (limit === boundary || lane.offeredTo >= live.boundary) return lane.untilReplayed(until);
     }
   };
   for (let attempt = 1; !until.aborted; attempt++) {

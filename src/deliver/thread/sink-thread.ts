@@ -38,6 +38,8 @@ class SinkThread {
   readonly #objects = new SeriesObjects();
   #records = { number: 0, series: new SeriesRecords([], this.#objects) };
   readonly #windows = new Map<number, ClosedWindow>();
+  /** How much shared memory was those windows' own that are forgotten. */
+  #forgottenBytes = 0;
   readonly #calls = new Map<number, AbortController>();
   readonly #readings = new Map<number, Reading>();
 
@@ -101,7 +103,7 @@ class SinkThread {
         this.#keep(message);
         break;
       case 'forget':
-        this.#windows.delete(message.window);
+        this.#forget(message.window);
         break;
       default:
         message satisfies never;
@@ -172,8 +174,13 @@ class SinkThread {
     const { number, memory, retiredBytes } = records;
     if (this.#records.number === number) this.#records.series.grow(memory);
     else this.#records = { number, series: new SeriesRecords(memory, this.#objects) };
-    freeSharedMemory(retiredBytes);
+    freeSharedMemory(retiredBytes + this.#forgottenBytes);
     this.#windows.set(window, new ClosedWindow({ ...columns, records: this.#records.series }));
+  }
+
+  #forget(window: number): void {
+    this.#forgottenBytes += this.#windows.get(window)?.ownBytes ?? 0;
+    this.#windows.delete(window);
   }
 
   #answer(call: number, work: (signal: AbortSignal) => Promise<ThreadAnswer>): void {

@@ -3,7 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { getHeapStatistics } from 'node:v8';
 import type { Worker } from 'node:worker_threads';
 import type { Point } from '../../aggregate/point.ts';
-import type { SeriesRecords } from '../../aggregate/series-records.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
 import { startThread } from '../../base/limited-thread.ts';
 import { ownModule } from '../../base/own-program.ts';
@@ -32,7 +31,7 @@ import {
  * The part of a thread's heap for short-lived objects. By default V8 takes up to 96 MB for each thread, and gives it
  * back late.
  */
-const YOUNG_HEAP_MB = 24;
+const YOUNG_HEAP_MB = 12;
 
 /**
  * At most, for all other objects. A thread needs some 40 MB. If V8 may take 2 GB or more, it lets the heap grow to four
@@ -78,8 +77,8 @@ export class Thread {
   readonly #calls = new Map<number, Call>();
   #lastCall = 0;
   #ended: Error | undefined;
-  /** The records of the window sent last. */
-  #records: SeriesRecords | undefined;
+  /** See `SeriesRecords.origin`: that of the window sent last. */
+  #origin: object | undefined;
   #recordsNumber = 0;
   /** The windows that the thread keeps, in order of use. */
   readonly #windows = new Map<ClosedWindow, KeptWindow>();
@@ -298,8 +297,8 @@ export class Thread {
 
   #send(window: ClosedWindow): KeptWindow {
     const { start, windowMs, instance, refs, rows, values, records } = window;
-    if (this.#records !== records) {
-      this.#records = records;
+    if (this.#origin !== records.origin) {
+      this.#origin = records.origin;
       this.#recordsNumber += 1;
     }
     this.#lastWindow += 1;

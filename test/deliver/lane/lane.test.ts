@@ -380,6 +380,42 @@ describe('the backlog', () => {
   });
 });
 
+test('a replay keeps no more in memory than the store takes up, however much the backlog may hold', async () => {
+  const clock = new VirtualClock();
+  const sink = new ScriptedSink();
+  let taken = 0;
+  sink.answer = () => (taken-- > 0 ? undefined : RETRY);
+  const points = 100_000;
+  const limits = { maxPoints: points / 10, maxBytes: 1e9, inFlight: 1 };
+  const { lane } = laneOf(clock, sink, { limits, backlogBytes: 1e9 });
+  void lane.run();
+  lane.startCatchUp();
+  const { signal } = new AbortController();
+  const told: string[] = [];
+  const large = [0, 1, 2].map((number) => sizedWindow(number, points));
+  const replayed = async () => {
+    for (const [number, window] of large.entries()) {
+      await lane.replay([window], (number + 1) * WINDOW_MS, number, signal);
+      told.push(`took ${number}`);
+      await lane.untilReplayed(signal);
+      told.push(`wants ${number + 1}`);
+    }
+  };
+  void replayed();
+  await clock.pass(1_000);
+  expect([told, lane.backlogPoints]).toEqual([['took 0'], points]);
+  // Half of it.
+  taken = 5;
+  await clock.pass(120_000);
+  expect([told, lane.backlogPoints]).toEqual([['took 0', 'wants 1'], points / 2]);
+  taken = 6;
+  await clock.pass(120_000);
+  expect([told.at(-1), lane.next]).toEqual(['took 1', WINDOW_MS]);
+  taken = 100;
+  await clock.pass(120_000);
+  expect([told.at(-1), lane.next]).toEqual(['wants 3', 3 * WINDOW_MS]);
+});
+
 describe('a rewrite', () => {
   test('waits for a batch of the same window that is still in flight, which could land last', async () => {
     const clock = new VirtualClock();
