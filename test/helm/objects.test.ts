@@ -323,3 +323,52 @@ test('images come from the registry of the values, or from the global one', () =
   expect(imageOf({ global: { imageRegistry: 'g.example' } })).toBe(`g.example/metrics-fanout:${appVersion}`);
   expect(imageOf({ global: { imageRegistry: 'g' }, image: { registry: 'own' } })).toMatch(/^own\/metrics/);
 });
+
+describe('the dashboard outside of the cluster', () => {
+  const route = (values: Values) => ({
+    httpRoute: { enabled: true, parentRefs: [{ name: 'public' }], ...values },
+  });
+  const parentRefs = [{ group: 'gateway.networking.k8s.io', kind: 'Gateway', name: 'public' }];
+  const backendRefs = [{ group: '', kind: 'Service', name: 'shop-metrics-fanout', port: 9464, weight: 1 }];
+
+  test('has an HTTPRoute with every default of the API, which takes its path away', () => {
+    const [plain] = ofKind(rendered(route({})), 'HTTPRoute');
+    expect(plain!.spec).toEqual({
+      parentRefs,
+      rules: [{ matches: [{ path: { type: 'PathPrefix', value: '/' } }], backendRefs }],
+    });
+    const [under] = ofKind(rendered(route({ path: '/fanout', hostnames: ['a.example.com'] })), 'HTTPRoute');
+    const rewritten = { path: { type: 'ReplacePrefixMatch', replacePrefixMatch: '/' } };
+    expect(under!.spec).toEqual({
+      parentRefs,
+      hostnames: ['a.example.com'],
+      rules: [
+        {
+          matches: [{ path: { type: 'PathPrefix', value: '/fanout' } }],
+          filters: [{ type: 'URLRewrite', urlRewrite: rewritten }],
+          backendRefs,
+        },
+      ],
+    });
+    expect(errorsOf({ httpRoute: { enabled: true } }).join()).toContain('/httpRoute/parentRefs');
+  });
+
+  test('has an Ingress with a rule for each host, or one for all', () => {
+    const rulesOf = (values: Values) =>
+      ofKind(rendered({ ingress: { enabled: true, ...values } }), 'Ingress')[0]!.spec.rules;
+    expect(
+      rulesOf({ hosts: ['*.a.example', 'b.example'] }).map(({ host }: { host: string }) => host),
+    ).toEqual(['*.a.example', 'b.example']);
+    const port = { name: 'http' };
+    const backend = { service: { name: 'shop-metrics-fanout', port } };
+    expect(rulesOf({})).toEqual([{ http: { paths: [{ path: '/', pathType: 'Prefix', backend }] } }]);
+  });
+
+  test('comes with a warning, and not by itself', () => {
+    const warning = 'WARNING: the dashboard, /metrics and /api/status ask for no password';
+    expect(rendered({ ingress: { enabled: true } }).notes).toContain(warning);
+    expect(rendered(route({})).notes).toContain(warning);
+    expect(rendered().notes).not.toContain(warning);
+    expect(rendered().objects.filter(({ kind }) => /Ingress|HTTPRoute/.test(kind))).toEqual([]);
+  });
+});

@@ -195,6 +195,15 @@ const monitor = object({
   metricRelabelings: openList,
 });
 
+const path = { type: 'string', pattern: '^/' };
+
+/** What more holds if the object is made. */
+const whenEnabled = (properties: Properties): Schema => ({
+  if: { properties: { enabled: { const: true } }, required: ['enabled'] },
+  // biome-ignore lint/suspicious/noThenProperty: JSON Schema calls it that.
+  then: { properties, required: Object.keys(properties) },
+});
+
 /** The objects that take more fields from the value `merge`. */
 const MERGED = [
   'statefulSet',
@@ -205,6 +214,8 @@ const MERGED = [
   'serviceMonitor',
   'podMonitor',
   'prometheusRule',
+  'ingress',
+  'httpRoute',
   'check',
 ];
 
@@ -282,6 +293,26 @@ export async function valuesSchema(): Promise<Schema> {
           'type',
           'port',
         ),
+        ingress: object({
+          enabled: flag,
+          className: text,
+          labels: texts,
+          annotations: texts,
+          hosts: { type: 'array', items: filled },
+          path,
+          tls: openList,
+        }),
+        httpRoute: {
+          ...object({
+            enabled: flag,
+            labels: texts,
+            annotations: texts,
+            parentRefs: openList,
+            hostnames: { type: 'array', items: filled },
+            path,
+          }),
+          ...whenEnabled({ parentRefs: { minItems: 1 } }),
+        },
         serviceAccount: object({ create: flag, name: text, annotations: texts }),
         serviceMonitor: monitor,
         podMonitor: monitor,

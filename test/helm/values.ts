@@ -107,6 +107,14 @@ export const EXTRAS: Values = {
     egress: [{ to: [{ podSelector: {} }], ports: [{ port: 4222, protocol: 'TCP' }] }],
   },
   persistence: { storageClassName: 'fast', size: '20Gi', whenDeleted: 'Delete' },
+  ingress: {
+    enabled: true,
+    className: 'nginx',
+    annotations: { 'nginx.ingress.kubernetes.io/auth-type': 'basic' },
+    hosts: ['a.example.com', '*.example.org'],
+    path: '/fanout',
+    tls: [{ hosts: ['a.example.com'], secretName: 'tls' }],
+  },
   nodeSelector: { 'kubernetes.io/arch': 'amd64' },
   tolerations: [{ key: 'metrics', operator: 'Exists', effect: 'NoSchedule' }],
   affinity: {
