@@ -73,7 +73,7 @@ changed. Arguments: the values that the entries come from, the keys that tell th
 {{- end -}}
 {{- end -}}
 
-{{/* Argument: a StatefulSet. */}}
+{{/* Fails if lists of a StatefulSet do not fit together. Argument: the StatefulSet. */}}
 {{- define "fanout.checkLists" -}}
 {{- $pod := .spec.template.spec -}}
 {{- $containers := concat $pod.containers (default list $pod.initContainers) -}}
@@ -84,9 +84,13 @@ changed. Arguments: the values that the entries come from, the keys that tell th
 {{- $volumes := $pod.volumes -}}
 {{- range .spec.volumeClaimTemplates }}{{ $volumes = append $volumes .metadata }}{{ end -}}
 {{- include "fanout.checkUnique" (list "extraVolumes" (list "name") $volumes) -}}
+{{- $names := list }}{{ range $volumes }}{{ $names = append $names .name }}{{ end -}}
 {{- range $containers -}}
 {{- include "fanout.checkUnique" (list "extraEnv" (list "name") .env) -}}
 {{- include "fanout.checkUnique" (list "extraVolumeMounts" (list "mountPath") .volumeMounts) -}}
+{{- range .volumeMounts -}}
+{{- if not (has .name $names) }}{{ fail (printf "extraVolumeMounts: there is no volume %s. Add it to extraVolumes." .name) }}{{ end -}}
+{{- end -}}
 {{- include "fanout.checkUnique" (list "extraContainers" (list "containerPort" "protocol") .ports) -}}
 {{- end -}}
 {{- end -}}

@@ -324,7 +324,7 @@ function parseSlice(text: string): Slice | undefined {
 function adviceOnSlice(text: string): string | undefined {
   const [, index, of] = /^(\d+)\/([1-9]\d*)$/.exec(text) ?? [];
   if (index === undefined || Number(index) < Number(of)) return undefined;
-  return `Slices are numbered from 0. In Kubernetes, do not use kubectl scale: the chart's value replicas is the number of pods and the number of slices. Set it with helm upgrade, or scale back to ${of}.`;
+  return `Slices are numbered from 0. In Kubernetes, do not use kubectl scale: the chart's value replicas is the number of pods and the number of slices. Scale back to ${of}, then set it with helm upgrade.`;
 }
 
 export type CoreConfig = Values<typeof CORE_SETTINGS>;

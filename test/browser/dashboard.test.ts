@@ -57,7 +57,10 @@ beforeAll(async () => {
   browser = await startBrowser();
   ingress = createServer((asked, answer) => {
     const { url = '', headers } = asked;
-    if (!`${url}/`.startsWith(`${PREFIX}/`)) return answer.writeHead(404).end();
+    if (!`${url}/`.startsWith(`${PREFIX}/`)) {
+      answer.writeHead(404).end();
+      return;
+    }
     const onward = request(`${service.url}${url.slice(PREFIX.length) || '/'}`, { headers }, (reply) => {
       answer.writeHead(reply.statusCode!, reply.headers);
       reply.pipe(answer);

@@ -130,7 +130,7 @@ describe('errors', () => {
     expect(message).toBe('the settings have 1 error');
     expect(fields.errors).toEqual([expect.stringContaining('SLICE: expected a time slice')]);
     expect(fields.advice).toContain('do not use kubectl scale');
-    expect(fields.advice).toContain('or scale back to 3.');
+    expect(fields.advice).toContain('Scale back to 3, then');
     expect(code).toBe(78);
     for (const SLICE of ['3', 'a/b', '0/0', '0/9999'])
       expect(failureOf(await errorsOf({ SLICE })).fields.advice, SLICE).toBeUndefined();

@@ -229,6 +229,9 @@ export async function valuesSchema(): Promise<Schema> {
       secret: { anyOf: [filled, inSecret] },
       file: { anyOf: [filled, inSecret, inConfigMap] },
     },
+    if: { properties: { dnsPolicy: { const: 'None' } }, required: ['dnsPolicy'] },
+    // biome-ignore lint/suspicious/noThenProperty: JSON Schema calls it that.
+    then: { properties: { dnsConfig: { minProperties: 1 } } },
     ...needing(
       {
         // Helm's own, for charts that are part of others.
