@@ -6,6 +6,10 @@
 {{- if include "fanout.isCore" . }}{{ fail "standby: in core mode every instance has its own messages. Raise replicas instead." }}{{ end -}}
 {{- if include "fanout.hasFiles" . }}{{ fail "standby: a sqlite sink writes to a file in its pod, and a parquet sink with a folder to files there, but a slice has one checkpoint, so each of its pods would miss windows. Disable these sinks, or set standby to 0." }}{{ end -}}
 {{- end -}}
+{{- if include "fanout.isPartitioned" . -}}
+{{- if include "fanout.isCore" . }}{{ fail "partitions: in core mode there are no streams. Raise replicas instead." }}{{ end -}}
+{{- if (.Values.settings).metricsSubjects }}{{ fail "partitions: each partition reads its own subjects. Remove settings.metricsSubjects; partitioning.subjects are those that are spread." }}{{ end -}}
+{{- end -}}
 {{- range $key, $value := .Values.settings -}}
 {{- if not (hasKey (default dict $.Values.secrets) $key) }}{{ include "fanout.checkUserInfo" (dict "path" "" "key" $key "value" $value) }}{{ end -}}
 {{- end -}}
@@ -76,6 +80,7 @@ changed. Arguments: the values that the entries come from, the keys that tell th
 {{/* Fails if lists of a StatefulSet do not fit together. Argument: the StatefulSet. */}}
 {{- define "fanout.checkLists" -}}
 {{- $pod := .spec.template.spec -}}
+{{- if gt (len .metadata.name) 52 }}{{ fail (printf "fullnameOverride: %s has more than 52 characters, and its pods could not be labelled. Set a shorter name." .metadata.name) }}{{ end -}}
 {{- $containers := concat $pod.containers (default list $pod.initContainers) -}}
 {{- include "fanout.checkUnique" (list "topologySpread.constraints" (list "topologyKey" "whenUnsatisfiable") $pod.topologySpreadConstraints) -}}
 {{- include "fanout.checkUnique" (list "extraContainers, initContainers" (list "name") $containers) -}}

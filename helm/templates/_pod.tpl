@@ -98,7 +98,11 @@ a zone. Argument: the root.
 {{- define "fanout.spread" -}}
 {{- $selector := dict "matchLabels" (fromYaml (include "fanout.selectorLabels" .)) -}}
 {{- $own := dict "labelSelector" $selector -}}
-{{- if .Values.standby }}{{ $_ := set $own "matchLabelKeys" (list "apps.kubernetes.io/pod-index") }}{{ end -}}
+{{- if .Values.standby -}}
+{{- $keys := list "apps.kubernetes.io/pod-index" -}}
+{{- if include "fanout.isPartitioned" . }}{{ $keys = append $keys "metrics-fanout/partition" }}{{ end -}}
+{{- $_ := set $own "matchLabelKeys" $keys -}}
+{{- end -}}
 {{- range (.Values.topologySpread).constraints }}
 - {{ toYaml (merge (deepCopy .) $own) | nindent 2 | trim }}
 {{- end }}

@@ -80,6 +80,7 @@ Values that come from files. The key is the variable that names the file; the va
 {{- if eq (default $id $sink.kind) "sqlite" }}{{ $_ := set $env (print $prefix "PATH") (printf "/data/%s.db" $id) }}{{ end -}}
 {{- range $key, $value := $sink.settings }}{{ $_ := set $env (print $prefix (include "fanout.variable" $key)) (include "fanout.text" $value) }}{{ end -}}
 {{- end -}}
+{{- if include "fanout.isPartitioned" $root }}{{ include "fanout.setPartition" (list $root $partition $env) }}{{ end -}}
 {{- range $variable, $from := fromJson (include "fanout.mounted" $root) }}{{ $_ := set $env $variable (printf "%s/%s" (include "fanout.secretsPath" $root) $variable) }}{{ end -}}
 {{- range $name, $text := $env }}{{ if eq $text "" }}{{ $_ := unset $env $name }}{{ end }}{{ end -}}
 {{- toJson $env -}}

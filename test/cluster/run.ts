@@ -55,8 +55,8 @@ class Release {
     return this.run(this.#helm, [...args, '-n', this.namespace]);
   }
 
-  apply(values: Values): Promise<Ended> {
-    return this.helm('upgrade', '--install', 'shop', CHART, '-f', this.#file(values));
+  apply(values: Values, ...more: readonly string[]): Promise<Ended> {
+    return this.helm('upgrade', '--install', 'shop', CHART, '-f', this.#file(values), ...more);
   }
 
   template(values: Values): Promise<Ended> {
@@ -142,6 +142,7 @@ async function standbys(release: Release): Promise<void> {
   say('the pod of helm test is admitted and goes', named.length === 0 ? undefined : tested.text);
 }
 
+const SET_NAME = 'statefulset/shop-metrics-fanout';
 const SET = '/apis/apps/v1/namespaces/NS/statefulsets/shop-metrics-fanout';
 
 async function settingsOf(release: Release): Promise<string> {
@@ -161,19 +162,18 @@ async function undo(release: Release): Promise<void> {
     await release.apply({ ...BLACKHOLE, settings: { window } });
     seen.push(await settingsOf(release));
   }
-  await release.kubectl('rollout', 'undo', 'statefulset/shop-metrics-fanout');
+  await release.kubectl('rollout', 'undo', SET_NAME);
   seen.push(await settingsOf(release));
   say('kubectl rollout undo brings back the settings', seen.join() === '1m,2m,1m' ? undefined : seen.join());
-  const scale = (replicas: number) =>
-    release.kubectl('scale', 'statefulset/shop-metrics-fanout', `--replicas=${replicas}`);
-  await scale(5);
-  await release.apply({ ...BLACKHOLE, settings: { window: '3m' } });
-  // Helm 4 calls the other number a conflict.
-  await scale(1);
-  const { code, text } = await release.apply({ ...BLACKHOLE, settings: { window: '3m' } });
+  await release.kubectl('scale', SET_NAME, '--replicas=5');
+  // Helm 4 takes what kubectl has set for a conflict.
+  const values = { ...BLACKHOLE, settings: { window: '3m' } };
+  const { code, text } = await release
+    .apply(values)
+    .then((ended) => (ended.text.includes('conflict') ? release.apply(values, '--force-conflicts') : ended));
   const after = (await release.get(SET)).body.spec.replicas;
   say(
-    'an upgrade is taken once kubectl has scaled back',
+    'the upgrade after kubectl has the values again',
     code === 0 && after === 1 ? undefined : `${after}: ${text}`,
   );
 }

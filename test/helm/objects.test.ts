@@ -362,3 +362,80 @@ describe('the dashboard outside of the cluster', () => {
     expect(rendered().objects.filter(({ kind }) => /Ingress|HTTPRoute/.test(kind))).toEqual([]);
   });
 });
+
+describe('partitions', () => {
+  const sinks: Values = {
+    postgres: { enabled: true, settings: { table: 'metrics.points' } },
+    clickhouse: { enabled: true, settings: { url: 'http://a' } },
+    dynamodb: { enabled: true },
+    influxdb: { enabled: true, settings: { url: 'http://a', bucket: 'metrics/autogen', database: 'db' } },
+    parquet: { enabled: true, settings: { url: 's3://lake/metrics/' } },
+    prometheus: { enabled: true, settings: { url: 'http://a' } },
+    otlp: { enabled: true, settings: { url: 'http://a', service: 's' } },
+  };
+  const values: Values = { partitions: 3, replicas: 2, sinks, resources: { limits: { memory: '2Gi' } } };
+
+  test('have a pipeline, a stream, subjects and a place in every store of their own', () => {
+    const sets = ofKind(rendered(values), 'StatefulSet');
+    expect(sets.map(({ metadata }) => metadata.name)).toEqual(
+      [0, 1, 2].map((partition) => `shop-metrics-fanout-${partition}`),
+    );
+    const [, second] = sets.map(({ spec }) =>
+      Object.fromEntries(
+        spec.template.spec.containers[0].env.map(({ name, value }: Record<string, string>) => [name, value]),
+      ),
+    );
+    expect(second).toMatchObject({
+      PIPELINE: 'default-1',
+      METRICS_STREAM: 'METRICS_1',
+      METRICS_SUBJECTS: 'part.1.>',
+      SLICE: '$(POD_INDEX)/2',
+      SINK_POSTGRES_TABLE: 'metrics.points_1',
+      SINK_CLICKHOUSE_TABLE: 'fanout_points_1',
+      SINK_DYNAMODB_TABLE: 'fanout_points_1',
+      SINK_INFLUXDB_BUCKET: 'metrics_1/autogen',
+      SINK_INFLUXDB_DATABASE: 'db_1',
+      SINK_PARQUET_URL: 's3://lake/metrics/partition=1',
+      SINK_PROMETHEUS_LABELS: 'job=metrics-fanout,partition=1',
+      SINK_OTLP_SERVICE: 's-1',
+    });
+  });
+
+  test('have selectors that tell their pods apart, also in the spread of standbys', () => {
+    const result = rendered({ ...values, standby: 1 });
+    const sets = ofKind(result, 'StatefulSet');
+    expect(new Set(sets.map(({ spec }) => JSON.stringify(spec.selector))).size).toBe(6);
+    for (const { spec } of sets) {
+      const { metadata, spec: pod } = spec.template;
+      expect(metadata.labels).toMatchObject(spec.selector.matchLabels);
+      for (const { matchLabelKeys } of pod.topologySpreadConstraints)
+        expect(matchLabelKeys).toEqual(['apps.kubernetes.io/pod-index', 'metrics-fanout/partition']);
+    }
+    expect(ofKind(result, 'Pod')[0]!.spec.containers.length).toBe(3);
+    expect(problemsOf([...result.objects], renderer.folder)).toEqual([]);
+  });
+
+  test.each<[Values, RegExp]>([
+    [{ partitions: 2, settings: { metricsSource: 'core' } }, /partitions: in core mode/],
+    [{ partitions: 2, settings: { metricsSubjects: 'a.>' } }, /Remove settings.metricsSubjects/],
+    [
+      { partitions: 2, sinks: { own: { enabled: true, kind: './own.js' } } },
+      /does not know how .* .\/own.js/,
+    ],
+    [
+      { partitions: 2, standby: 3, fullnameOverride: 'a'.repeat(40), ...BLACKHOLE },
+      /more than 52 characters/,
+    ],
+  ])('are refused where they cannot work: %j', (bad, expected) => {
+    const more = bad.fullnameOverride ? { partitions: 20 } : {};
+    expect(renderer.render([{ ...bad, ...more }])[0]).toMatch(expected);
+  });
+
+  test('spread subjects with several tokens, and what is below them', () => {
+    const partitioning = { subjects: 'metrics.*.host.*.>', tokens: [1, 2], prefix: 'a.b' };
+    expect(rendered({ ...BLACKHOLE, partitions: 2, partitioning }).notes).toContain(
+      '"metrics.*.host.*.>": "a.b.{{partition(2,1,2)}}.{{wildcard(1)}}.{{wildcard(2)}}.>"',
+    );
+    expect(errorsOf({ partitioning: { subjects: 'metrics.>' } }).join()).toContain('/partitioning/subjects');
+  });
+});

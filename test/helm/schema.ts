@@ -241,6 +241,17 @@ export async function valuesSchema(): Promise<Schema> {
         },
         replicas: { type: 'integer', minimum: 1, maximum: 1024 },
         standby: { type: 'integer', minimum: 0, maximum: 3 },
+        partitions: { type: 'integer', minimum: 1, maximum: 64 },
+        partitioning: needing(
+          {
+            subjects: { type: 'string', pattern: '^[^*\\s]*\\*[^\\s]*$' },
+            tokens: { type: 'array', minItems: 1, items: whole(1) },
+            prefix: { type: 'string', pattern: '^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$' },
+          },
+          'subjects',
+          'tokens',
+          'prefix',
+        ),
         image: needing(
           {
             registry: text,
@@ -369,6 +380,7 @@ export async function valuesSchema(): Promise<Schema> {
         test: object({ enabled: flag }),
       },
       'replicas',
+      'partitioning',
       'image',
       'persistence',
       'stopTimeoutSeconds',
