@@ -1,11 +1,12 @@
 /** compose.yaml, checked without a container engine: the program accepts its settings, and what it names exists. */
-import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, it, test } from 'vitest';
+import { afterAll, describe, expect, it, test } from 'vitest';
 import { parse } from 'yaml';
 import { createProgram } from '../src/commands/program.ts';
 import { loadConfig } from '../src/config/config.ts';
+import { temporaryFolder } from '../src/servers/server-process.ts';
 
 const root = join(import.meta.dirname, '..');
 const read = (path: string) => parse(readFileSync(join(root, path), 'utf8'));
@@ -61,6 +62,30 @@ describe('our services', () => {
 
   it('have a read-only root file system', () => {
     for (const [name, service] of ours) expect(service.read_only, name).toBe(true);
+  });
+});
+
+/** Compose itself, or its library (`go install github.com/compose-spec/compose-go/v2/cmd`, called compose-go). */
+const PARSERS: Readonly<Record<string, (file: string) => readonly string[]>> = {
+  docker: (file) => ['compose', '-f', file, 'config', '--quiet'],
+  'compose-go': (file) => [file],
+};
+
+describe.each(Object.entries(PARSERS))('%s', (program, argsFor) => {
+  const folder = temporaryFolder('compose');
+  afterAll(() => folder.remove());
+  const reads = (text: string) => {
+    const file = join(folder.path, 'compose.yaml');
+    writeFileSync(file, text);
+    return spawnSync(program, argsFor(file), { encoding: 'utf8' });
+  };
+  const text = readFileSync(join(root, 'compose.yaml'), 'utf8');
+  const isHere = reads('services: {}\n').status === 0;
+
+  test.skipIf(!isHere)('accepts the file, and would refuse a word that it does not know', () => {
+    const { status, stderr } = reads(text);
+    expect(status, stderr).toBe(0);
+    expect(reads(text.replace('read_only:', 'read_onyl:')).status).not.toBe(0);
   });
 });
 

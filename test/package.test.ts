@@ -143,6 +143,8 @@ test('it contains what is needed and nothing else', () => {
     'README.md',
     // A command in the README reads it.
     'examples/nats/metrics-fanout.conf',
+    // docs/operations.md links to it.
+    'examples/systemd/metrics-fanout.service',
     'package.json',
   ]);
   // No sources and no tests, except the suite that authors of sinks run.

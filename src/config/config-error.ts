@@ -8,6 +8,7 @@ export const EXIT_CONFIG = 78;
 export class ConfigError extends Error {
   override readonly name = 'ConfigError';
   readonly errors: readonly SettingError[];
+  readonly advice: string | undefined;
 
   constructor(errors: readonly SettingError[]) {
     const lines = errors.map((error) => `  ${settingErrorText(error)}`);
@@ -15,6 +16,7 @@ export class ConfigError extends Error {
       `the settings have ${errors.length} ${errors.length === 1 ? 'error' : 'errors'}:\n${lines.join('\n')}`,
     );
     this.errors = errors;
+    this.advice = errors.find(({ advice }) => advice !== undefined)?.advice;
   }
 }
 

@@ -1,5 +1,6 @@
 /** The settings of the service, except those of the sinks. */
 
+import { EVERY_ADDRESS } from '../base/every-address.ts';
 import { LOG_FORMATS } from '../base/log-line.ts';
 import { parseStart } from '../base/time-text.ts';
 import { FORMATS } from '../decode/formats.ts';
@@ -144,10 +145,12 @@ export const CORE_SETTINGS = {
   slice: setting.custom(parseSlice, 'a time slice and how many there are, such as 0/1 or 2/3', {
     meaning: 'the time slice of this instance, and how many slices there are',
     default: '0/1',
+    advice: adviceOnSlice,
   }),
   httpHost: setting.text({
-    meaning: 'address on which health, Prometheus metrics and status are served',
-    default: '0.0.0.0',
+    meaning:
+      'address on which health, Prometheus metrics and status are served; :: is every address, of IPv4 and of IPv6',
+    default: EVERY_ADDRESS,
   }),
   httpPort: setting.integer(0, 65_535, {
     meaning: 'port of that address; 0 takes a free one',
@@ -315,6 +318,13 @@ function parseSlice(text: string): Slice | undefined {
   const match = /^(\d+)\/(\d+)$/.exec(text);
   const [index, of] = [Number(match?.[1]), Number(match?.[2])];
   return match && of >= 1 && of <= MAX_SLICES && index < of ? { index, of } : undefined;
+}
+
+/** A pod that `kubectl scale` added has a number, but its template does not know of it. */
+function adviceOnSlice(text: string): string | undefined {
+  const [, index, of] = /^(\d+)\/([1-9]\d*)$/.exec(text) ?? [];
+  if (index === undefined || Number(index) < Number(of)) return undefined;
+  return `Slices are numbered from 0. In Kubernetes, do not use kubectl scale: the chart's value replicas is the number of pods and the number of slices. Scale back to ${of}, then set it with helm upgrade.`;
 }
 
 export type CoreConfig = Values<typeof CORE_SETTINGS>;

@@ -64,6 +64,21 @@ export async function startListening(server: Server, where: ListenOptions): Prom
   await listening;
 }
 
+/** What the system says if it has no such address, or none of its family. */
+const NO_SUCH_ADDRESS = ['EAFNOSUPPORT', 'EADDRNOTAVAIL', 'EINVAL'];
+
+/** Listens on the first of the addresses that exists here. */
+export async function listenOnFirst(server: Server, hosts: readonly string[], port: number): Promise<void> {
+  const [host, ...others] = hosts;
+  try {
+    await startListening(server, { host, port });
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException;
+    if (others.length === 0 || !NO_SUCH_ADDRESS.includes(code)) throw error;
+    await listenOnFirst(server, others, port);
+  }
+}
+
 /**
  * Listens on a Unix socket. It is made during the call, so it never has another mode than 0600. Only the main thread
  * can do that: the umask is that of the whole process.

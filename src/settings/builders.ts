@@ -10,6 +10,7 @@ interface Options {
   readonly default?: string;
   /** A setting with no default may be undefined, unless it is required. */
   readonly required?: true;
+  readonly advice?: (text: string) => string | undefined;
 }
 
 type Built<T, O extends Options> = O extends { default: string } | { required: true }
@@ -18,13 +19,14 @@ type Built<T, O extends Options> = O extends { default: string } | { required: t
 
 function maker<T>(parse: Parser<T>, expected: string, mask?: Parser<string>) {
   return <O extends Options>(options: O): Built<T, O> => {
-    const { meaning, required, default: given } = options;
+    const { meaning, required, advice, default: given } = options;
     const made: Setting<T | undefined> = {
       parse,
       expected,
       meaning,
       optional: given === undefined && required !== true,
       ...(given === undefined ? {} : { default: given }),
+      ...(advice === undefined ? {} : { advice }),
       ...(mask === undefined ? {} : { mask: (text: string) => mask(text) ?? MASK }),
     };
     return made as Built<T, O>;

@@ -13,6 +13,8 @@ export interface Setting<T> {
   /** As the environment would hold it. A setting that has no default and is not `optional` is required. */
   readonly default?: string;
   readonly optional: boolean;
+  /** What to do about a text that is not acceptable, if there is more to say than what is expected. */
+  readonly advice?: (text: string) => string | undefined;
   /** Returns the value as it is shown; absent if that is the value itself. A masked setting may come from a file. */
   readonly mask?: (text: string) => string;
 }
@@ -32,6 +34,7 @@ export interface SettingError {
   readonly unknown?: true;
   /** The variable that was probably meant. */
   readonly meant?: string;
+  readonly advice?: string;
 }
 
 /** One resolved setting, for `config`. */
@@ -88,7 +91,11 @@ function readOne(
   const shown = setting.mask ? setting.mask(text) : text;
   resolved.push({ variable, shown, from });
   const value = setting.parse(text);
-  if (value === undefined) errors.push({ variable, expected: setting.expected, got: shown });
+  if (value === undefined) {
+    const advice = setting.advice?.(text);
+    const { expected } = setting;
+    errors.push({ variable, expected, got: shown, ...(advice === undefined ? {} : { advice }) });
+  }
   return value;
 }
 

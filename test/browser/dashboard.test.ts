@@ -1,6 +1,8 @@
 /** The dashboard in a real browser, on the real service and stores. */
 import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer, request, type Server } from 'node:http';
 import { createRequire } from 'node:module';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
@@ -33,6 +35,10 @@ let service: ServiceProgram;
 let load: Program;
 let bus: Bus;
 let browser: Browser;
+/** As an Ingress with a path, which it takes away. */
+const PREFIX = '/metrics-fanout';
+let ingress: Server;
+const ingressUrl = () => `http://127.0.0.1:${(ingress.address() as AddressInfo).port}`;
 
 beforeAll(async () => {
   stack = await startStack();
@@ -49,9 +55,25 @@ beforeAll(async () => {
   const silent = { debug() {}, info() {}, warn() {}, error() {} };
   bus = await connect((await loadConfig({ NATS_URL: stack.nats.url })).core, silent);
   browser = await startBrowser();
+  ingress = createServer((asked, answer) => {
+    const { url = '', headers } = asked;
+    if (!`${url}/`.startsWith(`${PREFIX}/`)) {
+      answer.writeHead(404).end();
+      return;
+    }
+    const onward = request(`${service.url}${url.slice(PREFIX.length) || '/'}`, { headers }, (reply) => {
+      answer.writeHead(reply.statusCode!, reply.headers);
+      reply.pipe(answer);
+    });
+    answer.on('close', () => onward.destroy());
+    onward.on('error', () => answer.destroy()).end();
+  });
+  await new Promise<void>((resolve) => ingress.listen(0, '127.0.0.1', resolve));
 });
 afterAll(async () => {
   await browser?.close();
+  ingress?.closeAllConnections();
+  ingress?.close();
   await bus?.close();
   await load?.stop('SIGKILL');
   await service?.stop('SIGKILL');
@@ -82,7 +104,7 @@ async function open(options: BrowserContextOptions = {}, url = service.url): Pro
 afterEach(async () => {
   await Promise.all((browser?.contexts() ?? []).map((context) => context.close()));
   const { errors, requests } = seen;
-  const own = [`${service.url}/`, 'data:', pathToFileURL(reportFile()).href];
+  const own = [`${service.url}/`, `${ingressUrl()}${PREFIX}`, 'data:', pathToFileURL(reportFile()).href];
   const elsewhere = requests.filter((url) => !own.some((start) => url.startsWith(start)));
   // The console also shows that the service is gone.
   const faults = errors.filter((text) => !text.includes('net::ERR_'));
@@ -98,6 +120,16 @@ const inSeconds = (text: string) => Number.parseFloat(text) / (text.endsWith('ms
 const card = (page: Page, sink: string) => page.locator(`#cards [data-sink="${sink}"]`);
 
 describe('the page', () => {
+  test.each(['', '/'])('works under a path of a proxy: %j at its end', async (end) => {
+    const page = await open({}, `${ingressUrl()}${PREFIX}${end}`);
+    for (const path of ['api/status', 'metrics']) {
+      const link = page.locator(`#footer a[href="${path}"]`);
+      // biome-ignore lint/suspicious/noExplicitAny: the DOM's types are not among Node's
+      const address = await link.evaluate((a: any) => a.href as string);
+      expect((await fetch(address)).status, address).toBe(200);
+    }
+  });
+
   test('shows what the status says', async () => {
     const page = await open();
     await expect.poll(() => factText(page, 'messages')).toMatch(/^(4|5)\d\d(\.\d)?\/s$/);

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterAll, describe, expect, test } from 'vitest';
 import { parseTime } from '../../src/base/time-text.ts';
+import { failureOf } from '../../src/commands/terminal/failure.ts';
 import { loadConfig, WITHOUT_SINKS } from '../../src/config/config.ts';
 import { ConfigError } from '../../src/config/config-error.ts';
 import { overlap } from '../../src/config/core-settings.ts';
@@ -122,6 +123,17 @@ describe('errors', () => {
     ['a secret given twice', { NATS_TOKEN: 'x', NATS_TOKEN_FILE: '/x' }, 'NATS_TOKEN_FILE'],
   ])('%s', async (_, env, variable) => {
     expect((await errorsOf(env)).errors.map((error) => error.variable)).toContain(variable);
+  });
+
+  test('a pod that kubectl scale added says what to do', async () => {
+    const { message, fields, code } = failureOf(await errorsOf({ SLICE: '3/3' }));
+    expect(message).toBe('the settings have 1 error');
+    expect(fields.errors).toEqual([expect.stringContaining('SLICE: expected a time slice')]);
+    expect(fields.advice).toContain('do not use kubectl scale');
+    expect(fields.advice).toContain('Scale back to 3, then');
+    expect(code).toBe(78);
+    for (const SLICE of ['3', 'a/b', '0/0', '0/9999'])
+      expect(failureOf(await errorsOf({ SLICE })).fields.advice, SLICE).toBeUndefined();
   });
 });
 

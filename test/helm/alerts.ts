@@ -64,6 +64,26 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     labels: {},
     quiet: [{ process_start_time_seconds: '0x10 600x10 1200x10 1800x60' }],
   },
+  FanoutSettingsRefused: {
+    fires: {
+      'kube_pod_container_status_last_terminated_exitcode{job="ksm",namespace="n",pod="a-3",container="metrics-fanout"}':
+        '78x60',
+    },
+    at: 3,
+    labels: { job: 'ksm', namespace: 'n', pod: 'a-3', container: 'metrics-fanout' },
+    quiet: [
+      {
+        'kube_pod_container_status_last_terminated_exitcode{pod="a-3",container="metrics-fanout"}': '1x60',
+        'kube_pod_container_status_last_terminated_exitcode{pod="b-0",container="other"}': '78x60',
+      },
+      // It was put right, and the container started again.
+      {
+        'kube_pod_container_status_last_terminated_exitcode{namespace="n",pod="b-3",container="metrics-fanout"}':
+          '78x60',
+        'kube_pod_container_status_ready{namespace="n",pod="b-3",container="metrics-fanout"}': '1x60',
+      },
+    ],
+  },
   FanoutBusDisconnected: {
     fires: { fanout_bus_connected: '1x9 0x30', fanout_detached: ATTACHED },
     at: 13,

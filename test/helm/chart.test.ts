@@ -86,7 +86,7 @@ describe('every combination of toggles', () => {
       const { containers, volumes } = podSpec(set!);
       const name = JSON.stringify([
         [containers[0].env, containers[0].envFrom, volumes],
-        [replicas, cluster[`configMap ${own}`], cluster[`secret ${own}`]],
+        [replicas, cluster[`secret ${own}`]],
       ]);
       if (seen.has(name)) continue;
       seen.add(name);
@@ -267,9 +267,6 @@ describe('a pod', () => {
     expect(annotations({ secrets: { natsToken: 'b' } })['checksum/secret']).not.toBe(
       before['checksum/secret'],
     );
-    expect(
-      annotations({ secrets: { natsToken: 'a' }, settings: { window: '1m' } })['checksum/config'],
-    ).not.toBe(before['checksum/config']);
     expect(annotations({ secrets: { natsToken: 'a' }, dashboard: { enabled: true } })).toEqual(before);
   });
 
@@ -297,8 +294,8 @@ describe('a pod', () => {
       'shop-metrics-fanout-standby-2',
     ]);
     for (const set of sets) {
-      const [constraint] = podSpec(set).topologySpreadConstraints;
-      expect(constraint).toMatchObject({ matchLabelKeys: ['apps.kubernetes.io/pod-index'] });
+      for (const constraint of podSpec(set).topologySpreadConstraints)
+        expect(constraint.matchLabelKeys).toEqual(['apps.kubernetes.io/pod-index']);
       const { env } = podOf(set, 1, clusterOf(result.objects), join(renderer.folder, 'standby'));
       expect((await loadConfig(env)).core.slice).toEqual({ index: 1, of: 3 });
     }
@@ -356,7 +353,7 @@ test('values that cannot work are refused, with the reason', () => {
     expect(result).toMatch(expected);
 });
 
-test('a URL with a user or a password appears neither in the ConfigMap nor in the error', () => {
+test('a URL with a user or a password appears neither in the pods nor in the error', () => {
   const urlOf = (sink: string, url: string, key = 'url') => ({
     sinks: { [sink]: { enabled: true, settings: { [key]: url } } },
   });
@@ -389,9 +386,9 @@ test('a URL with a user or a password appears neither in the ConfigMap nor in th
   ];
   for (const result of renderer.render(good)) {
     if (typeof result === 'string') throw new Error(result);
-    const maps = ofKind(result, 'ConfigMap');
-    expect(maps).not.toHaveLength(0);
-    expect(JSON.stringify(maps)).not.toContain('p4ss');
+    const pods = [...ofKind(result, 'StatefulSet'), ...ofKind(result, 'Pod')];
+    expect(pods).toHaveLength(2);
+    expect(JSON.stringify(pods)).not.toContain('p4ss');
   }
 });
 
@@ -422,10 +419,16 @@ test('the notes say what to do next', () => {
     sinks: { influxdb: { enabled: true }, otlp: { enabled: true } },
   });
   expect(notes).toContain('reads nats://nats:4222 and writes to: influxdb, otlp.');
-  expect(notes).toContain('helm test shop -n metrics --logs');
+  expect(notes).toContain('helm test shop -n metrics\n');
   expect(notes).toContain('kubectl exec -n metrics shop-metrics-fanout-0 -- metrics-fanout ctl status');
   expect(notes).toContain('Nothing watches it');
   expect(notes).not.toContain('SQLite');
-  expect(rendered({ persistence: { enabled: false } }).notes).toContain('WARNING: persistence is off');
+  expect(notes).not.toContain('kubectl delete');
+  expect(rendered().notes).toContain(
+    'kubectl delete statefulset shop-metrics-fanout -n metrics --cascade=orphan',
+  );
+  const withoutClaims = rendered({ persistence: { enabled: false } }).notes;
+  expect(withoutClaims).toContain('WARNING: persistence is off');
+  expect(withoutClaims).not.toContain('kubectl delete');
   expect(notes).not.toMatch(/\n{3}|<no value>/);
 });

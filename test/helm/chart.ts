@@ -50,8 +50,8 @@ export interface Rendered {
 export interface Renderer {
   /** For files of the test. `remove` deletes it. */
   readonly folder: string;
-  /** In the order of the values. A string says what is wrong with them. */
-  render(values: readonly Values[], release?: Release): (Rendered | string)[];
+  /** In the order of the values. A string says what is wrong with them. `cluster`: what an upgrade finds there. */
+  render(values: readonly Values[], cluster?: readonly KubernetesObject[]): (Rendered | string)[];
   remove(): void;
 }
 
@@ -75,11 +75,12 @@ export function startRenderer(): Renderer {
   return {
     folder: folder.path,
     remove: folder.remove,
-    render(values, release = RELEASE) {
+    render(values, cluster = []) {
       const renders = values.map((given) => ({
-        ...release,
+        ...RELEASE,
         values: merged(DEFAULTS, given),
-        isUpgrade: false,
+        isUpgrade: cluster.length > 0,
+        cluster: Object.fromEntries(cluster.map((one) => [`${one.kind} ${one.metadata.name}`, one])),
         kubeVersion: 'v1.33.0',
         apiVersions: ['v1', 'apps/v1', 'monitoring.coreos.com/v1'],
       }));

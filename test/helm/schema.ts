@@ -25,6 +25,11 @@ function object(properties: Properties, more: Schema = {}): Schema {
   return { type: 'object', additionalProperties: false, properties, ...more };
 }
 
+/** Without these the chart cannot render. `null` for one of them removes it, and is refused by its name. */
+function needing(properties: Properties, ...keys: string[]): Schema {
+  return object(properties, { required: keys });
+}
+
 /** The schema of a setting's text, as users write it in YAML. */
 function accepts({ expected, meaning }: Setting<unknown>): Schema {
   return { description: meaning, ...shapeOf(expected) };
@@ -178,6 +183,42 @@ const probe = object({
 const duration = { type: 'string', pattern: '^\\d+(ms|s|m|h)$' };
 const quantity = { type: 'string', pattern: '^\\d+(\\.\\d+)?([KMGTPE]i?)?$' };
 
+const pullSecrets = { type: 'array', items: object({ name: filled }, { required: ['name'] }) };
+const named = { type: 'array', items: { ...open, required: ['name'], properties: { name: filled } } };
+const monitor = object({
+  enabled: flag,
+  interval: duration,
+  scrapeTimeout: duration,
+  labels: texts,
+  annotations: texts,
+  relabelings: openList,
+  metricRelabelings: openList,
+});
+
+const path = { type: 'string', pattern: '^/' };
+
+/** What more holds if the object is made. */
+const whenEnabled = (properties: Properties): Schema => ({
+  if: { properties: { enabled: { const: true } }, required: ['enabled'] },
+  // biome-ignore lint/suspicious/noThenProperty: JSON Schema calls it that.
+  then: { properties, required: Object.keys(properties) },
+});
+
+/** The objects that take more fields from the value `merge`. */
+const MERGED = [
+  'statefulSet',
+  'service',
+  'podsService',
+  'networkPolicy',
+  'podDisruptionBudget',
+  'serviceMonitor',
+  'podMonitor',
+  'prometheusRule',
+  'ingress',
+  'httpRoute',
+  'check',
+];
+
 export async function valuesSchema(): Promise<Schema> {
   const core = partsOf(CORE_SETTINGS);
   const inSecret = object({ secretName: filled, key: filled }, { required: ['secretName', 'key'] });
@@ -188,74 +229,162 @@ export async function valuesSchema(): Promise<Schema> {
       secret: { anyOf: [filled, inSecret] },
       file: { anyOf: [filled, inSecret, inConfigMap] },
     },
-    ...object({
-      // Helm's own, for charts that are part of others.
-      global: open,
-      replicas: { type: 'integer', minimum: 1, maximum: 1024 },
-      standby: { type: 'integer', minimum: 0, maximum: 3 },
-      image: object({
-        repository: filled,
-        tag: text,
-        digest: { type: 'string', pattern: '^(sha256:[0-9a-f]{64})?$' },
-        pullPolicy: { enum: ['Always', 'IfNotPresent', 'Never'] },
-      }),
-      imagePullSecrets: { type: 'array', items: object({ name: filled }, { required: ['name'] }) },
-      nameOverride: text,
-      fullnameOverride: text,
-      commonLabels: texts,
-      ...core,
-      sinks: await sinksSchema(),
-      persistence: object({
-        enabled: flag,
-        size: quantity,
-        storageClassName: text,
-        accessModes: {
-          type: 'array',
-          minItems: 1,
-          items: { enum: ['ReadWriteOnce', 'ReadWriteOncePod', 'ReadWriteMany'] },
+    if: { properties: { dnsPolicy: { const: 'None' } }, required: ['dnsPolicy'] },
+    // biome-ignore lint/suspicious/noThenProperty: JSON Schema calls it that.
+    then: { properties: { dnsConfig: { minProperties: 1 } } },
+    ...needing(
+      {
+        // Helm's own, for charts that are part of others.
+        global: {
+          ...open,
+          properties: { imageRegistry: text, imagePullSecrets: pullSecrets },
         },
-        whenDeleted: { enum: ['Retain', 'Delete'] },
-        whenScaled: { enum: ['Retain', 'Delete'] },
-      }),
-      profiles: object({ enabled: flag, sizeLimit: quantity }),
-      stopTimeoutSeconds: { type: 'integer', minimum: 1, maximum: 3600 },
-      service: object({
-        type: { enum: ['ClusterIP', 'NodePort', 'LoadBalancer'] },
-        port: { type: 'integer', minimum: 1, maximum: 65_535 },
-        annotations: texts,
-      }),
-      serviceAccount: object({ create: flag, name: text, annotations: texts }),
-      serviceMonitor: object({ enabled: flag, interval: duration, scrapeTimeout: duration, labels: texts }),
-      prometheusRule: object({
-        enabled: flag,
-        labels: texts,
-        runbooks: filled,
-        disabled: { type: 'array', items: filled },
-        extraRules: openList,
-      }),
-      dashboard: object({ enabled: flag, labels: texts, annotations: texts }),
-      podDisruptionBudget: object({
-        enabled: flag,
-        maxUnavailable: { anyOf: [whole(0), { type: 'string', pattern: '^\\d+%$' }] },
-      }),
-      networkPolicy: object({ enabled: flag, from: openList, egress: openList }),
-      topologySpread: object({ enabled: flag, constraints: openList }),
-      probes: object({ startup: probe, liveness: probe, readiness: probe }),
-      resources: open,
-      podSecurityContext: open,
-      securityContext: open,
-      nodeSelector: texts,
-      tolerations: openList,
-      affinity: open,
-      priorityClassName: text,
-      podAnnotations: texts,
-      podLabels: texts,
-      extraEnv: openList,
-      extraEnvFrom: openList,
-      extraVolumes: openList,
-      extraVolumeMounts: openList,
-      extraObjects: { type: 'array', items: { type: ['string', 'object'] } },
-      test: object({ enabled: flag }),
-    }),
+        replicas: { type: 'integer', minimum: 1, maximum: 1024 },
+        standby: { type: 'integer', minimum: 0, maximum: 3 },
+        partitions: { type: 'integer', minimum: 1, maximum: 64 },
+        partitioning: needing(
+          {
+            subjects: { type: 'string', pattern: '^[^*\\s]*\\*[^\\s]*$' },
+            tokens: { type: 'array', minItems: 1, items: whole(1) },
+            prefix: { type: 'string', pattern: '^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$' },
+          },
+          'subjects',
+          'tokens',
+          'prefix',
+        ),
+        image: needing(
+          {
+            registry: text,
+            repository: filled,
+            tag: text,
+            digest: { type: 'string', pattern: '^(sha256:[0-9a-f]{64})?$' },
+            pullPolicy: { enum: ['Always', 'IfNotPresent', 'Never'] },
+          },
+          'repository',
+          'pullPolicy',
+        ),
+        imagePullSecrets: pullSecrets,
+        nameOverride: text,
+        fullnameOverride: text,
+        namespaceOverride: text,
+        commonLabels: texts,
+        ...core,
+        sinks: await sinksSchema(),
+        persistence: needing(
+          {
+            enabled: flag,
+            size: quantity,
+            storageClassName: text,
+            accessModes: {
+              type: 'array',
+              minItems: 1,
+              items: { enum: ['ReadWriteOnce', 'ReadWriteOncePod', 'ReadWriteMany'] },
+            },
+            whenDeleted: { enum: ['Retain', 'Delete'] },
+            whenScaled: { enum: ['Retain', 'Delete'] },
+          },
+          'enabled',
+          'size',
+          'accessModes',
+          'whenDeleted',
+          'whenScaled',
+        ),
+        profiles: object(
+          { enabled: flag, sizeLimit: quantity },
+          { dependencies: { enabled: ['sizeLimit'] } },
+        ),
+        stopTimeoutSeconds: { type: 'integer', minimum: 1, maximum: 3600 },
+        service: needing(
+          {
+            type: { enum: ['ClusterIP', 'NodePort', 'LoadBalancer'] },
+            port: { type: 'integer', minimum: 1, maximum: 65_535 },
+            annotations: texts,
+            podsAnnotations: texts,
+            ipFamilyPolicy: { enum: ['', 'SingleStack', 'PreferDualStack', 'RequireDualStack'] },
+            trafficDistribution: text,
+            appProtocol: text,
+          },
+          'type',
+          'port',
+        ),
+        ingress: object({
+          enabled: flag,
+          className: text,
+          labels: texts,
+          annotations: texts,
+          hosts: { type: 'array', items: filled },
+          path,
+          tls: openList,
+        }),
+        httpRoute: {
+          ...object({
+            enabled: flag,
+            labels: texts,
+            annotations: texts,
+            parentRefs: openList,
+            hostnames: { type: 'array', items: filled },
+            path,
+          }),
+          ...whenEnabled({ parentRefs: { minItems: 1 } }),
+        },
+        serviceAccount: object({ create: flag, name: text, annotations: texts }),
+        serviceMonitor: monitor,
+        podMonitor: monitor,
+        prometheusRule: object({
+          enabled: flag,
+          labels: texts,
+          annotations: texts,
+          runbooks: filled,
+          disabled: { type: 'array', items: filled },
+          extraRules: openList,
+        }),
+        dashboard: object({ enabled: flag, labels: texts, annotations: texts }),
+        podDisruptionBudget: object(
+          {
+            enabled: flag,
+            maxUnavailable: { anyOf: [whole(0), { type: 'string', pattern: '^\\d+%$' }] },
+          },
+          { dependencies: { enabled: ['maxUnavailable'] } },
+        ),
+        networkPolicy: object({ enabled: flag, from: openList, egress: openList }),
+        topologySpread: object({ enabled: flag, constraints: openList }),
+        probes: object({ startup: probe, liveness: probe, readiness: probe }),
+        resources: open,
+        podSecurityContext: open,
+        securityContext: open,
+        nodeSelector: texts,
+        tolerations: openList,
+        affinity: open,
+        priorityClassName: text,
+        runtimeClassName: text,
+        schedulerName: text,
+        dnsPolicy: { enum: ['', 'ClusterFirst', 'ClusterFirstWithHostNet', 'Default', 'None'] },
+        dnsConfig: open,
+        hostAliases: openList,
+        podAnnotations: texts,
+        podLabels: texts,
+        statefulSetAnnotations: texts,
+        updateStrategy: open,
+        minReadySeconds: whole(0),
+        revisionHistoryLimit: whole(0),
+        lifecycle: open,
+        resizePolicy: openList,
+        initContainers: named,
+        extraContainers: named,
+        extraEnv: named,
+        extraEnvFrom: openList,
+        extraVolumes: named,
+        extraVolumeMounts: openList,
+        extraObjects: { type: 'array', items: { type: ['string', 'object'] } },
+        merge: object(Object.fromEntries(MERGED.map((key) => [key, open]))),
+        test: object({ enabled: flag }),
+      },
+      'replicas',
+      'partitioning',
+      'image',
+      'persistence',
+      'stopTimeoutSeconds',
+      'service',
+    ),
   };
 }

@@ -78,6 +78,7 @@ const BAD: readonly (readonly [values: Values, says: RegExp])[] = [
   [{ sinks: { 'not-an-id': { enabled: true, kind: 'blackhole' } } }, /not-an-id/],
   [{ service: { port: 70_000 } }, /\/service\/port/],
   [{ probes: { liveness: { period: 1 } } }, /period/],
+  [{ dnsPolicy: 'None' }, /\/dnsConfig/],
   [{ podDisruptionBudget: { maxUnavailable: 'half' } }, /\/podDisruptionBudget/],
 ];
 

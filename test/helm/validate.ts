@@ -7,11 +7,12 @@ import { existsSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import {
+  PodMonitor,
   PrometheusRule,
   ServiceMonitor,
 } from '@kubernetes-models/prometheus-operator/monitoring.coreos.com/v1';
 import { StatefulSet } from 'kubernetes-models/apps/v1';
-import { NetworkPolicy } from 'kubernetes-models/networking.k8s.io/v1';
+import { Ingress, NetworkPolicy } from 'kubernetes-models/networking.k8s.io/v1';
 import { PodDisruptionBudget } from 'kubernetes-models/policy/v1';
 import { ConfigMap, Pod, Secret, Service, ServiceAccount } from 'kubernetes-models/v1';
 import type { KubernetesObject } from './chart.ts';
@@ -31,6 +32,8 @@ const MODELS: Readonly<Record<string, readonly [from: string, model: Model]>> = 
   StatefulSet: ['kubernetes-models/apps/v1', StatefulSet],
   NetworkPolicy: ['kubernetes-models/networking.k8s.io/v1', NetworkPolicy],
   PodDisruptionBudget: ['kubernetes-models/policy/v1', PodDisruptionBudget],
+  Ingress: ['kubernetes-models/networking.k8s.io/v1', Ingress],
+  PodMonitor: [OPERATOR, PodMonitor],
   ServiceMonitor: [OPERATOR, ServiceMonitor],
   PrometheusRule: [OPERATOR, PrometheusRule],
 };

@@ -71,15 +71,31 @@ export const CLUSTER: Readonly<Record<string, Readonly<Record<string, string>>>>
 
 /** Everything that is off, or empty, by default. */
 export const EXTRAS: Values = {
-  image: { digest: `sha256:${'0'.repeat(64)}` },
+  image: { registry: 'registry.example.com', digest: `sha256:${'0'.repeat(64)}` },
   imagePullSecrets: [{ name: 'registry' }],
-  commonLabels: { team: 'platform' },
+  // Some are the chart's own too.
+  commonLabels: { team: 'platform', tier: 'all', 'app.kubernetes.io/instance': 'other' },
   settings: { window: '1m', maxSeries: 2_000_000, verifyShare: 0.5, metricsSubjects: 'metrics.>' },
-  service: { type: 'LoadBalancer', port: 8080, annotations: { a: 'b' } },
+  service: {
+    type: 'LoadBalancer',
+    port: 8080,
+    annotations: { a: 'b' },
+    podsAnnotations: { c: 'd' },
+    ipFamilyPolicy: 'PreferDualStack',
+    trafficDistribution: 'PreferClose',
+    appProtocol: 'http',
+  },
   serviceAccount: { annotations: { 'eks.amazonaws.com/role-arn': 'arn:aws:iam::1:role/fanout' } },
-  serviceMonitor: { labels: { release: 'prometheus' } },
+  serviceMonitor: {
+    labels: { release: 'prometheus', 'app.kubernetes.io/name': 'other' },
+    annotations: { a: 'b' },
+    relabelings: [{ sourceLabels: ['__meta_kubernetes_pod_node_name'], targetLabel: 'node' }],
+    metricRelabelings: [{ action: 'drop', sourceLabels: ['__name__'], regex: 'nodejs_.*' }],
+  },
+  podMonitor: { enabled: true, labels: { release: 'prometheus' }, relabelings: [{ targetLabel: 'a' }] },
   prometheusRule: {
     labels: { release: 'prometheus' },
+    annotations: { a: 'b' },
     runbooks: 'https://wiki.example.com/runbooks',
     disabled: ['FanoutNoMessages'],
     extraRules: [{ alert: 'Own', expr: 'vector(1)' }],
@@ -91,6 +107,14 @@ export const EXTRAS: Values = {
     egress: [{ to: [{ podSelector: {} }], ports: [{ port: 4222, protocol: 'TCP' }] }],
   },
   persistence: { storageClassName: 'fast', size: '20Gi', whenDeleted: 'Delete' },
+  ingress: {
+    enabled: true,
+    className: 'nginx',
+    annotations: { 'nginx.ingress.kubernetes.io/auth-type': 'basic' },
+    hosts: ['a.example.com', '*.example.org'],
+    path: '/fanout',
+    tls: [{ hosts: ['a.example.com'], secretName: 'tls' }],
+  },
   nodeSelector: { 'kubernetes.io/arch': 'amd64' },
   tolerations: [{ key: 'metrics', operator: 'Exists', effect: 'NoSchedule' }],
   affinity: {
@@ -101,8 +125,26 @@ export const EXTRAS: Values = {
     },
   },
   priorityClassName: 'high',
+  runtimeClassName: 'gvisor',
+  schedulerName: 'own',
+  dnsPolicy: 'None',
+  dnsConfig: { nameservers: ['10.0.0.10'] },
+  hostAliases: [{ ip: '10.0.0.7', hostnames: ['nats'] }],
   podAnnotations: { 'sidecar.istio.io/inject': 'false' },
-  podLabels: { tier: 'metrics' },
+  podLabels: { tier: 'metrics', 'app.kubernetes.io/component': 'other' },
+  statefulSetAnnotations: { 'reloader.stakater.com/auto': 'true' },
+  updateStrategy: { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 2 } },
+  minReadySeconds: 5,
+  revisionHistoryLimit: 2,
+  lifecycle: { preStop: { sleep: { seconds: 5 } } },
+  resizePolicy: [{ resourceName: 'cpu', restartPolicy: 'NotRequired' }],
+  initContainers: [{ name: 'wait', image: 'busybox:1', command: ['true'] }],
+  extraContainers: [{ name: 'proxy', image: 'proxy:1', ports: [{ containerPort: 5432 }] }],
+  merge: {
+    statefulSet: { spec: { template: { spec: { preemptionPolicy: 'Never' } } } },
+    service: { spec: { loadBalancerClass: 'internal' } },
+    check: { spec: { activeDeadlineSeconds: 60 } },
+  },
   extraEnv: [{ name: 'NODE_OPTIONS', value: '--max-old-space-size=512' }],
   extraEnvFrom: [{ secretRef: { name: 'aws' } }],
   extraVolumes: [{ name: 'modules', configMap: { name: 'modules' } }],
@@ -149,6 +191,9 @@ export function combinations(): Values[] {
     const sinks = { sinks: sinksOf(number % sets) };
     // 3 and 5 share no factor with the powers of two that the others follow.
     const more = [...(number % 3 === 0 ? [EXTRAS] : []), ...(number % 5 === 0 ? [FROM_CLUSTER] : [])];
-    return [ROOM, sinks, ...more, ...toggles, { replicas: 1 + (number % 7) }].reduce(merged, {});
+    // A sqlite sink has no standby.
+    const hasFiles = number % sets === 0 || isSet(number, kinds.indexOf('sqlite')) || number % 5 === 0;
+    const pods = { replicas: 1 + (number % 7), standby: hasFiles ? 0 : number % 4 };
+    return [ROOM, sinks, ...more, ...toggles, pods].reduce(merged, {});
   });
 }

@@ -1,12 +1,15 @@
-/** How much work others can make the HTTP server do, counted in renderings. */
+/** Where the HTTP server listens, and how much work others can make the HTTP server do, counted in renderings. */
 import { once } from 'node:events';
-import { createServer, type ServerResponse } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import { type AddressInfo, connect, type Socket } from 'node:net';
+import { networkInterfaces } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, describe, expect, test } from 'vitest';
+import { addressesOf } from '../../src/base/every-address.ts';
 import { Heartbeat } from '../../src/base/heartbeat.ts';
 import { Connections } from '../../src/observe/http-connections.ts';
 import { AllowedHosts, isLoopback } from '../../src/observe/http-hosts.ts';
+import { listenOnFirst } from '../../src/observe/http-listener.ts';
 import { type HttpOptions, type ServiceHttp, serveHttp } from '../../src/observe/http-server.ts';
 import { SharedRendering } from '../../src/observe/shared-rendering.ts';
 import type { Status } from '../../src/observe/status.ts';
@@ -394,5 +397,46 @@ describe('a Host', () => {
       true,
       false,
     ]);
+  });
+});
+
+describe('on every address', () => {
+  /** A machine without IPv6, as libuv tells of it. */
+  function withoutIpv6(code: string): { server: Server; tried: () => readonly string[] } {
+    const server = createServer();
+    const tried: string[] = [];
+    const listen = server.listen.bind(server);
+    server.listen = ((where: { host: string }) => {
+      tried.push(where.host);
+      if (!where.host.includes(':')) return listen({ ...where, host: '127.0.0.1' });
+      queueMicrotask(() => server.emit('error', Object.assign(new Error(code), { code })));
+      return server;
+    }) as Server['listen'];
+    return { server, tried: () => tried };
+  }
+
+  test('it answers those of IPv4 and, where the machine has IPv6, those of IPv6', async () => {
+    const { port } = await serve({ host: '::' });
+    expect((await fetch(`http://127.0.0.1:${port}/healthz`)).status).toBe(200);
+    const ipv6 = await fetch(`http://[::1]:${port}/healthz`).catch((error: unknown) => error);
+    const hasIpv6 = Object.values(networkInterfaces()).some((all) =>
+      all?.some(({ address }) => address === '::1'),
+    );
+    expect(ipv6 instanceof Response ? ipv6.status : undefined).toBe(hasIpv6 ? 200 : undefined);
+  });
+
+  test.each(['EAFNOSUPPORT', 'EADDRNOTAVAIL'])('without IPv6 it takes those of IPv4: %s', async (code) => {
+    const { server, tried } = withoutIpv6(code);
+    await listenOnFirst(server, addressesOf('::'), 0);
+    expect(tried()).toEqual(['::', '0.0.0.0']);
+    server.close();
+  });
+
+  test('any other trouble, and any other address, is the end', async () => {
+    const inUse = withoutIpv6('EADDRINUSE');
+    await expect(listenOnFirst(inUse.server, addressesOf('::'), 0)).rejects.toThrow('EADDRINUSE');
+    const one = withoutIpv6('EADDRNOTAVAIL');
+    await expect(listenOnFirst(one.server, addressesOf('::1'), 0)).rejects.toThrow('EADDRNOTAVAIL');
+    expect([inUse.tried(), one.tried()]).toEqual([['::'], ['::1']]);
   });
 });

@@ -14,7 +14,8 @@ export function failureOf(error: unknown): Failure {
   const { message } = error;
   if (error instanceof ConfigError) {
     const [headline = '', ...errors] = message.split('\n').map((line) => line.trim());
-    return { message: headline.replace(/:$/, ''), fields: { errors }, code: EXIT_CONFIG };
+    const advice = error.advice === undefined ? {} : { advice: error.advice };
+    return { message: headline.replace(/:$/, ''), fields: { errors, ...advice }, code: EXIT_CONFIG };
   }
   if ('advice' in error) return { message, fields: { advice: String(error.advice) }, code: 1 };
   // Such as a file that cannot be opened: the message names it.

@@ -47,7 +47,7 @@ class Connection {
 
   connect() {
     this.source?.close();
-    const source = new EventSource('/api/events');
+    const source = new EventSource('api/events');
     this.source = source;
     /** @template {keyof PageEvents} K @param {K} name @param {(data: PageEvents[K]) => void} take */
     const on = (name, take) =>
@@ -93,5 +93,9 @@ function showReport({ view, charts, from, to, url }) {
 }
 
 const embedded = document.getElementById('report');
-if (embedded === null) new Connection();
-else showReport(JSON.parse(embedded.textContent ?? ''));
+if (embedded === null) {
+  // Addresses are relative, because a proxy may put the page under a path. They are relative to a folder.
+  const { pathname, search } = location;
+  if (!pathname.endsWith('/')) history.replaceState(null, '', `${pathname}/${search}`);
+  new Connection();
+} else showReport(JSON.parse(embedded.textContent ?? ''));

@@ -5,12 +5,13 @@
  */
 import type { AddressInfo } from 'node:net';
 import { parentPort, workerData } from 'node:worker_threads';
+import { addressesOf } from '../../base/every-address.ts';
 import { shrinkWhenSettled } from '../../base/garbage.ts';
 import { Heartbeat } from '../../base/heartbeat.ts';
 import { hideEnvironment } from '../../base/hidden-environment.ts';
 import { Audience } from '../audience.ts';
 import { AllowedHosts } from '../http-hosts.ts';
-import { makeServer, startListening } from '../http-listener.ts';
+import { listenOnFirst, makeServer } from '../http-listener.ts';
 import { loadPage } from '../page.ts';
 import { MainThread } from './main-thread.ts';
 import type { FromHttpThread, HttpThreadData, ToHttpThread } from './messages.ts';
@@ -67,7 +68,7 @@ parentPort!.on('message', (message: ToHttpThread) => {
 });
 
 try {
-  await startListening(server, { host, port });
+  await listenOnFirst(server, addressesOf(host), port);
   post({ kind: 'listening', port: (server.address() as AddressInfo).port });
   shrinkWhenSettled();
 } catch (error) {

@@ -51,7 +51,7 @@ class HttpThread {
     this.listening = listening.promise;
     this.ended = ended.promise;
     this.listening.catch(() => {});
-    const where = `${data.host}:${data.port}`;
+    const where = `${data.host.includes(':') ? `[${data.host}]` : data.host}:${data.port}`;
     let reason = 'it ended by itself';
     this.#worker.on('message', (message: FromHttpThread) => {
       if (message.kind === 'listening') listening.resolve(message.port);

@@ -1,7 +1,7 @@
 // Renders a chart as `helm template` does, for machines without helm: text/template with sprig, helm's own functions
 // and its built-in objects. Reads from standard input {"chart": folder, "renders": [...]} and writes, in the same
 // order, the files of each, or its error. Every text is written once, because most files are the same in every render.
-// Features of helm that the chart does not use (the order of hooks, dependencies, lookup in a cluster) are left out.
+// Features of helm that the chart does not use (the order of hooks, dependencies) are left out.
 // A test compares the two if helm is on the PATH.
 package main
 
@@ -31,6 +31,8 @@ type render struct {
 	IsUpgrade   bool                   `json:"isUpgrade"`
 	KubeVersion string                 `json:"kubeVersion"`
 	APIVersions versions               `json:"apiVersions"`
+	// What lookup finds, as in an upgrade. By kind and name: "StatefulSet shop".
+	Cluster map[string]map[string]interface{} `json:"cluster"`
 }
 
 type answer struct {
@@ -147,6 +149,10 @@ func (c *chart) render(asked render) (map[string]string, error) {
 		return nil, err
 	}
 	t.Funcs(functions(t))
+	// As in helm: an empty map if there is no such object, or no cluster to ask.
+	t.Funcs(template.FuncMap{"lookup": func(_, kind, _, name string) map[string]interface{} {
+		return asked.Cluster[kind+" "+name]
+	}})
 	parts := strings.Split(strings.TrimPrefix(asked.KubeVersion, "v"), ".")
 	context := map[string]interface{}{
 		"Values": asked.Values,
@@ -191,12 +197,15 @@ func execute(t *template.Template, name string, data interface{}) (string, error
 	return strings.ReplaceAll(text.String(), "<no value>", ""), nil
 }
 
+func noCluster(_, _, _, _ string) map[string]interface{} { return nil }
+
 // inJSON caches YAML as JSON: every render reads the alerts, and may change the value that it gets.
 var inJSON = map[string][]byte{}
 
 // functions are sprig's and helm's. Those that render need the templates, which do not exist while these are parsed.
 func functions(t *template.Template) template.FuncMap {
 	all := sprig.TxtFuncMap()
+	all["lookup"] = noCluster
 	delete(all, "env")
 	delete(all, "expandenv")
 	all["toYaml"] = func(value interface{}) string {
