@@ -122,9 +122,16 @@ class Sums {
   }
 
   sumOf(group: number): number {
-    const sum = this.#sum[group]! + this.#whole[group]!;
-    const rest = this.#rest[group]!;
-    return Number.isFinite(rest) ? sum + rest : sum;
+    return this.partsOf(group).sum;
+  }
+
+  /** The sum, and what rounding took off it: more would be lost if sums of several instances were added without. */
+  partsOf(group: number): { readonly sum: number; readonly rest: number } {
+    const [one, other] = [this.#sum[group]!, this.#whole[group]!];
+    const rounded = one + other;
+    const rest = this.#rest[group]! + roundedOff(one, other, rounded);
+    if (!Number.isFinite(rest)) return { sum: rounded, rest: 0 };
+    return { sum: rounded + rest, rest: roundedOff(rounded, rest, rounded + rest) };
   }
 
   // The loops have no branch that depends on what is in a group and what is not, beside the first: a processor cannot
@@ -203,7 +210,7 @@ class Sums {
 }
 
 /** What rounding took off a sum of two, whichever is larger (Knuth's TwoSum). NaN if the sum is not finite. */
-function roundedOff(a: number, b: number, sum: number): number {
+export function roundedOff(a: number, b: number, sum: number): number {
   const added = sum - a;
   return a - (sum - added) + (b - added);
 }
@@ -250,7 +257,8 @@ function groupsOf(
     }
     if (left < 0) break;
     isShown[group] = 1;
-    const [count, sum, hasLimits] = [sums.count[group]!, sums.sumOf(group), type !== COUNTER];
+    const [count, hasLimits] = [sums.count[group]!, type !== COUNTER];
+    const { sum, rest } = sums.partsOf(group);
     given.push({
       name,
       type: METRIC_TYPES[type]!,
@@ -261,6 +269,7 @@ function groupsOf(
       min: hasLimits ? sums.min[group]! : null,
       max: hasLimits ? sums.max[group]! : null,
       ...percentilesOf(merged, sketch, sums.min[group]!, sums.max[group]!),
+      ...(sketches && { rest }),
       ...(text !== undefined && { sketch: text }),
     });
   }

@@ -29,7 +29,7 @@ const MAX_SPANS = 64;
 /** Follows a span of time. */
 const ABSENCES: Readonly<Record<Absence, string>> = {
   open: 'not closed yet',
-  not_read: 'not read by this instance since its start',
+  not_read: 'not read since the start of the instance',
   expired: 'over an hour ago',
   evicted: 'no longer kept, for lack of room (RECENT_BYTES)',
   skipped: 'not taken, because too much came at once (after a start)',
@@ -63,9 +63,12 @@ export function coverageOf(
   const spans = covered.flatMap((one) => shaped(one, tiling));
   const counts = spans.map((one) => windowsOf(one, isOurs));
   const windows = counts.reduce((sum, count) => sum + count, 0);
+  const gaps = {
+    missing: limited(missing).map((one) => ({ ...spanInWords(one), reason: one.reason })),
+    doubtful: limited(doubtful).map((one) => ({ ...spanInWords(one), reason: one.reason })),
+  };
   const remarks = [
-    ...limited(missing).map((one) => `${span(one)}: ${ABSENCES[one.reason]}`),
-    ...limited(doubtful).map((one) => `${span(one)}: ${IN_DOUBT[one.reason]}`),
+    ...remarksOf(gaps),
     ...(of! > 1 ? [`only slice ${slice}: the other slices have the other windows`] : []),
     ...(parts ? ['core mode: other instances may have other parts of the same windows'] : []),
   ];
@@ -79,8 +82,7 @@ export function coverageOf(
       windows,
       seconds,
       covered: spans.map((one) => ({ ...spanInWords(one), windowMs: one.windowMs })),
-      missing: limited(missing).map((one) => ({ ...spanInWords(one), reason: one.reason })),
-      doubtful: limited(doubtful).map((one) => ({ ...spanInWords(one), reason: one.reason })),
+      ...gaps,
       boundary: timeInWords(boundary),
       behindSeconds: Math.max(0, (now - boundary) / 1000),
       since: view.covered.length === 0 ? null : timeInWords(view.covered[0]!.from),
@@ -92,7 +94,14 @@ export function coverageOf(
 }
 
 const mod = (value: number, by: number) => ((value % by) + by) % by;
-const span = ({ from, to }: TimeRange) => `${timeInWords(from)} to ${timeInWords(to)}`;
+
+/** Says in words what is missing, and what is not sure. */
+export function remarksOf({ missing, doubtful }: Pick<RecentAnswer, 'missing' | 'doubtful'>): string[] {
+  return [
+    ...missing.map(({ from, to, reason }) => `${from} to ${to}: ${ABSENCES[reason]}`),
+    ...doubtful.map(({ from, to, reason }) => `${from} to ${to}: ${IN_DOUBT[reason]}`),
+  ];
+}
 
 /** All times are moved to the start of their window. */
 function rangeOf(

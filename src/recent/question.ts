@@ -63,8 +63,9 @@ export interface AnswerGroup extends GroupNumbers {
   readonly p90: number | null;
   readonly p95: number | null;
   readonly p99: number | null;
-  /** Base64 of `sketch-bytes.ts`, if the question wants it. */
+  /** If the question wants sketches: base64 of `sketch-bytes.ts`, and what rounding took off the sum. */
   readonly sketch?: string;
+  readonly rest?: number;
 }
 
 /** Groups that did not fit, by type. */
