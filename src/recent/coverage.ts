@@ -55,11 +55,15 @@ export function coverageOf(
   const missing = asked
     .flatMap((one) => missingOf(view.covered, one))
     .flatMap((one) => absencesOf(one, view));
-  const doubtful = DOUBTS.flatMap((reason) =>
-    covered.flatMap((one) => partsWithin(view.doubts[reason], one)).map((one) => ({ ...one, reason })),
-  );
   const [index, of] = slice.split('/').map(Number);
   const isOurs = (start: number, windowMs: number) => mod(start / windowMs, of!) === index;
+  const hasOurs = (one: TimeRange) => shaped(one, tiling).some((part) => windowsOf(part, isOurs) > 0);
+  const doubtful = DOUBTS.flatMap((reason) =>
+    covered
+      .flatMap((one) => partsWithin(view.doubts[reason], one))
+      .filter(hasOurs)
+      .map((one) => ({ ...one, reason })),
+  );
   const spans = covered.flatMap((one) => shaped(one, tiling));
   const counts = spans.map((one) => windowsOf(one, isOurs));
   const windows = counts.reduce((sum, count) => sum + count, 0);

@@ -28,19 +28,20 @@ type Times = Pick<RecentAnswer, 'from' | 'to'>;
  * Returns the range that all should answer for: up to where each slice has closed its windows, in some instance. The
  * newest window is closed by one a moment before the other.
  */
-export function commonRange(answers: readonly RecentAnswer[]): Times {
+function commonRange(answers: readonly RecentAnswer[]): Times {
   const bySlice = new Map<string, RecentAnswer>();
   for (const [i, answer] of answers.entries()) {
     const key = answer.parts ? `${i}` : answer.slice;
     const known = bySlice.get(key);
     if (known === undefined || answer.to > known.to) bySlice.set(key, answer);
   }
-  const { from, to } = [...bySlice.values()].reduce((least, one) => (one.to < least.to ? one : least));
-  return { from, to };
+  return rangeOf([...bySlice.values()].reduce((least, one) => (one.to < least.to ? one : least)));
 }
 
+const rangeOf = ({ from, to }: Times): Times => ({ from, to });
+
 /** Decides whose windows count, such that each counts once. The answers must be about the same range. */
-export function sharesOf(answers: readonly InstanceAnswer[]): Share[] {
+function sharesOf(answers: readonly InstanceAnswer[]): Share[] {
   if (answers.some(({ answer }) => answer.parts))
     return answers.map(({ instance }) => ({ instance, only: undefined }));
   const known = answers.map(({ instance, answer }) => ({ instance, windows: windowsOf(answer) }));
@@ -64,13 +65,41 @@ export function sharesOf(answers: readonly InstanceAnswer[]): Share[] {
   });
 }
 
+/**
+ * Makes one answer of the first ones, which were asked without regard to each other. `ask` asks an instance for its share
+ * of a range; it resolves to undefined if that does not answer. `silent`: instances that did not answer at first.
+ */
+export async function together(
+  first: readonly InstanceAnswer[],
+  silent: readonly string[],
+  ask: (share: Share, range: Times) => Promise<InstanceAnswer | undefined>,
+): Promise<MergedAnswer> {
+  if (first.length === 1) return mergedAnswer(first, [first[0]!.answer], rangeOf(first[0]!.answer), silent);
+  const range = commonRange(first.map(({ answer }) => answer));
+  const asked = await Promise.all(first.map(({ instance }) => ask({ instance, only: undefined }, range)));
+  const same = asked.flatMap((answer) => answer ?? []);
+  const counted = await Promise.all(
+    sharesOf(same).map((share) =>
+      share.only === undefined ? same.find(({ instance }) => instance === share.instance) : ask(share, range),
+    ),
+  );
+  const answers = counted.flatMap((answer) => answer ?? []);
+  const lost = first.filter(({ instance }) => !same.some((one) => one.instance === instance));
+  const known = same.map(({ answer }) => answer);
+  return mergedAnswer(answers, known, range, [...silent, ...lost.map(({ instance }) => instance)]);
+}
+
 interface Window {
   readonly start: number;
   readonly windowMs: number;
   readonly isSure: boolean;
 }
 
-function windowsOf({ covered, doubtful, slice }: RecentAnswer): Window[] {
+function windowsOf({
+  covered,
+  doubtful,
+  slice,
+}: Pick<RecentAnswer, 'covered' | 'doubtful' | 'slice'>): Window[] {
   const [index, of] = slice.split('/').map(Number);
   const doubts = rangesOf(doubtful);
   return covered.flatMap(({ from, to, windowMs }) => {
@@ -106,34 +135,33 @@ export interface MergedAnswer extends Omit<RecentAnswer, 'boundary' | 'slice' | 
 }
 
 /**
- * Adds up answers with no window in common, but in core mode. `silent`: instances of which nobody knows what they have.
+ * Adds up answers with no window in common, but in core mode. `known`: all answers, also of those whose windows do not
+ * count: they say why something is missing. `silent`: instances of which nobody knows what they have.
  */
-export function mergedAnswer(
+function mergedAnswer(
   answers: readonly InstanceAnswer[],
+  known: readonly RecentAnswer[],
   range: Times,
   silent: readonly string[],
 ): MergedAnswer {
   const all = answers.map(({ answer }) => answer);
-  const isCore = all.some(({ parts }) => parts);
+  const isCore = known.some(({ parts }) => parts);
   const windows = new Map(all.flatMap((answer) => windowsOf(answer)).map((window) => [window.start, window]));
   const seconds = [...windows.values()].reduce((sum, { windowMs }) => sum + windowMs / 1000, 0);
-  const union = [...windows.values()].reduce<Ranges>(
-    (ranges, { start, windowMs }) => withRange(ranges, { from: start, to: start + windowMs }),
-    [],
-  );
-  const whole = { from: Date.parse(range.from), to: Date.parse(range.to) };
-  const left = missingOf(union, whole);
+  const left = missingOf(unionOf([...windows.values()]), rangesOf([range])[0]!);
+  const windowMs = known.flatMap(({ covered }) => covered).at(-1)?.windowMs;
   // What one does not have, another may have.
   const missing = isCore
     ? all.flatMap((answer) => answer.missing)
-    : all.flatMap((answer) => clipped(answer, left));
+    : known.flatMap((answer) => clipped(answer, left, windowMs));
   const doubtful = all.flatMap((answer) => answer.doubtful);
   const { groups, others, isFolded } = mergedGroups(all, seconds);
   const lacks = [
-    ...(left.length > 0 ? unansweredSlices(all) : []),
+    ...(left.length > 0 ? unansweredSlices(known) : []),
     ...(left.length > 0 || isCore ? silent.map((instance) => `${instance} did not answer`) : []),
     ...(isFolded && all.length > 1 ? ['there are too many groups: some of those shown may be too low'] : []),
   ];
+  const since = known.flatMap((answer) => answer.since ?? []).sort();
   return {
     ...range,
     complete: left.length + missing.length + doubtful.length + lacks.length === 0,
@@ -142,12 +170,8 @@ export function mergedAnswer(
     covered: all.flatMap((answer) => answer.covered),
     missing,
     doubtful,
-    behindSeconds: Math.max(0, ...all.map((answer) => answer.behindSeconds)),
-    since:
-      all
-        .flatMap(({ since }) => since ?? [])
-        .sort()
-        .at(0) ?? null,
+    behindSeconds: Math.max(0, ...known.map((answer) => answer.behindSeconds)),
+    since: since[0] ?? null,
     remarks: [...new Set([...remarksOf({ missing, doubtful }), ...lacks])],
     groups,
     others,
@@ -155,13 +179,26 @@ export function mergedAnswer(
   };
 }
 
-/** Returns what is missing in the answer, as far as it is missing in all of them. */
-function clipped({ missing }: RecentAnswer, left: Ranges): RecentAnswer['missing'] {
+function unionOf(windows: readonly Window[]): Ranges {
+  return windows.reduce<Ranges>(
+    (ranges, { start, windowMs }) => withRange(ranges, { from: start, to: start + windowMs }),
+    [],
+  );
+}
+
+/** Returns what is missing in the answer, as far as it is missing in all of them, and has windows of its slice. */
+function clipped(
+  { missing, slice }: RecentAnswer,
+  left: Ranges,
+  windowMs: number | undefined,
+): RecentAnswer['missing'] {
   return missing.flatMap(({ from, to, reason }) =>
-    partsWithin(left, { from: Date.parse(from), to: Date.parse(to) }).map((part) => ({
-      ...spanInWords(part),
-      reason,
-    })),
+    partsWithin(left, { from: Date.parse(from), to: Date.parse(to) })
+      .filter((part) => {
+        const span = windowMs === undefined ? [] : [{ ...spanInWords(part), windowMs }];
+        return windowMs === undefined || windowsOf({ covered: span, doubtful: [], slice }).length > 0;
+      })
+      .map((part) => ({ ...spanInWords(part), reason })),
   );
 }
 

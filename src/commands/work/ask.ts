@@ -3,15 +3,7 @@ import { amount, seconds as duration, NO_VALUE } from '../../base/number-format.
 import { printable, printableJson } from '../../base/printable.ts';
 import { loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import type { Reply } from '../../control/client.ts';
-import {
-  commonRange,
-  type InstanceAnswer,
-  type MergedAnswer,
-  mergedAnswer,
-  rangesInWords,
-  type Share,
-  sharesOf,
-} from '../../recent/merge.ts';
+import { type InstanceAnswer, type MergedAnswer, rangesInWords, together } from '../../recent/merge.ts';
 import type { AnswerGroup, RecentAnswer } from '../../recent/question.ts';
 import type { DimensionFilter } from '../../tap/filters.ts';
 import { print, warn } from '../terminal/output.ts';
@@ -62,28 +54,12 @@ async function askAbout(name: string | undefined, options: AskOptions): Promise<
   warn(refusalsOf(replies));
   const silent = replies.filter(({ body }) => body === undefined).map(({ instance }) => instance);
   if (first.length === 0) return undefined;
-  if (first.length === 1) return mergedAnswer(first, first[0]!.answer, silent);
-  const again = async (share: Share, range: object): Promise<InstanceAnswer[]> => {
-    const reply = replies.find(({ instance }) => instance === share.instance)!;
-    const only = share.only === undefined ? {} : { ranges: rangesInWords(share.only) };
+  return await together(first, silent, async ({ instance, only }, range) => {
+    const reply = replies.find((one) => one.instance === instance)!;
     const { last: _, ...rest } = question;
-    const request = { ...rest, ...range, ...only, sketches: true };
-    return answersOf(await way(reply).ask(share.instance, 'query', request));
-  };
-  const range = commonRange(first.map(({ answer }) => answer));
-  const everybody = await Promise.all(
-    first.map(({ instance }) => again({ instance, only: undefined }, range)),
-  );
-  const same = everybody.flat();
-  const lost = first.filter(({ instance }) => !same.some((one) => one.instance === instance));
-  const shares = await Promise.all(
-    sharesOf(same).map((share) =>
-      share.only === undefined
-        ? same.filter(({ instance }) => instance === share.instance)
-        : again(share, range),
-    ),
-  );
-  return mergedAnswer(shares.flat(), range, [...silent, ...lost.map(({ instance }) => instance)]);
+    const request = { ...rest, ...range, sketches: true, ...(only && { ranges: rangesInWords(only) }) };
+    return answersOf(await way(reply).ask(instance, 'query', request))[0];
+  });
 }
 
 function fieldsOf(name: string | undefined, { where, by, last, from, to }: AskOptions) {
