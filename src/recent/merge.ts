@@ -66,8 +66,8 @@ function sharesOf(answers: readonly InstanceAnswer[]): Share[] {
 }
 
 /**
- * Makes one answer of the first ones, which were asked without regard to each other. `ask` asks an instance for its share
- * of a range; it resolves to undefined if that does not answer. `silent`: instances that did not answer at first.
+ * Makes one answer of the first ones, which were asked without regard to each other. `ask` asks an instance for its
+ * share of a range; it resolves to undefined if that does not answer. `silent`: instances that did not answer at first.
  */
 export async function together(
   first: readonly InstanceAnswer[],
