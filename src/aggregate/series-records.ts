@@ -275,6 +275,14 @@ export class SeriesRecords {
     return text.toString('utf8', start, start + words[word + NAME_BYTES]!);
   }
 
+  /** Returns the dimensions as canonical JSON, likewise. */
+  dimensionsJsonOf(ref: SeriesRef): string {
+    const { words, text } = this.#chunkOf(ref);
+    const word = ref % CHUNK_WORDS;
+    const start = (word + HEADER_WORDS) * 4 + words[word + NAME_BYTES]!;
+    return text.toString('utf8', start, start + words[word + DIMENSIONS_BYTES]!);
+  }
+
   #read(ref: SeriesRef): Series {
     const { words, text } = this.#chunkOf(ref);
     const word = ref % CHUNK_WORDS;

@@ -31,12 +31,15 @@ export interface ControlReply {
   readonly body: string;
 }
 
+/** What takes long comes later; everything else at once, in the order of the requests. */
+export type MaybeLater<T> = T | Promise<T>;
+
 export interface ControlOptions {
   readonly identity: ControlIdentity;
   /** The operations by name, with a summary of each. */
   readonly operations: Readonly<Record<string, { readonly summary: string }>>;
-  /** Called synchronously; must not throw. Returns undefined to send no answer. */
-  readonly handle: (operation: string, request: Uint8Array) => ControlReply | undefined;
+  /** Must neither throw nor reject. Undefined: no answer is sent. */
+  readonly handle: (operation: string, request: Uint8Array) => MaybeLater<ControlReply | undefined>;
   /** What the subject of an answer may begin with; each ends with a dot. */
   readonly replyPrefixes: readonly string[];
   /** Called for each request that is ignored because of the subject of its answer. Synchronous; must not throw. */
@@ -72,8 +75,13 @@ export async function serveControl(bus: Bus, options: ControlOptions): Promise<C
         metadata: { summary },
         handler: (error, message) => {
           if (error) return;
-          const status = respond(operation, message, options);
-          if (status >= 400) refused.set(message.subject, (refused.get(message.subject) ?? 0) + 1);
+          const told = (reply: ControlReply | undefined) => {
+            const status = respond(message, reply);
+            if (status >= 400) refused.set(message.subject, (refused.get(message.subject) ?? 0) + 1);
+          };
+          const reply = options.handle(operation, message.data);
+          if (reply instanceof Promise) void reply.then(told);
+          else told(reply);
         },
       });
     }
@@ -119,8 +127,7 @@ function endpointName(operation: string, target: string): string {
   return target === EVERY_INSTANCE ? `${name}-all` : name;
 }
 
-function respond(operation: string, message: ServiceMsg, { handle }: ControlOptions): number {
-  const reply = handle(operation, message.data);
+function respond(message: ServiceMsg, reply: ControlReply | undefined): number {
   if (reply === undefined) return 0;
   const { status, body } = reply;
   const bytes = Buffer.from(body);

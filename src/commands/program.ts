@@ -1,6 +1,8 @@
 /** The command tree: main parses it, and help, the manual page and the completions are built from it. */
 import type { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
+import { askCommand } from './ask.ts';
+import { cardinalityCommand } from './cardinality.ts';
 import { checkCommand } from './check.ts';
 import { checkpointCommand } from './checkpoint.ts';
 import { compareCommand } from './compare.ts';
@@ -46,6 +48,8 @@ export function createProgram(): Command {
     .addCommand(tailCommand())
     .addCommand(topCommand())
     .addCommand(countCommand())
+    .addCommand(askCommand())
+    .addCommand(cardinalityCommand())
     .addCommand(verifyCommand())
     .addCommand(replayCommand())
     .addCommand(compareCommand())
