@@ -2,7 +2,7 @@
  * `npm run bench [-- --only hot-loop,encoding,receiving,stalls,memory,ask,telegraf] [--rounds N] [--messages N]
  * [--rate N] [--keep]`: every figure is a ratio of two things measured in turns, or CPU time per message; the median of
  * the rounds. Not run by default: `--only steady [--minutes N]`, which takes an hour, `--only sinks`: every store,
- * as a ratio to SQLite, and `--only peers`: beside a program in Go and Telegraf, three minutes a round, three rounds if
+ * as a ratio to SQLite, and `--only peers`: beside a program in Go and Telegraf, six minutes a round, three rounds if
  * `--rounds` says nothing else. `--keep` stores the figures in results/. The exit code is 0 only if every bar is met.
  */
 import { execFileSync } from 'node:child_process';

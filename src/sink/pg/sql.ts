@@ -86,8 +86,12 @@ export function pgLiteral(text: string): string {
 }
 
 /** Returns the time in UTC without a zone, so that the time zone of the session does not matter. */
+/** The last one: all rows of a window have the same. */
+let stamped = { ms: Number.NaN, text: '' };
+
 export function timestamp(ms: number): string {
-  return new Date(ms).toISOString().slice(0, -1).replace('T', ' ');
+  if (ms !== stamped.ms) stamped = { ms, text: new Date(ms).toISOString().slice(0, -1).replace('T', ' ') };
+  return stamped.text;
 }
 
 export function fromTimestamp(text: string): number {
