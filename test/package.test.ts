@@ -16,8 +16,8 @@ import { linksOf } from './links.ts';
 
 const root = join(import.meta.dirname, '..');
 /**
- * Packed, three fifths of it the program, a quarter docs/. Its dependencies are another 29 MB on the disk. What makes it
- * larger has to be worth it: 700 KB were enough before questions on the bus, trials and the chart's many values.
+ * Packed: three fifths are the program, a quarter is docs/. Its dependencies are another 29 MB on the disk. 700 KB were
+ * enough before questions on the bus, trials and the chart's many values: what makes it larger has to be worth it.
  */
 const MAX_PACKED_BYTES = 850_000;
 /** EX_UNAVAILABLE of sysexits.h. */
