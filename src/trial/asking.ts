@@ -11,9 +11,16 @@ import { latencyOf } from './writing.ts';
 /** How many clients ask at once. */
 export const CLIENTS = [1, 8, 32] as const;
 /** The time of each question and number of clients is cut into so many rounds, spread over the whole stage. */
-export const ROUNDS = 10;
+const MAX_ROUNDS = 10;
+/** A shorter round is mostly its beginning and its end. */
+const MIN_ROUND_MS = 50;
 /** A store that takes longer does not answer. */
 const ANSWER_TIMEOUT_MS = 60_000;
+
+/** Returns how many rounds there are in that time. */
+export function roundsIn(secondsEach: number): number {
+  return Math.min(MAX_ROUNDS, Math.max(1, Math.floor((1000 * secondsEach) / MIN_ROUND_MS)));
+}
 
 export interface AskingOptions {
   /** For each question and each number of clients, in all rounds together. */
@@ -69,7 +76,7 @@ export async function askStores(
 ): Promise<ReadonlyMap<TrialTable, readonly { readonly id: string; readonly asked: AskedResult }[]>> {
   const all = tables.map((table) => questions.map((question) => new Asking(question, table)));
   for (const asking of all.flat()) await askFirst(asking, truths, options);
-  for (let round = 0; round < ROUNDS; round++) {
+  for (let round = 0; round < roundsIn(options.secondsEach); round++) {
     for (const index of questions.keys()) {
       for (const clients of CLIENTS) {
         for (const own of all) {
@@ -123,7 +130,7 @@ async function askHot(asking: Asking, clients: number, options: AskingOptions): 
   try {
     const sinks = await asking.table.clients(clients, within(signal));
     const started = clock.steady();
-    const until = started + (1000 * secondsEach) / ROUNDS;
+    const until = started + (1000 * secondsEach) / roundsIn(secondsEach);
     const samples = await askInTurns(sinks, asking.question, until, options);
     const seconds = (clock.steady() - started) / 1000;
     asking.seconds.set(clients, (asking.seconds.get(clients) ?? 0) + seconds);

@@ -1,8 +1,7 @@
 /** How soon a window can be asked for: written alone, and asked for until all of its rows come back. */
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Clock } from '../base/clock.ts';
-import type { Sink } from '../sink/contract.ts';
-import { limitsOf } from '../sink/contract.ts';
+import { limitsOf, readBackOf, type Sink } from '../sink/contract.ts';
 import type { Freshness } from './result.ts';
 import type { TrialTable } from './tables.ts';
 import { batchesOf, latencyOf, writeBatches } from './writing.ts';
@@ -86,7 +85,8 @@ export function storable(window: ClosedWindow): number {
 }
 
 function canCount(sink: Sink, { config }: TrialTable): boolean {
-  return sink.query !== undefined || sink.lookUp !== undefined || config.module.readBack !== 'none';
+  const { module, values } = config;
+  return sink.query !== undefined || sink.lookUp !== undefined || readBackOf(module, values) !== 'none';
 }
 
 /** Resolves to how many rows of the window the store returns. */

@@ -3,9 +3,10 @@ import { arch, cpus, platform, release, totalmem } from 'node:os';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Clock } from '../base/clock.ts';
 import { VERSION } from '../base/version.ts';
+import { readBackOf } from '../sink/contract.ts';
 import { POINT_BYTES } from '../sink/rows.ts';
 import { trueAnswer } from './answers.ts';
-import { askStores, CLIENTS, ROUNDS, type Truths } from './asking.ts';
+import { askStores, CLIENTS, roundsIn, type Truths } from './asking.ts';
 import { measureFreshness } from './freshness.ts';
 import { chooseQuestions, type TrialQuestion } from './questions.ts';
 import { FORMAT, type Stage, type TrafficResult, type TrialResult } from './result.ts';
@@ -13,7 +14,7 @@ import { climb, fill, priceOf, prove, type StageOptions, settle, writeTogether }
 import type { TrialStore } from './stores.ts';
 import type { TrialTraffic } from './traffic.ts';
 
-/** Of the windows, so many are kept back to measure how fresh they are, but at most the share. */
+/** Of the windows, so many are kept back to measure how fresh they are, but at most about the share. */
 const FRESH_WINDOWS = 20;
 const MAX_FRESH_SHARE = 0.2;
 
@@ -77,7 +78,7 @@ async function runStages(
   const { windows } = traffic;
   const has = (stage: Stage) => !without.has(stage);
   const options = { windows, secondsEach, clock, signal };
-  const fresh = has('freshness') ? Math.min(FRESH_WINDOWS, Math.floor(MAX_FRESH_SHARE * windows.length)) : 0;
+  const fresh = has('freshness') ? Math.min(FRESH_WINDOWS, Math.ceil(MAX_FRESH_SHARE * windows.length)) : 0;
   const backlog = windows.slice(0, windows.length - fresh);
   if (has('ingest')) await ingest(run, options);
   const needsTable = (['backfill', 'questions', 'freshness', 'room', 'proof'] as const).some(has);
@@ -158,7 +159,7 @@ async function ask(run: TrialRun, questions: readonly TrialQuestion[]): Promise<
   const { stores, traffic, secondsEach, clock, signal, progress } = run;
   const truths: Truths = new Map(questions.map(({ id, query }) => [id, trueAnswer(query, traffic.windows)]));
   const able = stores.flatMap(({ table, hasFailed }) => (table === undefined || hasFailed ? [] : [table]));
-  progress.begin('questions', questions.length * CLIENTS.length * ROUNDS * able.length);
+  progress.begin('questions', questions.length * CLIENTS.length * roundsIn(secondsEach) * able.length);
   const roundOver = () => progress.done(1);
   const answers = await askStores(able, questions, truths, { secondsEach, clock, signal, roundOver });
   for (const store of stores)
@@ -167,7 +168,9 @@ async function ask(run: TrialRun, questions: readonly TrialQuestion[]): Promise<
 }
 
 async function proof({ stores, traffic, signal, progress }: TrialRun): Promise<void> {
-  const able = stores.filter(({ config, hasFailed }) => !hasFailed && config.module.readBack !== 'none');
+  const able = stores.filter(
+    ({ config, hasFailed }) => !hasFailed && readBackOf(config.module, config.values) !== 'none',
+  );
   for (const store of stores)
     if (!able.includes(store)) store.remark('not proved: it cannot be read, or its trial ended early');
   progress.begin(
