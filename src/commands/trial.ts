@@ -49,7 +49,7 @@ rounds in which they were measured, and reports only what is neither chance nor 
   examples: [['metrics-fanout trial diff before.json after.json', 'in words, and the figures that changed']],
   exit: [
     ['0', 'nothing changed by more than noise'],
-    ['1', 'something did, or a file is not a trial'],
+    ['1', 'something did, there is nothing to compare, or a file is not a trial'],
   ],
 };
 

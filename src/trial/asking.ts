@@ -123,10 +123,10 @@ function within(signal: AbortSignal): AbortSignal {
   return AbortSignal.any([signal, AbortSignal.timeout(ANSWER_TIMEOUT_MS)]);
 }
 
-/** Lets the clients ask for one round. A failure ends the question. */
+/** Lets the clients ask for one round, unless slow answers have used up their time. A failure ends the question. */
 async function askHot(asking: Asking, clients: number, options: AskingOptions): Promise<void> {
-  if (asking.asked?.kind !== 'equal') return;
   const { clock, signal, secondsEach } = options;
+  if (asking.asked?.kind !== 'equal' || (asking.seconds.get(clients) ?? 0) >= secondsEach) return;
   try {
     const sinks = await asking.table.clients(clients, within(signal));
     const started = clock.steady();

@@ -35,6 +35,8 @@ export interface TrialDifference {
   /** The stores of which something changed by more than noise. */
   readonly changed: readonly string[];
   readonly verdict: readonly string[];
+  /** Whether figures were compared, and nothing changed. */
+  readonly isSame: boolean;
 }
 
 interface Figure {
@@ -108,7 +110,8 @@ export function diffOf(a: TrialResult, b: TrialResult): TrialDifference {
     change: sure[index] && isLarge(figure) ? directionOf(figure) : undefined,
   }));
   const changed = [...new Set(figures.filter(({ change }) => change).map(({ store }) => store))];
-  return { figures, facts, changed, verdict: diffVerdict(figures, facts, changed) };
+  const isSame = figures.length > 0 && changed.length === 0 && facts.length === 0;
+  return { figures, facts, changed, verdict: diffVerdict(figures, facts, changed), isSame };
 }
 
 function isLarge({ before, after, unit }: Omit<FigureChange, 'change'>): boolean {
@@ -170,7 +173,7 @@ function diffVerdict(
   facts: readonly string[],
   changed: readonly string[],
 ): string[] {
-  if (figures.length === 0) return ['There is no figure that both trials have.'];
+  if (figures.length === 0) return [NOTHING_COMPARED];
   const stores = [...new Set(figures.map(({ store }) => store))];
   const sentences = changed.flatMap((store) => {
     const own = figures.filter((figure) => figure.store === store);
@@ -189,6 +192,8 @@ function diffVerdict(
   }
   return [...sentences, ...(same.length > 0 ? [`No more than noise: ${same.join(', ')}.`] : [])];
 }
+
+const NOTHING_COMPARED = 'There is no figure that both trials measured often enough to compare.';
 
 /** Returns the trial in the text, or says what is wrong with it. */
 export function parseTrial(text: string): TrialResult | string {

@@ -98,7 +98,7 @@ async function busState(): Promise<unknown> {
 test('finds the truth, names the store that was made wrong by hand, and leaves nothing behind', async () => {
   const before = [await liveState(), await busState()];
   const report = join(folder.path, 'report.html');
-  const { code, stdout, stderr } = await trial('--json', '--seconds', '0.1', '--report', report);
+  const { code, stdout, stderr } = await trial('--json', '--seconds', '0.2', '--report', report);
   const result = JSON.parse(stdout) as TrialResult;
   expect(code, stderr).toBe(1);
   const of = (id: string) => result.stores.find((store) => store.id === id)!;

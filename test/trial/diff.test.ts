@@ -10,6 +10,7 @@ describe('diffOf', () => {
   test('says that nothing changed if only noise did', () => {
     const { changed, facts, verdict, figures } = diffOf(two(), two({ shift: 3 }, { shift: 6, ms: 2.02 }));
     expect([changed, facts]).toEqual([[], []]);
+    expect(diffOf(two(), two()).isSame).toBe(true);
     expect(verdict).toEqual([`Nothing changed by more than noise: ${figures.length} figures of one, two.`]);
     expect(figures.length).toBe(16);
   });
@@ -81,9 +82,9 @@ describe('diffOf', () => {
 
   test('says that there is nothing to compare', () => {
     const bare = { ingest: null, questions: [], freshness: null };
-    expect(diffOf(trialResult([storeResult(bare)]), two()).verdict).toEqual([
-      'There is no figure that both trials have.',
-    ]);
+    const { verdict, isSame } = diffOf(trialResult([storeResult(bare)]), two());
+    expect(verdict).toEqual(['There is no figure that both trials measured often enough to compare.']);
+    expect(isSame).toBe(false);
   });
 });
 

@@ -29,9 +29,8 @@ export default async function runTrialDiff(
     return typeof parsed === 'string' ? command.error(`error: ${file} is not a trial: ${parsed}`) : parsed;
   };
   const difference = diffOf(read(before), read(after));
-  const isSame = difference.changed.length === 0 && difference.facts.length === 0;
   const text = json ? `${printableJson({ ...difference, test: TEST_IN_WORDS })}\n` : diffText(difference);
-  await print(text, isSame ? 0 : 1);
+  await print(text, difference.isSame ? 0 : 1);
 }
 
 function diffText({ verdict, facts, figures }: TrialDifference): string {
