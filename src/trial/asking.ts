@@ -14,6 +14,8 @@ export const CLIENTS = [1, 8, 32] as const;
 const MAX_ROUNDS = 10;
 /** A shorter round is mostly its beginning and its end. */
 const MIN_ROUND_MS = 50;
+/** More clients are not let loose on a store if all of them would wait for longer than so many times their time. */
+const MAX_OVERRUN = 5;
 /** A store that takes longer does not answer. */
 const ANSWER_TIMEOUT_MS = 60_000;
 
@@ -53,6 +55,14 @@ class Asking {
     const { asked } = this;
     if (asked?.kind !== 'equal') return asked ?? { kind: 'not_asked', why: 'the trial was stopped' };
     return { ...asked, hot: CLIENTS.flatMap((clients) => this.#run(clients) ?? []) };
+  }
+
+  /** Whether so many clients would take much longer than their time, by what fewer of them took. */
+  isTooSlowFor(clients: number, secondsEach: number): boolean {
+    const fewer = CLIENTS.filter((some) => some < clients && this.latencies.has(some)).at(-1);
+    if (fewer === undefined) return false;
+    const expected = (medianOf(this.latencies.get(fewer)!) * clients) / fewer;
+    return expected > MAX_OVERRUN * 1000 * secondsEach;
   }
 
   #run(clients: number): HotRun | undefined {
@@ -127,6 +137,7 @@ function within(signal: AbortSignal): AbortSignal {
 async function askHot(asking: Asking, clients: number, options: AskingOptions): Promise<void> {
   const { clock, signal, secondsEach } = options;
   if (asking.asked?.kind !== 'equal' || (asking.seconds.get(clients) ?? 0) >= secondsEach) return;
+  if (asking.isTooSlowFor(clients, secondsEach)) return;
   try {
     const sinks = await asking.table.clients(clients, within(signal));
     const started = clock.steady();

@@ -45,6 +45,19 @@ describe('the verdict', () => {
     expect(texts(other, nothingShared).join()).not.toContain('usual questions');
   });
 
+  test('compares a question that is too slow for eight clients by one', () => {
+    const alone = (ms: number) => {
+      const { questions } = storeResult({ ms });
+      return questions.map(({ id, asked }) => ({
+        id,
+        asked: asked.kind === 'equal' ? { ...asked, hot: asked.hot.slice(0, 1) } : asked,
+      }));
+    };
+    expect(texts(one, { ...two, questions: alone(80) })[0]).toContain(
+      'one answers the usual questions 40 times',
+    );
+  });
+
   test('says who answers wrongly, and who holds other rows', () => {
     const broken = {
       ...two,

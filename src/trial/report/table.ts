@@ -9,7 +9,7 @@ import {
   seconds,
 } from '../../base/number-format.ts';
 import type { AskedResult, StoreResult, TrialResult } from '../result.ts';
-import { hotRunOf } from '../verdict.ts';
+import { hotRunOf, VERDICT_CLIENTS } from '../verdict.ts';
 
 export interface ReportCell {
   readonly text: string;
@@ -154,11 +154,15 @@ function backfillGroup(stores: readonly StoreResult[]): ReportGroup {
 const askedOf = (store: StoreResult, id: string) =>
   store.questions.find((question) => question.id === id)?.asked;
 
-/** Says why a question has no time; undefined if it has one. */
+/** Says why a question has no time with the clients of the verdict; undefined if it has one. */
 export function withoutTime(asked: AskedResult | undefined): ReportCell | undefined {
   switch (asked?.kind) {
-    case 'equal':
-      return undefined;
+    case 'equal': {
+      if (hotRunOf(asked) !== undefined) return undefined;
+      const alone = hotRunOf(asked, 1);
+      const note = alone === undefined ? '' : `alone ${milliseconds(alone.p50)}`;
+      return { text: `too slow for ${VERDICT_CLIENTS} clients`, note, tone: 'plain' };
+    }
     case 'different':
       return { text: `wrong: ${asked.difference}`, note: '', tone: 'bad' };
     case 'failed':
