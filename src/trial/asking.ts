@@ -154,7 +154,8 @@ async function askHot(asking: Asking, clients: number, options: AskingOptions): 
 
 /**
  * Each client asks again as soon as it has its answer. Its time runs from when it could ask, so the time that it waits
- * for this thread counts too: SQLite answers in it. Resolves to the times, in ms, of at least one answer.
+ * for this thread counts too: SQLite answers in it. Resolves to the times, in ms. Each client gets an answer, however
+ * late: if those that wait longest were left out, a slow store would look fast (coordinated omission).
  */
 async function askInTurns(
   clients: readonly Sink[],
@@ -164,9 +165,9 @@ async function askInTurns(
 ): Promise<number[]> {
   const samples: number[] = [];
   const ask = async (client: Sink) => {
-    for (let ready = clock.steady(); ; ) {
+    for (let ready = clock.steady(), answers = 0; ; answers++) {
       await clock.nextTurn();
-      if (signal.aborted || (samples.length > 0 && clock.steady() >= until)) return;
+      if (signal.aborted || (answers > 0 && clock.steady() >= until)) return;
       await client.query!(query, within(signal));
       const now = clock.steady();
       samples.push(now - ready);
