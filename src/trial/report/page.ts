@@ -34,7 +34,7 @@ ${verdict(trial)}
 <h2>What was tried</h2>
 ${facts(trial)}
 <h2>Side by side</h2>
-${table('The best of each row is in bold; the others are so many times it.', names, groupsOf(trial))}
+${table('The best of each row is in bold; the others are so many times slower, larger or dearer.', names, groupsOf(trial))}
 <h2>Charts</h2>
 ${legend(names)}
 <div class="charts">
