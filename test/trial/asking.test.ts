@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { Clock } from '../../src/base/clock.ts';
 import type { Query, QueryRow, Sink } from '../../src/sink/contract.ts';
@@ -20,7 +21,8 @@ async function asked(ms: number, answer: () => readonly QueryRow[]) {
     now: () => now,
     steady: () => now,
     sleep: async () => {},
-    nextTurn: async () => {},
+    // One client after another, as on a thread that each of them blocks.
+    nextTurn: () => setImmediate(),
     random: () => 0,
   };
   const sink = {
