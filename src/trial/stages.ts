@@ -9,7 +9,7 @@ import { Verification } from '../verify/verification.ts';
 import { storable } from './freshness.ts';
 import type { Money, Room, Rung, TrafficResult } from './result.ts';
 import type { TrialStore } from './stores.ts';
-import type { TrialTable } from './tables.ts';
+import { failureInWords, type TrialTable } from './tables.ts';
 import { batchesOf, writeBatches } from './writing.ts';
 
 const HOUR_S = 3_600;
@@ -119,16 +119,29 @@ export async function settle(store: TrialStore, signal: AbortSignal): Promise<vo
   if (table === undefined) return;
   await table.closeWriters();
   const before = await sizeOf(table, signal);
-  await table.sink.compact?.(AbortSignal.any([signal, AbortSignal.timeout(SLOW_TIMEOUT_MS)]));
-  const after = table.sink.compact === undefined ? before : await sizeOf(table, signal);
+  const isCompacted = await compact(store, table, signal);
+  const after = isCompacted ? await sizeOf(table, signal) : before;
   const bytes = after ?? before ?? null;
   const room: Room = {
     rows: store.rows,
     bytes: before ?? null,
-    bytesAfterCompaction: table.sink.compact === undefined ? null : (after ?? null),
+    bytesAfterCompaction: isCompacted ? (after ?? null) : null,
     bytesPerRow: bytes === null || store.rows === 0 ? null : bytes / store.rows,
   };
   store.result.room = room;
+}
+
+/** Resolves to whether the store did it. Not every user may ask for it. */
+async function compact(store: TrialStore, { sink }: TrialTable, signal: AbortSignal): Promise<boolean> {
+  if (sink.compact === undefined) return false;
+  try {
+    await sink.compact(AbortSignal.any([signal, AbortSignal.timeout(SLOW_TIMEOUT_MS)]));
+    return true;
+  } catch (error) {
+    signal.throwIfAborted();
+    store.remark(`its compaction failed, so it is asked without: ${failureInWords(error)}`);
+    return false;
+  }
 }
 
 /** Resolves to undefined if the store does not say. */

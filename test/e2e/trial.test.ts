@@ -6,7 +6,7 @@ import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { type Postgres, startPostgres } from '../../src/servers/postgres.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
-import type { StoreResult, TrialResult } from '../../src/trial/result.ts';
+import { FORMAT, type StoreResult, type TrialResult } from '../../src/trial/result.ts';
 import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { sendTraffic, WINDOWS } from './support.ts';
@@ -44,6 +44,7 @@ beforeAll(async () => {
   await postgres.execute(SPOIL, 'wrong');
   await postgres.execute(LIVE_ROWS, 'fanout');
   writeFileSync(live, 'the live file');
+  writeFileSync(join(folder.path, 'half.json'), JSON.stringify({ format: FORMAT, stores: [{}] }));
   env = {
     ...WINDOWS,
     NATS_URL: nats.url,
@@ -67,7 +68,8 @@ afterAll(async () => {
 });
 
 async function trial(...args: string[]) {
-  const program = startProgram(['trial', ...args], env);
+  const inFolder = args.map((arg) => (arg === 'half.json' ? join(folder.path, arg) : arg));
+  const program = startProgram(['trial', ...inFolder], env);
   const code = await program.ended;
   return { code, ...program.output };
 }
@@ -164,6 +166,7 @@ test.each([
   [['--without', 'nope'], 'Expected stages of: ingest, backfill'],
   [['--seconds', '0'], 'Expected a number from 0.1'],
   [['diff', '/dev/null', '/dev/null'], 'is not a trial'],
+  [['diff', 'half.json', 'half.json'], 'is not the whole of a trial'],
 ])('%j is an error that says what to do', async (args, message) => {
   const { code, stderr } = await trial(...args);
   expect([code, stderr]).toEqual([1, expect.stringContaining(message)]);

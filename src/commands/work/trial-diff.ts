@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import type { Command } from 'commander';
 import { amount, milliseconds } from '../../base/number-format.ts';
 import { printable, printableJson } from '../../base/printable.ts';
@@ -24,11 +24,17 @@ export default async function runTrialDiff(
 ): Promise<void> {
   const { json } = command.optsWithGlobals<{ readonly json?: true }>();
   const read = (file: string): TrialResult => {
-    const text = readFileSync(file, 'utf8');
-    const parsed = text.length > MAX_FILE_BYTES ? 'it is too long' : parseTrial(text);
+    const isLong = statSync(file).size > MAX_FILE_BYTES;
+    const parsed = isLong ? 'it is too long' : parseTrial(readFileSync(file, 'utf8'));
     return typeof parsed === 'string' ? command.error(`error: ${file} is not a trial: ${parsed}`) : parsed;
   };
-  const difference = diffOf(read(before), read(after));
+  const [first, second] = [read(before), read(after)];
+  let difference: TrialDifference;
+  try {
+    difference = diffOf(first, second);
+  } catch (error) {
+    return command.error(`error: one of the files is not the whole of a trial: ${printable(String(error))}`);
+  }
   const text = json ? `${printableJson({ ...difference, test: TEST_IN_WORDS })}\n` : diffText(difference);
   await print(text, difference.isSame ? 0 : 1);
 }
