@@ -12,15 +12,22 @@ const MIN_CHANGE_MS = 0.2;
 /** Fewer rounds on either side say nothing. */
 const MIN_ROUNDS = 4;
 
+/** A store is not named for a single figure: of many, one may be chance after all. */
+const MIN_FIGURES = 2;
+/** With fewer stores, nobody can tell whether the store changed or what all of them share. */
+const MIN_STORES_FOR_DRIFT = 3;
+
 export const TEST_IN_WORDS =
   `Test: two-sided Mann-Whitney U, exact, over the rounds of each figure (medians of latencies, points a second of equal parts), ` +
   `with the false discovery rate of all figures held at ${percent(FALSE_DISCOVERY_RATE)} (Benjamini-Hochberg). A change counts from ` +
-  `${percent(MIN_CHANGE)} on, and of latencies from ${MIN_CHANGE_MS} ms on.`;
+  `${percent(MIN_CHANGE)} on, and of latencies from ${MIN_CHANGE_MS} ms on; a store is named for ${MIN_FIGURES} figures or more. Of three ` +
+  `stores or more, what all of them have in common (the middle one of their middle changes) is taken out first: it is the machine, or this program.`;
 
 export interface FigureChange {
   readonly store: string;
   readonly what: string;
   readonly unit: 'ms' | 'points/s';
+  /** With what all stores have in common. */
   readonly before: number;
   readonly after: number;
   readonly p: number;
@@ -76,7 +83,7 @@ export function writersText(writers: number): string {
 
 export function diffOf(a: TrialResult, b: TrialResult): TrialDifference {
   const facts: string[] = trafficFacts(a, b);
-  const compared: Omit<FigureChange, 'change'>[] = [];
+  const compared: Pair[] = [];
   for (const after of b.stores) {
     const before = a.stores.find(({ id }) => id === after.id);
     if (before === undefined) {
@@ -88,39 +95,74 @@ export function diffOf(a: TrialResult, b: TrialResult): TrialDifference {
     for (const { what, unit, rounds } of figuresOf(after)) {
       const old = known.get(what);
       if (old === undefined || Math.min(old.rounds.length, rounds.length) < MIN_ROUNDS) continue;
-      const p = mannWhitneyP(old.rounds, rounds);
-      compared.push({
-        store: after.id,
-        what,
-        unit,
-        before: medianOf(old.rounds),
-        after: medianOf(rounds),
-        p,
-      });
+      compared.push({ store: after.id, what, unit, before: old.rounds, after: rounds });
     }
   }
   for (const { id } of a.stores)
     if (!b.stores.some((store) => store.id === id)) facts.push(`${id} is only in the first trial.`);
+  const drift = driftOf(compared);
+  if (isDrift(drift)) facts.push(driftInWords(drift));
+  const tested = compared.map((pair) => testedPair(pair, drift));
   const sure = believed(
-    compared.map(({ p }) => p),
+    tested.map(({ p }) => p),
     FALSE_DISCOVERY_RATE,
   );
-  const figures = compared.map((figure, index) => ({
+  const figures = tested.map(({ isLarge, direction, ...figure }, index) => ({
     ...figure,
-    change: sure[index] && isLarge(figure) ? directionOf(figure) : undefined,
+    change: sure[index] && isLarge ? direction : undefined,
   }));
-  const changed = [...new Set(figures.filter(({ change }) => change).map(({ store }) => store))];
+  const changed = namedStores(figures);
   const isSame = figures.length > 0 && changed.length === 0 && facts.length === 0;
   return { figures, facts, changed, verdict: diffVerdict(figures, facts, changed), isSame };
 }
 
-function isLarge({ before, after, unit }: Omit<FigureChange, 'change'>): boolean {
-  const ratio = Math.max(before, after) / Math.min(before, after);
-  return ratio >= 1 + MIN_CHANGE && (unit !== 'ms' || Math.abs(after - before) >= MIN_CHANGE_MS);
+/** A figure of both trials, with its rounds. */
+interface Pair extends Pick<FigureChange, 'store' | 'what' | 'unit'> {
+  readonly before: readonly number[];
+  readonly after: readonly number[];
 }
 
-function directionOf({ before, after, unit }: Omit<FigureChange, 'change'>): 'better' | 'worse' {
-  return after > before === (unit === 'ms') ? 'worse' : 'better';
+/** Returns how many times as slow the second one is. */
+function slowdownOf({ unit, before, after }: Pair): number {
+  const ratio = medianOf(after) / medianOf(before);
+  return unit === 'ms' ? ratio : 1 / ratio;
+}
+
+/** Returns how many times as slow all stores are together, as far as that can be told from what one of them did. */
+function driftOf(pairs: readonly Pair[]): number {
+  const stores = [...Map.groupBy(pairs, ({ store }) => store).values()];
+  if (stores.length < MIN_STORES_FOR_DRIFT) return 1;
+  return medianOf(stores.map((own) => medianOf(own.map(slowdownOf))));
+}
+
+function isDrift(drift: number): boolean {
+  return Math.max(drift, 1 / drift) >= 1 + MIN_CHANGE;
+}
+
+function driftInWords(drift: number): string {
+  const how = drift > 1 ? `${amount(drift)} times as slow` : `${amount(1 / drift)} times as fast`;
+  return `All stores together were ${how} in the second trial: the machine, or this program. That is taken out of what follows.`;
+}
+
+function testedPair(pair: Pair, drift: number) {
+  const { store, what, unit } = pair;
+  const factor = unit === 'ms' ? drift : 1 / drift;
+  const expected = pair.before.map((value) => value * factor);
+  const [before, after] = [medianOf(expected), medianOf(pair.after)];
+  const ratio = Math.max(before, after) / Math.min(before, after);
+  const isLarge = ratio >= 1 + MIN_CHANGE && (unit !== 'ms' || Math.abs(after - before) >= MIN_CHANGE_MS);
+  const direction: FigureChange['change'] = after > before === (unit === 'ms') ? 'worse' : 'better';
+  return { store, what, unit, before, after, p: mannWhitneyP(expected, pair.after), isLarge, direction };
+}
+
+/** Returns the stores with enough figures that changed in the same direction. */
+function namedStores(figures: readonly FigureChange[]): string[] {
+  const changes = Map.groupBy(
+    figures.filter(({ change }) => change !== undefined),
+    ({ store, change }) => `${change} ${store}`,
+  );
+  const named = [...changes.values()].filter((some) => some.length >= MIN_FIGURES);
+  return [...new Set(named.map(([first]) => first!.store))];
 }
 
 function trafficFacts(a: TrialResult, b: TrialResult): string[] {

@@ -163,9 +163,6 @@ test('deletes its tables when it is stopped', async () => {
 
 test.each([
   [['--sinks', 'nope'], 'no sink nope is enabled'],
-  [['--without', 'nope'], 'Expected stages of: ingest, backfill'],
-  [['--seconds', '0'], 'Expected a number from 0.1'],
-  [['diff', '/dev/null', '/dev/null'], 'is not a trial'],
   [['diff', 'half.json', 'half.json'], 'is not the whole of a trial'],
 ])('%j is an error that says what to do', async (args, message) => {
   const { code, stderr } = await trial(...args);

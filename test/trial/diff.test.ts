@@ -27,6 +27,34 @@ describe('diffOf', () => {
     );
   });
 
+  test('takes out what all stores have in common, and says so', () => {
+    const four = (factor: number, third: number) =>
+      trialResult(
+        ['a', 'b', 'c', 'd'].map((id, index) =>
+          storeResult({
+            id,
+            ms: 2 * factor * (index === 2 ? third : 1),
+            pointsPerSecond: 20_000 / factor,
+            freshness: null,
+            shift: index,
+          }),
+        ),
+      );
+    const slower = diffOf(four(1, 1), four(2, 1));
+    expect(slower.changed).toEqual([]);
+    expect(slower.isSame).toBe(false);
+    expect(slower.facts).toEqual([expect.stringContaining('All stores together were 2 times as slow')]);
+    expect(diffOf(four(1, 1), four(0.5, 4)).changed).toEqual(['c']);
+    expect(diffOf(four(1, 1), four(1, 4))).toMatchObject({ changed: ['c'], facts: [] });
+  });
+
+  test('names no store for a single figure', () => {
+    const { changed, verdict, figures } = diffOf(two(), two({ pointsPerSecond: 60_000 }));
+    expect(figures.filter(({ change }) => change).map(({ what }) => what)).toEqual(['ingest, 1 writer']);
+    expect(changed).toEqual([]);
+    expect(verdict[0]).toContain('Nothing changed by more than noise');
+  });
+
   test('knows which way is better: latencies down, rates up', () => {
     const { figures } = diffOf(two(), two({ pointsPerSecond: 60_000, ms: 0.5 }));
     const changes = figures
@@ -51,8 +79,12 @@ describe('diffOf', () => {
       const asked = { kind: 'equal', rows: 1, cold: 1, hot } as const;
       return trialResult([{ ...store, questions: [{ id: questions[0]!.id, asked }] }]);
     };
-    expect(diffOf(wild(1), wild(1.5)).changed).toEqual([]);
-    expect(diffOf(wild(1), wild(20)).changed).toEqual(['one']);
+    const changes = (factor: number) =>
+      diffOf(wild(1), wild(factor))
+        .figures.filter(({ unit, what }) => unit === 'ms' && what !== 'freshness')
+        .map(({ change }) => change);
+    expect(changes(1.5)).toEqual([undefined]);
+    expect(changes(20)).toEqual(['worse']);
   });
 
   test('tells what changed besides figures', () => {
