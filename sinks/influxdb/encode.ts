@@ -52,7 +52,7 @@ function escapeCharacter(character: string): string {
   return code > 0xff ? `%u${hex}` : `%${hex.padStart(2, '0')}`;
 }
 
-function escapeValue(text: string): string {
+export function escapeValue(text: string): string {
   return text.replace(UNFIT, escapeCharacter);
 }
 

@@ -19,6 +19,7 @@ import { runCommand } from './run.ts';
 import { tailCommand } from './tail.ts';
 import { describe } from './terminal/help-page.ts';
 import { topCommand } from './top.ts';
+import { trialCommand } from './trial.ts';
 import { verifyCommand } from './verify.ts';
 
 const PAGE = {
@@ -53,6 +54,7 @@ export function createProgram(): Command {
     .addCommand(verifyCommand())
     .addCommand(replayCommand())
     .addCommand(compareCommand())
+    .addCommand(trialCommand())
     .addCommand(loadCommand())
     .addCommand(checkpointCommand())
     .addCommand(ctlCommand())
