@@ -19,7 +19,7 @@ const FIRST_CHUNK_WORDS = 1 << 12;
  * How much memory series may take as objects in a thread, with what a sink derives from them, in bytes. When they take
  * more, all objects are dropped and created again on demand.
  */
-const MAX_OBJECTS_BYTES = 24 * 1024 * 1024;
+const MAX_OBJECTS_BYTES = 16 * 1024 * 1024;
 /** What an object takes: so much, and so much for each character. The text is in it as JSON, in pieces, and encoded. */
 const OBJECT_BYTES = 400;
 const OBJECT_BYTES_PER_CHARACTER = 8;
