@@ -14,6 +14,8 @@ export const CONTROL_SERVICE = 'metrics-fanout';
 export const CONTROL_PREFIX = 'fanout.control';
 /** Used in place of an instance: every instance answers. */
 export const EVERY_INSTANCE = 'all';
+/** The status of an answer that the bus does not take. */
+const TOO_LARGE = 413;
 export const EVENTS = `${CONTROL_PREFIX}.events`;
 const DESCRIPTION = 'aggregates metrics in windows and writes every window to several stores';
 
@@ -76,7 +78,7 @@ export async function serveControl(bus: Bus, options: ControlOptions): Promise<C
         handler: (error, message) => {
           if (error) return;
           const told = (reply: ControlReply | undefined) => {
-            const status = respond(message, reply);
+            const status = respond(message, reply, identity);
             if (status >= 400) refused.set(message.subject, (refused.get(message.subject) ?? 0) + 1);
           };
           const reply = options.handle(operation, message.data);
@@ -127,18 +129,33 @@ function endpointName(operation: string, target: string): string {
   return target === EVERY_INSTANCE ? `${name}-all` : name;
 }
 
-function respond(message: ServiceMsg, reply: ControlReply | undefined): number {
+/** Returns the status of the answer; 0 if there is none. */
+function respond(
+  message: ServiceMsg,
+  reply: ControlReply | undefined,
+  { instance, pipeline }: ControlIdentity,
+): number {
   if (reply === undefined) return 0;
   const { status, body } = reply;
   const bytes = Buffer.from(body);
   try {
-    if (status < 400) message.respond(bytes);
-    else message.respondError(status, codeOf(body), bytes);
-    return status;
-  } catch (error) {
-    // The reply is larger than the server accepts, or the connection has just been closed.
-    message.respondError(500, error instanceof Error ? error.message : String(error));
-    return 500;
+    try {
+      if (status < 400) message.respond(bytes);
+      else message.respondError(status, codeOf(body), bytes);
+      return status;
+    } catch {
+      // An answer like any other, so that whoever asked learns what to do.
+      const error = {
+        code: 'too_large',
+        message: `the answer has ${bytes.length} bytes, which is more than the bus takes (max_payload of nats-server): ask for less, or over HTTP`,
+      };
+      const told = Buffer.from(JSON.stringify({ instance, pipeline, ok: false, error }));
+      message.respondError(TOO_LARGE, error.code, told);
+      return TOO_LARGE;
+    }
+  } catch {
+    // The connection has just been closed: nobody can be told anything.
+    return 0;
   }
 }
 
