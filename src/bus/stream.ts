@@ -149,6 +149,19 @@ export function isTruncated({ firstSequence, beginSequence }: StreamFacts): bool
   return firstSequence > beginSequence;
 }
 
+/**
+ * Returns for how long the stream can hold a message, in ms: by its limit of age, and by those of bytes and messages if
+ * it is filled as it was so far. Undefined if it has no limit, or nobody can tell yet.
+ */
+export function holdsMs(facts: StreamFacts): number | undefined {
+  const { maxAgeMs, maxBytes, maxMessages, firstTime = 0, lastTime = 0, bytes, messages } = facts;
+  const spanMs = lastTime - firstTime;
+  const filledIn = (limit: number | undefined, used: number) =>
+    limit === undefined || spanMs <= 0 || used === 0 ? Number.POSITIVE_INFINITY : (spanMs * limit) / used;
+  const least = Math.min(maxAgeMs ?? Infinity, filledIn(maxBytes, bytes), filledIn(maxMessages, messages));
+  return Number.isFinite(least) ? least : undefined;
+}
+
 /** Rejects with a `BusError` if it cannot find out. */
 export async function streamExists(bus: Bus, name: string): Promise<boolean> {
   return (await findStream(bus, name)) !== undefined;

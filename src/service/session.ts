@@ -144,6 +144,7 @@ export class Session {
       id: lane.id,
       sink: sinks.get(lane.id)!,
       isWell: () => lane.state === 'live' && lane.up,
+      written: () => parts.totals.counts?.sinks[lane.id]?.written ?? 0,
     }));
     const probing = parts.probes.run(probed, AbortSignal.any([stop, over.signal]));
     try {

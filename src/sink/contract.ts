@@ -170,6 +170,8 @@ export interface Sink {
   identity?(signal: AbortSignal): Promise<string | undefined>;
   /** Resolves to how many bytes the data take in the store; undefined if the store does not say. */
   storage?(signal: AbortSignal): Promise<number | undefined>;
+  /** Resolves to the version of the store, in its own words; undefined if it does not say. */
+  version?(signal: AbortSignal): Promise<string | undefined>;
 }
 
 /** A sink's error, in words for the operator: what happened and what to do. Never holds a secret. */
