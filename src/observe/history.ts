@@ -28,10 +28,12 @@ const OF_SOURCE: Readonly<Record<string, (status: Status) => number>> = {
 
 /** The name of the series is this key, a colon and the id of the sink. */
 const OF_SINK: Readonly<Record<string, (sink: SinkStatus) => number | null>> = {
-  lag: ({ lagSeconds }) => lagSeconds,
-  write: ({ writeSeconds }) => (writeSeconds === null ? null : writeSeconds.p99),
+  // Absent, like the answers, in what an older version says.
+  late: ({ lateSeconds }) => lateSeconds ?? null,
+  write: ({ writeSeconds }) => writeSeconds?.p99 ?? null,
   backlog: ({ backlogPoints }) => backlogPoints,
-  cost: ({ cost }) => cost.usdPerMonth,
+  asked50: ({ querySeconds }) => querySeconds?.p50 ?? null,
+  asked95: ({ querySeconds }) => querySeconds?.p95 ?? null,
 };
 
 export function momentOf(status: Status): Moment {

@@ -1,10 +1,11 @@
 /** A report on a running service over some time, as one HTML file. */
 
 import { amount, bytes, NO_VALUE, perSecond, seconds, total } from '../base/number-format.ts';
+import type { SinkComparison } from './comparison.ts';
 import { History, momentOf } from './history.ts';
 import { reportPage } from './page.ts';
 import type { SinkStatus, Status } from './status.ts';
-import { type SinkComparison, type View, viewOf } from './view.ts';
+import { type View, viewOf } from './view.ts';
 
 /** The most samples in a report: more would not make the lines clearer. */
 export const MAX_SAMPLES = 720;
