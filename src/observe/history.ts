@@ -73,6 +73,19 @@ export class History {
     this.#size = Math.min(this.#size + 1, this.#times.length);
   }
 
+  /** Puts earlier moments before all others, as far as there is room. */
+  prepend(earlier: readonly Moment[]): void {
+    const { times, columns } = this.charts;
+    const later = times.map((time, index) => ({
+      time,
+      values: Object.fromEntries(Object.entries(columns).map(([name, all]) => [name, all[index] ?? null])),
+    }));
+    const room = Math.max(0, this.#times.length - later.length);
+    this.#size = 0;
+    this.#next = 0;
+    for (const moment of [...earlier.slice(Math.max(0, earlier.length - room)), ...later]) this.add(moment);
+  }
+
   /** Oldest first. */
   get charts(): Charts {
     const inOrder = (column: Float64Array) => [

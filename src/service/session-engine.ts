@@ -7,6 +7,7 @@ import { exampleOf, Reports, unidentifiedExample } from '../deliver/reports.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import type { Telemetry } from '../observe/telemetry.ts';
 import { limitsOf, readBackOf, removesOf } from '../sink/contract.ts';
+import type { Charted } from './charts.ts';
 import type { Parts } from './snapshot.ts';
 
 /** What outlives every session. */
@@ -14,6 +15,7 @@ export interface Surroundings {
   readonly parts: Parts;
   readonly log: Log;
   readonly telemetry: Telemetry;
+  readonly charts: Charted;
 }
 
 export interface SessionEngine {

@@ -64,7 +64,7 @@ test('the share of late samples is a share of those that this slice puts into wi
 test('rates continue if the clock of the machine is set back', () => {
   vi.useFakeTimers();
   const meters = new Meters([], 1000, 0);
-  const clock = { seconds: 0, steady: () => clock.seconds * 1000 };
+  const clock = { seconds: 0, steady: () => clock.seconds * 1000, now: () => clock.seconds * 1000 };
   const status = () => {
     const now = new Date(Date.UTC(2026, 10, clock.seconds < 4 ? 23 : 22)).toISOString();
     const samples = { byType: {}, late: 0, ignored: 0, foreign: 0, reopened: 0 };
