@@ -149,15 +149,18 @@ export function isTruncated({ firstSequence, beginSequence }: StreamFacts): bool
   return firstSequence > beginSequence;
 }
 
+/** How fast a stream is filled shows only after some time. */
+const MIN_SPAN_MS = 60_000;
+
 /**
  * Returns for how long the stream can hold a message, in ms: by its limit of age, and by those of bytes and messages if
- * it is filled as it was so far. Undefined if it has no limit, or nobody can tell yet.
+ * it is filled as it was since its first message. Undefined if it has no limit, or nobody can tell yet.
  */
-export function holdsMs(facts: StreamFacts): number | undefined {
-  const { maxAgeMs, maxBytes, maxMessages, firstTime = 0, lastTime = 0, bytes, messages } = facts;
-  const spanMs = lastTime - firstTime;
+export function holdsMs(facts: StreamFacts, now: number): number | undefined {
+  const { maxAgeMs, maxBytes, maxMessages, firstTime = now, bytes, messages } = facts;
+  const spanMs = now - firstTime;
   const filledIn = (limit: number | undefined, used: number) =>
-    limit === undefined || spanMs <= 0 || used === 0 ? Number.POSITIVE_INFINITY : (spanMs * limit) / used;
+    limit === undefined || spanMs < MIN_SPAN_MS || used === 0 ? Infinity : (spanMs * limit) / used;
   const least = Math.min(maxAgeMs ?? Infinity, filledIn(maxBytes, bytes), filledIn(maxMessages, messages));
   return Number.isFinite(least) ? least : undefined;
 }
