@@ -80,10 +80,9 @@ export class History {
       time,
       values: Object.fromEntries(Object.entries(columns).map(([name, all]) => [name, all[index] ?? null])),
     }));
-    const room = Math.max(0, this.#times.length - later.length);
     this.#size = 0;
     this.#next = 0;
-    for (const moment of [...earlier.slice(Math.max(0, earlier.length - room)), ...later]) this.add(moment);
+    for (const moment of [...earlier, ...later]) this.add(moment);
   }
 
   /** Oldest first. */

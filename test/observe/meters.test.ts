@@ -151,6 +151,7 @@ describe('how late a sink is', () => {
     fc.assert(
       fc.property(
         fc.array(fc.tuple(fc.integer({ min: 0, max: 1000 }), fc.integer({ min: -5, max: 9 })), {
+          minLength: 60,
           maxLength: 100,
         }),
         (steps) => {
