@@ -52,7 +52,7 @@ function escapeCharacter(character: string): string {
   return code > 0xff ? `%u${hex}` : `%${hex.padStart(2, '0')}`;
 }
 
-function escapeValue(text: string): string {
+export function escapeValue(text: string): string {
   return text.replace(UNFIT, escapeCharacter);
 }
 
@@ -115,13 +115,16 @@ function float(value: number): string {
   return Object.is(value, -0) ? '-0' : String(value);
 }
 
-function fieldsOf(point: Point): string {
+/** Returns the fields as text, or the one that the server cannot hold. */
+function fieldsOf(point: Point): { readonly text: string } | { readonly unfit: Field } {
   let text = `count=${point.count}i`;
   for (const field of FIELDS[point.series.type]) {
     const value = point[field];
-    if (field !== 'count' && value !== null) text += `,${field}=${float(value)}`;
+    if (value === null) continue;
+    if (!(field === 'count' ? Number.isSafeInteger(value) : Number.isFinite(value))) return { unfit: field };
+    if (field !== 'count') text += `,${field}=${float(value)}`;
   }
-  return text;
+  return { text };
 }
 
 /** Returns a line without its line feed, or the reason why the server cannot take the point. */
@@ -134,15 +137,12 @@ export function encodePoint(point: Point): string | Omit<Rejection, 'index'> {
     const message = `name and dimensions take ${bytes} bytes; the limit is ${MAX_SERIES_KEY_BYTES}`;
     return { reason: 'too_large', message };
   }
-  const unfit = FIELDS[point.series.type].find((field) => point[field] !== null && !isStorable(point, field));
-  if (unfit !== undefined) {
+  const fields = fieldsOf(point);
+  if ('unfit' in fields) {
+    const { unfit } = fields;
     return { reason: 'invalid_value', message: `${unfit} is ${point[unfit]}, which InfluxDB cannot hold` };
   }
-  return `${key.text}${instance} ${fieldsOf(point)} ${point.windowStart}`;
-}
-
-function isStorable(point: Point, field: Field): boolean {
-  return field === 'count' ? Number.isSafeInteger(point.count) : Number.isFinite(point[field]);
+  return `${key.text}${instance} ${fields.text} ${point.windowStart}`;
 }
 
 /** The inverse of how `encodePoint` writes a series. Returns undefined if the row is not one of ours. */

@@ -1,4 +1,4 @@
-import { Aggregator } from '../aggregate/aggregator.ts';
+import { Aggregator, type AggregatorOptions } from '../aggregate/aggregator.ts';
 import type { Sample } from '../aggregate/sample.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
@@ -462,14 +462,16 @@ export function openPipeline(
   options: Pick<
     PipelineOptions,
     'nextTurn' | 'holdsBack' | 'onWindows' | 'onLook' | 'untilShaped' | 'onReopened' | 'onGap' | 'onRejected'
-  >,
+  > &
+    Pick<AggregatorOptions, 'keepsSketches'>,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
   const { maxMessageBytes, slice, pace } = settings;
   const decoder = makeDecoder(table, settings);
   const onFolded = () => {
     decoder.steps.left -= NEW_SPELLING_STEPS;
   };
-  const aggregator = new Aggregator(table, { ...start, slice, onFolded });
+  const { keepsSketches = false } = options;
+  const aggregator = new Aggregator(table, { ...start, slice, keepsSketches, onFolded });
   const sequence = start.closedThrough ?? 0;
   return {
     pipeline: new Pipeline({

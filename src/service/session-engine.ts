@@ -40,8 +40,9 @@ export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surro
   return { engine, sinks: threads };
 }
 
-function engineSettings({ config: { core } }: Parts): EngineSettings {
+function engineSettings({ config: { core }, recent }: Parts): EngineSettings {
   return {
+    keepsSketches: recent !== undefined,
     metricsFormat: core.metricsFormat,
     metricsCounters: core.metricsCounters,
     maxMessageBytes: core.maxMessageBytes,
@@ -59,7 +60,13 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
   const reports = new Reports(log, systemClock);
   const publishTo = parts.config.core.fanoutRejected ? bus : undefined;
   return {
-    closed: (windows) => parts.scan.take(windows),
+    began: (from, tiling, again) => parts.recent?.began(from, tiling, again),
+    closed: (windows, boundary) => {
+      parts.scan.take(windows);
+      parts.recent?.closed(windows, boundary);
+    },
+    gapped: (range) => parts.recent?.gapped(range),
+    recomputed: (start, window) => parts.recent?.recomputed(start, window),
     wrote: (sink, seconds, taken) => {
       telemetry.observeWrite(sink, seconds, taken);
       parts.meters.wrote(sink, seconds, taken, systemClock.steady());
@@ -84,7 +91,10 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     storeReplaced: (sink, from, lost) => reports.storeReplaced(sink, from, lost),
     storeUnnamed: (sink, reason) => reports.storeUnnamed(sink, reason),
     differs: (sink, difference, start) => reports.differs(sink, difference, start),
-    reopened: (starts) => reports.reopened(starts),
+    reopened: (starts) => {
+      reports.reopened(starts);
+      parts.recent?.reopened(starts);
+    },
     catchingUp: (sink, progress) => log.info({ sink, ...progress }, 'catching up'),
     caughtUp: (sink) => log.info({ sink }, 'sink has caught up'),
   };

@@ -23,6 +23,7 @@ import type {
 } from '../observe/status.ts';
 import type { Probes } from '../probe/probes.ts';
 import type { WindowScan } from '../probe/window-scan.ts';
+import type { RecentWindows } from '../recent/recent-windows.ts';
 import type { Price, Usage } from '../sink/price.ts';
 import type { EngineTotals, SinkTotals, Totals } from './totals.ts';
 
@@ -37,6 +38,8 @@ export interface Parts {
   readonly meters: Meters;
   readonly scan: WindowScan;
   readonly probes: Probes;
+  /** Undefined if none are kept (RECENT_BYTES). */
+  readonly recent: RecentWindows | undefined;
   /** Sinks to which nothing is written until they are resumed. */
   readonly paused: Set<string>;
   /** Is leaving the bus, or has left it. */

@@ -11,6 +11,8 @@ export { awsErrorName, awsVerdict, resending } from './aws.ts';
 export type {
   AnswerRow,
   Batch,
+  Query,
+  QueryRow,
   Question,
   ReadBack,
   RefuseReason,
@@ -23,20 +25,26 @@ export type {
   SinkLog,
   SinkModule,
   StoredPoint,
+  TrialTables,
   Unidentified,
   WindowRange,
   WriteOutcome,
 } from './contract.ts';
 export {
+  alreadyThere,
   defineSink,
   isRefusal,
   limitsOf,
+  mustBeOfTrial,
+  notClaimed,
   REFUSE_REASONS,
   REJECT_REASONS,
   RETRY_REASONS,
   readBackOf,
   removesOf,
   SinkError,
+  TRIAL_MARK,
+  TRIAL_PREFIX,
 } from './contract.ts';
 export type { HttpAnswer, HttpRequest } from './http.ts';
 export {
@@ -100,6 +108,8 @@ export {
   PG_TYPES,
   pgAnswer,
   pgLiteral,
+  pgQuery,
+  pgQueryRows,
   pgQuestion,
   pointOfRow,
   quotedTable,
@@ -111,4 +121,12 @@ export {
 export { WriteOrder } from './pg/write-order.ts';
 export type { Price, PriceModel, Usage } from './price.ts';
 export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
-export { addUp, columnValues, dimensionIn, POINT_BYTES, pointBytes, unfitNumber } from './rows.ts';
+export {
+  addUp,
+  columnValues,
+  dimensionIn,
+  POINT_BYTES,
+  pointBytes,
+  seriesDimension,
+  unfitNumber,
+} from './rows.ts';

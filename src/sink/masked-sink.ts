@@ -44,7 +44,7 @@ function masked(sink: Sink, masker: Masker): Sink {
       throw cleaned(error, masker);
     }
   }
-  const { lookUp, ask, identity, storage } = sink;
+  const { lookUp, ask, identity, storage, query, version, compact, claim, drop } = sink;
   return {
     open: (signal) => clean(() => sink.open(signal)),
     write: async (batch, signal) => cleanOutcome(await clean(() => sink.write(batch, signal)), masker),
@@ -55,6 +55,11 @@ function masked(sink: Sink, masker: Masker): Sink {
     ...(ask && { ask: (question, signal) => clean(() => ask.call(sink, question, signal)) }),
     ...(identity && { identity: (signal) => clean(() => identity.call(sink, signal)) }),
     ...(storage && { storage: (signal) => clean(() => storage.call(sink, signal)) }),
+    ...(query && { query: (asked, signal) => clean(() => query.call(sink, asked, signal)) }),
+    ...(version && { version: (signal) => clean(() => version.call(sink, signal)) }),
+    ...(compact && { compact: (signal) => clean(() => compact.call(sink, signal)) }),
+    ...(claim && { claim: (signal) => clean(() => claim.call(sink, signal)) }),
+    ...(drop && { drop: (signal) => clean(() => drop.call(sink, signal)) }),
   };
 }
 

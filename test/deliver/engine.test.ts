@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { Tiling } from '../../src/aggregate/tiling.ts';
+import type { ClosedWindow } from '../../src/aggregate/window.ts';
 import { UnreadableCheckpoint } from '../../src/bus/bus-error.ts';
 import type { Checkpoint } from '../../src/bus/kv/checkpoints.ts';
 import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/read/source.ts';
@@ -92,7 +93,11 @@ function setUp() {
     list: async () => [],
   };
   const spoiled = new Set<string>();
-  const start = (begins: Readonly<Record<string, number>> = {}) => {
+  const start = (
+    begins: Readonly<Record<string, number>> = {},
+    events = SILENT,
+    settings: Partial<EngineSettings> = {},
+  ) => {
     const from = new Map(Object.keys(sinks).map((id) => [id, saved.get(id)?.next ?? begins[id] ?? 0]));
     const closedThrough = new Map([...saved].map(([id, { sequence }]) => [id, sequence]));
     const attachment = {
@@ -118,7 +123,7 @@ function setUp() {
     const engineSinks = Object.entries(sinks).map(([id, sink]) => {
       return { id, kind: 'scripted', sink, limits, timeoutMs: 1000, backlogBytes: 1e6 };
     });
-    const engine = new Engine(attachment, engineSinks, SETTINGS, clock, SILENT);
+    const engine = new Engine(attachment, engineSinks, { ...SETTINGS, ...settings }, clock, events);
     const stop = new AbortController();
     const run = engine.run(stop.signal);
     return {
@@ -147,6 +152,39 @@ test('a message for a window that was handed out: the window is recomputed and o
   await clock.pass(5000);
   await stop();
   for (const sink of Object.values(sinks)) expect(rows(sink)).toEqual({ '0:a': 3, '1:a': 10 });
+});
+
+test('whoever keeps windows hears where they begin, which are closed, and what becomes of one that is reopened', async () => {
+  const { clock, stream, start } = setUp();
+  const told: unknown[] = [];
+  const sumOf = (window: ClosedWindow) => [window.start, window.sumOf(0), window.takeSketches()?.size ?? 0];
+  const { stop } = start(
+    {},
+    {
+      ...SILENT,
+      began: (from) => told.push(['began', from]),
+      closed: (windows, boundary) => told.push(['closed', windows.map(sumOf), boundary]),
+      reopened: (starts) => told.push(['reopened', starts]),
+      recomputed: (at, window) => told.push(['recomputed', at, window && sumOf(window)]),
+    },
+    { keepsSketches: true },
+  );
+  stream.publish(500, 500, 1);
+  stream.publish(1200, 1200, 10);
+  await clock.pass(100);
+  stream.publish(900, 900, 2);
+  stream.publish(2500, 2500, 100);
+  await clock.pass(5000);
+  await stop();
+  expect(told.slice(0, 4)).toEqual([
+    ['began', 0],
+    ['closed', [[0, 1, 0]], 1000],
+    ['reopened', [0]],
+    ['closed', [[1000, 10, 0]], 2000],
+  ]);
+  // By each sink that writes it again.
+  for (const each of told.slice(4)) expect(each).toEqual(['recomputed', 0, [0, 3, 0]]);
+  expect(told.length).toBeGreaterThan(4);
 });
 
 test('a sink that starts later has missed nothing after a resume, and gets nothing from before its start', async () => {

@@ -17,6 +17,7 @@ export async function detachedParts(): Promise<Parts> {
     meters: new Meters([], 1000, 0),
     scan: new WindowScan(),
     probes: new Probes({ intervalMs: 0, clock: systemClock, questions: () => undefined }),
+    recent: undefined,
     paused: new Set<string>(),
     rollbacks: new RollbackLog(),
     totals: new Totals(),

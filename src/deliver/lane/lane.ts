@@ -21,6 +21,9 @@ import {
  */
 const REPLAYED_BYTES = 16 * 1024 * 1024;
 
+/** So much of it may wait while the replay reads on: with small windows, it stays ahead of the store. */
+const REPLAYED_AHEAD_BYTES = 2 * 1024 * 1024;
+
 /**
  * `catching_up`: the live path is ignored, and windows come from the lane's own replay. `paused`: the store is left
  * alone until the lane is resumed. `stopped`: the lane has ended, or an operator must first remove its checkpoint.
@@ -336,7 +339,7 @@ export class Lane {
    * takes nothing, what the replay would read next had only to wait in memory.
    */
   async untilReplayed(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted && this.#queue.bytes > REPLAYED_BYTES / 2 && this.#queue.mostlyWaits)
+    while (!signal.aborted && this.#queue.bytes > REPLAYED_AHEAD_BYTES && this.#queue.mostlyWaits)
       await this.#settled.wait(signal);
   }
 

@@ -452,7 +452,7 @@ test('a replay keeps no more in memory than the store takes up, however much the
   const sink = new ScriptedSink();
   let taken = 0;
   sink.answer = () => (taken-- > 0 ? undefined : RETRY);
-  const points = 100_000;
+  const points = 70_000;
   const limits = { maxPoints: points / 10, maxBytes: 1e9, inFlight: 1 };
   const { lane } = laneOf(clock, sink, { limits, backlogBytes: 1e9 });
   void lane.run();
