@@ -26,7 +26,7 @@ import { type CatchUpEvents, CatchUps } from './replay/catch-ups.ts';
 import { recomputeWindow, rewriteWindow } from './replay/recompute-window.ts';
 import type { RejectedPoint } from './reports.ts';
 import { type Rollback, spanOf } from './rollback.ts';
-import { hasBegun, type LaneStart, liveFrom, windowsTouched } from './start-points.ts';
+import { hasBegun, type LaneStart, liveFrom, readFrom, windowsTouched } from './start-points.ts';
 import { type StrayWindows, Sweep } from './strays.ts';
 import { Verifier, type VerifierOptions, type VerifySettings } from './verifier.ts';
 
@@ -113,7 +113,10 @@ export interface EngineEvents extends CatchUpEvents {
   gapped?(range: WindowRange): void;
   /** A window that was `reopened` is this one now; undefined if it has no points. */
   recomputed?(start: number, window: ClosedWindow | undefined): void;
-  wrote(sink: string, seconds: number): void;
+  /** See `WriterEvents.wrote`. */
+  wrote(sink: string, seconds: number, taken: boolean): void;
+  /** The store has a window, this much later than it was closed. */
+  confirmed?(sink: string, lateMs: number): void;
   pointsRejected(sink: string, rejected: readonly RejectedPoint[]): void;
   /** The store refused points for good, and nobody knows which. */
   pointsLost(sink: string, lost: Unidentified): void;
@@ -374,14 +377,17 @@ export class Engine {
       keeper,
       clock: this.#clock,
       events: {
-        wrote: (seconds) => events.wrote(id, seconds),
+        wrote: (seconds, taken) => events.wrote(id, seconds, taken),
         rejected: (points) => events.pointsRejected(id, points),
         unidentified: (points) => events.pointsLost(id, points),
         changed: (up, failure) => events.sinkChanged(id, up, failure),
         fellBehind: () => this.#catchUp(lane),
         storeReplaced: () => this.#track(this.#refill(lane)),
         unnamed: (reason) => events.storeUnnamed(id, reason),
-        confirmed: (window, refused) => verifier.confirmed(window, refused),
+        confirmed: (window, refused, isAgain) => {
+          verifier.confirmed(window, refused);
+          if (!isAgain) events.confirmed?.(id, this.#lateness(window));
+        },
       },
     });
     const verifier = new Verifier({
@@ -408,6 +414,12 @@ export class Engine {
     if (unreadable !== undefined) lane.block(this.#failureOf(unreadable));
     if (keeper !== undefined) keeper.onUnreadable = (error) => this.#checkpointUnreadable(lane, error);
     return { lane, kind, keeper, verifier, sweep };
+  }
+
+  /** How long ago the window was due to be closed, in ms. */
+  #lateness({ start, windowMs }: ClosedWindow): number {
+    const { latenessMs } = this.#attachment.tiling.epochAt(start);
+    return this.#clock.now() - start - windowMs - latenessMs;
   }
 
   #sweepOf(lane: Lane, { strays }: LaneSink, from: number): Sweep | undefined {
@@ -453,6 +465,18 @@ export class Engine {
         return isOver || rolledBack === undefined ? [] : [[lane.id, rolledBack] as const];
       }),
     );
+  }
+
+  /**
+   * Until when the bus holds all that the sink still needs, in ms since 1970. If its store takes nothing until then,
+   * windows are lost. Undefined if nobody can tell, and in core mode.
+   */
+  safeUntil(sink: string): number | undefined {
+    const { replayable, keepsMs, tiling } = this.#attachment;
+    const lane = this.lanes.find((parts) => parts.lane.id === sink)?.lane;
+    const holdsMs = this.live.source.stats.holdsMs ?? keepsMs;
+    if (!replayable || holdsMs === undefined || !Number.isFinite(lane?.next)) return undefined;
+    return readFrom(lane!.next, tiling) + holdsMs;
   }
 
   /** See `Attachment.keepsMs`. */

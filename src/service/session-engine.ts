@@ -3,10 +3,11 @@ import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Bus } from '../bus/connect.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSettings } from '../deliver/engine.ts';
-import { Reports } from '../deliver/reports.ts';
+import { exampleOf, Reports, unidentifiedExample } from '../deliver/reports.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import type { Telemetry } from '../observe/telemetry.ts';
 import { limitsOf, readBackOf, removesOf } from '../sink/contract.ts';
+import type { Charted } from './charts.ts';
 import type { Parts } from './snapshot.ts';
 
 /** What outlives every session. */
@@ -14,6 +15,7 @@ export interface Surroundings {
   readonly parts: Parts;
   readonly log: Log;
   readonly telemetry: Telemetry;
+  readonly charts: Charted;
 }
 
 export interface SessionEngine {
@@ -65,13 +67,21 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     },
     gapped: (range) => parts.recent?.gapped(range),
     recomputed: (start, window) => parts.recent?.recomputed(start, window),
-    wrote: (sink, seconds) => {
-      telemetry.observeWrite(sink, seconds);
-      parts.meters.wrote(sink, seconds, systemClock.steady());
+    wrote: (sink, seconds, taken) => {
+      telemetry.observeWrite(sink, seconds, taken);
+      parts.meters.wrote(sink, seconds, taken, systemClock.steady());
     },
-    pointsRejected: (sink, points) => reports.pointsRejected(sink, points, publishTo),
-    pointsLost: (sink, lost) => reports.pointsLost(sink, lost),
-    sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure),
+    confirmed: (sink, lateMs) => parts.meters.confirmed(sink, lateMs / 1000, systemClock.steady()),
+    pointsRejected: (sink, points) => {
+      reports.pointsRejected(sink, points, publishTo);
+      const last = points.at(-1);
+      if (last !== undefined) parts.totals.rejected(sink, exampleOf(last, systemClock.now()));
+    },
+    pointsLost: (sink, lost) => {
+      reports.pointsLost(sink, lost);
+      parts.totals.rejected(sink, unidentifiedExample(lost, systemClock.now()));
+    },
+    sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure, parts.engine?.safeUntil(sink)),
     messageRejected: (reason, message, count) => reports.messageRejected(reason, message, count),
     leftUnread: (messages) => reports.leftUnread(messages),
     catchUpStarted: (sink, from) =>

@@ -7,6 +7,7 @@ import { ANSWERS } from '../bus/read/answers.ts';
 import { NO_WATCH } from '../bus/read/watch.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
+import { storeAddress } from '../config/store-address.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
 import type { Engine, LaneParts } from '../deliver/engine.ts';
 import type { RollbackLog } from '../deliver/rollback.ts';
@@ -179,14 +180,10 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
   };
 }
 
-function sinkStatus(
-  { config, meters, probes, engine, paused, totals }: Parts,
-  { lane, kind }: LaneParts,
-  counts: SinkTotals,
-  now: number,
-): SinkStatus {
+function sinkStatus(parts: Parts, { lane, kind }: LaneParts, counts: SinkTotals, now: number): SinkStatus {
+  const { config, meters, probes, engine, paused, totals } = parts;
   const rates = meters.sink(lane.id, systemClock.steady());
-  const { storedBytes, ...queries } = probes.of(lane.id);
+  const { sums, windows, storedBytes, querySeconds, bytesPerRow, version } = probes.of(lane.id);
   const sink = config.sinks.find(({ id }) => id === lane.id);
   return {
     id: lane.id,
@@ -199,6 +196,7 @@ function sinkStatus(
     // Where a sink begins whose checkpoint cannot be read is up to an operator.
     next: lane.blocked ? null : timeOf(lane.next),
     lagSeconds: Number.isFinite(lane.next) ? Math.max(0, now - lane.next) / 1000 : 0,
+    lateSeconds: rates.lateSeconds,
     backlogPoints: lane.backlogPoints,
     backlogBytes: lane.backlogBytes,
     backlogLimitBytes: sink?.backlogBytes ?? 0,
@@ -207,11 +205,17 @@ function sinkStatus(
     rateSeconds: rates.overSeconds,
     pointsPerSecond: rates.pointsPerSecond,
     bytesPerSecond: rates.bytesPerSecond,
-    writeSeconds: rates.writeSeconds ?? null,
-    queries,
+    writeSeconds: (lane.up && rates.writeSeconds) || null,
+    failedWriteSeconds: rates.failedWriteSeconds ?? null,
+    queries: { sums, windows },
+    querySeconds: lane.up ? querySeconds : null,
+    bytesPerRow,
+    version,
+    address: sink === undefined ? null : storeAddress(sink),
     storedBytes,
     cost: costOf(sink, { ...rates, storedBytes: storedBytes ?? undefined }),
     rejected: counts.rejected,
+    lastRejected: totals.lastRejected(lane.id) ?? null,
     dropped: counts.dropped,
     retries: counts.retries,
     checkpointFailures: counts.checkpointFailures,
@@ -219,8 +223,20 @@ function sinkStatus(
     stalls: counts.stalls,
     refills: counts.refills,
     lastFailure: lane.lastFailure ?? null,
-    verified: { ...counts.verified, lastDifference: totals.lastDifference(lane.id) },
+    ...outageOf(parts, lane, now),
+    verified: { ...counts.verified, ...totals.lastLook(lane.id) },
     strayWindows: counts.strayWindows,
+  };
+}
+
+/** Since when the store takes nothing, when it is tried again, and until when that does no harm. */
+function outageOf({ engine }: Parts, lane: LaneParts['lane'], now: number) {
+  const { downSince, nextAttemptMs } = lane;
+  const isDown = downSince !== undefined && nextAttemptMs !== undefined;
+  return {
+    downSince: timeOf(downSince),
+    nextAttempt: isDown ? timeOf(now + nextAttemptMs) : null,
+    safeUntil: timeOf(engine?.safeUntil(lane.id)),
   };
 }
 

@@ -79,7 +79,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
         log.error({ error: String(error) }, 'the status cannot be shown');
     },
   });
-  const membership = new Membership({ parts, log, telemetry });
+  const membership = new Membership({ parts, log, telemetry, charts: watch });
   if (config.core.controlEnabled)
     control = new ControlPlane(config, parts.instance, membership, questions, clock, log);
   const http = await openHttp(config, log, {

@@ -12,7 +12,7 @@ import { learnSubjects } from '../../bus/kv/checkpoints.ts';
 import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
 import { type Config, loadConfig } from '../../config/config.ts';
 import type { SinkConfig } from '../../config/sink-config.ts';
-import { maskUrl } from '../../settings/url-secrets.ts';
+import { storeAddress } from '../../config/store-address.ts';
 import { TRIAL_PREFIX } from '../../sink/contract.ts';
 import { trialReport } from '../../trial/report/page.ts';
 import { groupsOf } from '../../trial/report/table.ts';
@@ -75,7 +75,9 @@ async function trial(
   const progress = stageProgress();
   const traffic = await trafficOf(options, config, progress, signal);
   const name = `${TRIAL_PREFIX}${new Date().toISOString().replace(/\D/g, '').slice(2, 14)}${randomInt(1e6)}`;
-  const stores = sinks.map((sink) => new TrialStore(sink, name, endpointOf(sink), process.env));
+  const stores = sinks.map(
+    (sink) => new TrialStore(sink, name, storeAddress(sink) ?? 'its default address', process.env),
+  );
   const { seconds: secondsEach, without } = options;
   const about = { command: commandOf(options, sinks), settings: settingsOf(config, sinks), commit: commit() };
   // The threads of sinks keep no process alive, and the bus is not needed any more.
@@ -156,18 +158,6 @@ function stageProgress(): StageProgress {
     },
   };
   return progress;
-}
-
-/** The settings of a store that say where it is. */
-const ADDRESSES = ['url', 'endpoint', 'path', 'region'] as const;
-
-function endpointOf({ values }: SinkConfig): string {
-  for (const key of ADDRESSES) {
-    const value = (values as Readonly<Record<string, unknown>>)[key];
-    if (typeof value === 'string')
-      return key === 'url' || key === 'endpoint' ? (maskUrl(value) ?? '***') : value;
-  }
-  return 'its default address';
 }
 
 /** The variables that were set, without secrets. */

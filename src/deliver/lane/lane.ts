@@ -50,8 +50,11 @@ export interface LaneEvents extends Omit<WriterEvents, 'identified' | 'opened' |
   unnamed?(reason: string): void;
   /** The lane has released windows and needs a replay from `next`. */
   fellBehind(): void;
-  /** Every point of the window was acknowledged, except `refused` points that were refused for good. */
-  confirmed?(window: ClosedWindow, refused: number): void;
+  /**
+   * Every point of the window was acknowledged, except `refused` points that were refused for good. `isAgain`: it was
+   * confirmed before, and rewritten.
+   */
+  confirmed?(window: ClosedWindow, refused: number, isAgain: boolean): void;
 }
 
 export interface LaneOptions {
@@ -152,6 +155,16 @@ export class Lane {
 
   get lastFailure(): StoreFailure | undefined {
     return this.#blocked ?? this.#writer.lastFailure;
+  }
+
+  /** Since when the store takes nothing, in ms since 1970; undefined while it does. */
+  get downSince(): number | undefined {
+    return this.#blocked?.at ?? this.#writer.downSince;
+  }
+
+  /** In how many ms the store is tried again; undefined if that is under way, or does not depend on time. */
+  get nextAttemptMs(): number | undefined {
+    return this.resting ? undefined : this.#writer.nextAttemptMs;
   }
 
   /** Start of the first window that is not confirmed. */
@@ -427,8 +440,9 @@ export class Lane {
       const refused = await this.#writer.deliver(job.batch, () => this.#queue.holds(job));
       const isReleased = !this.#queue.holds(job);
       if (!signal.aborted) {
+        const { next } = this;
         for (const done of this.#queue.settle(job, refused))
-          this.#options.events.confirmed?.(done.window, done.refused);
+          this.#options.events.confirmed?.(done.window, done.refused, done.window.start < next);
         this.#confirm();
       }
       this.#settled.ring();

@@ -90,6 +90,9 @@ class SinkThread {
       case 'storage':
         this.#answer(message.call, async (signal) => this.#sink.storage?.(signal));
         break;
+      case 'version':
+        this.#answer(message.call, async (signal) => this.#sink.version?.(signal));
+        break;
       case 'identity':
         this.#answer(message.call, async (signal) => this.#sink.identity?.(signal));
         break;
