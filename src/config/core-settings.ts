@@ -137,7 +137,7 @@ export const CORE_SETTINGS = {
   }),
   changeDelay: setting.timeout({
     meaning:
-      'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES or MAX_SERIES_BYTES takes effect; if the checkpoints are out of reach for this long, windows wait',
+      'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES or METRICS_FORMAT (and what else says how messages are read) takes effect; if the checkpoints are out of reach for this long, windows wait',
     default: '2m',
   }),
   // What JetStream is asked for at a time. A message that long already holds the thread for longer than others like.

@@ -1,6 +1,8 @@
 import type { SeriesTable } from '../aggregate/series-table.ts';
+import { type Epoch, type InputShape, inputsOf } from '../aggregate/tiling.ts';
 import { AutoDecoder } from './auto.ts';
 import type { Decoder } from './decoder.ts';
+import { EpochDecoder } from './epoch-decoder.ts';
 import { JsonDecoder } from './json.ts';
 import { LineProtocolDecoder } from './line-protocol.ts';
 import { StatsdDecoder } from './statsd.ts';
@@ -10,17 +12,88 @@ import { Steps } from './steps.ts';
 export const FORMATS = ['auto', 'json', 'influx', 'statsd'] as const;
 export type Format = (typeof FORMATS)[number];
 
-/** The settings on which the meaning of a message depends. */
-export interface DecoderSettings {
+/** The settings on which the meaning of a message depends. All of them are part of the shape of windows. */
+export interface InputSettings {
   readonly metricsFormat: Format;
   /** Globs for the names of the series that are counters in line protocol. */
   readonly metricsCounters: readonly string[] | undefined;
+}
+
+export interface DecoderSettings extends InputSettings {
   readonly maxMessageBytes: number;
 }
 
-export function makeDecoder(table: SeriesTable, settings: DecoderSettings): Decoder {
+/** What an `InputShape` may hold. Setting and default of each; absent from the shape if it has the default. */
+const INPUTS = {
+  format: { setting: 'metricsFormat', usual: undefined, isValid: isFormat },
+  counters: { setting: 'metricsCounters', usual: undefined, isValid: isTexts },
+} as const satisfies Record<
+  string,
+  { setting: keyof InputSettings; usual: unknown; isValid: (value: unknown) => boolean }
+>;
+const NAMED_INPUTS = Object.entries(INPUTS);
+
+export function inputOf(settings: InputSettings): InputShape {
+  return Object.fromEntries(
+    NAMED_INPUTS.flatMap(([name, { setting, usual }]) => {
+      const value = settings[setting];
+      return value === undefined || value === usual ? [] : [[name, value] as const];
+    }),
+  );
+}
+
+/** Whether this version knows all that the shape says. */
+export function isKnownInput(input: InputShape): boolean {
+  return Object.entries(input).every(
+    ([name, value]) => Object.hasOwn(INPUTS, name) && INPUTS[name as keyof typeof INPUTS].isValid(value),
+  );
+}
+
+/** The settings of a shape that `isKnownInput`. */
+function settingsOf(input: InputShape): InputSettings {
+  const entries = NAMED_INPUTS.map(([name, { setting, usual }]) => [setting, input[name] ?? usual] as const);
+  return Object.fromEntries(entries) as unknown as InputSettings;
+}
+
+function isFormat(value: unknown): boolean {
+  return FORMATS.some((format) => format === value);
+}
+
+function isTexts(value: unknown): boolean {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string');
+}
+
+/** Returns a decoder that reads each message as the epoch of its stream time wants it; else by the settings. */
+export function makeDecoderFor(
+  table: SeriesTable,
+  settings: DecoderSettings,
+  epochs: readonly Epoch[],
+): Decoder {
+  const inputs = inputsOf(epochs);
+  const { maxMessageBytes } = settings;
+  const steps = new Steps();
+  const decoders = inputs.map((input, dialect) =>
+    makeDecoder(table, { ...settingsOf(input), maxMessageBytes }, { steps, dialect }),
+  );
+  const [only] = decoders;
+  if (only === undefined) return makeDecoder(table, settings);
+  if (decoders.length === 1) return only;
+  const keys = inputs.map((input) => JSON.stringify(input));
+  return new EpochDecoder(
+    epochs.map(({ from, input }) => ({
+      from,
+      decoder: decoders[Math.max(0, keys.indexOf(JSON.stringify(input)))]!,
+    })),
+  );
+}
+
+export function makeDecoder(
+  table: SeriesTable,
+  settings: DecoderSettings,
+  shared: { readonly steps?: Steps; readonly dialect?: number } = {},
+): Decoder {
   const { metricsFormat, metricsCounters: counters = [], maxMessageBytes } = settings;
-  const options = { maxMessageBytes, steps: new Steps() };
+  const options = { maxMessageBytes, steps: shared.steps ?? new Steps(), dialect: shared.dialect };
   const json = new JsonDecoder(table, options);
   const influx = new LineProtocolDecoder(table, { ...options, counters });
   const statsd = new StatsdDecoder(table, options);

@@ -8,7 +8,7 @@ import type { Gap, Reader } from '../bus/read/source.ts';
 import type { Slice } from '../config/core-settings.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import { decompress } from '../decode/encoding.ts';
-import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
+import { type DecoderSettings, makeDecoderFor } from '../decode/formats.ts';
 import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
 import { type RawMessage, wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
@@ -465,7 +465,7 @@ export function openPipeline(
   >,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
   const { maxMessageBytes, slice, pace } = settings;
-  const decoder = makeDecoder(table, settings);
+  const decoder = makeDecoderFor(table, settings, start.tiling.epochs);
   const onFolded = () => {
     decoder.steps.left -= NEW_SPELLING_STEPS;
   };

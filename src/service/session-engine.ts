@@ -40,10 +40,7 @@ export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surro
 
 function engineSettings({ config: { core } }: Parts): EngineSettings {
   return {
-    metricsFormat: core.metricsFormat,
-    metricsCounters: core.metricsCounters,
-    maxMessageBytes: core.maxMessageBytes,
-    slice: core.slice,
+    ...core,
     stopTimeoutMs: core.stopTimeout,
     verify: {
       share: core.verifyShare,
