@@ -94,12 +94,12 @@ export const CORE_SETTINGS = {
   metricsStart: setting.custom(parseStart, 'now, earliest or an RFC 3339 time', begin),
   metricsFormat: setting.choice(FORMATS, {
     meaning:
-      'format of the messages. json: that of nats_metrics; influx: line protocol; statsd: with the tags of DogStatsD; auto: detected from the beginning of each message',
+      'format of the messages. json: that of nats_metrics; influx: line protocol; statsd: with the tags of DogStatsD; number: a number and nothing else, of the series that the subject names; auto: detected from the beginning of each message',
     default: 'auto',
   }),
   metricsCounters: setting.list({
     meaning:
-      'for line protocol: the names of the series that are counters (* matches any text, ? one character); all others are gauges',
+      'for line protocol, and for number: the names of the series that are counters (* matches any text, ? one character); all others are gauges',
   }),
   metricsReceive: setting.choice(['frames', 'plain'], {
     meaning:

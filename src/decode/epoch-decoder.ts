@@ -1,5 +1,5 @@
 import type { Decoder, SampleHandler } from './decoder.ts';
-import type { RawMessage } from './raw-message.ts';
+import type { MessageLabel, RawMessage } from './raw-message.ts';
 import type { Steps } from './steps.ts';
 
 /** The decoder of all messages from a stream time on, until the next one's. */
@@ -30,14 +30,18 @@ export class EpochDecoder implements Decoder {
     return this.#current.steps;
   }
 
+  get needsSubject(): boolean {
+    return this.#spans.some(({ decoder }) => decoder.needsSubject === true);
+  }
+
   get isPaused(): boolean {
     return this.#current.isPaused;
   }
 
-  take(message: RawMessage, handler: SampleHandler): void {
+  take(message: RawMessage, handler: SampleHandler, label?: MessageLabel): void {
     const { streamTime } = message;
     if (!(streamTime >= this.#from && streamTime < this.#until)) this.#turnTo(streamTime, handler);
-    this.#current.take(message, handler);
+    this.#current.take(message, handler, label);
   }
 
   resume(message: RawMessage, handler: SampleHandler): void {

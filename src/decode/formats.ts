@@ -5,17 +5,18 @@ import type { Decoder } from './decoder.ts';
 import { EpochDecoder } from './epoch-decoder.ts';
 import { JsonDecoder } from './json.ts';
 import { LineProtocolDecoder } from './line-protocol.ts';
+import { NumberDecoder } from './number.ts';
 import { StatsdDecoder } from './statsd.ts';
 import { Steps } from './steps.ts';
 
 /** The wire formats. `auto` detects that of each message from how it begins. */
-export const FORMATS = ['auto', 'json', 'influx', 'statsd'] as const;
+export const FORMATS = ['auto', 'json', 'influx', 'statsd', 'number'] as const;
 export type Format = (typeof FORMATS)[number];
 
 /** The settings on which the meaning of a message depends. All of them are part of the shape of windows. */
 export interface InputSettings {
   readonly metricsFormat: Format;
-  /** Globs for the names of the series that are counters in line protocol. */
+  /** Globs for the names of the series that are counters in line protocol, or bare numbers. */
   readonly metricsCounters: readonly string[] | undefined;
 }
 
@@ -106,5 +107,7 @@ export function makeDecoder(
       return influx;
     case 'statsd':
       return statsd;
+    case 'number':
+      return new NumberDecoder(table, { ...options, counters });
   }
 }

@@ -10,7 +10,7 @@ import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import { decompress } from '../decode/encoding.ts';
 import { type DecoderSettings, makeDecoderFor } from '../decode/formats.ts';
 import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
-import { type RawMessage, wholeMessage } from '../decode/raw-message.ts';
+import { type MessageLabel, type RawMessage, wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
 import { BYTES_PER_STEP, NEW_SPELLING_STEPS, REJECTED_STEPS, type Steps } from '../decode/steps.ts';
 import type { LaneStart } from './start-points.ts';
@@ -161,9 +161,9 @@ export class Pipeline implements Reader, SampleHandler {
   message(message: RawMessage, envelope?: Envelope): void {
     this.stats.received++;
     // Kept short: the compiler then puts the decoder into the caller.
-    if (this.#isBusy || envelope?.encoding !== undefined) this.#receive(message, envelope?.encoding);
+    if (this.#isBusy || envelope?.encoding !== undefined) this.#receive(message, envelope);
     else {
-      this.#decoder.take(message, this);
+      this.#decoder.take(message, this, envelope);
       if (this.#steps.left > 0) {
         this.#sequence = message.sequence;
         // Seldom: of a busy stream, many messages share a millisecond.
@@ -203,15 +203,20 @@ export class Pipeline implements Reader, SampleHandler {
     this.#startTurns();
   }
 
-  #receive(message: RawMessage, encoding: string | undefined): void {
-    if (this.#isBusy) this.#wait(message, encoding);
-    else this.#take(message, encoding, false);
+  #receive(message: RawMessage, envelope: Envelope | undefined): void {
+    if (this.#isBusy) this.#wait(message, envelope);
+    else this.#take(message, envelope?.encoding, envelope, false);
   }
 
   /** `isOurs`: the bytes stay as they are after the call. */
-  #take(message: RawMessage, encoding: string | undefined, isOurs: boolean): void {
+  #take(
+    message: RawMessage,
+    encoding: string | undefined,
+    label: MessageLabel | undefined,
+    isOurs: boolean,
+  ): void {
     const plain = encoding === undefined ? message : this.#unpacked(message, encoding);
-    if (plain !== undefined) this.#decoder.take(plain, this);
+    if (plain !== undefined) this.#decoder.take(plain, this, label);
     this.#taken(message, plain, isOurs);
   }
 
@@ -249,7 +254,7 @@ export class Pipeline implements Reader, SampleHandler {
   }
 
   /** Keeps a message for later. */
-  #wait(message: RawMessage, encoding: string | undefined): void {
+  #wait(message: RawMessage, envelope: Envelope | undefined): void {
     if (this.#isReleased) {
       this.#unread += 1;
       return;
@@ -260,7 +265,15 @@ export class Pipeline implements Reader, SampleHandler {
     while (this.#waiting.bytes + sizeOf(message) > maxWaitingBytes && this.#workOn()) {
       if (this.#steps.left <= 0) this.#steps.left = stepsPerTurn;
     }
-    this.#waiting.add(message, encoding);
+    this.#waiting.add(message, envelope?.encoding, this.#kept(envelope));
+  }
+
+  /** Returns what to keep of an envelope, which is good only until the call returns. */
+  #kept(envelope: Envelope | undefined): MessageLabel | undefined {
+    if (envelope === undefined) return undefined;
+    const { contentType } = envelope;
+    if (this.#decoder.needsSubject !== true && contentType === undefined) return undefined;
+    return { subject: envelope.subject, contentType };
   }
 
   #startTurns(): void {
@@ -316,9 +329,9 @@ export class Pipeline implements Reader, SampleHandler {
     }
     const next = this.#waiting.take();
     if (next === undefined) return false;
-    const { message, encoding } = next;
+    const { message, encoding, label } = next;
     this.#steps.left -= 1 + (message.end - message.start) / BYTES_PER_STEP;
-    this.#take(message, encoding, true);
+    this.#take(message, encoding, label, true);
     return true;
   }
 

@@ -20,6 +20,7 @@ export const WRITERS = {
     );
     return JSON.stringify(objects.length === 1 ? objects[0] : objects);
   },
+  jsonLines: (samples: readonly Sent[]): string => lines(samples, (sample) => WRITERS.json([sample])),
   /** Counters only if the settings list their names; no timers. */
   influx: (samples: readonly Sent[]): string => lines(samples, influxLine),
   statsd: (samples: readonly Sent[]): string => lines(samples, statsdLine),

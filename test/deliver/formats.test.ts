@@ -98,10 +98,15 @@ describe('the same 100,000 samples give the same rows', () => {
     expect(rowsOf(messages, 'auto')).toEqual(expected);
   });
 
+  test('as lines of JSON', () => {
+    const messages = inAll.map(({ group, time }) => ({ payload: WRITERS.jsonLines(group), time }));
+    expect(rowsOf(messages, 'json')).toEqual(expected);
+  });
+
   test('as a mix of all formats, compressed or not', () => {
-    const formats = ['json', 'influx', 'statsd'] as const;
+    const formats = ['json', 'influx', 'statsd', 'jsonLines'] as const;
     const messages = inAll.map(({ group, time }, i): Message => {
-      const payload = WRITERS[formats[(i * 7) % 3]!](group);
+      const payload = WRITERS[formats[(i * 7) % formats.length]!](group);
       if (i % 5 === 0) return { payload: gzipSync(payload), time, encoding: 'gzip' };
       if (i % 5 === 1) return { payload: zstdCompressSync(payload), time, encoding: 'zstd' };
       return { payload, time };

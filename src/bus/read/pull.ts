@@ -12,6 +12,7 @@
 import { type ConsumerInfo, createInbox, type Msg, nanos, type Subscription } from 'nats';
 import { newRawMessage, type RawMessage } from '../../decode/raw-message.ts';
 import type { Bus } from '../connect.ts';
+import { FrameSubject } from '../frame-subject.ts';
 import type { FrameSink } from '../frames.ts';
 import { incoming } from '../headers.ts';
 import { apiSubject } from '../jetstream-api.ts';
@@ -492,29 +493,5 @@ export class Pull {
       if (!this.#bus.connection.isClosed()) subscription.unsubscribe();
     }
     this.#resolveEnd(end);
-  }
-}
-
-/** The subject of a frame. One object is reused. */
-class FrameSubject implements Envelope {
-  readonly encoding = undefined;
-  #bytes: Uint8Array = new Uint8Array(0);
-  #start = 0;
-  #end = 0;
-
-  isAt(bytes: Uint8Array, start: number, end: number): void {
-    this.#bytes = bytes;
-    this.#start = start;
-    this.#end = end;
-  }
-
-  startsWith(prefix: Uint8Array): boolean {
-    if (this.#end - this.#start < prefix.length) return false;
-    for (let i = 0; i < prefix.length; i++) if (this.#bytes[this.#start + i] !== prefix[i]) return false;
-    return true;
-  }
-
-  get subject(): string {
-    return Buffer.from(this.#bytes.subarray(this.#start, this.#end)).toString();
   }
 }
