@@ -4,6 +4,7 @@ import { EVERY_ADDRESS } from '../base/every-address.ts';
 import { LOG_FORMATS } from '../base/log-line.ts';
 import { parseStart } from '../base/time-text.ts';
 import { FORMATS } from '../decode/formats.ts';
+import { NAME_TAGS, type NameTags } from '../decode/statsd.ts';
 import { setting } from '../settings/builders.ts';
 import type { Values } from '../settings/setting.ts';
 import { MASK, maskUrl } from '../settings/url-secrets.ts';
@@ -100,6 +101,15 @@ export const CORE_SETTINGS = {
   metricsCounters: setting.list({
     meaning:
       'for line protocol, and for number: the names of the series that are counters (* matches any text, ? one character); all others are gauges',
+  }),
+  metricsStatsdTags: setting.custom(parseNameTags, `a comma-separated list of ${NAME_TAGS.join(', ')}`, {
+    meaning:
+      'for StatsD: how names may hold tags. influx: name,tag=value; hash: name#tag=value; brackets: name[tag=value]. The tags of DogStatsD are always read',
+  }),
+  metricsStatsdSignedGauges: setting.boolean({
+    meaning:
+      'for StatsD: true: a gauge with a sign (-5) is a value, as DogStatsD has it; false: it would change an earlier value, and is rejected',
+    default: 'false',
   }),
   metricsReceive: setting.choice(['frames', 'plain'], {
     meaning:
@@ -298,6 +308,13 @@ function parseInboxPrefix(text: string): string | undefined {
 function parseReplyPrefixes(text: string): readonly string[] | undefined {
   const prefixes = text.split(',').map((part) => parseInboxPrefix(part.trim().replace(/\.$/, '')));
   return prefixes.includes(undefined) ? undefined : prefixes.map((prefix) => `${prefix}.`);
+}
+
+function parseNameTags(text: string): readonly NameTags[] | undefined {
+  const styles = text.split(',').map((style) => style.trim());
+  return styles.every((style) => NAME_TAGS.some((known) => known === style))
+    ? (styles as NameTags[])
+    : undefined;
 }
 
 function parseToken(text: string): string | undefined {

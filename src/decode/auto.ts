@@ -17,16 +17,18 @@ export interface Decoders {
  * - `{` or `[`: JSON;
  * - `#`: line protocol (a comment);
  * - `_e{`: StatsD (an event);
- * - otherwise the first line decides: a bar before any space, comma or equals sign means StatsD; else an equals sign,
- *   which stands before every value, means line protocol;
+ * - otherwise the first line decides: a bar before any space, comma or equals sign means StatsD (if names may hold tags,
+ *   a bar before any space); else an equals sign, which stands before every value, means line protocol;
  * - anything else is read as JSON, and rejected.
  */
 export class AutoDecoder implements Decoder {
   readonly #decoders: Decoders;
+  readonly #hasNameTags: boolean;
 
-  /** All three must count the same steps. */
-  constructor(decoders: Decoders) {
+  /** All three must count the same steps. `hasNameTags`: names in StatsD may hold tags. */
+  constructor(decoders: Decoders, hasNameTags: boolean) {
     this.#decoders = decoders;
+    this.#hasNameTags = hasNameTags;
   }
 
   get steps(): Steps {
@@ -45,7 +47,8 @@ export class AutoDecoder implements Decoder {
   take(message: RawMessage, handler: SampleHandler): void {
     const { json } = this.#decoders;
     const { bytes, start, end } = message;
-    const decoder = bytes[start] === OPEN_OBJECT ? json : this.#decoders[formatOf(bytes, start, end)];
+    const decoder =
+      bytes[start] === OPEN_OBJECT ? json : this.#decoders[formatOf(bytes, start, end, this.#hasNameTags)];
     // The other decoders hand over at once, and no sample may overtake an earlier one.
     if (decoder !== json) json.flush(handler);
     decoder.take(message, handler);
@@ -61,20 +64,22 @@ export class AutoDecoder implements Decoder {
 }
 
 /** Returns the format that the bytes from `start` to `end` look like. */
-export function formatOf(bytes: Uint8Array, start: number, end: number): keyof Decoders {
+export function formatOf(bytes: Uint8Array, start: number, end: number, hasNameTags = false): keyof Decoders {
   let i = start;
   while (i < end && isSpace(bytes[i]!)) i++;
   if (i === end || bytes[i] === OPEN_OBJECT || bytes[i] === OPEN_ARRAY) return 'json';
   if (bytes[i] === HASH) return 'influx';
   if (EVENT.every((byte, k) => i + k < end && bytes[i + k] === byte)) return 'statsd';
   let separated = false;
+  let hasEquals = false;
   for (; i < end && bytes[i] !== LF; i++) {
     const byte = bytes[i];
     if (byte === BAR && !separated) return 'statsd';
-    if (byte === EQUALS) return 'influx';
-    if (byte === SPACE || byte === COMMA) separated = true;
+    if (byte === EQUALS) hasEquals = true;
+    if (byte === SPACE || (byte === COMMA && !hasNameTags)) separated = true;
+    if (hasEquals && (separated || !hasNameTags)) return 'influx';
   }
-  return 'json';
+  return hasEquals ? 'influx' : 'json';
 }
 
 function isSpace(byte: number): boolean {

@@ -6,7 +6,7 @@ import { EpochDecoder } from './epoch-decoder.ts';
 import { JsonDecoder } from './json.ts';
 import { LineProtocolDecoder } from './line-protocol.ts';
 import { NumberDecoder } from './number.ts';
-import { StatsdDecoder } from './statsd.ts';
+import { NAME_TAGS, type NameTags, StatsdDecoder } from './statsd.ts';
 import { Steps } from './steps.ts';
 
 /** The wire formats. `auto` detects that of each message from how it begins. */
@@ -18,6 +18,10 @@ export interface InputSettings {
   readonly metricsFormat: Format;
   /** Globs for the names of the series that are counters in line protocol, or bare numbers. */
   readonly metricsCounters: readonly string[] | undefined;
+  /** How names in StatsD may hold tags. */
+  readonly metricsStatsdTags?: readonly NameTags[] | undefined;
+  /** Gauges in StatsD with a sign are values. */
+  readonly metricsStatsdSignedGauges?: boolean;
 }
 
 export interface DecoderSettings extends InputSettings {
@@ -28,6 +32,8 @@ export interface DecoderSettings extends InputSettings {
 const INPUTS = {
   format: { setting: 'metricsFormat', usual: undefined, isValid: isFormat },
   counters: { setting: 'metricsCounters', usual: undefined, isValid: isTexts },
+  statsdTags: { setting: 'metricsStatsdTags', usual: undefined, isValid: isNameTags },
+  statsdSignedGauges: { setting: 'metricsStatsdSignedGauges', usual: false, isValid: isBoolean },
 } as const satisfies Record<
   string,
   { setting: keyof InputSettings; usual: unknown; isValid: (value: unknown) => boolean }
@@ -58,6 +64,14 @@ function settingsOf(input: InputShape): InputSettings {
 
 function isFormat(value: unknown): boolean {
   return FORMATS.some((format) => format === value);
+}
+
+function isNameTags(value: unknown): boolean {
+  return Array.isArray(value) && value.every((item) => NAME_TAGS.includes(item));
+}
+
+function isBoolean(value: unknown): boolean {
+  return typeof value === 'boolean';
 }
 
 function isTexts(value: unknown): boolean {
@@ -97,10 +111,11 @@ export function makeDecoder(
   const options = { maxMessageBytes, steps: shared.steps ?? new Steps(), dialect: shared.dialect };
   const json = new JsonDecoder(table, options);
   const influx = new LineProtocolDecoder(table, { ...options, counters });
-  const statsd = new StatsdDecoder(table, options);
+  const { metricsStatsdTags: nameTags = [], metricsStatsdSignedGauges: signedGauges = false } = settings;
+  const statsd = new StatsdDecoder(table, { ...options, nameTags, signedGauges });
   switch (metricsFormat) {
     case 'auto':
-      return new AutoDecoder({ json, influx, statsd });
+      return new AutoDecoder({ json, influx, statsd }, nameTags.length > 0);
     case 'json':
       return json;
     case 'influx':
