@@ -4,6 +4,7 @@ import { EVERY_ADDRESS } from '../base/every-address.ts';
 import { LOG_FORMATS } from '../base/log-line.ts';
 import { parseStart } from '../base/time-text.ts';
 import { FORMATS } from '../decode/formats.ts';
+import { OTLP_ATTRIBUTES } from '../decode/otlp.ts';
 import { NAME_TAGS, type NameTags } from '../decode/statsd.ts';
 import { setting } from '../settings/builders.ts';
 import type { Values } from '../settings/setting.ts';
@@ -95,7 +96,7 @@ export const CORE_SETTINGS = {
   metricsStart: setting.custom(parseStart, 'now, earliest or an RFC 3339 time', begin),
   metricsFormat: setting.choice(FORMATS, {
     meaning:
-      'format of the messages. json: that of nats_metrics; influx: line protocol; statsd: with the tags of DogStatsD; number: a number and nothing else, of the series that the subject names; auto: detected from the beginning of each message',
+      'format of the messages. json: that of nats_metrics; influx: line protocol; statsd: with the tags of DogStatsD; number: a number and nothing else, of the series that the subject names; otlp: OpenTelemetry, as protobuf or JSON; auto: detected from the beginning of each message',
     default: 'auto',
   }),
   metricsCounters: setting.list({
@@ -110,6 +111,11 @@ export const CORE_SETTINGS = {
     meaning:
       'for StatsD: true: a gauge with a sign (-5) is a value, as DogStatsD has it; false: it would change an earlier value, and is rejected',
     default: 'false',
+  }),
+  metricsOtlpAttributes: setting.custom(parseGlobs, 'a comma-separated list, or none', {
+    meaning:
+      'for OTLP: which attributes of resources and scopes become dimensions (* matches any text, ? one character); none: only those of the data points',
+    default: OTLP_ATTRIBUTES.join(','),
   }),
   metricsReceive: setting.choice(['frames', 'plain'], {
     meaning:
@@ -308,6 +314,12 @@ function parseInboxPrefix(text: string): string | undefined {
 function parseReplyPrefixes(text: string): readonly string[] | undefined {
   const prefixes = text.split(',').map((part) => parseInboxPrefix(part.trim().replace(/\.$/, '')));
   return prefixes.includes(undefined) ? undefined : prefixes.map((prefix) => `${prefix}.`);
+}
+
+function parseGlobs(text: string): readonly string[] | undefined {
+  if (text.trim() === 'none') return [];
+  const globs = text.split(',').map((glob) => glob.trim());
+  return globs.includes('') ? undefined : globs;
 }
 
 function parseNameTags(text: string): readonly NameTags[] | undefined {

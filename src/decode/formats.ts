@@ -6,11 +6,12 @@ import { EpochDecoder } from './epoch-decoder.ts';
 import { JsonDecoder } from './json.ts';
 import { LineProtocolDecoder } from './line-protocol.ts';
 import { NumberDecoder } from './number.ts';
+import { OTLP_ATTRIBUTES, OtlpDecoder } from './otlp.ts';
 import { NAME_TAGS, type NameTags, StatsdDecoder } from './statsd.ts';
 import { Steps } from './steps.ts';
 
 /** The wire formats. `auto` detects that of each message from how it begins. */
-export const FORMATS = ['auto', 'json', 'influx', 'statsd', 'number'] as const;
+export const FORMATS = ['auto', 'json', 'influx', 'statsd', 'number', 'otlp'] as const;
 export type Format = (typeof FORMATS)[number];
 
 /** The settings on which the meaning of a message depends. All of them are part of the shape of windows. */
@@ -22,6 +23,8 @@ export interface InputSettings {
   readonly metricsStatsdTags?: readonly NameTags[] | undefined;
   /** Gauges in StatsD with a sign are values. */
   readonly metricsStatsdSignedGauges?: boolean;
+  /** Globs for the attributes of OTLP's resources and scopes that become dimensions. */
+  readonly metricsOtlpAttributes?: readonly string[] | undefined;
 }
 
 export interface DecoderSettings extends InputSettings {
@@ -34,6 +37,7 @@ const INPUTS = {
   counters: { setting: 'metricsCounters', usual: undefined, isValid: isTexts },
   statsdTags: { setting: 'metricsStatsdTags', usual: undefined, isValid: isNameTags },
   statsdSignedGauges: { setting: 'metricsStatsdSignedGauges', usual: false, isValid: isBoolean },
+  otlpAttributes: { setting: 'metricsOtlpAttributes', usual: OTLP_ATTRIBUTES, isValid: isTexts },
 } as const satisfies Record<
   string,
   { setting: keyof InputSettings; usual: unknown; isValid: (value: unknown) => boolean }
@@ -44,7 +48,8 @@ export function inputOf(settings: InputSettings): InputShape {
   return Object.fromEntries(
     NAMED_INPUTS.flatMap(([name, { setting, usual }]) => {
       const value = settings[setting];
-      return value === undefined || value === usual ? [] : [[name, value] as const];
+      const isUsual = value === undefined || JSON.stringify(value) === JSON.stringify(usual);
+      return isUsual ? [] : [[name, value] as const];
     }),
   );
 }
@@ -113,15 +118,19 @@ export function makeDecoder(
   const influx = new LineProtocolDecoder(table, { ...options, counters });
   const { metricsStatsdTags: nameTags = [], metricsStatsdSignedGauges: signedGauges = false } = settings;
   const statsd = new StatsdDecoder(table, { ...options, nameTags, signedGauges });
+  const { metricsOtlpAttributes: attributes = OTLP_ATTRIBUTES } = settings;
+  const otlp = new OtlpDecoder(table, { ...options, attributes });
   switch (metricsFormat) {
     case 'auto':
-      return new AutoDecoder({ json, influx, statsd }, nameTags.length > 0);
+      return new AutoDecoder({ json, influx, statsd, otlp }, nameTags.length > 0);
     case 'json':
       return json;
     case 'influx':
       return influx;
     case 'statsd':
       return statsd;
+    case 'otlp':
+      return otlp;
     case 'number':
       return new NumberDecoder(table, { ...options, counters });
   }

@@ -68,6 +68,8 @@ export interface PipelineOptions {
   readonly onGap?: (gap: Gap) => void;
   /** A message, or an element of one, that is not a sample: for the log. */
   readonly onRejected?: (reason: InputRejection, message: Uint8Array, count: number) => void;
+  /** Told of the first sample that is a running total. */
+  readonly onCumulative?: () => void;
 }
 
 /** I8: received = rejected + decoded + waiting. Every decoded sample is counted by the aggregator. */
@@ -76,6 +78,8 @@ export interface PipelineStats {
   readonly rejectedMessages: Map<InputRejection, number>;
   /** Counts elements of arrays, lines, and fields of lines. */
   readonly rejectedSamples: Map<InputRejection, number>;
+  /** Samples that are gauges because they are running totals. */
+  cumulative: number;
 }
 
 /** Work for when so many of the messages that came first are finished. */
@@ -97,7 +101,12 @@ interface Mark {
  * becomes of them.
  */
 export class Pipeline implements Reader, SampleHandler {
-  readonly stats: PipelineStats = { received: 0, rejectedMessages: new Map(), rejectedSamples: new Map() };
+  readonly stats: PipelineStats = {
+    received: 0,
+    rejectedMessages: new Map(),
+    rejectedSamples: new Map(),
+    cumulative: 0,
+  };
   readonly #options: PipelineOptions;
   readonly #decoder: Decoder;
   readonly #steps: Steps;
@@ -381,6 +390,11 @@ export class Pipeline implements Reader, SampleHandler {
     this.#reject(this.stats.rejectedSamples, reason, message, count);
   }
 
+  cumulative(): void {
+    this.stats.cumulative += 1;
+    if (this.stats.cumulative === 1) this.#options.onCumulative?.();
+  }
+
   rejectedMessage(reason: InputRejection, message: Uint8Array): void {
     this.#steps.left -= REJECTED_STEPS;
     this.#reject(this.stats.rejectedMessages, reason, message, 1);
@@ -474,7 +488,15 @@ export function openPipeline(
   start: PipelineStart,
   options: Pick<
     PipelineOptions,
-    'nextTurn' | 'holdsBack' | 'onWindows' | 'onLook' | 'untilShaped' | 'onReopened' | 'onGap' | 'onRejected'
+    | 'nextTurn'
+    | 'holdsBack'
+    | 'onWindows'
+    | 'onLook'
+    | 'untilShaped'
+    | 'onReopened'
+    | 'onGap'
+    | 'onRejected'
+    | 'onCumulative'
   >,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
   const { maxMessageBytes, slice, pace } = settings;

@@ -63,6 +63,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     pointsLost: (sink, lost) => reports.pointsLost(sink, lost),
     sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure),
     messageRejected: (reason, message, count) => reports.messageRejected(reason, message, count),
+    cumulative: () => reports.cumulative(),
     leftUnread: (messages) => reports.leftUnread(messages),
     catchUpStarted: (sink, from) =>
       log.info({ sink, from: new Date(from).toISOString() }, 'sink is catching up by replay'),

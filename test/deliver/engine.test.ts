@@ -62,6 +62,7 @@ const SILENT: EngineEvents = {
   pointsRejected() {},
   pointsLost() {},
   sinkChanged() {},
+  cumulative() {},
   messageRejected() {},
   leftUnread() {},
   catchUpStarted() {},
