@@ -12,12 +12,21 @@ export const TYPE_CODES: Readonly<Record<MetricType, number>> = {
 };
 
 /**
+ * The decoders of several settings share a table, and equal bytes may mean different series to them. Each has a number
+ * of its own, in the bits above the type.
+ */
+export const TYPE_BITS = 2;
+export const TYPE_MASK = (1 << TYPE_BITS) - 1;
+export const MAX_DIALECTS = 16;
+
+/**
  * How a series was spelled: the raw bytes of its name and of its dimensions in a message. Spellings that are equal byte
  * for byte name the same series, so a known series is found without parsing them. Offsets count from the start of
  * `view`.
  */
 export interface Spelling {
   readonly view: DataView;
+  /** The type, and the dialect in the bits above. */
   readonly type: number;
   readonly nameStart: number;
   readonly nameLength: number;

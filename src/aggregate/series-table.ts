@@ -1,6 +1,6 @@
 import { type KeySource, systemKeys } from './keyed-hash.ts';
 import { METRIC_TYPES, type Series } from './point.ts';
-import type { Spelling } from './sample.ts';
+import { type Spelling, TYPE_MASK } from './sample.ts';
 import { type Dimension, type Identity, identify, OVERFLOW_DIMENSION, seriesOf } from './series.ts';
 import { SeriesIndex } from './series-index.ts';
 import { SeriesRecords, type SeriesRef } from './series-records.ts';
@@ -166,7 +166,7 @@ export class SeriesTable {
   add(spelling: Spelling, identity: Identity): number {
     if (this.#sweep !== undefined) this.#sweepOn(this.#sweep);
     else if (this.size >= this.#maxSeries || this.bytes >= this.#maxBytes) this.#sweepOn(this.#startSweep());
-    const series = this.#intern(spelling.type, identity);
+    const series = this.#intern(spelling.type & TYPE_MASK, identity);
     if (spelling.nameLength + spelling.dimensionsLength <= MAX_SPELLING_BYTES)
       this.#spelled[series] = this.#spellings.insert(spelling, series);
     return series;

@@ -1,3 +1,9 @@
+/**
+ * The settings that decide what a message means, without those at their defaults. What they say is for `decode` alone
+ * to know.
+ */
+export type InputShape = Readonly<Record<string, string | boolean | readonly string[]>>;
+
 /** The settings that shape a window. All times are whole milliseconds. */
 export interface WindowShape {
   readonly windowMs: number;
@@ -7,11 +13,13 @@ export interface WindowShape {
   readonly maxSeries: number;
   /** What the series of a window may take, in bytes: see `WindowBudget`. Absent: there is no limit. */
   readonly maxSeriesBytes?: number;
+  /** Absent: not known, as of windows that an earlier version computed. */
+  readonly input?: InputShape;
 }
 
 /** Returns the shape alone, of what has one. */
 export function shapeOf(shape: WindowShape): WindowShape {
-  const { windowMs, latenessMs, maxAheadMs, maxSeries, maxSeriesBytes } = shape;
+  const { windowMs, latenessMs, maxAheadMs, maxSeries, maxSeriesBytes, input } = shape;
   // Absent, not undefined: shapes are compared with what was stored as JSON.
   return {
     windowMs,
@@ -19,7 +27,14 @@ export function shapeOf(shape: WindowShape): WindowShape {
     maxAheadMs,
     maxSeries,
     ...(maxSeriesBytes === undefined ? {} : { maxSeriesBytes }),
+    ...(input === undefined ? {} : { input }),
   };
+}
+
+/** Returns what messages mean in these epochs, each meaning once. */
+export function inputsOf(epochs: readonly Epoch[]): InputShape[] {
+  const inputs = new Map(epochs.map(({ input }) => [JSON.stringify(input), input]));
+  return [...inputs.values()].filter((input) => input !== undefined);
 }
 
 /** Windows of one shape, from a time (ms since 1970) until the next epoch begins. */
@@ -30,7 +45,8 @@ export interface Epoch extends WindowShape {
 /**
  * How time is cut into windows: one epoch after another, so that settings can change without losing a sample or
  * counting one twice. The epoch that contains a window decides everything about it (its bounds, its LATENESS, its
- * MAX_AHEAD, its MAX_SERIES and MAX_SERIES_BYTES), so I1 holds as before. Pure, and the same for everyone who knows the
+ * MAX_AHEAD, its MAX_SERIES and MAX_SERIES_BYTES), so I1 holds as before. What a message means is decided before its
+ * windows are known, so that is up to the epoch of its stream time. Pure, and the same for everyone who knows the
  * same epochs (I3).
  */
 export class Tiling {

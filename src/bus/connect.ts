@@ -8,10 +8,11 @@ import type { CoreConfig } from '../config/core-settings.ts';
 import { BusError } from './bus-error.ts';
 import { connectClient, type Resolve } from './client.ts';
 import { connectError, isWorthWaiting, signInAdvice } from './errors.ts';
+import { FrameSubject } from './frame-subject.ts';
 import { Frames } from './frames.ts';
 import { incoming, isConditional } from './headers.ts';
 import { apiPrefixOf } from './jetstream-api.ts';
-import type { Incoming } from './message.ts';
+import type { Envelope, Incoming } from './message.ts';
 import { parseServers, signInOptions } from './sign-in.ts';
 import { SocketReading } from './socket-reading.ts';
 
@@ -91,7 +92,7 @@ export interface Bus {
 export interface SubscribeOptions {
   readonly queue?: string;
   /** If frames are received, messages without headers come here and not to the callback: much cheaper. */
-  readonly onFrame?: (bytes: Uint8Array, start: number, end: number) => void;
+  readonly onFrame?: (bytes: Uint8Array, start: number, end: number, envelope: Envelope) => void;
   /** See `FrameSink`. */
   readonly onFlush?: (() => void) | undefined;
   /** Leaves out messages whose headers ask JetStream to store them only if something holds, such as not twice. */
@@ -295,11 +296,13 @@ class Connection implements Bus {
 
   #listen(subject: string, sid: number, { onFrame, onFlush }: SubscribeOptions): () => void {
     if (this.frames === undefined || onFrame === undefined) return () => {};
+    const envelope = new FrameSubject();
     return this.frames.listen(sid, {
       flush: onFlush,
-      frame: (bytes, _subjectStart, _subjectEnd, start, end) => {
+      frame: (bytes, subjectStart, subjectEnd, start, end) => {
         try {
-          onFrame(bytes, start, end);
+          envelope.isAt(bytes, subjectStart, subjectEnd);
+          onFrame(bytes, start, end, envelope);
         } catch (thrown) {
           this.#callbackThrew(subject, thrown);
         }

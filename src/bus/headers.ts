@@ -2,12 +2,13 @@ import { Match, type Msg } from 'nats';
 import { DELETE_MARKER, SCHEDULE } from '../decode/encoding.ts';
 import type { Incoming } from './message.ts';
 
-/** Returns a message as the client delivers it, with its encoding if a header gives one. */
+/** Returns a message as the client delivers it, with its encoding and type if headers give them. */
 export function incoming(message: Msg): Incoming {
+  if (message.headers === undefined) return message;
   const encoding = encodingOf(message);
-  if (encoding === undefined) return message;
+  const contentType = headerOf(message, 'Content-Type');
   const { data, subject, reply = '' } = message;
-  return { data, subject, reply, encoding };
+  return { data, subject, reply, encoding, contentType };
 }
 
 /**
@@ -35,7 +36,16 @@ function encodingOf(message: Msg): string | undefined {
     if (message.data.length === 0 && headers.has('Nats-Marker-Reason')) return DELETE_MARKER;
     // The message that the server makes of it has the same content, and comes by itself.
     if (headers.has('Nats-Schedule')) return SCHEDULE;
-    const values = headers.values('Content-Encoding', Match.IgnoreCase);
+    return headerOf(message, 'Content-Encoding');
+  } catch {
+    return undefined;
+  }
+}
+
+/** Headers that cannot be read count as absent. */
+function headerOf({ headers }: Msg, name: string): string | undefined {
+  try {
+    const values = headers?.values(name, Match.IgnoreCase) ?? [];
     return values.length === 0 ? undefined : values.join(',');
   } catch {
     return undefined;

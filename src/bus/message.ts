@@ -1,9 +1,9 @@
 /** Messages as they arrive from the bus. */
 
+import type { MessageLabel } from '../decode/raw-message.ts';
+
 /** What is known about a message in addition to its bytes. */
-export interface Envelope {
-  /** Decoded when accessed. */
-  readonly subject: string;
+export interface Envelope extends MessageLabel {
   /** Whether the subject begins so, without decoding it; absent if it is decoded anyway. */
   startsWith?(prefix: Uint8Array): boolean;
   /** The header `Content-Encoding`, `DELETE_MARKER` or `SCHEDULE`; undefined if absent. The bytes are as sent. */

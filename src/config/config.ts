@@ -2,6 +2,7 @@
 
 import type { WindowShape } from '../aggregate/tiling.ts';
 import { proxyProblems } from '../base/http-agent.ts';
+import { inputOf } from '../decode/formats.ts';
 import {
   type Environment,
   type ResolvedSetting,
@@ -97,5 +98,6 @@ export function windowShape({ core }: Config): WindowShape {
     maxAheadMs: core.maxAhead,
     maxSeries: core.maxSeries,
     maxSeriesBytes: core.maxSeriesBytes,
+    input: inputOf(core),
   };
 }

@@ -4,6 +4,8 @@ import { EVERY_ADDRESS } from '../base/every-address.ts';
 import { LOG_FORMATS } from '../base/log-line.ts';
 import { parseStart } from '../base/time-text.ts';
 import { FORMATS } from '../decode/formats.ts';
+import { OTLP_ATTRIBUTES } from '../decode/otlp.ts';
+import { NAME_TAGS, type NameTags } from '../decode/statsd.ts';
 import { setting } from '../settings/builders.ts';
 import type { Values } from '../settings/setting.ts';
 import { MASK, maskUrl } from '../settings/url-secrets.ts';
@@ -94,12 +96,26 @@ export const CORE_SETTINGS = {
   metricsStart: setting.custom(parseStart, 'now, earliest or an RFC 3339 time', begin),
   metricsFormat: setting.choice(FORMATS, {
     meaning:
-      'format of the messages. json: that of nats_metrics; influx: line protocol; statsd: with the tags of DogStatsD; auto: detected from the beginning of each message',
+      'format of the messages. json: that of nats_metrics; influx: line protocol; statsd: with the tags of DogStatsD; number: a number and nothing else, of the series that the subject names; otlp: OpenTelemetry, as protobuf or JSON; auto: detected from the beginning of each message',
     default: 'auto',
   }),
   metricsCounters: setting.list({
     meaning:
-      'for line protocol: the names of the series that are counters (* matches any text, ? one character); all others are gauges',
+      'for line protocol, and for number: the names of the series that are counters (* matches any text, ? one character); all others are gauges',
+  }),
+  metricsStatsdTags: setting.custom(parseNameTags, `a comma-separated list of ${NAME_TAGS.join(', ')}`, {
+    meaning:
+      'for StatsD: how names may hold tags. influx: name,tag=value; hash: name#tag=value; brackets: name[tag=value]. The tags of DogStatsD are always read',
+  }),
+  metricsStatsdSignedGauges: setting.boolean({
+    meaning:
+      'for StatsD: true: a gauge with a sign (-5) is a value, as DogStatsD has it; false: it would change an earlier value, and is rejected',
+    default: 'false',
+  }),
+  metricsOtlpAttributes: setting.custom(parseGlobs, 'a comma-separated list, or none', {
+    meaning:
+      'for OTLP: which attributes of resources and scopes become dimensions (* matches any text, ? one character); none: only those of the data points',
+    default: OTLP_ATTRIBUTES.join(','),
   }),
   metricsReceive: setting.choice(['frames', 'plain'], {
     meaning:
@@ -142,7 +158,7 @@ export const CORE_SETTINGS = {
   }),
   changeDelay: setting.timeout({
     meaning:
-      'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES or MAX_SERIES_BYTES takes effect; if the checkpoints are out of reach for this long, windows wait',
+      'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES or METRICS_FORMAT (and what else says how messages are read) takes effect; if the checkpoints are out of reach for this long, windows wait',
     default: '2m',
   }),
   // What JetStream is asked for at a time. A message that long already holds the thread for longer than others like.
@@ -303,6 +319,19 @@ function parseInboxPrefix(text: string): string | undefined {
 function parseReplyPrefixes(text: string): readonly string[] | undefined {
   const prefixes = text.split(',').map((part) => parseInboxPrefix(part.trim().replace(/\.$/, '')));
   return prefixes.includes(undefined) ? undefined : prefixes.map((prefix) => `${prefix}.`);
+}
+
+function parseGlobs(text: string): readonly string[] | undefined {
+  if (text.trim() === 'none') return [];
+  const globs = text.split(',').map((glob) => glob.trim());
+  return globs.includes('') ? undefined : globs;
+}
+
+function parseNameTags(text: string): readonly NameTags[] | undefined {
+  const styles = text.split(',').map((style) => style.trim());
+  return styles.every((style) => NAME_TAGS.some((known) => known === style))
+    ? (styles as NameTags[])
+    : undefined;
 }
 
 function parseToken(text: string): string | undefined {

@@ -1,32 +1,42 @@
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { BAR, CR, EQUALS, HASH, LF, SPACE, TAB } from './line-decoder.ts';
-import type { RawMessage } from './raw-message.ts';
-import { COMMA, OPEN_ARRAY, OPEN_OBJECT } from './scanner.ts';
+import type { MessageLabel, RawMessage } from './raw-message.ts';
+import { ascii, COMMA, OPEN_ARRAY, OPEN_OBJECT, QUOTE } from './scanner.ts';
 import { EVENT } from './statsd.ts';
 import type { Steps } from './steps.ts';
+
+const LETTER_R = 0x72;
+const OTLP_KEYS = ['"resourceMetrics"', '"resource_metrics"'].map(ascii);
+/** What the metrics of a resource may begin with: the resource, those of a scope, the URL of a schema. */
+const OTLP_FIELDS = [0x0a, 0x12, 0x1a];
 
 export interface Decoders {
   readonly json: Decoder;
   readonly influx: Decoder;
   readonly statsd: Decoder;
+  readonly otlp: Decoder;
 }
 
 /**
  * Detects the format of each message from how it begins, ignoring leading white space:
  *
+ * - a header `Content-Type` with `protobuf` in it, or fields of protobuf that begin as OTLP's: OTLP;
+ * - `{"resourceMetrics"`: OTLP as JSON;
  * - `{` or `[`: JSON;
  * - `#`: line protocol (a comment);
  * - `_e{`: StatsD (an event);
- * - otherwise the first line decides: a bar before any space, comma or equals sign means StatsD; else an equals sign,
- *   which stands before every value, means line protocol;
+ * - otherwise the first line decides: a bar before any space, comma or equals sign means StatsD (if names may hold
+ *   tags, a bar before any space); else an equals sign, which stands before every value, means line protocol;
  * - anything else is read as JSON, and rejected.
  */
 export class AutoDecoder implements Decoder {
   readonly #decoders: Decoders;
+  readonly #hasNameTags: boolean;
 
-  /** All three must count the same steps. */
-  constructor(decoders: Decoders) {
+  /** All of them must count the same steps. `hasNameTags`: names in StatsD may hold tags. */
+  constructor(decoders: Decoders, hasNameTags: boolean) {
     this.#decoders = decoders;
+    this.#hasNameTags = hasNameTags;
   }
 
   get steps(): Steps {
@@ -38,17 +48,25 @@ export class AutoDecoder implements Decoder {
   }
 
   get #paused(): Decoder | undefined {
-    const { json, influx, statsd } = this.#decoders;
-    return [json, influx, statsd].find(({ isPaused }) => isPaused);
+    const { json, influx, statsd, otlp } = this.#decoders;
+    return [json, influx, statsd, otlp].find(({ isPaused }) => isPaused);
   }
 
-  take(message: RawMessage, handler: SampleHandler): void {
+  take(message: RawMessage, handler: SampleHandler, label?: MessageLabel): void {
     const { json } = this.#decoders;
-    const { bytes, start, end } = message;
-    const decoder = bytes[start] === OPEN_OBJECT ? json : this.#decoders[formatOf(bytes, start, end)];
+    const { bytes, start } = message;
+    // Nearly all messages begin so, and none of OTLP does.
+    const isJson =
+      bytes[start] === OPEN_OBJECT && bytes[start + 1] === QUOTE && bytes[start + 2] !== LETTER_R;
+    const decoder = isJson ? json : this.#decoderOf(message, label);
     // The other decoders hand over at once, and no sample may overtake an earlier one.
     if (decoder !== json) json.flush(handler);
-    decoder.take(message, handler);
+    decoder.take(message, handler, label);
+  }
+
+  #decoderOf({ bytes, start, end }: RawMessage, label: MessageLabel | undefined): Decoder {
+    if (label?.contentType !== undefined && /protobuf/i.test(label.contentType)) return this.#decoders.otlp;
+    return this.#decoders[formatOf(bytes, start, end, this.#hasNameTags)];
   }
 
   resume(message: RawMessage, handler: SampleHandler): void {
@@ -61,20 +79,52 @@ export class AutoDecoder implements Decoder {
 }
 
 /** Returns the format that the bytes from `start` to `end` look like. */
-export function formatOf(bytes: Uint8Array, start: number, end: number): keyof Decoders {
+export function formatOf(bytes: Uint8Array, start: number, end: number, hasNameTags = false): keyof Decoders {
   let i = start;
+  if (isOtlpProtobuf(bytes, start, end)) return 'otlp';
   while (i < end && isSpace(bytes[i]!)) i++;
+  if (i < end && bytes[i] === OPEN_OBJECT && isOtlpJson(bytes, i + 1, end)) return 'otlp';
   if (i === end || bytes[i] === OPEN_OBJECT || bytes[i] === OPEN_ARRAY) return 'json';
   if (bytes[i] === HASH) return 'influx';
   if (EVENT.every((byte, k) => i + k < end && bytes[i + k] === byte)) return 'statsd';
   let separated = false;
+  let hasEquals = false;
   for (; i < end && bytes[i] !== LF; i++) {
     const byte = bytes[i];
     if (byte === BAR && !separated) return 'statsd';
-    if (byte === EQUALS) return 'influx';
-    if (byte === SPACE || byte === COMMA) separated = true;
+    if (byte === EQUALS) hasEquals = true;
+    if (byte === SPACE || (byte === COMMA && !hasNameTags)) separated = true;
+    if (hasEquals && (separated || !hasNameTags)) return 'influx';
   }
-  return 'json';
+  return hasEquals ? 'influx' : 'json';
+}
+
+/** Whether the first key of an object is that of OTLP. */
+function isOtlpJson(bytes: Uint8Array, from: number, end: number): boolean {
+  let i = from;
+  while (i < end && isSpace(bytes[i]!)) i++;
+  return OTLP_KEYS.some((key) => i + key.length <= end && key.every((byte, k) => bytes[i + k] === byte));
+}
+
+/**
+ * Whether the message is nothing but fields with the number 1, of which the first begins with a field that OTLP has
+ * there. Such a field begins with a line feed, so a text may begin so too. Its lengths do not then come out even.
+ */
+function isOtlpProtobuf(bytes: Uint8Array, start: number, end: number): boolean {
+  if (start === end || bytes[start] !== LF) return false;
+  let i = start;
+  while (i < end) {
+    if (bytes[i++] !== LF) return false;
+    let length = 0;
+    let factor = 1;
+    for (; i < end && bytes[i]! >= 0x80 && factor < 2 ** 28; i++, factor *= 128)
+      length += (bytes[i]! & 0x7f) * factor;
+    if (i === end) return false;
+    length += bytes[i++]! * factor;
+    if (length < 2 || i >= end || !OTLP_FIELDS.includes(bytes[i]!)) return false;
+    i += length;
+  }
+  return i === end;
 }
 
 function isSpace(byte: number): boolean {

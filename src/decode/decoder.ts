@@ -1,5 +1,5 @@
 import type { Sample } from '../aggregate/sample.ts';
-import type { RawMessage } from './raw-message.ts';
+import type { MessageLabel, RawMessage } from './raw-message.ts';
 import type { InputRejection } from './rejection.ts';
 import type { Steps } from './steps.ts';
 
@@ -14,6 +14,8 @@ export interface SampleHandler {
    * others are kept. Called once for each reason, when the message is finished.
    */
   rejected(reason: InputRejection, message: Uint8Array, count: number): void;
+  /** Takes note of a sample that is a running total, and so a gauge. */
+  cumulative?(): void;
   /** Takes a message of which nothing is kept. */
   rejectedMessage(reason: InputRejection, message: Uint8Array): void;
 }
@@ -24,12 +26,14 @@ export interface Decoder {
   readonly steps: Steps;
   /** Whether the last message is not finished because no steps were left. `resume` goes on with it. */
   readonly isPaused: boolean;
+  /** Whether the label of every message matters, and not only what headers say: it costs to keep it. */
+  readonly needsSubject?: boolean;
   /**
    * Takes the message. Hands its samples over during this call or a later one, at the latest
    * during `flush`; the bytes must not change until then. Never throws, whatever the bytes (unless the handler does).
    * If it paused, no other message may be taken before that one is finished.
    */
-  take(message: RawMessage, handler: SampleHandler): void;
+  take(message: RawMessage, handler: SampleHandler, label?: MessageLabel): void;
   /** Goes on with the message at which it paused. Its bytes may have moved to another place meanwhile. */
   resume(message: RawMessage, handler: SampleHandler): void;
   /** Hands over all that was taken. */

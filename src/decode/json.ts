@@ -16,6 +16,7 @@ import {
   wordAt,
 } from './json-words.ts';
 import { MAX_MESSAGE_BYTES, MAX_SPELLED_BYTES, MAX_SPELLED_KEYS } from './limits.ts';
+import { CR, LF, SPACE, TAB } from './line-decoder.ts';
 import type { RawMessage } from './raw-message.ts';
 import { RejectedElements } from './rejected-elements.ts';
 import type { InputRejection } from './rejection.ts';
@@ -49,11 +50,12 @@ export interface JsonOptions {
   readonly steps?: Steps;
 }
 
-/** What is being done to an array: its syntax is read before any element counts. */
-type Pass = 'syntax' | 'elements';
+/** What is being read: the syntax of an array, before any element counts; its elements; or lines. */
+type Pass = 'syntax' | 'elements' | 'lines';
 
 /**
- * The wire format of nats_metrics: each message is an object or an array of objects.
+ * The wire format of nats_metrics: each message is an object or an array of objects, or lines of which each is an
+ * object.
  *
  * A message in the layout of Go's encoder, of a series with a known spelling, is compared rather than parsed
  * (`GoLayout`). For all others, one pass finds the fields and, by their bytes, the series. Dimensions with a new
@@ -83,6 +85,9 @@ export class JsonDecoder implements Decoder {
   /** Of the array that is being read. */
   readonly #rejected = new RejectedElements();
   #pass: Pass = 'syntax';
+  /** Of the lines that are being read: how many are JSON, and how many are not. */
+  #readLines = 0;
+  #brokenLines = 0;
   /** Where in the message it paused, between two elements; -1 if it did not. */
   #pausedAt = -1;
 
@@ -121,7 +126,11 @@ export class JsonDecoder implements Decoder {
     this.#pausedAt = -1;
     const message = bytes.subarray(start, end);
     const begin = this.#load(message, streamTime, sequence);
-    this.#finish(this.#array(begin, begin + at, handler), message, handler);
+    const reason =
+      this.#pass === 'lines'
+        ? this.#lines(begin, begin + at, handler)
+        : this.#array(begin, begin + at, handler);
+    this.#finish(reason, message, handler);
   }
 
   flush(handler: SampleHandler): void {
@@ -216,6 +225,12 @@ export class JsonDecoder implements Decoder {
     }
     this.steps.left -= message.length / BYTES_PER_STEP;
     if (scanner.peek(start) !== OPEN_OBJECT) return this.#brokenSyntax(start) ?? 'not_an_object';
+    if (this.#isLines(start)) {
+      this.#pass = 'lines';
+      this.#readLines = 0;
+      this.#brokenLines = 0;
+      return this.#lines(begin, start, handler);
+    }
     const reason = this.#object(begin);
     if (reason === undefined) handler.sample(this.#sample);
     return reason;
@@ -259,6 +274,69 @@ export class JsonDecoder implements Decoder {
       i = scanner.space(i + 1);
     }
     return scanner.space(i + 1) === scanner.end ? undefined : 'not_json';
+  }
+
+  /**
+   * Whether these are lines of which each should be an object: the first one ends in a brace, others follow it, and all
+   * of it is not one object on several lines.
+   */
+  #isLines(start: number): boolean {
+    const scanner = this.#scanner;
+    const { bytes } = scanner;
+    const lineEnd = this.#lineEnd(start);
+    if (scanner.space(lineEnd) === scanner.end) return false;
+    let last = lineEnd - 1;
+    while (last > start && (bytes[last] === CR || bytes[last] === SPACE || bytes[last] === TAB)) last--;
+    return bytes[last] === CLOSE_OBJECT && this.#brokenSyntax(start) !== undefined;
+  }
+
+  /** No string of JSON holds a line feed. */
+  #lineEnd(start: number): number {
+    const { bytes, end } = this.#scanner;
+    let i = start;
+    while (i < end && bytes[i] !== LF) i++;
+    return i;
+  }
+
+  /** Hands over the objects of the lines from `from` on. Returns why the message is rejected whole: no line is JSON. */
+  #lines(begin: number, from: number, handler: SampleHandler): InputRejection | undefined {
+    const { steps } = this;
+    const scanner = this.#scanner;
+    const { end } = scanner;
+    let i = scanner.space(from);
+    while (i < end) {
+      if (steps.left <= 0) {
+        this.#pausedAt = i - begin;
+        return undefined;
+      }
+      const lineEnd = this.#lineEnd(i);
+      // So that no line is read past its end, whatever it leaves open.
+      scanner.end = lineEnd;
+      this.#line(i, handler);
+      scanner.end = end;
+      steps.left -= 1 + (lineEnd - i) / BYTES_PER_STEP;
+      i = scanner.space(lineEnd);
+    }
+    if (this.#readLines === 0) return 'not_json';
+    if (this.#brokenLines > 0) this.#rejected.add('not_json', this.#brokenLines);
+    return undefined;
+  }
+
+  #line(start: number, handler: SampleHandler): void {
+    const scanner = this.#scanner;
+    const after = this.#element(start, 0);
+    if (after !== FAILED && scanner.space(after) === scanner.end) {
+      this.#readLines++;
+      handler.sample(this.#sample);
+      return;
+    }
+    this.steps.left -= REJECTED_STEPS;
+    const reason = this.#brokenSyntax(start) ?? this.#rejection;
+    if (reason === 'not_json') this.#brokenLines++;
+    else {
+      this.#readLines++;
+      this.#rejected.add(reason);
+    }
   }
 
   /** Reads the whole message for its syntax only. */

@@ -41,6 +41,12 @@ export const MAX_IDENTITY_BYTES = 32 * 1024;
 export const MAX_DEPTH = 32;
 
 /**
+ * OTLP as JSON: at least so many bytes for each object and array. The points of SDKs take 15 and more. A message of
+ * empty objects would take several times as long as its bytes are worth.
+ */
+export const MIN_BYTES_PER_OBJECT = 8;
+
+/**
  * A line of line protocol spells its tags once for all of its fields, but every field is a series with all of the tags.
  * Spelled out, these may be at most this many times as long as the line; otherwise a small message could fill the
  * memory. A line of 400 fields with 300 bytes of tags comes to about 12.

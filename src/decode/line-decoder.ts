@@ -1,3 +1,4 @@
+import { TYPE_BITS } from '../aggregate/sample.ts';
 import { type Dimension, type Identity, identify } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { DecodedSample } from './decoded-sample.ts';
@@ -27,6 +28,8 @@ export type Line = 'read' | 'nothing' | 'unreadable' | 'paused';
 export interface LineOptions {
   readonly maxMessageBytes?: number | undefined;
   readonly steps?: Steps | undefined;
+  /** Tells spellings apart that mean something else to a decoder with other settings. 0 if there is only one. */
+  readonly dialect?: number | undefined;
 }
 
 /**
@@ -41,6 +44,7 @@ export abstract class LineDecoder implements Decoder {
   protected lineEnd = 0;
   readonly #table: SeriesTable;
   readonly #maxMessageBytes: number;
+  readonly #dialect: number;
   readonly #unreadable: InputRejection;
   readonly #strictText = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   readonly #rejected = new RejectedElements();
@@ -58,6 +62,7 @@ export abstract class LineDecoder implements Decoder {
   constructor(table: SeriesTable, unreadable: InputRejection, options: LineOptions) {
     this.#table = table;
     this.#unreadable = unreadable;
+    this.#dialect = (options.dialect ?? 0) << TYPE_BITS;
     this.#maxMessageBytes = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
     this.steps = options.steps ?? new Steps();
   }
@@ -158,7 +163,10 @@ export abstract class LineDecoder implements Decoder {
   /** Looks up the sample's series by its spelling. Returns false if the spelling is new. */
   protected find(): boolean {
     const { sample } = this;
+    const { type } = sample;
+    sample.type = type | this.#dialect;
     sample.series = this.#table.find(sample);
+    sample.type = type;
     return sample.series >= 0;
   }
 
@@ -182,8 +190,10 @@ export abstract class LineDecoder implements Decoder {
     if (typeof identity === 'string') return identity;
     const rejection = checkIdentity(identity);
     if (rejection !== undefined) return rejection;
-    this.sample.type = this.typeOf(identity);
+    const type = this.typeOf(identity);
+    this.sample.type = type | this.#dialect;
     this.sample.series = this.#table.add(this.sample, identity);
+    this.sample.type = type;
     return undefined;
   }
 

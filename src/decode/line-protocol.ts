@@ -27,6 +27,8 @@ const LETTER_U = 0x75;
 const BOOLEANS = ['t', 'T', 'true', 'True', 'TRUE', 'f', 'F', 'false', 'False', 'FALSE'].map(ascii);
 const PLACES = 3;
 const USUAL_FIELDS = 64;
+/** As Telegraf's inputs have them. */
+const FEW_FIELDS = 24;
 /** The series of this field is named by the measurement alone. */
 const VALUE = 'value';
 
@@ -87,6 +89,7 @@ export class LineProtocolDecoder extends LineDecoder {
     this.#endFrom(after === FAILED ? this.lineEnd : after);
     if (after === FAILED) return 'unreadable';
     sample.dimensionsLength = keyEnd + 1 - sample.dimensionsStart;
+    this.#dropSuperseded();
     const fields = this.#placesEnd / PLACES;
     this.steps.left -= FOUND_STEPS * fields;
     const spelledOut = fields * sample.dimensionsLength;
@@ -156,6 +159,51 @@ export class LineProtocolDecoder extends LineDecoder {
     this.#places[at + 1] = value;
     this.#places[at + 2] = end;
     this.#placesEnd = at + PLACES;
+  }
+
+  /** Leaves out fields whose key comes again later in the line: the last one counts, as InfluxDB has it. */
+  #dropSuperseded(): void {
+    const places = this.#places;
+    const end = this.#placesEnd;
+    if (end <= FEW_FIELDS * PLACES ? !this.#hasTwice() : !this.#hasTwiceOfMany()) return;
+    const last = new Map<string, number>();
+    for (let p = 0; p < end; p += PLACES) last.set(this.#keyAt(p), p);
+    let to = 0;
+    for (let p = 0; p < end; p += PLACES) {
+      if (last.get(this.#keyAt(p)) !== p) continue;
+      places.copyWithin(to, p, p + PLACES);
+      to += PLACES;
+    }
+    this.#placesEnd = to;
+  }
+
+  #keyAt(place: number): string {
+    return this.scanner.text(this.#places[place]!, this.#places[place + 1]!, false);
+  }
+
+  /** Whether two fields have one key. Compares all pairs, which is the cheapest for few fields. */
+  #hasTwice(): boolean {
+    const places = this.#places;
+    const { bytes } = this.scanner;
+    for (let p = PLACES; p < this.#placesEnd; p += PLACES) {
+      const start = places[p]!;
+      const length = places[p + 1]! - start;
+      for (let q = 0; q < p; q += PLACES) {
+        const other = places[q]!;
+        if (places[q + 1]! - other !== length) continue;
+        let k = length - 1;
+        while (k >= 0 && bytes[start + k] === bytes[other + k]) k--;
+        if (k < 0) return true;
+      }
+    }
+    return false;
+  }
+
+  #hasTwiceOfMany(): boolean {
+    const keys = new Set<string>();
+    for (let p = 0; p < this.#placesEnd; p += PLACES) keys.add(this.#keyAt(p));
+    this.steps.left -= this.#placesEnd / PLACES;
+    return keys.size < this.#placesEnd / PLACES;
   }
 
   /** Returns the position after the equals sign. */

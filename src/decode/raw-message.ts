@@ -12,6 +12,14 @@ export interface RawMessage {
   sequence: number;
 }
 
+/** What the bus says of a message beside its bytes. Good only until the call returns, too. */
+export interface MessageLabel {
+  /** Decoded when accessed. */
+  readonly subject: string;
+  /** The header `Content-Type`. */
+  readonly contentType?: string | undefined;
+}
+
 /** To be filled. */
 export function newRawMessage(): RawMessage {
   return { bytes: new Uint8Array(0), start: 0, end: 0, streamTime: 0, sequence: 0 };

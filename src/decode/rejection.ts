@@ -38,6 +38,12 @@ export const REJECTIONS = [
   'bad_sample_rate',
   /** DogStatsD: an event or a service check. */
   'not_a_metric',
+  /** Neither OTLP's protobuf nor its JSON; or this data point is not, but others are. */
+  'not_otlp',
+  /** OTLP: percentiles that the producer computed cannot be added up. */
+  'summary',
+  /** OTLP: a data point that says that there is no value. */
+  'no_recorded_value',
   /** The header `Content-Encoding` names an encoding that we do not read. */
   'unknown_encoding',
   /** The message is not in the encoding that its header names, or is truncated. */

@@ -1,20 +1,9 @@
 import { COUNTER, GAUGE, TIMER } from '../aggregate/sample.ts';
-import type { Dimension, Identity } from '../aggregate/series.ts';
+import { type Dimension, type Identity, identify } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { readDecimal } from './decimal.ts';
 import { MAX_SPELLED_KEYS } from './limits.ts';
-import {
-  BAR,
-  CR,
-  HASH,
-  identifyTags,
-  LF,
-  type Line,
-  LineDecoder,
-  type LineOptions,
-  SPACE,
-  TAB,
-} from './line-decoder.ts';
+import { BAR, CR, HASH, LF, type Line, LineDecoder, type LineOptions, SPACE, TAB } from './line-decoder.ts';
 import type { InputRejection } from './rejection.ts';
 import { ascii, COLON, isDigit } from './scanner.ts';
 
@@ -35,9 +24,6 @@ const TYPES = Object.entries({ c: COUNTER, ms: TIMER, g: GAUGE, h: TIMER, d: TIM
  */
 export const EVENT = ascii('_e{');
 const SERVICE_CHECK = ascii('_sc|');
-/** Where a metric comes from, in addition to its tags: the container, external data, the cardinality of the tags. */
-const ORIGINS = ['c:', 'e:', 'card:'].map(ascii);
-
 /** If a sample stood for more measurements, sums of weights would soon be inexact. */
 const MAX_WEIGHT = 1_000_000_000;
 /** Rates are written as decimals: a rate with a relative distance to 1/n below this stands for n measurements. */
@@ -50,11 +36,27 @@ const MS_PER_SECOND = 1000;
 /** The value of a tag that has none. */
 const PRESENT = 'true';
 
+/** How names may hold tags, beside the section of DogStatsD: after InfluxDB's comma, after a hash sign, in brackets. */
+export const NAME_TAGS = ['influx', 'hash', 'brackets'] as const;
+export type NameTags = (typeof NAME_TAGS)[number];
+const TAGS_BEGIN: Readonly<Record<NameTags, string>> = { influx: ',', hash: '#', brackets: '[' };
+const OPEN_BRACKET = 0x5b;
+const CLOSE_BRACKET = 0x5d;
+
+export interface StatsdOptions extends LineOptions {
+  readonly nameTags?: readonly NameTags[];
+  /** Gauges with a sign are values, as DogStatsD has it. If not, they change an earlier value, and are rejected. */
+  readonly signedGauges?: boolean;
+}
+
 /**
  * StatsD, with the additions of DogStatsD (protocol 1.3): several values, tags, origins, timestamps in seconds.
  *
  *     name:value|type
  *     name:value:value...|type|@rate|#tag:value,tag|c:container|T1656581400
+ *
+ * Sections that mean nothing here, and empty ones, are skipped: each addition to the protocol has brought others.
+ * Settings allow tags in the name: `name,tag=value:1|c`, `name#tag=value:1|c`, `name[tag=value]:1|c`.
  *
  * `c` is a counter, `g` a gauge; `ms`, `h` and `d` are timers, in the unit received. A counter sent at a rate counts as
  * one sample with the value divided by the rate; a timer counts as 1/rate measurements of its value; a gauge's rate is
@@ -72,13 +74,21 @@ export class StatsdDecoder extends LineDecoder {
   /** How many measurements each sample of the line stands for. */
   #weight = 1;
   /** Where the next value begins, and where the last one ends. */
+  /** Whether an empty value is nothing, because the line has others. */
+  #skipsEmpty = false;
   #nextValue = 0;
   #valuesEnd = 0;
   /** Why the line's values have no series. */
   #noSeries: InputRejection | undefined;
+  readonly #nameTags: readonly NameTags[];
+  readonly #hasBrackets: boolean;
+  readonly #signedGauges: boolean;
 
-  constructor(table: SeriesTable, options: LineOptions = {}) {
+  constructor(table: SeriesTable, options: StatsdOptions = {}) {
     super(table, 'not_statsd', options);
+    this.#nameTags = options.nameTags ?? [];
+    this.#hasBrackets = this.#nameTags.includes('brackets');
+    this.#signedGauges = options.signedGauges ?? false;
   }
 
   protected line(start: number): Line {
@@ -91,9 +101,9 @@ export class StatsdDecoder extends LineDecoder {
       this.reject('not_a_metric');
       return 'read';
     }
-    const colon = this.#indexOf(COLON, start, this.#end);
-    const bar = this.#indexOf(BAR, start, this.#end);
-    if (bar === this.#end || colon > bar) return 'unreadable';
+    const colon = this.#colon(start);
+    const bar = this.#indexOf(BAR, colon, this.#end);
+    if (bar === this.#end) return 'unreadable';
     const typeEnd = this.#indexOf(BAR, bar + 1, this.#end);
     sample.clear();
     const problem = this.#options(typeEnd);
@@ -107,6 +117,7 @@ export class StatsdDecoder extends LineDecoder {
     sample.weight = sample.type === TIMER ? this.#weight : 1;
     // All values share one series, so look it up once: a line may have very many values, and very long tags.
     this.#noSeries = this.find() ? undefined : this.learn();
+    this.#skipsEmpty = this.#hasValue(colon + 1, bar);
     this.#nextValue = colon + 1;
     this.#valuesEnd = bar;
     return this.#values();
@@ -119,12 +130,30 @@ export class StatsdDecoder extends LineDecoder {
     this.#end = this.lineEnd > start && bytes[this.lineEnd - 1] === CR ? this.lineEnd - 1 : this.lineEnd;
   }
 
+  /** Returns where the name ends; the end of the line if it has none. Tags in brackets may hold colons and bars. */
+  #colon(start: number): number {
+    const end = this.#end;
+    const bar = this.#indexOf(BAR, start, end);
+    const colon = this.#indexOf(COLON, start, bar);
+    if (this.#hasBrackets && this.#indexOf(OPEN_BRACKET, start, colon) < colon) {
+      const close = this.#indexOf(CLOSE_BRACKET, start, end);
+      if (close + 1 < end && this.scanner.bytes[close + 1] === COLON) return close + 1;
+    }
+    return colon < bar ? colon : end;
+  }
+
   /** Returns `end` if the byte is not there. */
   #indexOf(byte: number, start: number, end: number): number {
     const { bytes } = this.scanner;
     let i = start;
     while (i < end && bytes[i] !== byte) i++;
     return i;
+  }
+
+  #hasValue(start: number, end: number): boolean {
+    let i = start;
+    while (i < end && this.scanner.bytes[i] === COLON) i++;
+    return i < end;
   }
 
   /** Sets the type that the bytes name. */
@@ -139,7 +168,7 @@ export class StatsdDecoder extends LineDecoder {
     return scanner.spells(start, end, SET) ? 'set' : 'bad_type';
   }
 
-  /** Reads the parts after the type, from their first bar on. Tags, rate and time may each occur once. */
+  /** Reads the sections after the type, from their first bar on. Tags, rate and time may each occur once. */
   #options(start: number): InputRejection | undefined {
     const { bytes } = this.scanner;
     this.#tagsStart = 0;
@@ -159,14 +188,10 @@ export class StatsdDecoder extends LineDecoder {
       } else if (letter === LETTER_T && !hasTime) {
         hasTime = true;
         if (!this.#time(bar + 2, end)) problem ??= 'bad_timestamp';
-      } else if (!this.#isOrigin(bar + 1)) return 'not_statsd';
+      } else if (letter === HASH || letter === AT || letter === LETTER_T) return 'not_statsd';
       bar = end;
     }
     return problem;
-  }
-
-  #isOrigin(start: number): boolean {
-    return ORIGINS.some((word) => this.scanner.startsWith(start, word));
   }
 
   #rate(start: number, end: number): boolean {
@@ -218,11 +243,12 @@ export class StatsdDecoder extends LineDecoder {
       steps.left -= 1;
       const first = scanner.bytes[i];
       const valueEnd = this.#indexOf(COLON, i, end);
+      if (valueEnd === i && this.#skipsEmpty) continue;
       sample.value = scale * readDecimal(scanner, i, valueEnd);
       const isSigned = valueEnd > i && (first === PLUS || first === MINUS);
       // The value times its weight must be finite, so that it can be added.
       if (!Number.isFinite(sample.weight * sample.value)) this.reject('bad_value');
-      else if (sample.type === GAUGE && isSigned) this.reject('delta_gauge');
+      else if (sample.type === GAUGE && isSigned && !this.#signedGauges) this.reject('delta_gauge');
       else this.hand(this.#noSeries);
       i = valueEnd;
     }
@@ -237,12 +263,27 @@ export class StatsdDecoder extends LineDecoder {
 
   protected identity(): Identity | InputRejection {
     const { nameStart, nameLength, dimensionsStart, dimensionsLength } = this.sample;
-    const name = this.text(nameStart, nameStart + nameLength - 1);
+    const named = this.text(nameStart, nameStart + nameLength - 1);
     const spelled = this.text(dimensionsStart, dimensionsStart + dimensionsLength);
-    if (name === undefined || spelled === undefined) return 'bad_unicode';
+    if (named === undefined || spelled === undefined) return 'bad_unicode';
+    const [name, inName] = this.#taggedName(named);
     if (name === '') return 'missing_name';
     const tags = spelled.startsWith('|#') ? spelled.slice(2).split(',', MAX_SPELLED_KEYS + 1) : [];
-    return identifyTags(name, tags.filter((tag) => tag !== '').map(keyAndValue));
+    return identifyAll(name, [
+      ...inName.filter((tag) => tag !== '').map((tag) => keyAndValue(tag, '=')),
+      ...tags.filter((tag) => tag !== '').map((tag) => keyAndValue(tag, ':')),
+    ]);
+  }
+
+  /** Divides a name into the name proper and its tags. Whichever way of tagging begins first is the one in use. */
+  #taggedName(named: string): readonly [name: string, tags: readonly string[]] {
+    const begins = this.#nameTags.map((style) => named.indexOf(TAGS_BEGIN[style])).filter((at) => at >= 0);
+    if (begins.length === 0) return [named, []];
+    const at = Math.min(...begins);
+    const isBracketed = named[at] === TAGS_BEGIN.brackets;
+    if (isBracketed && !named.endsWith(']')) return [named, []];
+    const tags = named.slice(at + 1, isBracketed ? -1 : undefined).split(',', MAX_SPELLED_KEYS + 1);
+    return [named.slice(0, at), tags];
   }
 
   protected typeOf(): number {
@@ -250,7 +291,28 @@ export class StatsdDecoder extends LineDecoder {
   }
 }
 
-function keyAndValue(tag: string): Dimension {
-  const colon = tag.indexOf(':');
-  return colon < 0 ? [tag, PRESENT] : [tag.slice(0, colon), tag.slice(colon + 1)];
+function keyAndValue(tag: string, separator: string): Dimension {
+  const at = tag.indexOf(separator);
+  return at < 0 ? [tag, PRESENT] : [tag.slice(0, at), tag.slice(at + 1)];
+}
+
+/** Several values of one key become one value: the distinct ones, sorted, with commas between them. */
+function identifyAll(name: string, tags: readonly Dimension[]): Identity | InputRejection {
+  if (tags.length > MAX_SPELLED_KEYS) return 'too_many_dimensions';
+  const values = new Map<string, Set<string>>();
+  for (const [key, value] of tags) {
+    if (key === '') return 'bad_dimensions';
+    const known = values.get(key);
+    if (known === undefined) values.set(key, new Set([value]));
+    else known.add(value);
+  }
+  const joined = (all: Set<string>) =>
+    [...all]
+      .filter((value) => value !== '')
+      .toSorted()
+      .join(',');
+  return identify(
+    name,
+    Array.from(values, ([key, all]): Dimension => [key, joined(all)]),
+  );
 }

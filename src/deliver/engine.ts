@@ -121,6 +121,8 @@ export interface EngineEvents extends CatchUpEvents {
   /** The store refused points for good, and nobody knows which. */
   pointsLost(sink: string, lost: Unidentified): void;
   sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void;
+  /** There are running totals among the samples. */
+  cumulative(): void;
   /** `count`: how many times for this reason, if it is for elements of the message. */
   messageRejected(reason: DecodeRejection, message: Uint8Array, count: number): void;
   /** Core mode: there was no time for these messages when the engine stopped. They are lost. */
@@ -349,6 +351,7 @@ export class Engine {
         untilShaped: epochs && ((streamTime) => epochs.untilShaped(streamTime)),
         onReopened,
         onRejected: (...rejected) => this.#events.messageRejected(...rejected),
+        onCumulative: () => this.#events.cumulative(),
         onGap: (gap: Gap) => this.#gap(gap),
       },
     );

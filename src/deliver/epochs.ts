@@ -1,13 +1,15 @@
 /**
- * Handles changes of WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES and MAX_SERIES_BYTES. These shape the windows, so a new
- * value takes effect at a boundary that every instance of the pipeline knows before reaching it.
+ * Handles changes of WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES and MAX_SERIES_BYTES, and of the settings that decide what
+ * a message means. These shape the windows, so a new value takes effect at a boundary that every instance of the
+ * pipeline knows before reaching it.
  *
  * This is certain without any instance waiting for another: an epoch begins at least `delayMs` after it was announced,
  * by the server's clock, and no instance closes a window at a stream time more than `delayMs` after it last looked.
  */
 
 import { isDeepStrictEqual } from 'node:util';
-import { type Epoch, floorTo, shapeOf, Tiling, type WindowShape } from '../aggregate/tiling.ts';
+import { MAX_DIALECTS } from '../aggregate/sample.ts';
+import { type Epoch, floorTo, inputsOf, shapeOf, Tiling, type WindowShape } from '../aggregate/tiling.ts';
 import { backoffMs, type Clock } from '../base/clock.ts';
 import { BusError } from '../bus/bus-error.ts';
 import type { AgreedShapes, KnownShapes, ShapeStore, Shapes } from '../bus/kv/window-shapes.ts';
@@ -18,6 +20,8 @@ const ANNOUNCE_MS = 10_000;
 const MAX_WAIT_MS = 7 * 24 * 3_600_000;
 /** Older epochs are forgotten: their windows have left every stream. */
 const MAX_EPOCHS = 200;
+/** As JSON, in UTF-16 code units. An entry of the bucket holds a megabyte, and no variable of a process 128 KiB. */
+const MAX_EPOCHS_LENGTH = 300_000;
 /** Looks per delay: this many may fail before windows wait. */
 const LOOKS_PER_DELAY = 8;
 const MIN_LOOK_MS = 250;
@@ -41,6 +45,8 @@ export function planEpochs({ shapes, at }: KnownShapes, wanted: Wanted): Shapes 
     const first = { epochs: [beginning(Number.NEGATIVE_INFINITY, wanted.before ?? shape)], delayMs };
     return planEpochs({ shapes: first, at }, wanted) ?? first;
   }
+  const named = withInput(shapes, shape);
+  if (named !== shapes) return planEpochs({ shapes: named, at }, wanted) ?? named;
   const last = shapes.epochs.at(-1)!;
   // An instance that has not heard of a longer delay only waits earlier. With a shorter delay it would wait too late:
   // that takes an epoch.
@@ -54,7 +60,24 @@ export function planEpochs({ shapes, at }: KnownShapes, wanted: Wanted): Shapes 
       'Choose a WINDOW that is a multiple or a divisor of the other. Or set PIPELINE to a new name.',
     );
   }
-  return { epochs: [...shapes.epochs, beginning(from, shape)].slice(-MAX_EPOCHS), delayMs };
+  return { epochs: latest([...shapes.epochs, beginning(from, shape)]), delayMs };
+}
+
+/**
+ * Earlier versions did not note what messages meant. Whatever the settings say now is the best guess, and from now on
+ * it stays the same.
+ */
+function withInput(shapes: Shapes, { input }: WindowShape): Shapes {
+  if (input === undefined || shapes.epochs.every((epoch) => epoch.input !== undefined)) return shapes;
+  return { ...shapes, epochs: shapes.epochs.map((epoch) => ({ ...epoch, input: epoch.input ?? input })) };
+}
+
+/** Leaves out the oldest epochs, if there are more than may be kept. */
+function latest(epochs: readonly Epoch[]): Epoch[] {
+  let kept = epochs.slice(-MAX_EPOCHS);
+  while (inputsOf(kept).length > MAX_DIALECTS || JSON.stringify(kept).length > MAX_EPOCHS_LENGTH)
+    kept = kept.slice(1);
+  return kept;
 }
 
 function beginning(from: number, shape: WindowShape): Epoch {

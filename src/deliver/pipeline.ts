@@ -8,9 +8,9 @@ import type { Gap, Reader } from '../bus/read/source.ts';
 import type { Slice } from '../config/core-settings.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import { decompress } from '../decode/encoding.ts';
-import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
+import { type DecoderSettings, makeDecoderFor } from '../decode/formats.ts';
 import { MAX_MESSAGE_BYTES } from '../decode/limits.ts';
-import { type RawMessage, wholeMessage } from '../decode/raw-message.ts';
+import { type MessageLabel, type RawMessage, wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
 import { BYTES_PER_STEP, NEW_SPELLING_STEPS, REJECTED_STEPS, type Steps } from '../decode/steps.ts';
 import type { LaneStart } from './start-points.ts';
@@ -68,6 +68,8 @@ export interface PipelineOptions {
   readonly onGap?: (gap: Gap) => void;
   /** A message, or an element of one, that is not a sample: for the log. */
   readonly onRejected?: (reason: InputRejection, message: Uint8Array, count: number) => void;
+  /** Told of the first sample that is a running total. */
+  readonly onCumulative?: () => void;
 }
 
 /** I8: received = rejected + decoded + waiting. Every decoded sample is counted by the aggregator. */
@@ -76,6 +78,8 @@ export interface PipelineStats {
   readonly rejectedMessages: Map<InputRejection, number>;
   /** Counts elements of arrays, lines, and fields of lines. */
   readonly rejectedSamples: Map<InputRejection, number>;
+  /** Samples that are gauges because they are running totals. */
+  cumulative: number;
 }
 
 /** Work for when so many of the messages that came first are finished. */
@@ -97,7 +101,12 @@ interface Mark {
  * becomes of them.
  */
 export class Pipeline implements Reader, SampleHandler {
-  readonly stats: PipelineStats = { received: 0, rejectedMessages: new Map(), rejectedSamples: new Map() };
+  readonly stats: PipelineStats = {
+    received: 0,
+    rejectedMessages: new Map(),
+    rejectedSamples: new Map(),
+    cumulative: 0,
+  };
   readonly #options: PipelineOptions;
   readonly #decoder: Decoder;
   readonly #steps: Steps;
@@ -161,9 +170,9 @@ export class Pipeline implements Reader, SampleHandler {
   message(message: RawMessage, envelope?: Envelope): void {
     this.stats.received++;
     // Kept short: the compiler then puts the decoder into the caller.
-    if (this.#isBusy || envelope?.encoding !== undefined) this.#receive(message, envelope?.encoding);
+    if (this.#isBusy || envelope?.encoding !== undefined) this.#receive(message, envelope);
     else {
-      this.#decoder.take(message, this);
+      this.#decoder.take(message, this, envelope);
       if (this.#steps.left > 0) {
         this.#sequence = message.sequence;
         // Seldom: of a busy stream, many messages share a millisecond.
@@ -203,15 +212,20 @@ export class Pipeline implements Reader, SampleHandler {
     this.#startTurns();
   }
 
-  #receive(message: RawMessage, encoding: string | undefined): void {
-    if (this.#isBusy) this.#wait(message, encoding);
-    else this.#take(message, encoding, false);
+  #receive(message: RawMessage, envelope: Envelope | undefined): void {
+    if (this.#isBusy) this.#wait(message, envelope);
+    else this.#take(message, envelope?.encoding, envelope, false);
   }
 
   /** `isOurs`: the bytes stay as they are after the call. */
-  #take(message: RawMessage, encoding: string | undefined, isOurs: boolean): void {
+  #take(
+    message: RawMessage,
+    encoding: string | undefined,
+    label: MessageLabel | undefined,
+    isOurs: boolean,
+  ): void {
     const plain = encoding === undefined ? message : this.#unpacked(message, encoding);
-    if (plain !== undefined) this.#decoder.take(plain, this);
+    if (plain !== undefined) this.#decoder.take(plain, this, label);
     this.#taken(message, plain, isOurs);
   }
 
@@ -249,7 +263,7 @@ export class Pipeline implements Reader, SampleHandler {
   }
 
   /** Keeps a message for later. */
-  #wait(message: RawMessage, encoding: string | undefined): void {
+  #wait(message: RawMessage, envelope: Envelope | undefined): void {
     if (this.#isReleased) {
       this.#unread += 1;
       return;
@@ -260,7 +274,15 @@ export class Pipeline implements Reader, SampleHandler {
     while (this.#waiting.bytes + sizeOf(message) > maxWaitingBytes && this.#workOn()) {
       if (this.#steps.left <= 0) this.#steps.left = stepsPerTurn;
     }
-    this.#waiting.add(message, encoding);
+    this.#waiting.add(message, envelope?.encoding, this.#kept(envelope));
+  }
+
+  /** Returns what to keep of an envelope, which is good only until the call returns. */
+  #kept(envelope: Envelope | undefined): MessageLabel | undefined {
+    if (envelope === undefined) return undefined;
+    const { contentType } = envelope;
+    if (this.#decoder.needsSubject !== true && contentType === undefined) return undefined;
+    return { subject: envelope.subject, contentType };
   }
 
   #startTurns(): void {
@@ -316,9 +338,9 @@ export class Pipeline implements Reader, SampleHandler {
     }
     const next = this.#waiting.take();
     if (next === undefined) return false;
-    const { message, encoding } = next;
+    const { message, encoding, label } = next;
     this.#steps.left -= 1 + (message.end - message.start) / BYTES_PER_STEP;
-    this.#take(message, encoding, true);
+    this.#take(message, encoding, label, true);
     return true;
   }
 
@@ -366,6 +388,11 @@ export class Pipeline implements Reader, SampleHandler {
 
   rejected(reason: InputRejection, message: Uint8Array, count: number): void {
     this.#reject(this.stats.rejectedSamples, reason, message, count);
+  }
+
+  cumulative(): void {
+    this.stats.cumulative += 1;
+    if (this.stats.cumulative === 1) this.#options.onCumulative?.();
   }
 
   rejectedMessage(reason: InputRejection, message: Uint8Array): void {
@@ -461,12 +488,20 @@ export function openPipeline(
   start: PipelineStart,
   options: Pick<
     PipelineOptions,
-    'nextTurn' | 'holdsBack' | 'onWindows' | 'onLook' | 'untilShaped' | 'onReopened' | 'onGap' | 'onRejected'
+    | 'nextTurn'
+    | 'holdsBack'
+    | 'onWindows'
+    | 'onLook'
+    | 'untilShaped'
+    | 'onReopened'
+    | 'onGap'
+    | 'onRejected'
+    | 'onCumulative'
   > &
     Pick<AggregatorOptions, 'keepsSketches'>,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
   const { maxMessageBytes, slice, pace } = settings;
-  const decoder = makeDecoder(table, settings);
+  const decoder = makeDecoderFor(table, settings, start.tiling.epochs);
   const onFolded = () => {
     decoder.steps.left -= NEW_SPELLING_STEPS;
   };

@@ -20,12 +20,23 @@ const SHOWN_BYTES = 200;
 export class Reports {
   readonly #log: Log;
   readonly #clock: Clock;
+  #hasToldCumulative = false;
   readonly #quiet = new Quiet(INTERVAL_MS);
   readonly #seldom = new Quiet(CHECKPOINT_INTERVAL_MS);
 
   constructor(log: Log, clock: Clock) {
     this.#log = log;
     this.#clock = clock;
+  }
+
+  /** Once: it is how the producer works. */
+  cumulative(): void {
+    if (this.#hasToldCumulative) return;
+    this.#hasToldCumulative = true;
+    this.#log.warn(
+      { advice: "Set the SDK's temporality to delta (OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE)." },
+      'producers send running totals (OTLP, cumulative): they are gauges here',
+    );
   }
 
   messageRejected(reason: DecodeRejection, message: Uint8Array, count: number): void {

@@ -1,4 +1,4 @@
-import { type RawMessage, wholeMessage } from '../decode/raw-message.ts';
+import { type MessageLabel, type RawMessage, wholeMessage } from '../decode/raw-message.ts';
 
 /**
  * Small messages are copied into blocks of this size, so that they share a buffer, as they do when they arrive. One
@@ -12,6 +12,7 @@ export interface WaitingMessage {
   /** Of the same shape as all others: decoders that meet several take longer. */
   readonly message: RawMessage;
   readonly encoding: string | undefined;
+  readonly label: MessageLabel | undefined;
 }
 
 interface Link extends WaitingMessage {
@@ -36,11 +37,15 @@ export class WaitingMessages {
     return this.#bytes;
   }
 
-  add({ bytes, start, end, streamTime, sequence }: RawMessage, encoding: string | undefined): void {
+  add(
+    { bytes, start, end, streamTime, sequence }: RawMessage,
+    encoding: string | undefined,
+    label: MessageLabel | undefined,
+  ): void {
     const message = this.#copy(bytes.subarray(start, end));
     message.streamTime = streamTime;
     message.sequence = sequence;
-    const link = { message, encoding, next: undefined };
+    const link = { message, encoding, label, next: undefined };
     if (this.#last === undefined) this.#first = link;
     else this.#last.next = link;
     this.#last = link;

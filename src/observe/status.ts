@@ -112,6 +112,8 @@ export interface SampleStatus {
   readonly foreign: number;
   /** For windows already handed out: left to replay. */
   readonly reopened: number;
+  /** Running totals, which are gauges. */
+  readonly cumulative: number;
 }
 
 export interface WindowStatus {

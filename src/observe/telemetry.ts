@@ -126,6 +126,12 @@ const SHOWN: readonly Shown[] = [
     of: ({ samples }) => one(samples.reopened),
   },
   {
+    kind: 'counter',
+    name: 'fanout_samples_cumulative_total',
+    help: 'Data points of OTLP that are running totals, and so gauges.',
+    of: ({ samples }) => one(samples.cumulative),
+  },
+  {
     kind: 'gauge',
     name: 'fanout_open_windows',
     help: 'Windows being filled.',

@@ -42,11 +42,8 @@ export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surro
 
 function engineSettings({ config: { core }, recent }: Parts): EngineSettings {
   return {
+    ...core,
     keepsSketches: recent !== undefined,
-    metricsFormat: core.metricsFormat,
-    metricsCounters: core.metricsCounters,
-    maxMessageBytes: core.maxMessageBytes,
-    slice: core.slice,
     stopTimeoutMs: core.stopTimeout,
     verify: {
       share: core.verifyShare,
@@ -83,6 +80,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     },
     sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure, parts.engine?.safeUntil(sink)),
     messageRejected: (reason, message, count) => reports.messageRejected(reason, message, count),
+    cumulative: () => reports.cumulative(),
     leftUnread: (messages) => reports.leftUnread(messages),
     catchUpStarted: (sink, from) =>
       log.info({ sink, from: new Date(from).toISOString() }, 'sink is catching up by replay'),

@@ -152,6 +152,7 @@ function sampleStatus(counts: EngineTotals | undefined, rates: SourceRates): Sam
     ignored: stats?.ignored ?? 0,
     foreign: stats?.foreign ?? 0,
     reopened: stats?.reopened ?? 0,
+    cumulative: stats?.cumulative ?? 0,
   };
 }
 

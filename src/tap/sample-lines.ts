@@ -14,11 +14,12 @@ export interface Received {
   /** Sequence in the stream, if the message was read from there. */
   readonly sequence: number | undefined;
   readonly encoding?: string | undefined;
+  readonly contentType?: string | undefined;
 }
 
 /** Returns the lines of a message. With filters, rejected parts are left out, because they have no series to match. */
 export function linesOf(message: Received, decoder: TapDecoder, filters: Filters, asJson: boolean): string[] {
-  const { samples, rejections } = decoder.decode(message.payload, message.encoding);
+  const { samples, rejections } = decoder.decode(message.payload, message.encoding, message);
   const { subject, sequence } = message;
   const time = new Date(message.time).toISOString();
   const lines = samples

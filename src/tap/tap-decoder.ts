@@ -3,7 +3,7 @@ import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import { decompress } from '../decode/encoding.ts';
 import { type DecoderSettings, makeDecoder } from '../decode/formats.ts';
-import { wholeMessage } from '../decode/raw-message.ts';
+import { type MessageLabel, wholeMessage } from '../decode/raw-message.ts';
 import type { InputRejection } from '../decode/rejection.ts';
 
 /** How many series to remember. When there are more, forgotten series are parsed again. */
@@ -38,13 +38,13 @@ export class TapDecoder {
   }
 
   /** Decodes a message. `encoding` is the value of its header `Content-Encoding`. */
-  decode(payload: Uint8Array, encoding?: string): Contents {
+  decode(payload: Uint8Array, encoding?: string, label?: MessageLabel): Contents {
     const plain = encoding === undefined ? payload : decompress(payload, encoding, this.#maxMessageBytes);
     if (typeof plain === 'string') return { samples: [], rejections: new Map([[plain, 1]]) };
-    return this.#decode(plain);
+    return this.#decode(plain, label);
   }
 
-  #decode(payload: Uint8Array): Contents {
+  #decode(payload: Uint8Array, label?: MessageLabel): Contents {
     const samples: TappedSample[] = [];
     const rejections = new Map<InputRejection, number>();
     const handler: SampleHandler = {
@@ -55,7 +55,7 @@ export class TapDecoder {
       rejected: (reason, _, count) => rejections.set(reason, count),
       rejectedMessage: (reason) => rejections.set(reason, 1),
     };
-    this.#decoder.take(wholeMessage(payload), handler);
+    this.#decoder.take(wholeMessage(payload), handler, label);
     this.#decoder.flush(handler);
     return { samples, rejections };
   }

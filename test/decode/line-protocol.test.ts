@@ -62,9 +62,12 @@ describe('line protocol', () => {
     // A fault of one field does not affect the others.
     ['m a=x,b=1,c=,d=NaN,e=1.2.3', ['bad_value', gauge('m.b', 1), 'bad_value', 'bad_value', 'bad_value']],
     ['m a=1"b",c=2', ['bad_value', gauge('m.c', 2)]],
-    ['m a=1,a=2', [gauge('m.a', 1), gauge('m.a', 2)]],
+    ['m a=1,a=2', [gauge('m.a', 2)]],
     // A fault of the series affects every field.
     ['m,a=1,a=1 x=1,y=2', ['duplicate_key', 'duplicate_key']],
+    ['m x=1,y=2,x=3', [gauge('m.y', 2), gauge('m.x', 3)]],
+    ['m x=1,x="a"', ['string_field']],
+    ['m x="a",xx=1,x=2,x=4i', [gauge('m.xx', 1), gauge('m.x', 4)]],
     ['m,a x=1', ['bad_dimensions']],
     ['m,=a x=1', ['bad_dimensions']],
     ['m,a=b=c x=1', ['bad_dimensions']],
@@ -281,7 +284,8 @@ function render({ measurement, tags, fields, nanos }: Model): string {
 function expected({ measurement, tags, fields, nanos }: Model): (InputRejection | Heard)[] {
   const dimensions = Object.fromEntries(Object.entries(tags).filter(([, of]) => of !== ''));
   const time = nanos === undefined ? Number.NaN : Math.floor(Number(nanos / 1000n) / 1000) + 0;
-  return fields.map(({ key, value: of }) => {
+  const last = fields.filter(({ key }, i) => fields.findLastIndex((other) => other.key === key) === i);
+  return last.map(({ key, value: of }) => {
     if (typeof of === 'string') return of;
     return gauge(key === 'value' ? measurement : `${measurement}.${key}`, of, { dimensions, time });
   });
@@ -306,5 +310,13 @@ test('rendered lines are decoded to their models, in any combination, whether se
       },
     ),
     { numRuns: effort(1000) },
+  );
+});
+
+test('of many fields, too, the last of each key counts', () => {
+  const fields = Array.from({ length: 300 }, (_, i) => `f${i % 100}=${i}`);
+  const { elements } = decode(`m ${fields}`);
+  expect(elements).toEqual(
+    Array.from({ length: 100 }, (_, i) => expect.objectContaining({ name: `m.f${i}`, value: 200 + i })),
   );
 });

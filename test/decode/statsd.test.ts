@@ -42,7 +42,7 @@ describe('StatsD', () => {
     ['\r\n \na:1|c\r\nb:2|g\r\n\n', [counter('a', 1), gauge('b', 2)]],
     // Several values.
     ['a:1:2:-3|ms|#k:v', [1, 2, -3].map((value) => timer('a', value, tagged({ k: 'v' })))],
-    ['a:1::x:2|c', [counter('a', 1), 'bad_value', 'bad_value', counter('a', 2)]],
+    ['a:1::x:2|c', [counter('a', 1), 'bad_value', counter('a', 2)]],
     // Tags.
     ['a:1|c|#k:v,l:w', [counter('a', 1, tagged({ k: 'v', l: 'w' }))]],
     ['a:1|c|#url:http://x:80/', [counter('a', 1, tagged({ url: 'http://x:80/' }))]],
@@ -52,7 +52,6 @@ describe('StatsD', () => {
     ['a:1|c|#k:v w=x', [counter('a', 1, tagged({ k: 'v w=x' }))]],
     ['é:1|c|#ü:ß', [counter('é', 1, tagged({ ü: 'ß' }))]],
     ['a:1|c|#:v', ['bad_dimensions']],
-    ['a:1|c|#k:v,k:w', ['duplicate_key']],
     // Other parts after the type.
     ['a:1|c|c:ci-1234|#k:v', [counter('a', 1, tagged({ k: 'v' }))]],
     ['a:1|c|#k:v|c:x|e:it-false,pu-1|card:low', [counter('a', 1, tagged({ k: 'v' }))]],
@@ -102,12 +101,28 @@ describe('StatsD', () => {
     [`${'a'.repeat(513)}:1|c`, ['too_long']],
     // One unreadable line among others.
     ['a\nb:1|c\nc:1\nd|c\n|e:1|c', [counter('b', 1), ...Array(4).fill('not_statsd')]],
-    ['a:1|c|k:v\nb:1|c', [counter('b', 1), 'not_statsd']],
     ['a:1|c|#k:v|#l:w\nb:1|c', [counter('b', 1), 'not_statsd']],
     [`a:1|c|#${Array.from({ length: 1024 }, (_, i) => `k${i}:`)}`, [counter('a', 1)]],
     [`a:1|c|#${Array.from({ length: 1025 }, (_, i) => `k${i}:`)}`, ['too_many_dimensions']],
     ['a:1|c|@1|@1\nb:1|c', [counter('b', 1), 'not_statsd']],
-    ['a:1|c|\nb:1|c', [counter('b', 1), 'not_statsd']],
+    ['a:1|c|T1|T1\nb:1|c', [counter('b', 1), 'not_statsd']],
+    // Sections that are empty, or that nobody knows.
+    ['a:1|c|', [counter('a', 1)]],
+    ['a:1|c||k:v|c:|#k:v|f:a,b|@0.5', [counter('a', 2, { dimensions: { k: 'v' } })]],
+    ['a:1|c|x@0.1|z#k:v', [counter('a', 1)]],
+    // Several values of one key.
+    ['a:1|c|#k:v,k:v,l', [counter('a', 1, { dimensions: { k: 'v', l: 'true' } })]],
+    ['a:1|c|#k:w,k:v,k:w,k:', [counter('a', 1, { dimensions: { k: 'v,w' } })]],
+    ['a:1|c|#k,k:a', [counter('a', 1, { dimensions: { k: 'a,true' } })]],
+    [`a:1|c|#${Array.from({ length: 1025 }, () => 'k:v')}`, ['too_many_dimensions']],
+    // Empty values beside others.
+    ['a:1::2:|c', [counter('a', 1), counter('a', 2)]],
+    ['a::3|g', [gauge('a', 3)]],
+    ['a::|c', ['bad_value', 'bad_value']],
+    // Tags in the name, if nobody asked for them.
+    ['a,k=v:1|c', [counter('a,k=v', 1)]],
+    ['a[k=v]:1|c', [counter('a[k=v]', 1)]],
+    ['a#k=v:1|c', [counter('a#k=v', 1)]],
   ])('%j', (message, elements) => {
     expect(decode(message)).toEqual({ rejection: undefined, elements: grouped(elements) });
   });
@@ -129,10 +144,50 @@ describe('StatsD', () => {
   });
 });
 
+describe('by setting', () => {
+  const tagged = decoding({ metricsFormat: 'statsd', metricsStatsdTags: ['influx', 'hash', 'brackets'] });
+
+  test.each<[string, unknown]>([
+    ['a,k=v,l=w:1|c', counter('a', 1, { dimensions: { k: 'v', l: 'w' } })],
+    ['a,k=v:1|c|#k:u,m:n', counter('a', 1, { dimensions: { k: 'u,v', m: 'n' } })],
+    ['a#k=v,l:1|c', counter('a', 1, { dimensions: { k: 'v', l: 'true' } })],
+    ['a[k=v,l=b:c|d]:1|c', counter('a', 1, { dimensions: { k: 'v', l: 'b:c|d' } })],
+    ['a[]:1|c', counter('a', 1)],
+    ['a,:1|c', counter('a', 1)],
+    ['a,k=:1|c', counter('a', 1)],
+    ['a,k=x#y[z]:1|c', counter('a', 1, { dimensions: { k: 'x#y[z]' } })],
+    ['a[k=v:1|c', counter('a[k=v', 1)],
+    ['a[k=v]b:1|c', counter('a[k=v]b', 1)],
+    ['a,=v:1|c', 'bad_dimensions'],
+    [',k=v:1|c', 'missing_name'],
+    [`a${',k=v'.repeat(1025)}:1|c`, 'too_many_dimensions'],
+  ])('tags in names: %.30j', (message, element) => {
+    for (let i = 0; i < 2; i++) expect(tagged(message).elements).toEqual([element]);
+  });
+
+  test('only the ways that are asked for are read', () => {
+    const hash = decoding({ metricsFormat: 'statsd', metricsStatsdTags: ['hash'] });
+    expect(hash('a,k=v#l=w:1|c[x]').elements).toEqual(['bad_type']);
+    expect(hash('a,k=v#l=w:1|c').elements).toEqual([counter('a,k=v', 1, { dimensions: { l: 'w' } })]);
+  });
+
+  test('auto takes a comma in a name for StatsD only then', () => {
+    const auto = decoding({ metricsStatsdTags: ['influx'] });
+    expect(auto('a,k=v:1|c').elements).toEqual([counter('a', 1, { dimensions: { k: 'v' } })]);
+    expect(auto('a,k=v value=1').elements).toEqual([gauge('a', 1, { dimensions: { k: 'v' } })]);
+    expect(decoding({})('a,k=v:1|c').rejection).toBe('not_line_protocol');
+  });
+
+  test('a gauge with a sign is a value', () => {
+    const signed = decoding({ metricsFormat: 'statsd', metricsStatsdSignedGauges: true });
+    expect(signed('a:-5:+3:1|g').elements).toEqual([gauge('a', -5), gauge('a', 3), gauge('a', 1)]);
+  });
+});
+
 test('many values with long tags are little work', () => {
   const long = (tags: string) => decode(`a:${'1:'.repeat(30_000)}1|c|#${tags}`).elements;
   const work = workOf(() => {
-    expect(new Set(long('k,'.repeat(50_000)))).toEqual(new Set(['duplicate_key']));
+    expect(new Set(long('k,'.repeat(50_000)))).toEqual(new Set(['too_many_dimensions']));
     expect(long(`k:${'v'.repeat(4000)}`)).toHaveLength(30_001);
   }, MAX_WORK);
   expect(work).toBeLessThan(MAX_WORK);

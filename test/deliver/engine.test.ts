@@ -63,6 +63,7 @@ const SILENT: EngineEvents = {
   pointsRejected() {},
   pointsLost() {},
   sinkChanged() {},
+  cumulative() {},
   messageRejected() {},
   leftUnread() {},
   catchUpStarted() {},

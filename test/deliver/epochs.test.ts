@@ -15,6 +15,7 @@ const wanted = (shape = {}, more: Partial<Wanted> = {}): Wanted => ({
   nexts: [],
   ...more,
 });
+const AUTO_INPUT = { format: 'auto' };
 const none: KnownShapes = { shapes: undefined, at: NOW };
 const known = (...changes: object[]): AgreedShapes => ({
   at: NOW,
@@ -23,6 +24,7 @@ const known = (...changes: object[]): AgreedShapes => ({
     epochs: [{}, ...changes].map((each) => ({ ...SHAPE, from: Number.NEGATIVE_INFINITY, ...each })),
   },
 });
+const AUTO: KnownShapes = { ...known(), shapes: planEpochs(known(), wanted({ input: AUTO_INPUT })) };
 const beginningOf = (plan: ReturnType<typeof planEpochs>) => plan!.epochs.at(-1)!.from;
 
 test('the first start: one shape for all time; the same settings again: nothing to announce', () => {
@@ -37,8 +39,9 @@ test.each([
   ['MAX_AHEAD', { maxAheadMs: 0 }],
   ['MAX_SERIES', { maxSeries: 7 }],
   ['MAX_SERIES_BYTES', { maxSeriesBytes: 7_000_000 }],
+  ['METRICS_FORMAT', { input: { format: 'statsd' } }],
 ])('a new %s takes effect where windows of both shapes start, after the delay', (_, change) => {
-  const from = beginningOf(planEpochs(known(), wanted(change)));
+  const from = beginningOf(planEpochs(AUTO, wanted({ input: AUTO_INPUT, ...change })));
   expect(from).toBeGreaterThanOrEqual(NOW + DELAY_MS + ANNOUNCE_MS);
   expect(from).toBeLessThanOrEqual(NOW + DELAY_MS + ANNOUNCE_MS + 20_000);
   expect(from % 10_000).toBe(0);
@@ -51,6 +54,33 @@ test('a first budget is announced once, and so is a changed one', () => {
   const stored = { shapes: { ...announced, epochs: JSON.parse(JSON.stringify(announced.epochs)) }, at: NOW };
   expect(planEpochs(stored, wanted({ maxSeriesBytes: 7 }))).toBeUndefined();
   expect(planEpochs(stored, wanted({ maxSeriesBytes: 8 }))!.epochs).toHaveLength(3);
+});
+
+test('epochs of an earlier version are read as the settings say at the first start of this one, for good', () => {
+  const old = known({ from: NOW - 5000, latenessMs: 1 }, { from: NOW, latenessMs: 2 });
+  const input = { format: 'influx', counters: ['a'] };
+  const first = planEpochs(old, wanted({ latenessMs: 2, input }))!;
+  expect(first.epochs).toEqual(old.shapes.epochs.map((epoch) => ({ ...epoch, input })));
+  expect(planEpochs({ shapes: first, at: NOW }, wanted({ latenessMs: 2, input }))).toBeUndefined();
+  const second = planEpochs({ shapes: first, at: NOW }, wanted({ latenessMs: 2, input: AUTO_INPUT }))!;
+  expect(second.epochs.map((epoch) => epoch.input)).toEqual([input, input, input, AUTO_INPUT]);
+  expect(planEpochs(old, wanted({ input }))!.epochs.map((epoch) => epoch.input)).toEqual(
+    Array(4).fill(input),
+  );
+});
+
+test('formats that changed very often, or long lists: the oldest epochs are forgotten', () => {
+  let shapes = AUTO.shapes!;
+  for (let i = 0; i < 20; i++)
+    shapes = planEpochs({ shapes, at: NOW }, wanted({ input: { format: 'influx', counters: [`${i}`] } }))!;
+  expect(shapes.epochs.map(({ input }) => input?.counters)).toEqual(
+    Array.from({ length: 16 }, (_, i) => [`${i + 4}`]),
+  );
+  for (const name of ['a', 'b', 'c']) {
+    const counters = Array(10_000).fill(`${name}.long_name`);
+    shapes = planEpochs({ shapes, at: NOW }, wanted({ input: { format: 'influx', counters } }))!;
+  }
+  expect(shapes.epochs).toHaveLength(2);
 });
 
 test('an epoch begins after every checkpoint, after the previous epoch, and after the longer of two delays', () => {

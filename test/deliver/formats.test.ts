@@ -98,10 +98,20 @@ describe('the same 100,000 samples give the same rows', () => {
     expect(rowsOf(messages, 'auto')).toEqual(expected);
   });
 
+  test.each(['otlp', 'otlpJson'] as const)('as %s', (format) => {
+    const messages = inAll.map(({ group, time }) => ({ payload: WRITERS[format](group), time }));
+    expect(rowsOf(messages, 'auto')).toEqual(expected);
+  });
+
+  test('as lines of JSON', () => {
+    const messages = inAll.map(({ group, time }) => ({ payload: WRITERS.jsonLines(group), time }));
+    expect(rowsOf(messages, 'json')).toEqual(expected);
+  });
+
   test('as a mix of all formats, compressed or not', () => {
-    const formats = ['json', 'influx', 'statsd'] as const;
+    const formats = ['json', 'influx', 'statsd', 'jsonLines', 'otlp', 'otlpJson'] as const;
     const messages = inAll.map(({ group, time }, i): Message => {
-      const payload = WRITERS[formats[(i * 7) % 3]!](group);
+      const payload = WRITERS[formats[(i * 7) % formats.length]!](group);
       if (i % 5 === 0) return { payload: gzipSync(payload), time, encoding: 'gzip' };
       if (i % 5 === 1) return { payload: zstdCompressSync(payload), time, encoding: 'zstd' };
       return { payload, time };
@@ -111,7 +121,7 @@ describe('the same 100,000 samples give the same rows', () => {
 
   test('with timers, which line protocol does not have', () => {
     const timed = samples(METRIC_TYPES);
-    const rows = (['json', 'statsd'] as const).map((format) =>
+    const rows = (['json', 'statsd', 'otlp'] as const).map((format) =>
       rowsOf(
         timed.map(({ group, time }) => ({ payload: WRITERS[format](group), time })),
         format,
@@ -120,6 +130,7 @@ describe('the same 100,000 samples give the same rows', () => {
     expect(rows[0]!.rejected).toEqual([]);
     expect(new Set(rows[0]!.points.map(({ series }) => series.type)).size).toBe(3);
     expect(rows[1]).toEqual(rows[0]);
+    expect(rows[2]).toEqual(rows[0]);
   });
 });
 

@@ -77,6 +77,11 @@ const texts = fc.oneof(
       maxLength: 12,
     })
     .map(array),
+  fc
+    .array(fc.constantFrom(element('a'), element('b'), '{"name":"a"}', '7', '', '{', '{"x":[{'), {
+      maxLength: 12,
+    })
+    .map((lines) => [element('l'), ...lines].join('\n')),
   fc.constantFrom(
     element('a'),
     '{"name":',

@@ -243,6 +243,7 @@ export class Instance {
       // The simulated stores name every point that they refuse.
       pointsLost: (sink) => this.#world.trace.fail('I5', `${sink}: nobody knows which points were refused`),
       sinkChanged: (sink, up) => log(up ? 'up' : 'down', sink),
+      cumulative: () => {},
       messageRejected: () => {},
       leftUnread: (messages) => log('left-unread', `${messages}`),
       differs: (sink, difference, start) => {

@@ -6,6 +6,7 @@
 import type { KV } from 'nats';
 import { type Epoch, Tiling } from '../../aggregate/tiling.ts';
 import { type Config, windowShape } from '../../config/config.ts';
+import { isKnownInput } from '../../decode/formats.ts';
 import { BusError } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { BUCKET, Bucket, bucketExists, isConflict, MAX_CONFLICTS, readServerTime } from './bucket.ts';
@@ -102,18 +103,20 @@ function parse(key: string, text: string): Shapes {
     const read = epochs.map((epoch) => ({ ...epoch, from: epoch.from ?? Number.NEGATIVE_INFINITY }));
     const isWhole = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
     const isRight = read.every(
-      ({ from, windowMs, latenessMs, maxAheadMs, maxSeries, maxSeriesBytes = 1 }, i) =>
+      ({ from, windowMs, latenessMs, maxAheadMs, maxSeries, maxSeriesBytes = 1, input = {} }, i) =>
         (i === 0 || isWhole(from)) &&
         [windowMs, maxSeries, maxSeriesBytes].every((n) => isWhole(n) && n > 0) &&
-        [latenessMs, maxAheadMs].every(isWhole),
+        [latenessMs, maxAheadMs].every(isWhole) &&
+        isKnownInput(input),
     );
-    if (!isRight || !isWhole(delayMs)) throw new RangeError('not whole numbers');
+    if (!isRight || !isWhole(delayMs))
+      throw new RangeError('not whole numbers, or formats that this version does not know');
     new Tiling(read);
     return { delayMs, epochs: read };
   } catch (error) {
     throw new BusError(
       `the entry ${key} in the key-value bucket ${BUCKET} is not valid (${String(error)})`,
-      `Inspect it (nats kv get ${BUCKET} ${key}). It records which windows have which WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES and MAX_SERIES_BYTES. Without it, the current settings apply to all windows.`,
+      `Inspect it (nats kv get ${BUCKET} ${key}). It records which windows have which WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES and format of messages. A later version of the service may have written it: then go back to that version. Without it, the current settings apply to all windows.`,
     );
   }
 }

@@ -30,7 +30,7 @@ export function createCoreSource(bus: Bus, core: Configured, options: CoreOption
   return new CoreSource(bus, core, options.now ?? steadyNow);
 }
 
-type Receive = (bytes: Uint8Array, start: number, end: number, envelope?: Envelope) => void;
+type Receive = (bytes: Uint8Array, start: number, end: number, envelope: Envelope) => void;
 
 const NEVER = { buffer: undefined, at: 0 };
 
@@ -123,13 +123,7 @@ class CoreSource implements Source {
     };
   }
 
-  #onMessage(
-    bytes: Uint8Array,
-    start: number,
-    end: number,
-    envelope: Envelope | undefined,
-    reader: Reader,
-  ): void {
+  #onMessage(bytes: Uint8Array, start: number, end: number, envelope: Envelope, reader: Reader): void {
     if (bytes !== this.#bytes) this.#arrive(bytes);
     this.#pace?.readMessage(end - start);
     const arrival = Math.floor(this.#arrived.at);

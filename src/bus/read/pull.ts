@@ -12,6 +12,7 @@
 import { type ConsumerInfo, createInbox, type Msg, nanos, type Subscription } from 'nats';
 import { newRawMessage, type RawMessage } from '../../decode/raw-message.ts';
 import type { Bus } from '../connect.ts';
+import { FrameSubject } from '../frame-subject.ts';
 import type { FrameSink } from '../frames.ts';
 import { incoming } from '../headers.ts';
 import { apiSubject } from '../jetstream-api.ts';
@@ -506,36 +507,5 @@ export class Pull {
       if (!this.#bus.connection.isClosed()) subscription.unsubscribe();
     }
     this.#resolveEnd(end);
-  }
-}
-
-/** The subject of a frame. One object is reused, and the subject that it decoded last: most messages have the same. */
-class FrameSubject implements Envelope {
-  readonly encoding = undefined;
-  #bytes: Uint8Array = new Uint8Array(0);
-  #start = 0;
-  #end = 0;
-  #decoded = '';
-  #decodedBytes: Uint8Array = new Uint8Array(0);
-
-  isAt(bytes: Uint8Array, start: number, end: number): void {
-    this.#bytes = bytes;
-    this.#start = start;
-    this.#end = end;
-  }
-
-  startsWith(prefix: Uint8Array): boolean {
-    if (this.#end - this.#start < prefix.length) return false;
-    for (let i = 0; i < prefix.length; i++) if (this.#bytes[this.#start + i] !== prefix[i]) return false;
-    return true;
-  }
-
-  get subject(): string {
-    const isSame =
-      this.#end - this.#start === this.#decodedBytes.length && this.startsWith(this.#decodedBytes);
-    if (isSame) return this.#decoded;
-    this.#decodedBytes = new Uint8Array(this.#bytes.subarray(this.#start, this.#end));
-    this.#decoded = Buffer.from(this.#decodedBytes).toString();
-    return this.#decoded;
   }
 }

@@ -31,7 +31,7 @@ export interface Gap {
 export interface Reader {
   /**
    * Takes one message, whose bytes do not change until the call returns (or, with `flush`, not before that).
-   * Synchronous; must not throw. Without an envelope, the subject is unknown and there is no encoding.
+   * Synchronous; must not throw. Without an envelope, the subject is unknown and there are no headers.
    */
   message(message: RawMessage, envelope?: Envelope): void;
   /** Shows a message whose subject nobody wants, or nobody knows. */

@@ -151,7 +151,7 @@ async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
       return `${id} ${next === undefined ? 'none yet' : `at ${new Date(next).toISOString()}`}`;
     });
     const change =
-      'at its start, the service will announce a new shape of its windows (WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES or MAX_SERIES_BYTES)';
+      'at its start, the service will announce a new shape of its windows (WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES or how messages are read)';
     return { what, state: 'ok', detail: [...texts, ...(changes ? [change] : [])].join(', '), advice: '' };
   } catch (error) {
     return failed(what, error);

@@ -52,8 +52,8 @@ async function tail(wanted: readonly string[], options: TailOptions, config: Con
   const timer = setInterval(() => output.reportHeld(), REPORT_INTERVAL_MS);
   const silence = setTimeout(() => output.reportSilence(wanted), SILENCE_MS);
   if (options.from === undefined) {
-    const take = ({ data: payload, subject, encoding }: Incoming) =>
-      output.take({ payload, subject, time: Date.now(), sequence: undefined, encoding });
+    const take = ({ data: payload, subject, encoding, contentType }: Incoming) =>
+      output.take({ payload, subject, time: Date.now(), sequence: undefined, encoding, contentType });
     await listen(bus, wanted, take, stop);
   } else {
     await readFrom(options.from, wanted, config, bus, output, stop);
@@ -77,8 +77,10 @@ async function readFrom(
   const start = { kind: 'time', ms } as const;
   const source = createJetStreamSource(bus, { ...core, metricsSubjects }, { start, isPassive: true });
   const reader: Reader = {
-    message: ({ bytes, start, end, streamTime: time, sequence }, { subject, encoding } = NO_ENVELOPE) =>
-      output.take({ payload: bytes.subarray(start, end), subject, time, sequence, encoding }),
+    message: (
+      { bytes, start, end, streamTime: time, sequence },
+      { subject, encoding, contentType } = NO_ENVELOPE,
+    ) => output.take({ payload: bytes.subarray(start, end), subject, time, sequence, encoding, contentType }),
     // History waits for a slow reader of our output.
     progress: () => (process.stdout.writableNeedDrain ? drained(stop) : undefined),
   };

@@ -71,8 +71,9 @@ function counter(by: string, rates: Rates, { core }: Config): (message: Incoming
   if (by === 'subject') return ({ subject, data }) => rates.add(subject, data.length);
   const decoder = new TapDecoder(core);
   const key = by.replace(/^dimension:/, '');
-  return ({ data, encoding }) => {
-    const { samples, rejections } = decoder.decode(data, encoding);
+  return (message) => {
+    const { data, encoding } = message;
+    const { samples, rejections } = decoder.decode(data, encoding, message);
     const rejected = [...rejections.values()].reduce((sum, count) => sum + count, 0);
     const bytes = data.length / (samples.length + rejected || 1);
     for (const { series, type } of samples) {

@@ -24,7 +24,10 @@ const SHAPE = { windowMs: 1000, latenessMs: 200, maxAheadMs: 100, maxSeries: 10 
 const first: Shapes = { delayMs: 5000, epochs: [{ ...SHAPE, from: Number.NEGATIVE_INFINITY }] };
 const budgeted: Shapes = {
   delayMs: 5000,
-  epochs: [...first.epochs, { ...SHAPE, maxSeriesBytes: 1000, from: 5000 }],
+  epochs: [
+    ...first.epochs,
+    { ...SHAPE, maxSeriesBytes: 1000, input: { format: 'influx', counters: ['a*'] }, from: 5000 },
+  ],
 };
 const withAnother = ({ epochs, delayMs }: Shapes, from: number): Shapes => ({
   delayMs,
@@ -43,7 +46,7 @@ test("there are no shapes at first; stored ones are read back, with the server's
   expect((await createShapeStore(bus, 'b', 1).load()).shapes).toBeUndefined();
 });
 
-test('epochs with a budget, after one without from an earlier version, are read back unchanged', async () => {
+test('epochs with a budget and formats, after one without from an earlier version, are read back unchanged', async () => {
   await createShapeStore(bus, 'budget', 1).change(() => budgeted);
   expect((await createShapeStore(bus, 'budget', 1).load()).shapes).toStrictEqual(budgeted);
 });
@@ -87,6 +90,8 @@ test.each([
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":0,"latenessMs":0,"maxAheadMs":0,"maxSeries":1}]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":-1,"maxAheadMs":0,"maxSeries":1}]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"maxSeriesBytes":0}]}',
+  '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"input":{"format":"new"}}]}',
+  '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"input":{"new":"a"}}]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1},{"from":5,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1}]}',
 ])('an invalid entry is an error that says where it is: %s', async (text) => {
   await (await openBucket(bus, 1)).put('shapes.foreign', text);

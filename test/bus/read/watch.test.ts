@@ -226,7 +226,7 @@ test('a message that is read before it is heard may be heard in the next span', 
     connection: plain.connection,
     flush: () => plain.flush(),
     subscribe: ((subject, onMessage, options) => {
-      const onFrame = late((bytes: Uint8Array) => options!.onFrame!(bytes, 0, bytes.length));
+      const onFrame = late((bytes: Uint8Array) => options!.onFrame!(bytes, 0, bytes.length, { subject }));
       return plain.subscribe(subject, late(onMessage), {
         ...options,
         onFrame: (bytes, start, end) => onFrame(bytes.slice(start, end)),
