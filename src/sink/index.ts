@@ -9,6 +9,15 @@ export type { Settings, Values } from '../settings/setting.ts';
 export type { AwsVerdict } from './aws.ts';
 export { awsErrorName, awsVerdict, resending } from './aws.ts';
 export type {
+  BusHeaders,
+  BusMessage,
+  BusReading,
+  BusStream,
+  PublishOutcome,
+  SinkBus,
+  StoredMessage,
+} from './bus-port.ts';
+export type {
   AnswerRow,
   Batch,
   Question,
@@ -37,6 +46,7 @@ export {
   readBackOf,
   removesOf,
   SinkError,
+  withAdvice,
 } from './contract.ts';
 export type { HttpAnswer, HttpRequest } from './http.ts';
 export {
@@ -49,6 +59,15 @@ export {
   transportFailure,
   verdictOfStatus,
 } from './http.ts';
+export {
+  escapeKey,
+  escapeName,
+  escapeValue,
+  floatText,
+  INSTANCE_TAG,
+  TYPE_TAG,
+  unescapeText,
+} from './line-text.ts';
 export { loadSqlite } from './node-sqlite.ts';
 export type { IndexedPoint, Unfit, Verdict } from './partial-writes.ts';
 export {
