@@ -1,6 +1,7 @@
 /** Publishes messages so that the newest of each key, in the stream, is the one that was given. */
 import {
   type BusHeaders,
+  type BusMessage,
   type BusStream,
   type PublishOutcome,
   type SinkBus,
@@ -116,7 +117,15 @@ async function sendAll(
   return sent;
 }
 
-export function withId({ subject, headers, body }: Encoded, id: string) {
+/** As they are sent: a first line, a line for each, and an empty one. All of it is ASCII. */
+export function headerBytes({ headers }: BusMessage): number {
+  return Object.entries(headers).reduce(
+    (bytes, [name, value]) => bytes + name.length + value.length + ': \r\n'.length,
+    'NATS/1.0\r\n\r\n'.length,
+  );
+}
+
+export function withId({ subject, headers, body }: Encoded, id: string): BusMessage {
   const identified: BusHeaders = { [MESSAGE_ID]: id, ...headers };
   return { subject, headers: identified, body };
 }

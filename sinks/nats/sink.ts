@@ -22,16 +22,13 @@ import {
 } from '../../src/sink/index.ts';
 import { type Config, settings, windowSubjects } from './config.ts';
 import { type Encoded, encodePoint, encodeRemoval } from './encode.ts';
-import { publishAll, withId } from './publish.ts';
+import { headerBytes, publishAll, withId } from './publish.ts';
 import { storedWindows } from './stored-windows.ts';
 
 /** One write at a time: what a later one says about a key must come later in the stream. */
 const LIMITS = { maxPoints: 2_000, maxBytes: 2_000_000, inFlight: 1 };
 /** nats-server takes 4,096 bytes for the first line of a message; the rest is for where the answer goes, and sizes. */
 const MAX_SUBJECT_CHARACTERS = 3_500;
-/** For the headers: their names, the id, the key. An instance is a boot id. */
-const HEADER_BYTES = 1_024;
-
 interface Session {
   readonly bus: SinkBus;
   /** Undefined with DELIVERY=core. */
@@ -159,12 +156,13 @@ async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal, onAbor
 }
 
 /** Returns why the bus cannot take the message; undefined if it can. */
-function unfit({ subject, body }: Encoded, bus: SinkBus, stream: BusStream | undefined): string | undefined {
+function unfit(message: Encoded, bus: SinkBus, stream: BusStream | undefined): string | undefined {
+  const { subject, body } = message;
   if (subject.length > MAX_SUBJECT_CHARACTERS)
     return `the subject takes ${subject.length} bytes; the limit is ${MAX_SUBJECT_CHARACTERS}`;
   const most = Math.min(bus.maxPayloadBytes, stream?.maxMessageBytes ?? Number.POSITIVE_INFINITY);
-  const bytes = body.length + HEADER_BYTES;
-  return bytes > most ? `the message takes up to ${bytes} bytes; the limit of the bus is ${most}` : undefined;
+  const bytes = body.length + headerBytes(withId(message, message.id));
+  return bytes > most ? `the message takes ${bytes} bytes; the limit of the bus is ${most}` : undefined;
 }
 
 function outcomeOfError(error: unknown): WriteOutcome {

@@ -10,7 +10,7 @@ import {
   type StreamInfo,
 } from 'nats';
 import { CORE_SETTINGS, type CoreConfig, overlap, readBySelf } from '../config/core-settings.ts';
-import { type Environment, readSettings } from '../settings/setting.ts';
+import { type Environment, readSettings, type SettingError } from '../settings/setting.ts';
 import type {
   BusHeaders,
   BusMessage,
@@ -58,7 +58,12 @@ const RIGHTS_ADVICE =
 
 /** `env`: that of the service, whose NATS_* variables say where the bus is and how to sign in. */
 export async function connectSinkBus(env: Environment): Promise<SinkBus> {
-  const core = readSettings(CORE_SETTINGS, '', env, [], []);
+  const errors: SettingError[] = [];
+  const core = readSettings(CORE_SETTINGS, '', env, errors, []);
+  const [wrong] = errors;
+  if (wrong !== undefined) {
+    throw new SinkError('bad_request', `${wrong.variable} is not right.`, `Set it to ${wrong.expected}.`);
+  }
   const servers = parseServers(core.natsUrl);
   try {
     const connection = await connectClient({

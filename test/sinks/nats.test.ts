@@ -1,13 +1,18 @@
-import { RetentionPolicy, type StreamConfig } from 'nats';
+import { type NatsConnection, RetentionPolicy, type StreamConfig } from 'nats';
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import nats from '../../sinks/nats/sink.ts';
+import type { Point } from '../../src/aggregate/point.ts';
 import { connectSinkBus } from '../../src/bus/sink-bus.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { setting } from '../../src/settings/builders.ts';
-import type { Settings } from '../../src/settings/setting.ts';
-import { defineSink, type SinkModule } from '../../src/sink/contract.ts';
+import { readSettings, type SettingError, type Settings } from '../../src/settings/setting.ts';
+import { defineSink, readBackOf, type Sink, type SinkModule } from '../../src/sink/contract.ts';
 import { connect } from '../bus-client.ts';
+import { differences, makePoint, manyPoints, START, WINDOW_MS } from '../conformance/points.ts';
+import { sinkError } from '../conformance/subject.ts';
 import { describeConformance, type Harness } from '../conformance.ts';
 
+const NEVER = new AbortController().signal;
 const auth = { kind: 'user', user: 'fanout', password: 's3cret' } as const;
 let server: NatsServer | undefined;
 
@@ -57,3 +62,154 @@ const harness = (format: string): Harness => ({
 });
 
 describeConformance('nats', harness('json'), async () => withUrl);
+
+describe('on the bus', () => {
+  let bus: NatsServer;
+  let connection: NatsConnection;
+  const open: Sink[] = [];
+
+  beforeAll(async () => {
+    bus = await startNats();
+    connection = await connect({ servers: bus.url });
+    const { streams } = await connection.jetstreamManager();
+    await streams.add({ name: 'METRICS', subjects: ['metrics.>'] });
+    await streams.add({ name: 'WINDOWS', subjects: ['fanout.windows.>'], max_msg_size: 8_000 });
+  });
+  afterEach(async () => {
+    await Promise.all(open.splice(0).map((sink) => sink.close()));
+  });
+  afterAll(async () => {
+    await connection?.close();
+    await bus?.stop();
+  });
+
+  function sinkOf(variables: Record<string, string> = {}, env: Record<string, string> = {}): Sink {
+    const settings = Object.fromEntries(
+      Object.entries(variables).map(([name, value]) => [`S_${name}`, value]),
+    );
+    const errors: SettingError[] = [];
+    const config = readSettings(nats.settings, 'S_', settings, errors, []);
+    expect(errors).toEqual([]);
+    const connectBus = () => connectSinkBus({ NATS_URL: bus.url, ...env });
+    const sink = nats.create(config, { id: 't', log: { info() {}, warn() {} }, connectBus });
+    open.push(sink);
+    return sink;
+  }
+  const opening = (...given: Parameters<typeof sinkOf>) => sinkError(sinkOf(...given).open(NEVER));
+  const streams = async () => (await connection.jetstreamManager()).streams;
+
+  it('is heard by anyone, as a subject, headers and JSON', async () => {
+    const heard = connection.subscribe('fanout.windows.http.>', { max: 1 });
+    await connection.flush();
+    const point = makePoint({ name: 'http.requests', values: { count: 3, sum: 9 } });
+    expect(await sinkOf().write({ points: [point] }, NEVER)).toEqual({ kind: 'written' });
+    for await (const { subject, headers, data } of heard) {
+      expect(subject).toBe('fanout.windows.http.requests');
+      expect(headers?.get('window')).toBe(String(START));
+      expect(headers?.get('series')).toBe(point.series.id);
+      expect(JSON.parse(Buffer.from(data).toString())).toEqual({
+        window_start: START,
+        window_ms: WINDOW_MS,
+        series_id: point.series.id,
+        name: 'http.requests',
+        type: 'counter',
+        dimensions: { app: 'api' },
+        instance: '',
+        count: 3,
+        sum: 9,
+      });
+    }
+  });
+
+  it('takes each once, gives way to a correction, and comes back after a removal', async () => {
+    const state = async () => (await (await streams()).info('WINDOWS')).state.messages;
+    const sink = sinkOf({ FORMAT: 'influx' });
+    const [one, other] = [1, 2].map((sum) => makePoint({ name: 'corrected', values: { sum } })) as [
+      Point,
+      Point,
+    ];
+    const before = await state();
+    for (const point of [one, one]) await sink.write({ points: [point] }, NEVER);
+    expect(await state()).toBe(before + 1);
+    for (const point of [other, one]) await sink.write({ points: [point] }, NEVER);
+    await sink.remove({ points: [one] }, NEVER);
+    await sink.write({ points: [one] }, NEVER);
+    const rows = await Array.fromAsync(sink.read({ from: START, to: START + 1 }, NEVER));
+    const ours = rows.filter(({ series }) => series.name === 'corrected');
+    expect(differences(ours, [one])).toEqual([]);
+  });
+
+  it('rejects what the stream never takes, and writes the rest', async () => {
+    const points = [10, 7_000, 9_000].map((length) => makePoint({ dimensions: [['k', 'x'.repeat(length)]] }));
+    const outcome = await sinkOf().write({ points }, NEVER);
+    expect(outcome).toMatchObject({
+      kind: 'partial',
+      retry: [],
+      rejected: [{ index: 2, reason: 'too_large' }],
+    });
+  });
+
+  it('is refused without a stream, and says how to make it', async () => {
+    const error = await opening({ SUBJECT: 'nowhere' });
+    expect(error.reason).toBe('not_found');
+    expect(error.advice).toContain("nats stream add WINDOWS --subjects 'nowhere.>'");
+    // A stream for a part of the names would acknowledge that part only.
+    await (await streams()).add({ name: 'PART', subjects: ['part.http.>'] });
+    expect((await opening({ SUBJECT: 'part' })).reason).toBe('not_found');
+  });
+
+  it.each([
+    ['workqueue', { retention: RetentionPolicy.Workqueue }],
+    ['interest', { retention: RetentionPolicy.Interest }],
+    ['no_ack', { no_ack: true }],
+    ['per_name', { max_msgs_per_subject: 1 }],
+  ])('is refused by a stream that does not keep what it takes: %s', async (name, more) => {
+    await (await streams()).add({ name, subjects: [`${name}.>`], ...more });
+    expect((await opening({ SUBJECT: name })).reason).toBe('schema_mismatch');
+  });
+
+  it('says that its stream is gone, and knows that another one is another store', async () => {
+    const config = { name: 'GONE', subjects: ['gone.>'] };
+    await (await streams()).add(config);
+    const sink = sinkOf({ SUBJECT: 'gone' });
+    await sink.open(NEVER);
+    const before = await sink.identity!(NEVER);
+    await (await streams()).delete('GONE');
+    expect(await sink.write({ points: [makePoint()] }, NEVER)).toMatchObject({
+      kind: 'refused',
+      reason: 'not_found',
+    });
+    await (await streams()).add(config);
+    await sink.open(NEVER);
+    expect(await sink.identity!(NEVER)).not.toBe(before);
+    expect(await sink.write({ points: [makePoint()] }, NEVER)).toEqual({ kind: 'written' });
+  });
+
+  it('refuses a loop: subjects that the service reads, also by way of its stream', async () => {
+    const error = await opening({ SUBJECT: 'metrics.windows' });
+    expect(error).toMatchObject({ reason: 'bad_request', message: expect.stringContaining('metrics.>') });
+    expect((await opening({ SUBJECT: 'fanout.control' })).reason).toBe('bad_request');
+    expect((await opening({ SUBJECT: 'any' }, { METRICS_SUBJECTS: 'any.>' })).reason).toBe('bad_request');
+    // The service reads what the stream of the metrics copies from that of the windows.
+    const filter = { name: 'WINDOWS', filter_subject: 'fanout.windows.>' };
+    await (await streams()).add({ name: 'COPIES', subjects: ['copied.>'], sources: [filter] });
+    const copies = { METRICS_STREAM: 'COPIES', METRICS_SUBJECTS: 'copied.>' };
+    await sinkOf({}, copies).open(NEVER);
+    const looped = { ...copies, METRICS_SUBJECTS: 'copied.>,fanout.windows.>' };
+    expect((await opening({}, looped)).reason).toBe('bad_request');
+  });
+
+  it('without a stream is plain NATS: written when the server has it, heard by who listens, and never read back', async () => {
+    const heard = connection.subscribe('plain.>');
+    await connection.flush();
+    const sink = sinkOf({ SUBJECT: 'plain', DELIVERY: 'core' });
+    expect(await sink.write({ points: manyPoints(100) }, NEVER)).toEqual({ kind: 'written' });
+    await connection.flush();
+    expect(heard.getReceived()).toBe(100);
+    expect(await Array.fromAsync(sink.read({ from: 0, to: START + WINDOW_MS }, NEVER))).toEqual([]);
+    expect(await sink.identity!(NEVER)).toBeUndefined();
+    const module = nats as SinkModule;
+    expect(readBackOf(module, { delivery: 'core' })).toBe('none');
+    expect(readBackOf(module, { delivery: 'stream' })).toBe('ranges');
+  });
+});
