@@ -70,7 +70,8 @@ async function overtaken(
   if (now.name !== name) throw new SinkError('conflict', `the stream ${name} no longer captures the windows`);
   const newest = new Map(duplicates.map(({ message }) => [message.key, { id: '', sequence: 0 }]));
   const sequence = duplicates.reduce((least, one) => Math.min(least, one.sequence), Number.MAX_SAFE_INTEGER);
-  const reading = { stream: now, from: { sequence }, to: now.lastSequence, headersOnly: true };
+  // All names: the stream was asked for by one of them.
+  const reading = { stream, from: { sequence }, to: now.lastSequence, headersOnly: true };
   for await (const message of bus.messages(reading, signal)) {
     const key = keyOf(message)?.text;
     if (key === undefined || !newest.has(key)) continue;

@@ -6,6 +6,7 @@ import { publishAll } from '../../sinks/nats/publish.ts';
 import { storedWindows } from '../../sinks/nats/stored-windows.ts';
 import { subjectOf } from '../../sinks/nats/subject.ts';
 import type { Point } from '../../src/aggregate/point.ts';
+import { isCovered } from '../../src/bus/subjects.ts';
 import type { BusReading, BusStream, SinkBus, StoredMessage } from '../../src/sink/bus-port.ts';
 import {
   differences,
@@ -111,30 +112,32 @@ class MemoryStream implements SinkBus {
   readonly maxPayloadBytes = 1024;
   readonly #ids = new Map<string, number>();
   #stored: StoredMessage[] = [];
+  readonly #subjects = new Map<number, string>();
   #last = 0;
   /** Messages handed out at once. */
   looks = 0;
 
   async refuseLoop(): Promise<void> {}
 
-  async streamOf(): Promise<BusStream> {
+  async streamOf(subject = 'fanout.windows.>'): Promise<BusStream> {
     const lastTime = this.#stored.length === 0 ? undefined : START + 100 * WINDOW_MS;
     return {
       name: 'W',
       created: 'now',
-      stored: ['w.>'],
+      stored: [subject],
       lastSequence: this.#last,
       lastTime,
       maxMessageBytes: undefined,
     };
   }
 
-  async publish(message: Pick<Encoded, 'headers' | 'body'>) {
+  async publish(message: Pick<Encoded, 'subject' | 'headers' | 'body'>) {
     const id = message.headers['Nats-Msg-Id']!;
     const known = this.#ids.get(id);
     if (known !== undefined) return { kind: 'stored', sequence: known, duplicate: true } as const;
     this.#last += 1;
     this.#ids.set(id, this.#last);
+    this.#subjects.set(this.#last, message.subject);
     this.#stored.push(stored(message, this.#last));
     return { kind: 'stored', sequence: this.#last, duplicate: false } as const;
   }
@@ -143,10 +146,13 @@ class MemoryStream implements SinkBus {
   async flush(): Promise<void> {}
   async close(): Promise<void> {}
 
-  async *messages({ from, to, headersOnly = false }: BusReading): AsyncGenerator<StoredMessage> {
+  async *messages({ stream, from, to, headersOnly = false }: BusReading): AsyncGenerator<StoredMessage> {
     this.looks += 1;
     const first = from !== undefined && 'sequence' in from ? from.sequence : 0;
-    const found = this.#stored.filter(({ sequence }) => sequence >= first && sequence <= to);
+    const isMeant = (sequence: number) => isCovered(this.#subjects.get(sequence)!, stream.stored);
+    const found = this.#stored.filter(
+      ({ sequence }) => sequence >= first && sequence <= to && isMeant(sequence),
+    );
     for (const message of found) yield headersOnly ? { ...message, body: new Uint8Array() } : message;
   }
 
@@ -161,6 +167,7 @@ class MemoryStream implements SinkBus {
 
 const pointOf = (key: number, value: number) =>
   makePoint({
+    name: `name${key % 3}`,
     dimensions: [['k', `${key >> 1}`]],
     windowStart: START + (key % 2) * WINDOW_MS,
     values: { sum: value },
@@ -205,12 +212,13 @@ describe('a stream of windows', () => {
     });
   });
 
-  it('is looked at once for a batch that it has already, and not at all for a new one', async () => {
+  it('takes a batch that it has already once, after one look, and a new one after none', async () => {
     const bus = new MemoryStream();
     const messages = Array.from({ length: 50 }, (_, key) => encodePoint(pointOf(key, 1), config));
     await publishAll(bus, await bus.streamOf(), messages, NEVER);
     expect(bus.looks).toBe(0);
     await publishAll(bus, await bus.streamOf(), messages, NEVER);
     expect(bus.looks).toBe(1);
+    expect((await bus.streamOf()).lastSequence).toBe(50);
   });
 });
