@@ -1,4 +1,4 @@
-/** The windows back on the bus: the service publishes them in a thread of its own, and `verify` finds every one in the stream. */
+/** The windows back on the bus: the service publishes them, and `verify` finds every one in the stream. */
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { loadConfig } from '../../src/config/config.ts';
 import { ConfigError } from '../../src/config/config-error.ts';

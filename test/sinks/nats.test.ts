@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { type NatsConnection, RetentionPolicy, type StreamConfig } from 'nats';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import nats from '../../sinks/nats/sink.ts';
@@ -211,5 +212,62 @@ describe('on the bus', () => {
     const module = nats as SinkModule;
     expect(readBackOf(module, { delivery: 'core' })).toBe('none');
     expect(readBackOf(module, { delivery: 'stream' })).toBe('ranges');
+  });
+});
+
+describe('the rights of its user', () => {
+  /** As docs/stores.md lists them; METRICS is what the service looks at anyway. */
+  const RIGHTS = [
+    'fanout.windows.>',
+    '$JS.API.STREAM.NAMES',
+    '$JS.API.STREAM.INFO.WINDOWS',
+    '$JS.API.STREAM.INFO.METRICS',
+    '$JS.API.CONSUMER.CREATE.WINDOWS',
+    '$JS.API.CONSUMER.MSG.NEXT.WINDOWS.*',
+    '$JS.API.CONSUMER.DELETE.WINDOWS.*',
+  ];
+  let bus: NatsServer;
+
+  beforeAll(async () => {
+    const user = (name: string, publish: readonly string[]) =>
+      `{ user: ${name}, password: p, permissions: { publish: ${JSON.stringify(publish)}, subscribe: ["_INBOX.>"] } }`;
+    const users = [user('all', ['>']), user('some', RIGHTS), user('few', RIGHTS.slice(1))];
+    bus = await startNats({ extra: `authorization { users: [${users.join(', ')}] }` });
+    const connection = await connect({ servers: bus.url, user: 'all', pass: 'p' });
+    await (await connection.jetstreamManager()).streams.add({
+      name: 'WINDOWS',
+      subjects: ['fanout.windows.>'],
+    });
+    await connection.close();
+  });
+  afterAll(() => bus?.stop());
+
+  async function written(user: string) {
+    const connectBus = () => connectSinkBus({ NATS_URL: bus.url, NATS_USER: user, NATS_PASSWORD: 'p' });
+    const config = { subject: 'fanout.windows', format: 'json', delivery: 'stream' } as const;
+    const sink = nats.create(config, { id: 't', log: { info() {}, warn() {} }, connectBus });
+    try {
+      await sink.open(NEVER);
+      const outcome = await sink.write({ points: [makePoint()] }, NEVER);
+      const again = await sink.write({ points: [makePoint()] }, NEVER);
+      const rows = await Array.fromAsync(sink.read({ from: 0, to: START + 1 }, NEVER));
+      return { outcome, again, rows: rows.length };
+    } finally {
+      await sink.close();
+    }
+  }
+
+  it('are those that docs/stores.md lists', async () => {
+    const said = readFileSync('docs/stores.md', 'utf8');
+    for (const right of RIGHTS.filter((right) => !right.endsWith('METRICS')))
+      expect(said).toContain(`\`${right}\``);
+    const all = { kind: 'written' };
+    expect(await written('some')).toEqual({ outcome: all, again: all, rows: 1 });
+  });
+
+  it('are named in the error without them', async () => {
+    const { outcome } = await written('few');
+    expect(outcome).toMatchObject({ kind: 'refused', reason: 'unauthorized' });
+    expect((outcome as { message: string }).message).toContain('windows-back-on-the-bus');
   });
 });
