@@ -87,7 +87,7 @@ const NO_ROOM: readonly (number | undefined)[] = [
 /** Errors when another instance creates the stream at the same time. */
 const IN_THE_WAY: readonly (number | undefined)[] = [ERROR.nameInUse, ERROR.subjectsOverlap];
 
-export function manager(bus: Bus): Promise<JetStreamManager> {
+export function manager(bus: Pick<Bus, 'connection' | 'apiPrefix'>): Promise<JetStreamManager> {
   return bus.connection.jetstreamManager(jetStreamOptions(bus));
 }
 
@@ -171,7 +171,10 @@ export async function streamExists(bus: Bus, name: string): Promise<boolean> {
 }
 
 /** Undefined if there is none. Rejects with a `BusError` if it cannot find out. */
-export async function findStream(bus: Bus, name: string): Promise<StreamInfo | undefined> {
+export async function findStream(
+  bus: Pick<Bus, 'connection' | 'apiPrefix'>,
+  name: string,
+): Promise<StreamInfo | undefined> {
   try {
     return await (await manager(bus)).streams.info(name);
   } catch (error) {

@@ -305,6 +305,18 @@ export function overlap(a: string, b: string): boolean {
   }
 }
 
+/** What the service hears, or publishes for others, whatever the settings are. */
+const SERVICE_SUBJECTS = ['fanout.control.>', 'fanout.rejected.>'];
+
+/** Returns the pattern by which the service itself reads something of `subject`; undefined if it does not. */
+export function readBySelf(
+  { metricsSubjects, natsInboxPrefix }: Pick<CoreConfig, 'metricsSubjects' | 'natsInboxPrefix'>,
+  subject: string,
+): string | undefined {
+  const read = [...metricsSubjects, ...SERVICE_SUBJECTS, `${natsInboxPrefix}.>`];
+  return read.find((other) => overlap(other, subject));
+}
+
 /** Returns the prefix without a dot at its end. */
 function parseApiPrefix(text: string): string | undefined {
   const prefix = text.replace(/\.$/, '');

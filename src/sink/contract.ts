@@ -5,6 +5,7 @@
  */
 import type { MetricType, Point, Series } from '../aggregate/point.ts';
 import type { Settings, Values } from '../settings/setting.ts';
+import type { SinkBus } from './bus-port.ts';
 import type { PriceModel } from './price.ts';
 
 /** Points within the sink's limits. Keys (windowStart, series, instance) are distinct within a batch. */
@@ -261,6 +262,11 @@ export interface SinkContext {
   /** Milliseconds after which the signal of a write aborts: for stores with a time limit of their own. */
   readonly timeoutMs?: number | undefined;
   readonly log: SinkLog;
+  /**
+   * Connects to the bus of the service, and signs in as the service does: for a sink that publishes there. Rejects with
+   * a `SinkError`. Undefined where there is no bus.
+   */
+  readonly connectBus?: (() => Promise<SinkBus>) | undefined;
 }
 
 export interface SinkLog {
@@ -327,6 +333,8 @@ export interface SinkModule<S extends Settings = Settings> {
   removesBy?(config: Values<S>): boolean;
   /** Checks what spans several variables, such as "required when API is v1". Returns the keys of the wrong settings. */
   validate?(config: Values<S>): readonly { readonly key: keyof S & string; readonly expected: string }[];
+  /** The subjects of the bus on which it publishes: they must be none that the service reads. */
+  publishesOn?(config: Values<S>): readonly { readonly key: keyof S & string; readonly subject: string }[];
   create(config: Values<S>, context: SinkContext): Sink;
   /** Absent if the rows of a trial cannot be kept apart: then there is no trial of this kind. */
   readonly trial?: TrialTables<S>;

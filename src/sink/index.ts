@@ -9,6 +9,15 @@ export type { Settings, Values } from '../settings/setting.ts';
 export type { AwsVerdict } from './aws.ts';
 export { awsErrorName, awsVerdict, resending } from './aws.ts';
 export type {
+  BusHeaders,
+  BusMessage,
+  BusReading,
+  BusStream,
+  PublishOutcome,
+  SinkBus,
+  StoredMessage,
+} from './bus-port.ts';
+export type {
   AnswerRow,
   Batch,
   Query,
@@ -45,6 +54,7 @@ export {
   SinkError,
   TRIAL_MARK,
   TRIAL_PREFIX,
+  withAdvice,
 } from './contract.ts';
 export type { HttpAnswer, HttpRequest } from './http.ts';
 export {
@@ -57,6 +67,15 @@ export {
   transportFailure,
   verdictOfStatus,
 } from './http.ts';
+export {
+  escapeKey,
+  escapeName,
+  escapeValue,
+  floatText,
+  INSTANCE_TAG,
+  TYPE_TAG,
+  unescapeText,
+} from './line-text.ts';
 export { loadSqlite } from './node-sqlite.ts';
 export type { IndexedPoint, Unfit, Verdict } from './partial-writes.ts';
 export {

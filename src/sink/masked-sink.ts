@@ -5,7 +5,14 @@
 import { Masker } from '../settings/masker.ts';
 import { foreignSecrets, secretsIn } from '../settings/secrets.ts';
 import type { Environment, Settings, Values } from '../settings/setting.ts';
-import { type Sink, SinkError, type SinkLog, type SinkModule, type WriteOutcome } from './contract.ts';
+import {
+  type Sink,
+  type SinkContext,
+  SinkError,
+  type SinkLog,
+  type SinkModule,
+  type WriteOutcome,
+} from './contract.ts';
 
 interface Described {
   readonly id: string;
@@ -19,11 +26,16 @@ export function maskerOf({ module, values }: Pick<Described, 'module' | 'values'
 }
 
 /** Creates a sink. The whole program creates its sinks here. */
-export function createSink(described: Described, log: SinkLog, env: Environment): Sink {
+export function createSink(
+  described: Described,
+  log: SinkLog,
+  env: Environment,
+  connectBus?: SinkContext['connectBus'],
+): Sink {
   const { id, module, values, timeoutMs } = described;
   const masker = maskerOf(described, env);
   try {
-    return masked(module.create(values, { id, log: maskedLog(log, masker), timeoutMs }), masker);
+    return masked(module.create(values, { id, log: maskedLog(log, masker), timeoutMs, connectBus }), masker);
   } catch (error) {
     throw cleaned(error, masker);
   }
