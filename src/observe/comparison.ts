@@ -129,7 +129,7 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
   ['storage', ({ storedBytes }) => ranked(storedBytes, bytes)],
   ['bytes per row', ({ bytesPerRow }) => ranked(bytesPerRow, bytes, BYTES_PER_ROW)],
   ['cost per month', ({ cost }) => ranked(cost.usdPerMonth, dollars, cost.assumption)],
-  ['store', ({ kind, version, address }) => cell(version ? `${kind} ${version}` : kind, address ?? '')],
+  ['store', ({ kind, version, address }) => cell(version ?? kind, address ?? '')],
 ];
 
 /** What a store that is down answered before says nothing about now. */

@@ -261,7 +261,7 @@ describe('in trouble, the page', () => {
     expect(await line('what to do').innerText()).toMatch(/^See that the store runs/);
     expect(await line('next attempt').innerText()).toMatch(/^(now|in \d+ s)$/);
     expect(await line('nothing is lost').innerText()).toMatch(/^until /);
-    expect(await line('store').innerText()).toMatch(/^influxdb.*, http:\/\/127\.0\.0\.1:\d+$/);
+    expect(await line('store').innerText()).toMatch(/^influxdb.*, http:\/\/127\.0\.0\.1:\d+$/i);
     // Nothing of what it was like before, from the first moment on.
     const index = (await texts(page, '#comparison thead th')).indexOf('influxdb');
     for (const row of ['write p50', 'write p99', 'query: sums', 'queries p95'])

@@ -148,14 +148,16 @@ function heardText(heard: readonly ServiceAnswer[]): string {
   const width = terminalWidth();
   const heads = heard.map((one) => {
     if (one.kind === 'silent') return `${one.url}: ${printable(one.reason)}. Is the service running there?`;
-    const { headline, proof, status } = viewOf(one.status);
-    return `${one.url}: ${printable(headline.text)} ${amount(status.messages.perSecond)} messages/s. ${proof.text}`;
+    const { headline, status } = viewOf(one.status);
+    return `${one.url}: ${printable(headline.text)} ${amount(status.messages.perSecond)} messages/s.`;
   });
   const troubles = heard.flatMap((one) =>
     one.kind === 'status' ? one.status.sinks.map((sink) => printable(troubleText(sink, one.status))) : [],
   );
   const tables = fit(sideBySide(heard), width);
-  const notes = heard.flatMap((one) => (one.kind === 'status' ? notesOf(one.status).map(printable) : []));
+  const notes = heard.flatMap((one) =>
+    one.kind === 'status' ? [viewOf(one.status).proof.text, ...notesOf(one.status)].map(printable) : [],
+  );
   const lines = (texts: readonly string[]) => texts.flatMap((text) => wrap(text, width)).join('\n');
   return [lines(heads), lines(troubles.filter((text) => text !== '')), ...tables, lines(notes)]
     .filter((text) => text !== '')
