@@ -6,6 +6,7 @@ export const SINKS: Readonly<Record<string, () => Promise<SinkModule>>> = {
   clickhouse: async () => (await import('./clickhouse/sink.ts')).default,
   dynamodb: async () => (await import('./dynamodb/sink.ts')).default,
   influxdb: async () => (await import('./influxdb/sink.ts')).default,
+  nats: async () => (await import('./nats/sink.ts')).default,
   otlp: async () => (await import('./otlp/sink.ts')).default,
   parquet: async () => (await import('./parquet/sink.ts')).default,
   postgres: async () => (await import('./postgres/sink.ts')).default,

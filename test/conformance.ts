@@ -11,6 +11,7 @@ import { describeLifecycle } from './conformance/lifecycle.ts';
 import { describeQuestions } from './conformance/questions.ts';
 import { describeStorage } from './conformance/storage.ts';
 import { type Bench, type Harness, Subject, TEST_MS } from './conformance/subject.ts';
+import { describeTrial } from './conformance/trial.ts';
 import { FaultProxy } from './faults/proxy.ts';
 
 export type { Harness, Variables } from './conformance/subject.ts';
@@ -31,14 +32,15 @@ export function describeConformance(
 
     const bench: Bench = {
       harness,
+      isTried: () => module.trial !== undefined,
       namespace() {
         namespaces += 1;
         return `t${namespaces}`;
       },
-      async subject({ namespace = bench.namespace(), proxied = false, change } = {}) {
+      async subject({ namespace = bench.namespace(), proxied = false, change, trial } = {}) {
         const through = proxied ? bench.proxy().port : port;
         const variables = await harness.variables(namespace, through);
-        const subject = new Subject(module, change ? change(variables) : variables, said, harness);
+        const subject = new Subject(module, change ? change(variables) : variables, said, harness, trial);
         open.push(subject);
         return subject;
       },
@@ -71,6 +73,7 @@ export function describeConformance(
     if (harness.differs?.keepsNothing) return;
     describeStorage(bench);
     if (!harness.differs?.answersNothing) describeQuestions(bench);
+    describeTrial(bench);
     describeFaults(bench);
   });
 }

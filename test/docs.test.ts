@@ -59,7 +59,9 @@ function commandTable(): Command {
 
 function muzzle(command: Command): void {
   command.exitOverride().configureOutput({ writeErr: () => {}, writeOut: () => {} });
-  if (command.commands.length === 0) command.action(() => {});
+  // With options of its own, a command with others below it does something by itself.
+  const acts = command.commands.length === 0 || (command.parent !== null && command.options.length > 0);
+  if (acts) command.action(() => {});
   for (const each of command.commands) muzzle(each);
 }
 

@@ -23,6 +23,8 @@ const FLOORS = [
   ['deliver', 'windows to stores: lanes, threads, replay'],
   ['verify', 'the truth of a range, and what stores differ in'],
   ['probe', 'questions that the stores are asked'],
+  ['recent', 'the windows of the last hour, and questions about them'],
+  ['trial', 'stores tried on real traffic, side by side'],
   ['load', 'traffic with a known truth'],
   ['observe', 'status, Prometheus, HTTP, dashboard'],
   ['control', 'what operators ask of an instance'],

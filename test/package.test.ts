@@ -15,8 +15,11 @@ import { LIMIT_MS, TEST_LIMIT_MS } from './limits.ts';
 import { linksOf } from './links.ts';
 
 const root = join(import.meta.dirname, '..');
-/** Packed. Its dependencies are another 29 MB on the disk. */
-const MAX_PACKED_BYTES = 700_000;
+/**
+ * Packed: three fifths are the program, a quarter is docs/. Its dependencies are another 29 MB on the disk. 700 KB were
+ * enough before questions on the bus, trials and the chart's many values: what makes it larger has to be worth it.
+ */
+const MAX_PACKED_BYTES = 850_000;
 /** EX_UNAVAILABLE of sysexits.h. */
 const EXIT_UNAVAILABLE = 69;
 

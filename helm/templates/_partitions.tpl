@@ -33,6 +33,8 @@ Partitions: the server spreads the subjects, and every partition has a stream, a
 {{- $_ := set $env (print $prefix "LABELS") (printf "%s,partition=%d" (default "job=metrics-fanout" (get $env (print $prefix "LABELS"))) $partition) -}}
 {{- else if eq $kind "otlp" -}}
 {{- $_ := set $env (print $prefix "SERVICE") (printf "%s-%d" (default "metrics-fanout" (get $env (print $prefix "SERVICE"))) $partition) -}}
+{{- else if eq $kind "nats" -}}
+{{- $_ := set $env (print $prefix "SUBJECT") (printf "%s.%d" (default "fanout.windows" (get $env (print $prefix "SUBJECT"))) $partition) -}}
 {{- else if not (has $kind (list "sqlite" "blackhole")) -}}
 {{- fail (printf "partitions: the chart does not know how a sink of the kind %s keeps the rows of several pipelines apart. Disable sinks.%s, or install a release for each partition." $kind $id) -}}
 {{- end -}}

@@ -22,6 +22,7 @@ export default defineSink({
   settings,
   readBack: 'none',
   limits: { maxPoints: 10_000, maxBytes: 16_000_000, inFlight: 1 },
+  trial: { settings: (config) => config, byHand: () => 'nothing is left' },
   create: (config): Sink => ({
     async open() {},
     async write(_batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {

@@ -8,6 +8,8 @@ import {
   makeSeries,
   type Point,
   type PointValues,
+  type Query,
+  type QueryRow,
   type Question,
   type Rejection,
   type StoredPoint,
@@ -125,6 +127,65 @@ export function selectAnswer(table: string, question: Question): string {
   const rows = `SELECT ${key} AS key, count AS rows_count, sum AS rows_sum FROM ${table} FINAL WHERE ${where}`;
   return `SELECT key, sum(rows_count) AS count, sum(rows_sum) AS sum FROM (${rows}) GROUP BY key FORMAT JSONEachRow`;
 }
+
+/** What `selectQuery` selects: k0, k1 and so on, and the value. */
+export type QueryCells = Readonly<Record<string, string | number | null>>;
+
+/** Returns the statement that answers a question of a trial. */
+export function selectQuery(table: string, query: Query): string {
+  const conditions = [within(query.range)];
+  const dimension = (key: string) => `dimension_values[indexOf(dimension_keys, ${quote(key)})]`;
+  const from = (columns: string) =>
+    `(SELECT ${columns} FROM ${table} FINAL WHERE ${conditions.join(' AND ')})`;
+  switch (query.kind) {
+    case 'sums': {
+      const { name, type, where, by, stepMs, top } = query;
+      conditions.push(`name = ${quote(name)}`, `type = ${quote(type)}`);
+      conditions.push(...where.map(([key, value]) => `${dimension(key)} = ${quote(value)}`));
+      const keys = [
+        ...(stepMs === undefined ? [] : [`toString(intDiv(window_start, ${stepMs}) * ${stepMs})`]),
+        ...by.map(dimension),
+      ];
+      const names = keys.map((_, index) => `k${index}`);
+      const columns = keys.map((key, index) => `${key} AS ${names[index]}`);
+      const rows = from([...columns, 'sum AS rows_sum'].join(', '));
+      const grouped = names.length === 0 ? '' : ` GROUP BY ${names.join(', ')}`;
+      const limited = top === undefined ? '' : ` ORDER BY value DESC LIMIT ${top}`;
+      // Without groups, there is a row even if nothing was found.
+      const having = names.length === 0 ? ' HAVING count() > 0' : '';
+      return `SELECT ${[...names, 'sum(rows_sum) AS value'].join(', ')} FROM ${rows}${grouped}${having}${limited} FORMAT JSONEachRow`;
+    }
+    case 'windows': {
+      const { series } = query;
+      conditions.push(`name = ${quote(series.name)}`, `series_id = ${quote(series.id)}`);
+      const rows = from('toString(window_start) AS k0, sum AS rows_sum');
+      return `SELECT k0, sum(rows_sum) AS value FROM ${rows} GROUP BY k0 FORMAT JSONEachRow`;
+    }
+    case 'highest_p99':
+      conditions.push(`name = ${quote(query.name)}`, "type = 'timer'");
+      return `SELECT max(p99) AS value FROM ${from('p99')} HAVING count() > 0 FORMAT JSONEachRow`;
+    case 'live_series':
+      return `SELECT uniqExact(series_id) AS value FROM ${from('series_id')} FORMAT JSONEachRow`;
+    default:
+      return query satisfies never;
+  }
+}
+
+export function decodeAnswer({ value, ...keys }: QueryCells): QueryRow[] {
+  if (value === null || value === undefined) return [];
+  const key = Object.keys(keys).map((_, index) => String(keys[`k${index}`]));
+  return [{ key, value: Number(value) }];
+}
+
+/** A table next to that of a trial, which marks it. ClickHouse of 2018 keeps no remarks on tables. */
+export const createMark = (mark: string) =>
+  `CREATE TABLE ${mark} (made UInt64) ENGINE = MergeTree ORDER BY made`;
+export const dropTable = (table: string) => `DROP TABLE IF EXISTS ${table}`;
+export const SELECT_VERSION = 'SELECT version() AS version FORMAT JSONEachRow';
+/** Merges all parts, so that no row is there twice. */
+export const mergeParts = (table: string) => `OPTIMIZE TABLE ${table} FINAL`;
+export const selectTables = (database: string, table: string) =>
+  `SELECT name FROM system.tables WHERE database = ${quote(database)} AND name = ${quote(table)} FORMAT JSONEachRow`;
 
 export function deleteRows(table: string, points: readonly Point[]): string {
   const keys = points.map(

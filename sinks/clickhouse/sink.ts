@@ -6,12 +6,17 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type AnswerRow,
+  alreadyThere,
   type Batch,
   defineSink,
   fitting,
   halves,
   type IndexedPoint,
   instancePrice,
+  mustBeOfTrial,
+  notClaimed,
+  type Query,
+  type QueryRow,
   type Question,
   RefusedSeries,
   type Rejection,
@@ -31,23 +36,31 @@ import { Connection } from './connection.ts';
 import {
   addColumn,
   COLUMNS,
+  createMark,
   createStore,
   createTable,
+  decodeAnswer,
   decodeRow,
   deleteRows,
   describeColumns,
   describeTable,
+  dropTable,
   encodeRows,
   insert,
   KEY,
   KNOWN_SETTINGS,
+  mergeParts,
   nameStore,
+  type QueryCells,
   quoteName,
   type Row,
   refusal,
+  SELECT_VERSION,
   select,
   selectAnswer,
+  selectQuery,
   selectStore,
+  selectTables,
   tableBytes,
   unfinishedMutations,
   unstablePartition,
@@ -160,6 +173,49 @@ class ClickHouseSink implements Sink {
     );
   }
 
+  async query(query: Query, signal: AbortSignal): Promise<readonly QueryRow[]> {
+    const rows: QueryRow[] = [];
+    for await (const cells of this.#connection.query<QueryCells>(selectQuery(this.#table, query), signal))
+      rows.push(...decodeAnswer(cells));
+    return rows;
+  }
+
+  async version(signal: AbortSignal): Promise<string | undefined> {
+    const found = this.#connection.query<{ version: string }>(SELECT_VERSION, signal);
+    for await (const { version } of found) return `ClickHouse ${version}`;
+    return undefined;
+  }
+
+  async compact(signal: AbortSignal): Promise<void> {
+    await this.#connection.run(mergeParts(this.#table), signal);
+  }
+
+  async claim(signal: AbortSignal): Promise<void> {
+    const { table } = this.#config;
+    mustBeOfTrial(table);
+    if (await this.#has(table, signal)) throw alreadyThere(table);
+    await this.#connection.run(createMark(quoteName(markOf(table))), signal);
+    await this.open(signal);
+  }
+
+  async drop(signal: AbortSignal): Promise<void> {
+    const { table } = this.#config;
+    mustBeOfTrial(table);
+    if (!(await this.#has(markOf(table), signal))) {
+      if (await this.#has(table, signal)) throw notClaimed(table);
+      return;
+    }
+    // The mark goes last: a trial that is cut short can go on with it.
+    for (const name of [this.#table, this.#store, quoteName(markOf(table))])
+      await this.#connection.run(dropTable(name), signal);
+  }
+
+  async #has(table: string, signal: AbortSignal): Promise<boolean> {
+    for await (const _ of this.#connection.query(selectTables(this.#config.database, table), signal))
+      return true;
+    return false;
+  }
+
   async identity(signal: AbortSignal): Promise<string | undefined> {
     if (!this.#isAlone) return undefined;
     try {
@@ -216,6 +272,10 @@ class ClickHouseSink implements Sink {
   }
 }
 
+function markOf(table: string): string {
+  return `${table}_mark`;
+}
+
 function unlessUnauthorized(error: unknown): void {
   if (!(error instanceof SinkError) || error.reason !== 'unauthorized') throw error;
 }
@@ -228,4 +288,8 @@ export default defineSink({
   validate,
   price: instancePrice,
   create: (config, { log }): Sink => new ClickHouseSink(config, log),
+  trial: {
+    settings: (config, name) => ({ ...config, table: name }),
+    byHand: ({ table }) => `run DROP TABLE ${table}, ${table}_store and ${table}_mark`,
+  },
 });

@@ -6,22 +6,31 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import {
   BatchGetItemCommand,
   BatchWriteItemCommand,
+  DeleteTableCommand,
   DescribeTableCommand,
   DynamoDBClient,
+  GetItemCommand,
+  PutItemCommand,
   QueryCommand,
+  type QueryCommandInput,
   ScanCommand,
   type WriteRequest,
 } from '@aws-sdk/client-dynamodb';
 import {
   type AnswerRow,
   addUp,
+  alreadyThere,
   type Batch,
   defineSink,
   fitting,
   type IndexedPoint,
   makeAgents,
+  mustBeOfTrial,
+  notClaimed,
   type Point,
   pointBytes,
+  type Query,
+  type QueryRow,
   type Question,
   type Rejection,
   resending,
@@ -49,6 +58,7 @@ import {
 import { HotSeries } from './hot-series.ts';
 import { Pace } from './pace.ts';
 import { onDemand } from './price.ts';
+import { queryRows } from './query.ts';
 import { describe, ensureTable, identityOf, writeUnits } from './table.ts';
 
 /** The most items that BatchWriteItem takes. */
@@ -62,6 +72,9 @@ const UNIT_BYTES = 1024;
 const QUERIES_AT_ONCE = 4;
 /** More sockets than writes, so that a read, a question or an open never waits for a write. */
 const SOCKETS = LIMITS.inFlight + QUERIES_AT_ONCE + 4;
+
+/** Marks a table as made by a trial. No point has this key. */
+const TRIAL_ITEM = { pk: { S: 'fanout_trial' }, sk: { S: 'fanout_trial' } };
 
 type Logger = NonNullable<DynamoDBClient['config']['logger']>;
 
@@ -259,17 +272,69 @@ class DynamoDbSink implements Sink {
     return addUp(rows);
   }
 
+  /** Reads the series one by one, as `ask` does, and adds up here: DynamoDB adds nothing up. */
+  async query(query: Query, signal: AbortSignal): Promise<readonly QueryRow[]> {
+    return await queryRows(query, QUERIES_AT_ONCE, (series) => this.#items(series, query.range, signal));
+  }
+
+  async #items(series: Series, range: WindowRange, signal: AbortSignal): Promise<StoredPoint[]> {
+    if (!isStorable(series)) return [];
+    const items = await this.#pages(series, range, {}, signal);
+    return items.flatMap((item) => decodeItem(item) ?? []);
+  }
+
+  async claim(signal: AbortSignal): Promise<void> {
+    const { table } = this.#config;
+    mustBeOfTrial(table);
+    try {
+      if ((await describe(this.#connect(), table, signal)) !== undefined) throw alreadyThere(table);
+      await this.open(signal);
+      await this.#connect().send(new PutItemCommand({ TableName: table, Item: TRIAL_ITEM }), {
+        abortSignal: signal,
+      });
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
+  }
+
+  async drop(signal: AbortSignal): Promise<void> {
+    const { table } = this.#config;
+    mustBeOfTrial(table);
+    try {
+      const client = this.#connect();
+      if ((await describe(client, table, signal)) === undefined) return;
+      const get = new GetItemCommand({ TableName: table, Key: TRIAL_ITEM, ConsistentRead: true });
+      if ((await client.send(get, { abortSignal: signal })).Item === undefined) throw notClaimed(table);
+      await client.send(new DeleteTableCommand({ TableName: table }), { abortSignal: signal });
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
+  }
+
   async #querySeries(series: Series, range: WindowRange, signal: AbortSignal): Promise<AnswerRow[]> {
     if (!isStorable(series)) return [];
+    const some = {
+      ProjectionExpression: 'sk, #count, #sum',
+      ExpressionAttributeNames: { '#count': 'count', '#sum': 'sum' },
+    };
+    return (await this.#pages(series, range, some, signal)).map(answerRow);
+  }
+
+  /** Resolves to the items of a series. `some`: which of their attributes; without it, all. */
+  async #pages(
+    series: Series,
+    range: WindowRange,
+    some: Pick<QueryCommandInput, 'ProjectionExpression' | 'ExpressionAttributeNames'>,
+    signal: AbortSignal,
+  ): Promise<Item[]> {
     const [from, to] = sortKeyRange(range);
-    const rows: AnswerRow[] = [];
+    const items: Item[] = [];
     let next: Item | undefined;
     do {
       const command = new QueryCommand({
+        ...some,
         TableName: this.#config.table,
         KeyConditionExpression: 'pk = :pk AND sk BETWEEN :from AND :to',
-        ProjectionExpression: 'sk, #count, #sum',
-        ExpressionAttributeNames: { '#count': 'count', '#sum': 'sum' },
         // A sort key continues after its time, so the keys of a window that begins at `to` sort after `to`.
         ExpressionAttributeValues: { ':pk': partitionKey(series), ':from': { S: from }, ':to': { S: to } },
         ExclusiveStartKey: next,
@@ -277,13 +342,13 @@ class DynamoDbSink implements Sink {
       try {
         signal.throwIfAborted();
         const page = await this.#connect().send(command, { abortSignal: signal });
-        rows.push(...(page.Items ?? []).map(answerRow));
+        items.push(...(page.Items ?? []));
         next = page.LastEvaluatedKey;
       } catch (error) {
         throw sinkError(error, signal);
       }
     } while (next !== undefined);
-    return rows;
+    return items;
   }
 
   async identity(signal: AbortSignal): Promise<string | undefined> {
@@ -348,4 +413,8 @@ export default defineSink({
   readBack: 'keys',
   create: (config, { log }): Sink => new DynamoDbSink(config, log),
   price: onDemand,
+  trial: {
+    settings: (config, name) => ({ ...config, table: name, create: true }),
+    byHand: ({ table }) => `run aws dynamodb delete-table --table-name ${table}`,
+  },
 });

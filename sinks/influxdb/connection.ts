@@ -109,6 +109,22 @@ export class Connection {
     }
   }
 
+  /** Sends a request of the API of InfluxDB 2 with a body, or none. */
+  async send(method: 'POST' | 'DELETE', target: string, body: object | undefined, signal: AbortSignal) {
+    const options = { method, headers: { 'content-type': 'application/json' }, signal };
+    await this.#transport.request(target, body === undefined ? '' : JSON.stringify(body), options);
+  }
+
+  /** Resolves to the version that the server says it is; undefined if it says none. */
+  async version(signal: AbortSignal): Promise<string | undefined> {
+    let version: string | undefined;
+    const started = (headers: Readonly<Record<string, string | string[] | undefined>>) => {
+      version = headers['x-influxdb-version']?.toString();
+    };
+    await this.#transport.request('/ping', '', { method: 'GET', signal }, started);
+    return version;
+  }
+
   close(): void {
     this.#agent.destroy();
   }

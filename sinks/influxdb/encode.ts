@@ -1,80 +1,31 @@
-/**
- * Points to line protocol, and series back from what a query returns. Line protocol cannot carry every text, and a
- * server reserves some tag keys. So texts are escaped, reversibly, before line protocol adds its own backslashes:
- *
- *   - `%`, `\`, control characters and halves of surrogate pairs become `%` and the code point in upper-case hex, with
- *     two digits (`%0A`) or, for the halves, `u` and four digits (`%uD83D`);
- *   - the first character of a name or key that begins with `_` or `#` (system names, comments), or of a key in
- *     `RESERVED_KEYS`, is escaped the same way;
- *   - an empty name is `%` alone.
- *
- * Any other text is left unchanged.
- */
+/** Points to line protocol, and series back from what a query returns. Texts are escaped as line-text.ts has it. */
 import {
   ALL_FIELDS,
+  escapeKey,
+  escapeName,
+  escapeValue,
   FIELDS,
   type Field,
+  floatText,
+  INSTANCE_TAG,
   METRIC_TYPES,
   type MetricType,
   makeSeries,
   type Point,
   type Rejection,
   type Series,
+  TYPE_TAG,
+  unescapeText,
 } from '../../src/sink/index.ts';
 import { escapeLineProtocol as lineProtocol } from './client.ts';
 
-export const TYPE_TAG = 'metric_type';
-export const INSTANCE_TAG = 'instance';
-
-/**
- * Tag keys with a meaning of their own: our tags, the columns of the servers, and fields, because a tag and a field
- * cannot share a name.
- */
-const RESERVED_KEYS: ReadonlySet<string> = new Set([
-  TYPE_TAG,
-  INSTANCE_TAG,
-  'time',
-  'iox::measurement',
-  ...ALL_FIELDS,
-]);
-const UNFIT = /[\p{Cc}\p{Surrogate}\\%]/gu;
-const ESCAPED = /%(?:u([0-9A-F]{4})|([0-9A-F]{2}))/g;
+export { escapeKey, escapeName, escapeValue, INSTANCE_TAG, TYPE_TAG, unescapeText };
 
 /** The server's limit in bytes for measurement, tags and the name of a field, joined by a separator. */
 const MAX_KEY_BYTES = 65_535;
 const FIELD_SEPARATOR_BYTES = 4;
 const LONGEST_FIELD_BYTES = Math.max(...ALL_FIELDS.map((field) => field.length));
 export const MAX_SERIES_KEY_BYTES = MAX_KEY_BYTES - FIELD_SEPARATOR_BYTES - LONGEST_FIELD_BYTES;
-
-function escapeCharacter(character: string): string {
-  const code = character.charCodeAt(0);
-  const hex = code.toString(16).toUpperCase();
-  return code > 0xff ? `%u${hex}` : `%${hex.padStart(2, '0')}`;
-}
-
-function escapeValue(text: string): string {
-  return text.replace(UNFIT, escapeCharacter);
-}
-
-function escapeFirst(text: string): string {
-  return escapeCharacter(text) + escapeValue(text.slice(1));
-}
-
-export function escapeName(text: string): string {
-  if (text === '') return '%';
-  return text[0] === '_' || text[0] === '#' ? escapeFirst(text) : escapeValue(text);
-}
-
-export function escapeKey(text: string): string {
-  return RESERVED_KEYS.has(text) ? escapeFirst(text) : escapeName(text);
-}
-
-export function unescapeText(text: string): string {
-  if (text === '%') return '';
-  return text.replace(ESCAPED, (_, half?: string, code?: string) =>
-    String.fromCharCode(Number.parseInt(half ?? code!, 16)),
-  );
-}
 
 /** Returns the tags that a series is stored with, including `metric_type`. `instance` belongs to the point. */
 export function tagsOf(series: Series): [key: string, value: string][] {
@@ -110,18 +61,16 @@ function seriesKey(series: Series): SeriesKey {
   return key;
 }
 
-/** JavaScript's shortest form reads back exactly, except that it loses the sign of zero. */
-function float(value: number): string {
-  return Object.is(value, -0) ? '-0' : String(value);
-}
-
-function fieldsOf(point: Point): string {
+/** Returns the fields as text, or the one that the server cannot hold. */
+function fieldsOf(point: Point): { readonly text: string } | { readonly unfit: Field } {
   let text = `count=${point.count}i`;
   for (const field of FIELDS[point.series.type]) {
     const value = point[field];
-    if (field !== 'count' && value !== null) text += `,${field}=${float(value)}`;
+    if (value === null) continue;
+    if (!(field === 'count' ? Number.isSafeInteger(value) : Number.isFinite(value))) return { unfit: field };
+    if (field !== 'count') text += `,${field}=${floatText(value)}`;
   }
-  return text;
+  return { text };
 }
 
 /** Returns a line without its line feed, or the reason why the server cannot take the point. */
@@ -134,15 +83,12 @@ export function encodePoint(point: Point): string | Omit<Rejection, 'index'> {
     const message = `name and dimensions take ${bytes} bytes; the limit is ${MAX_SERIES_KEY_BYTES}`;
     return { reason: 'too_large', message };
   }
-  const unfit = FIELDS[point.series.type].find((field) => point[field] !== null && !isStorable(point, field));
-  if (unfit !== undefined) {
+  const fields = fieldsOf(point);
+  if ('unfit' in fields) {
+    const { unfit } = fields;
     return { reason: 'invalid_value', message: `${unfit} is ${point[unfit]}, which InfluxDB cannot hold` };
   }
-  return `${key.text}${instance} ${fieldsOf(point)} ${point.windowStart}`;
-}
-
-function isStorable(point: Point, field: Field): boolean {
-  return field === 'count' ? Number.isSafeInteger(point.count) : Number.isFinite(point[field]);
+  return `${key.text}${instance} ${fields.text} ${point.windowStart}`;
 }
 
 /** The inverse of how `encodePoint` writes a series. Returns undefined if the row is not one of ours. */

@@ -2,9 +2,12 @@
 import {
   ALL_FIELDS,
   type AnswerRow,
+  addUp,
   type Field,
   oneLine,
   type Point,
+  type Query,
+  type QueryRow,
   type Question,
   type Series,
   SinkError,
@@ -16,6 +19,7 @@ import {
   decodeSeries,
   escapeKey,
   escapeName,
+  escapeValue,
   INSTANCE_TAG,
   instanceTag,
   TYPE_TAG,
@@ -71,6 +75,64 @@ export function selectWindows({ series, range }: Extract<Question, { kind: 'wind
   const where = [within(range), ...tags].join(' AND ');
   return `SELECT "count", "sum" FROM ${identifier(escapeName(series.name))} WHERE ${where} GROUP BY *`;
 }
+
+/** Selects the answer to a question of a trial. What is left to do after the answer: see `decodeQuery`. */
+export function selectQuery(query: Query): string {
+  const conditions = [within(query.range)];
+  switch (query.kind) {
+    case 'sums': {
+      const { name, type, where, by, stepMs } = query;
+      // An empty value is that of a series without the tag.
+      const wanted = [[TYPE_TAG, type], ...where.map(([key, value]) => [escapeKey(key), escapeValue(value)])];
+      conditions.push(...wanted.map(([key = '', value = '']) => `${identifier(key)} = ${literal(value)}`));
+      const steps = stepMs === undefined ? [] : [`time(${stepMs}ms)`];
+      const groups = [...steps, ...by.map((key) => identifier(escapeKey(key)))];
+      const grouped = groups.length === 0 ? '' : ` GROUP BY ${groups.join(', ')}`;
+      const fill = stepMs === undefined ? '' : ' fill(none)';
+      const source = `FROM ${identifier(escapeName(name))} WHERE ${conditions.join(' AND ')}`;
+      return `SELECT sum("sum") AS "value" ${source}${grouped}${fill}`;
+    }
+    case 'windows':
+      return selectWindows({ ...query, kind: 'windows' });
+    case 'highest_p99': {
+      conditions.push(`${identifier(TYPE_TAG)} = ${literal('timer')}`);
+      return `SELECT max("p99") AS "value" FROM ${identifier(escapeName(query.name))} WHERE ${conditions.join(' AND ')}`;
+    }
+    case 'live_series':
+      // Every point has a count. The inner query has a row for each series.
+      return `SELECT count("n") AS "value" FROM (SELECT count("count") AS "n" FROM /.*/ WHERE ${conditions[0]} GROUP BY *)`;
+    default:
+      return query satisfies never;
+  }
+}
+
+/** InfluxQL orders groups by their tags only: of a top list, all rows come, and the largest are taken here. */
+export function decodeQuery(query: Query, found: readonly Rows[]): QueryRow[] {
+  if (query.kind === 'windows') {
+    const rows = found.flatMap((some) => decodeWindows(some, query.series));
+    return addUp(rows).map(({ key, sum }) => ({ key: [key], value: sum }));
+  }
+  const rows = found.flatMap(({ tags = {}, columns, values = [] }) =>
+    values.flatMap((row): QueryRow[] => {
+      const value = row[columns.indexOf('value')];
+      if (typeof value !== 'number') return [];
+      if (query.kind !== 'sums') return [{ key: [], value }];
+      const step = query.stepMs === undefined ? [] : [String(row[columns.indexOf('time')])];
+      const by = query.by.map((key) => unescapeText(tags[escapeKey(key)] ?? ''));
+      return [{ key: [...step, ...by], value }];
+    }),
+  );
+  // Each measurement has a count of its own.
+  if (query.kind === 'live_series')
+    return [{ key: [], value: rows.reduce((sum, { value }) => sum + value, 0) }];
+  if (query.kind !== 'sums' || query.top === undefined) return rows;
+  return rows.sort((a, b) => b.value - a.value).slice(0, query.top);
+}
+
+/** Marks a database as made by a trial: a measurement with a point in the year 2100, as that of the identity. */
+const TRIAL = 'fanout_trial';
+export const TRIAL_LINE = `${TRIAL} made=1i ${4_102_444_800_000}`;
+export const SELECT_TRIAL = `SELECT "made" FROM ${identifier(TRIAL)}`;
 
 function within({ from, to }: WindowRange): string {
   return `time >= ${time(from)} AND time < ${time(to)}`;

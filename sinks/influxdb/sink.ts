@@ -15,6 +15,8 @@ import {
   type IndexedPoint,
   instancePrice,
   isRefusal,
+  type Query,
+  type QueryRow,
   type Question,
   RefusedSeries,
   type Rejection,
@@ -33,6 +35,7 @@ import { type Config, settings, validate } from './config.ts';
 import { Connection, sourceOf } from './connection.ts';
 import { encodePoint } from './encode.ts';
 import {
+  decodeQuery,
   decodeRows,
   decodeStore,
   decodeSums,
@@ -46,6 +49,7 @@ import {
   SELECT_STORE,
   SHOW_SHARDS,
   selectPoints,
+  selectQuery,
   selectSums,
   selectWindows,
   shardBytes,
@@ -53,6 +57,7 @@ import {
   storeLine,
 } from './influxql.ts';
 import { bucketBytes } from './metrics.ts';
+import { claim, drop, type TrialAccess, trialTables } from './trial.ts';
 
 const LIMITS = { maxPoints: 5_000, maxBytes: 4_000_000, inFlight: 2 };
 /** More sockets than writes, so that a read or an open never waits for a write. */
@@ -225,6 +230,11 @@ class InfluxDbSink implements Sink {
     return addUp(rows);
   }
 
+  protected access(): TrialAccess {
+    const query = (statement: string, signal: AbortSignal) => this.#query(statement, signal);
+    return { config: this.#config, connection: this.#connect(), query };
+  }
+
   /** InfluxDB 3 has no type of answer in which we find it. A user who may not read has no identity either. */
   async identity(signal: AbortSignal): Promise<string | undefined> {
     if (this.#config.api === 'v3') return undefined;
@@ -296,6 +306,35 @@ class InfluxDbSink implements Sink {
   }
 }
 
+/** Of 1.x and 2: InfluxDB 3 keeps no mark of a trial, and its answers have no place for what is computed. */
+class TriedInfluxDbSink extends InfluxDbSink {
+  async query(query: Query, signal: AbortSignal): Promise<readonly QueryRow[]> {
+    return decodeQuery(query, await Array.fromAsync(this.access().query(selectQuery(query), signal)));
+  }
+
+  async version(signal: AbortSignal): Promise<string | undefined> {
+    const version = await orSinkError(signal, () => this.access().connection.version(signal));
+    return version && `InfluxDB ${version}`;
+  }
+
+  async claim(signal: AbortSignal): Promise<void> {
+    await orSinkError(signal, () => claim(this.access(), signal));
+    await this.open(signal);
+  }
+
+  async drop(signal: AbortSignal): Promise<void> {
+    await orSinkError(signal, () => drop(this.access(), signal));
+  }
+}
+
+async function orSinkError<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw sinkError(error, signal);
+  }
+}
+
 /** Matches the wording of InfluxDB 2 (`writing requires points`) and 3 (`no lines`, `empty`). */
 function isEmptyBody(message: string): boolean {
   return /requires points|no lines|empty/i.test(message);
@@ -355,6 +394,8 @@ export default defineSink({
   limits: LIMITS,
   validate,
   removesBy: removes,
-  create: (config, { log }): Sink => new InfluxDbSink(config, log),
+  create: (config, { log }): Sink =>
+    config.api === 'v3' ? new InfluxDbSink(config, log) : new TriedInfluxDbSink(config, log),
+  trial: trialTables,
   price: instancePrice,
 });

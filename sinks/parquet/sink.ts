@@ -13,6 +13,7 @@
  * which fails if the file is no longer the one that was read. A hot standby writes the same rows to the same files, at
  * the same time.
  */
+import { dirname, join } from 'node:path';
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import type { AsyncBuffer } from 'hyparquet';
 import {
@@ -34,7 +35,7 @@ import {
   type WriteOutcome,
 } from '../../src/sink/index.ts';
 import { BucketStore } from './bucket.ts';
-import { type ParquetConfig, settings, validate } from './config.ts';
+import { type ParquetConfig, type Place, settings, validate } from './config.ts';
 import { keyOf, pointOf, type Row, refusal } from './encode.ts';
 import { type Change, groups } from './file.ts';
 import { FolderStore } from './folder.ts';
@@ -255,6 +256,13 @@ function windowsKey({ series }: Extract<Question, { kind: 'windows' }>, row: Row
   return row.series_id === series.id ? String(row.window_start) : undefined;
 }
 
+/** Returns a place of its own, next to the live one: what is below that one, is read with it. */
+function beside(place: Place, name: string): Place {
+  if (place.kind === 'folder') return { kind: 'folder', path: join(dirname(place.path), name) };
+  const above = place.prefix.split('/').slice(0, -2).join('/');
+  return { ...place, prefix: `${above === '' ? '' : `${above}/`}${name}/` };
+}
+
 export default defineSink({
   kind: 'parquet',
   summary: 'Parquet files in a folder or in S3, for DuckDB, Spark, Athena, ClickHouse and pandas',
@@ -264,4 +272,9 @@ export default defineSink({
   // Twice as much of either takes 150 MB more.
   limits: { maxPoints: 50_000, maxBytes: 16_000_000, inFlight: 1 },
   create: (config) => new ParquetSink(config),
+  trial: {
+    settings: (config, name) => ({ ...config, url: beside(config.url, name), create: true }),
+    byHand: ({ url }) =>
+      url.kind === 'folder' ? `delete the folder ${url.path}` : `delete s3://${url.bucket}/${url.prefix}`,
+  },
 });

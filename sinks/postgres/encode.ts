@@ -181,6 +181,25 @@ export function selectSize(table: string): string {
 FROM pg_partition_tree(${name}) WHERE relid <> ${name}`;
 }
 
+/** Selects the remark on a table; no row if there is no such table. */
+export function selectMark(table: string): string {
+  const found = `to_regclass('${quotedTable(table)}')`;
+  return `SELECT coalesce(obj_description(${found}, 'pg_class'), '') AS mark WHERE ${found} IS NOT NULL`;
+}
+
+export function markTable(table: string, mark: string): string {
+  return `COMMENT ON TABLE ${quotedTable(table)} IS ${pgLiteral(mark)}`;
+}
+
+export function dropTable(table: string): string {
+  return `DROP TABLE ${quotedTable(table)}`;
+}
+
+/** Removes what is left of overwritten rows, and collects what the planner wants to know. Runs in no transaction. */
+export function vacuum(table: string): string {
+  return `VACUUM ANALYZE ${quotedTable(table)}`;
+}
+
 export function selectHypertableSize(table: string): string {
   return `SELECT hypertable_size('${quotedTable(table)}') AS bytes`;
 }

@@ -6,6 +6,7 @@
 import pg from 'pg';
 import {
   type AnswerRow,
+  alreadyThere,
   type Batch,
   beginReading,
   classifyPg,
@@ -20,6 +21,8 @@ import {
   keyOfRow,
   lacksPartition,
   MISCOUNTED,
+  mustBeOfTrial,
+  notClaimed,
   outcomeOf,
   type PgConnection,
   PgConnections,
@@ -29,9 +32,13 @@ import {
   type Point,
   pgAnswer,
   pgIdentity,
+  pgQuery,
+  pgQueryRows,
   pgQuestion,
   pgRejectReason,
   pointOfRow,
+  type Query,
+  type QueryRow,
   type Question,
   RefusedSeries,
   type Rejection,
@@ -43,6 +50,7 @@ import {
   type StoredPoint,
   sqlState,
   statementTimeout,
+  TRIAL_MARK,
   transaction,
   type Verdict,
   type WindowRange,
@@ -55,14 +63,18 @@ import { CopyQuery } from './copy-query.ts';
 import {
   copyInto,
   deleteKeys,
+  dropTable,
   inKeyOrder,
   KEY_ARRAYS,
+  markTable,
   refusal,
   selectHeld,
   selectHypertableSize,
+  selectMark,
   selectPage,
   selectSize,
   upsert,
+  vacuum,
 } from './encode.ts';
 import { Partitions } from './partitioned.ts';
 import { dropChunks } from './partitions.ts';
@@ -318,6 +330,75 @@ class PostgresSink implements Sink {
     }
   }
 
+  async query(query: Query, signal: AbortSignal): Promise<readonly QueryRow[]> {
+    const [text, values] = pgQuery(this.#config.table, query);
+    const begun = beginReading(SERVER, this.#timeoutMs);
+    return await this.#classified(signal, async () =>
+      pgQueryRows(await this.#lend(signal, (connection) => inOneGo(connection, begun, text, values))),
+    );
+  }
+
+  async version(signal: AbortSignal): Promise<string | undefined> {
+    const select = 'SELECT version() AS version';
+    return await this.#classified(signal, () =>
+      this.#lend(signal, async (connection) => {
+        const found = (await connection.run(select))?.rows[0]?.version ?? undefined;
+        return found?.split(' on ')[0];
+      }),
+    );
+  }
+
+  async compact(signal: AbortSignal): Promise<void> {
+    const { table } = this.#config;
+    await this.#classified(signal, () => this.#lend(signal, (connection) => connection.run(vacuum(table))));
+  }
+
+  async claim(signal: AbortSignal): Promise<void> {
+    const { table } = this.#config;
+    mustBeOfTrial(nameOf(table));
+    await this.#classified(signal, async () => {
+      if ((await this.#mark(signal)) !== undefined) throw alreadyThere(table);
+    });
+    await this.open(signal);
+    await this.#runAlone(markTable(table, TRIAL_MARK), signal);
+  }
+
+  async drop(signal: AbortSignal): Promise<void> {
+    const { table } = this.#config;
+    mustBeOfTrial(nameOf(table));
+    const mark = await this.#classified(signal, () => this.#mark(signal));
+    if (mark === undefined) return;
+    if (mark !== TRIAL_MARK) throw notClaimed(table);
+    await this.#runAlone(dropTable(table), signal);
+  }
+
+  /** Resolves to the remark on the table; undefined if there is no table. */
+  async #mark(signal: AbortSignal): Promise<string | undefined> {
+    return await this.#connections.lend(signal, async (connection) => {
+      const found = await connection.run(
+        transaction(SERVER, this.#timeoutMs, selectMark(this.#config.table)),
+      );
+      return found?.rows[0]?.mark ?? undefined;
+    });
+  }
+
+  async #runAlone(statement: string, signal: AbortSignal): Promise<void> {
+    await this.#classified(signal, () =>
+      this.#connections.lend(signal, (connection) =>
+        connection.run(transaction(SERVER, this.#timeoutMs, statement)),
+      ),
+    );
+  }
+
+  async #classified<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      signal.throwIfAborted();
+      throw classifyPg(error);
+    }
+  }
+
   async identity(signal: AbortSignal): Promise<string | undefined> {
     const { table } = this.#config;
     const options = { table, server: SERVER, timeoutMs: this.#timeoutMs, log: this.#log };
@@ -360,6 +441,11 @@ class PostgresSink implements Sink {
     const opened = this.#mustBeOpen();
     return await this.#connections.lend(signal, (connection) => use(connection, opened));
   }
+}
+
+/** Returns the name of the table without its schema. */
+function nameOf(table: string): string {
+  return table.split('.').at(-1)!;
 }
 
 /** Asks in a transaction of several messages, which a pooler that gives every statement another session refuses. */
@@ -410,5 +496,12 @@ export default defineSink({
   validate,
   limits: LIMITS,
   create: (config, context): Sink => new PostgresSink(config, context),
+  trial: {
+    settings: (config, name) => ({
+      ...config,
+      table: [...config.table.split('.').slice(0, -1), name].join('.'),
+    }),
+    byHand: ({ table }) => `run DROP TABLE ${table}`,
+  },
   price: instancePrice,
 });

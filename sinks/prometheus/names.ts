@@ -43,13 +43,19 @@ export function unescapeText(text: string): string {
     );
 }
 
-function escapeValue(text: string): string {
+/** Returns the value of a label that holds this text. */
+export function labelValue(text: string): string {
   return text !== '' && text.isWellFormed() && !text.startsWith(ESCAPED) ? text : escapeText(text);
 }
 
 /** Returns the value of the label that holds the name as it was. */
 export function nameValue(name: string): string {
-  return escapeValue(name);
+  return labelValue(name);
+}
+
+/** Returns the name of the metric that holds a field of a name. */
+export function metricNameOf(name: string, field: Field): string {
+  return `${metricName(name)}_${field}`;
 }
 
 function metricName(name: string): string {
@@ -59,19 +65,20 @@ function metricName(name: string): string {
 
 /** Returns the name of the metric that holds a field. */
 export function metricOf({ name }: Series, field: Field): string {
-  return `${metricName(name)}_${field}`;
+  return metricNameOf(name, field);
 }
 
 /** Returns the labels of a series, sorted by name, without that of the metric. `own` are the labels of this sink. */
 export function labelsOf(series: Series, instance: string, own: Readonly<Record<string, string>>): Label[] {
   const { name, type, dimensions } = series;
-  const labels: Label[] = dimensions.map(([key, value]) => [escapeKey(key, own), escapeValue(value)]);
+  const labels: Label[] = dimensions.map(([key, value]) => [labelOf(key, own), labelValue(value)]);
   labels.push([NAME_LABEL, nameValue(name)], [TYPE_LABEL, type], ...Object.entries(own));
-  if (instance !== '') labels.push([INSTANCE_LABEL, escapeValue(instance)]);
+  if (instance !== '') labels.push([INSTANCE_LABEL, labelValue(instance)]);
   return labels.sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
-function escapeKey(key: string, own: Readonly<Record<string, string>>): string {
+/** Returns the label that holds a dimension. */
+export function labelOf(key: string, own: Readonly<Record<string, string>>): string {
   const isTaken = isOurs(key) || Object.hasOwn(own, key);
   return PLAIN_LABEL.test(key) && !isTaken ? key : escapeText(key);
 }

@@ -5,6 +5,8 @@ import {
   type Field,
   HttpServer,
   type IndexedPoint,
+  type Query,
+  type QueryRow,
   type Series,
   SinkError,
   type StoredPoint,
@@ -13,6 +15,7 @@ import {
 } from '../../src/sink/index.ts';
 import { ADVICE, classifyAnswer, messageOf } from './classify.ts';
 import { decodeLabels, nameValue } from './names.ts';
+import { expressionOf, rowsOf } from './promql.ts';
 
 /** A slice with more points is halved, down to a millisecond. The points of one window always come in one answer. */
 const MAX_POINTS = 10_000;
@@ -33,13 +36,15 @@ interface Found {
 
 export class QueryApi {
   readonly #server: HttpServer;
-  readonly #target: string;
+  readonly #path: string;
+  readonly #search: string;
   readonly #own: OwnLabels;
   readonly #matchers: string;
 
   constructor(url: URL, headers: Readonly<Record<string, string>>, own: OwnLabels, sockets: number) {
     this.#server = new HttpServer(url.href, headers, sockets);
-    this.#target = url.pathname + url.search;
+    this.#path = url.pathname;
+    this.#search = url.search;
     this.#own = own;
     const matchers = Object.entries(own).map(([name, value]) => `${name}=${JSON.stringify(value)}`);
     this.#matchers = [...matchers, 'metric_type!=""'].join(',');
@@ -88,6 +93,26 @@ export class QueryApi {
     return Number(found?.value?.[1] ?? 0);
   }
 
+  /** Answers a question of a trial. With a step, it is asked at the end of each. */
+  async answer(query: Query, signal: AbortSignal): Promise<QueryRow[]> {
+    const { expression, stepMs } = expressionOf(query, this.#matchers, this.#own);
+    if (stepMs === undefined)
+      return rowsOf(query, await this.#query(expression, query.range, signal), this.#own);
+    const { from, to } = query.range;
+    const parameters = {
+      query: expression,
+      start: new Date(from + stepMs - 1).toISOString(),
+      end: new Date(to - 1).toISOString(),
+      step: String(stepMs / 1000),
+      nocache: '1',
+    };
+    return rowsOf(
+      query,
+      await this.#ask(`${this.#path}_range${this.#search}`, parameters, signal),
+      this.#own,
+    );
+  }
+
   #samples(range: WindowRange, signal: AbortSignal, more: string): Promise<readonly Found[]> {
     return this.#query(this.#span(range, more), range, signal);
   }
@@ -100,13 +125,21 @@ export class QueryApi {
     return `{${this.#matchers}${more}}[${to - from}ms]`;
   }
 
-  async #query(query: string, { to }: WindowRange, signal: AbortSignal): Promise<readonly Found[]> {
+  #query(query: string, { to }: WindowRange, signal: AbortSignal): Promise<readonly Found[]> {
+    const time = new Date(to - 1).toISOString();
+    // Without nocache, VictoriaMetrics answers for 30 seconds earlier if the time is close to now.
+    return this.#ask(this.#path + this.#search, { query, time, nocache: '1' }, signal);
+  }
+
+  async #ask(
+    target: string,
+    parameters: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<readonly Found[]> {
     try {
-      const time = new Date(to - 1).toISOString();
-      // Without nocache, VictoriaMetrics answers for 30 seconds earlier if the time is close to now.
-      const body = `${new URLSearchParams({ query, time, nocache: '1' })}`;
+      const body = `${new URLSearchParams(parameters)}`;
       const request = { body, headers: FORM, maxAnswerBytes: MAX_ANSWER_BYTES };
-      const answer = await this.#server.post(this.#target, request, signal);
+      const answer = await this.#server.post(target, request, signal);
       if (answer.status !== 200) {
         const verdict = classifyAnswer(answer);
         if (verdict.kind !== 'written') throw errorOf(verdict, ADVICE);
@@ -116,6 +149,18 @@ export class QueryApi {
     } catch (error) {
       if (error instanceof SinkError) throw error;
       throw errorOf(transportFailure(error, signal), ADVICE);
+    }
+  }
+
+  /** Resolves to undefined if the server is another one, such as VictoriaMetrics, and does not say. */
+  async version(signal: AbortSignal): Promise<string | undefined> {
+    const target = this.#path.replace(/\/query$/, '/status/buildinfo') + this.#search;
+    try {
+      const answer = await this.#server.post(target, { method: 'GET', body: '' }, signal);
+      const { data } = JSON.parse(answer.body.toString()) as { data?: { version?: string } };
+      return answer.status === 200 && data?.version ? `Prometheus ${data.version}` : undefined;
+    } catch {
+      return undefined;
     }
   }
 

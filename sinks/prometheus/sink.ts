@@ -15,6 +15,8 @@ import {
   type IndexedPoint,
   instancePrice,
   type Point,
+  type Query,
+  type QueryRow,
   RefusedSeries,
   type Rejection,
   type Sink,
@@ -143,6 +145,16 @@ class PrometheusSink implements Sink {
     yield* this.#queries.read(range, signal);
   }
 
+  async query(query: Query, signal: AbortSignal): Promise<readonly QueryRow[]> {
+    if (this.#queries === undefined)
+      throw new SinkError('not_found', 'no URL is set to ask questions', 'Set QUERY_URL.');
+    return await this.#queries.answer(query, signal);
+  }
+
+  async version(signal: AbortSignal): Promise<string | undefined> {
+    return await this.#queries?.version(signal);
+  }
+
   async remove(): Promise<void> {}
 
   async close(): Promise<void> {
@@ -160,4 +172,16 @@ export default defineSink({
   removes: false,
   price: instancePrice,
   create: (config): Sink => new PrometheusSink(config),
+  trial: {
+    // Another label would not do: the live sink would take series with more labels for its own.
+    settings: ({ labels, ...config }, name) => {
+      const [[label = 'job'] = [], ...others] = Object.entries(labels);
+      return { ...config, labels: { [label]: name, ...Object.fromEntries(others) } };
+    },
+    byHand: ({ labels }) => {
+      const [label = '', name = ''] = Object.entries(labels)[0] ?? [];
+      const matcher = `{${label}="${name}"}`;
+      return `leave the series ${matcher} to the retention, or delete them: POST /api/v1/admin/tsdb/delete_series?match[]=${matcher} (Prometheus needs --web.enable-admin-api)`;
+    },
+  },
 });

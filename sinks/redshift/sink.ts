@@ -474,4 +474,11 @@ export default defineSink({
   limitsBy: ({ s3 }) => (s3 === undefined ? LIMITS : COPY_LIMITS),
   create: (config, context): Sink => new RedshiftSink(config, context),
   price: instancePrice,
+  trial: {
+    settings: (config, name) => ({
+      ...config,
+      table: [...config.table.split('.').slice(0, -1), name].join('.'),
+    }),
+    byHand: ({ table }) => `run DROP TABLE ${table}`,
+  },
 });

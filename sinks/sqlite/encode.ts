@@ -7,6 +7,8 @@ import {
   dimensionIn,
   type MetricType,
   type Point,
+  type Query,
+  type QueryRow,
   type Rejection,
   type StoredPoint,
   storedSeries,
@@ -87,6 +89,63 @@ export function toAnswer(
     count: Number(count),
     sum: Number(sum),
   };
+}
+
+/** Marks a file as made by a trial. */
+export const CREATE_TRIAL = 'CREATE TABLE fanout_trial (mark TEXT NOT NULL)';
+export const SELECT_TRIAL = "SELECT 1 FROM sqlite_schema WHERE name = 'fanout_trial'";
+
+/** The value of a dimension, '' without it; its key is a parameter. A key may be any text, so it cannot be a path. */
+const DIMENSION = "coalesce((SELECT value FROM json_each(dimensions) WHERE key = ?), '')";
+
+/** Returns the statement that answers a question, and its parameters. The columns are k0, k1 and so on, and `value`. */
+export function queryStatement(query: Query): readonly [sql: string, values: (string | number)[]] {
+  const { from, to } = query.range;
+  const within = 'window_start >= ? AND window_start < ?';
+  switch (query.kind) {
+    case 'sums': {
+      const { name, type, where, by, stepMs, top } = query;
+      const keys = [
+        ...(stepMs === undefined ? [] : [`window_start / ${stepMs} * ${stepMs}`]),
+        ...by.map(() => DIMENSION),
+      ];
+      const columns = keys.map((key, index) => `${key} AS k${index}`);
+      const conditions = [within, 'name = ?', 'type = ?', ...where.map(() => `${DIMENSION} = ?`)];
+      const grouped = keys.length === 0 ? '' : ` GROUP BY ${keys.map((_, index) => index + 1).join(', ')}`;
+      const limited = top === undefined ? '' : ` ORDER BY value DESC LIMIT ${top}`;
+      const select = `SELECT ${[...columns, 'sum(sum) AS value'].join(', ')} FROM points`;
+      const sql = `${select} WHERE ${conditions.join(' AND ')}${grouped}${limited}`;
+      return [sql, [...by, from, to, name, type, ...where.flat()]];
+    }
+    case 'windows':
+      // As in SELECT_WINDOWS.
+      return [
+        `WITH RECURSIVE windows(start) AS (
+  SELECT min(window_start) FROM points WHERE ${within}
+  UNION ALL
+  SELECT (SELECT min(window_start) FROM points WHERE window_start > start AND window_start < ?)
+  FROM windows WHERE start IS NOT NULL
+)
+SELECT p.window_start AS k0, sum(p.sum) AS value
+FROM windows JOIN points p ON p.window_start = windows.start AND p.series_id = ? GROUP BY 1`,
+        [from, to, to, query.series.id],
+      ];
+    case 'highest_p99':
+      return [
+        `SELECT max(p99) AS value FROM points WHERE ${within} AND name = ? AND type = 'timer'`,
+        [from, to, query.name],
+      ];
+    case 'live_series':
+      return [`SELECT count(DISTINCT series_id) AS value FROM points WHERE ${within}`, [from, to]];
+    default:
+      return query satisfies never;
+  }
+}
+
+export function toQueryRow(row: Record<string, SQLOutputValue>): QueryRow[] {
+  const { value, ...keys } = row;
+  if (value === null) return [];
+  return [{ key: Object.keys(keys).map((_, index) => String(row[`k${index}`])), value: Number(value) }];
 }
 
 /** Returns why a row cannot hold the point unchanged; undefined if it can. */

@@ -3,18 +3,23 @@
  * there as a whole or not at all. Other processes may read the file meanwhile (WAL).
  */
 import { randomUUID } from 'node:crypto';
-import { closeSync, constants, existsSync, mkdirSync, openSync, statSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { closeSync, constants, existsSync, mkdirSync, openSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, join, resolve } from 'node:path';
 import type { DatabaseSync as Database, StatementSync } from 'node:sqlite';
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import {
   type AnswerRow,
   addUp,
+  alreadyThere,
   type Batch,
   defineSink,
   instancePrice,
   loadSqlite,
+  mustBeOfTrial,
+  notClaimed,
   outcomeOf,
+  type Query,
+  type QueryRow,
   type Question,
   type Rejection,
   type Sink,
@@ -29,17 +34,21 @@ import {
   COLUMNS,
   CREATE_STORE,
   CREATE_TABLE,
+  CREATE_TRIAL,
   DELETE,
   fromRow,
   KEY,
   NAME_STORE,
+  queryStatement,
   refusal,
   SELECT,
   SELECT_STORE,
   SELECT_SUMS,
+  SELECT_TRIAL,
   SELECT_WINDOWS,
   toAnswer,
   toKey,
+  toQueryRow,
   toRow,
   UPSERT,
 } from './encode.ts';
@@ -57,6 +66,9 @@ const ROWS_PER_TURN = 1_000;
 const FILE_MODE = 0o600;
 /** A question is answered in slices of this much time, so that writes get a turn in between. */
 const SLICE_MS = 10_000;
+
+/** Of the file of a trial. */
+const EXTENSION = '.db';
 
 interface Opened {
   readonly database: Database;
@@ -181,6 +193,49 @@ class SqliteSink implements Sink {
       (suffix) => statSync(this.#path + suffix, { throwIfNoEntry: false })?.size ?? 0,
     );
     return sizes.reduce((sum, size) => sum + size, 0);
+  }
+
+  async query(query: Query, signal: AbortSignal): Promise<readonly QueryRow[]> {
+    signal.throwIfAborted();
+    const { database } = this.#connection();
+    try {
+      const [sql, values] = queryStatement(query);
+      return database
+        .prepare(sql)
+        .all(...values)
+        .flatMap(toQueryRow);
+    } catch (error) {
+      throw classify(error);
+    }
+  }
+
+  async version(): Promise<string> {
+    const found = this.#connection().database.prepare('SELECT sqlite_version() AS version').get();
+    return `SQLite ${found?.version}`;
+  }
+
+  /** Writes what is in the log into the file, and what the planner wants to know of the table. */
+  async compact(): Promise<void> {
+    try {
+      this.#connection().database.exec('PRAGMA wal_checkpoint(TRUNCATE); ANALYZE');
+    } catch (error) {
+      throw classify(error);
+    }
+  }
+
+  async claim(signal: AbortSignal): Promise<void> {
+    mustBeOfTrial(basename(this.#path, EXTENSION));
+    if (existsSync(this.#path)) throw alreadyThere(this.#path);
+    await this.open(signal);
+    this.#connection().database.exec(CREATE_TRIAL);
+  }
+
+  async drop(signal: AbortSignal): Promise<void> {
+    mustBeOfTrial(basename(this.#path, EXTENSION));
+    await this.open(signal);
+    if (this.#connection().database.prepare(SELECT_TRIAL).get() === undefined) throw notClaimed(this.#path);
+    await this.close();
+    for (const suffix of ['-wal', '-shm', '']) rmSync(this.#path + suffix, { force: true });
   }
 
   async close(): Promise<void> {
@@ -323,5 +378,9 @@ export default defineSink({
   settings,
   limits: { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 1 },
   create: (config): Sink => new SqliteSink(config),
+  trial: {
+    settings: ({ path }, name) => ({ path: join(dirname(path), name + EXTENSION) }),
+    byHand: ({ path }) => `delete the file ${path}`,
+  },
   price: instancePrice,
 });

@@ -21,6 +21,8 @@ export interface AggregatorOptions {
   readonly instance?: string;
   /** Compute only the windows whose number is `index` modulo `of`; other instances compute the rest. */
   readonly slice?: { readonly index: number; readonly of: number };
+  /** Whether closed windows keep their sketches until somebody takes them: see `ClosedWindow.takeSketches`. */
+  readonly keepsSketches?: boolean;
   /** Told when a sample made a series into which its own is folded: that costs as much as a new spelling. */
   readonly onFolded?: () => void;
 }
@@ -315,7 +317,8 @@ export class Aggregator implements SeriesHolder {
     this.#lastSeriesBytes = window.budget.used;
     this.#lastBudget = window.budget.total;
     this.#sizes = window.sizes;
-    return window.close(this.#table, this.#options.instance ?? '');
+    const { instance = '', keepsSketches } = this.#options;
+    return window.close(this.#table, instance, keepsSketches);
   }
 }
 

@@ -19,7 +19,7 @@ const FIRST_CHUNK_WORDS = 1 << 12;
  * How much memory series may take as objects in a thread, with what a sink derives from them, in bytes. When they take
  * more, all objects are dropped and created again on demand.
  */
-const MAX_OBJECTS_BYTES = 24 * 1024 * 1024;
+const MAX_OBJECTS_BYTES = 16 * 1024 * 1024;
 /** What an object takes: so much, and so much for each character. The text is in it as JSON, in pieces, and encoded. */
 const OBJECT_BYTES = 400;
 const OBJECT_BYTES_PER_CHARACTER = 8;
@@ -273,6 +273,14 @@ export class SeriesRecords {
     const word = ref % CHUNK_WORDS;
     const start = (word + HEADER_WORDS) * 4;
     return text.toString('utf8', start, start + words[word + NAME_BYTES]!);
+  }
+
+  /** Returns the dimensions as canonical JSON, likewise. */
+  dimensionsJsonOf(ref: SeriesRef): string {
+    const { words, text } = this.#chunkOf(ref);
+    const word = ref % CHUNK_WORDS;
+    const start = (word + HEADER_WORDS) * 4 + words[word + NAME_BYTES]!;
+    return text.toString('utf8', start, start + words[word + DIMENSIONS_BYTES]!);
   }
 
   #read(ref: SeriesRef): Series {

@@ -91,6 +91,35 @@ export class Sketches {
     return isFirst || growth.grow(BIN_STEP * BIN_BYTES);
   }
 
+  /** Counts as many values of a bin, as `eachBin` of other sketches names it: so sketches are merged. */
+  addBin(sketch: number, sign: -1 | 0 | 1, index: number, weight: number, growth: Growth): void {
+    const bins = 2 * sketch + (sign > 0 ? POSITIVE : NEGATIVE);
+    if (sign === 0 || (this.#blocks[bins] === 0 && !this.#mayBegin(sketch, growth))) {
+      this.#zeros[sketch]! += weight;
+      return;
+    }
+    let at = index - this.#first[bins]!;
+    if (at < 0 || at >= BIN_STEP * this.#blocks[bins]!) at = this.#makeRoom(bins, index, growth);
+    this.#memory.add(this.#blockAt(bins, at >> STEP_BITS), at % BIN_STEP, weight);
+  }
+
+  /** Passes every bin that is not empty: negative values, zeros (sign 0), positive values; by ascending index each. */
+  eachBin(sketch: number, take: (sign: -1 | 0 | 1, index: number, weight: number) => void): void {
+    this.#eachOf(2 * sketch + NEGATIVE, (index, weight) => take(-1, index, weight));
+    if (this.#zeros[sketch]! > 0) take(0, 0, this.#zeros[sketch]!);
+    this.#eachOf(2 * sketch + POSITIVE, (index, weight) => take(1, index, weight));
+  }
+
+  #eachOf(bins: number, take: (index: number, weight: number) => void): void {
+    for (let number = 0; number < this.#blocks[bins]!; number++) {
+      const block = this.#blockAt(bins, number);
+      const counts = this.#memory.chunkOf(block);
+      const from = offsetOf(block);
+      const first = this.#first[bins]! + BIN_STEP * number;
+      for (let i = 0; i < BIN_STEP; i++) if (counts[from + i]! > 0) take(first + i, counts[from + i]!);
+    }
+  }
+
   /**
    * Writes the `QUANTILES` of the added values to `out` at `at`, and returns `out`. All values are within [min, max];
    * `count` is the sum of their weights. Algorithm 2 of the paper, for all ranks at once: bins pass in ascending order.

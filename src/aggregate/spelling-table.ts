@@ -76,7 +76,7 @@ export class Spellings {
     this.#view = new DataView(this.#words.buffer);
   }
 
-  /** Gives the memory back at once; V8 would keep it until it collects garbage. Nothing may use the table afterwards. */
+  /** Gives the memory back now, not when V8 collects garbage. Nothing may use the table afterwards. */
   free(): void {
     for (const { buffer } of [this.#words, this.#slots]) (buffer as ArrayBuffer).transfer(0);
   }

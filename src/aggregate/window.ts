@@ -140,8 +140,11 @@ export class OpenWindow {
     }
   }
 
-  /** Closes the window. It must take no sample afterwards, because the closed window owns its arrays. */
-  close(table: SeriesTable, instance: string): ClosedWindow {
+  /**
+   * Closes the window. It must take no sample afterwards, because the closed window owns its arrays. `keepsSketches`:
+   * see `takeSketches`.
+   */
+  close(table: SeriesTable, instance: string, keepsSketches = false): ClosedWindow {
     const values = this.#values;
     for (let i = 0; i < this.#sketches.size; i++) {
       const row = this.#sketchRows[i]!;
@@ -155,7 +158,7 @@ export class OpenWindow {
     rows.set(this.#rows.subarray(0, size));
     const refs = new Uint32Array(shared(size, Uint32Array.BYTES_PER_ELEMENT));
     for (let i = 0; i < size; i++) refs[i] = table.recordOf(this.#numbers[i]!);
-    return new ClosedWindow({
+    const columns = {
       start: this.start,
       windowMs: this.end - this.start,
       instance,
@@ -167,7 +170,8 @@ export class OpenWindow {
         2 * this.#used < values.length
           ? sharedValues(this.#used, values.subarray(0, this.#used))
           : values.subarray(0, this.#used),
-    });
+    };
+    return new ClosedWindow(columns, keepsSketches && this.#sketches.size > 0 ? this.#sketches : undefined);
   }
 }
 
@@ -198,8 +202,10 @@ export class ClosedWindow implements WindowColumns {
   readonly records: SeriesRecords;
   readonly rows: Uint32Array;
   readonly values: Float64Array;
+  #sketches: Sketches | undefined;
 
-  constructor(columns: WindowColumns) {
+  constructor(columns: WindowColumns, sketches?: Sketches) {
+    this.#sketches = sketches;
     this.start = columns.start;
     this.windowMs = columns.windowMs;
     this.instance = columns.instance;
@@ -217,6 +223,16 @@ export class ClosedWindow implements WindowColumns {
   /** Memory that the window takes without its records. */
   get ownBytes(): number {
     return this.refs.byteLength + this.rows.byteLength + this.values.byteLength;
+  }
+
+  /**
+   * Returns the sketches of the timers, numbered in the order of their points, and keeps them no longer: a window may
+   * wait in a lane for hours. Undefined if they were not kept, or have been taken.
+   */
+  takeSketches(): Sketches | undefined {
+    const sketches = this.#sketches;
+    this.#sketches = undefined;
+    return sketches;
   }
 
   /** Returns the length in characters of the name and the dimensions of the point's series. */

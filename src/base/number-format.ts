@@ -24,6 +24,11 @@ export function seconds(value: number): string {
   return value < 7200 ? `${amount(value / 60)} min` : `${amount(value / 3600)} h`;
 }
 
+/** Of a latency in ms: also below 1 ms, with two digits that count. */
+export function milliseconds(value: number): string {
+  return value < 1 ? `${Number(value.toPrecision(2))} ms` : seconds(value / 1000);
+}
+
 export function percent(share: number): string {
   return `${amount(100 * share)} %`;
 }

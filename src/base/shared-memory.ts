@@ -5,7 +5,7 @@
 import { collectGarbage } from './garbage.ts';
 
 /** Garbage is collected once this much may be free, in bytes: it takes some 10 to 40 ms. */
-const MIN_RETIRED_BYTES = 16 * 1024 * 1024;
+const MIN_RETIRED_BYTES = 8 * 1024 * 1024;
 
 let freedBytes = 0;
 

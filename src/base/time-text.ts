@@ -23,6 +23,12 @@ export const DURATION_UNITS: Readonly<Record<string, number>> = {
   d: DAY_MS,
 };
 
+/** Converts `90s`, `10m` or `1h` to milliseconds; returns undefined for any other text. */
+export function parseDuration(text: string): number | undefined {
+  const [, amount, unit] = /^(\d{1,9})(ms|s|m|h|d)$/.exec(text) ?? [];
+  return unit === undefined ? undefined : Number(amount) * DURATION_UNITS[unit]!;
+}
+
 /**
  * Converts what people type for a time in the past to milliseconds since 1970: RFC 3339, a day (its first moment), a
  * time of day (the last one before `now`) or how long ago (`90s`, `10m`, `2h`, `7d`). Days and times of day are UTC.

@@ -67,10 +67,15 @@ export function storedAs(subject: string, capture: Capture): string[] | undefine
     : undefined;
 }
 
+/** Returns the patterns under which the stream may store something of what is published on `subject`. */
+export function storedPatternsOf(subject: string, capture: Capture): string[] {
+  const patterns = capture.flatMap((inflow) => storedOf(subject, inflow).map(({ pattern }) => pattern));
+  return [...new Set(patterns)];
+}
+
 /** Returns the patterns of everything that the stream stores. */
 export function storedPatterns(capture: Capture): string[] {
-  const patterns = capture.flatMap((inflow) => storedOf('>', inflow).map(({ pattern }) => pattern));
-  return [...new Set(patterns)];
+  return storedPatternsOf('>', capture);
 }
 
 /**

@@ -14,6 +14,7 @@ import { incoming, isConditional } from './headers.ts';
 import { apiPrefixOf } from './jetstream-api.ts';
 import type { Envelope, Incoming } from './message.ts';
 import { parseServers, signInOptions } from './sign-in.ts';
+import { SocketReading } from './socket-reading.ts';
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const RECONNECT_WAIT_MS = 250;
@@ -51,6 +52,8 @@ export interface Bus {
   readonly connected: boolean;
   /** For bus/ only. Absent if the client itself receives all messages. */
   readonly frames: Frames | undefined;
+  /** The same. */
+  readonly socket: SocketReading | undefined;
   /** Each of our inboxes starts with this and a dot. */
   readonly inboxPrefix: string;
   /** The subjects of JetStream's API begin with this and a dot. */
@@ -213,6 +216,7 @@ class Connection implements Bus {
   };
   connected = true;
   readonly frames: Frames | undefined;
+  readonly socket: SocketReading | undefined;
   readonly #listeners = new Set<() => void>();
   readonly #signInAdvice: string;
   readonly #quiet = new Quiet(REPEAT_LOG_MS);
@@ -226,7 +230,9 @@ class Connection implements Bus {
     this.inboxPrefix = core.natsInboxPrefix;
     this.apiPrefix = apiPrefixOf(core);
     this.#signInAdvice = signInAdvice(core);
-    this.frames = core.metricsReceive === 'frames' ? new Frames(connection) : undefined;
+    const isOurs = core.metricsReceive === 'frames';
+    this.frames = isOurs ? new Frames(connection) : undefined;
+    this.socket = isOurs ? new SocketReading(connection) : undefined;
     void this.#watch();
     void connection.closed().then((error) => {
       this.connected = false;

@@ -14,6 +14,8 @@ export const CONTROL_SERVICE = 'metrics-fanout';
 export const CONTROL_PREFIX = 'fanout.control';
 /** Used in place of an instance: every instance answers. */
 export const EVERY_INSTANCE = 'all';
+/** The status of an answer that the bus does not take. */
+const TOO_LARGE = 413;
 export const EVENTS = `${CONTROL_PREFIX}.events`;
 const DESCRIPTION = 'aggregates metrics in windows and writes every window to several stores';
 
@@ -31,12 +33,15 @@ export interface ControlReply {
   readonly body: string;
 }
 
+/** What takes long comes later; everything else at once, in the order of the requests. */
+export type MaybeLater<T> = T | Promise<T>;
+
 export interface ControlOptions {
   readonly identity: ControlIdentity;
   /** The operations by name, with a summary of each. */
   readonly operations: Readonly<Record<string, { readonly summary: string }>>;
-  /** Called synchronously; must not throw. Returns undefined to send no answer. */
-  readonly handle: (operation: string, request: Uint8Array) => ControlReply | undefined;
+  /** Must neither throw nor reject. Undefined: no answer is sent. */
+  readonly handle: (operation: string, request: Uint8Array) => MaybeLater<ControlReply | undefined>;
   /** What the subject of an answer may begin with; each ends with a dot. */
   readonly replyPrefixes: readonly string[];
   /** Called for each request that is ignored because of the subject of its answer. Synchronous; must not throw. */
@@ -72,8 +77,13 @@ export async function serveControl(bus: Bus, options: ControlOptions): Promise<C
         metadata: { summary },
         handler: (error, message) => {
           if (error) return;
-          const status = respond(operation, message, options);
-          if (status >= 400) refused.set(message.subject, (refused.get(message.subject) ?? 0) + 1);
+          const told = (reply: ControlReply | undefined) => {
+            const status = respond(message, reply, identity);
+            if (status >= 400) refused.set(message.subject, (refused.get(message.subject) ?? 0) + 1);
+          };
+          const reply = options.handle(operation, message.data);
+          if (reply instanceof Promise) void reply.then(told);
+          else told(reply);
         },
       });
     }
@@ -119,19 +129,33 @@ function endpointName(operation: string, target: string): string {
   return target === EVERY_INSTANCE ? `${name}-all` : name;
 }
 
-function respond(operation: string, message: ServiceMsg, { handle }: ControlOptions): number {
-  const reply = handle(operation, message.data);
+/** Returns the status of the answer; 0 if there is none. */
+function respond(
+  message: ServiceMsg,
+  reply: ControlReply | undefined,
+  { instance, pipeline }: ControlIdentity,
+): number {
   if (reply === undefined) return 0;
   const { status, body } = reply;
   const bytes = Buffer.from(body);
   try {
-    if (status < 400) message.respond(bytes);
-    else message.respondError(status, codeOf(body), bytes);
-    return status;
-  } catch (error) {
-    // The reply is larger than the server accepts, or the connection has just been closed.
-    message.respondError(500, error instanceof Error ? error.message : String(error));
-    return 500;
+    try {
+      if (status < 400) message.respond(bytes);
+      else message.respondError(status, codeOf(body), bytes);
+      return status;
+    } catch {
+      // An answer like any other, so that whoever asked learns what to do.
+      const error = {
+        code: 'too_large',
+        message: `the answer has ${bytes.length} bytes, which is more than the bus takes (max_payload of nats-server): ask for less, or over HTTP`,
+      };
+      const told = Buffer.from(JSON.stringify({ instance, pipeline, ok: false, error }));
+      message.respondError(TOO_LARGE, error.code, told);
+      return TOO_LARGE;
+    }
+  } catch {
+    // The connection has just been closed: nobody can be told anything.
+    return 0;
   }
 }
 

@@ -28,6 +28,13 @@ function codeOf(error: unknown): string {
   return typeof code === 'string' ? code : 'UNKNOWN';
 }
 
+/** Returns whether the bus refused the sign-in, or its certificate is not to be trusted. */
+export function signInRefusal(error: unknown): 'unauthorized' | 'untrusted' | undefined {
+  const code = codeOf(error);
+  if (REFUSED.includes(code)) return 'unauthorized';
+  return TLS_VERIFICATION.test(code) ? 'untrusted' : undefined;
+}
+
 /** Returns whether no server could be reached, as opposed to one that refused us. */
 function isUnreachable(error: unknown): boolean {
   const code = codeOf(error);

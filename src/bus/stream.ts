@@ -87,7 +87,7 @@ const NO_ROOM: readonly (number | undefined)[] = [
 /** Errors when another instance creates the stream at the same time. */
 const IN_THE_WAY: readonly (number | undefined)[] = [ERROR.nameInUse, ERROR.subjectsOverlap];
 
-export function manager(bus: Bus): Promise<JetStreamManager> {
+export function manager(bus: Pick<Bus, 'connection' | 'apiPrefix'>): Promise<JetStreamManager> {
   return bus.connection.jetstreamManager(jetStreamOptions(bus));
 }
 
@@ -149,13 +149,32 @@ export function isTruncated({ firstSequence, beginSequence }: StreamFacts): bool
   return firstSequence > beginSequence;
 }
 
+/** How fast a stream is filled shows only after some time. */
+const MIN_SPAN_MS = 60_000;
+
+/**
+ * Returns for how long the stream can hold a message, in ms: by its limit of age, and by those of bytes and messages if
+ * it is filled as it was since its first message. Undefined if it has no limit, or nobody can tell yet.
+ */
+export function holdsMs(facts: StreamFacts, now: number): number | undefined {
+  const { maxAgeMs, maxBytes, maxMessages, firstTime = now, bytes, messages } = facts;
+  const spanMs = now - firstTime;
+  const filledIn = (limit: number | undefined, used: number) =>
+    limit === undefined || spanMs < MIN_SPAN_MS || used === 0 ? Infinity : (spanMs * limit) / used;
+  const least = Math.min(maxAgeMs ?? Infinity, filledIn(maxBytes, bytes), filledIn(maxMessages, messages));
+  return Number.isFinite(least) ? least : undefined;
+}
+
 /** Rejects with a `BusError` if it cannot find out. */
 export async function streamExists(bus: Bus, name: string): Promise<boolean> {
   return (await findStream(bus, name)) !== undefined;
 }
 
 /** Undefined if there is none. Rejects with a `BusError` if it cannot find out. */
-export async function findStream(bus: Bus, name: string): Promise<StreamInfo | undefined> {
+export async function findStream(
+  bus: Pick<Bus, 'connection' | 'apiPrefix'>,
+  name: string,
+): Promise<StreamInfo | undefined> {
   try {
     return await (await manager(bus)).streams.info(name);
   } catch (error) {

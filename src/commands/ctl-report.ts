@@ -4,6 +4,7 @@ import { printable, printableJson } from '../base/printable.ts';
 import type { Reply } from '../control/client.ts';
 import type { OperationName } from '../control/request.ts';
 import type { TaskReport } from '../control/tasks.ts';
+import { sinkCard, troubleText } from '../observe/sink-card.ts';
 import type { SinkStatus, Status } from '../observe/status.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
 
@@ -68,7 +69,13 @@ function statusTable(outcomes: readonly Outcome[], width: number | undefined): s
       ...sinkCells(sink, status),
     ]);
   });
-  return renderTable(header, rows, { width });
+  const troubles = outcomes.flatMap((outcome) => {
+    const status = resultOf<Status>(outcome);
+    if (status.detached) return [];
+    const texts = status.sinks.map((sink) => troubleText(sink, status)).filter((text) => text !== '');
+    return texts.map((text) => `${printable(status.instance)}: ${printable(text)}`);
+  });
+  return [renderTable(header, rows, { width }), ...troubles].join('\n\n');
 }
 
 function instanceCells(
@@ -83,14 +90,16 @@ function instanceCells(
   return [printable(instance), slice, state, String(messages.received), String(source.pendingMessages)];
 }
 
-function sinkCells(sink: SinkStatus | undefined, { detached }: Status): Cell[] {
+const CELL_COLOURS = { good: undefined, plain: undefined, warn: 'yellow', bad: 'red' } as const;
+
+function sinkCells(sink: SinkStatus | undefined, status: Status): Cell[] {
   if (sink === undefined) return ['', '', '', '', ''];
-  const { id, state, up, paused, lagSeconds, backlogPoints, written } = sink;
-  const shown: Cell = paused
-    ? { text: 'paused', colour: 'yellow' }
-    : up || detached
-      ? state
-      : { text: `${state}, down`, colour: 'red' };
+  const { id, lagSeconds, backlogPoints, written } = sink;
+  const { state, tone } = sinkCard(sink, status);
+  const colour = CELL_COLOURS[tone];
+  // Nobody has asked the stores since the instance left the bus.
+  const shown: Cell =
+    status.detached && !sink.paused ? sink.state : colour === undefined ? state : { text: state, colour };
   return [id, shown, lagSeconds.toFixed(1), String(backlogPoints), String(written)];
 }
 

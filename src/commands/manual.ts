@@ -31,7 +31,9 @@ export function commandsMarkdown(program: Command): string {
 }
 
 function synopsis(command: Command, path: readonly string[]): string {
-  const parts = command.commands.map((sub) => sub.name()).join('|');
+  const names = command.commands.map((sub) => sub.name()).join('|');
+  // With options of its own, a command also does something by itself.
+  const parts = names !== '' && command.options.length > 0 ? `[${names}]` : names;
   const given = command.registeredArguments.map(argumentText);
   const options = command.options.map(({ flags, mandatory }) => (mandatory ? flags : `[${flags}]`));
   return [...path, ...(parts === '' ? [] : [parts]), ...given, ...options].join(' ');

@@ -1,6 +1,8 @@
 /** The command tree: main parses it, and help, the manual page and the completions are built from it. */
 import type { Command } from 'commander';
 import { VERSION } from '../base/version.ts';
+import { askCommand } from './ask.ts';
+import { cardinalityCommand } from './cardinality.ts';
 import { checkCommand } from './check.ts';
 import { checkpointCommand } from './checkpoint.ts';
 import { compareCommand } from './compare.ts';
@@ -17,6 +19,7 @@ import { runCommand } from './run.ts';
 import { tailCommand } from './tail.ts';
 import { describe } from './terminal/help-page.ts';
 import { topCommand } from './top.ts';
+import { trialCommand } from './trial.ts';
 import { verifyCommand } from './verify.ts';
 
 const PAGE = {
@@ -46,9 +49,12 @@ export function createProgram(): Command {
     .addCommand(tailCommand())
     .addCommand(topCommand())
     .addCommand(countCommand())
+    .addCommand(askCommand())
+    .addCommand(cardinalityCommand())
     .addCommand(verifyCommand())
     .addCommand(replayCommand())
     .addCommand(compareCommand())
+    .addCommand(trialCommand())
     .addCommand(loadCommand())
     .addCommand(checkpointCommand())
     .addCommand(ctlCommand())

@@ -8,10 +8,11 @@ import {
   type ResolvedSetting,
   readSettings,
   type SettingError,
+  variableName,
   variablesOf,
 } from '../settings/setting.ts';
 import { ConfigError } from './config-error.ts';
-import { CORE_SETTINGS, type CoreConfig } from './core-settings.ts';
+import { CORE_SETTINGS, type CoreConfig, readBySelf } from './core-settings.ts';
 import { unknownVariables } from './misspelled.ts';
 import { loadSinks, type SinkConfig } from './sink-config.ts';
 
@@ -38,9 +39,23 @@ export async function loadConfig(
   checkCore(core, errors);
   const start = core.metricsStart ?? { kind: 'now' };
   const sinks = isWithSinks ? await loadSinks(env, start, errors, resolved) : [];
+  // Before that, the settings that it takes may be missing.
+  if (errors.length === 0) checkLoops(core, sinks, errors);
   if (errors.length > 0) throw new ConfigError(errors);
   const warnings = [...unknownVariables(env, variablesOf(CORE_SETTINGS, '')), ...proxyProblems(env)];
   return Object.freeze({ core: Object.freeze(core), sinks: Object.freeze(sinks), resolved, warnings });
+}
+
+/** A sink that publishes what the service reads would feed it with its own windows. */
+function checkLoops(core: CoreConfig, sinks: readonly SinkConfig[], errors: SettingError[]): void {
+  for (const { id, module, values } of sinks) {
+    for (const { key, subject } of module.publishesOn?.(values) ?? []) {
+      const read = readBySelf(core, subject);
+      if (read === undefined) continue;
+      const expected = `subjects that the service does not read itself, as it does ${read}`;
+      errors.push({ variable: `SINK_${id.toUpperCase()}_${variableName(key)}`, expected, got: subject });
+    }
+  }
 }
 
 /** Checks what spans several variables. */

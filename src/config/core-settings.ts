@@ -151,6 +151,11 @@ export const CORE_SETTINGS = {
       'memory for the series of a window, and for percentiles; what does not fit is folded as with MAX_SERIES. The process may need several times as much',
     default: '48MB',
   }),
+  recentBytes: setting.custom(parseRecentBytes, 'a size such as 64MB, at least 1MB; or 0', {
+    meaning:
+      'memory for the closed windows of the last hour, of which `ask` and `cardinality` know; when it is full, the oldest go first; 0: none are kept',
+    default: '64MB',
+  }),
   changeDelay: setting.timeout({
     meaning:
       'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES or METRICS_FORMAT (and what else says how messages are read) takes effect; if the checkpoints are out of reach for this long, windows wait',
@@ -300,6 +305,18 @@ export function overlap(a: string, b: string): boolean {
   }
 }
 
+/** What the service hears, or publishes for others, whatever the settings are. */
+const SERVICE_SUBJECTS = ['fanout.control.>', 'fanout.rejected.>'];
+
+/** Returns the pattern by which the service itself reads something of `subject`; undefined if it does not. */
+export function readBySelf(
+  { metricsSubjects, natsInboxPrefix }: Pick<CoreConfig, 'metricsSubjects' | 'natsInboxPrefix'>,
+  subject: string,
+): string | undefined {
+  const read = [...metricsSubjects, ...SERVICE_SUBJECTS, `${natsInboxPrefix}.>`];
+  return read.find((other) => overlap(other, subject));
+}
+
 /** Returns the prefix without a dot at its end. */
 function parseApiPrefix(text: string): string | undefined {
   const prefix = text.replace(/\.$/, '');
@@ -336,6 +353,10 @@ function parseToken(text: string): string | undefined {
 function parseWindow(text: string): number | undefined {
   const ms = setting.duration({ meaning: '', required: true }).parse(text);
   return ms !== undefined && ms >= MIN_WINDOW_MS && ms <= MAX_WINDOW_MS ? ms : undefined;
+}
+
+function parseRecentBytes(text: string): number | undefined {
+  return text.trim() === '0' ? 0 : setting.bytesFrom('1MB', { meaning: '', required: true }).parse(text);
 }
 
 function parseShare(text: string): number | undefined {

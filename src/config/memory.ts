@@ -11,5 +11,5 @@ const BUDGETS = 14;
 
 /** Returns how much memory the service may need with these settings, in bytes. */
 export function memoryNeeded({ core, sinks }: Pick<Config, 'core' | 'sinks'>): number {
-  return PROCESS_BYTES + sinks.length * SINK_BYTES + BUDGETS * core.maxSeriesBytes;
+  return PROCESS_BYTES + sinks.length * SINK_BYTES + BUDGETS * core.maxSeriesBytes + core.recentBytes;
 }

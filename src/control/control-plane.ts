@@ -5,7 +5,7 @@ import type { Config } from '../config/config.ts';
 import { secretsOf } from '../config/config-secrets.ts';
 import type { ControlRoute } from '../observe/http-server.ts';
 import type { ControlStatus } from '../observe/status.ts';
-import { type Controlled, Controller } from './controller.ts';
+import { type Controlled, Controller, type ControllerOptions } from './controller.ts';
 import { answerControl } from './http-control.ts';
 import { Presence } from './presence.ts';
 import { MAX_REQUEST_BYTES, OPERATIONS } from './request.ts';
@@ -16,7 +16,14 @@ export class ControlPlane {
   readonly #instance: string;
   readonly #token: string | undefined;
 
-  constructor(config: Config, instance: string, controlled: Controlled, clock: Clock, log: Log) {
+  constructor(
+    config: Config,
+    instance: string,
+    controlled: Controlled,
+    questions: ControllerOptions['questions'],
+    clock: Clock,
+    log: Log,
+  ) {
     const { pipeline, slice, controlToken, controlReplyPrefixes } = config.core;
     const onBus = {
       identity: { instance, pipeline, slice: `${slice.index}/${slice.of}` },
@@ -26,7 +33,7 @@ export class ControlPlane {
     };
     this.#presence = new Presence(config, onBus, clock, log);
     const secrets = () => secretsOf(config, process.env);
-    const options = { config, instance, controlled, onBus: this.#presence, secrets, clock, log };
+    const options = { config, instance, controlled, questions, onBus: this.#presence, secrets, clock, log };
     this.#controller = new Controller(options);
     this.#instance = instance;
     this.#token = controlToken;
@@ -42,7 +49,7 @@ export class ControlPlane {
     const [controller, instance, token] = [this.#controller, this.#instance, this.#token];
     return {
       maxBodyBytes: MAX_REQUEST_BYTES,
-      answer: async (request, entrance) => answerControl(request, { controller, instance, token, entrance }),
+      answer: (request, entrance) => answerControl(request, { controller, instance, token, entrance }),
     };
   }
 

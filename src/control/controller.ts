@@ -2,16 +2,28 @@
 
 import type { Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
+import type { MaybeLater } from '../bus/control.ts';
 import { type Config, describeConfig } from '../config/config.ts';
 import type { Status } from '../observe/status.ts';
+import type { RecentQuestions } from '../recent/recent-questions.ts';
 import { checkCallback } from './allowed-callback.ts';
 import { runCommandProcess } from './command-process.ts';
 import { profileCpu, profilePath, snapshotHeap } from './profiles.ts';
-import { Refusal } from './refusal.ts';
-import { type ControlRequest, isOperation, OPERATIONS, parseRequest, type RequestOf } from './request.ts';
+import { asRefusal, Refusal } from './refusal.ts';
+import {
+  type ControlRequest,
+  isOperation,
+  OPERATIONS,
+  type OperationName,
+  parseRequest,
+  questionOf,
+  type RequestOf,
+} from './request.ts';
 import { type TaskReport, Tasks, type Work } from './tasks.ts';
 
 const DEFAULT_PROFILE_SECONDS = 10;
+/** Operations that change nothing, nor take long. */
+const READS: readonly OperationName[] = ['status', 'config', 'query', 'cardinality', 'task.status'];
 /** The same operation is logged once per this interval. */
 const REPEAT_LOG_MS = 1000;
 
@@ -56,6 +68,8 @@ export interface ControllerOptions {
   readonly instance: string;
   readonly controlled: Controlled;
   readonly onBus: ControlOnBus;
+  /** About the recent windows. */
+  readonly questions: Pick<RecentQuestions, 'answer' | 'cardinality'>;
   /** See `secretsOf`. */
   readonly secrets: () => readonly string[];
   readonly clock: Clock;
@@ -89,8 +103,10 @@ export class Controller {
     return this.#tasks.running;
   }
 
-  /** Answers a request. Never throws. Returns undefined if the request is for another pipeline: it gets no answer. */
-  handle(operation: string, bytes: Uint8Array): ControlAnswer | undefined {
+  /**
+   * Answers a request. Never throws, nor rejects. Undefined if the request is for another pipeline: it gets no answer.
+   */
+  handle(operation: string, bytes: Uint8Array): MaybeLater<ControlAnswer | undefined> {
     try {
       if (!isOperation(operation)) {
         const known = Object.keys(OPERATIONS).join(', ');
@@ -104,22 +120,25 @@ export class Controller {
       if (request.pipeline !== undefined && request.pipeline !== pipeline) return undefined;
       this.#log(request);
       const perform = this.#performers[operation] as (request: ControlRequest) => unknown;
-      return this.answer(200, { ok: true, result: perform(request) });
+      const result = perform(request);
+      if (!(result instanceof Promise)) return this.answer(200, { ok: true, result });
+      return result.then(
+        (later: unknown) => this.answer(200, { ok: true, result: later }),
+        (error: unknown) => this.refuse(error),
+      );
     } catch (error) {
       return this.refuse(error);
     }
   }
 
   refuse(error: unknown): ControlAnswer {
-    if (error instanceof Refusal) {
-      const { status, code, message, field } = error;
-      return this.answer(status, {
-        ok: false,
-        error: { code, message, ...(field === undefined ? {} : { field }) },
-      });
-    }
-    this.#options.log.error({ error: String(error) }, 'a control request failed');
-    return this.answer(500, { ok: false, error: { code: 'failed', message: String(error) } });
+    const refusal = asRefusal(error);
+    const { status, code, message, field } = refusal;
+    if (code === 'failed') this.#options.log.error({ error: message }, 'a control request failed');
+    return this.answer(status, {
+      ok: false,
+      error: { code, message, ...(field === undefined ? {} : { field }) },
+    });
   }
 
   answer(
@@ -138,6 +157,8 @@ export class Controller {
   readonly #performers: Performers = {
     status: () => this.#options.controlled.status(),
     config: () => describeConfig(this.#options.config),
+    query: (request) => this.#options.questions.answer(questionOf(request)),
+    cardinality: () => this.#options.questions.cardinality(),
     'sink.pause': ({ sink }) => this.#pause(sink),
     'sink.resume': ({ sink }) => {
       this.#options.controlled.resume(this.#known(sink));
@@ -268,7 +289,7 @@ export class Controller {
   /** Logs requests that change something, so that the cause can be found afterwards. */
   #log(request: ControlRequest): void {
     const { operation, ...fields } = request;
-    if (operation === 'status' || operation === 'config' || operation === 'task.status') return;
+    if (READS.includes(operation)) return;
     const held = this.#quiet.admit(operation, this.#options.clock.steady());
     if (held === undefined) return;
     // The path and the query of a callback may be a secret.

@@ -21,16 +21,19 @@ export interface HttpControlOptions {
   readonly entrance: Entrance;
 }
 
-/** Never throws. */
-export function answerControl(request: ServiceRequest, options: HttpControlOptions): HttpReply {
-  const { status, body } = answerOf(request, options);
+/** Never rejects. */
+export async function answerControl(
+  request: ServiceRequest,
+  options: HttpControlOptions,
+): Promise<HttpReply> {
+  const { status, body } = await answerOf(request, options);
   return { code: status, type: TYPE, body: `${body}\n` };
 }
 
-function answerOf(
+async function answerOf(
   request: ServiceRequest,
   { controller, instance, token, entrance }: HttpControlOptions,
-): ControlAnswer {
+): Promise<ControlAnswer> {
   try {
     // Only the user of the service can open the socket.
     if (entrance === 'tcp') admit(request, token);
@@ -41,7 +44,7 @@ function answerOf(
     if (request.headers['content-type']?.split(';', 1)[0]?.trim().toLowerCase() !== TYPE)
       throw new Refusal('bad_content_type', `the content-type must be ${TYPE}`);
     const isMeant = target === EVERY_INSTANCE || target === instance;
-    const answer = isMeant ? controller.handle(operation, bodyOf(request)) : undefined;
+    const answer = isMeant ? await controller.handle(operation, bodyOf(request)) : undefined;
     if (answer === undefined) throw new Refusal('unknown_instance', 'another instance runs at this address');
     return answer;
   } catch (error) {

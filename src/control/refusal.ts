@@ -1,4 +1,5 @@
 /** Why a request is refused: a code for programs, a message for people. */
+import { Unanswerable } from '../recent/question.ts';
 
 /** By code: the status, as in HTTP and in NATS micro services. */
 const STATUSES = {
@@ -43,4 +44,11 @@ export class Refusal extends Error {
   get status(): number {
     return STATUSES[this.code];
   }
+}
+
+/** Returns any error as a refusal. */
+export function asRefusal(error: unknown): Refusal {
+  if (error instanceof Refusal) return error;
+  if (error instanceof Unanswerable) return new Refusal(error.code, error.message);
+  return new Refusal('failed', String(error));
 }

@@ -1,5 +1,8 @@
 /** The operations that an instance offers, and the form of their requests. Pure. */
-import { parseTime } from '../base/time-text.ts';
+import { parseDuration, parseTime } from '../base/time-text.ts';
+import { MAX_BY, MAX_RANGES, MAX_WHERE, RECENT_MS, type RecentQuestion } from '../recent/question.ts';
+import type { TimeRange } from '../recent/ranges.ts';
+import { parseFilter } from '../tap/filters.ts';
 import { Refusal } from './refusal.ts';
 
 /** A request is a few names and times. More is a mistake, or an attack. */
@@ -49,6 +52,30 @@ const seconds = field(`a number from 1 to ${MAX_PROFILE_SECONDS}`, (value) =>
   typeof value === 'number' && value >= 1 && value <= MAX_PROFILE_SECONDS ? value : undefined,
 );
 
+const texts = (what: string, max: number, isGood: (text: string) => boolean) =>
+  field(`at most ${max} ${what}, of at most ${MAX_TEXT_CHARACTERS} characters each`, (value) => {
+    if (!Array.isArray(value) || value.length > max) return undefined;
+    const given: readonly unknown[] = value;
+    return given.every((each) => isText(each, MAX_TEXT_CHARACTERS) && isGood(each))
+      ? (given as readonly string[])
+      : undefined;
+  });
+const where = texts('filters such as app=api or status=5*', MAX_WHERE, (each) => each.indexOf('=') > 0);
+const by = texts('keys of dimensions', MAX_BY, () => true);
+const last = field('a time from 1ms to 1h, such as 5m', (value) => {
+  const ms = isText(value, MAX_TEXT_CHARACTERS) ? parseDuration(value) : undefined;
+  return ms !== undefined && ms > 0 && ms <= RECENT_MS ? ms : undefined;
+});
+/** Pairs of times. */
+const ranges = field(`at most ${MAX_RANGES} pairs of RFC 3339 times`, (value) => {
+  if (!Array.isArray(value) || value.length > MAX_RANGES) return undefined;
+  const given = value.map((pair: unknown): TimeRange | undefined => {
+    const [from, to] = Array.isArray(pair) && pair.length === 2 ? pair.map(time.parse) : [];
+    return from !== undefined && to !== undefined && from < to ? { from, to } : undefined;
+  });
+  return given.includes(undefined) ? undefined : (given as readonly TimeRange[]);
+});
+
 /** In every request: only instances of that pipeline answer. */
 const everywhere = { pipeline: optional(text) };
 /** In requests that start a task. */
@@ -58,6 +85,24 @@ const task = { ...everywhere, callback: optional(url) };
 export const OPERATIONS = {
   status: { summary: 'show everything about the instance', fields: everywhere },
   config: { summary: 'show its settings, with secrets masked', fields: everywhere },
+  query: {
+    summary: 'add up the closed windows of the last hour that it has in memory',
+    fields: {
+      ...everywhere,
+      name: optional(text),
+      where: optional(where),
+      by: optional(by),
+      last: optional(last),
+      from: optional(time),
+      to: optional(time),
+      ranges: optional(ranges),
+      sketches: optional(flag),
+    },
+  },
+  cardinality: {
+    summary: 'show which names and dimensions have how many series, and since when',
+    fields: everywhere,
+  },
   'sink.pause': {
     summary: 'stop writing to a sink until it is resumed',
     fields: { ...everywhere, sink: text },
@@ -91,6 +136,13 @@ export type RequestOf<N extends OperationName> = FieldValues<(typeof OPERATIONS)
 export type ControlRequest = {
   [N in OperationName]: { readonly operation: N } & RequestOf<N>;
 }[OperationName];
+
+/** Returns what is asked of the recent windows. */
+export function questionOf(request: RequestOf<'query'>): RecentQuestion {
+  const { name, last, from, to, ranges, sketches } = request;
+  const filters = (request.where ?? []).flatMap((each) => parseFilter(each) ?? []);
+  return { name, where: filters, by: [...new Set(request.by)], last, from, to, only: ranges, sketches };
+}
 
 export function isOperation(name: string): name is OperationName {
   return Object.hasOwn(OPERATIONS, name);

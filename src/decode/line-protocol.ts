@@ -29,6 +29,11 @@ const PLACES = 3;
 const USUAL_FIELDS = 64;
 /** As Telegraf's inputs have them. */
 const FEW_FIELDS = 24;
+/**
+ * In a line of more fields, keys are not compared, and each field counts: it would have to be done in one go, and take
+ * some 100 ms for a line of a megabyte.
+ */
+const MOST_COMPARED_FIELDS = 1024;
 /** The series of this field is named by the measurement alone. */
 const VALUE = 'value';
 
@@ -165,6 +170,7 @@ export class LineProtocolDecoder extends LineDecoder {
   #dropSuperseded(): void {
     const places = this.#places;
     const end = this.#placesEnd;
+    if (end > MOST_COMPARED_FIELDS * PLACES) return;
     if (end <= FEW_FIELDS * PLACES ? !this.#hasTwice() : !this.#hasTwiceOfMany()) return;
     const last = new Map<string, number>();
     for (let p = 0; p < end; p += PLACES) last.set(this.#keyAt(p), p);

@@ -26,7 +26,7 @@ import { type CatchUpEvents, CatchUps } from './replay/catch-ups.ts';
 import { recomputeWindow, rewriteWindow } from './replay/recompute-window.ts';
 import type { RejectedPoint } from './reports.ts';
 import { type Rollback, spanOf } from './rollback.ts';
-import { hasBegun, type LaneStart, liveFrom, windowsTouched } from './start-points.ts';
+import { hasBegun, type LaneStart, liveFrom, readFrom, windowsTouched } from './start-points.ts';
 import { type StrayWindows, Sweep } from './strays.ts';
 import { Verifier, type VerifierOptions, type VerifySettings } from './verifier.ts';
 
@@ -86,6 +86,8 @@ export interface EngineSettings extends PipelineSettings {
   readonly stopTimeoutMs: number;
   /** Which windows are verified; if absent, none. */
   readonly verify?: VerifySettings;
+  /** Whether windows that are `closed` or `recomputed` come with their sketches, which whoever is told must take. */
+  readonly keepsSketches?: boolean;
 }
 
 export interface EngineSink {
@@ -99,9 +101,22 @@ export interface EngineSink {
 
 /** What the engine reports. All calls are synchronous and must not throw. */
 export interface EngineEvents extends CatchUpEvents {
-  /** The live path closed these windows and handed them to the lanes. */
-  closed(windows: readonly ClosedWindow[]): void;
-  wrote(sink: string, seconds: number): void;
+  /**
+   * The live path will close windows from `from` on (-Infinity: those that are filled from now on), some of them
+   * perhaps not for the first time. `again`: if the stream was rolled back, from where on windows that were closed
+   * before are void.
+   */
+  began?(from: number, tiling: Tiling, again: number | undefined): void;
+  /** The live path closed these windows and handed them to the lanes. There are no others before the boundary. */
+  closed(windows: readonly ClosedWindow[], boundary: number): void;
+  /** The stream no longer held messages that windows in the range may depend on. */
+  gapped?(range: WindowRange): void;
+  /** A window that was `reopened` is this one now; undefined if it has no points. */
+  recomputed?(start: number, window: ClosedWindow | undefined): void;
+  /** See `WriterEvents.wrote`. */
+  wrote(sink: string, seconds: number, taken: boolean): void;
+  /** The store has a window, this much later than it was closed. */
+  confirmed?(sink: string, lateMs: number): void;
   pointsRejected(sink: string, rejected: readonly RejectedPoint[]): void;
   /** The store refused points for good, and nobody knows which. */
   pointsLost(sink: string, lost: Unidentified): void;
@@ -213,10 +228,12 @@ export class Engine {
     });
     const onWindows: WindowHandler = (windows, boundary, sequence) => {
       this.#fanout.hand(windows, boundary, sequence);
-      events.closed(windows);
+      events.closed(windows, boundary);
     };
+    events.began?.(liveStart.from, attachment.tiling, attachment.rollback?.from);
     const reopened: OnReopened = (starts, through) => this.#reopen(this.#fanout.lanes, starts, through);
-    const live = this.#pipeline(liveStart.from, liveStart.closedThrough, onWindows, reopened);
+    const { keepsSketches = false } = settings;
+    const live = this.#pipeline(liveStart.from, liveStart.closedThrough, onWindows, reopened, keepsSketches);
     const source = attachment.open(liveStart.from, liveStart.closedThrough, true);
     this.live = { source: this.#watched(attachment.watch?.watched(source) ?? source), ...live };
     for (const range of attachment.lost ?? []) this.#countGap(0, range);
@@ -313,6 +330,7 @@ export class Engine {
     closedThrough: number | undefined,
     onWindows: WindowHandler,
     onReopened: OnReopened,
+    keepsSketches = false,
   ): { pipeline: Pipeline; aggregator: Aggregator } {
     const { instance, tiling, epochs, trail } = this.#attachment;
     return openPipeline(
@@ -320,6 +338,7 @@ export class Engine {
       this.#settings,
       { from, closedThrough, instance, tiling },
       {
+        keepsSketches,
         nextTurn: () => this.#clock.nextTurn(),
         // The lanes of core mode hold nobody back either.
         holdsBack: this.#attachment.replayable,
@@ -361,14 +380,17 @@ export class Engine {
       keeper,
       clock: this.#clock,
       events: {
-        wrote: (seconds) => events.wrote(id, seconds),
+        wrote: (seconds, taken) => events.wrote(id, seconds, taken),
         rejected: (points) => events.pointsRejected(id, points),
         unidentified: (points) => events.pointsLost(id, points),
         changed: (up, failure) => events.sinkChanged(id, up, failure),
         fellBehind: () => this.#catchUp(lane),
         storeReplaced: () => this.#track(this.#refill(lane)),
         unnamed: (reason) => events.storeUnnamed(id, reason),
-        confirmed: (window, refused) => verifier.confirmed(window, refused),
+        confirmed: (window, refused, isAgain) => {
+          verifier.confirmed(window, refused);
+          if (!isAgain) events.confirmed?.(id, this.#lateness(window));
+        },
       },
     });
     const verifier = new Verifier({
@@ -395,6 +417,12 @@ export class Engine {
     if (unreadable !== undefined) lane.block(this.#failureOf(unreadable));
     if (keeper !== undefined) keeper.onUnreadable = (error) => this.#checkpointUnreadable(lane, error);
     return { lane, kind, keeper, verifier, sweep };
+  }
+
+  /** How long ago the window was due to be closed, in ms. */
+  #lateness({ start, windowMs }: ClosedWindow): number {
+    const { latenessMs } = this.#attachment.tiling.epochAt(start);
+    return this.#clock.now() - start - windowMs - latenessMs;
   }
 
   #sweepOf(lane: Lane, { strays }: LaneSink, from: number): Sweep | undefined {
@@ -442,6 +470,18 @@ export class Engine {
     );
   }
 
+  /**
+   * Until when the bus holds all that the sink still needs, in ms since 1970. If its store takes nothing until then,
+   * windows are lost. Undefined if nobody can tell, and in core mode.
+   */
+  safeUntil(sink: string): number | undefined {
+    const { replayable, keepsMs, tiling } = this.#attachment;
+    const lane = this.lanes.find((parts) => parts.lane.id === sink)?.lane;
+    const holdsMs = this.live.source.stats.holdsMs ?? keepsMs;
+    if (!replayable || holdsMs === undefined || !Number.isFinite(lane?.next)) return undefined;
+    return readFrom(lane!.next, tiling) + holdsMs;
+  }
+
   /** See `Attachment.keepsMs`. */
   get keepsMs(): number | undefined {
     return this.#attachment.keepsMs;
@@ -475,6 +515,7 @@ export class Engine {
     this.gaps.messages += messages;
     this.gaps.latest.push({ messages, ...touched });
     if (this.gaps.latest.length > MAX_GAPS) this.gaps.latest.shift();
+    this.#events.gapped?.(touched);
   }
 
   /** Pauses the sink's lane until `resume`. May be called before `run`, and for a lane that is already paused. */
@@ -542,10 +583,11 @@ export class Engine {
   async #rewrite(lane: Lane, owed: Map<number, number>): Promise<void> {
     const { signal } = this.#over;
     const options = {
-      open: this.#replayFor(lane),
+      open: this.#replayFor(lane, this.#settings.keepsSketches),
       tiling: this.#attachment.tiling,
       clock: this.#clock,
       failed: (error: unknown) => this.#events.replayFailed(lane.id, error),
+      found: (start: number, window: ClosedWindow | undefined) => this.#events.recomputed?.(start, window),
     };
     for (let [first] = owed; first !== undefined; [first] = owed) {
       const [start, through] = first;
@@ -558,10 +600,10 @@ export class Engine {
   }
 
   /** Opens a replay for one lane. Windows reopened by it concern that lane only. */
-  #replayFor(lane: Lane): OpenReplay {
+  #replayFor(lane: Lane, keepsSketches = false): OpenReplay {
     return (from, closedThrough, onWindows) => {
       const reopened: OnReopened = (starts, through) => this.#reopen([lane], starts, through);
-      const { pipeline } = this.#pipeline(from, closedThrough, onWindows, reopened);
+      const { pipeline } = this.#pipeline(from, closedThrough, onWindows, reopened, keepsSketches);
       return {
         source: this.#watched(this.#attachment.open(from, closedThrough, false)),
         reader: pipeline,

@@ -1,4 +1,4 @@
-import { Aggregator } from '../aggregate/aggregator.ts';
+import { Aggregator, type AggregatorOptions } from '../aggregate/aggregator.ts';
 import type { Sample } from '../aggregate/sample.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
@@ -497,14 +497,16 @@ export function openPipeline(
     | 'onGap'
     | 'onRejected'
     | 'onCumulative'
-  >,
+  > &
+    Pick<AggregatorOptions, 'keepsSketches'>,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
   const { maxMessageBytes, slice, pace } = settings;
   const decoder = makeDecoderFor(table, settings, start.tiling.epochs);
   const onFolded = () => {
     decoder.steps.left -= NEW_SPELLING_STEPS;
   };
-  const aggregator = new Aggregator(table, { ...start, slice, onFolded });
+  const { keepsSketches = false } = options;
+  const aggregator = new Aggregator(table, { ...start, slice, keepsSketches, onFolded });
   const sequence = start.closedThrough ?? 0;
   return {
     pipeline: new Pipeline({

@@ -46,13 +46,17 @@ export class Reports {
     this.#log.warn({ reason, count, bytes: message.length, start, heldBack: held }, 'rejected a message');
   }
 
-  sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void {
-    if (up) this.#log.info({ sink }, 'the sink is up');
-    else
-      this.#log.warn(
-        { sink, reason: failure?.reason, error: failure?.message },
-        'the sink is down; retrying',
-      );
+  /** `safeUntil`: see `Engine.safeUntil`. */
+  sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined, safeUntil?: number): void {
+    if (up) {
+      this.#log.info({ sink }, 'the sink is up');
+      return;
+    }
+    const nothingLostUntil = safeUntil === undefined ? {} : { nothingLostUntil: isoTime(safeUntil) };
+    this.#log.warn(
+      { sink, reason: failure?.reason, error: failure?.message, ...nothingLostUntil },
+      'the sink is down; retrying',
+    );
   }
 
   /** Delivery goes on. After a crash, what was confirmed since the last saved checkpoint would be written again. */
@@ -215,6 +219,36 @@ export class Reports {
     );
   }
 }
+
+/** A point that a store rejected for good, to show. */
+export interface RejectedExample {
+  /** RFC 3339. */
+  readonly at: string;
+  readonly reason: string;
+  /** The series of the point; empty if nobody knows which one it was. */
+  readonly example: string;
+  /** What the store said. */
+  readonly message: string;
+}
+
+/** Names come from outside, and may be long. */
+const MAX_EXAMPLE_CHARACTERS = 200;
+
+export function exampleOf({ point: { series }, rejection }: RejectedPoint, now: number): RejectedExample {
+  const dimensions = series.dimensions.map(([key, value]) => `${key}=${value}`).join(', ');
+  const text = dimensions === '' ? series.name : `${series.name} {${dimensions}}`;
+  const { reason, message } = rejection;
+  return { at: isoTime(now), reason, example: cutTo(text), message: cutTo(message) };
+}
+
+export function unidentifiedExample({ message }: Unidentified, now: number): RejectedExample {
+  return { at: isoTime(now), reason: 'unidentified', example: 'a point', message: cutTo(message) };
+}
+
+const cutTo = (text: string) =>
+  text.length > MAX_EXAMPLE_CHARACTERS ? `${text.slice(0, MAX_EXAMPLE_CHARACTERS)}…` : text;
+
+const isoTime = (ms: number) => new Date(ms).toISOString();
 
 export interface RejectedPoint {
   readonly point: Point;

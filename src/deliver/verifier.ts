@@ -41,6 +41,10 @@ export interface VerifiedWindows {
   readonly unknown: number;
   /** The last difference, in words; null if there was none. */
   readonly lastDifference: string | null;
+  /** Windows confirmed by the store, of which these are a part. A window that was written again counts again. */
+  readonly confirmed: number;
+  /** When a window was last found equal or different: RFC 3339; null if none was. */
+  readonly lastAt: string | null;
 }
 
 export interface VerifierOptions extends VerifySettings {
@@ -101,8 +105,9 @@ const UNKNOWN: Judgement = { kind: 'unknown' };
 
 export class Verifier {
   readonly #options: VerifierOptions;
-  readonly #counts = { equal: 0, different: 0, unknown: 0 };
+  readonly #counts = { equal: 0, different: 0, unknown: 0, confirmed: 0 };
   #lastDifference: string | null = null;
+  #lastAt: string | null = null;
   #waiting: Waiting[] = [];
   /** The window being judged. */
   #current: Waiting | undefined;
@@ -115,12 +120,13 @@ export class Verifier {
   }
 
   get stats(): VerifiedWindows {
-    return { ...this.#counts, lastDifference: this.#lastDifference };
+    return { ...this.#counts, lastDifference: this.#lastDifference, lastAt: this.#lastAt };
   }
 
   /** Every point of the window was acknowledged, except `refused` points that were refused for good. */
   confirmed(window: ClosedWindow, refused: number): void {
     const { share, digests, delayMs, clock, isUsable, closedThrough } = this.#options;
+    this.#counts.confirmed += 1;
     if (!isChosen(window.start, share)) return;
     this.#forget(window.start);
     if (digests === undefined || refused > 0 || !isUsable() || this.#waiting.length >= MAX_WAITING) {
@@ -182,6 +188,7 @@ export class Verifier {
   #take(judgement: Judgement, start: number): void {
     this.#through.delete(start);
     this.#counts[judgement.kind] += 1;
+    if (judgement.kind !== 'unknown') this.#lastAt = new Date(this.#options.clock.now()).toISOString();
     if (judgement.kind !== 'different') return;
     this.#lastDifference = `window ${new Date(start).toISOString()}: ${judgement.how}`;
     this.#options.differs(this.#lastDifference, start);

@@ -28,10 +28,12 @@ const OF_SOURCE: Readonly<Record<string, (status: Status) => number>> = {
 
 /** The name of the series is this key, a colon and the id of the sink. */
 const OF_SINK: Readonly<Record<string, (sink: SinkStatus) => number | null>> = {
-  lag: ({ lagSeconds }) => lagSeconds,
-  write: ({ writeSeconds }) => (writeSeconds === null ? null : writeSeconds.p99),
+  // Absent, like the answers, in what an older version says.
+  late: ({ lateSeconds }) => lateSeconds ?? null,
+  write: ({ writeSeconds }) => writeSeconds?.p99 ?? null,
   backlog: ({ backlogPoints }) => backlogPoints,
-  cost: ({ cost }) => cost.usdPerMonth,
+  asked50: ({ querySeconds }) => querySeconds?.p50 ?? null,
+  asked95: ({ querySeconds }) => querySeconds?.p95 ?? null,
 };
 
 export function momentOf(status: Status): Moment {
@@ -69,6 +71,18 @@ export class History {
     for (const [name, column] of this.#columns) column[this.#next] = values[name] ?? Number.NaN;
     this.#next = (this.#next + 1) % this.#times.length;
     this.#size = Math.min(this.#size + 1, this.#times.length);
+  }
+
+  /** Puts earlier moments before all others, as far as there is room. */
+  prepend(earlier: readonly Moment[]): void {
+    const { times, columns } = this.charts;
+    const later = times.map((time, index) => ({
+      time,
+      values: Object.fromEntries(Object.entries(columns).map(([name, all]) => [name, all[index] ?? null])),
+    }));
+    this.#size = 0;
+    this.#next = 0;
+    for (const moment of [...earlier, ...later]) this.add(moment);
   }
 
   /** Oldest first. */

@@ -29,9 +29,16 @@ export interface HttpReply {
   readonly headers?: Readonly<Record<string, string>>;
 }
 
+/** A question about the recent windows. `search`: what follows the question mark. */
+export interface RecentCall {
+  readonly kind: 'query' | 'cardinality';
+  readonly search: string;
+}
+
 /** What only the service itself can answer. `opening`: the first event of a page. */
 export type ServiceCall =
   | { readonly kind: 'metrics' | 'status' | 'ready' | 'opening' }
+  | RecentCall
   | { readonly kind: 'control'; readonly entrance: Entrance; readonly request: ServiceRequest };
 
 /** A reply that needs nobody, a call of the service, or what needs the rest of the request or the connection first. */
@@ -75,6 +82,8 @@ const INDEX = `metrics-fanout
 /healthz      200 if the process works
 /readyz       200 if attached to the bus
 /api/status   everything, as JSON
+/api/query    sums, rates and percentiles of the last hour: ?name=http.*&where=app=api&by=status&last=5m
+/api/cardinality  which names and dimensions have how many series
 /api/events   what the dashboard shows, as server-sent events
 
 A browser gets the dashboard here.
@@ -94,7 +103,8 @@ export function routeOf(head: RequestHead, options: RoutingOptions): Route {
   if (entrance === 'tcp' && !hosts.admits(headers.host)) return MISDIRECTED;
   if (hasControl && url.startsWith('/control/')) return { kind: 'control' };
   if (method !== 'GET' && method !== 'HEAD') return replied(textReply(405, 'GET only'));
-  switch (url.split('?', 1)[0]) {
+  const [path, ...search] = url.split('?');
+  switch (path) {
     case '/metrics':
       return METRICS;
     case '/livez':
@@ -105,6 +115,10 @@ export function routeOf(head: RequestHead, options: RoutingOptions): Route {
       return READY;
     case '/api/status':
       return STATUS;
+    case '/api/query':
+      return { kind: 'call', call: { kind: 'query', search: search.join('?') } };
+    case '/api/cardinality':
+      return { kind: 'call', call: { kind: 'cardinality', search: search.join('?') } };
     case '/api/events':
       return method === 'GET' ? { kind: 'events' } : replied(NO_ROOM);
     case '/':

@@ -12,6 +12,7 @@ import {
   EVENT_STREAM,
   failureReply,
   type HttpReply,
+  type RecentCall,
   type ServiceCall,
   type ServiceRequest,
   textReply,
@@ -36,6 +37,8 @@ export interface HttpOptions {
   readonly metrics: () => Promise<string>;
   readonly metricsType: string;
   readonly events: PageSource;
+  /** Answers questions about the recent windows. Never rejects. Absent if there is nobody to ask. */
+  readonly recent?: (call: RecentCall) => Promise<HttpReply>;
   /** Answers paths that begin with /control/. Absent if control is off. */
   readonly control?: ControlRoute | undefined;
   /** The HTTP thread ended, and another one is started. */
@@ -134,6 +137,9 @@ function answersOf(options: HttpOptions): (call: ServiceCall) => Promise<HttpRep
       }
       case 'opening':
         return { code: 200, type: EVENT_STREAM, body: events.opening() };
+      case 'query':
+      case 'cardinality':
+        return (await options.recent?.(call)) ?? textReply(404, 'not found');
       case 'control':
         return control === undefined
           ? textReply(404, 'not found')

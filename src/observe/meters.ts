@@ -6,6 +6,7 @@ import { METRIC_TYPES } from '../aggregate/point.ts';
 import { total } from '../base/number-format.ts';
 import { type Quantiles, RecentQuantiles } from './quantiles.ts';
 import { Rate } from './rate.ts';
+import { RecentHighest } from './recent-highest.ts';
 import type { Counts, Status } from './status.ts';
 
 const SOURCE_RATE_MS = 10_000;
@@ -14,6 +15,8 @@ const WINDOWS_PER_RATE = 3;
 const MIN_SINK_RATE_MS = 30_000;
 const MAX_SINK_RATE_MS = 900_000;
 const LATENCY_MS = 60_000;
+/** As often as the charts take a value: each of them then covers all that was since the one before. */
+const MIN_LATE_MS = 10_000;
 
 export interface SourceRates {
   readonly messagesPerSecond: number;
@@ -26,13 +29,20 @@ export interface SinkRates {
   readonly overSeconds: number;
   readonly pointsPerSecond: number;
   readonly bytesPerSecond: number;
+  /** Of the writes that the store took. */
   readonly writeSeconds: Quantiles | undefined;
+  readonly failedWriteSeconds: Quantiles | undefined;
+  /** See `SinkStatus`. */
+  readonly lateSeconds: number;
 }
 
 interface SinkMeter {
   readonly points: Rate;
   readonly bytes: Rate;
   readonly writes: RecentQuantiles;
+  readonly late: RecentHighest;
+  /** Undefined before the first failure. */
+  failures?: RecentQuantiles;
 }
 
 export class Meters {
@@ -52,27 +62,44 @@ export class Meters {
           points: new Rate(this.#sinkRateMs),
           bytes: new Rate(this.#sinkRateMs),
           writes: new RecentQuantiles(LATENCY_MS, now),
+          // A sink that keeps up is at its latest once per window.
+          late: new RecentHighest(2 * Math.max(MIN_LATE_MS, windowMs), now),
         },
       ]),
     );
   }
 
   /** To be called once a second. */
-  tick({ messages, samples, sinks }: Status, now: number): void {
+  tick({ messages, samples, sinks, windows }: Status, now: number): void {
     this.#messages.tick(messages.received, now);
     for (const [type, rate] of this.#samples) rate.tick(samples.byType[type] ?? 0, now);
     // Samples of other slices, and of windows already handed out, cannot be late here.
     const { ignored, foreign, reopened } = samples;
     this.#placed.tick(total(samples.byType) - ignored - foreign - reopened, now);
     this.#late.tick(samples.late, now);
-    for (const { id, written, writtenBytes } of sinks) {
-      this.#sinks.get(id)?.points.tick(written, now);
-      this.#sinks.get(id)?.bytes.tick(writtenBytes, now);
+    for (const { id, written, writtenBytes, lagSeconds } of sinks) {
+      const meter = this.#sinks.get(id);
+      meter?.points.tick(written, now);
+      meter?.bytes.tick(writtenBytes, now);
+      meter?.late.add(lagSeconds - (windows.windowMs + windows.latenessMs) / 1000, now);
     }
   }
 
-  wrote(sink: string, seconds: number, now: number): void {
-    this.#sinks.get(sink)?.writes.add(seconds, now);
+  /** The store has a window, this much later than it was closed. */
+  confirmed(sink: string, lateSeconds: number, now: number): void {
+    this.#sinks.get(sink)?.late.add(lateSeconds, now);
+  }
+
+  /** `taken`: the store took the write. How long a refused connection takes says nothing about that. */
+  wrote(sink: string, seconds: number, taken: boolean, now: number): void {
+    const meter = this.#sinks.get(sink);
+    if (meter === undefined) return;
+    if (taken) {
+      meter.writes.add(seconds, now);
+      return;
+    }
+    meter.failures ??= new RecentQuantiles(LATENCY_MS, now);
+    meter.failures.add(seconds, now);
   }
 
   source(): SourceRates {
@@ -94,6 +121,8 @@ export class Meters {
       pointsPerSecond: meter?.points.perSecond ?? 0,
       bytesPerSecond: meter?.bytes.perSecond ?? 0,
       writeSeconds: meter?.writes.read(now),
+      failedWriteSeconds: meter?.failures?.read(now),
+      lateSeconds: meter?.late.read(now) ?? 0,
     };
   }
 }

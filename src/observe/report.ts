@@ -1,10 +1,11 @@
 /** A report on a running service over some time, as one HTML file. */
 
-import { amount, bytes, NO_VALUE, perSecond, seconds, total } from '../base/number-format.ts';
+import { amount, bytes, NO_VALUE, percent, perSecond, seconds, total } from '../base/number-format.ts';
+import { rankedCells, type SinkComparison } from './comparison.ts';
 import { History, momentOf } from './history.ts';
 import { reportPage } from './page.ts';
 import type { SinkStatus, Status } from './status.ts';
-import { type SinkComparison, type View, viewOf } from './view.ts';
+import { type View, viewOf } from './view.ts';
 
 /** The most samples in a report: more would not make the lines clearer. */
 export const MAX_SAMPLES = 720;
@@ -14,7 +15,9 @@ interface Counted {
   points: number;
   bytes: number;
   retries: number;
-  readonly highest: { lag: number; write: number };
+  readonly highest: { lag: number; late: number; write: number | undefined };
+  /** How many times it was down when somebody looked. */
+  down: number;
   last: SinkStatus;
 }
 
@@ -24,6 +27,7 @@ export class Recording {
   readonly #first: Status;
   #last: Status;
   readonly #history: History;
+  #looks = 0;
   readonly #counted = new Map<string, Counted>();
 
   constructor(url: string, first: Status) {
@@ -38,20 +42,31 @@ export class Recording {
   }
 
   add(status: Status): void {
+    this.#looks += 1;
     this.#last = status;
     this.#history.add(momentOf(status));
     for (const sink of status.sinks) this.#count(sink);
   }
 
   #count(sink: SinkStatus): void {
-    const none = { points: 0, bytes: 0, retries: 0, highest: { lag: 0, write: 0 }, last: sink };
+    const none = {
+      points: 0,
+      bytes: 0,
+      retries: 0,
+      highest: { lag: 0, late: 0, write: undefined },
+      down: 0,
+      last: sink,
+    };
     const counted = this.#counted.get(sink.id) ?? none;
     const { last, highest } = counted;
     counted.points += increase(last.written, sink.written);
     counted.bytes += increase(last.writtenBytes, sink.writtenBytes);
     counted.retries += increase(total(last.retries), total(sink.retries));
     highest.lag = Math.max(highest.lag, sink.lagSeconds);
-    highest.write = Math.max(highest.write, sink.writeSeconds?.p99 ?? 0);
+    // Absent in what an older version says.
+    highest.late = Math.max(highest.late, sink.lateSeconds ?? 0);
+    if (sink.writeSeconds) highest.write = Math.max(highest.write ?? 0, sink.writeSeconds.p99);
+    if (!sink.up) counted.down += 1;
     counted.last = sink;
     this.#counted.set(sink.id, counted);
   }
@@ -69,12 +84,21 @@ export class Recording {
 
   /** Adds the figures of the whole time after those of its end. */
   #withSummary({ comparison }: View): SinkComparison {
-    const row = (what: string, text: (counted: Counted) => string) => ({
+    // `ranked`: a value of which less is better.
+    const row = (
+      what: string,
+      text: (counted: Counted) => string,
+      ranked?: (counted: Counted) => number | undefined,
+    ) => ({
       what: `${what}, overall`,
-      cells: this.#last.sinks.map(({ id }) => {
-        const counted = this.#counted.get(id);
-        return { text: counted === undefined ? NO_VALUE : text(counted), note: '', tone: 'plain' as const };
-      }),
+      cells: rankedCells(
+        this.#last.sinks.map(({ id }) => {
+          const counted = this.#counted.get(id);
+          const value = counted === undefined ? undefined : ranked?.(counted);
+          const shown = { note: '', tone: 'plain' as const, ...(value === undefined ? {} : { value }) };
+          return { ...shown, text: counted === undefined ? NO_VALUE : text(counted) };
+        }),
+      ),
     });
     const spanSeconds = Math.max(1, (Date.parse(this.#last.now) - Date.parse(this.#first.now)) / 1000);
     const summary = [
@@ -83,7 +107,13 @@ export class Recording {
       row('bytes', (counted) => bytes(counted.bytes)),
       row('retries', ({ retries }) => amount(retries)),
       row('highest lag', ({ highest }) => seconds(highest.lag)),
-      row('highest write p99', ({ highest }) => seconds(highest.write)),
+      row('highest lag beyond WINDOW + LATENESS', ({ highest }) => seconds(highest.late)),
+      row(
+        'highest write p99',
+        ({ highest }) => (highest.write === undefined ? NO_VALUE : seconds(highest.write)),
+        ({ highest }) => highest.write,
+      ),
+      row('down', ({ down }) => percent(down / this.#looks)),
     ];
     return { ...comparison, rows: [...comparison.rows, ...summary] };
   }

@@ -4,9 +4,10 @@ import type { WatchStatus } from '../bus/read/watch.ts';
 import type { LaneState } from '../deliver/lane/lane.ts';
 import type { StoreFailure } from '../deliver/lane/writer.ts';
 import type { CatchUpProgress } from '../deliver/replay/catch-up-progress.ts';
+import type { RejectedExample } from '../deliver/reports.ts';
 import type { StrayWindows } from '../deliver/strays.ts';
 import type { VerifiedWindows } from '../deliver/verifier.ts';
-import type { ProbeResult } from '../probe/probes.ts';
+import type { ProbeResult, RecentAnswers } from '../probe/probes.ts';
 import type { TopName } from '../probe/top-names.ts';
 import type { Price } from '../sink/price.ts';
 import type { Quantiles } from './quantiles.ts';
@@ -146,6 +147,11 @@ export interface SinkStatus {
   /** Start of the first window that is not confirmed; null before there is any. */
   readonly next: string | null;
   readonly lagSeconds: number;
+  /**
+   * The most by which a window was confirmed later than it was closed (WINDOW + LATENESS after its start), or is still
+   * owed: over the last 10 s to 20 s, or the last one or two windows if these are longer.
+   */
+  readonly lateSeconds: number;
   readonly backlogPoints: number;
   readonly backlogBytes: number;
   /** Upper limit of `backlogBytes`. */
@@ -157,15 +163,30 @@ export interface SinkStatus {
   readonly rateSeconds: number;
   readonly pointsPerSecond: number;
   readonly bytesPerSecond: number;
-  /** Durations of the writes in the last half to whole minute, including failed ones; null if there were none. */
+  /**
+   * Durations of the writes that the store took in the last half to whole minute; null if there were none, and while
+   * the store is down: what it was like before says nothing about now.
+   */
   readonly writeSeconds: Quantiles | null;
+  /** Durations of the writes that failed in the last half to whole minute; null if there were none. */
+  readonly failedWriteSeconds: Quantiles | null;
   /** How long the store took, last time, to answer two questions. Every store is asked the same two. */
   readonly queries: Pick<ProbeResult, 'sums' | 'windows'>;
+  /** Durations of its answers to both questions, lately; null if there were none, and while the store is down. */
+  readonly querySeconds: RecentAnswers | null;
+  /** By what the stored bytes grew since the start, for each row written; null if nobody can tell. */
+  readonly bytesPerRow: number | null;
+  /** In its own words; null if it does not say. */
+  readonly version: string | null;
+  /** Where the store is, without secrets; null if the settings do not say. */
+  readonly address: string | null;
   /** Null if the store does not report it. */
   readonly storedBytes: number | null;
   /** An estimate, assuming the current rate. */
   readonly cost: Price;
   readonly rejected: Counts;
+  /** The last point that was rejected for good; null if there was none. */
+  readonly lastRejected: RejectedExample | null;
   readonly dropped: number;
   readonly retries: Counts;
   readonly checkpointFailures: number;
@@ -175,6 +196,15 @@ export interface SinkStatus {
   /** How often the store was found replaced or emptied, so that it got all windows again. */
   readonly refills: number;
   readonly lastFailure: StoreFailure | null;
+  /** Since when the store takes nothing; null while it does, and before it was first tried. */
+  readonly downSince: string | null;
+  /** When a store that is down is tried again; null if that is under way, or does not depend on time. */
+  readonly nextAttempt: string | null;
+  /**
+   * Until when the stream holds all that the sink still needs: if the store takes nothing until then, windows are lost.
+   * Null if nobody can tell, and in core mode.
+   */
+  readonly safeUntil: string | null;
   readonly verified: VerifiedWindows;
   /** Windows with rows that the stream no longer gives: where they were removed, and where they were left. */
   readonly strayWindows: StrayWindows;

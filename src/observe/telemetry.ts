@@ -389,6 +389,16 @@ const SHOWN: readonly Shown[] = [
   },
   {
     kind: 'gauge',
+    name: 'fanout_sink_safe_until_timestamp_seconds',
+    help: 'Until when the stream holds all that the sink still needs (Unix time); absent if nobody can tell.',
+    labels: ['sink'],
+    of: ({ sinks }) =>
+      sinks.flatMap(({ id, safeUntil }) =>
+        safeUntil === null ? [] : [[{ sink: id }, Date.parse(safeUntil) / 1000] as const],
+      ),
+  },
+  {
+    kind: 'gauge',
     name: 'fanout_sink_up',
     help: '1 while the store accepts writes.',
     labels: ['sink'],
@@ -440,7 +450,14 @@ const SHOWN: readonly Shown[] = [
 const WRITE_DURATION = {
   kind: 'histogram',
   name: 'fanout_sink_write_duration_seconds',
-  help: 'Duration of writes to the store, including failed ones.',
+  help: 'Duration of writes that the store took.',
+  labels: ['sink'],
+} as const satisfies Described;
+
+const FAILED_WRITE_DURATION = {
+  kind: 'histogram',
+  name: 'fanout_sink_failed_write_duration_seconds',
+  help: 'Duration of writes that failed and are tried again.',
   labels: ['sink'],
 } as const satisfies Described;
 
@@ -458,11 +475,12 @@ const LAGS: readonly (readonly [key: keyof LagFigures, help: string])[] = [
 ];
 
 /** All our metrics. prom-client adds those of Node.js. */
-export const METRICS: readonly Described[] = [...SHOWN, WRITE_DURATION];
+export const METRICS: readonly Described[] = [...SHOWN, WRITE_DURATION, FAILED_WRITE_DURATION];
 
 export class Telemetry {
   readonly #registry = new Registry();
   readonly #writes: Histogram<'sink'>;
+  readonly #failedWrites: Histogram<'sink'>;
   readonly #status: () => Status;
   /** The status of the current scrape, so that its figures belong together. */
   #shown: Status;
@@ -474,21 +492,22 @@ export class Telemetry {
     this.#showLag(lag);
     for (const name of MISNAMED) this.#registry.removeSingleMetric(name);
     for (const shown of SHOWN) this.#register(shown);
-    this.#writes = new Histogram({
-      name: WRITE_DURATION.name,
-      help: WRITE_DURATION.help,
-      labelNames: WRITE_DURATION.labels,
-      buckets: WRITE_BUCKETS_SECONDS,
-      registers: [this.#registry],
-    });
+    this.#writes = this.#durations(WRITE_DURATION);
+    this.#failedWrites = this.#durations(FAILED_WRITE_DURATION);
+  }
+
+  #durations({ name, help, labels: labelNames }: typeof WRITE_DURATION | typeof FAILED_WRITE_DURATION) {
+    const registers = [this.#registry];
+    return new Histogram({ name, help, labelNames, buckets: WRITE_BUCKETS_SECONDS, registers });
   }
 
   get contentType(): string {
     return this.#registry.contentType;
   }
 
-  observeWrite(sink: string, seconds: number): void {
-    this.#writes.observe({ sink }, seconds);
+  /** `taken`: the store took the write. */
+  observeWrite(sink: string, seconds: number, taken: boolean): void {
+    (taken ? this.#writes : this.#failedWrites).observe({ sink }, seconds);
   }
 
   async text(): Promise<string> {

@@ -4,6 +4,7 @@ import type { Heartbeat } from '../base/heartbeat.ts';
 import { encodeEvent } from './audience.ts';
 import { type Charts, History, type Moment, momentOf, STEP_MS } from './history.ts';
 import type { PageSource } from './http-server.ts';
+import { historyText, momentsOf } from './kept-history.ts';
 import type { LoopLag } from './loop-lag.ts';
 import type { Meters } from './meters.ts';
 import type { Status } from './status.ts';
@@ -24,7 +25,7 @@ export interface PageEvents {
 export interface PageWatchOptions {
   readonly status: () => Status;
   readonly meters: Meters;
-  readonly clock: Pick<Clock, 'steady'>;
+  readonly clock: Pick<Clock, 'steady' | 'now'>;
   /** Their ids. */
   readonly sinks: readonly string[];
   /** Beats with every look: as long as it does, the main thread does not stand still. */
@@ -40,6 +41,7 @@ export class Watch implements PageSource {
   readonly #subscribers = new Set<(event: string) => void>();
   readonly #timer: NodeJS.Timeout;
   #ticks = 0;
+  #isRestored = false;
   /** What a page that opens before the next tick gets, encoded. */
   #opening: Buffer | undefined;
 
@@ -57,6 +59,20 @@ export class Watch implements PageSource {
   opening(): Uint8Array {
     this.#opening ??= this.#makeOpening();
     return this.#opening;
+  }
+
+  /** The last hour of the charts, to keep; undefined if there is nothing yet. */
+  get kept(): string | undefined {
+    return historyText(this.#history.charts);
+  }
+
+  /** Puts what an earlier process kept before what there is. Only the first call does. */
+  restore(text: string): void {
+    if (this.#isRestored) return;
+    this.#isRestored = true;
+    const [first = this.#options.clock.now() / 1000] = this.#history.charts.times;
+    this.#history.prepend(momentsOf(text, first));
+    this.#opening = undefined;
   }
 
   subscribe(send: (event: string) => void): () => void {

@@ -7,6 +7,11 @@ import type { Question } from '../sink/contract.ts';
 const TIMEOUT_MS = 5_000;
 
 const MAX_ERROR_CHARACTERS = 300;
+/** How many answers the percentiles are of: ten rounds of both questions. */
+const RECENT_ANSWERS = 20;
+/** What the storage grew by says little about fewer rows: stores grow in steps. */
+const MIN_ROWS = 1000;
+const MAX_VERSION_CHARACTERS = 100;
 
 /** The latest result of one question. */
 export interface QueryResult {
@@ -20,12 +25,27 @@ export interface QueryResult {
   readonly error: string | null;
 }
 
+/** How long a store took to answer, over its latest answers. */
+export interface RecentAnswers {
+  readonly p50: number;
+  readonly p95: number;
+  readonly count: number;
+  /** From the first of them to the last. */
+  readonly overSeconds: number;
+}
+
 export interface ProbeResult {
   /** Null before the first question. */
   readonly sums: QueryResult | null;
   readonly windows: QueryResult | null;
   /** Null if the store does not report it. */
   readonly storedBytes: number | null;
+  /** Null before the first answer. */
+  readonly querySeconds: RecentAnswers | null;
+  /** Null if nobody can tell. */
+  readonly bytesPerRow: number | null;
+  /** Of the store, in its own words; null if it does not say. */
+  readonly version: string | null;
 }
 
 export interface ProbedSink {
@@ -33,7 +53,10 @@ export interface ProbedSink {
   readonly sink: {
     ask(question: Question, signal: AbortSignal): Promise<Answered | undefined>;
     storage(signal: AbortSignal): Promise<number | undefined>;
+    version(signal: AbortSignal): Promise<string | undefined>;
   };
+  /** How many rows were written to it since the start of the process. */
+  readonly written: () => number;
   /** Whether the store takes what it is given. A store in trouble is left alone. */
   readonly isWell: () => boolean;
 }
@@ -45,11 +68,29 @@ export interface ProbesOptions {
   readonly questions: () => { readonly sums: Question; readonly windows: Question } | undefined;
 }
 
-const NONE: ProbeResult = { sums: null, windows: null, storedBytes: null };
+const NONE: ProbeResult = {
+  sums: null,
+  windows: null,
+  storedBytes: null,
+  querySeconds: null,
+  bytesPerRow: null,
+  version: null,
+};
+
+/** What is kept of a store beside its latest result. */
+interface Kept {
+  /** The latest answers: when they came, by the steady clock, and how long they took. */
+  readonly answers: { readonly at: number; readonly seconds: number }[];
+  /** The first size that the store told, and how many rows had been written then. */
+  first?: { readonly bytes: number; readonly written: number };
+  /** Whether the store was asked for its version since it was last in trouble: it may come back as another. */
+  knowsVersion: boolean;
+}
 
 export class Probes {
   readonly #options: ProbesOptions;
   readonly #results = new Map<string, ProbeResult>();
+  readonly #kept = new Map<string, Kept>();
 
   constructor(options: ProbesOptions) {
     this.#options = options;
@@ -67,19 +108,29 @@ export class Probes {
       await clock.sleep((intervalMs * (index + 1)) / (sinks.length + 1), signal);
       while (!signal.aborted) {
         if (probed.isWell()) await this.#probe(probed, signal);
+        else this.#keptOf(probed.id).knowsVersion = false;
         await clock.sleep(intervalMs, signal);
       }
     });
     await Promise.all(each);
   }
 
-  async #probe({ id, sink }: ProbedSink, signal: AbortSignal): Promise<void> {
+  #keptOf(id: string): Kept {
+    const kept = this.#kept.get(id) ?? { answers: [], knowsVersion: false };
+    this.#kept.set(id, kept);
+    return kept;
+  }
+
+  async #probe({ id, sink, written }: ProbedSink, signal: AbortSignal): Promise<void> {
     const questions = this.#options.questions();
     const within = () => AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
     const sums = questions && (await this.#ask(sink, questions.sums, within()));
     const windows = questions && (await this.#ask(sink, questions.windows, within()));
     const stored = await sink.storage(within()).catch(() => undefined);
+    const kept = this.#keptOf(id);
+    const version = kept.knowsVersion ? undefined : await sink.version(within()).catch(() => undefined);
     if (signal.aborted) return;
+    kept.knowsVersion = true;
     // A third-party sink may return anything.
     const storedBytes = Number.isFinite(stored) ? stored : undefined;
     const before = this.of(id);
@@ -87,7 +138,21 @@ export class Probes {
       sums: sums ?? before.sums,
       windows: windows ?? before.windows,
       storedBytes: storedBytes ?? before.storedBytes,
+      querySeconds: this.#recent(kept, [sums?.seconds, windows?.seconds]) ?? before.querySeconds,
+      bytesPerRow: bytesPerRow(kept, storedBytes, written()),
+      version: typeof version === 'string' ? version.slice(0, MAX_VERSION_CHARACTERS) : before.version,
     });
+  }
+
+  #recent({ answers }: Kept, taken: readonly (number | null | undefined)[]): RecentAnswers | undefined {
+    const at = this.#options.clock.steady();
+    for (const seconds of taken) if (typeof seconds === 'number') answers.push({ at, seconds });
+    answers.splice(0, answers.length - RECENT_ANSWERS);
+    if (answers.length === 0) return undefined;
+    const sorted = answers.map(({ seconds }) => seconds).sort((a, b) => a - b);
+    const rank = (share: number) => sorted[Math.ceil(share * sorted.length) - 1]!;
+    const overSeconds = (at - answers[0]!.at) / 1000;
+    return { p50: rank(0.5), p95: rank(0.95), count: sorted.length, overSeconds };
   }
 
   /** Resolves to undefined if the sink cannot answer questions at all. */
@@ -106,6 +171,15 @@ export class Probes {
       return { ...about, seconds: null, rows: null, error: timedOut.slice(0, MAX_ERROR_CHARACTERS) };
     }
   }
+}
+
+/** What the store grew by for each row since its size was first known: what was in it before does not count. */
+function bytesPerRow(kept: Kept, bytes: number | undefined, written: number): number | null {
+  if (bytes === undefined) return null;
+  kept.first ??= { bytes, written };
+  const rows = written - kept.first.written;
+  const grown = bytes - kept.first.bytes;
+  return rows >= MIN_ROWS && grown > 0 ? grown / rows : null;
 }
 
 function questionText(question: Question): string {

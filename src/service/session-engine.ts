@@ -3,10 +3,11 @@ import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Bus } from '../bus/connect.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSettings } from '../deliver/engine.ts';
-import { Reports } from '../deliver/reports.ts';
+import { exampleOf, Reports, unidentifiedExample } from '../deliver/reports.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
 import type { Telemetry } from '../observe/telemetry.ts';
 import { limitsOf, readBackOf, removesOf } from '../sink/contract.ts';
+import type { Charted } from './charts.ts';
 import type { Parts } from './snapshot.ts';
 
 /** What outlives every session. */
@@ -14,6 +15,7 @@ export interface Surroundings {
   readonly parts: Parts;
   readonly log: Log;
   readonly telemetry: Telemetry;
+  readonly charts: Charted;
 }
 
 export interface SessionEngine {
@@ -38,9 +40,10 @@ export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surro
   return { engine, sinks: threads };
 }
 
-function engineSettings({ config: { core } }: Parts): EngineSettings {
+function engineSettings({ config: { core }, recent }: Parts): EngineSettings {
   return {
     ...core,
+    keepsSketches: recent !== undefined,
     stopTimeoutMs: core.stopTimeout,
     verify: {
       share: core.verifyShare,
@@ -54,14 +57,28 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
   const reports = new Reports(log, systemClock);
   const publishTo = parts.config.core.fanoutRejected ? bus : undefined;
   return {
-    closed: (windows) => parts.scan.take(windows),
-    wrote: (sink, seconds) => {
-      telemetry.observeWrite(sink, seconds);
-      parts.meters.wrote(sink, seconds, systemClock.steady());
+    began: (from, tiling, again) => parts.recent?.began(from, tiling, again),
+    closed: (windows, boundary) => {
+      parts.scan.take(windows);
+      parts.recent?.closed(windows, boundary);
     },
-    pointsRejected: (sink, points) => reports.pointsRejected(sink, points, publishTo),
-    pointsLost: (sink, lost) => reports.pointsLost(sink, lost),
-    sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure),
+    gapped: (range) => parts.recent?.gapped(range),
+    recomputed: (start, window) => parts.recent?.recomputed(start, window),
+    wrote: (sink, seconds, taken) => {
+      telemetry.observeWrite(sink, seconds, taken);
+      parts.meters.wrote(sink, seconds, taken, systemClock.steady());
+    },
+    confirmed: (sink, lateMs) => parts.meters.confirmed(sink, lateMs / 1000, systemClock.steady()),
+    pointsRejected: (sink, points) => {
+      reports.pointsRejected(sink, points, publishTo);
+      const last = points.at(-1);
+      if (last !== undefined) parts.totals.rejected(sink, exampleOf(last, systemClock.now()));
+    },
+    pointsLost: (sink, lost) => {
+      reports.pointsLost(sink, lost);
+      parts.totals.rejected(sink, unidentifiedExample(lost, systemClock.now()));
+    },
+    sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure, parts.engine?.safeUntil(sink)),
     messageRejected: (reason, message, count) => reports.messageRejected(reason, message, count),
     cumulative: () => reports.cumulative(),
     leftUnread: (messages) => reports.leftUnread(messages),
@@ -72,7 +89,10 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     storeReplaced: (sink, from, lost) => reports.storeReplaced(sink, from, lost),
     storeUnnamed: (sink, reason) => reports.storeUnnamed(sink, reason),
     differs: (sink, difference, start) => reports.differs(sink, difference, start),
-    reopened: (starts) => reports.reopened(starts),
+    reopened: (starts) => {
+      reports.reopened(starts);
+      parts.recent?.reopened(starts);
+    },
     catchingUp: (sink, progress) => log.info({ sink, ...progress }, 'catching up'),
     caughtUp: (sink) => log.info({ sink }, 'sink has caught up'),
   };

@@ -2,10 +2,12 @@
 import { backoffMs, systemClock } from '../base/clock.ts';
 import { type Bus, connect } from '../bus/connect.ts';
 import { isTransient } from '../bus/errors.ts';
+import { KeptCharts } from '../bus/kv/kept-charts.ts';
 import type { Trail } from '../bus/read/trail.ts';
 import type { Attachment, Engine, EngineEnd } from '../deliver/engine.ts';
 import type { WindowRange } from '../sink/contract.ts';
 import { attach } from './attachment.ts';
+import { keepCharts } from './charts.ts';
 import { makeEngine, type SessionEngine, type Surroundings } from './session-engine.ts';
 
 /** Two rollbacks within this time are one that has not settled. */
@@ -85,6 +87,8 @@ export class Session {
     const options = { wait: true, signal: until, name: `metrics-fanout ${parts.instance}` };
     const bus = await unlessStopped(connect(parts.config.core, log, options), until);
     if (bus === undefined) return;
+    const over = new AbortController();
+    let charting: Promise<void> | undefined;
     try {
       parts.bus = bus;
       parts.totals.connected(bus);
@@ -102,6 +106,7 @@ export class Session {
         if (!until.aborted) parts.detached = false;
         this.#hasAttached = true;
         this.#attached.resolve();
+        charting ??= this.#keepCharts(bus, AbortSignal.any([until, over.signal]));
         const attachedAt = systemClock.steady();
         const end = await this.#read(made, until);
         this.#unswept = made.engine.unswept;
@@ -115,8 +120,18 @@ export class Session {
         if (rollbacks > 0) await systemClock.sleep(backoffMs(rollbacks, systemClock.random()), until);
       }
     } finally {
+      over.abort();
+      await charting;
       await bus.close();
     }
+  }
+
+  /** Core mode has no bucket to keep them in. */
+  async #keepCharts(bus: Bus, over: AbortSignal): Promise<void> {
+    const { parts, charts } = this.#surroundings;
+    const { core } = parts.config;
+    if (core.metricsSource === 'core') return;
+    await keepCharts(charts, new KeptCharts(bus, core), systemClock, over);
   }
 
   /** A bus that has just started may have no leader yet, so transient errors are retried. */
@@ -144,6 +159,7 @@ export class Session {
       id: lane.id,
       sink: sinks.get(lane.id)!,
       isWell: () => lane.state === 'live' && lane.up,
+      written: () => parts.totals.counts?.sinks[lane.id]?.written ?? 0,
     }));
     const probing = parts.probes.run(probed, AbortSignal.any([stop, over.signal]));
     try {

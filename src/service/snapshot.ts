@@ -7,6 +7,7 @@ import { ANSWERS } from '../bus/read/answers.ts';
 import { NO_WATCH } from '../bus/read/watch.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
+import { storeAddress } from '../config/store-address.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
 import type { Engine, LaneParts } from '../deliver/engine.ts';
 import type { RollbackLog } from '../deliver/rollback.ts';
@@ -22,6 +23,7 @@ import type {
 } from '../observe/status.ts';
 import type { Probes } from '../probe/probes.ts';
 import type { WindowScan } from '../probe/window-scan.ts';
+import type { RecentWindows } from '../recent/recent-windows.ts';
 import type { Price, Usage } from '../sink/price.ts';
 import type { EngineTotals, SinkTotals, Totals } from './totals.ts';
 
@@ -36,6 +38,8 @@ export interface Parts {
   readonly meters: Meters;
   readonly scan: WindowScan;
   readonly probes: Probes;
+  /** Undefined if none are kept (RECENT_BYTES). */
+  readonly recent: RecentWindows | undefined;
   /** Sinks to which nothing is written until they are resumed. */
   readonly paused: Set<string>;
   /** Is leaving the bus, or has left it. */
@@ -177,14 +181,10 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
   };
 }
 
-function sinkStatus(
-  { config, meters, probes, engine, paused, totals }: Parts,
-  { lane, kind }: LaneParts,
-  counts: SinkTotals,
-  now: number,
-): SinkStatus {
+function sinkStatus(parts: Parts, { lane, kind }: LaneParts, counts: SinkTotals, now: number): SinkStatus {
+  const { config, meters, probes, engine, paused, totals } = parts;
   const rates = meters.sink(lane.id, systemClock.steady());
-  const { storedBytes, ...queries } = probes.of(lane.id);
+  const { sums, windows, storedBytes, querySeconds, bytesPerRow, version } = probes.of(lane.id);
   const sink = config.sinks.find(({ id }) => id === lane.id);
   return {
     id: lane.id,
@@ -197,6 +197,7 @@ function sinkStatus(
     // Where a sink begins whose checkpoint cannot be read is up to an operator.
     next: lane.blocked ? null : timeOf(lane.next),
     lagSeconds: Number.isFinite(lane.next) ? Math.max(0, now - lane.next) / 1000 : 0,
+    lateSeconds: rates.lateSeconds,
     backlogPoints: lane.backlogPoints,
     backlogBytes: lane.backlogBytes,
     backlogLimitBytes: sink?.backlogBytes ?? 0,
@@ -205,11 +206,17 @@ function sinkStatus(
     rateSeconds: rates.overSeconds,
     pointsPerSecond: rates.pointsPerSecond,
     bytesPerSecond: rates.bytesPerSecond,
-    writeSeconds: rates.writeSeconds ?? null,
-    queries,
+    writeSeconds: (lane.up && rates.writeSeconds) || null,
+    failedWriteSeconds: rates.failedWriteSeconds ?? null,
+    queries: { sums, windows },
+    querySeconds: lane.up ? querySeconds : null,
+    bytesPerRow,
+    version,
+    address: sink === undefined ? null : storeAddress(sink),
     storedBytes,
     cost: costOf(sink, { ...rates, storedBytes: storedBytes ?? undefined }),
     rejected: counts.rejected,
+    lastRejected: totals.lastRejected(lane.id) ?? null,
     dropped: counts.dropped,
     retries: counts.retries,
     checkpointFailures: counts.checkpointFailures,
@@ -217,8 +224,20 @@ function sinkStatus(
     stalls: counts.stalls,
     refills: counts.refills,
     lastFailure: lane.lastFailure ?? null,
-    verified: { ...counts.verified, lastDifference: totals.lastDifference(lane.id) },
+    ...outageOf(parts, lane, now),
+    verified: { ...counts.verified, ...totals.lastLook(lane.id) },
     strayWindows: counts.strayWindows,
+  };
+}
+
+/** Since when the store takes nothing, when it is tried again, and until when that does no harm. */
+function outageOf({ engine }: Parts, lane: LaneParts['lane'], now: number) {
+  const { downSince, nextAttemptMs } = lane;
+  const isDown = downSince !== undefined && nextAttemptMs !== undefined;
+  return {
+    downSince: timeOf(downSince),
+    nextAttempt: isDown ? timeOf(now + nextAttemptMs) : null,
+    safeUntil: timeOf(engine?.safeUntil(lane.id)),
   };
 }
 

@@ -11,6 +11,7 @@ import type { Config } from '../config/config.ts';
 import { localUrl } from '../config/local-url.ts';
 import { ControlPlane } from '../control/control-plane.ts';
 import { openControlSocket } from '../control/control-socket.ts';
+import { answerRecent } from '../control/http-query.ts';
 import { RollbackLog } from '../deliver/rollback.ts';
 import { type HttpOptions, type ServiceHttp, serveHttp } from '../observe/http-server.ts';
 import { LoopLag } from '../observe/loop-lag.ts';
@@ -20,6 +21,8 @@ import { Telemetry } from '../observe/telemetry.ts';
 import { Watch } from '../observe/watch.ts';
 import { Probes } from '../probe/probes.ts';
 import { WindowScan } from '../probe/window-scan.ts';
+import { RecentQuestions } from '../recent/recent-questions.ts';
+import { RecentWindows } from '../recent/recent-windows.ts';
 import { Membership } from './membership.ts';
 import { type Parts, snapshot, whyUnready } from './snapshot.ts';
 import { Totals } from './totals.ts';
@@ -37,24 +40,22 @@ export interface Service {
 
 /** Runs until `stop` aborts; then stops pulling, gives the lanes STOP_TIMEOUT, and saves the checkpoints. */
 export async function startService(config: Config, log: Log, stop: AbortSignal): Promise<Service> {
-  const clock = systemClock;
+  const [clock, sinks] = [systemClock, config.sinks.map(({ id }) => id)];
   const scan = new WindowScan();
+  const { recent, questions } = recentOf(config);
   let control: ControlPlane | undefined;
   const parts: Parts = {
     config,
     instance: randomBytes(8).toString('hex'),
     startedAt: clock.now(),
-    meters: new Meters(
-      config.sinks.map(({ id }) => id),
-      config.core.window,
-      clock.steady(),
-    ),
+    meters: new Meters(sinks, config.core.window, clock.steady()),
     scan,
     probes: new Probes({
       intervalMs: config.core.probeInterval,
       clock,
       questions: () => scan.subject.questions(parts.engine?.live.aggregator.boundary ?? Number.NaN),
     }),
+    recent,
     paused: new Set(),
     detached: false,
     rollbacks: new RollbackLog(),
@@ -70,7 +71,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     status,
     meters: parts.meters,
     clock,
-    sinks: config.sinks.map(({ id }) => id),
+    sinks,
     heartbeat,
     lag,
     failed: (error) => {
@@ -78,8 +79,9 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
         log.error({ error: String(error) }, 'the status cannot be shown');
     },
   });
-  const membership = new Membership({ parts, log, telemetry });
-  if (config.core.controlEnabled) control = new ControlPlane(config, parts.instance, membership, clock, log);
+  const membership = new Membership({ parts, log, telemetry, charts: watch });
+  if (config.core.controlEnabled)
+    control = new ControlPlane(config, parts.instance, membership, questions, clock, log);
   const http = await openHttp(config, log, {
     clock,
     heartbeat,
@@ -88,6 +90,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     metrics: () => telemetry.text(),
     metricsType: telemetry.contentType,
     events: watch,
+    recent: (call) => answerRecent(call, questions, clock.now()),
     control: control?.route,
   }).catch((error: unknown) => {
     watch.stop();
@@ -110,6 +113,20 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     });
   shrinkWhenSettled();
   return { port: http.port, status, done };
+}
+
+/** The windows of the last hour, and who answers questions about them. */
+function recentOf({ core: { recentBytes, slice, metricsSource } }: Config) {
+  const clock = systemClock;
+  const recent = recentBytes === 0 ? undefined : new RecentWindows({ limitBytes: recentBytes, clock });
+  const parts = metricsSource === 'core';
+  const questions = new RecentQuestions({
+    windows: recent,
+    clock,
+    slice: `${slice.index}/${slice.of}`,
+    parts,
+  });
+  return { recent, questions };
 }
 
 type HttpParts = Omit<HttpOptions, 'host' | 'port' | 'allowedHosts' | 'replaced'>;

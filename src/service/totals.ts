@@ -8,6 +8,8 @@ import type { Bus } from '../bus/connect.ts';
 import { ANSWERS } from '../bus/read/answers.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
 import { type Engine, type Gaps, MAX_GAPS } from '../deliver/engine.ts';
+import type { RejectedExample } from '../deliver/reports.ts';
+import type { VerifiedWindows } from '../deliver/verifier.ts';
 
 type Tally = { readonly [name: string]: number | Tally };
 
@@ -21,7 +23,19 @@ export class Totals {
   #reconnects = 0;
   #earlier: EngineTotals | undefined;
   #latestGaps: Gaps['latest'] = [];
-  readonly #lastDifferences = new Map<string, string>();
+  /** By sink. */
+  readonly #earlierLooks = new Map<string, LastLook>();
+
+  readonly #lastRejected = new Map<string, RejectedExample>();
+
+  rejected(sink: string, example: RejectedExample): void {
+    this.#lastRejected.set(sink, example);
+  }
+
+  /** The last point of the sink that was rejected for good. */
+  lastRejected(sink: string): RejectedExample | undefined {
+    return this.#lastRejected.get(sink);
+  }
 
   connected(bus: Bus): void {
     this.#reconnects = this.reconnects;
@@ -31,10 +45,7 @@ export class Totals {
   attached(engine: Engine): void {
     this.#earlier = this.counts;
     this.#latestGaps = [...this.latestGaps];
-    for (const { lane, verifier } of this.#engine?.lanes ?? []) {
-      const { lastDifference } = verifier.stats;
-      if (lastDifference !== null) this.#lastDifferences.set(lane.id, lastDifference);
-    }
+    for (const { lane } of this.#engine?.lanes ?? []) this.#earlierLooks.set(lane.id, this.lastLook(lane.id));
     this.#engine = engine;
   }
 
@@ -53,12 +64,18 @@ export class Totals {
     return [...this.#latestGaps, ...(this.#engine?.gaps.latest ?? [])].slice(-MAX_GAPS);
   }
 
-  /** Of a sink, in words; null if there was none. */
-  lastDifference(sink: string): string | null {
-    const current = this.#engine?.lanes.find(({ lane }) => lane.id === sink)?.verifier.stats.lastDifference;
-    return current ?? this.#lastDifferences.get(sink) ?? null;
+  /** Of a sink. */
+  lastLook(sink: string): LastLook {
+    const current = this.#engine?.lanes.find(({ lane }) => lane.id === sink)?.verifier.stats;
+    const earlier = this.#earlierLooks.get(sink);
+    return {
+      lastDifference: current?.lastDifference ?? earlier?.lastDifference ?? null,
+      lastAt: current?.lastAt ?? earlier?.lastAt ?? null,
+    };
   }
 }
+
+type LastLook = Pick<VerifiedWindows, 'lastDifference' | 'lastAt'>;
 
 function totalsOf({ live, gaps, watch, lanes, leftOutAside }: Engine) {
   const { stats } = live.source;
@@ -87,7 +104,7 @@ function totalsOf({ live, gaps, watch, lanes, leftOutAside }: Engine) {
 }
 
 function sinkTotalsOf({ lane: { stats }, keeper, verifier, sweep }: Engine['lanes'][number]) {
-  const { equal, different, unknown } = verifier.stats;
+  const { equal, different, unknown, confirmed } = verifier.stats;
   const { removed, left } = sweep?.stats ?? { removed: 0, left: 0 };
   return {
     written: stats.written,
@@ -99,7 +116,7 @@ function sinkTotalsOf({ lane: { stats }, keeper, verifier, sweep }: Engine['lane
     overflows: stats.overflows,
     stalls: stats.stalls,
     refills: stats.refills,
-    verified: { equal, different, unknown },
+    verified: { equal, different, unknown, confirmed },
     strayWindows: { removed, left },
   };
 }

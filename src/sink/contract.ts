@@ -5,6 +5,7 @@
  */
 import type { MetricType, Point, Series } from '../aggregate/point.ts';
 import type { Settings, Values } from '../settings/setting.ts';
+import type { SinkBus } from './bus-port.ts';
 import type { PriceModel } from './price.ts';
 
 /** Points within the sink's limits. Keys (windowStart, series, instance) are distinct within a batch. */
@@ -131,6 +132,44 @@ export interface AnswerRow {
   readonly sum: number;
 }
 
+/**
+ * A question of `trial`, such as dashboards ask. Each store answers it with its own query. `series` lists the series of
+ * the name, for a store that can find rows only by series; undefined if there are too many.
+ */
+export type Query =
+  /**
+   * Sums of `sum` over the points of that name and type that have these values of dimensions, for each combination of
+   * values of `by` ('' if a point lacks the dimension). With `stepMs`, for each step as well: a multiple of it since
+   * 1970, which comes first in the key. With `top`, only that many rows, the largest.
+   */
+  | {
+      readonly kind: 'sums';
+      readonly name: string;
+      readonly type: MetricType;
+      readonly where: readonly (readonly [dimension: string, value: string])[];
+      readonly by: readonly string[];
+      readonly stepMs?: number | undefined;
+      readonly top?: number | undefined;
+      readonly series: readonly Series[] | undefined;
+      readonly range: WindowRange;
+    }
+  /** The sum of each window of one series, by start of the window. */
+  | { readonly kind: 'windows'; readonly series: Series; readonly range: WindowRange }
+  /** The highest p99 of any point of that timer. The key is empty. */
+  | {
+      readonly kind: 'highest_p99';
+      readonly name: string;
+      readonly series: readonly Series[] | undefined;
+      readonly range: WindowRange;
+    }
+  /** How many series have a point. The key is empty. */
+  | { readonly kind: 'live_series'; readonly range: WindowRange };
+
+export interface QueryRow {
+  readonly key: readonly string[];
+  readonly value: number;
+}
+
 export interface Sink {
   /**
    * Connects and makes sure that the schema exists. The lane calls it with backoff until it resolves, and again after
@@ -170,6 +209,22 @@ export interface Sink {
   identity?(signal: AbortSignal): Promise<string | undefined>;
   /** Resolves to how many bytes the data take in the store; undefined if the store does not say. */
   storage?(signal: AbortSignal): Promise<number | undefined>;
+  /** Answers a question of `trial` by the store's own query. Throws if it cannot. */
+  query?(query: Query, signal: AbortSignal): Promise<readonly QueryRow[]>;
+  /** Resolves to the version of the store, in its own words; undefined if it does not say. */
+  version?(signal: AbortSignal): Promise<string | undefined>;
+  /** Has the store do at once what it would do with new rows later: merge, flush, collect statistics. */
+  compact?(signal: AbortSignal): Promise<void>;
+  /**
+   * Makes the table that the settings name, and marks it as one of a trial. Called in place of the first `open`. Throws
+   * if there is such a table already. Leave out both this and `drop` if the store cannot keep the mark.
+   */
+  claim?(signal: AbortSignal): Promise<void>;
+  /**
+   * Deletes the table with all rows. Throws unless its name is that of a trial (`TRIAL_PREFIX`) and `claim` marked it;
+   * does nothing if there is none.
+   */
+  drop?(signal: AbortSignal): Promise<void>;
 }
 
 /** A sink's error, in words for the operator: what happened and what to do. Never holds a secret. */
@@ -207,6 +262,11 @@ export interface SinkContext {
   /** Milliseconds after which the signal of a write aborts: for stores with a time limit of their own. */
   readonly timeoutMs?: number | undefined;
   readonly log: SinkLog;
+  /**
+   * Connects to the bus of the service, and signs in as the service does: for a sink that publishes there. Rejects with
+   * a `SinkError`. Undefined where there is no bus.
+   */
+  readonly connectBus?: (() => Promise<SinkBus>) | undefined;
 }
 
 export interface SinkLog {
@@ -219,6 +279,39 @@ export interface SinkLog {
  * exist, because `read` would scan the whole store. `none`: the store keeps nothing that could be read.
  */
 export type ReadBack = 'ranges' | 'keys' | 'none';
+
+/** How a name begins that `trial` gives to a table. */
+export const TRIAL_PREFIX = 'trial_';
+/** What marks such a table, where the store keeps remarks. */
+export const TRIAL_MARK = 'made by metrics-fanout trial';
+
+/** Throws unless the name is one that `trial` gives: `drop` deletes nothing else. */
+export function mustBeOfTrial(name: string): void {
+  if (/^trial_[a-z0-9_]+$/.test(name)) return;
+  throw new SinkError('bad_request', `${name} is not a table of a trial`, 'Nothing was deleted.');
+}
+
+/** Says that the table is there, but nothing marks it as made by a trial. */
+export function notClaimed(name: string): SinkError {
+  return new SinkError(
+    'bad_request',
+    `${name} has no mark of a trial`,
+    'Nothing was deleted: delete it by hand if it is yours to delete.',
+  );
+}
+
+/** Says that `claim` found something under the name. */
+export function alreadyThere(name: string): SinkError {
+  return new SinkError('conflict', `${name} exists already`, 'Run the trial again: it takes another name.');
+}
+
+/** How a kind of sink is told to keep the rows of a trial apart from all others. */
+export interface TrialTables<S extends Settings = Settings> {
+  /** Returns the settings with a table (database, bucket, folder, label) of this name, and none of the live one. */
+  settings(config: Values<S>, name: string): Values<S>;
+  /** Where the rows then are, and how to delete them by hand: an imperative sentence. */
+  byHand(config: Values<S>): string;
+}
 
 /** A kind of sink: what its folder exports and `sinks/index.ts` lists. */
 export interface SinkModule<S extends Settings = Settings> {
@@ -240,7 +333,11 @@ export interface SinkModule<S extends Settings = Settings> {
   removesBy?(config: Values<S>): boolean;
   /** Checks what spans several variables, such as "required when API is v1". Returns the keys of the wrong settings. */
   validate?(config: Values<S>): readonly { readonly key: keyof S & string; readonly expected: string }[];
+  /** The subjects of the bus on which it publishes: they must be none that the service reads. */
+  publishesOn?(config: Values<S>): readonly { readonly key: keyof S & string; readonly subject: string }[];
   create(config: Values<S>, context: SinkContext): Sink;
+  /** Absent if the rows of a trial cannot be kept apart: then there is no trial of this kind. */
+  readonly trial?: TrialTables<S>;
   /** Absent if the cost of the store is unknown. */
   readonly price?: PriceModel;
 }

@@ -13,6 +13,8 @@ export interface HttpAnswer {
 }
 
 export interface HttpRequest {
+  /** Default: `POST`. */
+  readonly method?: 'GET' | 'POST';
   readonly body: string | Uint8Array;
   readonly headers?: Readonly<Record<string, string>>;
   /** An answer with a longer body is an error. */
@@ -62,10 +64,14 @@ export class HttpServer {
     return { status: answer.statusCode ?? 0, headers: answer.headers, body: answer };
   }
 
-  #send(target: string, { body, headers }: HttpRequest, signal: AbortSignal): Promise<IncomingMessage> {
+  #send(
+    target: string,
+    { method = 'POST', body, headers }: HttpRequest,
+    signal: AbortSignal,
+  ): Promise<IncomingMessage> {
     this.#agent ??= makeAgent(this.#url.protocol, this.#sockets);
     const requested = {
-      method: 'POST',
+      method,
       // Not resolved against the URL: a target that begins with two slashes would name another host.
       path: target,
       agent: this.#agent,

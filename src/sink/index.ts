@@ -9,8 +9,19 @@ export type { Settings, Values } from '../settings/setting.ts';
 export type { AwsVerdict } from './aws.ts';
 export { awsErrorName, awsVerdict, resending } from './aws.ts';
 export type {
+  BusHeaders,
+  BusMessage,
+  BusReading,
+  BusStream,
+  PublishOutcome,
+  SinkBus,
+  StoredMessage,
+} from './bus-port.ts';
+export type {
   AnswerRow,
   Batch,
+  Query,
+  QueryRow,
   Question,
   ReadBack,
   RefuseReason,
@@ -23,20 +34,27 @@ export type {
   SinkLog,
   SinkModule,
   StoredPoint,
+  TrialTables,
   Unidentified,
   WindowRange,
   WriteOutcome,
 } from './contract.ts';
 export {
+  alreadyThere,
   defineSink,
   isRefusal,
   limitsOf,
+  mustBeOfTrial,
+  notClaimed,
   REFUSE_REASONS,
   REJECT_REASONS,
   RETRY_REASONS,
   readBackOf,
   removesOf,
   SinkError,
+  TRIAL_MARK,
+  TRIAL_PREFIX,
+  withAdvice,
 } from './contract.ts';
 export type { HttpAnswer, HttpRequest } from './http.ts';
 export {
@@ -49,6 +67,15 @@ export {
   transportFailure,
   verdictOfStatus,
 } from './http.ts';
+export {
+  escapeKey,
+  escapeName,
+  escapeValue,
+  floatText,
+  INSTANCE_TAG,
+  TYPE_TAG,
+  unescapeText,
+} from './line-text.ts';
 export { loadSqlite } from './node-sqlite.ts';
 export type { IndexedPoint, Unfit, Verdict } from './partial-writes.ts';
 export {
@@ -100,6 +127,8 @@ export {
   PG_TYPES,
   pgAnswer,
   pgLiteral,
+  pgQuery,
+  pgQueryRows,
   pgQuestion,
   pointOfRow,
   quotedTable,
@@ -111,4 +140,12 @@ export {
 export { WriteOrder } from './pg/write-order.ts';
 export type { Price, PriceModel, Usage } from './price.ts';
 export { definePrice, instancePrice, priceSetting, SECONDS_PER_MONTH, storagePrice } from './price.ts';
-export { addUp, columnValues, dimensionIn, POINT_BYTES, pointBytes, unfitNumber } from './rows.ts';
+export {
+  addUp,
+  columnValues,
+  dimensionIn,
+  POINT_BYTES,
+  pointBytes,
+  seriesDimension,
+  unfitNumber,
+} from './rows.ts';

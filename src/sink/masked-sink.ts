@@ -5,7 +5,14 @@
 import { Masker } from '../settings/masker.ts';
 import { foreignSecrets, secretsIn } from '../settings/secrets.ts';
 import type { Environment, Settings, Values } from '../settings/setting.ts';
-import { type Sink, SinkError, type SinkLog, type SinkModule, type WriteOutcome } from './contract.ts';
+import {
+  type Sink,
+  type SinkContext,
+  SinkError,
+  type SinkLog,
+  type SinkModule,
+  type WriteOutcome,
+} from './contract.ts';
 
 interface Described {
   readonly id: string;
@@ -19,11 +26,16 @@ export function maskerOf({ module, values }: Pick<Described, 'module' | 'values'
 }
 
 /** Creates a sink. The whole program creates its sinks here. */
-export function createSink(described: Described, log: SinkLog, env: Environment): Sink {
+export function createSink(
+  described: Described,
+  log: SinkLog,
+  env: Environment,
+  connectBus?: SinkContext['connectBus'],
+): Sink {
   const { id, module, values, timeoutMs } = described;
   const masker = maskerOf(described, env);
   try {
-    return masked(module.create(values, { id, log: maskedLog(log, masker), timeoutMs }), masker);
+    return masked(module.create(values, { id, log: maskedLog(log, masker), timeoutMs, connectBus }), masker);
   } catch (error) {
     throw cleaned(error, masker);
   }
@@ -44,7 +56,7 @@ function masked(sink: Sink, masker: Masker): Sink {
       throw cleaned(error, masker);
     }
   }
-  const { lookUp, ask, identity, storage } = sink;
+  const { lookUp, ask, identity, storage, query, version, compact, claim, drop } = sink;
   return {
     open: (signal) => clean(() => sink.open(signal)),
     write: async (batch, signal) => cleanOutcome(await clean(() => sink.write(batch, signal)), masker),
@@ -55,6 +67,11 @@ function masked(sink: Sink, masker: Masker): Sink {
     ...(ask && { ask: (question, signal) => clean(() => ask.call(sink, question, signal)) }),
     ...(identity && { identity: (signal) => clean(() => identity.call(sink, signal)) }),
     ...(storage && { storage: (signal) => clean(() => storage.call(sink, signal)) }),
+    ...(query && { query: (asked, signal) => clean(() => query.call(sink, asked, signal)) }),
+    ...(version && { version: (signal) => clean(() => version.call(sink, signal)) }),
+    ...(compact && { compact: (signal) => clean(() => compact.call(sink, signal)) }),
+    ...(claim && { claim: (signal) => clean(() => claim.call(sink, signal)) }),
+    ...(drop && { drop: (signal) => clean(() => drop.call(sink, signal)) }),
   };
 }
 

@@ -1,5 +1,5 @@
 /** Points and rows: what the sinks share. */
-import { ALL_FIELDS, FIELDS, type Point } from '../aggregate/point.ts';
+import { ALL_FIELDS, FIELDS, type Point, type Series } from '../aggregate/point.ts';
 import type { AnswerRow, Rejection } from './contract.ts';
 
 /** Returns a point's estimated encoded size in bytes: the same for every sink, so that limits and backlogs compare. */
@@ -38,6 +38,11 @@ export function addUp(rows: Iterable<AnswerRow>): AnswerRow[] {
 export function dimensionIn(dimensionsJson: string, dimension: string): string {
   const dimensions = JSON.parse(dimensionsJson) as Record<string, string>;
   return Object.hasOwn(dimensions, dimension) ? dimensions[dimension]! : '';
+}
+
+/** Returns the value of a dimension; empty if the series does not have it. */
+export function seriesDimension({ dimensions }: Series, dimension: string): string {
+  return dimensions.find(([key]) => key === dimension)?.[1] ?? '';
 }
 
 /** Returns the columns of a table row after `window_start`, in the order of the README. All SQL stores share them. */

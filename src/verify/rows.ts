@@ -3,6 +3,7 @@
 import { createReadStream } from 'node:fs';
 import { createInterface } from 'node:readline';
 import type { Field, PointValues } from '../aggregate/point.ts';
+import { connectSinkBus } from '../bus/sink-bus.ts';
 import type { SinkConfig } from '../config/sink-config.ts';
 import { isCheckProbe } from '../sink/check-probe.ts';
 import type { StoredPoint } from '../sink/contract.ts';
@@ -194,7 +195,7 @@ export async function compareSinks(
   const most = starts.reduce((a, b) => Math.max(a, b));
   const results = new Map<string, RowComparison>();
   for (const config of sinks) {
-    const sink = createSink(config, { info() {}, warn() {} }, process.env);
+    const sink = createSink(config, { info() {}, warn() {} }, process.env, () => connectSinkBus(process.env));
     const signal = AbortSignal.timeout(READ_TIMEOUT_MS);
     try {
       await sink.open(signal);

@@ -136,7 +136,7 @@ test('the records of a thread share what their objects may take', () => {
   const objects = new SeriesObjects();
   const both = [new SeriesRecords([], objects), new SeriesRecords([], objects)] as const;
   const [first, second] = both.map((records) =>
-    Array.from({ length: 80 }, (_, i) =>
+    Array.from({ length: 40 }, (_, i) =>
       records.add(makeSeries('a', 'counter', [['x', `${i}`.padEnd(30_000)]])),
     ),
   );

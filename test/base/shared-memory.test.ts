@@ -12,9 +12,9 @@ test('shared memory that nobody uses is freed once there may be enough of it', a
   const memory = weakly();
   // A WeakRef keeps what it holds until the current turn is over.
   await new Promise((resolve) => setImmediate(resolve));
-  freeSharedMemory(16 * MIB);
+  freeSharedMemory(4 * MIB);
   expect(memory.deref()).toBeDefined();
   await new Promise((resolve) => setImmediate(resolve));
-  freeSharedMemory(33 * MIB);
+  freeSharedMemory(9 * MIB);
   expect(memory.deref()).toBeUndefined();
 });

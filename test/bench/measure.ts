@@ -16,6 +16,7 @@ export interface Figure {
     | 'times'
     | 'ns/point'
     | 'bytes/series'
+    | 'bytes/point'
     | 'ms'
     | 's'
     | 'MB'

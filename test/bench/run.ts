@@ -1,8 +1,8 @@
 /**
- * `npm run bench [-- --only hot-loop,encoding,receiving,stalls,memory,telegraf] [--rounds N] [--messages N]
+ * `npm run bench [-- --only hot-loop,encoding,receiving,stalls,memory,ask,telegraf] [--rounds N] [--messages N]
  * [--rate N] [--keep]`: every figure is a ratio of two things measured in turns, or CPU time per message; the median of
  * the rounds. Not run by default: `--only steady [--minutes N]`, which takes an hour, `--only sinks`: every store,
- * as a ratio to SQLite, and `--only peers`: beside a program in Go and Telegraf, three minutes a round, three rounds if
+ * as a ratio to SQLite, and `--only peers`: beside a program in Go and Telegraf, six minutes a round, three rounds if
  * `--rounds` says nothing else. `--keep` stores the figures in results/. The exit code is 0 only if every bar is met.
  */
 import { execFileSync } from 'node:child_process';
@@ -10,6 +10,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import { renderTable } from '../../src/commands/terminal/table.ts';
+import { measureAsk } from './ask.ts';
 import { startChild } from './children.ts';
 import { measureEncoding } from './encoding.ts';
 import type { HotLoopResult } from './hot-loop.ts';
@@ -34,7 +35,7 @@ const HOT_LOOPS = [
 
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'hot-loop,encoding,receiving,stalls,memory,telegraf' },
+    only: { type: 'string', default: 'hot-loop,encoding,receiving,stalls,memory,ask,telegraf' },
     /** 5, and 3 of the peers. */
     rounds: { type: 'string' },
     /** Of one measurement of receiving. */
@@ -87,6 +88,7 @@ const SUITES: Readonly<Record<string, () => Figure[] | Promise<Figure[]>>> = {
     }),
   stalls: () => measureStalls(tell),
   memory: measureMemory,
+  ask: () => measureAsk(rounds, tell),
   steady: () => measureSteady({ minutes: Number(values.minutes), rate: Number(values.rate), tell }),
   sinks: () => measureSinks(rounds, tell),
   telegraf: measureTelegrafIfHere,

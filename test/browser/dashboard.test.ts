@@ -10,9 +10,10 @@ import type { Browser, BrowserContextOptions, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
 import { loadConfig } from '../../src/config/config.ts';
+import { comparisonOf } from '../../src/observe/comparison.ts';
 import { Recording } from '../../src/observe/report.ts';
 import type { Status } from '../../src/observe/status.ts';
-import { comparisonOf } from '../../src/observe/view.ts';
+
 import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
 import { freePort } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
@@ -97,7 +98,7 @@ async function open(options: BrowserContextOptions = {}, url = service.url): Pro
   page.on('pageerror', (error) => seen.errors.push(error.message));
   page.on('request', (request) => seen.requests.push(request.url()));
   await page.goto(url);
-  await page.waitForSelector('#comparison tbody tr');
+  await page.waitForSelector('#cards .state');
   return page;
 }
 
@@ -168,6 +169,12 @@ describe('the page', () => {
       ...after.sinks.map(({ id }) => id),
     ]);
     expect(states).toEqual(Array(4).fill('healthy'));
+    await expect
+      .poll(() => page.locator('#proof').innerText())
+      .toMatch(/^Verification: \d+ of \d+ windows \([\d.]+ %\): all equal, last look \d+ s ago\.$/);
+    await expect
+      .poll(() => page.locator('[data-row="write p50"] td[data-tone="best"]').count())
+      .toBeGreaterThan(0);
     for (const [index, sink] of after.sinks.entries()) {
       expect(notes[index], sink.id).toBeGreaterThanOrEqual(before.sinks[index]!.written);
       expect(notes[index], sink.id).toBeLessThanOrEqual(sink.written);
@@ -222,7 +229,8 @@ describe('the page', () => {
     await page.waitForSelector('#charts canvas');
     expect(await page.locator('#headline').innerText()).toMatch(/^Report of http:\S+: .* \d+\.\d minutes\./);
     expect(await page.locator('#charts canvas').count()).toBe(6);
-    expect(await texts(page, '#comparison tbody th')).toContain('highest lag, overall');
+    expect(await texts(page, '.measures dt')).toContain('highest lag, overall');
+    expect(await page.locator('#proof').innerText()).toMatch(/^Verification: /);
     expect(await page.evaluate<number>('document.documentElement.scrollWidth')).toBeLessThanOrEqual(
       PHONE.width,
     );
@@ -244,7 +252,20 @@ describe('in trouble, the page', () => {
     await page.waitForSelector('#cards [data-sink="influxdb"][data-tone="bad"]');
     expect(await card(page, 'influxdb').locator('.state').innerText()).toBe('down');
     expect(await card(page, 'influxdb').locator('.note').innerText()).toMatch(/^connection: .*ECONNREFUSED/);
-    expect(await page.locator('#headline').innerText()).toBe('influxdb is down.');
+    // The stream has a limit of age.
+    expect(await page.locator('#headline').innerText()).toMatch(
+      /^influxdb is down\. Nothing is lost until (\S+ )?\d\d:\d\d UTC: the stream still holds [\d.]+ (h|min)\.$/,
+    );
+    const line = (what: string) => card(page, 'influxdb').locator(`[data-line="${what}"] dd`);
+    expect(await line('since').innerText()).toMatch(/^\d\d:\d\d:\d\d UTC, for /);
+    expect(await line('what to do').innerText()).toMatch(/^See that the store runs/);
+    expect(await line('next attempt').innerText()).toMatch(/^(now|in \d+ s)$/);
+    expect(await line('nothing is lost').innerText()).toMatch(/^until /);
+    expect(await line('store').innerText()).toMatch(/^influxdb.*, http:\/\/127\.0\.0\.1:\d+$/i);
+    // Nothing of what it was like before, from the first moment on.
+    const index = (await texts(page, '#comparison thead th')).indexOf('influxdb');
+    for (const row of ['write p50', 'write p99', 'query: sums', 'queries p95'])
+      expect((await texts(page, `[data-row="${row}"] > *`))[index], row).toBe('–');
     expect(await texts(page, '#cards [data-tone="good"] h3 > span')).toEqual([
       'dynamodb',
       'redshift',
@@ -306,7 +327,13 @@ describe('accessibility', () => {
       await page.keyboard.press('Tab');
       reached.push(await page.evaluate<string>('document.activeElement.innerText.split(/\\s/)[0]'));
     }
-    expect(reached).toEqual(['Skip', 'Side', 'In', 'status', 'Prometheus']);
+    expect(reached).toEqual(['Skip', 'In', 'status', 'Prometheus', 'Skip']);
+    expect(await page.locator('#comparison').isVisible()).toBe(false);
+    const rows = comparisonOf(await service.status()).rows.map(({ what }) => what);
+    expect(await card(page, 'sqlite').locator('.measures dt').allInnerTexts()).toEqual(rows.slice(1));
+    await page.setViewportSize(DESKTOP);
+    expect(await texts(page, '#comparison tbody th')).toEqual(rows);
+    expect(await card(page, 'sqlite').locator('.measures dt').count()).toBe(0);
     const chart = page.locator('[role="img"]').first();
     await expect.poll(() => chart.getAttribute('aria-label')).toContain('now');
     const tree = await page.locator('body').ariaSnapshot();

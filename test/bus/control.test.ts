@@ -7,6 +7,8 @@ import { LIMIT_MS } from '../limits.ts';
 import { repliesTaken } from './server-version.ts';
 import { busAt, settings } from './support.ts';
 
+/** More than nats-server takes of a message by default. */
+const LARGE_BYTES = 1024 * 1024;
 const identity = { instance: 'one', pipeline: 'default', slice: '0/1' };
 let nats: NatsServer;
 let bus: Bus;
@@ -19,11 +21,11 @@ beforeAll(async () => {
   [bus, client] = [await busAt(nats.url), await busAt(nats.url)];
   await serveControl(bus, {
     identity,
-    operations: { pause: { summary: '' } },
+    operations: { pause: { summary: '' }, large: { summary: '' } },
     replyPrefixes: ['_INBOX.'],
     handle: (operation) => {
       handled.push(operation);
-      return { status: 200, body: '{}' };
+      return { status: 200, body: operation === 'large' ? `"${'x'.repeat(LARGE_BYTES)}"` : '{}' };
     },
     unanswerable: (_, reply) => ignored.push(reply),
   });
@@ -56,6 +58,16 @@ const elsewhere = [
   '_INBOX.',
   '_INBOX.*',
 ];
+
+test('an answer that the bus does not take is told as an error that says what to do', async () => {
+  const answer = await client.connection.request('fanout.control.one.large', '', { timeout: LIMIT_MS });
+  expect(answer.headers?.get('Nats-Service-Error-Code')).toBe('413');
+  expect(answer.json()).toMatchObject({
+    instance: 'one',
+    ok: false,
+    error: { code: 'too_large', message: expect.stringMatching(/1048578 bytes.*max_payload.*HTTP/) },
+  });
+});
 
 test.each(subjects)('%s answers to inboxes only', async (subject) => {
   const answers: string[] = [];

@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { prefixLength, ReplySubject } from '../../src/bus/read/reply-subject.ts';
 import { ServerClock } from '../../src/bus/read/server-clock.ts';
+import { holdsMs, type StreamFacts } from '../../src/bus/stream.ts';
 import { covers, uncovered } from '../../src/bus/subjects.ts';
 
 describe('reply subjects', () => {
@@ -91,6 +92,32 @@ describe("the server's clock", () => {
     clock.stamped(500_000, 1_000, 1_002);
     clock.stamped(2_100, 2_000, 2_002);
     expect(clock.at(2_002)).toBe(2_100);
+  });
+});
+
+describe('how long a stream holds a message', () => {
+  const HOUR_MS = 3_600_000;
+  const now = 100 * HOUR_MS;
+  const holds = (facts: Partial<StreamFacts>) =>
+    holdsMs({ maxAgeMs: 24 * HOUR_MS, bytes: 0, messages: 0, ...facts } as StreamFacts, now);
+
+  test('is its limit of age, unless it is full before', () => {
+    expect(holds({})).toBe(24 * HOUR_MS);
+    expect(holds({ maxAgeMs: undefined })).toBeUndefined();
+    // Half full after 2 hours, so full after 4. A day would be more than 8 times what fits.
+    expect(holds({ firstTime: now - 2 * HOUR_MS, bytes: 50, maxBytes: 100 })).toBe(4 * HOUR_MS);
+    expect(holds({ firstTime: now - 2 * HOUR_MS, bytes: 1, maxBytes: 100 })).toBe(24 * HOUR_MS);
+    expect(holds({ firstTime: now - 2 * HOUR_MS, messages: 10, maxMessages: 15, maxAgeMs: undefined })).toBe(
+      3 * HOUR_MS,
+    );
+  });
+
+  test('is what it holds now, if it is full and removes the oldest', () => {
+    expect(holds({ firstTime: now - 5 * HOUR_MS, bytes: 100, maxBytes: 100 })).toBe(5 * HOUR_MS);
+  });
+
+  test('is not judged by a burst', () => {
+    expect(holds({ firstTime: now - 1000, bytes: 50, maxBytes: 100 })).toBe(24 * HOUR_MS);
   });
 });
 

@@ -51,6 +51,7 @@ export interface Harness {
    * - `keepsNothing`: there is no store; the tests of what is in it, and of faults, are skipped.
    * - `embedded`: there is no network in between, so network faults are not tested; the port is not used.
    * - `answersNothing`: it has no `ask` and no `storage`. `saysNoSize`: it does not say how much it stores.
+   * - `hasNoMark`: this kind of server cannot mark a table as one of a trial, so `drop` deletes nothing.
    * - `hasNoIdentity`: it has `identity`, but this kind of server keeps none.
    * - `keepsFirst`: it refuses other values under a key that it holds. `forgetsNothing`: it cannot remove points.
    * - `isSame`: whether a number is what became of another one in this store. Without it, both must be equal.
@@ -69,6 +70,7 @@ export interface Harness {
     readonly answersNothing?: true;
     readonly saysNoSize?: true;
     readonly hasNoIdentity?: true;
+    readonly hasNoMark?: true;
   };
 }
 
@@ -90,13 +92,15 @@ export class Subject {
   readonly #said: string[];
   readonly #harness: Harness;
 
-  constructor(module: SinkModule, variables: Variables, said: string[], harness: Harness) {
+  /** `trial`: the name of the table, if it is that of a trial. */
+  constructor(module: SinkModule, variables: Variables, said: string[], harness: Harness, trial?: string) {
     this.#harness = harness;
     const env = Object.fromEntries(
       Object.entries(variables).map(([name, value]) => [`SINK_T_${name}`, value]),
     );
     const errors: SettingError[] = [];
-    const config = readSettings<Settings>(module.settings, 'SINK_T_', env, errors, []);
+    const live = readSettings<Settings>(module.settings, 'SINK_T_', env, errors, []);
+    const config = trial === undefined ? live : module.trial!.settings(live, trial);
     expect(errors).toEqual([]);
     const log = (fields: object, message: string) => said.push(`${message} ${JSON.stringify(fields)}`);
     this.sink = module.create(config, { id: 't', log: { info: log, warn: log } });
@@ -200,6 +204,8 @@ function batches(points: readonly Point[], limits: SinkLimits): Batch[] {
 /** What the tests of one suite share. */
 export interface Bench {
   readonly harness: Harness;
+  /** Whether rows of a trial can be kept apart. */
+  isTried(): boolean;
   /** A namespace that no test has used. */
   namespace(): string;
   /** A sink that is closed after the test; through the proxy if `proxied`. */
@@ -207,6 +213,7 @@ export interface Bench {
     namespace?: string;
     proxied?: boolean;
     change?: (variables: Variables) => Variables;
+    trial?: string;
   }): Promise<Subject>;
   proxy(): FaultProxy;
 }

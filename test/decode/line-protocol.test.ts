@@ -320,3 +320,9 @@ test('of many fields, too, the last of each key counts', () => {
     Array.from({ length: 100 }, (_, i) => expect.objectContaining({ name: `m.f${i}`, value: 200 + i })),
   );
 });
+
+test('in a line of more than 1,024 fields, each counts: to compare them would hold up everything else', () => {
+  const fields = (count: number) => Array.from({ length: count }, (_, i) => `f${i % 100}=${i}`).join(',');
+  expect(decode(`m ${fields(1024)}`).elements).toHaveLength(100);
+  expect(decode(`m ${fields(1025)}`).elements).toHaveLength(1025);
+});

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { Tiling } from '../../src/aggregate/tiling.ts';
+import type { ClosedWindow } from '../../src/aggregate/window.ts';
 import { UnreadableCheckpoint } from '../../src/bus/bus-error.ts';
 import type { Checkpoint } from '../../src/bus/kv/checkpoints.ts';
 import { newSourceStats, type Reader, type Source, type SourceStats } from '../../src/bus/read/source.ts';
@@ -93,7 +94,11 @@ function setUp() {
     list: async () => [],
   };
   const spoiled = new Set<string>();
-  const start = (begins: Readonly<Record<string, number>> = {}) => {
+  const start = (
+    begins: Readonly<Record<string, number>> = {},
+    events = SILENT,
+    settings: Partial<EngineSettings> = {},
+  ) => {
     const from = new Map(Object.keys(sinks).map((id) => [id, saved.get(id)?.next ?? begins[id] ?? 0]));
     const closedThrough = new Map([...saved].map(([id, { sequence }]) => [id, sequence]));
     const attachment = {
@@ -102,6 +107,7 @@ function setUp() {
       closedThrough,
       unreadable: new Map([...spoiled].map((id) => [id, new UnreadableCheckpoint(`${id} is garbage`, '')])),
       replayable: true,
+      keepsMs: 60_000,
       instance: '',
       open: (first: number) => stream.source(readFrom(first, TILING), clock),
       openAside: (first: number) => stream.source(readFrom(first, TILING), clock),
@@ -118,7 +124,7 @@ function setUp() {
     const engineSinks = Object.entries(sinks).map(([id, sink]) => {
       return { id, kind: 'scripted', sink, limits, timeoutMs: 1000, backlogBytes: 1e6 };
     });
-    const engine = new Engine(attachment, engineSinks, SETTINGS, clock, SILENT);
+    const engine = new Engine(attachment, engineSinks, { ...SETTINGS, ...settings }, clock, events);
     const stop = new AbortController();
     const run = engine.run(stop.signal);
     return {
@@ -147,6 +153,39 @@ test('a message for a window that was handed out: the window is recomputed and o
   await clock.pass(5000);
   await stop();
   for (const sink of Object.values(sinks)) expect(rows(sink)).toEqual({ '0:a': 3, '1:a': 10 });
+});
+
+test('whoever keeps windows hears where they begin, which are closed, and what becomes of one that is reopened', async () => {
+  const { clock, stream, start } = setUp();
+  const told: unknown[] = [];
+  const sumOf = (window: ClosedWindow) => [window.start, window.sumOf(0), window.takeSketches()?.size ?? 0];
+  const { stop } = start(
+    {},
+    {
+      ...SILENT,
+      began: (from) => told.push(['began', from]),
+      closed: (windows, boundary) => told.push(['closed', windows.map(sumOf), boundary]),
+      reopened: (starts) => told.push(['reopened', starts]),
+      recomputed: (at, window) => told.push(['recomputed', at, window && sumOf(window)]),
+    },
+    { keepsSketches: true },
+  );
+  stream.publish(500, 500, 1);
+  stream.publish(1200, 1200, 10);
+  await clock.pass(100);
+  stream.publish(900, 900, 2);
+  stream.publish(2500, 2500, 100);
+  await clock.pass(5000);
+  await stop();
+  expect(told.slice(0, 4)).toEqual([
+    ['began', 0],
+    ['closed', [[0, 1, 0]], 1000],
+    ['reopened', [0]],
+    ['closed', [[1000, 10, 0]], 2000],
+  ]);
+  // By each sink that writes it again.
+  for (const each of told.slice(4)) expect(each).toEqual(['recomputed', 0, [0, 3, 0]]);
+  expect(told.length).toBeGreaterThan(4);
 });
 
 test('a sink that starts later has missed nothing after a resume, and gets nothing from before its start', async () => {
@@ -247,6 +286,27 @@ test('a restart does not take a message for new if it was already in its window'
   expect(sinks.a.batches.length).toBe(written);
 });
 
+test('a sink is owed nothing that is lost until the stream deletes what its first window can depend on', async () => {
+  const { clock, stream, sinks, start } = setUp();
+  const { engine, stop } = start();
+  sinks.b.answer = () => ({ kind: 'retry', reason: 'connection', message: 'no' });
+  for (let i = 0; i < 50; i++) {
+    stream.publish(i * 100, i * 100, 1);
+    await clock.pass(100);
+  }
+  const [a, b] = engine.lanes.map(({ lane }) => lane.next);
+  expect([a! > 3000, b]).toEqual([true, 0]);
+  const safe = () => ['a', 'b', 'c'].map((id) => engine.safeUntil(id));
+  const { maxAheadMs } = TILING;
+  expect(safe()).toEqual([a! - maxAheadMs + 60_000, -maxAheadMs + 60_000, undefined]);
+  // The stream has been looked at: it is full before that.
+  engine.live.source.stats.holdsMs = 10_000;
+  expect(safe()).toEqual([a! - maxAheadMs + 10_000, -maxAheadMs + 10_000, undefined]);
+  sinks.b.answer = () => undefined;
+  await clock.pass(30_000);
+  await stop();
+});
+
 test('every window is verified in every store; one that is rewritten in the meantime is not a difference', async () => {
   const { clock, stream, sinks, start } = setUp();
   differences.length = 0;
@@ -260,7 +320,9 @@ test('every window is verified in every store; one that is rewritten in the mean
   stream.publish(8900, 8900, 2);
   stream.publish(10_200, 10_200, 1);
   await clock.pass(20_000);
-  expect(verified()).toEqual(Array(2).fill({ equal: 10, different: 0, unknown: 0, lastDifference: null }));
+  // One of them was confirmed twice.
+  const all = { equal: 10, different: 0, unknown: 0, lastDifference: null, confirmed: 11 };
+  expect(verified()).toMatchObject(Array(2).fill(all));
   expect(differences).toEqual([]);
 
   // From here on, the value in store b is not the one that it acknowledged.

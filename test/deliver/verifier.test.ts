@@ -116,6 +116,21 @@ test('windows are read back after the delay, one at a time', async () => {
   expect(counts()).toEqual({ equal: 2, different: 0, unknown: 1 });
 });
 
+test('it says of how many windows those that were checked are a part, and when it last could tell', async () => {
+  const some = setUp({ share: 0 });
+  for (const number of [1, 2, 3]) some.verifier.confirmed(counterWindow(number, 5), 0);
+  expect(some.verifier.stats).toMatchObject({ confirmed: 3, lastAt: null });
+  const { clock, state, verifier } = setUp();
+  verifier.confirmed(counterWindow(1, 5), 0);
+  await clock.pass(1500);
+  const found = { equal: 1, lastAt: '1970-01-01T00:00:01.000Z' };
+  expect(verifier.stats).toMatchObject(found);
+  state.answer = 'fails';
+  verifier.confirmed(counterWindow(2, 5), 0);
+  await clock.pass(5000);
+  expect(verifier.stats).toMatchObject({ ...found, confirmed: 2, unknown: 1 });
+});
+
 test('windows that are read back by their keys take bounded memory: those that do not fit are unknown', async () => {
   const first = counterWindow(1, 150_000);
   const large = (number: number) => new ClosedWindow({ ...first, start: number * WINDOW_MS });

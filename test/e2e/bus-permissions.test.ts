@@ -116,7 +116,8 @@ test('an operator may do everything', async () => {
 test('a viewer may look, and do nothing else', async () => {
   const viewer = await client('viewer');
   expect(await ask(viewer.connection, 'all', 'status')).toMatchObject({ ok: true });
-  expect(await ask(viewer.connection, 'all', 'config')).toMatchObject({ ok: true });
+  for (const operation of ['config', 'query', 'cardinality'])
+    expect(await ask(viewer.connection, 'all', operation)).toMatchObject({ ok: true });
   const more = ['sink.pause', 'replay', 'detach', 'profile.heap', 'task.cancel'];
   const subjects = more.map((operation) => `fanout.control.all.${operation}`);
   expect(await viewer.publishes([...subjects, 'metrics', 'fanout.control.events.x'])).toEqual([]);
@@ -177,7 +178,8 @@ test('whatever the reply subject of a permitted request, nothing changes there',
   const control = ['all', instance].flatMap((target) =>
     operations.map((operation) => `fanout.control.${target}.${operation}`),
   );
-  const isLook = (subject: string) => /\.(status|config)$/.test(subject) && !subject.includes('task');
+  const isLook = (subject: string) =>
+    /\.(status|config|query|cardinality)$/.test(subject) && !subject.includes('task');
   const metrics = ['metrics', 'metrics.scratch'];
   const requests: Partial<Record<User, string[]>> = {
     producer: metrics,

@@ -25,7 +25,7 @@ import { endOf, startTraffic, WINDOW_MS } from './support.ts';
 const REPLICAS = 3;
 const CLICKHOUSE = { user: 'fanout', password: 'a <secret> & more' };
 /** Sinks that no other pod sees, or that nobody can read. */
-const NOT_SHARED = ['sqlite', 'otlp', 'blackhole'];
+const NOT_SHARED = ['sqlite', 'otlp', 'nats', 'blackhole'];
 
 interface Pod {
   readonly env: Readonly<Record<string, string>>;
@@ -53,7 +53,7 @@ function valuesFor(stack: Stack): Values {
       window: '1s',
       lateness: '500ms',
       maxAhead: '500ms',
-      // With the default budget, ten sinks do not fit the default memory limit.
+      // With the default budget, eleven sinks do not fit the default memory limit.
       maxSeriesBytes: '32MB',
       verifyShare: 1,
       verifyDelay: '1s',
@@ -80,6 +80,7 @@ function valuesFor(stack: Stack): Values {
       },
       prometheus: { enabled: true, settings: { url: `${remote.url}/api/v1/write` } },
       otlp: { enabled: true, settings: { url: receiver.url }, secrets: { headers: `api-key=${KEY}` } },
+      nats: { enabled: true, settings: { delivery: 'core' } },
       blackhole: { enabled: true },
     },
     extraEnvFrom: [{ secretRef: { name: 'aws' } }],

@@ -83,6 +83,11 @@ describe('metrics', () => {
     expect(sample(text, 'fanout_window_seconds')).toBe(1);
     expect(sample(text, 'fanout_series_limit')).toBe(1_000_000);
     expect(sample(text, 'fanout_source_keeps_seconds')).toBe(86_400);
+    // The day that the stream keeps a message, and no second more.
+    const safeSeconds =
+      sample(text, 'fanout_sink_safe_until_timestamp_seconds{sink="sqlite"}')! - Date.now() / 1000;
+    expect(safeSeconds).toBeGreaterThan(60);
+    expect(safeSeconds).toBeLessThanOrEqual(86_400);
     expect(sample(text, 'fanout_sink_backlog_limit_bytes{sink="sqlite"}')).toBe(64_000_000);
     expect(sample(text, 'fanout_memory_limit_bytes')).toBeGreaterThan(
       sample(text, 'process_resident_memory_bytes')!,

@@ -330,7 +330,7 @@ test('helm test checks the bus and every sink with the settings of the pods', as
     join(renderer.folder, 'check'),
   );
   expect(args).toEqual(['check']);
-  expect((await loadConfig(env)).sinks.length).toBe(10);
+  expect((await loadConfig(env)).sinks.length).toBe(11);
 });
 
 test('values that cannot work are refused, with the reason', () => {

@@ -121,6 +121,25 @@ describe('the alerts', () => {
     expect(status).toBe(0);
   });
 
+  test('say until when nothing is lost, where that is known', () => {
+    const until = 'Until 1970-01-01 21:13:20 +0000 UTC, the stream holds what it needs.';
+    const { severity } = rules.find(({ alert }) => alert === 'FanoutSinkDown')!.labels;
+    const down = { ...ALERTS.FanoutSinkDown!.fires };
+    const safe = { 'fanout_sink_safe_until_timestamp_seconds{sink="store"}': '76400x60' };
+    const describe = (series: Series) => {
+      const file = join(folder.path, 'words.json');
+      const alert_rule_test = [{ eval_time: '10m', alertname: 'FanoutSinkDown', exp_alerts: [] }];
+      const tests = [{ interval: '1m', input_series: inputSeries(series, 'one'), alert_rule_test }];
+      writeFileSync(file, JSON.stringify({ rule_files: [FILE], evaluation_interval: '1m', tests }));
+      return promtool(['test', 'rules', file]).output;
+    };
+    // It is not expected, so promtool shows it.
+    const [known, unknown] = [describe({ ...down, ...safe }), describe(down)];
+    expect(known).toContain(until);
+    expect(unknown).toContain(`severity="${severity}"`);
+    expect(unknown).not.toContain('Until');
+  });
+
   test.each(rules)('$alert says what is wrong, and where', ({ alert, annotations, labels }) => {
     const { labels: own, isAggregated } = ALERTS[alert]!;
     const known = Object.keys({ ...(isAggregated ? {} : { job: '', instance: '' }), ...own });

@@ -29,6 +29,7 @@ export const SINK_VALUES: Readonly<Record<string, Values>> = {
     settings: { url: 'http://collector:4318', sums: 'gauge' },
     secrets: { headers: 'api-key=k,b=c%2Cd' },
   },
+  nats: { settings: { subject: 'windows', format: 'influx' } },
   parquet: { settings: { url: 's3://acme-lake/metrics', region: 'eu-west-1' } },
   blackhole: { settings: { delay: '5ms' } },
 };

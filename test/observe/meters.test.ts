@@ -7,6 +7,7 @@ import { History, type Moment } from '../../src/observe/history.ts';
 import { Meters } from '../../src/observe/meters.ts';
 import { RecentQuantiles } from '../../src/observe/quantiles.ts';
 import { Rate } from '../../src/observe/rate.ts';
+import { RecentHighest } from '../../src/observe/recent-highest.ts';
 import type { Status } from '../../src/observe/status.ts';
 import { Watch } from '../../src/observe/watch.ts';
 import { TopNames } from '../../src/probe/top-names.ts';
@@ -63,7 +64,7 @@ test('the share of late samples is a share of those that this slice puts into wi
 test('rates continue if the clock of the machine is set back', () => {
   vi.useFakeTimers();
   const meters = new Meters([], 1000, 0);
-  const clock = { seconds: 0, steady: () => clock.seconds * 1000 };
+  const clock = { seconds: 0, steady: () => clock.seconds * 1000, now: () => clock.seconds * 1000 };
   const status = () => {
     const now = new Date(Date.UTC(2026, 10, clock.seconds < 4 ? 23 : 22)).toISOString();
     const samples = { byType: {}, late: 0, ignored: 0, foreign: 0, reopened: 0 };
@@ -115,6 +116,65 @@ test('what is logged at most once per interval is logged again after the clock i
   const quiet = new Quiet(1000);
   const times = [3_600_000, 3_600_500, 0, 500, 1000];
   expect(times.map((now) => quiet.admit('a', now))).toEqual([0, undefined, 1, undefined, 1]);
+});
+
+test('how long refused connections take is not how long writes take', () => {
+  const meters = new Meters(['a'], 1000, 0);
+  expect(meters.sink('a', 0)).toMatchObject({ writeSeconds: undefined, failedWriteSeconds: undefined });
+  for (let i = 0; i < 100; i++) {
+    meters.wrote('a', 2, true, i);
+    meters.wrote('a', 0.001, false, i);
+  }
+  const { writeSeconds, failedWriteSeconds } = meters.sink('a', 100);
+  expect(writeSeconds!.p50).toBeCloseTo(2, 1);
+  expect(failedWriteSeconds!.p99).toBeCloseTo(0.001);
+});
+
+describe('how late a sink is', () => {
+  test('is what a window was late at most, whenever the status is looked at', () => {
+    // A window of 10 s whose lag rises from 0 to 10.3 s: whoever looks every 10 s sees the same value each time.
+    const meters = new Meters(['a'], 10_000, 0);
+    const seen: number[] = [];
+    for (let ms = 0; ms <= 120_000; ms += 1000) {
+      const sinks = [{ id: 'a', written: 0, writtenBytes: 0, lagSeconds: (ms % 10_000) / 1000 }];
+      const windows = { windowMs: 10_000, latenessMs: 0 };
+      const samples = { byType: {}, late: 0, ignored: 0, foreign: 0, reopened: 0 };
+      meters.tick({ messages: { received: 0 }, samples, sinks, windows } as unknown as Status, ms);
+      if (ms % 10_000 === 0) meters.confirmed('a', 0.3, ms + 300);
+      if (ms % 10_000 === 5000) seen.push(meters.sink('a', ms + 500).lateSeconds);
+    }
+    expect(seen).toEqual(seen.map(() => 0.3));
+  });
+
+  test('grows while a window is owed, and is over soon after', () => {
+    const late = new RecentHighest(20_000, 0);
+    fc.assert(
+      fc.property(
+        fc.array(fc.tuple(fc.integer({ min: 0, max: 1000 }), fc.integer({ min: -5, max: 9 })), {
+          minLength: 60,
+          maxLength: 100,
+        }),
+        (steps) => {
+          const fresh = new RecentHighest(20_000, 0);
+          const all: { at: number; value: number }[] = [];
+          let now = 0;
+          for (const [wait, value] of steps) {
+            now += wait;
+            fresh.add(value, now);
+            all.push({ at: now, value });
+            // Spans turn when they are used, which may be a second late.
+            const within = (ms: number) =>
+              Math.max(0, ...all.filter(({ at }) => at > now - ms).map((each) => each.value));
+            expect(fresh.read(now)).toBeGreaterThanOrEqual(within(10_000));
+            expect(fresh.read(now)).toBeLessThanOrEqual(within(22_001));
+          }
+        },
+      ),
+      { numRuns: effort(100) },
+    );
+    late.add(5, 0);
+    expect([late.read(9_999), late.read(20_000)]).toEqual([5, 0]);
+  });
 });
 
 describe('top names', () => {
@@ -172,7 +232,7 @@ describe('top names', () => {
 describe('history', () => {
   const moment = (time: number): Moment => ({
     time,
-    values: { messages: time, 'lag:a': time % 3 === 0 ? null : -time },
+    values: { messages: time, 'late:a': time % 3 === 0 ? null : -time },
   });
 
   test('keeps the latest values, oldest first', () => {
@@ -184,7 +244,7 @@ describe('history', () => {
         const { times, columns } = history.charts;
         expect(times).toEqual(expected);
         expect(columns.messages).toEqual(expected);
-        expect(columns['lag:a']).toEqual(expected.map((time) => moment(time).values['lag:a']));
+        expect(columns['late:a']).toEqual(expected.map((time) => moment(time).values['late:a']));
         expect(columns['write:a']).toEqual(expected.map(() => null));
       }),
     );

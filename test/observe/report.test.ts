@@ -40,3 +40,37 @@ test('the totals continue after a restart of the service', () => {
     'retries, overall': '12',
   });
 });
+
+test('it says how long a store was down, and shows nothing of a store that took no write', () => {
+  const [sink] = status.sinks;
+  const writeSeconds = { p50: 0.1, p90: 0.2, p99: 0.3 };
+  const at = (seconds: number, up: boolean, ofB: number | null): Status => ({
+    ...later(seconds, 0),
+    sinks: [
+      { ...sink!, id: 'a', up, writeSeconds: up ? writeSeconds : null, lateSeconds: seconds },
+      { ...sink!, id: 'b', up: true, writeSeconds: ofB === null ? null : { ...writeSeconds, p99: ofB } },
+    ],
+  });
+  const recording = new Recording('http://h:1', at(0, true, null));
+  for (const [seconds, up] of [
+    [2, false],
+    [4, false],
+    [6, true],
+  ] as const)
+    recording.add(at(seconds, up, null));
+  const cells = (of: Recording) => {
+    const [, json] = /<script type="application\/json" id="report">(.*?)<\/script>/.exec(of.html())!;
+    const { view } = JSON.parse(json!);
+    const all: { what: string; cells: { text: string; factor?: string }[] }[] = view.comparison.rows;
+    return Object.fromEntries(
+      all.map(({ what, cells }) => [what, cells.map(({ text, factor = '' }) => `${text} ${factor}`.trim())]),
+    );
+  };
+  expect(cells(recording)).toMatchObject({
+    'down, overall': ['50 %', '0 %'],
+    'highest write p99, overall': ['300 ms', '–'],
+    'highest lag beyond WINDOW + LATENESS, overall': ['6 s', '< 1 ms'],
+  });
+  recording.add(at(8, true, 0.9));
+  expect(cells(recording)['highest write p99, overall']).toEqual(['300 ms', '900 ms 3.0×']);
+});

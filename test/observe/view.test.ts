@@ -27,6 +27,7 @@ test.each<[Partial<WatchStatus>, string]>([
       meters: new Meters(['sqlite'], 10_000, 0),
       scan: new WindowScan(),
       probes: new Probes({ intervalMs: 0, clock: systemClock, questions: () => undefined }),
+      recent: undefined,
       paused: new Set(),
       rollbacks: new RollbackLog(),
       totals: new Totals(),

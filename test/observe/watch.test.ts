@@ -32,6 +32,7 @@ beforeEach(async () => {
     meters,
     scan,
     probes: new Probes({ intervalMs: 0, clock: systemClock, questions: () => scan.subject.questions(0) }),
+    recent: undefined,
     paused: new Set(),
     rollbacks: new RollbackLog(),
     totals: new Totals(),

@@ -9,7 +9,7 @@ const INACTIVE_THRESHOLD_MS = 300_000;
 
 /** `deliver`: where it begins. */
 export async function addConsumer(
-  bus: Bus,
+  bus: Pick<Bus, 'connection' | 'apiPrefix'>,
   { name, maxConsumerIdleMs = INACTIVE_THRESHOLD_MS }: Pick<StreamFacts, 'name' | 'maxConsumerIdleMs'>,
   deliver: Partial<ConsumerConfig>,
 ): Promise<ConsumerInfo> {

@@ -1,7 +1,7 @@
 /**
- * The core source: plain NATS, at most once. Stream time is the time of arrival, and there are no sequences. Messages
- * that do not arrive (no connection, or the server dropped us as a slow consumer) are lost without a trace on the
- * server.
+ * The core source: plain NATS, at most once. Stream time is the time of arrival: when a message is read, which on a
+ * busy bus is at a pace (`socket-pace.ts`). There are no sequences. Messages that do not arrive (no connection, or the
+ * server dropped us as a slow consumer) are lost without a trace on the server.
  */
 
 import type { CoreConfig } from '../../config/core-settings.ts';
@@ -10,8 +10,8 @@ import type { BusError } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { closedForGood } from '../errors.ts';
 import type { Envelope, Incoming } from '../message.ts';
-import { TICK_MS } from './pull.ts';
 import { steadyNow } from './server-clock.ts';
+import { SocketPace } from './socket-pace.ts';
 import { gapFields, newSourceStats, type Reader, type Source, type SourceStats } from './source.ts';
 
 /**
@@ -40,6 +40,7 @@ class CoreSource implements Source {
   readonly #bus: Bus;
   readonly #core: Configured;
   readonly #now: () => number;
+  #pace: SocketPace | undefined;
   /** When the bytes last looked at arrived. Forgotten at every tick, because bytes may share a buffer. */
   #arrived: { readonly buffer: ArrayBufferLike | undefined; readonly at: number } = NEVER;
   /** The bytes last looked at; comparing them avoids asking for their buffer. */
@@ -73,9 +74,14 @@ class CoreSource implements Source {
         // Messages that the server has already sent us go to nobody else, so they are still taken.
         const onAbort = () => void Promise.all(subscriptions.map((end) => end())).then(() => resolve());
         signal.addEventListener('abort', onAbort);
-        const timer = setInterval(() => guard(() => this.#tick(reader, reject)), TICK_MS);
+        const pace = new SocketPace({
+          socket: this.#bus.socket,
+          mayPause: () => this.#bus.connected && !signal.aborted,
+          tick: () => guard(() => this.#tick(reader, reject)),
+        });
+        this.#pace = pace;
         stops.push(
-          () => clearInterval(timer),
+          () => pace.stop(),
           () => signal.removeEventListener('abort', onAbort),
           this.#bus.onReconnect(() => guard(() => this.#reconnected(reader))),
         );
@@ -119,6 +125,7 @@ class CoreSource implements Source {
 
   #onMessage(bytes: Uint8Array, start: number, end: number, envelope: Envelope, reader: Reader): void {
     if (bytes !== this.#bytes) this.#arrive(bytes);
+    this.#pace?.readMessage(end - start);
     const arrival = Math.floor(this.#arrived.at);
     if (this.#isHeld && ++this.#heldMessages > MAX_HELD_MESSAGES) {
       if (this.#dropped === 0) this.#droppedFrom = arrival;
@@ -138,7 +145,9 @@ class CoreSource implements Source {
   #arrive(bytes: Uint8Array): void {
     this.#bytes = bytes;
     const { buffer } = bytes;
-    if (buffer !== this.#arrived.buffer) this.#arrived = { buffer, at: this.#now() };
+    if (buffer === this.#arrived.buffer) return;
+    this.#arrived = { buffer, at: this.#now() };
+    this.#pace?.readChunk();
   }
 
   /** Everything that arrived before now was handed over as it arrived. */

@@ -18,6 +18,7 @@ import type { Envelope } from '../message.ts';
 import {
   describeStream,
   ensureStream,
+  holdsMs,
   REMAKE_WAIT_MS,
   refuseHistory,
   type StreamConfigured,
@@ -213,6 +214,7 @@ class JetStreamSource implements Source {
     this.#isAttached = true;
     this.#attachedAt = this.#now();
     this.#replicas = facts.replicas;
+    this.stats.holdsMs = holdsMs(facts, this.#now());
     this.#isCopied = facts.sources.length > 0 || facts.mirror !== undefined;
     this.#mirror = facts.mirror && (this.#mirror ?? new MirrorLevel());
     this.#created = facts.created;
@@ -389,6 +391,7 @@ class JetStreamSource implements Source {
       const facts = await describeStream(this.#bus, this.#core);
       if (facts.created !== this.#created) return;
       this.#end = { sequence: facts.lastSequence, at: this.#now() };
+      this.stats.holdsMs = holdsMs(facts, this.#now());
       if (this.stats.unfit !== undefined) this.#bus.log.info({}, 'the stream captures what it should again');
       this.stats.unfit = undefined;
       if (!this.#adopt(facts, read)) return;

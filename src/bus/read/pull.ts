@@ -5,8 +5,8 @@
  * Two requests are outstanding at a time, so that the server always has one to fill; that is also all that can be under
  * way to a reader that holds us back. Each request has its own subscription, which shows whose messages arrive.
  *
- * A reader that is level with a busy stream would be woken for every few messages, which costs more than reading them.
- * So it asks at a pace instead: for everything available, and again a little later.
+ * A reader that is level with a stream would be woken for every few messages, which costs more than reading them. So
+ * where many come in a second, it asks at a pace instead: for everything available, and again a little later.
  */
 
 import { type ConsumerInfo, createInbox, type Msg, nanos, type Subscription } from 'nats';
@@ -53,12 +53,20 @@ const UNSERVED_PROBES = 20;
 const STARVED_TICKS = 2;
 /** After this many ticks without a message, the reader is told of a pause. */
 const PAUSE_TICKS = 4;
-/** Pause between two requests at a pace. Far less than any useful lateness. */
-const PACE_MS = 20;
-/** From this many messages per second on, asking at a pace costs less than being woken for each message. */
-const PACED_RATE = 10_000;
+/**
+ * Pause between two requests at a pace: by so much, and a way to the server and back, a message may come later than it
+ * could. Far less than any useful lateness.
+ */
+export const PACE_MS = 50;
+/**
+ * From this many messages per second on, asking at a pace costs less than being woken for each message. A request and
+ * its answer cost about as much as being woken two or three times.
+ */
+const PACED_RATE = 100;
 /** A reader with no more than this many messages left is level with the stream. */
 const PACED_PENDING = 2_000;
+/** What it then asks for, unless at a pace. How long that takes says how busy the stream is, so it is not much. */
+const LEVEL_MESSAGES = 500;
 /** The longest pause after answers that promise nothing better for the next request. */
 const MAX_REFUSED_PAUSE_MS = 30_000;
 const NANOS_PER_MS = 1_000_000;
@@ -327,7 +335,7 @@ export class Pull {
     }
     this.#endIdleness();
     if (consequence === 'oversized' && request.received === 0) this.#isOversized = true;
-    this.#over(request);
+    this.#over(request, answer);
   }
 
   #onProbed(answer: Answer): void {
@@ -351,12 +359,17 @@ export class Pull {
     this.#refused += 1;
   }
 
-  #over(request: Request): void {
-    const isLevel = (this.#reply?.pending ?? 0) <= PACED_PENDING;
+  #over(request: Request, answer?: Answer): void {
     const wanted = ((this.#now() - request.since) * PACED_RATE) / 1_000;
-    this.#isPaced = isLevel && request.received > 0 && request.received >= wanted;
-    // A request that brought nothing is made again by the next tick: whatever ended it, we do not race with the server.
-    if (request.received > 0) this.#batchDone();
+    this.#isPaced = this.#isLevel && request.received > 0 && request.received >= wanted;
+    // The next request waits at the server, so that the next message comes at once.
+    const isPause = request.isPaced && answer === 'no_messages';
+    // Another that brought nothing is made again by the next tick: whatever ended it, we do not race with the server.
+    if (request.received > 0 || isPause) this.#batchDone();
+  }
+
+  get #isLevel(): boolean {
+    return (this.#reply?.pending ?? 0) <= PACED_PENDING;
   }
 
   #batchDone(): void {
@@ -400,8 +413,9 @@ export class Pull {
       if (this.#requests.every(({ remaining }) => remaining === 0)) this.#askAfterPause(this.#now());
       return;
     }
+    const messages = this.#isLevel ? Math.min(LEVEL_MESSAGES, this.#limits.messages) : this.#limits.messages;
     for (const request of this.#requests) {
-      if (request.remaining === 0) this.#ask(request, this.#isOversized ? 1 : this.#limits.messages);
+      if (request.remaining === 0) this.#ask(request, this.#isOversized ? 1 : messages);
     }
   }
 

@@ -102,6 +102,8 @@ export interface SourceStats {
    * subjects. Those since the last look at the stream are not among them yet.
    */
   leftOut: number;
+  /** See `holdsMs`; undefined before the first look at the stream, and in core mode. */
+  holdsMs: number | undefined;
   /** How often the server ended a request for messages in each of these ways; empty in core mode. */
   readonly answers: Map<Answer, number>;
 }
@@ -122,6 +124,7 @@ export function newSourceStats(): SourceStats {
     unfit: undefined,
     misfits: 0,
     leftOut: 0,
+    holdsMs: undefined,
     answers: new Map(),
   };
 }

@@ -3,9 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { amount } from '../../base/number-format.ts';
 import { printable, printableJson } from '../../base/printable.ts';
+import { comparisonOf, notesOf, rankedCells, type SinkComparison } from '../../observe/comparison.ts';
 import { hear, type ServiceAnswer } from '../../observe/other-services.ts';
 import { MAX_SAMPLES, Recording } from '../../observe/report.ts';
-import { comparisonOf, notesOf, type SinkComparison, type Tone, viewOf } from '../../observe/view.ts';
+import { type Tone, troubleText } from '../../observe/sink-card.ts';
+import { viewOf } from '../../observe/view.ts';
 import { localUrlOf } from '../terminal/option-values.ts';
 import { print } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
@@ -149,10 +151,17 @@ function heardText(heard: readonly ServiceAnswer[]): string {
     const { headline, status } = viewOf(one.status);
     return `${one.url}: ${printable(headline.text)} ${amount(status.messages.perSecond)} messages/s.`;
   });
+  const troubles = heard.flatMap((one) =>
+    one.kind === 'status' ? one.status.sinks.map((sink) => printable(troubleText(sink, one.status))) : [],
+  );
   const tables = fit(sideBySide(heard), width);
-  const notes = heard.flatMap((one) => (one.kind === 'status' ? notesOf(one.status).map(printable) : []));
+  const notes = heard.flatMap((one) =>
+    one.kind === 'status' ? [viewOf(one.status).proof.text, ...notesOf(one.status)].map(printable) : [],
+  );
   const lines = (texts: readonly string[]) => texts.flatMap((text) => wrap(text, width)).join('\n');
-  return [lines(heads), ...tables, lines(notes)].filter((text) => text !== '').join('\n\n');
+  return [lines(heads), lines(troubles.filter((text) => text !== '')), ...tables, lines(notes)]
+    .filter((text) => text !== '')
+    .join('\n\n');
 }
 
 function terminalWidth(): number {
@@ -183,7 +192,7 @@ function sideBySide(heard: readonly ServiceAnswer[]): SinkComparison {
     sinks: parts.flatMap(({ sinks }) => sinks),
     rows: rows.map(({ what }, index) => ({
       what,
-      cells: parts.flatMap((part) => part.rows[index]?.cells ?? []),
+      cells: rankedCells(parts.flatMap((part) => part.rows[index]?.cells ?? [])),
     })),
   };
 }
@@ -210,9 +219,10 @@ function fit({ sinks, rows }: SinkComparison, width: number): string[] {
   function render(from: number, to: number): string {
     const body = rows.map(({ what, cells }): Cell[] => [
       what,
-      ...cells.slice(from, to).map(({ text, tone }) => {
-        const colour = COLOURS[tone];
-        return colour === undefined ? printable(text) : { text: printable(text), colour };
+      ...cells.slice(from, to).map(({ text, tone, best, factor }) => {
+        const colour = best ? 'green' : COLOURS[tone];
+        const shown = printable(factor === undefined ? text : `${text} (${factor})`);
+        return colour === undefined ? shown : { text: shown, colour };
       }),
     ]);
     return renderTable(['', ...sinks.slice(from, to).map(printable)], body);

@@ -23,6 +23,12 @@ export class Breaker {
     this.#clock = clock;
   }
 
+  /** Before that, by the steady clock, nobody may try. Undefined while the one who may is trying. */
+  get retryAt(): number | undefined {
+    if (this.closed) return 0;
+    return this.#probing ? undefined : this.#retryAt;
+  }
+
   get closed(): boolean {
     return this.#failures < FAILURES_TO_OPEN;
   }

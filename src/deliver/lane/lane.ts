@@ -21,6 +21,9 @@ import {
  */
 const REPLAYED_BYTES = 16 * 1024 * 1024;
 
+/** So much of it may wait while the replay reads on: with small windows, it stays ahead of the store. */
+const REPLAYED_AHEAD_BYTES = 2 * 1024 * 1024;
+
 /**
  * `catching_up`: the live path is ignored, and windows come from the lane's own replay. `paused`: the store is left
  * alone until the lane is resumed. `stopped`: the lane has ended, or an operator must first remove its checkpoint.
@@ -47,8 +50,11 @@ export interface LaneEvents extends Omit<WriterEvents, 'identified' | 'opened' |
   unnamed?(reason: string): void;
   /** The lane has released windows and needs a replay from `next`. */
   fellBehind(): void;
-  /** Every point of the window was acknowledged, except `refused` points that were refused for good. */
-  confirmed?(window: ClosedWindow, refused: number): void;
+  /**
+   * Every point of the window was acknowledged, except `refused` points that were refused for good. `isAgain`: it was
+   * confirmed before, and rewritten.
+   */
+  confirmed?(window: ClosedWindow, refused: number, isAgain: boolean): void;
 }
 
 export interface LaneOptions {
@@ -149,6 +155,16 @@ export class Lane {
 
   get lastFailure(): StoreFailure | undefined {
     return this.#blocked ?? this.#writer.lastFailure;
+  }
+
+  /** Since when the store takes nothing, in ms since 1970; undefined while it does. */
+  get downSince(): number | undefined {
+    return this.#blocked?.at ?? this.#writer.downSince;
+  }
+
+  /** In how many ms the store is tried again; undefined if that is under way, or does not depend on time. */
+  get nextAttemptMs(): number | undefined {
+    return this.resting ? undefined : this.#writer.nextAttemptMs;
   }
 
   /** Start of the first window that is not confirmed. */
@@ -323,7 +339,7 @@ export class Lane {
    * takes nothing, what the replay would read next had only to wait in memory.
    */
   async untilReplayed(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted && this.#queue.bytes > REPLAYED_BYTES / 2 && this.#queue.mostlyWaits)
+    while (!signal.aborted && this.#queue.bytes > REPLAYED_AHEAD_BYTES && this.#queue.mostlyWaits)
       await this.#settled.wait(signal);
   }
 
@@ -424,8 +440,9 @@ export class Lane {
       const refused = await this.#writer.deliver(job.batch, () => this.#queue.holds(job));
       const isReleased = !this.#queue.holds(job);
       if (!signal.aborted) {
+        const { next } = this;
         for (const done of this.#queue.settle(job, refused))
-          this.#options.events.confirmed?.(done.window, done.refused);
+          this.#options.events.confirmed?.(done.window, done.refused, done.window.start < next);
         this.#confirm();
       }
       this.#settled.ring();

@@ -90,8 +90,8 @@ export interface WriterStats {
 
 /** What the writer reports. All calls are synchronous and must not throw. */
 export interface WriterEvents {
-  /** A write ended, successfully or not, after this many seconds. */
-  wrote(seconds: number): void;
+  /** A write ended after this many seconds. `taken`: the store took points of it, or refused them for good. */
+  wrote(seconds: number, taken: boolean): void;
   rejected(points: readonly { readonly point: Point; readonly rejection: Rejection }[]): void;
   /** Some points were rejected, and nobody knows which. */
   unidentified(points: Unidentified): void;
@@ -144,6 +144,13 @@ export class StoreWriter {
   /** Undefined until the store first answered or failed. */
   #up: boolean | undefined;
   #lastFailure: StoreFailure | undefined;
+  #downSince: number | undefined;
+  /** Until when writers wait before they try again, by the steady clock. */
+  readonly #waits: number[] = [];
+  /** How many writers wait for the breaker to let them try. */
+  #entering = 0;
+  /** When the sink is opened again, by the steady clock; undefined if it is open or being opened. */
+  #reopensAt: number | undefined;
 
   constructor(options: WriterOptions) {
     this.#options = options;
@@ -168,6 +175,25 @@ export class StoreWriter {
     return this.#lastFailure;
   }
 
+  /** Since when the store takes nothing, in ms since 1970; undefined while it does, and before it was first tried. */
+  get downSince(): number | undefined {
+    return this.#downSince;
+  }
+
+  /** In how many ms it is tried again; undefined if that is under way, or waits for something else than time. */
+  get nextAttemptMs(): number | undefined {
+    const at = this.#opened ? this.#writesAt() : this.#reopensAt;
+    if (this.#paused || at === undefined) return undefined;
+    return Math.max(0, at - this.#options.clock.steady());
+  }
+
+  #writesAt(): number | undefined {
+    const { retryAt } = this.#breaker;
+    if (retryAt === undefined) return undefined;
+    if (this.#entering > 0) return retryAt;
+    return this.#waits.length === 0 ? undefined : Math.max(retryAt, Math.min(...this.#waits));
+  }
+
   /** Until `resume`, no attempt to write or to open begins. An attempt under way finishes. */
   pause(): void {
     this.#paused = true;
@@ -189,10 +215,12 @@ export class StoreWriter {
     for (let attempt = 1; left.size > 0 && matters(); attempt++) {
       await this.#untilResumed();
       while (!this.#opened && !halt.aborted) await this.#becameOpen.wait(halt);
+      this.#entering += 1;
       const ticket = await this.#breaker.enter(halt);
+      this.#entering -= 1;
       if (halt.aborted) break;
       const isKnown = !this.#isDoubtful() || (await this.#isKnownAgain(ticket));
-      if (!isKnown) await clock.sleep(backoffMs(attempt, clock.random()), halt);
+      if (!isKnown) await this.#wait(backoffMs(attempt, clock.random()));
       if (!isKnown || halt.aborted) continue;
       if (this.#paused || !matters()) {
         this.#breaker.release();
@@ -202,9 +230,18 @@ export class StoreWriter {
       if (tried.left.size < left.size) attempt = 0;
       left = tried.left;
       refused += tried.refused ?? 0;
-      if (left.size > 0) await clock.sleep(Math.max(tried.waitMs, backoffMs(attempt, clock.random())), halt);
+      if (left.size > 0) await this.#wait(Math.max(tried.waitMs, backoffMs(attempt, clock.random())));
     }
     return refused;
+  }
+
+  /** Before another attempt. */
+  async #wait(ms: number): Promise<void> {
+    const { clock, halt } = this.#options;
+    const until = clock.steady() + ms;
+    this.#waits.push(until);
+    await clock.sleep(ms, halt);
+    this.#waits.splice(this.#waits.indexOf(until), 1);
   }
 
   /** One write. */
@@ -246,8 +283,7 @@ export class StoreWriter {
       this.#countRejected('unidentified', unidentified.count);
       this.#options.events.unidentified(unidentified);
     }
-    // A store that takes part of a batch is alive. Only an answer without any progress counts against it.
-    if (retry.length < batch.size) {
+    if (isProgress(outcome, batch.size)) {
       this.#succeed(batch, batch.size - retry.length - rejectedBy(outcome));
       if (retry.length > 0) this.#countRetry(reason);
     } else {
@@ -262,8 +298,9 @@ export class StoreWriter {
     const { clock, events, sink } = this.#options;
     const started = clock.steady();
     const outcome = await this.#bounded(async (signal) => sink.write(batch, signal));
-    events.wrote((clock.steady() - started) / 1000);
-    return makesSense(outcome, batch.size) ? outcome : NONSENSE;
+    const told = makesSense(outcome, batch.size) ? outcome : NONSENSE;
+    events.wrote((clock.steady() - started) / 1000, isProgress(told, batch.size));
+    return told;
   }
 
   /** Runs `work` for at most the timeout. A sink that ignores its signal is abandoned: writes are idempotent. */
@@ -295,7 +332,10 @@ export class StoreWriter {
       if (halt.aborted) return;
       if (failure !== undefined) {
         this.#fail(failure.reason, failure.message);
-        await clock.sleep(backoffMs(attempt, clock.random()), halt);
+        const waitMs = backoffMs(attempt, clock.random());
+        this.#reopensAt = clock.steady() + waitMs;
+        await clock.sleep(waitMs, halt);
+        this.#reopensAt = undefined;
         continue;
       }
       this.#opened = true;
@@ -413,6 +453,7 @@ export class StoreWriter {
   #setUp(up: boolean): void {
     const changed = this.#up !== up;
     this.#up = up;
+    if (changed) this.#downSince = up ? undefined : this.#lastFailure?.at;
     if (changed) this.#options.events.changed(up, this.#lastFailure);
   }
 
@@ -423,6 +464,11 @@ export class StoreWriter {
     await Promise.race([closed, this.#options.clock.sleep(CLOSE_TIMEOUT_MS, abort.signal)]);
     abort.abort();
   }
+}
+
+/** A store that takes part of a batch is alive. Only an answer without any progress counts against it. */
+function isProgress(outcome: WriteOutcome, points: number): boolean {
+  return outcome.kind === 'written' || (outcome.kind === 'partial' && outcome.retry.length < points);
 }
 
 type Failure = Extract<WriteOutcome, { readonly kind: 'retry' | 'refused' }>;

@@ -13,6 +13,11 @@ export interface RecomputeOptions {
   readonly failed: (error: unknown) => void;
 }
 
+export interface RewriteOptions extends RecomputeOptions {
+  /** Told what the window is, before it is written; undefined if it is empty. */
+  readonly found?: (start: number, window: ClosedWindow | undefined) => void;
+}
+
 /**
  * Rewrites a window that got a message after it was handed out (the slack was too small, or the server's clock stepped
  * back). Computes the window again from the stream, with at least all messages up to sequence `through`, and writes it
@@ -22,11 +27,13 @@ export async function rewriteWindow(
   lane: Lane,
   start: number,
   through: number,
-  options: RecomputeOptions,
+  options: RewriteOptions,
   signal: AbortSignal,
 ): Promise<void> {
   const found = await recomputeWindow(start, through, options, signal);
-  if (found !== undefined) await lane.rewrite(found.windows.map(sizeWindow), signal);
+  if (found === undefined) return;
+  options.found?.(start, found.windows[0]);
+  await lane.rewrite(found.windows.map(sizeWindow), signal);
 }
 
 /** A window as computed from the stream. */

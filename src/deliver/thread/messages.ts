@@ -26,7 +26,7 @@ export interface ThreadData {
 }
 
 export type ToThread =
-  | { readonly kind: 'open' | 'close' | 'storage' | 'identity'; readonly call: number }
+  | { readonly kind: 'open' | 'close' | 'storage' | 'identity' | 'version'; readonly call: number }
   | { readonly kind: 'ask'; readonly call: number; readonly question: Question }
   | { readonly kind: 'write'; readonly call: number; readonly window: number; readonly indices: Uint32Array }
   /** Commands write, read and remove single points; a lane has windows. */
@@ -86,7 +86,7 @@ export interface Answered {
 
 /**
  * The outcome of a write, a digest, the answer to a question, a number of bytes or rows, rows, starts of windows, an
- * identity, or nothing.
+ * identity, a version, or nothing.
  */
 export type ThreadAnswer =
   | WriteOutcome

@@ -90,6 +90,9 @@ class SinkThread {
       case 'storage':
         this.#answer(message.call, async (signal) => this.#sink.storage?.(signal));
         break;
+      case 'version':
+        this.#answer(message.call, async (signal) => this.#sink.version?.(signal));
+        break;
       case 'identity':
         this.#answer(message.call, async (signal) => this.#sink.identity?.(signal));
         break;
@@ -221,10 +224,12 @@ const log = {
 };
 const sinkOf = { ...described, module };
 const masker = maskerOf(sinkOf, process.env);
+// The NATS client takes memory, so only the thread of a sink that publishes on the bus loads it.
+const connectBus = async () => (await import('../../bus/sink-bus.ts')).connectSinkBus(process.env);
 // The error still ends the thread, and the lane's side reports it.
 process.on('uncaughtException', (error) => {
   throw cleaned(error, masker);
 });
-const thread = new SinkThread(createSink(sinkOf, log, process.env));
+const thread = new SinkThread(createSink(sinkOf, log, process.env, connectBus));
 parentPort!.on('message', (message: ToThread) => thread.take(message));
 shrinkWhenSettled();

@@ -204,6 +204,10 @@ export class Thread {
     return (await this.#call(signal, (call) => ({ kind: 'ask', call, question }))) as Answered | undefined;
   }
 
+  async version(signal: AbortSignal): Promise<string | undefined> {
+    return (await this.#call(signal, (call) => ({ kind: 'version', call }))) as string | undefined;
+  }
+
   async storage(signal: AbortSignal): Promise<number | undefined> {
     return (await this.#call(signal, (call) => ({ kind: 'storage', call }))) as number | undefined;
   }

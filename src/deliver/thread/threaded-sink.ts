@@ -114,6 +114,11 @@ export class ThreadedSink implements LaneSink {
     return this.#thread?.isOpen ? await this.#thread.storage(signal) : undefined;
   }
 
+  /** Of the store; resolves to undefined if the sink is not open, or does not report it. */
+  async version(signal: AbortSignal): Promise<string | undefined> {
+    return this.#thread?.isOpen ? await this.#thread.version(signal) : undefined;
+  }
+
   async close(): Promise<void> {
     const thread = this.#thread;
     this.#thread = undefined;

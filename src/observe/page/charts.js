@@ -3,7 +3,7 @@ import { byId, fillChildren, make, setAttribute, setText } from './dom.js';
 
 /** @typedef {import('../history.ts').Charts} Charts */
 /** @typedef {import('../history.ts').Moment} Moment */
-/** @typedef {{ key: string, label: string }} Line */
+/** @typedef {{ key: string, label: string, upper?: string }} Line `upper`: another value of it, drawn thinner. */
 /**
  * @typedef {{ title: string, lines: (sinks: readonly string[]) => Line[], show: (value: number) => string }} ChartKind
  */
@@ -19,7 +19,13 @@ const COLOURS = 6;
 const plainNumber = new Intl.NumberFormat('en', { maximumSignificantDigits: 3, notation: 'compact' });
 /** If the chart covers less than this, its ticks need seconds to be told apart. */
 const SHORT_SECONDS = 600;
-const clock = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' });
+/** As in the log, in the status and in the stores: so that times can be compared. */
+const clock = new Intl.DateTimeFormat('en-GB', {
+  hour: '2-digit',
+  minute: '2-digit',
+  second: '2-digit',
+  timeZone: 'UTC',
+});
 
 /** @param {number} value */
 const inSeconds = (value) =>
@@ -43,10 +49,14 @@ const CHART_KINDS = [
     lines: () => ['counter', 'gauge', 'timer'].map((type) => ({ key: type, label: type })),
     show: inNumbers,
   },
-  { title: 'Lag', lines: perSink('lag'), show: inSeconds },
+  { title: 'Lag beyond WINDOW + LATENESS, highest', lines: perSink('late'), show: inSeconds },
   { title: 'Write latency, p99', lines: perSink('write'), show: inSeconds },
   { title: 'Backlog in points', lines: perSink('backlog'), show: inNumbers },
-  { title: 'Estimated cost per month, USD', lines: perSink('cost'), show: inNumbers },
+  {
+    title: 'Queries, p50 and p95',
+    lines: (sinks) => sinks.map((id) => ({ key: `asked50:${id}`, label: id, upper: `asked95:${id}` })),
+    show: inSeconds,
+  },
 ];
 
 /** @param {string} name */
@@ -91,7 +101,9 @@ class Chart {
       width,
       height: CHART_HEIGHT,
       legend: { show: false },
-      cursor: { drag: { x: false, y: false }, points: { size: 6 } },
+      // The same moment in all charts.
+      cursor: { drag: { x: false, y: false }, points: { size: 6 }, sync: { key: 'charts' } },
+      tzDate: (time) => uPlot.tzDate(new Date(1000 * time), 'Etc/UTC'),
       scales: { x: { time: true }, y: { range: (_, __, max) => [0, max > 0 ? max * 1.1 : 1] } },
       axes: [
         {
@@ -113,14 +125,17 @@ class Chart {
       ],
       series: [
         {},
-        ...this.lines.map((line, index) => ({
-          label: line.label,
-          stroke: styleOf(`--line-${index % COLOURS}`),
-          dash: [...(DASHES[index % DASHES.length] ?? [])],
-          width: 2,
-          spanGaps: false,
-          points: { show: this.charts.times.length < 3 },
-        })),
+        ...this.lines.flatMap(({ label, upper }, index) => {
+          const series = {
+            label,
+            stroke: styleOf(`--line-${index % COLOURS}`),
+            dash: [...(DASHES[index % DASHES.length] ?? [])],
+            width: 2,
+            spanGaps: false,
+            points: { show: this.charts.times.length < 3 },
+          };
+          return upper === undefined ? [series] : [series, { ...series, width: 1 }];
+        }),
       ],
       hooks: {
         setCursor: [
@@ -136,7 +151,8 @@ class Chart {
   /** @returns {import('uplot').AlignedData} */
   data() {
     const { times, columns } = this.charts;
-    return [[...times], ...this.lines.map(({ key }) => [...(columns[key] ?? [])])];
+    const keys = this.lines.flatMap(({ key, upper }) => (upper === undefined ? [key] : [key, upper]));
+    return [[...times], ...keys.map((key) => [...(columns[key] ?? [])])];
   }
 
   /** @param {Charts} charts */
@@ -152,28 +168,34 @@ class Chart {
     const { times, columns } = this.charts;
     const at = this.cursor !== null && this.cursor < times.length ? this.cursor : times.length - 1;
     const time = times[at];
-    const when = this.cursor === null || time === undefined ? '' : ` at ${clock.format(1000 * time)}`;
+    const when = this.cursor === null || time === undefined ? '' : ` at ${clock.format(1000 * time)} UTC`;
     setText(this.title, this.kind.title + when);
     /** @param {number | null | undefined} value */
     const shown = (value) => (value === null || value === undefined ? '–' : this.kind.show(value));
+    /** @param {Line} line @param {number} index */
+    const valueAt = ({ key, upper }, index) => {
+      const text = shown(columns[key]?.at(index));
+      return upper === undefined ? text : `${text} to ${shown(columns[upper]?.at(index))}`;
+    };
     fillChildren(
       this.legend,
       this.lines,
       () => make('li', {}, make('i', { 'aria-hidden': 'true' }), make('span', {}), make('b', {})),
-      (child, { key, label }, index) => {
+      (child, line, index) => {
         const [mark, name, value] = child.children;
         if (!mark || !name || !value) return;
         setAttribute(mark, 'class', `mark line-${index % COLOURS} dash-${index % DASHES.length}`);
-        setText(name, label);
-        setText(value, shown(columns[key]?.[at]));
+        setText(name, line.label);
+        setText(value, at < 0 ? '–' : valueAt(line, at));
       },
     );
     if (this.cursor !== null) return;
-    const words = this.lines.map(({ key, label }) => {
+    const words = this.lines.map((line) => {
+      const { key, label } = line;
       const values = (columns[key] ?? []).filter((value) => value !== null);
       if (values.length === 0) return `${label}: no data yet`;
       const range = `between ${shown(Math.min(...values))} and ${shown(Math.max(...values))}`;
-      return `${label}: now ${shown(columns[key]?.at(-1))}, ${range}`;
+      return `${label}: now ${valueAt(line, -1)}, ${range}`;
     });
     setAttribute(this.plotArea, 'aria-label', `Chart. ${this.kind.title}. ${words.join('; ')}.`);
   }
@@ -224,6 +246,11 @@ export class ChartBoard {
   }
 
   update() {
+    const [first] = this.charts.times;
+    const last = this.charts.times.at(-1) ?? 0;
+    const isShort = first !== undefined && last - first < KEPT_SECONDS - 2 * HOLE_SECONDS;
+    const since = isShort ? `, since ${clock.format(1000 * first)} UTC` : ', in UTC';
+    setText(byId('charts-since'), since);
     for (const chart of this.all) chart.update(this.charts);
   }
 

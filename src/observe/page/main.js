@@ -1,7 +1,7 @@
 /** Shows on the page what the service reports, or that it does not report. */
 import { ChartBoard } from './charts.js';
 import { byId, setAttribute, setText } from './dom.js';
-import { showCards, showComparison, showNames, showNotes, showSource } from './tables.js';
+import { NARROW, showCards, showComparison, showNames, showNotes, showSource } from './tables.js';
 
 /** @typedef {import('../page.ts').ReportData} ReportData */
 /** @typedef {import('../view.ts').View} View */
@@ -14,16 +14,24 @@ const RETRY_MS = 2_000;
 
 const board = new ChartBoard();
 
-/** @param {string} text @param {string} tone */
-function say(text, tone) {
-  setText(byId('headline'), text);
-  setAttribute(byId('headline'), 'data-tone', tone);
+/** @type {View | undefined} */
+let shown;
+NARROW.addEventListener('change', () => {
+  if (shown !== undefined) showComparison(shown.comparison);
+});
+
+/** @param {string} text @param {string} tone @param {string} id */
+function say(text, tone, id = 'headline') {
+  setText(byId(id), text);
+  setAttribute(byId(id), 'data-tone', tone);
 }
 
 /** @param {View} view */
 function show(view) {
   const { status } = view;
+  shown = view;
   say(view.headline.text, view.headline.tone);
+  say(view.proof.text, view.proof.tone, 'proof');
   setText(
     byId('about'),
     `pipeline ${status.pipeline}, slice ${status.slice}, instance ${status.instance}, version ${status.version}, since ${status.startedAt.slice(0, 19).replace('T', ' ')} UTC`,

@@ -3,7 +3,8 @@ import { byId, fillChildren, make, setAttribute, setText } from './dom.js';
 
 /** @typedef {import('../view.ts').View} View */
 /** @typedef {import('../view.ts').Fact} Fact */
-/** @typedef {import('../view.ts').SinkCard} SinkCard */
+/** @typedef {import('../sink-card.ts').SinkCard} SinkCard */
+/** @typedef {import('../comparison.ts').ComparedCell} ComparedCell */
 /** @typedef {import('../status.ts').Status} Status */
 
 /** @param {readonly Fact[]} facts */
@@ -37,20 +38,43 @@ export function showCards(cards) {
         make('h3', {}, make('span', {}), make('small', {})),
         make('p', { class: 'state' }),
         make('p', { class: 'note' }),
+        make('dl', { class: 'lines' }),
+        make('dl', { class: 'measures' }),
       ),
-    (child, { id, kind, state, tone, detail }) => {
+    (child, { id, kind, state, tone, detail, lines }) => {
       setAttribute(child, 'data-tone', tone);
       setAttribute(child, 'data-sink', id);
       const [name, small] = child.querySelectorAll('h3 > *');
-      const [, line, note] = child.children;
-      if (!name || !small || !line || !note) return;
+      const [, line, note, more] = child.children;
+      if (!name || !small || !line || !note || !more) return;
       setText(name, id);
       setText(small, kind === id ? '' : kind);
       setText(line, state);
       setText(note, detail);
+      showTerms(more, lines);
     },
   );
 }
+
+/** @param {Element} list @param {readonly { what: string, text: string, tone: string }[]} terms */
+function showTerms(list, terms) {
+  fillChildren(
+    list,
+    terms,
+    () => make('div', {}, make('dt', {}), make('dd', {})),
+    (child, { what, text, tone }) => {
+      const [name, value] = child.children;
+      if (!name || !value) return;
+      setAttribute(child, 'data-tone', tone);
+      setAttribute(child, 'data-line', what);
+      setText(name, what);
+      setText(value, text);
+    },
+  );
+}
+
+/** On a phone, the sinks are cards one below the other: a table of them would have to be pushed around. */
+export const NARROW = matchMedia('(max-width: 30rem)');
 
 /**
  * @param {HTMLElement} table
@@ -68,22 +92,41 @@ function showHeader(table, header) {
 }
 
 /** @param {View['comparison']} comparison */
+function showMeasures({ rows }) {
+  for (const [index, list] of document.querySelectorAll('#cards .measures').entries()) {
+    const terms = rows.slice(1).flatMap(({ what, cells }) => {
+      const cell = cells[index];
+      if (cell === undefined) return [];
+      const { text, tone, best, factor } = cell;
+      return [{ what, text: factor ? `${text} (${factor})` : text, tone: best ? 'best' : tone }];
+    });
+    showTerms(list, NARROW.matches ? terms : []);
+  }
+}
+
+/** @param {View['comparison']} comparison */
 export function showComparison({ sinks, rows }) {
+  showMeasures({ sinks, rows });
   const table = byId('comparison');
+  if (NARROW.matches) return;
   showHeader(table, ['measure', ...sinks]);
   fillChildren(
     /** @type {Element} */ (table.querySelector('tbody')),
     rows,
-    () => make('tr', {}, make('th', { scope: 'row' }), make('td', {})),
+    () => make('tr', {}, make('th', { scope: 'row' })),
     (row, { what, cells }) => {
       setAttribute(row, 'data-row', what);
       fillChildren(
         row,
-        [{ text: what, note: '', tone: 'plain' }, ...cells],
-        () => make('td', {}),
-        (cell, { text, note, tone }) => {
-          setText(cell, text);
-          setAttribute(cell, 'data-tone', tone);
+        /** @type {readonly ComparedCell[]} */ ([{ text: what, note: '', tone: 'plain' }, ...cells]),
+        () => make('td', {}, make('span', {}), make('small', {})),
+        (cell, { text, note, tone, best, factor }) => {
+          const [value, times] = cell.children;
+          if (value && times) {
+            setText(value, text);
+            setText(times, factor ? ` ${factor}` : best ? ' best' : '');
+          } else setText(cell, text);
+          setAttribute(cell, 'data-tone', best ? 'best' : tone);
           setAttribute(cell, 'title', note);
         },
       );

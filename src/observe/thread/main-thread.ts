@@ -77,11 +77,11 @@ export class MainThread {
     const { kind } = call;
     const underWay = this.#shared.get(kind);
     if (underWay !== undefined) return underWay;
-    if (kind === 'control' && this.#calls.size >= MAX_UNANSWERED_CALLS) return undefined;
+    if (!isShared(kind) && this.#calls.size >= MAX_UNANSWERED_CALLS) return undefined;
     this.#lastNumber += 1;
     const made: Call = { kind, waiters: new Set() };
     this.#calls.set(this.#lastNumber, made);
-    if (kind !== 'control') this.#shared.set(kind, made);
+    if (isShared(kind)) this.#shared.set(kind, made);
     this.#options.post({ kind: 'call', number: this.#lastNumber, call });
     return made;
   }
@@ -97,6 +97,11 @@ export class MainThread {
     const outlook = kind === 'control' ? '. What was asked may still be done' : '';
     return textReply(kind === 'ready' ? 503 : 504, why + outlook);
   }
+}
+
+/** Whether all that ask for it at the same time get the same. */
+function isShared(kind: ServiceCall['kind']): boolean {
+  return kind !== 'control' && kind !== 'query' && kind !== 'cardinality';
 }
 
 const BUSY = textReply(503, 'too many requests wait for the main thread', { 'retry-after': '10' });

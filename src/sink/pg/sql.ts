@@ -1,7 +1,7 @@
 /** Statements and rows that the sinks for the PostgreSQL protocol share. Pure. */
 import { ALL_FIELDS, type MetricType } from '../../aggregate/point.ts';
 import { storedSeries } from '../../aggregate/series.ts';
-import type { AnswerRow, Question, StoredPoint } from '../contract.ts';
+import type { AnswerRow, Query, QueryRow, Question, StoredPoint } from '../contract.ts';
 import { addUp, dimensionIn } from '../rows.ts';
 
 /** The years 1 to 9999. Outside them, a year does not have four digits. */
@@ -86,8 +86,12 @@ export function pgLiteral(text: string): string {
 }
 
 /** Returns the time in UTC without a zone, so that the time zone of the session does not matter. */
+/** The last one: all rows of a window have the same. */
+let stamped = { ms: Number.NaN, text: '' };
+
 export function timestamp(ms: number): string {
-  return new Date(ms).toISOString().slice(0, -1).replace('T', ' ');
+  if (ms !== stamped.ms) stamped = { ms, text: new Date(ms).toISOString().slice(0, -1).replace('T', ' ') };
+  return stamped.text;
 }
 
 export function fromTimestamp(text: string): number {
@@ -149,6 +153,59 @@ export function pgAnswer(question: Question, rows: readonly Cells[]): AnswerRow[
     return key ?? dimensionIn(odd ?? '{}', question.dimension);
   };
   return addUp(rows.map((row) => ({ key: keyOf(row), count: Number(row.count), sum: Number(row.sum) })));
+}
+
+/**
+ * Returns the statement that answers a question of a trial, and its parameters. The columns are k0, k1 and so on, and
+ * `value`. Only rows of the name are taken apart: their dimensions have no text that the server cannot.
+ */
+export function pgQuery(table: string, query: Query): readonly [text: string, values: string[]] {
+  const { from, to } = query.range;
+  const source = `FROM ${quotedTable(table)} WHERE ${within(from, to)}`;
+  switch (query.kind) {
+    case 'sums': {
+      const { name, type, where, by, stepMs, top } = query;
+      const values = [name, type];
+      const parameter = (text: string) => `$${values.push(text)}`;
+      const dimension = (key: string) =>
+        `coalesce(json_extract_path_text("dimensions"::json, ${parameter(key)}), '')`;
+      const seconds = `extract(epoch FROM "window_start") * 1000`;
+      const keys = [
+        ...(stepMs === undefined ? [] : [`(floor(${seconds} / ${stepMs}) * ${stepMs})::bigint`]),
+        ...by.map(dimension),
+      ];
+      const columns = keys.map((key, index) => `${key} AS k${index}`);
+      const isMeant = '"name" = $1 AND "type" = $2';
+      // CASE: a condition of its own might be looked at before the name.
+      const same = where.map(
+        ([key, value]) =>
+          ` AND CASE WHEN ${isMeant} THEN ${dimension(key)} = ${parameter(value)} ELSE false END`,
+      );
+      const grouped = keys.length === 0 ? '' : ` GROUP BY ${keys.map((_, index) => index + 1).join(', ')}`;
+      const limited = top === undefined ? '' : ` ORDER BY value DESC LIMIT ${top}`;
+      const select = `SELECT ${[...columns, 'sum("sum") AS value'].join(', ')}`;
+      return [`${select} ${source} AND ${isMeant}${same.join('')}${grouped}${limited}`, values];
+    }
+    case 'windows': {
+      const start = `(extract(epoch FROM "window_start") * 1000)::bigint AS k0`;
+      const text = `SELECT ${start}, sum("sum") AS value ${source} AND "series_id" = $1 GROUP BY "window_start"`;
+      return [text, [query.series.id]];
+    }
+    case 'highest_p99':
+      return [`SELECT max("p99") AS value ${source} AND "name" = $1 AND "type" = 'timer'`, [query.name]];
+    case 'live_series':
+      return [`SELECT count(DISTINCT "series_id") AS value ${source}`, []];
+    default:
+      return query satisfies never;
+  }
+}
+
+export function pgQueryRows(rows: readonly Cells[]): QueryRow[] {
+  return rows.flatMap(({ value = null, ...keys }) => {
+    if (value === null) return [];
+    const key = Object.keys(keys).map((_, index) => keys[`k${index}`] ?? '');
+    return [{ key, value: Number(value) }];
+  });
 }
 
 /** The key of a row, as the server writes it. */

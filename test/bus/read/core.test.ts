@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { BusError } from '../../../src/bus/bus-error.ts';
 import { type Bus, connect } from '../../../src/bus/connect.ts';
@@ -5,8 +6,13 @@ import { createCoreSource } from '../../../src/bus/read/core.ts';
 import { steadyNow } from '../../../src/bus/read/server-clock.ts';
 import { publishRejected } from '../../../src/bus/rejected.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { temporaryFolder } from '../../../src/servers/server-process.ts';
 import { FaultProxy } from '../../faults/proxy.ts';
+import { makeCertificates } from '../credentials.ts';
 import { busAt, memoryLog, numbers, publishNumbers, Recorder, settings, until } from '../support.ts';
+
+/** By then, what was delivered to another client would have arrived. */
+const UNREAD_MS = 50;
 
 let nats: NatsServer;
 let bus: Bus;
@@ -99,6 +105,58 @@ test('the source waits for a slow reader up to a limit, then loses messages, whi
   await until('goes on', () => reader.payloads.length === 100_010);
   expect(reader.progressTimes.length).toBeGreaterThan(0);
   await stop();
+});
+
+test('while the socket is not read nothing arrives, and then all of it, in order; with TLS too', async () => {
+  const folder = temporaryFolder('socket');
+  const { server, ca } = makeCertificates(folder.path);
+  const secure = await startNats({ jetstream: false, tls: server });
+  const tls = { NATS_URL: `tls://127.0.0.1:${secure.port}`, NATS_TLS_CA_FILE: ca };
+  for (const env of [{ NATS_URL: nats.url }, tls]) {
+    const configured = core({ ...env, METRICS_RECEIVE: 'frames' });
+    const attach = () => connect(configured, memoryLog());
+    const [own, other] = await Promise.all([attach(), attach()]);
+    const [mine, others]: [string[], string[]] = [[], []];
+    own.subscribe('metrics', ({ data }) => void mine.push(Buffer.from(data).toString()));
+    other.subscribe('metrics', ({ data }) => void others.push(Buffer.from(data).toString()));
+    await Promise.all([own.flush(), other.flush()]);
+    expect(own.socket!.pause()).toBe(true);
+    await publishNumbers(other, 0, 1_000);
+    await until('delivered to the other', () => others.length === 1_000);
+    await sleep(UNREAD_MS);
+    expect(mine).toEqual([]);
+    own.socket!.resume();
+    await until('read', () => mine.length === 1_000);
+    expect(mine).toEqual(others);
+    await Promise.all([own.close(), other.close()]);
+  }
+  await secure.stop();
+  folder.remove();
+});
+
+test('a busy bus is read at a pace, and a flood in the middle of it loses nothing', async () => {
+  const configured = core({ NATS_URL: nats.url, METRICS_RECEIVE: 'frames' });
+  const own = await connect(configured, memoryLog());
+  let pauses = 0;
+  const { socket } = own;
+  const pause = socket!.pause.bind(socket);
+  socket!.pause = () => {
+    pauses += 1;
+    return pause();
+  };
+  const { reader, source, stop } = read(own, configured);
+  await own.flush();
+  let published = 0;
+  for (; pauses < 3; published += 5) {
+    await publishNumbers(bus, published, published + 5);
+    await sleep(1);
+  }
+  await publishNumbers(bus, published, published + 200_000);
+  await until('all', () => reader.payloads.length === published + 200_000);
+  expect(reader.payloads).toEqual(numbers(0, published + 200_000).map(String));
+  expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+  await stop();
+  await own.close();
 });
 
 test('a lost connection is a gap', async () => {

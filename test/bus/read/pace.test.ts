@@ -5,7 +5,6 @@ import { headers } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
 import type { Bus } from '../../../src/bus/connect.ts';
 import { createJetStreamSource } from '../../../src/bus/read/jetstream.ts';
-import { steadyNow } from '../../../src/bus/read/server-clock.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import { takingPlain } from '../server-version.ts';
@@ -25,14 +24,10 @@ interface Asked {
   readonly no_wait?: boolean;
 }
 
-/** A slow clock: by it, the stream is busy even on a busy machine, and a quiet stream is still quiet. */
-const SLOWER = 50;
-const began = steadyNow();
-const now = () => began + (steadyNow() - began) / SLOWER;
-
 const BURST = 400;
 const BURST_EVERY_MS = 10;
 const MAX_MESSAGES = 400_000;
+const MAX_PAUSES = 10;
 /** Longer than a paced request may go without an answer. */
 const HANG_MS = 1_000;
 /** How many messages are published while it hangs. */
@@ -41,7 +36,9 @@ const HELD = 40_000;
 let nats: NatsServer;
 let bus: Bus;
 let producer: Bus;
+/** Requests for messages; and with those that only ask whether everything has been read. */
 let asked: Asked[];
+let askedAtAll: Asked[];
 const stop = new AbortController();
 
 beforeAll(async () => {
@@ -50,13 +47,14 @@ beforeAll(async () => {
   producer.connection.subscribe('$JS.API.CONSUMER.MSG.NEXT.>', {
     callback: (_, message) => {
       const request = message.json<Asked>();
-      // A request for one message only asks whether everything has been read.
+      askedAtAll.push(request);
       if (request.batch > 1) asked.push(request);
     },
   });
 });
 beforeEach(async () => {
   asked = [];
+  askedAtAll = [];
   await ensureStream(bus, settings({ NATS_URL: nats.url }));
 });
 afterEach(async () => {
@@ -72,7 +70,7 @@ function read(on: Bus) {
   const reader = new Recorder();
   const end = new AbortController();
   const core = settings({ NATS_URL: nats.url });
-  const source = createJetStreamSource(on, core, { start: { kind: 'earliest' }, now });
+  const source = createJetStreamSource(on, core, { start: { kind: 'earliest' } });
   const run = source.run(reader, AbortSignal.any([end.signal, stop.signal]));
   const stopped = () => {
     end.abort();
@@ -112,6 +110,23 @@ test('requests to a busy stream are paced; a quiet one has a request waiting', a
   // They were delivered as they were published, for the requests that were already waiting.
   expect(asked).toHaveLength(length);
   expect(source.stats).toMatchObject({ gaps: 0, resumptions: 0 });
+  await end();
+});
+
+test('a pause makes no message late: a request that brought nothing at a pace is followed by one that waits', async () => {
+  const { reader, end } = read(bus);
+  let published = 0;
+  const isPaced = ({ batch, no_wait = false }: Asked) => batch > 1 && no_wait;
+  const isWaiting = (request: Asked | undefined) => request !== undefined && !request.no_wait;
+  const isAtOnce = () => askedAtAll.some((request, i) => isPaced(request) && isWaiting(askedAtAll[i + 1]));
+  // A tick in between may make the request, too, but never without asking whether everything has been read.
+  for (let pauses = 1; pauses < MAX_PAUSES && !isAtOnce(); pauses++) {
+    const { length } = atAPace();
+    published = await publishUntil(reader, () => atAPace().length > length, published);
+    await until('all', () => reader.sequences.length >= published);
+    await until('waiting again', () => asked.at(-1)?.no_wait === undefined);
+  }
+  expect(isAtOnce()).toBe(true);
   await end();
 });
 

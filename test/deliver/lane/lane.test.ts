@@ -146,6 +146,66 @@ describe('failures', () => {
     expect(told.changes.map(([up]) => up)).toEqual([true, false, true]);
   });
 
+  test('while the store is down, the lane knows since when, and when it is tried again', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const triedAt: number[] = [];
+    sink.answer = () => {
+      triedAt.push(clock.steady());
+      return RETRY;
+    };
+    const limits = { maxPoints: 5, maxBytes: 1e6, inFlight: 3 };
+    const { lane } = laneOf(clock, sink, { limits });
+    void lane.run();
+    await clock.pass(10);
+    expect([lane.downSince, lane.nextAttemptMs]).toEqual([undefined, undefined]);
+    lane.offer(sizedWindow(0, 15));
+    await clock.pass(1);
+    expect(lane.downSince).toBe(clock.now() - 1);
+    const said: { at: number; next: number }[] = [];
+    for (let i = 0; i < 300; i++) {
+      await clock.pass(997);
+      said.push({ at: clock.steady(), next: clock.steady() + lane.nextAttemptMs! });
+    }
+    expect(triedAt.length).toBeGreaterThan(10);
+    for (const { at, next } of said.slice(0, -60)) expect(triedAt.find((time) => time > at)).toBe(next);
+    expect(lane.downSince).toBe(clock.now() - clock.steady() + triedAt[0]!);
+    lane.pause();
+    expect(lane.nextAttemptMs).toBeUndefined();
+    lane.resume();
+    sink.answer = () => undefined;
+    lane.startCatchUp();
+    await clock.pass(60_000);
+    expect(lane.nextAttemptMs).toBeUndefined();
+  });
+
+  test('how long a write took is reported as that of a store that took it, or of one that did not', async () => {
+    const clock = new VirtualClock();
+    const sink = new ScriptedSink();
+    const answers: (WriteOutcome | Error | 'hang' | undefined)[] = [
+      RETRY,
+      new Error('connect ECONNREFUSED'),
+      'hang',
+      { kind: 'partial', retry: [0, 1], rejected: [], reason: 'throttled' },
+      { kind: 'partial', retry: [1], rejected: [] },
+      undefined,
+    ];
+    const wrote: [seconds: number, taken: boolean][] = [];
+    sink.answer = () => answers.shift();
+    const { lane } = laneOf(clock, sink, {}, { wrote: (...told) => wrote.push(told) });
+    void lane.run();
+    lane.offer(sizedWindow(0, 2));
+    await clock.pass(120_000);
+    expect(wrote).toEqual([
+      [0, false],
+      [0, false],
+      [5, false],
+      [0, false],
+      [0, true],
+      [0, true],
+    ]);
+  });
+
   test('a store that is down is probed by one writer at a time', async () => {
     const clock = new VirtualClock();
     const sink = new ScriptedSink();
@@ -304,9 +364,16 @@ describe('failures', () => {
     await clock.pass(60_000);
     expect(lane.state).toBe('opening');
     expect(lane.lastFailure?.message).toBe('no such database. Create it.');
+    expect(clock.now() - lane.downSince!).toBeGreaterThan(59_000);
+    const { opens } = sink;
+    await clock.pass(lane.nextAttemptMs! - 1);
+    expect(sink.opens).toBe(opens);
+    await clock.pass(1);
+    expect(sink.opens).toBe(opens + 1);
     sink.openError = undefined;
     await clock.pass(60_000);
     expect([lane.state, lane.up]).toEqual(['live', true]);
+    expect([lane.downSince, lane.nextAttemptMs]).toEqual([undefined, undefined]);
   });
 });
 
@@ -385,7 +452,7 @@ test('a replay keeps no more in memory than the store takes up, however much the
   const sink = new ScriptedSink();
   let taken = 0;
   sink.answer = () => (taken-- > 0 ? undefined : RETRY);
-  const points = 100_000;
+  const points = 70_000;
   const limits = { maxPoints: points / 10, maxBytes: 1e9, inFlight: 1 };
   const { lane } = laneOf(clock, sink, { limits, backlogBytes: 1e9 });
   void lane.run();

@@ -1,0 +1,105 @@
+import { type Command, InvalidArgumentError, Option } from 'commander';
+import { setting } from '../settings/builders.ts';
+import { STAGES, type Stage } from '../trial/result.ts';
+import {
+  BUS,
+  describe,
+  type HelpPage,
+  INTERRUPTED,
+  SINK_KINDS,
+  SINK_VARIABLES,
+  STREAM,
+  suggest,
+  WRONG_SETTINGS,
+} from './terminal/help-page.ts';
+import { loaded } from './terminal/loaded.ts';
+import { number, TIME_FORMS, time } from './terminal/option-values.ts';
+
+const MIN_SECONDS = 0.1;
+const MAX_SECONDS = 3_600;
+
+const PAGE: HelpPage = {
+  summary: 'try stores on your own traffic: speed, room, cost, proof',
+  text: `
+It reads windows from the stream once, writes them to tables of its own (trial_...) in each store, asks each store the
+questions of dashboards, compares every answer with the truth before any time counts, and compares all rows at the end.
+Then it deletes its tables. It never touches those of the service, and the service may keep running.
+
+Stages: ${STAGES.join(', ')}. A kind of store that cannot keep a trial apart is left out.`,
+  examples: [
+    ['metrics-fanout trial --report trial.html', 'all enabled sinks, on all that the stream holds'],
+    ['metrics-fanout trial --sinks postgres,clickhouse --from 30m --json > before.json', 'two of them'],
+    ['metrics-fanout trial --seconds 1 --without ingest,money', 'a quick look'],
+    ['metrics-fanout trial diff before.json after.json', 'what changed between two trials'],
+  ],
+  exit: [
+    ['0', 'every store went through all stages, and holds what the stream says'],
+    ['1', 'one did not, or answered wrongly, or the bus cannot be reached'],
+    WRONG_SETTINGS,
+    INTERRUPTED,
+  ],
+  environment: [...BUS, ...STREAM, ...SINK_VARIABLES],
+};
+
+const DIFF: HelpPage = {
+  summary: 'compare two trials: what changed by more than noise',
+  text: `
+It compares each latency and each rate of the first trial with that of the second by a Mann-Whitney U test over the
+rounds in which they were measured, and reports only what is neither chance nor small.`,
+  examples: [['metrics-fanout trial diff before.json after.json', 'in words, and the figures that changed']],
+  exit: [
+    ['0', 'nothing changed by more than noise'],
+    ['1', 'something did, there is nothing to compare, or a file is not a trial'],
+  ],
+};
+
+export function trialCommand(): Command {
+  const sinks = new Option('--sinks <ids>', 'which of the enabled sinks, such as a,b (default: all)');
+  const without = new Option('--without <stages>', 'leave out these stages, such as ingest,money');
+  const report = new Option('--report <file>', 'write an HTML file with the verdict, tables and charts');
+  const memory = new Option('--memory <size>', 'how much the windows of the trial may take in memory');
+  return describe('trial', PAGE)
+    .addOption(suggest(sinks.argParser(ids), SINK_KINDS))
+    .option('--from <time>', `${TIME_FORMS}; the window of this time is the first (default: all)`, time)
+    .option('--to <time>', 'the window of this time is excluded (default: all complete windows)', time)
+    .addOption(
+      new Option(
+        '--seconds <number>',
+        'time for each number of writers, and each question and number of clients',
+      )
+        .argParser(number(MIN_SECONDS, MAX_SECONDS))
+        .default(5),
+    )
+    .addOption(suggest(without.argParser(stages).default([]), STAGES))
+    .addOption(memory.argParser(size).default(1_000_000_000, '1GB'))
+    .option('--keep', 'do not delete the tables with the rows')
+    .addOption(suggest(report, 'file'))
+    .option('--json', 'print JSON, for trial diff')
+    .action(loaded(() => import('./work/trial.ts')))
+    .addCommand(
+      describe('diff', DIFF)
+        .argument('<before>', 'JSON of the first trial')
+        .argument('<after>', 'JSON of the second one')
+        .option('--json', 'print JSON')
+        .action(loaded(() => import('./work/trial-diff.ts'))),
+    );
+}
+
+function ids(text: string): string[] {
+  return text.split(',').map((id) => id.trim().toLowerCase());
+}
+
+function stages(text: string): Stage[] {
+  return text.split(',').map((part) => {
+    const found = STAGES.find((stage) => stage === part.trim());
+    if (found === undefined) throw new InvalidArgumentError(`Expected stages of: ${STAGES.join(', ')}.`);
+    return found;
+  });
+}
+
+function size(text: string): number {
+  const { parse, expected } = setting.bytes({ meaning: '' });
+  const bytes = parse(text);
+  if (bytes === undefined) throw new InvalidArgumentError(`Expected ${expected}.`);
+  return bytes;
+}

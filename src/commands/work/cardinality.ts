@@ -1,0 +1,69 @@
+import { amount } from '../../base/number-format.ts';
+import { printable, printableJson } from '../../base/printable.ts';
+import { loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
+import type { CardinalityAnswer, Spread } from '../../recent/cardinality.ts';
+import { print, warn } from '../terminal/output.ts';
+import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
+import { renderTable } from '../terminal/table.ts';
+import { type Addressed, askInstances } from './instances.ts';
+
+interface CardinalityOptions extends Addressed {
+  readonly json?: true;
+}
+
+const NEVER = '-';
+
+export default async function runCardinality(options: CardinalityOptions): Promise<void> {
+  stopSignal();
+  const config = await loadConfig(process.env, WITHOUT_SINKS);
+  const asking = { operation: 'cardinality', unaddressed: 'all', request: {} } as const;
+  const { replies } = await askInstances(asking, options, config);
+  const answers = replies.flatMap(({ instance, body }) =>
+    body?.ok ? [{ instance, answer: body.result as CardinalityAnswer }] : [],
+  );
+  for (const { instance, body } of replies) {
+    if (body === undefined) warn([`${instance} did not answer in time`]);
+    else if (!body.ok) warn([printable(`${instance}: ${body.error.message}`)]);
+  }
+  answers.sort((a, b) => b.answer.series.count - a.answer.series.count);
+  const [most] = answers;
+  if (most === undefined) {
+    process.exitCode = exitCodeOf(1);
+    process.exit();
+  }
+  const text = options.json
+    ? `${printableJson({ instance: most.instance, answered: answers.length, ...most.answer }, 2)}\n`
+    : toText(most.instance, most.answer);
+  await print(text, exitCodeOf(0));
+  process.exit();
+}
+
+function toText(instance: string, { since, boundary, series, names, keys }: CardinalityAnswer): string {
+  const spread = ({ count, added, addedPerMinute, growingSince }: Spread) => [
+    String(count),
+    String(added),
+    amount(addedPerMinute),
+    growingSince ?? NEVER,
+  ];
+  const header = ['new', 'new/min', 'growing since'];
+  const byName = names.map(({ name, types, keys: widest, ...rest }) => [
+    printable(name),
+    types.join(','),
+    ...spread(rest),
+    widest.map(({ key, values }) => `${printable(key)} (${values})`).join(', '),
+  ]);
+  const byKey = keys.map(({ key, series: having, ...rest }) => [
+    printable(key),
+    ...spread(rest),
+    String(having),
+  ]);
+  const { count, added } = series;
+  const lines = [
+    `${instance}: ${count} series in the windows from ${since ?? NEVER} to ${boundary ?? NEVER}, ${added} of them new`,
+    '',
+    renderTable(['name', 'type', 'series', ...header, 'dimensions with the most values'], byName),
+    '',
+    renderTable(['dimension', 'values', ...header, 'series'], byKey),
+  ];
+  return `${lines.join('\n')}\n`;
+}

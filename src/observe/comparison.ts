@@ -1,0 +1,185 @@
+/** The sinks side by side: what the page, `compare` and the report show of them. Pure. */
+import {
+  amount,
+  byReason,
+  bytes,
+  dollars,
+  NO_VALUE,
+  perSecond,
+  seconds,
+  total,
+} from '../base/number-format.ts';
+import type { QueryResult } from '../probe/probes.ts';
+import { isRefusal } from '../sink/contract.ts';
+import { clockTime, sinkCard, type Tone, verifiedText } from './sink-card.ts';
+import type { Counts, SinkStatus, Status } from './status.ts';
+
+export interface ComparedCell {
+  readonly text: string;
+  /** Adds detail, or is empty. */
+  readonly note: string;
+  readonly tone: Tone;
+  /** The best value of its row, where one is better than another. */
+  readonly best?: boolean;
+  /** How many times the best value, such as `3.1×`; absent if it is that, or if there is nothing to compare. */
+  readonly factor?: string;
+  /** With it, the lowest of the row is the best. */
+  readonly value?: number;
+}
+
+export interface SinkComparison {
+  readonly sinks: readonly string[];
+  readonly rows: readonly { readonly what: string; readonly cells: readonly ComparedCell[] }[];
+}
+
+/** A healthy sink confirms a window soon after its end. A lag of more windows than this deserves attention. */
+const LAG_WINDOWS = 3;
+const LAG_GRACE_SECONDS = 5;
+/** A value that is less than this many times the best one is as good. */
+const AS_GOOD = 1.05;
+/** A larger factor is the same news. */
+const MAX_FACTOR = 999;
+
+type Cell = ComparedCell;
+
+const cell = (text: string, note = '', tone: Tone = 'plain'): Cell => ({ text, note, tone });
+/** A value of which less is better, if it is known. */
+const ranked = (value: number | null | undefined, show: (value: number) => string, note = ''): Cell =>
+  value === null || value === undefined ? cell(NO_VALUE) : { ...cell(show(value), note), value };
+const counted = (count: number, note: string, tone: Tone): Cell =>
+  cell(amount(count), note, count > 0 ? tone : 'plain');
+
+function only(counts: Counts, keep: (reason: string) => boolean): Counts {
+  return Object.fromEntries(Object.entries(counts).filter(([reason]) => keep(reason)));
+}
+
+const WRITES = 'writes that the store took in the last half to whole minute';
+const FAILED = 'writes that failed in the last half to whole minute';
+const BYTES_PER_ROW = 'what the storage grew by since the start, for each row written';
+const askedText = (asked: SinkStatus['querySeconds'] | undefined) =>
+  asked ? `${asked.count} answers to both questions, over ${seconds(asked.overSeconds)}` : '';
+
+/** The rows of the comparison, in display order. */
+const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Status) => Cell])[] = [
+  [
+    'state',
+    (sink, status) => {
+      const { state, tone, detail } = sinkCard(sink, status);
+      return cell(state, detail, tone);
+    },
+  ],
+  [
+    'lag',
+    (sink, status) =>
+      cell(seconds(sink.lagSeconds), 'since the end of the last confirmed window', lagTone(sink, status)),
+  ],
+  [
+    'points',
+    (sink) =>
+      cell(
+        perSecond(sink.pointsPerSecond),
+        `over ${sink.rateSeconds} s; ${amount(sink.written)} since the start`,
+      ),
+  ],
+  [
+    'bytes',
+    (sink) =>
+      cell(`${bytes(sink.bytesPerSecond)}/s`, `before encoding; ${bytes(sink.writtenBytes)} since the start`),
+  ],
+  ['write p50', ({ writeSeconds }) => ranked(writeSeconds?.p50, seconds, WRITES)],
+  ['write p90', ({ writeSeconds }) => ranked(writeSeconds?.p90, seconds, WRITES)],
+  ['write p99', ({ writeSeconds }) => ranked(writeSeconds?.p99, seconds, WRITES)],
+  [
+    'failed write p50',
+    ({ failedWriteSeconds: failed }) => (failed ? cell(seconds(failed.p50), FAILED, 'warn') : cell(NO_VALUE)),
+  ],
+  [
+    'errors',
+    ({ retries }) => counted(total(only(retries, isRefusal)), byReason(only(retries, isRefusal)), 'bad'),
+  ],
+  [
+    'retries',
+    ({ retries }) => {
+      const transient = only(retries, (reason) => !isRefusal(reason));
+      return counted(total(transient), byReason(transient), 'warn');
+    },
+  ],
+  ['backlog', (sink) => cell(`${amount(sink.backlogPoints)} points`, bytes(sink.backlogBytes))],
+  [
+    'rejected',
+    ({ rejected, lastRejected }) => {
+      const example = lastRejected ? `; the last: ${lastRejected.example} (${lastRejected.message})` : '';
+      return counted(total(rejected), `${byReason(rejected)}${example}`, 'warn');
+    },
+  ],
+  ['dropped', ({ dropped }) => counted(dropped, 'in core mode only', 'bad')],
+  [
+    'verified equal',
+    ({ verified }, { now }) =>
+      cell(
+        amount(verified.equal),
+        `${verifiedText(verified, now)}; ${amount(verified.unknown)} could not be judged`,
+      ),
+  ],
+  ['verified different', ({ verified }) => counted(verified.different, verified.lastDifference ?? '', 'bad')],
+  ['query: sums', (sink) => queryCell(sink, sink.queries.sums)],
+  ['query: windows', (sink) => queryCell(sink, sink.queries.windows)],
+  ['queries p50', ({ querySeconds }) => ranked(querySeconds?.p50, seconds, askedText(querySeconds))],
+  ['queries p95', ({ querySeconds }) => ranked(querySeconds?.p95, seconds, askedText(querySeconds))],
+  ['storage', ({ storedBytes }) => ranked(storedBytes, bytes)],
+  ['bytes per row', ({ bytesPerRow }) => ranked(bytesPerRow, bytes, BYTES_PER_ROW)],
+  ['cost per month', ({ cost }) => ranked(cost.usdPerMonth, dollars, cost.assumption)],
+  ['store', ({ kind, version, address }) => cell(version ?? kind, address ?? '')],
+];
+
+/** What a store that is down answered before says nothing about now. */
+function queryCell({ up }: SinkStatus, result: QueryResult | null): Cell {
+  if (result === null || !up) return cell(NO_VALUE);
+  const { seconds: taken, rows, error, question } = result;
+  if (taken === null) return cell('no answer', error ?? '', 'warn');
+  return ranked(taken, seconds, `${amount(rows ?? 0)} rows at ${clockTime(result.at)}; ${question}`);
+}
+
+/** Returns the queries, and the assumption behind each cost. Sinks with the same assumption share a note. */
+export function notesOf({ sinks }: Status): string[] {
+  const asked = (['sums', 'windows'] as const).flatMap((kind) => {
+    const [latest] = sinks
+      .flatMap(({ queries }) => queries[kind] ?? [])
+      .sort((a, b) => (a.at < b.at ? 1 : -1));
+    return latest === undefined ? [] : [`query, ${kind}: ${latest.question}`];
+  });
+  const assumptions = Map.groupBy(sinks, ({ cost }) => cost.assumption);
+  const costs = Array.from(assumptions, ([assumption, some]) => {
+    return `cost of ${some.map(({ id }) => id).join(', ')}: ${assumption}`;
+  });
+  return [...asked, ...costs];
+}
+
+function lagTone({ lagSeconds }: SinkStatus, { windows }: Status): Tone {
+  const expected = (LAG_WINDOWS * windows.windowMs + windows.latenessMs) / 1000 + LAG_GRACE_SECONDS;
+  return lagSeconds > expected ? 'warn' : 'plain';
+}
+
+export function comparisonOf(status: Status): SinkComparison {
+  return {
+    sinks: status.sinks.map(({ id }) => id),
+    rows: ROWS.filter(([what]) => what !== 'dropped' || status.source.kind === 'core').map(([what, of]) => ({
+      what,
+      cells: rankedCells(status.sinks.map((sink) => of(sink, status))),
+    })),
+  };
+}
+
+/** Marks the best value of a row, and says of the others how many times that they are. */
+export function rankedCells(cells: readonly Cell[]): ComparedCell[] {
+  const values = cells.flatMap(({ value }) => value ?? []);
+  const best = values.length > 1 ? Math.min(...values) : Number.NaN;
+  return cells.map(({ best: _, factor: __, ...shown }) => {
+    const { value } = shown;
+    if (value === undefined || Number.isNaN(best)) return shown;
+    if (value <= best * AS_GOOD) return { ...shown, best: true };
+    const factor = best > 0 ? value / best : Number.POSITIVE_INFINITY;
+    const text = factor > MAX_FACTOR ? `> ${MAX_FACTOR}×` : `${factor.toFixed(factor < 10 ? 1 : 0)}×`;
+    return { ...shown, factor: text };
+  });
+}

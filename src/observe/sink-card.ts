@@ -1,0 +1,179 @@
+/** How a sink is, in words: what the page, `compare` and `ctl status` say about it. Pure. */
+import { amount, byReason, percent, seconds, total } from '../base/number-format.ts';
+import { isRefusal } from '../sink/contract.ts';
+import type { SinkStatus, Status } from './status.ts';
+
+export type Tone = 'good' | 'warn' | 'bad' | 'plain';
+
+/** One thing that is to be known about a sink. */
+export interface CardLine {
+  readonly what: string;
+  readonly text: string;
+  readonly tone: Tone;
+}
+
+export interface SinkCard {
+  readonly id: string;
+  readonly kind: string;
+  readonly state: string;
+  readonly tone: Tone;
+  readonly detail: string;
+  readonly lines: readonly CardLine[];
+}
+
+/** What a status says about when it was made, and about how the windows are. */
+export type AboutWindows = Pick<Status, 'now' | 'source' | 'windows'>;
+
+const line = (what: string, text: string, tone: Tone = 'plain'): CardLine => ({ what, text, tone });
+
+/** `at` is RFC 3339 text. With the day, if that is not the one of `now`. */
+export function clockTime(at: string, now = at): string {
+  const text = new Date(at).toISOString();
+  return `${dayIfOther(text, now)}${text.slice(11, 19)} UTC`;
+}
+
+/** The same without seconds, for a time that is an estimate. */
+export function minuteTime(at: string, now: string): string {
+  return `${dayIfOther(at, now)}${at.slice(11, 16)} UTC`;
+}
+
+const dayIfOther = (at: string, now: string) =>
+  at.slice(0, 10) === now.slice(0, 10) ? '' : `${at.slice(0, 10)} `;
+
+const secondsBetween = (from: string, to: string) => Math.max(0, (Date.parse(to) - Date.parse(from)) / 1000);
+
+export function sinkCard(sink: SinkStatus, about: AboutWindows): SinkCard {
+  const { id, kind, lastFailure, catchUp } = sink;
+  // A third-party sink may have left out the reason.
+  const failure =
+    lastFailure === null ? '' : `${String(lastFailure.reason).replaceAll('_', ' ')}: ${lastFailure.message}`;
+  const card = (state: string, tone: Tone, detail: string, ...lines: readonly CardLine[][]): SinkCard => {
+    return { id, kind, state, tone, detail, lines: [...lines.flat(), ...lasting(sink, about)] };
+  };
+  if (sink.paused) {
+    const detail = 'Nothing is written until somebody resumes it.';
+    return card(
+      'paused',
+      'warn',
+      detail,
+      [line('what to do', `metrics-fanout ctl resume ${id}`)],
+      safety(sink, about),
+    );
+  }
+  if (sink.state === 'stopped')
+    return card('stopped', 'bad', failure, outage(sink, about), safety(sink, about));
+  if (!sink.up && failure === '') return card('connecting', 'warn', 'No answer from the store yet.');
+  if (!sink.up) return card('down', 'bad', failure, outage(sink, about), safety(sink, about));
+  if (catchUp !== null) {
+    const left = catchUp.secondsLeft === null ? '' : `, about ${seconds(catchUp.secondsLeft)} left`;
+    const detail = `${amount(Math.ceil(catchUp.windowsBehind))} windows behind${left}`;
+    return card('catching up', 'warn', detail, safety(sink, about));
+  }
+  const before = `Last failure at ${clockTime(new Date(lastFailure?.at ?? 0).toISOString(), about.now)}: ${failure}`;
+  return card('healthy', 'good', failure === '' ? 'No failure so far.' : before);
+}
+
+/** Since when the store takes nothing, what to do, and when it is tried again. */
+function outage(
+  { id, downSince, nextAttempt, lastFailure, state }: SinkStatus,
+  { now }: AboutWindows,
+): CardLine[] {
+  const lines: CardLine[] = [];
+  // Absent in what an older version says.
+  if (downSince)
+    lines.push(line('since', `${clockTime(downSince, now)}, for ${seconds(secondsBetween(downSince, now))}`));
+  lines.push(line('what to do', adviceFor(String(lastFailure?.reason), id)));
+  if (state === 'stopped') return lines;
+  const wait = nextAttempt ? secondsBetween(now, nextAttempt) : 0;
+  lines.push(line('next attempt', wait > 0 ? `in ${seconds(Math.max(1, Math.ceil(wait)))}` : 'now'));
+  return lines;
+}
+
+/** What the store itself advises is part of the failure. */
+function adviceFor(reason: string, id: string): string {
+  const tryIt = 'metrics-fanout check tries a write and says what is wrong.';
+  switch (reason) {
+    case 'connection':
+      return `See that the store runs, and can be reached from here. ${tryIt}`;
+    case 'timeout':
+      return `See what keeps the store busy; SINK_${id.toUpperCase()}_TIMEOUT is the limit of one write.`;
+    case 'throttled':
+      return 'Nothing if it passes. If not, give the store more capacity.';
+    case 'checkpoint':
+      return 'Do what the message says; the sink goes on by itself.';
+    default:
+      return isRefusal(reason) ? `Only an operator can help. ${tryIt}` : tryIt;
+  }
+}
+
+/** Until when nothing is lost, if the store takes nothing until then. */
+function safety(
+  { safeUntil, backlogBytes, backlogLimitBytes }: SinkStatus,
+  { now, source }: AboutWindows,
+): CardLine[] {
+  if (source.kind === 'core') {
+    const share = backlogLimitBytes > 0 ? backlogBytes / backlogLimitBytes : 0;
+    return [line('nothing is lost', `until its memory is full: ${percent(share)} used`, 'warn')];
+  }
+  if (safeUntil === undefined) return [];
+  if (safeUntil === null)
+    return [line('nothing is lost', 'as long as the stream holds it: it has no time limit')];
+  const left = secondsBetween(now, safeUntil);
+  if (left === 0)
+    return [
+      line(
+        'windows are lost',
+        `since ${minuteTime(safeUntil, now)}: the stream deletes what it needs`,
+        'bad',
+      ),
+    ];
+  return [
+    line('nothing is lost', `until ${minuteTime(safeUntil, now)}: the stream still holds ${seconds(left)}`),
+  ];
+}
+
+/** What is to be known about a sink whether it is well or not. */
+function lasting(
+  { kind, version, address, verified, rejected, lastRejected }: SinkStatus,
+  { now }: AboutWindows,
+): CardLine[] {
+  // Absent in what an older version says.
+  const store = address ? `${version ?? kind}, ${address}` : (version ?? '');
+  const lines = [
+    line('verified', verifiedText(verified, now), verified.different > 0 ? 'bad' : 'plain'),
+    ...(store === '' ? [] : [line('store', store)]),
+  ];
+  const count = total(rejected);
+  if (count === 0) return lines;
+  const example = lastRejected ? `; the last: ${lastRejected.example} (${lastRejected.message})` : '';
+  return [...lines, line('rejected', `${byReason(rejected)}${example}`, 'warn')];
+}
+
+const LASTING: readonly string[] = ['verified', 'store', 'rejected'];
+
+/** A sink that is not well, in one sentence after the other; empty for one that is. */
+export function troubleText(sink: SinkStatus, about: AboutWindows): string {
+  const { id, state, tone, detail, lines } = sinkCard(sink, about);
+  if (tone === 'good') return '';
+  const rest = lines.filter(({ what }) => !LASTING.includes(what));
+  const all = [detail, ...rest.map(({ what, text }) => `${what}: ${text}`)].filter((text) => text !== '');
+  return `${id} is ${state}. ${all.map((text) => (text.endsWith('.') ? text : `${text}.`)).join(' ')}`;
+}
+
+/** What part of the windows was checked, what differs, and when somebody last looked. */
+export function verifiedText(
+  verified: Pick<SinkStatus['verified'], 'equal' | 'different' | 'confirmed' | 'lastAt'>,
+  now: string,
+): string {
+  const { equal, different, confirmed = 0, lastAt } = verified;
+  const checked = equal + different;
+  if (checked === 0) return 'no window yet';
+  const part =
+    confirmed > 0
+      ? ` of ${amount(confirmed)} windows (${percent(Math.min(1, checked / confirmed))})`
+      : ' windows';
+  const ago = lastAt
+    ? `, last look ${seconds(Math.max(1, Math.round(secondsBetween(lastAt, now))))} ago`
+    : '';
+  return `${amount(checked)}${part}: ${different > 0 ? `${amount(different)} differ` : 'all equal'}${ago}`;
+}

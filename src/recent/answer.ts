@@ -1,0 +1,312 @@
+/** Adds up recent windows for a question. */
+import { METRIC_TYPES } from '../aggregate/point.ts';
+import { COUNTER, TIMER } from '../aggregate/sample.ts';
+import { QUANTILES, type Sketches } from '../aggregate/sketch.ts';
+import { BinSums } from './bin-sums.ts';
+import { ByteWriter } from './byte-writer.ts';
+import { ChunkReader, isExact } from './columns.ts';
+import { type Coverage, coverageOf } from './coverage.ts';
+import {
+  type AnswerGroup,
+  MAX_ANSWER_BYTES,
+  MAX_GROUPS,
+  type OtherGroups,
+  type RecentAnswer,
+  type RecentQuestion,
+} from './question.ts';
+import type { KeptWindow, RecentView } from './recent-windows.ts';
+import { NO_GROUP, patience, REST_GROUPS, type Selection, selectSeries } from './selection.ts';
+import { SketchReader, writeSketch } from './sketch-bytes.ts';
+import type { Turns } from './turns.ts';
+
+/** The numbers of a group, and what JSON adds to its texts. */
+const GROUP_BYTES = 320;
+
+/** Arrays that every question needs. */
+export class Adder {
+  readonly #reader = new ChunkReader();
+  readonly #sketches = new SketchReader();
+
+  async answer(
+    question: RecentQuestion,
+    view: RecentView,
+    of: { readonly now: number; readonly slice: string; readonly parts: boolean },
+    turns: Turns,
+  ): Promise<RecentAnswer> {
+    const coverage = coverageOf(question, view, of);
+    const selection = await selectSeries(view.dictionary, question, turns);
+    const windows = view.windows.filter(({ start }) => coverage.has(start));
+    const sums = await this.#add(windows, question.by.length > 0, selection, turns);
+    const shown = largest(selection, sums);
+    const sketches = await this.#merge(windows, selection, shown, turns);
+    return { ...coverage.words, ...groupsOf(selection, sums, shown, sketches, coverage, question) };
+  }
+
+  /** `isMixed`: whether series that follow each other are often in different groups. */
+  async #add(
+    windows: readonly KeptWindow[],
+    isMixed: boolean,
+    { groupOf, groups, has }: Selection,
+    turns: Turns,
+  ): Promise<Sums> {
+    const reader = this.#reader;
+    const sums = new Sums(groups.length);
+    for (const { chunks } of windows) {
+      for (const chunk of chunks) {
+        if (!has(chunk)) continue;
+        reader.readNumbers(chunk);
+        reader.readValues(chunk);
+        if (!isMixed) sums.addRuns(groupOf, reader, chunk.size);
+        else if (isExact(chunk.sum)) sums.addWhole(groupOf, reader, chunk.size);
+        else sums.addEach(groupOf, reader, chunk.size);
+        if (chunk.type !== COUNTER) sums.addLimits(groupOf, reader, chunk.size);
+        await patience(turns);
+      }
+    }
+    return sums;
+  }
+
+  /** Merges the sketches of the groups that are shown. */
+  async #merge(
+    windows: readonly KeptWindow[],
+    { groupOf, groups, has }: Selection,
+    shown: readonly number[],
+    turns: Turns,
+  ): Promise<MergedSketches> {
+    const sketchOf = new Int32Array(groups.length).fill(NO_GROUP);
+    let timers = 0;
+    for (const group of shown) if (groups[group]!.type === TIMER) sketchOf[group] = timers++;
+    const bins = new BinSums(timers);
+    const [reader, sketches] = [this.#reader, this.#sketches];
+    for (const { chunks } of timers === 0 ? [] : windows) {
+      for (const chunk of chunks) {
+        if (chunk.type !== TIMER || !has(chunk)) continue;
+        reader.readNumbers(chunk);
+        sketches.begin(chunk.sketches);
+        for (let i = 0; i < chunk.size; i++) {
+          const group = groupOf[reader.numbers[i]!]!;
+          sketches.addTo(bins, group < 0 ? NO_GROUP : sketchOf[group]!);
+        }
+        await patience(turns);
+      }
+    }
+    const merged = bins.sketches();
+    return { merged, sketchOf };
+  }
+}
+
+interface MergedSketches {
+  readonly merged: Sketches;
+  /** By group: which one it has. */
+  readonly sketchOf: Int32Array;
+}
+
+/** By group. */
+class Sums {
+  readonly count: Float64Array;
+  readonly min: Float64Array;
+  readonly max: Float64Array;
+  readonly #sum: Float64Array;
+  /** What rounding took off each sum, which `count` adds too; and the sum of what is whole and small. */
+  readonly #rest: Float64Array;
+  readonly #whole: Float64Array;
+
+  constructor(groups: number) {
+    const column = () => new Float64Array(groups);
+    this.count = column();
+    this.min = column().fill(Number.POSITIVE_INFINITY);
+    this.max = column().fill(Number.NEGATIVE_INFINITY);
+    this.#sum = column();
+    this.#rest = column();
+    this.#whole = column();
+  }
+
+  sumOf(group: number): number {
+    return this.partsOf(group).sum;
+  }
+
+  /** The sum, and what rounding took off it: more would be lost if sums of several instances were added without. */
+  partsOf(group: number): { readonly sum: number; readonly rest: number } {
+    const [one, other] = [this.#sum[group]!, this.#whole[group]!];
+    const rounded = one + other;
+    const rest = this.#rest[group]! + roundedOff(one, other, rounded);
+    if (!Number.isFinite(rest)) return { sum: rounded, rest: 0 };
+    return { sum: rounded + rest, rest: roundedOff(rounded, rest, rounded + rest) };
+  }
+
+  // The loops have no branch that depends on what is in a group and what is not, beside the first: a processor cannot
+  // guess it, and each wrong guess costs more than all the rest.
+
+  /** Of sums that are whole and small. */
+  addWhole(groupOf: Int32Array, { numbers, count, sum }: ChunkReader, size: number): void {
+    const counts = this.count;
+    const sums = this.#whole;
+    for (let i = 0; i < size; i++) {
+      const group = groupOf[numbers[i]!]!;
+      if (group < 0) continue;
+      counts[group]! += count[i]!;
+      sums[group]! += sum[i]!;
+    }
+  }
+
+  addEach(groupOf: Int32Array, { numbers, count, sum }: ChunkReader, size: number): void {
+    const counts = this.count;
+    const sums = this.#sum;
+    const rests = this.#rest;
+    for (let i = 0; i < size; i++) {
+      const group = groupOf[numbers[i]!]!;
+      if (group < 0) continue;
+      counts[group]! += count[i]!;
+      const value = sum[i]!;
+      const before = sums[group]!;
+      const after = before + value;
+      sums[group] = after;
+      rests[group]! += roundedOff(before, value, after);
+    }
+  }
+
+  /** Adding to the same place in memory again and again has to wait for the time before: where groups come in runs. */
+  addRuns(groupOf: Int32Array, { numbers, count, sum }: ChunkReader, size: number): void {
+    let group = NO_GROUP;
+    let counted = 0;
+    let summed = 0;
+    let rest = 0;
+    for (let i = 0; i < size; i++) {
+      const next = groupOf[numbers[i]!]!;
+      if (next !== group) {
+        if (group >= 0) this.#set(group, counted, summed, rest);
+        group = next;
+        if (group < 0) continue;
+        counted = this.count[group]!;
+        summed = this.#sum[group]!;
+        rest = this.#rest[group]!;
+      }
+      if (group < 0) continue;
+      counted += count[i]!;
+      const value = sum[i]!;
+      const before = summed;
+      summed += value;
+      rest += roundedOff(before, value, summed);
+    }
+    if (group >= 0) this.#set(group, counted, summed, rest);
+  }
+
+  addLimits(groupOf: Int32Array, { numbers, min, max }: ChunkReader, size: number): void {
+    const least = this.min;
+    const most = this.max;
+    for (let i = 0; i < size; i++) {
+      const group = groupOf[numbers[i]!]!;
+      if (group < 0) continue;
+      if (min[i]! < least[group]!) least[group] = min[i]!;
+      if (max[i]! > most[group]!) most[group] = max[i]!;
+    }
+  }
+
+  #set(group: number, count: number, sum: number, rest: number): void {
+    this.count[group] = count;
+    this.#sum[group] = sum;
+    this.#rest[group] = rest;
+  }
+}
+
+/** What rounding took off a sum of two, whichever is larger (Knuth's TwoSum). NaN if the sum is not finite. */
+export function roundedOff(a: number, b: number, sum: number): number {
+  const added = sum - a;
+  return a - (sum - added) + (b - added);
+}
+
+/** Returns the groups to show, largest first, as many as an answer may have. */
+function largest({ groups }: Selection, { count }: Sums): number[] {
+  // Sorting the counts alone is quick, so few groups are left to sort.
+  const least = Math.max(Number.MIN_VALUE, count.slice(REST_GROUPS).sort().at(-MAX_GROUPS) ?? 0);
+  const all: number[] = [];
+  for (let group = REST_GROUPS; group < groups.length; group++) if (count[group]! >= least) all.push(group);
+  all.sort((a, b) => count[b]! - count[a]! || a - b);
+  let left = MAX_ANSWER_BYTES;
+  const shown: number[] = [];
+  for (const group of all.slice(0, MAX_GROUPS)) {
+    const { name = '', values } = groups[group]!;
+    left -= GROUP_BYTES + Buffer.byteLength(JSON.stringify([name, values]));
+    if (left < 0) break;
+    shown.push(group);
+  }
+  return shown;
+}
+
+function groupsOf(
+  { groups }: Selection,
+  sums: Sums,
+  shown: readonly number[],
+  { merged, sketchOf }: MergedSketches,
+  { seconds }: Coverage,
+  { by, sketches }: RecentQuestion,
+): Pick<RecentAnswer, 'groups' | 'others'> {
+  const others = METRIC_TYPES.map((type): OtherGroups => ({ type, groups: 0, count: 0, sum: 0 }));
+  const given: AnswerGroup[] = [];
+  const isShown = new Uint8Array(groups.length);
+  let left = MAX_ANSWER_BYTES;
+  const writer = new ByteWriter();
+  for (const group of shown) {
+    const { name = '', type, values } = groups[group]!;
+    const sketch = sketchOf[group]!;
+    let text: string | undefined;
+    if (sketches && sketch >= 0) {
+      writeSketch(merged, sketch, writer);
+      text = Buffer.from(writer.take()).toString('base64');
+      left -= text.length;
+    }
+    if (left < 0) break;
+    isShown[group] = 1;
+    const [count, hasLimits] = [sums.count[group]!, type !== COUNTER];
+    const { sum, rest } = sums.partsOf(group);
+    given.push({
+      name,
+      type: METRIC_TYPES[type]!,
+      dimensions: Object.fromEntries(by.map((key, i) => [key, values[i]!])),
+      count,
+      sum,
+      ...ratesOf(count, sum, seconds),
+      min: hasLimits ? sums.min[group]! : null,
+      max: hasLimits ? sums.max[group]! : null,
+      ...percentilesOf(merged, sketch, sums.min[group]!, sums.max[group]!),
+      ...(sketches && { rest }),
+      ...(text !== undefined && { sketch: text }),
+    });
+  }
+  for (let group = 0; group < groups.length; group++) {
+    const count = sums.count[group]!;
+    if (count === 0 || isShown[group] === 1) continue;
+    const { type } = groups[group]!;
+    const before = others[type]!;
+    others[type] = {
+      type: before.type,
+      groups: before.groups + 1,
+      count: before.count + count,
+      sum: before.sum + sums.sumOf(group),
+    };
+  }
+  return { groups: given, others: others.filter((other) => other.groups > 0) };
+}
+
+export function ratesOf(count: number, sum: number, seconds: number) {
+  const per = seconds > 0 ? seconds : 1;
+  return { countPerSecond: count / per, sumPerSecond: sum / per };
+}
+
+/** `sketch`: negative if there is none. */
+export function percentilesOf(
+  sketches: Sketches,
+  sketch: number,
+  min: number,
+  max: number,
+): Pick<AnswerGroup, 'p50' | 'p90' | 'p95' | 'p99'> {
+  if (sketch < 0) return { p50: null, p90: null, p95: null, p99: null };
+  let weight = 0;
+  sketches.eachBin(sketch, (_sign, _index, each) => {
+    weight += each;
+  });
+  if (weight === 0) return { p50: null, p90: null, p95: null, p99: null };
+  const out = sketches.quantiles(sketch, weight, min, max, new Float64Array(QUANTILES.length), 0);
+  const [p50, p90, p95, p99] = Array.from(out);
+  return { p50: p50!, p90: p90!, p95: p95!, p99: p99! };
+}

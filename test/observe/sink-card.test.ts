@@ -1,0 +1,141 @@
+/** What is said about a sink, and about several side by side. */
+import { expect, test } from 'vitest';
+import { outcomesText } from '../../src/commands/ctl-report.ts';
+import { comparisonOf, rankedCells } from '../../src/observe/comparison.ts';
+import { History, momentOf } from '../../src/observe/history.ts';
+import { sinkCard, troubleText } from '../../src/observe/sink-card.ts';
+import type { SinkStatus } from '../../src/observe/status.ts';
+import { viewOf } from '../../src/observe/view.ts';
+import { sinkStatus, statusOf } from './parts.ts';
+
+const DOWN: Partial<SinkStatus> = {
+  up: false,
+  downSince: '2026-11-30T11:48:00.000Z',
+  nextAttempt: '2026-11-30T12:00:11.400Z',
+  lastFailure: { at: Date.UTC(2026, 10, 30, 11, 59), reason: 'connection', message: 'ECONNREFUSED' },
+};
+
+async function linesOf(differences: Partial<SinkStatus>) {
+  const sink = sinkStatus(differences);
+  const { state, detail, lines } = sinkCard(sink, await statusOf([sink]));
+  return { state, detail, ...Object.fromEntries(lines.map(({ what, text }) => [what, text])) };
+}
+
+test('of a store that is down, it says since when, why, what to do, when it is tried, and until when that does no harm', async () => {
+  expect(await linesOf(DOWN)).toMatchObject({
+    state: 'down',
+    detail: 'connection: ECONNREFUSED',
+    since: '11:48:00 UTC, for 12 min',
+    'what to do': expect.stringMatching(/^See that the store runs.* metrics-fanout check /),
+    'next attempt': 'in 12 s',
+    'nothing is lost': 'until 2026-12-01 09:00 UTC: the stream still holds 21 h',
+  });
+  expect(await linesOf({ ...DOWN, nextAttempt: null })).toMatchObject({ 'next attempt': 'now' });
+  expect(await linesOf({ ...DOWN, safeUntil: '2026-11-30T11:00:00.000Z' })).toMatchObject({
+    'windows are lost': 'since 11:00 UTC: the stream deletes what it needs',
+  });
+  expect(await linesOf({ ...DOWN, safeUntil: null })).toMatchObject({
+    'nothing is lost': 'as long as the stream holds it: it has no time limit',
+  });
+});
+
+test('of a sink that somebody paused, and of one that catches up, it says until when that does no harm', async () => {
+  const safe = { 'nothing is lost': 'until 2026-12-01 09:00 UTC: the stream still holds 21 h' };
+  expect(await linesOf({ paused: true })).toMatchObject({ state: 'paused', ...safe });
+  const catchUp = { windowsBehind: 7, windowsPerSecond: 1, secondsLeft: 7 };
+  expect(await linesOf({ catchUp })).toMatchObject({ state: 'catching up', ...safe });
+  expect(await linesOf({})).not.toMatchObject(safe);
+});
+
+test('the headline says until when nothing is lost, and what reading the stores back has shown', async () => {
+  const verified = { equal: 90, different: 0, unknown: 3, confirmed: 900, lastDifference: null };
+  const well = sinkStatus({ id: 'a', verified: { ...verified, lastAt: '2026-11-30T11:59:48.000Z' } });
+  const { headline, proof } = viewOf(await statusOf([well, sinkStatus({ ...DOWN, id: 'b' })]));
+  expect(headline.text).toBe(
+    'b is down. Nothing is lost until 2026-12-01 09:00 UTC: the stream still holds 21 h.',
+  );
+  expect(proof).toEqual({
+    text: 'Verification: 90 of 900 windows (10 %): all equal, last look 12 s ago.',
+    tone: 'good',
+  });
+  const bad = sinkStatus({
+    id: 'b',
+    verified: { ...verified, different: 2, lastAt: '2026-11-30T11:59:59.000Z' },
+  });
+  expect(viewOf(await statusOf([well, bad])).proof).toEqual({
+    text: 'Verification: 182 of 1,800 windows (10.1 %): 2 differ, last look 1 s ago. Look at b.',
+    tone: 'bad',
+  });
+  expect(viewOf(await statusOf([sinkStatus()])).proof.text).toBe(
+    'Verification: no window was read back yet.',
+  );
+});
+
+test('ctl status and compare say the same in sentences', async () => {
+  const sink = sinkStatus(DOWN);
+  const status = await statusOf([sinkStatus({ id: 'a' }), sink]);
+  const text = troubleText(sink, status);
+  expect(text).toMatch(
+    /^pg is down\. connection: ECONNREFUSED\. since: .* next attempt: in 12 s\. nothing is lost: until .* 21 h\.$/,
+  );
+  expect(troubleText(status.sinks[0]!, status)).toBe('');
+  const body = { instance: 'one', ok: true, result: status } as const;
+  const shown = outcomesText(
+    'status',
+    [{ reply: { instance: 'one', via: 'bus', body } as never }],
+    undefined,
+  );
+  expect(shown).toContain(text);
+  expect(shown).toMatch(/ a +healthy /);
+});
+
+test('points that the store rejected are named by reason, with an example', async () => {
+  const lastRejected = {
+    at: '',
+    reason: 'too_large',
+    example: 'http.requests {app=api}',
+    message: 'more than 400 KB',
+  };
+  expect(await linesOf({ rejected: { too_large: 3, refused: 1 }, lastRejected })).toMatchObject({
+    rejected: '3 too large, 1 refused; the last: http.requests {app=api} (more than 400 KB)',
+  });
+});
+
+test('a store that is down shows nothing from before', async () => {
+  const before = { question: '', at: '2026-11-30T11:00:00.000Z', seconds: 0.001, rows: 1, error: null };
+  const down = sinkStatus({
+    ...DOWN,
+    queries: { sums: before, windows: before },
+    failedWriteSeconds: { p50: 0.002, p90: 1, p99: 1 },
+  });
+  const status = await statusOf([down]);
+  const texts = Object.fromEntries(
+    comparisonOf(status).rows.map(({ what, cells }) => [what, cells[0]!.text]),
+  );
+  expect(texts).toMatchObject({
+    'query: sums': '–',
+    'query: windows': '–',
+    'write p99': '–',
+    'failed write p50': '2 ms',
+  });
+  const history = new History(['pg']);
+  history.add(momentOf(status));
+  expect(history.charts.columns).toMatchObject({ 'write:pg': [null], 'asked50:pg': [null] });
+});
+
+test('the best value of a row is marked, and the others say how many times they are that', () => {
+  const of = (...values: (number | undefined)[]) =>
+    rankedCells(
+      values.map((value) => ({
+        text: '',
+        note: '',
+        tone: 'plain',
+        ...(value === undefined ? {} : { value }),
+      })),
+    ).map(({ best, factor }) => (best ? 'best' : (factor ?? '')));
+  expect(of(2, 1, 30.4)).toEqual(['2.0×', 'best', '30×']);
+  expect(of(1.04, undefined, 1)).toEqual(['best', '', 'best']);
+  expect(of(5, undefined)).toEqual(['', '']);
+  expect(of(0, 3)).toEqual(['best', '> 999×']);
+  expect(of()).toEqual([]);
+});

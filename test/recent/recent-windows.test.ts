@@ -1,0 +1,358 @@
+import fc from 'fast-check';
+import { describe, expect, test } from 'vitest';
+import { METRIC_TYPES } from '../../src/aggregate/point.ts';
+import type { RecentAnswer, RecentQuestion } from '../../src/recent/question.ts';
+import { effort } from '../effort.ts';
+import {
+  boundaryAfter,
+  expectedGroups,
+  Feed,
+  keyOfGroup,
+  recentWindows,
+  type Sent,
+  START,
+  TILING,
+  WINDOW_MS,
+} from './feed.ts';
+
+const ALL: RecentQuestion = { where: [], by: [] };
+const time = (window: number) => new Date(START + window * WINDOW_MS).toISOString();
+
+/** Sums of whole numbers and of halves are the same in any order, to the last bit. */
+const value = fc.oneof(
+  fc.integer({ min: -3, max: 300 }),
+  fc.integer({ min: -1e6, max: 1e9 }),
+  fc.integer({ min: 0, max: 5000 }).map((n) => n / 2),
+  fc.constantFrom(0, 0.5, 2 ** 40),
+);
+const sampleArbitrary: fc.Arbitrary<Omit<Sent, 'window'>> = fc.record({
+  name: fc.constantFrom('a', 'b', 'http.requests', 'http.errors'),
+  type: fc.constantFrom(...METRIC_TYPES),
+  dimensions: fc.constantFrom<Record<string, string>>(
+    {},
+    { app: 'api' },
+    { app: 'web', status: '200' },
+    { app: 'api', status: '500' },
+    { status: '404', host: 'é"\\' },
+  ),
+  value,
+});
+const trafficArbitrary = fc.array(fc.array(sampleArbitrary, { maxLength: 12 }), {
+  minLength: 1,
+  maxLength: 8,
+});
+const questionArbitrary = fc.record({
+  name: fc.constantFrom(undefined, 'a', 'http.*', '*s', 'none'),
+  where: fc.constantFrom<RecentQuestion['where']>(
+    [],
+    [{ key: 'app', glob: 'api' }],
+    [{ key: 'status', glob: '' }],
+    [
+      { key: 'app', glob: '*' },
+      { key: 'status', glob: '?0*' },
+    ],
+    [{ key: 'nobody', glob: 'has' }],
+  ),
+  by: fc.constantFrom<string[]>([], ['app'], ['status'], ['status', 'app'], ['host', 'nobody']),
+});
+
+function expectGroups(answer: RecentAnswer, sent: readonly Sent[], question: RecentQuestion): void {
+  const expected = expectedGroups(sent, question);
+  const found = new Map(
+    answer.groups.map(({ count, sum, min, max, p50, p90, p95, p99, ...group }) => [
+      keyOfGroup(group, question.by),
+      { count, sum, min, max, percentiles: [p50, p90, p95, p99] },
+    ]),
+  );
+  expect(found).toEqual(expected);
+  expect(answer.others).toEqual([]);
+}
+
+/** Tells all windows, as the live path does. */
+async function fed(traffic: readonly (readonly Omit<Sent, 'window'>[])[], limitBytes?: number) {
+  const made = recentWindows(limitBytes);
+  const feed = new Feed();
+  made.windows.began(START, TILING);
+  const sent: Sent[] = [];
+  for (const [window, samples] of traffic.entries()) {
+    const ofWindow = samples.map((sample) => ({ ...sample, window }));
+    sent.push(...ofWindow);
+    made.windows.closed(feed.window(window, ofWindow), boundaryAfter(window));
+  }
+  await made.windows.settled();
+  return { ...made, sent };
+}
+
+describe('answers', () => {
+  test('are what the samples give: counts, sums, limits and percentiles, of any windows', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        trafficArbitrary,
+        questionArbitrary,
+        fc.nat(8),
+        fc.nat(8),
+        async (traffic, question, one, other) => {
+          const { questions, sent } = await fed(traffic);
+          const [from, to] = [
+            Math.min(one, other, traffic.length),
+            Math.min(Math.max(one, other), traffic.length),
+          ];
+          const asked = { ...question, from: START + from * WINDOW_MS, to: START + to * WINDOW_MS };
+          const answer = await questions.answer(asked);
+          expectGroups(
+            answer,
+            sent.filter(({ window }) => window >= from && window < to),
+            question,
+          );
+          expect(answer).toMatchObject({
+            complete: true,
+            windows: to - from,
+            seconds: to - from,
+            remarks: [],
+          });
+        },
+      ),
+      { numRuns: effort(300) },
+    );
+  });
+
+  test('cover the newest five minutes if nothing is said of time, and begin where reading began', async () => {
+    const { questions, windows } = await fed([[], [], []]);
+    expect(await questions.answer(ALL)).toMatchObject({
+      from: time(-297),
+      to: time(3),
+      complete: false,
+      windows: 3,
+      since: time(0),
+      boundary: time(3),
+      missing: [{ from: time(-297), to: time(0), reason: 'not_read' }],
+    });
+    windows.closed([], START + 400 * WINDOW_MS);
+    await windows.settled();
+    expect(await questions.answer(ALL)).toMatchObject({ from: time(100), to: time(400), complete: true });
+    expect(await questions.answer({ ...ALL, last: 10_500 })).toMatchObject({ from: time(389), windows: 11 });
+  });
+
+  test('rates are those of the windows that are covered', async () => {
+    const sample = { name: 'a', type: 'counter', dimensions: {}, value: 3 } as const;
+    const { questions } = await fed([[sample], [sample, sample], [], []]);
+    const { groups } = await questions.answer({ ...ALL, last: 60_000 });
+    expect(groups).toMatchObject([{ count: 3, sum: 9, countPerSecond: 0.75, sumPerSecond: 2.25 }]);
+  });
+
+  test('have the largest thousand groups, and the rest by type', async () => {
+    const many = Array.from({ length: 1200 }, (_, i): Omit<Sent, 'window'>[] => {
+      const sample = { name: 'a', type: 'counter', dimensions: { id: `${i}` }, value: 2 } as const;
+      return i < 900 ? [sample, sample] : [sample];
+    });
+    const { questions, windows } = recentWindows();
+    windows.began(START, TILING);
+    // More series than the table keeps: their records move while windows are still taken.
+    const feed = new Feed(undefined, 10_000);
+    windows.closed(
+      feed.window(
+        0,
+        many.flat().map((sample) => ({ ...sample, window: 0 })),
+      ),
+      boundaryAfter(0),
+    );
+    await windows.settled();
+    const { groups, others } = await questions.answer({ where: [], by: ['id'], from: START });
+    expect(groups).toHaveLength(1000);
+    expect(groups.filter(({ count }) => count === 2)).toHaveLength(900);
+    expect(others).toEqual([{ type: 'counter', groups: 200, count: 200, sum: 400 }]);
+  });
+});
+
+describe('what is not whole is said', () => {
+  const one = (window: number, value = 1): Sent => ({
+    window,
+    name: 'a',
+    type: 'counter',
+    dimensions: {},
+    value,
+  });
+  const sumOf = ({ groups }: RecentAnswer) => groups.reduce((sum, group) => sum + group.sum, 0);
+
+  test('a window that got a sample after it was closed, until it is computed again', async () => {
+    const { questions, windows } = await fed([[one(0)], [one(1)], [one(2)]]);
+    const asked = { ...ALL, from: START };
+    const again = () => new Feed().window(1, [one(1, 5)])[0];
+    windows.reopened([START + WINDOW_MS]);
+    const stale = { complete: false, doubtful: [{ from: time(1), to: time(2), reason: 'changed' }] };
+    expect(await questions.answer(asked)).toMatchObject(stale);
+    expect(sumOf(await questions.answer(asked))).toBe(3);
+    windows.recomputed(START + WINDOW_MS, again());
+    // Another sample came before that was taken.
+    windows.reopened([START + WINDOW_MS]);
+    await windows.settled();
+    expect(await questions.answer(asked)).toMatchObject(stale);
+    windows.recomputed(START + WINDOW_MS, again());
+    await windows.settled();
+    const answer = await questions.answer(asked);
+    expect(answer).toMatchObject({ complete: true, doubtful: [], windows: 3 });
+    expect(sumOf(answer)).toBe(7);
+    windows.reopened([START]);
+    windows.recomputed(START, undefined);
+    await windows.settled();
+    expect(sumOf(await questions.answer(asked))).toBe(6);
+  });
+
+  test('messages that the stream had lost', async () => {
+    const { questions, windows } = await fed([[one(0)], [one(1)], [one(2)]]);
+    windows.gapped({ from: START + WINDOW_MS, to: START + 2 * WINDOW_MS });
+    const answer = await questions.answer({ ...ALL, from: START });
+    expect(answer).toMatchObject({
+      complete: false,
+      doubtful: [{ from: time(1), to: time(2), reason: 'gap' }],
+      remarks: [`${time(1)} to ${time(2)}: perhaps too low, because the stream had lost messages`],
+    });
+    expect(sumOf(answer)).toBe(3);
+    expect(await questions.answer({ ...ALL, from: START, to: START + WINDOW_MS })).toMatchObject({
+      complete: true,
+    });
+  });
+
+  test('after a rollback, windows are those that are told again', async () => {
+    const { questions, windows } = await fed([[one(0)], [one(1)], [one(2)]]);
+    windows.gapped({ from: START + WINDOW_MS, to: START + 2 * WINDOW_MS });
+    windows.began(START + 2 * WINDOW_MS, TILING, START + WINDOW_MS);
+    windows.closed(new Feed().window(2, [one(2, 10)]), boundaryAfter(2));
+    await windows.settled();
+    const answer = await questions.answer({ ...ALL, from: START });
+    expect(answer).toMatchObject({
+      windows: 2,
+      doubtful: [],
+      missing: [{ from: time(1), to: time(2), reason: 'not_read' }],
+    });
+    expect(sumOf(answer)).toBe(11);
+  });
+
+  test('core mode: the first window is a part, and parts of a window add up', async () => {
+    const { questions, windows } = recentWindows();
+    windows.began(Number.NEGATIVE_INFINITY, TILING);
+    windows.closed(new Feed().window(0, [one(0)]), boundaryAfter(0));
+    windows.began(Number.NEGATIVE_INFINITY, TILING);
+    windows.closed(new Feed().window(0, [one(0)]), boundaryAfter(0));
+    windows.closed(new Feed().window(1, [one(1)]), boundaryAfter(1));
+    await windows.settled();
+    const answer = await questions.answer({ ...ALL, from: START });
+    expect(answer.doubtful).toEqual([{ from: time(0), to: time(1), reason: 'partial' }]);
+    expect(sumOf(answer)).toBe(3);
+  });
+
+  test('windows that are over an hour old are gone, and windows that are not closed yet are not there', async () => {
+    const { questions, windows } = await fed([[one(0)], [one(1)]]);
+    windows.closed([], START + 3601 * WINDOW_MS);
+    await windows.settled();
+    const answer = await questions.answer({ ...ALL, from: START, to: START + 3602 * WINDOW_MS });
+    expect(answer.missing).toEqual([
+      { from: time(0), to: time(1), reason: 'expired' },
+      { from: time(3601), to: time(3602), reason: 'open' },
+    ]);
+    expect(sumOf(answer)).toBe(1);
+  });
+
+  test('more at once than may wait: the latest are taken, the others skipped', async () => {
+    const { windows, questions } = recentWindows(1e6);
+    windows.began(START, TILING);
+    const feed = new Feed(undefined, 4000);
+    for (let window = 0; window < 40; window++) {
+      const samples = Array.from({ length: 1000 }, (_, i) => ({ ...one(window), dimensions: { i: `${i}` } }));
+      windows.closed(feed.window(window, samples), boundaryAfter(window));
+    }
+    await windows.settled();
+    const { missing, covered } = await questions.answer({ ...ALL, from: START });
+    expect(missing).toMatchObject([{ from: time(0), reason: 'skipped' }]);
+    expect(covered).toEqual([{ from: missing[0]!.to, to: time(40), windowMs: WINDOW_MS }]);
+  });
+
+  test('a window that has no room, even alone', async () => {
+    const { windows, questions } = recentWindows(1e6);
+    windows.began(START, TILING);
+    const feed = new Feed(undefined, 20_000);
+    const big = (window: number) =>
+      Array.from({ length: 8000 }, (_, i) => ({ ...one(window), dimensions: { id: `${window}-${i}` } }));
+    windows.closed(feed.window(0, [one(0)]), boundaryAfter(0));
+    await windows.settled();
+    windows.closed(feed.window(1, big(1)), boundaryAfter(1));
+    await windows.settled();
+    windows.closed(feed.window(2, [one(2, 4)]), boundaryAfter(2));
+    await windows.settled();
+    const answer = await questions.answer({ ...ALL, from: START });
+    expect(answer.missing).toEqual([
+      { from: time(0), to: time(1), reason: 'evicted' },
+      { from: time(1), to: time(2), reason: 'too_large' },
+    ]);
+    expect(sumOf(answer)).toBe(4);
+  });
+
+  test('a slice says that it has only its own windows', async () => {
+    const { windows, questionsOf } = recentWindows();
+    const feed = new Feed({ index: 1, of: 2 });
+    windows.began(START, TILING);
+    for (let window = 0; window < 4; window++)
+      windows.closed(feed.window(window, [one(window)]), boundaryAfter(window));
+    await windows.settled();
+    const answer = await questionsOf('1/2').answer({ ...ALL, from: START });
+    expect(answer).toMatchObject({ complete: false, windows: 2, seconds: 2, slice: '1/2' });
+    expect(answer.remarks).toEqual(['only slice 1/2: the other slices have the other windows']);
+    expect(answer.groups).toMatchObject([{ sum: 2, sumPerSecond: 1 }]);
+  });
+});
+
+describe('memory', () => {
+  test('stays within RECENT_BYTES whatever comes, and what is left is right', async () => {
+    const windowArbitrary = fc.record({
+      series: fc.integer({ min: 0, max: 900 }),
+      churn: fc.nat(400),
+      wide: fc.boolean(),
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(windowArbitrary, { minLength: 10, maxLength: 60 }),
+        fc.integer({ min: 3_000_000, max: 6_000_000 }),
+        async (drawn, limit) => {
+          const { windows, questions } = recentWindows(limit);
+          windows.began(START, TILING);
+          const feed = new Feed(undefined, 2000);
+          const sent: Sent[] = [];
+          let next = 0;
+          let most = 0;
+          for (const [window, { series, churn, wide }] of drawn.entries()) {
+            next += churn;
+            const samples = Array.from({ length: series }, (_, i): Sent => {
+              const id = `${next + i}`;
+              const type = METRIC_TYPES[i % 3]!;
+              const dimensions = { id, pod: `pod-${'x'.repeat(wide ? 100 : 1)}-${id}` };
+              return { window, name: `n${i % 5}`, type, dimensions, value: i / 8 };
+            });
+            sent.push(...samples);
+            windows.closed(feed.window(window, samples), boundaryAfter(window));
+            await windows.settled();
+            most = Math.max(most, windows.bytes);
+          }
+          expect(most).toBeLessThanOrEqual(limit);
+          const question: RecentQuestion = { where: [], by: [], from: START };
+          const answer = await questions.answer(question);
+          const isCovered = ({ window }: Sent) =>
+            answer.covered.some(({ from, to }) => time(window) >= from && time(window) < to);
+          expectGroups(answer, sent.filter(isCovered), question);
+          expect(answer.covered.at(-1)?.to).toBe(time(drawn.length));
+          for (const { reason } of answer.missing) expect(reason).toBe('evicted');
+          const cardinality = await questions.cardinality();
+          const seriesOf = ({ name, type, dimensions }: Sent) => JSON.stringify([name, type, dimensions]);
+          expect(cardinality.series.count).toBe(new Set(sent.filter(isCovered).map(seriesOf)).size);
+        },
+      ),
+      { numRuns: effort(12) },
+    );
+  });
+
+  test('none is taken before there is data', () => {
+    const { windows } = recentWindows();
+    expect(windows.bytes).toBeLessThan(1000);
+    windows.began(START, TILING);
+    expect(windows.bytes).toBeLessThan(1000);
+  });
+});

@@ -1,0 +1,95 @@
+import { describe, expect, test } from 'vitest';
+import { trialReport } from '../../src/trial/report/page.ts';
+import { groupsOf } from '../../src/trial/report/table.ts';
+import { QUESTIONS, storeResult, trialResult } from './results.ts';
+
+const HOSTILE = `<script>alert("x")</script>'&\u202e`;
+
+describe('the report', () => {
+  test('begins with the verdict, then what was tried, then the table and the charts', () => {
+    const html = trialReport(trialResult([storeResult(), storeResult({ id: 'two', ms: 6 })]));
+    const places = [
+      'usual questions',
+      'What was tried',
+      'Side by side',
+      '<svg',
+      'All times',
+      'How to read it',
+    ].map((part) => html.indexOf(part));
+    expect(places.every((place) => place > 0)).toBe(true);
+    expect(places).toEqual([...places].sort((a, b) => a - b));
+  });
+
+  test('loads nothing and runs nothing', () => {
+    const html = trialReport(trialResult([storeResult()]));
+    expect(html).toContain("default-src 'none'");
+    expect(html.match(/<script|<link rel="stylesheet"|src=|https?:|@import|url\(/g)).toBeNull();
+  });
+
+  test('shows any text as text', () => {
+    const store = storeResult({
+      id: HOSTILE,
+      version: HOSTILE,
+      endpoint: HOSTILE,
+      remarks: [HOSTILE],
+      questions: [{ id: 'sum-5m', asked: { kind: 'different', difference: HOSTILE } }],
+    });
+    const questions = [{ id: 'sum-5m', text: HOSTILE }];
+    const html = trialReport(trialResult([store], { questions, settings: { A: HOSTILE }, command: HOSTILE }));
+    expect(html).not.toContain('<script');
+    expect(html).not.toContain('\u202e');
+    expect(html.split('&lt;script&gt;alert(&quot;x&quot;)').length).toBeGreaterThan(8);
+  });
+
+  test('has no charts and no table of what was left out', () => {
+    const bare = {
+      ingest: null,
+      backfill: null,
+      questions: [],
+      freshness: null,
+      room: null,
+      money: null,
+      proof: null,
+    };
+    const html = trialReport(trialResult([storeResult(bare)], { questions: [] }));
+    expect(html).not.toContain('<svg');
+    expect(html).not.toContain('NaN');
+  });
+
+  test('numbers are finite, whatever is missing', () => {
+    const [first] = storeResult().questions;
+    const partly = storeResult({ id: 'two', questions: [first!], ingest: null, freshness: null, room: null });
+    const silent = storeResult({
+      id: 'three',
+      questions: QUESTIONS.map(({ id }) => ({ id, asked: { kind: 'not_asked', why: 'it cannot' } })),
+    });
+    const html = trialReport(trialResult([storeResult({ ms: 0 }), partly, silent]));
+    expect(html.match(/NaN|Infinity|undefined/g)).toBeNull();
+  });
+});
+
+describe('the table', () => {
+  test('marks the best of a row, and gives the others as a factor of it', () => {
+    const groups = groupsOf(
+      trialResult([storeResult({ ms: 2 }), storeResult({ id: 'two', ms: 6, pointsPerSecond: 60_000 })]),
+    );
+    const row = (what: string) => groups.flatMap(({ rows }) => rows).find((one) => one.what === what)!;
+    expect(row(QUESTIONS[0].text).cells).toEqual([
+      { text: '16 ms', note: 'best', tone: 'best' },
+      { text: '48 ms', note: '3 times', tone: 'plain' },
+    ]);
+    expect(row('points a second').cells.map(({ note }) => note)).toEqual(['3 times', 'best']);
+    // As good as each other.
+    expect(row('a row').cells.map(({ tone }) => tone)).toEqual(['best', 'best']);
+  });
+
+  test('a wrong answer has no time but the difference', () => {
+    const questions = [
+      { id: QUESTIONS[0].id, asked: { kind: 'different', difference: '"a" is 1, not 2' } as const },
+    ];
+    const groups = groupsOf(trialResult([storeResult(), storeResult({ id: 'two', questions })]));
+    const row = groups.flatMap(({ rows }) => rows).find(({ what }) => what === QUESTIONS[0].text)!;
+    expect(row.cells[1]).toEqual({ text: 'wrong: "a" is 1, not 2', note: '', tone: 'bad' });
+    expect(row.cells[0]!.tone).toBe('plain');
+  });
+});
