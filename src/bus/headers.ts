@@ -4,9 +4,9 @@ import type { Incoming } from './message.ts';
 
 /** Returns a message as the client delivers it, with its encoding and type if headers give them. */
 export function incoming(message: Msg): Incoming {
-  if (message.headers === undefined) return message;
   const encoding = encodingOf(message);
   const contentType = headerOf(message, 'Content-Type');
+  if (encoding === undefined && contentType === undefined) return message;
   const { data, subject, reply = '' } = message;
   return { data, subject, reply, encoding, contentType };
 }
@@ -43,9 +43,10 @@ function encodingOf(message: Msg): string | undefined {
 }
 
 /** Headers that cannot be read count as absent. */
-function headerOf({ headers }: Msg, name: string): string | undefined {
+function headerOf(message: Msg, name: string): string | undefined {
   try {
-    const values = headers?.values(name, Match.IgnoreCase) ?? [];
+    // Reading them may throw.
+    const values = message.headers?.values(name, Match.IgnoreCase) ?? [];
     return values.length === 0 ? undefined : values.join(',');
   } catch {
     return undefined;

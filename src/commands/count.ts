@@ -23,7 +23,17 @@ be running.`,
     WRONG_SETTINGS,
     INTERRUPTED,
   ],
-  environment: [...BUS, ...STREAM, ...settingRows('metricsFormat', 'metricsCounters')],
+  environment: [
+    ...BUS,
+    ...STREAM,
+    ...settingRows(
+      'metricsFormat',
+      'metricsCounters',
+      'metricsStatsdTags',
+      'metricsStatsdSignedGauges',
+      'metricsOtlpAttributes',
+    ),
+  ],
 } as const;
 
 export function countCommand(): Command {

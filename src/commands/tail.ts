@@ -25,7 +25,17 @@ stderr. With --from, messages come from the stream, in its order, and then live.
     WRONG_SETTINGS,
     INTERRUPTED,
   ],
-  environment: [...BUS, ...STREAM, ...settingRows('metricsFormat', 'metricsCounters')],
+  environment: [
+    ...BUS,
+    ...STREAM,
+    ...settingRows(
+      'metricsFormat',
+      'metricsCounters',
+      'metricsStatsdTags',
+      'metricsStatsdSignedGauges',
+      'metricsOtlpAttributes',
+    ),
+  ],
 } as const;
 
 export function tailCommand(): Command {

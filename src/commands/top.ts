@@ -16,7 +16,17 @@ would reject count as (rejected). For a dimension called subject, name or type, 
     ['metrics-fanout top --by name --times 1 --json', 'one update, as JSON'],
   ],
   exit: [['0', '--times reached'], ['1', 'the bus cannot be reached'], WRONG_SETTINGS, INTERRUPTED],
-  environment: [...BUS, ...settingRows('metricsSubjects', 'metricsFormat', 'metricsCounters')],
+  environment: [
+    ...BUS,
+    ...settingRows(
+      'metricsSubjects',
+      'metricsFormat',
+      'metricsCounters',
+      'metricsStatsdTags',
+      'metricsStatsdSignedGauges',
+      'metricsOtlpAttributes',
+    ),
+  ],
 } as const;
 
 export function topCommand(): Command {

@@ -1,12 +1,11 @@
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { BAR, CR, EQUALS, HASH, LF, SPACE, TAB } from './line-decoder.ts';
+import { isOtlpJson } from './otlp-json.ts';
 import type { MessageLabel, RawMessage } from './raw-message.ts';
-import { ascii, COMMA, OPEN_ARRAY, OPEN_OBJECT, QUOTE } from './scanner.ts';
+import { COMMA, OPEN_ARRAY, OPEN_OBJECT } from './scanner.ts';
 import { EVENT } from './statsd.ts';
 import type { Steps } from './steps.ts';
 
-const LETTER_R = 0x72;
-const OTLP_KEYS = ['"resourceMetrics"', '"resource_metrics"'].map(ascii);
 /** What the metrics of a resource may begin with: the resource, those of a scope, the URL of a schema. */
 const OTLP_FIELDS = [0x0a, 0x12, 0x1a];
 
@@ -54,11 +53,8 @@ export class AutoDecoder implements Decoder {
 
   take(message: RawMessage, handler: SampleHandler, label?: MessageLabel): void {
     const { json } = this.#decoders;
-    const { bytes, start } = message;
-    // Nearly all messages begin so, and none of OTLP does.
-    const isJson =
-      bytes[start] === OPEN_OBJECT && bytes[start + 1] === QUOTE && bytes[start + 2] !== LETTER_R;
-    const decoder = isJson ? json : this.#decoderOf(message, label);
+    // Nearly all messages begin so. The decoder of JSON passes on what is OTLP.
+    const decoder = message.bytes[message.start] === OPEN_OBJECT ? json : this.#decoderOf(message, label);
     // The other decoders hand over at once, and no sample may overtake an earlier one.
     if (decoder !== json) json.flush(handler);
     decoder.take(message, handler, label);
@@ -83,7 +79,7 @@ export function formatOf(bytes: Uint8Array, start: number, end: number, hasNameT
   let i = start;
   if (isOtlpProtobuf(bytes, start, end)) return 'otlp';
   while (i < end && isSpace(bytes[i]!)) i++;
-  if (i < end && bytes[i] === OPEN_OBJECT && isOtlpJson(bytes, i + 1, end)) return 'otlp';
+  if (i < end && isOtlpJson(bytes, i, end)) return 'otlp';
   if (i === end || bytes[i] === OPEN_OBJECT || bytes[i] === OPEN_ARRAY) return 'json';
   if (bytes[i] === HASH) return 'influx';
   if (EVENT.every((byte, k) => i + k < end && bytes[i + k] === byte)) return 'statsd';
@@ -97,13 +93,6 @@ export function formatOf(bytes: Uint8Array, start: number, end: number, hasNameT
     if (hasEquals && (separated || !hasNameTags)) return 'influx';
   }
   return hasEquals ? 'influx' : 'json';
-}
-
-/** Whether the first key of an object is that of OTLP. */
-function isOtlpJson(bytes: Uint8Array, from: number, end: number): boolean {
-  let i = from;
-  while (i < end && isSpace(bytes[i]!)) i++;
-  return OTLP_KEYS.some((key) => i + key.length <= end && key.every((byte, k) => bytes[i + k] === byte));
 }
 
 /**

@@ -114,12 +114,12 @@ export function makeDecoder(
 ): Decoder {
   const { metricsFormat, metricsCounters: counters = [], maxMessageBytes } = settings;
   const options = { maxMessageBytes, steps: shared.steps ?? new Steps(), dialect: shared.dialect };
-  const json = new JsonDecoder(table, options);
   const influx = new LineProtocolDecoder(table, { ...options, counters });
   const { metricsStatsdTags: nameTags = [], metricsStatsdSignedGauges: signedGauges = false } = settings;
   const statsd = new StatsdDecoder(table, { ...options, nameTags, signedGauges });
   const { metricsOtlpAttributes: attributes = OTLP_ATTRIBUTES } = settings;
   const otlp = new OtlpDecoder(table, { ...options, attributes });
+  const json = new JsonDecoder(table, { ...options, ...(metricsFormat === 'auto' && { otlp }) });
   switch (metricsFormat) {
     case 'auto':
       return new AutoDecoder({ json, influx, statsd, otlp }, nameTags.length > 0);

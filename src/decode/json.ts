@@ -17,7 +17,8 @@ import {
 } from './json-words.ts';
 import { MAX_MESSAGE_BYTES, MAX_SPELLED_BYTES, MAX_SPELLED_KEYS } from './limits.ts';
 import { CR, LF, SPACE, TAB } from './line-decoder.ts';
-import type { RawMessage } from './raw-message.ts';
+import { isOtlpJson } from './otlp-json.ts';
+import { type RawMessage, wholeMessage } from './raw-message.ts';
 import { RejectedElements } from './rejected-elements.ts';
 import type { InputRejection } from './rejection.ts';
 import {
@@ -48,6 +49,8 @@ const MAX_BATCHED_BYTES = 4096;
 export interface JsonOptions {
   readonly maxMessageBytes?: number;
   readonly steps?: Steps;
+  /** Takes what is OTLP. Must count the same steps. Without it, such a message is rejected. */
+  readonly otlp?: Decoder;
 }
 
 /** What is being read: the syntax of an array, before any element counts; its elements; or lines. */
@@ -66,6 +69,7 @@ type Pass = 'syntax' | 'elements' | 'lines';
 export class JsonDecoder implements Decoder {
   readonly steps: Steps;
   readonly #table: SeriesTable;
+  readonly #otlp: Decoder | undefined;
   readonly #maxMessageBytes: number;
   /** Longer messages take the slow path. */
   readonly #maxBatchedBytes: number;
@@ -96,6 +100,7 @@ export class JsonDecoder implements Decoder {
     this.#maxMessageBytes = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
     this.#maxBatchedBytes = Math.min(this.#maxMessageBytes, MAX_BATCHED_BYTES);
     this.steps = options.steps ?? new Steps();
+    this.#otlp = options.otlp;
   }
 
   get isPaused(): boolean {
@@ -191,6 +196,10 @@ export class JsonDecoder implements Decoder {
   #takeSlowly(message: Uint8Array, handler: SampleHandler): void {
     const { streamTime, sequence } = this.#sample;
     this.flush(handler);
+    if (this.#otlp !== undefined && isOtlpJson(message, 0, message.length)) {
+      this.#otlp.take(wholeMessage(message, streamTime, sequence), handler);
+      return;
+    }
     // The flush moved on to another sample of the batch; the message is the same.
     const begin = this.#load(message, streamTime, sequence);
     this.#finish(this.#slowly(begin, message, handler), message, handler);

@@ -4,6 +4,7 @@
  */
 import type { Dimension } from '../aggregate/series.ts';
 import { MAX_DEPTH, MAX_SPELLED_KEYS, MIN_BYTES_PER_OBJECT } from './limits.ts';
+import { CR, LF, SPACE, TAB } from './line-decoder.ts';
 import {
   CUMULATIVE,
   DELTA,
@@ -18,7 +19,7 @@ import {
 } from './otlp-points.ts';
 import type { RawMessage } from './raw-message.ts';
 import type { InputRejection } from './rejection.ts';
-import { FAILED, OPEN_ARRAY, OPEN_OBJECT, Scanner } from './scanner.ts';
+import { ascii, FAILED, OPEN_ARRAY, OPEN_OBJECT, Scanner } from './scanner.ts';
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -43,6 +44,20 @@ const MIN_OPENED = 1000;
 const DIGITS = /^-?\d{1,20}$/;
 const NUMBER = /^-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?$/;
 const LONE_SURROGATE = /\p{Surrogate}/u;
+
+const OTLP_KEYS = ['"resourceMetrics"', '"resource_metrics"'].map(ascii);
+
+/** Whether it is an object of which the first key is that of OTLP. */
+export function isOtlpJson(bytes: Uint8Array, start: number, end: number): boolean {
+  if (start === end || bytes[start] !== OPEN_OBJECT) return false;
+  let i = start + 1;
+  while (i < end && isSpace(bytes[i]!)) i++;
+  return OTLP_KEYS.some((key) => i + key.length <= end && key.every((byte, k) => bytes[i + k] === byte));
+}
+
+function isSpace(byte: number): boolean {
+  return byte === SPACE || byte === TAB || byte === LF || byte === CR;
+}
 
 class NotOtlp extends Error {}
 

@@ -32,6 +32,7 @@ const ENCODED: readonly (readonly [
   ['a: b\r\ncontent-encoding:zstd \r\nc: d\r\n', 'zstd'],
   ['Content-Encoding: a\r\nCONTENT-ENCODING: b\r\n', 'a,b'],
   ['Content-Encoding:\r\n', ''],
+  ['Content-Type: text/plain\r\n', undefined],
   [MARKER, undefined],
   [MARKER, DELETE_MARKER, ''],
   // No client sends these.
@@ -107,6 +108,13 @@ test('an order to publish something later is none to count; what comes of it is'
   expect(encodingWith('Nats-Schedule', '@at 2026-11-23T01:30:00Z')).toBe(SCHEDULE);
   expect(encodingWith('Nats-Scheduler', 'metrics.later')).toBeUndefined();
   expect(encodingWith('Nats-Schedule-Next', 'purge')).toBeUndefined();
+});
+
+test('the type of a message is passed on, however its header is written', () => {
+  const block = headers();
+  block.set('content-type', 'application/x-protobuf');
+  const message = { data: Buffer.from('{}'), subject: 'metrics', headers: block } as Partial<Msg> as Msg;
+  expect(incoming(message)).toMatchObject({ subject: 'metrics', contentType: 'application/x-protobuf' });
 });
 
 test.each([

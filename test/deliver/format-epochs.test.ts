@@ -84,3 +84,31 @@ test('of epochs that do not say how messages are read, the settings do', () => {
   expect(rowsOf([[NOW, counter]], new Tiling([json]))).toEqual(['0 counter a 1']);
   expect(rowsOf([[NOW + 10_000, counter]], new Tiling([json, both]))).toEqual(['not_statsd 1']);
 });
+
+test('messages that wait their turn keep their subjects and types, whatever becomes of the envelope', async () => {
+  const tiling = Tiling.of({ ...SHAPE, input: { format: 'number' } });
+  const rows: string[] = [];
+  const table = SeriesTable.of(tiling);
+  const { pipeline } = openPipeline(
+    table,
+    { ...SETTINGS, slice: { index: 0, of: 1 }, pace: { stepsPerTurn: 1, maxWaitingBytes: 1_000_000 } },
+    { from: Number.NEGATIVE_INFINITY, closedThrough: 0, instance: '', tiling },
+    {
+      nextTurn: systemClock.nextTurn,
+      onWindows: (windows) => {
+        for (const { series, sum } of windows.flatMap((window) => [...pointsOf(window)]))
+          rows.push(`${series.name} ${sum}`);
+      },
+    },
+  );
+  const envelope = { subject: '' };
+  for (let i = 1; i <= 5; i++) {
+    envelope.subject = `s${i}`;
+    pipeline.message(wholeMessage(Buffer.from(`${i}`), NOW, i), envelope);
+  }
+  envelope.subject = 'another';
+  expect(pipeline.waiting).toBeGreaterThan(0);
+  await pipeline.progress(NOW + 1e9);
+  expect(rows).toEqual(['s1 1', 's2 2', 's3 3', 's4 4', 's5 5']);
+  pipeline.release();
+});

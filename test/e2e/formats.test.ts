@@ -20,7 +20,7 @@ const PACKED = [
   ['zstd', zstdCompressSync],
 ] as const;
 /** The kinds of messages. The id is the first part of the name. */
-const KINDS = (['json', 'influx', 'statsd'] as const).flatMap((format) =>
+const KINDS = (['json', 'jsonLines', 'influx', 'statsd', 'otlp', 'otlpJson'] as const).flatMap((format) =>
   PACKED.map(([encoding, pack]) => ({ id: `${format}-${encoding}`, format, encoding, pack })),
 );
 
