@@ -85,8 +85,9 @@ export class RecentWindows {
     skipped: [],
     too_large: [],
   };
-  /** By start: how often a window was reopened. */
+  /** By start: the sequence of the stream through which a window was reopened; and through which it was recomputed. */
   readonly #reopened = new Map<number, number>();
+  readonly #recomputed = new Map<number, number>();
   /** Up to here, windows were taken, or skipped. */
   #boundary: number | undefined;
   /** Up to here, they were told. */
@@ -129,6 +130,10 @@ export class RecentWindows {
     const last = { from: Math.min(first, again), to: Number.POSITIVE_INFINITY };
     for (const doubt of DOUBTS) this.#doubts[doubt] = withoutRange(this.#doubts[doubt], last);
     if (first !== from) this.#mark('partial', { from: first, to: tiling.endOf(now) });
+    // After a rollback, sequences begin again.
+    const known = Number.isFinite(again) ? Number.NEGATIVE_INFINITY : last.from;
+    for (const sequences of [this.#reopened, this.#recomputed])
+      for (const start of sequences.keys()) if (start >= known) sequences.delete(start);
     this.#position = first;
     this.#tiling = tiling;
     this.#enqueue({
@@ -156,26 +161,32 @@ export class RecentWindows {
     if (last === undefined) this.#enqueue({ bytes: 0, run: () => this.#cover({ from, to: boundary }) });
   }
 
-  /** They got a sample after they were closed. They will be `recomputed`. */
-  reopened(starts: readonly number[]): void {
+  /** They got a sample, up to this sequence, after they were closed. They will be `recomputed`. */
+  reopened(starts: readonly number[], through: number): void {
     for (const start of starts) {
+      // Each lane finds for itself what was late. Another one has read more already.
+      if (through <= (this.#recomputed.get(start) ?? 0)) continue;
       this.#mark('changed', this.#rangeOf(start));
-      this.#reopened.set(start, (this.#reopened.get(start) ?? 0) + 1);
+      this.#reopened.set(start, Math.max(through, this.#reopened.get(start) ?? 0));
     }
   }
 
-  /** What a window is after all; undefined if it has no points. */
-  recomputed(start: number, window: ClosedWindow | undefined): void {
+  /**
+   * What a window is after all, with all samples up to the sequence `read`; undefined if it has no points. Each lane
+   * computes it for itself, and one may come with less than another one before.
+   */
+  recomputed(start: number, window: ClosedWindow | undefined, read: number): void {
     const sketches = window?.takeSketches();
-    const times = this.#reopened.get(start);
+    if (read <= (this.#recomputed.get(start) ?? 0)) return;
+    this.#recomputed.set(start, read);
     this.#enqueue({
       bytes: window === undefined ? 0 : bytesOf(window),
       run: async (turns) => {
         if (start < this.#expiry || !partsWithin(this.#covered, this.#rangeOf(start)).length) return;
         this.#drop((kept) => kept.start === start);
         const range = this.#rangeOf(start);
-        // If it was reopened again meanwhile, it will be recomputed again.
-        if (this.#reopened.get(start) === times)
+        // If it was reopened after that, it will be recomputed again.
+        if (read >= (this.#reopened.get(start) ?? 0))
           this.#doubts.changed = withoutRange(this.#doubts.changed, range);
         if (window === undefined || (await this.#take(window, sketches, turns))) return;
         this.#covered = withoutRange(this.#covered, range);
@@ -273,7 +284,8 @@ export class RecentWindows {
     const expired = { from: Number.NEGATIVE_INFINITY, to: this.#expiry };
     this.#drop(({ start }) => start < expired.to);
     this.#covered = withoutRange(this.#covered, expired);
-    for (const start of this.#reopened.keys()) if (start < expired.to) this.#reopened.delete(start);
+    for (const sequences of [this.#reopened, this.#recomputed])
+      for (const start of sequences.keys()) if (start < expired.to) sequences.delete(start);
     for (const doubt of DOUBTS) this.#doubts[doubt] = this.#limited(this.#doubts[doubt]);
     for (const absence of LOSSES) this.#absences[absence] = this.#limited(this.#absences[absence]);
   }

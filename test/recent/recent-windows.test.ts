@@ -178,24 +178,66 @@ describe('what is not whole is said', () => {
     const { questions, windows } = await fed([[one(0)], [one(1)], [one(2)]]);
     const asked = { ...ALL, from: START };
     const again = () => new Feed().window(1, [one(1, 5)])[0];
-    windows.reopened([START + WINDOW_MS]);
+    windows.reopened([START + WINDOW_MS], 100);
     const stale = { complete: false, doubtful: [{ from: time(1), to: time(2), reason: 'changed' }] };
     expect(await questions.answer(asked)).toMatchObject(stale);
     expect(sumOf(await questions.answer(asked))).toBe(3);
-    windows.recomputed(START + WINDOW_MS, again());
+    windows.recomputed(START + WINDOW_MS, again(), 100);
     // Another sample came before that was taken.
-    windows.reopened([START + WINDOW_MS]);
+    windows.reopened([START + WINDOW_MS], 200);
     await windows.settled();
     expect(await questions.answer(asked)).toMatchObject(stale);
-    windows.recomputed(START + WINDOW_MS, again());
+    windows.recomputed(START + WINDOW_MS, again(), 200);
     await windows.settled();
     const answer = await questions.answer(asked);
     expect(answer).toMatchObject({ complete: true, doubtful: [], windows: 3 });
     expect(sumOf(answer)).toBe(7);
-    windows.reopened([START]);
-    windows.recomputed(START, undefined);
+    windows.reopened([START], 300);
+    windows.recomputed(START, undefined, 300);
     await windows.settled();
     expect(sumOf(await questions.answer(asked))).toBe(6);
+  });
+
+  test('a window that was reopened again while it was computed again', async () => {
+    const { questions, windows } = await fed([[one(0)]]);
+    const holding = (sum: number) => new Feed().window(0, [one(0, sum)])[0];
+    windows.reopened([START], 100);
+    // A lane reads all up to 100 now, and meanwhile...
+    windows.reopened([START], 200);
+    windows.recomputed(START, holding(11), 150);
+    await windows.settled();
+    const answer = await questions.answer({ ...ALL, from: START });
+    expect(answer).toMatchObject({ complete: false, doubtful: [{ reason: 'changed' }] });
+    expect(sumOf(answer)).toBe(11);
+    windows.recomputed(START, holding(12), 200);
+    await windows.settled();
+    expect(await questions.answer({ ...ALL, from: START })).toMatchObject({ complete: true });
+  });
+
+  test('of what two lanes compute again, that which read more counts, whichever comes last', async () => {
+    const { questions, windows } = await fed([[one(0)]]);
+    const holding = (sum: number) => new Feed().window(0, [one(0, sum)])[0];
+    windows.reopened([START], 100);
+    windows.reopened([START], 200);
+    windows.recomputed(START, holding(12), 200);
+    windows.recomputed(START, holding(11), 100);
+    // A lane that catches up finds what was late once more.
+    windows.reopened([START], 150);
+    await windows.settled();
+    const answer = await questions.answer({ ...ALL, from: START });
+    expect(answer).toMatchObject({ complete: true, doubtful: [] });
+    expect(sumOf(answer)).toBe(12);
+    // After a rollback, sequences are lower.
+    windows.began(START, TILING, START);
+    windows.closed(new Feed().window(0, [one(0, 3)]), boundaryAfter(0));
+    windows.reopened([START], 50);
+    await windows.settled();
+    expect(await questions.answer({ ...ALL, from: START })).toMatchObject({ complete: false });
+    windows.recomputed(START, holding(4), 50);
+    await windows.settled();
+    const rolledBack = await questions.answer({ ...ALL, from: START });
+    expect(rolledBack).toMatchObject({ complete: true });
+    expect(sumOf(rolledBack)).toBe(4);
   });
 
   test('messages that the stream had lost', async () => {
