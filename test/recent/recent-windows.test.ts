@@ -2,6 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { METRIC_TYPES } from '../../src/aggregate/point.ts';
 import type { RecentAnswer, RecentQuestion } from '../../src/recent/question.ts';
+import { KnownRefs } from '../../src/recent/series-dictionary.ts';
 import { effort } from '../effort.ts';
 import {
   boundaryAfter,
@@ -391,10 +392,64 @@ describe('memory', () => {
     );
   });
 
+  test('windows that wait count in full, with their sketches, and those that do not fit are skipped', async () => {
+    const limit = 2_000_000;
+    const { windows, questions } = recentWindows(limit);
+    windows.began(START, TILING);
+    const feed = new Feed();
+    // 20 timers, whose values have hundreds of bins each: some 0.3 MB of sketches for 0.01 MB of rows.
+    const samples = (window: number, timers: number) =>
+      Array.from({ length: 60 * timers }, (_, i): Sent => {
+        const dimensions = { id: `${i % timers}` };
+        return { window, name: 't', type: 'timer', dimensions, value: 10 ** ((i * 7) % 18) };
+      });
+    let most = 0;
+    for (let window = 0; window < 20; window++) {
+      windows.closed(feed.window(window, samples(window, 20)), boundaryAfter(window));
+      most = Math.max(most, windows.bytes);
+    }
+    expect(most).toBeGreaterThan(300_000);
+    expect(most).toBeLessThanOrEqual(limit / 2);
+    // One that alone is larger than all may be.
+    windows.closed(feed.window(20, samples(20, 200)), boundaryAfter(20));
+    expect(windows.bytes).toBeLessThanOrEqual(limit / 2);
+    await windows.settled();
+    const { missing, covered } = await questions.answer({ ...ALL, from: START });
+    expect(missing.map(({ reason }) => reason)).toEqual(['skipped', 'too_large']);
+    expect(missing[1]).toMatchObject({ from: time(20), to: time(21) });
+    expect(covered).toMatchObject([{ from: missing[0]!.to, to: time(20) }]);
+    // What was closed is computed again, and is too large now.
+    windows.reopened([START + 19 * WINDOW_MS], 5);
+    windows.recomputed(START + 19 * WINDOW_MS, new Feed().window(19, samples(19, 200))[0], 5);
+    await windows.settled();
+    const after = await questions.answer({ ...ALL, from: START });
+    expect(after.missing.at(-1)).toEqual({ from: time(19), to: time(21), reason: 'too_large' });
+  });
+
   test('none is taken before there is data', () => {
     const { windows } = recentWindows();
     expect(windows.bytes).toBeLessThan(1000);
     windows.began(START, TILING);
     expect(windows.bytes).toBeLessThan(1000);
   });
+});
+
+test('the number of a series is found by the reference of its record, from one window to the next', async () => {
+  const feed = new Feed();
+  const samples = (window: number) =>
+    Array.from({ length: 10 }, (_, i): Sent => {
+      return { window, name: 'a', type: 'counter', dimensions: { i: `${i}` }, value: 1 };
+    });
+  const known = new KnownRefs();
+  const [[first], [second], [foreign]] = [
+    feed.window(0, samples(0)),
+    feed.window(1, samples(1)),
+    new Feed().window(0, samples(0)),
+  ];
+  known.begin(first!.records);
+  known.add(first!.refs[3]!, 33);
+  known.begin(second!.records);
+  expect(known.find(second!.refs[3]!)).toBe(33);
+  known.begin(foreign!.records);
+  expect(known.find(foreign!.refs[3]!)).toBe(-1);
 });
