@@ -7,18 +7,19 @@ import { parseRequest, questionOf, type RequestOf } from './request.ts';
 /** Those of which there may be several; `by` also separated by commas. */
 const LISTS = ['where', 'by'];
 
-/** Never rejects. */
+/** Never rejects. `left` aborts when nobody waits for the reply any longer. */
 export async function answerRecent(
   { kind, search }: RecentCall,
   questions: ControllerOptions['questions'],
   now: number,
+  left?: AbortSignal,
 ): Promise<HttpReply> {
   try {
     const request = parseRequest(kind, Buffer.from(JSON.stringify(fieldsOf(search))), now);
     const answer =
       kind === 'query'
-        ? await questions.answer(questionOf(request as RequestOf<'query'>))
-        : await questions.cardinality();
+        ? await questions.answer(questionOf(request as RequestOf<'query'>), left)
+        : await questions.cardinality(left);
     return json(200, answer);
   } catch (error) {
     const { status, code, message, field } = asRefusal(error);

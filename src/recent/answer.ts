@@ -1,7 +1,7 @@
 /** Adds up recent windows for a question. */
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { COUNTER, TIMER } from '../aggregate/sample.ts';
-import { QUANTILES, type Sketches } from '../aggregate/sketch.ts';
+import { QUANTILES, Sketches } from '../aggregate/sketch.ts';
 import { BinSums } from './bin-sums.ts';
 import { ByteWriter } from './byte-writer.ts';
 import { ChunkReader, isExact } from './columns.ts';
@@ -22,6 +22,11 @@ import type { Turns } from './turns.ts';
 /** The numbers of a group, and what JSON adds to its texts. */
 const GROUP_BYTES = 320;
 
+/** Bytes of sketches between two looks at the clock. */
+const STEP_BYTES = 4096;
+/** Groups, likewise. */
+const STEP_GROUPS = 2048;
+
 /** Arrays that every question needs. */
 export class Adder {
   readonly #reader = new ChunkReader();
@@ -39,7 +44,10 @@ export class Adder {
     const sums = await this.#add(windows, question.by.length > 0, selection, turns);
     const shown = largest(selection, sums);
     const sketches = await this.#merge(windows, selection, shown, turns);
-    return { ...coverage.words, ...groupsOf(selection, sums, shown, sketches, coverage, question) };
+    return {
+      ...coverage.words,
+      ...(await groupsOf(selection, sums, shown, sketches, coverage, question, turns)),
+    };
   }
 
   /** `isMixed`: whether series that follow each other are often in different groups. */
@@ -83,14 +91,21 @@ export class Adder {
         if (chunk.type !== TIMER || !has(chunk)) continue;
         reader.readNumbers(chunk);
         sketches.begin(chunk.sketches);
-        for (let i = 0; i < chunk.size; i++) {
+        for (let i = 0, looked = 0; i < chunk.size; i++) {
           const group = groupOf[reader.numbers[i]!]!;
           sketches.addTo(bins, group < 0 ? NO_GROUP : sketchOf[group]!);
+          if (sketches.position - looked < STEP_BYTES) continue;
+          looked = sketches.position;
+          await patience(turns);
         }
         await patience(turns);
       }
     }
-    const merged = bins.sketches();
+    const merged = new Sketches();
+    for (let sketch = 0; sketch < timers; sketch++) {
+      bins.copyTo(merged, sketch);
+      await patience(turns);
+    }
     return { merged, sketchOf };
   }
 }
@@ -219,12 +234,16 @@ export function roundedOff(a: number, b: number, sum: number): number {
 function largest({ groups }: Selection, { count }: Sums): number[] {
   // Sorting the counts alone is quick, so few groups are left to sort.
   const least = Math.max(Number.MIN_VALUE, count.slice(REST_GROUPS).sort().at(-MAX_GROUPS) ?? 0);
-  const all: number[] = [];
-  for (let group = REST_GROUPS; group < groups.length; group++) if (count[group]! >= least) all.push(group);
-  all.sort((a, b) => count[b]! - count[a]! || a - b);
+  const above: number[] = [];
+  const equal: number[] = [];
+  for (let group = REST_GROUPS; group < groups.length; group++) {
+    if (count[group]! > least) above.push(group);
+    else if (count[group] === least && equal.length < MAX_GROUPS) equal.push(group);
+  }
+  above.sort((a, b) => count[b]! - count[a]! || a - b);
   let left = MAX_ANSWER_BYTES;
   const shown: number[] = [];
-  for (const group of all.slice(0, MAX_GROUPS)) {
+  for (const group of [...above, ...equal].slice(0, MAX_GROUPS)) {
     const { name = '', values } = groups[group]!;
     left -= GROUP_BYTES + Buffer.byteLength(JSON.stringify([name, values]));
     if (left < 0) break;
@@ -233,14 +252,15 @@ function largest({ groups }: Selection, { count }: Sums): number[] {
   return shown;
 }
 
-function groupsOf(
+async function groupsOf(
   { groups }: Selection,
   sums: Sums,
   shown: readonly number[],
   { merged, sketchOf }: MergedSketches,
   { seconds }: Coverage,
   { by, sketches }: RecentQuestion,
-): Pick<RecentAnswer, 'groups' | 'others'> {
+  turns: Turns,
+): Promise<Pick<RecentAnswer, 'groups' | 'others'>> {
   const others = METRIC_TYPES.map((type): OtherGroups => ({ type, groups: 0, count: 0, sum: 0 }));
   const given: AnswerGroup[] = [];
   const isShown = new Uint8Array(groups.length);
@@ -272,8 +292,10 @@ function groupsOf(
       ...(sketches && { rest }),
       ...(text !== undefined && { sketch: text }),
     });
+    await patience(turns);
   }
   for (let group = 0; group < groups.length; group++) {
+    if (group % STEP_GROUPS === 0) await patience(turns);
     const count = sums.count[group]!;
     if (count === 0 || isShown[group] === 1) continue;
     const { type } = groups[group]!;

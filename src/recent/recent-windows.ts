@@ -25,8 +25,9 @@ const MIN_SERIES_BYTES = 2 * 44 + 16 + 3;
 /** After one was too large, those that are as large are not tried for so long: each would take as much work. */
 const TOO_LARGE_MS = 60_000;
 const NO_POINT = -1;
-/** Points between two looks at the clock. */
+/** Points between two looks at the clock, and bytes of their sketches. */
 const STEP_POINTS = 512;
+const STEP_BYTES = 4096;
 /** Marks beyond this are joined to their neighbors, so that more is called incomplete than is. */
 const MAX_MARKS = 256;
 
@@ -404,7 +405,7 @@ export class RecentWindows {
       chunks.push(chunk);
       this.#takenBytes += chunk.bytes;
     };
-    for (let at = 0; order !== undefined && at < window.size; ) {
+    for (let at = 0, looked = 0; order !== undefined && at < window.size; ) {
       const number = order.numbers[at]!;
       const point = order.points[number]!;
       const type = dictionary.typeOf(number);
@@ -412,8 +413,10 @@ export class RecentWindows {
       builder.add(number, dictionary.nameOf(number), window.values, window.rows[point]!);
       if (type === TIMER) writeSketch(sketches, order.sketches[point]!, builder.sketches);
       dictionary.saw(number, window.start);
+      const written = builder.sketches.size;
       if (builder.isFull) keep(builder.take());
-      if (++at % STEP_POINTS > 0) continue;
+      if (++at % STEP_POINTS > 0 && written - looked < STEP_BYTES) continue;
+      looked = builder.sketches.size;
       if (!this.#fits()) break;
       if (turns.isOver) await turns.next();
     }

@@ -90,7 +90,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     metrics: () => telemetry.text(),
     metricsType: telemetry.contentType,
     events: watch,
-    recent: (call) => answerRecent(call, questions, clock.now()),
+    recent: (call, left) => answerRecent(call, questions, clock.now(), left),
     control: control?.route,
   }).catch((error: unknown) => {
     watch.stop();

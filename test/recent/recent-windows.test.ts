@@ -2,6 +2,8 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { METRIC_TYPES } from '../../src/aggregate/point.ts';
 import type { RecentAnswer, RecentQuestion } from '../../src/recent/question.ts';
+import { RecentQuestions } from '../../src/recent/recent-questions.ts';
+import type { RecentWindows } from '../../src/recent/recent-windows.ts';
 import { KnownRefs } from '../../src/recent/series-dictionary.ts';
 import { effort } from '../effort.ts';
 import {
@@ -341,6 +343,79 @@ describe('what is not whole is said', () => {
     expect(answer).toMatchObject({ complete: false, windows: 2, seconds: 2, slice: '1/2' });
     expect(answer.remarks).toEqual(['only slice 1/2: the other slices have the other windows']);
     expect(answer.groups).toMatchObject([{ sum: 2, sumPerSecond: 1 }]);
+  });
+});
+
+describe('questions', () => {
+  const wide = (timers: number) =>
+    Array.from({ length: 200 * timers }, (_, i): Sent => {
+      const dimensions = { id: `${i % timers}` };
+      return { window: 0, name: 't', type: 'timer', dimensions, value: 10 ** ((i * 0.37) % 18) };
+    });
+  const windowOf = async (windows: RecentWindows, timers: number) => {
+    windows.began(START, TILING);
+    windows.closed(new Feed().window(0, wide(timers)), boundaryAfter(0));
+    await windows.settled();
+  };
+
+  test('let others have their turn after so many bins and groups, however few points they have', async () => {
+    const { windows } = recentWindows();
+    const timers = 100;
+    await windowOf(windows, timers);
+    let [turns, now] = [0, 0];
+    // Whenever somebody looks, the turn is over.
+    const clock = {
+      now: () => START,
+      steady: () => (now += 10),
+      nextTurn: async () => {
+        turns += 1;
+      },
+    };
+    const questions = new RecentQuestions({ windows, clock, slice: '0/1', parts: false });
+    const { groups } = await questions.answer({ where: [], by: ['id'], from: START });
+    expect(groups).toHaveLength(timers);
+    // By timer, for its sketch and for its group; and while the sketches are read, some 30 KB of them.
+    expect(turns).toBeGreaterThan(2 * timers + 5);
+  });
+
+  test('those that nobody waits for are not answered, and make room for others at once', async () => {
+    const { windows, questions } = recentWindows();
+    await windowOf(windows, 10);
+    const left = new AbortController();
+    const kept = questions.answer(ALL);
+    const gone = Array.from({ length: 3 }, () => questions.answer(ALL, left.signal));
+    await expect(questions.answer(ALL)).rejects.toMatchObject({ code: 'busy' });
+    left.abort();
+    const more = [questions.answer(ALL), questions.cardinality()];
+    const refused = await Promise.allSettled(gone);
+    expect(refused.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+    expect((await kept).groups).toHaveLength(1);
+    await Promise.all(more);
+  });
+
+  test('one that has waited for too long is refused, and the next one is answered', async () => {
+    const { windows } = recentWindows();
+    await windowOf(windows, 10);
+    let now = 0;
+    const [held, begun] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const clock = {
+      now: () => START,
+      steady: () => (now += 10),
+      nextTurn: () => {
+        begun.resolve();
+        return held.promise;
+      },
+    };
+    const questions = new RecentQuestions({ windows, clock, slice: '0/1', parts: false });
+    const [first, second] = [questions.answer(ALL), questions.answer(ALL)];
+    second.catch(() => {});
+    await begun.promise;
+    now += 60_000;
+    held.resolve();
+    // Time that others take is no work of the question.
+    await first;
+    await expect(second).rejects.toMatchObject({ code: 'busy' });
+    await questions.answer(ALL);
   });
 });
 
