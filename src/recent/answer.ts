@@ -13,6 +13,7 @@ import {
   type OtherGroups,
   type RecentAnswer,
   type RecentQuestion,
+  sumInJson,
 } from './question.ts';
 import type { KeptWindow, RecentView } from './recent-windows.ts';
 import { NO_GROUP, patience, REST_GROUPS, type Selection, selectSeries } from './selection.ts';
@@ -284,7 +285,7 @@ async function groupsOf(
       type: METRIC_TYPES[type]!,
       dimensions: Object.fromEntries(by.map((key, i) => [key, values[i]!])),
       count,
-      sum,
+      sum: sumInJson(sum),
       ...ratesOf(count, sum, seconds),
       min: hasLimits ? sums.min[group]! : null,
       max: hasLimits ? sums.max[group]! : null,
@@ -304,7 +305,7 @@ async function groupsOf(
       type: before.type,
       groups: before.groups + 1,
       count: before.count + count,
-      sum: before.sum + sums.sumOf(group),
+      sum: sumInJson(Number(before.sum) + sums.sumOf(group)),
     };
   }
   return { groups: given, others: others.filter((other) => other.groups > 0) };
@@ -312,7 +313,7 @@ async function groupsOf(
 
 export function ratesOf(count: number, sum: number, seconds: number) {
   const per = seconds > 0 ? seconds : 1;
-  return { countPerSecond: count / per, sumPerSecond: sum / per };
+  return { countPerSecond: count / per, sumPerSecond: sumInJson(sum / per) };
 }
 
 /** `sketch`: negative if there is none. */

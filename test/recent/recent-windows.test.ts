@@ -1,6 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { METRIC_TYPES } from '../../src/aggregate/point.ts';
+import { answerRecent } from '../../src/control/http-query.ts';
+import { together } from '../../src/recent/merge.ts';
 import type { RecentAnswer, RecentQuestion } from '../../src/recent/question.ts';
 import { RecentQuestions } from '../../src/recent/recent-questions.ts';
 import type { RecentWindows } from '../../src/recent/recent-windows.ts';
@@ -143,6 +145,54 @@ describe('answers', () => {
     expect(groups).toMatchObject([{ count: 3, sum: 9, countPerSecond: 0.75, sumPerSecond: 2.25 }]);
   });
 
+  test('say in JSON what a sum is that is not finite', async () => {
+    const [name, dimensions] = ['a', {}];
+    const { questions } = await fed([
+      [
+        { name, type: 'counter', dimensions, value: 1.7e308 },
+        { name, type: 'timer', dimensions, value: -1.7e308 },
+      ],
+      [
+        { name, type: 'counter', dimensions, value: 1.7e308 },
+        { name, type: 'timer', dimensions, value: -1.7e308 },
+      ],
+    ]);
+    const answer = await questions.answer({ ...ALL, from: START, sketches: true });
+    const read = JSON.parse(JSON.stringify(answer)) as RecentAnswer;
+    expect(read).toEqual(answer);
+    const sums = ({ groups }: Pick<RecentAnswer, 'groups'>) =>
+      groups.map(({ type, sum, sumPerSecond }) => [type, sum, sumPerSecond]);
+    const expected = [
+      ['counter', 'Infinity', 'Infinity'],
+      ['timer', '-Infinity', '-Infinity'],
+    ];
+    expect(sums(read)).toEqual(expected);
+    const instances = [
+      { instance: 'x', answer: { ...read, parts: true } },
+      { instance: 'y', answer: { ...read, parts: true } },
+    ];
+    const merged = await together(instances, [], ({ instance }) =>
+      Promise.resolve(instances.find((one) => one.instance === instance)),
+    );
+    expect(sums(merged)).toEqual(expected);
+  });
+
+  test('of no ranges, or of ranges outside of the time, are not complete', async () => {
+    const { questions } = await fed([[], [], []]);
+    const asked = { ...ALL, from: START, to: START + WINDOW_MS };
+    expect(await questions.answer({ ...asked, only: [] })).toMatchObject({
+      complete: false,
+      windows: 0,
+      remarks: ['no windows are asked for: ranges is empty'],
+    });
+    const only = [{ from: START, to: START + 2 * WINDOW_MS }];
+    expect(await questions.answer({ ...asked, only })).toMatchObject({
+      complete: false,
+      windows: 1,
+      remarks: [`${time(1)} to ${time(2)}: in ranges, but not between from and to of the answer`],
+    });
+  });
+
   test('have the largest thousand groups, and the rest by type', async () => {
     const many = Array.from({ length: 1200 }, (_, i): Omit<Sent, 'window'>[] => {
       const sample = { name: 'a', type: 'counter', dimensions: { id: `${i}` }, value: 2 } as const;
@@ -175,7 +225,7 @@ describe('what is not whole is said', () => {
     dimensions: {},
     value,
   });
-  const sumOf = ({ groups }: RecentAnswer) => groups.reduce((sum, group) => sum + group.sum, 0);
+  const sumOf = ({ groups }: RecentAnswer) => groups.reduce((sum, group) => sum + Number(group.sum), 0);
 
   test('a window that got a sample after it was closed, until it is computed again', async () => {
     const { questions, windows } = await fed([[one(0)], [one(1)], [one(2)]]);
@@ -527,4 +577,14 @@ test('the number of a series is found by the reference of its record, from one w
   expect(known.find(second!.refs[3]!)).toBe(33);
   known.begin(foreign!.records);
   expect(known.find(foreign!.refs[3]!)).toBe(-1);
+});
+
+test('a question over HTTP for another pipeline is refused', async () => {
+  const { questions } = await fed([[]]);
+  const reply = async (search: string) =>
+    await answerRecent({ kind: 'query', search }, { questions, pipeline: 'mine', now: START });
+  expect((await reply('pipeline=mine')).code).toBe(200);
+  const refused = await reply('pipeline=other');
+  expect(refused.code).toBe(404);
+  expect(JSON.parse(String(refused.body))).toMatchObject({ error: { code: 'unknown_instance' } });
 });
