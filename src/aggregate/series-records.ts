@@ -89,7 +89,8 @@ export class SeriesRecords {
   #retiredBytes = 0;
   readonly #objects: SeriesObjects;
   #series = new Map<SeriesRef, Series>();
-  #origin: object = this;
+  /** Not this: whoever has a part would keep all of it. */
+  #origin: object = {};
 
   /** Starts with the records that are already in this memory. */
   constructor(memory: SharedMemory = [], objects = new SeriesObjects()) {

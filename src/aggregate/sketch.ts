@@ -60,6 +60,12 @@ export class Sketches {
     return this.#size;
   }
 
+  /** The memory of the arrays. */
+  get bytes(): number {
+    const arrays = [this.#zeros, this.#first, this.#blocks, this.#block];
+    return arrays.reduce((sum, { byteLength }) => sum + byteLength, this.#memory.bytes);
+  }
+
   /** Returns the number of a new sketch. */
   begin(): number {
     const sketch = this.#size++;
@@ -308,6 +314,10 @@ class Blocks {
   #numbers: Int32Array[] = [];
   #used = 0;
   readonly #free: number[] = [];
+
+  get bytes(): number {
+    return this.#counts.reduce((sum, { byteLength }) => sum + byteLength, 0);
+  }
 
   /** Returns the number of a block, all zeros. */
   take(): number {

@@ -1,24 +1,32 @@
 /** Questions about the recent windows over HTTP. They are read-only, as the status is. */
 import type { HttpReply, RecentCall } from '../observe/http-routes.ts';
 import type { ControllerOptions } from './controller.ts';
-import { asRefusal } from './refusal.ts';
+import { asRefusal, Refusal } from './refusal.ts';
 import { parseRequest, questionOf, type RequestOf } from './request.ts';
 
 /** Those of which there may be several; `by` also separated by commas. */
 const LISTS = ['where', 'by'];
 
-/** Never rejects. */
+export interface Questioned {
+  readonly questions: ControllerOptions['questions'];
+  readonly pipeline: string;
+  readonly now: number;
+}
+
+/** Never rejects. `left` aborts when nobody waits for the reply any longer. */
 export async function answerRecent(
   { kind, search }: RecentCall,
-  questions: ControllerOptions['questions'],
-  now: number,
+  { questions, pipeline, now }: Questioned,
+  left?: AbortSignal,
 ): Promise<HttpReply> {
   try {
     const request = parseRequest(kind, Buffer.from(JSON.stringify(fieldsOf(search))), now);
+    if (request.pipeline !== undefined && request.pipeline !== pipeline)
+      throw new Refusal('unknown_instance', 'an instance of another pipeline runs at this address');
     const answer =
       kind === 'query'
-        ? await questions.answer(questionOf(request as RequestOf<'query'>))
-        : await questions.cardinality();
+        ? await questions.answer(questionOf(request as RequestOf<'query'>), left)
+        : await questions.cardinality(left);
     return json(200, answer);
   } catch (error) {
     const { status, code, message, field } = asRefusal(error);

@@ -111,8 +111,8 @@ export interface EngineEvents extends CatchUpEvents {
   closed(windows: readonly ClosedWindow[], boundary: number): void;
   /** The stream no longer held messages that windows in the range may depend on. */
   gapped?(range: WindowRange): void;
-  /** A window that was `reopened` is this one now; undefined if it has no points. */
-  recomputed?(start: number, window: ClosedWindow | undefined): void;
+  /** A window that was `reopened` is this one, with all up to sequence `read`; undefined if it has no points. */
+  recomputed?(start: number, window: ClosedWindow | undefined, read: number): void;
   /** See `WriterEvents.wrote`. */
   wrote(sink: string, seconds: number, taken: boolean): void;
   /** The store has a window, this much later than it was closed. */
@@ -138,8 +138,8 @@ export interface EngineEvents extends CatchUpEvents {
   storeUnnamed(sink: string, reason: string): void;
   /** A window in the store is not what it should be. */
   differs(sink: string, difference: string, start: number): void;
-  /** Windows got a sample after they were handed out. They are computed and written again. */
-  reopened(starts: readonly number[]): void;
+  /** Windows got a sample, up to this sequence, after they were handed out. They are computed and written again. */
+  reopened(starts: readonly number[], through: number): void;
 }
 
 /** One sink's lane and everything that belongs to it. */
@@ -563,7 +563,7 @@ export class Engine {
   /** Holds the checkpoints at once, before the live path goes on, so that the message is found again after a crash. */
   #reopen(lanes: readonly Lane[], starts: readonly number[], through: number): void {
     if (!this.#attachment.replayable) return;
-    this.#events.reopened(starts);
+    this.#events.reopened(starts, through);
     for (const { lane, verifier, sweep } of this.lanes) {
       if (!lanes.includes(lane)) continue;
       for (const start of starts) {
@@ -587,7 +587,8 @@ export class Engine {
       tiling: this.#attachment.tiling,
       clock: this.#clock,
       failed: (error: unknown) => this.#events.replayFailed(lane.id, error),
-      found: (start: number, window: ClosedWindow | undefined) => this.#events.recomputed?.(start, window),
+      found: (start: number, window: ClosedWindow | undefined, read: number) =>
+        this.#events.recomputed?.(start, window, read),
     };
     for (let [first] = owed; first !== undefined; [first] = owed) {
       const [start, through] = first;

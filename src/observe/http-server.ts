@@ -38,13 +38,17 @@ export interface HttpOptions {
   readonly metricsType: string;
   readonly events: PageSource;
   /** Answers questions about the recent windows. Never rejects. Absent if there is nobody to ask. */
-  readonly recent?: (call: RecentCall) => Promise<HttpReply>;
+  readonly recent?: (call: RecentCall, left: AbortSignal) => Promise<HttpReply>;
   /** Answers paths that begin with /control/. Absent if control is off. */
   readonly control?: ControlRoute | undefined;
   /** The HTTP thread ended, and another one is started. */
   readonly replaced: (reason: string) => void;
   readonly waitLimits?: WaitLimits;
 }
+
+/** When the signal aborts, nobody waits for the reply any longer. */
+type Answer = (call: ServiceCall, left: AbortSignal) => Promise<HttpReply>;
+const NEVER = new AbortController().signal;
 
 /** What pages are told. Events are encoded. */
 export interface PageSource {
@@ -100,7 +104,7 @@ export async function serveHttp(options: HttpOptions): Promise<ServiceHttp> {
 }
 
 /** The server of the control socket, on the main thread. If it answers, the main thread does not stand still. */
-function makeSocketServer(options: HttpOptions, answer: (call: ServiceCall) => Promise<HttpReply>) {
+function makeSocketServer(options: HttpOptions, answer: Answer) {
   const { host, allowedHosts, clock, events, control } = options;
   return makeServer({
     routing: {
@@ -113,7 +117,7 @@ function makeSocketServer(options: HttpOptions, answer: (call: ServiceCall) => P
     },
     maxBodyBytes: control?.maxBodyBytes ?? 0,
     audience: new Audience({
-      opening: () => answer({ kind: 'opening' }),
+      opening: () => answer({ kind: 'opening' }, NEVER),
       subscribe: (send) => events.subscribe(send),
     }),
     ask: answer,
@@ -121,11 +125,11 @@ function makeSocketServer(options: HttpOptions, answer: (call: ServiceCall) => P
 }
 
 /** Returns what answers the calls of both entrances. It never rejects. */
-function answersOf(options: HttpOptions): (call: ServiceCall) => Promise<HttpReply> {
+function answersOf(options: HttpOptions): Answer {
   const { clock, metricsType, events, control } = options;
   const metrics = new SharedRendering(options.metrics, clock);
   const status = new SharedRendering(() => `${JSON.stringify(options.status())}\n`, clock);
-  const answer = async (call: ServiceCall): Promise<HttpReply> => {
+  const answer: Answer = async (call, left) => {
     switch (call.kind) {
       case 'metrics':
         return { code: 200, type: metricsType, body: await metrics.get() };
@@ -139,7 +143,7 @@ function answersOf(options: HttpOptions): (call: ServiceCall) => Promise<HttpRep
         return { code: 200, type: EVENT_STREAM, body: events.opening() };
       case 'query':
       case 'cardinality':
-        return (await options.recent?.(call)) ?? textReply(404, 'not found');
+        return (await options.recent?.(call, left)) ?? textReply(404, 'not found');
       case 'control':
         return control === undefined
           ? textReply(404, 'not found')
@@ -148,5 +152,5 @@ function answersOf(options: HttpOptions): (call: ServiceCall) => Promise<HttpRep
         return call satisfies never;
     }
   };
-  return (call) => answer(call).catch(failureReply);
+  return (call, left) => answer(call, left).catch(failureReply);
 }

@@ -1,7 +1,7 @@
 /** Adds up recent windows for a question. */
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { COUNTER, TIMER } from '../aggregate/sample.ts';
-import { QUANTILES, type Sketches } from '../aggregate/sketch.ts';
+import { QUANTILES, Sketches } from '../aggregate/sketch.ts';
 import { BinSums } from './bin-sums.ts';
 import { ByteWriter } from './byte-writer.ts';
 import { ChunkReader, isExact } from './columns.ts';
@@ -13,6 +13,7 @@ import {
   type OtherGroups,
   type RecentAnswer,
   type RecentQuestion,
+  sumInJson,
 } from './question.ts';
 import type { KeptWindow, RecentView } from './recent-windows.ts';
 import { NO_GROUP, patience, REST_GROUPS, type Selection, selectSeries } from './selection.ts';
@@ -21,6 +22,11 @@ import type { Turns } from './turns.ts';
 
 /** The numbers of a group, and what JSON adds to its texts. */
 const GROUP_BYTES = 320;
+
+/** Bytes of sketches between two looks at the clock. */
+const STEP_BYTES = 4096;
+/** Groups, likewise. */
+const STEP_GROUPS = 2048;
 
 /** Arrays that every question needs. */
 export class Adder {
@@ -39,7 +45,10 @@ export class Adder {
     const sums = await this.#add(windows, question.by.length > 0, selection, turns);
     const shown = largest(selection, sums);
     const sketches = await this.#merge(windows, selection, shown, turns);
-    return { ...coverage.words, ...groupsOf(selection, sums, shown, sketches, coverage, question) };
+    return {
+      ...coverage.words,
+      ...(await groupsOf(selection, sums, shown, sketches, coverage, question, turns)),
+    };
   }
 
   /** `isMixed`: whether series that follow each other are often in different groups. */
@@ -83,14 +92,21 @@ export class Adder {
         if (chunk.type !== TIMER || !has(chunk)) continue;
         reader.readNumbers(chunk);
         sketches.begin(chunk.sketches);
-        for (let i = 0; i < chunk.size; i++) {
+        for (let i = 0, looked = 0; i < chunk.size; i++) {
           const group = groupOf[reader.numbers[i]!]!;
           sketches.addTo(bins, group < 0 ? NO_GROUP : sketchOf[group]!);
+          if (sketches.position - looked < STEP_BYTES) continue;
+          looked = sketches.position;
+          await patience(turns);
         }
         await patience(turns);
       }
     }
-    const merged = bins.sketches();
+    const merged = new Sketches();
+    for (let sketch = 0; sketch < timers; sketch++) {
+      bins.copyTo(merged, sketch);
+      await patience(turns);
+    }
     return { merged, sketchOf };
   }
 }
@@ -219,12 +235,16 @@ export function roundedOff(a: number, b: number, sum: number): number {
 function largest({ groups }: Selection, { count }: Sums): number[] {
   // Sorting the counts alone is quick, so few groups are left to sort.
   const least = Math.max(Number.MIN_VALUE, count.slice(REST_GROUPS).sort().at(-MAX_GROUPS) ?? 0);
-  const all: number[] = [];
-  for (let group = REST_GROUPS; group < groups.length; group++) if (count[group]! >= least) all.push(group);
-  all.sort((a, b) => count[b]! - count[a]! || a - b);
+  const above: number[] = [];
+  const equal: number[] = [];
+  for (let group = REST_GROUPS; group < groups.length; group++) {
+    if (count[group]! > least) above.push(group);
+    else if (count[group] === least && equal.length < MAX_GROUPS) equal.push(group);
+  }
+  above.sort((a, b) => count[b]! - count[a]! || a - b);
   let left = MAX_ANSWER_BYTES;
   const shown: number[] = [];
-  for (const group of all.slice(0, MAX_GROUPS)) {
+  for (const group of [...above, ...equal].slice(0, MAX_GROUPS)) {
     const { name = '', values } = groups[group]!;
     left -= GROUP_BYTES + Buffer.byteLength(JSON.stringify([name, values]));
     if (left < 0) break;
@@ -233,14 +253,15 @@ function largest({ groups }: Selection, { count }: Sums): number[] {
   return shown;
 }
 
-function groupsOf(
+async function groupsOf(
   { groups }: Selection,
   sums: Sums,
   shown: readonly number[],
   { merged, sketchOf }: MergedSketches,
   { seconds }: Coverage,
   { by, sketches }: RecentQuestion,
-): Pick<RecentAnswer, 'groups' | 'others'> {
+  turns: Turns,
+): Promise<Pick<RecentAnswer, 'groups' | 'others'>> {
   const others = METRIC_TYPES.map((type): OtherGroups => ({ type, groups: 0, count: 0, sum: 0 }));
   const given: AnswerGroup[] = [];
   const isShown = new Uint8Array(groups.length);
@@ -264,7 +285,7 @@ function groupsOf(
       type: METRIC_TYPES[type]!,
       dimensions: Object.fromEntries(by.map((key, i) => [key, values[i]!])),
       count,
-      sum,
+      sum: sumInJson(sum),
       ...ratesOf(count, sum, seconds),
       min: hasLimits ? sums.min[group]! : null,
       max: hasLimits ? sums.max[group]! : null,
@@ -272,8 +293,10 @@ function groupsOf(
       ...(sketches && { rest }),
       ...(text !== undefined && { sketch: text }),
     });
+    await patience(turns);
   }
   for (let group = 0; group < groups.length; group++) {
+    if (group % STEP_GROUPS === 0) await patience(turns);
     const count = sums.count[group]!;
     if (count === 0 || isShown[group] === 1) continue;
     const { type } = groups[group]!;
@@ -282,7 +305,7 @@ function groupsOf(
       type: before.type,
       groups: before.groups + 1,
       count: before.count + count,
-      sum: before.sum + sums.sumOf(group),
+      sum: sumInJson(Number(before.sum) + sums.sumOf(group)),
     };
   }
   return { groups: given, others: others.filter((other) => other.groups > 0) };
@@ -290,7 +313,7 @@ function groupsOf(
 
 export function ratesOf(count: number, sum: number, seconds: number) {
   const per = seconds > 0 ? seconds : 1;
-  return { countPerSecond: count / per, sumPerSecond: sum / per };
+  return { countPerSecond: count / per, sumPerSecond: sumInJson(sum / per) };
 }
 
 /** `sketch`: negative if there is none. */

@@ -4,6 +4,8 @@ import { MAX_BINS, Sketches } from '../aggregate/sketch.ts';
 const STEP = 64;
 /** For all together. Beyond that, the lowest values of a timer are counted together, as beyond MAX_BINS. */
 const MAX_BYTES = 16 * 1024 * 1024;
+/** Bins that grow get so much room more, as one part of so many. */
+const ROOM_SHARE = 4;
 const BIN_BYTES = Float64Array.BYTES_PER_ELEMENT;
 const NO_BINS = new Float64Array();
 const UNLIMITED = { grow: () => true };
@@ -32,33 +34,63 @@ export class BinSums {
   /** Returns all as sketches with the same numbers. */
   sketches(): Sketches {
     const made = new Sketches();
-    for (let sketch = 0; sketch < this.zeros.length; sketch++) {
-      made.begin();
-      if (this.zeros[sketch]! > 0) made.addBin(sketch, 0, 0, this.zeros[sketch]!, UNLIMITED);
-      for (const sign of [1, -1] as const) {
-        const bins = 2 * sketch + (sign > 0 ? 0 : 1);
-        const first = this.#first[bins]!;
-        for (const [i, weight] of this.#counts[bins]!.entries())
-          if (weight > 0) made.addBin(sketch, sign, first + i, weight, UNLIMITED);
-      }
-    }
+    for (let sketch = 0; sketch < this.zeros.length; sketch++) this.copyTo(made, sketch);
     return made;
+  }
+
+  /** Makes the next of the other sketches of this one. */
+  copyTo(made: Sketches, sketch: number): void {
+    const copy = made.begin();
+    if (this.zeros[sketch]! > 0) made.addBin(copy, 0, 0, this.zeros[sketch]!, UNLIMITED);
+    for (const sign of [1, -1] as const) {
+      const bins = 2 * sketch + (sign > 0 ? 0 : 1);
+      const first = this.#first[bins]!;
+      const counts = this.#counts[bins]!;
+      for (let i = 0; i < counts.length; i++)
+        if (counts[i]! > 0) made.addBin(copy, sign, first + i, counts[i]!, UNLIMITED);
+    }
   }
 
   #addOutside(bins: number, index: number, weight: number): void {
     const old = this.#counts[bins]!;
     const oldFirst = this.#first[bins]!;
+    const [first, end] = this.#rangeFor(old, oldFirst, index);
+    if (first !== oldFirst || end - first !== old.length) {
+      const counts = new Float64Array(end - first);
+      const dropped = Math.min(old.length, Math.max(0, first - oldFirst));
+      const kept = old.subarray(dropped, Math.min(old.length, end - oldFirst));
+      if (kept.length > 0) counts.set(kept, Math.max(0, oldFirst - first));
+      for (let i = 0; i < dropped; i++) counts[0]! += old[i]!;
+      this.#counts[bins] = counts;
+      this.#first[bins] = first;
+    }
+    this.#counts[bins]![Math.max(0, index - first)]! += weight;
+  }
+
+  /** Returns what the bins are to reach from and to: the same as before if the value is below all that there may be. */
+  #rangeFor(old: Float64Array, oldFirst: number, index: number): readonly [first: number, end: number] {
     const low = Math.floor(index / STEP) * STEP;
-    const end = old.length === 0 ? low + STEP : Math.max(oldFirst + old.length, low + STEP);
-    let first = Math.max(old.length === 0 ? low : Math.min(oldFirst, low), end - MAX_BINS);
-    const more = BIN_BYTES * (end - first - old.length);
     // One step each is free: nobody knows where the values are before that.
-    if (more > this.#left && old.length > 0) first = end - old.length;
-    else this.#left -= more;
-    const counts = new Float64Array(end - first);
-    for (const [i, count] of old.entries()) counts[Math.max(0, oldFirst + i - first)]! += count;
-    counts[Math.max(0, index - first)]! += weight;
-    this.#counts[bins] = counts;
-    this.#first[bins] = first;
+    if (old.length === 0) {
+      this.#left -= BIN_BYTES * STEP;
+      return [low, low + STEP];
+    }
+    const oldEnd = oldFirst + old.length;
+    // A share more than is needed, so that many steps are not as many copies.
+    const room = STEP * Math.floor(old.length / (STEP * ROOM_SHARE));
+    let [first, end] = [oldFirst, oldEnd];
+    if (index < oldFirst) {
+      // Only room that is not used makes way for low values.
+      if (oldEnd - low > MAX_BINS) end = oldFirst + STEP * Math.ceil((old.findLastIndex(Boolean) + 1) / STEP);
+      first = Math.max(low - room, end - MAX_BINS);
+    } else {
+      end = Math.max(low + STEP, Math.min(low + STEP + room, oldFirst + MAX_BINS));
+      first = Math.max(oldFirst, end - MAX_BINS);
+    }
+    const more = BIN_BYTES * (end - first - old.length);
+    if (more > this.#left)
+      return index < oldFirst ? [oldFirst, oldEnd] : [low + STEP - old.length, low + STEP];
+    this.#left -= more;
+    return [first, end];
   }
 }

@@ -73,6 +73,7 @@ export function coverageOf(
   };
   const remarks = [
     ...remarksOf(gaps),
+    ...outsideOf(question, range),
     ...(of! > 1 ? [`only slice ${slice}: the other slices have the other windows`] : []),
     ...(parts ? ['core mode: other instances may have other parts of the same windows'] : []),
   ];
@@ -95,6 +96,14 @@ export function coverageOf(
       remarks,
     },
   };
+}
+
+/** Says in words which of the ranges that are asked for are not in the range that they are parts of. */
+function outsideOf({ only }: RecentQuestion, range: TimeRange): string[] {
+  if (only?.length === 0) return ['no windows are asked for: ranges is empty'];
+  return limited((only ?? []).flatMap((one) => missingOf([range], one)))
+    .map(spanInWords)
+    .map(({ from, to }) => `${from} to ${to}: in ranges, but not between from and to of the answer`);
 }
 
 const mod = (value: number, by: number) => ((value % by) + by) % by;

@@ -6,7 +6,7 @@ import { METRIC_TYPES } from '../aggregate/point.ts';
 import { percentilesOf, ratesOf, roundedOff } from './answer.ts';
 import { BinSums } from './bin-sums.ts';
 import { remarksOf } from './coverage.ts';
-import { type AnswerGroup, type OtherGroups, type RecentAnswer, spanInWords } from './question.ts';
+import { type AnswerGroup, type OtherGroups, type RecentAnswer, spanInWords, sumInJson } from './question.ts';
 import { isWithin, missingOf, partsWithin, type Ranges, type TimeRange, withRange } from './ranges.ts';
 import { SketchReader } from './sketch-bytes.ts';
 
@@ -239,17 +239,23 @@ function mergedGroups(answers: readonly RecentAnswer[], seconds: number) {
       const known = others.get(type) ?? { type, groups: 0, count: 0, sum: 0 };
       // Which ones they are, nobody says: some are the same in several answers.
       const most = Math.max(known.groups, groups);
-      others.set(type, { type, groups: most, count: known.count + count, sum: known.sum + sum });
+      others.set(type, {
+        type,
+        groups: most,
+        count: known.count + count,
+        sum: sumInJson(Number(known.sum) + Number(sum)),
+      });
     }
   }
   const sketches = bins.sketches();
   const groups = [...sums.values()].map(
     ({ group: { sketch: _, rest: __, ...group }, rest, sketch }): AnswerGroup => {
-      const sum = Number.isFinite(group.sum) ? group.sum + rest : group.sum;
+      const added = Number(group.sum);
+      const sum = Number.isFinite(added) ? added + rest : added;
       const merged = answers.length > 1 && group.type === 'timer';
       return {
         ...group,
-        sum,
+        sum: sumInJson(sum),
         ...ratesOf(group.count, sum, seconds),
         ...(merged && percentilesOf(sketches, sketch, group.min ?? 0, group.max ?? 0)),
       };
@@ -265,12 +271,13 @@ function mergedGroups(answers: readonly RecentAnswer[], seconds: number) {
 
 function addGroup(known: Sums, { count, sum, rest = 0, min, max }: AnswerGroup): void {
   const { group } = known;
-  const total = group.sum + sum;
-  known.rest += rest + roundedOff(group.sum, sum, total);
+  const [before, more] = [Number(group.sum), Number(sum)];
+  const total = before + more;
+  known.rest += rest + roundedOff(before, more, total);
   known.group = {
     ...group,
     count: group.count + count,
-    sum: total,
+    sum: sumInJson(total),
     min: least(group.min, min, Math.min),
     max: least(group.max, max, Math.max),
   };

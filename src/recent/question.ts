@@ -41,10 +41,17 @@ export interface RecentQuestion {
   readonly sketches?: boolean | undefined;
 }
 
+/** JSON has no numbers that are not finite. Stores reject such a sum as `invalid_value`; here it is a word. */
+export type Sum = number | 'Infinity' | '-Infinity' | 'NaN';
+
+export function sumInJson(sum: number): Sum {
+  return Number.isFinite(sum) ? sum : (String(sum) as Sum);
+}
+
 /** What was counted in a group, or in several. */
 export interface GroupNumbers {
   readonly count: number;
-  readonly sum: number;
+  readonly sum: Sum;
   /** Null for counters. */
   readonly min: number | null;
   readonly max: number | null;
@@ -57,7 +64,7 @@ export interface AnswerGroup extends GroupNumbers {
   readonly dimensions: Readonly<Record<string, string>>;
   /** Per second of the windows covered. */
   readonly countPerSecond: number;
-  readonly sumPerSecond: number;
+  readonly sumPerSecond: Sum;
   /** Of timers only; else null. */
   readonly p50: number | null;
   readonly p90: number | null;
@@ -73,7 +80,7 @@ export interface OtherGroups {
   readonly type: MetricType;
   readonly groups: number;
   readonly count: number;
-  readonly sum: number;
+  readonly sum: Sum;
 }
 
 /** Times in words are RFC 3339. */

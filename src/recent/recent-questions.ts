@@ -4,10 +4,13 @@ import { Adder } from './answer.ts';
 import { type CardinalityAnswer, cardinalityOf } from './cardinality.ts';
 import { type RecentAnswer, type RecentQuestion, Unanswerable } from './question.ts';
 import type { RecentView, RecentWindows } from './recent-windows.ts';
+import { unwanted } from './selection.ts';
 import { Turns } from './turns.ts';
 
-/** Questions that wait for others. */
-const MAX_WAITING = 16;
+/** Questions at a time, with the one that is being answered: few, so that each has its answer before HTTP gives up. */
+const MAX_WAITING = 4;
+/** A question that has waited for so long has no time left to be answered in. */
+const MAX_WAIT_MS = 12_000;
 
 export interface RecentQuestionsOptions {
   /** Undefined: nothing is kept. */
@@ -28,37 +31,52 @@ export class RecentQuestions {
     this.#options = options;
   }
 
-  /** Rejects with an `Unanswerable`. */
-  async answer(question: RecentQuestion): Promise<RecentAnswer> {
+  /** Rejects with an `Unanswerable`. `left` aborts when nobody waits for the answer any longer. */
+  async answer(question: RecentQuestion, left?: AbortSignal): Promise<RecentAnswer> {
     const { clock, slice, parts } = this.#options;
     return await this.#inTurn((view, turns) => {
       this.#adder ??= new Adder();
       return this.#adder.answer(question, view, { now: clock.now(), slice, parts }, turns);
-    });
+    }, left);
   }
 
-  /** Rejects with an `Unanswerable`. */
-  async cardinality(): Promise<CardinalityAnswer> {
-    return await this.#inTurn((view, turns) => cardinalityOf(view, turns));
+  /** Likewise. */
+  async cardinality(left?: AbortSignal): Promise<CardinalityAnswer> {
+    return await this.#inTurn((view, turns) => cardinalityOf(view, turns), left);
   }
 
-  async #inTurn<T>(work: (view: RecentView, turns: Turns) => Promise<T>): Promise<T> {
+  async #inTurn<T>(
+    work: (view: RecentView, turns: Turns) => Promise<T>,
+    left: AbortSignal | undefined,
+  ): Promise<T> {
     const { windows, clock } = this.#options;
     if (windows === undefined)
       throw new Unanswerable('not_configured', 'the instance keeps no recent windows (RECENT_BYTES=0)');
     if (this.#waiting >= MAX_WAITING)
       throw new Unanswerable('busy', `${MAX_WAITING} questions wait already: ask again`);
     this.#waiting += 1;
+    let waits = true;
+    // One that nobody waits for makes room at once, also while another one is answered.
+    const leave = () => {
+      if (waits) this.#waiting -= 1;
+      waits = false;
+    };
+    left?.addEventListener('abort', leave);
+    const asked = clock.steady();
     const answered = this.#last.then(() => {
+      if (left?.aborted) throw unwanted();
+      if (clock.steady() - asked > MAX_WAIT_MS)
+        throw new Unanswerable('busy', `others took more than ${MAX_WAIT_MS / 1000} s: ask again`);
       const view = windows.view();
       if (view === undefined) throw new Unanswerable('busy', 'the instance has read nothing yet: ask again');
-      return work(view, new Turns(clock));
+      return work(view, new Turns(clock, left));
     });
     this.#last = answered.catch(() => {});
     try {
       return await answered;
     } finally {
-      this.#waiting -= 1;
+      leave();
+      left?.removeEventListener('abort', leave);
     }
   }
 }

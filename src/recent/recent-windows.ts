@@ -20,11 +20,14 @@ import { Turns } from './turns.ts';
 const ROOM = 0.1;
 /** Beside its chunks, about. */
 const WINDOW_BYTES = 200;
-/** The least that a point takes of a window that waits, and of one that is kept with a dictionary of its own. */
-const MIN_POINT_BYTES = 40;
+/** The least that a series takes to be taken, alone: its numbers in the dictionary (twice), in `KnownRefs`, a point. */
+const MIN_SERIES_BYTES = 2 * 44 + 16 + 3;
+/** After one was too large, those that are as large are not tried for so long: each would take as much work. */
+const TOO_LARGE_MS = 60_000;
 const NO_POINT = -1;
-/** Points between two looks at the clock. */
+/** Points between two looks at the clock, and bytes of their sketches. */
 const STEP_POINTS = 512;
+const STEP_BYTES = 4096;
 /** Marks beyond this are joined to their neighbors, so that more is called incomplete than is. */
 const MAX_MARKS = 256;
 
@@ -55,8 +58,8 @@ export interface RecentView {
 interface Waiting {
   readonly bytes: number;
   run(turns: Turns): void | Promise<void>;
-  /** Instead, if it waits while there is too much. */
-  skip?(): void;
+  /** Instead, if it waits while there is too much. Holds nothing of what `run` has: that is to be released. */
+  readonly skip?: () => void;
 }
 
 export interface RecentOptions {
@@ -85,15 +88,19 @@ export class RecentWindows {
     skipped: [],
     too_large: [],
   };
-  /** By start: how often a window was reopened. */
+  /** By start: the sequence of the stream through which a window was reopened; and through which it was recomputed. */
   readonly #reopened = new Map<number, number>();
+  readonly #recomputed = new Map<number, number>();
   /** Up to here, windows were taken, or skipped. */
   #boundary: number | undefined;
   /** Up to here, they were told. */
   #position = Number.NaN;
   #tiling: Tiling | undefined;
   #waiting: Waiting[] = [];
+  /** With those of the one that is being taken. */
   #waitingBytes = 0;
+  /** How many points were too many, and when. */
+  #tooLarge: { readonly points: number; readonly at: number } | undefined;
   #work: Promise<void> | undefined;
 
   constructor({ limitBytes, clock, keys = systemKeys }: RecentOptions) {
@@ -103,11 +110,16 @@ export class RecentWindows {
     this.#dictionary = new SeriesDictionary(keys);
   }
 
+  /** With the windows that wait to be taken. */
+  get bytes(): number {
+    return this.#keptBytes + this.#waitingBytes;
+  }
+
   /**
    * The memory that is kept. The series count twice: when many are no longer in any window, those that are move to a
    * new dictionary, and for a moment there are two.
    */
-  get bytes(): number {
+  get #keptBytes(): number {
     const builders = this.#builders.reduce((sum, builder) => sum + builder.bytes, 0);
     const series = 2 * this.#dictionary.bytes + this.#known.bytes;
     return series + builders + this.#windowBytes + this.#takenBytes;
@@ -129,6 +141,10 @@ export class RecentWindows {
     const last = { from: Math.min(first, again), to: Number.POSITIVE_INFINITY };
     for (const doubt of DOUBTS) this.#doubts[doubt] = withoutRange(this.#doubts[doubt], last);
     if (first !== from) this.#mark('partial', { from: first, to: tiling.endOf(now) });
+    // After a rollback, sequences begin again.
+    const known = Number.isFinite(again) ? Number.NEGATIVE_INFINITY : last.from;
+    for (const sequences of [this.#reopened, this.#recomputed])
+      for (const start of sequences.keys()) if (start >= known) sequences.delete(start);
     this.#position = first;
     this.#tiling = tiling;
     this.#enqueue({
@@ -156,30 +172,37 @@ export class RecentWindows {
     if (last === undefined) this.#enqueue({ bytes: 0, run: () => this.#cover({ from, to: boundary }) });
   }
 
-  /** They got a sample after they were closed. They will be `recomputed`. */
-  reopened(starts: readonly number[]): void {
+  /** They got a sample, up to this sequence, after they were closed. They will be `recomputed`. */
+  reopened(starts: readonly number[], through: number): void {
     for (const start of starts) {
+      // Each lane finds for itself what was late. Another one has read more already.
+      if (through <= (this.#recomputed.get(start) ?? 0)) continue;
       this.#mark('changed', this.#rangeOf(start));
-      this.#reopened.set(start, (this.#reopened.get(start) ?? 0) + 1);
+      this.#reopened.set(start, Math.max(through, this.#reopened.get(start) ?? 0));
     }
   }
 
-  /** What a window is after all; undefined if it has no points. */
-  recomputed(start: number, window: ClosedWindow | undefined): void {
+  /**
+   * What a window is after all, with all samples up to the sequence `read`; undefined if it has no points. Each lane
+   * computes it for itself, and one may come with less than another one before.
+   */
+  recomputed(start: number, window: ClosedWindow | undefined, read: number): void {
     const sketches = window?.takeSketches();
-    const times = this.#reopened.get(start);
+    if (read <= (this.#recomputed.get(start) ?? 0)) return;
+    this.#recomputed.set(start, read);
+    const bytes = window === undefined ? 0 : bytesOf(window, sketches);
     this.#enqueue({
-      bytes: window === undefined ? 0 : bytesOf(window),
+      bytes,
+      skip: this.#skipRecomputed(start, this.#reasonFor(bytes)),
       run: async (turns) => {
         if (start < this.#expiry || !partsWithin(this.#covered, this.#rangeOf(start)).length) return;
         this.#drop((kept) => kept.start === start);
         const range = this.#rangeOf(start);
-        // If it was reopened again meanwhile, it will be recomputed again.
-        if (this.#reopened.get(start) === times)
+        // If it was reopened after that, it will be recomputed again.
+        if (read >= (this.#reopened.get(start) ?? 0))
           this.#doubts.changed = withoutRange(this.#doubts.changed, range);
-        if (window === undefined || (await this.#take(window, sketches, turns))) return;
-        this.#covered = withoutRange(this.#covered, range);
-        this.#absences.too_large = this.#limited(withRange(this.#absences.too_large, range));
+        if (window !== undefined && !(await this.#take(window, sketches, turns)))
+          this.#uncover(range, 'too_large');
       },
     });
   }
@@ -206,31 +229,51 @@ export class RecentWindows {
 
   #enqueueWindow(window: ClosedWindow, range: TimeRange): void {
     const sketches = window.takeSketches();
+    const bytes = bytesOf(window, sketches);
     this.#enqueue({
-      bytes: bytesOf(window),
+      bytes,
+      skip: this.#skipClosed(range, this.#reasonFor(bytes)),
       run: async (turns) => {
         if (range.to <= this.#expiry || (await this.#take(window, sketches, turns))) this.#cover(range);
-        else {
-          this.#boundary = range.to;
-          this.#absences.too_large = this.#limited(withRange(this.#absences.too_large, range));
-        }
+        else this.#lose(range, 'too_large');
         await this.#makeRoom(turns);
-      },
-      skip: () => {
-        this.#absences.skipped = this.#limited(withRange(this.#absences.skipped, range));
       },
     });
   }
 
-  #enqueue(waiting: Waiting): void {
+  /** Why one that takes so much while it waits is skipped, if it is. */
+  #reasonFor(bytes: number): WindowLoss {
+    return bytes > this.#limit ? 'too_large' : 'skipped';
+  }
+
+  // All functions made in one place keep alive what any of them uses. So these are made apart from `run`.
+
+  #skipClosed(range: TimeRange, reason: WindowLoss) {
+    return () => this.#lose(range, reason);
+  }
+
+  #skipRecomputed(start: number, reason: WindowLoss) {
+    return () => {
+      const range = this.#rangeOf(start);
+      if (start < this.#expiry || !partsWithin(this.#covered, range).length) return;
+      this.#drop((kept) => kept.start === start);
+      this.#uncover(range, reason);
+    };
+  }
+
+  #enqueue(told: Waiting): void {
+    const { skip, bytes } = told;
+    // One that never fits is no reason to skip others.
+    const waiting = skip !== undefined && bytes > this.#limit ? { bytes: 0, run: skip } : told;
     this.#waiting.push(waiting);
     this.#waitingBytes += waiting.bytes;
     // After a start, the windows of an hour may close within seconds. The latest are the ones to keep.
-    for (let i = 0; this.#waitingBytes > this.#limit / 2 && i < this.#waiting.length - 1; i++) {
-      const { skip, bytes } = this.#waiting[i]!;
-      if (skip === undefined) continue;
-      this.#waiting[i] = { bytes: 0, run: skip };
-      this.#waitingBytes -= bytes;
+    for (const [i, older] of this.#waiting.entries()) {
+      const isAlone = older.bytes === this.#waitingBytes;
+      if (isAlone || this.#waitingBytes <= this.#limit / 2) break;
+      if (older.skip === undefined || older.bytes === 0) continue;
+      this.#waiting[i] = { bytes: 0, run: older.skip };
+      this.#waitingBytes -= older.bytes;
     }
     this.#work ??= this.#run().finally(() => {
       this.#work = undefined;
@@ -242,8 +285,8 @@ export class RecentWindows {
     // Whoever tells must not wait for it.
     await turns.next();
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
-      this.#waitingBytes -= next.bytes;
       await next.run(turns);
+      this.#waitingBytes -= next.bytes;
       if (turns.isOver) await turns.next();
     }
   }
@@ -268,12 +311,27 @@ export class RecentWindows {
   }
 
   #cover(range: TimeRange): void {
-    this.#boundary = range.to;
     this.#covered = withRange(this.#covered, range);
+    this.#advance(range.to);
+  }
+
+  #lose(range: TimeRange, reason: WindowLoss): void {
+    this.#absences[reason] = withRange(this.#absences[reason], range);
+    this.#advance(range.to);
+  }
+
+  #uncover(range: TimeRange, reason: WindowLoss): void {
+    this.#covered = withoutRange(this.#covered, range);
+    this.#absences[reason] = this.#limited(withRange(this.#absences[reason], range));
+  }
+
+  #advance(boundary: number): void {
+    this.#boundary = boundary;
     const expired = { from: Number.NEGATIVE_INFINITY, to: this.#expiry };
     this.#drop(({ start }) => start < expired.to);
     this.#covered = withoutRange(this.#covered, expired);
-    for (const start of this.#reopened.keys()) if (start < expired.to) this.#reopened.delete(start);
+    for (const sequences of [this.#reopened, this.#recomputed])
+      for (const start of sequences.keys()) if (start < expired.to) sequences.delete(start);
     for (const doubt of DOUBTS) this.#doubts[doubt] = this.#limited(this.#doubts[doubt]);
     for (const absence of LOSSES) this.#absences[absence] = this.#limited(this.#absences[absence]);
   }
@@ -307,7 +365,11 @@ export class RecentWindows {
 
   /** Returns false if there is no room for it, even alone. */
   async #take(window: ClosedWindow, sketches: Sketches | undefined, turns: Turns): Promise<boolean> {
-    if (window.size * MIN_POINT_BYTES > this.#limit) return false;
+    const { size } = window;
+    if (size * MIN_SERIES_BYTES > this.#limit) return false;
+    const now = this.#clock.steady();
+    const failed = this.#tooLarge;
+    if (failed !== undefined && size >= failed.points && now - failed.at < TOO_LARGE_MS) return false;
     for (let attempt = 1; attempt <= 2; attempt++) {
       const chunks = await this.#chunksOf(window, sketches, turns);
       this.#takenBytes = 0;
@@ -323,6 +385,7 @@ export class RecentWindows {
       this.#dictionary = new SeriesDictionary(this.#keys);
       this.#known.clear();
     }
+    this.#tooLarge = { points: size, at: now };
     return false;
   }
 
@@ -342,7 +405,7 @@ export class RecentWindows {
       chunks.push(chunk);
       this.#takenBytes += chunk.bytes;
     };
-    for (let at = 0; order !== undefined && at < window.size; ) {
+    for (let at = 0, looked = 0; order !== undefined && at < window.size; ) {
       const number = order.numbers[at]!;
       const point = order.points[number]!;
       const type = dictionary.typeOf(number);
@@ -350,8 +413,10 @@ export class RecentWindows {
       builder.add(number, dictionary.nameOf(number), window.values, window.rows[point]!);
       if (type === TIMER) writeSketch(sketches, order.sketches[point]!, builder.sketches);
       dictionary.saw(number, window.start);
+      const written = builder.sketches.size;
       if (builder.isFull) keep(builder.take());
-      if (++at % STEP_POINTS > 0) continue;
+      if (++at % STEP_POINTS > 0 && written - looked < STEP_BYTES) continue;
+      looked = builder.sketches.size;
       if (!this.#fits()) break;
       if (turns.isOver) await turns.next();
     }
@@ -388,7 +453,7 @@ export class RecentWindows {
 
   /** Makes room at the cost of older windows. Returns false if that is not enough. */
   #fits(): boolean {
-    while (this.bytes > this.#limit) if (!this.#evict()) return false;
+    while (this.#keptBytes > this.#limit) if (!this.#evict()) return false;
     return true;
   }
 
@@ -398,10 +463,10 @@ export class RecentWindows {
     for (;;) {
       const dead = this.#dead();
       const freed = (2 * this.#dictionary.bytes * dead) / Math.max(1, this.#dictionary.count);
-      if (this.bytes - freed <= room || !this.#evict()) break;
+      if (this.#keptBytes - freed <= room || !this.#evict()) break;
       if (turns.isOver) await turns.next();
     }
-    if (this.bytes > room || 2 * this.#dead() > this.#dictionary.count) await this.#renew(turns);
+    if (this.#keptBytes > room || 2 * this.#dead() > this.#dictionary.count) await this.#renew(turns);
   }
 
   /** Series that appeared last before this are in no window. */
@@ -443,7 +508,7 @@ function byName(dictionary: SeriesDictionary, points: Int32Array, size: number):
   return numbers;
 }
 
-/** What a window takes while it waits: most of that, it shares with the lanes. */
-function bytesOf({ refs, rows, values }: ClosedWindow): number {
-  return refs.byteLength + rows.byteLength + values.byteLength;
+/** What a window takes while it waits, beside the texts of its series, of which there are no more for it. */
+function bytesOf({ ownBytes }: ClosedWindow, sketches: Sketches | undefined): number {
+  return ownBytes + (sketches?.bytes ?? 0);
 }

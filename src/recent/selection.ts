@@ -10,7 +10,7 @@ const MAX_COUNTED_GROUPS = 65_536;
 /** Series between two looks at the clock; of globs that have to be tried, fewer. */
 const STEP_SERIES = 2048;
 const STEP_TEXTS = 32;
-/** How long a question may keep the thread, all in all, in milliseconds. */
+/** How much of the processor's time a question may take, in milliseconds. */
 const MAX_WORK_MS = 2_000;
 /** Entries of a level that are in an array. */
 const FIRST_LEVEL = 64;
@@ -74,12 +74,18 @@ export async function selectSeries(
 /** Lets others have their turn, if it is time. */
 export async function patience(turns: Turns): Promise<void> {
   if (!turns.isOver) return;
+  if (turns.isUnwanted) throw unwanted();
   if (turns.workedMs > MAX_WORK_MS)
     throw new Unanswerable(
       'too_large',
-      `the question takes more than ${MAX_WORK_MS / 1000} s of work: ask for less`,
+      `the question takes more than ${MAX_WORK_MS / 1000} s of processor time: ask for less`,
     );
   await turns.next();
+}
+
+/** Nobody gets to see it. */
+export function unwanted(): Unanswerable {
+  return new Unanswerable('busy', 'nobody waits for the answer any longer');
 }
 
 /** Returns by number whether the text matches; undefined if all do. */

@@ -214,7 +214,7 @@ function longer<A extends Int32Array | Uint32Array>(short: A, long: A): A {
  * as the one before. References mean something else once the table has given up records.
  */
 export class KnownRefs {
-  #records: SeriesRecords | undefined;
+  #origin: object | undefined;
   /** A reference and the number plus 1, one after the other. */
   #slots = new Uint32Array();
   #size = 0;
@@ -223,14 +223,14 @@ export class KnownRefs {
     return this.#slots.byteLength;
   }
 
-  /** Forgets all that is not about these records. */
-  begin(records: SeriesRecords): void {
-    if (records !== this.#records) this.clear();
-    this.#records = records;
+  /** Forgets all that is not about these records: each window has a part of them. */
+  begin({ origin }: Pick<SeriesRecords, 'origin'>): void {
+    if (origin !== this.#origin) this.clear();
+    this.#origin = origin;
   }
 
   clear(): void {
-    this.#records = undefined;
+    this.#origin = undefined;
     this.#slots = new Uint32Array();
     this.#size = 0;
   }

@@ -67,6 +67,11 @@ export class SketchReader {
     this.#at = 0;
   }
 
+  /** How many bytes it has read: the measure of its work. */
+  get position(): number {
+    return this.#at;
+  }
+
   /** Adds the next sketch to another one; if that is negative, passes over it. */
   addTo(sums: BinSums, sketch: number): void {
     const bytes = this.#bytes;

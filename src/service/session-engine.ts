@@ -63,7 +63,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
       parts.recent?.closed(windows, boundary);
     },
     gapped: (range) => parts.recent?.gapped(range),
-    recomputed: (start, window) => parts.recent?.recomputed(start, window),
+    recomputed: (start, window, read) => parts.recent?.recomputed(start, window, read),
     wrote: (sink, seconds, taken) => {
       telemetry.observeWrite(sink, seconds, taken);
       parts.meters.wrote(sink, seconds, taken, systemClock.steady());
@@ -89,9 +89,9 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     storeReplaced: (sink, from, lost) => reports.storeReplaced(sink, from, lost),
     storeUnnamed: (sink, reason) => reports.storeUnnamed(sink, reason),
     differs: (sink, difference, start) => reports.differs(sink, difference, start),
-    reopened: (starts) => {
+    reopened: (starts, through) => {
       reports.reopened(starts);
-      parts.recent?.reopened(starts);
+      parts.recent?.reopened(starts, through);
     },
     catchingUp: (sink, progress) => log.info({ sink, ...progress }, 'catching up'),
     caughtUp: (sink) => log.info({ sink }, 'sink has caught up'),

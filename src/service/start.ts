@@ -42,7 +42,7 @@ export interface Service {
 export async function startService(config: Config, log: Log, stop: AbortSignal): Promise<Service> {
   const [clock, sinks] = [systemClock, config.sinks.map(({ id }) => id)];
   const scan = new WindowScan();
-  const { recent, questions } = recentOf(config);
+  const { recent, questions, replyTo } = recentOf(config);
   let control: ControlPlane | undefined;
   const parts: Parts = {
     config,
@@ -90,7 +90,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     metrics: () => telemetry.text(),
     metricsType: telemetry.contentType,
     events: watch,
-    recent: (call) => answerRecent(call, questions, clock.now()),
+    recent: replyTo,
     control: control?.route,
   }).catch((error: unknown) => {
     watch.stop();
@@ -116,7 +116,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
 }
 
 /** The windows of the last hour, and who answers questions about them. */
-function recentOf({ core: { recentBytes, slice, metricsSource } }: Config) {
+function recentOf({ core: { recentBytes, slice, metricsSource, pipeline } }: Config) {
   const clock = systemClock;
   const recent = recentBytes === 0 ? undefined : new RecentWindows({ limitBytes: recentBytes, clock });
   const parts = metricsSource === 'core';
@@ -126,7 +126,9 @@ function recentOf({ core: { recentBytes, slice, metricsSource } }: Config) {
     slice: `${slice.index}/${slice.of}`,
     parts,
   });
-  return { recent, questions };
+  const replyTo: HttpOptions['recent'] = (call, left) =>
+    answerRecent(call, { questions, pipeline, now: clock.now() }, left);
+  return { recent, questions, replyTo };
 }
 
 type HttpParts = Omit<HttpOptions, 'host' | 'port' | 'allowedHosts' | 'replaced'>;

@@ -165,8 +165,8 @@ test('whoever keeps windows hears where they begin, which are closed, and what b
       ...SILENT,
       began: (from) => told.push(['began', from]),
       closed: (windows, boundary) => told.push(['closed', windows.map(sumOf), boundary]),
-      reopened: (starts) => told.push(['reopened', starts]),
-      recomputed: (at, window) => told.push(['recomputed', at, window && sumOf(window)]),
+      reopened: (starts, through) => told.push(['reopened', starts, through]),
+      recomputed: (at, window, read) => told.push(['recomputed', at, window && sumOf(window), read]),
     },
     { keepsSketches: true },
   );
@@ -180,11 +180,11 @@ test('whoever keeps windows hears where they begin, which are closed, and what b
   expect(told.slice(0, 4)).toEqual([
     ['began', 0],
     ['closed', [[0, 1, 0]], 1000],
-    ['reopened', [0]],
+    ['reopened', [0], 3],
     ['closed', [[1000, 10, 0]], 2000],
   ]);
   // By each sink that writes it again.
-  for (const each of told.slice(4)) expect(each).toEqual(['recomputed', 0, [0, 3, 0]]);
+  for (const each of told.slice(4)) expect(each).toEqual(['recomputed', 0, [0, 3, 0], 3]);
   expect(told.length).toBeGreaterThan(4);
 });
 

@@ -95,6 +95,24 @@ async function answerTo(server: ServiceHttp, path: string): Promise<{ code: numb
   return { code: response.status, body: await response.text() };
 }
 
+test('a question whose client is gone is wanted by nobody any longer', PATIENT, async () => {
+  const asked = Promise.withResolvers<AbortSignal>();
+  const server = await serve({
+    recent: async (_call, left) => {
+      asked.resolve(left);
+      await once(left, 'abort');
+      return { code: 429, type: 'text/plain', body: 'gone' };
+    },
+  });
+  const client = await open(server);
+  client.write(get('/api/query?name=a'));
+  const left = await asked.promise;
+  expect(left.aborted).toBe(false);
+  client.destroy();
+  await once(left, 'abort');
+  expect((await answerTo(server, '/readyz')).code).toBe(200);
+});
+
 test.each(['/', '/healthz', '/metrics', '/api/status'])(
   '%s: the answer says how long it is',
   async (path) => {

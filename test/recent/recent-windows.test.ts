@@ -1,7 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { METRIC_TYPES } from '../../src/aggregate/point.ts';
+import { answerRecent } from '../../src/control/http-query.ts';
+import { together } from '../../src/recent/merge.ts';
 import type { RecentAnswer, RecentQuestion } from '../../src/recent/question.ts';
+import { RecentQuestions } from '../../src/recent/recent-questions.ts';
+import type { RecentWindows } from '../../src/recent/recent-windows.ts';
+import { KnownRefs } from '../../src/recent/series-dictionary.ts';
 import { effort } from '../effort.ts';
 import {
   boundaryAfter,
@@ -140,6 +145,54 @@ describe('answers', () => {
     expect(groups).toMatchObject([{ count: 3, sum: 9, countPerSecond: 0.75, sumPerSecond: 2.25 }]);
   });
 
+  test('say in JSON what a sum is that is not finite', async () => {
+    const [name, dimensions] = ['a', {}];
+    const { questions } = await fed([
+      [
+        { name, type: 'counter', dimensions, value: 1.7e308 },
+        { name, type: 'timer', dimensions, value: -1.7e308 },
+      ],
+      [
+        { name, type: 'counter', dimensions, value: 1.7e308 },
+        { name, type: 'timer', dimensions, value: -1.7e308 },
+      ],
+    ]);
+    const answer = await questions.answer({ ...ALL, from: START, sketches: true });
+    const read = JSON.parse(JSON.stringify(answer)) as RecentAnswer;
+    expect(read).toEqual(answer);
+    const sums = ({ groups }: Pick<RecentAnswer, 'groups'>) =>
+      groups.map(({ type, sum, sumPerSecond }) => [type, sum, sumPerSecond]);
+    const expected = [
+      ['counter', 'Infinity', 'Infinity'],
+      ['timer', '-Infinity', '-Infinity'],
+    ];
+    expect(sums(read)).toEqual(expected);
+    const instances = [
+      { instance: 'x', answer: { ...read, parts: true } },
+      { instance: 'y', answer: { ...read, parts: true } },
+    ];
+    const merged = await together(instances, [], ({ instance }) =>
+      Promise.resolve(instances.find((one) => one.instance === instance)),
+    );
+    expect(sums(merged)).toEqual(expected);
+  });
+
+  test('of no ranges, or of ranges outside of the time, are not complete', async () => {
+    const { questions } = await fed([[], [], []]);
+    const asked = { ...ALL, from: START, to: START + WINDOW_MS };
+    expect(await questions.answer({ ...asked, only: [] })).toMatchObject({
+      complete: false,
+      windows: 0,
+      remarks: ['no windows are asked for: ranges is empty'],
+    });
+    const only = [{ from: START, to: START + 2 * WINDOW_MS }];
+    expect(await questions.answer({ ...asked, only })).toMatchObject({
+      complete: false,
+      windows: 1,
+      remarks: [`${time(1)} to ${time(2)}: in ranges, but not between from and to of the answer`],
+    });
+  });
+
   test('have the largest thousand groups, and the rest by type', async () => {
     const many = Array.from({ length: 1200 }, (_, i): Omit<Sent, 'window'>[] => {
       const sample = { name: 'a', type: 'counter', dimensions: { id: `${i}` }, value: 2 } as const;
@@ -172,30 +225,72 @@ describe('what is not whole is said', () => {
     dimensions: {},
     value,
   });
-  const sumOf = ({ groups }: RecentAnswer) => groups.reduce((sum, group) => sum + group.sum, 0);
+  const sumOf = ({ groups }: RecentAnswer) => groups.reduce((sum, group) => sum + Number(group.sum), 0);
 
   test('a window that got a sample after it was closed, until it is computed again', async () => {
     const { questions, windows } = await fed([[one(0)], [one(1)], [one(2)]]);
     const asked = { ...ALL, from: START };
     const again = () => new Feed().window(1, [one(1, 5)])[0];
-    windows.reopened([START + WINDOW_MS]);
+    windows.reopened([START + WINDOW_MS], 100);
     const stale = { complete: false, doubtful: [{ from: time(1), to: time(2), reason: 'changed' }] };
     expect(await questions.answer(asked)).toMatchObject(stale);
     expect(sumOf(await questions.answer(asked))).toBe(3);
-    windows.recomputed(START + WINDOW_MS, again());
+    windows.recomputed(START + WINDOW_MS, again(), 100);
     // Another sample came before that was taken.
-    windows.reopened([START + WINDOW_MS]);
+    windows.reopened([START + WINDOW_MS], 200);
     await windows.settled();
     expect(await questions.answer(asked)).toMatchObject(stale);
-    windows.recomputed(START + WINDOW_MS, again());
+    windows.recomputed(START + WINDOW_MS, again(), 200);
     await windows.settled();
     const answer = await questions.answer(asked);
     expect(answer).toMatchObject({ complete: true, doubtful: [], windows: 3 });
     expect(sumOf(answer)).toBe(7);
-    windows.reopened([START]);
-    windows.recomputed(START, undefined);
+    windows.reopened([START], 300);
+    windows.recomputed(START, undefined, 300);
     await windows.settled();
     expect(sumOf(await questions.answer(asked))).toBe(6);
+  });
+
+  test('a window that was reopened again while it was computed again', async () => {
+    const { questions, windows } = await fed([[one(0)]]);
+    const holding = (sum: number) => new Feed().window(0, [one(0, sum)])[0];
+    windows.reopened([START], 100);
+    // A lane reads all up to 100 now, and meanwhile...
+    windows.reopened([START], 200);
+    windows.recomputed(START, holding(11), 150);
+    await windows.settled();
+    const answer = await questions.answer({ ...ALL, from: START });
+    expect(answer).toMatchObject({ complete: false, doubtful: [{ reason: 'changed' }] });
+    expect(sumOf(answer)).toBe(11);
+    windows.recomputed(START, holding(12), 200);
+    await windows.settled();
+    expect(await questions.answer({ ...ALL, from: START })).toMatchObject({ complete: true });
+  });
+
+  test('of what two lanes compute again, that which read more counts, whichever comes last', async () => {
+    const { questions, windows } = await fed([[one(0)]]);
+    const holding = (sum: number) => new Feed().window(0, [one(0, sum)])[0];
+    windows.reopened([START], 100);
+    windows.reopened([START], 200);
+    windows.recomputed(START, holding(12), 200);
+    windows.recomputed(START, holding(11), 100);
+    // A lane that catches up finds what was late once more.
+    windows.reopened([START], 150);
+    await windows.settled();
+    const answer = await questions.answer({ ...ALL, from: START });
+    expect(answer).toMatchObject({ complete: true, doubtful: [] });
+    expect(sumOf(answer)).toBe(12);
+    // After a rollback, sequences are lower.
+    windows.began(START, TILING, START);
+    windows.closed(new Feed().window(0, [one(0, 3)]), boundaryAfter(0));
+    windows.reopened([START], 50);
+    await windows.settled();
+    expect(await questions.answer({ ...ALL, from: START })).toMatchObject({ complete: false });
+    windows.recomputed(START, holding(4), 50);
+    await windows.settled();
+    const rolledBack = await questions.answer({ ...ALL, from: START });
+    expect(rolledBack).toMatchObject({ complete: true });
+    expect(sumOf(rolledBack)).toBe(4);
   });
 
   test('messages that the stream had lost', async () => {
@@ -301,6 +396,79 @@ describe('what is not whole is said', () => {
   });
 });
 
+describe('questions', () => {
+  const wide = (timers: number) =>
+    Array.from({ length: 200 * timers }, (_, i): Sent => {
+      const dimensions = { id: `${i % timers}` };
+      return { window: 0, name: 't', type: 'timer', dimensions, value: 10 ** ((i * 0.37) % 18) };
+    });
+  const windowOf = async (windows: RecentWindows, timers: number) => {
+    windows.began(START, TILING);
+    windows.closed(new Feed().window(0, wide(timers)), boundaryAfter(0));
+    await windows.settled();
+  };
+
+  test('let others have their turn after so many bins and groups, however few points they have', async () => {
+    const { windows } = recentWindows();
+    const timers = 100;
+    await windowOf(windows, timers);
+    let [turns, now] = [0, 0];
+    // Whenever somebody looks, the turn is over.
+    const clock = {
+      now: () => START,
+      steady: () => (now += 10),
+      nextTurn: async () => {
+        turns += 1;
+      },
+    };
+    const questions = new RecentQuestions({ windows, clock, slice: '0/1', parts: false });
+    const { groups } = await questions.answer({ where: [], by: ['id'], from: START });
+    expect(groups).toHaveLength(timers);
+    // By timer, for its sketch and for its group; and while the sketches are read, some 30 KB of them.
+    expect(turns).toBeGreaterThan(2 * timers + 5);
+  });
+
+  test('those that nobody waits for are not answered, and make room for others at once', async () => {
+    const { windows, questions } = recentWindows();
+    await windowOf(windows, 10);
+    const left = new AbortController();
+    const kept = questions.answer(ALL);
+    const gone = Array.from({ length: 3 }, () => questions.answer(ALL, left.signal));
+    await expect(questions.answer(ALL)).rejects.toMatchObject({ code: 'busy' });
+    left.abort();
+    const more = [questions.answer(ALL), questions.cardinality()];
+    const refused = await Promise.allSettled(gone);
+    expect(refused.map(({ status }) => status)).toEqual(['rejected', 'rejected', 'rejected']);
+    expect((await kept).groups).toHaveLength(1);
+    await Promise.all(more);
+  });
+
+  test('one that has waited for too long is refused, and the next one is answered', async () => {
+    const { windows } = recentWindows();
+    await windowOf(windows, 10);
+    let now = 0;
+    const [held, begun] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    const clock = {
+      now: () => START,
+      steady: () => (now += 10),
+      nextTurn: () => {
+        begun.resolve();
+        return held.promise;
+      },
+    };
+    const questions = new RecentQuestions({ windows, clock, slice: '0/1', parts: false });
+    const [first, second] = [questions.answer(ALL), questions.answer(ALL)];
+    second.catch(() => {});
+    await begun.promise;
+    now += 60_000;
+    held.resolve();
+    // Time that others take is no work of the question.
+    await first;
+    await expect(second).rejects.toMatchObject({ code: 'busy' });
+    await questions.answer(ALL);
+  });
+});
+
 describe('memory', () => {
   test('stays within RECENT_BYTES whatever comes, and what is left is right', async () => {
     const windowArbitrary = fc.record({
@@ -349,10 +517,74 @@ describe('memory', () => {
     );
   });
 
+  test('windows that wait count in full, with their sketches, and those that do not fit are skipped', async () => {
+    const limit = 2_000_000;
+    const { windows, questions } = recentWindows(limit);
+    windows.began(START, TILING);
+    const feed = new Feed();
+    // 20 timers, whose values have hundreds of bins each: some 0.3 MB of sketches for 0.01 MB of rows.
+    const samples = (window: number, timers: number) =>
+      Array.from({ length: 60 * timers }, (_, i): Sent => {
+        const dimensions = { id: `${i % timers}` };
+        return { window, name: 't', type: 'timer', dimensions, value: 10 ** ((i * 7) % 18) };
+      });
+    let most = 0;
+    for (let window = 0; window < 20; window++) {
+      windows.closed(feed.window(window, samples(window, 20)), boundaryAfter(window));
+      most = Math.max(most, windows.bytes);
+    }
+    expect(most).toBeGreaterThan(300_000);
+    expect(most).toBeLessThanOrEqual(limit / 2);
+    // One that alone is larger than all may be.
+    windows.closed(feed.window(20, samples(20, 200)), boundaryAfter(20));
+    expect(windows.bytes).toBeLessThanOrEqual(limit / 2);
+    await windows.settled();
+    const { missing, covered } = await questions.answer({ ...ALL, from: START });
+    expect(missing.map(({ reason }) => reason)).toEqual(['skipped', 'too_large']);
+    expect(missing[1]).toMatchObject({ from: time(20), to: time(21) });
+    expect(covered).toMatchObject([{ from: missing[0]!.to, to: time(20) }]);
+    // What was closed is computed again, and is too large now.
+    windows.reopened([START + 19 * WINDOW_MS], 5);
+    windows.recomputed(START + 19 * WINDOW_MS, new Feed().window(19, samples(19, 200))[0], 5);
+    await windows.settled();
+    const after = await questions.answer({ ...ALL, from: START });
+    expect(after.missing.at(-1)).toEqual({ from: time(19), to: time(21), reason: 'too_large' });
+  });
+
   test('none is taken before there is data', () => {
     const { windows } = recentWindows();
     expect(windows.bytes).toBeLessThan(1000);
     windows.began(START, TILING);
     expect(windows.bytes).toBeLessThan(1000);
   });
+});
+
+test('the number of a series is found by the reference of its record, from one window to the next', async () => {
+  const feed = new Feed();
+  const samples = (window: number) =>
+    Array.from({ length: 10 }, (_, i): Sent => {
+      return { window, name: 'a', type: 'counter', dimensions: { i: `${i}` }, value: 1 };
+    });
+  const known = new KnownRefs();
+  const [[first], [second], [foreign]] = [
+    feed.window(0, samples(0)),
+    feed.window(1, samples(1)),
+    new Feed().window(0, samples(0)),
+  ];
+  known.begin(first!.records);
+  known.add(first!.refs[3]!, 33);
+  known.begin(second!.records);
+  expect(known.find(second!.refs[3]!)).toBe(33);
+  known.begin(foreign!.records);
+  expect(known.find(foreign!.refs[3]!)).toBe(-1);
+});
+
+test('a question over HTTP for another pipeline is refused', async () => {
+  const { questions } = await fed([[]]);
+  const reply = async (search: string) =>
+    await answerRecent({ kind: 'query', search }, { questions, pipeline: 'mine', now: START });
+  expect((await reply('pipeline=mine')).code).toBe(200);
+  const refused = await reply('pipeline=other');
+  expect(refused.code).toBe(404);
+  expect(JSON.parse(String(refused.body))).toMatchObject({ error: { code: 'unknown_instance' } });
 });

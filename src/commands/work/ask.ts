@@ -4,7 +4,7 @@ import { printable, printableJson } from '../../base/printable.ts';
 import { loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import type { Reply } from '../../control/client.ts';
 import { type InstanceAnswer, type MergedAnswer, rangesInWords, together } from '../../recent/merge.ts';
-import type { AnswerGroup, RecentAnswer } from '../../recent/question.ts';
+import type { AnswerGroup, RecentAnswer, Sum } from '../../recent/question.ts';
 import type { DimensionFilter } from '../../tap/filters.ts';
 import { print, warn } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
@@ -132,7 +132,7 @@ function rowOf(
   hasPercentiles: boolean,
 ): string[] {
   const { name, type, dimensions, count, sum, countPerSecond, sumPerSecond } = group;
-  const cell = (value: number | null) => (value === null ? NO_VALUE : shortened(value));
+  const cell = (value: Sum | null) => (value === null ? NO_VALUE : shortened(value));
   return [
     printable(name),
     type,
@@ -147,6 +147,6 @@ function rowOf(
 }
 
 /** Four digits, as more cannot be seen at a glance. */
-function shortened(value: number): string {
-  return String(Number(value.toPrecision(4)));
+function shortened(value: Sum): string {
+  return String(Number(Number(value).toPrecision(4)));
 }

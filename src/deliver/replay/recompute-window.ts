@@ -14,8 +14,8 @@ export interface RecomputeOptions {
 }
 
 export interface RewriteOptions extends RecomputeOptions {
-  /** Told what the window is, before it is written; undefined if it is empty. */
-  readonly found?: (start: number, window: ClosedWindow | undefined) => void;
+  /** Told what the window is with all up to sequence `read`, before it is written; undefined if it is empty. */
+  readonly found?: (start: number, window: ClosedWindow | undefined, read: number) => void;
 }
 
 /**
@@ -32,7 +32,7 @@ export async function rewriteWindow(
 ): Promise<void> {
   const found = await recomputeWindow(start, through, options, signal);
   if (found === undefined) return;
-  options.found?.(start, found.windows[0]);
+  options.found?.(start, found.windows[0], Math.max(found.read, through));
   await lane.rewrite(found.windows.map(sizeWindow), signal);
 }
 
@@ -61,6 +61,8 @@ export async function recomputeWindow(
     let found: ClosedWindow[] = [];
     let read = 0;
     const { source, reader, release } = open(start, undefined, (windows, boundary, sequence) => {
+      // What is read after the window was closed is not in it.
+      if (done.signal.aborted) return;
       read = sequence;
       found = [...found, ...windows.filter((window) => window.start === start)];
       if (boundary >= end) done.abort();

@@ -13,6 +13,7 @@ const STILL_MS = 5_000;
 type Waiter = (reply: HttpReply) => void;
 
 interface Call {
+  readonly number: number;
   readonly kind: ServiceCall['kind'];
   readonly waiters: Set<Waiter>;
 }
@@ -42,7 +43,7 @@ export class MainThread {
   ask(call: ServiceCall, left: AbortSignal): Promise<HttpReply> {
     const made = this.#make(call);
     if (made === undefined) return Promise.resolve(BUSY);
-    const { waiters } = made;
+    const { number, waiters } = made;
     const { promise, resolve } = Promise.withResolvers<HttpReply>();
     const { readyMs, otherMs } = this.#options.limits;
     const limitMs = call.kind === 'ready' ? readyMs : otherMs;
@@ -52,7 +53,10 @@ export class MainThread {
       waiters.delete(settle);
       resolve(reply);
     };
-    const giveUp = () => settle(this.#late(call, limitMs));
+    const giveUp = () => {
+      settle(this.#late(call, limitMs));
+      if (isQuestion(call.kind)) this.#options.post({ kind: 'left', number });
+    };
     const timer = setTimeout(giveUp, limitMs);
     left.addEventListener('abort', giveUp);
     waiters.add(settle);
@@ -79,7 +83,7 @@ export class MainThread {
     if (underWay !== undefined) return underWay;
     if (!isShared(kind) && this.#calls.size >= MAX_UNANSWERED_CALLS) return undefined;
     this.#lastNumber += 1;
-    const made: Call = { kind, waiters: new Set() };
+    const made: Call = { number: this.#lastNumber, kind, waiters: new Set() };
     this.#calls.set(this.#lastNumber, made);
     if (isShared(kind)) this.#shared.set(kind, made);
     this.#options.post({ kind: 'call', number: this.#lastNumber, call });
@@ -101,7 +105,11 @@ export class MainThread {
 
 /** Whether all that ask for it at the same time get the same. */
 function isShared(kind: ServiceCall['kind']): boolean {
-  return kind !== 'control' && kind !== 'query' && kind !== 'cardinality';
+  return kind !== 'control' && !isQuestion(kind);
+}
+
+function isQuestion(kind: ServiceCall['kind']): boolean {
+  return kind === 'query' || kind === 'cardinality';
 }
 
 const BUSY = textReply(503, 'too many requests wait for the main thread', { 'retry-after': '10' });

@@ -34,5 +34,7 @@ export type FromHttpThread =
   | { readonly kind: 'listening'; readonly port: number }
   | { readonly kind: 'cannot_listen'; readonly reason: string }
   | { readonly kind: 'call'; readonly number: number; readonly call: ServiceCall }
+  /** Nobody waits for the answer to this question any longer. Something is still replied. */
+  | { readonly kind: 'left'; readonly number: number }
   /** Events are posted only while pages are open. */
   | { readonly kind: 'subscribe' | 'unsubscribe' };

@@ -18,7 +18,7 @@ const MAX_UNTAKEN_EVENTS = 8;
 
 /** What the thread needs of the service. No call may throw or reject. */
 export interface HttpThreadService {
-  readonly answer: (call: ServiceCall) => Promise<HttpReply>;
+  readonly answer: (call: ServiceCall, left: AbortSignal) => Promise<HttpReply>;
   /** See `EventFeed`. */
   readonly subscribe: (send: (event: string) => void) => () => void;
   /** The thread ended, and another one is started. */
@@ -36,6 +36,8 @@ class HttpThread {
   readonly #taken: Int32Array;
   /** The bytes of the last reply that had any: the thread keeps them, so they are not copied again. */
   readonly #posted = new Map<ServiceCall['kind'], Uint8Array>();
+  /** By number of a call that is being answered: aborts when nobody waits for the reply any longer. */
+  readonly #left = new Map<number, AbortController>();
   #events = 0;
   #unsubscribe: (() => void) | undefined;
 
@@ -63,6 +65,7 @@ class HttpThread {
     });
     this.#worker.on('exit', () => {
       this.#setEvents(false);
+      for (const left of this.#left.values()) left.abort();
       listening.reject(new Error(`the HTTP thread ended before it listened: ${reason}`));
       ended.resolve(reason);
     });
@@ -78,6 +81,9 @@ class HttpThread {
       case 'call':
         void this.#answer(message.number, message.call);
         break;
+      case 'left':
+        this.#left.get(message.number)?.abort();
+        break;
       case 'subscribe':
         this.#setEvents(true);
         break;
@@ -90,7 +96,10 @@ class HttpThread {
   }
 
   async #answer(number: number, call: ServiceCall): Promise<void> {
-    const reply = await this.#service.answer(call);
+    const left = new AbortController();
+    this.#left.set(number, left);
+    const reply = await this.#service.answer(call, left.signal);
+    this.#left.delete(number);
     const isRepeated = typeof reply.body !== 'string' && this.#posted.get(call.kind) === reply.body;
     if (typeof reply.body !== 'string') this.#posted.set(call.kind, reply.body);
     this.#post({ kind: 'reply', number, reply: isRepeated ? undefined : reply });
