@@ -76,7 +76,7 @@ const BAD: Record<string, (string | Uint8Array)[]> = {
   too_long: [`{"name":"${'a'.repeat(513)}","type":"counter","value":1}`],
   bad_timestamp: ['{"name":"a","type":"counter","value":1,"timestamp":"yesterday"}'],
   not_line_protocol: ['a =1', 'a b=1 2 3', ',,,=', 'name=a'],
-  not_statsd: ['a|c', 'a:1|c|b', '|'],
+  not_statsd: ['a|c', 'a|c|b', '|'],
 };
 
 /** Publishes, and retries if the limit of unsent bytes is exceeded. */
