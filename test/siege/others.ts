@@ -6,7 +6,7 @@ import { LIMIT_MS } from '../limits.ts';
 
 const METRICS = 'METRICS';
 const BUCKET = 'KV_fanout-checkpoints';
-const OWN_KEYS = /^\$KV\.fanout-checkpoints\.(default\..+|shapes\.default|clock)$/;
+const OWN_KEYS = /^\$KV\.fanout-checkpoints\.(default\..+|charts\.default_0-1|shapes\.default|clock)$/;
 
 interface Look {
   readonly streams: ReadonlyMap<string, StreamInfo>;
