@@ -80,16 +80,8 @@ export class Sketches {
 
   /** Counts the value `weight` times. The first bins are free; `growth` is asked for all others. */
   add(sketch: number, value: number, weight: number, growth: Growth): void {
-    const bins = 2 * sketch + (value > 0 ? POSITIVE : NEGATIVE);
-    // A sign without bins: the nearest one there is, is that of the zeros.
-    if (value === 0 || (this.#blocks[bins] === 0 && !this.#mayBegin(sketch, growth))) {
-      this.#zeros[sketch]! += weight;
-      return;
-    }
-    const index = Math.ceil(Math.log(Math.abs(value)) / LOG_GAMMA);
-    let at = index - this.#first[bins]!;
-    if (at < 0 || at >= BIN_STEP * this.#blocks[bins]!) at = this.#makeRoom(bins, index, growth);
-    this.#memory.add(this.#blockAt(bins, at >> STEP_BITS), at % BIN_STEP, weight);
+    const index = value === 0 ? 0 : Math.ceil(Math.log(Math.abs(value)) / LOG_GAMMA);
+    this.addBin(sketch, value > 0 ? 1 : value < 0 ? -1 : 0, index, weight, growth);
   }
 
   #mayBegin(sketch: number, growth: Growth): boolean {
@@ -100,6 +92,7 @@ export class Sketches {
   /** Counts as many values of a bin, as `eachBin` of other sketches names it: so sketches are merged. */
   addBin(sketch: number, sign: -1 | 0 | 1, index: number, weight: number, growth: Growth): void {
     const bins = 2 * sketch + (sign > 0 ? POSITIVE : NEGATIVE);
+    // A sign without bins: the nearest one there is, is that of the zeros.
     if (sign === 0 || (this.#blocks[bins] === 0 && !this.#mayBegin(sketch, growth))) {
       this.#zeros[sketch]! += weight;
       return;

@@ -1,11 +1,11 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { MAX_BY, MAX_GROUPS, MAX_WHERE } from '../recent/question.ts';
+import { withAskedInstances } from './terminal/asked-instances.ts';
 import { BUS, describe, INTERRUPTED, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
 import { dimensionFilter, integer, TIME_FORMS, time, timeout } from './terminal/option-values.ts';
 
 const SHOWN_GROUPS = 50;
-const TIMEOUT_MS = 5_000;
 
 const PAGE = {
   summary: 'sums, rates and percentiles of the last hour, without a store',
@@ -31,7 +31,7 @@ longer.`,
 } as const;
 
 export function askCommand(): Command {
-  return describe('ask', PAGE)
+  const command = describe('ask', PAGE)
     .argument('[name]', 'only series whose name matches the glob, such as http.*')
     .option(
       '--where <key=glob>',
@@ -51,14 +51,8 @@ export function askCommand(): Command {
       new Option('--limit <n>', `groups to show, the largest first, 1 to ${MAX_GROUPS}`)
         .argParser(integer(1, MAX_GROUPS))
         .default(SHOWN_GROUPS),
-    )
-    .option('--instance <id>', 'ask this instance only (ctl status shows the ids)')
-    .option('--url <url>', 'ask the instance at this HTTP address only, with CONTROL_TOKEN')
-    .addOption(
-      new Option('--timeout <time>', 'how long to wait for answers, such as 10s')
-        .argParser(timeout)
-        .default(TIMEOUT_MS, '5s'),
-    )
+    );
+  return withAskedInstances(command)
     .option('--json', 'print JSON')
     .action(loaded(() => import('./work/ask.ts')));
 }

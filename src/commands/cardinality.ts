@@ -1,9 +1,7 @@
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
+import { withAskedInstances } from './terminal/asked-instances.ts';
 import { BUS, describe, INTERRUPTED, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
-import { timeout } from './terminal/option-values.ts';
-
-const TIMEOUT_MS = 5_000;
 
 const PAGE = {
   summary: 'which names and dimensions have how many series, and since when',
@@ -20,14 +18,7 @@ series is shown: a slice has only its own windows.`,
 } as const;
 
 export function cardinalityCommand(): Command {
-  return describe('cardinality', PAGE)
-    .option('--instance <id>', 'ask this instance only (ctl status shows the ids)')
-    .option('--url <url>', 'ask the instance at this HTTP address only, with CONTROL_TOKEN')
-    .addOption(
-      new Option('--timeout <time>', 'how long to wait for answers, such as 10s')
-        .argParser(timeout)
-        .default(TIMEOUT_MS, '5s'),
-    )
+  return withAskedInstances(describe('cardinality', PAGE))
     .option('--json', 'print JSON')
     .action(loaded(() => import('./work/cardinality.ts')));
 }

@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError } from 'commander';
-import { BUS, describe, INTERRUPTED, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { BUS, describe, INTERRUPTED, MESSAGE_FORMAT, STREAM, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
 import { dimensionFilter, TIME_FORMS, time } from './terminal/option-values.ts';
 
@@ -23,17 +23,7 @@ be running.`,
     WRONG_SETTINGS,
     INTERRUPTED,
   ],
-  environment: [
-    ...BUS,
-    ...STREAM,
-    ...settingRows(
-      'metricsFormat',
-      'metricsCounters',
-      'metricsStatsdTags',
-      'metricsStatsdSignedGauges',
-      'metricsOtlpAttributes',
-    ),
-  ],
+  environment: [...BUS, ...STREAM, ...MESSAGE_FORMAT],
 } as const;
 
 export function countCommand(): Command {

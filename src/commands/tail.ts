@@ -1,5 +1,5 @@
 import type { Command } from 'commander';
-import { BUS, describe, INTERRUPTED, STREAM, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
+import { BUS, describe, INTERRUPTED, MESSAGE_FORMAT, STREAM, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
 import { dimensionFilter, integer, subjects, TIME_FORMS, time } from './terminal/option-values.ts';
 
@@ -25,17 +25,7 @@ stderr. With --from, messages come from the stream, in its order, and then live.
     WRONG_SETTINGS,
     INTERRUPTED,
   ],
-  environment: [
-    ...BUS,
-    ...STREAM,
-    ...settingRows(
-      'metricsFormat',
-      'metricsCounters',
-      'metricsStatsdTags',
-      'metricsStatsdSignedGauges',
-      'metricsOtlpAttributes',
-    ),
-  ],
+  environment: [...BUS, ...STREAM, ...MESSAGE_FORMAT],
 } as const;
 
 export function tailCommand(): Command {

@@ -1,5 +1,13 @@
 import { type Command, Option } from 'commander';
-import { BUS, describe, INTERRUPTED, settingRows, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
+import {
+  BUS,
+  describe,
+  INTERRUPTED,
+  MESSAGE_FORMAT,
+  settingRows,
+  suggest,
+  WRONG_SETTINGS,
+} from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
 import { integer, subjects, timeout } from './terminal/option-values.ts';
 
@@ -16,17 +24,7 @@ would reject count as (rejected). For a dimension called subject, name or type, 
     ['metrics-fanout top --by name --times 1 --json', 'one update, as JSON'],
   ],
   exit: [['0', '--times reached'], ['1', 'the bus cannot be reached'], WRONG_SETTINGS, INTERRUPTED],
-  environment: [
-    ...BUS,
-    ...settingRows(
-      'metricsSubjects',
-      'metricsFormat',
-      'metricsCounters',
-      'metricsStatsdTags',
-      'metricsStatsdSignedGauges',
-      'metricsOtlpAttributes',
-    ),
-  ],
+  environment: [...BUS, ...settingRows('metricsSubjects'), ...MESSAGE_FORMAT],
 } as const;
 
 export function topCommand(): Command {

@@ -71,6 +71,14 @@ export const BUS: readonly HelpRow[] = [
   ['NATS_*', `the bus and how to sign in; NATS_URL is ${CORE_SETTINGS.natsUrl.default} by default`],
 ];
 export const STREAM = settingRows('metricsSource', 'metricsSubjects', 'metricsStream', 'pipeline');
+/** How messages are read. */
+export const MESSAGE_FORMAT = settingRows(
+  'metricsFormat',
+  'metricsCounters',
+  'metricsStatsdTags',
+  'metricsStatsdSignedGauges',
+  'metricsOtlpAttributes',
+);
 export const SINK_VARIABLES: readonly HelpRow[] = [
   ['SINK_<ID>_*', 'the sinks; if none is enabled, a SQLite file'],
 ];
