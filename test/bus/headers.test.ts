@@ -8,6 +8,7 @@ import { createJetStreamSource } from '../../src/bus/read/jetstream.ts';
 import { ensureStream, manager } from '../../src/bus/stream.ts';
 import { DELETE_MARKER, SCHEDULE } from '../../src/decode/encoding.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { deleteStreams } from './deleted-streams.ts';
 import { memoryLog, Recorder, settings, until } from './support.ts';
 
 let nats: NatsServer;
@@ -92,7 +93,7 @@ test.each([
     expect(reader.encodings).toEqual(ENCODED.map(([, encoding]) => encoding));
     stop.abort();
     await reading;
-    if (source === 'jetstream') await (await manager(bus)).streams.delete(receive);
+    if (source === 'jetstream') await deleteStreams(nats, (await manager(bus)).streams, [receive]);
     await bus.close();
   },
 );

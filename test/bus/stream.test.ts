@@ -5,6 +5,7 @@ import type { Bus } from '../../src/bus/connect.ts';
 import { connect } from '../../src/bus/connect.ts';
 import { describeStream, ensureStream, manager } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { deleteAllStreams } from './deleted-streams.ts';
 import { needsNats, repliesTaken } from './server-version.ts';
 import { busAt, memoryLog, publishStored, settings } from './support.ts';
 
@@ -16,8 +17,7 @@ beforeAll(async () => {
   bus = await busAt(nats.url);
 });
 afterEach(async () => {
-  const { streams } = await manager(bus);
-  for await (const name of streams.names()) await streams.delete(name);
+  await deleteAllStreams(nats, (await manager(bus)).streams);
 });
 afterAll(async () => {
   await bus.close();

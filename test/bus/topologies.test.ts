@@ -5,6 +5,7 @@ import { BusError } from '../../src/bus/bus-error.ts';
 import { type Bus, connect } from '../../src/bus/connect.ts';
 import { describeStream, ensureStream, isTruncated, manager } from '../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
+import { deleteAllStreams, deleteStreams } from './deleted-streams.ts';
 import { needsNats } from './server-version.ts';
 import { memoryLog, publishStored, settings, startReading, until } from './support.ts';
 
@@ -21,7 +22,7 @@ beforeAll(async () => {
 });
 afterEach(async () => {
   while (stops.length > 0) await stops.pop()!();
-  for await (const name of streams.names()) if (!name.startsWith('KV_')) await streams.delete(name);
+  await deleteAllStreams(nats, streams);
 });
 afterAll(async () => {
   await bus.close();
@@ -181,7 +182,7 @@ describe('a stream made of sources', () => {
     await publish('metrics.a');
     const { reader, source } = read();
     await until('the first', () => reader.sequences.length === 1);
-    await streams.delete('METRICS');
+    await deleteStreams(nats, streams, ['METRICS']);
     await until('another attempt', () =>
       log.lines.some(
         ({ fields }) => 'reason' in fields && /there is no stream METRICS/.test(String(fields.reason)),

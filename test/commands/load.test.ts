@@ -9,6 +9,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { readTruth, type TruthRow } from '../../src/verify/truth.ts';
+import { deleteStreams } from '../bus/deleted-streams.ts';
 import { needsNats } from '../bus/server-version.ts';
 import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
@@ -108,7 +109,7 @@ describe('load', () => {
     const read = await load([...args, '--truth', file, '--json'], env);
     expect(JSON.parse(read.stdout)).toMatchObject({ not_stored: 150 });
     // Of what it has removed, nobody knows when it came.
-    await streams.delete('SMALL');
+    await deleteStreams(nats, streams, ['SMALL']);
     await streams.add({ name: 'SMALL', subjects: ['small'], max_msgs: 100 });
     const removed = await load(args, env);
     expect(removed.stdout).toContain('is unknown: the stream has removed messages since');

@@ -5,6 +5,7 @@ import { isNatsOlder } from '../../src/bus/nats-version.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, natsVersion, startNats } from '../../src/servers/nats.ts';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
+import { deleteAllStreams, deleteStreams } from '../bus/deleted-streams.ts';
 import { needsNats } from '../bus/server-version.ts';
 import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
@@ -27,7 +28,7 @@ beforeAll(async () => {
 });
 afterEach(async () => {
   const { streams } = await client.jetstreamManager();
-  for await (const name of streams.names()) await streams.delete(name);
+  await deleteAllStreams(nats, streams);
 });
 afterAll(async () => {
   await client.close();
@@ -36,17 +37,7 @@ afterAll(async () => {
 
 async function add(config: Partial<StreamConfig> & { name: string }): Promise<void> {
   const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
-  // A server says that a stream is gone before it has removed its files: then it cannot make another one yet.
-  const isInTheWay = (error: Error) => error.message === 'error creating store for stream';
-  await eventually('the stream is made', () =>
-    streams.add(config).then(
-      () => true,
-      (error) => {
-        if (isInTheWay(error)) return false;
-        throw error;
-      },
-    ),
-  );
+  await streams.add(config);
 }
 
 /** Returns the exit code, and a lookup of findings by what was checked. */
@@ -81,7 +72,7 @@ test('check names the sources of the stream, and how to notice messages that com
   expect(single).toMatchObject({ state: 'ok', advice: '' });
   expect(single.detail).toContain('from EDGE');
   const { streams } = await client.jetstreamManager();
-  await streams.delete('METRICS');
+  await deleteStreams(nats, streams, ['METRICS']);
   await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], sources: [{ name: 'EDGE' }] });
   const { code, of } = await check();
   expect(code).toBe(0);
@@ -101,7 +92,7 @@ test('check finds out if the service and its commands can read at the same time'
   expect(of('reading').detail).toBe('made and removed 2 consumers, read 10 messages');
   const { consumers, streams } = await client.jetstreamManager();
   expect(await consumers.list('METRICS').next()).toEqual([]);
-  await streams.delete('METRICS');
+  await deleteStreams(nats, streams, ['METRICS']);
   await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], max_consumers: 1 });
   const limited = await check();
   expect(limited.code).toBe(1);

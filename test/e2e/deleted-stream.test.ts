@@ -8,6 +8,7 @@ import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
+import { deleteStreams } from '../bus/deleted-streams.ts';
 import { connect } from '../bus-client.ts';
 import { LIMIT_MS } from '../limits.ts';
 import { eventually } from './control-support.ts';
@@ -66,7 +67,7 @@ test(`deleted ${TIMES} times`, async () => {
   for (let time = 0; time < TIMES; time++) {
     for (let i = 0; i < 20_000; i++) publish('filler');
     await client.flush();
-    await streams.delete('METRICS');
+    await deleteStreams(nats, streams, ['METRICS']);
     await eventually('not ready', async () => (await readyz()).code === 503);
     await eventually('the stream is created again', async () => (await service.status()).source.unproven);
     expect(await readyz()).toEqual({
@@ -107,7 +108,7 @@ test('a new stream that stores nothing: not ready, and a log line says why', asy
   const tiny = { name: 'METRICS', subjects: ['metrics', 'metrics.>'], max_msg_size: 1 };
   // The service may make it again in between.
   await eventually('a stream that takes nothing', async () => {
-    await streams.delete('METRICS').catch(() => {});
+    await deleteStreams(nats, streams, ['METRICS']).catch(() => {});
     return await streams.add(tiny).then(
       () => true,
       () => false,
@@ -119,7 +120,7 @@ test('a new stream that stores nothing: not ready, and a log line says why', asy
     return /"level":"error".*the stream stores nothing of what is published/.test(service.output.stderr);
   });
   expect((await readyz()).code).toBe(503);
-  await streams.delete('METRICS');
+  await deleteStreams(nats, streams, ['METRICS']);
   await eventually('a stream that works', async () => {
     publish('found');
     await sleep(100);
@@ -136,7 +137,7 @@ test('replaced while the service was down: what the old one held is a gap, count
   publish('unread');
   await client.flush();
   const { config } = await streams.info('METRICS');
-  await streams.delete('METRICS');
+  await deleteStreams(nats, streams, ['METRICS']);
   await streams.add(config);
   service = await startServiceProgram(variables());
   const { gaps, latestGaps } = (await service.status()).source;

@@ -8,6 +8,7 @@ import { type NatsServer, natsVersion, startNats } from '../../src/servers/nats.
 import { setting } from '../../src/settings/builders.ts';
 import { readSettings, type SettingError, type Settings } from '../../src/settings/setting.ts';
 import { defineSink, readBackOf, type Sink, type SinkModule } from '../../src/sink/contract.ts';
+import { deleteStreams } from '../bus/deleted-streams.ts';
 import { connect } from '../bus-client.ts';
 import { differences, makePoint, manyPoints, START, WINDOW_MS } from '../conformance/points.ts';
 import { sinkError } from '../conformance/subject.ts';
@@ -176,7 +177,7 @@ describe('on the bus', () => {
     const sink = sinkOf({ SUBJECT: 'gone' });
     await sink.open(NEVER);
     const before = await sink.identity!(NEVER);
-    await (await streams()).delete('GONE');
+    await deleteStreams(bus, await streams(), ['GONE']);
     expect(await sink.write({ points: [makePoint()] }, NEVER)).toMatchObject({
       kind: 'refused',
       reason: 'not_found',

@@ -5,6 +5,7 @@ import type { Bus } from '../../../src/bus/connect.ts';
 import type { ReadFrom } from '../../../src/bus/read/source.ts';
 import { manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { deleteStreams } from '../deleted-streams.ts';
 import {
   busAt,
   holding,
@@ -33,7 +34,7 @@ beforeEach(async () => {
 });
 afterEach(async () => {
   while (running.length > 0) await running.pop()!();
-  await (await manager(bus)).streams.delete('METRICS');
+  await deleteStreams(nats, (await manager(bus)).streams, ['METRICS']);
 });
 afterAll(async () => {
   await bus.close();
@@ -139,7 +140,7 @@ test('the replacement of a stream is reported once', async () => {
   const reading = read({ kind: 'earliest' });
   const { reader, source } = reading;
   await until('the first', () => reader.sequences.length === 10);
-  await (await manager(bus)).streams.delete('METRICS');
+  await deleteStreams(nats, (await manager(bus)).streams, ['METRICS']);
   await until('the new stream', () => source.stats.gaps === 1 && source.stats.reading);
   for (let times = 0; times < 2; times++) await lose([reading]);
   expect(reader.gaps).toHaveLength(1);

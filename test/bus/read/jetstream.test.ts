@@ -6,6 +6,7 @@ import type { ReadFrom } from '../../../src/bus/read/source.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import { LIMIT_MS } from '../../limits.ts';
+import { deleteAllStreams, deleteStreams } from '../deleted-streams.ts';
 import {
   busAt,
   expectMonotone,
@@ -36,8 +37,7 @@ beforeEach(() => {
 });
 afterEach(async () => {
   while (running.length > 0) await running.pop()!();
-  const { streams } = await manager(bus);
-  for await (const name of streams.names()) if (!name.startsWith('KV_')) await streams.delete(name);
+  await deleteAllStreams(nats, (await manager(bus)).streams);
 });
 afterAll(async () => {
   await bus.close();
@@ -331,7 +331,7 @@ test('a stream that is deleted while we read is created again, and read from its
   await publishNumbers(bus, 0, 1_000);
   const { source, reader } = read();
   await until('the first', () => reader.sequences.length === 1_000);
-  await (await manager(bus)).streams.delete('METRICS');
+  await deleteStreams(nats, (await manager(bus)).streams, ['METRICS']);
   await until('the new stream', () => source.stats.resumptions > 0 && source.stats.gaps > 0);
   await publishNumbers(bus, 1_000, 1_500);
   await until('the rest', () => reader.sequences.length === 1_500);
@@ -347,7 +347,9 @@ test('a new stream is recognised even if it has grown past the last sequence tha
   await until('the first', () => reader.sequences.length === 100);
   const { streams } = await manager(bus);
   await Promise.all([
-    streams.delete('METRICS').then(() => add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] })),
+    deleteStreams(nats, streams, ['METRICS']).then(() =>
+      add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] }),
+    ),
     publishNumbers(bus, 0, 1),
   ]);
   await publishNumbers(bus, 100, 5_000);

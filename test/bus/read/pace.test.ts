@@ -7,6 +7,7 @@ import type { Bus } from '../../../src/bus/connect.ts';
 import { createJetStreamSource } from '../../../src/bus/read/jetstream.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { deleteStreams } from '../deleted-streams.ts';
 import { takingPlain } from '../server-version.ts';
 import {
   busAt,
@@ -58,7 +59,7 @@ beforeEach(async () => {
   await ensureStream(bus, settings({ NATS_URL: nats.url }));
 });
 afterEach(async () => {
-  await (await manager(bus)).streams.delete('METRICS');
+  await deleteStreams(nats, (await manager(bus)).streams, ['METRICS']);
 });
 afterAll(async () => {
   stop.abort();

@@ -1,5 +1,5 @@
 /** A stream that takes back messages that it has delivered, as its readers see it. */
-import { cpSync, existsSync, rmSync } from 'node:fs';
+import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { SubscriptionOptions } from 'nats';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
@@ -13,6 +13,7 @@ import { describeStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import { temporaryFolder } from '../../../src/servers/server-process.ts';
 import { LIMIT_MS } from '../../limits.ts';
+import { deleteAllStreams } from '../deleted-streams.ts';
 import { busAt, makePurgeable, numbers, publishStored, Recorder, settings, until } from '../support.ts';
 
 const COMPARE_MS = 15_000;
@@ -61,10 +62,7 @@ function read(source: Source, reader = new Recorder()) {
 }
 
 async function madeAnew(): Promise<{ created: string }> {
-  await (await manager(bus)).streams.delete('METRICS').catch(() => {});
-  // A stream that is made before the server has removed the files of the old one may come out broken.
-  const files = join(nats.storePath, 'jetstream', '$G', 'streams', 'METRICS');
-  await until('its files are gone', () => !existsSync(files));
+  await deleteAllStreams(nats, (await manager(bus)).streams);
   await makePurgeable(bus, core);
   return await describeStream(bus, core);
 }

@@ -5,6 +5,7 @@ import { connect } from '../../../src/bus/connect.ts';
 import { untilProven } from '../../../src/bus/read/stream-proof.ts';
 import { ensureStream, manager, refuseHistory } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
+import { deleteAllStreams, deleteStreams } from '../deleted-streams.ts';
 import {
   memoryLog,
   publishNumbers,
@@ -29,7 +30,7 @@ beforeAll(async () => {
 });
 afterEach(async () => {
   await reading?.stop();
-  await (await manager(bus)).streams.delete('METRICS').catch(() => {});
+  await deleteAllStreams(nats, (await manager(bus)).streams);
 });
 afterAll(async () => {
   await bus.close();
@@ -44,7 +45,7 @@ async function readAndDelete(): Promise<Reading> {
   await until('the first', () => started.reader.sequences.length === 10);
   expect(started.source.stats.unproven).toBe(false);
   log.lines.length = 0;
-  await (await manager(bus)).streams.delete('METRICS');
+  await deleteStreams(nats, (await manager(bus)).streams, ['METRICS']);
   return started;
 }
 

@@ -8,6 +8,7 @@ import { BusWatch } from '../../../src/bus/read/watch.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import { connect as connectClient } from '../../bus-client.ts';
+import { deleteAllStreams } from '../deleted-streams.ts';
 import { takingPlain } from '../server-version.ts';
 import { holding, memoryLog, publishNumbers, Recorder, settings, until } from '../support.ts';
 
@@ -40,7 +41,7 @@ beforeEach(async () => {
 afterEach(async () => {
   stop.abort();
   await Promise.all(running);
-  await (await manager(bus)).streams.delete('METRICS').catch(() => {});
+  await deleteAllStreams(nats, (await manager(bus)).streams);
   await bus.close();
 });
 
@@ -313,5 +314,4 @@ test('what a stream lacks that copies others is unknown, and not lost', async ()
     unstored: 0,
     unknown: 'the stream copies others, and may get later what it lacks',
   });
-  await streams.delete('EDGE');
 });
