@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, type TestContext, test } from 'vitest';
 import { type Program, startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
@@ -17,15 +17,22 @@ const STOP_TIMEOUT_MS = 2000;
 /** Than any wait here. Whoever waits for it does not end at once. */
 const LONGER = '1h';
 
-const folder = temporaryFolder('standstill');
-const pipe = join(folder.path, 'pipe');
-let nats: NatsServer;
-let env: Record<string, string>;
+interface Setting {
+  readonly nats: NatsServer;
+  readonly folder: string;
+  readonly pipe: string;
+  readonly env: Record<string, string>;
+}
 
-beforeAll(async () => {
+/** A bus and a store for one test. All of them wait most of their time, and do so side by side. */
+async function setUp({ onTestFinished }: Pick<TestContext, 'onTestFinished'>): Promise<Setting> {
+  const folder = temporaryFolder('standstill');
+  onTestFinished(() => folder.remove());
+  const pipe = join(folder.path, 'pipe');
   execFileSync('mkfifo', [pipe]);
-  nats = await startNats();
-  env = {
+  const nats = await startNats();
+  onTestFinished(() => nats.stop());
+  const env = {
     ...WINDOWS,
     NATS_URL: nats.url,
     STOP_TIMEOUT: `${STOP_TIMEOUT_MS}ms`,
@@ -35,10 +42,14 @@ beforeAll(async () => {
     SINK_STILL_KIND: KIND,
     SINK_STILL_TIMEOUT: `${TIMEOUT_MS}ms`,
   };
-});
-afterAll(async () => {
-  await nats?.stop();
-  folder.remove();
+  return { nats, folder: folder.path, pipe, env };
+}
+
+/** Where a call blocks: in JavaScript, or in the system, by opening a named pipe. */
+const blocking = ({ env, pipe }: Setting, call: string, where: string) => ({
+  ...env,
+  SINK_STILL_CALL: call,
+  ...(where === 'the system' && { SINK_STILL_PIPE: pipe }),
 });
 
 async function until(program: Program, stream: 'stdout' | 'stderr', text: string): Promise<void> {
@@ -54,26 +65,29 @@ async function ended(program: Program): Promise<number | NodeJS.Signals> {
   return await program.ended;
 }
 
-test.each([
-  ['open', ''],
-  ['open', pipe],
-  ['write', ''],
-  ['read', ''],
-  ['remove', ''],
-])('check names a sink that blocks its thread in %s, and shows the others before', async (call, at) => {
-  const blocked = { ...env, SINK_STILL_CALL: call, ...(at !== '' && { SINK_STILL_PIPE: at }) };
-  const program = startProgram(['check'], blocked);
-  const whole = ended(program);
-  await until(program, 'stdout', 'sink sqlite');
-  expect(program.output.stdout).not.toContain('sink still');
-  await until(program, 'stdout', 'sink still');
-  expect(await whole).toBe(1);
-  expect(program.output.stdout).toMatch(/^sink sqlite \(sqlite\) +ok +written, read back, removed/m);
-  expect(program.output.stdout).toMatch(/^sink still \(blocking\) +failed +no answer within 3000 ms$/m);
-  expect(program.output.stdout).toContain('What to do:');
-});
+test.concurrent.for([
+  ['open', 'JavaScript'],
+  ['open', 'the system'],
+  ['write', 'JavaScript'],
+  ['read', 'JavaScript'],
+  ['remove', 'JavaScript'],
+] as const)(
+  'check names a sink that blocks its thread in %s, in %s, and shows the others before',
+  async ([call, where], context) => {
+    const program = startProgram(['check'], blocking(await setUp(context), call, where));
+    const whole = ended(program);
+    await until(program, 'stdout', 'sink sqlite');
+    expect(program.output.stdout).not.toContain('sink still');
+    await until(program, 'stdout', 'sink still');
+    expect(await whole).toBe(1);
+    expect(program.output.stdout).toMatch(/^sink sqlite \(sqlite\) +ok +written, read back, removed/m);
+    expect(program.output.stdout).toMatch(/^sink still \(blocking\) +failed +no answer within 3000 ms$/m);
+    expect(program.output.stdout).toContain('What to do:');
+  },
+);
 
-test('check --json is one object, also with a sink that blocks', async () => {
+test.concurrent('check --json is one object, also with a sink that blocks', async (context) => {
+  const { env } = await setUp(context);
   const program = startProgram(['check', '--json'], env);
   expect(await ended(program)).toBe(1);
   const findings = JSON.parse(program.output.stdout) as { what: string; state: string }[];
@@ -83,16 +97,16 @@ test('check --json is one object, also with a sink that blocks', async () => {
   ]);
 });
 
-test.each([
-  ['open', ''],
-  ['open', pipe],
-  ['write', ''],
-])(
-  'the service with a sink that blocks its thread in %s stays well, and ends when it is stopped',
-  async (call, at) => {
-    const blocked = { ...env, SINK_STILL_CALL: call, ...(at !== '' && { SINK_STILL_PIPE: at }) };
-    const service = await startServiceProgram(blocked);
-    const truth = await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
+test.concurrent.for([
+  ['open', 'JavaScript'],
+  ['open', 'the system'],
+  ['write', 'JavaScript'],
+] as const)(
+  'the service with a sink that blocks its thread in %s, in %s, stays well, and ends when it is stopped',
+  async ([call, where], context) => {
+    const setting = await setUp(context);
+    const service = await startServiceProgram(blocking(setting, call, where));
+    const truth = await sendTraffic(setting, ['--count', '500', '--rate', '500']);
     const stalls = async () =>
       sample(await (await fetch(`${service.url}/metrics`)).text(), 'fanout_sink_stalls_total{sink="still"}');
     for (const deadline = Date.now() + LIMIT_MS; ; await sleep(100)) {
@@ -113,9 +127,11 @@ test.each([
   },
 );
 
-test('the first Ctrl-C says that a second one ends the service at once, and it does', async () => {
-  const service = await startServiceProgram({ ...env, STOP_TIMEOUT: LONGER, SINK_STILL_CALL: 'write' });
-  await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
+test.concurrent('the first Ctrl-C says that a second one ends the service at once, and it does', async (context) => {
+  const setting = await setUp(context);
+  const blocked = blocking(setting, 'write', 'JavaScript');
+  const service = await startServiceProgram({ ...blocked, STOP_TIMEOUT: LONGER });
+  await sendTraffic(setting, ['--count', '500', '--rate', '500']);
   await sleep(2000);
   service.child.kill('SIGINT');
   await until(service, 'stderr', 'press Ctrl-C again to end at once');
@@ -126,26 +142,26 @@ test('the first Ctrl-C says that a second one ends the service at once, and it d
 });
 
 /** Confirms some windows, so that there is something to verify. */
-async function confirmWindows(own: Record<string, string>): Promise<void> {
-  const service = await startServiceProgram({ ...own, SINK_STILL_CALL: 'read', VERIFY_SHARE: '0' });
-  const truth = await sendTraffic({ nats, folder: folder.path }, ['--count', '500', '--rate', '500']);
+async function confirmWindows(setting: Setting): Promise<void> {
+  const blocked = blocking(setting, 'read', 'JavaScript');
+  const service = await startServiceProgram({ ...blocked, VERIFY_SHARE: '0' });
+  const truth = await sendTraffic(setting, ['--count', '500', '--rate', '500']);
   await service.untilConfirmed(endOf(truth));
   expect(await service.stop()).toBe(0);
 }
 
-test.each([
+test.concurrent.for([
   ['verify', ['--sink', 'still']],
   ['replay', ['--sink', 'still', '--from', '2026-01-01T00:00:00Z']],
-])(
+] as const)(
   '%s with a store that stands still: Ctrl-C says that a second one ends it at once, and it does',
-  async (command, args) => {
+  async ([command, args], context) => {
     const before = new Date(Date.now() - 3_600_000).toISOString();
     const given = args.map((arg) => (arg.startsWith('2026') ? before : arg));
-    // Where the sink has been before, the service would look for rows of a rollback first, and find out nothing.
-    const own = { ...env, PIPELINE: command };
-    await confirmWindows(own);
-    const calls = { SINK_STILL_CALL: command === 'verify' ? 'read' : 'open', SINK_STILL_PIPE: pipe };
-    const program = startProgram([command, ...given], { ...own, ...calls, SINK_STILL_TIMEOUT: LONGER });
+    const setting = await setUp(context);
+    await confirmWindows(setting);
+    const blocked = blocking(setting, command === 'verify' ? 'read' : 'open', 'the system');
+    const program = startProgram([command, ...given], { ...blocked, SINK_STILL_TIMEOUT: LONGER });
     await sleep(6000);
     expect(program.child.exitCode, JSON.stringify(program.output)).toBeNull();
     program.child.kill('SIGINT');
