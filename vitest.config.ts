@@ -1,5 +1,6 @@
 import { defineConfig } from 'vitest/config';
 import { LIMIT_MS, TEST_LIMIT_MS } from './test/limits.ts';
+import { LongestFirst } from './test/longest-first.ts';
 import { serverTests } from './test/projects.ts';
 
 const servers = serverTests();
@@ -12,6 +13,7 @@ export default defineConfig({
     // Most of a test's time it waits for real servers: so few forks as processors leave half of these idle.
     maxWorkers: 4,
     passWithNoTests: false,
+    sequence: { sequencer: LongestFirst },
     projects: [
       // They change nothing that others see: no need for a process each, which would take a third of the time.
       {

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import config from '../vitest.config.ts';
+import { LONG } from './longest-first.ts';
 import { ROOT, serverTests, sourceReader, testFiles, wayToProcesses } from './projects.ts';
 
 const files: Record<string, string> = {
@@ -52,4 +53,8 @@ test('this file and the rules of the house are unit tests; end-to-end tests are 
   for (const file of ['test/projects.test.ts', 'test/house.test.ts'])
     expect(wayToProcesses(file, sourceReader()), file).toBeUndefined();
   expect(pure.filter((file) => file.startsWith('test/e2e/'))).toEqual([]);
+});
+
+test('the files that begin first are there', () => {
+  expect(testFiles()).toEqual(expect.arrayContaining([...LONG]));
 });
