@@ -44,11 +44,11 @@ Stages: ${STAGES.join(', ')}. A kind of store that cannot keep a trial apart is 
 const DIFF: HelpPage = {
   summary: 'compare two trials: what changed by more than noise',
   text: `
-It compares each latency and each rate of the first trial with that of the second by a Mann-Whitney U test over the
-rounds in which they were measured, and reports only what is neither chance nor small.`,
+It compares how each store changed with how the others did, and with how all of them change within each of the trials,
+where nothing changed; and reports only what is neither chance nor small. What all stores have in common is the machine.`,
   examples: [['metrics-fanout trial diff before.json after.json', 'in words, and the figures that changed']],
   exit: [
-    ['0', 'nothing changed by more than noise'],
+    ['0', 'nothing changed by more than noise: what all stores have in common is no change'],
     ['1', 'something did, there is nothing to compare, or a file is not a trial'],
   ],
 };
