@@ -84,7 +84,7 @@ interface Figure {
   readonly what: string;
   readonly unit: 'ms' | 'points/s';
   readonly rounds: readonly number[];
-  /** What of it is compared between trials, and between the halves of one, in its unit; and how much it is worth. */
+  /** What is compared between trials, and between the halves of one, in its unit; and how much it is worth. */
   readonly best: number;
   readonly halves: readonly [number, number];
   readonly weight: number;
