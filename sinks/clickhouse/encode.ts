@@ -187,6 +187,10 @@ export const mergeParts = (table: string) => `OPTIMIZE TABLE ${table} FINAL`;
 export const selectTables = (database: string, table: string) =>
   `SELECT name FROM system.tables WHERE database = ${quote(database)} AND name = ${quote(table)} FORMAT JSONEachRow`;
 
+/** Selects the names of all tables that end so. */
+export const selectEnding = (database: string, ending: string) =>
+  `SELECT name FROM system.tables WHERE database = ${quote(database)} AND endsWith(name, ${quote(ending)}) ORDER BY name FORMAT JSONEachRow`;
+
 export function deleteRows(table: string, points: readonly Point[]): string {
   const keys = points.map(
     ({ series, windowStart, instance }) => `(${windowStart}, ${quote(series.id)}, ${quote(instance)})`,

@@ -58,6 +58,7 @@ import {
   SELECT_VERSION,
   select,
   selectAnswer,
+  selectEnding,
   selectQuery,
   selectStore,
   selectTables,
@@ -208,6 +209,14 @@ class ClickHouseSink implements Sink {
     // The mark goes last: a trial that is cut short can go on with it.
     for (const name of [this.#table, this.#store, quoteName(markOf(table))])
       await this.#connection.run(dropTable(name), signal);
+  }
+
+  async trials(signal: AbortSignal): Promise<readonly string[]> {
+    const select = selectEnding(this.#config.database, markOf(''));
+    const found: string[] = [];
+    for await (const { name } of this.#connection.query<{ name: string }>(select, signal))
+      found.push(name.slice(0, -markOf('').length));
+    return found;
   }
 
   async #has(table: string, signal: AbortSignal): Promise<boolean> {

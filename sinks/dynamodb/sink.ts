@@ -11,6 +11,7 @@ import {
   DynamoDBClient,
   GetItemCommand,
   PutItemCommand,
+  paginateListTables,
   QueryCommand,
   type QueryCommandInput,
   ScanCommand,
@@ -309,6 +310,21 @@ class DynamoDbSink implements Sink {
     } catch (error) {
       throw sinkError(error, signal);
     }
+  }
+
+  async trials(signal: AbortSignal): Promise<readonly string[]> {
+    const found: string[] = [];
+    try {
+      for await (const { TableNames = [] } of paginateListTables(
+        { client: this.#connect() },
+        {},
+        { abortSignal: signal },
+      ))
+        found.push(...TableNames);
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
+    return found;
   }
 
   async #querySeries(series: Series, range: WindowRange, signal: AbortSignal): Promise<AnswerRow[]> {

@@ -57,7 +57,7 @@ import {
   storeLine,
 } from './influxql.ts';
 import { bucketBytes } from './metrics.ts';
-import { claim, drop, type TrialAccess, trialTables } from './trial.ts';
+import { claim, drop, type TrialAccess, trials, trialTables } from './trial.ts';
 
 const LIMITS = { maxPoints: 5_000, maxBytes: 4_000_000, inFlight: 2 };
 /** More sockets than writes, so that a read or an open never waits for a write. */
@@ -324,6 +324,10 @@ class TriedInfluxDbSink extends InfluxDbSink {
 
   async drop(signal: AbortSignal): Promise<void> {
     await orSinkError(signal, () => drop(this.access(), signal));
+  }
+
+  async trials(signal: AbortSignal): Promise<readonly string[]> {
+    return await orSinkError(signal, () => trials(this.access(), signal));
   }
 }
 

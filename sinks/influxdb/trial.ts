@@ -26,6 +26,8 @@ interface Bucket {
 
 /** A longer description of buckets is not one. */
 const MAX_ANSWER_BYTES = 1_048_576;
+/** No server lists more at once. */
+const BUCKETS_A_PAGE = 100;
 
 export const trialTables: TrialTables<typeof allSettings> = {
   settings: (config, name) => {
@@ -90,15 +92,36 @@ export async function drop(access: TrialAccess, signal: AbortSignal): Promise<vo
   for await (const _ of access.query(`DROP DATABASE ${identifier(name)}`, signal));
 }
 
+export async function trials(access: TrialAccess, signal: AbortSignal): Promise<readonly string[]> {
+  return hasBuckets(access.config) ? await markedBuckets(access, signal) : await databases(access, signal);
+}
+
+/** Resolves to the names of buckets that a trial made. */
+async function markedBuckets(access: TrialAccess, signal: AbortSignal): Promise<string[]> {
+  const { org = '' } = access.config;
+  const found: string[] = [];
+  for (let offset = 0; ; offset += BUCKETS_A_PAGE) {
+    const page = new URLSearchParams({ org, limit: `${BUCKETS_A_PAGE}`, offset: `${offset}` });
+    const answer = await answerOf<{ buckets?: readonly Bucket[] }>(access, `/api/v2/buckets?${page}`, signal);
+    const buckets = answer.buckets ?? [];
+    found.push(...buckets.filter(({ description }) => description === TRIAL_MARK).map(({ name }) => name));
+    if (buckets.length < BUCKETS_A_PAGE) return found;
+  }
+}
+
+async function databases({ query }: TrialAccess, signal: AbortSignal): Promise<string[]> {
+  const found: string[] = [];
+  for await (const { values = [] } of query('SHOW DATABASES', signal))
+    found.push(...values.map(([name]) => String(name)));
+  return found;
+}
+
 function nameOf({ api, bucket = '', database = '' }: Config): string {
   return api === 'v2' ? bucket.split('/')[0]! : database;
 }
 
-async function hasDatabase({ config, query }: TrialAccess, signal: AbortSignal): Promise<boolean> {
-  for await (const { values = [] } of query('SHOW DATABASES', signal)) {
-    if (values.some(([name]) => name === nameOf(config))) return true;
-  }
-  return false;
+async function hasDatabase(access: TrialAccess, signal: AbortSignal): Promise<boolean> {
+  return (await databases(access, signal)).includes(nameOf(access.config));
 }
 
 async function bucketOf(access: TrialAccess, signal: AbortSignal): Promise<Bucket | undefined> {

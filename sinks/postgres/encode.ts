@@ -187,6 +187,13 @@ export function selectMark(table: string): string {
   return `SELECT coalesce(obj_description(${found}, 'pg_class'), '') AS mark WHERE ${found} IS NOT NULL`;
 }
 
+/** Selects the names of tables with that mark in the schema of this one. */
+export function selectMarked(table: string, mark: string): string {
+  const schema = table.includes('.') ? pgLiteral(table.split('.')[0]!) : 'current_schema()';
+  return `SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = ${schema} AND c.relkind IN ('r', 'p') AND obj_description(c.oid, 'pg_class') = ${pgLiteral(mark)} ORDER BY 1`;
+}
+
 export function markTable(table: string, mark: string): string {
   return `COMMENT ON TABLE ${quotedTable(table)} IS ${pgLiteral(mark)}`;
 }

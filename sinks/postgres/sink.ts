@@ -71,6 +71,7 @@ import {
   selectHeld,
   selectHypertableSize,
   selectMark,
+  selectMarked,
   selectPage,
   selectSize,
   upsert,
@@ -370,6 +371,14 @@ class PostgresSink implements Sink {
     if (mark === undefined) return;
     if (mark !== TRIAL_MARK) throw notClaimed(table);
     await this.#runAlone(dropTable(table), signal);
+  }
+
+  async trials(signal: AbortSignal): Promise<readonly string[]> {
+    const select = transaction(SERVER, this.#timeoutMs, selectMarked(this.#config.table, TRIAL_MARK));
+    const found = await this.#classified(signal, () =>
+      this.#connections.lend(signal, (connection) => connection.run(select)),
+    );
+    return (found?.rows ?? []).flatMap(({ name }) => (name == null ? [] : [name]));
   }
 
   /** Resolves to the remark on the table; undefined if there is no table. */

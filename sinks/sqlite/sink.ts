@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { closeSync, constants, existsSync, mkdirSync, openSync, rmSync, statSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import type { DatabaseSync as Database, StatementSync } from 'node:sqlite';
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
@@ -228,6 +229,11 @@ class SqliteSink implements Sink {
     if (existsSync(this.#path)) throw alreadyThere(this.#path);
     await this.open(signal);
     this.#connection().database.exec(CREATE_TRIAL);
+  }
+
+  async trials(): Promise<readonly string[]> {
+    const names = await readdir(dirname(this.#path));
+    return names.filter((name) => name.endsWith(EXTENSION)).map((name) => basename(name, EXTENSION));
   }
 
   async drop(signal: AbortSignal): Promise<void> {

@@ -4,7 +4,7 @@ import { COUNTER, TIMER } from '../aggregate/sample.ts';
 import { QUANTILES, Sketches } from '../aggregate/sketch.ts';
 import { BinSums } from './bin-sums.ts';
 import { ByteWriter } from './byte-writer.ts';
-import { ChunkReader, isExact } from './columns.ts';
+import { ChunkReader } from './columns.ts';
 import { type Coverage, coverageOf } from './coverage.ts';
 import {
   type AnswerGroup,
@@ -16,7 +16,8 @@ import {
   sumInJson,
 } from './question.ts';
 import type { KeptWindow, RecentView } from './recent-windows.ts';
-import { NO_GROUP, patience, REST_GROUPS, type Selection, selectSeries } from './selection.ts';
+import { hasChunk, NO_GROUP, patience, REST_GROUPS, type Selection, selectSeries } from './selection.ts';
+import { roundedOff, SeriesTotals } from './series-totals.ts';
 import { SketchReader, writeSketch } from './sketch-bytes.ts';
 import type { Turns } from './turns.ts';
 
@@ -25,13 +26,15 @@ const GROUP_BYTES = 320;
 
 /** Bytes of sketches between two looks at the clock. */
 const STEP_BYTES = 4096;
-/** Groups, likewise. */
+/** Groups, likewise, and series. */
 const STEP_GROUPS = 2048;
+const STEP_SERIES = 4096;
 
 /** Arrays that every question needs. */
 export class Adder {
   readonly #reader = new ChunkReader();
   readonly #sketches = new SketchReader();
+  #totals: SeriesTotals | undefined;
 
   async answer(
     question: RecentQuestion,
@@ -42,7 +45,10 @@ export class Adder {
     const coverage = coverageOf(question, view, of);
     const selection = await selectSeries(view.dictionary, question, turns);
     const windows = view.windows.filter(({ start }) => coverage.has(start));
-    const sums = await this.#add(windows, question.by.length > 0, selection, turns);
+    const { dictionary, lend } = view;
+    const sums = new Sums(selection.groups.length);
+    const totals = await this.#totalsOf({ windows, dictionary, lend }, selection, turns);
+    await sums.add(selection.groupOf, totals, turns);
     const shown = largest(selection, sums);
     const sketches = await this.#merge(windows, selection, shown, turns);
     return {
@@ -51,37 +57,31 @@ export class Adder {
     };
   }
 
-  /** `isMixed`: whether series that follow each other are often in different groups. */
-  async #add(
-    windows: readonly KeptWindow[],
-    isMixed: boolean,
-    { groupOf, groups, has }: Selection,
+  /** Returns what the series have together in these windows, as far as they are selected. */
+  async #totalsOf(
+    view: Pick<RecentView, 'windows' | 'dictionary' | 'lend'>,
+    selection: Selection,
     turns: Turns,
-  ): Promise<Sums> {
-    const reader = this.#reader;
-    const sums = new Sums(groups.length);
-    for (const { chunks } of windows) {
-      for (const chunk of chunks) {
-        if (!has(chunk)) continue;
-        reader.readNumbers(chunk);
-        reader.readValues(chunk);
-        if (!isMixed) sums.addRuns(groupOf, reader, chunk.size);
-        else if (isExact(chunk.sum)) sums.addWhole(groupOf, reader, chunk.size);
-        else sums.addEach(groupOf, reader, chunk.size);
-        if (chunk.type !== COUNTER) sums.addLimits(groupOf, reader, chunk.size);
-        await patience(turns);
-      }
-    }
-    return sums;
+  ): Promise<SeriesTotals> {
+    const known = this.#totals?.isOf(view.windows) ? this.#totals : undefined;
+    const totals = known ?? new SeriesTotals(view);
+    this.#totals = undefined;
+    await totals.addUp(view, selection, this.#reader, turns);
+    const giveBack = () => {
+      if (this.#totals === totals) this.#totals = undefined;
+    };
+    if (view.lend(totals.bytes, giveBack)) this.#totals = totals;
+    return totals;
   }
 
   /** Merges the sketches of the groups that are shown. */
   async #merge(
     windows: readonly KeptWindow[],
-    { groupOf, groups, has }: Selection,
+    selection: Selection,
     shown: readonly number[],
     turns: Turns,
   ): Promise<MergedSketches> {
+    const { groupOf, groups } = selection;
     const sketchOf = new Int32Array(groups.length).fill(NO_GROUP);
     let timers = 0;
     for (const group of shown) if (groups[group]!.type === TIMER) sketchOf[group] = timers++;
@@ -89,7 +89,7 @@ export class Adder {
     const [reader, sketches] = [this.#reader, this.#sketches];
     for (const { chunks } of timers === 0 ? [] : windows) {
       for (const chunk of chunks) {
-        if (chunk.type !== TIMER || !has(chunk)) continue;
+        if (chunk.type !== TIMER || !hasChunk(selection, chunk)) continue;
         reader.readNumbers(chunk);
         sketches.begin(chunk.sketches);
         for (let i = 0, looked = 0; i < chunk.size; i++) {
@@ -150,85 +150,52 @@ class Sums {
     return { sum: rounded + rest, rest: roundedOff(rounded, rest, rounded + rest) };
   }
 
-  // The loops have no branch that depends on what is in a group and what is not, beside the first: a processor cannot
-  // guess it, and each wrong guess costs more than all the rest.
-
-  /** Of sums that are whole and small. */
-  addWhole(groupOf: Int32Array, { numbers, count, sum }: ChunkReader, size: number): void {
-    const counts = this.count;
-    const sums = this.#whole;
-    for (let i = 0; i < size; i++) {
-      const group = groupOf[numbers[i]!]!;
-      if (group < 0) continue;
-      counts[group]! += count[i]!;
-      sums[group]! += sum[i]!;
+  /** Adds up the series of each group. */
+  async add(groupOf: Int32Array, totals: SeriesTotals, turns: Turns): Promise<void> {
+    for (let from = 0; from < groupOf.length; from += STEP_SERIES) {
+      const to = Math.min(groupOf.length, from + STEP_SERIES);
+      this.#addWhole(groupOf, totals, from, to);
+      if (totals.sum.length > 0) this.#addEach(groupOf, totals, from, to);
+      if (totals.min.length > 0) this.#addLimits(groupOf, totals, from, to);
+      await patience(turns);
     }
   }
 
-  addEach(groupOf: Int32Array, { numbers, count, sum }: ChunkReader, size: number): void {
+  #addWhole(groupOf: Int32Array, { count, whole }: SeriesTotals, from: number, to: number): void {
     const counts = this.count;
+    const sums = this.#whole;
+    for (let number = from; number < to; number++) {
+      const group = groupOf[number]!;
+      if (group < 0) continue;
+      counts[group]! += count[number]!;
+      sums[group]! += whole[number]!;
+    }
+  }
+
+  #addEach(groupOf: Int32Array, { sum, rest }: SeriesTotals, from: number, to: number): void {
     const sums = this.#sum;
     const rests = this.#rest;
-    for (let i = 0; i < size; i++) {
-      const group = groupOf[numbers[i]!]!;
+    for (let number = from; number < to; number++) {
+      const group = groupOf[number]!;
       if (group < 0) continue;
-      counts[group]! += count[i]!;
-      const value = sum[i]!;
+      const value = sum[number]!;
       const before = sums[group]!;
       const after = before + value;
       sums[group] = after;
-      rests[group]! += roundedOff(before, value, after);
+      rests[group]! += roundedOff(before, value, after) + rest[number]!;
     }
   }
 
-  /** Adding to the same place in memory again and again has to wait for the time before: where groups come in runs. */
-  addRuns(groupOf: Int32Array, { numbers, count, sum }: ChunkReader, size: number): void {
-    let group = NO_GROUP;
-    let counted = 0;
-    let summed = 0;
-    let rest = 0;
-    for (let i = 0; i < size; i++) {
-      const next = groupOf[numbers[i]!]!;
-      if (next !== group) {
-        if (group >= 0) this.#set(group, counted, summed, rest);
-        group = next;
-        if (group < 0) continue;
-        counted = this.count[group]!;
-        summed = this.#sum[group]!;
-        rest = this.#rest[group]!;
-      }
-      if (group < 0) continue;
-      counted += count[i]!;
-      const value = sum[i]!;
-      const before = summed;
-      summed += value;
-      rest += roundedOff(before, value, summed);
-    }
-    if (group >= 0) this.#set(group, counted, summed, rest);
-  }
-
-  addLimits(groupOf: Int32Array, { numbers, min, max }: ChunkReader, size: number): void {
+  #addLimits(groupOf: Int32Array, { min, max }: SeriesTotals, from: number, to: number): void {
     const least = this.min;
     const most = this.max;
-    for (let i = 0; i < size; i++) {
-      const group = groupOf[numbers[i]!]!;
+    for (let number = from; number < to; number++) {
+      const group = groupOf[number]!;
       if (group < 0) continue;
-      if (min[i]! < least[group]!) least[group] = min[i]!;
-      if (max[i]! > most[group]!) most[group] = max[i]!;
+      if (min[number]! < least[group]!) least[group] = min[number]!;
+      if (max[number]! > most[group]!) most[group] = max[number]!;
     }
   }
-
-  #set(group: number, count: number, sum: number, rest: number): void {
-    this.count[group] = count;
-    this.#sum[group] = sum;
-    this.#rest[group] = rest;
-  }
-}
-
-/** What rounding took off a sum of two, whichever is larger (Knuth's TwoSum). NaN if the sum is not finite. */
-export function roundedOff(a: number, b: number, sum: number): number {
-  const added = sum - a;
-  return a - (sum - added) + (b - added);
 }
 
 /** Returns the groups to show, largest first, as many as an answer may have. */

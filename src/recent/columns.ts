@@ -174,6 +174,23 @@ export class ChunkReader {
     this.min.set(min);
     this.max.set(max);
   }
+
+  /** Leaves only the points of some series of those that were read. Returns how many. */
+  keep({ size }: Chunk, isMeant: (number: number) => boolean): number {
+    const { numbers, count, sum, min, max } = this;
+    let kept = 0;
+    for (let i = 0; i < size; i++) {
+      const number = numbers[i]!;
+      if (!isMeant(number)) continue;
+      numbers[kept] = number;
+      count[kept] = count[i]!;
+      sum[kept] = sum[i]!;
+      min[kept] = min[i]!;
+      max[kept] = max[i]!;
+      kept += 1;
+    }
+    return kept;
+  }
 }
 
 /** Whether adding up many values of the column loses nothing: they are whole, and small. */

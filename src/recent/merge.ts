@@ -3,11 +3,12 @@
  * window counts once, whoever has it. In core mode every answer is a part, and all of them add up.
  */
 import { METRIC_TYPES } from '../aggregate/point.ts';
-import { percentilesOf, ratesOf, roundedOff } from './answer.ts';
+import { percentilesOf, ratesOf } from './answer.ts';
 import { BinSums } from './bin-sums.ts';
 import { remarksOf } from './coverage.ts';
 import { type AnswerGroup, type OtherGroups, type RecentAnswer, spanInWords, sumInJson } from './question.ts';
 import { isWithin, missingOf, partsWithin, type Ranges, type TimeRange, withRange } from './ranges.ts';
+import { roundedOff } from './series-totals.ts';
 import { SketchReader } from './sketch-bytes.ts';
 
 export interface InstanceAnswer {

@@ -18,6 +18,8 @@ import { Turns } from './turns.ts';
 
 /** When it is full, this share is made free at once: making room takes about as long for little as for much. */
 const ROOM = 0.1;
+/** Of all, what may wait to be taken if it is more than one window. Such windows are larger than kept ones. */
+const WAITING = 0.25;
 /** Beside its chunks, about. */
 const WINDOW_BYTES = 200;
 /** The least that a series takes to be taken, alone: its numbers in the dictionary (twice), in `KnownRefs`, a point. */
@@ -32,6 +34,8 @@ const STEP_BYTES = 4096;
 const MAX_MARKS = 256;
 
 export interface KeptWindow {
+  /** Which one it is, of all that were ever kept. */
+  readonly serial: number;
   readonly start: number;
   readonly windowMs: number;
   /** See `Point.instance`. */
@@ -53,7 +57,14 @@ export interface RecentView {
   /** All windows before it are closed; undefined before the first. */
   readonly boundary: number | undefined;
   readonly tiling: Tiling;
+  readonly lend: Lend;
 }
+
+/**
+ * Returns whether there is room for so many bytes that a question leaves for the next one, in place of what the last
+ * one left. They are asked back when room is needed, or a window comes.
+ */
+export type Lend = (bytes: number, giveBack: () => void) => boolean;
 
 interface Waiting {
   readonly bytes: number;
@@ -81,6 +92,9 @@ export class RecentWindows {
   #windowBytes = 0;
   /** Of the window that is being taken. */
   #takenBytes = 0;
+  #lent: { readonly bytes: number; readonly giveBack: () => void } | undefined;
+  /** How many windows were ever kept. */
+  #taken = 0;
   #covered: Ranges = [];
   #doubts: Record<Doubt, Ranges> = { gap: [], changed: [], partial: [] };
   #absences: Record<WindowLoss, Ranges> = {
@@ -122,7 +136,7 @@ export class RecentWindows {
   get #keptBytes(): number {
     const builders = this.#builders.reduce((sum, builder) => sum + builder.bytes, 0);
     const series = 2 * this.#dictionary.bytes + this.#known.bytes;
-    return series + builders + this.#windowBytes + this.#takenBytes;
+    return series + builders + this.#windowBytes + this.#takenBytes + (this.#lent?.bytes ?? 0);
   }
 
   /** Resolves when all that was told is done. */
@@ -224,7 +238,18 @@ export class RecentWindows {
       absences: { ...this.#absences },
       boundary: this.#boundary,
       tiling,
+      lend: (bytes, giveBack) => {
+        this.#takeBack();
+        const isRoom = this.bytes + bytes <= this.#limit;
+        if (isRoom) this.#lent = { bytes, giveBack };
+        return isRoom;
+      },
     };
+  }
+
+  #takeBack(): void {
+    this.#lent?.giveBack();
+    this.#lent = undefined;
   }
 
   #enqueueWindow(window: ClosedWindow, range: TimeRange): void {
@@ -270,11 +295,13 @@ export class RecentWindows {
     // After a start, the windows of an hour may close within seconds. The latest are the ones to keep.
     for (const [i, older] of this.#waiting.entries()) {
       const isAlone = older.bytes === this.#waitingBytes;
-      if (isAlone || this.#waitingBytes <= this.#limit / 2) break;
+      if (isAlone || this.#waitingBytes <= WAITING * this.#limit) break;
       if (older.skip === undefined || older.bytes === 0) continue;
       this.#waiting[i] = { bytes: 0, run: older.skip };
       this.#waitingBytes -= older.bytes;
     }
+    this.#takeBack();
+    this.#fits();
     this.#work ??= this.#run().finally(() => {
       this.#work = undefined;
     });
@@ -376,7 +403,8 @@ export class RecentWindows {
       if (chunks !== undefined) {
         const { start, windowMs, instance } = window;
         const bytes = chunks.reduce((sum, chunk) => sum + chunk.bytes, WINDOW_BYTES);
-        const kept = [...this.#windows, { start, windowMs, instance, chunks, bytes }];
+        const serial = ++this.#taken;
+        const kept = [...this.#windows, { serial, start, windowMs, instance, chunks, bytes }];
         this.#windows = kept.sort((a, b) => a.start - b.start);
         this.#windowBytes += bytes;
         return true;
@@ -453,7 +481,8 @@ export class RecentWindows {
 
   /** Makes room at the cost of older windows. Returns false if that is not enough. */
   #fits(): boolean {
-    while (this.#keptBytes > this.#limit) if (!this.#evict()) return false;
+    if (this.bytes > this.#limit) this.#takeBack();
+    while (this.bytes > this.#limit) if (!this.#evict()) return false;
     return true;
   }
 

@@ -32,8 +32,23 @@ export interface Selection {
   /** By number of a series: its group, or NO_GROUP. */
   readonly groupOf: Int32Array;
   readonly groups: readonly SelectedGroup[];
-  /** Whether series of the chunk's type and names may be in a group. */
-  readonly has: (chunk: Pick<Chunk, 'type' | 'firstName' | 'lastName'>) => boolean;
+  /** By name and type: whether series with these may be in a group. */
+  readonly named: Uint32Array;
+}
+
+/** Whether series of the chunk's type and names may be in a group. */
+export function hasChunk(
+  { named }: Selection,
+  { type, firstName, lastName }: Pick<Chunk, 'type' | 'firstName' | 'lastName'>,
+): boolean {
+  const end = Math.min(named.length, TYPES * (lastName + 1));
+  for (let i = TYPES * firstName + type; i < end; i += TYPES) if (named[i]! > 0) return true;
+  return false;
+}
+
+/** Whether series of the name and type of that place may be in a group. */
+export function isNamed({ named }: Selection, at: number): boolean {
+  return named[at]! > 0;
 }
 
 export async function selectSeries(
@@ -49,6 +64,7 @@ export async function selectSeries(
   const groupOf = new Int32Array(size).fill(NO_GROUP);
   const values = new Int32Array(by.length);
   const pairs = new Int32Array(by.length);
+  const isAboutPairs = where.length + by.length > 0;
   for (let number = 0; number < size; number++) {
     if (number % STEP_SERIES === 0) await patience(turns);
     if (!dictionary.isAlive(number) || names?.[dictionary.nameOf(number)] === 0) continue;
@@ -56,7 +72,7 @@ export async function selectSeries(
     const at = dictionary.pairsAt(number);
     let found = absent;
     for (let i = 0; i < values.length; i++) values[i] = 0;
-    for (let i = at + pool[at]!; i > at; i--) {
+    for (let i = isAboutPairs ? at + pool[at]! : at; i > at; i--) {
       const pair = pool[i]!;
       // It has come since the question was begun, and so has the series.
       if (pair >= bits.length) continue;
@@ -68,7 +84,7 @@ export async function selectSeries(
     }
     if (found === all) groupOf[number] = groups.of(number, values, pairs);
   }
-  return { groupOf, groups: groups.found, has: (chunk) => groups.has(chunk) };
+  return { groupOf, groups: groups.found, named: groups.named };
 }
 
 /** Lets others have their turn, if it is time. */
@@ -148,14 +164,14 @@ class Groups {
   readonly found: SelectedGroup[];
   readonly #dictionary: SeriesDictionary;
   /** By name and type: a number from 0 on, plus 1. */
-  readonly #first: Uint32Array;
+  readonly named: Uint32Array;
   #firsts = 0;
   /** One after another: from the number of what is before and the value to a number from 0 on, at last the group. */
   readonly #levels: readonly Level[];
 
   constructor(dictionary: SeriesDictionary, widths: readonly number[]) {
     this.#dictionary = dictionary;
-    this.#first = new Uint32Array(TYPES * dictionary.texts.names.length);
+    this.named = new Uint32Array(TYPES * dictionary.texts.names.length);
     // Without a dimension to group by, name and type are the group.
     this.#levels = (widths.length === 0 ? [1] : widths).map((width) => new Level(width));
     this.found = Array.from({ length: REST_GROUPS }, (_, type) => ({ type, name: undefined, values: [] }));
@@ -167,11 +183,11 @@ class Groups {
     const name = this.#dictionary.nameOf(number);
     const first = TYPES * name + type;
     // Names that have come since the question was begun belong to no window of it.
-    if (first >= this.#first.length) return NO_GROUP;
-    let group = this.#first[first]! - 1;
+    if (first >= this.named.length) return NO_GROUP;
+    let group = this.named[first]! - 1;
     if (group < 0) {
       group = this.#firsts++;
-      this.#first[first] = group + 1;
+      this.named[first] = group + 1;
     }
     const last = this.#levels.length - 1;
     for (let depth = 0; depth < last; depth++) {
@@ -184,12 +200,6 @@ class Groups {
     if (known >= 0) return known;
     if (this.found.length >= MAX_COUNTED_GROUPS) return type;
     return level.add(group, value, this.#make(type, name, values, pairs));
-  }
-
-  has({ type, firstName, lastName }: Parameters<Selection['has']>[0]): boolean {
-    const end = Math.min(this.#first.length, TYPES * (lastName + 1));
-    for (let i = TYPES * firstName + type; i < end; i += TYPES) if (this.#first[i]! > 0) return true;
-    return false;
   }
 
   #make(type: number, name: number, values: Int32Array, pairs: Int32Array): number {

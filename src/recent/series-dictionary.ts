@@ -104,8 +104,8 @@ export class SeriesDictionary {
   }
 
   /**
-   * Takes the series of another dictionary under the same number. Afterwards, `settle`: numbers in between that were
-   * not taken are free.
+   * Takes the series of another dictionary under the same number, and so its name. Afterwards, `settle`: numbers in
+   * between that were not taken are free.
    */
   adopt(other: SeriesDictionary, number: number): void {
     for (let i = 0; i < ID_WORDS; i++) WORDS[i] = other.#ids[ID_WORDS * number + i]!;
@@ -115,12 +115,15 @@ export class SeriesDictionary {
       const pair = other.#pool[at + i]!;
       pairs.push(this.texts.pair(other.texts.keys[other.texts.keyOf[pair]!]!, other.texts.values[pair]!));
     }
-    this.#add(number, WORDS, other.typeOf(number), other.texts.names[other.nameOf(number)]!, pairs);
+    const name = other.nameOf(number);
+    this.texts.adoptName(other.texts.names[name]!, name);
+    this.#add(number, WORDS, other.typeOf(number), other.texts.names[name]!, pairs);
     this.#first[number] = other.#first[number]!;
     this.#last[number] = other.#last[number]!;
   }
 
   settle(): void {
+    this.texts.settle();
     this.#free = [];
     for (let number = this.#size - 1; number >= 0; number--) {
       if (!this.isAlive(number)) this.#free.push(number);

@@ -7,12 +7,14 @@ const KEY_BYTES = 400;
 const textBytes = (text: string) => TEXT_BYTES + 2 * text.length;
 
 export class Texts {
+  /** By number. A number that no name has: "". */
   readonly names: string[] = [];
   readonly keys: string[] = [];
   /** By pair of a key and a value: the number of the key, and the value. */
   readonly keyOf: number[] = [];
   readonly values: string[] = [];
   readonly #names = new Map<string, number>();
+  #freeNames: number[] = [];
   readonly #keys = new Map<string, number>();
   /** By key: its pairs by value. */
   readonly #pairs: Map<string, number>[] = [];
@@ -24,11 +26,27 @@ export class Texts {
   }
 
   name(text: string): number {
-    const known = this.#names.get(text);
-    if (known !== undefined) return known;
-    this.#names.set(text, this.names.length);
+    return this.#names.get(text) ?? this.#add(text, this.#freeNames.pop() ?? this.names.length);
+  }
+
+  /** Takes a name under the number that other texts gave it: chunks know names by number. Afterwards, `settle`. */
+  adoptName(text: string, number: number): void {
+    if (!this.#names.has(text)) this.#add(text, number);
+  }
+
+  /** Numbers in between that were not taken are free. */
+  settle(): void {
+    this.#freeNames = [...this.names.keys()].filter(
+      (number) => this.#names.get(this.names[number]!) !== number,
+    );
+  }
+
+  #add(text: string, number: number): number {
+    while (this.names.length <= number) this.names.push('');
+    this.names[number] = text;
+    this.#names.set(text, number);
     this.#bytes += textBytes(text);
-    return this.names.push(text) - 1;
+    return number;
   }
 
   pair(key: string, value: string): number {

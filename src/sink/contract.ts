@@ -225,6 +225,11 @@ export interface Sink {
    * does nothing if there is none.
    */
   drop?(signal: AbortSignal): Promise<void>;
+  /**
+   * Lists the names of tables that look like those of trials, where the settings of a trial would put them: what
+   * `claim` made and nobody deleted. Called without `open`, of the live settings.
+   */
+  trials?(signal: AbortSignal): Promise<readonly string[]>;
 }
 
 /** A sink's error, in words for the operator: what happened and what to do. Never holds a secret. */

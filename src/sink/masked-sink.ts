@@ -56,7 +56,7 @@ function masked(sink: Sink, masker: Masker): Sink {
       throw cleaned(error, masker);
     }
   }
-  const { lookUp, ask, identity, storage, query, version, compact, claim, drop } = sink;
+  const { lookUp, ask, identity, storage, query, version, compact, claim, drop, trials } = sink;
   return {
     open: (signal) => clean(() => sink.open(signal)),
     write: async (batch, signal) => cleanOutcome(await clean(() => sink.write(batch, signal)), masker),
@@ -72,6 +72,7 @@ function masked(sink: Sink, masker: Masker): Sink {
     ...(compact && { compact: (signal) => clean(() => compact.call(sink, signal)) }),
     ...(claim && { claim: (signal) => clean(() => claim.call(sink, signal)) }),
     ...(drop && { drop: (signal) => clean(() => drop.call(sink, signal)) }),
+    ...(trials && { trials: (signal) => clean(() => trials.call(sink, signal)) }),
   };
 }
 

@@ -44,6 +44,7 @@ class Asking {
   /** By number of clients. */
   readonly latencies = new Map<number, number[]>();
   readonly medians = new Map<number, number[]>();
+  readonly fastest = new Map<number, number[]>();
   readonly seconds = new Map<number, number>();
 
   constructor(question: TrialQuestion, table: TrialTable) {
@@ -69,8 +70,8 @@ class Asking {
     const samples = this.latencies.get(clients) ?? [];
     if (samples.length === 0) return undefined;
     const perSecond = samples.length / this.seconds.get(clients)!;
-    const rounds = this.medians.get(clients)!;
-    return { clients, answers: samples.length, perSecond, ...latencyOf(samples), rounds };
+    const [rounds, fastest] = [this.medians.get(clients)!, this.fastest.get(clients)!];
+    return { clients, answers: samples.length, perSecond, ...latencyOf(samples), rounds, fastest };
   }
 }
 
@@ -146,6 +147,7 @@ async function askHot(asking: Asking, clients: number, options: AskingOptions): 
     const seconds = (clock.steady() - started) / 1000;
     asking.seconds.set(clients, (asking.seconds.get(clients) ?? 0) + seconds);
     asking.latencies.set(clients, [...(asking.latencies.get(clients) ?? []), ...samples]);
+    asking.fastest.set(clients, [...(asking.fastest.get(clients) ?? []), Math.min(...samples)]);
     asking.medians.set(clients, [...(asking.medians.get(clients) ?? []), medianOf(samples)]);
   } catch (error) {
     if (!signal.aborted) asking.asked = { kind: 'failed', why: failureInWords(error) };

@@ -1,27 +1,39 @@
-/** Compares two trials: which figures changed by more than noise. Pure. */
+/** Compares two trials: which stores changed by more than noise. Pure. */
 import { amount, percent } from '../base/number-format.ts';
 import { FORMAT, type StoreResult, type TrialResult } from './result.ts';
-import { believed, mannWhitneyP, medianOf } from './statistics.ts';
+import { believed, mannWhitneyP, medianOf, squaresOf, studentP, weightedMedian } from './statistics.ts';
 
-/** Of the changes that are reported, at most this share is expected to be chance. */
+/** Of the figures that are shown, at most this share is expected to be chance. */
 const FALSE_DISCOVERY_RATE = 0.01;
+/** How likely it is, at most, that any store is named by chance. */
+const FALSE_ALARMS = 0.01;
 /** A smaller change is not reported, however sure: two runs on one machine differ by as much. */
 const MIN_CHANGE = 0.25;
 /** Nor is one by fewer milliseconds. */
 const MIN_CHANGE_MS = 0.2;
 /** Fewer rounds on either side say nothing. */
 const MIN_ROUNDS = 4;
-
 /** A store is not named for a single figure: of many, one may be chance after all. */
 const MIN_FIGURES = 2;
+/** Of answers: the middle of fewer figures says little, as a plan or a cache may change one. */
+const MIN_ANSWERS = 4;
 /** With fewer stores, nobody can tell whether the store changed or what all of them share. */
 const MIN_STORES_FOR_DRIFT = 3;
+/**
+ * By how much a store is off from one trial to the next though nothing changed (the standard deviation of the logarithm
+ * of its middle figure), and how many stores of these two trials that knowledge is worth.
+ */
+const USUAL_NOISE = 0.05;
+const USUAL_NOISE_WORTH = 6;
 
 export const TEST_IN_WORDS =
-  `Test: two-sided Mann-Whitney U, exact, over the rounds of each figure (medians of latencies, points a second of equal parts), ` +
-  `with the false discovery rate of all figures held at ${percent(FALSE_DISCOVERY_RATE)} (Benjamini-Hochberg). A change counts from ` +
-  `${percent(MIN_CHANGE)} on, and of latencies from ${MIN_CHANGE_MS} ms on; a store is named for ${MIN_FIGURES} figures or more. Of three ` +
-  `stores or more, what all of them have in common (the middle one of their middle changes) is taken out first: it is the machine, or this program.`;
+  `Test: a store is named if its middle change (weighted median over its figures of one kind) differs from that of the other stores by more than ` +
+  `trials differ anyway: Student's t, moderated (Smyth 2004). The noise is what the other stores' changes scatter by, what the stores scatter by from the first half ` +
+  `of each trial's rounds to the second, where nothing changed, and what is usual (${percent(USUAL_NOISE)}, worth ${USUAL_NOISE_WORTH} stores). At most ` +
+  `${percent(FALSE_ALARMS)} false alarms for all stores and kinds together (Bonferroni), and only changes from ${percent(MIN_CHANGE)} on. Of three stores or more, what the ` +
+  `others have in common is taken out first: it is the machine, or this program. Kinds: the fastest answers to one client, the fastest rounds with several, points ` +
+  `a second, and freshness; of answers, from ${MIN_ANSWERS} figures on. Figures of a named store are shown if their rounds differ by a two-sided Mann-Whitney U test, exact, with the false discovery rate ` +
+  `held at ${percent(FALSE_DISCOVERY_RATE)} (Benjamini-Hochberg), by ${percent(MIN_CHANGE)} and, of latencies, ${MIN_CHANGE_MS} ms.`;
 
 export interface FigureChange {
   readonly store: string;
@@ -39,6 +51,10 @@ export interface TrialDifference {
   readonly figures: readonly FigureChange[];
   /** What changed without a test: answers, rows, stores, versions, traffic. */
   readonly facts: readonly string[];
+  /** What all stores have in common. No store changed for that. */
+  readonly machine: string | undefined;
+  /** By store and kind of its figures. */
+  readonly shifts: readonly Shift[];
   /** The stores of which something changed by more than noise. */
   readonly changed: readonly string[];
   readonly verdict: readonly string[];
@@ -46,35 +62,80 @@ export interface TrialDifference {
   readonly isSame: boolean;
 }
 
+/** What figures are about. Each kind is disturbed in its own way. */
+const KINDS = ['answers', 'answers to several clients', 'ingest', 'freshness'] as const;
+type Kind = (typeof KINDS)[number];
+
+/** How a store changed, in figures of one kind. */
+export interface Shift {
+  readonly store: string;
+  readonly kind: Kind;
+  readonly figures: number;
+  /** How many times as slow the store is, less what the others have in common. */
+  readonly slowdown: number;
+  /** What such changes scatter by, as a factor, if nothing changed. */
+  readonly noise: number;
+  readonly p: number;
+  readonly isBeyondNoise: boolean;
+}
+
 interface Figure {
+  readonly kind: Kind;
   readonly what: string;
   readonly unit: 'ms' | 'points/s';
   readonly rounds: readonly number[];
+  /** What is compared between trials, and between the halves of one, in its unit; and how much it is worth. */
+  readonly best: number;
+  readonly halves: readonly [number, number];
+  readonly weight: number;
 }
 
 function figuresOf({ ingest, questions, freshness }: StoreResult): Figure[] {
-  const rungs = ingest?.rungs ?? [];
-  return [
-    ...rungs.map(
-      ({ writers, rounds }): Figure => ({
-        what: `ingest, ${writersText(writers)}`,
-        unit: 'points/s',
+  const figures: Figure[] = [];
+  for (const { writers, rounds, pointsPerSecond } of ingest?.rungs ?? []) {
+    const what = `ingest, ${writersText(writers)}`;
+    const halves = halvesOf(rounds, medianOf);
+    figures.push({
+      kind: 'ingest',
+      what,
+      unit: 'points/s',
+      rounds,
+      best: pointsPerSecond,
+      halves,
+      weight: 1,
+    });
+  }
+  for (const { id, asked } of questions) {
+    for (const { clients, answers, rounds, fastest = rounds } of asked.kind === 'equal' ? asked.hot : []) {
+      const isOne = clients === 1;
+      // Whatever else goes on makes an answer slower, never faster (Chen and Revels, 2016). Of several clients, one is
+      // always first in the queue: for them, the best is that of whole rounds.
+      const times = isOne ? fastest : rounds;
+      figures.push({
+        kind: isOne ? 'answers' : 'answers to several clients',
+        what: `${id}, ${isOne ? '1 client' : `${clients} clients`}`,
+        unit: 'ms',
         rounds,
-      }),
-    ),
-    ...questions.flatMap(({ id, asked }) =>
-      asked.kind === 'equal'
-        ? asked.hot.map(
-            ({ clients, rounds }): Figure => ({
-              what: `${id}, ${clients === 1 ? '1 client' : `${clients} clients`}`,
-              unit: 'ms',
-              rounds,
-            }),
-          )
-        : [],
-    ),
-    ...(freshness === null ? [] : [{ what: 'freshness', unit: 'ms', rounds: freshness.rounds } as const]),
-  ];
+        best: Math.min(...times),
+        halves: halvesOf(times, (half) => Math.min(...half)),
+        weight: Math.log1p(answers),
+      });
+    }
+  }
+  if (freshness !== null) {
+    const { rounds } = freshness;
+    const [best, halves] = [medianOf(rounds), halvesOf(rounds, medianOf)];
+    figures.push({ kind: 'freshness', what: 'freshness', unit: 'ms', rounds, best, halves, weight: 1 });
+  }
+  return figures;
+}
+
+function halvesOf(
+  rounds: readonly number[],
+  best: (half: readonly number[]) => number,
+): readonly [number, number] {
+  const middle = Math.floor(rounds.length / 2);
+  return [best(rounds.slice(0, middle)), best(rounds.slice(middle))];
 }
 
 export function writersText(writers: number): string {
@@ -92,77 +153,169 @@ export function diffOf(a: TrialResult, b: TrialResult): TrialDifference {
     }
     facts.push(...storeFacts(before, after));
     const known = new Map(figuresOf(before).map((figure) => [figure.what, figure]));
-    for (const { what, unit, rounds } of figuresOf(after)) {
-      const old = known.get(what);
-      if (old === undefined || Math.min(old.rounds.length, rounds.length) < MIN_ROUNDS) continue;
-      compared.push({ store: after.id, what, unit, before: old.rounds, after: rounds });
+    for (const figure of figuresOf(after)) {
+      const old = known.get(figure.what);
+      if (old === undefined || Math.min(old.rounds.length, figure.rounds.length) < MIN_ROUNDS) continue;
+      compared.push({ store: after.id, before: old, after: figure });
     }
   }
   for (const { id } of a.stores)
     if (!b.stores.some((store) => store.id === id)) facts.push(`${id} is only in the first trial.`);
-  const drift = driftOf(compared);
-  if (isDrift(drift)) facts.push(driftInWords(drift));
-  const tested = compared.map((pair) => testedPair(pair, drift));
+  const drifts = new Map(KINDS.map((kind) => [kind, driftOf(compared, kind)]));
+  const shifts = shiftsOf(compared);
+  const tested = compared.map((pair) => testedPair(pair, drifts.get(pair.after.kind)!));
   const sure = believed(
     tested.map(({ p }) => p),
     FALSE_DISCOVERY_RATE,
   );
-  const figures = tested.map(({ isLarge, direction, ...figure }, index) => ({
-    ...figure,
-    change: sure[index] && isLarge ? direction : undefined,
-  }));
-  const changed = namedStores(figures);
+  const figures = tested.map(({ isLarge, direction, kind, ...figure }, index): FigureChange => {
+    const isNamed = shifts.some(
+      (shift) =>
+        shift.isBeyondNoise &&
+        shift.store === figure.store &&
+        shift.kind === kind &&
+        shift.slowdown > 1 === (direction === 'worse'),
+    );
+    return { ...figure, change: sure[index] && isLarge && isNamed ? direction : undefined };
+  });
+  const changed = namedStores(figures, shifts);
   const isSame = figures.length > 0 && changed.length === 0 && facts.length === 0;
-  return { figures, facts, changed, verdict: diffVerdict(figures, facts, changed), isSame };
+  const machine = machineInWords(drifts);
+  return { figures, facts, machine, shifts, changed, verdict: diffVerdict(figures, facts, shifts), isSame };
 }
 
-/** A figure of both trials, with its rounds. */
-interface Pair extends Pick<FigureChange, 'store' | 'what' | 'unit'> {
-  readonly before: readonly number[];
-  readonly after: readonly number[];
+/** A figure of both trials. */
+interface Pair {
+  readonly store: string;
+  readonly before: Figure;
+  readonly after: Figure;
 }
 
-/** Returns how many times as slow the second one is. */
-function slowdownOf({ unit, before, after }: Pair): number {
-  const ratio = medianOf(after) / medianOf(before);
-  return unit === 'ms' ? ratio : 1 / ratio;
+/** Returns the logarithm of how many times as slow the second one is. */
+function slowdownOf(unit: Figure['unit'], before: number, after: number): number {
+  if (unit === 'points/s') return Math.log(before / after);
+  return Math.log(Math.max(after, MIN_CHANGE_MS) / Math.max(before, MIN_CHANGE_MS));
+}
+
+/** Returns the middle change of each store, in logarithms. */
+function middleChanges(
+  pairs: readonly Pair[],
+  change: (pair: Pair) => number = ({ before, after }) => slowdownOf(after.unit, before.best, after.best),
+): Map<string, number> {
+  const middleOf = (own: readonly Pair[]) =>
+    weightedMedian(
+      own.map((pair) => ({ value: change(pair), weight: Math.min(pair.before.weight, pair.after.weight) })),
+    );
+  const byStore = Map.groupBy(pairs, ({ store }) => store);
+  return new Map([...byStore].map(([store, own]) => [store, middleOf(own)]));
+}
+
+/** Returns those of stores that have enough of them. */
+function ofKind(pairs: readonly Pair[], kind: Kind): readonly Pair[] {
+  const enough = kind === 'ingest' || kind === 'freshness' ? 1 : MIN_ANSWERS;
+  const byStore = Map.groupBy(
+    pairs.filter(({ after }) => after.kind === kind),
+    ({ store }) => store,
+  );
+  return [...byStore.values()].filter((own) => own.length >= enough).flat();
 }
 
 /** Returns how many times as slow all stores are together, as far as that can be told from what one of them did. */
-function driftOf(pairs: readonly Pair[]): number {
-  const stores = [...Map.groupBy(pairs, ({ store }) => store).values()];
-  if (stores.length < MIN_STORES_FOR_DRIFT) return 1;
-  return medianOf(stores.map((own) => medianOf(own.map(slowdownOf))));
+function driftOf(pairs: readonly Pair[], kind: Kind): number {
+  const changes = [...middleChanges(ofKind(pairs, kind)).values()];
+  return changes.length < MIN_STORES_FOR_DRIFT ? 1 : Math.exp(medianOf(changes));
 }
 
-function isDrift(drift: number): boolean {
-  return Math.max(drift, 1 / drift) >= 1 + MIN_CHANGE;
-}
-
-function driftInWords(drift: number): string {
+function machineInWords(drifts: ReadonlyMap<Kind, number>): string | undefined {
+  const drift = drifts.get('answers')!;
+  if (Math.max(drift, 1 / drift) < 1 + MIN_CHANGE) return undefined;
   const how = drift > 1 ? `${amount(drift)} times as slow` : `${amount(1 / drift)} times as fast`;
-  return `All stores together were ${how} in the second trial: the machine, or this program. That is taken out of what follows.`;
+  return `All stores together were ${how} in the second trial: the machine, or this program. That is no change of a store, and is taken out.`;
 }
 
-function testedPair(pair: Pair, drift: number) {
-  const { store, what, unit } = pair;
+/** Tests the middle change of each store against those of the others. */
+function shiftsOf(pairs: readonly Pair[]): Shift[] {
+  const all = KINDS.flatMap((kind) => {
+    const own = ofKind(pairs, kind);
+    const changes = middleChanges(own);
+    const within = withinTrials(own, changes.size);
+    return [...changes].map(([store, change]) => {
+      const others = [...changes].filter(([other]) => other !== store).map(([, value]) => value);
+      const figures = own.filter((pair) => pair.store === store).length;
+      const compared = changes.size < MIN_STORES_FOR_DRIFT ? [] : others;
+      return { store, kind, figures, ...judged(change, compared, within) };
+    });
+  });
+  return all.map(({ shift, noise, ...one }) => ({
+    ...one,
+    slowdown: Math.exp(shift),
+    noise: Math.exp(noise),
+    isBeyondNoise: one.p * all.length < FALSE_ALARMS && Math.abs(shift) >= Math.log(1 + MIN_CHANGE),
+  }));
+}
+
+/** A sum of squares, and how many independent values are in it. */
+interface Scatter {
+  readonly squares: number;
+  readonly freedom: number;
+}
+
+/** What the stores scatter by from the first half of a trial's rounds to the second: nothing changed there. */
+function withinTrials(pairs: readonly Pair[], stores: number): Scatter {
+  const halves = (['before', 'after'] as const).map((side) => {
+    const changes = middleChanges(pairs, (pair) => slowdownOf(pair[side].unit, ...pair[side].halves));
+    return scatterOf([...changes.values()], stores >= MIN_STORES_FOR_DRIFT);
+  });
+  return {
+    squares: halves.reduce((sum, { squares }) => sum + squares, 0),
+    freedom: halves.reduce((sum, { freedom }) => sum + freedom, 0),
+  };
+}
+
+/** `hasDrift`: whether what they have in common is no scatter. */
+function scatterOf(values: readonly number[], hasDrift: boolean): Scatter {
+  if (!hasDrift)
+    return { squares: values.reduce((sum, value) => sum + value ** 2, 0), freedom: values.length };
+  return { squares: squaresOf(values), freedom: Math.max(0, values.length - 1) };
+}
+
+/** The moderated t: what these trials say of the noise between them, and what is usual, each by what it is worth. */
+function judged(change: number, others: readonly number[], within: Scatter) {
+  const count = others.length;
+  const shift = change - (count === 0 ? 0 : medianOf(others));
+  const between = scatterOf(others, true);
+  const freedom = USUAL_NOISE_WORTH + between.freedom + within.freedom;
+  const squares = USUAL_NOISE_WORTH * USUAL_NOISE ** 2 + between.squares + within.squares;
+  const noise = Math.sqrt((squares / freedom) * (count === 0 ? 1 : 1 + 1 / count));
+  return { shift, noise, p: studentP(shift / noise, freedom) };
+}
+
+function testedPair({ store, before: old, after: figure }: Pair, drift: number) {
+  const { kind, what, unit } = figure;
   const factor = unit === 'ms' ? drift : 1 / drift;
-  const expected = pair.before.map((value) => value * factor);
-  const [before, after] = [medianOf(expected), medianOf(pair.after)];
+  const expected = old.rounds.map((value) => value * factor);
+  const [before, after] = [medianOf(expected), medianOf(figure.rounds)];
   const ratio = Math.max(before, after) / Math.min(before, after);
   const isLarge = ratio >= 1 + MIN_CHANGE && (unit !== 'ms' || Math.abs(after - before) >= MIN_CHANGE_MS);
-  const direction: FigureChange['change'] = after > before === (unit === 'ms') ? 'worse' : 'better';
-  return { store, what, unit, before, after, p: mannWhitneyP(expected, pair.after), isLarge, direction };
+  const direction = after > before === (unit === 'ms') ? ('worse' as const) : ('better' as const);
+  return {
+    store,
+    kind,
+    what,
+    unit,
+    before,
+    after,
+    p: mannWhitneyP(expected, figure.rounds),
+    isLarge,
+    direction,
+  };
 }
 
-/** Returns the stores with enough figures that changed in the same direction. */
-function namedStores(figures: readonly FigureChange[]): string[] {
-  const changes = Map.groupBy(
-    figures.filter(({ change }) => change !== undefined),
-    ({ store, change }) => `${change} ${store}`,
-  );
-  const named = [...changes.values()].filter((some) => some.length >= MIN_FIGURES);
-  return [...new Set(named.map(([first]) => first!.store))];
+/** Returns the stores that changed beyond noise, in enough figures. */
+function namedStores(figures: readonly FigureChange[], shifts: readonly Shift[]): string[] {
+  const named = shifts.filter(({ isBeyondNoise }) => isBeyondNoise).map(({ store }) => store);
+  const ofStore = (store: string) => figures.filter((figure) => figure.store === store).length;
+  return [...new Set(named)].filter((store) => ofStore(store) >= MIN_FIGURES);
 }
 
 function trafficFacts(a: TrialResult, b: TrialResult): string[] {
@@ -213,19 +366,19 @@ const KIND_TEXTS = {
 function diffVerdict(
   figures: readonly FigureChange[],
   facts: readonly string[],
-  changed: readonly string[],
+  shifts: readonly Shift[],
 ): string[] {
   if (figures.length === 0) return [NOTHING_COMPARED];
   const stores = [...new Set(figures.map(({ store }) => store))];
-  const sentences = changed.flatMap((store) => {
-    const own = figures.filter((figure) => figure.store === store);
-    return (['worse', 'better'] as const).flatMap((change) => {
-      const some = own.filter((figure) => figure.change === change);
-      if (some.length === 0) return [];
-      const ratios = some.map(({ before, after }) => Math.max(before, after) / Math.min(before, after));
-      const what = `${some.length} of ${own.length} figures are ${change}, in the middle ${amount(medianOf(ratios))} times`;
-      return [`${store}: ${what}.`];
+  const changed = namedStores(figures, shifts);
+  const sentences = changed.map((store) => {
+    const own = shifts.filter((shift) => shift.store === store && shift.isBeyondNoise);
+    const parts = own.map(({ kind, slowdown }) => {
+      const how =
+        slowdown > 1 ? `${amount(slowdown)} times as slow` : `${amount(1 / slowdown)} times as fast`;
+      return `${kind} ${how}`;
     });
+    return `${store} changed: ${parts.join(', ')}, in the middle.`;
   });
   const same = stores.filter((store) => !changed.includes(store));
   if (changed.length === 0) {

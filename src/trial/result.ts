@@ -54,6 +54,8 @@ export interface HotRun extends Latency {
   readonly perSecond: number;
   /** The median latency of each round, in ms: rounds are spread over the stage. */
   readonly rounds: readonly number[];
+  /** The fastest answer of each round, in ms: what else goes on moves it least. */
+  readonly fastest: readonly number[];
 }
 
 export type AskedResult =

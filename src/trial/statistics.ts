@@ -22,6 +22,44 @@ export function geometricMean(values: readonly number[]): number {
   return Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
 }
 
+/** Returns the value below which half of the weight lies. NaN of none. */
+export function weightedMedian(
+  values: readonly { readonly value: number; readonly weight: number }[],
+): number {
+  const ascending = [...values].sort((a, b) => a.value - b.value);
+  let left = values.reduce((sum, { weight }) => sum + weight, 0) / 2;
+  for (const [i, { value, weight }] of ascending.entries()) {
+    left -= weight;
+    if (left < 0) return value;
+    if (left === 0) return (value + (ascending[i + 1]?.value ?? value)) / 2;
+  }
+  return ascending.at(-1)?.value ?? Number.NaN;
+}
+
+/** Returns the sum of the squared distances to the mean. */
+export function squaresOf(values: readonly number[]): number {
+  const mean = values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
+  return values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
+}
+
+/**
+ * Returns the two-sided p of Student's t with so many degrees of freedom, a whole number (Abramowitz and Stegun, 26.7.3
+ * and 26.7.4).
+ */
+export function studentP(t: number, freedom: number): number {
+  const angle = Math.atan(Math.abs(t) / Math.sqrt(freedom));
+  const squared = Math.cos(angle) ** 2;
+  const isOdd = freedom % 2 === 1;
+  let term = isOdd ? Math.cos(angle) : 1;
+  let sum = freedom === 1 ? 0 : term;
+  for (let i = isOdd ? 2 : 1; i <= freedom - 3; i += 2) {
+    term *= (squared * i) / (i + 1);
+    sum += term;
+  }
+  const within = isOdd ? (2 / Math.PI) * (angle + Math.sin(angle) * sum) : Math.sin(angle) * sum;
+  return Math.max(0, 1 - within);
+}
+
 /** The most samples of both sides together: the work grows with its cube. */
 const MAX_SAMPLES = 64;
 

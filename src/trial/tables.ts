@@ -5,7 +5,7 @@ import type { Environment, Settings, Values } from '../settings/setting.ts';
 import { type Sink, SinkError, withAdvice } from '../sink/contract.ts';
 import { createSink } from '../sink/masked-sink.ts';
 
-const SILENT = { info() {}, warn() {} };
+export const SILENT = { info() {}, warn() {} };
 /** For making and deleting a table, and for whatever else takes a store a while. */
 const SLOW_TIMEOUT_MS = 300_000;
 
@@ -29,6 +29,11 @@ export class TrialTable {
       throw error;
     }
     return table;
+  }
+
+  /** The one of this name, which is there or not: only to delete it. */
+  static named(config: SinkConfig, name: string, env: Environment): TrialTable {
+    return new TrialTable(config, name, env);
   }
 
   private constructor(config: SinkConfig, name: string, env: Environment) {

@@ -113,7 +113,10 @@ export function describeTrial(bench: Bench): void {
         expect((await sinkError(unmarked.sink.drop!(NEVER))).message).toContain('has no mark of a trial');
         expect(unmarked.differences(await unmarked.read(EVERYTHING), manyPoints(3))).toEqual([]);
       }
+      // `trial clean` finds it from the live settings, and leaves what has no mark.
+      expect(await live.sink.trials!(NEVER)).toContain(name);
       await trial.sink.drop(NEVER);
+      expect(await live.sink.trials!(NEVER)).not.toContain(name);
       expect(live.differences(await live.read(EVERYTHING), manyPoints(4))).toEqual([]);
       // It is gone: the name is free again.
       await again.sink.claim!(NEVER);

@@ -110,8 +110,12 @@ test('finds the truth, names the store that was made wrong by hand, and leaves n
     const store = of(id);
     expect(store.remarks, id).toEqual([]);
     expect(new Set(asked(store)), JSON.stringify(store.questions)).toEqual(new Set(['equal']));
+    // More clients are not let loose on a store that is too slow for fewer: how many are depends on the machine.
     for (const { asked } of store.questions)
-      if (asked.kind === 'equal') expect(asked.hot.map(({ clients }) => clients)).toEqual([1, 8, 32]);
+      if (asked.kind === 'equal')
+        expect([1, 8, 32].slice(0, Math.max(1, asked.hot.length))).toEqual(
+          asked.hot.map(({ clients }) => clients),
+        );
     expect(store.proof).toMatchObject({ equal: result.traffic.points, missing: 0, extra: 0, different: 0 });
     expect(store.room).toMatchObject({ rows: result.traffic.points });
     expect(store.room!.bytesPerRow).toBeGreaterThan(10);
@@ -160,6 +164,41 @@ test('deletes its tables when it is stopped', async () => {
   expect(result).toMatchObject({ complete: false, without: ['ingest'] });
   expect(result.stores.map(({ ingest }) => ingest)).toEqual([null, null]);
   expect(await trialTables()).toEqual([]);
+});
+
+test('what a killed trial leaves is found and deleted, and nothing else', async () => {
+  const args = ['trial', '--json', '--seconds', '60', '--sinks', 'postgres,sqlite', '--without', 'ingest'];
+  const program = startProgram(args, env);
+  await expect.poll(async () => (await trialTables()).length, { timeout: LIMIT_MS }).toBeGreaterThan(1);
+  await expect.poll(() => program.output.stderr, { timeout: LIMIT_MS }).toContain('questions ...');
+  program.child.kill('SIGKILL');
+  await program.ended;
+  await postgres.execute('CREATE TABLE trial_261130101010123456 (mine int)', 'fanout');
+  writeFileSync(join(folder.path, 'trial_mine.db'), 'mine');
+  const before = await liveState();
+  const left = (await trialTables()).filter((name) => !/-(wal|shm)$/.test(name));
+  const clean = async (...more: string[]) => {
+    const { code, stdout } = await trial('clean', '--sinks', 'postgres,sqlite,nothing', ...more);
+    return { code, stdout };
+  };
+  const young = await clean();
+  expect(young.stdout.match(/left alone/g)).toHaveLength(2);
+  // A kind that keeps nothing has nothing to list.
+  expect([young.code, young.stdout]).toEqual([1, expect.stringContaining('nothing: nobody knows')]);
+  expect((await clean('--older', '1ms')).stdout.match(/to be deleted with --yes/g)).toHaveLength(2);
+  expect((await trialTables()).filter((name) => !/-(wal|shm)$/.test(name))).toEqual(left);
+  const done = await trial('clean', '--sinks', 'postgres,sqlite', '--older', '1ms', '--yes', '--json');
+  expect(JSON.parse(done.stdout)).toMatchObject({
+    tables: [
+      { sink: 'postgres', fate: 'deleted' },
+      { sink: 'sqlite', fate: 'deleted' },
+    ],
+    unknown: [],
+  });
+  expect(done.code).toBe(0);
+  expect(await trialTables()).toEqual(['trial_261130101010123456', 'trial_mine.db']);
+  expect(await liveState()).toEqual(before);
+  await postgres.execute('DROP TABLE trial_261130101010123456', 'fanout');
 });
 
 test.each([

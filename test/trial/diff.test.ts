@@ -1,10 +1,38 @@
 import { describe, expect, test } from 'vitest';
 import { diffOf, parseTrial } from '../../src/trial/diff.ts';
 import type { TrialResult } from '../../src/trial/result.ts';
-import { QUESTIONS, type StoreParts, storeResult, trialResult } from './results.ts';
+import { hotRun, QUESTIONS, type StoreParts, storeResult, trialResult } from './results.ts';
 
 const two = (first: StoreParts = {}, second: StoreParts = {}): TrialResult =>
   trialResult([storeResult(first), storeResult({ id: 'two', ...second })]);
+
+const IDS = ['a', 'b', 'c', 'd'];
+
+/** Four stores; by store, how many times as slow its questions are. */
+function four(times: Readonly<Record<string, number>> = {}, shift = 0): TrialResult {
+  return trialResult(
+    IDS.map((id, index) => storeResult({ id, ms: 20 * (times[id] ?? 1), shift: shift + index })),
+  );
+}
+
+/** With the questions of every store in the second half of the rounds that many times as slow. */
+function drifting(trial: TrialResult, times: Readonly<Record<string, number>>): TrialResult {
+  const later = (rounds: readonly number[], id: string) =>
+    rounds.map((value, round) => (round < rounds.length / 2 ? value : value * (times[id] ?? 1)));
+  const stores = trial.stores.map((store) => ({
+    ...store,
+    questions: store.questions.map(({ id, asked }) => {
+      if (asked.kind !== 'equal') return { id, asked };
+      const hot = asked.hot.map((run) => ({
+        ...run,
+        rounds: later(run.rounds, store.id),
+        fastest: later(run.fastest, store.id),
+      }));
+      return { id, asked: { ...asked, hot } };
+    }),
+  }));
+  return { ...trial, stores };
+}
 
 describe('diffOf', () => {
   test('says that nothing changed if only noise did', () => {
@@ -12,47 +40,83 @@ describe('diffOf', () => {
     expect([changed, facts]).toEqual([[], []]);
     expect(diffOf(two(), two()).isSame).toBe(true);
     expect(verdict).toEqual([`Nothing changed by more than noise: ${figures.length} figures of one, two.`]);
-    expect(figures.length).toBe(16);
+    expect(figures.length).toBe(28);
   });
 
   test('names the store that became slower, and only it', () => {
     const { changed, verdict, figures } = diffOf(two(), two({ shift: 3 }, { ms: 6, shift: 2 }));
     expect(changed).toEqual(['two']);
     expect(verdict).toEqual([
-      'two: 6 of 8 figures are worse, in the middle 3 times.',
+      'two changed: answers 3 times as slow, answers to several clients 3 times as slow, in the middle.',
       'No more than noise: one.',
     ]);
     expect(figures.filter(({ change }) => change).map(({ store, change }) => `${store} ${change}`)).toEqual(
-      Array(6).fill('two worse'),
+      Array(12).fill('two worse'),
     );
   });
 
-  test('takes out what all stores have in common, and says so', () => {
-    const four = (factor: number, third: number) =>
-      trialResult(
-        ['a', 'b', 'c', 'd'].map((id, index) =>
-          storeResult({
-            id,
-            ms: 2 * factor * (index === 2 ? third : 1),
-            pointsPerSecond: 20_000 / factor,
-            freshness: null,
-            shift: index,
-          }),
-        ),
-      );
-    const slower = diffOf(four(1, 1), four(2, 1));
-    expect(slower.changed).toEqual([]);
-    expect(slower.isSame).toBe(false);
-    expect(slower.facts).toEqual([expect.stringContaining('All stores together were 2 times as slow')]);
-    expect(diffOf(four(1, 1), four(0.5, 4)).changed).toEqual(['c']);
-    expect(diffOf(four(1, 1), four(1, 4))).toMatchObject({ changed: ['c'], facts: [] });
+  test('what all stores have in common is the machine: it is told, and nothing changed', () => {
+    const slower = diffOf(four(), four({ a: 2, b: 2, c: 2, d: 2 }, 3));
+    expect(slower).toMatchObject({ changed: [], facts: [], isSame: true });
+    expect(slower.machine).toContain('All stores together were 2 times as slow');
+    const faster = diffOf(four(), four({ a: 0.5, b: 0.5, c: 2, d: 0.5 }));
+    expect(faster.changed).toEqual(['c']);
+    expect(faster.shifts.find(({ store }) => store === 'c')).toMatchObject({
+      kind: 'answers',
+      figures: 4,
+      slowdown: expect.closeTo(4),
+    });
+    expect(faster.isSame).toBe(false);
+    expect(diffOf(four(), four({ c: 4 }))).toMatchObject({ changed: ['c'], facts: [], machine: undefined });
   });
 
-  test('names no store for a single figure', () => {
-    const { changed, verdict, figures } = diffOf(two(), two({ pointsPerSecond: 60_000 }));
-    expect(figures.filter(({ change }) => change).map(({ what }) => what)).toEqual(['ingest, 1 writer']);
-    expect(changed).toEqual([]);
-    expect(verdict[0]).toContain('Nothing changed by more than noise');
+  test('names no store for what the other stores scatter by as well', () => {
+    expect(diffOf(four(), four({ a: 1.5 })).changed).toEqual(['a']);
+    expect(diffOf(four(), four({ a: 1.5, b: 1.2, d: 0.8 })).changed).toEqual([]);
+    expect(diffOf(four(), four({ a: 6, b: 1.2, d: 0.8 })).changed).toEqual(['a']);
+  });
+
+  test('names no store for what the stores scatter by within one of the trials', () => {
+    const after = four({ a: 1.6 });
+    expect(diffOf(four(), after).changed).toEqual(['a']);
+    for (const times of [{ b: 2 }, { a: 2 }, { c: 0.5 }]) {
+      expect(diffOf(four(), drifting(after, times)).changed, JSON.stringify(times)).toEqual([]);
+      expect(diffOf(drifting(four(), times), after).changed, JSON.stringify(times)).toEqual([]);
+    }
+    // What all have in common is no scatter.
+    expect(diffOf(four(), drifting(after, { a: 2, b: 2, c: 2, d: 2 })).changed).toEqual(['a']);
+  });
+
+  test('looks at the fastest answers to one client: what else goes on makes answers slower, never faster', () => {
+    const busy = (trial: TrialResult): TrialResult => ({
+      ...trial,
+      stores: trial.stores.map((store) => ({
+        ...store,
+        questions: store.questions.map(({ id, asked }) => {
+          if (asked.kind !== 'equal' || store.id !== 'b') return { id, asked };
+          const hot = asked.hot.map((run) => ({
+            ...run,
+            rounds: run.rounds.map((ms, round) => (round % 2 === 0 && run.clients > 1 ? ms : 5 * ms)),
+          }));
+          return { id, asked: { ...asked, hot } };
+        }),
+      })),
+    });
+    expect(diffOf(four(), busy(four())).isSame).toBe(true);
+    expect(diffOf(four(), busy(four({ b: 2 }))).changed).toEqual(['b']);
+  });
+
+  test('names no store for a plan that changed in one of its questions', () => {
+    const trial = four();
+    const stores = trial.stores.map((store) => ({
+      ...store,
+      questions: store.questions.map(({ id, asked }) =>
+        asked.kind === 'equal' && id === 'by-one' && store.id === 'b'
+          ? { id, asked: { ...asked, hot: [hotRun(1, 400), hotRun(8, 3200), hotRun(32, 12_800)] } }
+          : { id, asked },
+      ),
+    }));
+    expect(diffOf(trial, { ...trial, stores }).isSame).toBe(true);
   });
 
   test('knows which way is better: latencies down, rates up', () => {
@@ -68,23 +132,7 @@ describe('diffOf', () => {
   test('does not report what is sure but small, in share or in milliseconds', () => {
     expect(diffOf(two({ ms: 2 }), two({ ms: 2.4 })).changed).toEqual([]);
     expect(diffOf(two({ ms: 0.001 }), two({ ms: 0.005 })).changed).toEqual([]);
-    expect(diffOf(two({ ms: 2 }), two({ ms: 2.6 })).changed).toEqual(['one']);
-  });
-
-  test('does not report what is large but not sure', () => {
-    const wild = (factor: number) => {
-      const { questions, ...store } = storeResult();
-      const rounds = [1, 5, 2, 8, 3, 9, 4, 7, 6, 2].map((ms) => ms * factor);
-      const hot = [{ clients: 1, answers: 10, perSecond: 1, p50: 1, p95: 1, p99: 1, rounds }];
-      const asked = { kind: 'equal', rows: 1, cold: 1, hot } as const;
-      return trialResult([{ ...store, questions: [{ id: questions[0]!.id, asked }] }]);
-    };
-    const changes = (factor: number) =>
-      diffOf(wild(1), wild(factor))
-        .figures.filter(({ unit, what }) => unit === 'ms' && what !== 'freshness')
-        .map(({ change }) => change);
-    expect(changes(1.5)).toEqual([undefined]);
-    expect(changes(20)).toEqual(['worse']);
+    expect(diffOf(two({ ms: 2 }), two({ ms: 3 })).changed).toEqual(['one']);
   });
 
   test('tells what changed besides figures', () => {
@@ -107,6 +155,8 @@ describe('diffOf', () => {
       'one was SQLite 3, then SQLite 4.',
       'one, sum-5m: was answered rightly, then answered wrongly.',
       'one, by-one: was answered rightly, then answered wrongly.',
+      'one, by-two: was answered rightly, then answered wrongly.',
+      'one, top-10: was answered rightly, then answered wrongly.',
       'one: 0 wrong rows, then 1.',
       'two is only in the first trial.',
     ]);

@@ -21,6 +21,7 @@ export function hotRun(clients: number, ms: number, shift = 0): HotRun {
     p95: 2 * ms,
     p99: 3 * ms,
     rounds,
+    fastest: rounds.map((value) => 0.9 * value),
   };
 }
 
@@ -34,6 +35,8 @@ export interface StoreParts extends Partial<StoreResult> {
 export const QUESTIONS = [
   { id: 'sum-5m', text: 'sum of requests over 5 min' },
   { id: 'by-one', text: 'sum of requests over 1 h, by app' },
+  { id: 'by-two', text: 'sum of requests over 1 h, by app and status' },
+  { id: 'top-10', text: 'the ten hosts with the most requests' },
 ] as const;
 
 export function storeResult({

@@ -7,6 +7,9 @@ import {
   mannWhitneyP,
   medianOf,
   quantileOf,
+  squaresOf,
+  studentP,
+  weightedMedian,
 } from '../../src/trial/statistics.ts';
 import { effort } from '../effort.ts';
 
@@ -105,4 +108,36 @@ test('quantiles lie between the values, and those of the ends are the ends', () 
   expect(medianOf([3, 1, 2])).toBe(2);
   expect(medianOf([4, 1, 2, 3])).toBe(2.5);
   expect(geometricMean([1, 100])).toBeCloseTo(10);
+});
+
+test('studentP knows the table of critical values', () => {
+  for (const [freedom, t, p] of [
+    [1, 12.706, 0.05],
+    [2, 9.925, 0.01],
+    [3, 5.841, 0.01],
+    [4, 2.776, 0.05],
+    [6, 5.959, 0.001],
+    [7, 3.499, 0.01],
+    [8, 3.355, 0.01],
+    [9, 4.781, 0.001],
+  ] as const) {
+    expect(studentP(t, freedom), `${freedom}`).toBeCloseTo(p, 4);
+    expect(studentP(-t, freedom)).toBe(studentP(t, freedom));
+  }
+  expect(studentP(0, 5)).toBeCloseTo(1);
+  expect(studentP(1e9, 5)).toBeLessThan(1e-12);
+});
+
+test('the weighted median has half of the weight on each side', () => {
+  const of = (...pairs: [number, number][]) =>
+    weightedMedian(pairs.map(([value, weight]) => ({ value, weight })));
+  expect(of([3, 1], [1, 1], [2, 1])).toBe(2);
+  expect(of([1, 1], [2, 1])).toBe(1.5);
+  expect(of([9, 5], [1, 1], [2, 1])).toBe(9);
+  expect(of()).toBeNaN();
+});
+
+test('squaresOf sums the squared distances to the mean', () => {
+  expect(squaresOf([1, 2, 3])).toBe(2);
+  expect(squaresOf([])).toBe(0);
 });

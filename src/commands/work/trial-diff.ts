@@ -39,13 +39,13 @@ export default async function runTrialDiff(
   await print(text, difference.isSame ? 0 : 1);
 }
 
-function diffText({ verdict, facts, figures }: TrialDifference): string {
+function diffText({ verdict, facts, machine, figures }: TrialDifference): string {
   const changed = figures.filter(({ change }) => change !== undefined);
   const table =
     changed.length === 0
       ? []
       : [renderTable(['store', 'what', 'before', 'after', '', 'p'], changed.map(line))];
-  return `${[[...verdict, ...facts].map(printable).join('\n'), ...table, TEST_IN_WORDS].join('\n\n')}\n`;
+  return `${[[...verdict, ...facts, ...(machine === undefined ? [] : [machine])].map(printable).join('\n'), ...table, TEST_IN_WORDS].join('\n\n')}\n`;
 }
 
 function line({ store, what, unit, before, after, p, change }: FigureChange): Cell[] {

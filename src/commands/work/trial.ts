@@ -1,5 +1,4 @@
 import { execFileSync } from 'node:child_process';
-import { randomInt } from 'node:crypto';
 import { existsSync, writeFileSync } from 'node:fs';
 import type { Command } from 'commander';
 import { systemClock } from '../../base/clock.ts';
@@ -13,7 +12,7 @@ import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
 import { type Config, loadConfig } from '../../config/config.ts';
 import type { SinkConfig } from '../../config/sink-config.ts';
 import { storeAddress } from '../../config/store-address.ts';
-import { TRIAL_PREFIX } from '../../sink/contract.ts';
+import { trialName } from '../../trial/names.ts';
 import { trialReport } from '../../trial/report/page.ts';
 import { groupsOf } from '../../trial/report/table.ts';
 import type { Stage, TrialResult } from '../../trial/result.ts';
@@ -45,11 +44,7 @@ export default async function runTrialCommand(options: TrialCommandOptions, comm
   const config = await loadConfig(process.env);
   if (config.core.metricsSource === 'core')
     command.error('error: plain NATS (METRICS_SOURCE=core) keeps no messages to try stores with');
-  const enabled = config.sinks.map(({ id }) => id);
-  const unknown = options.sinks?.find((id) => !enabled.includes(id));
-  if (unknown !== undefined)
-    command.error(`error: no sink ${unknown} is enabled. Enabled sinks: ${enabled.join(', ')}`);
-  const chosen = config.sinks.filter(({ id }) => options.sinks?.includes(id) ?? true);
+  const chosen = chosenSinks(config, options.sinks, command);
   const able = chosen.filter(({ module }) => module.trial !== undefined);
   for (const { id, kind } of chosen.filter((sink) => !able.includes(sink)))
     warn([`${id} is left out: rows of a trial cannot be kept apart in the kind ${kind}`]);
@@ -66,6 +61,19 @@ export default async function runTrialCommand(options: TrialCommandOptions, comm
   endProcess();
 }
 
+/** Returns the sinks of these ids; all without any. */
+export function chosenSinks(
+  { sinks }: Config,
+  ids: readonly string[] | undefined,
+  command: Command,
+): readonly SinkConfig[] {
+  const enabled = sinks.map(({ id }) => id);
+  const unknown = ids?.find((id) => !enabled.includes(id));
+  if (unknown !== undefined)
+    command.error(`error: no sink ${unknown} is enabled. Enabled sinks: ${enabled.join(', ')}`);
+  return sinks.filter(({ id }) => ids?.includes(id) ?? true);
+}
+
 async function trial(
   options: TrialCommandOptions,
   config: Config,
@@ -74,7 +82,7 @@ async function trial(
   const signal = stopSignal();
   const progress = stageProgress();
   const traffic = await trafficOf(options, config, progress, signal);
-  const name = `${TRIAL_PREFIX}${new Date().toISOString().replace(/\D/g, '').slice(2, 14)}${randomInt(1e6)}`;
+  const name = trialName(systemClock.now(), systemClock.random());
   const stores = sinks.map(
     (sink) => new TrialStore(sink, name, storeAddress(sink) ?? 'its default address', process.env),
   );
