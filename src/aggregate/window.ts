@@ -50,7 +50,7 @@ export class OpenWindow {
   /** Has no meaning. It uses what `prefetch` reads, so that the compiler does not drop the reads. */
   #touched = 0;
   readonly #prefetched = new Int32Array(MAX_PREFETCHED);
-  readonly #sketches = new Sketches();
+  readonly #sketches: Sketches;
   /** By sketch: its row. */
   readonly #sketchRows: Row[] = [];
 
@@ -61,6 +61,7 @@ export class OpenWindow {
     this.epoch = epoch;
     this.completeAt = this.end + epoch.latenessMs;
     this.budget = new WindowBudget(epoch.maxSeriesBytes ?? Number.POSITIVE_INFINITY, counts);
+    this.#sketches = new Sketches(epoch.sketchScale);
     this.#values = sharedValues(sizes.values);
     this.#rowOf = new Int32Array(sizes.numbers);
     this.#numbers = new Int32Array(sizes.points);

@@ -1,5 +1,6 @@
 /** Turns the environment into one frozen, typed Config. Reports all errors at once. */
 
+import { SKETCH_SCALE } from '../aggregate/buckets.ts';
 import type { WindowShape } from '../aggregate/tiling.ts';
 import { proxyProblems } from '../base/http-agent.ts';
 import { inputOf } from '../decode/formats.ts';
@@ -113,6 +114,7 @@ export function windowShape({ core }: Config): WindowShape {
     maxAheadMs: core.maxAhead,
     maxSeries: core.maxSeries,
     maxSeriesBytes: core.maxSeriesBytes,
+    sketchScale: SKETCH_SCALE,
     input: inputOf(core),
   };
 }
