@@ -20,6 +20,18 @@ export class Blocks {
   #numbers: Int32Array[] = [];
   #used = 0;
   readonly #free: number[] = [];
+  readonly #isShared: boolean;
+
+  /** `chunks`: what `chunks` of others returned, to be read only. */
+  constructor(isShared: boolean, chunks: readonly Float64Array[] = []) {
+    this.#isShared = isShared;
+    this.#counts = [...chunks];
+    this.#numbers = chunks.map(({ buffer }) => new Int32Array(buffer));
+  }
+
+  get chunks(): readonly Float64Array[] {
+    return this.#counts;
+  }
 
   get bytes(): number {
     return this.#counts.reduce((sum, { byteLength }) => sum + byteLength, 0);
@@ -40,7 +52,8 @@ export class Blocks {
   }
 
   #grow(chunk: number, blocks: number): void {
-    const counts = new Float64Array(blocks * BIN_STEP);
+    const bytes = blocks * BIN_STEP * Float64Array.BYTES_PER_ELEMENT;
+    const counts = new Float64Array(this.#isShared ? new SharedArrayBuffer(bytes) : new ArrayBuffer(bytes));
     if (this.#counts[chunk] !== undefined) counts.set(this.#counts[chunk]);
     this.#counts[chunk] = counts;
     this.#numbers[chunk] = new Int32Array(counts.buffer);

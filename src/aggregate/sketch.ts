@@ -39,6 +39,16 @@ const NEGATIVE = 1;
 
 type Sign = -1 | 0 | 1;
 
+/** The memory of many sketches, which threads share. */
+export interface SketchColumns {
+  readonly zeros: Float64Array;
+  readonly halvings: Uint8Array;
+  readonly first: Int32Array;
+  readonly blocks: Uint8Array;
+  readonly block: Int32Array;
+  readonly chunks: readonly Float64Array[];
+}
+
 /**
  * Many sketches, by number. Their bins are in blocks of few large arrays: as an object with an array of its own, a
  * sketch of a few values takes almost three times as much.
@@ -50,19 +60,48 @@ type Sign = -1 | 0 | 1;
 export class Sketches {
   readonly #isOld: boolean;
   #size = 0;
-  #zeros = new Float64Array(1);
+  #zeros: Float64Array = new Float64Array(1);
   /** By sketch: how often its bins were halved. */
-  #halvings = new Uint8Array(1);
+  #halvings: Uint8Array = new Uint8Array(1);
   /** By twice the sketch plus the sign: the index that the first bin counts, the number of blocks, and the block. */
-  #first = new Int32Array(2);
-  #blocks = new Uint8Array(2);
+  #first: Int32Array = new Int32Array(2);
+  #blocks: Uint8Array = new Uint8Array(2);
   /** If there are several blocks: a block with their numbers. */
-  #block = new Int32Array(2);
-  readonly #memory = new Blocks();
+  #block: Int32Array = new Int32Array(2);
+  readonly #memory: Blocks;
 
-  /** `scale`: that of the window's epoch, if it has one. */
-  constructor(scale: number | undefined) {
+  /**
+   * `scale`: that of the window's epoch, if it has one. `isShared`: whether other threads may have them (`columns`).
+   * `columns`: those of another thread, to be read only.
+   */
+  constructor(scale: number | undefined, isShared = false, columns?: SketchColumns) {
     this.#isOld = scale === undefined;
+    this.#memory = new Blocks(isShared, columns?.chunks);
+    if (columns === undefined) return;
+    this.#size = columns.zeros.length;
+    this.#zeros = columns.zeros;
+    this.#halvings = columns.halvings;
+    this.#first = columns.first;
+    this.#blocks = columns.blocks;
+    this.#block = columns.block;
+  }
+
+  /** Returns them for other threads. They must not change any longer. */
+  columns(): SketchColumns {
+    const size = this.#size;
+    return {
+      zeros: shared(this.#zeros.subarray(0, size)),
+      halvings: shared(this.#halvings.subarray(0, size)),
+      first: shared(this.#first.subarray(0, 2 * size)),
+      blocks: shared(this.#blocks.subarray(0, 2 * size)),
+      block: shared(this.#block.subarray(0, 2 * size)),
+      chunks: this.#memory.chunks,
+    };
+  }
+
+  /** Returns for how many bins a sketch has room. */
+  binsOf(sketch: number): number {
+    return BIN_STEP * (this.#blocks[2 * sketch]! + this.#blocks[2 * sketch + 1]!);
   }
 
   /** Whether the bins are those of windows of earlier versions. */
@@ -437,6 +476,13 @@ function oldMiddleOf(index: number): number {
 
 function floorToStep(index: number): number {
   return index & -BIN_STEP;
+}
+
+function shared<A extends Float64Array | Int32Array | Uint8Array>(array: A): A {
+  const made = array.constructor as new (buffer: SharedArrayBuffer) => A;
+  const copy = new made(new SharedArrayBuffer(array.byteLength));
+  copy.set(array);
+  return copy;
 }
 
 function longer<A extends Float64Array | Int32Array | Uint8Array>(short: A, long: A): A {

@@ -12,6 +12,7 @@ import {
   variableName,
   variablesOf,
 } from '../settings/setting.ts';
+import { writesSketches } from '../sink/contract.ts';
 import { ConfigError } from './config-error.ts';
 import { CORE_SETTINGS, type CoreConfig, readBySelf } from './core-settings.ts';
 import { unknownVariables } from './misspelled.ts';
@@ -104,6 +105,11 @@ export function describeConfig({ resolved, sinks }: Config): {
 } {
   const settings = Object.fromEntries(resolved.map(({ variable, shown }) => [variable, shown]));
   return { settings, sinks: sinks.map(({ id }) => id) };
+}
+
+/** Whether a sink writes the sketches of timers. */
+export function hasSketches({ sinks }: Config): boolean {
+  return sinks.some(({ module, values }) => writesSketches(module, values));
 }
 
 /** Returns the settings that shape the windows. */
