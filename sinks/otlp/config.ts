@@ -16,6 +16,11 @@ export const settings = {
       'with SUMS=delta: which sums are said to be monotonic, whatever the sign of a value. all: of every type; counters: of counters and timers, not of gauges; none: of no type, if counters go down too. count always is',
     default: 'all',
   }),
+  histograms: setting.boolean({
+    meaning:
+      'true: a timer is one exponential histogram of delta temporality with the name of the timer, in place of a metric for each of its fields; needs SUMS=delta',
+    default: 'false',
+  }),
   service: setting.text({
     meaning: 'service.name of the resource that all metrics belong to',
     default: 'metrics-fanout',
@@ -23,6 +28,11 @@ export const settings = {
 };
 
 export type Config = Values<typeof settings>;
+
+export function validate({ sums, histograms }: Config): { key: keyof Config; expected: string }[] {
+  const isWrong = histograms && sums === 'gauge';
+  return isWrong ? [{ key: 'histograms', expected: 'false, as SUMS=gauge allows no delta temporality' }] : [];
+}
 
 const METRICS_PATH = '/v1/metrics';
 

@@ -27,7 +27,7 @@ import {
   writeInParts,
 } from '../../src/sink/index.ts';
 import { ADVICE, classifyAnswer, type PartialSuccess } from './classify.ts';
-import { type Config, settings, targetOf } from './config.ts';
+import { type Config, settings, targetOf, validate } from './config.ts';
 import { encodeRequest } from './encode.ts';
 
 /**
@@ -123,6 +123,8 @@ export default defineSink({
   kind: 'otlp',
   summary: 'OpenTelemetry collectors, and stores that accept OTLP over HTTP',
   settings,
+  validate,
+  sketchesBy: ({ histograms }) => histograms,
   limits: LIMITS,
   readBack: 'none',
   removes: false,

@@ -42,6 +42,11 @@ export const settings = {
       default: 'job=metrics-fanout',
     },
   ),
+  histograms: setting.boolean({
+    meaning:
+      'true: a timer is also a native histogram, <name>_histogram; Prometheus 2.42 takes them with --enable-feature=native-histograms',
+    default: 'false',
+  }),
   maxLabels: setting.integer(0, MOST, {
     meaning:
       'points whose series have more labels than this, with name, metric_type, LABELS and that of the metric, are rejected; 0: no limit; default: 40 if the server is VictoriaMetrics, which drops them in silence (-maxLabelsPerTimeseries), else 0',

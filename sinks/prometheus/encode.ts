@@ -1,18 +1,22 @@
 /** Points as a remote write 1.0 request: protobuf, not yet compressed. A sample's time is the start of its window. */
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
 import { FIELDS, type Point, type Series } from '../../src/sink/index.ts';
-import { type Label, labelsOf, METRIC_LABEL, metricOf } from './names.ts';
+import { hasHistogram, writeHistogram } from './histogram.ts';
+import { histogramOf, type Label, labelsOf, METRIC_LABEL, metricOf } from './names.ts';
 
 /** Field numbers of prometheus.WriteRequest and the messages in it. */
 const REQUEST = { timeseries: 1 } as const;
-const TIME_SERIES = { labels: 1, samples: 2 } as const;
+const TIME_SERIES = { labels: 1, samples: 2, histograms: 4 } as const;
 const LABEL = { name: 1, value: 2 } as const;
 const SAMPLE = { value: 1, timestamp: 2 } as const;
 
 type OwnLabels = Readonly<Record<string, string>>;
 
-/** Encodes every series once, with its samples in order of time, as the protocol requires. */
-export function encodeRequest(points: readonly Point[], own: OwnLabels): Uint8Array {
+/**
+ * Encodes every series once, with its samples in order of time, as the protocol requires. `histograms`: timers with a
+ * sketch also have a native histogram, as one more series.
+ */
+export function encodeRequest(points: readonly Point[], own: OwnLabels, histograms: boolean): Uint8Array {
   const rows = new Map<string, Point[]>();
   for (const point of points) {
     const key = `${point.series.id} ${point.instance}`;
@@ -24,6 +28,8 @@ export function encodeRequest(points: readonly Point[], own: OwnLabels): Uint8Ar
   for (const samples of rows.values()) {
     samples.sort((a, b) => a.windowStart - b.windowStart);
     writeSeries(writer, samples, own);
+    const taken = histograms ? samples.filter(hasHistogram) : [];
+    if (taken.length > 0) writeHistograms(writer, taken, own);
   }
   return writer.finish();
 }
@@ -44,6 +50,21 @@ function writeSeries(writer: BinaryWriter, samples: readonly Point[], own: OwnLa
     }
     writer.join();
   }
+}
+
+function writeHistograms(writer: BinaryWriter, samples: readonly Point[], own: OwnLabels): void {
+  const { series, instance } = samples[0]!;
+  const { before, after } = encodedLabels(series, instance, own);
+  writer.tag(REQUEST.timeseries, WireType.LengthDelimited).fork();
+  writer.raw(before);
+  writeLabel(writer, [METRIC_LABEL, histogramOf(series)]);
+  writer.raw(after);
+  for (const point of samples) {
+    writer.tag(TIME_SERIES.histograms, WireType.LengthDelimited).fork();
+    writeHistogram(writer, point);
+    writer.join();
+  }
+  writer.join();
 }
 
 /** Labels are sorted by name, so some come before the label of the metric and some after it. */

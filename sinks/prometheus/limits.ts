@@ -5,7 +5,7 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { FIELDS, type Point, type Rejection, type Series } from '../../src/sink/index.ts';
 import type { Config } from './config.ts';
-import { labelsOf, METRIC_LABEL, metricOf } from './names.ts';
+import { histogramOf, labelsOf, METRIC_LABEL, metricOf } from './names.ts';
 
 /** 0: no limit. */
 export interface LabelLimits {
@@ -43,7 +43,8 @@ function extentOf({ series, instance }: Point, own: Config['labels']): Extent {
   const found = extents.get(series);
   if (instance === '' && found?.own === own) return found.extent;
   const labels = labelsOf(series, instance, own);
-  const metrics = FIELDS[series.type].map((field) => metricOf(series, field));
+  const fields = FIELDS[series.type].map((field) => metricOf(series, field));
+  const metrics = series.type === 'timer' ? [...fields, histogramOf(series)] : fields;
   const longest = (texts: readonly string[]) =>
     texts.reduce((most, text) => Math.max(most, Buffer.byteLength(text)), 0);
   const extent: Extent = {

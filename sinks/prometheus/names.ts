@@ -68,6 +68,11 @@ export function metricOf({ name }: Series, field: Field): string {
   return metricNameOf(name, field);
 }
 
+/** Returns the name of the metric that holds the native histograms of a timer. No field has such a name. */
+export function histogramOf({ name }: Series): string {
+  return `${metricName(name)}_histogram`;
+}
+
 /** Returns the labels of a series, sorted by name, without that of the metric. `own` are the labels of this sink. */
 export function labelsOf(series: Series, instance: string, own: Readonly<Record<string, string>>): Label[] {
   const { name, type, dimensions } = series;

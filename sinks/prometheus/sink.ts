@@ -29,7 +29,7 @@ import {
   type WriteOutcome,
   writeInParts,
 } from '../../src/sink/index.ts';
-import { ADVICE, classifyAnswer, namesSamples } from './classify.ts';
+import { ADVICE, classifyAnswer, isOtherValue, namesSamples } from './classify.ts';
 import { type Config, queryUrlOf, settings } from './config.ts';
 import { encodeRequest } from './encode.ts';
 import { excess, isVictoria, type LabelLimits, labelLimits } from './limits.ts';
@@ -51,6 +51,7 @@ interface Held {
   readonly doubt: string;
 }
 
+const isTwice = (verdict: Verdict) => verdict.kind === 'unfit' && isOtherValue(verdict.message);
 const isTooOld = (verdict: Verdict) => verdict.kind === 'unfit' && verdict.reason === 'out_of_retention';
 
 class PrometheusSink implements Sink {
@@ -129,13 +130,21 @@ class PrometheusSink implements Sink {
   async #send(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<Verdict> {
     try {
       const points = rows.map(({ point }) => point);
-      const body = snappyCompress(encodeRequest(points, this.#config.labels));
-      const answer = await this.#server.post(this.#target, { body, headers: HEADERS }, signal);
-      if (isVictoria(answer.headers)) this.#limits = labelLimits(this.#config, true);
-      return classifyAnswer(answer);
+      const { histograms } = this.#config;
+      const verdict = await this.#post(points, histograms, signal);
+      // Native histograms may have to be in order where samples need not be: then the fields go without.
+      const isRefused = histograms && (isTooOld(verdict) || isTwice(verdict));
+      return isRefused ? await this.#post(points, false, signal) : verdict;
     } catch (error) {
       return transportFailure(error, signal);
     }
+  }
+
+  async #post(points: readonly Point[], histograms: boolean, signal: AbortSignal): Promise<Verdict> {
+    const body = snappyCompress(encodeRequest(points, this.#config.labels, histograms));
+    const answer = await this.#server.post(this.#target, { body, headers: HEADERS }, signal);
+    if (isVictoria(answer.headers)) this.#limits = labelLimits(this.#config, true);
+    return classifyAnswer(answer);
   }
 
   async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
@@ -167,6 +176,7 @@ export default defineSink({
   kind: 'prometheus',
   summary: 'Prometheus, Mimir, VictoriaMetrics and everything else that accepts remote write 1.0',
   settings,
+  sketchesBy: ({ histograms }) => histograms,
   limits: LIMITS,
   readBackBy: (config) => (queryUrlOf(config) === undefined ? 'none' : 'ranges'),
   removes: false,

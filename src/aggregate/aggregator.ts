@@ -23,6 +23,8 @@ export interface AggregatorOptions {
   readonly slice?: { readonly index: number; readonly of: number };
   /** Whether closed windows keep their sketches until somebody takes them: see `ClosedWindow.takeSketches`. */
   readonly keepsSketches?: boolean;
+  /** Whether points have their sketches: see `Point`. */
+  readonly hasSketches?: boolean;
   /** Told when a sample made a series into which its own is folded: that costs as much as a new spelling. */
   readonly onFolded?: () => void;
 }
@@ -240,7 +242,7 @@ export class Aggregator implements SeriesHolder {
     if (ahead) this.stats.ahead++;
     let window = this.#open.get(start);
     if (window === undefined) {
-      window = new OpenWindow(start, epoch, this.#sizes, this.stats);
+      window = new OpenWindow(start, epoch, this.#sizes, this.stats, this.#options.hasSketches);
       this.#open.set(start, window);
       this.#completeAt = Math.min(this.#completeAt, window.completeAt);
     }

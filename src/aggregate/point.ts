@@ -68,4 +68,9 @@ export interface Point extends PointValues {
    * its stay on the bus.
    */
   readonly instance: string;
+  /**
+   * Of a timer, if a sink writes sketches: see `sketch-text.ts`. Null if the point has none; absent if nobody wants
+   * them, or its window is one of an earlier version.
+   */
+  readonly sketch?: string | null;
 }

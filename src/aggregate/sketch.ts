@@ -1,28 +1,25 @@
 /**
- * DDSketch: quantiles with a bounded relative error. C. Masson, J. E. Rim, H. K. Lee, "DDSketch: A fast and
- * fully-mergeable quantile sketch with relative-error guarantees", PVLDB 12(12), 2019.
+ * Sketches: quantiles with a bounded relative error, which can be merged. C. Masson, J. E. Rim, H. K. Lee, "DDSketch: A
+ * fast and fully-mergeable quantile sketch with relative-error guarantees", PVLDB 12(12), 2019.
  *
- * A value x > 0 is counted in bin i = ceil(log_gamma(x)), which holds (gamma^(i-1), gamma^i]. The representative of the
- * bin, 2 gamma^i / (gamma + 1), is within ALPHA of every value in it. Negative values have bins of their own, by
- * magnitude. Zeros are counted separately.
+ * Values are counted in bins, each of which is a bucket of an exponential histogram (`buckets.ts`). A quantile is the
+ * middle of the bin that it is in. Negative values have bins of their own, by magnitude. Zeros are counted separately.
+ *
+ * Windows of epochs without a `sketchScale` have the bins of the paper instead, as earlier versions computed them: bin
+ * i = ceil(log_gamma(x)) holds (gamma^(i-1), gamma^i], and its middle is within OLD_ERROR of every value in it.
  */
+import { BIN_STEP, Blocks, MAX_BLOCKS, offsetOf, STEP_BITS } from './bin-blocks.ts';
+import { bucketOf, middleOf, relativeErrorAt, SKETCH_SCALE, ZERO_THRESHOLD } from './buckets.ts';
 
-/** Relative error of a quantile. */
-export const ALPHA = 0.01;
+/** Relative error of a quantile, as long as no bins had to be halved: 0.0054. */
+export const RELATIVE_ERROR = relativeErrorAt(SKETCH_SCALE);
 
-const GAMMA = (1 + ALPHA) / (1 - ALPHA);
-const LOG_GAMMA = Math.log(GAMMA);
+const OLD_ERROR = 0.01;
+const OLD_GAMMA = (1 + OLD_ERROR) / (1 - OLD_ERROR);
+const LOG_OLD_GAMMA = Math.log(OLD_GAMMA);
 
-/**
- * Bins per sign, as in the paper. With ALPHA they span a range of 1 to 6e17, as from a nanosecond to 19 years. They
- * take at most 16 KiB.
- */
-export const MAX_BINS = 2048;
-
-/** Bins are allocated in blocks of this many, because most timers spread little. */
-const BIN_STEP = 32;
-const STEP_BITS = 5;
-const MAX_BLOCKS = MAX_BINS / BIN_STEP;
+/** Bins per sign. They span a range of 1 to 3e9 at scale 6, and twice as many powers of two at each scale below. */
+export const MAX_BINS = MAX_BLOCKS * BIN_STEP;
 
 /** Asks for this many bytes more, for bins. If the answer is false, the sketch must do with the bins it has. */
 export interface Growth {
@@ -30,7 +27,8 @@ export interface Growth {
 }
 
 const UNLIMITED: Growth = { grow: () => true };
-const BIN_BYTES = 8;
+const NONE: Growth = { grow: () => false };
+const BLOCK_BYTES = BIN_STEP * 8;
 
 /** The quantiles that a timer's point carries, in the order of its fields. */
 export const QUANTILES = [0.5, 0.9, 0.95, 0.99] as const;
@@ -39,22 +37,77 @@ export const QUANTILES = [0.5, 0.9, 0.95, 0.99] as const;
 const POSITIVE = 0;
 const NEGATIVE = 1;
 
+type Sign = -1 | 0 | 1;
+
+/** The memory of many sketches, which threads share. */
+export interface SketchColumns {
+  readonly zeros: Float64Array;
+  readonly halvings: Uint8Array;
+  readonly first: Int32Array;
+  readonly blocks: Uint8Array;
+  readonly block: Int32Array;
+  readonly chunks: readonly Float64Array[];
+}
+
 /**
  * Many sketches, by number. Their bins are in blocks of few large arrays: as an object with an array of its own, a
  * sketch of a few values takes almost three times as much.
  *
- * Counts are dense from the lowest bin to the highest. If they would span more than MAX_BINS, or must not grow, the
- * lowest collapse into one: only the smallest magnitudes lose accuracy.
+ * Counts are dense from the lowest bin to the highest. If they would span more than MAX_BINS, or must not grow, two
+ * neighbors each become one bin, of both signs: the scale is one less, and the error about twice as much. In windows of
+ * earlier versions, the lowest collapse into one instead: only the smallest magnitudes lose accuracy.
  */
 export class Sketches {
+  readonly #isOld: boolean;
   #size = 0;
-  #zeros = new Float64Array(1);
+  #zeros: Float64Array = new Float64Array(1);
+  /** By sketch: how often its bins were halved. */
+  #halvings: Uint8Array = new Uint8Array(1);
   /** By twice the sketch plus the sign: the index that the first bin counts, the number of blocks, and the block. */
-  #first = new Int32Array(2);
-  #blocks = new Uint8Array(2);
+  #first: Int32Array = new Int32Array(2);
+  #blocks: Uint8Array = new Uint8Array(2);
   /** If there are several blocks: a block with their numbers. */
-  #block = new Int32Array(2);
-  readonly #memory = new Blocks();
+  #block: Int32Array = new Int32Array(2);
+  readonly #memory: Blocks;
+
+  /**
+   * `scale`: that of the window's epoch, if it has one. `isShared`: whether other threads may have them (`columns`).
+   * `columns`: those of another thread, to be read only.
+   */
+  constructor(scale: number | undefined, isShared = false, columns?: SketchColumns) {
+    this.#isOld = scale === undefined;
+    this.#memory = new Blocks(isShared, columns?.chunks);
+    if (columns === undefined) return;
+    this.#size = columns.zeros.length;
+    this.#zeros = columns.zeros;
+    this.#halvings = columns.halvings;
+    this.#first = columns.first;
+    this.#blocks = columns.blocks;
+    this.#block = columns.block;
+  }
+
+  /** Returns them for other threads. They must not change any longer. */
+  columns(): SketchColumns {
+    const size = this.#size;
+    return {
+      zeros: shared(this.#zeros.subarray(0, size)),
+      halvings: shared(this.#halvings.subarray(0, size)),
+      first: shared(this.#first.subarray(0, 2 * size)),
+      blocks: shared(this.#blocks.subarray(0, 2 * size)),
+      block: shared(this.#block.subarray(0, 2 * size)),
+      chunks: this.#memory.chunks,
+    };
+  }
+
+  /** Returns for how many bins a sketch has room. */
+  binsOf(sketch: number): number {
+    return BIN_STEP * (this.#blocks[2 * sketch]! + this.#blocks[2 * sketch + 1]!);
+  }
+
+  /** Whether the bins are those of windows of earlier versions. */
+  get isOld(): boolean {
+    return this.#isOld;
+  }
 
   get size(): number {
     return this.#size;
@@ -62,7 +115,7 @@ export class Sketches {
 
   /** The memory of the arrays. */
   get bytes(): number {
-    const arrays = [this.#zeros, this.#first, this.#blocks, this.#block];
+    const arrays = [this.#zeros, this.#halvings, this.#first, this.#blocks, this.#block];
     return arrays.reduce((sum, { byteLength }) => sum + byteLength, this.#memory.bytes);
   }
 
@@ -71,6 +124,7 @@ export class Sketches {
     const sketch = this.#size++;
     if (sketch === this.#zeros.length) {
       this.#zeros = longer(this.#zeros, new Float64Array(2 * sketch));
+      this.#halvings = longer(this.#halvings, new Uint8Array(2 * sketch));
       this.#first = longer(this.#first, new Int32Array(4 * sketch));
       this.#blocks = longer(this.#blocks, new Uint8Array(4 * sketch));
       this.#block = longer(this.#block, new Int32Array(4 * sketch));
@@ -78,44 +132,58 @@ export class Sketches {
     return sketch;
   }
 
-  /** Counts the value `weight` times. The first bins are free; `growth` is asked for all others. */
+  /** Counts the value `weight` times. The first bins of each sign are free; `growth` is asked for all others. */
   add(sketch: number, value: number, weight: number, growth: Growth): void {
-    const index = value === 0 ? 0 : Math.ceil(Math.log(Math.abs(value)) / LOG_GAMMA);
-    this.addBin(sketch, value > 0 ? 1 : value < 0 ? -1 : 0, index, weight, growth);
-  }
-
-  #mayBegin(sketch: number, growth: Growth): boolean {
-    const isFirst = this.#blocks[2 * sketch] === 0 && this.#blocks[2 * sketch + 1] === 0;
-    return isFirst || growth.grow(BIN_STEP * BIN_BYTES);
-  }
-
-  /** Counts as many values of a bin, as `eachBin` of other sketches names it: so sketches are merged. */
-  addBin(sketch: number, sign: -1 | 0 | 1, index: number, weight: number, growth: Growth): void {
-    const bins = 2 * sketch + (sign > 0 ? POSITIVE : NEGATIVE);
-    // A sign without bins: the nearest one there is, is that of the zeros.
-    if (sign === 0 || (this.#blocks[bins] === 0 && !this.#mayBegin(sketch, growth))) {
+    if (this.#isOld) {
+      this.#addOld(sketch, value, weight, growth);
+      return;
+    }
+    const magnitude = Math.abs(value);
+    if (!(magnitude > ZERO_THRESHOLD)) {
       this.#zeros[sketch]! += weight;
       return;
     }
-    let at = index - this.#first[bins]!;
-    if (at < 0 || at >= BIN_STEP * this.#blocks[bins]!) at = this.#makeRoom(bins, index, growth);
-    this.#memory.add(this.#blockAt(bins, at >> STEP_BITS), at % BIN_STEP, weight);
+    const bins = 2 * sketch + (value > 0 ? POSITIVE : NEGATIVE);
+    this.#count(bins, bucketOf(magnitude) >> this.#halvings[sketch]!, weight, growth);
   }
 
-  /** Passes every bin that is not empty: negative values, zeros (sign 0), positive values; by ascending index each. */
-  eachBin(sketch: number, take: (sign: -1 | 0 | 1, index: number, weight: number) => void): void {
-    this.#eachOf(2 * sketch + NEGATIVE, (index, weight) => take(-1, index, weight));
+  /** Adds as many values of a bucket as `eachBucket` of other sketches names it: so sketches are merged. */
+  addBucket(sketch: number, sign: Sign, bucket: number, halvings: number, weight: number): void {
+    if (sign === 0) {
+      this.#zeros[sketch]! += weight;
+      return;
+    }
+    const more = halvings - this.#halvings[sketch]!;
+    if (more > 0) this.#halve(sketch, more);
+    const bins = 2 * sketch + (sign > 0 ? POSITIVE : NEGATIVE);
+    this.#count(bins, more > 0 ? bucket : bucket >> -more, weight, UNLIMITED);
+  }
+
+  /** Returns how often the buckets of scale 6 were halved. */
+  halvingsOf(sketch: number): number {
+    return this.#halvings[sketch]!;
+  }
+
+  /**
+   * Passes every bucket that is not empty: negative values, zeros (sign 0), positive values; by ascending number each.
+   * Those of old windows are about what they were: the error is then that of both.
+   */
+  eachBucket(sketch: number, take: (sign: Sign, bucket: number, weight: number) => void): void {
+    this.#eachOf(2 * sketch + NEGATIVE, (bucket, weight) => take(-1, bucket, weight));
     if (this.#zeros[sketch]! > 0) take(0, 0, this.#zeros[sketch]!);
-    this.#eachOf(2 * sketch + POSITIVE, (index, weight) => take(1, index, weight));
+    this.#eachOf(2 * sketch + POSITIVE, (bucket, weight) => take(1, bucket, weight));
   }
 
-  #eachOf(bins: number, take: (index: number, weight: number) => void): void {
+  #eachOf(bins: number, take: (bucket: number, weight: number) => void): void {
     for (let number = 0; number < this.#blocks[bins]!; number++) {
       const block = this.#blockAt(bins, number);
       const counts = this.#memory.chunkOf(block);
       const from = offsetOf(block);
       const first = this.#first[bins]! + BIN_STEP * number;
-      for (let i = 0; i < BIN_STEP; i++) if (counts[from + i]! > 0) take(first + i, counts[from + i]!);
+      for (let i = 0; i < BIN_STEP; i++) {
+        const count = counts[from + i]!;
+        if (count > 0) take(this.#isOld ? bucketOf(oldMiddleOf(first + i)) : first + i, count);
+      }
     }
   }
 
@@ -146,6 +214,7 @@ export class Sketches {
     const memory = this.#memory;
     const first = this.#first[bins]!;
     const blocks = this.#blocks[bins]!;
+    const halvings = this.#halvings[bins >> 1]!;
     for (let i = 0; i < blocks && !ranks.areDone; i++) {
       const number = sign > 0 ? i : blocks - 1 - i;
       const block = this.#blockAt(bins, number);
@@ -154,8 +223,9 @@ export class Sketches {
       for (let j = 0; j < BIN_STEP; j++) {
         const bin = sign > 0 ? j : BIN_STEP - 1 - j;
         const passed = counts[from + bin]!;
-        if (passed > 0 && ranks.isPassedBy(passed))
-          ranks.write(sign * representative(first + BIN_STEP * number + bin));
+        if (passed === 0 || !ranks.isPassedBy(passed)) continue;
+        const index = first + BIN_STEP * number + bin;
+        ranks.write(sign * (this.#isOld ? oldMiddleOf(index) : middleOf(index, halvings)));
       }
     }
   }
@@ -166,21 +236,135 @@ export class Sketches {
     return this.#blocks[bins] === 1 ? block : this.#memory.entry(block, number);
   }
 
+  #count(bins: number, index: number, weight: number, growth: Growth): void {
+    let at = index - this.#first[bins]!;
+    if (at < 0 || at >= BIN_STEP * this.#blocks[bins]!) at = this.#makeRoom(bins, index, growth);
+    this.#memory.add(this.#blockAt(bins, at >> STEP_BITS), at % BIN_STEP, weight);
+  }
+
   /** Extends the range to hold `index`, and returns its place among the bins. */
   #makeRoom(bins: number, index: number, growth: Growth): number {
-    const low = Math.floor(index / BIN_STEP) * BIN_STEP;
-    const length = BIN_STEP * this.#blocks[bins]!;
-    if (length === 0) {
-      this.#first[bins] = low;
-      this.#blocks[bins] = 1;
-      this.#block[bins] = this.#memory.take();
-      return index - low;
+    const held = this.#blocks[bins]!;
+    if (held === 0) return this.#begin(bins, index);
+    const oldFirst = this.#first[bins]!;
+    const low = oldFirst + BIN_STEP * Math.floor((index - oldFirst) / BIN_STEP);
+    const first = Math.min(oldFirst, low);
+    const blocks = (Math.max(oldFirst + BIN_STEP * held, low + BIN_STEP) - first) / BIN_STEP;
+    const mayBeMore = blocks <= MAX_BLOCKS;
+    if (!mayBeMore || !growth.grow((blocks - held) * BLOCK_BYTES))
+      return this.#spare(bins, index, mayBeMore ? NONE : growth);
+    this.#move(bins, first, blocks);
+    return index - first;
+  }
+
+  #begin(bins: number, index: number): number {
+    const first = floorToStep(index);
+    this.#first[bins] = first;
+    this.#blocks[bins] = 1;
+    this.#block[bins] = this.#memory.take();
+    return index - first;
+  }
+
+  /**
+   * Makes room for `index` with bins that are wider, if need be: as little as possible, such that the result does not
+   * depend on the order of the values, unless `growth` refuses.
+   */
+  #spare(bins: number, index: number, growth: Growth): number {
+    const sketch = bins >> 1;
+    const held = this.#blocks[bins]!;
+    const [least, most] = this.#rangeOf(bins);
+    const [lowest, highest] = [Math.min(least, index), Math.max(most, index)];
+    let halvings = 0;
+    const blocksNow = () =>
+      (floorToStep(highest >> halvings) - floorToStep(lowest >> halvings)) / BIN_STEP + 1;
+    while (blocksNow() > MAX_BLOCKS) halvings++;
+    let blocks = Math.max(held, blocksNow());
+    if (blocks > held && !growth.grow((blocks - held) * BLOCK_BYTES)) {
+      blocks = held;
+      while ((highest >> halvings) - (lowest >> halvings) >= BIN_STEP * held) halvings++;
     }
+    const [low, high] = [lowest >> halvings, highest >> halvings];
+    const first = high < floorToStep(low) + BIN_STEP * blocks ? floorToStep(low) : low;
+    this.#arrange(bins, halvings, first, blocks);
+    const others = bins ^ 1;
+    if (halvings > 0 && this.#blocks[others]! > 0) this.#shrink(others, halvings);
+    this.#halvings[sketch]! += halvings;
+    return (index >> halvings) - first;
+  }
+
+  /** Halves the bins of both signs so many times. */
+  #halve(sketch: number, halvings: number): void {
+    for (const bins of [2 * sketch + POSITIVE, 2 * sketch + NEGATIVE])
+      if (this.#blocks[bins]! > 0) this.#shrink(bins, halvings);
+    this.#halvings[sketch]! += halvings;
+  }
+
+  #shrink(bins: number, halvings: number): void {
+    const [least] = this.#rangeOf(bins);
+    this.#arrange(bins, halvings, floorToStep(least >> halvings), this.#blocks[bins]!);
+  }
+
+  /** Returns the lowest and the highest index that is counted. */
+  #rangeOf(bins: number): readonly [lowest: number, highest: number] {
+    const blocks = this.#blocks[bins]!;
+    let [lowest, highest] = [Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY];
+    for (let number = 0; number < blocks; number++) {
+      const counts = this.#memory.countsOf(this.#blockAt(bins, number));
+      const from = this.#first[bins]! + BIN_STEP * number;
+      const first = counts.findIndex((count) => count > 0);
+      if (first < 0) continue;
+      lowest = Math.min(lowest, from + first);
+      highest = from + counts.findLastIndex((count) => count > 0);
+    }
+    return [lowest, highest];
+  }
+
+  /** Counts all anew, in bins that are halved, from `first` on. They fit, and there are no fewer blocks than before. */
+  #arrange(bins: number, halvings: number, first: number, blocks: number): void {
+    const all = ARRANGED.subarray(0, BIN_STEP * blocks).fill(0);
+    const old = this.#blocks[bins]!;
+    for (let number = 0; number < old; number++) {
+      const counts = this.#memory.countsOf(this.#blockAt(bins, number));
+      const from = this.#first[bins]! + BIN_STEP * number;
+      for (let i = 0; i < BIN_STEP; i++)
+        if (counts[i]! > 0) all[((from + i) >> halvings) - first]! += counts[i]!;
+    }
+    if (blocks > old) this.#move(bins, this.#first[bins]!, blocks);
+    this.#first[bins] = first;
+    for (let number = 0; number < blocks; number++)
+      this.#memory
+        .countsOf(this.#blockAt(bins, number))
+        .set(all.subarray(BIN_STEP * number, BIN_STEP * (number + 1)));
+  }
+
+  /** As earlier versions did: what an old window has must stay the same to the last bit. */
+  #addOld(sketch: number, value: number, weight: number, growth: Growth): void {
+    const bins = 2 * sketch + (value > 0 ? POSITIVE : NEGATIVE);
+    // A sign without bins: the nearest one there is, is that of the zeros.
+    if (value === 0 || (this.#blocks[bins] === 0 && !this.#mayBeginOld(sketch, growth))) {
+      this.#zeros[sketch]! += weight;
+      return;
+    }
+    const index = Math.ceil(Math.log(Math.abs(value)) / LOG_OLD_GAMMA);
+    let at = index - this.#first[bins]!;
+    if (at < 0 || at >= BIN_STEP * this.#blocks[bins]!) at = this.#makeRoomOld(bins, index, growth);
+    this.#memory.add(this.#blockAt(bins, at >> STEP_BITS), at % BIN_STEP, weight);
+  }
+
+  #mayBeginOld(sketch: number, growth: Growth): boolean {
+    const isFirst = this.#blocks[2 * sketch] === 0 && this.#blocks[2 * sketch + 1] === 0;
+    return isFirst || growth.grow(BLOCK_BYTES);
+  }
+
+  #makeRoomOld(bins: number, index: number, growth: Growth): number {
+    const low = floorToStep(index);
+    const length = BIN_STEP * this.#blocks[bins]!;
+    if (length === 0) return this.#begin(bins, index);
     const oldFirst = this.#first[bins]!;
     const end = Math.max(oldFirst + length, low + BIN_STEP);
     let first = Math.max(Math.min(oldFirst, low), end - MAX_BINS);
     const more = end - first - length;
-    if (more > 0 && !growth.grow(more * BIN_BYTES)) first = end - length;
+    if (more > 0 && !growth.grow((more / BIN_STEP) * BLOCK_BYTES)) first = end - length;
     if (first !== oldFirst || more > 0) this.#move(bins, first, (end - first) / BIN_STEP);
     return Math.max(0, index - first);
   }
@@ -265,15 +449,16 @@ class Ranks {
 
 const RANKS = new Ranks();
 
-/** The blocks of the bins that are being moved. */
+/** The blocks of the bins that are being moved, and the counts of those that are being arranged. */
 const MOVED = new Int32Array(MAX_BLOCKS);
+const ARRANGED = new Float64Array(MAX_BINS);
 
 /** A single sketch. */
 export class Sketch {
-  readonly #sketches = new Sketches();
+  readonly #sketches = new Sketches(SKETCH_SCALE);
   readonly #number = this.#sketches.begin();
 
-  /** Counts the value `weight` times. The first bins are free; `growth` is asked for all others. */
+  /** See `Sketches`. */
   add(value: number, weight = 1, growth = UNLIMITED): void {
     this.#sketches.add(this.#number, value, weight, growth);
   }
@@ -284,77 +469,23 @@ export class Sketch {
   }
 }
 
-function representative(index: number): number {
-  return GAMMA ** index * (2 / (GAMMA + 1));
+/** As earlier versions wrote it, because another order of the same operations rounds otherwise. */
+function oldMiddleOf(index: number): number {
+  return OLD_GAMMA ** index * (2 / (OLD_GAMMA + 1));
+}
+
+function floorToStep(index: number): number {
+  return index & -BIN_STEP;
+}
+
+function shared<A extends Float64Array | Int32Array | Uint8Array>(array: A): A {
+  const made = array.constructor as new (buffer: SharedArrayBuffer) => A;
+  const copy = new made(new SharedArrayBuffer(array.byteLength));
+  copy.set(array);
+  return copy;
 }
 
 function longer<A extends Float64Array | Int32Array | Uint8Array>(short: A, long: A): A {
   long.set(short);
   return long;
-}
-
-/** Blocks in a chunk: 256 KB, which goes back to the system as a whole. The first one begins small. */
-const CHUNK_BITS = 10;
-const CHUNK_BLOCKS = 1 << CHUNK_BITS;
-const FIRST_CHUNK_BLOCKS = 2;
-
-const offsetOf = (block: number) => (block % CHUNK_BLOCKS) * BIN_STEP;
-
-/** Blocks of memory: each holds BIN_STEP counts, or the numbers of up to MAX_BLOCKS other blocks. */
-class Blocks {
-  #counts: Float64Array[] = [];
-  /** The same memory. */
-  #numbers: Int32Array[] = [];
-  #used = 0;
-  readonly #free: number[] = [];
-
-  get bytes(): number {
-    return this.#counts.reduce((sum, { byteLength }) => sum + byteLength, 0);
-  }
-
-  /** Returns the number of a block, all zeros. */
-  take(): number {
-    const free = this.#free.pop();
-    if (free !== undefined) {
-      this.countsOf(free).fill(0);
-      return free;
-    }
-    const chunk = this.#used >> CHUNK_BITS;
-    const held = (this.#counts[chunk]?.length ?? 0) / BIN_STEP;
-    const needed = (this.#used % CHUNK_BLOCKS) + 1;
-    if (needed > held) this.#grow(chunk, chunk > 0 ? CHUNK_BLOCKS : Math.max(FIRST_CHUNK_BLOCKS, 2 * held));
-    return this.#used++;
-  }
-
-  #grow(chunk: number, blocks: number): void {
-    const counts = new Float64Array(blocks * BIN_STEP);
-    if (this.#counts[chunk] !== undefined) counts.set(this.#counts[chunk]);
-    this.#counts[chunk] = counts;
-    this.#numbers[chunk] = new Int32Array(counts.buffer);
-  }
-
-  giveBack(block: number): void {
-    this.#free.push(block);
-  }
-
-  add(block: number, at: number, weight: number): void {
-    this.chunkOf(block)[offsetOf(block) + at]! += weight;
-  }
-
-  /** The counts of the block begin at `offsetOf` it. */
-  chunkOf(block: number): Float64Array {
-    return this.#counts[block >> CHUNK_BITS]!;
-  }
-
-  countsOf(block: number): Float64Array {
-    return this.chunkOf(block).subarray(offsetOf(block), offsetOf(block) + BIN_STEP);
-  }
-
-  entry(block: number, at: number): number {
-    return this.#numbers[block >> CHUNK_BITS]![(block % CHUNK_BLOCKS) * MAX_BLOCKS + at]!;
-  }
-
-  setEntry(block: number, at: number, number: number): void {
-    this.#numbers[block >> CHUNK_BITS]![(block % CHUNK_BLOCKS) * MAX_BLOCKS + at] = number;
-  }
 }

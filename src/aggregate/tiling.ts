@@ -13,13 +13,15 @@ export interface WindowShape {
   readonly maxSeries: number;
   /** What the series of a window may take, in bytes: see `WindowBudget`. Absent: there is no limit. */
   readonly maxSeriesBytes?: number;
+  /** The scale of the sketches of timers: see `Sketches`. Absent: as earlier versions computed them. */
+  readonly sketchScale?: number;
   /** Absent: not known, as of windows that an earlier version computed. */
   readonly input?: InputShape;
 }
 
 /** Returns the shape alone, of what has one. */
 export function shapeOf(shape: WindowShape): WindowShape {
-  const { windowMs, latenessMs, maxAheadMs, maxSeries, maxSeriesBytes, input } = shape;
+  const { windowMs, latenessMs, maxAheadMs, maxSeries, maxSeriesBytes, sketchScale, input } = shape;
   // Absent, not undefined: shapes are compared with what was stored as JSON.
   return {
     windowMs,
@@ -27,6 +29,7 @@ export function shapeOf(shape: WindowShape): WindowShape {
     maxAheadMs,
     maxSeries,
     ...(maxSeriesBytes === undefined ? {} : { maxSeriesBytes }),
+    ...(sketchScale === undefined ? {} : { sketchScale }),
     ...(input === undefined ? {} : { input }),
   };
 }
@@ -45,9 +48,9 @@ export interface Epoch extends WindowShape {
 /**
  * How time is cut into windows: one epoch after another, so that settings can change without losing a sample or
  * counting one twice. The epoch that contains a window decides everything about it (its bounds, its LATENESS, its
- * MAX_AHEAD, its MAX_SERIES and MAX_SERIES_BYTES), so I1 holds as before. What a message means is decided before its
- * windows are known, so that is up to the epoch of its stream time. Pure, and the same for everyone who knows the
- * same epochs (I3).
+ * MAX_AHEAD, its MAX_SERIES and MAX_SERIES_BYTES, its sketches), so I1 holds as before. What a message means is decided
+ * before its windows are known, so that is up to the epoch of its stream time. Pure, and the same for everyone who
+ * knows the same epochs (I3).
  */
 export class Tiling {
   /** In ascending order. The first epoch reaches back to the beginning of time. */

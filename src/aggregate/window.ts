@@ -1,8 +1,10 @@
+import { SKETCH_SCALE } from './buckets.ts';
 import { FIELDS, type Point } from './point.ts';
 import { COUNTER, GAUGE, type Sample, TIMER } from './sample.ts';
 import type { SeriesRecords } from './series-records.ts';
 import type { SeriesTable } from './series-table.ts';
-import { Sketches } from './sketch.ts';
+import { type SketchColumns, Sketches } from './sketch.ts';
+import { sketchSize, sketchText } from './sketch-text.ts';
 import type { Epoch } from './tiling.ts';
 import { WindowBudget } from './window-budget.ts';
 
@@ -50,17 +52,27 @@ export class OpenWindow {
   /** Has no meaning. It uses what `prefetch` reads, so that the compiler does not drop the reads. */
   #touched = 0;
   readonly #prefetched = new Int32Array(MAX_PREFETCHED);
-  readonly #sketches = new Sketches();
+  readonly #sketches: Sketches;
+  readonly #hasSketches: boolean;
   /** By sketch: its row. */
   readonly #sketchRows: Row[] = [];
 
   /** `sizes`: those of an earlier window, so that arrays seldom have to grow. `counts`: see `WindowBudget`. */
-  constructor(start: number, epoch: Epoch, sizes: WindowSizes, counts: { coarse: number }) {
+  constructor(
+    start: number,
+    epoch: Epoch,
+    sizes: WindowSizes,
+    counts: { coarse: number },
+    hasSketches = false,
+  ) {
     this.start = start;
     this.end = start + epoch.windowMs;
     this.epoch = epoch;
     this.completeAt = this.end + epoch.latenessMs;
     this.budget = new WindowBudget(epoch.maxSeriesBytes ?? Number.POSITIVE_INFINITY, counts);
+    // Those of earlier versions fit no scale, so they stay here.
+    this.#hasSketches = hasSketches && epoch.sketchScale !== undefined;
+    this.#sketches = new Sketches(epoch.sketchScale, this.#hasSketches);
     this.#values = sharedValues(sizes.values);
     this.#rowOf = new Int32Array(sizes.numbers);
     this.#numbers = new Int32Array(sizes.points);
@@ -170,6 +182,7 @@ export class OpenWindow {
         2 * this.#used < values.length
           ? sharedValues(this.#used, values.subarray(0, this.#used))
           : values.subarray(0, this.#used),
+      ...(this.#hasSketches && { sketches: this.#sketches.columns() }),
     };
     return new ClosedWindow(columns, keepsSketches && this.#sketches.size > 0 ? this.#sketches : undefined);
   }
@@ -191,6 +204,8 @@ export interface WindowColumns {
   /** By point: where its row begins in `values`. A row holds the fields of `FIELDS[type]`, in that order. */
   readonly rows: Uint32Array;
   readonly values: Float64Array;
+  /** If points have sketches: those of the timers, numbered in the order of their points. */
+  readonly sketches?: SketchColumns;
 }
 
 /** A window that no longer changes. The lanes share it. */
@@ -202,7 +217,9 @@ export class ClosedWindow implements WindowColumns {
   readonly records: SeriesRecords;
   readonly rows: Uint32Array;
   readonly values: Float64Array;
+  readonly sketches?: SketchColumns;
   #sketches: Sketches | undefined;
+  readonly #written: WrittenSketches | undefined;
 
   constructor(columns: WindowColumns, sketches?: Sketches) {
     this.#sketches = sketches;
@@ -213,6 +230,9 @@ export class ClosedWindow implements WindowColumns {
     this.records = columns.records;
     this.rows = columns.rows;
     this.values = columns.values;
+    if (columns.sketches === undefined) return;
+    this.sketches = columns.sketches;
+    this.#written = new WrittenSketches(this, columns.sketches);
   }
 
   /** How many points the window has. */
@@ -222,7 +242,8 @@ export class ClosedWindow implements WindowColumns {
 
   /** Memory that the window takes without its records. */
   get ownBytes(): number {
-    return this.refs.byteLength + this.rows.byteLength + this.values.byteLength;
+    const sketches = this.#written?.bytes ?? 0;
+    return this.refs.byteLength + this.rows.byteLength + this.values.byteLength + sketches;
   }
 
   /**
@@ -243,6 +264,16 @@ export class ClosedWindow implements WindowColumns {
   /** Returns their length in bytes: the memory that they take. */
   textBytesOf(index: number): number {
     return this.records.textBytesOf(this.refs[index]!);
+  }
+
+  /** Returns about how long the sketch of the point is as text, at most; 0 if it has none. */
+  sketchSizeOf(index: number): number {
+    return this.#written?.sizeOf(index) ?? 0;
+  }
+
+  /** Memory that the sketches take. */
+  get sketchBytes(): number {
+    return this.#written?.bytes ?? 0;
   }
 
   nameOf(index: number): string {
@@ -284,7 +315,45 @@ export class ClosedWindow implements WindowColumns {
       p90: timer ? field(P50 + 1) : null,
       p95: timer ? field(P50 + 2) : null,
       p99: timer ? field(P50 + 3) : null,
+      ...(this.#written && { sketch: this.#written.textOf(index) }),
     };
+  }
+}
+
+/** The sketches of a window's points, found by point. */
+class WrittenSketches {
+  readonly bytes: number;
+  readonly #window: ClosedWindow;
+  readonly #sketches: Sketches;
+  /** By point: which sketch it has; negative if it has none. Made when it is first needed. */
+  #numbers: Int32Array | undefined;
+
+  constructor(window: ClosedWindow, columns: SketchColumns) {
+    this.#window = window;
+    this.#sketches = new Sketches(SKETCH_SCALE, true, columns);
+    this.bytes = this.#sketches.bytes;
+  }
+
+  sizeOf(index: number): number {
+    const sketch = this.#numberOf(index);
+    return sketch < 0 ? 0 : sketchSize(this.#sketches, sketch, this.#window.countOf(index));
+  }
+
+  textOf(index: number): string | null {
+    const sketch = this.#numberOf(index);
+    return sketch < 0 ? null : sketchText(this.#sketches, sketch);
+  }
+
+  #numberOf(index: number): number {
+    this.#numbers ??= this.#numbered();
+    return this.#numbers[index]!;
+  }
+
+  #numbered(): Int32Array {
+    const numbers = new Int32Array(this.#window.size).fill(-1);
+    for (let i = 0, timers = 0; i < numbers.length; i++)
+      if (this.#window.typeOf(i) === TIMER) numbers[i] = timers++;
+    return numbers;
   }
 }
 

@@ -1,5 +1,6 @@
 /** Turns the environment into one frozen, typed Config. Reports all errors at once. */
 
+import { SKETCH_SCALE } from '../aggregate/buckets.ts';
 import type { WindowShape } from '../aggregate/tiling.ts';
 import { proxyProblems } from '../base/http-agent.ts';
 import { inputOf } from '../decode/formats.ts';
@@ -11,6 +12,7 @@ import {
   variableName,
   variablesOf,
 } from '../settings/setting.ts';
+import { writesSketches } from '../sink/contract.ts';
 import { ConfigError } from './config-error.ts';
 import { CORE_SETTINGS, type CoreConfig, readBySelf } from './core-settings.ts';
 import { unknownVariables } from './misspelled.ts';
@@ -105,6 +107,11 @@ export function describeConfig({ resolved, sinks }: Config): {
   return { settings, sinks: sinks.map(({ id }) => id) };
 }
 
+/** Whether a sink writes the sketches of timers. */
+export function hasSketches({ sinks }: Config): boolean {
+  return sinks.some(({ module, values }) => writesSketches(module, values));
+}
+
 /** Returns the settings that shape the windows. */
 export function windowShape({ core }: Config): WindowShape {
   return {
@@ -113,6 +120,7 @@ export function windowShape({ core }: Config): WindowShape {
     maxAheadMs: core.maxAhead,
     maxSeries: core.maxSeries,
     maxSeriesBytes: core.maxSeriesBytes,
+    sketchScale: SKETCH_SCALE,
     input: inputOf(core),
   };
 }

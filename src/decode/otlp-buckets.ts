@@ -1,10 +1,13 @@
 /** The buckets of OTLP's histograms, as values with weights. */
+import { bucketOf, SKETCH_SCALE, ZERO_THRESHOLD } from '../aggregate/buckets.ts';
 import type { OtlpPoint } from './otlp-points.ts';
 import type { InputRejection } from './rejection.ts';
 
 /** The specification's scales go from -10 to 20. */
 const MIN_SCALE = -20;
 const MAX_SCALE = 40;
+/** Doubles between a bound as it is computed and as it is: one or two. */
+const MAX_NUDGES = 8;
 
 /** A value that stands for `weight` measurements. */
 export type TakeValue = (value: number, weight: number) => void;
@@ -14,12 +17,15 @@ interface Bucket {
   low: number;
   high: number;
   weight: number;
+  /** The bucket of a sketch that it is in, by magnitude; undefined if it is in several, or in that of the zeros. */
+  readonly within?: number | undefined;
 }
 
 /**
  * Hands over a histogram as values with weights. Every value is in its bucket, all of them together have the sum of the
  * point, and the lowest and the highest are those of the point, if it says them. So `count` and `sum` are right, and a
- * percentile is in the bucket that it really is in: nobody can know more. Returns why there are none.
+ * percentile is in the bucket that it really is in: nobody can know more. Of an exponential histogram with scale 6 or
+ * more, every count is in the bucket of a sketch that holds it. Returns why there are none.
  */
 export function takeHistogram(
   point: OtlpPoint,
@@ -70,10 +76,22 @@ function valuesOf({ min, max, sum }: OtlpPoint, buckets: Bucket[], first: Bucket
   for (const bucket of buckets) {
     const { low, high, weight } = bucket;
     if (weight === 0) continue;
-    const value = low + (high - low) * (beyond > 0 ? 0.5 : share);
+    const value = kept(low + (high - low) * (beyond > 0 ? 0.5 : share), bucket.within);
     values.push({ value: bucket === last && beyond > 0 ? value + beyond / weight : value, weight });
   }
   return values;
+}
+
+/** At the bounds, which no double is equal to, a value may be off by its last digits: not into another bucket. */
+function kept(value: number, bucket: number | undefined): number {
+  if (bucket === undefined || !(Math.abs(value) > ZERO_THRESHOLD)) return value;
+  let inside = value;
+  for (let i = 0; i < MAX_NUDGES; i++) {
+    const found = bucketOf(Math.abs(inside));
+    if (found === bucket) break;
+    inside *= found < bucket ? 1 + Number.EPSILON : 1 - Number.EPSILON;
+  }
+  return inside;
 }
 
 /** Returns undefined if they make no sense. */
@@ -104,15 +122,19 @@ function exponential(point: OtlpPoint): Bucket[] | undefined {
   const all = [zeroCount, ...counts, ...negative];
   if (!all.every(isCount) || !(scale >= MIN_SCALE && scale <= MAX_SCALE)) return undefined;
   const bound = (index: number) => Math.min(Number.MAX_VALUE, 2 ** (index * 2 ** -scale));
+  const finer = scale - SKETCH_SCALE;
+  const within = (index: number) => (finer < 0 ? undefined : Math.floor(index / 2 ** finer));
   const buckets: Bucket[] = [];
   negative.forEach((weight, i) => {
     const index = negativeOffset + i;
-    if (weight > 0) buckets.unshift({ low: -bound(index + 1), high: -bound(index), weight });
+    if (weight > 0)
+      buckets.unshift({ low: -bound(index + 1), high: -bound(index), weight, within: within(index) });
   });
   if (zeroCount > 0) buckets.push({ low: 0, high: 0, weight: zeroCount });
   counts.forEach((weight, i) => {
     const index = offset + i;
-    if (weight > 0) buckets.push({ low: bound(index), high: bound(index + 1), weight });
+    if (weight > 0)
+      buckets.push({ low: bound(index), high: bound(index + 1), weight, within: within(index) });
   });
   return buckets;
 }

@@ -471,6 +471,8 @@ function copyOf({ bytes, start, end, streamTime, sequence }: RawMessage): RawMes
 
 export interface PipelineSettings extends DecoderSettings {
   readonly slice: Slice;
+  /** Whether points have their sketches, because a sink writes them. */
+  readonly hasSketches?: boolean;
   /** For tests: that what is paused everywhere comes to the same. */
   readonly pace?: PipelinePace;
 }
@@ -500,13 +502,13 @@ export function openPipeline(
   > &
     Pick<AggregatorOptions, 'keepsSketches'>,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
-  const { maxMessageBytes, slice, pace } = settings;
+  const { maxMessageBytes, slice, pace, hasSketches = false } = settings;
   const decoder = makeDecoderFor(table, settings, start.tiling.epochs);
   const onFolded = () => {
     decoder.steps.left -= NEW_SPELLING_STEPS;
   };
   const { keepsSketches = false } = options;
-  const aggregator = new Aggregator(table, { ...start, slice, keepsSketches, onFolded });
+  const aggregator = new Aggregator(table, { ...start, slice, keepsSketches, hasSketches, onFolded });
   const sequence = start.closedThrough ?? 0;
   return {
     pipeline: new Pipeline({

@@ -104,7 +104,7 @@ export interface SampleStatus {
   readonly late: number;
   readonly ahead: number;
   readonly overflowed: number;
-  /** Of timers whose sketch must not grow: low percentiles are less exact. */
+  /** Of timers whose sketch must not grow: percentiles are less exact. */
   readonly coarse: number;
   /** For windows before the first that any sink needs (I6). */
   readonly ignored: number;
@@ -124,6 +124,8 @@ export interface WindowStatus {
   readonly maxSeries: number;
   /** Per window; null: no limit. */
   readonly maxSeriesBytes: number | null;
+  /** Of the sketches of timers; null: as earlier versions computed them. */
+  readonly sketchScale: number | null;
   /** The shape of later windows, from a time on. Null if no other shape was announced. */
   readonly next: (WindowShape & { readonly from: string }) | null;
   readonly open: number;

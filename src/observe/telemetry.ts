@@ -104,7 +104,7 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
     name: 'fanout_samples_coarse_total',
-    help: 'Samples of timers that needed more bins than MAX_SERIES_BYTES allowed: low percentiles are less exact.',
+    help: 'Samples of timers that needed more bins than MAX_SERIES_BYTES allowed: percentiles are less exact.',
     of: ({ samples }) => one(samples.coarse),
   },
   {

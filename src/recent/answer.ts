@@ -1,4 +1,5 @@
 /** Adds up recent windows for a question. */
+import { SKETCH_SCALE } from '../aggregate/buckets.ts';
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { COUNTER, TIMER } from '../aggregate/sample.ts';
 import { QUANTILES, Sketches } from '../aggregate/sketch.ts';
@@ -102,7 +103,7 @@ export class Adder {
         await patience(turns);
       }
     }
-    const merged = new Sketches();
+    const merged = new Sketches(SKETCH_SCALE);
     for (let sketch = 0; sketch < timers; sketch++) {
       bins.copyTo(merged, sketch);
       await patience(turns);
@@ -292,7 +293,7 @@ export function percentilesOf(
 ): Pick<AnswerGroup, 'p50' | 'p90' | 'p95' | 'p99'> {
   if (sketch < 0) return { p50: null, p90: null, p95: null, p99: null };
   let weight = 0;
-  sketches.eachBin(sketch, (_sign, _index, each) => {
+  sketches.eachBucket(sketch, (_sign, _index, each) => {
     weight += each;
   });
   if (weight === 0) return { p50: null, p90: null, p95: null, p99: null };

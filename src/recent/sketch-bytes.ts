@@ -2,7 +2,8 @@
  * The sketches of timers as bytes: of most timers only a few bins hold anything. A sketch is
  *
  *     length in bytes of what follows
- *     twice the number of its bins of positive values, plus 1 if it has others
+ *     four times the number of its bins of positive values, plus 2 if bins were halved, plus 1 if it has others
+ *     if bins were halved: how often
  *     the bins of positive values
  *     if it has others: the weight of the zeros, the number of bins of negative values, and these
  *
@@ -10,6 +11,7 @@
  * of these are whole numbers as in `ByteWriter.whole`. A weight that is not whole (sampled StatsD timers) is kept in
  * 64ths.
  */
+import { MAX_HALVINGS } from '../aggregate/buckets.ts';
 import type { Sketches } from '../aggregate/sketch.ts';
 import type { BinSums } from './bin-sums.ts';
 import { ByteWriter } from './byte-writer.ts';
@@ -26,7 +28,7 @@ export function writeSketch(sketches: Sketches | undefined, sketch: number, into
   const last = { [-1]: 0, 1: 0 };
   body.clear();
   for (const sign of [-1, 1] as const) signs[sign].clear();
-  sketches?.eachBin(sketch, (sign, index, weight) => {
+  sketches?.eachBucket(sketch, (sign, index, weight) => {
     if (sign === 0) {
       zeros = weight;
       return;
@@ -37,7 +39,9 @@ export function writeSketch(sketches: Sketches | undefined, sketch: number, into
     last[sign] = index;
   });
   const hasOthers = zeros > 0 || bins[-1] > 0;
-  body.whole(2 * bins[1] + Number(hasOthers));
+  const halvings = sketches?.halvingsOf(sketch) ?? 0;
+  body.whole(4 * bins[1] + 2 * Number(halvings > 0) + Number(hasOthers));
+  if (halvings > 0) body.whole(halvings);
   body.append(signs[1]);
   if (hasOthers) {
     writeWeight(zeros, body);
@@ -81,19 +85,22 @@ export class SketchReader {
       return;
     }
     const head = bytes[this.#at]! < 0x80 ? bytes[this.#at++]! : this.#whole();
-    if (head > 1) this.#addBins(sums, 2 * sketch, head >>> 1);
-    if (head % 2 === 1) this.#addOthers(sums, sketch);
+    const halvings = (head & 2) === 0 ? 0 : Math.min(MAX_HALVINGS, this.#whole());
+    if (halvings > 0) sums.widen(sketch, halvings);
+    if (head > 3) this.#addBins(sums, 2 * sketch, head >>> 2, halvings);
+    if (head % 2 === 1) this.#addOthers(sums, sketch, halvings);
   }
 
-  #addOthers(sums: BinSums, sketch: number): void {
+  #addOthers(sums: BinSums, sketch: number, halvings: number): void {
     sums.zeros[sketch]! += weightOf(this.#whole());
     const bins = this.#whole();
-    if (bins > 0) this.#addBins(sums, 2 * sketch + 1, bins);
+    if (bins > 0) this.#addBins(sums, 2 * sketch + 1, bins, halvings);
   }
 
   /** Nearly all numbers take one byte or two: these are read here, where the place is a local variable. */
-  #addBins(sums: BinSums, into: number, bins: number): void {
+  #addBins(sums: BinSums, into: number, bins: number, halvings: number): void {
     const bytes = this.#bytes;
+    const sketch = into >> 1;
     let at = this.#at;
     let step = bytes[at++]! | 0;
     if (step >= 0x80) {
@@ -109,7 +116,8 @@ export class SketchReader {
         weight = this.#long(weight);
         at = this.#at;
       }
-      sums.add(into, index, weightOf(weight));
+      // They may become wider at any of these.
+      sums.add(into, index >> (sums.halvings[sketch]! - halvings), weightOf(weight));
       if (++i >= bins || at >= bytes.length) break;
       step = bytes[at++]! | 0;
       if (step >= 0x80) {

@@ -2,6 +2,7 @@
 import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Bus } from '../bus/connect.ts';
+import { hasSketches } from '../config/config.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSettings } from '../deliver/engine.ts';
 import { exampleOf, Reports, unidentifiedExample } from '../deliver/reports.ts';
 import { ThreadedSink } from '../deliver/thread/threaded-sink.ts';
@@ -40,9 +41,11 @@ export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surro
   return { engine, sinks: threads };
 }
 
-function engineSettings({ config: { core }, recent }: Parts): EngineSettings {
+function engineSettings({ config, recent }: Parts): EngineSettings {
+  const { core } = config;
   return {
     ...core,
+    hasSketches: hasSketches(config),
     keepsSketches: recent !== undefined,
     stopTimeoutMs: core.stopTimeout,
     verify: {

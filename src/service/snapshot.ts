@@ -165,6 +165,7 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
     maxAheadMs,
     maxSeries,
     maxSeriesBytes = null,
+    sketchScale = null,
   } = tiling.epochAt(boundary ?? 0);
   const next = tiling.epochs.find(({ from }) => boundary !== undefined && from > boundary);
   return {
@@ -173,6 +174,7 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
     maxAheadMs,
     maxSeries,
     maxSeriesBytes,
+    sketchScale,
     next: next === undefined ? null : { ...next, from: new Date(next.from).toISOString() },
     open: engine?.live.aggregator.openWindows ?? 0,
     series: engine?.table.size ?? 0,

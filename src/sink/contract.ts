@@ -338,6 +338,8 @@ export interface SinkModule<S extends Settings = Settings> {
   removesBy?(config: Values<S>): boolean;
   /** Checks what spans several variables, such as "required when API is v1". Returns the keys of the wrong settings. */
   validate?(config: Values<S>): readonly { readonly key: keyof S & string; readonly expected: string }[];
+  /** Whether it writes the sketches of timers: only then do its points have any (`Point.sketch`). Default: no. */
+  sketchesBy?(config: Values<S>): boolean;
   /** The subjects of the bus on which it publishes: they must be none that the service reads. */
   publishesOn?(config: Values<S>): readonly { readonly key: keyof S & string; readonly subject: string }[];
   create(config: Values<S>, context: SinkContext): Sink;
@@ -354,6 +356,10 @@ export function defineSink<S extends Settings>(module: SinkModule<S>): SinkModul
 
 export function readBackOf(module: SinkModule, config: Values<Settings>): ReadBack {
   return module.readBackBy?.(config) ?? module.readBack ?? 'ranges';
+}
+
+export function writesSketches(module: SinkModule, config: Values<Settings>): boolean {
+  return module.sketchesBy?.(config) ?? false;
 }
 
 export function removesOf(module: SinkModule, config: Values<Settings>): boolean {

@@ -1,8 +1,11 @@
 /** All that a sink author imports, as `metrics-fanout/sink`: the contract, and the code that sinks share. */
 
+export { ZERO_THRESHOLD } from '../aggregate/buckets.ts';
 export type { Field, MetricType, Point, PointValues, Series } from '../aggregate/point.ts';
 export { ALL_FIELDS, FIELDS, METRIC_TYPES } from '../aggregate/point.ts';
 export { makeSeries, storedSeries } from '../aggregate/series.ts';
+export type { SketchBucket, SketchParts } from '../aggregate/sketch-text.ts';
+export { readSketchText, wholeCounts } from '../aggregate/sketch-text.ts';
 export { makeAgent, makeAgents } from '../base/http-agent.ts';
 export { setting } from '../settings/builders.ts';
 export type { Settings, Values } from '../settings/setting.ts';

@@ -19,7 +19,7 @@ const IDENTITY = ['name', 'type', 'dimensionsJson'] as const;
 
 /** A row that a store must hold, with the fields that are compared. */
 export type ExpectedRow = Pick<TruthRow, 'windowStart' | 'series'> &
-  Partial<PointValues> & { readonly instance?: string };
+  Partial<PointValues> & { readonly instance?: string; readonly sketch?: string | null };
 
 /** A row that is not what it should be. */
 export interface RowDifference {
@@ -139,7 +139,12 @@ export class ExpectedRows {
       const name = field === 'dimensionsJson' ? 'dimensions' : field;
       return { field: name, stored: point.series[field], expected: row.series[field] };
     });
-    return [...identity, ...values].filter(({ stored, expected }) => stored !== expected);
+    // What was written before the sink wrote sketches has none: that is no difference.
+    const hasBoth = typeof point.sketch === 'string' && row.sketch !== undefined;
+    const sketch = { field: 'sketch', stored: point.sketch ?? null, expected: row.sketch ?? null };
+    return [...identity, ...values, ...(hasBoth ? [sketch] : [])].filter(
+      ({ stored, expected }) => stored !== expected,
+    );
   }
 }
 

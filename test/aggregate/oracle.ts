@@ -5,6 +5,7 @@
  */
 import type { MetricType, Point } from '../../src/aggregate/point.ts';
 import { makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
+import { exactBucket } from './exact-bucket.ts';
 
 export interface OracleMessage {
   readonly payload: string | Uint8Array;
@@ -19,6 +20,8 @@ export interface OracleShape {
   readonly maxSeries: number;
   /** Absent: no limit. */
   readonly maxSeriesBytes?: number;
+  /** Absent: DDSketch, as earlier versions had it. */
+  readonly sketchScale?: number;
 }
 
 export interface OracleSettings extends OracleShape {
@@ -136,9 +139,14 @@ export function windowStart(eventTime: number, streamTime: number, settings: Ora
 function points(windowStart: number, placed: readonly Placed[], settings: OracleSettings): Point[] {
   const bySeries = new Map<
     string,
-    { series: ReturnType<typeof makeSeries>; placed: Placed[]; sketch: OracleSketch }
+    { series: ReturnType<typeof makeSeries>; placed: Placed[]; sketch: OracleSketch | OldOracleSketch }
   >();
-  const { windowMs, maxSeries, maxSeriesBytes = Number.POSITIVE_INFINITY } = shapeAt(windowStart, settings);
+  const {
+    windowMs,
+    maxSeries,
+    sketchScale,
+    maxSeriesBytes = Number.POSITIVE_INFINITY,
+  } = shapeAt(windowStart, settings);
   let ordinary = 0;
   let overflow = 0;
   let left = maxSeriesBytes;
@@ -160,7 +168,11 @@ function points(windowStart: number, placed: readonly Placed[], settings: Oracle
       isForTheRest = true;
     }
     if (!bySeries.has(series.id)) {
-      bySeries.set(series.id, { series, placed: [], sketch: new OracleSketch() });
+      bySeries.set(series.id, {
+        series,
+        placed: [],
+        sketch: sketchScale === undefined ? new OldOracleSketch() : new OracleSketch(),
+      });
       if (isOverflow()) {
         overflow++;
         if (!isForTheRest) overflowLeft -= costOf(series);
@@ -207,7 +219,7 @@ function costOf({ name, type, dimensionsJson }: ReturnType<typeof makeSeries>): 
  * DDSketch with a budget: it keeps the signed bin of every value, and the range that the bins span. It is correct as
  * long as there are not so many bins that they must collapse.
  */
-class OracleSketch {
+class OldOracleSketch {
   readonly #bins: { sign: number; index: number }[] = [];
   readonly #ranges = new Map<number, { from: number; to: number }>();
 
@@ -245,11 +257,96 @@ class OracleSketch {
   }
 }
 
-/**
- * The result of DDSketch, without bins: the value of the rank floor(q (n - 1)), rounded to the representative of its
- * bin. It is correct as long as the sketch does not have to collapse bins.
- */
-export function expectedQuantile(values: readonly number[], q: number): number {
+/** The bins that a sign of a sketch has room for, in steps of 32. */
+interface OracleRange {
+  from: number;
+  length: number;
+}
+
+/** The sketch as docs/how-it-works.md has it: it keeps the bucket of every value at scale 6. */
+class OracleSketch {
+  readonly #buckets: { sign: number; bucket: number }[] = [];
+  readonly #ranges = new Map<number, OracleRange>();
+  #halvings = 0;
+
+  /** Returns the cost, which is at most `left`. The first range of each sign is free. */
+  add(value: number, left: number): number {
+    const sign = Math.abs(value) <= 2 ** -128 ? 0 : Math.sign(value);
+    const bucket = sign === 0 ? 0 : exactBucket(Math.abs(value));
+    this.#buckets.push({ sign, bucket });
+    if (sign === 0) return 0;
+    const index = bucket >> this.#halvings;
+    const range = this.#ranges.get(sign);
+    if (range === undefined) {
+      this.#ranges.set(sign, { from: floorTo32(index), length: 32 });
+      return 0;
+    }
+    const low = range.from + floorTo32(index - range.from);
+    const from = Math.min(range.from, low);
+    const length = Math.max(range.from + range.length, low + 32) - from;
+    const cost = 8 * (length - range.length);
+    if (length <= 2048 && cost > left) {
+      this.#fit(sign, range.length, 0);
+      return 0;
+    }
+    if (length > 2048) return this.#fit(sign, range.length, left);
+    this.#ranges.set(sign, { from, length });
+    return cost;
+  }
+
+  /** Halves all buckets as little as is needed to have those of the sign in the room that may be had. */
+  #fit(sign: number, held: number, left: number): number {
+    let length: number;
+    for (this.#halvings--, length = Infinity; length > 2048; ) {
+      this.#halvings++;
+      const [lowest, highest] = this.#span(sign);
+      length = floorTo32(highest) + 32 - floorTo32(lowest);
+    }
+    length = Math.max(held, length);
+    const fits = 8 * (length - held) <= left;
+    if (!fits) length = held;
+    const isWithin = () => this.#span(sign)[1] - this.#span(sign)[0] < length;
+    while (!isWithin()) this.#halvings++;
+    for (const [each, range] of this.#ranges) {
+      const [lowest, highest] = this.#span(each);
+      if (each === sign) range.length = length;
+      range.from = highest < floorTo32(lowest) + range.length ? floorTo32(lowest) : lowest;
+    }
+    return 8 * (length - held);
+  }
+
+  #span(sign: number): [lowest: number, highest: number] {
+    const indexes = this.#buckets
+      .filter((each) => each.sign === sign)
+      .map(({ bucket }) => bucket >> this.#halvings);
+    return [Math.min(...indexes), Math.max(...indexes)];
+  }
+
+  quantile(q: number): number {
+    const sorted = [...this.#buckets].sort((a, b) => a.sign - b.sign || a.sign * (a.bucket - b.bucket));
+    const { sign, bucket } = sorted[Math.floor(q * (sorted.length - 1))]!;
+    return sign === 0 ? 0 : sign * middleOfBucket(bucket >> this.#halvings, this.#halvings);
+  }
+}
+
+function floorTo32(index: number): number {
+  return 32 * Math.floor(index / 32);
+}
+
+function middleOfBucket(bucket: number, halvings: number): number {
+  const width = 2 ** (halvings - 6);
+  return 2 ** (bucket * width) * (2 / (1 + 2 ** -width));
+}
+
+/** The result of a sketch, without bins: the middle of the bucket of the value of the rank floor(q (n - 1)). */
+export function expectedQuantile(values: readonly number[], q: number, halvings = 0): number {
+  const exact = [...values].sort((a, b) => a - b)[Math.floor(q * (values.length - 1))]!;
+  if (Math.abs(exact) <= 2 ** -128) return 0;
+  return Math.sign(exact) * middleOfBucket(exactBucket(Math.abs(exact)) >> halvings, halvings);
+}
+
+/** Likewise, in windows of earlier versions. Correct as long as the sketch does not have to collapse bins. */
+export function expectedOldQuantile(values: readonly number[], q: number): number {
   const exact = [...values].sort((a, b) => a - b)[Math.floor(q * (values.length - 1))]!;
   if (exact === 0) return 0;
   const gamma = 1.01 / 0.99;

@@ -1,6 +1,7 @@
 /** Streams of messages for property tests, and a run that turns them into points. */
 import fc from 'fast-check';
 import { Aggregator, type AggregatorOptions, type AggregatorStats } from '../../src/aggregate/aggregator.ts';
+import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
 import type { Point } from '../../src/aggregate/point.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
@@ -63,6 +64,8 @@ const shapeArbitrary = fc.record(
     maxSeries: fc.constantFrom(1, 2, 4, 1000),
     // Enough for one or two series, for one more with some bins, for all.
     maxSeriesBytes: fc.constantFrom(300, 850, 1300, 3000, 8000, 1_000_000),
+    // Absent: as earlier versions had it.
+    sketchScale: fc.constant(SKETCH_SCALE),
   },
   { requiredKeys: ['windowMs', 'latenessMs', 'maxAheadMs', 'maxSeries'] },
 );

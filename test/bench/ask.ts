@@ -3,6 +3,7 @@
  * turn holds the thread, what taking a window costs, and what the windows take.
  */
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
+import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
 import type { Sample } from '../../src/aggregate/sample.ts';
 import { TIMER, TYPE_CODES } from '../../src/aggregate/sample.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
@@ -49,7 +50,13 @@ class Traffic {
   readonly #random: Random = seededRandom(7);
   readonly #aggregator: Aggregator;
   readonly #series: Int32Array;
-  readonly tiling = Tiling.of({ windowMs: WINDOW_MS, latenessMs: 0, maxAheadMs: 1000, maxSeries: SERIES });
+  readonly tiling = Tiling.of({
+    windowMs: WINDOW_MS,
+    latenessMs: 0,
+    maxAheadMs: 1000,
+    maxSeries: SERIES,
+    sketchScale: SKETCH_SCALE,
+  });
 
   constructor() {
     const table = new SeriesTable(2 * SERIES);

@@ -1,6 +1,7 @@
 /** (e) A process that decodes and aggregates, without a bus: CPU time per message. */
 
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
+import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import { systemClock } from '../../src/base/clock.ts';
@@ -47,7 +48,13 @@ function render(series: number, mix: Mix, count: number): Chunk[] {
 }
 
 function pipelineOf(): Pipeline {
-  const tiling = Tiling.of({ windowMs: 10_000, latenessMs: 2000, maxAheadMs: 1000, maxSeries: MAX_SERIES });
+  const tiling = Tiling.of({
+    windowMs: 10_000,
+    latenessMs: 2000,
+    maxAheadMs: 1000,
+    maxSeries: MAX_SERIES,
+    sketchScale: SKETCH_SCALE,
+  });
   const table = new SeriesTable(MAX_SERIES);
   const aggregator = new Aggregator(table, { tiling, from: Number.NEGATIVE_INFINITY });
   const { nextTurn } = systemClock;

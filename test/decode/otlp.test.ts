@@ -8,7 +8,9 @@ import {
 } from '@opentelemetry/sdk-metrics';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
+import { Sketches } from '../../src/aggregate/sketch.ts';
 import { makeDecoder } from '../../src/decode/formats.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
 import type { InputRejection } from '../../src/decode/rejection.ts';
@@ -371,6 +373,55 @@ describe('histograms', () => {
   });
 
   const measured = fc.array(fc.double({ min: -1e6, max: 1e6, noNaN: true }), { minLength: 1, maxLength: 60 });
+
+  test('exponential, scale 6 and more: the sketch has the counts of all buckets, exactly', () => {
+    const spread = fc.record({
+      scale: fc.integer({ min: 6, max: 20 }),
+      first: fc.integer({ min: -30, max: 30 }),
+      counts: fc.array(fc.oneof(fc.constant(0), fc.nat(9)), { minLength: 1, maxLength: 40 }),
+      negative: fc.array(fc.nat(3), { maxLength: 10 }),
+      zeroCount: fc.nat(3),
+      /** At the lower bounds of all buckets, at the upper ones, or where it cannot be. */
+      share: fc.constantFrom(0, 0.3, 1, -5, 5),
+    });
+    fc.assert(
+      fc.property(spread, ({ scale, first, counts, negative, zeroCount, share }) => {
+        const offset = first * 2 ** scale + 7;
+        const bound = (index: number) => 2 ** (index / 2 ** scale);
+        const expected = new Map<string, number>(zeroCount > 0 ? [['0 0', zeroCount]] : []);
+        let sum = 0;
+        for (const [sign, all] of [
+          [1, counts],
+          [-1, negative],
+        ] as const) {
+          for (const [i, count] of all.entries()) {
+            const [low, high] = [bound(offset + i), bound(offset + i + 1)];
+            sum += sign * count * (low + (high - low) * (sign > 0 ? share : 1 - share));
+            const key = `${sign} ${Math.floor((offset + i) / 2 ** (scale - 6))}`;
+            if (count > 0) expected.set(key, (expected.get(key) ?? 0) + count);
+          }
+        }
+        const count = [...counts, ...negative, zeroCount].reduce((all, each) => all + each, 0);
+        const buckets = (bucketCounts: number[]) => ({ offset, bucketCounts });
+        const point = {
+          count,
+          sum,
+          scale,
+          zeroCount,
+          positive: buckets(counts),
+          negative: buckets(negative),
+        };
+        const sketch = new Sketches(SKETCH_SCALE);
+        sketch.begin();
+        for (const { value, weight } of timed(exponential(point)))
+          sketch.add(0, value, weight, { grow: () => true });
+        const found = new Map<string, number>();
+        sketch.eachBucket(0, (sign, bucket, weight) => found.set(`${sign} ${bucket}`, weight));
+        expect(found).toEqual(expected);
+      }),
+      { numRuns: effort(1000) },
+    );
+  });
 
   test('count, sum, ends, and every quantile in its bucket: whatever was measured', () => {
     fc.assert(

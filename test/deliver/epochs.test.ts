@@ -40,6 +40,7 @@ test.each([
   ['MAX_SERIES', { maxSeries: 7 }],
   ['MAX_SERIES_BYTES', { maxSeriesBytes: 7_000_000 }],
   ['METRICS_FORMAT', { input: { format: 'statsd' } }],
+  ['kind of sketches', { sketchScale: 6 }],
 ])('a new %s takes effect where windows of both shapes start, after the delay', (_, change) => {
   const from = beginningOf(planEpochs(AUTO, wanted({ input: AUTO_INPUT, ...change })));
   expect(from).toBeGreaterThanOrEqual(NOW + DELAY_MS + ANNOUNCE_MS);

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
-import { ALPHA } from '../../src/aggregate/sketch.ts';
+import { RELATIVE_ERROR } from '../../src/aggregate/sketch.ts';
 import { Heartbeat } from '../../src/base/heartbeat.ts';
 import { Quiet } from '../../src/base/log.ts';
 import { History, type Moment } from '../../src/observe/history.ts';
@@ -92,8 +92,8 @@ describe('recent quantiles', () => {
     expect(recent.read(0)).toBeUndefined();
     for (let ms = 0; ms < 100_000; ms += 100) recent.add(ms < 40_000 ? 9 : 1 + (ms % 1000) / 1000, ms);
     const { p50, p90, p99 } = recent.read(100_000)!;
-    expect(Math.abs(p50 - 1.4)).toBeLessThan(2 * ALPHA + 0.1);
-    expect(Math.abs(p90 - 1.8)).toBeLessThan(2 * ALPHA + 0.1);
+    expect(Math.abs(p50 - 1.4)).toBeLessThan(2 * RELATIVE_ERROR + 0.1);
+    expect(Math.abs(p90 - 1.8)).toBeLessThan(2 * RELATIVE_ERROR + 0.1);
     expect(p99).toBeLessThan(2);
   });
 

@@ -21,7 +21,7 @@ function binsOf(sums: BinSums): Map<string, number> {
   const sketches: Sketches = sums.sketches();
   const found = new Map<string, number>();
   for (let sketch = 0; sketch < sketches.size; sketch++)
-    sketches.eachBin(sketch, (sign, index, weight) => found.set(`${sketch} ${sign} ${index}`, weight));
+    sketches.eachBucket(sketch, (sign, index, weight) => found.set(`${sketch} ${sign} ${index}`, weight));
   return found;
 }
 
@@ -41,26 +41,35 @@ test('bins are added up in any order, wherever they are', () => {
   );
 });
 
-test('beyond the bins that there may be, the lowest are one, and nothing is lost', () => {
+test('beyond the bins that there may be, two become one each, and nothing is lost', () => {
   fc.assert(
     fc.property(addedArbitrary(30_000), (added) => {
       const sums = new BinSums(3);
-      const [total, highest] = [new Map<number, number>(), new Map<number, number>()];
+      for (const { sketch, sign, index, weight } of added)
+        sums.add(2 * sketch + sign, index >> sums.halvings[sketch]!, weight);
+      const sketches = sums.sketches();
+      const expected = new Map<string, number>();
       for (const { sketch, sign, index, weight } of added) {
-        const bins = 2 * sketch + sign;
-        sums.add(bins, index, weight);
-        total.set(bins, (total.get(bins) ?? 0) + weight);
-        highest.set(bins, Math.max(index, highest.get(bins) ?? index));
+        const key = `${sketch} ${sign === 0 ? 1 : -1} ${index >> sketches.halvingsOf(sketch)}`;
+        expected.set(key, (expected.get(key) ?? 0) + weight);
       }
-      const [found, top] = [new Map<number, number>(), new Map<number, number>()];
-      for (const [key, weight] of binsOf(sums)) {
-        const [sketch, sign, index] = key.split(' ').map(Number);
-        const bins = 2 * sketch! + (sign! > 0 ? 0 : 1);
-        found.set(bins, (found.get(bins) ?? 0) + weight);
-        top.set(bins, Math.max(index!, top.get(bins) ?? index!));
-      }
-      expect([found, top]).toEqual([total, highest]);
+      expect(binsOf(sums)).toEqual(expected);
+      // A range of so many buckets needs no more halvings.
+      for (const sketch of [0, 1, 2]) expect(sketches.halvingsOf(sketch)).toBeLessThanOrEqual(4);
     }),
     { numRuns: effort(200) },
   );
+});
+
+test('if there is no more memory for all together, bins are halved, and nothing is lost', () => {
+  const sums = new BinSums(2000);
+  for (let sketch = 0; sketch < 2000; sketch++)
+    for (let index = 0; index < 1900; index += 50) sums.add(2 * sketch, index >> sums.halvings[sketch]!, 1);
+  const sketches = sums.sketches();
+  let weights = 0;
+  sketches.eachBucket(1999, (_sign, _index, weight) => {
+    weights += weight;
+  });
+  expect([sketches.halvingsOf(0), weights]).toEqual([0, 38]);
+  expect(sketches.halvingsOf(1999)).toBeGreaterThan(0);
 });

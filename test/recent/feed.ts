@@ -1,5 +1,6 @@
 /** Samples to recent windows, and the obvious answer to every question. */
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
+import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
 import type { MetricType } from '../../src/aggregate/point.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { QUANTILES, Sketch } from '../../src/aggregate/sketch.ts';
@@ -15,7 +16,13 @@ import { decodeMessage } from '../decode/decoded.ts';
 
 export const START = 1_795_000_000_000;
 export const WINDOW_MS = 1000;
-export const TILING = Tiling.of({ windowMs: WINDOW_MS, latenessMs: 0, maxAheadMs: 1000, maxSeries: 1e6 });
+export const TILING = Tiling.of({
+  windowMs: WINDOW_MS,
+  latenessMs: 0,
+  maxAheadMs: 1000,
+  maxSeries: 1e6,
+  sketchScale: SKETCH_SCALE,
+});
 
 export interface Sent {
   readonly window: number;
@@ -31,11 +38,11 @@ export class Feed {
   readonly #decoder: JsonDecoder;
   readonly #aggregator: Aggregator;
 
-  constructor(slice = { index: 0, of: 1 }, keep = 1000) {
+  constructor(slice = { index: 0, of: 1 }, keep = 1000, tiling = TILING) {
     this.#table = new SeriesTable(keep);
     this.#decoder = new JsonDecoder(this.#table);
     this.#aggregator = new Aggregator(this.#table, {
-      tiling: TILING,
+      tiling,
       from: START,
       slice,
       keepsSketches: true,

@@ -1,6 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { METRIC_TYPES } from '../../src/aggregate/point.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
 import { answerRecent } from '../../src/control/http-query.ts';
 import { together } from '../../src/recent/merge.ts';
 import type { RecentAnswer, RecentQuestion } from '../../src/recent/question.ts';
@@ -89,6 +90,26 @@ async function fed(traffic: readonly (readonly Omit<Sent, 'window'>[])[], limitB
 }
 
 describe('answers', () => {
+  test('of windows of an earlier version have percentiles within the error of their sketches and of ours', async () => {
+    const { sketchScale: _, ...old } = TILING.epochs[0]!;
+    const [feed, { windows, questions }] = [new Feed(undefined, 1000, Tiling.of(old)), recentWindows()];
+    windows.began(START, TILING);
+    const values = Array.from({ length: 500 }, (__, i) => (i % 7 === 0 ? -1 : 1) * 1.03 ** i);
+    const timer = { name: 't', type: 'timer', dimensions: {} } as const;
+    for (const window of [0, 1]) {
+      const samples = values
+        .filter((__, i) => i % 2 === window)
+        .map((value) => ({ ...timer, value, window }));
+      windows.closed(feed.window(window, samples), boundaryAfter(window));
+    }
+    await windows.settled();
+    const [group] = (await questions.answer({ where: [], by: [], from: START })).groups;
+    const exact = [...values].sort((a, b) => a - b);
+    const error = (share: number, found: number | null) => found! / exact[Math.floor(share * 499)]! - 1;
+    for (const found of [error(0.5, group!.p50), error(0.9, group!.p90), error(0.99, group!.p99)])
+      expect(Math.abs(found)).toBeLessThan(0.0155);
+  });
+
   test('are what the samples give: counts, sums, limits and percentiles, of any windows', async () => {
     await fc.assert(
       fc.asyncProperty(

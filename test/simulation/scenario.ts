@@ -1,4 +1,6 @@
 /** What a seed decides before a run begins: the settings, the sinks, and the time of each fault. */
+
+import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
 import type { StartSetting } from '../../src/base/time-text.ts';
 import type { PipelinePace } from '../../src/deliver/pipeline.ts';
 import type { SinkLimits } from '../../src/sink/contract.ts';
@@ -231,6 +233,7 @@ function drawShape(chance: Chance, windowMs: number) {
     maxSeries: chance.pick([2, 5, 1000, 1000]),
     // Absent in some epochs, as if they were agreed on by an earlier version.
     ...chance.pick([{}, { maxSeriesBytes: 2000 }, { maxSeriesBytes: 6000 }, { maxSeriesBytes: 1_000_000 }]),
+    ...chance.pick([{}, { sketchScale: SKETCH_SCALE }]),
   };
 }
 

@@ -4,7 +4,8 @@
  */
 
 import type { KV } from 'nats';
-import { type Epoch, Tiling } from '../../aggregate/tiling.ts';
+import { SKETCH_SCALE } from '../../aggregate/buckets.ts';
+import { type Epoch, shapeOf, Tiling } from '../../aggregate/tiling.ts';
 import { type Config, windowShape } from '../../config/config.ts';
 import { isKnownInput } from '../../decode/formats.ts';
 import { BusError } from '../bus-error.ts';
@@ -92,31 +93,45 @@ class BucketShapes implements ShapeStore {
   }
 }
 
-/** JSON has no -Infinity: the start of the first epoch becomes null. */
+/**
+ * JSON has no -Infinity: the start of the first epoch becomes null. Earlier versions pass over what they do not know of
+ * an epoch, and would compute other sketches than ours. They find no epochs here, so they wait until they are replaced.
+ */
 function format({ epochs, delayMs }: Shapes): string {
-  return JSON.stringify({ delayMs, epochs });
+  const isNew = epochs.some(({ sketchScale }) => sketchScale !== undefined);
+  return JSON.stringify(isNew ? { delayMs, shapes: epochs } : { delayMs, epochs });
 }
 
 function parse(key: string, text: string): Shapes {
   try {
-    const { delayMs, epochs } = JSON.parse(text) as Shapes;
-    const read = epochs.map((epoch) => ({ ...epoch, from: epoch.from ?? Number.NEGATIVE_INFINITY }));
+    const { delayMs, epochs, shapes = epochs } = JSON.parse(text) as Shapes & { shapes?: Shapes['epochs'] };
+    const read = shapes.map((epoch) => ({ ...epoch, from: epoch.from ?? Number.NEGATIVE_INFINITY }));
     const isWhole = (value: unknown) => Number.isSafeInteger(value) && (value as number) >= 0;
     const isRight = read.every(
-      ({ from, windowMs, latenessMs, maxAheadMs, maxSeries, maxSeriesBytes = 1, input = {} }, i) =>
+      ({ from, windowMs, latenessMs, maxAheadMs, maxSeries, maxSeriesBytes = 1 }, i) =>
         (i === 0 || isWhole(from)) &&
         [windowMs, maxSeries, maxSeriesBytes].every((n) => isWhole(n) && n > 0) &&
-        [latenessMs, maxAheadMs].every(isWhole) &&
-        isKnownInput(input),
+        [latenessMs, maxAheadMs].every(isWhole),
     );
-    if (!isRight || !isWhole(delayMs))
-      throw new RangeError('not whole numbers, or formats that this version does not know');
+    if (!isRight || !isWhole(delayMs)) throw new RangeError('not whole numbers');
+    if (!read.every(isKnown)) throw new RangeError('windows of a shape that this version does not know');
     new Tiling(read);
     return { delayMs, epochs: read };
   } catch (error) {
     throw new BusError(
       `the entry ${key} in the key-value bucket ${BUCKET} is not valid (${String(error)})`,
-      `Inspect it (nats kv get ${BUCKET} ${key}). It records which windows have which WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES and format of messages. A later version of the service may have written it: then go back to that version. Without it, the current settings apply to all windows.`,
+      `Inspect it (nats kv get ${BUCKET} ${key}). It records which windows have which WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES, format of messages and kind of sketches. A later version of the service may have written it: then go back to that version. Without it, the current settings apply to all windows.`,
     );
   }
+}
+
+/** Whether this version can compute the windows: with anything that it does not know, they would be others. */
+function isKnown({ from: _, ...shape }: Epoch): boolean {
+  const { input = {}, sketchScale = SKETCH_SCALE } = shape;
+  const known = shapeOf(shape);
+  return (
+    Object.keys(shape).every((key) => Object.hasOwn(known, key)) &&
+    isKnownInput(input) &&
+    sketchScale === SKETCH_SCALE
+  );
 }

@@ -12,6 +12,8 @@ export interface Digest {
   readonly rows: number;
   readonly a: number;
   readonly b: number;
+  /** Of the sketches of timers; absent if not all of them have one. */
+  readonly sketches?: number;
 }
 
 export const NO_ROWS: Digest = { rows: 0, a: 0, b: 0 };
@@ -23,7 +25,10 @@ const SEED_A = 0x9747b28c;
 const SEED_B = 0x3c6ef372;
 
 export function isSameDigest(one: Digest, other: Digest): boolean {
-  return one.rows === other.rows && one.a === other.a && one.b === other.b;
+  // What was written before the sink wrote sketches has none: that is no difference.
+  const { sketches = other.sketches } = one;
+  const isSame = sketches === (other.sketches ?? sketches);
+  return one.rows === other.rows && one.a === other.a && one.b === other.b && isSame;
 }
 
 /**
@@ -53,6 +58,8 @@ class Digester {
   #rows = 0;
   #a = 0;
   #b = 0;
+  #sketches = 0;
+  #haveSketches = true;
   readonly #values = new Float64Array(ALL_FIELDS.length);
   readonly #words = new Uint32Array(this.#values.buffer);
 
@@ -66,10 +73,14 @@ class Digester {
     this.#rows += 1;
     this.#a = (this.#a + this.#hash(SEED_A, key)) >>> 0;
     this.#b = (this.#b + this.#hash(SEED_B, key)) >>> 0;
+    if (point.series.type !== 'timer') return;
+    if (typeof point.sketch !== 'string') this.#haveSketches = false;
+    else this.#sketches = (this.#sketches + this.#hash(SEED_A, key + point.sketch)) >>> 0;
   }
 
   result(): Digest {
-    return { rows: this.#rows, a: this.#a, b: this.#b };
+    const sketches = this.#haveSketches ? { sketches: this.#sketches } : {};
+    return { rows: this.#rows, a: this.#a, b: this.#b, ...sketches };
   }
 
   #hash(seed: number, key: string): number {

@@ -19,7 +19,7 @@ const POINT_MEMORY_BYTES = 120;
 export function windowBytes(window: ClosedWindow): number {
   let text = 0;
   for (let i = 0; i < window.size; i++) text += window.textBytesOf(i);
-  return window.size * POINT_MEMORY_BYTES + text;
+  return window.size * POINT_MEMORY_BYTES + window.sketchBytes + text;
 }
 
 export function sizeWindow(window: ClosedWindow): SizedWindow {
@@ -27,9 +27,9 @@ export function sizeWindow(window: ClosedWindow): SizedWindow {
   let text = 0;
   for (let i = 0; i < window.size; i++) {
     text += window.textBytesOf(i);
-    sizes[i] = POINT_BYTES + window.textSizeOf(i);
+    sizes[i] = POINT_BYTES + window.textSizeOf(i) + window.sketchSizeOf(i);
   }
-  return { window, bytes: window.size * POINT_MEMORY_BYTES + text, sizes };
+  return { window, bytes: window.size * POINT_MEMORY_BYTES + window.sketchBytes + text, sizes };
 }
 
 /** One batch being written. Its window is confirmed when all of the window's jobs are settled. */

@@ -10,7 +10,7 @@ import type { Bus } from '../../bus/connect.ts';
 import { createJetStreamSource } from '../../bus/read/jetstream.ts';
 import type { Gap } from '../../bus/read/source.ts';
 import { describeStream, isTruncated } from '../../bus/stream.ts';
-import type { Config } from '../../config/config.ts';
+import { type Config, hasSketches } from '../../config/config.ts';
 import type { WindowRange } from '../../sink/contract.ts';
 import { openPipeline } from '../pipeline.ts';
 import { firstWholeWindow, readFrom } from '../start-points.ts';
@@ -72,13 +72,14 @@ export interface RecomputeEvents {
 
 /** Returns the function that opens a replay of all slices, whichever is ours: a range belongs to all of them. */
 export function replays(
-  { core }: Config,
+  config: Config,
   bus: Bus,
   tiling: Tiling,
   table: SeriesTable,
   events: RecomputeEvents,
 ): OpenReplay {
-  const settings = { ...core, slice: { index: 0, of: 1 } };
+  const { core } = config;
+  const settings = { ...core, hasSketches: hasSketches(config), slice: { index: 0, of: 1 } };
   return (from, closedThrough, onWindows) => {
     const { pipeline } = openPipeline(
       table,

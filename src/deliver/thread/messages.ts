@@ -1,6 +1,7 @@
 /** The messages between a lane and the thread of its sink. */
 import type { Point } from '../../aggregate/point.ts';
 import type { SharedMemory } from '../../aggregate/series-records.ts';
+import type { SketchColumns } from '../../aggregate/sketch.ts';
 import type { Settings, Values } from '../../settings/setting.ts';
 import type {
   Question,
@@ -74,6 +75,7 @@ export type ToThread =
       };
       readonly rows: Uint32Array;
       readonly values: Float64Array;
+      readonly sketches?: SketchColumns;
     }
   | { readonly kind: 'forget'; readonly window: number };
 

@@ -8,7 +8,13 @@ import { shrinkWhenSettled } from '../../base/garbage.ts';
 import { hideEnvironment } from '../../base/hidden-environment.ts';
 import { freeSharedMemory } from '../../base/shared-memory.ts';
 import { loadModule } from '../../config/sink-config.ts';
-import { type Sink, SinkError, type StoredPoint, type WriteOutcome } from '../../sink/contract.ts';
+import {
+  type Sink,
+  SinkError,
+  type StoredPoint,
+  type WriteOutcome,
+  writesSketches,
+} from '../../sink/contract.ts';
 import { cleaned, createSink, maskerOf } from '../../sink/masked-sink.ts';
 import { WindowBatch } from '../lane/batch.ts';
 import { type Digest, digestOfRows, digestOfWindow } from '../lane/digest.ts';
@@ -42,9 +48,11 @@ class SinkThread {
   #forgottenBytes = 0;
   readonly #calls = new Map<number, AbortController>();
   readonly #readings = new Map<number, Reading>();
+  readonly #writesSketches: boolean;
 
-  constructor(sink: Sink) {
+  constructor(sink: Sink, writesSketches: boolean) {
     this.#sink = sink;
+    this.#writesSketches = writesSketches;
   }
 
   take(message: ToThread): void {
@@ -172,13 +180,17 @@ class SinkThread {
     return rows && { rows: rows.length, seconds: (performance.now() - started) / 1000 };
   }
 
-  #keep({ window, records, ...columns }: Message<'window'>): void {
+  #keep({ window, records, sketches, ...columns }: Message<'window'>): void {
     // If the records have only grown, objects made from them stay valid.
     const { number, memory, retiredBytes } = records;
     if (this.#records.number === number) this.#records.series.grow(memory);
     else this.#records = { number, series: new SeriesRecords(memory, this.#objects) };
     freeSharedMemory(retiredBytes + this.#forgottenBytes);
-    this.#windows.set(window, new ClosedWindow({ ...columns, records: this.#records.series }));
+    const own = { ...columns, records: this.#records.series };
+    this.#windows.set(
+      window,
+      new ClosedWindow(this.#writesSketches && sketches ? { ...own, sketches } : own),
+    );
   }
 
   #forget(window: number): void {
@@ -230,6 +242,9 @@ const connectBus = async () => (await import('../../bus/sink-bus.ts')).connectSi
 process.on('uncaughtException', (error) => {
   throw cleaned(error, masker);
 });
-const thread = new SinkThread(createSink(sinkOf, log, process.env, connectBus));
+const thread = new SinkThread(
+  createSink(sinkOf, log, process.env, connectBus),
+  writesSketches(module, described.values),
+);
 parentPort!.on('message', (message: ToThread) => thread.take(message));
 shrinkWhenSettled();

@@ -300,7 +300,7 @@ export class Thread {
   }
 
   #send(window: ClosedWindow): KeptWindow {
-    const { start, windowMs, instance, refs, rows, values, records } = window;
+    const { start, windowMs, instance, refs, rows, values, records, sketches } = window;
     if (this.#origin !== records.origin) {
       this.#origin = records.origin;
       this.#recordsNumber += 1;
@@ -316,6 +316,7 @@ export class Thread {
       refs,
       rows,
       values,
+      ...(sketches && { sketches }),
       records: { number: this.#recordsNumber, memory: records.memory, retiredBytes: records.retiredBytes },
     });
     return { number, uses: 0 };

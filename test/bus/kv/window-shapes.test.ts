@@ -51,6 +51,18 @@ test('epochs with a budget and formats, after one without from an earlier versio
   expect((await createShapeStore(bus, 'budget', 1).load()).shapes).toStrictEqual(budgeted);
 });
 
+test('an earlier version finds no epochs where some have other sketches, so it cannot compute other windows', async () => {
+  const known: Shapes = {
+    delayMs: 5000,
+    epochs: [...first.epochs, { ...SHAPE, sketchScale: 6, from: 5000 }],
+  };
+  const store = createShapeStore(bus, 'sketches', 1);
+  await store.change(() => known);
+  expect((await store.load()).shapes).toStrictEqual(known);
+  const stored = (await (await openBucket(bus, 1)).get('shapes.sketches'))!.json<object>();
+  expect(Object.keys(stored)).not.toContain('epochs');
+});
+
 test('a clock entry that is missing or old is a transient error', async () => {
   const bucket = await openBucket(bus, 1);
   await readServerTime(bucket);
@@ -93,6 +105,8 @@ test.each([
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"input":{"format":"new"}}]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"input":{"new":"a"}}]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1},{"from":5,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1}]}',
+  '{"delayMs":1,"shapes":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"sketchScale":7}]}',
+  '{"delayMs":1,"shapes":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"new":1}]}',
 ])('an invalid entry is an error that says where it is: %s', async (text) => {
   await (await openBucket(bus, 1)).put('shapes.foreign', text);
   const error = await createShapeStore(bus, 'foreign', 1)
