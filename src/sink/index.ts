@@ -24,6 +24,7 @@ export type {
   QueryRow,
   Question,
   ReadBack,
+  ReceiptBefore,
   RefuseReason,
   Rejection,
   RejectReason,
@@ -42,6 +43,7 @@ export type {
 export {
   alreadyThere,
   defineSink,
+  isAsKnown,
   isRefusal,
   limitsOf,
   mustBeOfTrial,
@@ -112,7 +114,8 @@ export {
 export type { PgQuery, PgResult, PgRow, PgSignIn } from './pg/connection.ts';
 export { PgConnection, PgConnections } from './pg/connection.ts';
 export { copyRows } from './pg/copy.ts';
-export { pgIdentity } from './pg/identity.ts';
+export { type IdentityOptions, pgIdentity } from './pg/identity.ts';
+export { pgGiveReceipt, pgReceipt } from './pg/receipts.ts';
 export type { PgServer, RowKey } from './pg/sql.ts';
 export {
   begin,
