@@ -98,6 +98,14 @@ export const nameStore = (store: string, made: number, identity: string) =>
 export const selectStore = (store: string) =>
   `SELECT identity FROM ${store} WHERE identity != '' AND made > (SELECT max(made) FROM ${store} WHERE identity = '') ORDER BY made, identity LIMIT 1 FORMAT JSONEachRow`;
 
+/** See `Sink.receipt`: of the rows of a writer, the latest counts, and the engine drops the others. */
+export const createReceipts = (receipts: string) =>
+  `CREATE TABLE IF NOT EXISTS ${receipts} (writer String, time Int64) ENGINE = ReplacingMergeTree(time) ORDER BY writer`;
+export const selectReceipt = (receipts: string, writer: string) =>
+  `SELECT toFloat64(max(time)) AS time FROM ${receipts} WHERE writer = ${quote(writer)} GROUP BY writer FORMAT JSONEachRow`;
+export const giveReceipt = (receipts: string, writer: string, time: number) =>
+  `INSERT INTO ${receipts} (writer, time) SELECT ${quote(writer)}, ${time}`;
+
 export const insert = (table: string) => `INSERT INTO ${table} (${NAMES}) FORMAT RowBinary`;
 
 const within = ({ from, to }: WindowRange) =>

@@ -13,11 +13,13 @@ import {
   halves,
   type IndexedPoint,
   instancePrice,
+  isAsKnown,
   mustBeOfTrial,
   notClaimed,
   type Query,
   type QueryRow,
   type Question,
+  type ReceiptBefore,
   RefusedSeries,
   type Rejection,
   type Sink,
@@ -37,6 +39,7 @@ import {
   addColumn,
   COLUMNS,
   createMark,
+  createReceipts,
   createStore,
   createTable,
   decodeAnswer,
@@ -46,6 +49,7 @@ import {
   describeTable,
   dropTable,
   encodeRows,
+  giveReceipt,
   insert,
   KEY,
   KNOWN_SETTINGS,
@@ -60,6 +64,7 @@ import {
   selectAnswer,
   selectEnding,
   selectQuery,
+  selectReceipt,
   selectStore,
   selectTables,
   tableBytes,
@@ -81,6 +86,8 @@ class ClickHouseSink implements Sink {
   readonly #table: string;
   /** Of the table that holds the identity. */
   readonly #store: string;
+  /** Of the table that holds the receipts. */
+  readonly #receipts: string;
   readonly #log: SinkLog;
   /** Whether the rows are on this server alone: behind one address, others may have an identity of their own. */
   #isAlone = false;
@@ -92,6 +99,7 @@ class ClickHouseSink implements Sink {
     this.#connection = new Connection(config, SOCKETS);
     this.#table = quoteName(config.table);
     this.#store = quoteName(`${config.table}_store`);
+    this.#receipts = quoteName(`${config.table}_receipts`);
   }
 
   async open(signal: AbortSignal): Promise<void> {
@@ -255,6 +263,36 @@ class ClickHouseSink implements Sink {
       if (!(error instanceof SinkError) || error.reason !== 'not_found') throw error;
     }
     return undefined;
+  }
+
+  async receipt(writer: string, signal: AbortSignal): Promise<number | undefined> {
+    try {
+      const found = this.#connection.query<{ time: number }>(selectReceipt(this.#receipts, writer), signal);
+      for await (const { time } of found) return time;
+    } catch (error) {
+      if (!(error instanceof SinkError) || error.reason !== 'not_found') throw error;
+      await this.#connection.run(createReceipts(this.#receipts), signal);
+    }
+    return undefined;
+  }
+
+  async giveReceipt(
+    writer: string,
+    time: number,
+    known: number | undefined,
+    signal: AbortSignal,
+  ): Promise<ReceiptBefore | undefined> {
+    try {
+      const before = await this.receipt(writer, signal);
+      if (isAsKnown(before, known) && !(before !== undefined && before >= time))
+        await this.#connection.run(giveReceipt(this.#receipts, writer, time), signal);
+      return { before };
+    } catch (error) {
+      unlessUnauthorized(error);
+      const advice = `Let the user create, insert into and select from ${this.#receipts}.`;
+      this.#log.warn({ advice }, 'the sink would not notice if the table was restored from a backup');
+      return undefined;
+    }
   }
 
   async storage(signal: AbortSignal): Promise<number | undefined> {

@@ -174,6 +174,27 @@ export function decodeStore(found: readonly Rows[]): string | undefined {
   return made.sort((a, b) => a.at - b.at || (a.identity < b.identity ? -1 : 1))[0]?.identity;
 }
 
+/** The measurement that holds the receipts, likewise: see `Sink.receipt`. */
+const RECEIPTS = 'fanout_receipts';
+
+/** Has no characters that mean anything in line protocol or InfluxQL. */
+const plain = (writer: string) => encodeURIComponent(writer).replaceAll("'", '%27');
+
+export function selectReceipt(writer: string): string {
+  return `SELECT "until" FROM ${identifier(RECEIPTS)} WHERE time = ${time(STORE_TIME_MS)} AND "writer" = ${literal(plain(writer))}`;
+}
+
+export function receiptLine(writer: string, at: number): string {
+  return `${RECEIPTS},writer=${plain(writer)} until=${at}i ${STORE_TIME_MS}`;
+}
+
+export function decodeReceipt(found: readonly Rows[]): number | undefined {
+  const times = found.flatMap(({ columns, values = [] }) =>
+    values.map((row) => Number(row[columns.indexOf('until')])),
+  );
+  return times.length === 0 ? undefined : Math.max(...times);
+}
+
 /** On 1.x, returns statistics of each shard, with its database among the tags. */
 export const SHOW_SHARDS = "SHOW STATS FOR 'shard'";
 

@@ -14,10 +14,12 @@ import {
   halves,
   type IndexedPoint,
   instancePrice,
+  isAsKnown,
   isRefusal,
   type Query,
   type QueryRow,
   type Question,
+  type ReceiptBefore,
   RefusedSeries,
   type Rejection,
   RememberedSeries,
@@ -36,6 +38,7 @@ import { Connection, sourceOf } from './connection.ts';
 import { encodePoint } from './encode.ts';
 import {
   decodeQuery,
+  decodeReceipt,
   decodeRows,
   decodeStore,
   decodeSums,
@@ -46,10 +49,12 @@ import {
   type Rows,
   readRows,
   readRowsV3,
+  receiptLine,
   SELECT_STORE,
   SHOW_SHARDS,
   selectPoints,
   selectQuery,
+  selectReceipt,
   selectSums,
   selectWindows,
   shardBytes,
@@ -257,6 +262,31 @@ class InfluxDbSink implements Sink {
 
   async #stored(signal: AbortSignal): Promise<string | undefined> {
     return decodeStore(await Array.fromAsync(this.#query(SELECT_STORE, signal)));
+  }
+
+  async receipt(writer: string, signal: AbortSignal): Promise<number | undefined> {
+    try {
+      return decodeReceipt(await Array.fromAsync(this.#query(selectReceipt(writer), signal)));
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
+  }
+
+  async giveReceipt(
+    writer: string,
+    time: number,
+    known: number | undefined,
+    signal: AbortSignal,
+  ): Promise<ReceiptBefore | undefined> {
+    if (this.#config.api === 'v3') return undefined;
+    try {
+      const before = await this.receipt(writer, signal);
+      if (isAsKnown(before, known) && !(before !== undefined && before >= time))
+        await this.#connect().write(receiptLine(writer, time), signal);
+      return { before };
+    } catch (error) {
+      throw sinkError(error, signal);
+    }
   }
 
   /**

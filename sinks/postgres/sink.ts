@@ -15,6 +15,7 @@ import {
   defineSink,
   fitting,
   halves,
+  type IdentityOptions,
   type IndexedPoint,
   instancePrice,
   isAboutData,
@@ -31,15 +32,18 @@ import {
   type PgServer,
   type Point,
   pgAnswer,
+  pgGiveReceipt,
   pgIdentity,
   pgQuery,
   pgQueryRows,
   pgQuestion,
+  pgReceipt,
   pgRejectReason,
   pointOfRow,
   type Query,
   type QueryRow,
   type Question,
+  type ReceiptBefore,
   RefusedSeries,
   type Rejection,
   type RowKey,
@@ -408,11 +412,33 @@ class PostgresSink implements Sink {
     }
   }
 
-  async identity(signal: AbortSignal): Promise<string | undefined> {
+  identity(signal: AbortSignal): Promise<string | undefined> {
+    return this.#told(signal, (connection, options) => pgIdentity(connection, options));
+  }
+
+  receipt(writer: string, signal: AbortSignal): Promise<number | undefined> {
+    return this.#told(signal, (connection, options) => pgReceipt(connection, options, writer));
+  }
+
+  giveReceipt(
+    writer: string,
+    time: number,
+    known: number | undefined,
+    signal: AbortSignal,
+  ): Promise<ReceiptBefore | undefined> {
+    return this.#told(signal, (connection, options) =>
+      pgGiveReceipt(connection, options, writer, time, known),
+    );
+  }
+
+  async #told<T>(
+    signal: AbortSignal,
+    ask: (connection: PgConnection, options: IdentityOptions) => Promise<T>,
+  ): Promise<T> {
     const { table } = this.#config;
     const options = { table, server: SERVER, timeoutMs: this.#timeoutMs, log: this.#log };
     try {
-      return await this.#lend(signal, (connection) => pgIdentity(connection, options));
+      return await this.#lend(signal, (connection) => ask(connection, options));
     } catch (error) {
       signal.throwIfAborted();
       throw classifyPg(error);

@@ -13,6 +13,7 @@ import {
   describeTable,
   fitting,
   halves,
+  type IdentityOptions,
   type IndexedPoint,
   instancePrice,
   isAboutData,
@@ -26,11 +27,14 @@ import {
   type PgServer,
   type Point,
   pgAnswer,
+  pgGiveReceipt,
   pgIdentity,
   pgQuestion,
+  pgReceipt,
   pgRejectReason,
   pointOfRow,
   type Question,
+  type ReceiptBefore,
   RefusedSeries,
   type Rejection,
   type RetryReason,
@@ -263,10 +267,32 @@ class RedshiftSink implements Sink {
     }
   }
 
-  async identity(signal: AbortSignal): Promise<string | undefined> {
+  identity(signal: AbortSignal): Promise<string | undefined> {
+    return this.#told(signal, (connection, options) => pgIdentity(connection, options));
+  }
+
+  receipt(writer: string, signal: AbortSignal): Promise<number | undefined> {
+    return this.#told(signal, (connection, options) => pgReceipt(connection, options, writer));
+  }
+
+  giveReceipt(
+    writer: string,
+    time: number,
+    known: number | undefined,
+    signal: AbortSignal,
+  ): Promise<ReceiptBefore | undefined> {
+    return this.#told(signal, (connection, options) =>
+      pgGiveReceipt(connection, options, writer, time, known),
+    );
+  }
+
+  async #told<T>(
+    signal: AbortSignal,
+    ask: (connection: PgConnection, options: IdentityOptions) => Promise<T>,
+  ): Promise<T> {
     try {
       return await this.#lend(signal, (connection, server) =>
-        pgIdentity(connection, { table: this.#table, server, timeoutMs: this.#timeoutMs, log: this.#log }),
+        ask(connection, { table: this.#table, server, timeoutMs: this.#timeoutMs, log: this.#log }),
       );
     } catch (error) {
       signal.throwIfAborted();

@@ -49,6 +49,14 @@ export const CREATE_TABLE = `CREATE TABLE IF NOT EXISTS points (${Object.entries
 export const CREATE_STORE = 'CREATE TABLE IF NOT EXISTS fanout_store (identity TEXT NOT NULL)';
 export const NAME_STORE =
   'INSERT INTO fanout_store (identity) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM fanout_store)';
+
+/** See `Sink.receipt`. They go when the points go. */
+export const CREATE_RECEIPTS =
+  'CREATE TABLE IF NOT EXISTS fanout_receipts (writer TEXT PRIMARY KEY, time INTEGER NOT NULL) WITHOUT ROWID';
+export const SELECT_RECEIPT = 'SELECT time FROM fanout_receipts WHERE writer = ?';
+export const GIVE_RECEIPT = `INSERT INTO fanout_receipts (writer, time) VALUES (?, ?)
+ON CONFLICT (writer) DO UPDATE SET time = max(time, excluded.time)`;
+
 export const SELECT_STORE = 'SELECT identity FROM fanout_store';
 
 export const UPSERT = `INSERT INTO points (${NAMES.join(', ')}) VALUES (${NAMES.map(() => '?').join(', ')})

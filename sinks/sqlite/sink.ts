@@ -15,6 +15,7 @@ import {
   type Batch,
   defineSink,
   instancePrice,
+  isAsKnown,
   loadSqlite,
   mustBeOfTrial,
   notClaimed,
@@ -22,6 +23,7 @@ import {
   type Query,
   type QueryRow,
   type Question,
+  type ReceiptBefore,
   type Rejection,
   type Sink,
   SinkError,
@@ -33,16 +35,19 @@ import { CONSTRAINT, classify, lacksValue, resultCode } from './classify.ts';
 import { type SqliteConfig, settings } from './config.ts';
 import {
   COLUMNS,
+  CREATE_RECEIPTS,
   CREATE_STORE,
   CREATE_TABLE,
   CREATE_TRIAL,
   DELETE,
   fromRow,
+  GIVE_RECEIPT,
   KEY,
   NAME_STORE,
   queryStatement,
   refusal,
   SELECT,
+  SELECT_RECEIPT,
   SELECT_STORE,
   SELECT_SUMS,
   SELECT_TRIAL,
@@ -188,6 +193,34 @@ class SqliteSink implements Sink {
     }
   }
 
+  async receipt(writer: string, signal: AbortSignal): Promise<number | undefined> {
+    signal.throwIfAborted();
+    try {
+      return receiptIn(this.#connection().database, writer);
+    } catch (error) {
+      throw classify(error);
+    }
+  }
+
+  async giveReceipt(
+    writer: string,
+    time: number,
+    known: number | undefined,
+    signal: AbortSignal,
+  ): Promise<ReceiptBefore> {
+    signal.throwIfAborted();
+    try {
+      let before: number | undefined;
+      inTransaction(this.#connection().database, (database) => {
+        before = receiptIn(database, writer);
+        if (isAsKnown(before, known)) database.prepare(GIVE_RECEIPT).run(writer, time);
+      });
+      return { before };
+    } catch (error) {
+      throw classify(error);
+    }
+  }
+
   /** Resolves to the size, including what is not yet in the main file. */
   async storage(): Promise<number> {
     const sizes = ['', '-wal'].map(
@@ -288,6 +321,11 @@ async function sumsBySlices(
   return rows;
 }
 
+function receiptIn(database: Database, writer: string): number | undefined {
+  const found = database.prepare(SELECT_RECEIPT).get(writer);
+  return found && Number(found.time);
+}
+
 /** Says which file is at the path. Another file system may have a file with the same inode. */
 function fileAt(path: string): string | undefined {
   const found = statSync(path, { bigint: true, throwIfNoEntry: false });
@@ -359,7 +397,8 @@ function migrate(database: Database): void {
   const isNew = database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'points'").get() === undefined;
   database.exec(CREATE_TABLE);
   database.exec(CREATE_STORE);
-  if (isNew) database.exec('DELETE FROM fanout_store');
+  database.exec(CREATE_RECEIPTS);
+  if (isNew) database.exec('DELETE FROM fanout_store; DELETE FROM fanout_receipts');
   database.prepare(NAME_STORE).run(randomUUID());
   const found = database.prepare('SELECT name, pk FROM pragma_table_info(?)').all('points');
   const key = found.filter(({ pk }) => pk !== 0).sort((a, b) => Number(a.pk) - Number(b.pk));

@@ -22,7 +22,7 @@ const TWICE_ADVICE =
   'The store counts twice what is written twice, as is a batch whose acknowledgement was lost. Let it keep one sample for each series and time: VictoriaMetrics does with -dedup.minScrapeInterval=1ms.';
 
 type TriedSink = Pick<ThreadedSink, 'open' | 'writePoints' | 'read' | 'lookUp' | 'remove'> &
-  Partial<Pick<ThreadedSink, 'identity'>>;
+  Partial<Pick<ThreadedSink, 'identity' | 'receipt'>>;
 
 export interface TrialOptions {
   readonly reads: ReadBack;
@@ -47,6 +47,8 @@ export async function trySink(sink: TriedSink, options: TrialOptions): Promise<S
   await bounded(timeoutMs, (signal) => sink.open(signal));
   // Makes it, where only whoever may make the table can do so.
   await bounded(timeoutMs, async (signal) => sink.identity?.(signal));
+  // Without the right to it, the service says what it would not notice.
+  await bounded(timeoutMs, async (signal) => sink.receipt?.('check', signal)).catch(() => undefined);
   const windowStart = Math.floor(Date.now() / windowMs) * windowMs;
   const point = checkProbe(windowStart, windowMs, randomBytes(8).toString('hex'));
   const put = () => bounded(timeoutMs, (signal) => write(sink, point, signal));

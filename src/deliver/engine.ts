@@ -18,6 +18,7 @@ import type { EpochWatch } from './epochs.ts';
 import { FanOut } from './fanout.ts';
 import type { CheckpointKeeper } from './lane/checkpoint-saver.ts';
 import { Lane } from './lane/lane.ts';
+import type { KnownReceipts, OlderContent } from './lane/receipts.ts';
 import type { LaneSink, StoreFailure } from './lane/writer.ts';
 import { openPipeline, type Pipeline, type PipelineSettings, type WindowHandler } from './pipeline.ts';
 import type { OpenReplay } from './replay/catch-up.ts';
@@ -43,11 +44,17 @@ export interface Attachment {
   readonly first?: ReadonlyMap<string, number>;
   /** By sink: the identity of the store that its checkpoint is about; no entry if unknown. */
   readonly stores?: ReadonlyMap<string, string>;
+  /** By sink: see `LaneOptions`. Absent in core mode. */
+  readonly receipts?: ReadonlyMap<string, KnownReceipts>;
   /**
-   * Resolves to where a sink begins whose store has lost everything: at its first window, or the first one that the
-   * stream still holds whole. `lost`: the windows between these. Absent in core mode.
+   * Resolves to where a sink begins whose store has lost everything, or all but the windows before `heldTo`: at the
+   * first window that it lacks, or the first one that the stream still holds whole. `lost`: the windows between these.
+   * Absent in core mode.
    */
-  beginAgain?(sink: string): Promise<{ readonly from: number; readonly lost: WindowRange | undefined }>;
+  beginAgain?(
+    sink: string,
+    heldTo: number | undefined,
+  ): Promise<{ readonly from: number; readonly lost: WindowRange | undefined }>;
   /** By sink: why its lane must not begin. It does when the keeper can save its checkpoint. */
   readonly unreadable?: ReadonlyMap<string, BusError>;
   /** Whether messages that were read can be read again. */
@@ -130,10 +137,15 @@ export interface EngineEvents extends CatchUpEvents {
   /** Rows were found in the store that the stream no longer gives. `why`: why some were left. */
   swept(sink: string, windows: StrayWindows, why: string | undefined): void;
   /**
-   * The store is another one than that of the checkpoint, or was emptied. It gets all windows from `from` on again;
-   * `lost` is no longer in the stream.
+   * The store is another one than that of the checkpoint, or was emptied, or holds `older` content than it did. It gets
+   * all windows from `from` on again; `lost` is no longer in the stream.
    */
-  storeReplaced(sink: string, from: number, lost: WindowRange | undefined): void;
+  storeReplaced(
+    sink: string,
+    from: number,
+    lost: WindowRange | undefined,
+    older: OlderContent | undefined,
+  ): void;
   /** The sink cannot say which store it has. */
   storeUnnamed(sink: string, reason: string): void;
   /** A window in the store is not what it should be. */
@@ -375,6 +387,7 @@ export class Engine {
       // The live path may begin earlier. But nobody would repair windows that no checkpoint speaks of.
       first: this.#attachment.first?.get(id),
       identity: this.#attachment.stores?.get(id),
+      receipts: this.#attachment.receipts?.get(id),
       begins: this.#attachment.resumed?.has(id) === false,
       replayable: this.#attachment.replayable,
       keeper,
@@ -385,7 +398,7 @@ export class Engine {
         unidentified: (points) => events.pointsLost(id, points),
         changed: (up, failure) => events.sinkChanged(id, up, failure),
         fellBehind: () => this.#catchUp(lane),
-        storeReplaced: () => this.#track(this.#refill(lane)),
+        storeReplaced: (older) => this.#track(this.#refill(lane, older)),
         unnamed: (reason) => events.storeUnnamed(id, reason),
         confirmed: (window, refused, isAgain) => {
           verifier.confirmed(window, refused);
@@ -537,20 +550,20 @@ export class Engine {
     else this.#track(this.#catchUps.start(lane));
   }
 
-  /** The lane's store is another one than that of the checkpoint, or was emptied. */
-  async #refill(lane: Lane): Promise<void> {
+  /** The lane's store is another one than that of the checkpoint, or was emptied, or holds `older` content. */
+  async #refill(lane: Lane, older: OlderContent | undefined): Promise<void> {
     const { beginAgain } = this.#attachment;
     const { signal } = this.#over;
     this.#catchUps.end(lane);
     if (beginAgain === undefined) return;
     for (let attempt = 1; !signal.aborted; attempt++) {
       try {
-        const { from, lost } = await beginAgain(lane.id);
+        const { from, lost } = await beginAgain(lane.id, older?.to);
         if (signal.aborted) return;
         // Somebody may have resumed the lane meanwhile.
         this.#catchUps.end(lane);
         if (lost !== undefined) this.#countGap(0, lost);
-        this.#events.storeReplaced(lane.id, from, lost);
+        this.#events.storeReplaced(lane.id, from, lost, older);
         lane.beginAgain(from);
         return;
       } catch (error) {

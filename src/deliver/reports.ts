@@ -8,6 +8,7 @@ import type { Bus } from '../bus/connect.ts';
 import { publishRejected } from '../bus/rejected.ts';
 import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
 import type { Rejection, Unidentified, WindowRange } from '../sink/contract.ts';
+import type { OlderContent } from './lane/receipts.ts';
 import type { StoreFailure } from './lane/writer.ts';
 import type { Rollback } from './rollback.ts';
 import type { StrayWindows } from './strays.ts';
@@ -109,10 +110,18 @@ export class Reports {
     this.#log.warn(fields, 'the sink cannot tell which store it has: it would not notice if it was replaced');
   }
 
-  storeReplaced(sink: string, from: number, lost: WindowRange | undefined): void {
+  storeReplaced(
+    sink: string,
+    from: number,
+    lost: WindowRange | undefined,
+    older: OlderContent | undefined,
+  ): void {
     const fields = { sink, from: new Date(from).toISOString() };
-    const message =
-      'the store is not the one of the checkpoint, or was emptied: all windows from here on are written to it again';
+    const what =
+      older === undefined
+        ? 'the store is not the one of the checkpoint, or was emptied'
+        : 'the store holds older content than it did, as if it was restored from a backup';
+    const message = `${what}: all windows from here on are written to it again`;
     if (lost === undefined) this.#log.warn(fields, message);
     else
       this.#log.error(

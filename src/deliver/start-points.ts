@@ -8,6 +8,7 @@ import type { StartSetting } from '../base/time-text.ts';
 import type { Checkpoint } from '../bus/kv/checkpoints.ts';
 import type { Slice } from '../config/core-settings.ts';
 import type { WindowRange } from '../sink/contract.ts';
+import type { KnownReceipts } from './lane/receipts.ts';
 
 /** What a stream holds. */
 export interface StreamExtent {
@@ -41,17 +42,19 @@ export function firstPossible(wanted: number, stream: StreamExtent, tiling: Tili
 }
 
 /**
- * Returns where a sink begins whose first window was `began` (undefined: unknown), and whose store has nothing any
- * more. `lost`: the windows that the stream no longer holds whole.
+ * Returns where a sink begins whose first window was `began` (undefined: unknown), and whose store has only the windows
+ * before `heldTo` (undefined: nothing any more). `lost`: the windows that the stream no longer holds whole.
  */
 export function beginAgain(
   began: number | undefined,
   extent: StreamExtent,
   tiling: Tiling,
   now: number,
+  heldTo?: number,
 ): { readonly from: number; readonly lost: WindowRange | undefined } {
-  const from = firstPossible(began ?? Number.NEGATIVE_INFINITY, extent, tiling, now);
-  return { from, lost: began !== undefined && began < from ? { from: began, to: from } : undefined };
+  const wanted = heldTo ?? began;
+  const from = firstPossible(wanted ?? Number.NEGATIVE_INFINITY, extent, tiling, now);
+  return { from, lost: wanted !== undefined && wanted < from ? { from: wanted, to: from } : undefined };
 }
 
 /** Returns the start of the first window that a sink without a checkpoint gets: always a whole window (I3). */
@@ -101,7 +104,7 @@ export function resumeFrom(
   return known.length > 0 ? known.reduce((most, one) => (one.next > most.next ? one : most)) : undefined;
 }
 
-export type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began' | 'store'>;
+export type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began' | 'store' | 'receipts'>;
 
 /**
  * Returns the start of the first window that the sink was ever given, by whichever slice: -Infinity if unknown. `from`:
@@ -121,6 +124,25 @@ export function storesOf(
   return stores;
 }
 
+/** Names a slice of a sink to its store: receipts of different writers are different ones. */
+export function writerOf(pipeline: string, sink: string, slice: string): string {
+  return `${pipeline}.${sink}.${slice.replace('/', '-')}`;
+}
+
+/** Returns, by sink, the receipts that its position speaks of, and whose it gives itself. */
+export function receiptsOf(
+  resumptions: ReadonlyMap<string, { readonly position: SinkPosition | undefined }>,
+  pipeline: string,
+  slice: string,
+): ReadonlyMap<string, KnownReceipts> {
+  return new Map(
+    [...resumptions].map(([sink, { position }]) => {
+      const known = new Map(Object.entries(position?.receipts ?? {}));
+      return [sink, { writer: writerOf(pipeline, sink, slice), known }];
+    }),
+  );
+}
+
 /**
  * The slices began at different times. The sink has all windows from the latest of these starts on. If they are about
  * different stores, nobody knows which one has what, and no store is the right one.
@@ -129,8 +151,10 @@ function lowest(positions: readonly SinkPosition[]): SinkPosition {
   const least = positions.reduce((a, b) => (b.next < a.next ? b : a));
   const begins = positions.flatMap(({ began }) => began ?? []);
   const stores = [...new Set(positions.flatMap(({ store }) => store ?? []))].sort();
+  const receipts = Object.assign({}, ...positions.map((position) => position.receipts));
   return {
     ...least,
+    ...(Object.keys(receipts).length > 0 && { receipts }),
     ...(begins.length > 0 && { began: Math.max(...begins) }),
     ...(stores.length > 0 && { store: stores.join(' and ') }),
   };

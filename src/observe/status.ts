@@ -195,7 +195,7 @@ export interface SinkStatus {
   readonly overflows: number;
   /** How often the sink stood still, so that its thread was ended and started again. */
   readonly stalls: number;
-  /** How often the store was found replaced or emptied, so that it got all windows again. */
+  /** How often the store was found replaced, emptied or with older content, so that it got windows again. */
   readonly refills: number;
   readonly lastFailure: StoreFailure | null;
   /** Since when the store takes nothing; null while it does, and before it was first tried. */

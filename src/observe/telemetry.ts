@@ -348,7 +348,7 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
     name: 'fanout_sink_refills_total',
-    help: 'Times that the store was not the one of the checkpoint, or was emptied, and got all windows again.',
+    help: 'Times that the store was not the one of the checkpoint, was emptied or had older content, and got windows again.',
     labels: ['sink'],
     of: perSink((sink) => sink.refills),
   },

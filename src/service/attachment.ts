@@ -27,6 +27,7 @@ import {
   firstGiven,
   firstWanted,
   readFrom,
+  receiptsOf,
   type StreamExtent,
   storesOf,
 } from '../deliver/start-points.ts';
@@ -112,12 +113,14 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
     keepsMs: facts.maxAgeMs,
     instance: '',
     stores: storesOf(resumptions),
-    beginAgain: async (sink) =>
+    receipts: receiptsOf(resumptions, core.pipeline, slice),
+    beginAgain: async (sink, heldTo) =>
       beginAgain(
         starts.began.get(sink),
         extentOf(await describeStream(bus, core)),
         tiling,
         systemClock.now(),
+        heldTo,
       ),
     resumed: new Set(sinks.flatMap(({ id }) => (resumptions.get(id)!.position === undefined ? [] : [id]))),
     trail,

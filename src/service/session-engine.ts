@@ -89,7 +89,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
       log.info({ sink, from: new Date(from).toISOString() }, 'sink is catching up by replay'),
     replayFailed: (sink, error) => log.warn({ sink, error: String(error) }, 'replay failed; trying again'),
     swept: (sink, windows, why) => reports.swept(sink, windows, why),
-    storeReplaced: (sink, from, lost) => reports.storeReplaced(sink, from, lost),
+    storeReplaced: (...replaced) => reports.storeReplaced(...replaced),
     storeUnnamed: (sink, reason) => reports.storeUnnamed(sink, reason),
     differs: (sink, difference, start) => reports.differs(sink, difference, start),
     reopened: (starts, through) => {

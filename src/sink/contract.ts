@@ -170,6 +170,16 @@ export interface QueryRow {
   readonly value: number;
 }
 
+/** See `Sink.giveReceipt`. */
+export interface ReceiptBefore {
+  readonly before: number | undefined;
+}
+
+/** Whether a store with this receipt has not lost any: only then does `giveReceipt` change it. */
+export function isAsKnown(before: number | undefined, known: number | undefined): boolean {
+  return known === undefined || (before !== undefined && before >= known);
+}
+
 export interface Sink {
   /**
    * Connects and makes sure that the schema exists. The lane calls it with backoff until it resolves, and again after
@@ -207,6 +217,24 @@ export interface Sink {
    * of the checkpoint, the store gets all windows again. Undefined if the store cannot keep one, or does not let us.
    */
   identity?(signal: AbortSignal): Promise<string | undefined>;
+  /**
+   * Resolves to the receipt of a writer, a time in ms since 1970, as the store itself holds it; undefined if it holds
+   * none. The writer is named by letters, digits, `.`, `-` and `_`. Called after `identity`: a receipt older than that
+   * of the checkpoint shows that the store holds older content, and what is behind is written again. So it must be
+   * restored together with the rows, and every receipt that was acknowledged must be read.
+   */
+  receipt?(writer: string, signal: AbortSignal): Promise<number | undefined>;
+  /**
+   * Makes `time` the receipt of the writer, unless it has a later one, or, with `known`, none or one before `known`:
+   * then it stays. Resolves to the one that was there before; to undefined if the store cannot keep receipts, or does
+   * not let us. Called after a window is confirmed, at most once a second.
+   */
+  giveReceipt?(
+    writer: string,
+    time: number,
+    known: number | undefined,
+    signal: AbortSignal,
+  ): Promise<ReceiptBefore | undefined>;
   /** Resolves to how many bytes the data take in the store; undefined if the store does not say. */
   storage?(signal: AbortSignal): Promise<number | undefined>;
   /** Answers a question of `trial` by the store's own query. Throws if it cannot. */

@@ -27,6 +27,7 @@ export type {
   QueryRow,
   Question,
   ReadBack,
+  ReceiptBefore,
   RefuseReason,
   Rejection,
   RejectReason,
@@ -45,6 +46,7 @@ export type {
 export {
   alreadyThere,
   defineSink,
+  isAsKnown,
   isRefusal,
   limitsOf,
   mustBeOfTrial,
@@ -115,7 +117,8 @@ export {
 export type { PgQuery, PgResult, PgRow, PgSignIn } from './pg/connection.ts';
 export { PgConnection, PgConnections } from './pg/connection.ts';
 export { copyRows } from './pg/copy.ts';
-export { pgIdentity } from './pg/identity.ts';
+export { type IdentityOptions, pgIdentity } from './pg/identity.ts';
+export { pgGiveReceipt, pgReceipt } from './pg/receipts.ts';
 export type { PgServer, RowKey } from './pg/sql.ts';
 export {
   begin,

@@ -56,7 +56,20 @@ function masked(sink: Sink, masker: Masker): Sink {
       throw cleaned(error, masker);
     }
   }
-  const { lookUp, ask, identity, storage, query, version, compact, claim, drop, trials } = sink;
+  const {
+    lookUp,
+    ask,
+    identity,
+    receipt,
+    giveReceipt,
+    storage,
+    query,
+    version,
+    compact,
+    claim,
+    drop,
+    trials,
+  } = sink;
   return {
     open: (signal) => clean(() => sink.open(signal)),
     write: async (batch, signal) => cleanOutcome(await clean(() => sink.write(batch, signal)), masker),
@@ -66,6 +79,8 @@ function masked(sink: Sink, masker: Masker): Sink {
     ...(lookUp && { lookUp: (points, signal) => rows(() => lookUp.call(sink, points, signal)) }),
     ...(ask && { ask: (question, signal) => clean(() => ask.call(sink, question, signal)) }),
     ...(identity && { identity: (signal) => clean(() => identity.call(sink, signal)) }),
+    ...(receipt && { receipt: (writer, signal) => clean(() => receipt.call(sink, writer, signal)) }),
+    ...(giveReceipt && { giveReceipt: (...given) => clean(() => giveReceipt.apply(sink, given)) }),
     ...(storage && { storage: (signal) => clean(() => storage.call(sink, signal)) }),
     ...(query && { query: (asked, signal) => clean(() => query.call(sink, asked, signal)) }),
     ...(version && { version: (signal) => clean(() => version.call(sink, signal)) }),

@@ -379,6 +379,34 @@ export function describeStorage(bench: Bench): void {
       expect(await (await opened(namespace)).identity()).toBe(await subject.identity());
     });
 
+    it('has a receipt for each writer, which only becomes later, and not if it should be later already', async (context) => {
+      const namespace = bench.namespace();
+      const many = await Promise.all([1, 2].map(() => opened(namespace)));
+      const isKept = many[0]!.sink.giveReceipt !== undefined && !bench.harness.differs?.hasNoIdentity;
+      context.skip(!isKept, 'the sink keeps no receipts');
+      const [one, other] = many as [Subject, Subject];
+      await one.identity();
+      await one.deliver(manyPoints(3));
+      expect(await one.receipt('p.a-b_c.0-1')).toBeUndefined();
+      // Where it was not kept, nothing is given by those who know of one.
+      expect(await one.giveReceipt('p.a-b_c.0-1', START, START - 1)).toEqual({ before: undefined });
+      expect(await other.receipt('p.a-b_c.0-1')).toBeUndefined();
+      expect(await one.giveReceipt('p.a-b_c.0-1', START, undefined)).toEqual({ before: undefined });
+      expect(await other.receipt('p.a-b_c.0-1')).toBe(START);
+      expect(await other.giveReceipt('p.a-b_c.0-1', START + WINDOW_MS, START)).toEqual({ before: START });
+      expect(await one.giveReceipt('p.a-b_c.0-1', START, START)).toEqual({ before: START + WINDOW_MS });
+      expect(await one.giveReceipt('p.a-b_c.0-1', START + 3 * WINDOW_MS, START + 2 * WINDOW_MS)).toEqual({
+        before: START + WINDOW_MS,
+      });
+      expect(await one.giveReceipt('p.b.0-1', START - WINDOW_MS, undefined)).toEqual({ before: undefined });
+      await one.sink.close();
+      await one.open();
+      expect(await one.receipt('p.a-b_c.0-1')).toBe(START + WINDOW_MS);
+      expect(await other.receipt('p.b.0-1')).toBe(START - WINDOW_MS);
+      expect(await (await opened()).receipt('p.b.0-1')).toBeUndefined();
+      await expectStored(one, manyPoints(3));
+    });
+
     it.skipIf(!bench.harness.drop)('is created again by open if it has vanished', async () => {
       const namespace = bench.namespace();
       const subject = await opened(namespace);

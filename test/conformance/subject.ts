@@ -6,6 +6,7 @@ import { readSettings, type SettingError, type Settings } from '../../src/settin
 import {
   type Batch,
   limitsOf,
+  type ReceiptBefore,
   type Rejection,
   type Sink,
   SinkError,
@@ -133,6 +134,18 @@ export class Subject {
   /** How `stored` differs from `written`, as this store keeps numbers. */
   differences(stored: readonly StoredPoint[], written: readonly StoredPoint[]): string[] {
     return differences(stored, written, this.#harness.differs?.isSame);
+  }
+
+  async receipt(writer: string): Promise<number | undefined> {
+    return await this.#listen(this.sink.receipt!(writer, NEVER));
+  }
+
+  async giveReceipt(
+    writer: string,
+    time: number,
+    known: number | undefined,
+  ): Promise<ReceiptBefore | undefined> {
+    return await this.#listen(this.sink.giveReceipt!(writer, time, known, NEVER));
   }
 
   async identity(): Promise<string | undefined> {

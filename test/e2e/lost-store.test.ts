@@ -1,5 +1,5 @@
 /** A store is lost, or another one is in its place: it gets everything again that the stream still gives. */
-import { existsSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { NatsConnection } from 'nats';
@@ -109,6 +109,83 @@ test('what the stream no longer holds is a gap', async () => {
   );
   expect((await second.status()).source.gaps).toBe(1);
   expect((await second.status()).source.latestGaps).toHaveLength(1);
+});
+
+const OLDER = /"from":"([^"]+)".*the store holds older content than it did/;
+const restoredFrom = ({ output }: ServiceProgram) => Date.parse(OLDER.exec(output.stderr)?.[1] ?? '');
+
+test('a file that is restored from a backup gets again what is behind', async () => {
+  const [path, backup] = [join(folder.path, 'restored.db'), join(folder.path, 'backup.db')];
+  const env = { PIPELINE: 'restored', METRICS_START: 'now' };
+  const first = await start(path, env);
+  await publish();
+  await first.untilConfirmed(Date.now());
+  await first.stop('SIGTERM');
+  copyFileSync(path, backup);
+  const backedUpAt = Date.now();
+  const second = await start(path, env);
+  await publish();
+  await second.untilConfirmed(Date.now());
+  expect(await refills(second)).toBe(0);
+  await second.stop('SIGKILL');
+  for (const suffix of ['-wal', '-shm']) rmSync(path + suffix, { force: true });
+  copyFileSync(backup, path);
+  expect(sumIn(path)).toBe(SAMPLES);
+  const third = await start(path, env);
+  await eventually('all of it', async () => sumIn(path) === 2 * SAMPLES);
+  expect(await refills(third)).toBe(1);
+  // What the backup has is not written again, but for the window in which it was made.
+  expect(restoredFrom(third)).toBeGreaterThan(backedUpAt - 10 * Number.parseInt(WINDOWS.WINDOW, 10) * 1000);
+  expect((await third.status()).source).toMatchObject({ gaps: 0, latestGaps: [] });
+  await third.untilConfirmed(Date.now());
+  await third.stop('SIGKILL');
+  // Whoever dies as it likes finds the store as it was.
+  const fourth = await start(path, env);
+  await publish();
+  await fourth.untilConfirmed(Date.now());
+  expect(await refills(fourth)).toBe(0);
+  expect(sumIn(path)).toBe(3 * SAMPLES);
+});
+
+test('older content that comes into the store under the service, without a failure', async () => {
+  const [path, backup] = [join(folder.path, 'under.db'), join(folder.path, 'older.db')];
+  const running = await start(path, { PIPELINE: 'under', METRICS_START: 'now' });
+  await publish();
+  await running.untilConfirmed(Date.now());
+  const database = new DatabaseSync(path, { timeout: LIMIT_MS });
+  database.exec(`VACUUM INTO '${backup}'`);
+  await publish();
+  await running.untilConfirmed(Date.now());
+  database.exec(`ATTACH '${backup}' AS older; BEGIN IMMEDIATE; DELETE FROM points; DELETE FROM fanout_receipts;
+    INSERT INTO points SELECT * FROM older.points; INSERT INTO fanout_receipts SELECT * FROM older.fanout_receipts; COMMIT`);
+  database.close();
+  expect(sumIn(path)).toBe(SAMPLES);
+  await publish();
+  await eventually('all of it', async () => sumIn(path) === 3 * SAMPLES);
+  expect(await refills(running)).toBe(1);
+});
+
+test('what the stream no longer holds of what a backup lacks is a gap', async () => {
+  const [path, backup] = [join(folder.path, 'late.db'), join(folder.path, 'late-backup.db')];
+  const env = { PIPELINE: 'late', METRICS_START: 'now' };
+  const first = await start(path, env);
+  await publish();
+  await first.untilConfirmed(Date.now());
+  await first.stop('SIGTERM');
+  copyFileSync(path, backup);
+  const second = await start(path, env);
+  await publish();
+  await second.untilConfirmed(Date.now());
+  await second.stop('SIGTERM');
+  const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
+  await streams.purge('METRICS', { keep: 1 });
+  copyFileSync(backup, path);
+  const third = await start(path, env);
+  await eventually('told', async () =>
+    third.output.stderr.includes('the stream no longer holds earlier ones'),
+  );
+  expect(restoredFrom(third)).toBeGreaterThan(0);
+  expect((await third.status()).source.gaps).toBeGreaterThan(0);
 });
 
 test('the start of a sink that was never open is not decided', async () => {

@@ -19,6 +19,7 @@ import {
   firstGiven,
   firstWanted,
   readFrom,
+  receiptsOf,
   type StreamExtent,
   storesOf,
 } from '../../src/deliver/start-points.ts';
@@ -26,7 +27,7 @@ import { SimCheckpointStore, SimShapeStore } from './checkpoints.ts';
 import { SimCoreSource } from './core-source.ts';
 import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';
-import type { SinkPlan } from './scenario.ts';
+import { PIPELINE, type SinkPlan } from './scenario.ts';
 import { SimSource } from './source.ts';
 import type { World } from './world.ts';
 
@@ -91,9 +92,10 @@ export async function attachToStream(
     ...(trail && { trail }),
     rollback: lookedBack.rollback,
     stores: storesOf(lookedBack.resumptions),
-    beginAgain: async (sink) => {
+    receipts: receiptsOf(lookedBack.resumptions, PIPELINE, sliceName),
+    beginAgain: async (sink, heldTo) => {
       await instance.pause(world.chance.int(1, 20));
-      return beginAgain(began.get(sink), extent, tiling, instance.clock.now());
+      return beginAgain(began.get(sink), extent, tiling, instance.clock.now(), heldTo);
     },
     open: (first, closed, isLive) =>
       instance.tracked(new SimSource(world, instance, readFrom(first, tiling), closed, { isLive, trail })),

@@ -2,7 +2,7 @@
 import type { Point } from '../../src/aggregate/point.ts';
 import type { Checkpoint } from '../../src/bus/kv/checkpoints.ts';
 import type { Engine } from '../../src/deliver/engine.ts';
-import type { SinkLimits } from '../../src/sink/contract.ts';
+import { isAsKnown, type SinkLimits } from '../../src/sink/contract.ts';
 import { pointBytes } from '../../src/sink/rows.ts';
 import { shapeAt } from '../aggregate/oracle.ts';
 import { sliceOf } from './end.ts';
@@ -194,12 +194,17 @@ export class Invariants {
   }
 
   checkpointStored(sink: string, slice: string, before: Checkpoint | undefined, after: Checkpoint): void {
-    const { next, store } = after;
+    const { next, store, receipts: claimed = {} } = after;
     if (before !== undefined && next < before.next)
       this.#world.trace.fail('I5', `${sink}: its checkpoint goes back to ${this.#world.windowName(next)}`);
     // Of a store that was emptied, and that nobody has looked at since: it says which one it is about.
-    if (store !== undefined && store !== this.#world.stores.get(sink)!.identity) return;
-    const known = before !== undefined && before.store === store ? before.next : Number.NEGATIVE_INFINITY;
+    const { identity, receipts, wasRestored } = this.#world.stores.get(sink)!;
+    if (store !== undefined && store !== identity) return;
+    // Of one that was restored, likewise.
+    if (Object.entries(claimed).some(([writer, receipt]) => !isAsKnown(receipts.get(writer), receipt)))
+      return;
+    const isOfBefore = before !== undefined && before.store === store && !wasRestored;
+    const known = isOfBefore ? before.next : Number.NEGATIVE_INFINITY;
     const from = Math.max(known, this.owedFrom(sink, slice));
     const missing = this.missing(sink, slice, from, next, this.#unsettled);
     if (missing !== undefined)

@@ -1,7 +1,8 @@
 /**
  * The long run: `npm run simulate -- --seeds 100000 [--from N]`. `--seed N` runs one seed and prints everything that
  * happens. `--set-back`: in all runs, the server's clock is set back. `--roll-back`: in all runs, the stream is rolled
- * back. `--empty`: in all runs, a store loses everything. These are other runs than those without the option.
+ * back. `--empty`: in all runs, a store loses everything. `--restored`: in all runs, a store gets older content. These
+ * are other runs than those without the option.
  */
 import { parseArgs } from 'node:util';
 import { describeFailure, simulate } from './simulation.ts';
@@ -16,10 +17,16 @@ const { values } = parseArgs({
     'set-back': { type: 'boolean', default: false },
     'roll-back': { type: 'boolean', default: false },
     empty: { type: 'boolean', default: false },
+    restored: { type: 'boolean', default: false },
   },
 });
 
-const forced = { setsBack: values['set-back'], rollsBack: values['roll-back'], emptiesStore: values.empty };
+const forced = {
+  setsBack: values['set-back'],
+  rollsBack: values['roll-back'],
+  emptiesStore: values.empty,
+  restoresStore: values.restored,
+};
 
 function say(text: string): void {
   process.stdout.write(`${text}\n`);

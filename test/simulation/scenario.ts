@@ -11,6 +11,8 @@ import { PROFILES, type Profile } from './profiles.ts';
 /** Virtual time of the first start of the service. */
 export const START = 1_700_000_000_000;
 
+export const PIPELINE = 'p';
+
 export interface Phase {
   /** Virtual time from which the store behaves like this. */
   readonly at: number;
@@ -32,6 +34,8 @@ export interface SinkPlan {
   readonly poison: number;
   /** When it loses everything, once. */
   readonly emptiedAt?: number;
+  /** When it gets the content again that it had at an earlier time, once. */
+  readonly restored?: { readonly at: number; readonly from: number };
 }
 
 export type Fault =
@@ -121,13 +125,15 @@ export interface Forced {
   readonly rollsBack?: boolean;
   /** A store is emptied. */
   readonly emptiesStore?: boolean;
+  /** A store gets older content. */
+  readonly restoresStore?: boolean;
 }
 
 export function drawScenario(
   chance: Chance,
-  { setsBack = false, rollsBack = false, emptiesStore = false }: Forced = {},
+  { setsBack = false, rollsBack = false, emptiesStore = false, restoresStore = false }: Forced = {},
 ): Scenario {
-  const core = !setsBack && !rollsBack && !emptiesStore && chance.bool(0.12);
+  const core = !setsBack && !rollsBack && !emptiesStore && !restoresStore && chance.bool(0.12);
   const windowMs = chance.pick(WINDOWS_MS);
   const activeMs = chance.int(15_000, 40_000);
   const calmAt = START + activeMs;
@@ -168,7 +174,9 @@ export function drawScenario(
   // Of the windows that a truncated stream no longer has, and of rewritten ones, less is known.
   const mayBeEmptied = !core && !isRewritten && !Number.isFinite(maxAgeOfMessagesMs);
   const empties = mayBeEmptied && (emptiesStore || chance.bool(0.12));
-  const sinks = empties ? emptyOne(chance, drawn, activeMs) : drawn;
+  const restores = mayBeEmptied && !empties && (restoresStore || chance.bool(0.12));
+  const emptied = empties ? emptyOne(chance, drawn, activeMs) : drawn;
+  const sinks = restores ? restoreOne(chance, drawn, activeMs) : emptied;
   return {
     ...shape,
     mode: core ? 'core' : 'stream',
@@ -210,6 +218,14 @@ function emptyOne(chance: Chance, sinks: readonly SinkPlan[], activeMs: number):
   const emptiedAt = START + chance.int(0, activeMs);
   const emptied = sinks.find(({ steady }) => !steady);
   return sinks.map((sink) => (sink === emptied ? { ...sink, emptiedAt } : sink));
+}
+
+/** The first sink that is not steady, if there is one, gets older content. */
+function restoreOne(chance: Chance, sinks: readonly SinkPlan[], activeMs: number): readonly SinkPlan[] {
+  const from = START + chance.int(0, activeMs / 2);
+  const restored = { from, at: chance.int(from, START + activeMs) };
+  const one = sinks.find(({ steady }) => !steady);
+  return sinks.map((sink) => (sink === one ? { ...sink, restored } : sink));
 }
 
 function drawRollback(chance: Chance, activeMs: number): RollbackPlan {

@@ -145,6 +145,36 @@ test.runIf(only === undefined)('the simulation detects a service that does not k
   expect.unreachable('the simulation does not see what it is there to see');
 });
 
+test.runIf(only === undefined)(
+  'a store is restored from a backup: it gets again what is behind, whatever else happens',
+  async ({ annotate }) => {
+    const met = new Map<string, number>();
+    const began = performance.now();
+    let seeds = 0;
+    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < EMPTIED_BUDGET_MS)) {
+      seeds += 1;
+      const outcome = await simulate(seeds, { restoresStore: true });
+      expect(await failureOf(outcome)).toBeUndefined();
+      for (const [kind, count] of outcome.counts) met.set(kind, (met.get(kind) ?? 0) + count);
+    }
+    await annotate(`${seeds} seeds`);
+    if (seeds < TELLING_SEEDS) return;
+    expect(met.get('restored')).toBeGreaterThan(seeds / 3);
+    expect(met.get('refill')).toBeGreaterThanOrEqual(met.get('restored')! / 2);
+  },
+);
+
+test.runIf(only === undefined)(
+  'the simulation detects a service whose stores do not say how far they are',
+  async () => {
+    for (let seed = 1; seed <= 100; seed++) {
+      const { failure } = await simulate(seed, { restoresStore: true, forgetsReceipts: true });
+      if (failure?.invariant === 'I5' || failure?.invariant === 'liveness') return;
+    }
+    expect.unreachable('the simulation does not see what it is there to see');
+  },
+);
+
 test.runIf(only === undefined)('a seed always gives the same run, step by step', async () => {
   for (const seed of [1, 2, 3, 1001, 123_456_789]) {
     const [first, second] = [await simulate(seed), await simulate(seed)];

@@ -6,6 +6,7 @@ import { heldWindows, straysOf } from '../../src/deliver/lane/stray-rows.ts';
 import type { SinkDigests, StraySink } from '../../src/deliver/lane/writer.ts';
 import type {
   Batch,
+  ReceiptBefore,
   Rejection,
   RetryReason,
   Sink,
@@ -13,7 +14,8 @@ import type {
   WindowRange,
   WriteOutcome,
 } from '../../src/sink/contract.ts';
-import { SinkError } from '../../src/sink/contract.ts';
+import { isAsKnown, SinkError } from '../../src/sink/contract.ts';
+import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';
 import { FATES, type Fate, type Profile } from './profiles.ts';
 import type { SinkPlan } from './scenario.ts';
@@ -23,6 +25,7 @@ import type { World } from './world.ts';
 const FAST_MS = 20;
 const READ_MS = 10;
 const CRAWL_MS = 2000;
+const RETRY_MS = 500;
 /** How long a write that nobody waits for any more may still be applied. */
 const LATEST_MS = 20_000;
 const ERRORS: readonly RetryReason[] = ['connection', 'server_error', 'conflict', 'unknown'];
@@ -35,6 +38,12 @@ export class SimStore {
   profile: Profile = 'healthy';
   /** How often it was emptied. It has no schema until somebody opens it again. */
   generation = 0;
+  /** By writer: see `Sink.receipt`. */
+  readonly receipts = new Map<string, number>();
+  /** Whether it has got older content. */
+  wasRestored = false;
+  /** By instance: the last receipt that it gave. */
+  readonly #givenBy = new Map<Instance, number>();
   /** Virtual time since which it has been healthy. */
   healthySince = 0;
   readonly #world: World;
@@ -46,6 +55,7 @@ export class SimStore {
       world.timeline.at(at, () => this.#enter(profile));
     }
     if (plan.emptiedAt !== undefined) world.timeline.at(plan.emptiedAt, () => this.#empty());
+    if (plan.restored !== undefined) this.#restoreLater(plan.restored);
   }
 
   get identity(): string {
@@ -56,7 +66,57 @@ export class SimStore {
     this.#world.trace.add('emptied', this.plan.id);
     this.generation += 1;
     this.rows.clear();
+    this.receipts.clear();
     this.rejected.clear();
+  }
+
+  #restoreLater({ from, at }: { readonly from: number; readonly at: number }): void {
+    const { timeline } = this.#world;
+    timeline.at(from, () => {
+      const [rows, receipts] = [new Map(this.rows), new Map(this.receipts)];
+      const attempt = () => {
+        if (this.#isOlder(receipts)) this.#restore(rows, receipts);
+        else if (timeline.now < this.#world.scenario.healedAt) timeline.after(RETRY_MS, attempt);
+      };
+      timeline.at(Math.max(at, from + 1), attempt);
+    });
+  }
+
+  /**
+   * Whether everybody who has confirmed windows since then has given a receipt for them. A backup that is younger than
+   * the last receipt is not told.
+   */
+  #isOlder(receipts: ReadonlyMap<string, number>): boolean {
+    const { checkpoints, running, slices, options } = this.#world;
+    if (options.forgetsReceipts) return true;
+    const { id } = this.plan;
+    const backed = Math.max(Number.NEGATIVE_INFINITY, ...receipts.values());
+    const claimed = Array.from({ length: slices }, (_, index) => {
+      const { receipts = {} } = checkpoints.get(id, sliceOf({ slices }, index)) ?? {};
+      return Math.max(Number.NEGATIVE_INFINITY, ...Object.values(receipts));
+    });
+    const given = running.map((instance) => this.#givenBy.get(instance) ?? Number.NEGATIVE_INFINITY);
+    return [...claimed, ...given].every((receipt) => receipt > backed);
+  }
+
+  #restore(rows: ReadonlyMap<string, Point>, receipts: ReadonlyMap<string, number>): void {
+    this.#world.trace.add('restored', `${this.plan.id} ${this.rows.size - rows.size} rows fewer`);
+    this.wasRestored = true;
+    this.rows.clear();
+    for (const [key, row] of rows) this.rows.set(key, row);
+    this.receipts.clear();
+    for (const [writer, time] of receipts) this.receipts.set(writer, time);
+  }
+
+  giveReceipt(writer: string, time: number, known: number | undefined): ReceiptBefore {
+    const before = this.receipts.get(writer);
+    if (isAsKnown(before, known)) this.receipts.set(writer, Math.max(time, before ?? time));
+    return { before };
+  }
+
+  /** The instance knows that it has given a receipt. */
+  hasGiven(by: Instance, time: number): void {
+    this.#givenBy.set(by, time);
   }
 
   draw(): Fate {
@@ -132,6 +192,37 @@ export class SimSink implements Sink {
     if (this.#store.profile === 'down') throw new SinkError('connection', 'no connection');
     if (!this.#isOpen) throw new SinkError('not_found', 'no schema');
     return this.#store.identity;
+  }
+
+  async receipt(writer: string): Promise<number | undefined> {
+    await this.#mustAnswer();
+    return this.#store.receipts.get(writer);
+  }
+
+  async giveReceipt(
+    writer: string,
+    time: number,
+    known: number | undefined,
+  ): Promise<ReceiptBefore | undefined> {
+    if (this.#world.options.forgetsReceipts) return undefined;
+    this.#mustNotBePaused('given a receipt');
+    await this.#mustAnswer();
+    const given = this.#store.giveReceipt(writer, time, known);
+    this.#world.trace.add('receipt', `${this.#instance.name} ${writer} ${this.#world.windowName(time)}`);
+    await this.#mustAnswer();
+    if (isAsKnown(given.before, known)) this.#store.hasGiven(this.#instance, time);
+    return given;
+  }
+
+  /** Now and then, the answer is lost. */
+  async #mustAnswer(): Promise<void> {
+    if (!this.#instance.enters()) return await never();
+    if (this.#store.profile === 'deaf' || this.#store.profile === 'hanging') return await never();
+    await this.#instance.pause(this.#world.chance.int(1, FAST_MS));
+    const fails =
+      this.#store.profile === 'down' || (this.#store.profile !== 'healthy' && this.#world.chance.bool(0.2));
+    if (fails) throw new SinkError('connection', 'no connection');
+    if (!this.#isOpen) throw new SinkError('not_found', 'no schema');
   }
 
   get #isOpen(): boolean {

@@ -22,10 +22,13 @@ export interface Options {
   readonly forgetsTrail?: boolean;
   /** A third: a service that does not know which store its checkpoints are about. */
   readonly forgetsStore?: boolean;
+  /** A fourth: a service that keeps no receipts in its stores. */
+  readonly forgetsReceipts?: boolean;
   /** See `Forced`. Windows are reopened or recomputed, where much may go wrong. */
   readonly setsBack?: boolean;
   readonly rollsBack?: boolean;
   readonly emptiesStore?: boolean;
+  readonly restoresStore?: boolean;
   readonly print?: (line: string) => void;
 }
 
@@ -84,8 +87,9 @@ export class World {
     return this.scenario.setBack !== undefined || this.scenario.rollback !== undefined;
   }
 
+  /** Whether a store loses what it had. */
   get emptiesStore(): boolean {
-    return this.scenario.sinks.some(({ emptiedAt }) => emptiedAt !== undefined);
+    return this.scenario.sinks.some(({ emptiedAt, restored }) => (emptiedAt ?? restored) !== undefined);
   }
 
   get running(): readonly Instance[] {

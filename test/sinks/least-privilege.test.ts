@@ -68,6 +68,12 @@ async function exercise(sink: Sink): Promise<void> {
   await sink.ask?.({ kind: 'windows', series, range: RANGE }, NEVER);
   await sink.storage?.(NEVER);
   await sink.identity?.(NEVER);
+  for (const before of [undefined, START])
+    expect(
+      (await sink.giveReceipt?.('p.t.0-1', START + (before === undefined ? 0 : 1), before, NEVER)) ?? {
+        before,
+      },
+    ).toEqual({ before });
   await sink.remove({ points }, NEVER);
   expect(await readAll(sink, EVERYTHING, NEVER)).toEqual([]);
   await sink.close();
@@ -78,6 +84,7 @@ test('PostgreSQL: the grants are enough, and the role may do nothing else', asyn
   const first = await sinkOf('redshift', { URL: owner });
   await first.open(NEVER);
   const identity = await first.identity!(NEVER);
+  await first.receipt!('check', NEVER);
   await first.close();
   await postgres.execute('CREATE TABLE secrets (a int)', 'metrics');
   await postgres.execute(documented('sql grants'), 'metrics');
@@ -116,6 +123,7 @@ test('PostgreSQL, kind postgres: the grants are enough, and the role may do noth
   const owner = await postgres.createDatabase('keyed');
   const first = await sinkOf('postgres', { URL: owner });
   await first.open(NEVER);
+  await first.receipt!('check', NEVER);
   await first.close();
   await postgres.execute(documented('postgres grants').replaceAll('metrics', 'keyed'), 'keyed');
   const own = new URL(owner);
@@ -197,6 +205,7 @@ test('ClickHouse: if the table exists, the sink needs SELECT and INSERT, and ALT
   const maker = await sinkOf('clickhouse', settings);
   await maker.open(NEVER);
   await maker.identity!(NEVER);
+  await maker.receipt!('check', NEVER);
   await maker.close();
   // It inserts the identity of the table.
   expect([...seen].sort()).toEqual(['CREATE', 'INSERT', 'SELECT']);

@@ -29,6 +29,11 @@ export interface Checkpoint {
   readonly trail?: StoredTrail | undefined;
   /** The identity of the store that has these windows; absent if it has none, or an older version saved this. */
   readonly store?: string | undefined;
+  /**
+   * By writer: the receipts that the store had when this was saved, see `Sink.receipt`. If it has an older one, or
+   * none, it holds older content. Absent if it keeps none, or an older version saved this.
+   */
+  readonly receipts?: Readonly<Record<string, number>> | undefined;
   /** The settings that shaped the windows. */
   readonly shape: CheckpointShape;
   /** RFC 3339. */
@@ -265,6 +270,7 @@ function isCheckpoint(value: unknown): value is Checkpoint {
     (checkpoint?.began === undefined || isTime(checkpoint.began)) &&
     (checkpoint?.trail === undefined || isTrail(checkpoint.trail)) &&
     ['string', 'undefined'].includes(typeof checkpoint?.store) &&
+    (checkpoint?.receipts === undefined || isReceipts(checkpoint.receipts)) &&
     typeof checkpoint?.savedAt === 'string' &&
     isAtLeast(1, shape?.windowMs) &&
     isAtLeast(0, shape?.latenessMs) &&
@@ -273,6 +279,10 @@ function isCheckpoint(value: unknown): value is Checkpoint {
     isAtLeast(1, shape?.maxSeriesBytes ?? 1) &&
     typeof shape?.slice === 'string'
   );
+}
+
+function isReceipts(value: unknown): boolean {
+  return typeof value === 'object' && value !== null && Object.values(value).every(isTime);
 }
 
 function isTrail(value: unknown): value is StoredTrail {

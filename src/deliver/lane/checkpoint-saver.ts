@@ -9,7 +9,7 @@ export interface KeeperOptions {
   readonly sink: string;
   readonly store: CheckpointStore;
   /** Returns what a checkpoint at `next` records about the settings and the time. */
-  readonly describe: (next: number) => Omit<Checkpoint, 'next' | 'sequence' | 'store'>;
+  readonly describe: (next: number) => Omit<Checkpoint, 'next' | 'sequence' | 'store' | 'receipts'>;
   readonly clock: Clock;
   /** A checkpoint could not be saved. It is tried again, except `atStop`. */
   readonly failed: (error: unknown, next: number, atStop: boolean) => void;
@@ -22,6 +22,11 @@ export class CheckpointKeeper {
   isBucketGone = false;
   /** Called when the stored checkpoint turns out to be unreadable, and with undefined when it is readable again. */
   onUnreadable: ((error: BusError | undefined) => void) | undefined;
+  /**
+   * Called before a checkpoint is saved. Resolves to what it may say of the store's receipts. `isFirst`: nothing was
+   * saved so far, so it must not wait for the store.
+   */
+  receiptsFor: ((next: number, isFirst: boolean) => Promise<Checkpoint['receipts']>) | undefined;
   readonly #options: KeeperOptions;
   readonly #moved = new Bell();
   readonly #stored = Promise.withResolvers<void>();
@@ -29,6 +34,7 @@ export class CheckpointKeeper {
   #sequence = 0;
   #store: string | undefined;
   #saved: number | undefined;
+  #sent: number | undefined;
   #isUnreadable = false;
 
   constructor(options: KeeperOptions) {
@@ -76,7 +82,12 @@ export class CheckpointKeeper {
     try {
       const { store, sink, describe } = this.#options;
       const checkpoint = { ...describe(next), store: this.#store, next, sequence: this.#sequence };
-      await store.save(sink, checkpoint);
+      // First the receipt: a store that then has an older one has lost what the checkpoint speaks of.
+      const receipts = await this.receiptsFor?.(next, this.#saved === undefined);
+      // Meanwhile, a later one may have been sent.
+      if (this.#sent !== undefined && this.#sent > next) return true;
+      this.#sent = next;
+      await store.save(sink, { ...checkpoint, ...(receipts !== undefined && { receipts }) });
       this.#saved = next;
       this.#stored.resolve();
       this.isBucketGone = false;

@@ -4,9 +4,11 @@
  */
 import type { ClosedWindow } from '../../aggregate/window.ts';
 import { Bell, type Clock, unlessAborted } from '../../base/clock.ts';
+import type { Checkpoint } from '../../bus/kv/checkpoints.ts';
 import type { SinkLimits } from '../../sink/contract.ts';
 import type { CheckpointKeeper } from './checkpoint-saver.ts';
 import { type ClosedBoundary, type SizedWindow, WindowQueue } from './queue.ts';
+import { type KnownReceipts, type OlderContent, Receipts } from './receipts.ts';
 import {
   type LaneSink,
   type StoreFailure,
@@ -24,6 +26,11 @@ const REPLAYED_BYTES = 16 * 1024 * 1024;
 /** So much of it may wait while the replay reads on: with small windows, it stays ahead of the store. */
 const REPLAYED_AHEAD_BYTES = 2 * 1024 * 1024;
 
+/** How long a checkpoint waits for the store to keep a receipt. */
+const RECEIPT_TIMEOUT_MS = 5000;
+
+const NO_RECEIPTS: Pick<Receipts, 'ask'> = { ask: async () => () => undefined };
+
 /**
  * `catching_up`: the live path is ignored, and windows come from the lane's own replay. `paused`: the store is left
  * alone until the lane is resumed. `stopped`: the lane has ended, or an operator must first remove its checkpoint.
@@ -38,14 +45,16 @@ export interface LaneStats extends Readonly<WriterStats> {
   readonly overflows: number;
   /** See `LaneSink`. */
   readonly stalls: number;
-  /** How often the store was found replaced or emptied, so that it gets all windows again. */
+  /** How often the store was found replaced, emptied or with older content, so that it gets windows again. */
   readonly refills: number;
 }
 
 /** What the lane reports to the rest of the service. All calls are synchronous and must not throw. */
 export interface LaneEvents extends Omit<WriterEvents, 'identified' | 'opened' | 'unnamed'> {
-  /** The store is not the one of the checkpoint: the lane waits for `beginAgain`. */
-  storeReplaced?(): void;
+  /**
+   * The store is not the one of the checkpoint, or holds only what `older` says: the lane waits for `beginAgain`.
+   */
+  storeReplaced?(older: OlderContent | undefined): void;
   /** The sink would not notice if its store was replaced. */
   unnamed?(reason: string): void;
   /** The lane has released windows and needs a replay from `next`. */
@@ -74,6 +83,8 @@ export interface LaneOptions {
   readonly first?: number | undefined;
   /** The identity of the store that the checkpoint is about; undefined if unknown. */
   readonly identity?: string | undefined;
+  /** Absent if it has none, and never gets one. */
+  readonly receipts?: KnownReceipts | undefined;
   /** Whether the sink has no checkpoint yet. It is written to only when it has one: see `Lane.run`. */
   readonly begins?: boolean;
   /** Whether the stream can be read again. If not, the oldest windows are dropped and counted. */
@@ -92,6 +103,9 @@ export class Lane {
   readonly #work = new Bell();
   readonly #settled = new Bell();
   readonly #halt = new AbortController();
+  readonly #receipts: Receipts | undefined;
+  /** Resolves when the last checkpoint is saved: until then the store may be asked for its receipt. */
+  readonly #flushed = Promise.withResolvers<void>();
   #catchingUp = false;
   #paused = false;
   /** Why the lane must not write, whoever resumes it. */
@@ -103,6 +117,9 @@ export class Lane {
   #identity: string | undefined;
   /** The identity of the store that has taken the place of that one, until it is known where to begin again. */
   #replacedBy: string | undefined;
+  /** How often `beginAgain` is still to be called, and the earliest it was called with meanwhile. */
+  #replacements = 0;
+  #beginsAgainAt = Number.POSITIVE_INFINITY;
   #refills = 0;
 
   constructor(options: LaneOptions) {
@@ -111,14 +128,17 @@ export class Lane {
     this.#options = options;
     this.#queue = new WindowQueue(options.limits, options.from, options.closedThrough, options.first);
     this.#identity = options.identity;
+    this.#receipts = options.receipts && new Receipts(sink, options.receipts);
+    if (options.keeper !== undefined) options.keeper.receiptsFor = (...saved) => this.#receiptsFor(...saved);
     this.#writer = new StoreWriter({
       sink,
+      receipts: this.#receipts ?? NO_RECEIPTS,
       timeoutMs,
       clock,
       events: {
         ...events,
         opened: () => this.#begin(),
-        identified: (identity) => this.#identified(identity),
+        identified: (identity, compare) => this.#identified(identity, compare),
         unnamed: (reason) => events.unnamed?.(reason),
       },
       halt: this.#halt.signal,
@@ -205,6 +225,7 @@ export class Lane {
     this.#confirm();
     const tasks = Array.from({ length: limits.inFlight }, () => this.#write());
     await Promise.all([this.#writer.keepOpen(), keeper?.run(this.#halt.signal), ...tasks]);
+    await this.#flushed.promise;
     await this.#writer.close();
   }
 
@@ -271,20 +292,67 @@ export class Lane {
   }
 
   /** The store said which one it is. */
-  #identified(identity: string): void {
+  #identified(identity: string, compare: () => OlderContent | undefined): void {
     const known = this.#replacedBy ?? this.#identity;
     if (known === undefined) this.#identity = identity;
-    if (known === undefined || known === identity || !this.#options.replayable) return;
+    if (!this.#options.replayable) return;
+    if (known !== undefined && known !== identity) {
+      this.#receipts?.forget();
+      this.#replaced(identity, undefined);
+      return;
+    }
+    const older = compare();
+    if (older !== undefined) this.#replaced(identity, older);
+  }
+
+  #replaced(identity: string, older: OlderContent | undefined): void {
     this.#replacedBy = identity;
+    this.#replacements += 1;
     this.#refills += 1;
     this.#queue.clear();
     this.#catchingUp = true;
-    this.#options.events.storeReplaced?.();
+    this.#options.events.storeReplaced?.(older);
   }
 
-  /** The store gets all windows from `from` on again, from a replay. The checkpoint stays until they have passed it. */
+  /** Has the store keep that it has all windows before `next`. Resolves to what the checkpoint at `next` may say. */
+  async #receiptsFor(next: number, isFirst: boolean): Promise<Checkpoint['receipts']> {
+    const receipts = this.#receipts;
+    if (receipts === undefined) return undefined;
+    const isWhole = () => this.#replacedBy === undefined && this.next >= next;
+    const mayBeAsked = this.#writer.opened && this.#writer.up && !this.resting;
+    const isAsked = !isFirst && mayBeAsked && this.#identity !== undefined;
+    const older = isAsked ? await this.#givenReceipt(receipts, next, isWhole) : undefined;
+    if (older !== undefined && this.#options.replayable) this.#replaced(this.#identity!, older);
+    return receipts.claim(isWhole());
+  }
+
+  /** If that fails, it comes with the next checkpoint. */
+  async #givenReceipt(
+    receipts: Receipts,
+    next: number,
+    isWhole: () => boolean,
+  ): Promise<OlderContent | undefined> {
+    const { timeoutMs, clock } = this.#options;
+    const late = new AbortController();
+    const given = new AbortController();
+    const limitMs = Math.min(timeoutMs, RECEIPT_TIMEOUT_MS);
+    const tooLate = clock.sleep(limitMs, given.signal).then(() => late.abort());
+    const giving = receipts.give(next, isWhole, late.signal).catch(() => undefined);
+    const older = await Promise.race([giving, tooLate.then(() => undefined)]);
+    given.abort();
+    return older;
+  }
+
+  /**
+   * The store gets all windows from `from` on again, from a replay. The checkpoint stays until they have passed it. If
+   * the store was replaced several times, the lane waits for the answer to each.
+   */
   beginAgain(from: number): void {
-    this.#queue.restart(from);
+    this.#replacements -= 1;
+    this.#beginsAgainAt = Math.min(this.#beginsAgainAt, from);
+    if (this.#replacements > 0) return;
+    this.#queue.restart(this.#beginsAgainAt);
+    this.#beginsAgainAt = Number.POSITIVE_INFINITY;
     this.#identity = this.#replacedBy;
     this.#replacedBy = undefined;
     if (!this.resting) this.#options.events.fellBehind();
@@ -409,6 +477,7 @@ export class Lane {
     while (!this.resting && !this.#queue.empty && !deadline.aborted) await this.#settled.wait(deadline);
     this.#halt.abort();
     await this.#options.keeper?.flush();
+    this.#flushed.resolve();
   }
 
   #fallBehind(): void {

@@ -18,12 +18,13 @@ import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS, SinkError, withAdvice } 
 import type { WindowBatch } from './batch.ts';
 import { type Attempt, Breaker } from './breaker.ts';
 import type { Digest } from './digest.ts';
+import type { OlderContent, Receipts } from './receipts.ts';
 
 /** A sink that does not close in time stays open until the process ends. */
 const CLOSE_TIMEOUT_MS = 2000;
 
 /** What a lane needs from a sink, whichever thread the sink runs in. */
-export interface LaneSink extends Pick<Sink, 'open' | 'close' | 'identity'> {
+export interface LaneSink extends Pick<Sink, 'open' | 'close' | 'identity' | 'receipt' | 'giveReceipt'> {
   write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome>;
   /** Absent if the store cannot be read back. */
   readonly digests?: SinkDigests | undefined;
@@ -97,8 +98,8 @@ export interface WriterEvents {
   unidentified(points: Unidentified): void;
   /** The sink is open, perhaps again. */
   opened(): void;
-  /** See `Sink.identity`. */
-  identified(identity: string): void;
+  /** See `Sink.identity`. `compare`: returns what the store holds if that is older than it was. */
+  identified(identity: string, compare: () => OlderContent | undefined): void;
   /** The sink cannot say which store it has, and why. It is written to all the same. */
   unnamed(reason: string): void;
   /** The store went down or came back up. */
@@ -107,6 +108,7 @@ export interface WriterEvents {
 
 export interface WriterOptions {
   readonly sink: LaneSink;
+  readonly receipts: Pick<Receipts, 'ask'>;
   /** For each write, and for each attempt to open. */
   readonly timeoutMs: number;
   readonly clock: Clock;
@@ -350,15 +352,17 @@ export class StoreWriter {
   }
 
   /**
-   * Asks the store which one it is. Resolves to a failure that may pass. A sink that can never say is written to all
-   * the same: that is worth more than knowing when its store was replaced.
+   * Asks the store which one it is, and what it holds. Resolves to a failure that may pass. A sink that can never say
+   * is written to all the same: that is worth more than knowing when its store was replaced.
    */
   async #identify(when: 'opened' | 'failed'): Promise<Failure | undefined> {
-    const { sink, events, halt, clock } = this.#options;
+    const { sink, receipts, events, halt, clock } = this.#options;
     let identity: string | undefined;
+    let compare = (): OlderContent | undefined => undefined;
     const doubts = this.#doubts;
     const outcome = await this.#bounded(async (signal): Promise<WriteOutcome> => {
       identity = await sink.identity?.(signal);
+      if (identity !== undefined) compare = await receipts.ask(signal);
       return { kind: 'written' };
     });
     if (halt.aborted) return undefined;
@@ -376,7 +380,7 @@ export class StoreWriter {
     this.#settledDoubts = doubts;
     this.#namedAt = clock.steady();
     if (typeof identity === 'string' && identity.length <= MAX_IDENTITY_CHARACTERS)
-      events.identified(identity);
+      events.identified(identity, compare);
     return undefined;
   }
 

@@ -5,6 +5,7 @@ import type { SketchColumns } from '../../aggregate/sketch.ts';
 import type { Settings, Values } from '../../settings/setting.ts';
 import type {
   Question,
+  ReceiptBefore,
   RefuseReason,
   RetryReason,
   StoredPoint,
@@ -28,6 +29,14 @@ export interface ThreadData {
 
 export type ToThread =
   | { readonly kind: 'open' | 'close' | 'storage' | 'identity' | 'version'; readonly call: number }
+  | { readonly kind: 'receipt'; readonly call: number; readonly writer: string }
+  | {
+      readonly kind: 'give_receipt';
+      readonly call: number;
+      readonly writer: string;
+      readonly time: number;
+      readonly known: number | undefined;
+    }
   | { readonly kind: 'ask'; readonly call: number; readonly question: Question }
   | { readonly kind: 'write'; readonly call: number; readonly window: number; readonly indices: Uint32Array }
   /** Commands write, read and remove single points; a lane has windows. */
@@ -88,12 +97,13 @@ export interface Answered {
 
 /**
  * The outcome of a write, a digest, the answer to a question, a number of bytes or rows, rows, starts of windows, an
- * identity, a version, or nothing.
+ * identity, a receipt, a version, or nothing.
  */
 export type ThreadAnswer =
   | WriteOutcome
   | Digest
   | Answered
+  | ReceiptBefore
   | number
   | readonly number[]
   | readonly StoredPoint[]

@@ -96,13 +96,17 @@ class SinkThread {
         this.#answer(message.call, (signal) => this.#ask(message, signal));
         break;
       case 'storage':
-        this.#answer(message.call, async (signal) => this.#sink.storage?.(signal));
-        break;
       case 'version':
-        this.#answer(message.call, async (signal) => this.#sink.version?.(signal));
+      case 'identity': {
+        const { kind } = message;
+        this.#answer(message.call, async (signal) => this.#sink[kind]?.(signal));
         break;
-      case 'identity':
-        this.#answer(message.call, async (signal) => this.#sink.identity?.(signal));
+      }
+      case 'receipt':
+        this.#answer(message.call, async (signal) => this.#sink.receipt?.(message.writer, signal));
+        break;
+      case 'give_receipt':
+        this.#answer(message.call, (signal) => this.#giveReceipt(message, signal));
         break;
       case 'close':
         this.#answer(message.call, () => this.#sink.close().then(() => undefined));
@@ -123,6 +127,10 @@ class SinkThread {
 
   #write({ window, indices }: Message<'write'>, signal: AbortSignal): Promise<WriteOutcome> {
     return this.#sink.write(new WindowBatch(this.#windows.get(window)!, indices), signal);
+  }
+
+  async #giveReceipt({ writer, time, known }: Message<'give_receipt'>, signal: AbortSignal) {
+    return this.#sink.giveReceipt?.(writer, time, known, signal);
   }
 
   #readBack({ from, to, instance, window }: Message<'read_back'>, signal: AbortSignal): Promise<Digest> {

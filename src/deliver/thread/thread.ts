@@ -9,6 +9,7 @@ import { ownModule } from '../../base/own-program.ts';
 import { threadEnded, threadStarted } from '../../base/process-end.ts';
 import {
   type Question,
+  type ReceiptBefore,
   SinkError,
   type SinkLog,
   type StoredPoint,
@@ -214,6 +215,22 @@ export class Thread {
 
   async identity(signal: AbortSignal): Promise<string | undefined> {
     return (await this.#call(signal, (call) => ({ kind: 'identity', call }))) as string | undefined;
+  }
+
+  async receipt(writer: string, signal: AbortSignal): Promise<number | undefined> {
+    return (await this.#call(signal, (call) => ({ kind: 'receipt', call, writer }))) as number | undefined;
+  }
+
+  /** See `Sink.giveReceipt`. */
+  async giveReceipt(
+    writer: string,
+    time: number,
+    known: number | undefined,
+    signal: AbortSignal,
+  ): Promise<ReceiptBefore | undefined> {
+    return (await this.#call(signal, (call) => ({ kind: 'give_receipt', call, writer, time, known }))) as
+      | ReceiptBefore
+      | undefined;
   }
 
   /** Calls under way then fail, so that no caller waits for a thread that stands still. */

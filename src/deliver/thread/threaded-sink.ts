@@ -3,6 +3,7 @@ import type { Point } from '../../aggregate/point.ts';
 import {
   type Question,
   type ReadBack,
+  type ReceiptBefore,
   SinkError,
   type SinkLog,
   type StoredPoint,
@@ -74,6 +75,19 @@ export class ThreadedSink implements LaneSink {
 
   async identity(signal: AbortSignal): Promise<string | undefined> {
     return (await this.#opened(signal)).identity(signal);
+  }
+
+  async receipt(writer: string, signal: AbortSignal): Promise<number | undefined> {
+    return (await this.#opened(signal)).receipt(writer, signal);
+  }
+
+  async giveReceipt(
+    writer: string,
+    time: number,
+    known: number | undefined,
+    signal: AbortSignal,
+  ): Promise<ReceiptBefore | undefined> {
+    return (await this.#opened(signal)).giveReceipt(writer, time, known, signal);
   }
 
   async write(batch: WindowBatch, signal: AbortSignal): Promise<WriteOutcome> {

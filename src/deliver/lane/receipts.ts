@@ -1,0 +1,102 @@
+/**
+ * What a lane knows of the receipts in its store, by which it tells a store that holds older content: one that was
+ * restored from a backup. A receipt says that the store has all windows before it. It is raised before the checkpoint
+ * moves, so a store that has lost no content never holds one older than the checkpoint speaks of.
+ */
+import { isAsKnown, type Sink } from '../../sink/contract.ts';
+
+/** Whose receipt the lane gives, and which ones its store must hold. */
+export interface KnownReceipts {
+  /** Who writes: the same for all instances that write the same windows. */
+  readonly writer: string;
+  /** By writer: as the checkpoints say. */
+  readonly known: ReadonlyMap<string, number>;
+}
+
+/** What the store holds, if that is older than it was: all windows before `to`; undefined if that is unknown. */
+export interface OlderContent {
+  readonly to: number | undefined;
+}
+
+type ReceiptSink = Pick<Sink, 'receipt' | 'giveReceipt'>;
+
+export class Receipts {
+  readonly #sink: ReceiptSink;
+  readonly #writer: string;
+  /** By writer: what the store held when it was last asked. */
+  readonly #known: Map<string, number>;
+  /**
+   * What the checkpoint says. While the store is filled again, that is more than the store holds. A slice that goes on
+   * where others have stopped has only their receipts, until it gives its own.
+   */
+  #claimed: Readonly<Record<string, number>>;
+  /** Whether the store can keep receipts, as far as it is known. */
+  #areKept = true;
+
+  constructor(sink: ReceiptSink, { writer, known }: KnownReceipts) {
+    this.#sink = sink;
+    this.#writer = writer;
+    this.#known = new Map(known);
+    this.#claimed = Object.fromEntries(known);
+  }
+
+  /**
+   * Asks the store for the receipts that it must hold. Resolves to a function that compares them, to be called when it
+   * is known that this is still the same store; it returns undefined if the store has what it had.
+   */
+  async ask(signal: AbortSignal): Promise<() => OlderContent | undefined> {
+    const asked: { readonly writer: string; readonly known: number; readonly held: number | undefined }[] =
+      [];
+    for (const [writer, known] of [...this.#known])
+      asked.push({ writer, known, held: await this.#sink.receipt?.(writer, signal) });
+    return () => {
+      // One that has changed meanwhile was compared by whoever changed it.
+      const older = asked.filter(
+        ({ writer, known, held }) => this.#known.get(writer) === known && !isAsKnown(held, known),
+      );
+      for (const { writer, held } of older) this.#hold(writer, held);
+      if (older.length === 0) return undefined;
+      const held = older.map((one) => one.held);
+      return { to: held.includes(undefined) ? undefined : Math.min(...held.map(Number)) };
+    };
+  }
+
+  /**
+   * Raises the receipt to `time`, unless the store then turns out to hold older content. `isWhole`: whether it has all
+   * windows before it, as far as the lane knows.
+   */
+  async give(time: number, isWhole: () => boolean, signal: AbortSignal): Promise<OlderContent | undefined> {
+    const known = this.#known.get(this.#writer);
+    if (!this.#areKept || !isWhole()) return undefined;
+    const told = await this.#sink.giveReceipt?.(this.#writer, time, known, signal);
+    this.#areKept = told !== undefined;
+    // Another content was found meanwhile.
+    if (told === undefined || this.#known.get(this.#writer) !== known) return undefined;
+    const { before } = told;
+    if (!isAsKnown(before, known)) {
+      this.#hold(this.#writer, before);
+      return { to: before };
+    }
+    this.#hold(this.#writer, time);
+    return undefined;
+  }
+
+  /** Returns what a checkpoint may say. `isWhole`: whether the store has all windows before the checkpoint. */
+  claim(isWhole: boolean): Readonly<Record<string, number>> {
+    const own = this.#known.get(this.#writer);
+    if (isWhole && own !== undefined) this.#claimed = { [this.#writer]: own };
+    // Nobody would raise them any more.
+    if (isWhole && !this.#areKept) this.#claimed = {};
+    return this.#claimed;
+  }
+
+  /** Another store has taken the place of that one. */
+  forget(): void {
+    this.#known.clear();
+  }
+
+  #hold(writer: string, held: number | undefined): void {
+    if (held === undefined) this.#known.delete(writer);
+    else this.#known.set(writer, held);
+  }
+}
