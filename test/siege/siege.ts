@@ -35,6 +35,8 @@ export interface SiegeOptions {
   readonly kinds: readonly string[];
   /** Settings of the service, in addition to the siege's own. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Where the service begins, if it is not this program. */
+  readonly main?: string;
   readonly tell: (line: string) => void;
 }
 
@@ -112,7 +114,8 @@ export async function runSiege(options: SiegeOptions): Promise<SiegeReport> {
     await makeStream({ ...as('setup', nats), ...env });
     others = await Others.at(nats);
     const extra = options.kinds.map((kind) => KINDS[kind]!.env ?? {});
-    service = await startServiceProgram(Object.assign({ ...as('fanout', nats), ...env }, ...extra));
+    const ofService = Object.assign({ ...as('fanout', nats), ...env }, ...extra);
+    service = await startServiceProgram(ofService, options.main);
     await others.remember();
     const producer = await startChild('../siege/producer.ts', [], { ...as('producer', nats), ...env });
     children.push(producer);
