@@ -2,20 +2,24 @@ import { Match, type Msg } from 'nats';
 import { DELETE_MARKER, SCHEDULE } from '../decode/encoding.ts';
 import type { Incoming } from './message.ts';
 
-/** Returns a message as the client delivers it, with its encoding and type if headers give them. */
+const INCREMENT = 'Nats-Incr';
+
+/** Returns a message as the client delivers it, with what its headers say of it, if they say something. */
 export function incoming(message: Msg): Incoming {
   const encoding = encodingOf(message);
   const contentType = headerOf(message, 'Content-Type');
-  if (encoding === undefined && contentType === undefined) return message;
+  // The server knows it only when it is spelled so.
+  const increment = headerOf(message, INCREMENT, Match.Exact);
+  if (encoding === undefined && contentType === undefined && increment === undefined) return message;
   const { data, subject, reply = '' } = message;
-  return { data, subject, reply, encoding, contentType };
+  return { data, subject, reply, encoding, contentType, increment };
 }
 
 /**
  * Beginnings of the headers by which a producer tells JetStream to store a message only if something holds. A batch is
- * stored if it is complete, and its end perhaps not even then.
+ * stored if it is complete, and its end perhaps not even then. An increment is stored with another body.
  */
-const CONDITIONS = ['nats-msg-id', 'nats-expected-', 'nats-batch-'];
+const CONDITIONS = ['nats-msg-id', 'nats-expected-', 'nats-batch-', INCREMENT.toLowerCase()];
 
 /** Headers that cannot be read count as absent. */
 export function isConditional(message: Msg): boolean {
@@ -43,10 +47,10 @@ function encodingOf(message: Msg): string | undefined {
 }
 
 /** Headers that cannot be read count as absent. */
-function headerOf(message: Msg, name: string): string | undefined {
+function headerOf(message: Msg, name: string, match = Match.IgnoreCase): string | undefined {
   try {
     // Reading them may throw.
-    const values = message.headers?.values(name, Match.IgnoreCase) ?? [];
+    const values = message.headers?.values(name, match) ?? [];
     return values.length === 0 ? undefined : values.join(',');
   } catch {
     return undefined;

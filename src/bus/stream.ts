@@ -30,7 +30,12 @@ const NANOS_PER_MS = 1_000_000;
 /** The settings that describe the stream that the sources read. */
 export type StreamConfigured = Pick<
   CoreConfig,
-  'metricsStream' | 'metricsSubjects' | 'metricsStreamMaxAge' | 'metricsStreamMaxBytes' | 'metricsStreamNoAck'
+  | 'metricsStream'
+  | 'metricsSubjects'
+  | 'metricsStreamMaxAge'
+  | 'metricsStreamMaxBytes'
+  | 'metricsStreamNoAck'
+  | 'metricsFormat'
 >;
 
 /** A stream's properties and contents, at the time of asking. Times are in milliseconds since 1970. */
@@ -198,6 +203,8 @@ function configuration(core: StreamConfigured): Partial<StreamConfig> & { name: 
     deny_delete: true,
     // A producer says where its acknowledgement goes: to a key of the bucket, say.
     no_ack: core.metricsStreamNoAck,
+    // Without it, the server refuses every increment; with it, all else.
+    ...(core.metricsFormat === 'counter' && { allow_msg_counter: true }),
   };
 }
 

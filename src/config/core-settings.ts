@@ -96,7 +96,7 @@ export const CORE_SETTINGS = {
   metricsStart: setting.custom(parseStart, 'now, earliest or an RFC 3339 time', begin),
   metricsFormat: setting.choice(FORMATS, {
     meaning:
-      'format of the messages. json: that of nats_metrics; influx: line protocol; statsd: with the tags of DogStatsD; number: a number and nothing else, of the series that the subject names; otlp: OpenTelemetry, as protobuf or JSON; auto: detected from the beginning of each message',
+      'format of the messages. json: that of nats_metrics; influx: line protocol; statsd: with the tags of DogStatsD; number: a number and nothing else, of the series that the subject names; otlp: OpenTelemetry, as protobuf or JSON; counter: the counters of NATS, by their header Nats-Incr; auto: detected from the beginning of each message',
     default: 'auto',
   }),
   metricsCounters: setting.list({

@@ -3,6 +3,7 @@ import { type Epoch, type InputShape, inputsOf } from '../aggregate/tiling.ts';
 import { AutoDecoder } from './auto.ts';
 import type { Decoder } from './decoder.ts';
 import { EpochDecoder } from './epoch-decoder.ts';
+import { IncrementDecoder } from './increment.ts';
 import { JsonDecoder } from './json.ts';
 import { LineProtocolDecoder } from './line-protocol.ts';
 import { NumberDecoder } from './number.ts';
@@ -11,7 +12,7 @@ import { NAME_TAGS, type NameTags, StatsdDecoder } from './statsd.ts';
 import { Steps } from './steps.ts';
 
 /** The wire formats. `auto` detects that of each message from how it begins. */
-export const FORMATS = ['auto', 'json', 'influx', 'statsd', 'number', 'otlp'] as const;
+export const FORMATS = ['auto', 'json', 'influx', 'statsd', 'number', 'otlp', 'counter'] as const;
 export type Format = (typeof FORMATS)[number];
 
 /** The settings on which the meaning of a message depends. All of them are part of the shape of windows. */
@@ -133,5 +134,7 @@ export function makeDecoder(
       return otlp;
     case 'number':
       return new NumberDecoder(table, { ...options, counters });
+    case 'counter':
+      return new IncrementDecoder(table, options);
   }
 }

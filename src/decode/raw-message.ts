@@ -18,6 +18,8 @@ export interface MessageLabel {
   readonly subject: string;
   /** The header `Content-Type`. */
   readonly contentType?: string | undefined;
+  /** The header `Nats-Incr`, of a message to a counter. */
+  readonly increment?: string | undefined;
 }
 
 /** To be filled. */

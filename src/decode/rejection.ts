@@ -44,6 +44,8 @@ export const REJECTIONS = [
   'summary',
   /** OTLP: a data point that says that there is no value. */
   'no_recorded_value',
+  /** A counter of NATS: no header says by how much it grows (`Nats-Incr`). */
+  'missing_increment',
   /** The header `Content-Encoding` names an encoding that we do not read. */
   'unknown_encoding',
   /** The message is not in the encoding that its header names, or is truncated. */

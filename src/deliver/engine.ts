@@ -3,6 +3,7 @@
  * HTTP, and no clock except the one it is given, so the simulation runs the same code as the service.
  */
 import type { Aggregator } from '../aggregate/aggregator.ts';
+import type { Series } from '../aggregate/point.ts';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
@@ -130,6 +131,8 @@ export interface EngineEvents extends CatchUpEvents {
   sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void;
   /** There are running totals among the samples. */
   cumulative(): void;
+  /** The sum of a counter is too large to be exact. */
+  rounded(series: Series, sum: number): void;
   /** `count`: how many times for this reason, if it is for elements of the message. */
   messageRejected(reason: DecodeRejection, message: Uint8Array, count: number): void;
   /** Core mode: there was no time for these messages when the engine stopped. They are lost. */
@@ -364,6 +367,7 @@ export class Engine {
         onReopened,
         onRejected: (...rejected) => this.#events.messageRejected(...rejected),
         onCumulative: () => this.#events.cumulative(),
+        onRounded: (series, sum) => this.#events.rounded(series, sum),
         onGap: (gap: Gap) => this.#gap(gap),
       },
     );

@@ -1,5 +1,6 @@
 import { Aggregator, type AggregatorOptions } from '../aggregate/aggregator.ts';
-import type { Sample } from '../aggregate/sample.ts';
+import type { Series } from '../aggregate/point.ts';
+import { COUNTER, type Sample } from '../aggregate/sample.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
@@ -70,6 +71,8 @@ export interface PipelineOptions {
   readonly onRejected?: (reason: InputRejection, message: Uint8Array, count: number) => void;
   /** Told of the first sample that is a running total. */
   readonly onCumulative?: () => void;
+  /** Told of the first counter whose sum is too large to be exact. */
+  readonly onRounded?: (series: Series, sum: number) => void;
 }
 
 /** I8: received = rejected + decoded + waiting. Every decoded sample is counted by the aggregator. */
@@ -80,6 +83,8 @@ export interface PipelineStats {
   readonly rejectedSamples: Map<InputRejection, number>;
   /** Samples that are gauges because they are running totals. */
   cumulative: number;
+  /** Points of counters whose sum is beyond 2^53, from where on a double has no room for each whole number. */
+  roundedSums: number;
 }
 
 /** Work for when so many of the messages that came first are finished. */
@@ -106,6 +111,7 @@ export class Pipeline implements Reader, SampleHandler {
     rejectedMessages: new Map(),
     rejectedSamples: new Map(),
     cumulative: 0,
+    roundedSums: 0,
   };
   readonly #options: PipelineOptions;
   readonly #decoder: Decoder;
@@ -280,9 +286,9 @@ export class Pipeline implements Reader, SampleHandler {
   /** Returns what to keep of an envelope, which is good only until the call returns. */
   #kept(envelope: Envelope | undefined): MessageLabel | undefined {
     if (envelope === undefined) return undefined;
-    const { contentType } = envelope;
+    const { contentType, increment } = envelope;
     if (this.#decoder.needsSubject !== true && contentType === undefined) return undefined;
-    return { subject: envelope.subject, contentType };
+    return { subject: envelope.subject, contentType, increment };
   }
 
   #startTurns(): void {
@@ -447,7 +453,18 @@ export class Pipeline implements Reader, SampleHandler {
     this.#reportedThrough = this.#sequence;
     const before = aggregator.boundary;
     const windows = aggregator.close(streamTime);
+    for (const window of windows) this.#lookForRounded(window);
     if (aggregator.boundary !== before) return onWindows(windows, aggregator.boundary, this.#sequence);
+  }
+
+  #lookForRounded(window: ClosedWindow): void {
+    for (let i = 0; i < window.size; i++) {
+      if (Math.abs(window.sumOf(i)) <= Number.MAX_SAFE_INTEGER || window.typeOf(i) !== COUNTER) continue;
+      this.stats.roundedSums += 1;
+      if (this.stats.roundedSums > 1) continue;
+      const { series, sum } = window.point(i);
+      this.#options.onRounded?.(series, sum);
+    }
   }
 
   gap(gap: Gap): void {
@@ -499,6 +516,7 @@ export function openPipeline(
     | 'onGap'
     | 'onRejected'
     | 'onCumulative'
+    | 'onRounded'
   > &
     Pick<AggregatorOptions, 'keepsSketches'>,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {

@@ -1,6 +1,6 @@
 /** Reports from lanes and pipelines to the operator: one log line per kind of event, not one per event. */
 
-import type { Point } from '../aggregate/point.ts';
+import type { Point, Series } from '../aggregate/point.ts';
 import type { Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import { BucketGone, type BusError, UnreadableCheckpoint } from '../bus/bus-error.ts';
@@ -22,6 +22,7 @@ export class Reports {
   readonly #log: Log;
   readonly #clock: Clock;
   #hasToldCumulative = false;
+  #hasToldRounded = false;
   readonly #quiet = new Quiet(INTERVAL_MS);
   readonly #seldom = new Quiet(CHECKPOINT_INTERVAL_MS);
 
@@ -37,6 +38,16 @@ export class Reports {
     this.#log.warn(
       { advice: "Set the SDK's temporality to delta (OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE)." },
       'producers send running totals (OTLP, cumulative): they are gauges here',
+    );
+  }
+
+  /** Once: such a counter stays large. */
+  rounded({ name }: Series, sum: number): void {
+    if (this.#hasToldRounded) return;
+    this.#hasToldRounded = true;
+    this.#log.warn(
+      { series: name, sum, advice: 'Count in a larger unit.' },
+      'the sum of a counter in a window is beyond 2^53, and rounded',
     );
   }
 

@@ -114,6 +114,8 @@ export interface SampleStatus {
   readonly reopened: number;
   /** Running totals, which are gauges. */
   readonly cumulative: number;
+  /** Points of counters whose sum is too large to be exact. */
+  readonly roundedSums: number;
 }
 
 export interface WindowStatus {

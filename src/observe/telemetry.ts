@@ -132,6 +132,12 @@ const SHOWN: readonly Shown[] = [
     of: ({ samples }) => one(samples.cumulative),
   },
   {
+    kind: 'counter',
+    name: 'fanout_sums_rounded_total',
+    help: 'Points of counters whose sum is beyond 2^53, and so rounded.',
+    of: ({ samples }) => one(samples.roundedSums),
+  },
+  {
     kind: 'gauge',
     name: 'fanout_open_windows',
     help: 'Windows being filled.',

@@ -84,6 +84,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure, parts.engine?.safeUntil(sink)),
     messageRejected: (reason, message, count) => reports.messageRejected(reason, message, count),
     cumulative: () => reports.cumulative(),
+    rounded: (series, sum) => reports.rounded(series, sum),
     leftUnread: (messages) => reports.leftUnread(messages),
     catchUpStarted: (sink, from) =>
       log.info({ sink, from: new Date(from).toISOString() }, 'sink is catching up by replay'),

@@ -153,6 +153,7 @@ function sampleStatus(counts: EngineTotals | undefined, rates: SourceRates): Sam
     foreign: stats?.foreign ?? 0,
     reopened: stats?.reopened ?? 0,
     cumulative: stats?.cumulative ?? 0,
+    roundedSums: stats?.roundedSums ?? 0,
   };
 }
 

@@ -15,6 +15,7 @@ export interface Received {
   readonly sequence: number | undefined;
   readonly encoding?: string | undefined;
   readonly contentType?: string | undefined;
+  readonly increment?: string | undefined;
 }
 
 /** Returns the lines of a message. With filters, rejected parts are left out, because they have no series to match. */

@@ -118,11 +118,23 @@ test('the type of a message is passed on, however its header is written', () => 
   expect(incoming(message)).toMatchObject({ subject: 'metrics', contentType: 'application/x-protobuf' });
 });
 
+test('an increment is passed on, if its header is written as the server knows it', () => {
+  const incrementIn = (name: string) => {
+    const block = headers();
+    block.set(name, '+5');
+    const message = { data: Buffer.from(''), subject: 'metrics', headers: block } as Partial<Msg> as Msg;
+    return incoming(message).increment;
+  };
+  expect(incrementIn('Nats-Incr')).toBe('+5');
+  expect(incrementIn('nats-incr')).toBeUndefined();
+});
+
 test.each([
   ['Nats-Msg-Id', true],
   ['Nats-Expected-Last-Sequence', true],
   ['Nats-Batch-Id', true],
   ['Nats-Batched', false],
+  ['Nats-Incr', true],
 ])('whether the header %s lets the stream refuse a message', (name, expected) => {
   const block = headers();
   block.set(name, '1');

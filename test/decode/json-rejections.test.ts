@@ -21,7 +21,8 @@ type OfOthers =
   | 'unknown_encoding'
   | 'bad_encoding'
   | 'delete_marker'
-  | 'schedule';
+  | 'schedule'
+  | 'missing_increment';
 type JsonRejection = Exclude<InputRejection, OfOthers>;
 
 function decode(message: string | Uint8Array): Decoded {

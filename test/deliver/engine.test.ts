@@ -64,6 +64,7 @@ const SILENT: EngineEvents = {
   pointsLost() {},
   sinkChanged() {},
   cumulative() {},
+  rounded() {},
   messageRejected() {},
   leftUnread() {},
   catchUpStarted() {},

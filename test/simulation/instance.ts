@@ -244,6 +244,7 @@ export class Instance {
       pointsLost: (sink) => this.#world.trace.fail('I5', `${sink}: nobody knows which points were refused`),
       sinkChanged: (sink, up) => log(up ? 'up' : 'down', sink),
       cumulative: () => {},
+      rounded: () => {},
       messageRejected: () => {},
       leftUnread: (messages) => log('left-unread', `${messages}`),
       differs: (sink, difference, start) => {

@@ -52,8 +52,16 @@ async function tail(wanted: readonly string[], options: TailOptions, config: Con
   const timer = setInterval(() => output.reportHeld(), REPORT_INTERVAL_MS);
   const silence = setTimeout(() => output.reportSilence(wanted), SILENCE_MS);
   if (options.from === undefined) {
-    const take = ({ data: payload, subject, encoding, contentType }: Incoming) =>
-      output.take({ payload, subject, time: Date.now(), sequence: undefined, encoding, contentType });
+    const take = ({ data: payload, subject, encoding, contentType, increment }: Incoming) =>
+      output.take({
+        payload,
+        subject,
+        time: Date.now(),
+        sequence: undefined,
+        encoding,
+        contentType,
+        increment,
+      });
     await listen(bus, wanted, take, stop);
   } else {
     await readFrom(options.from, wanted, config, bus, output, stop);
@@ -79,8 +87,17 @@ async function readFrom(
   const reader: Reader = {
     message: (
       { bytes, start, end, streamTime: time, sequence },
-      { subject, encoding, contentType } = NO_ENVELOPE,
-    ) => output.take({ payload: bytes.subarray(start, end), subject, time, sequence, encoding, contentType }),
+      { subject, encoding, contentType, increment } = NO_ENVELOPE,
+    ) =>
+      output.take({
+        payload: bytes.subarray(start, end),
+        subject,
+        time,
+        sequence,
+        encoding,
+        contentType,
+        increment,
+      }),
     // History waits for a slow reader of our output.
     progress: () => (process.stdout.writableNeedDrain ? drained(stop) : undefined),
   };
