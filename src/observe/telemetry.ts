@@ -467,6 +467,15 @@ const FAILED_WRITE_DURATION = {
   labels: ['sink'],
 } as const satisfies Described;
 
+const ANSWER_DURATION = {
+  kind: 'histogram',
+  name: 'fanout_sink_query_duration_seconds',
+  help: 'How long the store took to answer the questions that it is asked every PROBE_INTERVAL.',
+  labels: ['sink'],
+} as const satisfies Described;
+
+type Duration = typeof WRITE_DURATION | typeof FAILED_WRITE_DURATION | typeof ANSWER_DURATION;
+
 /** prom-client's own measure of the event loop has a timer; this one (11 days) does not wake the process. */
 const NEVER_MS = 1_000_000_000;
 
@@ -481,12 +490,18 @@ const LAGS: readonly (readonly [key: keyof LagFigures, help: string])[] = [
 ];
 
 /** All our metrics. prom-client adds those of Node.js. */
-export const METRICS: readonly Described[] = [...SHOWN, WRITE_DURATION, FAILED_WRITE_DURATION];
+export const METRICS: readonly Described[] = [
+  ...SHOWN,
+  WRITE_DURATION,
+  FAILED_WRITE_DURATION,
+  ANSWER_DURATION,
+];
 
 export class Telemetry {
   readonly #registry = new Registry();
   readonly #writes: Histogram<'sink'>;
   readonly #failedWrites: Histogram<'sink'>;
+  readonly #answers: Histogram<'sink'>;
   readonly #status: () => Status;
   /** The status of the current scrape, so that its figures belong together. */
   #shown: Status;
@@ -500,9 +515,10 @@ export class Telemetry {
     for (const shown of SHOWN) this.#register(shown);
     this.#writes = this.#durations(WRITE_DURATION);
     this.#failedWrites = this.#durations(FAILED_WRITE_DURATION);
+    this.#answers = this.#durations(ANSWER_DURATION);
   }
 
-  #durations({ name, help, labels: labelNames }: typeof WRITE_DURATION | typeof FAILED_WRITE_DURATION) {
+  #durations({ name, help, labels: labelNames }: Duration) {
     const registers = [this.#registry];
     return new Histogram({ name, help, labelNames, buckets: WRITE_BUCKETS_SECONDS, registers });
   }
@@ -514,6 +530,10 @@ export class Telemetry {
   /** `taken`: the store took the write. */
   observeWrite(sink: string, seconds: number, taken: boolean): void {
     (taken ? this.#writes : this.#failedWrites).observe({ sink }, seconds);
+  }
+
+  observeAnswer(sink: string, seconds: number): void {
+    this.#answers.observe({ sink }, seconds);
   }
 
   async text(): Promise<string> {

@@ -66,6 +66,8 @@ export interface ProbesOptions {
   readonly intervalMs: number;
   readonly clock: Clock;
   readonly questions: () => { readonly sums: Question; readonly windows: Question } | undefined;
+  /** Hears how long each answer took. */
+  readonly answered: (sink: string, seconds: number) => void;
 }
 
 const NONE: ProbeResult = {
@@ -138,15 +140,23 @@ export class Probes {
       sums: sums ?? before.sums,
       windows: windows ?? before.windows,
       storedBytes: storedBytes ?? before.storedBytes,
-      querySeconds: this.#recent(kept, [sums?.seconds, windows?.seconds]) ?? before.querySeconds,
+      querySeconds: this.#recent(id, kept, [sums?.seconds, windows?.seconds]) ?? before.querySeconds,
       bytesPerRow: bytesPerRow(kept, storedBytes, written()),
       version: typeof version === 'string' ? version.slice(0, MAX_VERSION_CHARACTERS) : before.version,
     });
   }
 
-  #recent({ answers }: Kept, taken: readonly (number | null | undefined)[]): RecentAnswers | undefined {
+  #recent(
+    id: string,
+    { answers }: Kept,
+    taken: readonly (number | null | undefined)[],
+  ): RecentAnswers | undefined {
     const at = this.#options.clock.steady();
-    for (const seconds of taken) if (typeof seconds === 'number') answers.push({ at, seconds });
+    for (const seconds of taken) {
+      if (typeof seconds !== 'number') continue;
+      answers.push({ at, seconds });
+      this.#options.answered(id, seconds);
+    }
     answers.splice(0, answers.length - RECENT_ANSWERS);
     if (answers.length === 0) return undefined;
     const sorted = answers.map(({ seconds }) => seconds).sort((a, b) => a - b);

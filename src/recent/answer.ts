@@ -5,8 +5,9 @@ import { COUNTER, TIMER } from '../aggregate/sample.ts';
 import { QUANTILES, Sketches } from '../aggregate/sketch.ts';
 import { BinSums } from './bin-sums.ts';
 import { ByteWriter } from './byte-writer.ts';
-import { ChunkReader } from './columns.ts';
+import { ChunkReader, isExact } from './columns.ts';
 import { type Coverage, coverageOf } from './coverage.ts';
+import { GroupSums } from './group-sums.ts';
 import {
   type AnswerGroup,
   MAX_ANSWER_BYTES,
@@ -18,7 +19,7 @@ import {
 } from './question.ts';
 import type { KeptWindow, RecentView } from './recent-windows.ts';
 import { hasChunk, NO_GROUP, patience, REST_GROUPS, type Selection, selectSeries } from './selection.ts';
-import { roundedOff, SeriesTotals } from './series-totals.ts';
+import { SeriesTotals } from './series-totals.ts';
 import { SketchReader, writeSketch } from './sketch-bytes.ts';
 import type { Turns } from './turns.ts';
 
@@ -27,9 +28,8 @@ const GROUP_BYTES = 320;
 
 /** Bytes of sketches between two looks at the clock. */
 const STEP_BYTES = 4096;
-/** Groups, likewise, and series. */
+/** Groups, likewise. */
 const STEP_GROUPS = 2048;
-const STEP_SERIES = 4096;
 
 /** Arrays that every question needs. */
 export class Adder {
@@ -46,10 +46,8 @@ export class Adder {
     const coverage = coverageOf(question, view, of);
     const selection = await selectSeries(view.dictionary, question, turns);
     const windows = view.windows.filter(({ start }) => coverage.has(start));
-    const { dictionary, lend } = view;
-    const sums = new Sums(selection.groups.length);
-    const totals = await this.#totalsOf({ windows, dictionary, lend }, selection, turns);
-    await sums.add(selection.groupOf, totals, turns);
+    const sums = new GroupSums(selection.groups.length);
+    await this.#add({ ...view, windows }, question.by.length > 0, selection, sums, turns);
     const shown = largest(selection, sums);
     const sketches = await this.#merge(windows, selection, shown, turns);
     return {
@@ -58,21 +56,52 @@ export class Adder {
     };
   }
 
-  /** Returns what the series have together in these windows, as far as they are selected. */
-  async #totalsOf(
-    view: Pick<RecentView, 'windows' | 'dictionary' | 'lend'>,
+  /**
+   * The first question about names in these windows adds up their points. Another one adds up the series first, which
+   * costs more, and leaves that for all others. `isMixed`: whether series that follow each other are often in different
+   * groups.
+   */
+  async #add(
+    view: RecentView,
+    isMixed: boolean,
     selection: Selection,
+    sums: GroupSums,
     turns: Turns,
-  ): Promise<SeriesTotals> {
-    const known = this.#totals?.isOf(view.windows) ? this.#totals : undefined;
-    const totals = known ?? new SeriesTotals(view);
+  ): Promise<void> {
+    const totals = this.#totals?.isOf(view.windows) ? this.#totals : new SeriesTotals(view.windows);
+    // If this is cut short, what was added up so far is of no use.
     this.#totals = undefined;
-    await totals.addUp(view, selection, this.#reader, turns);
+    if (totals.isWorthIt(view, selection)) {
+      await totals.addUp(view, selection, this.#reader, turns);
+      await sums.addTotals(selection.groupOf, totals, turns);
+    } else await this.#addPoints(view.windows, isMixed, selection, sums, turns);
     const giveBack = () => {
       if (this.#totals === totals) this.#totals = undefined;
     };
     if (view.lend(totals.bytes, giveBack)) this.#totals = totals;
-    return totals;
+  }
+
+  async #addPoints(
+    windows: readonly KeptWindow[],
+    isMixed: boolean,
+    selection: Selection,
+    sums: GroupSums,
+    turns: Turns,
+  ): Promise<void> {
+    const reader = this.#reader;
+    const { groupOf } = selection;
+    for (const { chunks } of windows) {
+      for (const chunk of chunks) {
+        if (!hasChunk(selection, chunk)) continue;
+        reader.readNumbers(chunk);
+        reader.readValues(chunk);
+        if (!isMixed) sums.addRuns(groupOf, reader, chunk.size);
+        else if (isExact(chunk.sum)) sums.addWholeChunk(groupOf, reader, chunk.size);
+        else sums.addEachOf(groupOf, reader, chunk.size);
+        if (chunk.type !== COUNTER) sums.addLimitsOf(groupOf, reader, chunk.size);
+        await patience(turns);
+      }
+    }
   }
 
   /** Merges the sketches of the groups that are shown. */
@@ -118,89 +147,8 @@ interface MergedSketches {
   readonly sketchOf: Int32Array;
 }
 
-/** By group. */
-class Sums {
-  readonly count: Float64Array;
-  readonly min: Float64Array;
-  readonly max: Float64Array;
-  readonly #sum: Float64Array;
-  /** What rounding took off each sum, which `count` adds too; and the sum of what is whole and small. */
-  readonly #rest: Float64Array;
-  readonly #whole: Float64Array;
-
-  constructor(groups: number) {
-    const column = () => new Float64Array(groups);
-    this.count = column();
-    this.min = column().fill(Number.POSITIVE_INFINITY);
-    this.max = column().fill(Number.NEGATIVE_INFINITY);
-    this.#sum = column();
-    this.#rest = column();
-    this.#whole = column();
-  }
-
-  sumOf(group: number): number {
-    return this.partsOf(group).sum;
-  }
-
-  /** The sum, and what rounding took off it: more would be lost if sums of several instances were added without. */
-  partsOf(group: number): { readonly sum: number; readonly rest: number } {
-    const [one, other] = [this.#sum[group]!, this.#whole[group]!];
-    const rounded = one + other;
-    const rest = this.#rest[group]! + roundedOff(one, other, rounded);
-    if (!Number.isFinite(rest)) return { sum: rounded, rest: 0 };
-    return { sum: rounded + rest, rest: roundedOff(rounded, rest, rounded + rest) };
-  }
-
-  /** Adds up the series of each group. */
-  async add(groupOf: Int32Array, totals: SeriesTotals, turns: Turns): Promise<void> {
-    for (let from = 0; from < groupOf.length; from += STEP_SERIES) {
-      const to = Math.min(groupOf.length, from + STEP_SERIES);
-      this.#addWhole(groupOf, totals, from, to);
-      if (totals.sum.length > 0) this.#addEach(groupOf, totals, from, to);
-      if (totals.min.length > 0) this.#addLimits(groupOf, totals, from, to);
-      await patience(turns);
-    }
-  }
-
-  #addWhole(groupOf: Int32Array, { count, whole }: SeriesTotals, from: number, to: number): void {
-    const counts = this.count;
-    const sums = this.#whole;
-    for (let number = from; number < to; number++) {
-      const group = groupOf[number]!;
-      if (group < 0) continue;
-      counts[group]! += count[number]!;
-      sums[group]! += whole[number]!;
-    }
-  }
-
-  #addEach(groupOf: Int32Array, { sum, rest }: SeriesTotals, from: number, to: number): void {
-    const sums = this.#sum;
-    const rests = this.#rest;
-    for (let number = from; number < to; number++) {
-      const group = groupOf[number]!;
-      if (group < 0) continue;
-      const value = sum[number]!;
-      const before = sums[group]!;
-      const after = before + value;
-      sums[group] = after;
-      rests[group]! += roundedOff(before, value, after) + rest[number]!;
-    }
-  }
-
-  #addLimits(groupOf: Int32Array, { min, max }: SeriesTotals, from: number, to: number): void {
-    const least = this.min;
-    const most = this.max;
-    for (let number = from; number < to; number++) {
-      const group = groupOf[number]!;
-      if (group < 0) continue;
-      if (min[number]! < least[group]!) least[group] = min[number]!;
-      if (max[number]! > most[group]!) most[group] = max[number]!;
-    }
-  }
-}
-
 /** Returns the groups to show, largest first, as many as an answer may have. */
-function largest({ groups }: Selection, { count }: Sums): number[] {
+function largest({ groups }: Selection, { count }: GroupSums): number[] {
   // Sorting the counts alone is quick, so few groups are left to sort.
   const least = Math.max(Number.MIN_VALUE, count.slice(REST_GROUPS).sort().at(-MAX_GROUPS) ?? 0);
   const above: number[] = [];
@@ -223,7 +171,7 @@ function largest({ groups }: Selection, { count }: Sums): number[] {
 
 async function groupsOf(
   { groups }: Selection,
-  sums: Sums,
+  sums: GroupSums,
   shown: readonly number[],
   { merged, sketchOf }: MergedSketches,
   { seconds }: Coverage,

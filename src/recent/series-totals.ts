@@ -1,6 +1,6 @@
 /**
- * What each series has in some windows together: added up once for all questions about the same windows, which then
- * have no more to do than to add up series.
+ * What each series has in some windows together: added up once for several questions about the same windows, which then
+ * have no more to do than to add up series. The first question does without: it would take as long again.
  */
 import { COUNTER } from '../aggregate/sample.ts';
 import { type Chunk, type ChunkReader, isExact } from './columns.ts';
@@ -13,9 +13,9 @@ const NONE = new Float64Array();
 
 /** By number of a series. What no window has in a column that is not needed: an empty array. */
 export class SeriesTotals {
-  readonly count: Float64Array;
+  count = NONE;
   /** The sum of what is whole and small. */
-  readonly whole: Float64Array;
+  whole = NONE;
   /** The sum of all else, and what rounding took off it. */
   sum = NONE;
   rest = NONE;
@@ -25,10 +25,11 @@ export class SeriesTotals {
   /** By name and type: whether its series are added up. */
   #done = new Uint8Array();
 
-  constructor({ windows, dictionary }: Pick<RecentView, 'windows' | 'dictionary'>) {
+  /** Likewise: whether a question was about them. */
+  #asked = new Uint8Array();
+
+  constructor(windows: RecentView['windows']) {
     this.#windows = windows.map(({ serial }) => serial);
-    this.count = new Float64Array(dictionary.size);
-    this.whole = new Float64Array(dictionary.size);
   }
 
   isOf(windows: RecentView['windows']): boolean {
@@ -37,8 +38,21 @@ export class SeriesTotals {
   }
 
   get bytes(): number {
-    const arrays = [this.count, this.whole, this.sum, this.rest, this.min, this.max, this.#done];
+    const arrays = [this.count, this.whole, this.sum, this.rest, this.min, this.max, this.#done, this.#asked];
     return arrays.reduce((total, { byteLength }) => total + byteLength, 0);
+  }
+
+  /** Whether all names that are selected were asked for before. They are from now on. */
+  isWorthIt({ dictionary }: Pick<RecentView, 'dictionary'>, selection: Selection): boolean {
+    const length = TYPES * dictionary.texts.names.length;
+    this.#asked = atLeast(this.#asked, length);
+    let isAgain = true;
+    for (let i = 0; i < length; i++) {
+      if (!isNamed(selection, i)) continue;
+      if (this.#asked[i] === 0) isAgain = false;
+      this.#asked[i] = 1;
+    }
+    return isAgain;
   }
 
   /** Adds up the series of the names that are selected. After a throw, this is of no use any more. */
@@ -50,6 +64,11 @@ export class SeriesTotals {
   ): Promise<void> {
     const wanted = this.#missing(selection, TYPES * dictionary.texts.names.length);
     if (!wanted.includes(1)) return;
+    // Series that come later are in none of the windows.
+    if (this.count.length === 0) {
+      this.count = new Float64Array(dictionary.size);
+      this.whole = new Float64Array(dictionary.size);
+    }
     for (const { chunks } of windows) {
       for (const chunk of chunks) {
         const part = partOf(chunk, wanted);
@@ -70,11 +89,7 @@ export class SeriesTotals {
   /** Returns by name and type whether it is selected, and not added up. */
   #missing(selection: Selection, length: number): Uint8Array {
     const wanted = new Uint8Array(length);
-    if (length > this.#done.length) {
-      const longer = new Uint8Array(length);
-      longer.set(this.#done);
-      this.#done = longer;
-    }
+    this.#done = atLeast(this.#done, length);
     for (let i = 0; i < length; i++) if (this.#done[i] === 0 && isNamed(selection, i)) wanted[i] = 1;
     return wanted;
   }
@@ -124,6 +139,12 @@ export class SeriesTotals {
       if (max[i]! > most[number]!) most[number] = max[i]!;
     }
   }
+}
+
+function atLeast(flags: Uint8Array, length: number): Uint8Array<ArrayBuffer> {
+  const longer = new Uint8Array(Math.max(length, flags.length));
+  longer.set(flags);
+  return longer;
 }
 
 /** Returns how much of the chunk is wanted. */

@@ -54,6 +54,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
       intervalMs: config.core.probeInterval,
       clock,
       questions: () => scan.subject.questions(parts.engine?.live.aggregator.boundary ?? Number.NaN),
+      answered: (sink, seconds) => telemetry.observeAnswer(sink, seconds),
     }),
     recent,
     paused: new Set(),
@@ -63,10 +64,9 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     control: () => control?.status ?? { enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 },
   };
   const status = () => snapshot(parts, clock.now());
-  const lag = new LoopLag();
+  const [lag, heartbeat] = [new LoopLag(), new Heartbeat()];
   const telemetry = new Telemetry(status, lag);
   const quiet = new Quiet(QUIET_MS);
-  const heartbeat = new Heartbeat();
   const watch = new Watch({
     status,
     meters: parts.meters,

@@ -235,9 +235,12 @@ function machineInWords(drifts: ReadonlyMap<Kind, number>): string | undefined {
 
 /** Tests the middle change of each store against those of the others. */
 function shiftsOf(pairs: readonly Pair[]): Shift[] {
+  const stores = new Set(pairs.map(({ store }) => store)).size;
   const all = KINDS.flatMap((kind) => {
     const own = ofKind(pairs, kind);
     const changes = middleChanges(own);
+    // Of so few of the stores, nobody could tell what is the machine.
+    if (changes.size < Math.min(stores, MIN_STORES_FOR_DRIFT)) return [];
     const within = withinTrials(own, changes.size);
     return [...changes].map(([store, change]) => {
       const others = [...changes].filter(([other]) => other !== store).map(([, value]) => value);

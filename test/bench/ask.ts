@@ -24,6 +24,7 @@ const START = 1_795_000_000_000;
 const WINDOWS = 45;
 const SAMPLES_PER_SERIES = 2;
 const LIMIT_BYTES = 64e6;
+const LAST_MS = 300_000;
 const QUESTIONS = 200;
 const NAMES = 20;
 const APPS = 20;
@@ -100,7 +101,7 @@ class Traffic {
 }
 
 /** About one name, of a twentieth of the series; or about half of them and more. */
-function questionOf(random: Random, isWide: boolean): RecentQuestion {
+function questionOf(random: Random, isWide: boolean, last: number): RecentQuestion {
   const pick = <T>(from: readonly T[]) => from[Math.floor(random() * from.length)]!;
   const name = pick(isWide ? ['name.1*', 'name.*', undefined] : ['name.1', 'name.8', 'name.15', 'name.18']);
   const where = pick([
@@ -111,7 +112,7 @@ function questionOf(random: Random, isWide: boolean): RecentQuestion {
       { key: 'status', glob: '5*' },
     ],
   ]);
-  return { name, where, by: pick([[], ['status'], ['app'], ['app', 'status'], ['route']]), last: 300_000 };
+  return { name, where, by: pick([[], ['status'], ['app'], ['app', 'status'], ['route']]), last };
 }
 
 function cpuMsSince(before: NodeJS.CpuUsage): number {
@@ -151,7 +152,8 @@ export async function measureAsk(rounds: number, tell: (line: string) => void): 
   longestTurn = 0;
   const questions = new RecentQuestions({ windows, clock, slice: '0/1', parts: false });
   const random = seededRandom(11);
-  const put = async (isWide: boolean) => {
+  /** `isFirst`: each question is about other windows than the one before, as the first one after a window closed is. */
+  const put = async (isWide: boolean, isFirst: boolean) => {
     const figures = {
       times: PERCENTILES.map((): number[] => []),
       costs: PERCENTILES.map((): number[] => []),
@@ -160,7 +162,8 @@ export async function measureAsk(rounds: number, tell: (line: string) => void): 
       const times: number[] = [];
       const costs: number[] = [];
       for (let i = 0; i < QUESTIONS; i++) {
-        const question = questionOf(random, isWide);
+        const last = LAST_MS - (isFirst ? (i % 2) * WINDOW_MS : 0);
+        const question = questionOf(random, isWide, last);
         const before = process.cpuUsage();
         const began = performance.now();
         turnBegan = began;
@@ -178,13 +181,19 @@ export async function measureAsk(rounds: number, tell: (line: string) => void): 
         values.map((each) => each.at(-1)!.toFixed(1)).join(' and ');
       tell(`ask: ${last(figures.times)} ms (p50, p99), ${last(figures.costs)} ms on a processor`);
     }
-    const what = isWide ? 'half of the series and more' : 'one name of 20';
+    const about = isWide ? 'half of the series and more' : 'one name of 20';
+    const what = isFirst ? `${about}, first of its windows` : about;
     return PERCENTILES.flatMap((share, i) => [
       figure('i', `ask, ${what}, p${100 * share}`, 'ms', figures.times[i]!),
       figure('i', `ask, ${what}, p${100 * share}, on a processor`, 'ms', figures.costs[i]!),
     ]);
   };
-  const asked = [...(await put(false)), ...(await put(true))];
+  const asked = [
+    ...(await put(false, false)),
+    ...(await put(true, false)),
+    ...(await put(false, true)),
+    ...(await put(true, true)),
+  ];
   const view = windows.view()!;
   const points = view.windows.reduce(
     (sum, { chunks }) => sum + chunks.reduce((n, { size }) => n + size, 0),

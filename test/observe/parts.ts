@@ -16,7 +16,7 @@ export async function detachedParts(): Promise<Parts> {
     startedAt: 0,
     meters: new Meters([], 1000, 0),
     scan: new WindowScan(),
-    probes: new Probes({ intervalMs: 0, clock: systemClock, questions: () => undefined }),
+    probes: new Probes({ intervalMs: 0, clock: systemClock, questions: () => undefined, answered() {} }),
     recent: undefined,
     paused: new Set<string>(),
     rollbacks: new RollbackLog(),

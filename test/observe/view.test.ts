@@ -26,7 +26,7 @@ test.each<[Partial<WatchStatus>, string]>([
       startedAt: 0,
       meters: new Meters(['sqlite'], 10_000, 0),
       scan: new WindowScan(),
-      probes: new Probes({ intervalMs: 0, clock: systemClock, questions: () => undefined }),
+      probes: new Probes({ intervalMs: 0, clock: systemClock, questions: () => undefined, answered() {} }),
       recent: undefined,
       paused: new Set(),
       rollbacks: new RollbackLog(),

@@ -31,7 +31,12 @@ beforeEach(async () => {
     startedAt: 0,
     meters,
     scan,
-    probes: new Probes({ intervalMs: 0, clock: systemClock, questions: () => scan.subject.questions(0) }),
+    probes: new Probes({
+      intervalMs: 0,
+      clock: systemClock,
+      questions: () => scan.subject.questions(0),
+      answered() {},
+    }),
     recent: undefined,
     paused: new Set(),
     rollbacks: new RollbackLog(),

@@ -26,7 +26,9 @@ function setUp() {
     version: '1.0',
     asked: 0,
   };
-  const probes = new Probes({ intervalMs: INTERVAL_MS, clock, questions: () => QUESTIONS });
+  const heard: (readonly [sink: string, seconds: number])[] = [];
+  const answered = (sink: string, seconds: number) => void heard.push([sink, seconds]);
+  const probes = new Probes({ intervalMs: INTERVAL_MS, clock, questions: () => QUESTIONS, answered });
   const probed: ProbedSink = {
     id: 'a',
     sink: {
@@ -44,8 +46,17 @@ function setUp() {
     written: () => state.written,
   };
   void probes.run([probed], new AbortController().signal);
-  return { clock, state, probes };
+  return { clock, state, probes, heard };
 }
+
+test('each answer is heard of once, and a question without an answer is not', async () => {
+  const { clock, state, heard } = setUp();
+  for (const seconds of [1, undefined, 3]) {
+    state.seconds = seconds;
+    await clock.pass(INTERVAL_MS);
+  }
+  expect(heard).toEqual([1, 1, 3, 3].map((seconds) => ['a', seconds]));
+});
 
 test('the percentiles are of the latest answers, and failed questions are none', async () => {
   const { clock, state, probes } = setUp();

@@ -106,6 +106,34 @@ describe('diffOf', () => {
     expect(diffOf(four(), busy(four({ b: 2 }))).changed).toEqual(['b']);
   });
 
+  test('does not judge a kind of figures that too few of the stores have to tell the machine from a store', () => {
+    const slow = (trial: TrialResult, ids: readonly string[]): TrialResult => ({
+      ...trial,
+      stores: trial.stores.map((store) => ({
+        ...store,
+        questions: store.questions.map(({ id, asked }) =>
+          asked.kind === 'equal' && ids.includes(store.id)
+            ? { id, asked: { ...asked, hot: asked.hot.slice(0, 1) } }
+            : { id, asked },
+        ),
+      })),
+    });
+    const queues = (trial: TrialResult): TrialResult => ({
+      ...trial,
+      stores: trial.stores.map((store) => ({
+        ...store,
+        questions: store.questions.map(({ id, asked }) =>
+          asked.kind === 'equal' && store.id === 'a'
+            ? { id, asked: { ...asked, hot: [asked.hot[0]!, hotRun(8, 600), hotRun(32, 2400)] } }
+            : { id, asked },
+        ),
+      })),
+    });
+    expect(diffOf(four(), queues(four())).changed).toEqual(['a']);
+    expect(diffOf(slow(four(), ['d']), slow(queues(four()), ['d'])).changed).toEqual(['a']);
+    expect(diffOf(slow(four(), ['c', 'd']), slow(queues(four()), ['c', 'd'])).isSame).toBe(true);
+  });
+
   test('names no store for a plan that changed in one of its questions', () => {
     const trial = four();
     const stores = trial.stores.map((store) => ({

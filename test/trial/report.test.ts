@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { trialReport } from '../../src/trial/report/page.ts';
 import { groupsOf } from '../../src/trial/report/table.ts';
-import { QUESTIONS, storeResult, trialResult } from './results.ts';
+import type { StoreResult } from '../../src/trial/result.ts';
+import { hotRun, QUESTIONS, storeResult, trialResult } from './results.ts';
 
 const HOSTILE = `<script>alert("x")</script>'&\u202e`;
 
@@ -69,6 +70,29 @@ describe('the report', () => {
 });
 
 describe('the table', () => {
+  test('compares stores over clients by what all of them answered with as many', () => {
+    const slow = storeResult({ id: 'slow' });
+    const questions = slow.questions.map(({ id, asked }, index) => {
+      if (asked.kind !== 'equal') return { id, asked };
+      // Too slow for 32 clients, but for the first question.
+      const hot = index === 0 ? asked.hot : [hotRun(1, 1000), hotRun(8, 9000)];
+      return { id, asked: { ...asked, hot } };
+    });
+    const chartOf = (stores: readonly StoreResult[]) =>
+      trialReport(trialResult(stores)).split('Latency over clients: p50')[1]!.split('</figure>')[0]!;
+    const both = chartOf([storeResult(), { ...slow, questions }]);
+    expect(both).toContain('geometric mean of 1 of 4 questions');
+    // Of that question, both take as long.
+    const [first, second] = [...both.matchAll(/<path class="line[^"]*" d="([^"]*)"/g)].map(
+      ([, path]) => path,
+    );
+    expect(second).toBe(first);
+    expect(chartOf([storeResult()])).toContain('geometric mean of 4 of 4 questions');
+    const alone = { ...slow, questions: questions.slice(1) };
+    expect(chartOf([storeResult(), alone])).toContain('geometric mean of 3 of 4 questions');
+    expect(chartOf([storeResult(), alone])).not.toContain('>32<');
+  });
+
   test('marks the best of a row, and gives the others as a factor of it', () => {
     const groups = groupsOf(
       trialResult([storeResult({ ms: 2 }), storeResult({ id: 'two', ms: 6, pointsPerSecond: 60_000 })]),

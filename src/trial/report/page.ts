@@ -148,33 +148,32 @@ function questionChart({ stores, questions }: TrialResult): string {
 }
 
 function clientsChart({ stores, questions }: TrialResult): string[] {
-  const runsOf = (store: StoreResult, clients: number) =>
-    questions.flatMap(({ id }) => {
-      const asked = store.questions.find((question) => question.id === id)?.asked;
-      const run = asked?.kind === 'equal' ? asked.hot.find((one) => one.clients === clients) : undefined;
-      return run === undefined ? [] : [run];
-    });
-  const clients = [
-    ...new Set(
-      stores.flatMap(({ questions: own }) =>
-        own.flatMap(({ asked }) => (asked.kind === 'equal' ? asked.hot.map((run) => run.clients) : [])),
-      ),
-    ),
-  ].sort((a, b) => a - b);
+  const able = stores.filter(({ questions: own }) => own.some(({ asked }) => asked.kind === 'equal'));
+  const runs = able.map(
+    ({ questions: own }) =>
+      new Map(own.map(({ id, asked }) => [id, asked.kind === 'equal' ? asked.hot : []] as const)),
+  );
+  let clients = [...new Set(runs.flatMap((own) => [...own.values()].flat().map((run) => run.clients)))];
+  clients.sort((a, b) => a - b);
+  // A store would look faster with more clients if only its fast answers were left with them.
+  const answered = () =>
+    questions.filter(({ id }) =>
+      runs.every((own) => clients.every((count) => own.get(id)?.some((run) => run.clients === count))),
+    );
+  while (clients.length > 0 && answered().length === 0) clients = clients.slice(0, -1);
   if (clients.length === 0) return [];
+  const common = answered();
+  const about = `geometric mean of ${common.length} of ${questions.length} questions: those that all stores answered by as many clients`;
   return (['p50', 'p99'] as const).map((which) => {
-    const lines = stores.flatMap((store, index): ChartLine[] => {
-      const points = clients.flatMap((x) => {
-        const runs = runsOf(store, x);
-        return runs.length === 0
-          ? []
-          : [{ x, y: geometricMean(runs.map((run) => Math.max(run[which], 1e-3))) }];
-      });
-      return points.length === 0 ? [] : [{ store: index, name: store.id, points }];
+    const lines = able.map((store, index): ChartLine => {
+      const timeOf = (id: string, count: number) =>
+        Math.max(runs[index]!.get(id)!.find((run) => run.clients === count)![which], 1e-3);
+      const points = clients.map((x) => ({ x, y: geometricMean(common.map(({ id }) => timeOf(id, x))) }));
+      return { store: stores.indexOf(store), name: store.id, points };
     });
     const label = `${which} of the answers by number of clients`;
     const chart = lineChart(lines, { label, unit: 'clients', isLog: true, format: milliseconds });
-    return figure(`Latency over clients: ${which}`, 'geometric mean of what each store answered', chart);
+    return figure(`Latency over clients: ${which}`, about, chart);
   });
 }
 
