@@ -15,7 +15,7 @@ import {
   type Point,
   quotedTable,
   type Rejection,
-  SELECT_ARRAYS,
+  selectArrays,
   timestamp,
   type WindowRange,
   within,
@@ -113,7 +113,7 @@ function columnList(): string {
 const TUPLES = new Map<number, string>();
 
 /** For PostgreSQL, which has arrays. Parameters: an array for each column. */
-export const INSERT_ARRAYS = `INSERT INTO ${stageOf(false)} (${NAMES}) ${SELECT_ARRAYS}`;
+export const INSERT_ARRAYS = `INSERT INTO ${stageOf(false)} (${NAMES}) ${selectArrays(false)}`;
 
 /** For Redshift, which has none. Parameters: the values of the rows. */
 export function insertIntoStage(rows: number): string {

@@ -340,7 +340,7 @@ class RedshiftSink implements Sink {
         // In one go: if a statement fails, so do those after it, and the error of the first is thrown.
         await Promise.all([
           connection.run(createStage(this.#table, server)),
-          connection.query(INSERT_ARRAYS, columnArrays(points)),
+          connection.query(INSERT_ARRAYS, columnArrays(points, false)),
           connection.run(end),
         ]);
       });

@@ -24,6 +24,12 @@ export function unfitNumber(point: Point): Omit<Rejection, 'index'> | undefined 
 /** Bytes of a point, not counting the text of its series. */
 export const POINT_BYTES = 160;
 
+/** Returns the sketch that a store holds in a column of that name; nothing if it has no such column. */
+export function storedSketch(value: unknown): Pick<Point, 'sketch'> {
+  if (value === undefined) return {};
+  return { sketch: typeof value === 'string' ? value : null };
+}
+
 /** Adds up rows with the same key: parts of an answer, or parts of a window that several instances wrote. */
 export function addUp(rows: Iterable<AnswerRow>): AnswerRow[] {
   const sums = new Map<string, AnswerRow>();

@@ -14,7 +14,7 @@ const ENCODERS: Readonly<Record<string, (point: Point) => unknown>> = {
   influxdb: encodePoint,
   redshift: toRedshiftRow,
   dynamodb: (point) => encodeItem(point, undefined),
-  sqlite: toSqliteRow,
+  sqlite: (point) => toSqliteRow(point, false),
 };
 
 export function measureEncoding(runs: number): Figure[] {
