@@ -3,8 +3,8 @@ import { ALL_FIELDS, FIELDS, type Point, type Series } from '../aggregate/point.
 import type { AnswerRow, Rejection } from './contract.ts';
 
 /** Returns a point's estimated encoded size in bytes: the same for every sink, so that limits and backlogs compare. */
-export function pointBytes({ series }: Point): number {
-  return POINT_BYTES + series.name.length + series.dimensionsJson.length;
+export function pointBytes({ series, sketch }: Point): number {
+  return POINT_BYTES + series.name.length + series.dimensionsJson.length + (sketch?.length ?? 0);
 }
 
 /**

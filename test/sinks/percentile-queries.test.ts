@@ -100,6 +100,16 @@ test('PostgreSQL: the p99 of an hour, of 360 windows of 20 series', async () => 
   await client.end();
 }, 250_000);
 
+test('in a program: the same', async () => {
+  const [, source] = /<!-- tested: javascript -->\n```js\n([\s\S]*?)```/.exec(document)!;
+  const percentile = new Function(`${source}; return percentile;`)() as (
+    share: number,
+    sketches: readonly string[],
+  ) => number;
+  const sketches = windows.slice(1, -1).flatMap((points) => points.map(({ sketch }) => sketch!));
+  await expectExact('0.99', async (share) => percentile(Number(share), sketches));
+});
+
 test('SQLite: the same', async () => {
   const path = join(folder.path, 'fanout.db');
   await fill(sqlite.create(sinkSettings(sqlite, { PATH: path, SKETCH: 'true' }), context));
