@@ -24,10 +24,10 @@ export function unfitNumber(point: Point): Omit<Rejection, 'index'> | undefined 
 /** Bytes of a point, not counting the text of its series. */
 export const POINT_BYTES = 160;
 
-/** Returns the sketch that a store holds in a column of that name; nothing if it has no such column. */
+/** Returns the sketch that a store holds in a column of that name, perhaps as no text; nothing without the column. */
 export function storedSketch(value: unknown): Pick<Point, 'sketch'> {
   if (value === undefined) return {};
-  return { sketch: typeof value === 'string' ? value : null };
+  return { sketch: typeof value === 'string' && value !== '' ? value : null };
 }
 
 /** Adds up rows with the same key: parts of an answer, or parts of a window that several instances wrote. */

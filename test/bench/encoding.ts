@@ -12,7 +12,7 @@ const POINTS = 100_000;
 
 const ENCODERS: Readonly<Record<string, (point: Point) => unknown>> = {
   influxdb: encodePoint,
-  redshift: toRedshiftRow,
+  redshift: (point) => toRedshiftRow(point, false),
   dynamodb: (point) => encodeItem(point, undefined),
   sqlite: (point) => toSqliteRow(point, false),
 };
