@@ -33,6 +33,7 @@ export function describeConformance(
     const bench: Bench = {
       harness,
       isTried: () => module.trial !== undefined,
+      hasSetting: (key) => Object.hasOwn(module.settings, key),
       namespace() {
         namespaces += 1;
         return `t${namespaces}`;

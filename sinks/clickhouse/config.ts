@@ -1,4 +1,4 @@
-import { setting, type Values } from '../../src/sink/index.ts';
+import { SKETCH_MEANS, setting, type Values } from '../../src/sink/index.ts';
 
 const TABLE = /^[A-Za-z_][A-Za-z0-9_]{0,100}$/;
 
@@ -14,6 +14,7 @@ export const settings = {
   }),
   user: setting.text({ meaning: 'user to sign in as', default: 'default' }),
   password: setting.secret({ meaning: 'password of that user' }),
+  sketch: setting.boolean({ meaning: SKETCH_MEANS, default: 'false' }),
 };
 
 export type Config = Values<typeof settings>;

@@ -13,6 +13,7 @@ import {
   type Question,
   type Rejection,
   type StoredPoint,
+  storedSketch,
   unfitNumber,
   type WindowRange,
 } from '../../src/sink/index.ts';
@@ -42,7 +43,12 @@ export const COLUMNS = {
   p99: 'Nullable(Float64)',
 } as const;
 
-const NAMES = Object.keys(COLUMNS).join(', ');
+/** The columns, with the one that a setting adds. */
+export function columnsOf(hasSketch: boolean): Readonly<Record<string, string>> {
+  return hasSketch ? { ...COLUMNS, sketch: 'Nullable(String)' } : COLUMNS;
+}
+
+const namesOf = (hasSketch: boolean) => Object.keys(columnsOf(hasSketch)).join(', ');
 
 /** `window_start` as a time, for people. */
 const TIME = 'time DateTime MATERIALIZED toDateTime(intDiv(window_start, 1000))';
@@ -60,14 +66,14 @@ export const createTable = (table: string) =>
       ', ',
     )}, ${TIME}) ENGINE = ReplacingMergeTree PARTITION BY ${PARTITION} ORDER BY (${KEY.join(', ')})`;
 
-export const addColumn = (table: string, name: keyof typeof COLUMNS) =>
-  `ALTER TABLE ${table} ADD COLUMN ${name} ${COLUMNS[name]}`;
+export const addColumn = (table: string, name: string, type: string) =>
+  `ALTER TABLE ${table} ADD COLUMN ${name} ${type}`;
 
 export const describeTable = (database: string, table: string) =>
   `SELECT engine, sorting_key, partition_key FROM system.tables WHERE database = ${quote(database)} AND name = ${quote(table)} FORMAT JSONEachRow`;
 
 /** Columns whose value may be another one when a row is written again. */
-const VALUES = new Set<string>(['window_ms', ...ALL_FIELDS]);
+const VALUES = new Set<string>(['window_ms', 'sketch', ...ALL_FIELDS]);
 
 /** Returns a column that may move a row to another partition when it is written again; undefined if there is none. */
 export function unstablePartition(partitionKey: string): string | undefined {
@@ -106,13 +112,14 @@ export const selectReceipt = (receipts: string, writer: string) =>
 export const giveReceipt = (receipts: string, writer: string, time: number) =>
   `INSERT INTO ${receipts} (writer, time) SELECT ${quote(writer)}, ${time}`;
 
-export const insert = (table: string) => `INSERT INTO ${table} (${NAMES}) FORMAT RowBinary`;
+export const insert = (table: string, hasSketch: boolean) =>
+  `INSERT INTO ${table} (${namesOf(hasSketch)}) FORMAT RowBinary`;
 
 const within = ({ from, to }: WindowRange) =>
   `window_start >= ${Math.ceil(from)} AND window_start < ${Math.ceil(to)}`;
 
-export const select = (table: string, range: WindowRange) =>
-  `SELECT ${NAMES} FROM ${table} FINAL WHERE ${within(range)} FORMAT JSONEachRow`;
+export const select = (table: string, range: WindowRange, hasSketch: boolean) =>
+  `SELECT ${namesOf(hasSketch)} FROM ${table} FINAL WHERE ${within(range)} FORMAT JSONEachRow`;
 
 export function selectAnswer(table: string, question: Question): string {
   const { kind, range } = question;
@@ -224,7 +231,7 @@ export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
   return undefined;
 }
 
-export function encodeRows(points: Iterable<Point>): Buffer {
+export function encodeRows(points: Iterable<Point>, hasSketch: boolean): Buffer {
   const writer = new RowBinaryWriter();
   for (const point of points) {
     const { series, windowStart, windowMs, instance, count, sum } = point;
@@ -240,6 +247,7 @@ export function encodeRows(points: Iterable<Point>): Buffer {
     for (const field of ALL_FIELDS) {
       if (field !== 'count' && field !== 'sum') writer.nullableFloat64(point[field]);
     }
+    if (hasSketch) writer.nullableString(point.sketch ?? null);
   }
   return writer.finish();
 }
@@ -252,6 +260,7 @@ export interface Row extends PointValues {
   readonly type: string;
   readonly dimension_keys: readonly string[];
   readonly dimension_values: readonly string[];
+  readonly sketch?: string | null;
 }
 
 export function decodeRow(row: Row): StoredPoint {
@@ -263,5 +272,6 @@ export function decodeRow(row: Row): StoredPoint {
     series: { ...makeSeries(row.name, type, dimensions), id: row.series_id },
     windowStart: row.window_start,
     instance: row.instance,
+    ...storedSketch(row.sketch),
   };
 }

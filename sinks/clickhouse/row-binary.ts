@@ -26,6 +26,12 @@ export class RowBinaryWriter {
     if (value !== null) this.float64(value);
   }
 
+  nullableString(text: string | null): void {
+    this.#reserve(1);
+    this.#length = this.#bytes.writeUInt8(text === null ? 1 : 0, this.#length);
+    if (text !== null) this.string(text);
+  }
+
   string(text: string): void {
     this.size(Buffer.byteLength(text));
     this.#reserve(text.length * BYTES_PER_UNIT);

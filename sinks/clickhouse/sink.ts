@@ -37,7 +37,7 @@ import { type Config, settings, validate } from './config.ts';
 import { Connection } from './connection.ts';
 import {
   addColumn,
-  COLUMNS,
+  columnsOf,
   createMark,
   createReceipts,
   createStore,
@@ -133,7 +133,7 @@ class ClickHouseSink implements Sink {
     return false;
   }
 
-  /** Adds the columns that an older version did not have. All of them are NULL in old rows. */
+  /** Adds the columns that the table does not have. All of them are NULL in old rows. */
   async #addColumns(signal: AbortSignal): Promise<void> {
     const { database, table } = this.#config;
     const found = new Map<string, string>();
@@ -142,11 +142,11 @@ class ClickHouseSink implements Sink {
       signal,
     );
     for await (const { name, type } of columns) found.set(name, type);
-    for (const [name, type] of Object.entries(COLUMNS) as [keyof typeof COLUMNS, string][]) {
+    for (const [name, type] of Object.entries(columnsOf(this.#config.sketch))) {
       const actual = found.get(name);
       if (actual === undefined) {
         if (!type.startsWith('Nullable')) throw mismatch(table, `it has no column ${name}`);
-        await this.#connection.run(addColumn(this.#table, name), signal);
+        await this.#connection.run(addColumn(this.#table, name, type), signal);
       } else if (actual !== type && actual !== `LowCardinality(${type})`) {
         throw mismatch(table, `its column ${name} is ${actual}, not ${type}`);
       }
@@ -161,15 +161,20 @@ class ClickHouseSink implements Sink {
 
   async #insert(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<Verdict> {
     try {
-      const body = encodeRows(rows.map(({ point }) => point));
-      return classifyAnswer(await this.#connection.insert(insert(this.#table), body, signal));
+      const { sketch } = this.#config;
+      const points = rows.map(({ point }) => point);
+      const body = encodeRows(points, sketch);
+      return classifyAnswer(await this.#connection.insert(insert(this.#table, sketch), body, signal));
     } catch (error) {
       return transportFailure(error, signal);
     }
   }
 
   async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
-    for await (const row of this.#connection.query<Row>(select(this.#table, range), signal)) {
+    for await (const row of this.#connection.query<Row>(
+      select(this.#table, range, this.#config.sketch),
+      signal,
+    )) {
       yield decodeRow(row);
     }
   }
@@ -331,6 +336,7 @@ export default defineSink({
   kind: 'clickhouse',
   summary: 'ClickHouse, over its HTTP interface',
   settings,
+  sketchesBy: ({ sketch }) => sketch,
   limits: LIMITS,
   validate,
   price: instancePrice,

@@ -14,6 +14,11 @@ export const settings = {
     meaning:
       'how many write units a second a table that we create takes at once (AWS bills this once); without it, AWS decides: 4,000',
   }),
+  sketch: setting.boolean({
+    meaning:
+      'true: timers have an attribute sketch, from which percentiles over any windows and series can be computed; it makes them some 1 KB larger',
+    default: 'false',
+  }),
   ttl: setting.duration({
     meaning: 'how long after the end of its window DynamoDB may delete a row; without it, rows are kept',
   }),

@@ -137,7 +137,7 @@ export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
 }
 
 /** Returns the item of a point. It may be deleted `ttlMs` after the end of its window; undefined keeps it. */
-export function encodeItem(point: Point, ttlMs: number | undefined): Item {
+export function encodeItem(point: Point, ttlMs: number | undefined, hasSketch = false): Item {
   const { windowStart, windowMs, instance, series } = point;
   const item: Item = {
     ...attributesOf(series).attributes,
@@ -150,6 +150,7 @@ export function encodeItem(point: Point, ttlMs: number | undefined): Item {
     const value = point[field];
     if (value !== null) item[field] = number(value);
   }
+  if (hasSketch && typeof point.sketch === 'string') item.sketch = { S: point.sketch };
   if (ttlMs !== undefined) {
     item.expires_at = { N: String(Math.ceil((windowStart + windowMs + ttlMs) / 1_000)) };
   }
@@ -175,7 +176,7 @@ function windowStartOf(item: Item): number {
 }
 
 /** Returns the point of an item; undefined if the item is not one of ours. */
-export function decodeItem(item: Item): StoredPoint | undefined {
+export function decodeItem(item: Item, hasSketch = false): StoredPoint | undefined {
   const text = (name: string): string => item[name]?.S ?? '';
   const type = METRIC_TYPES.find((known) => known === text('type'));
   const windowStart = windowStartOf(item);
@@ -187,7 +188,8 @@ export function decodeItem(item: Item): StoredPoint | undefined {
     dimensions.map(([key, value]) => [dimensionKey(key), value.S ?? ''] as const),
   );
   const series = { ...made, id: text('series_id') };
-  return { series, windowStart, instance: text('instance'), ...decodeValues(item) };
+  const sketch = hasSketch ? { sketch: item.sketch?.S ?? null } : {};
+  return { series, windowStart, instance: text('instance'), ...decodeValues(item), ...sketch };
 }
 
 function decodeValues(item: Item): PointValues {

@@ -153,7 +153,8 @@ class DynamoDbSink implements Sink {
   /** Resolves to the indexes of the rows that DynamoDB was too busy for. All others are written. */
   async #put(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<number[] | ItemVerdict> {
     const pace = this.#pace;
-    const requests = rows.map(({ point }) => ({ PutRequest: { Item: encodeItem(point, this.#config.ttl) } }));
+    const { ttl, sketch } = this.#config;
+    const requests = rows.map(({ point }) => ({ PutRequest: { Item: encodeItem(point, ttl, sketch) } }));
     try {
       const units = rows.reduce((sum, { point }) => sum + Math.ceil(pointBytes(point) / UNIT_BYTES), 0);
       const waitMs = pace.take(units, performance.now());
@@ -200,7 +201,7 @@ class DynamoDbSink implements Sink {
     do {
       const page = await this.#scan(from, to, next, signal);
       for (const item of page.Items ?? []) {
-        const point = decodeItem(item);
+        const point = decodeItem(item, this.#config.sketch);
         if (point === undefined) continue;
         yield point;
         if (signal.aborted) throw sinkError(signal.reason, signal);
@@ -245,7 +246,7 @@ class DynamoDbSink implements Sink {
       const answer = await this.#connect().send(command, { abortSignal: signal });
       const left = answer.UnprocessedKeys?.[table]?.Keys?.length ?? 0;
       if (left > 0) throw new SinkError('throttled', `DynamoDB did not read ${left} items`);
-      return (answer.Responses?.[table] ?? []).flatMap((item) => decodeItem(item) ?? []);
+      return (answer.Responses?.[table] ?? []).flatMap((item) => decodeItem(item, this.#config.sketch) ?? []);
     } catch (error) {
       throw sinkError(error, signal);
     }
@@ -281,7 +282,7 @@ class DynamoDbSink implements Sink {
   async #items(series: Series, range: WindowRange, signal: AbortSignal): Promise<StoredPoint[]> {
     if (!isStorable(series)) return [];
     const items = await this.#pages(series, range, {}, signal);
-    return items.flatMap((item) => decodeItem(item) ?? []);
+    return items.flatMap((item) => decodeItem(item, this.#config.sketch) ?? []);
   }
 
   async claim(signal: AbortSignal): Promise<void> {
@@ -425,6 +426,7 @@ export default defineSink({
   kind: 'dynamodb',
   summary: 'Amazon DynamoDB',
   settings,
+  sketchesBy: ({ sketch }) => sketch,
   limits: LIMITS,
   readBack: 'keys',
   create: (config, { log }): Sink => new DynamoDbSink(config, log),

@@ -3,6 +3,7 @@ import {
   PG_TABLE,
   parsePgTable,
   pgTlsProblems,
+  SKETCH_MEANS,
   SSL_MODES_MEAN,
   setting,
   type Values,
@@ -22,6 +23,7 @@ export const settings = {
     default: 'fanout_points',
   }),
   caFile: setting.text({ meaning: CA_FILE_MEANS }),
+  sketch: setting.boolean({ meaning: SKETCH_MEANS, default: 'false' }),
   partition: setting.choice(PARTITIONING, {
     meaning:
       'partitions of the table, which are made ahead of the writes that need them; hypertable: one of TimescaleDB; ' +

@@ -8,13 +8,13 @@ import {
   pgLiteral,
   quotedTable,
   type Rejection,
-  SELECT_ARRAYS,
+  selectArrays,
   timestamp,
   unfitNumber,
   type WindowRange,
   within,
 } from '../../src/sink/index.ts';
-import type { Partitioning } from './config.ts';
+import type { Partitioning, PostgresConfig } from './config.ts';
 
 interface Column {
   readonly name: string;
@@ -30,7 +30,7 @@ const TEXTS = [text, varchar, bpchar];
 const KEY_TEXT = 'text COLLATE "C"';
 
 /** In the order of `columnArrays`. */
-export const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly Column[] = [
   { name: 'window_start', type: 'timestamp', oids: [PG_TYPES.timestamp], required: true },
   { name: 'window_ms', type: 'int', oids: [int4, int8], required: true },
   { name: 'series_id', type: KEY_TEXT, oids: TEXTS, required: true },
@@ -48,14 +48,23 @@ export const COLUMNS: readonly Column[] = [
   })),
 ];
 
+const SKETCH: Column = { name: 'sketch', type: 'text', oids: TEXTS, required: false };
+
+/** The columns, with the one that a setting adds. */
+export function columnsOf(hasSketch: boolean): readonly Column[] {
+  return hasSketch ? [...COLUMNS, SKETCH] : COLUMNS;
+}
+
 /** The most bytes of an instance: a key of an index has at most 2,704. */
 const INSTANCE_BYTES = 1_024;
 /** Our table within a statement. No table of the settings has this name, because theirs are in lower case. */
 const TARGET = '"Target"';
 const KEY = ['window_start', 'series_id', 'instance'];
 const KEY_COLUMNS = KEY.map((name) => `"${name}"`).join(', ');
-const NAMES = COLUMNS.map(({ name }) => `"${name}"`).join(', ');
-const VALUES = COLUMNS.map(({ name }) => name).filter((name) => !KEY.includes(name));
+const namesOf = (hasSketch: boolean) =>
+  columnsOf(hasSketch)
+    .map(({ name }) => `"${name}"`)
+    .join(', ');
 
 export function createTable(table: string, partitioning: Partitioning): string {
   const columns = COLUMNS.map(
@@ -85,16 +94,17 @@ FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = '${q
 export const SELECT_TIMESCALE = `SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'`;
 
 /** Writes the rows of the arrays, in the order of `inKeyOrder`. */
-export function upsert(table: string): string {
-  const set = VALUES.map((name) => `"${name}" = excluded."${name}"`).join(', ');
-  return `INSERT INTO ${quotedTable(table)} AS ${TARGET} (${NAMES}) SELECT * FROM (${SELECT_ARRAYS}) AS rows
+export function upsert(table: string, hasSketch: boolean): string {
+  const values = columnsOf(hasSketch).filter(({ name }) => !KEY.includes(name));
+  const set = values.map(({ name }) => `"${name}" = excluded."${name}"`).join(', ');
+  return `INSERT INTO ${quotedTable(table)} AS ${TARGET} (${namesOf(hasSketch)}) SELECT * FROM (${selectArrays(hasSketch)}) AS rows
 ORDER BY "window_start", "series_id" COLLATE "C", "instance" COLLATE "C"
 ON CONFLICT (${KEY_COLUMNS}) DO UPDATE SET ${set}`;
 }
 
 /** In what follows COPY, a row each. */
-export function copyInto(table: string): string {
-  return `COPY ${quotedTable(table)} (${NAMES}) FROM STDIN (FORMAT binary)`;
+export function copyInto(table: string, hasSketch: boolean): string {
+  return `COPY ${quotedTable(table)} (${namesOf(hasSketch)}) FROM STDIN (FORMAT binary)`;
 }
 
 /** How many keys of a batch are looked up before it is written. */
@@ -168,9 +178,14 @@ export const KEY_ARRAYS = [0, 2, 3] as const;
  * Selects a page of the range, in the order of the key: from the start, or after the key in the parameters. Each page
  * is a transaction, so however slow the reader, it holds no lock and no snapshot.
  */
-export function selectPage(table: string, { from, to }: WindowRange, rows: number, isFirst: boolean): string {
+export function selectPage(
+  { table, sketch }: Pick<PostgresConfig, 'table' | 'sketch'>,
+  { from, to }: WindowRange,
+  rows: number,
+  isFirst: boolean,
+): string {
   const after = isFirst ? '' : ` AND (${KEY_COLUMNS}) > ($1::timestamp, $2::text, $3::text)`;
-  return `SELECT ${NAMES} FROM ${quotedTable(table)} WHERE ${within(from, to)}${after}
+  return `SELECT ${namesOf(sketch)} FROM ${quotedTable(table)} WHERE ${within(from, to)}${after}
 ORDER BY ${KEY_COLUMNS} LIMIT ${rows}`;
 }
 

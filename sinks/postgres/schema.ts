@@ -10,7 +10,7 @@ import {
   transaction,
 } from '../../src/sink/index.ts';
 import type { Partitioning } from './config.ts';
-import { addColumn, COLUMNS, createTable, SELECT_TIMESCALE, selectShape } from './encode.ts';
+import { addColumn, columnsOf, createTable, SELECT_TIMESCALE, selectShape } from './encode.ts';
 import { makeHypertable, type Place } from './partitions.ts';
 
 const UNDEFINED_TABLE = '42P01';
@@ -48,10 +48,10 @@ export class Schema {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** Creates the table, or adds the columns that an older version did not have. */
-  async ensure(): Promise<Shape> {
+  /** Creates the table, or adds the columns that it does not have. */
+  async ensure(hasSketch: boolean): Promise<Shape> {
     const found = (await this.#columns()) ?? (await this.#create());
-    for (const column of COLUMNS) {
+    for (const column of columnsOf(hasSketch)) {
       const type = found.get(column.name);
       if (type === undefined && column.required) throw this.#mismatch(`it has no column ${column.name}`);
       if (type === undefined) {

@@ -134,11 +134,12 @@ class PostgresSink implements Sink {
   }
 
   async open(signal: AbortSignal): Promise<void> {
-    const { table, partition, keep } = this.#config;
+    const { table, partition, keep, sketch } = this.#config;
     try {
       this.#opened = await this.#connections.lend(signal, async (connection) => {
         await mustBePostgres(connection);
-        const shape = await new Schema(connection, table, partition, SERVER, this.#timeoutMs).ensure();
+        const schema = new Schema(connection, table, partition, SERVER, this.#timeoutMs);
+        const shape = await schema.ensure(sketch);
         if (partition === 'off' || partition === 'hypertable') return { ...shape, partitions: undefined };
         const options = { place: shape.place, unit: partition, keepMs: keep, server: SERVER };
         const partitions = new Partitions({ ...options, timeoutMs: this.#timeoutMs, log: this.#log });
@@ -219,12 +220,15 @@ class PostgresSink implements Sink {
     hasLongWindows: boolean,
     signal: AbortSignal,
   ): Promise<number | null | undefined> {
-    const { table, partition } = this.#config;
+    const { table, partition, sketch } = this.#config;
     // Not tried with TimescaleDB.
     if (partition === 'hypertable' || Date.now() < this.#copyAgainAt) return undefined;
     const write = async ([held]: readonly PgRow[]) => {
       if (held !== undefined) return await this.#upsert(connection, points);
-      const copy = new CopyQuery(`${copyInto(table)};\nCOMMIT`, copyRows(points, hasLongWindows));
+      const copy = new CopyQuery(
+        `${copyInto(table, sketch)};\nCOMMIT`,
+        copyRows(points, hasLongWindows, sketch),
+      );
       try {
         const [copied] = await connection.send(copy);
         return copied?.rowCount;
@@ -240,7 +244,8 @@ class PostgresSink implements Sink {
 
   /** Resolves to how many rows were written. */
   async #upsert(connection: PgConnection, points: readonly Point[]): Promise<number | null> {
-    const { rowCount } = await commit(connection, upsert(this.#config.table), columnArrays(points));
+    const { table, sketch } = this.#config;
+    const { rowCount } = await commit(connection, upsert(table, sketch), columnArrays(points, sketch));
     return rowCount;
   }
 
@@ -302,7 +307,7 @@ class PostgresSink implements Sink {
     after: RowKey | undefined,
     signal: AbortSignal,
   ): Promise<readonly PgRow[]> {
-    const select = selectPage(this.#config.table, range, limit, after === undefined);
+    const select = selectPage(this.#config, range, limit, after === undefined);
     const begun = beginReading(SERVER, this.#timeoutMs);
     return await this.#lend(signal, (connection) => inOneGo(connection, begun, select, [...(after ?? [])]));
   }
@@ -310,7 +315,7 @@ class PostgresSink implements Sink {
   async remove(batch: Batch, signal: AbortSignal): Promise<void> {
     const { points } = batch;
     if (points.length === 0) return;
-    const arrays = columnArrays(points);
+    const arrays = columnArrays(points, false);
     const keys = KEY_ARRAYS.map((index) => arrays[index]!);
     try {
       await this.#lend(signal, (connection) =>
@@ -529,6 +534,7 @@ export default defineSink({
   summary: 'PostgreSQL, with a primary key and, if wanted, partitions by time',
   settings,
   validate,
+  sketchesBy: ({ sketch }) => sketch,
   limits: LIMITS,
   create: (config, context): Sink => new PostgresSink(config, context),
   trial: {

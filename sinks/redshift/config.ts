@@ -3,6 +3,7 @@ import {
   PG_TABLE,
   parsePgTable,
   pgTlsProblems,
+  SKETCH_MEANS,
   SSL_MODES_MEAN,
   setting,
   type Values,
@@ -42,6 +43,7 @@ export const settings = {
     default: 'fanout_points',
   }),
   caFile: setting.text({ meaning: CA_FILE_MEANS }),
+  sketch: setting.boolean({ meaning: SKETCH_MEANS, default: 'false' }),
   s3: setting.custom(parseS3, 'an address such as s3://bucket/prefix', {
     meaning:
       'where large batches are put as files for COPY, which are then removed; without it, all batches are sent by INSERT',

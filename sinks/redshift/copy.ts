@@ -2,7 +2,7 @@
 import type { Point } from '../../src/sink/index.ts';
 import type { S3Address } from './config.ts';
 import { STAGE } from './config.ts';
-import { NAMES, toRow } from './encode.ts';
+import { namesOf, toRow } from './encode.ts';
 
 /**
  * The slices of a cluster load the parts of a batch in parallel. Smaller parts would cost more time in requests than
@@ -28,10 +28,10 @@ const SPECIAL = /[\\|\n\r]/g;
  * Returns the rows, one a line. An empty field is NULL in a column of numbers, and empty text in a column of text.
  * Numbers have enough digits for a double to come back unchanged.
  */
-export function partText(points: readonly Point[]): string {
+export function partText(points: readonly Point[], hasSketch: boolean): string {
   let text = '';
   for (const point of points) {
-    const cells = toRow(point).map((cell) =>
+    const cells = toRow(point, hasSketch).map((cell) =>
       typeof cell === 'string' ? cell.replace(SPECIAL, '\\$&') : (cell ?? ''),
     );
     text += `${cells.join('|')}\n`;
@@ -52,8 +52,8 @@ export function manifest(address: S3Address, keys: readonly string[]): string {
  * \N as its name; the id is random and newer than the text, so no text holds it. The stage needs no statistics, and
  * gets its encodings from LIKE.
  */
-export function copyIntoStage(manifestUrl: string, role: string, id: string): string {
+export function copyIntoStage(manifestUrl: string, role: string, id: string, hasSketch: boolean): string {
   const iamRole = role === 'default' ? role : `'${role}'`;
-  return `COPY ${STAGE} (${NAMES}) FROM '${manifestUrl}' IAM_ROLE ${iamRole}
+  return `COPY ${STAGE} (${namesOf(hasSketch)}) FROM '${manifestUrl}' IAM_ROLE ${iamRole}
 MANIFEST GZIP DELIMITER '|' ESCAPE NULL AS '${id}' TIMEFORMAT 'auto' COMPUPDATE OFF STATUPDATE OFF`;
 }

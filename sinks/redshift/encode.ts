@@ -15,12 +15,12 @@ import {
   type Point,
   quotedTable,
   type Rejection,
-  SELECT_ARRAYS,
+  selectArrays,
   timestamp,
   type WindowRange,
   within,
 } from '../../src/sink/index.ts';
-import { STAGE } from './config.ts';
+import { type RedshiftConfig, STAGE } from './config.ts';
 
 const NAME_BYTES = 512;
 const INSTANCE_BYTES = 128;
@@ -40,7 +40,7 @@ const { int4: INT4, int8: INT8, float8: FLOAT8, timestamp: TIMESTAMP } = PG_TYPE
 const TEXTS = [PG_TYPES.varchar, PG_TYPES.bpchar, PG_TYPES.text];
 
 /** In the order in which `toRow` returns the values. */
-export const COLUMNS: readonly Column[] = [
+const COLUMNS: readonly Column[] = [
   { name: 'window_start', type: 'timestamp', oids: [TIMESTAMP], required: true },
   { name: 'window_ms', type: 'int', oids: [INT4, INT8], required: true },
   { name: 'series_id', type: 'char(32)', oids: TEXTS, required: true },
@@ -58,7 +58,20 @@ export const COLUMNS: readonly Column[] = [
   })),
 ];
 
-export const NAMES = COLUMNS.map(({ name }) => `"${name}"`).join(', ');
+/** As long as a text of Redshift's may be: a sketch is shorter. */
+const SKETCH: Column = { name: 'sketch', type: 'varchar(65535)', oids: TEXTS, required: false };
+
+/** The columns, with the one that a setting adds. */
+export function columnsOf(hasSketch: boolean): readonly Column[] {
+  return hasSketch ? [...COLUMNS, SKETCH] : COLUMNS;
+}
+
+export function namesOf(hasSketch: boolean): string {
+  return columnsOf(hasSketch)
+    .map(({ name }) => `"${name}"`)
+    .join(', ');
+}
+
 const KEY = ['window_start', 'series_id', 'instance'];
 /** A statement takes 32,767 parameters. 500 rows of 16 values are the fastest. */
 export const ROWS_PER_INSERT = 500;
@@ -71,7 +84,7 @@ export const SELECT_ENDS_IDLE = `SELECT 1 FROM pg_settings WHERE name = 'idle_in
  * sorted by time. On PostgreSQL, an index saves the merge from reading the whole table.
  */
 export function createTable(table: string, isRedshift: boolean): string {
-  const create = `CREATE TABLE ${quotedTable(table)} (${columnList()})`;
+  const create = `CREATE TABLE ${quotedTable(table)} (${columnList(false)})`;
   return isRedshift
     ? `${create} DISTKEY("series_id") SORTKEY("window_start")`
     : `${create}; CREATE INDEX ON ${quotedTable(table)} ("window_start")`;
@@ -85,9 +98,9 @@ export function addColumn(table: string, column: Column): string {
  * Returns the statements that make the stage. LIKE gives it the columns and the encodings of a table on Redshift. On
  * PostgreSQL it would hold a lock on the table while rows are staged, so there we name the columns.
  */
-export function createStage(table: string, { isRedshift }: PgServer): string {
+export function createStage(table: string, { isRedshift }: PgServer, hasSketch: boolean): string {
   if (isRedshift) return `CREATE TEMP TABLE ${STAGE} (LIKE ${quotedTable(table)})`;
-  return `CREATE TEMP TABLE ${stageOf(isRedshift)} (${columnList()}) ON COMMIT DROP`;
+  return `CREATE TEMP TABLE ${stageOf(isRedshift)} (${columnList(hasSketch)}) ON COMMIT DROP`;
 }
 
 /**
@@ -96,7 +109,7 @@ export function createStage(table: string, { isRedshift }: PgServer): string {
  * there the lock comes first, and is held while rows are staged. PostgreSQL gets its lock in `mergeStage`.
  */
 export function beginOnRedshift(table: string, server: PgServer, timeoutMs: number): string {
-  return `${begin(server, timeoutMs)};\nLOCK ${quotedTable(table)};\n${createStage(table, server)}`;
+  return `${begin(server, timeoutMs)};\nLOCK ${quotedTable(table)};\n${createStage(table, server, false)}`;
 }
 
 /** Names the schema where another table of that name could come first on the search path. */
@@ -104,26 +117,31 @@ function stageOf(isRedshift: boolean): string {
   return isRedshift ? STAGE : `pg_temp.${STAGE}`;
 }
 
-function columnList(): string {
-  return COLUMNS.map(({ name, type, required }) => `"${name}" ${type}${required ? ' NOT NULL' : ''}`).join(
-    ', ',
-  );
+function columnList(hasSketch: boolean): string {
+  return columnsOf(hasSketch)
+    .map(({ name, type, required }) => `"${name}" ${type}${required ? ' NOT NULL' : ''}`)
+    .join(', ');
 }
 
-const TUPLES = new Map<number, string>();
+/** By the number of rows and of columns. */
+const TUPLES = new Map<string, string>();
 
 /** For PostgreSQL, which has arrays. Parameters: an array for each column. */
-export const INSERT_ARRAYS = `INSERT INTO ${stageOf(false)} (${NAMES}) ${SELECT_ARRAYS}`;
+export const insertArrays = (hasSketch: boolean) =>
+  `INSERT INTO ${stageOf(false)} (${namesOf(hasSketch)}) ${selectArrays(hasSketch)}`;
 
 /** For Redshift, which has none. Parameters: the values of the rows. */
-export function insertIntoStage(rows: number): string {
-  let tuples = TUPLES.get(rows);
+export function insertIntoStage(rows: number, hasSketch = false): string {
+  const { length } = columnsOf(hasSketch);
+  const key = `${rows} ${length}`;
+  let tuples = TUPLES.get(key);
   if (tuples === undefined) {
-    const tuple = (row: number) => `(${COLUMNS.map((_, i) => `$${row * COLUMNS.length + i + 1}`).join(',')})`;
+    const tuple = (row: number) =>
+      `(${Array.from({ length }, (_, i) => `$${row * length + i + 1}`).join(',')})`;
     tuples = Array.from({ length: rows }, (_, row) => tuple(row)).join(',');
-    TUPLES.set(rows, tuples);
+    TUPLES.set(key, tuples);
   }
-  return `INSERT INTO ${STAGE} (${NAMES}) VALUES ${tuples}`;
+  return `INSERT INTO ${STAGE} (${namesOf(hasSketch)}) VALUES ${tuples}`;
 }
 
 /**
@@ -151,8 +169,14 @@ ${isRedshift ? `DROP TABLE ${STAGE};\n` : ''}COMMIT`;
  * The merge proves its own count: unless it inserts as many rows as there are points, it fails and commits nothing.
  * Redshift has no RETURNING, nor anything that could drop rows between the stage and the table.
  */
-export function mergeStage(table: string, points: readonly Point[], server: PgServer): string {
-  const insert = `INSERT INTO ${quotedTable(table)} (${NAMES}) SELECT ${NAMES} FROM ${stageOf(server.isRedshift)}`;
+export function mergeStage(
+  table: string,
+  points: readonly Point[],
+  server: PgServer,
+  hasSketch: boolean,
+): string {
+  const names = namesOf(hasSketch);
+  const insert = `INSERT INTO ${quotedTable(table)} (${names}) SELECT ${names} FROM ${stageOf(server.isRedshift)}`;
   const proven = server.isRedshift
     ? `${proveStaged(points.length, server)};\n${insert}`
     : `WITH merged AS (${insert} RETURNING 1) ${proveCount(points.length, 'merged')}`;
@@ -178,12 +202,17 @@ function proveCount(rows: number, source: string): string {
  * belongs to the page if `inclusive`. Each page is a transaction, so however slow the reader, it holds no lock that
  * writers wait for.
  */
-export function selectPage(table: string, range: WindowRange, rows: number, from?: 'at' | 'after'): string {
+export function selectPage(
+  { table, sketch }: Pick<RedshiftConfig, 'table' | 'sketch'>,
+  range: WindowRange,
+  rows: number,
+  from?: 'at' | 'after',
+): string {
   const [w, s, i] = KEY.map((name) => `"${name}"`);
   const past = `"instance" ${from === 'at' ? '>=' : '>'} $3`;
   const rest =
     from === undefined ? '' : ` AND ${w} >= $1 AND (${w} > $1 OR ${s} > $2 OR (${s} = $2 AND ${past}))`;
-  return `SELECT ${NAMES} FROM ${quotedTable(table)} WHERE ${within(range.from, range.to)}${rest}
+  return `SELECT ${namesOf(sketch)} FROM ${quotedTable(table)} WHERE ${within(range.from, range.to)}${rest}
 ORDER BY ${w}, ${s}, ${i} LIMIT ${rows}`;
 }
 
@@ -243,6 +272,7 @@ function tooLong(what: string, text: string, maxBytes: number): Omit<Rejection, 
 
 export type Cell = string | number | null;
 
-export function toRow(point: Point): Cell[] {
-  return [timestamp(point.windowStart), ...columnValues(point)];
+export function toRow(point: Point, hasSketch: boolean): Cell[] {
+  const sketch = hasSketch ? [point.sketch ?? null] : [];
+  return [timestamp(point.windowStart), ...columnValues(point), ...sketch];
 }

@@ -34,13 +34,15 @@ export interface Staged {
 export class S3Stage {
   readonly #address: S3Address;
   readonly #region: string | undefined;
+  readonly #hasSketch: boolean;
   readonly #log: SinkLog;
   #connected: Promise<Connected> | undefined;
   #closing = new AbortController();
   /** Attempts under way, until their objects are removed. */
   readonly #attempts = new Set<Promise<void>>();
 
-  constructor(address: S3Address, region: string | undefined, log: SinkLog) {
+  constructor(address: S3Address, region: string | undefined, hasSketch: boolean, log: SinkLog) {
+    this.#hasSketch = hasSketch;
     this.#address = address;
     this.#region = region;
     this.#log = log;
@@ -68,7 +70,7 @@ export class S3Stage {
     const either = AbortSignal.any([signal, this.#closing.signal]);
     try {
       for (let from = 0; from < points.length; from += ROWS_PER_PART) {
-        const text = partText(points.slice(from, from + ROWS_PER_PART));
+        const text = partText(points.slice(from, from + ROWS_PER_PART), this.#hasSketch);
         const part = await compress(text, { level: constants.Z_BEST_SPEED });
         await this.#putObject(`${prefix}part-${keys.length}.gz`, part, keys, either);
       }

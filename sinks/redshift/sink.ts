@@ -59,11 +59,11 @@ import { copyIntoStage } from './copy.ts';
 import {
   addColumn,
   beginOnRedshift,
-  COLUMNS,
+  columnsOf,
   createStage,
   createTable,
   deleteStaged,
-  INSERT_ARRAYS,
+  insertArrays,
   insertIntoStage,
   mergeStage,
   proveStaged,
@@ -135,14 +135,16 @@ class RedshiftSink implements Sink {
     this.#timeoutMs = statementTimeout(timeoutMs);
     this.#connections = new PgConnections(pg.Client, config, makeSignIn(config));
     this.#order = new WriteOrder(config.table, this.#timeoutMs);
-    this.#s3 = config.s3 === undefined ? undefined : new S3Stage(config.s3, config.region, log);
+    const { s3, region, sketch } = config;
+    this.#s3 = s3 && new S3Stage(s3, region, sketch, log);
   }
 
   async open(signal: AbortSignal): Promise<void> {
     try {
       this.#server = await this.#connections.lend(signal, async (connection) => {
         const server = await askServer(connection);
-        await new Schema(connection, this.#table, server, this.#timeoutMs).ensure();
+        const schema = new Schema(connection, this.#table, server, this.#timeoutMs);
+        await schema.ensure(this.#config.sketch);
         if (this.#s3 !== undefined) await this.#tryCopy(this.#s3, connection, server, signal);
         return server;
       });
@@ -232,7 +234,7 @@ class RedshiftSink implements Sink {
     return await this.#lend(signal, async (connection, server) => {
       await connection.run(beginReading(server, this.#timeoutMs));
       const [how, key = []] = from ?? [];
-      const { rows } = await connection.query(selectPage(this.#table, range, limit, how), [...key]);
+      const { rows } = await connection.query(selectPage(this.#config, range, limit, how), [...key]);
       await connection.run('COMMIT');
       return rows;
     });
@@ -335,12 +337,13 @@ class RedshiftSink implements Sink {
     points: readonly Point[],
     end: string,
   ): Promise<void> {
+    const { sketch } = this.#config;
     if (!server.isRedshift) {
       await this.#order.inTurn(connection, server, signal, async () => {
         // In one go: if a statement fails, so do those after it, and the error of the first is thrown.
         await Promise.all([
-          connection.run(createStage(this.#table, server)),
-          connection.query(INSERT_ARRAYS, columnArrays(points)),
+          connection.run(createStage(this.#table, server, this.#config.sketch)),
+          connection.query(insertArrays(sketch), columnArrays(points, sketch)),
           connection.run(end),
         ]);
       });
@@ -350,13 +353,14 @@ class RedshiftSink implements Sink {
     await connection.run(beginOnRedshift(this.#table, server, this.#timeoutMs));
     for (let from = 0; from < points.length; from += ROWS_PER_INSERT) {
       const chunk = points.slice(from, from + ROWS_PER_INSERT);
-      await connection.query(insertIntoStage(chunk.length), chunk.flatMap(toRow));
+      const cells = chunk.flatMap((point) => toRow(point, sketch));
+      await connection.query(insertIntoStage(chunk.length, sketch), cells);
     }
     await this.#runOnRedshift(connection, end);
   }
 
   async #merge(way: Way, points: readonly Point[]): Promise<void> {
-    await this.#withStage(way, points, mergeStage(this.#table, points, way.server));
+    await this.#withStage(way, points, mergeStage(this.#table, points, way.server, this.#config.sketch));
   }
 
   /** The whole transaction is one text, because it holds the lock while Redshift reads from S3. */
@@ -368,8 +372,8 @@ class RedshiftSink implements Sink {
     await s3.lend(points, signal, async ({ url, id }) => {
       const statements = [
         beginOnRedshift(this.#table, server, this.#timeoutMs),
-        copyIntoStage(url, this.#config.iamRole!, id),
-        mergeStage(this.#table, points, server),
+        copyIntoStage(url, this.#config.iamRole!, id, this.#config.sketch),
+        mergeStage(this.#table, points, server, this.#config.sketch),
       ];
       await this.#runOnRedshift(connection, statements.join(';\n'));
     });
@@ -402,8 +406,8 @@ class RedshiftSink implements Sink {
     await s3.lend([PROBE], signal, async ({ url, id }) => {
       const statements = [
         begin(server, this.#timeoutMs),
-        createStage(this.#table, server),
-        copyIntoStage(url, this.#config.iamRole!, id),
+        createStage(this.#table, server, this.#config.sketch),
+        copyIntoStage(url, this.#config.iamRole!, id, this.#config.sketch),
         proveStaged(1, server),
         'ROLLBACK',
       ];
@@ -443,11 +447,11 @@ class Schema {
     this.#timeoutMs = timeoutMs;
   }
 
-  /** Creates the table, or adds the columns that an older version did not have. */
-  async ensure(): Promise<void> {
+  /** Creates the table, or adds the columns that it does not have. */
+  async ensure(hasSketch: boolean): Promise<void> {
     const table = this.#table;
     const found = (await this.#columns()) ?? (await this.#create());
-    for (const column of COLUMNS) {
+    for (const column of columnsOf(hasSketch)) {
       const type = found.get(column.name);
       if (type === undefined && column.required) throw mismatch(table, `it has no column ${column.name}`);
       if (type === undefined) {
@@ -496,6 +500,7 @@ export default defineSink({
   summary: 'Amazon Redshift or PostgreSQL, over the PostgreSQL protocol',
   settings,
   validate,
+  sketchesBy: ({ sketch }) => sketch,
   limits: LIMITS,
   limitsBy: ({ s3 }) => (s3 === undefined ? LIMITS : COPY_LIMITS),
   create: (config, context): Sink => new RedshiftSink(config, context),

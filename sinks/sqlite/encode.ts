@@ -12,6 +12,7 @@ import {
   type Rejection,
   type StoredPoint,
   storedSeries,
+  storedSketch,
   unfitNumber,
 } from '../../src/sink/index.ts';
 
@@ -38,8 +39,10 @@ export const COLUMNS = {
   p99: 'REAL',
 } as const;
 
-const NAMES = Object.keys(COLUMNS);
-const CHANGED = NAMES.filter((name) => !(KEY as readonly string[]).includes(name));
+/** The columns, with the one that a setting adds. */
+export function columnsOf(hasSketch: boolean): Readonly<Record<string, string>> {
+  return hasSketch ? { ...COLUMNS, sketch: 'TEXT' } : COLUMNS;
+}
 
 export const CREATE_TABLE = `CREATE TABLE IF NOT EXISTS points (${Object.entries(COLUMNS)
   .map(([name, type]) => `${name} ${type}`)
@@ -59,12 +62,17 @@ ON CONFLICT (writer) DO UPDATE SET time = max(time, excluded.time)`;
 
 export const SELECT_STORE = 'SELECT identity FROM fanout_store';
 
-export const UPSERT = `INSERT INTO points (${NAMES.join(', ')}) VALUES (${NAMES.map(() => '?').join(', ')})
-ON CONFLICT (${KEY.join(', ')}) DO UPDATE SET ${CHANGED.map((name) => `${name} = excluded.${name}`).join(', ')}`;
+export function upsertInto(hasSketch: boolean): string {
+  const names = Object.keys(columnsOf(hasSketch));
+  const changed = names.filter((name) => !(KEY as readonly string[]).includes(name));
+  return `INSERT INTO points (${names.join(', ')}) VALUES (${names.map(() => '?').join(', ')})
+ON CONFLICT (${KEY.join(', ')}) DO UPDATE SET ${changed.map((name) => `${name} = excluded.${name}`).join(', ')}`;
+}
 
 export const DELETE = `DELETE FROM points WHERE ${KEY.map((name) => `${name} = ?`).join(' AND ')}`;
 
-export const SELECT = `SELECT ${NAMES.join(', ')} FROM points WHERE window_start >= ? AND window_start < ?`;
+export const selectRows = (hasSketch: boolean) =>
+  `SELECT ${Object.keys(columnsOf(hasSketch)).join(', ')} FROM points WHERE window_start >= ? AND window_start < ?`;
 
 /** Whether the JSON has a NUL, where SQLite's functions end a text, or half of a surrogate pair, which is no UTF-8. */
 const IS_ODD = `(instr(p.dimensions, '\\u0000') > 0 OR instr(p.dimensions, '\\ud') > 0)`;
@@ -167,8 +175,8 @@ export function refusal(point: Point): Omit<Rejection, 'index'> | undefined {
   return undefined;
 }
 
-export function toRow(point: Point): SQLInputValue[] {
-  return [point.windowStart, ...columnValues(point)];
+export function toRow(point: Point, hasSketch: boolean): SQLInputValue[] {
+  return [point.windowStart, ...columnValues(point), ...(hasSketch ? [point.sketch ?? null] : [])];
 }
 
 export function toKey(point: Point): SQLInputValue[] {
@@ -187,5 +195,6 @@ export function fromRow(row: Record<string, SQLOutputValue>): StoredPoint {
     ),
     windowStart: Number(row.window_start),
     instance: String(row.instance),
+    ...storedSketch(row.sketch),
   };
 }

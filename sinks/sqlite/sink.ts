@@ -34,11 +34,11 @@ import {
 import { CONSTRAINT, classify, lacksValue, resultCode } from './classify.ts';
 import { type SqliteConfig, settings } from './config.ts';
 import {
-  COLUMNS,
   CREATE_RECEIPTS,
   CREATE_STORE,
   CREATE_TABLE,
   CREATE_TRIAL,
+  columnsOf,
   DELETE,
   fromRow,
   GIVE_RECEIPT,
@@ -46,17 +46,17 @@ import {
   NAME_STORE,
   queryStatement,
   refusal,
-  SELECT,
   SELECT_RECEIPT,
   SELECT_STORE,
   SELECT_SUMS,
   SELECT_TRIAL,
   SELECT_WINDOWS,
+  selectRows,
   toAnswer,
   toKey,
   toQueryRow,
   toRow,
-  UPSERT,
+  upsertInto,
 } from './encode.ts';
 
 const { DatabaseSync } = await loadSqlite();
@@ -86,6 +86,7 @@ interface Opened {
 
 class SqliteSink implements Sink {
   readonly #path: string;
+  readonly #hasSketch: boolean;
   #opened: Opened | undefined;
   /** The file system that the file was on when it was first opened. */
   #device: bigint | undefined;
@@ -93,6 +94,7 @@ class SqliteSink implements Sink {
   constructor(config: SqliteConfig) {
     // Resolved, so that even `:memory:` names a file: what we acknowledge must outlive the process.
     this.#path = resolve(config.path);
+    this.#hasSketch = config.sketch;
   }
 
   async open(signal: AbortSignal): Promise<void> {
@@ -106,10 +108,10 @@ class SqliteSink implements Sink {
       database = new DatabaseSync(this.#path, { timeout: BUSY_TIMEOUT_MS });
       // FULL: a commit is on the disk before it is acknowledged.
       database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-      inTransaction(database, migrate);
+      inTransaction(database, (opened) => migrate(opened, this.#hasSketch));
       this.#opened = {
         database,
-        upsert: database.prepare(UPSERT),
+        upsert: database.prepare(upsertInto(this.#hasSketch)),
         remove: database.prepare(DELETE),
         file: fileAt(this.#path) ?? '',
       };
@@ -126,7 +128,7 @@ class SqliteSink implements Sink {
     try {
       const { database, upsert } = this.#connection();
       const rejected: Rejection[] = [];
-      inTransaction(database, () => upsertAll(batch, upsert, rejected));
+      inTransaction(database, () => upsertAll(batch, upsert, this.#hasSketch, rejected));
       return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
     } catch (error) {
       return outcomeOf(classify(error));
@@ -139,7 +141,7 @@ class SqliteSink implements Sink {
     const database = new DatabaseSync(this.#path, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
     try {
       let rows = 0;
-      for (const row of database.prepare(SELECT).iterate(range.from, range.to)) {
+      for (const row of database.prepare(selectRows(this.#hasSketch)).iterate(range.from, range.to)) {
         yield fromRow(row);
         rows += 1;
         if (rows % ROWS_PER_TURN === 0) await yieldToEvents();
@@ -375,7 +377,7 @@ function inTransaction(database: Database, work: (database: Database) => void): 
   }
 }
 
-function upsertAll(batch: Batch, upsert: StatementSync, rejected: Rejection[]): void {
+function upsertAll(batch: Batch, upsert: StatementSync, hasSketch: boolean, rejected: Rejection[]): void {
   for (const [index, point] of batch.points.entries()) {
     const refused = refusal(point);
     if (refused !== undefined) {
@@ -383,7 +385,7 @@ function upsertAll(batch: Batch, upsert: StatementSync, rejected: Rejection[]): 
       continue;
     }
     try {
-      upsert.run(...toRow(point));
+      upsert.run(...toRow(point, hasSketch));
     } catch (error) {
       // Somebody added a constraint to the table. SQLite undid only this row.
       if (resultCode(error) !== CONSTRAINT || lacksValue(error)) throw error;
@@ -392,8 +394,8 @@ function upsertAll(batch: Batch, upsert: StatementSync, rejected: Rejection[]): 
   }
 }
 
-/** Creates the table, or adds the columns that an older version did not have. */
-function migrate(database: Database): void {
+/** Creates the table, or adds the columns that it does not have. */
+function migrate(database: Database, hasSketch: boolean): void {
   const isNew = database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'points'").get() === undefined;
   database.exec(CREATE_TABLE);
   database.exec(CREATE_STORE);
@@ -404,7 +406,7 @@ function migrate(database: Database): void {
   const key = found.filter(({ pk }) => pk !== 0).sort((a, b) => Number(a.pk) - Number(b.pk));
   if (key.map(({ name }) => name).join() !== KEY.join())
     throw mismatch(`its primary key is not ${KEY.join(', ')}`);
-  for (const [name, type] of Object.entries(COLUMNS)) {
+  for (const [name, type] of Object.entries(columnsOf(hasSketch))) {
     if (found.some((column) => column.name === name)) continue;
     if (type.includes('NOT NULL')) throw mismatch(`it has no column ${name}`);
     database.exec(`ALTER TABLE points ADD COLUMN ${name} ${type}`);
@@ -421,10 +423,11 @@ export default defineSink({
   summary:
     'an SQLite file through node:sqlite: nothing to install, and the default if no other sink is turned on',
   settings,
+  sketchesBy: ({ sketch }) => sketch,
   limits: { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 1 },
   create: (config): Sink => new SqliteSink(config),
   trial: {
-    settings: ({ path }, name) => ({ path: join(dirname(path), name + EXTENSION) }),
+    settings: ({ path, ...config }, name) => ({ ...config, path: join(dirname(path), name + EXTENSION) }),
     byHand: ({ path }) => `delete the file ${path}`,
   },
   price: instancePrice,

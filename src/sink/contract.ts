@@ -307,6 +307,10 @@ export interface SinkLog {
   warn(fields: object, message: string): void;
 }
 
+/** What the setting SKETCH of a store means. */
+export const SKETCH_MEANS =
+  'true: timers have a column sketch, from which percentiles over any windows and series can be computed';
+
 /**
  * How the running service reads windows back to verify them. `ranges`: by `read`. `keys`: by `lookUp`, which must then
  * exist, because `read` would scan the whole store. `none`: the store keeps nothing that could be read.

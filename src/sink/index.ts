@@ -57,6 +57,7 @@ export {
   readBackOf,
   removesOf,
   SinkError,
+  SKETCH_MEANS,
   TRIAL_MARK,
   TRIAL_PREFIX,
   withAdvice,
@@ -103,7 +104,7 @@ export {
   pgTlsProblems,
   SSL_MODES_MEAN,
 } from './pg/address.ts';
-export { columnArrays, SELECT_ARRAYS } from './pg/arrays.ts';
+export { columnArrays, selectArrays } from './pg/arrays.ts';
 export type { WordedVerdict } from './pg/classify.ts';
 export {
   classifyPg,
@@ -153,5 +154,6 @@ export {
   POINT_BYTES,
   pointBytes,
   seriesDimension,
+  storedSketch,
   unfitNumber,
 } from './rows.ts';

@@ -3,8 +3,8 @@ import { ALL_FIELDS, FIELDS, type Point, type Series } from '../aggregate/point.
 import type { AnswerRow, Rejection } from './contract.ts';
 
 /** Returns a point's estimated encoded size in bytes: the same for every sink, so that limits and backlogs compare. */
-export function pointBytes({ series }: Point): number {
-  return POINT_BYTES + series.name.length + series.dimensionsJson.length;
+export function pointBytes({ series, sketch }: Point): number {
+  return POINT_BYTES + series.name.length + series.dimensionsJson.length + (sketch?.length ?? 0);
 }
 
 /**
@@ -23,6 +23,12 @@ export function unfitNumber(point: Point): Omit<Rejection, 'index'> | undefined 
 
 /** Bytes of a point, not counting the text of its series. */
 export const POINT_BYTES = 160;
+
+/** Returns the sketch that a store holds in a column of that name, perhaps as no text; nothing without the column. */
+export function storedSketch(value: unknown): Pick<Point, 'sketch'> {
+  if (value === undefined) return {};
+  return { sketch: typeof value === 'string' && value !== '' ? value : null };
+}
 
 /** Adds up rows with the same key: parts of an answer, or parts of a window that several instances wrote. */
 export function addUp(rows: Iterable<AnswerRow>): AnswerRow[] {

@@ -12,9 +12,9 @@ const POINTS = 100_000;
 
 const ENCODERS: Readonly<Record<string, (point: Point) => unknown>> = {
   influxdb: encodePoint,
-  redshift: toRedshiftRow,
+  redshift: (point) => toRedshiftRow(point, false),
   dynamodb: (point) => encodeItem(point, undefined),
-  sqlite: toSqliteRow,
+  sqlite: (point) => toSqliteRow(point, false),
 };
 
 export function measureEncoding(runs: number): Figure[] {

@@ -29,6 +29,10 @@ const NUMBERS = [
 const COUNTS = [1, 2, 127, 65_536, 2 ** 31, 2 ** 32 + 1, Number.MAX_SAFE_INTEGER];
 const KB = 1024;
 
+/** As `sketch-text.ts` writes them; one about as long as any may be. */
+const SKETCH = '{"scale":6,"zero":2,"positive":[[-637,3],[639,0.1]],"negative":[[37,1]]}';
+const LONG_SKETCH = `{"scale":6,"positive":[${Array.from({ length: 2048 }, (_, i) => `[${20_000 + i},${2 ** 53 - 1}]`).join()}]}`;
+
 export function describeStorage(bench: Bench): void {
   const { refuses, keepsFirst, forgetsNothing } = bench.harness.differs ?? {};
   const refusal = (point: Point): RejectReason | undefined =>
@@ -83,6 +87,52 @@ export function describeStorage(bench: Bench): void {
         makePoint({ name: 'counts', dimensions: [['n', String(index)]], values: { count } }),
       );
       await expectTaken([...floats, ...counts]);
+    });
+
+    it('holds the sketches of timers if SKETCH is true, also in a table that had none', async (context) => {
+      if (!bench.hasSetting('sketch')) return context.skip();
+      const namespace = bench.namespace();
+      const timer = (host: string, sketch?: string | null): Point => ({
+        ...makePoint({ type: 'timer', dimensions: [['host', host]] }),
+        ...(sketch !== undefined && { sketch }),
+      });
+      const before = await opened(namespace);
+      await before.deliver([timer('before', SKETCH)]);
+      const subject = await bench.subject({ namespace, change: (given) => ({ ...given, SKETCH: 'true' }) });
+      await subject.open();
+      const points = [
+        timer('some', SKETCH),
+        timer('many', LONG_SKETCH),
+        timer('none'),
+        { ...makePoint(), sketch: null },
+      ];
+      expect(await subject.deliver(points)).toEqual([]);
+      const held = async () => {
+        const rows = await subject.read(EVERYTHING);
+        return new Map(rows.map(({ series, sketch }) => [series.dimensionsJson, sketch]));
+      };
+      const expected = [
+        ['{"host":"before"}', null],
+        ['{"host":"some"}', SKETCH],
+        ['{"host":"many"}', LONG_SKETCH],
+        ['{"host":"none"}', null],
+        ['{"app":"api"}', null],
+      ] as const;
+      expect(await held()).toEqual(new Map<string, string | null>(expected));
+      // As any field, it is what was written last, whichever way it was written.
+      const again = [timer('some', LONG_SKETCH), timer('none', SKETCH)];
+      expect(await subject.deliver(again)).toEqual([]);
+      expect(await held()).toEqual(
+        new Map<string, string | null>([
+          ...expected,
+          ['{"host":"some"}', LONG_SKETCH],
+          ['{"host":"none"}', SKETCH],
+        ]),
+      );
+      // Who does not know of it leaves it alone.
+      const after = await opened(namespace);
+      await after.deliver([makePoint({ dimensions: [['host', 'after']] })]);
+      expect((await after.read(EVERYTHING)).map((row) => row.sketch)).toEqual(Array(6).fill(undefined));
     });
 
     it('finds points by their keys, if it can look them up', async () => {

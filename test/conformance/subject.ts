@@ -219,6 +219,8 @@ export interface Bench {
   readonly harness: Harness;
   /** Whether rows of a trial can be kept apart. */
   isTried(): boolean;
+  /** Whether the sink has a setting of this name. */
+  hasSetting(key: string): boolean;
   /** A namespace that no test has used. */
   namespace(): string;
   /** A sink that is closed after the test; through the proxy if `proxied`. */

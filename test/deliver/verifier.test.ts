@@ -1,5 +1,7 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
+import { Tiling } from '../../src/aggregate/tiling.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
 import {
   digestOfRows,
@@ -12,6 +14,7 @@ import { sizeWindow, windowBytes } from '../../src/deliver/lane/queue.ts';
 import type { SinkDigests } from '../../src/deliver/lane/writer.ts';
 import { MAX_KEPT_BYTES, Verifier, type VerifierOptions } from '../../src/deliver/verifier.ts';
 import type { StoredPoint } from '../../src/sink/contract.ts';
+import { closedWindow } from '../aggregate/closed-window.ts';
 import { counterWindow, WINDOW_MS } from './fixtures.ts';
 import { settle, VirtualClock } from './virtual-clock.ts';
 
@@ -20,6 +23,27 @@ async function* rowsOf(points: readonly StoredPoint[]) {
 }
 const pointsOf = (window: ReturnType<typeof counterWindow>): StoredPoint[] =>
   Array.from(window.refs, (_, i) => window.point(i));
+
+test('a digest has the sketches of timers, and a row that was written without is no difference', async () => {
+  const samples = ['a', 'b', 'c'].map((name, i) => ({
+    name,
+    type: i < 2 ? ('timer' as const) : ('gauge' as const),
+    value: 5,
+  }));
+  const shape = { windowMs: 1000, latenessMs: 0, maxAheadMs: 0, maxSeries: 10, sketchScale: SKETCH_SCALE };
+  const window = closedWindow(samples, Tiling.of(shape), { hasSketches: true });
+  const whole = await digestOfWindow(window);
+  const points = pointsOf(window);
+  const isSame = async (rows: typeof points) => isSameDigest(await digestOfRows(rowsOf(rows), ''), whole);
+  expect(await isSame(points)).toBe(true);
+  const first = points[0]!;
+  const other = { ...first, sketch: first.sketch!.replace(',1]', ',2]') };
+  expect(await isSame([other, ...points.slice(1)])).toBe(false);
+  expect(await isSame([{ ...first, sketch: null }, ...points.slice(1)])).toBe(true);
+  expect(await isSame([{ ...first, sum: 6, sketch: null }, ...points.slice(1)])).toBe(false);
+  const plain = await digestOfWindow(closedWindow(samples, Tiling.of(shape)));
+  expect(isSameDigest(plain, whole)).toBe(true);
+});
 
 test('a digest is the same for the same rows in any order, and different for any other rows', async () => {
   const window = counterWindow(3, 20);

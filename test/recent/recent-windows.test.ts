@@ -1,8 +1,10 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { METRIC_TYPES } from '../../src/aggregate/point.ts';
+import { RELATIVE_ERROR } from '../../src/aggregate/sketch.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import { answerRecent } from '../../src/control/http-query.ts';
+import { seededRandom } from '../../src/load/random.ts';
 import { together } from '../../src/recent/merge.ts';
 import type { RecentAnswer, RecentQuestion } from '../../src/recent/question.ts';
 import { RecentQuestions } from '../../src/recent/recent-questions.ts';
@@ -90,6 +92,38 @@ async function fed(traffic: readonly (readonly Omit<Sent, 'window'>[])[], limitB
 }
 
 describe('answers', () => {
+  test('of 360 windows of 20 series have percentiles within the error of one sketch', async () => {
+    const random = seededRandom(360);
+    const gauss = () => Math.sqrt(-2 * Math.log(1 - random())) * Math.cos(2 * Math.PI * random());
+    const traffic = Array.from({ length: 360 }, () =>
+      Array.from({ length: 160 }, (_, i) => ({
+        name: 'took',
+        type: 'timer' as const,
+        dimensions: { host: `h${i % 20}` },
+        value: 1000 * Math.exp((i % 20) / 10 + 1.5 * gauss()),
+      })),
+    );
+    const [feed, { windows, questions }] = [new Feed(), recentWindows()];
+    windows.began(START, TILING);
+    for (const [window, samples] of traffic.entries()) {
+      const sent = samples.map((sample) => ({ ...sample, window }));
+      windows.closed(feed.window(window, sent), boundaryAfter(window));
+      await windows.settled();
+    }
+    const [group] = (await questions.answer({ where: [], by: [], from: START })).groups;
+    const exact = traffic.flatMap((samples) => samples.map(({ value }) => value)).sort((a, b) => a - b);
+    expect(group!.count).toBe(360 * 160);
+    for (const [share, found] of [
+      [0.5, group!.p50],
+      [0.9, group!.p90],
+      [0.95, group!.p95],
+      [0.99, group!.p99],
+    ] as const)
+      expect(Math.abs(found! / exact[Math.floor(share * (exact.length - 1))]! - 1)).toBeLessThan(
+        RELATIVE_ERROR + 1e-9,
+      );
+  });
+
   test('of windows of an earlier version have percentiles within the error of their sketches and of ours', async () => {
     const { sketchScale: _, ...old } = TILING.epochs[0]!;
     const [feed, { windows, questions }] = [new Feed(undefined, 1000, Tiling.of(old)), recentWindows()];

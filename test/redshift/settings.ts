@@ -4,6 +4,7 @@ import type { RedshiftConfig } from '../../sinks/redshift/config.ts';
 export const DEFAULTS: Omit<RedshiftConfig, 'url'> = {
   table: 'points',
   caFile: undefined,
+  sketch: false,
   s3: undefined,
   iamRole: undefined,
   s3MinPoints: 1000,

@@ -21,7 +21,7 @@ const NEVER = new AbortController().signal;
 const atEnd = endAfterEach();
 
 function sinkOf(url: string, table = 'points'): Sink {
-  const config = { url, database: 'default', table, user: 'fanout', password: 'secret' };
+  const config = { url, database: 'default', table, user: 'fanout', password: 'secret', sketch: false };
   expect(clickhouse.validate?.(config)).toEqual([]);
   const sink = clickhouse.create(config, { id: 't', log: { info() {}, warn() {} } });
   atEnd(() => sink.close());
@@ -217,7 +217,14 @@ describe('an answer', () => {
 
 describe('settings', () => {
   it('keep the URL to scheme, host and port', () => {
-    const config = { url: 'http://u:p@h:8123', database: 'd', table: 't', user: 'a:b', password: undefined };
+    const config = {
+      url: 'http://u:p@h:8123',
+      database: 'd',
+      table: 't',
+      user: 'a:b',
+      password: undefined,
+      sketch: false,
+    };
     expect(clickhouse.validate?.(config).map(({ key }) => key)).toEqual(['url', 'user']);
     expect(clickhouse.settings.table.parse('t; DROP TABLE x')).toBeUndefined();
   });

@@ -70,6 +70,7 @@ function sinkOf(changed: object = {}): Sink {
     endpoint: url,
     create: true,
     warmWrites: undefined,
+    sketch: false,
     ttl: undefined,
     ...changed,
   };

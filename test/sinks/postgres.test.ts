@@ -30,6 +30,7 @@ const DAY_MS = 86_400_000;
 const DEFAULTS: Omit<PostgresConfig, 'url'> = {
   table: 'points',
   caFile: undefined,
+  sketch: false,
   partition: 'off',
   keep: undefined,
 };

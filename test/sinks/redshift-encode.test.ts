@@ -152,7 +152,7 @@ describe('redshift', () => {
   it('writes one row per line, escapes what would end a field, and writes nothing for NULL', () => {
     const name = 'a|b\\N"c\'\n\r\u2028\t';
     const point = makePoint({ name, dimensions: [['k', '"\n']], instance: '', values: { sum: 0.1 + 0.2 } });
-    expect(partText([point, point]).split(/(?<!\\)\n/)).toEqual([
+    expect(partText([point, point], false).split(/(?<!\\)\n/)).toEqual([
       `2026-11-23 01:30:00.000|10000|${point.series.id}||a\\|b\\\\N"c'\\\n\\\r\u2028\t|counter|` +
         '{"k":"\\\\"\\\\n"}|1|0.30000000000000004|||||||',
       expect.any(String),

@@ -80,7 +80,7 @@ describe('sqlite', () => {
   const log = { info: () => {}, warn: () => {} };
 
   async function opened(path = join(own.path, `${randomUUID()}.db`)): Promise<{ sink: Sink; path: string }> {
-    const sink = sqlite.create({ path }, { id: 't', log });
+    const sink = sqlite.create({ path, sketch: false }, { id: 't', log });
     await sink.open(signal);
     return { sink, path };
   }

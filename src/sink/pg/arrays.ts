@@ -34,16 +34,21 @@ const TYPES: Readonly<Record<string, string>> = {
   ...Object.fromEntries(ALL_FIELDS.map((field) => [field, field === 'count' ? 'int8' : 'float8'])),
 };
 
-/** The columns that we write. */
-export const PG_COLUMNS: ReadonlySet<string> = new Set(Object.keys(TYPES));
+/** With the column that a setting adds. */
+const ALL_TYPES: Readonly<Record<string, string>> = { ...TYPES, sketch: 'text' };
+
+/** The columns that we may write. */
+export const PG_COLUMNS: ReadonlySet<string> = new Set(Object.keys(ALL_TYPES));
 
 /**
  * Selects the rows of the arrays, which are its parameters from $1 on. In the list of columns, unlike in FROM, unnest
  * keeps no copy of the rows.
  */
-export const SELECT_ARRAYS = `SELECT ${Object.entries(TYPES)
-  .map(([name, type], index) => `unnest($${index + 1}::${type}[]) AS "${name}"`)
-  .join(', ')}`;
+export function selectArrays(hasSketch: boolean): string {
+  return `SELECT ${Object.entries(hasSketch ? ALL_TYPES : TYPES)
+    .map(([name, type], index) => `unnest($${index + 1}::${type}[]) AS "${name}"`)
+    .join(', ')}`;
+}
 
 /** Returns the time as the server has it. */
 export function serverMicroseconds(ms: number): bigint {
@@ -51,7 +56,7 @@ export function serverMicroseconds(ms: number): bigint {
 }
 
 /** Returns the arrays, in the order of the columns of a row: see `columnValues`. */
-export function columnArrays(points: readonly Point[]): Buffer[] {
+export function columnArrays(points: readonly Point[], hasSketch: boolean): Buffer[] {
   return [
     startArray(points),
     integerArray(points, ({ windowMs }) => windowMs),
@@ -63,6 +68,7 @@ export function columnArrays(points: readonly Point[]): Buffer[] {
     ...ALL_FIELDS.map((field) =>
       field === 'count' ? integerArray(points, ({ count }) => count) : doubleArray(points, field),
     ),
+    ...(hasSketch ? [textArray(points, ({ sketch }) => sketch ?? null)] : []),
   ];
 }
 
@@ -121,15 +127,16 @@ function doubleArray(points: readonly Point[], field: Field): Buffer {
   return bytes.subarray(0, at);
 }
 
-function textArray(points: readonly Point[], textOf: (point: Point) => string): Buffer {
+function textArray(points: readonly Point[], textOf: (point: Point) => string | null): Buffer {
   let units = 0;
-  for (const point of points) units += textOf(point).length;
+  for (const point of points) units += textOf(point)?.length ?? 0;
   const bytes = Buffer.allocUnsafe(HEAD_BYTES + points.length * LENGTH_BYTES + units * MAX_BYTES_PER_UNIT);
   head(bytes, TEXT, points.length);
   let at = HEAD_BYTES;
   for (const point of points) {
-    const length = bytes.write(textOf(point), at + LENGTH_BYTES);
-    bytes.writeInt32BE(length, at);
+    const text = textOf(point);
+    const length = text === null ? 0 : bytes.write(text, at + LENGTH_BYTES);
+    bytes.writeInt32BE(text === null ? NULL_LENGTH : length, at);
     at += LENGTH_BYTES + length;
   }
   return bytes.subarray(0, at);

@@ -26,8 +26,8 @@ const PART_BYTES = 65_536;
  * Returns the rows in parts, with the columns in the order of `columnArrays`. `isLong`: `window_ms` has 64 bits, not
  * 32.
  */
-export function copyRows(points: readonly Point[], isLong: boolean): Buffer[] {
-  const rows = new Rows();
+export function copyRows(points: readonly Point[], isLong: boolean, hasSketch: boolean): Buffer[] {
+  const rows = new Rows(hasSketch);
   for (const point of points) rows.add(point, isLong);
   return rows.end();
 }
@@ -40,17 +40,22 @@ class Rows {
   #start = Number.NaN;
   #word = 0n;
 
-  constructor() {
+  readonly #hasSketch: boolean;
+
+  constructor(hasSketch: boolean) {
+    this.#hasSketch = hasSketch;
     SIGNATURE.copy(this.#bytes);
     this.#bytes.fill(0, SIGNATURE.length, HEAD_BYTES);
   }
 
   add(point: Point, isLong: boolean): void {
-    const { series, windowStart, windowMs, instance } = point;
+    const { series, windowStart, windowMs, instance, sketch = null } = point;
     const { id, name, type, dimensionsJson } = series;
-    const units = id.length + instance.length + name.length + type.length + dimensionsJson.length;
+    const written = (this.#hasSketch ? sketch : null) ?? '';
+    const units =
+      id.length + instance.length + name.length + type.length + dimensionsJson.length + written.length;
     this.#reserve(ROW_BYTES + units * MAX_BYTES_PER_UNIT);
-    this.#view.setInt16(this.#at, PG_COLUMNS.size);
+    this.#view.setInt16(this.#at, PG_COLUMNS.size - (this.#hasSketch ? 0 : 1));
     this.#at += COUNT_BYTES;
     this.#time(windowStart);
     if (isLong) this.#integer(windowMs);
@@ -64,6 +69,8 @@ class Rows {
       if (field === 'count') this.#integer(point.count);
       else this.#double(point[field]);
     }
+    if (this.#hasSketch && sketch === null) this.#null();
+    else if (this.#hasSketch) this.#text(written);
   }
 
   end(): Buffer[] {
@@ -108,13 +115,17 @@ class Rows {
 
   #double(value: number | null): void {
     if (value === null) {
-      this.#view.setInt32(this.#at, NULL_LENGTH);
-      this.#at += LENGTH_BYTES;
+      this.#null();
       return;
     }
     this.#view.setInt32(this.#at, WORD_BYTES);
     this.#view.setFloat64(this.#at + LENGTH_BYTES, value);
     this.#at += LENGTH_BYTES + WORD_BYTES;
+  }
+
+  #null(): void {
+    this.#view.setInt32(this.#at, NULL_LENGTH);
+    this.#at += LENGTH_BYTES;
   }
 
   #text(text: string): void {

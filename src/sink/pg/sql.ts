@@ -2,7 +2,7 @@
 import { ALL_FIELDS, type MetricType } from '../../aggregate/point.ts';
 import { storedSeries } from '../../aggregate/series.ts';
 import type { AnswerRow, Query, QueryRow, Question, StoredPoint } from '../contract.ts';
-import { addUp, dimensionIn } from '../rows.ts';
+import { addUp, dimensionIn, storedSketch } from '../rows.ts';
 
 /** The years 1 to 9999. Outside them, a year does not have four digits. */
 export const MIN_TIME_MS = -62_135_596_800_000;
@@ -230,5 +230,6 @@ export function pointOfRow(row: Cells): StoredPoint {
     series: storedSeries(row.series_id ?? '', row.name ?? '', row.type as MetricType, row.dimensions ?? '{}'),
     windowStart: fromTimestamp(row.window_start ?? ''),
     instance: row.instance ?? '',
+    ...storedSketch(row.sketch),
   };
 }
