@@ -427,6 +427,7 @@ export default defineSink({
   settings,
   limits: LIMITS,
   readBack: 'keys',
+  keepsMs: ({ ttl }) => ttl,
   create: (config, { log }): Sink => new DynamoDbSink(config, log),
   price: onDemand,
   trial: {

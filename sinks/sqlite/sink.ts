@@ -32,7 +32,7 @@ import {
   type WriteOutcome,
 } from '../../src/sink/index.ts';
 import { CONSTRAINT, classify, lacksValue, resultCode } from './classify.ts';
-import { type SqliteConfig, settings } from './config.ts';
+import { type SqliteConfig, settings, validate } from './config.ts';
 import {
   COLUMNS,
   CREATE_RECEIPTS,
@@ -40,6 +40,7 @@ import {
   CREATE_TABLE,
   CREATE_TRIAL,
   DELETE,
+  DELETE_OLD,
   fromRow,
   GIVE_RECEIPT,
   KEY,
@@ -86,6 +87,7 @@ interface Opened {
 
 class SqliteSink implements Sink {
   readonly #path: string;
+  readonly #keepMs: number | undefined;
   #opened: Opened | undefined;
   /** The file system that the file was on when it was first opened. */
   #device: bigint | undefined;
@@ -93,6 +95,7 @@ class SqliteSink implements Sink {
   constructor(config: SqliteConfig) {
     // Resolved, so that even `:memory:` names a file: what we acknowledge must outlive the process.
     this.#path = resolve(config.path);
+    this.#keepMs = config.keep;
   }
 
   async open(signal: AbortSignal): Promise<void> {
@@ -126,11 +129,19 @@ class SqliteSink implements Sink {
     try {
       const { database, upsert } = this.#connection();
       const rejected: Rejection[] = [];
-      inTransaction(database, () => upsertAll(batch, upsert, rejected));
+      inTransaction(database, () => {
+        upsertAll(batch, upsert, rejected);
+        // In the same commit, and more than come: so they never pile up.
+        if (this.#keepMs !== undefined) this.#deleteOld(database, 2 * batch.points.length);
+      });
       return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
     } catch (error) {
       return outcomeOf(classify(error));
     }
+  }
+
+  #deleteOld(database: Database, most: number): void {
+    database.prepare(DELETE_OLD).run({ now: Date.now(), keep: this.#keepMs!, most });
   }
 
   async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
@@ -421,11 +432,13 @@ export default defineSink({
   summary:
     'an SQLite file through node:sqlite: nothing to install, and the default if no other sink is turned on',
   settings,
+  validate,
   limits: { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 1 },
   create: (config): Sink => new SqliteSink(config),
   trial: {
-    settings: ({ path }, name) => ({ path: join(dirname(path), name + EXTENSION) }),
+    settings: ({ path }, name) => ({ path: join(dirname(path), name + EXTENSION), keep: undefined }),
     byHand: ({ path }) => `delete the file ${path}`,
   },
+  keepsMs: ({ keep }) => keep,
   price: instancePrice,
 });

@@ -13,6 +13,8 @@ export interface SinkFindings {
   readonly range: WindowRange;
   /** Start of the first window that the sink ever got, in ms since 1970, if known. */
   readonly began: number | undefined;
+  /** Since when it keeps rows, if it deletes older ones. */
+  readonly keptFrom: number | undefined;
   /** Requested windows that the stream no longer holds whole: their truth cannot be known. */
   readonly lost: number;
   /** Windows after the range. */
@@ -39,7 +41,7 @@ interface SinkReport {
 }
 
 const NOTHING: WindowVerdict = {
-  windows: { equal: 0, different: 0, unknown: 0 },
+  windows: { equal: 0, different: 0, notOwed: 0, unknown: 0 },
   rows: { equal: 0, missing: 0, extra: 0, different: 0 },
   reasons: [],
   examples: [],
@@ -51,6 +53,7 @@ const HEADER = [
   'windows',
   'equal',
   'different',
+  'not owed',
   'unknown',
   'rows equal',
   'missing',
@@ -63,7 +66,15 @@ export function reportOf(findings: readonly SinkFindings[]): Report {
   return { equal: sinks.every(isEqual), sinks };
 }
 
-function toReport({ id, range, began, lost, unconfirmed, verdict = NOTHING }: SinkFindings): SinkReport {
+function toReport({
+  id,
+  range,
+  began,
+  keptFrom,
+  lost,
+  unconfirmed,
+  verdict = NOTHING,
+}: SinkFindings): SinkReport {
   const { windows, rows, reasons, examples } = verdict;
   const remarks = [...reasons];
   if (lost > 0) remarks.push(lostInWords({ from: range.from, lost }));
@@ -72,6 +83,8 @@ function toReport({ id, range, began, lost, unconfirmed, verdict = NOTHING }: Si
     remarks.push(
       `it began at ${new Date(began).toISOString()}: earlier windows are there only if a replay wrote them`,
     );
+  if (keptFrom !== undefined && keptFrom > range.from)
+    remarks.push(`it keeps rows since ${new Date(keptFrom).toISOString()}: earlier ones may be deleted`);
   return {
     sink: id,
     from: new Date(range.from).toISOString(),
@@ -117,9 +130,10 @@ function cells({ sink, windows, rows }: SinkReport): Cell[] {
   const bad = (count: number): Cell => (count > 0 ? { text: String(count), colour: 'red' } : '0');
   return [
     sink,
-    String(windows.equal + windows.different + windows.unknown),
+    String(windows.equal + windows.different + windows.notOwed + windows.unknown),
     String(windows.equal),
     bad(windows.different),
+    String(windows.notOwed),
     windows.unknown > 0 ? { text: String(windows.unknown), colour: 'yellow' } : '0',
     String(rows.equal),
     bad(rows.missing),
