@@ -47,19 +47,8 @@ const NOTHING: WindowVerdict = {
   examples: [],
 };
 
-/** Windows judged, by verdict; then rows. */
-const HEADER = [
-  'sink',
-  'windows',
-  'equal',
-  'different',
-  'not owed',
-  'unknown',
-  'rows equal',
-  'missing',
-  'extra',
-  'different',
-];
+const WINDOWS = ['sink', 'windows', 'equal', 'different', 'not owed', 'unknown'];
+const ROWS = ['sink', 'rows equal', 'missing', 'extra', 'different'];
 
 export function reportOf(findings: readonly SinkFindings[]): Report {
   const sinks = findings.map(toReport);
@@ -112,7 +101,7 @@ export function reportJson({ equal, sinks }: Report): string {
 }
 
 export function reportText({ equal, sinks }: Report): string {
-  const table = renderTable(HEADER, sinks.map(cells));
+  const tables = [renderTable(WINDOWS, sinks.map(windowCells)), '', renderTable(ROWS, sinks.map(rowCells))];
   const details = sinks.flatMap(({ sink, windows, remarks, examples }) => [
     ...(windows.unconfirmed > 0 ? [`${sink}: ${windows.unconfirmed} windows are not confirmed yet`] : []),
     ...remarks.map((remark) => `${sink}: ${remark}`),
@@ -123,11 +112,12 @@ export function reportText({ equal, sinks }: Report): string {
   const ending = equal
     ? 'Every window judged is equal, row by row and to the last bit.'
     : 'Not every window is known to be equal.';
-  return `${[...range, table, '', ...details.map(printable), ending].join('\n')}\n`;
+  return `${[...range, ...tables, '', ...details.map(printable), ending].join('\n')}\n`;
 }
 
-function cells({ sink, windows, rows }: SinkReport): Cell[] {
-  const bad = (count: number): Cell => (count > 0 ? { text: String(count), colour: 'red' } : '0');
+const bad = (count: number): Cell => (count > 0 ? { text: String(count), colour: 'red' } : '0');
+
+function windowCells({ sink, windows }: SinkReport): Cell[] {
   return [
     sink,
     String(windows.equal + windows.different + windows.notOwed + windows.unknown),
@@ -135,9 +125,9 @@ function cells({ sink, windows, rows }: SinkReport): Cell[] {
     bad(windows.different),
     String(windows.notOwed),
     windows.unknown > 0 ? { text: String(windows.unknown), colour: 'yellow' } : '0',
-    String(rows.equal),
-    bad(rows.missing),
-    bad(rows.extra),
-    bad(rows.different),
   ];
+}
+
+function rowCells({ sink, rows }: SinkReport): Cell[] {
+  return [sink, String(rows.equal), bad(rows.missing), bad(rows.extra), bad(rows.different)];
 }
