@@ -15,11 +15,16 @@ export const settings = {
   user: setting.text({ meaning: 'user to sign in as', default: 'default' }),
   password: setting.secret({ meaning: 'password of that user' }),
   sketch: setting.boolean({ meaning: SKETCH_MEANS, default: 'false' }),
+  keep: setting.duration({
+    meaning: 'partitions (one for each month) that are older as a whole are dropped; without it, none is',
+  }),
 };
 
 export type Config = Values<typeof settings>;
 
-export function validate({ url, user }: Config): { key: keyof Config; expected: string }[] {
+const MONTH_MS = 31 * 86_400_000;
+
+export function validate({ url, user, keep }: Config): { key: keyof Config; expected: string }[] {
   const { username, password, pathname, search } = new URL(url);
   const problems: { key: keyof Config; expected: string }[] = [];
   if (username !== '' || password !== '' || pathname !== '/' || search !== '') {
@@ -29,5 +34,7 @@ export function validate({ url, user }: Config): { key: keyof Config; expected: 
     });
   }
   if (user.includes(':')) problems.push({ key: 'user', expected: 'a name without a colon' });
+  // A partition that is in use is never dropped.
+  if (keep !== undefined && keep < MONTH_MS) problems.push({ key: 'keep', expected: 'at least 31d' });
   return problems;
 }

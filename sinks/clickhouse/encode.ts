@@ -80,6 +80,23 @@ export function unstablePartition(partitionKey: string): string | undefined {
   return partitionKey.match(/[A-Za-z_]\w*(?!\w*\()/g)?.find((word) => VALUES.has(word));
 }
 
+export const selectPartitions = (database: string, table: string) =>
+  `SELECT DISTINCT partition_id AS id FROM system.parts WHERE active AND database = ${quote(database)} AND table = ${quote(table)} FORMAT JSONEachRow`;
+
+export const dropPartition = (table: string, id: string) =>
+  `ALTER TABLE ${table} DROP PARTITION ID ${quote(id)}`;
+
+const DAY_MS = 86_400_000;
+
+/** Whether the table has a partition for each month: others are left alone. */
+export const isMonthly = (partitionKey: string) => partitionKey.startsWith('toYYYYMM(');
+
+/** Returns when the month of a partition is over everywhere: in older tables, it is that of a time zone. */
+export function endOfPartition(id: string): number {
+  const [, year, month] = /^(\d{4})(\d{2})$/.exec(id) ?? [];
+  return year === undefined ? Number.POSITIVE_INFINITY : Date.UTC(Number(year), Number(month), 1) + DAY_MS;
+}
+
 /** Selects the settings of the server that exist from one version on. */
 export const KNOWN_SETTINGS =
   "SELECT name FROM system.settings WHERE name = 'async_insert' FORMAT JSONEachRow";

@@ -47,10 +47,13 @@ import {
   deleteRows,
   describeColumns,
   describeTable,
+  dropPartition,
   dropTable,
   encodeRows,
+  endOfPartition,
   giveReceipt,
   insert,
+  isMonthly,
   KEY,
   KNOWN_SETTINGS,
   mergeParts,
@@ -63,6 +66,7 @@ import {
   select,
   selectAnswer,
   selectEnding,
+  selectPartitions,
   selectQuery,
   selectReceipt,
   selectStore,
@@ -76,6 +80,8 @@ import {
 const LIMITS = { maxPoints: 50_000, maxBytes: 32_000_000, inFlight: 2 };
 /** More sockets than writes, so that a read or an open never waits for a write. */
 const SOCKETS = LIMITS.inFlight + 3;
+/** How often old partitions are looked for. */
+const DROP_EVERY_MS = 3_600_000;
 const DELETES_PER_STATEMENT = 100;
 /** How often to check for the end of a delete, which ClickHouse does in the background. */
 const MUTATION_POLL_MS = 20;
@@ -91,6 +97,10 @@ class ClickHouseSink implements Sink {
   readonly #log: SinkLog;
   /** Whether the rows are on this server alone: behind one address, others may have an identity of their own. */
   #isAlone = false;
+  #isMonthly = false;
+  /** Start of the newest window that was written. */
+  #newest = Number.NEGATIVE_INFINITY;
+  #dropAt = Number.NEGATIVE_INFINITY;
   readonly #refused = new RefusedSeries<IndexedPoint>(({ point }) => point.series.id);
 
   constructor(config: Config, log: SinkLog) {
@@ -124,6 +134,7 @@ class ClickHouseSink implements Sink {
     );
     for await (const { engine, sorting_key: key, partition_key: partition } of described) {
       this.#isAlone = engine === 'ReplacingMergeTree';
+      this.#isMonthly = isMonthly(partition);
       if (!engine.endsWith('ReplacingMergeTree')) throw mismatch(table, `its engine is ${engine}`);
       if (key !== KEY.join(', ')) throw mismatch(table, `its sorting key is ${key}`);
       const column = unstablePartition(partition);
@@ -156,7 +167,40 @@ class ClickHouseSink implements Sink {
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
     const rejected: Rejection[] = [];
     const rows = fitting(batch, refusal, rejected);
-    return await writeInParts(rows, rejected, (part) => this.#insert(part, signal), halves, this.#refused);
+    const outcome = await writeInParts(
+      rows,
+      rejected,
+      (part) => this.#insert(part, signal),
+      halves,
+      this.#refused,
+    );
+    if (outcome.kind === 'written' && this.#config.keep !== undefined) {
+      for (const { windowStart } of batch.points) this.#newest = Math.max(this.#newest, windowStart);
+      await this.#dropOld(this.#config.keep, signal);
+    }
+    return outcome;
+  }
+
+  /** At most once an hour, after a write. What fails is tried again an hour later. */
+  async #dropOld(keepMs: number, signal: AbortSignal): Promise<void> {
+    const { database, table } = this.#config;
+    const now = Date.now();
+    if (now < this.#dropAt || !this.#isMonthly) return;
+    this.#dropAt = now + DROP_EVERY_MS;
+    // A clock that is ahead drops nothing.
+    const before = Math.min(now, this.#newest) - keepMs;
+    try {
+      const found = await Array.fromAsync(
+        this.#connection.query<{ id: string }>(selectPartitions(database, table), signal),
+      );
+      for (const { id } of found.filter(({ id }) => endOfPartition(id) <= before)) {
+        await this.#connection.run(dropPartition(this.#table, id), signal);
+        this.#log.info({ partition: id }, 'dropped a partition older than KEEP');
+      }
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#log.warn({ reason }, 'could not drop what is older than KEEP; trying again later');
+    }
   }
 
   async #insert(rows: readonly IndexedPoint[], signal: AbortSignal): Promise<Verdict> {
@@ -341,8 +385,9 @@ export default defineSink({
   validate,
   price: instancePrice,
   create: (config, { log }): Sink => new ClickHouseSink(config, log),
+  keepsMs: ({ keep }) => keep,
   trial: {
-    settings: (config, name) => ({ ...config, table: name }),
+    settings: (config, name) => ({ ...config, table: name, keep: undefined }),
     byHand: ({ table }) => `run DROP TABLE ${table}, ${table}_store and ${table}_mark`,
   },
 });

@@ -429,6 +429,7 @@ export default defineSink({
   sketchesBy: ({ sketch }) => sketch,
   limits: LIMITS,
   readBack: 'keys',
+  keepsMs: ({ ttl }) => ttl,
   create: (config, { log }): Sink => new DynamoDbSink(config, log),
   price: onDemand,
   trial: {

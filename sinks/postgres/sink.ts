@@ -537,9 +537,11 @@ export default defineSink({
   sketchesBy: ({ sketch }) => sketch,
   limits: LIMITS,
   create: (config, context): Sink => new PostgresSink(config, context),
+  keepsMs: ({ keep }) => keep,
   trial: {
     settings: (config, name) => ({
       ...config,
+      keep: undefined,
       table: [...config.table.split('.').slice(0, -1), name].join('.'),
     }),
     byHand: ({ table }) => `run DROP TABLE ${table}`,

@@ -74,6 +74,14 @@ export const DELETE = `DELETE FROM points WHERE ${KEY.map((name) => `${name} = ?
 export const selectRows = (hasSketch: boolean) =>
   `SELECT ${Object.keys(columnsOf(hasSketch)).join(', ')} FROM points WHERE window_start >= ? AND window_start < ?`;
 
+/**
+ * Deletes the oldest of the rows that are older than the newest one, and than now, by more than is kept. A clock that
+ * is ahead deletes nothing.
+ */
+export const DELETE_OLD = `DELETE FROM points WHERE (${KEY.join(', ')}) IN (
+  SELECT ${KEY.join(', ')} FROM points WHERE window_start < min(:now, (SELECT max(window_start) FROM points)) - :keep
+  ORDER BY window_start LIMIT :most)`;
+
 /** Whether the JSON has a NUL, where SQLite's functions end a text, or half of a surrogate pair, which is no UTF-8. */
 const IS_ODD = `(instr(p.dimensions, '\\u0000') > 0 OR instr(p.dimensions, '\\ud') > 0)`;
 

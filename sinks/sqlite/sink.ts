@@ -32,7 +32,7 @@ import {
   type WriteOutcome,
 } from '../../src/sink/index.ts';
 import { CONSTRAINT, classify, lacksValue, resultCode } from './classify.ts';
-import { type SqliteConfig, settings } from './config.ts';
+import { type SqliteConfig, settings, validate } from './config.ts';
 import {
   CREATE_RECEIPTS,
   CREATE_STORE,
@@ -40,6 +40,7 @@ import {
   CREATE_TRIAL,
   columnsOf,
   DELETE,
+  DELETE_OLD,
   fromRow,
   GIVE_RECEIPT,
   KEY,
@@ -87,6 +88,7 @@ interface Opened {
 class SqliteSink implements Sink {
   readonly #path: string;
   readonly #hasSketch: boolean;
+  readonly #keepMs: number | undefined;
   #opened: Opened | undefined;
   /** The file system that the file was on when it was first opened. */
   #device: bigint | undefined;
@@ -95,6 +97,7 @@ class SqliteSink implements Sink {
     // Resolved, so that even `:memory:` names a file: what we acknowledge must outlive the process.
     this.#path = resolve(config.path);
     this.#hasSketch = config.sketch;
+    this.#keepMs = config.keep;
   }
 
   async open(signal: AbortSignal): Promise<void> {
@@ -128,11 +131,19 @@ class SqliteSink implements Sink {
     try {
       const { database, upsert } = this.#connection();
       const rejected: Rejection[] = [];
-      inTransaction(database, () => upsertAll(batch, upsert, this.#hasSketch, rejected));
+      inTransaction(database, () => {
+        upsertAll(batch, upsert, this.#hasSketch, rejected);
+        // In the same commit, and more than come: so they never pile up.
+        if (this.#keepMs !== undefined) this.#deleteOld(database, 2 * batch.points.length);
+      });
       return rejected.length === 0 ? { kind: 'written' } : { kind: 'partial', retry: [], rejected };
     } catch (error) {
       return outcomeOf(classify(error));
     }
+  }
+
+  #deleteOld(database: Database, most: number): void {
+    database.prepare(DELETE_OLD).run({ now: Date.now(), keep: this.#keepMs!, most });
   }
 
   async *read(range: WindowRange, signal: AbortSignal): AsyncGenerator<StoredPoint> {
@@ -424,11 +435,17 @@ export default defineSink({
     'an SQLite file through node:sqlite: nothing to install, and the default if no other sink is turned on',
   settings,
   sketchesBy: ({ sketch }) => sketch,
+  validate,
   limits: { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 1 },
   create: (config): Sink => new SqliteSink(config),
   trial: {
-    settings: ({ path, ...config }, name) => ({ ...config, path: join(dirname(path), name + EXTENSION) }),
+    settings: ({ path, ...config }, name) => ({
+      ...config,
+      path: join(dirname(path), name + EXTENSION),
+      keep: undefined,
+    }),
     byHand: ({ path }) => `delete the file ${path}`,
   },
+  keepsMs: ({ keep }) => keep,
   price: instancePrice,
 });

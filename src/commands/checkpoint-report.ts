@@ -37,6 +37,7 @@ export function listJson(list: CheckpointList): string {
       sequence: checkpoint?.sequence ?? null,
       streamCreated: checkpoint?.trail?.created ?? null,
       store: checkpoint?.store ?? null,
+      skipped: (checkpoint?.skipped ?? []).map(([from, to]) => ({ from: iso(from), to: iso(to) })),
       savedAt: checkpoint?.savedAt ?? null,
       unreadable: unreadable === undefined ? null : unreadable.message,
     };
@@ -75,12 +76,16 @@ function details(kept: KeptCheckpoint, list: CheckpointList): string[] {
   const name = `${sink} ${slice}`;
   if (unreadable !== undefined)
     return [`${name}: ${unreadable.message}`, `  ${unreadable.advice}`].map(printable);
-  const { began, savedAt, store, trail } = checkpoint;
+  const { began, savedAt, store, trail, skipped = [] } = checkpoint;
   const { enabled, slicingInUse } = useOf(kept, list);
   return [
     `${name}: saved ${savedAt}`,
     `  began ${began === undefined ? 'at an unknown window' : iso(began)}`,
     ...(trail === undefined ? [] : [`  read of the stream made at ${trail.created}`]),
+    ...skipped.flatMap(([from, to]) => [
+      `  was moved past ${iso(from)} to ${iso(to)}:`,
+      '    not written, unless by a replay or into a new store since',
+    ]),
     ...(store === undefined ? [] : [`  is about the store ${store}`]),
     ...(enabled ? [] : ['  the sink is not enabled in this environment']),
     ...(slicingInUse ? [] : [`  of another number of slices than here (${list.slices})`]),

@@ -13,6 +13,8 @@ export interface SinkFindings {
   readonly range: WindowRange;
   /** Start of the first window that the sink ever got, in ms since 1970, if known. */
   readonly began: number | undefined;
+  /** Since when it keeps rows, if it deletes older ones. */
+  readonly keptFrom: number | undefined;
   /** Requested windows that the stream no longer holds whole: their truth cannot be known. */
   readonly lost: number;
   /** Windows after the range. */
@@ -39,31 +41,29 @@ interface SinkReport {
 }
 
 const NOTHING: WindowVerdict = {
-  windows: { equal: 0, different: 0, unknown: 0 },
+  windows: { equal: 0, different: 0, notOwed: 0, unknown: 0 },
   rows: { equal: 0, missing: 0, extra: 0, different: 0 },
   reasons: [],
   examples: [],
 };
 
-/** Windows judged, by verdict; then rows. */
-const HEADER = [
-  'sink',
-  'windows',
-  'equal',
-  'different',
-  'unknown',
-  'rows equal',
-  'missing',
-  'extra',
-  'different',
-];
+const WINDOWS = ['sink', 'windows', 'equal', 'different', 'not owed', 'unknown'];
+const ROWS = ['sink', 'rows equal', 'missing', 'extra', 'different'];
 
 export function reportOf(findings: readonly SinkFindings[]): Report {
   const sinks = findings.map(toReport);
   return { equal: sinks.every(isEqual), sinks };
 }
 
-function toReport({ id, range, began, lost, unconfirmed, verdict = NOTHING }: SinkFindings): SinkReport {
+function toReport({
+  id,
+  range,
+  began,
+  keptFrom,
+  lost,
+  unconfirmed,
+  verdict = NOTHING,
+}: SinkFindings): SinkReport {
   const { windows, rows, reasons, examples } = verdict;
   const remarks = [...reasons];
   if (lost > 0) remarks.push(lostInWords({ from: range.from, lost }));
@@ -72,6 +72,8 @@ function toReport({ id, range, began, lost, unconfirmed, verdict = NOTHING }: Si
     remarks.push(
       `it began at ${new Date(began).toISOString()}: earlier windows are there only if a replay wrote them`,
     );
+  if (keptFrom !== undefined && keptFrom > range.from)
+    remarks.push(`it keeps rows since ${new Date(keptFrom).toISOString()}: earlier ones may be deleted`);
   return {
     sink: id,
     from: new Date(range.from).toISOString(),
@@ -99,7 +101,7 @@ export function reportJson({ equal, sinks }: Report): string {
 }
 
 export function reportText({ equal, sinks }: Report): string {
-  const table = renderTable(HEADER, sinks.map(cells));
+  const tables = [renderTable(WINDOWS, sinks.map(windowCells)), '', renderTable(ROWS, sinks.map(rowCells))];
   const details = sinks.flatMap(({ sink, windows, remarks, examples }) => [
     ...(windows.unconfirmed > 0 ? [`${sink}: ${windows.unconfirmed} windows are not confirmed yet`] : []),
     ...remarks.map((remark) => `${sink}: ${remark}`),
@@ -110,20 +112,22 @@ export function reportText({ equal, sinks }: Report): string {
   const ending = equal
     ? 'Every window judged is equal, row by row and to the last bit.'
     : 'Not every window is known to be equal.';
-  return `${[...range, table, '', ...details.map(printable), ending].join('\n')}\n`;
+  return `${[...range, ...tables, '', ...details.map(printable), ending].join('\n')}\n`;
 }
 
-function cells({ sink, windows, rows }: SinkReport): Cell[] {
-  const bad = (count: number): Cell => (count > 0 ? { text: String(count), colour: 'red' } : '0');
+const bad = (count: number): Cell => (count > 0 ? { text: String(count), colour: 'red' } : '0');
+
+function windowCells({ sink, windows }: SinkReport): Cell[] {
   return [
     sink,
-    String(windows.equal + windows.different + windows.unknown),
+    String(windows.equal + windows.different + windows.notOwed + windows.unknown),
     String(windows.equal),
     bad(windows.different),
+    String(windows.notOwed),
     windows.unknown > 0 ? { text: String(windows.unknown), colour: 'yellow' } : '0',
-    String(rows.equal),
-    bad(rows.missing),
-    bad(rows.extra),
-    bad(rows.different),
   ];
+}
+
+function rowCells({ sink, rows }: SinkReport): Cell[] {
+  return [sink, String(rows.equal), bad(rows.missing), bad(rows.extra), bad(rows.different)];
 }

@@ -136,9 +136,15 @@ function movedTo(
   { before, last }: StreamEnds,
   { tiling, now }: ChangeFrame,
 ): Checkpoint {
-  const { next, began, shape } = checkpoint;
+  const { skipped: known = [], ...rest } = checkpoint;
+  const { next, began, shape } = rest;
+  // What comes after the target is written again.
+  const still = known.flatMap(([from, to]) => (from < target ? [[from, Math.min(to, target)] as const] : []));
+  const more = next < target ? [[next, target] as const] : [];
+  const skipped = [...still, ...more].slice(-MAX_SKIPPED);
   return {
-    ...checkpoint,
+    ...rest,
+    ...(skipped.length > 0 && { skipped }),
     next: target,
     ...(began !== undefined && { began: Math.min(began, target) }),
     sequence: target < next ? before : last,
@@ -146,6 +152,9 @@ function movedTo(
     savedAt: iso(now),
   };
 }
+
+/** How many ranges a checkpoint remembers. */
+const MAX_SKIPPED = 10;
 
 function unreadableStill(key: string, { advice }: BusError): BusError {
   return new BusError(`the checkpoint ${key} cannot be read, so it cannot be moved`, advice);

@@ -104,7 +104,7 @@ export function resumeFrom(
   return known.length > 0 ? known.reduce((most, one) => (one.next > most.next ? one : most)) : undefined;
 }
 
-export type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began' | 'store' | 'receipts'>;
+export type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began' | 'store' | 'receipts' | 'skipped'>;
 
 /**
  * Returns the start of the first window that the sink was ever given, by whichever slice: -Infinity if unknown. `from`:

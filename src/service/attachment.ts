@@ -140,6 +140,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
           shape: { ...shapeOf(tiling.epochAt(next)), slice },
           began: starts.began.get(sink),
           trail: trail.stored(),
+          skipped: resumptions.get(sink)!.position?.skipped,
           savedAt: new Date(systemClock.now()).toISOString(),
         }),
         failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),

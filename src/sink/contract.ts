@@ -368,6 +368,8 @@ export interface SinkModule<S extends Settings = Settings> {
   readonly removes?: false;
   /** The same, if it depends on the settings. */
   removesBy?(config: Values<S>): boolean;
+  /** How long rows are kept, in ms: older ones may be deleted, by the sink or by its store. Absent: for ever. */
+  keepsMs?(config: Values<S>): number | undefined;
   /** Checks what spans several variables, such as "required when API is v1". Returns the keys of the wrong settings. */
   validate?(config: Values<S>): readonly { readonly key: keyof S & string; readonly expected: string }[];
   /** Whether it writes the sketches of timers: only then do its points have any (`Point.sketch`). Default: no. */

@@ -15,12 +15,20 @@ const ATTEMPTS = 2;
 export interface JudgedSink {
   readonly id: string;
   readonly range: WindowRange;
+  /** Rows of earlier windows may be absent: the sink never got these windows, or keeps them no longer. */
+  readonly owedFrom?: number;
   read(range: WindowRange): AsyncIterable<StoredPoint>;
 }
 
-/** The result for one store. Every window in its range is equal, different or unknown. */
+/** The result for one store. Every window in its range is equal, different, not owed or unknown. */
 export interface WindowVerdict {
-  readonly windows: { readonly equal: number; readonly different: number; readonly unknown: number };
+  readonly windows: {
+    readonly equal: number;
+    readonly different: number;
+    /** Rows are absent that need not be there: see `JudgedSink.owedFrom`. */
+    readonly notOwed: number;
+    readonly unknown: number;
+  };
   readonly rows: Readonly<Record<'equal' | RowDifference['kind'], number>>;
   /** Why windows are unknown. */
   readonly reasons: readonly string[];
@@ -77,7 +85,14 @@ export class SinkJudge {
     for (const [start, counts] of differing) this.#differing.set(start, counts);
     this.#rows.points += comparison.points;
     this.#rows.equal += comparison.equal;
-    for (const example of comparison.examples) keepExample(this.#rows, example);
+    for (const example of comparison.examples) {
+      const isOwed = example.kind !== 'missing' || !this.#isNotOwed(example.windowStart!);
+      if (isOwed) keepExample(this.#rows, example);
+    }
+  }
+
+  #isNotOwed(start: number): boolean {
+    return start < (this.sink.owedFrom ?? Number.NEGATIVE_INFINITY);
   }
 
   /** Records why some windows are unknown. */
@@ -97,17 +112,22 @@ export class SinkJudge {
   verdict(): WindowVerdict {
     const { from, to } = this.sink.range;
     const all = Math.round(this.#tiling.windowsBetween(from, to));
-    const different = this.#differing.size;
+    let notOwed = 0;
     const counts = { equal: this.#rows.equal, missing: 0, extra: 0, different: 0 };
-    for (const { missing, extra, different: differ } of this.#differing.values()) {
+    for (const [start, { missing, extra, different: differ }] of this.#differing) {
+      if (this.#isNotOwed(start) && extra + differ === 0) {
+        notOwed += 1;
+        continue;
+      }
       counts.missing += missing;
       counts.extra += extra;
       counts.different += differ;
     }
     return {
       windows: {
-        equal: Math.round(this.#windows) - different,
-        different,
+        equal: Math.round(this.#windows) - this.#differing.size,
+        different: this.#differing.size - notOwed,
+        notOwed,
         unknown: all - Math.round(this.#windows),
       },
       rows: counts,

@@ -1,9 +1,10 @@
 /**
  * `npm run bench [-- --only hot-loop,encoding,receiving,stalls,memory,ask,telegraf] [--rounds N] [--messages N]
  * [--rate N] [--keep]`: every figure is a ratio of two things measured in turns, or CPU time per message; the median of
- * the rounds. Not run by default: `--only steady [--minutes N]`, which takes an hour, `--only sinks`: every store,
- * as a ratio to SQLite, and `--only peers`: beside a program in Go and Telegraf, six minutes a round, three rounds if
- * `--rounds` says nothing else. `--keep` stores the figures in results/. The exit code is 0 only if every bar is met.
+ * the rounds. Not run by default: `--only steady [--minutes N]`, which takes an hour, `--only sinks`: every store, as a
+ * ratio to SQLite, `--only partitions`: a cluster of three nats-servers with 1, 2 and 4 partitions, and `--only peers`:
+ * beside a program in Go and Telegraf, six minutes a round; the last two take three rounds if `--rounds` says nothing
+ * else. `--keep` stores the figures in results/. The exit code is 0 only if every bar is met.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
@@ -15,6 +16,7 @@ import { startChild } from './children.ts';
 import { measureEncoding } from './encoding.ts';
 import type { HotLoopResult } from './hot-loop.ts';
 import { type Figure, figure, meetsBar } from './measure.ts';
+import { measurePartitions } from './partitions.ts';
 import { measurePeers } from './peers.ts';
 import { measureReceiving } from './receiving.ts';
 import { measureSinks } from './sinks.ts';
@@ -92,6 +94,8 @@ const SUITES: Readonly<Record<string, () => Figure[] | Promise<Figure[]>>> = {
   steady: () => measureSteady({ minutes: Number(values.minutes), rate: Number(values.rate), tell }),
   sinks: () => measureSinks(rounds, tell),
   telegraf: measureTelegrafIfHere,
+  partitions: () =>
+    measurePartitions({ rounds: Number(values.rounds ?? PEERS_ROUNDS), series: SERIES, tell }),
   peers: () => measurePeers({ rounds: Number(values.rounds ?? PEERS_ROUNDS), series: SERIES, tell }),
 };
 
@@ -132,6 +136,6 @@ if (values.keep) keep(figures);
 process.stdout.write(
   values.json
     ? `${JSON.stringify(figures, null, 2)}\n`
-    : `${renderTable(['', 'what', 'median', 'unit', 'from-to', 'bar', ''], figures.map(toRow))}\n`,
+    : `${renderTable(['', 'what', 'median', 'unit', 'from-to', 'bar', ''], figures.map(toRow), { width: Number.POSITIVE_INFINITY })}\n`,
 );
 process.exitCode = figures.every((each) => meetsBar(each) !== false) ? 0 : 1;

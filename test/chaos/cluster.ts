@@ -27,12 +27,15 @@ export interface Cluster {
   stop(): Promise<void>;
 }
 
-export async function startCluster(): Promise<Cluster> {
+/** `extra`: lines of configuration of every server. */
+export async function startCluster(extra = ''): Promise<Cluster> {
   const routes = await Promise.all(Array.from({ length: SERVERS }, freePort));
   const listed = routes.map((port) => `"nats://127.0.0.1:${port}"`).join(', ');
   const started = await Promise.allSettled(
     routes.map((port) =>
-      startNats({ extra: `cluster { name: chaos, listen: "127.0.0.1:${port}", routes: [ ${listed} ] }` }),
+      startNats({
+        extra: `cluster { name: chaos, listen: "127.0.0.1:${port}", routes: [ ${listed} ] }\n${extra}`,
+      }),
     ),
   );
   const servers = started.flatMap((result) => (result.status === 'fulfilled' ? [result.value] : []));

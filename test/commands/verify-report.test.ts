@@ -5,10 +5,11 @@ const FOUND: SinkFindings = {
   id: 'sqlite',
   range: { from: 10_000, to: 40_000 },
   began: undefined,
+  keptFrom: undefined,
   lost: 0,
   unconfirmed: 0,
   verdict: {
-    windows: { equal: 3, different: 0, unknown: 0 },
+    windows: { equal: 3, different: 0, notOwed: 0, unknown: 0 },
     rows: { equal: 9, missing: 0, extra: 0, different: 0 },
     reasons: [],
     examples: [],

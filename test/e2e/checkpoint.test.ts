@@ -101,6 +101,7 @@ test('the list has every checkpoint, and says which are not in use here', async 
       sequence: expect.any(Number),
       streamCreated: expect.stringMatching(/^20/),
       store: expect.stringMatching(/-/),
+      skipped: [],
       savedAt: expect.stringMatching(/Z$/),
       unreadable: null,
     },
@@ -189,8 +190,13 @@ test('set ahead, the windows between are skipped, and verify finds them missing;
   expect({ code, rows: report?.sinks[0]?.rows }).toMatchObject({ code: 1, rows: { missing, different: 0 } });
   await running.stop();
   expect((await stored()).began).toBe(began);
+  // The service has saved it since, and it is still to be seen.
+  const skipped = [{ from: iso(from), to: iso(to) }];
+  expect((await checkpoint(['list', '--json'])).report.checkpoints).toMatchObject([{ skipped }]);
+  expect((await checkpoint(['list'])).stdout).toContain(`was moved past ${iso(from)} to ${iso(to)}`);
   const back = await checkpoint(['set', '--sink', 'sqlite', '--to', iso(from), '--yes']);
   expect(back.code).toBe(0);
+  expect((await checkpoint(['list', '--json'])).report.checkpoints).toMatchObject([{ skipped: [] }]);
   const refilled = await start();
   await whileTimePasses(() => refilled.untilConfirmed(to + WINDOW_MS));
   await expectVerified();

@@ -18,10 +18,11 @@ import { sinkError } from '../conformance/subject.ts';
 import { endAfterEach, startStandIn } from './stand-in.ts';
 
 const NEVER = new AbortController().signal;
+const DAY_MS = 86_400_000;
 const atEnd = endAfterEach();
 
-function sinkOf(url: string, table = 'points'): Sink {
-  const config = { url, database: 'default', table, user: 'fanout', password: 'secret', sketch: false };
+function sinkOf(url: string, table = 'points', keep?: number): Sink {
+  const config = { url, database: 'default', table, user: 'fanout', password: 'secret', sketch: false, keep };
   expect(clickhouse.validate?.(config)).toEqual([]);
   const sink = clickhouse.create(config, { id: 't', log: { info() {}, warn() {} } });
   atEnd(() => sink.close());
@@ -57,6 +58,25 @@ describe('a real ClickHouse', () => {
     const points = [0, 1, 2, 3].map((number) => makePoint({ windowStart: START - number * month }));
     expect(await sink.write({ points }, NEVER)).toEqual({ kind: 'written' });
     expect(differences(await readAll(sink, EVERYTHING, NEVER), points)).toEqual([]);
+  });
+
+  it('drops the months that are older than KEEP as a whole, as seen from its newest window', async () => {
+    const keep = 40 * DAY_MS;
+    const sink = sinkOf(server.url, 'kept', keep);
+    await sink.open(NEVER);
+    const now = Date.now();
+    const all = { from: 0, to: now + 1 };
+    // Of these, the month of the last but two is over for longer than that, and no month of a later one.
+    const points = [140, 100, 30, 0].map((days) => makePoint({ windowStart: now - days * DAY_MS }));
+    // What is old by the clock alone is kept.
+    expect(await sink.write({ points: points.slice(0, 1) }, NEVER)).toEqual({ kind: 'written' });
+    expect(differences(await readAll(sink, all, NEVER), points.slice(0, 1))).toEqual([]);
+    await sink.close();
+    const again = sinkOf(server.url, 'kept', keep);
+    await again.open(NEVER);
+    expect(await again.write({ points }, NEVER)).toEqual({ kind: 'written' });
+    expect(differences(await readAll(again, all, NEVER), points.slice(2))).toEqual([]);
+    expect(clickhouse.keepsMs!({ keep } as Parameters<NonNullable<typeof clickhouse.keepsMs>>[0])).toBe(keep);
   });
 
   it('is never sent half of a surrogate pair', async () => {
@@ -217,15 +237,9 @@ describe('an answer', () => {
 
 describe('settings', () => {
   it('keep the URL to scheme, host and port', () => {
-    const config = {
-      url: 'http://u:p@h:8123',
-      database: 'd',
-      table: 't',
-      user: 'a:b',
-      password: undefined,
-      sketch: false,
-    };
-    expect(clickhouse.validate?.(config).map(({ key }) => key)).toEqual(['url', 'user']);
+    const named = { database: 'd', table: 't', user: 'a:b', password: undefined, sketch: false };
+    const config = { ...named, url: 'http://u:p@h:8123', keep: 1000 };
+    expect(clickhouse.validate?.(config).map(({ key }) => key)).toEqual(['url', 'user', 'keep']);
     expect(clickhouse.settings.table.parse('t; DROP TABLE x')).toBeUndefined();
   });
 });

@@ -79,8 +79,11 @@ describe('sqlite', () => {
   const signal = new AbortController().signal;
   const log = { info: () => {}, warn: () => {} };
 
-  async function opened(path = join(own.path, `${randomUUID()}.db`)): Promise<{ sink: Sink; path: string }> {
-    const sink = sqlite.create({ path, sketch: false }, { id: 't', log });
+  async function opened(
+    path = join(own.path, `${randomUUID()}.db`),
+    keep?: number,
+  ): Promise<{ sink: Sink; path: string }> {
+    const sink = sqlite.create({ path, sketch: false, keep }, { id: 't', log });
     await sink.open(signal);
     return { sink, path };
   }
@@ -94,6 +97,40 @@ describe('sqlite', () => {
       reason: 'schema_mismatch',
       message: expect.stringMatching(/points\.region.*Give that column a default/),
     });
+    await sink.close();
+  });
+
+  it('deletes what is older than KEEP, a few rows with each write, as seen from its newest window', async () => {
+    const hour = 3_600_000;
+    const now = Math.floor(Date.now() / hour) * hour;
+    const of = (windowStart: number, points: number) => ({
+      points: Array.from({ length: points }, (_, i) =>
+        makePoint({ windowStart, dimensions: [['i', String(i)]] }),
+      ),
+    });
+    const { sink, path } = await opened(undefined, 2 * hour);
+    const starts = () =>
+      new DatabaseSync(path)
+        .prepare('SELECT window_start AS start, count(*) AS n FROM points GROUP BY 1')
+        .all();
+    // The clock alone says nothing: a store that gets nothing new keeps what it has.
+    await sink.write(of(now - 9 * hour, 5), signal);
+    await sink.write(of(now - 8 * hour, 2), signal);
+    expect(starts()).toEqual([
+      { start: now - 9 * hour, n: 5 },
+      { start: now - 8 * hour, n: 2 },
+    ]);
+    await sink.write(of(now - hour, 1), signal);
+    expect(starts()[0]).toEqual({ start: now - 9 * hour, n: 3 });
+    await sink.write(of(now, 3), signal);
+    expect(starts()).toEqual([
+      { start: now - hour, n: 1 },
+      { start: now, n: 3 },
+    ]);
+    // A window of tomorrow deletes nothing of today.
+    await sink.write(of(now + 24 * hour, 3), signal);
+    expect(starts()).toHaveLength(3);
+    expect(sqlite.keepsMs!({ path, sketch: false, keep: 2 * hour })).toBe(2 * hour);
     await sink.close();
   });
 

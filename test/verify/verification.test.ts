@@ -52,7 +52,7 @@ test('windows are judged in groups, and forgotten', async () => {
   ]);
   expect(verification.done.aborted).toBe(true);
   expect(verdict(verification)).toEqual({
-    windows: { equal: 10, different: 0, unknown: 0 },
+    windows: { equal: 10, different: 0, notOwed: 0, unknown: 0 },
     rows: { equal: 50, missing: 0, extra: 0, different: 0 },
     reasons: [],
     examples: [],
@@ -65,7 +65,7 @@ test('rows of a window without samples, duplicate rows, and rows of an instance 
   const verification = verificationOf(store, { to: 5 });
   await verification.onWindows(windows(0, 3), 5 * WINDOW_MS, 0);
   const { windows: judged, rows, examples } = verdict(verification);
-  expect(judged).toEqual({ equal: 3, different: 2, unknown: 0 });
+  expect(judged).toEqual({ equal: 3, different: 2, notOwed: 0, unknown: 0 });
   expect(rows).toEqual({ equal: 15, missing: 0, extra: 7, different: 0 });
   expect(examples).toHaveLength(5);
 });
@@ -78,7 +78,7 @@ test('windows with missing messages are unknown, whatever the store has', async 
   await verification.onWindows(windows(6, 9), 10 * WINDOW_MS, 0);
   const { windows: judged, reasons, rows } = verdict(verification);
   // The gap is in windows 3 to 5. The store has nothing of 6 to 8.
-  expect(judged).toEqual({ equal: 4, different: 3, unknown: 3 });
+  expect(judged).toEqual({ equal: 4, different: 3, notOwed: 0, unknown: 3 });
   expect(rows).toMatchObject({ missing: 15, extra: 0 });
   expect(reasons).toEqual(['the stream lost messages that belong to these windows (retention)']);
 });
@@ -90,7 +90,7 @@ test('a read that fails is retried once, and nothing counts twice; then the stor
   const verification = verificationOf(store);
   await verification.onWindows(windows(0, 2), 2 * WINDOW_MS, 0);
   expect(verdict(verification)).toMatchObject({
-    windows: { equal: 1, different: 1, unknown: 8 },
+    windows: { equal: 1, different: 1, notOwed: 0, unknown: 8 },
     rows: { equal: 9, missing: 1 },
   });
   store.failures = 2;
@@ -99,7 +99,7 @@ test('a read that fails is retried once, and nothing counts twice; then the stor
   await verification.onWindows(windows(4, 10), 10 * WINDOW_MS, 0);
   expect(store.reads.length).toBe(reads);
   expect(verdict(verification)).toMatchObject({
-    windows: { equal: 1, different: 1, unknown: 8 },
+    windows: { equal: 1, different: 1, notOwed: 0, unknown: 8 },
     reasons: ['the store cannot be read: lost the connection'],
   });
 });
@@ -114,7 +114,7 @@ test('a window that got samples after it was closed is judged again, with everyt
   await verification.onWindows(windows(2, 4).slice(0, 1), 3 * WINDOW_MS, 0);
   verification.reopened([2000], 78);
   await verification.onWindows(windows(3, 4), 4 * WINDOW_MS, 0);
-  expect(verdict(verification).windows).toEqual({ equal: 1, different: 1, unknown: 2 });
+  expect(verdict(verification).windows).toEqual({ equal: 1, different: 1, notOwed: 0, unknown: 2 });
   const asked: [number, number][] = [];
   await verification.judgeAgain(async (start, through) => {
     asked.push([start, through]);
@@ -125,9 +125,26 @@ test('a window that got samples after it was closed is judged again, with everyt
     [2000, 78],
   ]);
   const { windows: judged, rows, examples } = verdict(verification);
-  expect(judged).toEqual({ equal: 3, different: 1, unknown: 0 });
+  expect(judged).toEqual({ equal: 3, different: 1, notOwed: 0, unknown: 0 });
   expect(rows).toMatchObject({ missing: 0, extra: 0, different: 5 });
   expect(examples.map(({ windowStart }) => windowStart)).toEqual(Array(5).fill(3000));
+});
+
+test('rows that a store need not have are not missing, but what it has must be right', async () => {
+  const store = new Store(windows(2, 10));
+  // Of the window 2, one row is left, with a wrong value; of the window 3, one row is missing.
+  const [wrong] = store.points.splice(0, 6);
+  store.points.push({ ...wrong!, count: 99 });
+  const range = { from: 0, to: 10 * WINDOW_MS };
+  const read = (part: WindowRange) => store.read(part);
+  const sinks = [{ id: 's', range, read, owedFrom: 3 * WINDOW_MS }];
+  const verification = new Verification({ tiling: TILING, range, sinks, groupPoints: 10, signal: never });
+  for (const window of windows(0, 10)) await verification.onWindows([window], window.start + WINDOW_MS, 0);
+  expect(verdict(verification)).toMatchObject({
+    windows: { equal: 6, different: 2, notOwed: 2, unknown: 0 },
+    rows: { missing: 4 + 1, different: 1 },
+  });
+  expect(verdict(verification).examples).toContainEqual(expect.objectContaining({ kind: 'different' }));
 });
 
 test('only series with a matching name are compared', async () => {

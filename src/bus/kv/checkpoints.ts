@@ -34,6 +34,8 @@ export interface Checkpoint {
    * none, it holds older content. Absent if it keeps none, or an older version saved this.
    */
   readonly receipts?: Readonly<Record<string, number>> | undefined;
+  /** The latest windows that an operator had it skip: half-open ranges, in ms since 1970. Absent if there are none. */
+  readonly skipped?: readonly (readonly [from: number, to: number])[] | undefined;
   /** The settings that shaped the windows. */
   readonly shape: CheckpointShape;
   /** RFC 3339. */
@@ -271,6 +273,7 @@ function isCheckpoint(value: unknown): value is Checkpoint {
     (checkpoint?.trail === undefined || isTrail(checkpoint.trail)) &&
     ['string', 'undefined'].includes(typeof checkpoint?.store) &&
     (checkpoint?.receipts === undefined || isReceipts(checkpoint.receipts)) &&
+    (checkpoint?.skipped === undefined || isSkipped(checkpoint.skipped)) &&
     typeof checkpoint?.savedAt === 'string' &&
     isAtLeast(1, shape?.windowMs) &&
     isAtLeast(0, shape?.latenessMs) &&
@@ -278,6 +281,13 @@ function isCheckpoint(value: unknown): value is Checkpoint {
     isAtLeast(1, shape?.maxSeries) &&
     isAtLeast(1, shape?.maxSeriesBytes ?? 1) &&
     typeof shape?.slice === 'string'
+  );
+}
+
+function isSkipped(value: unknown): boolean {
+  return (
+    Array.isArray(value) &&
+    value.every((range) => Array.isArray(range) && range.length === 2 && range.every(isTime))
   );
 }
 

@@ -7,16 +7,23 @@ export type Cell =
 
 export interface TableOptions {
   readonly stream?: NodeJS.WriteStream;
-  /** Width of the terminal, in columns: text that does not fit is cut. Unlimited if absent. */
+  /**
+   * In columns: text that does not fit is cut. If absent, it is that of the terminal, or 80, and text that does not fit
+   * goes on in the next line, so nothing is lost.
+   */
   readonly width?: number | undefined;
 }
 
 const GAP = '  ';
+const USUAL_WIDTH = 80;
 const CUT = '…';
 /** A column of text is not made narrower than this. */
 const MIN_COLUMN = 6;
 
-/** Renders rows under a header, with aligned columns: numbers to the right, text to the left. */
+/**
+ * Renders rows under a header, with aligned columns: numbers to the right, text to the left. If there are too many of
+ * them for the width, it makes several tables, each of which begins with the first column.
+ */
 export function renderTable(
   header: readonly string[],
   rows: readonly (readonly Cell[])[],
@@ -29,16 +36,43 @@ export function renderTable(
   const natural = header.map((title, column) =>
     texts.reduce((most, row) => Math.max(most, columnsOf(row[column] ?? '')), columnsOf(title)),
   );
-  const widths = width === undefined ? natural : fit(natural, numeric, width);
-  const line = (cells: readonly string[], paint: (text: string, column: number) => string) =>
+  const limit = width ?? (stream.isTTY ? stream.columns : USUAL_WIDTH);
+  const widths = fit(natural, numeric, limit);
+  const parts = partsOf(widths, limit);
+  if (parts.length > 1) {
+    const only = (cells: readonly Cell[], columns: readonly number[]) => columns.map((each) => cells[each]!);
+    const tables = parts.map((columns) =>
+      renderTable(
+        only(header, columns) as string[],
+        rows.map((row) => only(row, columns)),
+        { stream, width },
+      ),
+    );
+    return tables.join('\n\n');
+  }
+  const paintLine = (cells: readonly string[], paint: (text: string, column: number) => string) =>
     cells
       .map((text, column) => {
-        const shown = cut(text, widths[column]!);
-        const filler = ' '.repeat(Math.max(0, widths[column]! - columnsOf(shown)));
-        return paint(numeric[column] ? filler + shown : shown + filler, column);
+        const filler = ' '.repeat(Math.max(0, widths[column]! - columnsOf(text)));
+        return paint(numeric[column] ? filler + text : text + filler, column);
       })
       .join(GAP)
       .trimEnd();
+  const line = (cells: readonly string[], paint: (text: string, column: number) => string) => {
+    if (width !== undefined)
+      return paintLine(
+        cells.map((text, column) => cut(text, widths[column]!)),
+        paint,
+      );
+    const broken = cells.map((text, column) => brokenInto(text, widths[column]!));
+    const lines = Math.max(...broken.map(({ length }) => length));
+    return Array.from({ length: lines }, (_, i) =>
+      paintLine(
+        broken.map((pieces) => pieces[i] ?? ''),
+        paint,
+      ),
+    ).join('\n');
+  };
   const colourOf = (row: number, column: number, text: string) => {
     const cell = rows[row]?.[column];
     return cell === undefined || typeof cell === 'string' ? text : styleText(cell.colour, text, { stream });
@@ -76,6 +110,43 @@ function fit(natural: readonly number[], numeric: readonly boolean[], width: num
     widths[widest]! -= 1;
   }
   return widths;
+}
+
+/** Returns the columns of each table: as many as fit, beside the first. */
+function partsOf(widths: readonly number[], width: number): number[][] {
+  const parts: number[][] = [];
+  let room = 0;
+  for (const [column, each] of widths.entries()) {
+    if (column === 0) continue;
+    room -= GAP.length + each;
+    if (parts.length === 0 || room < 0) {
+      parts.push([0]);
+      room = width - widths[0]! - GAP.length - each;
+    }
+    parts.at(-1)!.push(column);
+  }
+  return parts.length === 0 ? [[0]] : parts;
+}
+
+/** Breaks a text into lines of this many columns, after a space where there is one. */
+function brokenInto(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  let rest = text;
+  while (columnsOf(rest) > columns) {
+    let end = 0;
+    let space = 0;
+    let used = 0;
+    for (const { segment } of segmenter.segment(rest)) {
+      used += columnsOf(segment);
+      if (used > columns && end > 0) break;
+      end += segment.length;
+      if (segment === ' ') space = end;
+    }
+    const at = space > 0 && end < rest.length ? space : end;
+    lines.push(rest.slice(0, at).trimEnd());
+    rest = rest.slice(at);
+  }
+  return [...lines, rest];
 }
 
 const segmenter = new Intl.Segmenter();

@@ -106,7 +106,7 @@ function toText(answer: MergedAnswer, { by, limit }: AskOptions): string {
     ...(hasPercentiles ? ['p50', 'p90', 'p95', 'p99'] : []),
   ];
   const rows = groups.slice(0, limit).map((group) => rowOf(group, by, hasLimits, hasPercentiles));
-  const width = process.stdout.isTTY ? Math.max(MIN_WIDTH, process.stdout.columns) : undefined;
+  const width = process.stdout.isTTY ? Math.max(MIN_WIDTH, process.stdout.columns) : Number.POSITIVE_INFINITY;
   const hidden = groups.length - rows.length;
   const lines = [
     `${from} to ${to}: ${windows} windows, ${amount(seconds)} s, ${complete ? 'complete' : 'NOT COMPLETE'}`,

@@ -225,7 +225,9 @@ function fit({ sinks, rows }: SinkComparison, width: number): string[] {
         return colour === undefined ? shown : { text: shown, colour };
       }),
     ]);
-    return renderTable(['', ...sinks.slice(from, to).map(printable)], body);
+    return renderTable(['', ...sinks.slice(from, to).map(printable)], body, {
+      width: Number.POSITIVE_INFINITY,
+    });
   }
 }
 

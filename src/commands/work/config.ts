@@ -17,7 +17,9 @@ export default async function runConfig(options: { json?: true; markdown?: true 
   }
   const { resolved, sinks } = config;
   const rows = resolved.map(({ variable, shown, from }) => [variable, shown, from]);
-  process.stdout.write(`${renderTable(['variable', 'value', 'from'], rows)}\n`);
+  // Whoever looks for a value in it wants it in one piece.
+  const width = process.stdout.isTTY ? undefined : Number.POSITIVE_INFINITY;
+  process.stdout.write(`${renderTable(['variable', 'value', 'from'], rows, { width })}\n`);
   process.stdout.write(
     `\nenabled sinks: ${sinks.map(({ id, module }) => `${id} (${module.kind})`).join(', ')}\n`,
   );

@@ -117,7 +117,7 @@ function toText({ by, range, messages, samples, groups, remarks }: Result): stri
     String(sum),
   ]);
   const header = ['name', 'type', ...by.map(printable), 'count', 'sum'];
-  const width = process.stdout.isTTY ? Math.max(MIN_WIDTH, process.stdout.columns) : undefined;
+  const width = process.stdout.isTTY ? Math.max(MIN_WIDTH, process.stdout.columns) : Number.POSITIVE_INFINITY;
   const lines = [
     `${from} to ${to}: ${samples} samples from ${messages} messages`,
     ...(rows.length === 0 ? [] : ['', renderTable(header, rows, { width })]),

@@ -69,10 +69,11 @@ async function verify(options: VerifyOptions, config: Config): Promise<Report> {
   await bus.close();
   for (const judge of verification.judges) if (stop.aborted) judge.doubt('stopped before the end');
   return reportOf(
-    sinks.map(({ id, range, began }) => ({
+    sinks.map(({ id, range, began, keptFrom }) => ({
       id,
       range,
       began,
+      keptFrom,
       lost: whole.lost,
       unconfirmed: Math.round(tiling.windowsBetween(Math.max(range.to, whole.from), whole.to)),
       verdict: verification.judges.find(({ sink }) => sink.id === id)?.verdict(),
@@ -120,12 +121,18 @@ function matcher({ name }: VerifyOptions): ((text: string) => boolean) | undefin
   return (text) => matchesGlob(name, text);
 }
 
+/** So much longer a verification may take, and so much may clocks differ, until a row is deleted that it asks for. */
+const KEPT_MARGIN_MS = 600_000;
+
 /** A sink that is being verified, in a thread of its own. It is opened when it is first read. */
 class VerifiedSink implements JudgedSink {
   readonly id: string;
   readonly range: WindowRange;
   /** Where the sink began, if its checkpoint says so. */
   readonly began: number | undefined;
+  /** Since when it keeps rows, if it deletes older ones. */
+  readonly keptFrom: number | undefined;
+  readonly owedFrom: number;
   readonly #sink: ThreadedSink;
   readonly #config: SinkConfig;
   readonly #matches: ((name: string) => boolean) | undefined;
@@ -149,6 +156,12 @@ class VerifiedSink implements JudgedSink {
       undefined,
     );
     this.began = known?.began;
+    const keepsMs = config.module.keepsMs?.(config.values);
+    this.keptFrom = keepsMs && systemClock.now() - keepsMs + KEPT_MARGIN_MS;
+    this.owedFrom = Math.max(
+      this.began ?? Number.NEGATIVE_INFINITY,
+      this.keptFrom ?? Number.NEGATIVE_INFINITY,
+    );
     const from = options.from === undefined ? Math.max(whole.from, known?.began ?? whole.from) : whole.from;
     const confirmed = Math.min(whole.to, known?.next ?? from);
     this.range = { from, to: Math.max(from, confirmed) };
