@@ -278,7 +278,7 @@ describe('a pod', () => {
     expect(sinks.map(({ id, values, prices }) => [id, values, prices])).toEqual([
       [
         'sqlite',
-        { path: join(renderer.folder, 'default/data/sqlite.db') },
+        { path: join(renderer.folder, 'default/data/sqlite.db'), sketch: false },
         { priceMonth: 5, priceGbMonth: undefined },
       ],
     ]);
