@@ -116,6 +116,8 @@ export interface SampleStatus {
   readonly cumulative: number;
   /** Points of counters whose sum is too large to be exact. */
   readonly roundedSums: number;
+  /** Of names that METRICS_NAMES does not take. */
+  readonly filtered: number;
 }
 
 export interface WindowStatus {

@@ -138,6 +138,12 @@ const SHOWN: readonly Shown[] = [
     of: ({ samples }) => one(samples.roundedSums),
   },
   {
+    kind: 'counter',
+    name: 'fanout_samples_filtered_total',
+    help: 'Samples of names that METRICS_NAMES does not take.',
+    of: ({ samples }) => one(samples.filtered),
+  },
+  {
     kind: 'gauge',
     name: 'fanout_open_windows',
     help: 'Windows being filled.',

@@ -154,6 +154,7 @@ function sampleStatus(counts: EngineTotals | undefined, rates: SourceRates): Sam
     reopened: stats?.reopened ?? 0,
     cumulative: stats?.cumulative ?? 0,
     roundedSums: stats?.roundedSums ?? 0,
+    filtered: stats?.filtered ?? 0,
   };
 }
 

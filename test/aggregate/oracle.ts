@@ -6,11 +6,13 @@
 import type { MetricType, Point } from '../../src/aggregate/point.ts';
 import { makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
 import { exactBucket } from './exact-bucket.ts';
+import { expectedShape, type RuleTexts } from './shaping-oracle.ts';
 
 export interface OracleMessage {
   readonly payload: string | Uint8Array;
   /** Milliseconds since 1970. */
   readonly streamTime: number;
+  readonly subject?: string;
 }
 
 export interface OracleShape {
@@ -22,6 +24,8 @@ export interface OracleShape {
   readonly maxSeriesBytes?: number;
   /** Absent: DDSketch, as earlier versions had it. */
   readonly sketchScale?: number;
+  /** What the series of messages of this time become. */
+  readonly rules?: RuleTexts;
 }
 
 export interface OracleSettings extends OracleShape {
@@ -47,8 +51,9 @@ export function expectedWindows(
   settings: OracleSettings,
 ): Map<number, Point[]> {
   const placed = new Map<number, Placed[]>();
-  for (const { payload, streamTime } of messages) {
-    for (const sample of expectedSamples(payload)) {
+  for (const message of messages) {
+    const { streamTime } = message;
+    for (const sample of shapedSamples(message, settings)) {
       const start = windowStart(sample.eventTime ?? streamTime, streamTime, settings);
       if (start < (settings.from ?? Number.NEGATIVE_INFINITY)) continue;
       if (!placed.has(start)) placed.set(start, []);
@@ -57,6 +62,21 @@ export function expectedWindows(
   }
   const starts = [...placed.keys()].sort((a, b) => a - b);
   return new Map(starts.map((start) => [start, points(start, placed.get(start)!, settings)]));
+}
+
+/** The samples of a message that are counted, each of the series that its own becomes. */
+export function shapedSamples(
+  { payload, streamTime, subject = '' }: OracleMessage,
+  settings: OracleSettings,
+): OracleSample[] {
+  const samples = expectedSamples(payload);
+  const { rules } = shapeAt(streamTime, settings);
+  if (rules === undefined) return samples;
+  return samples.flatMap((sample) => {
+    const shaped = expectedShape(sample.name, Object.fromEntries(sample.dimensions), subject, rules);
+    if (shaped === undefined) return [];
+    return { ...sample, name: shaped.name, dimensions: Object.entries(shaped.dimensions) };
+  });
 }
 
 /** The samples that a message holds; none if it is not JSON. */

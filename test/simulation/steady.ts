@@ -31,7 +31,7 @@ export function checkAccounts(world: World, instance: Instance): void {
     ['messages received', pipeline.stats.received, handed.messages],
     ['messages rejected', sum(pipeline.stats.rejectedMessages), handed.rejectedMessages],
     ['samples rejected', sum(pipeline.stats.rejectedSamples), handed.rejectedSamples],
-    ['samples', counter + gauge + timer, handed.samples],
+    ['samples', counter + gauge + timer + pipeline.stats.filtered, handed.samples],
     ['gaps', gaps.times, told.length],
     ['messages lost', gaps.messages, told.reduce((total, messages) => total + messages, 0)],
   ];

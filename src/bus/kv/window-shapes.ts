@@ -120,7 +120,7 @@ function parse(key: string, text: string): Shapes {
   } catch (error) {
     throw new BusError(
       `the entry ${key} in the key-value bucket ${BUCKET} is not valid (${String(error)})`,
-      `Inspect it (nats kv get ${BUCKET} ${key}). It records which windows have which WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES, format of messages and kind of sketches. A later version of the service may have written it: then go back to that version. Without it, the current settings apply to all windows.`,
+      `Inspect it (nats kv get ${BUCKET} ${key}). It records which windows have which WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES, format of messages, rules on names and dimensions, and kind of sketches. A later version of the service may have written it: then go back to that version. Without it, the current settings apply to all windows.`,
     );
   }
 }
