@@ -207,6 +207,10 @@ export const CORE_SETTINGS = {
       'memory for the series of a window, and for percentiles; what does not fit is folded as with MAX_SERIES. The process may need several times as much',
     default: '48MB',
   }),
+  maxSeriesByName: rules('limits', 'globs with limits, comma-separated, such as http.*=1000, *=20000', {
+    meaning:
+      'series per window of each name that a glob matches; the first that matches counts. Each further series is folded into the overflow series of its name, so that one name cannot use up MAX_SERIES',
+  }),
   recentBytes: setting.custom(parseRecentBytes, 'a size such as 64MB, at least 1MB; or 0', {
     meaning:
       'memory for the closed windows of the last hour, of which `ask` and `cardinality` know; when it is full, the oldest go first; 0: none are kept',
@@ -214,7 +218,7 @@ export const CORE_SETTINGS = {
   }),
   changeDelay: setting.timeout({
     meaning:
-      'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES or METRICS_FORMAT (and what else says how messages are read, or which series come of them) takes effect; if the checkpoints are out of reach for this long, windows wait',
+      'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES, MAX_SERIES_BY_NAME or METRICS_FORMAT (and what else says how messages are read, or which series come of them) takes effect; if the checkpoints are out of reach for this long, windows wait',
     default: '2m',
   }),
   // What JetStream is asked for at a time. A message that long already holds the thread for longer than others like.

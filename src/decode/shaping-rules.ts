@@ -1,5 +1,7 @@
 /** The rules on names and dimensions, as settings have them: text that is checked here, and parsed. */
 
+import { parseNameLimit } from '../aggregate/name-limits.ts';
+
 /** In one setting. A rule is looked at for each new spelling of a series. */
 const MAX_RULES = 100;
 /** In UTF-16 code units, in one setting: shapes of windows are agreed on, and what holds them is bounded. */
@@ -137,6 +139,14 @@ export function subjectPatterns(rules: readonly string[]): SubjectPattern[] {
   });
 }
 
+function nameLimits(rules: readonly string[]): void {
+  for (const rule of rules)
+    if (parseNameLimit(rule) === undefined)
+      throw new RuleProblem(
+        `"${rule}" is no limit: write a glob, =, and a number of at least 1, as http.*=1000`,
+      );
+}
+
 /** What a setting's text comes to: its rules, or what is wrong. */
 type ReadRules = { readonly rules: readonly string[] } | { readonly problem: string };
 
@@ -161,10 +171,11 @@ export const RULE_KINDS = {
   dimensions: (text: string) => readRules(text, ';', keyRules),
   rename: (text: string) => readRules(text, ';', renameRules),
   subjects: (text: string) => readRules(text, ',', subjectPatterns),
+  limits: (text: string) => readRules(text, ',', nameLimits),
 } as const satisfies Record<string, (text: string) => ReadRules>;
 
 /** Whether these are rules of this kind, of which each is for itself. */
 export function areRules(kind: keyof typeof RULE_KINDS, rules: unknown): boolean {
   if (!Array.isArray(rules) || !rules.every((rule) => typeof rule === 'string')) return false;
-  return 'rules' in RULE_KINDS[kind](rules.join(kind === 'names' || kind === 'subjects' ? ', ' : '; '));
+  return 'rules' in RULE_KINDS[kind](rules.join(kind === 'dimensions' || kind === 'rename' ? '; ' : ', '));
 }

@@ -5,11 +5,12 @@
  * All rules speak of names and keys as they were published, in this order: tokens of the subject become dimensions;
  * names are left out; dimensions are dropped, or not kept; names and keys are renamed.
  */
+
+import { matchesGlob } from '../aggregate/glob.ts';
 import { type Dimension, type Identity, identify } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { DecodedSample } from './decoded-sample.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
-import { matchesGlob } from './glob.ts';
 import { checkIdentity } from './identity.ts';
 import { type Origin, PLAIN } from './origin.ts';
 import type { MessageLabel, RawMessage } from './raw-message.ts';

@@ -1,8 +1,8 @@
+import { matchesGlob } from '../aggregate/glob.ts';
 import { COUNTER, GAUGE, TYPE_BITS, UNKNOWN_SERIES } from '../aggregate/sample.ts';
 import { identify } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { DecodedSample } from './decoded-sample.ts';
-import { matchesGlob } from './glob.ts';
 import { MAX_NAME_BYTES } from './limits.ts';
 import type { InputRejection } from './rejection.ts';
 import type { Shaping } from './shaping.ts';

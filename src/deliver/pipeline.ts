@@ -522,15 +522,22 @@ export function openPipeline(
     | 'onCumulative'
     | 'onRounded'
   > &
-    Pick<AggregatorOptions, 'keepsSketches'>,
+    Pick<AggregatorOptions, 'keepsSketches' | 'notesFolds'>,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
   const { maxMessageBytes, slice, pace, hasSketches = false } = settings;
   const decoder = makeDecoderFor(table, settings, start.tiling.epochs);
   const onFolded = () => {
     decoder.steps.left -= NEW_SPELLING_STEPS;
   };
-  const { keepsSketches = false } = options;
-  const aggregator = new Aggregator(table, { ...start, slice, keepsSketches, hasSketches, onFolded });
+  const { keepsSketches = false, notesFolds = false } = options;
+  const aggregator = new Aggregator(table, {
+    ...start,
+    slice,
+    keepsSketches,
+    hasSketches,
+    notesFolds,
+    onFolded,
+  });
   const sequence = start.closedThrough ?? 0;
   return {
     pipeline: new Pipeline({

@@ -6,7 +6,7 @@
 import type { MetricType, Point } from '../../src/aggregate/point.ts';
 import { makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
 import { exactBucket } from './exact-bucket.ts';
-import { expectedShape, type RuleTexts } from './shaping-oracle.ts';
+import { expectedShape, fits, type RuleTexts } from './shaping-oracle.ts';
 
 export interface OracleMessage {
   readonly payload: string | Uint8Array;
@@ -24,6 +24,8 @@ export interface OracleShape {
   readonly maxSeriesBytes?: number;
   /** Absent: DDSketch, as earlier versions had it. */
   readonly sketchScale?: number;
+  /** As in MAX_SERIES_BY_NAME. */
+  readonly maxSeriesByName?: readonly string[];
   /** What the series of messages of this time become. */
   readonly rules?: RuleTexts;
 }
@@ -156,6 +158,15 @@ export function windowStart(eventTime: number, streamTime: number, settings: Ora
   return windowAt(belongs ? eventTime : streamTime, settings);
 }
 
+/** How many series of a name a window may have. */
+function limitOf(name: string, limits: readonly string[]): number {
+  for (const limit of limits) {
+    const [glob, most] = limit.split('=') as [string, string];
+    if (fits(glob.trim(), name)) return Number(most);
+  }
+  return Number.POSITIVE_INFINITY;
+}
+
 function points(windowStart: number, placed: readonly Placed[], settings: OracleSettings): Point[] {
   const bySeries = new Map<
     string,
@@ -164,9 +175,11 @@ function points(windowStart: number, placed: readonly Placed[], settings: Oracle
   const {
     windowMs,
     maxSeries,
+    maxSeriesByName = [],
     sketchScale,
     maxSeriesBytes = Number.POSITIVE_INFINITY,
   } = shapeAt(windowStart, settings);
+  const byName = new Map<string, number>();
   let ordinary = 0;
   let overflow = 0;
   let left = maxSeriesBytes;
@@ -174,8 +187,11 @@ function points(windowStart: number, placed: readonly Placed[], settings: Oracle
   for (const each of placed) {
     const { name, type, dimensions } = each.sample;
     let series = makeSeries(name, type, dimensions);
+    const named = `${type} ${name}`;
+    const isFull = (byName.get(named) ?? 0) >= limitOf(name, maxSeriesByName);
     const isOverflow = () => series.dimensionsJson === `{"${OVERFLOW_DIMENSION}":"true"}`;
-    if (!bySeries.has(series.id) && !isOverflow() && (ordinary >= maxSeries || costOf(series) > left)) {
+    const isTaken = !isFull && ordinary < maxSeries && costOf(series) <= left;
+    if (!bySeries.has(series.id) && !isOverflow() && !isTaken) {
       series = makeSeries(name, type, [[OVERFLOW_DIMENSION, 'true']]);
     }
     let isForTheRest = false;
@@ -198,6 +214,7 @@ function points(windowStart: number, placed: readonly Placed[], settings: Oracle
         if (!isForTheRest) overflowLeft -= costOf(series);
       } else {
         ordinary++;
+        byName.set(named, (byName.get(named) ?? 0) + 1);
         left -= costOf(series);
       }
     }

@@ -23,7 +23,7 @@ export interface Shaped {
 const listed = (text: string, separator: string) =>
   text === '' ? [] : text.split(separator).map((part) => part.trim());
 
-function fits(glob: string, text: string): boolean {
+export function fits(glob: string, text: string): boolean {
   const escaped = glob.replace(/[.+^${}()|[\]\\]/g, '\\$&');
   return new RegExp(`^${escaped.replaceAll('*', '.*').replaceAll('?', '.')}$`, 's').test(text);
 }

@@ -114,7 +114,7 @@ export class SimShapeStore implements ShapeStore {
     const announced = isAnnounced ? [first, ...later] : [first];
     const { forgetsBytes, forgetsRules } = this.#world.options;
     const epochs = announced.map((epoch, i): Epoch => {
-      const { maxSeriesBytes: _, ...unbounded } = epoch;
+      const { maxSeriesBytes: _, maxSeriesByName: __, ...unbounded } = epoch;
       const known = forgetsBytes ? unbounded : epoch;
       return forgetsRules === 'all' || (forgetsRules === 'later' && i > 0)
         ? { ...known, input: PLAIN_INPUT }

@@ -257,6 +257,7 @@ function drawShape(chance: Chance, windowMs: number) {
     // Absent in some epochs, as if they were agreed on by an earlier version.
     ...chance.pick([{}, { maxSeriesBytes: 2000 }, { maxSeriesBytes: 6000 }, { maxSeriesBytes: 1_000_000 }]),
     ...chance.pick([{}, { sketchScale: SKETCH_SCALE }]),
+    ...chance.pick([{}, {}, { maxSeriesByName: ['http*=1', '*=3'] }, { maxSeriesByName: ['queue=2'] }]),
     ...drawRules(chance),
   };
 }
