@@ -45,6 +45,8 @@ export interface ShapingSettings {
  */
 const MAX_SUBJECTS = 16_384;
 const MAX_SUBJECTS_LENGTH = 4_000_000;
+/** A power of two. */
+const NUMBERED = 1024;
 
 /** The rules, parsed. */
 export class ShapingRules {
@@ -173,7 +175,9 @@ export class Shaping {
   readonly #steps: Steps;
   readonly #origins = new Map<string, Origin>();
   #length = 0;
-  #subject: string | undefined;
+  /** The numbers of subjects that came lately, each where its low bits say, and what they add. */
+  readonly #numbers = new Float64Array(NUMBERED);
+  readonly #numbered: Origin[] = new Array(NUMBERED).fill(PLAIN);
   /** Of the message that is being read. */
   origin: Origin;
 
@@ -189,10 +193,22 @@ export class Shaping {
     return this.#rules.needsSubject;
   }
 
-  /** From now on, messages have this subject. */
-  turnTo(subject: string): void {
-    if (subject === this.#subject) return;
-    this.#subject = subject;
+  /** From now on, messages have the subject of this one. */
+  turnTo(label: MessageLabel | undefined): void {
+    const number = label?.subjectNumber;
+    if (number === undefined) {
+      this.#turnToSubject(label?.subject ?? '');
+      return;
+    }
+    const place = number & (NUMBERED - 1);
+    if (this.#numbers[place] !== number) {
+      this.#turnToSubject(label!.subject);
+      this.#numbers[place] = number;
+      this.#numbered[place] = this.origin;
+    } else this.origin = this.#numbered[place]!;
+  }
+
+  #turnToSubject(subject: string): void {
     this.origin = this.#origins.get(subject) ?? this.#learn(subject);
   }
 
@@ -249,7 +265,7 @@ export class SubjectDecoder implements Decoder {
   }
 
   take(message: RawMessage, handler: SampleHandler, label?: MessageLabel): void {
-    this.#shaping.turnTo(label?.subject ?? '');
+    this.#shaping.turnTo(label);
     this.#decoder.take(message, handler, label);
   }
 

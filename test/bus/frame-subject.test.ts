@@ -9,6 +9,19 @@ const token = fc.oneof(
 );
 const subject = fc.array(token, { minLength: 1, maxLength: 4 }).map((tokens) => tokens.join('.'));
 
+const numbered = new Map<number, string>();
+
+/** Returns the subject. Its number means that subject for good; only those that are too long to be kept have none. */
+function numberedSubject(envelope: FrameSubject, length: number): string {
+  const { subjectNumber, subject: text } = envelope;
+  if (subjectNumber === undefined) expect(length).toBeGreaterThan(128);
+  else {
+    expect(numbered.get(subjectNumber) ?? text).toBe(text);
+    numbered.set(subjectNumber, text);
+  }
+  return text;
+}
+
 it('is the subject of each frame, whatever came before, wherever it lies', () => {
   const envelope = new FrameSubject();
   fc.assert(
@@ -25,7 +38,7 @@ it('is the subject of each frame, whatever came before, wherever it lies', () =>
           const found = encoded.map(({ length }) => {
             envelope.isAt(bytes, at, at + length);
             at += length;
-            return envelope.subject;
+            return numberedSubject(envelope, length);
           });
           expect(found).toEqual(subjects);
         }
@@ -41,7 +54,7 @@ it('is right for more subjects than are kept', () => {
     for (let i = 0; i < 5000; i++) {
       const bytes = Buffer.from(`metrics.tenant-${i}`);
       envelope.isAt(bytes, 0, bytes.length);
-      expect(envelope.subject).toBe(`metrics.tenant-${i}`);
+      expect(numberedSubject(envelope, bytes.length)).toBe(`metrics.tenant-${i}`);
     }
   }
 });

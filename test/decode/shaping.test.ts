@@ -191,6 +191,7 @@ function decodeAll(
   messages: readonly (Published & { readonly payload: string })[],
   decoder: ReturnType<typeof makeDecoder>,
   table: SeriesTable,
+  isNumbered = false,
 ): (string | undefined)[] {
   const found: (string | undefined)[] = [];
   const handler: SampleHandler = {
@@ -204,8 +205,10 @@ function decodeAll(
     rejected: () => expect.unreachable(),
     rejectedMessage: (reason) => expect.unreachable(reason),
   };
-  for (const { payload, subject, streamTime } of messages)
-    decoder.take(wholeMessage(Buffer.from(payload), streamTime), handler, { subject });
+  for (const { payload, subject, streamTime } of messages) {
+    const label = { subject, ...(isNumbered && { subjectNumber: 1 + SUBJECTS.indexOf(subject) }) };
+    decoder.take(wholeMessage(Buffer.from(payload), streamTime), handler, label);
+  }
   decoder.flush(handler);
   return found;
 }
@@ -226,7 +229,8 @@ describe('the decoders', () => {
           ruleTexts,
           // Small: it forgets what it knows all the time.
           fc.constantFrom(5, 1000),
-          (messages, first, second, keep) => {
+          fc.boolean(),
+          (messages, first, second, keep, isNumbered) => {
             const table = new SeriesTable(keep);
             const shape = { windowMs: 1000, latenessMs: 0, maxAheadMs: 0, maxSeries: keep };
             const inputs = [first, second].map((texts) => inputOf({ ...SETTINGS, ...settingsOf(texts) }));
@@ -240,7 +244,10 @@ describe('the decoders', () => {
             const expected = messages.map((message) =>
               expectedOf(message, message.streamTime < 3000 ? first : second),
             );
-            expect(decodeAll([...all, ...all], decoder, table)).toEqual([...expected, ...expected]);
+            expect(decodeAll([...all, ...all], decoder, table, isNumbered)).toEqual([
+              ...expected,
+              ...expected,
+            ]);
           },
         ),
         { numRuns: effort(150) },
