@@ -1,8 +1,13 @@
+import { type FoldedName, FoldedNames } from './folded-names.ts';
+import { NameLimits } from './name-limits.ts';
 import type { MetricType } from './point.ts';
 import { COUNTER, GAUGE, type Sample } from './sample.ts';
 import type { SeriesHolder, SeriesTable } from './series-table.ts';
-import { floorTo, type Tiling } from './tiling.ts';
+import { type Epoch, floorTo, type Tiling } from './tiling.ts';
 import { type ClosedWindow, OpenWindow, type WindowSizes } from './window.ts';
+
+/** The most names of a window that have limits of their own: those that come first. */
+export const MAX_LIMITED_NAMES = 50_000;
 
 /** The most windows to remember that must be computed again, until the caller takes them. */
 export const MAX_REOPENED = 4096;
@@ -25,6 +30,8 @@ export interface AggregatorOptions {
   readonly keepsSketches?: boolean;
   /** Whether points have their sketches: see `Point`. */
   readonly hasSketches?: boolean;
+  /** Whether to note which names are folded: see `takeFolded`. */
+  readonly notesFolds?: boolean;
   /** Told when a sample made a series into which its own is folded: that costs as much as a new spelling. */
   readonly onFolded?: () => void;
 }
@@ -84,6 +91,8 @@ export class Aggregator implements SeriesHolder {
   #sizes: WindowSizes = { values: 0, numbers: 0, points: 0 };
   #boundary: number;
   readonly #reopened = new Set<number>();
+  readonly #limits = new Map<Epoch, NameLimits>();
+  #folded: FoldedName[] = [];
   /** The windows that `adoptWindows` was called with. */
   readonly #adopted: { readonly from: number; readonly sequence: number }[] = [];
   /** Windows before `from` of which samples were ignored, with the sequence of the last of these. */
@@ -161,6 +170,13 @@ export class Aggregator implements SeriesHolder {
     return starts;
   }
 
+  /** Returns what was folded in the windows that were closed since the last call, by window and name. */
+  takeFolded(): FoldedName[] {
+    const folded = this.#folded;
+    this.#folded = [];
+    return folded;
+  }
+
   /**
    * From now on also watches the windows from `from` on, which this aggregator does not compute. They were closed when
    * everything up to `sequence` had been read. A later sample reopens its window, even if it was already ignored.
@@ -183,8 +199,10 @@ export class Aggregator implements SeriesHolder {
     let largest = 0;
     let used = 0;
     let budgeted = this.#lastBudget;
-    for (const { numbers, budget } of this.#open.values()) {
+    for (const { numbers, budget, roomOf } of this.#open.values()) {
       markAll(numbers, mark);
+      // What a name has left is known by the number of its overflow series, which may have no row.
+      for (const overflow of roomOf.keys()) mark(overflow);
       largest = Math.max(largest, numbers.length);
       used += budget.used;
       budgeted = Math.max(budgeted, budget.total);
@@ -281,14 +299,19 @@ export class Aggregator implements SeriesHolder {
     const { maxSeries } = epoch;
     const table = this.#table;
     if (!table.isOverflow(series)) {
-      if (window.ordinary < maxSeries && budget.admit(table.costOf(series))) {
+      const room = this.#roomOf(window, series);
+      if (room > 0 && window.ordinary < maxSeries && budget.admit(table.costOf(series))) {
         window.ordinary++;
+        if (Number.isFinite(room)) window.roomOf.set(table.overflowOf(series), room - 1);
         return window.enter(series, type);
       }
       this.stats.overflowed++;
-      const before = table.size;
-      series = table.overflowOf(series);
-      if (table.size !== before) this.#options.onFolded?.();
+      const overflow = this.#overflowOf(series);
+      if (this.#options.notesFolds) {
+        window.folded ??= new FoldedNames();
+        window.folded.add(series, overflow, table);
+      }
+      series = overflow;
       const row = window.rowOf(series);
       if (row !== 0) return row;
     }
@@ -300,6 +323,30 @@ export class Aggregator implements SeriesHolder {
     }
     window.overflow++;
     return window.enter(series, type);
+  }
+
+  /** Returns how many more series of this one's name and type the window takes, as far as there is a limit of them. */
+  #roomOf({ epoch, roomOf }: OpenWindow, series: number): number {
+    if (epoch.maxSeriesByName === undefined) return Number.POSITIVE_INFINITY;
+    const overflow = this.#overflowOf(series);
+    const known = roomOf.get(overflow);
+    if (known !== undefined) return known;
+    if (roomOf.size >= MAX_LIMITED_NAMES) return Number.POSITIVE_INFINITY;
+    let limits = this.#limits.get(epoch);
+    if (limits === undefined) {
+      limits = new NameLimits(epoch.maxSeriesByName);
+      this.#limits.set(epoch, limits);
+    }
+    const room = limits.of(this.#table.series(series).name);
+    roomOf.set(overflow, room);
+    return room;
+  }
+
+  #overflowOf(series: number): number {
+    const before = this.#table.size;
+    const overflow = this.#table.overflowOf(series);
+    if (this.#table.size !== before) this.#options.onFolded?.();
+    return overflow;
   }
 
   #closeBefore(boundary: number): ClosedWindow[] {
@@ -319,6 +366,7 @@ export class Aggregator implements SeriesHolder {
     this.#lastSeriesBytes = window.budget.used;
     this.#lastBudget = window.budget.total;
     this.#sizes = window.sizes;
+    if (window.folded !== undefined) this.#folded.push(...window.folded.list());
     const { instance = '', keepsSketches } = this.#options;
     return window.close(this.#table, instance, keepsSketches);
   }

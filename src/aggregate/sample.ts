@@ -19,6 +19,11 @@ export const TYPE_BITS = 2;
 export const TYPE_MASK = (1 << TYPE_BITS) - 1;
 export const MAX_DIALECTS = 16;
 
+/** In place of a series number: the spelling is not in the table. */
+export const UNKNOWN_SERIES = -1;
+/** In place of a series number: the sample is not to be counted, because its name is not taken. */
+export const FILTERED = -2;
+
 /**
  * How a series was spelled: the raw bytes of its name and of its dimensions in a message. Spellings that are equal byte
  * for byte name the same series, so a known series is found without parsing them. Offsets count from the start of
@@ -36,11 +41,16 @@ export interface Spelling {
    */
   readonly dimensionsStart: number;
   readonly dimensionsLength: number;
+  /** What the series depends on beside these bytes: see `SeriesTable.originOf`. 0 if that is nothing. */
+  readonly origin: number;
 }
 
 /** One decoded measurement. A decoder fills the same object again for later samples. */
 export interface Sample {
-  /** Number in the `SeriesTable`: valid until the table's next `add`, or for as long as a holder marks it. */
+  /**
+   * Number in the `SeriesTable`: valid until the table's next `add`, or for as long as a holder marks it. Or
+   * `FILTERED`.
+   */
   readonly series: number;
   /** COUNTER, GAUGE or TIMER. */
   readonly type: number;

@@ -1,6 +1,6 @@
 import { type KeySource, systemKeys } from './keyed-hash.ts';
 import { METRIC_TYPES, type Series } from './point.ts';
-import { type Spelling, TYPE_MASK } from './sample.ts';
+import { FILTERED, type Spelling, TYPE_MASK } from './sample.ts';
 import { type Dimension, type Identity, identify, OVERFLOW_DIMENSION, seriesOf } from './series.ts';
 import { SeriesIndex } from './series-index.ts';
 import { SeriesRecords, type SeriesRef } from './series-records.ts';
@@ -46,6 +46,16 @@ const FORGOTTEN = 0;
 const KEPT = 1;
 const KEPT_AND_MOVED = 2;
 
+/**
+ * Origins come from subjects, which are the producers' to choose. When so many keys are known, or they have so many
+ * UTF-16 code units, all are forgotten, and get other numbers when they come again.
+ */
+const MAX_ORIGINS = 65_536;
+const MAX_ORIGINS_LENGTH = 8_000_000;
+/** No number is used twice: a spelling may still have it. Spellings of what has none are not kept. */
+const LAST_ORIGIN = 0x7fff_ffff;
+const NO_ORIGIN = -1;
+
 const OVERFLOW_DIMENSIONS: readonly Dimension[] = [[OVERFLOW_DIMENSION, 'true']];
 
 /** Keeps series numbers beyond a call. The next sweep reuses every number that no holder marks. */
@@ -90,6 +100,9 @@ export class SeriesTable {
   #overflow = new Uint32Array(INITIAL_NUMBERS);
   /** By type: the series that takes the rest; undefined until it is needed. */
   #overflowOfAll: (number | undefined)[] = [];
+  readonly #origins = new Map<string, number>();
+  #originsLength = 0;
+  #lastOrigin = 0;
   readonly #holders = new Set<SeriesHolder>();
   readonly #keep: number;
   readonly #keepBytes: number;
@@ -143,7 +156,7 @@ export class SeriesTable {
     this.#spellings.hashAll(spellings, count);
   }
 
-  /** Returns the number of the series with this spelling; -1 if the spelling is new. */
+  /** Returns the number of the series with this spelling, or `FILTERED`; -1 if the spelling is new. */
   find(spelling: Spelling, hash?: number): number {
     const entry = this.#spellings.find(spelling, hash);
     if (entry !== NO_ENTRY) return this.#spellings.seriesOf(entry);
@@ -164,12 +177,39 @@ export class SeriesTable {
 
   /** Adds a spelling that `find` did not know, and returns the number of its series. */
   add(spelling: Spelling, identity: Identity): number {
+    this.#makeRoom();
+    const series = this.#intern(spelling.type & TYPE_MASK, identity);
+    if (isKept(spelling)) this.#spelled[series] = this.#spellings.insert(spelling, series);
+    return series;
+  }
+
+  /** Adds a spelling that `find` did not know, of samples that are not to be counted. */
+  addFiltered(spelling: Spelling): number {
+    this.#makeRoom();
+    if (isKept(spelling)) this.#spellings.insert(spelling, FILTERED);
+    return FILTERED;
+  }
+
+  /**
+   * Returns the number that stands for a text on which the series of a spelling depends beside its bytes: by which
+   * rules it is read, and what it gets from elsewhere.
+   */
+  originOf(key: string): number {
+    const known = this.#origins.get(key);
+    if (known !== undefined) return known;
+    this.#originsLength += key.length;
+    if (this.#origins.size >= MAX_ORIGINS || this.#originsLength > MAX_ORIGINS_LENGTH) {
+      this.#origins.clear();
+      this.#originsLength = key.length;
+    }
+    const origin = this.#lastOrigin < LAST_ORIGIN ? ++this.#lastOrigin : NO_ORIGIN;
+    this.#origins.set(key, origin);
+    return origin;
+  }
+
+  #makeRoom(): void {
     if (this.#sweep !== undefined) this.#sweepOn(this.#sweep);
     else if (this.size >= this.#maxSeries || this.bytes >= this.#maxBytes) this.#sweepOn(this.#startSweep());
-    const series = this.#intern(spelling.type & TYPE_MASK, identity);
-    if (spelling.nameLength + spelling.dimensionsLength <= MAX_SPELLING_BYTES)
-      this.#spelled[series] = this.#spellings.insert(spelling, series);
-    return series;
   }
 
   series(series: number): Series {
@@ -314,6 +354,11 @@ export class SeriesTable {
     this.#move(series, sweep);
     return series;
   }
+}
+
+/** Longer spellings are parsed each time. */
+function isKept({ nameLength, dimensionsLength, origin }: Spelling): boolean {
+  return nameLength + dimensionsLength <= MAX_SPELLING_BYTES && origin !== NO_ORIGIN;
 }
 
 function longer<T extends Int32Array | Uint32Array>(array: T, into: T): T {

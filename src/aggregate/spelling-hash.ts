@@ -6,10 +6,13 @@ const MAX_WORDS = 1100;
 /** Of name and dimensions together. */
 const MAX_BYTES = 4 * (MAX_WORDS - 2);
 
+/** Odd, so that no two origins come to the same. */
+const ORIGIN_FACTOR = 0x9e3779b1;
+
 /** Words are read in this machine's byte order, because only equality matters. */
 export const LITTLE_ENDIAN = new Uint8Array(new Uint32Array([1]).buffer)[0] === 1;
 
-/** Hashes spellings under one key: type, lengths and both texts. */
+/** Hashes spellings under one key: type, lengths, origin and both texts. */
 export class SpellingHash {
   /** A word for each word of a text. */
   readonly #key = new Int32Array(MAX_WORDS);
@@ -30,7 +33,8 @@ export class SpellingHash {
     const { view, nameLength, dimensionsLength } = spelling;
     const key = this.#key;
     if (nameLength + dimensionsLength > MAX_BYTES) return 0;
-    const shape = (spelling.type << 26) ^ (nameLength << 13) ^ dimensionsLength;
+    const origin = Math.imul(spelling.origin, ORIGIN_FACTOR);
+    const shape = (spelling.type << 26) ^ (nameLength << 13) ^ dimensionsLength ^ origin;
     const name = hashBytes(shape, view, spelling.nameStart, nameLength, key, 0);
     const at = 1 + (nameLength >>> 2);
     return finalized(hashBytes(name, view, spelling.dimensionsStart, dimensionsLength, key, at));

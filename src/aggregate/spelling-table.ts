@@ -8,11 +8,15 @@ export const MAX_SPELLING_BYTES = 4096;
 const LENGTH_BITS = 13;
 const LENGTH_MASK = (1 << LENGTH_BITS) - 1;
 
-/** Words (4 bytes) before the bytes of an entry: series, hash, and one with the type and the lengths of both texts. */
-const HEADER_WORDS = 3;
+/**
+ * Words (4 bytes) before the bytes of an entry: series, hash, one with the type and the lengths of both texts, and the
+ * origin.
+ */
+const HEADER_WORDS = 4;
 const SERIES = 0;
 const HASH = 1;
 const SHAPE = 2;
+const ORIGIN = 3;
 
 const CACHE_LINE_WORDS = 16;
 const INITIAL_SLOTS = 1 << 10;
@@ -164,6 +168,7 @@ export class Spellings {
     this.#words[entry + SERIES] = series;
     this.#words[entry + HASH] = hash;
     this.#words[entry + SHAPE] = shapeOf(spelling);
+    this.#words[entry + ORIGIN] = spelling.origin;
     const { buffer, byteOffset } = spelling.view;
     const name = new Uint8Array(buffer, byteOffset + spelling.nameStart, spelling.nameLength);
     this.#bytes.set(name, (entry + HEADER_WORDS) * 4);
@@ -195,7 +200,7 @@ export class Spellings {
     const words = this.#words;
     const { view, nameLength, dimensionsLength } = spelling;
     if (nameLength + dimensionsLength > MAX_SPELLING_BYTES) return false;
-    if (words[entry + SHAPE] !== shapeOf(spelling)) return false;
+    if (words[entry + SHAPE] !== shapeOf(spelling) || words[entry + ORIGIN] !== spelling.origin) return false;
     const name = entry + HEADER_WORDS;
     const dimensions = name + wordsFor(nameLength);
     return (
@@ -287,6 +292,7 @@ export class Spellings {
       nameLength,
       dimensionsStart: nameStart + 4 * wordsFor(nameLength),
       dimensionsLength: shape & LENGTH_MASK,
+      origin: this.#words[entry + ORIGIN]!,
     };
   }
 }

@@ -15,13 +15,16 @@ export interface WindowShape {
   readonly maxSeriesBytes?: number;
   /** The scale of the sketches of timers: see `Sketches`. Absent: as earlier versions computed them. */
   readonly sketchScale?: number;
+  /** The limits of series by name: see `parseNameLimit`. Absent: there are none. */
+  readonly maxSeriesByName?: readonly string[];
   /** Absent: not known, as of windows that an earlier version computed. */
   readonly input?: InputShape;
 }
 
 /** Returns the shape alone, of what has one. */
 export function shapeOf(shape: WindowShape): WindowShape {
-  const { windowMs, latenessMs, maxAheadMs, maxSeries, maxSeriesBytes, sketchScale, input } = shape;
+  const { windowMs, latenessMs, maxAheadMs, maxSeries, maxSeriesBytes, maxSeriesByName, sketchScale, input } =
+    shape;
   // Absent, not undefined: shapes are compared with what was stored as JSON.
   return {
     windowMs,
@@ -30,6 +33,7 @@ export function shapeOf(shape: WindowShape): WindowShape {
     maxSeries,
     ...(maxSeriesBytes === undefined ? {} : { maxSeriesBytes }),
     ...(sketchScale === undefined ? {} : { sketchScale }),
+    ...(maxSeriesByName === undefined ? {} : { maxSeriesByName }),
     ...(input === undefined ? {} : { input }),
   };
 }

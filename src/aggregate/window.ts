@@ -1,4 +1,5 @@
 import { SKETCH_SCALE } from './buckets.ts';
+import type { FoldedNames } from './folded-names.ts';
 import { FIELDS, type Point } from './point.ts';
 import { COUNTER, GAUGE, type Sample, TIMER } from './sample.ts';
 import type { SeriesRecords } from './series-records.ts';
@@ -41,6 +42,10 @@ export class OpenWindow {
   ordinary = 0;
   overflow = 0;
   readonly budget: WindowBudget;
+  /** How many series a name may still have, by the number of its overflow series. */
+  readonly roomOf = new Map<number, number>();
+  /** Undefined until a sample is folded. */
+  folded: FoldedNames | undefined;
   #values: Float64Array;
   #used = 1;
   /** By series number: its row. */

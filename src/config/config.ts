@@ -121,6 +121,7 @@ export function windowShape({ core }: Config): WindowShape {
     maxSeries: core.maxSeries,
     maxSeriesBytes: core.maxSeriesBytes,
     sketchScale: SKETCH_SCALE,
+    ...(core.maxSeriesByName === undefined ? {} : { maxSeriesByName: core.maxSeriesByName }),
     input: inputOf(core),
   };
 }

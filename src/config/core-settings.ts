@@ -5,6 +5,7 @@ import { LOG_FORMATS } from '../base/log-line.ts';
 import { parseStart } from '../base/time-text.ts';
 import { FORMATS } from '../decode/formats.ts';
 import { OTLP_ATTRIBUTES } from '../decode/otlp.ts';
+import { RULE_KINDS } from '../decode/shaping-rules.ts';
 import { NAME_TAGS, type NameTags } from '../decode/statsd.ts';
 import { setting } from '../settings/builders.ts';
 import type { Values } from '../settings/setting.ts';
@@ -26,6 +27,20 @@ const MAX_SLICES = 1024;
 
 /** Anyone who reaches the port can try tokens. */
 const MIN_TOKEN_CHARACTERS = 16;
+
+/** Rules on names and dimensions, each as text. What is wrong with one is said of that one. */
+function rules(kind: keyof typeof RULE_KINDS, expected: string, options: { readonly meaning: string }) {
+  const read = RULE_KINDS[kind];
+  const parse = (text: string) => {
+    const result = read(text);
+    return 'rules' in result ? result.rules : undefined;
+  };
+  const advice = (text: string) => {
+    const result = read(text);
+    return 'problem' in result ? `${result.problem}.` : undefined;
+  };
+  return setting.custom(parse, expected, { ...options, advice });
+}
 
 const begin = { meaning: 'where a pipeline begins if it has no checkpoint', default: 'now' } as const;
 export const CORE_SETTINGS = {
@@ -117,6 +132,47 @@ export const CORE_SETTINGS = {
       'for OTLP: which attributes of resources and scopes become dimensions (* matches any text, ? one character); none: only those of the data points',
     default: OTLP_ATTRIBUTES.join(','),
   }),
+  metricsNames: rules('names', 'comma-separated globs, such as http.*, !http.debug.*', {
+    meaning:
+      'which names are taken at all, as they are published (* matches any text, ? one character); ! excludes; samples of all others are counted and left out. Without it, all',
+  }),
+  metricsDropDimensions: rules(
+    'dimensions',
+    'names: keys, separated by semicolons, such as http.*: host, pod; *: pid',
+    {
+      meaning:
+        'which dimensions are dropped before anything is counted: by globs of names, and after a colon and a space by globs of keys, as they are published. Series that become one are added up',
+    },
+  ),
+  metricsKeepDimensions: rules(
+    'dimensions',
+    'names: keys, separated by semicolons, such as http.*: app, status',
+    {
+      meaning:
+        'which dimensions the series of these names keep: all others are dropped, as by METRICS_DROP_DIMENSIONS. Names that no rule has keep all',
+    },
+  ),
+  metricsRename: rules(
+    'rename',
+    'old=new, old.*=new.*, names: key=new key, separated by semicolons, such as old.*=new.*; http.*: hostname=host',
+    {
+      meaning:
+        'what names and, after names with a colon and a space, keys of dimensions become: exactly, or with a * at the end of both sides all that begin so. The first that fits counts',
+    },
+  ),
+  metricsSubjectDimensions: rules(
+    'subjects',
+    'comma-separated subjects with keys in braces, such as metrics.{app}.{env}.>',
+    {
+      meaning:
+        'which tokens of the subject become dimensions: the first pattern counts that the subject of a message fits (* is any token, > at the end the rest)',
+    },
+  ),
+  metricsSubjectWins: setting.boolean({
+    meaning:
+      'true: of a dimension that the message has too, the value of METRICS_SUBJECT_DIMENSIONS counts; false: that of the message',
+    default: 'false',
+  }),
   metricsReceive: setting.choice(['frames', 'plain'], {
     meaning:
       'frames: takes messages from the connection before the NATS client makes objects of them, at half the cost; plain: takes them from the client',
@@ -151,6 +207,10 @@ export const CORE_SETTINGS = {
       'memory for the series of a window, and for percentiles; what does not fit is folded as with MAX_SERIES. The process may need several times as much',
     default: '48MB',
   }),
+  maxSeriesByName: rules('limits', 'globs with limits, comma-separated, such as http.*=1000, *=20000', {
+    meaning:
+      'series per window of each name that a glob matches; the first that matches counts. Each further series is folded into the overflow series of its name, so that one name cannot use up MAX_SERIES',
+  }),
   recentBytes: setting.custom(parseRecentBytes, 'a size such as 64MB, at least 1MB; or 0', {
     meaning:
       'memory for the closed windows of the last hour, of which `ask` and `cardinality` know; when it is full, the oldest go first; 0: none are kept',
@@ -158,7 +218,7 @@ export const CORE_SETTINGS = {
   }),
   changeDelay: setting.timeout({
     meaning:
-      'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES or METRICS_FORMAT (and what else says how messages are read) takes effect; if the checkpoints are out of reach for this long, windows wait',
+      'how long after it is announced to the other instances a new WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES, MAX_SERIES_BY_NAME or METRICS_FORMAT (and what else says how messages are read, or which series come of them) takes effect; if the checkpoints are out of reach for this long, windows wait',
     default: '2m',
   }),
   // What JetStream is asked for at a time. A message that long already holds the thread for longer than others like.

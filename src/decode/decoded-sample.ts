@@ -1,4 +1,5 @@
 import type { Sample, Spelling } from '../aggregate/sample.ts';
+import { type Origin, PLAIN } from './origin.ts';
 
 export const NO_TYPE = -1;
 
@@ -24,11 +25,20 @@ export class DecodedSample implements Sample, Spelling {
   nameLength = 0;
   dimensionsStart = 0;
   dimensionsLength = 0;
+  origin = 0;
+  /** What `origin` stands for. */
+  source = PLAIN;
   /** Hash of the spelling, once all of it is known. */
   hash = 0;
 
   constructor() {
     this.weight = 1;
+  }
+
+  /** Turns to a message from there. */
+  comesFrom(source: Origin): void {
+    this.source = source;
+    this.origin = source.number;
   }
 
   clear(): void {

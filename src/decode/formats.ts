@@ -8,6 +8,8 @@ import { JsonDecoder } from './json.ts';
 import { LineProtocolDecoder } from './line-protocol.ts';
 import { NumberDecoder } from './number.ts';
 import { OTLP_ATTRIBUTES, OtlpDecoder } from './otlp.ts';
+import { Shaping, ShapingRules, type ShapingSettings, SubjectDecoder } from './shaping.ts';
+import { areRules } from './shaping-rules.ts';
 import { NAME_TAGS, type NameTags, StatsdDecoder } from './statsd.ts';
 import { Steps } from './steps.ts';
 
@@ -16,7 +18,7 @@ export const FORMATS = ['auto', 'json', 'influx', 'statsd', 'number', 'otlp', 'c
 export type Format = (typeof FORMATS)[number];
 
 /** The settings on which the meaning of a message depends. All of them are part of the shape of windows. */
-export interface InputSettings {
+export interface InputSettings extends ShapingSettings {
   readonly metricsFormat: Format;
   /** Globs for the names of the series that are counters in line protocol, or bare numbers. */
   readonly metricsCounters: readonly string[] | undefined;
@@ -39,6 +41,24 @@ const INPUTS = {
   statsdTags: { setting: 'metricsStatsdTags', usual: undefined, isValid: isNameTags },
   statsdSignedGauges: { setting: 'metricsStatsdSignedGauges', usual: false, isValid: isBoolean },
   otlpAttributes: { setting: 'metricsOtlpAttributes', usual: OTLP_ATTRIBUTES, isValid: isTexts },
+  names: { setting: 'metricsNames', usual: undefined, isValid: (value) => areRules('names', value) },
+  dropDimensions: {
+    setting: 'metricsDropDimensions',
+    usual: undefined,
+    isValid: (value) => areRules('dimensions', value),
+  },
+  keepDimensions: {
+    setting: 'metricsKeepDimensions',
+    usual: undefined,
+    isValid: (value) => areRules('dimensions', value),
+  },
+  rename: { setting: 'metricsRename', usual: undefined, isValid: (value) => areRules('rename', value) },
+  subjectDimensions: {
+    setting: 'metricsSubjectDimensions',
+    usual: undefined,
+    isValid: (value) => areRules('subjects', value),
+  },
+  subjectWins: { setting: 'metricsSubjectWins', usual: false, isValid: isBoolean },
 } as const satisfies Record<
   string,
   { setting: keyof InputSettings; usual: unknown; isValid: (value: unknown) => boolean }
@@ -66,6 +86,11 @@ export function isKnownInput(input: InputShape): boolean {
 function settingsOf(input: InputShape): InputSettings {
   const entries = NAMED_INPUTS.map(([name, { setting, usual }]) => [setting, input[name] ?? usual] as const);
   return Object.fromEntries(entries) as unknown as InputSettings;
+}
+
+/** Returns the rules on names and dimensions in a shape that `isKnownInput`. */
+export function rulesOf(input: InputShape): ShapingRules {
+  return new ShapingRules(settingsOf(input));
 }
 
 function isFormat(value: unknown): boolean {
@@ -113,8 +138,19 @@ export function makeDecoder(
   settings: DecoderSettings,
   shared: { readonly steps?: Steps; readonly dialect?: number } = {},
 ): Decoder {
+  const { steps = new Steps(), dialect = 0 } = shared;
+  const shaping = new Shaping(table, new ShapingRules(settings), steps);
+  const decoder = makeFormat(table, settings, { steps, dialect, shaping });
+  return shaping.needsSubject ? new SubjectDecoder(decoder, shaping) : decoder;
+}
+
+function makeFormat(
+  table: SeriesTable,
+  settings: DecoderSettings,
+  shared: { readonly steps: Steps; readonly dialect: number; readonly shaping: Shaping },
+): Decoder {
   const { metricsFormat, metricsCounters: counters = [], maxMessageBytes } = settings;
-  const options = { maxMessageBytes, steps: shared.steps ?? new Steps(), dialect: shared.dialect };
+  const options = { maxMessageBytes, ...shared };
   const influx = new LineProtocolDecoder(table, { ...options, counters });
   const { metricsStatsdTags: nameTags = [], metricsStatsdSignedGauges: signedGauges = false } = settings;
   const statsd = new StatsdDecoder(table, { ...options, nameTags, signedGauges });

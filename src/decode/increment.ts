@@ -4,6 +4,7 @@ import type { Decoder, SampleHandler } from './decoder.ts';
 import type { LineOptions } from './line-decoder.ts';
 import type { MessageLabel, RawMessage } from './raw-message.ts';
 import type { InputRejection } from './rejection.ts';
+import { Shaping } from './shaping.ts';
 import { BYTES_PER_STEP, REJECTED_STEPS, Steps } from './steps.ts';
 import { SubjectSeries } from './subject-series.ts';
 
@@ -22,10 +23,10 @@ export class IncrementDecoder implements Decoder {
   readonly #sample = new DecodedSample();
   readonly #series: SubjectSeries;
 
-  constructor(table: SeriesTable, options: Pick<LineOptions, 'steps' | 'dialect'>) {
+  constructor(table: SeriesTable, options: Pick<LineOptions, 'steps' | 'dialect' | 'shaping'>) {
     this.steps = options.steps ?? new Steps();
-    const { dialect = 0 } = options;
-    this.#series = new SubjectSeries(table, { steps: this.steps, dialect, counters: EVERY_SUBJECT });
+    const { dialect = 0, shaping = new Shaping(table) } = options;
+    this.#series = new SubjectSeries(table, { steps: this.steps, dialect, counters: EVERY_SUBJECT, shaping });
   }
 
   take(message: RawMessage, handler: SampleHandler, label?: MessageLabel): void {

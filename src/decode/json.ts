@@ -1,9 +1,10 @@
+import { UNKNOWN_SERIES } from '../aggregate/sample.ts';
 import { identify } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { DecodedSample, NO_TYPE } from './decoded-sample.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
 import { GoLayout } from './go-layout.ts';
-import { checkIdentity, keyText, readDimensions } from './identity.ts';
+import { keyText, readDimensions } from './identity.ts';
 import {
   DIMENSIONS,
   NAME,
@@ -34,6 +35,7 @@ import {
   QUOTE,
   Scanner,
 } from './scanner.ts';
+import { Shaping } from './shaping.ts';
 import { BYTES_PER_STEP, FOUND_STEPS, NEW_SPELLING_STEPS, REJECTED_STEPS, Steps } from './steps.ts';
 import { TimestampReader } from './timestamp.ts';
 
@@ -51,6 +53,8 @@ export interface JsonOptions {
   readonly steps?: Steps;
   /** Takes what is OTLP. Must count the same steps. Without it, such a message is rejected. */
   readonly otlp?: Decoder;
+  /** See `LineOptions`. */
+  readonly shaping?: Shaping;
 }
 
 /** What is being read: the syntax of an array, before any element counts; its elements; or lines. */
@@ -70,6 +74,7 @@ export class JsonDecoder implements Decoder {
   readonly steps: Steps;
   readonly #table: SeriesTable;
   readonly #otlp: Decoder | undefined;
+  readonly #shaping: Shaping;
   readonly #maxMessageBytes: number;
   /** Longer messages take the slow path. */
   readonly #maxBatchedBytes: number;
@@ -101,6 +106,7 @@ export class JsonDecoder implements Decoder {
     this.#maxBatchedBytes = Math.min(this.#maxMessageBytes, MAX_BATCHED_BYTES);
     this.steps = options.steps ?? new Steps();
     this.#otlp = options.otlp;
+    this.#shaping = options.shaping ?? new Shaping(table);
   }
 
   get isPaused(): boolean {
@@ -117,6 +123,7 @@ export class JsonDecoder implements Decoder {
     sample.messageEnd = this.#scanner.end;
     sample.streamTime = message.streamTime;
     sample.sequence = message.sequence;
+    sample.comesFrom(this.#shaping.origin);
     if (end - start <= this.#maxBatchedBytes) {
       if (this.#goLayout.read(this.#scanner, sample, begin) || this.#readObject(begin)) {
         this.#enqueue(handler);
@@ -150,7 +157,7 @@ export class JsonDecoder implements Decoder {
     for (let i = 0; i < size; i++) {
       const sample = this.#batch[i]!;
       sample.series = this.#table.find(sample, sample.hash);
-      if (sample.series >= 0) handler.sample(sample);
+      if (sample.series !== UNKNOWN_SERIES) handler.sample(sample);
       else this.#handOverNew(sample, handler);
     }
     this.#sample = this.#batch[0]!;
@@ -213,6 +220,7 @@ export class JsonDecoder implements Decoder {
     sample.view = this.#scanner.view;
     sample.streamTime = streamTime;
     sample.sequence = sequence;
+    sample.comesFrom(this.#shaping.origin);
     return begin;
   }
 
@@ -531,7 +539,7 @@ export class JsonDecoder implements Decoder {
   /** Looks up the spelling that was just read: `GoLayout` may have taken later fields for part of the dimensions. */
   #findSeries(sample: DecodedSample): InputRejection | undefined {
     sample.series = this.#table.find(sample);
-    return sample.series >= 0 ? undefined : this.#newSpelling(sample);
+    return sample.series === UNKNOWN_SERIES ? this.#newSpelling(sample) : undefined;
   }
 
   /** Parses a spelling that is new, or was forgotten, and adds it to the table. */
@@ -545,11 +553,7 @@ export class JsonDecoder implements Decoder {
     const dimensions = length === 0 ? [] : readDimensions(scanner, start, start + length);
     if (typeof dimensions === 'string') return dimensions;
     if (scanner.badUnicode) return 'bad_unicode';
-    const identity = identify(name, dimensions);
-    const rejection = checkIdentity(identity);
-    if (rejection !== undefined) return rejection;
-    sample.series = this.#table.add(sample, identity);
-    return undefined;
+    return this.#shaping.add(sample, identify(name, dimensions));
   }
 
   #reject(reason: InputRejection): number {

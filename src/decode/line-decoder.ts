@@ -1,14 +1,14 @@
-import { TYPE_BITS } from '../aggregate/sample.ts';
+import { TYPE_BITS, UNKNOWN_SERIES } from '../aggregate/sample.ts';
 import { type Dimension, type Identity, identify } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { DecodedSample } from './decoded-sample.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
-import { checkIdentity } from './identity.ts';
 import { MAX_MESSAGE_BYTES, MAX_SPELLED_BYTES, MAX_SPELLED_KEYS } from './limits.ts';
 import type { RawMessage } from './raw-message.ts';
 import { RejectedElements } from './rejected-elements.ts';
 import type { InputRejection } from './rejection.ts';
 import { Scanner } from './scanner.ts';
+import { Shaping } from './shaping.ts';
 import { BYTES_PER_STEP, NEW_SPELLING_STEPS, REJECTED_STEPS, Steps } from './steps.ts';
 
 export const TAB = 0x09;
@@ -30,6 +30,8 @@ export interface LineOptions {
   readonly steps?: Steps | undefined;
   /** Tells spellings apart that mean something else to a decoder with other settings. 0 if there is only one. */
   readonly dialect?: number | undefined;
+  /** What series become. Without it, they stay as they are. */
+  readonly shaping?: Shaping | undefined;
 }
 
 /**
@@ -45,6 +47,7 @@ export abstract class LineDecoder implements Decoder {
   readonly #table: SeriesTable;
   readonly #maxMessageBytes: number;
   readonly #dialect: number;
+  readonly #shaping: Shaping;
   readonly #unreadable: InputRejection;
   readonly #strictText = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
   readonly #rejected = new RejectedElements();
@@ -63,6 +66,7 @@ export abstract class LineDecoder implements Decoder {
     this.#table = table;
     this.#unreadable = unreadable;
     this.#dialect = (options.dialect ?? 0) << TYPE_BITS;
+    this.#shaping = options.shaping ?? new Shaping(table);
     this.#maxMessageBytes = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
     this.steps = options.steps ?? new Steps();
   }
@@ -84,6 +88,7 @@ export abstract class LineDecoder implements Decoder {
     this.#unreadableLines = 0;
     this.sample.streamTime = raw.streamTime;
     this.sample.sequence = raw.sequence;
+    this.sample.comesFrom(this.#shaping.origin);
     this.#goOn(message, handler);
   }
 
@@ -167,7 +172,7 @@ export abstract class LineDecoder implements Decoder {
     sample.type = type | this.#dialect;
     sample.series = this.#table.find(sample);
     sample.type = type;
-    return sample.series >= 0;
+    return sample.series !== UNKNOWN_SERIES;
   }
 
   /** Hands over the sample, or the reason why it is not one. */
@@ -188,13 +193,11 @@ export abstract class LineDecoder implements Decoder {
     if (spelledBytes > MAX_SPELLED_BYTES) return 'too_long';
     const identity = this.identity();
     if (typeof identity === 'string') return identity;
-    const rejection = checkIdentity(identity);
-    if (rejection !== undefined) return rejection;
     const type = this.typeOf(identity);
     this.sample.type = type | this.#dialect;
-    this.sample.series = this.#table.add(this.sample, identity);
+    const rejection = this.#shaping.add(this.sample, identity);
     this.sample.type = type;
-    return undefined;
+    return rejection;
   }
 
   /** Returns undefined if the bytes are not UTF-8. */

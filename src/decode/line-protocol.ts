@@ -1,8 +1,8 @@
+import { matchesGlob } from '../aggregate/glob.ts';
 import { COUNTER, GAUGE } from '../aggregate/sample.ts';
 import type { Dimension, Identity } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { INT64, readDecimal, readInteger, readNanos, UINT64 } from './decimal.ts';
-import { matchesGlob } from './glob.ts';
 import { MAX_LINE_SPREAD, MAX_SPELLED_KEYS } from './limits.ts';
 import {
   CR,

@@ -7,6 +7,7 @@ import { CR, LF, type LineOptions, SPACE, TAB } from './line-decoder.ts';
 import type { MessageLabel, RawMessage } from './raw-message.ts';
 import type { InputRejection } from './rejection.ts';
 import { Scanner } from './scanner.ts';
+import { Shaping } from './shaping.ts';
 import { BYTES_PER_STEP, REJECTED_STEPS, Steps } from './steps.ts';
 import { SubjectSeries } from './subject-series.ts';
 
@@ -28,8 +29,8 @@ export class NumberDecoder implements Decoder {
   constructor(table: SeriesTable, options: NumberOptions) {
     this.steps = options.steps ?? new Steps();
     this.#maxMessageBytes = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
-    const { counters, dialect = 0 } = options;
-    this.#series = new SubjectSeries(table, { steps: this.steps, dialect, counters });
+    const { counters, dialect = 0, shaping = new Shaping(table) } = options;
+    this.#series = new SubjectSeries(table, { steps: this.steps, dialect, counters, shaping });
   }
 
   take(message: RawMessage, handler: SampleHandler, label?: MessageLabel): void {

@@ -1,6 +1,7 @@
 /** OTLP's metrics, whichever way they are encoded: what a data point holds, and how its series is named. */
+
+import { matchesGlob } from '../aggregate/glob.ts';
 import type { Dimension } from '../aggregate/series.ts';
-import { matchesGlob } from './glob.ts';
 import { MAX_SPELLED_KEYS } from './limits.ts';
 import type { RawMessage } from './raw-message.ts';
 import type { InputRejection } from './rejection.ts';

@@ -1,10 +1,9 @@
-import { COUNTER, GAUGE, TIMER } from '../aggregate/sample.ts';
+import { COUNTER, GAUGE, TIMER, UNKNOWN_SERIES } from '../aggregate/sample.ts';
 import { identify } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import { MAX_SPELLING_BYTES } from '../aggregate/spelling-table.ts';
 import { DecodedSample } from './decoded-sample.ts';
 import type { Decoder, SampleHandler } from './decoder.ts';
-import { checkIdentity } from './identity.ts';
 import { MAX_LINE_SPREAD, MAX_MESSAGE_BYTES } from './limits.ts';
 import { CR, LF, type LineOptions, SPACE, TAB } from './line-decoder.ts';
 import { takeHistogram } from './otlp-buckets.ts';
@@ -23,6 +22,7 @@ import type { MessageLabel, RawMessage } from './raw-message.ts';
 import { RejectedElements } from './rejected-elements.ts';
 import type { InputRejection } from './rejection.ts';
 import { OPEN_OBJECT } from './scanner.ts';
+import { Shaping } from './shaping.ts';
 import { BYTES_PER_STEP, FOUND_STEPS, NEW_SPELLING_STEPS, REJECTED_STEPS, Steps } from './steps.ts';
 
 /** Globs for the attributes of resources and scopes that become dimensions, if no setting says it. */
@@ -47,6 +47,7 @@ export class OtlpDecoder implements Decoder {
   readonly #table: SeriesTable;
   readonly #maxMessageBytes: number;
   readonly #attributes: readonly string[];
+  readonly #shaping: Shaping;
   readonly #protobuf = new OtlpProtobuf();
   readonly #json = new OtlpJson();
   #reader: OtlpReader = this.#protobuf;
@@ -66,6 +67,7 @@ export class OtlpDecoder implements Decoder {
     this.steps = options.steps ?? new Steps();
     this.#maxMessageBytes = options.maxMessageBytes ?? MAX_MESSAGE_BYTES;
     this.#attributes = options.attributes;
+    this.#shaping = options.shaping ?? new Shaping(table);
   }
 
   get isPaused(): boolean {
@@ -85,6 +87,7 @@ export class OtlpDecoder implements Decoder {
     this.#messageBytes = end - start;
     this.#sample.streamTime = message.streamTime;
     this.#sample.sequence = message.sequence;
+    this.#sample.comesFrom(this.#shaping.origin);
     this.#goOn(message, handler);
   }
 
@@ -208,7 +211,7 @@ export class OtlpDecoder implements Decoder {
     sample.dimensionsStart = sample.nameLength;
     sample.dimensionsLength = spelling.length - sample.nameLength;
     sample.series = this.#table.find(sample);
-    return sample.series >= 0 ? undefined : this.#learn(metric, suffix);
+    return sample.series === UNKNOWN_SERIES ? this.#learn(metric, suffix) : undefined;
   }
 
   #learn(metric: OtlpMetric, suffix: string): InputRejection | undefined {
@@ -219,11 +222,7 @@ export class OtlpDecoder implements Decoder {
     if (typeof own === 'string') return own;
     const dimensions = merged([metric.shared.dimensions, own]);
     if (typeof dimensions === 'string') return dimensions;
-    const identity = identify(metric.name + suffix, dimensions);
-    const rejection = checkIdentity(identity);
-    if (rejection !== undefined) return rejection;
-    sample.series = this.#table.add(sample, identity);
-    return undefined;
+    return this.#shaping.add(sample, identify(metric.name + suffix, dimensions));
   }
 }
 

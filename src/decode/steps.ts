@@ -14,6 +14,8 @@ export class Steps {
  * series into which others are folded takes as many.
  */
 export const NEW_SPELLING_STEPS = 60;
+/** Rules that are looked at for a new spelling. */
+export const GLOBS_PER_STEP = 4;
 /** Why something is not a sample is found by reading it again. */
 export const REJECTED_STEPS = 4;
 /** An element or a field that is only found and not yet read. */

@@ -1,11 +1,11 @@
-import { COUNTER, GAUGE, TYPE_BITS } from '../aggregate/sample.ts';
+import { matchesGlob } from '../aggregate/glob.ts';
+import { COUNTER, GAUGE, TYPE_BITS, UNKNOWN_SERIES } from '../aggregate/sample.ts';
 import { identify } from '../aggregate/series.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { DecodedSample } from './decoded-sample.ts';
-import { matchesGlob } from './glob.ts';
-import { checkIdentity } from './identity.ts';
 import { MAX_NAME_BYTES } from './limits.ts';
 import type { InputRejection } from './rejection.ts';
+import type { Shaping } from './shaping.ts';
 import { NEW_SPELLING_STEPS, type Steps } from './steps.ts';
 
 /** Stands in for the dimensions in the spelling: none of the other formats has these alone. */
@@ -15,6 +15,7 @@ export interface SubjectSeriesOptions {
   readonly steps: Steps;
   /** See `LineOptions`. */
   readonly dialect: number;
+  readonly shaping: Shaping;
   /** Globs for the subjects that are counters. */
   readonly counters: readonly string[];
 }
@@ -38,6 +39,7 @@ export class SubjectSeries {
     const length = this.#name.write(subject);
     this.#name[length] = MARK;
     sample.view = this.#view;
+    sample.comesFrom(this.#options.shaping.origin);
     sample.nameStart = 0;
     sample.nameLength = length;
     sample.dimensionsStart = length;
@@ -51,19 +53,17 @@ export class SubjectSeries {
     sample.type = type | (this.#options.dialect << TYPE_BITS);
     sample.series = this.#table.find(sample);
     sample.type = type;
-    return sample.series >= 0;
+    return sample.series !== UNKNOWN_SERIES;
   }
 
   #learn(sample: DecodedSample, subject: string): InputRejection | undefined {
-    const { counters, dialect, steps } = this.#options;
+    const { counters, dialect, shaping, steps } = this.#options;
     steps.left -= NEW_SPELLING_STEPS + sample.nameLength;
     const identity = identify(subject, []);
-    const rejection = checkIdentity(identity);
-    if (rejection !== undefined) return rejection;
     const type = counters.some((glob) => matchesGlob(glob, subject)) ? COUNTER : GAUGE;
     sample.type = type | (dialect << TYPE_BITS);
-    sample.series = this.#table.add(sample, identity);
+    const rejection = shaping.add(sample, identity);
     sample.type = type;
-    return undefined;
+    return rejection;
   }
 }

@@ -2,7 +2,8 @@
  * Takes messages from a source to the stores: the live path, one lane per sink, and the catch-ups. It knows no bus, no
  * HTTP, and no clock except the one it is given, so the simulation runs the same code as the service.
  */
-import type { Aggregator } from '../aggregate/aggregator.ts';
+import type { Aggregator, AggregatorOptions } from '../aggregate/aggregator.ts';
+import type { FoldedName } from '../aggregate/folded-names.ts';
 import type { Series } from '../aggregate/point.ts';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
@@ -129,6 +130,8 @@ export interface EngineEvents extends CatchUpEvents {
   /** The store refused points for good, and nobody knows which. */
   pointsLost(sink: string, lost: Unidentified): void;
   sinkChanged(sink: string, up: boolean, failure: StoreFailure | undefined): void;
+  /** Series of these names were folded in windows that the live path closed. */
+  folded?(names: readonly FoldedName[]): void;
   /** There are running totals among the samples. */
   cumulative(): void;
   /** The sum of a counter is too large to be exact. */
@@ -244,11 +247,14 @@ export class Engine {
     const onWindows: WindowHandler = (windows, boundary, sequence) => {
       this.#fanout.hand(windows, boundary, sequence);
       events.closed(windows, boundary);
+      const folded = this.live.aggregator.takeFolded();
+      if (folded.length > 0) events.folded?.(folded);
     };
     events.began?.(liveStart.from, attachment.tiling, attachment.rollback?.from);
     const reopened: OnReopened = (starts, through) => this.#reopen(this.#fanout.lanes, starts, through);
     const { keepsSketches = false } = settings;
-    const live = this.#pipeline(liveStart.from, liveStart.closedThrough, onWindows, reopened, keepsSketches);
+    const keeps = { keepsSketches, notesFolds: true };
+    const live = this.#pipeline(liveStart.from, liveStart.closedThrough, onWindows, reopened, keeps);
     const source = attachment.open(liveStart.from, liveStart.closedThrough, true);
     this.live = { source: this.#watched(attachment.watch?.watched(source) ?? source), ...live };
     for (const range of attachment.lost ?? []) this.#countGap(0, range);
@@ -345,7 +351,7 @@ export class Engine {
     closedThrough: number | undefined,
     onWindows: WindowHandler,
     onReopened: OnReopened,
-    keepsSketches = false,
+    keeps: Pick<AggregatorOptions, 'keepsSketches' | 'notesFolds'> = {},
   ): { pipeline: Pipeline; aggregator: Aggregator } {
     const { instance, tiling, epochs, trail } = this.#attachment;
     return openPipeline(
@@ -353,7 +359,7 @@ export class Engine {
       this.#settings,
       { from, closedThrough, instance, tiling },
       {
-        keepsSketches,
+        ...keeps,
         nextTurn: () => this.#clock.nextTurn(),
         // The lanes of core mode hold nobody back either.
         holdsBack: this.#attachment.replayable,
@@ -621,7 +627,7 @@ export class Engine {
   #replayFor(lane: Lane, keepsSketches = false): OpenReplay {
     return (from, closedThrough, onWindows) => {
       const reopened: OnReopened = (starts, through) => this.#reopen([lane], starts, through);
-      const { pipeline } = this.#pipeline(from, closedThrough, onWindows, reopened, keepsSketches);
+      const { pipeline } = this.#pipeline(from, closedThrough, onWindows, reopened, { keepsSketches });
       return {
         source: this.#watched(this.#attachment.open(from, closedThrough, false)),
         reader: pipeline,

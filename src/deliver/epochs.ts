@@ -1,7 +1,7 @@
 /**
  * Handles changes of WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES and MAX_SERIES_BYTES, and of the settings that decide what
- * a message means. These shape the windows, so a new value takes effect at a boundary that every instance of the
- * pipeline knows before reaching it.
+ * a message means and which series come of it. These shape the windows, so a new value takes effect at a boundary that
+ * every instance of the pipeline knows before reaching it.
  *
  * This is certain without any instance waiting for another: an epoch begins at least `delayMs` after it was announced,
  * by the server's clock, and no instance closes a window at a stream time more than `delayMs` after it last looked.

@@ -1,6 +1,6 @@
 import { Aggregator, type AggregatorOptions } from '../aggregate/aggregator.ts';
 import type { Series } from '../aggregate/point.ts';
-import { COUNTER, type Sample } from '../aggregate/sample.ts';
+import { COUNTER, FILTERED, type Sample } from '../aggregate/sample.ts';
 import type { SeriesTable } from '../aggregate/series-table.ts';
 import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
@@ -75,7 +75,7 @@ export interface PipelineOptions {
   readonly onRounded?: (series: Series, sum: number) => void;
 }
 
-/** I8: received = rejected + decoded + waiting. Every decoded sample is counted by the aggregator. */
+/** I8: received = rejected + decoded + waiting. Every decoded sample is filtered, or counted by the aggregator. */
 export interface PipelineStats {
   received: number;
   readonly rejectedMessages: Map<InputRejection, number>;
@@ -85,6 +85,8 @@ export interface PipelineStats {
   cumulative: number;
   /** Points of counters whose sum is beyond 2^53, from where on a double has no room for each whole number. */
   roundedSums: number;
+  /** Samples whose names are not taken. */
+  filtered: number;
 }
 
 /** Work for when so many of the messages that came first are finished. */
@@ -112,6 +114,7 @@ export class Pipeline implements Reader, SampleHandler {
     rejectedSamples: new Map(),
     cumulative: 0,
     roundedSums: 0,
+    filtered: 0,
   };
   readonly #options: PipelineOptions;
   readonly #decoder: Decoder;
@@ -389,7 +392,8 @@ export class Pipeline implements Reader, SampleHandler {
   }
 
   sample(sample: Sample): void {
-    this.#options.aggregator.add(sample, sample.streamTime, sample.sequence);
+    if (sample.series === FILTERED) this.stats.filtered++;
+    else this.#options.aggregator.add(sample, sample.streamTime, sample.sequence);
   }
 
   rejected(reason: InputRejection, message: Uint8Array, count: number): void {
@@ -518,15 +522,22 @@ export function openPipeline(
     | 'onCumulative'
     | 'onRounded'
   > &
-    Pick<AggregatorOptions, 'keepsSketches'>,
+    Pick<AggregatorOptions, 'keepsSketches' | 'notesFolds'>,
 ): { readonly pipeline: Pipeline; readonly aggregator: Aggregator } {
   const { maxMessageBytes, slice, pace, hasSketches = false } = settings;
   const decoder = makeDecoderFor(table, settings, start.tiling.epochs);
   const onFolded = () => {
     decoder.steps.left -= NEW_SPELLING_STEPS;
   };
-  const { keepsSketches = false } = options;
-  const aggregator = new Aggregator(table, { ...start, slice, keepsSketches, hasSketches, onFolded });
+  const { keepsSketches = false, notesFolds = false } = options;
+  const aggregator = new Aggregator(table, {
+    ...start,
+    slice,
+    keepsSketches,
+    hasSketches,
+    notesFolds,
+    onFolded,
+  });
   const sequence = start.closedThrough ?? 0;
   return {
     pipeline: new Pipeline({

@@ -1,5 +1,6 @@
 /** Reports from lanes and pipelines to the operator: one log line per kind of event, not one per event. */
 
+import type { FoldedName } from '../aggregate/folded-names.ts';
 import type { Point, Series } from '../aggregate/point.ts';
 import type { Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
@@ -48,6 +49,25 @@ export class Reports {
     this.#log.warn(
       { series: name, sum, advice: 'Count in a larger unit.' },
       'the sum of a counter in a window is beyond 2^53, and rounded',
+    );
+  }
+
+  /** One line a minute, however many names. */
+  folded(names: readonly FoldedName[]): void {
+    const heldBack = this.#seldom.admit('folded', this.#clock.steady());
+    if (heldBack === undefined) return;
+    const shown = names.map(({ name, type, samples, key, values, looked }) => ({
+      ...{ name, type, samples },
+      ...(key === undefined ? {} : { key, values, ofSeries: looked }),
+    }));
+    this.#log.warn(
+      {
+        names: shown,
+        heldBack,
+        advice:
+          'Have the producer leave out the key, or drop it (METRICS_DROP_DIMENSIONS), or raise the limit.',
+      },
+      'these names have too many series in a window: further ones are folded, most likely because of these keys',
     );
   }
 

@@ -2,7 +2,7 @@
 import { makeSeries } from '../aggregate/series.ts';
 import type { Clock } from '../base/clock.ts';
 import type { Source } from '../bus/read/source.ts';
-import type { RawMessage } from '../decode/raw-message.ts';
+import type { MessageLabel, RawMessage } from '../decode/raw-message.ts';
 import type { Truth, TruthRow } from '../verify/truth.ts';
 import type { SentSeries } from './traffic.ts';
 
@@ -33,8 +33,8 @@ export async function readBack(source: Source, truth: Truth, expected: number, c
     }
   };
   const reader = {
-    message({ bytes, start, end, streamTime }: RawMessage) {
-      truth.add(bytes.subarray(start, end), streamTime);
+    message({ bytes, start, end, streamTime }: RawMessage, label?: MessageLabel) {
+      truth.add(bytes.subarray(start, end), streamTime, label?.subject);
       lastMessage = clock.steady();
     },
     progress: stopWhenDone,

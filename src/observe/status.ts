@@ -9,6 +9,7 @@ import type { StrayWindows } from '../deliver/strays.ts';
 import type { VerifiedWindows } from '../deliver/verifier.ts';
 import type { ProbeResult, RecentAnswers } from '../probe/probes.ts';
 import type { TopName } from '../probe/top-names.ts';
+import type { FoldedStatus } from '../recent/folds.ts';
 import type { Price } from '../sink/price.ts';
 import type { Quantiles } from './quantiles.ts';
 
@@ -116,6 +117,8 @@ export interface SampleStatus {
   readonly cumulative: number;
   /** Points of counters whose sum is too large to be exact. */
   readonly roundedSums: number;
+  /** Of names that METRICS_NAMES does not take. */
+  readonly filtered: number;
 }
 
 export interface WindowStatus {
@@ -128,6 +131,10 @@ export interface WindowStatus {
   readonly maxSeriesBytes: number | null;
   /** Of the sketches of timers; null: as earlier versions computed them. */
   readonly sketchScale: number | null;
+  /** Limits by name, as in the setting; null: there are none. */
+  readonly maxSeriesByName: readonly string[] | null;
+  /** Names of which series were folded since the start, the latest first. */
+  readonly folded: readonly FoldedStatus[];
   /** The shape of later windows, from a time on. Null if no other shape was announced. */
   readonly next: (WindowShape & { readonly from: string }) | null;
   readonly open: number;

@@ -3,6 +3,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import { memoryLimit } from '../base/memory-limit.ts';
+import type { FoldedStatus } from '../recent/folds.ts';
 import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS } from '../sink/contract.ts';
 import { type LagFigures, LoopLag } from './loop-lag.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
@@ -39,6 +40,9 @@ const STRAY_RESULTS = ['removed', 'left'] as const;
 const VERIFY_RESULTS = ['equal', 'different', 'unknown'] as const;
 
 const one = (value: number): Values => [[{}, value]];
+const foldedBy = (folded: readonly FoldedStatus[]): Values =>
+  folded.map(({ name, key, samples }) => [{ name, key: key ?? '' }, samples]);
+
 const byReason = (counts: Counts): Values =>
   Object.entries(counts).map(([reason, value]) => [{ reason }, value]);
 const perSink = (value: (sink: SinkStatus) => number) => (status: Status) =>
@@ -98,8 +102,15 @@ const SHOWN: readonly Shown[] = [
   {
     kind: 'counter',
     name: 'fanout_samples_overflowed_total',
-    help: 'Samples of series beyond MAX_SERIES or MAX_SERIES_BYTES, counted in the overflow series of their name.',
+    help: 'Samples of series beyond MAX_SERIES, MAX_SERIES_BYTES or MAX_SERIES_BY_NAME, counted in the overflow series of their name.',
     of: ({ samples }) => one(samples.overflowed),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_samples_folded_total',
+    help: 'Those of the names that were folded last, at most 20, and the dimension that most likely has too many values.',
+    labels: ['name', 'key'],
+    of: ({ windows }) => foldedBy(windows.folded),
   },
   {
     kind: 'counter',
@@ -136,6 +147,12 @@ const SHOWN: readonly Shown[] = [
     name: 'fanout_sums_rounded_total',
     help: 'Points of counters whose sum is beyond 2^53, and so rounded.',
     of: ({ samples }) => one(samples.roundedSums),
+  },
+  {
+    kind: 'counter',
+    name: 'fanout_samples_filtered_total',
+    help: 'Samples of names that METRICS_NAMES does not take.',
+    of: ({ samples }) => one(samples.filtered),
   },
   {
     kind: 'gauge',

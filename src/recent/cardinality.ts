@@ -1,5 +1,6 @@
 /** Which names and which dimensions have how many series, and since when that many. */
 import { METRIC_TYPES } from '../aggregate/point.ts';
+import type { FoldedStatus } from './folds.ts';
 import { timeInWords } from './question.ts';
 import type { RecentView } from './recent-windows.ts';
 import { patience } from './selection.ts';
@@ -49,6 +50,8 @@ export interface CardinalityAnswer {
   readonly names: readonly NameCardinality[];
   /** Those with the most values. */
   readonly keys: readonly KeyCardinality[];
+  /** Since the start of the instance, the latest first. Earlier versions do not have it. */
+  readonly folded?: readonly FoldedStatus[];
 }
 
 /** Counts what is new by the second in which it was first seen. */

@@ -2,6 +2,7 @@
 import type { Clock } from '../base/clock.ts';
 import { Adder } from './answer.ts';
 import { type CardinalityAnswer, cardinalityOf } from './cardinality.ts';
+import type { FoldedStatus } from './folds.ts';
 import { type RecentAnswer, type RecentQuestion, Unanswerable } from './question.ts';
 import type { RecentView, RecentWindows } from './recent-windows.ts';
 import { unwanted } from './selection.ts';
@@ -19,6 +20,8 @@ export interface RecentQuestionsOptions {
   /** See `RecentAnswer`. */
   readonly slice: string;
   readonly parts: boolean;
+  /** Names of which series were folded, for the answer about cardinality. */
+  readonly folded?: () => readonly FoldedStatus[];
 }
 
 export class RecentQuestions {
@@ -42,7 +45,8 @@ export class RecentQuestions {
 
   /** Likewise. */
   async cardinality(left?: AbortSignal): Promise<CardinalityAnswer> {
-    return await this.#inTurn((view, turns) => cardinalityOf(view, turns), left);
+    const answer = await this.#inTurn((view, turns) => cardinalityOf(view, turns), left);
+    return { ...answer, folded: this.#options.folded?.() ?? [] };
   }
 
   async #inTurn<T>(

@@ -1,5 +1,5 @@
 /** Which series a question means, and which group each of them is in. */
-import { matchesGlob } from '../decode/glob.ts';
+import { matchesGlob } from '../aggregate/glob.ts';
 import type { Chunk } from './columns.ts';
 import { type RecentQuestion, Unanswerable } from './question.ts';
 import type { SeriesDictionary } from './series-dictionary.ts';

@@ -83,6 +83,10 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     },
     sinkChanged: (sink, up, failure) => reports.sinkChanged(sink, up, failure, parts.engine?.safeUntil(sink)),
     messageRejected: (reason, message, count) => reports.messageRejected(reason, message, count),
+    folded: (names) => {
+      reports.folded(names);
+      parts.folds.add(names, systemClock.now());
+    },
     cumulative: () => reports.cumulative(),
     rounded: (series, sum) => reports.rounded(series, sum),
     leftUnread: (messages) => reports.leftUnread(messages),

@@ -23,6 +23,7 @@ import type {
 } from '../observe/status.ts';
 import type { Probes } from '../probe/probes.ts';
 import type { WindowScan } from '../probe/window-scan.ts';
+import type { Folds } from '../recent/folds.ts';
 import type { RecentWindows } from '../recent/recent-windows.ts';
 import type { Price, Usage } from '../sink/price.ts';
 import type { EngineTotals, SinkTotals, Totals } from './totals.ts';
@@ -48,6 +49,8 @@ export interface Parts {
   /** Rollbacks of the stream since the start. */
   readonly rollbacks: RollbackLog;
   readonly totals: Totals;
+  /** Names that were folded since the start. */
+  readonly folds: Folds;
   bus?: Bus;
   engine?: Engine;
 }
@@ -154,10 +157,11 @@ function sampleStatus(counts: EngineTotals | undefined, rates: SourceRates): Sam
     reopened: stats?.reopened ?? 0,
     cumulative: stats?.cumulative ?? 0,
     roundedSums: stats?.roundedSums ?? 0,
+    filtered: stats?.filtered ?? 0,
   };
 }
 
-function windowStatus({ config, engine }: Parts): WindowStatus {
+function windowStatus({ config, engine, folds }: Parts): WindowStatus {
   const boundary = engine?.live.aggregator.boundary;
   const tiling = engine?.tiling ?? Tiling.of(windowShape(config));
   const {
@@ -167,6 +171,7 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
     maxSeries,
     maxSeriesBytes = null,
     sketchScale = null,
+    maxSeriesByName = null,
   } = tiling.epochAt(boundary ?? 0);
   const next = tiling.epochs.find(({ from }) => boundary !== undefined && from > boundary);
   return {
@@ -176,6 +181,8 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
     maxSeries,
     maxSeriesBytes,
     sketchScale,
+    maxSeriesByName,
+    folded: folds.list(),
     next: next === undefined ? null : { ...next, from: new Date(next.from).toISOString() },
     open: engine?.live.aggregator.openWindows ?? 0,
     series: engine?.table.size ?? 0,

@@ -21,6 +21,7 @@ import { Telemetry } from '../observe/telemetry.ts';
 import { Watch } from '../observe/watch.ts';
 import { Probes } from '../probe/probes.ts';
 import { WindowScan } from '../probe/window-scan.ts';
+import { Folds } from '../recent/folds.ts';
 import { RecentQuestions } from '../recent/recent-questions.ts';
 import { RecentWindows } from '../recent/recent-windows.ts';
 import { Membership } from './membership.ts';
@@ -42,7 +43,7 @@ export interface Service {
 export async function startService(config: Config, log: Log, stop: AbortSignal): Promise<Service> {
   const [clock, sinks] = [systemClock, config.sinks.map(({ id }) => id)];
   const scan = new WindowScan();
-  const { recent, questions, replyTo } = recentOf(config);
+  const { recent, questions, replyTo, folds } = recentOf(config);
   let control: ControlPlane | undefined;
   const parts: Parts = {
     config,
@@ -60,7 +61,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     paused: new Set(),
     detached: false,
     rollbacks: new RollbackLog(),
-    totals: new Totals(),
+    ...{ totals: new Totals(), folds },
     control: () => control?.status ?? { enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 },
   };
   const status = () => snapshot(parts, clock.now());
@@ -120,15 +121,17 @@ function recentOf({ core: { recentBytes, slice, metricsSource, pipeline } }: Con
   const clock = systemClock;
   const recent = recentBytes === 0 ? undefined : new RecentWindows({ limitBytes: recentBytes, clock });
   const parts = metricsSource === 'core';
+  const folds = new Folds();
   const questions = new RecentQuestions({
     windows: recent,
     clock,
     slice: `${slice.index}/${slice.of}`,
     parts,
+    folded: () => folds.list(),
   });
   const replyTo: HttpOptions['recent'] = (call, left) =>
     answerRecent(call, { questions, pipeline, now: clock.now() }, left);
-  return { recent, questions, replyTo };
+  return { recent, questions, replyTo, folds };
 }
 
 type HttpParts = Omit<HttpOptions, 'host' | 'port' | 'allowedHosts' | 'replaced'>;

@@ -79,7 +79,8 @@ type LastLook = Pick<VerifiedWindows, 'lastDifference' | 'lastAt'>;
 
 function totalsOf({ live, gaps, watch, lanes, leftOutAside }: Engine) {
   const { stats } = live.source;
-  const { received, rejectedMessages, rejectedSamples, cumulative, roundedSums } = live.pipeline.stats;
+  const { received, rejectedMessages, rejectedSamples, cumulative, roundedSums, filtered } =
+    live.pipeline.stats;
   const { late, ahead, overflowed, coarse, ignored, foreign, reopened, ...samples } = live.aggregator.stats;
   return {
     gaps: gaps.times,
@@ -98,7 +99,18 @@ function totalsOf({ live, gaps, watch, lanes, leftOutAside }: Engine) {
     rejectedMessages: every(REJECTIONS, rejectedMessages),
     byType: Object.fromEntries(METRIC_TYPES.map((type) => [type, samples[type]])),
     rejectedSamples: every(REJECTIONS, rejectedSamples),
-    samples: { late, ahead, overflowed, coarse, ignored, foreign, reopened, cumulative, roundedSums },
+    samples: {
+      late,
+      ahead,
+      overflowed,
+      coarse,
+      ignored,
+      foreign,
+      reopened,
+      cumulative,
+      roundedSums,
+      filtered,
+    },
     sinks: Object.fromEntries(lanes.map((parts) => [parts.lane.id, sinkTotalsOf(parts)])),
   };
 }

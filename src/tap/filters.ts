@@ -1,5 +1,5 @@
+import { matchesGlob } from '../aggregate/glob.ts';
 import type { Series } from '../aggregate/point.ts';
-import { matchesGlob } from '../decode/glob.ts';
 
 export interface DimensionFilter {
   readonly key: string;

@@ -1,4 +1,5 @@
 import { METRIC_TYPES, type MetricType, type Series } from '../aggregate/point.ts';
+import { FILTERED } from '../aggregate/sample.ts';
 import { SeriesTable } from '../aggregate/series-table.ts';
 import type { Decoder, SampleHandler } from '../decode/decoder.ts';
 import { decompress } from '../decode/encoding.ts';
@@ -49,6 +50,7 @@ export class TapDecoder {
     const rejections = new Map<InputRejection, number>();
     const handler: SampleHandler = {
       sample: ({ series: number, type, value, eventTime, weight }) => {
+        if (number === FILTERED) return;
         const series = this.#table.series(number);
         samples.push({ series, type: METRIC_TYPES[type]!, value, eventTime, weight });
       },

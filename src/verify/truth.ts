@@ -11,7 +11,8 @@
  * are totals over all windows have null for `window_start` and `window_ms`.
  *
  * The traffic must be JSON, as `load` sends it, and within the limits: MAX_SERIES and the decoder's limits are not
- * applied here. (`verify` and `count` read every format, with the service's own decoder.)
+ * applied here. (`verify` and `count` read every format, with the service's own decoder.) What the rules on names and
+ * dimensions make of a series is left to the caller to say.
  */
 import { FIELDS, METRIC_TYPES, type MetricType, type Series } from '../aggregate/point.ts';
 import { makeSeries } from '../aggregate/series.ts';
@@ -24,6 +25,13 @@ export interface WindowSettings {
   readonly windowMs: number;
   readonly latenessMs: number;
   readonly maxAheadMs: number;
+  /** What the series of messages from this time on become (of their stream times); undefined: it is not counted. */
+  readonly shape?: (name: string, dimensions: [string, string][], subject: string) => ShapedName | undefined;
+}
+
+export interface ShapedName {
+  readonly name: string;
+  readonly dimensions: Iterable<readonly [string, string]>;
 }
 
 export interface TruthRow {
@@ -78,8 +86,11 @@ export class Truth {
     this.#settings = settings;
   }
 
-  /** Adds one message, in stream order. Without a stream time (core mode), it counts in the totals only. */
-  add(payload: Uint8Array, streamTime: number | null): void {
+  /**
+   * Adds one message, in stream order. Without a stream time (core mode), it counts in the totals only, as what it
+   * becomes: nothing else is known of what a store must hold.
+   */
+  add(payload: Uint8Array, streamTime: number | null, subject = ''): void {
     this.messages++;
     for (const candidate of parseMessage(payload)) {
       const sample = this.#sample(candidate);
@@ -89,8 +100,10 @@ export class Truth {
       }
       this.samples[sample.series.type]++;
       const time = sample.time ?? streamTime ?? 0;
-      addTo(this.#totals, sample, time);
-      if (streamTime !== null) addTo(this.#window(time, streamTime), sample, time);
+      const shaped = this.#shaped(sample, streamTime ?? 0, subject);
+      if (streamTime !== null) addTo(this.#totals, sample, time);
+      if (shaped === undefined) continue;
+      addTo(streamTime === null ? this.#totals : this.#window(time, streamTime), shaped, time);
     }
   }
 
@@ -101,7 +114,7 @@ export class Truth {
     }
   }
 
-  /** Yields one row per series, over all windows. */
+  /** Yields one row per series as it was sent, over all windows. */
   *totals(): Generator<TruthRow> {
     yield* sorted(this.#totals, null, null);
   }
@@ -123,6 +136,19 @@ export class Truth {
     const made = new Map<Series, Sum>();
     this.#windows.set(start, made);
     return made;
+  }
+
+  #shaped(sample: Sample, streamTime: number, subject: string): Sample | undefined {
+    const { shape } = this.#settingsAt(streamTime);
+    if (shape === undefined) return sample;
+    const { name, type, dimensions } = sample.series;
+    const shaped = shape(
+      name,
+      dimensions.map(([key, value]) => [key, value]),
+      subject,
+    );
+    if (shaped === undefined) return undefined;
+    return { ...sample, series: this.#intern(shaped.name, type, [...shaped.dimensions]) };
   }
 
   #settingsAt(time: number): WindowSettings {
@@ -147,7 +173,7 @@ export class Truth {
   }
 
   /** Returns one object per series, so that it can be the key of a Map. */
-  #intern(name: string, type: MetricType, dimensions: [string, string][]): Series {
+  #intern(name: string, type: MetricType, dimensions: (readonly [string, string])[]): Series {
     const spelling = JSON.stringify([name, type, dimensions]);
     const known = this.#series.get(spelling);
     if (known !== undefined) return known;

@@ -420,3 +420,51 @@ describe('values', () => {
     });
   });
 });
+
+describe('names that are folded', () => {
+  test('are noted with the dimension that has the most values', () => {
+    const { aggregator, add } = setUp({ maxSeriesByName: ['http.*=2'], notesFolds: true });
+    for (let i = 0; i < 10; i++)
+      add({ name: 'http.x', dimensions: { app: 'api', user: `u${i}`, up: i % 2 } }, 1);
+    for (let i = 0; i < 10; i++) add({ name: 'db', dimensions: { user: `u${i}` } }, 1);
+    add({ name: 'http.x', dimensions: { app: 'api', user: 'u9', up: 1 } }, 1);
+    const [window] = aggregator.closeAll();
+    expect(window!.size).toBe(13);
+    expect(aggregator.takeFolded()).toEqual([
+      { name: 'http.x', type: 'counter', samples: 9, key: 'user', values: 8, looked: 8 },
+    ]);
+    expect(aggregator.takeFolded()).toEqual([]);
+  });
+
+  test('are noted whatever the limit is, and also if they have no dimensions', () => {
+    const { aggregator, add } = setUp({ maxSeries: 1, notesFolds: true });
+    add({ name: 'a' }, 1);
+    add({ name: 'b' }, 1);
+    add({ name: 'c', dimensions: { x: '1' } }, 1);
+    aggregator.closeAll();
+    const folded = aggregator.takeFolded();
+    expect(folded.map(({ name, key, samples }) => [name, key, samples])).toEqual([
+      ['b', undefined, 1],
+      ['c', 'x', 1],
+    ]);
+  });
+
+  test('a limit by name counts series of one type, and leaves others alone', () => {
+    const { aggregator, add } = setUp({ maxSeriesByName: ['a=1'] });
+    for (const type of ['counter', 'gauge'])
+      for (const x of [1, 2]) add({ name: 'a', type, dimensions: { x } }, 1);
+    for (const x of [1, 2, 3]) add({ name: 'b', dimensions: { x } }, 1);
+    const points = aggregator.closeAll().flatMap(pointsOf);
+    const text = points.map(({ series }) => `${series.type} ${series.name}${series.dimensionsJson}`).sort();
+    const overflow = `{"${OVERFLOW_DIMENSION}":"true"}`;
+    expect(text).toEqual([
+      `counter a${overflow}`,
+      'counter a{"x":"1"}',
+      'counter b{"x":"1"}',
+      'counter b{"x":"2"}',
+      'counter b{"x":"3"}',
+      `gauge a${overflow}`,
+      'gauge a{"x":"1"}',
+    ]);
+  });
+});

@@ -6,11 +6,13 @@
 import type { MetricType, Point } from '../../src/aggregate/point.ts';
 import { makeSeries, OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
 import { exactBucket } from './exact-bucket.ts';
+import { expectedShape, fits, type RuleTexts } from './shaping-oracle.ts';
 
 export interface OracleMessage {
   readonly payload: string | Uint8Array;
   /** Milliseconds since 1970. */
   readonly streamTime: number;
+  readonly subject?: string;
 }
 
 export interface OracleShape {
@@ -22,6 +24,10 @@ export interface OracleShape {
   readonly maxSeriesBytes?: number;
   /** Absent: DDSketch, as earlier versions had it. */
   readonly sketchScale?: number;
+  /** As in MAX_SERIES_BY_NAME. */
+  readonly maxSeriesByName?: readonly string[];
+  /** What the series of messages of this time become. */
+  readonly rules?: RuleTexts;
 }
 
 export interface OracleSettings extends OracleShape {
@@ -47,8 +53,9 @@ export function expectedWindows(
   settings: OracleSettings,
 ): Map<number, Point[]> {
   const placed = new Map<number, Placed[]>();
-  for (const { payload, streamTime } of messages) {
-    for (const sample of expectedSamples(payload)) {
+  for (const message of messages) {
+    const { streamTime } = message;
+    for (const sample of shapedSamples(message, settings)) {
       const start = windowStart(sample.eventTime ?? streamTime, streamTime, settings);
       if (start < (settings.from ?? Number.NEGATIVE_INFINITY)) continue;
       if (!placed.has(start)) placed.set(start, []);
@@ -57,6 +64,21 @@ export function expectedWindows(
   }
   const starts = [...placed.keys()].sort((a, b) => a - b);
   return new Map(starts.map((start) => [start, points(start, placed.get(start)!, settings)]));
+}
+
+/** The samples of a message that are counted, each of the series that its own becomes. */
+export function shapedSamples(
+  { payload, streamTime, subject = '' }: OracleMessage,
+  settings: OracleSettings,
+): OracleSample[] {
+  const samples = expectedSamples(payload);
+  const { rules } = shapeAt(streamTime, settings);
+  if (rules === undefined) return samples;
+  return samples.flatMap((sample) => {
+    const shaped = expectedShape(sample.name, Object.fromEntries(sample.dimensions), subject, rules);
+    if (shaped === undefined) return [];
+    return { ...sample, name: shaped.name, dimensions: Object.entries(shaped.dimensions) };
+  });
 }
 
 /** The samples that a message holds; none if it is not JSON. */
@@ -136,6 +158,15 @@ export function windowStart(eventTime: number, streamTime: number, settings: Ora
   return windowAt(belongs ? eventTime : streamTime, settings);
 }
 
+/** How many series of a name a window may have. */
+function limitOf(name: string, limits: readonly string[]): number {
+  for (const limit of limits) {
+    const [glob, most] = limit.split('=') as [string, string];
+    if (fits(glob.trim(), name)) return Number(most);
+  }
+  return Number.POSITIVE_INFINITY;
+}
+
 function points(windowStart: number, placed: readonly Placed[], settings: OracleSettings): Point[] {
   const bySeries = new Map<
     string,
@@ -144,9 +175,11 @@ function points(windowStart: number, placed: readonly Placed[], settings: Oracle
   const {
     windowMs,
     maxSeries,
+    maxSeriesByName = [],
     sketchScale,
     maxSeriesBytes = Number.POSITIVE_INFINITY,
   } = shapeAt(windowStart, settings);
+  const byName = new Map<string, number>();
   let ordinary = 0;
   let overflow = 0;
   let left = maxSeriesBytes;
@@ -154,8 +187,11 @@ function points(windowStart: number, placed: readonly Placed[], settings: Oracle
   for (const each of placed) {
     const { name, type, dimensions } = each.sample;
     let series = makeSeries(name, type, dimensions);
+    const named = `${type} ${name}`;
+    const isFull = (byName.get(named) ?? 0) >= limitOf(name, maxSeriesByName);
     const isOverflow = () => series.dimensionsJson === `{"${OVERFLOW_DIMENSION}":"true"}`;
-    if (!bySeries.has(series.id) && !isOverflow() && (ordinary >= maxSeries || costOf(series) > left)) {
+    const isTaken = !isFull && ordinary < maxSeries && costOf(series) <= left;
+    if (!bySeries.has(series.id) && !isOverflow() && !isTaken) {
       series = makeSeries(name, type, [[OVERFLOW_DIMENSION, 'true']]);
     }
     let isForTheRest = false;
@@ -178,6 +214,7 @@ function points(windowStart: number, placed: readonly Placed[], settings: Oracle
         if (!isForTheRest) overflowLeft -= costOf(series);
       } else {
         ordinary++;
+        byName.set(named, (byName.get(named) ?? 0) + 1);
         left -= costOf(series);
       }
     }

@@ -19,7 +19,7 @@ import { NO_ENTRY, Spellings } from '../../src/aggregate/spelling-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import { effort } from '../effort.ts';
 
-function spelling(name: string, dimensions: string, type = COUNTER): Spelling {
+function spelling(name: string, dimensions: string, type = COUNTER, origin = 0): Spelling {
   const bytes = Buffer.from(`#${name}${dimensions}`);
   const nameLength = Buffer.byteLength(name);
   return {
@@ -29,12 +29,13 @@ function spelling(name: string, dimensions: string, type = COUNTER): Spelling {
     nameLength,
     dimensionsStart: 1 + nameLength,
     dimensionsLength: bytes.length - 1 - nameLength,
+    origin,
   };
 }
 
 function spellingOf(dimensions: Uint8Array): Spelling {
   const view = new DataView(dimensions.buffer, dimensions.byteOffset, dimensions.length);
-  const none = { nameStart: 0, nameLength: 0 };
+  const none = { nameStart: 0, nameLength: 0, origin: 0 };
   return { view, type: COUNTER, ...none, dimensionsStart: 0, dimensionsLength: dimensions.length };
 }
 

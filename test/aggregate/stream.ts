@@ -66,6 +66,7 @@ const shapeArbitrary = fc.record(
     maxSeriesBytes: fc.constantFrom(300, 850, 1300, 3000, 8000, 1_000_000),
     // Absent: as earlier versions had it.
     sketchScale: fc.constant(SKETCH_SCALE),
+    maxSeriesByName: fc.constantFrom(['*=1'], ['a*=2', '*=1'], ['?=1'], ['none=1', 'b=3']),
   },
   { requiredKeys: ['windowMs', 'latenessMs', 'maxAheadMs', 'maxSeries'] },
 );

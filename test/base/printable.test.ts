@@ -1,8 +1,8 @@
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
+import { matchesGlob } from '../../src/aggregate/glob.ts';
 import { printable, printableJson } from '../../src/base/printable.ts';
-import { matchesGlob } from '../../src/decode/glob.ts';
 import { effort } from '../effort.ts';
 import { workOf } from '../work.ts';
 

@@ -5,10 +5,11 @@ import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import { systemClock } from '../../src/base/clock.ts';
-import { makeDecoder } from '../../src/decode/formats.ts';
+import { FrameSubject } from '../../src/bus/frame-subject.ts';
+import { type DecoderSettings, makeDecoder } from '../../src/decode/formats.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { Pipeline } from '../../src/deliver/pipeline.ts';
-import { BenchMessages, type Mix } from './messages.ts';
+import { APPS, BenchMessages, type Mix } from './messages.ts';
 
 /** As a socket delivers them: about this many bytes at a time, with those of the protocol in between. */
 const CHUNK_BYTES = 65_536;
@@ -17,7 +18,16 @@ const FRAME_BYTES = 90;
 const NOW = 1_795_000_000_000;
 const MAX_SERIES = 1_000_000;
 /** The defaults. */
-const FORMAT = { metricsFormat: 'auto', metricsCounters: undefined, maxMessageBytes: 1_048_576 } as const;
+const PLAIN = { metricsFormat: 'auto', metricsCounters: undefined, maxMessageBytes: 1_048_576 } as const;
+/** Every rule, such that there are as many series as without. */
+const SHAPED = {
+  ...PLAIN,
+  metricsNames: ['http.*', '!http.debug.*'],
+  metricsDropDimensions: ['*: pid, pod', 'db.*: *'],
+  metricsKeepDimensions: ['http.*: app, host, route, status, tenant'],
+  metricsRename: ['http.requests=http.calls, old.*=new.*', '*: status=code'],
+  metricsSubjectDimensions: ['metrics.{tenant}.>'],
+} as const;
 const MIN_MESSAGES = 1_000_000;
 
 export interface HotLoopResult {
@@ -29,6 +39,8 @@ interface Chunk {
   readonly bytes: Buffer;
   /** Start and end of each message. */
   readonly places: readonly number[];
+  /** Start and end of the subject of each. */
+  readonly subjects: readonly number[];
 }
 
 function render(series: number, mix: Mix, count: number): Chunk[] {
@@ -37,17 +49,20 @@ function render(series: number, mix: Mix, count: number): Chunk[] {
   for (let written = 0; written < count; ) {
     const bytes = Buffer.alloc(CHUNK_BYTES);
     const places: number[] = [];
+    const subjects: number[] = [];
     for (let at = 0; at + MAX_MESSAGE_BYTES < CHUNK_BYTES && written < count; written++) {
       const end = messages.write(bytes, at, NOW);
       places.push(at, end);
+      const subject = bytes.write(`metrics.tenant-${messages.lastSeries % APPS}.http`, end, 'latin1');
+      subjects.push(end, end + subject);
       at = end + FRAME_BYTES;
     }
-    chunks.push({ bytes, places });
+    chunks.push({ bytes, places, subjects });
   }
   return chunks;
 }
 
-function pipelineOf(): Pipeline {
+function pipelineOf(settings: DecoderSettings): Pipeline {
   const tiling = Tiling.of({
     windowMs: 10_000,
     latenessMs: 2000,
@@ -59,7 +74,7 @@ function pipelineOf(): Pipeline {
   const aggregator = new Aggregator(table, { tiling, from: Number.NEGATIVE_INFINITY });
   const { nextTurn } = systemClock;
   return new Pipeline({
-    decoder: makeDecoder(table, FORMAT),
+    decoder: makeDecoder(table, settings),
     nextTurn,
     aggregator,
     sequence: 0,
@@ -69,12 +84,14 @@ function pipelineOf(): Pipeline {
 
 function pass(pipeline: Pipeline, chunks: readonly Chunk[]): number {
   let messages = 0;
-  for (const { bytes, places } of chunks) {
+  const subject = new FrameSubject();
+  for (const { bytes, places, subjects } of chunks) {
     const message = wholeMessage(bytes, NOW, 1);
     for (let i = 0; i < places.length; i += 2) {
       message.start = places[i]!;
       message.end = places[i + 1]!;
-      pipeline.message(message);
+      subject.isAt(bytes, subjects[i]!, subjects[i + 1]!);
+      pipeline.message(message, subject);
     }
     messages += places.length / 2;
   }
@@ -82,13 +99,13 @@ function pass(pipeline: Pipeline, chunks: readonly Chunk[]): number {
   return messages;
 }
 
-const [, , series, mix] = process.argv;
+const [, , series, mix, rules] = process.argv;
 const chunks = render(Number(series), mix as Mix, Math.max(MIN_MESSAGES / 2, 2 * Number(series)));
 const bytes = chunks.reduce((sum, { places }) => {
   for (let i = 0; i < places.length; i += 2) sum += places[i + 1]! - places[i]!;
   return sum;
 }, 0);
-const pipeline = pipelineOf();
+const pipeline = pipelineOf(rules === 'every rule' ? SHAPED : PLAIN);
 const inOnePass = pass(pipeline, chunks);
 // New series are read in turns. From here on there are none.
 await pipeline.finish();

@@ -1,7 +1,7 @@
 /** What the benchmarks send: messages of about 150 bytes, as nats_metrics writes them. */
 import { type Random, seededRandom } from '../../src/load/random.ts';
 
-const APPS = 20;
+export const APPS = 20;
 const ROUTES = 50;
 const MAX_VALUE = 9;
 /** RFC 3339 with nanoseconds. */
@@ -31,6 +31,8 @@ function renderSeries(series: number, mix: Mix): { head: Buffer; middle: Buffer 
 export class BenchMessages {
   readonly #rendered: readonly { head: Buffer; middle: Buffer }[];
   readonly #random: Random = seededRandom(1);
+  /** Of the message that was written last. */
+  lastSeries = 0;
   #written = 0;
   #second = -1;
   #prefix = '';
@@ -42,7 +44,8 @@ export class BenchMessages {
   /** Writes the next message, as of `now` (ms since 1970), into `target` at `at`; returns where it ends. */
   write(target: Buffer, at: number, now: number): number {
     const index = this.#written++;
-    const { head, middle } = this.#rendered[Math.floor(this.#random() * this.#rendered.length)]!;
+    this.lastSeries = Math.floor(this.#random() * this.#rendered.length);
+    const { head, middle } = this.#rendered[this.lastSeries]!;
     let end = at + head.copy(target, at);
     target[end++] = 0x31 + (index % MAX_VALUE);
     end += middle.copy(target, end);

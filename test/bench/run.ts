@@ -1,5 +1,5 @@
 /**
- * `npm run bench [-- --only hot-loop,encoding,receiving,stalls,memory,ask,telegraf] [--rounds N] [--messages N]
+ * `npm run bench [-- --only hot-loop,shaping,encoding,receiving,stalls,memory,ask,telegraf] [--rounds N] [--messages N]
  * [--rate N] [--keep]`: every figure is a ratio of two things measured in turns, or CPU time per message; the median of
  * the rounds. Not run by default: `--only steady [--minutes N]`, which takes an hour, `--only sinks`: every store, as a
  * ratio to SQLite, `--only partitions`: a cluster of three nats-servers with 1, 2 and 4 partitions, and `--only peers`:
@@ -35,9 +35,12 @@ const HOT_LOOPS = [
   { series: 1_000_000, bar: 600 },
 ] as const;
 
+/** (e): what the rules on names and dimensions may add. */
+const SHAPING_BAR = 60;
+
 const { values } = parseArgs({
   options: {
-    only: { type: 'string', default: 'hot-loop,encoding,receiving,stalls,memory,ask,telegraf' },
+    only: { type: 'string', default: 'hot-loop,shaping,encoding,receiving,stalls,memory,ask,telegraf' },
     /** 5, and 3 of the peers. */
     rounds: { type: 'string' },
     /** Of one measurement of receiving. */
@@ -71,6 +74,30 @@ async function measureHotLoop(): Promise<Figure[]> {
   return figures;
 }
 
+/** (e): what every rule on names and dimensions adds to a message, by two processes in turns. */
+async function measureShaping(): Promise<Figure[]> {
+  const figures: Figure[] = [];
+  for (const { series } of HOT_LOOPS.slice(0, 2)) {
+    const plain = await startChild('./hot-loop.ts', [String(series), 'counters']);
+    const shaped = await startChild('./hot-loop.ts', [String(series), 'counters', 'every rule']);
+    const costs: number[] = [];
+    const ratios: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      const without = ((await plain.ask({})) as HotLoopResult).nanosPerMessage;
+      const having = ((await shaped.ask({})) as HotLoopResult).nanosPerMessage;
+      costs.push(having - without);
+      ratios.push(having / without);
+    }
+    await plain.stop();
+    await shaped.stop();
+    const what = `every rule on names and dimensions, ${series} series`;
+    tell(`${what}: ${costs.map((cost) => cost.toFixed(0)).join(' ')} ns more`);
+    figures.push(figure('e', `${what}: more than without`, 'ns/message', costs, { bar: SHAPING_BAR }));
+    figures.push(figure('e', `${what}: to without`, 'times', ratios, {}));
+  }
+  return figures;
+}
+
 async function measureTelegrafIfHere(): Promise<Figure[]> {
   if (isTelegrafHere()) return measureTelegraf(rounds, TELEGRAF.messages, TELEGRAF.rate);
   tell('no telegraf on the PATH: (h) is left out');
@@ -79,6 +106,7 @@ async function measureTelegrafIfHere(): Promise<Figure[]> {
 
 const SUITES: Readonly<Record<string, () => Figure[] | Promise<Figure[]>>> = {
   'hot-loop': measureHotLoop,
+  shaping: measureShaping,
   encoding: () => measureEncoding(rounds),
   receiving: () =>
     measureReceiving({

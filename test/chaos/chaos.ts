@@ -37,6 +37,18 @@ const LANES = {
   SINK_INFLUXDB_BACKLOG: '150KB',
   SINK_REDSHIFT_BACKLOG: '150KB',
 } as const;
+/** Rules on names and dimensions change at every restart, and take effect while faults and restarts go on. */
+const RULES = [
+  {},
+  {
+    METRICS_NAMES: '!auth.*',
+    METRICS_DROP_DIMENSIONS: 'http.*: host, route; *: region',
+    METRICS_RENAME: 'cache.*=store.*; *: app=service',
+  },
+  { METRICS_KEEP_DIMENSIONS: '*: app, status, tenant', METRICS_SUBJECT_DIMENSIONS: 'metrics.{tenant}' },
+].map((rules) => ({ ...rules, CHANGE_DELAY: '2s' }));
+/** Only those rules give them. */
+const SHAPED_KEYS = ['service', 'tenant'];
 const WARM_UP_MS = 1_000;
 /** How long traffic goes on after all sinks are at the head again. */
 const CALM_MS = 3_000;
@@ -47,7 +59,7 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
   const stack = await startStack();
   const links = await startLinks(stack);
   const env = { ...stack.env, ...WINDOWS };
-  const instances = new Instances({ ...env, ...LANES, ...throughLinks(stack, links) });
+  const instances = new Instances({ ...env, ...LANES, ...throughLinks(stack, links) }, RULES);
   let traffic: RunningTraffic | undefined;
   try {
     traffic = startTraffic(options, env, join(stack.folder, 'truth.jsonl'));
@@ -73,6 +85,8 @@ export async function runChaos(options: ChaosOptions, signal: AbortSignal): Prom
       messages: held,
       lostByTheBus: messages - held,
       rows: truth.length,
+      shaped: truth.filter(({ series }) => series.dimensions.some(([key]) => SHAPED_KEYS.includes(key)))
+        .length,
       samples: truth.reduce((sum, { count }) => sum + count, 0),
       sinks: Object.fromEntries(sinks),
       verified,

@@ -50,12 +50,18 @@ export class Instances {
   /** Instances that ended when nobody asked them to, or not cleanly. */
   readonly failures: string[] = [];
   readonly #env: Readonly<Record<string, string>>;
+  readonly #variants: readonly Readonly<Record<string, string>>[];
   readonly #running = new Set<Instance>();
   readonly #kept: Promise<void>[] = [];
   readonly #stopping = new AbortController();
 
-  constructor(env: Readonly<Record<string, string>>) {
+  /** `variants`: settings of which each start has the next. */
+  constructor(
+    env: Readonly<Record<string, string>>,
+    variants: readonly Readonly<Record<string, string>>[] = [{}],
+  ) {
     this.#env = env;
+    this.#variants = variants;
   }
 
   /** The running instances, in the order of their start. */
@@ -102,7 +108,9 @@ export class Instances {
     const port = await freePort();
     // The end may have come while we looked for a port.
     if (this.#stopping.signal.aborted || keptUntil.aborted) return;
-    const program = startProgram(['run'], { ...this.#env, HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port) });
+    const variant = this.#variants[this.totals.starts % this.#variants.length];
+    const env = { ...this.#env, ...variant, HTTP_HOST: '127.0.0.1', HTTP_PORT: String(port) };
+    const program = startProgram(['run'], env);
     const instance: Instance = { program, url: `http://127.0.0.1:${port}/api/status`, keptUntil };
     this.#running.add(instance);
     this.totals.starts += 1;

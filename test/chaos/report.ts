@@ -16,6 +16,8 @@ export interface ChaosReport {
   readonly lostByTheBus: number;
   /** Number of rows in the truth. */
   readonly rows: number;
+  /** Rows to which rules on names and dimensions gave a key of their own. */
+  readonly shaped: number;
   readonly samples: number;
   readonly sinks: Readonly<Record<string, RowComparison>>;
   /** By sink: rows that `verify` found equal; undefined if it did not find all rows equal. */

@@ -39,8 +39,10 @@ test.each([
   ['MAX_AHEAD', { maxAheadMs: 0 }],
   ['MAX_SERIES', { maxSeries: 7 }],
   ['MAX_SERIES_BYTES', { maxSeriesBytes: 7_000_000 }],
+  ['MAX_SERIES_BY_NAME', { maxSeriesByName: ['a=1'] }],
   ['METRICS_FORMAT', { input: { format: 'statsd' } }],
   ['kind of sketches', { sketchScale: 6 }],
+  ['METRICS_NAMES', { input: { format: 'auto', names: ['a'] } }],
 ])('a new %s takes effect where windows of both shapes start, after the delay', (_, change) => {
   const from = beginningOf(planEpochs(AUTO, wanted({ input: AUTO_INPUT, ...change })));
   expect(from).toBeGreaterThanOrEqual(NOW + DELAY_MS + ANNOUNCE_MS);

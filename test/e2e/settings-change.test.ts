@@ -1,9 +1,10 @@
-/** WINDOW, LATENESS, MAX_AHEAD and MAX_SERIES change while the stream goes on. */
+/** WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, and rules on names and dimensions change while the stream goes on. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
-import { endOf, expectEqual, startTraffic, WINDOWS } from './support.ts';
+import { countOf, endOf, expectEqual, startTraffic, verifyConfirmed, WINDOWS } from './support.ts';
 
 let stack: Stack;
 const running: ServiceProgram[] = [];
@@ -45,4 +46,63 @@ test('a new shape, kill -9, and a standby that still has the old settings: all s
   expect(new Set(truth.map(({ windowMs }) => windowMs))).toEqual(new Set([1000, 3000]));
   await standby.untilConfirmed(endOf(truth));
   await expectEqual(stack.env, truth);
+});
+
+const RULES = {
+  METRICS_NAMES: '!auth.*',
+  METRICS_DROP_DIMENSIONS: 'http.*: host, route; *: region',
+  METRICS_RENAME: 'cache.*=store.*; *: app=service, method=verb',
+  METRICS_SUBJECT_DIMENSIONS: 'metrics.{tenant}.{env}',
+  METRICS_SUBJECT_WINS: 'true',
+};
+
+test('rules on names and dimensions change at a boundary: stores, verify, count and truth agree', async () => {
+  const settings = { PIPELINE: 'rules', CHANGE_DELAY: '5s' };
+  const stores = await startStack();
+  try {
+    const env = { ...stores.env, ...WINDOWS, ...settings };
+    const run = (more: Record<string, string>) => startServiceProgram({ ...env, ...more });
+    const traffic = startTraffic(
+      stores,
+      ['--rate', '1000', '--series', '300', '--subject', 'metrics.shop.live'],
+      {
+        PIPELINE: 'rules',
+      },
+    );
+    const first = await run({});
+    running.push(first);
+    await sleep(3000);
+    await first.stop('SIGKILL');
+    const second = await run(RULES);
+    running.push(second);
+    const from = Date.parse((await second.status()).windows.next!.from);
+    await second.untilConfirmed(from + 3000);
+    const truth = await traffic.end();
+    await second.untilConfirmed(endOf(truth));
+    const named = (rows: typeof truth, name: string) => rows.some(({ series }) => series.name === name);
+    const [before, after] = [
+      truth.filter(({ windowStart }) => windowStart! < from - 2000),
+      truth.filter(({ windowStart }) => windowStart! >= from + 2000),
+    ];
+    expect([named(before, 'auth.logins'), named(before, 'store.lookups')]).toEqual([true, false]);
+    expect([named(after, 'auth.logins'), named(after, 'store.lookups')]).toEqual([false, true]);
+    for (const { series } of after) {
+      const dimensions = Object.fromEntries(series.dimensions);
+      expect(dimensions).toMatchObject({ tenant: 'shop', env: 'live' });
+      expect(Object.keys(dimensions)).not.toEqual(expect.arrayContaining(['region']));
+    }
+    await expectEqual(stores.env, truth);
+    const to = ['--to', new Date(endOf(truth)).toISOString()];
+    const { report } = await verifyConfirmed(to, { ...env, ...RULES });
+    for (const { sink, windows, rows } of report!.sinks) {
+      expect(windows, sink).toMatchObject({ different: 0, unknown: 0, unconfirmed: 0 });
+      expect(rows, sink).toEqual({ equal: truth.length, missing: 0, extra: 0, different: 0 });
+    }
+    const count = startProgram(['count', '--json', ...to], { ...env, ...RULES });
+    await count.ended;
+    expect(JSON.parse(count.output.stdout).count).toBe(countOf(truth));
+    expect((await second.status()).samples.filtered).toBeGreaterThan(0);
+  } finally {
+    await stores.stop();
+  }
 });

@@ -34,8 +34,12 @@ export async function sendTraffic(bus: Bus, args: readonly string[]): Promise<Tr
 }
 
 /** Sends traffic until `end`, for tests that take as long as the machine needs. */
-export function startTraffic(bus: Bus, args: readonly string[]): { end(): Promise<TruthRow[]> } {
-  const { load, truth } = startLoad(bus, args);
+export function startTraffic(
+  bus: Bus,
+  args: readonly string[],
+  env: Env = {},
+): { end(): Promise<TruthRow[]> } {
+  const { load, truth } = startLoad(bus, args, env);
   return {
     end() {
       load.child.kill('SIGINT');
@@ -44,9 +48,9 @@ export function startTraffic(bus: Bus, args: readonly string[]): { end(): Promis
   };
 }
 
-function startLoad({ nats, folder }: Bus, args: readonly string[]) {
+function startLoad({ nats, folder }: Bus, args: readonly string[], env: Env = {}) {
   const file = join(folder, `truth-${Math.random()}.jsonl`);
-  const load = startProgram(['load', ...args, '--truth', file], { NATS_URL: nats.url, ...WINDOWS });
+  const load = startProgram(['load', ...args, '--truth', file], { NATS_URL: nats.url, ...WINDOWS, ...env });
   const truth = async () => {
     const code = await load.ended;
     if (code !== 0) throw new Error(`load ended with ${code}: ${load.output.stderr}${load.output.stdout}`);

@@ -216,6 +216,12 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     labels: {},
     quiet: [{ fanout_samples_overflowed_total: '0x60' }],
   },
+  FanoutNameExploded: {
+    fires: { 'fanout_samples_folded_total{name="http.requests",key="user"}': '0x20 5x60' },
+    at: 22,
+    labels: { name: 'http.requests', key: 'user' },
+    quiet: [{ 'fanout_samples_folded_total{name="http.requests",key="user"}': '0x60' }],
+  },
   FanoutTimersCoarse: {
     fires: { fanout_samples_coarse_total: '0x20 5x60' },
     at: 22,

@@ -105,6 +105,7 @@ function sampleOf({ expected, parse }: Setting<unknown>): string {
     '.7',
     'true',
     'a=b',
+    'a.*: b',
   ];
   const examples = expected.split(/[\s,]+/).reverse();
   const found = [...candidates, 'some.text', 'a_name', ...examples].find((text) => parse(text) !== undefined);

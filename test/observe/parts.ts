@@ -6,6 +6,7 @@ import { Meters } from '../../src/observe/meters.ts';
 import type { SinkStatus, Status } from '../../src/observe/status.ts';
 import { Probes } from '../../src/probe/probes.ts';
 import { WindowScan } from '../../src/probe/window-scan.ts';
+import { Folds } from '../../src/recent/folds.ts';
 import { type Parts, snapshot } from '../../src/service/snapshot.ts';
 import { Totals } from '../../src/service/totals.ts';
 
@@ -21,6 +22,7 @@ export async function detachedParts(): Promise<Parts> {
     paused: new Set<string>(),
     rollbacks: new RollbackLog(),
     totals: new Totals(),
+    folds: new Folds(),
     detached: false,
     control: () => ({ enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 }),
   };

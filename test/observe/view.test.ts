@@ -8,6 +8,7 @@ import { Meters } from '../../src/observe/meters.ts';
 import { viewOf } from '../../src/observe/view.ts';
 import { Probes } from '../../src/probe/probes.ts';
 import { WindowScan } from '../../src/probe/window-scan.ts';
+import { Folds } from '../../src/recent/folds.ts';
 import { snapshot } from '../../src/service/snapshot.ts';
 import { Totals } from '../../src/service/totals.ts';
 
@@ -31,6 +32,7 @@ test.each<[Partial<WatchStatus>, string]>([
       paused: new Set(),
       rollbacks: new RollbackLog(),
       totals: new Totals(),
+      folds: new Folds(),
       detached: false,
       control: () => ({ enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 }),
     },

@@ -8,6 +8,7 @@ import type { Status } from '../../src/observe/status.ts';
 import { Watch } from '../../src/observe/watch.ts';
 import { Probes } from '../../src/probe/probes.ts';
 import { WindowScan } from '../../src/probe/window-scan.ts';
+import { Folds } from '../../src/recent/folds.ts';
 import { type Parts, snapshot } from '../../src/service/snapshot.ts';
 import { Totals } from '../../src/service/totals.ts';
 
@@ -41,6 +42,7 @@ beforeEach(async () => {
     paused: new Set(),
     rollbacks: new RollbackLog(),
     totals: new Totals(),
+    folds: new Folds(),
     detached: false,
     control: () => ({ enabled: false, onBus: false, tasksRunning: 0, unanswered: 0 }),
   };

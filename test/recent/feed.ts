@@ -1,13 +1,13 @@
 /** Samples to recent windows, and the obvious answer to every question. */
 import { Aggregator } from '../../src/aggregate/aggregator.ts';
 import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
+import { matchesGlob } from '../../src/aggregate/glob.ts';
 import type { MetricType } from '../../src/aggregate/point.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { QUANTILES, Sketch } from '../../src/aggregate/sketch.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { ClosedWindow } from '../../src/aggregate/window.ts';
 import { systemClock } from '../../src/base/clock.ts';
-import { matchesGlob } from '../../src/decode/glob.ts';
 import { JsonDecoder } from '../../src/decode/json.ts';
 import type { RecentQuestion } from '../../src/recent/question.ts';
 import { RecentQuestions } from '../../src/recent/recent-questions.ts';

@@ -1,11 +1,11 @@
 /** The checkpoints, which outlive the service, and the faulty access of one instance to them. */
-import { shapeOf } from '../../src/aggregate/tiling.ts';
+import { type Epoch, shapeOf } from '../../src/aggregate/tiling.ts';
 import { BusError } from '../../src/bus/bus-error.ts';
 import type { Checkpoint, CheckpointStore, StoredCheckpoint } from '../../src/bus/kv/checkpoints.ts';
 import type { AgreedShapes, ShapeStore } from '../../src/bus/kv/window-shapes.ts';
 import type { Slice } from '../../src/config/core-settings.ts';
 import type { Instance } from './instance.ts';
-import type { CheckpointMode } from './scenario.ts';
+import { type CheckpointMode, PLAIN_INPUT } from './scenario.ts';
 import type { World } from './world.ts';
 
 /** The bounded time of the contract: the real store gives up after this. */
@@ -112,9 +112,14 @@ export class SimShapeStore implements ShapeStore {
     const first = { from: Number.NEGATIVE_INFINITY, ...shapeOf(scenario) };
     const isAnnounced = timeline.now >= change.announcedAt;
     const announced = isAnnounced ? [first, ...later] : [first];
-    const epochs = this.#world.options.forgetsBytes
-      ? announced.map(({ maxSeriesBytes: _, ...epoch }) => epoch)
-      : announced;
+    const { forgetsBytes, forgetsRules } = this.#world.options;
+    const epochs = announced.map((epoch, i): Epoch => {
+      const { maxSeriesBytes: _, maxSeriesByName: __, ...unbounded } = epoch;
+      const known = forgetsBytes ? unbounded : epoch;
+      return forgetsRules === 'all' || (forgetsRules === 'later' && i > 0)
+        ? { ...known, input: PLAIN_INPUT }
+        : known;
+    });
     return { shapes: { epochs, delayMs: change.delayMs }, at: this.#world.serverNow() };
   }
 }

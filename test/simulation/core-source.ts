@@ -49,7 +49,7 @@ export class SimCoreSource implements Source {
       this.handed.rejectedMessages += message.rejectedMessages;
       this.handed.rejectedSamples += message.rejectedSamples;
       this.stats.lastStreamTime = streamTime;
-      this.#instance.received.push({ payload: message.payload, streamTime });
+      this.#instance.received.push({ payload: message.payload, streamTime, subject: message.subject });
       handOver(message, this.#reader, streamTime, 0);
     });
   }

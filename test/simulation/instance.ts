@@ -25,7 +25,7 @@ export class Instance {
   /** First the source of its live path, then those of catch-ups. */
   readonly sources: (SimSource | SimCoreSource)[] = [];
   /** Core mode: what it received, and when. */
-  readonly received: { payload: Uint8Array; streamTime: number }[] = [];
+  readonly received: { payload: Uint8Array; streamTime: number; subject: string }[] = [];
   engine: Engine | undefined;
   /** By sink: start of the first window that its lane had to write. */
   from: ReadonlyMap<string, number> = new Map();

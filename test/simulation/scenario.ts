@@ -1,10 +1,14 @@
 /** What a seed decides before a run begins: the settings, the sinks, and the time of each fault. */
 
 import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
+import type { InputShape, WindowShape } from '../../src/aggregate/tiling.ts';
 import type { StartSetting } from '../../src/base/time-text.ts';
+import { inputOf } from '../../src/decode/formats.ts';
 import type { PipelinePace } from '../../src/deliver/pipeline.ts';
 import type { SinkLimits } from '../../src/sink/contract.ts';
-import type { OracleSettings } from '../aggregate/oracle.ts';
+import type { OracleSettings, OracleShape } from '../aggregate/oracle.ts';
+import type { RuleTexts } from '../aggregate/shaping-oracle.ts';
+import { settingsOf } from '../decode/rules.ts';
 import type { Chance } from './chance.ts';
 import { PROFILES, type Profile } from './profiles.ts';
 
@@ -74,6 +78,7 @@ export interface RollbackPlan {
 }
 
 export interface Scenario extends OracleSettings {
+  readonly input?: InputShape;
   readonly mode: 'stream' | 'core';
   readonly change: ShapeChange;
   readonly idleSlackMs: number;
@@ -111,6 +116,8 @@ export interface Scenario extends OracleSettings {
   readonly healedAt: number;
 }
 
+const PLAIN = { metricsFormat: 'auto', metricsCounters: undefined } as const;
+export const PLAIN_INPUT = inputOf(PLAIN);
 const WINDOWS_MS = [500, 1000, 1000, 2000];
 /** A multiple of all window lengths. */
 const COMMON_MS = 2000;
@@ -250,7 +257,22 @@ function drawShape(chance: Chance, windowMs: number) {
     // Absent in some epochs, as if they were agreed on by an earlier version.
     ...chance.pick([{}, { maxSeriesBytes: 2000 }, { maxSeriesBytes: 6000 }, { maxSeriesBytes: 1_000_000 }]),
     ...chance.pick([{}, { sketchScale: SKETCH_SCALE }]),
+    ...chance.pick([{}, {}, { maxSeriesByName: ['http*=1', '*=3'] }, { maxSeriesByName: ['queue=2'] }]),
+    ...drawRules(chance),
   };
+}
+
+/** Some of the rules, or all, so that names are left out and series become one, and other ones after a change. */
+function drawRules(chance: Chance): Pick<WindowShape & OracleShape, 'rules' | 'input'> {
+  if (chance.bool(0.5)) return { input: PLAIN_INPUT };
+  const rules: RuleTexts = {
+    ...chance.pick([{}, { names: 'http.*, db' }, { names: '!queue' }]),
+    ...chance.pick([{}, { drop: 'http.*: status' }, { drop: '*: app, status' }]),
+    ...chance.pick([{}, { keep: '*: app, tenant; db: status' }]),
+    ...chance.pick([{}, { rename: 'db=queue' }, { rename: 'http.*=web.*; *: status=app, tenant=app' }]),
+    ...chance.pick([{}, { subjects: 'metrics.{tenant}' }, { subjects: '*.{app}', subjectWins: true }]),
+  };
+  return { rules, input: inputOf({ ...PLAIN, ...settingsOf(rules) }) };
 }
 
 function drawBegin(chance: Chance, streamBegins: number, standby: boolean): StartSetting {

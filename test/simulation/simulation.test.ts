@@ -88,6 +88,17 @@ test.runIf(only === undefined)('the simulation detects instances that do not kno
   expect.unreachable('the simulation does not see what it is there to see');
 });
 
+test.runIf(only === undefined).each(['all', 'later'] as const)(
+  'the simulation detects instances that do not know the rules on series: %s',
+  async (forgetsRules) => {
+    for (let seed = 1; seed <= 100; seed++) {
+      const { failure } = await simulate(seed, { forgetsRules });
+      if (failure?.invariant === 'I3' || failure?.invariant === 'I8') return;
+    }
+    expect.unreachable('the simulation does not see what it is there to see');
+  },
+);
+
 test.runIf(only === undefined)(
   'the stream takes back messages that it delivered: in the end, every store holds what the stream has, and no more',
   async ({ annotate }) => {

@@ -3,7 +3,7 @@
 import { gzipSync } from 'node:zlib';
 import type { Reader } from '../../src/bus/read/source.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
-import { expectedSamples, shapeAt, windowStart } from '../aggregate/oracle.ts';
+import { expectedSamples, shapeAt, shapedSamples, windowStart } from '../aggregate/oracle.ts';
 import type { Chance } from './chance.ts';
 import type { Scenario } from './scenario.ts';
 
@@ -18,16 +18,20 @@ export interface SimMessage {
   /** When the server stored it: by the true clock, and by the server's. */
   readonly publishedAt: number;
   readonly streamTime: number;
+  readonly subject: string;
   /** What a decoder must make of it (I8). */
   readonly samples: number;
   readonly rejectedMessages: number;
   readonly rejectedSamples: number;
-  /** The windows that it has samples for, by the oracle (I1). */
+  /** The windows that it has samples for that are counted, by the oracle (I1). */
   readonly windows: readonly number[];
 }
 
 /** While a leader is elected, nothing is stored and nothing is delivered. */
 const OUTAGE_MS = 2_000;
+
+/** Those of two tenants, and one of nobody. */
+const SUBJECTS = ['metrics.a', 'metrics.b', 'metrics'];
 
 const encoder = new TextEncoder();
 
@@ -147,7 +151,9 @@ function publish(chance: Chance, scenario: Scenario, from: number, firstSequence
     const time = serverTime(publishedAt, scenario);
     const text = drawPayload(chance, scenario, time);
     const samples = expectedSamples(text);
-    const windows = samples.map(({ eventTime }) => windowStart(eventTime ?? time, time, scenario));
+    const subject = chance.pick(SUBJECTS);
+    const counted = shapedSamples({ payload: text, streamTime: time, subject }, scenario);
+    const windows = counted.map(({ eventTime }) => windowStart(eventTime ?? time, time, scenario));
     const elements = text.startsWith('[') ? (JSON.parse(text) as unknown[]).length : undefined;
     messages.push({
       sequence: firstSequence + messages.length,
@@ -155,6 +161,7 @@ function publish(chance: Chance, scenario: Scenario, from: number, firstSequence
       packed: messages.length % PACKED_EVERY === 0 ? gzipSync(text) : undefined,
       publishedAt,
       streamTime: time,
+      subject,
       samples: samples.length,
       rejectedMessages: elements === undefined && samples.length === 0 ? 1 : 0,
       rejectedSamples: elements === undefined ? 0 : elements - samples.length,
@@ -237,12 +244,12 @@ function drawEventTime(chance: Chance, scenario: Scenario, time: number): number
 
 /** Hands a message over as its producer sent it. */
 export function handOver(
-  { payload, packed }: SimMessage,
+  { payload, packed, subject }: SimMessage,
   reader: Reader,
   streamTime: number,
   sequence: number,
 ): void {
   const bytes = packed ?? payload;
-  const envelope = packed && { subject: 'metrics', encoding: 'gzip' };
-  reader.message(wholeMessage(bytes, streamTime, sequence), envelope);
+  const encoding = packed && 'gzip';
+  reader.message(wholeMessage(bytes, streamTime, sequence), { subject, encoding });
 }

@@ -13,8 +13,8 @@ export class Truth {
   /** In bytes as a lane's backlog counts them. */
   readonly largestWindowBytes: number;
 
-  constructor(messages: readonly { payload: Uint8Array; streamTime: number }[], settings: OracleSettings) {
-    this.windows = [...expectedWindows(messages satisfies readonly OracleMessage[], settings)];
+  constructor(messages: readonly OracleMessage[], settings: OracleSettings) {
+    this.windows = [...expectedWindows(messages, settings)];
     for (const [, points] of this.windows) for (const point of points) this.byKey.set(keyOf(point), point);
     this.largestWindowBytes = Math.max(0, ...this.windows.map(([, points]) => backlogBytes(points)));
   }

@@ -18,6 +18,8 @@ const STOP_MARGIN_MS = 26_000;
 export interface Options {
   /** A deliberate bug, to see that it is detected: instances that do not know MAX_SERIES_BYTES. */
   readonly forgetsBytes?: boolean;
+  /** Instances that do not know the rules on names and dimensions: in all epochs, or in those after the first. */
+  readonly forgetsRules?: 'all' | 'later';
   /** Another bug: a service that keeps no trail, and goes on by sequence after a rollback. */
   readonly forgetsTrail?: boolean;
   /** A third: a service that does not know which store its checkpoints are about. */

@@ -8,6 +8,7 @@ import { SKETCH_SCALE } from '../../aggregate/buckets.ts';
 import { type Epoch, shapeOf, Tiling } from '../../aggregate/tiling.ts';
 import { type Config, windowShape } from '../../config/config.ts';
 import { isKnownInput } from '../../decode/formats.ts';
+import { areRules } from '../../decode/shaping-rules.ts';
 import { BusError } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { BUCKET, Bucket, bucketExists, isConflict, MAX_CONFLICTS, readServerTime } from './bucket.ts';
@@ -120,18 +121,19 @@ function parse(key: string, text: string): Shapes {
   } catch (error) {
     throw new BusError(
       `the entry ${key} in the key-value bucket ${BUCKET} is not valid (${String(error)})`,
-      `Inspect it (nats kv get ${BUCKET} ${key}). It records which windows have which WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES, format of messages and kind of sketches. A later version of the service may have written it: then go back to that version. Without it, the current settings apply to all windows.`,
+      `Inspect it (nats kv get ${BUCKET} ${key}). It records which windows have which WINDOW, LATENESS, MAX_AHEAD, MAX_SERIES, MAX_SERIES_BYTES, MAX_SERIES_BY_NAME, format of messages, rules on names and dimensions, and kind of sketches. A later version of the service may have written it: then go back to that version. Without it, the current settings apply to all windows.`,
     );
   }
 }
 
 /** Whether this version can compute the windows: with anything that it does not know, they would be others. */
 function isKnown({ from: _, ...shape }: Epoch): boolean {
-  const { input = {}, sketchScale = SKETCH_SCALE } = shape;
+  const { input = {}, sketchScale = SKETCH_SCALE, maxSeriesByName = [] } = shape;
   const known = shapeOf(shape);
   return (
     Object.keys(shape).every((key) => Object.hasOwn(known, key)) &&
     isKnownInput(input) &&
+    (maxSeriesByName.length === 0 || areRules('limits', maxSeriesByName)) &&
     sketchScale === SKETCH_SCALE
   );
 }

@@ -78,6 +78,12 @@ export const MESSAGE_FORMAT = settingRows(
   'metricsStatsdTags',
   'metricsStatsdSignedGauges',
   'metricsOtlpAttributes',
+  'metricsNames',
+  'metricsDropDimensions',
+  'metricsKeepDimensions',
+  'metricsRename',
+  'metricsSubjectDimensions',
+  'metricsSubjectWins',
 );
 export const SINK_VARIABLES: readonly HelpRow[] = [
   ['SINK_<ID>_*', 'the sinks; if none is enabled, a SQLite file'],

@@ -38,7 +38,8 @@ export default async function runCardinality(options: CardinalityOptions): Promi
   process.exit();
 }
 
-function toText(instance: string, { since, boundary, series, names, keys }: CardinalityAnswer): string {
+function toText(instance: string, answer: CardinalityAnswer): string {
+  const { since, boundary, series, names, keys, folded = [] } = answer;
   const spread = ({ count, added, addedPerMinute, growingSince }: Spread) => [
     String(count),
     String(added),
@@ -64,6 +65,11 @@ function toText(instance: string, { since, boundary, series, names, keys }: Card
     renderTable(['name', 'type', 'series', ...header, 'dimensions with the most values'], byName),
     '',
     renderTable(['dimension', 'values', ...header, 'series'], byKey),
+    ...(folded.length === 0 ? [] : ['', 'Folded, because there were too many series:']),
+    ...folded.map(({ name, type, key, values, looked, samples, lastAt }) => {
+      const why = key === null ? '' : `; ${printable(key)} has ${values} values in ${looked} of its series`;
+      return `${printable(name)} (${type}): ${samples} samples, last at ${lastAt}${why}`;
+    }),
   ];
   return `${lines.join('\n')}\n`;
 }

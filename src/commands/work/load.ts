@@ -4,6 +4,8 @@ import { pipeline } from 'node:stream/promises';
 import { setImmediate } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { METRIC_TYPES, type MetricType } from '../../aggregate/point.ts';
+import { identify } from '../../aggregate/series.ts';
+import type { InputShape } from '../../aggregate/tiling.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog } from '../../base/log.ts';
 import { bytes } from '../../base/number-format.ts';
@@ -15,12 +17,13 @@ import { createJetStreamSource } from '../../bus/read/jetstream.ts';
 import { ensureStream } from '../../bus/stream.ts';
 import { uncovered } from '../../bus/subjects.ts';
 import { type Config, loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
+import { inputOf, rulesOf } from '../../decode/formats.ts';
 import { type NotStored, notStored, watchStored } from '../../load/not-stored.ts';
 import { onceAnswered } from '../../load/once-answered.ts';
 import { newProgress, type Outlet, type Progress, publishTraffic } from '../../load/sender.ts';
 import { findDifferences, readBack, type SeriesDifference } from '../../load/stream-check.ts';
 import { Traffic, type TrafficTotals } from '../../load/traffic.ts';
-import { formatTruthRow, Truth } from '../../verify/truth.ts';
+import { formatTruthRow, Truth, type WindowSettings } from '../../verify/truth.ts';
 import { print } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
 import { renderTable } from '../terminal/table.ts';
@@ -143,6 +146,14 @@ function windowSettings({ core }: Config) {
   return { windowMs: core.window, latenessMs: core.lateness, maxAheadMs: core.maxAhead };
 }
 
+/** Has the truth heed what the rules on names and dimensions make of a series. */
+function shaped<S extends WindowSettings & { readonly input?: InputShape }>(settings: S): S {
+  const rules = rulesOf(settings.input ?? {});
+  const shape: WindowSettings['shape'] = (name, dimensions, subject) =>
+    rules.shape(identify(name, dimensions), rules.dimensionsOf(subject));
+  return { ...settings, shape };
+}
+
 /** Produces the truth: has the outlet to send through, and is finished when everything is sent. */
 interface Recorder {
   readonly outlet: Outlet;
@@ -151,7 +162,10 @@ interface Recorder {
 
 async function startRecording(bus: Bus, subject: string, config: Config): Promise<Recorder> {
   if (config.core.metricsSource === 'core') {
-    return recordWhatIsSent(bus, new Truth(windowSettings(config)));
+    return recordWhatIsSent(
+      bus,
+      new Truth(shaped({ ...windowSettings(config), input: inputOf(config.core) })),
+    );
   }
   if (uncovered([subject], config.core.metricsSubjects).length > 0) {
     throw new BusError(
@@ -165,7 +179,7 @@ async function startRecording(bus: Bus, subject: string, config: Config): Promis
     outlet: bus,
     async finish(progress) {
       const { epochs } = await onceAnswered(() => pipelineTiling(bus, config), true);
-      const truth = new Truth(...epochs);
+      const truth = new Truth(...epochs.map(shaped));
       const start = { kind: 'sequence', sequence: lastSequence + 1 } as const;
       const source = createJetStreamSource(bus, core, { start });
       if (progress.messages > 0) await readBack(source, truth, progress.messages, systemClock);
@@ -184,7 +198,7 @@ function recordWhatIsSent(bus: Bus, truth: Truth): Recorder {
     flush: () => bus.flush(),
     publish(subject, payload) {
       const isSent = bus.publish(subject, payload);
-      if (isSent) truth.add(payload, null);
+      if (isSent) truth.add(payload, null, subject);
       return isSent;
     },
   };

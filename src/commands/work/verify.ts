@@ -1,4 +1,5 @@
 import type { Command } from 'commander';
+import { matchesGlob } from '../../aggregate/glob.ts';
 import { SeriesTable } from '../../aggregate/series-table.ts';
 import type { Tiling } from '../../aggregate/tiling.ts';
 import { systemClock } from '../../base/clock.ts';
@@ -10,7 +11,6 @@ import { createCheckpointStore, learnSubjects, type StoredCheckpoint } from '../
 import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
 import { type Config, loadConfig } from '../../config/config.ts';
 import type { SinkConfig } from '../../config/sink-config.ts';
-import { matchesGlob } from '../../decode/glob.ts';
 import { replays, wholeWindows } from '../../deliver/replay/recompute-range.ts';
 import { recomputeWindow } from '../../deliver/replay/recompute-window.ts';
 import { resumeFrom } from '../../deliver/start-points.ts';

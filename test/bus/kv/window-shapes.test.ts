@@ -26,7 +26,13 @@ const budgeted: Shapes = {
   delayMs: 5000,
   epochs: [
     ...first.epochs,
-    { ...SHAPE, maxSeriesBytes: 1000, input: { format: 'influx', counters: ['a*'] }, from: 5000 },
+    {
+      ...SHAPE,
+      maxSeriesBytes: 1000,
+      maxSeriesByName: ['a*=5', '*=7'],
+      input: { format: 'influx', counters: ['a*'], names: ['!b'], dropDimensions: ['*: c, d'] },
+      from: 5000,
+    },
   ],
 };
 const withAnother = ({ epochs, delayMs }: Shapes, from: number): Shapes => ({
@@ -104,6 +110,8 @@ test.each([
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"maxSeriesBytes":0}]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"input":{"format":"new"}}]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"input":{"new":"a"}}]}',
+  '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"input":{"format":"auto","rename":["a"]}}]}',
+  '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"maxSeriesByName":["a"]}]}',
   '{"delayMs":1,"epochs":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1},{"from":5,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1}]}',
   '{"delayMs":1,"shapes":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"sketchScale":7}]}',
   '{"delayMs":1,"shapes":[{"from":null,"windowMs":10,"latenessMs":0,"maxAheadMs":0,"maxSeries":1,"new":1}]}',
