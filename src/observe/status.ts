@@ -186,6 +186,8 @@ export interface SinkStatus {
   readonly address: string | null;
   /** Null if the store does not report it. */
   readonly storedBytes: number | null;
+  /** What that grew by since the start, a day; null for the first ten minutes. */
+  readonly storedBytesPerDay: number | null;
   /** An estimate, assuming the current rate. */
   readonly cost: Price;
   readonly rejected: Counts;

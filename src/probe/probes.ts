@@ -11,6 +11,9 @@ const MAX_ERROR_CHARACTERS = 300;
 const RECENT_ANSWERS = 20;
 /** What the storage grew by says little about fewer rows: stores grow in steps. */
 const MIN_ROWS = 1000;
+/** Likewise a short time. */
+const MIN_GROWTH_MS = 600_000;
+const DAY_MS = 86_400_000;
 const MAX_VERSION_CHARACTERS = 100;
 
 /** The latest result of one question. */
@@ -44,6 +47,8 @@ export interface ProbeResult {
   readonly querySeconds: RecentAnswers | null;
   /** Null if nobody can tell. */
   readonly bytesPerRow: number | null;
+  /** What the storage grows by; below 0 if it shrinks. Null for the first minutes, or if nobody can tell. */
+  readonly bytesPerDay: number | null;
   /** Of the store, in its own words; null if it does not say. */
   readonly version: string | null;
 }
@@ -76,6 +81,7 @@ const NONE: ProbeResult = {
   storedBytes: null,
   querySeconds: null,
   bytesPerRow: null,
+  bytesPerDay: null,
   version: null,
 };
 
@@ -83,8 +89,8 @@ const NONE: ProbeResult = {
 interface Kept {
   /** The latest answers: when they came, by the steady clock, and how long they took. */
   readonly answers: { readonly at: number; readonly seconds: number }[];
-  /** The first size that the store told, and how many rows had been written then. */
-  first?: { readonly bytes: number; readonly written: number };
+  /** The first size that the store told, when, by the steady clock, and how many rows had been written then. */
+  first?: { readonly bytes: number; readonly written: number; readonly at: number };
   /** Whether the store was asked for its version since it was last in trouble: it may come back as another. */
   knowsVersion: boolean;
 }
@@ -141,9 +147,18 @@ export class Probes {
       windows: windows ?? before.windows,
       storedBytes: storedBytes ?? before.storedBytes,
       querySeconds: this.#recent(id, kept, [sums?.seconds, windows?.seconds]) ?? before.querySeconds,
+      bytesPerDay: this.#bytesPerDay(kept, storedBytes, written()),
       bytesPerRow: bytesPerRow(kept, storedBytes, written()),
       version: typeof version === 'string' ? version.slice(0, MAX_VERSION_CHARACTERS) : before.version,
     });
+  }
+
+  #bytesPerDay(kept: Kept, bytes: number | undefined, written: number): number | null {
+    const at = this.#options.clock.steady();
+    if (bytes === undefined) return null;
+    kept.first ??= { bytes, written, at };
+    const passed = at - kept.first.at;
+    return passed < MIN_GROWTH_MS ? null : ((bytes - kept.first.bytes) / passed) * DAY_MS;
   }
 
   #recent(
@@ -184,11 +199,10 @@ export class Probes {
 }
 
 /** What the store grew by for each row since its size was first known: what was in it before does not count. */
-function bytesPerRow(kept: Kept, bytes: number | undefined, written: number): number | null {
-  if (bytes === undefined) return null;
-  kept.first ??= { bytes, written };
-  const rows = written - kept.first.written;
-  const grown = bytes - kept.first.bytes;
+function bytesPerRow({ first }: Kept, bytes: number | undefined, written: number): number | null {
+  if (bytes === undefined || first === undefined) return null;
+  const rows = written - first.written;
+  const grown = bytes - first.bytes;
   return rows >= MIN_ROWS && grown > 0 ? grown / rows : null;
 }
 

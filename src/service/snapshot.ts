@@ -187,7 +187,7 @@ function windowStatus({ config, engine }: Parts): WindowStatus {
 function sinkStatus(parts: Parts, { lane, kind }: LaneParts, counts: SinkTotals, now: number): SinkStatus {
   const { config, meters, probes, engine, paused, totals } = parts;
   const rates = meters.sink(lane.id, systemClock.steady());
-  const { sums, windows, storedBytes, querySeconds, bytesPerRow, version } = probes.of(lane.id);
+  const { sums, windows, storedBytes, querySeconds, bytesPerRow, bytesPerDay, version } = probes.of(lane.id);
   const sink = config.sinks.find(({ id }) => id === lane.id);
   return {
     id: lane.id,
@@ -217,6 +217,7 @@ function sinkStatus(parts: Parts, { lane, kind }: LaneParts, counts: SinkTotals,
     version,
     address: sink === undefined ? null : storeAddress(sink),
     storedBytes,
+    storedBytesPerDay: bytesPerDay === null ? null : Math.round(bytesPerDay),
     cost: costOf(sink, { ...rates, storedBytes: storedBytes ?? undefined }),
     rejected: counts.rejected,
     lastRejected: totals.lastRejected(lane.id) ?? null,

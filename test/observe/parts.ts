@@ -55,7 +55,13 @@ export function sinkStatus(differences: Partial<SinkStatus> = {}): SinkStatus {
       rateSeconds: 30,
     },
     ...{ pointsPerSecond: 0, bytesPerSecond: 0, writeSeconds: null, failedWriteSeconds: null },
-    ...{ queries: { sums: null, windows: null }, querySeconds: null, bytesPerRow: null, storedBytes: null },
+    ...{
+      queries: { sums: null, windows: null },
+      querySeconds: null,
+      bytesPerRow: null,
+      storedBytes: null,
+      storedBytesPerDay: null,
+    },
     ...{
       version: null,
       address: null,

@@ -88,6 +88,25 @@ test('bytes per row are what the store grew by, not what was in it before, and u
   expect(probes.of('a').bytesPerRow).toBeNull();
 });
 
+test('what a store grows by a day is known after ten minutes', async () => {
+  const { clock, state, probes } = setUp();
+  state.bytes = 1_000_000;
+  await clock.pass(INTERVAL_MS);
+  const from = clock.steady();
+  let told: number | null = null;
+  while (told === null && clock.steady() - from < 3_600_000) {
+    state.bytes += 1_000;
+    await clock.pass(INTERVAL_MS);
+    told = probes.of('a').bytesPerDay;
+  }
+  expect(clock.steady() - from).toBeGreaterThanOrEqual(600_000);
+  expect(told! / ((1_000 / INTERVAL_MS) * 86_400_000)).toBeCloseTo(1, 1);
+  // It deletes more than it gets.
+  state.bytes = 0;
+  await clock.pass(INTERVAL_MS);
+  expect(probes.of('a').bytesPerDay).toBeLessThan(0);
+});
+
 test('a store is asked for its version once, and again after it was in trouble', async () => {
   const { clock, state, probes } = setUp();
   await clock.pass(5 * INTERVAL_MS);
