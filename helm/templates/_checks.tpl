@@ -54,7 +54,7 @@ its value.
 {{- if $limit -}}
 {{- $budget := default "48MB" (.Values.settings).maxSeriesBytes -}}
 {{- $sinks := len (fromJson (include "fanout.sinks" .)) -}}
-{{- $recent := include "fanout.bytes" (default "64MB" .Values.settings.recentBytes) | float64 -}}
+{{- $recent := include "fanout.bytes" (default "64MB" (.Values.settings).recentBytes) | float64 -}}
 {{- $needed := addf (mulf 14 (include "fanout.bytes" $budget | float64)) $recent 125000000 (mulf 45000000 $sinks) -}}
 {{- if gt $needed (include "fanout.bytes" $limit | float64) -}}
 {{- fail (printf "settings.maxSeriesBytes: with %s, a pod may need %.0f MB, and resources.limits.memory is %s. Raise the limit, or lower maxSeriesBytes." $budget (divf $needed 1000000) (include "fanout.text" $limit)) -}}
