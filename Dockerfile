@@ -31,8 +31,9 @@ LABEL org.opencontainers.image.title="metrics-fanout" \
 ENV NODE_ENV=production
 # Otherwise the young heap grows to 200 MB if the machine has the memory: docs/sizing.md.
 ENV NODE_OPTIONS=--max-semi-space-size=2
-# Blocks of this size go back to the system when they are free, instead of leaving holes: docs/sizing.md.
-ENV MALLOC_MMAP_THRESHOLD_=262144
+# Blocks of this size, such as what a socket is read into, go back to the system when they are free, instead of leaving
+# holes: docs/sizing.md.
+ENV MALLOC_MMAP_THRESHOLD_=65536
 # What one thread has freed, others may use.
 ENV MALLOC_ARENA_MAX=2
 RUN install -d -o 1000 -g 1000 /data \
