@@ -572,7 +572,9 @@ export class Engine {
     if (beginAgain === undefined) return;
     for (let attempt = 1; !signal.aborted; attempt++) {
       try {
-        const { from, lost } = await beginAgain(lane.id, older?.to);
+        // Never forward: the checkpoint may be before that, because somebody has set it back.
+        const heldTo = older?.to === undefined ? undefined : Math.min(older.to, lane.next);
+        const { from, lost } = await beginAgain(lane.id, heldTo);
         if (signal.aborted) return;
         // Somebody may have resumed the lane meanwhile.
         this.#catchUps.end(lane);
