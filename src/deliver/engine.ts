@@ -106,6 +106,8 @@ export interface EngineSink {
   readonly limits: SinkLimits;
   readonly timeoutMs: number;
   readonly backlogBytes: number;
+  /** How long rows are kept, in ms; absent: for ever. */
+  readonly keepsMs?: number | undefined;
 }
 
 /** What the engine reports. All calls are synchronous and must not throw. */
@@ -379,7 +381,8 @@ export class Engine {
     );
   }
 
-  #laneOf({ id, kind, sink, limits, timeoutMs, backlogBytes }: EngineSink, liveStart: LaneStart): LaneParts {
+  #laneOf(engineSink: EngineSink, liveStart: LaneStart): LaneParts {
+    const { id, kind, sink, limits, timeoutMs, backlogBytes, keepsMs } = engineSink;
     const events = this.#events;
     const keeper = this.#attachment.keeperOf(id);
     const own = laneStartOf(id, this.#attachment);
@@ -419,6 +422,7 @@ export class Engine {
     const verifier = new Verifier({
       ...(this.#settings.verify ?? VERIFY_NOTHING),
       digests: sink.digests,
+      keepsMs,
       isUsable: () => lane.state === 'live' && lane.up,
       // Until the store is swept, it may hold rows that are about to be removed.
       // One that was emptied gets the window again.
@@ -568,7 +572,9 @@ export class Engine {
     if (beginAgain === undefined) return;
     for (let attempt = 1; !signal.aborted; attempt++) {
       try {
-        const { from, lost } = await beginAgain(lane.id, older?.to);
+        // Never forward: the checkpoint may be before that, because somebody has set it back.
+        const heldTo = older?.to === undefined ? undefined : Math.min(older.to, lane.next);
+        const { from, lost } = await beginAgain(lane.id, heldTo);
         if (signal.aborted) return;
         // Somebody may have resumed the lane meanwhile.
         this.#catchUps.end(lane);

@@ -23,6 +23,8 @@ const MAX_REOPENED = 1000;
 const TIMEOUT_MS = 120_000;
 /** Wait after a difference was found, before the store is read once more. */
 const SECOND_LOOK_MS = 5000;
+/** So much longer it may take to read a window, and so much may clocks differ, until its rows are deleted. */
+export const KEPT_MARGIN_MS = 600_000;
 
 export interface VerifySettings {
   /** Share of the confirmed windows to verify, from 0 to 1. */
@@ -54,6 +56,8 @@ export interface VerifierOptions extends VerifySettings {
   readonly isUsable: () => boolean;
   /** Whether no message of the window is known to be lost. If one is, what was written may be incomplete. */
   readonly isWhole: (start: number) => boolean;
+  /** How long rows are kept, in ms: older ones may be deleted. Absent: for ever. */
+  readonly keepsMs?: number | undefined;
   /**
    * Computes the window that begins at `start` again from the stream, with at least all messages up to sequence
    * `through`. Resolves to undefined if the stream no longer holds the window. Absent in core mode.
@@ -196,7 +200,9 @@ export class Verifier {
 
   /** Rejects if the store does not answer. */
   async #judge(waiting: Waiting, signal: AbortSignal): Promise<Judgement> {
-    if (!this.#options.isUsable() || !this.#options.isWhole(waiting.window.start)) return UNKNOWN;
+    const { isUsable, isWhole } = this.#options;
+    const { start } = waiting.window;
+    if (!isUsable() || !isWhole(start) || !this.#isKept(start)) return UNKNOWN;
     const written = await waiting.written;
     if (written === undefined) return UNKNOWN;
     const stored = await this.#read(waiting, signal);
@@ -210,6 +216,12 @@ export class Verifier {
     }
     if (isSameDigest(stored, recomputed.digest)) return EQUAL;
     return await this.#lookAgain(waiting, recomputed, signal);
+  }
+
+  /** After a long standstill, windows are written that are about to be deleted. */
+  #isKept(start: number): boolean {
+    const { keepsMs, clock } = this.#options;
+    return keepsMs === undefined || start >= clock.now() - keepsMs + KEPT_MARGIN_MS;
   }
 
   /**

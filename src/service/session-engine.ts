@@ -34,7 +34,9 @@ export function makeEngine(attachment: Attachment, bus: Bus, surroundings: Surro
       removes: removesOf(module, values),
     });
     threads.set(id, sink);
-    return { id, kind: module.kind, sink, limits: limitsOf(module, values), timeoutMs, backlogBytes };
+    const limits = limitsOf(module, values);
+    const keepsMs = module.keepsMs?.(values);
+    return { id, kind: module.kind, sink, limits, timeoutMs, backlogBytes, keepsMs };
   });
   const events = engineEvents(bus, surroundings);
   const engine = new Engine(attachment, engineSinks, engineSettings(parts), systemClock, events);

@@ -226,6 +226,19 @@ test('unknown: the store is down or catching up, refused points, cannot be read,
   expect(blind.counts()).toEqual({ equal: 0, different: 0, unknown: 1 });
 });
 
+test('a window that is old enough to be deleted is unknown, however late it was written', async () => {
+  const { clock, held, state, told, verifier, counts } = setUp({ keepsMs: 3_600_000 });
+  await clock.pass(7_200_000);
+  held.set(1000, counterWindow(1, 0));
+  verifier.confirmed(counterWindow(1, 5), 0);
+  const young = counterWindow(7200, 5);
+  held.set(young.start, young);
+  verifier.confirmed(young, 0);
+  await clock.pass(10_000);
+  expect(counts()).toEqual({ equal: 1, different: 0, unknown: 1 });
+  expect([told, state.reads]).toEqual([[], [young.start]]);
+});
+
 test('a rewritten window is verified as it was last written, even if it was just being read', async () => {
   const { clock, held, state, told, verifier, counts, digests } = setUp();
   const sums = (i: number) => i + 0.5;

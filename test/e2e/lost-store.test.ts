@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import type { NatsConnection } from 'nats';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
@@ -163,6 +164,37 @@ test('older content that comes into the store under the service, without a failu
   await publish();
   await eventually('all of it', async () => sumIn(path) === 3 * SAMPLES);
   expect(await refills(running)).toBe(1);
+});
+
+test('a checkpoint that was set to before the backup stays there', async () => {
+  const [path, backup] = [join(folder.path, 'set.db'), join(folder.path, 'set-backup.db')];
+  const env = { PIPELINE: 'set', METRICS_START: 'now' };
+  const began = new Date().toISOString();
+  const first = await start(path, env);
+  await publish();
+  await first.untilConfirmed(Date.now());
+  await first.stop('SIGTERM');
+  copyFileSync(path, backup);
+  const second = await start(path, env);
+  await publish();
+  await second.untilConfirmed(Date.now());
+  await second.stop('SIGTERM');
+  copyFileSync(backup, path);
+  const database = new DatabaseSync(path, { timeout: LIMIT_MS });
+  database.exec('UPDATE points SET sum = 0');
+  database.close();
+  const set = startProgram(['checkpoint', 'set', '--sink', 'sqlite', '--to', began, '--yes'], {
+    ...WINDOWS,
+    ...env,
+    NATS_URL: nats.url,
+    SINK_SQLITE_ENABLED: 'true',
+    SINK_SQLITE_PATH: path,
+  });
+  expect([await set.ended, set.output.stderr]).toEqual([0, '']);
+  const third = await start(path, env);
+  await third.untilConfirmed(Date.now());
+  expect(sumIn(path)).toBe(2 * SAMPLES);
+  expect(await refills(third)).toBe(1);
 });
 
 test('what the stream no longer holds of what a backup lacks is a gap', async () => {

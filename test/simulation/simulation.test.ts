@@ -170,7 +170,7 @@ test.runIf(only === undefined)(
     }
     await annotate(`${seeds} seeds`);
     if (seeds < TELLING_SEEDS) return;
-    expect(met.get('restored')).toBeGreaterThan(seeds / 3);
+    expect(met.get('restored')).toBeGreaterThan(seeds / 5);
     expect(met.get('refill')).toBeGreaterThanOrEqual(met.get('restored')! / 2);
   },
 );

@@ -15,6 +15,7 @@ import { replays, wholeWindows } from '../../deliver/replay/recompute-range.ts';
 import { recomputeWindow } from '../../deliver/replay/recompute-window.ts';
 import { resumeFrom } from '../../deliver/start-points.ts';
 import { ThreadedSink } from '../../deliver/thread/threaded-sink.ts';
+import { KEPT_MARGIN_MS } from '../../deliver/verifier.ts';
 import { readBackOf, type WindowRange } from '../../sink/contract.ts';
 import { READ_TIMEOUT_MS } from '../../verify/rows.ts';
 import type { JudgedSink } from '../../verify/verdict.ts';
@@ -120,9 +121,6 @@ function matcher({ name }: VerifyOptions): ((text: string) => boolean) | undefin
   if (name === undefined) return undefined;
   return (text) => matchesGlob(name, text);
 }
-
-/** So much longer a verification may take, and so much may clocks differ, until a row is deleted that it asks for. */
-const KEPT_MARGIN_MS = 600_000;
 
 /** A sink that is being verified, in a thread of its own. It is opened when it is first read. */
 class VerifiedSink implements JudgedSink {

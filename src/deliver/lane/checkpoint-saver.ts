@@ -27,10 +27,14 @@ export class CheckpointKeeper {
    * saved so far, so it must not wait for the store.
    */
   receiptsFor: ((next: number, isFirst: boolean) => Promise<Checkpoint['receipts']>) | undefined;
+  /** Called while a lane fills a store again, at most once per SAVE_INTERVAL_MS: it has the windows before `next`. */
+  refilledTo: ((next: number) => Promise<void>) | undefined;
   readonly #options: KeeperOptions;
   readonly #moved = new Bell();
   readonly #stored = Promise.withResolvers<void>();
   #next: number | undefined;
+  /** How far the store is filled again; undefined if nobody has to be told. */
+  #refilled: number | undefined;
   #sequence = 0;
   #store: string | undefined;
   #saved: number | undefined;
@@ -47,7 +51,13 @@ export class CheckpointKeeper {
    * lane fills an empty store again, the last one stays, and says of which store it is.
    */
   confirmed(next: number, sequence: number, store?: string): void {
-    if (this.#next !== undefined && next <= this.#next) return;
+    if (this.#next !== undefined && next <= this.#next) {
+      if (next === this.#next) return;
+      this.#refilled = next;
+      this.#moved.ring();
+      return;
+    }
+    this.#refilled = undefined;
     this.#next = next;
     this.#sequence = sequence;
     this.#store = store;
@@ -63,12 +73,20 @@ export class CheckpointKeeper {
     const { clock } = this.#options;
     while (!signal.aborted) {
       await this.#moved.wait(signal);
+      await this.#tellRefilled();
       for (let attempt = 1; !signal.aborted && this.#saved !== this.#next; attempt++) {
         if (await this.#save(false)) break;
         await clock.sleep(backoffMs(attempt, clock.random()), signal);
       }
       await clock.sleep(SAVE_INTERVAL_MS, signal);
     }
+  }
+
+  async #tellRefilled(): Promise<void> {
+    const next = this.#refilled;
+    if (next === undefined) return;
+    this.#refilled = undefined;
+    await this.refilledTo?.(next);
   }
 
   /** Tries once more to save the last checkpoint. */

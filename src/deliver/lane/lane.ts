@@ -129,7 +129,10 @@ export class Lane {
     this.#queue = new WindowQueue(options.limits, options.from, options.closedThrough, options.first);
     this.#identity = options.identity;
     this.#receipts = options.receipts && new Receipts(sink, options.receipts);
-    if (options.keeper !== undefined) options.keeper.receiptsFor = (...saved) => this.#receiptsFor(...saved);
+    if (options.keeper !== undefined) {
+      options.keeper.receiptsFor = (...saved) => this.#receiptsFor(...saved);
+      options.keeper.refilledTo = (next) => this.#giveReceipt(next);
+    }
     this.#writer = new StoreWriter({
       sink,
       receipts: this.#receipts ?? NO_RECEIPTS,
@@ -314,16 +317,26 @@ export class Lane {
     this.#options.events.storeReplaced?.(older);
   }
 
-  /** Has the store keep that it has all windows before `next`. Resolves to what the checkpoint at `next` may say. */
+  /** Resolves to what the checkpoint at `next` may say. `isFirst`: it must not wait for the store. */
   async #receiptsFor(next: number, isFirst: boolean): Promise<Checkpoint['receipts']> {
+    if (!isFirst) await this.#giveReceipt(next);
+    return this.#receipts?.claim(this.#isWholeTo(next));
+  }
+
+  #isWholeTo(next: number): boolean {
+    return this.#replacedBy === undefined && this.next >= next;
+  }
+
+  /**
+   * Has the store keep that it has all windows before `next`. Also while it is filled again: if it were restored from
+   * the same backup once more, it would lose what it got since.
+   */
+  async #giveReceipt(next: number): Promise<void> {
     const receipts = this.#receipts;
-    if (receipts === undefined) return undefined;
-    const isWhole = () => this.#replacedBy === undefined && this.next >= next;
     const mayBeAsked = this.#writer.opened && this.#writer.up && !this.resting;
-    const isAsked = !isFirst && mayBeAsked && this.#identity !== undefined;
-    const older = isAsked ? await this.#givenReceipt(receipts, next, isWhole) : undefined;
-    if (older !== undefined && this.#options.replayable) this.#replaced(this.#identity!, older);
-    return receipts.claim(isWhole());
+    if (receipts === undefined || !mayBeAsked || this.#identity === undefined) return;
+    const older = await this.#givenReceipt(receipts, next, () => this.#isWholeTo(next));
+    if (older !== undefined && this.#options.replayable) this.#replaced(this.#identity, older);
   }
 
   /** If that fails, it comes with the next checkpoint. */

@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
+import type { Checkpoint } from '../../../src/bus/kv/checkpoints.ts';
 import { FanOut } from '../../../src/deliver/fanout.ts';
 import { CheckpointKeeper } from '../../../src/deliver/lane/checkpoint-saver.ts';
-import { SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
+import { isAsKnown, SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
 import { keyOf, laneOf, ScriptedSink, sizedWindow, WINDOW_MS } from '../fixtures.ts';
 import { settle, VirtualClock } from '../virtual-clock.ts';
 
@@ -683,4 +684,65 @@ describe('which store it is', () => {
     expect(lane.up).toBe(true);
     expect(unnamed).toBeLessThanOrEqual(1);
   });
+});
+
+test('a store that is restored once more, while it is filled again, gets all of it again', async () => {
+  const clock = new VirtualClock();
+  const saved: Checkpoint[] = [];
+  const keeper = new CheckpointKeeper({
+    sink: 'test',
+    clock,
+    store: {
+      load: async () => undefined,
+      list: async () => [],
+      save: async (_, checkpoint) => {
+        saved.push(checkpoint);
+        return 'saved';
+      },
+    },
+    describe: () => ({ savedAt: '', shape: { ...SHAPE, slice: '0/1' } }),
+    failed: () => {},
+  });
+  const sink = Object.assign(new ScriptedSink(), {
+    identity: async () => 'the one',
+    receipt: async () => held,
+    giveReceipt: async (_: string, time: number, known: number | undefined) => {
+      const before = held;
+      if (isAsKnown(before, known)) held = Math.max(time, before);
+      return { before };
+    },
+  });
+  let held = 4 * WINDOW_MS;
+  const known = new Map([['writer', 10 * WINDOW_MS]]);
+  const replaced: (number | undefined)[] = [];
+  const { lane } = laneOf(
+    clock,
+    sink,
+    { keeper, identity: 'the one', receipts: { writer: 'writer', known }, from: 10 * WINDOW_MS },
+    { storeReplaced: (older) => replaced.push(older?.to) },
+  );
+  void lane.run();
+  await clock.pass(5000);
+  expect(replaced).toEqual([4 * WINDOW_MS]);
+  const { signal } = new AbortController();
+  const fill = async (from: number, to: number) => {
+    const windows = Array.from({ length: to - from }, (_, i) => sizedWindow(from + i, 3));
+    void lane.replay(windows, to * WINDOW_MS, 0, signal);
+    await clock.pass(60_000);
+  };
+  lane.beginAgain(4 * WINDOW_MS);
+  await fill(4, 7);
+  held = 4 * WINDOW_MS;
+  await fill(7, 8);
+  expect(replaced).toEqual([4 * WINDOW_MS, 4 * WINDOW_MS]);
+  lane.beginAgain(4 * WINDOW_MS);
+  await fill(4, 10);
+  await fill(10, 12);
+  expect(replaced).toHaveLength(2);
+  expect(held).toBe(12 * WINDOW_MS);
+  const claimed = (time: number) => ({ next: time, receipts: { writer: time } });
+  expect(saved.map(({ next, receipts }) => ({ next, receipts }))).toEqual([
+    claimed(10 * WINDOW_MS),
+    claimed(12 * WINDOW_MS),
+  ]);
 });
