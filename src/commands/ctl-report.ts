@@ -36,10 +36,10 @@ export function outcomesText(
   const parts: string[] = [];
   if (answered.length > 0) {
     if (operation === 'status') parts.push(statusTable(answered, width));
-    else if (operation === 'config') parts.push(...answered.map((outcome) => settingsTable(outcome)));
-    else parts.push(outcomeTable(answered));
+    else if (operation === 'config') parts.push(...answered.map((outcome) => settingsTable(outcome, width)));
+    else parts.push(outcomeTable(answered, width));
   }
-  if (refused.length > 0) parts.push(outcomeTable(refused));
+  if (refused.length > 0) parts.push(outcomeTable(refused, width));
   return `${parts.join('\n\n')}\n`;
 }
 
@@ -103,19 +103,19 @@ function sinkCells(sink: SinkStatus | undefined, status: Status): Cell[] {
   return [id, shown, lagSeconds.toFixed(1), String(backlogPoints), String(written)];
 }
 
-function settingsTable(outcome: Outcome): string {
+function settingsTable(outcome: Outcome, width: number | undefined): string {
   const { settings } = resultOf<{ readonly settings: Readonly<Record<string, string>> }>(outcome);
   const rows = Object.entries(settings).map(([variable, value]) => [variable, printable(value)]);
-  return `${printable(outcome.reply.instance)}:\n\n${renderTable(['variable', 'value'], rows)}`;
+  return `${printable(outcome.reply.instance)}:\n\n${renderTable(['variable', 'value'], rows, { width })}`;
 }
 
-function outcomeTable(outcomes: readonly Outcome[]): string {
+function outcomeTable(outcomes: readonly Outcome[], width: number | undefined): string {
   const rows = outcomes.map((outcome): Cell[] => {
     const { text, detail, isWell } = outcomeWords(outcome);
     const state: Cell = { text, colour: isWell ? 'green' : 'red' };
     return [printable(outcome.reply.instance), state, printable(detail)];
   });
-  return renderTable(['instance', 'outcome', 'detail'], rows);
+  return renderTable(['instance', 'outcome', 'detail'], rows, { width });
 }
 
 interface Words {

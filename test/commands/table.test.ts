@@ -19,6 +19,16 @@ test('a table of much text has 80 columns, and loses nothing of it', () => {
   expect(table.match(/^sqlite/gm)).toHaveLength(1);
 });
 
+test('no id is broken, however many columns there are', () => {
+  const header = ['instance', 'state', 'sink', 'sink state', 'detail', 'another', 'and one more'];
+  const ids = ['ed94072324feda38', 'b7a39ba273430089'];
+  const rows = ids.map((id) => [id, 'detached (over its socket)', 'postgres', 'catching_up', id, id, id]);
+  const table = renderTable(header, rows);
+  expect(widest(table)).toBeLessThanOrEqual(80);
+  for (const id of ids) expect(table.split(id).length - 1).toBeGreaterThanOrEqual(4);
+  expect(table).toContain('catching_up');
+});
+
 test('a table of many numbers becomes several, each with the names', () => {
   const header = ['sink', ...Array.from({ length: 12 }, (_, i) => `number ${i}`)];
   const rows = ['sqlite', 'postgres'].map((name) => [

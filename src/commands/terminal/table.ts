@@ -17,8 +17,9 @@ export interface TableOptions {
 const GAP = '  ';
 const USUAL_WIDTH = 80;
 const CUT = '…';
-/** A column of text is not made narrower than this. */
+/** A column of text is not made narrower than this, nor than its longest word, such as an id, up to `LONGEST_WORD`. */
 const MIN_COLUMN = 6;
+const LONGEST_WORD = 24;
 
 /**
  * Renders rows under a header, with aligned columns: numbers to the right, text to the left. If there are too many of
@@ -37,7 +38,13 @@ export function renderTable(
     texts.reduce((most, row) => Math.max(most, columnsOf(row[column] ?? '')), columnsOf(title)),
   );
   const limit = width ?? (stream.isTTY ? stream.columns : USUAL_WIDTH);
-  const widths = fit(natural, numeric, limit);
+  const narrowest = header.map((title, column) => {
+    if (numeric[column]) return natural[column]!;
+    const words = [title, ...texts.map((row) => row[column] ?? '')].flatMap((text) => text.split(' '));
+    const longest = words.reduce((most, word) => Math.max(most, columnsOf(word)), MIN_COLUMN);
+    return Math.min(longest, LONGEST_WORD);
+  });
+  const widths = fit(natural, narrowest, limit);
   const parts = partsOf(widths, limit);
   if (parts.length > 1) {
     const only = (cells: readonly Cell[], columns: readonly number[]) => columns.map((each) => cells[each]!);
@@ -83,6 +90,11 @@ export function renderTable(
   ].join('\n');
 }
 
+/** Where programs read, every row is one line; on a terminal, the table has its columns. For `TableOptions.width`. */
+export function wholeLines({ isTTY }: NodeJS.WriteStream): number | undefined {
+  return isTTY ? undefined : Number.POSITIVE_INFINITY;
+}
+
 /** Renders one line of a table whose rows come one after another. `widths`: of every column but the last. */
 export function renderLine(
   cells: readonly Cell[],
@@ -97,13 +109,14 @@ export function renderLine(
   return shown.join(GAP).trimEnd();
 }
 
-/** Narrows the widest columns of text until the table fits. Numbers are never cut. */
-function fit(natural: readonly number[], numeric: readonly boolean[], width: number): number[] {
+/** Narrows the widest columns of those that may be narrower until the table fits, if it can. */
+function fit(natural: readonly number[], narrowest: readonly number[], width: number): number[] {
   const widths = [...natural];
   const total = () => widths.reduce((sum, each) => sum + each, GAP.length * (widths.length - 1));
   for (let over = total() - width; over > 0; over--) {
     const widest = widths.reduce(
-      (best, each, column) => (!numeric[column] && each > (widths[best] ?? MIN_COLUMN) ? column : best),
+      (best, each, column) =>
+        each > narrowest[column]! && each > (widths[best] ?? MIN_COLUMN) ? column : best,
       -1,
     );
     if (widest < 0) break;
