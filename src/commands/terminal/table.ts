@@ -40,6 +40,7 @@ export function renderTable(
   const limit = width ?? (stream.isTTY ? stream.columns : USUAL_WIDTH);
   const narrowest = header.map((title, column) => {
     if (numeric[column]) return natural[column]!;
+    if (width !== undefined) return MIN_COLUMN;
     const words = [title, ...texts.map((row) => row[column] ?? '')].flatMap((text) => text.split(' '));
     const longest = words.reduce((most, word) => Math.max(most, columnsOf(word)), MIN_COLUMN);
     return Math.min(longest, LONGEST_WORD);
