@@ -135,8 +135,8 @@ class PostgresSink implements Sink {
 
   async open(signal: AbortSignal): Promise<void> {
     const { table, partition, keep, sketch } = this.#config;
-    try {
-      this.#opened = await this.#connections.lend(signal, async (connection) => {
+    this.#opened = await this.#classified(signal, () =>
+      this.#connections.lend(signal, async (connection) => {
         await mustBePostgres(connection);
         const schema = new Schema(connection, table, partition, SERVER, this.#timeoutMs);
         const shape = await schema.ensure(sketch);
@@ -145,11 +145,8 @@ class PostgresSink implements Sink {
         const partitions = new Partitions({ ...options, timeoutMs: this.#timeoutMs, log: this.#log });
         await partitions.prepare(connection, [Date.now()]);
         return { ...shape, partitions };
-      });
-    } catch (error) {
-      signal.throwIfAborted();
-      throw classifyPg(error);
-    }
+      }),
+    );
   }
 
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
@@ -317,27 +314,21 @@ class PostgresSink implements Sink {
     if (points.length === 0) return;
     const arrays = columnArrays(points, false);
     const keys = KEY_ARRAYS.map((index) => arrays[index]!);
-    try {
-      await this.#lend(signal, (connection) =>
+    await this.#classified(signal, () =>
+      this.#lend(signal, (connection) =>
         this.#runInTurn(connection, deleteKeys(this.#config.table), keys, signal),
-      );
-    } catch (error) {
-      signal.throwIfAborted();
-      throw classifyPg(error);
-    }
+      ),
+    );
   }
 
   async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
     const asked = pgQuestion(this.#config.table, question, SERVER);
     if (asked === undefined) return [];
     const begun = beginReading(SERVER, QUESTION_TIMEOUT_MS);
-    try {
+    return await this.#classified(signal, async () => {
       const rows = await this.#lend(signal, (connection) => inOneGo(connection, begun, ...asked));
       return pgAnswer(question, rows);
-    } catch (error) {
-      signal.throwIfAborted();
-      throw classifyPg(error);
-    }
+    });
   }
 
   async query(query: Query, signal: AbortSignal): Promise<readonly QueryRow[]> {
@@ -442,12 +433,7 @@ class PostgresSink implements Sink {
   ): Promise<T> {
     const { table } = this.#config;
     const options = { table, server: SERVER, timeoutMs: this.#timeoutMs, log: this.#log };
-    try {
-      return await this.#lend(signal, (connection) => ask(connection, options));
-    } catch (error) {
-      signal.throwIfAborted();
-      throw classifyPg(error);
-    }
+    return await this.#classified(signal, () => this.#lend(signal, (connection) => ask(connection, options)));
   }
 
   async storage(signal: AbortSignal): Promise<number | undefined> {

@@ -140,18 +140,15 @@ class RedshiftSink implements Sink {
   }
 
   async open(signal: AbortSignal): Promise<void> {
-    try {
-      this.#server = await this.#connections.lend(signal, async (connection) => {
+    this.#server = await this.#classified(signal, () =>
+      this.#connections.lend(signal, async (connection) => {
         const server = await askServer(connection);
         const schema = new Schema(connection, this.#table, server, this.#timeoutMs);
         await schema.ensure(this.#config.sketch);
         if (this.#s3 !== undefined) await this.#tryCopy(this.#s3, connection, server, signal);
         return server;
-      });
-    } catch (error) {
-      signal.throwIfAborted();
-      throw classify(error);
-    }
+      }),
+    );
   }
 
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
@@ -243,30 +240,24 @@ class RedshiftSink implements Sink {
   async remove(batch: Batch, signal: AbortSignal): Promise<void> {
     const { points } = batch;
     if (points.length === 0) return;
-    try {
-      await this.#lend(signal, (connection, server) =>
+    await this.#classified(signal, () =>
+      this.#lend(signal, (connection, server) =>
         this.#withStage({ connection, server, signal }, points, deleteStaged(this.#table, points, server)),
-      );
-    } catch (error) {
-      signal.throwIfAborted();
-      throw classify(error);
-    }
+      ),
+    );
   }
 
   async ask(question: Question, signal: AbortSignal): Promise<readonly AnswerRow[]> {
-    try {
-      return await this.#lend(signal, async (connection, server) => {
+    return await this.#classified(signal, () =>
+      this.#lend(signal, async (connection, server) => {
         const asked = pgQuestion(this.#table, question, server);
         if (asked === undefined) return [];
         await connection.run(beginReading(server, QUESTION_TIMEOUT_MS));
         const { rows } = await connection.query(...asked);
         await connection.run('COMMIT');
         return pgAnswer(question, rows);
-      });
-    } catch (error) {
-      signal.throwIfAborted();
-      throw classify(error);
-    }
+      }),
+    );
   }
 
   identity(signal: AbortSignal): Promise<string | undefined> {
@@ -292,10 +283,16 @@ class RedshiftSink implements Sink {
     signal: AbortSignal,
     ask: (connection: PgConnection, options: IdentityOptions) => Promise<T>,
   ): Promise<T> {
-    try {
-      return await this.#lend(signal, (connection, server) =>
+    return await this.#classified(signal, () =>
+      this.#lend(signal, (connection, server) =>
         ask(connection, { table: this.#table, server, timeoutMs: this.#timeoutMs, log: this.#log }),
-      );
+      ),
+    );
+  }
+
+  async #classified<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
     } catch (error) {
       signal.throwIfAborted();
       throw classify(error);
