@@ -96,6 +96,11 @@ export function wholeLines({ isTTY }: NodeJS.WriteStream): number | undefined {
   return isTTY ? undefined : Number.POSITIVE_INFINITY;
 }
 
+/** Likewise, but on a terminal texts are cut, down to `least` columns. */
+export function cutLines({ isTTY, columns }: NodeJS.WriteStream, least = 0): number {
+  return isTTY ? Math.max(least, columns) : Number.POSITIVE_INFINITY;
+}
+
 /** Renders one line of a table whose rows come one after another. `widths`: of every column but the last. */
 export function renderLine(
   cells: readonly Cell[],

@@ -8,7 +8,7 @@ import type { AnswerGroup, RecentAnswer, Sum } from '../../recent/question.ts';
 import type { DimensionFilter } from '../../tap/filters.ts';
 import { print, warn } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
-import { renderTable } from '../terminal/table.ts';
+import { cutLines, renderTable } from '../terminal/table.ts';
 import { type Addressed, askInstances } from './instances.ts';
 
 interface AskOptions extends Addressed {
@@ -106,7 +106,7 @@ function toText(answer: MergedAnswer, { by, limit }: AskOptions): string {
     ...(hasPercentiles ? ['p50', 'p90', 'p95', 'p99'] : []),
   ];
   const rows = groups.slice(0, limit).map((group) => rowOf(group, by, hasLimits, hasPercentiles));
-  const width = process.stdout.isTTY ? Math.max(MIN_WIDTH, process.stdout.columns) : Number.POSITIVE_INFINITY;
+  const width = cutLines(process.stdout, MIN_WIDTH);
   const hidden = groups.length - rows.length;
   const lines = [
     `${from} to ${to}: ${windows} windows, ${amount(seconds)} s, ${complete ? 'complete' : 'NOT COMPLETE'}`,

@@ -11,7 +11,7 @@ import { viewOf } from '../../observe/view.ts';
 import { localUrlOf } from '../terminal/option-values.ts';
 import { print } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
-import { type Cell, renderTable } from '../terminal/table.ts';
+import { type Cell, cutLines, renderTable } from '../terminal/table.ts';
 
 interface CompareOptions {
   readonly url: readonly string[];
@@ -145,7 +145,7 @@ const COLOURS: Readonly<Record<Tone, 'green' | 'yellow' | 'red' | undefined>> = 
 };
 
 function heardText(heard: readonly ServiceAnswer[]): string {
-  const width = terminalWidth();
+  const width = cutLines(process.stdout);
   const heads = heard.map((one) => {
     if (one.kind === 'silent') return `${one.url}: ${printable(one.reason)}. Is the service running there?`;
     const { headline, status } = viewOf(one.status);
@@ -162,10 +162,6 @@ function heardText(heard: readonly ServiceAnswer[]): string {
   return [lines(heads), lines(troubles.filter((text) => text !== '')), ...tables, lines(notes)]
     .filter((text) => text !== '')
     .join('\n\n');
-}
-
-function terminalWidth(): number {
-  return process.stdout.isTTY ? process.stdout.columns : Number.POSITIVE_INFINITY;
 }
 
 /** Wraps between words. A word that is longer than a line is left to the terminal. */

@@ -14,7 +14,7 @@ import { type Group, Tally } from '../../tap/tally.ts';
 import { print } from '../terminal/output.ts';
 import { showProgress } from '../terminal/progress-bar.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
-import { renderTable } from '../terminal/table.ts';
+import { cutLines, renderTable } from '../terminal/table.ts';
 
 interface CountOptions extends Filters {
   readonly from?: number;
@@ -117,7 +117,7 @@ function toText({ by, range, messages, samples, groups, remarks }: Result): stri
     String(sum),
   ]);
   const header = ['name', 'type', ...by.map(printable), 'count', 'sum'];
-  const width = process.stdout.isTTY ? Math.max(MIN_WIDTH, process.stdout.columns) : Number.POSITIVE_INFINITY;
+  const width = cutLines(process.stdout, MIN_WIDTH);
   const lines = [
     `${from} to ${to}: ${samples} samples from ${messages} messages`,
     ...(rows.length === 0 ? [] : ['', renderTable(header, rows, { width })]),
