@@ -166,19 +166,24 @@ test('older content that comes into the store under the service, without a failu
   expect(await refills(running)).toBe(1);
 });
 
+/** Has the service write as much again after a backup was made. */
+async function backedUp(path: string, backup: string, env: Readonly<Record<string, string>>): Promise<void> {
+  const write = async () => {
+    const service = await start(path, env);
+    await publish();
+    await service.untilConfirmed(Date.now());
+    await service.stop('SIGTERM');
+  };
+  await write();
+  copyFileSync(path, backup);
+  await write();
+}
+
 test('a checkpoint that was set to before the backup stays there', async () => {
   const [path, backup] = [join(folder.path, 'set.db'), join(folder.path, 'set-backup.db')];
   const env = { PIPELINE: 'set', METRICS_START: 'now' };
   const began = new Date().toISOString();
-  const first = await start(path, env);
-  await publish();
-  await first.untilConfirmed(Date.now());
-  await first.stop('SIGTERM');
-  copyFileSync(path, backup);
-  const second = await start(path, env);
-  await publish();
-  await second.untilConfirmed(Date.now());
-  await second.stop('SIGTERM');
+  await backedUp(path, backup, env);
   copyFileSync(backup, path);
   const database = new DatabaseSync(path, { timeout: LIMIT_MS });
   database.exec('UPDATE points SET sum = 0');
@@ -200,15 +205,7 @@ test('a checkpoint that was set to before the backup stays there', async () => {
 test('what the stream no longer holds of what a backup lacks is a gap', async () => {
   const [path, backup] = [join(folder.path, 'late.db'), join(folder.path, 'late-backup.db')];
   const env = { PIPELINE: 'late', METRICS_START: 'now' };
-  const first = await start(path, env);
-  await publish();
-  await first.untilConfirmed(Date.now());
-  await first.stop('SIGTERM');
-  copyFileSync(path, backup);
-  const second = await start(path, env);
-  await publish();
-  await second.untilConfirmed(Date.now());
-  await second.stop('SIGTERM');
+  await backedUp(path, backup, env);
   const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
   await streams.purge('METRICS', { keep: 1 });
   copyFileSync(backup, path);
