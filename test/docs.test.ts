@@ -158,8 +158,10 @@ test.each(ALL_DOCUMENTS)('%s: the paths that it names exist', (path) => {
   expect(named.filter((name) => !existsSync(join(root, name)))).toEqual([]);
 });
 
-test('the documents start Node.js with the same bound of the heap as package.json', () => {
-  const bound = /--max-semi-space-size=\d+/g;
+test.each([
+  ['young', /--max-semi-space-size=\d+/g],
+  ['old', /--max-old-space-size=\d+/g],
+])('the documents start Node.js with the same bound of the %s heap as package.json', (_, bound) => {
   const [ours] = read('package.json').match(bound) ?? [];
   const named = ALL_DOCUMENTS.flatMap((path) => read(path).match(bound) ?? []);
   expect(new Set(named)).toEqual(new Set([ours]));

@@ -48,6 +48,7 @@ test('the base is a pinned Node.js 24, the user is a number other than 0, and ve
 
 test.each([
   ['the young heap', /--max-semi-space-size=\d+/],
+  ['the old heap', /--max-old-space-size=\d+/],
   ['what goes back to the system', /MALLOC_MMAP_THRESHOLD_\W+\d+/],
   ['pools of free memory', /MALLOC_ARENA_MAX\W+\d+/],
 ])('%s has the same bound in the image, in npm start, in tests and in the documents', (_, bound) => {
@@ -83,7 +84,7 @@ describe.runIf(mayMount)('the built image', () => {
     user: allOf(final, 'USER')[0]!,
     workdir: allOf(final, 'WORKDIR')[0]!,
     readOnly: true,
-    env: Object.fromEntries(allOf(final, 'ENV').map((text) => /^(\w+)=(.*)$/.exec(text)!.slice(1))),
+    env: Object.fromEntries(allOf(final, 'ENV').map((text) => /^(\w+)="?(.*?)"?$/.exec(text)!.slice(1))),
   };
   const parsed = (keyword: string) => JSON.parse(/\[.*\]/.exec(allOf(final, keyword)[0]!)![0]) as string[];
   const entrypoint = parsed('ENTRYPOINT');

@@ -11,9 +11,9 @@ export interface HeapLimits {
 }
 
 export function startThread(url: URL, name: string, workerData: unknown, { young, old }: HeapLimits): Worker {
-  // The process is started with a bound for the young heap of its main thread, which V8 prefers to that of any thread.
-  // Without it, the limit below counts; the heap of the main thread, which exists, stays as it is.
-  setFlagsFromString('--max-semi-space-size=0');
+  // The process is started with bounds for the heap of its main thread, which V8 prefers to those of any thread.
+  // Without them, the limits below count; the heap of the main thread, which exists, stays as it is.
+  for (const bound of ['--max-semi-space-size=0', '--max-old-space-size=0']) setFlagsFromString(bound);
   return new Worker(url, {
     workerData,
     name,

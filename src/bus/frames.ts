@@ -109,6 +109,8 @@ export class FrameParser implements ClientParser {
   /** A sink's frame, including its line, whose end has not arrived, and how much of it has. */
   #frame = NOTHING;
   #filled = 0;
+  /** The frame that this chunk completed. */
+  #completed = NOTHING;
   /** How many bytes of a client's frame have not arrived. */
   #passing = 0;
   /** Whether we are in the middle of a client's line that has no payload. */
@@ -129,20 +131,22 @@ export class FrameParser implements ClientParser {
     this.#isGivenAway = false;
     this.#take(chunk);
     const isOurs = !this.#isGivenAway && chunk.byteLength === chunk.buffer.byteLength;
-    if (isOurs) this.#release(chunk.buffer as ArrayBuffer);
+    if (isOurs) this.#release(chunk, this.#completed);
+    else if (this.#completed.length > 0) this.#release(this.#completed);
+    this.#completed = NOTHING;
     this.#takers.clear();
     this.#lastTaker = undefined;
   }
 
   /**
-   * Releases the memory at once. If it were left to the garbage collector, one second of a busy bus would be tens of
-   * megabytes, for which it marks the whole heap again and again, and the next chunks would not reuse the same memory
-   * while it is still in the cache.
+   * Releases the memory of whole buffers at once. If it were left to the garbage collector, one second of a busy bus
+   * would be tens of megabytes, for which it marks the whole heap again and again, and the next chunks would not reuse
+   * the same memory while it is still in the cache.
    */
-  #release(buffer: ArrayBuffer): void {
+  #release(...buffers: readonly Uint8Array[]): void {
     for (const { flush } of this.#takers) if (flush === undefined) return;
     for (const { flush } of this.#takers) flush!();
-    buffer.transfer(0);
+    for (const { buffer, length } of buffers) if (length > 0) (buffer as ArrayBuffer).transfer(0);
   }
 
   #take(chunk: Uint8Array): void {
@@ -248,6 +252,7 @@ export class FrameParser implements ClientParser {
     this.#filled += end - from;
     if (this.#filled < frame.length) return end;
     this.#frame = NOTHING;
+    this.#completed = frame;
     const payloadEnd = frame.length - CRLF_LENGTH;
     this.#hand(this.#sink!, frame, payloadEnd - this.#size, payloadEnd);
     return end;

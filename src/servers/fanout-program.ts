@@ -6,7 +6,7 @@ import { MAIN } from '../base/own-program.ts';
 import { spawnTied } from '../base/tied-process.ts';
 
 /** Limits memory as `npm start` and the image do: docs/sizing.md. */
-const NODE_OPTIONS = ['--no-warnings', '--max-semi-space-size=2'];
+const NODE_OPTIONS = ['--no-warnings', '--max-semi-space-size=2', '--max-old-space-size=512'];
 const ENVIRONMENT = { MALLOC_MMAP_THRESHOLD_: '65536', MALLOC_ARENA_MAX: '2' } as const;
 const KEPT_CHARACTERS = 65_536;
 /** Longer than STOP_TIMEOUT and what closing takes: a machine with other work to do takes its time. */

@@ -17,10 +17,12 @@ async function heapOf(young: number): Promise<number> {
   }
 }
 
-test('the limit of a thread counts, also where the process was started with one for its main thread', async () => {
+test('the limits of a thread count, also where the process was started with others for its main thread', async () => {
   setFlagsFromString('--max-semi-space-size=8');
+  setFlagsFromString(`--max-old-space-size=${10 * OLD_MB}`);
   const small = await heapOf(6);
   const large = await heapOf(24);
   expect(small).toBeGreaterThan(OLD_MB);
+  expect(small).toBeLessThan(2 * OLD_MB);
   expect(large - small).toBeGreaterThanOrEqual(12);
 });

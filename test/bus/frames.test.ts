@@ -210,6 +210,22 @@ describe('frames', () => {
     expect(shared.buffer.detached, 'somebody else has a part of it').toBe(false);
   });
 
+  test('the memory of a message that came in several chunks is freed as well', () => {
+    const ours = Buffer.from('MSG a 1 2\r\nhi\r\n');
+    for (const flush of [() => {}, undefined]) {
+      const given: Uint8Array[] = [];
+      const sinks = new Map<number, FrameSink>([[1, { frame: (bytes) => given.push(bytes), flush }]]);
+      const parser = new FrameParser({ parse: () => {} }, sinks);
+      for (let cut = 1; cut < ours.length; cut++) {
+        parser.parse(new Uint8Array(ours.subarray(0, cut)));
+        parser.parse(new Uint8Array(ours.subarray(cut)));
+        const { buffer } = given.at(-1)!;
+        expect((buffer as ArrayBuffer).detached, `cut at ${cut}`).toBe(flush !== undefined);
+      }
+      expect(given.length).toBe(ours.length - 1);
+    }
+  });
+
   test('after bytes that are not understood, everything goes to the client', () => {
     const good = 'MSG a 1 2\r\nhi\r\n';
     const events: string[] = [];
