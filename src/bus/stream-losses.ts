@@ -14,6 +14,7 @@ import { amount, bytes, percent, seconds } from '../base/number-format.ts';
 import type { CoreConfig } from '../config/core-settings.ts';
 import type { Bus } from './connect.ts';
 import { jetstreamError } from './errors.ts';
+import { incrementsOf, incrementsProblem } from './increments.ts';
 import { isNatsOlder } from './nats-version.ts';
 import { findStream, manager } from './stream.ts';
 
@@ -36,7 +37,7 @@ export interface LossFacts {
   readonly now: number;
 }
 
-type Wanted = Pick<CoreConfig, 'maxMessageBytes' | 'metricsStreamMaxAge'>;
+type Wanted = Pick<CoreConfig, 'maxMessageBytes' | 'metricsStreamMaxAge' | 'metricsFormat'>;
 
 /** A limit that what is published uses up. */
 interface Store {
@@ -94,6 +95,7 @@ export function lossesOf(facts: LossFacts, wanted: Wanted): Loss[] {
     ...fullStream(facts, wanted),
     fullAccount(facts, wanted),
     sealed(facts.info),
+    incrementsProblem(incrementsOf(facts.info.config), wanted),
     ...sizes(facts, wanted),
     fullSubject(facts.info),
     shortAge(facts.info),

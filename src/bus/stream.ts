@@ -17,6 +17,7 @@ import { type Capture, captureOf, mixedUp, notCaptured, storedPatterns } from '.
 import type { Bus } from './connect.ts';
 import { earlyRemovals } from './early-removal.ts';
 import { apiErrorCode, jetstreamError } from './errors.ts';
+import { type Increments, incrementsOf } from './increments.ts';
 import { jetStreamOptions, placeOfApi } from './jetstream-api.ts';
 import type { MirrorState } from './read/mirror-level.ts';
 
@@ -67,6 +68,7 @@ export interface StreamFacts {
   readonly maxConsumerIdleMs: number | undefined;
   /** The settings by which it lets messages go early. */
   readonly removesEarly: readonly string[];
+  readonly increments: Increments;
   /** Number of servers in the cluster that hold the stream. */
   readonly replicas: number;
 }
@@ -325,6 +327,7 @@ function facts(info: StreamInfo): StreamFacts {
     maxMessages: limit(config.max_msgs),
     maxConsumerIdleMs: limit((config.consumer_limits?.inactive_threshold ?? 0) / NANOS_PER_MS),
     removesEarly: earlyRemovals(config),
+    increments: incrementsOf(config),
     replicas: config.num_replicas,
   };
 }

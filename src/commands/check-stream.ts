@@ -3,6 +3,7 @@ import { bytes, seconds } from '../base/number-format.ts';
 import { isDoubled, storedPatterns } from '../bus/capture.ts';
 import type { Bus } from '../bus/connect.ts';
 import { EARLY_REMOVAL } from '../bus/early-removal.ts';
+import { hasCounters, NO_COUNTERS } from '../bus/increments.ts';
 import { tryReading } from '../bus/read/trial.ts';
 import { describeStream, overlapping, type StreamFacts, streamExists } from '../bus/stream.ts';
 import { findLosses } from '../bus/stream-losses.ts';
@@ -35,7 +36,8 @@ async function wouldBeMade(bus: Bus, core: CoreConfig): Promise<Finding> {
     return { what, state: 'failed', detail, advice };
   }
   const kept = `${seconds(metricsStreamMaxAge / 1000)} and at most ${bytes(metricsStreamMaxBytes)} on disk`;
-  const detail = `does not exist yet; the service creates it, if its user is permitted to: ${metricsSubjects.join(', ')}, kept for ${kept}`;
+  const lacks = core.metricsFormat === 'counter' && !hasCounters(bus.connection.info!.version);
+  const detail = `does not exist yet; the service creates it, if its user is permitted to: ${metricsSubjects.join(', ')}, kept for ${kept}${lacks ? `; ${NO_COUNTERS}` : ''}`;
   const advice = `To keep more or less, set METRICS_STREAM_MAX_AGE and METRICS_STREAM_MAX_BYTES, or make ${metricsStream} yourself.`;
   return { what, state: 'ok', detail, advice };
 }

@@ -4,6 +4,7 @@ import { systemClock } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Bus } from '../bus/connect.ts';
 import { EARLY_REMOVAL } from '../bus/early-removal.ts';
+import { incrementsProblem } from '../bus/increments.ts';
 import {
   type CheckpointSurvey,
   createCheckpointStore,
@@ -15,7 +16,7 @@ import { createJetStreamSource } from '../bus/read/jetstream.ts';
 import type { ReadFrom } from '../bus/read/source.ts';
 import type { Trail } from '../bus/read/trail.ts';
 import { BusWatch } from '../bus/read/watch.ts';
-import { describeStream, ensureStream } from '../bus/stream.ts';
+import { describeStream, ensureStream, type StreamFacts } from '../bus/stream.ts';
 import { type Config, windowShape } from '../config/config.ts';
 import type { Attachment } from '../deliver/engine.ts';
 import { EpochWatch, isSameShape, planEpochs } from '../deliver/epochs.ts';
@@ -81,10 +82,7 @@ function attachToCore(bus: Bus, config: Config, instance: string): Attachment {
 async function attachToStream(bus: Bus, config: Config, log: Log, before: Attached): Promise<Attachment> {
   const { core, sinks } = config;
   const facts = await ensureStream(bus, core);
-  if (facts.removesEarly.length > 0) {
-    const { message, advice } = EARLY_REMOVAL;
-    log.warn({ stream: facts.name, settings: facts.removesEarly, advice }, message);
-  }
+  warnOf(facts, core, log);
   const store = createCheckpointStore(bus, core, facts.replicas);
   const { stored, unreadable } = await store.survey();
   const reports = new Reports(log, systemClock);
@@ -146,6 +144,19 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
         failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),
       }),
   };
+}
+
+function warnOf(facts: StreamFacts, core: Config['core'], log: Log): void {
+  const { name: stream, removesEarly, increments } = facts;
+  if (removesEarly.length > 0) {
+    const { message, advice } = EARLY_REMOVAL;
+    log.warn({ stream, settings: removesEarly, advice }, message);
+  }
+  const problem = incrementsProblem(increments, core);
+  if (problem !== undefined) {
+    const { detail, advice } = problem;
+    log.warn({ stream, ...(advice === '' ? {} : { advice }) }, detail);
+  }
 }
 
 function tellBeginnings(

@@ -12,7 +12,7 @@ import { type LossFacts, lossesOf } from '../../src/bus/stream-losses.ts';
 
 const HOUR = 3_600_000;
 const NOW = Date.parse('2026-11-23T12:00:00Z');
-const WANTED = { maxMessageBytes: 1_048_576, metricsStreamMaxAge: 24 * HOUR };
+const WANTED = { maxMessageBytes: 1_048_576, metricsStreamMaxAge: 24 * HOUR, metricsFormat: 'auto' } as const;
 
 /** A stream that has held 1,000 messages of 1 KB for an hour. */
 function facts(
@@ -117,4 +117,36 @@ test('a stream that only copies others has no window for duplicates, and loses n
 
 test('a sealed stream stores nothing', () => {
   expect(lossesOf(facts({ sealed: true }), WANTED)).toMatchObject([{ isNow: true }]);
+});
+
+test('a stream that takes increments and nothing else, or no increments, for the format of the messages', () => {
+  const metadata = { '_nats.ver': '2.12.0' };
+  const subjects = ['metrics.>'];
+  const problem = (metricsFormat: 'auto' | 'counter', config: object) =>
+    lossesOf(facts({ metadata, subjects, ...config }), { ...WANTED, metricsFormat })
+      .filter(({ detail }) => !detail.includes('plain publishes'))
+      .map(({ detail, isNow }) => ({ detail, isNow }));
+  const only = { allow_msg_counter: true };
+  const sources = [{ name: 'EDGE' }];
+  const refuses = {
+    detail:
+      'the stream refuses every increment that is published on its subjects (it lacks allow_msg_counter)',
+    isNow: true,
+  };
+  const old = { detail: expect.stringContaining('has no streams of counters (2.12 and newer'), isNow: false };
+  expect(problem('counter', only)).toEqual([]);
+  expect(problem('auto', {})).toEqual([]);
+  expect(problem('counter', {})).toEqual([refuses]);
+  expect(problem('counter', { sources })).toEqual([
+    { detail: `${refuses.detail}; it copies those of its sources`, isNow: false },
+  ]);
+  // They are stored as the other streams have them, and a mirror can not have the setting.
+  expect(problem('counter', { subjects: [], sources })).toEqual([]);
+  expect(problem('counter', { subjects: undefined, mirror: sources[0] })).toEqual([]);
+  expect(problem('auto', only)).toEqual([
+    { detail: expect.stringContaining('refuses all else (allow_msg_counter)'), isNow: true },
+  ]);
+  expect(problem('counter', { metadata: { '_nats.ver': '2.11.9' } })).toEqual([old]);
+  expect(problem('counter', { metadata: undefined })).toEqual([old]);
+  expect(problem('auto', { metadata: undefined })).toEqual([]);
 });

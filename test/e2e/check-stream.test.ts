@@ -225,6 +225,68 @@ test('a server that limits requests is asked for what it allows', async () => {
   await server.stop();
 });
 
+describe('METRICS_FORMAT=counter', () => {
+  const env = { METRICS_FORMAT: 'counter', SINK_BLACKHOLE_ENABLED: 'true' };
+  const REFUSES = /refuses every increment that is published on its subjects \(it lacks allow_msg_counter\)/;
+  const OLDER = /this nats-server has no streams of counters \(2\.12 and newer have them\)/;
+  const limits = async (given: Record<string, string> = env) => {
+    const { code, of } = await check(given);
+    return { code, ...of('limits') };
+  };
+  const logOfStart = async () => {
+    const service = await startServiceProgram({ NATS_URL: nats.url, ...env });
+    expect(await service.stop()).toBe(0);
+    return service.output.stderr;
+  };
+
+  test('a stream that takes no increments: check fails, and the service warns', async (context) => {
+    needsNats(context, '2.12');
+    await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'] });
+    const increment = headers();
+    increment.set('Nats-Incr', '1');
+    await expect(client.jetstream().publish('metrics', '', { headers: increment })).rejects.toThrow(
+      'message counters is disabled',
+    );
+    const found = await limits();
+    expect(found).toMatchObject({ code: 1, state: 'failed', detail: expect.stringMatching(REFUSES) });
+    expect(found.advice).toContain('remove this one, and the service makes it so');
+    expect(await logOfStart()).toMatch(REFUSES);
+    const { streams } = await client.jetstreamManager({ timeout: LIMIT_MS });
+    await expect(streams.update('METRICS', { allow_msg_counter: true } as never)).rejects.toThrow();
+    await deleteStreams(nats, streams, ['METRICS']);
+    // As advised.
+    expect(await logOfStart()).not.toMatch(REFUSES);
+    expect(await limits()).toMatchObject({ code: 0, state: 'ok', advice: '' });
+    const other = await limits({});
+    expect(other).toMatchObject({ code: 1, state: 'failed' });
+    expect(other.detail).toContain('takes increments of counters, and refuses all else (allow_msg_counter)');
+  });
+
+  test('a copy of a stream of counters takes what that one has', async (context) => {
+    needsNats(context, '2.12');
+    await add({ name: 'EDGE', subjects: ['metrics', 'metrics.>'], allow_msg_counter: true } as never);
+    await add({ name: 'METRICS', mirror: { name: 'EDGE' } });
+    expect(await limits()).toMatchObject({ code: 0, state: 'ok', advice: '' });
+    const { streams } = await client.jetstreamManager();
+    await deleteStreams(nats, streams, ['METRICS']);
+    await add({ name: 'METRICS', subjects: ['other'], sources: [{ name: 'EDGE' }] });
+    const found = await limits({ ...env, METRICS_SUBJECTS: 'metrics' });
+    expect(found).toMatchObject({ code: 0, state: 'ok', detail: expect.stringMatching(REFUSES) });
+    expect(found.detail).toContain('it copies those of its sources');
+  });
+
+  test('an older server cannot have such a stream', async (context) => {
+    context.skip(!isNatsOlder(natsVersion(), '2.12'), 'of servers before 2.12');
+    const { code, of } = await check(env);
+    expect({ code, ...of('stream METRICS') }).toMatchObject({
+      code: 0,
+      detail: expect.stringMatching(OLDER),
+    });
+    expect(await logOfStart()).toMatch(OLDER);
+    expect(await limits()).toMatchObject({ code: 0, state: 'ok', detail: expect.stringMatching(OLDER) });
+  });
+});
+
 test('there is one warning if the stream removes messages by subject', async () => {
   await add({ name: 'METRICS', subjects: ['metrics', 'metrics.>'], max_msgs_per_subject: 1_000 });
   const { code, of } = await check();
