@@ -30,7 +30,12 @@ const SUBJECTS = [
   '',
 ];
 
-const nameGlob = fc.constantFrom(...NAMES, '*', 'http.*', 'db*', '*.debug.*', '?b.*', 'h?tp', 'none');
+const nameGlob = fc.constantFrom(
+  ...NAMES,
+  ...['*', 'http.*', 'db*', '*.debug.*', '?b.*', 'h?tp', 'none'],
+  // Where the subject is the name.
+  ...['metrics', 'metrics.*', '*.prod*', 'other.api.?.y'],
+);
 const keyGlob = fc.constantFrom(...KEYS, '*', 'host*', 'k8s_*', '*.b', '?od');
 const joined = (item: fc.Arbitrary<string>, by: string) =>
   fc.array(item, { minLength: 1, maxLength: 3 }).map((items) => items.join(by));
@@ -42,6 +47,8 @@ const renaming = fc.constantFrom(
   'db.queries=http.requests',
   'job:up=up',
   'db*=database*',
+  'metrics.*=m.*',
+  'metrics.api.prod=other.api.x.y',
 );
 const keyRenaming = fc.constantFrom(
   'host=hostname',
@@ -132,6 +139,9 @@ describe('shaping', () => {
   });
 });
 
+/** In these, the subject is the name, and there are no dimensions. */
+const BY_SUBJECT = ['number', 'counter'] as const;
+
 interface Published {
   readonly subject: string;
   readonly name: string;
@@ -146,7 +156,12 @@ const published: fc.Arbitrary<Published> = fc.record({
   streamTime: fc.constantFrom(1000, 2999, 3000, 9999),
 });
 
+const isBySubject = (format: string) => (BY_SUBJECT as readonly string[]).includes(format);
+
 const FORMATS = {
+  number: () => '1',
+  // The server puts the running total there.
+  counter: () => '{"val":"17"}',
   json: ({ name, dimensions }: Published) => JSON.stringify({ name, type: 'gauge', value: 1, dimensions }),
   array: ({ name, dimensions }: Published) => JSON.stringify([{ name, type: 'gauge', value: 1, dimensions }]),
   influx: ({ name, dimensions }: Published) =>
@@ -206,7 +221,11 @@ function decodeAll(
     rejectedMessage: (reason) => expect.unreachable(reason),
   };
   for (const { payload, subject, streamTime } of messages) {
-    const label = { subject, ...(isNumbered && { subjectNumber: 1 + SUBJECTS.indexOf(subject) }) };
+    const label = {
+      subject,
+      increment: '1',
+      ...(isNumbered && { subjectNumber: 1 + SUBJECTS.indexOf(subject) }),
+    };
     decoder.take(wholeMessage(Buffer.from(payload), streamTime), handler, label);
   }
   decoder.flush(handler);
@@ -222,6 +241,9 @@ describe('the decoders', () => {
   it.each(Object.keys(FORMATS) as (keyof typeof FORMATS)[])(
     'shape %s by the rules of its epoch',
     (format) => {
+      const own: DecoderSettings = isBySubject(format)
+        ? { ...SETTINGS, metricsFormat: format as (typeof BY_SUBJECT)[number] }
+        : SETTINGS;
       fc.assert(
         fc.property(
           fc.array(published, { minLength: 1, maxLength: 40 }),
@@ -230,12 +252,15 @@ describe('the decoders', () => {
           // Small: it forgets what it knows all the time.
           fc.constantFrom(5, 1000),
           fc.boolean(),
-          (messages, first, second, keep, isNumbered) => {
+          (given, first, second, keep, isNumbered) => {
+            const messages = isBySubject(format)
+              ? given.map((message) => ({ ...message, name: message.subject, dimensions: {} }))
+              : given;
             const table = new SeriesTable(keep);
             const shape = { windowMs: 1000, latenessMs: 0, maxAheadMs: 0, maxSeries: keep };
-            const inputs = [first, second].map((texts) => inputOf({ ...SETTINGS, ...settingsOf(texts) }));
+            const inputs = [first, second].map((texts) => inputOf({ ...own, ...settingsOf(texts) }));
             expect(inputs.every(isKnownInput)).toBe(true);
-            const decoder = makeDecoderFor(table, SETTINGS, [
+            const decoder = makeDecoderFor(table, own, [
               { from: Number.NEGATIVE_INFINITY, ...shape, input: inputs[0]! },
               { from: 3000, ...shape, input: inputs[1]! },
             ]);
@@ -258,6 +283,7 @@ describe('the decoders', () => {
   it.each([
     ['statsd', 'http:1|g|#host:a,app:b'],
     ['number', '1'],
+    ['counter', ''],
   ] as const)('shape %s too', (metricsFormat, payload) => {
     const table = new SeriesTable(100);
     const rules = { drop: '*: host', rename: 'metrics.*=m.*; *: app=service', subjects: '*.{tenant}.>' };

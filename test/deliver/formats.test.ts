@@ -2,15 +2,18 @@ import { gzipSync, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { METRIC_TYPES, type Point } from '../../src/aggregate/point.ts';
+import { OVERFLOW_DIMENSION } from '../../src/aggregate/series.ts';
 import { SeriesTable } from '../../src/aggregate/series-table.ts';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import { systemClock } from '../../src/base/clock.ts';
 import { FORMATS, type Format } from '../../src/decode/formats.ts';
 import { wholeMessage } from '../../src/decode/raw-message.ts';
+import type { ShapingSettings } from '../../src/decode/shaping.ts';
 import { openPipeline } from '../../src/deliver/pipeline.ts';
 import { seededRandom } from '../../src/load/random.ts';
 import { pointsOf } from '../aggregate/stream.ts';
 import { SETTINGS } from '../decode/formats.ts';
+import { settingsOf } from '../decode/rules.ts';
 import { type Sent, WRITERS } from '../decode/writers.ts';
 import { effort } from '../effort.ts';
 
@@ -23,14 +26,28 @@ interface Message {
   readonly payload: Uint8Array | string;
   readonly time: number;
   readonly encoding?: string;
+  readonly subject?: string;
+  readonly increment?: string;
 }
 
-function rowsOf(messages: readonly Message[], metricsFormat: Format) {
+function rowsOf(
+  messages: readonly Message[],
+  metricsFormat: Format,
+  rules: ShapingSettings = {},
+  windows = tiling,
+) {
   const points: Point[] = [];
   const { pipeline } = openPipeline(
     new SeriesTable(1000),
-    { ...SETTINGS, metricsFormat, metricsCounters: ['*.total'], slice: { index: 0, of: 1 }, pace: AT_ONCE },
-    { from: Number.NEGATIVE_INFINITY, closedThrough: 0, instance: '', tiling },
+    {
+      ...SETTINGS,
+      ...rules,
+      metricsFormat,
+      metricsCounters: ['*.total'],
+      slice: { index: 0, of: 1 },
+      pace: AT_ONCE,
+    },
+    { from: Number.NEGATIVE_INFINITY, closedThrough: 0, instance: '', tiling: windows },
     {
       nextTurn: systemClock.nextTurn,
       onWindows: (windows) => {
@@ -38,9 +55,9 @@ function rowsOf(messages: readonly Message[], metricsFormat: Format) {
       },
     },
   );
-  messages.forEach(({ payload, time, encoding }, i) => {
+  messages.forEach(({ payload, time, encoding, increment, subject = 'metrics' }, i) => {
     const bytes = Buffer.from(payload as string);
-    pipeline.message(wholeMessage(bytes, time, i + 1), { subject: 'metrics', encoding });
+    pipeline.message(wholeMessage(bytes, time, i + 1), { subject, encoding, increment });
     if (i % 100 === 0) pipeline.progress(time);
   });
   pipeline.progress(NOW + 1e9);
@@ -132,6 +149,76 @@ describe('the same 100,000 samples give the same rows', () => {
     expect(rows[1]).toEqual(rows[0]);
     expect(rows[2]).toEqual(rows[0]);
   });
+});
+
+test('increments are shaped and limited as counters in JSON are that have the names of their subjects', () => {
+  const random = seededRandom(6);
+  const pick = (below: number) => Math.floor(random() * below);
+  const subjects = [
+    'orders.eu.web',
+    'orders.eu.app',
+    'orders.us.web',
+    'old.orders.eu.web',
+    'orders',
+    'debug',
+  ];
+  const messages = Array.from({ length: effort(10_000) }, (_, i) => {
+    const [subject, value] = [subjects[pick(subjects.length)]!, pick(100) - 20];
+    const json = JSON.stringify({ name: subject, type: 'counter', value });
+    const message = { time: NOW + 200 * i, subject };
+    return {
+      increment: { ...message, payload: '{"val":"9"}', increment: `${value}` },
+      json: { ...message, payload: json },
+    };
+  });
+  const texts = {
+    names: 'orders*, old.*',
+    drop: 'orders.us.*: shop',
+    keep: '*: region, shop, from',
+    rename: 'old.*=*, orders.eu.web=orders, orders.eu.app=orders, orders.us.web=orders; *: shop=from',
+    subjects: 'orders.{region}.{shop}, old.orders.{region}.{other}',
+  };
+  const shapes = [{}, { maxSeriesByName: ['orders=2', '*=1'] }].map((limits) =>
+    Tiling.of({ windowMs: 10_000, latenessMs: 2000, maxAheadMs: 1000, maxSeries: 150, ...limits }),
+  );
+  const seriesOf = (windows: Tiling, subjectWins: boolean) => {
+    const rules = settingsOf({ ...texts, subjectWins });
+    const [increments, json] = (['increment', 'json'] as const).map((format) =>
+      rowsOf(
+        messages.map((message) => message[format]),
+        format === 'increment' ? 'counter' : 'json',
+        rules,
+        windows,
+      ),
+    );
+    expect(increments).toEqual(json);
+    expect(increments!.rejected).toEqual([]);
+    const names = increments!.points.map(
+      ({ series }) => `${series.type} ${series.name} ${series.dimensionsJson}`,
+    );
+    return [...new Set(names)].sort();
+  };
+  const all = [
+    'counter orders {"from":"app","region":"eu"}',
+    'counter orders {"from":"web","region":"eu"}',
+    'counter orders {"region":"us"}',
+    'counter orders {}',
+    'counter orders.eu.web {"region":"eu"}',
+  ];
+  // An increment has no dimensions of its own, over which that of the subject could win.
+  for (const subjectWins of [false, true]) expect(seriesOf(shapes[0]!, subjectWins)).toEqual(all);
+  expect(seriesOf(shapes[1]!, true)).toContain(`counter orders {"${OVERFLOW_DIMENSION}":"true"}`);
+  // The first two of each window.
+  const perWindow = new Map<number, number>();
+  const limited = rowsOf(
+    messages.map(({ increment }) => increment),
+    'counter',
+    settingsOf(texts),
+    shapes[1],
+  );
+  for (const { series, windowStart } of limited.points)
+    if (series.name === 'orders') perWindow.set(windowStart, (perWindow.get(windowStart) ?? 0) + 1);
+  expect(Math.max(...perWindow.values())).toBe(3);
 });
 
 describe('a sampled timer', () => {
