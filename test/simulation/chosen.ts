@@ -1,4 +1,4 @@
-/** Which names a sink gets, obviously: by what the last checkpoint said before the start, and by the setting after it. */
+/** Which names a sink gets, obviously: up to the checkpoint at the start what that says, and then the setting. */
 import type { NameChoice } from '../../src/bus/kv/checkpoints.ts';
 import { type ChosenNames, nameMatcher } from '../../src/deliver/name-choices.ts';
 
