@@ -232,4 +232,22 @@ describe('a lane', () => {
     expect(sink.batches.flatMap(({ points }) => points.map(keyOf))).toHaveLength(expected.length + 3);
     await lane.stop(AbortSignal.abort());
   });
+
+  test('with nothing to write, it still writes again what was reopened', async () => {
+    const clock = new VirtualClock(0);
+    const { lane } = laneOf(clock, new ScriptedSink(), {
+      names: new NameChoices([{ from: 0, names: ['x'] }]),
+    });
+    void lane.run();
+    let isDone = false;
+    const rewriting = lane.rewrite([sizedWindow(3, 5)], new AbortController().signal).then(() => {
+      isDone = true;
+    });
+    await clock.pass(100);
+    expect(isDone).toBe(false);
+    lane.offer(sizedWindow(3, 5));
+    lane.advance(4 * WINDOW_MS, 10);
+    await rewriting;
+    await lane.stop(AbortSignal.abort());
+  });
 });

@@ -257,8 +257,14 @@ export class Lane {
   /** Tells the lane, from the live path, that every window before `boundary` has been offered. */
   advance(boundary: number, sequence: number): void {
     if (this.#catchingUp) return;
+    this.#pass(boundary, sequence);
+  }
+
+  #pass(boundary: number, sequence: number): void {
     this.#queue.advance(boundary, sequence);
     this.#confirm();
+    // Without anything to write, nothing is settled, and a rewrite may wait for `next`.
+    this.#settled.ring();
   }
 
   /**
@@ -416,8 +422,7 @@ export class Lane {
     }
     // A replay that was ended must not advance past windows that have been released since.
     if (signal.aborted) return;
-    this.#queue.advance(boundary, sequence);
-    this.#confirm();
+    this.#pass(boundary, sequence);
   }
 
   /**
