@@ -132,38 +132,15 @@ test('a store that was lost gets of each window what it had', async () => {
   const before = rowsOf(files.part);
   rmSync(files.part);
   const third = await start(SECOND);
-  for (
-    const deadline = Date.now() + LIMIT_MS;
-    rowsOf(files.part).length < before.length;
-    await sleep(TICK_MS)
-  )
+  const isFilled = async () =>
+    (await third.status()).sinks.some(
+      ({ id, refills, state }) => id === 'part' && refills === 1 && state === 'live',
+    );
+  for (const deadline = Date.now() + LIMIT_MS; !(await isFilled()); await sleep(TICK_MS))
     expect(Date.now()).toBeLessThan(deadline);
+  await third.untilConfirmed(Date.now());
   await third.stop();
   expect(rowsOf(files.part)).toEqual(before);
-});
-
-test('late samples reopen windows on both sides of the change: each still has what was chosen for it', async () => {
-  const before = rowsOf(files.part);
-  for (let i = 0; i < FILLERS; i++) client.publish('metrics', 'not a metric');
-  await client.flush();
-  const last = (await (await client.jetstreamManager()).streams.info('METRICS')).state.last_seq;
-  // The server's clock was set back. (A service would also notice that the stream itself has other times.)
-  const proxy = await setBack(new URL(nats.url), last, Date.now() - changed + (TICKS * TICK_MS) / 2);
-  stops.push(proxy.stop);
-  url = proxy.url;
-  await publish();
-  for (const sink of ['part', 'whole']) {
-    const range = ['--from', new Date(Number(before[0]!.window_start)).toISOString()];
-    const replay = startProgram(['replay', '--sink', sink, ...range], env(''));
-    expect(await replay.ended, replay.output.stderr).toBe(0);
-  }
-  const { code, stderr, report } = await verified([]);
-  expect({ code, stderr }, JSON.stringify(report)).toEqual({ code: 0, stderr: '' });
-  const after = rowsOf(files.part);
-  expect(after).toEqual(rowsOf(files.whole, isPart()));
-  const more = after.filter(({ count }, i) => count !== before[i]?.count);
-  expect(more.some(({ window_start: at }) => Number(at) < changed)).toBe(true);
-  expect(more.some(({ window_start: at }) => Number(at) >= changed)).toBe(true);
 });
 
 test('a row that the sink was given is missed, and one that it was not given is not', async () => {
@@ -172,10 +149,9 @@ test('a row that the sink was given is missed, and one that it was not given is 
   expect(before.remarks.join()).toContain(
     `since ${new Date(changed).toISOString()} it gets only names that b.*, c.*`,
   );
-  for (const [name, at] of [
-    ['a.x', changed - WINDOW_MS],
-    ['b.x', changed],
-  ] as const) {
+  for (const name of ['a.x', 'b.x']) {
+    const [last] = inStore(files.part, `SELECT max(window_start) AS at FROM points WHERE name = '${name}'`);
+    const at = Number(last!.at);
     inStore(files.part, `DELETE FROM points WHERE name = '${name}' AND window_start = ${at}`);
     const { code, rows, examples } = await verifyPart();
     expect({ code, ...rows }).toMatchObject({ code: 1, missing: 1, extra: 0, different: 0 });
@@ -199,4 +175,27 @@ test('a row of a name that it was not given is counted, and left alone', async (
   const { code, rows, remarks } = await verifyPart();
   expect({ code, ...rows }).toMatchObject({ code: 0, missing: 0, extra: 0, notChosen: Number(changes) });
   expect(remarks.join()).toContain(`${changes} rows of names that it was not given`);
+});
+
+test('late samples reopen windows on both sides of the change: each still has what was chosen for it', async () => {
+  // Not those that were put there by hand.
+  const before = rowsOf(files.part, isPart());
+  for (let i = 0; i < FILLERS; i++) client.publish('metrics', 'not a metric');
+  await client.flush();
+  const last = (await (await client.jetstreamManager()).streams.info('METRICS')).state.last_seq;
+  // The server's clock was set back. (A service would also notice that the stream itself has other times.)
+  const proxy = await setBack(new URL(nats.url), last, Date.now() - changed + (TICKS * TICK_MS) / 2);
+  stops.push(proxy.stop);
+  url = proxy.url;
+  await publish();
+  for (const sink of ['part', 'whole']) {
+    const range = ['--from', new Date(Number(before[0]!.window_start)).toISOString()];
+    const replay = startProgram(['replay', '--sink', sink, ...range], env(''));
+    expect(await replay.ended, replay.output.stderr).toBe(0);
+  }
+  const after = rowsOf(files.part, isPart());
+  expect(after).toEqual(rowsOf(files.whole, isPart()));
+  const more = after.filter(({ count }, i) => count !== before[i]?.count);
+  expect(more.some(({ window_start: at }) => Number(at) < changed)).toBe(true);
+  expect(more.some(({ window_start: at }) => Number(at) >= changed)).toBe(true);
 });
