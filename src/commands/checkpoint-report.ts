@@ -38,6 +38,7 @@ export function listJson(list: CheckpointList): string {
       streamCreated: checkpoint?.trail?.created ?? null,
       store: checkpoint?.store ?? null,
       skipped: (checkpoint?.skipped ?? []).map(([from, to]) => ({ from: iso(from), to: iso(to) })),
+      choices: (checkpoint?.choices ?? []).map((choice) => ({ ...choice, from: iso(choice.from) })),
       savedAt: checkpoint?.savedAt ?? null,
       unreadable: unreadable === undefined ? null : unreadable.message,
     };
@@ -76,7 +77,7 @@ function details(kept: KeptCheckpoint, list: CheckpointList): string[] {
   const name = `${sink} ${slice}`;
   if (unreadable !== undefined)
     return [`${name}: ${unreadable.message}`, `  ${unreadable.advice}`].map(printable);
-  const { began, savedAt, store, trail, skipped = [] } = checkpoint;
+  const { began, savedAt, store, trail, skipped = [], choices = [] } = checkpoint;
   const { enabled, slicingInUse } = useOf(kept, list);
   return [
     `${name}: saved ${savedAt}`,
@@ -86,6 +87,10 @@ function details(kept: KeptCheckpoint, list: CheckpointList): string[] {
       `  was moved past ${iso(from)} to ${iso(to)}:`,
       '    not written, unless by a replay or into a new store since',
     ]),
+    ...choices.map(({ from, names, slice: only }) => {
+      const whose = only === undefined ? '' : `, of slice ${only}`;
+      return `  from ${iso(from)}${whose}: ${names.length === 0 ? 'all names' : `only names of ${names.join(', ')}`}`;
+    }),
     ...(store === undefined ? [] : [`  is about the store ${store}`]),
     ...(enabled ? [] : ['  the sink is not enabled in this environment']),
     ...(slicingInUse ? [] : [`  of another number of slices than here (${list.slices})`]),

@@ -1,6 +1,7 @@
 /** The report of `verify`, as JSON and as text. */
 
 import { printable, printableJson } from '../base/printable.ts';
+import type { NameChoice } from '../bus/kv/checkpoints.ts';
 import { lostInWords } from '../deliver/replay/recompute-range.ts';
 import type { WindowRange } from '../sink/contract.ts';
 import { describeDifference, type RowDifference } from '../verify/rows.ts';
@@ -15,6 +16,10 @@ export interface SinkFindings {
   readonly began: number | undefined;
   /** Since when it keeps rows, if it deletes older ones. */
   readonly keptFrom: number | undefined;
+  /** Which names it gets, and got; undefined if all. */
+  readonly names?: readonly NameChoice[] | undefined;
+  /** Before this time, it is not known which names it got; undefined if it is. */
+  readonly namesKnownFrom?: number | undefined;
   /** Requested windows that the stream no longer holds whole: their truth cannot be known. */
   readonly lost: number;
   /** Windows after the range. */
@@ -60,6 +65,8 @@ function toReport({
   range,
   began,
   keptFrom,
+  names,
+  namesKnownFrom,
   lost,
   unconfirmed,
   verdict = NOTHING,
@@ -74,6 +81,11 @@ function toReport({
     );
   if (keptFrom !== undefined && keptFrom > range.from)
     remarks.push(`it keeps rows since ${new Date(keptFrom).toISOString()}: earlier ones may be deleted`);
+  if (names !== undefined) remarks.push(...nameRemarks(names, range, rows));
+  if (namesKnownFrom !== undefined && namesKnownFrom > range.from)
+    remarks.push(
+      `which names it got before ${new Date(namesKnownFrom).toISOString()} is no longer known: these windows are not judged`,
+    );
   return {
     sink: id,
     from: new Date(range.from).toISOString(),
@@ -83,6 +95,24 @@ function toReport({
     remarks,
     examples,
   };
+}
+
+/** What was chosen for the range, and what else is there. */
+function nameRemarks(
+  names: readonly NameChoice[],
+  { from, to }: WindowRange,
+  { notChosen = 0 }: WindowVerdict['rows'],
+): string[] {
+  const isOver = ({ slice }: NameChoice, at: number) =>
+    names.some((later, i) => i > at && later.from <= from && (later.slice ?? slice) === slice);
+  const chosen = names.filter((choice, at) => choice.from < to && !isOver(choice, at));
+  const remarks = chosen.map(({ from: since, names: globs, slice }) => {
+    const what = globs.length === 0 ? 'all names' : `only names that ${globs.join(', ')} choose`;
+    return `${slice === undefined ? '' : `slice ${slice}: `}since ${new Date(since).toISOString()} it gets ${what}`;
+  });
+  if (notChosen > 0)
+    remarks.push(`${notChosen} rows of names that it was not given are in the store, and are not judged`);
+  return remarks;
 }
 
 function isEqual({ windows: { equal, different, unknown } }: SinkReport): boolean {

@@ -5,13 +5,13 @@ import { LOG_FORMATS } from '../base/log-line.ts';
 import { parseStart } from '../base/time-text.ts';
 import { FORMATS } from '../decode/formats.ts';
 import { OTLP_ATTRIBUTES } from '../decode/otlp.ts';
-import { RULE_KINDS } from '../decode/shaping-rules.ts';
 import { NAME_TAGS, type NameTags } from '../decode/statsd.ts';
 import { setting } from '../settings/builders.ts';
 import type { Values } from '../settings/setting.ts';
 import { MASK, maskUrl } from '../settings/url-secrets.ts';
 import { parseAllowedHosts } from './allowed-hosts.ts';
 import { parseCallbackHosts } from './callback-hosts.ts';
+import { rules } from './rule-setting.ts';
 import { CONTROL_SOCKET_EXPECTED, parseControlSocket } from './socket-path.ts';
 
 export interface Slice {
@@ -27,20 +27,6 @@ const MAX_SLICES = 1024;
 
 /** Anyone who reaches the port can try tokens. */
 const MIN_TOKEN_CHARACTERS = 16;
-
-/** Rules on names and dimensions, each as text. What is wrong with one is said of that one. */
-function rules(kind: keyof typeof RULE_KINDS, expected: string, options: { readonly meaning: string }) {
-  const read = RULE_KINDS[kind];
-  const parse = (text: string) => {
-    const result = read(text);
-    return 'rules' in result ? result.rules : undefined;
-  };
-  const advice = (text: string) => {
-    const result = read(text);
-    return 'problem' in result ? `${result.problem}.` : undefined;
-  };
-  return setting.custom(parse, expected, { ...options, advice });
-}
 
 const begin = { meaning: 'where a pipeline begins if it has no checkpoint', default: 'now' } as const;
 export const CORE_SETTINGS = {

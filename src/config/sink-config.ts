@@ -18,6 +18,7 @@ import {
 } from '../settings/setting.ts';
 import { limitsOf, type SinkLimits, type SinkModule } from '../sink/contract.ts';
 import { maskerOf } from '../sink/masked-sink.ts';
+import { rules } from './rule-setting.ts';
 
 /** The settings of every sink, whatever its kind. */
 export const SINK_SETTINGS = {
@@ -29,6 +30,10 @@ export const SINK_SETTINGS = {
     meaning: 'where this sink begins if it has no checkpoint; default: METRICS_START',
   }),
   timeout: setting.timeout({ meaning: 'time limit of one write', default: '30s' }),
+  names: rules('names', 'comma-separated globs, such as http.*, !http.debug.*', {
+    meaning:
+      'which names this sink gets, as they are in the windows (* matches any text, ? one character); ! excludes. Without it, all',
+  }),
   backlog: setting.bytes({ meaning: "how much memory this sink's lane may use", default: '64MB' }),
 };
 
@@ -41,6 +46,8 @@ export interface SinkConfig {
   readonly start: StartSetting;
   readonly timeoutMs: number;
   readonly backlogBytes: number;
+  /** Globs of the names that it gets; empty: all. */
+  readonly names: readonly string[];
   readonly values: Values<Settings>;
   /** The settings of the module's price model; empty if it has none. */
   readonly prices: Values<Settings>;
@@ -114,6 +121,7 @@ async function loadSink(
     start: common.start ?? start,
     timeoutMs: common.timeout,
     backlogBytes: common.backlog,
+    names: common.names ?? [],
     values: Object.freeze(values),
     prices: Object.freeze(prices),
   });

@@ -1,5 +1,6 @@
 /** The rules on names and dimensions, as settings have them: text that is checked here, and parsed. */
 
+import { matchesGlob } from '../aggregate/glob.ts';
 import { parseNameLimit } from '../aggregate/name-limits.ts';
 
 /** In one setting. A rule is looked at for each new spelling of a series. */
@@ -72,6 +73,11 @@ export function nameRules(rules: readonly string[]): NameRules {
     taken: rules.filter((rule) => !rule.startsWith('!')),
     excluded: rules.filter((rule) => rule.startsWith('!')).map((rule) => rule.slice(1)),
   };
+}
+
+export function isTaken({ taken, excluded }: NameRules, name: string): boolean {
+  const matches = (glob: string) => matchesGlob(glob, name);
+  return (taken.length === 0 || taken.some(matches)) && !excluded.some(matches);
 }
 
 export function keyRules(rules: readonly string[]): KeyRule[] {

@@ -16,6 +16,7 @@ import { type Origin, PLAIN } from './origin.ts';
 import type { MessageLabel, RawMessage } from './raw-message.ts';
 import type { InputRejection } from './rejection.ts';
 import {
+  isTaken,
   type KeyRule,
   keyRules,
   type NameRules,
@@ -104,10 +105,8 @@ export class ShapingRules {
   /** Returns what the series becomes; undefined if its name is not taken. `added`: what its subject gives. */
   shape(identity: Identity, added: readonly Dimension[] = []): Identity | undefined {
     const { name } = identity;
-    const { taken, excluded } = this.#names;
+    if (!isTaken(this.#names, name)) return undefined;
     const matches = (glob: string) => matchesGlob(glob, name);
-    if (taken.length > 0 && !taken.some(matches)) return undefined;
-    if (excluded.some(matches)) return undefined;
     if (this.key === '') return identity;
     const all = added.length === 0 ? identity.dimensions : this.#with(identity.dimensions, added);
     const drop = this.#drop.filter((rule) => matches(rule.name)).flatMap(({ keys }) => keys);

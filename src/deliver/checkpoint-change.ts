@@ -6,7 +6,7 @@ import { shapeOf, type Tiling } from '../aggregate/tiling.ts';
 import type { StartSetting } from '../base/time-text.ts';
 import { BusError } from '../bus/bus-error.ts';
 import type { CheckpointEdit, KeptCheckpoint } from '../bus/kv/checkpoint-keys.ts';
-import type { Checkpoint } from '../bus/kv/checkpoints.ts';
+import type { Checkpoint, NameChoice } from '../bus/kv/checkpoints.ts';
 import type { WindowRange } from '../sink/contract.ts';
 import { firstWanted, firstWholeWindow, resumeFrom, type StreamExtent } from './start-points.ts';
 
@@ -136,7 +136,7 @@ function movedTo(
   { before, last }: StreamEnds,
   { tiling, now }: ChangeFrame,
 ): Checkpoint {
-  const { skipped: known = [], ...rest } = checkpoint;
+  const { skipped: known = [], choices = [], ...rest } = checkpoint;
   const { next, began, shape } = rest;
   // What comes after the target is written again.
   const still = known.flatMap(([from, to]) => (from < target ? [[from, Math.min(to, target)] as const] : []));
@@ -145,12 +145,19 @@ function movedTo(
   return {
     ...rest,
     ...(skipped.length > 0 && { skipped }),
+    // What is written again is what the setting says at the start.
+    ...choicesBefore(choices, target),
     next: target,
     ...(began !== undefined && { began: Math.min(began, target) }),
     sequence: target < next ? before : last,
     shape: { ...shapeOf(tiling.epochAt(target)), slice: shape.slice },
     savedAt: iso(now),
   };
+}
+
+function choicesBefore(choices: readonly NameChoice[], target: number): Pick<Checkpoint, 'choices'> {
+  const kept = choices.filter(({ from }) => from < target);
+  return kept.length > 0 ? { choices: kept } : {};
 }
 
 /** How many ranges a checkpoint remembers. */

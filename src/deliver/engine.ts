@@ -22,6 +22,7 @@ import type { CheckpointKeeper } from './lane/checkpoint-saver.ts';
 import { Lane } from './lane/lane.ts';
 import type { KnownReceipts, OlderContent } from './lane/receipts.ts';
 import type { LaneSink, StoreFailure } from './lane/writer.ts';
+import type { NameChoices } from './name-choices.ts';
 import { openPipeline, type Pipeline, type PipelineSettings, type WindowHandler } from './pipeline.ts';
 import type { OpenReplay } from './replay/catch-up.ts';
 import type { CatchUpProgress } from './replay/catch-up-progress.ts';
@@ -44,6 +45,8 @@ export interface Attachment {
   readonly closedThrough?: ReadonlyMap<string, number>;
   /** By sink: see `firstGiven`. Absent in core mode. */
   readonly first?: ReadonlyMap<string, number>;
+  /** By sink: which names it gets; no entry: all. Absent: all sinks get all. */
+  readonly names?: ReadonlyMap<string, NameChoices>;
   /** By sink: the identity of the store that its checkpoint is about; no entry if unknown. */
   readonly stores?: ReadonlyMap<string, string>;
   /** By sink: see `LaneOptions`. Absent in core mode. */
@@ -385,6 +388,7 @@ export class Engine {
     const { id, kind, sink, limits, timeoutMs, backlogBytes, keepsMs } = engineSink;
     const events = this.#events;
     const keeper = this.#attachment.keeperOf(id);
+    const names = this.#attachment.names?.get(id);
     const own = laneStartOf(id, this.#attachment);
     // A lane close to the live path follows it from the live path's start; some windows are written again.
     const isNear = own.from >= liveStart.from && hasBegun(own, this.#clock.now());
@@ -399,6 +403,7 @@ export class Engine {
       closedThrough,
       // The live path may begin earlier. But nobody would repair windows that no checkpoint speaks of.
       first: this.#attachment.first?.get(id),
+      names,
       identity: this.#attachment.stores?.get(id),
       receipts: this.#attachment.receipts?.get(id),
       begins: this.#attachment.resumed?.has(id) === false,
@@ -423,6 +428,7 @@ export class Engine {
       ...(this.#settings.verify ?? VERIFY_NOTHING),
       digests: sink.digests,
       keepsMs,
+      names,
       isUsable: () => lane.state === 'live' && lane.up,
       // Until the store is swept, it may hold rows that are about to be removed.
       // One that was emptied gets the window again.
@@ -453,7 +459,7 @@ export class Engine {
   }
 
   #sweepOf(lane: Lane, { strays }: LaneSink, from: number): Sweep | undefined {
-    const { resumed, rollback, unswept, instance, tiling } = this.#attachment;
+    const { resumed, rollback, unswept, instance, tiling, names } = this.#attachment;
     const recompute = this.#recomputeFor(lane.id);
     if (resumed?.has(lane.id) !== true || recompute === undefined) return undefined;
     return new Sweep({
@@ -461,6 +467,7 @@ export class Engine {
       from,
       instance,
       strays,
+      names: names?.get(lane.id),
       rolledBack: spanOf([rollback, unswept?.get(lane.id)]),
       tiling,
       slice: this.#settings.slice,

@@ -125,6 +125,20 @@ export class Reports {
     this.#log.error(fields, 'the sink is stopped: its checkpoint cannot be read');
   }
 
+  /** The setting is not what the checkpoint says. */
+  choosesNames(sink: string, names: readonly string[], from: number): void {
+    this.#log.info(
+      { sink, names: names.length === 0 ? 'all' : names.join(', '), from: new Date(from).toISOString() },
+      'the sink gets other names from this window on; earlier windows keep theirs',
+    );
+  }
+
+  choosesOtherNames(sink: string, slice: string): void {
+    const advice =
+      'Give all instances the same SINK_<ID>_NAMES. While they are restarted one by one, this passes.';
+    this.#log.warn({ sink, slice, advice }, 'an instance of another slice gives the sink other names');
+  }
+
   resumes(sink: string, next: number, hasCheckpoint: boolean): void {
     this.#log.info(
       { sink, next: new Date(next).toISOString() },

@@ -9,6 +9,7 @@ import type { Checkpoint } from '../bus/kv/checkpoints.ts';
 import type { Slice } from '../config/core-settings.ts';
 import type { WindowRange } from '../sink/contract.ts';
 import type { KnownReceipts } from './lane/receipts.ts';
+import { mergeChoices } from './name-choices.ts';
 
 /** What a stream holds. */
 export interface StreamExtent {
@@ -98,13 +99,16 @@ export function resumeFrom(
   // Its own comes first: at the same window, the others may have begun later.
   const known = [
     ...(ofOwn === undefined ? [] : [ofOwn]),
-    ...whole.map(([, positions]) => lowest([...positions.values()])),
+    ...whole.map(([, positions]) => lowest([...positions].sort(([a], [b]) => a - b).map(([, one]) => one))),
   ];
   // A slice without a checkpoint has confirmed nothing, whatever its neighbours have: START decides where it begins.
   return known.length > 0 ? known.reduce((most, one) => (one.next > most.next ? one : most)) : undefined;
 }
 
-export type SinkPosition = Pick<Checkpoint, 'next' | 'sequence' | 'began' | 'store' | 'receipts' | 'skipped'>;
+export type SinkPosition = Pick<
+  Checkpoint,
+  'next' | 'sequence' | 'began' | 'store' | 'receipts' | 'skipped' | 'choices'
+>;
 
 /**
  * Returns the start of the first window that the sink was ever given, by whichever slice: -Infinity if unknown. `from`:
@@ -144,16 +148,20 @@ export function receiptsOf(
 }
 
 /**
- * The slices began at different times. The sink has all windows from the latest of these starts on. If they are about
- * different stores, nobody knows which one has what, and no store is the right one.
+ * `positions`: those of all slices, in their order. The slices began at different times. The sink has all windows from
+ * the latest of these starts on. If they are about different stores, nobody knows which one has what, and no store is
+ * the right one.
  */
 function lowest(positions: readonly SinkPosition[]): SinkPosition {
   const least = positions.reduce((a, b) => (b.next < a.next ? b : a));
   const begins = positions.flatMap(({ began }) => began ?? []);
   const stores = [...new Set(positions.flatMap(({ store }) => store ?? []))].sort();
   const receipts = Object.assign({}, ...positions.map((position) => position.receipts));
+  const choices = mergeChoices(positions);
+  const { choices: _ofLeast, ...rest } = least;
   return {
-    ...least,
+    ...rest,
+    ...(choices.length > 0 && { choices }),
     ...(Object.keys(receipts).length > 0 && { receipts }),
     ...(begins.length > 0 && { began: Math.max(...begins) }),
     ...(stores.length > 0 && { store: stores.join(' and ') }),

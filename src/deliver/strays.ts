@@ -17,6 +17,7 @@ import type { WindowRange } from '../sink/contract.ts';
 import type { Lane } from './lane/lane.ts';
 import type { ClosedBoundary } from './lane/queue.ts';
 import type { StraySink } from './lane/writer.ts';
+import type { NameChoices } from './name-choices.ts';
 import type { Recomputed } from './replay/recompute-window.ts';
 import { CLOCK_MARGIN_MS } from './start-points.ts';
 
@@ -51,6 +52,8 @@ export interface SweepOptions {
   readonly instance: string;
   /** Absent if the store cannot be read by range, or cannot remove single rows. */
   readonly strays: StraySink | undefined;
+  /** Which names the sink gets; absent: all. Rows of other names are left alone. */
+  readonly names?: NameChoices | undefined;
   /** The windows that a rollback touched, if one is known. */
   readonly rolledBack: WindowRange | undefined;
   readonly tiling: Tiling;
@@ -162,7 +165,7 @@ export class Sweep {
   }
 
   async #sweepOne(start: number, strays: StraySink, signal: AbortSignal): Promise<string | undefined> {
-    const found = await this.#strays(start, strays, false, signal);
+    const found = await this.#strays(start, strays, 'count', signal);
     if (found === 0 || signal.aborted) return undefined;
     if (found === undefined) return 'the stream no longer holds the window, or the store did not answer';
     this.#others ??= await this.#lookForOthers(strays, signal);
@@ -170,7 +173,7 @@ export class Sweep {
     if (this.#others === 'unknown')
       return 'no window before them tells whether others write to the same table';
     if (this.#others === 'found') return 'others write to the same table';
-    const removed = await this.#strays(start, strays, true, signal);
+    const removed = await this.#strays(start, strays, 'remove', signal);
     if (signal.aborted) return undefined;
     // What came meanwhile may have been written, and then removed.
     const through = this.#reopened.get(start);
@@ -180,14 +183,18 @@ export class Sweep {
     return undefined;
   }
 
-  /** Resolves to the number of rows that the store should not have; undefined if that cannot be found out. */
+  /**
+   * Resolves to the number of rows that the store should not have; undefined if that cannot be found out. `count all`:
+   * also of names that the sink does not get, for they may be another writer's.
+   */
   async #strays(
     start: number,
     strays: StraySink,
-    remove: boolean,
+    doing: 'count' | 'count all' | 'remove',
     signal: AbortSignal,
   ): Promise<number | undefined> {
     const { lane, recompute, rolledBack, tiling, instance } = this.#options;
+    const remove = doing === 'remove';
     // If the server's clock was set back, the lane may have closed the window with more messages than its stream times
     // say. To read them all is expensive, so it is done only where something is removed.
     const closed = this.#passed.find(({ boundary }) => boundary > start) ?? lane.closed;
@@ -197,7 +204,8 @@ export class Sweep {
     const found = await this.#bounded(recomputeMs, signal, (until) => recompute(start, through, until));
     if (found === undefined) return undefined;
     const window = { start, windowMs: tiling.endOf(start) - start, instance };
-    return this.#tried(signal, (until) => strays.count(window, found.windows[0], remove, until));
+    const names = doing === 'count all' ? undefined : this.#options.names?.of(window);
+    return this.#tried(signal, (until) => strays.count(window, found.windows[0], remove, until, names));
   }
 
   /** Looks at the windows before the first one. `none`: they hold rows of ours, and no others. */
@@ -211,7 +219,7 @@ export class Sweep {
       const window = { from: start, to: tiling.endOf(start) };
       const held = await this.#tried(signal, (until) => strays.windows(window, until));
       if (held?.length === 0) continue;
-      const others = await this.#strays(start, strays, false, signal);
+      const others = await this.#strays(start, strays, 'count all', signal);
       if (others !== undefined && others > 0) return 'found';
       if (others === 0) own += 1;
     }

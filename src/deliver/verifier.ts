@@ -8,6 +8,7 @@ import { Bell, type Clock } from '../base/clock.ts';
 import { type Digest, isChosen, isSameDigest, NO_ROWS } from './lane/digest.ts';
 import { windowBytes } from './lane/queue.ts';
 import type { SinkDigests } from './lane/writer.ts';
+import type { ChosenNames, NameChoices } from './name-choices.ts';
 import type { Recomputed } from './replay/recompute-window.ts';
 
 /** At most this many windows wait to be verified; any more count as unknown. */
@@ -58,6 +59,8 @@ export interface VerifierOptions extends VerifySettings {
   readonly isWhole: (start: number) => boolean;
   /** How long rows are kept, in ms: older ones may be deleted. Absent: for ever. */
   readonly keepsMs?: number | undefined;
+  /** Which names the sink gets; absent: all. */
+  readonly names?: NameChoices | undefined;
   /**
    * Computes the window that begins at `start` again from the stream, with at least all messages up to sequence
    * `through`. Resolves to undefined if the stream no longer holds the window. Absent in core mode.
@@ -147,12 +150,16 @@ export class Verifier {
       window: { start, windowMs, instance },
       due: clock.steady() + delayMs,
       through: Math.max(closedThrough(), this.#through.get(window.start) ?? 0),
-      written: digests.ofWindow(window).catch(() => undefined),
+      written: digests.ofWindow(window, this.#namesOf(window)).catch(() => undefined),
       keys: digests.needsKeys ? window : undefined,
       keptBytes,
       isStale: false,
     });
     this.#work.ring();
+  }
+
+  #namesOf(window: Pick<ClosedWindow, 'start' | 'windowMs'>): ChosenNames | undefined {
+    return this.#options.names?.of(window);
   }
 
   get #keptBytes(): number {
@@ -238,7 +245,8 @@ export class Verifier {
   }
 
   #read({ window, keys }: Waiting, signal: AbortSignal): Promise<Digest> {
-    return this.#bounded(signal, (until) => this.#options.digests!.ofStore(window, keys, until));
+    const names = this.#namesOf(window);
+    return this.#bounded(signal, (until) => this.#options.digests!.ofStore(window, keys, until, names));
   }
 
   async #recompute({ window, through }: Waiting, signal: AbortSignal): Promise<TrueDigest | undefined> {
@@ -247,7 +255,8 @@ export class Verifier {
     const found = await this.#bounded(signal, (until) => recompute(window.start, through, until));
     if (found === undefined) return undefined;
     const [recomputed] = found.windows;
-    const digest = recomputed === undefined ? NO_ROWS : await digests!.ofWindow(recomputed);
+    const names = this.#namesOf(window);
+    const digest = recomputed === undefined ? NO_ROWS : await digests!.ofWindow(recomputed, names);
     return { digest, read: found.read };
   }
 

@@ -150,6 +150,8 @@ export interface SinkStatus {
   readonly kind: string;
   readonly state: LaneState;
   readonly up: boolean;
+  /** Globs of the names that it gets (SINK_<ID>_NAMES); null: all. */
+  readonly names: readonly string[] | null;
   /** Nothing is written to it until somebody resumes it. */
   readonly paused: boolean;
   readonly catchingUp: boolean;

@@ -21,14 +21,17 @@ import { type Config, windowShape } from '../config/config.ts';
 import type { Attachment } from '../deliver/engine.ts';
 import { EpochWatch, isSameShape, planEpochs } from '../deliver/epochs.ts';
 import { CheckpointKeeper } from '../deliver/lane/checkpoint-saver.ts';
+import { choicesOf, isLatestChoice, type NameChoices, namesOf } from '../deliver/name-choices.ts';
 import { Reports } from '../deliver/reports.ts';
 import type { Resumption } from '../deliver/rollback.ts';
 import {
   beginAgain,
   firstGiven,
   firstWanted,
+  firstWholeWindow,
   readFrom,
   receiptsOf,
+  resumeFrom,
   type StreamExtent,
   storesOf,
 } from '../deliver/start-points.ts';
@@ -76,6 +79,8 @@ function attachToCore(bus: Bus, config: Config, instance: string): Attachment {
     instance,
     open: () => createCoreSource(bus, core),
     keeperOf: () => undefined,
+    // No checkpoint tells of another choice, and what was written before is never compared.
+    names: namesOf(sinks.map(({ id, names }) => [id, names.length === 0 ? [] : [{ from: 0, names }]])),
   };
 }
 
@@ -99,12 +104,14 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
   const starts = startsOf(config, stored, resumptions, extent, tiling);
   tellBeginnings(reports, starts.from, resumptions, unreadable);
   const slice = `${core.slice.index}/${core.slice.of}`;
+  const names = namesIn(config, stored, starts, reports);
   return {
     tiling,
     epochs,
     from: starts.from,
     closedThrough: starts.closedThrough,
     first: starts.first,
+    names,
     unreadable,
     replayable: true,
     watch: core.watchShare > 0 ? new BusWatch(bus, core, { share: core.watchShare }) : undefined,
@@ -139,6 +146,7 @@ async function attachToStream(bus: Bus, config: Config, log: Log, before: Attach
           began: starts.began.get(sink),
           trail: trail.stored(),
           skipped: resumptions.get(sink)!.position?.skipped,
+          choices: names.get(sink)?.list,
           savedAt: new Date(systemClock.now()).toISOString(),
         }),
         failed: (error, next, atStop) => reports.checkpointFailed(sink, error, next, atStop),
@@ -172,7 +180,10 @@ function tellBeginnings(
   }
 }
 
-/** Returns where each sink begins, or resumes. `began`: for its checkpoint; the others as in an `Attachment`. */
+/**
+ * Returns where each sink begins, or resumes. `began`: for its checkpoint; `whole`: the first window that the stream
+ * holds whole; the others as in an `Attachment`.
+ */
 function startsOf(
   { sinks }: Config,
   stored: readonly StoredCheckpoint[],
@@ -196,7 +207,30 @@ function startsOf(
     // 0 means that nothing had been read when the checkpoint was made. It does not say where new messages begin.
     if (position !== undefined && position.sequence > 0) closedThrough.set(id, position.sequence);
   }
-  return { from, began, first, closedThrough };
+  return { from, began, first, closedThrough, whole: firstWholeWindow(extent, tiling, now) };
+}
+
+/** By sink: which names it gets, and which it got. */
+function namesIn(
+  { core, sinks }: Config,
+  stored: readonly StoredCheckpoint[],
+  { from, whole }: { readonly from: ReadonlyMap<string, number>; readonly whole: number },
+  reports: Reports,
+): ReadonlyMap<string, NameChoices> {
+  return namesOf(
+    sinks.map(({ id, names }) => {
+      const ofSink = stored.filter(({ sink }) => sink === id);
+      const position = resumeFrom(ofSink, core.slice);
+      const choices = choicesOf(position, { names, from: from.get(id)!, whole });
+      if (position !== undefined && !isLatestChoice(position.choices, names))
+        reports.choosesNames(id, names, position.next);
+      for (const { slice, checkpoint } of ofSink) {
+        const isNeighbour = slice.endsWith(`/${core.slice.of}`) && !slice.startsWith(`${core.slice.index}/`);
+        if (isNeighbour && !isLatestChoice(checkpoint.choices, names)) reports.choosesOtherNames(id, slice);
+      }
+      return [id, choices] as const;
+    }),
+  );
 }
 
 function startOf(first: number, closedThrough: number | undefined, tiling: Tiling): ReadFrom {

@@ -55,6 +55,8 @@ export class TrialStore {
       proof: null as ProofResult | null,
       remarks: this.#remarks,
     };
+    if (config.names.length > 0)
+      this.remark(`SINK_${config.id.toUpperCase()}_NAMES is left out of account: it is tried with all names`);
   }
 
   get hasFailed(): boolean {

@@ -1,4 +1,6 @@
 import type { Tiling } from '../aggregate/tiling.ts';
+import type { NameChoices } from '../deliver/name-choices.ts';
+import { isCheckProbe } from '../sink/check-probe.ts';
 import type { StoredPoint, WindowRange } from '../sink/contract.ts';
 import {
   type ExpectedRows,
@@ -17,6 +19,10 @@ export interface JudgedSink {
   readonly range: WindowRange;
   /** Rows of earlier windows may be absent: the sink never got these windows, or keeps them no longer. */
   readonly owedFrom?: number;
+  /** Which names it gets, and got; absent: all. Rows of other names are counted, and not compared. */
+  readonly names?: NameChoices | undefined;
+  /** Windows for which nobody knows any longer which names it got. */
+  readonly unknownNames?: WindowRange | undefined;
   read(range: WindowRange): AsyncIterable<StoredPoint>;
 }
 
@@ -29,7 +35,10 @@ export interface WindowVerdict {
     readonly notOwed: number;
     readonly unknown: number;
   };
-  readonly rows: Readonly<Record<'equal' | RowDifference['kind'], number>>;
+  readonly rows: Readonly<Record<'equal' | RowDifference['kind'], number>> & {
+    /** Of names that the sink was not given; absent if it gets all. */
+    readonly notChosen?: number;
+  };
   /** Why windows are unknown. */
   readonly reasons: readonly string[];
   readonly examples: readonly RowDifference[];
@@ -45,6 +54,8 @@ export class SinkJudge {
   readonly #rows: RowComparison = newRowComparison();
   /** By start of a window. */
   readonly #differing = new Map<number, Counts>();
+  /** By start of a window: rows of names that the sink was not given. */
+  readonly #notChosen = new Map<number, number>();
   readonly #reasons = new Set<string>();
   /** The store does not answer, so it is not asked for any more groups. */
   #isGivenUp = false;
@@ -62,6 +73,7 @@ export class SinkJudge {
   async judge(range: WindowRange, expected: ExpectedRows, signal: AbortSignal): Promise<void> {
     for (let attempt = 1; !this.#isGivenUp && !signal.aborted; attempt++) {
       const differing = new Map<number, Counts>();
+      const notChosen = new Map<number, number>();
       const differs = (kind: RowDifference['kind'], windowStart: number | null) => {
         const start = this.#tiling.startOf(windowStart!);
         const counts = differing.get(start) ?? { missing: 0, extra: 0, different: 0 };
@@ -69,8 +81,9 @@ export class SinkJudge {
         differing.set(start, counts);
       };
       try {
-        const comparison = await expected.compare(this.sink.read(range), differs);
+        const comparison = await expected.compare(this.#given(range, notChosen), differs);
         this.#take(range, comparison, differing);
+        for (const [start, rows] of notChosen) this.#notChosen.set(start, rows);
         return;
       } catch (error) {
         if (signal.aborted || attempt < ATTEMPTS) continue;
@@ -78,6 +91,14 @@ export class SinkJudge {
         this.doubt(`the store cannot be read: ${error instanceof Error ? error.message : String(error)}`);
       }
     }
+  }
+
+  /** The rows of names that the sink was given. The others are counted. */
+  #given(range: WindowRange, notChosen: Map<number, number>): AsyncIterable<StoredPoint> {
+    const { names } = this.sink;
+    return names === undefined
+      ? this.sink.read(range)
+      : givenRows(this.sink.read(range), names, this.#tiling, notChosen);
   }
 
   #take(range: WindowRange, comparison: RowComparison, differing: ReadonlyMap<number, Counts>): void {
@@ -104,6 +125,7 @@ export class SinkJudge {
   takeBack(start: number): void {
     this.#windows -= 1;
     this.#differing.delete(start);
+    this.#notChosen.delete(start);
     const { examples } = this.#rows;
     const kept = examples.filter(({ windowStart }) => this.#tiling.startOf(windowStart!) !== start);
     examples.splice(0, examples.length, ...kept);
@@ -130,9 +152,28 @@ export class SinkJudge {
         notOwed,
         unknown: all - Math.round(this.#windows),
       },
-      rows: counts,
+      rows: { ...counts, ...(this.sink.names && { notChosen: sumOf(this.#notChosen.values()) }) },
       reasons: [...this.#reasons],
       examples: this.#rows.examples,
     };
   }
+}
+
+async function* givenRows(
+  stored: AsyncIterable<StoredPoint>,
+  names: NameChoices,
+  tiling: Tiling,
+  notChosen: Map<number, number>,
+): AsyncGenerator<StoredPoint> {
+  for await (const point of stored) {
+    const start = tiling.startOf(point.windowStart);
+    if (names.gives(point.series.name, { start, windowMs: tiling.epochAt(start).windowMs })) yield point;
+    else if (!isCheckProbe(point.series)) notChosen.set(start, (notChosen.get(start) ?? 0) + 1);
+  }
+}
+
+function sumOf(counts: Iterable<number>): number {
+  let sum = 0;
+  for (const count of counts) sum += count;
+  return sum;
 }

@@ -7,6 +7,7 @@ import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Gap } from '../bus/read/source.ts';
 import { windowBytes } from '../deliver/lane/queue.ts';
+import type { NameChoices } from '../deliver/name-choices.ts';
 import type { WindowHandler } from '../deliver/pipeline.ts';
 import { windowsTouched } from '../deliver/start-points.ts';
 import type { StoredPoint, WindowRange } from '../sink/contract.ts';
@@ -112,8 +113,11 @@ export class Verification {
       if (without(range, this.#gaps).length === 0) continue;
       const windows = await recompute(start, through);
       if (windows === undefined) return;
-      const expected = this.#expected(windows, range);
-      for (const judge of this.#judgesOf(start)) await judge.judge(range, expected, signal);
+      for (const judge of this.#judgesOf(start)) {
+        const { names, unknownNames } = judge.sink;
+        if (without(range, unknownNames ? [unknownNames] : []).length === 0) continue;
+        await judge.judge(range, this.#expected(windows, range, names), signal);
+      }
     }
   }
 
@@ -133,9 +137,10 @@ export class Verification {
     this.#bytes = 0;
     this.#from = this.#boundary;
     const excluded = [...this.#gaps, ...[...this.#again.keys()].map((start) => this.#windowAt(start))];
-    // Usually one part, shared by all sinks.
+    // Usually one part, shared by all sinks that get all names.
     const parts = new Map<string, ExpectedRows>();
-    const expected = (part: WindowRange) => {
+    const expected = (part: WindowRange, { names }: JudgedSink) => {
+      if (names !== undefined) return this.#expected(windows, part, names);
       const key = `${part.from} ${part.to}`;
       const rows = parts.get(key) ?? this.#expected(windows, part);
       parts.set(key, rows);
@@ -144,19 +149,21 @@ export class Verification {
     await Promise.all(
       this.judges.map(async (judge) => {
         const own = intersection(group, judge.sink.range);
-        for (const part of without(own, excluded)) {
-          await judge.judge(part, expected(part), this.#options.signal);
+        const { unknownNames } = judge.sink;
+        for (const part of without(own, unknownNames ? [...excluded, unknownNames] : excluded)) {
+          await judge.judge(part, expected(part, judge.sink), this.#options.signal);
         }
       }),
     );
   }
 
-  #expected(windows: readonly ClosedWindow[], { from, to }: WindowRange): ExpectedRows {
+  /** `names`: which names the store was given; absent: all. */
+  #expected(windows: readonly ClosedWindow[], { from, to }: WindowRange, names?: NameChoices): ExpectedRows {
     const { matches } = this.#options;
     const rows: { readonly window: ClosedWindow; readonly index: number }[] = [];
     for (const window of windows) {
       if (window.start < from || window.start >= to) continue;
-      for (let index = 0; index < window.size; index++) {
+      for (const index of names?.pick(window) ?? window.refs.keys()) {
         // No store gets a sum that overflowed.
         if (!Number.isFinite(window.sumOf(index))) continue;
         if (matches && !matches(window.point(index).series.name)) continue;

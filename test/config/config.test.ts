@@ -94,6 +94,7 @@ describe('errors', () => {
     ['an id that is not a kind', { SINK_ACME_ENABLED: 'true' }, 'SINK_ACME_ENABLED'],
     ['an unknown kind', { SINK_ACME_ENABLED: 'true', SINK_ACME_KIND: 'acne' }, 'SINK_ACME_KIND'],
     ['a module that is not a sink', { SINK_X_ENABLED: 'true', SINK_X_KIND: './package.json' }, 'SINK_X_KIND'],
+    ['a glob of a sink that is none', { SINK_SQLITE_NAMES: 'a.*, !' }, 'SINK_SQLITE_NAMES'],
     ['overlapping subjects', { METRICS_SUBJECTS: 'metrics.>,metrics.a' }, 'METRICS_SUBJECTS'],
     ['an empty subject', { METRICS_SUBJECTS: 'a,,b' }, 'METRICS_SUBJECTS'],
     ['a subject that the server reserves', { METRICS_SUBJECTS: '$JS.>' }, 'METRICS_SUBJECTS'],

@@ -50,6 +50,23 @@ const keyOf = (slice: string, sink: string) => `p.${sink}.${slice.replace('/', '
 const ALL = { sink: 'a', slice: undefined };
 const keys = ({ edits }: CheckpointChange) => edits.map((edit) => edit.kept.key);
 
+describe('which names a sink got', () => {
+  const choices = [
+    { from: 8_000, names: ['a'] },
+    { from: 40_000, names: ['b'] },
+  ];
+  const moved = (target: number) =>
+    planSet([kept(60_000, { choices })], ALL, target, ENDS, FRAME).edits[0]!.checkpoint!.choices;
+
+  test('is forgotten for windows that are written again, and no others', () => {
+    expect(moved(30_000)).toEqual(choices.slice(0, 1));
+    expect(moved(40_000)).toEqual(choices.slice(0, 1));
+    expect(moved(50_000)).toEqual(choices);
+    expect(moved(70_000)).toEqual(choices);
+    expect(moved(8_000)).toBeUndefined();
+  });
+});
+
 describe('a reset', () => {
   test('removes the checkpoints of all slices of that sink, also of slicings that are no longer in use', () => {
     const all = [kept(60_000), kept(50_000, {}, '0/2'), kept(50_000, {}, '1/2'), kept(1_000, {}, '0/1', 'b')];

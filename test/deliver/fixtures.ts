@@ -88,9 +88,9 @@ export class ScriptedSink implements Sink {
   }
   readonly digests: SinkDigests = {
     needsKeys: false,
-    ofWindow: (window) => digestOfWindow(window),
-    ofStore: async ({ start, windowMs, instance }) =>
-      digestOfRows(this.read({ from: start, to: start + windowMs }), instance),
+    ofWindow: (window, names) => digestOfWindow(window, names),
+    ofStore: async ({ start, windowMs, instance }, _keys, _signal, names) =>
+      digestOfRows(this.read({ from: start, to: start + windowMs }), instance, names),
   };
   async remove(): Promise<void> {}
   async close(): Promise<void> {

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import { heldWindows, straysOf } from '../../src/deliver/lane/stray-rows.ts';
 import type { StraySink } from '../../src/deliver/lane/writer.ts';
+import { NameChoices } from '../../src/deliver/name-choices.ts';
 import { type StrayWindows, Sweep, type SweepOptions } from '../../src/deliver/strays.ts';
 import { counterWindow, keyOf, laneOf, ScriptedSink, WINDOW_MS } from './fixtures.ts';
 import { VirtualClock } from './virtual-clock.ts';
@@ -21,10 +22,10 @@ class Store extends ScriptedSink {
       this.asked.push(`windows ${range.from / WINDOW_MS}`);
       return await heldWindows(this.read(range));
     },
-    count: async ({ start, windowMs, instance }, keys, remove) => {
+    count: async ({ start, windowMs, instance }, keys, remove, _signal, names) => {
       if (!this.answers) throw new Error('no answer');
       const rows = this.read({ from: start, to: start + windowMs });
-      const strays = await straysOf(rows, keys, { windowMs, instance });
+      const strays = await straysOf(rows, keys, { windowMs, instance, names });
       for (const point of remove ? strays : []) this.stored.delete(keyOf(point));
       this.beforeNext?.();
       return strays.length;
@@ -110,6 +111,24 @@ test('stray rows are removed from a window that changed and from one that is gon
   ]).toEqual([2, 0, 2, 2]);
   expect(told).toEqual([[{ removed: 2, left: 0 }, undefined]]);
   expect(sweep.isOver).toBe(true);
+});
+
+test('rows of names that the sink does not get are left alone, but they may be of another writer', async () => {
+  // Each window has s0 to s3, of which the stream gives s0 and s1.
+  const names = new NameChoices([{ from: 0, names: ['!s3'] }]);
+  const store = storeWith([FROM]);
+  const { told } = await swept({ names }, store, [...BEFORE, FROM]);
+  expect(told).toEqual([[{ removed: 1, left: 0 }, undefined]]);
+  expect([...store.stored.keys()].filter((key) => key.startsWith(`${FROM}:`))).toEqual(
+    ['s0', 's1', 's3'].map((name) => `${FROM}:${name}`),
+  );
+  const shared = storeWith([FROM]);
+  for (const number of BEFORE) shared.hold(number, 4);
+  const others = await swept({ names: new NameChoices([{ from: 0, names: ['s0', 's2'] }]) }, shared, [
+    ...BEFORE,
+    FROM,
+  ]);
+  expect(others.told).toEqual([[{ removed: 0, left: 1 }, 'others write to the same table']]);
 });
 
 test('a window is recomputed from what the lane had read when it was past the window', async () => {

@@ -12,6 +12,7 @@ import {
 } from '../../src/deliver/lane/digest.ts';
 import { sizeWindow, windowBytes } from '../../src/deliver/lane/queue.ts';
 import type { SinkDigests } from '../../src/deliver/lane/writer.ts';
+import { NameChoices } from '../../src/deliver/name-choices.ts';
 import { MAX_KEPT_BYTES, Verifier, type VerifierOptions } from '../../src/deliver/verifier.ts';
 import type { StoredPoint } from '../../src/sink/contract.ts';
 import { closedWindow } from '../aggregate/closed-window.ts';
@@ -94,12 +95,12 @@ function setUp(options: Partial<VerifierOptions> = {}) {
   };
   const digests: SinkDigests = {
     needsKeys: false,
-    ofWindow: (window) => digestOfWindow(window),
-    async ofStore({ start, instance }) {
+    ofWindow: (window, names) => digestOfWindow(window, names),
+    async ofStore({ start, instance }, _keys, _signal, names) {
       state.reads.push(start);
       if (state.answer === 'fails') throw new Error('no connection');
       if (state.answer === 'hangs') return await new Promise(() => {});
-      return await digestOfRows(rowsOf(pointsOf(held.get(start)!)), instance);
+      return await digestOfRows(rowsOf(pointsOf(held.get(start)!)), instance, names);
     },
   };
   const told: string[] = [];
@@ -138,6 +139,20 @@ test('windows are read back after the delay, one at a time', async () => {
   await clock.pass(120_000);
   expect(state.reads).toEqual([1000, 2000, 3000]);
   expect(counts()).toEqual({ equal: 2, different: 0, unknown: 1 });
+});
+
+test('what a sink is not given is not missing, and what it is given must be there', async () => {
+  const names = new NameChoices([
+    { from: 0, names: ['s1'] },
+    { from: 2000, names: ['!s4'] },
+  ]);
+  const { clock, held, verifier, counts, told } = setUp({ names });
+  for (const number of [1, 2]) held.set(number * WINDOW_MS, counterWindow(number, 4));
+  held.set(3000, counterWindow(3, 3));
+  for (const number of [1, 2, 3]) verifier.confirmed(counterWindow(number, 5), 0);
+  await clock.pass(10_000);
+  expect(counts()).toEqual({ equal: 2, different: 1, unknown: 0 });
+  expect(told).toEqual([expect.stringContaining('it has 3 rows in the store, not the 4')]);
 });
 
 test('it says of how many windows those that were checked are a part, and when it last could tell', async () => {

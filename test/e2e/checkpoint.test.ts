@@ -102,6 +102,7 @@ test('the list has every checkpoint, and says which are not in use here', async 
       streamCreated: expect.stringMatching(/^20/),
       store: expect.stringMatching(/-/),
       skipped: [],
+      choices: [],
       savedAt: expect.stringMatching(/Z$/),
       unreadable: null,
     },

@@ -66,6 +66,7 @@ export function sinkStatus(differences: Partial<SinkStatus> = {}): SinkStatus {
     },
     ...{
       version: null,
+      names: null,
       address: null,
       cost: { usdPerMonth: null, assumption: '' },
       rejected: {},

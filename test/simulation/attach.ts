@@ -7,6 +7,7 @@ import type { Slice } from '../../src/config/core-settings.ts';
 import type { Attachment } from '../../src/deliver/engine.ts';
 import { EpochWatch } from '../../src/deliver/epochs.ts';
 import { CheckpointKeeper } from '../../src/deliver/lane/checkpoint-saver.ts';
+import { choicesOf, type NameChoices, namesOf } from '../../src/deliver/name-choices.ts';
 import {
   marksHeld,
   mergeRollbacks,
@@ -20,10 +21,12 @@ import {
   firstWanted,
   readFrom,
   receiptsOf,
+  resumeFrom,
   type StreamExtent,
   storesOf,
 } from '../../src/deliver/start-points.ts';
 import { SimCheckpointStore, SimShapeStore } from './checkpoints.ts';
+import { givenBy, givenFrom } from './chosen.ts';
 import { SimCoreSource } from './core-source.ts';
 import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';
@@ -75,6 +78,7 @@ export async function attachToStream(
     if (inherits) world.invariants.inherits(id, sliceName, old);
     else world.invariants.begins(id, sliceName, wanted, firstSequence);
   }
+  const names = namesIn(world, instance, sinks, stored, slice, from);
   const shape = { ...world.scenario, slice: sliceName };
   const trail = world.options.forgetsTrail ? undefined : lookedBack.trail;
   return {
@@ -83,6 +87,7 @@ export async function attachToStream(
     from,
     closedThrough,
     first,
+    names,
     ...(instance.unswept && { unswept: instance.unswept }),
     replayable: true,
     instance: '',
@@ -108,10 +113,44 @@ export async function attachToStream(
         sink,
         store,
         clock: instance.clock,
-        describe: () => ({ shape, savedAt: '', began: began.get(sink), trail: trail?.stored() }),
+        describe: () => ({
+          shape,
+          savedAt: '',
+          began: began.get(sink),
+          trail: trail?.stored(),
+          ...(world.options.forgetsNames !== 'stored' && { choices: names.get(sink)?.list }),
+        }),
         failed: () => {},
       }),
   };
+}
+
+/** As src/service/attachment.ts does. The instance knows what it is to give, for the invariants. */
+function namesIn(
+  world: World,
+  instance: Instance,
+  sinks: readonly SinkPlan[],
+  stored: readonly StoredCheckpoint[],
+  slice: Slice,
+  from: ReadonlyMap<string, number>,
+): ReadonlyMap<string, NameChoices> {
+  const whole = Number.NEGATIVE_INFINITY;
+  return namesOf(
+    sinks.map((plan) => {
+      const { id } = plan;
+      const names = instance.namesFor(plan);
+      const position = resumeFrom(
+        stored.filter(({ sink }) => sink === id),
+        slice,
+      );
+      const { next = Number.NEGATIVE_INFINITY, choices } = position ?? {};
+      if (choices?.at(-1) !== undefined && choices.at(-1)!.names.join() !== [...names].sort().join())
+        world.trace.add('chosen', `${instance.name} ${id} ${names.join(' ') || 'all'}`);
+      instance.gives.set(id, givenFrom(next, givenBy(choices), names));
+      if (world.options.forgetsNames === 'before') return [id, [{ from: 0, names }]] as const;
+      return [id, choicesOf(position, { names, from: from.get(id)!, whole })] as const;
+    }),
+  );
 }
 
 /** As src/service/attachment.ts does. */

@@ -40,7 +40,7 @@ export class SimCheckpoints {
     return [...this.#stored.values()];
   }
 
-  put(sink: string, slice: string, checkpoint: Checkpoint): 'saved' | 'superseded' {
+  put(sink: string, slice: string, checkpoint: Checkpoint, saver: Instance): 'saved' | 'superseded' {
     const before = this.get(sink, slice);
     if (before !== undefined && before.next >= checkpoint.next) return 'superseded';
     this.#stored.set(`${sink} ${slice}`, { sink, slice, checkpoint });
@@ -48,7 +48,7 @@ export class SimCheckpoints {
       'checkpoint',
       `${sink} ${slice} ${this.#world.windowName(checkpoint.next)} ${checkpoint.sequence}`,
     );
-    this.#world.invariants.checkpointStored(sink, slice, before, checkpoint);
+    this.#world.invariants.checkpointStored(sink, slice, before, checkpoint, saver);
     return 'saved';
   }
 }
@@ -80,7 +80,7 @@ export class SimCheckpointStore implements CheckpointStore {
       this.#world.trace.fail('I5', `${sink} wants its checkpoint set back by ${asked - checkpoint.next} ms`);
     }
     this.#asked.set(sink, checkpoint.next);
-    return this.#call(() => this.#world.checkpoints.put(sink, this.#slice, checkpoint));
+    return this.#call(() => this.#world.checkpoints.put(sink, this.#slice, checkpoint, this.#instance));
   }
 
   #call<T>(work: () => T): Promise<T> {

@@ -1,5 +1,6 @@
 /** What must be true some time after all faults are over. */
 import type { Point } from '../../src/aggregate/point.ts';
+import { givenBy } from './chosen.ts';
 import type { Instance } from './instance.ts';
 import { difference, keyOf, nameOf, Truth } from './truth.ts';
 import type { World } from './world.ts';
@@ -34,7 +35,8 @@ export function checkStreamEnd(world: World, invariant: string): void {
     for (let index = 0; index < world.slices; index++) {
       const slice = sliceOf(world, index);
       const owed = world.invariants.owedFrom(id, slice);
-      const missing = world.invariants.missing(id, slice, owed, end);
+      const { choices } = world.checkpoints.get(id, slice) ?? {};
+      const missing = world.invariants.missing(id, slice, owed, end, { choices });
       if (missing !== undefined) world.trace.fail(invariant, `${id} never gets ${missing}`);
       const { next } = world.checkpoints.get(id, slice) ?? { next: owed };
       if (next < end) world.trace.fail(invariant, `${id}: its checkpoint stays at ${world.windowName(next)}`);
@@ -54,10 +56,16 @@ export function checkStreamEnd(world: World, invariant: string): void {
 }
 
 function wrongAbout(world: World, sink: string, key: string, row: Point): string | undefined {
-  if (world.invariants.isHoled(row.windowStart)) return undefined;
+  if (world.invariants.isHoled(row.windowStart) || !isChosen(world, sink, row)) return undefined;
   const expected = world.invariants.truth.byKey.get(key);
   if (expected === undefined && world.invariants.mayBeLeft(sink, row.windowStart)) return undefined;
   return expected === undefined ? 'the oracle has no such point' : difference(row, expected);
+}
+
+/** A row of a name that the sink was not given, by another choice for the same window, is left as it is. */
+function isChosen(world: World, sink: string, { series, windowStart, windowMs }: Point): boolean {
+  const slice = sliceOf(world, (windowStart / windowMs) % world.slices);
+  return givenBy(world.checkpoints.get(sink, slice)?.choices)(series.name, windowStart, windowMs);
 }
 
 /** Windows that were closed too early are rewritten some time after everything else. */
@@ -65,8 +73,9 @@ function isTrue(world: World): boolean {
   return world.scenario.sinks.every(({ id }) => {
     for (let index = 0; index < world.slices; index++) {
       const slice = sliceOf(world, index);
-      if (world.invariants.missing(id, slice, world.invariants.owedFrom(id, slice), endOf(world)))
-        return false;
+      const { choices } = world.checkpoints.get(id, slice) ?? {};
+      const owed = world.invariants.owedFrom(id, slice);
+      if (world.invariants.missing(id, slice, owed, endOf(world), { choices })) return false;
     }
     return [...world.stores.get(id)!.rows].every(
       ([key, row]) => wrongAbout(world, id, key, row) === undefined,

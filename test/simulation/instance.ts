@@ -1,13 +1,16 @@
 /** One process of the service. Its parts die with it, but what it has sent may still arrive. */
 
+import type { Point } from '../../src/aggregate/point.ts';
 import { backoffMs, type Clock } from '../../src/base/clock.ts';
 import { BusError } from '../../src/bus/bus-error.ts';
 import type { Source } from '../../src/bus/read/source.ts';
 import type { Trail } from '../../src/bus/read/trail.ts';
 import type { Slice } from '../../src/config/core-settings.ts';
 import { type Attachment, Engine, type EngineEvents, type EngineSink } from '../../src/deliver/engine.ts';
+import type { ChosenNames } from '../../src/deliver/name-choices.ts';
 import type { WindowRange } from '../../src/sink/contract.ts';
 import { attachToCore, attachToStream } from './attach.ts';
+import type { Gives } from './chosen.ts';
 import { Connection } from './connection.ts';
 import type { SimCoreSource } from './core-source.ts';
 import type { SinkPlan } from './scenario.ts';
@@ -31,6 +34,8 @@ export class Instance {
   from: ReadonlyMap<string, number> = new Map();
   /** By sink: start of the first window that its lane accepted. */
   laneFrom: ReadonlyMap<string, number> = new Map();
+  /** By sink: what it is to give it. No entry: everything. */
+  readonly gives = new Map<string, Gives>();
   startedAt = Number.POSITIVE_INFINITY;
   stoppedAt: number | undefined;
   /** Some windows were written more than once. */
@@ -64,6 +69,15 @@ export class Instance {
       this.#bury = resolve;
     });
     this.clock = this.#makeClock(world.scenario.clockOffsetsMs[index]!);
+  }
+
+  /** What the setting says. Whoever starts again has another one. */
+  namesFor({ names = [] }: SinkPlan): ChosenNames {
+    return names[this.#start % names.length] ?? [];
+  }
+
+  isGiven(sink: string, { series, windowStart, windowMs }: Point): boolean {
+    return this.gives.get(sink)?.(series.name, windowStart, windowMs) ?? true;
   }
 
   /** Guards every call to the outside. False: the process is dead, so the call does not get there. */

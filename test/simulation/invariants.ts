@@ -5,6 +5,7 @@ import type { Engine } from '../../src/deliver/engine.ts';
 import { isAsKnown, type SinkLimits } from '../../src/sink/contract.ts';
 import { pointBytes } from '../../src/sink/rows.ts';
 import { shapeAt } from '../aggregate/oracle.ts';
+import { givenBy } from './chosen.ts';
 import { sliceOf } from './end.ts';
 import type { Instance } from './instance.ts';
 import { checkAccounts, checkBeginnings, checkLags, checkLastCheckpoints } from './steady.ts';
@@ -118,6 +119,8 @@ export class Invariants {
     const bytes = points.reduce((sum, point) => sum + pointBytes(point), 0);
     if (points.length > limits.maxPoints || (bytes > limits.maxBytes && points.length > 1))
       trace.fail('limits', `${sink}: a batch of ${points.length} points, ${bytes} bytes`);
+    const other = points.find((point) => !instance.isGiven(sink, point));
+    if (other !== undefined) trace.fail('names', `${sink} gets ${nameOf(other)}, which it is not to get`);
     if (points.some((point) => !Number.isFinite(point.sum))) trace.fail('limits', `${sink}: an infinite sum`);
     if (scenario.mode === 'core') {
       if (points.some((point) => point.instance !== instance.name))
@@ -174,6 +177,8 @@ export class Invariants {
 
   /** No row is removed that must be there. */
   rowRemoved(store: SimStore, point: Point, instance: Instance): void {
+    if (!instance.isGiven(store.plan.id, point))
+      this.#world.trace.fail('names', `${store.plan.id} loses ${nameOf(point)}, which is not its own`);
     if (this.#holed.has(point.windowStart) || !this.truth.byKey.has(keyOf(point))) return;
     if (this.#unsettled.has(point.windowStart)) this.#staleBy.set(point.windowStart, instance);
     else
@@ -193,7 +198,13 @@ export class Invariants {
     }
   }
 
-  checkpointStored(sink: string, slice: string, before: Checkpoint | undefined, after: Checkpoint): void {
+  checkpointStored(
+    sink: string,
+    slice: string,
+    before: Checkpoint | undefined,
+    after: Checkpoint,
+    saver: Instance,
+  ): void {
     const { next, store, receipts: claimed = {} } = after;
     if (before !== undefined && next < before.next)
       this.#world.trace.fail('I5', `${sink}: its checkpoint goes back to ${this.#world.windowName(next)}`);
@@ -203,10 +214,16 @@ export class Invariants {
     // Of one that was restored, likewise.
     if (Object.entries(claimed).some(([writer, receipt]) => !isAsKnown(receipts.get(writer), receipt)))
       return;
-    const isOfBefore = before !== undefined && before.store === store && !wasRestored;
+    this.#checkNames(sink, slice, after, saver);
+    // What it says of other windows than before has to be true as well.
+    const isSameChoice = JSON.stringify(before?.choices) === JSON.stringify(after.choices);
+    const isOfBefore = before !== undefined && before.store === store && !wasRestored && isSameChoice;
     const known = isOfBefore ? before.next : Number.NEGATIVE_INFINITY;
     const from = Math.max(known, this.owedFrom(sink, slice));
-    const missing = this.missing(sink, slice, from, next, this.#unsettled);
+    const missing = this.missing(sink, slice, from, next, {
+      except: this.#unsettled,
+      choices: after.choices,
+    });
     if (missing !== undefined)
       this.#world.trace.fail(
         'I5',
@@ -214,18 +231,38 @@ export class Invariants {
       );
   }
 
-  /** Describes the first point in [from, to) that is neither in the store nor recorded as refused. */
+  /** A checkpoint says of every window before it what its instance was to give, no more and no less. */
+  #checkNames(sink: string, slice: string, { next, choices }: Checkpoint, saver: Instance): void {
+    const says = givenBy(choices);
+    for (const [start, points] of this.truth.between(this.owedFrom(sink, slice), next, slice)) {
+      const wrong = points.find(
+        (point) => says(point.series.name, start, point.windowMs) !== saver.isGiven(sink, point),
+      );
+      if (wrong === undefined) continue;
+      this.#world.trace.fail(
+        'names',
+        `${sink}: its checkpoint is wrong about ${nameOf(wrong)} in ${this.#world.windowName(start)}`,
+      );
+    }
+  }
+
+  /**
+   * Describes the first point in [from, to) that the sink is given, and that is neither in the store nor recorded as
+   * refused. `choices`: what it is given, as a checkpoint says.
+   */
   missing(
     sink: string,
     slice: string,
     from: number,
     to: number,
-    except?: ReadonlySet<number>,
+    { except, choices }: { readonly except?: ReadonlySet<number>; readonly choices: Checkpoint['choices'] },
   ): string | undefined {
     const { rows, rejected } = this.#world.stores.get(sink)!;
+    const gives = givenBy(choices);
     for (const [start, points] of this.truth.between(from, to, slice)) {
       if (this.#holed.has(start) || except?.has(start)) continue;
       for (const point of points) {
+        if (!gives(point.series.name, start, point.windowMs)) continue;
         const key = keyOf(point);
         if (!rows.has(key) && !rejected.has(key)) return `${this.#world.windowName(start)} ${nameOf(point)}`;
       }

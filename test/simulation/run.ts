@@ -1,8 +1,9 @@
 /**
  * The long run: `npm run simulate -- --seeds 100000 [--from N]`. `--seed N` runs one seed and prints everything that
  * happens. `--set-back`: in all runs, the server's clock is set back. `--roll-back`: in all runs, the stream is rolled
- * back. `--empty`: in all runs, a store loses everything. `--restored`: in all runs, a store gets older content. These
- * are other runs than those without the option.
+ * back. `--empty`: in all runs, a store loses everything. `--restored`: in all runs, a store gets older content.
+ * `--names`: in all runs, sinks get some names only, and others after a restart. These are other runs than those
+ * without the option.
  */
 import { parseArgs } from 'node:util';
 import { describeFailure, simulate } from './simulation.ts';
@@ -18,6 +19,7 @@ const { values } = parseArgs({
     'roll-back': { type: 'boolean', default: false },
     empty: { type: 'boolean', default: false },
     restored: { type: 'boolean', default: false },
+    names: { type: 'boolean', default: false },
   },
 });
 
@@ -26,6 +28,7 @@ const forced = {
   rollsBack: values['roll-back'],
   emptiesStore: values.empty,
   restoresStore: values.restored,
+  choosesNames: values.names,
 };
 
 function say(text: string): void {

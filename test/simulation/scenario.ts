@@ -4,6 +4,7 @@ import { SKETCH_SCALE } from '../../src/aggregate/buckets.ts';
 import type { InputShape, WindowShape } from '../../src/aggregate/tiling.ts';
 import type { StartSetting } from '../../src/base/time-text.ts';
 import { inputOf } from '../../src/decode/formats.ts';
+import type { ChosenNames } from '../../src/deliver/name-choices.ts';
 import type { PipelinePace } from '../../src/deliver/pipeline.ts';
 import type { SinkLimits } from '../../src/sink/contract.ts';
 import type { OracleSettings, OracleShape } from '../aggregate/oracle.ts';
@@ -36,6 +37,8 @@ export interface SinkPlan {
   readonly steady: boolean;
   /** How many of a hundred series are refused for good. */
   readonly poison: number;
+  /** Which names it gets, by how often the service was started before: then from the first again. Absent: all. */
+  readonly names?: readonly ChosenNames[];
   /** When it loses everything, once. */
   readonly emptiedAt?: number;
   /** When it gets the content again that it had at an earlier time, once. */
@@ -134,13 +137,22 @@ export interface Forced {
   readonly emptiesStore?: boolean;
   /** A store gets older content. */
   readonly restoresStore?: boolean;
+  /** Sinks get some names only, and others after a restart. */
+  readonly choosesNames?: boolean;
 }
 
 export function drawScenario(
   chance: Chance,
-  { setsBack = false, rollsBack = false, emptiesStore = false, restoresStore = false }: Forced = {},
+  {
+    setsBack = false,
+    rollsBack = false,
+    emptiesStore = false,
+    restoresStore = false,
+    choosesNames = false,
+  }: Forced = {},
 ): Scenario {
-  const core = !setsBack && !rollsBack && !emptiesStore && !restoresStore && chance.bool(0.12);
+  const isForced = setsBack || rollsBack || emptiesStore || restoresStore || choosesNames;
+  const core = !isForced && chance.bool(0.12);
   const windowMs = chance.pick(WINDOWS_MS);
   const activeMs = chance.int(15_000, 40_000);
   const calmAt = START + activeMs;
@@ -175,7 +187,8 @@ export function drawScenario(
   const clocks = Math.max(instances, reslice?.slices ?? 0);
   // A hot standby that begins with `now` would begin at another time.
   const begin = drawBegin(chance, streamBegins, standby);
-  const drawn = drawSinks(chance, { windowMs, calmAt, healedAt, core, begin });
+  const plans = drawSinks(chance, { windowMs, calmAt, healedAt, core, begin });
+  const drawn = choosesNames ? chooseNames(chance, plans) : plans;
   const maxAgeOfMessagesMs =
     !core && !isRewritten && chance.bool(0.2) ? chance.int(4000, 20_000) : Number.POSITIVE_INFINITY;
   // Of the windows that a truncated stream no longer has, and of rewritten ones, less is known.
@@ -218,6 +231,24 @@ export function drawScenario(
     calmAt,
     healedAt,
   };
+}
+
+/** Names that producers send, and what a rule makes of them. */
+const NAMES: readonly ChosenNames[] = [
+  [],
+  ['http.*'],
+  ['db', 'queue'],
+  ['!db'],
+  ['web.*', 'queue'],
+  ['*', '!queue'],
+  ['none of them'],
+];
+/** With more, hardly any run starts often enough to come to the last of them. */
+const CHOICES = 4;
+
+function chooseNames(chance: Chance, sinks: readonly SinkPlan[]): readonly SinkPlan[] {
+  const draw = () => Array.from({ length: CHOICES }, () => chance.pick(NAMES));
+  return sinks.map((sink) => (chance.bool(0.8) ? { ...sink, names: draw() } : sink));
 }
 
 /** The first sink that is not steady, if there is one, loses everything. */

@@ -13,6 +13,7 @@ const SEEDS = { least: effort(TELLING_SEEDS), most: 1000 } as const;
 const BUDGET_MS = effort(120_000);
 const ROLLBACK_BUDGET_MS = effort(30_000);
 const EMPTIED_BUDGET_MS = effort(20_000);
+const NAMES_BUDGET_MS = effort(20_000);
 /** Each of these must happen more often than once in a hundred seeds, or the runs test less than they seem to. */
 const MET_SHARE = 0.01;
 const MET = [
@@ -181,6 +182,36 @@ test.runIf(only === undefined)(
     for (let seed = 1; seed <= 100; seed++) {
       const { failure } = await simulate(seed, { restoresStore: true, forgetsReceipts: true });
       if (failure?.invariant === 'I5' || failure?.invariant === 'liveness') return;
+    }
+    expect.unreachable('the simulation does not see what it is there to see');
+  },
+);
+
+test.runIf(only === undefined)(
+  'sinks get other names after each restart: every window has what its checkpoint says, whatever else happens',
+  async ({ annotate }) => {
+    const met = new Map<string, number>();
+    const began = performance.now();
+    let seeds = 0;
+    while (seeds < SEEDS.most && (seeds < SEEDS.least || performance.now() - began < NAMES_BUDGET_MS)) {
+      seeds += 1;
+      const outcome = await simulate(seeds, { choosesNames: true, setsBack: seeds % 4 === 0 });
+      expect(await failureOf(outcome)).toBeUndefined();
+      for (const [kind, count] of outcome.counts) met.set(kind, (met.get(kind) ?? 0) + count);
+    }
+    await annotate(`${seeds} seeds`);
+    if (seeds < TELLING_SEEDS) return;
+    for (const kind of ['chosen', 'reopened', 'catch-up'])
+      expect(met.get(kind), kind).toBeGreaterThan(seeds / 10);
+  },
+);
+
+test.runIf(only === undefined).each(['before', 'stored'] as const)(
+  'the simulation detects a service that does not know which names it gave: %s',
+  async (forgetsNames) => {
+    for (let seed = 1; seed <= 50; seed++) {
+      const { failure } = await simulate(seed, { choosesNames: true, forgetsNames });
+      if (failure?.invariant === 'names') return;
     }
     expect.unreachable('the simulation does not see what it is there to see');
   },

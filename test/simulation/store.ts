@@ -258,12 +258,12 @@ export class SimSink implements Sink {
   /** Reading takes some time, and fails unless the store is healthy. */
   readonly digests: SinkDigests = {
     needsKeys: false,
-    ofWindow: (window) => digestOfWindow(window),
-    ofStore: async ({ start, windowMs, instance }) => {
+    ofWindow: (window, names) => digestOfWindow(window, names),
+    ofStore: async ({ start, windowMs, instance }, _keys, _signal, names) => {
       if (!this.#instance.enters()) return await never();
       await this.#instance.pause(READ_MS);
       if (this.#store.profile !== 'healthy' || !this.#isOpen) throw new Error('no answer');
-      return await digestOfRows(this.read({ from: start, to: start + windowMs }), instance);
+      return await digestOfRows(this.read({ from: start, to: start + windowMs }), instance, names);
     },
   };
 
@@ -273,11 +273,12 @@ export class SimSink implements Sink {
       await this.#asked();
       return await heldWindows(this.read(range));
     },
-    count: async ({ start, windowMs, instance }, keys, remove) => {
+    count: async ({ start, windowMs, instance }, keys, remove, _signal, names) => {
       await this.#asked();
       const strays = await straysOf(this.read({ from: start, to: start + windowMs }), keys, {
         windowMs,
         instance,
+        names,
       });
       if (remove && strays.length > 0) await this.remove({ points: strays });
       return strays.length;

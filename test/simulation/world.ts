@@ -26,11 +26,17 @@ export interface Options {
   readonly forgetsStore?: boolean;
   /** A fourth: a service that keeps no receipts in its stores. */
   readonly forgetsReceipts?: boolean;
+  /**
+   * A fifth: a service that takes what it is to choose now for what it has always chosen, or that does not tell in its
+   * checkpoints what it chooses.
+   */
+  readonly forgetsNames?: 'before' | 'stored';
   /** See `Forced`. Windows are reopened or recomputed, where much may go wrong. */
   readonly setsBack?: boolean;
   readonly rollsBack?: boolean;
   readonly emptiesStore?: boolean;
   readonly restoresStore?: boolean;
+  readonly choosesNames?: boolean;
   readonly print?: (line: string) => void;
 }
 

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { Tiling } from '../../src/aggregate/tiling.ts';
 import type { ClosedWindow } from '../../src/aggregate/window.ts';
+import { NameChoices } from '../../src/deliver/name-choices.ts';
 import type { StoredPoint, WindowRange } from '../../src/sink/contract.ts';
 import { onlyMatching, Verification } from '../../src/verify/verification.ts';
 import { counterWindow, WINDOW_MS } from '../deliver/fixtures.ts';
@@ -145,6 +146,54 @@ test('rows that a store need not have are not missing, but what it has must be r
     rows: { missing: 4 + 1, different: 1 },
   });
   expect(verdict(verification).examples).toContainEqual(expect.objectContaining({ kind: 'different' }));
+});
+
+test('of a window, a store is compared with what was chosen for it; rows of other names are counted', async () => {
+  const store = new Store(windows(0, 10));
+  const names = new NameChoices([
+    { from: 0, names: ['s1', 's2'] },
+    { from: 5 * WINDOW_MS, names: ['s2', 's3'] },
+  ]);
+  const lose = (number: number, name: string) => {
+    const at = store.points.findIndex(
+      ({ windowStart, series }) => windowStart === number * WINDOW_MS && series.name === name,
+    );
+    store.points.splice(at, 1);
+  };
+  lose(2, 's3');
+  lose(3, 's1');
+  lose(6, 's1');
+  lose(7, 's3');
+  const range = { from: 0, to: 10 * WINDOW_MS };
+  const read = (part: WindowRange) => store.read(part);
+  const whole = new Store(windows(0, 10));
+  const sinks = [
+    { id: 's', range, read, names },
+    { id: 'all', range, read: (part: WindowRange) => whole.read(part) },
+  ];
+  const verification = new Verification({ tiling: TILING, range, sinks, groupPoints: 10, signal: never });
+  for (const window of windows(0, 10)) await verification.onWindows([window], window.start + WINDOW_MS, 0);
+  const { windows: judged, rows, examples } = verdict(verification);
+  expect(judged).toEqual({ equal: 8, different: 2, notOwed: 0, unknown: 0 });
+  expect(rows).toEqual({ equal: 18, missing: 2, extra: 0, different: 0, notChosen: 28 });
+  expect(examples.map(({ windowStart, name }) => [windowStart, name])).toEqual([
+    [3000, 's1'],
+    [7000, 's3'],
+  ]);
+  expect(verification.judges[1]!.verdict().rows).toEqual({ equal: 50, missing: 0, extra: 0, different: 0 });
+});
+
+test('windows of which nobody knows what was chosen are unknown', async () => {
+  const store = new Store(windows(0, 10));
+  const names = new NameChoices([{ from: 4 * WINDOW_MS, names: ['s1'] }]);
+  const range = { from: 0, to: 10 * WINDOW_MS };
+  const unknownNames = { from: 1 * WINDOW_MS, to: 4 * WINDOW_MS };
+  const sinks = [{ id: 's', range, read: (part: WindowRange) => store.read(part), names, unknownNames }];
+  const verification = new Verification({ tiling: TILING, range, sinks, groupPoints: 10, signal: never });
+  verification.reopened([2 * WINDOW_MS], 5);
+  for (const window of windows(0, 10)) await verification.onWindows([window], window.start + WINDOW_MS, 0);
+  await verification.judgeAgain(async () => [counterWindow(2, 5)]);
+  expect(verdict(verification).windows).toEqual({ equal: 7, different: 0, notOwed: 0, unknown: 3 });
 });
 
 test('only series with a matching name are compared', async () => {

@@ -3,6 +3,7 @@
 import type { KV } from 'nats';
 import type { WindowShape } from '../../aggregate/tiling.ts';
 import type { Config } from '../../config/config.ts';
+import { areRules } from '../../decode/shaping-rules.ts';
 import { BusError, UnreadableCheckpoint } from '../bus-error.ts';
 import type { Bus } from '../connect.ts';
 import { jetstreamError } from '../errors.ts';
@@ -36,10 +37,25 @@ export interface Checkpoint {
   readonly receipts?: Readonly<Record<string, number>> | undefined;
   /** The latest windows that an operator had it skip: half-open ranges, in ms since 1970. Absent if there are none. */
   readonly skipped?: readonly (readonly [from: number, to: number])[] | undefined;
+  /**
+   * Which names the sink got, and from which window on, ascending. Absent if it has always got all names, or if an
+   * older version saved this, which gives it all names.
+   */
+  readonly choices?: readonly NameChoice[] | undefined;
   /** The settings that shaped the windows. */
   readonly shape: CheckpointShape;
   /** RFC 3339. */
   readonly savedAt: string;
+}
+
+/** Which names a sink gets from a window on. */
+export interface NameChoice {
+  /** Start of the first window, in ms since 1970. */
+  readonly from: number;
+  /** Globs; empty: all names. */
+  readonly names: readonly string[];
+  /** It holds for the windows of this slice only, such as 0/2; absent: for all. */
+  readonly slice?: string;
 }
 
 export interface CheckpointShape extends WindowShape {
@@ -124,6 +140,8 @@ class BucketStore implements SurveyedStore {
   readonly #known = new Map<string, Stored>();
   /** By sink: keys of other slices that could not be read, and without which it is unknown how far the sink has got. */
   readonly #inDoubt = new Map<string, readonly string[]>();
+  /** Keys to which another instance writes that gives the sink other names. */
+  readonly #otherNames = new Set<string>();
 
   constructor(bus: Bus, core: Configured, replicas: number) {
     this.#bus = bus;
@@ -155,7 +173,10 @@ class BucketStore implements SurveyedStore {
     let stored = this.#known.get(key);
     // What we remember may be out of date. For a write, a conflict shows that; before skipping the write, only reading
     // does.
+    const isFirst = stored === undefined;
     if (stored === undefined || isPast(stored)) stored = await read(bucket, key);
+    // The first one that is read may be our own, from before the names were changed.
+    if (!isFirst) this.#compareNames(key, stored, checkpoint);
     for (let conflicts = 0; conflicts <= MAX_CONFLICTS; conflicts++) {
       this.#known.set(key, stored);
       if (isPast(stored)) return 'superseded';
@@ -166,12 +187,27 @@ class BucketStore implements SurveyedStore {
       } catch (error) {
         if (!isConflict(error)) throw error;
         stored = await read(bucket, key);
+        this.#compareNames(key, stored, checkpoint);
       }
     }
     throw new BusError(
       `writing the checkpoint ${key}: other writers came first more than ${MAX_CONFLICTS} times`,
       'Check that only one deployment uses this PIPELINE.',
     );
+  }
+
+  /** Both write what they are to, so nothing is missing, but the store gets the names of both. */
+  #compareNames(key: string, { checkpoint: other }: Stored, own: Checkpoint): void {
+    const namesOf = ({ choices }: Checkpoint) => JSON.stringify(choices?.at(-1)?.names ?? []);
+    if (other === undefined || this.#otherNames.has(key) || namesOf(other) === namesOf(own)) return;
+    this.#otherNames.add(key);
+    const advice =
+      'Give all instances the same SINK_<ID>_NAMES. While they are restarted one by one, this passes.';
+    const names = {
+      ours: own.choices?.at(-1)?.names ?? 'all',
+      theirs: other.choices?.at(-1)?.names ?? 'all',
+    };
+    this.#bus.log.warn({ key, ...names, advice }, 'another instance gives this sink other names');
   }
 
   async list(): Promise<StoredCheckpoint[]> {
@@ -274,6 +310,7 @@ function isCheckpoint(value: unknown): value is Checkpoint {
     ['string', 'undefined'].includes(typeof checkpoint?.store) &&
     (checkpoint?.receipts === undefined || isReceipts(checkpoint.receipts)) &&
     (checkpoint?.skipped === undefined || isSkipped(checkpoint.skipped)) &&
+    (checkpoint?.choices === undefined || areChoices(checkpoint.choices)) &&
     typeof checkpoint?.savedAt === 'string' &&
     isAtLeast(1, shape?.windowMs) &&
     isAtLeast(0, shape?.latenessMs) &&
@@ -289,6 +326,21 @@ function isSkipped(value: unknown): boolean {
     Array.isArray(value) &&
     value.every((range) => Array.isArray(range) && range.length === 2 && range.every(isTime))
   );
+}
+
+function areChoices(value: unknown): boolean {
+  if (!Array.isArray(value)) return false;
+  const choices: readonly (Partial<NameChoice> | null)[] = value;
+  return choices.every(
+    (choice) =>
+      isTime(choice?.from) &&
+      (choice?.slice === undefined || /^\d+\/[1-9]\d*$/.test(String(choice.slice))) &&
+      areNames(choice?.names),
+  );
+}
+
+function areNames(names: unknown): boolean {
+  return Array.isArray(names) && (names.length === 0 || areRules('names', names));
 }
 
 function isReceipts(value: unknown): boolean {

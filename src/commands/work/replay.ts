@@ -3,16 +3,19 @@ import { SeriesTable } from '../../aggregate/series-table.ts';
 import { systemClock } from '../../base/clock.ts';
 import { createLog, type Log } from '../../base/log.ts';
 import { endProcess } from '../../base/process-end.ts';
-import { connect } from '../../bus/connect.ts';
-import { learnSubjects } from '../../bus/kv/checkpoints.ts';
+import { type Bus, connect } from '../../bus/connect.ts';
+import { bucketExists } from '../../bus/kv/bucket.ts';
+import { createCheckpointStore, learnSubjects } from '../../bus/kv/checkpoints.ts';
 import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
 import { type Config, loadConfig } from '../../config/config.ts';
 import type { SinkConfig } from '../../config/sink-config.ts';
 import { Lane } from '../../deliver/lane/lane.ts';
+import { NameChoices } from '../../deliver/name-choices.ts';
 import { catchUp } from '../../deliver/replay/catch-up.ts';
 import { lostInWords, replays, wholeWindows } from '../../deliver/replay/recompute-range.ts';
 import { rewriteWindow } from '../../deliver/replay/recompute-window.ts';
 import { Reports } from '../../deliver/reports.ts';
+import { resumeFrom } from '../../deliver/start-points.ts';
 import { ThreadedSink } from '../../deliver/thread/threaded-sink.ts';
 import { limitsOf, type WindowRange } from '../../sink/contract.ts';
 import { print } from '../terminal/output.ts';
@@ -54,7 +57,7 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
    * sequence through which to read.
    */
   const reopened = new Map<number, number>();
-  const lane = laneOf(sink, range, log);
+  const lane = laneOf(sink, range, await namesGiven(bus, config, sink), log);
   const running = lane.run();
   const endDisplay = showProgress(
     () => (lane.next - range.from) / (range.to - range.from),
@@ -138,7 +141,16 @@ function resultText({
   return `${what}${also}${done ? '' : `; not complete: ${why}`}\n`;
 }
 
-function laneOf(config: SinkConfig, { from }: WindowRange, log: Log): Lane {
+/** As the checkpoint says, by which `verify` goes as well; without one, as the setting does. */
+async function namesGiven(bus: Bus, { core }: Config, sink: SinkConfig): Promise<NameChoices | undefined> {
+  const stored = (await bucketExists(bus)) ? await createCheckpointStore(bus, core, 1).list() : [];
+  const ofSink = stored.filter((one) => one.sink === sink.id);
+  const position = resumeFrom(ofSink, undefined);
+  const choices = position === undefined ? [{ from: 0, names: sink.names }] : position.choices;
+  return choices && new NameChoices(choices);
+}
+
+function laneOf(config: SinkConfig, { from }: WindowRange, names: NameChoices | undefined, log: Log): Lane {
   const { id, kind, module, values, timeoutMs, backlogBytes } = config;
   const reports = new Reports(log, systemClock);
   return new Lane({
@@ -148,6 +160,7 @@ function laneOf(config: SinkConfig, { from }: WindowRange, log: Log): Lane {
     timeoutMs,
     backlogBytes,
     from,
+    names,
     replayable: true,
     keeper: undefined,
     clock: systemClock,

@@ -11,6 +11,7 @@ import { createCheckpointStore, learnSubjects, type StoredCheckpoint } from '../
 import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
 import { type Config, loadConfig } from '../../config/config.ts';
 import type { SinkConfig } from '../../config/sink-config.ts';
+import { NameChoices } from '../../deliver/name-choices.ts';
 import { replays, wholeWindows } from '../../deliver/replay/recompute-range.ts';
 import { recomputeWindow } from '../../deliver/replay/recompute-window.ts';
 import { resumeFrom } from '../../deliver/start-points.ts';
@@ -70,11 +71,13 @@ async function verify(options: VerifyOptions, config: Config): Promise<Report> {
   await bus.close();
   for (const judge of verification.judges) if (stop.aborted) judge.doubt('stopped before the end');
   return reportOf(
-    sinks.map(({ id, range, began, keptFrom }) => ({
+    sinks.map(({ id, range, began, keptFrom, names, unknownNames }) => ({
       id,
       range,
       began,
       keptFrom,
+      names: names?.list,
+      namesKnownFrom: unknownNames?.to,
       lost: whole.lost,
       unconfirmed: Math.round(tiling.windowsBetween(Math.max(range.to, whole.from), whole.to)),
       verdict: verification.judges.find(({ sink }) => sink.id === id)?.verdict(),
@@ -131,6 +134,8 @@ class VerifiedSink implements JudgedSink {
   /** Since when it keeps rows, if it deletes older ones. */
   readonly keptFrom: number | undefined;
   readonly owedFrom: number;
+  readonly names: NameChoices | undefined;
+  readonly unknownNames: WindowRange | undefined;
   readonly #sink: ThreadedSink;
   readonly #config: SinkConfig;
   readonly #matches: ((name: string) => boolean) | undefined;
@@ -160,6 +165,11 @@ class VerifiedSink implements JudgedSink {
       this.began ?? Number.NEGATIVE_INFINITY,
       this.keptFrom ?? Number.NEGATIVE_INFINITY,
     );
+    this.names = known?.choices && new NameChoices(known.choices);
+    const { knownFrom = Number.NEGATIVE_INFINITY } = this.names ?? {};
+    // Before it began, it is owed nothing, whatever was chosen.
+    const givenFrom = this.began ?? Number.NEGATIVE_INFINITY;
+    if (givenFrom < knownFrom) this.unknownNames = { from: givenFrom, to: knownFrom };
     const from = options.from === undefined ? Math.max(whole.from, known?.began ?? whole.from) : whole.from;
     const confirmed = Math.min(whole.to, known?.next ?? from);
     this.range = { from, to: Math.max(from, confirmed) };

@@ -7,6 +7,7 @@ import { ALL_FIELDS, type Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
 import { isCheckProbe } from '../../sink/check-probe.ts';
 import type { StoredPoint } from '../../sink/contract.ts';
+import { type ChosenNames, nameMatcher } from '../name-choices.ts';
 
 export interface Digest {
   readonly rows: number;
@@ -32,23 +33,31 @@ export function isSameDigest(one: Digest, other: Digest): boolean {
 }
 
 /**
- * Digests what a store must hold of the window: every point, except those whose sum overflowed, which no store gets.
+ * Digests what a store must hold of the window: every point under these names (absent: all), except those whose sum
+ * overflowed, which no store gets.
  * Yields regularly, so that it holds up nothing for long.
  */
-export async function digestOfWindow(window: ClosedWindow): Promise<Digest> {
+export async function digestOfWindow(window: ClosedWindow, names?: ChosenNames): Promise<Digest> {
   const digester = new Digester();
+  const isChosen = names && nameMatcher(names);
   for (let i = 0; i < window.size; i++) {
-    if (Number.isFinite(window.sumOf(i))) digester.add(window.point(i));
+    const isGiven = isChosen === undefined || isChosen(window.nameOf(i));
+    if (isGiven && Number.isFinite(window.sumOf(i))) digester.add(window.point(i));
     if (i % POINTS_PER_TURN === POINTS_PER_TURN - 1) await setImmediate();
   }
   return digester.result();
 }
 
-/** Digests stored rows; in core mode, only the parts that this instance wrote. */
-export async function digestOfRows(stored: AsyncIterable<StoredPoint>, instance: string): Promise<Digest> {
+/** Digests stored rows under these names; in core mode, only the parts that this instance wrote. */
+export async function digestOfRows(
+  stored: AsyncIterable<StoredPoint>,
+  instance: string,
+  names?: ChosenNames,
+): Promise<Digest> {
   const digester = new Digester();
+  const isChosen = nameMatcher(names);
   for await (const point of stored) {
-    if (instance === '' || point.instance === instance) digester.add(point);
+    if ((instance === '' || point.instance === instance) && isChosen(point.series.name)) digester.add(point);
   }
   return digester.result();
 }

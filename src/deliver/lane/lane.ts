@@ -6,6 +6,7 @@ import type { ClosedWindow } from '../../aggregate/window.ts';
 import { Bell, type Clock, unlessAborted } from '../../base/clock.ts';
 import type { Checkpoint } from '../../bus/kv/checkpoints.ts';
 import type { SinkLimits } from '../../sink/contract.ts';
+import type { NameChoices } from '../name-choices.ts';
 import type { CheckpointKeeper } from './checkpoint-saver.ts';
 import { type ClosedBoundary, type SizedWindow, WindowQueue } from './queue.ts';
 import { type KnownReceipts, type OlderContent, Receipts } from './receipts.ts';
@@ -81,6 +82,8 @@ export interface LaneOptions {
   readonly closedThrough?: number | undefined;
   /** Start of the first window that the sink ever gets; undefined if unknown. */
   readonly first?: number | undefined;
+  /** Which names the sink gets; absent: all. */
+  readonly names?: NameChoices | undefined;
   /** The identity of the store that the checkpoint is about; undefined if unknown. */
   readonly identity?: string | undefined;
   /** Absent if it has none, and never gets one. */
@@ -123,10 +126,12 @@ export class Lane {
   #refills = 0;
 
   constructor(options: LaneOptions) {
-    const { id, sink, timeoutMs, clock, events } = options;
+    const { id, sink, timeoutMs, clock, events, names } = options;
     this.id = id;
     this.#options = options;
-    this.#queue = new WindowQueue(options.limits, options.from, options.closedThrough, options.first);
+    const { limits, from, closedThrough, first } = options;
+    const pick = names && ((window: ClosedWindow) => names.pick(window));
+    this.#queue = new WindowQueue(limits, from, closedThrough, first, pick);
     this.#identity = options.identity;
     this.#receipts = options.receipts && new Receipts(sink, options.receipts);
     if (options.keeper !== undefined) {
@@ -252,8 +257,14 @@ export class Lane {
   /** Tells the lane, from the live path, that every window before `boundary` has been offered. */
   advance(boundary: number, sequence: number): void {
     if (this.#catchingUp) return;
+    this.#pass(boundary, sequence);
+  }
+
+  #pass(boundary: number, sequence: number): void {
     this.#queue.advance(boundary, sequence);
     this.#confirm();
+    // Without anything to write, nothing is settled, and a rewrite may wait for `next`.
+    this.#settled.ring();
   }
 
   /**
@@ -411,8 +422,7 @@ export class Lane {
     }
     // A replay that was ended must not advance past windows that have been released since.
     if (signal.aborted) return;
-    this.#queue.advance(boundary, sequence);
-    this.#confirm();
+    this.#pass(boundary, sequence);
   }
 
   /**

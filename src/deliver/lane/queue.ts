@@ -44,9 +44,16 @@ export interface ClosedBoundary {
   readonly sequence: number;
 }
 
+/** Returns the indices of the points of a window that a sink gets; undefined if it gets all. */
+export type PickPoints = (window: ClosedWindow) => Uint32Array | undefined;
+
 interface Entry {
   readonly sized: SizedWindow;
-  /** Index of the next point to take. */
+  /** Indices of the points that the sink gets; undefined if it gets all. */
+  readonly chosen: Uint32Array | undefined;
+  /** The sizes of these points. */
+  readonly sizes: Uint32Array;
+  /** Position of the next of these points to take. */
   cursor: number;
   /** Jobs that are taken but not settled. */
   open: number;
@@ -76,22 +83,25 @@ export class WindowQueue {
   /** The closed boundaries from `next` on, ascending. */
   #closed: ClosedBoundary[] = [];
   readonly #first: number;
+  readonly #pick: PickPoints;
   #offeredTo: number;
   #bytes = 0;
   #points = 0;
 
   /**
    * `from`: start of the first window needed; -Infinity for all. `closedThrough`: see the getter. `first`: start of the
-   * first window that the sink ever gets.
+   * first window that the sink ever gets. `pick`: which points of a window it gets.
    */
   constructor(
     limits: SinkLimits,
     from: number,
     closedThrough?: number,
     first: number = Number.NEGATIVE_INFINITY,
+    pick: PickPoints = () => undefined,
   ) {
     this.#limits = limits;
     this.#first = first;
+    this.#pick = pick;
     this.#offeredTo = from;
     if (closedThrough !== undefined) this.#closed.push({ boundary: from, sequence: closedThrough });
   }
@@ -132,7 +142,7 @@ export class WindowQueue {
 
   /** Whether more than half of the points of these windows are neither written nor refused so far. */
   get mostlyWaits(): boolean {
-    const sum = (entries: readonly Entry[]) => entries.reduce((all, { sized }) => all + sized.window.size, 0);
+    const sum = (entries: readonly Entry[]) => entries.reduce((all, { sizes }) => all + sizes.length, 0);
     return 2 * this.#points > sum(this.#entries) + sum(this.#rewrites);
   }
 
@@ -140,12 +150,15 @@ export class WindowQueue {
     return this.#entries.length + this.#rewrites.length === 0;
   }
 
-  /** Appends a window. A window that was offered before is ignored (I6). */
+  /**
+   * Appends a window. A window that was offered before is ignored (I6). One of which the sink gets nothing is confirmed
+   * with those before it.
+   */
   offer(sized: SizedWindow): void {
     const { start, windowMs } = sized.window;
     if (start < this.#offeredTo) return;
     this.#offeredTo = start + windowMs;
-    if (start >= this.#first) this.#entries.push(this.#entryOf(sized));
+    this.#append(this.#entries, sized);
   }
 
   /**
@@ -162,7 +175,7 @@ export class WindowQueue {
 
   /** Appends a window that was confirmed before, to be rewritten. */
   rewrite(sized: SizedWindow): void {
-    if (sized.window.start >= this.#first) this.#rewrites.push(this.#entryOf(sized));
+    this.#append(this.#rewrites, sized);
   }
 
   /** Returns whether the window still has to be rewritten. */
@@ -173,12 +186,12 @@ export class WindowQueue {
   /** Returns the next batch within the sink's limits, from one window; undefined if nothing waits. */
   take(): Job | undefined {
     // A batch that is still in flight could land after a newer one of the same window.
-    const waits = (entry: Entry) => entry.cursor < entry.sized.window.size && !this.#isInFlight(entry);
+    const waits = (entry: Entry) => entry.cursor < entry.sizes.length && !this.#isInFlight(entry);
     const entry = this.#rewrites.find(waits) ?? this.#entries.find(waits);
     if (entry === undefined) return undefined;
-    const { window, sizes } = entry.sized;
+    const { sized, chosen, sizes } = entry;
     const first = entry.cursor;
-    const end = Math.min(window.size, first + this.#limits.maxPoints);
+    const end = Math.min(sizes.length, first + this.#limits.maxPoints);
     let bytes = 0;
     while (entry.cursor < end) {
       const size = sizes[entry.cursor]!;
@@ -187,8 +200,10 @@ export class WindowQueue {
       entry.cursor += 1;
     }
     entry.open += 1;
-    const indices = Uint32Array.from({ length: entry.cursor - first }, (_, i) => first + i);
-    return { batch: new WindowBatch(window, indices, bytes), entry };
+    const indices =
+      chosen?.slice(first, entry.cursor) ??
+      Uint32Array.from({ length: entry.cursor - first }, (_, i) => first + i);
+    return { batch: new WindowBatch(sized.window, indices, bytes), entry };
   }
 
   /**
@@ -250,11 +265,15 @@ export class WindowQueue {
     this.#closed = [];
   }
 
-  #entryOf(sized: SizedWindow): Entry {
-    const left = sized.window.size;
+  #append(entries: Entry[], sized: SizedWindow): void {
+    if (sized.window.start < this.#first) return;
+    const chosen = this.#pick(sized.window);
+    if (chosen?.length === 0) return;
+    const sizes = chosen?.map((index) => sized.sizes[index]!) ?? sized.sizes;
+    const left = sizes.length;
     this.#bytes += sized.bytes;
     this.#points += left;
-    return { sized, cursor: 0, open: 0, left, refused: 0 };
+    entries.push({ sized, chosen, sizes, cursor: 0, open: 0, left, refused: 0 });
   }
 
   /** Returns whether batches of the same window are in flight that were taken before it was released. */

@@ -3,6 +3,7 @@ import type { Point } from '../../aggregate/point.ts';
 import type { ClosedWindow } from '../../aggregate/window.ts';
 import { isCheckProbe } from '../../sink/check-probe.ts';
 import type { StoredPoint } from '../../sink/contract.ts';
+import { type ChosenNames, nameMatcher } from '../name-choices.ts';
 
 /** Returns the starts of the windows that rows belong to, in ascending order. */
 export async function heldWindows(stored: AsyncIterable<StoredPoint>): Promise<number[]> {
@@ -11,17 +12,25 @@ export async function heldWindows(stored: AsyncIterable<StoredPoint>): Promise<n
   return [...starts].sort((a, b) => a - b);
 }
 
-/** Returns the rows under other keys, as points: `remove` takes these. `window`: undefined if it has no point. */
+/**
+ * Returns the rows under other keys, as points: `remove` takes these. `window`: undefined if it has no point. Rows of
+ * names that the sink does not get (`names`; absent: it gets all) are left alone: others may have been given them.
+ */
 export async function straysOf(
   stored: AsyncIterable<StoredPoint>,
   window: ClosedWindow | undefined,
-  { windowMs, instance }: { readonly windowMs: number; readonly instance: string },
+  {
+    windowMs,
+    instance,
+    names,
+  }: { readonly windowMs: number; readonly instance: string; readonly names?: ChosenNames | undefined },
 ): Promise<Point[]> {
+  const isChosen = nameMatcher(names);
   const keys = new Set<string>();
   for (let i = 0; window !== undefined && i < window.size; i++) keys.add(window.point(i).series.id);
   const strays: Point[] = [];
   for await (const row of rowsOf(instance, stored))
-    if (!keys.has(row.series.id)) strays.push({ ...row, windowMs });
+    if (!keys.has(row.series.id) && isChosen(row.series.name)) strays.push({ ...row, windowMs });
   return strays;
 }
 

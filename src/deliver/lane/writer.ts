@@ -15,6 +15,7 @@ import type {
   WriteOutcome,
 } from '../../sink/contract.ts';
 import { REFUSE_REASONS, REJECT_REASONS, RETRY_REASONS, SinkError, withAdvice } from '../../sink/contract.ts';
+import type { ChosenNames } from '../name-choices.ts';
 import type { WindowBatch } from './batch.ts';
 import { type Attempt, Breaker } from './breaker.ts';
 import type { Digest } from './digest.ts';
@@ -36,16 +37,17 @@ export interface LaneSink extends Pick<Sink, 'open' | 'close' | 'identity' | 're
 
 /** How windows are verified: no rows travel between threads, only their digests. Every call rejects if it fails. */
 export interface SinkDigests {
-  /** Digests what the store must hold of the window. */
-  ofWindow(window: ClosedWindow): Promise<Digest>;
+  /** Digests what the store must hold of the window. `names`: which names the sink gets; absent: all. */
+  ofWindow(window: ClosedWindow, names?: ChosenNames): Promise<Digest>;
   /**
-   * Digests what the store really holds of the window. `keys`: the whole window, if the store has to be asked for its
-   * keys.
+   * Digests what the store really holds of the window under these names. `keys`: the whole window, if the store has to
+   * be asked for its keys.
    */
   ofStore(
     window: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>,
     keys: ClosedWindow | undefined,
     signal: AbortSignal,
+    names?: ChosenNames,
   ): Promise<Digest>;
   readonly needsKeys: boolean;
 }
@@ -54,12 +56,16 @@ export interface SinkDigests {
 export interface StraySink {
   /** Resolves to the starts of the windows in the range that the store holds rows of, in ascending order. */
   windows(range: WindowRange, signal: AbortSignal): Promise<readonly number[]>;
-  /** Resolves to the number of rows of the window under keys that `keys` lacks. Removes them with `remove`. */
+  /**
+   * Resolves to the number of rows of the window under keys that `keys` lacks. Removes them with `remove`. `names`:
+   * rows of other names do not count; absent: all do.
+   */
   count(
     window: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>,
     keys: ClosedWindow | undefined,
     remove: boolean,
     signal: AbortSignal,
+    names?: ChosenNames,
   ): Promise<number>;
 }
 

@@ -13,6 +13,7 @@ import type {
   WriteOutcome,
 } from '../../sink/contract.ts';
 import type { Digest } from '../lane/digest.ts';
+import type { ChosenNames } from '../name-choices.ts';
 
 /** An answer with fewer rows than this is the last one of its reading. */
 export const ROWS_PER_ANSWER = 500;
@@ -56,8 +57,15 @@ export type ToThread =
       /** The window that has all the keys there should be; undefined if there should be none. */
       readonly window: number | undefined;
       readonly remove: boolean;
+      /** See `StraySink`. */
+      readonly names: ChosenNames | undefined;
     }
-  | { readonly kind: 'digest'; readonly call: number; readonly window: number }
+  | {
+      readonly kind: 'digest';
+      readonly call: number;
+      readonly window: number;
+      readonly names: ChosenNames | undefined;
+    }
   | {
       readonly kind: 'read_back';
       readonly call: number;
@@ -66,6 +74,7 @@ export type ToThread =
       readonly instance: string;
       /** The window whose keys the store is asked for; undefined to ask for the range. */
       readonly window: number | undefined;
+      readonly names: ChosenNames | undefined;
     }
   /** The window's columns and series are shared, not copied. */
   | {

@@ -19,6 +19,7 @@ import { cleaned, createSink, maskerOf } from '../../sink/masked-sink.ts';
 import { WindowBatch } from '../lane/batch.ts';
 import { type Digest, digestOfRows, digestOfWindow } from '../lane/digest.ts';
 import { heldWindows, straysOf } from '../lane/stray-rows.ts';
+import { type ChosenNames, nameMatcher } from '../name-choices.ts';
 import {
   type Answered,
   type FromThread,
@@ -81,7 +82,7 @@ class SinkThread {
         this.#endReading(message);
         break;
       case 'digest':
-        this.#answer(message.call, () => digestOfWindow(this.#windows.get(message.window)!));
+        this.#answer(message.call, () => digestOfWindow(this.#windows.get(message.window)!, message.names));
         break;
       case 'read_back':
         this.#answer(message.call, (signal) => this.#readBack(message, signal));
@@ -133,22 +134,25 @@ class SinkThread {
     return this.#sink.giveReceipt?.(writer, time, known, signal);
   }
 
-  #readBack({ from, to, instance, window }: Message<'read_back'>, signal: AbortSignal): Promise<Digest> {
+  #readBack(
+    { from, to, instance, window, names }: Message<'read_back'>,
+    signal: AbortSignal,
+  ): Promise<Digest> {
     const keys = window === undefined ? undefined : this.#windows.get(window)!;
     const stored =
       keys !== undefined && this.#sink.lookUp !== undefined
-        ? this.#sink.lookUp(pointsOf(keys), signal)
+        ? this.#sink.lookUp(pointsOf(keys, names), signal)
         : this.#sink.read({ from, to }, signal);
-    return digestOfRows(stored, instance);
+    return digestOfRows(stored, instance, names);
   }
 
   async #strays(
-    { start, windowMs, instance, window, remove }: Message<'strays'>,
+    { start, windowMs, instance, window, remove, names }: Message<'strays'>,
     signal: AbortSignal,
   ): Promise<number> {
     const keys = window === undefined ? undefined : this.#windows.get(window)!;
     const stored = this.#sink.read({ from: start, to: start + windowMs }, signal);
-    const strays = await straysOf(stored, keys, { windowMs, instance });
+    const strays = await straysOf(stored, keys, { windowMs, instance, names });
     for (let i = 0; remove && i < strays.length; i += REMOVED_AT_ONCE)
       await this.#sink.remove({ points: strays.slice(i, i + REMOVED_AT_ONCE) }, signal);
     return strays.length;
@@ -219,8 +223,11 @@ class SinkThread {
   }
 }
 
-function* pointsOf(window: ClosedWindow): Generator<Point> {
-  for (let i = 0; i < window.size; i++) yield window.point(i);
+function* pointsOf(window: ClosedWindow, names?: ChosenNames): Generator<Point> {
+  const isChosen = names && nameMatcher(names);
+  for (let i = 0; i < window.size; i++) {
+    if (isChosen === undefined || isChosen(window.nameOf(i))) yield window.point(i);
+  }
 }
 
 function send(message: FromThread): void {

@@ -18,6 +18,7 @@ import {
 } from '../../sink/contract.ts';
 import type { WindowBatch } from '../lane/batch.ts';
 import type { Digest } from '../lane/digest.ts';
+import type { ChosenNames } from '../name-choices.ts';
 import {
   type Answered,
   type FromThread,
@@ -153,12 +154,13 @@ export class Thread {
     }
   }
 
-  async digest(window: ClosedWindow): Promise<Digest> {
+  async digest(window: ClosedWindow, names?: ChosenNames): Promise<Digest> {
     return (await this.#with(window, (number) =>
       this.#call(AbortSignal.timeout(DIGEST_TIMEOUT_MS), (call) => ({
         kind: 'digest',
         call,
         window: number,
+        names,
       })),
     )) as Digest;
   }
@@ -167,10 +169,11 @@ export class Thread {
     { start, windowMs, instance }: Pick<ClosedWindow, 'start' | 'windowMs' | 'instance'>,
     keys: ClosedWindow | undefined,
     signal: AbortSignal,
+    names?: ChosenNames,
   ): Promise<Digest> {
     const range = { from: start, to: start + windowMs };
     const ask = (window: number | undefined) =>
-      this.#call(signal, (call) => ({ kind: 'read_back', call, ...range, instance, window }));
+      this.#call(signal, (call) => ({ kind: 'read_back', call, ...range, instance, window, names }));
     return (await (keys === undefined ? ask(undefined) : this.#with(keys, ask))) as Digest;
   }
 
@@ -184,9 +187,15 @@ export class Thread {
     keys: ClosedWindow | undefined,
     remove: boolean,
     signal: AbortSignal,
+    names?: ChosenNames,
   ): Promise<number> {
     const ask = (window: number | undefined) =>
-      this.#call(signal, (call) => ({ kind: 'strays', call, start, windowMs, instance, window, remove }));
+      this.#call(signal, (call) => ({
+        kind: 'strays',
+        call,
+        ...{ start, windowMs, instance },
+        ...{ window, remove, names },
+      }));
     return (await (keys === undefined ? ask(undefined) : this.#with(keys, ask))) as number;
   }
 

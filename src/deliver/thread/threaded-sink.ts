@@ -52,14 +52,15 @@ export class ThreadedSink implements LaneSink {
     if (readBack === 'ranges' && removes) {
       this.strays = {
         windows: async (range, signal) => (await this.#opened(signal)).heldWindows(range, signal),
-        count: async (window, keys, remove, signal) =>
-          (await this.#opened(signal)).strays(window, keys, remove, signal),
+        count: async (window, keys, remove, signal, names) =>
+          (await this.#opened(signal)).strays(window, keys, remove, signal, names),
       };
     }
     if (readBack === 'none') return;
     this.digests = {
-      ofWindow: async (window) => this.#running().digest(window),
-      ofStore: async (window, keys, signal) => (await this.#opened(signal)).readBack(window, keys, signal),
+      ofWindow: async (window, names) => this.#running().digest(window, names),
+      ofStore: async (window, keys, signal, names) =>
+        (await this.#opened(signal)).readBack(window, keys, signal, names),
       needsKeys: readBack === 'keys',
     };
   }

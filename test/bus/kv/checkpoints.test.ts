@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { BucketGone, BusError, UnreadableCheckpoint } from '../../../src/bus/bus-error.ts';
-import type { Bus } from '../../../src/bus/connect.ts';
+import { type Bus, connect } from '../../../src/bus/connect.ts';
 import { isTransient } from '../../../src/bus/errors.ts';
 import { BUCKET, openBucket } from '../../../src/bus/kv/bucket.ts';
 import { type Checkpoint, createCheckpointStore } from '../../../src/bus/kv/checkpoints.ts';
@@ -8,7 +8,7 @@ import { createShapeStore } from '../../../src/bus/kv/window-shapes.ts';
 import { manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
 import { LIMIT_MS } from '../../limits.ts';
-import { busAt, numbers, settings, until } from '../support.ts';
+import { busAt, memoryLog, numbers, settings, until } from '../support.ts';
 
 let nats: NatsServer;
 let bus: Bus;
@@ -67,6 +67,27 @@ test('a pipeline may be called shapes: the shapes of pipelines are not taken for
   await createShapeStore(bus, 'shapes', 1).change(() => ({ epochs, delayMs: 1000 }));
   await store('shapes').save('a', at(1));
   expect(await store('shapes').list()).toEqual([{ sink: 'a', slice: '0/1', checkpoint: at(1) }]);
+});
+
+test('instances that give a sink other names are told so, once; one that was restarted with others is not', async () => {
+  const log = memoryLog();
+  const told = () => log.lines.filter(({ message }) => message.includes('other names')).length;
+  const logged = await connect(settings({ NATS_URL: nats.url }), log);
+  const given = (next: number, ...globs: string[]) => ({ ...at(next), choices: [{ from: 1, names: globs }] });
+  const [one, two] = [store('names', '0/1', logged), store('names', '0/1', logged)];
+  await one.save('a', given(1000, 'x'));
+  await one.save('a', given(2000, 'x'));
+  await two.save('a', given(3000, 'y'));
+  await two.save('a', given(4000, 'y'));
+  expect(told()).toBe(0);
+  await one.save('a', given(5000, 'x'));
+  await one.save('a', given(6000, 'x'));
+  await two.save('a', given(5500, 'y'));
+  expect(await two.save('a', given(7000, 'y'))).toBe('saved');
+  expect(await one.save('a', given(8000, 'x'))).toBe('saved');
+  expect(told()).toBe(2);
+  expect((await store('names').load('a'))?.choices).toEqual([{ from: 1, names: ['x'] }]);
+  await logged.close();
 });
 
 test('a checkpoint never moves backwards', async () => {
