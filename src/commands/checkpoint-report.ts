@@ -46,14 +46,14 @@ export function listJson(list: CheckpointList): string {
   return `${printableJson({ pipeline: list.pipeline, now: iso(list.now), checkpoints }, 2)}\n`;
 }
 
-export function listText(list: CheckpointList, width: number | undefined): string {
+export function listText(list: CheckpointList, width?: number): string {
   const { kept, pipeline } = list;
   if (kept.length === 0)
     return `The pipeline ${pipeline} has no checkpoints like that: each sink begins by its START.\n`;
   const table = renderTable(
     HEADER,
     kept.map((one) => cells(one, list)),
-    { width },
+    { width, keys: [0, 1] },
   );
   return `${[table, '', ...kept.flatMap((one) => details(one, list))].join('\n')}\n`;
 }

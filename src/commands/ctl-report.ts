@@ -26,11 +26,7 @@ export function outcomesJson(outcomes: readonly Outcome[]): string {
   return `${printableJson({ answers }, 2)}\n`;
 }
 
-export function outcomesText(
-  operation: OperationName,
-  outcomes: readonly Outcome[],
-  width: number | undefined,
-): string {
+export function outcomesText(operation: OperationName, outcomes: readonly Outcome[], width?: number): string {
   const refused = outcomes.filter(({ reply }) => !reply.body?.ok);
   const answered = outcomes.filter(({ reply }) => reply.body?.ok);
   const parts: string[] = [];
@@ -65,7 +61,8 @@ function statusTable(outcomes: readonly Outcome[], width: number | undefined): s
     const status = resultOf<Status>(outcome);
     const sinks: readonly (SinkStatus | undefined)[] = status.sinks.length > 0 ? status.sinks : [undefined];
     return sinks.map((sink, i) => [
-      ...(i === 0 ? instanceCells(status, outcome.reply.via) : ['', '', '', '', '']),
+      // Each row names its instance, so that it can be told from others wherever it stands.
+      ...(i === 0 ? instanceCells(status, outcome.reply.via) : [printable(status.instance), '', '', '', '']),
       ...sinkCells(sink, status),
     ]);
   });
@@ -75,7 +72,8 @@ function statusTable(outcomes: readonly Outcome[], width: number | undefined): s
     const texts = status.sinks.map((sink) => troubleText(sink, status)).filter((text) => text !== '');
     return texts.map((text) => `${printable(status.instance)}: ${printable(text)}`);
   });
-  return [renderTable(header, rows, { width }), ...troubles].join('\n\n');
+  const keys = [header.indexOf('instance'), header.indexOf('sink')];
+  return [renderTable(header, rows, { width, keys }), ...troubles].join('\n\n');
 }
 
 function instanceCells(

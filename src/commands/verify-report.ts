@@ -130,8 +130,9 @@ export function reportJson({ equal, sinks }: Report): string {
   return `${printableJson({ equal, sinks: plain }, 2)}\n`;
 }
 
-export function reportText({ equal, sinks }: Report): string {
-  const tables = [renderTable(WINDOWS, sinks.map(windowCells)), '', renderTable(ROWS, sinks.map(rowCells))];
+export function reportText({ equal, sinks }: Report, width?: number): string {
+  const windows = renderTable(WINDOWS, sinks.map(windowCells), { width });
+  const tables = [windows, '', renderTable(ROWS, sinks.map(rowCells), { width })];
   const details = sinks.flatMap(({ sink, windows, remarks, examples }) => [
     ...(windows.unconfirmed > 0 ? [`${sink}: ${windows.unconfirmed} windows are not confirmed yet`] : []),
     ...remarks.map((remark) => `${sink}: ${remark}`),

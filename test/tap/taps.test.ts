@@ -192,11 +192,15 @@ test('a table fits the terminal: texts are cut, numbers are not', () => {
     ['a-long-name-that-goes-on-and-on', 'x', '1234567'],
     ['漢字漢字漢字漢字漢字漢字漢字', 'a-rather-long-value', '1'],
   ];
-  const table = renderTable(['name', 'app', 'count'], rows, { width: 30 }).split('\n');
-  expect(table.map(columnsOf).every((columns) => columns <= 30)).toBe(true);
-  expect(table[1]).toMatch(/… {2}.*1234567$/);
-  expect(table[2]).toMatch(/^漢.*… {2}.* 1$/);
-  expect(cut('漢字x', 4)).toBe('漢…');
+  const options = { width: 40, keys: [0, 1], cutsKeys: true };
+  const table = renderTable(['name', 'app', 'count'], rows, options).split('\n');
+  expect(table.map(columnsOf).every((columns) => columns <= 40)).toBe(true);
+  expect(table).toHaveLength(3);
+  expect(table[1]).toMatch(/^a-long.*….*on {2}.* 1234567$/);
+  expect(table[2]).toMatch(/^漢.*….*漢字 +a-rath.*…g?-?value .* 1$/);
+  expect(cut('漢字x', 4)).toBe('漢…x');
+  expect(cut('漢字漢字', 4)).toBe('漢…');
+  expect(cut('漢字漢字', 1)).toBe('…');
 });
 
 test('keys and groups with much text are counted together sooner', () => {

@@ -21,7 +21,7 @@ interface AskOptions extends Addressed {
   readonly json?: true;
 }
 
-/** The least width of the table, in columns. Names that do not fit are cut, so that a row stays one line. */
+/** The least width of the table, in columns. */
 const MIN_WIDTH = 60;
 /** Behind by more than this, in seconds, is more than a window that is still open. */
 const BEHIND_SECONDS = 120;
@@ -107,10 +107,14 @@ function toText(answer: MergedAnswer, { by, limit }: AskOptions): string {
   ];
   const rows = groups.slice(0, limit).map((group) => rowOf(group, by, hasLimits, hasPercentiles));
   const width = cutLines(process.stdout, MIN_WIDTH);
+  // Name, type and dimensions.
+  const keys = [0, 1, ...by.map((_, i) => 2 + i)];
   const hidden = groups.length - rows.length;
   const lines = [
     `${from} to ${to}: ${windows} windows, ${amount(seconds)} s, ${complete ? 'complete' : 'NOT COMPLETE'}`,
-    ...(rows.length === 0 ? ['nothing matches'] : ['', renderTable(header, rows, { width }), '']),
+    ...(rows.length === 0
+      ? ['nothing matches']
+      : ['', renderTable(header, rows, { width, keys, cutsKeys: true }), '']),
     ...(hidden > 0 ? [`${hidden} smaller groups are not shown (--limit)`] : []),
     ...others.map(
       (other) =>

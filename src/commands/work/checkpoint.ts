@@ -21,7 +21,6 @@ import { readFrom } from '../../deliver/start-points.ts';
 import { type Asked, changeJson, changeText, listJson, listText } from '../checkpoint-report.ts';
 import { print } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
-import { wholeLines } from '../terminal/table.ts';
 
 export interface ListOptions {
   readonly sink?: string;
@@ -47,7 +46,7 @@ export async function listCheckpoints(options: ListOptions, command: Command): P
   const enabled = config.sinks.map(({ id }) => id);
   const report = { pipeline, kept, enabled, slices: slice.of, now: systemClock.now() };
   const isReadable = kept.every(({ content }) => content.unreadable === undefined);
-  const text = options.json ? listJson(report) : listText(report, wholeLines(process.stdout));
+  const text = options.json ? listJson(report) : listText(report);
   await print(text, isReadable ? 0 : 1);
   endProcess();
 }

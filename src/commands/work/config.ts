@@ -2,7 +2,7 @@ import { describeConfig, loadConfig } from '../../config/config.ts';
 import { settingGroups } from '../../config/setting-groups.ts';
 import type { Setting } from '../../settings/setting.ts';
 import { warn } from '../terminal/output.ts';
-import { renderTable, wholeLines } from '../terminal/table.ts';
+import { renderTable } from '../terminal/table.ts';
 
 export default async function runConfig(options: { json?: true; markdown?: true }): Promise<void> {
   if (options.markdown) {
@@ -17,9 +17,7 @@ export default async function runConfig(options: { json?: true; markdown?: true 
   }
   const { resolved, sinks } = config;
   const rows = resolved.map(({ variable, shown, from }) => [variable, shown, from]);
-  // Whoever looks for a value in it wants it in one piece.
-  const width = wholeLines(process.stdout);
-  process.stdout.write(`${renderTable(['variable', 'value', 'from'], rows, { width })}\n`);
+  process.stdout.write(`${renderTable(['variable', 'value', 'from'], rows)}\n`);
   process.stdout.write(
     `\nenabled sinks: ${sinks.map(({ id, module }) => `${id} (${module.kind})`).join(', ')}\n`,
   );

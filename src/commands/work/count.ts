@@ -23,7 +23,7 @@ interface CountOptions extends Filters {
   readonly json?: true;
 }
 
-/** The least width of the table, in columns. Names that do not fit are cut, so that a row stays one line. */
+/** The least width of the table, in columns. */
 const MIN_WIDTH = 60;
 
 export default async function runCount(options: CountOptions, command: Command): Promise<void> {
@@ -118,9 +118,11 @@ function toText({ by, range, messages, samples, groups, remarks }: Result): stri
   ]);
   const header = ['name', 'type', ...by.map(printable), 'count', 'sum'];
   const width = cutLines(process.stdout, MIN_WIDTH);
+  // Name, type and dimensions.
+  const keys = [0, 1, ...by.map((_, i) => 2 + i)];
   const lines = [
     `${from} to ${to}: ${samples} samples from ${messages} messages`,
-    ...(rows.length === 0 ? [] : ['', renderTable(header, rows, { width })]),
+    ...(rows.length === 0 ? [] : ['', renderTable(header, rows, { width, keys, cutsKeys: true })]),
     ...remarks,
   ];
   return `${lines.join('\n')}\n`;

@@ -6,7 +6,6 @@ import type { TaskReport } from '../../control/tasks.ts';
 import { type Outcome, outcomesJson, outcomesText } from '../ctl-report.ts';
 import { print } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
-import { wholeLines } from '../terminal/table.ts';
 import { type Addressed, askInstances, type InstanceAsking } from './instances.ts';
 
 export interface CtlOptions extends Addressed {
@@ -24,8 +23,7 @@ export async function control(asking: InstanceAsking, options: CtlOptions, comma
     );
   const config = await loadConfig(process.env, WITHOUT_SINKS);
   const outcomes = await askAndWait(asking, options, config, stopSignal());
-  const width = wholeLines(process.stdout);
-  const text = options.json ? outcomesJson(outcomes) : outcomesText(asking.operation, outcomes, width);
+  const text = options.json ? outcomesJson(outcomes) : outcomesText(asking.operation, outcomes);
   const areWell = outcomes.length > 0 && outcomes.every((one) => isWell(one, asking.operation));
   await print(text, exitCodeOf(areWell ? 0 : 1));
   process.exit();

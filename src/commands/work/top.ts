@@ -10,7 +10,7 @@ import { type RateRow, Rates, type Snapshot } from '../../tap/rates.ts';
 import { TapDecoder } from '../../tap/tap-decoder.ts';
 import { print } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
-import { cut, renderTable } from '../terminal/table.ts';
+import { brokenInto, renderTable } from '../terminal/table.ts';
 
 interface TopOptions {
   readonly by: string;
@@ -121,9 +121,9 @@ function tableOf(
   const header = [printable(by), `${what}/s`, 'bytes/s', 'total'];
   const more = rows.length > shown ? [`(${rows.length - shown} more)`] : [];
   return [
-    width === undefined ? head : cut(head, width),
+    ...(width === undefined ? [head] : brokenInto(head, width)),
     '',
-    ...renderTable(header, cells, { width }).split('\n'),
+    ...renderTable(header, cells, { width, cutsKeys: true }).split('\n'),
     ...more,
   ];
 }
@@ -143,7 +143,9 @@ class Screen {
   show(snapshot: Snapshot, by: string, at: string): void {
     const { columns = DEFAULT_COLUMNS, rows = PLAIN_ROWS } = process.stdout;
     this.#last = tableOf(snapshot, by, at, Math.max(1, rows - FRAME_LINES), columns);
-    process.stdout.write(`\x1b[H${this.#last.map((line) => `${line}\x1b[K`).join('\n')}\x1b[J`);
+    // On a narrow screen, the lines may be more.
+    const fitting = this.#last.slice(0, rows);
+    process.stdout.write(`\x1b[H${fitting.map((line) => `${line}\x1b[K`).join('\n')}\x1b[J`);
   }
 
   leave(): void {

@@ -43,6 +43,6 @@ function cleaningText({ tables, unknown }: Cleaning): string {
   const found =
     body.length === 0
       ? 'No table of a trial was found.'
-      : renderTable(['sink', 'table', 'its trial began', ''], body);
+      : renderTable(['sink', 'table', 'its trial began', ''], body, { keys: [0, 1] });
   return `${[found, ...unasked].join('\n')}\n`;
 }

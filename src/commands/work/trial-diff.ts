@@ -44,7 +44,7 @@ function diffText({ verdict, facts, machine, figures }: TrialDifference): string
   const table =
     changed.length === 0
       ? []
-      : [renderTable(['store', 'what', 'before', 'after', '', 'p'], changed.map(line))];
+      : [renderTable(['store', 'what', 'before', 'after', '', 'p'], changed.map(line), { keys: [0, 1] })];
   return `${[[...verdict, ...facts, ...(machine === undefined ? [] : [machine])].map(printable).join('\n'), ...table, TEST_IN_WORDS].join('\n\n')}\n`;
 }
 
