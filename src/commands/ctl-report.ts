@@ -4,6 +4,7 @@ import { printable, printableJson } from '../base/printable.ts';
 import type { Reply } from '../control/client.ts';
 import type { OperationName } from '../control/request.ts';
 import type { TaskReport } from '../control/tasks.ts';
+import { inputRemarks } from '../observe/input-remarks.ts';
 import { sinkCard, troubleText } from '../observe/sink-card.ts';
 import type { SinkStatus, Status } from '../observe/status.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
@@ -66,14 +67,14 @@ function statusTable(outcomes: readonly Outcome[], width: number | undefined): s
       ...sinkCells(sink, status),
     ]);
   });
-  const troubles = outcomes.flatMap((outcome) => {
+  const remarks = outcomes.flatMap((outcome) => {
     const status = resultOf<Status>(outcome);
-    if (status.detached) return [];
-    const texts = status.sinks.map((sink) => troubleText(sink, status)).filter((text) => text !== '');
+    const troubles = status.detached ? [] : status.sinks.map((sink) => troubleText(sink, status));
+    const texts = [...troubles, ...inputRemarks(status)].filter((text) => text !== '');
     return texts.map((text) => `${printable(status.instance)}: ${printable(text)}`);
   });
   const keys = [header.indexOf('instance'), header.indexOf('sink')];
-  return [renderTable(header, rows, { width, keys }), ...troubles].join('\n\n');
+  return [renderTable(header, rows, { width, keys }), ...remarks].join('\n\n');
 }
 
 function instanceCells(

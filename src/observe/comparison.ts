@@ -106,7 +106,7 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
   ],
   ['backlog', (sink) => cell(`${amount(sink.backlogPoints)} points`, bytes(sink.backlogBytes))],
   [
-    'rejected',
+    'points rejected',
     ({ rejected, lastRejected }) => {
       const example = lastRejected ? `; the last: ${lastRejected.example} (${lastRejected.message})` : '';
       return counted(total(rejected), `${byReason(rejected)}${example}`, 'warn');

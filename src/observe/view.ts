@@ -3,6 +3,7 @@
 import { amount, byReason, NO_VALUE, percent, perSecond, seconds, total } from '../base/number-format.ts';
 import type { WatchStatus } from '../bus/read/watch.ts';
 import { comparisonOf, notesOf, type SinkComparison } from './comparison.ts';
+import { inputRemarks } from './input-remarks.ts';
 import { minuteTime, type SinkCard, sinkCard, type Tone, verifiedText } from './sink-card.ts';
 import type { Counts, SinkStatus, Status } from './status.ts';
 
@@ -38,7 +39,15 @@ export function viewOf(status: Status): View {
   };
 }
 
+/** What it says of the sinks is followed by what producers sent that is not in them: it is nobody's alarm else. */
 function headline(status: Status): View['headline'] {
+  const { text, tone } = stateOf(status);
+  const remarks = inputRemarks(status);
+  if (remarks.length === 0) return { text, tone };
+  return { text: [text, ...remarks].join(' '), tone: tone === 'good' ? 'warn' : tone };
+}
+
+function stateOf(status: Status): View['headline'] {
   if (status.detached)
     return { text: 'Detached from the bus. Nothing is read until somebody attaches it.', tone: 'warn' };
   if (!status.bus.connected) {

@@ -153,7 +153,7 @@ describe('compare', () => {
       'backlog',
     ])
       expect(rows).toContain(row);
-    for (const row of ['rejected', 'verified equal', 'query: sums', 'storage', 'cost per month'])
+    for (const row of ['points rejected', 'verified equal', 'query: sums', 'storage', 'cost per month'])
       expect(rows).toContain(row);
     expect(stdout).toContain('cost of redshift: 180 USD for the instance');
     expect(stdout).toContain('cost of influxdb, sqlite: no price set');

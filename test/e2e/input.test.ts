@@ -4,6 +4,7 @@ import { type Bus, connect } from '../../src/bus/connect.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import type { SinkConfig } from '../../src/config/sink-config.ts';
 import { REJECTIONS } from '../../src/decode/rejection.ts';
+import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
@@ -126,6 +127,16 @@ test('rejected messages are counted by reason, rarely logged, and do not affect 
   expect(ready).toBe(true);
   const points = (await stored('sqlite')).filter(({ series }) => series.name === 'good');
   expect(points.reduce((sum, point) => sum + point.sum, 0)).toBe(bad + 5 * rounds);
+
+  const counting = startProgram(['count', '--json'], env);
+  expect(await counting.ended).toBe(0);
+  const parts = Object.values(samples.rejected).reduce((sum, count) => sum + count, 0);
+  expect(JSON.parse(counting.output.stdout)).toMatchObject({
+    complete: true,
+    remarks: [
+      expect.stringContaining(`${bad} messages and ${parts} parts of others rejected in this range (`),
+    ],
+  });
 
   const lines = service.output.stderr.split('\n').filter((line) => line.includes('rejected a message'));
   const seconds = (Date.now() - Date.parse((await service.status()).startedAt)) / 1000;

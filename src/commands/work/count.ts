@@ -8,6 +8,7 @@ import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
 import { type Config, loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import type { WindowHandler } from '../../deliver/pipeline.ts';
 import { lostInWords, replays, wholeWindows } from '../../deliver/replay/recompute-range.ts';
+import { rejectedInWords } from '../../observe/input-remarks.ts';
 import type { WindowRange } from '../../sink/contract.ts';
 import type { Filters } from '../../tap/filters.ts';
 import { type Group, Tally } from '../../tap/tally.ts';
@@ -53,13 +54,15 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
   const range = await wholeWindows(options, config, bus, tiling);
   const tally = new Tally(options.by, options);
   const remarks = new Set(range.lost > 0 ? [lostInWords(range)] : []);
-  const state = { boundary: range.from, messages: 0 };
+  const state = { boundary: range.from, messages: 0, rejected: undefined as string | undefined };
   const done = new AbortController();
   const open = replays(config, bus, tiling, SeriesTable.of(tiling), {
     onGap: () => remarks.add('the stream lost messages during the count (retention): some are missing here'),
     onReopened: () => remarks.add("the bus's clock was set back: late samples are missing here"),
-    onProgress: (messages) => {
+    onProgress: (messages, { rejectedMessages, rejectedSamples }) => {
       state.messages = messages;
+      const counts = [rejectedMessages, rejectedSamples].map((each) => Object.fromEntries(each));
+      state.rejected = rejectedInWords(counts[0]!, counts[1]!, 'in this range');
     },
   });
   const onWindows: WindowHandler = (windows, boundary) => {
@@ -82,6 +85,7 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
   if (state.boundary < range.to)
     remarks.add(`stopped at ${new Date(state.boundary).toISOString()}, before the end`);
   const isComplete = remarks.size === 0;
+  if (state.rejected !== undefined) remarks.add(state.rejected);
   if (tally.isFolded) remarks.add('there were too many groups: the rest is counted by name and type');
   return {
     by: options.by,

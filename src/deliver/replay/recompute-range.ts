@@ -12,7 +12,7 @@ import type { Gap } from '../../bus/read/source.ts';
 import { describeStream, isTruncated } from '../../bus/stream.ts';
 import { type Config, hasSketches } from '../../config/config.ts';
 import type { WindowRange } from '../../sink/contract.ts';
-import { openPipeline } from '../pipeline.ts';
+import { openPipeline, type PipelineStats } from '../pipeline.ts';
 import { firstWholeWindow, readFrom } from '../start-points.ts';
 import type { OpenReplay } from './catch-up.ts';
 
@@ -66,8 +66,8 @@ export interface RecomputeEvents {
   onGap(gap: Gap): void;
   /** See `PipelineOptions`. */
   onReopened?(starts: readonly number[], sequence: number): void;
-  /** Reports how many messages were read since the replay began. */
-  onProgress?(messages: number): void;
+  /** Reports how many messages were read since the replay began, and what of them was rejected. */
+  onProgress?(messages: number, rejected: Pick<PipelineStats, 'rejectedMessages' | 'rejectedSamples'>): void;
 }
 
 /** Returns the function that opens a replay of all slices, whichever is ours: a range belongs to all of them. */
@@ -88,7 +88,7 @@ export function replays(
       {
         nextTurn: systemClock.nextTurn,
         onWindows: (windows, boundary, sequence) => {
-          events.onProgress?.(pipeline.stats.received);
+          events.onProgress?.(pipeline.stats.received, pipeline.stats);
           return onWindows(windows, boundary, sequence);
         },
         onGap: (gap) => events.onGap(gap),

@@ -1,0 +1,48 @@
+/** What producers sent that is not as they meant it, in sentences, for whoever looks at the sinks only. Pure. */
+import { amount, percent, seconds, total } from '../base/number-format.ts';
+import type { Counts, Status } from './status.ts';
+
+/** So many late samples, or such ahead of the bus, are said: the share at which the alert fires. */
+const MUCH = 0.05;
+const MAX_REASONS = 4;
+
+/** Since the start; none if all is well. Each is a whole sentence. */
+export function inputRemarks({ messages, samples, windows }: Status): string[] {
+  const rejected = rejectedInWords(messages.rejected, samples.rejected, 'since the start');
+  const placed = total(samples.byType) - samples.foreign;
+  const misplaced = (count: number, what: string) =>
+    count > placed * MUCH
+      ? [
+          `${amount(count)} of ${amount(placed)} samples (${percent(count / placed)}) ${what}: they count in the window in which they came.`,
+        ]
+      : [];
+  const late = `came later than LATENESS (${seconds(windows.latenessMs / 1000)}) after their window`;
+  const ahead = `are ahead of the bus by more than MAX_AHEAD (${seconds(windows.maxAheadMs / 1000)})`;
+  return [
+    ...(rejected === undefined ? [] : [`${rejected}.`]),
+    ...misplaced(samples.late, late),
+    ...misplaced(samples.ahead, ahead),
+  ];
+}
+
+/** By reason, the most frequent first, as `tail` names them. Undefined if nothing was rejected. */
+export function rejectedInWords(messages: Counts, parts: Counts, where: string): string | undefined {
+  const whole = total(messages);
+  const some = total(parts);
+  if (whole + some === 0) return undefined;
+  const counts = new Map<string, number>();
+  for (const [reason, count] of [...Object.entries(messages), ...Object.entries(parts)])
+    if (count > 0) counts.set(reason, (counts.get(reason) ?? 0) + count);
+  const sorted = [...counts].sort(([, a], [, b]) => b - a);
+  const reasons = sorted.slice(0, MAX_REASONS).map(([reason, count]) => `${reason} ${amount(count)}`);
+  const others = sorted.length - reasons.length;
+  const what = [
+    ...(whole > 0 ? [`${amount(whole)} ${whole === 1 ? 'message' : 'messages'}`] : []),
+    // Elements of arrays, lines, fields.
+    ...(some > 0
+      ? [`${amount(some)} ${some === 1 ? 'part' : 'parts'} of ${whole > 0 ? 'others' : 'messages'}`]
+      : []),
+  ].join(' and ');
+  const listed = [...reasons, ...(others > 0 ? [`${others} other reasons`] : [])].join(', ');
+  return `${what} rejected ${where} (${listed}); metrics-fanout tail shows such messages`;
+}
