@@ -1,5 +1,6 @@
 /** The answers of instances, as JSON and as text. */
 
+import { NO_VALUE } from '../base/number-format.ts';
 import { printable, printableJson } from '../base/printable.ts';
 import type { Reply } from '../control/client.ts';
 import type { OperationName } from '../control/request.ts';
@@ -7,6 +8,7 @@ import type { TaskReport } from '../control/tasks.ts';
 import { inputRemarks } from '../observe/input-remarks.ts';
 import { sinkCard, troubleText } from '../observe/sink-card.ts';
 import type { SinkStatus, Status } from '../observe/status.ts';
+import { stateOf } from '../observe/view.ts';
 import { type Cell, renderTable } from './terminal/table.ts';
 
 /** How an instance was reached that is not on the bus. */
@@ -70,11 +72,18 @@ function statusTable(outcomes: readonly Outcome[], width: number | undefined): s
   const remarks = outcomes.flatMap((outcome) => {
     const status = resultOf<Status>(outcome);
     const troubles = status.detached ? [] : status.sinks.map((sink) => troubleText(sink, status));
-    const texts = [...troubles, ...inputRemarks(status)].filter((text) => text !== '');
+    const texts = [unreadyText(status), ...troubles, ...inputRemarks(status)].filter((text) => text !== '');
     return texts.map((text) => `${printable(status.instance)}: ${printable(text)}`);
   });
   const keys = [header.indexOf('instance'), header.indexOf('sink')];
   return [renderTable(header, rows, { width, keys }), ...remarks].join('\n\n');
+}
+
+/** Why an instance is not ready, though nobody took it off the bus. */
+function unreadyText(status: Status): string {
+  if (status.ready || status.detached) return '';
+  const unopened = status.sinks.length === 0 ? ' Its sinks are opened once it has read from the bus.' : '';
+  return `${stateOf(status).text}${unopened}`;
 }
 
 function instanceCells(
@@ -92,7 +101,7 @@ function instanceCells(
 const CELL_COLOURS = { good: undefined, plain: undefined, warn: 'yellow', bad: 'red' } as const;
 
 function sinkCells(sink: SinkStatus | undefined, status: Status): Cell[] {
-  if (sink === undefined) return ['', '', '', '', ''];
+  if (sink === undefined) return Array.from({ length: 5 }, () => NO_VALUE);
   const { id, lagSeconds, backlogPoints, written } = sink;
   const { state, tone } = sinkCard(sink, status);
   const colour = CELL_COLOURS[tone];

@@ -23,6 +23,8 @@ export interface Status {
   readonly now: string;
   /** Attached to the bus and reading. */
   readonly ready: boolean;
+  /** Why it is not ready; null if it is. */
+  readonly notReadyBecause: string | null;
   /** Has left the bus, or is leaving it, on request. */
   readonly detached: boolean;
   readonly control: ControlStatus;

@@ -47,7 +47,8 @@ function headline(status: Status): View['headline'] {
   return { text: [text, ...remarks].join(' '), tone: tone === 'good' ? 'warn' : tone };
 }
 
-function stateOf(status: Status): View['headline'] {
+/** How the service is, and its sinks. */
+export function stateOf(status: Status): View['headline'] {
   if (status.detached)
     return { text: 'Detached from the bus. Nothing is read until somebody attaches it.', tone: 'warn' };
   if (!status.bus.connected) {
@@ -61,7 +62,11 @@ function stateOf(status: Status): View['headline'] {
       text: `Somebody changed the stream, and messages get lost: ${status.source.unfit}.`,
       tone: 'bad',
     };
-  if (!status.ready) return { text: 'Connected to the bus, but not reading.', tone: 'warn' };
+  if (!status.ready) {
+    // Absent in what an older version says.
+    const why = status.notReadyBecause ?? 'not reading';
+    return { text: `Connected to the bus, but not ready: ${why}.`, tone: 'warn' };
+  }
   const cards = status.sinks.map((sink) => sinkCard(sink, status));
   const bad = cards.filter(({ tone }) => tone === 'bad').map(({ id, state }) => `${id} is ${state}`);
   const busy = cards.filter(({ tone }) => tone === 'warn').map(({ id, state }) => `${id} is ${state}`);

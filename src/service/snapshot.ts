@@ -76,6 +76,7 @@ export function snapshot(parts: Parts, now: number): Status {
   const { core } = config;
   const rates = parts.meters.source();
   const counts = parts.totals.counts;
+  const unready = whyUnready(parts);
   return {
     version: VERSION,
     pipeline: core.pipeline,
@@ -83,7 +84,8 @@ export function snapshot(parts: Parts, now: number): Status {
     slice: `${core.slice.index}/${core.slice.of}`,
     startedAt: new Date(parts.startedAt).toISOString(),
     now: new Date(now).toISOString(),
-    ready: whyUnready(parts) === undefined,
+    ready: unready === undefined,
+    notReadyBecause: unready ?? null,
     detached: parts.detached,
     control: parts.control(),
     bus: {

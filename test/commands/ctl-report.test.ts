@@ -1,0 +1,29 @@
+/** The answers of instances, as `ctl` prints them. */
+import { expect, test } from 'vitest';
+import { outcomesText } from '../../src/commands/ctl-report.ts';
+import type { Status } from '../../src/observe/status.ts';
+import { sinkStatus, statusOf } from '../observe/parts.ts';
+
+async function shown(operation: 'status' | 'sink.pause' | 'sink.resume', result: object): Promise<string> {
+  const body = { instance: 'one', ok: true, result: { instance: 'one', ...result } };
+  return outcomesText(operation, [{ reply: { instance: 'one', via: 'socket', body } as never }]);
+}
+
+const statusText = async (differences: Partial<Status>) =>
+  shown('status', { ...(await statusOf([sinkStatus()])), ...differences, instance: 'one' });
+
+test('of an instance that is not ready, ctl status says why', async () => {
+  const noBus = { ready: false, bus: { connected: false, reconnects: 0, server: '' } };
+  expect(await statusText(noBus)).toMatch(
+    /\n\none: The bus cannot be reached\. Nothing is read until it is back\.\n$/,
+  );
+  const never = await statusText({ ...noBus, sinks: [] });
+  expect(never).toMatch(/not ready +0 +0 +– +– +– +– +–\n/);
+  expect(never).toMatch(/it is back\. Its sinks are opened once it has read from the bus\.\n$/);
+  const notReadyBecause = 'the bucket of the checkpoints was deleted';
+  expect(await statusText({ ready: false, notReadyBecause })).toContain(
+    'one: Connected to the bus, but not ready: the bucket of the checkpoints was deleted.',
+  );
+  expect(await statusText({})).not.toContain('not ready');
+  expect(await statusText({ ...noBus, detached: true })).not.toContain('not ready');
+});
