@@ -144,7 +144,7 @@ function outcomeWords({ reply: { body }, task }: Outcome): Words {
     };
   }
   const report = task ?? (body.result as Partial<TaskReport>);
-  if (report.state === undefined) return { text: 'done', detail: plain(body.result), isWell: true };
+  if (report.state === undefined) return { text: 'done', detail: doneText(body.result), isWell: true };
   const isWell = report.state === 'done' || report.state === 'running';
   const detail =
     report.error?.message ?? (report.state === 'running' ? `task ${report.id}` : summary(report));
@@ -159,6 +159,13 @@ function summary({ operation, result }: Partial<TaskReport>): string {
   };
   const each = sinks.map(({ sink, windows }) => `${sink}: ${plain(windows)}`);
   return [equal ? 'equal' : 'not known to be equal', ...each].join('; ');
+}
+
+/** What a sink is now is said in words. */
+function doneText(result: unknown): string {
+  const { sink, paused } = (result ?? {}) as { readonly sink?: unknown; readonly paused?: unknown };
+  if (typeof sink !== 'string' || typeof paused !== 'boolean') return plain(result);
+  return `${sink} is ${paused ? 'paused' : 'resumed'}`;
 }
 
 /** `key value, key value`. */

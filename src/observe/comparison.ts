@@ -56,6 +56,8 @@ function only(counts: Counts, keep: (reason: string) => boolean): Counts {
 const WRITES = 'writes that the store took in the last half to whole minute';
 const FAILED = 'writes that failed in the last half to whole minute';
 const BYTES_PER_ROW = 'what the storage grew by since the start, for each row written';
+const ATTEMPTS =
+  'errors and retries: attempts that failed, each tried again; errors are those that the store refused, which an operator must help (credentials, a missing table), retries pass by themselves';
 const askedText = (asked: SinkStatus['querySeconds'] | undefined) =>
   asked ? `${asked.count} answers to both questions, over ${seconds(asked.overSeconds)}` : '';
 
@@ -140,7 +142,10 @@ function queryCell({ up }: SinkStatus, result: QueryResult | null): Cell {
   return ranked(taken, seconds, `${amount(rows ?? 0)} rows at ${clockTime(result.at)}; ${question}`);
 }
 
-/** Returns the queries, and the assumption behind each cost. Sinks with the same assumption share a note. */
+/**
+ * Returns the queries, and the assumption behind each cost: sinks with the same assumption share a note. If there were
+ * failures, also what they count as.
+ */
 export function notesOf({ sinks }: Status): string[] {
   const asked = (['sums', 'windows'] as const).flatMap((kind) => {
     const [latest] = sinks
@@ -152,7 +157,8 @@ export function notesOf({ sinks }: Status): string[] {
   const costs = Array.from(assumptions, ([assumption, some]) => {
     return `cost of ${some.map(({ id }) => id).join(', ')}: ${assumption}`;
   });
-  return [...asked, ...costs];
+  const isTried = sinks.some(({ retries }) => total(retries) > 0);
+  return [...asked, ...costs, ...(isTried ? [ATTEMPTS] : [])];
 }
 
 function lagTone({ lagSeconds }: SinkStatus, { windows }: Status): Tone {

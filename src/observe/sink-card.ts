@@ -1,6 +1,6 @@
 /** How a sink is, in words: what the page, `compare` and `ctl status` say about it. Pure. */
 import { amount, byReason, percent, seconds, total } from '../base/number-format.ts';
-import { isRefusal } from '../sink/contract.ts';
+import { isRefusal, type RefuseReason } from '../sink/contract.ts';
 import type { SinkStatus, Status } from './status.ts';
 
 export type Tone = 'good' | 'warn' | 'bad' | 'plain';
@@ -89,6 +89,16 @@ function outage(
   return lines;
 }
 
+/** What an operator does about a store that refuses: it does not pass by itself. */
+const REPAIRS: Readonly<Record<RefuseReason, string>> = {
+  unauthorized:
+    'Correct its user, password or token, or the rights of that user. Secrets are read when the service starts.',
+  untrusted: 'Correct its CA_FILE, or the certificate of the store.',
+  not_found: 'Make what is missing in the store, or correct its name in the settings.',
+  schema_mismatch: 'Change the table in the store as the message says.',
+  bad_request: 'Correct what the message names, in the settings or in the store.',
+};
+
 /** What the store itself advises is part of the failure. */
 function adviceFor(reason: string, id: string): string {
   const tryIt = 'metrics-fanout check tries a write and says what is wrong.';
@@ -102,7 +112,7 @@ function adviceFor(reason: string, id: string): string {
     case 'checkpoint':
       return 'Do what the message says; the sink goes on by itself.';
     default:
-      return isRefusal(reason) ? `Only an operator can help. ${tryIt}` : tryIt;
+      return isRefusal(reason) ? `${REPAIRS[reason]} ${tryIt}` : tryIt;
   }
 }
 
@@ -150,13 +160,20 @@ function lasting(
 }
 
 const LASTING: readonly string[] = ['verified', 'store', 'rejected'];
+/** With its text, it is a sentence. */
+const BEGINNINGS: readonly string[] = ['nothing is lost', 'windows are lost'];
+
+function sentenceOf({ what, text }: CardLine): string {
+  if (!BEGINNINGS.includes(what)) return `${what}: ${text}`;
+  return `${what.charAt(0).toUpperCase()}${what.slice(1)} ${text}`;
+}
 
 /** A sink that is not well, in one sentence after the other; empty for one that is. */
 export function troubleText(sink: SinkStatus, about: AboutWindows): string {
   const { id, state, tone, detail, lines } = sinkCard(sink, about);
   if (tone === 'good') return '';
   const rest = lines.filter(({ what }) => !LASTING.includes(what));
-  const all = [detail, ...rest.map(({ what, text }) => `${what}: ${text}`)].filter((text) => text !== '');
+  const all = [detail, ...rest.map(sentenceOf)].filter((text) => text !== '');
   return `${id} is ${state}. ${all.map((text) => (text.endsWith('.') ? text : `${text}.`)).join(' ')}`;
 }
 

@@ -47,6 +47,15 @@ function headline(status: Status): View['headline'] {
   return { text: [text, ...remarks].join(' '), tone: tone === 'good' ? 'warn' : tone };
 }
 
+/** For where each sink in trouble has lines of its own: the headline then only counts them. */
+export function briefHeadline(status: Status): string {
+  const isReading = status.ready && !status.detached && status.bus.connected;
+  const well = status.sinks.filter((sink) => sinkCard(sink, status).tone === 'good').length;
+  const all = status.sinks.length;
+  if (!isReading || status.source.unfit || well === all) return headline(status).text;
+  return [`${well} of ${all} sinks ${well === 1 ? 'is' : 'are'} healthy.`, ...inputRemarks(status)].join(' ');
+}
+
 /** How the service is, and its sinks. */
 export function stateOf(status: Status): View['headline'] {
   if (status.detached)

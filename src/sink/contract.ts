@@ -274,9 +274,10 @@ export class SinkError extends Error {
   }
 }
 
-/** Returns what happened and what to do about it. */
+/** Returns what happened and what to do about it, as two sentences. */
 export function withAdvice({ message, advice }: SinkError): string {
-  return advice === '' ? message : `${message} ${advice}`;
+  if (advice === '') return message;
+  return /[.!?:;]$/.test(message) ? `${message} ${advice}` : `${message}. ${advice}`;
 }
 
 /** The most that one write may hold. The lane splits windows accordingly. */

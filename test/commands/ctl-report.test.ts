@@ -5,7 +5,7 @@ import type { Status } from '../../src/observe/status.ts';
 import { sinkStatus, statusOf } from '../observe/parts.ts';
 
 async function shown(operation: 'status' | 'sink.pause' | 'sink.resume', result: object): Promise<string> {
-  const body = { instance: 'one', ok: true, result: { instance: 'one', ...result } };
+  const body = { instance: 'one', ok: true, result };
   return outcomesText(operation, [{ reply: { instance: 'one', via: 'socket', body } as never }]);
 }
 
@@ -26,4 +26,12 @@ test('of an instance that is not ready, ctl status says why', async () => {
   );
   expect(await statusText({})).not.toContain('not ready');
   expect(await statusText({ ...noBus, detached: true })).not.toContain('not ready');
+});
+
+test('what a sink is after ctl pause and ctl resume is said in words', async () => {
+  const each = { 'sink.pause': true, 'sink.resume': false } as const;
+  for (const [operation, paused] of Object.entries(each) as [keyof typeof each, boolean][])
+    expect(await shown(operation, { sink: 'sqlite', paused })).toContain(
+      `sqlite is ${paused ? 'paused' : 'resumed'}\n`,
+    );
 });

@@ -1,11 +1,12 @@
 /** What is said about a sink, and about several side by side. */
 import { expect, test } from 'vitest';
 import { outcomesText } from '../../src/commands/ctl-report.ts';
-import { comparisonOf, rankedCells } from '../../src/observe/comparison.ts';
+import { comparisonOf, notesOf, rankedCells } from '../../src/observe/comparison.ts';
 import { History, momentOf } from '../../src/observe/history.ts';
 import { sinkCard, troubleText } from '../../src/observe/sink-card.ts';
 import type { SinkStatus } from '../../src/observe/status.ts';
-import { viewOf } from '../../src/observe/view.ts';
+import { briefHeadline, viewOf } from '../../src/observe/view.ts';
+import { REFUSE_REASONS, SinkError, withAdvice } from '../../src/sink/contract.ts';
 import { sinkStatus, statusOf } from './parts.ts';
 
 const DOWN: Partial<SinkStatus> = {
@@ -76,7 +77,7 @@ test('ctl status and compare say the same in sentences', async () => {
   const status = await statusOf([sinkStatus({ id: 'a' }), sink]);
   const text = troubleText(sink, status);
   expect(text).toMatch(
-    /^pg is down\. connection: ECONNREFUSED\. since: .* next attempt: in 12 s\. nothing is lost: until .* 21 h\.$/,
+    /^pg is down\. connection: ECONNREFUSED\. since: .* next attempt: in 12 s\. Nothing is lost until [^:]*:\d\d UTC: the stream still holds 21 h\.$/,
   );
   expect(troubleText(status.sinks[0]!, status)).toBe('');
   const body = { instance: 'one', ok: true, result: status } as const;
@@ -138,4 +139,38 @@ test('the best value of a row is marked, and the others say how many times they 
   expect(of(5, undefined)).toEqual(['', '']);
   expect(of(0, 3)).toEqual(['best', '> 999×']);
   expect(of()).toEqual([]);
+});
+
+test('for every reason for which a store refuses, it says what an operator does', async () => {
+  for (const reason of REFUSE_REASONS) {
+    const lastFailure = { at: Date.UTC(2026, 10, 30, 11, 59), reason, message: 'no' };
+    const { 'what to do': todo } = (await linesOf({ ...DOWN, lastFailure })) as Record<string, string>;
+    expect(todo, reason).toMatch(/^(Correct|Make|Change) .*\. metrics-fanout check tries a write/);
+  }
+});
+
+test('where sinks in trouble have lines of their own, the headline counts them, and tells nothing twice', async () => {
+  const status = await statusOf([sinkStatus({ id: 'a' }), sinkStatus({ id: 'b', paused: true })]);
+  expect(briefHeadline(status)).toBe('1 of 2 sinks is healthy.');
+  expect(briefHeadline(await statusOf([sinkStatus()]))).toBe('The sink is healthy.');
+  const lost = { ...status, bus: { ...status.bus, connected: false } };
+  expect(briefHeadline(lost)).toBe(viewOf(lost).headline.text);
+});
+
+test('where attempts failed, a note says what counts as an error and what as a retry', async () => {
+  const noteOf = async (retries: SinkStatus['retries']) =>
+    notesOf(await statusOf([sinkStatus({ retries })])).filter((note) =>
+      note.startsWith('errors and retries'),
+    );
+  expect(await noteOf({})).toEqual([]);
+  expect(await noteOf({ timeout: 0 })).toEqual([]);
+  expect(await noteOf({ unauthorized: 8 })).toHaveLength(1);
+});
+
+test('what happened and what to do about it are two sentences', () => {
+  const said = (message: string, advice: string) =>
+    withAdvice(new SinkError('unauthorized', message, advice));
+  expect(said('the password is wrong', 'Set it.')).toBe('the password is wrong. Set it.');
+  expect(said('The password is wrong.', 'Set it.')).toBe('The password is wrong. Set it.');
+  expect(said('the password is wrong', '')).toBe('the password is wrong');
 });

@@ -7,7 +7,7 @@ import { comparisonOf, notesOf, rankedCells, type SinkComparison } from '../../o
 import { hear, type ServiceAnswer } from '../../observe/other-services.ts';
 import { MAX_SAMPLES, Recording } from '../../observe/report.ts';
 import { type Tone, troubleText } from '../../observe/sink-card.ts';
-import { viewOf } from '../../observe/view.ts';
+import { briefHeadline, viewOf } from '../../observe/view.ts';
 import { localUrlOf } from '../terminal/option-values.ts';
 import { print } from '../terminal/output.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
@@ -148,8 +148,8 @@ function heardText(heard: readonly ServiceAnswer[]): string {
   const width = cutLines(process.stdout);
   const heads = heard.map((one) => {
     if (one.kind === 'silent') return `${one.url}: ${printable(one.reason)}. Is the service running there?`;
-    const { headline, status } = viewOf(one.status);
-    return `${one.url}: ${printable(headline.text)} ${amount(status.messages.perSecond)} messages/s.`;
+    const { perSecond } = one.status.messages;
+    return `${one.url}: ${printable(briefHeadline(one.status))} ${amount(perSecond)} messages/s.`;
   });
   const troubles = heard.flatMap((one) =>
     one.kind === 'status' ? one.status.sinks.map((sink) => printable(troubleText(sink, one.status))) : [],
