@@ -65,6 +65,33 @@ function muzzle(command: Command): void {
   for (const each of command.commands) muzzle(each);
 }
 
+/** What a text names, though the program has no such command or option. Other programs are not ours to judge. */
+function unknownIn(span: readonly string[]): string[] {
+  const [first = '', ...rest] = span[0] === 'npx' ? span.slice(1) : span;
+  const isOurs = first === 'metrics-fanout';
+  const path: string[] = [];
+  let command: Command = commandTable();
+  for (const word of isOurs ? rest : [first, ...rest]) {
+    const below = command.commands.find((each) => each.name() === word);
+    const isName = /^[a-z][a-z-]*$/.test(word);
+    if (below !== undefined) {
+      command = below;
+      path.push(word);
+    } else if (path.length === 0) {
+      return isOurs && isName ? [word] : [];
+    } else if (word.startsWith('--')) {
+      const long = word.replace(/[=,.;].*$/, '');
+      // Of a command with others below it, those of any of them.
+      const options = [command, ...command.commands].flatMap((each) => each.options);
+      if (long !== '--help' && !options.some((option) => option.long === long))
+        return [[...path, long].join(' ')];
+    } else if (isName && command.commands.length > 0) {
+      return [[...path, word].join(' ')];
+    }
+  }
+  return [];
+}
+
 describe('commands in code blocks', () => {
   test.each(ALL_DOCUMENTS)('%s: the program understands all of them', async (path) => {
     for (const call of blocks(read(path), 'sh').flatMap(calls)) {
@@ -74,6 +101,23 @@ describe('commands in code blocks', () => {
         `metrics-fanout ${call.join(' ')}`,
       ).resolves.toBe(call);
     }
+  });
+
+  test.each(ALL_DOCUMENTS)('%s: what it names in the text has these options', (path) => {
+    const text = read(path).replace(/^```[\s\S]*?^```/gm, '');
+    const spans = Array.from(text.matchAll(/`([^`\n]+)`/g), ([, span]) => span!);
+    expect(spans.flatMap((span) => unknownIn(words(span.replaceAll('\\|', '|'))))).toEqual([]);
+  });
+
+  test('an option or a command that does not exist is found in a text', () => {
+    const found = (span: string) => unknownIn(words(span));
+    expect(found('cardinality --by')).toEqual(['cardinality --by']);
+    expect(found('metrics-fanout cardinality --json=x --by')).toEqual(['cardinality --by']);
+    expect(found('ctl status --jsn')).toEqual(['ctl status --jsn']);
+    expect(found('ctl stats')).toEqual(['ctl stats']);
+    expect(found('metrics-fanout cardinalities')).toEqual(['cardinalities']);
+    for (const span of ['count --by app', 'ctl replay --sink x', 'nats stream rm', 'ctl'])
+      expect(found(span)).toEqual([]);
   });
 
   test('the documents show every command, and every operation of ctl', () => {
