@@ -22,8 +22,22 @@ export function verdictOf(trial: TrialResult): Sentence[] {
     ...roomVerdict(trial),
     ...wrongAnswers(trial),
     ...proofVerdict(trial),
-    ...(trial.complete ? [] : [{ text: 'The trial was stopped before its end.', tone: 'warn' as const }]),
+    ...(trial.complete ? [] : [{ text: stoppedText(trial), tone: 'warn' as const }]),
   ];
+}
+
+/** The questions that any store was asked. Only they are shown. */
+export function askedQuestions({ stores, questions }: TrialResult): TrialResult['questions'] {
+  return questions.filter(({ id }) =>
+    stores.some((store) => store.questions.some((one) => one.id === id && one.asked.kind !== 'not_asked')),
+  );
+}
+
+function stoppedText(trial: TrialResult): string {
+  const all = trial.questions.length;
+  const unasked = all - askedQuestions(trial).length;
+  const what = unasked === 0 ? '' : `: ${unasked} of ${all} questions were not asked`;
+  return `The trial was stopped before its end${what}.`;
 }
 
 /** Returns the run of that many clients. */

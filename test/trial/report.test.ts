@@ -2,6 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { trialReport } from '../../src/trial/report/page.ts';
 import { groupsOf } from '../../src/trial/report/table.ts';
 import type { StoreResult } from '../../src/trial/result.ts';
+import { verdictOf } from '../../src/trial/verdict.ts';
 import { hotRun, QUESTIONS, storeResult, trialResult } from './results.ts';
 
 const HOSTILE = `<script>alert("x")</script>'&\u202e`;
@@ -55,6 +56,22 @@ describe('the report', () => {
     const html = trialReport(trialResult([storeResult(bare)], { questions: [] }));
     expect(html).not.toContain('<svg');
     expect(html).not.toContain('NaN');
+  });
+
+  test('what an interrupted trial did not ask is in no table and no chart, and the verdict counts it', () => {
+    const notAsked = { kind: 'not_asked', why: 'the trial was stopped' } as const;
+    const whole = storeResult();
+    const some = whole.questions.map((one, i) => (i === 0 ? one : { ...one, asked: notAsked }));
+    const stopped = trialResult([{ ...whole, questions: some }], { complete: false });
+    const titles = groupsOf(stopped).find(({ title }) => title.startsWith('Questions'))!.rows;
+    expect(titles.map(({ what }) => what)).toEqual([QUESTIONS[0].text]);
+    expect(trialReport(stopped)).not.toMatch(/>not asked</);
+    expect(verdictOf(stopped).at(-1)!.text).toBe(
+      'The trial was stopped before its end: 3 of 4 questions were not asked.',
+    );
+    const none = trialResult([{ ...whole, questions: [] }], { complete: false });
+    expect(groupsOf(none).some(({ title }) => title.startsWith('Questions'))).toBe(false);
+    expect(trialReport(none)).not.toContain('All times of the questions');
   });
 
   test('numbers are finite, whatever is missing', () => {

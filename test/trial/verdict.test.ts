@@ -86,7 +86,7 @@ describe('the verdict', () => {
     };
     expect(texts(storeResult(bare))).toEqual([]);
     expect(verdictOf(trialResult([storeResult(bare)], { complete: false }))).toEqual([
-      { text: 'The trial was stopped before its end.', tone: 'warn' },
+      { text: 'The trial was stopped before its end: 4 of 4 questions were not asked.', tone: 'warn' },
     ]);
   });
 });

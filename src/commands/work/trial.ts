@@ -23,7 +23,7 @@ import { verdictOf } from '../../trial/verdict.ts';
 import { print, warn } from '../terminal/output.ts';
 import { showProgress } from '../terminal/progress-bar.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
-import { type Cell, renderTable } from '../terminal/table.ts';
+import { brokenInto, type Cell, renderTable } from '../terminal/table.ts';
 
 interface TrialCommandOptions {
   readonly sinks?: readonly string[];
@@ -211,7 +211,7 @@ function isFine({ stores, complete }: TrialResult): boolean {
 
 const COLOURS = { best: 'green', bad: 'red' } as const;
 /** The report has all of a longer text. */
-const MAX_CELL_CHARACTERS = 40;
+const MAX_CELL_COLUMNS = 40;
 
 function trialText(result: TrialResult): string {
   const sentences = verdictOf(result).map(({ text }) => printable(text));
@@ -220,7 +220,9 @@ function trialText(result: TrialResult): string {
       printable(what),
       ...cells.map(({ text, note, tone }): Cell => {
         const shown = printable(note === '' || tone === 'best' ? text : `${text} (${note})`);
-        const cut = shown.length > MAX_CELL_CHARACTERS ? `${shown.slice(0, MAX_CELL_CHARACTERS)}…` : shown;
+        // Between words: no number is cut.
+        const [begin = '', ...rest] = brokenInto(shown, MAX_CELL_COLUMNS);
+        const cut = rest.length > 0 ? `${begin}…` : begin;
         return tone === 'plain' ? cut : { text: cut, colour: COLOURS[tone] };
       }),
     ]);

@@ -2,7 +2,7 @@
 import { amount, bytes, milliseconds, NO_VALUE, perSecond, seconds } from '../../base/number-format.ts';
 import type { StoreResult, TrialResult } from '../result.ts';
 import { geometricMean } from '../statistics.ts';
-import { hotRunOf, verdictOf } from '../verdict.ts';
+import { askedQuestions, hotRunOf, verdictOf } from '../verdict.ts';
 import { barChart, type ChartBar, type ChartLine, lineChart, markOf, styleOf } from './charts.ts';
 import { element, escaped } from './html.ts';
 import { STYLE } from './style.ts';
@@ -40,7 +40,7 @@ ${legend(names)}
 <div class="charts">
 ${charts(trial).join('\n')}
 </div>
-${trial.questions.length > 0 ? `<h2>All times of the questions</h2>\n${table('p50, p95, p99, and answers a second. Cold: once, over a new connection, before all others.', names, timesOf(trial))}` : ''}
+${askedQuestions(trial).length > 0 ? `<h2>All times of the questions</h2>\n${table('p50, p95, p99, and answers a second. Cold: once, over a new connection, before all others.', names, timesOf(trial))}` : ''}
 <h2>How to read it</h2>
 ${notes(trial)}
 </main>
@@ -119,7 +119,7 @@ function figure(caption: string, note: string, chart: string): string {
 function charts(trial: TrialResult): string[] {
   const { stores } = trial;
   return [
-    ...(trial.questions.length > 0 ? [questionChart(trial), ...clientsChart(trial)] : []),
+    ...(askedQuestions(trial).length > 0 ? [questionChart(trial), ...clientsChart(trial)] : []),
     ...(stores.some(({ ingest }) => ingest) ? [ingestChart(stores)] : []),
     ...(stores.some(({ freshness }) => freshness) ? [freshnessChart(stores)] : []),
   ];
@@ -129,8 +129,9 @@ function bar(store: number, name: string, value: number | undefined, text: strin
   return { store, name, value, text };
 }
 
-function questionChart({ stores, questions }: TrialResult): string {
-  const groups = questions.map(({ id, text }) => ({
+function questionChart(trial: TrialResult): string {
+  const { stores } = trial;
+  const groups = askedQuestions(trial).map(({ id, text }) => ({
     label: text,
     bars: stores.map((store, index) => {
       const asked = store.questions.find((question) => question.id === id)?.asked;

@@ -9,7 +9,7 @@ import {
   seconds,
 } from '../../base/number-format.ts';
 import type { AskedResult, StoreResult, TrialResult } from '../result.ts';
-import { hotRunOf, VERDICT_CLIENTS } from '../verdict.ts';
+import { askedQuestions, hotRunOf, VERDICT_CLIENTS } from '../verdict.ts';
 
 export interface ReportCell {
   readonly text: string;
@@ -63,7 +63,7 @@ export function groupsOf(trial: TrialResult): ReportGroup[] {
   const groups: readonly (ReportGroup | undefined)[] = [
     stores.some(({ ingest }) => ingest) ? ingestGroup(stores) : undefined,
     stores.some(({ backfill }) => backfill) ? backfillGroup(stores) : undefined,
-    trial.questions.length > 0 ? questionsGroup(trial) : undefined,
+    askedQuestions(trial).length > 0 ? questionsGroup(trial) : undefined,
     stores.some(({ freshness }) => freshness) ? freshnessGroup(stores) : undefined,
     stores.some(({ room }) => room) ? roomGroup(stores) : undefined,
     stores.some(({ money }) => money) ? moneyGroup(stores) : undefined,
@@ -174,10 +174,11 @@ export function withoutTime(asked: AskedResult | undefined): ReportCell | undefi
   }
 }
 
-function questionsGroup({ stores, questions }: TrialResult): ReportGroup {
+function questionsGroup(trial: TrialResult): ReportGroup {
+  const { stores } = trial;
   return {
     title: 'Questions: p50 with 8 clients',
-    rows: questions.map(({ id, text }) => {
+    rows: askedQuestions(trial).map(({ id, text }) => {
       const asked = stores.map((store) => askedOf(store, id));
       const timed = row(
         text,
@@ -191,8 +192,9 @@ function questionsGroup({ stores, questions }: TrialResult): ReportGroup {
 }
 
 /** Every time that was measured: a row for each question and number of clients. */
-export function timesOf({ stores, questions }: TrialResult): ReportGroup[] {
-  return questions.map(({ id, text }) => {
+export function timesOf(trial: TrialResult): ReportGroup[] {
+  const { stores } = trial;
+  return askedQuestions(trial).map(({ id, text }) => {
     const asked = stores.map((store) => askedOf(store, id));
     const clients = [
       ...new Set(asked.flatMap((one) => (one?.kind === 'equal' ? one.hot.map((run) => run.clients) : []))),
