@@ -180,8 +180,11 @@ export const RULE_KINDS = {
   limits: (text: string) => readRules(text, ',', nameLimits),
 } as const satisfies Record<string, (text: string) => ReadRules>;
 
-/** Whether these are rules of this kind, of which each is for itself. */
+/**
+ * Whether these are rules of this kind, of which each is for itself. They are as a setting had them, so with nothing but
+ * the separators between them they are no longer than it was.
+ */
 export function areRules(kind: keyof typeof RULE_KINDS, rules: unknown): boolean {
   if (!Array.isArray(rules) || !rules.every((rule) => typeof rule === 'string')) return false;
-  return 'rules' in RULE_KINDS[kind](rules.join(kind === 'dimensions' || kind === 'rename' ? '; ' : ', '));
+  return 'rules' in RULE_KINDS[kind](rules.join(kind === 'dimensions' || kind === 'rename' ? ';' : ','));
 }

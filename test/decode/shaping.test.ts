@@ -373,6 +373,18 @@ describe('rules', () => {
     expect(RULE_KINDS[kind](text)).toEqual({ problem: expect.stringContaining(problem) });
   });
 
+  it.each([
+    ['names', 'names', ',', 'n*'],
+    ['dimensions', 'dropDimensions', ';', 'n*: k'],
+    ['rename', 'rename', ';', 'n=m'],
+    ['subjects', 'subjectDimensions', ',', 'm.{k}.>'],
+  ] as const)('of %s that a setting may have are known in a shape', (kind, member, separator, rule) => {
+    const text = Array.from({ length: 100 }, () => rule.padStart(39, 'x')).join(separator);
+    const read = RULE_KINDS[kind](text);
+    expect(read).toHaveProperty('rules.length', 100);
+    expect(isKnownInput({ [member]: 'rules' in read && read.rules })).toBe(true);
+  });
+
   it('are known in a shape only if they can be read', () => {
     expect(isKnownInput({ names: ['a', '!b'], rename: ['a=b', '*: c=d'], dropDimensions: ['*: x, y'] })).toBe(
       true,

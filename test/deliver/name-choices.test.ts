@@ -1,6 +1,7 @@
 /** Which names a sink gets, from which window on, and that its lane holds to it at every entrance. */
 import { describe, expect, test } from 'vitest';
 import { type NameChoice, parseCheckpoint } from '../../src/bus/kv/checkpoints.ts';
+import { RULE_KINDS } from '../../src/decode/shaping-rules.ts';
 import { sizeWindow, WindowQueue } from '../../src/deliver/lane/queue.ts';
 import {
   choicesOf,
@@ -156,6 +157,13 @@ describe('in a checkpoint', () => {
   test('they are read back', () => {
     expect(parseCheckpoint('p.s.0-1', text(good)).choices).toEqual(good);
     expect(parseCheckpoint('p.s.0-1', text(undefined)).choices).toBeUndefined();
+  });
+
+  test('a setting of the greatest length is read back', () => {
+    const rules = Array.from({ length: 100 }, (_, i) => `n${String(i).padStart(3, '0')}.${'x'.repeat(33)}*`);
+    expect(RULE_KINDS.names(rules.join(','))).toEqual({ rules });
+    const choices = choicesOf(undefined, { names: rules, ...HERE });
+    expect(parseCheckpoint('p.s.0-1', text(choices)).choices).toEqual(choices);
   });
 
   test.each([
