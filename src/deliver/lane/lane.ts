@@ -243,7 +243,8 @@ export class Lane {
    */
   offer(sized: SizedWindow): void {
     if (this.#catchingUp) return;
-    if (!this.#queue.empty && this.#queue.bytes + sized.bytes > this.#options.backlogBytes) {
+    const isTooMuch = !this.#queue.empty && this.#queue.bytes + sized.bytes > this.#options.backlogBytes;
+    if (isTooMuch && this.#queue.needs(sized)) {
       if (this.#options.replayable) {
         this.#fallBehind();
         return;

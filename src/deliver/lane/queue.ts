@@ -84,6 +84,8 @@ export class WindowQueue {
   #closed: ClosedBoundary[] = [];
   readonly #first: number;
   readonly #pick: PickPoints;
+  /** What was picked of windows that are about to be offered. */
+  readonly #picked = new WeakMap<SizedWindow, Uint32Array | undefined>();
   #offeredTo: number;
   #bytes = 0;
   #points = 0;
@@ -148,6 +150,12 @@ export class WindowQueue {
 
   get empty(): boolean {
     return this.#entries.length + this.#rewrites.length === 0;
+  }
+
+  /** Whether there is anything to write of a window that is about to be offered: otherwise it needs no room. */
+  needs(sized: SizedWindow): boolean {
+    const { start } = sized.window;
+    return start >= this.#offeredTo && start >= this.#first && this.#pickOf(sized)?.length !== 0;
   }
 
   /**
@@ -267,13 +275,18 @@ export class WindowQueue {
 
   #append(entries: Entry[], sized: SizedWindow): void {
     if (sized.window.start < this.#first) return;
-    const chosen = this.#pick(sized.window);
+    const chosen = this.#pickOf(sized);
     if (chosen?.length === 0) return;
     const sizes = chosen?.map((index) => sized.sizes[index]!) ?? sized.sizes;
     const left = sizes.length;
     this.#bytes += sized.bytes;
     this.#points += left;
     entries.push({ sized, chosen, sizes, cursor: 0, open: 0, left, refused: 0 });
+  }
+
+  #pickOf(sized: SizedWindow): Uint32Array | undefined {
+    if (!this.#picked.has(sized)) this.#picked.set(sized, this.#pick(sized.window));
+    return this.#picked.get(sized);
   }
 
   /** Returns whether batches of the same window are in flight that were taken before it was released. */
