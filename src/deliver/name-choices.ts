@@ -8,6 +8,8 @@ import { isTaken, nameRules } from '../decode/shaping-rules.ts';
 
 /** How many choices a checkpoint remembers. Of windows before the oldest of them, nobody knows which names they got. */
 export const MAX_CHOICES = 20;
+/** How much they may take as JSON, in bytes, unless the latest alone takes more: a checkpoint is saved once a second. */
+export const MAX_CHOICES_BYTES = 16 * 1024;
 /** For how many names at most it is kept whether they are chosen; then all are forgotten. */
 const MAX_KEPT_NAMES = 20_000;
 
@@ -19,25 +21,38 @@ export type ChosenNames = readonly string[];
 export class NameChoices {
   /** Ascending by start. Empty: always all names. */
   readonly list: readonly NameChoice[];
+  readonly #parts: readonly Part[];
   readonly #matchers = new Map<ChosenNames, (name: string) => boolean>();
 
   constructor(list: readonly NameChoice[]) {
     this.list = list;
+    this.#parts = list.map(({ slice }) => partOf(slice));
   }
 
-  /** Returns what was chosen for the window; for windows before the first choice, what that one says. */
+  /** Returns what was chosen for the window; for windows of which that is not known, the first that is known. */
   of({ start, windowMs }: Spanned): ChosenNames {
-    const own = this.list.filter(({ slice }) => slice === undefined || isOfSlice(start, windowMs, slice));
+    const own = this.list.filter((_, i) => isIn(this.#parts[i]!, start / windowMs));
     const choice = own.findLast(({ from }) => from <= start) ?? own[0];
     return choice?.names ?? ALL_NAMES;
   }
 
+  /** Whether it is still known what was chosen for the window. */
+  knows({ start, windowMs }: Spanned): boolean {
+    const isAbout = ({ from }: NameChoice, i: number) =>
+      from <= start && isIn(this.#parts[i]!, start / windowMs);
+    return this.list.length === 0 || this.list.some(isAbout);
+  }
+
   /** Of windows before this time, nobody knows any longer what was chosen, unless the sink began later. */
   get knownFrom(): number {
-    const firstOf = (slice: string | undefined) =>
-      this.list.find((choice) => choice.slice === undefined || choice.slice === slice)?.from;
-    const known = [...new Set(this.list.map(({ slice }) => slice))].map(firstOf);
-    return Math.max(Number.NEGATIVE_INFINITY, ...known.flatMap((from) => from ?? []));
+    if (this.list.length === 0) return Number.NEGATIVE_INFINITY;
+    const parts = this.#parts.reduce((all, { of }) => leastCommonMultiple(all, of), 1);
+    const ofAll = this.list.find(({ slice }) => slice === undefined)?.from ?? Number.POSITIVE_INFINITY;
+    // Then it may be known earlier, and whoever asks is on the safe side.
+    if (parts > MAX_PARTS) return ofAll;
+    const firstOf = (number: number) => this.list.find((_, i) => isIn(this.#parts[i]!, number))?.from;
+    const first = Array.from({ length: parts }, (_, number) => firstOf(number) ?? Number.POSITIVE_INFINITY);
+    return first.reduce((latest, one) => Math.max(latest, one));
   }
 
   /** Returns the indices of the points that are chosen; undefined if all are. */
@@ -89,11 +104,36 @@ export function nameMatcher(names: ChosenNames = ALL_NAMES): (name: string) => b
   };
 }
 
-/** `slice`: for example 0/2. */
-function isOfSlice(start: number, windowMs: number, slice: string): boolean {
-  const [index, of] = slice.split('/').map(Number);
-  const number = start / windowMs;
-  return ((number % of!) + of!) % of! === index;
+/** Windows of which the number (their start in windows since 1970) leaves the remainder `index`, of `of`. */
+interface Part {
+  readonly index: number;
+  readonly of: number;
+}
+
+/** More than this many are not told apart. */
+const MAX_PARTS = 10_000;
+
+/** `slice`: for example 0/2; undefined: all windows. */
+function partOf(slice: string | undefined): Part {
+  const [index = 0, of = 1] = slice?.split('/').map(Number) ?? [];
+  return { index, of };
+}
+
+function isIn({ index, of }: Part, number: number): boolean {
+  return ((number % of) + of) % of === index;
+}
+
+/** Returns the windows that are in both; undefined if there are none. */
+function intersection(one: Part, other: Part): Part | undefined {
+  const of = leastCommonMultiple(one.of, other.of);
+  for (let index = one.index; index < of; index += one.of) if (isIn(other, index)) return { index, of };
+  return undefined;
+}
+
+function leastCommonMultiple(one: number, other: number): number {
+  let [a, b] = [one, other];
+  while (b > 0) [a, b] = [b, a % b];
+  return (one / a) * other;
 }
 
 type Position = Pick<Checkpoint, 'next' | 'began' | 'choices'>;
@@ -119,12 +159,12 @@ export function choicesOf(
 ): readonly NameChoice[] {
   const now = canonical(names);
   if (position === undefined) return now.length === 0 ? [] : [{ from, names: now }];
-  const { choices: known = [], next } = position;
-  if (isLatestChoice(known, now)) return bounded(known, whole);
-  const before = known.length > 0 ? known : [{ from: position.began ?? 0, names: ALL_NAMES }];
+  const { choices: known = [], next, began } = position;
+  if (isLatestChoice(known, now)) return bounded(known, whole, began);
+  const before = known.length > 0 ? known : [{ from: began ?? 0, names: ALL_NAMES }];
   // What another slice has chosen later was for windows that are written again.
   const kept = before.filter((choice) => choice.from < next);
-  return bounded([...kept, { from: next, names: now }], whole);
+  return bounded([...kept, { from: next, names: now }], whole, began);
 }
 
 /** Returns what each sink gets, by its id. One that has always got all names has no entry. */
@@ -150,7 +190,7 @@ function isSameChoice(one: ChosenNames, other: ChosenNames): boolean {
   return one.length === other.length && one.every((name, i) => name === other[i]);
 }
 
-/** Returns what holds at the end: one for each slice, if they differ. */
+/** Returns what holds at the end: one, or several if slices may differ. */
 function latestOf(list: readonly NameChoice[]): ChosenNames[] {
   const common = list.findLastIndex(({ slice }) => slice === undefined);
   const bySlice = new Map<string | undefined, ChosenNames>();
@@ -159,30 +199,55 @@ function latestOf(list: readonly NameChoice[]): ChosenNames[] {
   return bySlice.size === 0 ? [ALL_NAMES] : [...bySlice.values()];
 }
 
-/** Forgets what was chosen only for windows that the stream no longer holds, and the oldest of too many. */
-function bounded(list: readonly NameChoice[], whole: number): NameChoice[] {
+/**
+ * Forgets what was chosen only for windows that the stream no longer holds, and the oldest of too many. The last one is
+ * of all slices, so none is left without any. `began`: nobody asks for
+ * earlier windows.
+ */
+function bounded(list: readonly NameChoice[], whole: number, began = 0): NameChoice[] {
   const isOver = ({ slice }: NameChoice, at: number) =>
     list.some(
       (later, i) => i > at && later.from <= whole && (later.slice === undefined || later.slice === slice),
     );
-  const kept = list.filter((choice, at) => !isOver(choice, at)).slice(-MAX_CHOICES);
+  const kept = withinBytes(list.filter((choice, at) => !isOver(choice, at)).slice(-MAX_CHOICES));
   // All names for as long as anybody can tell: as if there had never been another choice.
-  const isPlain = kept.every(({ names }) => names.length === 0) && list.length <= MAX_CHOICES;
-  return isPlain ? [] : kept;
+  const isPlain = kept.every(({ names }) => names.length === 0);
+  return isPlain && new NameChoices(kept).knownFrom <= Math.max(whole, began) ? [] : kept;
+}
+
+function withinBytes(list: NameChoice[]): NameChoice[] {
+  let first = list.length;
+  let bytes = 0;
+  while (first > 0) {
+    bytes += Buffer.byteLength(JSON.stringify(list[first - 1])) + 1;
+    if (bytes > MAX_CHOICES_BYTES && first < list.length) break;
+    first -= 1;
+  }
+  return list.slice(first);
 }
 
 /**
- * Returns the choices of all slices of a slicing as one list, in which each is marked that is of one slice only.
- * `slices`: in their order.
+ * Returns the choices of all slices of a slicing as one list, in which each is marked that is of one slice only. If all
+ * agree at the end, one of all slices says so. `slices`: in their order.
  */
 export function mergeChoices(slices: readonly Position[]): NameChoice[] {
-  const lists = slices.map(({ choices = [] }) => choices);
-  const [first = []] = lists;
-  const text = JSON.stringify(first);
-  if (lists.every((list) => JSON.stringify(list) === text)) return [...first];
-  const marked = slices.flatMap(({ choices, began = 0 }, index) => {
-    const list = choices ?? [{ from: began, names: ALL_NAMES }];
-    return list.map((choice): NameChoice => ({ slice: `${index}/${slices.length}`, ...choice }));
-  });
-  return marked.sort((a, b) => a.from - b.from).slice(-MAX_CHOICES * slices.length);
+  if (slices.every(({ choices = [] }) => choices.length === 0)) return [];
+  const lists = slices.map(({ choices = [], began = 0 }) =>
+    choices.length > 0 ? choices : [{ from: began, names: ALL_NAMES }],
+  );
+  const [first = [], ...others] = lists.map((list) => list.map((choice) => JSON.stringify(choice)));
+  const shared = new Set(first.filter((text) => others.every((list) => list.includes(text))));
+  const all = lists.flatMap((list, index) =>
+    list.flatMap((choice): NameChoice[] => {
+      if (shared.has(JSON.stringify(choice))) return index === 0 ? [choice] : [];
+      // What it says of the windows of others, these may know better.
+      const part = intersection(partOf(choice.slice), { index, of: lists.length });
+      return part === undefined ? [] : [{ ...choice, slice: `${part.index}/${part.of}` }];
+    }),
+  );
+  const ascending = all.sort((a, b) => a.from - b.from);
+  const [now = ALL_NAMES] = latestOf(lists[0]!);
+  if (!lists.every((list) => isLatestChoice(list, now))) return ascending;
+  const from = Math.max(...lists.map((list) => list.at(-1)!.from));
+  return [...ascending.filter((choice) => choice.from < from), { from, names: now }];
 }

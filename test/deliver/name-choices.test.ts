@@ -5,7 +5,9 @@ import { RULE_KINDS } from '../../src/decode/shaping-rules.ts';
 import { sizeWindow, WindowQueue } from '../../src/deliver/lane/queue.ts';
 import {
   choicesOf,
+  isLatestChoice,
   MAX_CHOICES,
+  MAX_CHOICES_BYTES,
   mergeChoices,
   NameChoices,
   namesOf,
@@ -105,6 +107,27 @@ describe('what a sink gets when it begins or resumes', () => {
       choices = from({ ...POSITION, next: 50_000 + 1_000 * i, choices }, [`n${i}`]);
     expect(choices).toHaveLength(MAX_CHOICES);
     expect(new NameChoices(choices).knownFrom).toBe(55_000);
+    expect([54_999, 55_000].map((start) => new NameChoices(choices).knows(at(start)))).toEqual([false, true]);
+  });
+
+  test.each(['x', '漢', '\u0001'])(
+    'only so many bytes are remembered, and one setting always (%j)',
+    (char) => {
+      const setting = (i: number) => Array.from({ length: 100 }, (_, at) => `${i}n${at}*`.padEnd(39, char));
+      let choices: readonly NameChoice[] = [];
+      for (let i = 0; i < MAX_CHOICES; i++)
+        choices = from({ ...POSITION, next: 50_000 + 1_000 * i, choices }, setting(i));
+      const bytes = Buffer.byteLength(JSON.stringify(choices));
+      expect(choices.at(-1)?.names).toEqual(setting(MAX_CHOICES - 1).sort());
+      expect(choices.length === 1 || bytes <= MAX_CHOICES_BYTES).toBe(true);
+      expect(new NameChoices(choices).knownFrom).toBe(choices[0]!.from);
+    },
+  );
+
+  test('all names are remembered as a choice while nobody knows what was chosen before', () => {
+    const unknown = [{ from: 30_000, names: ['a'] }];
+    expect(from({ ...POSITION, next: 30_000, choices: unknown }, [])).toEqual([{ from: 30_000, names: [] }]);
+    expect(from({ ...POSITION, next: 30_000, choices: unknown }, [], 30_000)).toEqual([]);
   });
 });
 
@@ -138,6 +161,58 @@ describe('slices', () => {
     ]);
     const own = resumeFrom(stored, { index: 0, of: 2 })!;
     expect(choicesOf(own, { names: [], ...HERE })).toEqual([]);
+  });
+
+  const storedOf = (slices: number, choicesIn: (index: number) => readonly NameChoice[]) =>
+    Array.from({ length: slices }, (_, index) => ({
+      slice: `${index}/${slices}`,
+      checkpoint: { ...POSITION, next: 300_000, began: 100_000 + index * 1_000, choices: choicesIn(index) },
+    }));
+
+  test('more than can be remembered, that began one after another, have one choice when they are fewer', () => {
+    const stored = storedOf(24, (index) => [of(100_000 + index * 1_000, ['n'])]);
+    const position = resumeFrom(stored, { index: 0, of: 1 })!;
+    expect(position.choices!.at(-1)).toEqual(of(123_000, ['n']));
+    const names = new NameChoices(choicesOf(position, { names: ['n'], from: 0, whole: 0 }));
+    expect(names.list.length).toBeLessThanOrEqual(MAX_CHOICES);
+    expect(names.knownFrom).toBe(position.began);
+    for (let start = 200_000; start < 224_000; start += 1_000)
+      expect(names.gives('x', at(start))).toBe(false);
+  });
+
+  test('more than can be remembered, that differ: what they were given before is unknown', () => {
+    const stored = storedOf(24, (index) => [of(100_000 + index * 1_000, [`n${index}`])]);
+    const position = resumeFrom(stored, { index: 0, of: 1 })!;
+    const names = new NameChoices(choicesOf(position, { names: ['m'], from: 0, whole: 0 }));
+    expect(names.knownFrom).toBe(300_000);
+    expect(names.knows(at(299_000))).toBe(true);
+    expect(names.knows(at(264_000))).toBe(false);
+    expect(names.of(at(300_000))).toEqual(['m']);
+  });
+
+  test('twice as many, of lists that differed: all that is known stays known', () => {
+    const before = [
+      { ...of(100_000, ['n']), slice: '0/2' },
+      { ...of(110_000, ['o']), slice: '1/2' },
+    ];
+    const stored = storedOf(4, (index) => {
+      const next = 200_000 + index * 10_000;
+      return choicesOf({ next, began: 110_000, choices: before }, { names: ['m'], from: 0, whole: 0 });
+    });
+    const { choices } = resumeFrom(stored, undefined)!;
+    const names = new NameChoices(choices!);
+    expect(names.knownFrom).toBe(110_000);
+    expect(isLatestChoice(choices, ['m'])).toBe(true);
+    const given = (start: number) => names.of(at(start)).join();
+    expect([150, 151, 152, 153].map((number) => given(number * 1_000))).toEqual(['n', 'o', 'n', 'o']);
+    expect([204, 205, 209, 213, 227, 230].map((number) => given(number * 1_000))).toEqual([
+      'm',
+      'o',
+      'o',
+      'm',
+      'o',
+      'm',
+    ]);
   });
 });
 
@@ -240,6 +315,22 @@ describe('a lane', () => {
     expect(sink.batches.flatMap(({ points }) => points.map(keyOf))).toHaveLength(expected.length + 3);
     await lane.stop(AbortSignal.abort());
   });
+
+  test.each([true, false])(
+    'makes no room for a window of which it gets nothing (stream: %s)',
+    (replayable) => {
+      const choices = [
+        { from: 0, names: ['s0'] },
+        { from: 3 * WINDOW_MS, names: ['x'] },
+      ];
+      const backlogBytes = 2 * sizedWindow(1, 9).bytes;
+      const options = { replayable, from: 0, backlogBytes, names: new NameChoices(choices) };
+      const { lane } = laneOf(new VirtualClock(0), new ScriptedSink(), options);
+      for (let number = 1; number < 9; number++) lane.offer(sizedWindow(number, 9));
+      expect([lane.stats.dropped, lane.stats.overflows, lane.backlogPoints]).toEqual([0, 0, 2]);
+      expect(lane.offeredTo).toBe(9 * WINDOW_MS);
+    },
+  );
 
   test('with nothing to write, it still writes again what was reopened', async () => {
     const clock = new VirtualClock(0);
