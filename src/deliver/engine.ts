@@ -163,6 +163,8 @@ export interface EngineEvents extends CatchUpEvents {
   differs(sink: string, difference: string, start: number): void;
   /** Windows got a sample, up to this sequence, after they were handed out. They are computed and written again. */
   reopened(starts: readonly number[], through: number): void;
+  /** A `reopened` window stays as it is: nobody knows any longer which names the sink got in it. */
+  namesUnknown?(sink: string, start: number): void;
 }
 
 /** One sink's lane and everything that belongs to it. */
@@ -629,11 +631,24 @@ export class Engine {
     for (let [first] = owed; first !== undefined; [first] = owed) {
       const [start, through] = first;
       owed.delete(start);
+      if (this.#isGuess(lane, start)) continue;
       await rewriteWindow(lane, start, through, options, signal);
       if (signal.aborted) return;
     }
     this.#owed.delete(lane);
     lane.release();
+  }
+
+  /** Whether it would be a guess which names the sink is to get in a window. Then the store lacks the news, for good. */
+  #isGuess(lane: Lane, start: number): boolean {
+    const { tiling, names, first } = this.#attachment;
+    const window = { from: start, to: tiling.endOf(start) };
+    const isGiven = start >= (first?.get(lane.id) ?? Number.NEGATIVE_INFINITY);
+    const isKnown = names?.get(lane.id)?.knows({ start, windowMs: window.to - start }) ?? true;
+    if (!isGiven || isKnown) return false;
+    this.#countGap(0, window);
+    this.#events.namesUnknown?.(lane.id, start);
+    return true;
   }
 
   /** Opens a replay for one lane. Windows reopened by it concern that lane only. */

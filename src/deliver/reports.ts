@@ -139,6 +139,18 @@ export class Reports {
     this.#log.warn({ sink, slice, advice }, 'an instance of another slice gives the sink other names');
   }
 
+  /** The news of a window do not get into the store. */
+  namesUnknown(sink: string, start: number): void {
+    const heldBack = this.#quiet.admit(`names ${sink}`, this.#clock.steady());
+    if (heldBack === undefined) return;
+    const window = new Date(start).toISOString();
+    const advice = `If the sink may get the names of today there, run metrics-fanout checkpoint set --sink ${sink} --to ${window} while the service is stopped.`;
+    this.#log.error(
+      { sink, window, advice, heldBack },
+      'a window that got more samples is not written again: its names were changed too often since to know which it got',
+    );
+  }
+
   resumes(sink: string, next: number, hasCheckpoint: boolean): void {
     this.#log.info(
       { sink, next: new Date(next).toISOString() },

@@ -103,6 +103,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
       reports.reopened(starts);
       parts.recent?.reopened(starts, through);
     },
+    namesUnknown: (sink, start) => reports.namesUnknown(sink, start),
     catchingUp: (sink, progress) => log.info({ sink, ...progress }, 'catching up'),
     caughtUp: (sink) => log.info({ sink }, 'sink has caught up'),
   };

@@ -7,6 +7,7 @@ import { newSourceStats, type Reader, type Source, type SourceStats } from '../.
 import { wholeMessage } from '../../src/decode/raw-message.ts';
 import { Engine, type EngineEvents, type EngineSettings } from '../../src/deliver/engine.ts';
 import { CheckpointKeeper } from '../../src/deliver/lane/checkpoint-saver.ts';
+import { NameChoices } from '../../src/deliver/name-choices.ts';
 import { readFrom } from '../../src/deliver/start-points.ts';
 import { ScriptedSink } from './fixtures.ts';
 import { VirtualClock } from './virtual-clock.ts';
@@ -99,6 +100,7 @@ function setUp() {
     begins: Readonly<Record<string, number>> = {},
     events = SILENT,
     settings: Partial<EngineSettings> = {},
+    names: ReadonlyMap<string, NameChoices> = new Map(),
   ) => {
     const from = new Map(Object.keys(sinks).map((id) => [id, saved.get(id)?.next ?? begins[id] ?? 0]));
     const closedThrough = new Map([...saved].map(([id, { sequence }]) => [id, sequence]));
@@ -107,6 +109,7 @@ function setUp() {
       from,
       closedThrough,
       unreadable: new Map([...spoiled].map((id) => [id, new UnreadableCheckpoint(`${id} is garbage`, '')])),
+      names,
       replayable: true,
       keepsMs: 60_000,
       instance: '',
@@ -154,6 +157,25 @@ test('a message for a window that was handed out: the window is recomputed and o
   await clock.pass(5000);
   await stop();
   for (const sink of Object.values(sinks)) expect(rows(sink)).toEqual({ '0:a': 3, '1:a': 10 });
+});
+
+test('a window is not written again by a guess at the names of the sink: that is counted and told', async () => {
+  const { clock, stream, sinks, start, rows } = setUp();
+  const told: unknown[] = [];
+  const namesUnknown = (...unknown: unknown[]) => told.push(unknown);
+  const names = new Map([['a', new NameChoices([{ from: 1_000, names: ['*'] }])]]);
+  const { engine, stop } = start({}, { ...SILENT, namesUnknown }, {}, names);
+  stream.publish(500, 500, 1);
+  stream.publish(1200, 1200, 10);
+  await clock.pass(100);
+  stream.publish(900, 900, 2);
+  stream.publish(2500, 2500, 100);
+  await clock.pass(5000);
+  await stop();
+  expect(rows(sinks.a)).toEqual({ '0:a': 1, '1:a': 10 });
+  expect(rows(sinks.b)).toEqual({ '0:a': 3, '1:a': 10 });
+  expect(told).toEqual([['a', 0]]);
+  expect(engine.gaps.latest).toEqual([{ messages: 0, from: 0, to: 1000 }]);
 });
 
 test('whoever keeps windows hears where they begin, which are closed, and what becomes of one that is reopened', async () => {
