@@ -146,7 +146,7 @@ function movedTo(
     ...rest,
     ...(skipped.length > 0 && { skipped }),
     // What is written again is what the setting says at the start.
-    ...choicesBefore(choices, target),
+    ...choicesBefore(choices, target, began),
     next: target,
     ...(began !== undefined && { began: Math.min(began, target) }),
     sequence: target < next ? before : last,
@@ -155,9 +155,16 @@ function movedTo(
   };
 }
 
-function choicesBefore(choices: readonly NameChoice[], target: number): Pick<Checkpoint, 'choices'> {
+function choicesBefore(
+  choices: readonly NameChoice[],
+  target: number,
+  began = Number.NEGATIVE_INFINITY,
+): Pick<Checkpoint, 'choices'> {
   const kept = choices.filter(({ from }) => from < target);
-  return kept.length > 0 ? { choices: kept } : {};
+  const [first] = choices;
+  if (kept.length > 0) return { choices: kept };
+  // What earlier windows got is unknown, and not all names, as it would be without any choice.
+  return first === undefined || target <= began ? {} : { choices: [{ from: target, names: first.names }] };
 }
 
 /** How many ranges a checkpoint remembers. */

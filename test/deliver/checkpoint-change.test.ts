@@ -65,6 +65,12 @@ describe('which names a sink got', () => {
     expect(moved(70_000)).toEqual(choices);
     expect(moved(8_000)).toBeUndefined();
   });
+
+  test('is unknown before the window to which it is moved, if it was before', () => {
+    const later = kept(60_000, { began: 1_000, choices: choices.slice(1) });
+    const { checkpoint } = planSet([later], ALL, 30_000, ENDS, FRAME).edits[0]!;
+    expect(checkpoint!.choices).toEqual([{ from: 30_000, names: ['b'] }]);
+  });
 });
 
 describe('a reset', () => {
