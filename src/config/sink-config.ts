@@ -150,10 +150,21 @@ export async function loadModule(kind: string): Promise<SinkModule | string> {
     const loaded = await import(isPath ? pathToFileURL(resolve(kind)).href : kind);
     const module: unknown = loaded.default;
     if (!isSinkModule(module)) return 'its default export has no create, settings and limits';
+    const taken = settingsTaken(module);
+    if (taken.length > 0)
+      return `every sink has settings called ${taken.join(', ')}: call those of the module something else`;
     return areLimits(module.limits) ? module : `its limits ${LIMITS_EXPECTED}`;
   } catch (error) {
     return firstLine(error);
   }
+}
+
+/** Returns the module's settings of which the variable is that of a setting of every sink: both would read it. */
+function settingsTaken(module: SinkModule): string[] {
+  const ours = variablesOf(SINK_SETTINGS, '');
+  return Object.entries(settingsOf(module)).flatMap(([key, own]) =>
+    variablesOf({ [key]: own }, '').some((variable) => ours.includes(variable)) ? [key] : [],
+  );
 }
 
 const LIMITS_EXPECTED = 'maxPoints, maxBytes and inFlight must all be 1 or more';

@@ -370,6 +370,20 @@ describe('sinks', () => {
     await expect(loading).rejects.toThrow('maxPoints, maxBytes and inFlight');
   });
 
+  test.each(['names', 'start', 'timeout'])(
+    'a module with a setting called %s is refused: every sink has one',
+    async (key) => {
+      const setting = "{ meaning: '', expected: '', parse: (text) => text, optional: true }";
+      const path = file(
+        `own-${key}.mjs`,
+        `export default { kind: 'acme', summary: '', limits: { maxPoints: 1, maxBytes: 1, inFlight: 1 },
+          settings: { ${key}: ${setting}, fine: ${setting} }, create: () => ({}) };`,
+      );
+      const loading = loadConfig({ SINK_ACME_ENABLED: 'true', SINK_ACME_KIND: path });
+      await expect(loading).rejects.toThrow(`every sink has settings called ${key}: call those`);
+    },
+  );
+
   test.each([
     ['({ maxPoints: Number(size), maxBytes: 1, inFlight: 1 })', 'must all be 1 or more'],
     ['({ maxPoints: 1, maxBytes: 1 })', 'must all be 1 or more'],
