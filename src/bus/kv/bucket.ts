@@ -12,7 +12,7 @@ export const BUCKET = 'fanout-checkpoints';
 
 /** The bucket holds a few hundred bytes per sink. A bound lets it live on accounts that require one. */
 const MAX_BUCKET_BYTES = 16 * 1024 * 1024;
-const MAX_VALUE_BYTES = 64 * 1024;
+export const MAX_VALUE_BYTES = 64 * 1024;
 /** How long one call may take in total. */
 export const CALL_TIMEOUT_MS = 10_000;
 /** How often a write is retried after another writer came first. */

@@ -10,7 +10,15 @@ import { jetstreamError } from '../errors.ts';
 import { isKnownSubjects, rememberSubjects } from '../read/known-subjects.ts';
 import { isStoredStrange } from '../read/strange-messages.ts';
 import type { StoredTrail } from '../read/trail.ts';
-import { BUCKET, Bucket, bucketExists, isConflict, keysUnder, MAX_CONFLICTS } from './bucket.ts';
+import {
+  BUCKET,
+  Bucket,
+  bucketExists,
+  isConflict,
+  keysUnder,
+  MAX_CONFLICTS,
+  MAX_VALUE_BYTES,
+} from './bucket.ts';
 
 /** How far a sink has got. */
 export interface Checkpoint {
@@ -87,8 +95,8 @@ export interface CheckpointStore {
    * `checkpoint`.
    */
   save(sink: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'>;
-  /** Resolves to the checkpoints of the pipeline, for every sink and slice. */
-  list(): Promise<StoredCheckpoint[]>;
+  /** Resolves to the checkpoints of the pipeline, for every slice, of these sinks only, or of all. */
+  list(sinks?: readonly string[]): Promise<StoredCheckpoint[]>;
 }
 
 /** The store that the service uses. */
@@ -168,7 +176,7 @@ class BucketStore implements SurveyedStore {
   }
 
   async #write(bucket: KV, key: string, checkpoint: Checkpoint): Promise<'saved' | 'superseded'> {
-    const value = JSON.stringify(checkpoint);
+    const value = JSON.stringify(storable(checkpoint));
     const isPast = ({ checkpoint: other }: Stored) => other !== undefined && other.next >= checkpoint.next;
     let stored = this.#known.get(key);
     // What we remember may be out of date. For a write, a conflict shows that; before skipping the write, only reading
@@ -210,8 +218,8 @@ class BucketStore implements SurveyedStore {
     this.#bus.log.warn({ key, ...names, advice }, 'another instance gives this sink other names');
   }
 
-  async list(): Promise<StoredCheckpoint[]> {
-    const { found, bad } = await this.#all();
+  async list(sinks?: readonly string[]): Promise<StoredCheckpoint[]> {
+    const { found, bad } = await this.#all(sinks);
     for (const { error } of bad) throw error;
     return found.map(withoutKey);
   }
@@ -228,14 +236,14 @@ class BucketStore implements SurveyedStore {
     return { stored: found.map(withoutKey), unreadable };
   }
 
-  /** Reads all checkpoints of the pipeline. */
-  #all() {
+  /** Reads the checkpoints of the pipeline, of these sinks, or of all. */
+  #all(sinks?: readonly string[]) {
     return this.#call('listing the checkpoints', async (bucket) => {
       const found: (StoredCheckpoint & { readonly key: string })[] = [];
       const bad: { readonly sink: string; readonly key: string; readonly error: UnreadableCheckpoint }[] = [];
       for (const key of await keysUnder(this.#bus, this.#core.pipeline)) {
         const owner = ownerOf(key);
-        if (owner === undefined) continue;
+        if (owner === undefined || sinks?.includes(owner.sink) === false) continue;
         try {
           const { checkpoint } = await read(bucket, key);
           if (checkpoint) found.push({ key, ...owner, checkpoint });
@@ -274,6 +282,24 @@ async function read(bucket: KV, key: string): Promise<Stored> {
   if (entry === null) return { revision: 0, checkpoint: undefined };
   if (entry.operation !== 'PUT') return { revision: entry.revision, checkpoint: undefined };
   return { revision: entry.revision, checkpoint: parseCheckpoint(key, entry.string()) };
+}
+
+/** The headers of the message that holds it count as well. */
+const MAX_CHECKPOINT_BYTES = MAX_VALUE_BYTES - 256;
+
+/**
+ * Returns what of a checkpoint the bucket takes: all, unless long rules, subjects and choices of names come together.
+ * Then the oldest of these choices are left out, and if that is not enough, the subjects: neither is missed while
+ * nothing goes wrong.
+ */
+function storable(checkpoint: Checkpoint): Checkpoint {
+  const fits = (some: Checkpoint) => Buffer.byteLength(JSON.stringify(some)) <= MAX_CHECKPOINT_BYTES;
+  let least = checkpoint;
+  while (!fits(least) && (least.choices?.length ?? 0) > 1)
+    least = { ...least, choices: least.choices!.slice(1) };
+  if (fits(least) || least.trail === undefined) return least;
+  const { subjects: _, ...trail } = least.trail;
+  return { ...least, trail };
 }
 
 /** Returns whose checkpoint a key of the bucket holds; undefined if it is not the key of a checkpoint. */

@@ -57,7 +57,8 @@ async function replay(options: ReplayOptions, sink: SinkConfig, config: Config):
    * sequence through which to read.
    */
   const reopened = new Map<number, number>();
-  const lane = laneOf(sink, range, await namesGiven(bus, config, sink), log);
+  const names = await namesGiven(bus, config, sink);
+  const lane = laneOf(sink, range, names, log);
   const running = lane.run();
   const endDisplay = showProgress(
     () => (lane.next - range.from) / (range.to - range.from),
@@ -143,8 +144,7 @@ function resultText({
 
 /** As the checkpoint says, by which `verify` goes as well; without one, as the setting does. */
 async function namesGiven(bus: Bus, { core }: Config, sink: SinkConfig): Promise<NameChoices | undefined> {
-  const stored = (await bucketExists(bus)) ? await createCheckpointStore(bus, core, 1).list() : [];
-  const ofSink = stored.filter((one) => one.sink === sink.id);
+  const ofSink = (await bucketExists(bus)) ? await createCheckpointStore(bus, core, 1).list([sink.id]) : [];
   const position = resumeFrom(ofSink, undefined);
   const choices = position === undefined ? [{ from: 0, names: sink.names }] : position.choices;
   return choices && new NameChoices(choices);

@@ -56,8 +56,8 @@ async function verify(options: VerifyOptions, config: Config): Promise<Report> {
   const tiling = await pipelineTiling(bus, config);
   await learnSubjects(bus, config.core);
   const whole = await wholeWindows(options, config, bus, tiling);
-  const stored = await checkpoints(bus, config);
   const chosen = config.sinks.filter(({ id }) => options.sink.length === 0 || options.sink.includes(id));
+  const stored = await checkpoints(bus, config, chosen);
   const sinks = chosen.map((sink) => new VerifiedSink(sink, options, whole, stored, stop));
   const judged = sinks.filter(({ range }) => range.from < range.to);
   const range = {
@@ -116,8 +116,13 @@ async function readAll(
   );
 }
 
-async function checkpoints(bus: Bus, config: Config): Promise<StoredCheckpoint[]> {
-  return (await bucketExists(bus)) ? await createCheckpointStore(bus, config.core, 1).list() : [];
+async function checkpoints(
+  bus: Bus,
+  { core }: Config,
+  sinks: readonly SinkConfig[],
+): Promise<StoredCheckpoint[]> {
+  const ids = sinks.map(({ id }) => id);
+  return (await bucketExists(bus)) ? await createCheckpointStore(bus, core, 1).list(ids) : [];
 }
 
 function matcher({ name }: VerifyOptions): ((text: string) => boolean) | undefined {
@@ -169,7 +174,8 @@ class VerifiedSink implements JudgedSink {
     const { knownFrom = Number.NEGATIVE_INFINITY } = this.names ?? {};
     // Before it began, it is owed nothing, whatever was chosen.
     const givenFrom = this.began ?? Number.NEGATIVE_INFINITY;
-    if (givenFrom < knownFrom) this.unknownNames = { from: givenFrom, to: knownFrom };
+    const unknownTo = Math.min(knownFrom, known?.next ?? knownFrom);
+    if (givenFrom < unknownTo) this.unknownNames = { from: givenFrom, to: unknownTo };
     const from = options.from === undefined ? Math.max(whole.from, known?.began ?? whole.from) : whole.from;
     const confirmed = Math.min(whole.to, known?.next ?? from);
     this.range = { from, to: Math.max(from, confirmed) };

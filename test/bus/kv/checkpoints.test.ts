@@ -62,6 +62,39 @@ test('sinks, slices and pipelines are kept apart', async () => {
   expect(await store('nobody').list()).toEqual([]);
 });
 
+test('of a checkpoint that is too large, the oldest choices of names are left out, then the subjects', async () => {
+  const others = Array.from({ length: 1_000 }, (_, i) => `o${i}.${'x'.repeat(20)}`);
+  const subjects = { wanted: ['m.>'], patterns: [], others, through: 1 };
+  const trail = { created: 'then', marks: [[1, 1]] as const, subjects };
+  const choices = Array.from({ length: 4 }, (_, i) => ({ from: i, names: ['漢'.repeat(4_000)] }));
+  const long = { ...at(1000), trail, choices };
+  expect(await store('long').save('a', long)).toBe('saved');
+  expect(await store('long').load('a')).toEqual({ ...long, choices: choices.slice(1) });
+  const rename = [`${'漢'.repeat(3_990)}=a`];
+  const input = { rename, names: ['漢'.repeat(4_000)] };
+  const longer = { ...long, next: 2000, shape: { ...shape, input } };
+  expect(await store('long').save('a', longer)).toBe('saved');
+  expect(await store('long').load('a')).toEqual({ ...longer, choices: choices.slice(3) });
+  const longest = {
+    ...longer,
+    next: 3000,
+    shape: { ...shape, input: { ...input, dropDimensions: [`*: ${'漢'.repeat(3_990)}`] } },
+  };
+  expect(await store('long').save('a', longest)).toBe('saved');
+  const { subjects: _, ...rest } = trail;
+  expect(await store('long').load('a')).toEqual({ ...longest, choices: choices.slice(3), trail: rest });
+});
+
+test('a checkpoint that cannot be read concerns a list only of its own sink', async () => {
+  await store('some').save('a', at(1));
+  await store('some').save('b', at(2));
+  const kv = await bus.connection.jetstream().views.kv('fanout-checkpoints');
+  await kv.put('some.b.0-1', 'spoiled');
+  expect(await store('some').list(['a'])).toEqual([{ sink: 'a', slice: '0/1', checkpoint: at(1) }]);
+  await expect(store('some').list(['b'])).rejects.toThrow('is not valid');
+  await expect(store('some').list()).rejects.toThrow('is not valid');
+});
+
 test('a pipeline may be called shapes: the shapes of pipelines are not taken for checkpoints', async () => {
   const epochs = [{ ...shape, from: Number.NEGATIVE_INFINITY }];
   await createShapeStore(bus, 'shapes', 1).change(() => ({ epochs, delayMs: 1000 }));
