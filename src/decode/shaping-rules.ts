@@ -181,8 +181,8 @@ export const RULE_KINDS = {
 } as const satisfies Record<string, (text: string) => ReadRules>;
 
 /**
- * Whether these are rules of this kind, of which each is for itself. They are as a setting had them, so with nothing but
- * the separators between them they are no longer than it was.
+ * Whether these are rules of this kind, of which each is for itself. They are as a setting had them, so with nothing
+ * but the separators between them they are no longer than it was.
  */
 export function areRules(kind: keyof typeof RULE_KINDS, rules: unknown): boolean {
   if (!Array.isArray(rules) || !rules.every((rule) => typeof rule === 'string')) return false;

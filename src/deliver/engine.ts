@@ -639,7 +639,7 @@ export class Engine {
     lane.release();
   }
 
-  /** Whether it would be a guess which names the sink is to get in a window. Then the store lacks the news, for good. */
+  /** Whether it is a guess which names the sink is to get in a window. Then the store lacks the news, for good. */
   #isGuess(lane: Lane, start: number): boolean {
     const { tiling, names, first } = this.#attachment;
     const window = { from: start, to: tiling.endOf(start) };

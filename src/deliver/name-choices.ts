@@ -8,7 +8,7 @@ import { isTaken, nameRules } from '../decode/shaping-rules.ts';
 
 /** How many choices a checkpoint remembers. Of windows before the oldest of them, nobody knows which names they got. */
 export const MAX_CHOICES = 20;
-/** How much they may take as JSON, in bytes, unless the latest alone takes more: a checkpoint is saved once a second. */
+/** How much they may take as JSON, in bytes, unless the latest alone takes more: checkpoints are saved often. */
 export const MAX_CHOICES_BYTES = 16 * 1024;
 /** For how many names at most it is kept whether they are chosen; then all are forgotten. */
 const MAX_KEPT_NAMES = 20_000;
