@@ -14,6 +14,7 @@ import {
   type IndexedPoint,
   instancePrice,
   isAsKnown,
+  makeMissing,
   mustBeOfTrial,
   notClaimed,
   type Query,
@@ -23,8 +24,8 @@ import {
   RefusedSeries,
   type Rejection,
   type Sink,
+  type SinkContext,
   SinkError,
-  type SinkLog,
   type StoredPoint,
   transportFailure,
   type Verdict,
@@ -94,7 +95,7 @@ class ClickHouseSink implements Sink {
   readonly #store: string;
   /** Of the table that holds the receipts. */
   readonly #receipts: string;
-  readonly #log: SinkLog;
+  readonly #context: SinkContext;
   /** Whether the rows are on this server alone: behind one address, others may have an identity of their own. */
   #isAlone = false;
   #isMonthly = false;
@@ -103,9 +104,9 @@ class ClickHouseSink implements Sink {
   #dropAt = Number.NEGATIVE_INFINITY;
   readonly #refused = new RefusedSeries<IndexedPoint>(({ point }) => point.series.id);
 
-  constructor(config: Config, log: SinkLog) {
+  constructor(config: Config, context: SinkContext) {
     this.#config = config;
-    this.#log = log;
+    this.#context = context;
     this.#connection = new Connection(config, SOCKETS);
     this.#table = quoteName(config.table);
     this.#store = quoteName(`${config.table}_store`);
@@ -114,12 +115,14 @@ class ClickHouseSink implements Sink {
 
   async open(signal: AbortSignal): Promise<void> {
     if (!(await this.#isOurs(signal))) {
-      // An identity that is left was that of a table that is gone.
-      await this.#nameStore('', signal).catch(unlessUnauthorized);
-      await this.#connection.run(createTable(this.#table), signal);
+      await makeMissing(this.#context, `table ${this.#table}`, async () => {
+        // An identity that is left was that of a table that is gone.
+        await this.#nameStore('', signal).catch(unlessUnauthorized);
+        await this.#connection.run(createTable(this.#table), signal);
+      });
       await this.#isOurs(signal);
     }
-    await this.#addColumns(signal);
+    if (!this.#context.readOnly) await this.#addColumns(signal);
     for await (const { name } of this.#connection.query<{ name: string }>(KNOWN_SETTINGS, signal)) {
       this.#connection.insertSettings = { [name]: '0' };
     }
@@ -195,11 +198,11 @@ class ClickHouseSink implements Sink {
       );
       for (const { id } of found.filter(({ id }) => endOfPartition(id) <= before)) {
         await this.#connection.run(dropPartition(this.#table, id), signal);
-        this.#log.info({ partition: id }, 'dropped a partition older than KEEP');
+        this.#context.log.info({ partition: id }, 'dropped a partition older than KEEP');
       }
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
-      this.#log.warn({ reason }, 'could not drop what is older than KEEP; trying again later');
+      this.#context.log.warn({ reason }, 'could not drop what is older than KEEP; trying again later');
     }
   }
 
@@ -286,13 +289,13 @@ class ClickHouseSink implements Sink {
     if (!this.#isAlone) return undefined;
     try {
       const known = await this.#stored(signal);
-      if (known !== undefined) return known;
+      if (known !== undefined || this.#context.readOnly) return known;
       await this.#nameStore(randomUUID(), signal);
       return await this.#stored(signal);
     } catch (error) {
       unlessUnauthorized(error);
       const advice = `Let the user create, insert into and select from ${this.#store}.`;
-      this.#log.warn({ advice }, 'the sink would not notice if the table was replaced');
+      this.#context.log.warn({ advice }, 'the sink would not notice if the table was replaced');
       return undefined;
     }
   }
@@ -339,7 +342,7 @@ class ClickHouseSink implements Sink {
     } catch (error) {
       unlessUnauthorized(error);
       const advice = `Let the user create, insert into and select from ${this.#receipts}.`;
-      this.#log.warn({ advice }, 'the sink would not notice if the table was restored from a backup');
+      this.#context.log.warn({ advice }, 'the sink would not notice if the table was restored from a backup');
       return undefined;
     }
   }
@@ -384,7 +387,7 @@ export default defineSink({
   limits: LIMITS,
   validate,
   price: instancePrice,
-  create: (config, { log }): Sink => new ClickHouseSink(config, log),
+  create: (config, context): Sink => new ClickHouseSink(config, context),
   keepsMs: ({ keep }) => keep,
   trial: {
     settings: (config, name) => ({ ...config, table: name, keep: undefined }),

@@ -37,8 +37,8 @@ import {
   resending,
   type Series,
   type Sink,
+  type SinkContext,
   SinkError,
-  type SinkLog,
   type StoredPoint,
   type WindowRange,
   type WriteOutcome,
@@ -84,15 +84,15 @@ const QUIET: Omit<Logger, 'info'> = { debug() {}, trace() {}, warn() {}, error()
 
 class DynamoDbSink implements Sink {
   readonly #config: Config;
-  readonly #log: SinkLog;
+  readonly #context: SinkContext;
   readonly #hot: HotSeries;
   #pace = new Pace();
   #client: DynamoDBClient | undefined;
 
-  constructor(config: Config, log: SinkLog) {
+  constructor(config: Config, context: SinkContext) {
     this.#config = config;
-    this.#log = log;
-    this.#hot = new HotSeries(log);
+    this.#context = context;
+    this.#hot = new HotSeries(context.log);
   }
 
   /** Creates the client on first use, and again after `close`. The lane retries, so the SDK must not. */
@@ -113,7 +113,7 @@ class DynamoDbSink implements Sink {
   async open(signal: AbortSignal): Promise<void> {
     try {
       signal.throwIfAborted();
-      const table = await ensureTable(this.#connect(), this.#config, this.#log, signal);
+      const table = await ensureTable(this.#connect(), this.#config, this.#context, signal);
       this.#pace = new Pace(writeUnits(table));
     } catch (error) {
       throw sinkError(error, signal);
@@ -430,7 +430,7 @@ export default defineSink({
   limits: LIMITS,
   readBack: 'keys',
   keepsMs: ({ ttl }) => ttl,
-  create: (config, { log }): Sink => new DynamoDbSink(config, log),
+  create: (config, context): Sink => new DynamoDbSink(config, context),
   price: onDemand,
   trial: {
     settings: (config, name) => ({ ...config, table: name, create: true }),

@@ -8,7 +8,13 @@ import {
   type TableDescription,
   UpdateTimeToLiveCommand,
 } from '@aws-sdk/client-dynamodb';
-import { awsErrorName, SinkError, type SinkLog } from '../../src/sink/index.ts';
+import {
+  awsErrorName,
+  makeMissing,
+  type SinkContext,
+  SinkError,
+  type SinkLog,
+} from '../../src/sink/index.ts';
 import { ADVICE } from './classify.ts';
 import type { Config } from './config.ts';
 
@@ -18,12 +24,13 @@ const ACTIVE_TIMEOUT_MS = 120_000;
 export async function ensureTable(
   client: DynamoDBClient,
   config: Config,
-  log: SinkLog,
+  context: SinkContext,
   signal: AbortSignal,
 ): Promise<TableDescription> {
-  const table = await usableTable(client, config, signal);
+  const table = await usableTable(client, config, context, signal);
   checkKeys(table, config.table);
-  if (config.ttl !== undefined) await enableTimeToLive(client, config.table, log, signal);
+  const { log, readOnly } = context;
+  if (config.ttl !== undefined && !readOnly) await enableTimeToLive(client, config.table, log, signal);
   return table;
 }
 
@@ -44,6 +51,7 @@ export function identityOf({ TableId, CreationDateTime }: TableDescription): str
 async function usableTable(
   client: DynamoDBClient,
   { table, create, warmWrites }: Config,
+  context: SinkContext,
   signal: AbortSignal,
 ): Promise<TableDescription> {
   const deadline = Date.now() + ACTIVE_TIMEOUT_MS;
@@ -52,7 +60,7 @@ async function usableTable(
     if (found?.TableStatus === 'ACTIVE' || found?.TableStatus === 'UPDATING') return found;
     if (found === undefined) {
       if (!create) throw new SinkError('not_found', `there is no table ${table}`, ADVICE.not_found);
-      await createTable(client, table, warmWrites, signal);
+      await makeMissing(context, `table ${table}`, () => createTable(client, table, warmWrites, signal));
     }
     await sleep(ACTIVE_POLL_MS, undefined, { signal });
   }

@@ -16,6 +16,7 @@ import {
   instancePrice,
   isAsKnown,
   isRefusal,
+  makeMissing,
   type Query,
   type QueryRow,
   type Question,
@@ -24,8 +25,8 @@ import {
   type Rejection,
   RememberedSeries,
   type Sink,
+  type SinkContext,
   SinkError,
-  type SinkLog,
   type StoredPoint,
   type Verdict,
   type WindowRange,
@@ -87,15 +88,15 @@ const idOf = ({ point }: Row) => point.series.id;
 
 class InfluxDbSink implements Sink {
   readonly #config: Config;
-  readonly #log: SinkLog;
+  readonly #context: SinkContext;
   readonly #refused = new RefusedSeries(idOf);
   /** Series of which the server took a point since it first had as many as it may have. */
   #taken: RememberedSeries<Row> | undefined;
   #connection: Connection | undefined;
 
-  constructor(config: Config, log: SinkLog) {
+  constructor(config: Config, context: SinkContext) {
     this.#config = config;
-    this.#log = log;
+    this.#context = context;
   }
 
   /** Creates the connection on first use, and again after `close`. */
@@ -108,7 +109,7 @@ class InfluxDbSink implements Sink {
     try {
       if (this.#config.api === 'v1') await this.#openV1(this.#config.database ?? '', signal);
       else await this.#writeNothing(signal);
-      if (this.#config.api === 'v3') await this.#connect().createDatabase(signal);
+      if (this.#config.api === 'v3' && !this.#context.readOnly) await this.#connect().createDatabase(signal);
     } catch (error) {
       throw sinkError(error, signal);
     }
@@ -128,7 +129,8 @@ class InfluxDbSink implements Sink {
     for await (const { values = [] } of this.#query('SHOW DATABASES', signal)) {
       if (values.some(([name]) => name === database)) return;
     }
-    await this.#run(`CREATE DATABASE ${identifier(database)}`, signal);
+    const create = () => this.#run(`CREATE DATABASE ${identifier(database)}`, signal);
+    await makeMissing(this.#context, `database ${database}`, create);
   }
 
   /** Writes nothing: the server checks the bucket and the right to write before it notices that there are no points. */
@@ -245,7 +247,7 @@ class InfluxDbSink implements Sink {
     if (this.#config.api === 'v3') return undefined;
     try {
       const known = await this.#stored(signal);
-      if (known !== undefined) return known;
+      if (known !== undefined || this.#context.readOnly) return known;
       await this.#connect().write(storeLine(randomUUID(), Date.now()), signal);
       // Others may be about to write one that was made earlier, and that will count.
       await sleep(SETTLE_MS, undefined, { signal });
@@ -255,7 +257,7 @@ class InfluxDbSink implements Sink {
       if (!(failure instanceof SinkError) || !isRefusal(failure.reason)) throw failure;
       if (failure.reason === 'not_found') throw failure;
       const fields = { error: failure.message };
-      this.#log.warn(fields, 'the sink would not notice if the database was replaced');
+      this.#context.log.warn(fields, 'the sink would not notice if the database was replaced');
       return undefined;
     }
   }
@@ -428,8 +430,8 @@ export default defineSink({
   limits: LIMITS,
   validate,
   removesBy: removes,
-  create: (config, { log }): Sink =>
-    config.api === 'v3' ? new InfluxDbSink(config, log) : new TriedInfluxDbSink(config, log),
+  create: (config, context): Sink =>
+    config.api === 'v3' ? new InfluxDbSink(config, context) : new TriedInfluxDbSink(config, context),
   trial: trialTables,
   price: instancePrice,
 });

@@ -24,11 +24,13 @@ import {
   dimensionIn,
   fitting,
   instancePrice,
+  makeMissing,
   outcomeOf,
   type Point,
   type Question,
   type Rejection,
   type Sink,
+  type SinkContext,
   SinkError,
   type StoredPoint,
   type WindowRange,
@@ -48,12 +50,15 @@ const FILES_AT_ONCE = 8;
 
 class ParquetSink implements Sink {
   readonly #config: ParquetConfig;
+  readonly #context: SinkContext;
   readonly #store: FileStore;
   readonly #merger: Merger;
 
-  constructor(config: ParquetConfig) {
-    const { url, region, endpoint, create } = config;
+  constructor(config: ParquetConfig, context: SinkContext) {
+    const { url, region, endpoint } = config;
+    const create = config.create && !context.readOnly;
     this.#config = config;
+    this.#context = context;
     this.#store =
       url.kind === 'folder'
         ? new FolderStore(url.path, create)
@@ -64,7 +69,10 @@ class ParquetSink implements Sink {
   async open(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     try {
-      await this.#store.open(this.#config.partitionBy, signal);
+      const { create, partitionBy } = this.#config;
+      const open = () => this.#store.open(partitionBy, signal);
+      const isNew = create && !this.#context.readOnly && (await this.#store.marker(signal)) === undefined;
+      await (isNew ? makeMissing(this.#context, placeOf(this.#config), open) : open());
     } catch (error) {
       throw this.#store.explain(error, signal);
     }
@@ -263,6 +271,10 @@ function beside(place: Place, name: string): Place {
   return { ...place, prefix: `${above === '' ? '' : `${above}/`}${name}/` };
 }
 
+function placeOf({ url }: ParquetConfig): string {
+  return url.kind === 'folder' ? `folder ${url.path}` : `bucket folder s3://${url.bucket}/${url.prefix}`;
+}
+
 export default defineSink({
   kind: 'parquet',
   summary: 'Parquet files in a folder or in S3, for DuckDB, Spark, Athena, ClickHouse and pandas',
@@ -271,10 +283,10 @@ export default defineSink({
   price: instancePrice,
   // Twice as much of either takes 150 MB more.
   limits: { maxPoints: 50_000, maxBytes: 16_000_000, inFlight: 1 },
-  create: (config) => new ParquetSink(config),
+  create: (config, context) => new ParquetSink(config, context),
+  placeOf,
   trial: {
     settings: (config, name) => ({ ...config, url: beside(config.url, name), create: true }),
-    byHand: ({ url }) =>
-      url.kind === 'folder' ? `delete the folder ${url.path}` : `delete s3://${url.bucket}/${url.prefix}`,
+    byHand: (config) => `delete the ${placeOf(config)}`,
   },
 });

@@ -1,6 +1,8 @@
 /** The table: found where the search path says, created if it is missing, and checked. */
 import {
   describeTable,
+  type MakingContext,
+  makeMissing,
   PG_TYPES,
   type PgConnection,
   type PgResult,
@@ -49,13 +51,14 @@ export class Schema {
   }
 
   /** Creates the table, or adds the columns that it does not have. */
-  async ensure(hasSketch: boolean): Promise<Shape> {
-    const found = (await this.#columns()) ?? (await this.#create());
+  async ensure(hasSketch: boolean, context: MakingContext): Promise<Shape> {
+    const create = () => this.#create();
+    const found = (await this.#columns()) ?? (await makeMissing(context, `table ${this.#table}`, create));
     for (const column of columnsOf(hasSketch)) {
       const type = found.get(column.name);
       if (type === undefined && column.required) throw this.#mismatch(`it has no column ${column.name}`);
       if (type === undefined) {
-        await this.#unless(ALREADY_EXISTS, addColumn(this.#table, column));
+        if (!context.readOnly) await this.#unless(ALREADY_EXISTS, addColumn(this.#table, column));
       } else if (!column.oids.includes(type)) {
         throw this.#mismatch(`its column ${column.name} is not of type ${column.type}`);
       }

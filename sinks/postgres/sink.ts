@@ -113,6 +113,7 @@ interface Opened extends Shape {
 class PostgresSink implements Sink {
   readonly #config: PostgresConfig;
   readonly #log: SinkLog;
+  readonly #readOnly: boolean | undefined;
   readonly #timeoutMs: number;
   readonly #connections: PgConnections;
   readonly #order: WriteOrder;
@@ -125,9 +126,10 @@ class PostgresSink implements Sink {
   /** The newest window written, for a hypertable. */
   #newest = Number.NEGATIVE_INFINITY;
 
-  constructor(config: PostgresConfig, { log, timeoutMs }: SinkContext) {
+  constructor(config: PostgresConfig, { log, timeoutMs, readOnly }: SinkContext) {
     this.#config = config;
     this.#log = log;
+    this.#readOnly = readOnly;
     this.#timeoutMs = statementTimeout(timeoutMs);
     this.#connections = new PgConnections(pg.Client, config);
     this.#order = new WriteOrder(config.table, this.#timeoutMs);
@@ -139,8 +141,9 @@ class PostgresSink implements Sink {
       this.#connections.lend(signal, async (connection) => {
         await mustBePostgres(connection);
         const schema = new Schema(connection, table, partition, SERVER, this.#timeoutMs);
-        const shape = await schema.ensure(sketch);
-        if (partition === 'off' || partition === 'hypertable') return { ...shape, partitions: undefined };
+        const shape = await schema.ensure(sketch, { log: this.#log, readOnly: this.#readOnly });
+        if (this.#readOnly || partition === 'off' || partition === 'hypertable')
+          return { ...shape, partitions: undefined };
         const options = { place: shape.place, unit: partition, keepMs: keep, server: SERVER };
         const partitions = new Partitions({ ...options, timeoutMs: this.#timeoutMs, log: this.#log });
         await partitions.prepare(connection, [Date.now()]);
@@ -432,7 +435,8 @@ class PostgresSink implements Sink {
     ask: (connection: PgConnection, options: IdentityOptions) => Promise<T>,
   ): Promise<T> {
     const { table } = this.#config;
-    const options = { table, server: SERVER, timeoutMs: this.#timeoutMs, log: this.#log };
+    const about = { table, log: this.#log, readOnly: this.#readOnly };
+    const options = { ...about, server: SERVER, timeoutMs: this.#timeoutMs };
     return await this.#classified(signal, () => this.#lend(signal, (connection) => ask(connection, options)));
   }
 

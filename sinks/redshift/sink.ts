@@ -19,6 +19,8 @@ import {
   isAboutData,
   isSameKey,
   keyOfRow,
+  type MakingContext,
+  makeMissing,
   makeSeries,
   outcomeOf,
   type PgConnection,
@@ -118,6 +120,7 @@ interface NotCopied {
 class RedshiftSink implements Sink {
   readonly #config: RedshiftConfig;
   readonly #log: SinkLog;
+  readonly #readOnly: boolean | undefined;
   readonly #table: string;
   /** The time limit of a statement. */
   readonly #timeoutMs: number;
@@ -128,9 +131,10 @@ class RedshiftSink implements Sink {
   /** What the server said when the sink was opened; undefined while it is closed. */
   #server: PgServer | undefined;
 
-  constructor(config: RedshiftConfig, { log, timeoutMs }: SinkContext) {
+  constructor(config: RedshiftConfig, { log, timeoutMs, readOnly }: SinkContext) {
     this.#config = config;
     this.#log = log;
+    this.#readOnly = readOnly;
     this.#table = config.table;
     this.#timeoutMs = statementTimeout(timeoutMs);
     this.#connections = new PgConnections(pg.Client, config, makeSignIn(config));
@@ -144,8 +148,9 @@ class RedshiftSink implements Sink {
       this.#connections.lend(signal, async (connection) => {
         const server = await askServer(connection);
         const schema = new Schema(connection, this.#table, server, this.#timeoutMs);
-        await schema.ensure(this.#config.sketch);
-        if (this.#s3 !== undefined) await this.#tryCopy(this.#s3, connection, server, signal);
+        await schema.ensure(this.#config.sketch, { log: this.#log, readOnly: this.#readOnly });
+        if (this.#s3 !== undefined && !this.#readOnly)
+          await this.#tryCopy(this.#s3, connection, server, signal);
         return server;
       }),
     );
@@ -285,7 +290,13 @@ class RedshiftSink implements Sink {
   ): Promise<T> {
     return await this.#classified(signal, () =>
       this.#lend(signal, (connection, server) =>
-        ask(connection, { table: this.#table, server, timeoutMs: this.#timeoutMs, log: this.#log }),
+        ask(connection, {
+          table: this.#table,
+          server,
+          timeoutMs: this.#timeoutMs,
+          log: this.#log,
+          readOnly: this.#readOnly,
+        }),
       ),
     );
   }
@@ -445,14 +456,15 @@ class Schema {
   }
 
   /** Creates the table, or adds the columns that it does not have. */
-  async ensure(hasSketch: boolean): Promise<void> {
+  async ensure(hasSketch: boolean, context: MakingContext): Promise<void> {
     const table = this.#table;
-    const found = (await this.#columns()) ?? (await this.#create());
+    const create = () => this.#create();
+    const found = (await this.#columns()) ?? (await makeMissing(context, `table ${table}`, create));
     for (const column of columnsOf(hasSketch)) {
       const type = found.get(column.name);
       if (type === undefined && column.required) throw mismatch(table, `it has no column ${column.name}`);
       if (type === undefined) {
-        await this.#unless(ALREADY_EXISTS, addColumn(table, column));
+        if (!context.readOnly) await this.#unless(ALREADY_EXISTS, addColumn(table, column));
       } else if (!column.oids.includes(type)) {
         throw mismatch(table, `its column ${column.name} is not of type ${column.type}`);
       }

@@ -17,6 +17,7 @@ import {
   instancePrice,
   isAsKnown,
   loadSqlite,
+  makeMissing,
   mustBeOfTrial,
   notClaimed,
   outcomeOf,
@@ -26,6 +27,7 @@ import {
   type ReceiptBefore,
   type Rejection,
   type Sink,
+  type SinkContext,
   SinkError,
   type StoredPoint,
   type WindowRange,
@@ -89,13 +91,14 @@ class SqliteSink implements Sink {
   readonly #path: string;
   readonly #hasSketch: boolean;
   readonly #keepMs: number | undefined;
+  readonly #context: SinkContext;
   #opened: Opened | undefined;
   /** The file system that the file was on when it was first opened. */
   #device: bigint | undefined;
 
-  constructor(config: SqliteConfig) {
-    // Resolved, so that even `:memory:` names a file: what we acknowledge must outlive the process.
-    this.#path = resolve(config.path);
+  constructor(config: SqliteConfig, context: SinkContext) {
+    this.#path = pathOf(config);
+    this.#context = context;
     this.#hasSketch = config.sketch;
     this.#keepMs = config.keep;
   }
@@ -104,14 +107,16 @@ class SqliteSink implements Sink {
     signal.throwIfAborted();
     await this.close();
     this.#mustBeMounted();
-    makeFolder(this.#path);
-    makeFile(this.#path);
+    if (!existsSync(this.#path)) {
+      await makeMissing(this.#context, `file ${this.#path}`, () => {
+        makeFolder(this.#path);
+        makeFile(this.#path);
+      });
+    }
     let database: Database | undefined;
     try {
       database = new DatabaseSync(this.#path, { timeout: BUSY_TIMEOUT_MS });
-      // FULL: a commit is on the disk before it is acknowledged.
-      database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
-      inTransaction(database, (opened) => migrate(opened, this.#hasSketch));
+      if (!this.#context.readOnly) this.#prepare(database);
       this.#opened = {
         database,
         upsert: database.prepare(upsertInto(this.#hasSketch)),
@@ -124,6 +129,12 @@ class SqliteSink implements Sink {
       const { reason, message, advice } = classify(error);
       throw new SinkError(reason, `${this.#path}: ${message}`, advice, { cause: error });
     }
+  }
+
+  #prepare(database: Database): void {
+    // FULL: a commit is on the disk before it is acknowledged.
+    database.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL');
+    inTransaction(database, (opened) => migrate(opened, this.#hasSketch));
   }
 
   async write(batch: Batch, signal: AbortSignal): Promise<WriteOutcome> {
@@ -366,9 +377,13 @@ function makeFolder(path: string): void {
   }
 }
 
-/** Leaves an existing file alone: even to open and close it here would drop the locks of this process's connections. */
+/** Resolved, so that even `:memory:` names a file: what we acknowledge must outlive the process. */
+function pathOf({ path }: SqliteConfig): string {
+  return resolve(path);
+}
+
+/** Not for an existing file: to open and close it here would drop the locks of this process's connections. */
 function makeFile(path: string): void {
-  if (existsSync(path)) return;
   try {
     closeSync(openSync(path, constants.O_CREAT | constants.O_RDWR, FILE_MODE));
   } catch {
@@ -437,7 +452,8 @@ export default defineSink({
   sketchesBy: ({ sketch }) => sketch,
   validate,
   limits: { maxPoints: 10_000, maxBytes: 8_000_000, inFlight: 1 },
-  create: (config): Sink => new SqliteSink(config),
+  create: (config, context): Sink => new SqliteSink(config, context),
+  placeOf: pathOf,
   trial: {
     settings: ({ path, ...config }, name) => ({
       ...config,

@@ -35,7 +35,7 @@ export function askCommand(): Command {
     .argument('[name]', 'only series whose name matches the glob, such as http.*')
     .option(
       '--where <key=glob>',
-      `only series with this dimension; may be repeated, up to ${MAX_WHERE} times`,
+      `only series with this dimension; may be repeated, up to ${MAX_WHERE} times: all must match`,
       dimensionFilter,
       [],
     )

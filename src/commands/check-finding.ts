@@ -1,12 +1,19 @@
 import { BusError } from '../bus/bus-error.ts';
 import { SinkError } from '../sink/contract.ts';
 
-/** One thing that was checked, and what to do about it if it failed, or if there is something to know about it. */
+/** One thing that was checked, and what to do about it; of what is `ok`, what is good to know. */
 export interface Finding {
   readonly what: string;
-  readonly state: 'ok' | 'failed';
+  /** `warn`: it works, and yet there is something to do. */
+  readonly state: 'ok' | 'warn' | 'failed';
   readonly detail: string;
   readonly advice: string;
+}
+
+/** Says that the identity of a store is not the one that the checkpoint remembers. */
+export function otherStoreInWords(place: string | undefined, found: string, known: string): string {
+  const at = place === undefined ? '' : ` at ${place}`;
+  return `the store${at} is not the one that the checkpoint is about: its identity is ${found}, not ${known}`;
 }
 
 export function failed(what: string, error: unknown): Finding {

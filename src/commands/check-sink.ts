@@ -38,6 +38,8 @@ export interface TrialOptions {
 export interface SinkTrial {
   readonly detail: string;
   readonly advice: string;
+  /** Of the store, if it has one. */
+  readonly identity: string | undefined;
 }
 
 /** Rejects with what failed first. Each call ends soon after its timeout. */
@@ -46,7 +48,7 @@ export async function trySink(sink: TriedSink, options: TrialOptions): Promise<S
   const started = performance.now();
   await bounded(timeoutMs, (signal) => sink.open(signal));
   // Makes it, where only whoever may make the table can do so.
-  await bounded(timeoutMs, async (signal) => sink.identity?.(signal));
+  const identity = await bounded(timeoutMs, async (signal) => sink.identity?.(signal));
   // Without the right to it, the service says what it would not notice.
   await bounded(timeoutMs, async (signal) => sink.receipt?.('check', signal)).catch(() => undefined);
   const windowStart = Math.floor(Date.now() / windowMs) * windowMs;
@@ -75,6 +77,7 @@ export async function trySink(sink: TriedSink, options: TrialOptions): Promise<S
   return {
     detail: `${done.join(', ')}, in ${Math.round(performance.now() - started)} ms`,
     advice: rows > 1 ? TWICE_ADVICE : '',
+    identity,
   };
 }
 

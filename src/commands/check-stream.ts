@@ -20,7 +20,8 @@ export async function checkStream(bus: Bus, core: CoreConfig): Promise<Finding> 
   try {
     if (!(await streamExists(bus, core.metricsStream))) return await wouldBeMade(bus, core);
     const facts = await describeStream(bus, core);
-    return { what, state: 'ok', detail: inWords(facts), advice: remarks(facts, core).join(' ') };
+    const advice = remarks(facts, core).join(' ');
+    return { what, state: advice === '' ? 'ok' : 'warn', detail: inWords(facts), advice };
   } catch (error) {
     return failed(what, error);
   }
@@ -56,7 +57,7 @@ export async function checkReading(bus: Bus, core: CoreConfig): Promise<Finding>
   }
 }
 
-/** What may be published and not stored. It fails only if that is so now: most limits are never reached. */
+/** What may be published and not stored. It fails only if that is so now, and warns if there is something to do. */
 export async function checkLimits(bus: Bus, core: CoreConfig): Promise<Finding> {
   const what = LIMITS_NAME;
   try {
@@ -66,9 +67,10 @@ export async function checkLimits(bus: Bus, core: CoreConfig): Promise<Finding> 
     const details = losses.map(({ detail }) => detail);
     const doubt = unknown === undefined ? [] : [`of the account: unknown (${unknown})`];
     const advice = new Set(losses.map((loss) => loss.advice).filter((text) => text !== ''));
+    const isNow = losses.some((loss) => loss.isNow);
     return {
       what,
-      state: losses.some(({ isNow }) => isNow) ? 'failed' : 'ok',
+      state: isNow ? 'failed' : advice.size > 0 ? 'warn' : 'ok',
       detail: [...(losses.length > 0 ? details : ['none loses messages']), ...doubt].join('; '),
       advice: [...advice].join(' '),
     };

@@ -8,7 +8,7 @@ const PAGE = {
   text: `
 It says whether the memory here suffices for MAX_SERIES_BYTES, and which limits of the bus can lose messages. It changes
 nothing on the bus: the service creates a missing stream or missing checkpoints, and the consumers with which it tries
-to read are removed. In a store, it creates missing tables and the like, as the service would. Each line is printed as
+to read are removed. In a store, it creates missing tables and the like, as the service would, and says so. Each line is printed as
 soon as it is known: a store that does not answer within its timeout holds up no other. Each failure comes with advice.`,
   examples: [
     ['metrics-fanout check', 'before the first start, and before you add a store'],
@@ -19,7 +19,7 @@ soon as it is known: a store that does not answer within its timeout holds up no
     ],
   ],
   exit: [
-    ['0', 'everything works'],
+    ['0', 'everything works; what is marked warn works too, and yet there is something to do'],
     ['1', 'something failed; the output says what, and what to do'],
     WRONG_SETTINGS,
   ],

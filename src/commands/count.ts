@@ -8,8 +8,8 @@ const PAGE = {
   text: `
 As in every store, a sample counts in the window that it belongs to. So the sum of count over the windows from --from to
 --to is the number to expect in a store. Both times are moved to the start of their window, and the range is limited to
-windows that are complete and that the stream holds whole. The range is printed. It only reads, and the service need not
-be running.`,
+windows that are complete and that the stream holds whole. The range is printed. Without --from, earlier windows that the
+stream no longer holds are said, and do not change the exit code. It only reads, and the service need not be running.`,
   examples: [
     ['metrics-fanout count', 'everything that the stream holds, by name and type'],
     [
@@ -19,7 +19,10 @@ be running.`,
   ],
   exit: [
     ['0', 'nothing in the range is missing'],
-    ['1', 'something in the range is missing, or the bus cannot be reached'],
+    [
+      '1',
+      'something in the range is missing, nothing matches --name and --where, or the bus cannot be reached',
+    ],
     WRONG_SETTINGS,
     INTERRUPTED,
   ],
@@ -35,7 +38,12 @@ export function countCommand(): Command {
     )
     .option('--to <time>', 'the window of this time is excluded (default: all complete windows)', time)
     .option('--name <glob>', 'only series whose name matches the glob, such as http.*')
-    .option('--where <key=glob>', 'only series with this dimension; may be repeated', dimensionFilter, [])
+    .option(
+      '--where <key=glob>',
+      'only series with this dimension; may be repeated: all must match',
+      dimensionFilter,
+      [],
+    )
     .option('--by <keys>', 'dimensions to count by, comma separated', keys, [])
     .option('--json', 'print JSON')
     .action(loaded(() => import('./work/count.ts')));

@@ -32,7 +32,12 @@ export function tailCommand(): Command {
   return describe('tail', PAGE)
     .argument('[subjects...]', 'NATS subjects (default: METRICS_SUBJECTS)', subjects)
     .option('--name <glob>', 'only series whose name matches the glob, such as http.*')
-    .option('--where <key=glob>', 'only series with this dimension; may be repeated', dimensionFilter, [])
+    .option(
+      '--where <key=glob>',
+      'only series with this dimension; may be repeated: all must match',
+      dimensionFilter,
+      [],
+    )
     .option('--rate <n>', 'at most this many lines a second', integer(1, MAX_RATE))
     .option('--limit <n>', 'end after this many lines', integer(1, Number.MAX_SAFE_INTEGER))
     .option('--from <time>', `${TIME_FORMS}; start there in the stream`, time)

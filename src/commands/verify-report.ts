@@ -2,7 +2,7 @@
 
 import { printable, printableJson } from '../base/printable.ts';
 import type { NameChoice } from '../bus/kv/checkpoints.ts';
-import { lostInWords } from '../deliver/replay/recompute-range.ts';
+import { lostInWords, notHeldInWords } from '../deliver/replay/recompute-range.ts';
 import type { WindowRange } from '../sink/contract.ts';
 import { describeDifference, type RowDifference } from '../verify/rows.ts';
 import type { WindowVerdict } from '../verify/verdict.ts';
@@ -22,6 +22,8 @@ export interface SinkFindings {
   readonly namesKnownFrom?: number | undefined;
   /** Requested windows that the stream no longer holds whole: their truth cannot be known. */
   readonly lost: number;
+  /** Without --from: earlier windows that it got, and that the stream no longer holds; undefined if nobody knows. */
+  readonly notHeld: number | undefined;
   /** Windows after the range. */
   readonly unconfirmed: number;
   /** Undefined if the range is empty. */
@@ -30,6 +32,8 @@ export interface SinkFindings {
 
 export interface Report {
   readonly equal: boolean;
+  /** False if neither the stream nor a store has a series of the name that was asked for. */
+  readonly matched: boolean;
   readonly sinks: readonly SinkReport[];
 }
 
@@ -38,7 +42,11 @@ interface SinkReport {
   readonly from: string;
   /** Exclusive. */
   readonly to: string;
-  readonly windows: WindowVerdict['windows'] & { readonly unconfirmed: number };
+  readonly windows: WindowVerdict['windows'] & {
+    readonly unconfirmed: number;
+    /** Of those before `from`: not among the unknown. */
+    readonly notHeld: number | null;
+  };
   readonly rows: WindowVerdict['rows'];
   /** Why windows are unknown, and other remarks. */
   readonly remarks: readonly string[];
@@ -55,9 +63,12 @@ const NOTHING: WindowVerdict = {
 const WINDOWS = ['sink', 'windows', 'equal', 'different', 'not owed', 'unknown'];
 const ROWS = ['sink', 'rows equal', 'missing', 'extra', 'different'];
 
-export function reportOf(findings: readonly SinkFindings[]): Report {
-  const sinks = findings.map(toReport);
-  return { equal: sinks.every(isEqual), sinks };
+/** `unmatched`: the name that was asked for, if neither the stream nor a store has such a series. */
+export function reportOf(findings: readonly SinkFindings[], unmatched?: string): Report {
+  const nothing = unmatched === undefined ? [] : [`no series matches ${unmatched}`];
+  const sinks = findings.map(toReport).map((sink) => ({ ...sink, remarks: [...sink.remarks, ...nothing] }));
+  const matched = unmatched === undefined;
+  return { equal: matched && sinks.every(isEqual), matched, sinks };
 }
 
 function toReport({
@@ -68,12 +79,14 @@ function toReport({
   names,
   namesKnownFrom,
   lost,
+  notHeld,
   unconfirmed,
   verdict = NOTHING,
 }: SinkFindings): SinkReport {
   const { windows, rows, reasons, examples } = verdict;
   const remarks = [...reasons];
   if (lost > 0) remarks.push(lostInWords({ from: range.from, lost }));
+  if (notHeld !== 0) remarks.push(`${notHeldInWords(range.from, notHeld)}: they are not judged`);
   if (range.from >= range.to) remarks.push('it has not confirmed any of these windows yet');
   if (began !== undefined && began > range.from)
     remarks.push(
@@ -90,7 +103,7 @@ function toReport({
     sink: id,
     from: new Date(range.from).toISOString(),
     to: new Date(range.to).toISOString(),
-    windows: { ...windows, unknown: windows.unknown + lost, unconfirmed },
+    windows: { ...windows, unknown: windows.unknown + lost, unconfirmed, notHeld: notHeld ?? null },
     rows,
     remarks,
     examples,
@@ -120,17 +133,17 @@ function isEqual({ windows: { equal, different, unknown } }: SinkReport): boolea
 }
 
 /** Returns the JSON to print: times as RFC 3339, dimensions as an object. */
-export function reportJson({ equal, sinks }: Report): string {
+export function reportJson({ equal, matched, sinks }: Report): string {
   const example = ({ windowStart, dimensions, ...rest }: RowDifference) => ({
     window: new Date(windowStart!).toISOString(),
     ...rest,
     dimensions: JSON.parse(dimensions),
   });
   const plain = sinks.map((sink) => ({ ...sink, examples: sink.examples.map(example) }));
-  return `${printableJson({ equal, sinks: plain }, 2)}\n`;
+  return `${printableJson({ equal, matched, sinks: plain }, 2)}\n`;
 }
 
-export function reportText({ equal, sinks }: Report, width?: number): string {
+export function reportText({ equal, matched, sinks }: Report, width?: number): string {
   const windows = renderTable(WINDOWS, sinks.map(windowCells), { width });
   const tables = [windows, '', renderTable(ROWS, sinks.map(rowCells), { width })];
   const details = sinks.flatMap(({ sink, windows, remarks, examples }) => [
@@ -140,9 +153,8 @@ export function reportText({ equal, sinks }: Report, width?: number): string {
   ]);
   const ranges = new Set(sinks.map(({ from, to }) => `${from} to ${to}`));
   const range = ranges.size === 1 ? [`${[...ranges][0]}:`, ''] : [];
-  const ending = equal
-    ? 'Every window judged is equal, row by row and to the last bit.'
-    : 'Not every window is known to be equal.';
+  const notEqual = matched ? 'Not every window is known to be equal.' : 'Nothing was compared.';
+  const ending = equal ? 'Every window judged is equal, row by row and to the last bit.' : notEqual;
   return `${[...range, ...tables, '', ...details.map(printable), ending].join('\n')}\n`;
 }
 

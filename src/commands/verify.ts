@@ -16,6 +16,7 @@ const PAGE = {
   summary: 'recompute windows from the stream and compare every store with them, row by row',
   text: `
 It recomputes windows from the stream and compares them, row by row and to the last bit, with what each store holds. It judges only windows that are complete, that the stream still holds in full, and that the sink has confirmed.
+Without --from, it says how many earlier windows the stream no longer holds: these do not change the exit code.
 A window is equal, different, or unknown (the stream lost some of its messages, or the store cannot be read).
 
 It only reads, and the service may keep running. It need not run next to the instance that fills the store: PIPELINE
@@ -26,7 +27,7 @@ and the id of the sink determine whose checkpoint counts. For every 200,000 poin
   ],
   exit: [
     ['0', 'windows of every sink were judged, and all of them are equal'],
-    ['1', 'some differ or could not be judged, or the bus cannot be reached'],
+    ['1', 'some differ or could not be judged, no series matches --name, or the bus cannot be reached'],
     WRONG_SETTINGS,
     INTERRUPTED,
   ],

@@ -296,6 +296,8 @@ export interface SinkContext {
   /** Milliseconds after which the signal of a write aborts: for stores with a time limit of their own. */
   readonly timeoutMs?: number | undefined;
   readonly log: SinkLog;
+  /** The sink is only read: it makes nothing in the store, and fails to open if what it needs is missing. */
+  readonly readOnly?: boolean | undefined;
   /**
    * Connects to the bus of the service, and signs in as the service does: for a sink that publishes there. Rejects with
    * a `SinkError`. Undefined where there is no bus.
@@ -369,6 +371,8 @@ export interface SinkModule<S extends Settings = Settings> {
   readonly removes?: false;
   /** The same, if it depends on the settings. */
   removesBy?(config: Values<S>): boolean;
+  /** Where the rows are, such as the full path of a file, without secrets: `check` and `verify` say it. */
+  placeOf?(config: Values<S>): string | undefined;
   /** How long rows are kept, in ms: older ones may be deleted, by the sink or by its store. Absent: for ever. */
   keepsMs?(config: Values<S>): number | undefined;
   /** Checks what spans several variables, such as "required when API is v1". Returns the keys of the wrong settings. */

@@ -82,6 +82,7 @@ export {
   TYPE_TAG,
   unescapeText,
 } from './line-text.ts';
+export { type MakingContext, makeMissing } from './making.ts';
 export { loadSqlite } from './node-sqlite.ts';
 export type { IndexedPoint, Unfit, Verdict } from './partial-writes.ts';
 export {

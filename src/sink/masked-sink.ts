@@ -19,6 +19,7 @@ interface Described {
   readonly module: SinkModule;
   readonly values: Values<Settings>;
   readonly timeoutMs?: number | undefined;
+  readonly readOnly?: boolean | undefined;
 }
 
 export function maskerOf({ module, values }: Pick<Described, 'module' | 'values'>, env: Environment): Masker {
@@ -32,10 +33,11 @@ export function createSink(
   env: Environment,
   connectBus?: SinkContext['connectBus'],
 ): Sink {
-  const { id, module, values, timeoutMs } = described;
+  const { id, module, values, timeoutMs, readOnly } = described;
   const masker = maskerOf(described, env);
   try {
-    return masked(module.create(values, { id, log: maskedLog(log, masker), timeoutMs, connectBus }), masker);
+    const context = { id, log: maskedLog(log, masker), timeoutMs, readOnly, connectBus };
+    return masked(module.create(values, context), masker);
   } catch (error) {
     throw cleaned(error, masker);
   }

@@ -55,6 +55,13 @@ export class Tally {
     }
   }
 
+  /** Returns the keys that no series counted has as a dimension; none if nothing was counted. */
+  absentKeys(): string[] {
+    if (this.#groups.size === 0) return [];
+    const groups = [...this.#groups.values()];
+    return this.#keys.filter((_, i) => groups.every(({ values }) => values[i] === ''));
+  }
+
   /** Returns the groups, sorted by name, type and values. */
   groups(): Group[] {
     for (const [group, rest] of this.#rest) group.sum += rest;

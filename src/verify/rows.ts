@@ -200,7 +200,8 @@ export async function compareSinks(
   const most = starts.reduce((a, b) => Math.max(a, b));
   const results = new Map<string, RowComparison>();
   for (const config of sinks) {
-    const sink = createSink(config, { info() {}, warn() {} }, process.env, () => connectSinkBus(process.env));
+    const read = { ...config, readOnly: true };
+    const sink = createSink(read, { info() {}, warn() {} }, process.env, () => connectSinkBus(process.env));
     const signal = AbortSignal.timeout(READ_TIMEOUT_MS);
     try {
       await sink.open(signal);

@@ -42,6 +42,7 @@ export class Verification {
   #windows: ClosedWindow[] = [];
   #points = 0;
   #bytes = 0;
+  #matched = false;
   /** Start of the group that is being collected. */
   #from: number;
   #boundary: number;
@@ -65,10 +66,16 @@ export class Verification {
     return this.#boundary;
   }
 
+  /** Whether the stream has a series in these windows whose name matches. */
+  get matched(): boolean {
+    return this.#matched;
+  }
+
   readonly onWindows: WindowHandler = (windows, boundary) => {
-    const { range, groupPoints = GROUP_POINTS } = this.#options;
+    const { range, groupPoints = GROUP_POINTS, matches } = this.#options;
     for (const window of windows) {
       if (window.start >= range.to) continue;
+      this.#matched ||= hasMatch(window, matches);
       this.#windows.push(window);
       this.#points += window.size;
       this.#bytes += windowBytes(window);
@@ -172,6 +179,11 @@ export class Verification {
     }
     return new ExpectedRows(ALL_FIELDS, rows.length, (i) => rows[i]!.window.point(rows[i]!.index));
   }
+}
+
+function hasMatch(window: ClosedWindow, matches: VerificationOptions['matches']): boolean {
+  for (let i = 0; i < window.size; i++) if (matches?.(window.nameOf(i)) ?? true) return true;
+  return false;
 }
 
 /** Yields the points whose name matches. */

@@ -52,6 +52,7 @@ test('the report of verify has 80 columns', () => {
     began: undefined,
     keptFrom: undefined,
     lost: 0,
+    notHeld: 0,
     unconfirmed: 0,
     verdict: {
       windows: { equal: 123_456, different: 654_321, notOwed: 111_111, unknown: 222_222 },

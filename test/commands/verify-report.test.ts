@@ -7,6 +7,7 @@ const FOUND: SinkFindings = {
   began: undefined,
   keptFrom: undefined,
   lost: 0,
+  notHeld: 0,
   unconfirmed: 0,
   verdict: {
     windows: { equal: 3, different: 0, notOwed: 0, unknown: 0 },
@@ -21,4 +22,22 @@ test('windows that the stream no longer holds are unknown, never equal', () => {
   const report = reportOf([{ ...FOUND, lost: 2 }]);
   expect(report).toMatchObject({ equal: false, sinks: [{ windows: { equal: 3, unknown: 2 } }] });
   expect(reportText(report)).toContain('no longer holds the 2 windows before 1970-01-01T00:00:10.000Z');
+});
+
+test('earlier windows that the stream no longer holds are said, and are no reason to fail', () => {
+  const report = reportOf([{ ...FOUND, notHeld: 28 }]);
+  expect(report).toMatchObject({ equal: true, sinks: [{ windows: { unknown: 0, notHeld: 28 } }] });
+  expect(reportText(report)).toContain(
+    'sqlite: the stream no longer holds the 28 windows before 1970-01-01T00:00:10.000Z (retention): they are not judged',
+  );
+  const unknown = reportOf([{ ...FOUND, notHeld: undefined }]);
+  expect(unknown).toMatchObject({ equal: true, sinks: [{ windows: { notHeld: null } }] });
+  expect(reportText(unknown)).toContain('no longer holds the windows before');
+  expect(reportText(reportOf([FOUND]))).not.toContain('no longer holds');
+});
+
+test('if nothing has the name, nothing was compared', () => {
+  const report = reportOf([FOUND], 'http.requets');
+  expect(report).toMatchObject({ equal: false, matched: false });
+  expect(reportText(report)).toContain('sqlite: no series matches http.requets\nNothing was compared.');
 });

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect } from '../../src/bus/connect.ts';
@@ -11,6 +12,7 @@ import { startProgram } from '../../src/servers/fanout-program.ts';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import { KEY, startReceiver } from '../sinks/otlp-receiver.ts';
+import { eventually } from './control-support.ts';
 
 let stack: Stack;
 beforeAll(async () => {
@@ -203,4 +205,28 @@ test('--watch finds messages that the stream refuses, and nothing if it stores a
   expect(bad.found.advice).toContain('docs/producers.md');
   await jetstream.streams.delete('WATCHED');
   await bus.close();
+});
+
+test('what is made because of a wrong setting is said, by check and by the service', async () => {
+  const env = { ...stack.env, SINK_INFLUXDB_DATABASE: 'metrcs', SINK_POSTGRES_ENABLED: 'false' };
+  const path = join(stack.folder, 'nonexistent', 'x.db');
+  const typed = { ...env, SINK_SQLITE_PATH: path };
+  const details = async () => {
+    const { code, stdout } = await check(typed, '--json');
+    expect(code, stdout).toBe(0);
+    const findings = JSON.parse(stdout) as Finding[];
+    return (kind: string) => findings.find(({ what }) => what === `sink ${kind} (${kind})`)?.detail;
+  };
+  const first = await details();
+  expect(first('influxdb')).toMatch(/^made the database metrcs, written, read back, removed/);
+  expect(first('sqlite')).toContain(`made the file ${path}, written, read back, removed`);
+  const second = await details();
+  expect(second('influxdb')).toMatch(/^written/);
+  expect(second('sqlite')).toMatch(/^\/.*\/x\.db: written/);
+
+  const again = { ...typed, SINK_INFLUXDB_DATABASE: 'metris', PIPELINE: 'typed' };
+  const service = await startServiceProgram(again);
+  const said = /"made":"database metris".*"made the database metris"/;
+  await eventually('the log says it', async () => said.test(service.output.stderr));
+  expect(await service.stop()).toBe(0);
 });

@@ -1,10 +1,13 @@
 /** `verify` with four real stores, in which rows are changed by hand. */
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Stack, startStack } from '../../src/servers/stack.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
+import { connect } from '../bus-client.ts';
 import { ADDED, CHANGED_SUM, editByHand } from './hand-edits.ts';
 import { endOf, sendTraffic, verifyConfirmed, WINDOWS } from './support.ts';
 
@@ -152,5 +155,76 @@ test('verify says what it cannot verify', async () => {
   const nobody = await verify(['--sink', 'nobody']);
   expect(nobody).toMatchObject({ code: 1, stderr: expect.stringContaining('no sink nobody is enabled') });
   const later = await verify(['--from', '2099-01-01T00:00:00Z']);
-  expect(later).toMatchObject({ code: 1, stderr: expect.stringContaining('no complete window') });
+  expect(later).toMatchObject({ code: 1, stderr: expect.stringContaining('Give an earlier --from.') });
+  const before = await verify(['--to', '2020-01-01T00:00:00Z']);
+  expect(before).toMatchObject({ code: 1, stderr: expect.stringContaining('Give a later --to.') });
+});
+
+async function run(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  const program = startProgram(args, { ...settings(), ...env });
+  return { code: await program.ended, ...program.output };
+}
+
+test('a name that nothing has is not green', async () => {
+  const { code, report } = await verify([...range(), '--name', 'http.requets', '--sink', 'redshift']);
+  expect({ code, report }).toMatchObject({ code: 1, report: { equal: false, matched: false } });
+  expect(report.sinks[0].remarks).toContain('no series matches http.requets');
+  const counted = await run(['count', ...range(), '--name', 'http.requets']);
+  expect(counted).toMatchObject({ code: 1, stdout: expect.stringContaining('\nnothing matches\n') });
+  const json = await run(['count', ...range(), '--where', 'no=such', '--json']);
+  expect(json.code).toBe(1);
+  expect(JSON.parse(json.stdout)).toMatchObject({ complete: true, matched: false, count: 0, groups: [] });
+});
+
+test('a dimension that nothing has is said, and two filters that exclude each other are refused', async () => {
+  const { code, stdout } = await run(['count', ...range(), '--by', 'ap']);
+  expect({ code, stdout }).toEqual({
+    code: 0,
+    stdout: expect.stringContaining('no series counted here has the dimension ap'),
+  });
+  const both = await run(['count', '--where', 'app=a', '--where', 'app=b']);
+  expect(both).toMatchObject({ stdout: '', stderr: expect.stringContaining('app cannot be both a and b') });
+  expect(both.code).toBe(1);
+});
+
+test('in another folder: no file is made, and another store is said to be one', async () => {
+  const path = join(stack.folder, 'elsewhere', 'fanout.db');
+  const there = { SINK_SQLITE_PATH: path };
+  const missing = await verify([...range(), '--sink', 'sqlite'], there);
+  expect(missing).toMatchObject({ code: 1, report: { sinks: [{ rows: { missing: 0 } }] } });
+  expect(missing.report.sinks[0].remarks).toEqual([
+    expect.stringContaining(`the store cannot be read: there is no file ${path}`),
+  ]);
+  expect(existsSync(dirname(path))).toBe(false);
+
+  const checked = await run(['check', '--json'], there);
+  const sink = JSON.parse(checked.stdout).find(({ what }: { what: string }) =>
+    what.startsWith('sink sqlite'),
+  );
+  expect({ code: checked.code, sink }).toMatchObject({ code: 0, sink: { state: 'warn' } });
+  expect(sink.detail).toContain(`made the file ${path}, written, read back, removed`);
+  expect(sink.detail).toContain('is not the one that the checkpoint is about');
+  const other = await verify([...range(), '--sink', 'sqlite'], there);
+  expect(other).toMatchObject({ code: 1, report: { sinks: [{ rows: { equal: 0 } }] } });
+  expect(other.report.sinks[0].remarks).toContainEqual(
+    expect.stringContaining(`the store at ${path} is not the one that the checkpoint is about`),
+  );
+});
+
+test('what the stream no longer holds is said, and counts for nothing else', async () => {
+  const client = await connect({ servers: stack.nats.url });
+  const { streams } = await client.jetstreamManager();
+  const { state } = await streams.info('METRICS');
+  await streams.update('METRICS', { max_msgs: Math.round(state.messages / 2) });
+  await client.close();
+  const { report } = await verify([...range(), '--sink', 'sqlite']);
+  const [{ windows, remarks }] = report.sinks;
+  expect(windows.unknown).toBe(0);
+  expect(windows.notHeld).toBeGreaterThan(0);
+  expect(remarks).toContainEqual(
+    expect.stringMatching(`no longer holds the ${windows.notHeld} windows before .* they are not judged`),
+  );
+  const counted = await run(['count', ...range()]);
+  expect(counted).toMatchObject({ code: 0 });
+  expect(counted.stdout).toMatch(/no longer holds the windows before .* they are not counted/);
 });

@@ -1,6 +1,7 @@
 /** Parsers for the values of options. For an invalid value they throw an error that says what was expected. */
 
 import { InvalidArgumentError } from 'commander';
+import { matchesGlob } from '../../aggregate/glob.ts';
 import { parsePast } from '../../base/time-text.ts';
 import { ConfigError } from '../../config/config-error.ts';
 import { CORE_SETTINGS } from '../../config/core-settings.ts';
@@ -62,7 +63,20 @@ export function dimensionFilter(text: string, before: readonly DimensionFilter[]
   const parsed = parseFilter(text);
   if (parsed === undefined)
     throw new InvalidArgumentError('Expected a dimension and its value, such as app=api or status=5*.');
+  const other = before.find((filter) => excludes(filter, parsed));
+  if (other !== undefined)
+    throw new InvalidArgumentError(
+      `All filters must match, and ${other.key} cannot be both ${other.glob} and ${parsed.glob}. A glob such as ${parsed.key}=* matches several values.`,
+    );
   return [...before, parsed];
+}
+
+/** Whether no value can match both, as far as one of them is a value without wildcards. */
+function excludes(a: DimensionFilter, b: DimensionFilter): boolean {
+  if (a.key !== b.key) return false;
+  const isValue = ({ glob }: DimensionFilter) => !/[*?]/.test(glob);
+  if (isValue(a)) return !matchesGlob(b.glob, a.glob);
+  return isValue(b) && !matchesGlob(a.glob, b.glob);
 }
 
 /** Collects subjects, which may have wildcards. No subject may be given twice, or its messages would come twice. */

@@ -14,7 +14,8 @@ import type { SinkConfig } from '../../config/sink-config.ts';
 import { isSameShape } from '../../deliver/epochs.ts';
 import { ThreadedSink } from '../../deliver/thread/threaded-sink.ts';
 import { readBackOf, removesOf } from '../../sink/contract.ts';
-import { type Finding, failed } from '../check-finding.ts';
+import { makingLog } from '../../sink/making.ts';
+import { type Finding, failed, otherStoreInWords } from '../check-finding.ts';
 import { trySink } from '../check-sink.ts';
 import {
   checkLimits,
@@ -28,6 +29,7 @@ import { checkWatch } from '../check-watch.ts';
 import { print, warn } from '../terminal/output.ts';
 import { renderLine } from '../terminal/table.ts';
 
+const COLOURS = { ok: 'green', warn: 'yellow', failed: 'red' } as const;
 const COLUMNS = ['what', 'state', 'detail'] as const;
 
 export default async function runCheck(options: { json?: true; watch?: number }): Promise<void> {
@@ -42,21 +44,24 @@ export default async function runCheck(options: { json?: true; watch?: number })
   const memory = checkMemory(config);
   findings.push(memory);
   await lines?.add(memory);
-  for await (const finding of checkBus(config, options.watch)) {
+  const stores = new Map<string, string>();
+  for await (const finding of checkBus(config, stores, options.watch)) {
     findings.push(finding);
     await lines?.add(finding);
   }
   const checked = config.sinks.map(async (each) => {
     const { id, kind, values, timeoutMs } = each;
-    const sink = new ThreadedSink({ id, kind, values, timeoutMs }, { info() {}, warn() {} });
-    const finding = await checkSink(sink, each, config);
+    const made: string[] = [];
+    const sink = new ThreadedSink({ id, kind, values, timeoutMs }, makingLog(made));
+    const found = await checkSink(sink, each, { windowMs: config.core.window, store: stores.get(id) });
+    const finding = { ...found, detail: placed(found.detail, made, each) };
     closing.push(sink.close());
     await lines?.add(finding);
     return finding;
   });
   findings.push(...(await Promise.all(checked)));
   const code = findings.some(({ state }) => state === 'failed') ? 1 : 0;
-  await print(options.json ? `${printableJson(findings, 2)}\n` : whatToDo(findings), code);
+  await print(options.json ? `${printableJson(findings, 2)}\n` : ending(findings), code);
   await Promise.allSettled(closing);
   endProcess();
 }
@@ -83,7 +88,7 @@ class Lines {
   }
 
   async add({ what, state, detail }: Finding): Promise<void> {
-    const colour = state === 'ok' ? 'green' : 'red';
+    const colour = COLOURS[state];
     await print(`${renderLine([what, { text: state, colour }, printable(detail)], this.#widths)}\n`);
   }
 }
@@ -96,10 +101,15 @@ const CHECKPOINTS_NAME = 'checkpoints';
 
 const sinkName = ({ id, module }: SinkConfig) => `sink ${id} (${module.kind})`;
 
-function whatToDo(findings: readonly Finding[]): string {
-  const advice = findings.filter((finding) => finding.advice !== '');
-  const todo = advice.map((finding) => `  ${finding.what}: ${printable(finding.advice)}\n`).join('');
-  return todo === '' ? '' : `\nWhat to do:\n${todo}`;
+function ending(findings: readonly Finding[]): string {
+  const listed = (title: string, those: readonly Finding[]) => {
+    const lines = those.map(({ what, advice }) => (advice === '' ? '' : `  ${what}: ${printable(advice)}\n`));
+    return lines.join('') === '' ? '' : `\n${title}:\n${lines.join('')}`;
+  };
+  const of = (wanted: Finding['state']) => findings.filter(({ state }) => state === wanted);
+  const [ok, warned, bad] = [of('ok'), of('warn'), of('failed')];
+  const counts = `\n${ok.length} ok, ${warned.length} warn, ${bad.length} failed\n`;
+  return listed('Good to know', ok) + listed('What to do', [...bad, ...warned]) + counts;
 }
 
 /** Of this machine or container: the service may run elsewhere. */
@@ -111,7 +121,12 @@ function checkMemory(config: Config): Finding {
   return { what: MEMORY_NAME, state: 'failed', detail, advice };
 }
 
-async function* checkBus(config: Config, watchMs: number | undefined): AsyncGenerator<Finding> {
+/** `stores`: gets the identities that the checkpoints remember, by sink. */
+async function* checkBus(
+  config: Config,
+  stores: Map<string, string>,
+  watchMs: number | undefined,
+): AsyncGenerator<Finding> {
   const { core } = config;
   const what = BUS_NAME;
   let bus: Bus;
@@ -127,17 +142,17 @@ async function* checkBus(config: Config, watchMs: number | undefined): AsyncGene
   if (core.metricsSource !== 'core') {
     const found = await checkStream(bus, config.core);
     yield found;
-    if (found.state === 'ok') {
+    if (found.state !== 'failed') {
       yield await checkLimits(bus, config.core);
       yield await checkReading(bus, config.core);
     }
-    yield await checkCheckpoints(bus, config);
-    if (found.state === 'ok' && watchMs !== undefined) yield await checkWatch(bus, config.core, watchMs);
+    yield await checkCheckpoints(bus, config, stores);
+    if (found.state !== 'failed' && watchMs !== undefined) yield await checkWatch(bus, config.core, watchMs);
   }
   await bus.close();
 }
 
-async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
+async function checkCheckpoints(bus: Bus, config: Config, stores: Map<string, string>): Promise<Finding> {
   const what = CHECKPOINTS_NAME;
   const store = createCheckpointStore(bus, config.core, 1);
   try {
@@ -147,7 +162,8 @@ async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
     const shaped = shapes?.epochs.at(-1);
     const changes = shaped !== undefined && !isSameShape(shaped, windowShape(config));
     const texts = config.sinks.map(({ id }, i) => {
-      const next = stored[i]?.next;
+      const { next, store: known } = stored[i] ?? {};
+      if (known !== undefined) stores.set(id, known);
       return `${id} ${next === undefined ? 'none yet' : `at ${new Date(next).toISOString()}`}`;
     });
     const change =
@@ -158,17 +174,35 @@ async function checkCheckpoints(bus: Bus, config: Config): Promise<Finding> {
   }
 }
 
-async function checkSink(sink: ThreadedSink, config: SinkConfig, { core }: Config): Promise<Finding> {
+/** Says where the store is, and what it did not have. */
+function placed(detail: string, made: readonly string[], { module, values }: SinkConfig): string {
+  const place = module.placeOf?.(values);
+  const said = [...made.map((what) => `made the ${what}`), detail].join(', ');
+  return place === undefined || said.includes(place) ? said : `${place}: ${said}`;
+}
+
+const OTHER_STORE_ADVICE =
+  'Check its path or address, and the folder in which the service runs. With these settings, the service writes all windows there that the stream still holds.';
+
+/** `store`: the identity that its checkpoint remembers. */
+async function checkSink(
+  sink: ThreadedSink,
+  config: SinkConfig,
+  { windowMs, store }: { readonly windowMs: number; readonly store: string | undefined },
+): Promise<Finding> {
   const { module, values, timeoutMs } = config;
   const what = sinkName(config);
   try {
-    const { detail, advice } = await trySink(sink, {
+    const { detail, advice, identity } = await trySink(sink, {
       reads: readBackOf(module, values),
       removes: removesOf(module, values),
-      windowMs: core.window,
+      windowMs,
       timeoutMs,
     });
-    return { what, state: 'ok', detail, advice };
+    const isOther = store !== undefined && identity !== undefined && identity !== store;
+    const details = [detail, ...(isOther ? [otherStoreInWords(undefined, identity, store)] : [])];
+    const todo = [advice, isOther ? OTHER_STORE_ADVICE : ''].filter((text) => text !== '').join(' ');
+    return { what, state: todo === '' ? 'ok' : 'warn', detail: details.join('; '), advice: todo };
   } catch (error) {
     return failed(what, error);
   }

@@ -7,10 +7,10 @@ import { learnSubjects } from '../../bus/kv/checkpoints.ts';
 import { pipelineTiling } from '../../bus/kv/window-shapes.ts';
 import { type Config, loadConfig, WITHOUT_SINKS } from '../../config/config.ts';
 import type { WindowHandler } from '../../deliver/pipeline.ts';
-import { lostInWords, replays, wholeWindows } from '../../deliver/replay/recompute-range.ts';
+import { lostInWords, notHeldInWords, replays, wholeWindows } from '../../deliver/replay/recompute-range.ts';
 import { rejectedInWords } from '../../observe/input-remarks.ts';
 import type { WindowRange } from '../../sink/contract.ts';
-import type { Filters } from '../../tap/filters.ts';
+import { type Filters, hasFilters } from '../../tap/filters.ts';
 import { type Group, Tally } from '../../tap/tally.ts';
 import { print } from '../terminal/output.ts';
 import { showProgress } from '../terminal/progress-bar.ts';
@@ -32,7 +32,10 @@ export default async function runCount(options: CountOptions, command: Command):
   if (config.core.metricsSource === 'core')
     command.error('error: plain NATS (METRICS_SOURCE=core) keeps no messages to count');
   const result = await count(options, config);
-  await print(options.json ? toJson(result) : toText(result), exitCodeOf(result.isComplete ? 0 : 1));
+  await print(
+    options.json ? toJson(result) : toText(result),
+    exitCodeOf(result.isComplete && result.matched ? 0 : 1),
+  );
   process.exit();
 }
 
@@ -42,6 +45,8 @@ interface Result {
   readonly messages: number;
   readonly samples: number;
   readonly groups: readonly Group[];
+  /** False if there are filters, and nothing matches. */
+  readonly matched: boolean;
   readonly remarks: readonly string[];
   readonly isComplete: boolean;
 }
@@ -86,6 +91,8 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
     remarks.add(`stopped at ${new Date(state.boundary).toISOString()}, before the end`);
   const isComplete = remarks.size === 0;
   if (state.rejected !== undefined) remarks.add(state.rejected);
+  if (range.isTruncated) remarks.add(`${notHeldInWords(range.from)}: they are not counted`);
+  for (const key of tally.absentKeys()) remarks.add(`no series counted here has the dimension ${key}`);
   if (tally.isFolded) remarks.add('there were too many groups: the rest is counted by name and type');
   return {
     by: options.by,
@@ -93,12 +100,13 @@ async function count(options: CountOptions, config: Config): Promise<Result> {
     messages: state.messages,
     samples: tally.count,
     groups: tally.groups(),
+    matched: tally.count > 0 || !hasFilters(options),
     remarks: [...remarks],
     isComplete,
   };
 }
 
-function toJson({ by, range, messages, samples, groups, remarks, isComplete }: Result): string {
+function toJson({ by, range, messages, samples, groups, matched, remarks, isComplete }: Result): string {
   const rows = groups.map(({ name, type, values, count, sum }) => ({
     name,
     type,
@@ -107,11 +115,12 @@ function toJson({ by, range, messages, samples, groups, remarks, isComplete }: R
     sum,
   }));
   const { from, to } = iso(range);
-  const answer = { from, to, complete: isComplete, messages, count: samples, groups: rows, remarks };
+  const sums = { messages, count: samples, matched, groups: rows };
+  const answer = { from, to, complete: isComplete, ...sums, remarks };
   return `${printableJson(answer, 2)}\n`;
 }
 
-function toText({ by, range, messages, samples, groups, remarks }: Result): string {
+function toText({ by, range, messages, samples, groups, matched, remarks }: Result): string {
   const { from, to } = iso(range);
   const rows = groups.map(({ name, type, values, count, sum }) => [
     printable(name),
@@ -126,8 +135,9 @@ function toText({ by, range, messages, samples, groups, remarks }: Result): stri
   const keys = [0, 1, ...by.map((_, i) => 2 + i)];
   const lines = [
     `${from} to ${to}: ${samples} samples from ${messages} messages`,
+    ...(matched ? [] : ['nothing matches']),
     ...(rows.length === 0 ? [] : ['', renderTable(header, rows, { width, keys, cutsKeys: true })]),
-    ...remarks,
+    ...remarks.map(printable),
   ];
   return `${lines.join('\n')}\n`;
 }

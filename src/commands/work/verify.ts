@@ -21,6 +21,7 @@ import { readBackOf, type WindowRange } from '../../sink/contract.ts';
 import { READ_TIMEOUT_MS } from '../../verify/rows.ts';
 import type { JudgedSink } from '../../verify/verdict.ts';
 import { onlyMatching, Verification } from '../../verify/verification.ts';
+import { otherStoreInWords } from '../check-finding.ts';
 import { print } from '../terminal/output.ts';
 import { showProgress } from '../terminal/progress-bar.ts';
 import { exitCodeOf, stopSignal } from '../terminal/stop-signal.ts';
@@ -67,11 +68,18 @@ async function verify(options: VerifyOptions, config: Config): Promise<Report> {
   const matches = matcher(options);
   const verification = new Verification({ tiling, range, sinks: judged, matches, signal: stop });
   if (judged.length > 0) await readAll(verification, { config, bus, tiling, range, stop });
+  for (const judge of verification.judges) {
+    const other = await sinks.find(({ id }) => id === judge.sink.id)?.otherStore();
+    if (other !== undefined) judge.doubt(other);
+  }
   await Promise.all(sinks.map((sink) => sink.close()));
   await bus.close();
   for (const judge of verification.judges) if (stop.aborted) judge.doubt('stopped before the end');
+  const found = verification.matched || sinks.some(({ hasMatch }) => hasMatch);
+  // Of windows that nobody could read, nobody knows what they hold.
+  const unmatched = isJudged(verification) && !found ? options.name : undefined;
   return reportOf(
-    sinks.map(({ id, range, began, keptFrom, names, unknownNames }) => ({
+    sinks.map(({ id, range, began, keptFrom, names, unknownNames, owedFrom }) => ({
       id,
       range,
       began,
@@ -79,10 +87,21 @@ async function verify(options: VerifyOptions, config: Config): Promise<Report> {
       names: names?.list,
       namesKnownFrom: unknownNames?.to,
       lost: whole.lost,
+      notHeld: whole.isTruncated ? windowsBefore(whole.from, owedFrom, tiling) : 0,
       unconfirmed: Math.round(tiling.windowsBetween(Math.max(range.to, whole.from), whole.to)),
       verdict: verification.judges.find(({ sink }) => sink.id === id)?.verdict(),
     })),
+    unmatched,
   );
+}
+
+/** Undefined if the sink does not know where it began. */
+function windowsBefore(from: number, began: number, tiling: Tiling): number | undefined {
+  return Number.isFinite(began) ? Math.ceil(tiling.windowsBetween(Math.min(began, from), from)) : undefined;
+}
+
+function isJudged({ done, judges }: Verification): boolean {
+  return done.aborted && judges.some((judge) => judge.verdict().windows.equal > 0);
 }
 
 interface Reading {
@@ -141,7 +160,11 @@ class VerifiedSink implements JudgedSink {
   readonly owedFrom: number;
   readonly names: NameChoices | undefined;
   readonly unknownNames: WindowRange | undefined;
+  /** Whether the store has a row whose name matches. */
+  hasMatch = false;
   readonly #sink: ThreadedSink;
+  /** The identity of the store that the checkpoint is about. */
+  readonly #known: string | undefined;
   readonly #config: SinkConfig;
   readonly #matches: ((name: string) => boolean) | undefined;
   readonly #stop: AbortSignal;
@@ -158,12 +181,14 @@ class VerifiedSink implements JudgedSink {
     this.#stop = stop;
     this.#matches = matcher(options);
     const { kind, values, timeoutMs } = config;
-    this.#sink = new ThreadedSink({ id: config.id, kind, values, timeoutMs }, { info() {}, warn() {} });
+    const data = { id: config.id, kind, values, timeoutMs, readOnly: true } as const;
+    this.#sink = new ThreadedSink(data, { info() {}, warn() {} });
     const known = resumeFrom(
       stored.filter(({ sink }) => sink === config.id),
       undefined,
     );
     this.began = known?.began;
+    this.#known = known?.store;
     const keepsMs = config.module.keepsMs?.(config.values);
     this.keptFrom = keepsMs && systemClock.now() - keepsMs + KEPT_MARGIN_MS;
     this.owedFrom = Math.max(
@@ -186,7 +211,21 @@ class VerifiedSink implements JudgedSink {
       throw new Error('it keeps nothing to read');
     const signal = AbortSignal.any([this.#stop, AbortSignal.timeout(READ_TIMEOUT_MS)]);
     const points = this.#sink.read(range, signal);
-    yield* this.#matches ? onlyMatching(points, this.#matches) : points;
+    for await (const point of this.#matches ? onlyMatching(points, this.#matches) : points) {
+      this.hasMatch = true;
+      yield point;
+    }
+  }
+
+  /** Undefined unless the store is another one than that of the checkpoint. */
+  async otherStore(): Promise<string | undefined> {
+    const { module, values, timeoutMs } = this.#config;
+    if (this.#known === undefined || readBackOf(module, values) === 'none') return undefined;
+    const signal = AbortSignal.any([this.#stop, AbortSignal.timeout(timeoutMs)]);
+    // That it cannot be read is said already.
+    const found = await this.#sink.identity(signal).catch(() => undefined);
+    if (found === undefined || found === this.#known) return undefined;
+    return otherStoreInWords(module.placeOf?.(values), found, this.#known);
   }
 
   async close(): Promise<void> {

@@ -22,11 +22,19 @@ export interface WholeWindows extends WindowRange {
    * should be.
    */
   readonly lost: number;
+  /** Without a requested start: whether the stream held more before `from`. */
+  readonly isTruncated: boolean;
 }
 
 /** Returns why requested windows are missing. */
 export function lostInWords({ from, lost }: Pick<WholeWindows, 'from' | 'lost'>): string {
   return `the stream no longer holds the ${lost} windows before ${new Date(from).toISOString()}`;
+}
+
+/** Says that nobody can look further back. `windows`: how many there were; undefined if nobody knows. */
+export function notHeldInWords(from: number, windows?: number): string {
+  const many = windows === undefined ? '' : `${windows} `;
+  return `the stream no longer holds the ${many}windows before ${new Date(from).toISOString()} (retention)`;
 }
 
 /**
@@ -51,14 +59,51 @@ export async function wholeWindows(
     from: Math.max(whole, asked),
     to: Math.min(complete, tiling.startOf(to ?? complete)),
     lost: extent.truncated ? Math.round(tiling.windowsBetween(asked, whole)) : 0,
+    isTruncated: extent.truncated && from === undefined,
   };
-  if (range.from >= range.to) {
-    throw new BusError(
-      `there is no complete window in that range: the stream holds whole windows only from ${new Date(whole).toISOString()} on, and they are complete only up to ${new Date(complete).toISOString()}`,
-      'Choose --from and --to between these two times.',
-    );
+  if (range.from < range.to) return range;
+  const readyAt = tiling.endOf(whole) + tiling.latenessMs + core.idleSlack;
+  throw noWindow(
+    { from: from && asked, to: to && tiling.startOf(to) },
+    { ...extent, whole, complete, readyAt },
+  );
+}
+
+interface Held {
+  readonly truncated: boolean;
+  /** Start of the first whole window. */
+  readonly whole: number;
+  /** All windows before are complete. */
+  readonly complete: number;
+  /** When the first whole window is complete. */
+  readonly readyAt: number;
+}
+
+/** Says why there is no window, and what to do: `from` and `to` are starts of windows, undefined if not given. */
+export function noWindow(
+  { from, to }: { readonly from: number | undefined; readonly to: number | undefined },
+  { truncated, whole, complete, readyAt }: Held,
+): BusError {
+  const iso = (ms: number) => new Date(ms).toISOString();
+  const held = `the stream holds whole windows from ${iso(whole)} on`;
+  if (complete <= whole) {
+    const none = 'there is no complete window yet';
+    // What it removes meanwhile moves the first whole window.
+    if (truncated)
+      return new BusError(
+        `${none}: ${held}, and they are complete up to ${iso(complete)}`,
+        'Try again later. If that does not help, let the stream keep more: raise its max_age or max_bytes.',
+      );
+    return new BusError(`${none}: the first one is complete at ${iso(readyAt)}`, 'Try again then.');
   }
-  return range;
+  const none = 'there is no complete window in that range';
+  if (to !== undefined && to <= whole) return new BusError(`${none}: ${held}`, 'Give a later --to.');
+  if (from !== undefined && from >= complete)
+    return new BusError(`${none}: windows are complete up to ${iso(complete)}`, 'Give an earlier --from.');
+  return new BusError(
+    `${none}: --from and --to are in the same window`,
+    'Give a --to that is at least one window later.',
+  );
 }
 
 /** What a replay reports. All calls are synchronous. */

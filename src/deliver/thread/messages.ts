@@ -26,6 +26,7 @@ export interface ThreadData {
   readonly values: Values<Settings>;
   /** See `SinkContext`. */
   readonly timeoutMs?: number;
+  readonly readOnly?: true;
 }
 
 export type ToThread =

@@ -16,6 +16,8 @@ export interface IdentityOptions {
   readonly server: PgServer;
   readonly timeoutMs: number;
   readonly log: SinkLog;
+  /** See `SinkContext`. */
+  readonly readOnly?: boolean | undefined;
 }
 
 /**
@@ -25,10 +27,10 @@ export interface IdentityOptions {
  */
 export async function pgIdentity(
   connection: PgConnection,
-  { table, server, timeoutMs, log }: IdentityOptions,
+  { table, server, timeoutMs, log, readOnly }: IdentityOptions,
 ): Promise<string | undefined> {
   const known = MARK.exec((await comment(connection, table)) ?? '')?.[1];
-  if (known !== undefined) return known;
+  if (known !== undefined || readOnly) return known;
   try {
     await connection.run(`${begin(server, timeoutMs)};\n${lock(table, server)}`);
     const before = await comment(connection, table);
