@@ -52,6 +52,13 @@ export function time(text: string): number {
   return ms;
 }
 
+/** The URL of a service. */
+export function serviceUrl(text: string): string {
+  if (!/^https?:\/\//i.test(text) || !URL.canParse(text))
+    throw new InvalidArgumentError('Expected a URL such as http://127.0.0.1:9464.');
+  return text.replace(/\/+$/, '');
+}
+
 /** An option that may be given several times. */
 export function collect(text: string, before: readonly string[]): string[] {
   return [...before, text];
