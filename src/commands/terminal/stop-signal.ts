@@ -29,7 +29,7 @@ export class Repeats {
     return this.#last?.signal === signal && performance.now() - this.#last.at < SAME_SIGNAL_MS;
   }
 
-  /** To be called when what the signal started has been started: that may take long, and a repetition waits meanwhile. */
+  /** To be called after what the signal starts: that may take long, and a repetition waits meanwhile. */
   heed(signal: string): void {
     this.#last = { signal, at: performance.now() };
   }
