@@ -33,6 +33,19 @@ export function openRequest(
   return promise;
 }
 
+const NOT_OURS = 'what answers there is not metrics-fanout';
+
+/** Why there is no answer of ours, in words: `error` is that of `ask`, or of reading the answer as JSON. */
+export function silenceReason(error: unknown, timeoutMs: number): string {
+  if (error instanceof SyntaxError) return NOT_OURS;
+  if (!(error instanceof Error)) return String(error);
+  if (error.name === 'TimeoutError') return `no answer within ${timeoutMs / 1000} s`;
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (typeof code !== 'string') return message;
+  // Of the parser of HTTP: another protocol, such as that of NATS.
+  return code.startsWith('HPE_') ? NOT_OURS : code;
+}
+
 /**
  * Resolves to the answer. Redirects are answers like any other. Rejects if there is no answer: with the signal's
  * reason if the signal aborts.

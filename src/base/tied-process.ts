@@ -22,6 +22,7 @@ exec "$@" 3<&-
 `;
 
 export interface TiedOptions {
+  readonly cwd?: string;
   readonly env?: NodeJS.ProcessEnv;
   readonly uid?: number;
   readonly gid?: number;

@@ -29,19 +29,50 @@ export function parseDuration(text: string): number | undefined {
   return unit === undefined ? undefined : Number(amount) * DURATION_UNITS[unit]!;
 }
 
+const PAST_UNITS: Readonly<Record<string, number>> = {
+  ...DURATION_UNITS,
+  sec: 1000,
+  min: 60_000,
+  w: 7 * DAY_MS,
+};
+const MAX_PARTS = 8;
+
+/** Converts `90s`, `10min`, `1h30m`, `1.5h` or `1w` to milliseconds. */
+export function parseSpan(text: string): number | undefined {
+  if (!/^(\d{1,9}(\.\d{1,3})?(s|sec|m|min|h|d|w))+$/.test(text)) return undefined;
+  const parts = [...text.matchAll(/([\d.]+)([a-z]+)/g)].map(([, amount, unit]) => ({
+    amount: Number(amount),
+    ms: PAST_UNITS[unit!]!,
+  }));
+  // `30m1h` and `1h1h` are most likely slips.
+  const isInOrder = parts.every(({ ms }, i) => i === 0 || ms < parts[i - 1]!.ms);
+  return isInOrder && parts.length <= MAX_PARTS
+    ? Math.round(parts.reduce((sum, { amount, ms }) => sum + amount * ms, 0))
+    : undefined;
+}
+
 /**
- * Converts what people type for a time in the past to milliseconds since 1970: RFC 3339, a day (its first moment), a
- * time of day (the last one before `now`) or how long ago (`90s`, `10m`, `2h`, `7d`). Days and times of day are UTC.
+ * Converts what people type for a time in the past to milliseconds since 1970: RFC 3339, the same without a zone or as
+ * SQLite prints it (`2026-11-30 14:33:25`), a day (its first moment), a time of day (the last one before `now`), how
+ * long ago (`90s`, `10m`, `1h30m`, `7d`) or `now`. What has no zone is UTC.
  */
 export function parsePast(text: string, now: number): number | undefined {
-  const [, amount, unit] = /^(\d{1,9})([smhd])$/.exec(text) ?? [];
-  if (unit !== undefined) return now - Number(amount) * DURATION_UNITS[unit]!;
+  if (text === 'now') return now;
+  const ago = parseSpan(text);
+  if (ago !== undefined) return now - ago;
   if (/^\d{4}-\d\d-\d\d$/.test(text)) return parseTime(`${text}T00:00:00Z`);
-  const [, hours, seconds = ':00'] = /^(\d\d:\d\d)(:\d\d)?$/.exec(text) ?? [];
-  if (hours === undefined) return parseTime(text);
+  const [, hours, seconds = ':00'] = /^(\d\d:\d\d)(:\d\d)?[Zz]?$/.exec(text) ?? [];
+  if (hours === undefined) return parseTime(withZone(text));
   const today = new Date(now).toISOString().slice(0, 'yyyy-mm-dd'.length);
   const ms = parseTime(`${today}T${hours}${seconds}Z`);
   return ms !== undefined && ms > now ? ms - DAY_MS : ms;
+}
+
+/** `2026-11-30 14:33:25`, `2026-11-30T14:33` -> `2026-11-30T14:33:25Z`. */
+function withZone(text: string): string {
+  const [, day, minutes, seconds = ':00', zone = 'Z'] =
+    /^(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d)(:\d\d(?:\.\d+)?)?([Zz]|[+-]\d\d:\d\d)?$/.exec(text) ?? [];
+  return day === undefined ? text : `${day}T${minutes}${seconds}${zone}`;
 }
 
 /** Whether the day exists: `Date` reads 30 February as 2 March. */

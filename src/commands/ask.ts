@@ -1,5 +1,5 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { MAX_BY, MAX_GROUPS, MAX_WHERE } from '../recent/question.ts';
+import { MAX_BY, MAX_GROUPS, MAX_WHERE, RECENT_MS } from '../recent/question.ts';
 import { withAskedInstances } from './terminal/asked-instances.ts';
 import { BUS, describe, INTERRUPTED, settingRows, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
@@ -42,8 +42,8 @@ export function askCommand(): Command {
     .option('--by <keys>', `dimensions to group by, comma separated, up to ${MAX_BY}`, keys, [])
     .option(
       '--last <time>',
-      'how long, up to the newest closed window, such as 90s or 1h (default: 5m)',
-      timeout,
+      'how long, up to the newest closed window, such as 90s, at most 1h (default: 5m)',
+      last,
     )
     .option('--from <time>', `${TIME_FORMS}; the window of this time is the first`, time)
     .option('--to <time>', 'the window of this time is excluded (default: all closed windows)', time)
@@ -55,6 +55,12 @@ export function askCommand(): Command {
   return withAskedInstances(command)
     .option('--json', 'print JSON')
     .action(loaded(() => import('./work/ask.ts')));
+}
+
+function last(text: string): number {
+  const ms = timeout(text);
+  if (ms > RECENT_MS) throw new InvalidArgumentError('Expected a duration from 1ms to 1h, such as 5m.');
+  return ms;
 }
 
 function keys(text: string): string[] {

@@ -1,7 +1,7 @@
 import { type Command, InvalidArgumentError, Option } from 'commander';
 import { describe, settingRows, suggest, WRONG_SETTINGS } from './terminal/help-page.ts';
 import { loaded } from './terminal/loaded.ts';
-import { duration, timeout } from './terminal/option-values.ts';
+import { duration, serviceUrl, timeout } from './terminal/option-values.ts';
 
 const MAX_URLS = 20;
 
@@ -42,8 +42,7 @@ export function compareCommand(): Command {
 }
 
 function collectUrls(text: string, before: readonly string[] = []): string[] {
-  if (!/^https?:\/\//.test(text) || !URL.canParse(text))
-    throw new InvalidArgumentError('Expected a URL such as http://127.0.0.1:9464.');
+  const url = serviceUrl(text);
   if (before.length === MAX_URLS) throw new InvalidArgumentError(`Expected at most ${MAX_URLS} URLs.`);
-  return [...before, text.replace(/\/+$/, '')];
+  return [...before, url];
 }

@@ -10,7 +10,7 @@ import {
   suggest,
   WRONG_SETTINGS,
 } from './terminal/help-page.ts';
-import { number, TIME_FORMS, time, timeout } from './terminal/option-values.ts';
+import { number, serviceUrl, TIME_FORMS, time, timeout } from './terminal/option-values.ts';
 import type { CtlOptions } from './work/ctl.ts';
 
 /** A command and the operation that it asks for. Its options have the names of the request's fields. */
@@ -204,7 +204,7 @@ function commandOf(asking: Asking): Command {
   return command
     .option('--instance <id>', 'ask this instance (status shows the ids)')
     .option('--all', 'ask every instance of the pipeline')
-    .option('--url <url>', 'ask the instance at this HTTP address, such as http://127.0.0.1:9464')
+    .option('--url <url>', 'ask the instance at this HTTP address, such as http://127.0.0.1:9464', serviceUrl)
     .addOption(TIMEOUT)
     .option('--json', 'print JSON')
     .action(async () => {

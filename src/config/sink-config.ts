@@ -18,6 +18,7 @@ import {
 } from '../settings/setting.ts';
 import { limitsOf, type SinkLimits, type SinkModule } from '../sink/contract.ts';
 import { maskerOf } from '../sink/masked-sink.ts';
+import { meantToName, meantVariable } from './misspelled.ts';
 import { rules } from './rule-setting.ts';
 
 /** The settings of every sink, whatever its kind. */
@@ -222,7 +223,7 @@ async function checkNames(ids: readonly string[], env: Environment, errors: Sett
     }
     const known = await variablesOfSink(id, env);
     if (known.length > 0 && !known.includes(variable)) {
-      const meant = nearest(variable, known);
+      const meant = meantVariable(variable, known);
       const expected = `one of ${known.join(', ')}`;
       errors.push({ variable, expected, got: undefined, unknown: true, ...(meant && { meant }) });
     }
@@ -249,6 +250,6 @@ async function meantBy(
   env: Environment,
 ): Promise<Pick<SettingError, 'meant'>> {
   const known = await Promise.all(ids.map((id) => variablesOfSink(id, env)));
-  const meant = nearest(variable, known.flat());
+  const meant = meantToName(variable) ?? meantVariable(variable, known.flat());
   return { ...(meant && { meant }) };
 }

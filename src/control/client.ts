@@ -13,8 +13,8 @@ const POLL_MS = 250;
 /** The report may get lost on the bus, so the instance is also asked. After MAX_SILENT_POLLS it counts as gone. */
 const BUS_POLL_MS = 2_000;
 const MAX_SILENT_POLLS = 3;
-/** What the service says in words: its main thread has too much to do, or stands still. */
-const UNANSWERED = [503, 504];
+/** What the service says in words: its main thread is too busy, or stands still, or the host is not its own. */
+const UNANSWERED = [421, 503, 504];
 /** A proxy may answer in its place, with a page. */
 const MAX_REASON_CHARACTERS = 300;
 

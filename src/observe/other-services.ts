@@ -1,5 +1,5 @@
 /** Asks running services for their status over HTTP. */
-import { ask } from '../base/http-client.ts';
+import { ask, silenceReason } from '../base/http-client.ts';
 import type { Status } from './status.ts';
 
 const TIMEOUT_MS = 5_000;
@@ -25,7 +25,7 @@ export async function hear(url: string, signal: AbortSignal): Promise<ServiceAns
       ? { kind: 'status', url, status }
       : silent('what answers there is not metrics-fanout');
   } catch (error) {
-    return silent(silenceReason(error));
+    return silent(silenceReason(error, TIMEOUT_MS));
   }
 }
 
@@ -34,12 +34,4 @@ function isStatus(status: Partial<Status>): status is Status {
   const sink = status.sinks?.[0];
   const isCurrent = sink === undefined || (sink.cost !== undefined && sink.queries !== undefined);
   return Array.isArray(status.sinks) && status.messages?.perSecond !== undefined && isCurrent;
-}
-
-function silenceReason(error: unknown): string {
-  if (error instanceof SyntaxError) return 'what answers there is not metrics-fanout';
-  if (!(error instanceof Error)) return String(error);
-  if (error.name === 'TimeoutError') return `no answer within ${TIMEOUT_MS / 1000} s`;
-  const { code, message } = error as NodeJS.ErrnoException;
-  return typeof code === 'string' ? code : message;
 }

@@ -146,6 +146,14 @@ describe('misspelled names', () => {
     [{ SINK_SQLITE_PTAH: 'x' }, 'SINK_SQLITE_PATH'],
     [{ SINK_INFLUXDB_DB: 'x' }, 'SINK_INFLUXDB_DATABASE'],
     [{ SINK_INFLUXDB_ULR: 'x' }, 'SINK_INFLUXDB_URL'],
+    // Of a sink that no other variable names, and whose id is no kind.
+    [{ SINK_PG_ENABLE: 'true' }, 'SINK_PG_ENABLED'],
+    [{ SINK_PG_TYPE: 'postgres' }, 'SINK_PG_KIND'],
+    // Other words for the same.
+    [{ SINK_INFLUXDB_USERNAME: 'x' }, 'SINK_INFLUXDB_USER'],
+    [{ SINK_INFLUXDB_PASS: 'x' }, 'SINK_INFLUXDB_PASSWORD'],
+    [{ SINK_POSTGRES_HOST: 'x' }, 'SINK_POSTGRES_URL'],
+    [{ SINK_OF_ENABLED: 'false', SINK_OF_KIND: 'influxdb', SINK_OF_USERNAME: 'x' }, 'SINK_OF_USER'],
     [{ SINK_REDSHIFT_ENABLED: 'false', SINK_REDSHIFT_PASWORD_FILE: 'x' }, undefined],
   ])('%j: did you mean %s?', async (env, meant) => {
     const { errors, message } = await errorsOf(env);

@@ -14,6 +14,8 @@ import { endOf, sample, sendTraffic, WINDOWS } from './support.ts';
 const KIND = fileURLToPath(new URL('./blocking-sink.ts', import.meta.url));
 const TIMEOUT_MS = 3000;
 const STOP_TIMEOUT_MS = 2000;
+/** Two of the same signal within 500 ms are one. */
+const SECOND_SIGNAL_MS = 600;
 /** Than any wait here. Whoever waits for it does not end at once. */
 const LONGER = '1h';
 
@@ -166,6 +168,7 @@ test.concurrent.for([
     expect(program.child.exitCode, JSON.stringify(program.output)).toBeNull();
     program.child.kill('SIGINT');
     await until(program, 'stderr', 'stopping; press Ctrl-C again to end at once');
+    await sleep(SECOND_SIGNAL_MS);
     program.child.kill('SIGINT');
     expect(await ended(program)).toBe(130);
   },

@@ -1,5 +1,5 @@
 import { type Command, Option } from 'commander';
-import { timeout } from './option-values.ts';
+import { serviceUrl, timeout } from './option-values.ts';
 
 const TIMEOUT_MS = 5_000;
 
@@ -7,7 +7,7 @@ const TIMEOUT_MS = 5_000;
 export function withAskedInstances(command: Command): Command {
   return command
     .option('--instance <id>', 'ask this instance only (ctl status shows the ids)')
-    .option('--url <url>', 'ask the instance at this HTTP address only, with CONTROL_TOKEN')
+    .option('--url <url>', 'ask the instance at this HTTP address only, with CONTROL_TOKEN', serviceUrl)
     .addOption(
       new Option('--timeout <time>', 'how long to wait for answers, such as 10s')
         .argParser(timeout)

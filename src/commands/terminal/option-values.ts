@@ -2,7 +2,7 @@
 
 import { InvalidArgumentError } from 'commander';
 import { matchesGlob } from '../../aggregate/glob.ts';
-import { parsePast } from '../../base/time-text.ts';
+import { parsePast, parseSpan } from '../../base/time-text.ts';
 import { ConfigError } from '../../config/config-error.ts';
 import { CORE_SETTINGS } from '../../config/core-settings.ts';
 import { localUrl } from '../../config/local-url.ts';
@@ -30,8 +30,11 @@ export function integer(min: number, max: number) {
 /** Returns a parser for milliseconds, at least 1, that accepts the same texts as the setting. */
 function milliseconds({ parse, expected }: Pick<ReturnType<typeof setting.duration>, 'parse' | 'expected'>) {
   return (text: string) => {
-    const ms = parse(text);
-    if (ms === undefined || ms === 0) throw new InvalidArgumentError(`Expected ${expected}.`);
+    // What a setting takes, and what people type, within the same limits.
+    const span = parseSpan(text);
+    const ms = parse(text) ?? (span === undefined ? undefined : parse(`${span}ms`));
+    const example = expected.includes('such as') ? '' : ', such as 5s';
+    if (ms === undefined || ms === 0) throw new InvalidArgumentError(`Expected ${expected}${example}.`);
     return ms;
   };
 }
@@ -41,16 +44,23 @@ export const duration = milliseconds(setting.duration({ meaning: '' }));
 export const timeout = milliseconds(setting.timeout({ meaning: '' }));
 
 /** The forms of a time, for the help of an option. */
-export const TIME_FORMS = '10m (ago), 18:36, 2026-11-23 or RFC 3339, in UTC';
+export const TIME_FORMS = '10m (ago), 18:36, 2026-11-23 or RFC 3339; UTC without a zone';
 
 /** Milliseconds since 1970. */
 export function time(text: string): number {
   const ms = parsePast(text, Date.now());
   if (ms === undefined)
     throw new InvalidArgumentError(
-      'Expected an RFC 3339 time such as 2026-11-23T01:30:00Z, a day such as 2026-11-23, a time of day such as 18:36, or how long ago, such as 10m. Days and times of day are UTC.',
+      'Expected an RFC 3339 time such as 2026-11-23T01:30:00Z, a day such as 2026-11-23, a time of day such as 18:36, or how long ago, such as 10m or 1h30m. What has no zone is UTC.',
     );
   return ms;
+}
+
+/** The URL of a service. */
+export function serviceUrl(text: string): string {
+  if (!/^https?:\/\//i.test(text) || !URL.canParse(text))
+    throw new InvalidArgumentError('Expected a URL such as http://127.0.0.1:9464.');
+  return text.replace(/\/+$/, '');
 }
 
 /** An option that may be given several times. */

@@ -8,7 +8,7 @@ import { type ServiceProgram, startServiceProgram } from '../../servers/service-
 import { type Stack, startStack } from '../../servers/stack.ts';
 import { compareSinks, describeDifference, isEqual, readTruthFile } from '../../verify/rows.ts';
 import type { TruthRow } from '../../verify/truth.ts';
-import { AGAIN, EXIT_INTERRUPTED } from '../terminal/stop-signal.ts';
+import { AGAIN, EXIT_INTERRUPTED, Repeats } from '../terminal/stop-signal.ts';
 import { type Cell, renderTable } from '../terminal/table.ts';
 
 interface DemoOptions {
@@ -67,6 +67,7 @@ class Demo {
   #load: Program | undefined;
   #shownLines = 0;
   #interrupted = false;
+  readonly #repeats = new Repeats();
   #closed = false;
 
   constructor(options: DemoOptions) {
@@ -121,8 +122,10 @@ class Demo {
    * time it ends everything at once: the watchers of the servers end those, and remove their data.
    */
   async interrupt(): Promise<void> {
+    if (this.#repeats.isRepeat('SIGINT')) return;
     if (this.#interrupted) process.exit(EXIT_INTERRUPTED);
     this.#interrupted = true;
+    this.#repeats.heed('SIGINT');
     say(`\nStopping; ${AGAIN}.`);
     if (this.#load === undefined) await this.abort();
     else this.#load.child.kill('SIGINT');

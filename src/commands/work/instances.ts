@@ -1,4 +1,5 @@
 /** Finds the instances that a command asks, wherever they are, and asks them. */
+import { silenceReason } from '../../base/http-client.ts';
 import { createLog } from '../../base/log.ts';
 import { BusError } from '../../bus/bus-error.ts';
 import { type Bus, connect } from '../../bus/connect.ts';
@@ -47,7 +48,9 @@ export async function askInstances(
   const { pipeline, controlToken: token } = config.core;
   if (url !== undefined) {
     const http = new HttpWay(url, undefined, { token, timeoutMs });
-    const replies = await http.ask(instance ?? EVERY_INSTANCE, operation, request);
+    const replies = await http.ask(instance ?? EVERY_INSTANCE, operation, request).catch((error) => {
+      throw noAnswer(url, silenceReason(error, timeoutMs));
+    });
     return { way: () => http, replies };
   }
   const opened = await openBus(config, timeoutMs, 'callback' in OPERATIONS[operation].fields);
@@ -115,11 +118,17 @@ async function openBus({ core }: Config, timeoutMs: number, hears: boolean): Pro
   }
 }
 
+function noAnswer(url: string, reason: string): Error {
+  const advice =
+    'Is the service running there? The URL is that of its HTTP_PORT, such as http://127.0.0.1:9464, and has a path only if a proxy adds one.';
+  return Object.assign(new Error(`${url}: ${reason}`), { advice });
+}
+
 function nobody(instance: string | undefined, pipeline: string): BusError {
   return new BusError(
     instance === undefined
       ? `no instance of the pipeline ${pipeline} answers on the bus`
       : `no instance ${instance} of the pipeline ${pipeline} answers on the bus`,
-    'Check PIPELINE, CONTROL_ENABLED and the permissions on the bus. A detached instance answers only its own user on its machine, and with CONTROL_TOKEN over HTTP: use --url http://its-address:9464.',
+    'Is the service running? If so, check PIPELINE, CONTROL_ENABLED and the permissions on the bus. A detached instance answers only its own user on its machine, and with CONTROL_TOKEN over HTTP: use --url http://its-address:9464.',
   );
 }

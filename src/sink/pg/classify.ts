@@ -8,6 +8,9 @@ type PgVerdict = readonly [reason: SinkError['reason'], advice?: string];
 export type WordedVerdict = readonly [pattern: RegExp, verdict: PgVerdict];
 
 const GRANT = "Check the user and the password in the URL, and the user's privileges.";
+/** Of `pg`, which has none to answer the server with. */
+const NO_PASSWORD = /client password must be a (non-empty )?string/;
+const PASSWORD = 'Put it into the URL of the sink: postgres://user:password@host:5432/database.';
 const DATABASE = 'Create the database, or correct its name in the URL.';
 const CERTIFICATE =
   "Set CA_FILE or NODE_EXTRA_CA_CERTS to the authority that signed the server's certificate, and use a host name that the certificate has.";
@@ -125,6 +128,10 @@ export function pgRejectReason(error: unknown): RejectReason {
 export function classifyPg(error: unknown, worded: readonly WordedVerdict[] = []): SinkError {
   if (error instanceof SinkError) return error;
   const message = pgMessage(error);
+  if (NO_PASSWORD.test(message))
+    return new SinkError('unauthorized', 'the server asks for a password, and none is set', PASSWORD, {
+      cause: error,
+    });
   const [reason, advice = ''] = verdict(error, message, worded);
   return new SinkError(reason, message, advice, { cause: error });
 }
