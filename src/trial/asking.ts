@@ -147,7 +147,8 @@ async function askHot(asking: Asking, clients: number, options: AskingOptions): 
     const seconds = (clock.steady() - started) / 1000;
     asking.seconds.set(clients, (asking.seconds.get(clients) ?? 0) + seconds);
     asking.latencies.set(clients, [...(asking.latencies.get(clients) ?? []), ...samples]);
-    asking.fastest.set(clients, [...(asking.fastest.get(clients) ?? []), Math.min(...samples)]);
+    const fastest = samples.reduce((least, each) => Math.min(least, each), Number.POSITIVE_INFINITY);
+    asking.fastest.set(clients, [...(asking.fastest.get(clients) ?? []), fastest]);
     asking.medians.set(clients, [...(asking.medians.get(clients) ?? []), medianOf(samples)]);
   } catch (error) {
     if (!signal.aborted) asking.asked = { kind: 'failed', why: failureInWords(error) };

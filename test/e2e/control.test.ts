@@ -214,7 +214,7 @@ describe('tasks', () => {
     ]);
 
     const other = await ended(client, instance, await request('verify', { ...asked, name: 'nothing.*' }));
-    expect(other.result).toMatchObject({ equal: true, sinks: [{ rows: { equal: 0 } }] });
+    expect(other.result).toMatchObject({ equal: false, matched: false, sinks: [{ rows: { equal: 0 } }] });
     const replayed = await ended(client, instance, await request('replay', asked));
     expect(replayed).toMatchObject({ state: 'done', result: { sink: 'sqlite', done: true, gaps: 0 } });
     const { code, answers } = await ctl(

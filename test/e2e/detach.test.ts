@@ -80,7 +80,7 @@ test('every instance answers a request to all, and ctl shows each of them', asyn
     resumed.answers.filter(({ result }) => result?.sink === 'hole' && result.paused === false),
   ).toHaveLength(2);
   expect((await ctl(env, 'resume', 'hole', '--instance', ids[1]!)).stdout).toContain(
-    'sink hole, paused false',
+    'hole is resumed',
   );
 
   const one = await ctl(env, 'status', '--json', '--instance', ids[1]!);
