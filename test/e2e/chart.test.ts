@@ -218,7 +218,11 @@ test('the pod of helm test finds no problem', async () => {
   const code = await program.ended;
   const findings: { what: string; state: string; detail: string }[] = JSON.parse(program.output.stdout);
   // The pod has a folder of its own, and not the volume of any other pod.
-  const ownFile = { what: 'sink sqlite (sqlite)', state: 'warn', detail: expect.stringMatching(/made the file/) };
+  const ownFile = {
+    what: 'sink sqlite (sqlite)',
+    state: 'warn',
+    detail: expect.stringMatching(/made the file/),
+  };
   expect(findings.filter(({ state }) => state !== 'ok')).toMatchObject([ownFile]);
   // Bus, stream, limits, reading, checkpoints and memory.
   expect(findings.length).toBe(11 + 6);

@@ -79,9 +79,7 @@ test('every instance answers a request to all, and ctl shows each of them', asyn
   expect(
     resumed.answers.filter(({ result }) => result?.sink === 'hole' && result.paused === false),
   ).toHaveLength(2);
-  expect((await ctl(env, 'resume', 'hole', '--instance', ids[1]!)).stdout).toContain(
-    'hole is resumed',
-  );
+  expect((await ctl(env, 'resume', 'hole', '--instance', ids[1]!)).stdout).toContain('hole is resumed');
 
   const one = await ctl(env, 'status', '--json', '--instance', ids[1]!);
   expect(one).toMatchObject({ code: 0, answers: [{ instance: ids[1], via: 'bus' }] });

@@ -82,7 +82,9 @@ test.concurrent.for([
     expect(program.output.stdout).not.toContain('sink still');
     await until(program, 'stdout', 'sink still');
     expect(await whole).toBe(1);
-    expect(program.output.stdout).toMatch(/^sink sqlite \(sqlite\) +ok +made the file \S+, written, read back, removed/m);
+    expect(program.output.stdout).toMatch(
+      /^sink sqlite \(sqlite\) +ok +made the file \S+, written, read back, removed/m,
+    );
     expect(program.output.stdout).toMatch(/^sink still \(blocking\) +failed +no answer within 3000 ms$/m);
     expect(program.output.stdout).toContain('What to do:');
   },
