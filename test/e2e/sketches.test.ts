@@ -89,8 +89,11 @@ test('verify compares it, passes over a row without one, and a replay puts both 
     "(SELECT min(series_id) FROM points WHERE type = 'timer') AND window_start = (SELECT min(window_start) FROM points)";
   run('sqlite', `UPDATE points SET sketch = NULL WHERE series_id = ${some}`);
   expect(await verify()).toMatchObject({ code: 0 });
-  const other = some.replace('min(series_id)', 'max(series_id)');
-  run('sqlite', `UPDATE points SET sketch = replace(sketch, ',1]', ',2]') WHERE series_id = ${other}`);
+  const other = "(SELECT series_id, window_start FROM points WHERE sketch LIKE '%,1]%' LIMIT 1)";
+  run(
+    'sqlite',
+    `UPDATE points SET sketch = replace(sketch, ',1]', ',2]') WHERE (series_id, window_start) = ${other}`,
+  );
   const { code, sinks } = await verify();
   expect(code).toBe(1);
   expect(sinks.get('plain')!.rows).toMatchObject({ different: 0 });
