@@ -24,7 +24,6 @@ import {
   dimensionIn,
   fitting,
   instancePrice,
-  makeMissing,
   outcomeOf,
   type Point,
   type Question,
@@ -50,7 +49,6 @@ const FILES_AT_ONCE = 8;
 
 class ParquetSink implements Sink {
   readonly #config: ParquetConfig;
-  readonly #context: SinkContext;
   readonly #store: FileStore;
   readonly #merger: Merger;
 
@@ -58,7 +56,6 @@ class ParquetSink implements Sink {
     const { url, region, endpoint } = config;
     const create = config.create && !context.readOnly;
     this.#config = config;
-    this.#context = context;
     this.#store =
       url.kind === 'folder'
         ? new FolderStore(url.path, create)
@@ -69,10 +66,7 @@ class ParquetSink implements Sink {
   async open(signal: AbortSignal): Promise<void> {
     signal.throwIfAborted();
     try {
-      const { create, partitionBy } = this.#config;
-      const open = () => this.#store.open(partitionBy, signal);
-      const isNew = create && !this.#context.readOnly && (await this.#store.marker(signal)) === undefined;
-      await (isNew ? makeMissing(this.#context, placeOf(this.#config), open) : open());
+      await this.#store.open(this.#config.partitionBy, signal);
     } catch (error) {
       throw this.#store.explain(error, signal);
     }
