@@ -17,14 +17,13 @@ import {
 import { headers, type NatsConnection } from 'nats';
 import { expect, test } from 'vitest';
 import { QUANTILES, RELATIVE_ERROR } from '../../src/aggregate/sketch.ts';
-import { loadConfig } from '../../src/config/config.ts';
 import { seededRandom } from '../../src/load/random.ts';
 import { startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
 import { connect } from '../bus-client.ts';
 import { COLLECTOR, rowsOfWritten, startCollector, type WrittenRow } from './collector.ts';
-import { WINDOW_MS, WINDOWS } from './support.ts';
+import { storedPoints, WINDOW_MS, WINDOWS } from './support.ts';
 
 const SPAN_MS = 5 * WINDOW_MS;
 const MIN_EXPORTS = 100;
@@ -158,12 +157,7 @@ test('rows are what the file of the Collector comes to', async (context) => {
   const written = await collector.written();
   expect(written.length).toBe(requests);
   const expected = rowsOfWritten(written, WINDOW_MS);
-  const [sink] = (await loadConfig(env)).sinks;
-  const reader = sink!.module.create(sink!.values, { id: 'sqlite', log: { info() {}, warn() {} } });
-  const signal = new AbortController().signal;
-  await reader.open(signal);
-  const points = await Array.fromAsync(reader.read({ from: 0, to: Date.now() + 1e6 }, signal));
-  await reader.close();
+  const points = await storedPoints(env, 'sqlite');
   const keyOf = ({ windowStart, series: { type, name, dimensions } }: (typeof points)[number]) =>
     JSON.stringify([windowStart, type, name, dimensions]);
   expect(points.map(keyOf).sort()).toEqual([...expected.keys()].sort());

@@ -10,7 +10,7 @@ import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
 import { type Sent, WRITERS } from '../decode/writers.ts';
-import { WINDOW_MS, WINDOWS } from './support.ts';
+import { storedPoints, WINDOW_MS, WINDOWS } from './support.ts';
 
 const SAMPLES = 3000;
 const PER_MESSAGE = 10;
@@ -87,12 +87,7 @@ test('the same samples give the same rows in every format, and they are read bac
   expect(samples.byType).toMatchObject({ counter: (KINDS.length * SAMPLES * 2) / 3, timer: 0 });
   expect(Object.values(samples.rejected).reduce((sum, count) => sum + count, 0)).toBe(0);
 
-  const [sink] = (await loadConfig(env)).sinks;
-  const reader = sink!.module.create(sink!.values, { id: 'sqlite', log: { info() {}, warn() {} } });
-  const signal = new AbortController().signal;
-  await reader.open(signal);
-  const points = await Array.fromAsync(reader.read({ from: 0, to: Date.now() + 1e6 }, signal));
-  await reader.close();
+  const points = await storedPoints(env, 'sqlite');
   expect(new Set(points.map(({ windowStart }) => windowStart))).toEqual(new Set([seconds * WINDOW_MS]));
   const rows = KINDS.map(({ id }) =>
     points

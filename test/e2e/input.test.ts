@@ -2,14 +2,12 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Bus, connect } from '../../src/bus/connect.ts';
 import { loadConfig } from '../../src/config/config.ts';
-import type { SinkConfig } from '../../src/config/sink-config.ts';
 import { REJECTIONS } from '../../src/decode/rejection.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
 import { type ServiceProgram, startServiceProgram } from '../../src/servers/service-program.ts';
-import type { StoredPoint } from '../../src/sink/contract.ts';
-import { WINDOW_MS, WINDOWS } from './support.ts';
+import { storedPoints, WINDOW_MS, WINDOWS } from './support.ts';
 
 const folder = temporaryFolder('input');
 const MAX_PAYLOAD_BYTES = 16 * 1024 * 1024;
@@ -86,16 +84,6 @@ async function publish(subject: string, payload: string | Uint8Array): Promise<v
   await bus.flush();
 }
 
-async function stored(id: string): Promise<StoredPoint[]> {
-  const sink = (await loadConfig(env)).sinks.find((candidate) => candidate.id === id) as SinkConfig;
-  const reader = sink.module.create(sink.values, { id, log: { info() {}, warn() {} } });
-  const signal = new AbortController().signal;
-  await reader.open(signal);
-  const points = await Array.fromAsync(reader.read({ from: 0, to: Date.now() + 1e6 }, signal));
-  await reader.close();
-  return points;
-}
-
 test('rejected messages are counted by reason, rarely logged, and do not affect good ones', async () => {
   const good = (value: number) => `{"name":"good","type":"counter","value":${value}}`;
   const rounds = 20;
@@ -125,7 +113,7 @@ test('rejected messages are counted by reason, rarely logged, and do not affect 
   expect(messages.received).toBe(2 * bad + rounds);
   expect(samples.byType.counter).toBe(bad + 2 * rounds);
   expect(ready).toBe(true);
-  const points = (await stored('sqlite')).filter(({ series }) => series.name === 'good');
+  const points = (await storedPoints(env, 'sqlite')).filter(({ series }) => series.name === 'good');
   expect(points.reduce((sum, point) => sum + point.sum, 0)).toBe(bad + 5 * rounds);
 
   const counting = startProgram(['count', '--json'], env);
@@ -159,5 +147,5 @@ test('a point that a store refuses for good is counted and published, and the ot
   const { sinks } = await service.status();
   const limitedSink = sinks.find(({ id }) => id === 'limited');
   expect(limitedSink).toMatchObject({ up: true, rejected: { refused: 1 } });
-  expect((await stored('sqlite')).map(({ series }) => series.name)).toContain('refuse.me');
+  expect((await storedPoints(env, 'sqlite')).map(({ series }) => series.name)).toContain('refuse.me');
 });

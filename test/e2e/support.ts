@@ -5,6 +5,7 @@ import type { Report } from '../../src/commands/verify-report.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import { startProgram } from '../../src/servers/fanout-program.ts';
 import type { Stack } from '../../src/servers/stack.ts';
+import type { StoredPoint } from '../../src/sink/contract.ts';
 import { compareSinks, isEqual, readTruthFile } from '../../src/verify/rows.ts';
 import type { TruthRow } from '../../src/verify/truth.ts';
 import { LIMIT_MS } from '../limits.ts';
@@ -27,6 +28,17 @@ interface Verified {
 }
 
 type Bus = Pick<Stack, 'folder'> & { readonly nats: Pick<Stack['nats'], 'url'> };
+
+/** Returns all that the store of a sink holds. `env`: the settings. */
+export async function storedPoints(env: Env, id: string): Promise<StoredPoint[]> {
+  const sink = (await loadConfig(env)).sinks.find((each) => each.id === id)!;
+  const reader = sink.module.create(sink.values, { id, log: { info() {}, warn() {} } });
+  const signal = new AbortController().signal;
+  await reader.open(signal);
+  const points = await Array.fromAsync(reader.read({ from: 0, to: Date.now() + 1e6 }, signal));
+  await reader.close();
+  return points;
+}
 
 /** Sends traffic of a given length, and returns what every store must hold afterwards. */
 export async function sendTraffic(bus: Bus, args: readonly string[]): Promise<TruthRow[]> {
