@@ -2,6 +2,7 @@
 
 import { printable, printableJson } from '../base/printable.ts';
 import type { NameChoice } from '../bus/kv/checkpoints.ts';
+import { holdingFrom } from '../deliver/name-choices.ts';
 import { lostInWords, notHeldInWords } from '../deliver/replay/recompute-range.ts';
 import type { WindowRange } from '../sink/contract.ts';
 import { describeDifference, type RowDifference } from '../verify/rows.ts';
@@ -116,9 +117,7 @@ function nameRemarks(
   { from, to }: WindowRange,
   { notChosen = 0 }: WindowVerdict['rows'],
 ): string[] {
-  const isOver = ({ slice }: NameChoice, at: number) =>
-    names.some((later, i) => i > at && later.from <= from && (later.slice ?? slice) === slice);
-  const chosen = names.filter((choice, at) => choice.from < to && !isOver(choice, at));
+  const chosen = holdingFrom(names, from).filter((choice) => choice.from < to);
   const remarks = chosen.map(({ from: since, names: globs, slice }) => {
     const what = globs.length === 0 ? 'all names' : `only names that ${globs.join(', ')} choose`;
     return `${slice === undefined ? '' : `slice ${slice}: `}since ${new Date(since).toISOString()} it gets ${what}`;

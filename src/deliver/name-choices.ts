@@ -30,17 +30,13 @@ export class NameChoices {
   }
 
   /** Returns what was chosen for the window; for windows of which that is not known, the first that is known. */
-  of({ start, windowMs }: Spanned): ChosenNames {
-    const own = this.list.filter((_, i) => isIn(this.#parts[i]!, start / windowMs));
-    const choice = own.findLast(({ from }) => from <= start) ?? own[0];
-    return choice?.names ?? ALL_NAMES;
+  of(window: Spanned): ChosenNames {
+    return (this.#latest(window) ?? this.#first(window.start / window.windowMs))?.names ?? ALL_NAMES;
   }
 
   /** Whether it is still known what was chosen for the window. */
-  knows({ start, windowMs }: Spanned): boolean {
-    const isAbout = ({ from }: NameChoice, i: number) =>
-      from <= start && isIn(this.#parts[i]!, start / windowMs);
-    return this.list.length === 0 || this.list.some(isAbout);
+  knows(window: Spanned): boolean {
+    return this.list.length === 0 || this.#latest(window) !== undefined;
   }
 
   /** Of windows before this time, nobody knows any longer what was chosen, unless the sink began later. */
@@ -50,8 +46,8 @@ export class NameChoices {
     const ofAll = this.list.find(({ slice }) => slice === undefined)?.from ?? Number.POSITIVE_INFINITY;
     // Then it may be known earlier, and whoever asks is on the safe side.
     if (parts > MAX_PARTS) return ofAll;
-    const firstOf = (number: number) => this.list.find((_, i) => isIn(this.#parts[i]!, number))?.from;
-    const first = Array.from({ length: parts }, (_, number) => firstOf(number) ?? Number.POSITIVE_INFINITY);
+    const firstOf = (number: number) => this.#first(number)?.from ?? Number.POSITIVE_INFINITY;
+    const first = Array.from({ length: parts }, (_, number) => firstOf(number));
     return first.reduce((latest, one) => Math.max(latest, one));
   }
 
@@ -64,6 +60,16 @@ export class NameChoices {
   /** Whether the sink gets this name in the window. */
   gives(name: string, window: Spanned): boolean {
     return this.#matcherOf(this.of(window))(name);
+  }
+
+  /** Returns the choice that holds for the window; undefined if it is not known. */
+  #latest({ start, windowMs }: Spanned): NameChoice | undefined {
+    return this.list.findLast(({ from }, i) => from <= start && isIn(this.#parts[i]!, start / windowMs));
+  }
+
+  /** Returns the oldest choice about the windows with this number, or its like. */
+  #first(number: number): NameChoice | undefined {
+    return this.list.find((_, i) => isIn(this.#parts[i]!, number));
   }
 
   #matcherOf(names: ChosenNames): (name: string) => boolean {
@@ -199,17 +205,21 @@ function latestOf(list: readonly NameChoice[]): ChosenNames[] {
   return bySlice.size === 0 ? [ALL_NAMES] : [...bySlice.values()];
 }
 
-/**
- * Forgets what was chosen only for windows that the stream no longer holds, and the oldest of too many. The last one is
- * of all slices, so none is left without any. `began`: nobody asks for
- * earlier windows.
- */
-function bounded(list: readonly NameChoice[], whole: number, began = 0): NameChoice[] {
+/** Returns the choices without those that hold for no window from `from` on, since later ones took their place. */
+export function holdingFrom(list: readonly NameChoice[], from: number): NameChoice[] {
   const isOver = ({ slice }: NameChoice, at: number) =>
     list.some(
-      (later, i) => i > at && later.from <= whole && (later.slice === undefined || later.slice === slice),
+      (later, i) => i > at && later.from <= from && (later.slice === undefined || later.slice === slice),
     );
-  const kept = withinBytes(list.filter((choice, at) => !isOver(choice, at)).slice(-MAX_CHOICES));
+  return list.filter((choice, at) => !isOver(choice, at));
+}
+
+/**
+ * Forgets what was chosen only for windows that the stream no longer holds, and the oldest of too many. The last one is
+ * of all slices, so none is left without any. `began`: nobody asks for earlier windows.
+ */
+function bounded(list: readonly NameChoice[], whole: number, began = 0): NameChoice[] {
+  const kept = withinBytes(holdingFrom(list, whole).slice(-MAX_CHOICES));
   // All names for as long as anybody can tell: as if there had never been another choice.
   const isPlain = kept.every(({ names }) => names.length === 0);
   return isPlain && new NameChoices(kept).knownFrom <= Math.max(whole, began) ? [] : kept;

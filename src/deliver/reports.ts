@@ -6,6 +6,7 @@ import type { Clock } from '../base/clock.ts';
 import { type Log, Quiet } from '../base/log.ts';
 import { BucketGone, type BusError, UnreadableCheckpoint } from '../bus/bus-error.ts';
 import type { Bus } from '../bus/connect.ts';
+import { SAME_NAMES_ADVICE } from '../bus/kv/checkpoints.ts';
 import { publishRejected } from '../bus/rejected.ts';
 import type { InputRejection as DecodeRejection } from '../decode/rejection.ts';
 import type { Rejection, Unidentified, WindowRange } from '../sink/contract.ts';
@@ -134,9 +135,10 @@ export class Reports {
   }
 
   choosesOtherNames(sink: string, slice: string): void {
-    const advice =
-      'Give all instances the same SINK_<ID>_NAMES. While they are restarted one by one, this passes.';
-    this.#log.warn({ sink, slice, advice }, 'an instance of another slice gives the sink other names');
+    this.#log.warn(
+      { sink, slice, advice: SAME_NAMES_ADVICE },
+      'an instance of another slice gives the sink other names',
+    );
   }
 
   /** The news of a window do not get into the store. */

@@ -66,6 +66,10 @@ export interface NameChoice {
   readonly slice?: string;
 }
 
+/** For instances that give a sink different names. */
+export const SAME_NAMES_ADVICE =
+  'Give all instances the same SINK_<ID>_NAMES. While they are restarted one by one, this passes.';
+
 export interface CheckpointShape extends WindowShape {
   /** For example 0/1. */
   readonly slice: string;
@@ -209,13 +213,14 @@ class BucketStore implements SurveyedStore {
     const namesOf = ({ choices }: Checkpoint) => JSON.stringify(choices?.at(-1)?.names ?? []);
     if (other === undefined || this.#otherNames.has(key) || namesOf(other) === namesOf(own)) return;
     this.#otherNames.add(key);
-    const advice =
-      'Give all instances the same SINK_<ID>_NAMES. While they are restarted one by one, this passes.';
     const names = {
       ours: own.choices?.at(-1)?.names ?? 'all',
       theirs: other.choices?.at(-1)?.names ?? 'all',
     };
-    this.#bus.log.warn({ key, ...names, advice }, 'another instance gives this sink other names');
+    this.#bus.log.warn(
+      { key, ...names, advice: SAME_NAMES_ADVICE },
+      'another instance gives this sink other names',
+    );
   }
 
   async list(sinks?: readonly string[]): Promise<StoredCheckpoint[]> {
