@@ -159,6 +159,8 @@ export interface EngineEvents extends CatchUpEvents {
   ): void;
   /** The sink cannot say which store it has. */
   storeUnnamed(sink: string, reason: string): void;
+  /** The store can no longer be given receipts, because of `failure`; undefined: it can again. */
+  receiptsChanged(sink: string, failure: string | undefined): void;
   /** A window in the store is not what it should be. */
   differs(sink: string, difference: string, start: number): void;
   /** Windows got a sample, up to this sequence, after they were handed out. They are computed and written again. */
@@ -420,6 +422,7 @@ export class Engine {
         fellBehind: () => this.#catchUp(lane),
         storeReplaced: (older) => this.#track(this.#refill(lane, older)),
         unnamed: (reason) => events.storeUnnamed(id, reason),
+        receiptsChanged: (failure) => events.receiptsChanged(id, failure),
         confirmed: (window, refused, isAgain) => {
           verifier.confirmed(window, refused);
           if (!isAgain) events.confirmed?.(id, this.#lateness(window));

@@ -169,6 +169,16 @@ export class Reports {
     this.#log.warn(fields, 'the sink cannot tell which store it has: it would not notice if it was replaced');
   }
 
+  /** Once for each outage. */
+  receiptsChanged(sink: string, failure: string | undefined): void {
+    if (failure === undefined) this.#log.info({ sink }, 'the store takes receipts again');
+    else
+      this.#log.warn(
+        { sink, error: failure },
+        'the store takes no receipt: if it was restored from a backup now, that would not be noticed; trying again',
+      );
+  }
+
   storeReplaced(
     sink: string,
     from: number,

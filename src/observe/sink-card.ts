@@ -69,8 +69,20 @@ export function sinkCard(sink: SinkStatus, about: AboutWindows): SinkCard {
     const detail = `${amount(Math.ceil(catchUp.windowsBehind))} windows behind${left}`;
     return card('catching up', 'warn', detail, safety(sink, about));
   }
+  const silent = receiptTrouble(sink, about);
+  if (silent !== undefined) return card('without receipts', 'warn', silent);
   const before = `Last failure at ${clockTime(new Date(lastFailure?.at ?? 0).toISOString(), about.now)}: ${failure}`;
   return card('healthy', 'good', failure === '' ? 'No failure so far.' : before);
+}
+
+/** A store that takes rows, and no receipts; undefined if it takes them, or never did. */
+function receiptTrouble({ receipts }: SinkStatus, { now }: AboutWindows): string | undefined {
+  // Absent in what an older version says.
+  const { state, until = null, lastFailure = null } = receipts ?? {};
+  if (state !== 'failing' && !(state === 'none' && until !== null)) return undefined;
+  const since = until === null ? '' : ` since ${clockTime(until, now)}`;
+  const why = state === 'failing' && lastFailure !== null ? ` (${lastFailure.message})` : '';
+  return `It takes rows, and no receipts${since}${why}: nobody would notice that it was restored from a backup.`;
 }
 
 /** Since when the store takes nothing, what to do, and when it is tried again. */
@@ -144,7 +156,7 @@ function safety(
 
 /** What is to be known about a sink whether it is well or not. */
 function lasting(
-  { kind, version, address, verified, rejected, lastRejected }: SinkStatus,
+  { kind, version, address, verified, rejected, lastRejected, receipts }: SinkStatus,
   { now }: AboutWindows,
 ): CardLine[] {
   // Absent in what an older version says.
@@ -152,6 +164,7 @@ function lasting(
   const lines = [
     line('verified', verifiedText(verified, now), verified.different > 0 ? 'bad' : 'plain'),
     ...(store === '' ? [] : [line('store', store)]),
+    ...(receipts?.state === 'none' ? [line('receipts', 'it keeps none')] : []),
   ];
   const count = total(rejected);
   if (count === 0) return lines;
@@ -159,7 +172,7 @@ function lasting(
   return [...lines, line('rejected', `${byReason(rejected)}${example}`, 'warn')];
 }
 
-const LASTING: readonly string[] = ['verified', 'store', 'rejected'];
+const LASTING: readonly string[] = ['verified', 'store', 'receipts', 'rejected'];
 /** With its text, it is a sentence. */
 const BEGINNINGS: readonly string[] = ['nothing is lost', 'windows are lost'];
 

@@ -2,6 +2,7 @@
 import type { WindowShape } from '../aggregate/tiling.ts';
 import type { WatchStatus } from '../bus/read/watch.ts';
 import type { LaneState } from '../deliver/lane/lane.ts';
+import type { ReceiptState } from '../deliver/lane/receipts.ts';
 import type { StoreFailure } from '../deliver/lane/writer.ts';
 import type { CatchUpProgress } from '../deliver/replay/catch-up-progress.ts';
 import type { RejectedExample } from '../deliver/reports.ts';
@@ -147,6 +148,17 @@ export interface WindowStatus {
   readonly boundary: string | null;
 }
 
+/** Receipts tell a store that was restored from a backup. */
+export interface SinkReceipts {
+  readonly state: ReceiptState;
+  /** How often one could not be given since the start of the process. */
+  readonly failures: number;
+  /** Until when the store has confirmed all windows, as it keeps itself; null if that is unknown. */
+  readonly until: string | null;
+  /** `at`: in ms since 1970. */
+  readonly lastFailure: { readonly at: number; readonly message: string } | null;
+}
+
 export interface SinkStatus {
   readonly id: string;
   readonly kind: string;
@@ -212,6 +224,7 @@ export interface SinkStatus {
   readonly stalls: number;
   /** How often the store was found replaced, emptied or with older content, so that it got windows again. */
   readonly refills: number;
+  readonly receipts: SinkReceipts;
   readonly lastFailure: StoreFailure | null;
   /** Since when the store takes nothing; null while it does, and before it was first tried. */
   readonly downSince: string | null;

@@ -377,6 +377,13 @@ const SHOWN: readonly Shown[] = [
   },
   {
     kind: 'counter',
+    name: 'fanout_sink_receipt_failures_total',
+    help: 'Receipts that the store could not be given: without them, nobody notices that it was restored from a backup.',
+    labels: ['sink'],
+    of: perSink((sink) => sink.receipts.failures),
+  },
+  {
+    kind: 'counter',
     name: 'fanout_sink_checkpoint_failures_total',
     help: 'Failed attempts to save a checkpoint, which are tried again.',
     labels: ['sink'],

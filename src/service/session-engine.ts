@@ -98,6 +98,7 @@ function engineEvents(bus: Bus, { parts, log, telemetry }: Surroundings): Engine
     swept: (sink, windows, why) => reports.swept(sink, windows, why),
     storeReplaced: (...replaced) => reports.storeReplaced(...replaced),
     storeUnnamed: (sink, reason) => reports.storeUnnamed(sink, reason),
+    receiptsChanged: (sink, failure) => reports.receiptsChanged(sink, failure),
     differs: (sink, difference, start) => reports.differs(sink, difference, start),
     reopened: (starts, through) => {
       reports.reopened(starts);

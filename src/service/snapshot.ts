@@ -16,6 +16,7 @@ import type {
   ControlStatus,
   Counts,
   SampleStatus,
+  SinkReceipts,
   SinkStatus,
   SourceStatus,
   Status,
@@ -237,11 +238,17 @@ function sinkStatus(parts: Parts, { lane, kind }: LaneParts, counts: SinkTotals,
     overflows: counts.overflows,
     stalls: counts.stalls,
     refills: counts.refills,
+    receipts: receiptsOf(lane, counts.receiptFailures),
     lastFailure: lane.lastFailure ?? null,
     ...outageOf(parts, lane, now),
     verified: { ...counts.verified, ...totals.lastLook(lane.id) },
     strayWindows: counts.strayWindows,
   };
+}
+
+function receiptsOf({ receipts }: LaneParts['lane'], failures: number): SinkReceipts {
+  const { state, until, lastFailure } = receipts;
+  return { state, failures, until: timeOf(until ?? undefined), lastFailure };
 }
 
 /** Since when the store takes nothing, when it is tried again, and until when that does no harm. */

@@ -128,6 +128,7 @@ function sinkTotalsOf({ lane: { stats }, keeper, verifier, sweep }: Engine['lane
     overflows: stats.overflows,
     stalls: stats.stalls,
     refills: stats.refills,
+    receiptFailures: stats.receiptFailures,
     verified: { equal, different, unknown, confirmed },
     strayWindows: { removed, left },
   };

@@ -78,6 +78,7 @@ const SILENT: EngineEvents = {
   swept() {},
   storeReplaced() {},
   storeUnnamed() {},
+  receiptsChanged() {},
 };
 
 /** Windows 0 and 1, and after the server's clock stepped back a message of window 0, which is in the stores by then. */

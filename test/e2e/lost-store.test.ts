@@ -228,3 +228,44 @@ test('the start of a sink that was never open is not decided', async () => {
   await eventually('from the beginning', async () => Number(sumIn(join(nowhere, 'fanout.db'))) >= SAMPLES);
   expect(await refills(second)).toBe(0);
 });
+
+const NO_RECEIPT = 'the store takes no receipt';
+const receiptFailures = async ({ url }: ServiceProgram) =>
+  sample(await (await fetch(`${url}/metrics`)).text(), 'fanout_sink_receipt_failures_total{sink="sqlite"}');
+
+test('a file that takes rows and no receipts is counted, said once, and shown', async () => {
+  const path = join(folder.path, 'no-receipts.db');
+  const env = { PIPELINE: 'no-receipts', METRICS_START: 'now', CONTROL_ENABLED: 'true' };
+  const running = await start(path, env);
+  await publish();
+  await running.untilConfirmed(Date.now());
+  await eventually('kept', async () => (await running.status()).sinks[0]!.receipts.state === 'kept');
+  expect(await receiptFailures(running)).toBe(0);
+  const database = new DatabaseSync(path, { timeout: LIMIT_MS });
+  database.exec('ALTER TABLE fanout_receipts RENAME TO away');
+  await eventually('failing', async () => {
+    await publish();
+    return (await receiptFailures(running))! >= 2;
+  });
+  const [sink] = (await running.status()).sinks;
+  expect(sink).toMatchObject({ up: true, state: 'live', receipts: { state: 'failing' } });
+  expect(sink!.receipts.lastFailure!.message).toMatch(/fanout_receipts/);
+  expect(sink!.receipts.until).not.toBeNull();
+  expect(running.output.stderr.split(NO_RECEIPT)).toHaveLength(2);
+  const { stdout, ended } = await said(['ctl', 'status'], { ...env, NATS_URL: nats.url });
+  expect(ended).toBe(0);
+  expect(stdout).toContain('sqlite is without receipts. It takes rows, and no receipts since');
+  database.exec('ALTER TABLE away RENAME TO fanout_receipts');
+  database.close();
+  await eventually('kept again', async () => {
+    await publish();
+    return running.output.stderr.includes('the store takes receipts again');
+  });
+  expect((await running.status()).sinks[0]!.receipts.state).toBe('kept');
+});
+
+async function said(args: readonly string[], env: Readonly<Record<string, string>>) {
+  const program = startProgram(args, env);
+  const ended = await program.ended;
+  return { ended, stdout: program.output.stdout };
+}

@@ -354,6 +354,12 @@ export const ALERTS: Readonly<Record<string, AlertCase>> = {
     labels: { sink },
     quiet: [{ [`fanout_sink_checkpoint_failures_total${SINK}`]: '0x20 2x60' }],
   },
+  FanoutReceiptsFail: {
+    fires: { [`fanout_sink_receipt_failures_total${SINK}`]: '0+1x60' },
+    at: 16,
+    labels: { sink },
+    quiet: [{ [`fanout_sink_receipt_failures_total${SINK}`]: '0x20 2x60' }],
+  },
   FanoutVerifyDifferent: {
     fires: { 'fanout_sink_windows_verified_total{sink="store",result="different"}': '0x20 1x60' },
     at: 22,

@@ -73,6 +73,7 @@ export function sinkStatus(differences: Partial<SinkStatus> = {}): SinkStatus {
       retries: {},
     },
     ...{ lastRejected: null, dropped: 0, checkpointFailures: 0, overflows: 0, stalls: 0, refills: 0 },
+    receipts: { state: 'kept', failures: 0, until: '2026-11-30T11:59:50.000Z', lastFailure: null },
     ...{ lastFailure: null, downSince: null, nextAttempt: null, strayWindows: { removed: 0, left: 0 } },
     verified: { equal: 0, different: 0, unknown: 0, confirmed: 0, lastDifference: null, lastAt: null },
   } as const satisfies SinkStatus;

@@ -48,6 +48,21 @@ test('of a sink that somebody paused, and of one that catches up, it says until 
   expect(await linesOf({})).not.toMatchObject(safe);
 });
 
+test('a store that takes rows and no receipts is not healthy; one that never kept any is', async () => {
+  const lastFailure = { at: Date.UTC(2026, 10, 30, 11, 59), message: 'no right.' };
+  const failing = { state: 'failing', failures: 3, until: '2026-11-30T11:48:00.000Z', lastFailure } as const;
+  const { state, detail } = await linesOf({ receipts: failing });
+  expect([state, detail]).toEqual([
+    'without receipts',
+    'It takes rows, and no receipts since 11:48:00 UTC (no right.): nobody would notice that it was restored from a backup.',
+  ]);
+  expect(await linesOf({ receipts: { ...failing, until: null } })).toMatchObject({ state });
+  const lost = { ...failing, state: 'none' } as const;
+  expect(await linesOf({ receipts: lost })).toMatchObject({ state, receipts: 'it keeps none' });
+  const never = { state: 'none', failures: 0, until: null, lastFailure: null } as const;
+  expect(await linesOf({ receipts: never })).toMatchObject({ state: 'healthy', receipts: 'it keeps none' });
+});
+
 test('the headline says until when nothing is lost, and what reading the stores back has shown', async () => {
   const verified = { equal: 90, different: 0, unknown: 3, confirmed: 900, lastDifference: null };
   const well = sinkStatus({ id: 'a', verified: { ...verified, lastAt: '2026-11-30T11:59:48.000Z' } });

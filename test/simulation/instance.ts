@@ -272,6 +272,7 @@ export class Instance {
       },
       storeReplaced: (sink, from) => log('refill', `${sink} from ${this.#world.windowName(from)}`),
       storeUnnamed: (sink) => log('unnamed', sink),
+      receiptsChanged: (sink, failure) => log('receipts', `${sink} ${failure ?? 'taken again'}`),
       catchUpStarted: (sink, from) => log('catch-up', `${sink} from ${this.#world.windowName(from)}`),
       replayFailed: (sink, error) => log('replay-failed', `${sink} ${String(error)}`),
       reopened: (starts) => {

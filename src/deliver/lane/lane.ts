@@ -9,11 +9,12 @@ import type { SinkLimits } from '../../sink/contract.ts';
 import type { NameChoices } from '../name-choices.ts';
 import type { CheckpointKeeper } from './checkpoint-saver.ts';
 import { type ClosedBoundary, type SizedWindow, WindowQueue } from './queue.ts';
-import { type KnownReceipts, type OlderContent, Receipts } from './receipts.ts';
+import { type KnownReceipts, type OlderContent, type ReceiptStatus, Receipts } from './receipts.ts';
 import {
   type LaneSink,
   type StoreFailure,
   StoreWriter,
+  textOf,
   type WriterEvents,
   type WriterStats,
 } from './writer.ts';
@@ -29,6 +30,8 @@ const REPLAYED_AHEAD_BYTES = 2 * 1024 * 1024;
 
 /** How long a checkpoint waits for the store to keep a receipt. */
 const RECEIPT_TIMEOUT_MS = 5000;
+
+const NEVER_ASKED: ReceiptStatus = { state: 'none', until: null, lastFailure: null };
 
 const NO_RECEIPTS: Pick<Receipts, 'ask'> = { ask: async () => () => undefined };
 
@@ -48,6 +51,8 @@ export interface LaneStats extends Readonly<WriterStats> {
   readonly stalls: number;
   /** How often the store was found replaced, emptied or with older content, so that it gets windows again. */
   readonly refills: number;
+  /** How often the store could not be given a receipt, though it keeps them as far as it is known. */
+  readonly receiptFailures: number;
 }
 
 /** What the lane reports to the rest of the service. All calls are synchronous and must not throw. */
@@ -58,6 +63,8 @@ export interface LaneEvents extends Omit<WriterEvents, 'identified' | 'opened' |
   storeReplaced?(older: OlderContent | undefined): void;
   /** The sink would not notice if its store was replaced. */
   unnamed?(reason: string): void;
+  /** Receipts can no longer be given, because of `failure`; undefined: they can again. */
+  receiptsChanged?(failure: string | undefined): void;
   /** The lane has released windows and needs a replay from `next`. */
   fellBehind(): void;
   /**
@@ -133,7 +140,7 @@ export class Lane {
     const pick = names && ((window: ClosedWindow) => names.pick(window));
     this.#queue = new WindowQueue(limits, from, closedThrough, first, pick);
     this.#identity = options.identity;
-    this.#receipts = options.receipts && new Receipts(sink, options.receipts);
+    this.#receipts = options.receipts && new Receipts(sink, options.receipts, clock);
     if (options.keeper !== undefined) {
       options.keeper.receiptsFor = (...saved) => this.#receiptsFor(...saved);
       options.keeper.refilledTo = (next) => this.#giveReceipt(next);
@@ -168,6 +175,7 @@ export class Lane {
       overflows: this.#overflows,
       stalls,
       refills: this.#refills,
+      receiptFailures: this.#receipts?.failures ?? 0,
     };
   }
 
@@ -183,6 +191,11 @@ export class Lane {
 
   get lastFailure(): StoreFailure | undefined {
     return this.#blocked ?? this.#writer.lastFailure;
+  }
+
+  /** By receipts it is known whether the store was restored from a backup. */
+  get receipts(): ReceiptStatus {
+    return this.#receipts?.status ?? NEVER_ASKED;
   }
 
   /** Since when the store takes nothing, in ms since 1970; undefined while it does. */
@@ -351,21 +364,36 @@ export class Lane {
     if (older !== undefined && this.#options.replayable) this.#replaced(this.#identity, older);
   }
 
-  /** If that fails, it comes with the next checkpoint. */
+  /** If that fails, it is counted, and comes with the next checkpoint. */
   async #givenReceipt(
     receipts: Receipts,
     next: number,
     isWhole: () => boolean,
   ): Promise<OlderContent | undefined> {
-    const { timeoutMs, clock } = this.#options;
+    const { timeoutMs, clock, events } = this.#options;
     const late = new AbortController();
     const given = new AbortController();
     const limitMs = Math.min(timeoutMs, RECEIPT_TIMEOUT_MS);
-    const tooLate = clock.sleep(limitMs, given.signal).then(() => late.abort());
-    const giving = receipts.give(next, isWhole, late.signal).catch(() => undefined);
-    const older = await Promise.race([giving, tooLate.then(() => undefined)]);
-    given.abort();
-    return older;
+    const tooLate = clock.sleep(limitMs, given.signal).then(() => {
+      late.abort();
+      throw new Error(`no answer within ${limitMs} ms`);
+    });
+    const wasFailing = receipts.status.state === 'failing';
+    const giving = receipts.give(next, isWhole, late.signal);
+    try {
+      const older = await Promise.race([giving, tooLate]);
+      if (wasFailing && receipts.status.state !== 'failing') events.receiptsChanged?.(undefined);
+      return older;
+    } catch (error) {
+      const message = textOf(error);
+      if (receipts.failed(message)) events.receiptsChanged?.(message);
+      return undefined;
+    } finally {
+      // Whichever of them is left fails later, or not at all.
+      giving.catch(() => {});
+      tooLate.catch(() => {});
+      given.abort();
+    }
   }
 
   /**

@@ -3,6 +3,7 @@
  * restored from a backup. A receipt says that the store has all windows before it. It is raised before the checkpoint
  * moves, so a store that has lost no content never holds one older than the checkpoint speaks of.
  */
+import type { Clock } from '../../base/clock.ts';
 import { isAsKnown, type Sink } from '../../sink/contract.ts';
 
 /** Whose receipt the lane gives, and which ones its store must hold. */
@@ -18,10 +19,29 @@ export interface OlderContent {
   readonly to: number | undefined;
 }
 
+/**
+ * `unknown`: the store was not asked to keep one so far. `kept`: it has the last one. `failing`: the last one failed.
+ * `none`: it cannot keep any, or does not let us.
+ */
+export type ReceiptState = 'unknown' | 'kept' | 'failing' | 'none';
+
+/** What there is to know of the receipts of a lane. */
+export interface ReceiptStatus {
+  readonly state: ReceiptState;
+  /** The own receipt, as far as it is known, in ms since 1970; null if there is none. */
+  readonly until: number | null;
+  /** The last one that failed; null if none did. */
+  readonly lastFailure: { readonly at: number; readonly message: string } | null;
+}
+
+/** How soon a store that keeps no receipts is asked again: an operator may have let us meanwhile. */
+const ASK_AGAIN_MS = 3_600_000;
+
 type ReceiptSink = Pick<Sink, 'receipt' | 'giveReceipt'>;
 
 export class Receipts {
   readonly #sink: ReceiptSink;
+  readonly #clock: Pick<Clock, 'now' | 'steady'>;
   readonly #writer: string;
   /** By writer: what the store held when it was last asked. */
   readonly #known: Map<string, number>;
@@ -30,14 +50,33 @@ export class Receipts {
    * where others have stopped has only their receipts, until it gives its own.
    */
   #claimed: Readonly<Record<string, number>>;
-  /** Whether the store can keep receipts, as far as it is known. */
-  #areKept = true;
+  #state: ReceiptState = 'unknown';
+  /** When a store that keeps none is asked again, by the steady clock. */
+  #askAgainAt = 0;
+  #lastFailure: ReceiptStatus['lastFailure'] = null;
+  /** How many could not be given, for another reason than that the store keeps none. */
+  failures = 0;
 
-  constructor(sink: ReceiptSink, { writer, known }: KnownReceipts) {
+  constructor(sink: ReceiptSink, { writer, known }: KnownReceipts, clock: Pick<Clock, 'now' | 'steady'>) {
     this.#sink = sink;
+    this.#clock = clock;
     this.#writer = writer;
     this.#known = new Map(known);
     this.#claimed = Object.fromEntries(known);
+  }
+
+  get status(): ReceiptStatus {
+    const until = this.#known.get(this.#writer) ?? null;
+    return { state: this.#state, until, lastFailure: this.#lastFailure };
+  }
+
+  /** One could not be given. Returns whether that is news. */
+  failed(message: string): boolean {
+    const isNews = this.#state !== 'failing';
+    this.failures += 1;
+    this.#state = 'failing';
+    this.#lastFailure = { at: this.#clock.now(), message };
+    return isNews;
   }
 
   /**
@@ -67,9 +106,11 @@ export class Receipts {
    */
   async give(time: number, isWhole: () => boolean, signal: AbortSignal): Promise<OlderContent | undefined> {
     const known = this.#known.get(this.#writer);
-    if (!this.#areKept || !isWhole()) return undefined;
+    const isFutile = this.#state === 'none' && this.#clock.steady() < this.#askAgainAt;
+    if (isFutile || !isWhole()) return undefined;
     const told = await this.#sink.giveReceipt?.(this.#writer, time, known, signal);
-    this.#areKept = told !== undefined;
+    this.#state = told === undefined ? 'none' : 'kept';
+    if (told === undefined) this.#askAgainAt = this.#clock.steady() + ASK_AGAIN_MS;
     // Another content was found meanwhile.
     if (told === undefined || this.#known.get(this.#writer) !== known) return undefined;
     const { before } = told;
@@ -86,7 +127,7 @@ export class Receipts {
     const own = this.#known.get(this.#writer);
     if (isWhole && own !== undefined) this.#claimed = { [this.#writer]: own };
     // Nobody would raise them any more.
-    if (isWhole && !this.#areKept) this.#claimed = {};
+    if (isWhole && this.#state === 'none') this.#claimed = {};
     return this.#claimed;
   }
 

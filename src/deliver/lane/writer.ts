@@ -536,15 +536,15 @@ function waitOf(afterMs = 0): number {
   return afterMs > 0 ? Math.min(afterMs, BACKOFF_CAP_MS) : 0;
 }
 
+/** Returns what a sink has thrown, in words. */
+export function textOf(error: unknown): string {
+  if (error instanceof SinkError) return withAdvice(error);
+  return error instanceof Error ? error.message : String(error);
+}
+
 function outcomeOfError(error: unknown): WriteOutcome {
-  if (!(error instanceof SinkError)) {
-    return {
-      kind: 'retry',
-      reason: 'unknown',
-      message: error instanceof Error ? error.message : String(error),
-    };
-  }
-  const message = withAdvice(error);
+  const message = textOf(error);
+  if (!(error instanceof SinkError)) return { kind: 'retry', reason: 'unknown', message };
   switch (error.reason) {
     case 'unauthorized':
     case 'untrusted':

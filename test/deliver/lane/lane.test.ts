@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import type { Checkpoint } from '../../../src/bus/kv/checkpoints.ts';
 import { FanOut } from '../../../src/deliver/fanout.ts';
 import { CheckpointKeeper } from '../../../src/deliver/lane/checkpoint-saver.ts';
-import { isAsKnown, SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
+import { isAsKnown, type ReceiptBefore, SinkError, type WriteOutcome } from '../../../src/sink/contract.ts';
 import { keyOf, laneOf, ScriptedSink, sizedWindow, WINDOW_MS } from '../fixtures.ts';
 import { settle, VirtualClock } from '../virtual-clock.ts';
 
@@ -745,4 +745,73 @@ test('a store that is restored once more, while it is filled again, gets all of 
     claimed(10 * WINDOW_MS),
     claimed(12 * WINDOW_MS),
   ]);
+});
+
+test('a receipt that fails is counted and told once; a store that keeps none is asked again later', async () => {
+  const clock = new VirtualClock();
+  const keeper = new CheckpointKeeper({
+    sink: 'test',
+    clock,
+    store: { load: async () => undefined, list: async () => [], save: async () => 'saved' },
+    describe: () => ({ savedAt: '', shape: { ...SHAPE, slice: '0/1' } }),
+    failed: () => {},
+  });
+  let asked = 0;
+  let held: number | undefined;
+  const keeps = async (time: number): Promise<ReceiptBefore | undefined> => {
+    const before = held;
+    held = time;
+    return { before };
+  };
+  let answer = keeps;
+  const sink = Object.assign(new ScriptedSink(), {
+    identity: async () => 'the one',
+    receipt: async () => held,
+    giveReceipt: async (_: string, time: number) => {
+      asked += 1;
+      return answer(time);
+    },
+  });
+  const told: (string | undefined)[] = [];
+  const { lane } = laneOf(
+    clock,
+    sink,
+    { keeper, identity: 'the one', receipts: { writer: 'writer', known: new Map() } },
+    { receiptsChanged: (failure) => told.push(failure) },
+  );
+  void lane.run();
+  let next = 0;
+  const confirmAnother = async () => {
+    lane.offer(sizedWindow(next, 3));
+    next += 1;
+    lane.advance(next * WINDOW_MS, 0);
+    await clock.pass(20_000);
+  };
+  expect(lane.receipts).toEqual({ state: 'unknown', until: null, lastFailure: null });
+  await confirmAnother();
+  await confirmAnother();
+  expect(lane.receipts).toMatchObject({ state: 'kept', until: 2 * WINDOW_MS });
+  answer = async () => {
+    throw new SinkError('unauthorized', 'no right', 'Grant it.');
+  };
+  await confirmAnother();
+  await confirmAnother();
+  expect([lane.stats.receiptFailures, told]).toEqual([2, ['no right. Grant it.']]);
+  expect(lane.receipts).toMatchObject({ state: 'failing', until: 2 * WINDOW_MS });
+  answer = () => new Promise(() => {});
+  await confirmAnother();
+  expect([lane.stats.receiptFailures, told.length]).toEqual([3, 1]);
+  expect(lane.receipts.lastFailure?.message).toBe('no answer within 5000 ms');
+  answer = keeps;
+  await confirmAnother();
+  expect([lane.receipts.state, told]).toEqual(['kept', ['no right. Grant it.', undefined]]);
+  answer = async () => undefined;
+  await confirmAnother();
+  const before = asked;
+  await confirmAnother();
+  expect([lane.receipts.state, asked]).toEqual(['none', before]);
+  answer = keeps;
+  await clock.pass(3_600_000);
+  await confirmAnother();
+  expect([lane.receipts.state, asked, lane.stats.receiptFailures]).toEqual(['kept', before + 1, 3]);
 });
