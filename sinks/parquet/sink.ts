@@ -27,6 +27,7 @@ import {
   outcomeOf,
   type Point,
   type Question,
+  type ReceiptBefore,
   type Rejection,
   type Sink,
   type SinkContext,
@@ -42,6 +43,7 @@ import { type Change, groups } from './file.ts';
 import { FolderStore } from './folder.ts';
 import { fileOf, nameFolder, shareFile } from './layout.ts';
 import { Merger, unreadable } from './merger.ts';
+import { giveReceiptIn, receiptIn } from './receipts.ts';
 import { type FileStore, idIn, type Reading, unmarked } from './store.ts';
 
 /** How many files of a batch are worked on at once: with names as partitions, there are many. */
@@ -183,6 +185,27 @@ class ParquetSink implements Sink {
       const marker = await this.#store.marker(signal);
       if (marker === undefined) throw unmarked();
       return idIn(marker);
+    } catch (error) {
+      throw this.#store.explain(error, signal);
+    }
+  }
+
+  async receipt(writer: string, signal: AbortSignal): Promise<number | undefined> {
+    try {
+      return await receiptIn(this.#store, writer, signal);
+    } catch (error) {
+      throw this.#store.explain(error, signal);
+    }
+  }
+
+  async giveReceipt(
+    writer: string,
+    time: number,
+    known: number | undefined,
+    signal: AbortSignal,
+  ): Promise<ReceiptBefore> {
+    try {
+      return await giveReceiptIn(this.#store, writer, time, known, signal);
     } catch (error) {
       throw this.#store.explain(error, signal);
     }
