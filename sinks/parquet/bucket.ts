@@ -17,6 +17,7 @@ import {
   type Listed,
   MARKER,
   MAX_FILE_BYTES,
+  type Making,
   markerOf,
   type Reading,
   type Stored,
@@ -48,8 +49,10 @@ export interface BucketOptions {
   readonly place: Extract<Place, { kind: 'bucket' }>;
   readonly region: string | undefined;
   readonly endpoint: string | undefined;
-  /** Whether a prefix that was not used before is taken. Default: true. */
-  readonly create?: boolean;
+  readonly making: Making;
+  /** Whether a prefix that was not used before is taken. */
+  readonly create: boolean;
+  readonly readOnly: boolean;
   /** A file up to this size is read with one request, a larger one row group by row group. Default: 8 MiB. */
   readonly wholeBytes?: number;
 }
@@ -65,11 +68,13 @@ export class BucketStore implements FileStore {
 
   async open(layout: string, signal: AbortSignal): Promise<void> {
     if (this.#closing.signal.aborted) this.#closing = new AbortController();
-    const marker = Buffer.from(markerOf(layout, randomUUID()));
-    if (this.#options.create !== false && (await this.replace(MARKER, marker, undefined, signal))) {
-      // Nobody had put it. A store that lets it be put again as a new one does not check conditions.
-      if (await this.replace(MARKER, marker, undefined, signal)) throw unconditional();
-    }
+    const { making, create, readOnly } = this.#options;
+    const atFirst = await this.marker(signal);
+    if (atFirst === undefined && !create && !readOnly) throw unmarked();
+    const marker = Buffer.from(atFirst ?? markerOf(layout, randomUUID()));
+    if (atFirst === undefined) await making(() => this.replace(MARKER, marker, undefined, signal));
+    // A store that lets it be put again as a new one does not check conditions.
+    if (!readOnly && (await this.replace(MARKER, marker, undefined, signal))) throw unconditional();
     const found = await this.marker(signal);
     if (found === undefined) throw unmarked();
     checkMarker(found, layout);

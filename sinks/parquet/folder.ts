@@ -18,6 +18,7 @@ import {
   type Listed,
   MARKER,
   MAX_FILE_BYTES,
+  type Making,
   markerOf,
   type Reading,
   type Stored,
@@ -31,18 +32,25 @@ const MAX_MARKERS_TRIED = 20;
 /** How many folders are remembered as made and synced. */
 const MAX_KNOWN_FOLDERS = 10_000;
 
+export interface FolderOptions {
+  readonly making: Making;
+  /** Whether a folder that was not used before is taken. */
+  readonly create: boolean;
+  /** Nothing is made in the folder: it may be on a file system that cannot be written to. */
+  readonly readOnly: boolean;
+}
+
 export class FolderStore implements FileStore {
   readonly #root: string;
-  readonly #create: boolean;
+  readonly #options: FolderOptions;
   readonly #lock: FolderLock;
   readonly #known = new Set<string>();
   /** The folder that was opened first: its marker, and on which file system it was. */
   #first: { readonly marker: string; readonly device: bigint } | undefined;
 
-  /** `create`: whether a folder that was not used before is taken. */
-  constructor(root: string, create = true) {
+  constructor(root: string, options: FolderOptions) {
     this.#root = root;
-    this.#create = create;
+    this.#options = options;
     this.#lock = new FolderLock(join(root, '_metrics-fanout.lock'));
   }
 
@@ -50,7 +58,21 @@ export class FolderStore implements FileStore {
     signal.throwIfAborted();
     this.#known.clear();
     const marker = join(this.#root, MARKER);
-    await this.#mustBeTheFirst(await textOf(marker));
+    const atFirst = await textOf(marker);
+    await this.#mustBeTheFirst(atFirst);
+    if (this.#options.readOnly) return await this.#openToRead(atFirst, layout);
+    if (atFirst === undefined) await this.#options.making(() => this.#prepare(layout, signal));
+    else await this.#prepare(layout, signal);
+  }
+
+  async #openToRead(marker: string | undefined, layout: string): Promise<void> {
+    if (marker === undefined) await this.#options.making(async () => {});
+    else checkMarker(marker, layout);
+  }
+
+  /** Makes what is missing. */
+  async #prepare(layout: string, signal: AbortSignal): Promise<void> {
+    const marker = join(this.#root, MARKER);
     const made = await mkdir(this.#root, { recursive: true });
     if (made !== undefined) await syncAbove(this.#root, dirname(made));
     await mkdir(join(this.#root, TEMPORARY), { recursive: true });
@@ -74,7 +96,7 @@ export class FolderStore implements FileStore {
    * must be made or written there. Who removes the folder as a whole gets a new one, which another process may make.
    */
   async #mustBeTheFirst(marker: string | undefined): Promise<void> {
-    if (marker === undefined && !this.#create) throw unmarked();
+    if (marker === undefined && !this.#options.create && !this.#options.readOnly) throw unmarked();
     if (this.#first === undefined || marker === this.#first.marker) return;
     const isEmptied = marker === undefined && (await unlessAbsent(stat(this.#root))) !== undefined;
     if (!isEmptied && (await deviceOf(this.#root)) === this.#first.device) {

@@ -24,6 +24,7 @@ import {
   dimensionIn,
   fitting,
   instancePrice,
+  makeMissing,
   outcomeOf,
   type Point,
   type Question,
@@ -44,7 +45,7 @@ import { FolderStore } from './folder.ts';
 import { fileOf, nameFolder, shareFile } from './layout.ts';
 import { Merger, unreadable } from './merger.ts';
 import { giveReceiptIn, receiptIn } from './receipts.ts';
-import { type FileStore, idIn, type Reading, unmarked } from './store.ts';
+import { type FileStore, idIn, type Making, type Reading, unmarked } from './store.ts';
 
 /** How many files of a batch are worked on at once: with names as partitions, there are many. */
 const FILES_AT_ONCE = 8;
@@ -56,12 +57,14 @@ class ParquetSink implements Sink {
 
   constructor(config: ParquetConfig, context: SinkContext) {
     const { url, region, endpoint } = config;
-    const create = config.create && !context.readOnly;
+    const { readOnly = false } = context;
+    const making: Making = (make) => makeMissing(context, placeOf(config), make);
+    const options = { making, create: config.create, readOnly };
     this.#config = config;
     this.#store =
       url.kind === 'folder'
-        ? new FolderStore(url.path, create)
-        : new BucketStore({ place: url, region, endpoint, create });
+        ? new FolderStore(url.path, options)
+        : new BucketStore({ place: url, region, endpoint, ...options });
     this.#merger = new Merger(this.#store);
   }
 

@@ -30,6 +30,9 @@ export interface Reading extends AsyncBuffer {
   close(): Promise<void>;
 }
 
+/** Marks a place that was not used before, by `make`. Rejects if that must not be done. */
+export type Making = (make: () => Promise<unknown>) => Promise<unknown>;
+
 /** Every call may throw whatever the file system or the SDK throws: `explain` says what it means. */
 export interface FileStore {
   /** Makes sure that the root is there and holds files of this layout, or none. */

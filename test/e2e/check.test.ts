@@ -2,7 +2,7 @@ import { once } from 'node:events';
 import { createServer, request } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect } from '../../src/bus/connect.ts';
 import { bucketExists } from '../../src/bus/kv/bucket.ts';
@@ -210,7 +210,13 @@ test('--watch finds messages that the stream refuses, and nothing if it stores a
 test('what is made because of a wrong setting is said, by check and by the service', async () => {
   const env = { ...stack.env, SINK_INFLUXDB_DATABASE: 'metrcs', SINK_POSTGRES_ENABLED: 'false' };
   const path = join(stack.folder, 'nonexistent', 'x.db');
-  const typed = { ...env, SINK_SQLITE_PATH: path };
+  const lake = join(stack.folder, 'nowhere', 'lake');
+  const typed = {
+    ...env,
+    SINK_SQLITE_PATH: path,
+    SINK_PARQUET_ENABLED: 'true',
+    SINK_PARQUET_URL: pathToFileURL(lake).href,
+  };
   const details = async () => {
     const { code, stdout } = await check(typed, '--json');
     expect(code, stdout).toBe(0);
@@ -220,7 +226,9 @@ test('what is made because of a wrong setting is said, by check and by the servi
   const first = await details();
   expect(first('influxdb')).toMatch(/^made the database metrcs, written, read back, removed/);
   expect(first('sqlite')).toContain(`made the file ${path}, written, read back, removed`);
+  expect(first('parquet')).toContain(`made the folder ${lake}, written, read back, removed`);
   const second = await details();
+  expect(second('parquet')).toContain(`folder ${lake}: written`);
   expect(second('influxdb')).toMatch(/^written/);
   expect(second('sqlite')).toMatch(/^\/.*\/x\.db: written/);
 

@@ -54,12 +54,51 @@ async function opened(place = newPlace()): Promise<Sink> {
 }
 
 async function store(place = newPlace(), wholeBytes?: number): Promise<BucketStore> {
-  const options = { place, region: undefined, endpoint: s3.front };
+  const options = {
+    place,
+    region: undefined,
+    endpoint: s3.front,
+    making: (make: () => Promise<unknown>) => make(),
+    create: true,
+    readOnly: false,
+  };
   const made = new BucketStore(wholeBytes === undefined ? options : { ...options, wholeBytes });
   open.push(made);
   await made.open('date', NEVER);
   return made;
 }
+
+it('says which place it made, once, and puts nothing if it may only read', async () => {
+  const place = newPlace();
+  const config = {
+    url: place,
+    partitionBy: 'date',
+    create: true,
+    region: undefined,
+    endpoint: s3.front,
+  } as const;
+  const said: string[] = [];
+  const log = { info: (_: object, message: string) => void said.push(message), warn() {} };
+  const openedAs = async (readOnly: boolean) => {
+    const sink = parquet.create(config, { id: 't', log, readOnly });
+    open.push(sink);
+    await sink.open(NEVER);
+    return sink;
+  };
+  s3.requests.splice(0);
+  const missing = await sinkError(openedAs(true));
+  const name = `bucket folder s3://${BUCKET}/${place.prefix}`;
+  expect(missing).toMatchObject({ reason: 'not_found', message: `there is no ${name}` });
+  const maker = await openedAs(false);
+  expect(said).toEqual([`made the ${name}`]);
+  await maker.write({ points }, NEVER);
+  await openedAs(false);
+  expect(said).toHaveLength(1);
+  s3.requests.splice(0);
+  const reader = await openedAs(true);
+  expect(await readAll(reader, EVERYTHING, NEVER)).toHaveLength(points.length);
+  expect(s3.requests.filter((request) => !request.startsWith('GET '))).toEqual([]);
+});
 
 /** What was asked of S3, without what differs from run to run. */
 function asked(place: Extract<Place, { kind: 'bucket' }>): string[] {

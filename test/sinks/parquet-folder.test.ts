@@ -26,7 +26,7 @@ import { type ParquetConfig, settings, validate } from '../../sinks/parquet/conf
 import { fileOf, nameFolder, windowOf } from '../../sinks/parquet/layout.ts';
 import parquet from '../../sinks/parquet/sink.ts';
 import { temporaryFolder } from '../../src/servers/server-process.ts';
-import type { Point, Sink } from '../../src/sink/index.ts';
+import type { Point, Sink, SinkContext } from '../../src/sink/index.ts';
 import {
   differences,
   EVERYTHING,
@@ -66,6 +66,37 @@ async function opened(path = newRoot(), partitionBy?: ParquetConfig['partitionBy
   await sink.open(NEVER);
   return sink;
 }
+
+/** Opens the folder, and returns what was said to be made. */
+async function openedAs(path: string, more: Partial<SinkContext>): Promise<{ sink: Sink; said: string[] }> {
+  const said: string[] = [];
+  const url = { kind: 'folder', path } as const;
+  const config = { url, partitionBy: 'date', create: true, region: undefined, endpoint: undefined } as const;
+  const log = { info: (_: object, message: string) => void said.push(message), warn() {} };
+  const sink = parquet.create(config, { id: 't', log, ...more });
+  await sink.open(NEVER);
+  return { sink, said };
+}
+
+it('says which folder it made, once, and makes and removes nothing if it may only read', async () => {
+  const path = newRoot();
+  const missing = await sinkError(openedAs(path, { readOnly: true }));
+  expect(missing).toMatchObject({ reason: 'not_found', message: `there is no folder ${path}` });
+  expect(existsSync(path)).toBe(false);
+  const maker = await openedAs(path, {});
+  expect(maker.said).toEqual([`made the folder ${path}`]);
+  expect((await openedAs(path, {})).said).toEqual([]);
+  await maker.sink.write({ points: manyPoints(3) }, NEVER);
+  const temporary = join(path, '_tmp', 'of-a-writer.tmp');
+  writeFileSync(temporary, '');
+  rmSync(join(path, '_metrics-fanout.lock'));
+  const reader = await openedAs(path, { readOnly: true });
+  expect(await readAll(reader.sink, EVERYTHING, NEVER)).toHaveLength(3);
+  expect(await reader.sink.storage!(NEVER)).toBeGreaterThan(0);
+  expect(reader.said).toEqual([]);
+  expect(existsSync(temporary)).toBe(true);
+  expect(readdirSync(path)).not.toContain('_metrics-fanout.lock');
+});
 
 const WRITTEN = { kind: 'written' };
 const filesIn = (root: string) => globSync('**/*.parquet', { cwd: root }).sort();
@@ -222,7 +253,7 @@ const WRITER = `
 const [, root, from, salt] = process.argv;
 const { default: parquet } = await import('./sinks/parquet/sink.ts');
 const { manyPoints, START, WINDOW_MS } = await import('./test/conformance/points.ts');
-const config = { url: { kind: 'folder', path: root }, partitionBy: 'date' };
+const config = { url: { kind: 'folder', path: root }, partitionBy: 'date', create: true };
 const sink = parquet.create(config, { id: 't', log: { info() {}, warn() {} } });
 await sink.open(new AbortController().signal);
 for (let number = Number(from); ; number += 1) {
