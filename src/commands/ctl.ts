@@ -57,7 +57,6 @@ const PAGE: HelpPage = {
 const rfc3339 = (text: string) => new Date(time(text)).toISOString();
 const timeOption = (flags: string, description: string) =>
   new Option(flags, `${TIME_FORMS}; the window of this time is ${description}`).argParser(rfc3339);
-const FROM = timeOption('--from <time>', 'the first').makeOptionMandatory();
 
 const TIMEOUT = new Option('--timeout <time>', 'how long to wait for answers, such as 10s')
   .argParser(timeout)
@@ -104,7 +103,7 @@ const COMMANDS: readonly Asking[] = [
     operation: 'replay',
     options: [
       suggest(new Option('--sink <id>', 'the sink'), SINK_KINDS).makeOptionMandatory(),
-      FROM,
+      timeOption('--from <time>', 'the first').makeOptionMandatory(),
       timeOption('--to <time>', 'excluded (default: all complete windows)'),
     ],
     unaddressed: 'any',
@@ -112,10 +111,10 @@ const COMMANDS: readonly Asking[] = [
   {
     name: 'verify',
     description: 'compare sinks with the stream, row by row',
-    example: ['verify --from 2026-11-23T01:00:00Z', 'all sinks from a time on, by any one instance'],
+    example: ['verify --all --json', 'all that the stream still holds, by every instance, for a script'],
     operation: 'verify',
     options: [
-      FROM,
+      timeOption('--from <time>', 'the first (default: where the sink began, as far as the stream holds)'),
       timeOption('--to <time>', 'excluded (default: all confirmed windows)'),
       suggest(new Option('--sink <id>', 'only this sink (default: all enabled sinks)'), SINK_KINDS),
       new Option('--name <glob>', 'only series whose name matches the glob, such as http.*'),

@@ -304,9 +304,10 @@ export class Controller {
   }
 }
 
-function rangeOf(from: number, to: number | undefined): string[] {
-  const until = to === undefined ? [] : ['--to', new Date(to).toISOString()];
-  return ['--from', new Date(from).toISOString(), ...until];
+function rangeOf(from: number | undefined, to: number | undefined): string[] {
+  const option = (name: string, ms: number | undefined) =>
+    ms === undefined ? [] : [name, new Date(ms).toISOString()];
+  return [...option('--from', from), ...option('--to', to)];
 }
 
 function fileTime(clock: Clock): string {

@@ -114,7 +114,7 @@ export const OPERATIONS = {
   },
   verify: {
     summary: 'compare sinks with the stream, row by row',
-    fields: { ...task, sink: optional(text), from: time, to: optional(time), name: optional(text) },
+    fields: { ...task, sink: optional(text), from: optional(time), to: optional(time), name: optional(text) },
   },
   detach: {
     summary: 'leave the bus and keep running',

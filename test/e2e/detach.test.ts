@@ -160,6 +160,18 @@ test('a detached instance leaves nothing on the bus and answers over its socket;
   await expectEqual(own(), [...before, ...meanwhile]);
 });
 
+test('every instance verifies all that the stream still holds, without being told from when on', async () => {
+  const asked = await ctlOfAll(3, env, 'verify', '--all', '--json');
+  expect(asked.answers, asked.stderr).toHaveLength(3);
+  for (const { ok, task } of asked.answers)
+    expect({ ok, task }).toMatchObject({ ok: true, task: { state: 'done' } });
+  const first = asked.answers.find(({ instance }) => instance === ids[0]);
+  expect(first!.task.result).toMatchObject({ equal: true, sinks: [{ sink: 'sqlite' }] });
+  expect(first!.task.result.sinks[0].windows.equal).toBeGreaterThan(0);
+  // The other two have a sink that keeps nothing: nobody can say that it is equal.
+  expect(asked.code).toBe(1);
+});
+
 test('detached with control kept, only control is left', async () => {
   const id = ids[1]!;
   const report = await ended(client, id, await ask(client, id, 'detach', { keepControl: true }));
