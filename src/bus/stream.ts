@@ -238,6 +238,16 @@ export async function overlapping(bus: Bus, core: StreamConfigured): Promise<str
   return undefined;
 }
 
+/** Names streams that capture the subject; undefined if that cannot be found out. */
+export async function capturing(bus: Bus, subject: string): Promise<readonly string[] | undefined> {
+  try {
+    return await (await manager(bus)).streams.names(subject).next();
+  } catch {
+    // Not everybody may ask.
+    return undefined;
+  }
+}
+
 /** Returns the facts of a stream. Throws a `StreamUnfit` if it cannot serve as the source of truth. */
 function checked(info: StreamInfo, core: Pick<StreamConfigured, 'metricsSubjects'>): StreamFacts {
   const { name, retention, mirror, sealed } = info.config;

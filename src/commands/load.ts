@@ -42,7 +42,7 @@ the windows cannot be known. Then there is one row per series with its totals, a
   ],
   exit: [
     ['0', 'nothing was lost: the stream stored all, or it cannot be asked and the connection stayed up'],
-    ['1', 'something is or may be lost; the report says what'],
+    ['1', 'something is or may be lost, or no stream captures the subject; the report says what'],
     WRONG_SETTINGS,
     ['130', 'ended by Ctrl-C before --count or --duration; without them, Ctrl-C is the end'],
   ],

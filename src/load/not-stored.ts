@@ -14,7 +14,12 @@ const MAX_POLL_MS = 1_000;
 const SILENT: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
 export type NotStored =
-  | { readonly messages: number; readonly unknown?: undefined }
+  | {
+      readonly messages: number;
+      readonly unknown?: undefined;
+      /** Why no stream can have stored any; absent if one can. */
+      readonly never?: string;
+    }
   /** Why nobody knows. */
   | { readonly messages: undefined; readonly unknown: string };
 
@@ -67,7 +72,8 @@ export async function untilStored(
   let before = -1;
   let grownAt = clock.steady();
   for (let pauseMs = MIN_POLL_MS; ; pauseMs = Math.min(MAX_POLL_MS, 2 * pauseMs)) {
-    const { messages, doubt } = await read();
+    const { messages, doubt, never } = await read();
+    if (never !== undefined) return { messages: sent, never };
     if (messages > before) grownAt = clock.steady();
     before = messages;
     if (messages >= sent || clock.steady() - grownAt >= IDLE_MS) return notStored(sent, messages, doubt);

@@ -115,10 +115,15 @@ describe('load', () => {
     expect(removed.stdout).toContain('is unknown: the stream has removed messages since');
     expect(removed.code).toBe(0);
     await streams.delete('SMALL');
-    // Another one may have it.
     const gone = await load(args, env);
-    expect(gone.stdout).toContain('is unknown: there is no stream SMALL');
-    expect(gone.code).toBe(0);
+    expect(gone.stdout).toContain('no stream captures small: none of them was stored');
+    expect(gone.code).toBe(1);
+    // Another one may have it.
+    await streams.add({ name: 'ANOTHER', subjects: ['small'] });
+    const elsewhere = await load(args, env);
+    expect(elsewhere.stdout).toContain('is unknown: there is no stream SMALL');
+    expect(elsewhere.code).toBe(0);
+    await streams.delete('ANOTHER');
     await owner.close();
   });
 
@@ -133,7 +138,11 @@ describe('load', () => {
     expect(not_stored_unknown).toMatch(/^looking up the stream METRICS: /);
     await server.stop();
     const other = await load(['--count', '20', '--subject', 'other'], {});
-    expect(other.stdout).toContain('is unknown: the stream does not capture that subject');
+    expect(other.stdout).toContain('no stream captures other: none of them was stored');
+    expect(other.code).toBe(1);
+    const asJson = await load(['--count', '20', '--subject', 'other', '--json'], {});
+    const none = { not_stored: 20, not_stored_unknown: null, not_stored_because: 'no stream captures other' };
+    expect(JSON.parse(asJson.stdout)).toMatchObject(none);
     const mapped = await startNats({ extra: 'mappings = { "metrics.a": "metrics.b" }' });
     const onMapped = { NATS_URL: mapped.url };
     await load(['--count', '1', '--truth', join(folder.path, 'mapped.jsonl')], onMapped);

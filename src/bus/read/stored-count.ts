@@ -4,7 +4,7 @@ import type { CoreConfig } from '../../config/core-settings.ts';
 import { storedAs } from '../capture.ts';
 import type { Bus } from '../connect.ts';
 import { jetstreamError } from '../errors.ts';
-import { describeStream, type StreamFacts, streamExists } from '../stream.ts';
+import { capturing, describeStream, type StreamFacts, streamExists } from '../stream.ts';
 import { addConsumer, deleteConsumer } from './consumer.ts';
 
 type Configured = Pick<CoreConfig, 'metricsStream' | 'metricsSubjects'>;
@@ -13,6 +13,8 @@ export interface StoredSince {
   readonly messages: number;
   /** Why there may have been more; undefined if there were not. */
   readonly doubt: string | undefined;
+  /** Why there cannot be any; absent if there can. */
+  readonly never?: string;
 }
 
 /** What a stream has stored since the count began. */
@@ -38,12 +40,12 @@ export class StoredCount {
   /** Rejects with a `BusError`. */
   async read(): Promise<StoredSince> {
     const facts = await factsOf(this.#bus, this.#core);
-    if (facts === undefined) return { messages: 0, doubt: `there is no stream ${this.#core.metricsStream}` };
+    if (facts === undefined) return await this.#nothing(`there is no stream ${this.#core.metricsStream}`);
     const before = this.#before;
     const first = (before?.lastSequence ?? facts.beginSequence - 1) + 1;
     const stored = storedAs(this.#subject, facts.capture);
     if (stored === undefined) return { messages: 0, doubt: 'others are stored under the same subject' };
-    if (stored.length === 0) return { messages: 0, doubt: 'the stream does not capture that subject' };
+    if (stored.length === 0) return await this.#nothing('the stream does not capture that subject');
     const hasGrown = facts.lastSequence >= first;
     const messages = hasGrown ? await this.#countFrom(first, stored, facts) : 0;
     // Mappings of an account are the server's own business.
@@ -52,6 +54,13 @@ export class StoredCount {
       return { messages, doubt: 'the stream was made anew' };
     const doubt = facts.firstSequence > first ? 'the stream has removed messages since' : undefined;
     return { messages, doubt };
+  }
+
+  /** Another stream may have it. If none does, no message was stored, unless the server maps the subject. */
+  async #nothing(doubt: string): Promise<StoredSince> {
+    const names = await capturing(this.#bus, this.#subject);
+    const never = `no stream captures ${this.#subject}`;
+    return names?.length === 0 ? { messages: 0, doubt: undefined, never } : { messages: 0, doubt };
   }
 
   /** A consumer knows how many messages it would deliver. */

@@ -135,7 +135,8 @@ function isWell({ progress, disconnects, refusals, unstored, differences }: Resu
 
 /** Who has every acknowledgement need not ask the stream. */
 function withAcks(counted: NotStored, sent: number, acks: Acknowledgements | undefined): NotStored {
-  return counted.messages === undefined && acks?.acknowledged === sent ? { messages: 0 } : counted;
+  const isSure = counted.messages !== undefined && counted.never === undefined;
+  return !isSure && acks?.acknowledged === sent ? { messages: 0 } : counted;
 }
 
 function plan({ subject, rate, count, duration }: LoadOptions) {
@@ -260,6 +261,7 @@ function toJson(result: Result): object {
     refusals,
     not_stored: unstored.messages ?? null,
     not_stored_unknown: unstored.unknown ?? null,
+    not_stored_because: (unstored.unknown === undefined && unstored.never) || null,
     ...(acks && { acks: { ...acks, refusal: acks.refusal ?? null } }),
     types: totals.types,
     late: totals.late,
@@ -306,8 +308,11 @@ function toText(result: Result): string[] {
   ];
 }
 
-function storedText({ messages, unknown }: NotStored): string {
+function storedText(unstored: NotStored): string {
+  const { messages, unknown } = unstored;
   if (messages === undefined) return `whether the stream stored them is unknown: ${unknown}`;
+  if (unstored.never !== undefined)
+    return `${unstored.never}: none of them was stored (if the server maps that subject to another, --acks tells)`;
   if (messages === 0) return 'the stream stored all of them';
   return `the stream did not store ${grouped(messages)} of them (docs/producers.md says what to do)`;
 }
