@@ -144,7 +144,7 @@ function safety(
 
 /** What is to be known about a sink whether it is well or not. */
 function lasting(
-  { kind, version, address, verified, rejected, lastRejected }: SinkStatus,
+  { kind, version, address, names, verified, rejected, lastRejected }: SinkStatus,
   { now }: AboutWindows,
 ): CardLine[] {
   // Absent in what an older version says.
@@ -152,6 +152,7 @@ function lasting(
   const lines = [
     line('verified', verifiedText(verified, now), verified.different > 0 ? 'bad' : 'plain'),
     ...(store === '' ? [] : [line('store', store)]),
+    ...(names ? [line('names', `only those that ${names.join(', ')} choose`)] : []),
   ];
   const count = total(rejected);
   if (count === 0) return lines;
@@ -159,7 +160,7 @@ function lasting(
   return [...lines, line('rejected', `${byReason(rejected)}${example}`, 'warn')];
 }
 
-const LASTING: readonly string[] = ['verified', 'store', 'rejected'];
+const LASTING: readonly string[] = ['verified', 'store', 'names', 'rejected'];
 /** With its text, it is a sentence. */
 const BEGINNINGS: readonly string[] = ['nothing is lost', 'windows are lost'];
 
