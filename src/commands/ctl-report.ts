@@ -5,6 +5,7 @@ import { printable, printableJson } from '../base/printable.ts';
 import type { Reply } from '../control/client.ts';
 import type { OperationName } from '../control/request.ts';
 import type { TaskReport } from '../control/tasks.ts';
+import { namesText } from '../observe/comparison.ts';
 import { inputRemarks } from '../observe/input-remarks.ts';
 import { sinkCard, troubleText } from '../observe/sink-card.ts';
 import type { SinkStatus, Status } from '../observe/status.ts';
@@ -72,7 +73,15 @@ function statusTable(outcomes: readonly Outcome[], width: number | undefined): s
   const remarks = outcomes.flatMap((outcome) => {
     const status = resultOf<Status>(outcome);
     const troubles = status.detached ? [] : status.sinks.map((sink) => troubleText(sink, status));
-    const texts = [unreadyText(status), ...troubles, ...inputRemarks(status)].filter((text) => text !== '');
+    const names = status.sinks.flatMap((sink) => {
+      const text = namesText(sink);
+      return text === ''
+        ? []
+        : [`${sink.id} gets only names that ${text} choose: fewer points than the stream gives.`];
+    });
+    const texts = [unreadyText(status), ...troubles, ...names, ...inputRemarks(status)].filter(
+      (text) => text !== '',
+    );
     return texts.map((text) => `${printable(status.instance)}: ${printable(text)}`);
   });
   const keys = [header.indexOf('instance'), header.indexOf('sink')];

@@ -177,6 +177,8 @@ export interface LaneParts {
   readonly verifier: Verifier;
   /** Absent if the sink begins, or if nothing can be read again. */
   readonly sweep: Sweep | undefined;
+  /** Which names the sink gets; undefined: all, always. */
+  readonly names: NameChoices | undefined;
 }
 
 /** The live path. */
@@ -454,7 +456,7 @@ export class Engine {
     const unreadable = this.#attachment.unreadable?.get(id);
     if (unreadable !== undefined) lane.block(this.#failureOf(unreadable));
     if (keeper !== undefined) keeper.onUnreadable = (error) => this.#checkpointUnreadable(lane, error);
-    return { lane, kind, keeper, verifier, sweep };
+    return { lane, kind, keeper, verifier, sweep, names };
   }
 
   /** How long ago the window was due to be closed, in ms. */

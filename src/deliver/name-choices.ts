@@ -5,6 +5,7 @@
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Checkpoint, NameChoice } from '../bus/kv/checkpoints.ts';
 import { isTaken, nameRules } from '../decode/shaping-rules.ts';
+import type { WindowRange } from '../sink/contract.ts';
 
 /** How many choices a checkpoint remembers. Of windows before the oldest of them, nobody knows which names they got. */
 export const MAX_CHOICES = 20;
@@ -60,6 +61,16 @@ export class NameChoices {
   /** Whether the sink gets this name in the window. */
   gives(name: string, window: Spanned): boolean {
     return this.#matcherOf(this.of(window))(name);
+  }
+
+  /** Returns a function that says whether the sink gets a name in all windows of the range, as far as is known. */
+  givenIn({ from, to }: WindowRange): (name: string) => boolean {
+    // Of windows before the first choice of their slice, that one is what is known.
+    const isFirst = ({ slice }: NameChoice, at: number) =>
+      !this.list.slice(0, at).some((earlier) => earlier.slice === undefined || earlier.slice === slice);
+    const begun = this.list.filter((choice, at) => choice.from < to || isFirst(choice, at));
+    const inForce = holdingFrom(begun, from);
+    return (name) => inForce.every(({ names }) => this.#matcherOf(names)(name));
   }
 
   /** Returns the choice that holds for the window; undefined if it is not known. */

@@ -21,10 +21,15 @@ export interface ComparedCell {
   readonly tone: Tone;
   /** The best value of its row, where one is better than another. */
   readonly best?: boolean;
-  /** How many times the best value, such as `3.1×`; absent if it is that, or if there is nothing to compare. */
+  /**
+   * How many times the best value, such as `3.1×`; absent if it is that, or if there is nothing to compare. Or why the
+   * value is not compared: `other names`.
+   */
   readonly factor?: string;
   /** With it, the lowest of the row is the best. */
   readonly value?: number;
+  /** Of a figure that depends on which names the sink gets: these names; empty: all. */
+  readonly names?: string;
 }
 
 export interface SinkComparison {
@@ -53,6 +58,25 @@ function only(counts: Counts, keep: (reason: string) => boolean): Counts {
   return Object.fromEntries(Object.entries(counts).filter(([reason]) => keep(reason)));
 }
 
+const MAX_NAMES_CHARACTERS = 24;
+/** Of a figure that is not compared with the others of its row. */
+const OTHER_NAMES = 'other names';
+
+/** The names that a sink gets, as text; empty: all. They are absent in what an older version says. */
+export const namesText = ({ names }: SinkStatus) => [...(names ?? [])].sort().join(', ');
+
+/** A figure that depends on how many points the sink gets. */
+const ofPoints =
+  (of: (sink: SinkStatus) => Cell) =>
+  (sink: SinkStatus): Cell => ({ ...of(sink), names: namesText(sink) });
+
+function namesCell(sink: SinkStatus): Cell {
+  const text = namesText(sink);
+  if (text === '') return cell('all');
+  const short = text.length > MAX_NAMES_CHARACTERS ? `${text.slice(0, MAX_NAMES_CHARACTERS)}…` : text;
+  return cell(short, `it gets only names that ${text} choose`);
+}
+
 const WRITES = 'writes that the store took in the last half to whole minute';
 const FAILED = 'writes that failed in the last half to whole minute';
 const BYTES_PER_ROW = 'what the storage grew by since the start, for each row written';
@@ -70,6 +94,7 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
       return cell(state, detail, tone);
     },
   ],
+  ['names', namesCell],
   [
     'lag',
     (sink, status) =>
@@ -77,20 +102,22 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
   ],
   [
     'points',
-    (sink) =>
+    ofPoints((sink) =>
       cell(
         perSecond(sink.pointsPerSecond),
         `over ${sink.rateSeconds} s; ${amount(sink.written)} since the start`,
       ),
+    ),
   ],
   [
     'bytes',
-    (sink) =>
+    ofPoints((sink) =>
       cell(`${bytes(sink.bytesPerSecond)}/s`, `before encoding; ${bytes(sink.writtenBytes)} since the start`),
+    ),
   ],
-  ['write p50', ({ writeSeconds }) => ranked(writeSeconds?.p50, seconds, WRITES)],
-  ['write p90', ({ writeSeconds }) => ranked(writeSeconds?.p90, seconds, WRITES)],
-  ['write p99', ({ writeSeconds }) => ranked(writeSeconds?.p99, seconds, WRITES)],
+  ['write p50', ofPoints(({ writeSeconds }) => ranked(writeSeconds?.p50, seconds, WRITES))],
+  ['write p90', ofPoints(({ writeSeconds }) => ranked(writeSeconds?.p90, seconds, WRITES))],
+  ['write p99', ofPoints(({ writeSeconds }) => ranked(writeSeconds?.p99, seconds, WRITES))],
   [
     'failed write p50',
     ({ failedWriteSeconds: failed }) => (failed ? cell(seconds(failed.p50), FAILED, 'warn') : cell(NO_VALUE)),
@@ -128,14 +155,16 @@ const ROWS: readonly (readonly [what: string, of: (sink: SinkStatus, status: Sta
   ['query: windows', (sink) => queryCell(sink, sink.queries.windows)],
   ['queries p50', ({ querySeconds }) => ranked(querySeconds?.p50, seconds, askedText(querySeconds))],
   ['queries p95', ({ querySeconds }) => ranked(querySeconds?.p95, seconds, askedText(querySeconds))],
-  ['storage', ({ storedBytes }) => ranked(storedBytes, bytes)],
-  ['bytes per row', ({ bytesPerRow }) => ranked(bytesPerRow, bytes, BYTES_PER_ROW)],
-  ['cost per month', ({ cost }) => ranked(cost.usdPerMonth, dollars, cost.assumption)],
+  ['storage', ofPoints(({ storedBytes }) => ranked(storedBytes, bytes))],
+  ['bytes per row', ofPoints(({ bytesPerRow }) => ranked(bytesPerRow, bytes, BYTES_PER_ROW))],
+  ['cost per month', ofPoints(({ cost }) => ranked(cost.usdPerMonth, dollars, cost.assumption))],
   ['store', ({ kind, version, address }) => cell(version ?? kind, address ?? '')],
 ];
 
 /** What a store that is down answered before says nothing about now. */
-function queryCell({ up }: SinkStatus, result: QueryResult | null): Cell {
+function queryCell({ up, queries }: SinkStatus, result: QueryResult | null): Cell {
+  // Absent in what an older version says.
+  if (queries.notAsked) return cell('not asked', queries.notAsked);
   if (result === null || !up) return cell(NO_VALUE);
   const { seconds: taken, rows, error, question } = result;
   if (taken === null) return cell('no answer', error ?? '', 'warn');
@@ -143,8 +172,8 @@ function queryCell({ up }: SinkStatus, result: QueryResult | null): Cell {
 }
 
 /**
- * Returns the queries, and the assumption behind each cost: sinks with the same assumption share a note. If there were
- * failures, also what they count as.
+ * Returns the queries, which sinks get some names only, and the assumption behind each cost: sinks with the same one
+ * share a note. If there were failures, also what they count as.
  */
 export function notesOf({ sinks }: Status): string[] {
   const asked = (['sums', 'windows'] as const).flatMap((kind) => {
@@ -153,12 +182,20 @@ export function notesOf({ sinks }: Status): string[] {
       .sort((a, b) => (a.at < b.at ? 1 : -1));
     return latest === undefined ? [] : [`query, ${kind}: ${latest.question}`];
   });
+  const notAsked = sinks.flatMap(({ id, queries }) =>
+    queries.notAsked ? [`${id} is not asked: ${queries.notAsked}`] : [],
+  );
+  const names = sinks.flatMap((sink) => {
+    const text = namesText(sink);
+    const apart = `what depends on that (${OTHER_NAMES}) is not compared with sinks that get others`;
+    return text === '' ? [] : [`${sink.id} gets only names that ${text} choose: ${apart}`];
+  });
   const assumptions = Map.groupBy(sinks, ({ cost }) => cost.assumption);
   const costs = Array.from(assumptions, ([assumption, some]) => {
     return `cost of ${some.map(({ id }) => id).join(', ')}: ${assumption}`;
   });
   const isTried = sinks.some(({ retries }) => total(retries) > 0);
-  return [...asked, ...costs, ...(isTried ? [ATTEMPTS] : [])];
+  return [...asked, ...notAsked, ...names, ...costs, ...(isTried ? [ATTEMPTS] : [])];
 }
 
 function lagTone({ lagSeconds }: SinkStatus, { windows }: Status): Tone {
@@ -166,22 +203,34 @@ function lagTone({ lagSeconds }: SinkStatus, { windows }: Status): Tone {
   return lagSeconds > expected ? 'warn' : 'plain';
 }
 
-export function comparisonOf(status: Status): SinkComparison {
+/** Of the sinks of one or more services. */
+export function comparisonOf(...all: readonly Status[]): SinkComparison {
+  const sinks = all.flatMap((status) => status.sinks.map((sink) => ({ sink, status })));
+  const isShown: Readonly<Record<string, boolean>> = {
+    dropped: all.some(({ source }) => source.kind === 'core'),
+    names: sinks.some(({ sink }) => namesText(sink) !== ''),
+  };
   return {
-    sinks: status.sinks.map(({ id }) => id),
-    rows: ROWS.filter(([what]) => what !== 'dropped' || status.source.kind === 'core').map(([what, of]) => ({
+    sinks: sinks.map(({ sink }) => sink.id),
+    rows: ROWS.filter(([what]) => isShown[what] ?? true).map(([what, of]) => ({
       what,
-      cells: rankedCells(status.sinks.map((sink) => of(sink, status))),
+      cells: rankedCells(sinks.map(({ sink, status }) => of(sink, status))),
     })),
   };
 }
 
-/** Marks the best value of a row, and says of the others how many times that they are. */
+/**
+ * Marks the best value of a row, and says of the others how many times that they are. If it depends on the names that a
+ * sink gets, and these differ, only sinks that get all are compared.
+ */
 export function rankedCells(cells: readonly Cell[]): ComparedCell[] {
-  const values = cells.flatMap(({ value }) => value ?? []);
+  const isMixed = new Set(cells.map(({ names }) => names)).size > 1;
+  const isApart = ({ names = '' }: Cell) => isMixed && names !== '';
+  const values = cells.flatMap((one) => (isApart(one) ? [] : (one.value ?? [])));
   const best = values.length > 1 ? Math.min(...values) : Number.NaN;
   return cells.map(({ best: _, factor: __, ...shown }) => {
     const { value } = shown;
+    if (isApart(shown)) return shown.text === NO_VALUE ? shown : { ...shown, factor: OTHER_NAMES };
     if (value === undefined || Number.isNaN(best)) return shown;
     if (value <= best * AS_GOOD) return { ...shown, best: true };
     const factor = best > 0 ? value / best : Number.POSITIVE_INFINITY;

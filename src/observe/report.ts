@@ -1,7 +1,7 @@
 /** A report on a running service over some time, as one HTML file. */
 
 import { amount, bytes, NO_VALUE, percent, perSecond, seconds, total } from '../base/number-format.ts';
-import { rankedCells, type SinkComparison } from './comparison.ts';
+import { namesText, rankedCells, type SinkComparison } from './comparison.ts';
 import { History, momentOf } from './history.ts';
 import { reportPage } from './page.ts';
 import type { SinkStatus, Status } from './status.ts';
@@ -84,10 +84,11 @@ export class Recording {
 
   /** Adds the figures of the whole time after those of its end. */
   #withSummary({ comparison }: View): SinkComparison {
-    // `ranked`: a value of which less is better.
+    // `isOfPoints`: whether it depends on which names a sink gets. `ranked`: a value of which less is better.
     const row = (
       what: string,
       text: (counted: Counted) => string,
+      isOfPoints: boolean,
       ranked?: (counted: Counted) => number | undefined,
     ) => ({
       what: `${what}, overall`,
@@ -95,25 +96,30 @@ export class Recording {
         this.#last.sinks.map(({ id }) => {
           const counted = this.#counted.get(id);
           const value = counted === undefined ? undefined : ranked?.(counted);
-          const shown = { note: '', tone: 'plain' as const, ...(value === undefined ? {} : { value }) };
+          const names = isOfPoints && counted ? { names: namesText(counted.last) } : {};
+          const shown = {
+            ...{ note: '', tone: 'plain' as const, ...names },
+            ...(value === undefined ? {} : { value }),
+          };
           return { ...shown, text: counted === undefined ? NO_VALUE : text(counted) };
         }),
       ),
     });
     const spanSeconds = Math.max(1, (Date.parse(this.#last.now) - Date.parse(this.#first.now)) / 1000);
     const summary = [
-      row('points', ({ points }) => amount(points)),
-      row('points per second', ({ points }) => perSecond(points / spanSeconds)),
-      row('bytes', (counted) => bytes(counted.bytes)),
-      row('retries', ({ retries }) => amount(retries)),
-      row('highest lag', ({ highest }) => seconds(highest.lag)),
-      row('highest lag beyond WINDOW + LATENESS', ({ highest }) => seconds(highest.late)),
+      row('points', ({ points }) => amount(points), true),
+      row('points per second', ({ points }) => perSecond(points / spanSeconds), true),
+      row('bytes', (counted) => bytes(counted.bytes), true),
+      row('retries', ({ retries }) => amount(retries), false),
+      row('highest lag', ({ highest }) => seconds(highest.lag), false),
+      row('highest lag beyond WINDOW + LATENESS', ({ highest }) => seconds(highest.late), false),
       row(
         'highest write p99',
         ({ highest }) => (highest.write === undefined ? NO_VALUE : seconds(highest.write)),
+        true,
         ({ highest }) => highest.write,
       ),
-      row('down', ({ down }) => percent(down / this.#looks)),
+      row('down', ({ down }) => percent(down / this.#looks), false),
     ];
     return { ...comparison, rows: [...comparison.rows, ...summary] };
   }

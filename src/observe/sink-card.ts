@@ -156,7 +156,7 @@ function safety(
 
 /** What is to be known about a sink whether it is well or not. */
 function lasting(
-  { kind, version, address, verified, rejected, lastRejected, receipts }: SinkStatus,
+  { kind, version, address, names, verified, rejected, lastRejected, receipts }: SinkStatus,
   { now }: AboutWindows,
 ): CardLine[] {
   // Absent in what an older version says.
@@ -164,6 +164,7 @@ function lasting(
   const lines = [
     line('verified', verifiedText(verified, now), verified.different > 0 ? 'bad' : 'plain'),
     ...(store === '' ? [] : [line('store', store)]),
+    ...(names ? [line('names', `only those that ${names.join(', ')} choose`)] : []),
     ...(receipts?.state === 'none' ? [line('receipts', 'it keeps none')] : []),
   ];
   const count = total(rejected);
@@ -172,7 +173,7 @@ function lasting(
   return [...lines, line('rejected', `${byReason(rejected)}${example}`, 'warn')];
 }
 
-const LASTING: readonly string[] = ['verified', 'store', 'receipts', 'rejected'];
+const LASTING: readonly string[] = ['verified', 'store', 'names', 'receipts', 'rejected'];
 /** With its text, it is a sentence. */
 const BEGINNINGS: readonly string[] = ['nothing is lost', 'windows are lost'];
 

@@ -197,8 +197,11 @@ export interface SinkStatus {
   readonly writeSeconds: Quantiles | null;
   /** Durations of the writes that failed in the last half to whole minute; null if there were none. */
   readonly failedWriteSeconds: Quantiles | null;
-  /** How long the store took, last time, to answer two questions. Every store is asked the same two. */
-  readonly queries: Pick<ProbeResult, 'sums' | 'windows'>;
+  /**
+   * How long the store took, last time, to answer two questions. Every store that holds what they are about is asked
+   * the same two.
+   */
+  readonly queries: Pick<ProbeResult, 'sums' | 'windows' | 'notAsked'>;
   /** Durations of its answers to both questions, lately; null if there were none, and while the store is down. */
   readonly querySeconds: RecentAnswers | null;
   /** By what the stored bytes grew since the start, for each row written; null if nobody can tell. */

@@ -1,7 +1,7 @@
 /** Regularly asks every store the same two questions, and for its size, in the thread of its sink. */
 import type { Clock } from '../base/clock.ts';
 import type { Answered } from '../deliver/thread/messages.ts';
-import type { Question } from '../sink/contract.ts';
+import type { Question, WindowRange } from '../sink/contract.ts';
 
 /** A store that takes longer counts as not answering. */
 const TIMEOUT_MS = 5_000;
@@ -41,6 +41,8 @@ export interface ProbeResult {
   /** Null before the first question. */
   readonly sums: QueryResult | null;
   readonly windows: QueryResult | null;
+  /** Why the store is not asked: it does not hold what the questions are about. Null if it is. */
+  readonly notAsked: string | null;
   /** Null if the store does not report it. */
   readonly storedBytes: number | null;
   /** Null before the first answer. */
@@ -60,6 +62,8 @@ export interface ProbedSink {
     storage(signal: AbortSignal): Promise<number | undefined>;
     version(signal: AbortSignal): Promise<string | undefined>;
   };
+  /** Whether it was given a name in all windows of the range. */
+  readonly holds: (name: string, range: WindowRange) => boolean;
   /** How many rows were written to it since the start of the process. */
   readonly written: () => number;
   /** Whether the store takes what it is given. A store in trouble is left alone. */
@@ -78,6 +82,7 @@ export interface ProbesOptions {
 const NONE: ProbeResult = {
   sums: null,
   windows: null,
+  notAsked: null,
   storedBytes: null,
   querySeconds: null,
   bytesPerRow: null,
@@ -89,6 +94,8 @@ const NONE: ProbeResult = {
 interface Kept {
   /** The latest answers: when they came, by the steady clock, and how long they took. */
   readonly answers: { readonly at: number; readonly seconds: number }[];
+  /** The name that they are about. Those about another name do not count among them. */
+  about?: string;
   /** The first size that the store told, when, by the steady clock, and how many rows had been written then. */
   first?: { readonly bytes: number; readonly written: number; readonly at: number };
   /** Whether the store was asked for its version since it was last in trouble: it may come back as another. */
@@ -129,8 +136,10 @@ export class Probes {
     return kept;
   }
 
-  async #probe({ id, sink, written }: ProbedSink, signal: AbortSignal): Promise<void> {
-    const questions = this.#options.questions();
+  async #probe({ id, sink, holds, written }: ProbedSink, signal: AbortSignal): Promise<void> {
+    const all = this.#options.questions();
+    const notAsked = all && [all.windows, all.sums].find((each) => !holds(nameIn(each), each.range));
+    const questions = notAsked === undefined ? all : undefined;
     const within = () => AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]);
     const sums = questions && (await this.#ask(sink, questions.sums, within()));
     const windows = questions && (await this.#ask(sink, questions.windows, within()));
@@ -142,11 +151,13 @@ export class Probes {
     // A third-party sink may return anything.
     const storedBytes = Number.isFinite(stored) ? stored : undefined;
     const before = this.of(id);
+    if (all !== undefined) aboutOnly(kept, nameIn(all.sums));
     this.#results.set(id, {
-      sums: sums ?? before.sums,
-      windows: windows ?? before.windows,
+      sums: notAsked === undefined ? (sums ?? before.sums) : null,
+      windows: notAsked === undefined ? (windows ?? before.windows) : null,
+      notAsked: notAsked === undefined ? null : notAskedText(id, notAsked),
       storedBytes: storedBytes ?? before.storedBytes,
-      querySeconds: this.#recent(id, kept, [sums?.seconds, windows?.seconds]) ?? before.querySeconds,
+      querySeconds: notAsked === undefined ? this.#recent(id, kept, [sums?.seconds, windows?.seconds]) : null,
       bytesPerDay: this.#bytesPerDay(kept, storedBytes, written()),
       bytesPerRow: bytesPerRow(kept, storedBytes, written()),
       version: typeof version === 'string' ? version.slice(0, MAX_VERSION_CHARACTERS) : before.version,
@@ -165,7 +176,7 @@ export class Probes {
     id: string,
     { answers }: Kept,
     taken: readonly (number | null | undefined)[],
-  ): RecentAnswers | undefined {
+  ): RecentAnswers | null {
     const at = this.#options.clock.steady();
     for (const seconds of taken) {
       if (typeof seconds !== 'number') continue;
@@ -173,7 +184,7 @@ export class Probes {
       this.#options.answered(id, seconds);
     }
     answers.splice(0, answers.length - RECENT_ANSWERS);
-    if (answers.length === 0) return undefined;
+    if (answers.length === 0) return null;
     const sorted = answers.map(({ seconds }) => seconds).sort((a, b) => a - b);
     const rank = (share: number) => sorted[Math.ceil(share * sorted.length) - 1]!;
     const overSeconds = (at - answers[0]!.at) / 1000;
@@ -204,6 +215,19 @@ function bytesPerRow({ first }: Kept, bytes: number | undefined, written: number
   const rows = written - first.written;
   const grown = bytes - first.bytes;
   return rows >= MIN_ROWS && grown > 0 ? grown / rows : null;
+}
+
+/** Forgets answers about another name: of stores that were asked about different names, none is the faster. */
+function aboutOnly(kept: Kept, name: string): void {
+  if (kept.about !== name) kept.answers.length = 0;
+  kept.about = name;
+}
+
+const nameIn = (question: Question) => (question.kind === 'sums' ? question.name : question.series.name);
+
+function notAskedText(id: string, question: Question): string {
+  const minutes = (question.range.to - question.range.from) / 60_000;
+  return `it did not get ${nameIn(question)} in all of the last ${minutes} minutes (SINK_${id.toUpperCase()}_NAMES)`;
 }
 
 function questionText(question: Question): string {

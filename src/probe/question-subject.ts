@@ -1,4 +1,7 @@
-/** Chooses what the stores are asked about: a counter that is busy now, kept for as long as it appears. */
+/**
+ * Chooses what the stores are asked about: a counter that is busy now, kept for as long as it appears. One that more of
+ * the sinks get comes first, because a store can only be asked about what it was given.
+ */
 import type { Series } from '../aggregate/point.ts';
 import { COUNTER } from '../aggregate/sample.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
@@ -13,7 +16,7 @@ const MAX_SERIES_CHARACTERS = 1_000_000;
 /** This many names with too many series are remembered; then all are forgotten at once. */
 const MAX_EXCLUDED = 1_000;
 const SUMS_MS = 5 * 60_000;
-const WINDOWS_MS = 60 * 60_000;
+export const WINDOWS_MS = 60 * 60_000;
 /** Used if no series of the name has a dimension. */
 const ANY_DIMENSION = 'app';
 
@@ -31,11 +34,14 @@ export class Subject {
   /** Names with too many series. */
   readonly #excluded = new Set<string>();
 
-  /** Proposes counters, the busiest first, before a window is scanned. */
-  propose(names: readonly string[], windowStart: number): void {
+  /** Proposes counters, the busiest first, before a window is scanned. `holders`: how many sinks get a name. */
+  propose(names: readonly string[], windowStart: number, holders: (name: string) => number): void {
     const isStale = windowStart - this.#seenAt > SUMS_MS;
-    const name = names.find((each) => !this.#excluded.has(each)) ?? names[0];
-    if (name === undefined || (this.#name !== undefined && !isStale)) return;
+    const most = names.reduce((most, name) => Math.max(most, holders(name)), 0);
+    const mostHeld = names.filter((name) => holders(name) === most);
+    const name = mostHeld.find((each) => !this.#excluded.has(each)) ?? mostHeld[0];
+    if (name === undefined) return;
+    if (this.#name !== undefined && !isStale && holders(this.#name) >= most) return;
     this.#name = name;
     this.#seenAt = windowStart;
     this.#forget();

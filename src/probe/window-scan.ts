@@ -1,7 +1,8 @@
 /** Scans closed windows in small pieces between other work; the hot loop is not involved. */
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import type { ClosedWindow } from '../aggregate/window.ts';
-import { Subject } from './question-subject.ts';
+import type { WindowRange } from '../sink/contract.ts';
+import { Subject, WINDOWS_MS } from './question-subject.ts';
 import { type TopName, TopNames } from './top-names.ts';
 
 /** Of a larger window, only every second, third... point is looked at, and counts twice, three times... */
@@ -14,8 +15,11 @@ const POINTS_PER_TURN = 4_096;
  */
 const MAX_WAITING = 1;
 
-/** This many of the top names are candidates for the questions. */
-const PROPOSED_NAMES = 50;
+/** This many of the top names are candidates for the questions: a sink may get only names that are not the busiest. */
+const PROPOSED_NAMES = 250;
+
+/** Returns, for a range of windows, how many sinks get a name in all of them. */
+export type HoldersIn = (range: WindowRange) => (name: string) => number;
 
 export class WindowScan {
   /** The subject of the questions to the stores. */
@@ -23,6 +27,12 @@ export class WindowScan {
   readonly #names = new TopNames();
   #waiting: ClosedWindow[] = [];
   #running = false;
+  readonly #holdersIn: HoldersIn;
+
+  /** Without `holdersIn`, every sink gets every name. */
+  constructor(holdersIn: HoldersIn = () => () => 0) {
+    this.#holdersIn = holdersIn;
+  }
 
   /** Queues windows to be scanned. Returns at once. */
   take(windows: readonly ClosedWindow[]): void {
@@ -44,7 +54,8 @@ export class WindowScan {
     const step = Math.ceil(window.size / MAX_POINTS);
     const names = this.#names.top(PROPOSED_NAMES);
     const counters = names.filter(({ type }) => type === 'counter').map(({ name }) => name);
-    this.subject.propose(counters, window.start);
+    const asked = { from: window.start - WINDOWS_MS, to: window.start + window.windowMs };
+    this.subject.propose(counters, window.start, this.#holdersIn(asked));
     this.#names.begin(window.windowMs);
     for (let index = 0, looked = 0; index < window.size; index += step, looked++) {
       if (looked % POINTS_PER_TURN === 0) await yieldToEvents();

@@ -155,9 +155,10 @@ export class Session {
   async #read({ engine, sinks }: SessionEngine, stop: AbortSignal): Promise<EngineEnd> {
     const { parts } = this.#surroundings;
     const over = new AbortController();
-    const probed = engine.lanes.map(({ lane }) => ({
+    const probed = engine.lanes.map(({ lane, names }) => ({
       id: lane.id,
       sink: sinks.get(lane.id)!,
+      holds: (name: string, range: WindowRange) => names?.givenIn(range)(name) ?? true,
       isWell: () => lane.state === 'live' && lane.up,
       written: () => parts.totals.counts?.sinks[lane.id]?.written ?? 0,
     }));

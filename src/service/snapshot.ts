@@ -197,7 +197,9 @@ function windowStatus({ config, engine, folds }: Parts): WindowStatus {
 function sinkStatus(parts: Parts, { lane, kind }: LaneParts, counts: SinkTotals, now: number): SinkStatus {
   const { config, meters, probes, engine, paused, totals } = parts;
   const rates = meters.sink(lane.id, systemClock.steady());
-  const { sums, windows, storedBytes, querySeconds, bytesPerRow, bytesPerDay, version } = probes.of(lane.id);
+  const { sums, windows, notAsked, storedBytes, querySeconds, bytesPerRow, bytesPerDay, version } = probes.of(
+    lane.id,
+  );
   const sink = config.sinks.find(({ id }) => id === lane.id);
   return {
     id: lane.id,
@@ -222,7 +224,7 @@ function sinkStatus(parts: Parts, { lane, kind }: LaneParts, counts: SinkTotals,
     bytesPerSecond: rates.bytesPerSecond,
     writeSeconds: (lane.up && rates.writeSeconds) || null,
     failedWriteSeconds: rates.failedWriteSeconds ?? null,
-    queries: { sums, windows },
+    queries: { sums, windows, notAsked },
     querySeconds: lane.up ? querySeconds : null,
     bytesPerRow,
     version,

@@ -12,6 +12,7 @@ import { localUrl } from '../config/local-url.ts';
 import { ControlPlane } from '../control/control-plane.ts';
 import { openControlSocket } from '../control/control-socket.ts';
 import { answerRecent } from '../control/http-query.ts';
+import type { Engine } from '../deliver/engine.ts';
 import { RollbackLog } from '../deliver/rollback.ts';
 import { type HttpOptions, type ServiceHttp, serveHttp } from '../observe/http-server.ts';
 import { LoopLag } from '../observe/loop-lag.ts';
@@ -24,6 +25,7 @@ import { WindowScan } from '../probe/window-scan.ts';
 import { Folds } from '../recent/folds.ts';
 import { RecentQuestions } from '../recent/recent-questions.ts';
 import { RecentWindows } from '../recent/recent-windows.ts';
+import type { WindowRange } from '../sink/contract.ts';
 import { Membership } from './membership.ts';
 import { type Parts, snapshot, whyUnready } from './snapshot.ts';
 import { Totals } from './totals.ts';
@@ -42,7 +44,7 @@ export interface Service {
 /** Runs until `stop` aborts; then stops pulling, gives the lanes STOP_TIMEOUT, and saves the checkpoints. */
 export async function startService(config: Config, log: Log, stop: AbortSignal): Promise<Service> {
   const [clock, sinks] = [systemClock, config.sinks.map(({ id }) => id)];
-  const scan = new WindowScan();
+  const scan = new WindowScan((range) => holdersOf(parts.engine, range));
   const { recent, questions, replyTo, folds } = recentOf(config);
   let control: ControlPlane | undefined;
   const parts: Parts = {
@@ -114,6 +116,12 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
     });
   shrinkWhenSettled();
   return { port: http.port, status, done };
+}
+
+/** How many of the sinks that have a choice of names get a name, in all windows of the range. */
+function holdersOf(engine: Engine | undefined, range: WindowRange): (name: string) => number {
+  const given = engine?.lanes.flatMap(({ names }) => names?.givenIn(range) ?? []) ?? [];
+  return (name) => given.filter((isGiven) => isGiven(name)).length;
 }
 
 /** The windows of the last hour, and who answers questions about them. */

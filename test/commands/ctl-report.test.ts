@@ -35,3 +35,12 @@ test('what a sink is after ctl pause and ctl resume is said in words', async () 
       `sqlite is ${paused ? 'paused' : 'resumed'}\n`,
     );
 });
+
+test('ctl status says which sinks get only some names: they write less than others', async () => {
+  const sinks = [sinkStatus({ written: 9 }), sinkStatus({ id: 'part', written: 1, names: ['b.*', 'a'] })];
+  const shown = await statusText({ sinks });
+  expect(shown).toContain(
+    'one: part gets only names that a, b.* choose: fewer points than the stream gives.',
+  );
+  expect(shown).not.toContain('pg gets');
+});

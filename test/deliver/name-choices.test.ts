@@ -1,4 +1,5 @@
 /** Which names a sink gets, from which window on, and that its lane holds to it at every entrance. */
+import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { type NameChoice, parseCheckpoint } from '../../src/bus/kv/checkpoints.ts';
 import { RULE_KINDS } from '../../src/decode/shaping-rules.ts';
@@ -13,6 +14,7 @@ import {
   namesOf,
 } from '../../src/deliver/name-choices.ts';
 import { resumeFrom } from '../../src/deliver/start-points.ts';
+import { effort } from '../effort.ts';
 import { counterWindow, keyOf, laneOf, ScriptedSink, sizedWindow, WINDOW_MS } from './fixtures.ts';
 import { VirtualClock } from './virtual-clock.ts';
 
@@ -38,6 +40,28 @@ describe('what holds for a window', () => {
     expect(given(2_000)).toBe('a');
     expect(choices.knownFrom).toBe(3_000);
     expect(new NameChoices([]).knownFrom).toBe(Number.NEGATIVE_INFINITY);
+  });
+
+  test('a name is given in a range if each of its windows gets it', () => {
+    const choice = fc.record({
+      from: fc.integer({ min: 0, max: 20 }),
+      names: fc.constantFrom([], ['a'], ['b'], ['!a']),
+      slice: fc.constantFrom(undefined, undefined, '0/2', '1/2'),
+    });
+    const cases = [fc.array(choice, { maxLength: 4 }), fc.nat(20), fc.integer({ min: 1, max: 9 })] as const;
+    const property = fc.property(...cases, (list, first, length) => {
+      const ascending = list
+        .sort((one, other) => one.from - other.from)
+        .map(({ slice, from, ...rest }) => ({ ...rest, from: from * WINDOW_MS, ...(slice && { slice }) }));
+      const choices = new NameChoices(ascending);
+      const range = { from: first * WINDOW_MS, to: (first + length) * WINDOW_MS };
+      const windows = Array.from({ length }, (_, i) => at((first + i) * WINDOW_MS));
+      const isGiven = windows.every((window) => choices.gives('a', window));
+      if (choices.givenIn(range)('a')) expect(isGiven).toBe(true);
+      // Slices that take turns are not told apart: a window of each is assumed to be in the range.
+      else if (ascending.every(({ slice }) => slice === undefined)) expect(isGiven).toBe(false);
+    });
+    fc.assert(property, { numRuns: effort(500) });
   });
 
   test('the points of a window are picked by it', () => {

@@ -51,6 +51,7 @@ const env = (names: string): Record<string, string> => ({
   VERIFY_SHARE: '1',
   VERIFY_REPLAY_SHARE: '1',
   VERIFY_DELAY: '100ms',
+  PROBE_INTERVAL: '500ms',
   SINK_PART_ENABLED: 'true',
   SINK_PART_KIND: 'sqlite',
   SINK_PART_PATH: files.part,
@@ -109,6 +110,13 @@ test('each window has what was chosen when it was first written, whatever is cho
     ['part', [FIRST]],
     ['whole', null],
   ]);
+  // Both are asked about what both get.
+  const asked = async ({ status }: ServiceProgram) =>
+    (await status()).sinks.map(({ queries: { sums, windows, notAsked } }) =>
+      notAsked === null ? [sums?.question.split(' ')[2], sums?.rows, windows?.rows === 0] : 'not asked',
+    );
+  const both = ['a.x', 1, false];
+  await expect.poll(() => asked(first), { timeout: LIMIT_MS }).toEqual([both, both]);
   await first.stop();
   const list = startProgram(['checkpoint', 'list', '--sink', 'part', '--json'], env(FIRST));
   await list.ended;
@@ -125,6 +133,9 @@ test('each window has what was chosen when it was first written, whatever is cho
 
   for (const { id, verified } of (await second.status()).sinks)
     expect([id, verified.different, verified.lastDifference]).toEqual([id, 0, null]);
+  // In the last hour, it got each name for a part of the time.
+  const other = [expect.stringMatching(/^[abc]\.x$/), 1, false];
+  await expect.poll(() => asked(second), { timeout: LIMIT_MS }).toEqual(['not asked', other]);
   await second.stop();
 }, 600_000);
 

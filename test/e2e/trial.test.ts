@@ -31,6 +31,8 @@ const LIVE_ROWS = "CREATE TABLE fanout_points AS SELECT 'live' AS name, n FROM g
 const LIVE_SUM = 'SELECT count(*) AS rows, sum(hashtext(row::text)) AS hash FROM fanout_points AS row';
 const TRIAL_TABLES = "SELECT relname FROM pg_class WHERE relname LIKE 'trial%'";
 
+const ALL_NAMES = 'SINK_NOTHING_NAMES is left out of account: it is tried with all names';
+
 let nats: NatsServer;
 let postgres: Postgres;
 let env: Record<string, string>;
@@ -58,6 +60,7 @@ beforeAll(async () => {
     SINK_WRONG_URL: wrong,
     SINK_NOTHING_ENABLED: 'true',
     SINK_NOTHING_KIND: 'blackhole',
+    SINK_NOTHING_NAMES: 'none.*',
   };
   await sendTraffic({ nats, folder: folder.path }, ['--duration', '3s', '--rate', '1000', '--series', '60']);
 });
@@ -138,8 +141,10 @@ test('finds the truth, names the store that was made wrong by hand, and leaves n
   expect(wrong.proof!.different).toBeGreaterThan(0);
   expect(new Set(asked(of('nothing')))).toEqual(new Set(['not_asked']));
   expect(of('nothing').proof).toBeNull();
+  expect(of('nothing').remarks).toContain(ALL_NAMES);
 
   const html = readFileSync(report, 'utf8');
+  expect(html).toContain(`nothing: ${ALL_NAMES}.`);
   expect(html).toContain(`wrong answers ${sums.length} questions wrongly`);
   expect(html + stdout + stderr).not.toContain(postgres.password);
   expect(await trialTables()).toEqual([]);
@@ -151,6 +156,11 @@ test('finds the truth, names the store that was made wrong by hand, and leaves n
   // Too few rounds in that time: nothing was compared, which is not the same as nothing changed.
   expect(same.stdout).toContain('no figure that both trials measured often enough');
   expect(same.code).toBe(1);
+});
+
+test('says in its text too that a store is tried with all names, whatever it gets in the service', async () => {
+  const { stdout } = await trial('--seconds', '0.1', '--sinks', 'nothing', '--without', 'ingest');
+  expect(stdout).toContain(`nothing: ${ALL_NAMES}.`);
 });
 
 test('deletes its tables when it is stopped', async () => {

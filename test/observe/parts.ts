@@ -58,7 +58,7 @@ export function sinkStatus(differences: Partial<SinkStatus> = {}): SinkStatus {
     },
     ...{ pointsPerSecond: 0, bytesPerSecond: 0, writeSeconds: null, failedWriteSeconds: null },
     ...{
-      queries: { sums: null, windows: null },
+      queries: { sums: null, windows: null, notAsked: null },
       querySeconds: null,
       bytesPerRow: null,
       storedBytes: null,

@@ -3,6 +3,7 @@ import { Recording } from '../../src/observe/report.ts';
 import type { Status } from '../../src/observe/status.ts';
 import { type NatsServer, startNats } from '../../src/servers/nats.ts';
 import { startServiceProgram } from '../../src/servers/service-program.ts';
+import { sinkStatus, statusOf } from './parts.ts';
 
 let nats: NatsServer;
 let status: Status;
@@ -73,4 +74,15 @@ test('it says how long a store was down, and shows nothing of a store that took 
   });
   recording.add(at(8, true, 0.9));
   expect(cells(recording)['highest write p99, overall']).toEqual(['300 ms', '900 ms 3.0×']);
+});
+
+test('totals of a sink that gets other names are not compared', async () => {
+  const of = (names: readonly string[] | null, p99: number) =>
+    sinkStatus({ id: `${p99}`, names, writeSeconds: { p50: p99, p90: p99, p99 } });
+  const recording = new Recording('http://h:1', await statusOf([of(null, 2), of(['a'], 1), of(null, 4)]));
+  const [, json] = /<script type="application\/json" id="report">(.*?)<\/script>/.exec(recording.html())!;
+  const rows: { what: string; cells: { factor?: string; best?: boolean }[] }[] = JSON.parse(json!).view
+    .comparison.rows;
+  const of99 = rows.find(({ what }) => what === 'highest write p99, overall')!;
+  expect(of99.cells.map(({ factor, best }) => factor ?? best)).toEqual([true, 'other names', '2.0×']);
 });

@@ -121,7 +121,7 @@ test('a store that is down shows nothing from before', async () => {
   const before = { question: '', at: '2026-11-30T11:00:00.000Z', seconds: 0.001, rows: 1, error: null };
   const down = sinkStatus({
     ...DOWN,
-    queries: { sums: before, windows: before },
+    queries: { sums: before, windows: before, notAsked: null },
     failedWriteSeconds: { p50: 0.002, p90: 1, p99: 1 },
   });
   const status = await statusOf([down]);

@@ -4,13 +4,16 @@ import { systemClock } from '../../src/base/clock.ts';
 import { NO_WATCH, type WatchStatus } from '../../src/bus/read/watch.ts';
 import { loadConfig } from '../../src/config/config.ts';
 import { RollbackLog } from '../../src/deliver/rollback.ts';
+import { comparisonOf } from '../../src/observe/comparison.ts';
 import { Meters } from '../../src/observe/meters.ts';
+import type { SinkStatus } from '../../src/observe/status.ts';
 import { viewOf } from '../../src/observe/view.ts';
 import { Probes } from '../../src/probe/probes.ts';
 import { WindowScan } from '../../src/probe/window-scan.ts';
 import { Folds } from '../../src/recent/folds.ts';
 import { snapshot } from '../../src/service/snapshot.ts';
 import { Totals } from '../../src/service/totals.ts';
+import { NOW, sinkStatus, statusOf } from './parts.ts';
 
 test.each<[Partial<WatchStatus>, string]>([
   [{}, '–, nobody watches the bus'],
@@ -41,4 +44,69 @@ test.each<[Partial<WatchStatus>, string]>([
   const { source } = viewOf({ ...status, source: { ...status.source, watch: { ...NO_WATCH, ...found } } });
   const fact = source.find(({ what }) => what === 'unstored')!;
   expect(`${fact.text}, ${fact.note}`).toBe(text);
+});
+
+/** A row, a cell for each sink: what is shown, and what it is compared with. */
+async function rowOf(what: string, ...sinks: readonly SinkStatus[]): Promise<string[]> {
+  const { rows } = comparisonOf(await statusOf(sinks));
+  const cells = rows.find((row) => row.what === what)?.cells ?? [];
+  return cells.map(({ text, factor, best }) => `${text}${best ? ' best' : ''}${factor ? ` ${factor}` : ''}`);
+}
+
+const writing = (p50: number, names: readonly string[] | null) =>
+  sinkStatus({
+    names,
+    storedBytes: 1e6 * p50,
+    writeSeconds: { p50, p90: p50, p99: p50 },
+    cost: { usdPerMonth: 10 * p50, assumption: '' },
+    pointsPerSecond: p50,
+  });
+
+test('a sink that gets other names is not compared by what depends on them', async () => {
+  const sinks = [writing(2, null), writing(1, ['b.*', 'a.*']), writing(4, null)];
+  for (const what of ['write p50', 'storage', 'cost per month'])
+    expect(
+      (await rowOf(what, ...sinks)).map((text) => text.split(' ').slice(2).join(' ')),
+      what,
+    ).toEqual(['best', 'other names', '2.0×']);
+  expect(await rowOf('points', ...sinks)).toEqual(['2/s', '1/s other names', '4/s']);
+  expect(await rowOf('names', ...sinks)).toEqual(['all', 'a.*, b.*', 'all']);
+  expect(viewOf(await statusOf(sinks)).notes.join()).toContain('pg gets only names that a.*, b.* choose');
+  // Each with its own: nobody is the best of them.
+  expect(await rowOf('storage', writing(2, ['a']), writing(1, ['b']))).toEqual([
+    '2 MB other names',
+    '1 MB other names',
+  ]);
+  // The same ones for all are as good as all.
+  expect(await rowOf('storage', writing(2, ['a', 'b']), writing(1, ['b', 'a']))).toEqual([
+    '2 MB 2.0×',
+    '1 MB best',
+  ]);
+  expect(await rowOf('names', writing(2, null), writing(1, null))).toEqual([]);
+});
+
+test('sinks of several services are compared by the names of all, row by row', async () => {
+  const [one, other] = [await statusOf([writing(2, null)]), await statusOf([writing(1, ['a'])])];
+  const { rows } = comparisonOf(one, other);
+  expect(rows.map(({ cells }) => cells.length)).toEqual(rows.map(() => 2));
+  const cells = rows.find(({ what }) => what === 'storage')!.cells;
+  expect(cells.map(({ factor, best }) => [factor, best])).toEqual([
+    [undefined, undefined],
+    ['other names', undefined],
+  ]);
+});
+
+test('a store that is not asked has no time, and says why', async () => {
+  const answer = { question: 'sum of a', at: NOW, seconds: 1, rows: 3, error: null };
+  const queries = { sums: answer, windows: answer, notAsked: null };
+  const notAsked = sinkStatus({
+    id: 'part',
+    names: ['b'],
+    queries: { sums: null, windows: null, notAsked: 'it did not get a' },
+  });
+  const sinks = [sinkStatus({ queries }), notAsked];
+  expect(await rowOf('query: sums', ...sinks)).toEqual(['1 s', 'not asked']);
+  const { notes, cards } = viewOf(await statusOf(sinks));
+  expect(notes).toContain('part is not asked: it did not get a');
+  expect(cards[1]!.lines).toContainEqual({ what: 'names', text: 'only those that b choose', tone: 'plain' });
 });

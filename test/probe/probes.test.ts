@@ -25,14 +25,22 @@ function setUp() {
     well: true,
     version: '1.0',
     asked: 0,
+    questions: 0,
+    holds: true,
+    name: 'a',
   };
   const heard: (readonly [sink: string, seconds: number])[] = [];
   const answered = (sink: string, seconds: number) => void heard.push([sink, seconds]);
-  const probes = new Probes({ intervalMs: INTERVAL_MS, clock, questions: () => QUESTIONS, answered });
+  const questions = () => ({
+    sums: { ...QUESTIONS.sums, name: state.name } as Question,
+    windows: { ...QUESTIONS.windows, series: { name: state.name, dimensions: [] } as never } as Question,
+  });
+  const probes = new Probes({ intervalMs: INTERVAL_MS, clock, questions, answered });
   const probed: ProbedSink = {
     id: 'a',
     sink: {
       ask: async () => {
+        state.questions += 1;
         if (state.seconds === undefined) throw new Error('no');
         return { seconds: state.seconds, rows: 1 };
       },
@@ -42,6 +50,7 @@ function setUp() {
         return state.version;
       },
     },
+    holds: () => state.holds,
     isWell: () => state.well,
     written: () => state.written,
   };
@@ -116,4 +125,32 @@ test('a store is asked for its version once, and again after it was in trouble',
   Object.assign(state, { well: true, version: '1.1' });
   await clock.pass(3 * INTERVAL_MS);
   expect([probes.of('a').version, state.asked]).toEqual(['1.1', 2]);
+});
+
+test('a store is not asked about what it does not hold, and says so; its size is known all the same', async () => {
+  const { clock, state, probes } = setUp();
+  await clock.pass(INTERVAL_MS);
+  expect(probes.of('a')).toMatchObject({ notAsked: null, sums: { rows: 1 }, querySeconds: { count: 2 } });
+  const before = state.questions;
+  Object.assign(state, { holds: false, name: 'b', bytes: 700 });
+  await clock.pass(3 * INTERVAL_MS);
+  expect(state.questions).toBe(before);
+  expect(probes.of('a')).toMatchObject({
+    sums: null,
+    windows: null,
+    querySeconds: null,
+    notAsked: 'it did not get b in all of the last 1 minutes (SINK_A_NAMES)',
+    storedBytes: 700,
+  });
+  state.holds = true;
+  await clock.pass(INTERVAL_MS);
+  expect(probes.of('a')).toMatchObject({ notAsked: null, sums: { rows: 1 }, querySeconds: { count: 2 } });
+});
+
+test('the percentiles are of answers about one name', async () => {
+  const { clock, state, probes } = setUp();
+  await clock.pass(5 * INTERVAL_MS);
+  Object.assign(state, { name: 'b', seconds: 3 });
+  await clock.pass(INTERVAL_MS);
+  expect(probes.of('a').querySeconds).toMatchObject({ p50: 3, p95: 3, count: 2 });
 });

@@ -2,8 +2,8 @@ import { describe, expect, test } from 'vitest';
 import { makeSeries } from '../../src/aggregate/series.ts';
 import { SeriesRecords } from '../../src/aggregate/series-records.ts';
 import { ClosedWindow } from '../../src/aggregate/window.ts';
-import { WindowScan } from '../../src/probe/window-scan.ts';
-import type { Question } from '../../src/sink/contract.ts';
+import { type HoldersIn, WindowScan } from '../../src/probe/window-scan.ts';
+import type { Question, WindowRange } from '../../src/sink/contract.ts';
 
 const WINDOW_MS = 10_000;
 const MAX_SERIES = 250;
@@ -25,8 +25,8 @@ function windowOf(number: number, rows: readonly Row[]): ClosedWindow {
   });
 }
 
-async function scanned(windows: readonly (readonly Row[])[]): Promise<WindowScan> {
-  const scan = new WindowScan();
+async function scanned(windows: readonly (readonly Row[])[], holders?: HoldersIn): Promise<WindowScan> {
+  const scan = new WindowScan(holders);
   for (const [number, rows] of windows.entries()) {
     scan.take([windowOf(number, rows)]);
     for (let turn = 0; turn < 5; turn++) await new Promise((resolve) => setImmediate(resolve));
@@ -77,6 +77,27 @@ describe('the subject of the questions', () => {
     );
     const scan = await scanned(Array(4).fill([quiet, ...long]));
     expect(asked(scan, 4).sums.name).toBe('quiet');
+  });
+
+  test('is a name that as many sinks as possible get, in all windows asked about', async () => {
+    const ranges: WindowRange[] = [];
+    const holders: HoldersIn = (range) => {
+      ranges.push(range);
+      return (name) => (name === 'quiet' ? 3 : 2);
+    };
+    const windows = Array(3).fill([quiet, ...busy(5)]);
+    expect(asked(await scanned(windows, holders), 3).sums.name).toBe('quiet');
+    expect(ranges.at(-1)).toEqual({ from: 2 * WINDOW_MS - 3_600_000, to: 3 * WINDOW_MS });
+    // It comes later than the others, and is not asked about for its series, of which it has too many.
+    const late = await scanned([...Array(3).fill(busy(5)), ...windows], holders);
+    expect(asked(late, 6).sums.name).toBe('quiet');
+    const many: Row[] = busy(MAX_SERIES + 1, 'quiet');
+    const wide = asked(await scanned(Array(6).fill([...many, ...busy(5)]), holders), 6);
+    expect([wide.sums.name, wide.windows.series.name, wide.sums.series]).toEqual([
+      'quiet',
+      'quiet',
+      undefined,
+    ]);
   });
 
   test('is undefined before there is a counter, or a window', async () => {

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { amount } from '../../base/number-format.ts';
 import { printable, printableJson } from '../../base/printable.ts';
-import { comparisonOf, notesOf, rankedCells, type SinkComparison } from '../../observe/comparison.ts';
+import { comparisonOf, notesOf, type SinkComparison } from '../../observe/comparison.ts';
 import { hear, type ServiceAnswer } from '../../observe/other-services.ts';
 import { MAX_SAMPLES, Recording } from '../../observe/report.ts';
 import { type Tone, troubleText } from '../../observe/sink-card.ts';
@@ -179,18 +179,11 @@ function wrap(text: string, width: number): string[] {
 /** Combines the sinks of all services. With several services, the address of its service follows the id of a sink. */
 function sideBySide(heard: readonly ServiceAnswer[]): SinkComparison {
   const some = heard.flatMap((one) => (one.kind === 'status' ? [one] : []));
-  const parts = some.map(({ url, status }) => {
-    const { sinks, rows } = comparisonOf(status);
-    return { sinks: heard.length === 1 ? sinks : sinks.map((id) => `${id}@${new URL(url).host}`), rows };
-  });
-  const rows = parts[0]?.rows ?? [];
-  return {
-    sinks: parts.flatMap(({ sinks }) => sinks),
-    rows: rows.map(({ what }, index) => ({
-      what,
-      cells: rankedCells(parts.flatMap((part) => part.rows[index]?.cells ?? [])),
-    })),
-  };
+  const { rows } = comparisonOf(...some.map(({ status }) => status));
+  const sinks = some.flatMap(({ url, status }) =>
+    status.sinks.map(({ id }) => (heard.length === 1 ? id : `${id}@${new URL(url).host}`)),
+  );
+  return { sinks, rows };
 }
 
 /** Renders as few tables as fit the width of the terminal. */
