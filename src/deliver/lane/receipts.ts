@@ -3,7 +3,11 @@
  * restored from a backup. A receipt says that the store has all windows before it. It is raised before the checkpoint
  * moves, so a store that has lost no content never holds one older than the checkpoint speaks of.
  */
+import type { Clock } from '../../base/clock.ts';
 import { isAsKnown, type Sink } from '../../sink/contract.ts';
+
+/** If only empty windows follow the last one, another says nothing new: it only shows what the store holds. */
+const UNCHANGED_MS = 60_000;
 
 /** Whose receipt the lane gives, and which ones its store must hold. */
 export interface KnownReceipts {
@@ -32,9 +36,13 @@ export class Receipts {
   #claimed: Readonly<Record<string, number>>;
   /** Whether the store can keep receipts, as far as it is known. */
   #areKept = true;
+  readonly #clock: Pick<Clock, 'steady'>;
+  /** The last one that was given, and when. */
+  #given: { readonly time: number; readonly at: number } | undefined;
 
-  constructor(sink: ReceiptSink, { writer, known }: KnownReceipts) {
+  constructor(sink: ReceiptSink, { writer, known }: KnownReceipts, clock: Pick<Clock, 'steady'>) {
     this.#sink = sink;
+    this.#clock = clock;
     this.#writer = writer;
     this.#known = new Map(known);
     this.#claimed = Object.fromEntries(known);
@@ -61,6 +69,12 @@ export class Receipts {
     };
   }
 
+  /** Whether one says anything new. `latest`: the start of the latest window that was written. */
+  isDue(latest: number): boolean {
+    const given = this.#given;
+    return given === undefined || latest >= given.time || this.#clock.steady() - given.at >= UNCHANGED_MS;
+  }
+
   /**
    * Raises the receipt to `time`, unless the store then turns out to hold older content. `isWhole`: whether it has all
    * windows before it, as far as the lane knows.
@@ -78,6 +92,7 @@ export class Receipts {
       return { to: before };
     }
     this.#hold(this.#writer, time);
+    this.#given = { time, at: this.#clock.steady() };
     return undefined;
   }
 
@@ -93,9 +108,11 @@ export class Receipts {
   /** Another store has taken the place of that one. */
   forget(): void {
     this.#known.clear();
+    this.#given = undefined;
   }
 
   #hold(writer: string, held: number | undefined): void {
+    this.#given = undefined;
     if (held === undefined) this.#known.delete(writer);
     else this.#known.set(writer, held);
   }
