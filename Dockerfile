@@ -30,8 +30,8 @@ LABEL org.opencontainers.image.title="metrics-fanout" \
       org.opencontainers.image.base.name="docker.io/library/node:24.21.0-trixie-slim"
 ENV NODE_ENV=production
 # Otherwise the young heap grows to 200 MB, and the old one to four times what is in use, if the machine has the memory:
-# docs/sizing.md.
-ENV NODE_OPTIONS="--max-semi-space-size=2 --max-old-space-size=512"
+# docs/sizing.md. And each thread would take 3 MB more, so that Node.js starts 0.1 s sooner.
+ENV NODE_OPTIONS="--max-semi-space-size=2 --max-old-space-size=512 --no-node-snapshot"
 # Blocks of this size, such as what a socket is read into, go back to the system when they are free, instead of leaving
 # holes: docs/sizing.md.
 ENV MALLOC_MMAP_THRESHOLD_=65536
@@ -48,6 +48,7 @@ USER 1000:1000
 WORKDIR /data
 EXPOSE 9464
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=6s --start-period=20s --retries=3 CMD ["metrics-fanout", "health"]
+# Without the options: this starts often.
+HEALTHCHECK --interval=30s --timeout=6s --start-period=20s --retries=3 CMD ["env", "NODE_OPTIONS=", "metrics-fanout", "health"]
 ENTRYPOINT ["metrics-fanout"]
 CMD ["run"]

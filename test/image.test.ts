@@ -49,6 +49,7 @@ test('the base is a pinned Node.js 24, the user is a number other than 0, and ve
 test.each([
   ['the young heap', /--max-semi-space-size=\d+/],
   ['the old heap', /--max-old-space-size=\d+/],
+  ['what each thread has of Node.js', /--no-node-snapshot/],
   ['what goes back to the system', /MALLOC_MMAP_THRESHOLD_\W+\d+/],
   ['pools of free memory', /MALLOC_ARENA_MAX\W+\d+/],
 ])('%s has the same bound in the image, in npm start, in tests and in the documents', (_, bound) => {

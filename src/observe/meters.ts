@@ -7,7 +7,7 @@ import { total } from '../base/number-format.ts';
 import { type Quantiles, RecentQuantiles } from './quantiles.ts';
 import { Rate } from './rate.ts';
 import { RecentHighest } from './recent-highest.ts';
-import type { Counts, Status } from './status.ts';
+import type { Counts, SampleStatus, SinkStatus, WindowStatus } from './status.ts';
 
 const SOURCE_RATE_MS = 10_000;
 /** Windows come in bursts: a rate over fewer windows would fluctuate. */
@@ -17,6 +17,14 @@ const MAX_SINK_RATE_MS = 900_000;
 const LATENCY_MS = 60_000;
 /** As often as the charts take a value: each of them then covers all that was since the one before. */
 const MIN_LATE_MS = 10_000;
+
+/** What the rates are made of: little of a status, as it is looked at every second. */
+export interface Reading {
+  readonly received: number;
+  readonly samples: Pick<SampleStatus, 'byType' | 'late' | 'ignored' | 'foreign' | 'reopened'>;
+  readonly windows: Pick<WindowStatus, 'windowMs' | 'latenessMs'>;
+  readonly sinks: readonly Pick<SinkStatus, 'id' | 'written' | 'writtenBytes' | 'lagSeconds'>[];
+}
 
 export interface SourceRates {
   readonly messagesPerSecond: number;
@@ -70,8 +78,8 @@ export class Meters {
   }
 
   /** To be called once a second. */
-  tick({ messages, samples, sinks, windows }: Status, now: number): void {
-    this.#messages.tick(messages.received, now);
+  tick({ received, samples, sinks, windows }: Reading, now: number): void {
+    this.#messages.tick(received, now);
     for (const [type, rate] of this.#samples) rate.tick(samples.byType[type] ?? 0, now);
     // Samples of other slices, and of windows already handed out, cannot be late here.
     const { ignored, foreign, reopened } = samples;

@@ -6,7 +6,7 @@ import { type Charts, History, type Moment, momentOf, STEP_MS } from './history.
 import type { PageSource } from './http-server.ts';
 import { historyText, momentsOf } from './kept-history.ts';
 import type { LoopLag } from './loop-lag.ts';
-import type { Meters } from './meters.ts';
+import type { Meters, Reading } from './meters.ts';
 import type { Status } from './status.ts';
 import { type View, viewOf } from './view.ts';
 
@@ -24,6 +24,8 @@ export interface PageEvents {
 
 export interface PageWatchOptions {
   readonly status: () => Status;
+  /** Looked at every second. A status costs five times as much, and is made only when somebody sees it. */
+  readonly reading: () => Reading;
   readonly meters: Meters;
   readonly clock: Pick<Clock, 'steady' | 'now'>;
   /** Their ids. */
@@ -101,9 +103,9 @@ export class Watch implements PageSource {
   }
 
   #tick(): void {
-    const { status, meters, clock } = this.#options;
+    const { status, reading, meters, clock } = this.#options;
     this.#opening = undefined;
-    meters.tick(status(), clock.steady());
+    meters.tick(reading(), clock.steady());
     this.#ticks += 1;
     this.#tell('view', () => viewOf(status()));
     if (this.#ticks % (STEP_MS / TICK_MS) !== 0) return;

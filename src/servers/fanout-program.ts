@@ -7,6 +7,8 @@ import { spawnTied } from '../base/tied-process.ts';
 
 /** Limits memory as `npm start` and the image do: docs/sizing.md. */
 const NODE_OPTIONS = ['--no-warnings', '--max-semi-space-size=2', '--max-old-space-size=512'];
+/** Without it Node.js starts 0.1 s sooner, and each thread takes 3 MB more: for commands, that is the better choice. */
+const SERVICE_OPTION = '--no-node-snapshot';
 const ENVIRONMENT = { MALLOC_MMAP_THRESHOLD_: '65536', MALLOC_ARENA_MAX: '2' } as const;
 const KEPT_CHARACTERS = 65_536;
 /** Longer than STOP_TIMEOUT and what closing takes: a machine with other work to do takes its time. */
@@ -34,7 +36,8 @@ export function startProgram(
   const inherited = Object.entries(process.env).filter(
     ([name]) => !/^(SINK|METRICS|NATS|FANOUT|CONTROL)_/.test(name),
   );
-  const child = spawnTied(process.execPath, [...NODE_OPTIONS, main, ...args], {
+  const options = args[0] === 'run' ? [...NODE_OPTIONS, SERVICE_OPTION] : NODE_OPTIONS;
+  const child = spawnTied(process.execPath, [...options, main, ...args], {
     env: { ...ENVIRONMENT, ...Object.fromEntries(inherited), ...env },
   });
   const output = { stdout: '', stderr: '' };

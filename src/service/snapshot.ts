@@ -11,7 +11,7 @@ import { storeAddress } from '../config/store-address.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
 import type { Engine, LaneParts } from '../deliver/engine.ts';
 import type { RollbackLog } from '../deliver/rollback.ts';
-import type { Meters, SourceRates } from '../observe/meters.ts';
+import type { Meters, Reading, SourceRates } from '../observe/meters.ts';
 import type {
   ControlStatus,
   Counts,
@@ -107,6 +107,20 @@ export function snapshot(parts: Parts, now: number): Status {
   };
 }
 
+/** What the rates are made of. */
+export function readingOf(parts: Parts, now: number): Reading {
+  const { engine, totals } = parts;
+  return {
+    ...totals.moving,
+    windows: epochOf(parts),
+    sinks: (engine?.lanes ?? []).map(({ lane }) => ({
+      id: lane.id,
+      ...totals.writtenTo(lane),
+      lagSeconds: lagSecondsOf(lane, now),
+    })),
+  };
+}
+
 function sourceStatus(
   { config, engine, rollbacks, totals }: Parts,
   counts: EngineTotals | undefined,
@@ -164,9 +178,18 @@ function sampleStatus(counts: EngineTotals | undefined, rates: SourceRates): Sam
   };
 }
 
-function windowStatus({ config, engine, folds }: Parts): WindowStatus {
+function tilingOf({ config, engine }: Parts): Tiling {
+  return engine?.tiling ?? Tiling.of(windowShape(config));
+}
+
+/** The shape of the windows that are open. */
+function epochOf(parts: Parts) {
+  return tilingOf(parts).epochAt(parts.engine?.live.aggregator.boundary ?? 0);
+}
+
+function windowStatus(parts: Parts): WindowStatus {
+  const { engine, folds } = parts;
   const boundary = engine?.live.aggregator.boundary;
-  const tiling = engine?.tiling ?? Tiling.of(windowShape(config));
   const {
     windowMs,
     latenessMs,
@@ -175,8 +198,8 @@ function windowStatus({ config, engine, folds }: Parts): WindowStatus {
     maxSeriesBytes = null,
     sketchScale = null,
     maxSeriesByName = null,
-  } = tiling.epochAt(boundary ?? 0);
-  const next = tiling.epochs.find(({ from }) => boundary !== undefined && from > boundary);
+  } = epochOf(parts);
+  const next = tilingOf(parts).epochs.find(({ from }) => boundary !== undefined && from > boundary);
   return {
     windowMs,
     latenessMs,
@@ -212,7 +235,7 @@ function sinkStatus(parts: Parts, { lane, kind }: LaneParts, counts: SinkTotals,
     catchUp: engine?.progressOf(lane) ?? null,
     // Where a sink begins whose checkpoint cannot be read is up to an operator.
     next: lane.blocked ? null : timeOf(lane.next),
-    lagSeconds: Number.isFinite(lane.next) ? Math.max(0, now - lane.next) / 1000 : 0,
+    lagSeconds: lagSecondsOf(lane, now),
     lateSeconds: rates.lateSeconds,
     backlogPoints: lane.backlogPoints,
     backlogBytes: lane.backlogBytes,
@@ -251,6 +274,10 @@ function sinkStatus(parts: Parts, { lane, kind }: LaneParts, counts: SinkTotals,
 function receiptsOf({ receipts }: LaneParts['lane'], failures: number): SinkReceipts {
   const { state, until, lastFailure } = receipts;
   return { state, failures, until: timeOf(until ?? undefined), lastFailure };
+}
+
+function lagSecondsOf({ next }: LaneParts['lane'], now: number): number {
+  return Number.isFinite(next) ? Math.max(0, now - next) / 1000 : 0;
 }
 
 /** Since when the store takes nothing, when it is tried again, and until when that does no harm. */

@@ -27,7 +27,7 @@ import { RecentQuestions } from '../recent/recent-questions.ts';
 import { RecentWindows } from '../recent/recent-windows.ts';
 import type { WindowRange } from '../sink/contract.ts';
 import { Membership } from './membership.ts';
-import { type Parts, snapshot, whyUnready } from './snapshot.ts';
+import { type Parts, readingOf, snapshot, whyUnready } from './snapshot.ts';
 import { Totals } from './totals.ts';
 
 /** Time between log lines about the same problem. */
@@ -71,7 +71,7 @@ export async function startService(config: Config, log: Log, stop: AbortSignal):
   const telemetry = new Telemetry(status, lag);
   const quiet = new Quiet(QUIET_MS);
   const watch = new Watch({
-    status,
+    ...{ status, reading: () => readingOf(parts, clock.now()) },
     meters: parts.meters,
     clock,
     sinks,

@@ -3,13 +3,15 @@
  * than one after another: when windows of a new shape begin, after a rollback, when somebody attaches it again. If its
  * counters began again, what the next engine counts first could not be seen: from 1 to 1 is no step.
  */
+import type { AggregatorStats } from '../aggregate/aggregator.ts';
 import { METRIC_TYPES } from '../aggregate/point.ts';
 import type { Bus } from '../bus/connect.ts';
 import { ANSWERS } from '../bus/read/answers.ts';
 import { REJECTIONS } from '../decode/rejection.ts';
-import { type Engine, type Gaps, MAX_GAPS } from '../deliver/engine.ts';
+import { type Engine, type Gaps, type LaneParts, MAX_GAPS } from '../deliver/engine.ts';
 import type { RejectedExample } from '../deliver/reports.ts';
 import type { VerifiedWindows } from '../deliver/verifier.ts';
+import type { Reading } from '../observe/meters.ts';
 
 type Tally = { readonly [name: string]: number | Tally };
 
@@ -58,6 +60,33 @@ export class Totals {
     if (this.#engine === undefined) return undefined;
     const counts = totalsOf(this.#engine);
     return this.#earlier === undefined ? counts : addUp(this.#earlier, counts);
+  }
+
+  /** The few of them that rates are made of. */
+  get moving(): Pick<Reading, 'received' | 'samples'> {
+    const { received = 0, byType = {}, samples } = this.#earlier ?? {};
+    const live = this.#engine?.live;
+    const stats = live?.aggregator.stats;
+    const sum = (name: keyof Reading['samples'] & keyof AggregatorStats) =>
+      (samples?.[name] ?? 0) + (stats?.[name] ?? 0);
+    return {
+      received: received + (live?.pipeline.stats.received ?? 0),
+      samples: {
+        byType: Object.fromEntries(
+          METRIC_TYPES.map((type) => [type, (byType[type] ?? 0) + (stats?.[type] ?? 0)]),
+        ),
+        late: sum('late'),
+        ignored: sum('ignored'),
+        foreign: sum('foreign'),
+        reopened: sum('reopened'),
+      },
+    };
+  }
+
+  /** What a sink was given: of those totals, what rates are made of. */
+  writtenTo({ id, stats }: LaneParts['lane']): Pick<SinkTotals, 'written' | 'writtenBytes'> {
+    const { written = 0, writtenBytes = 0 } = this.#earlier?.sinks[id] ?? {};
+    return { written: written + stats.written, writtenBytes: writtenBytes + stats.writtenBytes };
   }
 
   get latestGaps(): Gaps['latest'] {

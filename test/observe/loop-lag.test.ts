@@ -21,6 +21,15 @@ test('a scrape shows how late the timer was since the last one, under the names 
   for (const key of ['min', 'stddev', 'p90']) expect(shownBy(first, key)).toBeGreaterThanOrEqual(0);
 });
 
+test('a thread that stood still for days is shown as one that did for an hour', async () => {
+  const lag = new LoopLag();
+  const telemetry = telemetryOf(lag);
+  for (const now of [0, 1e9]) lag.ran(now, 1_000);
+  const text = await telemetry.text();
+  expect(shownBy(text, 'max')).toBeGreaterThan(3_590);
+  expect(shownBy(text, 'max')).toBeLessThan(3_610);
+});
+
 test('before the timer has run, and while it stands still, nothing is late', async () => {
   const telemetry = telemetryOf(new LoopLag());
   for (const text of [await telemetry.text(), await telemetry.text()]) expect(shownBy(text, 'max')).toBe(0);

@@ -8,12 +8,13 @@ import { Meters } from '../../src/observe/meters.ts';
 import { RecentQuantiles } from '../../src/observe/quantiles.ts';
 import { Rate } from '../../src/observe/rate.ts';
 import { RecentHighest } from '../../src/observe/recent-highest.ts';
-import type { Status } from '../../src/observe/status.ts';
 import { Watch } from '../../src/observe/watch.ts';
 import { TopNames } from '../../src/probe/top-names.ts';
 import { WindowScan } from '../../src/probe/window-scan.ts';
 import { counterWindow } from '../deliver/fixtures.ts';
 import { effort } from '../effort.ts';
+
+const WINDOWS = { windowMs: 10_000, latenessMs: 0 };
 
 describe('a rate', () => {
   test('is the mean over its period, without what was before', () => {
@@ -54,8 +55,8 @@ test('the share of late samples is a share of those that this slice puts into wi
     // One of four slices: of 100 samples a second it puts 25 into its windows, 5 of them late.
     const samples = { byType: { counter: 80 * second, timer: 20 * second }, late: 5 * second };
     const elsewhere = { foreign: 70 * second, ignored: 4 * second, reopened: second };
-    const status = { messages: { received: 0 }, samples: { ...samples, ...elsewhere }, sinks: [] };
-    meters.tick(status as unknown as Status, 1000 * second);
+    const reading = { received: 0, samples: { ...samples, ...elsewhere }, windows: WINDOWS, sinks: [] };
+    meters.tick(reading, 1000 * second);
   }
   expect(meters.source().lateShare).toBeCloseTo(0.2);
   expect(meters.source().samplesPerSecond).toMatchObject({ counter: 80, timer: 20 });
@@ -64,15 +65,17 @@ test('the share of late samples is a share of those that this slice puts into wi
 test('rates continue if the clock of the machine is set back', () => {
   vi.useFakeTimers();
   const meters = new Meters([], 1000, 0);
-  const clock = { seconds: 0, steady: () => clock.seconds * 1000, now: () => clock.seconds * 1000 };
+  const now = () => Date.UTC(2026, 10, clock.seconds < 4 ? 23 : 22);
+  const clock = { seconds: 0, steady: () => clock.seconds * 1000, now };
   const status = () => {
-    const now = new Date(Date.UTC(2026, 10, clock.seconds < 4 ? 23 : 22)).toISOString();
-    const samples = { byType: {}, late: 0, ignored: 0, foreign: 0, reopened: 0 };
-    return { now, messages: { received: 50 * clock.seconds }, samples, sinks: [] } as unknown as Status;
+    throw new Error('nobody looks');
   };
+  const samples = { byType: {}, late: 0, ignored: 0, foreign: 0, reopened: 0 };
+  const reading = () => ({ received: 50 * clock.seconds, samples, windows: WINDOWS, sinks: [] });
   const failed: unknown[] = [];
   const watch = new Watch({
     status,
+    reading,
     meters,
     clock,
     sinks: [],
@@ -137,9 +140,8 @@ describe('how late a sink is', () => {
     const seen: number[] = [];
     for (let ms = 0; ms <= 120_000; ms += 1000) {
       const sinks = [{ id: 'a', written: 0, writtenBytes: 0, lagSeconds: (ms % 10_000) / 1000 }];
-      const windows = { windowMs: 10_000, latenessMs: 0 };
       const samples = { byType: {}, late: 0, ignored: 0, foreign: 0, reopened: 0 };
-      meters.tick({ messages: { received: 0 }, samples, sinks, windows } as unknown as Status, ms);
+      meters.tick({ received: 0, samples, sinks, windows: WINDOWS }, ms);
       if (ms % 10_000 === 0) meters.confirmed('a', 0.3, ms + 300);
       if (ms % 10_000 === 5000) seen.push(meters.sink('a', ms + 500).lateSeconds);
     }

@@ -9,7 +9,7 @@ import { Watch } from '../../src/observe/watch.ts';
 import { Probes } from '../../src/probe/probes.ts';
 import { WindowScan } from '../../src/probe/window-scan.ts';
 import { Folds } from '../../src/recent/folds.ts';
-import { type Parts, snapshot } from '../../src/service/snapshot.ts';
+import { type Parts, readingOf, snapshot } from '../../src/service/snapshot.ts';
 import { Totals } from '../../src/service/totals.ts';
 
 const NS_PER_MS = 1_000_000n;
@@ -51,9 +51,14 @@ beforeEach(async () => {
     if (isBroken) throw new Error('a sink of somebody else');
     return snapshot(parts, Date.now());
   };
+  const reading = () => {
+    if (isBroken) throw new Error('a sink of somebody else');
+    return readingOf(parts, Date.now());
+  };
   heartbeat = new Heartbeat(undefined, () => now);
   const failed = (error: unknown) => failures.push(error);
-  watch = new Watch({ status, meters, clock: systemClock, sinks: ['sqlite'], heartbeat, failed });
+  const sinks = ['sqlite'];
+  watch = new Watch({ status, reading, meters, clock: systemClock, sinks, heartbeat, failed });
 });
 afterEach(() => {
   watch.stop();
@@ -78,7 +83,6 @@ test('events are rendered only while somebody is subscribed, once for all', () =
   const heard: string[][] = [[], []];
   const leave = heard.map((events) => watch.subscribe((event) => events.push(event)));
   vi.advanceTimersByTime(1000);
-  // One status more than for the rates alone.
   expect(made - unheard).toBe(unheard + 1);
   expect(heard[0]).toEqual([expect.stringMatching(/^event: view\ndata: \{.*\}\n\n$/)]);
   expect(heard[1]).toEqual(heard[0]);
@@ -87,6 +91,11 @@ test('events are rendered only while somebody is subscribed, once for all', () =
   vi.advanceTimersByTime(1000);
   expect([made - before, heard[0]!.length]).toEqual([unheard, 1]);
   expect(failures).toEqual([]);
+});
+
+test('while nobody looks, a status is made for each value of the charts and no more', () => {
+  vi.advanceTimersByTime(60_000);
+  expect([made, failures]).toEqual([6, []]);
 });
 
 test('the heart beats once a second, even if the status cannot be made', () => {

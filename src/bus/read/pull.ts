@@ -34,11 +34,11 @@ export const TICK_MS = 250;
  * answer costs as much as all else that an idle service does in a tick.
  */
 const IDLE_TICKS = 8;
-const IDLE_TICK_MS = 1_000;
+const IDLE_TICK_MS = 2_500;
 /** The least pause before that. The estimate of the server's clock may be a little behind. */
 const MIN_IDLE_TICK_MS = 25;
 /** After this many ticks without any response from the server, although it was asked, the consumer counts as gone. */
-const SILENT_TICKS = 40;
+const SILENT_TICKS = 34;
 /**
  * After this many answers to probes that messages are pending, none of which comes although requests wait for them, the
  * consumer counts as gone: nats-server 2.9 goes on saying so when the messages were purged.

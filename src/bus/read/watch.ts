@@ -13,6 +13,7 @@ import type { Reader, Source, SourceStats } from './source.ts';
 import {
   addSpan,
   digestOf,
+  type MessageDigest,
   newWatchTotals,
   unstoredShare,
   WatchSpan,
@@ -28,7 +29,6 @@ const SETTLE_MS = 10_000;
 /** A reader that has not come this far by then is too slow for the span to tell anything. */
 const READ_LIMIT_MS = 60_000;
 const POLL_MS = 250;
-const TURN_MS = 20;
 /** Spans that are over and wait for the stream. */
 const MAX_JUDGED = 100;
 /** A span ends early at this many messages. */
@@ -88,6 +88,8 @@ export class BusWatch {
   readonly #spans = new Set<WatchSpan>();
   /** The span to which what is heard belongs. */
   #hearing: WatchSpan | undefined;
+  /** Ends that span when it has heard as much as it may. */
+  #full = new AbortController();
   #isForbidden = false;
   #unknown: string | undefined;
   #source: Source | undefined;
@@ -159,8 +161,9 @@ export class BusWatch {
         await clock.sleep(LEAD_MS, signal);
         stopHearing = await this.#hear(signal);
       }
+      this.#full = new AbortController();
       this.#hearing = span;
-      await this.#untilOver(span, signal);
+      await clock.sleep(SPAN_MS, AbortSignal.any([signal, this.#full.signal]));
       if (pauseMs > 0) {
         await stopHearing();
         stopHearing = undefined;
@@ -192,7 +195,11 @@ export class BusWatch {
   #heard(bytes: Uint8Array, start: number, end: number): void {
     const hearing = this.#hearing;
     if (hearing === undefined) return;
-    const digest = digestOf(bytes, start, end);
+    this.#hearIn(hearing, digestOf(bytes, start, end));
+    if (hearing.heard >= MAX_HEARD) this.#full.abort();
+  }
+
+  #hearIn(hearing: WatchSpan, digest: MessageDigest): void {
     for (const span of this.#spans) {
       if (span === hearing) break;
       // It was read just before this span began.
@@ -211,13 +218,6 @@ export class BusWatch {
       latest = span;
     }
     if (!latest!.isOver) latest!.keepSurplus(digest);
-  }
-
-  async #untilOver(span: WatchSpan, signal: AbortSignal): Promise<void> {
-    const { clock } = this.#options;
-    const end = clock.steady() + SPAN_MS;
-    while (clock.steady() < end && span.heard < MAX_HEARD && !signal.aborted)
-      await clock.sleep(Math.min(TURN_MS, end - clock.steady()), signal);
   }
 
   /** Waits until all that the stream will ever have of the span has been read, and counts what is missing then. */

@@ -114,6 +114,8 @@ export class Lane {
   readonly #settled = new Bell();
   readonly #halt = new AbortController();
   readonly #receipts: Receipts | undefined;
+  /** The start of the latest window that was written. */
+  #latestWritten = Number.NEGATIVE_INFINITY;
   /** Resolves when the last checkpoint is saved: until then the store may be asked for its receipt. */
   readonly #flushed = Promise.withResolvers<void>();
   #catchingUp = false;
@@ -360,6 +362,7 @@ export class Lane {
     const receipts = this.#receipts;
     const mayBeAsked = this.#writer.opened && this.#writer.up && !this.resting;
     if (receipts === undefined || !mayBeAsked || this.#identity === undefined) return;
+    if (!receipts.isDue(this.#latestWritten)) return;
     const older = await this.#givenReceipt(receipts, next, () => this.#isWholeTo(next));
     if (older !== undefined && this.#options.replayable) this.#replaced(this.#identity, older);
   }
@@ -562,8 +565,10 @@ export class Lane {
       const isReleased = !this.#queue.holds(job);
       if (!signal.aborted) {
         const { next } = this;
-        for (const done of this.#queue.settle(job, refused))
+        for (const done of this.#queue.settle(job, refused)) {
+          this.#latestWritten = Math.max(this.#latestWritten, done.window.start);
           this.#options.events.confirmed?.(done.window, done.refused, done.window.start < next);
+        }
         this.#confirm();
       }
       this.#settled.ring();

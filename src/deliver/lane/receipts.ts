@@ -6,6 +6,9 @@
 import type { Clock } from '../../base/clock.ts';
 import { isAsKnown, type Sink } from '../../sink/contract.ts';
 
+/** If only empty windows follow the last one, another says nothing new: it only shows what the store holds. */
+const UNCHANGED_MS = 60_000;
+
 /** Whose receipt the lane gives, and which ones its store must hold. */
 export interface KnownReceipts {
   /** Who writes: the same for all instances that write the same windows. */
@@ -56,6 +59,8 @@ export class Receipts {
   #lastFailure: ReceiptStatus['lastFailure'] = null;
   /** How many could not be given, for another reason than that the store keeps none. */
   failures = 0;
+  /** The last one that was given, and when. */
+  #given: { readonly time: number; readonly at: number } | undefined;
 
   constructor(sink: ReceiptSink, { writer, known }: KnownReceipts, clock: Pick<Clock, 'now' | 'steady'>) {
     this.#sink = sink;
@@ -100,6 +105,12 @@ export class Receipts {
     };
   }
 
+  /** Whether one says anything new. `latest`: the start of the latest window that was written. */
+  isDue(latest: number): boolean {
+    const given = this.#given;
+    return given === undefined || latest >= given.time || this.#clock.steady() - given.at >= UNCHANGED_MS;
+  }
+
   /**
    * Raises the receipt to `time`, unless the store then turns out to hold older content. `isWhole`: whether it has all
    * windows before it, as far as the lane knows.
@@ -119,6 +130,7 @@ export class Receipts {
       return { to: before };
     }
     this.#hold(this.#writer, time);
+    this.#given = { time, at: this.#clock.steady() };
     return undefined;
   }
 
@@ -134,9 +146,11 @@ export class Receipts {
   /** Another store has taken the place of that one. */
   forget(): void {
     this.#known.clear();
+    this.#given = undefined;
   }
 
   #hold(writer: string, held: number | undefined): void {
+    this.#given = undefined;
     if (held === undefined) this.#known.delete(writer);
     else this.#known.set(writer, held);
   }

@@ -2,8 +2,10 @@
 import { gzipSync } from 'node:zlib';
 import { headers, type NatsConnection } from 'nats';
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest';
+import { systemClock } from '../../../src/base/clock.ts';
 import { type Bus, connect } from '../../../src/bus/connect.ts';
 import { createJetStreamSource } from '../../../src/bus/read/jetstream.ts';
+import { newSourceStats } from '../../../src/bus/read/source.ts';
 import { BusWatch } from '../../../src/bus/read/watch.ts';
 import { ensureStream, manager } from '../../../src/bus/stream.ts';
 import { type NatsServer, startNats } from '../../../src/servers/nats.ts';
@@ -314,4 +316,30 @@ test('what a stream lacks that copies others is unknown, and not lost', async ()
     unstored: 0,
     unknown: 'the stream copies others, and may get later what it lacks',
   });
+});
+
+test('a span wakes nobody until it is over, and ends when it has heard as much as it may', async () => {
+  const slept: { ms: number; cut: boolean }[] = [];
+  const sleep = async (ms: number, signal: AbortSignal) => {
+    await systemClock.sleep(ms, signal);
+    slept.push({ ms, cut: signal.aborted && !stop.signal.aborted });
+  };
+  let hear: ((message: { data: Uint8Array }) => void) | undefined;
+  const subscribe = (_: string, onMessage: typeof hear) => {
+    hear = onMessage;
+    return async () => {};
+  };
+  const quiet = { subscribe, flush: async () => {}, log } as unknown as Bus;
+  const watch = new BusWatch(quiet, core(), { share: 1, clock: { ...systemClock, sleep }, settleMs: 10 });
+  watch.watched({ stats: newSourceStats(), run: async () => {} });
+  running.push(watch.run(stop.signal));
+  const spans = () => slept.filter(({ ms }) => ms === 1_000);
+  await until('a span is over', () => spans().length === 1);
+  expect(slept.filter(({ ms }) => ms > 0 && ms < 500)).toEqual([]);
+  for (let i = 0; i < 100_000; i++) hear!({ data: Buffer.from('equal') });
+  await until('the next is over', () => spans().length >= 2);
+  expect(spans().slice(0, 2)).toEqual([
+    { ms: 1_000, cut: false },
+    { ms: 1_000, cut: true },
+  ]);
 });

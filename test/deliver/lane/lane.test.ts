@@ -686,10 +686,8 @@ describe('which store it is', () => {
   });
 });
 
-test('a store that is restored once more, while it is filled again, gets all of it again', async () => {
-  const clock = new VirtualClock();
-  const saved: Checkpoint[] = [];
-  const keeper = new CheckpointKeeper({
+function keeperThatSaves(clock: VirtualClock, saved: Checkpoint[]): CheckpointKeeper {
+  return new CheckpointKeeper({
     sink: 'test',
     clock,
     store: {
@@ -703,6 +701,38 @@ test('a store that is restored once more, while it is filled again, gets all of 
     describe: () => ({ savedAt: '', shape: { ...SHAPE, slice: '0/1' } }),
     failed: () => {},
   });
+}
+
+test('a store keeps no receipt of windows without rows, but once a minute', async () => {
+  const clock = new VirtualClock();
+  const keeper = keeperThatSaves(clock, []);
+  const times: number[] = [];
+  const sink = Object.assign(new ScriptedSink(), {
+    identity: async () => 'the one',
+    receipt: async () => times.at(-1),
+    giveReceipt: async (_: string, time: number) => {
+      const before = times.at(-1);
+      times.push(time);
+      return { before };
+    },
+  });
+  const receipts = { writer: 'writer', known: new Map() };
+  const { lane } = laneOf(clock, sink, { keeper, identity: 'the one', receipts, from: 0 });
+  void lane.run();
+  for (let n = 0; n < 18; n++) {
+    if (n % 9 === 0) lane.offer(sizedWindow(n, 3));
+    lane.advance((n + 1) * WINDOW_MS, n);
+    await clock.pass(10_000);
+  }
+  // The first window with rows, a minute later, the second one, and a minute later.
+  expect(times.map((time) => time / WINDOW_MS)).toEqual([1, 8, 10, 16]);
+  expect(lane.next).toBe(18 * WINDOW_MS);
+});
+
+test('a store that is restored once more, while it is filled again, gets all of it again', async () => {
+  const clock = new VirtualClock();
+  const saved: Checkpoint[] = [];
+  const keeper = keeperThatSaves(clock, saved);
   const sink = Object.assign(new ScriptedSink(), {
     identity: async () => 'the one',
     receipt: async () => held,
