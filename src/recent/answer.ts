@@ -4,6 +4,7 @@ import { METRIC_TYPES } from '../aggregate/point.ts';
 import { COUNTER, TIMER } from '../aggregate/sample.ts';
 import { QUANTILES, Sketches } from '../aggregate/sketch.ts';
 import { BinSums } from './bin-sums.ts';
+import { KeptBlocks, type Part } from './blocks.ts';
 import { ByteWriter } from './byte-writer.ts';
 import { ChunkReader, isExact } from './columns.ts';
 import { type Coverage, coverageOf } from './coverage.ts';
@@ -17,7 +18,7 @@ import {
   type RecentQuestion,
   sumInJson,
 } from './question.ts';
-import type { KeptWindow, RecentView } from './recent-windows.ts';
+import type { RecentView } from './recent-windows.ts';
 import { hasChunk, NO_GROUP, patience, REST_GROUPS, type Selection, selectSeries } from './selection.ts';
 import { SeriesTotals } from './series-totals.ts';
 import { SketchReader, writeSketch } from './sketch-bytes.ts';
@@ -31,25 +32,36 @@ const STEP_BYTES = 4096;
 /** Groups, likewise. */
 const STEP_GROUPS = 2048;
 
+const NO_GROUPS = new Int32Array();
+
 /** Arrays that every question needs. */
 export class Adder {
   readonly #reader = new ChunkReader();
   readonly #sketches = new SketchReader();
+  readonly #blocks = new KeptBlocks();
   #totals: SeriesTotals | undefined;
+  #groupOf = NO_GROUPS;
+
+  /** Makes what the next questions will have less work with. `steady`: moments, in milliseconds. */
+  async prepare(view: RecentView, steady: () => number, pause: () => Promise<void>): Promise<void> {
+    await this.#blocks.prepare(view, { now: steady, pause, reserve: () => this.#borrow(view) });
+    this.#borrow(view);
+  }
 
   async answer(
     question: RecentQuestion,
     view: RecentView,
-    of: { readonly now: number; readonly slice: string; readonly parts: boolean },
+    of: { readonly now: number; readonly steady: number; readonly slice: string; readonly parts: boolean },
     turns: Turns,
   ): Promise<RecentAnswer> {
     const coverage = coverageOf(question, view, of);
-    const selection = await selectSeries(view.dictionary, question, turns);
+    const selection = await selectSeries(view.dictionary, question, this.#groupsFor(view), turns);
     const windows = view.windows.filter(({ start }) => coverage.has(start));
+    const parts = this.#blocks.partsOf(windows, of.steady);
     const sums = new GroupSums(selection.groups.length);
-    await this.#add({ ...view, windows }, question.by.length > 0, selection, sums, turns);
+    await this.#add({ ...view, windows }, parts, question.by.length > 0, selection, sums, turns);
     const shown = largest(selection, sums);
-    const sketches = await this.#merge(windows, selection, shown, turns);
+    const sketches = await this.#merge(parts, selection, shown, turns);
     return {
       ...coverage.words,
       ...(await groupsOf(selection, sums, shown, sketches, coverage, question, turns)),
@@ -63,6 +75,7 @@ export class Adder {
    */
   async #add(
     view: RecentView,
+    parts: readonly Part[],
     isMixed: boolean,
     selection: Selection,
     sums: GroupSums,
@@ -72,17 +85,34 @@ export class Adder {
     // If this is cut short, what was added up so far is of no use.
     this.#totals = undefined;
     if (totals.isWorthIt(view, selection)) {
-      await totals.addUp(view, selection, this.#reader, turns);
+      await totals.addUp(parts, view.dictionary, selection, this.#reader, turns);
       await sums.addTotals(selection.groupOf, totals, turns);
-    } else await this.#addPoints(view.windows, isMixed, selection, sums, turns);
-    const giveBack = () => {
-      if (this.#totals === totals) this.#totals = undefined;
-    };
-    if (view.lend(totals.bytes, giveBack)) this.#totals = totals;
+    } else await this.#addPoints(parts, isMixed, selection, sums, turns);
+    this.#totals = totals;
+    if (this.#borrow(view)) return;
+    this.#totals = undefined;
+    if (!this.#borrow(view)) this.#groupOf = NO_GROUPS;
+  }
+
+  /** Returns an array for the groups of the series. A question is over before the next one begins. */
+  #groupsFor({ dictionary }: RecentView): Int32Array {
+    if (this.#groupOf.length < dictionary.size || this.#groupOf.length > 2 * dictionary.size)
+      this.#groupOf = new Int32Array(dictionary.size);
+    return this.#groupOf;
+  }
+
+  /** Returns whether there is room for all that is left for other questions. */
+  #borrow(view: RecentView): boolean {
+    const bytes = this.#blocks.bytes + this.#groupOf.byteLength + (this.#totals?.bytes ?? 0);
+    return view.lend(bytes, () => {
+      this.#blocks.clear();
+      this.#groupOf = NO_GROUPS;
+      this.#totals = undefined;
+    });
   }
 
   async #addPoints(
-    windows: readonly KeptWindow[],
+    parts: readonly Part[],
     isMixed: boolean,
     selection: Selection,
     sums: GroupSums,
@@ -90,7 +120,7 @@ export class Adder {
   ): Promise<void> {
     const reader = this.#reader;
     const { groupOf } = selection;
-    for (const { chunks } of windows) {
+    for (const { chunks } of parts) {
       for (const chunk of chunks) {
         if (!hasChunk(selection, chunk)) continue;
         reader.readNumbers(chunk);
@@ -98,6 +128,7 @@ export class Adder {
         if (!isMixed) sums.addRuns(groupOf, reader, chunk.size);
         else if (isExact(chunk.sum)) sums.addWholeChunk(groupOf, reader, chunk.size);
         else sums.addEachOf(groupOf, reader, chunk.size);
+        if (chunk.rest.length > 0) sums.addRestsOf(groupOf, reader, chunk.size);
         if (chunk.type !== COUNTER) sums.addLimitsOf(groupOf, reader, chunk.size);
         await patience(turns);
       }
@@ -106,7 +137,7 @@ export class Adder {
 
   /** Merges the sketches of the groups that are shown. */
   async #merge(
-    windows: readonly KeptWindow[],
+    parts: readonly Part[],
     selection: Selection,
     shown: readonly number[],
     turns: Turns,
@@ -117,19 +148,16 @@ export class Adder {
     for (const group of shown) if (groups[group]!.type === TIMER) sketchOf[group] = timers++;
     const bins = new BinSums(timers);
     const [reader, sketches] = [this.#reader, this.#sketches];
-    for (const { chunks } of timers === 0 ? [] : windows) {
+    for (const { chunks } of timers === 0 ? [] : parts) {
       for (const chunk of chunks) {
         if (chunk.type !== TIMER || !hasChunk(selection, chunk)) continue;
         reader.readNumbers(chunk);
         sketches.begin(chunk.sketches);
-        for (let i = 0, looked = 0; i < chunk.size; i++) {
-          const group = groupOf[reader.numbers[i]!]!;
-          sketches.addTo(bins, group < 0 ? NO_GROUP : sketchOf[group]!);
-          if (sketches.position - looked < STEP_BYTES) continue;
-          looked = sketches.position;
+        const part = { from: 0, to: chunk.size, maxBytes: STEP_BYTES };
+        while (part.from < part.to) {
+          part.from = sketches.addSome(bins, reader.numbers, { groupOf, sketchOf }, part);
           await patience(turns);
         }
-        await patience(turns);
       }
     }
     const merged = new Sketches(SKETCH_SCALE);

@@ -15,22 +15,25 @@ export class BinSums {
   readonly zeros: Float64Array;
   /** By sketch: how often the buckets of scale 6 were halved. */
   readonly halvings: Uint8Array;
-  /** By twice the sketch, plus 1 for negative values: the counts, and the index of the first of them. */
-  readonly #counts: Float64Array[];
-  readonly #first: Int32Array;
+  /**
+   * By twice the sketch, plus 1 for negative values: the counts, and the index of the first of them. Whoever adds to
+   * them in place reads them again after each `add`.
+   */
+  readonly counts: Float64Array[];
+  readonly first: Int32Array;
   #left = MAX_BYTES;
 
   constructor(sketches: number) {
     this.zeros = new Float64Array(sketches);
     this.halvings = new Uint8Array(sketches);
-    this.#counts = Array.from({ length: 2 * sketches }, () => NO_BINS);
-    this.#first = new Int32Array(2 * sketches);
+    this.counts = Array.from({ length: 2 * sketches }, () => NO_BINS);
+    this.first = new Int32Array(2 * sketches);
   }
 
   /** `index`: of a bucket that was halved as often as the sketch's, which `halvings` says. */
   add(bins: number, index: number, weight: number): void {
-    const at = index - this.#first[bins]!;
-    const counts = this.#counts[bins]!;
+    const at = index - this.first[bins]!;
+    const counts = this.counts[bins]!;
     if (at >= 0 && at < counts.length) counts[at]! += weight;
     else this.#addOutside(bins, index, weight);
   }
@@ -55,23 +58,23 @@ export class BinSums {
     if (this.zeros[sketch]! > 0) made.addBucket(copy, 0, 0, halvings, this.zeros[sketch]!);
     for (const sign of [1, -1] as const) {
       const bins = 2 * sketch + (sign > 0 ? 0 : 1);
-      const first = this.#first[bins]!;
-      const counts = this.#counts[bins]!;
+      const first = this.first[bins]!;
+      const counts = this.counts[bins]!;
       for (let i = 0; i < counts.length; i++)
         if (counts[i]! > 0) made.addBucket(copy, sign, first + i, halvings, counts[i]!);
     }
   }
 
   #addOutside(bins: number, index: number, weight: number): void {
-    const old = this.#counts[bins]!;
+    const old = this.counts[bins]!;
     if (old.length === 0) {
       // One step each is free: nobody knows where the values are before that.
       this.#left -= BIN_BYTES * STEP;
       this.#arrange(bins, 0, floorToStep(index), STEP);
-      this.#counts[bins]![index - this.#first[bins]!]! += weight;
+      this.counts[bins]![index - this.first[bins]!]! += weight;
       return;
     }
-    const first = this.#first[bins]!;
+    const first = this.first[bins]!;
     const lowest = Math.min(index, first + old.findIndex(Boolean));
     const highest = Math.max(index, first + old.findLastIndex(Boolean));
     let halvings = 0;
@@ -87,28 +90,28 @@ export class BinSums {
     this.#left -= BIN_BYTES * (length - old.length);
     this.#halve(bins >> 1, halvings);
     this.#arrange(bins, 0, index < first && halvings === 0 ? from + spanned() - length : from, length);
-    this.#counts[bins]![(index >> halvings) - this.#first[bins]!]! += weight;
+    this.counts[bins]![(index >> halvings) - this.first[bins]!]! += weight;
   }
 
   #halve(sketch: number, halvings: number): void {
     if (halvings === 0) return;
     this.halvings[sketch]! += halvings;
     for (const bins of [2 * sketch, 2 * sketch + 1]) {
-      const { length } = this.#counts[bins]!;
+      const { length } = this.counts[bins]!;
       if (length === 0) continue;
-      const lowest = this.#first[bins]! + this.#counts[bins]!.findIndex(Boolean);
+      const lowest = this.first[bins]! + this.counts[bins]!.findIndex(Boolean);
       this.#arrange(bins, halvings, floorToStep(lowest >> halvings), length);
     }
   }
 
   /** Counts all anew, in bins that are halved, so many from `first` on. They all fit. */
   #arrange(bins: number, halvings: number, first: number, length: number): void {
-    const [old, oldFirst] = [this.#counts[bins]!, this.#first[bins]!];
+    const [old, oldFirst] = [this.counts[bins]!, this.first[bins]!];
     const counts = new Float64Array(length);
     for (let i = 0; i < old.length; i++)
       if (old[i]! > 0) counts[((oldFirst + i) >> halvings) - first]! += old[i]!;
-    this.#counts[bins] = counts;
-    this.#first[bins] = first;
+    this.counts[bins] = counts;
+    this.first[bins] = first;
   }
 }
 

@@ -28,7 +28,10 @@ export class ByteWriter {
   }
 
   append(other: ByteWriter): void {
-    const bytes = other.#bytes.subarray(0, other.#size);
+    this.appendBytes(other.#bytes.subarray(0, other.#size));
+  }
+
+  appendBytes(bytes: Uint8Array): void {
     if (this.#size + bytes.length > this.#bytes.length) this.#grow(bytes.length);
     this.#bytes.set(bytes, this.#size);
     this.#size += bytes.length;

@@ -28,6 +28,8 @@ export interface Chunk {
   readonly gaps: Uint8Array;
   readonly count: NumberColumn;
   readonly sum: NumberColumn;
+  /** What rounding took off each sum; empty if that is nothing, as in all windows: only blocks add up. */
+  readonly rest: NumberColumn;
   /** Empty for counters. */
   readonly min: NumberColumn;
   readonly max: NumberColumn;
@@ -65,6 +67,7 @@ export function packed(values: Float64Array): NumberColumn {
 export class ChunkBuilder {
   readonly #type: number;
   readonly #values: readonly [Float64Array, Float64Array, Float64Array, Float64Array];
+  readonly #rest: Float64Array;
   readonly #gaps = new ByteWriter();
   readonly sketches = new ByteWriter();
   #size = 0;
@@ -72,16 +75,18 @@ export class ChunkBuilder {
   #firstName = 0;
   #lastName = 0;
 
-  constructor(type: number) {
+  /** `adds`: whether sums come with what rounding took off them. */
+  constructor(type: number, adds = false) {
     this.#type = type;
     const column = (length: number) => new Float64Array(length);
     const limits = type === COUNTER ? 0 : CHUNK_POINTS;
     this.#values = [column(CHUNK_POINTS), column(CHUNK_POINTS), column(limits), column(limits)];
+    this.#rest = column(adds ? CHUNK_POINTS : 0);
   }
 
   get bytes(): number {
     const columns = this.#values.reduce((sum, { byteLength }) => sum + byteLength, 0);
-    return columns + this.#gaps.capacity + this.sketches.capacity;
+    return columns + this.#rest.byteLength + this.#gaps.capacity + this.sketches.capacity;
   }
 
   get isFull(): boolean {
@@ -90,15 +95,16 @@ export class ChunkBuilder {
 
   /**
    * Names never descend. `row`: where its numbers are in `values`: count, sum, and of other types than counters min and
-   * max.
+   * max. `rest`: of the sum, if this is for such.
    */
-  add(number: number, name: number, values: Float64Array, row: number): void {
+  add(number: number, name: number, values: Float64Array, row: number, rest = 0): void {
     const at = this.#size++;
     if (at === 0) this.#firstName = name;
     this.#lastName = name;
     const [count, sum, min, max] = this.#values;
     count[at] = values[row]!;
     sum[at] = values[row + 1]!;
+    if (this.#rest.length > 0) this.#rest[at] = rest;
     if (this.#type !== COUNTER) {
       min[at] = values[row + 2]!;
       max[at] = values[row + 3]!;
@@ -116,6 +122,7 @@ export class ChunkBuilder {
     const size = this.#size;
     if (size === 0) return undefined;
     const [count, sum, min, max] = this.#values.map((values) => packed(values.subarray(0, size)));
+    const rest = this.#rest.subarray(0, size);
     const chunk = {
       type: this.#type,
       size,
@@ -124,13 +131,14 @@ export class ChunkBuilder {
       gaps: this.#gaps.take(),
       count: count!,
       sum: sum!,
+      rest: rest.some(Boolean) || rest.some(Number.isNaN) ? packed(rest) : NONE,
       min: this.#type === COUNTER ? NONE : min!,
       max: this.#type === COUNTER ? NONE : max!,
       sketches: this.#type === TIMER ? this.sketches.take() : NONE,
     };
     this.#size = 0;
     this.#last = -1;
-    const arrays = [chunk.gaps, chunk.count, chunk.sum, chunk.min, chunk.max, chunk.sketches];
+    const arrays = [chunk.gaps, chunk.count, chunk.sum, chunk.rest, chunk.min, chunk.max, chunk.sketches];
     const bytes = arrays.reduce(
       (total, { byteLength }) => total + (byteLength === 0 ? 0 : byteLength + ARRAY_BYTES),
       0,
@@ -139,13 +147,28 @@ export class ChunkBuilder {
   }
 }
 
+/** What a reader takes, by point. */
+export const READER_BYTES = 44;
+
 /** Reads the columns of chunks, one after another, as arrays of one kind: the loops over them stay fast. */
 export class ChunkReader {
-  readonly numbers = new Int32Array(CHUNK_POINTS);
-  readonly count = new Float64Array(CHUNK_POINTS);
-  readonly sum = new Float64Array(CHUNK_POINTS);
-  readonly min = new Float64Array(CHUNK_POINTS);
-  readonly max = new Float64Array(CHUNK_POINTS);
+  readonly numbers: Int32Array;
+  readonly count: Float64Array;
+  readonly sum: Float64Array;
+  /** Only of chunks that have them. */
+  readonly rest: Float64Array;
+  readonly min: Float64Array;
+  readonly max: Float64Array;
+
+  /** `points`: the most of a chunk. */
+  constructor(points = CHUNK_POINTS) {
+    this.numbers = new Int32Array(points);
+    this.count = new Float64Array(points);
+    this.sum = new Float64Array(points);
+    this.rest = new Float64Array(points);
+    this.min = new Float64Array(points);
+    this.max = new Float64Array(points);
+  }
 
   readNumbers({ gaps, size }: Chunk): void {
     const { numbers } = this;
@@ -168,16 +191,17 @@ export class ChunkReader {
     }
   }
 
-  readValues({ count, sum, min, max }: Chunk): void {
+  readValues({ count, sum, rest, min, max }: Chunk): void {
     this.count.set(count);
     this.sum.set(sum);
+    this.rest.set(rest);
     this.min.set(min);
     this.max.set(max);
   }
 
   /** Leaves only the points of some series of those that were read. Returns how many. */
   keep({ size }: Chunk, isMeant: (number: number) => boolean): number {
-    const { numbers, count, sum, min, max } = this;
+    const { numbers, count, sum, rest, min, max } = this;
     let kept = 0;
     for (let i = 0; i < size; i++) {
       const number = numbers[i]!;
@@ -185,6 +209,7 @@ export class ChunkReader {
       numbers[kept] = number;
       count[kept] = count[i]!;
       sum[kept] = sum[i]!;
+      rest[kept] = rest[i]!;
       min[kept] = min[i]!;
       max[kept] = max[i]!;
       kept += 1;

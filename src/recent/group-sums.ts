@@ -97,6 +97,15 @@ export class GroupSums {
     if (group >= 0) this.#set(group, counted, summed, rest);
   }
 
+  /** Of sums that were added by another method. */
+  addRestsOf(groupOf: Int32Array, { numbers, rest }: ChunkReader, size: number): void {
+    const rests = this.#rest;
+    for (let i = 0; i < size; i++) {
+      const group = groupOf[numbers[i]!]!;
+      if (group >= 0) rests[group]! += rest[i]!;
+    }
+  }
+
   addLimitsOf(groupOf: Int32Array, { numbers, min, max }: ChunkReader, size: number): void {
     const least = this.min;
     const most = this.max;

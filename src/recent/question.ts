@@ -23,6 +23,8 @@ export const MAX_ANSWER_BYTES = 400_000;
 /** Ranges of a question. */
 export const MAX_RANGES = 100;
 export const DEFAULT_LAST_MS = 300_000;
+/** For how long after a question others are likely, in milliseconds. */
+export const LATELY_MS = 300_000;
 
 export interface RecentQuestion {
   /** A glob. Absent: all names. */

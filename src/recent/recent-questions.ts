@@ -29,24 +29,56 @@ export class RecentQuestions {
   #adder: Adder | undefined;
   #last: Promise<unknown> = Promise.resolve();
   #waiting = 0;
+  #preparing: Promise<void> | undefined;
 
   constructor(options: RecentQuestionsOptions) {
     this.#options = options;
+    options.windows?.whenTaken(() => this.#prepare());
   }
 
   /** Rejects with an `Unanswerable`. `left` aborts when nobody waits for the answer any longer. */
   async answer(question: RecentQuestion, left?: AbortSignal): Promise<RecentAnswer> {
     const { clock, slice, parts } = this.#options;
-    return await this.#inTurn((view, turns) => {
-      this.#adder ??= new Adder();
-      return this.#adder.answer(question, view, { now: clock.now(), slice, parts }, turns);
-    }, left);
+    try {
+      return await this.#inTurn((view, turns) => {
+        this.#adder ??= new Adder();
+        const of = { now: clock.now(), steady: clock.steady(), slice, parts };
+        return this.#adder.answer(question, view, of, turns);
+      }, left);
+    } finally {
+      this.#options.windows?.asked();
+      this.#prepare();
+    }
   }
 
   /** Likewise. */
   async cardinality(left?: AbortSignal): Promise<CardinalityAnswer> {
     const answer = await this.#inTurn((view, turns) => cardinalityOf(view, turns), left);
     return { ...answer, folded: this.#options.folded?.() ?? [] };
+  }
+
+  /** Between questions, gets ready for the next ones, if there were some lately. */
+  #prepare(): void {
+    const { windows, clock } = this.#options;
+    const [adder, view] = [this.#adder, windows?.view()];
+    if (this.#preparing !== undefined || adder === undefined || view === undefined || !windows!.isAskedLately)
+      return;
+    let turns = new Turns(clock);
+    const pause = async () => {
+      if (!turns.isOver) return;
+      await turns.next();
+      // Those that wait already. Others that come one after another find a turn of this before each.
+      if (this.#waiting > 0) await this.#last;
+      turns = new Turns(clock);
+    };
+    this.#preparing = adder.prepare(view, clock.steady, pause).finally(() => {
+      this.#preparing = undefined;
+    });
+  }
+
+  /** Resolves when nothing is left to get ready for questions like those so far. */
+  async prepared(): Promise<void> {
+    await this.#preparing;
   }
 
   async #inTurn<T>(

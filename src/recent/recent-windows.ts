@@ -10,7 +10,7 @@ import type { Tiling } from '../aggregate/tiling.ts';
 import type { ClosedWindow } from '../aggregate/window.ts';
 import type { Clock } from '../base/clock.ts';
 import { type Chunk, ChunkBuilder } from './columns.ts';
-import { DOUBTS, type Doubt, LOSSES, RECENT_MS, type WindowLoss } from './question.ts';
+import { DOUBTS, type Doubt, LATELY_MS, LOSSES, RECENT_MS, type WindowLoss } from './question.ts';
 import { partsWithin, type Ranges, type TimeRange, withoutRange, withRange } from './ranges.ts';
 import { KnownRefs, SeriesDictionary } from './series-dictionary.ts';
 import { writeSketch } from './sketch-bytes.ts';
@@ -61,8 +61,8 @@ export interface RecentView {
 }
 
 /**
- * Returns whether there is room for so many bytes that a question leaves for the next one, in place of what the last
- * one left. They are asked back when room is needed, or a window comes.
+ * Returns whether there is room for so many bytes that questions leave for others, in place of what they left before,
+ * which stays if there is not. They are asked back when room is needed, or nobody asked lately.
  */
 export type Lend = (bytes: number, giveBack: () => void) => boolean;
 
@@ -93,6 +93,9 @@ export class RecentWindows {
   /** Of the window that is being taken. */
   #takenBytes = 0;
   #lent: { readonly bytes: number; readonly giveBack: () => void } | undefined;
+  /** When there was a question. */
+  #askedAt = Number.NEGATIVE_INFINITY;
+  #whenTaken: (() => void) | undefined;
   /** How many windows were ever kept. */
   #taken = 0;
   #covered: Ranges = [];
@@ -226,6 +229,20 @@ export class RecentWindows {
     this.#mark('gap', range);
   }
 
+  /** Has this called whenever all that was told is done. */
+  whenTaken(call: () => void): void {
+    this.#whenTaken = call;
+  }
+
+  /** Whether there was a question not long ago, which makes another one likely. */
+  get isAskedLately(): boolean {
+    return this.#clock.steady() - this.#askedAt < LATELY_MS;
+  }
+
+  asked(): void {
+    this.#askedAt = this.#clock.steady();
+  }
+
   /** Undefined if nothing was ever told. */
   view(): RecentView | undefined {
     const tiling = this.#tiling;
@@ -239,8 +256,7 @@ export class RecentWindows {
       boundary: this.#boundary,
       tiling,
       lend: (bytes, giveBack) => {
-        this.#takeBack();
-        const isRoom = this.bytes + bytes <= this.#limit;
+        const isRoom = this.bytes - (this.#lent?.bytes ?? 0) + bytes <= this.#limit;
         if (isRoom) this.#lent = { bytes, giveBack };
         return isRoom;
       },
@@ -300,10 +316,11 @@ export class RecentWindows {
       this.#waiting[i] = { bytes: 0, run: older.skip };
       this.#waitingBytes -= older.bytes;
     }
-    this.#takeBack();
+    if (!this.isAskedLately) this.#takeBack();
     this.#fits();
     this.#work ??= this.#run().finally(() => {
       this.#work = undefined;
+      this.#whenTaken?.();
     });
   }
 
@@ -489,6 +506,7 @@ export class RecentWindows {
   /** Such that the next windows will fit, in most cases, and without the series that no window has any longer. */
   async #makeRoom(turns: Turns): Promise<void> {
     const room = (1 - ROOM) * this.#limit;
+    if (this.#keptBytes > room) this.#takeBack();
     for (;;) {
       const dead = this.#dead();
       const freed = (2 * this.#dictionary.bytes * dead) / Math.max(1, this.#dictionary.count);

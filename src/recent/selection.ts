@@ -1,7 +1,7 @@
 /** Which series a question means, and which group each of them is in. */
 import { matchesGlob } from '../aggregate/glob.ts';
 import type { Chunk } from './columns.ts';
-import { type RecentQuestion, Unanswerable } from './question.ts';
+import { MAX_WHERE, type RecentQuestion, Unanswerable } from './question.ts';
 import type { SeriesDictionary } from './series-dictionary.ts';
 import type { Turns } from './turns.ts';
 
@@ -17,6 +17,11 @@ const FIRST_LEVEL = 64;
 const MAX_LEVEL = 1_048_576;
 const TYPES = 3;
 export const NO_GROUP = -1;
+/** What a judgement of a pair consists of: a dimension in the lowest bits, and filters from these bits on. */
+const SLOTS = 2 ** 8 - 1;
+const BITS = 8;
+const MASKS = 16;
+const FILTERS = 2 ** MAX_WHERE - 1;
 
 /** The first groups are the rest, by type. */
 export const REST_GROUPS = TYPES;
@@ -51,40 +56,74 @@ export function isNamed({ named }: Selection, at: number): boolean {
   return named[at]! > 0;
 }
 
+/** `groupOf`: at least as long as the dictionary, to be written over. */
 export async function selectSeries(
   dictionary: SeriesDictionary,
   { name, where, by }: RecentQuestion,
+  groupOf: Int32Array,
   turns: Turns,
 ): Promise<Selection> {
   const { texts, size } = dictionary;
   const names = await matching(name, texts.names, turns);
-  const { bits, masks, slots, ranks, widths, absent } = await judgedPairs(dictionary, where, by, turns);
-  const all = 2 ** where.length - 1;
-  const groups = new Groups(dictionary, widths);
-  const groupOf = new Int32Array(size).fill(NO_GROUP);
-  const values = new Int32Array(by.length);
-  const pairs = new Int32Array(by.length);
-  const isAboutPairs = where.length + by.length > 0;
-  for (let number = 0; number < size; number++) {
-    if (number % STEP_SERIES === 0) await patience(turns);
-    if (!dictionary.isAlive(number) || names?.[dictionary.nameOf(number)] === 0) continue;
-    const { pool } = dictionary;
-    const at = dictionary.pairsAt(number);
-    let found = absent;
-    for (let i = 0; i < values.length; i++) values[i] = 0;
-    for (let i = isAboutPairs ? at + pool[at]! : at; i > at; i--) {
-      const pair = pool[i]!;
-      // It has come since the question was begun, and so has the series.
-      if (pair >= bits.length) continue;
-      found = (found & ~masks[pair]!) | bits[pair]!;
-      const slot = slots[pair]!;
-      if (slot === 0) continue;
-      values[slot - 1] = ranks[pair]!;
-      pairs[slot - 1] = pair;
-    }
-    if (found === all) groupOf[number] = groups.of(number, values, pairs);
+  const judged = await judgedPairs(dictionary, where, by, turns);
+  const groups = new Groups(dictionary, judged.widths);
+  groupOf.fill(NO_GROUP);
+  const choice = new Choice({ where, by }, judged, groups);
+  for (let from = 0; from < size; from += STEP_SERIES) {
+    await patience(turns);
+    choice.make(dictionary, names, groupOf, from, Math.min(size, from + STEP_SERIES));
   }
   return { groupOf, groups: groups.found, named: groups.named };
+}
+
+/** Chooses series. */
+class Choice {
+  readonly #isAboutPairs: boolean;
+  readonly #all: number;
+  readonly #judged: JudgedPairs;
+  readonly #groups: Groups;
+  readonly #values: Int32Array;
+  readonly #pairs: Int32Array;
+
+  constructor({ where, by }: Pick<RecentQuestion, 'where' | 'by'>, judged: JudgedPairs, groups: Groups) {
+    this.#isAboutPairs = where.length + by.length > 0;
+    this.#all = 2 ** where.length - 1;
+    this.#judged = judged;
+    this.#groups = groups;
+    this.#values = new Int32Array(by.length);
+    this.#pairs = new Int32Array(by.length);
+  }
+
+  make(
+    dictionary: SeriesDictionary,
+    names: Uint8Array | undefined,
+    groupOf: Int32Array,
+    from: number,
+    to: number,
+  ): void {
+    const { judgements, ranks, absent } = this.#judged;
+    const [values, pairs, groups, all] = [this.#values, this.#pairs, this.#groups, this.#all];
+    const { pool } = dictionary;
+    for (let number = from; number < to; number++) {
+      if (!dictionary.isAlive(number) || names?.[dictionary.nameOf(number)] === 0) continue;
+      const at = dictionary.pairsAt(number);
+      let found = absent;
+      for (let i = 0; i < values.length; i++) values[i] = 0;
+      for (let i = this.#isAboutPairs ? at + pool[at]! : at; i > at; i--) {
+        const pair = pool[i]!;
+        // It has come since the question was begun, and so has the series.
+        if (pair >= judgements.length) continue;
+        const judgement = judgements[pair]!;
+        if (judgement === 0) continue;
+        found = (found & ~(judgement >> MASKS)) | ((judgement >> BITS) & FILTERS);
+        const slot = judgement & SLOTS;
+        if (slot === 0) continue;
+        values[slot - 1] = ranks[pair]!;
+        pairs[slot - 1] = pair;
+      }
+      if ((found & FILTERS) === all) groupOf[number] = groups.of(number, values, pairs);
+    }
+  }
 }
 
 /** Lets others have their turn, if it is time. */
@@ -119,20 +158,28 @@ async function matching(
   return found;
 }
 
-/**
- * Returns by pair of a key and a value: which filters it meets, which filters are about its key, which dimension of
- * the groups it is, from 1 on; 0 for none; and which of the values of that dimension, from 1 on. `widths`: by
- * dimension, how many values there are, and one for none. `absent`: the filters that a series meets that has no such
- * key.
- */
+interface JudgedPairs {
+  /**
+   * By pair of a key and a value, from the lowest bit on: which dimension of the groups it is, from 1 on, 0 for none;
+   * which filters it meets; which filters are about its key.
+   */
+  readonly judgements: Int32Array;
+  /** By pair: which of the values of that dimension, from 1 on. */
+  readonly ranks: Int32Array;
+  /** By dimension: how many values there are, and one for none. */
+  readonly widths: readonly number[];
+  /** The filters that a series meets that has no such key. */
+  readonly absent: number;
+}
+
 async function judgedPairs(
   { texts }: SeriesDictionary,
   where: RecentQuestion['where'],
   by: readonly string[],
   turns: Turns,
-) {
+): Promise<JudgedPairs> {
   const length = texts.values.length;
-  const [bits, masks, slots] = [new Uint8Array(length), new Uint8Array(length), new Uint8Array(length)];
+  const judgements = new Int32Array(length);
   const ranks = new Int32Array(length);
   const widths = by.map(() => 1);
   const filterKeys = where.map(({ key }) => texts.keyNumber(key));
@@ -144,19 +191,18 @@ async function judgedPairs(
   for (let pair = 0; pair < length; pair++) {
     const key = texts.keyOf[pair]!;
     const slot = slotOf[key]!;
-    if (slot > 0) {
-      slots[pair] = slot;
-      ranks[pair] = widths[slot - 1]!++;
-    }
+    let [bits, masks] = [0, 0];
+    if (slot > 0) ranks[pair] = widths[slot - 1]!++;
     for (let i = 0; i < where.length; i++) {
       if (filterKeys[i] !== key) continue;
-      masks[pair]! |= 1 << i;
-      if (matchesGlob(where[i]!.glob, texts.values[pair]!)) bits[pair]! |= 1 << i;
+      masks |= 1 << i;
+      if (matchesGlob(where[i]!.glob, texts.values[pair]!)) bits |= 1 << i;
     }
+    judgements[pair] = slot | (bits << BITS) | (masks << MASKS);
     if (pair % STEP_TEXTS === 0) await patience(turns);
   }
   const absent = where.reduce((found, { glob }, i) => found | (matchesGlob(glob, '') ? 1 << i : 0), 0);
-  return { bits, masks, slots, ranks, widths, absent };
+  return { judgements, ranks, widths, absent };
 }
 
 /** Numbers the groups, by name, type and one value after another. */

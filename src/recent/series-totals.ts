@@ -4,8 +4,9 @@
  */
 import { COUNTER } from '../aggregate/sample.ts';
 import { type Chunk, type ChunkReader, isExact } from './columns.ts';
-import type { RecentView } from './recent-windows.ts';
+import type { KeptWindow, RecentView } from './recent-windows.ts';
 import { isNamed, patience, type Selection } from './selection.ts';
+import type { SeriesDictionary } from './series-dictionary.ts';
 import type { Turns } from './turns.ts';
 
 const TYPES = 3;
@@ -55,9 +56,13 @@ export class SeriesTotals {
     return isAgain;
   }
 
-  /** Adds up the series of the names that are selected. After a throw, this is of no use any more. */
+  /**
+   * Adds up the series of the names that are selected, of windows and blocks. After a throw, this is of no use any
+   * more.
+   */
   async addUp(
-    { windows, dictionary }: Pick<RecentView, 'windows' | 'dictionary'>,
+    parts: readonly Pick<KeptWindow, 'chunks'>[],
+    dictionary: SeriesDictionary,
     selection: Selection,
     reader: ChunkReader,
     turns: Turns,
@@ -69,7 +74,7 @@ export class SeriesTotals {
       this.count = new Float64Array(dictionary.size);
       this.whole = new Float64Array(dictionary.size);
     }
-    for (const { chunks } of windows) {
+    for (const { chunks } of parts) {
       for (const chunk of chunks) {
         const part = partOf(chunk, wanted);
         if (part === 'none') continue;
@@ -94,12 +99,13 @@ export class SeriesTotals {
     return wanted;
   }
 
-  #add({ type, sum }: Chunk, reader: ChunkReader, size: number): void {
+  #add({ type, sum, rest }: Chunk, reader: ChunkReader, size: number): void {
     const { length } = this.count;
     if (isExact(sum)) this.#addWhole(reader, size);
     else {
       if (this.sum.length === 0) [this.sum, this.rest] = [new Float64Array(length), new Float64Array(length)];
       this.#addEach(reader, size);
+      if (rest.length > 0) this.#addRests(reader, size);
     }
     if (type === COUNTER) return;
     if (this.min.length === 0) {
@@ -129,6 +135,10 @@ export class SeriesTotals {
       sums[number] = after;
       rests[number]! += roundedOff(before, value, after);
     }
+  }
+
+  #addRests({ numbers, rest }: ChunkReader, size: number): void {
+    for (let i = 0; i < size; i++) this.rest[numbers[i]!]! += rest[i]!;
   }
 
   #addLimits({ numbers, min, max }: ChunkReader, size: number): void {
